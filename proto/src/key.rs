@@ -1,0 +1,281 @@
+//! Keys and secrets. Nothing here prints a secret, and nothing compares one in variable time.
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use x25519_dalek::StaticSecret;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// A text that is not 32 octets in base64.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a key: expected 32 octets in base64 (44 characters)")]
+pub struct ParseKeyError;
+
+fn parse_32(text: &str) -> Result<[u8; 32], ParseKeyError> {
+    BASE64.decode(text).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(ParseKeyError)
+}
+
+/// A WireGuard public key: X25519, base64 in text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct PublicKey(pub [u8; 32]);
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64.encode(self.0))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = ParseKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseKeyError> {
+        parse_32(text).map(Self)
+    }
+}
+
+impl From<PublicKey> for String {
+    fn from(key: PublicKey) -> Self {
+        key.to_string()
+    }
+}
+
+impl TryFrom<String> for PublicKey {
+    type Error = ParseKeyError;
+
+    fn try_from(text: String) -> Result<Self, ParseKeyError> {
+        text.parse()
+    }
+}
+
+/// An X25519 private key. It never leaves the machine that made it, so it has no serde and no `Display`.
+#[derive(Clone)]
+pub struct PrivateKey(StaticSecret);
+
+impl PrivateKey {
+    /// Takes 32 octets from the system's randomness as a key (clamped when used, RFC 7748 §5).
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(StaticSecret::from(bytes))
+    }
+
+    /// Reads what [`Self::to_file_text`] wrote.
+    ///
+    /// # Errors
+    /// If the text isn't 32 octets in base64.
+    pub fn from_file_text(text: &str) -> Result<Self, ParseKeyError> {
+        parse_32(text.trim()).map(Self::from_bytes)
+    }
+
+    /// The key in base64, for a file of mode 0600 and nothing else.
+    #[must_use]
+    pub fn to_file_text(&self) -> String {
+        BASE64.encode(self.0.as_bytes())
+    }
+
+    /// The key's octets, for the tunnel.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        PublicKey(x25519_dalek::PublicKey::from(&self.0).to_bytes())
+    }
+
+    /// Shows whoever holds `theirs`' private half that we hold this key, for this `purpose` and no other: SHA-256 over
+    /// the Diffie-Hellman result (RFC 7748 §6.1) and what it is bound to. `None` for a key of low order.
+    #[must_use]
+    pub fn prove(&self, theirs: PublicKey, purpose: &[u8]) -> Option<Proof> {
+        self.digest(theirs, self.public(), purpose).map(Proof)
+    }
+
+    /// Whether `proof` was made by the holder of `theirs`' private half, for `purpose`. Takes the same time for each.
+    #[must_use]
+    pub fn verify(&self, theirs: PublicKey, purpose: &[u8], proof: &Proof) -> bool {
+        self.digest(theirs, theirs, purpose).is_some_and(|expected| bool::from(expected.ct_eq(&proof.0)))
+    }
+
+    fn digest(&self, theirs: PublicKey, prover: PublicKey, purpose: &[u8]) -> Option<[u8; 32]> {
+        let shared = self.0.diffie_hellman(&x25519_dalek::PublicKey::from(theirs.0));
+        shared.was_contributory().then(|| {
+            Sha256::new()
+                .chain_update(b"mesh proof of possession 1")
+                .chain_update(shared.as_bytes())
+                .chain_update(prover.0)
+                .chain_update((purpose.len() as u64).to_be_bytes())
+                .chain_update(purpose)
+                .finalize()
+                .into()
+        })
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(..)")
+    }
+}
+
+/// Proof that a runner holds the private half of the key that it enrols with.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Proof([u8; 32]);
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Proof(..)")
+    }
+}
+
+impl From<Proof> for String {
+    fn from(proof: Proof) -> Self {
+        BASE64.encode(proof.0)
+    }
+}
+
+impl TryFrom<String> for Proof {
+    type Error = ParseKeyError;
+
+    fn try_from(text: String) -> Result<Self, ParseKeyError> {
+        parse_32(&text).map(Self)
+    }
+}
+
+/// 32 random octets that whoever shows them is known by: a token's or a runner's credential's.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// Takes 32 octets from the system's randomness.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// What the coordinator keeps instead of the secret. The secret is 256 random bits, so one SHA-256 is enough.
+    #[must_use]
+    pub fn hash(&self) -> SecretHash {
+        SecretHash(Sha256::digest(self.0).into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// The SHA-256 of a [`Secret`].
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct SecretHash([u8; 32]);
+
+impl SecretHash {
+    /// Whether this is the hash of `secret`. Takes the same time for each.
+    #[must_use]
+    pub fn matches(&self, secret: &Secret) -> bool {
+        self.0.ct_eq(&secret.hash().0).into()
+    }
+}
+
+/// In constant time.
+impl PartialEq for SecretHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for SecretHash {}
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash(..)")
+    }
+}
+
+impl From<SecretHash> for String {
+    fn from(hash: SecretHash) -> Self {
+        BASE64.encode(hash.0)
+    }
+}
+
+impl TryFrom<String> for SecretHash {
+    type Error = ParseKeyError;
+
+    fn try_from(text: String) -> Result<Self, ParseKeyError> {
+        parse_32(&text).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(seed: u8) -> PrivateKey {
+        PrivateKey::from_bytes([seed; 32])
+    }
+
+    #[test]
+    fn a_proof_holds_for_its_key_its_verifier_and_its_purpose_only() {
+        let (runner, coordinator, other) = (key(1), key(2), key(3));
+        let proof = runner.prove(coordinator.public(), b"t-1").unwrap();
+        assert!(coordinator.verify(runner.public(), b"t-1", &proof));
+        assert!(!coordinator.verify(runner.public(), b"t-2", &proof));
+        assert!(!coordinator.verify(other.public(), b"t-1", &proof));
+        assert!(!other.verify(runner.public(), b"t-1", &proof));
+        // The verifier's own proof of the same pair is not the prover's: it can't be reflected.
+        let reflected = coordinator.prove(runner.public(), b"t-1").unwrap();
+        assert!(!coordinator.verify(runner.public(), b"t-1", &reflected));
+    }
+
+    #[test]
+    fn a_key_of_low_order_proves_nothing() {
+        assert!(key(1).prove(PublicKey([0; 32]), b"x").is_none());
+        assert!(!key(1).verify(PublicKey([0; 32]), b"x", &Proof([0; 32])));
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let secret = Secret::from_bytes([7; 32]);
+        let texts = [
+            format!("{secret:?}"),
+            format!("{:?}", secret.hash()),
+            format!("{:?}", key(7)),
+            format!("{:?}", key(7).prove(key(8).public(), b"")),
+        ];
+        assert_eq!(texts, ["Secret(..)", "SecretHash(..)", "PrivateKey(..)", "Some(Proof(..))"]);
+    }
+
+    #[test]
+    fn a_hash_matches_its_secret_only() {
+        let hash = Secret::from_bytes([7; 32]).hash();
+        assert!(hash.matches(&Secret::from_bytes([7; 32])) && !hash.matches(&Secret::from_bytes([8; 32])));
+        assert_eq!(SecretHash::try_from(String::from(hash.clone())).unwrap(), hash);
+    }
+
+    #[test]
+    fn keys_are_read_back_from_base64() {
+        let public = key(9).public();
+        assert_eq!(public.to_string().parse::<PublicKey>().unwrap(), public);
+        assert_eq!(PrivateKey::from_file_text(&(key(9).to_file_text() + "\n")).unwrap().public(), public);
+        for bad in ["", "AAAA", "!".repeat(44).as_str()] {
+            assert_eq!(bad.parse::<PublicKey>(), Err(ParseKeyError));
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! What every part of mesh agrees on: identifiers, keys, names and their encoding, rules and their verdict, the view of
+//! a runner with its deltas, tokens, and the messages of the control stream.
+//!
+//! The crate is pure: no sockets, no clocks, no files, no randomness. Everything that arrives from outside is parsed
+//! into a type that can only hold valid values, or refused with an error that says why.
+
+pub mod ids;
+pub mod key;
+pub mod label;
+pub mod message;
+pub mod names;
+pub mod range;
+pub mod rules;
+pub mod token;
+pub mod view;
+
+pub use ids::{DeploymentId, Epoch, InstanceId, Revision, RunnerId, ServiceId, TokenId};
+pub use key::{PrivateKey, Proof, PublicKey, Secret, SecretHash};
+pub use label::{Label, ServiceName, ServicePath};
+pub use range::Range;
+pub use rules::{Direction, Ports, Segment, Verdict};
+pub use view::{Delta, Key, Record, View};

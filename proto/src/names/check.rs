@@ -1,0 +1,324 @@
+//! Whether a deployment's services can be declared as they are: every name of the right form, and none that leads to
+//! two services.
+
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+
+use super::{
+    encode::{HostNameError, host_label, is_identifier},
+    forms::{BadHostName, alias_hosts, check_host_name, own_hosts, variables},
+};
+use crate::{Label, ServiceName, view::Ist};
+
+/// A service as it is about to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Its name.
+    pub name: &'a ServiceName,
+    /// Further host names within the deployment.
+    pub aliases: &'a [String],
+    /// `PORT` in its own instances.
+    pub port: Option<u16>,
+    /// `names = "manual"`: no names are made from its name.
+    pub manual_names: bool,
+    /// Names that its own instances see.
+    pub ist: &'a [Ist],
+}
+
+/// What of a deployment is being declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// All of it, by a `mesh.toml`.
+    Whole,
+    /// This service alone, by a `warp.config.js`. Only what it takes part in is judged; its `ist` may name services that
+    /// aren't declared yet, and where its `ist` gives names, automatic names that clash are left out with a warning.
+    Single(&'a ServiceName),
+}
+
+/// Why a deployment's services can't be declared so. Each says what is wrong and the way out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum DeclarationError {
+    /// No host name can be made from a service's name.
+    #[error(
+        "no host name can be made from the service name `{service}`: {why}. Choose another name, or {MANUAL} on it"
+    )]
+    NoHostName { service: ServiceName, why: HostNameError },
+    /// Two services have the same automatic host name.
+    #[error(
+        "the services `{first}` and `{second}` would both be called `{name}`. Rename one of them, or {MANUAL} on one"
+    )]
+    SameHostName { first: ServiceName, second: ServiceName, name: String },
+    /// Two services have the same automatic variable.
+    #[error(
+        "the services `{first}` and `{second}` would both have the variable `{name}`. Rename one of them, or {MANUAL} on one"
+    )]
+    SameVariable { first: ServiceName, second: ServiceName, name: String },
+    /// Two services have an alias in common.
+    #[error(
+        "the services `{first}` and `{second}` would both be called `{name}` by their aliases. Take it from one of them"
+    )]
+    SameAlias { first: ServiceName, second: ServiceName, name: String },
+    /// A service's alias is another one's automatic host name.
+    #[error(
+        "the service `{service}` would be called `{name}` by an alias, which is what `{other}` is called. Choose another alias, or {MANUAL} on `{other}`"
+    )]
+    AliasIsHostName { service: ServiceName, other: ServiceName, name: String },
+    /// An alias that is no host name.
+    #[error("the alias `{name}` of the service `{service}` {why}")]
+    BadAlias { service: ServiceName, name: String, why: BadHostName },
+    /// A host name in an `ist` that is none.
+    #[error("the host name `{name}` in `ist` of the service `{service}` {why}")]
+    BadIstHostName { service: ServiceName, name: String, why: BadHostName },
+    /// A variable in an `ist` that no program could read.
+    #[error(
+        "the variable `{name}` in `ist` of the service `{service}` is not a variable's name: use letters, digits and `_`, with no digit first"
+    )]
+    BadIstVariable { service: ServiceName, name: String },
+    /// Two entries of an `ist` for one service.
+    #[error("`ist` of the service `{service}` has two entries for `{target}`. Make one of them")]
+    IstTwice { service: ServiceName, target: ServiceName },
+    /// An `ist` entry for a service that isn't there.
+    #[error(
+        "`ist` of the service `{service}` names `{target}`, which is no service of `{deployment}`. Declare it, or correct the name"
+    )]
+    IstUnknown { service: ServiceName, target: ServiceName, deployment: Label },
+    /// Two entries of one `ist` give the same name.
+    #[error(
+        "`ist` of the service `{service}` gives `{name}` to both `{first}` and `{second}`. Take it from one of them"
+    )]
+    IstSame { service: ServiceName, name: String, first: ServiceName, second: ServiceName },
+    /// An `ist` gives a name that is another service's automatic one.
+    #[error(
+        "`ist` of the service `{service}` gives `{name}` to `{target}`, but that is a name of `{other}`. Choose another, or {MANUAL} on `{other}`"
+    )]
+    IstIsAutomatic { service: ServiceName, name: String, target: ServiceName, other: ServiceName },
+    /// An `ist` gives a name that is another service's alias.
+    #[error(
+        "`ist` of the service `{service}` gives `{name}` to `{target}`, but that is an alias of `{other}`. Choose another"
+    )]
+    IstIsAlias { service: ServiceName, name: String, target: ServiceName, other: ServiceName },
+    /// An `ist` gives `PORT`, and the service has a port.
+    #[error(
+        "`ist` of the service `{service}` gives the variable `PORT`, which its `port` sets already. Choose another"
+    )]
+    IstPort { service: ServiceName },
+}
+
+/// How to have a service without names of its own.
+const MANUAL: &str = "set `names = \"manual\"` (only `ist` and `aliases` lead to it then)";
+
+/// Checks the names of all services that `deployment` would have. What comes back are warnings.
+///
+/// # Errors
+/// The first thing that is wrong, in the order of `services`: first forms, then clashes.
+pub fn check(
+    deployment: &Label,
+    services: &[Candidate<'_>],
+    scope: Scope<'_>,
+) -> Result<Vec<String>, DeclarationError> {
+    let mut warnings = Vec::new();
+    for service in services.iter().filter(|s| scope.declares(s.name)) {
+        check_forms(deployment, services, service, scope, &mut warnings)?;
+    }
+    let mut clashes = Clashes { scope, lenient: false, warned: BTreeSet::new(), warnings };
+    clashes.lenient = services.iter().any(|s| {
+        scope == Scope::Single(s.name) && s.ist.iter().any(|i| !(i.hostnames.is_empty() && i.variables.is_empty()))
+    });
+    let hosts = clashes.hosts(deployment, services)?;
+    let variables = clashes.variables(services)?;
+    for service in services {
+        clashes.ist(service, &hosts, &variables)?;
+    }
+    Ok(clashes.warnings)
+}
+
+impl Scope<'_> {
+    fn declares(self, service: &ServiceName) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Single(name) => name == service,
+        }
+    }
+}
+
+fn check_forms(
+    deployment: &Label,
+    services: &[Candidate<'_>],
+    service: &Candidate<'_>,
+    scope: Scope<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<(), DeclarationError> {
+    let name = || service.name.clone();
+    if !service.manual_names {
+        host_label(service.name).map_err(|why| DeclarationError::NoHostName { service: name(), why })?;
+    }
+    for alias in service.aliases {
+        check_host_name(alias).map_err(|why| DeclarationError::BadAlias {
+            service: name(),
+            name: alias.clone(),
+            why,
+        })?;
+    }
+    let mut targets = BTreeSet::new();
+    for entry in service.ist {
+        for host in &entry.hostnames {
+            check_host_name(host).map_err(|why| DeclarationError::BadIstHostName {
+                service: name(),
+                name: host.clone(),
+                why,
+            })?;
+        }
+        if let Some(variable) = entry.variables.iter().find(|v| !is_identifier(v)) {
+            return Err(DeclarationError::BadIstVariable { service: name(), name: variable.clone() });
+        }
+        if service.port.is_some() && entry.variables.iter().any(|v| v == "PORT") {
+            return Err(DeclarationError::IstPort { service: name() });
+        }
+        let target = || entry.service.clone();
+        if !targets.insert(&entry.service) {
+            return Err(DeclarationError::IstTwice { service: name(), target: target() });
+        }
+        if !services.iter().any(|s| *s.name == entry.service) {
+            if scope == Scope::Whole {
+                let deployment = deployment.clone();
+                return Err(DeclarationError::IstUnknown { service: name(), target: target(), deployment });
+            }
+            warnings.push(format!(
+                "`ist` of the service `{}` names `{}`, which `{deployment}` doesn't have yet: its names lead nowhere until it does",
+                service.name, entry.service
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whose a name is within the deployment.
+#[derive(Clone, Copy)]
+struct Owner<'a> {
+    service: &'a ServiceName,
+    automatic: bool,
+}
+
+type Owners<'a> = BTreeMap<String, Owner<'a>>;
+
+struct Clashes<'a> {
+    scope: Scope<'a>,
+    /// Whether clashes of automatic names are settled by leaving them out.
+    lenient: bool,
+    warned: BTreeSet<(&'a ServiceName, &'a ServiceName)>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Clashes<'a> {
+    fn hosts(&mut self, deployment: &Label, services: &[Candidate<'a>]) -> Result<Owners<'a>, DeclarationError> {
+        let mut owners = Owners::new();
+        for candidate in services {
+            let label = (!candidate.manual_names).then(|| host_label(candidate.name).ok()).flatten();
+            let automatic = label.iter().flat_map(|label| own_hosts(label, deployment)).map(|name| (name, true));
+            let aliases = candidate.aliases.iter().flat_map(|a| alias_hosts(a)).map(|name| (name, false));
+            for (name, automatic) in automatic.chain(aliases) {
+                let this = Owner { service: candidate.name, automatic };
+                // Host names are looked up without regard to case (RFC 4343).
+                let Some(other) = claim(&mut owners, name.to_ascii_lowercase(), this) else { continue };
+                self.judge([other.service, this.service], other.automatic || automatic, || {
+                    let (first, second) = (other.service.clone(), this.service.clone());
+                    match (other.automatic, automatic) {
+                        (true, true) => DeclarationError::SameHostName { first, second, name },
+                        (false, false) => DeclarationError::SameAlias { first, second, name },
+                        (true, false) => DeclarationError::AliasIsHostName { service: second, other: first, name },
+                        (false, true) => DeclarationError::AliasIsHostName { service: first, other: second, name },
+                    }
+                })?;
+            }
+        }
+        Ok(owners)
+    }
+
+    fn variables(&mut self, services: &[Candidate<'a>]) -> Result<Owners<'a>, DeclarationError> {
+        let mut owners = Owners::new();
+        for candidate in services.iter().filter(|s| !s.manual_names) {
+            for name in variables(candidate.name) {
+                let this = Owner { service: candidate.name, automatic: true };
+                let Some(other) = claim(&mut owners, name.clone(), this) else { continue };
+                self.judge([other.service, this.service], true, || DeclarationError::SameVariable {
+                    first: other.service.clone(),
+                    second: this.service.clone(),
+                    name,
+                })?;
+            }
+        }
+        Ok(owners)
+    }
+
+    /// The names in one service's `ist`, against one another and against the deployment's.
+    fn ist(
+        &mut self,
+        service: &Candidate<'a>,
+        hosts: &Owners<'a>,
+        variables: &Owners<'a>,
+    ) -> Result<(), DeclarationError> {
+        let (mut own_hosts, mut own_variables) = (Owners::new(), Owners::new());
+        for entry in service.ist {
+            let this = Owner { service: &entry.service, automatic: false };
+            let named_hosts = entry.hostnames.iter().map(|name| (name, name.to_ascii_lowercase(), true));
+            let named_variables = entry.variables.iter().map(|name| (name, name.clone(), false));
+            for (name, key, is_host) in named_hosts.chain(named_variables) {
+                let (own, all) = if is_host { (&mut own_hosts, hosts) } else { (&mut own_variables, variables) };
+                let all = all.get(&key).copied().filter(|owner| owner.service != this.service);
+                let (who, name, target) = (service.name.clone(), name.clone(), this.service.clone());
+                if let Some(other) = claim(own, key, this) {
+                    let first = other.service.clone();
+                    self.judge([service.name; 2], false, || DeclarationError::IstSame {
+                        service: who,
+                        name,
+                        first,
+                        second: target,
+                    })?;
+                } else if let Some(owner) = all {
+                    let other = owner.service.clone();
+                    self.judge([service.name, owner.service], owner.automatic, || match owner.automatic {
+                        true => DeclarationError::IstIsAutomatic { service: who, name, target, other },
+                        false => DeclarationError::IstIsAlias { service: who, name, target, other },
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a clash, unless it's none of what is being declared or may be settled.
+    fn judge(
+        &mut self,
+        between: [&'a ServiceName; 2],
+        automatic: bool,
+        error: impl FnOnce() -> DeclarationError,
+    ) -> Result<(), DeclarationError> {
+        if !between.iter().any(|service| self.scope.declares(service)) {
+            return Ok(());
+        }
+        let error = error();
+        if !(automatic && self.lenient) {
+            return Err(error);
+        }
+        let [first, second] = between;
+        if self.warned.insert((first, second)) {
+            let what = "automatic names of one that are also names of the other are left out";
+            self.warnings.push(format!("the services `{first}` and `{second}` clash: {what}"));
+        }
+        Ok(())
+    }
+}
+
+/// Notes that `name` is `owner`'s; the other service whose it is already, if any.
+fn claim<'a>(owners: &mut Owners<'a>, name: String, owner: Owner<'a>) -> Option<Owner<'a>> {
+    match owners.entry(name) {
+        Entry::Vacant(entry) => {
+            entry.insert(owner);
+            None
+        }
+        Entry::Occupied(entry) => Some(*entry.get()).filter(|other| other.service != owner.service),
+    }
+}
+
+#[cfg(test)]
+mod tests;

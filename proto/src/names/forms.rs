@@ -1,0 +1,163 @@
+//! The forms that names come in: which host names and variables one service has, and what counts as a host name at all.
+
+use std::sync::LazyLock;
+
+use super::encode::{LABEL_MAX, shell_variable, variable};
+
+/// The longest host name in text, in octets: 255 on the wire (RFC 1035 §2.3.4), less a length octet and the root.
+const NAME_MAX: usize = 253;
+
+/// IANA's root zone; source and date stand in the file.
+static TOP_LEVEL: LazyLock<Vec<&str>> =
+    LazyLock::new(|| include_str!("tlds.txt").lines().filter(|line| !line.starts_with('#')).collect());
+
+/// Names that are no top-level domains and never will be: IANA's registry of special-use domain names (RFC 6761), of
+/// 2026-11, as far as they are one label; and our own.
+const SPECIAL_USE: [&str; 9] = ["alt", "example", "internal", "invalid", "local", "localhost", "onion", "test", "warp"];
+
+/// Why a text is no host name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadHostName {
+    /// Not of the form of RFC 1123 §2.1.
+    #[error(
+        "is not a host name: use labels of 1 to 63 letters, digits and `-`, with no `-` at either end, joined by dots, \
+         248 octets in all"
+    )]
+    Form,
+    /// Its last label has digits only.
+    #[error("would be read as an IP address: let its last label have a letter")]
+    Address,
+    /// RFC 6761 §6.3.
+    #[error("always means the machine itself: choose another name")]
+    Localhost,
+}
+
+/// Whether `name` can be given to a service, bare and with `.warp` behind it: RFC 1123 §2.1, and not `localhost`.
+///
+/// # Errors
+/// If it can't.
+pub fn check_host_name(name: &str) -> Result<(), BadHostName> {
+    let is_label = |label: &str| {
+        (1..=LABEL_MAX).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if name.len() + ".warp".len() > NAME_MAX || !name.split('.').all(is_label) {
+        return Err(BadHostName::Form);
+    }
+    let last = name.rsplit('.').next().unwrap_or(name);
+    if last.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(BadHostName::Address);
+    }
+    if last.eq_ignore_ascii_case("localhost") {
+        return Err(BadHostName::Localhost);
+    }
+    Ok(())
+}
+
+/// What a service is called within its deployment. The first is what it is called in messages.
+pub(super) fn own_hosts(label: &str, deployment: &str) -> impl Iterator<Item = String> {
+    // A service may be called `localhost`, but the short name means the machine itself.
+    let short = (label != "localhost").then(|| label.to_owned());
+    [format!("{label}.warp")]
+        .into_iter()
+        .chain(short)
+        .chain([format!("{label}.{deployment}.warp"), format!("{label}.{deployment}")])
+}
+
+/// What an alias adds to them.
+pub(super) fn alias_hosts(alias: &str) -> [String; 2] {
+    [alias.to_owned(), format!("{alias}.warp")]
+}
+
+/// What a service is called from another deployment that may call it.
+pub(super) fn foreign_hosts(label: &str, deployment: &str) -> impl Iterator<Item = String> {
+    // `github.com` must not be captured by a deployment called `com`.
+    let dotted = (!is_reserved(deployment)).then(|| format!("{label}.{deployment}"));
+    let joined = format!("{deployment}-{label}");
+    let joined = (joined.len() <= LABEL_MAX).then_some(joined);
+    [format!("{label}.{deployment}.warp")].into_iter().chain(dotted).chain(joined)
+}
+
+/// The variables of a service of this name; one, if a shell can take it as it is.
+pub(super) fn variables(name: &str) -> impl Iterator<Item = String> {
+    let (plain, shell) = (variable(name), shell_variable(name));
+    let shell = (shell != plain).then_some(shell);
+    [plain].into_iter().chain(shell).map(|name| format!("WARP_IST_{name}"))
+}
+
+/// Whether a name that ends in `.label` belongs to somebody else.
+fn is_reserved(label: &str) -> bool {
+    TOP_LEVEL.binary_search(&label).is_ok() || SPECIAL_USE.contains(&label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn top_level_domains_and_special_use_names_are_reserved() {
+        assert!(TOP_LEVEL.is_sorted() && TOP_LEVEL.len() > 1400);
+        for label in ["com", "de", "zw", "aaa", "arpa", "xn--fiqs8s", "shop", "local", "localhost", "onion", "warp"] {
+            assert!(is_reserved(label), "{label}");
+        }
+        for label in ["billing", "api", "co-m", "acme", "c"] {
+            assert!(!is_reserved(label), "{label}");
+        }
+    }
+
+    #[test]
+    fn host_names_are_of_rfc_1123() {
+        let label = "x".repeat(63);
+        let longest = [&*label, &*label, &*label, &"y".repeat(56)].join(".");
+        assert_eq!(longest.len(), 248);
+        for good in ["mysql", "MySQL.Local", "3com.example", "a-b.c-d", "1.a", &longest, "localhost.db", "xn--caf-dma"]
+        {
+            assert_eq!(check_host_name(good), Ok(()), "{good}");
+        }
+        let (long_label, long_name) = ("x".repeat(64), format!("z{longest}"));
+        for bad in [
+            "",
+            ".",
+            "a.",
+            ".a",
+            "a..b",
+            "-a",
+            "a-",
+            "a.-b",
+            "my_sql",
+            "my sql",
+            "é",
+            "a/b",
+            "a\nb",
+            "*",
+            &long_label,
+            &long_name,
+        ] {
+            assert_eq!(check_host_name(bad), Err(BadHostName::Form), "{bad:?}");
+        }
+        for address in ["1.2.3.4", "127", "db.5432"] {
+            assert_eq!(check_host_name(address), Err(BadHostName::Address), "{address}");
+        }
+        for machine in ["localhost", "LocalHost", "db.localhost"] {
+            assert_eq!(check_host_name(machine), Err(BadHostName::Localhost), "{machine}");
+        }
+    }
+
+    #[test]
+    fn a_service_has_these_names() {
+        let own = |label| own_hosts(label, "shop").collect::<Vec<_>>();
+        assert_eq!(own("db"), ["db.warp", "db", "db.shop.warp", "db.shop"]);
+        assert_eq!(own("localhost"), ["localhost.warp", "localhost.shop.warp", "localhost.shop"]);
+        let foreign = |label, deployment| foreign_hosts(label, deployment).collect::<Vec<_>>();
+        assert_eq!(foreign("db", "api"), ["db.api.warp", "db.api", "api-db"]);
+        assert_eq!(foreign("github", "com"), ["github.com.warp", "com-github"]);
+        assert_eq!(
+            foreign(&"x".repeat(60), "api"),
+            [format!("{}.api.warp", "x".repeat(60)), format!("{}.api", "x".repeat(60))]
+        );
+        assert_eq!(variables("my_db").collect::<Vec<_>>(), ["WARP_IST_my_db"]);
+        assert_eq!(variables("a-b_my db").collect::<Vec<_>>(), ["WARP_IST_a-b_my_db", "WARP_IST_a_b_my_db"]);
+    }
+}

@@ -1,0 +1,217 @@
+//! Every name that the instances of one service see: the lines of their hosts file and the variables of their
+//! environment. A pure function of the view.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    net::Ipv4Addr,
+};
+
+use super::{
+    encode::{host_label, is_identifier},
+    forms::{alias_hosts, foreign_hosts, own_hosts, variables},
+};
+use crate::{
+    Ports, ServiceId, View,
+    view::{Deployment, Service},
+};
+
+/// What the instances of a service see.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The lines of the hosts file, one name each; no name twice.
+    pub hosts: Vec<(Ipv4Addr, String)>,
+    /// The environment: every `WARP_IST_…`, the variables of the service's `ist`, and `PORT`.
+    pub variables: BTreeMap<String, String>,
+    /// Names that were left out since they would lead to more than one service, for the log.
+    pub warnings: Vec<String>,
+}
+
+impl Names {
+    /// The variables that a shell can set: those whose names are identifiers. The values hold nothing to be quoted.
+    pub fn shell_variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables.iter().filter(|(name, _)| is_identifier(name)).map(|(name, value)| (&**name, &**value))
+    }
+}
+
+/// The names that instances of `service` see; `None` if the view doesn't hold the service and its deployment.
+#[must_use]
+pub fn names(view: &View, service: ServiceId) -> Option<Names> {
+    let own = view.service(service)?;
+    let deployment = view.deployment(own.deployment)?;
+    let mut claims = Claims::default();
+    for service in view.services().filter(|s| s.deployment == deployment.id) {
+        claims.own(view, deployment, service);
+    }
+    let naming = view.naming(service);
+    for entry in naming.iter().flat_map(|n| &n.ist) {
+        // An entry for a service that isn't declared yet leads nowhere until it is.
+        let Some(target) = view.services().find(|s| s.deployment == deployment.id && s.name == entry.service) else {
+            continue;
+        };
+        claims.hosts.extend(entry.hostnames.iter().map(|name| Claim::new(Rank::Ist, name.clone(), target)));
+        claims.variables.extend(entry.variables.iter().map(|name| Claim::new(Rank::Ist, name.clone(), target)));
+    }
+    for (service, deployment) in callable(view, deployment) {
+        claims.foreign(deployment, service);
+    }
+
+    let Claims { hosts, variables, mut warnings } = claims;
+    let hosts = settle(view, hosts, |name| name.to_ascii_lowercase(), &mut warnings);
+    let variables = settle(view, variables, str::to_owned, &mut warnings);
+    let mut variables: BTreeMap<_, _> =
+        variables.into_iter().map(|claim| (claim.name, claim.address.to_string())).collect();
+    if let Some(port) = naming.and_then(|n| n.port) {
+        variables.insert("PORT".to_owned(), port.to_string());
+    }
+    Some(Names { hosts: hosts.into_iter().map(|claim| (claim.address, claim.name)).collect(), variables, warnings })
+}
+
+/// The services of other deployments that `caller`'s may call, on any port at all.
+fn callable<'a>(view: &'a View, caller: &'a Deployment) -> impl Iterator<Item = (&'a Service, &'a Deployment)> {
+    view.services().filter_map(|service| {
+        let deployment = view.deployment(service.deployment)?;
+        let grant = view.grant(caller.id, service.id)?;
+        let somewhere = grant.ports != Ports::Only(BTreeSet::new());
+        (deployment.id != caller.id && deployment.team == caller.team && somewhere)
+            .then_some((&**service, &**deployment))
+    })
+}
+
+/// Where a name comes from. Of two claims the lesser rank wins: what was written down beats what was made from a name,
+/// and own names beat foreign ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Ist,
+    Alias,
+    Automatic,
+    Foreign,
+}
+
+/// That a name should lead to a service.
+#[derive(Debug)]
+struct Claim {
+    rank: Rank,
+    name: String,
+    service: ServiceId,
+    address: Ipv4Addr,
+}
+
+impl Claim {
+    const fn new(rank: Rank, name: String, service: &Service) -> Self {
+        Self { rank, name, service: service.id, address: service.address }
+    }
+}
+
+/// All claims, in the order in which the names will stand.
+#[derive(Default)]
+struct Claims {
+    hosts: Vec<Claim>,
+    variables: Vec<Claim>,
+    warnings: Vec<String>,
+}
+
+impl Claims {
+    fn own(&mut self, view: &View, deployment: &Deployment, service: &Service) {
+        if service.automatic_names {
+            if let Some(label) = self.label(deployment, service) {
+                let names = own_hosts(&label, &deployment.name);
+                self.hosts.extend(names.map(|name| Claim::new(Rank::Automatic, name, service)));
+            }
+            self.variables.extend(variables(&service.name).map(|name| Claim::new(Rank::Automatic, name, service)));
+        }
+        let aliases = view.naming(service.id).into_iter().flat_map(|naming| &naming.aliases);
+        self.hosts.extend(aliases.flat_map(|a| alias_hosts(a)).map(|name| Claim::new(Rank::Alias, name, service)));
+    }
+
+    fn foreign(&mut self, deployment: &Deployment, service: &Service) {
+        if !service.automatic_names {
+            return;
+        }
+        if let Some(label) = self.label(deployment, service) {
+            let names = foreign_hosts(&label, &deployment.name);
+            self.hosts.extend(names.map(|name| Claim::new(Rank::Foreign, name, service)));
+        }
+        let name = format!("{}_{}", deployment.name, service.name);
+        self.variables.extend(variables(&name).map(|name| Claim::new(Rank::Foreign, name, service)));
+    }
+
+    fn label(&mut self, deployment: &Deployment, service: &Service) -> Option<String> {
+        host_label(&service.name)
+            .map_err(|why| {
+                // The coordinator refuses such a name; this one comes from another version of it.
+                self.warnings
+                    .push(format!("no host name can be made from `{}/{}`: {why}", deployment.name, service.name));
+            })
+            .ok()
+    }
+}
+
+/// The claims that hold, in their order and no name twice. Of claims of the same rank on one name for several services
+/// none holds, and a warning says so; so does one for an own name that gives way to another own one. `key` is what of a
+/// name tells it from others.
+fn settle(view: &View, claims: Vec<Claim>, key: impl Fn(&str) -> String, warnings: &mut Vec<String>) -> Vec<Claim> {
+    let mut best: BTreeMap<String, (Rank, BTreeSet<ServiceId>)> = BTreeMap::new();
+    for claim in &claims {
+        match best.entry(key(&claim.name)) {
+            Entry::Vacant(entry) => {
+                entry.insert((claim.rank, [claim.service].into()));
+            }
+            Entry::Occupied(mut entry) if claim.rank < entry.get().0 => {
+                entry.insert((claim.rank, [claim.service].into()));
+            }
+            Entry::Occupied(mut entry) if claim.rank == entry.get().0 => {
+                entry.get_mut().1.insert(claim.service);
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+
+    let mut left_out: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    let mut given_way: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    let mut given = BTreeSet::new();
+    let mut held = Vec::new();
+    for claim in claims {
+        let Some((rank, services)) = best.get(&key(&claim.name)) else { continue };
+        match services.first() {
+            Some(sole) if services.len() == 1 && *sole == claim.service => {
+                held.extend(given.insert(claim.name.clone()).then_some(claim));
+            }
+            Some(sole) if services.len() == 1 && claim.rank < Rank::Foreign => {
+                given_way.entry((*sole, claim.service)).or_default().push(claim.name);
+            }
+            _ if claim.rank == *rank => {
+                let names = left_out.entry(services.clone()).or_default();
+                if !names.contains(&claim.name) {
+                    names.push(claim.name);
+                }
+            }
+            _ => {} // a foreign name that an own one beats
+        }
+    }
+    warnings.extend(left_out.into_iter().map(|(services, names)| {
+        let services = services.into_iter().map(|id| path(view, id)).collect();
+        format!("left out {}: {} come out alike", list(names), list(services))
+    }));
+    warnings.extend(given_way.into_iter().map(|((winner, loser), names)| {
+        let (winner, loser) = (path(view, winner), path(view, loser));
+        format!("{} taken for `{winner}` by `ist` or an alias, so not for `{loser}`", list(names))
+    }));
+    held
+}
+
+fn path(view: &View, service: ServiceId) -> String {
+    let parts = view.service(service).and_then(|s| Some((view.deployment(s.deployment)?, s)));
+    parts.map_or_else(|| service.to_string(), |(deployment, service)| format!("{}/{}", deployment.name, service.name))
+}
+
+/// `` `a`, `b` and `c` ``.
+fn list(names: Vec<String>) -> String {
+    let mut names: Vec<_> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    match (names.pop(), names.is_empty()) {
+        (Some(last), false) => format!("{} and {last}", names.join(", ")),
+        (last, _) => last.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

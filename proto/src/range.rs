@@ -1,0 +1,166 @@
+//! The range of overlay addresses (IPv4), chosen at the coordinator's first start.
+
+use std::{fmt, net::Ipv4Addr, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a range was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RangeError {
+    /// Not `A.B.C.D/N`.
+    #[error("`{0}` is not an IPv4 range: write it as 100.112.0.0/12")]
+    Malformed(String),
+    /// Address bits beyond the prefix.
+    #[error("`{given}` has bits set beyond its prefix: did you mean {meant}?")]
+    HostBits {
+        /// As given.
+        given: String,
+        /// With those bits cleared.
+        meant: Range,
+    },
+    /// Too small to be of use, or larger than any private allocation.
+    #[error("a range of /{0} is not between /8 and /24")]
+    Size(u8),
+    /// Loopback, link-local, multicast and the like can't be routed to a TUN device.
+    #[error(
+        "{0} is set aside for other uses (loopback, link-local, multicast, 0/8 or class E): choose a private range"
+    )]
+    Reserved(Range),
+}
+
+/// An IPv4 range in CIDR notation (RFC 4632).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Range {
+    first: Ipv4Addr,
+    prefix: u8,
+}
+
+impl Range {
+    /// `100.112.0.0/12`: within 100.64/10 (RFC 6598), clear of the cloud providers' own uses of it.
+    pub const DEFAULT: Self = Self { first: Ipv4Addr::new(100, 112, 0, 0), prefix: 12 };
+
+    /// The first address: the network's own, never given out.
+    #[must_use]
+    pub const fn first(self) -> Ipv4Addr {
+        self.first
+    }
+
+    /// The last address, never given out.
+    #[must_use]
+    pub const fn last(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.first.to_bits() | !self.mask())
+    }
+
+    /// The length of the prefix in bits.
+    #[must_use]
+    pub const fn prefix(self) -> u8 {
+        self.prefix
+    }
+
+    const fn mask(self) -> u32 {
+        u32::MAX << (32 - self.prefix as u32)
+    }
+
+    /// Whether the address lies in the range.
+    #[must_use]
+    pub const fn contains(self, address: Ipv4Addr) -> bool {
+        address.to_bits() & self.mask() == self.first.to_bits()
+    }
+
+    /// Whether any address lies both in this range and in `other/prefix` (0 to 32 bits).
+    #[must_use]
+    pub const fn overlaps(self, other: Ipv4Addr, prefix: u8) -> bool {
+        let shorter = if prefix < self.prefix { prefix } else { self.prefix };
+        shorter == 0 || (self.first.to_bits() ^ other.to_bits()) >> (32 - shorter as u32) == 0
+    }
+}
+
+impl FromStr for Range {
+    type Err = RangeError;
+
+    fn from_str(text: &str) -> Result<Self, RangeError> {
+        let malformed = || RangeError::Malformed(text.chars().take(40).collect());
+        let (address, prefix) = text.split_once('/').ok_or_else(malformed)?;
+        let address: Ipv4Addr = address.parse().map_err(|_| malformed())?;
+        let prefix: u8 = prefix.parse().ok().filter(|p| *p <= 32).ok_or_else(malformed)?;
+        if !(8..=24).contains(&prefix) {
+            return Err(RangeError::Size(prefix));
+        }
+        let first = Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << (32 - u32::from(prefix))));
+        let range = Self { first, prefix };
+        if first != address {
+            return Err(RangeError::HostBits { given: text.to_owned(), meant: range });
+        }
+        if range.overlaps(Ipv4Addr::UNSPECIFIED, 8)
+            || range.overlaps(Ipv4Addr::LOCALHOST, 8)
+            || range.overlaps(Ipv4Addr::new(169, 254, 0, 0), 16)
+            || range.overlaps(Ipv4Addr::new(224, 0, 0, 0), 3)
+        {
+            return Err(RangeError::Reserved(range));
+        }
+        Ok(range)
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.first, self.prefix)
+    }
+}
+
+impl fmt::Debug for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Range> for String {
+    fn from(range: Range) -> Self {
+        range.to_string()
+    }
+}
+
+impl TryFrom<String> for Range {
+    type Error = RangeError;
+
+    fn try_from(text: String) -> Result<Self, RangeError> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_checked() {
+        let range: Range = "100.112.0.0/12".parse().unwrap();
+        assert_eq!(range, Range::DEFAULT);
+        assert_eq!(range.last(), Ipv4Addr::new(100, 127, 255, 255));
+        assert!(range.contains(Ipv4Addr::new(100, 120, 1, 2)) && !range.contains(Ipv4Addr::new(100, 111, 255, 255)));
+        for (bad, why) in [
+            ("100.112.0.0", "is not an IPv4 range"),
+            ("fd00::/8", "is not an IPv4 range"),
+            ("100.112.0.0/33", "is not an IPv4 range"),
+            ("100.112.0.1/12", "did you mean 100.112.0.0/12?"),
+            ("10.0.0.0/30", "not between /8 and /24"),
+            ("127.0.0.0/8", "set aside"),
+            ("169.254.7.0/24", "set aside"),
+            ("240.0.0.0/8", "set aside"),
+        ] {
+            let error = bad.parse::<Range>().unwrap_err().to_string();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn overlap_is_symmetric_in_size() {
+        let range: Range = "10.1.0.0/16".parse().unwrap();
+        for (address, prefix, expected) in
+            [([10, 1, 2, 0], 24, true), ([10, 0, 0, 0], 8, true), ([0, 0, 0, 0], 0, true), ([10, 2, 0, 0], 16, false)]
+        {
+            assert_eq!(range.overlaps(address.into(), prefix), expected, "{address:?}/{prefix}");
+        }
+    }
+}
