@@ -1,0 +1,10 @@
+//! The way to a coordinator: TLS pinned to its key, and one HTTP request at a time over it (or over its Unix socket).
+//! Shared by the agent and the coordinator's own command line; the only client of the API that there is.
+
+mod http;
+mod pin;
+mod url;
+
+pub use http::{Method, RequestError, request};
+pub use pin::{LinkError, Stream, connect, fingerprint_of};
+pub use url::{Url, UrlError};
