@@ -1,1 +1,307 @@
+use std::{fmt::Debug, sync::Arc};
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    DeploymentId, Ports, PrivateKey, ServiceId,
+    view::{Deployment, Grant, Instance, InstanceState, Ist, Key, Naming, Network, Record, Runner, Service},
+};
+
+/// The wire format: what is written today must be written tomorrow, and read.
+#[track_caller]
+fn frozen<T: Serialize + for<'a> Deserialize<'a> + Debug>(value: &T, text: &str) {
+    assert_eq!(serde_json::to_string(value).unwrap(), text);
+    let read: T = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_string(&read).unwrap(), text, "read as {read:?}");
+}
+
+fn epoch() -> Epoch {
+    Epoch(*b"0123456789abcdef")
+}
+
+fn path(text: &str) -> ServicePath {
+    text.parse().unwrap()
+}
+
+fn key() -> PrivateKey {
+    PrivateKey::from_bytes([1; 32])
+}
+
+/// A view with a record of each kind.
+fn view() -> View {
+    let network = Network { range: Range::DEFAULT, mtu: 1344 };
+    let mut view = View::empty(epoch(), Revision(7), RunnerId(1), network);
+    for record in records() {
+        view.put(record);
+    }
+    view
+}
+
+fn records() -> [Record; 6] {
+    [
+        Record::Runner(Arc::new(Runner {
+            id: RunnerId(1),
+            name: "basement".parse().unwrap(),
+            provider: "home".parse().unwrap(),
+            public_key: key().public(),
+            endpoints: vec!["192.0.2.1:51820".parse().unwrap(), "[2001:db8::1]:51820".parse().unwrap()],
+        })),
+        Record::Deployment(Arc::new(Deployment {
+            id: DeploymentId(2),
+            name: "shop".parse().unwrap(),
+            team: "acme".parse().unwrap(),
+        })),
+        Record::Service(Arc::new(Service {
+            id: ServiceId(3),
+            deployment: DeploymentId(2),
+            name: "my db".parse().unwrap(),
+            address: Ipv4Addr::new(100, 112, 0, 2),
+            automatic_names: true,
+        })),
+        Record::Naming(Arc::new(Naming {
+            service: ServiceId(3),
+            aliases: vec!["mysql".to_owned()],
+            port: Some(5432),
+            ist: vec![Ist {
+                service: "我".parse().unwrap(),
+                variables: vec!["A".to_owned()],
+                hostnames: vec!["a.local".to_owned()],
+            }],
+        })),
+        Record::Instance(Arc::new(Instance {
+            id: InstanceId(4),
+            service: ServiceId(3),
+            runner: RunnerId(1),
+            address: Ipv4Addr::new(100, 112, 0, 3),
+            state: InstanceState::Live,
+        })),
+        Record::Grant(Arc::new(Grant {
+            caller: DeploymentId(5),
+            callee: ServiceId(3),
+            ports: Ports::Only([80, 443].into()),
+        })),
+    ]
+}
+
+const RECORDS: [&str; 6] = [
+    r#"{"kind":"runner","id":"r-1","name":"basement","provider":"home","public_key":"pOCSkrZRwni5dyxWn1+puxPZBrRqtoyd+dwrRAn4ogk=","endpoints":["192.0.2.1:51820","[2001:db8::1]:51820"]}"#,
+    r#"{"kind":"deployment","id":"d-2","name":"shop","team":"acme"}"#,
+    r#"{"kind":"service","id":"s-3","deployment":"d-2","name":"my db","address":"100.112.0.2","automatic_names":true}"#,
+    r#"{"kind":"naming","service":"s-3","aliases":["mysql"],"port":5432,"ist":[{"service":"我","variables":["A"],"hostnames":["a.local"]}]}"#,
+    r#"{"kind":"instance","id":"i-4","service":"s-3","runner":"r-1","address":"100.112.0.3","state":"live"}"#,
+    r#"{"kind":"grant","caller":"d-5","callee":"s-3","ports":{"only":[80,443]}}"#,
+];
+
+const KEYS: [&str; 6] = [
+    r#"{"kind":"runner","id":"r-1"}"#,
+    r#"{"kind":"deployment","id":"d-2"}"#,
+    r#"{"kind":"service","id":"s-3"}"#,
+    r#"{"kind":"naming","id":"s-3"}"#,
+    r#"{"kind":"instance","id":"i-4"}"#,
+    r#"{"kind":"grant","caller":"d-5","callee":"s-3"}"#,
+];
+
+fn view_text() -> String {
+    format!(
+        r#"{{"epoch":"30313233343536373839616263646566","revision":7,"runner":"r-1","network":{{"range":"100.112.0.0/12","mtu":1344}},"records":[{}]}}"#,
+        RECORDS.join(",")
+    )
+}
+
+#[test]
+fn records_and_their_keys_are_frozen() {
+    for ((record, text), key) in records().iter().zip(RECORDS).zip(KEYS) {
+        frozen(record, text);
+        frozen(&record.key(), key);
+    }
+    frozen(&Ports::All, r#""all""#);
+    frozen(&Ports::Only([].into()), r#"{"only":[]}"#);
+    frozen(&[InstanceState::Live, InstanceState::Draining, InstanceState::Client], r#"["live","draining","client"]"#);
+}
+
+#[test]
+fn the_enrolment_is_frozen() {
+    frozen(
+        &Info { protocol: PROTOCOL, enrol_key: key().public(), range: Range::DEFAULT },
+        r#"{"protocol":1,"enrol_key":"pOCSkrZRwni5dyxWn1+puxPZBrRqtoyd+dwrRAn4ogk=","range":"100.112.0.0/12"}"#,
+    );
+    let coordinator = PrivateKey::from_bytes([2; 32]);
+    assert_eq!(enrol_purpose(TokenId(7)), b"enrol t-7");
+    let enrol = Enrol {
+        token: "mesh1.x".to_owned(),
+        name: "basement".parse().unwrap(),
+        provider: "home".parse().unwrap(),
+        public_key: key().public(),
+        proof: key().prove(coordinator.public(), &enrol_purpose(TokenId(7))).unwrap(),
+        replace: false,
+    };
+    frozen(
+        &enrol,
+        r#"{"token":"mesh1.x","name":"basement","provider":"home","public_key":"pOCSkrZRwni5dyxWn1+puxPZBrRqtoyd+dwrRAn4ogk=","proof":"NM7UxXcjeE1WyKJVXz1tdFgGzLLbIe31jJ2IEkt5068=","replace":false}"#,
+    );
+    assert!(coordinator.verify(key().public(), &enrol_purpose(TokenId(7)), &enrol.proof));
+    frozen(
+        &Enrolled { runner: RunnerId(1), credential: "secret".to_owned() },
+        r#"{"runner":"r-1","credential":"secret"}"#,
+    );
+    frozen(&Refusal::bare("no"), r#"{"error":"no"}"#);
+    frozen(&Refusal::new("no", "try yes"), r#"{"error":"no","hint":"try yes"}"#);
+}
+
+#[test]
+fn what_an_agent_says_is_frozen() {
+    let held = Held {
+        instance: InstanceId(4),
+        service: path("shop/my db"),
+        address: Ipv4Addr::new(100, 112, 0, 3),
+        client: false,
+    };
+    frozen(
+        &Up::Hello {
+            protocol: PROTOCOL,
+            version: "0.1.0".to_owned(),
+            have: Some(Have { epoch: epoch(), revision: Revision(7) }),
+            endpoints: vec!["192.0.2.1:51820".parse().unwrap()],
+            port: 51820,
+            endpoints_only: false,
+            instances: vec![held],
+        },
+        r#"{"type":"hello","protocol":1,"version":"0.1.0","have":{"epoch":"30313233343536373839616263646566","revision":7},"endpoints":["192.0.2.1:51820"],"port":51820,"endpoints_only":false,"instances":[{"instance":"i-4","service":"shop/my db","address":"100.112.0.3","client":false}]}"#,
+    );
+    frozen(&Up::Applied { revision: Revision(7) }, r#"{"type":"applied","revision":7}"#);
+    frozen(&Up::Resync, r#"{"type":"resync"}"#);
+    frozen(
+        &Up::Endpoints { endpoints: vec!["[2001:db8::1]:51820".parse().unwrap()] },
+        r#"{"type":"endpoints","endpoints":["[2001:db8::1]:51820"]}"#,
+    );
+    frozen(&Up::Pong, r#"{"type":"pong"}"#);
+    for (ask, text) in [
+        (
+            Ask::Attach { service: path("shop/db"), client: true },
+            r#"{"ask":"attach","service":"shop/db","client":true}"#,
+        ),
+        (Ask::Detach { instance: InstanceId(4) }, r#"{"ask":"detach","instance":"i-4"}"#),
+        (Ask::Settle { revision: Revision(7) }, r#"{"ask":"settle","revision":7}"#),
+        (Ask::Lookup { service: path("shop/db") }, r#"{"ask":"lookup","service":"shop/db"}"#),
+        (
+            Ask::Why { caller: path("shop/app"), callee: path("api/grpc"), port: 50051 },
+            r#"{"ask":"why","caller":"shop/app","callee":"api/grpc","port":50051}"#,
+        ),
+    ] {
+        frozen(&ask, text);
+        frozen(&Up::Ask { request: 9, ask }, &format!(r#"{{"type":"ask","request":9,"ask":{text}}}"#));
+    }
+}
+
+#[test]
+fn what_the_coordinator_says_is_frozen() {
+    frozen(&Down::Welcome { seen_from: "192.0.2.1".parse().unwrap() }, r#"{"type":"welcome","seen_from":"192.0.2.1"}"#);
+    frozen(&Down::Snapshot { view: view() }, &format!(r#"{{"type":"snapshot","view":{}}}"#, view_text()));
+    let [runner, ..] = records();
+    frozen(
+        &Down::Delta(Delta {
+            from: Revision(7),
+            to: Revision(9),
+            put: vec![runner],
+            remove: vec![Key::Instance { id: InstanceId(4) }],
+        }),
+        &format!(r#"{{"type":"delta","from":7,"to":9,"put":[{}],"remove":[{}]}}"#, RECORDS[0], KEYS[4]),
+    );
+    frozen(&Down::Switches(Switches::default()), r#"{"type":"switches","tun_gso":true,"udp_gso":true,"udp_gro":true}"#);
+    frozen(&Down::Ping, r#"{"type":"ping"}"#);
+    frozen(
+        &Down::Answer { request: 9, result: Err(Refusal::new("no", "try yes")) },
+        r#"{"type":"answer","request":9,"result":{"Err":{"error":"no","hint":"try yes"}}}"#,
+    );
+    for (answer, text) in [
+        (
+            Answer::Attached { instance: InstanceId(4), address: Ipv4Addr::new(100, 112, 0, 3), revision: Revision(7) },
+            r#"{"answer":"attached","instance":"i-4","address":"100.112.0.3","revision":7}"#.to_owned(),
+        ),
+        (Answer::Detached { revision: Revision(8) }, r#"{"answer":"detached","revision":8}"#.to_owned()),
+        (
+            Answer::Settled { pending: vec!["basement".parse().unwrap()] },
+            r#"{"answer":"settled","pending":["basement"]}"#.to_owned(),
+        ),
+        (Answer::Found { view: view() }, format!(r#"{{"answer":"found","view":{}}}"#, view_text())),
+        (
+            Answer::Why {
+                allowed: false,
+                steps: vec![Step { step: "rule".to_owned(), ok: false, detail: "no trust".to_owned() }],
+            },
+            r#"{"answer":"why","allowed":false,"steps":[{"step":"rule","ok":false,"detail":"no trust"}]}"#.to_owned(),
+        ),
+    ] {
+        frozen(
+            &Down::Answer { request: 9, result: Ok(answer) },
+            &format!(r#"{{"type":"answer","request":9,"result":{{"Ok":{text}}}}}"#),
+        );
+    }
+}
+
+#[test]
+fn what_may_be_left_out_has_the_meaning_that_grants_least() {
+    let hello: Up = serde_json::from_str(
+        r#"{"type":"hello","protocol":1,"version":"0","have":null,"endpoints":[],"port":1,"instances":[{"instance":"i-1","service":"a/b","address":"10.0.0.1"}]}"#,
+    )
+    .unwrap();
+    let Up::Hello { endpoints_only, instances, have, .. } = hello else { panic!("{hello:?}") };
+    assert!(!endpoints_only && !instances[0].client && have.is_none());
+    let enrol = r#"{"token":"","name":"a","provider":"b","public_key":"pOCSkrZRwni5dyxWn1+puxPZBrRqtoyd+dwrRAn4ogk=","proof":"pOCSkrZRwni5dyxWn1+puxPZBrRqtoyd+dwrRAn4ogk="}"#;
+    assert!(!serde_json::from_str::<Enrol>(enrol).unwrap().replace);
+    assert!(serde_json::from_str::<Grant>(r#"{"caller":"d-1","callee":"s-1"}"#).is_err(), "ports are never left out");
+}
+
+#[test]
+fn a_message_of_a_type_not_known_is_an_error() {
+    for text in [r#"{"type":"drain"}"#, r#"{"type":"Resync"}"#, "{}", "null", r#""resync""#, r#"{"resync":{}}"#] {
+        assert!(serde_json::from_str::<Up>(text).is_err(), "{text}");
+        assert!(serde_json::from_str::<Down>(text).is_err(), "{text}");
+    }
+    let error = serde_json::from_str::<Up>(r#"{"type":"shutdown"}"#).unwrap_err().to_string();
+    assert!(error.contains("unknown variant `shutdown`"), "{error}");
+    assert!(serde_json::from_str::<Ask>(r#"{"ask":"exec","command":"id"}"#).is_err());
+    assert!(serde_json::from_str::<Answer>(r#"{"answer":"yes"}"#).is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_decoders_panic(text in "\\PC{0,200}") {
+        decode(text.as_bytes());
+    }
+
+    #[test]
+    fn no_octets_make_the_decoders_panic(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
+        decode(&octets);
+    }
+
+    /// Messages with octets changed, left out and doubled: nearer to what decoders take than chance comes.
+    #[test]
+    fn no_damage_makes_the_decoders_panic(
+        which in 0_usize..4,
+        damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>(), 0_u8..3), 1..6),
+    ) {
+        let mut octets = [
+            format!(r#"{{"type":"snapshot","view":{}}}"#, view_text()),
+            format!(r#"{{"type":"delta","from":7,"to":9,"put":[{}],"remove":[{}]}}"#, RECORDS.join(","), KEYS.join(",")),
+            r#"{"type":"ask","request":9,"ask":{"ask":"attach","service":"shop/db","client":true}}"#.to_owned(),
+            r#"{"type":"answer","request":9,"result":{"Ok":{"answer":"detached","revision":8}}}"#.to_owned(),
+        ][which].clone().into_bytes();
+        for (at, octet, how) in damage {
+            let at = at.index(octets.len());
+            match how {
+                0 => octets[at] = octet,
+                1 => { octets.remove(at); }
+                _ => octets.insert(at, octet),
+            }
+        }
+        decode(&octets);
+    }
+}
+
+fn decode(octets: &[u8]) {
+    let _ = (serde_json::from_slice::<Up>(octets), serde_json::from_slice::<Down>(octets));
+    let _ = (serde_json::from_slice::<Info>(octets), serde_json::from_slice::<Enrol>(octets));
+    let _ = (serde_json::from_slice::<Enrolled>(octets), serde_json::from_slice::<Refusal>(octets));
+}

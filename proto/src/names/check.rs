@@ -30,7 +30,8 @@ pub enum Scope<'a> {
     /// All of it, by a `mesh.toml`.
     Whole,
     /// This service alone, by a `warp.config.js`. Only what it takes part in is judged; its `ist` may name services that
-    /// aren't declared yet, and where its `ist` gives names, automatic names that clash are left out with a warning.
+    /// aren't declared yet, and where its `ist` gives names, automatic names that clash are left out with a warning. So
+    /// they are where the other service's `ist` gives names: it doesn't matter which of the two is declared last.
     Single(&'a ServiceName),
 }
 
@@ -120,10 +121,12 @@ pub fn check(
     for service in services.iter().filter(|s| scope.declares(s.name)) {
         check_forms(deployment, services, service, scope, &mut warnings)?;
     }
-    let mut clashes = Clashes { scope, lenient: false, warned: BTreeSet::new(), warnings };
-    clashes.lenient = services.iter().any(|s| {
-        scope == Scope::Single(s.name) && s.ist.iter().any(|i| !(i.hostnames.is_empty() && i.variables.is_empty()))
-    });
+    let gives_names = |s: &&Candidate<'_>| s.ist.iter().any(|i| !(i.hostnames.is_empty() && i.variables.is_empty()));
+    let settling = match scope {
+        Scope::Whole => BTreeSet::new(),
+        Scope::Single(_) => services.iter().filter(gives_names).map(|s| s.name).collect(),
+    };
+    let mut clashes = Clashes { scope, settling, warned: BTreeSet::new(), warnings };
     let hosts = clashes.hosts(deployment, services)?;
     let variables = clashes.variables(services)?;
     for service in services {
@@ -203,8 +206,8 @@ type Owners<'a> = BTreeMap<String, Owner<'a>>;
 
 struct Clashes<'a> {
     scope: Scope<'a>,
-    /// Whether clashes of automatic names are settled by leaving them out.
-    lenient: bool,
+    /// The services whose clashes are settled by leaving automatic names out.
+    settling: BTreeSet<&'a ServiceName>,
     warned: BTreeSet<(&'a ServiceName, &'a ServiceName)>,
     warnings: Vec<String>,
 }
@@ -297,7 +300,7 @@ impl<'a> Clashes<'a> {
             return Ok(());
         }
         let error = error();
-        if !(automatic && self.lenient) {
+        if !(automatic && between.iter().any(|service| self.settling.contains(service))) {
             return Err(error);
         }
         let [first, second] = between;

@@ -272,14 +272,16 @@ fn where_a_single_service_gives_names_automatic_ones_that_clash_are_left_out() {
     };
     let services = [service("my-db"), service("my db").ist("my-db", &["OTHER_DB"], &[])];
     assert_eq!(judge(&services, Some("my db")), settled("my-db", "my db"));
-    assert!(judge(&services, Some("my-db")).is_err(), "its own `ist` gives no names");
-    assert!(
-        judge(&[service("my-db"), service("my db").ist("my-db", &[], &[])], Some("my db")).is_err(),
-        "nor does this"
-    );
+    assert_eq!(judge(&services, Some("my-db")), settled("my-db", "my db"), "whichever is declared last");
+    assert!(judge(&services, None).is_err(), "a `mesh.toml` has `names = \"manual\"` for that");
+    let nameless = [service("my-db"), service("my db").ist("my-db", &[], &[])];
+    assert!(judge(&nameless, Some("my db")).is_err(), "its `ist` gives no names");
+    let bystander = [service("my-db"), service("my db"), service("app").ist("my-db", &["DB"], &[])];
+    assert!(judge(&bystander, Some("my db")).is_err(), "nor does that of a third give any to these two");
 
     let services = [service("a"), service("b"), service("app").ist("a", &[], &["b"])];
     assert_eq!(judge(&services, Some("app")), settled("app", "b"));
+    assert_eq!(judge(&services, Some("b")), settled("app", "b"), "whichever is declared last");
     // What was written down twice is still refused.
     let services = [service("a"), service("b").aliases(&["x"]), service("app").ist("a", &[], &["x"])];
     assert!(judge(&services, Some("app")).unwrap_err().contains("is an alias of `b`"));
