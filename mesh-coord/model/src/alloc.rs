@@ -1,0 +1,105 @@
+//! Addresses. Services get fresh ones from the low end of the range, and freed ones only when there are no fresh ones
+//! left. Instances come and go far more often: they get fresh ones from the high end until enough freed ones have
+//! gathered, so that what is kept of them stays bounded. Whoever gets a freed address gets the one that was freed
+//! longest ago, and none before its quarantine is over.
+
+use std::net::Ipv4Addr;
+
+use crate::{Key, Refusal, draft::Draft, limits, record::Holder};
+
+impl Draft<'_> {
+    /// An address for a new service.
+    pub(crate) fn service_address(&mut self) -> Result<Ipv4Addr, Refusal> {
+        self.fresh(Holder::Service)
+            .or_else(|| self.rested(Holder::Service))
+            .or_else(|| self.rested(Holder::Instance))
+            .ok_or_else(|| self.exhausted())
+    }
+
+    /// An address for a new instance.
+    pub(crate) fn instance_address(&mut self) -> Result<Ipv4Addr, Refusal> {
+        let resting = self.state.index.resting.get(&Holder::Instance).map_or(0, |order| order.len());
+        let early = if resting >= limits::INSTANCE_ADDRESSES_RESTING { self.rested(Holder::Instance) } else { None };
+        early
+            .or_else(|| self.fresh(Holder::Instance))
+            .or_else(|| self.rested(Holder::Instance))
+            .or_else(|| self.rested(Holder::Service))
+            .ok_or_else(|| self.exhausted())
+    }
+
+    /// Takes just this address for an instance that a runner brought back, if nobody has it and it doesn't rest.
+    pub(crate) fn adopt_address(&mut self, address: Ipv4Addr) -> bool {
+        let range = self.state.meta.network.range;
+        let usable = range.contains(address)
+            && address != range.first()
+            && address != range.last()
+            && !self.state.index.addresses.contains_key(&address)
+            && !self.taken.contains(&address)
+            && self.state.freed.get(&address).is_none_or(|freed| self.has_rested(freed.at));
+        if usable {
+            self.give(address);
+        }
+        usable
+    }
+
+    /// The next address that nobody has had.
+    fn fresh(&mut self, holder: Holder) -> Option<Ipv4Addr> {
+        while self.next.service_address <= self.next.instance_address {
+            let address = match holder {
+                Holder::Service => {
+                    let address = self.next.service_address;
+                    self.next.service_address = Ipv4Addr::from_bits(address.to_bits() + 1);
+                    address
+                }
+                Holder::Instance => {
+                    let address = self.next.instance_address;
+                    self.next.instance_address = Ipv4Addr::from_bits(address.to_bits() - 1);
+                    address
+                }
+            };
+            // One that a runner brought back after a restore may stand in the way.
+            let had = self.state.index.addresses.contains_key(&address)
+                || self.state.freed.contains_key(&address)
+                || self.taken.contains(&address);
+            if !had {
+                self.give(address);
+                return Some(address);
+            }
+        }
+        None
+    }
+
+    /// The address that was freed longest ago by one of this kind, if its quarantine is over.
+    fn rested(&mut self, from: Holder) -> Option<Ipv4Addr> {
+        let order = self.state.index.resting.get(&from)?;
+        let address = *order.values().find(|address| !self.taken.contains(address))?;
+        if !self.state.freed.get(&address).is_some_and(|freed| self.has_rested(freed.at)) {
+            return None;
+        }
+        self.give(address);
+        Some(address)
+    }
+
+    fn has_rested(&self, freed: crate::UnixSeconds) -> bool {
+        self.now.since(freed) >= self.state.meta.quarantine
+    }
+
+    fn give(&mut self, address: Ipv4Addr) {
+        self.taken.insert(address);
+        if self.state.freed.contains_key(&address) {
+            self.delete(Key::Freed(address));
+        }
+    }
+
+    fn exhausted(&self) -> Refusal {
+        Refusal::RangeExhausted {
+            range: self.state.meta.network.range,
+            used: self.state.index.addresses.len() + self.taken.len(),
+            resting: self.state.freed.len(),
+            quarantine: self.state.meta.quarantine,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

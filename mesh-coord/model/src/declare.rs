@@ -1,0 +1,169 @@
+//! What an operator declares: the contents of deployment files, parsed and with every text checked for its form. The
+//! parsers (mesh-coord's `files`) make these; `deploy` decides on them.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use mesh_proto::{Label, Ports, ServiceName, view::Ist};
+use serde::{Deserialize, Serialize};
+
+/// A pattern over service names: `*` stands for any characters, none included; everything else for itself.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Pattern(String);
+
+/// A pattern that can match no service name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` can match no service: it is empty, too long, or holds `/` or a control character")]
+pub struct PatternError(String);
+
+impl Pattern {
+    /// Whether it matches `name`, whole.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        let Some((head, tail)) = self.0.split_once('*') else { return self.0 == name };
+        let Some(mut rest) = name.strip_prefix(head) else { return false };
+        let mut pieces: Vec<&str> = tail.split('*').collect();
+        let last = pieces.pop().unwrap_or_default();
+        for piece in pieces {
+            // The leftmost place leaves the most room for what follows.
+            let Some(at) = rest.find(piece) else { return false };
+            rest = &rest[at + piece.len()..];
+        }
+        rest.ends_with(last)
+    }
+
+    /// The pattern as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        match text.parse::<ServiceName>() {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(_) => Err(PatternError(text.chars().take(80).collect::<String>().escape_debug().to_string())),
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.0
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = PatternError;
+
+    fn try_from(text: String) -> Result<Self, PatternError> {
+        text.parse()
+    }
+}
+
+/// One caller that a deployment trusts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// Whose services may call. It need not exist yet.
+    pub caller: Label,
+    /// Which services they may call; `None`: those that the callee's `expose` says.
+    pub services: Option<Vec<Pattern>>,
+    /// On which ports.
+    pub ports: Ports,
+}
+
+/// One service as declared.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    /// Further host names within the deployment.
+    pub aliases: Vec<String>,
+    /// `PORT` in its own instances.
+    pub port: Option<u16>,
+    /// For the platform's own ingress; only recorded.
+    pub public_port: Option<u16>,
+    /// `names = "manual"`: only `ist` and `aliases` lead to it.
+    pub manual_names: bool,
+    /// Names that its own instances see.
+    pub ist: Vec<Ist>,
+}
+
+/// One deployment file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Its name, as the operator gave it; for messages.
+    pub name: String,
+    /// What it says.
+    pub declaration: Declaration,
+}
+
+/// The contents of one deployment file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Declaration {
+    /// A `mesh.toml`: the deployment is as this says, and has no other services.
+    Whole(Deployment),
+    /// A `warp.config.js`: one service, the others stay as they are.
+    Single {
+        /// The deployment, made if it doesn't exist.
+        deployment: Label,
+        /// The service that it declares.
+        name: ServiceName,
+        /// As it declares it. `ist` may name services that are not declared yet.
+        service: Declared,
+    },
+}
+
+/// A whole deployment as declared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Its name.
+    pub name: Label,
+    /// Its team; `None`: as it is, or `default` for a new one.
+    pub team: Option<Label>,
+    /// What a trust without services opens; `None`: all services.
+    pub expose: Option<Vec<Pattern>>,
+    /// Who may call; `None`: left to the `trust` command.
+    pub trust: Option<Vec<Trust>>,
+    /// Its services.
+    pub services: BTreeMap<ServiceName, Declared>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        for (pattern, name, expected) in [
+            ("*-tcp", "grpc-tcp", true),
+            ("*-tcp", "-tcp", true),
+            ("*-tcp", "grpc-tcp2", false),
+            ("*", "anything at all", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "aXbXbXc", true),
+            ("a*b*c", "aXc", false),
+            ("ab*ba", "aba", false),
+            ("我*", "我的数据", true),
+            ("web", "web", true),
+            ("web", "webs", false),
+            ("**", "x", true),
+        ] {
+            assert_eq!(pattern.parse::<Pattern>().unwrap().matches(name), expected, "{pattern} on {name}");
+        }
+        assert!("".parse::<Pattern>().is_err() && "a/b".parse::<Pattern>().is_err());
+    }
+}

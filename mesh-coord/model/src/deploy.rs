@@ -1,0 +1,250 @@
+//! Deployments: made and changed as files say, and deleted.
+
+mod check;
+mod gather;
+mod plan;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use mesh_proto::{Label, ServiceName, ServicePath, names::DeclarationError};
+
+use crate::{
+    Admin, Class, Decision, Key, Outcome, Record, Refusal, State, UnixSeconds,
+    declare::{File, Trust},
+    draft::Draft,
+    limits,
+    outcome::Plan,
+    record::{Deployment, Holder},
+    refusal::at_most,
+    words::{count, list, nearest, quoted},
+};
+
+/// What is refused about what files declare.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeployRefusal {
+    /// A refusal of what one file says.
+    #[error("{file}: {refusal}")]
+    In {
+        /// The file, as it was named.
+        file: String,
+        /// What is wrong with what it says.
+        refusal: Box<Refusal>,
+    },
+    /// Nothing to apply.
+    #[error("no file was given to apply")]
+    NoFile,
+    /// A file whose name can't be kept.
+    #[error("a file's name is longer than {} octets, or holds control characters", limits::FILE_NAME)]
+    FileName,
+    /// Two files that each say what the whole deployment is.
+    #[error("both {first} and {second} declare the deployment `{deployment}`")]
+    Twice {
+        /// Which.
+        deployment: Label,
+        /// One file.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+    /// Two files that declare one service.
+    #[error("both {first} and {second} declare the service `{service}`")]
+    ServiceTwice {
+        /// Which.
+        service: ServicePath,
+        /// One file.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+    /// A file that says what the whole deployment is, and one that adds a service to it.
+    #[error("{whole} declares all services of `{deployment}`, and {single} declares another one")]
+    WholeAndSingle {
+        /// Which.
+        deployment: Label,
+        /// The `mesh.toml`.
+        whole: String,
+        /// The `warp.config.js`.
+        single: String,
+    },
+    /// Another team than the deployment has.
+    #[error("the deployment `{deployment}` is team `{team}`'s, and a deployment's team can't change (to `{asked}`)")]
+    TeamFixed {
+        /// Which.
+        deployment: Label,
+        /// Its team.
+        team: Label,
+        /// What was asked for.
+        asked: Label,
+    },
+    /// Services that would go with their instances.
+    #[error("{} of `{deployment}` would be removed while {}", if services.len() == 1 { "a service" } else { "services" }, running(services))]
+    Running {
+        /// Where.
+        deployment: Label,
+        /// Which services, and how many instances each has.
+        services: Vec<(ServiceName, usize)>,
+    },
+    /// Port 0.
+    #[error("`{key}` of the service `{service}` is 0, which is no port")]
+    PortZero {
+        /// Which service.
+        service: ServiceName,
+        /// `port` or `public_port`.
+        key: &'static str,
+    },
+    /// Names that can't be as declared.
+    #[error(transparent)]
+    Names(#[from] DeclarationError),
+}
+
+fn running(services: &[(ServiceName, usize)]) -> String {
+    let each = services.iter().map(|(name, instances)| format!("`{name}` has {}", count(*instances, "instance")));
+    list(each)
+}
+
+impl DeployRefusal {
+    pub(crate) fn class(&self) -> Class {
+        match self {
+            Self::In { refusal, .. } => refusal.class(),
+            Self::TeamFixed { .. } | Self::Running { .. } => Class::Conflict,
+            _ => Class::Invalid,
+        }
+    }
+
+    pub(crate) fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::In { refusal, .. } => return refusal.hint(),
+            Self::NoFile => "as in `mesh-coord apply mesh.toml`".to_owned(),
+            Self::Twice { .. } => "put it into one of them".to_owned(),
+            Self::ServiceTwice { .. } => "apply one of them".to_owned(),
+            Self::WholeAndSingle { .. } => {
+                "declare the service in the first, or apply them one after the other".to_owned()
+            }
+            Self::TeamFixed { deployment, .. } => {
+                format!("leave `team` as it is, or delete the deployment first (`mesh-coord delete {deployment}`)")
+            }
+            Self::Running { .. } => "detach them first, or end them with --force".to_owned(),
+            Self::PortZero { key, .. } => format!("leave `{key}` out, or choose 1 to 65535"),
+            Self::FileName | Self::Names(_) => return None,
+        })
+    }
+}
+
+/// Makes deployments as the files say: all of them, or none.
+pub(crate) fn apply(
+    state: &State,
+    by: &Admin,
+    files: &[File],
+    dry_run: bool,
+    force: bool,
+    now: UnixSeconds,
+) -> Result<Decision, Refusal> {
+    let targets = gather::gather(files)?;
+    let mut draft = Draft::new(state, now);
+    let mut after: BTreeMap<&Label, Arc<Deployment>> = BTreeMap::new();
+    for (name, target) in &targets {
+        let deployment = check::settings(state, by, name, target).map_err(|r| target.refused(r))?;
+        let deployment = deployment.unwrap_or_else(|team| target.new_deployment(draft.deployment_id(), name, team));
+        after.insert(*name, Arc::new(deployment));
+    }
+    let made = targets.keys().filter(|name| state.deployment_named(name).is_none()).count();
+    at_most(limits::DEPLOYMENTS, state.deployments.len() + made, "deployments", "the coordinator")?;
+
+    // All files are seen together: one may trust what another one makes.
+    let find = |name: &Label| after.get(name).or_else(|| state.deployment_named(name)).map(AsRef::as_ref);
+    let mut plan = Plan { dry_run, deployments: Vec::new(), warnings: Vec::new() };
+    for (name, target) in &targets {
+        let Some(deployment) = after.get(name) else { continue };
+        let warnings = check::contents(state, deployment, target, &find).map_err(|r| target.refused(r))?;
+        plan.warnings.extend(warnings);
+        let changes = plan::carry_out(&mut draft, deployment, target, &find, force).map_err(|r| target.refused(r))?;
+        plan.warnings.extend(check::warnings(state, by, deployment, target));
+        if !changes.is_empty() {
+            draft.audit(by.via, "apply", plan::in_words(&changes, target));
+        }
+        plan.deployments.push(changes);
+    }
+    if !dry_run {
+        return Ok(draft.decided(Outcome::Planned(plan)));
+    }
+    for deployment in &mut plan.deployments {
+        plan::forget_addresses(deployment);
+    }
+    Ok(Draft::unchanged(Outcome::Planned(plan)))
+}
+
+/// Deletes a deployment, and takes its name off all trust lists: one made later under its name is another one.
+pub(crate) fn delete(
+    state: &State,
+    by: &Admin,
+    name: &Label,
+    force: bool,
+    now: UnixSeconds,
+) -> Result<Decision, Refusal> {
+    let deployment = state.own_deployment(by, name)?;
+    let running: Vec<_> = state
+        .services_of(deployment.id)
+        .map(|s| (s.record.name.clone(), state.instances_of(s.record.id).count()))
+        .filter(|(_, instances)| *instances > 0)
+        .collect();
+    if !running.is_empty() && !force {
+        return Err(DeployRefusal::Running { deployment: name.clone(), services: running }.into());
+    }
+
+    let mut draft = Draft::new(state, now);
+    let (mut services, mut instances) = (0, Vec::new());
+    for service in state.services_of(deployment.id) {
+        instances.extend(draft.end_instances(state.instances_of(service.record.id)));
+        draft.delete(Key::Service(service.record.id));
+        draft.free(service.record.address, Holder::Service);
+        services += 1;
+    }
+    draft.delete(Key::Deployment(deployment.id));
+    let mut untrusted_by = Vec::new();
+    for id in state.index.trusting.get(name).into_iter().flatten() {
+        let Some(entry) = state.deployments.get(id).filter(|e| e.record.id != deployment.id) else { continue };
+        let trust: Vec<Trust> = entry.record.trust.iter().filter(|t| t.caller != *name).cloned().collect();
+        draft.put(Record::Deployment(Arc::new(Deployment { trust, ..(*entry.record).clone() })));
+        if by.rules(&entry.record.team) {
+            untrusted_by.push(entry.record.name.clone());
+        }
+    }
+    draft.audit(by.via, "delete", format!("{name} with {}", count(services, "service")));
+    Ok(draft.decided(Outcome::Deleted { deployment: name.clone(), services, instances, untrusted_by }))
+}
+
+impl State {
+    /// The deployment of that name.
+    pub(crate) fn known_deployment(&self, name: &Label) -> Result<&Arc<Deployment>, Refusal> {
+        self.deployment_named(name).ok_or_else(|| {
+            let nearest = nearest(name, self.index.deployment_names.keys().map(|n| &**n));
+            Refusal::NoDeployment { name: name.clone(), nearest }
+        })
+    }
+
+    /// The deployment of that name, if the administrator may change it.
+    pub(crate) fn own_deployment(&self, by: &Admin, name: &Label) -> Result<&Arc<Deployment>, Refusal> {
+        let deployment = self.known_deployment(name)?;
+        match &by.team {
+            Some(team) if !by.rules(&deployment.team) => {
+                Err(Refusal::NotYours { what: format!("the deployment {}", quoted(name)), team: team.clone() })
+            }
+            _ => Ok(deployment),
+        }
+    }
+
+    /// The service of that name in the deployment.
+    pub(crate) fn known_service(
+        &self,
+        deployment: &Deployment,
+        name: &ServiceName,
+    ) -> Result<&Arc<crate::record::Service>, Refusal> {
+        self.service_in(deployment.id, name).ok_or_else(|| {
+            let nearest = nearest(name, self.services_of(deployment.id).map(|s| &*s.record.name));
+            Refusal::NoService { deployment: deployment.name.clone(), name: name.clone(), nearest }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

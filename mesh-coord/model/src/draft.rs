@@ -1,0 +1,133 @@
+//! A decision in the making: the changes so far, and the numbers and addresses that they take.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use mesh_proto::{DeploymentId, InstanceId, RunnerId, ServiceId, TokenId};
+
+use crate::{
+    Change, Decision, Key, Outcome, Record, State, UnixSeconds, limits,
+    record::{Audit, By, Freed, Holder, Instance, Next, Runner},
+};
+
+/// The changes of one decision, by key: the last one to a record counts.
+pub(crate) struct Draft<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) now: UnixSeconds,
+    pub(crate) next: Next,
+    /// Addresses that this decision gives.
+    pub(crate) taken: BTreeSet<Ipv4Addr>,
+    changes: BTreeMap<Key, Change>,
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(state: &'a State, now: UnixSeconds) -> Self {
+        Self { state, now, next: state.meta.next.clone(), taken: BTreeSet::new(), changes: BTreeMap::new() }
+    }
+
+    pub(crate) fn put(&mut self, record: Record) {
+        self.changes.insert(record.key(), Change::Put(record));
+    }
+
+    pub(crate) fn delete(&mut self, key: Key) {
+        self.changes.insert(key, Change::Delete(key));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Sets an address to rest.
+    pub(crate) fn free(&mut self, address: Ipv4Addr, from: Holder) {
+        let freed = Freed { address, from, at: self.now, order: self.next.freed };
+        self.next.freed += 1;
+        self.put(Record::Freed(Arc::new(freed)));
+    }
+
+    pub(crate) fn end_instance(&mut self, instance: &Instance) {
+        self.delete(Key::Instance(instance.id));
+        self.free(instance.address, Holder::Instance);
+    }
+
+    /// Ends these instances and says which they were.
+    pub(crate) fn end_instances<'i>(
+        &mut self,
+        instances: impl IntoIterator<Item = &'i Arc<Instance>>,
+    ) -> Vec<InstanceId> {
+        instances
+            .into_iter()
+            .map(|instance| {
+                self.end_instance(instance);
+                instance.id
+            })
+            .collect()
+    }
+
+    /// Removes a runner for good, with its instances. The removals longest ago are forgotten where there are too many.
+    pub(crate) fn remove_runner(&mut self, runner: &Runner) -> Vec<InstanceId> {
+        let ended = self.end_instances(self.state.instances_on(runner.id));
+        self.put(Record::Runner(Arc::new(Runner { removed: Some(self.now), ..runner.clone() })));
+        let mut removed: Vec<_> =
+            self.state.runners.values().filter_map(|e| Some((e.record.removed?, e.record.id))).collect();
+        if removed.len() >= limits::REMOVED_RUNNERS {
+            removed.sort_unstable();
+            for (_, id) in &removed[..=removed.len() - limits::REMOVED_RUNNERS] {
+                self.delete(Key::Runner(*id));
+            }
+        }
+        ended
+    }
+
+    pub(crate) fn runner_id(&mut self) -> RunnerId {
+        RunnerId(take(&mut self.next.runner))
+    }
+
+    pub(crate) fn token_id(&mut self) -> TokenId {
+        TokenId(take(&mut self.next.token))
+    }
+
+    pub(crate) fn deployment_id(&mut self) -> DeploymentId {
+        DeploymentId(take(&mut self.next.deployment))
+    }
+
+    pub(crate) fn service_id(&mut self) -> ServiceId {
+        ServiceId(take(&mut self.next.service))
+    }
+
+    pub(crate) fn instance_id(&mut self) -> InstanceId {
+        InstanceId(take(&mut self.next.instance))
+    }
+
+    /// Notes who did this. The oldest entry makes room.
+    pub(crate) fn audit(&mut self, by: impl Into<By>, action: &str, detail: String) {
+        let number = take(&mut self.next.audit);
+        let (by, action) = (by.into(), action.to_owned());
+        self.put(Record::Audit(Arc::new(Audit { number, at: self.now, by, action, detail })));
+        if let Some(old) = number.checked_sub(limits::AUDIT).filter(|old| self.state.audit.contains_key(old)) {
+            self.delete(Key::Audit(old));
+        }
+    }
+
+    pub(crate) fn decided(mut self, outcome: Outcome) -> Decision {
+        if self.next != self.state.meta.next {
+            let mut meta = (*self.state.meta).clone();
+            meta.next = self.next.clone();
+            self.put(Record::Meta(Arc::new(meta)));
+        }
+        Decision { changes: self.changes.into_values().collect(), outcome }
+    }
+
+    /// The outcome with nothing to commit.
+    pub(crate) const fn unchanged(outcome: Outcome) -> Decision {
+        Decision { changes: Vec::new(), outcome }
+    }
+}
+
+fn take(next: &mut u64) -> u64 {
+    let number = *next;
+    *next += 1;
+    number
+}

@@ -1,0 +1,209 @@
+//! Machines become runners, and are removed.
+
+use std::sync::Arc;
+
+use mesh_proto::{Label, RunnerId, TokenId};
+
+use crate::{
+    Admin, Class, Decision, Enrolment, Outcome, Record, Refusal, State, UnixSeconds,
+    auth::{check_revoked, check_time},
+    draft::Draft,
+    limits,
+    record::{By, Purpose, Runner, Scope, Token},
+    refusal::at_most,
+    token::TokenRefusal,
+    words::nearest,
+};
+
+/// What is refused about joining the mesh and leaving it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnrolRefusal {
+    /// The private half of the key was not shown to be there.
+    #[error("the machine did not prove that it holds the private half of the key that it shows")]
+    NotProved,
+    /// The key was a removed runner's.
+    #[error("this machine's key was `{runner}`'s, which was removed from the mesh: it can't come back")]
+    KeyRemoved {
+        /// Whose it was.
+        runner: Label,
+    },
+    /// Another runner has the name.
+    #[error("the name `{name}` is taken by another runner (provider {provider})")]
+    NameTaken {
+        /// The name.
+        name: Label,
+        /// That runner's provider.
+        provider: Label,
+    },
+    /// The name's holder may host what the token doesn't cover.
+    #[error(
+        "the token {token} can't take the name `{name}` over: the runner that has it may host more than this token allows"
+    )]
+    ReplaceOutOfScope {
+        /// The token.
+        token: TokenId,
+        /// The name.
+        name: Label,
+    },
+    /// No runner has this credential.
+    #[error("this coordinator knows no runner with this credential")]
+    UnknownCredential,
+    /// The runner was removed.
+    #[error("the runner `{runner}` was removed from the mesh")]
+    Removed {
+        /// Which.
+        runner: Label,
+    },
+    /// There is none of this name to remove.
+    #[error("there is no runner `{name}`")]
+    NoRunner {
+        /// What was asked for.
+        name: Label,
+        /// What was probably meant.
+        nearest: Option<String>,
+    },
+}
+
+impl EnrolRefusal {
+    pub(crate) fn class(&self) -> Class {
+        match self {
+            Self::NotProved | Self::UnknownCredential | Self::Removed { .. } => Class::Unauthorised,
+            Self::KeyRemoved { .. } | Self::ReplaceOutOfScope { .. } => Class::Forbidden,
+            Self::NameTaken { .. } => Class::Conflict,
+            Self::NoRunner { .. } => Class::NotFound,
+        }
+    }
+
+    pub(crate) fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NotProved => "update mesh-node; if that doesn't help, its identity file is damaged".to_owned(),
+            Self::KeyRemoved { .. } | Self::UnknownCredential | Self::Removed { .. } => {
+                "to join as a new runner, delete the agent's state directory and run `mesh-node join URL TOKEN`"
+                    .to_owned()
+            }
+            Self::NameTaken { .. } => {
+                "choose another name with --name, or take this one over with --replace, which removes the other runner"
+                    .to_owned()
+            }
+            Self::ReplaceOutOfScope { name, .. } => {
+                format!("choose another name with --name, or remove that runner with `mesh-coord node remove {name}`")
+            }
+            Self::NoRunner { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
+            Self::NoRunner { .. } => "`mesh-coord nodes` lists them".to_owned(),
+        })
+    }
+}
+
+/// Makes a machine a runner. One that is a runner already stays the same one and gets a new credential; with the token
+/// that it enrolled with this needs no further use of it, so that a lost answer does no harm.
+pub(crate) fn enrol(state: &State, wish: &Enrolment, now: UnixSeconds) -> Result<Decision, Refusal> {
+    let token = state.token_shown(wish.token, &wish.secret)?;
+    let Purpose::Join { scope, uses_left } = &token.purpose else {
+        return Err(TokenRefusal::NotJoin { token: token.id }.into());
+    };
+    check_revoked(token, now)?;
+    if !wish.proved {
+        return Err(EnrolRefusal::NotProved.into());
+    }
+    let known = state.index.runner_keys.get(&wish.public_key).and_then(|id| state.runner(*id));
+    if let Some(runner) = known.filter(|r| r.removed.is_some()) {
+        return Err(EnrolRefusal::KeyRemoved { runner: runner.name.clone() }.into());
+    }
+
+    let mut draft = Draft::new(state, now);
+    let again = known.is_some_and(|runner| runner.token == token.id);
+    if !again {
+        check_time(token, now)?;
+        let uses_left = uses_left.checked_sub(1).ok_or(TokenRefusal::UsedUp { token: token.id })?;
+        let purpose = Purpose::Join { scope: scope.clone(), uses_left };
+        draft.put(Record::Token(Arc::new(Token { purpose, ..token.clone() })));
+    }
+    let replaced = replace(&mut draft, wish, scope, known.map(|r| r.id))?;
+    let runner = match known {
+        Some(runner) => {
+            draft.end_instances(state.instances_on(runner.id).filter(|i| !state.may_run(scope, i)));
+            Runner {
+                name: wish.name.clone(),
+                provider: wish.provider.clone(),
+                credential: wish.credential.clone(),
+                token: token.id,
+                scope: scope.clone(),
+                ..(**runner).clone()
+            }
+        }
+        None => {
+            at_most(limits::RUNNERS, state.index.runner_names.len() + 1, "runners", "the mesh")?;
+            Runner {
+                id: draft.runner_id(),
+                name: wish.name.clone(),
+                provider: wish.provider.clone(),
+                public_key: wish.public_key,
+                credential: wish.credential.clone(),
+                enrolled: now,
+                token: token.id,
+                scope: scope.clone(),
+                version: String::new(),
+                endpoints: Vec::new(),
+                seen: None,
+                removed: None,
+            }
+        }
+    };
+    let (id, how) = (runner.id, if known.is_some() { ", again" } else { "" });
+    let instead = replaced.map(|old| format!(", in the place of {old}")).unwrap_or_default();
+    draft.audit(
+        By::Token(token.id),
+        "enrol",
+        format!("{id} `{}` (provider {}){how}{instead}", runner.name, runner.provider),
+    );
+    draft.put(Record::Runner(Arc::new(runner)));
+    Ok(draft.decided(Outcome::Enrolled { runner: id, new: known.is_none(), replaced }))
+}
+
+/// Removes a runner for good.
+pub(crate) fn remove(state: &State, by: &Admin, name: &Label, now: UnixSeconds) -> Result<Decision, Refusal> {
+    let Some(runner) = state.runner_named(name) else {
+        let nearest = nearest(name, state.index.runner_names.keys().map(|n| &**n));
+        return Err(EnrolRefusal::NoRunner { name: name.clone(), nearest }.into());
+    };
+    if let Some(team) = &by.team
+        && !state.scope_covers(&Scope::Teams([team.clone()].into()), &runner.scope)
+    {
+        return Err(Refusal::NotYours { what: format!("the runner `{name}`"), team: team.clone() });
+    }
+    let mut draft = Draft::new(state, now);
+    let instances = draft.remove_runner(runner);
+    draft.audit(by.via, "node-remove", format!("{} `{name}`", runner.id));
+    let mut warnings = Vec::new();
+    if let Some(token) = state.tokens.get(&runner.token)
+        && let Purpose::Join { uses_left: 1.., .. } = token.purpose
+        && check_time(token, now).is_ok()
+    {
+        warnings
+            .push(format!("its token {0} can enrol more runners: `mesh-coord token revoke {0}` ends that", token.id));
+    }
+    Ok(draft.decided(Outcome::NodeRemoved { runner: runner.id, instances, warnings }))
+}
+
+/// Sees to it that nobody else has the name: whoever had it and was removed for it.
+fn replace(
+    draft: &mut Draft<'_>,
+    wish: &Enrolment,
+    scope: &Scope,
+    own: Option<RunnerId>,
+) -> Result<Option<RunnerId>, Refusal> {
+    let state = draft.state;
+    let Some(other) = state.runner_named(&wish.name).filter(|other| Some(other.id) != own) else { return Ok(None) };
+    if !wish.replace {
+        return Err(EnrolRefusal::NameTaken { name: wish.name.clone(), provider: other.provider.clone() }.into());
+    }
+    // Else a token for one deployment could throw out another team's runner.
+    if !state.scope_covers(scope, &other.scope) {
+        return Err(EnrolRefusal::ReplaceOutOfScope { token: wish.token, name: wish.name.clone() }.into());
+    }
+    draft.remove_runner(other);
+    Ok(Some(other.id))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+//! What runners host and tell of themselves: the beginning of a stream, endpoints, instances.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use mesh_proto::{
+    InstanceId, Label, Range, ServiceId, ServicePath,
+    message::Held,
+    view::{Instance, InstanceState},
+};
+
+use crate::{
+    Class, Decision, Outcome, Record, Refusal, State, UnixSeconds,
+    draft::Draft,
+    limits,
+    record::{By, Runner, Scope, Service},
+    refusal::at_most,
+    words::nearest,
+};
+
+/// What is refused about what a runner hosts and tells.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HostRefusal {
+    /// The deployment doesn't exist, or the runner may not host it: which of the two is not for it to know.
+    #[error("there is no deployment `{deployment}` that `{runner}` may host: its token's scope is {scope}")]
+    OutOfScope {
+        /// What was asked for.
+        deployment: Label,
+        /// The runner.
+        runner: Label,
+        /// What it may host, in words.
+        scope: String,
+        /// What was probably meant, of what it may host.
+        nearest: Option<String>,
+    },
+    /// An endpoint that no peer could use.
+    #[error("the endpoint {endpoint} {why}")]
+    BadEndpoint {
+        /// As told.
+        endpoint: SocketAddr,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// An agent's version that is none.
+    #[error("the agent's version is longer than {} octets, or holds control characters", limits::VERSION)]
+    BadVersion,
+}
+
+impl HostRefusal {
+    pub(crate) fn class(&self) -> Class {
+        match self {
+            Self::OutOfScope { .. } => Class::Forbidden,
+            Self::BadEndpoint { .. } | Self::BadVersion => Class::Invalid,
+        }
+    }
+
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::OutOfScope { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            Self::OutOfScope { deployment, .. } => Some(format!(
+                "if it exists, make a token for it (`mesh-coord token create --deployment {deployment}`) and join with that as a new runner"
+            )),
+            Self::BadEndpoint { .. } => {
+                Some("give addresses of this machine that its peers can reach (--endpoint)".to_owned())
+            }
+            Self::BadVersion => None,
+        }
+    }
+}
+
+/// A runner's stream begins. What it holds and what is known of it are brought together; nothing new is no change.
+pub(crate) fn hello(
+    state: &State,
+    runner: &Arc<Runner>,
+    version: &str,
+    endpoints: &[SocketAddr],
+    seen: Option<SocketAddr>,
+    held: &[Held],
+    now: UnixSeconds,
+) -> Result<Decision, Refusal> {
+    if version.len() > limits::VERSION || version.chars().any(char::is_control) {
+        return Err(HostRefusal::BadVersion.into());
+    }
+    let range = state.meta.network.range;
+    let told = Runner {
+        version: version.to_owned(),
+        endpoints: usable_endpoints(runner, endpoints, range)?,
+        seen: seen.map(canonical).filter(|seen| check_endpoint(*seen, range).is_ok()),
+        ..(**runner).clone()
+    };
+    at_most(limits::INSTANCES_ON_RUNNER, held.len(), "instances", format!("the runner `{}`", runner.name))?;
+
+    let mut draft = Draft::new(state, now);
+    if told != **runner {
+        draft.put(Record::Runner(Arc::new(told)));
+    }
+    let (mut kept, mut adopted, mut rejected) = (BTreeSet::new(), Vec::new(), Vec::new());
+    let mut more: BTreeMap<ServiceId, usize> = BTreeMap::new();
+    let mut once = BTreeSet::new();
+    for told in held.iter().filter(|told| once.insert(told.instance)) {
+        let taken_in = match state.instances.get(&told.instance) {
+            Some(instance) => keep(&mut draft, runner, instance, told),
+            None => {
+                adopt(&mut draft, runner, told, &mut more) && {
+                    adopted.push(told.instance);
+                    true
+                }
+            }
+        };
+        if taken_in {
+            kept.insert(told.instance);
+        } else {
+            rejected.push(told.instance);
+        }
+    }
+    let ended = draft.end_instances(state.instances_on(runner.id).filter(|i| !kept.contains(&i.id)));
+    Ok(draft.decided(Outcome::Welcomed { ended, adopted, rejected }))
+}
+
+/// A runner's endpoints are these now.
+pub(crate) fn endpoints(
+    state: &State,
+    runner: &Arc<Runner>,
+    endpoints: &[SocketAddr],
+    now: UnixSeconds,
+) -> Result<Decision, Refusal> {
+    let endpoints = usable_endpoints(runner, endpoints, state.meta.network.range)?;
+    if endpoints == runner.endpoints {
+        return Ok(Draft::unchanged(Outcome::Noted));
+    }
+    let mut draft = Draft::new(state, now);
+    draft.put(Record::Runner(Arc::new(Runner { endpoints, ..(**runner).clone() })));
+    Ok(draft.decided(Outcome::Noted))
+}
+
+/// A new instance on a runner.
+pub(crate) fn attach(
+    state: &State,
+    runner: &Arc<Runner>,
+    path: &ServicePath,
+    client: bool,
+    now: UnixSeconds,
+) -> Result<Decision, Refusal> {
+    let service = state.hostable(runner, path)?;
+    let there = state.instances_of(service.id).count();
+    at_most(limits::INSTANCES_OF_SERVICE, there + 1, "instances", format!("the service `{path}`"))?;
+    let here = state.instances_on(runner.id).count();
+    at_most(limits::INSTANCES_ON_RUNNER, here + 1, "instances", format!("the runner `{}`", runner.name))?;
+
+    let mut draft = Draft::new(state, now);
+    let instance = Instance {
+        id: draft.instance_id(),
+        service: service.id,
+        runner: runner.id,
+        address: draft.instance_address()?,
+        state: state_of(client),
+    };
+    let outcome = Outcome::Attached { instance: instance.id, service: service.id, address: instance.address };
+    draft.put(Record::Instance(Arc::new(instance)));
+    Ok(draft.decided(outcome))
+}
+
+/// The end of an instance. Asked again, or of another runner's instance, it changes nothing and tells nothing.
+pub(crate) fn detach(state: &State, runner: &Arc<Runner>, instance: InstanceId, now: UnixSeconds) -> Decision {
+    let mut draft = Draft::new(state, now);
+    if let Some(instance) = state.instances.get(&instance).filter(|i| i.runner == runner.id) {
+        draft.end_instance(instance);
+    }
+    draft.decided(Outcome::Detached)
+}
+
+/// A newer stream took the place of a standing one. Two agents that fight over one identity don't fill the audit:
+/// the same again within an hour is not noted.
+pub(crate) fn taken_over(state: &State, runner: &Arc<Runner>, from: IpAddr, now: UnixSeconds) -> Decision {
+    const ACTION: &str = "stream-taken-over";
+    let by = By::Runner(runner.id);
+    let detail = format!("a second agent with the identity of {} `{}` came from {from}", runner.id, runner.name);
+    let noted = state
+        .audit
+        .values()
+        .rev()
+        .take_while(|entry| now.since(entry.at) < 3600)
+        .any(|entry| entry.by == by && entry.action == ACTION && entry.detail == detail);
+    if noted {
+        return Draft::unchanged(Outcome::Noted);
+    }
+    let mut draft = Draft::new(state, now);
+    draft.audit(by, ACTION, detail);
+    draft.decided(Outcome::Noted)
+}
+
+impl State {
+    /// The service, if the runner may host it.
+    pub(crate) fn hostable(&self, runner: &Runner, path: &ServicePath) -> Result<&Arc<Service>, Refusal> {
+        let deployment = self.deployment_named(&path.deployment);
+        let Some(deployment) = deployment.filter(|d| Self::scope_holds(&runner.scope, d)) else {
+            let own = self.deployments.values().filter(|e| Self::scope_holds(&runner.scope, &e.record));
+            let nearest = nearest(&path.deployment, own.map(|e| &*e.record.name));
+            let deployment = path.deployment.clone();
+            return Err(match runner.scope {
+                Scope::Any => Refusal::NoDeployment { name: deployment, nearest },
+                _ => HostRefusal::OutOfScope {
+                    deployment,
+                    runner: runner.name.clone(),
+                    scope: self.scope_in_words(&runner.scope),
+                    nearest,
+                }
+                .into(),
+            });
+        };
+        self.known_service(deployment, &path.service)
+    }
+
+    /// Whether an instance may go on where the scope is this.
+    pub(crate) fn may_run(&self, scope: &Scope, instance: &Instance) -> bool {
+        let deployment = self.services.get(&instance.service).and_then(|s| self.deployments.get(&s.record.deployment));
+        deployment.is_some_and(|d| Self::scope_holds(scope, &d.record))
+    }
+}
+
+/// Whether what the runner holds is the instance that is known; then it is kept.
+fn keep(draft: &mut Draft<'_>, runner: &Runner, instance: &Instance, told: &Held) -> bool {
+    let state = draft.state;
+    let same = instance.runner == runner.id
+        && instance.address == told.address
+        && state.service_at(&told.service).is_some_and(|service| service.id == instance.service);
+    let client = instance.state == InstanceState::Client;
+    if same && client != told.client {
+        draft.put(Record::Instance(Arc::new(Instance { state: state_of(told.client), ..instance.clone() })));
+    }
+    same
+}
+
+/// Takes in an instance that isn't known, as after a restore from a backup, if the runner could have been given it.
+fn adopt(draft: &mut Draft<'_>, runner: &Runner, told: &Held, more: &mut BTreeMap<ServiceId, usize>) -> bool {
+    let state = draft.state;
+    let Ok(service) = state.hostable(runner, &told.service) else { return false };
+    let more = more.entry(service.id).or_default();
+    let fits = state.instances_of(service.id).count() + *more < limits::INSTANCES_OF_SERVICE;
+    let InstanceId(number) = told.instance;
+    let given_soon = number > 0 && number < state.meta.next.instance.saturating_add(limits::ADOPT_AHEAD);
+    if !fits || !given_soon || !draft.adopt_address(told.address) {
+        return false;
+    }
+    *more += 1;
+    draft.next.instance = draft.next.instance.max(number + 1);
+    draft.put(Record::Instance(Arc::new(Instance {
+        id: told.instance,
+        service: service.id,
+        runner: runner.id,
+        address: told.address,
+        state: state_of(told.client),
+    })));
+    true
+}
+
+const fn state_of(client: bool) -> InstanceState {
+    if client { InstanceState::Client } else { InstanceState::Live }
+}
+
+/// The endpoints as peers can use them, each once.
+fn usable_endpoints(runner: &Runner, endpoints: &[SocketAddr], range: Range) -> Result<Vec<SocketAddr>, Refusal> {
+    at_most(limits::ENDPOINTS, endpoints.len(), "endpoints", format!("the runner `{}`", runner.name))?;
+    let mut usable = Vec::with_capacity(endpoints.len());
+    for endpoint in endpoints {
+        check_endpoint(*endpoint, range).map_err(|why| HostRefusal::BadEndpoint { endpoint: *endpoint, why })?;
+        let endpoint = canonical(*endpoint);
+        if !usable.contains(&endpoint) {
+            usable.push(endpoint);
+        }
+    }
+    Ok(usable)
+}
+
+fn check_endpoint(endpoint: SocketAddr, range: Range) -> Result<(), &'static str> {
+    match canonical(endpoint).ip() {
+        _ if endpoint.port() == 0 => Err("has no port"),
+        ip if ip.is_unspecified() => Err("has no address"),
+        ip if ip.is_multicast() => Err("is a multicast address"),
+        IpAddr::V4(ip) if ip.is_broadcast() => Err("is the broadcast address"),
+        IpAddr::V4(ip) if range.contains(ip) => Err("lies in the mesh's own range"),
+        _ => Ok(()),
+    }
+}
+
+/// Without IPv4-in-IPv6 mapping (RFC 4291 §2.5.5.2), and without a scope, which has no meaning elsewhere.
+fn canonical(endpoint: SocketAddr) -> SocketAddr {
+    SocketAddr::new(endpoint.ip().to_canonical(), endpoint.port())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+use std::net::{Ipv4Addr, SocketAddr};
+
+use mesh_proto::{InstanceId, RunnerId, message::Held, view::InstanceState};
+
+use crate::{
+    Admin, NewPurpose, Outcome, Refusal, RunnerCommand, limits,
+    testing::{World, declared, file, held, label, path, refused, whole},
+};
+
+fn hello_at(
+    world: &mut World,
+    runner: RunnerId,
+    endpoints: &[&str],
+    seen: Option<&str>,
+    instances: Vec<Held>,
+) -> Result<Outcome, Refusal> {
+    let endpoints = endpoints.iter().map(|e| e.parse().unwrap()).collect();
+    let seen = seen.map(|s| s.parse().unwrap());
+    world.wish(runner, RunnerCommand::Hello { version: "0.1.0".to_owned(), endpoints, seen, instances })
+}
+
+fn hello(world: &mut World, runner: RunnerId, instances: Vec<Held>) -> (Vec<u64>, Vec<u64>, Vec<u64>) {
+    match hello_at(world, runner, &[], None, instances).unwrap() {
+        Outcome::Welcomed { ended, adopted, rejected } => {
+            let numbers = |ids: Vec<InstanceId>| ids.into_iter().map(|i| i.0).collect();
+            (numbers(ended), numbers(adopted), numbers(rejected))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn world() -> (World, RunnerId) {
+    let mut world = World::new();
+    world.apply(vec![whole("shop: db app"), whole("bank: vault")]).unwrap();
+    let runner = world.join("r1");
+    (world, runner)
+}
+
+#[test]
+fn a_stream_that_tells_nothing_new_changes_nothing() {
+    let (mut world, runner) = world();
+    let instance = world.attach(runner, "shop/db");
+    let told = || vec![held(instance, "shop/db")];
+    hello_at(&mut world, runner, &["192.0.2.1:51820"], Some("198.51.100.1:51820"), told()).unwrap();
+    let revision = world.state.revision();
+    hello_at(&mut world, runner, &["192.0.2.1:51820"], Some("198.51.100.1:51820"), told()).unwrap();
+    world.wish(runner, RunnerCommand::Endpoints { endpoints: vec!["192.0.2.1:51820".parse().unwrap()] }).unwrap();
+    assert_eq!(world.state.revision(), revision);
+    hello_at(&mut world, runner, &["192.0.2.1:51820"], Some("198.51.100.2:51820"), told()).unwrap();
+    assert_eq!(world.state.revision(), revision.next(), "it has moved");
+}
+
+#[test]
+fn peers_are_shown_the_told_endpoints_and_the_seen_one_each_once() {
+    let (mut world, runner) = world();
+    let endpoints = ["192.0.2.1:51820", "[::ffff:192.0.2.1]:51820", "[2001:db8::1]:4000"];
+    let shown = |world: &World| -> Vec<String> {
+        world.view(runner).runner(runner).unwrap().endpoints.iter().map(SocketAddr::to_string).collect()
+    };
+    hello_at(&mut world, runner, &endpoints, Some("[::ffff:198.51.100.1]:51820"), vec![]).unwrap();
+    assert_eq!(shown(&world), ["192.0.2.1:51820", "[2001:db8::1]:4000", "198.51.100.1:51820"]);
+    hello_at(&mut world, runner, &endpoints, Some("[::ffff:192.0.2.1]:51820"), vec![]).unwrap();
+    assert_eq!(shown(&world), ["192.0.2.1:51820", "[2001:db8::1]:4000"]);
+    hello_at(&mut world, runner, &endpoints, Some("192.0.2.7:0"), vec![]).unwrap();
+    assert_eq!(shown(&world).len(), 2, "a port that is none is not shown");
+}
+
+#[test]
+fn endpoints_that_no_peer_could_use_are_refused() {
+    let (mut world, runner) = world();
+    for (endpoint, why) in [
+        ("192.0.2.1:0", "has no port"),
+        ("0.0.0.0:1", "has no address"),
+        ("[::]:1", "has no address"),
+        ("224.0.0.1:1", "is a multicast address"),
+        ("255.255.255.255:1", "is the broadcast address"),
+        ("100.112.0.9:51820", "lies in the mesh's own range"),
+    ] {
+        assert_eq!(
+            refused(hello_at(&mut world, runner, &[endpoint], None, vec![])),
+            format!(
+                "Invalid: the endpoint {endpoint} {why} | give addresses of this machine that its peers can reach (--endpoint)"
+            )
+        );
+    }
+    let many: Vec<String> = (0..17).map(|n| format!("192.0.2.{n}:1")).collect();
+    let many: Vec<&str> = many.iter().map(|e| &**e).collect();
+    assert_eq!(
+        refused(hello_at(&mut world, runner, &many, None, vec![])),
+        "Conflict: the runner `r1` would have 17 endpoints, and 16 is the most | the limit is fixed: have fewer, or divide them up"
+    );
+    let version = RunnerCommand::Hello { version: "1\n".to_owned(), endpoints: vec![], seen: None, instances: vec![] };
+    assert_eq!(
+        refused(world.wish(runner, version)),
+        "Invalid: the agent's version is longer than 64 octets, or holds control characters | "
+    );
+}
+
+#[test]
+fn instances_that_the_runner_no_longer_holds_end() {
+    let (mut world, runner) = world();
+    let other = world.join("r2");
+    let (a, b) = (world.attach(runner, "shop/db"), world.attach(runner, "shop/app"));
+    let c = world.attach(other, "shop/db");
+    assert_eq!(hello(&mut world, runner, vec![held(b, "shop/app")]), (vec![a.0.0], vec![], vec![]));
+    assert_eq!(world.state.instances_on(runner).count(), 1);
+    assert_eq!(world.state.instances_on(other).next().unwrap().id, c.0, "others' are not touched");
+}
+
+/// After a restore from a backup: what a runner holds and could have been given, it keeps.
+#[test]
+fn unknown_instances_are_taken_in_where_they_fit() {
+    let (mut world, runner) = world();
+    let range_end = Ipv4Addr::new(100, 127, 255, 254);
+    let fits = (InstanceId(40), range_end);
+    assert_eq!(hello(&mut world, runner, vec![held(fits, "shop/db")]), (vec![], vec![40], vec![]));
+    // Numbers and addresses go on behind it.
+    let next = world.attach(runner, "shop/db");
+    assert_eq!(next, (InstanceId(41), Ipv4Addr::new(100, 127, 255, 253)));
+
+    let keep = || vec![held(fits, "shop/db"), held(next, "shop/db")];
+    let far = InstanceId(42 + limits::ADOPT_AHEAD);
+    for (what, bad) in [
+        ("its address is taken", held((InstanceId(50), next.1), "shop/db")),
+        ("its address is a service's", held((InstanceId(50), Ipv4Addr::new(100, 112, 0, 1)), "shop/db")),
+        ("its address is the network's", held((InstanceId(50), Ipv4Addr::new(100, 112, 0, 0)), "shop/db")),
+        ("its address is not the mesh's", held((InstanceId(50), Ipv4Addr::new(192, 0, 2, 1)), "shop/db")),
+        ("its service is gone", held((InstanceId(50), Ipv4Addr::new(100, 127, 0, 9)), "shop/gone")),
+        ("no such number will be given soon", held((far, Ipv4Addr::new(100, 127, 0, 9)), "shop/db")),
+        ("no such number is given", held((InstanceId(0), Ipv4Addr::new(100, 127, 0, 9)), "shop/db")),
+    ] {
+        let number = bad.instance.0;
+        let told = keep().into_iter().chain([bad]).collect();
+        assert_eq!(hello(&mut world, runner, told), (vec![], vec![], vec![number]), "{what}");
+    }
+    let twice = keep().into_iter().chain([
+        held((InstanceId(60), Ipv4Addr::new(100, 127, 0, 9)), "shop/db"),
+        held((InstanceId(61), Ipv4Addr::new(100, 127, 0, 9)), "shop/db"),
+    ]);
+    assert_eq!(hello(&mut world, runner, twice.collect()), (vec![], vec![60], vec![61]), "one address, one instance");
+}
+
+#[test]
+fn an_address_at_rest_is_not_brought_back() {
+    let (mut world, runner) = world();
+    let instance = world.attach(runner, "shop/db");
+    world.detach(runner, instance.0);
+    let told = || vec![held(instance, "shop/db")];
+    assert_eq!(hello(&mut world, runner, told()), (vec![], vec![], vec![instance.0.0]));
+    world.now = world.now.plus(600);
+    assert_eq!(hello(&mut world, runner, told()), (vec![], vec![instance.0.0], vec![]));
+}
+
+#[test]
+fn a_runner_takes_no_instance_of_others_and_none_out_of_its_scope() {
+    let (mut world, other) = world();
+    let theirs = world.attach(other, "shop/db");
+    let token = world.token(NewPurpose::JoinDeployments { deployments: [label("bank")].into(), uses: 1 });
+    let runner = world.join_with(token, "r2");
+    let told = vec![held(theirs, "shop/db"), held((InstanceId(9), Ipv4Addr::new(100, 127, 0, 9)), "shop/db")];
+    assert_eq!(hello(&mut world, runner, told), (vec![], vec![], vec![theirs.0.0, 9]));
+    assert_eq!(world.state.instances_on(other).count(), 1);
+}
+
+#[test]
+fn what_differs_from_what_is_known_ends_and_is_attached_anew() {
+    let (mut world, runner) = world();
+    let instance = world.attach(runner, "shop/db");
+    assert_eq!(
+        hello(&mut world, runner, vec![held(instance, "shop/app")]),
+        (vec![instance.0.0], vec![], vec![instance.0.0])
+    );
+    let instance = world.attach(runner, "shop/db");
+    let client = Held { client: true, ..held(instance, "shop/db") };
+    assert_eq!(hello(&mut world, runner, vec![client]), (vec![], vec![], vec![]), "but whether it only calls");
+    assert_eq!(world.state.instances_on(runner).next().unwrap().state, InstanceState::Client);
+}
+
+#[test]
+fn attaching_to_what_isn_t_there_is_refused_with_the_nearest_name() {
+    let (mut world, runner) = world();
+    let attach = |world: &mut World, runner, service: &str| {
+        refused(world.wish(runner, RunnerCommand::Attach { service: path(service), client: false }))
+    };
+    assert_eq!(attach(&mut world, runner, "shp/db"), "NotFound: there is no deployment `shp` | did you mean `shop`?");
+    assert_eq!(
+        attach(&mut world, runner, "shop/ap"),
+        "NotFound: the deployment `shop` has no service `ap` | did you mean `app`?"
+    );
+    assert_eq!(
+        attach(&mut world, runner, "shop/warehouse"),
+        "NotFound: the deployment `shop` has no service `warehouse` | `mesh-coord services` lists them"
+    );
+    world.apply(vec![file(declared("depot", Some("acme"), ["db"]))]).unwrap();
+    let token = world.token(NewPurpose::JoinTeams { teams: [label("acme")].into(), uses: 1 });
+    let narrow = world.join_with(token, "r2");
+    let text = |name: &str, hint: &str| {
+        format!(
+            "Forbidden: there is no deployment `{name}` that `r2` may host: its token's scope is team acme | {hint}"
+        )
+    };
+    // What exists and what doesn't sound the same.
+    for name in ["shop", "nowhere"] {
+        let hint = format!(
+            "if it exists, make a token for it (`mesh-coord token create --deployment {name}`) and join with that as a new runner"
+        );
+        assert_eq!(attach(&mut world, narrow, &format!("{name}/db")), text(name, &hint));
+    }
+    assert_eq!(attach(&mut world, narrow, "depto/db"), text("depto", "did you mean `depot`?"));
+    world.attach(narrow, "depot/db");
+}
+
+#[test]
+fn instances_are_bounded_for_each_service() {
+    let (mut world, runner) = world();
+    for _ in 0..limits::INSTANCES_OF_SERVICE {
+        world.attach(runner, "shop/db");
+    }
+    assert_eq!(
+        refused(world.wish(runner, RunnerCommand::Attach { service: path("shop/db"), client: false })),
+        "Conflict: the service `shop/db` would have 257 instances, and 256 is the most | the limit is fixed: have fewer, or divide them up"
+    );
+}
+
+#[test]
+fn detaching_is_for_the_own_instances_and_a_second_time_harmless() {
+    let (mut world, runner) = world();
+    let other = world.join("r2");
+    let (instance, address) = world.attach(runner, "shop/db");
+    world.detach(other, instance);
+    assert_eq!(world.state.instances_on(runner).count(), 1);
+    world.detach(runner, instance);
+    assert_eq!(world.state.instances_on(runner).count(), 0);
+    let revision = world.state.revision();
+    world.detach(runner, instance);
+    assert_eq!(world.state.revision(), revision);
+    assert_ne!(world.attach(runner, "shop/db").1, address, "it rests");
+}
+
+#[test]
+fn two_agents_that_fight_over_one_identity_are_noted_and_do_not_fill_the_audit() {
+    let (mut world, runner) = world();
+    let before = world.state.audit(&Admin::socket(0), 100).len();
+    for _ in 0..50 {
+        world.wish(runner, RunnerCommand::TakenOver { from: [192, 0, 2, 1].into() }).unwrap();
+        world.now = world.now.plus(1);
+    }
+    let entries = world.state.audit(&Admin::socket(0), 100);
+    assert_eq!(entries.len(), before + 1);
+    let entry = (&*entries[0].action, &*entries[0].detail, entries[0].by.to_string());
+    let detail = "a second agent with the identity of r-1 `r1` came from 192.0.2.1";
+    assert_eq!(entry, ("stream-taken-over", detail, "runner r-1".to_owned()));
+}

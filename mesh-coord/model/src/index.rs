@@ -1,0 +1,258 @@
+//! Records into the state and out of it, with the indexes: which is where, under which name and address. The indexes
+//! are functions of the records: a state that was loaded equals one that grew.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use mesh_proto::{DeploymentId, InstanceId, Label, PublicKey, Revision, RunnerId, ServiceId, ServiceName, view};
+
+use crate::{
+    Change, Key, Record, State,
+    record::{Deployment, Holder, Runner, Service},
+    state::{DeploymentEntry, RunnerEntry, ServiceEntry},
+};
+
+/// Ways to find records other than by key. No empty collection stands in a map.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Index {
+    /// Runners that are not removed.
+    pub(crate) runner_names: BTreeMap<Label, RunnerId>,
+    /// All runners: a removed one's key can't come back.
+    pub(crate) runner_keys: BTreeMap<PublicKey, RunnerId>,
+    pub(crate) deployment_names: BTreeMap<Label, DeploymentId>,
+    pub(crate) services_of: BTreeMap<DeploymentId, BTreeMap<ServiceName, ServiceId>>,
+    pub(crate) instances_of: BTreeMap<ServiceId, BTreeSet<InstanceId>>,
+    pub(crate) instances_on: BTreeMap<RunnerId, BTreeSet<InstanceId>>,
+    /// Who has an address now.
+    pub(crate) addresses: BTreeMap<Ipv4Addr, Holder>,
+    /// Freed addresses in the order of reuse.
+    pub(crate) resting: BTreeMap<Holder, BTreeMap<u64, Ipv4Addr>>,
+    /// The deployments on whose trust lists a name stands.
+    pub(crate) trusting: BTreeMap<Label, BTreeSet<DeploymentId>>,
+}
+
+impl State {
+    /// Takes in what the store has committed, and says which runners' views may have changed by it: rather too many
+    /// than too few, and those that have no view any more as well.
+    pub fn absorb(&mut self, changes: &[Change], revision: Revision) -> BTreeSet<RunnerId> {
+        self.revision = revision;
+        let mut affected: BTreeSet<RunnerId> = changes
+            .iter()
+            .filter_map(|change| if let Key::Runner(id) = change.key() { Some(id) } else { None })
+            .collect();
+        // Who sees a deployment is asked before and after: either may be the larger.
+        let mut touched = self.touched(changes);
+        self.add_seers(&touched, &mut affected);
+        let mut dirty = self.callees_to_resolve(changes);
+
+        for change in changes {
+            match change {
+                Change::Put(record) => self.insert(record.clone()),
+                Change::Delete(key) => self.remove(*key),
+            }
+        }
+
+        dirty.extend(self.callees_to_resolve(changes));
+        for callee in dirty {
+            self.resolve_grants(callee);
+        }
+        touched.extend(self.touched(changes));
+        self.add_seers(&touched, &mut affected);
+        affected
+    }
+
+    /// The deployments that the changed records belong to, as the state is now.
+    fn touched(&self, changes: &[Change]) -> BTreeSet<DeploymentId> {
+        let of_service = |id| self.services.get(&id).map(|e| e.record.deployment);
+        let mut touched = BTreeSet::new();
+        for change in changes {
+            match change.key() {
+                Key::Deployment(id) => touched.extend([id]),
+                Key::Service(id) => touched.extend(of_service(id)),
+                Key::Instance(id) => touched.extend(self.instances.get(&id).and_then(|i| of_service(i.service))),
+                Key::Runner(id) => touched.extend(self.instances_on(id).filter_map(|i| of_service(i.service))),
+                Key::Meta | Key::Token(_) | Key::Freed(_) | Key::Audit(_) => {}
+            }
+        }
+        touched
+    }
+
+    /// Adds the runners that host these deployments, or any that may call or be called by these.
+    pub(crate) fn add_seers(&self, touched: &BTreeSet<DeploymentId>, seers: &mut BTreeSet<RunnerId>) {
+        let mut related = touched.clone();
+        for deployment in touched {
+            related.extend(self.grants.callees(*deployment));
+            related.extend(self.grants.callers(*deployment));
+        }
+        seers.extend(related.into_iter().flat_map(|deployment| self.hosts_of(deployment)));
+    }
+
+    /// The deployments whose grants depend on the changed records, as the state is now.
+    fn callees_to_resolve(&self, changes: &[Change]) -> BTreeSet<DeploymentId> {
+        let mut callees = BTreeSet::new();
+        for change in changes {
+            match change.key() {
+                Key::Deployment(id) => {
+                    callees.insert(id);
+                    if let Some(entry) = self.deployments.get(&id) {
+                        callees.extend(self.index.trusting.get(&entry.record.name).into_iter().flatten());
+                    }
+                }
+                Key::Service(id) => callees.extend(self.services.get(&id).map(|e| e.record.deployment)),
+                _ => {}
+            }
+        }
+        callees
+    }
+
+    /// Puts a record in, in the place of the one with its key. Grants are left to the caller.
+    pub(crate) fn insert(&mut self, record: Record) {
+        self.remove(record.key());
+        let index = &mut self.index;
+        match record {
+            Record::Meta(meta) => self.meta = meta,
+            Record::Runner(record) => {
+                index.runner_keys.insert(record.public_key, record.id);
+                if record.removed.is_none() {
+                    index.runner_names.insert(record.name.clone(), record.id);
+                }
+                self.runners.insert(record.id, RunnerEntry { shown: Arc::new(shown_runner(&record)), record });
+            }
+            Record::Token(record) => {
+                self.tokens.insert(record.id, record);
+            }
+            Record::Deployment(record) => {
+                index.deployment_names.insert(record.name.clone(), record.id);
+                for trust in &record.trust {
+                    index.trusting.entry(trust.caller.clone()).or_default().insert(record.id);
+                }
+                let entry = DeploymentEntry { shown: Arc::new(shown_deployment(&record)), record };
+                self.deployments.insert(entry.record.id, entry);
+            }
+            Record::Service(record) => {
+                index.addresses.insert(record.address, Holder::Service);
+                index.services_of.entry(record.deployment).or_default().insert(record.name.clone(), record.id);
+                let (shown, naming) = shown_service(&record);
+                let entry = ServiceEntry { shown: Arc::new(shown), naming: Arc::new(naming), record };
+                self.services.insert(entry.record.id, entry);
+            }
+            Record::Instance(record) => {
+                index.addresses.insert(record.address, Holder::Instance);
+                index.instances_of.entry(record.service).or_default().insert(record.id);
+                index.instances_on.entry(record.runner).or_default().insert(record.id);
+                self.instances.insert(record.id, record);
+            }
+            Record::Freed(record) => {
+                index.resting.entry(record.from).or_default().insert(record.order, record.address);
+                self.freed.insert(record.address, record);
+            }
+            Record::Audit(record) => {
+                self.audit.insert(record.number, record);
+            }
+        }
+    }
+
+    /// Takes a record out, if it is there. Grants are left to the caller.
+    pub(crate) fn remove(&mut self, key: Key) {
+        let index = &mut self.index;
+        match key {
+            Key::Meta => {}
+            Key::Runner(id) => {
+                let Some(RunnerEntry { record, .. }) = self.runners.remove(&id) else { return };
+                remove_if(&mut index.runner_keys, &record.public_key, &id);
+                remove_if(&mut index.runner_names, &record.name, &id);
+            }
+            Key::Token(id) => {
+                self.tokens.remove(&id);
+            }
+            Key::Deployment(id) => {
+                let Some(DeploymentEntry { record, .. }) = self.deployments.remove(&id) else { return };
+                remove_if(&mut index.deployment_names, &record.name, &id);
+                for trust in &record.trust {
+                    remove_member(&mut index.trusting, &trust.caller, &id);
+                }
+            }
+            Key::Service(id) => {
+                let Some(ServiceEntry { record, .. }) = self.services.remove(&id) else { return };
+                remove_if(&mut index.addresses, &record.address, &Holder::Service);
+                if let Some(names) = index.services_of.get_mut(&record.deployment) {
+                    remove_if(names, &record.name, &id);
+                    if names.is_empty() {
+                        index.services_of.remove(&record.deployment);
+                    }
+                }
+            }
+            Key::Instance(id) => {
+                let Some(record) = self.instances.remove(&id) else { return };
+                remove_if(&mut index.addresses, &record.address, &Holder::Instance);
+                remove_member(&mut index.instances_of, &record.service, &id);
+                remove_member(&mut index.instances_on, &record.runner, &id);
+            }
+            Key::Freed(address) => {
+                let Some(record) = self.freed.remove(&address) else { return };
+                if let Some(order) = index.resting.get_mut(&record.from) {
+                    remove_if(order, &record.order, &address);
+                    if order.is_empty() {
+                        index.resting.remove(&record.from);
+                    }
+                }
+            }
+            Key::Audit(number) => {
+                self.audit.remove(&number);
+            }
+        }
+    }
+}
+
+/// Removes the entry if it leads where it should. In one commit a name or an address can pass from one record to
+/// another; whichever step comes first, the new owner's entry stays.
+fn remove_if<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: &K, value: &V) {
+    if map.get(key) == Some(value) {
+        map.remove(key);
+    }
+}
+
+fn remove_member<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, member: &V) {
+    if let Some(set) = map.get_mut(key) {
+        set.remove(member);
+        if set.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
+fn shown_runner(runner: &Runner) -> view::Runner {
+    let mut endpoints = runner.endpoints.clone();
+    endpoints.extend(runner.seen.filter(|seen| !runner.endpoints.contains(seen)));
+    view::Runner {
+        id: runner.id,
+        name: runner.name.clone(),
+        provider: runner.provider.clone(),
+        public_key: runner.public_key,
+        endpoints,
+    }
+}
+
+fn shown_deployment(deployment: &Deployment) -> view::Deployment {
+    view::Deployment { id: deployment.id, name: deployment.name.clone(), team: deployment.team.clone() }
+}
+
+fn shown_service(service: &Service) -> (view::Service, view::Naming) {
+    let shown = view::Service {
+        id: service.id,
+        deployment: service.deployment,
+        name: service.name.clone(),
+        address: service.address,
+        automatic_names: !service.declared.manual_names,
+    };
+    let naming = view::Naming {
+        service: service.id,
+        aliases: service.declared.aliases.clone(),
+        port: service.declared.port,
+        ist: service.declared.ist.clone(),
+    };
+    (shown, naming)
+}

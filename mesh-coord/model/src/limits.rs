@@ -1,0 +1,51 @@
+//! How much of everything there may be. The bounds are far above what a mesh of a thousand runners needs; they keep a
+//! mistake or an attacker from filling the coordinator or its runners.
+
+use std::ops::RangeInclusive;
+
+/// How long a freed address rests, in seconds, unless the record [`crate::record::Meta`] says otherwise.
+pub const QUARANTINE: u64 = 600;
+/// MTUs of `mesh0`, in octets: from IPv4's minimum to what a jumbo frame has room for.
+pub const MTU: RangeInclusive<u16> = 576..=8920;
+/// Entries of the audit that are kept.
+pub const AUDIT: u64 = 10_000;
+/// Removed runners that are kept.
+pub const REMOVED_RUNNERS: usize = 1000;
+/// Runners that are not removed.
+pub const RUNNERS: usize = 10_000;
+/// Tokens, those that are good for nothing any more included.
+pub const TOKENS: usize = 10_000;
+/// How long a token is kept after it expired, in seconds, so that its holder hears why it is refused.
+pub const DEAD_TOKEN: u64 = 30 * 86_400;
+/// How long a token may be good, in seconds.
+pub const TTL: RangeInclusive<u64> = 1..=10 * 365 * 86_400;
+/// How many runners one token may enrol.
+pub const USES: RangeInclusive<u32> = 1..=100_000;
+/// Deployments.
+pub const DEPLOYMENTS: usize = 10_000;
+/// Files in one `apply`.
+pub const FILES: usize = 1024;
+/// Services of a deployment.
+pub const SERVICES: usize = 4096;
+/// Instances of a service.
+pub const INSTANCES_OF_SERVICE: usize = 256;
+/// Instances on a runner.
+pub const INSTANCES_ON_RUNNER: usize = 4096;
+/// Aliases of a service; entries of its `ist`; names in one of these.
+pub const NAMES: usize = 256;
+/// Entries of a deployment's trust list.
+pub const TRUST: usize = 1024;
+/// Patterns in an `expose` or in one entry of a trust list, and ports in one entry.
+pub const PATTERNS: usize = 256;
+/// Names of teams or deployments in a token's scope.
+pub const SCOPE: usize = 256;
+/// Endpoints of a runner.
+pub const ENDPOINTS: usize = 16;
+/// Octets of an agent's version.
+pub const VERSION: usize = 64;
+/// Octets of a deployment file's name.
+pub const FILE_NAME: usize = 4096;
+/// Freed instance addresses that gather before one of them is used again while there are fresh ones.
+pub const INSTANCE_ADDRESSES_RESTING: usize = 4096;
+/// How far beyond the next number an instance may be that a runner brings back after a restore from a backup.
+pub const ADOPT_AHEAD: u64 = 1 << 32;

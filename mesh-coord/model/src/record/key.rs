@@ -1,0 +1,98 @@
+//! What records are kept under, and the steps of a commit.
+
+use std::{fmt, net::Ipv4Addr, str::FromStr};
+
+use mesh_proto::{DeploymentId, InstanceId, RunnerId, ServiceId, TokenId, ids::ParseIdError};
+use serde::{Deserialize, Serialize};
+
+use super::Record;
+
+/// What a record is kept under; as text `meta`, `service/s-7`, `freed/100.112.0.9`, `audit/12`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "each variant is documented at the record that it names")]
+pub enum Key {
+    Meta,
+    Runner(RunnerId),
+    Token(TokenId),
+    Deployment(DeploymentId),
+    Service(ServiceId),
+    Instance(InstanceId),
+    Freed(Ipv4Addr),
+    Audit(u64),
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Meta => f.write_str("meta"),
+            Self::Runner(id) => write!(f, "runner/{id}"),
+            Self::Token(id) => write!(f, "token/{id}"),
+            Self::Deployment(id) => write!(f, "deployment/{id}"),
+            Self::Service(id) => write!(f, "service/{id}"),
+            Self::Instance(id) => write!(f, "instance/{id}"),
+            Self::Freed(address) => write!(f, "freed/{address}"),
+            Self::Audit(number) => write!(f, "audit/{number}"),
+        }
+    }
+}
+
+/// A text that is no record's key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the key of a record")]
+pub struct ParseKeyError(String);
+
+impl FromStr for Key {
+    type Err = ParseKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseKeyError> {
+        let error = || ParseKeyError(text.chars().take(80).collect());
+        let id = |_: ParseIdError| error();
+        if text == "meta" {
+            return Ok(Self::Meta);
+        }
+        let (kind, rest) = text.split_once('/').ok_or_else(error)?;
+        match kind {
+            "runner" => rest.parse().map(Self::Runner).map_err(id),
+            "token" => rest.parse().map(Self::Token).map_err(id),
+            "deployment" => rest.parse().map(Self::Deployment).map_err(id),
+            "service" => rest.parse().map(Self::Service).map_err(id),
+            "instance" => rest.parse().map(Self::Instance).map_err(id),
+            "freed" => rest.parse().map(Self::Freed).map_err(|_| error()),
+            "audit" => rest.parse().map(Self::Audit).map_err(|_| error()),
+            _ => Err(error()),
+        }
+    }
+}
+
+/// A step of a commit. The steps of one commit have different keys, so their order doesn't matter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// Keep this record, in the place of the one with its key.
+    Put(Record),
+    /// Keep the record with this key no longer.
+    Delete(#[serde(with = "key_text")] Key),
+}
+
+impl Change {
+    /// The key of the record that is put or deleted.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Put(record) => record.key(),
+            Self::Delete(key) => *key,
+        }
+    }
+}
+
+mod key_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(key: &super::Key, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(key)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<super::Key, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}

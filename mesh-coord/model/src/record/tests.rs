@@ -1,0 +1,130 @@
+use std::{net::Ipv4Addr, sync::Arc};
+
+use mesh_proto::{InstanceId, RunnerId, ServiceId, view::Network};
+
+use super::*;
+use crate::testing::refused;
+
+#[test]
+fn keys_are_read_back_as_written_and_nothing_else_is() {
+    for (key, text) in [
+        (Key::Meta, "meta"),
+        (Key::Runner(RunnerId(1)), "runner/r-1"),
+        (Key::Token(TokenId(2)), "token/t-2"),
+        (Key::Deployment(DeploymentId(3)), "deployment/d-3"),
+        (Key::Service(ServiceId(7)), "service/s-7"),
+        (Key::Instance(InstanceId(8)), "instance/i-8"),
+        (Key::Freed(Ipv4Addr::new(100, 112, 0, 9)), "freed/100.112.0.9"),
+        (Key::Audit(12), "audit/12"),
+    ] {
+        assert_eq!((key.to_string().as_str(), text.parse()), (text, Ok(key)));
+    }
+    for bad in ["", "meta/", "service", "service/", "service/7", "service/r-7", "audit/-1", "freed/x", "other/s-1"] {
+        assert_eq!(bad.parse::<Key>().unwrap_err().to_string(), format!("`{bad}` is not the key of a record"));
+    }
+}
+
+/// What is on disk stays readable: a change here needs a new version of the database.
+#[test]
+fn the_form_on_disk_is_frozen() {
+    let network = Network { range: "100.112.0.0/12".parse().unwrap(), mtu: 1344 };
+    let secret = mesh_proto::Secret::from_bytes([1; 32]).hash();
+    let cases = [
+        (
+            Record::Meta(Arc::new(Meta::new(network).unwrap())),
+            r#"{"kind":"meta","network":{"range":"100.112.0.0/12","mtu":1344},"quarantine":600,"next":{"runner":1,"token":1,"deployment":1,"service":1,"instance":1,"audit":1,"freed":1,"service_address":"100.112.0.1","instance_address":"100.127.255.254"}}"#,
+        ),
+        (
+            Record::Runner(Arc::new(Runner {
+                id: RunnerId(1),
+                name: "r1".parse().unwrap(),
+                provider: "aws".parse().unwrap(),
+                public_key: PublicKey([2; 32]),
+                credential: secret.clone(),
+                enrolled: UnixSeconds(5),
+                token: TokenId(2),
+                scope: Scope::Deployments([DeploymentId(3)].into()),
+                version: "0.1.0".to_owned(),
+                endpoints: vec!["[2001:db8::1]:51820".parse().unwrap()],
+                seen: None,
+                removed: None,
+            })),
+            r#"{"kind":"runner","id":"r-1","name":"r1","provider":"aws","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","credential":"cs1uhCLEB/ttCYaQ8RMLfe1+wvf14dML2dUh8BU2N5M=","enrolled":5,"token":"t-2","scope":{"deployments":["d-3"]},"version":"0.1.0","endpoints":["[2001:db8::1]:51820"],"seen":null,"removed":null}"#,
+        ),
+        (
+            Record::Token(Arc::new(Token {
+                id: TokenId(2),
+                secret,
+                created: UnixSeconds(1),
+                expires: UnixSeconds(2),
+                revoked: Some(UnixSeconds(3)),
+                purpose: Purpose::Join { scope: Scope::Any, uses_left: 4 },
+            })),
+            r#"{"kind":"token","id":"t-2","secret":"cs1uhCLEB/ttCYaQ8RMLfe1+wvf14dML2dUh8BU2N5M=","created":1,"expires":2,"revoked":3,"purpose":{"join":{"scope":"any","uses_left":4}}}"#,
+        ),
+        (
+            Record::Deployment(Arc::new(Deployment {
+                id: DeploymentId(3),
+                name: "shop".parse().unwrap(),
+                team: "acme".parse().unwrap(),
+                expose: Some(vec!["*-tcp".parse().unwrap()]),
+                trust: vec![Trust {
+                    caller: "api".parse().unwrap(),
+                    services: None,
+                    ports: mesh_proto::Ports::Only([80].into()),
+                }],
+                trust_source: TrustSource::File("mesh.toml".to_owned()),
+            })),
+            r#"{"kind":"deployment","id":"d-3","name":"shop","team":"acme","expose":["*-tcp"],"trust":[{"caller":"api","services":null,"ports":{"only":[80]}}],"trust_source":{"file":"mesh.toml"}}"#,
+        ),
+        (
+            Record::Service(Arc::new(Service {
+                id: ServiceId(7),
+                deployment: DeploymentId(3),
+                name: "my db".parse().unwrap(),
+                address: Ipv4Addr::new(100, 112, 0, 2),
+                declared: Declared::default(),
+            })),
+            r#"{"kind":"service","id":"s-7","deployment":"d-3","name":"my db","address":"100.112.0.2","declared":{"aliases":[],"port":null,"public_port":null,"manual_names":false,"ist":[]}}"#,
+        ),
+        (
+            Record::Freed(Arc::new(Freed {
+                address: Ipv4Addr::new(100, 112, 0, 9),
+                from: Holder::Service,
+                at: UnixSeconds(9),
+                order: 4,
+            })),
+            r#"{"kind":"freed","address":"100.112.0.9","from":"service","at":9,"order":4}"#,
+        ),
+        (
+            Record::Audit(Arc::new(Audit {
+                number: 12,
+                at: UnixSeconds(9),
+                by: By::Socket { uid: 1000 },
+                action: "delete".to_owned(),
+                detail: "shop".to_owned(),
+            })),
+            r#"{"kind":"audit","number":12,"at":9,"by":{"socket":{"uid":1000}},"action":"delete","detail":"shop"}"#,
+        ),
+    ];
+    for (record, text) in cases {
+        assert_eq!(serde_json::to_string(&record).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Record>(text).unwrap(), record);
+    }
+    let delete = serde_json::to_string(&Change::Delete(Key::Service(ServiceId(7)))).unwrap();
+    assert_eq!(delete, r#"{"delete":"service/s-7"}"#);
+    assert_eq!(serde_json::from_str::<Change>(&delete).unwrap(), Change::Delete(Key::Service(ServiceId(7))));
+}
+
+#[test]
+fn an_mtu_out_of_bounds_is_refused() {
+    for mtu in [0, 575, 8921, u16::MAX] {
+        let network = Network { range: "100.112.0.0/12".parse().unwrap(), mtu };
+        assert_eq!(
+            refused(Meta::new(network)),
+            format!(
+                "Invalid: an MTU of {mtu} octets is not between 576 and 8920 | choose another with --mtu; 1344 suits most networks"
+            )
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! Why a command was refused: what happened, where, and what to try next. Each part of the model has refusals of its
+//! own; here are those that all share.
+
+use mesh_proto::{Label, Range, ServiceName, message};
+
+use crate::{
+    deploy::DeployRefusal, enrol::EnrolRefusal, host::HostRefusal, limits, token::TokenRefusal, trust::TrustRefusal,
+    words::duration,
+};
+
+/// What kind of refusal it is; mesh-coord makes an HTTP status of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// What was asked for can't be, whatever the state (400).
+    Invalid,
+    /// Whoever asks has not shown who they are (401).
+    Unauthorised,
+    /// They have, and may not (403).
+    Forbidden,
+    /// There is no such thing (404).
+    NotFound,
+    /// It can't be as things stand (409).
+    Conflict,
+}
+
+/// Why a command was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// About joining the mesh and leaving it.
+    #[error(transparent)]
+    Enrol(#[from] EnrolRefusal),
+    /// About tokens.
+    #[error(transparent)]
+    Token(#[from] TokenRefusal),
+    /// About what files declare.
+    #[error(transparent)]
+    Deploy(#[from] DeployRefusal),
+    /// About who may call whom.
+    #[error(transparent)]
+    Trust(#[from] TrustRefusal),
+    /// About what a runner hosts and tells.
+    #[error(transparent)]
+    Host(#[from] HostRefusal),
+    /// An MTU that no `mesh0` can have.
+    #[error("an MTU of {mtu} octets is not between {} and {}", limits::MTU.start(), limits::MTU.end())]
+    Mtu {
+        /// What was given.
+        mtu: u16,
+    },
+    /// There is no such deployment.
+    #[error("there is no deployment `{name}`")]
+    NoDeployment {
+        /// What was asked for.
+        name: Label,
+        /// What was probably meant.
+        nearest: Option<String>,
+    },
+    /// There is no such service in the deployment.
+    #[error("the deployment `{deployment}` has no service `{name}`")]
+    NoService {
+        /// Where it was looked for.
+        deployment: Label,
+        /// What was asked for.
+        name: ServiceName,
+        /// What was probably meant.
+        nearest: Option<String>,
+    },
+    /// Something of another team, for a team's administrator.
+    #[error("{what} is not team `{team}`'s, and this admin token is good for that team only")]
+    NotYours {
+        /// What was to be changed.
+        what: String,
+        /// The team of whoever asks.
+        team: Label,
+    },
+    /// More of something than there may be.
+    #[error("{whose} would have {got} {what}, and {most} is the most")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// Where.
+        whose: String,
+        /// How many there would be.
+        got: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// No address is left.
+    #[error("the range {range} has no free address: {used} in use, {resting} freed and at rest")]
+    RangeExhausted {
+        /// The range.
+        range: Range,
+        /// How many addresses are in use.
+        used: usize,
+        /// How many addresses are freed.
+        resting: usize,
+        /// How long a freed address rests, in seconds.
+        quarantine: u64,
+    },
+}
+
+impl Refusal {
+    /// What kind it is.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Enrol(refusal) => refusal.class(),
+            Self::Token(refusal) => refusal.class(),
+            Self::Deploy(refusal) => refusal.class(),
+            Self::Trust(refusal) => refusal.class(),
+            Self::Host(refusal) => refusal.class(),
+            Self::Mtu { .. } => Class::Invalid,
+            Self::NoDeployment { .. } | Self::NoService { .. } => Class::NotFound,
+            Self::NotYours { .. } => Class::Forbidden,
+            Self::TooMany { .. } | Self::RangeExhausted { .. } => Class::Conflict,
+        }
+    }
+
+    /// What to try next.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Enrol(refusal) => refusal.hint(),
+            Self::Token(refusal) => refusal.hint(),
+            Self::Deploy(refusal) => refusal.hint(),
+            Self::Trust(refusal) => refusal.hint(),
+            Self::Host(refusal) => refusal.hint(),
+            Self::Mtu { .. } => Some("choose another with --mtu; 1344 suits most networks".to_owned()),
+            Self::NoDeployment { nearest: Some(nearest), .. } | Self::NoService { nearest: Some(nearest), .. } => {
+                Some(format!("did you mean `{nearest}`?"))
+            }
+            Self::NoDeployment { .. } => Some("`mesh-coord deployments` lists them".to_owned()),
+            Self::NoService { .. } => Some("`mesh-coord services` lists them".to_owned()),
+            Self::NotYours { .. } => {
+                Some("use a token of that team, or one made with `mesh-coord token create --admin`".to_owned())
+            }
+            Self::TooMany { .. } => Some("the limit is fixed: have fewer, or divide them up".to_owned()),
+            Self::RangeExhausted { quarantine, .. } => Some(format!(
+                "freed addresses can be used again after {}; a larger range needs a new coordinator (`serve --range`)",
+                duration(*quarantine)
+            )),
+        }
+    }
+}
+
+impl From<Refusal> for message::Refusal {
+    fn from(refusal: Refusal) -> Self {
+        Self { error: refusal.to_string(), hint: refusal.hint() }
+    }
+}
+
+/// Refuses more of something than there may be.
+pub(crate) fn at_most(most: usize, got: usize, what: &'static str, whose: impl Into<String>) -> Result<(), Refusal> {
+    if got <= most { Ok(()) } else { Err(Refusal::TooMany { what, whose: whose.into(), got, most }) }
+}

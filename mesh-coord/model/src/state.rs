@@ -1,0 +1,211 @@
+//! All records of the mesh, as of one revision, and the decision on a command.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+
+use mesh_proto::{
+    DeploymentId, InstanceId, Revision, RunnerId, ServiceId, ServicePath, TokenId,
+    view::{self, Network},
+};
+
+use crate::{
+    Command, Decision, Record, Refusal, UnixSeconds, deploy, enrol,
+    grants::Grants,
+    host,
+    index::Index,
+    record::{Audit, Deployment, Freed, Instance, Meta, Runner, Service, Token},
+    token, trust,
+};
+
+/// The state of the mesh, as of one revision: all records, with indexes that are functions of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    pub(crate) revision: Revision,
+    pub(crate) meta: Arc<Meta>,
+    pub(crate) runners: BTreeMap<RunnerId, RunnerEntry>,
+    pub(crate) tokens: BTreeMap<TokenId, Arc<Token>>,
+    pub(crate) deployments: BTreeMap<DeploymentId, DeploymentEntry>,
+    pub(crate) services: BTreeMap<ServiceId, ServiceEntry>,
+    pub(crate) instances: BTreeMap<InstanceId, Arc<Instance>>,
+    pub(crate) freed: BTreeMap<Ipv4Addr, Arc<Freed>>,
+    pub(crate) audit: BTreeMap<u64, Arc<Audit>>,
+    pub(crate) index: Index,
+    pub(crate) grants: Grants,
+}
+
+/// A runner, and what its peers are shown of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunnerEntry {
+    pub(crate) record: Arc<Runner>,
+    pub(crate) shown: Arc<view::Runner>,
+}
+
+/// A deployment, and what is shown of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeploymentEntry {
+    pub(crate) record: Arc<Deployment>,
+    pub(crate) shown: Arc<view::Deployment>,
+}
+
+/// A service, and what is shown of it: to all who see it, and to its own deployment's runners.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceEntry {
+    pub(crate) record: Arc<Service>,
+    pub(crate) shown: Arc<view::Service>,
+    pub(crate) naming: Arc<view::Naming>,
+}
+
+/// Records that can't be a coordinator's state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// There is no [`Meta`].
+    #[error("the database holds no `meta` record: mesh-coord did not write it, or it is damaged")]
+    NoMeta,
+}
+
+impl State {
+    /// The state that these records make, as of the revision of the last commit.
+    ///
+    /// # Errors
+    /// If there is no [`Meta`] among them: on an empty store, commit [`Meta::new`] first.
+    pub fn load(revision: Revision, records: impl IntoIterator<Item = Record>) -> Result<Self, LoadError> {
+        let (meta, rest): (Vec<_>, Vec<_>) = records.into_iter().partition(|r| matches!(r, Record::Meta(_)));
+        let Some(Record::Meta(meta)) = meta.into_iter().next() else { return Err(LoadError::NoMeta) };
+        let mut state = Self {
+            revision,
+            meta,
+            runners: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            deployments: BTreeMap::new(),
+            services: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            freed: BTreeMap::new(),
+            audit: BTreeMap::new(),
+            index: Index::default(),
+            grants: Grants::default(),
+        };
+        for record in rest {
+            state.insert(record);
+        }
+        for deployment in state.deployments.keys().copied().collect::<Vec<_>>() {
+            state.resolve_grants(deployment);
+        }
+        Ok(state)
+    }
+
+    /// Every record, in no particular order.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        std::iter::once(Record::Meta(Arc::clone(&self.meta)))
+            .chain(self.runners.values().map(|e| Record::Runner(Arc::clone(&e.record))))
+            .chain(self.tokens.values().map(|t| Record::Token(Arc::clone(t))))
+            .chain(self.deployments.values().map(|e| Record::Deployment(Arc::clone(&e.record))))
+            .chain(self.services.values().map(|e| Record::Service(Arc::clone(&e.record))))
+            .chain(self.instances.values().map(|i| Record::Instance(Arc::clone(i))))
+            .chain(self.freed.values().map(|f| Record::Freed(Arc::clone(f))))
+            .chain(self.audit.values().map(|a| Record::Audit(Arc::clone(a))))
+    }
+
+    /// Decides on a command, and changes nothing. The changes hold for this state only: commit them on its revision.
+    ///
+    /// # Errors
+    /// Why the command is refused.
+    pub fn decide(&self, command: &Command, now: UnixSeconds) -> Result<Decision, Refusal> {
+        use crate::{AdminCommand as A, RunnerCommand as R};
+        match command {
+            Command::Admin { by, what } => match what {
+                A::Apply { files, dry_run, force } => deploy::apply(self, by, files, *dry_run, *force, now),
+                A::Delete { deployment, force } => deploy::delete(self, by, deployment, *force, now),
+                A::Trust { deployment, change } => trust::change(self, by, deployment, change, now),
+                A::RevokeToken { token, with_nodes } => token::revoke(self, by, *token, *with_nodes, now),
+                A::RemoveNode { name } => enrol::remove(self, by, name, now),
+            },
+            Command::CreateToken { by, token, secret } => token::create(self, by, token, secret, now),
+            Command::Enrol(enrolment) => enrol::enrol(self, enrolment, now),
+            Command::Runner { by, what } => {
+                let runner = self.standing(*by)?;
+                match what {
+                    R::Hello { version, endpoints, seen, instances } => {
+                        host::hello(self, runner, version, endpoints, *seen, instances, now)
+                    }
+                    R::Endpoints { endpoints } => host::endpoints(self, runner, endpoints, now),
+                    R::Attach { service, client } => host::attach(self, runner, service, *client, now),
+                    R::Detach { instance } => Ok(host::detach(self, runner, *instance, now)),
+                    R::TakenOver { from } => Ok(host::taken_over(self, runner, *from, now)),
+                }
+            }
+        }
+    }
+
+    /// The revision of the last commit.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// What all runners share.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        self.meta.network
+    }
+
+    /// A runner, removed or not.
+    #[must_use]
+    pub fn runner(&self, id: RunnerId) -> Option<&Arc<Runner>> {
+        self.runners.get(&id).map(|e| &e.record)
+    }
+
+    /// The runner of that name that is not removed.
+    #[must_use]
+    pub fn runner_named(&self, name: &str) -> Option<&Arc<Runner>> {
+        self.runner(*self.index.runner_names.get(name)?)
+    }
+
+    /// The deployment of that name.
+    #[must_use]
+    pub fn deployment_named(&self, name: &str) -> Option<&Arc<Deployment>> {
+        self.deployments.get(self.index.deployment_names.get(name)?).map(|e| &e.record)
+    }
+
+    /// The service at that path.
+    #[must_use]
+    pub fn service_at(&self, path: &ServicePath) -> Option<&Arc<Service>> {
+        let deployment = self.index.deployment_names.get(&path.deployment)?;
+        self.service_in(*deployment, &path.service)
+    }
+
+    /// The instances on a runner, by identifier.
+    pub fn instances_on(&self, runner: RunnerId) -> impl Iterator<Item = &Arc<Instance>> {
+        self.index.instances_on.get(&runner).into_iter().flatten().filter_map(|id| self.instances.get(id))
+    }
+
+    /// The runner, if it is one still.
+    pub(crate) fn standing(&self, id: RunnerId) -> Result<&Arc<Runner>, Refusal> {
+        match self.runner(id) {
+            Some(runner) if runner.removed.is_none() => Ok(runner),
+            Some(runner) => Err(enrol::EnrolRefusal::Removed { runner: runner.name.clone() }.into()),
+            None => Err(enrol::EnrolRefusal::UnknownCredential.into()),
+        }
+    }
+
+    pub(crate) fn service_in(&self, deployment: DeploymentId, name: &str) -> Option<&Arc<Service>> {
+        let id = self.index.services_of.get(&deployment)?.get(name)?;
+        self.services.get(id).map(|e| &e.record)
+    }
+
+    /// The services of a deployment, by name.
+    pub(crate) fn services_of(&self, deployment: DeploymentId) -> impl Iterator<Item = &ServiceEntry> {
+        self.index.services_of.get(&deployment).into_iter().flatten().filter_map(|(_, id)| self.services.get(id))
+    }
+
+    /// The instances of a service, by identifier.
+    pub(crate) fn instances_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Instance>> {
+        self.index.instances_of.get(&service).into_iter().flatten().filter_map(|id| self.instances.get(id))
+    }
+
+    /// The runners that have instances of a deployment's services; one may come several times.
+    pub(crate) fn hosts_of(&self, deployment: DeploymentId) -> impl Iterator<Item = RunnerId> {
+        self.services_of(deployment).flat_map(|s| self.instances_of(s.record.id)).map(|i| i.runner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

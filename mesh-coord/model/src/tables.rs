@@ -1,0 +1,260 @@
+//! What the tables show: rows of plain data, limited to what the reader rules.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use mesh_proto::{DeploymentId, InstanceId, Label, RunnerId, ServiceId, ServiceName, TokenId, view::InstanceState};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Admin, State, UnixSeconds,
+    declare::{Pattern, Trust},
+    record::{Audit, Deployment, Purpose, Scope, Service, Token, TrustSource},
+};
+
+/// A row of `deployments`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentRow {
+    /// Its identifier.
+    pub id: DeploymentId,
+    /// Its name.
+    pub deployment: Label,
+    /// Its team.
+    pub team: Label,
+    /// How many services it has.
+    pub services: usize,
+    /// How many instances these have.
+    pub instances: usize,
+    /// What a trust without services opens; `None`: all.
+    pub expose: Option<Vec<Pattern>>,
+    /// Who may call it.
+    pub trust: Vec<Trust>,
+    /// Who says so.
+    pub trust_source: TrustSource,
+}
+
+/// A row of `services`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRow {
+    /// Its identifier.
+    pub id: ServiceId,
+    /// Its deployment's name.
+    pub deployment: Label,
+    /// Its name.
+    pub service: ServiceName,
+    /// Its team.
+    pub team: Label,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// For the platform's own ingress.
+    pub public_port: Option<u16>,
+    /// Its instances.
+    pub instances: Vec<InstanceRow>,
+}
+
+/// A row of `instances`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceRow {
+    /// Its identifier.
+    pub id: InstanceId,
+    /// Its deployment's name.
+    pub deployment: Label,
+    /// Its service's name.
+    pub service: ServiceName,
+    /// Its own address.
+    pub address: Ipv4Addr,
+    /// The name of its runner.
+    pub runner: Label,
+    /// That runner: whether it is reachable is not for the model to know.
+    pub runner_id: RunnerId,
+    /// Which connections it takes.
+    pub state: InstanceState,
+}
+
+/// A row of `nodes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunnerRow {
+    /// Its identifier.
+    pub id: RunnerId,
+    /// Its name.
+    pub name: Label,
+    /// Its provider.
+    pub provider: Label,
+    /// The agent's version; empty before its first stream.
+    pub version: String,
+    /// Where its peers try to reach it.
+    pub endpoints: Vec<SocketAddr>,
+    /// What it may host, in words.
+    pub scope: String,
+    /// How many instances it has.
+    pub instances: usize,
+    /// When it enrolled first.
+    pub enrolled: UnixSeconds,
+    /// With which token it enrolled last.
+    pub token: TokenId,
+    /// When it was removed.
+    pub removed: Option<UnixSeconds>,
+}
+
+/// A row of `token list`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// Its identifier.
+    pub id: TokenId,
+    /// `join` or `admin`.
+    pub kind: String,
+    /// What it is good for, in words.
+    pub scope: String,
+    /// How many more runners it can enrol; none for an admin token.
+    pub uses_left: Option<u32>,
+    /// When it was made.
+    pub created: UnixSeconds,
+    /// From when on it is no longer good.
+    pub expires: UnixSeconds,
+    /// `good`, `expired`, `used up` or `revoked`.
+    pub state: String,
+    /// The runners that it enrolled and that are not removed.
+    pub runners: Vec<Label>,
+}
+
+impl State {
+    /// The deployments, by name.
+    #[must_use]
+    pub fn deployments(&self, reader: &Admin) -> Vec<DeploymentRow> {
+        self.deployments_of(reader)
+            .map(|d| DeploymentRow {
+                id: d.id,
+                deployment: d.name.clone(),
+                team: d.team.clone(),
+                services: self.services_of(d.id).count(),
+                instances: self.hosts_of(d.id).count(),
+                expose: d.expose.clone(),
+                trust: d.trust.clone(),
+                trust_source: d.trust_source.clone(),
+            })
+            .collect()
+    }
+
+    /// The services, by deployment and name.
+    #[must_use]
+    pub fn services(&self, reader: &Admin) -> Vec<ServiceRow> {
+        self.deployments_of(reader)
+            .flat_map(|d| self.services_of(d.id).map(move |s| (d, &s.record)))
+            .map(|(d, s)| ServiceRow {
+                id: s.id,
+                deployment: d.name.clone(),
+                service: s.name.clone(),
+                team: d.team.clone(),
+                address: s.address,
+                public_port: s.declared.public_port,
+                instances: self.instance_rows(d, s).collect(),
+            })
+            .collect()
+    }
+
+    /// The instances, by deployment, service and identifier.
+    #[must_use]
+    pub fn instances(&self, reader: &Admin) -> Vec<InstanceRow> {
+        self.deployments_of(reader)
+            .flat_map(|d| self.services_of(d.id).flat_map(move |s| self.instance_rows(d, &s.record)))
+            .collect()
+    }
+
+    /// The runners by name, removed ones last. A team's administrator sees those that may host nothing but the team's
+    /// deployments, and of the others those that host one of them.
+    #[must_use]
+    pub fn nodes(&self, reader: &Admin) -> Vec<RunnerRow> {
+        let mut rows: Vec<RunnerRow> = self
+            .runners
+            .values()
+            .filter(|entry| match &reader.team {
+                None => true,
+                Some(team) => {
+                    let team = Scope::Teams([team.clone()].into());
+                    self.scope_covers(&team, &entry.record.scope)
+                        || self.instances_on(entry.record.id).any(|i| self.may_run(&team, i))
+                }
+            })
+            .map(|entry| RunnerRow {
+                id: entry.record.id,
+                name: entry.record.name.clone(),
+                provider: entry.record.provider.clone(),
+                version: entry.record.version.clone(),
+                endpoints: entry.shown.endpoints.clone(),
+                scope: self.scope_in_words(&entry.record.scope),
+                instances: self.instances_on(entry.record.id).count(),
+                enrolled: entry.record.enrolled,
+                token: entry.record.token,
+                removed: entry.record.removed,
+            })
+            .collect();
+        rows.sort_by(|a, b| (a.removed, &a.name, a.id).cmp(&(b.removed, &b.name, b.id)));
+        rows
+    }
+
+    /// The tokens, by identifier.
+    #[must_use]
+    pub fn tokens(&self, reader: &Admin, now: UnixSeconds) -> Vec<TokenRow> {
+        let own = |t: &&Arc<Token>| reader.team.as_ref().is_none_or(|team| self.token_within(&t.purpose, team));
+        self.tokens
+            .values()
+            .filter(own)
+            .map(|t| {
+                let (kind, scope, uses_left) = match &t.purpose {
+                    Purpose::Join { scope, uses_left } => ("join", self.scope_in_words(scope), Some(*uses_left)),
+                    Purpose::Admin { team: Some(team) } => ("admin", format!("team {team}"), None),
+                    Purpose::Admin { team: None } => ("admin", "everything".to_owned(), None),
+                };
+                let state = match t.revoked {
+                    Some(_) => "revoked",
+                    None if now >= t.expires => "expired",
+                    None if uses_left == Some(0) => "used up",
+                    None => "good",
+                };
+                TokenRow {
+                    id: t.id,
+                    kind: kind.to_owned(),
+                    scope,
+                    uses_left,
+                    created: t.created,
+                    expires: t.expires,
+                    state: state.to_owned(),
+                    runners: self.enrolled_by(t.id).map(|r| r.name.clone()).collect(),
+                }
+            })
+            .collect()
+    }
+
+    /// The last `limit` entries of the audit, newest first; none for a team's administrator, since entries tell of all.
+    #[must_use]
+    pub fn audit(&self, reader: &Admin, limit: usize) -> Vec<Audit> {
+        if reader.team.is_some() {
+            return Vec::new();
+        }
+        self.audit.values().rev().take(limit).map(|entry| (**entry).clone()).collect()
+    }
+
+    fn deployments_of(&self, reader: &Admin) -> impl Iterator<Item = &Arc<Deployment>> {
+        let all = self.index.deployment_names.values().filter_map(|id| self.deployments.get(id)).map(|e| &e.record);
+        all.filter(|d| reader.rules(&d.team))
+    }
+
+    fn instance_rows(&self, deployment: &Deployment, service: &Service) -> impl Iterator<Item = InstanceRow> {
+        self.instances_of(service.id).filter_map(|i| {
+            Some(InstanceRow {
+                id: i.id,
+                deployment: deployment.name.clone(),
+                service: service.name.clone(),
+                address: i.address,
+                runner: self.runner(i.runner)?.name.clone(),
+                runner_id: i.runner,
+                state: i.state,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

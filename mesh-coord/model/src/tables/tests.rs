@@ -1,0 +1,121 @@
+use crate::{
+    Admin, AdminCommand, NewPurpose, RunnerCommand,
+    testing::{World, declared, enrolment, file, label, whole},
+};
+
+fn world() -> World {
+    let mut world = World::new();
+    world.apply(vec![whole("shop: db app"), file(declared("bank", Some("evil"), ["vault"]))]).unwrap();
+    let wide = world.join("wide");
+    let token = world.token(NewPurpose::JoinTeams { teams: [label("evil")].into(), uses: 2 });
+    let narrow = world.join_with(token, "narrow");
+    world.attach(wide, "shop/db");
+    world.attach(narrow, "bank/vault");
+    world
+}
+
+const ALL: Admin = Admin::socket(0);
+
+fn evil() -> Admin {
+    Admin { team: Some(label("evil")), ..ALL }
+}
+
+#[test]
+fn tables_show_everything_to_the_operator_and_a_team_s_part_to_its_administrator() {
+    let world = world();
+    let state = &world.state;
+    let services = |reader: &Admin| -> Vec<String> {
+        let rows = state.services(reader);
+        rows.iter().map(|r| format!("{}/{} {} {}", r.deployment, r.service, r.team, r.instances.len())).collect()
+    };
+    assert_eq!(services(&ALL), ["bank/vault evil 1", "shop/app default 0", "shop/db default 1"]);
+    assert_eq!(services(&evil()), ["bank/vault evil 1"]);
+    let deployments = |reader: &Admin| -> Vec<(String, usize, usize)> {
+        state.deployments(reader).iter().map(|r| (r.deployment.to_string(), r.services, r.instances)).collect()
+    };
+    assert_eq!(deployments(&ALL), [("bank".to_owned(), 1, 1), ("shop".to_owned(), 2, 1)]);
+    assert_eq!(deployments(&evil()), [("bank".to_owned(), 1, 1)]);
+    let instances = |reader: &Admin| -> Vec<String> {
+        state.instances(reader).iter().map(|r| format!("{} {} {}", r.id, r.service, r.runner)).collect()
+    };
+    assert_eq!(instances(&ALL), ["i-2 vault narrow", "i-1 db wide"]);
+    assert_eq!(instances(&evil()), ["i-2 vault narrow"]);
+    let nodes = |reader: &Admin| -> Vec<String> {
+        state.nodes(reader).iter().map(|r| format!("{} {} {}", r.name, r.scope, r.instances)).collect()
+    };
+    assert_eq!(nodes(&ALL), ["narrow team evil 1", "wide any deployment 1"]);
+    assert_eq!(nodes(&evil()), ["narrow team evil 1"]);
+    let tokens = |reader: &Admin| -> Vec<String> {
+        state
+            .tokens(reader, world.now)
+            .iter()
+            .map(|r| format!("{} {} {}: {}", r.id, r.kind, r.scope, r.state))
+            .collect()
+    };
+    assert_eq!(tokens(&ALL), ["t-1 join any deployment: used up", "t-2 join team evil: good"]);
+    assert_eq!(tokens(&evil()), ["t-2 join team evil: good"]);
+    assert!(state.audit(&evil(), 10).is_empty(), "entries tell of all");
+    assert_eq!(state.audit(&ALL, 2).len(), 2);
+}
+
+#[test]
+fn a_wide_runner_that_hosts_a_team_s_service_is_seen_by_the_team() {
+    let mut world = world();
+    let wide = world.state.runner_named("wide").unwrap().id;
+    world.attach(wide, "bank/vault");
+    let names: Vec<String> = world.state.nodes(&evil()).iter().map(|r| r.name.to_string()).collect();
+    assert_eq!(names, ["narrow", "wide"]);
+}
+
+#[test]
+fn removed_runners_stand_last_and_tokens_tell_their_state() {
+    let mut world = world();
+    world.order(AdminCommand::RemoveNode { name: label("narrow") }).unwrap();
+    let nodes = world.state.nodes(&ALL);
+    assert_eq!((&*nodes[1].name, nodes[1].removed), ("narrow", Some(world.now)));
+    let token = world.token(NewPurpose::Admin { team: Some(label("evil")) });
+    world.token(NewPurpose::Admin { team: None });
+    world.order(AdminCommand::RevokeToken { token, with_nodes: false }).unwrap();
+    world.now = world.now.plus(3600);
+    let rows = world.state.tokens(&ALL, world.now);
+    let rows: Vec<_> = rows.iter().map(|r| (&*r.kind, &*r.scope, r.uses_left, &*r.state, r.runners.len())).collect();
+    assert_eq!(
+        rows,
+        [
+            ("join", "any deployment", Some(0), "expired", 1),
+            ("join", "team evil", Some(1), "expired", 0),
+            ("admin", "team evil", None, "revoked", 0),
+            ("admin", "everything", None, "expired", 0),
+        ]
+    );
+}
+
+#[test]
+fn the_audit_is_newest_first_and_keeps_the_last_ten_thousand() {
+    let mut world = World::new();
+    for n in 0..10_003u64 {
+        world.now = world.now.plus(1);
+        world.apply(vec![whole(if n % 2 == 0 { "shop: db" } else { "shop: app" })]).unwrap();
+    }
+    let entries = world.state.audit(&ALL, usize::MAX);
+    assert_eq!((entries.len(), entries[0].number, entries[9_999].number), (10_000, 10_003, 4));
+    assert_eq!(entries[0].at, world.now);
+}
+
+#[test]
+fn secrets_are_in_no_row() {
+    let mut world = world();
+    let token = world.token(NewPurpose::JoinAny { uses: 1 });
+    world.run(&crate::Command::Enrol(enrolment(token, "r9"))).unwrap();
+    let runner = world.state.runner_named("r9").unwrap().id;
+    let endpoints = vec!["192.0.2.1:1".parse().unwrap()];
+    world.wish(runner, RunnerCommand::Endpoints { endpoints }).unwrap();
+    let text = serde_json::to_string(&(
+        world.state.nodes(&ALL),
+        world.state.tokens(&ALL, world.now),
+        world.state.audit(&ALL, 100),
+    ));
+    let hash = String::from(crate::testing::SECRET.hash());
+    assert!(!text.unwrap().contains(&hash));
+    assert!(!format!("{:?}", world.state).contains(&hash));
+}

@@ -1,0 +1,153 @@
+use mesh_proto::TokenId;
+
+use crate::{
+    Admin, AdminCommand, Command, NewPurpose, NewToken, Outcome, Refusal, RunnerCommand, UnixSeconds, limits,
+    testing::{SECRET, World, declared, enrolment, file, label, path, refused, whole},
+};
+
+fn create(world: &mut World, purpose: NewPurpose, ttl: u64) -> Result<(TokenId, UnixSeconds, Vec<String>), Refusal> {
+    let command =
+        Command::CreateToken { by: world.admin.clone(), token: NewToken { purpose, ttl }, secret: SECRET.hash() };
+    match world.run(&command)? {
+        Outcome::TokenCreated { token, expires, warnings } => Ok((token, expires, warnings)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_a_token_can_t_be_is_refused() {
+    let mut world = World::new();
+    world.apply(vec![whole("shop: db")]).unwrap();
+    for (purpose, ttl, expected) in [
+        (
+            NewPurpose::JoinAny { uses: 1 },
+            0,
+            "Invalid: a token can be good for 1 second to 10 years, not for 0 seconds | give another --ttl, as in `--ttl 1h`",
+        ),
+        (
+            NewPurpose::JoinAny { uses: 0 },
+            1,
+            "Invalid: a token can enrol 1 to 100000 runners, not 0 | give another --uses",
+        ),
+        (
+            NewPurpose::JoinTeams { teams: [].into(), uses: 1 },
+            1,
+            "Invalid: a join token needs a scope: this one would be good for nothing | give --team, --deployment or --any",
+        ),
+        (
+            NewPurpose::JoinDeployments { deployments: [label("shpo")].into(), uses: 1 },
+            1,
+            "NotFound: there is no deployment `shpo` | did you mean `shop`?",
+        ),
+        (
+            NewPurpose::JoinDeployments { deployments: [label("elsewhere")].into(), uses: 1 },
+            1,
+            "NotFound: there is no deployment `elsewhere` | `mesh-coord deployments` lists them",
+        ),
+    ] {
+        assert_eq!(refused(create(&mut world, purpose, ttl)), expected);
+    }
+    let teams = (0..300).map(|n| label(&format!("t{n}"))).collect();
+    assert_eq!(
+        refused(create(&mut world, NewPurpose::JoinTeams { teams, uses: 1 }, 1)),
+        "Conflict: the token's scope would have 300 teams, and 256 is the most | the limit is fixed: have fewer, or divide them up"
+    );
+}
+
+#[test]
+fn a_token_for_a_team_without_deployments_comes_with_a_warning() {
+    let mut world = World::new();
+    let (token, expires, warnings) =
+        create(&mut world, NewPurpose::JoinTeams { teams: [label("acme")].into(), uses: 1 }, 60).unwrap();
+    assert_eq!((token, expires), (TokenId(1), world.now.plus(60)));
+    assert_eq!(warnings, ["team `acme` has no deployment yet"]);
+}
+
+/// The scope is by identifier: who may host `shop` may not host what is later called `shop`.
+#[test]
+fn a_name_that_is_deleted_and_made_again_is_not_inherited() {
+    let mut world = World::new();
+    world.apply(vec![whole("shop: db"), whole("bank: vault")]).unwrap();
+    let token = world.token(NewPurpose::JoinDeployments { deployments: [label("shop")].into(), uses: 1 });
+    let runner = world.join_with(token, "r1");
+    world.attach(runner, "shop/db");
+    world.order(AdminCommand::Delete { deployment: label("shop"), force: true }).unwrap();
+    world.apply(vec![whole("shop: db")]).unwrap();
+    let attach = RunnerCommand::Attach { service: path("shop/db"), client: false };
+    assert_eq!(
+        refused(world.wish(runner, attach)),
+        "Forbidden: there is no deployment `shop` that `r1` may host: its token's scope is deployment d-2 (deleted) | \
+         if it exists, make a token for it (`mesh-coord token create --deployment shop`) and join with that as a new \
+         runner"
+    );
+}
+
+#[test]
+fn revoking_a_token_leaves_its_runners_unless_they_are_to_go_as_well() {
+    let mut world = World::new();
+    let token = world.token(NewPurpose::JoinAny { uses: 5 });
+    let (r1, r2) = (world.join_with(token, "r1"), world.join_with(token, "r2"));
+    let other = world.join("r3");
+    let revoke = |with_nodes| AdminCommand::RevokeToken { token, with_nodes };
+    let names = || vec![label("r1"), label("r2")];
+    assert_eq!(
+        world.order(revoke(false)).unwrap(),
+        Outcome::TokenRevoked { token, removed: vec![], standing: names() }
+    );
+    let revision = world.state.revision();
+    world.order(revoke(false)).unwrap();
+    assert_eq!(world.state.revision(), revision, "a second time changes nothing");
+    assert_eq!(world.order(revoke(true)).unwrap(), Outcome::TokenRevoked { token, removed: names(), standing: vec![] });
+    assert!([r1, r2].iter().all(|r| world.state.runner(*r).unwrap().removed.is_some()));
+    assert!(world.state.runner(other).unwrap().removed.is_none());
+    assert_eq!(
+        refused(world.order(AdminCommand::RevokeToken { token: TokenId(77), with_nodes: false })),
+        "NotFound: there is no token t-77 | `mesh-coord token list` shows them"
+    );
+}
+
+#[test]
+fn a_team_s_administrator_makes_and_ends_tokens_for_the_team_only() {
+    let mut world = World::new();
+    world
+        .apply(vec![file(declared("shop", Some("acme"), ["db"])), file(declared("bank", Some("evil"), ["vault"]))])
+        .unwrap();
+    let foreign = world.token(NewPurpose::JoinTeams { teams: [label("evil")].into(), uses: 1 });
+    world.admin = Admin { team: Some(label("acme")), ..Admin::socket(0) };
+    let not_yours = "Forbidden: what such a token would allow is not team `acme`'s, and this admin token is good for \
+                     that team only | use a token of that team, or one made with `mesh-coord token create --admin`";
+    for purpose in [
+        NewPurpose::JoinAny { uses: 1 },
+        NewPurpose::JoinTeams { teams: [label("acme"), label("evil")].into(), uses: 1 },
+        NewPurpose::JoinDeployments { deployments: [label("bank")].into(), uses: 1 },
+        NewPurpose::Admin { team: None },
+        NewPurpose::Admin { team: Some(label("evil")) },
+    ] {
+        assert_eq!(refused(create(&mut world, purpose, 1)), not_yours);
+    }
+    for purpose in [
+        NewPurpose::JoinTeams { teams: [label("acme")].into(), uses: 1 },
+        NewPurpose::JoinDeployments { deployments: [label("shop")].into(), uses: 1 },
+        NewPurpose::Admin { team: Some(label("acme")) },
+    ] {
+        let (token, ..) = create(&mut world, purpose, 1).unwrap();
+        world.order(AdminCommand::RevokeToken { token, with_nodes: true }).unwrap();
+    }
+    assert!(
+        refused(world.order(AdminCommand::RevokeToken { token: foreign, with_nodes: true }))
+            .starts_with("Forbidden: the token t-1 is not team `acme`'s")
+    );
+}
+
+#[test]
+fn tokens_long_dead_are_forgotten_when_a_new_one_is_made() {
+    let mut world = World::new();
+    let dead = world.token(NewPurpose::JoinAny { uses: 1 });
+    world.now = world.now.plus(3600 + limits::DEAD_TOKEN);
+    world.token(NewPurpose::JoinAny { uses: 1 });
+    let enrol = |world: &mut World| refused(world.run(&Command::Enrol(enrolment(dead, "r1"))));
+    assert!(enrol(&mut world).contains("expired 30 days ago"));
+    world.now = world.now.plus(1);
+    world.token(NewPurpose::JoinAny { uses: 1 });
+    assert!(enrol(&mut world).contains("no such token"));
+}

@@ -1,0 +1,327 @@
+//! Who may call a deployment: changed by command, checked, and told in both directions.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use mesh_proto::{Label, Ports};
+
+use crate::{
+    Admin, Class, Decision, Outcome, Record, Refusal, State, TrustChange, UnixSeconds,
+    declare::{Pattern, Trust},
+    draft::Draft,
+    grants::opens,
+    limits,
+    outcome::{BothWays, May, Opened},
+    record::{Deployment, TrustSource},
+    refusal::at_most,
+    words::{list, quoted},
+};
+
+/// What is refused about who may call whom.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrustRefusal {
+    /// A file's `trust` key rules.
+    #[error("who may call `{deployment}` is ruled by the `trust` key of {file}")]
+    RuledByFile {
+        /// Whose trust.
+        deployment: Label,
+        /// The file, as it was named when it was applied.
+        file: String,
+    },
+    /// No caller was named.
+    #[error("no caller was named that may call `{deployment}`, or no longer")]
+    NoCaller {
+        /// Whose trust.
+        deployment: Label,
+    },
+    /// A deployment that would trust itself.
+    #[error("`{deployment}` need not trust itself: the services of one deployment may always call each other")]
+    Own {
+        /// Which.
+        deployment: Label,
+    },
+    /// The caller is another team's.
+    #[error(
+        "`{caller}` is team `{caller_team}`'s and `{callee}` is team `{callee_team}`'s: deployments of different teams never reach each other"
+    )]
+    OtherTeam {
+        /// Who was to call.
+        caller: Label,
+        /// Its team.
+        caller_team: Label,
+        /// Whom.
+        callee: Label,
+        /// Its team.
+        callee_team: Label,
+    },
+    /// An entry that opens nothing.
+    #[error("the trust of `{deployment}` in `{caller}` has an empty list of {what}: it would open nothing")]
+    OpensNothing {
+        /// Who trusts.
+        deployment: Label,
+        /// Whom.
+        caller: Label,
+        /// What list is empty.
+        what: &'static str,
+    },
+    /// Port 0.
+    #[error("the trust of `{deployment}` in `{caller}` names port 0, which no service can listen on")]
+    PortZero {
+        /// Who trusts.
+        deployment: Label,
+        /// Whom.
+        caller: Label,
+    },
+    /// There is no such entry to remove.
+    #[error("`{deployment}` has no such trust in `{caller}`: {standing}")]
+    NotTrusted {
+        /// Who should trust.
+        deployment: Label,
+        /// Whom.
+        caller: Label,
+        /// What trust there is, in words.
+        standing: String,
+    },
+}
+
+impl TrustRefusal {
+    pub(crate) fn class(&self) -> Class {
+        match self {
+            Self::RuledByFile { .. } => Class::Conflict,
+            Self::OtherTeam { .. } => Class::Forbidden,
+            Self::NotTrusted { .. } => Class::NotFound,
+            Self::NoCaller { .. } | Self::Own { .. } | Self::OpensNothing { .. } | Self::PortZero { .. } => {
+                Class::Invalid
+            }
+        }
+    }
+
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::RuledByFile { file, .. } => {
+                Some(format!("change the key there and `mesh-coord apply {file}`; without the key, this command rules"))
+            }
+            Self::NoCaller { deployment } => Some(format!("as in `mesh-coord trust api --app {deployment}`")),
+            Self::Own { .. } => Some("leave it out".to_owned()),
+            Self::OtherTeam { callee_team, .. } => Some(format!("trust only deployments of team `{callee_team}`")),
+            Self::OpensNothing { what, .. } => {
+                Some(format!("leave `{what}` out to open all that may be opened, or name some"))
+            }
+            Self::PortZero { .. } => Some("leave `ports` out to open every port".to_owned()),
+            Self::NotTrusted { deployment, .. } => {
+                Some(format!("`mesh-coord trust --app {deployment}` lists who may call it"))
+            }
+        }
+    }
+}
+
+/// Changes who may call a deployment.
+pub(crate) fn change(
+    state: &State,
+    by: &Admin,
+    name: &Label,
+    change: &TrustChange,
+    now: UnixSeconds,
+) -> Result<Decision, Refusal> {
+    let callee = state.own_deployment(by, name)?;
+    if let TrustSource::File(file) = &callee.trust_source {
+        return Err(TrustRefusal::RuledByFile { deployment: name.clone(), file: file.clone() }.into());
+    }
+    let (trust, concerned) = match change {
+        TrustChange::Add { callers, services, ports } => {
+            (added(state, callee, callers, services.as_ref(), ports)?, callers.clone())
+        }
+        TrustChange::Remove { callers, services, ports } => {
+            (removed(callee, callers, services.as_ref(), ports)?, callers.clone())
+        }
+        TrustChange::Clear => (Vec::new(), callee.trust.iter().map(|t| t.caller.clone()).collect()),
+    };
+    if concerned.is_empty() && !matches!(change, TrustChange::Clear) {
+        return Err(TrustRefusal::NoCaller { deployment: name.clone() }.into());
+    }
+    at_most(limits::TRUST, trust.len(), "entries", format!("the trust list of `{name}`"))?;
+
+    let after = Arc::new(Deployment { trust, ..(**callee).clone() });
+    let find = |name: &Label| state.deployment_named(name).map(AsRef::as_ref);
+    let directions: Vec<BothWays> =
+        concerned.iter().map(|caller| both_ways(&find, caller, Some(callee), &after)).collect();
+    let warnings = unmatched(&after, &state.names_in(callee));
+    let outcome = Outcome::Trusted { deployment: name.clone(), trust: after.trust.clone(), directions, warnings };
+    if after == *callee {
+        return Ok(Draft::unchanged(outcome));
+    }
+    let mut draft = Draft::new(state, now);
+    if let Outcome::Trusted { directions, .. } = &outcome {
+        draft.audit(by.via, "trust", format!("{name}: {}", list(directions.iter().map(BothWays::sentence))));
+    }
+    draft.put(Record::Deployment(after));
+    Ok(draft.decided(outcome))
+}
+
+impl State {
+    /// Who may call a deployment, as [`Outcome::Trusted`] with both directions for each caller.
+    ///
+    /// # Errors
+    /// If there is no such deployment, or it is another team's.
+    pub fn trust_list(&self, reader: &Admin, name: &Label) -> Result<Outcome, Refusal> {
+        let callee = self.own_deployment(reader, name)?;
+        let find = |name: &Label| self.deployment_named(name).map(AsRef::as_ref);
+        let callers: BTreeSet<&Label> = callee.trust.iter().map(|t| &t.caller).collect();
+        Ok(Outcome::Trusted {
+            deployment: name.clone(),
+            trust: callee.trust.clone(),
+            directions: callers.into_iter().map(|caller| both_ways(&find, caller, Some(callee), callee)).collect(),
+            warnings: unmatched(callee, &self.names_in(callee)),
+        })
+    }
+
+    fn names_in(&self, deployment: &Deployment) -> Vec<&str> {
+        self.services_of(deployment.id).map(|s| &*s.record.name).collect()
+    }
+}
+
+/// Checks one entry of the trust list of `callee`, where `find` finds deployments as they will be.
+pub(crate) fn check_entry<'a>(
+    entry: &Trust,
+    callee: &Deployment,
+    find: &impl Fn(&Label) -> Option<&'a Deployment>,
+) -> Result<(), Refusal> {
+    let (deployment, caller) = (callee.name.clone(), entry.caller.clone());
+    if caller == deployment {
+        return Err(TrustRefusal::Own { deployment }.into());
+    }
+    if let Some(patterns) = &entry.services {
+        if patterns.is_empty() {
+            return Err(TrustRefusal::OpensNothing { deployment, caller, what: "services" }.into());
+        }
+        at_most(limits::PATTERNS, patterns.len(), "services", format!("the trust of `{deployment}` in `{caller}`"))?;
+    }
+    if let Ports::Only(ports) = &entry.ports {
+        if ports.is_empty() {
+            return Err(TrustRefusal::OpensNothing { deployment, caller, what: "ports" }.into());
+        }
+        if ports.contains(&0) {
+            return Err(TrustRefusal::PortZero { deployment, caller }.into());
+        }
+        at_most(limits::PATTERNS, ports.len(), "ports", format!("the trust of `{deployment}` in `{caller}`"))?;
+    }
+    match find(&caller) {
+        Some(from) if from.team != callee.team => Err(TrustRefusal::OtherTeam {
+            caller,
+            caller_team: from.team.clone(),
+            callee: deployment,
+            callee_team: callee.team.clone(),
+        }
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// Who may call whom between `caller` and the deployment that was `before` (if it was) and is `after`.
+pub(crate) fn both_ways<'a>(
+    find: &impl Fn(&Label) -> Option<&'a Deployment>,
+    caller: &Label,
+    before: Option<&Deployment>,
+    after: &Deployment,
+) -> BothWays {
+    let other = find(caller);
+    let forward = may(other, caller, after);
+    BothWays {
+        caller: caller.clone(),
+        callee: after.name.clone(),
+        changed: forward != before.map_or(May::Not, |before| may(other, caller, before)),
+        forward,
+        back: other.map_or(May::Not, |other| may(Some(after), &after.name, other)),
+    }
+}
+
+fn may(caller: Option<&Deployment>, name: &Label, callee: &Deployment) -> May {
+    let what: Vec<Opened> = callee
+        .trust
+        .iter()
+        .filter(|entry| entry.caller == *name)
+        .map(|entry| Opened {
+            services: entry.services.clone().or_else(|| callee.expose.clone()),
+            ports: entry.ports.clone(),
+        })
+        .filter(|opened| opened.services.as_ref().is_none_or(|patterns| !patterns.is_empty()))
+        .collect();
+    match caller {
+        _ if what.is_empty() => May::Not,
+        None => May::OnceThere { what },
+        Some(caller) if caller.team == callee.team => May::Call { what },
+        Some(_) => May::Not,
+    }
+}
+
+/// A warning for each entry that opens none of these services.
+pub(crate) fn unmatched(callee: &Deployment, services: &[&str]) -> Vec<String> {
+    let expose = callee.expose.as_deref();
+    callee
+        .trust
+        .iter()
+        .filter(|entry| !services.iter().any(|service| opens(entry, expose, service)))
+        .map(|entry| match entry.services.as_deref().or(expose) {
+            None => format!("`{}` has no service yet for `{}` to call", callee.name, entry.caller),
+            Some([]) => format!("`{}` exposes nothing, so its trust in `{}` opens nothing", callee.name, entry.caller),
+            Some(patterns) => format!(
+                "`{}` has no service yet that matches {}, for `{}` to call",
+                callee.name,
+                list(patterns.iter().map(quoted)),
+                entry.caller
+            ),
+        })
+        .collect()
+}
+
+fn added(
+    state: &State,
+    callee: &Deployment,
+    callers: &BTreeSet<Label>,
+    services: Option<&Vec<Pattern>>,
+    ports: &Ports,
+) -> Result<Vec<Trust>, Refusal> {
+    let mut trust = callee.trust.clone();
+    for caller in callers {
+        let entry = Trust { caller: caller.clone(), services: services.cloned(), ports: ports.clone() };
+        check_entry(&entry, callee, &|name| state.deployment_named(name).map(AsRef::as_ref))?;
+        if !trust.contains(&entry) {
+            trust.push(entry);
+        }
+    }
+    Ok(trust)
+}
+
+fn removed(
+    callee: &Deployment,
+    callers: &BTreeSet<Label>,
+    services: Option<&Vec<Pattern>>,
+    ports: &Ports,
+) -> Result<Vec<Trust>, TrustRefusal> {
+    let all = services.is_none() && *ports == Ports::All;
+    let mut trust = callee.trust.clone();
+    for caller in callers {
+        let before = trust.len();
+        trust.retain(|entry| {
+            let meant = all || (entry.services.as_ref() == services && entry.ports == *ports);
+            !(entry.caller == *caller && meant)
+        });
+        if trust.len() == before {
+            let what: Vec<String> = callee
+                .trust
+                .iter()
+                .filter(|entry| entry.caller == *caller)
+                .map(|entry| Opened { services: entry.services.clone(), ports: entry.ports.clone() }.to_string())
+                .collect();
+            let standing = if what.is_empty() {
+                "it has none at all".to_owned()
+            } else {
+                format!("it trusts it with {}", list(what))
+            };
+            return Err(TrustRefusal::NotTrusted { deployment: callee.name.clone(), caller: caller.clone(), standing });
+        }
+    }
+    Ok(trust)
+}
+
+#[cfg(test)]
+mod tests;

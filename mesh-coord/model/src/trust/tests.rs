@@ -1,0 +1,150 @@
+use std::collections::BTreeSet;
+
+use mesh_proto::Ports;
+
+use crate::{
+    Admin, AdminCommand, Outcome, Refusal, TrustChange,
+    declare::Trust,
+    testing::{World, declared, file, label, refused, trusting, whole},
+};
+
+/// What the command prints.
+fn told(outcome: Result<Outcome, Refusal>) -> Vec<String> {
+    match outcome.unwrap() {
+        Outcome::Trusted { directions, .. } => directions.iter().map(|d| d.sentence()).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn world() -> World {
+    let mut world = World::new();
+    world.apply(vec![whole("shop: db web-tcp"), whole("api: web"), whole("ops: cron")]).unwrap();
+    world
+}
+
+fn remove(world: &mut World, callers: &[&str], services: Option<&[&str]>, ports: Ports) -> Result<Outcome, Refusal> {
+    let callers: BTreeSet<_> = callers.iter().map(|c| label(c)).collect();
+    let services = services.map(|s| s.iter().map(|p| p.parse().unwrap()).collect());
+    let change = TrustChange::Remove { callers, services, ports };
+    world.order(AdminCommand::Trust { deployment: label("shop"), change })
+}
+
+fn clear(world: &mut World) -> Result<Outcome, Refusal> {
+    world.order(AdminCommand::Trust { deployment: label("shop"), change: TrustChange::Clear })
+}
+
+#[test]
+fn both_directions_are_told() {
+    let mut world = world();
+    assert_eq!(told(world.trust("shop", &["api"])), ["api may now call shop; shop may not call api"]);
+    assert_eq!(told(world.trust("shop", &["api"])), ["api may call shop; shop may not call api"], "as before");
+    assert_eq!(told(world.trust("api", &["shop"])), ["shop may now call api; api may call shop"]);
+    assert_eq!(
+        told(world.trust("shop", &["ops", "later"])),
+        [
+            "later may call shop as soon as there is a deployment later; shop may not call later",
+            "ops may now call shop; shop may not call ops"
+        ]
+    );
+    assert_eq!(
+        told(remove(&mut world, &["api"], None, Ports::All)),
+        ["api may no longer call shop; shop may call api"]
+    );
+    assert_eq!(
+        told(clear(&mut world)),
+        [
+            "later may no longer call shop; shop may not call later",
+            "ops may no longer call shop; shop may not call ops"
+        ]
+    );
+    assert!(told(clear(&mut world)).is_empty());
+}
+
+#[test]
+fn what_a_trust_is_limited_to_is_told() {
+    let mut world = world();
+    assert_eq!(
+        told(world.trust_on("shop", &["api"], Some(&["*-tcp", "db"]), Ports::Only([80, 443].into()))),
+        ["api may now call shop (`*-tcp` and `db` on ports 80 and 443); shop may not call api"]
+    );
+    assert_eq!(
+        told(world.trust_on("shop", &["ops"], None, Ports::Only([80].into()))),
+        ["ops may now call shop (all services on port 80); shop may not call ops"]
+    );
+    assert_eq!(told(world.trust("shop", &["ops"])), ["ops may now call shop; shop may not call ops"], "and now wholly");
+    let mut exposing = declared("shop", None, ["db", "web-tcp"]);
+    exposing.expose = Some(vec!["*-tcp".parse().unwrap()]);
+    let plan = world.apply(vec![file(exposing)]).unwrap();
+    let sentences: Vec<String> = plan.deployments[0].directions.iter().map(|d| d.sentence()).collect();
+    assert_eq!(sentences, ["ops may now call shop (`*-tcp` on port 80 and `*-tcp`); shop may not call ops"]);
+}
+
+#[test]
+fn an_entry_adds_to_those_that_stand_and_is_removed_by_what_it_says() {
+    let mut world = world();
+    world.trust_on("shop", &["api"], Some(&["db"]), Ports::Only([5432].into())).unwrap();
+    world.trust_on("shop", &["api"], Some(&["web-tcp"]), Ports::All).unwrap();
+    assert_eq!(world.state.deployment_named("shop").unwrap().trust.len(), 2);
+    assert_eq!(
+        refused(remove(&mut world, &["api"], Some(&["db"]), Ports::All)),
+        "NotFound: `shop` has no such trust in `api`: it trusts it with `db` on port 5432 and `web-tcp` | `mesh-coord \
+         trust --app shop` lists who may call it"
+    );
+    remove(&mut world, &["api"], Some(&["db"]), Ports::Only([5432].into())).unwrap();
+    let left = Trust { services: Some(vec!["web-tcp".parse().unwrap()]), ..trusting("api") };
+    assert_eq!(world.state.deployment_named("shop").unwrap().trust, [left]);
+    remove(&mut world, &["api"], None, Ports::All).unwrap();
+    assert_eq!(
+        refused(remove(&mut world, &["api"], None, Ports::All)),
+        "NotFound: `shop` has no such trust in `api`: it has none at all | `mesh-coord trust --app shop` lists who may \
+         call it"
+    );
+}
+
+#[test]
+fn what_can_t_be_trusted_is_refused() {
+    let mut world = world();
+    world.apply(vec![file(declared("bank", Some("evil"), ["vault"]))]).unwrap();
+    assert_eq!(
+        refused(world.trust("shop", &["bank"])),
+        "Forbidden: `bank` is team `evil`'s and `shop` is team `default`'s: deployments of different teams never reach \
+         each other | trust only deployments of team `default`"
+    );
+    assert_eq!(
+        refused(world.trust("shop", &["shop"])),
+        "Invalid: `shop` need not trust itself: the services of one deployment may always call each other | leave it out"
+    );
+    assert_eq!(
+        refused(world.trust("shop", &[])),
+        "Invalid: no caller was named that may call `shop`, or no longer | as in `mesh-coord trust api --app shop`"
+    );
+    assert_eq!(refused(world.trust("shp", &["api"])), "NotFound: there is no deployment `shp` | did you mean `shop`?");
+    world.admin = Admin { team: Some(label("evil")), ..Admin::socket(0) };
+    assert!(
+        refused(world.trust("shop", &["bank"])).starts_with("Forbidden: the deployment `shop` is not team `evil`'s")
+    );
+    assert!(world.state.trust_list(&world.admin, &label("shop")).is_err());
+}
+
+#[test]
+fn the_list_shows_who_may_call_with_both_directions() {
+    let mut world = world();
+    world.trust_on("shop", &["api"], Some(&["nothing-*"]), Ports::All).unwrap();
+    world.trust("shop", &["ops", "later"]).unwrap();
+    let Ok(Outcome::Trusted { trust, directions, warnings, .. }) =
+        world.state.trust_list(&Admin::socket(0), &label("shop"))
+    else {
+        panic!("the list is shown")
+    };
+    assert_eq!(trust.len(), 3);
+    let sentences: Vec<String> = directions.iter().map(|d| d.sentence()).collect();
+    assert_eq!(
+        sentences,
+        [
+            "api may call shop (`nothing-*`); shop may not call api",
+            "later may call shop as soon as there is a deployment later; shop may not call later",
+            "ops may call shop; shop may not call ops"
+        ]
+    );
+    assert_eq!(warnings, ["`shop` has no service yet that matches `nothing-*`, for `api` to call"]);
+}

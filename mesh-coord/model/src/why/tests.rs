@@ -1,0 +1,130 @@
+use mesh_proto::{Ports, RunnerId, message::Answer};
+
+use crate::{
+    NewPurpose, Refusal, RunnerCommand,
+    testing::{World, declared, file, label, path, refused, whole},
+};
+
+fn world() -> (World, RunnerId) {
+    let mut world = World::new();
+    world
+        .apply(vec![whole("shop: db app"), whole("api: web"), file(declared("bank", Some("evil"), ["vault"]))])
+        .unwrap();
+    let runner = world.join("r1");
+    world.attach(runner, "shop/db");
+    (world, runner)
+}
+
+/// The verdict, and each step as a line.
+fn why(world: &World, asker: RunnerId, caller: &str, callee: &str, port: u16) -> Result<(bool, Vec<String>), Refusal> {
+    match world.state.why(asker, &path(caller), &path(callee), port)? {
+        Answer::Why { allowed, steps } => {
+            let line =
+                |s: mesh_proto::message::Step| format!("{} {}: {}", if s.ok { "+" } else { "-" }, s.step, s.detail);
+            Ok((allowed, steps.into_iter().map(line).collect()))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_step_of_an_allowed_connection_is_told() {
+    let (mut world, runner) = world();
+    assert_eq!(
+        why(&world, runner, "shop/app", "shop/db", 5432).unwrap(),
+        (
+            true,
+            vec![
+                "+ names: shop/app has the service address 100.112.0.3".to_owned(),
+                "+ names: shop/db has the service address 100.112.0.4".to_owned(),
+                "+ rule: both are services of shop, which may always call each other".to_owned(),
+                "+ runner: shop/db runs on r1".to_owned(),
+                "+ verdict: shop/app may connect to shop/db on port 5432".to_owned(),
+            ]
+        )
+    );
+    world.trust_on("shop", &["api"], Some(&["db"]), Ports::Only([1, 5432].into())).unwrap();
+    let (allowed, steps) = why(&world, runner, "api/web", "shop/db", 5432).unwrap();
+    assert_eq!((allowed, &*steps[2]), (true, "+ rule: shop trusts api with `db` on ports 1 and 5432"));
+}
+
+#[test]
+fn what_stands_in_the_way_is_told_with_the_command_that_would_move_it() {
+    let (mut world, runner) = world();
+    assert_eq!(
+        why(&world, runner, "api/web", "shop/db", 5432).unwrap(),
+        (false, vec![
+            "+ names: api/web has the service address 100.112.0.1".to_owned(),
+            "+ names: shop/db is declared".to_owned(),
+            "- rule: shop does not let api call `db`: `mesh-coord trust api --app shop --service 'db' --port 5432` would add it".to_owned(),
+            "- verdict: api/web may not connect to shop/db on port 5432: no trust".to_owned(),
+        ])
+    );
+    world.trust_on("shop", &["api"], None, Ports::Only([80].into())).unwrap();
+    let (_, steps) = why(&world, runner, "api/web", "shop/db", 5432).unwrap();
+    assert_eq!(
+        steps[2],
+        "- rule: shop trusts api with `db` on port 80 only: `mesh-coord trust api --app shop --service 'db' --port 5432` would add it"
+    );
+    let (_, steps) = why(&world, runner, "shop/db", "api/web", 1).unwrap();
+    assert_eq!(
+        steps[2],
+        "- rule: api does not let shop call `web` (api may call shop/db, but trust goes one way): `mesh-coord trust shop --app api --service 'web' --port 1` would add it"
+    );
+    let (allowed, steps) = why(&world, runner, "bank/vault", "shop/db", 1).unwrap();
+    assert_eq!(
+        (allowed, &*steps[2], &*steps[3]),
+        (
+            false,
+            "- rule: bank and shop belong to different teams, which never reach each other",
+            "- verdict: bank/vault may not connect to shop/db on port 1: another team"
+        )
+    );
+}
+
+#[test]
+fn a_service_without_a_live_instance_is_named() {
+    let (mut world, runner) = world();
+    let (allowed, steps) = why(&world, runner, "shop/db", "shop/app", 80).unwrap();
+    assert_eq!(
+        (allowed, &*steps[3], &*steps[4]),
+        (
+            false,
+            "- runner: shop/app has no live instance: `mesh-node attach shop/app` on a runner adds one",
+            "- verdict: shop/db may connect to shop/app on port 80, but nobody is there to answer"
+        )
+    );
+    world.wish(runner, RunnerCommand::Attach { service: path("shop/app"), client: true }).unwrap();
+    assert!(!why(&world, runner, "shop/db", "shop/app", 80).unwrap().0, "one that only calls doesn't answer");
+}
+
+/// One end must be the asker's to host; the other is told of as far as the rule goes.
+#[test]
+fn a_runner_is_answered_within_its_scope() {
+    let (mut world, _) = world();
+    let token = world.token(NewPurpose::JoinDeployments { deployments: [label("api")].into(), uses: 1 });
+    let narrow = world.join_with(token, "r2");
+    let (allowed, steps) = why(&world, narrow, "api/web", "shop/db", 80).unwrap();
+    assert!(!allowed && steps.iter().all(|s| !s.contains("100.112.0.4") && !s.contains("r1")), "{steps:?}");
+    world.trust("shop", &["api"]).unwrap();
+    assert!(why(&world, narrow, "api/web", "shop/db", 80).unwrap().0);
+
+    // Neither end: what exists and what doesn't sound the same.
+    let refusal = |world: &World, caller: &str, callee: &str| refused(why(world, narrow, caller, callee, 80));
+    let there = refusal(&world, "shop/app", "shop/db");
+    assert_eq!(
+        there,
+        "Forbidden: there is no deployment `shop` that `r2` may host: its token's scope is deployment api | if it \
+         exists, make a token for it (`mesh-coord token create --deployment shop`) and join with that as a new runner"
+    );
+    assert_eq!(refusal(&world, "shop/app", "shop/nothing"), there);
+    assert_eq!(refusal(&world, "nope/app", "shop/db"), there.replace("shop", "nope"));
+    assert_eq!(
+        refusal(&world, "api/web", "shop/dbs"),
+        "NotFound: the deployment `shop` has no service `dbs` | `mesh-coord services` lists them"
+    );
+    assert_eq!(
+        refusal(&world, "api/wev", "shop/db"),
+        "NotFound: the deployment `api` has no service `wev` | did you mean `web`?"
+    );
+}
