@@ -1,0 +1,133 @@
+//! The tables: `nodes`, `deployments`, `services`, `instances`, `audit`.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{
+    Listing,
+    output::{print_json, print_table},
+    time,
+};
+use crate::api::{self, NodeState, Reachable};
+
+pub(super) async fn nodes(args: Listing) -> Result<()> {
+    let nodes: api::Nodes = args.reach.get("nodes").await?;
+    if args.json {
+        return print_json(&nodes);
+    }
+    let row = |node: api::Node| {
+        let seen = match (node.state, node.last_seen_seconds) {
+            (NodeState::Online, _) => "now".to_owned(),
+            (_, Some(seconds)) => format!("{} ago", time::show(seconds)),
+            (_, None) => "-".to_owned(),
+        };
+        let endpoints: Vec<String> = node.endpoints.iter().map(ToString::to_string).collect();
+        vec![
+            node.id.to_string(),
+            node.name.to_string(),
+            node.provider.to_string(),
+            word(&node.state),
+            seen,
+            node.instances.to_string(),
+            node.scope,
+            endpoints.join(", "),
+        ]
+    };
+    let header = ["id", "name", "provider", "state", "seen", "instances", "may host", "endpoints"];
+    let none =
+        "no nodes yet: make a token with `mesh-coord token create`, then `mesh-node join URL TOKEN` on a machine";
+    print_table(&header, nodes.nodes.into_iter().map(row).collect(), none)
+}
+
+pub(super) async fn deployments(args: Listing) -> Result<()> {
+    let deployments: api::Deployments = args.reach.get("deployments").await?;
+    if args.json {
+        return print_json(&deployments);
+    }
+    let row = |deployment: api::Deployment| {
+        vec![
+            deployment.id.to_string(),
+            deployment.deployment.to_string(),
+            deployment.team.to_string(),
+            deployment.services.to_string(),
+            deployment.instances.to_string(),
+            deployment.expose.map_or_else(|| "all".to_owned(), |patterns| join(&patterns)),
+            join(&deployment.trusts),
+        ]
+    };
+    let header = ["id", "deployment", "team", "services", "instances", "exposes", "trusts"];
+    let none = "no deployments yet: write a mesh.toml, then `mesh-coord apply mesh.toml`";
+    print_table(&header, deployments.deployments.into_iter().map(row).collect(), none)
+}
+
+pub(super) async fn services(args: Listing) -> Result<()> {
+    let services: api::Services = args.reach.get("services").await?;
+    if args.json {
+        return print_json(&services);
+    }
+    let row = |service: api::Service| {
+        let instances = service.instances.iter().map(|instance| match instance.state {
+            Reachable::Live => format!("{} on {}", instance.id, instance.runner),
+            other => format!("{} on {} ({})", instance.id, instance.runner, word(&other)),
+        });
+        vec![
+            service.deployment.to_string(),
+            service.service.to_string(),
+            service.team.to_string(),
+            service.address.to_string(),
+            service.public_port.map_or_else(|| "-".to_owned(), |port| port.to_string()),
+            join(&instances.collect::<Vec<_>>()),
+        ]
+    };
+    let header = ["deployment", "service", "team", "address", "public port", "instances"];
+    print_table(&header, services.services.into_iter().map(row).collect(), "no services yet")
+}
+
+pub(super) async fn instances(args: Listing) -> Result<()> {
+    let instances: api::Instances = args.reach.get("instances").await?;
+    if args.json {
+        return print_json(&instances);
+    }
+    let row = |instance: api::Instance| {
+        vec![
+            instance.id.to_string(),
+            instance.service.to_string(),
+            instance.address.to_string(),
+            instance.runner.to_string(),
+            word(&instance.state),
+        ]
+    };
+    let header = ["id", "service", "address", "node", "state"];
+    let none = "no instances yet: `mesh-node attach` makes one of a service, on a node";
+    print_table(&header, instances.instances.into_iter().map(row).collect(), none)
+}
+
+pub(super) async fn audit(args: Listing) -> Result<()> {
+    let audit: api::Audit = args.reach.get("audit").await?;
+    if args.json {
+        return print_json(&audit);
+    }
+    let row = |entry: api::AuditEntry| {
+        vec![entry.number.to_string(), time::date(entry.at.0), entry.by, entry.action, entry.detail]
+    };
+    print_table(
+        &["number", "when (UTC)", "who", "what", "on what"],
+        audit.audit.into_iter().map(row).collect(),
+        "nothing was changed yet",
+    )
+}
+
+fn join(items: &[impl ToString]) -> String {
+    match items {
+        [] => "-".to_owned(),
+        items => items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// The word for it in JSON, for people as well.
+fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}

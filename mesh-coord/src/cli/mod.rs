@@ -1,0 +1,177 @@
+//! The command line: what there is, and how a command ends. Data goes to standard output, everything else to standard
+//! error; 0 is done, 1 refused or failed, 2 wrong usage.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+
+mod apply;
+mod client;
+mod delete;
+mod list;
+mod node;
+mod output;
+mod serve;
+mod time;
+mod token;
+mod trust;
+
+use client::Reach;
+
+/// The coordinator of a mesh: it knows the runners, deployments and trust, and tells each runner what concerns it.
+#[derive(Debug, Parser)]
+#[command(name = "mesh-coord", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the coordinator, in the foreground
+    Serve(serve::Serve),
+    /// Make, list and revoke the tokens with which runners join and administrators reach the coordinator
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Make deployments as their files say, all of them or none, and print the plan
+    Apply(apply::Apply),
+    /// Delete a deployment
+    Delete(delete::Delete),
+    /// Show and change which deployments may call a deployment
+    Trust(trust::Trust),
+    /// List the runners
+    Nodes(Listing),
+    /// List the deployments
+    Deployments(Listing),
+    /// List the services with their instances
+    Services(Listing),
+    /// List the instances
+    Instances(Listing),
+    /// List what was changed, when, and by whom
+    Audit(Listing),
+    /// Work on one runner
+    #[command(subcommand)]
+    Node(node::Node),
+}
+
+/// A command that only shows something.
+#[derive(Debug, Args)]
+struct Listing {
+    #[command(flatten)]
+    reach: Reach,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command that the process was started with.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ends the process as any wrong usage does, where the definitions can't say what is wrong.
+fn wrong_usage(message: &str) -> ! {
+    Cli::command().error(ErrorKind::ArgumentConflict, message).exit()
+}
+
+fn run(command: Command) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Serve(args) => serve::run(args).await,
+            Command::Token(args) => token::run(args).await,
+            Command::Apply(args) => apply::run(args).await,
+            Command::Delete(args) => delete::run(args).await,
+            Command::Trust(args) => trust::run(args).await,
+            Command::Nodes(args) => list::nodes(args).await,
+            Command::Deployments(args) => list::deployments(args).await,
+            Command::Services(args) => list::services(args).await,
+            Command::Instances(args) => list::instances(args).await,
+            Command::Audit(args) => list::audit(args).await,
+            Command::Node(args) => node::run(args).await,
+        }
+    });
+    // A blocking task that hangs (a disk that doesn't answer) must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_contract_is_understood() {
+        for line in [
+            "mesh-coord serve",
+            "mesh-coord serve --data /d --listen [::]:7443 --range 10.0.0.0/16 --mtu 1344 --name a --name b",
+            "mesh-coord token create --any",
+            "mesh-coord token create --team a --team b --ttl 90m --uses 3",
+            "mesh-coord token create --deployment shop --json",
+            "mesh-coord token create --admin",
+            "mesh-coord token create --admin --team acme",
+            "mesh-coord token list --json",
+            "mesh-coord token revoke t-1",
+            "mesh-coord apply a.toml b.toml --dry-run --force",
+            "mesh-coord apply warp.config.js --deployment shop",
+            "mesh-coord delete shop --force",
+            "mesh-coord trust api,billing --app shop --service *-tcp --port 80 --port 443",
+            "mesh-coord trust api --app shop --remove",
+            "mesh-coord trust --app shop --clear",
+            "mesh-coord trust --app shop --json",
+            "mesh-coord nodes --json --data /d",
+            "mesh-coord deployments --url https://h:7443",
+            "mesh-coord services",
+            "mesh-coord instances",
+            "mesh-coord audit",
+            "mesh-coord node remove r1",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_told_as_such() {
+        for line in [
+            "mesh-coord",
+            "mesh-coord token create",
+            "mesh-coord token create --any --team a",
+            "mesh-coord token create --admin --any",
+            "mesh-coord token create --any --uses 0",
+            "mesh-coord token create --any --ttl 0s",
+            "mesh-coord token create --any --ttl soon",
+            "mesh-coord token revoke 1",
+            "mesh-coord apply",
+            "mesh-coord trust api",
+            "mesh-coord trust api --app shop --clear",
+            "mesh-coord trust --app shop --remove",
+            "mesh-coord trust --app shop --port 80",
+            "mesh-coord trust api --app shop --port 0",
+            "mesh-coord trust Api --app shop",
+            "mesh-coord serve --range 10.0.0.1/16",
+            "mesh-coord serve --mtu 10",
+            "mesh-coord node remove",
+            "mesh-coord nodes --url http://h",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

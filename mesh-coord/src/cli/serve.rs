@@ -1,0 +1,104 @@
+//! `serve`: the coordinator itself.
+
+use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use mesh_proto::{PrivateKey, Range};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
+
+use crate::{
+    coordinator::{Choice, Coordinator},
+    data::{self, DataDirectory},
+    http::{
+        Api,
+        server::{listen, listen_unix, serve, serve_unix},
+    },
+    random,
+    store::SqliteStore,
+    tls::Identity,
+};
+
+const ENROL_KEY_FILE: &str = "enrol-key";
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Where its state is kept, a directory of its own [default: /var/lib/mesh-coord, or for an ordinary user
+    /// ~/.local/state/mesh-coord]
+    #[arg(long, value_name = "DIR", env = "MESH_COORD_DATA", hide_env_values = true)]
+    data: Option<PathBuf>,
+    /// Where it listens; [::] takes IPv4 as well
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:7443")]
+    listen: SocketAddr,
+    /// The range of overlay addresses, chosen at the first start [default: 100.112.0.0/12]
+    #[arg(long, value_name = "CIDR")]
+    range: Option<Range>,
+    /// The MTU of every mesh0, in octets [default: 1344]
+    #[arg(long, value_name = "OCTETS", value_parser = clap::value_parser!(u16).range(mtu_range()))]
+    mtu: Option<u16>,
+    /// More names or addresses for its certificate
+    #[arg(long = "name", value_name = "HOST", num_args = 1..)]
+    names: Vec<String>,
+}
+
+fn mtu_range() -> std::ops::RangeInclusive<i64> {
+    i64::from(*mesh_model::limits::MTU.start())..=i64::from(*mesh_model::limits::MTU.end())
+}
+
+pub(super) async fn run(args: Serve) -> Result<()> {
+    start_log();
+    let data = DataDirectory::open(&args.data.unwrap_or_else(data::default_directory))?;
+    let identity = Identity::open(&data, &args.names)?;
+    let enrol_key = enrol_key(&data)?;
+    let database = data.file(data::DATABASE);
+    let store = SqliteStore::open(&database)
+        .await
+        .map_err(|error| anyhow::anyhow!("{}: {error}: {}", database.display(), error.hint()))?;
+    // Before anything is set up in the database: a port that is taken must not cost a first start.
+    let listener = listen(args.listen)?;
+    let socket = listen_unix(&data.socket())?;
+    let choice = Choice { range: args.range, mtu: args.mtu };
+    let (coordinator, writer) = Coordinator::start(store, choice).await?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
+    let router = Api::new(coordinator, identity.fingerprint, enrol_key).router();
+    let address = listener.local_addr().context("the listener has no address")?;
+    info!(%address, fingerprint = %identity.fingerprint, socket = %data.socket().display(), "ready");
+    let mut writer = writer;
+    tokio::select! {
+        never = serve(listener, identity.config, router.clone()) => match never {},
+        never = serve_unix(socket, router) => match never {},
+        ended = &mut writer => {
+            ended.context("the coordinator's writer failed")?;
+            anyhow::bail!("the coordinator's writer ended: its log says why");
+        }
+        _ = terminate.recv() => info!("SIGTERM: ending"),
+        _ = interrupt.recv() => info!("SIGINT: ending"),
+    }
+    // What is confirmed is on the disk already; a commit under way is there or not.
+    writer.abort();
+    let _ = writer.await;
+    let _ = std::fs::remove_file(data.socket());
+    Ok(())
+}
+
+fn enrol_key(data: &DataDirectory) -> Result<PrivateKey> {
+    let text = data.secret(ENROL_KEY_FILE, || {
+        let mut bytes = Zeroizing::new([0; 32]);
+        random::fill(&mut *bytes)?;
+        Ok(Zeroizing::new(PrivateKey::from_bytes(*bytes).to_file_text()))
+    })?;
+    PrivateKey::from_file_text(&text).with_context(|| {
+        format!("{} is damaged: remove it, and another one is made", data.file(ENROL_KEY_FILE).display())
+    })
+}
+
+/// Logs to standard error: what an operator wants to see, or as $RUST_LOG says.
+fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+}

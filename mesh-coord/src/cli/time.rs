@@ -1,0 +1,98 @@
+//! Times as people write and read them: durations (`90s`, `30m`, `1h`, `7d`, `1h30m`) and dates.
+
+use std::time::Duration;
+
+/// Reads a duration of at least a second.
+///
+/// # Errors
+/// If it is none, with an example.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a duration: write it as 90s, 30m, 1h, 7d or 1h30m");
+    let mut total: u64 = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let (number, after) = rest.split_at(digits);
+        let mut letters = after.chars();
+        let unit = match letters.next() {
+            Some('s') => 1,
+            Some('m') => 60,
+            Some('h') => 3600,
+            Some('d') => 86400,
+            Some('w') => 7 * 86400,
+            _ => return Err(wrong()),
+        };
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        total = number.checked_mul(unit).and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
+        rest = letters.as_str();
+    }
+    match total {
+        0 if text.is_empty() => Err(wrong()),
+        0 => Err(format!("`{text}` is no time at all: write it as 90s, 30m, 1h, 7d or 1h30m")),
+        seconds => Ok(Duration::from_secs(seconds)),
+    }
+}
+
+/// A number of seconds in the largest unit or two that say it well enough: `45s`, `12m`, `3h 5m`, `9d 2h`.
+pub(crate) fn show(seconds: u64) -> String {
+    let two = |large: u64, large_unit: &str, small: u64, small_unit: &str| match small {
+        0 => format!("{large}{large_unit}"),
+        _ => format!("{large}{large_unit} {small}{small_unit}"),
+    };
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => two(seconds / 60, "m", seconds % 60, "s"),
+        3600..86400 => two(seconds / 3600, "h", seconds % 3600 / 60, "m"),
+        _ => two(seconds / 86400, "d", seconds % 86400 / 3600, "h"),
+    }
+}
+
+/// Unix seconds as a date and time in UTC, by the civil calendar (Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms", `civil_from_days`).
+pub(crate) fn date(unix_seconds: u64) -> String {
+    let (days, second) = (unix_seconds / 86400 + 719_468, unix_seconds % 86400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, seconds) in
+            [("90s", 90), ("30m", 1800), ("1h", 3600), ("7d", 604_800), ("1h30m", 5400), ("1w", 604_800)]
+        {
+            assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "1", "h", "1x", "-1h", "1.5h", "0s", "é", "1h é", "99999999999999999999s", "9999999999999999w"]
+        {
+            assert!(parse(bad).unwrap_err().contains("1h30m"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_are_shown_short() {
+        let shown = [0, 59, 60, 61, 3600, 11_100, 86400, 785_000].map(show);
+        assert_eq!(shown, ["0s", "59s", "1m", "1m 1s", "1h", "3h 5m", "1d", "9d 2h"]);
+    }
+    #[test]
+    fn dates_follow_the_calendar() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00"),
+            (951_782_399, "2000-02-28 23:59:59"),
+            (951_782_400, "2000-02-29 00:00:00"),
+            (1_767_225_599, "2025-12-31 23:59:59"),
+            (4_107_542_400, "2100-03-01 00:00:00"),
+        ] {
+            assert_eq!(date(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `token create`, `token list`, `token revoke`.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::Result;
+use clap::{ArgGroup, Args, Subcommand};
+use mesh_link::Method;
+use mesh_model::{AdminCommand, NewPurpose, NewToken, Outcome};
+use mesh_proto::{Label, TokenId};
+
+use super::{
+    Listing,
+    client::Reach,
+    output::{note, print, print_json, print_table, print_versioned},
+    time, wrong_usage,
+};
+use crate::api;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Token {
+    /// Make a token, and print it alone: whoever holds it can use it
+    Create(Create),
+    /// List the tokens, without their secrets
+    List(Listing),
+    /// Make a token good for nothing; the runners that it enrolled stay
+    Revoke(Revoke),
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("scope").args(["teams", "deployments", "any"]).multiple(false))]
+#[command(group = ArgGroup::new("purpose").args(["teams", "deployments", "any", "admin"]).required(true).multiple(true))]
+pub(super) struct Create {
+    /// The runners may host these teams' deployments; with --admin: the token is good for this team only
+    #[arg(long = "team", value_name = "TEAM", num_args = 1.., value_delimiter = ',')]
+    teams: Vec<Label>,
+    /// The runners may host these deployments
+    #[arg(long = "deployment", value_name = "DEPLOYMENT", num_args = 1.., value_delimiter = ',')]
+    deployments: Vec<Label>,
+    /// The runners may host every deployment
+    #[arg(long)]
+    any: bool,
+    /// A token to administer from afar, with --url
+    #[arg(long, conflicts_with_all = ["deployments", "any", "uses"])]
+    admin: bool,
+    /// How long it is good: 90s, 30m, 1h, 7d
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = time::parse)]
+    ttl: Duration,
+    /// How many runners it can enrol
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    uses: u32,
+    #[command(flatten)]
+    reach: Reach,
+    /// Print JSON: the token and what is known of it
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Revoke {
+    /// As `token list` shows it
+    #[arg(value_name = "ID")]
+    token: TokenId,
+    #[command(flatten)]
+    reach: Reach,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(command: Token) -> Result<()> {
+    match command {
+        Token::Create(args) => create(args).await,
+        Token::List(args) => list(args).await,
+        Token::Revoke(args) => revoke(args).await,
+    }
+}
+
+async fn create(args: Create) -> Result<()> {
+    let uses = args.uses;
+    let purpose = if args.admin {
+        let mut teams = args.teams.into_iter();
+        let team = teams.next();
+        if teams.next().is_some() {
+            wrong_usage("an admin token is good for one team, or for all: give --team once");
+        }
+        NewPurpose::Admin { team }
+    } else if args.any {
+        NewPurpose::JoinAny { uses }
+    } else if args.teams.is_empty() {
+        NewPurpose::JoinDeployments { deployments: args.deployments.into_iter().collect(), uses }
+    } else {
+        NewPurpose::JoinTeams { teams: args.teams.into_iter().collect::<BTreeSet<_>>(), uses }
+    };
+    let wish = NewToken { purpose, ttl: args.ttl.as_secs() };
+    let made: api::NewToken = args.reach.request(Method::POST, "tokens", Some(&wish)).await?;
+    for warning in &made.warnings {
+        note(&format!("warning: {warning}"));
+    }
+    if args.json { print_json(&made) } else { print(&made.token) }
+}
+
+async fn list(args: Listing) -> Result<()> {
+    let tokens: api::Tokens = args.reach.get("tokens").await?;
+    if args.json {
+        return print_json(&tokens);
+    }
+    let row = |token: api::Token| {
+        let (uses, expires) = match token.state.as_str() {
+            "good" => {
+                (token.uses_left.map(|uses| uses.to_string()), format!("in {}", time::show(token.expires_seconds)))
+            }
+            _ => (None, "-".to_owned()),
+        };
+        let nodes: Vec<&str> = token.nodes.iter().map(|name| &**name).collect();
+        vec![
+            token.id.to_string(),
+            token.kind,
+            token.scope,
+            token.state,
+            uses.unwrap_or_else(|| "-".to_owned()),
+            expires,
+            nodes.join(", "),
+        ]
+    };
+    let header = ["id", "kind", "scope", "state", "uses left", "expires", "nodes"];
+    print_table(&header, tokens.tokens.into_iter().map(row).collect(), "no tokens")
+}
+
+async fn revoke(args: Revoke) -> Result<()> {
+    let command = AdminCommand::RevokeToken { token: args.token, with_nodes: false };
+    let outcome = args.reach.order(&command).await?;
+    if args.json {
+        return print_versioned(&outcome);
+    }
+    print(&format!("{} is revoked", args.token))?;
+    if let Outcome::TokenRevoked { standing, .. } = &outcome
+        && !standing.is_empty()
+    {
+        let names: Vec<&str> = standing.iter().map(|name| &**name).collect();
+        note(&format!("the nodes that it enrolled stay: {} (see `mesh-coord node remove`)", names.join(", ")));
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! `trust`: shows and changes who may call a deployment, always in both directions.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use mesh_model::{AdminCommand, Outcome, TrustChange, declare::Pattern, outcome::BothWays};
+use mesh_proto::{Label, Ports};
+
+use super::{
+    client::Reach,
+    output::{note, print, print_json},
+};
+use crate::api::TrustPage;
+
+#[derive(Debug, Args)]
+pub(super) struct Trust {
+    /// The deployments whose services may call those of --app; without any, the list is shown
+    #[arg(value_name = "CALLER", value_delimiter = ',')]
+    callers: Vec<Label>,
+    /// The deployment that is called: it decides who may
+    #[arg(long, value_name = "DEPLOYMENT")]
+    app: Label,
+    /// Only these of its services, as in `--service '*-tcp'` [default: those that it exposes]
+    #[arg(long = "service", value_name = "PATTERN", requires = "callers")]
+    services: Vec<Pattern>,
+    /// Only these ports [default: all]
+    #[arg(long = "port", value_name = "PORT", requires = "callers", value_parser = clap::value_parser!(u16).range(1..))]
+    ports: Vec<u16>,
+    /// Take the right away from the callers
+    #[arg(long, requires = "callers", conflicts_with = "clear")]
+    remove: bool,
+    /// Take the right away from everybody
+    #[arg(long, conflicts_with = "callers")]
+    clear: bool,
+    #[command(flatten)]
+    reach: Reach,
+    /// Print the list that holds now as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: Trust) -> Result<()> {
+    let Trust { callers, app, services, ports, remove, clear, reach, json } = args;
+    let callers: BTreeSet<Label> = callers.into_iter().collect();
+    let services = if services.is_empty() { None } else { Some(services) };
+    let ports = if ports.is_empty() { Ports::All } else { Ports::Only(ports.into_iter().collect()) };
+    let change = match () {
+        () if clear => Some(TrustChange::Clear),
+        () if remove => Some(TrustChange::Remove { callers, services, ports }),
+        () if !callers.is_empty() => Some(TrustChange::Add { callers, services, ports }),
+        () => None,
+    };
+    let path = format!("trust/{app}");
+    let Some(change) = change else {
+        let page: TrustPage = reach.get(&path).await?;
+        warn(&page.warnings);
+        return if json { print_json(&page.listing) } else { show(&app, &page.directions) };
+    };
+    let command = AdminCommand::Trust { deployment: app.clone(), change };
+    let Outcome::Trusted { directions, warnings, .. } = reach.order(&command).await? else {
+        bail!("the coordinator answered otherwise");
+    };
+    warn(&warnings);
+    if json {
+        let page: TrustPage = reach.get(&path).await?;
+        return print_json(&page.listing);
+    }
+    show(&app, &directions)
+}
+
+fn show(app: &Label, directions: &[BothWays]) -> Result<()> {
+    if directions.is_empty() {
+        return print(&format!("no other deployment may call {app}"));
+    }
+    print(&directions.iter().map(|both| both.sentence() + "\n").collect::<String>())
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        note(&format!("warning: {warning}"));
+    }
+}

@@ -1,0 +1,284 @@
+//! The one writer: a task that owns the state. A command is decided on, committed, and only then taken in and told to the
+//! runners that it concerns; whoever wants to know something is let in between two commands.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use anyhow::{Result, anyhow, ensure};
+use mesh_model::{
+    Change, Command, Outcome, Record, Refusal, State, UnixSeconds,
+    record::{Key, Meta},
+};
+use mesh_proto::{Epoch, Range, Revision, RunnerId, view::Network};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    clock::Clock,
+    random,
+    store::{Loaded, Store, StoreError, Watch},
+    watch::Sessions,
+};
+
+/// Requests that wait for the writer; whoever comes after them waits to be let in.
+const QUEUE: usize = 256;
+/// How often a command is decided on again because another coordinator has written in between.
+const ATTEMPTS: usize = 8;
+/// The MTU of every `mesh0` unless the operator chooses another: 21×64 octets, which fits WireGuard over paths of 1404
+/// octets (IPv4) and 1424 (IPv6).
+const DEFAULT_MTU: u16 = 1344;
+
+/// What the operator may choose at the first start.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Choice {
+    /// The range of overlay addresses. It stays.
+    pub(crate) range: Option<Range>,
+    /// The MTU of every `mesh0`, in octets. It may be changed at a later start.
+    pub(crate) mtu: Option<u16>,
+}
+
+/// Why a command wasn't carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// It may not be.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The coordinator is ending.
+    #[error("the coordinator is shutting down")]
+    Ending,
+    /// Something that can't happen has; nothing that anybody else did wrong.
+    #[error("the coordinator has failed: {0}")]
+    Internal(String),
+}
+
+impl Failure {
+    /// The answer to another command than the one that was given.
+    pub(crate) fn unexpected(outcome: &Outcome) -> Self {
+        Self::Internal(format!("an answer to something else: {outcome:?}"))
+    }
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// The answer.
+    pub(crate) outcome: Outcome,
+    /// The commit that holds what the command changed; the last one before it if it changed nothing.
+    pub(crate) revision: Revision,
+}
+
+/// What the writer knows.
+#[derive(Debug)]
+pub(crate) struct Core {
+    /// What is committed.
+    pub(crate) state: State,
+    /// Who is connected.
+    pub(crate) sessions: Sessions,
+    /// This life of the coordinator.
+    pub(crate) epoch: Epoch,
+}
+
+impl Core {
+    /// Tells the runners what has become of their views.
+    fn tell(&mut self, runners: &BTreeSet<RunnerId>) {
+        for runner in runners {
+            self.sessions.update(*runner, self.state.revision(), || self.state.view(*runner, self.epoch));
+        }
+    }
+}
+
+type Visit = Box<dyn FnOnce(&mut Core) + Send>;
+
+enum Request {
+    Submit(Box<Command>, oneshot::Sender<Result<Done, Failure>>),
+    Visit(Visit),
+}
+
+/// The way to the writer.
+#[derive(Debug, Clone)]
+pub(crate) struct Coordinator {
+    requests: mpsc::Sender<Request>,
+    pub(crate) clock: Arc<Clock>,
+}
+
+impl Coordinator {
+    /// Reads the store, which is set up if it is empty, and starts the writer. The writer ends when the last clone of the
+    /// coordinator is dropped; then its store is closed.
+    ///
+    /// # Errors
+    /// If the store fails or holds what can't be a state, or the choice contradicts it.
+    pub(crate) async fn start(store: impl Store, choice: Choice) -> Result<(Self, JoinHandle<()>)> {
+        let mut loaded = store.load().await.map_err(described)?;
+        let changes = set_up(&loaded, choice)?;
+        if !changes.is_empty() {
+            store.commit(loaded.revision, changes).await.map_err(described)?;
+            loaded = store.load().await.map_err(described)?;
+        }
+        let watch = store.watch(loaded.revision).await.map_err(described)?;
+        let state = State::load(loaded.revision, loaded.records)?;
+        let core = Core { state, sessions: Sessions::default(), epoch: random::epoch()? };
+        info!(revision = %core.state.revision(), epoch = %core.epoch, range = %core.state.network().range, "state loaded");
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let clock = Arc::new(Clock::default());
+        let writer = Writer { store, watch, core, clock: Arc::clone(&clock) };
+        Ok((Self { requests, clock }, tokio::spawn(writer.run(queue))))
+    }
+
+    /// Has a command carried out. When this returns it is committed, and the views that it changes are on their way.
+    ///
+    /// # Errors
+    /// If it is refused, or can't be kept; then nothing has changed.
+    pub(crate) async fn submit(&self, command: Command) -> Result<Done, Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Submit(Box::new(command), answer)).await.map_err(|_| Failure::Ending)?;
+        answered.await.unwrap_or(Err(Failure::Ending))
+    }
+
+    /// Looks at what the writer knows, or changes who is connected, between two commands. To be brief about it: everybody
+    /// waits.
+    ///
+    /// # Errors
+    /// If the coordinator is ending.
+    pub(crate) async fn visit<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Core) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let visit: Visit = Box::new(move |core| drop(answer.send(look(core))));
+        self.requests.send(Request::Visit(visit)).await.map_err(|_| Failure::Ending)?;
+        answered.await.map_err(|_| Failure::Ending)
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> UnixSeconds {
+        UnixSeconds(self.clock.now())
+    }
+}
+
+/// What must be written before the first command.
+fn set_up(loaded: &Loaded, choice: Choice) -> Result<Vec<Change>> {
+    let meta = loaded.records.iter().find_map(|record| match record {
+        Record::Meta(meta) => Some(meta),
+        _ => None,
+    });
+    let Some(meta) = meta else {
+        ensure!(
+            loaded.records.is_empty(),
+            "the database holds records, but not `{}`: restore it from a backup",
+            Key::Meta
+        );
+        let network = Network { range: choice.range.unwrap_or(Range::DEFAULT), mtu: choice.mtu.unwrap_or(DEFAULT_MTU) };
+        return Ok(vec![Change::Put(Record::Meta(Arc::new(Meta::new(network)?)))]);
+    };
+    if let Some(range) = choice.range {
+        ensure!(
+            range == meta.network.range,
+            "this mesh has the range {}, chosen at its first start; it can't be {range}: leave --range out, or begin \
+             another mesh with another --data",
+            meta.network.range
+        );
+    }
+    match choice.mtu {
+        Some(mtu) if mtu != meta.network.mtu => {
+            let network = Network { mtu, ..meta.network };
+            Meta::new(network)?;
+            Ok(vec![Change::Put(Record::Meta(Arc::new(Meta { network, ..Meta::clone(meta) })))])
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn described(error: StoreError) -> anyhow::Error {
+    anyhow!("{error}: {}", error.hint())
+}
+
+/// The task.
+struct Writer<S> {
+    store: S,
+    watch: Watch,
+    core: Core,
+    clock: Arc<Clock>,
+}
+
+impl<S: Store> Writer<S> {
+    async fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        loop {
+            tokio::select! {
+                request = queue.recv() => match request {
+                    // Whoever asked may have gone.
+                    Some(Request::Submit(command, answer)) => drop(answer.send(self.carry_out(&command).await)),
+                    Some(Request::Visit(visit)) => visit(&mut self.core),
+                    None => return,
+                },
+                commit = self.watch.next() => match commit {
+                    Ok(commit) => self.absorb(&commit.changes, commit.revision),
+                    Err(error) => {
+                        warn!(%error, "the store's commits can't be followed: reading all of it");
+                        if let Err(error) = self.reload().await {
+                            error!(%error, "the store can't be read: the coordinator ends");
+                            return;
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, command: &Command) -> Result<Done, Failure> {
+        let mut attempts = 1;
+        loop {
+            let decision = self.core.state.decide(command, UnixSeconds(self.clock.now()))?;
+            if decision.changes.is_empty() {
+                return Ok(Done { outcome: decision.outcome, revision: self.core.state.revision() });
+            }
+            match self.store.commit(self.core.state.revision(), decision.changes).await {
+                Ok(revision) => {
+                    self.catch_up(revision).await?;
+                    return Ok(Done { outcome: decision.outcome, revision });
+                }
+                Err(StoreError::Stale { actual, .. }) if attempts < ATTEMPTS => {
+                    attempts += 1;
+                    self.catch_up(actual).await?;
+                }
+                Err(error) => {
+                    error!(%error, "a commit failed");
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    /// Takes in what is committed, up to `revision`. There is this one way only, for our own commits and for others'.
+    async fn catch_up(&mut self, revision: Revision) -> Result<(), StoreError> {
+        while self.core.state.revision() < revision {
+            match self.watch.next().await {
+                Ok(commit) => self.absorb(&commit.changes, commit.revision),
+                Err(_) => return self.reload().await,
+            }
+        }
+        Ok(())
+    }
+
+    fn absorb(&mut self, changes: &[Change], revision: Revision) {
+        let affected = self.core.state.absorb(changes, revision);
+        self.core.tell(&affected);
+    }
+
+    async fn reload(&mut self) -> Result<(), StoreError> {
+        let loaded = self.store.load().await?;
+        self.watch = self.store.watch(loaded.revision).await?;
+        self.core.state =
+            State::load(loaded.revision, loaded.records).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        let connected = self.core.sessions.connected().collect();
+        self.core.tell(&connected);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

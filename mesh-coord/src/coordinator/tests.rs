@@ -1,0 +1,160 @@
+use std::sync::Mutex;
+
+use mesh_model::{Admin, AdminCommand};
+use mesh_proto::Label;
+
+use super::*;
+use crate::{
+    data::scratch::Scratch,
+    store::{MemoryStore, SqliteStore},
+    testing::file,
+};
+
+fn apply(name: &str) -> Command {
+    let what = AdminCommand::Apply { files: vec![file(name, "acme", &["db"])], dry_run: false, force: false };
+    Command::Admin { by: Admin::socket(0), what }
+}
+
+async fn names(coordinator: &Coordinator) -> Vec<Label> {
+    let rows = coordinator.visit(|core| core.state.deployments(&Admin::socket(0))).await.unwrap();
+    rows.into_iter().map(|row| row.deployment).collect()
+}
+
+fn choose(range: Option<&str>, mtu: Option<u16>) -> Choice {
+    Choice { range: range.map(|text| text.parse().unwrap()), mtu }
+}
+
+#[tokio::test]
+async fn what_was_confirmed_outlasts_the_coordinator_and_the_epoch_does_not() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("db");
+    let mut epochs = Vec::new();
+    for name in ["one", "two"] {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let (coordinator, writer) = Coordinator::start(store, Choice::default()).await.unwrap();
+        coordinator.submit(apply(name)).await.unwrap();
+        epochs.push(coordinator.visit(|core| core.epoch).await.unwrap());
+        drop(coordinator);
+        writer.await.unwrap();
+    }
+    let store = SqliteStore::open(&path).await.unwrap();
+    let (coordinator, _) = Coordinator::start(store, Choice::default()).await.unwrap();
+    assert_eq!(names(&coordinator).await.iter().map(|name| &**name).collect::<Vec<_>>(), ["one", "two"]);
+    assert_ne!(epochs[0], epochs[1]);
+}
+
+#[tokio::test]
+async fn the_range_is_chosen_once_and_the_mtu_may_change() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("db");
+    let start = |choice| {
+        let path = path.clone();
+        async move {
+            let (coordinator, writer) = Coordinator::start(SqliteStore::open(&path).await.unwrap(), choice).await?;
+            let network = coordinator.visit(|core| core.state.network()).await.unwrap();
+            drop(coordinator);
+            writer.await.unwrap();
+            Ok::<_, anyhow::Error>((network.range.to_string(), network.mtu))
+        }
+    };
+    let error = start(choose(None, Some(10))).await.unwrap_err().to_string();
+    assert!(error.contains("MTU of 10"), "{error}");
+    assert_eq!(start(choose(Some("10.8.0.0/16"), None)).await.unwrap(), ("10.8.0.0/16".to_owned(), 1344));
+    let error = start(choose(Some("10.9.0.0/16"), None)).await.unwrap_err().to_string();
+    assert!(error.contains("has the range 10.8.0.0/16") && error.contains("leave --range out"), "{error}");
+    assert_eq!(start(choose(Some("10.8.0.0/16"), Some(1280))).await.unwrap().1, 1280);
+    assert_eq!(start(choose(None, None)).await.unwrap().1, 1280);
+}
+
+#[tokio::test]
+async fn a_refused_command_and_one_that_changes_nothing_make_no_revision() {
+    let (coordinator, _) = Coordinator::start(MemoryStore::new(), Choice::default()).await.unwrap();
+    let first = coordinator.submit(apply("one")).await.unwrap();
+    let again = coordinator.submit(apply("one")).await.unwrap();
+    assert_eq!(first.revision, again.revision);
+    let what = AdminCommand::Delete { deployment: "other".parse().unwrap(), force: false };
+    let refused = coordinator.submit(Command::Admin { by: Admin::socket(0), what }).await;
+    assert!(matches!(refused, Err(Failure::Refused(_))), "{refused:?}");
+    assert_eq!(coordinator.visit(|core| core.state.revision()).await.unwrap(), first.revision);
+}
+
+/// A store that fails, or is written to by another coordinator, when a test says so.
+#[derive(Clone)]
+struct Troubled {
+    store: Arc<MemoryStore>,
+    next: Arc<Mutex<Option<Trouble>>>,
+}
+
+enum Trouble {
+    Full,
+    OtherWriter(Vec<Change>),
+}
+
+impl Troubled {
+    fn new() -> Self {
+        Self { store: Arc::new(MemoryStore::new()), next: Arc::default() }
+    }
+}
+
+impl Store for Troubled {
+    async fn load(&self) -> Result<Loaded, StoreError> {
+        self.store.load().await
+    }
+
+    async fn commit(&self, expected: Revision, changes: Vec<Change>) -> Result<Revision, StoreError> {
+        let trouble = self.next.lock().unwrap().take();
+        match trouble {
+            Some(Trouble::Full) => return Err(StoreError::Full),
+            Some(Trouble::OtherWriter(theirs)) => drop(self.store.commit(expected, theirs).await.unwrap()),
+            None => {}
+        }
+        self.store.commit(expected, changes).await
+    }
+
+    async fn watch(&self, from: Revision) -> Result<Watch, StoreError> {
+        self.store.watch(from).await
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_fails_leaves_everything_as_it_was() {
+    let store = Troubled::new();
+    let (coordinator, _) = Coordinator::start(store.clone(), Choice::default()).await.unwrap();
+    *store.next.lock().unwrap() = Some(Trouble::Full);
+    assert!(matches!(coordinator.submit(apply("one")).await, Err(Failure::Store(StoreError::Full))));
+    assert!(names(&coordinator).await.is_empty());
+    coordinator.submit(apply("one")).await.unwrap();
+    assert_eq!(names(&coordinator).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_command_is_decided_on_anew_when_another_coordinator_was_first() {
+    let store = Troubled::new();
+    let (coordinator, _) = Coordinator::start(store.clone(), Choice::default()).await.unwrap();
+    let theirs = {
+        let command = apply("theirs");
+        coordinator.visit(move |core| core.state.decide(&command, UnixSeconds(1)).unwrap().changes).await.unwrap()
+    };
+    *store.next.lock().unwrap() = Some(Trouble::OtherWriter(theirs));
+    coordinator.submit(apply("ours")).await.unwrap();
+    let rows = coordinator.visit(|core| core.state.deployments(&Admin::socket(0))).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_ne!(rows[0].id, rows[1].id, "each number is given once");
+}
+
+#[tokio::test]
+async fn what_another_coordinator_writes_is_taken_in() {
+    let store = Troubled::new();
+    let (coordinator, _) = Coordinator::start(store.clone(), Choice::default()).await.unwrap();
+    let (revision, theirs) = {
+        let command = apply("theirs");
+        let decide = move |core: &mut Core| {
+            (core.state.revision(), core.state.decide(&command, UnixSeconds(1)).unwrap().changes)
+        };
+        coordinator.visit(decide).await.unwrap()
+    };
+    store.store.commit(revision, theirs).await.unwrap();
+    while names(&coordinator).await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,242 @@
+//! The data directory: who may enter it, who holds it, and the files with secrets in it.
+
+use std::{
+    env,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    unistd::{Uid, geteuid},
+};
+use zeroize::Zeroizing;
+
+/// The database's file in the data directory.
+pub(crate) const DATABASE: &str = "mesh-coord.db";
+const SOCKET: &str = "admin.sock";
+const LOCK: &str = "lock";
+/// `sun_path` (unix(7)) holds 108 octets, the closing zero among them.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// Where the coordinator keeps its state when it isn't told: for root the system's place, else the user's own.
+pub(crate) fn default_directory() -> PathBuf {
+    if geteuid().is_root() {
+        return PathBuf::from("/var/lib/mesh-coord");
+    }
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .unwrap_or_else(|| PathBuf::from("."))
+        .join("mesh-coord")
+}
+
+/// The admin socket of the coordinator whose data directory this is.
+///
+/// # Errors
+/// If its path is longer than the system allows.
+pub(crate) fn socket_path(directory: &Path) -> Result<PathBuf> {
+    let path = directory.join(SOCKET);
+    let length = path.as_os_str().len();
+    ensure!(
+        length <= SOCKET_PATH_MAX,
+        "the socket's path {} has {length} octets, and the system allows {SOCKET_PATH_MAX}: choose a shorter --data",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// A data directory that this process holds: no other coordinator can open it until this is dropped.
+#[derive(Debug)]
+pub(crate) struct DataDirectory {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl DataDirectory {
+    /// Makes the directory if there is none (mode 0700) and takes hold of it.
+    ///
+    /// # Errors
+    /// If it can't be made or written to, belongs to somebody else, or another coordinator holds it.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        socket_path(path)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .with_context(|| format!("the data directory {} cannot be made", path.display()))?;
+        keep_private(path)?;
+        let lock = path.join(LOCK);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
+            .open(&lock)
+            .with_context(|| format!("{} cannot be written to", path.display()))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err((_, nix::Error::EWOULDBLOCK)) => bail!(
+                "another coordinator is running with the data directory {}: stop it first, or choose another --data",
+                path.display()
+            ),
+            Err((_, error)) => Err(error).with_context(|| format!("{} cannot be locked", lock.display())),
+        }
+    }
+
+    /// The path of a file in it.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The path of the admin socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path.join(SOCKET)
+    }
+
+    /// The secret in the file `name`; made by `make` and written, whole or not at all, if there is no such file.
+    ///
+    /// # Errors
+    /// If it can't be read, made or written.
+    pub(crate) fn secret(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Result<Zeroizing<String>>,
+    ) -> Result<Zeroizing<String>> {
+        let path = self.file(name);
+        let mut text = Zeroizing::new(String::new());
+        match File::open(&path) {
+            Ok(mut file) => {
+                file.read_to_string(&mut text).with_context(|| format!("{} cannot be read", path.display()))?;
+                return Ok(text);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("{} cannot be opened", path.display())),
+        }
+        let secret = make()?;
+        self.write(name, secret.as_bytes()).with_context(|| format!("{} cannot be written", path.display()))?;
+        Ok(secret)
+    }
+
+    /// Writes a file of mode 0600, whole or not at all.
+    fn write(&self, name: &str, contents: &[u8]) -> io::Result<()> {
+        let new = self.file(&format!("{name}.new"));
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+        fs::rename(&new, self.file(name))?;
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+/// Sees to it that nobody else can enter the directory. One that holds somebody's other files is left as it is, and
+/// refused.
+fn keep_private(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let metadata = fs::metadata(path).with_context(|| format!("{shown} cannot be looked at"))?;
+    ensure!(metadata.is_dir(), "{shown} is not a directory: choose another --data");
+    let (owner, own) = (Uid::from_raw(metadata.uid()), geteuid());
+    ensure!(
+        owner == own,
+        "the data directory {shown} belongs to user {owner}, and this is user {own}: choose another --data"
+    );
+    if metadata.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let empty = fs::read_dir(path).with_context(|| format!("{shown} cannot be read"))?.next().is_none();
+    ensure!(
+        empty || path.join(LOCK).exists(),
+        "{shown} holds other files, and others may enter it: choose an empty directory as --data, or `chmod 700` it"
+    );
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("{shown} cannot be closed to others"))
+}
+
+/// A directory of a test's own, removed with its contents when dropped.
+#[cfg(test)]
+pub(crate) mod scratch {
+    use std::{
+        env, fs,
+        path::{Path, PathBuf},
+        process,
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
+    pub(crate) struct Scratch(PathBuf);
+
+    impl Scratch {
+        pub(crate) fn new() -> Self {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let n = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = env::temp_dir().join(format!("mesh-coord-test-{}-{n}", process::id()));
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        pub(crate) fn path(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{scratch::Scratch, *};
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn a_new_directory_is_private_and_held_by_one() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("a/b");
+        let held = DataDirectory::open(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        let error = DataDirectory::open(&path).unwrap_err().to_string();
+        assert!(error.contains("another coordinator is running") && error.contains("a/b"), "{error}");
+        drop(held);
+        DataDirectory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_with_other_files_is_not_taken_over() {
+        let scratch = Scratch::new();
+        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(scratch.path().join("thesis.txt"), "").unwrap();
+        let error = DataDirectory::open(scratch.path()).unwrap_err().to_string();
+        assert!(error.contains("holds other files"), "{error}");
+        assert_eq!(mode(scratch.path()), 0o755);
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_nobody_else_can_read_it() {
+        let scratch = Scratch::new();
+        let data = DataDirectory::open(scratch.path()).unwrap();
+        let first = data.secret("key", || Ok(Zeroizing::new("one".to_owned()))).unwrap();
+        let again = data.secret("key", || bail!("there is one")).unwrap();
+        assert_eq!((&**first, &**again, mode(&data.file("key"))), ("one", "one", 0o600));
+    }
+
+    #[test]
+    fn a_socket_path_that_is_too_long_is_refused() {
+        let fits = format!("/{}", "d".repeat(SOCKET_PATH_MAX - "//admin.sock".len()));
+        assert_eq!(socket_path(Path::new(&fits)).unwrap().as_os_str().len(), SOCKET_PATH_MAX);
+        let error = socket_path(Path::new(&(fits + "d"))).unwrap_err().to_string();
+        assert!(error.contains("has 108 octets") && error.contains("shorter --data"), "{error}");
+    }
+}

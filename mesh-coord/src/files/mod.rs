@@ -1,0 +1,122 @@
+//! Deployment files, from text to what the model decides on. Nothing here reads a file or runs one.
+
+use std::path::Path;
+
+use mesh_model::declare::Declaration;
+use mesh_proto::Label;
+
+mod mesh_toml;
+mod warp_config;
+
+/// The largest `mesh.toml`, in octets.
+const TOML_MAX: usize = 1 << 20;
+
+/// What a file declares.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    /// One, or as many as a `warp.config.js` names services.
+    pub(crate) declarations: Vec<Declaration>,
+    /// What was passed over.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What is wrong with a file, and where: `FILE:LINE: what, and what to do about it`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {message}")]
+pub(crate) struct FileError {
+    place: String,
+    message: String,
+}
+
+/// Reads the text of a deployment file: a `warp.config.js` if its name ends in `.js`, else a `mesh.toml`. `deployment`
+/// is what `--deployment` says; only a `warp.config.js` needs it, since it doesn't name one.
+///
+/// # Errors
+/// The first thing that is wrong with the file.
+pub(crate) fn parse(path: &Path, text: &str, deployment: Option<&Label>) -> Result<Parsed, FileError> {
+    let source = Source { name: path.display().to_string(), text };
+    let is_script = path.extension().is_some_and(|e| e == "js" || e == "cjs" || e == "mjs");
+    let limit = if is_script { warp_config::MAX } else { TOML_MAX };
+    if text.len() > limit {
+        return Err(source.error(None, format!("has {} octets, and {limit} are the most", text.len())));
+    }
+    match is_script {
+        true => warp_config::parse(&source, deployment),
+        false => mesh_toml::parse(&source, deployment),
+    }
+}
+
+/// A file's text, with what is needed to say where in it something is.
+struct Source<'a> {
+    name: String,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    /// An error at an offset in octets, or about the file as a whole.
+    fn error(&self, at: Option<usize>, message: impl Into<String>) -> FileError {
+        FileError { place: self.place(at), message: message.into() }
+    }
+
+    fn place(&self, at: Option<usize>) -> String {
+        let Some(at) = at else { return self.name.clone() };
+        let line = self.text.bytes().take(at).filter(|b| *b == b'\n').count() + 1;
+        format!("{}:{line}", self.name)
+    }
+}
+
+/// Whichever of `known` is most like `name`.
+fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> &'a str {
+    // Long names are not worth the time that comparing them takes: they are no slips of the pen.
+    let name: String = name.chars().take(80).collect();
+    known.into_iter().min_by_key(|known| strsim::damerau_levenshtein(&name, known)).unwrap_or_default()
+}
+
+/// A name as part of a message: short, and on one line.
+fn shown(name: &str) -> String {
+    let short: String = name.chars().take(80).collect();
+    let more = if short.len() < name.len() { "…" } else { "" };
+    format!("`{}{more}`", short.escape_debug())
+}
+
+/// The port that a number is, if it is one: 0 is none.
+fn port(number: i64) -> Option<u16> {
+    u16::try_from(number).ok().filter(|port| *port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_the_file_says_what_it_is() {
+        let shop = "shop".parse().unwrap();
+        for name in ["mesh.toml", "shop.toml", "shop", "js", "a.js.toml"] {
+            assert!(parse(Path::new(name), "deployment = 'shop'", None).is_ok(), "{name}");
+        }
+        for name in ["warp.config.js", "/x/y.js", "a.cjs"] {
+            assert!(parse(Path::new(name), "module.exports = { docker: 'a' }", Some(&shop)).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn large_files_are_refused_before_they_are_parsed() {
+        let error = |name: &str, size| parse(Path::new(name), &"#".repeat(size), None).unwrap_err().to_string();
+        assert_eq!(error("mesh.toml", (1 << 20) + 1), "mesh.toml: has 1048577 octets, and 1048576 are the most");
+        assert_eq!(error("a.js", (1 << 16) + 1), "a.js: has 65537 octets, and 65536 are the most");
+    }
+
+    #[test]
+    fn lines_are_counted_from_one() {
+        let source = Source { name: "f".to_owned(), text: "a\nb\r\nc" };
+        let places: Vec<_> = [0, 2, 5, 999].map(|at| source.place(Some(at))).into();
+        assert_eq!(places, ["f:1", "f:2", "f:3", "f:3"]);
+    }
+
+    #[test]
+    fn names_are_shown_on_one_line() {
+        assert_eq!(shown("my db"), "`my db`");
+        assert_eq!(shown("a\n\u{202e}b"), "`a\\n\\u{202e}b`");
+        assert_eq!(shown(&"é".repeat(81)), format!("`{}…`", "é".repeat(80)));
+    }
+}

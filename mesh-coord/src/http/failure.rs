@@ -1,0 +1,71 @@
+//! How a refusal is told: one shape, `{error, hint}`, and one mapping to statuses.
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use mesh_model::Class;
+use mesh_proto::message::Refusal;
+use tracing::warn;
+
+use crate::{coordinator::Failure, store::StoreError};
+
+/// A refusal with its status.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    pub(crate) refusal: Refusal,
+}
+
+impl Refused {
+    pub(crate) fn new(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { status, refusal: Refusal::new(error, hint) }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.refusal)).into_response()
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { status: status(&failure), refusal: refusal(&failure) }
+    }
+}
+
+impl From<mesh_model::Refusal> for Refused {
+    fn from(refusal: mesh_model::Refusal) -> Self {
+        Failure::from(refusal).into()
+    }
+}
+
+/// The failure as whoever asked is told it.
+pub(crate) fn refusal(failure: &Failure) -> Refusal {
+    match failure {
+        Failure::Refused(refusal) => refusal.clone().into(),
+        Failure::Store(error) => Refusal::new(error.to_string(), error.hint()),
+        Failure::Ending => Refusal::new(failure.to_string(), "try again when it is back"),
+        Failure::Internal(_) => Refusal::new(failure.to_string(), "this is a bug: please report it with the log"),
+    }
+}
+
+fn status(failure: &Failure) -> StatusCode {
+    match failure {
+        Failure::Refused(refusal) => match refusal.class() {
+            Class::Invalid => StatusCode::BAD_REQUEST,
+            Class::Unauthorised => StatusCode::UNAUTHORIZED,
+            Class::Forbidden => StatusCode::FORBIDDEN,
+            Class::NotFound => StatusCode::NOT_FOUND,
+            Class::Conflict => StatusCode::CONFLICT,
+        },
+        Failure::Store(StoreError::Full | StoreError::ReadOnly) => StatusCode::INSUFFICIENT_STORAGE,
+        Failure::Store(_) | Failure::Internal(_) => {
+            warn!(%failure, "a request failed");
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+        Failure::Ending => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}

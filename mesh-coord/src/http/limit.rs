@@ -1,0 +1,87 @@
+//! A modest brake on guessing: a source that keeps failing has to wait.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Mutex, PoisonError},
+};
+
+/// Failures that a source has at hand.
+const BURST: u64 = 20;
+/// Seconds in which it earns one back.
+const SECONDS_EACH: u64 = 3;
+/// Sources remembered at once; beyond, the ones that failed longest ago are forgotten.
+const SOURCES: usize = 4096;
+
+/// Failed attempts by source: an IPv4 address, or an IPv6 /64 (a customer's usual share).
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Mutex<HashMap<IpAddr, Meter>>);
+
+/// Failures still counted, as of a time in unix seconds.
+#[derive(Debug, Clone, Copy)]
+struct Meter {
+    count: u64,
+    at: u64,
+}
+
+impl Meter {
+    fn now(self, now: u64) -> u64 {
+        self.count.saturating_sub(now.saturating_sub(self.at) / SECONDS_EACH)
+    }
+}
+
+impl Failures {
+    /// Whether the source may try now (unix seconds).
+    pub(crate) fn may_try(&self, source: IpAddr, now: u64) -> bool {
+        let meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        meters.get(&share(source)).is_none_or(|meter| meter.now(now) < BURST)
+    }
+
+    /// Notes that it failed.
+    pub(crate) fn failed(&self, source: IpAddr, now: u64) {
+        let mut meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if meters.len() >= SOURCES {
+            meters.retain(|_, meter| meter.now(now) > 0);
+        }
+        if meters.len() >= SOURCES {
+            let mut times: Vec<u64> = meters.values().map(|meter| meter.at).collect();
+            let (_, &mut middle, _) = times.select_nth_unstable(SOURCES / 2);
+            meters.retain(|_, meter| meter.at > middle);
+        }
+        let meter = meters.entry(share(source)).or_insert(Meter { count: 0, at: now });
+        *meter = Meter { count: meter.now(now).saturating_add(1).min(BURST), at: now };
+    }
+}
+
+fn share(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_keeps_failing_waits_and_others_do_not() {
+        let failures = Failures::default();
+        let [bad, same, other] = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|a| a.parse().unwrap());
+        for _ in 0..BURST {
+            assert!(failures.may_try(bad, 100));
+            failures.failed(bad, 100);
+        }
+        assert!(!failures.may_try(bad, 100) && !failures.may_try(same, 100) && failures.may_try(other, 100));
+        assert!(failures.may_try(bad, 100 + SECONDS_EACH));
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let failures = Failures::default();
+        for n in 0..3 * SOURCES {
+            failures.failed(IpAddr::from(std::net::Ipv4Addr::from_bits(u32::try_from(n).unwrap())), 5);
+        }
+        assert!(failures.0.lock().unwrap().len() <= SOURCES);
+    }
+}

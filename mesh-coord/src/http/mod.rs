@@ -1,0 +1,104 @@
+//! The API: what it has where, and what holds for every request.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, FromRequest, Request, rejection::JsonRejection},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use mesh_proto::{PrivateKey, token::Fingerprint};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use crate::coordinator::Coordinator;
+
+mod admin;
+mod auth;
+mod enrol;
+pub(crate) mod failure;
+mod limit;
+pub(crate) mod server;
+mod stream;
+
+use failure::Refused;
+use limit::Failures;
+
+/// The largest request, in octets.
+const MAX_BODY: usize = 1 << 20;
+/// How long a request may take, its body included; streams aside.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What requests are answered from.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    /// The writer.
+    pub(crate) coordinator: Coordinator,
+    /// Of the coordinator's TLS key; stands in every token.
+    pub(crate) fingerprint: Fingerprint,
+    /// Against which machines that enrol prove that they hold their keys.
+    pub(crate) enrol_key: Arc<PrivateKey>,
+    failures: Arc<Failures>,
+}
+
+impl Api {
+    pub(crate) fn new(coordinator: Coordinator, fingerprint: Fingerprint, enrol_key: PrivateKey) -> Self {
+        Self { coordinator, fingerprint, enrol_key: Arc::new(enrol_key), failures: Arc::default() }
+    }
+
+    /// All that the API has.
+    pub(crate) fn router(self) -> Router {
+        Router::new()
+            .route("/v1/info", get(enrol::info))
+            .route("/v1/enrol", post(enrol::enrol))
+            .nest("/v1/admin", admin::routes())
+            .layer(middleware::from_fn(in_time))
+            .route("/v1/stream", get(stream::stream))
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .fallback(nothing_there)
+            .method_not_allowed_fallback(another_method)
+            .with_state(self)
+    }
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    timeout(REQUEST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
+        Refused::new(StatusCode::REQUEST_TIMEOUT, "the request took too long", "try again").into_response()
+    })
+}
+
+async fn nothing_there() -> Refused {
+    Refused::new(StatusCode::NOT_FOUND, "the coordinator has nothing at this path", "is its version another one?")
+}
+
+async fn another_method() -> Refused {
+    let (error, hint) = ("this path doesn't take this method", "is the coordinator's version another one?");
+    Refused::new(StatusCode::METHOD_NOT_ALLOWED, error, hint)
+}
+
+/// A request's body.
+struct Body<T>(T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        match Json::from_request(request, state).await {
+            Ok(Json(value)) => Ok(Self(value)),
+            Err(rejection) => {
+                let hint = match &rejection {
+                    JsonRejection::BytesRejection(_) => "a request has at most 1 MiB: send fewer files at once",
+                    JsonRejection::MissingJsonContentType(_) => "send JSON, with `content-type: application/json`",
+                    _ => "is the other side's version another one?",
+                };
+                Err(Refused::new(rejection.status(), rejection.body_text(), hint))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! The listeners: TCP with TLS, both address families, and the admin socket. A connection costs its client no more than
+//! one of a bounded number of places, and has little time to say what it wants.
+
+use std::{
+    convert::Infallible,
+    fs, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use axum::{Router, extract::Request};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::{
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        socket::{setsockopt, sockopt},
+    },
+    unistd::{Uid, geteuid},
+};
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket, UnixListener},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+use tracing::{debug, warn};
+
+/// How long the TLS handshake may take, and how long a connection may wait for a request's headers.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that wait in the kernel.
+const BACKLOG: u32 = 1024;
+/// The most connections at once, where the system allows as many descriptors.
+const MAX_CONNECTIONS: u64 = 8192;
+/// Descriptors kept for everything that isn't a connection.
+const SPARE_DESCRIPTORS: u64 = 64;
+/// After an error of `accept`: mostly no descriptor is free, and one may be in a moment.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The admin socket: the coordinator's own user or root.
+    Socket {
+        /// Which of them.
+        uid: u32,
+    },
+    /// TLS, from this address.
+    Network(SocketAddr),
+}
+
+/// Listens on `address`. `[::]` takes IPv4 as well, and is `0.0.0.0` on a machine without IPv6.
+///
+/// # Errors
+/// If the address is taken, not this machine's, or a port that needs privileges.
+pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let bind = |address: SocketAddr| {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if address.is_ipv6() {
+            setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+        }
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    let lacks_ipv6 =
+        |error: &io::Error| matches!(error.raw_os_error(), Some(nix::libc::EAFNOSUPPORT | nix::libc::EADDRNOTAVAIL));
+    match bind(address) {
+        Err(error) if lacks_ipv6(&error) && address.ip() == Ipv6Addr::UNSPECIFIED => {
+            bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        other => other,
+    }
+    .map_err(|error| anyhow!("cannot listen on {address}: {error}; choose another --listen"))
+}
+
+/// Listens on the admin socket at `path`, in a directory that the caller holds.
+///
+/// # Errors
+/// If the socket can't be made.
+pub(crate) fn listen_unix(path: &Path) -> Result<UnixListener> {
+    let shown = path.display();
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("the old socket {shown} cannot be removed"));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("the socket {shown} cannot be made"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("the socket {shown} cannot be closed to others"))?;
+    Ok(listener)
+}
+
+/// Serves the API over TLS until it is dropped.
+pub(crate) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router) -> Infallible {
+    let places = Arc::new(Semaphore::new(raise_descriptors()));
+    let acceptor = TlsAcceptor::from(tls);
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return std::future::pending().await };
+        let (tcp, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (acceptor, router) = (acceptor.clone(), router.clone());
+        tokio::spawn(async move {
+            // Messages are small and wait for each other.
+            let _ = tcp.set_nodelay(true);
+            match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
+                Ok(Ok(tls)) => converse(tls, Origin::Network(unmapped(peer)), router).await,
+                Ok(Err(error)) => debug!(%peer, %error, "no TLS handshake"),
+                Err(_) => debug!(%peer, "the TLS handshake took too long"),
+            }
+            drop(place);
+        });
+    }
+}
+
+/// Serves the API over the admin socket until it is dropped: to root, and to the user that the coordinator runs as.
+pub(crate) async fn serve_unix(listener: UnixListener, router: Router) -> Infallible {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(%error, "a connection to the admin socket could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        match stream.peer_cred().map(|peer| Uid::from_raw(peer.uid())) {
+            Ok(uid) if uid.is_root() || uid == geteuid() => {
+                tokio::spawn(converse(stream, Origin::Socket { uid: uid.as_raw() }, router.clone()));
+            }
+            Ok(uid) => warn!(%uid, "another user was turned away from the admin socket"),
+            Err(error) => warn!(%error, "whoever is at the admin socket cannot be known, and was turned away"),
+        }
+    }
+}
+
+/// The address without IPv4 mapped into it (RFC 4291 §2.5.5.2).
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+async fn converse(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, origin: Origin, router: Router) {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(origin);
+        router.clone().oneshot(request.map(axum::body::Body::new) as Request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE_TIMEOUT)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        debug!(?origin, %error, "a connection ended early");
+    }
+}
+
+/// Allows this process as many descriptors as it may have, up to what it can use, and says how many connections that is.
+fn raise_descriptors() -> usize {
+    let wanted = MAX_CONNECTIONS + SPARE_DESCRIPTORS;
+    let allowed = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) if soft < wanted => {
+            let raised = wanted.min(hard);
+            setrlimit(Resource::RLIMIT_NOFILE, raised, hard).map_or(soft, |()| raised)
+        }
+        Ok(_) => wanted,
+        Err(_) => 1024,
+    };
+    usize::try_from(allowed.saturating_sub(SPARE_DESCRIPTORS).max(SPARE_DESCRIPTORS)).unwrap_or(1024)
+}

@@ -1,0 +1,157 @@
+//! What every store must do, whatever it is made of.
+
+use std::sync::Arc;
+
+use mesh_model::{
+    Change, Record, UnixSeconds,
+    record::{Audit, By, Key},
+};
+use mesh_proto::Revision;
+
+use super::{Commit, Loaded, MemoryStore, SqliteStore, Store, StoreError};
+use crate::data::scratch::Scratch;
+
+/// A record like any other.
+pub(super) fn put(number: u64) -> Change {
+    Change::Put(Record::Audit(Arc::new(Audit {
+        number,
+        at: UnixSeconds(number),
+        by: By::Socket { uid: 0 },
+        action: "apply".to_owned(),
+        detail: "日本 \"quoted\" '; DROP TABLE record".to_owned(),
+    })))
+}
+
+fn delete(number: u64) -> Change {
+    Change::Delete(Key::Audit(number))
+}
+
+async fn contents(store: &impl Store) -> (Revision, Vec<Key>) {
+    let Loaded { revision, records } = store.load().await.unwrap();
+    let mut keys: Vec<Key> = records.iter().map(Record::key).collect();
+    keys.sort();
+    (revision, keys)
+}
+
+async fn a_new_store_is_empty(store: impl Store) {
+    assert_eq!(contents(&store).await, (Revision(0), vec![]));
+}
+
+async fn a_commit_is_there_whole(store: impl Store) {
+    assert_eq!(store.commit(Revision(0), vec![put(1), put(2), put(3)]).await, Ok(Revision(1)));
+    assert_eq!(store.commit(Revision(1), vec![delete(2), put(4), delete(99)]).await, Ok(Revision(2)));
+    let (revision, keys) = contents(&store).await;
+    assert_eq!((revision, keys), (Revision(2), vec![Key::Audit(1), Key::Audit(3), Key::Audit(4)]));
+    let records = store.load().await.unwrap().records;
+    assert!(
+        records.iter().all(|record| matches!(record.key(), Key::Audit(n) if Change::Put(record.clone()) == put(n)))
+    );
+}
+
+async fn a_stale_commit_changes_nothing(store: impl Store) {
+    store.commit(Revision(0), vec![put(1)]).await.unwrap();
+    let mut watch = store.watch(Revision(1)).await.unwrap();
+    for expected in [Revision(0), Revision(2), Revision(u64::MAX)] {
+        let stale = StoreError::Stale { expected, actual: Revision(1) };
+        assert_eq!(store.commit(expected, vec![put(2), delete(1)]).await, Err(stale));
+    }
+    assert_eq!(contents(&store).await, (Revision(1), vec![Key::Audit(1)]));
+    // Nor is it told: the next that a watcher hears of is the next that was confirmed.
+    store.commit(Revision(1), vec![put(3)]).await.unwrap();
+    assert_eq!(watch.next().await.unwrap(), Commit { revision: Revision(2), changes: vec![put(3)].into() });
+}
+
+async fn of_two_writers_one_wins(store: impl Store) {
+    let (a, b) = tokio::join!(store.commit(Revision(0), vec![put(1)]), store.commit(Revision(0), vec![put(2)]));
+    assert!(a.is_ok() != b.is_ok(), "{a:?} {b:?}");
+    assert_eq!(contents(&store).await.1.len(), 1);
+}
+
+async fn a_watch_tells_each_commit_once_and_in_order(store: impl Store) {
+    let mut from_start = store.watch(Revision(0)).await.unwrap();
+    for n in 0..5 {
+        store.commit(Revision(n), vec![put(n)]).await.unwrap();
+    }
+    let mut from_three = store.watch(Revision(3)).await.unwrap();
+    let expected = |n: u64| Commit { revision: Revision(n + 1), changes: vec![put(n)].into() };
+    for n in 0..5 {
+        assert_eq!(from_start.next().await.unwrap(), expected(n));
+    }
+    for n in 3..5 {
+        assert_eq!(from_three.next().await.unwrap(), expected(n));
+    }
+    // Both are at the end: what they wait for is the next commit, and a dropped wait loses nothing.
+    assert!(futures_util::FutureExt::now_or_never(from_start.next()).is_none());
+    let (told, committed) = tokio::join!(from_start.next(), store.commit(Revision(5), vec![put(5)]));
+    assert_eq!((told.unwrap(), committed.unwrap()), (expected(5), Revision(6)));
+    assert_eq!(from_three.next().await.unwrap(), expected(5));
+}
+
+async fn a_gap_is_told(store: impl Store) {
+    let mut slow = store.watch(Revision(0)).await.unwrap();
+    for n in 0..300 {
+        store.commit(Revision(n), vec![put(1)]).await.unwrap();
+    }
+    assert_eq!(slow.next().await, Err(StoreError::Gap(Revision(0))));
+    assert_eq!(store.watch(Revision(0)).await.err(), Some(StoreError::Gap(Revision(0))));
+    assert_eq!(store.watch(Revision(301)).await.err(), Some(StoreError::Gap(Revision(301))));
+    let now = store.load().await.unwrap().revision;
+    assert!(store.watch(now).await.is_ok(), "whoever has loaded can watch");
+}
+
+macro_rules! conform {
+    ($($test:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test] async fn $test() { super::$test(super::MemoryStore::new()).await; })*
+        }
+        mod sqlite {
+            $(#[tokio::test] async fn $test() {
+                let scratch = super::Scratch::new();
+                super::$test(super::SqliteStore::open(&scratch.path().join("db")).await.unwrap()).await;
+            })*
+        }
+    };
+}
+
+conform! {
+    a_new_store_is_empty,
+    a_commit_is_there_whole,
+    a_stale_commit_changes_nothing,
+    of_two_writers_one_wins,
+    a_watch_tells_each_commit_once_and_in_order,
+    a_gap_is_told,
+}
+
+/// Only of a store that outlasts its process.
+#[tokio::test]
+async fn what_was_confirmed_is_there_after_reopening() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.commit(Revision(0), vec![put(1), put(2)]).await.unwrap();
+    store.commit(Revision(1), vec![delete(1)]).await.unwrap();
+    let before = store.load().await.unwrap();
+    drop(store);
+    let store = SqliteStore::open(&path).await.unwrap();
+    assert_eq!(store.load().await.unwrap(), before);
+    assert_eq!(store.watch(Revision(1)).await.err(), Some(StoreError::Gap(Revision(1))));
+    assert_eq!(store.commit(Revision(2), vec![put(3)]).await, Ok(Revision(3)));
+}
+
+/// The disk as a power cut would leave it: the file and its log, copied while the store is open.
+#[tokio::test]
+async fn what_was_confirmed_is_in_the_files_at_once() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    for n in 0..20 {
+        store.commit(Revision(n), vec![put(n)]).await.unwrap();
+        let copy = scratch.path().join(format!("copy-{n}"));
+        for side in ["", "-wal"] {
+            let (from, to) = (format!("{}{side}", path.display()), format!("{}{side}", copy.display()));
+            std::fs::copy(from, to).unwrap();
+        }
+        let (revision, keys) = contents(&SqliteStore::open(&copy).await.unwrap()).await;
+        assert_eq!((revision, keys.len()), (Revision(n + 1), usize::try_from(n).unwrap() + 1));
+    }
+}

@@ -1,0 +1,344 @@
+//! The store in one SQLite file. All of SQLite happens on one thread, since it blocks; each commit is one transaction,
+//! and is on the disk (WAL, synchronous=FULL) before it is confirmed.
+
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+};
+
+use mesh_model::{Change, Record};
+use mesh_proto::Revision;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Commit, Loaded, Store, StoreError, Watch, feed::Feed};
+
+/// The format of the tables below, kept in `user_version`.
+const FORMAT: i64 = 1;
+/// "mesh" in ASCII: tells file(1) and us whose database this is.
+const APPLICATION: i64 = 0x6d65_7368;
+/// Requests that wait for the thread.
+const QUEUE: usize = 64;
+
+const SCHEMA: &str = "
+    CREATE TABLE record (key TEXT PRIMARY KEY, version INTEGER NOT NULL, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL) STRICT;
+    INSERT INTO head VALUES (1, 0);
+";
+
+/// A database file that is open.
+#[derive(Debug)]
+pub(crate) struct SqliteStore {
+    requests: Option<mpsc::Sender<Request>>,
+    feed: Arc<Feed>,
+    thread: Option<JoinHandle<()>>,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+enum Request {
+    Load(Answer<Loaded>),
+    Commit(Revision, Vec<Change>, Answer<Revision>),
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, made (mode 0600) if there is none, and checks that it is whole. The caller sees to
+    /// it that nobody else does.
+    ///
+    /// # Errors
+    /// If it can't be read and written, is damaged, of a later version, or something else's.
+    pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(path, |_| Ok(())).await
+    }
+
+    async fn open_with(
+        path: &Path,
+        configure: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let (opened, answer) = oneshot::channel();
+        let path = path.to_owned();
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                let database = Database::open(path).and_then(|database| {
+                    configure(&database.connection)?;
+                    Ok(database)
+                });
+                match database {
+                    Ok(database) => {
+                        if opened.send(Ok(Arc::clone(&database.feed))).is_ok() {
+                            database.serve(queue);
+                        }
+                    }
+                    Err(error) => drop(opened.send(Err(error))),
+                }
+            })
+            .map_err(|error| StoreError::Failed(error.to_string()))?;
+        let feed = answer.await.unwrap_or_else(|_| Err(gone()))?;
+        Ok(Self { requests: Some(requests), feed, thread: Some(thread) })
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request + Send) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let requests = self.requests.as_ref().ok_or_else(gone)?;
+        requests.send(request(answer)).await.map_err(|_| gone())?;
+        answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+impl Store for SqliteStore {
+    async fn load(&self) -> Result<Loaded, StoreError> {
+        self.ask(Request::Load).await
+    }
+
+    async fn commit(&self, expected: Revision, changes: Vec<Change>) -> Result<Revision, StoreError> {
+        self.ask(|answer| Request::Commit(expected, changes, answer)).await
+    }
+
+    async fn watch(&self, from: Revision) -> Result<Watch, StoreError> {
+        self.feed.watch(from)
+    }
+}
+
+/// Closes the file before whoever holds the directory lets go of it.
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Failed("its thread has ended".to_owned())
+}
+
+/// What the thread owns.
+struct Database {
+    connection: Connection,
+    feed: Arc<Feed>,
+}
+
+impl Database {
+    fn open(path: PathBuf) -> Result<Self, StoreError> {
+        // Made by us, and not by SQLite, for its mode; SQLite gives its side files the same one.
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(from_io(&error)),
+            _ => {}
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(&path, flags)?;
+        let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+        if mode != "wal" {
+            return Err(StoreError::Failed(format!("its disk allows the journal mode `{mode}` only, and not WAL")));
+        }
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "trusted_schema", "off")?;
+        let check: String = connection.pragma_query_value(None, "integrity_check", |row| row.get(0))?;
+        if check != "ok" {
+            return Err(StoreError::Damaged(check));
+        }
+        prepare(&mut connection)?;
+        let feed = Arc::new(Feed::new(revision(&connection)?));
+        Ok(Self { connection, feed })
+    }
+
+    fn serve(mut self, mut queue: mpsc::Receiver<Request>) {
+        while let Some(request) = queue.blocking_recv() {
+            // Whoever asked may have gone.
+            match request {
+                Request::Load(answer) => drop(answer.send(self.load())),
+                Request::Commit(expected, changes, answer) => drop(answer.send(self.commit(expected, changes))),
+            }
+        }
+    }
+
+    fn load(&mut self) -> Result<Loaded, StoreError> {
+        let transaction = self.connection.transaction()?;
+        let revision = revision(&transaction)?;
+        let mut statement = transaction.prepare("SELECT key, value FROM record")?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        let mut records = Vec::new();
+        for row in rows {
+            let (key, value) = row?;
+            let record: Record = serde_json::from_str(&value)
+                .map_err(|error| StoreError::Damaged(format!("the record `{key}` cannot be read: {error}")))?;
+            if record.key().to_string() != key {
+                return Err(StoreError::Damaged(format!("the record `{}` is kept as `{key}`", record.key())));
+            }
+            records.push(record);
+        }
+        Ok(Loaded { revision, records })
+    }
+
+    fn commit(&mut self, expected: Revision, changes: Vec<Change>) -> Result<Revision, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let actual = revision(&transaction)?;
+        if actual != expected {
+            return Err(StoreError::Stale { expected, actual });
+        }
+        let next = expected.next();
+        let version = i64::try_from(next.0).map_err(|_| StoreError::Failed("no revision is left".to_owned()))?;
+        {
+            let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3)")?;
+            let mut delete = transaction.prepare_cached("DELETE FROM record WHERE key = ?1")?;
+            for change in &changes {
+                let key = change.key().to_string();
+                match change {
+                    Change::Put(record) => {
+                        let value =
+                            serde_json::to_string(record).map_err(|error| StoreError::Failed(error.to_string()))?;
+                        put.execute(params![key, version, value])?;
+                    }
+                    Change::Delete(_) => {
+                        delete.execute([key])?;
+                    }
+                }
+            }
+            transaction.execute("UPDATE head SET revision = ?1", [version])?;
+        }
+        transaction.commit()?;
+        self.feed.push(Commit { revision: next, changes: changes.into() });
+        Ok(next)
+    }
+}
+
+/// Makes the tables in an empty database, and refuses one that isn't ours or is of a later version.
+fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let number = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (application, format) = (number("application_id")?, number("user_version")?);
+    let anything: Option<i64> =
+        transaction.query_row("SELECT 1 FROM sqlite_schema", [], |row| row.get(0)).optional()?;
+    match (anything, application, format) {
+        (None, ..) => {
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "application_id", APPLICATION)?;
+            transaction.pragma_update(None, "user_version", FORMAT)?;
+            transaction.commit()?;
+            Ok(())
+        }
+        (_, APPLICATION, FORMAT) => Ok(()),
+        (_, APPLICATION, found) => Err(StoreError::Newer { found, known: FORMAT }),
+        _ => Err(StoreError::Failed("the file is some other program's database".to_owned())),
+    }
+}
+
+fn revision(connection: &Connection) -> Result<Revision, StoreError> {
+    let revision: i64 = connection.query_row("SELECT revision FROM head", [], |row| row.get(0))?;
+    u64::try_from(revision).map(Revision).map_err(|_| StoreError::Damaged(format!("its revision is {revision}")))
+}
+
+fn from_io(error: &std::io::Error) -> StoreError {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::Full,
+        std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => StoreError::ReadOnly,
+        _ => StoreError::Failed(error.to_string()),
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Self::ReadOnly,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt as _};
+
+    use super::*;
+    use crate::{data::scratch::Scratch, store::conformance::put};
+
+    #[tokio::test]
+    async fn the_files_are_private() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.commit(Revision(0), vec![put(1)]).await.unwrap();
+        for entry in fs::read_dir(scratch.path()).unwrap() {
+            let entry = entry.unwrap();
+            assert_eq!(entry.metadata().unwrap().mode() & 0o777, 0o600, "{:?}", entry.path());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_and_nothing_is_half_done() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("db");
+        let few_pages = |connection: &Connection| {
+            connection.pragma_update_and_check(None, "max_page_count", 8, |row| row.get::<_, i64>(0)).map(drop)
+        };
+        let store = SqliteStore::open_with(&path, few_pages).await.unwrap();
+        let before = Loaded { revision: Revision(1), records: vec![record(put(1))] };
+        store.commit(Revision(0), vec![put(1)]).await.unwrap();
+        let much = (2..2000).map(put).collect();
+        assert_eq!(store.commit(Revision(1), much).await, Err(StoreError::Full));
+        assert_eq!(store.load().await.unwrap(), before);
+        // It goes on as soon as there is room for what is wanted.
+        assert_eq!(store.commit(Revision(1), vec![put(1)]).await, Ok(Revision(2)));
+        drop(store);
+        assert_eq!(SqliteStore::open(&path).await.unwrap().load().await.unwrap().revision, Revision(2));
+    }
+
+    #[tokio::test]
+    async fn a_read_only_database_is_told() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("db");
+        drop(SqliteStore::open(&path).await.unwrap());
+        let read_only = |connection: &Connection| connection.pragma_update(None, "query_only", "on");
+        let store = SqliteStore::open_with(&path, read_only).await.unwrap();
+        assert_eq!(store.commit(Revision(0), vec![put(1)]).await, Err(StoreError::ReadOnly));
+        assert_eq!(store.load().await.unwrap().revision, Revision(0));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_our_database_is_refused_and_left_alone() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("db");
+        fs::write(&path, "this is a text, and a long enough one to be looked at as a database header, or so I hope")
+            .unwrap();
+        assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::Damaged(_))));
+        fs::remove_file(&path).unwrap();
+
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("CREATE TABLE theirs (x); PRAGMA user_version = 3").unwrap();
+        drop(other);
+        let error = SqliteStore::open(&path).await.unwrap_err();
+        assert!(error.to_string().contains("some other program's"), "{error}");
+        fs::remove_file(&path).unwrap();
+
+        drop(SqliteStore::open(&path).await.unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
+        let error = SqliteStore::open(&path).await.unwrap_err();
+        assert_eq!(error, StoreError::Newer { found: 7, known: 1 });
+    }
+
+    #[tokio::test]
+    async fn a_record_that_makes_no_sense_is_named() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("db");
+        drop(SqliteStore::open(&path).await.unwrap());
+        Connection::open(&path).unwrap().execute("INSERT INTO record VALUES ('runner/r-9', 1, '{}')", []).unwrap();
+        let error = SqliteStore::open(&path).await.unwrap().load().await.unwrap_err();
+        assert!(matches!(&error, StoreError::Damaged(what) if what.contains("runner/r-9")), "{error}");
+    }
+
+    fn record(change: Change) -> Record {
+        match change {
+            Change::Put(record) => record,
+            Change::Delete(key) => panic!("{key} is deleted"),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! A coordinator in a test's own process, on loopback, and those who talk to it.
+
+use std::{net::Ipv4Addr, path::PathBuf};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use mesh_link::{Method, RequestError, Url};
+use mesh_model::{
+    Admin, AdminCommand, Command, NewPurpose, NewToken, Outcome, TrustChange,
+    declare::{Declaration, Declared, Deployment, File},
+};
+use mesh_proto::{
+    Epoch, InstanceId, Label, Ports, PrivateKey, Revision, View,
+    message::{Answer, Ask, Down, Enrol, Enrolled, Have, Held, Info, PROTOCOL, Refusal, Up, enrol_purpose},
+    token::{Fingerprint, Token, TokenKind},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{net::UnixStream, task::JoinSet};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Error, Message, client::IntoClientRequest as _},
+};
+
+use crate::{
+    api,
+    coordinator::{Choice, Coordinator},
+    data::{DataDirectory, scratch::Scratch},
+    http::{
+        Api,
+        server::{listen, listen_unix, serve, serve_unix},
+    },
+    store::{MemoryStore, Store},
+    tls::Identity,
+};
+
+/// A coordinator that listens, until this is dropped.
+pub(crate) struct World {
+    pub(crate) coordinator: Coordinator,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) url: Url,
+    pub(crate) socket: PathBuf,
+    _tasks: JoinSet<()>,
+    _data: DataDirectory,
+    _scratch: Scratch,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::on(MemoryStore::new()).await
+    }
+
+    pub(crate) async fn on(store: impl Store) -> Self {
+        let scratch = Scratch::new();
+        let data = DataDirectory::open(scratch.path()).unwrap();
+        let identity = Identity::open(&data, &[]).unwrap();
+        let (coordinator, _) = Coordinator::start(store, Choice::default()).await.unwrap();
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let socket = listen_unix(&data.socket()).unwrap();
+        let enrol_key = PrivateKey::from_bytes([42; 32]);
+        let router = Api::new(coordinator.clone(), identity.fingerprint, enrol_key).router();
+        let mut tasks = JoinSet::new();
+        let for_unix = router.clone();
+        tasks.spawn(async move { match serve(listener, identity.config, router).await {} });
+        tasks.spawn(async move { match serve_unix(socket, for_unix).await {} });
+        Self {
+            coordinator,
+            fingerprint: identity.fingerprint,
+            url,
+            socket: data.socket(),
+            _tasks: tasks,
+            _data: data,
+            _scratch: scratch,
+        }
+    }
+
+    /// One request over TLS.
+    pub(crate) async fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        bearer: Option<&str>,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<T, RequestError> {
+        let stream = mesh_link::connect(&self.url, self.fingerprint).await.unwrap();
+        mesh_link::request(stream, &self.url.authority(), method, path, bearer, body).await
+    }
+
+    /// One request at the admin socket.
+    pub(crate) async fn admin<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<T, RequestError> {
+        let stream = UnixStream::connect(&self.socket).await.unwrap();
+        mesh_link::request(stream, "localhost", method, &format!("/v1/admin/{path}"), None, body).await
+    }
+
+    /// A command of the operator's that is carried out.
+    pub(crate) async fn order(&self, what: AdminCommand) -> Outcome {
+        self.coordinator.submit(Command::Admin { by: Admin::socket(0), what }).await.unwrap().outcome
+    }
+
+    /// Declares a deployment with these services.
+    pub(crate) async fn deploy(&self, name: &str, team: &str, services: &[&str]) {
+        self.order(AdminCommand::Apply { files: vec![file(name, team, services)], dry_run: false, force: false }).await;
+    }
+
+    pub(crate) async fn trust(&self, caller: &str, callee: &str) {
+        let change = TrustChange::Add { callers: [label(caller)].into(), services: None, ports: Ports::All };
+        self.order(AdminCommand::Trust { deployment: label(callee), change }).await;
+    }
+
+    pub(crate) async fn token(&self, purpose: NewPurpose) -> String {
+        let wish = NewToken { purpose, ttl: 3600 };
+        let made: api::NewToken = self.admin(Method::POST, "tokens", Some(&wish)).await.unwrap();
+        made.token
+    }
+
+    /// A wish to enrol that has all that it takes.
+    pub(crate) async fn wish(&self, token: &str, name: &str, key: &PrivateKey) -> Enrol {
+        let info: Info = self.request(Method::GET, "/v1/info", None, None::<&()>).await.unwrap();
+        let id = Token::parse(TokenKind::Join, token).unwrap().id;
+        Enrol {
+            token: token.to_owned(),
+            name: label(name),
+            provider: label("basement"),
+            public_key: key.public(),
+            proof: key.prove(info.enrol_key, &enrol_purpose(id)).unwrap(),
+            replace: false,
+        }
+    }
+
+    pub(crate) async fn enrol(&self, wish: &Enrol) -> Result<Enrolled, RequestError> {
+        self.request(Method::POST, "/v1/enrol", None, Some(wish)).await
+    }
+
+    /// A runner that may host anything; returns its credential.
+    pub(crate) async fn runner(&self, name: &str) -> String {
+        let token = self.token(NewPurpose::JoinAny { uses: 1 }).await;
+        let mut key = [0; 32];
+        crate::random::fill(&mut key).unwrap();
+        let wish = self.wish(&token, name, &PrivateKey::from_bytes(key)).await;
+        self.enrol(&wish).await.unwrap().credential
+    }
+
+    /// A stream that is up and has said nothing.
+    pub(crate) async fn connect(&self, credential: &str) -> Result<Agent, Error> {
+        let stream = mesh_link::connect(&self.url, self.fingerprint).await.unwrap();
+        let mut request = format!("wss://{}/v1/stream", self.url.authority()).into_client_request().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {credential}").parse().unwrap());
+        let (socket, _) = client_async(request, stream).await?;
+        Ok(Agent { socket, view: None, asked: 0 })
+    }
+
+    /// A runner's agent with its first view.
+    pub(crate) async fn agent(&self, name: &str) -> Agent {
+        let credential = self.runner(name).await;
+        let mut agent = self.connect(&credential).await.unwrap();
+        agent.hello(None, Vec::new()).await;
+        agent.news().await;
+        agent
+    }
+
+    /// What the model says that the agent should know.
+    pub(crate) async fn truth(&self, agent: &Agent) -> View {
+        let runner = agent.view.as_ref().unwrap().runner;
+        self.coordinator.visit(move |core| core.state.view(runner, core.epoch).unwrap()).await.unwrap()
+    }
+}
+
+pub(crate) fn label(text: &str) -> Label {
+    text.parse().unwrap()
+}
+
+pub(crate) fn file(name: &str, team: &str, services: &[&str]) -> File {
+    let services = services.iter().map(|s| (s.parse().unwrap(), Declared::default())).collect();
+    let declaration = Declaration::Whole(Deployment {
+        name: label(name),
+        team: Some(label(team)),
+        expose: None,
+        trust: None,
+        services,
+    });
+    File { name: format!("{name}.toml"), declaration }
+}
+
+/// The records of a view, without what tells when they were current.
+pub(crate) fn contents(view: &View) -> Vec<mesh_proto::Record> {
+    view.records().cloned().collect()
+}
+
+/// The agent's end of a stream, without anything behind it.
+pub(crate) struct Agent {
+    pub(crate) socket: WebSocketStream<mesh_link::Stream>,
+    pub(crate) view: Option<View>,
+    asked: u64,
+}
+
+impl Agent {
+    pub(crate) async fn say(&mut self, message: &Up) {
+        self.socket.send(Message::text(serde_json::to_string(message).unwrap())).await.unwrap();
+    }
+
+    pub(crate) async fn hello(&mut self, have: Option<Have>, instances: Vec<Held>) {
+        let endpoints = vec!["192.0.2.1:51820".parse().unwrap()];
+        let version = "0.1.0".to_owned();
+        let (port, endpoints_only) = (51820, false);
+        self.say(&Up::Hello { protocol: PROTOCOL, version, have, endpoints, port, endpoints_only, instances }).await;
+        let welcome = self.hear().await.unwrap();
+        assert!(matches!(welcome, Down::Welcome { seen_from } if seen_from.is_loopback()), "{welcome:?}");
+    }
+
+    /// The next message that is no heartbeat; or why the stream ended.
+    pub(crate) async fn hear(&mut self) -> Result<Down, String> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => match serde_json::from_str(&text).unwrap() {
+                    Down::Ping => self.say(&Up::Pong).await,
+                    other => return Ok(other),
+                },
+                Some(Ok(Message::Close(Some(frame)))) => return Err(frame.reason.to_string()),
+                Some(Ok(Message::Close(None)) | Err(_)) | None => return Err("it broke".to_owned()),
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// Waits for news of the view, and takes them in: whether it was a delta.
+    pub(crate) async fn news(&mut self) -> bool {
+        let message = self.hear().await.unwrap();
+        self.take(message)
+    }
+
+    fn take(&mut self, message: Down) -> bool {
+        match message {
+            Down::Snapshot { view } => {
+                self.view = Some(view);
+                false
+            }
+            Down::Delta(delta) => {
+                assert!(!delta.is_empty(), "a delta that says nothing");
+                self.view.as_mut().unwrap().apply(&delta).unwrap();
+                true
+            }
+            other => panic!("no news of the view: {other:?}"),
+        }
+    }
+
+    /// Waits until its view has the contents that `truth` has.
+    pub(crate) async fn reach(&mut self, truth: &View) {
+        while self.view.as_ref().is_none_or(|view| contents(view) != contents(truth)) {
+            self.news().await;
+        }
+    }
+
+    pub(crate) async fn applied(&mut self) {
+        let revision = self.view.as_ref().unwrap().revision;
+        self.say(&Up::Applied { revision }).await;
+    }
+
+    pub(crate) fn have(&self) -> Have {
+        let view = self.view.as_ref().unwrap();
+        Have { epoch: view.epoch, revision: view.revision }
+    }
+
+    /// Asks, and takes in what comes before the answer.
+    pub(crate) async fn ask(&mut self, ask: Ask) -> Result<Answer, Refusal> {
+        self.asked += 1;
+        let asked = self.asked;
+        self.say(&Up::Ask { request: asked, ask }).await;
+        loop {
+            match self.hear().await.unwrap() {
+                Down::Answer { request, result } => {
+                    assert_eq!(request, asked);
+                    return result;
+                }
+                news => drop(self.take(news)),
+            }
+        }
+    }
+
+    pub(crate) async fn attach(&mut self, service: &str) -> (InstanceId, Revision) {
+        match self.ask(Ask::Attach { service: service.parse().unwrap(), client: false }).await.unwrap() {
+            Answer::Attached { instance, revision, .. } => (instance, revision),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn settle(&mut self, revision: Revision) -> Vec<Label> {
+        match self.ask(Ask::Settle { revision }).await.unwrap() {
+            Answer::Settled { pending } => pending,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// An epoch that no coordinator has drawn.
+pub(crate) const FOREIGN: Epoch = Epoch([7; 16]);

@@ -1,0 +1,294 @@
+//! One runner's stream: what it should know goes down, what it has done and wants to know comes up.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use futures_util::{
+    FutureExt as _, SinkExt as _, StreamExt as _,
+    future::BoxFuture,
+    stream::{FuturesUnordered, SplitSink, SplitStream},
+};
+use mesh_model::{Command, Outcome, RunnerCommand};
+use mesh_proto::{
+    RunnerId, View,
+    message::{Answer, Ask, Down, Have, PROTOCOL, Refusal, Up},
+};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tracing::{debug, info};
+
+use super::{Opened, settle};
+use crate::{
+    coordinator::{Coordinator, Done, Failure},
+    http::failure,
+};
+
+/// How often the agent is asked whether it is still there.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How long it may say nothing, or take nothing.
+const SILENCE: Duration = Duration::from_secs(6);
+/// Questions of one agent that are answered at once.
+const MAX_ASKS: usize = 64;
+/// Close codes (RFC 6455 §7.4.1).
+const POLICY: u16 = 1008;
+const GOING_AWAY: u16 = 1001;
+
+/// Why a stream ends, for the log and, where it can still be told, for the agent.
+struct End {
+    code: u16,
+    why: String,
+}
+
+impl End {
+    fn refused(why: impl Into<String>) -> Self {
+        Self { code: POLICY, why: why.into() }
+    }
+
+    fn lost(why: impl Into<String>) -> Self {
+        Self { code: GOING_AWAY, why: why.into() }
+    }
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(refusal) => Self::refused(refusal.to_string()),
+            other => Self::lost(other.to_string()),
+        }
+    }
+}
+
+/// Serves the stream of a runner that has shown its credential, until it ends.
+pub(crate) async fn serve(coordinator: Coordinator, runner: RunnerId, from: SocketAddr, socket: WebSocket) {
+    let (down, up) = socket.split();
+    let mut stream = Stream { coordinator, runner, from: from.ip(), down, up };
+    let Err(end) = stream.run().await;
+    info!(%runner, %from, why = %end.why, "stream ended");
+    // A close frame's reason has room for 123 octets.
+    let mut reason = end.why;
+    reason.truncate(reason.floor_char_boundary(123));
+    let close = Message::Close(Some(CloseFrame { code: end.code, reason: reason.into() }));
+    let _ = timeout(HEARTBEAT, stream.down.send(close)).await;
+}
+
+struct Stream {
+    coordinator: Coordinator,
+    runner: RunnerId,
+    from: IpAddr,
+    down: SplitSink<WebSocket, Message>,
+    up: SplitStream<WebSocket>,
+}
+
+type Asks = FuturesUnordered<BoxFuture<'static, Down>>;
+
+enum Never {}
+
+impl Stream {
+    async fn run(&mut self) -> Result<Never, End> {
+        let have = self.hello().await?;
+        let runner = self.runner;
+        let opened = self
+            .coordinator
+            .visit(move |core| {
+                let view = core.state.view(runner, core.epoch)?;
+                Some(core.sessions.open(runner, view, have))
+            })
+            .await?
+            .ok_or_else(|| End::refused("the runner was removed"))?;
+        info!(%runner, from = %self.from, took_over = opened.took_over, "stream began");
+        let number = opened.number;
+        let mut sent = None;
+        let Err(end) = self.converse(opened, &mut sent).await;
+        let _ = self.coordinator.visit(move |core| core.sessions.close(runner, number, sent)).await;
+        Err(end)
+    }
+
+    /// Reads the first message and takes in what it tells.
+    async fn hello(&mut self) -> Result<Option<Have>, End> {
+        let first = timeout(SILENCE, self.receive()).await.map_err(|_| End::refused("no hello came"))??;
+        let Some(Up::Hello { protocol, version, have, endpoints, port, endpoints_only, instances }) = first else {
+            return Err(End::refused("the first message is no hello"));
+        };
+        if protocol != PROTOCOL {
+            let older = if protocol < PROTOCOL { "mesh-node" } else { "mesh-coord" };
+            return Err(End::refused(format!(
+                "protocol {protocol} is not {PROTOCOL}, the coordinator's: upgrade {older}"
+            )));
+        }
+        // What only this machine or its link can reach is of use to a runner's peers only where it has nothing else.
+        let local = match self.from {
+            IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
+            IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local(),
+        };
+        let of_use = !endpoints_only && port != 0 && (!local || endpoints.is_empty());
+        let seen = of_use.then(|| SocketAddr::new(self.from, port));
+        self.submit(RunnerCommand::Hello { version, endpoints, seen, instances }).await?;
+        Ok(have)
+    }
+
+    /// `sent` is the view that was sent last, also when this ends.
+    async fn converse(&mut self, opened: Opened, sent: &mut Option<Arc<View>>) -> Result<Never, End> {
+        let Opened { number, mut views, has, seen, took_over } = opened;
+        if took_over {
+            self.submit(RunnerCommand::TakenOver { from: self.from }).await?;
+        }
+        self.note_seen(&seen);
+        self.send(&Down::Welcome { seen_from: self.from }).await?;
+        *sent = has;
+        let view = views.borrow_and_update().clone();
+        self.send_news(view, sent).await?;
+        let mut asks = Asks::new();
+        let mut heard = Instant::now();
+        let mut heartbeat = interval_at(heard + HEARTBEAT, HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                changed = views.changed() => {
+                    if changed.is_err() {
+                        return Err(self.cut_off().await?);
+                    }
+                    let view = views.borrow_and_update().clone();
+                    self.send_news(view, sent).await?;
+                }
+                message = self.receive() => {
+                    heard = Instant::now();
+                    self.note_seen(&seen);
+                    match message? {
+                        None | Some(Up::Pong) => {}
+                        Some(Up::Hello { .. }) => return Err(End::refused("a second hello")),
+                        // One of another epoch would count for more than it is worth.
+                        Some(Up::Applied { revision }) if sent.as_ref().is_none_or(|sent| sent.revision < revision) => {
+                            debug!(runner = %self.runner, %revision, "a view that was never sent is said to be in force");
+                        }
+                        Some(Up::Applied { revision }) => {
+                            let runner = self.runner;
+                            self.coordinator.visit(move |core| core.sessions.applied(runner, number, revision)).await?;
+                        }
+                        Some(Up::Resync) => {
+                            *sent = None;
+                            let view = views.borrow_and_update().clone();
+                            self.send_news(view, sent).await?;
+                        }
+                        Some(Up::Endpoints { endpoints }) => {
+                            self.submit(RunnerCommand::Endpoints { endpoints }).await?;
+                        }
+                        Some(Up::Ask { request, .. }) if asks.len() >= MAX_ASKS => {
+                            let refusal = Refusal::new("too many questions at once", "wait for some answers first");
+                            self.send(&Down::Answer { request, result: Err(refusal) }).await?;
+                        }
+                        Some(Up::Ask { request, ask }) => asks.push(answer(self.coordinator.clone(), self.runner, request, ask)),
+                    }
+                }
+                Some(answer) = asks.next() => self.send(&answer).await?,
+                _ = heartbeat.tick() => {
+                    if heard.elapsed() > SILENCE {
+                        return Err(End::lost("the agent is silent"));
+                    }
+                    self.send(&Down::Ping).await?;
+                }
+            }
+        }
+    }
+
+    /// Why the coordinator has ended this stream.
+    async fn cut_off(&self) -> Result<End, Failure> {
+        let runner = self.runner;
+        let removed = self.coordinator.visit(move |core| core.state.view(runner, core.epoch).is_none()).await?;
+        Ok(End::refused(if removed { "the runner was removed" } else { "a newer stream of this runner took over" }))
+    }
+
+    /// Sends what leads from the view that was sent last to this one: nothing, a delta, or all of it.
+    async fn send_news(&mut self, view: Arc<View>, sent: &mut Option<Arc<View>>) -> Result<(), End> {
+        let news = match sent {
+            Some(old) => {
+                let delta = old.delta_to(&view);
+                if delta.is_empty() {
+                    return Ok(());
+                }
+                Down::Delta(delta)
+            }
+            None => Down::Snapshot { view: View::clone(&view) },
+        };
+        // Should the sending fail half-way, nobody knows what arrived.
+        *sent = None;
+        self.send(&news).await?;
+        *sent = Some(view);
+        Ok(())
+    }
+
+    async fn send(&mut self, message: &Down) -> Result<(), End> {
+        let text = serde_json::to_string(message).map_err(|error| End::lost(error.to_string()))?;
+        match timeout(SILENCE, self.down.send(Message::Text(text.into()))).await {
+            Ok(sent) => sent.map_err(|error| End::lost(error.to_string())),
+            Err(_) => Err(End::lost("the agent takes nothing")),
+        }
+    }
+
+    /// The next message; `None` for one of the WebSocket's own. May be dropped while it waits, and asked again.
+    async fn receive(&mut self) -> Result<Option<Up>, End> {
+        match self.up.next().await {
+            Some(Ok(Message::Text(text))) => read(&text).map(Some),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
+            Some(Ok(Message::Binary(_))) => Err(End::refused("a message that is no text")),
+            Some(Ok(Message::Close(_))) => Err(End::lost("the agent closed it")),
+            Some(Err(error)) => Err(End::lost(error.to_string())),
+            None => Err(End::lost("the connection broke")),
+        }
+    }
+
+    async fn submit(&self, what: RunnerCommand) -> Result<Done, Failure> {
+        self.coordinator.submit(Command::Runner { by: self.runner, what }).await
+    }
+
+    fn note_seen(&self, seen: &AtomicU64) {
+        seen.store(self.coordinator.now().0, Ordering::Relaxed);
+    }
+}
+
+fn read(text: &Utf8Bytes) -> Result<Up, End> {
+    serde_json::from_str(text).map_err(|error| {
+        debug!(%error, "a message could not be read");
+        End::refused(format!("a message that makes no sense: {error}"))
+    })
+}
+
+fn answer(coordinator: Coordinator, runner: RunnerId, request: u64, ask: Ask) -> BoxFuture<'static, Down> {
+    async move {
+        let result = find_answer(&coordinator, runner, ask).await.map_err(|failure| failure::refusal(&failure));
+        Down::Answer { request, result }
+    }
+    .boxed()
+}
+
+async fn find_answer(coordinator: &Coordinator, runner: RunnerId, ask: Ask) -> Result<Answer, Failure> {
+    let submit = |what| coordinator.submit(Command::Runner { by: runner, what });
+    match ask {
+        Ask::Attach { service, client } => {
+            let done = submit(RunnerCommand::Attach { service, client }).await?;
+            match done.outcome {
+                Outcome::Attached { instance, address, .. } => {
+                    Ok(Answer::Attached { instance, address, revision: done.revision })
+                }
+                other => Err(Failure::unexpected(&other)),
+            }
+        }
+        Ask::Detach { instance } => {
+            let done = submit(RunnerCommand::Detach { instance }).await?;
+            Ok(Answer::Detached { revision: done.revision })
+        }
+        Ask::Settle { revision } => Ok(Answer::Settled { pending: settle(coordinator, runner, revision).await? }),
+        Ask::Lookup { service } => {
+            let view = coordinator.visit(move |core| core.state.lookup_view(runner, &service, core.epoch)).await??;
+            Ok(Answer::Found { view })
+        }
+        Ask::Why { caller, callee, port } => {
+            Ok(coordinator.visit(move |core| core.state.why(runner, &caller, &callee, port)).await??)
+        }
+    }
+}
