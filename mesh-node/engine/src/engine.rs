@@ -1,0 +1,172 @@
+//! The facade: takes what comes in to whoever deals with it.
+
+use std::{net::SocketAddr, time::Instant};
+
+use mesh_proto::{InstanceId, PrivateKey, RunnerId};
+
+use crate::{
+    Denied, Map, PeerReport, Port, Reason, Report, Sink, Switches,
+    coalesce::Coalescer,
+    denied::Denials,
+    drop::Drops,
+    homes::Homes,
+    number::Numbers,
+    peers::{Peers, Turn},
+    route::canonical,
+    timers::Waiting,
+    tunnel::Identity,
+};
+
+mod from_tun;
+mod from_udp;
+
+/// The packet engine of one runner. See the crate's documentation for how it is driven.
+pub struct Engine {
+    map: Map,
+    homes: Homes,
+    peers: Peers,
+    inbox: Coalescer,
+    waiting: Waiting,
+    drops: Drops,
+    denials: Denials,
+    switches: Switches,
+    /// The latest time that we were told.
+    now: Instant,
+}
+
+impl Engine {
+    /// An engine that knows nobody and lets nothing through until it is given a map. `seed` has to be random: from it
+    /// come session indexes and the like.
+    #[must_use]
+    pub fn new(private_key: PrivateKey, seed: [u8; 32], now: Instant) -> Self {
+        Self {
+            map: Map::nobody(),
+            homes: Homes::default(),
+            peers: Peers::new(Identity::new(&private_key), Numbers::new(seed)),
+            inbox: Coalescer::new(),
+            waiting: Waiting::default(),
+            drops: Drops::new(),
+            denials: Denials::new(),
+            switches: Switches::default(),
+            now,
+        }
+    }
+
+    /// Takes in what was read from the TUN `from`: `virtio_net_hdr`, then a packet or super-packet. It may be written
+    /// over.
+    pub fn handle_tun(&mut self, from: Port, octets: &mut [u8], now: Instant, sink: &mut impl Sink) {
+        self.now = now;
+        if let Err(reason) = self.take_from_tun(from, octets, now, sink) {
+            self.drops.count(reason);
+        }
+    }
+
+    /// Takes in what was received from `from`: datagrams of `stride` octets, of which the last may be shorter.
+    pub fn handle_udp(
+        &mut self,
+        from: SocketAddr,
+        datagrams: &[u8],
+        stride: usize,
+        now: Instant,
+        sink: &mut impl Sink,
+    ) {
+        self.now = now;
+        let from = canonical(from);
+        for datagram in datagrams.chunks(stride.max(1)) {
+            if let Err(reason) = self.take_from_udp(from, datagram, now, sink) {
+                self.drops.count(reason);
+            }
+        }
+    }
+
+    /// Ends a turn: sends the datagrams and delivers the segments that were waiting for more of their kind.
+    pub fn flush(&mut self, sink: &mut impl Sink) {
+        self.peers.flush(sink);
+        self.inbox.flush(sink);
+    }
+
+    /// Puts a map in the place of the one before. Peers that it doesn't hold are forgotten, with their keys.
+    pub fn handle_map(&mut self, map: Map, now: Instant, sink: &mut impl Sink) {
+        self.now = now;
+        self.flush(sink);
+        let mut turn = Turn { now, sink, drops: &mut self.drops };
+        self.peers.remap(&map.route, map.mtu, &mut turn);
+        self.homes.resolve(&map.route);
+        self.map = map;
+    }
+
+    /// From now on `port` is the TUN of `instance`, whether the map knows it yet or not.
+    pub fn attach(&mut self, port: Port, instance: InstanceId) {
+        self.homes.attach(port, instance, &self.map.route);
+    }
+
+    /// From now on nothing is taken from or delivered to `port`, and its instance counts as ended.
+    pub fn detach(&mut self, port: Port) {
+        self.homes.detach(port, &self.map.route);
+        self.inbox.forget(port);
+        self.waiting.forget(port);
+    }
+
+    /// An endpoint at which a runner was authenticated in an earlier run: tried first, and with a handshake at once
+    /// (with the map that first holds the runner, if none does yet).
+    pub fn learned(&mut self, runner: RunnerId, endpoint: SocketAddr) {
+        self.peers.recall(runner, canonical(endpoint), self.now);
+    }
+
+    /// Switches offloads. With `tun_gso` off every segment is delivered by itself; with `udp_gso` off every datagram
+    /// is sent by itself. (`udp_gro` is the owner's business.)
+    pub const fn set_switches(&mut self, switches: Switches) {
+        self.switches = switches;
+        self.inbox.enable(switches.tun_gso);
+        self.peers.enable_batches(switches.udp_gso);
+    }
+
+    /// Does what has come due by `now`.
+    pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
+        self.now = now;
+        self.waiting.deliver(now, sink);
+        self.peers.tick(&mut Turn { now, sink, drops: &mut self.drops });
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called next, and for what. `None`: not before something comes in.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<(Instant, &'static str)> {
+        let refusal = self.waiting.next().map(|at| (at, "a refusal that waits"));
+        let tick = self.peers.next_tick().map(|at| (at, "the tunnels' timers"));
+        refusal.into_iter().chain(tick).min_by_key(|(at, _)| *at)
+    }
+
+    /// The engine's state, for people to read.
+    #[must_use]
+    pub fn report(&self, now: Instant) -> Report {
+        let route = &self.map.route;
+        let service = |address| route.owner(address).map(|owner| route.services[route.service_of(owner) as usize].id);
+        let denied = self.denials.all().into_iter().map(|denial| Denied {
+            caller: denial.caller,
+            caller_service: service(denial.caller),
+            callee: denial.callee,
+            callee_service: service(denial.callee),
+            port: denial.port,
+            reason: denial.reason,
+            count: denial.count,
+            age: now.saturating_duration_since(denial.last),
+        });
+        let peers = self.peers.list().iter().map(|peer| PeerReport {
+            runner: peer.id,
+            endpoint: peer.path.authenticated(),
+            handshake_age: peer.tunnel.as_ref().and_then(|tunnel| tunnel.session_age()),
+            rx_bytes: peer.rx_bytes,
+            tx_bytes: peer.tx_bytes,
+        });
+        Report { peers: peers.collect(), drops: self.drops.all().collect(), denied: denied.collect() }
+    }
+
+    /// The count of one reason for which packets died.
+    #[must_use]
+    pub fn dropped(&self, reason: Reason) -> u64 {
+        self.drops.get(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! What other runners send.
+
+use std::{net::SocketAddr, time::Instant};
+
+use super::Engine;
+use crate::{
+    Port, Reason, Sink, UDP_BUFFER,
+    packet::{Content, Packet, Tcp},
+    peers::Turn,
+    refuse::Refusal,
+    route::Owner,
+    tunnel,
+};
+
+/// Why a segment may not pass.
+struct No {
+    reason: Reason,
+    /// Whether its sender is told so, by RST.
+    told: bool,
+}
+
+impl No {
+    const fn silent(reason: Reason) -> Self {
+        Self { reason, told: false }
+    }
+
+    const fn told(reason: Reason) -> Self {
+        Self { reason, told: true }
+    }
+}
+
+impl Engine {
+    /// Takes in a datagram.
+    ///
+    /// # Errors
+    /// The reason why it died here.
+    #[inline]
+    pub(super) fn take_from_udp(
+        &mut self,
+        from: SocketAddr,
+        datagram: &[u8],
+        now: Instant,
+        sink: &mut impl Sink,
+    ) -> Result<(), Reason> {
+        if datagram.len() > UDP_BUFFER {
+            return Err(Reason::TooLarge);
+        }
+        let runner = if tunnel::data_index(datagram).is_some() {
+            let slot = self.inbox.slot();
+            let opened = self.peers.open(from, datagram, slot, &mut Turn { now, sink, drops: &mut self.drops });
+            let Ok((runner, len)) = opened else {
+                self.inbox.discard();
+                return opened.map(|_| ());
+            };
+            let taken = self.take_segment(runner, len, now, sink);
+            if let Err(reason) = taken {
+                self.inbox.discard();
+                self.drops.count(reason);
+            }
+            runner
+        } else {
+            let mut turn = Turn { now, sink, drops: &mut self.drops };
+            self.peers.handshake(from, datagram, &self.map.route, &mut turn)?
+        };
+        // What waited for the session is judged again: the map may be another one by now.
+        for mut staged in self.peers.released(runner).into_iter().flatten() {
+            self.handle_tun(staged.from, &mut staged.octets, now, sink);
+        }
+        Ok(())
+    }
+
+    /// Takes in the packet of `len` octets that `runner` sent and that is in the inbox's slot.
+    #[inline]
+    fn take_segment(&mut self, runner: u32, len: usize, now: Instant, sink: &mut impl Sink) -> Result<(), Reason> {
+        if len == 0 {
+            self.inbox.discard();
+            return Ok(());
+        }
+        // What continues a group has its addresses and ports, and the same verdict.
+        if self.inbox.join(runner, len, sink) {
+            return Ok(());
+        }
+        let packet = Packet::parse(self.inbox.packet(len))?;
+        let tcp = match packet.content {
+            Content::Tcp(tcp) => tcp,
+            Content::Foreign { why, .. } => return Err(why),
+        };
+        match self.port_for(runner, &packet, &tcp) {
+            Ok(port) => {
+                self.inbox.deliver(runner, port, &packet, &tcp, sink);
+                Ok(())
+            }
+            Err(No { reason, told }) => {
+                if tcp.flags.opens() {
+                    self.denials.note(&packet, tcp.destination_port, reason, now);
+                }
+                if told {
+                    self.reset(runner, &packet, &tcp, now, sink);
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    /// The TUN for a segment that `runner` sent.
+    #[inline]
+    fn port_for(&self, runner: u32, packet: &Packet, tcp: &Tcp) -> Result<Port, No> {
+        let route = &self.map.route;
+        let opens = tcp.flags.opens();
+        // Its map, or ours, may be on the way: who is told something for that reason is told something wrong.
+        let source = route.owner(packet.source).ok_or(No::silent(Reason::UnknownSource))?;
+        if !route.is_on(source, runner) {
+            return Err(No::silent(Reason::ForeignSource));
+        }
+        if opens && matches!(source, Owner::Service(_)) {
+            return Err(No::silent(Reason::OpensFromService));
+        }
+        let owner = route.owner(packet.destination).ok_or(No::silent(Reason::NotLocal))?;
+        if route.choose(owner, false, |instance| self.homes.is_here(instance)).is_none() {
+            return Err(No::silent(Reason::NotLocal));
+        }
+        let verdict = self.map.filter.verdict(route.service_of(source), route.service_of(owner), tcp.segment());
+        verdict.map_err(|denial| No::told(denial.into()))?;
+        let usable = |instance| self.homes.is_here(instance) && !self.homes.is_gone(instance);
+        let instance = route.choose(owner, opens, usable).ok_or(No::told(Reason::NoLiveInstance))?;
+        self.homes.port(instance).ok_or(No::silent(Reason::NotAttached))
+    }
+
+    /// Tells whoever sent a segment from `runner` that it may not pass.
+    fn reset(&mut self, runner: u32, packet: &Packet, tcp: &Tcp, now: Instant, sink: &mut impl Sink) {
+        let Some(mut reset) = Refusal::reset(packet, tcp) else { return };
+        let admitted = self.peers.get_mut(runner).limit.admits(packet, Some(tcp), now);
+        let mut turn = Turn { now, sink, drops: &mut self.drops };
+        let sent = if admitted {
+            self.peers.answer(runner, reset.packet_mut(), &mut turn)
+        } else {
+            Err(Reason::RefusalLimited)
+        };
+        if let Err(reason) = sent {
+            self.drops.count(reason);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Engines that talk over a wire in memory.
+
+mod handshakes;
+mod hostile;
+mod refusals;
+mod traffic;
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use mesh_proto::{InstanceId, Ports};
+
+use crate::{
+    Engine, Port, Reason, VNET,
+    packet::Flags,
+    testing::{Builder, Recorder, Segment, address, complete, endpoint, key, tcp},
+};
+
+/// The services: 1 (caller) of deployment 1, 2 (callee) of deployment 2, which lets deployment 1 call it on 5432; 3 of
+/// deployment 1 as well; 4 of deployment 3 that nobody trusts; 5 of deployment 1 without instances. Instances: 10 of
+/// service 1 and 30 of service 3 on runner 1, 20 of service 2 and 40 of service 4 on runner 2. Addresses are those of
+/// the numbers, and an instance's port has its number.
+fn view(runner: u64) -> Builder {
+    unrelated(runner).grant(1, 2, Ports::Only([5432].into()))
+}
+
+/// The same without the trust.
+fn unrelated(runner: u64) -> Builder {
+    let builder = Builder::new(runner).runner(1).runner(2);
+    let builder = builder.deployment(1, "acme").deployment(2, "acme").deployment(3, "acme");
+    let builder = builder.service(1, 1).service(2, 2).service(3, 1).service(4, 3).service(5, 1);
+    builder.instance(10, 1, 1).instance(30, 3, 1).instance(20, 2, 2).instance(40, 4, 2)
+}
+
+/// Engines, their TUNs, and what is on the wire between them.
+struct World {
+    engines: Vec<Engine>,
+    sinks: Vec<Recorder>,
+    wire: VecDeque<Datagrams>,
+    /// Where each engine sends from, if not from where the map says.
+    from: Vec<SocketAddr>,
+    now: Instant,
+}
+
+struct Datagrams {
+    from: SocketAddr,
+    to: SocketAddr,
+    batch: Vec<u8>,
+    stride: usize,
+}
+
+impl World {
+    /// Runners 1 and 2 with [`view`], and their instances attached.
+    fn new() -> Self {
+        let mut world = Self::of(&[view(1), view(2)]);
+        for (runner, instance) in [(1, 10), (1, 30), (2, 20), (2, 40)] {
+            world.attach(runner, instance);
+        }
+        world
+    }
+
+    fn of(views: &[Builder]) -> Self {
+        let now = Instant::now();
+        let mut world = Self { engines: vec![], sinks: vec![], wire: VecDeque::new(), from: vec![], now };
+        for (runner, view) in (1..).zip(views) {
+            world.engines.push(Engine::new(key(runner), [runner as u8; 32], now));
+            world.sinks.push(Recorder::default());
+            world.from.push(endpoint(runner));
+            world.map(runner, view);
+        }
+        world
+    }
+
+    fn attach(&mut self, runner: u64, instance: u32) {
+        self.engine(runner).attach(Port(instance), InstanceId(instance.into()));
+    }
+
+    fn engine(&mut self, runner: u64) -> &mut Engine {
+        &mut self.engines[runner as usize - 1]
+    }
+
+    fn with<R>(&mut self, runner: u64, act: impl FnOnce(&mut Engine, &mut Recorder, Instant) -> R) -> R {
+        let i = runner as usize - 1;
+        let result = act(&mut self.engines[i], &mut self.sinks[i], self.now);
+        self.engines[i].flush(&mut self.sinks[i]);
+        for (to, batch, stride) in self.sinks[i].sent.drain(..) {
+            self.wire.push_back(Datagrams { from: self.from[i], to, batch, stride });
+        }
+        result
+    }
+
+    fn map(&mut self, runner: u64, view: &Builder) {
+        self.with(runner, |engine, sink, now| engine.handle_map(view.map(), now, sink));
+    }
+
+    /// A runner reads this from a TUN.
+    fn read(&mut self, runner: u64, port: u32, octets: &[u8]) {
+        self.with(runner, |engine, sink, now| engine.handle_tun(Port(port), &mut octets.to_vec(), now, sink));
+    }
+
+    /// An instance on runner 1 sends a packet, and the wire is carried empty.
+    fn send(&mut self, port: u32, packet: &[u8]) {
+        self.read(1, port, &complete(packet));
+        self.carry();
+    }
+
+    /// A runner receives this from the wire.
+    fn receive(&mut self, runner: u64, from: SocketAddr, datagrams: &[u8], stride: usize) {
+        self.with(runner, |engine, sink, now| engine.handle_udp(from, datagrams, stride, now, sink));
+    }
+
+    /// Carries everything on the wire to where it goes, and what is sent in answer.
+    fn carry(&mut self) {
+        while let Some(Datagrams { from, to, batch, stride }) = self.wire.pop_front() {
+            if let Some(runner) = self.from.iter().position(|at| *at == to) {
+                self.receive(runner as u64 + 1, from, &batch, stride);
+            }
+        }
+    }
+
+    /// Lets time pass in steps of a quarter of a second at most, and the wire be carried.
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = end.min(self.now + Duration::from_millis(250));
+            for runner in 1..=self.engines.len() as u64 {
+                self.with(runner, |engine, sink, now| engine.handle_timeout(now, sink));
+            }
+            self.carry();
+        }
+    }
+
+    /// What has been delivered to a TUN since the last call, without the `virtio_net_hdr` of complete packets.
+    fn delivered(&mut self, port: u32) -> Vec<Vec<u8>> {
+        let mut delivered = vec![];
+        for sink in &mut self.sinks {
+            let (these, others) = sink.delivered.drain(..).partition(|(to, _)| *to == Port(port));
+            sink.delivered = others;
+            delivered.extend(Vec::into_iter(these).map(|(_, octets)| {
+                assert_eq!(octets[..VNET], [0; VNET], "complete");
+                octets[VNET..].to_vec()
+            }));
+        }
+        delivered
+    }
+
+    fn dropped(&mut self, runner: u64, reason: Reason) -> u64 {
+        self.engine(runner).dropped(reason)
+    }
+
+    /// The sum of all counters.
+    fn drops(&mut self, runner: u64) -> u64 {
+        let now = self.now;
+        self.engine(runner).report(now).drops.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Nothing is waiting anywhere, and nothing was delivered.
+    fn is_quiet(&self) -> bool {
+        self.wire.is_empty() && self.sinks.iter().all(|sink| sink.delivered.is_empty())
+    }
+}
+
+/// A segment from the caller, instance 10, to service 2.
+fn call() -> Segment {
+    tcp().between(address(10), address(2))
+}
+
+/// A segment back, from service 2 to instance 10.
+fn reply() -> Segment {
+    tcp().between(address(2), address(10)).ports(5432, 40000)
+}
+
+const SYN_ACK: u8 = Flags::SYN | Flags::ACK;

@@ -1,0 +1,278 @@
+use super::*;
+use crate::Event;
+use mesh_proto::{Record, RunnerId, view::Runner};
+
+fn at(port: u16) -> SocketAddr {
+    ([198, 51, 100, 1], port).into()
+}
+
+fn sent_to(world: &World) -> Vec<SocketAddr> {
+    world.wire.iter().map(|d| d.to).collect()
+}
+
+/// [`view`] of runner 1, in which runner 2 may be at these addresses, with this key.
+fn with_runner_2(endpoints: Vec<SocketAddr>, public_key: u64) -> Builder {
+    let mut builder = view(1);
+    let runner = builder.0.runner(RunnerId(2)).expect("runner 2");
+    let runner = Runner { endpoints, public_key: key(public_key).public(), ..Runner::clone(runner) };
+    builder.0.put(Record::Runner(runner.into()));
+    builder
+}
+
+#[test]
+fn all_addresses_are_tried_and_the_first_that_authenticates_is_kept() {
+    let mut world = World::new();
+    world.map(1, &with_runner_2(vec![at(1), endpoint(2), at(3)], 2));
+    world.read(1, 10, &complete(&call().syn().build()));
+    assert_eq!(sent_to(&world), [at(1), endpoint(2), at(3)]);
+    world.carry();
+    assert_eq!(world.delivered(20).len(), 1);
+    world.read(1, 10, &complete(&call().build()));
+    assert_eq!(sent_to(&world), [endpoint(2)]);
+}
+
+#[test]
+fn the_known_address_is_tried_first_and_the_others_when_it_is_silent() {
+    let mut world = World::new();
+    world.engine(1).learned(RunnerId(2), at(9));
+    world.map(1, &with_runner_2(vec![endpoint(2)], 2));
+    assert_eq!(sent_to(&world), [at(9)], "greeted at once, without any packet");
+    world.carry();
+    world.read(1, 10, &complete(&call().syn().build()));
+    assert!(world.wire.is_empty(), "a handshake is under way");
+    world.wait(Duration::from_millis(1250));
+    assert_eq!(world.delivered(20).len(), 1);
+    let now = world.now;
+    assert_eq!(world.engine(1).report(now).peers[0].endpoint, Some(endpoint(2)));
+}
+
+#[test]
+fn who_was_known_in_an_earlier_run_is_greeted_at_once() {
+    // With a map, before it, or after it.
+    let mut world = World::of(&[view(1), view(2)]);
+    world.engine(1).learned(RunnerId(2), endpoint(2));
+    let (at, _) = world.engine(1).next_timeout().expect("a greeting");
+    assert!(at <= world.now);
+    world.wait(Duration::from_millis(1));
+    let now = world.now;
+    assert!(world.engine(2).report(now).peers[0].handshake_age.is_some());
+}
+
+#[test]
+fn a_restarted_runner_that_greets_is_heard_at_once() {
+    let mut world = World::new();
+    world.send(10, &call().syn().build());
+    world.delivered(20);
+    let mut engine = Engine::new(key(1), [9; 32], world.now);
+    engine.attach(Port(10), InstanceId(10));
+    engine.learned(RunnerId(2), endpoint(2));
+    world.engines[0] = engine;
+    world.read(2, 20, &complete(&reply().build()));
+    world.carry();
+    assert_eq!(world.dropped(1, Reason::UnknownSession), 1, "of the session before");
+    world.map(1, &view(1));
+    world.carry();
+    world.read(2, 20, &complete(&reply().build()));
+    world.carry();
+    assert_eq!(world.delivered(10).len(), 1);
+}
+
+#[test]
+fn a_runner_that_moves_is_followed_once_it_sends() {
+    let mut world = World::new();
+    world.send(10, &call().syn().build());
+    world.delivered(20);
+    world.from[0] = at(7);
+    world.send(10, &call().build());
+    assert_eq!(world.sinks[1].events.last(), Some(&Event::Endpoint { runner: RunnerId(1), endpoint: at(7) }));
+    world.read(2, 20, &complete(&reply().build()));
+    assert_eq!(sent_to(&world), [at(7)]);
+    world.carry();
+    assert_eq!(world.delivered(10).len(), 1);
+}
+
+#[test]
+fn a_replayed_initiation_moves_nobody() {
+    let mut world = World::new();
+    world.read(1, 10, &complete(&call().syn().build()));
+    let initiation = world.wire[0].batch.clone();
+    world.carry();
+    world.receive(2, at(66), &initiation, initiation.len());
+    assert!(world.wire.is_empty());
+    assert_eq!(world.dropped(2, Reason::HandshakeRejected), 1);
+    // Even to a runner that can't know that it is one, since it has restarted.
+    let mut engine = Engine::new(key(2), [9; 32], world.now);
+    engine.attach(Port(20), InstanceId(20));
+    world.engines[1] = engine;
+    world.map(2, &view(2));
+    world.sinks[1].events.clear();
+    world.receive(2, at(66), &initiation, initiation.len());
+    assert_eq!((sent_to(&world), &world.sinks[1].events[..]), (vec![at(66)], &[][..]), "an answer that is of no use");
+}
+
+#[test]
+fn both_may_begin_at_once() {
+    let mut world = World::new();
+    let (syn, other) = (call().syn().build(), tcp().between(address(20), address(10)).ports(5432, 1).build());
+    world.read(1, 10, &complete(&syn));
+    world.read(2, 20, &complete(&other));
+    world.carry();
+    assert_eq!((world.delivered(20), world.delivered(10)), (vec![syn], vec![other]));
+    world.send(10, &call().build());
+    world.read(2, 20, &complete(&reply().build()));
+    world.carry();
+    assert_eq!((world.delivered(20).len(), world.delivered(10).len()), (1, 1));
+    assert_eq!((world.drops(1), world.drops(2)), (0, 0));
+}
+
+#[test]
+fn what_waits_is_bounded_kept_in_order_and_given_up() {
+    let mut world = World::new();
+    world.from[1] = at(5);
+    for sequence in 0..40 {
+        world.send(10, &call().sequence(sequence).syn().build());
+    }
+    assert_eq!(world.dropped(1, Reason::StagingFull), 8);
+    world.wait(Duration::from_secs(9));
+    assert_eq!(world.dropped(1, Reason::NoHandshake), 0);
+    world.wait(Duration::from_millis(1250));
+    assert_eq!(world.dropped(1, Reason::NoHandshake), 32);
+    assert!(world.is_quiet());
+    // It is found at last, and what waits then goes in order.
+    for sequence in 0..3 {
+        world.read(1, 10, &complete(&call().sequence(sequence).syn().build()));
+    }
+    world.map(1, &with_runner_2(vec![at(5)], 3));
+    assert_eq!(world.dropped(1, Reason::RunnerGone), 3, "somebody else");
+    world.map(1, &with_runner_2(vec![at(5)], 2));
+    for sequence in 0..3 {
+        world.read(1, 10, &complete(&call().sequence(sequence).syn().build()));
+    }
+    world.carry();
+    let expected: Vec<_> = (0..3).map(|sequence| call().sequence(sequence).syn().build()).collect();
+    assert_eq!(world.delivered(20), expected);
+}
+
+#[test]
+fn large_packets_wait_up_to_a_bound() {
+    let mut world = World::new();
+    world.from[1] = at(5);
+    for _ in 0..10 {
+        world.read(1, 10, &call().payload(&vec![0; 60000]).read(1292));
+    }
+    assert_eq!(world.dropped(1, Reason::StagingFull), 6);
+}
+
+#[test]
+fn what_waited_is_judged_by_the_map_of_the_day() {
+    let mut world = World::new();
+    world.read(1, 10, &complete(&call().syn().build()));
+    world.map(1, &unrelated(1));
+    world.carry();
+    world.wait(Duration::from_millis(1));
+    assert_eq!((world.delivered(20).len(), world.delivered(10).len()), (0, 1), "refused, by the caller's own runner");
+    assert_eq!((world.dropped(1, Reason::NoTrust), world.drops(2)), (1, 0));
+}
+
+#[test]
+fn who_is_not_in_the_map_is_cut_off_at_once() {
+    let mut world = World::new();
+    world.send(10, &call().syn().build());
+    world.delivered(20);
+    let mut alone = Builder::new(2).runner(2).deployment(1, "acme").deployment(2, "acme").service(1, 1).service(2, 2);
+    alone = alone.instance(20, 2, 2).instance(10, 1, 1).grant(1, 2, Ports::All);
+    world.map(2, &alone);
+    world.send(10, &call().build());
+    assert!(world.is_quiet());
+    assert_eq!(world.dropped(2, Reason::UnknownSession), 1);
+    let mut again = Engine::new(key(1), [9; 32], world.now);
+    again.attach(Port(10), InstanceId(10));
+    world.engines[0] = again;
+    world.map(1, &view(1));
+    world.send(10, &call().syn().build());
+    assert!(world.is_quiet());
+    assert_eq!(world.dropped(2, Reason::UnknownRunner), 1, "no handshake either");
+}
+
+#[test]
+fn a_session_that_is_not_confirmed_yet_is_kept_as_well() {
+    let mut world = World::new();
+    world.engine(1).learned(RunnerId(2), endpoint(2));
+    world.with(1, |engine, sink, now| engine.handle_timeout(now, sink));
+    // Initiation and response arrive, the keepalive behind them doesn't.
+    for to in [2, 1] {
+        let datagrams = world.wire.pop_front().expect("a handshake");
+        world.receive(to, datagrams.from, &datagrams.batch, datagrams.stride);
+    }
+    world.wire.clear();
+    world.wait(Duration::from_secs(60));
+    world.send(10, &call().syn().build());
+    assert_eq!(world.delivered(20).len(), 1, "by the session that the caller has");
+}
+
+#[test]
+fn who_comes_back_into_the_map_is_greeted() {
+    let mut world = World::new();
+    world.send(10, &call().syn().build());
+    world.delivered(20);
+    // Runner 1 has no use for runner 2 for a while, which doesn't hear of it.
+    world.map(1, &Builder::new(1).runner(1).deployment(1, "acme").service(1, 1).instance(10, 1, 1));
+    world.map(1, &view(1));
+    world.carry();
+    world.read(2, 20, &complete(&reply().build()));
+    world.carry();
+    assert_eq!(world.delivered(10).len(), 1, "not lost in the session before");
+    assert_eq!(world.dropped(1, Reason::UnknownSession), 0);
+}
+
+#[test]
+fn a_runner_whose_address_has_changed_is_greeted_there() {
+    let mut world = World::new();
+    world.send(10, &call().syn().build());
+    world.delivered(20);
+    world.from[1] = at(5);
+    world.map(1, &with_runner_2(vec![at(5)], 2));
+    world.carry();
+    world.send(10, &call().build());
+    assert_eq!(world.delivered(20).len(), 1);
+}
+
+#[test]
+fn a_new_key_is_a_new_tunnel() {
+    let mut world = World::new();
+    world.send(10, &call().syn().build());
+    world.delivered(20);
+    world.map(1, &with_runner_2(vec![endpoint(2)], 7));
+    world.read(2, 20, &complete(&reply().build()));
+    world.carry();
+    assert!(world.is_quiet());
+    assert_eq!(world.dropped(1, Reason::UnknownSession), 1);
+    world.send(10, &call().build());
+    assert_eq!(world.dropped(2, Reason::BadMac), 1, "it isn't meant for the old one");
+    assert!(world.is_quiet());
+}
+
+#[test]
+fn a_map_that_changes_nothing_changes_nothing() {
+    let mut world = World::new();
+    world.send(10, &call().syn().build());
+    world.delivered(20);
+    world.map(1, &view(1));
+    world.map(2, &view(2));
+    world.read(1, 10, &complete(&call().build()));
+    assert_eq!(world.wire.len(), 1, "no handshake");
+    world.carry();
+    assert_eq!(world.delivered(20).len(), 1);
+}
+
+#[test]
+fn an_idle_engine_sleeps() {
+    let mut world = World::new();
+    world.from[1] = at(5);
+    assert_eq!(world.engine(1).next_timeout(), None);
+    world.send(10, &call().syn().build());
+    let now = world.now;
+    assert_eq!(world.engine(1).next_timeout(), Some((now + Duration::from_millis(250), "the tunnels' timers")));
+    world.wait(Duration::from_secs(31));
+    assert_eq!(world.engine(1).next_timeout(), None, "nobody waits for the handshake any more");
+}

@@ -1,0 +1,62 @@
+use mesh_proto::{ServiceId, rules};
+use proptest::prelude::*;
+
+use crate::testing::Builder;
+
+use super::*;
+
+const ASKED: Segment = Segment { source_port: 40000, destination_port: 5432, opens: true };
+
+#[test]
+fn a_map_with_nobody_grants_nothing() {
+    assert_eq!(Filter::default().verdict(0, 0, ASKED), Err(Denial::UnknownService));
+    let nobody = Builder::new(1).map();
+    assert_eq!(nobody.filter.verdict(0, 0, ASKED), Err(Denial::UnknownService));
+}
+
+/// A view in which anything may be missing, or refer to what is.
+fn view() -> impl Strategy<Value = View> {
+    let ports = prop_oneof![Just(Ports::All), prop::collection::btree_set(0u16..4, 0..3).prop_map(Ports::Only),];
+    (
+        prop::collection::vec((0u64..4, prop::sample::select(vec!["acme", "other"])), 0..5),
+        prop::collection::vec((0u64..6, 0u64..4), 0..8),
+        prop::collection::vec((0u64..4, 0u64..6, ports), 0..8),
+    )
+        .prop_map(|(deployments, services, grants)| {
+            let mut builder = Builder::new(1);
+            for (id, team) in deployments {
+                builder = builder.deployment(id, team);
+            }
+            for (id, deployment) in services {
+                builder = builder.service(id, deployment);
+            }
+            for (caller, callee, ports) in grants {
+                builder = builder.grant(caller, callee, ports);
+            }
+            builder.0
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn the_compiled_verdict_is_the_reference_verdict(view in view()) {
+        let map = crate::Map::compile(&view);
+        let index = |id: u64| {
+            let at = map.route.services.binary_search_by_key(&ServiceId(id), |s| s.id);
+            at.map_or(u32::MAX, |index| index as u32)
+        };
+        for (from, to) in (0..6).flat_map(|from| (0..6).map(move |to| (from, to))) {
+            for (source_port, destination_port, opens) in
+                (0..4).flat_map(|s| (0..4).flat_map(move |d| [(s, d, true), (s, d, false)]))
+            {
+                let segment = Segment { source_port, destination_port, opens };
+                prop_assert_eq!(
+                    map.filter.verdict(index(from), index(to), segment),
+                    rules::verdict(&view, ServiceId(from), ServiceId(to), segment),
+                    "{} to {}, {:?}", from, to, segment
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Which instances are on this runner, and behind which TUN.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use mesh_proto::InstanceId;
+
+use crate::{
+    Port,
+    limit::{self, Limit},
+    number::NumberMap,
+    route::{Place, Route},
+};
+
+/// What lies behind a TUN.
+pub(crate) struct Attached {
+    instance: InstanceId,
+    /// `None` as long as the map doesn't hold the instance.
+    pub(crate) local: Option<Local>,
+    /// For refusals.
+    pub(crate) limit: Limit,
+}
+
+/// Whom a packet from a TUN comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Local {
+    /// An index of the route.
+    pub(crate) service: u32,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) service_address: Ipv4Addr,
+}
+
+/// Where an instance is, by its index of the route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Home {
+    /// On another runner.
+    Elsewhere,
+    /// Here, but its TUN isn't back yet: the agent has just started.
+    Missing,
+    /// Here, until its TUN was detached.
+    Gone,
+    Behind(Port),
+}
+
+/// The instances of this runner.
+#[derive(Default)]
+pub(crate) struct Homes {
+    ports: NumberMap<u32, Attached>,
+    homes: Vec<Home>,
+    /// Those that were detached while the map still holds them.
+    gone: BTreeSet<InstanceId>,
+}
+
+impl Homes {
+    /// From now on `port` is the TUN of `instance`.
+    pub(crate) fn attach(&mut self, port: Port, instance: InstanceId, route: &Route) {
+        self.ports.retain(|_, attached| attached.instance != instance);
+        self.gone.remove(&instance);
+        if let Some(before) =
+            self.ports.insert(port.0, Attached { instance, local: None, limit: Limit::new(limit::INSTANCE) })
+        {
+            self.gone.insert(before.instance);
+        }
+        self.resolve(route);
+    }
+
+    /// From now on there is nobody behind `port`.
+    pub(crate) fn detach(&mut self, port: Port, route: &Route) {
+        if let Some(attached) = self.ports.remove(&port.0) {
+            self.gone.insert(attached.instance);
+        }
+        self.resolve(route);
+    }
+
+    /// Finds everybody's place in a new map.
+    pub(crate) fn resolve(&mut self, route: &Route) {
+        let Self { ports, homes, gone } = self;
+        gone.retain(|instance| route.here(*instance).is_some());
+        homes.clear();
+        homes.extend(route.instances.iter().map(|instance| match instance.place {
+            Place::There(_) => Home::Elsewhere,
+            Place::Here if gone.contains(&instance.id) => Home::Gone,
+            Place::Here => Home::Missing,
+        }));
+        for (port, attached) in ports {
+            let index = route.here(attached.instance);
+            attached.local = index.map(|index| {
+                homes[index as usize] = Home::Behind(Port(*port));
+                let instance = &route.instances[index as usize];
+                let service_address = route.services[instance.service as usize].address;
+                Local { service: instance.service, address: instance.address, service_address }
+            });
+        }
+    }
+
+    /// What lies behind a TUN.
+    #[inline]
+    pub(crate) fn behind(&self, port: Port) -> Option<&Attached> {
+        self.ports.get(&port.0)
+    }
+
+    /// The same, to count refusals.
+    pub(crate) fn behind_mut(&mut self, port: Port) -> Option<&mut Attached> {
+        self.ports.get_mut(&port.0)
+    }
+
+    /// The TUN of an instance, by its index of the route.
+    #[inline]
+    pub(crate) fn port(&self, instance: u32) -> Option<Port> {
+        match self.homes.get(instance as usize) {
+            Some(Home::Behind(port)) => Some(*port),
+            _ => None,
+        }
+    }
+
+    /// Whether an instance was here and has ended.
+    #[inline]
+    pub(crate) fn is_gone(&self, instance: u32) -> bool {
+        self.homes.get(instance as usize) == Some(&Home::Gone)
+    }
+
+    /// Whether an instance is on this runner, by the map.
+    #[inline]
+    pub(crate) fn is_here(&self, instance: u32) -> bool {
+        self.homes.get(instance as usize).is_some_and(|home| *home != Home::Elsewhere)
+    }
+}

@@ -1,0 +1,93 @@
+//! How many refusals one sender is given.
+
+use std::time::Instant;
+
+use crate::{
+    number::NumberHasher,
+    packet::{Packet, Tcp},
+};
+
+/// Refusals a second to an instance, in the long run and at once. One packet in, one out: there is nothing to amplify,
+/// so this only bounds the work, and is more than connects can fail one after another.
+pub(crate) const INSTANCE: u32 = 10_000;
+
+/// The same to another runner, whose own engine should have refused already.
+pub(crate) const RUNNER: u32 = 1000;
+
+/// How many SYNs are remembered.
+const SYNS: usize = 1024;
+
+/// A limit on refusals to one sender, which retransmitted SYNs are exempt from: who retransmits a SYN got no refusal,
+/// or got it at a bad moment, and would wait for nothing.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    rate: u32,
+    tokens: u32,
+    refilled: Option<Instant>,
+    /// SYNs seen, in the places that their fingerprints name. Empty until the first one.
+    syns: Vec<u64>,
+}
+
+impl Limit {
+    /// A limit of `rate` refusals a second.
+    pub(crate) const fn new(rate: u32) -> Self {
+        Self { rate, tokens: rate, refilled: None, syns: Vec::new() }
+    }
+
+    /// Whether a refusal of this packet may be sent.
+    pub(crate) fn admits(&mut self, packet: &Packet, tcp: Option<&Tcp>, now: Instant) -> bool {
+        let again = tcp.is_some_and(|tcp| tcp.flags.opens() && self.is_retransmitted(packet, tcp));
+        again || self.take(now)
+    }
+
+    fn is_retransmitted(&mut self, packet: &Packet, tcp: &Tcp) -> bool {
+        use std::hash::Hasher;
+        let mut hasher = NumberHasher::default();
+        hasher.write_u64(u64::from(packet.source.to_bits()) << 32 | u64::from(packet.destination.to_bits()));
+        hasher.write_u64(
+            u64::from(tcp.source_port) << 48 | u64::from(tcp.destination_port) << 32 | u64::from(tcp.sequence),
+        );
+        let fingerprint = hasher.finish();
+        self.syns.resize(SYNS, 0);
+        let place = &mut self.syns[fingerprint as usize % SYNS];
+        let known = *place == fingerprint;
+        *place = fingerprint;
+        known
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let since = self.refilled.map_or(0, |then| now.saturating_duration_since(then).as_millis());
+        let earned = (since * u128::from(self.rate) / 1000).min(u128::from(self.rate)) as u32;
+        // Fractions of a token are kept for the next time.
+        if earned > 0 || self.refilled.is_none() {
+            self.refilled = Some(now);
+            self.tokens = (self.tokens + earned).min(self.rate);
+        }
+        self.tokens.checked_sub(1).map(|rest| self.tokens = rest).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testing::{packet, tcp};
+
+    #[test]
+    fn a_flood_is_limited_and_a_retransmitted_syn_is_not() {
+        let now = Instant::now();
+        let mut limit = Limit::new(RUNNER);
+        let syn = |port| packet(&tcp().source_port(port).syn().build());
+        let mut admits = |(packet, tcp): (Packet, Tcp), now| limit.admits(&packet, Some(&tcp), now);
+        assert!((0..RUNNER).all(|port| admits(syn(port as u16), now)));
+        assert!(!admits(syn(5000), now), "the limit");
+        assert!(admits(syn(5000), now) && admits(syn(5000), now), "the same SYN again");
+        assert!(!admits(syn(5001), now), "which gives others nothing");
+        assert!(admits(syn(5002), now + Duration::from_millis(1)), "tokens come back");
+        assert!(!admits(syn(5003), now + Duration::from_millis(1)));
+        let later = now + Duration::from_secs(3600);
+        assert!((6000..6000 + RUNNER).all(|port| admits(syn(port as u16), later)));
+        assert!(!admits(syn(9000), later), "but not without bound");
+    }
+}

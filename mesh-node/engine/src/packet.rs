@@ -1,0 +1,154 @@
+//! A checked look at a packet: what it is, where it comes from, where it goes.
+
+use std::net::Ipv4Addr;
+
+use mesh_proto::rules;
+use smoltcp::wire::{IpProtocol, Ipv4Packet, TcpPacket};
+
+use crate::Reason;
+
+/// The length of an IPv4 header without options, the only kind that crosses.
+pub(crate) const IPV4: usize = 20;
+
+/// The longest headers of a TCP segment that crosses: IPv4 without options, TCP with as many as fit (RFC 9293 §3.1).
+pub(crate) const HEADERS: usize = IPV4 + 60;
+
+/// The flags of a TCP header, octet 13 (RFC 9293 §3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flags(pub(crate) u8);
+
+impl Flags {
+    pub(crate) const FIN: u8 = 0x01;
+    pub(crate) const SYN: u8 = 0x02;
+    pub(crate) const RST: u8 = 0x04;
+    pub(crate) const PSH: u8 = 0x08;
+    pub(crate) const ACK: u8 = 0x10;
+    pub(crate) const URG: u8 = 0x20;
+    pub(crate) const ECE: u8 = 0x40;
+    #[cfg(test)]
+    pub(crate) const CWR: u8 = 0x80;
+
+    pub(crate) const fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    /// Whether the segment opens a connection: SYN without ACK, whatever else is set.
+    pub(crate) const fn opens(self) -> bool {
+        self.0 & (Self::SYN | Self::ACK) == Self::SYN
+    }
+}
+
+/// An IPv4 packet whose lengths have been checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Packet {
+    pub(crate) source: Ipv4Addr,
+    pub(crate) destination: Ipv4Addr,
+    /// In octets, as the header says: there are at least as many.
+    pub(crate) len: usize,
+    pub(crate) content: Content,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// A TCP segment, or a super-packet of several.
+    Tcp(Tcp),
+    /// Something that doesn't cross.
+    Foreign {
+        why: Reason,
+        /// Whether it is neither an ICMP error nor a later fragment: those are never answered (RFC 1812 §4.3.2.7).
+        answerable: bool,
+    },
+}
+
+/// The header of a TCP segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tcp {
+    pub(crate) source_port: u16,
+    pub(crate) destination_port: u16,
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgment: u32,
+    pub(crate) flags: Flags,
+    /// Where the payload begins, counted from the start of the IPv4 header.
+    pub(crate) headers: usize,
+}
+
+impl Tcp {
+    /// What a verdict needs to know.
+    pub(crate) const fn segment(&self) -> rules::Segment {
+        rules::Segment {
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+            opens: self.flags.opens(),
+        }
+    }
+}
+
+impl Packet {
+    /// Looks at the packet that `octets` begin with.
+    ///
+    /// # Errors
+    /// If it isn't one, or not IPv4: there is nobody to answer then.
+    #[inline]
+    pub(crate) fn parse(octets: &[u8]) -> Result<Self, Reason> {
+        match octets.first().map(|first| first >> 4) {
+            Some(4) => {}
+            Some(_) => return Err(Reason::NotIpv4),
+            None => return Err(Reason::Malformed),
+        }
+        let ip = Ipv4Packet::new_checked(octets).map_err(|_| Reason::Malformed)?;
+        let (header, len) = (usize::from(ip.header_len()), usize::from(ip.total_len()));
+        if header < IPV4 || len < header {
+            return Err(Reason::Malformed);
+        }
+        let content = match Self::foreign(&ip) {
+            Some(why) => Content::Foreign { why, answerable: ip.frag_offset() == 0 && !is_icmp_error(&ip) },
+            None => Content::Tcp(Tcp::parse(&octets[header..len])?),
+        };
+        Ok(Self { source: ip.src_addr(), destination: ip.dst_addr(), len, content })
+    }
+
+    /// Whether both addresses are one host's: else nobody is answered (RFC 1812 §4.3.2.7, RFC 9293 §3.9.2.3).
+    pub(crate) fn is_between_hosts(&self) -> bool {
+        let one_host = |address: Ipv4Addr| {
+            !address.is_broadcast() && !address.is_multicast() && !address.is_unspecified() && !address.is_loopback()
+        };
+        one_host(self.source) && one_host(self.destination)
+    }
+
+    /// Why it doesn't cross, if it doesn't.
+    fn foreign(ip: &Ipv4Packet<&[u8]>) -> Option<Reason> {
+        if ip.more_frags() || ip.frag_offset() != 0 {
+            Some(Reason::Fragment)
+        } else if usize::from(ip.header_len()) > IPV4 {
+            Some(Reason::IpOptions)
+        } else if ip.next_header() != IpProtocol::Tcp {
+            Some(Reason::NotTcp)
+        } else {
+            None
+        }
+    }
+}
+
+impl Tcp {
+    /// Looks at a whole segment behind an IPv4 header of [`IPV4`] octets.
+    #[inline]
+    fn parse(segment: &[u8]) -> Result<Self, Reason> {
+        let tcp = TcpPacket::new_checked(segment).map_err(|_| Reason::Malformed)?;
+        Ok(Self {
+            source_port: tcp.src_port(),
+            destination_port: tcp.dst_port(),
+            sequence: tcp.seq_number().0 as u32,
+            acknowledgment: tcp.ack_number().0 as u32,
+            flags: Flags(segment[13]),
+            headers: IPV4 + usize::from(tcp.header_len()),
+        })
+    }
+}
+
+/// Queries and their answers (RFC 792, RFC 950, RFC 1256) are no errors; neither is what nobody has given a meaning.
+fn is_icmp_error(ip: &Ipv4Packet<&[u8]>) -> bool {
+    ip.next_header() == IpProtocol::Icmp && ip.payload().first().is_none_or(|kind| matches!(kind, 3 | 4 | 5 | 11 | 12))
+}
+
+#[cfg(test)]
+mod tests;

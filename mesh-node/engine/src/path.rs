@@ -1,0 +1,115 @@
+//! Where a runner is.
+
+use std::net::SocketAddr;
+
+/// The most addresses that are tried; the coordinator gives fewer.
+const TRIED: usize = 16;
+
+/// Where a runner is, or may be.
+#[derive(Debug, Default)]
+pub(crate) struct Path {
+    /// Where it was authenticated last, or was in an earlier run.
+    endpoint: Option<SocketAddr>,
+    /// Whether that was in this run.
+    authenticated: bool,
+    /// Where the map says that it may be.
+    candidates: Box<[SocketAddr]>,
+}
+
+impl Path {
+    /// Where packets go.
+    pub(crate) const fn endpoint(&self) -> Option<SocketAddr> {
+        self.endpoint
+    }
+
+    /// Where it was authenticated in this run.
+    pub(crate) fn authenticated(&self) -> Option<SocketAddr> {
+        self.endpoint.filter(|_| self.authenticated)
+    }
+
+    /// Where it may be from now on; whether it has left the place where it was. (An endpoint that the map never held, as
+    /// behind a NAT, says nothing by its absence.)
+    pub(crate) fn offer(&mut self, candidates: &[SocketAddr]) -> bool {
+        let left = self.endpoint.is_some_and(|at| self.candidates.contains(&at) && !candidates.contains(&at));
+        if left {
+            (self.endpoint, self.authenticated) = (None, false);
+        }
+        self.candidates = candidates.iter().copied().take(TRIED).collect();
+        left
+    }
+
+    /// Where it was in an earlier run, unless this run knows better.
+    pub(crate) const fn recall(&mut self, endpoint: SocketAddr) {
+        if !self.authenticated {
+            self.endpoint = Some(endpoint);
+        }
+    }
+
+    /// Notes that it was authenticated at `from`; whether that is news.
+    #[inline]
+    pub(crate) fn confirm(&mut self, from: SocketAddr) -> bool {
+        if self.authenticated && self.endpoint == Some(from) {
+            return false;
+        }
+        self.endpoint = Some(from);
+        self.authenticated = true;
+        true
+    }
+
+    /// Where an initiation goes at first: to the known endpoint, or everywhere.
+    pub(crate) fn first(&self) -> impl Iterator<Item = SocketAddr> {
+        let everywhere = self.endpoint.is_none();
+        self.all().take(if everywhere { usize::MAX } else { 1 })
+    }
+
+    /// Where an initiation goes that wasn't answered: everywhere, to the known endpoint first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        let others = self.candidates.iter().copied().filter(|at| Some(*at) != self.endpoint);
+        self.endpoint.into_iter().chain(others)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> SocketAddr {
+        ([192, 0, 2, 1], port).into()
+    }
+
+    #[test]
+    fn the_known_endpoint_comes_first_and_then_all() {
+        let mut path = Path::default();
+        assert!(!path.offer(&[at(1), at(2)]));
+        assert_eq!(path.first().collect::<Vec<_>>(), [at(1), at(2)], "nothing is known");
+        path.recall(at(9));
+        assert_eq!(path.first().collect::<Vec<_>>(), [at(9)]);
+        assert_eq!(path.all().collect::<Vec<_>>(), [at(9), at(1), at(2)]);
+        assert_eq!(path.authenticated(), None, "what an earlier run knew is a guess");
+        assert!(path.confirm(at(2)) && !path.confirm(at(2)));
+        path.recall(at(9));
+        assert_eq!(path.first().collect::<Vec<_>>(), [at(2)], "this run knows better");
+        assert_eq!(path.all().collect::<Vec<_>>(), [at(2), at(1)]);
+    }
+    #[test]
+    fn an_endpoint_that_the_map_no_longer_holds_is_left() {
+        let mut path = Path::default();
+        path.offer(&[at(1), at(2)]);
+        path.confirm(at(9));
+        assert!(!path.offer(&[at(1), at(3)]) && path.endpoint() == Some(at(9)), "the map never held it");
+        path.confirm(at(3));
+        assert!(!path.offer(&[at(3), at(4)]) && path.endpoint() == Some(at(3)), "the map still holds it");
+        assert!(path.offer(&[at(4)]) && path.endpoint().is_none() && path.authenticated().is_none());
+    }
+
+    #[test]
+    fn a_place_that_is_no_longer_offered_is_left_and_one_that_never_was_is_not() {
+        let mut path = Path::default();
+        assert!(!path.offer(&[at(1), at(2)]));
+        path.confirm(at(1));
+        assert!(!path.offer(&[at(1), at(3)]) && path.endpoint() == Some(at(1)));
+        assert!(path.offer(&[at(3)]) && path.endpoint().is_none());
+        path.confirm(at(9));
+        assert!(!path.offer(&[at(4)]) && path.endpoint() == Some(at(9)), "it is behind a NAT");
+    }
+}

@@ -1,0 +1,174 @@
+//! One runner, as seen by another: its tunnel while there is use for it, where it is, and what waits for a session.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use mesh_proto::{PublicKey, RunnerId};
+
+use crate::{
+    Port, Reason,
+    drop::Drops,
+    limit::{self, Limit},
+    path::Path,
+    tunnel::{CONTROL, SESSION, Tunnel},
+};
+
+/// How often the tunnels in use are ticked.
+pub(crate) const TICK: Duration = Duration::from_millis(250);
+
+/// Without data for this long, a tunnel has nothing to do until its session ends: more than the 15 s after which silence
+/// leads to a handshake.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// How long a handshake is tried that nobody waits for: four times, 5 s apart, and a moment for the last answer.
+const PATIENCE: Duration = Duration::from_secs(18);
+
+/// When an initiation that wasn't answered is sent again, everywhere: a round trip is never this long, and boringtun
+/// makes a new one after 5 s only. (The other side takes it once, by its time stamp.)
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How much waits for a session at most, in packets and octets, and how long: TCP has sent it again by then.
+const STAGED: usize = 32;
+const STAGED_OCTETS: usize = 256 << 10;
+const STAGED_FOR: Duration = Duration::from_secs(10);
+
+/// One runner.
+pub(crate) struct Peer {
+    pub(crate) id: RunnerId,
+    pub(crate) key: PublicKey,
+    pub(crate) path: Path,
+    /// Made when there is use for it.
+    pub(crate) tunnel: Option<Box<Tunnel>>,
+    /// When it wants to be ticked next; `None` while there is nothing to do.
+    pub(crate) next_tick: Option<Instant>,
+    /// Whether it is on the list of those that are ticked.
+    pub(crate) listed: bool,
+    /// For refusals sent to it.
+    pub(crate) limit: Limit,
+    pub(crate) rx_bytes: u64,
+    pub(crate) tx_bytes: u64,
+    /// When there was data or a handshake last.
+    used: Instant,
+    staged: VecDeque<Staged>,
+    staged_octets: usize,
+    attempt: Option<Box<Attempt>>,
+}
+
+/// A packet that waits for a session, as it was read from a TUN.
+pub(crate) struct Staged {
+    pub(crate) from: Port,
+    pub(crate) octets: Vec<u8>,
+    since: Instant,
+}
+
+/// The latest initiation.
+struct Attempt {
+    message: [u8; CONTROL],
+    sent: Instant,
+    /// Whether it has been sent to every address.
+    spread: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(id: RunnerId, key: PublicKey, now: Instant) -> Self {
+        Self {
+            id,
+            key,
+            path: Path::default(),
+            tunnel: None,
+            next_tick: None,
+            listed: false,
+            limit: Limit::new(limit::RUNNER),
+            rx_bytes: 0,
+            tx_bytes: 0,
+            used: now,
+            staged: VecDeque::new(),
+            staged_octets: 0,
+            attempt: None,
+        }
+    }
+
+    /// Notes that there was data or a handshake.
+    pub(crate) const fn touch(&mut self, now: Instant) {
+        self.used = now;
+    }
+
+    /// Whether packets can be sent to it at once.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.tunnel.as_ref().is_some_and(|tunnel| tunnel.has_session()) && self.path.endpoint().is_some()
+    }
+
+    /// Keeps what was read from the TUN `from` until there is a session.
+    ///
+    /// # Errors
+    /// If too much waits already.
+    pub(crate) fn stage(&mut self, from: Port, octets: &[u8], now: Instant) -> Result<(), Reason> {
+        if self.staged.len() >= STAGED || self.staged_octets + octets.len() > STAGED_OCTETS {
+            return Err(Reason::StagingFull);
+        }
+        self.staged_octets += octets.len();
+        self.staged.push_back(Staged { from, octets: octets.to_vec(), since: now });
+        Ok(())
+    }
+
+    /// What waited, now that there is a session.
+    pub(crate) fn take_staged(&mut self) -> VecDeque<Staged> {
+        self.staged_octets = 0;
+        std::mem::take(&mut self.staged)
+    }
+
+    /// Whether something waits.
+    pub(crate) fn has_staged(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    /// Gives up what has waited too long.
+    pub(crate) fn expire_staged(&mut self, now: Instant, drops: &mut Drops) {
+        let expired = |staged: &Staged| now.saturating_duration_since(staged.since) >= STAGED_FOR;
+        while self.staged.front().is_some_and(expired)
+            && let Some(staged) = self.staged.pop_front()
+        {
+            self.staged_octets -= staged.octets.len();
+            drops.count(Reason::NoHandshake);
+        }
+    }
+
+    /// Remembers an initiation that was sent just now, `spread` to every address or not.
+    pub(crate) fn attempted(&mut self, message: &[u8; CONTROL], spread: bool, now: Instant) {
+        self.attempt = Some(Box::new(Attempt { message: *message, sent: now, spread }));
+    }
+
+    /// The initiation that has to be sent again, to every address.
+    pub(crate) fn attempt_again(&mut self, now: Instant) -> Option<[u8; CONTROL]> {
+        if self.tunnel.as_ref().is_none_or(|tunnel| tunnel.asking().is_none()) {
+            self.attempt = None;
+        }
+        let attempt = self.attempt.as_mut()?;
+        if attempt.spread || now.saturating_duration_since(attempt.sent) < AGAIN {
+            return None;
+        }
+        attempt.spread = true;
+        Some(attempt.message)
+    }
+
+    /// Decides when to tick next. A tunnel without use is given up, with its keys: its index is returned.
+    pub(crate) fn rest(&mut self, now: Instant) -> Option<u32> {
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let Some(tunnel) = &self.tunnel else {
+            self.next_tick = self.has_staged().then(|| now + TICK);
+            return None;
+        };
+        let age = tunnel.youngest_session(now).filter(|age| *age < SESSION);
+        let rest = match (tunnel.asking(), age) {
+            _ if self.has_staged() => Some(TICK),
+            (Some(asking), None) => (since(asking) < PATIENCE).then_some(TICK),
+            (Some(_), Some(_)) => Some(TICK),
+            (None, _) if since(self.used) < IDLE => Some(TICK),
+            (None, age) => age.map(|age| (SESSION - age).max(TICK)),
+        };
+        self.next_tick = rest.map(|rest| now + rest);
+        if rest.is_some() { None } else { self.tunnel.take().map(|tunnel| tunnel.index()) }
+    }
+}

@@ -1,0 +1,267 @@
+//! All other runners, and what goes to and comes from them by UDP.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    time::Instant,
+};
+
+use mesh_proto::RunnerId;
+
+use crate::{
+    Event, Port, Reason, Sink, VNET,
+    drop::Drops,
+    number::{NumberMap, Numbers},
+    outbox::Outbox,
+    peer::{Peer, Staged},
+    route::Route,
+    segment::{Segments, Unit},
+    tunnel::{self, CONTROL, Handshake, Identity, Outcome, Tunnel},
+};
+
+mod roster;
+mod ticks;
+
+/// What every step of a turn needs.
+pub(crate) struct Turn<'a, S> {
+    pub(crate) now: Instant,
+    pub(crate) sink: &'a mut S,
+    pub(crate) drops: &'a mut Drops,
+}
+
+/// All other runners, in the order of [`Route::runners`].
+pub(crate) struct Peers {
+    identity: Identity,
+    list: Vec<Peer>,
+    /// By the index of the tunnel.
+    indexes: NumberMap<u32, u32>,
+    numbers: Numbers,
+    outbox: Outbox,
+    /// Those with something to do, and when the first of them has.
+    awake: Vec<u32>,
+    next_tick: Option<Instant>,
+    /// Where runners were that the map doesn't hold: in an earlier run, or when it held them last.
+    recalled: BTreeMap<RunnerId, SocketAddr>,
+    /// Those to greet at the next tick.
+    greet: Vec<RunnerId>,
+    /// The MTU of every `mesh0`.
+    mtu: usize,
+    cookie: Vec<u8>,
+}
+
+impl Peers {
+    pub(crate) fn new(identity: Identity, numbers: Numbers) -> Self {
+        Self {
+            identity,
+            list: vec![],
+            indexes: NumberMap::default(),
+            numbers,
+            outbox: Outbox::new(),
+            awake: vec![],
+            next_tick: None,
+            recalled: BTreeMap::new(),
+            greet: vec![],
+            mtu: 0,
+            cookie: vec![],
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn list(&self) -> &[Peer] {
+        &self.list
+    }
+
+    /// One of them, by its index in the route.
+    pub(crate) fn get_mut(&mut self, runner: u32) -> &mut Peer {
+        &mut self.list[runner as usize]
+    }
+
+    /// Switches batches of datagrams on or off.
+    pub(crate) const fn enable_batches(&mut self, enabled: bool) {
+        self.outbox.enable(enabled);
+    }
+
+    /// Sends what waits for more of its kind.
+    pub(crate) fn flush(&mut self, sink: &mut impl Sink) {
+        self.outbox.flush(sink);
+    }
+
+    /// When [`Self::tick`] wants to be called.
+    pub(crate) const fn next_tick(&self) -> Option<Instant> {
+        self.next_tick
+    }
+
+    /// Sends a packet to a runner; `unit` was read from the TUN `from`. Without a session it waits for one.
+    ///
+    /// # Errors
+    /// If it can't even wait.
+    #[inline]
+    pub(crate) fn send<S: Sink>(
+        &mut self,
+        runner: u32,
+        from: Port,
+        unit: &mut Unit<'_>,
+        turn: &mut Turn<'_, S>,
+    ) -> Result<(), Reason> {
+        self.use_now(runner, turn);
+        let Some(mut way) = self.way(runner) else {
+            let staged = self.list[runner as usize].stage(from, unit.octets, turn.now);
+            self.begin(runner, turn);
+            return staged;
+        };
+        unit.complete();
+        match unit.size {
+            Some(size) => {
+                let mut segments = Segments::new(unit.octets, unit.packet, unit.tcp, size);
+                while let Some((segment, len)) = segments.next() {
+                    way.seal(&mut segment[VNET..], len - VNET, turn)?;
+                }
+                Ok(())
+            }
+            None => way.seal(&mut unit.octets[VNET..], unit.packet.len, turn),
+        }
+    }
+
+    /// Sends a packet of our own to a runner, which has just sent us one.
+    ///
+    /// # Errors
+    /// If there is no session.
+    pub(crate) fn answer<S: Sink>(
+        &mut self,
+        runner: u32,
+        packet: &mut [u8],
+        turn: &mut Turn<'_, S>,
+    ) -> Result<(), Reason> {
+        let len = packet.len();
+        self.way(runner).ok_or(Reason::NoHandshake)?.seal(packet, len, turn)
+    }
+
+    /// The way to a runner, if packets can go there at once.
+    #[inline]
+    fn way(&mut self, runner: u32) -> Option<Way<'_>> {
+        let Peer { tunnel, path, tx_bytes, .. } = &mut self.list[runner as usize];
+        let tunnel = tunnel.as_mut().filter(|tunnel| tunnel.has_session())?;
+        Some(Way { tunnel, to: path.endpoint()?, mtu: self.mtu, outbox: &mut self.outbox, tx_bytes })
+    }
+
+    /// Opens a data message into `packet`. Gives who it is from and the length of the packet, zero for a keepalive.
+    ///
+    /// # Errors
+    /// If it isn't of a session of ours, not authentic, or not IPv4.
+    #[inline]
+    pub(crate) fn open<S: Sink>(
+        &mut self,
+        from: SocketAddr,
+        datagram: &[u8],
+        packet: &mut [u8],
+        turn: &mut Turn<'_, S>,
+    ) -> Result<(u32, usize), Reason> {
+        let index = tunnel::data_index(datagram).ok_or(Reason::NotWireGuard)?;
+        let runner = *self.indexes.get(&index).ok_or(Reason::UnknownSession)?;
+        if self.list[runner as usize].tunnel.as_ref().is_some_and(|tunnel| tunnel.is_stale(turn.now)) {
+            self.tick_one(runner, false, turn);
+        }
+        let peer = &mut self.list[runner as usize];
+        let tunnel = peer.tunnel.as_mut().ok_or(Reason::UnknownSession)?;
+        let len = tunnel.open(datagram, packet, turn.now)?;
+        if peer.path.confirm(from) {
+            turn.sink.event(Event::Endpoint { runner: peer.id, endpoint: from });
+        }
+        peer.rx_bytes += len as u64;
+        if len > 0 {
+            self.use_now(runner, turn);
+        }
+        Ok((runner, len))
+    }
+
+    /// What waited for a session with a runner, if there is one now.
+    #[inline]
+    pub(crate) fn released(&mut self, runner: u32) -> Option<VecDeque<Staged>> {
+        let peer = &mut self.list[runner as usize];
+        (peer.has_staged() && peer.is_ready()).then(|| peer.take_staged())
+    }
+
+    /// Takes in a message that isn't data, and gives who it is from.
+    ///
+    /// # Errors
+    /// If it isn't for us, or nothing comes of it.
+    pub(crate) fn handshake<S: Sink>(
+        &mut self,
+        from: SocketAddr,
+        datagram: &[u8],
+        route: &Route,
+        turn: &mut Turn<'_, S>,
+    ) -> Result<u32, Reason> {
+        let mut cookie = std::mem::take(&mut self.cookie);
+        let read = self.identity.read(from.ip(), datagram, &mut cookie);
+        if !cookie.is_empty() {
+            self.outbox.send(from, &cookie, turn.sink);
+        }
+        self.cookie = cookie;
+        let runner = match read? {
+            Handshake::Initiation(key) => route.runner_by_key(&key).ok_or(Reason::UnknownRunner)?,
+            Handshake::Answer { index } => *self.indexes.get(&index).ok_or(Reason::UnknownSession)?,
+        };
+        self.tick_one(runner, true, turn);
+        self.wake(runner, turn.now);
+        let mut reply = [0; CONTROL];
+        let outcome = self.tunnel(runner, turn.now).handshake(datagram, &mut reply, turn.now)?;
+        let peer = &mut self.list[runner as usize];
+        match outcome {
+            // Whoever replays an initiation from elsewhere doesn't move the endpoint: the first data does.
+            Outcome::Response(len) => self.outbox.send(from, &reply[..len], turn.sink),
+            Outcome::Session(len) => {
+                self.outbox.send(from, &reply[..len], turn.sink);
+                if peer.path.confirm(from) {
+                    turn.sink.event(Event::Endpoint { runner: peer.id, endpoint: from });
+                }
+            }
+            Outcome::Cookie => {}
+        }
+        self.use_now(runner, turn);
+        Ok(runner)
+    }
+
+    /// A runner's tunnel, made if there is none.
+    fn tunnel(&mut self, runner: u32, now: Instant) -> &mut Tunnel {
+        let Self { identity, list, indexes, numbers, .. } = self;
+        let peer = &mut list[runner as usize];
+        peer.tunnel.get_or_insert_with(|| {
+            let index = loop {
+                let drawn = (numbers.draw() >> 40) as u32;
+                if !indexes.contains_key(&drawn) {
+                    break drawn;
+                }
+            };
+            indexes.insert(index, runner);
+            Box::new(Tunnel::new(identity, &peer.key, index, now))
+        })
+    }
+}
+
+/// How packets go to a runner with which there is a session.
+struct Way<'a> {
+    tunnel: &'a mut Tunnel,
+    to: SocketAddr,
+    mtu: usize,
+    outbox: &'a mut Outbox,
+    tx_bytes: &'a mut u64,
+}
+
+impl Way<'_> {
+    /// Sends the first `len` octets of `packet`.
+    #[inline]
+    fn seal<S: Sink>(&mut self, packet: &mut [u8], len: usize, turn: &mut Turn<'_, S>) -> Result<(), Reason> {
+        let sealed = tunnel::sealed_len(len, self.mtu);
+        if sealed > crate::MAX_BATCH {
+            return Err(Reason::TooLarge);
+        }
+        let Self { tunnel, mtu, .. } = self;
+        let write = |datagram: &mut [u8]| tunnel.seal(packet, len, *mtu, datagram, turn.now) == Some(sealed);
+        if !self.outbox.push(self.to, sealed, turn.sink, write) {
+            return Err(Reason::NoHandshake);
+        }
+        *self.tx_bytes += len as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! Who the other runners are.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
+
+use mesh_proto::RunnerId;
+
+use super::{Peers, Turn};
+use crate::{Reason, Sink, drop::Drops, peer::Peer, route::Route};
+
+impl Peers {
+    /// Takes the runners of a new map. Who isn't in it is forgotten; who has another key is somebody else.
+    pub(crate) fn remap<S: Sink>(&mut self, route: &Route, mtu: usize, turn: &mut Turn<'_, S>) {
+        self.outbox.flush(turn.sink);
+        self.mtu = mtu;
+        let mut old: BTreeMap<RunnerId, Peer> =
+            std::mem::take(&mut self.list).into_iter().map(|peer| (peer.id, peer)).collect();
+        for runner in &route.runners {
+            let known = old.remove(&runner.id);
+            let mut peer = match known {
+                Some(peer) if peer.key == runner.key => peer,
+                known => {
+                    count_staged(known, turn.drops);
+                    Peer::new(runner.id, runner.key, turn.now)
+                }
+            };
+            // What is sent to where it was would be lost until its silence is noticed.
+            if peer.path.offer(&runner.endpoints) && peer.tunnel.as_ref().is_some_and(|tunnel| tunnel.has_session()) {
+                self.greet.push(runner.id);
+            }
+            if let Some(endpoint) = self.recalled.remove(&runner.id) {
+                peer.path.recall(endpoint);
+                self.greet.push(runner.id);
+            }
+            self.list.push(peer);
+        }
+        for peer in old.into_values() {
+            // Should it come back, it may still hold the session that ends here.
+            if let Some(endpoint) = peer.path.authenticated().filter(|_| peer.tunnel.is_some()) {
+                self.recalled.insert(peer.id, endpoint);
+            }
+            count_staged(Some(peer), turn.drops);
+        }
+
+        let listed = || self.list.iter().zip(0..);
+        self.indexes = listed().filter_map(|(peer, i)| Some((peer.tunnel.as_ref()?.index(), i))).collect();
+        self.awake = listed().filter(|(peer, _)| peer.listed).map(|(_, i)| i).collect();
+        self.next_tick = self.list.iter().filter_map(|peer| peer.next_tick).min();
+        self.greet(turn);
+    }
+
+    /// Notes where a runner was in an earlier run: it is greeted there, with the next tick or map.
+    pub(crate) fn recall(&mut self, runner: RunnerId, endpoint: SocketAddr, now: Instant) {
+        match self.list.binary_search_by_key(&runner, |peer| peer.id) {
+            Ok(known) => {
+                self.list[known].path.recall(endpoint);
+                self.greet.push(runner);
+                self.next_tick = Some(now);
+            }
+            Err(_) => {
+                self.recalled.insert(runner, endpoint);
+            }
+        }
+    }
+
+    /// Begins a handshake with those that were known before: they may hold a session that we have no part in any more.
+    pub(super) fn greet<S: Sink>(&mut self, turn: &mut Turn<'_, S>) {
+        for id in std::mem::take(&mut self.greet) {
+            if let Ok(runner) = self.list.binary_search_by_key(&id, |peer| peer.id) {
+                self.begin(runner as u32, turn);
+            }
+        }
+    }
+}
+
+fn count_staged(peer: Option<Peer>, drops: &mut Drops) {
+    if let Some(mut peer) = peer {
+        peer.take_staged().iter().for_each(|_| drops.count(Reason::RunnerGone));
+    }
+}

@@ -1,0 +1,112 @@
+//! What the other runners' tunnels need as time passes.
+
+use std::time::Instant;
+
+use super::{Peers, Turn};
+use crate::{
+    Sink,
+    peer::TICK,
+    tunnel::{self, CONTROL},
+};
+
+impl Peers {
+    /// Does what has come due.
+    pub(crate) fn tick<S: Sink>(&mut self, turn: &mut Turn<'_, S>) {
+        if self.next_tick.is_none_or(|at| at > turn.now) {
+            return;
+        }
+        self.greet(turn);
+        let mut awake = std::mem::take(&mut self.awake);
+        for runner in &awake {
+            if self.list[*runner as usize].next_tick.is_some_and(|at| at <= turn.now) {
+                self.tick_one(*runner, false, turn);
+            }
+        }
+        awake.append(&mut self.awake);
+        awake.retain(|runner| {
+            let peer = &mut self.list[*runner as usize];
+            peer.listed = peer.next_tick.is_some();
+            peer.listed
+        });
+        self.awake = awake;
+        self.next_tick = self.awake.iter().filter_map(|runner| self.list[*runner as usize].next_tick).min();
+    }
+
+    /// Begins a handshake with a runner, unless one is under way.
+    pub(super) fn begin<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {
+        let mut message = [0; CONTROL];
+        if self.tunnel(runner, turn.now).initiate(&mut message, turn.now).is_some() {
+            let peer = &mut self.list[runner as usize];
+            peer.path.first().for_each(|to| self.outbox.send(to, &message, turn.sink));
+            peer.attempted(&message, false, turn.now);
+        }
+        self.wake(runner, turn.now);
+    }
+
+    /// Notes that there is data for or from a runner; ticks its tunnel if it has slept.
+    #[inline]
+    pub(super) fn use_now<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {
+        let peer = &mut self.list[runner as usize];
+        peer.touch(turn.now);
+        if peer.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_stale(turn.now)) {
+            self.tick_one(runner, false, turn);
+        }
+        self.wake(runner, turn.now);
+    }
+
+    /// Sees to it that a runner is ticked before long.
+    #[inline]
+    pub(super) fn wake(&mut self, runner: u32, now: Instant) {
+        let (peer, soon) = (&mut self.list[runner as usize], now + TICK);
+        if peer.next_tick.is_none_or(|at| at > soon) {
+            peer.next_tick = Some(soon);
+            self.schedule(runner);
+        }
+    }
+
+    /// Takes account of when a runner wants to be ticked next.
+    fn schedule(&mut self, runner: u32) {
+        let peer = &mut self.list[runner as usize];
+        let Some(at) = peer.next_tick else { return };
+        if !std::mem::replace(&mut peer.listed, true) {
+            self.awake.push(runner);
+        }
+        self.next_tick = Some(self.next_tick.map_or(at, |next| next.min(at)));
+    }
+
+    /// Ticks one runner's tunnel: `anyway` before a handshake.
+    pub(super) fn tick_one<S: Sink>(&mut self, runner: u32, anyway: bool, turn: &mut Turn<'_, S>) {
+        let peer = &mut self.list[runner as usize];
+        peer.expire_staged(turn.now, turn.drops);
+        let mut message = [0; CONTROL];
+        let due = peer.tunnel.as_mut().map_or(Ok(None), |tunnel| {
+            if anyway { tunnel.tick_anyway(&mut message, turn.now) } else { tunnel.tick(&mut message, turn.now) }
+        });
+        match due {
+            Ok(Some(CONTROL)) => {
+                peer.path.all().for_each(|to| self.outbox.send(to, &message, turn.sink));
+                peer.attempted(&message, true, turn.now);
+            }
+            Ok(Some(len)) => {
+                peer.path.endpoint().into_iter().for_each(|to| self.outbox.send(to, &message[..len], turn.sink));
+            }
+            Ok(None) => {
+                if let Some(message) = peer.attempt_again(turn.now) {
+                    peer.path.all().for_each(|to| self.outbox.send(to, &message, turn.sink));
+                }
+            }
+            Err(tunnel::Dead) => {
+                if let Some(dead) = peer.tunnel.take() {
+                    self.indexes.remove(&dead.index());
+                }
+                if peer.has_staged() {
+                    self.begin(runner, turn);
+                }
+            }
+        }
+        if let Some(index) = self.list[runner as usize].rest(turn.now) {
+            self.indexes.remove(&index);
+        }
+        self.schedule(runner);
+    }
+}

@@ -1,0 +1,114 @@
+//! Refusals: what a sender is told when its packet may not pass.
+
+use std::net::Ipv4Addr;
+
+use smoltcp::{
+    phy::ChecksumCapabilities,
+    wire::{
+        Icmpv4Message, Icmpv4Packet, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+    },
+};
+
+use crate::{
+    VNET,
+    packet::{Flags, IPV4, Packet, Tcp},
+    vnet::COMPLETE,
+};
+
+/// The code of an ICMP "destination unreachable" (RFC 792; RFC 1812 §5.2.7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreachable {
+    /// Allowed, but nobody is there.
+    Host = 1,
+    /// "Communication administratively prohibited".
+    Prohibited = 13,
+}
+
+/// A refusal, with its `virtio_net_hdr`.
+#[derive(Clone)]
+pub(crate) struct Refusal {
+    octets: [u8; VNET + LONGEST],
+    len: usize,
+}
+
+/// The longest ICMP error (RFC 1812 §4.3.2.3).
+const LONGEST: usize = 576;
+
+/// The header of an ICMP "destination unreachable".
+const ICMP: usize = 8;
+
+impl Refusal {
+    /// Says by ICMP that `packet`, which stands in `octets`, can't be delivered. It comes from the packet's destination,
+    /// since we have no address of our own in the mesh.
+    pub(crate) fn unreachable(octets: &[u8], packet: &Packet, code: Unreachable) -> Self {
+        let quoted = &octets[..packet.len.min(LONGEST - IPV4 - ICMP)];
+        let mut refusal = Self::new(packet.destination, packet.source, IpProtocol::Icmp, ICMP + quoted.len());
+        let mut icmp = Icmpv4Packet::new_unchecked(refusal.payload_mut());
+        icmp.set_msg_type(Icmpv4Message::DstUnreachable);
+        icmp.set_msg_code(code as u8);
+        icmp.data_mut().copy_from_slice(quoted);
+        icmp.fill_checksum();
+        refusal
+    }
+
+    /// Says by RST that the segment belongs to no connection (RFC 9293 §3.5.2, group 1, and §3.10.7.1). A RST is never
+    /// answered.
+    pub(crate) fn reset(packet: &Packet, tcp: &Tcp) -> Option<Self> {
+        if tcp.flags.has(Flags::RST) {
+            return None;
+        }
+        let (sequence, acknowledgment) = if tcp.flags.has(Flags::ACK) {
+            (tcp.acknowledgment, None)
+        } else {
+            let controls = u32::from(tcp.flags.has(Flags::SYN)) + u32::from(tcp.flags.has(Flags::FIN));
+            let length = (packet.len - tcp.headers) as u32 + controls;
+            (0, Some(TcpSeqNumber(tcp.sequence.wrapping_add(length) as i32)))
+        };
+        let reset = TcpRepr {
+            src_port: tcp.destination_port,
+            dst_port: tcp.source_port,
+            control: TcpControl::Rst,
+            seq_number: TcpSeqNumber(sequence as i32),
+            ack_number: acknowledgment,
+            window_len: 0,
+            window_scale: None,
+            max_seg_size: None,
+            sack_permitted: false,
+            sack_ranges: [None; 3],
+            timestamp: None,
+            payload: &[],
+        };
+        let mut refusal = Self::new(packet.destination, packet.source, IpProtocol::Tcp, reset.buffer_len());
+        let (source, destination) = (packet.destination.into(), packet.source.into());
+        let mut segment = TcpPacket::new_unchecked(refusal.payload_mut());
+        reset.emit(&mut segment, &source, &destination, &ChecksumCapabilities::default());
+        Some(refusal)
+    }
+
+    /// For [`crate::Sink::deliver`].
+    pub(crate) fn octets(&self) -> &[u8] {
+        &self.octets[..self.len]
+    }
+
+    /// Without the `virtio_net_hdr`, to be written over.
+    pub(crate) fn packet_mut(&mut self) -> &mut [u8] {
+        &mut self.octets[VNET..self.len]
+    }
+
+    fn new(source: Ipv4Addr, destination: Ipv4Addr, next_header: IpProtocol, payload_len: usize) -> Self {
+        let len = VNET + IPV4 + payload_len;
+        let mut octets = [0; VNET + LONGEST];
+        octets[..VNET].copy_from_slice(&COMPLETE);
+        let header = Ipv4Repr { src_addr: source, dst_addr: destination, next_header, payload_len, hop_limit: 64 };
+        let mut packet = Ipv4Packet::new_unchecked(&mut octets[VNET..len]);
+        header.emit(&mut packet, &ChecksumCapabilities::default());
+        Self { octets, len }
+    }
+
+    fn payload_mut(&mut self) -> &mut [u8] {
+        &mut self.octets[VNET + IPV4..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! Who has which address, and where a packet for it goes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use mesh_proto::{InstanceId, PublicKey, RunnerId, ServiceId, View, view::InstanceState};
+
+use crate::number::NumberMap;
+
+/// Whose an address is: indexes into the lists of [`Route`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Service(u32),
+    Instance(u32),
+}
+
+/// Where an instance runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On this runner.
+    Here,
+    /// On another one: an index into [`Route::runners`].
+    There(u32),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    pub(crate) id: ServiceId,
+    pub(crate) address: Ipv4Addr,
+    /// By identifier.
+    instances: Vec<u32>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Instance {
+    pub(crate) id: InstanceId,
+    pub(crate) service: u32,
+    pub(crate) place: Place,
+    pub(crate) address: Ipv4Addr,
+    state: InstanceState,
+}
+
+/// Another runner.
+#[derive(Debug, Clone)]
+pub(crate) struct Runner {
+    pub(crate) id: RunnerId,
+    pub(crate) key: PublicKey,
+    /// Where it may be; never IPv4-mapped.
+    pub(crate) endpoints: Box<[SocketAddr]>,
+}
+
+/// The addresses of a view.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Route {
+    pub(crate) services: Box<[Service]>,
+    pub(crate) instances: Box<[Instance]>,
+    pub(crate) runners: Box<[Runner]>,
+    owners: NumberMap<u32, Owner>,
+    keys: NumberMap<[u8; 32], u32>,
+}
+
+impl Route {
+    /// Compiles the addresses. What refers to something that the view doesn't hold is left out; so is an address that
+    /// two have, or that lies outside of the range.
+    pub(crate) fn compile(view: &View) -> Self {
+        let runners: Box<[Runner]> = view
+            .runners()
+            .filter(|runner| runner.id != view.runner)
+            .map(|runner| Runner {
+                id: runner.id,
+                key: runner.public_key,
+                endpoints: runner.endpoints.iter().map(|at| canonical(*at)).collect(),
+            })
+            .collect();
+        let mut services: Box<[Service]> =
+            view.services().map(|s| Service { id: s.id, address: s.address, instances: vec![] }).collect();
+        let instances: Box<[Instance]> = view
+            .instances()
+            .filter_map(|instance| {
+                let place = if instance.runner == view.runner {
+                    Place::Here
+                } else {
+                    Place::There(runners.binary_search_by_key(&instance.runner, |r| r.id).ok()? as u32)
+                };
+                let service = services.binary_search_by_key(&instance.service, |s| s.id).ok()? as u32;
+                Some(Instance { id: instance.id, service, place, address: instance.address, state: instance.state })
+            })
+            .collect();
+        for (index, instance) in instances.iter().enumerate() {
+            services[instance.service as usize].instances.push(index as u32);
+        }
+
+        let all = (services.iter().zip(0..).map(|(s, i)| (s.address, Owner::Service(i))))
+            .chain(instances.iter().zip(0..).map(|(x, i)| (x.address, Owner::Instance(i))))
+            .filter(|(address, _)| view.network.range.contains(*address));
+        let mut owners = NumberMap::default();
+        let mut clashes = vec![];
+        for (address, owner) in all {
+            if owners.insert(address.to_bits(), owner).is_some() {
+                clashes.push(address.to_bits());
+            }
+        }
+        for address in clashes {
+            owners.remove(&address);
+        }
+        let keys = runners.iter().zip(0..).map(|(runner, index)| (runner.key.0, index)).collect();
+        Self { services, instances, runners, owners, keys }
+    }
+
+    /// Whose `address` is.
+    #[inline]
+    pub(crate) fn owner(&self, address: Ipv4Addr) -> Option<Owner> {
+        self.owners.get(&address.to_bits()).copied()
+    }
+
+    /// The service that an owner is, or belongs to.
+    #[inline]
+    pub(crate) fn service_of(&self, owner: Owner) -> u32 {
+        match owner {
+            Owner::Service(service) => service,
+            Owner::Instance(instance) => self.instances[instance as usize].service,
+        }
+    }
+
+    /// Whose key this is.
+    pub(crate) fn runner_by_key(&self, key: &PublicKey) -> Option<u32> {
+        self.keys.get(&key.0).copied()
+    }
+
+    /// An instance of this runner.
+    pub(crate) fn here(&self, id: InstanceId) -> Option<u32> {
+        let index = self.instances.binary_search_by_key(&id, |instance| instance.id).ok()?;
+        (self.instances[index].place == Place::Here).then_some(index as u32)
+    }
+
+    /// Whether packets may come from `owner`'s address by the tunnel to `runner`.
+    #[inline]
+    pub(crate) fn is_on(&self, owner: Owner, runner: u32) -> bool {
+        let on = |instance: u32| self.instances[instance as usize].place == Place::There(runner);
+        match owner {
+            Owner::Instance(instance) => on(instance),
+            Owner::Service(service) => self.services[service as usize].instances.iter().any(|i| on(*i)),
+        }
+    }
+
+    /// The instance that takes a segment for `owner`'s address, out of those that `usable` allows. A connection is
+    /// opened to live ones only. The choice among several is the first by identifier: it depends on nothing but the
+    /// map, so it stays the same for all segments of a connection.
+    #[inline]
+    pub(crate) fn choose(&self, owner: Owner, opens: bool, usable: impl Fn(u32) -> bool) -> Option<u32> {
+        let state = |instance: u32| self.instances[instance as usize].state;
+        match owner {
+            // A client is answered at its own address, and calls from there only.
+            Owner::Instance(instance) => {
+                ((!opens || state(instance) == InstanceState::Live) && usable(instance)).then_some(instance)
+            }
+            Owner::Service(service) => {
+                let takes = |instance: u32| match state(instance) {
+                    InstanceState::Live => true,
+                    InstanceState::Draining => !opens,
+                    InstanceState::Client => false,
+                };
+                self.services[service as usize].instances.iter().copied().find(|i| takes(*i) && usable(*i))
+            }
+        }
+    }
+}
+
+/// The address without IPv4 mapping (RFC 4291 §2.5.5.2) and without a flow label, so that equal places compare equal.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(_) => address,
+        SocketAddr::V6(mut v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::new(v4.into(), v6.port()),
+            None => {
+                v6.set_flowinfo(0);
+                SocketAddr::V6(v6)
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

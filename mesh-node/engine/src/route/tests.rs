@@ -1,0 +1,85 @@
+use mesh_proto::{Record, view};
+
+use super::*;
+use crate::testing::{Builder, address, endpoint, key};
+
+/// Service 1 with instances 11 (here), 12 and 13 (on runner 2), service 2 with instance 21 (on runner 3).
+fn builder() -> Builder {
+    let builder = Builder::new(1).runner(1).runner(2).runner(3).deployment(1, "acme").service(1, 1).service(2, 1);
+    builder.instance(11, 1, 1).instance(12, 1, 2).instance(13, 1, 2).instance(21, 2, 3)
+}
+
+fn id(route: &Route, instance: Option<u32>) -> Option<u64> {
+    instance.map(|instance| route.instances[instance as usize].id.0)
+}
+
+#[test]
+fn addresses_have_owners() {
+    let route = builder().map().route;
+    assert_eq!(route.owner(address(1)), Some(Owner::Service(0)));
+    assert_eq!(route.owner(address(21)), Some(Owner::Instance(3)));
+    assert_eq!(route.owner(address(99)), None);
+    assert_eq!(route.runners.len(), 2, "our own isn't another one");
+    assert_eq!(route.runner_by_key(&key(3).public()), Some(1));
+    assert_eq!(route.runner_by_key(&key(1).public()), None);
+}
+
+#[test]
+fn what_refers_to_something_unknown_is_left_out() {
+    let route = builder().instance(31, 9, 1).instance(32, 1, 9).map().route;
+    assert_eq!((route.owner(address(31)), route.owner(address(32))), (None, None));
+}
+
+#[test]
+fn an_address_that_two_have_is_nobodys() {
+    let mut builder = builder();
+    let taken = view::Instance {
+        id: InstanceId(14),
+        service: ServiceId(1),
+        runner: RunnerId(2),
+        address: address(2),
+        state: InstanceState::Live,
+    };
+    builder.0.put(Record::Instance(taken.clone().into()));
+    assert_eq!(builder.map().route.owner(address(2)), None);
+    builder.0.put(Record::Instance(view::Instance { address: [8, 8, 8, 8].into(), ..taken }.into()));
+    let route = builder.map().route;
+    assert_eq!(route.owner([8, 8, 8, 8].into()), None, "outside of the range");
+    assert_eq!(route.owner(address(2)), Some(Owner::Service(1)));
+}
+
+#[test]
+fn a_source_is_on_the_runner_that_the_map_puts_it_on() {
+    let route = builder().map().route;
+    let is_on = |number, runner| route.is_on(route.owner(address(number)).unwrap(), runner);
+    assert!(is_on(12, 0) && !is_on(12, 1) && !is_on(11, 0));
+    assert!(is_on(1, 0) && !is_on(1, 1), "a service is where its instances are");
+    assert!(is_on(2, 1) && !is_on(2, 0));
+}
+
+#[test]
+fn connections_go_to_live_instances_and_the_rest_to_whoever_may_have_one() {
+    use InstanceState::{Client, Draining};
+    let route = builder().instance_that_is(Draining, 11, 1, 1).instance_that_is(Client, 21, 2, 3).map().route;
+    let chosen = |number, opens, not: u64| {
+        let owner = route.owner(address(number)).unwrap();
+        id(&route, route.choose(owner, opens, |instance| id(&route, Some(instance)) != Some(not)))
+    };
+    assert_eq!(chosen(1, true, 0), Some(12), "the first live one");
+    assert_eq!(chosen(1, true, 12), Some(13));
+    assert_eq!(chosen(1, false, 0), Some(11), "a draining one keeps what it has");
+    assert_eq!(chosen(2, true, 0), None, "a client is never a destination");
+    assert_eq!(chosen(2, false, 0), None);
+    assert_eq!((chosen(21, true, 0), chosen(21, false, 0)), (None, Some(21)), "but it is answered");
+    assert_eq!((chosen(13, true, 0), chosen(13, true, 13)), (Some(13), None));
+    assert_eq!(chosen(11, true, 0), None, "not even by its own address");
+}
+
+#[test]
+fn mapped_addresses_are_not_other_addresses() {
+    let mapped = "[::ffff:192.0.2.7]:51820".parse().unwrap();
+    assert_eq!(canonical(mapped), endpoint(7));
+    assert_eq!(canonical(endpoint(7)), endpoint(7));
+    let labelled = std::net::SocketAddrV6::new("2001:db8::1".parse().unwrap(), 1, 77, 3);
+    assert_eq!(canonical(labelled.into()), std::net::SocketAddrV6::new(*labelled.ip(), 1, 0, 3).into());
+}

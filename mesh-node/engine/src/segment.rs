@@ -1,0 +1,125 @@
+//! From a TCP super-packet to its segments, without moving a payload: each segment's headers are written in front of its
+//! payload, over the end of the one before, which has been dealt with by then.
+
+use smoltcp::wire::{Ipv4Packet, TcpPacket, TcpSeqNumber};
+
+use crate::{
+    VNET,
+    packet::{Content, Flags, HEADERS, IPV4, Packet, Tcp},
+    vnet::{COMPLETE, Vnet},
+};
+
+/// What one read of a TUN gave: a TCP segment, or a super-packet of several.
+pub(crate) struct Unit<'a> {
+    /// With its `virtio_net_hdr`.
+    pub(crate) octets: &'a mut [u8],
+    pub(crate) packet: Packet,
+    pub(crate) tcp: Tcp,
+    /// For a super-packet the octets of payload in each segment but the last; never zero.
+    pub(crate) size: Option<usize>,
+    /// Whether the checksum still has to be completed.
+    pub(crate) partial: bool,
+}
+
+impl Unit<'_> {
+    /// Completes the checksum of a segment. (Those of a super-packet's segments are made with the segments.)
+    #[inline]
+    pub(crate) fn complete(&mut self) {
+        if self.partial && self.size.is_none() {
+            complete(self.octets, &self.packet);
+        }
+    }
+}
+
+/// The segments of a super-packet, one after another.
+pub(crate) struct Segments<'a> {
+    /// The super-packet with its `virtio_net_hdr`.
+    octets: &'a mut [u8],
+    packet: Packet,
+    tcp: Tcp,
+    template: [u8; HEADERS],
+    /// Octets of payload in each segment but the last.
+    size: usize,
+    /// How many have been cut off.
+    cut: usize,
+}
+
+impl<'a> Segments<'a> {
+    /// Starts with the super-packet in `octets`, [`VNET`] octets of `virtio_net_hdr` first. `packet`, with `tcp` in it,
+    /// is what it was parsed to. `size` is not zero.
+    pub(crate) fn new(octets: &'a mut [u8], packet: Packet, tcp: Tcp, size: usize) -> Self {
+        let mut template = [0; HEADERS];
+        template[..tcp.headers].copy_from_slice(&octets[VNET..VNET + tcp.headers]);
+        Self { octets, packet, tcp, template, size, cut: 0 }
+    }
+
+    /// The next segment, complete, and its length in octets: [`VNET`] octets of `virtio_net_hdr`, then the packet, then
+    /// whatever of the super-packet is still to come. What comes before or within may be written over afterwards.
+    pub(crate) fn next(&mut self) -> Option<(&mut [u8], usize)> {
+        let payload = self.packet.len - self.tcp.headers;
+        let offset = self.cut * self.size;
+        if offset >= payload && self.cut > 0 {
+            return None;
+        }
+        let part = self.size.min(payload - offset);
+        let last = offset + part == payload;
+        let (first, cut) = (self.cut == 0, self.cut);
+        self.cut += 1;
+
+        let len = self.tcp.headers + part;
+        let octets = &mut self.octets[offset..];
+        octets[..VNET].copy_from_slice(&COMPLETE);
+        let headers = &mut octets[VNET..VNET + self.tcp.headers];
+        headers.copy_from_slice(&self.template[..self.tcp.headers]);
+        let mut ip = Ipv4Packet::new_unchecked(&mut headers[..IPV4]);
+        ip.set_total_len(len as u16);
+        ip.set_ident(ip.ident().wrapping_add(cut as u16));
+        ip.fill_checksum();
+        let mut tcp = TcpPacket::new_unchecked(&mut octets[VNET + IPV4..VNET + len]);
+        tcp.set_seq_number(TcpSeqNumber(self.tcp.sequence.wrapping_add(offset as u32) as i32));
+        if !last {
+            tcp.set_fin(false);
+            tcp.set_psh(false);
+        }
+        if !first {
+            tcp.set_cwr(false);
+        }
+        tcp.fill_checksum(&self.packet.source.into(), &self.packet.destination.into());
+        Some((octets, VNET + len))
+    }
+}
+
+/// Completes the checksum of the segment in `octets`, [`VNET`] octets of `virtio_net_hdr` first, which is cleared.
+fn complete(octets: &mut [u8], packet: &Packet) {
+    octets[..VNET].copy_from_slice(&COMPLETE);
+    TcpPacket::new_unchecked(&mut octets[VNET + IPV4..VNET + packet.len])
+        .fill_checksum(&packet.source.into(), &packet.destination.into());
+}
+
+/// Cuts a super-packet that a TUN refused to take (`EINVAL`) into packets that it takes: `each` is called with one
+/// after another, [`crate::VNET`] octets of `virtio_net_hdr` first. Anything else comes as it is, but with its checksum
+/// complete. `packet` is written over.
+pub fn split(packet: &mut [u8], mut each: impl FnMut(&[u8])) {
+    let parsed = Vnet::parse(packet).and_then(|(vnet, octets)| Ok((vnet, Packet::parse(octets)?)));
+    match parsed {
+        Ok((Vnet { size: Some(size), .. }, parsed @ Packet { content: Content::Tcp(tcp), .. })) => {
+            let mut segments = Segments::new(packet, parsed, tcp, size);
+            while let Some((segment, len)) = segments.next() {
+                each(&segment[..len]);
+            }
+        }
+        Ok((Vnet { partial: true, .. }, parsed @ Packet { content: Content::Tcp(_), .. })) => {
+            complete(packet, &parsed);
+            each(&packet[..VNET + parsed.len]);
+        }
+        _ => each(packet),
+    }
+}
+
+/// Whether a super-packet with these flags can be cut: one that opens, ends badly or is urgent never is one.
+pub(crate) const fn is_divisible(flags: Flags) -> bool {
+    !flags.has(Flags::SYN) && !flags.has(Flags::RST) && !flags.has(Flags::URG)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! Where the engine's effects go.
+
+use std::net::SocketAddr;
+
+use mesh_proto::RunnerId;
+
+/// A TUN device, by a number of the caller's choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port(pub u32);
+
+/// Takes what the engine has to say, at once: nothing is kept for later by the engine but what it says it keeps.
+pub trait Sink {
+    /// Sends datagrams of `stride` octets each, of which the last may be shorter, to `to`: one `sendmsg(2)` with
+    /// `UDP_SEGMENT`, or without it if there is one datagram only (`stride == batch.len()`). At most
+    /// [`crate::MAX_SEGMENTS`] datagrams, at most [`crate::MAX_BATCH`] octets. IPv4 addresses are never mapped.
+    fn send(&mut self, to: SocketAddr, batch: &[u8], stride: usize);
+
+    /// Writes a packet, [`crate::VNET`] octets of `virtio_net_hdr` first, to a TUN by one `write(2)`. What that refuses
+    /// with `EINVAL` can be cut with [`crate::split`].
+    fn deliver(&mut self, to: Port, packet: &[u8]);
+
+    /// Takes note of something.
+    fn event(&mut self, event: Event);
+}
+
+/// Something that the owner of the engine wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A runner was authenticated at this address, which is another one than before: worth remembering.
+    Endpoint {
+        /// Who.
+        runner: RunnerId,
+        /// Where; never an IPv4-mapped address.
+        endpoint: SocketAddr,
+    },
+}

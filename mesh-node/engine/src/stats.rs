@@ -1,0 +1,57 @@
+//! What an engine has to say about itself.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use mesh_proto::{RunnerId, ServiceId};
+
+use crate::Reason;
+
+/// The state of an engine, for people to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Every runner that the map holds but our own, by identifier.
+    pub peers: Vec<PeerReport>,
+    /// Every reason for which a packet can die, and how many have. All reasons, also those with a count of zero.
+    pub drops: Vec<(Reason, u64)>,
+    /// The last hundred refusals, latest first.
+    pub denied: Vec<Denied>,
+}
+
+/// The tunnel to one runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerReport {
+    /// Who.
+    pub runner: RunnerId,
+    /// Where it was authenticated last; `None` if never.
+    pub endpoint: Option<SocketAddr>,
+    /// The age of the session in use; `None` if there is none.
+    pub handshake_age: Option<Duration>,
+    /// Octets of IP packets received from it.
+    pub rx_bytes: u64,
+    /// Octets of IP packets sent to it.
+    pub tx_bytes: u64,
+}
+
+/// Refusals of the same pair, port and reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// The source address of what was refused.
+    pub caller: Ipv4Addr,
+    /// Whose address that is, if it is known here.
+    pub caller_service: Option<ServiceId>,
+    /// The destination address.
+    pub callee: Ipv4Addr,
+    /// Whose address that is, if it is known here.
+    pub callee_service: Option<ServiceId>,
+    /// The destination's TCP port; zero for what isn't TCP.
+    pub port: u16,
+    /// Why.
+    pub reason: Reason,
+    /// How many times.
+    pub count: u64,
+    /// How long ago the last time was.
+    pub age: Duration,
+}

@@ -1,0 +1,285 @@
+//! What the unit tests share: packets made by other means than the code under test, and a sink that remembers.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use mesh_proto::{
+    DeploymentId, Epoch, InstanceId, Ports, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
+    view::{Deployment, Grant, Instance, InstanceState, Network, Runner, Service},
+};
+
+use crate::{
+    Event, Map, Port, Sink, VNET,
+    packet::{Content, Flags, Packet, Tcp},
+};
+
+/// The checksum of RFC 1071, the slow way.
+pub(crate) fn sum(parts: &[&[u8]]) -> u16 {
+    let octets: Vec<u8> = parts.concat();
+    let mut sum: u32 =
+        octets.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    sum as u16
+}
+
+/// An IPv4 packet around `payload`, with `options`.
+pub(crate) fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
+    let header = 20 + options.len();
+    let mut octets = vec![0x40 | (header / 4) as u8, 0, 0, 0, 0x12, 0x34, 0x40, 0, 64, protocol, 0, 0];
+    octets[2..4].copy_from_slice(&((header + payload.len()) as u16).to_be_bytes());
+    octets.extend(from.octets());
+    octets.extend(to.octets());
+    octets.extend(options);
+    let check = !sum(&[&octets]);
+    octets[10..12].copy_from_slice(&check.to_be_bytes());
+    octets.extend(payload);
+    octets
+}
+
+/// A TCP segment in the making: by default an ACK without payload from 100.112.0.10:40000 to 100.112.0.20:5432.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    pub(crate) from: Ipv4Addr,
+    pub(crate) to: Ipv4Addr,
+    pub(crate) source_port: u16,
+    pub(crate) destination_port: u16,
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgment: u32,
+    pub(crate) flags: u8,
+    pub(crate) window: u16,
+    pub(crate) options: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
+}
+
+pub(crate) fn tcp() -> Segment {
+    Segment {
+        from: Ipv4Addr::new(100, 112, 0, 10),
+        to: Ipv4Addr::new(100, 112, 0, 20),
+        source_port: 40000,
+        destination_port: 5432,
+        sequence: 1000,
+        acknowledgment: 2000,
+        flags: Flags::ACK,
+        window: 512,
+        options: vec![],
+        payload: vec![],
+    }
+}
+
+impl Segment {
+    pub(crate) fn between(mut self, from: Ipv4Addr, to: Ipv4Addr) -> Self {
+        (self.from, self.to) = (from, to);
+        self
+    }
+
+    pub(crate) fn source_port(mut self, port: u16) -> Self {
+        self.source_port = port;
+        self
+    }
+
+    pub(crate) fn ports(mut self, source: u16, destination: u16) -> Self {
+        (self.source_port, self.destination_port) = (source, destination);
+        self
+    }
+
+    pub(crate) fn flags(mut self, flags: u8) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    pub(crate) fn syn(self) -> Self {
+        self.flags(Flags::SYN)
+    }
+
+    pub(crate) fn sequence(mut self, sequence: u32) -> Self {
+        self.sequence = sequence;
+        self
+    }
+
+    pub(crate) fn options(mut self, options: &[u8]) -> Self {
+        self.options = options.to_vec();
+        self
+    }
+
+    pub(crate) fn payload(mut self, payload: &[u8]) -> Self {
+        self.payload = payload.to_vec();
+        self
+    }
+
+    /// The packet, complete.
+    pub(crate) fn build(&self) -> Vec<u8> {
+        let mut packet = self.partial();
+        let segment = &packet[20..];
+        let check = !sum(&[segment]);
+        packet[36..38].copy_from_slice(&check.to_be_bytes());
+        packet
+    }
+
+    /// The packet with nothing but the pseudo-header's sum in the checksum field.
+    fn partial(&self) -> Vec<u8> {
+        let mut segment = vec![];
+        segment.extend(self.source_port.to_be_bytes());
+        segment.extend(self.destination_port.to_be_bytes());
+        segment.extend(self.sequence.to_be_bytes());
+        segment.extend(self.acknowledgment.to_be_bytes());
+        segment.extend([((20 + self.options.len()) * 4) as u8, self.flags]);
+        segment.extend(self.window.to_be_bytes());
+        segment.extend([0; 4]);
+        segment.extend(&self.options);
+        segment.extend(&self.payload);
+        let length = (segment.len() as u16).to_be_bytes();
+        let pseudo = sum(&[&self.from.octets(), &self.to.octets(), &[0, 6], &length]);
+        segment[16..18].copy_from_slice(&pseudo.to_be_bytes());
+        ipv4(self.from, self.to, 6, &[], &segment)
+    }
+
+    /// As a TUN's read gives it: a super-packet if it is longer than one segment of `size`.
+    pub(crate) fn read(&self, size: usize) -> Vec<u8> {
+        let mut octets = vec![0; VNET];
+        octets[0] = 1;
+        if self.payload.len() > size {
+            octets[1] = 1;
+            octets[2..4].copy_from_slice(&((40 + self.options.len()) as u16).to_ne_bytes());
+            octets[4..6].copy_from_slice(&(size as u16).to_ne_bytes());
+        }
+        octets[6..8].copy_from_slice(&20u16.to_ne_bytes());
+        octets[8..10].copy_from_slice(&16u16.to_ne_bytes());
+        octets.extend(self.partial());
+        octets
+    }
+}
+
+/// A complete packet as a TUN's read gives it.
+pub(crate) fn complete(packet: &[u8]) -> Vec<u8> {
+    [&[0; VNET], packet].concat()
+}
+
+/// The packet that `octets` are, which has to be a TCP segment.
+pub(crate) fn packet(octets: &[u8]) -> (Packet, Tcp) {
+    let packet = Packet::parse(octets).expect("a packet");
+    match packet.content {
+        Content::Tcp(tcp) => (packet, tcp),
+        Content::Foreign { why, .. } => panic!("not TCP: {why}"),
+    }
+}
+
+/// Whether the checksums of a complete TCP packet are right.
+pub(crate) fn is_sound(packet: &[u8]) -> bool {
+    let length = ((packet.len() - 20) as u16).to_be_bytes();
+    let whole = usize::from(u16::from_be_bytes([packet[2], packet[3]])) == packet.len();
+    whole
+        && sum(&[&packet[..20]]) == 0xffff
+        && sum(&[&packet[12..20], &[0, packet[9]], &length, &packet[20..]]) == 0xffff
+}
+
+/// Remembers all effects.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    pub(crate) sent: Vec<(SocketAddr, Vec<u8>, usize)>,
+    pub(crate) delivered: Vec<(Port, Vec<u8>)>,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Sink for Recorder {
+    fn send(&mut self, to: SocketAddr, batch: &[u8], stride: usize) {
+        assert!(stride > 0 && stride <= batch.len() && batch.len() <= crate::MAX_BATCH);
+        assert!(batch.len().div_ceil(stride) <= crate::MAX_SEGMENTS);
+        self.sent.push((to, batch.to_vec(), stride));
+    }
+
+    fn deliver(&mut self, to: Port, packet: &[u8]) {
+        self.delivered.push((to, packet.to_vec()));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+}
+
+/// A view in the making, with runners, deployments, services and instances of few words.
+pub(crate) struct Builder(pub(crate) View);
+
+/// The key of the runner with this number.
+pub(crate) fn key(runner: u64) -> PrivateKey {
+    PrivateKey::from_bytes([runner as u8; 32])
+}
+
+/// Where the runner with this number listens.
+pub(crate) fn endpoint(runner: u64) -> SocketAddr {
+    ([192, 0, 2, runner as u8], 51820).into()
+}
+
+/// The address of a service or an instance, by its number.
+pub(crate) fn address(number: u64) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Range::DEFAULT.first().to_bits() + number as u32)
+}
+
+impl Builder {
+    /// The view of a runner with nobody in it.
+    pub(crate) fn new(runner: u64) -> Self {
+        let network = Network { range: Range::DEFAULT, mtu: 1344 };
+        Self(View::empty(Epoch([0; 16]), Revision(1), RunnerId(runner), network))
+    }
+
+    pub(crate) fn runner(mut self, id: u64) -> Self {
+        self.0.put(Record::Runner(Arc::new(Runner {
+            id: RunnerId(id),
+            name: format!("runner{id}").parse().expect("a label"),
+            provider: "basement".parse().expect("a label"),
+            public_key: key(id).public(),
+            endpoints: vec![endpoint(id)],
+        })));
+        self
+    }
+
+    pub(crate) fn deployment(mut self, id: u64, team: &str) -> Self {
+        self.0.put(Record::Deployment(Arc::new(Deployment {
+            id: DeploymentId(id),
+            name: format!("deployment{id}").parse().expect("a label"),
+            team: team.parse().expect("a label"),
+        })));
+        self
+    }
+
+    /// A service, whose address is that of its number.
+    pub(crate) fn service(mut self, id: u64, deployment: u64) -> Self {
+        self.0.put(Record::Service(Arc::new(Service {
+            id: ServiceId(id),
+            deployment: DeploymentId(deployment),
+            name: format!("service{id}").parse().expect("a name"),
+            address: address(id),
+            automatic_names: true,
+        })));
+        self
+    }
+
+    /// A live instance, whose address is that of its number.
+    pub(crate) fn instance(self, id: u64, service: u64, runner: u64) -> Self {
+        self.instance_that_is(InstanceState::Live, id, service, runner)
+    }
+
+    pub(crate) fn instance_that_is(mut self, state: InstanceState, id: u64, service: u64, runner: u64) -> Self {
+        self.0.put(Record::Instance(Arc::new(Instance {
+            id: InstanceId(id),
+            service: ServiceId(service),
+            runner: RunnerId(runner),
+            address: address(id),
+            state,
+        })));
+        self
+    }
+
+    pub(crate) fn grant(mut self, caller: u64, callee: u64, ports: Ports) -> Self {
+        let (caller, callee) = (DeploymentId(caller), ServiceId(callee));
+        self.0.put(Record::Grant(Arc::new(Grant { caller, callee, ports })));
+        self
+    }
+
+    pub(crate) fn map(&self) -> Map {
+        Map::compile(&self.0)
+    }
+}

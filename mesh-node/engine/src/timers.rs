@@ -1,0 +1,82 @@
+//! Refusals that wait a moment.
+//!
+//! An ICMP error that arrives while the connecting thread still holds the socket is only noted by Linux, and the thread
+//! then waits for its SYN's retransmission (net/ipv4/tcp_ipv4.c, `tcp_v4_err`, `sock_owned_by_user`). So the only one
+//! that a SYN gets is sent a millisecond later.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use crate::{Port, Sink, refuse::Refusal};
+
+/// How long: the socket is released within microseconds.
+const WAIT: Duration = Duration::from_millis(1);
+
+/// How many wait at most; more than that, and the oldest goes early.
+const WAITING: usize = 256;
+
+/// Refusals that wait, oldest first.
+#[derive(Default)]
+pub(crate) struct Waiting(VecDeque<(Instant, Port, Refusal)>);
+
+impl Waiting {
+    /// Lets a refusal wait.
+    pub(crate) fn push(&mut self, to: Port, refusal: Refusal, now: Instant, sink: &mut impl Sink) {
+        if self.0.len() >= WAITING
+            && let Some((_, port, refusal)) = self.0.pop_front()
+        {
+            sink.deliver(port, refusal.octets());
+        }
+        self.0.push_back((now + WAIT, to, refusal));
+    }
+
+    /// When [`Self::deliver`] wants to be called.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.0.front().map(|(at, ..)| *at)
+    }
+
+    /// Delivers those that have waited long enough.
+    pub(crate) fn deliver(&mut self, now: Instant, sink: &mut impl Sink) {
+        while self.next().is_some_and(|at| at <= now)
+            && let Some((_, port, refusal)) = self.0.pop_front()
+        {
+            sink.deliver(port, refusal.octets());
+        }
+    }
+
+    /// Drops those for a TUN that is gone.
+    pub(crate) fn forget(&mut self, port: Port) {
+        self.0.retain(|(_, to, _)| *to != port);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        refuse::Unreachable,
+        testing::{Recorder, packet, tcp},
+    };
+
+    #[test]
+    fn each_is_delivered_once_in_order_and_none_is_lost() {
+        let (start, mut waiting, mut sink) = (Instant::now(), Waiting::default(), Recorder::default());
+        let syn = tcp().syn().build();
+        let refusal = Refusal::unreachable(&syn, &packet(&syn).0, Unreachable::Prohibited);
+        assert_eq!(waiting.next(), None);
+        for port in 0..=WAITING as u32 {
+            waiting.push(Port(port), refusal.clone(), start, &mut sink);
+        }
+        assert_eq!(sink.delivered.len(), 1, "there is no room for the oldest");
+        assert_eq!(waiting.next(), Some(start + WAIT));
+        waiting.deliver(start + WAIT / 2, &mut sink);
+        assert_eq!(sink.delivered.len(), 1);
+        waiting.forget(Port(7));
+        waiting.deliver(start + WAIT, &mut sink);
+        let ports: Vec<u32> = sink.delivered.iter().map(|(port, _)| port.0).collect();
+        assert_eq!(ports, (0..=WAITING as u32).filter(|port| *port != 7).collect::<Vec<_>>());
+        assert_eq!(waiting.next(), None);
+    }
+}

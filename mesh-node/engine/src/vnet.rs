@@ -1,0 +1,80 @@
+//! `struct virtio_net_hdr` (linux/virtio_net.h), in the machine's byte order, as it stands before each packet of a TUN.
+
+use crate::{Reason, VNET};
+
+const NEEDS_CSUM: u8 = 1;
+const GSO_NONE: u8 = 0;
+const GSO_TCPV4: u8 = 1;
+/// Set beside the type where the first segment has CWR (RFC 3168 §6.1.2).
+const GSO_ECN: u8 = 0x80;
+
+/// What the kernel says of a packet that was read. `hdr_len` isn't looked at: on forwarded packets it is something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Vnet {
+    /// Whether the checksum still has to be completed.
+    pub(crate) partial: bool,
+    /// For a super-packet the octets of payload in each segment but the last; never zero.
+    pub(crate) size: Option<usize>,
+}
+
+impl Vnet {
+    /// Splits what was read into the header and the packet.
+    ///
+    /// # Errors
+    /// If it is too short, or of a kind of super-packet that was never asked for.
+    #[inline]
+    pub(crate) fn parse(octets: &[u8]) -> Result<(Self, &[u8]), Reason> {
+        let (header, packet) = octets.split_first_chunk::<VNET>().ok_or(Reason::Malformed)?;
+        let size = usize::from(u16::from_ne_bytes([header[4], header[5]]));
+        let size = match header[1] & !GSO_ECN {
+            GSO_NONE => None,
+            GSO_TCPV4 if size > 0 => Some(size),
+            _ => return Err(Reason::Malformed),
+        };
+        Ok((Self { partial: header[0] & NEEDS_CSUM != 0, size }, packet))
+    }
+}
+
+/// The header of a packet that is complete.
+pub(crate) const COMPLETE: [u8; VNET] = [0; VNET];
+
+/// The header of a super-packet: `headers` octets of IPv4 without options and TCP, then segments of `size`, with only
+/// the pseudo-header's sum in the checksum field.
+pub(crate) fn super_packet(headers: usize, size: usize) -> [u8; VNET] {
+    let mut header = COMPLETE;
+    header[0] = NEEDS_CSUM;
+    header[1] = GSO_TCPV4;
+    header[2..4].copy_from_slice(&(headers as u16).to_ne_bytes());
+    header[4..6].copy_from_slice(&(size as u16).to_ne_bytes());
+    header[6..8].copy_from_slice(&(crate::packet::IPV4 as u16).to_ne_bytes());
+    header[8..10].copy_from_slice(&TCP_CHECKSUM.to_ne_bytes());
+    header
+}
+
+/// Where the checksum stands in a TCP header.
+const TCP_CHECKSUM: u16 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_asked_for_is_taken() {
+        let read = |kind: u8, size: u16| {
+            let mut octets = [0; VNET + 3];
+            (octets[0], octets[1]) = (NEEDS_CSUM, kind);
+            octets[2..4].copy_from_slice(&9999u16.to_ne_bytes());
+            octets[4..6].copy_from_slice(&size.to_ne_bytes());
+            Vnet::parse(&octets).map(|(vnet, packet)| (vnet.size, packet.len()))
+        };
+        assert_eq!(read(GSO_NONE, 0), Ok((None, 3)));
+        assert_eq!(read(GSO_NONE, 7), Ok((None, 3)), "without a type the size means nothing");
+        assert_eq!(read(GSO_TCPV4, 1292), Ok((Some(1292), 3)));
+        assert_eq!(read(GSO_TCPV4 | GSO_ECN, 1292), Ok((Some(1292), 3)));
+        for (kind, size) in [(GSO_TCPV4, 0), (3, 1), (4, 1), (5, 1), (0x7f, 1)] {
+            assert_eq!(read(kind, size), Err(Reason::Malformed), "{kind}");
+        }
+        assert_eq!(Vnet::parse(&[0; VNET - 1]), Err(Reason::Malformed));
+        assert_eq!(Vnet::parse(&super_packet(52, 1292)), Ok((Vnet { partial: true, size: Some(1292) }, &[][..])));
+    }
+}
