@@ -1,0 +1,42 @@
+//! The whole mesh in one thread: the coordinator's model, a packet engine for each runner, hosts that speak just enough
+//! TCP, and a network that loses, delays, reorders and repeats. Time is virtual and randomness comes from a seed, so a
+//! run that fails can be repeated step by step.
+//!
+//! Two things are checked. *Safety*, at every packet: nothing reaches an instance that the reference verdict does not
+//! let through, nor anything with a forged source. *Liveness*, whenever the network is calm: each instance dials each
+//! service, and what it hears is what a small model of its own ([`reference`]) foretells, by exactly one refusal.
+
+pub mod errors;
+pub mod reference;
+
+mod bug;
+mod checks;
+mod control;
+mod host;
+mod network;
+mod operations;
+mod packet;
+mod rng;
+mod world;
+
+pub use bug::Bug;
+pub use world::{Failure, World};
+
+/// Runs `operations` random operations from `seed`, with a `bug` planted or none, and returns the trace.
+///
+/// # Errors
+/// The first thing that was not as it should be.
+pub fn run(seed: u64, operations: u32, bug: Option<Bug>) -> Result<Vec<String>, Failure> {
+    let (trace, errors) = errors::watched(|| live(seed, operations, bug));
+    let trace = trace?;
+    if errors.is_empty() { Ok(trace) } else { Err(Failure { what: format!("errors were logged: {errors:?}"), trace }) }
+}
+
+fn live(seed: u64, operations: u32, bug: Option<Bug>) -> Result<Vec<String>, Failure> {
+    let mut world = World::new(seed, bug);
+    for _ in 0..operations {
+        world.operate()?;
+    }
+    world.settle_and_probe()?;
+    Ok(world.into_trace())
+}

@@ -1,0 +1,209 @@
+//! What happens to the world: one random operation after the other.
+
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
+
+use mesh_engine::{Engine, Port};
+use mesh_model::{
+    AdminCommand, Command, Outcome, Record, RunnerCommand, State, TrustChange,
+    declare::{Declaration, Declared, Deployment, File},
+};
+use mesh_proto::{Ports, ServicePath};
+
+use crate::{
+    control::Sent,
+    host::Host,
+    packet::{FIN, SYN, Tcp},
+    reference::Service,
+    world::{DEPLOYMENTS, Failure, PORTS, SERVICES, World, deployment_name, label, service_name},
+};
+
+impl World {
+    /// One random operation, and a little time.
+    pub(crate) fn operate(&mut self) -> Result<(), Failure> {
+        match self.rng.below(100) {
+            0..12 => self.deploy(),
+            12..20 => self.trust(),
+            20..34 => self.attach(),
+            34..40 => self.detach(),
+            40..74 => self.connect()?,
+            74..80 => self.talk()?,
+            80..85 => self.forge()?,
+            85..88 => self.cut(),
+            88..92 => self.roam(),
+            92..95 => self.lose_stream(),
+            95..96 => self.restart_coordinator(),
+            96..98 => self.restart_agent()?,
+            _ => return self.settle_and_probe(),
+        }
+        let pause = Duration::from_millis(self.rng.below(1500));
+        self.run_until(self.now + pause)
+    }
+
+    fn deploy(&mut self) {
+        let deployment = self.rng.below(DEPLOYMENTS as u64) as usize;
+        let services: BTreeSet<usize> = (0..SERVICES).filter(|_| self.rng.chance(60)).collect();
+        // Deployment 3 is another team's; whom it trusts and who trusts it must not matter.
+        let team = usize::from(deployment == 3);
+        let whole = Deployment {
+            name: deployment_name(deployment),
+            team: Some(label(&format!("team{team}"))),
+            expose: None,
+            trust: None,
+            services: services.iter().map(|s| (service_name(*s), Declared::default())).collect(),
+        };
+        let file = File { name: "mesh.toml".to_owned(), declaration: Declaration::Whole(whole) };
+        let apply = AdminCommand::Apply { files: vec![file], dry_run: false, force: true };
+        if self.admin(apply, format!("deploy {deployment} with {services:?}")) {
+            self.reference.teams.insert(deployment, team);
+            self.reference.services.retain(|(d, _)| *d != deployment);
+            self.reference.services.extend(services.iter().map(|s| (deployment, *s)));
+            for host in self.runners.values_mut().flat_map(|runner| runner.hosts.values_mut()) {
+                host.ended |= host.service.0 == deployment && !services.contains(&host.service.1);
+            }
+        }
+    }
+
+    fn trust(&mut self) {
+        let (callee, caller) = (self.rng.below(4) as usize, self.rng.below(4) as usize);
+        let port = self.rng.chance(40).then_some(PORTS[0]);
+        let ports = port.map_or(Ports::All, |port| Ports::Only([port].into()));
+        let callers = BTreeSet::from([deployment_name(caller)]);
+        let add = self.rng.chance(65);
+        let change = match add {
+            true => TrustChange::Add { callers, services: None, ports },
+            false => TrustChange::Clear,
+        };
+        let words = format!("{callee} {} {caller} on {port:?}", if add { "trusts" } else { "trusts nobody, not even" });
+        if self.admin(AdminCommand::Trust { deployment: deployment_name(callee), change }, words) {
+            match add {
+                true => {
+                    self.reference.trust.insert((callee, caller, port));
+                }
+                false => self.reference.trust.retain(|(c, _, _)| *c != callee),
+            }
+        }
+    }
+
+    fn attach(&mut self) {
+        let running: BTreeSet<Service> = self.hosts().filter(|(_, h)| !h.ended).map(|(_, h)| h.service).collect();
+        let free: Vec<Service> = self.reference.services.difference(&running).copied().collect();
+        let (Some(service), Some(runner)) = (self.rng.pick(&free).copied(), self.some_runner()) else { return };
+        let path = ServicePath { deployment: deployment_name(service.0), service: service_name(service.1) };
+        let attach = RunnerCommand::Attach { service: path, client: false };
+        let Ok(Outcome::Attached { instance, address, .. }) =
+            self.commit(&Command::Runner { by: runner, what: attach })
+        else {
+            return;
+        };
+        self.note(format!("attach {service:?} to {runner} as {instance} at {address}"));
+        let port = Port(self.next_port);
+        self.next_port += 1;
+        let Some(runner) = self.runners.get_mut(&runner) else { return };
+        runner.engine.attach(port, instance);
+        runner.hosts.insert(port, Host::new(instance, service, address, port));
+    }
+
+    fn detach(&mut self) {
+        let Some((runner, port, instance)) = self.some_host() else { return };
+        self.note(format!("detach {instance} from {runner}"));
+        let _ = self.commit(&Command::Runner { by: runner, what: RunnerCommand::Detach { instance } });
+        if let Some(runner) = self.runners.get_mut(&runner) {
+            runner.engine.detach(port);
+            runner.hosts.remove(&port);
+        }
+    }
+
+    fn connect(&mut self) -> Result<(), Failure> {
+        let Some((runner, port, instance)) = self.some_host() else { return Ok(()) };
+        let mut targets: Vec<Ipv4Addr> = self.hosts().map(|(_, host)| host.address).collect();
+        targets.extend(self.service_addresses().values());
+        targets.push(Ipv4Addr::new(100, 120, 7, 7));
+        let Some(target) = self.rng.pick(&targets).copied() else { return Ok(()) };
+        let to = (target, PORTS[self.rng.below(2) as usize]);
+        self.note(format!("{instance} dials {}:{}", to.0, to.1));
+        self.dial(runner, port, to).map(|_| ())
+    }
+
+    /// Data on a connection that stands.
+    fn talk(&mut self) -> Result<(), Failure> {
+        let Some((runner, port, _)) = self.some_host() else { return Ok(()) };
+        let Some(host) = self.runners.get(&runner).and_then(|r| r.hosts.get(&port)) else { return Ok(()) };
+        let segments: Vec<Tcp> = host.attempts.keys().filter_map(|p| host.data(*p)).take(3).collect();
+        segments.into_iter().try_for_each(|segment| self.transmit(runner, port, segment))
+    }
+
+    /// A packet from an address that isn't the sender's, or a SYN from a service address.
+    fn forge(&mut self) -> Result<(), Failure> {
+        let Some((runner, port, instance)) = self.some_host() else { return Ok(()) };
+        let own = self.runners.get(&runner).and_then(|r| r.hosts.get(&port)).map(|h| h.address);
+        let mut addresses: Vec<Ipv4Addr> = self.hosts().map(|(_, host)| host.address).collect();
+        addresses.extend(self.service_addresses().values());
+        let (Some(source), Some(target)) = (self.rng.pick(&addresses).copied(), self.rng.pick(&addresses).copied())
+        else {
+            return Ok(());
+        };
+        if Some(source) == own {
+            return Ok(());
+        }
+        self.note(format!("{instance} forges {source}"));
+        let flags = if self.rng.chance(50) { SYN } else { SYN | FIN };
+        let data = Some(Tcp::FORGED);
+        self.transmit(
+            runner,
+            port,
+            Tcp { source: (source, 1), destination: (target, PORTS[0]), sequence: 9, flags, data },
+        )
+    }
+
+    fn cut(&mut self) {
+        let (Some(a), Some(b)) = (self.some_runner(), self.some_runner()) else { return };
+        let (a, b) = (self.runners[&a].address, self.runners[&b].address);
+        self.note(format!("nothing passes between {a} and {b}"));
+        self.network.cut.insert((a.min(b), a.max(b)));
+    }
+
+    fn roam(&mut self) {
+        let Some(id) = self.some_runner() else { return };
+        let address = self.fresh_address();
+        self.note(format!("{id} moves to {address}"));
+        if let Some(runner) = self.runners.get_mut(&id) {
+            runner.address = address;
+        }
+        self.endpoints(id);
+    }
+
+    fn lose_stream(&mut self) {
+        let Some(id) = self.some_runner() else { return };
+        self.note(format!("{id} loses its stream"));
+        if let Some(runner) = self.runners.get_mut(&id) {
+            runner.sent = Sent { view: None, stream: runner.sent.stream + 1 };
+        }
+        self.publish([id]);
+    }
+
+    fn restart_coordinator(&mut self) {
+        self.note("the coordinator restarts".to_owned());
+        let records: Vec<Record> = self.state.records().collect();
+        self.state = State::load(self.state.revision(), records).expect("what was a state is one still");
+        self.epoch.0[0] = self.epoch.0[0].wrapping_add(1);
+        for runner in self.runners.values_mut() {
+            runner.sent = Sent { view: None, stream: runner.sent.stream + 1 };
+        }
+        let all: Vec<_> = self.runners.keys().copied().collect();
+        self.publish(all);
+    }
+
+    /// An agent is replaced: the TUNs, the view, and the addresses of the others are what it finds again.
+    fn restart_agent(&mut self) -> Result<(), Failure> {
+        let Some(id) = self.some_runner() else { return Ok(()) };
+        self.note(format!("{id}'s agent restarts"));
+        let (seed, now) = (self.rng.bytes(), self.instant());
+        let others: Vec<_> = self.runners.iter().filter(|(o, _)| **o != id).map(|(o, r)| (*o, r.address)).collect();
+        others.iter().try_for_each(|(other, _)| self.forget(*other, id))?;
+        let Some(runner) = self.runners.get_mut(&id) else { return Ok(()) };
+        runner.engine = Engine::new(runner.key.clone(), seed, now);
+        runner.hosts.iter().for_each(|(port, host)| runner.engine.attach(*port, host.instance));
+        others.iter().for_each(|(other, address)| runner.engine.learned(*other, *address));
+        self.bring_into_force(id)
+    }
+}

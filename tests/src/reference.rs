@@ -1,0 +1,28 @@
+//! The reference: who may call whom, in as few lines as possible, and by another road than the model's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A service: a deployment's number and a service's within it.
+pub type Service = (usize, usize);
+
+/// What the operators have asked for.
+#[derive(Debug, Default)]
+pub struct Reference {
+    /// Each deployment's team.
+    pub teams: BTreeMap<usize, usize>,
+    /// The services that exist.
+    pub services: BTreeSet<Service>,
+    /// Callee trusts caller, on this port only if one is given.
+    pub trust: BTreeSet<(usize, usize, Option<u16>)>,
+}
+
+impl Reference {
+    /// Whether `caller` may open a connection to `port` of `callee`.
+    #[must_use]
+    pub fn may_open(&self, caller: Service, callee: Service, port: u16) -> bool {
+        let both_exist = self.services.contains(&caller) && self.services.contains(&callee);
+        let trusted = [None, Some(port)].iter().any(|p| self.trust.contains(&(callee.0, caller.0, *p)));
+        let same_team = self.teams.get(&caller.0) == self.teams.get(&callee.0);
+        both_exist && (caller.0 == callee.0 || (same_team && trusted))
+    }
+}

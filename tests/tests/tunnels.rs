@@ -1,0 +1,329 @@
+//! Tunnels over hours of virtual time: sessions are renewed without losing a packet, idle ones end, and what was idle or
+//! broken comes back.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mesh_engine::{Engine, Event, Map, Port, Sink, VNET};
+use mesh_proto::{
+    DeploymentId, Epoch, InstanceId, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
+    view::{Instance, InstanceState, Network, Runner, Service},
+};
+use mesh_tests::errors;
+use mock_instant::MockClock;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The first octet of a handshake initiation (WireGuard, §5.4.2).
+const INITIATION: u8 = 1;
+
+/// Two runners with one instance each, on a wire without delay.
+struct Pair {
+    engines: [Engine; 2],
+    sinks: [Said; 2],
+    start: Instant,
+    now: Duration,
+    /// Whether the wire is cut.
+    cut: bool,
+    /// Initiations and other datagrams that were on the wire.
+    initiations: usize,
+    datagrams: usize,
+}
+
+#[derive(Default)]
+struct Said {
+    sent: Vec<Vec<u8>>,
+    delivered: usize,
+}
+
+impl Sink for Said {
+    fn send(&mut self, _: SocketAddr, batch: &[u8], stride: usize) {
+        self.sent.extend(batch.chunks(stride).map(<[u8]>::to_vec));
+    }
+
+    fn deliver(&mut self, _: Port, _: &[u8]) {
+        self.delivered += 1;
+    }
+
+    fn event(&mut self, _: Event) {}
+}
+
+fn key(runner: u64) -> PrivateKey {
+    PrivateKey::from_bytes([runner as u8 + 1; 32])
+}
+
+fn endpoint(runner: u64) -> SocketAddr {
+    ([192, 0, 2, runner as u8], 51820).into()
+}
+
+/// The address of a runner's one instance.
+fn address(runner: u64) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Range::DEFAULT.first().to_bits() + 1000 + runner as u32)
+}
+
+fn map(runner: u64) -> Map {
+    let network = Network { range: Range::DEFAULT, mtu: 1344 };
+    let mut view = View::empty(Epoch([0; 16]), Revision(1), RunnerId(runner), network);
+    for number in [0, 1] {
+        view.put(Record::Runner(Arc::new(Runner {
+            id: RunnerId(number),
+            name: format!("r{number}").parse().expect("a label"),
+            provider: "here".parse().expect("a label"),
+            public_key: key(number).public(),
+            endpoints: vec![endpoint(number)],
+        })));
+        view.put(Record::Service(Arc::new(Service {
+            id: ServiceId(number),
+            deployment: DeploymentId(1),
+            name: format!("s{number}").parse().expect("a name"),
+            address: Ipv4Addr::from_bits(Range::DEFAULT.first().to_bits() + 1 + number as u32),
+            automatic_names: true,
+        })));
+        view.put(Record::Instance(Arc::new(Instance {
+            id: InstanceId(number),
+            service: ServiceId(number),
+            runner: RunnerId(number),
+            address: address(number),
+            state: InstanceState::Live,
+        })));
+    }
+    Map::compile(&view)
+}
+
+/// An ACK from one runner's instance to the other's.
+fn packet(from: u64) -> Vec<u8> {
+    let mut octets = vec![0; VNET + 40];
+    let ip = &mut octets[VNET..];
+    (ip[0], ip[3], ip[8], ip[9], ip[32], ip[33]) = (0x45, 40, 64, 6, 0x50, 0x10);
+    ip[12..16].copy_from_slice(&address(from).octets());
+    ip[16..20].copy_from_slice(&address(1 - from).octets());
+    octets
+}
+
+impl Pair {
+    fn new() -> Self {
+        let start = Instant::now();
+        let engine = |runner| {
+            let mut engine = Engine::new(key(runner), [runner as u8; 32], start);
+            engine.handle_map(map(runner), start, &mut Said::default());
+            engine.attach(Port(1), InstanceId(runner));
+            engine
+        };
+        let engines = [engine(0), engine(1)];
+        let sinks = Default::default();
+        Self { engines, sinks, start, now: Duration::ZERO, cut: false, initiations: 0, datagrams: 0 }
+    }
+
+    fn instant(&self) -> Instant {
+        self.start + self.now
+    }
+
+    /// One end's instance sends a packet; whether it arrives at once.
+    fn send(&mut self, from: usize) -> bool {
+        let (now, before) = (self.instant(), self.sinks[1 - from].delivered);
+        self.engines[from].handle_tun(Port(1), &mut packet(from as u64), now, &mut self.sinks[from]);
+        self.carry();
+        self.sinks[1 - from].delivered > before
+    }
+
+    fn carry(&mut self) {
+        let now = self.instant();
+        loop {
+            for end in [0, 1] {
+                self.engines[end].flush(&mut self.sinks[end]);
+            }
+            let Some(from) = [0, 1].into_iter().find(|end| !self.sinks[*end].sent.is_empty()) else { return };
+            for datagram in std::mem::take(&mut self.sinks[from].sent) {
+                self.initiations += usize::from(datagram[0] == INITIATION);
+                self.datagrams += 1;
+                if !self.cut {
+                    let (to, stride) = (1 - from, datagram.len());
+                    self.engines[to].handle_udp(endpoint(from as u64), &datagram, stride, now, &mut self.sinks[to]);
+                }
+            }
+        }
+    }
+
+    /// Lets time pass, from one of the engines' timers to the next; how often one of them was due.
+    fn wait(&mut self, time: Duration) -> usize {
+        let (end, mut due) = (self.now + time, 0);
+        loop {
+            let next = self.engines.iter().filter_map(|engine| engine.next_timeout()).map(|(at, _)| at).min();
+            let next = next.map(|at| at.saturating_duration_since(self.start).max(self.now)).filter(|at| *at <= end);
+            let to = next.unwrap_or(end);
+            MockClock::advance(to - self.now);
+            self.now = to;
+            if next.is_none() {
+                return due;
+            }
+            let now = self.instant();
+            for end in [0, 1] {
+                self.engines[end].handle_timeout(now, &mut self.sinks[end]);
+            }
+            self.carry();
+            due += 1;
+        }
+    }
+
+    /// How many times something passes that is counted by `count`.
+    fn counted(&mut self, count: fn(&Self) -> usize, act: impl FnOnce(&mut Self)) -> usize {
+        let before = count(self);
+        act(self);
+        count(self) - before
+    }
+}
+
+/// What no test may see logged.
+fn without_errors(test: impl FnOnce(&mut Pair)) {
+    let ((), errors) = errors::watched(|| test(&mut Pair::new()));
+    assert_eq!(errors, [""; 0]);
+}
+
+#[test]
+fn sessions_are_renewed_without_losing_a_packet() {
+    for (both, every) in [(true, SECOND / 4), (true, SECOND * 7), (false, SECOND)] {
+        without_errors(|pair| {
+            let handshakes = pair.counted(
+                |pair| pair.initiations,
+                |pair| {
+                    while pair.now < 3600 * SECOND {
+                        assert!(pair.send(0), "there, at {:?}", pair.now);
+                        assert!(!both || pair.send(1), "and back, at {:?}", pair.now);
+                        pair.wait(every);
+                    }
+                },
+            );
+            // Every two minutes and at the next packet, by one side (WireGuard §6.2).
+            assert!((28..=31).contains(&handshakes), "{handshakes} in an hour");
+        });
+    }
+}
+
+#[test]
+fn one_side_may_do_all_the_talking() {
+    // The responder's side: it can't renew, the initiator has nothing to send.
+    without_errors(|pair| {
+        assert!(pair.send(0));
+        let (mut sent, mut arrived) = (0, 0);
+        while pair.now < 3600 * SECOND {
+            sent += 1;
+            arrived += usize::from(pair.send(1));
+            pair.wait(SECOND);
+        }
+        assert_eq!(arrived, sent);
+    });
+}
+
+#[test]
+fn who_is_idle_is_silent_and_sleeps() {
+    without_errors(|pair| {
+        assert!(pair.send(0) && pair.send(1));
+        pair.wait(30 * SECOND);
+        let datagrams = pair.counted(|pair| pair.datagrams, |pair| _ = pair.wait(130 * SECOND));
+        assert_eq!(datagrams, 0);
+        let due = pair.wait(60 * SECOND);
+        assert!(due <= 4, "woken {due} times");
+        assert!(pair.engines.iter().all(|engine| engine.next_timeout().is_none()));
+        let (now, before) = (pair.instant(), pair.initiations);
+        let ages = pair.engines.each_ref().map(|engine| engine.report(now).peers[0].handshake_age);
+        assert_eq!(ages, [None, None], "the keys are gone");
+        assert_eq!(pair.wait(24 * 3600 * SECOND), 0);
+        assert_eq!(pair.initiations, before);
+    });
+}
+
+#[test]
+fn who_was_idle_needs_no_handshake_while_the_session_lasts() {
+    without_errors(|pair| {
+        assert!(pair.send(0) && pair.send(1));
+        for (idle, sender) in [(30, 0), (30, 1)] {
+            pair.wait(idle * SECOND);
+            let handshakes = pair.counted(
+                |pair| pair.initiations,
+                |pair| {
+                    assert!(pair.send(sender));
+                    // The answer takes longer than a tick.
+                    pair.wait(SECOND);
+                    assert!(pair.send(1 - sender));
+                    pair.wait(20 * SECOND);
+                },
+            );
+            assert_eq!(handshakes, 0, "after {idle} s");
+        }
+    });
+}
+
+#[test]
+fn whatever_the_silence_the_next_packets_arrive() {
+    // (The mock clock doesn't move the wall clock, so that a tunnel made anew sends older time stamps: both are.)
+    for idle in [1, 14, 16, 59, 119, 121, 160, 200, 539, 541, 700, 86_400] {
+        without_errors(|pair| {
+            assert!(pair.send(0) && pair.send(1));
+            pair.wait(idle * SECOND);
+            assert!(pair.send(0), "after {idle} s");
+            assert!(pair.send(1), "after {idle} s");
+        });
+    }
+}
+
+#[test]
+fn a_cut_heals_within_seconds_and_is_not_hammered() {
+    for length in [5, 20, 60, 100] {
+        without_errors(|pair| {
+            assert!(pair.send(0) && pair.send(1));
+            pair.wait(SECOND);
+            pair.cut = true;
+            let handshakes = pair.counted(
+                |pair| pair.initiations,
+                |pair| {
+                    for _ in 0..length {
+                        assert!(!pair.send(0));
+                        pair.wait(SECOND);
+                    }
+                },
+            );
+            assert!(handshakes <= 2 + length / 4, "{handshakes} in {length} s");
+            pair.cut = false;
+            let start = pair.now;
+            while !pair.send(0) {
+                pair.wait(SECOND);
+                assert!(pair.now - start <= 6 * SECOND, "still cut {:?} after {length} s", pair.now - start);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_greeting_out_of_long_silence_is_dated_right() {
+    without_errors(|pair| {
+        assert!(pair.send(0) && pair.send(1));
+        pair.wait(150 * SECOND);
+        pair.cut = true;
+        pair.engines[0].learned(RunnerId(1), endpoint(1));
+        pair.wait(10 * SECOND);
+        pair.cut = false;
+        assert_eq!(pair.counted(|pair| pair.initiations, |pair| _ = pair.wait(5 * SECOND)), 1, "it is tried again");
+        assert!(pair.send(1));
+    });
+}
+
+#[test]
+fn nobody_is_called_for_ever() {
+    without_errors(|pair| {
+        pair.cut = true;
+        assert!(!pair.send(0));
+        pair.wait(60 * SECOND);
+        assert!(pair.engines.iter().all(|engine| engine.next_timeout().is_none()), "after a minute of no answer");
+        // Somebody who insists is heard for as long as he does.
+        for _ in 0..300 {
+            pair.send(0);
+            pair.wait(SECOND);
+        }
+        pair.cut = false;
+        pair.wait(6 * SECOND);
+        assert!(pair.send(0));
+    });
+}
