@@ -1,0 +1,153 @@
+//! Where this machine can be reached: the addresses of its interfaces that mean something to other machines.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags, sys::socket::SockaddrStorage};
+use tokio::sync::watch;
+
+/// The most that is told.
+const MAX: usize = 8;
+/// How often the interfaces are looked at.
+const INTERVAL: Duration = Duration::from_secs(3);
+
+/// How the interfaces of container engines and virtual machines begin. Their addresses mean something on this machine only,
+/// and often the same on all.
+const VIRTUAL: [&str; 20] = [
+    "br-", "cali", "cbr", "cilium", "cni", "crc", "docker", "flannel", "kube", "lxcbr", "lxdbr", "incusbr", "nerdctl",
+    "podman", "tap", "vboxnet", "veth", "virbr", "vmnet", "vnet",
+];
+
+/// An address of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Found {
+    interface: String,
+    address: IpAddr,
+}
+
+/// Tells the endpoints, now and whenever they change, until nobody listens.
+pub(crate) fn watch(port: u16) -> watch::Receiver<Vec<SocketAddr>> {
+    let (sender, receiver) = watch::channel(current(port));
+    tokio::spawn(async move {
+        let mut interval = tokio::time::interval(INTERVAL);
+        loop {
+            tokio::select! {
+                _ = interval.tick() => {}
+                () = sender.closed() => return,
+            }
+            let now = current(port);
+            if sender.send_if_modified(|before| std::mem::replace(before, now.clone()) != now) {
+                tracing::info!(endpoints = ?now, "this machine's addresses have changed");
+            }
+        }
+    });
+    receiver
+}
+
+fn current(port: u16) -> Vec<SocketAddr> {
+    select(interfaces()).into_iter().map(|address| SocketAddr::new(address, port)).collect()
+}
+
+fn interfaces() -> Vec<Found> {
+    let Ok(all) = getifaddrs() else { return vec![] };
+    all.filter(|i| i.flags.contains(InterfaceFlags::IFF_UP))
+        .filter_map(|i| i.address.and_then(address).map(|address| Found { interface: i.interface_name, address }))
+        .collect()
+}
+
+fn address(address: SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+}
+
+/// The addresses to tell: those of the machine's own interfaces; if it has none, those of container bridges and the like;
+/// if there are none either (everything runs on this machine), loopback.
+fn select(found: Vec<Found>) -> Vec<IpAddr> {
+    let rank = |found: &Found| {
+        if found.address.is_loopback() {
+            2
+        } else {
+            u8::from(VIRTUAL.iter().any(|prefix| found.interface.starts_with(prefix)))
+        }
+    };
+    let usable: Vec<Found> = found.into_iter().filter(|found| is_unicast(found.address)).collect();
+    let Some(best) = usable.iter().map(rank).min() else { return vec![] };
+    let mut seen = BTreeSet::new();
+    let mut addresses: Vec<IpAddr> = usable
+        .iter()
+        .filter(|found| rank(found) == best)
+        .map(|found| found.address)
+        .filter(|a| seen.insert(*a))
+        .collect();
+    // Where there are too many, one of each kind is worth more than eight of one.
+    addresses.sort_by_key(|address| !reaches_far(*address));
+    addresses.truncate(MAX);
+    addresses
+}
+
+fn is_unicast(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => !(a.is_unspecified() || a.is_multicast() || a.is_broadcast() || a.is_link_local()),
+        IpAddr::V6(a) => !(a.is_unspecified() || a.is_multicast() || a.is_unicast_link_local()),
+    }
+}
+
+/// Whether an address can be reached from outside its site (RFC 1918, RFC 6598, RFC 4193).
+fn reaches_far(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => !(a.is_private() || (a & Ipv4Addr::new(255, 192, 0, 0)) == Ipv4Addr::new(100, 64, 0, 0)),
+        IpAddr::V6(a) => !a.is_unique_local() && a != Ipv6Addr::LOCALHOST,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selected(found: &[(&str, &str)]) -> Vec<String> {
+        let found = found.iter().map(|(i, a)| Found { interface: (*i).into(), address: a.parse().unwrap() }).collect();
+        select(found).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_machines_own_addresses_are_told_and_those_of_bridges_are_not() {
+        let found = [
+            ("lo", "127.0.0.1"),
+            ("lo", "::1"),
+            ("eth0", "192.168.1.5"),
+            ("eth0", "2001:db8::5"),
+            ("eth0", "fe80::5"),
+            ("docker0", "172.17.0.1"),
+            ("br-0a1b2c", "172.18.0.1"),
+            ("br0", "10.0.0.5"),
+            ("cni0", "10.244.0.1"),
+            ("podman0", "10.88.0.1"),
+            ("virbr0", "192.168.122.1"),
+            ("veth12ab", "169.254.3.4"),
+        ];
+        assert_eq!(selected(&found), ["2001:db8::5", "192.168.1.5", "10.0.0.5"]);
+    }
+
+    #[test]
+    fn what_there_is_is_better_than_nothing() {
+        assert_eq!(selected(&[("lo", "127.0.0.1"), ("veth-a", "10.1.0.2")]), ["10.1.0.2"]);
+        assert_eq!(selected(&[("lo", "127.0.0.1"), ("eth0", "fe80::5")]), ["127.0.0.1"]);
+        assert_eq!(selected(&[("eth0", "fe80::5"), ("eth0", "169.254.1.1")]), [""; 0]);
+        assert_eq!(selected(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn eight_at_most_and_those_that_reach_far_first() {
+        let many: Vec<(&str, String)> = (1..=10).map(|n| ("eth0", format!("10.0.0.{n}"))).collect();
+        let mut found: Vec<(&str, &str)> = many.iter().map(|(i, a)| (*i, a.as_str())).collect();
+        found.push(("eth0", "10.0.0.1"));
+        found.push(("eth1", "203.0.113.9"));
+        found.push(("eth1", "100.70.0.1"));
+        let selected = selected(&found);
+        assert_eq!(selected.len(), MAX);
+        assert_eq!(selected[..2], ["203.0.113.9", "10.0.0.1"]);
+    }
+}

@@ -1,0 +1,153 @@
+//! How a machine becomes a runner: asks the coordinator whom the token names, and no other.
+
+use std::time::Duration;
+
+use mesh_link::{LinkError, Method, RequestError, Url};
+use mesh_proto::{
+    Label,
+    message::{Enrol, Enrolled, Info, PROTOCOL, Refusal, enrol_purpose},
+    token::{Credential, Token},
+};
+use zeroize::Zeroizing;
+
+use super::identity::{Enrolment, Identity};
+use crate::{attach, control, state::StateDir};
+
+/// How often a request is tried whose answer doesn't come.
+const ATTEMPTS: u32 = 5;
+
+/// What the operator wants to be.
+#[derive(Debug)]
+pub(crate) struct Application {
+    /// Which coordinator.
+    pub(crate) coordinator: Url,
+    /// What lets us in.
+    pub(crate) token: Token,
+    /// The runner's name.
+    pub(crate) name: Label,
+    /// Its provider.
+    pub(crate) provider: Label,
+    /// Take the name over from the runner that has it.
+    pub(crate) replace: bool,
+}
+
+/// Enrols. The key is kept before the coordinator hears of it: however often the answer is lost, it is the same runner
+/// that asks again.
+///
+/// # Errors
+/// If the mesh's range clashes with a route here, the coordinator refuses, or doesn't answer.
+pub(crate) async fn enrol(state: &StateDir, identity: &mut Identity, wish: &Application) -> Result<(), Refusal> {
+    let info: Info = request(wish, Method::GET, "/v1/info", None::<&()>).await?;
+    if info.protocol != PROTOCOL {
+        let behind = if info.protocol > PROTOCOL { "this agent" } else { "the coordinator" };
+        return Err(Refusal::new(
+            format!(
+                "the coordinator speaks version {} of the protocol, and this agent version {PROTOCOL}",
+                info.protocol
+            ),
+            format!("upgrade {behind}"),
+        ));
+    }
+    let range = info.range;
+    let clash = tokio::task::spawn_blocking(move || attach::clash(range)).await;
+    match clash {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(clash))) => {
+            return Err(Refusal::new(
+                format!("the mesh's range {range} clashes with this machine's routes: {clash}"),
+                "remove that route if it isn't needed; else the mesh needs another range, chosen with `mesh-coord serve --range` \
+                 at its first start",
+            ));
+        }
+        Ok(Err(error)) => return Err(Refusal::bare(format!("this machine's routes can't be read: {error}"))),
+        Err(panic) => return Err(Refusal::bare(format!("this machine's routes can't be read: {panic}"))),
+    }
+    let proof = identity
+        .private_key
+        .prove(info.enrol_key, &enrol_purpose(wish.token.id))
+        .ok_or_else(|| Refusal::new("the coordinator's enrolment key is no key", "is its data directory damaged?"))?;
+    identity.save(state)?;
+    let token = wish.token.to_text();
+    let body = Enrol {
+        token: token.to_string(),
+        name: wish.name.clone(),
+        provider: wish.provider.clone(),
+        public_key: identity.private_key.public(),
+        proof,
+        replace: wish.replace,
+    };
+    let answer = request::<Enrolled>(wish, Method::POST, "/v1/enrol", Some(&body)).await;
+    drop(Zeroizing::new(body.token));
+    let Enrolled { runner, credential } = answer?;
+    let credential: Credential = Zeroizing::new(credential)
+        .parse()
+        .map_err(|e| Refusal::bare(format!("the coordinator's answer makes no sense: {e}")))?;
+    identity.enrolment = Some(Enrolment {
+        runner,
+        name: wish.name.clone(),
+        credential,
+        coordinator: wish.coordinator.clone(),
+        fingerprint: wish.token.fingerprint,
+    });
+    identity.save(state)?;
+    tracing::info!(%runner, name = %wish.name, coordinator = %wish.coordinator, "enrolled");
+    Ok(())
+}
+
+/// Asks until there is an answer, a few times.
+async fn request<T: serde::de::DeserializeOwned>(
+    wish: &Application,
+    method: Method,
+    path: &str,
+    body: Option<&(impl serde::Serialize + Sync)>,
+) -> Result<T, Refusal> {
+    let mut backoff = control::Backoff::default();
+    let mut attempt = 1;
+    loop {
+        let lost = match request_once(wish, method.clone(), path, body).await {
+            Ok(answer) => return Ok(answer),
+            Err(Failure::Final(refusal)) => return Err(refusal),
+            Err(Failure::Lost(refusal)) => refusal,
+        };
+        if attempt == ATTEMPTS {
+            return Err(lost);
+        }
+        attempt += 1;
+        let wait: Duration = backoff.next(control::random());
+        tracing::info!(%lost, "trying again");
+        tokio::time::sleep(wait).await;
+    }
+}
+
+enum Failure {
+    Final(Refusal),
+    Lost(Refusal),
+}
+
+async fn request_once<T: serde::de::DeserializeOwned>(
+    wish: &Application,
+    method: Method,
+    path: &str,
+    body: Option<&(impl serde::Serialize + Sync)>,
+) -> Result<T, Failure> {
+    let stream = mesh_link::connect(&wish.coordinator, wish.token.fingerprint).await.map_err(|error| match error {
+        LinkError::OtherCoordinator { .. } => Failure::Final(Refusal::new(
+            error.to_string(),
+            "the token was made by another coordinator: is the URL right, and the token current?",
+        )),
+        LinkError::Unreachable { .. } | LinkError::Tls { .. } => Failure::Lost(Refusal::new(
+            error.to_string(),
+            "is the coordinator running, and does a firewall let its port through?",
+        )),
+    })?;
+    mesh_link::request(stream, &wish.coordinator.authority(), method, path, None, body).await.map_err(|error| {
+        match error {
+            RequestError::Refused { status, refusal } if (400..500).contains(&status) => Failure::Final(refusal),
+            RequestError::Refused { refusal, .. } => Failure::Lost(refusal),
+            RequestError::Lost(_) => Failure::Lost(Refusal::new(error.to_string(), "try again")),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! Who this runner is, in a file that nobody else may read.
+
+use std::{net::SocketAddr, str::FromStr as _};
+
+use mesh_link::Url;
+use mesh_proto::{
+    Label, PrivateKey, RunnerId,
+    message::Refusal,
+    token::{Credential, Fingerprint},
+};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::state::StateDir;
+
+const FILE: &str = "identity.json";
+
+/// A runner's identity, and what the operator said about it.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// Its WireGuard key, made here.
+    pub(crate) private_key: PrivateKey,
+    /// What it got for it; `None` before the coordinator has answered.
+    pub(crate) enrolment: Option<Enrolment>,
+    /// The UDP port that the operator wants.
+    pub(crate) listen: Option<u16>,
+    /// The endpoints that the operator gave.
+    pub(crate) endpoints: Vec<SocketAddr>,
+}
+
+/// What a runner is to a coordinator.
+#[derive(Debug)]
+pub(crate) struct Enrolment {
+    /// Its identifier there.
+    pub(crate) runner: RunnerId,
+    /// Its name there.
+    pub(crate) name: Label,
+    /// What shows who it is.
+    pub(crate) credential: Credential,
+    /// Where the coordinator is.
+    pub(crate) coordinator: Url,
+    /// The key that the coordinator has.
+    pub(crate) fingerprint: Fingerprint,
+}
+
+/// As it lies on disk, version 1.
+#[derive(Serialize, Deserialize)]
+struct File {
+    version: u32,
+    private_key: Zeroizing<String>,
+    #[serde(default)]
+    listen: Option<u16>,
+    #[serde(default)]
+    endpoints: Vec<SocketAddr>,
+    #[serde(default)]
+    enrolment: Option<FileEnrolment>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FileEnrolment {
+    runner: RunnerId,
+    name: Label,
+    credential: Zeroizing<String>,
+    coordinator: Url,
+    fingerprint: Fingerprint,
+}
+
+impl Identity {
+    /// A new one, with a key of its own.
+    ///
+    /// # Errors
+    /// If the system has no randomness.
+    pub(crate) fn new() -> Result<Self, Refusal> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *bytes).map_err(|e| Refusal::bare(format!("the system gives no randomness: {e}")))?;
+        let private_key = PrivateKey::from_bytes(*bytes);
+        Ok(Self { private_key, enrolment: None, listen: None, endpoints: vec![] })
+    }
+
+    /// The one in a state directory, if there is one.
+    ///
+    /// # Errors
+    /// If it can't be read. It is never replaced: without it the runner would be another one.
+    pub(crate) fn load(state: &StateDir) -> Result<Option<Self>, Refusal> {
+        let Some(file) = state.read::<File>(FILE)? else { return Ok(None) };
+        let path = state.path().join(FILE);
+        let damaged = |what: &str| Refusal::bare(format!("{} is damaged: {what}", path.display()));
+        if file.version != 1 {
+            return Err(Refusal::new(
+                format!("{} is of version {}, and this agent knows version 1", path.display(), file.version),
+                "it was written by a later mesh-node: use that one",
+            ));
+        }
+        let private_key = PrivateKey::from_file_text(&file.private_key).map_err(|e| damaged(&e.to_string()))?;
+        let enrolment = match file.enrolment {
+            Some(FileEnrolment { runner, name, credential, coordinator, fingerprint }) => {
+                let credential = Credential::from_str(&credential).map_err(|e| damaged(&e.to_string()))?;
+                Some(Enrolment { runner, name, credential, coordinator, fingerprint })
+            }
+            None => None,
+        };
+        Ok(Some(Self { private_key, enrolment, listen: file.listen, endpoints: file.endpoints }))
+    }
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub(crate) fn save(&self, state: &StateDir) -> Result<(), Refusal> {
+        let enrolment = self.enrolment.as_ref().map(|e| FileEnrolment {
+            runner: e.runner,
+            name: e.name.clone(),
+            credential: e.credential.to_text(),
+            coordinator: e.coordinator.clone(),
+            fingerprint: e.fingerprint,
+        });
+        let file = File {
+            version: 1,
+            private_key: Zeroizing::new(self.private_key.to_file_text()),
+            listen: self.listen,
+            endpoints: self.endpoints.clone(),
+            enrolment,
+        };
+        state.write(FILE, &file).map_err(|e| {
+            Refusal::new(
+                format!("cannot write {}: {e}", state.path().join(FILE).display()),
+                "is the disk full, or mounted read-only?",
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use mesh_proto::Secret;
+
+    use super::*;
+    use crate::state::tests::Scratch;
+
+    #[test]
+    fn an_identity_is_read_back_and_nobody_else_reads_it() {
+        let scratch = Scratch::new("identity");
+        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+        assert!(Identity::load(&state).unwrap().is_none());
+        let mut identity = Identity::new().unwrap();
+        identity.save(&state).unwrap();
+        assert!(Identity::load(&state).unwrap().unwrap().enrolment.is_none());
+        identity.enrolment = Some(Enrolment {
+            runner: RunnerId(7),
+            name: "a".parse().unwrap(),
+            credential: Credential { runner: RunnerId(7), secret: Secret::from_bytes([3; 32]) },
+            coordinator: "https://c:7443".parse().unwrap(),
+            fingerprint: Fingerprint([1; 32]),
+        });
+        identity.listen = Some(0);
+        identity.save(&state).unwrap();
+        let read = Identity::load(&state).unwrap().unwrap();
+        let enrolment = read.enrolment.as_ref().unwrap();
+        assert_eq!(read.private_key.public(), identity.private_key.public());
+        assert_eq!((enrolment.runner, &*enrolment.name, read.listen), (RunnerId(7), "a", Some(0)));
+        let mode = std::fs::metadata(scratch.0.join(FILE)).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let debug = format!("{read:?}");
+        assert!(!debug.contains(&identity.private_key.to_file_text()) && !debug.contains("AwMD"), "{debug}");
+    }
+
+    #[test]
+    fn a_damaged_identity_is_refused_and_kept() {
+        let scratch = Scratch::new("damaged-identity");
+        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+        for (text, why) in [
+            ("{", "is damaged"),
+            (r#"{"version":1,"private_key":"AAAA"}"#, "not a key"),
+            (r#"{"version":2,"private_key":"AAAA"}"#, "version 2"),
+        ] {
+            std::fs::write(scratch.0.join(FILE), text).unwrap();
+            let error = Identity::load(&state).unwrap_err();
+            assert!(error.error.contains(why) && !error.error.contains("AAAA"), "{error}");
+            assert_eq!(std::fs::read_to_string(scratch.0.join(FILE)).unwrap(), text);
+        }
+    }
+}

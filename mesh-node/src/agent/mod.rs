@@ -1,0 +1,194 @@
+//! The running agent: puts the parts together, and passes between them what concerns more than one.
+
+mod apply;
+mod endpoints;
+mod enrol;
+mod identity;
+mod learned;
+mod requests;
+mod status;
+mod why;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use mesh_link::Url;
+use mesh_proto::{
+    Label, RunnerId,
+    message::{Have, Refusal, Switches},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+
+pub(crate) use enrol::{Application, enrol};
+pub(crate) use identity::{Enrolment, Identity};
+
+use crate::{
+    attach::{self, NamespaceId, Staging},
+    control::{Control, Ourselves, Target},
+    dataplane::{DataEvent, Dataplane},
+    instances::{self, Instances},
+    local::{self, Call},
+    state::{Lock, StateDir},
+};
+
+/// The UDP port, unless the operator wants another.
+const DEFAULT_PORT: u16 = 51820;
+
+/// What local requests are answered from.
+#[derive(Debug)]
+struct Agent {
+    runner: RunnerId,
+    name: Label,
+    coordinator: Url,
+    control: Control,
+    dataplane: Arc<Dataplane>,
+    instances: Instances,
+    applied: watch::Receiver<Option<Have>>,
+    endpoints: watch::Receiver<Vec<SocketAddr>>,
+}
+
+/// Runs the agent until it is told to end. Instances stay attached then: the next one takes them up.
+///
+/// # Errors
+/// If it can't start, or its data plane fails.
+pub(crate) async fn run(state: StateDir, _lock: Lock, identity: Identity, offloads: Switches) -> Result<(), Refusal> {
+    let Identity { private_key, enrolment, listen, endpoints: given } = identity;
+    let Some(Enrolment { runner, name, credential, coordinator, fingerprint }) = enrolment else {
+        return Err(Refusal::new("this machine has not joined", "mesh-node join URL TOKEN"));
+    };
+    let mut end = signal_of_end()?;
+    let known = learned::load(&state);
+    let (dataplane, events) = Dataplane::start(private_key, listen.unwrap_or(DEFAULT_PORT), known)
+        .map_err(|e| Refusal::bare(e.to_string()))?;
+    let dataplane = Arc::new(dataplane);
+    let staging = Staging::new().map_err(|e| Refusal::bare(e.to_string()))?;
+
+    let view = apply::load(&state, runner);
+    if let Some(view) = &view {
+        warn_of_clash(view.network.range).await;
+    }
+    let heard = view.as_ref().and_then(|_| state.written(apply::FILE));
+    let (control, keeper) = Control::new(view, heard);
+    let (applied_sender, applied) = watch::channel(None);
+    let (confirmed, confirmations) = mpsc::unbounded_channel();
+    tokio::spawn(apply::keep(state.clone(), Arc::clone(&dataplane), control.views(), confirmations, applied_sender));
+
+    let parts = instances::Parts {
+        state: state.clone(),
+        control: control.clone(),
+        dataplane: Arc::clone(&dataplane),
+        staging,
+        applied: applied.clone(),
+    };
+    let (instances, ended) = Instances::start(parts, instances::load(&state)).await;
+    tokio::spawn(instances.clone().follow());
+
+    let (learn, learning) = mpsc::unbounded_channel();
+    tokio::spawn(learned::keep(state.clone(), learning));
+    let endpoints_only = !given.is_empty();
+    let endpoints = if endpoints_only { fixed(given) } else { endpoints::watch(dataplane.port()) };
+    let agent = Arc::new(Agent {
+        runner,
+        name: name.clone(),
+        coordinator: coordinator.clone(),
+        control: control.clone(),
+        dataplane: Arc::clone(&dataplane),
+        instances: instances.clone(),
+        applied: applied.clone(),
+        endpoints: endpoints.clone(),
+    });
+    let calls = local::serve(&state)?;
+    let held = instances.clone();
+    let ourselves =
+        Ourselves { port: dataplane.port(), endpoints_only, endpoints, applied, held: Box::new(move || held.hello()) };
+    let target = Target { url: coordinator, fingerprint, runner, credential: credential.to_text() };
+    tokio::spawn(keeper.run(target, ourselves));
+    tokio::spawn(switch(control.switches(), offloads, dataplane));
+    tracing::info!(%runner, %name, port = agent.dataplane.port(), state = %state.path().display(), "running");
+
+    let told = serve(&agent, calls, events, ended, &confirmed, &learn);
+    let result = tokio::select! {
+        result = told => result,
+        () = &mut end => Ok(()),
+    };
+    let _ = std::fs::remove_file(state.socket());
+    if result.is_ok() {
+        tracing::info!("ending; instances stay attached");
+    }
+    result
+}
+
+/// Passes on what happens, until the data plane fails.
+async fn serve(
+    agent: &Arc<Agent>,
+    mut calls: mpsc::Receiver<Call>,
+    mut events: mpsc::UnboundedReceiver<DataEvent>,
+    mut ended: mpsc::UnboundedReceiver<NamespaceId>,
+    confirmed: &mpsc::UnboundedSender<mesh_proto::Revision>,
+    learn: &mpsc::UnboundedSender<(RunnerId, SocketAddr)>,
+) -> Result<(), Refusal> {
+    let failed = |why: String| {
+        Refusal::new(format!("the data plane has failed: {why}"), "start the agent again; instances stay attached")
+    };
+    loop {
+        tokio::select! {
+            Some(call) = calls.recv() => {
+                let agent = Arc::clone(agent);
+                tokio::spawn(async move { agent.answer(call).await });
+            }
+            Some(namespace) = ended.recv() => {
+                let instances = agent.instances.clone();
+                tokio::spawn(async move { instances.end(namespace).await });
+            }
+            event = events.recv() => match event {
+                // Nobody to tell only when the agent ends.
+                Some(DataEvent::Applied(revision)) => drop(confirmed.send(revision)),
+                Some(DataEvent::Endpoint { runner, endpoint }) => drop(learn.send((runner, endpoint))),
+                Some(DataEvent::Gone(port)) => {
+                    let instances = agent.instances.clone();
+                    tokio::spawn(async move { instances.gone(port).await });
+                }
+                Some(DataEvent::Failed(why)) => return Err(failed(why)),
+                None => return Err(failed("its thread is gone".to_owned())),
+            }
+        }
+    }
+}
+
+/// An offload is on if neither the operator nor the coordinator has switched it off.
+async fn switch(mut switches: watch::Receiver<Switches>, operator: Switches, dataplane: Arc<Dataplane>) {
+    switches.mark_changed();
+    while switches.changed().await.is_ok() {
+        let coordinator = *switches.borrow_and_update();
+        dataplane.set_switches(Switches {
+            tun_gso: operator.tun_gso && coordinator.tun_gso,
+            udp_gso: operator.udp_gso && coordinator.udp_gso,
+            udp_gro: operator.udp_gro && coordinator.udp_gro,
+        });
+    }
+}
+
+/// A mesh that is in use goes on; whoever adds such a route should hear of it.
+async fn warn_of_clash(range: mesh_proto::Range) {
+    if let Ok(Ok(Some(clash))) = tokio::task::spawn_blocking(move || attach::clash(range)).await {
+        tracing::warn!(%range, "this machine's routes clash with the mesh's range: {clash}");
+    }
+}
+
+fn fixed(endpoints: Vec<SocketAddr>) -> watch::Receiver<Vec<SocketAddr>> {
+    watch::channel(endpoints).1
+}
+
+/// SIGTERM, or SIGINT from a terminal.
+fn signal_of_end() -> Result<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>, Refusal> {
+    let catch = |kind| signal(kind).map_err(|e| Refusal::bare(format!("signals can't be caught: {e}")));
+    let (mut terminate, mut interrupt) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
+    Ok(Box::pin(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }))
+}

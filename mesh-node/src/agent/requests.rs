@@ -1,0 +1,134 @@
+//! Answers the local requests.
+
+use std::{os::fd::OwnedFd, sync::Arc};
+
+use mesh_proto::{
+    ServicePath, View,
+    message::{Answer, Ask, Refusal},
+    names::names,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    Agent,
+    why::{self, Question},
+};
+use crate::{
+    attach::Namespace,
+    hosts::{HostsFile, Place},
+    instances::Wish,
+    local::{self, Call, NamespacePlace, Request, VERSION},
+};
+
+impl Agent {
+    pub(super) async fn answer(&self, call: Call) {
+        let Call { request, fds, answer } = call;
+        let result = self.carry_out(request, fds).await;
+        // Whoever asked may have gone away.
+        let _ = answer.send(result);
+    }
+
+    async fn carry_out(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Value, Refusal> {
+        let mut fds = fds.into_iter();
+        match request {
+            Request::Attach { service, client, namespace, hosts, process } => {
+                let wish = wish(service, client, namespace, hosts, process, &mut fds).await?;
+                value(&self.instances.attach(wish).await?)
+            }
+            Request::Detach { instance: Some(instance) } => value(&self.instances.detach(instance).await?),
+            Request::Detach { instance: None } => {
+                let namespace = open(&mut fds)?;
+                value(&self.instances.detach_from(namespace.id()).await?)
+            }
+            Request::Names { service } => value(&self.names(service).await?),
+            Request::Status => value(&self.status().await),
+            Request::Denied => value(&self.denied().await),
+            Request::Why { caller, callee, port } => value(&self.why(Question { caller, callee, port }).await?),
+        }
+    }
+
+    /// From our own view if it is complete for that deployment: if something of it runs here. Else from the coordinator.
+    async fn names(&self, service: ServicePath) -> Result<local::Names, Refusal> {
+        let own = self.control.view().filter(|view| hosts_deployment(view, &service));
+        let view = match own {
+            Some(view) => view,
+            None => match self.control.ask(Ask::Lookup { service: service.clone() }).await? {
+                Answer::Found { view } => Arc::new(view),
+                _ => return Err(Refusal::bare("the coordinator's answer doesn't fit the question")),
+            },
+        };
+        let found = find(&view, &service).and_then(|service| names(&view, service)).ok_or_else(|| {
+            Refusal::new(format!("there is no service {service}"), "`mesh-coord services` lists those that there are")
+        })?;
+        let hosts = found.hosts.into_iter().map(|(address, name)| local::Host { address, name }).collect();
+        Ok(local::Names { version: VERSION, hosts, variables: found.variables, warnings: found.warnings })
+    }
+
+    async fn why(&self, question: Question) -> Result<local::Why, Refusal> {
+        let (view, report) = (self.control.view(), self.dataplane.report().await);
+        let own = view.as_deref().and_then(|view| why::explain(view, report.as_ref(), &question));
+        if let Some((verdict, steps)) = own {
+            return Ok(local::Why { version: VERSION, verdict, steps });
+        }
+        let Question { caller, callee, port } = question;
+        let ask = Ask::Why { caller, callee: callee.clone(), port };
+        let Answer::Why { allowed, mut steps } = self.control.ask(ask).await? else {
+            return Err(Refusal::bare("the coordinator's answer doesn't fit the question"));
+        };
+        if allowed && let Some(path) = view.and_then(|view| why::local_path(&view, report.as_ref(), &callee)) {
+            let before_verdict = steps.len().saturating_sub(1);
+            steps.insert(before_verdict, path);
+        }
+        let verdict = if allowed { local::Verdict::Allow } else { local::Verdict::Deny };
+        Ok(local::Why { version: VERSION, verdict, steps })
+    }
+}
+
+fn value(answer: &impl Serialize) -> Result<Value, Refusal> {
+    serde_json::to_value(answer).map_err(|e| Refusal::bare(format!("the answer can't be written: {e}")))
+}
+
+fn open(fds: &mut impl Iterator<Item = OwnedFd>) -> Result<Namespace, Refusal> {
+    let fd = fds.next().ok_or_else(|| missing("network namespace"))?;
+    Namespace::from_fd(fd).map_err(|e| Refusal::bare(e.to_string()))
+}
+
+fn missing(what: &str) -> Refusal {
+    Refusal::bare(format!("the descriptor of the {what} is missing beside the request"))
+}
+
+async fn wish(
+    service: ServicePath,
+    client: bool,
+    place: NamespacePlace,
+    hosts: Option<Place>,
+    process: bool,
+    fds: &mut impl Iterator<Item = OwnedFd>,
+) -> Result<Wish, Refusal> {
+    let namespace = Arc::new(open(fds)?);
+    let hosts = match hosts {
+        Some(place) => {
+            let found = fds.next().ok_or_else(|| missing("hosts file"))?;
+            let opened = tokio::task::spawn_blocking(move || HostsFile::open(&found)).await;
+            Some((place, opened.map_err(|e| Refusal::bare(e.to_string()))??))
+        }
+        None => None,
+    };
+    let process = if process { Some(fds.next().ok_or_else(|| missing("process"))?) } else { None };
+    Ok(Wish { service, client, namespace, place, hosts, process })
+}
+
+fn find(view: &View, path: &ServicePath) -> Option<mesh_proto::ServiceId> {
+    let deployment = view.deployments().find(|deployment| deployment.name == path.deployment)?;
+    let service = view.services().find(|s| s.deployment == deployment.id && s.name == path.service)?;
+    Some(service.id)
+}
+
+/// Whether something of the service's deployment runs here.
+fn hosts_deployment(view: &View, path: &ServicePath) -> bool {
+    let deployment = view.deployments().find(|deployment| deployment.name == path.deployment).map(|found| found.id);
+    let mut here = view.instances().filter(|instance| instance.runner == view.runner);
+    deployment.is_some()
+        && here.any(|instance| view.service(instance.service).map(|service| service.deployment) == deployment)
+}

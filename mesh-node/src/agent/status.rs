@@ -1,0 +1,102 @@
+//! What `status` and `denied` show: the data plane's report, in the view's names.
+
+use std::{net::Ipv4Addr, time::SystemTime};
+
+use mesh_proto::{ServiceId, View, message::Have};
+
+use super::Agent;
+use crate::{
+    control::Link,
+    dataplane::{Report, Traffic},
+    local::{self, VERSION},
+};
+
+impl Agent {
+    pub(super) async fn status(&self) -> local::Status {
+        let (view, link) = (self.control.view(), self.control.link());
+        let report = self.dataplane.report().await;
+        let (error, hint) = link.trouble.clone().map(|trouble| (trouble.error, trouble.hint)).unzip();
+        local::Status {
+            version: VERSION,
+            runner: local::Runner { id: self.runner, name: self.name.clone() },
+            map: map_state(&link, *self.applied.borrow()),
+            coordinator: local::Coordinator { url: self.coordinator.to_string(), error, hint: hint.flatten() },
+            port: self.dataplane.port(),
+            endpoints: self.endpoints.borrow().clone(),
+            peers: report.iter().flat_map(|report| peers(report, view.as_deref())).collect(),
+            instances: self.instances.list(),
+            drops: report.iter().flat_map(drops).collect(),
+            traffic: report.iter().flat_map(traffic).collect(),
+        }
+    }
+
+    pub(super) async fn denied(&self) -> local::Denied {
+        let (view, report) = (self.control.view(), self.dataplane.report().await);
+        let denied = report.into_iter().flat_map(|report| report.engine.denied).map(|denied| local::Refused {
+            caller: name(view.as_deref(), denied.caller_service, denied.caller),
+            callee: name(view.as_deref(), denied.callee_service, denied.callee),
+            port: denied.port,
+            reason: denied.reason.name().to_owned(),
+            count: denied.count,
+            age_seconds: denied.age.as_secs(),
+        });
+        local::Denied { version: VERSION, denied: denied.collect() }
+    }
+}
+
+fn map_state(link: &Link, applied: Option<Have>) -> local::MapState {
+    // A clock that was set back gives an age of zero.
+    let age = |heard: SystemTime| heard.elapsed().unwrap_or_default().as_secs();
+    local::MapState {
+        revision: applied.map(|applied| applied.revision),
+        age_seconds: applied.and(link.heard).map(age),
+        connected: link.connected,
+    }
+}
+
+fn peers(report: &Report, view: Option<&View>) -> Vec<local::Peer> {
+    let mut peers: Vec<local::Peer> = report
+        .engine
+        .peers
+        .iter()
+        .filter_map(|peer| {
+            let runner = view?.runner(peer.runner)?;
+            Some(local::Peer {
+                name: runner.name.clone(),
+                provider: runner.provider.clone(),
+                path: if peer.handshake_age.is_some() { local::Path::Direct } else { local::Path::None },
+                endpoint: peer.endpoint,
+                handshake_age_seconds: peer.handshake_age.map(|age| age.as_secs()),
+                rx_bytes: peer.rx_bytes,
+                tx_bytes: peer.tx_bytes,
+            })
+        })
+        .collect();
+    peers.sort_by(|a, b| a.name.cmp(&b.name));
+    peers
+}
+
+fn drops(report: &Report) -> impl Iterator<Item = (String, u64)> {
+    let packets = report.engine.drops.iter().map(|(reason, count)| (reason.name(), *count));
+    packets.chain(report.io.iter().copied()).map(|(reason, count)| (reason.to_owned(), count))
+}
+
+fn traffic(report: &Report) -> [(String, local::Calls); 4] {
+    let Traffic { tun_reads, tun_writes, udp_sends, udp_receives } = report.traffic;
+    let kinds = [
+        ("tun-reads", tun_reads),
+        ("tun-writes", tun_writes),
+        ("udp-sends", udp_sends),
+        ("udp-receives", udp_receives),
+    ];
+    kinds.map(|(kind, calls)| (kind.to_owned(), local::Calls { count: calls.count, bytes: calls.octets }))
+}
+
+/// A service as people name it; if the view doesn't know it, its address.
+fn name(view: Option<&View>, service: Option<ServiceId>, address: Ipv4Addr) -> String {
+    let path = service.and_then(|service| {
+        let service = view?.service(service)?;
+        Some(format!("{}/{}", view?.deployment(service.deployment)?.name, service.name))
+    });
+    path.unwrap_or_else(|| address.to_string())
+}

@@ -1,0 +1,106 @@
+use std::{collections::BTreeSet, sync::Arc};
+
+use mesh_proto::{
+    Epoch, InstanceId, PublicKey, Range, Record, Revision, ServiceId,
+    view::{Grant, Instance, Network},
+};
+
+use super::*;
+
+/// Runner 1 (a, ours) and runner 2 (b). Deployment 1 is shop with db (10) on b and `my db` (11) nowhere; deployment 2 is api
+/// with web (20) on a; deployment 3 is evil, of another team, with x (30); deployment 4 is far with y (40).
+fn view(grants: &[(u64, u64, Ports)]) -> View {
+    let network = Network { range: Range::DEFAULT, mtu: 1344 };
+    let mut view = View::empty(Epoch([0; 16]), Revision(1), RunnerId(1), network);
+    for (id, name) in [(1, "a"), (2, "b")] {
+        let endpoints = vec![format!("192.0.2.{id}:51820").parse().unwrap()];
+        let (name, provider) = (name.parse().unwrap(), "x".parse().unwrap());
+        let runner = Runner { id: RunnerId(id), name, provider, public_key: PublicKey([0; 32]), endpoints };
+        view.put(Record::Runner(Arc::new(runner)));
+    }
+    for (id, name, team) in [(1, "shop", "acme"), (2, "api", "acme"), (3, "evil", "evil"), (4, "far", "acme")] {
+        let deployment = Deployment { id: DeploymentId(id), name: name.parse().unwrap(), team: team.parse().unwrap() };
+        view.put(Record::Deployment(Arc::new(deployment)));
+    }
+    for (id, name) in [(10, "db"), (11, "my db"), (20, "web"), (30, "x"), (40, "y")] {
+        let service = Service {
+            id: ServiceId(id),
+            deployment: DeploymentId(id / 10),
+            name: name.parse().unwrap(),
+            address: std::net::Ipv4Addr::from_bits(0x6470_0000 + u32::try_from(id).unwrap()),
+            automatic_names: true,
+        };
+        view.put(Record::Service(Arc::new(service)));
+    }
+    for (service, runner) in [(10, 2), (20, 1)] {
+        let instance = Instance {
+            id: InstanceId(service),
+            service: ServiceId(service),
+            runner: RunnerId(runner),
+            address: std::net::Ipv4Addr::from_bits(0x6470_0100 + u32::try_from(service).unwrap()),
+            state: InstanceState::Live,
+        };
+        view.put(Record::Instance(Arc::new(instance)));
+    }
+    for (caller, callee, ports) in grants {
+        let grant = Grant { caller: DeploymentId(*caller), callee: ServiceId(*callee), ports: ports.clone() };
+        view.put(Record::Grant(Arc::new(grant)));
+    }
+    view
+}
+
+/// Which, whether it is in order, and why.
+type Steps = Vec<(String, bool, String)>;
+
+fn ask(view: &View, caller: &str, callee: &str, port: u16) -> Option<(Verdict, Steps)> {
+    let question = Question { caller: caller.parse().unwrap(), callee: callee.parse().unwrap(), port };
+    let (verdict, steps) = explain(view, None, &question)?;
+    Some((verdict, steps.into_iter().map(|step| (step.step, step.ok, step.detail)).collect()))
+}
+
+#[test]
+fn an_allowed_connection_is_followed_to_the_other_runner() {
+    let view = view(&[(2, 10, Ports::Only(BTreeSet::from([5432])))]);
+    let (verdict, steps) = ask(&view, "api/web", "shop/db", 5432).unwrap();
+    assert_eq!(verdict, Verdict::Allow);
+    let names: Vec<&str> = steps.iter().map(|(step, ..)| step.as_str()).collect();
+    assert_eq!(names, ["names", "rule", "runner", "path", "verdict"]);
+    assert!(steps.iter().all(|(_, ok, _)| *ok), "{steps:?}");
+    assert!(steps[1].2.contains("shop trusts api") && steps[1].2.contains("on 5432"), "{steps:?}");
+    assert!(steps[2].2.contains("runs on b") && steps[3].2.contains("192.0.2.2:51820"), "{steps:?}");
+}
+
+#[test]
+fn without_a_rule_the_command_that_adds_it_is_named() {
+    let (verdict, steps) = ask(&view(&[]), "api/web", "shop/my db", 80).unwrap();
+    assert_eq!(verdict, Verdict::Deny);
+    assert!(!steps[1].1 && steps[1].2.contains("`mesh-coord trust api --app shop --service 'my db'`"), "{steps:?}");
+    assert_eq!(steps.len(), 3, "no runner and no path to nowhere");
+}
+
+#[test]
+fn a_port_outside_the_trust_and_another_team_are_told_apart() {
+    let view = view(&[(2, 10, Ports::Only(BTreeSet::from([5432])))]);
+    let (verdict, steps) = ask(&view, "api/web", "shop/db", 80).unwrap();
+    assert_eq!(verdict, Verdict::Deny);
+    assert!(steps[1].2.contains("on 5432, and not on 80") && steps[1].2.contains("--port 80"), "{steps:?}");
+    let (verdict, steps) = ask(&view, "api/web", "evil/x", 80).unwrap();
+    assert_eq!(verdict, Verdict::Deny);
+    assert!(steps[1].2.contains("different teams") && !steps[1].2.contains("mesh-coord"), "{steps:?}");
+}
+
+#[test]
+fn allowed_and_not_running_is_still_allowed() {
+    let (verdict, steps) = ask(&view(&[(2, 11, Ports::All)]), "api/web", "shop/my db", 80).unwrap();
+    assert_eq!(verdict, Verdict::Allow);
+    assert!(!steps[2].1 && steps[2].2.contains("no live instance"), "{steps:?}");
+}
+
+#[test]
+fn what_the_view_cannot_know_is_left_to_the_coordinator() {
+    let view = view(&[]);
+    assert!(ask(&view, "far/y", "shop/db", 1).is_none(), "rules between others are not in a view");
+    assert!(ask(&view, "api/web", "shop/nothing", 1).is_none());
+    assert!(ask(&view, "shop/db", "shop/my db", 1).is_some(), "one deployment needs no rule");
+    assert!(ask(&view, "far/y", "api/web", 1).is_some(), "rules for what runs here are");
+}

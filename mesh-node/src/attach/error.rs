@@ -1,0 +1,76 @@
+//! Why a namespace could not be attached.
+
+use std::{io, path::PathBuf};
+
+use crate::sys::tun::DEVICE;
+
+/// Why a namespace could not be attached, changed or left.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AttachError {
+    /// It can't be opened.
+    #[error("can't open the network namespace {}: {source}", path.display())]
+    Open {
+        /// What was to be opened.
+        path: PathBuf,
+        /// Why it wasn't.
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error("{what} is not a network namespace: give one such as /run/netns/NAME or /proc/PID/ns/net")]
+    NotANamespace {
+        /// What was given.
+        what: String,
+    },
+    /// It is the machine's own.
+    #[error(
+        "this is the machine's own network namespace, which mesh never changes: give the container a network namespace \
+         of its own (not `--network host`), or use `mesh-node run`"
+    )]
+    Host,
+    /// There is something else called `mesh0`.
+    #[error("there is already an interface mesh0 in this namespace, {what}, which mesh did not make: remove it first")]
+    Foreign {
+        /// What it is, in words.
+        what: String,
+    },
+    /// Another process serves it.
+    #[error("mesh0 of this namespace is served by another process: is a second agent running on this machine?")]
+    Served,
+    /// The namespace has the range's addresses otherwise in use.
+    #[error(
+        "the namespace already uses addresses of the mesh's range: {0}. Attach it without that network, or choose another range when the coordinator is set up"
+    )]
+    Clash(String),
+    /// No TUN devices here.
+    #[error(
+        "can't open {DEVICE}: {0}. Load the module (`modprobe tun`), or give the agent's container that device and CAP_NET_ADMIN"
+    )]
+    NoTun(io::Error),
+    /// One of the steps failed.
+    #[error("{doing}: {source}{}", hint(source))]
+    Step {
+        /// Which one.
+        doing: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Says what was being done when something failed.
+pub(super) trait At<T> {
+    fn at(self, doing: &'static str) -> Result<T, AttachError>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, doing: &'static str) -> Result<T, AttachError> {
+        self.map_err(|source| AttachError::Step { doing, source })
+    }
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        ". The agent needs CAP_NET_ADMIN and CAP_SYS_ADMIN over that namespace: run it as root, or as root of the user namespace that owns it"
+    } else {
+        ""
+    }
+}

@@ -1,0 +1,85 @@
+//! For tests: network namespaces of their own, and `ip` (iproute2) to look at them with other eyes than ours.
+
+use std::{
+    os::fd::AsFd,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Addressing, Namespace};
+use crate::sys::netns;
+
+/// Longer than anything takes; only a failure lasts as long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An empty namespace with lo up.
+pub(crate) fn namespace() -> Namespace {
+    let fd = netns::make().expect(
+        "network namespaces can't be made here, and without them nothing is tested: \
+         run the tests as root, or with `unshare --user --map-root-user`",
+    );
+    let ns = Namespace::from_fd(fd).unwrap();
+    ip(&ns, "link set lo up");
+    ns
+}
+
+/// Two namespaces with interface `veth` each, 192.0.2.1/24 in the first and 192.0.2.2/24 in the second.
+pub(crate) fn neighbours() -> [Namespace; 2] {
+    let pair = [namespace(), namespace()];
+    // `ip` can name a namespace by a process in it, or by a path: this thread's descriptor of the other.
+    let other = std::os::fd::AsRawFd::as_raw_fd(&pair[1].as_fd());
+    let path = format!("/proc/{}/fd/{other}", std::process::id());
+    ip(&pair[0], &format!("link add veth type veth peer name veth netns {path}"));
+    for (ns, host) in pair.iter().zip(1..) {
+        ip(ns, &format!("addr add 192.0.2.{host}/24 dev veth"));
+        ip(ns, "link set veth up");
+    }
+    pair
+}
+
+/// Does something in a namespace.
+pub(crate) fn within<T: Send>(ns: &Namespace, work: impl FnOnce() -> T + Send) -> T {
+    netns::within(ns, work).unwrap()
+}
+
+/// Runs `ip` in a namespace, and gives what it prints.
+pub(crate) fn ip(ns: &Namespace, arguments: &str) -> String {
+    let run = || Command::new("ip").args(arguments.split(' ')).output();
+    let output = within(ns, run).expect("`ip` is needed: install iproute2");
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// Waits until no process serves `mesh0`: another test's child has a copy of our descriptors until it executes its
+/// program.
+pub(crate) fn abandoned(ns: &Namespace) {
+    eventually("mesh0 is abandoned", || ip(ns, "link show mesh0").contains("NO-CARRIER"));
+}
+
+/// Waits until something is so.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "it never came that {what}");
+        thread::yield_now();
+    }
+}
+
+/// All that is to be seen of a namespace's network.
+pub(crate) fn picture(ns: &Namespace) -> String {
+    let all = ["-o link", "-o addr", "rule", "-4 route show table all"].map(|what| ip(ns, what)).join("\n\n");
+    // A device whose carrier never changed is in "state UNKNOWN", and in "state UP" later.
+    all.replace("state UNKNOWN", "state UP")
+}
+
+/// The `n`-th instance of service 100.112.0.1.
+pub(crate) fn addressing(n: u8) -> Addressing {
+    Addressing {
+        instance: [100, 112, 1, n].into(),
+        service: [100, 112, 0, 1].into(),
+        range: mesh_proto::Range::DEFAULT,
+        mtu: 1344,
+    }
+}

@@ -1,0 +1,238 @@
+//! Puts `mesh0` into an instance's network namespace, and takes it out again.
+//!
+//! Everything here blocks (call it from `spawn_blocking`), works by netlink in short-lived threads inside the
+//! namespaces, and leaves the caller's own namespace alone. All of it can be repeated.
+
+mod clash;
+mod error;
+#[cfg(test)]
+pub(crate) mod lab;
+mod link;
+mod namespace;
+mod netlink;
+mod routes;
+mod rules;
+
+use std::{
+    fs, io,
+    net::Ipv4Addr,
+    os::fd::OwnedFd,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use mesh_proto::Range;
+
+use self::{error::At, link::Link, namespace::within, netlink::Netlink};
+pub(crate) use self::{
+    error::AttachError,
+    namespace::{Namespace, NamespaceId, Staging},
+};
+use crate::sys::tun::{self, Tun};
+
+/// What `mesh0` is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Addressing {
+    /// The instance's address: the source of the connections that it opens.
+    pub(crate) instance: Ipv4Addr,
+    /// The address of its service.
+    pub(crate) service: Ipv4Addr,
+    /// The range of overlay addresses.
+    pub(crate) range: Range,
+    /// The MTU in octets.
+    pub(crate) mtu: u16,
+}
+
+/// Makes `mesh0` with its addresses, routes and rules, and gives the TUN's queue (non-blocking). When this returns, all
+/// is in place; if it fails, all is as before. A `mesh0` that an ended agent left is taken over.
+///
+/// # Errors
+/// If the namespace is the machine's own, has another `mesh0`, or uses addresses of the range otherwise; or if a step
+/// fails.
+pub(crate) fn create(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedFd, AttachError> {
+    attachable(ns)?;
+    if let Some(what) = clash_in(ns, a.range)? {
+        return Err(AttachError::Clash(what));
+    }
+    establish(staging, ns, a).inspect_err(|_| {
+        if let Err(error) = remove(ns) {
+            tracing::warn!(%error, "a namespace could not be put back as it was after a failed attach");
+        }
+    })
+}
+
+/// After a restart of the agent: takes the `mesh0` that an earlier one left, or makes one if there is none. Connections
+/// survive it. If it fails, the range stays barred.
+///
+/// # Errors
+/// As for [`create`], clashes excepted.
+pub(crate) fn recover(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedFd, AttachError> {
+    attachable(ns)?;
+    establish(staging, ns, a)
+}
+
+/// Gives an attached namespace other addresses, another range or another MTU.
+///
+/// # Errors
+/// If it isn't attached, or a step fails.
+pub(crate) fn readdress(ns: &Namespace, a: &Addressing) -> Result<(), AttachError> {
+    within(ns, || {
+        let mut netlink = Netlink::open().at("opening a netlink socket")?;
+        let link = mesh0(&mut netlink)?;
+        bar(&mut netlink, a)?;
+        link::set_sizes(&mut netlink, link.index, a.mtu).at("setting the MTU of mesh0")?;
+        lead(&mut netlink, link.index, a)
+    })
+}
+
+/// Takes back all that [`create`] made, but leaves lo up. Does nothing where there is nothing.
+///
+/// # Errors
+/// If a step fails.
+pub(crate) fn remove(ns: &Namespace) -> Result<(), AttachError> {
+    within(ns, || {
+        let mut netlink = Netlink::open().at("opening a netlink socket")?;
+        let link = link::find(&mut netlink, link::NAME).at("looking for mesh0")?;
+        if let Some(link) = link.filter(Link::is_ours) {
+            link::delete(&mut netlink, link.index).at("deleting mesh0")?;
+        }
+        routes::remove(&mut netlink, None).at("deleting the routes of the range")?;
+        rules::remove(&mut netlink).at("deleting the policy rules")
+    })
+}
+
+/// A live route or address of the agent's own namespace that overlaps the range, in words. Default routes don't count.
+///
+/// # Errors
+/// If they can't be read.
+pub(crate) fn clash(range: Range) -> Result<Option<String>, AttachError> {
+    clash_in(&Namespace::host()?, range)
+}
+
+/// The same for another namespace, where `mesh0` and what came with it don't count. ([`create`] does this itself.)
+///
+/// # Errors
+/// If they can't be read.
+pub(crate) fn clash_in(ns: &Namespace, range: Range) -> Result<Option<String>, AttachError> {
+    within(ns, || {
+        let mut netlink = Netlink::open().at("opening a netlink socket")?;
+        clash::find(&mut netlink, range).at("reading addresses and routes")
+    })
+}
+
+/// Whether the namespace may be attached: it isn't the machine's, and has no `mesh0` but one that we may take over.
+fn attachable(ns: &Namespace) -> Result<(), AttachError> {
+    if ns.is_host() {
+        return Err(AttachError::Host);
+    }
+    within(ns, || {
+        let mut netlink = Netlink::open().at("opening a netlink socket")?;
+        match link::find(&mut netlink, link::NAME).at("looking for mesh0")? {
+            Some(link) if !link.is_ours() => Err(AttachError::Foreign { what: link.describe() }),
+            Some(link) if link.served => Err(AttachError::Served),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Takes over or makes `mesh0` and sets everything up.
+fn establish(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedFd, AttachError> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    // The name of the device for as long as it is in staging, where others may be at the same time.
+    let name = format!("tun{}", COUNT.fetch_add(1, Ordering::Relaxed));
+
+    within(ns, || {
+        let mut netlink = Netlink::open().at("opening a netlink socket")?;
+        // First of all: from here on nothing for the range goes anywhere but through mesh0.
+        bar(&mut netlink, a)?;
+        match link::find(&mut netlink, link::NAME).at("looking for mesh0")? {
+            Some(link) => link::move_to(&mut netlink, link.index, staging, &name).at("taking mesh0 out"),
+            None => Ok(()),
+        }
+    })?;
+    let tun = within(staging, || {
+        let mut netlink = Netlink::open().at("opening a netlink socket")?;
+        let tun = open(&mut netlink, &name)?;
+        let link = link::find(&mut netlink, &name).and_then(present).at("looking for the new TUN device")?;
+        link::set_sizes(&mut netlink, link.index, a.mtu).at("setting the MTU of mesh0")?;
+        link::move_to(&mut netlink, link.index, ns, link::NAME).at("moving mesh0 into the namespace")?;
+        Ok(tun)
+    })?;
+    within(ns, || {
+        let mut netlink = Netlink::open().at("opening a netlink socket")?;
+        let link = mesh0(&mut netlink)?;
+        without_ipv6(&mut netlink, link.index);
+        let lo = link::find(&mut netlink, "lo").and_then(present).at("looking for lo")?;
+        link::up(&mut netlink, lo.index).at("putting lo up")?;
+        link::up(&mut netlink, link.index).at("putting mesh0 up")?;
+        lead(&mut netlink, link.index, a)
+    })?;
+    // Last of all: whatever fails before this leaves no device behind.
+    tun.set_persistent(true).at("making mesh0 persistent")?;
+    Ok(tun.into_queue())
+}
+
+/// Opens the TUN device of that name in staging, where we are: the one that was moved here, or a new one.
+fn open(netlink: &mut Netlink, name: &str) -> Result<Tun, AttachError> {
+    let tun = match Tun::open(name) {
+        // Made by somebody who copied ours, or by an agent that made them otherwise: of no use.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            let link = link::find(netlink, name).and_then(present).at("looking for the former TUN device")?;
+            link::delete(netlink, link.index).at("deleting a TUN device of another kind")?;
+            Tun::open(name)
+        }
+        other => other,
+    };
+    let tun = tun.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => AttachError::NoTun(error),
+        Some(libc::EBUSY) => AttachError::Served,
+        _ => AttachError::Step { doing: "opening a TUN device", source: error },
+    })?;
+    // Until all is done, what was persistent is not: a failure leaves no device behind.
+    tun.set_persistent(false).at("taking over a TUN device")?;
+    // In a user namespace that doesn't know the owner that nobody is, only ourselves are left.
+    tun.set_owner(link::OWNER)
+        .or_else(|_| tun.set_owner(nix::unistd::geteuid().as_raw()))
+        .at("setting the owner of the TUN device")?;
+    if !tun::set_offloads(&tun, true).at("setting the offloads of the TUN device")? {
+        tracing::warn!("this kernel has no TUN offloads: traffic of instances here will be several times slower");
+    }
+    Ok(tun)
+}
+
+/// Bars the range on every interface, in and out. (But a socket that a program binds to another interface on purpose, by
+/// `SO_BINDTODEVICE`, goes past all routing: `ip_route_output_key_hash_rcu` of net/ipv4/route.c.)
+fn bar(netlink: &mut Netlink, a: &Addressing) -> Result<(), AttachError> {
+    routes::bar(netlink, a.range).at("adding the unreachable route")?;
+    rules::apply(netlink, a.range).at("adding the policy rules")
+}
+
+/// Opens it on `mesh0`, and lets go of another range that the namespace had before.
+fn lead(netlink: &mut Netlink, index: u32, a: &Addressing) -> Result<(), AttachError> {
+    routes::lead(netlink, index, a.range, [a.instance, a.service])
+        .at("setting the addresses and the route of mesh0")?;
+    routes::remove(netlink, Some(a.range)).at("deleting the routes of a former range")
+}
+
+/// Switches IPv6 off on `mesh0`, where the overlay has no use for it, as well as can be: by sysctl, of the namespace
+/// that this thread is in; where /proc/sys is read-only, at least no address is made.
+fn without_ipv6(netlink: &mut Netlink, index: u32) {
+    let switched = fs::write(format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", link::NAME), "1");
+    let settled = match switched {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => link::without_ipv6_addresses(netlink, index),
+        _ => Ok(()),
+    };
+    if let Err(error) = settled {
+        tracing::debug!(%error, "IPv6 stays on on mesh0; what it sends there is dropped");
+    }
+}
+
+fn mesh0(netlink: &mut Netlink) -> Result<Link, AttachError> {
+    link::find(netlink, link::NAME).and_then(present).at("looking for mesh0")
+}
+
+fn present(link: Option<Link>) -> io::Result<Link> {
+    link.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it is gone"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! Handles to network namespaces.
+
+use std::{
+    fs::{self, OpenOptions},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{AttachError, error::At};
+use crate::sys::netns;
+
+/// Which network namespace: two handles with the same identity are the same one, for as long as either is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct NamespaceId {
+    /// The device of the namespace file system.
+    pub(crate) dev: u64,
+    /// The namespace's inode there.
+    pub(crate) ino: u64,
+}
+
+/// An open network namespace. It keeps the namespace alive.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    fd: OwnedFd,
+    id: NamespaceId,
+}
+
+impl Namespace {
+    /// Opens a namespace by its path, such as `/run/netns/NAME` or `/proc/PID/ns/net`.
+    ///
+    /// # Errors
+    /// If it can't be opened, or is something else.
+    pub(crate) fn open(path: &Path) -> Result<Self, AttachError> {
+        // Non-blocking: a FIFO of that name would hold us up for ever.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let file = file.map_err(|source| AttachError::Open { path: path.to_owned(), source })?;
+        Self::checked(file.into(), || path.display().to_string())
+    }
+
+    /// Takes a descriptor that somebody else opened.
+    ///
+    /// # Errors
+    /// If it isn't that of a network namespace.
+    pub(crate) fn from_fd(fd: OwnedFd) -> Result<Self, AttachError> {
+        Self::checked(fd, || "the descriptor".to_owned())
+    }
+
+    /// The namespace of a process.
+    ///
+    /// # Errors
+    /// If there is no such process, or it may not be looked at (that takes `CAP_SYS_PTRACE`, or the same user).
+    pub(crate) fn of_pid(pid: u32) -> Result<Self, AttachError> {
+        Self::open(Path::new(&format!("/proc/{pid}/ns/net")))
+    }
+
+    /// The agent's own.
+    ///
+    /// # Errors
+    /// If `/proc` isn't there.
+    pub(crate) fn host() -> Result<Self, AttachError> {
+        Self::open(Path::new("/proc/self/ns/net"))
+    }
+
+    /// Finds a namespace that some process is in or that has a name; `None` if it is gone, or can't be seen from here.
+    pub(crate) fn find(id: NamespaceId) -> Option<Self> {
+        let entries =
+            |directory: &str| fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        let of_processes = entries("/proc")
+            .filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit)))
+            .map(|path| path.join("ns/net"));
+        let named = entries("/run/netns").chain(entries("/run/docker/netns"));
+        let mut paths = of_processes.chain(named);
+        paths.find_map(|path| {
+            let metadata = fs::metadata(&path).ok()?;
+            // Looked at again once it is open: a process can end and another get its number.
+            (identity(&metadata) == id).then(|| Self::open(&path).ok())?.filter(|found| found.id == id)
+        })
+    }
+
+    /// Which one it is.
+    pub(crate) const fn id(&self) -> NamespaceId {
+        self.id
+    }
+
+    /// Whether it is the agent's own, or that of the machine's first process.
+    pub(crate) fn is_host(&self) -> bool {
+        ["/proc/self/ns/net", "/proc/1/ns/net"]
+            .iter()
+            .any(|path| fs::metadata(path).is_ok_and(|metadata| identity(&metadata) == self.id))
+    }
+
+    fn checked(fd: OwnedFd, what: impl Fn() -> String) -> Result<Self, AttachError> {
+        match netns::is_network(&fd) {
+            Ok(true) => {}
+            Ok(false) => return Err(AttachError::NotANamespace { what: what() }),
+            Err(source) => return Err(AttachError::Open { path: PathBuf::from(what()), source }),
+        }
+        let file = fs::File::from(fd);
+        let metadata = file.metadata().map_err(|source| AttachError::Open { path: PathBuf::from(what()), source })?;
+        Ok(Self { id: identity(&metadata), fd: file.into() })
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The agent's own namespace, in which TUN devices are made before they are moved: a queue keeps alive the namespace
+/// that it was opened in, which must not be an instance's.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    fd: OwnedFd,
+}
+
+impl Staging {
+    /// Makes an empty namespace, which lives as long as this and the queues that were opened in it.
+    ///
+    /// # Errors
+    /// Without the right to make network namespaces.
+    pub(crate) fn new() -> Result<Self, AttachError> {
+        Ok(Self { fd: netns::make().at("making a network namespace for TUN devices")? })
+    }
+}
+
+impl AsFd for Staging {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Does `work` in a namespace, in a thread of its own.
+pub(super) fn within<T: Send>(
+    namespace: impl AsFd,
+    work: impl FnOnce() -> Result<T, AttachError> + Send,
+) -> Result<T, AttachError> {
+    netns::within(namespace, work).at("entering the network namespace")?
+}
+
+fn identity(metadata: &fs::Metadata) -> NamespaceId {
+    NamespaceId { dev: metadata.dev(), ino: metadata.ino() }
+}
+
+/// For the message of an error: the name by which people know an interface.
+pub(super) fn interface(index: u32) -> String {
+    nix::net::if_::if_indextoname(index)
+        .map_or_else(|_| format!("interface {index}"), |name| name.to_string_lossy().into_owned())
+}

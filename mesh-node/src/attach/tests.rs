@@ -1,0 +1,345 @@
+//! In namespaces of their own, looked at from outside: by `ip` and by sockets.
+
+use std::{
+    fs::File,
+    io::{ErrorKind, Read},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::fd::AsFd,
+    time::Duration,
+};
+
+use super::{
+    lab::{abandoned, addressing, ip, namespace, neighbours, picture, within},
+    *,
+};
+
+/// What `connect` to an address of the range says there.
+fn connect(ns: &Namespace, to: &str) -> ErrorKind {
+    let to = format!("{to}:80").parse().unwrap();
+    within(ns, || TcpStream::connect_timeout(&to, Duration::from_secs(5))).unwrap_err().kind()
+}
+
+/// Addresses of another range.
+fn elsewhere() -> Addressing {
+    Addressing {
+        instance: [10, 9, 1, 8].into(),
+        service: [10, 9, 0, 2].into(),
+        range: "10.9.0.0/16".parse().unwrap(),
+        mtu: 1280,
+    }
+}
+
+/// Who owns our devices: in a user namespace that doesn't know the owner that nobody is, we ourselves.
+fn owner() -> String {
+    if all_users() { link::OWNER.to_string() } else { "root".to_owned() }
+}
+
+/// Whether all users are known here: this is no user namespace but the first.
+fn all_users() -> bool {
+    fs::read_to_string("/proc/self/uid_map").unwrap().trim_end().ends_with(&u32::MAX.to_string())
+}
+
+/// The first packet in a queue, whatever it is.
+fn first_packet(queue: &OwnedFd) -> Option<Vec<u8>> {
+    let mut buffer = vec![0; mesh_engine::TUN_BUFFER];
+    let mut file: File = queue.as_fd().try_clone_to_owned().unwrap().into();
+    file.read(&mut buffer).ok().map(|length| buffer[mesh_engine::VNET..length].to_vec())
+}
+
+#[test]
+fn attaching_gives_exactly_this_and_removing_takes_it_all_back() {
+    let (staging, ns) = (Staging::new().unwrap(), namespace());
+    let before = picture(&ns);
+    let queue = create(&staging, &ns, &addressing(7)).unwrap();
+
+    let link = ip(&ns, "-d -o link show mesh0");
+    for part in ["mtu 1344", "qlen 1000", "gso_max_segs 47", "<POINTOPOINT,MULTICAST,NOARP,UP,LOWER_UP>", "type tun"] {
+        assert!(link.contains(part), "`{part}` is not in: {link}");
+    }
+    assert!(link.contains(&format!("user {}", owner())) && link.contains("persist on"), "{link}");
+    assert_eq!(
+        ip(&ns, "-br addr show mesh0").split_whitespace().skip(2).collect::<Vec<_>>(),
+        ["100.112.1.7/32", "100.112.0.1/32"],
+        "and no IPv6 address"
+    );
+    assert_eq!(
+        ip(&ns, "rule"),
+        "10:\tfrom all to 100.112.0.0/12 iif lo goto 100 proto 109\n\
+         11:\tfrom all to 100.112.0.0/12 iif mesh0 goto 100 proto 109\n\
+         12:\tfrom all to 100.112.0.0/12 blackhole proto 109\n\
+         100:\tfrom all lookup local proto 109\n\
+         32766:\tfrom all lookup main\n\
+         32767:\tfrom all lookup default"
+    );
+    assert_eq!(
+        ip(&ns, "-4 route show table main"),
+        "100.112.0.0/12 dev mesh0 proto 109 scope link src 100.112.1.7\n\
+         unreachable 100.112.0.0/12 proto 109 metric 4294967295"
+    );
+
+    remove(&ns).unwrap();
+    assert_eq!(picture(&ns), before);
+    remove(&ns).unwrap();
+    assert_eq!(picture(&ns), before, "a second time changes nothing");
+    assert_eq!(
+        (&File::from(queue)).read(&mut [0; 2048]).unwrap_err().raw_os_error(),
+        Some(libc::EBADFD),
+        "the queue tells that its device is gone"
+    );
+}
+
+#[test]
+fn what_goes_to_the_range_comes_out_of_the_queue_with_the_instances_address() {
+    let (staging, ns) = (Staging::new().unwrap(), namespace());
+    let queue = create(&staging, &ns, &addressing(7)).unwrap();
+    let sent = within(&ns, || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", "100.127.9.9:9"));
+    sent.unwrap();
+    let packet = first_packet(&queue).expect("nothing came out, or not before the call returned");
+    assert_eq!((packet[0] >> 4, &packet[12..16], &packet[16..20]), (4, &[100, 112, 1, 7][..], &[100, 127, 9, 9][..]));
+    assert_eq!(first_packet(&queue), None, "something else is sent on mesh0 unasked");
+}
+
+#[test]
+fn an_instance_reaches_itself_without_the_mesh() {
+    let (staging, ns) = (Staging::new().unwrap(), namespace());
+    ip(&ns, "link set lo down");
+    let queue = create(&staging, &ns, &addressing(7)).unwrap();
+    for own in ["100.112.1.7:0", "100.112.0.1:0", "127.0.0.1:0"] {
+        within(&ns, || {
+            let listener = TcpListener::bind(own).unwrap();
+            TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            listener.accept().unwrap();
+        });
+    }
+    assert_eq!(first_packet(&queue), None);
+}
+
+#[test]
+fn nothing_for_the_range_leaves_by_another_interface() {
+    let (staging, [ns, gateway]) = (Staging::new().unwrap(), neighbours());
+    ip(&ns, "route add default via 192.0.2.2");
+    ip(&gateway, "addr add 100.112.9.9/32 dev lo");
+    assert_eq!(connect(&ns, "100.112.9.9"), ErrorKind::ConnectionRefused, "the default route leads there beforehand");
+
+    let queue = create(&staging, &ns, &addressing(7)).unwrap();
+    ip(&ns, "link set mesh0 down");
+    assert_eq!(connect(&ns, "100.112.9.9"), ErrorKind::HostUnreachable, "with mesh0 down");
+    drop(queue);
+    ip(&ns, "link delete mesh0");
+    assert_eq!(connect(&ns, "100.112.9.9"), ErrorKind::HostUnreachable, "without mesh0");
+    remove(&ns).unwrap();
+    assert_eq!(connect(&ns, "100.112.9.9"), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn nothing_for_the_range_comes_in_by_another_interface() {
+    let (staging, [ns, neighbour]) = (Staging::new().unwrap(), neighbours());
+    for range in ["100.112.1.7", "100.112.0.1"] {
+        ip(&neighbour, &format!("route add {range} via 192.0.2.1"));
+    }
+    let socket = within(&ns, || UdpSocket::bind("0.0.0.0:9")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let arrives_first = || {
+        let sender = within(&neighbour, || UdpSocket::bind("0.0.0.0:0")).unwrap();
+        for (to, what) in [("100.112.1.7:9", b"i"), ("100.112.0.1:9", b"s"), ("192.0.2.1:9", b"n")] {
+            sender.send_to(what, to).unwrap();
+        }
+        let mut what = [0];
+        socket.recv_from(&mut what).unwrap();
+        what
+    };
+    let _queue = create(&staging, &ns, &addressing(7)).unwrap();
+    assert_eq!(&arrives_first(), b"n", "the neighbour got in past the mesh");
+    // What the rules are for: without them Linux takes it.
+    ip(&ns, "rule delete pref 12");
+    assert_eq!(&arrives_first(), b"i");
+}
+
+#[test]
+fn a_neighbour_asks_in_vain_who_has_the_address() {
+    let (staging, [ns, neighbour]) = (Staging::new().unwrap(), neighbours());
+    let _queue = create(&staging, &ns, &addressing(7)).unwrap();
+    ip(&neighbour, "route add 100.112.0.0/12 dev veth");
+    // Asked three times, this often.
+    within(&neighbour, || fs::write("/proc/sys/net/ipv4/neigh/veth/retrans_time_ms", "50")).unwrap();
+    assert_eq!(connect(&neighbour, "100.112.1.7"), ErrorKind::HostUnreachable, "ARP was answered");
+}
+
+#[test]
+fn the_machines_own_namespace_is_refused() {
+    let (staging, host) = (Staging::new().unwrap(), Namespace::host().unwrap());
+    let error = create(&staging, &host, &addressing(7)).unwrap_err();
+    assert!(matches!(error, AttachError::Host) && error.to_string().contains("--network host"), "{error}");
+    assert!(matches!(recover(&staging, &host, &addressing(7)), Err(AttachError::Host)));
+}
+
+#[test]
+fn a_mesh0_of_somebody_else_is_left_alone() {
+    let (staging, ns) = (Staging::new().unwrap(), namespace());
+    for (make, what) in [
+        ("link add mesh0 type veth peer name other", "of kind `veth`"),
+        ("tuntap add dev mesh0 mode tun user 1234", "a TUN device of user 1234"),
+        ("tuntap add dev mesh0 mode tun", "a TUN device without owner"),
+    ] {
+        if what.ends_with("1234") && !all_users() {
+            continue; // there is no such user
+        }
+        ip(&ns, make);
+        let before = picture(&ns);
+        for attempt in [create, recover] {
+            let error = attempt(&staging, &ns, &addressing(7)).unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+        }
+        remove(&ns).unwrap();
+        assert_eq!(picture(&ns), before);
+        ip(&ns, "link delete mesh0");
+    }
+}
+
+#[test]
+fn a_served_mesh0_is_not_taken_from_its_agent() {
+    let (staging, ns) = (Staging::new().unwrap(), namespace());
+    let _queue = create(&staging, &ns, &addressing(7)).unwrap();
+    let before = picture(&ns);
+    for attempt in [create, recover] {
+        assert!(matches!(attempt(&staging, &ns, &addressing(7)), Err(AttachError::Served)));
+    }
+    assert_eq!(picture(&ns), before);
+}
+
+#[test]
+fn a_clash_is_named_and_nothing_is_changed() {
+    let (staging, [ns, _other]) = (Staging::new().unwrap(), neighbours());
+    ip(&ns, "route add default via 192.0.2.2");
+    ip(&ns, "route add 0.0.0.0/1 via 192.0.2.2");
+    ip(&ns, "route add 100.0.0.0/11 via 192.0.2.2");
+    assert_eq!(clash_in(&ns, addressing(7).range).unwrap(), None, "default routes and neighbours are no clash");
+    for (make, unmake, what) in [
+        (
+            "addr add 100.113.0.5/16 dev veth",
+            "addr delete 100.113.0.5/16 dev veth",
+            "100.113.0.5/16 is an address of veth",
+        ),
+        (
+            "route add 100.64.0.0/10 via 192.0.2.2 table 52",
+            "route delete 100.64.0.0/10 table 52",
+            "100.64.0.0/10 is routed via 192.0.2.2 to veth (table 52)",
+        ),
+        (
+            "route add blackhole 100.112.3.0/24",
+            "route delete blackhole 100.112.3.0/24",
+            "100.112.3.0/24 is routed nowhere",
+        ),
+    ] {
+        ip(&ns, make);
+        let before = picture(&ns);
+        let error = create(&staging, &ns, &addressing(7)).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+        assert_eq!(picture(&ns), before);
+        ip(&ns, unmake);
+    }
+    let _queue = create(&staging, &ns, &addressing(7)).unwrap();
+    assert_eq!(clash_in(&ns, addressing(7).range).unwrap(), None, "mesh0 itself is no clash");
+}
+
+#[test]
+fn what_fails_half_way_leaves_nothing() {
+    let (staging, ns) = (Staging::new().unwrap(), namespace());
+    let before = picture(&ns);
+    // An MTU that no interface takes, and addresses that can't be a source: one step early, one late.
+    for broken in
+        [Addressing { mtu: 1, ..addressing(7) }, Addressing { instance: Ipv4Addr::BROADCAST, ..addressing(7) }]
+    {
+        let error = create(&staging, &ns, &broken).unwrap_err();
+        assert!(matches!(error, AttachError::Step { .. }), "{error}");
+        assert_eq!(picture(&ns), before);
+    }
+    assert_eq!(within_staging(&staging), "lo", "a device is left in staging");
+}
+
+fn within_staging(staging: &Staging) -> String {
+    let ns = Namespace::from_fd(staging.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    ip(&ns, "-br link").split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn an_ended_agents_mesh0_is_taken_over_as_it_was() {
+    let ns = namespace();
+    let first = create(&Staging::new().unwrap(), &ns, &addressing(7)).unwrap();
+    let before = picture(&ns);
+    drop(first);
+    abandoned(&ns);
+    assert!(ip(&ns, "-4 route").contains("dev mesh0"), "mesh0 went with its agent");
+
+    // By the call for it, and by a plain attach.
+    for attempt in [recover, create] {
+        let queue = attempt(&Staging::new().unwrap(), &ns, &addressing(7)).unwrap();
+        assert_eq!(picture(&ns), before);
+        within(&ns, || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", "100.127.9.9:9")).unwrap();
+        assert!(first_packet(&queue).is_some());
+        drop(queue);
+        abandoned(&ns);
+    }
+    ip(&ns, "link delete mesh0");
+    let queue = recover(&Staging::new().unwrap(), &ns, &addressing(7)).unwrap();
+    assert!(ip(&ns, "-br addr show mesh0").contains("100.112.1.7/32"), "made anew where there was none");
+    drop(queue);
+    abandoned(&ns);
+
+    let _queue = recover(&Staging::new().unwrap(), &ns, &elsewhere()).unwrap();
+    assert!(!picture(&ns).contains("100.112"), "the mesh got another range meanwhile");
+}
+
+#[test]
+fn a_mesh0_of_another_make_is_replaced() {
+    let (staging, ns) = (Staging::new().unwrap(), namespace());
+    ip(&ns, &format!("tuntap add dev mesh0 mode tun user {} multi_queue", owner()));
+    let _queue = recover(&staging, &ns, &addressing(7)).unwrap();
+    assert!(!ip(&ns, "-d -o link show mesh0").contains("multi_queue"));
+}
+
+#[test]
+fn other_addresses_take_the_place_of_the_old_ones() {
+    let (staging, ns) = (Staging::new().unwrap(), namespace());
+    assert!(readdress(&ns, &addressing(7)).is_err(), "there is nothing to readdress");
+    let before = picture(&ns);
+    let _queue = create(&staging, &ns, &addressing(7)).unwrap();
+    let other = elsewhere();
+    readdress(&ns, &other).unwrap();
+    let changed = picture(&ns);
+    assert!(!changed.contains("100.112"), "{changed}");
+    for part in [
+        "10.9.0.0/16 dev mesh0 proto 109 scope link src 10.9.1.8",
+        "unreachable 10.9.0.0/16",
+        "12:\tfrom all to 10.9.0.0/16 blackhole",
+        "mtu 1280",
+    ] {
+        assert!(changed.contains(part), "`{part}` is not in: {changed}");
+    }
+    readdress(&ns, &other).unwrap();
+    assert_eq!(picture(&ns), changed, "a second time changes nothing");
+    remove(&ns).unwrap();
+    assert_eq!(picture(&ns), before);
+}
+
+#[test]
+fn a_namespace_is_known_by_its_identity() {
+    let (a, b) = (namespace(), namespace());
+    assert_ne!(a.id(), b.id());
+    let again = Namespace::from_fd(a.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    assert_eq!(a.id(), again.id());
+    assert_eq!(Namespace::of_pid(std::process::id()).unwrap().id(), Namespace::host().unwrap().id());
+    assert!(!a.is_host());
+
+    assert!(Namespace::find(a.id()).is_none(), "nobody is in it");
+    let mut sleeper = within(&a, || std::process::Command::new("sleep").arg("60").spawn()).unwrap();
+    let found = Namespace::find(a.id());
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    assert_eq!(found.expect("a process is in it").id(), a.id());
+
+    for (other, what) in [("/proc/self/ns/mnt", "not a network namespace"), ("/none", "can't open")] {
+        let error = Namespace::open(std::path::Path::new(other)).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+}

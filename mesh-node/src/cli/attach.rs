@@ -1,0 +1,89 @@
+//! `mesh-node attach`: puts an instance into a namespace.
+
+use std::{os::fd::AsFd as _, path::PathBuf, process::ExitCode};
+
+use clap::{ArgGroup, Args};
+use mesh_proto::ServicePath;
+
+use super::{
+    Context,
+    output::{Failure, note},
+    target,
+};
+use crate::{
+    hosts::Place,
+    local::{self, Request},
+};
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("where").required(true).args(["netns", "pid"])))]
+pub(super) struct Attach {
+    /// The service: DEPLOYMENT/SERVICE
+    #[arg(value_name = "D/S")]
+    service: ServicePath,
+    /// The network namespace, such as /run/netns/NAME
+    #[arg(long, value_name = "PATH")]
+    netns: Option<PathBuf>,
+    /// A process in the network namespace, such as a container's first one; its end is the instance's
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pid: Option<i32>,
+    /// The hosts file to keep names in; with --pid by default the process's /etc/hosts
+    #[arg(long, value_name = "FILE")]
+    hosts: Option<PathBuf>,
+    /// It only calls others, and is never called
+    #[arg(long)]
+    client: bool,
+}
+
+impl Attach {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let (namespace, fd, process) = match (&self.netns, self.pid) {
+            (Some(path), _) => {
+                let (place, fd) = target::namespace(path)?;
+                (place, fd, None)
+            }
+            (None, pid) => {
+                let (place, fd, process) = target::process(pid.unwrap_or_default())?;
+                (place, fd, Some(process))
+            }
+        };
+        let hosts = match (self.hosts, self.pid) {
+            (Some(path), _) => Some(target::hosts(Place::Path(path))?),
+            (None, Some(pid)) => Some(target::hosts(Place::Process(pid))?),
+            (None, None) => None,
+        };
+        let (hosts, file) = hosts.unzip();
+        let fds: Vec<_> =
+            [Some(&fd), file.as_ref(), process.as_ref()].into_iter().flatten().map(|fd| fd.as_fd()).collect();
+        let process = process.is_some();
+        let request = Request::Attach { service: self.service, client: self.client, namespace, hosts, process };
+        let answer: local::Attach = context.agent().ask(&request, &fds)?;
+        if !answer.pending.is_empty() {
+            let pending: Vec<&str> = answer.pending.iter().map(|name| &**name).collect();
+            note(&format!("note: these runners do not know of it yet: {}", pending.join(", ")));
+        }
+        if context.output.json {
+            context.output.print_json(&answer)?;
+        } else {
+            context.output.print(&instances(context, std::slice::from_ref(&answer.instance)))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Instances, for people.
+pub(super) fn instances(context: &Context, instances: &[local::Instance]) -> String {
+    let rows = instances.iter().map(|instance| {
+        let kind = if instance.client { "client" } else { "" };
+        let (address, service) = (instance.address.to_string(), instance.service_address.to_string());
+        [
+            instance.id.to_string(),
+            instance.service.to_string(),
+            address,
+            service,
+            instance.interface.clone(),
+            kind.to_owned(),
+        ]
+    });
+    context.output.table(["INSTANCE", "SERVICE", "ADDRESS", "SERVICE ADDRESS", "INTERFACE", ""], rows)
+}

@@ -1,0 +1,65 @@
+//! `mesh-node env`: a service's variables, before any instance of it runs.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use mesh_proto::{ServicePath, names::is_identifier};
+
+use super::{Context, hosts::names, output::Failure};
+use crate::local;
+
+#[derive(Debug, Args)]
+pub(super) struct Env {
+    /// The service: DEPLOYMENT/SERVICE
+    #[arg(value_name = "D/S")]
+    service: ServicePath,
+    /// `shell`: for eval, those that a shell can set; `json`: all, in a plain map; `docker`: all, for --env-file
+    #[arg(long, value_enum, default_value = "shell")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Shell,
+    Json,
+    Docker,
+}
+
+impl Env {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let names = names(context, &self.service)?;
+        let format = if context.output.json { Format::Json } else { self.format };
+        match format {
+            Format::Json => context.output.print_json(&names.variables)?,
+            text => context.output.print(&render(&names, text))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// No value holds anything that a shell would have to be told of: they are addresses and ports.
+fn render(names: &local::Names, format: Format) -> String {
+    let shell = format == Format::Shell;
+    let fits = |name: &str| !shell || is_identifier(name);
+    let export = if shell { "export " } else { "" };
+    names
+        .variables
+        .iter()
+        .filter(|(name, _)| fits(name))
+        .map(|(name, value)| format!("{export}{name}={value}\n"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_is_given_what_it_can_set_and_docker_all() {
+        let variables = [("PORT", "80"), ("WARP_IST_my-db", "100.112.0.2"), ("WARP_IST_my_db", "100.112.0.2")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let names = local::Names { version: 1, hosts: vec![], variables, warnings: vec![] };
+        assert_eq!(render(&names, Format::Shell), "export PORT=80\nexport WARP_IST_my_db=100.112.0.2\n");
+        assert_eq!(render(&names, Format::Docker), "PORT=80\nWARP_IST_my-db=100.112.0.2\nWARP_IST_my_db=100.112.0.2\n");
+    }
+}

@@ -1,0 +1,40 @@
+//! `mesh-node hosts`: a service's names, before any instance of it runs.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use mesh_proto::{ServicePath, message::Refusal};
+
+use super::{
+    Context,
+    output::{Failure, note},
+};
+use crate::local::{self, Request};
+
+#[derive(Debug, Args)]
+pub(super) struct Hosts {
+    /// The service: DEPLOYMENT/SERVICE
+    #[arg(value_name = "D/S")]
+    service: ServicePath,
+}
+
+impl Hosts {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let names = names(context, &self.service)?;
+        if context.output.json {
+            let value = serde_json::json!({"version": local::VERSION, "hosts": names.hosts});
+            context.output.print_json(&value)?;
+        } else {
+            let lines: String = names.hosts.iter().map(|host| format!("{} {}\n", host.address, host.name)).collect();
+            context.output.print(&lines)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What the agent says of a service's names. Those that were left out are told on standard error.
+pub(super) fn names(context: &Context, service: &ServicePath) -> Result<local::Names, Refusal> {
+    let names: local::Names = context.agent().ask(&Request::Names { service: service.clone() }, &[])?;
+    names.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
+    Ok(names)
+}

@@ -1,0 +1,263 @@
+//! `mesh-node join`: makes this machine a runner, if it isn't one, and runs its agent.
+
+use std::{
+    env, fs,
+    io::{self, Read as _},
+    net::SocketAddr,
+    process::ExitCode,
+};
+
+use clap::Args;
+use mesh_link::Url;
+use mesh_proto::{
+    Label,
+    message::{Refusal, Switches},
+    token::{Token, TokenKind},
+};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use zeroize::Zeroizing;
+
+use super::{
+    Context,
+    output::{self, Failure},
+    runtime,
+};
+use crate::agent::{self, Application, Identity};
+
+/// The longest token file that is read, in octets.
+const MAX_TOKEN: u64 = 4096;
+
+#[derive(Debug, Args)]
+pub(super) struct Join {
+    /// The coordinator: https://HOST:PORT. Needed the first time only
+    #[arg(value_name = "URL")]
+    coordinator: Option<Url>,
+    /// The join token; `-`: from standard input; @FILE: from a file; by default from $MESH_TOKEN
+    #[arg(value_name = "TOKEN", value_parser = TokenArgument::parse)]
+    token: Option<TokenArgument>,
+    /// The runner's name; by default the host's
+    #[arg(long, value_name = "NAME")]
+    name: Option<Label>,
+    /// Whose machine this is, for people to read
+    #[arg(long, value_name = "PROVIDER", default_value = "default")]
+    provider: Label,
+    /// The UDP port; 0: any. Remembered; the first time 51820
+    #[arg(long, value_name = "PORT")]
+    listen: Option<u16>,
+    /// Where other runners reach this one, instead of its interfaces' addresses; `auto`: at those again. Remembered
+    #[arg(long, value_name = "ADDR:PORT", value_parser = Endpoint::parse)]
+    endpoint: Vec<Endpoint>,
+    /// Take the name over from the runner that has it
+    #[arg(long)]
+    replace: bool,
+    /// No TCP super-packets on mesh0
+    #[arg(long)]
+    no_tun_gso: bool,
+    /// No UDP_SEGMENT on send
+    #[arg(long)]
+    no_udp_gso: bool,
+    /// No UDP_GRO on receive
+    #[arg(long)]
+    no_udp_gro: bool,
+}
+
+/// A token as it was typed: kept out of every error and log.
+#[derive(Clone)]
+struct TokenArgument(Zeroizing<String>);
+
+impl TokenArgument {
+    #[expect(clippy::unnecessary_wraps, reason = "clap's value parsers can fail")]
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+}
+
+impl std::fmt::Debug for TokenArgument {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenArgument(..)")
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Endpoint {
+    Auto,
+    At(SocketAddr),
+}
+
+impl Endpoint {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text
+                .parse()
+                .map(Self::At)
+                .map_err(|_| "expected ADDR:PORT, such as 203.0.113.7:51820 or [2001:db8::7]:51820".to_owned()),
+        }
+    }
+}
+
+impl Join {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        log();
+        let state = &context.state;
+        let lock = state.take()?;
+        let mut identity = match Identity::load(state)? {
+            Some(identity) => identity,
+            None => Identity::new()?,
+        };
+        if let Some(port) = self.listen {
+            identity.listen = Some(port);
+        }
+        if !self.endpoint.is_empty() {
+            let at = |endpoint: &Endpoint| match endpoint {
+                Endpoint::At(address) => Some(*address),
+                Endpoint::Auto => None,
+            };
+            identity.endpoints = self.endpoint.iter().filter_map(at).collect();
+        }
+        let offloads = Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro };
+        let runtime = runtime()?;
+        runtime.block_on(async {
+            if identity.enrolment.is_some() {
+                self.go_on(&mut identity)?;
+                identity.save(state)?;
+            } else {
+                let wish = self.application()?;
+                agent::enrol(state, &mut identity, &wish).await?;
+            }
+            agent::run(state.clone(), lock, identity, offloads).await
+        })?;
+        // Whatever still blocks is not waited for: nothing is half done that the next start does not mend.
+        runtime.shutdown_background();
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// A runner that has joined goes on; the coordinator may have moved, but not be another one.
+    fn go_on(&self, identity: &mut Identity) -> Result<(), Refusal> {
+        let Some(enrolment) = &mut identity.enrolment else { return Ok(()) };
+        // A token that is only in the environment may be long out of date.
+        if let Some(argument) = &self.token {
+            let token = read_token(argument)?;
+            if token.fingerprint != enrolment.fingerprint {
+                return Err(Refusal::new(
+                    format!(
+                        "this machine has joined another coordinator, at {}, as {}",
+                        enrolment.coordinator, enrolment.name
+                    ),
+                    "to join this one as well run a second agent with a --state DIR and a --listen PORT of its own; to move, \
+                     delete the state directory first",
+                ));
+            }
+        }
+        if let Some(name) = self.name.as_ref().filter(|name| **name != enrolment.name) {
+            return Err(Refusal::new(
+                format!("this machine has joined as {}, and not as {name}", enrolment.name),
+                "leave --name out; to join under another name begin with a new --state DIR",
+            ));
+        }
+        if let Some(url) = &self.coordinator {
+            enrolment.coordinator = url.clone();
+        }
+        Ok(())
+    }
+
+    fn application(&self) -> Result<Application, Refusal> {
+        let how = "mesh-node join https://HOST:7443 TOKEN; `mesh-coord token create` makes one";
+        let coordinator = self
+            .coordinator
+            .clone()
+            .ok_or_else(|| Refusal::new("this machine has not joined a mesh, and there is no URL", how))?;
+        let argument = match (&self.token, env::var("MESH_TOKEN")) {
+            (Some(argument), _) => argument.clone(),
+            (None, Ok(token)) => TokenArgument(Zeroizing::new(token)),
+            (None, Err(_)) => return Err(Refusal::new("there is no token, and none in $MESH_TOKEN", how)),
+        };
+        let token = read_token(&argument)?;
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => host_name()?,
+        };
+        Ok(Application { coordinator, token, name, provider: self.provider.clone(), replace: self.replace })
+    }
+}
+
+fn read_token(argument: &TokenArgument) -> Result<Token, Refusal> {
+    let mut text = Zeroizing::new(String::new());
+    let read = match argument.0.as_str() {
+        "-" => io::stdin().lock().take(MAX_TOKEN).read_to_string(&mut text),
+        given => match given.strip_prefix('@') {
+            Some(path) => fs::File::open(path).and_then(|file| file.take(MAX_TOKEN).read_to_string(&mut text)),
+            None => {
+                text.push_str(given);
+                Ok(0)
+            }
+        },
+    };
+    read.map_err(|e| {
+        Refusal::new(
+            format!("the token can't be read: {e}"),
+            "give it as `-` (standard input), @FILE, or in $MESH_TOKEN",
+        )
+    })?;
+    Token::parse(TokenKind::Join, &text)
+        .map_err(|e| Refusal::new(e.to_string(), "`mesh-coord token create` makes a join token; copy it whole"))
+}
+
+/// The host's name, made a label.
+fn host_name() -> Result<Label, Refusal> {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    label(&name.to_string_lossy()).ok_or_else(|| {
+        Refusal::new(
+            format!("the host's name, {}, gives no name for a runner", name.display()),
+            "choose one: --name NAME",
+        )
+    })
+}
+
+/// The first label of a host name, with what no label holds replaced by `-`.
+fn label(host: &str) -> Option<Label> {
+    let first = host.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let label: String = first.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(63).collect();
+    label.trim_matches('-').parse().ok()
+}
+
+/// To standard error; what is logged is chosen with $RUST_LOG.
+fn log() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(output::log_colours())
+        .finish();
+    // Fails only if there is one already.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_becomes_a_label() {
+        for (host, name) in [
+            ("web-1.example.org", Some("web-1")),
+            ("My_Machine", Some("my-machine")),
+            ("_x_", Some("x")),
+            ("été", Some("t")),
+            ("localhost", None),
+            ("", None),
+            ("---", None),
+        ] {
+            assert_eq!(label(host).as_deref(), name, "{host}");
+        }
+        assert_eq!(label(&"x".repeat(80)).unwrap().len(), 63);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_token_is_said_without_the_token() {
+        let error = read_token(&TokenArgument::parse("hunter2").unwrap()).unwrap_err();
+        assert!(error.error.contains("mesh1.") && !error.error.contains("hunter2"), "{error}");
+        let error = read_token(&TokenArgument::parse("@/nonexistent/token").unwrap()).unwrap_err();
+        assert!(error.error.contains("can't be read"), "{error}");
+    }
+}

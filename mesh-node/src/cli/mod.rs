@@ -1,0 +1,122 @@
+//! The command line: one file a command. Data on standard output, everything else on standard error.
+
+mod attach;
+mod denied;
+mod detach;
+mod env;
+mod hosts;
+mod join;
+mod output;
+mod run;
+mod status;
+mod target;
+mod why;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use mesh_proto::message::Refusal;
+
+use self::output::{Failure, Output};
+use crate::{local::Client, state::StateDir};
+
+/// The agent of mesh: gives the services of this machine private addresses, names and encrypted connections
+#[derive(Debug, Parser)]
+#[command(name = "mesh-node", version, arg_required_else_help = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// The agent's state directory; by default /var/lib/mesh-node, as an ordinary user $XDG_STATE_HOME/mesh-node
+    #[arg(long, global = true, value_name = "DIR", env = "MESH_NODE_STATE")]
+    state: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Join this machine to a mesh, and run its agent in the foreground
+    Join(join::Join),
+    /// Put an instance of a service into a network namespace
+    Attach(attach::Attach),
+    /// Take an instance out of its namespace
+    Detach(detach::Detach),
+    /// Run a command as an instance of a service, in a new namespace with nothing but the mesh
+    Run(run::Run),
+    /// Print the environment variables that a service's instances are given
+    Env(env::Env),
+    /// Print the hosts file lines that a service's instances are given
+    Hosts(hosts::Hosts),
+    /// Show the runner, its peers, its instances, and what was dropped
+    Status(status::Status),
+    /// Show the last refused connections
+    Denied(denied::Denied),
+    /// Explain whether a service may open connections to another one, and how
+    Why(why::Why),
+}
+
+/// What every command is given.
+#[derive(Debug)]
+struct Context {
+    state: StateDir,
+    output: Output,
+}
+
+impl Context {
+    fn agent(&self) -> Client<'_> {
+        Client::new(&self.state)
+    }
+}
+
+/// Runs the command line.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // What `run` does itself must not be mistaken for what its command does.
+    let ours = if matches!(cli.command, Command::Run(_)) { run::OURS } else { 1 };
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(Failure::BrokenPipe) => ExitCode::SUCCESS,
+        Err(Failure::Refused(refusal)) => {
+            output::complain(&refusal);
+            ExitCode::from(ours)
+        }
+        Err(Failure::Code(refusal, code)) => {
+            output::complain(&refusal);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    let state = StateDir::locate(cli.global.state)?;
+    let context = Context { state, output: Output::new(cli.global.json) };
+    match cli.command {
+        Command::Join(join) => join.run(&context),
+        Command::Attach(attach) => attach.run(&context),
+        Command::Detach(detach) => detach.run(&context),
+        Command::Run(run) => run.run(&context),
+        Command::Env(env) => env.run(&context),
+        Command::Hosts(hosts) => hosts.run(&context),
+        Command::Status(status) => status.run(&context),
+        Command::Denied(denied) => denied.run(&context),
+        Command::Why(why) => why.run(&context),
+    }
+}
+
+/// A runtime for a command that waits for more than one thing.
+fn runtime() -> Result<tokio::runtime::Runtime, Refusal> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Refusal::bare(format!("the program can't start: {e}")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! How the command line speaks: tables for people, JSON for programs, errors for both.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _, Write as _},
+};
+
+use comfy_table::{Table, presets::NOTHING};
+use mesh_proto::message::Refusal;
+use serde::Serialize;
+
+/// How a command ends that doesn't do what it should.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It was refused, or failed.
+    Refused(Refusal),
+    /// The same, with an exit code of its own.
+    Code(Refusal, u8),
+    /// Whoever read the output has seen enough.
+    BrokenPipe,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Where data goes, and in what form.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    /// JSON was asked for.
+    pub(super) json: bool,
+    colours: bool,
+}
+
+/// A colour or weight, where there are colours.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ink {
+    Bold,
+    Good,
+    Bad,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, colours: colours(io::stdout().is_terminal()) }
+    }
+
+    /// Prints `text` as it is.
+    pub(super) fn print(&self, text: &str) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(Failure::BrokenPipe),
+            Err(e) => Err(Refusal::bare(format!("cannot write to standard output: {e}")).into()),
+        }
+    }
+
+    /// Prints one line of JSON.
+    pub(super) fn print_json(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let line = serde_json::to_string(value).map_err(|e| Refusal::bare(e.to_string()))?;
+        self.print(&format!("{line}\n"))
+    }
+
+    /// Text in a colour, if there are colours.
+    pub(super) fn ink(&self, ink: Ink, text: &str) -> String {
+        paint(self.colours, ink, text)
+    }
+
+    /// Rows in columns, under a heading.
+    pub(super) fn table<const N: usize>(
+        &self,
+        heading: [&str; N],
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) -> String {
+        let mut table = Table::new();
+        table.load_preset(NOTHING).set_header(heading).add_rows(rows);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        let text = table.to_string();
+        let mut lines = text.lines().map(str::trim_end);
+        let heading = lines.next().map(|line| self.ink(Ink::Bold, line)).into_iter();
+        heading.chain(lines.map(str::to_owned)).map(|line| line + "\n").collect()
+    }
+}
+
+/// Says on standard error what happened and what to try.
+pub(super) fn complain(refusal: &Refusal) {
+    let colours = colours(io::stderr().is_terminal());
+    let mut text = format!("{} {}\n", paint(colours, Ink::Bad, "error:"), refusal.error);
+    if let Some(hint) = &refusal.hint {
+        text += &format!("{} {hint}\n", paint(colours, Ink::Bold, "hint:"));
+    }
+    // If that can't be written, nothing can.
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Says something on standard error that is no error.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Whether there are colours on standard error: for the log.
+pub(super) fn log_colours() -> bool {
+    colours(io::stderr().is_terminal())
+}
+
+/// <https://no-color.org>: any value but the empty one.
+fn colours(terminal: bool) -> bool {
+    terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn paint(colours: bool, ink: Ink, text: &str) -> String {
+    let code = match ink {
+        Ink::Bold => 1,
+        Ink::Good => 32,
+        Ink::Bad => 31,
+    };
+    if colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned_whatever_the_script() {
+        let output = Output { json: false, colours: false };
+        let rows = [["我的数据".to_owned(), "1".to_owned()], ["db".to_owned(), "22".to_owned()]];
+        assert_eq!(output.table(["NAME", "N"], rows), "NAME      N\n我的数据  1\ndb        22\n");
+    }
+
+    #[test]
+    fn colours_are_for_headings_and_only_where_there_are_colours() {
+        let output = Output { json: false, colours: true };
+        assert_eq!(output.table(["A"], [["b".to_owned()]]), "\x1b[1mA\x1b[0m\nb\n");
+        assert_eq!(Output { colours: false, ..output }.ink(Ink::Bad, "no"), "no");
+    }
+}

@@ -1,0 +1,110 @@
+//! `mesh-node status`: what the agent knows and does.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{
+    Context, attach,
+    output::{Failure, Ink},
+};
+use crate::local::{self, Request};
+
+#[derive(Debug, Args)]
+pub(super) struct Status {}
+
+impl Status {
+    #[expect(clippy::unused_self, reason = "every command is run the same way")]
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let status: local::Status = context.agent().ask(&Request::Status, &[])?;
+        if context.output.json {
+            context.output.print_json(&status)?;
+        } else {
+            context.output.print(&render(context, &status))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn render(context: &Context, status: &local::Status) -> String {
+    let output = &context.output;
+    let mut text = format!("{} {} ({})\n", output.ink(Ink::Bold, "runner"), status.runner.name, status.runner.id);
+    let connection =
+        if status.map.connected { output.ink(Ink::Good, "connected") } else { output.ink(Ink::Bad, "away") };
+    text += &format!("{} {}, {connection}\n", output.ink(Ink::Bold, "coordinator"), status.coordinator.url);
+    for line in [&status.coordinator.error, &status.coordinator.hint].into_iter().flatten() {
+        text += &format!("  {line}\n");
+    }
+    text += &format!("{} ", output.ink(Ink::Bold, "map"));
+    text += &match (status.map.revision, status.map.age_seconds) {
+        (Some(revision), Some(age)) => format!("revision {revision}, {} old\n", seconds(age)),
+        (Some(revision), None) => format!("revision {revision}\n"),
+        (None, _) => "none yet: nothing is allowed\n".to_owned(),
+    };
+    let endpoints: Vec<String> = status.endpoints.iter().map(ToString::to_string).collect();
+    text += &format!("{} {} (UDP {})\n", output.ink(Ink::Bold, "endpoints"), endpoints.join(" "), status.port);
+    if !status.peers.is_empty() {
+        let rows = status.peers.iter().map(|peer| {
+            let path = match peer.path {
+                local::Path::Direct => "direct",
+                local::Path::None => "none",
+            };
+            let endpoint = peer.endpoint.map_or_else(|| "-".to_owned(), |endpoint| endpoint.to_string());
+            let handshake = peer.handshake_age_seconds.map_or_else(|| "never".to_owned(), |age| seconds(age) + " ago");
+            let (rx, tx) = (bytes(peer.rx_bytes), bytes(peer.tx_bytes));
+            [peer.name.to_string(), peer.provider.to_string(), path.to_owned(), endpoint, handshake, rx, tx]
+        });
+        text.push('\n');
+        text += &output.table(["PEER", "PROVIDER", "PATH", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"], rows);
+    }
+    if !status.instances.is_empty() {
+        text.push('\n');
+        text += &attach::instances(context, &status.instances);
+    }
+    let drops: Vec<_> = status.drops.iter().filter(|(_, count)| **count > 0).collect();
+    if !drops.is_empty() {
+        text.push('\n');
+        text += &output.table(["DROPPED", "PACKETS"], drops.iter().map(|(why, n)| [(*why).clone(), n.to_string()]));
+    }
+    text
+}
+
+/// A time, with its unit.
+fn seconds(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86400),
+    }
+}
+
+/// An amount, with its unit.
+fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    let (mut whole, mut tenths, mut unit) = (bytes, 0, "B");
+    for next in UNITS {
+        if whole < 1000 {
+            break;
+        }
+        (whole, tenths, unit) = (whole / 1000, whole % 1000 / 100, next);
+    }
+    if unit == "B" { format!("{whole} B") } else { format!("{whole}.{tenths} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_have_units_that_people_read() {
+        for (amount, words) in
+            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_560_000, "1.5 MB"), (u64::MAX, "18446.7 PB")]
+        {
+            assert_eq!(bytes(amount), words);
+        }
+        for (age, words) in [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (172_800, "2 d")] {
+            assert_eq!(seconds(age), words);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+use clap::CommandFactory as _;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("mesh-node").chain(line.split_whitespace()))
+}
+
+#[test]
+fn the_command_line_makes_sense() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn what_the_contract_names_is_understood() {
+    for line in [
+        "join https://c:7443 TOKEN --name a --provider aws --state /s --listen 0 --endpoint 192.0.2.1:1 --endpoint [::1]:2",
+        "join https://c:7443 - --replace --no-tun-gso --no-udp-gso --no-udp-gro",
+        "join --state /s",
+        "attach shop/db --netns /run/netns/x --client",
+        "attach shop/db --pid 7 --hosts /x --json",
+        "detach i-7",
+        "detach --netns /run/netns/x",
+        "run shop/db --client --netns /run/netns/x -- ls -l",
+        "env shop/db --format docker",
+        "hosts shop/db",
+        "status --json --state /s",
+        "denied",
+        "why api/web shop/db 5432",
+    ] {
+        parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    for line in [
+        "attach shop/db",
+        "attach shop/db --netns /x --pid 7",
+        "attach shop --netns /x",
+        "attach shop/db --pid 0",
+        "detach",
+        "detach 7",
+        "detach i-7 --netns /x",
+        "run shop/db",
+        "why api/web shop/db 0",
+        "why api/web shop/db 65536",
+        "env shop/db --format xml",
+        "join http://c T",
+        "join https://c T --endpoint c:1",
+        "leave-me-alone",
+    ] {
+        assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn what_follows_the_command_of_run_is_the_commands() {
+    let command = |line: &str| match parse(line).unwrap() {
+        Cli { command: Command::Run(run), global } => (run.command.join(" ".as_ref()), run.client, global.json),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(command("run shop/db -- ls --json --client"), ("ls --json --client".into(), false, false));
+    assert_eq!(command("run shop/db ls --json -- x"), ("ls --json -- x".into(), false, false));
+    assert_eq!(command("run shop/db --client ls -l"), ("ls -l".into(), true, false));
+    assert_eq!(command("run --client shop/db -- --odd"), ("--odd".into(), true, false));
+}
+
+#[test]
+fn a_token_is_in_no_debug_output() {
+    let cli = parse("join https://c:7443 mesh1.secret").unwrap();
+    assert!(!format!("{cli:?}").contains("secret"));
+}

@@ -1,0 +1,42 @@
+//! `mesh-node why`: whether a connection may be opened, step by step.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use mesh_proto::ServicePath;
+
+use super::{
+    Context,
+    output::{Failure, Ink},
+};
+use crate::local::{self, Request, Verdict};
+
+#[derive(Debug, Args)]
+pub(super) struct Why {
+    /// Who calls: DEPLOYMENT/SERVICE
+    caller: ServicePath,
+    /// Whom: DEPLOYMENT/SERVICE
+    callee: ServicePath,
+    /// On which TCP port
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+}
+
+impl Why {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let Self { caller, callee, port } = self;
+        let why: local::Why = context.agent().ask(&Request::Why { caller, callee, port }, &[])?;
+        let output = &context.output;
+        if output.json {
+            output.print_json(&why)?;
+        } else {
+            let width = why.steps.iter().map(|step| step.step.len()).max().unwrap_or_default();
+            let lines = why.steps.iter().map(|step| {
+                let mark = if step.ok { output.ink(Ink::Good, "ok") } else { output.ink(Ink::Bad, "no") };
+                format!("{mark}  {:width$}  {}\n", step.step, step.detail)
+            });
+            output.print(&lines.collect::<String>())?;
+        }
+        Ok(ExitCode::from(u8::from(why.verdict == Verdict::Deny)))
+    }
+}

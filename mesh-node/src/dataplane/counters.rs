@@ -1,0 +1,66 @@
+//! What happened at the descriptors, counted.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Something that happened at a descriptor and has to be accounted for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Counter {
+            $($(#[$doc])* $name,)*
+        }
+
+        const ALL: &[(Counter, &str)] = &[$((Counter::$name, $text),)*];
+    };
+}
+
+counters! {
+    /// The socket's send buffer was full: datagrams dropped.
+    UdpSendFull = "udp-send-full",
+    /// sendmsg(2) failed otherwise: no route, a firewall of the host's.
+    UdpSendFailed = "udp-send-failed",
+    /// The kernel refused a batch, whose datagrams were then sent singly: the route has no `UDP_SEGMENT`.
+    UdpGsoUnsupported = "udp-gso-unsupported",
+    /// The same, because the datagrams don't fit the route's MTU, or because an old kernel is in doubt.
+    UdpGsoRefused = "udp-gso-refused",
+    /// Batches that weren't tried, because the route of an earlier one to that family had no `UDP_SEGMENT`.
+    UdpGsoOff = "udp-gso-off",
+    /// Messages that found the socket's receive buffer full. One may have been a batch of up to 64 datagrams.
+    UdpReceiveFull = "udp-receive-full",
+    /// Messages longer than any packet can be, of which the end was missing: dropped.
+    UdpTruncated = "udp-truncated",
+    /// Datagrams without content: dropped.
+    UdpEmpty = "udp-empty",
+    /// recvmmsg(2) failed.
+    UdpReceiveFailed = "udp-receive-failed",
+    /// A packet for a TUN that was just detached: dropped.
+    TunUnknown = "tun-unknown",
+    /// A TUN took no more: packets dropped.
+    TunFull = "tun-full",
+    /// The interface is down: packets dropped.
+    TunDown = "tun-down",
+    /// A TUN refused a super-packet, whose segments were then written singly.
+    TunGsoRefused = "tun-gso-refused",
+    /// A TUN refused a packet: dropped.
+    TunWriteFailed = "tun-write-failed",
+    /// Reading a TUN failed; it was given up.
+    TunReadFailed = "tun-read-failed",
+}
+
+/// A count of each.
+#[derive(Debug, Default)]
+pub(super) struct Counters([u64; ALL.len()]);
+
+impl Counters {
+    pub(super) fn add(&mut self, counter: Counter, n: u64) {
+        self.0[counter as usize] = self.0[counter as usize].wrapping_add(n);
+    }
+
+    #[cfg(test)]
+    pub(super) fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+
+    /// All, by name.
+    pub(super) fn list(&self) -> Vec<(&'static str, u64)> {
+        ALL.iter().map(|&(counter, name)| (name, self.0[counter as usize])).collect()
+    }
+}

@@ -1,0 +1,226 @@
+//! Where the engine's effects become system calls.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read, Write},
+    net::SocketAddr,
+    os::fd::OwnedFd,
+};
+
+use mesh_engine::{Event, Port, Sink, TUN_BUFFER};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{
+    DataEvent,
+    counters::{Counter, Counters},
+    gso::Gso,
+};
+use crate::sys::udp::{Inbox, Udp};
+
+/// The descriptors, and what is known of them.
+#[derive(Debug)]
+pub(super) struct Io {
+    pub(super) udp: Udp,
+    pub(super) gso: Gso,
+    pub(super) counters: Counters,
+    pub(super) traffic: Traffic,
+    events: UnboundedSender<DataEvent>,
+    tuns: HashMap<Port, File>,
+    /// What was found gone during this turn.
+    gone: Vec<Port>,
+    /// For super-packets that have to be cut.
+    scratch: Box<[u8]>,
+    /// The socket's own count of messages that it had no room for, as last told.
+    overflow: u32,
+}
+
+/// How many system calls of a kind succeeded, and how much they carried.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Calls {
+    /// So many calls.
+    pub(crate) count: u64,
+    /// So many octets in all, headers included.
+    pub(crate) octets: u64,
+}
+
+impl Calls {
+    fn add(&mut self, octets: usize) {
+        self.count += 1;
+        self.octets += octets as u64;
+    }
+}
+
+/// What went through the descriptors. Where offloads work, bulk traffic makes tens of kilobytes a call; where one is
+/// missing, 1.4 KB, at several times the cost.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    /// Packets and super-packets from TUNs.
+    pub(crate) tun_reads: Calls,
+    /// Packets and super-packets to TUNs.
+    pub(crate) tun_writes: Calls,
+    /// Datagrams and batches sent.
+    pub(crate) udp_sends: Calls,
+    /// Datagrams and batches received.
+    pub(crate) udp_receives: Calls,
+}
+
+/// What reading a TUN gave.
+pub(super) enum Reading {
+    /// A packet of that length.
+    Packet(usize),
+    /// Nothing for now.
+    Empty,
+}
+
+impl Io {
+    pub(super) fn new(udp: Udp, events: UnboundedSender<DataEvent>) -> Self {
+        Self {
+            udp,
+            gso: Gso::default(),
+            counters: Counters::default(),
+            traffic: Traffic::default(),
+            events,
+            tuns: HashMap::new(),
+            gone: Vec::new(),
+            scratch: vec![0; TUN_BUFFER].into(),
+            overflow: 0,
+        }
+    }
+
+    pub(super) fn insert(&mut self, port: Port, tun: OwnedFd) {
+        self.tuns.insert(port, tun.into());
+    }
+
+    pub(super) fn remove(&mut self, port: Port) {
+        self.tuns.remove(&port);
+    }
+
+    pub(super) fn queues(&self) -> impl Iterator<Item = &File> {
+        self.tuns.values()
+    }
+
+    /// Marks a TUN as one that is never going to be of use again.
+    pub(super) fn give_up(&mut self, port: Port) {
+        if !self.gone.contains(&port) {
+            self.gone.push(port);
+        }
+    }
+
+    /// What was given up, once each.
+    pub(super) fn take_gone(&mut self) -> Option<Port> {
+        self.gone.pop()
+    }
+
+    /// Nobody may be listening any more: then the data plane is about to end.
+    pub(super) fn tell(&self, event: DataEvent) {
+        let _ = self.events.send(event);
+    }
+
+    /// Reads a packet from a TUN, `virtio_net_hdr` first. A TUN that fails is given up, and empty from then on.
+    pub(super) fn read(&mut self, port: Port, packet: &mut [u8]) -> Reading {
+        let Some(mut tun) = self.tuns.get(&port) else { return Reading::Empty };
+        loop {
+            match tun.read(packet) {
+                Ok(0) => return Reading::Empty,
+                Ok(length) => {
+                    self.traffic.tun_reads.add(length);
+                    return Reading::Packet(length);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Reading::Empty,
+                Err(error) => {
+                    // EBADFD: the device is gone. Of anything else nothing good can come either, and since epoll would
+                    // tell of it without end, it is treated alike.
+                    if error.raw_os_error() != Some(libc::EBADFD) {
+                        self.counters.add(Counter::TunReadFailed, 1);
+                        tracing::warn!(%error, "a TUN can't be read any more and is given up");
+                    }
+                    self.give_up(port);
+                    return Reading::Empty;
+                }
+            }
+        }
+    }
+
+    /// Receives into `inbox`, and counts what was lost on the way.
+    pub(super) fn receive(&mut self, inbox: &mut Inbox) -> io::Result<()> {
+        let result = self.udp.receive(inbox);
+        let lost = inbox.overflow().wrapping_sub(self.overflow);
+        self.overflow = inbox.overflow();
+        self.counters.add(Counter::UdpReceiveFull, lost.into());
+        match &result {
+            Ok(()) => inbox.messages().for_each(|message| self.traffic.udp_receives.add(message.datagrams.len())),
+            Err(_) => self.counters.add(Counter::UdpReceiveFailed, 1),
+        }
+        result
+    }
+
+    fn count_write(&mut self, error: &io::Error, to: Port) {
+        let counter = match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Counter::TunFull,
+            Some(libc::EIO) => Counter::TunDown,
+            Some(libc::EBADFD) => {
+                self.give_up(to);
+                Counter::TunUnknown
+            }
+            _ => Counter::TunWriteFailed,
+        };
+        self.counters.add(counter, 1);
+    }
+
+    /// Cuts a super-packet that the TUN refused, and writes the segments.
+    fn deliver_singly(&mut self, to: Port, packet: &[u8]) {
+        let Some((mut tun, scratch)) = self.tuns.get(&to).zip(self.scratch.get_mut(..packet.len())) else { return };
+        scratch.copy_from_slice(packet);
+        let (mut refused, mut lost) = (None, 0);
+        mesh_engine::split(scratch, |segment| match write(&mut tun, segment) {
+            Ok(()) => self.traffic.tun_writes.add(segment.len()),
+            Err(error) => {
+                refused = Some(error);
+                lost += 1;
+            }
+        });
+        match refused {
+            None => self.counters.add(Counter::TunGsoRefused, 1),
+            Some(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                self.counters.add(Counter::TunWriteFailed, lost);
+            }
+            Some(error) => self.count_write(&error, to),
+        }
+    }
+}
+
+impl Sink for Io {
+    fn send(&mut self, to: SocketAddr, batch: &[u8], stride: usize) {
+        let (udp, sends) = (&self.udp, &mut self.traffic.udp_sends);
+        self.gso.send(to, batch, stride, &mut self.counters, |to, octets, segment| {
+            udp.send(to, octets, segment).inspect(|()| sends.add(octets.len()))
+        });
+    }
+
+    fn deliver(&mut self, to: Port, packet: &[u8]) {
+        let Some(mut tun) = self.tuns.get(&to) else { return self.counters.add(Counter::TunUnknown, 1) };
+        match write(&mut tun, packet) {
+            Ok(()) => self.traffic.tun_writes.add(packet.len()),
+            // Linux 6.6.44 and its like refuse good super-packets (torvalds e269d79c7d35).
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.deliver_singly(to, packet),
+            Err(error) => self.count_write(&error, to),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Endpoint { runner, endpoint } => self.tell(DataEvent::Endpoint { runner, endpoint }),
+        }
+    }
+}
+
+fn write(tun: &mut &File, packet: &[u8]) -> io::Result<()> {
+    loop {
+        match tun.write(packet) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map(drop),
+        }
+    }
+}

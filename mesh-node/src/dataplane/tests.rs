@@ -1,0 +1,276 @@
+//! Real engines, real TUNs, real sockets, the kernel's own TCP.
+
+use std::{net::Ipv4Addr, os::fd::OwnedFd};
+
+use mesh_engine::{Sink, Switches};
+
+use super::{
+    counters::Counter,
+    io::{Calls, Reading},
+    lab::{At, Plane, connect, endpoint, exchange, receive, send, view},
+    *,
+};
+use crate::attach::{
+    self, Namespace, Staging,
+    lab::{abandoned, eventually, ip, namespace, within},
+};
+
+const MEGABYTE: usize = 1 << 20;
+
+/// Two instances on one runner.
+fn local() -> [At; 2] {
+    [At { n: 1, runner: 1 }, At { n: 2, runner: 1 }]
+}
+
+/// Two instances on two runners.
+fn remote() -> [At; 2] {
+    [At { n: 1, runner: 1 }, At { n: 2, runner: 2 }]
+}
+
+fn service(at: At) -> Ipv4Addr {
+    at.addressing().service
+}
+
+fn create(staging: &Staging, ns: &Namespace, at: At) -> OwnedFd {
+    attach::create(staging, ns, &at.addressing()).unwrap()
+}
+
+/// Two runners, whose sockets are in `host` or in our own namespace, with an instance each.
+struct Pair {
+    planes: [Plane; 2],
+    namespaces: [Namespace; 2],
+}
+
+impl Pair {
+    fn new(host: Option<&Namespace>) -> Self {
+        let (staging, at) = (Staging::new().unwrap(), remote());
+        let mut planes = [1, 2].map(|runner| Plane::start(runner, host));
+        let runners = [(1, endpoint(&planes[0])), (2, endpoint(&planes[1]))];
+        let namespaces = [namespace(), namespace()];
+        for i in 0..2 {
+            planes[i].set_map(&view(i as u64 + 1, &at, &runners));
+            planes[i].attach(create(&staging, &namespaces[i], at[i]), at[i]);
+        }
+        Self { planes, namespaces }
+    }
+
+    fn exchange(&self, octets: usize) {
+        let (caller, callee) = connect(&self.namespaces[0], &self.namespaces[1], service(remote()[1]));
+        exchange(&caller, &callee, octets);
+    }
+
+    fn switch(&self, switches: Switches) {
+        self.planes.iter().for_each(|plane| plane.dataplane.set_switches(switches));
+    }
+}
+
+/// Two instances on one runner.
+fn neighbours() -> (Plane, [Namespace; 2]) {
+    let (staging, at) = (Staging::new().unwrap(), local());
+    let mut plane = Plane::start(1, None);
+    plane.set_map(&view(1, &at, &[(1, endpoint(&plane))]));
+    let namespaces = [namespace(), namespace()];
+    for (ns, at) in namespaces.iter().zip(at) {
+        plane.attach(create(&staging, ns, at), at);
+    }
+    (plane, namespaces)
+}
+
+/// Octets a call.
+fn mean(calls: Calls) -> u64 {
+    calls.octets / calls.count.max(1)
+}
+
+#[test]
+fn two_instances_of_one_runner_talk_and_nothing_leaves_the_machine() {
+    let (plane, [a, b]) = neighbours();
+    for to in [service(local()[1]), local()[1].addressing().instance] {
+        let (caller, callee) = connect(&a, &b, to);
+        assert_eq!(callee.peer_addr().unwrap().ip(), local()[0].addressing().instance);
+        exchange(&caller, &callee, 50 * MEGABYTE);
+    }
+    let traffic = plane.report().traffic;
+    assert_eq!(traffic.udp_sends, Calls::default());
+    assert!(mean(traffic.tun_reads) > 5000, "no super-packets are read: {traffic:?}");
+    assert!(mean(traffic.tun_writes) > 5000, "no super-packets are written: {traffic:?}");
+}
+
+#[test]
+fn two_runners_carry_the_same_bytes_by_wireguard() {
+    let pair = Pair::new(None);
+    pair.exchange(50 * MEGABYTE);
+    for plane in &pair.planes {
+        let report = plane.report();
+        assert!(report.traffic.udp_sends.octets > 50 * MEGABYTE as u64);
+        for calls in [report.traffic.tun_reads, report.traffic.udp_sends, report.traffic.udp_receives] {
+            assert!(mean(calls) > 5000, "an offload is missing: {:?}", report.traffic);
+        }
+        assert_eq!(plane.count("udp-gso-refused") + plane.count("udp-gso-unsupported"), 0);
+        assert_eq!(
+            report.engine.peers[0].endpoint,
+            Some(endpoint(&pair.planes[usize::from(report.engine.peers[0].runner.0 == 2)]))
+        );
+    }
+}
+
+#[test]
+fn every_offload_can_be_switched_off_while_traffic_flows() {
+    let pair = Pair::new(None);
+    let (caller, callee) = connect(&pair.namespaces[0], &pair.namespaces[1], service(remote()[1]));
+    for bits in (0..8).rev() {
+        let switches = Switches { tun_gso: bits & 1 != 0, udp_gso: bits & 2 != 0, udp_gro: bits & 4 != 0 };
+        pair.switch(switches);
+        // Commands are done in order: with its answer the switch is made.
+        let before = pair.planes.each_ref().map(Plane::report)[0].traffic;
+        exchange(&caller, &callee, 2 * MEGABYTE);
+        let after = pair.planes[0].report().traffic;
+        if !switches.tun_gso {
+            // The largest that any read can have given, were all others empty.
+            let reads = after.tun_reads.octets - before.tun_reads.octets;
+            assert!(reads <= (after.tun_reads.count - before.tun_reads.count) * 1400, "{switches:?}");
+        }
+        if !switches.udp_gso {
+            let sends = after.udp_sends.octets - before.udp_sends.octets;
+            assert!(sends <= (after.udp_sends.count - before.udp_sends.count) * 1400, "{switches:?}");
+        }
+    }
+}
+
+#[test]
+fn a_path_that_takes_no_batches_is_slow_and_not_broken() {
+    let host = namespace();
+    let pair = Pair::new(Some(&host));
+    pair.exchange(MEGABYTE);
+    // Datagrams of 1376 octets don't fit: the kernel refuses batches of them, and cuts single ones into fragments.
+    ip(&host, "link set lo mtu 1300");
+    pair.exchange(5 * MEGABYTE);
+    assert!(pair.planes.iter().any(|plane| plane.count("udp-gso-refused") > 0));
+    let refused = pair.planes[0].count("udp-gso-refused");
+    ip(&host, "link set lo mtu 65536");
+    pair.exchange(5 * MEGABYTE);
+    assert!(pair.planes[0].count("udp-gso-refused") <= refused + 1, "batches work again, and are tried");
+}
+
+#[test]
+fn a_machine_without_ipv6_is_a_machine() {
+    let host = namespace();
+    within(&host, || std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")).unwrap();
+    Pair::new(Some(&host)).exchange(MEGABYTE);
+}
+
+#[test]
+fn connections_survive_the_agent() {
+    let (plane, [a, b]) = neighbours();
+    let (caller, callee) = connect(&a, &b, service(local()[1]));
+    exchange(&caller, &callee, MEGABYTE);
+    drop(plane);
+    [&a, &b].into_iter().for_each(abandoned);
+    // What is sent meanwhile is lost on the way, and sent again by the kernel.
+    send(&caller, 100, 1);
+
+    let staging = Staging::new().unwrap();
+    let mut plane = Plane::start(1, None);
+    plane.set_map(&view(1, &local(), &[(1, endpoint(&plane))]));
+    for (ns, at) in [&a, &b].into_iter().zip(local()) {
+        plane.attach(attach::recover(&staging, ns, &at.addressing()).unwrap(), at);
+    }
+    receive(&callee, 100, 1);
+    exchange(&caller, &callee, 10 * MEGABYTE);
+}
+
+#[test]
+fn the_end_of_a_namespace_is_told() {
+    let (mut plane, [a, b]) = neighbours();
+    let staging = Staging::new().unwrap();
+    let third = namespace();
+    let at = At { n: 3, runner: 1 };
+    let port = plane.attach(create(&staging, &third, at), at);
+    drop(third);
+    assert_eq!(plane.wait_for(|event| matches!(event, DataEvent::Gone(_))), DataEvent::Gone(port));
+    // The same by hand, and the other instance goes on.
+    ip(&a, "link delete mesh0");
+    plane.wait_for(|event| matches!(event, DataEvent::Gone(gone) if *gone != port));
+    let at = At { n: 3, runner: 1 };
+    let third = namespace();
+    plane.set_map(&view(1, &[local()[1], at], &[(1, endpoint(&plane))]));
+    plane.attach(create(&staging, &third, at), at);
+    let (caller, callee) = connect(&third, &b, service(local()[1]));
+    exchange(&caller, &callee, MEGABYTE);
+}
+
+#[test]
+fn a_queue_of_no_use_is_given_up_and_does_no_harm() {
+    let (mut plane, [a, b]) = neighbours();
+    // What is readable but is no TUN: the end of a pipe, a directory, a file (which epoll refuses).
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    drop(reader);
+    for useless in
+        [writer, std::fs::File::open("/").unwrap().into(), std::fs::File::open("/proc/self/status").unwrap().into()]
+    {
+        let port = plane.attach(useless, At { n: 9, runner: 1 });
+        assert_eq!(plane.wait_for(|event| matches!(event, DataEvent::Gone(_))), DataEvent::Gone(port));
+    }
+    let (caller, callee) = connect(&a, &b, service(local()[1]));
+    exchange(&caller, &callee, MEGABYTE);
+}
+
+#[test]
+fn an_interface_that_is_down_drops_and_counts() {
+    let (plane, [a, b]) = neighbours();
+    let (caller, callee) = connect(&a, &b, service(local()[1]));
+    exchange(&caller, &callee, MEGABYTE);
+    ip(&b, "link set mesh0 down");
+    send(&caller, 100, 1);
+    eventually("the drop is counted", || plane.count("tun-down") > 0);
+}
+
+#[test]
+fn a_super_packet_that_the_kernel_refuses_is_delivered_in_pieces() {
+    let (staging, ns, at) = (Staging::new().unwrap(), namespace(), local()[0]);
+    let (events, _told) = unbounded_channel();
+    let (mut io, port) = (Io::new(Udp::bind(0).unwrap(), events), Port(1));
+    io.insert(port, create(&staging, &ns, at));
+
+    // virtio_net_hdr: to be cut into segments of 1000 octets, but with the checksum where TCP has none, as the kernels
+    // with the fault take every super-packet to be.
+    let mut packet = vec![1, 1, 40, 0, 0, 0, 20, 0, 6, 0];
+    packet[4..6].copy_from_slice(&1000_u16.to_ne_bytes());
+    // IPv4 from 100.112.1.9, TCP from port 9 to 9 with ACK, 2500 octets.
+    let length = (20 + 20 + 2500_u16).to_be_bytes();
+    packet.extend([0x45, 0, length[0], length[1], 0, 0, 0x40, 0, 64, 6, 0, 0, 100, 112, 1, 9]);
+    packet.extend(at.addressing().instance.octets());
+    packet.extend([0, 9, 0, 9, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0]);
+    packet.resize(packet.len() + 2500, 7);
+    io.deliver(port, &packet);
+
+    assert_eq!(io.counters.get(Counter::TunGsoRefused), 1);
+    assert_eq!(io.traffic.tun_writes, Calls { count: 3, octets: 3 * 50 + 2500 });
+    let mut answers = 0;
+    while let Reading::Packet(length) = io.read(port, &mut packet) {
+        // The 14th octet of TCP: RST.
+        assert_eq!((length, packet[10 + 20 + 13]), (10 + 40, 4));
+        answers += 1;
+    }
+    assert_eq!(answers, 3, "TCP there took every piece for good, and had no connection for it");
+}
+
+#[test]
+fn detaching_lets_go_of_the_device() {
+    let (staging, ns, at) = (Staging::new().unwrap(), namespace(), local()[0]);
+    let plane = Plane::start(1, None);
+    let port = plane.attach(create(&staging, &ns, at), at);
+    plane.dataplane.detach(port);
+    abandoned(&ns);
+    attach::recover(&staging, &ns, &at.addressing()).unwrap();
+}
+
+#[test]
+fn the_port_is_free_when_the_data_plane_is_gone() {
+    let plane = Plane::start(1, None);
+    let port = plane.dataplane.port();
+    let error = Dataplane::start(lab::key(2), port, Vec::new()).unwrap_err().to_string();
+    assert!(error.contains(&port.to_string()) && error.contains("--listen"), "{error}");
+    drop(plane);
+    // As with `abandoned`, another test's child may have a copy of the socket.
+    eventually("the port is free", || Dataplane::start(lab::key(2), port, Vec::new()).is_ok());
+}

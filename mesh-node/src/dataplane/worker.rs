@@ -1,0 +1,238 @@
+//! The data plane's thread: waits, reads, lets the engine work, and never queues.
+
+use std::{io, os::fd::OwnedFd, sync::mpsc, time::Instant};
+
+use mesh_engine::{Engine, Map, Port, Switches, TUN_BUFFER, UDP_BUFFER};
+use mesh_proto::InstanceId;
+use nix::sys::eventfd::EventFd;
+use tokio::sync::oneshot;
+
+use super::{
+    DataEvent, Report,
+    counters::Counter,
+    io::{Io, Reading},
+};
+use crate::sys::{
+    epoll::{Poll, Ready},
+    tun,
+    udp::Inbox,
+};
+
+/// What other threads ask for.
+pub(super) enum Command {
+    Attach(Port, OwnedFd, InstanceId),
+    Detach(Port),
+    Map(Box<Map>),
+    Switches(Switches),
+    Report(oneshot::Sender<Report>),
+}
+
+/// How many super-packets one TUN, and how many batches of messages the socket, may give in one turn: enough to make
+/// full batches of what waits, little enough that the others' turn comes. What is left is told by the next wait.
+const DRAIN: usize = 32;
+const RECEIVES: usize = 8;
+
+/// So many failures of the socket in a row, and nothing received between them, are its end.
+const FAILURES: u32 = 1000;
+
+/// What epoll tells by; a TUN's token is its port.
+const UDP: u64 = u64::MAX;
+const WAKE: u64 = u64::MAX - 1;
+
+pub(super) struct Worker {
+    engine: Engine,
+    io: Io,
+    poll: Poll,
+    commands: mpsc::Receiver<Command>,
+    wake: std::sync::Arc<EventFd>,
+    switches: Switches,
+    inbox: Inbox,
+    packet: Box<[u8]>,
+    failures: u32,
+}
+
+impl Worker {
+    pub(super) fn new(
+        engine: Engine,
+        io: Io,
+        commands: mpsc::Receiver<Command>,
+        wake: std::sync::Arc<EventFd>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        poll.add(&io.udp, UDP)?;
+        poll.add(&*wake, WAKE)?;
+        let mut worker = Self {
+            engine,
+            io,
+            poll,
+            commands,
+            wake,
+            switches: Switches::default(),
+            inbox: Inbox::new(UDP_BUFFER),
+            packet: vec![0; TUN_BUFFER].into(),
+            failures: 0,
+        };
+        worker.set_gro();
+        Ok(worker)
+    }
+
+    /// Works until the other side is dropped.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let mut ready = Vec::new();
+        while self.turn(&mut ready)? {}
+        Ok(())
+    }
+
+    fn turn(&mut self, ready: &mut Vec<Ready>) -> io::Result<bool> {
+        let timeout = self.engine.next_timeout().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        self.poll.wait(ready, timeout)?;
+        // What has arrived goes before what is to be sent: it frees the sender's window, and its buffer is the one that
+        // overflows.
+        if ready.iter().any(|ready| ready.token == UDP) {
+            self.receive()?;
+        }
+        for tun in ready.iter().filter(|ready| ready.token < WAKE) {
+            if let Ok(port) = u32::try_from(tun.token) {
+                self.read(Port(port), tun.error);
+            }
+        }
+        let now = Instant::now();
+        if self.engine.next_timeout().is_some_and(|(at, _)| at <= now) {
+            self.engine.handle_timeout(now, &mut self.io);
+        }
+        let mut running = true;
+        if ready.iter().any(|ready| ready.token == WAKE) {
+            running = self.obey();
+        }
+        self.engine.flush(&mut self.io);
+        self.bury();
+        Ok(running)
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        for _ in 0..RECEIVES {
+            match self.io.receive(&mut self.inbox) {
+                Ok(()) => self.failures = 0,
+                Err(error) => {
+                    self.failures += 1;
+                    return if self.failures < FAILURES { Ok(()) } else { Err(error) };
+                }
+            }
+            let now = Instant::now();
+            for message in self.inbox.messages() {
+                if message.truncated {
+                    self.io.counters.add(Counter::UdpTruncated, 1);
+                } else if message.datagrams.is_empty() {
+                    self.io.counters.add(Counter::UdpEmpty, 1);
+                } else {
+                    self.engine.handle_udp(message.from, message.datagrams, message.stride, now, &mut self.io);
+                }
+            }
+            if !self.inbox.is_full() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, port: Port, error: bool) {
+        let now = Instant::now();
+        for _ in 0..DRAIN {
+            match self.io.read(port, &mut self.packet) {
+                Reading::Packet(length) => {
+                    if let Some(packet) = self.packet.get_mut(..length) {
+                        self.engine.handle_tun(port, packet, now, &mut self.io);
+                    }
+                }
+                // The kernel says that the device is gone, and there is nothing left to read.
+                Reading::Empty if error => return self.io.give_up(port),
+                Reading::Empty => return,
+            }
+        }
+    }
+
+    /// Does what was asked for. False: nobody can ask any more.
+    fn obey(&mut self) -> bool {
+        // Before looking: what is sent after the look wakes us anew.
+        let _ = self.wake.read();
+        loop {
+            match self.commands.try_recv() {
+                Ok(command) => self.execute(command),
+                Err(mpsc::TryRecvError::Empty) => return true,
+                Err(mpsc::TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn execute(&mut self, command: Command) {
+        match command {
+            Command::Attach(port, queue, instance) => {
+                if !self.switches.tun_gso {
+                    self.set_offloads(&queue);
+                }
+                let added = self.poll.add(&queue, port.0.into());
+                self.io.insert(port, queue);
+                self.engine.attach(port, instance);
+                if let Err(error) = added {
+                    tracing::warn!(%error, "a TUN can't be waited for and is given up");
+                    self.io.give_up(port);
+                }
+            }
+            Command::Detach(port) => self.close(port),
+            Command::Map(map) => {
+                let revision = map.revision();
+                self.engine.handle_map(*map, Instant::now(), &mut self.io);
+                self.io.tell(DataEvent::Applied(revision));
+            }
+            Command::Switches(switches) => self.switch(switches),
+            Command::Report(to) => {
+                let report = Report {
+                    engine: self.engine.report(Instant::now()),
+                    io: self.io.counters.list(),
+                    traffic: self.io.traffic,
+                };
+                // Whoever asked may have given up waiting.
+                let _ = to.send(report);
+            }
+        }
+    }
+
+    fn switch(&mut self, switches: Switches) {
+        let before = std::mem::replace(&mut self.switches, switches);
+        if switches.udp_gso && !before.udp_gso {
+            self.io.gso.reset();
+        }
+        if switches.udp_gro != before.udp_gro {
+            self.set_gro();
+        }
+        if switches.tun_gso != before.tun_gso {
+            self.io.queues().for_each(|queue| self.set_offloads(queue));
+        }
+        self.engine.set_switches(switches);
+    }
+
+    fn set_gro(&mut self) {
+        if let Err(error) = self.io.udp.set_gro(self.switches.udp_gro) {
+            tracing::warn!(%error, "the kernel can't receive datagrams in batches (UDP_GRO, Linux 5.0)");
+        }
+    }
+
+    fn set_offloads(&self, queue: impl std::os::fd::AsFd) {
+        if let Err(error) = tun::set_offloads(queue, self.switches.tun_gso) {
+            tracing::debug!(%error, "the offloads of a TUN can't be switched");
+        }
+    }
+
+    fn close(&mut self, port: Port) {
+        self.engine.detach(port);
+        self.io.remove(port);
+    }
+
+    /// Closes what was found gone during this turn.
+    fn bury(&mut self) {
+        while let Some(port) = self.io.take_gone() {
+            self.close(port);
+            self.io.tell(DataEvent::Gone(port));
+        }
+    }
+}

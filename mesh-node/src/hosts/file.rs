@@ -1,0 +1,262 @@
+//! The file itself: opened once, checked, and written in place.
+//!
+//! A container's owner can put anything where its hosts file should be. So the path is resolved inside the container and
+//! never through a symbolic link, what is found must be a regular file on a file system that only stores (writing to
+//! one of /proc or /sys does things), and it must not be the machine's own.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::Ipv4Addr,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+};
+
+use mesh_proto::message::Refusal;
+use nix::{
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
+    sys::statfs::fstatfs,
+};
+use serde::{Deserialize, Serialize};
+
+use super::edit;
+
+/// The largest hosts file that is read, in octets.
+const MAX: u64 = 1 << 20;
+
+/// File systems on which a write stores octets and does nothing else, by `f_type` (linux/magic.h; ZFS and bcachefs from
+/// their own sources).
+const STORING: [u32; 13] = [
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // Btrfs
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
+    0x794c_7630, // overlayfs
+    0xf2f5_2010, // F2FS
+    0x2fc1_2fc1, // ZFS
+    0xca45_1a4e, // bcachefs
+    0x6969,      // NFS
+    0x6573_5546, // FUSE, virtiofs
+    0x0102_1997, // 9P
+    0xff53_4d42, // CIFS
+];
+
+/// Where a hosts file was found, to find it again after a restart of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Place {
+    /// By a path of the machine's.
+    Path(PathBuf),
+    /// `/etc/hosts` as this process sees it.
+    Process(i32),
+}
+
+impl Place {
+    /// Opens what is there as a mere reference (`O_PATH`, open(2)), which has no effect on it whatever it is.
+    ///
+    /// # Errors
+    /// If nothing is there, or only a symbolic link.
+    pub(crate) fn reach(&self) -> Result<OwnedFd, Refusal> {
+        let (found, path) = match self {
+            Self::Path(path) => (reach_path(path), path.display().to_string()),
+            Self::Process(pid) => (reach_in_process(*pid), format!("/proc/{pid}/root/etc/hosts")),
+        };
+        found.map_err(|e| match e.raw_os_error() {
+            Some(libc::ELOOP) => Refusal::new(
+                format!("the hosts file {path} is reached by a symbolic link only, which could lead anywhere"),
+                "give the file itself with --hosts FILE, or attach by --netns PATH, without a hosts file",
+            ),
+            _ => Refusal::new(
+                format!("cannot open the hosts file {path}: {e}"),
+                "give another one with --hosts FILE, or attach by --netns PATH, without a hosts file",
+            ),
+        })
+    }
+}
+
+fn reach_path(path: &Path) -> io::Result<OwnedFd> {
+    let file = File::options().read(true).custom_flags((OFlag::O_PATH | OFlag::O_NOFOLLOW).bits()).open(path)?;
+    match file.metadata()?.is_symlink() {
+        true => Err(io::Error::from_raw_os_error(libc::ELOOP)),
+        false => Ok(file.into()),
+    }
+}
+
+fn reach_in_process(pid: i32) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let directory = (OFlag::O_PATH | OFlag::O_DIRECTORY).bits();
+    let root = File::options().read(true).custom_flags(directory).open(format!("/proc/{pid}/root"))?;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    Ok(openat2(root, "etc/hosts", how)?)
+}
+
+/// An instance's hosts file.
+#[derive(Debug)]
+pub(crate) struct HostsFile {
+    file: File,
+}
+
+impl HostsFile {
+    /// Takes what [`Place::reach`] found, on either side of the agent's socket.
+    ///
+    /// # Errors
+    /// If it is not a file that may be written to.
+    pub(crate) fn open(found: &OwnedFd) -> Result<Self, Refusal> {
+        // Through the descriptor, so that what was checked is what is opened.
+        let reference = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
+        let name = fs::read_link(&reference).unwrap_or_default();
+        let refuse = |why: String| {
+            Refusal::new(
+                format!("the hosts file {} is refused: {why}", name.display()),
+                "give another one with --hosts FILE, or attach by --netns PATH, without a hosts file",
+            )
+        };
+        let metadata = fs::metadata(&reference).map_err(|e| refuse(e.to_string()))?;
+        if !metadata.is_file() {
+            return Err(refuse("it is not a regular file".into()));
+        }
+        if metadata.len() > MAX {
+            return Err(refuse(format!("it has {} octets, and {MAX} is the most", metadata.len())));
+        }
+        let kind = fstatfs(found).map_err(|e| refuse(e.to_string()))?.filesystem_type();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "magic numbers have 32 bits")]
+        let kind = kind.0 as u32;
+        if !STORING.contains(&kind) {
+            return Err(refuse(format!("it is on no ordinary file system, but on one of type {kind:#x}")));
+        }
+        if is_our_own(&metadata) {
+            return Err(refuse("it is the machine's own".into()));
+        }
+        let file = File::options().read(true).write(true).open(&reference).map_err(|e| refuse(e.to_string()))?;
+        Ok(Self { file })
+    }
+
+    /// Puts these names, and no others, into our block.
+    ///
+    /// # Errors
+    /// If the file can't be read or written any more, or has grown beyond the limit; then it is left as it is.
+    pub(crate) fn put(&self, names: &[(Ipv4Addr, String)]) -> io::Result<()> {
+        self.rewrite(|before| edit::with_block(before, names))
+    }
+
+    /// Takes our block out.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        self.rewrite(edit::without_block)
+    }
+
+    fn rewrite(&self, edit: impl FnOnce(&[u8]) -> Vec<u8>) -> io::Result<()> {
+        let length = self.file.metadata()?.len();
+        if length > MAX {
+            return Err(io::Error::other(format!("it has grown to {length} octets, and {MAX} is the most")));
+        }
+        // One more than there should be: whoever is writing to it right now is not cut short, but waited for.
+        let mut before = vec![0; usize::try_from(length).map_err(io::Error::other)? + 1];
+        let mut filled = 0;
+        while let Some(rest) = before.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, filled as u64)? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        if filled as u64 > length {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "it is being written to"));
+        }
+        before.truncate(filled);
+        let after = edit(&before);
+        if after != before {
+            // First write, then cut: a reader in between sees too much, never too little.
+            self.file.write_all_at(&after, 0)?;
+            self.file.set_len(after.len() as u64)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether this is the hosts file of the machine itself: of the agent, that is.
+fn is_our_own(metadata: &fs::Metadata) -> bool {
+    fs::metadata("/etc/hosts").is_ok_and(|own| (own.dev(), own.ino()) == (metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::state::tests::Scratch;
+
+    fn open(path: impl Into<PathBuf>) -> Result<HostsFile, Refusal> {
+        HostsFile::open(&Place::Path(path.into()).reach()?)
+    }
+
+    fn names() -> Vec<(Ipv4Addr, String)> {
+        vec![(Ipv4Addr::new(100, 112, 0, 2), "db".into())]
+    }
+
+    #[test]
+    fn names_come_and_go_in_place() {
+        let scratch = Scratch::new("hosts");
+        let path = scratch.0.join("hosts");
+        fs::write(&path, "127.0.0.1 localhost\n").unwrap();
+        let inode = fs::metadata(&path).unwrap().ino();
+        let hosts = open(&path).unwrap();
+        hosts.put(&names()).unwrap();
+        hosts.put(&names()).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "127.0.0.1 localhost\n# mesh-node begin\n100.112.0.2 db\n# mesh-node end\n"
+        );
+        hosts.clear().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "127.0.0.1 localhost\n");
+        assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
+    }
+
+    #[test]
+    fn what_is_no_hosts_file_is_refused_and_not_touched() {
+        let scratch = Scratch::new("hostile");
+        let at = |name: &str| scratch.0.join(name);
+        let refused = |path: PathBuf, why: &str| {
+            let error = open(&path).expect_err(why);
+            assert!(error.error.contains(why), "{error}");
+            assert!(error.hint.is_some_and(|hint| hint.contains("--hosts FILE")));
+        };
+        fs::write(at("victim"), "precious").unwrap();
+        symlink(at("victim"), at("link")).unwrap();
+        refused(at("link"), "symbolic link");
+        assert_eq!(fs::read(at("victim")).unwrap(), b"precious");
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        refused(at("fifo"), "not a regular file");
+        refused(scratch.0.clone(), "not a regular file");
+        refused("/dev/null".into(), "not a regular file");
+        File::create(at("large")).unwrap().set_len(MAX + 1).unwrap();
+        refused(at("large"), "1048576 is the most");
+        refused("/etc/hosts".into(), "the machine's own");
+        refused(at("missing"), "cannot open");
+        // A regular file as far as stat(2) can tell, where a write would not store but act.
+        refused("/proc/self/comm".into(), "no ordinary file system");
+    }
+
+    #[test]
+    fn a_process_in_our_own_file_system_has_only_the_machines_own() {
+        let ours = Place::Process(std::process::id().cast_signed()).reach();
+        let error = ours.and_then(|found| HostsFile::open(&found)).unwrap_err();
+        assert!(error.error.contains("the machine's own") || error.error.contains("symbolic link"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_grows_too_large_is_left_alone() {
+        let scratch = Scratch::new("growing");
+        let path = scratch.0.join("hosts");
+        fs::write(&path, "").unwrap();
+        let hosts = open(&path).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(MAX + 1).unwrap();
+        assert!(hosts.put(&names()).unwrap_err().to_string().contains("has grown"));
+        assert_eq!(fs::metadata(&path).unwrap().len(), MAX + 1);
+    }
+}

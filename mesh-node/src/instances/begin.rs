@@ -1,0 +1,222 @@
+//! How an instance begins: given by the coordinator, remembered, made, known to everybody concerned.
+
+use std::{net::Ipv4Addr, os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use mesh_proto::{
+    InstanceId, Label, ServicePath, View,
+    message::{Answer, Ask, Have, Held, Refusal},
+    names::names,
+};
+use tokio::task::spawn_blocking;
+
+use super::{
+    manager::{Instances, blocking},
+    table::{Attachment, Entry},
+    watch::Watch,
+};
+use crate::{
+    attach::{self, AttachError, Namespace},
+    hosts::{HostsFile, Place},
+    local::NamespacePlace,
+};
+
+/// How long an attachment waits for a coordinator that is just being connected to.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the view that holds a new instance may take to come.
+const VIEW_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a view may take to come into force.
+const APPLY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// An attachment that is asked for.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    /// Of which service.
+    pub(crate) service: ServicePath,
+    /// Whether it only calls.
+    pub(crate) client: bool,
+    /// The namespace, open.
+    pub(crate) namespace: Arc<Namespace>,
+    /// Where that was found.
+    pub(crate) place: NamespacePlace,
+    /// The hosts file, open, and where it was found.
+    pub(crate) hosts: Option<(Place, HostsFile)>,
+    /// A pidfd of the process whose end is the instance's.
+    pub(crate) process: Option<OwnedFd>,
+}
+
+impl Instances {
+    /// The same attachment once more, perhaps with a hosts file now.
+    pub(super) async fn again(
+        &self,
+        instance: InstanceId,
+        hosts: Option<(Place, HostsFile)>,
+    ) -> Result<Attachment, Refusal> {
+        if let Some((place, file)) = hosts {
+            let file = Arc::new(file);
+            let view = self.inner.parts.control.view();
+            put_names(view.as_deref(), instance, Arc::clone(&file)).await?;
+            if let Some(entry) = self.table().get_mut(instance) {
+                entry.hosts = Some(file);
+                entry.attachment.hosts = Some(place);
+            }
+            self.save();
+        }
+        let found = self.table().get(instance).map(|entry| entry.attachment.clone());
+        found.ok_or_else(|| Refusal::bare(format!("{instance} has just ended")))
+    }
+
+    pub(super) async fn anew(&self, wish: Wish) -> Result<(Attachment, Option<Have>), Refusal> {
+        let (held, since) = self.obtain(&wish).await?;
+        match self.make(&held, since, wish).await {
+            Ok(attachment) => {
+                tracing::info!(instance = %held.instance, service = %held.service, address = %held.address, "attached");
+                Ok((attachment, since))
+            }
+            Err(refusal) => {
+                self.table().give_up(held.instance);
+                self.tell_end(held).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// An instance from the coordinator; while that is away, one that ended here.
+    async fn obtain(&self, wish: &Wish) -> Result<(Held, Option<Have>), Refusal> {
+        let control = &self.inner.parts.control;
+        if let Some(view) = control.view() {
+            let (namespace, range) = (Arc::clone(&wish.namespace), view.network.range);
+            if let Some(clash) = blocking(move || attach::clash_in(&namespace, range)).await? {
+                return Err(Refusal::bare(AttachError::Clash(clash).to_string()));
+            }
+        }
+        let (service, client) = (wish.service.clone(), wish.client);
+        if !control.link().connected
+            && let Some(view) = control.view()
+            && let Some(held) = self.table().take_over(&service, client, |id| view.instance(id).is_some())
+        {
+            tracing::info!(instance = %held.instance, %service, "the coordinator is away: taking over the instance that ended here");
+            return Ok((held, None));
+        }
+        control.connected(CONNECT_PATIENCE).await;
+        match control.ask(Ask::Attach { service: service.clone(), client }).await? {
+            Answer::Attached { instance, address, revision } => {
+                let held = Held { instance, service, address, client };
+                self.table().start(held.clone());
+                let since = control.view().map(|view| Have { epoch: view.epoch, revision });
+                Ok((held, since))
+            }
+            _ => Err(Refusal::bare("the coordinator's answer doesn't fit the question")),
+        }
+    }
+
+    /// Makes the interface of an instance that the coordinator has given us.
+    async fn make(&self, held: &Held, since: Option<Have>, wish: Wish) -> Result<Attachment, Refusal> {
+        let instance = held.instance;
+        let view = self.view_with(instance).await?;
+        let (hosts, file) = wish.hosts.map(|(place, file)| (place, Arc::new(file))).unzip();
+        let attachment = Attachment {
+            instance,
+            service: held.service.clone(),
+            address: held.address,
+            service_address: service_address(&view, instance).unwrap_or(held.address),
+            client: held.client,
+            network: view.network,
+            namespace: wish.namespace.id(),
+            place: wish.place,
+            hosts,
+        };
+        let watch = match wish
+            .process
+            .map(|fd| Watch::new(fd, wish.namespace.id(), self.inner.processes.clone()))
+            .transpose()
+        {
+            Ok(watch) => watch,
+            Err(e) => return Err(Refusal::bare(format!("the process can't be watched: {e}"))),
+        };
+        // Remembered before it is made: an agent that is killed in between finds and finishes it.
+        let entry = Entry {
+            attachment: attachment.clone(),
+            port: None,
+            hosts: file.clone(),
+            since,
+            ending: false,
+            _watch: watch,
+        };
+        self.table().add(entry);
+        self.save();
+        let made = self.make_interface(&attachment, wish.namespace, &view, file).await;
+        if made.is_err() {
+            self.table().remove(instance);
+            self.save();
+        }
+        made.map(|()| attachment)
+    }
+
+    async fn make_interface(
+        &self,
+        attachment: &Attachment,
+        namespace: Arc<Namespace>,
+        view: &View,
+        hosts: Option<Arc<HostsFile>>,
+    ) -> Result<(), Refusal> {
+        let (inner, addressing) = (Arc::clone(&self.inner), attachment.addressing());
+        let (namespace, tun) =
+            blocking(move || attach::create(&inner.parts.staging, &namespace, &addressing).map(|tun| (namespace, tun)))
+                .await?;
+        let named = match hosts {
+            Some(file) => put_names(Some(view), attachment.instance, file).await,
+            None => Ok(()),
+        };
+        if let Err(refusal) = named {
+            drop(tun);
+            let _ = blocking(move || attach::remove(&namespace)).await;
+            return Err(refusal);
+        }
+        let port = self.inner.parts.dataplane.attach(tun, attachment.instance);
+        if let Some(entry) = self.table().get_mut(attachment.instance) {
+            entry.port = Some(port);
+        }
+        Ok(())
+    }
+
+    /// Waits for the view that holds an instance.
+    pub(super) async fn view_with(&self, instance: InstanceId) -> Result<Arc<View>, Refusal> {
+        let holds = |view: &View| service_address(view, instance).is_some();
+        self.inner.parts.control.view_where(VIEW_PATIENCE, holds).await.ok_or_else(|| {
+            Refusal::new(format!("the coordinator has not sent the view with {instance}"), "try again when it answers")
+        })
+    }
+
+    /// Waits until a view is in force here and at every runner concerned; gives those that were too slow.
+    pub(super) async fn settle(&self, since: Have) -> Vec<Label> {
+        self.in_force(since).await;
+        match self.inner.parts.control.ask(Ask::Settle { revision: since.revision }).await {
+            Ok(Answer::Settled { pending }) => pending,
+            _ => vec![],
+        }
+    }
+
+    pub(super) async fn in_force(&self, since: Have) {
+        let mut applied = self.inner.parts.applied.clone();
+        let there = applied.wait_for(|applied| {
+            applied.is_some_and(|applied| applied.epoch != since.epoch || applied.revision >= since.revision)
+        });
+        let _ = tokio::time::timeout(APPLY_PATIENCE, there).await;
+    }
+}
+
+/// The address of an instance's service.
+pub(super) fn service_address(view: &View, instance: InstanceId) -> Option<Ipv4Addr> {
+    view.service(view.instance(instance)?.service).map(|service| service.address)
+}
+
+/// Writes what the view says into an instance's hosts file.
+pub(super) async fn put_names(view: Option<&View>, instance: InstanceId, file: Arc<HostsFile>) -> Result<(), Refusal> {
+    let names = view.and_then(|view| names(view, view.instance(instance)?.service));
+    let Some(names) = names else { return Ok(()) };
+    let written = spawn_blocking(move || file.put(&names.hosts)).await.unwrap_or_else(|e| Err(e.into()));
+    written.map_err(|e| {
+        let hint = "give another one with --hosts FILE, or attach by --netns PATH, without a hosts file";
+        Refusal::new(format!("the names can't be written into the hosts file: {e}"), hint)
+    })
+}

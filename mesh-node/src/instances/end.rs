@@ -1,0 +1,61 @@
+//! How an instance ends: for the others first, so that nothing is left to wait for it.
+
+use mesh_proto::{
+    InstanceId,
+    message::{Answer, Ask, Have, Held},
+};
+
+use super::{
+    manager::{Instances, blocking},
+    recover::reopen,
+    table::Attachment,
+};
+use crate::{attach, control::AskError};
+
+impl Instances {
+    /// Takes an instance out: first out of everybody's map, so that the ends of its connections hear of it while it can
+    /// still be reached, then out of its namespace.
+    pub(super) async fn end_in_turn(&self, instance: InstanceId) -> Option<Attachment> {
+        let (attachment, hosts, alive) = {
+            let mut table = self.table();
+            let entry = table.get_mut(instance)?;
+            entry.ending = true;
+            (entry.attachment.clone(), entry.hosts.clone(), entry.port.is_some())
+        };
+        if let Some(since) = self.tell_end(attachment.held()).await.filter(|_| alive) {
+            self.in_force(since).await;
+        }
+        let port = self.table().remove(instance).and_then(|entry| entry.port);
+        if let Some(port) = port {
+            self.inner.parts.dataplane.detach(port);
+        }
+        let remembered = attachment.clone();
+        let cleared = blocking(move || {
+            if let Some(Err(error)) = hosts.map(|file| file.clear()) {
+                tracing::warn!(%instance, %error, "the names could not be taken out of the hosts file");
+            }
+            reopen(&remembered).map_or(Ok(()), |namespace| attach::remove(&namespace))
+        });
+        if let Err(error) = cleared.await {
+            tracing::warn!(%instance, %error, "mesh0 could not be taken out of the namespace");
+        }
+        self.save();
+        Some(attachment)
+    }
+
+    /// Tells the coordinator that an instance has ended, now or when it is back. Gives the view without it.
+    pub(super) async fn tell_end(&self, held: Held) -> Option<Have> {
+        let (instance, control) = (held.instance, &self.inner.parts.control);
+        self.table().bury(held);
+        self.save();
+        let answer = control.ask(Ask::Detach { instance }).await;
+        if !matches!(answer, Err(AskError::Away(_))) {
+            self.table().forget(instance);
+            self.save();
+        }
+        match answer {
+            Ok(Answer::Detached { revision }) => control.view().map(|view| Have { epoch: view.epoch, revision }),
+            _ => None,
+        }
+    }
+}

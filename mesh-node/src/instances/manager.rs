@@ -1,0 +1,183 @@
+//! What can be done with the instances of this runner. One change at a time.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mesh_engine::Port;
+use mesh_proto::{
+    InstanceId,
+    message::{Have, Held, Refusal},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::spawn_blocking,
+};
+
+use super::{
+    begin::Wish,
+    store::{self, Remembered},
+    table::Table,
+};
+use crate::{
+    attach::{AttachError, NamespaceId, Staging},
+    control::Control,
+    dataplane::Dataplane,
+    local,
+    state::StateDir,
+};
+
+/// What the instances need of the rest of the agent.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// Where they are remembered.
+    pub(crate) state: StateDir,
+    /// The stream to the coordinator.
+    pub(crate) control: Control,
+    /// What serves their TUNs.
+    pub(crate) dataplane: Arc<Dataplane>,
+    /// Where their TUNs are made.
+    pub(crate) staging: Staging,
+    /// The view that is in force.
+    pub(crate) applied: watch::Receiver<Option<Have>>,
+}
+
+/// The instances of this runner.
+#[derive(Debug, Clone)]
+pub(crate) struct Instances {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) parts: Parts,
+    pub(super) processes: mpsc::UnboundedSender<NamespaceId>,
+    table: Mutex<Table>,
+    /// Held by whoever changes what is attached: one at a time.
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+impl Instances {
+    /// Takes up the instances that an earlier agent left, and gives with them the stream of those whose process has
+    /// ended, for [`Self::end`].
+    pub(crate) async fn start(parts: Parts, remembered: Remembered) -> (Self, mpsc::UnboundedReceiver<NamespaceId>) {
+        let (processes, ended) = mpsc::unbounded_channel();
+        let inner = Inner { parts, processes, table: Mutex::default(), turn: tokio::sync::Mutex::default() };
+        let instances = Self { inner: Arc::new(inner) };
+        instances.recover(remembered).await;
+        (instances, ended)
+    }
+
+    /// What is told when a stream begins.
+    pub(crate) fn hello(&self) -> Vec<Held> {
+        self.table().hello()
+    }
+
+    /// The stream has begun.
+    pub(crate) fn welcome(&self) {
+        if self.table().welcome() {
+            self.save();
+        }
+    }
+
+    /// The instances, by identifier.
+    pub(crate) fn list(&self) -> Vec<local::Instance> {
+        self.table().iter().filter(|entry| !entry.ending).map(|entry| entry.attachment.answer()).collect()
+    }
+
+    /// Puts an instance into a namespace, and waits until the runners concerned know it, two seconds at most.
+    ///
+    /// # Errors
+    /// If that can't be; then nothing has changed.
+    pub(crate) async fn attach(&self, wish: Wish) -> Result<local::Attach, Refusal> {
+        if wish.namespace.is_host() {
+            return Err(Refusal::bare(AttachError::Host.to_string()));
+        }
+        let turn = self.inner.turn.lock().await;
+        let there = self.table().plan(wish.namespace.id(), &wish.service, wish.client)?;
+        let (attachment, since) = match there {
+            Some(instance) => (self.again(instance, wish.hosts).await?, None),
+            None => self.anew(wish).await?,
+        };
+        drop(turn);
+        let pending = match since {
+            Some(since) => self.settle(since).await,
+            None => vec![],
+        };
+        Ok(local::Attach { version: local::VERSION, instance: attachment.answer(), pending })
+    }
+
+    /// Takes an instance out.
+    ///
+    /// # Errors
+    /// If it isn't here.
+    pub(crate) async fn detach(&self, instance: InstanceId) -> Result<local::Detach, Refusal> {
+        let _turn = self.inner.turn.lock().await;
+        let attachment = self.end_in_turn(instance).await.ok_or_else(|| {
+            Refusal::new(
+                format!("there is no instance {instance} on this runner"),
+                "`mesh-node status` lists those that are",
+            )
+        })?;
+        tracing::info!(%instance, service = %attachment.service, "detached");
+        Ok(local::Detach { version: local::VERSION, instance: attachment.answer() })
+    }
+
+    /// Takes out the instance of a namespace.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) async fn detach_from(&self, namespace: NamespaceId) -> Result<local::Detach, Refusal> {
+        let instance = self.table().by_namespace(namespace);
+        match instance {
+            Some(instance) => self.detach(instance).await,
+            None => Err(Refusal::new(
+                "there is no instance in this namespace",
+                "`mesh-node status` lists the instances of this runner",
+            )),
+        }
+    }
+
+    /// The end of the instance in a namespace whose process has ended.
+    pub(crate) async fn end(&self, namespace: NamespaceId) {
+        let _turn = self.inner.turn.lock().await;
+        let instance = self.table().by_namespace(namespace);
+        let Some(instance) = instance else { return };
+        if let Some(attachment) = self.end_in_turn(instance).await {
+            tracing::info!(%instance, service = %attachment.service, "its process has ended: detached");
+        }
+    }
+
+    /// The end of an instance whose TUN has gone, with its namespace or alone.
+    pub(crate) async fn gone(&self, port: Port) {
+        let _turn = self.inner.turn.lock().await;
+        let instance = self.table().by_port(port);
+        let Some(instance) = instance else { return };
+        if let Some(entry) = self.table().get_mut(instance) {
+            entry.port = None;
+        }
+        if let Some(attachment) = self.end_in_turn(instance).await {
+            tracing::info!(%instance, service = %attachment.service, "its mesh0 is gone: detached");
+        }
+    }
+
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+        self.inner.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers the instances as they are. What can't be remembered works nevertheless, until the agent restarts.
+    pub(super) fn save(&self) {
+        let (attachments, ended) = self.table().remembered();
+        if let Err(error) = store::save(&self.inner.parts.state, attachments, ended) {
+            tracing::warn!(%error, "cannot remember the instances: a restart of the agent would lose the latest changes");
+        }
+    }
+}
+
+/// Runs what blocks where it may. What there is to try next is in these errors' texts already.
+pub(super) async fn blocking<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Refusal> {
+    match spawn_blocking(work).await {
+        Ok(result) => result.map_err(|e| Refusal::bare(e.to_string())),
+        Err(panic) => Err(Refusal::new(format!("the agent failed: {panic}"), "this is a bug: please report it")),
+    }
+}

@@ -1,0 +1,21 @@
+//! The instances of this runner: put into namespaces, kept through restarts of the agent and absences of the
+//! coordinator, and taken out again.
+
+mod begin;
+mod end;
+mod manager;
+mod reconcile;
+mod recover;
+mod store;
+mod table;
+mod watch;
+
+pub(crate) use begin::Wish;
+pub(crate) use manager::{Instances, Parts};
+pub(crate) use store::load;
+
+/// What the interface in every instance's namespace is called.
+const INTERFACE: &str = "mesh0";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! Requests and answers as octets. Both sides bound what they read, in size and in time.
+
+use std::{
+    io::{self, Write as _},
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    time::{Duration, Instant},
+};
+
+use mesh_proto::message::Refusal;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Request;
+use crate::sys::fd;
+
+/// The longest request, in octets.
+pub(super) const MAX_REQUEST: usize = 64 << 10;
+/// The longest answer, in octets.
+const MAX_ANSWER: usize = 64 << 20;
+/// How long a request may take to arrive, and an answer to be taken.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Sends a request.
+///
+/// # Errors
+/// What the socket says.
+pub(super) fn send_request(stream: &UnixStream, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    fd::send_with_fds(stream, &line, fds)
+}
+
+/// Receives a request and the descriptors that came with it.
+///
+/// # Errors
+/// If none comes in time, or it is not one.
+pub(super) fn receive_request(stream: &UnixStream) -> Result<(Request, Vec<OwnedFd>), Refusal> {
+    let lost = |e: io::Error| Refusal::bare(format!("no request came: {e}"));
+    let deadline = Instant::now() + PATIENCE;
+    let (mut line, mut fds) = (Vec::new(), Vec::new());
+    let mut buffer = [0; 4096];
+    while !line.ends_with(b"\n") {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(lost(io::ErrorKind::TimedOut.into()));
+        }
+        stream.set_read_timeout(Some(left)).map_err(lost)?;
+        let (n, more) = fd::recv_with_fds(stream, &mut buffer).map_err(lost)?;
+        fds.extend(more);
+        match buffer.get(..n) {
+            None | Some([]) => break,
+            Some(octets) => line.extend_from_slice(octets),
+        }
+        if line.len() > MAX_REQUEST {
+            return Err(Refusal::bare(format!("the request is longer than {MAX_REQUEST} octets")));
+        }
+    }
+    decode_request(&line).map(|request| (request, fds))
+}
+
+fn decode_request(line: &[u8]) -> Result<Request, Refusal> {
+    serde_json::from_slice(line).map_err(|e| {
+        Refusal::new(format!("this is no request: {e}"), "is `mesh-node` here of the same version as the agent?")
+    })
+}
+
+/// Sends an answer.
+///
+/// # Errors
+/// What the socket says.
+pub(super) fn send_answer(mut stream: &UnixStream, answer: &Result<Value, Refusal>) -> io::Result<()> {
+    let mut line = match answer {
+        Ok(value) => serde_json::to_vec(value)?,
+        Err(refusal) => serde_json::to_vec(refusal)?,
+    };
+    line.push(b'\n');
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(&line)
+}
+
+/// Reads an answer.
+///
+/// # Errors
+/// The refusal, if the answer is one; or if there is no answer that makes sense.
+pub(super) fn receive_answer<T: DeserializeOwned>(stream: impl io::Read) -> Result<T, Refusal> {
+    let lost = |e: String| Refusal::new(format!("the agent's answer was lost: {e}"), "see the agent's log");
+    let mut line = Vec::new();
+    stream.take(MAX_ANSWER as u64).read_to_end(&mut line).map_err(|e| lost(e.to_string()))?;
+    let value: Value = serde_json::from_slice(&line).map_err(|e| lost(e.to_string()))?;
+    if value.get("error").is_some() {
+        return Err(serde_json::from_value(value).map_err(|e| lost(e.to_string()))?);
+    }
+    serde_json::from_value(value).map_err(|e| lost(e.to_string()))
+}
+
+use io::Read as _;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{hosts::Place, local::NamespacePlace};
+
+    #[test]
+    fn requests_are_frozen() {
+        let attach = Request::Attach {
+            service: "shop/db".parse().unwrap(),
+            client: true,
+            namespace: NamespacePlace::Path("/run/netns/x".into()),
+            hosts: Some(Place::Process(7)),
+            process: false,
+        };
+        let line = r#"{"op":"attach","service":"shop/db","client":true,"namespace":{"path":"/run/netns/x"},"hosts":{"process":7},"process":false}"#;
+        assert_eq!(serde_json::to_string(&attach).unwrap(), line);
+        assert_eq!(decode_request(line.as_bytes()), Ok(attach));
+        let least = r#"{"op":"attach","service":"shop/db","namespace":{"process":7}}"#;
+        assert!(matches!(decode_request(least.as_bytes()), Ok(Request::Attach { client: false, hosts: None, .. })));
+        assert_eq!(decode_request(b"{\"op\":\"status\"}\n"), Ok(Request::Status));
+        assert!(decode_request(br#"{"op":"attach","service":"shop/db","namespace":{"process":7},"hots":1}"#).is_err());
+    }
+
+    #[test]
+    fn an_answer_is_a_value_or_a_refusal() {
+        assert_eq!(receive_answer::<Vec<u8>>(&b"[1,2]\n"[..]), Ok(vec![1, 2]));
+        let refusal = receive_answer::<Vec<u8>>(&br#"{"error":"no","hint":"later"}"#[..]);
+        assert_eq!(refusal, Err(Refusal::new("no", "later")));
+        for garbage in ["", "[1,", "\"x\"", r#"{"error":7}"#] {
+            assert!(receive_answer::<Vec<u8>>(garbage.as_bytes()).unwrap_err().error.contains("was lost"), "{garbage}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused_and_nothing_worse(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(decode_request(&octets).is_err());
+            let _ = receive_answer::<super::super::Status>(&octets[..]);
+        }
+
+        #[test]
+        fn requests_with_anything_in_their_fields_are_read_or_refused(name in ".*", text in ".*", number in any::<i64>()) {
+            for field in [serde_json::json!(text), serde_json::json!(number)] {
+                let line = serde_json::json!({"op": "why", "caller": name, "callee": text, "port": field}).to_string();
+                let _ = decode_request(line.as_bytes());
+                let line = serde_json::json!({"op": text, "instance": field, "service": name}).to_string();
+                let _ = decode_request(line.as_bytes());
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! System calls: the only place with `unsafe`. Each file wraps one kernel interface in types that can't be misused, and
+//! decides nothing about the mesh.
+
+pub(crate) mod epoll;
+pub(crate) mod fd;
+pub(crate) mod netns;
+pub(crate) mod process;
+pub(crate) mod tun;
+pub(crate) mod udp;

@@ -1,0 +1,150 @@
+//! Processes: noticing their end, and what their children may do.
+#![allow(unsafe_code, reason = "pidfd_open(2), capset(2) and prctl(2) have no safe wrapper in nix")]
+
+use std::{
+    io,
+    os::fd::{FromRawFd as _, OwnedFd},
+};
+
+use nix::libc;
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// Opens a process, as a descriptor that becomes readable when it ends: pidfd_open(2), close-on-exec by itself.
+///
+/// # Errors
+/// If there is no such process.
+pub(crate) fn pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The end of a process, to be waited for.
+#[derive(Debug)]
+pub(crate) struct End(AsyncFd<OwnedFd>);
+
+impl End {
+    /// Of the process behind a pidfd; within a tokio runtime.
+    ///
+    /// # Errors
+    /// If the descriptor can't be waited for: it is no pidfd.
+    pub(crate) fn of(pidfd: OwnedFd) -> io::Result<Self> {
+        // SAFETY: the descriptor is owned, by us and then by the `AsyncFd`, which nobody can take it out of.
+        let registered = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
+        registered.map(Self).map_err(|e| e.into_parts().1)
+    }
+
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// If the runtime ends first.
+    pub(crate) async fn wait(&self) -> io::Result<()> {
+        self.0.readable().await.map(drop)
+    }
+}
+
+/// A capability (linux/capability.h).
+#[derive(Debug, Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Capability {
+    /// Changing interfaces, addresses and routes.
+    NetAdmin = 12,
+    /// Mounting, entering namespaces, and much more.
+    SysAdmin = 21,
+}
+
+/// Takes a capability from whatever this thread executes later on (capabilities(7): out of the bounding set, and out of
+/// the inheritable and ambient ones, from which a program could have it otherwise). This thread keeps it.
+///
+/// # Errors
+/// Without `CAP_SETPCAP`.
+pub(crate) fn deny_children(capability: Capability) -> io::Result<()> {
+    // SAFETY: the calls take integers and touch no memory of ours.
+    unsafe {
+        check(libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0))?;
+        check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_LOWER, capability as libc::c_ulong, 0, 0))?;
+    }
+    disinherit(capability)
+}
+
+/// `struct __user_cap_header_struct` (linux/capability.h).
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: i32,
+}
+
+/// `struct __user_cap_data_struct` (linux/capability.h); version 3 has two of them.
+#[repr(C)]
+#[derive(Default, Clone, Copy)]
+struct Data {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3`.
+const VERSION_3: u32 = 0x2008_0522;
+
+fn disinherit(capability: Capability) -> io::Result<()> {
+    let mut header = Header { version: VERSION_3, pid: 0 };
+    let mut data = [Data::default(); 2];
+    // SAFETY: both pointers are to live values of the layout that version 3 prescribes: one header, two data.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) } as libc::c_int)?;
+    for half in data.iter_mut().take(1) {
+        half.inheritable &= !(1 << capability as u32);
+    }
+    // SAFETY: as above; the kernel only reads.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) } as libc::c_int)
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_process_shows() {
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let fd = pidfd(i32::try_from(child.id()).unwrap()).unwrap();
+        let ended =
+            |timeout: PollTimeout| poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout).unwrap() == 1;
+        assert!(!ended(PollTimeout::ZERO));
+        drop(child.stdin.take());
+        assert!(ended(PollTimeout::NONE));
+        child.wait().unwrap();
+        assert!(pidfd(-1).is_err());
+    }
+
+    #[test]
+    fn children_have_what_they_were_not_denied() {
+        // A thread of its own: the bounding set is the thread's.
+        std::thread::spawn(|| {
+            match deny_children(Capability::NetAdmin) {
+                Ok(()) => {}
+                Err(e) if e.raw_os_error() == Some(libc::EPERM) => return, // not root, nothing to be denied
+                Err(e) => panic!("{e}"),
+            }
+            let status = std::process::Command::new("cat").arg("/proc/self/status").output().unwrap();
+            let status = String::from_utf8(status.stdout).unwrap();
+            for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+                let line = status.lines().find_map(|line| line.strip_prefix(set)).unwrap();
+                let bits = u64::from_str_radix(line.trim(), 16).unwrap();
+                assert_eq!(bits & (1 << Capability::NetAdmin as u32), 0, "{set}{line}");
+            }
+        })
+        .join()
+        .unwrap();
+    }
+}

@@ -1,0 +1,357 @@
+//! The UDP socket of the tunnel (udp(7)): both IP families, many datagrams a call by `UDP_SEGMENT` and `UDP_GRO`.
+#![allow(unsafe_code, reason = "sendmsg and recvmmsg with control messages and without an allocation a call")]
+
+use std::{
+    io, mem,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        raw::{c_int, c_uint},
+    },
+    ptr,
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, bind, getsockname, setsockopt,
+        socket, sockopt,
+    },
+};
+
+/// What is asked for as the socket's buffers, in octets. A datagram that finds the buffer full takes up to 64 TCP
+/// segments with it, since whole GRO batches are dropped.
+const SOCKET_BUFFER: usize = 8 << 20;
+
+/// How many messages one [`Udp::receive`] takes; more than four were slower when measured (they don't fit the cache).
+const BATCH: usize = 4;
+
+/// The tunnel's socket. Non-blocking, not connected.
+#[derive(Debug)]
+pub(crate) struct Udp {
+    socket: OwnedFd,
+    /// Whether it is an IPv6 socket, which speaks IPv4 by mapped addresses (RFC 4291 §2.5.5.2).
+    dual: bool,
+}
+
+impl Udp {
+    /// Binds to a port of all addresses of the machine, 0 for any port. IPv4 only where there is no IPv6.
+    ///
+    /// # Errors
+    /// `AddrInUse`, or whatever else bind(2) says.
+    pub(crate) fn bind(port: u16) -> io::Result<Self> {
+        match Self::bind_dual(port) {
+            Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL | Errno::EPROTONOSUPPORT) => Ok(Self::bind_v4(port)?),
+            other => Ok(other?),
+        }
+    }
+
+    fn bind_dual(port: u16) -> nix::Result<Self> {
+        let socket = open(AddressFamily::Inet6)?;
+        setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+        // Outer packets may be fragmented: a path with a smaller MTU is slow then, and not broken.
+        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)?;
+        set(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+        bind(socket.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0)))?;
+        Ok(Self { socket, dual: true })
+    }
+
+    fn bind_v4(port: u16) -> nix::Result<Self> {
+        let socket = open(AddressFamily::Inet)?;
+        set(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+        bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)))?;
+        Ok(Self { socket, dual: false })
+    }
+
+    /// The port that it is bound to.
+    ///
+    /// # Errors
+    /// What getsockname(2) says.
+    pub(crate) fn port(&self) -> io::Result<u16> {
+        let name: SockaddrStorage = getsockname(self.socket.as_raw_fd())?;
+        let v6 = name.as_sockaddr_in6().map(SockaddrIn6::port);
+        v6.or_else(|| name.as_sockaddr_in().map(SockaddrIn::port)).ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    /// Lets datagrams of one sender arrive in batches (`UDP_GRO`, Linux 5.0), or each by itself.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT` where the kernel is too old.
+    pub(crate) fn set_gro(&self, on: bool) -> io::Result<()> {
+        Ok(set(&self.socket, libc::SOL_UDP, libc::UDP_GRO, on.into())?)
+    }
+
+    /// Sends one datagram, or with `segment` as many as `octets` make in pieces of that length (`UDP_SEGMENT`).
+    ///
+    /// # Errors
+    /// What sendmsg(2) says. With `segment`: `EIO` if the route can't do it, `EINVAL` if the pieces don't fit its MTU.
+    pub(crate) fn send(&self, to: SocketAddr, octets: &[u8], segment: Option<u16>) -> io::Result<()> {
+        let mut name = Name::from(if self.dual { mapped(to) } else { to });
+        let mut part = libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
+        let mut control = Control::default();
+        // SAFETY: a `msghdr` of zeros is a valid one.
+        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        message.msg_name = (&raw mut name.storage).cast();
+        message.msg_namelen = name.len;
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        if let Some(segment) = segment {
+            message.msg_control = (&raw mut control).cast();
+            // SAFETY: CMSG_SPACE and CMSG_LEN only calculate; CMSG_FIRSTHDR gives the start of `control`, which is
+            // aligned for a `cmsghdr` and has room for one with two octets of data.
+            unsafe {
+                message.msg_controllen = libc::CMSG_SPACE(size_of::<u16>() as c_uint) as _;
+                let header = libc::CMSG_FIRSTHDR(&raw const message);
+                (*header).cmsg_level = libc::SOL_UDP;
+                (*header).cmsg_type = libc::UDP_SEGMENT;
+                (*header).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as c_uint) as _;
+                libc::CMSG_DATA(header).cast::<u16>().write_unaligned(segment);
+            }
+        }
+        loop {
+            // SAFETY: all that `message` points to outlives the call, and sendmsg writes to none of it.
+            match unsafe { libc::sendmsg(self.socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) } {
+                sent if sent >= 0 => return Ok(()),
+                _ => match io::Error::last_os_error() {
+                    error if error.kind() == io::ErrorKind::Interrupted => {}
+                    error => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Takes what has arrived, at most [`BATCH`] messages; [`Inbox::messages`] has them then. None if nothing has.
+    ///
+    /// # Errors
+    /// What recvmmsg(2) says, but for `EAGAIN`.
+    pub(crate) fn receive(&self, inbox: &mut Inbox) -> io::Result<()> {
+        inbox.filled = 0;
+        let mut names = [Name::default(); BATCH];
+        let mut controls = [Control::default(); BATCH];
+        let mut parts = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
+        // SAFETY: an `mmsghdr` of zeros is a valid one.
+        let mut messages: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
+        for (i, message) in messages.iter_mut().enumerate() {
+            let buffer = &mut inbox.slots[i].buffer;
+            parts[i] = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            message.msg_hdr.msg_name = (&raw mut names[i].storage).cast();
+            message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            message.msg_hdr.msg_iov = &raw mut parts[i];
+            message.msg_hdr.msg_iovlen = 1;
+            message.msg_hdr.msg_control = (&raw mut controls[i]).cast();
+            message.msg_hdr.msg_controllen = size_of::<Control>() as _;
+        }
+        // SAFETY: every header points to buffers of its own that outlive the call, with their true lengths.
+        let count = unsafe {
+            libc::recvmmsg(
+                self.socket.as_raw_fd(),
+                messages.as_mut_ptr(),
+                BATCH as c_uint,
+                libc::MSG_DONTWAIT as _,
+                ptr::null_mut(),
+            )
+        };
+        if count < 0 {
+            return match io::Error::last_os_error() {
+                e if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(()),
+                error => Err(error),
+            };
+        }
+        for (i, message) in messages.iter().enumerate().take(count as usize) {
+            let slot = &mut inbox.slots[i];
+            slot.len = (message.msg_len as usize).min(slot.buffer.len());
+            slot.truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            slot.from = names[i].address();
+            let notes = notes(&message.msg_hdr);
+            slot.stride = notes.stride.filter(|stride| *stride > 0).unwrap_or(slot.len);
+            if let Some(overflow) = notes.overflow {
+                inbox.overflow = overflow;
+            }
+        }
+        inbox.filled = count as usize;
+        Ok(())
+    }
+}
+
+impl AsFd for Udp {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The buffers of [`Udp::receive`].
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    slots: [Slot; BATCH],
+    filled: usize,
+    overflow: u32,
+}
+
+#[derive(Debug)]
+struct Slot {
+    buffer: Box<[u8]>,
+    len: usize,
+    stride: usize,
+    truncated: bool,
+    from: Option<SocketAddr>,
+}
+
+/// Datagrams of one sender that arrived together.
+#[derive(Debug)]
+pub(crate) struct Message<'a> {
+    /// Who sent them; IPv4 addresses are never mapped.
+    pub(crate) from: SocketAddr,
+    /// One after the other.
+    pub(crate) datagrams: &'a mut [u8],
+    /// The length of each but the last, which may be shorter. Zero only if all is empty.
+    pub(crate) stride: usize,
+    /// Whether there was more than the buffer could take, so that the end is missing.
+    pub(crate) truncated: bool,
+}
+
+impl Inbox {
+    /// Buffers of `length` octets each.
+    pub(crate) fn new(length: usize) -> Self {
+        let slot = |_| Slot { buffer: vec![0; length].into(), len: 0, stride: 0, truncated: false, from: None };
+        Self { slots: [0; BATCH].map(slot), filled: 0, overflow: 0 }
+    }
+
+    /// Whether the last receive took all that it could: there may be more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.filled == BATCH
+    }
+
+    /// What the last receive took.
+    pub(crate) fn messages(&mut self) -> impl Iterator<Item = Message<'_>> {
+        self.slots.iter_mut().take(self.filled).filter_map(|slot| {
+            Some(Message {
+                from: slot.from?,
+                datagrams: slot.buffer.get_mut(..slot.len)?,
+                stride: slot.stride,
+                truncated: slot.truncated,
+            })
+        })
+    }
+
+    /// How many messages found the socket's buffer full since it was opened (`SO_RXQ_OVFL`), modulo 2³². A batch counts
+    /// as one.
+    pub(crate) fn overflow(&self) -> u32 {
+        self.overflow
+    }
+}
+
+/// A socket with what both families need.
+fn open(family: AddressFamily) -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(family, SockType::Datagram, flags, None)?;
+    // The limits of net.core.{r,w}mem_max bind those without CAP_NET_ADMIN.
+    setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BUFFER)
+        .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &SOCKET_BUFFER))?;
+    setsockopt(&socket, sockopt::SndBufForce, &SOCKET_BUFFER)
+        .or_else(|_| setsockopt(&socket, sockopt::SndBuf, &SOCKET_BUFFER))?;
+    set(&socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+    Ok(socket)
+}
+
+fn set(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) -> nix::Result<()> {
+    let length = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: the option's value is an int, which outlives the call.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length) };
+    Errno::result(result).map(drop)
+}
+
+/// An address as the kernel has it.
+#[derive(Clone, Copy)]
+struct Name {
+    storage: libc::sockaddr_in6,
+    len: libc::socklen_t,
+}
+
+impl Default for Name {
+    fn default() -> Self {
+        // SAFETY: a `sockaddr_in6` of zeros is a valid one (of family AF_UNSPEC).
+        Self { storage: unsafe { mem::zeroed() }, len: 0 }
+    }
+}
+
+impl From<SocketAddr> for Name {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(v4) => {
+                let mut name = Self { len: size_of::<libc::sockaddr_in>() as libc::socklen_t, ..Self::default() };
+                let v4: libc::sockaddr_in = *SockaddrIn::from(v4).as_ref();
+                // SAFETY: a `sockaddr_in` is smaller than a `sockaddr_in6`, and aligned no more strictly.
+                unsafe { (&raw mut name.storage).cast::<libc::sockaddr_in>().write(v4) };
+                name
+            }
+            SocketAddr::V6(v6) => {
+                Self { storage: *SockaddrIn6::from(v6).as_ref(), len: size_of::<libc::sockaddr_in6>() as _ }
+            }
+        }
+    }
+}
+
+impl Name {
+    /// The address as the rest of the program has it: canonical. `None` if it is neither IPv4 nor IPv6.
+    fn address(&self) -> Option<SocketAddr> {
+        match c_int::from(self.storage.sin6_family) {
+            libc::AF_INET6 => {
+                let v6 = SocketAddrV6::from(SockaddrIn6::from(self.storage));
+                Some(match v6.ip().to_canonical() {
+                    IpAddr::V4(v4) => (v4, v6.port()).into(),
+                    IpAddr::V6(_) => v6.into(),
+                })
+            }
+            libc::AF_INET => {
+                // SAFETY: the kernel has put a `sockaddr_in` here, as the family says; it is smaller than what it is in.
+                let v4 = unsafe { (&raw const self.storage).cast::<libc::sockaddr_in>().read() };
+                Some(SocketAddrV4::from(SockaddrIn::from(v4)).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
+        SocketAddr::V6(_) => address,
+    }
+}
+
+/// Room for control messages: an int for each of `UDP_GRO` and `SO_RXQ_OVFL`, and one to spare.
+#[derive(Default, Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u64; 9]);
+
+/// What is said beside a message.
+#[derive(Default)]
+struct Notes {
+    stride: Option<usize>,
+    overflow: Option<u32>,
+}
+
+#[allow(clippy::unnecessary_cast, reason = "with musl, cmsg_len is a socklen_t")]
+fn notes(message: &libc::msghdr) -> Notes {
+    let mut notes = Notes::default();
+    // SAFETY: the kernel has filled `msg_control` and set `msg_controllen`; the macros stay within. Both messages carry
+    // four octets, whose length is checked.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while let Some(control) = header.as_ref() {
+            if control.cmsg_len as usize >= libc::CMSG_LEN(size_of::<c_int>() as c_uint) as usize {
+                let value = libc::CMSG_DATA(header).cast::<c_int>().read_unaligned();
+                match (control.cmsg_level, control.cmsg_type) {
+                    (libc::SOL_UDP, libc::UDP_GRO) => notes.stride = usize::try_from(value).ok(),
+                    (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => notes.overflow = Some(value.cast_unsigned()),
+                    _ => {}
+                }
+            }
+            header = libc::CMSG_NXTHDR(message, header);
+        }
+    }
+    notes
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! The socket against itself, over loopback.
+
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::*;
+
+const LENGTH: usize = 65535;
+
+/// All that arrives until `octets` have: every message with its sender.
+fn take(socket: &Udp, octets: usize) -> Vec<(SocketAddr, Vec<u8>, usize)> {
+    let mut inbox = Inbox::new(LENGTH);
+    let mut taken = Vec::new();
+    while taken.iter().map(|(_, bytes, _): &(_, Vec<u8>, _)| bytes.len()).sum::<usize>() < octets {
+        let mut wait = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut wait, PollTimeout::from(5000_u16)), Ok(1), "{octets} octets expected, {taken:?}");
+        socket.receive(&mut inbox).unwrap();
+        taken.extend(inbox.messages().map(|m| {
+            assert!(!m.truncated);
+            (m.from, m.datagrams.to_vec(), m.stride)
+        }));
+    }
+    taken
+}
+
+/// The datagrams, one by one.
+fn datagrams(taken: &[(SocketAddr, Vec<u8>, usize)]) -> Vec<Vec<u8>> {
+    taken.iter().flat_map(|(_, bytes, stride)| bytes.chunks(*stride).map(<[u8]>::to_vec)).collect()
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|i| (i * 31 % 251) as u8).collect()
+}
+
+fn loopback(socket: &Udp) -> [SocketAddr; 2] {
+    let port = socket.port().unwrap();
+    [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+}
+
+#[test]
+fn batches_arrive_as_the_same_datagrams_whatever_is_batched() {
+    for (segment, gro) in [(true, true), (true, false), (false, true), (false, false)] {
+        let (here, there) = (Udp::bind(0).unwrap(), Udp::bind(0).unwrap());
+        there.set_gro(gro).unwrap();
+        let batch = pattern(44 * 1376 + 500);
+        let expected: Vec<_> = batch.chunks(1376).map(<[u8]>::to_vec).collect();
+        for to in loopback(&there) {
+            if segment {
+                here.send(to, &batch, Some(1376)).unwrap();
+            } else {
+                batch.chunks(1376).for_each(|datagram| here.send(to, datagram, None).unwrap());
+            }
+            let taken = take(&there, batch.len());
+            assert_eq!(datagrams(&taken), expected, "segment {segment}, gro {gro}, to {to}");
+            if segment {
+                assert_eq!(taken.len(), if gro { 1 } else { expected.len() }, "the batch in one piece, or in all");
+            }
+        }
+    }
+}
+
+#[test]
+fn addresses_are_canonical_both_ways() {
+    let (here, there) = (Udp::bind(0).unwrap(), Udp::bind(0).unwrap());
+    let only_v4 = Udp::bind_v4(0).unwrap();
+    for (to, from) in loopback(&there).into_iter().zip(loopback(&here)) {
+        here.send(to, b"hello", None).unwrap();
+        assert_eq!(take(&there, 5), [(from, b"hello".to_vec(), 5)]);
+    }
+    let [v4, v6] = loopback(&there);
+    only_v4.send(v4, b"four", None).unwrap();
+    assert_eq!(take(&there, 4), [(loopback(&only_v4)[0], b"four".to_vec(), 4)]);
+    there.send(loopback(&only_v4)[0], b"back", None).unwrap();
+    assert_eq!(take(&only_v4, 4), [(v4, b"back".to_vec(), 4)]);
+    only_v4.send(v6, b"six", None).unwrap_err();
+}
+
+#[test]
+fn what_does_not_fit_is_marked() {
+    let (here, there) = (Udp::bind(0).unwrap(), Udp::bind(0).unwrap());
+    here.send(loopback(&there)[0], &pattern(2000), None).unwrap();
+    let mut inbox = Inbox::new(1500);
+    while inbox.messages().count() == 0 {
+        there.receive(&mut inbox).unwrap();
+    }
+    let message = inbox.messages().next().unwrap();
+    assert!(message.truncated);
+    assert_eq!(message.datagrams.len(), 1500);
+}
+
+#[test]
+fn a_full_buffer_is_told() {
+    let (here, there) = (Udp::bind(0).unwrap(), Udp::bind(0).unwrap());
+    setsockopt(&there.socket, sockopt::RcvBuf, &4096).unwrap();
+    let [to, _] = loopback(&there);
+    for _ in 0..64 {
+        here.send(to, &pattern(1376), None).unwrap();
+    }
+    let mut inbox = Inbox::new(LENGTH);
+    let mut arrived = 0;
+    // The count travels with the next message that does arrive.
+    while {
+        there.receive(&mut inbox).unwrap();
+        inbox.filled > 0
+    } {
+        arrived += inbox.messages().count();
+    }
+    here.send(to, b"x", None).unwrap();
+    there.receive(&mut inbox).unwrap();
+    assert_eq!(arrived + inbox.overflow() as usize, 64);
+}
+
+#[test]
+fn nothing_there_is_no_error_and_a_taken_port_is_one() {
+    let socket = Udp::bind(0).unwrap();
+    let mut inbox = Inbox::new(LENGTH);
+    socket.receive(&mut inbox).unwrap();
+    assert_eq!(inbox.messages().count(), 0);
+    assert_eq!(Udp::bind(socket.port().unwrap()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+}
