@@ -1,0 +1,167 @@
+//! Packets as they pass: captures, and the sending of packets that no honest program would send.
+
+use std::{
+    os::fd::AsFd,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::{
+    Namespace,
+    packet::{Ipv4, Seen},
+    sys::{Frame, PacketSocket},
+    wait,
+};
+
+/// Collects all that passes an interface, or all interfaces of a namespace, until it is dropped.
+pub struct Capture {
+    socket: Arc<PacketSocket>,
+    frames: Arc<Mutex<Vec<Frame>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Capture {
+    /// On one interface.
+    ///
+    /// # Panics
+    /// If there is no such interface.
+    #[must_use]
+    pub fn interface(namespace: &Namespace, name: &str) -> Self {
+        let index = namespace.interface(name).unwrap_or_else(|| panic!("{} has no {name}", namespace.name()));
+        namespace.enter(|| Self::start(Some(index)))
+    }
+
+    /// On all interfaces of a namespace.
+    #[must_use]
+    pub fn namespace(namespace: &Namespace) -> Self {
+        namespace.enter(|| Self::start(None))
+    }
+
+    /// On all interfaces of the calling thread's namespace: the router of a [`crate::World`].
+    #[must_use]
+    pub fn here() -> Self {
+        Self::start(None)
+    }
+
+    fn start(interface: Option<u32>) -> Self {
+        let socket = Arc::new(PacketSocket::open(interface).expect("cannot open a packet socket"));
+        let frames = Arc::new(Mutex::new(Vec::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let (socket, frames, stop) = (Arc::clone(&socket), Arc::clone(&frames), Arc::clone(&stop));
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    drain(&socket, &frames);
+                    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+                    let _ = poll(&mut fds, PollTimeout::from(50u8));
+                }
+            }
+        });
+        Self { socket, frames, stop, thread: Some(thread) }
+    }
+
+    /// All that has passed so far.
+    ///
+    /// # Panics
+    /// If packets were lost on their way to the capture: then it proves nothing.
+    #[must_use]
+    pub fn frames(&self) -> Vec<Frame> {
+        drain(&self.socket, &self.frames);
+        assert_eq!(self.socket.lost().expect("packet statistics"), 0, "the capture has lost packets");
+        self.frames.lock().expect("no one panics holding it").clone()
+    }
+
+    /// How many IPv4 packets that the machine itself did not send are such as `which` says.
+    #[must_use]
+    pub fn received(&self, which: impl Fn(&Seen<'_>) -> bool) -> usize {
+        let frames = self.frames();
+        frames.iter().filter(|f| !f.outgoing && Seen::parse(&f.bytes).is_some_and(|seen| which(&seen))).count()
+    }
+
+    /// Waits until [`Capture::received`] counts at least `count`.
+    pub fn wait_received(&self, count: usize, what: &str, which: impl Fn(&Seen<'_>) -> bool) {
+        wait::until_true(what, || self.received(&which) >= count);
+    }
+
+    /// One line a packet, for messages of failed assertions.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let line = |frame: &Frame| {
+            let way = if frame.outgoing { "out" } else { "in" };
+            match Seen::parse(&frame.bytes) {
+                Some(seen) => format!(
+                    "{way} {} -> {} protocol {} ports {:?} flags {:?} icmp {:?} {} octets\n",
+                    seen.source,
+                    seen.destination,
+                    seen.protocol,
+                    seen.ports(),
+                    seen.flags(),
+                    seen.icmp(),
+                    frame.bytes.len()
+                ),
+                None => format!("{way} ethertype {:#06x}, {} octets\n", frame.ethertype, frame.bytes.len()),
+            }
+        };
+        self.frames().iter().map(line).collect()
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Puts packets onto an interface, past routes, rules and the kernel's own checks.
+pub struct Injector {
+    socket: PacketSocket,
+    interface: u32,
+    station: [u8; 6],
+}
+
+impl Injector {
+    /// For an interface of a namespace.
+    ///
+    /// # Panics
+    /// If there is no such interface.
+    #[must_use]
+    pub fn new(namespace: &Namespace, interface: &str) -> Self {
+        let index = namespace.interface(interface).unwrap_or_else(|| panic!("{} has no {interface}", namespace.name()));
+        let socket = namespace.enter(|| PacketSocket::open(Some(index))).expect("cannot open a packet socket");
+        Self { socket, interface: index, station: [0; 6] }
+    }
+
+    /// On an Ethernet: towards the station with this address.
+    #[must_use]
+    pub fn to_station(self, station: [u8; 6]) -> Self {
+        Self { station, ..self }
+    }
+
+    /// Sends one.
+    ///
+    /// # Panics
+    /// If the interface doesn't take it.
+    pub fn send(&self, packet: &Ipv4) {
+        self.socket
+            .send(self.interface, self.station, &packet.encode())
+            .expect("the interface did not take the packet");
+    }
+}
+
+fn drain(socket: &PacketSocket, frames: &Mutex<Vec<Frame>>) {
+    // Locked while draining, so that two drains don't put frames in another order.
+    let mut frames = frames.lock().expect("no one panics holding it");
+    let mut buffer = vec![0; 70_000];
+    while let Ok(Some(frame)) = socket.receive(&mut buffer) {
+        frames.push(frame);
+    }
+}

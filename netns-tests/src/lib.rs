@@ -1,0 +1,30 @@
+//! Black-box tests of mesh: the built programs in network namespaces, with the kernel's own TCP. This is the harness; the
+//! tests are in `tests/it/`, a file a behaviour. Nothing of mesh's own libraries is used: what the programs say is read
+//! as the literal JSON that SPEC.md promises.
+//!
+//! A test makes a [`World`]: a router (the test's own namespace), a [`Coordinator`] and [`Runner`]s on underlay networks
+//! of their own behind it, and [`Instance`]s, each a namespace with `mesh0` in it. [`isolated`] gives every test a
+//! process and namespaces of its own, so that nothing has to be cleaned up and no test disturbs another one.
+
+mod capture;
+mod census;
+mod coordinator;
+mod isolate;
+mod netns;
+pub mod packet;
+mod process;
+mod runner;
+mod sys;
+pub mod traffic;
+pub mod wait;
+mod world;
+
+pub use capture::{Capture, Injector};
+pub use census::Census;
+pub use coordinator::Coordinator;
+pub use isolate::isolated;
+pub use netns::{Namespace, Network, ip_batch};
+pub use process::{Daemon, Outcome, run, run_for};
+pub use runner::{Instance, Runner};
+pub use sys::Frame;
+pub use world::{Stack, World};

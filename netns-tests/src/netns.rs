@@ -1,0 +1,151 @@
+//! Network namespaces: made, entered, wired.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    net::{Ipv4Addr, Ipv6Addr},
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+};
+
+use nix::{
+    net::if_::if_nametoindex,
+    sched::{CloneFlags, setns},
+};
+
+use crate::sys;
+
+/// A named network namespace (`/run/netns/NAME`), deleted when this is dropped.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+    fd: OwnedFd,
+}
+
+impl Namespace {
+    /// Makes one. IPv6 addresses given there are usable at once (no duplicate address detection).
+    ///
+    /// # Panics
+    /// If that is impossible.
+    #[must_use]
+    pub fn create(name: &str) -> Self {
+        ip_batch(&[&format!("netns add {name}")]);
+        let path = format!("/run/netns/{name}");
+        let fd = File::open(&path).unwrap_or_else(|e| panic!("cannot open {path}: {e}")).into();
+        let namespace = Self { name: name.to_owned(), fd };
+        namespace.ip(&["link set lo up"]);
+        namespace.enter(quick_ipv6);
+        namespace
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it is mounted: for `--netns`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from("/run/netns").join(&self.name)
+    }
+
+    /// Runs `task` in this namespace, in a thread of its own. Sockets opened there stay there.
+    pub fn enter<R: Send>(&self, task: impl FnOnce() -> R + Send) -> R {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                setns(self.fd.as_fd(), CloneFlags::CLONE_NEWNET).expect("cannot enter a network namespace");
+                task()
+            });
+            match inside.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    /// A command that will run in this namespace.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        sys::in_namespace(&mut command, self.fd.try_clone().expect("cannot duplicate a descriptor"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Lines for `ip -batch` in this namespace.
+    ///
+    /// # Panics
+    /// If one of them fails.
+    pub fn ip(&self, lines: &[&str]) {
+        self.enter(|| ip_batch(lines));
+    }
+
+    /// What `ip ARGS` prints in this namespace.
+    #[must_use]
+    pub fn ip_output(&self, arguments: &str) -> String {
+        let output = self.command("ip").args(arguments.split(' ')).output().expect("cannot start ip");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The index of one of its interfaces, if there is such a one.
+    #[must_use]
+    pub fn interface(&self, name: &str) -> Option<u32> {
+        self.enter(|| if_nametoindex(name).ok())
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // It ends with the test's own mount namespace anyway.
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).stderr(Stdio::null()).status();
+    }
+}
+
+/// Lines for `ip -batch` in the calling thread's namespace.
+///
+/// # Panics
+/// If one of them fails.
+pub fn ip_batch(lines: &[&str]) {
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("cannot start ip: install iproute2");
+    let script = lines.join("\n") + "\n";
+    child.stdin.take().expect("piped").write_all(script.as_bytes()).expect("cannot write to ip");
+    let output = child.wait_with_output().expect("cannot wait for ip");
+    assert!(output.status.success(), "ip failed: {}\n{script}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Addresses of interfaces made from now on in the calling thread's namespace are usable at once.
+pub(crate) fn quick_ipv6() {
+    for setting in ["accept_dad", "dad_transmits", "router_solicitations"] {
+        for which in ["all", "default"] {
+            // Absent where the kernel has no IPv6; then the tests that need it fail by themselves.
+            let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{which}/{setting}"), "0");
+        }
+    }
+}
+
+/// A network of the underlay: number `n` is 10.0.n.0/24 and fd00:n::/64, with the router at 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network(pub u8);
+
+impl Network {
+    /// An IPv4 address in it.
+    #[must_use]
+    pub fn v4(self, host: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 0, self.0, host)
+    }
+
+    /// An IPv6 address in it.
+    #[must_use]
+    pub fn v6(self, host: u8) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd00, u16::from(self.0), 0, 0, 0, 0, 0, u16::from(host))
+    }
+}

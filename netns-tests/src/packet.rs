@@ -1,0 +1,205 @@
+//! IPv4 packets made by hand, wrong ones included, and what captured ones say of themselves.
+
+use std::net::Ipv4Addr;
+
+/// Protocol numbers (IANA).
+pub mod protocol {
+    #![expect(missing_docs, reason = "the names say it")]
+    pub const ICMP: u8 = 1;
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
+    pub const SCTP: u8 = 132;
+}
+
+/// TCP flags (RFC 9293 §3.1).
+pub mod flag {
+    #![expect(missing_docs, reason = "the names say it")]
+    pub const FIN: u8 = 1;
+    pub const SYN: u8 = 2;
+    pub const RST: u8 = 4;
+    pub const PSH: u8 = 8;
+    pub const ACK: u8 = 16;
+}
+
+/// An IPv4 packet to be sent.
+#[derive(Debug, Clone)]
+pub struct Ipv4 {
+    /// The sender that it claims.
+    pub source: Ipv4Addr,
+    /// Whom it is for.
+    pub destination: Ipv4Addr,
+    /// What it carries.
+    pub protocol: u8,
+    /// Header options, padded to a multiple of four by [`Ipv4::encode`].
+    pub options: Vec<u8>,
+    /// Whether more fragments follow.
+    pub more_fragments: bool,
+    /// Where this fragment begins, in units of eight octets.
+    pub fragment_offset: u16,
+    /// What follows the header.
+    pub payload: Vec<u8>,
+}
+
+impl Ipv4 {
+    /// A packet with nothing special about it.
+    #[must_use]
+    pub fn new(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: Vec<u8>) -> Self {
+        let (options, more_fragments, fragment_offset) = (Vec::new(), false, 0);
+        Self { source, destination, protocol, options, more_fragments, fragment_offset, payload }
+    }
+
+    /// As it goes over the wire.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut options = self.options.clone();
+        options.resize(options.len().next_multiple_of(4), 0);
+        let header = 20 + options.len();
+        let total = u16::try_from(header + self.payload.len()).expect("a packet of at most 65,535 octets");
+        let fragment = u16::from(self.more_fragments) << 13 | self.fragment_offset;
+        let mut packet = vec![0x40 | (header / 4) as u8, 0];
+        packet.extend(total.to_be_bytes());
+        packet.extend(0x1234u16.to_be_bytes());
+        packet.extend(fragment.to_be_bytes());
+        packet.extend([64, self.protocol, 0, 0]);
+        packet.extend(self.source.octets());
+        packet.extend(self.destination.octets());
+        packet.extend(options);
+        let sum = checksum(&[&packet]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        packet.extend(&self.payload);
+        packet
+    }
+}
+
+/// A TCP segment to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Segment<'a> {
+    /// The sender that it claims, and its port.
+    pub source: (Ipv4Addr, u16),
+    /// Whom it is for.
+    pub destination: (Ipv4Addr, u16),
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Of [`flag`].
+    pub flags: u8,
+    /// Data.
+    pub payload: &'a [u8],
+}
+
+impl Segment<'_> {
+    /// Whole, without an IP header.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut segment = Vec::new();
+        segment.extend(self.source.1.to_be_bytes());
+        segment.extend(self.destination.1.to_be_bytes());
+        segment.extend(self.seq.to_be_bytes());
+        segment.extend(self.ack.to_be_bytes());
+        segment.extend([5 << 4, self.flags]);
+        segment.extend(65_535u16.to_be_bytes());
+        segment.extend([0; 4]);
+        segment.extend(self.payload);
+        let sum =
+            checksum(&[&pseudo_header(self.source.0, self.destination.0, protocol::TCP, segment.len()), &segment]);
+        segment[16..18].copy_from_slice(&sum.to_be_bytes());
+        segment
+    }
+
+    /// In an IPv4 packet.
+    #[must_use]
+    pub fn packet(&self) -> Ipv4 {
+        Ipv4::new(self.source.0, self.destination.0, protocol::TCP, self.encode())
+    }
+}
+
+/// A UDP datagram, without an IP header.
+#[must_use]
+pub fn udp(source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), payload: &[u8]) -> Vec<u8> {
+    let length = 8 + payload.len();
+    let mut datagram = Vec::new();
+    datagram.extend(source.1.to_be_bytes());
+    datagram.extend(destination.1.to_be_bytes());
+    datagram.extend((length as u16).to_be_bytes());
+    datagram.extend([0, 0]);
+    datagram.extend(payload);
+    let sum = checksum(&[&pseudo_header(source.0, destination.0, protocol::UDP, length), &datagram]);
+    datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+    datagram
+}
+
+/// An ICMP echo request (RFC 792).
+#[must_use]
+pub fn echo_request() -> Vec<u8> {
+    let mut message = vec![8, 0, 0, 0, 0x12, 0x34, 0, 1, b'p', b'i', b'n', b'g'];
+    let sum = checksum(&[&message]);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    message
+}
+
+/// What a captured IPv4 packet says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// Who sent it.
+    pub source: Ipv4Addr,
+    /// Whom it is for.
+    pub destination: Ipv4Addr,
+    /// What it carries.
+    pub protocol: u8,
+    /// What follows the header.
+    pub body: &'a [u8],
+}
+
+impl<'a> Seen<'a> {
+    /// Reads a packet, if it is IPv4 and whole enough.
+    #[must_use]
+    pub fn parse(packet: &'a [u8]) -> Option<Self> {
+        let header = usize::from(packet.first()? & 15) * 4;
+        if packet[0] >> 4 != 4 || header < 20 || packet.len() < header {
+            return None;
+        }
+        let address = |at: usize| Ipv4Addr::new(packet[at], packet[at + 1], packet[at + 2], packet[at + 3]);
+        let (source, destination) = (address(12), address(16));
+        Some(Self { source, destination, protocol: packet[9], body: &packet[header..] })
+    }
+
+    /// Type and code, if it is ICMP.
+    #[must_use]
+    pub fn icmp(&self) -> Option<(u8, u8)> {
+        (self.protocol == protocol::ICMP && self.body.len() >= 8).then(|| (self.body[0], self.body[1]))
+    }
+
+    /// Source and destination port, if it is TCP or UDP.
+    #[must_use]
+    pub fn ports(&self) -> Option<(u16, u16)> {
+        let known = matches!(self.protocol, protocol::TCP | protocol::UDP) && self.body.len() >= 8;
+        let port = |at: usize| u16::from_be_bytes([self.body[at], self.body[at + 1]]);
+        known.then(|| (port(0), port(2)))
+    }
+
+    /// The flags that matter, if it is TCP.
+    #[must_use]
+    pub fn flags(&self) -> Option<u8> {
+        (self.protocol == protocol::TCP && self.body.len() >= 20).then(|| self.body[13] & 0x1f)
+    }
+}
+
+fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: usize) -> Vec<u8> {
+    let mut header = Vec::new();
+    header.extend(source.octets());
+    header.extend(destination.octets());
+    header.extend([0, protocol]);
+    header.extend((length as u16).to_be_bytes());
+    header
+}
+
+/// RFC 1071, over parts of which all but the last have an even length.
+fn checksum(parts: &[&[u8]]) -> u16 {
+    let words = parts.iter().flat_map(|part| part.chunks(2));
+    let mut sum: u32 = words.map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}

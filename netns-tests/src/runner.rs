@@ -1,0 +1,229 @@
+//! A runner under test: the agent in a namespace that plays the machine, its commands, and its instances.
+
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+};
+
+use serde_json::Value;
+
+use crate::{
+    Namespace,
+    process::{Daemon, Outcome, program, run},
+    traffic::{Answer, Server},
+    wait,
+};
+
+/// `mesh-node join` in a namespace of its own.
+pub struct Runner {
+    namespace: Namespace,
+    state: PathBuf,
+    daemon: Option<Daemon>,
+    attached: std::cell::Cell<u32>,
+}
+
+/// A network namespace with an instance in it.
+pub struct Instance {
+    /// Where its programs run.
+    pub namespace: Namespace,
+    /// Its identifier.
+    pub id: String,
+    /// Its own address.
+    pub address: Ipv4Addr,
+    /// The address of its service.
+    pub service_address: Ipv4Addr,
+    /// The hosts file that it was attached with.
+    pub hosts: PathBuf,
+}
+
+impl Runner {
+    pub(crate) fn new(namespace: Namespace) -> Self {
+        let state = PathBuf::from("/run").join(namespace.name());
+        Self { namespace, state, daemon: None, attached: std::cell::Cell::new(0) }
+    }
+
+    /// `mesh-node join ARGUMENTS`, going on in the background. Returns at once.
+    pub fn begin(&mut self, arguments: &[&str]) {
+        assert!(self.daemon.is_none(), "the agent runs already");
+        let mut command = self.prepare(&["join"]);
+        command.args(arguments);
+        let log = format!("{}.log", self.state.display());
+        self.daemon = Some(Daemon::start(command, Path::new(&log)));
+    }
+
+    /// [`Runner::begin`], and waits until the agent follows the coordinator.
+    ///
+    /// # Panics
+    /// If it ends instead.
+    pub fn start(&mut self, arguments: &[&str]) {
+        self.begin(arguments);
+        self.wait_connected();
+    }
+
+    /// [`Runner::begin`], and waits until the agent answers, with or without a coordinator.
+    ///
+    /// # Panics
+    /// If it ends instead.
+    pub fn start_alone(&mut self, arguments: &[&str]) {
+        self.begin(arguments);
+        wait::until_true("the agent to answer", || {
+            self.assert_runs();
+            self.command(&["status"]).code == Some(0)
+        });
+    }
+
+    /// Waits until the agent follows the coordinator.
+    pub fn wait_connected(&mut self) {
+        wait::until_true("the agent to follow the coordinator", || {
+            self.assert_runs();
+            let status = self.command(&["status", "--json"]);
+            status.code == Some(0) && status.json()["map"]["connected"] == true
+        });
+    }
+
+    /// `mesh-node join ARGUMENTS` that is expected to end by itself.
+    #[track_caller]
+    pub fn join_in_vain(&self, arguments: &[&str]) -> Outcome {
+        self.command(&[&["join"], arguments].concat())
+    }
+
+    fn assert_runs(&mut self) {
+        let daemon = self.daemon.as_mut().expect("the agent was started");
+        assert!(daemon.runs(), "the agent ended:\n{}", daemon.log());
+    }
+
+    /// Ends the agent (SIGTERM).
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.daemon.take().expect("the agent runs").terminate()
+    }
+
+    /// Ends the agent at once (SIGKILL).
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn kill(&mut self) {
+        self.daemon.take().expect("the agent runs").kill();
+    }
+
+    /// The namespace that plays the machine.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Its state directory.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// All that the agent has said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
+    }
+
+    /// `mesh-node ARGUMENTS`, not yet started.
+    #[must_use]
+    pub fn prepare(&self, arguments: &[&str]) -> Command {
+        let mut command = self.namespace.command(&program("MESH_NODE"));
+        command.args(arguments).env("MESH_NODE_STATE", &self.state).env("NO_COLOR", "1");
+        command
+    }
+
+    /// `mesh-node ARGUMENTS`.
+    #[track_caller]
+    pub fn command(&self, arguments: &[&str]) -> Outcome {
+        run(self.prepare(arguments))
+    }
+
+    /// `mesh-node ARGUMENTS --json`, which must succeed.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        self.command(&[arguments, &["--json"]].concat()).done().json()
+    }
+
+    /// `mesh-node run SERVICE -- COMMAND`.
+    #[track_caller]
+    pub fn run(&self, service: &str, command: &[&str]) -> Outcome {
+        self.command(&[&["run", service, "--"], command].concat())
+    }
+
+    /// How many packets its agent has dropped for this reason; all reasons together if it is empty.
+    #[track_caller]
+    pub fn drops(&self, reason: &str) -> u64 {
+        let status = self.json(&["status"]);
+        let drops = status["drops"].as_object().unwrap_or_else(|| panic!("no drops in {status:#}"));
+        drops
+            .iter()
+            .filter(|(name, _)| reason.is_empty() || *name == reason)
+            .filter_map(|(_, count)| count.as_u64())
+            .sum()
+    }
+
+    /// The agent's entry for a peer in `mesh-node status`.
+    #[track_caller]
+    pub fn peer(&self, name: &str) -> Option<Value> {
+        self.json(&["status"])["peers"].as_array().expect("an array").iter().find(|p| p["name"] == name).cloned()
+    }
+
+    /// An instance of `service` in a new namespace, with a hosts file.
+    ///
+    /// # Panics
+    /// If it is refused.
+    #[track_caller]
+    pub fn attach(&self, service: &str) -> Instance {
+        let number = self.attached.replace(self.attached.get() + 1);
+        self.attach_in(Namespace::create(&format!("{}-{number}", self.namespace.name())), service)
+    }
+
+    /// An instance of `service` in a namespace that is there already.
+    ///
+    /// # Panics
+    /// If it is refused.
+    #[track_caller]
+    pub fn attach_in(&self, namespace: Namespace, service: &str) -> Instance {
+        let hosts = PathBuf::from(format!("/run/hosts-{}", namespace.name()));
+        fs::write(&hosts, "127.0.0.1 localhost\n").expect("cannot write a hosts file");
+        let netns = namespace.path();
+        let paths = (netns.to_str().expect("an ASCII path"), hosts.to_str().expect("an ASCII path"));
+        let answer = self.json(&["attach", service, "--netns", paths.0, "--hosts", paths.1]);
+        assert_eq!(answer["version"], 1, "{answer:#}");
+        let field = |name: &str| answer["instance"][name].as_str().unwrap_or_else(|| panic!("no {name} in {answer:#}"));
+        assert_eq!(field("service"), service);
+        assert_eq!(field("interface"), "mesh0");
+        let address = |name: &str| field(name).parse().unwrap_or_else(|e| panic!("{name}: {e} in {answer:#}"));
+        let (id, address, service_address) = (field("id").to_owned(), address("address"), address("service_address"));
+        Instance { namespace, id, address, service_address, hosts }
+    }
+}
+
+impl Instance {
+    /// A server in it.
+    #[must_use]
+    pub fn serve(&self, port: u16, answer: Answer) -> Server {
+        Server::start(&self.namespace, port, answer)
+    }
+
+    /// A blocking `connect` from it: [`crate::traffic::connect`].
+    ///
+    /// # Errors
+    /// The errno of `connect`.
+    pub fn connect(&self, to: Ipv4Addr, port: u16) -> std::io::Result<std::net::TcpStream> {
+        self.namespace.enter(|| crate::traffic::connect(to, port))
+    }
+
+    /// The lines of its hosts file.
+    ///
+    /// # Panics
+    /// If it can't be read.
+    #[must_use]
+    pub fn hosts_lines(&self) -> Vec<String> {
+        fs::read_to_string(&self.hosts).expect("the hosts file").lines().map(str::to_owned).collect()
+    }
+}

@@ -1,0 +1,227 @@
+//! Kernel TCP as programs use it: blocking sockets, servers, bulk transfers that are checked to the octet.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
+    os::fd::{AsRawFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use nix::sys::{
+    socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect as connect_socket, setsockopt, socket, sockopt,
+    },
+    time::{TimeVal, TimeValLike},
+};
+
+use crate::Namespace;
+
+/// A `connect` that takes this long got no answer at all.
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+
+/// A plain blocking `connect` from the calling thread's namespace, as programs call it.
+///
+/// # Errors
+/// The errno of `connect`; see [`unanswered`].
+pub fn connect(to: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+    connect_from(None, to, port)
+}
+
+/// [`connect`] after a `bind` to `source`.
+///
+/// # Errors
+/// The errno of `bind` or `connect`.
+pub fn connect_from(source: Option<SocketAddrV4>, to: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+    let fd: OwnedFd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    if let Some(source) = source {
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+        bind(fd.as_raw_fd(), &SockaddrIn::from(source))?;
+    }
+    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(CONNECT_LIMIT.as_secs() as i64))?;
+    connect_socket(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(to, port)))?;
+    let stream = TcpStream::from(fd);
+    stream.set_write_timeout(Some(STALL))?;
+    stream.set_read_timeout(Some(STALL))?;
+    Ok(stream)
+}
+
+/// Whether this error of [`connect`] means that nothing came in [`CONNECT_LIMIT`]: EINPROGRESS (socket(7), SO_SNDTIMEO).
+#[must_use]
+pub fn unanswered(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::ETIMEDOUT | libc::EAGAIN))
+}
+
+/// A read or write on a connection that takes this long will not come to anything.
+const STALL: Duration = Duration::from_secs(60);
+
+/// What a [`Server`] does with a connection.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// Sends back what comes, until the other end has finished.
+    Echo,
+    /// Says this and closes.
+    Greeting(String),
+    /// Checks so many octets of [`send_pattern`], then sends as many.
+    Exchange(u64),
+}
+
+/// A TCP server in a namespace. Ends when dropped.
+pub struct Server {
+    address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    listener: TcpListener,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// On all addresses of `namespace`.
+    ///
+    /// # Panics
+    /// If the port is taken.
+    #[must_use]
+    pub fn start(namespace: &Namespace, port: u16, answer: Answer) -> Self {
+        let listener = namespace.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))).expect("cannot listen");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let accepting = listener.try_clone().expect("cannot duplicate a descriptor");
+        let thread = thread::spawn({
+            let (accepted, stop) = (Arc::clone(&accepted), Arc::clone(&stop));
+            move || {
+                while let Ok((stream, _)) = accepting.accept() {
+                    if stop.load(Ordering::Acquire) {
+                        break;
+                    }
+                    accepted.fetch_add(1, Ordering::AcqRel);
+                    let answer = answer.clone();
+                    // A connection that breaks is the caller's to notice.
+                    thread::spawn(move || serve(stream, &answer));
+                }
+            }
+        });
+        Self { address, accepted, stop, listener, thread: Some(thread) }
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// How many connections it has accepted so far.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        // Shutting a listening socket down wakes whoever is in accept (tcp(7)); std has it for streams only.
+        let fd = self.listener.as_raw_fd();
+        let _ = nix::sys::socket::shutdown(fd, nix::sys::socket::Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(mut stream: TcpStream, answer: &Answer) -> io::Result<()> {
+    match answer {
+        Answer::Echo => {
+            let mut buffer = vec![0; 64 << 10];
+            loop {
+                match stream.read(&mut buffer)? {
+                    0 => return stream.shutdown(Shutdown::Write),
+                    n => stream.write_all(&buffer[..n])?,
+                }
+            }
+        }
+        Answer::Greeting(text) => stream.write_all(text.as_bytes()),
+        Answer::Exchange(octets) => {
+            check_pattern(&mut stream, *octets)?;
+            send_pattern(&mut stream, *octets)
+        }
+    }
+}
+
+/// Sends `text` and expects it back, on a connection to an [`Answer::Echo`].
+///
+/// # Errors
+/// Whatever happens to the connection, or `InvalidData` when something else comes back.
+pub fn ping(stream: &mut TcpStream, text: &[u8]) -> io::Result<()> {
+    stream.write_all(text)?;
+    let mut back = vec![0; text.len()];
+    stream.read_exact(&mut back)?;
+    if back == text { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "another text came back")) }
+}
+
+/// The other side of [`Answer::Exchange`]: so many octets there, so many back, each checked.
+///
+/// # Errors
+/// Whatever happens to the connection, or `InvalidData` when an octet is not what was sent.
+pub fn exchange(stream: &mut TcpStream, octets: u64) -> io::Result<()> {
+    send_pattern(stream, octets)?;
+    check_pattern(stream, octets)
+}
+
+/// The length is a prime, so that whatever is lost, doubled or put in another order shows.
+const PATTERN: usize = 1_000_003;
+
+fn pattern() -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = || {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut bytes: Vec<u8> = std::iter::repeat_with(&mut next).take(PATTERN / 8 + 1).flatten().collect();
+    bytes.truncate(PATTERN);
+    bytes
+}
+
+fn send_pattern(stream: &mut TcpStream, octets: u64) -> io::Result<()> {
+    let pattern = pattern();
+    let mut left = octets;
+    while left > 0 {
+        let now = left.min(PATTERN as u64) as usize;
+        stream.write_all(&pattern[..now])?;
+        left -= now as u64;
+    }
+    Ok(())
+}
+
+fn check_pattern(stream: &mut TcpStream, octets: u64) -> io::Result<()> {
+    let pattern = pattern();
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = 0u64;
+    while at < octets {
+        let offset = (at % PATTERN as u64) as usize;
+        let room = buffer.len().min(PATTERN - offset).min((octets - at) as usize);
+        let got = stream.read(&mut buffer[..room])?;
+        if got == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the end came after {at} octets")));
+        }
+        if buffer[..got] != pattern[offset..offset + got] {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("wrong octets after {at}")));
+        }
+        at += got as u64;
+    }
+    Ok(())
+}
+
+/// Closes a connection with a RST, so that nothing of it is left in TIME-WAIT.
+pub fn abort(stream: TcpStream) {
+    // SO_LINGER with a time of zero (socket(7)).
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let _ = setsockopt(&stream, sockopt::Linger, &linger);
+}

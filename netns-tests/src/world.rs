@@ -1,0 +1,101 @@
+//! The underlay: a router, and behind it a network of its own for the coordinator and for every runner.
+
+use std::{cell::Cell, fs};
+
+use crate::{
+    Coordinator, Namespace, Runner,
+    netns::{Network, ip_batch, quick_ipv6},
+};
+
+/// Which protocols a network of the underlay has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stack {
+    /// IPv4 and IPv6.
+    Dual,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+/// A router, which is the test's own namespace, and whatever is plugged into it. Everything that passes between
+/// machines passes it, so that is where to capture.
+pub struct World {
+    networks: Cell<u8>,
+}
+
+impl World {
+    /// Makes the calling process's namespace a router. Inside [`crate::isolated`] only.
+    ///
+    /// # Panics
+    /// If that is impossible.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it changes the process's namespace")]
+    pub fn new() -> Self {
+        ip_batch(&["link set lo up"]);
+        quick_ipv6();
+        for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            let path = format!("/proc/sys/net/{setting}");
+            fs::write(&path, "1").unwrap_or_else(|e| panic!("cannot write {path}: {e}"));
+        }
+        Self { networks: Cell::new(0) }
+    }
+
+    /// Joins a machine to the router by a new network. Its interface is `eth0`, its addresses end in 2.
+    pub fn plug(&self, machine: &Namespace, stack: Stack) -> Network {
+        let network = Network(self.networks.get() + 1);
+        self.networks.set(network.0);
+        let (name, port) = (machine.name(), format!("net{}", network.0));
+        ip_batch(&[&format!("link add {port} type veth peer name eth0 netns {name}"), &format!("link set {port} up")]);
+        machine.ip(&["link set eth0 up"]);
+        if stack != Stack::V6 {
+            ip_batch(&[&format!("addr add {}/24 dev {port}", network.v4(1))]);
+            let address = format!("addr add {}/24 dev eth0", network.v4(2));
+            machine.ip(&[&address, &format!("route add default via {}", network.v4(1))]);
+        }
+        if stack != Stack::V4 {
+            ip_batch(&[&format!("addr add {}/64 dev {port} nodad", network.v6(1))]);
+            let address = format!("addr add {}/64 dev eth0 nodad", network.v6(2));
+            machine.ip(&[&address, &format!("route add default via {}", network.v6(1))]);
+        }
+        network
+    }
+
+    /// Takes a machine off its network; the router forgets the network as well.
+    pub fn unplug(&self, machine: &Namespace) {
+        machine.ip(&["link del eth0"]);
+    }
+
+    /// A coordinator, dual-stack, started with the given flags of `serve`.
+    #[must_use]
+    pub fn coordinator(&self, flags: &[&str]) -> Coordinator {
+        self.coordinator_named("coord", flags)
+    }
+
+    /// A further coordinator.
+    #[must_use]
+    pub fn coordinator_named(&self, name: &str, flags: &[&str]) -> Coordinator {
+        let namespace = Namespace::create(name);
+        let network = self.plug(&namespace, Stack::Dual);
+        let mut coordinator = Coordinator::new(namespace, network, flags);
+        coordinator.start();
+        coordinator
+    }
+
+    /// A machine on a network of its own that no agent runs on yet.
+    #[must_use]
+    pub fn machine(&self, name: &str, stack: Stack) -> Runner {
+        let namespace = Namespace::create(name);
+        self.plug(&namespace, stack);
+        Runner::new(namespace)
+    }
+
+    /// A runner that has joined, may host everything, and follows the coordinator. Its provider is its name.
+    #[must_use]
+    pub fn runner(&self, coordinator: &Coordinator, name: &str, stack: Stack) -> Runner {
+        let mut runner = self.machine(name, stack);
+        let (url, token) = (coordinator.url(stack == Stack::V6), coordinator.token(&["--any"]));
+        runner.start(&[&url, &token, "--name", name, "--provider", name]);
+        runner
+    }
+}

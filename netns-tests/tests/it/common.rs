@@ -1,0 +1,42 @@
+//! What the tests declare and do again and again.
+
+use std::{io::ErrorKind, net::Ipv4Addr};
+
+use mesh_netns_tests::{Coordinator, Instance, traffic};
+
+/// The range that a coordinator chooses when it isn't told one.
+pub(crate) const RANGE: (Ipv4Addr, u8) = (Ipv4Addr::new(100, 112, 0, 0), 12);
+
+/// An address of the range that nobody has.
+pub(crate) const NOBODY: Ipv4Addr = Ipv4Addr::new(100, 120, 0, 1);
+
+/// The path of the helper program.
+pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_mesh-netns-helper");
+
+/// Two services that may call each other.
+pub(crate) const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
+
+/// A deployment that trusts nobody and that nobody trusts.
+pub(crate) const BILLING: &str = "deployment = \"billing\"\n[services.api]\n";
+
+/// A coordinator's deployments, all of which must be taken.
+#[track_caller]
+pub(crate) fn declare(coordinator: &Coordinator, files: &[&str]) {
+    for file in files {
+        coordinator.apply(file).done();
+    }
+}
+
+/// `caller` opens a connection and hears back what it says there, to an [`traffic::Answer::Echo`].
+#[track_caller]
+pub(crate) fn reaches(caller: &Instance, to: Ipv4Addr, port: u16) {
+    let mut stream = caller.connect(to, port).unwrap_or_else(|e| panic!("{} -> {to}:{port}: {e}", caller.address));
+    traffic::ping(&mut stream, b"are you there?").expect("an echo");
+}
+
+/// `caller` is refused at once.
+#[track_caller]
+pub(crate) fn is_refused(caller: &Instance, to: Ipv4Addr, port: u16) {
+    let error = caller.connect(to, port).expect_err("a connection that must be refused");
+    assert_eq!(error.kind(), ErrorKind::HostUnreachable, "{} -> {to}:{port}: {error}", caller.address);
+}

@@ -1,0 +1,127 @@
+//! The hosts file: ours between markers, theirs untouched; and a container must not make root write elsewhere.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, symlink},
+    path::Path,
+};
+
+use mesh_netns_tests::{Coordinator, Namespace, Runner, Stack, World, isolated, wait};
+use nix::{sys::stat::Mode, unistd::mkfifo};
+
+use crate::common::{SHOP, declare};
+
+fn stage() -> (World, Coordinator, Runner) {
+    let world = World::new();
+    let coordinator = world.coordinator(&[]);
+    declare(&coordinator, &[SHOP]);
+    let aws = world.runner(&coordinator, "aws", Stack::Dual);
+    (world, coordinator, aws)
+}
+
+/// An attachment with such a file is refused, whole: no interface, no instance.
+#[track_caller]
+fn is_refused(coordinator: &Coordinator, runner: &Runner, hosts: &Path, word: &str) {
+    let namespace = Namespace::create("container");
+    let (netns, hosts) = (namespace.path(), hosts.to_str().expect("ASCII"));
+    runner
+        .command(&["attach", "shop/db", "--netns", netns.to_str().expect("ASCII"), "--hosts", hosts])
+        .refused(&[hosts, word]);
+    assert!(namespace.interface("mesh0").is_none(), "no partial effect");
+    let instances = coordinator.json(&["instances"]);
+    assert_eq!(instances["instances"].as_array().map(Vec::len), Some(0), "{instances:#}");
+}
+
+#[test]
+fn a_symbolic_link_is_not_followed() {
+    isolated(|| {
+        let (_world, coordinator, aws) = stage();
+        fs::write("/run/victim", "precious\n").expect("a file");
+        symlink("/run/victim", "/run/link").expect("a link");
+        is_refused(&coordinator, &aws, Path::new("/run/link"), "symbolic link");
+        fs::create_dir("/run/dir").expect("a directory");
+        fs::write("/run/dir/hosts", "precious\n").expect("a file");
+        symlink("/run/nothing", "/run/dangling").expect("a link");
+        is_refused(&coordinator, &aws, Path::new("/run/dangling"), "symbolic link");
+        assert_eq!(fs::read_to_string("/run/victim").expect("still there"), "precious\n");
+        assert!(!Path::new("/run/nothing").exists());
+    });
+}
+
+#[test]
+fn a_fifo_a_device_a_directory_are_not_opened() {
+    isolated(|| {
+        let (_world, coordinator, aws) = stage();
+        mkfifo("/run/fifo", Mode::S_IRWXU).expect("a FIFO");
+        is_refused(&coordinator, &aws, Path::new("/run/fifo"), "regular file");
+        is_refused(&coordinator, &aws, Path::new("/dev/null"), "regular file");
+        is_refused(&coordinator, &aws, Path::new("/run/netns"), "regular file");
+        is_refused(&coordinator, &aws, Path::new("/run/absent"), "");
+    });
+}
+
+#[test]
+fn a_file_larger_than_a_mebibyte_stays_as_it_is() {
+    isolated(|| {
+        let (_world, coordinator, aws) = stage();
+        let line = "10.9.8.7 a-name-among-many\n";
+        let large = line.repeat((1 << 20) / line.len() + 1);
+        fs::write("/run/large", &large).expect("a file");
+        is_refused(&coordinator, &aws, Path::new("/run/large"), "1048576");
+        assert!(fs::read_to_string("/run/large").expect("still there") == large, "unharmed");
+    });
+}
+
+#[test]
+fn the_machines_own_file_by_any_name() {
+    isolated(|| {
+        let (_world, coordinator, aws) = stage();
+        let before = fs::read("/etc/hosts").expect("the machine's own");
+        is_refused(&coordinator, &aws, Path::new("/etc/hosts"), "own");
+        // /run/hosts is the same file (device and inode) by another name, and this is a third one.
+        is_refused(&coordinator, &aws, Path::new("/run/hosts"), "own");
+        fs::hard_link("/run/hosts", "/run/third").expect("a hard link");
+        is_refused(&coordinator, &aws, Path::new("/run/third"), "own");
+        assert_eq!(fs::read("/etc/hosts").expect("still there"), before);
+    });
+}
+
+#[test]
+fn lines_that_were_there_stay_and_the_inode_does() {
+    isolated(|| {
+        let (_world, coordinator, aws) = stage();
+        let theirs = "127.0.0.1 localhost\n# a comment\n192.0.2.1\tdb  other # theirs\nnonsense";
+        fs::write("/run/hosts-mine", theirs).expect("a file");
+        let inode = fs::metadata("/run/hosts-mine").expect("a file").ino();
+        let namespace = Namespace::create("container");
+        let path = namespace.path();
+        aws.command(&["attach", "shop/app", "--netns", path.to_str().expect("ASCII"), "--hosts", "/run/hosts-mine"])
+            .done();
+        let text = fs::read_to_string("/run/hosts-mine").expect("the file");
+        assert!(text.starts_with(theirs), "{text}");
+        let ours: Vec<&str> = text[theirs.len()..].lines().filter(|l| !l.is_empty()).collect();
+        let (first, last) = (ours.first().expect("a marker"), ours.last().expect("a marker"));
+        assert!(first.starts_with('#') && last.starts_with('#') && first != last, "{text}");
+        let names: Vec<(&str, &str)> = ours[1..ours.len() - 1].iter().filter_map(|line| line.split_once(' ')).collect();
+        let db = coordinator.address_of("shop/db").to_string();
+        assert!(names.contains(&(&db, "db.warp")) && names.contains(&(&db, "db.shop.warp")), "{text}");
+        assert!(
+            !names.iter().any(|(_, name)| *name == "db"),
+            "a short name that the file already has is left out: {text}"
+        );
+        assert!(names.iter().any(|(_, name)| *name == "app"), "{text}");
+
+        // It follows changes while the instance runs.
+        declare(&coordinator, &["deployment = \"shop\"\n[services.app]\n[services.cache]\n[services.db]\n"]);
+        wait::until_true("the new name", || {
+            fs::read_to_string("/run/hosts-mine").expect("the file").lines().any(|line| line.ends_with(" cache.warp"))
+        });
+        declare(&coordinator, &[SHOP]);
+        wait::until_true("the old names", || {
+            !fs::read_to_string("/run/hosts-mine").expect("the file").contains("cache")
+        });
+        assert_eq!(fs::metadata("/run/hosts-mine").expect("a file").ino(), inode);
+        aws.command(&["detach", "--netns", path.to_str().expect("ASCII")]).done();
+        assert_eq!(fs::read_to_string("/run/hosts-mine").expect("the file").trim_end(), theirs);
+    });
+}

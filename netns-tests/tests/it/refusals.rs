@@ -1,0 +1,334 @@
+//! What is refused: each with exactly one refusal to the sender, and nothing of it at the target.
+
+use std::{
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    thread,
+    time::{Duration, Instant},
+};
+
+use mesh_netns_tests::{
+    Capture, Coordinator, Injector, Instance, Runner, Stack, World, isolated,
+    packet::{Ipv4, Seen, Segment, echo_request, flag, protocol, udp},
+    traffic::{Answer, Server, connect_from},
+};
+
+use crate::common::{NOBODY, declare, is_refused, reaches};
+
+/// Administratively prohibited, and host unreachable (RFC 792, RFC 1812 §5.2.7.1).
+const PROHIBITED: Option<(u8, u8)> = Some((3, 13));
+
+/// `app` calls; everybody else is called. `shop` lets `billing` call, which gives `shop` nothing in return; `vault` lets
+/// `shop` call on one port; `attic` has nothing to do with anybody; `rival` belongs to another team.
+const FILES: [&str; 5] = [
+    "deployment = \"shop\"\ntrust = [\"billing\", \"rival\"]\n[services.app]\n[services.db]\n",
+    "deployment = \"billing\"\n[services.api]\n",
+    "deployment = \"vault\"\ntrust = [{ deployment = \"shop\", ports = [8200] }]\n[services.kv]\n",
+    "deployment = \"attic\"\n[services.box]\n",
+    "deployment = \"rival\"\nteam = \"others\"\n[services.spy]\n",
+];
+
+struct Scene {
+    app: Instance,
+    db: Instance,
+    others: Vec<(&'static str, Instance, Server)>,
+    _db_server: Server,
+    aws: Runner,
+    _ovh: Runner,
+    _coordinator: Coordinator,
+    _world: World,
+}
+
+impl Scene {
+    /// The caller on one runner, everybody else on the other one, or all on one.
+    fn set(one_runner: bool) -> Self {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        // A trust across teams is refused when asked for, so `shop` is declared without before `rival` exists.
+        declare(&coordinator, &FILES);
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
+        let far = if one_runner { &aws } else { &ovh };
+        let (app, db) = (aws.attach("shop/app"), far.attach("shop/db"));
+        let others = ["billing/api", "vault/kv", "attic/box", "rival/spy"].map(|service| {
+            let instance = far.attach(service);
+            let server = instance.serve(9000, Answer::Echo);
+            (service, instance, server)
+        });
+        let db_server = db.serve(9000, Answer::Echo);
+        reaches(&app, db.service_address, 9000);
+        let others = others.into_iter().collect();
+        Self { app, db, others, _db_server: db_server, aws, _ovh: ovh, _coordinator: coordinator, _world: world }
+    }
+
+    fn other(&self, service: &str) -> &Instance {
+        &self.others.iter().find(|(name, ..)| *name == service).expect("one of the others").1
+    }
+
+    /// A permitted round trip: whatever was sent before it has arrived, or never will.
+    fn fence(&self) {
+        reaches(&self.app, self.db.service_address, 9000);
+    }
+
+    /// `attempt` brings the caller exactly `count` refusals such as `refusal` says, and the target sees nothing.
+    #[track_caller]
+    fn refuses(
+        &self,
+        what: &str,
+        target: &Instance,
+        count: usize,
+        refusal: impl Fn(&Seen<'_>) -> bool,
+        attempt: impl FnOnce(),
+    ) {
+        let back = Capture::interface(&self.app.namespace, "mesh0");
+        let there = Capture::interface(&target.namespace, "mesh0");
+        attempt();
+        if count > 0 {
+            back.wait_received(count, &format!("the refusal of {what}"), &refusal);
+        }
+        self.fence();
+        assert_eq!(back.received(&refusal), count, "{what}: refusals at the caller:\n{}", back.text());
+        let from_app = |p: &Seen<'_>| [self.app.address, self.app.service_address].contains(&p.source);
+        // The fence goes to `db`; whatever else is captured there came from the attempt.
+        let leaked = there.received(|p| from_app(p) && p.ports().is_none_or(|(_, to)| to != 9000));
+        let leaked = if target.address == self.db.address { leaked } else { there.received(from_app) };
+        assert_eq!(leaked, 0, "{what}: seen by the target:\n{}", there.text());
+    }
+
+    fn refuses_connect(&self, what: &str, target: &Instance, to: Ipv4Addr, port: u16) {
+        self.refuses(what, target, 1, |p| p.icmp() == PROHIBITED, || is_refused(&self.app, to, port));
+    }
+}
+
+fn connects_that_are_not_allowed(one_runner: bool) {
+    let scene = Scene::set(one_runner);
+    let target = |service| scene.other(service);
+    for (service, what) in [
+        ("attic/box", "a service of another deployment"),
+        ("billing/api", "the reverse of a one-way trust"),
+        ("rival/spy", "a service of another team"),
+        ("vault/kv", "a port outside the trust's ports"),
+    ] {
+        scene.refuses_connect(what, target(service), target(service).service_address, 9000);
+        scene.refuses_connect(what, target(service), target(service).address, 9000);
+    }
+    scene.refuses_connect("an address nobody has", &scene.db, NOBODY, 9000);
+    for (service, _, server) in &scene.others {
+        assert_eq!(server.accepted(), 0, "{service}");
+    }
+
+    // The port that the trust names, and the way that the other trust permits.
+    let _kv = target("vault/kv").serve(8200, Answer::Echo);
+    reaches(&scene.app, target("vault/kv").service_address, 8200);
+    reaches(target("billing/api"), scene.db.service_address, 9000);
+    // A trust across teams, asked for before the other team's deployment existed, has no effect.
+    is_refused(target("rival/spy"), scene.db.service_address, 9000);
+
+    let denied = scene.aws.json(&["denied"]);
+    let text = denied.to_string();
+    for (service, callee, _) in &scene.others {
+        // By its name where this runner may know it, else by the address that was dialled.
+        let named = [(*service).to_owned(), callee.service_address.to_string()].iter().any(|name| text.contains(name));
+        assert!(named, "`denied` says nothing of {service}: {denied:#}");
+    }
+}
+
+#[test]
+fn connects_that_are_not_allowed_across_runners() {
+    isolated(|| connects_that_are_not_allowed(false));
+}
+
+#[test]
+fn connects_that_are_not_allowed_on_one_runner() {
+    isolated(|| connects_that_are_not_allowed(true));
+}
+
+fn whatever_is_not_plain_tcp(one_runner: bool) {
+    let scene = Scene::set(one_runner);
+    let (from, to) = (scene.app.address, scene.db.service_address);
+    let injector = Injector::new(&scene.app.namespace, "mesh0");
+    let prohibited = |p: &Seen<'_>| p.icmp() == PROHIBITED;
+    let send = |packet: Ipv4| injector.send(&packet);
+    let refuses = |what, count, packets: Vec<Ipv4>| {
+        scene.refuses(what, &scene.db, count, prohibited, || packets.into_iter().for_each(send));
+    };
+
+    scene.refuses("a datagram", &scene.db, 1, prohibited, || {
+        let socket = scene.app.namespace.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).expect("a socket");
+        socket.connect((to, 53)).expect("no packet is sent yet");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+        socket.send(b"anybody there?").expect("the first one is sent");
+        let error = socket.recv(&mut [0; 10]).expect_err("a refusal");
+        assert_eq!(error.kind(), ErrorKind::HostUnreachable, "{error}");
+    });
+    refuses("an echo request", 1, vec![Ipv4::new(from, to, protocol::ICMP, echo_request())]);
+    refuses(
+        "SCTP",
+        1,
+        vec![Ipv4::new(from, to, protocol::SCTP, vec![0x23, 0x28, 0x23, 0x29, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 4])],
+    );
+    refuses("a protocol that nobody has heard of", 1, vec![Ipv4::new(from, to, 253, vec![0; 40])]);
+
+    let syn =
+        Segment { source: (from, 4000), destination: (to, 4001), seq: 1, ack: 0, flags: flag::SYN, payload: &[0; 64] };
+    let first = Ipv4 { more_fragments: true, ..syn.packet() };
+    let later = Ipv4 { fragment_offset: 8, payload: vec![0; 64], ..syn.packet() };
+    let middle = Ipv4 { more_fragments: true, ..later.clone() };
+    refuses("a first fragment", 1, vec![first.clone()]);
+    refuses("later fragments, in silence", 0, vec![middle.clone(), later.clone()]);
+    refuses("all fragments of a packet", 1, vec![first, middle, later]);
+    let datagram = udp((from, 4000), (to, 4001), &[0; 64]);
+    let first = Ipv4 { more_fragments: true, ..Ipv4::new(from, to, protocol::UDP, datagram) };
+    refuses("a first fragment of a datagram", 1, vec![first]);
+    for (what, option) in
+        [("a record-route option", [7, 7, 4, 0, 0, 0, 0, 0]), ("no-operation options", [1, 1, 1, 1, 1, 1, 1, 0])]
+    {
+        refuses(what, 1, vec![Ipv4 { options: option.to_vec(), ..syn.packet() }]);
+    }
+    // An error about an error could go back and forth for ever (RFC 1122 §3.2.2).
+    let error = [&[3, 1, 0xfc, 0xfe, 0, 0, 0, 0][..], &syn.packet().encode()[..28]].concat();
+    refuses("an ICMP error, in silence", 0, vec![Ipv4::new(from, to, protocol::ICMP, error)]);
+}
+
+#[test]
+fn whatever_is_not_plain_tcp_across_runners() {
+    isolated(|| whatever_is_not_plain_tcp(false));
+}
+
+#[test]
+fn whatever_is_not_plain_tcp_on_one_runner() {
+    isolated(|| whatever_is_not_plain_tcp(true));
+}
+
+#[test]
+fn a_call_from_a_service_address() {
+    isolated(|| {
+        let scene = Scene::set(false);
+        let source = SocketAddrV4::new(scene.app.service_address, 0);
+        scene.refuses(
+            "a call from a service address",
+            &scene.db,
+            1,
+            |p| p.icmp() == PROHIBITED,
+            || {
+                let attempt = scene.app.namespace.enter(|| connect_from(Some(source), scene.db.service_address, 4001));
+                assert_eq!(attempt.expect_err("a refusal").kind(), ErrorKind::HostUnreachable);
+            },
+        );
+    });
+}
+
+#[test]
+fn segments_of_no_connection_that_may_be_are_reset() {
+    isolated(|| {
+        let scene = Scene::set(false);
+        let stranger = scene.other("attic/box");
+        let injector = Injector::new(&scene.app.namespace, "mesh0");
+        for (flags, payload) in [
+            (flag::ACK, &b""[..]),
+            (flag::ACK | flag::PSH, b"data"),
+            (flag::FIN | flag::ACK, b""),
+            (flag::SYN | flag::ACK, b""),
+        ] {
+            let segment = Segment {
+                source: (scene.app.address, 4000),
+                destination: (stranger.service_address, 9000),
+                seq: 1,
+                ack: 2,
+                flags,
+                payload,
+            };
+            let reset =
+                |p: &Seen<'_>| p.source == stranger.service_address && p.flags().is_some_and(|f| f & flag::RST != 0);
+            scene.refuses("a segment out of nowhere", stranger, 1, reset, || injector.send(&segment.packet()));
+        }
+        // A RST is never answered by a RST (RFC 9293 §3.5.2).
+        let segment = Segment {
+            source: (scene.app.address, 4000),
+            destination: (stranger.service_address, 9000),
+            seq: 1,
+            ack: 0,
+            flags: flag::RST,
+            payload: &[],
+        };
+        let any = |p: &Seen<'_>| p.source == stranger.service_address || p.icmp().is_some();
+        scene.refuses("a RST out of nowhere", stranger, 0, any, || injector.send(&segment.packet()));
+    });
+}
+
+/// `billing` may call `shop`: while it does, `shop` must not be able to open anything the other way, however it dresses
+/// the SYN up as part of the connection.
+#[test]
+fn a_one_way_trust_lets_no_syn_back() {
+    isolated(|| {
+        let scene = Scene::set(false);
+        let (api, app) = (scene.other("billing/api"), &scene.app);
+        let _server = app.serve(7001, Answer::Echo);
+        reaches(api, app.address, 7001);
+        let injector = Injector::new(&app.namespace, "mesh0");
+        let prohibited = |p: &Seen<'_>| p.icmp() == PROHIBITED;
+        let segment = |flags, ack| Segment {
+            source: (app.address, 7002),
+            destination: (api.address, 7000),
+            seq: 1,
+            ack,
+            flags,
+            payload: &[],
+        };
+
+        // A caller that waits for the answer to its own SYN: the kernel there would take a SYN for a simultaneous open.
+        app.namespace.ip(&[&format!("route add blackhole {}/32", api.address)]);
+        let arrives = Capture::interface(&app.namespace, "mesh0");
+        let source = SocketAddrV4::new(api.address, 7000);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| api.namespace.enter(|| connect_from(Some(source), app.address, 7002)));
+            arrives.wait_received(1, "the SYN that is allowed", |p| p.ports() == Some((7000, 7002)));
+            for (what, flags) in [
+                ("a SYN as reply", flag::SYN),
+                ("a SYN with FIN", flag::SYN | flag::FIN),
+                ("a SYN with RST", flag::SYN | flag::RST),
+                ("a SYN with data flags", flag::SYN | flag::PSH),
+            ] {
+                scene.refuses(what, api, 1, prohibited, || injector.send(&segment(flags, 0).packet()));
+            }
+            // What the trust does permit on the way back, so that the above can't pass for the wrong reason.
+            let syn = arrives
+                .frames()
+                .into_iter()
+                .find(|f| !f.outgoing && Seen::parse(&f.bytes).is_some_and(|p| p.ports() == Some((7000, 7002))));
+            let syn = syn.expect("captured above");
+            let body = Seen::parse(&syn.bytes).expect("parsed above").body;
+            let seq = u32::from_be_bytes(body[4..8].try_into().expect("four octets"));
+            injector.send(&segment(flag::SYN | flag::ACK, seq.wrapping_add(1)).packet());
+            waiting.join().expect("no panic").expect("the connection that is allowed");
+        });
+    });
+}
+
+#[test]
+fn twenty_thousand_refused_connects_none_takes_a_second() {
+    isolated(|| {
+        let scene = Scene::set(false);
+        let stranger = scene.other("attic/box").service_address;
+        let slowest = thread::scope(|scope| {
+            let workers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        scene.app.namespace.enter(|| {
+                            let attempt = || {
+                                let begun = Instant::now();
+                                let error = mesh_netns_tests::traffic::connect(stranger, 9000).expect_err("a refusal");
+                                assert_eq!(error.kind(), ErrorKind::HostUnreachable, "{error}");
+                                begun.elapsed()
+                            };
+                            (0..5000).map(|_| attempt()).max()
+                        })
+                    })
+                })
+                .collect();
+            workers.into_iter().filter_map(|worker| worker.join().expect("no panic")).max()
+        });
+        assert!(slowest < Some(Duration::from_secs(1)), "the slowest took {slowest:?}");
+        scene.fence();
+    });
+}
