@@ -31,7 +31,11 @@ pub(super) fn parse(source: &Source<'_>, deployment: Option<&Label>) -> Result<P
         source.error(error.span().map(|span| span.start), format!("not TOML: {message}"))
     })?;
     let mut top = Table::new(source, "the file".to_owned(), 0, document.get_ref());
-    let Some(name) = top.take("deployment") else {
+    let [name, team, expose, trusted, services] =
+        ["deployment", "team", "expose", "trust", "services"].map(|key| top.take(key));
+    // First of all: a key that is missing may only be misspelt.
+    top.done()?;
+    let Some(name) = name else {
         return Err(source.error(None, "no `deployment`: begin with `deployment = \"NAME\"`"));
     };
     let name = parsed::<Label>(source, "deployment", name)?;
@@ -39,11 +43,9 @@ pub(super) fn parse(source: &Source<'_>, deployment: Option<&Label>) -> Result<P
         let message = format!("declares the deployment `{name}`, but --deployment says `{wanted}`: leave it out");
         return Err(source.error(None, message));
     }
-    let team = top.take("team").map(|value| parsed(source, "team", value)).transpose()?;
-    let expose = top.take("expose").map(|value| list(source, "expose", value, parsed)).transpose()?;
-    let trust = top.take("trust").map(|value| list(source, "trust", value, trust)).transpose()?;
-    let services = top.take("services");
-    top.done()?;
+    let team = team.map(|value| parsed(source, "team", value)).transpose()?;
+    let expose = expose.map(|value| list(source, "expose", value, parsed)).transpose()?;
+    let trust = trusted.map(|value| list(source, "trust", value, trust)).transpose()?;
     let services = services.map(|value| self::services(source, value)).transpose()?.unwrap_or_default();
     let declaration = Declaration::Whole(Deployment { name, team, expose, trust, services });
     Ok(Parsed { declarations: vec![declaration], warnings: Vec::new() })

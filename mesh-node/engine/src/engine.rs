@@ -113,6 +113,11 @@ impl Engine {
         self.peers.recall(runner, canonical(endpoint), self.now);
     }
 
+    /// The machine's own addresses have changed: a handshake with everyone in touch, who learn the new one by it.
+    pub fn moved(&mut self) {
+        self.peers.greet_all(self.now);
+    }
+
     /// Switches offloads. With `tun_gso` off every segment is delivered by itself; with `udp_gso` off every datagram
     /// is sent by itself. (`udp_gro` is the owner's business.)
     pub const fn set_switches(&mut self, switches: Switches) {

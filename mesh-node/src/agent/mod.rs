@@ -105,7 +105,8 @@ pub(crate) async fn run(state: StateDir, _lock: Lock, identity: Identity, offloa
         Ourselves { port: dataplane.port(), endpoints_only, endpoints, applied, held: Box::new(move || held.hello()) };
     let target = Target { url: coordinator, fingerprint, runner, credential: credential.to_text() };
     tokio::spawn(keeper.run(target, ourselves));
-    tokio::spawn(switch(control.switches(), offloads, dataplane));
+    tokio::spawn(switch(control.switches(), offloads, Arc::clone(&dataplane)));
+    tokio::spawn(follow_addresses(agent.endpoints.clone(), dataplane));
     tracing::info!(%runner, %name, port = agent.dataplane.port(), state = %state.path().display(), "running");
 
     let told = serve(&agent, calls, events, ended, &confirmed, &learn);
@@ -167,6 +168,14 @@ async fn switch(mut switches: watch::Receiver<Switches>, operator: Switches, dat
             udp_gso: operator.udp_gso && coordinator.udp_gso,
             udp_gro: operator.udp_gro && coordinator.udp_gro,
         });
+    }
+}
+
+/// Peers learn from this runner itself where it has moved; the coordinator may be away.
+async fn follow_addresses(mut endpoints: watch::Receiver<Vec<SocketAddr>>, dataplane: Arc<Dataplane>) {
+    endpoints.mark_unchanged();
+    while endpoints.changed().await.is_ok() {
+        dataplane.moved();
     }
 }
 

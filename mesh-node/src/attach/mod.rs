@@ -91,13 +91,18 @@ pub(crate) fn readdress(ns: &Namespace, a: &Addressing) -> Result<(), AttachErro
 pub(crate) fn remove(ns: &Namespace) -> Result<(), AttachError> {
     within(ns, || {
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
-        let link = link::find(&mut netlink, link::NAME).at("looking for mesh0")?;
-        if let Some(link) = link.filter(Link::is_ours) {
-            link::delete(&mut netlink, link.index).at("deleting mesh0")?;
-        }
+        delete(&mut netlink)?;
         routes::remove(&mut netlink, None).at("deleting the routes of the range")?;
         rules::remove(&mut netlink).at("deleting the policy rules")
     })
+}
+
+/// Takes `mesh0` out, and leaves the range barred: for a namespace that an instance has died in.
+///
+/// # Errors
+/// If a step fails.
+pub(crate) fn withdraw(ns: &Namespace) -> Result<(), AttachError> {
+    within(ns, || delete(&mut Netlink::open().at("opening a netlink socket")?))
 }
 
 /// A live route or address of the agent's own namespace that overlaps the range, in words. Default routes don't count.
@@ -132,6 +137,12 @@ fn attachable(ns: &Namespace) -> Result<(), AttachError> {
             _ => Ok(()),
         }
     })
+}
+
+/// Deletes `mesh0`, if it is there and ours.
+fn delete(netlink: &mut Netlink) -> Result<(), AttachError> {
+    let link = link::find(netlink, link::NAME).at("looking for mesh0")?;
+    link.filter(Link::is_ours).map_or(Ok(()), |link| link::delete(netlink, link.index).at("deleting mesh0"))
 }
 
 /// Takes over or makes `mesh0` and sets everything up.

@@ -195,7 +195,10 @@ fn read_token(argument: &TokenArgument) -> Result<Token, Refusal> {
     };
     read.map_err(|e| {
         Refusal::new(
-            format!("the token can't be read: {e}"),
+            format!(
+                "the token can't be read from {}: {e}",
+                if *argument.0 == "-" { "standard input" } else { argument.0.trim_start_matches('@') }
+            ),
             "give it as `-` (standard input), @FILE, or in $MESH_TOKEN",
         )
     })?;

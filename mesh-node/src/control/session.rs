@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -16,7 +17,10 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout, timeout_at},
 };
-use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Error, Message},
+};
 
 use super::{Keeper, Ourselves, Question};
 
@@ -74,7 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 message = timeout_at(deadline, self.stream.next()) => {
                     let message = message.map_err(|_| format!("nothing was heard for {} s", SILENCE.as_secs()))?;
                     deadline = Instant::now() + SILENCE;
-                    self.receive(message.transpose().map_err(|e| e.to_string())?, ourselves).await?;
+                    self.receive(message.transpose().map_err(|e| broken(&e))?, ourselves).await?;
                 }
                 Some((ask, answer)) = questions.recv() => {
                     self.asked += 1;
@@ -201,9 +205,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     async fn send(&mut self, message: &Up) -> Result<(), String> {
         let text = serde_json::to_string(message).map_err(|e| e.to_string())?;
         match timeout(SILENCE, self.stream.send(Message::text(text))).await {
-            Ok(sent) => sent.map_err(|e| e.to_string()),
+            Ok(sent) => sent.map_err(|e| broken(&e)),
             Err(_) => Err("the coordinator takes nothing any more".into()),
         }
+    }
+}
+
+/// Why the stream broke. (A coordinator that is killed says no good-bye, which rustls explains at length.)
+fn broken(error: &Error) -> String {
+    match error {
+        Error::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => "the connection broke".to_owned(),
+        other => other.to_string(),
     }
 }
 

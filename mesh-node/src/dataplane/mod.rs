@@ -164,6 +164,11 @@ impl Dataplane {
         self.ask(Command::Switches(switches));
     }
 
+    /// Tells every runner in touch where this one is, now that the machine's addresses have changed.
+    pub(crate) fn moved(&self) {
+        self.ask(Command::Moved);
+    }
+
     /// The state; `None` if the thread has ended.
     pub(crate) async fn report(&self) -> Option<Report> {
         let (to, report) = oneshot::channel();

@@ -24,6 +24,7 @@ pub(super) enum Command {
     Detach(Port),
     Map(Box<Map>),
     Switches(Switches),
+    Moved,
     Report(oneshot::Sender<Report>),
 }
 
@@ -185,6 +186,7 @@ impl Worker {
                 self.io.tell(DataEvent::Applied(revision));
             }
             Command::Switches(switches) => self.switch(switches),
+            Command::Moved => self.engine.moved(),
             Command::Report(to) => {
                 let report = Report {
                     engine: self.engine.report(Instant::now()),

@@ -12,10 +12,20 @@ use super::{
 };
 use crate::{attach, control::AskError};
 
+/// Why an instance ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Somebody asked for it: its namespace is put back as it was.
+    Order,
+    /// Its process has ended or its `mesh0` is gone. Whoever is left in its namespace must not reach the range by another
+    /// interface: it stays barred.
+    Death,
+}
+
 impl Instances {
     /// Takes an instance out: first out of everybody's map, so that the ends of its connections hear of it while it can
     /// still be reached, then out of its namespace.
-    pub(super) async fn end_in_turn(&self, instance: InstanceId) -> Option<Attachment> {
+    pub(super) async fn end_in_turn(&self, instance: InstanceId, cause: Cause) -> Option<Attachment> {
         let (attachment, hosts, alive) = {
             let mut table = self.table();
             let entry = table.get_mut(instance)?;
@@ -34,7 +44,11 @@ impl Instances {
             if let Some(Err(error)) = hosts.map(|file| file.clear()) {
                 tracing::warn!(%instance, %error, "the names could not be taken out of the hosts file");
             }
-            reopen(&remembered).map_or(Ok(()), |namespace| attach::remove(&namespace))
+            let Some(namespace) = reopen(&remembered) else { return Ok(()) };
+            match cause {
+                Cause::Order => attach::remove(&namespace),
+                Cause::Death => attach::withdraw(&namespace),
+            }
         });
         if let Err(error) = cleared.await {
             tracing::warn!(%instance, %error, "mesh0 could not be taken out of the namespace");

@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     begin::Wish,
+    end::Cause,
     store::{self, Remembered},
     table::Table,
 };
@@ -111,7 +112,7 @@ impl Instances {
     /// If it isn't here.
     pub(crate) async fn detach(&self, instance: InstanceId) -> Result<local::Detach, Refusal> {
         let _turn = self.inner.turn.lock().await;
-        let attachment = self.end_in_turn(instance).await.ok_or_else(|| {
+        let attachment = self.end_in_turn(instance, Cause::Order).await.ok_or_else(|| {
             Refusal::new(
                 format!("there is no instance {instance} on this runner"),
                 "`mesh-node status` lists those that are",
@@ -141,7 +142,7 @@ impl Instances {
         let _turn = self.inner.turn.lock().await;
         let instance = self.table().by_namespace(namespace);
         let Some(instance) = instance else { return };
-        if let Some(attachment) = self.end_in_turn(instance).await {
+        if let Some(attachment) = self.end_in_turn(instance, Cause::Death).await {
             tracing::info!(%instance, service = %attachment.service, "its process has ended: detached");
         }
     }
@@ -154,7 +155,7 @@ impl Instances {
         if let Some(entry) = self.table().get_mut(instance) {
             entry.port = None;
         }
-        if let Some(attachment) = self.end_in_turn(instance).await {
+        if let Some(attachment) = self.end_in_turn(instance, Cause::Death).await {
             tracing::info!(%instance, service = %attachment.service, "its mesh0 is gone: detached");
         }
     }

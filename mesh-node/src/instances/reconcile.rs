@@ -9,6 +9,7 @@ use mesh_proto::{
 
 use super::{
     begin::{put_names, service_address},
+    end::Cause,
     manager::{Instances, blocking},
     recover::reopen,
     table::{Attachment, Entry},
@@ -109,7 +110,7 @@ impl Instances {
             Ok(_) | Err(AskError::Away(_)) => return Some(old),
             Err(AskError::Refused(why)) => {
                 tracing::warn!(instance = %old, service = %attachment.service, %why, "the coordinator does not have it any more: detached");
-                self.end_in_turn(old).await;
+                self.end_in_turn(old, Cause::Order).await;
                 return None;
             }
         };
@@ -125,7 +126,7 @@ impl Instances {
                 self.table().give_up(instance);
                 // Not told any more, so ended with the next stream at the latest.
                 self.table().bury(held);
-                self.end_in_turn(old).await;
+                self.end_in_turn(old, Cause::Order).await;
                 None
             }
         }

@@ -4,9 +4,10 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, symlink},
     path::Path,
+    process::Command,
 };
 
-use mesh_netns_tests::{Coordinator, Namespace, Runner, Stack, World, isolated, wait};
+use mesh_netns_tests::{Coordinator, Daemon, Namespace, Runner, Stack, World, isolated, wait};
 use nix::{sys::stat::Mode, unistd::mkfifo};
 
 use crate::common::{SHOP, declare};
@@ -123,5 +124,57 @@ fn lines_that_were_there_stay_and_the_inode_does() {
         assert_eq!(fs::metadata("/run/hosts-mine").expect("a file").ino(), inode);
         aws.command(&["detach", "--netns", path.to_str().expect("ASCII")]).done();
         assert_eq!(fs::read_to_string("/run/hosts-mine").expect("the file").trim_end(), theirs);
+    });
+}
+
+/// A process in namespaces of its own, as a container's first one; `mounts` is what it does before it settles down.
+fn container(mounts: &str) -> Daemon {
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "sh", "-euc", &format!("{mounts}; touch /run/ready; exec sleep infinity")]);
+    let container = Daemon::start(command, Path::new("/run/container.log"));
+    wait::until_true("the container to be ready", || Path::new("/run/ready").exists());
+    fs::remove_file("/run/ready").expect("its sign");
+    container
+}
+
+#[test]
+fn by_process_the_containers_own_file_is_found_and_its_end_is_noticed() {
+    isolated(|| {
+        let (_world, coordinator, aws) = stage();
+        fs::write("/run/theirs", "127.0.0.1 localhost\n").expect("a file");
+        let container = container("mount --bind /run/theirs /etc/hosts");
+        let machines = fs::read("/etc/hosts").expect("the machine's own");
+        aws.command(&["attach", "shop/db", "--pid", &container.pid().to_string()]).done();
+        let text = fs::read_to_string("/run/theirs").expect("the file");
+        assert!(text.contains(" app.warp"), "{text}");
+        assert_eq!(fs::read("/etc/hosts").expect("still there"), machines);
+        container.kill();
+        wait::until_true("the end to be noticed", || {
+            coordinator.json(&["instances"])["instances"].as_array().is_some_and(Vec::is_empty)
+        });
+        assert_eq!(fs::read("/etc/hosts").expect("still there"), machines);
+    });
+}
+
+#[test]
+fn by_process_a_container_cannot_make_root_write_elsewhere() {
+    isolated(|| {
+        let (_world, coordinator, aws) = stage();
+        fs::write("/run/victim", "precious\n").expect("a file");
+        for (trick, word) in [
+            ("mount -t tmpfs x /etc; ln -s /run/victim /etc/hosts", "symbolic link"),
+            ("mount -t tmpfs x /etc; mkfifo /etc/hosts", "regular file"),
+            ("mount -t tmpfs x /etc", ""),
+            ("true", "own"), // it has no file of its own, so this is the machine's
+        ] {
+            let container = container(trick);
+            let refused = aws.command(&["attach", "shop/db", "--pid", &container.pid().to_string()]).refused(&[word]);
+            assert!(refused.stderr.contains("hosts"), "{trick}: {}", refused.stderr);
+            container.kill();
+        }
+        assert_eq!(fs::read_to_string("/run/victim").expect("still there"), "precious\n");
+        assert!(!fs::read_to_string("/etc/hosts").expect("still there").contains("warp"));
+        let instances = coordinator.json(&["instances"]);
+        assert_eq!(instances["instances"].as_array().map(Vec::len), Some(0), "{instances:#}");
     });
 }

@@ -55,6 +55,7 @@ fn every_row_of_the_table_by_every_name_and_variable() {
         }
         let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
         let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let basement = world.runner(&coordinator, "basement", Stack::V6);
         for (deployment, rows) in TABLE {
             let paths: Vec<String> = rows.iter().map(|(name, ..)| format!("{deployment}/{name}")).collect();
             let _callees = speaking(&ovh, &paths.iter().map(String::as_str).collect::<Vec<_>>());
@@ -65,8 +66,8 @@ fn every_row_of_the_table_by_every_name_and_variable() {
                 let variables = variables.iter().map(|variable| format!("$WARP_IST_{variable}"));
                 expected.extend(names.into_iter().chain(variables).map(|way| (way, path.clone())));
             }
-            // From another runner, and from the same.
-            for runner in [&aws, &ovh] {
+            // From another runner, from the same, and from one that has no IPv4.
+            for runner in [&aws, &ovh, &basement] {
                 reaches_by(runner, &format!("{deployment}/caller"), &expected);
             }
             // Nothing else is there: the variables of this deployment's services, and no more.

@@ -1,11 +1,15 @@
-//! A runner that comes back at another address is found again, by those that knew it at the old one.
+//! Where runners are found: at the addresses that the operator gives, at another one after a move, and not at all any
+//! more once they are removed.
+
+use std::{net::TcpStream, time::Duration};
 
 use mesh_netns_tests::{
     Stack, World, isolated,
     traffic::{Answer, ping},
+    wait,
 };
 
-use crate::common::{SHOP, declare, reaches};
+use crate::common::{SHOP, declare, is_refused, reaches};
 
 #[test]
 fn a_runner_whose_address_changes_is_found_again() {
@@ -33,6 +37,27 @@ fn a_runner_whose_address_changes_is_found_again() {
 }
 
 #[test]
+fn a_runner_whose_address_changes_while_the_coordinator_is_away_is_found_again() {
+    isolated(|| {
+        let world = World::new();
+        let mut coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP]);
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
+        let (app, db) = (aws.attach("shop/app"), ovh.attach("shop/db"));
+        let _server = db.serve(5432, Answer::Echo);
+        let mut old = app.connect(db.service_address, 5432).expect("a connection");
+        ping(&mut old, b"before").expect("an echo");
+        coordinator.kill();
+        world.unplug(ovh.namespace());
+        world.plug(ovh.namespace(), Stack::Dual);
+        // Nobody can tell the peer but the runner itself.
+        ping(&mut old, b"after").expect("the same connection goes on");
+        reaches(&app, db.service_address, 5432);
+    });
+}
+
+#[test]
 fn a_runner_that_loses_ipv4_is_found_by_ipv6() {
     isolated(|| {
         let world = World::new();
@@ -49,5 +74,48 @@ fn a_runner_that_loses_ipv4_is_found_by_ipv6() {
         world.plug(ovh.namespace(), Stack::V6);
         ping(&mut old, b"after").expect("the same connection goes on");
         assert!(aws.peer("ovh").expect("a peer")["endpoint"].as_str().is_some_and(|e| e.starts_with('[')));
+    });
+}
+
+#[test]
+fn a_runner_is_where_its_operator_says() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP]);
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let mut ovh = world.machine("ovh", Stack::Dual);
+        let (url, token) = (coordinator.url(false), coordinator.token(&["--any"]));
+        ovh.start(&[&url, &token, "--name", "ovh", "--listen", "4000", "--endpoint", "10.0.3.2:4000"]);
+        assert_eq!(coordinator.node("ovh").expect("a node")["endpoints"], serde_json::json!(["10.0.3.2:4000"]));
+        let (app, db) = (aws.attach("shop/app"), ovh.attach("shop/db"));
+        let _server = db.serve(5432, Answer::Echo);
+        reaches(&app, db.service_address, 5432);
+        assert_eq!(aws.peer("ovh").expect("a peer")["endpoint"], "10.0.3.2:4000");
+    });
+}
+
+#[test]
+fn a_runner_that_is_removed_is_dropped_by_its_peers() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP]);
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
+        let (app, db) = (aws.attach("shop/app"), ovh.attach("shop/db"));
+        let (_calls, server) = (app.serve(80, Answer::Echo), db.serve(5432, Answer::Echo));
+        let mut standing = app.connect(db.service_address, 5432).expect("a connection");
+        ping(&mut standing, b"before").expect("an echo");
+        coordinator.command(&["node", "remove", "ovh"]).done();
+        wait::until_true("the peer to drop it", || aws.peer("ovh").is_none());
+        assert_eq!(coordinator.node("ovh").expect("a node")["state"], "removed");
+        is_refused(&app, db.service_address, 5432);
+        assert!(ping(&mut standing, b"after").is_err(), "nothing passes that stood on it");
+        assert_eq!(server.accepted(), 1);
+        // It goes on with what it knows, but nobody listens to it; silence is a fine answer, so the limit is short.
+        let (to, limit) = ((app.service_address, 80).into(), Duration::from_millis(300));
+        assert!(db.namespace.enter(|| TcpStream::connect_timeout(&to, limit)).is_err());
+        coordinator.command(&["node", "remove", "nobody"]).refused(&["nobody"]);
     });
 }

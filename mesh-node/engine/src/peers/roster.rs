@@ -62,6 +62,14 @@ impl Peers {
         }
     }
 
+    /// Our own addresses have changed: everyone with whom we have a session is greeted with the next tick, so that they
+    /// learn where we are now from us, whether or not the coordinator can tell them.
+    pub(crate) fn greet_all(&mut self, now: Instant) {
+        let in_use = self.list.iter().filter(|peer| peer.tunnel.is_some()).map(|peer| peer.id);
+        self.greet.extend(in_use);
+        self.next_tick = Some(now);
+    }
+
     /// Begins a handshake with those that were known before: they may hold a session that we have no part in any more.
     pub(super) fn greet<S: Sink>(&mut self, turn: &mut Turn<'_, S>) {
         for id in std::mem::take(&mut self.greet) {
