@@ -226,7 +226,7 @@ pub enum Answer {
 pub struct Step {
     /// Which: `names`, `rule`, `runner`, `path` or `verdict`.
     pub step: String,
-    /// Whether it stands in the way.
+    /// Whether nothing in this step stands in the way.
     pub ok: bool,
     /// In words.
     pub detail: String,
@@ -253,7 +253,8 @@ impl Default for Switches {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Down {
-    /// The stream has begun: the address from which the coordinator sees the runner.
+    /// The stream has begun: the address from which the coordinator sees the runner. A view or delta follows at once if the
+    /// agent's view isn't current; whatever else comes next says that it is.
     Welcome {
         /// Without mapping (RFC 4291 §2.5.5.2).
         seen_from: IpAddr,

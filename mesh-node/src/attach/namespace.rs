@@ -87,11 +87,14 @@ impl Namespace {
         self.id
     }
 
-    /// Whether it is the agent's own, or that of the machine's first process.
+    /// Whether it is the agent's own, that of the machine's first process, or the kernel's first one.
     pub(crate) fn is_host(&self) -> bool {
-        ["/proc/self/ns/net", "/proc/1/ns/net"]
-            .iter()
-            .any(|path| fs::metadata(path).is_ok_and(|metadata| identity(&metadata) == self.id))
+        // `NET_NS_INIT_INO` of linux/nsfs.h, since 6.18. Before, no namespace has this number.
+        const INITIAL: u64 = 0xefff_fff9;
+        self.id.ino == INITIAL
+            || ["/proc/self/ns/net", "/proc/1/ns/net"]
+                .iter()
+                .any(|path| fs::metadata(path).is_ok_and(|metadata| identity(&metadata) == self.id))
     }
 
     fn checked(fd: OwnedFd, what: impl Fn() -> String) -> Result<Self, AttachError> {
