@@ -15,7 +15,7 @@ use nix::{
     sched::{CloneFlags, setns},
 };
 
-use crate::sys;
+use crate::{sys, wait};
 
 /// A named network namespace (`/run/netns/NAME`), deleted when this is dropped.
 #[derive(Debug)]
@@ -88,6 +88,13 @@ impl Namespace {
     pub fn ip_output(&self, arguments: &str) -> String {
         let output = self.command("ip").args(arguments.split(' ')).output().expect("cannot start ip");
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Waits until an interface carries packets. The kernel lets a link come up in its own time (linkwatch_event of
+    /// net/core/link_watch.c), and drops what is sent before that.
+    pub fn wait_up(&self, interface: &str) {
+        let up = || self.ip_output(&format!("-o link show {interface}")).contains(" state UP ");
+        wait::until_true(&format!("{interface} of {} to come up", self.name), up);
     }
 
     /// The index of one of its interfaces, if there is such a one.

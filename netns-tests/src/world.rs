@@ -58,6 +58,7 @@ impl World {
             let address = format!("addr add {}/64 dev eth0 nodad", network.v6(2));
             machine.ip(&[&address, &format!("route add default via {}", network.v6(1))]);
         }
+        machine.wait_up("eth0");
         network
     }
 

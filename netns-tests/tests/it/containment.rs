@@ -28,6 +28,8 @@ fn gateway_of(instance: &Namespace) -> Namespace {
         "addr add 192.168.7.2/24 dev eth1",
         "route add default via 192.168.7.1",
     ]);
+    gateway.wait_up("port");
+    instance.wait_up("eth1");
     gateway
 }
 

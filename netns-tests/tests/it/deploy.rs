@@ -1,6 +1,6 @@
 //! Declaring: what files say is what is there, whole or not at all; each mistake has a message that leads out of it.
 
-use mesh_netns_tests::{Coordinator, Stack, World, isolated};
+use mesh_netns_tests::{Coordinator, Stack, World, isolated, wait};
 use serde_json::Value;
 
 use crate::common::{SHOP, declare};
@@ -120,10 +120,10 @@ fn what_cannot_change_and_what_needs_force() {
         coordinator.command(&["delete", "nowhere"]).refused(&["nowhere"]);
         coordinator.command(&["apply", "--force", &coordinator.file("mesh.toml", without)]).done();
         assert_eq!(services(&coordinator), ["shop/app"]);
-        mesh_netns_tests::wait::until_true("the instance to be ended by its runner", || {
+        wait::until_true("the instance to be ended by its runner", || {
             aws.json(&["status"])["instances"].as_array().is_some_and(Vec::is_empty)
         });
-        assert!(db.namespace.interface("mesh0").is_none());
+        wait::until_true("mesh0 to be gone", || db.namespace.interface("mesh0").is_none());
         // The address rests before it is used again.
         let address = db.service_address;
         declare(&coordinator, &["deployment = \"new\"\n[services.a]\n[services.b]\n[services.c]\n"]);

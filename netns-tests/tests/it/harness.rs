@@ -66,6 +66,8 @@ fn packets_made_by_hand_arrive_as_made() {
         let (a, b) = (Namespace::create("a"), Namespace::create("b"));
         a.ip(&["link add v type veth peer name v netns b", "link set v up", "addr add 10.1.0.1/24 dev v"]);
         b.ip(&["link set v address 02:00:00:00:00:02 up", "addr add 10.1.0.2/24 dev v"]);
+        a.wait_up("v");
+        b.wait_up("v");
         let (from, to) = (Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 1, 0, 2));
         let (back, there) = (Capture::interface(&a, "v"), Capture::interface(&b, "v"));
         let injector = Injector::new(&a, "v").to_station([2, 0, 0, 0, 0, 2]);
