@@ -170,3 +170,16 @@ fn warp_config_js_declares_the_one_service_it_names() {
         assert!(matches!(outcome.code, Some(0 | 1)), "{}", outcome.stderr);
     });
 }
+
+#[test]
+fn the_examples_are_good() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        let example = |path: &str| format!("{}/../examples/{path}", env!("CARGO_MANIFEST_DIR"));
+        coordinator.command(&["apply", &example("shop/mesh.toml"), &example("billing/mesh.toml")]).done();
+        coordinator.command(&["apply", &example("warp-config/warp.config.js"), "--deployment", "shop"]).done();
+        let expected = ["billing/api", "billing/ledger", "shop/app", "shop/cache", "shop/db", "shop/worker"];
+        assert_eq!(services(&coordinator), expected);
+    });
+}
