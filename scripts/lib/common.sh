@@ -70,6 +70,15 @@ unshare_options() {
     [ "$(id -u)" = 0 ] || echo --user --map-root-user
 }
 
+# as_root COMMAND...: as root of namespaces of one's own, with lo up. There is no network: what has to be fetched must be
+# there already.
+as_root() {
+    local options
+    read -ra options <<<"$(unshare_options | tr '\n' ' ')"
+    # shellcheck disable=SC2016 # the inner shell's
+    unshare "${options[@]}" sh -c 'ip link set lo up && exec "$@"' - "$@"
+}
+
 # Prints why mesh can't run in namespaces here, and on a second line what to do about it; nothing if it can.
 why_no_namespaces() {
     local options said
