@@ -218,10 +218,3 @@ fn check_pattern(stream: &mut TcpStream, octets: u64) -> io::Result<()> {
     }
     Ok(())
 }
-
-/// Closes a connection with a RST, so that nothing of it is left in TIME-WAIT.
-pub fn abort(stream: TcpStream) {
-    // SO_LINGER with a time of zero (socket(7)).
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    let _ = setsockopt(&stream, sockopt::Linger, &linger);
-}
