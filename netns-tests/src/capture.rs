@@ -37,12 +37,6 @@ impl Capture {
         namespace.enter(|| Self::start(Some(index)))
     }
 
-    /// On all interfaces of a namespace.
-    #[must_use]
-    pub fn namespace(namespace: &Namespace) -> Self {
-        namespace.enter(|| Self::start(None))
-    }
-
     /// On all interfaces of the calling thread's namespace: the router of a [`crate::World`].
     #[must_use]
     pub fn here() -> Self {
