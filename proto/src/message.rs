@@ -90,6 +90,9 @@ pub struct Held {
     /// Whether it only calls.
     #[serde(default)]
     pub client: bool,
+    /// Whether it takes no new connections any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 /// What an agent says. The first is [`Up::Hello`].
@@ -163,6 +166,13 @@ pub enum Ask {
         /// Which.
         instance: InstanceId,
     },
+    /// No new connections to an instance from now on; those that stand stay.
+    Drain {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// The end of this runner: it and its instances are removed, and its credential is good for nothing any more.
+    Leave,
     /// Answered when every runner concerned has applied this revision, or after two seconds.
     Settle {
         /// Of the current epoch.
@@ -202,6 +212,13 @@ pub enum Answer {
         /// The commit that ended it.
         revision: Revision,
     },
+    /// To [`Ask::Drain`].
+    Drained {
+        /// The commit that changed it.
+        revision: Revision,
+    },
+    /// To [`Ask::Leave`]; the coordinator then ends the stream.
+    Left,
     /// To [`Ask::Settle`].
     Settled {
         /// The runners that have not applied it in time.

@@ -37,6 +37,9 @@ pub struct Runner {
     pub public_key: PublicKey,
     /// Where it may be reached by UDP; peers try them all.
     pub endpoints: Vec<SocketAddr>,
+    /// The coordinator doesn't hear it: it loses preference where others do the same, and nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silent: bool,
 }
 
 /// A set of services.

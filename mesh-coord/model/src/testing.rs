@@ -107,7 +107,10 @@ impl World {
     }
 
     pub(crate) fn attach(&mut self, runner: RunnerId, service: &str) -> (InstanceId, Ipv4Addr) {
-        match self.wish(runner, RunnerCommand::Attach { service: path(service), client: false }).unwrap() {
+        match self
+            .wish(runner, RunnerCommand::Attach { service: path(service), client: false, draining: false })
+            .unwrap()
+        {
             Outcome::Attached { instance, address, .. } => (instance, address),
             other => panic!("{other:?}"),
         }
@@ -180,7 +183,7 @@ pub(crate) fn enrolment(token: TokenId, name: &str) -> Enrolment {
 }
 
 pub(crate) fn held(instance: (InstanceId, Ipv4Addr), service: &str) -> Held {
-    Held { instance: instance.0, service: path(service), address: instance.1, client: false }
+    Held { instance: instance.0, service: path(service), address: instance.1, client: false, draining: false }
 }
 
 pub(crate) fn label(text: &str) -> Label {

@@ -282,6 +282,7 @@ async fn find_answer(coordinator: &Coordinator, runner: RunnerId, ask: Ask) -> R
             let done = submit(RunnerCommand::Detach { instance }).await?;
             Ok(Answer::Detached { revision: done.revision })
         }
+        Ask::Drain { .. } | Ask::Leave => Err(Failure::Internal("not carried out".to_owned())),
         Ask::Settle { revision } => Ok(Answer::Settled { pending: settle(coordinator, runner, revision).await? }),
         Ask::Lookup { service } => {
             let view = coordinator.visit(move |core| core.state.lookup_view(runner, &service, core.epoch)).await??;

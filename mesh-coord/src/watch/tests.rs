@@ -65,6 +65,7 @@ async fn a_view_that_can_be_continued_is_and_any_other_is_sent_whole() {
         service: "shop/db".parse().unwrap(),
         address: truth.instance(instance).unwrap().address,
         client: false,
+        draining: false,
     };
     end(&world, agent).await;
 

@@ -125,6 +125,7 @@ pub(crate) fn view(me: u64, instances: &[At], runners: &[(u64, SocketAddr)]) -> 
                 provider: name("lab"),
                 public_key: key(runner).public(),
                 endpoints: vec![endpoint],
+                silent: false,
             }
             .into(),
         ));

@@ -100,7 +100,7 @@ impl Instances {
         control.connected(CONNECT_PATIENCE).await;
         match control.ask(Ask::Attach { service: service.clone(), client }).await? {
             Answer::Attached { instance, address, revision } => {
-                let held = Held { instance, service, address, client };
+                let held = Held { instance, service, address, client, draining: false };
                 self.table().start(held.clone());
                 let since = control.view().map(|view| Have { epoch: view.epoch, revision });
                 Ok((held, since))

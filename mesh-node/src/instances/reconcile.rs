@@ -114,7 +114,8 @@ impl Instances {
                 return None;
             }
         };
-        let held = Held { instance, service: attachment.service.clone(), address, client: attachment.client };
+        let held =
+            Held { instance, service: attachment.service.clone(), address, client: attachment.client, draining: false };
         self.table().start(held.clone());
         match self.exchange(&attachment, held.clone(), revision).await {
             Ok(()) => {

@@ -46,7 +46,13 @@ impl Attachment {
     }
 
     pub(super) fn held(&self) -> Held {
-        Held { instance: self.instance, service: self.service.clone(), address: self.address, client: self.client }
+        Held {
+            instance: self.instance,
+            service: self.service.clone(),
+            address: self.address,
+            client: self.client,
+            draining: false,
+        }
     }
 
     pub(super) fn answer(&self) -> local::Instance {

@@ -46,6 +46,7 @@ fn records() -> [Record; 6] {
             provider: "home".parse().unwrap(),
             public_key: key().public(),
             endpoints: vec!["192.0.2.1:51820".parse().unwrap(), "[2001:db8::1]:51820".parse().unwrap()],
+            silent: false,
         })),
         Record::Deployment(Arc::new(Deployment {
             id: DeploymentId(2),
@@ -156,7 +157,12 @@ fn what_an_agent_says_is_frozen() {
         service: path("shop/my db"),
         address: Ipv4Addr::new(100, 112, 0, 3),
         client: false,
+        draining: false,
     };
+    frozen(
+        &Held { draining: true, ..held.clone() },
+        r#"{"instance":"i-4","service":"shop/my db","address":"100.112.0.3","client":false,"draining":true}"#,
+    );
     frozen(
         &Up::Hello {
             protocol: PROTOCOL,
@@ -182,6 +188,8 @@ fn what_an_agent_says_is_frozen() {
             r#"{"ask":"attach","service":"shop/db","client":true}"#,
         ),
         (Ask::Detach { instance: InstanceId(4) }, r#"{"ask":"detach","instance":"i-4"}"#),
+        (Ask::Drain { instance: InstanceId(4) }, r#"{"ask":"drain","instance":"i-4"}"#),
+        (Ask::Leave, r#"{"ask":"leave"}"#),
         (Ask::Settle { revision: Revision(7) }, r#"{"ask":"settle","revision":7}"#),
         (Ask::Lookup { service: path("shop/db") }, r#"{"ask":"lookup","service":"shop/db"}"#),
         (
@@ -219,6 +227,8 @@ fn what_the_coordinator_says_is_frozen() {
             Answer::Attached { instance: InstanceId(4), address: Ipv4Addr::new(100, 112, 0, 3), revision: Revision(7) },
             r#"{"answer":"attached","instance":"i-4","address":"100.112.0.3","revision":7}"#.to_owned(),
         ),
+        (Answer::Drained { revision: Revision(8) }, r#"{"answer":"drained","revision":8}"#.to_owned()),
+        (Answer::Left, r#"{"answer":"left"}"#.to_owned()),
         (Answer::Detached { revision: Revision(8) }, r#"{"answer":"detached","revision":8}"#.to_owned()),
         (
             Answer::Settled { pending: vec!["basement".parse().unwrap()] },

@@ -31,12 +31,12 @@ fn ist() -> impl Strategy<Value = Ist> {
 fn record() -> impl Strategy<Value = Record> {
     let state = prop_oneof![Just(InstanceState::Live), Just(InstanceState::Draining), Just(InstanceState::Client)];
     prop_oneof![
-        (id(RunnerId), label(), label(), any::<[u8; 32]>(), vec(any::<SocketAddr>(), 0..3)).prop_map(
-            |(id, name, provider, key, endpoints)| {
+        (id(RunnerId), label(), label(), any::<[u8; 32]>(), vec(any::<SocketAddr>(), 0..3), any::<bool>()).prop_map(
+            |(id, name, provider, key, endpoints, silent)| {
                 let public_key = PrivateKey::from_bytes(key).public();
                 // An IPv6 address's flow label and scope mean nothing to another machine, and have no text.
                 let endpoints = endpoints.into_iter().map(|e| SocketAddr::new(e.ip(), e.port())).collect();
-                Record::Runner(Runner { id, name, provider, public_key, endpoints }.into())
+                Record::Runner(Runner { id, name, provider, public_key, endpoints, silent }.into())
             }
         ),
         (id(DeploymentId), label(), label())

@@ -76,6 +76,7 @@ impl Op {
                         service: path_of(state, i.service),
                         address: i.address,
                         client: false,
+                        draining: false,
                     })
                     .collect();
                 instances.extend(more.iter().cloned());
@@ -314,6 +315,7 @@ fn hello() -> impl Strategy<Value = Kind> {
         service,
         address: Ipv4Addr::new(10, 9, 0, address),
         client,
+        draining: false,
     });
     let forgets = prop_oneof![Just(0u16), any::<u16>()];
     (1..6u64, forgets, vec(held, 0..3), 0..3u16).prop_map(|(runner, forgets, more, endpoint)| Kind::Hello {

@@ -15,7 +15,8 @@ fn view(grants: &[(u64, u64, Ports)]) -> View {
     for (id, name) in [(1, "a"), (2, "b")] {
         let endpoints = vec![format!("192.0.2.{id}:51820").parse().unwrap()];
         let (name, provider) = (name.parse().unwrap(), "x".parse().unwrap());
-        let runner = Runner { id: RunnerId(id), name, provider, public_key: PublicKey([0; 32]), endpoints };
+        let runner =
+            Runner { id: RunnerId(id), name, provider, public_key: PublicKey([0; 32]), endpoints, silent: false };
         view.put(Record::Runner(Arc::new(runner)));
     }
     for (id, name, team) in [(1, "shop", "acme"), (2, "api", "acme"), (3, "evil", "evil"), (4, "far", "acme")] {
