@@ -232,6 +232,7 @@ impl Builder {
             provider: "basement".parse().expect("a label"),
             public_key: key(id).public(),
             endpoints: vec![endpoint(id)],
+            silent: false,
         })));
         self
     }

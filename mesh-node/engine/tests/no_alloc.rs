@@ -110,6 +110,7 @@ fn map(runner: u64) -> Map {
             provider: "here".parse().expect("a label"),
             public_key: key(number).public(),
             endpoints: vec![endpoint(number)],
+            silent: false,
         })));
         view.put(Record::Service(Arc::new(Service {
             id: ServiceId(number),
