@@ -108,7 +108,7 @@ impl World {
 
     pub(crate) fn attach(&mut self, runner: RunnerId, service: &str) -> (InstanceId, Ipv4Addr) {
         match self
-            .wish(runner, RunnerCommand::Attach { service: path(service), client: false, draining: false })
+            .wish(runner, RunnerCommand::Attach { service: path(service), client: false })
             .unwrap()
         {
             Outcome::Attached { instance, address, .. } => (instance, address),
