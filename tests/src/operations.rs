@@ -24,7 +24,7 @@ impl World {
             0..12 => self.deploy(),
             12..20 => self.trust(),
             20..34 => self.attach(),
-            34..40 => self.detach(),
+            34..40 => self.detach()?,
             40..74 => self.connect()?,
             74..80 => self.talk()?,
             80..85 => self.forge()?,
@@ -103,14 +103,15 @@ impl World {
         runner.hosts.insert(port, Host::new(instance, service, address, port));
     }
 
-    fn detach(&mut self) {
-        let Some((runner, port, instance)) = self.some_host() else { return };
+    fn detach(&mut self) -> Result<(), Failure> {
+        let Some((runner, port, instance)) = self.some_host() else { return Ok(()) };
         self.note(format!("detach {instance} from {runner}"));
         let _ = self.commit(&Command::Runner { by: runner, what: RunnerCommand::Detach { instance } });
         if let Some(runner) = self.runners.get_mut(&runner) {
-            runner.engine.detach(port);
             runner.hosts.remove(&port);
         }
+        let now = self.instant();
+        self.engine(runner, |engine, said| engine.detach(port, now, said))
     }
 
     fn connect(&mut self) -> Result<(), Failure> {
@@ -201,7 +202,7 @@ impl World {
         let others: Vec<_> = self.runners.iter().filter(|(o, _)| **o != id).map(|(o, r)| (*o, r.address)).collect();
         others.iter().try_for_each(|(other, _)| self.forget(*other, id))?;
         let Some(runner) = self.runners.get_mut(&id) else { return Ok(()) };
-        runner.engine = Engine::new(runner.key.clone(), seed, now);
+        runner.engine = Engine::new(runner.key.clone(), seed, Box::new(vec![0; 1 << 16]), now);
         runner.hosts.iter().for_each(|(port, host)| runner.engine.attach(*port, host.instance));
         others.iter().for_each(|(other, address)| runner.engine.learned(*other, *address));
         self.bring_into_force(id)

@@ -142,7 +142,7 @@ impl World {
                 credential: Secret::from_bytes(self.rng.bytes()).hash(),
             });
             let Ok(Outcome::Enrolled { runner, .. }) = self.commit(&enrol) else { panic!("not enrolled") };
-            let engine = Engine::new(key.clone(), self.rng.bytes(), self.instant());
+            let engine = Engine::new(key.clone(), self.rng.bytes(), Box::new(vec![0; 1 << 16]), self.instant());
             let address = self.fresh_address();
             let hosts = BTreeMap::new();
             let (agent, sent) = (Agent::default(), Sent::default());

@@ -73,6 +73,7 @@ fn map(runner: u64) -> Map {
             name: format!("r{number}").parse().expect("a label"),
             provider: "here".parse().expect("a label"),
             public_key: key(number).public(),
+            silent: false,
             endpoints: vec![endpoint(number)],
         })));
         view.put(Record::Service(Arc::new(Service {
@@ -107,7 +108,7 @@ impl Pair {
     fn new() -> Self {
         let start = Instant::now();
         let engine = |runner| {
-            let mut engine = Engine::new(key(runner), [runner as u8; 32], start);
+            let mut engine = Engine::new(key(runner), [runner as u8; 32], Box::new(vec![0; 1 << 16]), start);
             engine.handle_map(map(runner), start, &mut Said::default());
             engine.attach(Port(1), InstanceId(runner));
             engine

@@ -56,6 +56,12 @@ reasons! {
     UnknownDestination, "unknown-destination", "nobody known here has this address";
     NoLiveInstance, "no-live-instance", "no live instance";
 
+    // Of connections.
+    NoConnection, "no-connection", "of no connection that may be";
+    Moved, "left-behind", "from or for an instance that its connection has left";
+    TriedAnother, "tried-another", "a refusal that led to another instance";
+    TooManyConnections, "too-many-connections", "more connections than a caller or a runner may have";
+
     // On the way from an instance.
     UnknownPort, "unknown-interface", "from an interface that belongs to no known instance";
     ForgedSource, "forged-source", "sent from an address that isn't the sender's";

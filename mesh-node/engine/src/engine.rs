@@ -4,26 +4,35 @@ use std::{net::SocketAddr, time::Instant};
 
 use mesh_proto::{InstanceId, PrivateKey, RunnerId};
 
+use self::reset::Resets;
 use crate::{
-    Denied, Map, PeerReport, Port, Reason, Report, Sink, Switches,
+    Denied, InstanceReport, Map, PeerReport, PinMemory, Port, Reason, Report, Sink, Switches,
     coalesce::Coalescer,
     denied::Denials,
     drop::Drops,
+    flow::{Flows, Skips},
     homes::Homes,
     number::Numbers,
     peers::{Peers, Turn},
-    route::canonical,
+    route::{Instance, canonical},
     timers::Waiting,
     tunnel::Identity,
 };
 
+mod choose;
+mod connect;
 mod from_tun;
 mod from_udp;
+mod refused;
+mod reset;
 
 /// The packet engine of one runner. See the crate's documentation for how it is driven.
 pub struct Engine {
     map: Map,
     homes: Homes,
+    flows: Flows,
+    skips: Skips,
+    resets: Resets,
     peers: Peers,
     inbox: Coalescer,
     waiting: Waiting,
@@ -36,13 +45,18 @@ pub struct Engine {
 
 impl Engine {
     /// An engine that knows nobody and lets nothing through until it is given a map. `seed` has to be random: from it
-    /// come session indexes and the like.
+    /// come session indexes and the like. `pins` is the memory in which an earlier engine may have left its connections
+    /// (best with [`crate::PIN_MEMORY`] octets); they are taken up, whatever else it holds is not.
     #[must_use]
-    pub fn new(private_key: PrivateKey, seed: [u8; 32], now: Instant) -> Self {
+    pub fn new(private_key: PrivateKey, seed: [u8; 32], pins: Box<dyn PinMemory>, now: Instant) -> Self {
+        let mut numbers = Numbers::new(seed);
         Self {
             map: Map::nobody(),
             homes: Homes::default(),
-            peers: Peers::new(Identity::new(&private_key), Numbers::new(seed)),
+            flows: Flows::new(pins, numbers.draw(), now),
+            skips: Skips::default(),
+            resets: Resets::default(),
+            peers: Peers::new(Identity::new(&private_key), numbers),
             inbox: Coalescer::new(),
             waiting: Waiting::default(),
             drops: Drops::new(),
@@ -56,7 +70,7 @@ impl Engine {
     /// over.
     pub fn handle_tun(&mut self, from: Port, octets: &mut [u8], now: Instant, sink: &mut impl Sink) {
         self.now = now;
-        if let Err(reason) = self.take_from_tun(from, octets, now, sink) {
+        if let Err(reason) = self.take_from_tun(from, octets, None, now, sink) {
             self.drops.count(reason);
         }
     }
@@ -93,6 +107,8 @@ impl Engine {
         self.peers.remap(&map.route, map.mtu, &mut turn);
         self.homes.resolve(&map.route);
         self.map = map;
+        self.reset_broken(now, sink);
+        self.flush(sink);
     }
 
     /// From now on `port` is the TUN of `instance`, whether the map knows it yet or not.
@@ -100,8 +116,15 @@ impl Engine {
         self.homes.attach(port, instance, &self.map.route);
     }
 
-    /// From now on nothing is taken from or delivered to `port`, and its instance counts as ended.
-    pub fn detach(&mut self, port: Port) {
+    /// From now on nothing is taken from or delivered to `port`, and its instance counts as ended: its connections are
+    /// reset.
+    pub fn detach(&mut self, port: Port, now: Instant, sink: &mut impl Sink) {
+        self.now = now;
+        self.flush(sink);
+        if let Some(instance) = self.homes.instance(port) {
+            self.reset_of(instance, now, sink);
+        }
+        self.flush(sink);
         self.homes.detach(port, &self.map.route);
         self.inbox.forget(port);
         self.waiting.forget(port);
@@ -130,6 +153,8 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
         self.now = now;
         self.waiting.deliver(now, sink);
+        self.flows.tick(now);
+        self.reset_again(now, sink);
         self.peers.tick(&mut Turn { now, sink, drops: &mut self.drops });
     }
 
@@ -138,7 +163,9 @@ impl Engine {
     pub fn next_timeout(&self) -> Option<(Instant, &'static str)> {
         let refusal = self.waiting.next().map(|at| (at, "a refusal that waits"));
         let tick = self.peers.next_tick().map(|at| (at, "the tunnels' timers"));
-        refusal.into_iter().chain(tick).min_by_key(|(at, _)| *at)
+        let flow = self.flows.next_tick().map(|at| (at, "the end of what is remembered of a connection"));
+        let reset = self.resets.next().map(|at| (at, "a reset that is sent again"));
+        [refusal, tick, flow, reset].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// The engine's state, for people to read.
@@ -163,7 +190,17 @@ impl Engine {
             rx_bytes: peer.rx_bytes,
             tx_bytes: peer.tx_bytes,
         });
-        Report { peers: peers.collect(), drops: self.drops.all().collect(), denied: denied.collect() }
+        let here = |(index, instance): (u32, &Instance)| {
+            self.homes.port(index)?;
+            Some(InstanceReport { instance: instance.id, open: self.flows.open_here(index) })
+        };
+        Report {
+            peers: peers.collect(),
+            drops: self.drops.all().collect(),
+            denied: denied.collect(),
+            instances: (0..).zip(&route.instances).filter_map(here).collect(),
+            connections: self.flows.standing(),
+        }
     }
 
     /// The count of one reason for which packets died.

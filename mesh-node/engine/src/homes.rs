@@ -23,6 +23,7 @@ pub(crate) struct Attached {
 /// Whom a packet from a TUN comes from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Local {
+    pub(crate) instance: InstanceId,
     /// An index of the route.
     pub(crate) service: u32,
     pub(crate) address: Ipv4Addr,
@@ -87,7 +88,7 @@ impl Homes {
                 homes[index as usize] = Home::Behind(Port(*port));
                 let instance = &route.instances[index as usize];
                 let service_address = route.services[instance.service as usize].address;
-                Local { service: instance.service, address: instance.address, service_address }
+                Local { instance: instance.id, service: instance.service, address: instance.address, service_address }
             });
         }
     }
@@ -110,6 +111,16 @@ impl Homes {
             Some(Home::Behind(port)) => Some(*port),
             _ => None,
         }
+    }
+
+    /// The TUN of an instance, whether the map holds that or not.
+    pub(crate) fn port_of(&self, instance: InstanceId) -> Option<Port> {
+        self.ports.iter().find(|(_, attached)| attached.instance == instance).map(|(port, _)| Port(*port))
+    }
+
+    /// Which instance is behind a TUN, whether the map holds it or not.
+    pub(crate) fn instance(&self, port: Port) -> Option<InstanceId> {
+        self.ports.get(&port.0).map(|attached| attached.instance)
     }
 
     /// Whether an instance was here and has ended.

@@ -13,6 +13,7 @@ mod denied;
 mod drop;
 mod engine;
 mod filter;
+mod flow;
 mod homes;
 mod limit;
 mod map;
@@ -35,11 +36,12 @@ mod vnet;
 
 pub use drop::Reason;
 pub use engine::Engine;
+pub use flow::{PIN_MEMORY, PinMemory};
 pub use map::Map;
 pub use mesh_proto::message::Switches;
 pub use segment::split;
 pub use sink::{Event, Port, Sink};
-pub use stats::{Denied, PeerReport, Report};
+pub use stats::{Denied, InstanceReport, PeerReport, Report};
 
 /// The length of `struct virtio_net_hdr` (linux/virtio_net.h) in octets, without mergeable buffers: what stands before
 /// every packet that is read from or written to a TUN opened with `IFF_VNET_HDR`.

@@ -115,6 +115,34 @@ impl Packet {
         one_host(self.source) && one_host(self.destination)
     }
 
+    /// The segment that an ICMP "destination unreachable" without IP options quotes (RFC 792: the header and eight
+    /// octets at least). Nothing but its addresses, ports, sequence number and, if they are there, flags is known.
+    pub(crate) fn quoted(octets: &[u8]) -> Option<(Self, Tcp)> {
+        const ICMP: usize = 8;
+        let outer = Ipv4Packet::new_checked(octets).ok()?;
+        let error = octets.get(IPV4..usize::from(outer.total_len()))?;
+        let is_error = outer.next_header() == IpProtocol::Icmp && usize::from(outer.header_len()) == IPV4;
+        let quoted = error.get(ICMP..).filter(|_| is_error && error[0] == 3 && outer.frag_offset() == 0)?;
+        let (header, segment) = quoted.split_at_checked(IPV4)?;
+        // Its length may be more than what is quoted, so that it can't be checked as a packet of its own.
+        let ip = Ipv4Packet::new_unchecked(header);
+        if header[0] != 0x45 || ip.next_header() != IpProtocol::Tcp || ip.frag_offset() != 0 {
+            return None;
+        }
+        let half = |at: usize| Some(u16::from_be_bytes([*segment.get(at)?, *segment.get(at + 1)?]));
+        let tcp = Tcp {
+            source_port: half(0)?,
+            destination_port: half(2)?,
+            sequence: u32::from(half(4)?) << 16 | u32::from(half(6)?),
+            acknowledgment: 0,
+            flags: Flags(segment.get(13).copied().unwrap_or(Flags::SYN)),
+            headers: IPV4,
+        };
+        let packet =
+            Self { source: ip.src_addr(), destination: ip.dst_addr(), len: quoted.len(), content: Content::Tcp(tcp) };
+        Some((packet, tcp))
+    }
+
     /// Why it doesn't cross, if it doesn't.
     fn foreign(ip: &Ipv4Packet<&[u8]>) -> Option<Reason> {
         if ip.more_frags() || ip.frag_offset() != 0 {

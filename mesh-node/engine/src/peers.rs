@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mesh_proto::RunnerId;
@@ -21,6 +21,9 @@ use crate::{
 
 mod roster;
 mod ticks;
+
+/// After how long a handshake that isn't answered makes others preferred: two initiations have been lost by then.
+const DEMOTED: Duration = Duration::from_secs(2);
 
 /// What every step of a turn needs.
 pub(crate) struct Turn<'a, S> {
@@ -74,6 +77,12 @@ impl Peers {
     /// One of them, by its index in the route.
     pub(crate) fn get_mut(&mut self, runner: u32) -> &mut Peer {
         &mut self.list[runner as usize]
+    }
+
+    /// Whether a runner doesn't answer: for whoever may choose another one.
+    pub(crate) fn is_demoted(&self, runner: u32, now: Instant) -> bool {
+        let asking = self.list[runner as usize].tunnel.as_ref().and_then(|tunnel| tunnel.asking());
+        asking.is_some_and(|since| now.saturating_duration_since(since) >= DEMOTED)
     }
 
     /// Switches batches of datagrams on or off.

@@ -11,6 +11,7 @@ use smoltcp::{
 
 use crate::{
     VNET,
+    flow::End,
     packet::{Flags, IPV4, Packet, Tcp},
     vnet::COMPLETE,
 };
@@ -62,14 +63,22 @@ impl Refusal {
         } else {
             let controls = u32::from(tcp.flags.has(Flags::SYN)) + u32::from(tcp.flags.has(Flags::FIN));
             let length = (packet.len - tcp.headers) as u32 + controls;
-            (0, Some(TcpSeqNumber(tcp.sequence.wrapping_add(length) as i32)))
+            (0, Some(tcp.sequence.wrapping_add(length)))
         };
+        let from = End { address: packet.destination, port: tcp.destination_port };
+        let to = End { address: packet.source, port: tcp.source_port };
+        Some(Self::abort(from, to, sequence, acknowledgment))
+    }
+
+    /// A RST from one end of a connection to the other (RFC 9293 §3.10.7.4; RFC 5961 §3: only one with exactly the
+    /// sequence number that the other expects next ends the connection).
+    pub(crate) fn abort(from: End, to: End, sequence: u32, acknowledgment: Option<u32>) -> Self {
         let reset = TcpRepr {
-            src_port: tcp.destination_port,
-            dst_port: tcp.source_port,
+            src_port: from.port,
+            dst_port: to.port,
             control: TcpControl::Rst,
             seq_number: TcpSeqNumber(sequence as i32),
-            ack_number: acknowledgment,
+            ack_number: acknowledgment.map(|number| TcpSeqNumber(number as i32)),
             window_len: 0,
             window_scale: None,
             max_seg_size: None,
@@ -78,11 +87,10 @@ impl Refusal {
             timestamp: None,
             payload: &[],
         };
-        let mut refusal = Self::new(packet.destination, packet.source, IpProtocol::Tcp, reset.buffer_len());
-        let (source, destination) = (packet.destination.into(), packet.source.into());
+        let mut refusal = Self::new(from.address, to.address, IpProtocol::Tcp, reset.buffer_len());
         let mut segment = TcpPacket::new_unchecked(refusal.payload_mut());
-        reset.emit(&mut segment, &source, &destination, &ChecksumCapabilities::default());
-        Some(refusal)
+        reset.emit(&mut segment, &from.address.into(), &to.address.into(), &ChecksumCapabilities::default());
+        refusal
     }
 
     /// For [`crate::Sink::deliver`].

@@ -46,6 +46,8 @@ pub(crate) struct Runner {
     pub(crate) key: PublicKey,
     /// Where it may be; never IPv4-mapped.
     pub(crate) endpoints: Box<[SocketAddr]>,
+    /// The coordinator doesn't hear it.
+    pub(crate) silent: bool,
 }
 
 /// The addresses of a view.
@@ -69,6 +71,7 @@ impl Route {
                 id: runner.id,
                 key: runner.public_key,
                 endpoints: runner.endpoints.iter().map(|at| canonical(*at)).collect(),
+                silent: runner.silent,
             })
             .collect();
         let mut services: Box<[Service]> =
@@ -142,26 +145,42 @@ impl Route {
         }
     }
 
-    /// The instance that takes a segment for `owner`'s address, out of those that `usable` allows. A connection is
-    /// opened to live ones only. The choice among several is the first by identifier: it depends on nothing but the
-    /// map, so it stays the same for all segments of a connection.
+    /// A runner by its identifier.
+    pub(crate) fn runner(&self, id: RunnerId) -> Option<u32> {
+        self.runners.binary_search_by_key(&id, |runner| runner.id).ok().map(|index| index as u32)
+    }
+
+    /// The instances at which segments for a service's address may arrive, by identifier: all but clients.
     #[inline]
-    pub(crate) fn choose(&self, owner: Owner, opens: bool, usable: impl Fn(u32) -> bool) -> Option<u32> {
-        let state = |instance: u32| self.instances[instance as usize].state;
-        match owner {
-            // A client is answered at its own address, and calls from there only.
-            Owner::Instance(instance) => {
-                ((!opens || state(instance) == InstanceState::Live) && usable(instance)).then_some(instance)
-            }
-            Owner::Service(service) => {
-                let takes = |instance: u32| match state(instance) {
-                    InstanceState::Live => true,
-                    InstanceState::Draining => !opens,
-                    InstanceState::Client => false,
-                };
-                self.services[service as usize].instances.iter().copied().find(|i| takes(*i) && usable(*i))
-            }
-        }
+    pub(crate) fn takers(&self, service: u32) -> impl Iterator<Item = u32> {
+        let takes = |instance: &u32| self.instances[*instance as usize].state != InstanceState::Client;
+        self.services[service as usize].instances.iter().copied().filter(takes)
+    }
+
+    /// Those of an owner at which connections may be opened, by identifier. (A client is answered at its own address,
+    /// and calls from there only.)
+    #[inline]
+    pub(crate) fn open_to(&self, owner: Owner) -> impl Iterator<Item = u32> {
+        let one = match &owner {
+            Owner::Instance(instance) => Some(*instance),
+            Owner::Service(_) => None,
+        };
+        let all = match owner {
+            Owner::Service(service) => &self.services[service as usize].instances[..],
+            Owner::Instance(_) => &[],
+        };
+        let is_live = |instance: &u32| self.instances[*instance as usize].state == InstanceState::Live;
+        one.into_iter().chain(all.iter().copied()).filter(is_live)
+    }
+
+    /// Those of an owner at which segments of standing connections may arrive, by identifier.
+    #[inline]
+    pub(crate) fn standing_at(&self, owner: Owner) -> impl Iterator<Item = u32> {
+        let (one, all) = match owner {
+            Owner::Instance(instance) => (Some(instance), None),
+            Owner::Service(service) => (None, Some(self.takers(service))),
+        };
+        one.into_iter().chain(all.into_iter().flatten())
     }
 }
 

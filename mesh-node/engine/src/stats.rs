@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use mesh_proto::{RunnerId, ServiceId};
+use mesh_proto::{InstanceId, RunnerId, ServiceId};
 
 use crate::Reason;
 
@@ -18,6 +18,19 @@ pub struct Report {
     pub drops: Vec<(Reason, u64)>,
     /// The last hundred refusals, latest first.
     pub denied: Vec<Denied>,
+    /// The instances that are attached and that the map holds, by identifier.
+    pub instances: Vec<InstanceReport>,
+    /// Connections that stand and have an end here.
+    pub connections: usize,
+}
+
+/// An instance of this runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceReport {
+    /// Which.
+    pub instance: InstanceId,
+    /// Connections to it that stand.
+    pub open: u32,
 }
 
 /// The tunnel to one runner.

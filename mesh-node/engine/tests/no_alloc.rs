@@ -157,7 +157,7 @@ impl World {
     fn new() -> Self {
         let now = Instant::now();
         let engine = |runner: u64| {
-            let mut engine = Engine::new(key(runner), [runner as u8; 32], now);
+            let mut engine = Engine::new(key(runner), [runner as u8; 32], Box::new(vec![0; 1 << 16]), now);
             engine.handle_map(map(runner), now, &mut Wire::new());
             engine.attach(Port(1), InstanceId(10 * runner));
             engine

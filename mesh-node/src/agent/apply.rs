@@ -44,9 +44,12 @@ pub(crate) async fn keep(
                 let Some(view) = view else { continue };
                 order.given(Have { epoch: view.epoch, revision: view.revision });
                 let (state, dataplane) = (state.clone(), Arc::clone(&dataplane));
+                // On disk first: to an agent that starts with an older one, whoever is new since would seem gone, and
+                // their connections with them.
                 let written = spawn_blocking(move || {
+                    let written = state.write(FILE, &*view);
                     dataplane.set_map(Map::compile(&view));
-                    state.write(FILE, &*view)
+                    written
                 });
                 if let Ok(Err(error)) = written.await {
                     tracing::warn!(%error, "cannot keep the map: a restart while the coordinator is away would begin with an older one");

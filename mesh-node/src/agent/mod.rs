@@ -5,6 +5,7 @@ mod endpoints;
 mod enrol;
 mod identity;
 mod learned;
+mod pins;
 mod requests;
 mod status;
 mod why;
@@ -60,7 +61,7 @@ pub(crate) async fn run(state: StateDir, _lock: Lock, identity: Identity, offloa
     };
     let mut end = signal_of_end()?;
     let known = learned::load(&state);
-    let (dataplane, events) = Dataplane::start(private_key, listen.unwrap_or(DEFAULT_PORT), known)
+    let (dataplane, events) = Dataplane::start(private_key, listen.unwrap_or(DEFAULT_PORT), known, pins::open(&state))
         .map_err(|e| Refusal::bare(e.to_string()))?;
     let dataplane = Arc::new(dataplane);
     let staging = Staging::new().map_err(|e| Refusal::bare(e.to_string()))?;

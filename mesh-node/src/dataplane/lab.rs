@@ -53,7 +53,7 @@ impl Plane {
     /// One for a runner, whose socket is in the namespace `host`, or in ours.
     pub(crate) fn start(runner: u64, host: Option<&Namespace>) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let start = || Dataplane::start(key(runner), 0, Vec::new()).unwrap();
+        let start = || Dataplane::start(key(runner), 0, Vec::new(), Box::new(vec![0; 1 << 16])).unwrap();
         let (dataplane, events) = host.map_or_else(start, |host| within(host, start));
         Self { dataplane, events, runtime }
     }

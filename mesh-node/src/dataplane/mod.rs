@@ -20,7 +20,7 @@ use std::{
     time::Instant,
 };
 
-use mesh_engine::{Engine, Map, Port, Switches};
+use mesh_engine::{Engine, Map, PinMemory, Port, Switches};
 use mesh_proto::{InstanceId, PrivateKey, Revision, RunnerId};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{
@@ -100,7 +100,8 @@ fn in_use(error: &std::io::Error) -> &'static str {
 }
 
 impl Dataplane {
-    /// Starts the thread. `listen_port` 0: any port. `known`: where runners were found in an earlier run.
+    /// Starts the thread. `listen_port` 0: any port. `known`: where runners were found in an earlier run. `pins`: the
+    /// memory in which that run may have left its connections.
     ///
     /// # Errors
     /// If the port is taken, or the system is out of something.
@@ -108,6 +109,7 @@ impl Dataplane {
         private_key: PrivateKey,
         listen_port: u16,
         known: Vec<(RunnerId, SocketAddr)>,
+        pins: Box<dyn PinMemory>,
     ) -> Result<(Self, UnboundedReceiver<DataEvent>), DataplaneError> {
         let listen = |source| DataplaneError::Listen { port: listen_port, source };
         let udp = Udp::bind(listen_port).map_err(listen)?;
@@ -115,7 +117,7 @@ impl Dataplane {
 
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| DataplaneError::Start(error.into()))?;
-        let mut engine = Engine::new(private_key, seed, Instant::now());
+        let mut engine = Engine::new(private_key, seed, pins, Instant::now());
         known.into_iter().for_each(|(runner, endpoint)| engine.learned(runner, endpoint));
 
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;

@@ -268,9 +268,9 @@ fn detaching_lets_go_of_the_device() {
 fn the_port_is_free_when_the_data_plane_is_gone() {
     let plane = Plane::start(1, None);
     let port = plane.dataplane.port();
-    let error = Dataplane::start(lab::key(2), port, Vec::new()).unwrap_err().to_string();
+    let error = Dataplane::start(lab::key(2), port, Vec::new(), Box::new(vec![])).unwrap_err().to_string();
     assert!(error.contains(&port.to_string()) && error.contains("--listen"), "{error}");
     drop(plane);
     // As with `abandoned`, another test's child may have a copy of the socket.
-    eventually("the port is free", || Dataplane::start(lab::key(2), port, Vec::new()).is_ok());
+    eventually("the port is free", || Dataplane::start(lab::key(2), port, Vec::new(), Box::new(vec![])).is_ok());
 }

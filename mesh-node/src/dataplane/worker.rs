@@ -226,7 +226,7 @@ impl Worker {
     }
 
     fn close(&mut self, port: Port) {
-        self.engine.detach(port);
+        self.engine.detach(port, Instant::now(), &mut self.io);
         self.io.remove(port);
     }
 

@@ -108,7 +108,8 @@ struct Agent {
 
 impl Agent {
     async fn start(state: &StateDir, model: &Arc<Mutex<Model>>, view: Option<Arc<View>>) -> Self {
-        let (dataplane, mut events) = Dataplane::start(PrivateKey::from_bytes([7; 32]), 0, vec![]).unwrap();
+        let (dataplane, mut events) =
+            Dataplane::start(PrivateKey::from_bytes([7; 32]), 0, vec![], Box::new(vec![0; 1 << 16])).unwrap();
         let dataplane = Arc::new(dataplane);
         let (control, keeper) = Control::new(view, None);
         let (applied, applied_receiver) = watch::channel(None);

@@ -2,39 +2,20 @@
 
 use std::time::Instant;
 
-use super::Engine;
+use super::{Engine, connect::Seen, refused::No};
 use crate::{
     Port, Reason, Sink,
+    flow::{Seat, Way},
     homes::Local,
     packet::{Content, Packet, Tcp},
     peers::Turn,
     refuse::{Refusal, Unreachable},
-    route::Place,
     segment::{Unit, is_divisible, split},
     vnet::Vnet,
 };
 
-/// Where a segment may go.
-enum Way {
-    Local(Port),
-    Remote(u32),
-}
-
-/// Why a segment may not pass.
-struct No {
-    reason: Reason,
-    /// What its sender is told if it opens a connection; `None`: nothing, to anything.
-    told: Option<Unreachable>,
-}
-
-impl No {
-    const fn prohibited(reason: Reason) -> Self {
-        Self { reason, told: Some(Unreachable::Prohibited) }
-    }
-}
-
 impl Engine {
-    /// Takes in what was read from a TUN.
+    /// Takes in what was read from a TUN, or what was read before and has waited for a session with the runner `waited`.
     ///
     /// # Errors
     /// The reason why it died here.
@@ -43,6 +24,7 @@ impl Engine {
         &mut self,
         from: Port,
         octets: &mut [u8],
+        waited: Option<u32>,
         now: Instant,
         sink: &mut impl Sink,
     ) -> Result<(), Reason> {
@@ -56,6 +38,9 @@ impl Engine {
         let tcp = match packet.content {
             Content::Tcp(tcp) => tcp,
             Content::Foreign { why, answerable } => {
+                if !answerable && self.refused_by_icmp(local.instance, ip, now, sink) {
+                    return Err(Reason::TriedAnother);
+                }
                 if answerable {
                     self.denials.note(&packet, 0, why, now);
                     self.refuse(from, ip, &packet, None, Unreachable::Prohibited, now, sink);
@@ -66,8 +51,13 @@ impl Engine {
         if vnet.size.is_some() && !is_divisible(tcp.flags) {
             return Err(Reason::Malformed);
         }
-        match self.way(local, &packet, &tcp) {
-            Ok(Way::Local(to)) => {
+        let way = self.way(local, &packet, &tcp, waited, octets, now, sink);
+        let way = way.and_then(|way| match way {
+            Way::Instance(_) => self.port(way).map(Ok).ok_or(No::silent(Reason::NotAttached)),
+            Way::Runner(runner) => Ok(Err(runner)),
+        });
+        match way {
+            Ok(Ok(to)) => {
                 if vnet.size.is_some() && !self.switches.tun_gso {
                     split(octets, |segment| sink.deliver(to, segment));
                 } else {
@@ -75,15 +65,17 @@ impl Engine {
                 }
                 Ok(())
             }
-            Ok(Way::Remote(runner)) => {
+            Ok(Err(runner)) => {
                 let mut unit = Unit { octets, packet, tcp, size: vnet.size, partial: vnet.partial };
                 self.peers.send(runner, from, &mut unit, &mut Turn { now, sink, drops: &mut self.drops })
             }
             Err(No { reason, told }) => {
-                if tcp.flags.opens() {
+                if tcp.flags.opens() && reason != Reason::Moved {
                     self.denials.note(&packet, tcp.destination_port, reason, now);
                 }
-                if let Some(told) = told {
+                // The caller of one that has waited was told when its connection was reset.
+                if let Some(told) = told.filter(|_| waited.is_none()) {
+                    let (_, ip) = Vnet::parse(octets)?;
                     self.refuse(from, ip, &packet, Some(&tcp), told, now, sink);
                 }
                 Err(reason)
@@ -91,27 +83,34 @@ impl Engine {
         }
     }
 
-    /// Where a segment of a local instance may go.
+    /// Where a segment of a local instance goes.
     #[inline]
-    fn way(&self, local: Local, packet: &Packet, tcp: &Tcp) -> Result<Way, No> {
+    #[expect(clippy::too_many_arguments, reason = "each is something else, and a struct would be made for one call")]
+    fn way(
+        &mut self,
+        local: Local,
+        packet: &Packet,
+        tcp: &Tcp,
+        waited: Option<u32>,
+        octets: &[u8],
+        now: Instant,
+        sink: &mut impl Sink,
+    ) -> Result<Way, No> {
         let route = &self.map.route;
         let opens = tcp.flags.opens();
         if opens && packet.source != local.address {
             return Err(No::prohibited(Reason::OpensFromService));
         }
-        let owner = route.owner(packet.destination).ok_or(const { No::prohibited(Reason::UnknownDestination) })?;
-        let verdict = self.map.filter.verdict(local.service, route.service_of(owner), tcp.segment());
-        verdict.map_err(|denial| No::prohibited(denial.into()))?;
-        let instance = route
-            .choose(owner, opens, |instance| !self.homes.is_gone(instance))
-            .ok_or(No { reason: Reason::NoLiveInstance, told: Some(Unreachable::Host) })?;
-        match route.instances[instance as usize].place {
-            Place::There(runner) => Ok(Way::Remote(runner)),
-            // While the agent starts, TUNs come back one by one: what is sent meanwhile is sent again by TCP.
-            Place::Here => {
-                let port = self.homes.port(instance);
-                port.map(Way::Local).ok_or(No { reason: Reason::NotAttached, told: None })
-            }
+        let owner = |address| route.owner(address);
+        let destination = owner(packet.destination).ok_or(const { No::prohibited(Reason::UnknownDestination) })?;
+        let verdict = self.map.filter.verdict(local.service, route.service_of(destination), tcp.segment());
+        let direction = verdict.map_err(|denial| No::prohibited(denial.into()))?;
+        let source = owner(packet.source).ok_or(const { No::silent(Reason::ForgedSource) })?;
+        let seen = Seen { packet, tcp, from: Seat::Here(local.instance), source, destination };
+        if opens {
+            self.open(&seen, waited, || octets.to_vec(), now, sink)
+        } else {
+            self.follow(&seen, direction, now, sink)
         }
     }
 

@@ -2,32 +2,17 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use super::Engine;
+use super::{Engine, connect::Seen, refused::No};
 use crate::{
-    Port, Reason, Sink, UDP_BUFFER,
+    Reason, Sink, UDP_BUFFER,
+    flow::{Seat, Way},
     packet::{Content, Packet, Tcp},
     peers::Turn,
     refuse::Refusal,
     route::Owner,
     tunnel,
+    vnet::COMPLETE,
 };
-
-/// Why a segment may not pass.
-struct No {
-    reason: Reason,
-    /// Whether its sender is told so, by RST.
-    told: bool,
-}
-
-impl No {
-    const fn silent(reason: Reason) -> Self {
-        Self { reason, told: false }
-    }
-
-    const fn told(reason: Reason) -> Self {
-        Self { reason, told: true }
-    }
-}
 
 impl Engine {
     /// Takes in a datagram.
@@ -64,7 +49,9 @@ impl Engine {
         };
         // What waited for the session is judged again: the map may be another one by now.
         for mut staged in self.peers.released(runner).into_iter().flatten() {
-            self.handle_tun(staged.from, &mut staged.octets, now, sink);
+            if let Err(reason) = self.take_from_tun(staged.from, &mut staged.octets, Some(runner), now, sink) {
+                self.drops.count(reason);
+            }
         }
         Ok(())
     }
@@ -85,7 +72,8 @@ impl Engine {
             Content::Tcp(tcp) => tcp,
             Content::Foreign { why, .. } => return Err(why),
         };
-        match self.port_for(runner, &packet, &tcp) {
+        let way = self.way_here(runner, &packet, &tcp, len, now, sink);
+        match way.and_then(|way| self.port(way).ok_or(No::silent(Reason::NotAttached))) {
             Ok(port) => {
                 self.inbox.deliver(runner, port, &packet, &tcp, sink);
                 Ok(())
@@ -94,17 +82,25 @@ impl Engine {
                 if tcp.flags.opens() {
                     self.denials.note(&packet, tcp.destination_port, reason, now);
                 }
-                if told {
-                    self.reset(runner, &packet, &tcp, now, sink);
+                if told.is_some() {
+                    self.reset_sender(runner, &packet, &tcp, now, sink);
                 }
                 Err(reason)
             }
         }
     }
 
-    /// The TUN for a segment that `runner` sent.
+    /// Where a segment of `len` octets goes that `runner` sent.
     #[inline]
-    fn port_for(&self, runner: u32, packet: &Packet, tcp: &Tcp) -> Result<Port, No> {
+    fn way_here(
+        &mut self,
+        runner: u32,
+        packet: &Packet,
+        tcp: &Tcp,
+        len: usize,
+        now: Instant,
+        sink: &mut impl Sink,
+    ) -> Result<Way, No> {
         let route = &self.map.route;
         let opens = tcp.flags.opens();
         // Its map, or ours, may be on the way: who is told something for that reason is told something wrong.
@@ -115,19 +111,24 @@ impl Engine {
         if opens && matches!(source, Owner::Service(_)) {
             return Err(No::silent(Reason::OpensFromService));
         }
-        let owner = route.owner(packet.destination).ok_or(No::silent(Reason::NotLocal))?;
-        if route.choose(owner, false, |instance| self.homes.is_here(instance)).is_none() {
+        let destination = route.owner(packet.destination).ok_or(No::silent(Reason::NotLocal))?;
+        if !route.standing_at(destination).any(|instance| self.homes.is_here(instance)) {
             return Err(No::silent(Reason::NotLocal));
         }
-        let verdict = self.map.filter.verdict(route.service_of(source), route.service_of(owner), tcp.segment());
-        verdict.map_err(|denial| No::told(denial.into()))?;
-        let usable = |instance| self.homes.is_here(instance) && !self.homes.is_gone(instance);
-        let instance = route.choose(owner, opens, usable).ok_or(No::told(Reason::NoLiveInstance))?;
-        self.homes.port(instance).ok_or(No::silent(Reason::NotAttached))
+        let verdict = self.map.filter.verdict(route.service_of(source), route.service_of(destination), tcp.segment());
+        let direction = verdict.map_err(|denial| No::prohibited(denial.into()))?;
+        let from = Seat::There(route.runners[runner as usize].id);
+        let seen = Seen { packet, tcp, from, source, destination };
+        if opens {
+            let syn = [&COMPLETE[..], self.inbox.packet(len)].concat();
+            self.open(&seen, None, || syn, now, sink)
+        } else {
+            self.follow(&seen, direction, now, sink)
+        }
     }
 
     /// Tells whoever sent a segment from `runner` that it may not pass.
-    fn reset(&mut self, runner: u32, packet: &Packet, tcp: &Tcp, now: Instant, sink: &mut impl Sink) {
+    fn reset_sender(&mut self, runner: u32, packet: &Packet, tcp: &Tcp, now: Instant, sink: &mut impl Sink) {
         let Some(mut reset) = Refusal::reset(packet, tcp) else { return };
         let admitted = self.peers.get_mut(runner).limit.admits(packet, Some(tcp), now);
         let mut turn = Turn { now, sink, drops: &mut self.drops };

@@ -1,5 +1,6 @@
 //! Engines that talk over a wire in memory.
 
+mod flows;
 mod handshakes;
 mod hostile;
 mod refusals;
@@ -29,10 +30,15 @@ fn view(runner: u64) -> Builder {
 
 /// The same without the trust.
 fn unrelated(runner: u64) -> Builder {
+    others(runner).instance(10, 1, 1)
+}
+
+/// The same without instance 10 either.
+fn others(runner: u64) -> Builder {
     let builder = Builder::new(runner).runner(1).runner(2);
     let builder = builder.deployment(1, "acme").deployment(2, "acme").deployment(3, "acme");
     let builder = builder.service(1, 1).service(2, 2).service(3, 1).service(4, 3).service(5, 1);
-    builder.instance(10, 1, 1).instance(30, 3, 1).instance(20, 2, 2).instance(40, 4, 2)
+    builder.instance(30, 3, 1).instance(20, 2, 2).instance(40, 4, 2)
 }
 
 /// Engines, their TUNs, and what is on the wire between them.
@@ -66,7 +72,7 @@ impl World {
         let now = Instant::now();
         let mut world = Self { engines: vec![], sinks: vec![], wire: VecDeque::new(), from: vec![], now };
         for (runner, view) in (1..).zip(views) {
-            world.engines.push(Engine::new(key(runner), [runner as u8; 32], now));
+            world.engines.push(Engine::new(key(runner), [runner as u8; 32], Box::new(vec![0; PINS]), now));
             world.sinks.push(Recorder::default());
             world.from.push(endpoint(runner));
             world.map(runner, view);
@@ -76,6 +82,10 @@ impl World {
 
     fn attach(&mut self, runner: u64, instance: u32) {
         self.engine(runner).attach(Port(instance), InstanceId(instance.into()));
+    }
+
+    fn detach(&mut self, runner: u64, instance: u32) {
+        self.with(runner, |engine, sink, now| engine.detach(Port(instance), now, sink));
     }
 
     fn engine(&mut self, runner: u64) -> &mut Engine {
@@ -172,5 +182,8 @@ fn call() -> Segment {
 fn reply() -> Segment {
     tcp().between(address(2), address(10)).ports(5432, 40000)
 }
+
+/// Room for some flows.
+const PINS: usize = 64 << 10;
 
 const SYN_ACK: u8 = Flags::SYN | Flags::ACK;

@@ -9,10 +9,6 @@ fn builder() -> Builder {
     builder.instance(11, 1, 1).instance(12, 1, 2).instance(13, 1, 2).instance(21, 2, 3)
 }
 
-fn id(route: &Route, instance: Option<u32>) -> Option<u64> {
-    instance.map(|instance| route.instances[instance as usize].id.0)
-}
-
 #[test]
 fn addresses_have_owners() {
     let route = builder().map().route;
@@ -61,18 +57,15 @@ fn a_source_is_on_the_runner_that_the_map_puts_it_on() {
 fn connections_go_to_live_instances_and_the_rest_to_whoever_may_have_one() {
     use InstanceState::{Client, Draining};
     let route = builder().instance_that_is(Draining, 11, 1, 1).instance_that_is(Client, 21, 2, 3).map().route;
-    let chosen = |number, opens, not: u64| {
-        let owner = route.owner(address(number)).unwrap();
-        id(&route, route.choose(owner, opens, |instance| id(&route, Some(instance)) != Some(not)))
-    };
-    assert_eq!(chosen(1, true, 0), Some(12), "the first live one");
-    assert_eq!(chosen(1, true, 12), Some(13));
-    assert_eq!(chosen(1, false, 0), Some(11), "a draining one keeps what it has");
-    assert_eq!(chosen(2, true, 0), None, "a client is never a destination");
-    assert_eq!(chosen(2, false, 0), None);
-    assert_eq!((chosen(21, true, 0), chosen(21, false, 0)), (None, Some(21)), "but it is answered");
-    assert_eq!((chosen(13, true, 0), chosen(13, true, 13)), (Some(13), None));
-    assert_eq!(chosen(11, true, 0), None, "not even by its own address");
+    let owner = |number| route.owner(address(number)).unwrap();
+    let ids = |list: Vec<u32>| list.into_iter().map(|i| route.instances[i as usize].id.0).collect::<Vec<_>>();
+    let open_to = |number| ids(route.open_to(owner(number)).collect());
+    let standing_at = |number| ids(route.standing_at(owner(number)).collect());
+    assert_eq!(open_to(1), [12, 13], "not the draining one");
+    assert_eq!(standing_at(1), [11, 12, 13], "which keeps what it has");
+    assert_eq!((open_to(2), standing_at(2)), (vec![], vec![]), "a client is never a destination");
+    assert_eq!((open_to(21), standing_at(21)), (vec![], vec![21]), "but it is answered");
+    assert_eq!((open_to(13), open_to(11)), (vec![13], vec![]), "by its own address neither");
 }
 
 #[test]

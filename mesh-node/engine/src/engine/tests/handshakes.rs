@@ -63,7 +63,7 @@ fn a_restarted_runner_that_greets_is_heard_at_once() {
     let mut world = World::new();
     world.send(10, &call().syn().build());
     world.delivered(20);
-    let mut engine = Engine::new(key(1), [9; 32], world.now);
+    let mut engine = Engine::new(key(1), [9; 32], Box::new(vec![0; PINS]), world.now);
     engine.attach(Port(10), InstanceId(10));
     engine.learned(RunnerId(2), endpoint(2));
     world.engines[0] = engine;
@@ -101,7 +101,7 @@ fn a_replayed_initiation_moves_nobody() {
     assert!(world.wire.is_empty());
     assert_eq!(world.dropped(2, Reason::HandshakeRejected), 1);
     // Even to a runner that can't know that it is one, since it has restarted.
-    let mut engine = Engine::new(key(2), [9; 32], world.now);
+    let mut engine = Engine::new(key(2), [9; 32], Box::new(vec![0; PINS]), world.now);
     engine.attach(Port(20), InstanceId(20));
     world.engines[1] = engine;
     world.map(2, &view(2));
@@ -129,8 +129,8 @@ fn both_may_begin_at_once() {
 fn what_waits_is_bounded_kept_in_order_and_given_up() {
     let mut world = World::new();
     world.from[1] = at(5);
-    for sequence in 0..40 {
-        world.send(10, &call().sequence(sequence).syn().build());
+    for port in 0..40 {
+        world.send(10, &call().source_port(port).syn().build());
     }
     assert_eq!(world.dropped(1, Reason::StagingFull), 8);
     world.wait(Duration::from_secs(9));
@@ -139,17 +139,17 @@ fn what_waits_is_bounded_kept_in_order_and_given_up() {
     assert_eq!(world.dropped(1, Reason::NoHandshake), 32);
     assert!(world.is_quiet());
     // It is found at last, and what waits then goes in order.
-    for sequence in 0..3 {
-        world.read(1, 10, &complete(&call().sequence(sequence).syn().build()));
+    for port in 50..53 {
+        world.read(1, 10, &complete(&call().source_port(port).syn().build()));
     }
     world.map(1, &with_runner_2(vec![at(5)], 3));
     assert_eq!(world.dropped(1, Reason::RunnerGone), 3, "somebody else");
     world.map(1, &with_runner_2(vec![at(5)], 2));
-    for sequence in 0..3 {
-        world.read(1, 10, &complete(&call().sequence(sequence).syn().build()));
+    for port in 60..63 {
+        world.read(1, 10, &complete(&call().source_port(port).syn().build()));
     }
     world.carry();
-    let expected: Vec<_> = (0..3).map(|sequence| call().sequence(sequence).syn().build()).collect();
+    let expected: Vec<_> = (60..63).map(|port| call().source_port(port).syn().build()).collect();
     assert_eq!(world.delivered(20), expected);
 }
 
@@ -185,7 +185,7 @@ fn who_is_not_in_the_map_is_cut_off_at_once() {
     world.send(10, &call().build());
     assert!(world.is_quiet());
     assert_eq!(world.dropped(2, Reason::UnknownSession), 1);
-    let mut again = Engine::new(key(1), [9; 32], world.now);
+    let mut again = Engine::new(key(1), [9; 32], Box::new(vec![0; PINS]), world.now);
     again.attach(Port(10), InstanceId(10));
     world.engines[0] = again;
     world.map(1, &view(1));
@@ -274,5 +274,9 @@ fn an_idle_engine_sleeps() {
     let now = world.now;
     assert_eq!(world.engine(1).next_timeout(), Some((now + Duration::from_millis(250), "the tunnels' timers")));
     world.wait(Duration::from_secs(31));
-    assert_eq!(world.engine(1).next_timeout(), None, "nobody waits for the handshake any more");
+    let attempt = now + Duration::from_secs(70);
+    let (next, _) = world.engine(1).next_timeout().unwrap();
+    assert_eq!(next, attempt, "nobody waits for the handshake any more, and the attempt is remembered");
+    world.wait(attempt - world.now);
+    assert_eq!(world.engine(1).next_timeout(), None);
 }

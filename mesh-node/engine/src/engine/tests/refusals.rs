@@ -145,9 +145,12 @@ fn the_right_to_call_ends_for_standing_connections() {
     world.send(10, &call().build());
     assert_eq!(world.delivered(20).len(), 2);
     world.map(1, &unrelated(1));
+    let (_, reset) = packet(&world.delivered(10)[0]);
+    assert_eq!((reset.flags, reset.sequence), (Flags(Flags::RST), 2000), "before it says anything");
     world.send(10, &call().build());
     assert_eq!(packet(&world.delivered(10)[0]).1.flags, Flags(Flags::RST));
     world.map(2, &unrelated(2));
+    world.carry();
     world.read(2, 20, &complete(&reply().build()));
     assert_eq!(packet(&world.delivered(20)[0]).1.flags, Flags(Flags::RST));
     assert!(world.is_quiet());
@@ -183,7 +186,7 @@ fn drained_instances_and_clients_take_no_connections() {
 fn an_instance_that_has_ended_is_not_there_and_one_that_is_not_back_yet_may_come() {
     let mut world = World::new();
     let syn = tcp().between(address(10), address(3)).syn().build();
-    world.engine(1).detach(Port(30));
+    world.detach(1, 30);
     assert_eq!(told(&mut world, &syn), (Told::Nothing, Told::Icmp(1)));
     assert_eq!(told(&mut world, &tcp().between(address(10), address(3)).build()), (Told::Reset, Told::Nothing));
     world.attach(1, 30);
@@ -202,12 +205,14 @@ fn a_remote_caller_hears_that_an_instance_has_ended() {
     let mut world = World::new();
     world.send(10, &call().syn().build());
     world.delivered(20);
-    world.engine(2).detach(Port(20));
-    for segment in [call().syn().sequence(7), call()] {
+    world.detach(2, 20);
+    world.carry();
+    assert!(packet(&world.delivered(10)[0]).1.flags.has(Flags::RST), "at once");
+    for (segment, reason) in [(call(), Reason::NoConnection), (call().syn().sequence(7), Reason::NoLiveInstance)] {
         world.send(10, &segment.build());
         assert!(packet(&world.delivered(10)[0]).1.flags.has(Flags::RST));
+        assert_eq!(world.dropped(2, reason), 1);
     }
-    assert_eq!(world.dropped(2, Reason::NoLiveInstance), 2);
 }
 
 #[test]

@@ -1,0 +1,631 @@
+//! Connections: between whom, on which instance, and whether they stand.
+//!
+//! A flow is pinned: towards a service address the caller's engine keeps the runner, the callee's the instance, since
+//! packets carry the service address only. A flow that is followed here has one end here at least.
+
+mod count;
+mod pins;
+mod skip;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use mesh_proto::{Direction, InstanceId, RunnerId, rules};
+
+pub use self::pins::{PIN_MEMORY, PinMemory};
+pub(crate) use self::skip::Skips;
+use self::{
+    count::Counts,
+    pins::{Pin, Pins},
+};
+use crate::{
+    Reason,
+    filter::Filter,
+    packet::{Flags, Packet, Tcp},
+    route::{Owner, Place, Route},
+};
+
+/// How long the end of a flow is remembered: TIME-WAIT, as Linux has it (include/net/tcp.h, `TCP_TIMEWAIT_LEN`).
+const LINGER: Duration = Duration::from_secs(60);
+
+/// How long an attempt is remembered after its last SYN: longer than the wait between any two SYNs that are not the very
+/// last (RFC 6298 §2; 1, 2, 4 … 32 s).
+const ATTEMPT: Duration = Duration::from_secs(70);
+
+/// How long an established flow may be silent (net/netfilter/nf_conntrack_proto_tcp.c, five days), and how often we look.
+const SILENCE: Duration = Duration::from_secs(5 * 24 * 3600);
+const LOOK: Duration = Duration::from_secs(3600);
+
+/// When nearly everything that stands has shown itself to an engine that has just started. From then on what only
+/// answers must have been asked.
+const WARM: Duration = Duration::from_secs(60);
+
+/// Standing flows of one caller at most: every local port to one destination. And with one other runner: a quarter of
+/// all that there is room for.
+const PER_CALLER: u32 = 1 << 16;
+const PER_RUNNER: u32 = 1 << 16;
+
+/// SYNs that are kept at most, to be sent to another instance should one refuse.
+const KEPT: usize = 4096;
+
+/// One end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct End {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) port: u16,
+}
+
+/// Who of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Caller = 0,
+    Callee = 1,
+}
+
+impl Role {
+    pub(crate) const BOTH: [Self; 2] = [Self::Caller, Self::Callee];
+
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::Caller => Self::Callee,
+            Self::Callee => Self::Caller,
+        }
+    }
+}
+
+/// Where an end of a flow is, by what outlives a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Seat {
+    /// At this instance, on this runner.
+    Here(InstanceId),
+    /// On another runner.
+    There(RunnerId),
+}
+
+impl Seat {
+    /// The identifier's number.
+    pub(crate) const fn number(self) -> u64 {
+        match self {
+            Self::Here(instance) => instance.0,
+            Self::There(runner) => runner.0,
+        }
+    }
+}
+
+/// The same by the current map: an index of the route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Instance(u32),
+    Runner(u32),
+}
+
+/// How far a flow has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// A SYN has passed.
+    Opening = 1,
+    /// A SYN-ACK has passed: it is never moved from now on.
+    Open = 2,
+    /// Ended by its ends: both FINs have passed, or a RST.
+    Ended = 3,
+    /// Ended by us: whoever goes on is told so.
+    Reset = 4,
+}
+
+impl Phase {
+    const fn stands(self) -> bool {
+        matches!(self, Self::Opening | Self::Open)
+    }
+}
+
+/// A flow.
+pub(crate) struct Flow {
+    pin: Pin,
+    /// The latest packet's time.
+    since: Instant,
+    /// Tells apart the flows that a slot holds one after another.
+    generation: u64,
+    /// The service that is called, and the ways to the caller and the callee, in the current map. `None` before the first.
+    resolved: Option<Resolved>,
+    attempt: Option<Box<Attempt>>,
+}
+
+/// A flow in the current map.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resolved {
+    pub(crate) service: u32,
+    pub(crate) ways: [Way; 2],
+}
+
+/// What an attempt needs to be moved.
+pub(crate) struct Attempt {
+    /// The SYN, as a TUN's read gives it.
+    pub(crate) syn: Vec<u8>,
+    /// Who had it.
+    pub(crate) tried: Vec<Seat>,
+}
+
+impl Flow {
+    pub(crate) const fn phase(&self) -> Phase {
+        self.pin.phase
+    }
+
+    pub(crate) const fn isn(&self) -> u32 {
+        self.pin.isn
+    }
+
+    pub(crate) const fn end(&self, role: Role) -> End {
+        match role {
+            Role::Caller => self.pin.caller,
+            Role::Callee => self.pin.callee,
+        }
+    }
+
+    pub(crate) const fn seat(&self, role: Role) -> Seat {
+        match role {
+            Role::Caller => self.pin.caller_seat,
+            Role::Callee => self.pin.callee_seat,
+        }
+    }
+
+    /// The last acknowledgment number from an end: the sequence number that it expects next.
+    pub(crate) const fn ack(&self, role: Role) -> Option<u32> {
+        self.pin.acks[role as usize]
+    }
+
+    pub(crate) const fn resolved(&self) -> Option<Resolved> {
+        self.resolved
+    }
+
+    /// Where the packets for an end go.
+    #[inline]
+    pub(crate) fn way(&self, role: Role) -> Option<Way> {
+        Some(self.resolved?.ways[role as usize])
+    }
+
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
+    }
+}
+
+/// A flow to be followed.
+pub(crate) struct New {
+    pub(crate) phase: Phase,
+    pub(crate) caller: End,
+    pub(crate) callee: End,
+    pub(crate) caller_is: InstanceId,
+    pub(crate) caller_seat: Seat,
+    pub(crate) callee_seat: Seat,
+    pub(crate) isn: u32,
+    pub(crate) resolved: Resolved,
+}
+
+/// When something is due for a slot, if it still holds the same flow.
+struct Due {
+    at: Instant,
+    slot: u32,
+    generation: u64,
+}
+
+/// All flows that have an end here.
+pub(crate) struct Flows {
+    slots: Vec<Option<Flow>>,
+    free: Vec<u32>,
+    index: HashMap<Pair, u32, Seeded>,
+    pins: Pins,
+    counts: Counts,
+    /// Flows that have ended, and attempts, in the order in which they are forgotten.
+    ended: VecDeque<Due>,
+    opening: VecDeque<Due>,
+    /// Attempts that can be moved, oldest first.
+    kept: VecDeque<(u32, u64)>,
+    generation: u64,
+    warm: Instant,
+    look: Instant,
+}
+
+impl Flows {
+    /// Takes up the flows that `memory` holds. `seed` keeps the instances from choosing ports that fall together.
+    pub(crate) fn new(memory: Box<dyn PinMemory>, seed: u64, now: Instant) -> Self {
+        let (pins, found) = Pins::open(memory);
+        let mut flows = Self {
+            slots: vec![],
+            free: vec![],
+            index: HashMap::with_hasher(Seeded(seed)),
+            pins,
+            counts: Counts::default(),
+            ended: VecDeque::new(),
+            opening: VecDeque::new(),
+            kept: VecDeque::new(),
+            generation: 0,
+            warm: now + WARM,
+            look: now + LOOK,
+        };
+        flows.take_up(found, now);
+        flows
+    }
+
+    fn take_up(&mut self, found: Vec<(u32, Pin)>, now: Instant) {
+        for (slot, pin) in found {
+            let pair = Pair::of(pin.caller, pin.callee);
+            if self.index.contains_key(&pair) {
+                self.pins.clear(slot);
+                continue;
+            }
+            self.generation += 1;
+            let generation = self.generation;
+            while self.slots.len() < slot as usize {
+                self.free.push(self.slots.len() as u32);
+                self.slots.push(None);
+            }
+            self.slots.push(Some(Flow { pin, since: now, generation, resolved: None, attempt: None }));
+            self.index.insert(pair, slot);
+            self.counts.enter(&pin);
+            self.schedule(slot, pin.phase, generation, now);
+        }
+    }
+
+    /// The flow that a packet belongs to, and who of the two has sent it.
+    #[inline]
+    pub(crate) fn find(&self, packet: &Packet, tcp: &Tcp) -> Option<(u32, Role)> {
+        let source = End { address: packet.source, port: tcp.source_port };
+        let destination = End { address: packet.destination, port: tcp.destination_port };
+        let slot = *self.index.get(&Pair::of(source, destination))?;
+        let flow = self.slots.get(slot as usize)?.as_ref()?;
+        Some((slot, if flow.pin.caller == source { Role::Caller } else { Role::Callee }))
+    }
+
+    /// One of them.
+    #[inline]
+    pub(crate) fn get(&self, slot: u32) -> Option<&Flow> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    /// All of them, by slot.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u32, &Flow)> {
+        (0..).zip(&self.slots).filter_map(|(slot, flow)| Some((slot, flow.as_ref()?)))
+    }
+
+    /// Whether an engine that lives since this table was made has seen nearly all that stands.
+    pub(crate) fn is_warm(&self, now: Instant) -> bool {
+        now >= self.warm
+    }
+
+    /// Follows a new flow, which takes the place of what its ends had before.
+    ///
+    /// # Errors
+    /// If there is no room for it.
+    pub(crate) fn begin(&mut self, new: New, now: Instant) -> Result<u32, Reason> {
+        let New { phase, caller, callee, caller_is, caller_seat, callee_seat, isn, resolved } = new;
+        let pin = Pin { phase, caller, callee, caller_is, caller_seat, callee_seat, fins: 0, isn, acks: [None, None] };
+        if self.counts.of_caller(caller_is) >= PER_CALLER
+            || self.counts.with_runners(&pin).any(|count| count >= PER_RUNNER)
+        {
+            return Err(Reason::TooManyConnections);
+        }
+        let pair = Pair::of(caller, callee);
+        if let Some(slot) = self.index.get(&pair) {
+            self.forget(*slot);
+        }
+        let slot = self.vacant().ok_or(Reason::TooManyConnections)?;
+        self.generation += 1;
+        let generation = self.generation;
+        let flow = Flow { pin, since: now, generation, resolved: Some(resolved), attempt: None };
+        self.slots[slot as usize] = Some(flow);
+        self.index.insert(pair, slot);
+        self.counts.enter(&pin);
+        self.counts.place(&pin, &resolved);
+        self.pins.write(slot, &pin);
+        self.schedule(slot, phase, generation, now);
+        Ok(slot)
+    }
+
+    /// A free slot. What has ended makes room for what begins.
+    fn vacant(&mut self) -> Option<u32> {
+        loop {
+            if let Some(slot) = self.free.pop() {
+                return Some(slot);
+            }
+            if (self.slots.len() as u32) < self.pins.capacity() {
+                self.slots.push(None);
+                return Some(self.slots.len() as u32 - 1);
+            }
+            let Due { slot, generation, .. } = self.ended.pop_front()?;
+            if self.holds(slot, generation) {
+                self.forget(slot);
+            }
+        }
+    }
+
+    /// Keeps the SYN of an attempt, so that it can be moved when it is refused.
+    pub(crate) fn keep(&mut self, slot: u32, syn: Vec<u8>) {
+        while self.kept.len() >= KEPT
+            && let Some((slot, generation)) = self.kept.pop_front()
+        {
+            if self.holds(slot, generation)
+                && let Some(flow) = &mut self.slots[slot as usize]
+            {
+                flow.attempt = None;
+            }
+        }
+        if let Some(Some(flow)) = self.slots.get_mut(slot as usize) {
+            flow.attempt = Some(Box::new(Attempt { syn, tried: vec![] }));
+            self.kept.push_back((slot, flow.generation));
+        }
+    }
+
+    /// Takes what is kept of an attempt, to be given back by [`Self::repin`] if it goes on.
+    pub(crate) fn take_attempt(&mut self, slot: u32) -> Option<Box<Attempt>> {
+        self.slots.get_mut(slot as usize)?.as_mut()?.attempt.take()
+    }
+
+    /// Moves an attempt.
+    pub(crate) fn repin(&mut self, slot: u32, seat: Seat, way: Way, attempt: Option<Box<Attempt>>, now: Instant) {
+        let Some(Some(flow)) = self.slots.get_mut(slot as usize) else { return };
+        let Some(resolved) = &mut flow.resolved else { return };
+        self.counts.displace(resolved);
+        self.counts.leave(&flow.pin);
+        flow.pin.callee_seat = seat;
+        flow.pin.acks[Role::Callee as usize] = None;
+        resolved.ways[Role::Callee as usize] = way;
+        (flow.attempt, flow.since) = (attempt, now);
+        self.counts.enter(&flow.pin);
+        self.counts.place(&flow.pin, resolved);
+        self.pins.write(slot, &flow.pin);
+    }
+
+    /// What decides between seats that are equally good: rendezvous hashing, so that each connection has its own order
+    /// of all seats, and keeps it when others come and go (Thaler and Ravishankar, 1998).
+    pub(crate) fn tie(&self, caller: End, callee: End, seat: Seat) -> u64 {
+        use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+        let mut hasher = self.index.hasher().build_hasher();
+        Pair::of(caller, callee).hash(&mut hasher);
+        hasher.write_u64(seat.number() << 1 | u64::from(matches!(seat, Seat::Here(_))));
+        hasher.finish()
+    }
+
+    /// Takes account of a segment that passes.
+    #[inline]
+    pub(crate) fn pass(&mut self, slot: u32, role: Role, tcp: &Tcp, now: Instant) {
+        let Some(Some(flow)) = self.slots.get_mut(slot as usize) else { return };
+        flow.since = now;
+        if tcp.flags.has(Flags::ACK) {
+            let known = flow.pin.acks[role as usize].replace(tcp.acknowledgment);
+            if known.is_none() {
+                self.pins.write(slot, &flow.pin);
+            } else if known != Some(tcp.acknowledgment) {
+                self.pins.write_ack(slot, role, tcp.acknowledgment);
+            }
+        }
+        const PLAIN: u8 = Flags::ACK | Flags::PSH | Flags::URG | Flags::ECE;
+        if flow.pin.phase != Phase::Open || tcp.flags.0 & !PLAIN != 0 {
+            self.follow(slot, role, tcp, now);
+        }
+    }
+
+    /// The same for a segment that may change the flow's phase.
+    fn follow(&mut self, slot: u32, role: Role, tcp: &Tcp, now: Instant) {
+        let Some(Some(flow)) = self.slots.get_mut(slot as usize) else { return };
+        if !flow.pin.phase.stands() {
+            return;
+        }
+        let answered = match role {
+            Role::Callee => tcp.flags.has(Flags::SYN) && tcp.flags.has(Flags::ACK),
+            // We may have missed the SYN-ACK.
+            Role::Caller => tcp.flags.has(Flags::ACK),
+        };
+        if tcp.flags.has(Flags::FIN) {
+            flow.pin.fins |= 1 << role as u8;
+        }
+        let ended = tcp.flags.has(Flags::RST) || flow.pin.fins == 3;
+        if ended {
+            self.end(slot, Phase::Ended, now);
+        } else if answered && flow.pin.phase == Phase::Opening {
+            flow.pin.phase = Phase::Open;
+            flow.attempt = None;
+            self.pins.write(slot, &flow.pin);
+        } else if tcp.flags.has(Flags::FIN) {
+            self.pins.write(slot, &flow.pin);
+        }
+    }
+
+    /// Ends a flow, and remembers it for a while.
+    pub(crate) fn end(&mut self, slot: u32, phase: Phase, now: Instant) {
+        let Some(Some(flow)) = self.slots.get_mut(slot as usize) else { return };
+        if flow.pin.phase.stands() {
+            self.counts.leave(&flow.pin);
+            if let Some(resolved) = &flow.resolved {
+                self.counts.displace(resolved);
+            }
+        }
+        flow.pin.phase = phase;
+        flow.attempt = None;
+        let generation = flow.generation;
+        self.pins.write(slot, &flow.pin);
+        self.schedule(slot, phase, generation, now);
+    }
+
+    /// Finds everybody's place in a new map, and gives the flows whose right or whose other end is gone.
+    pub(crate) fn resolve(&mut self, route: &Route, filter: &Filter) -> Vec<u32> {
+        self.counts.forget_places(route);
+        let mut broken = vec![];
+        for (slot, flow) in (0..).zip(&mut self.slots) {
+            let Some(flow) = flow else { continue };
+            flow.resolved = resolve(&flow.pin, route, filter);
+            match &flow.resolved {
+                Some(resolved) if flow.pin.phase.stands() => self.counts.place(&flow.pin, resolved),
+                None if flow.pin.phase.stands() => broken.push(slot),
+                _ => {}
+            }
+        }
+        broken
+    }
+
+    /// How many standing flows are pinned to an instance here, by its index of the route.
+    #[inline]
+    pub(crate) fn open_here(&self, instance: u32) -> u32 {
+        self.counts.here(instance)
+    }
+
+    /// How many standing flows to a service are pinned to another runner.
+    #[inline]
+    pub(crate) fn open_there(&self, service: u32, runner: u32) -> u32 {
+        self.counts.there(service, runner)
+    }
+
+    /// How many flows stand.
+    pub(crate) const fn standing(&self) -> usize {
+        self.counts.standing()
+    }
+
+    /// Forgets what has come due by `now`.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        while self.ended.front().is_some_and(|due| due.at <= now)
+            && let Some(Due { slot, generation, .. }) = self.ended.pop_front()
+        {
+            if self.holds(slot, generation) {
+                self.forget(slot);
+            }
+        }
+        while self.opening.front().is_some_and(|due| due.at <= now)
+            && let Some(Due { slot, generation, .. }) = self.opening.pop_front()
+        {
+            let Some(flow) = self.get(slot).filter(|flow| flow.generation == generation) else { continue };
+            let (phase, again) = (flow.pin.phase, flow.since + ATTEMPT);
+            match phase {
+                Phase::Opening if again <= now => self.forget(slot),
+                Phase::Opening => self.opening.push_back(Due { at: again, slot, generation }),
+                _ => {}
+            }
+        }
+        if self.look <= now {
+            self.look = now + LOOK;
+            let silent = |flow: &Flow| now.saturating_duration_since(flow.since) >= SILENCE;
+            let gone: Vec<u32> = self.all().filter(|(_, flow)| silent(flow)).map(|(slot, _)| slot).collect();
+            gone.into_iter().for_each(|slot| self.forget(slot));
+        }
+    }
+
+    /// When [`Self::tick`] wants to be called. (Nobody is woken to look for silent ones: where nothing happens at all, they
+    /// are in nobody's way.)
+    pub(crate) fn next_tick(&self) -> Option<Instant> {
+        [self.ended.front(), self.opening.front()].into_iter().flatten().map(|due| due.at).min()
+    }
+
+    fn schedule(&mut self, slot: u32, phase: Phase, generation: u64, now: Instant) {
+        match phase {
+            Phase::Opening => self.opening.push_back(Due { at: now + ATTEMPT, slot, generation }),
+            Phase::Open => {}
+            Phase::Ended | Phase::Reset => self.ended.push_back(Due { at: now + LINGER, slot, generation }),
+        }
+    }
+
+    fn holds(&self, slot: u32, generation: u64) -> bool {
+        self.get(slot).is_some_and(|flow| flow.generation == generation)
+    }
+
+    fn forget(&mut self, slot: u32) {
+        let Some(flow) = self.slots.get_mut(slot as usize).and_then(Option::take) else { return };
+        if flow.pin.phase.stands() {
+            self.counts.leave(&flow.pin);
+            if let Some(resolved) = &flow.resolved {
+                self.counts.displace(resolved);
+            }
+        }
+        self.index.remove(&Pair::of(flow.pin.caller, flow.pin.callee));
+        self.pins.clear(slot);
+        self.free.push(slot);
+    }
+}
+
+/// Both ends of a flow in a map, if they are still there and the right still is.
+fn resolve(pin: &Pin, route: &Route, filter: &Filter) -> Option<Resolved> {
+    let way = |seat: Seat| match seat {
+        Seat::Here(instance) => route.here(instance).map(Way::Instance),
+        Seat::There(runner) => route.runner(runner).map(Way::Runner),
+    };
+    let (to_caller, to_callee) = (way(pin.caller_seat)?, way(pin.callee_seat)?);
+    if matches!((to_caller, to_callee), (Way::Runner(_), Way::Runner(_))) {
+        return None;
+    }
+    // An address may have been given to another instance.
+    let Owner::Instance(caller) = route.owner(pin.caller.address)? else { return None };
+    let instance = &route.instances[caller as usize];
+    let is_there = |instance: u32, way: Way| match (route.instances[instance as usize].place, way) {
+        (Place::Here, Way::Instance(at)) => at == instance,
+        (Place::There(on), Way::Runner(runner)) => on == runner,
+        _ => false,
+    };
+    if instance.id != pin.caller_is || !is_there(caller, to_caller) {
+        return None;
+    }
+    let owner = route.owner(pin.callee.address)?;
+    let service = route.service_of(owner);
+    let stands = match owner {
+        Owner::Instance(callee) => is_there(callee, to_callee),
+        Owner::Service(_) => route.takers(service).any(|callee| is_there(callee, to_callee)),
+    };
+    let segment = rules::Segment { source_port: pin.caller.port, destination_port: pin.callee.port, opens: true };
+    let allowed = filter.verdict(instance.service, service, segment) == Ok(Direction::Call);
+    (stands && allowed).then_some(Resolved { service, ways: [to_caller, to_callee] })
+}
+
+/// The ends of a flow, whoever of them is the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pair(u64, u64);
+
+impl Pair {
+    #[inline]
+    fn of(a: End, b: End) -> Self {
+        let number = |end: End| u64::from(end.address.to_bits()) << 16 | u64::from(end.port);
+        let (a, b) = (number(a), number(b));
+        if a <= b { Self(a, b) } else { Self(b, a) }
+    }
+}
+
+impl std::hash::Hash for Pair {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
+        state.write_u64(self.1);
+    }
+}
+
+/// Makes [`Folded`] hashers that start from a seed.
+#[derive(Debug, Clone, Copy)]
+struct Seeded(u64);
+
+impl std::hash::BuildHasher for Seeded {
+    type Hasher = Folded;
+
+    #[inline]
+    fn build_hasher(&self) -> Folded {
+        Folded(self.0)
+    }
+}
+
+/// Folded multiplication by an odd constant, of the kind of wyhash: whoever doesn't know the seed can't choose what
+/// falls together.
+struct Folded(u64);
+
+impl std::hash::Hasher for Folded {
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    #[inline]
+    fn write_u64(&mut self, number: u64) {
+        let product = u128::from(self.0 ^ number) * 0x9E37_79B9_7F4A_7C15;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! The file in which connections outlive the agent.
+
+use std::{fs, num::NonZeroUsize};
+
+use mesh_engine::{PIN_MEMORY, PinMemory};
+
+use crate::{state::StateDir, sys::mmap::Mapping};
+
+/// The connections, and the boot of the machine that they belong to: no connection outlives that.
+const FILE: &str = "pins";
+const BOOT: &str = "boot.json";
+
+struct Pins(Mapping);
+
+impl PinMemory for Pins {
+    fn octets(&mut self) -> &mut [u8] {
+        self.0.octets()
+    }
+}
+
+/// The memory for the engine. Without a file it is lost with this process, and the agent goes on all the same.
+pub(crate) fn open(state: &StateDir) -> Box<dyn PinMemory> {
+    let path = state.path().join(FILE);
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    if state.read::<Option<String>>(BOOT).ok().flatten() != Some(boot.clone()) {
+        let _ = fs::remove_file(&path);
+        if let Err(error) = state.write(BOOT, &boot) {
+            tracing::debug!(%error, "cannot note the machine's boot");
+        }
+    }
+    let length = const { NonZeroUsize::new(PIN_MEMORY).expect("not zero") };
+    match Mapping::open(&path, length) {
+        Ok(mapping) => Box::new(Pins(mapping)),
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%path, %error, "connections to services with several instances will not survive the next restart of the agent");
+            Box::new(vec![0; PIN_MEMORY])
+        }
+    }
+}
