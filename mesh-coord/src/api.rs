@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use mesh_model::{
-    Admin, Outcome, UnixSeconds,
+    Admin, Offload, Outcome, TrustChange, UnixSeconds,
     declare::Trust as Entry,
     outcome::BothWays,
     record::{self, TrustSource},
@@ -65,6 +65,12 @@ pub(crate) struct Node {
     pub(crate) instances: usize,
     /// The agent's version; empty before it first connected.
     pub(crate) agent: String,
+    /// It is removed when it was not heard for ten minutes.
+    #[serde(default)]
+    pub(crate) ephemeral: bool,
+    /// The offloads that are switched off there.
+    #[serde(default)]
+    pub(crate) off: Vec<Offload>,
 }
 
 /// Whether a runner is heard.
@@ -222,6 +228,13 @@ pub(crate) struct TrustPage {
     pub(crate) warnings: Vec<String>,
 }
 
+/// A change of a deployment's trust, if any, and how long to wait until it is in force.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TrustAndWait {
+    pub(crate) change: Option<TrustChange>,
+    pub(crate) milliseconds: u64,
+}
+
 /// One caller's right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TrustEntry {
@@ -256,6 +269,8 @@ fn node(core: &Core, row: RunnerRow, now: UnixSeconds) -> Node {
         scope: row.scope,
         instances: row.instances,
         agent: row.version,
+        ephemeral: row.ephemeral,
+        off: row.off,
     }
 }
 

@@ -92,6 +92,16 @@ impl Core {
     }
 }
 
+impl Core {
+    /// Tells the runners that are connected which offloads are on, where that is news.
+    fn tell_switches(&mut self) {
+        let connected: Vec<RunnerId> = self.sessions.connected().collect();
+        for runner in connected {
+            self.sessions.switch(runner, self.state.switches(runner));
+        }
+    }
+}
+
 type Visit = Box<dyn FnOnce(&mut Core) + Send>;
 
 enum Request {
@@ -267,6 +277,7 @@ impl<S: Store> Writer<S> {
     fn absorb(&mut self, changes: &[Change], revision: Revision) {
         let affected = self.core.state.absorb(changes, revision);
         self.core.tell(&affected);
+        self.core.tell_switches();
     }
 
     async fn reload(&mut self) -> Result<(), StoreError> {
@@ -276,6 +287,7 @@ impl<S: Store> Writer<S> {
             State::load(loaded.revision, loaded.records).map_err(|error| StoreError::Damaged(error.to_string()))?;
         let connected = self.core.sessions.connected().collect();
         self.core.tell(&connected);
+        self.core.tell_switches();
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use mesh_model::{
 };
 use mesh_proto::{
     Epoch, InstanceId, Label, Ports, PrivateKey, Revision, View,
-    message::{Answer, Ask, Down, Enrol, Enrolled, Have, Held, Info, PROTOCOL, Refusal, Up, enrol_purpose},
+    message::{Answer, Ask, Down, Enrol, Enrolled, Have, Held, Info, PROTOCOL, Refusal, Switches, Up, enrol_purpose},
     token::{Fingerprint, Token, TokenKind},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -112,7 +112,11 @@ impl World {
     }
 
     pub(crate) async fn token(&self, purpose: NewPurpose) -> String {
-        let wish = NewToken { purpose, ttl: 3600 };
+        self.token_that_is(purpose, false).await
+    }
+
+    pub(crate) async fn token_that_is(&self, purpose: NewPurpose, ephemeral: bool) -> String {
+        let wish = NewToken { purpose, ttl: 3600, ephemeral };
         let made: api::NewToken = self.admin(Method::POST, "tokens", Some(&wish)).await.unwrap();
         made.token
     }
@@ -150,7 +154,7 @@ impl World {
         let mut request = format!("wss://{}/v1/stream", self.url.authority()).into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {credential}").parse().unwrap());
         let (socket, _) = client_async(request, stream).await?;
-        Ok(Agent { socket, view: None, asked: 0 })
+        Ok(Agent { socket, view: None, switches: vec![], asked: 0 })
     }
 
     /// A runner's agent with its first view.
@@ -194,6 +198,8 @@ pub(crate) fn contents(view: &View) -> Vec<mesh_proto::Record> {
 pub(crate) struct Agent {
     pub(crate) socket: WebSocketStream<mesh_link::Stream>,
     pub(crate) view: Option<View>,
+    /// Those that it was told of, in order.
+    pub(crate) switches: Vec<Switches>,
     asked: u64,
 }
 
@@ -211,12 +217,13 @@ impl Agent {
         assert!(matches!(welcome, Down::Welcome { seen_from } if seen_from.is_loopback()), "{welcome:?}");
     }
 
-    /// The next message that is no heartbeat; or why the stream ended.
+    /// The next message that is no heartbeat and not about the offloads; or why the stream ended.
     pub(crate) async fn hear(&mut self) -> Result<Down, String> {
         loop {
             match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => match serde_json::from_str(&text).unwrap() {
                     Down::Ping => self.say(&Up::Pong).await,
+                    Down::Switches(switches) => self.switches.push(switches),
                     other => return Ok(other),
                 },
                 Some(Ok(Message::Close(Some(frame)))) => return Err(frame.reason.to_string()),

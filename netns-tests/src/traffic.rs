@@ -19,7 +19,7 @@ use nix::sys::{
     time::{TimeVal, TimeValLike},
 };
 
-use crate::Namespace;
+use crate::{Namespace, pattern::Pattern};
 
 /// A `connect` that takes this long got no answer at all.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(20);
@@ -57,7 +57,7 @@ pub fn unanswered(error: &io::Error) -> bool {
 }
 
 /// A read or write on a connection that takes this long will not come to anything.
-const STALL: Duration = Duration::from_secs(60);
+pub(crate) const STALL: Duration = Duration::from_secs(60);
 
 /// What a [`Server`] does with a connection.
 #[derive(Debug, Clone)]
@@ -66,7 +66,7 @@ pub enum Answer {
     Echo,
     /// Says this and closes.
     Greeting(String),
-    /// Checks so many octets of [`send_pattern`], then sends as many.
+    /// Checks so many octets, as [`exchange`] sends them, then sends as many.
     Exchange(u64),
 }
 
@@ -146,8 +146,8 @@ fn serve(mut stream: TcpStream, answer: &Answer) -> io::Result<()> {
         }
         Answer::Greeting(text) => stream.write_all(text.as_bytes()),
         Answer::Exchange(octets) => {
-            check_pattern(&mut stream, *octets)?;
-            send_pattern(&mut stream, *octets)
+            Pattern::new(0).check(&mut stream, *octets)?;
+            Pattern::new(0).send(&mut stream, *octets)
         }
     }
 }
@@ -168,53 +168,6 @@ pub fn ping(stream: &mut TcpStream, text: &[u8]) -> io::Result<()> {
 /// # Errors
 /// Whatever happens to the connection, or `InvalidData` when an octet is not what was sent.
 pub fn exchange(stream: &mut TcpStream, octets: u64) -> io::Result<()> {
-    send_pattern(stream, octets)?;
-    check_pattern(stream, octets)
-}
-
-/// The length is a prime, so that whatever is lost, doubled or put in another order shows.
-const PATTERN: usize = 1_000_003;
-
-fn pattern() -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut next = || {
-        // xorshift64
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    let mut bytes: Vec<u8> = std::iter::repeat_with(&mut next).take(PATTERN / 8 + 1).flatten().collect();
-    bytes.truncate(PATTERN);
-    bytes
-}
-
-fn send_pattern(stream: &mut TcpStream, octets: u64) -> io::Result<()> {
-    let pattern = pattern();
-    let mut left = octets;
-    while left > 0 {
-        let now = left.min(PATTERN as u64) as usize;
-        stream.write_all(&pattern[..now])?;
-        left -= now as u64;
-    }
-    Ok(())
-}
-
-fn check_pattern(stream: &mut TcpStream, octets: u64) -> io::Result<()> {
-    let pattern = pattern();
-    let mut buffer = vec![0; 256 << 10];
-    let mut at = 0u64;
-    while at < octets {
-        let offset = (at % PATTERN as u64) as usize;
-        let room = buffer.len().min(PATTERN - offset).min((octets - at) as usize);
-        let got = stream.read(&mut buffer[..room])?;
-        if got == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the end came after {at} octets")));
-        }
-        if buffer[..got] != pattern[offset..offset + got] {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("wrong octets after {at}")));
-        }
-        at += got as u64;
-    }
-    Ok(())
+    Pattern::new(0).send(stream, octets)?;
+    Pattern::new(0).check(stream, octets)
 }

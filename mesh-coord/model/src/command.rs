@@ -6,7 +6,8 @@ use std::{
 };
 
 use mesh_proto::{
-    InstanceId, Label, Ports, PublicKey, RunnerId, Secret, SecretHash, ServicePath, TokenId, message::Held,
+    InstanceId, Label, Ports, PublicKey, RunnerId, Secret, SecretHash, ServicePath, TokenId,
+    message::{Held, Switches},
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,12 @@ pub enum Command {
     },
     /// A machine that wants to be a runner.
     Enrol(Enrolment),
+    /// The coordinator's own: nobody hears this runner. Others are preferred to it from now on, until its next stream
+    /// begins: [`crate::Outcome::Noted`].
+    Silent(RunnerId),
+    /// The coordinator's own: nobody has heard this runner for [`crate::limits::EPHEMERAL`] seconds. If it is ephemeral it
+    /// is removed: [`crate::Outcome::Noted`].
+    Expire(RunnerId),
 }
 
 /// Somebody who may administer the mesh, or one team's part of it.
@@ -132,6 +139,51 @@ pub enum AdminCommand {
         /// Which.
         name: Label,
     },
+    /// Switches an offload: [`crate::Outcome::Switched`]. It is on where the mesh's switch and the runner's own are.
+    Switch {
+        /// Which.
+        offload: Offload,
+        /// On, or off.
+        on: bool,
+        /// Of this runner only; `None`: the mesh's switch.
+        node: Option<Label>,
+    },
+}
+
+/// An offload that can be switched off, should a kernel turn out to corrupt packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Offload {
+    /// TCP super-packets on TUN devices, both ways.
+    TunGso,
+    /// `UDP_SEGMENT` on send.
+    UdpGso,
+    /// `UDP_GRO` on receive.
+    UdpGro,
+}
+
+impl Offload {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::TunGso, Self::UdpGso, Self::UdpGro];
+
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TunGso => "tun-gso",
+            Self::UdpGso => "udp-gso",
+            Self::UdpGro => "udp-gro",
+        }
+    }
+
+    /// Its place among the switches.
+    pub const fn of(self, switches: &mut Switches) -> &mut bool {
+        match self {
+            Self::TunGso => &mut switches.tun_gso,
+            Self::UdpGso => &mut switches.udp_gso,
+            Self::UdpGro => &mut switches.udp_gro,
+        }
+    }
 }
 
 /// How a deployment's trust is to change.
@@ -167,6 +219,9 @@ pub struct NewToken {
     pub purpose: NewPurpose,
     /// How long it is good, in seconds.
     pub ttl: u64,
+    /// The runners that it enrols are removed when nobody has heard them for [`crate::limits::EPHEMERAL`] seconds.
+    #[serde(default)]
+    pub ephemeral: bool,
 }
 
 /// What a new token is for.
@@ -230,6 +285,13 @@ pub enum RunnerCommand {
         /// Which.
         instance: InstanceId,
     },
+    /// No new connections to an instance from now on: [`crate::Outcome::Drained`]. Again, it changes nothing.
+    Drain {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// It leaves the mesh for good, with its instances: [`crate::Outcome::Left`].
+    Leave,
     /// A newer stream with its credential took the place of a standing one; for the audit: [`crate::Outcome::Noted`].
     TakenOver {
         /// Where the newer one comes from.

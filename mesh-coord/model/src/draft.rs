@@ -6,11 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use mesh_proto::{DeploymentId, InstanceId, RunnerId, ServiceId, TokenId};
+use mesh_proto::{DeploymentId, InstanceId, RunnerId, ServiceId, TokenId, message::Switches};
 
 use crate::{
     Change, Decision, Key, Outcome, Record, State, UnixSeconds, limits,
-    record::{Audit, By, Freed, Holder, Instance, Next, Runner},
+    record::{Audit, By, Freed, Holder, Instance, Meta, Next, Runner},
 };
 
 /// The changes of one decision, by key: the last one to a record counts.
@@ -18,6 +18,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) state: &'a State,
     pub(crate) now: UnixSeconds,
     pub(crate) next: Next,
+    /// The mesh's switches.
+    pub(crate) switches: Switches,
     /// Addresses that this decision gives.
     pub(crate) taken: BTreeSet<Ipv4Addr>,
     changes: BTreeMap<Key, Change>,
@@ -25,7 +27,8 @@ pub(crate) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(state: &'a State, now: UnixSeconds) -> Self {
-        Self { state, now, next: state.meta.next.clone(), taken: BTreeSet::new(), changes: BTreeMap::new() }
+        let (next, switches) = (state.meta.next.clone(), state.meta.switches);
+        Self { state, now, next, switches, taken: BTreeSet::new(), changes: BTreeMap::new() }
     }
 
     pub(crate) fn put(&mut self, record: Record) {
@@ -112,10 +115,10 @@ impl<'a> Draft<'a> {
     }
 
     pub(crate) fn decided(mut self, outcome: Outcome) -> Decision {
-        if self.next != self.state.meta.next {
-            let mut meta = (*self.state.meta).clone();
-            meta.next = self.next.clone();
-            self.put(Record::Meta(Arc::new(meta)));
+        let Meta { next, switches, .. } = &*self.state.meta;
+        if (&self.next, &self.switches) != (next, switches) {
+            let (next, switches) = (self.next.clone(), self.switches);
+            self.put(Record::Meta(Arc::new(Meta { next, switches, ..(*self.state.meta).clone() })));
         }
         Decision { changes: self.changes.into_values().collect(), outcome }
     }

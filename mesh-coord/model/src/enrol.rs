@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mesh_proto::{Label, RunnerId, TokenId};
+use mesh_proto::{Label, RunnerId, TokenId, message::Switches};
 
 use crate::{
     Admin, Class, Decision, Enrolment, Outcome, Record, Refusal, State, UnixSeconds,
@@ -98,7 +98,7 @@ impl EnrolRefusal {
 /// that it enrolled with this needs no further use of it, so that a lost answer does no harm.
 pub(crate) fn enrol(state: &State, wish: &Enrolment, now: UnixSeconds) -> Result<Decision, Refusal> {
     let token = state.token_shown(wish.token, &wish.secret)?;
-    let Purpose::Join { scope, uses_left } = &token.purpose else {
+    let Purpose::Join { scope, uses_left, ephemeral } = &token.purpose else {
         return Err(TokenRefusal::NotJoin { token: token.id }.into());
     };
     check_revoked(token, now)?;
@@ -115,7 +115,7 @@ pub(crate) fn enrol(state: &State, wish: &Enrolment, now: UnixSeconds) -> Result
     if !again {
         check_time(token, now)?;
         let uses_left = uses_left.checked_sub(1).ok_or(TokenRefusal::UsedUp { token: token.id })?;
-        let purpose = Purpose::Join { scope: scope.clone(), uses_left };
+        let purpose = Purpose::Join { scope: scope.clone(), uses_left, ephemeral: *ephemeral };
         draft.put(Record::Token(Arc::new(Token { purpose, ..token.clone() })));
     }
     let replaced = replace(&mut draft, wish, scope, known.map(|r| r.id))?;
@@ -128,6 +128,7 @@ pub(crate) fn enrol(state: &State, wish: &Enrolment, now: UnixSeconds) -> Result
                 credential: wish.credential.clone(),
                 token: token.id,
                 scope: scope.clone(),
+                ephemeral: *ephemeral,
                 ..(**runner).clone()
             }
         }
@@ -146,6 +147,9 @@ pub(crate) fn enrol(state: &State, wish: &Enrolment, now: UnixSeconds) -> Result
                 endpoints: Vec::new(),
                 seen: None,
                 removed: None,
+                ephemeral: *ephemeral,
+                silent: false,
+                switches: Switches::default(),
             }
         }
     };
@@ -162,15 +166,7 @@ pub(crate) fn enrol(state: &State, wish: &Enrolment, now: UnixSeconds) -> Result
 
 /// Removes a runner for good.
 pub(crate) fn remove(state: &State, by: &Admin, name: &Label, now: UnixSeconds) -> Result<Decision, Refusal> {
-    let Some(runner) = state.runner_named(name) else {
-        let nearest = nearest(name, state.index.runner_names.keys().map(|n| &**n));
-        return Err(EnrolRefusal::NoRunner { name: name.clone(), nearest }.into());
-    };
-    if let Some(team) = &by.team
-        && !state.scope_covers(&Scope::Teams([team.clone()].into()), &runner.scope)
-    {
-        return Err(Refusal::NotYours { what: format!("the runner `{name}`"), team: team.clone() });
-    }
+    let runner = state.ruled_runner(by, name)?;
     let mut draft = Draft::new(state, now);
     let instances = draft.remove_runner(runner);
     draft.audit(by.via, "node-remove", format!("{} `{name}`", runner.id));
@@ -183,6 +179,41 @@ pub(crate) fn remove(state: &State, by: &Admin, name: &Label, now: UnixSeconds) 
             .push(format!("its token {0} can enrol more runners: `mesh-coord token revoke {0}` ends that", token.id));
     }
     Ok(draft.decided(Outcome::NodeRemoved { runner: runner.id, instances, warnings }))
+}
+
+/// A runner leaves for good.
+pub(crate) fn leave(state: &State, runner: &Arc<Runner>, now: UnixSeconds) -> Decision {
+    let mut draft = Draft::new(state, now);
+    let instances = draft.remove_runner(runner);
+    draft.audit(By::Runner(runner.id), "node-leave", format!("{} `{}`", runner.id, runner.name));
+    draft.decided(Outcome::Left { instances })
+}
+
+/// Nobody has heard a runner for long: one that is ephemeral is removed.
+pub(crate) fn expire(state: &State, runner: &Arc<Runner>, now: UnixSeconds) -> Decision {
+    let mut draft = Draft::new(state, now);
+    if runner.ephemeral {
+        draft.remove_runner(runner);
+        let detail = format!("{} `{}`, ephemeral, was not heard for {} s", runner.id, runner.name, limits::EPHEMERAL);
+        draft.audit(By::Coordinator, "node-expire", detail);
+    }
+    draft.decided(Outcome::Noted)
+}
+
+impl State {
+    /// The runner of that name that is not removed, if `by` may decide on it.
+    pub(crate) fn ruled_runner(&self, by: &Admin, name: &Label) -> Result<&Arc<Runner>, Refusal> {
+        let Some(runner) = self.runner_named(name) else {
+            let nearest = nearest(name, self.index.runner_names.keys().map(|n| &**n));
+            return Err(EnrolRefusal::NoRunner { name: name.clone(), nearest }.into());
+        };
+        match &by.team {
+            Some(team) if !self.scope_covers(&Scope::Teams([team.clone()].into()), &runner.scope) => {
+                Err(Refusal::NotYours { what: format!("the runner `{name}`"), team: team.clone() })
+            }
+            _ => Ok(runner),
+        }
+    }
 }
 
 /// Sees to it that nobody else has the name: whoever had it and was removed for it.

@@ -44,6 +44,20 @@ pub enum HostRefusal {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// An instance that isn't there, or is another runner's.
+    #[error("there is no instance {instance} on `{runner}`")]
+    NoInstance {
+        /// Which.
+        instance: InstanceId,
+        /// The runner.
+        runner: Label,
+    },
+    /// A client takes no connections anyway.
+    #[error("the instance {instance} is a client: it never gets connections, so there is nothing to drain")]
+    ClientDrained {
+        /// Which.
+        instance: InstanceId,
+    },
     /// An agent's version that is none.
     #[error("the agent's version is longer than {} octets, or holds control characters", limits::VERSION)]
     BadVersion,
@@ -54,6 +68,8 @@ impl HostRefusal {
         match self {
             Self::OutOfScope { .. } => Class::Forbidden,
             Self::BadEndpoint { .. } | Self::BadVersion => Class::Invalid,
+            Self::NoInstance { .. } => Class::NotFound,
+            Self::ClientDrained { .. } => Class::Conflict,
         }
     }
 
@@ -66,7 +82,8 @@ impl HostRefusal {
             Self::BadEndpoint { .. } => {
                 Some("give addresses of this machine that its peers can reach (--endpoint)".to_owned())
             }
-            Self::BadVersion => None,
+            Self::NoInstance { .. } => Some("`mesh-node status` lists those of a runner".to_owned()),
+            Self::BadVersion | Self::ClientDrained { .. } => None,
         }
     }
 }
@@ -89,6 +106,7 @@ pub(crate) fn hello(
         version: version.to_owned(),
         endpoints: usable_endpoints(runner, endpoints, range)?,
         seen: seen.map(canonical).filter(|seen| check_endpoint(*seen, range).is_ok()),
+        silent: false,
         ..(**runner).clone()
     };
     at_most(limits::INSTANCES_ON_RUNNER, held.len(), "instances", format!("the runner `{}`", runner.name))?;
@@ -156,7 +174,7 @@ pub(crate) fn attach(
         service: service.id,
         runner: runner.id,
         address: draft.instance_address()?,
-        state: state_of(client),
+        state: state_of(client, false),
     };
     let outcome = Outcome::Attached { instance: instance.id, service: service.id, address: instance.address };
     draft.put(Record::Instance(Arc::new(instance)));
@@ -170,6 +188,37 @@ pub(crate) fn detach(state: &State, runner: &Arc<Runner>, instance: InstanceId, 
         draft.end_instance(instance);
     }
     draft.decided(Outcome::Detached)
+}
+
+/// No new connections to an instance from now on. It is never taken back: what is drained is to end.
+pub(crate) fn drain(
+    state: &State,
+    runner: &Arc<Runner>,
+    instance: InstanceId,
+    now: UnixSeconds,
+) -> Result<Decision, Refusal> {
+    let Some(instance) = state.instances.get(&instance).filter(|i| i.runner == runner.id) else {
+        return Err(HostRefusal::NoInstance { instance, runner: runner.name.clone() }.into());
+    };
+    let mut draft = Draft::new(state, now);
+    match instance.state {
+        InstanceState::Client => return Err(HostRefusal::ClientDrained { instance: instance.id }.into()),
+        InstanceState::Draining => {}
+        InstanceState::Live => {
+            let drained = Instance { state: InstanceState::Draining, ..(**instance).clone() };
+            draft.put(Record::Instance(Arc::new(drained)));
+        }
+    }
+    Ok(draft.decided(Outcome::Drained))
+}
+
+/// Nobody hears a runner: others are preferred from now on.
+pub(crate) fn silent(state: &State, runner: &Arc<Runner>, now: UnixSeconds) -> Decision {
+    let mut draft = Draft::new(state, now);
+    if !runner.silent {
+        draft.put(Record::Runner(Arc::new(Runner { silent: true, ..(**runner).clone() })));
+    }
+    draft.decided(Outcome::Noted)
 }
 
 /// A newer stream took the place of a standing one. Two agents that fight over one identity don't fill the audit:
@@ -227,9 +276,11 @@ fn keep(draft: &mut Draft<'_>, runner: &Runner, instance: &Instance, told: &Held
     let same = instance.runner == runner.id
         && instance.address == told.address
         && state.service_at(&told.service).is_some_and(|service| service.id == instance.service);
-    let client = instance.state == InstanceState::Client;
-    if same && client != told.client {
-        draft.put(Record::Instance(Arc::new(Instance { state: state_of(told.client), ..instance.clone() })));
+    // What was drained stays so, whichever of the two remembers it.
+    let drained = told.draining || instance.state == InstanceState::Draining;
+    let wanted = state_of(told.client, drained);
+    if same && instance.state != wanted {
+        draft.put(Record::Instance(Arc::new(Instance { state: wanted, ..instance.clone() })));
     }
     same
 }
@@ -252,13 +303,17 @@ fn adopt(draft: &mut Draft<'_>, runner: &Runner, told: &Held, more: &mut BTreeMa
         service: service.id,
         runner: runner.id,
         address: told.address,
-        state: state_of(told.client),
+        state: state_of(told.client, told.draining),
     })));
     true
 }
 
-const fn state_of(client: bool) -> InstanceState {
-    if client { InstanceState::Client } else { InstanceState::Live }
+const fn state_of(client: bool, draining: bool) -> InstanceState {
+    match (client, draining) {
+        (true, _) => InstanceState::Client,
+        (false, true) => InstanceState::Draining,
+        (false, false) => InstanceState::Live,
+    }
 }
 
 /// The endpoints as peers can use them, each once.

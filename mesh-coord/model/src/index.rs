@@ -233,7 +233,7 @@ fn shown_runner(runner: &Runner) -> view::Runner {
         provider: runner.provider.clone(),
         public_key: runner.public_key,
         endpoints,
-        silent: false,
+        silent: runner.silent,
     }
 }
 

@@ -20,6 +20,7 @@ mod grants;
 mod host;
 mod index;
 mod state;
+mod switch;
 #[cfg(test)]
 mod testing;
 mod token;
@@ -32,7 +33,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use command::{Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, RunnerCommand, TrustChange, Via};
+pub use command::{
+    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Offload, RunnerCommand, TrustChange, Via,
+};
 pub use outcome::{Decision, Outcome};
 pub use record::{Change, Key, Record};
 pub use refusal::{Class, Refusal};

@@ -41,6 +41,8 @@ pub const PATTERNS: usize = 256;
 pub const SCOPE: usize = 256;
 /// Endpoints of a runner.
 pub const ENDPOINTS: usize = 16;
+/// How long nobody hears an ephemeral runner before it is removed, in seconds: longer than a machine takes to start.
+pub const EPHEMERAL: u64 = 600;
 /// Octets of an agent's version.
 pub const VERSION: usize = 64;
 /// Octets of a deployment file's name.

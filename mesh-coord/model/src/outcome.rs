@@ -6,7 +6,7 @@ use mesh_proto::{InstanceId, Label, Ports, RunnerId, ServiceId, ServiceName, Tok
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    UnixSeconds,
+    Offload, UnixSeconds,
     declare::{Pattern, Trust},
     record::Change,
     words::{list, quoted},
@@ -105,7 +105,25 @@ pub enum Outcome {
     },
     /// To `Detach`.
     Detached,
-    /// To `Endpoints` and `TakenOver`.
+    /// To `Drain`.
+    Drained,
+    /// To `Leave`.
+    Left {
+        /// Its instances, which have ended.
+        instances: Vec<InstanceId>,
+    },
+    /// To `Switch`.
+    Switched {
+        /// Which.
+        offload: Offload,
+        /// Whether it is on.
+        on: bool,
+        /// Of which runner; `None`: the mesh's switch.
+        node: Option<Label>,
+        /// What the operator may not have expected.
+        warnings: Vec<String>,
+    },
+    /// To `Endpoints`, `TakenOver`, `Silent` and `Expire`.
     Noted,
 }
 

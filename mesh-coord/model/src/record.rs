@@ -11,7 +11,8 @@ use std::{
 };
 
 use mesh_proto::{
-    DeploymentId, Label, PublicKey, RunnerId, SecretHash, ServiceId, ServiceName, TokenId, view::Network,
+    DeploymentId, Label, PublicKey, RunnerId, SecretHash, ServiceId, ServiceName, TokenId, message::Switches,
+    view::Network,
 };
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,9 @@ pub struct Meta {
     pub quarantine: u64,
     /// The numbers that are given next.
     pub next: Next,
+    /// The offloads that are on where the runner's own switches leave them on.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub switches: Switches,
 }
 
 /// The numbers that are given next, once each.
@@ -103,6 +107,7 @@ impl Meta {
         Ok(Self {
             network,
             quarantine: limits::QUARANTINE,
+            switches: Switches::default(),
             next: Next {
                 runner: 1,
                 token: 1,
@@ -145,6 +150,19 @@ pub struct Runner {
     pub seen: Option<SocketAddr>,
     /// When it was removed: it can't come back.
     pub removed: Option<UnixSeconds>,
+    /// It is removed when nobody has heard it for [`limits::EPHEMERAL`] seconds.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ephemeral: bool,
+    /// Nobody hears it: others are preferred.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub silent: bool,
+    /// Its own switches.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub switches: Switches,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What a token's runners may host.
@@ -186,6 +204,9 @@ pub enum Purpose {
         scope: Scope,
         /// How many more it can enrol.
         uses_left: u32,
+        /// They are [`Runner::ephemeral`].
+        #[serde(default, skip_serializing_if = "is_default")]
+        ephemeral: bool,
     },
     /// To administer from afar.
     Admin {
@@ -268,8 +289,8 @@ pub struct Audit {
     pub at: UnixSeconds,
     /// Who.
     pub by: By,
-    /// What, in a word: `apply`, `delete`, `trust`, `token-create`, `token-revoke`, `node-remove`, `enrol`,
-    /// `stream-taken-over`.
+    /// What, in a word: `apply`, `delete`, `trust`, `token-create`, `token-revoke`, `node-remove`, `node-leave`,
+    /// `node-expire`, `switch`, `enrol`, `stream-taken-over`.
     pub action: String,
     /// On what, in words.
     pub detail: String,
@@ -288,6 +309,8 @@ pub enum By {
     Token(TokenId),
     /// A runner.
     Runner(RunnerId),
+    /// The coordinator itself.
+    Coordinator,
 }
 
 impl fmt::Display for By {
@@ -296,6 +319,7 @@ impl fmt::Display for By {
             Self::Socket { uid } => write!(f, "uid {uid}"),
             Self::Token(id) => write!(f, "token {id}"),
             Self::Runner(id) => write!(f, "runner {id}"),
+            Self::Coordinator => f.write_str("coordinator"),
         }
     }
 }

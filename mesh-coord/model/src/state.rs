@@ -13,7 +13,7 @@ use crate::{
     host,
     index::Index,
     record::{Audit, Deployment, Freed, Instance, Meta, Runner, Service, Token},
-    token, trust,
+    switch, token, trust,
 };
 
 /// The state of the mesh, as of one revision: all records, with indexes that are functions of them.
@@ -117,9 +117,12 @@ impl State {
                 A::Trust { deployment, change } => trust::change(self, by, deployment, change, now),
                 A::RevokeToken { token, with_nodes } => token::revoke(self, by, *token, *with_nodes, now),
                 A::RemoveNode { name } => enrol::remove(self, by, name, now),
+                A::Switch { offload, on, node } => switch::switch(self, by, *offload, *on, node.as_ref(), now),
             },
             Command::CreateToken { by, token, secret } => token::create(self, by, token, secret, now),
             Command::Enrol(enrolment) => enrol::enrol(self, enrolment, now),
+            Command::Silent(runner) => Ok(host::silent(self, self.standing(*runner)?, now)),
+            Command::Expire(runner) => Ok(enrol::expire(self, self.standing(*runner)?, now)),
             Command::Runner { by, what } => {
                 let runner = self.standing(*by)?;
                 match what {
@@ -129,6 +132,8 @@ impl State {
                     R::Endpoints { endpoints } => host::endpoints(self, runner, endpoints, now),
                     R::Attach { service, client } => host::attach(self, runner, service, *client, now),
                     R::Detach { instance } => Ok(host::detach(self, runner, *instance, now)),
+                    R::Drain { instance } => host::drain(self, runner, *instance, now),
+                    R::Leave => Ok(enrol::leave(self, runner, now)),
                     R::TakenOver { from } => Ok(host::taken_over(self, runner, *from, now)),
                 }
             }
@@ -157,6 +162,11 @@ impl State {
     #[must_use]
     pub fn runner_named(&self, name: &str) -> Option<&Arc<Runner>> {
         self.runner(*self.index.runner_names.get(name)?)
+    }
+
+    /// The runners that are not removed, by identifier.
+    pub fn standing_runners(&self) -> impl Iterator<Item = &Arc<Runner>> {
+        self.runners.values().map(|e| &e.record).filter(|runner| runner.removed.is_none())
     }
 
     /// The deployment of that name.

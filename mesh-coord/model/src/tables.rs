@@ -9,7 +9,7 @@ use mesh_proto::{DeploymentId, InstanceId, Label, RunnerId, ServiceId, ServiceNa
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Admin, State, UnixSeconds,
+    Admin, Offload, State, UnixSeconds,
     declare::{Pattern, Trust},
     record::{Audit, Deployment, Purpose, Scope, Service, Token, TrustSource},
 };
@@ -96,6 +96,10 @@ pub struct RunnerRow {
     pub token: TokenId,
     /// When it was removed.
     pub removed: Option<UnixSeconds>,
+    /// It is removed when nobody hears it for long.
+    pub ephemeral: bool,
+    /// The offloads that are switched off there, by the mesh's switch or its own.
+    pub off: Vec<Offload>,
 }
 
 /// A row of `token list`.
@@ -188,6 +192,11 @@ impl State {
                 enrolled: entry.record.enrolled,
                 token: entry.record.token,
                 removed: entry.record.removed,
+                ephemeral: entry.record.ephemeral,
+                off: {
+                    let mut switches = self.switches(entry.record.id);
+                    Offload::ALL.into_iter().filter(|offload| !*offload.of(&mut switches)).collect()
+                },
             })
             .collect();
         rows.sort_by(|a, b| (a.removed, &a.name, a.id).cmp(&(b.removed, &b.name, b.id)));
@@ -203,7 +212,11 @@ impl State {
             .filter(own)
             .map(|t| {
                 let (kind, scope, uses_left) = match &t.purpose {
-                    Purpose::Join { scope, uses_left } => ("join", self.scope_in_words(scope), Some(*uses_left)),
+                    Purpose::Join { scope, uses_left, ephemeral } => {
+                        let words = self.scope_in_words(scope);
+                        let words = if *ephemeral { format!("{words}, ephemeral") } else { words };
+                        ("join", words, Some(*uses_left))
+                    }
                     Purpose::Admin { team: Some(team) } => ("admin", format!("team {team}"), None),
                     Purpose::Admin { team: None } => ("admin", "everything".to_owned(), None),
                 };

@@ -86,7 +86,7 @@ impl World {
     }
 
     pub(crate) fn token(&mut self, purpose: NewPurpose) -> TokenId {
-        let token = NewToken { purpose, ttl: 3600 };
+        let token = NewToken { purpose, ttl: 3600, ephemeral: false };
         match self.run(&Command::CreateToken { by: self.admin.clone(), token, secret: SECRET.hash() }).unwrap() {
             Outcome::TokenCreated { token, .. } => token,
             other => panic!("{other:?}"),
@@ -107,10 +107,7 @@ impl World {
     }
 
     pub(crate) fn attach(&mut self, runner: RunnerId, service: &str) -> (InstanceId, Ipv4Addr) {
-        match self
-            .wish(runner, RunnerCommand::Attach { service: path(service), client: false })
-            .unwrap()
-        {
+        match self.wish(runner, RunnerCommand::Attach { service: path(service), client: false }).unwrap() {
             Outcome::Attached { instance, address, .. } => (instance, address),
             other => panic!("{other:?}"),
         }

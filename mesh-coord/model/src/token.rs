@@ -122,7 +122,7 @@ pub(crate) fn create(
     let forgotten = forget_dead(&mut draft);
     at_most(limits::TOKENS, state.tokens.len() - forgotten + 1, "tokens", "the coordinator")?;
     let mut warnings = Vec::new();
-    let purpose = purpose(state, &new.purpose, &mut warnings)?;
+    let purpose = purpose(state, new, &mut warnings)?;
     if let Some(team) = by.team.as_ref().filter(|team| !state.token_within(&purpose, team)) {
         return Err(Refusal::NotYours { what: "what such a token would allow".to_owned(), team: team.clone() });
     }
@@ -228,15 +228,17 @@ impl State {
     /// What a token is good for, in words.
     pub(crate) fn purpose_in_words(&self, purpose: &Purpose) -> String {
         match purpose {
-            Purpose::Join { scope, .. } => format!("join, {}", self.scope_in_words(scope)),
+            Purpose::Join { scope, ephemeral, .. } => {
+                format!("join, {}{}", self.scope_in_words(scope), if *ephemeral { ", ephemeral" } else { "" })
+            }
             Purpose::Admin { team: Some(team) } => format!("admin, team {team}"),
             Purpose::Admin { team: None } => "admin".to_owned(),
         }
     }
 }
 
-fn purpose(state: &State, new: &NewPurpose, warnings: &mut Vec<String>) -> Result<Purpose, Refusal> {
-    let (scope, uses) = match new {
+fn purpose(state: &State, new: &NewToken, warnings: &mut Vec<String>) -> Result<Purpose, Refusal> {
+    let (scope, uses) = match &new.purpose {
         NewPurpose::Admin { team } => {
             warn_of_unknown_teams(state, team.iter(), warnings);
             return Ok(Purpose::Admin { team: team.clone() });
@@ -265,7 +267,7 @@ fn purpose(state: &State, new: &NewPurpose, warnings: &mut Vec<String>) -> Resul
     if !limits::USES.contains(&uses) {
         return Err(TokenRefusal::Uses { uses }.into());
     }
-    Ok(Purpose::Join { scope, uses_left: uses })
+    Ok(Purpose::Join { scope, uses_left: uses, ephemeral: new.ephemeral })
 }
 
 /// A team is only a label, so a mistyped one can't be refused.

@@ -26,14 +26,15 @@ pub(super) async fn nodes(args: Listing) -> Result<()> {
             node.id.to_string(),
             node.name.to_string(),
             node.provider.to_string(),
-            word(&node.state),
+            if node.ephemeral { format!("{}, ephemeral", word(&node.state)) } else { word(&node.state) },
             seen,
             node.instances.to_string(),
             node.scope,
             endpoints.join(", "),
+            node.off.iter().map(|offload| offload.name()).collect::<Vec<_>>().join(", "),
         ]
     };
-    let header = ["id", "name", "provider", "state", "seen", "instances", "may host", "endpoints"];
+    let header = ["id", "name", "provider", "state", "seen", "instances", "may host", "endpoints", "switched off"];
     let none =
         "no nodes yet: make a token with `mesh-coord token create`, then `mesh-node join URL TOKEN` on a machine";
     print_table(&header, nodes.nodes.into_iter().map(row).collect(), none)

@@ -13,6 +13,7 @@ mod list;
 mod node;
 mod output;
 mod serve;
+mod switch;
 mod time;
 mod token;
 mod trust;
@@ -53,6 +54,8 @@ enum Command {
     /// Work on one runner
     #[command(subcommand)]
     Node(node::Node),
+    /// Switch an offload off or on, at once and until it is switched back, should a kernel turn out to corrupt packets
+    Switch(switch::Switch),
 }
 
 /// A command that only shows something.
@@ -98,6 +101,7 @@ fn run(command: Command) -> Result<()> {
             Command::Instances(args) => list::instances(args).await,
             Command::Audit(args) => list::audit(args).await,
             Command::Node(args) => node::run(args).await,
+            Command::Switch(args) => switch::run(args).await,
         }
     });
     // A blocking task that hangs (a disk that doesn't answer) must not keep the process.
@@ -143,6 +147,13 @@ mod tests {
             "mesh-coord instances",
             "mesh-coord audit",
             "mesh-coord node remove r1",
+            "mesh-coord token create --any --ephemeral",
+            "mesh-coord token revoke t-1 --with-nodes",
+            "mesh-coord trust --app shop --clear --wait",
+            "mesh-coord trust api --app shop --wait --timeout 30s --json",
+            "mesh-coord trust --app shop --wait",
+            "mesh-coord switch udp-gso off",
+            "mesh-coord switch tun-gso on --node r1 --json",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
         }
@@ -170,6 +181,12 @@ mod tests {
             "mesh-coord serve --mtu 10",
             "mesh-coord node remove",
             "mesh-coord nodes --url http://h",
+            "mesh-coord token create --admin --ephemeral",
+            "mesh-coord trust api --app shop --timeout 3s",
+            "mesh-coord trust api --app shop --wait --timeout soon",
+            "mesh-coord switch udp-gso",
+            "mesh-coord switch gso off",
+            "mesh-coord switch udp-gro maybe",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

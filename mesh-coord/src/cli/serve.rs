@@ -20,6 +20,7 @@ use crate::{
     random,
     store::SqliteStore,
     tls::Identity,
+    watch,
 };
 
 const ENROL_KEY_FILE: &str = "enrol-key";
@@ -64,6 +65,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let (coordinator, writer) = Coordinator::start(store, choice).await?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
+    let mut absence = tokio::spawn(watch::absence::watch(coordinator.clone(), tokio::time::Instant::now()));
     let router = Api::new(coordinator, identity.fingerprint, enrol_key).router();
     let address = listener.local_addr().context("the listener has no address")?;
     info!(%address, fingerprint = %identity.fingerprint, socket = %data.socket().display(), "ready");
@@ -75,10 +77,15 @@ pub(super) async fn run(args: Serve) -> Result<()> {
             ended.context("the coordinator's writer failed")?;
             anyhow::bail!("the coordinator's writer ended: its log says why");
         }
+        ended = &mut absence => {
+            ended.context("the watch for silent runners failed")?;
+            anyhow::bail!("the coordinator's writer ended: its log says why");
+        }
         _ = terminate.recv() => info!("SIGTERM: ending"),
         _ = interrupt.recv() => info!("SIGINT: ending"),
     }
     // What is confirmed is on the disk already; a commit under way is there or not.
+    absence.abort();
     writer.abort();
     let _ = writer.await;
     let _ = std::fs::remove_file(data.socket());

@@ -33,6 +33,23 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads a duration that may be less than a second, too: `500ms`.
+///
+/// # Errors
+/// If it is none, with an example.
+pub(crate) fn parse_short(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix("ms").map(str::parse) {
+        Some(Ok(milliseconds)) => Ok(Duration::from_millis(milliseconds)),
+        Some(Err(_)) => Err(format!("`{text}` is not a duration: write it as 500ms, 10s or 2m")),
+        None => parse(text),
+    }
+}
+
+/// The same in words.
+pub(crate) fn show_short(duration: Duration) -> String {
+    if duration.subsec_millis() == 0 { show(duration.as_secs()) } else { format!("{}ms", duration.as_millis()) }
+}
+
 /// A number of seconds in the largest unit or two that say it well enough: `45s`, `12m`, `3h 5m`, `9d 2h`.
 pub(crate) fn show(seconds: u64) -> String {
     let two = |large: u64, large_unit: &str, small: u64, small_unit: &str| match small {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{ArgGroup, Args, Subcommand};
 use mesh_link::Method;
 use mesh_model::{AdminCommand, NewPurpose, NewToken, Outcome};
@@ -22,7 +22,7 @@ pub(super) enum Token {
     Create(Create),
     /// List the tokens, without their secrets
     List(Listing),
-    /// Make a token good for nothing; the runners that it enrolled stay
+    /// Make a token good for nothing; the runners that it enrolled stay, unless --with-nodes
     Revoke(Revoke),
 }
 
@@ -48,6 +48,9 @@ pub(super) struct Create {
     /// How many runners it can enrol
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     uses: u32,
+    /// The runners that it enrols are removed when the coordinator has not heard them for ten minutes
+    #[arg(long, conflicts_with = "admin")]
+    ephemeral: bool,
     #[command(flatten)]
     reach: Reach,
     /// Print JSON: the token and what is known of it
@@ -60,6 +63,9 @@ pub(super) struct Revoke {
     /// As `token list` shows it
     #[arg(value_name = "ID")]
     token: TokenId,
+    /// Remove the runners that it enrolled, too
+    #[arg(long)]
+    with_nodes: bool,
     #[command(flatten)]
     reach: Reach,
     /// Print JSON
@@ -91,7 +97,7 @@ async fn create(args: Create) -> Result<()> {
     } else {
         NewPurpose::JoinTeams { teams: args.teams.into_iter().collect::<BTreeSet<_>>(), uses }
     };
-    let wish = NewToken { purpose, ttl: args.ttl.as_secs() };
+    let wish = NewToken { purpose, ttl: args.ttl.as_secs(), ephemeral: args.ephemeral };
     let made: api::NewToken = args.reach.request(Method::POST, "tokens", Some(&wish)).await?;
     for warning in &made.warnings {
         note(&format!("warning: {warning}"));
@@ -127,17 +133,27 @@ async fn list(args: Listing) -> Result<()> {
 }
 
 async fn revoke(args: Revoke) -> Result<()> {
-    let command = AdminCommand::RevokeToken { token: args.token, with_nodes: false };
+    let command = AdminCommand::RevokeToken { token: args.token, with_nodes: args.with_nodes };
     let outcome = args.reach.order(&command).await?;
     if args.json {
         return print_versioned(&outcome);
     }
-    print(&format!("{} is revoked", args.token))?;
-    if let Outcome::TokenRevoked { standing, .. } = &outcome
-        && !standing.is_empty()
-    {
-        let names: Vec<&str> = standing.iter().map(|name| &**name).collect();
-        note(&format!("the nodes that it enrolled stay: {} (see `mesh-coord node remove`)", names.join(", ")));
+    let Outcome::TokenRevoked { removed, standing, .. } = &outcome else {
+        bail!("the coordinator answered otherwise");
+    };
+    let names = |of: &[Label]| of.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
+    if removed.is_empty() {
+        print(&format!("{} is revoked", args.token))?;
+    } else {
+        print(&format!("{} is revoked, and removed are the nodes that it enrolled: {}", args.token, names(removed)))?;
+    }
+    if !standing.is_empty() {
+        note(&format!(
+            "the nodes that it enrolled stay: {} (`mesh-coord token revoke {} --with-nodes` removes them all, \
+             `mesh-coord node remove NAME` one)",
+            names(standing),
+            args.token
+        ));
     }
     Ok(())
 }

@@ -1,17 +1,22 @@
 //! `trust`: shows and changes who may call a deployment, always in both directions.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use mesh_link::Method;
 use mesh_model::{AdminCommand, Outcome, TrustChange, declare::Pattern, outcome::BothWays};
 use mesh_proto::{Label, Ports};
 
 use super::{
     client::Reach,
     output::{note, print, print_json},
+    time,
 };
-use crate::api::TrustPage;
+use crate::api::{TrustAndWait, TrustPage};
+
+/// How long the runners have.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Trust {
@@ -33,6 +38,12 @@ pub(super) struct Trust {
     /// Take the right away from everybody
     #[arg(long, conflicts_with = "callers")]
     clear: bool,
+    /// Return when every runner concerned has put it into force; exit with 1 and name those that haven't in time
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait for them: 500ms, 10s, 2m [default: 10s]
+    #[arg(long, value_name = "DURATION", requires = "wait", value_parser = time::parse_short)]
+    timeout: Option<Duration>,
     #[command(flatten)]
     reach: Reach,
     /// Print the list that holds now as JSON
@@ -41,7 +52,7 @@ pub(super) struct Trust {
 }
 
 pub(super) async fn run(args: Trust) -> Result<()> {
-    let Trust { callers, app, services, ports, remove, clear, reach, json } = args;
+    let Trust { callers, app, services, ports, remove, clear, wait, timeout, reach, json } = args;
     let callers: BTreeSet<Label> = callers.into_iter().collect();
     let services = if services.is_empty() { None } else { Some(services) };
     let ports = if ports.is_empty() { Ports::All } else { Ports::Only(ports.into_iter().collect()) };
@@ -51,6 +62,9 @@ pub(super) async fn run(args: Trust) -> Result<()> {
         () if !callers.is_empty() => Some(TrustChange::Add { callers, services, ports }),
         () => None,
     };
+    if wait {
+        return change_and_wait(app, change, timeout.unwrap_or(TIMEOUT), &reach, json).await;
+    }
     let path = format!("trust/{app}");
     let Some(change) = change else {
         let page: TrustPage = reach.get(&path).await?;
@@ -67,6 +81,36 @@ pub(super) async fn run(args: Trust) -> Result<()> {
         return print_json(&page.listing);
     }
     show(&app, &directions)
+}
+
+async fn change_and_wait(
+    app: Label,
+    change: Option<TrustChange>,
+    timeout: Duration,
+    reach: &Reach,
+    json: bool,
+) -> Result<()> {
+    let changes = change.is_some();
+    let milliseconds = u64::try_from(timeout.as_millis())?;
+    let what = TrustAndWait { change, milliseconds };
+    let page: TrustPage = reach.request(Method::POST, &format!("trust-and-wait/{app}"), Some(&what)).await?;
+    warn(&page.warnings);
+    if json {
+        print_json(&page.listing)?;
+    } else {
+        show(&app, &page.directions)?;
+    }
+    if page.listing.pending.is_empty() {
+        return Ok(());
+    }
+    let pending: Vec<&str> = page.listing.pending.iter().map(|name| &**name).collect();
+    let done = if changes { "it is changed, and will be in force there when they are back; " } else { "" };
+    bail!(
+        "not in force after {} on: {}; {done}`mesh-coord nodes` shows their state, and `mesh-coord node remove NAME` cuts \
+         one off for good",
+        time::show_short(timeout),
+        pending.join(", ")
+    )
 }
 
 fn show(app: &Label, directions: &[BothWays]) -> Result<()> {

@@ -1,5 +1,7 @@
 //! What administrators see and order.
 
+use std::time::Duration;
+
 use axum::{
     Json, Router,
     extract::{Path, State, rejection::PathRejection},
@@ -11,17 +13,20 @@ use mesh_proto::{
     token::{Token, TokenKind},
 };
 use serde::Serialize;
+use tokio::time::Instant;
 use tracing::info;
 
 use super::{Api, Body, auth::Administrator, failure::Refused};
 use crate::{
-    api::{Audit, Deployments, Done, Instances, NewToken, Nodes, Services, Tokens, TrustPage, VERSION},
+    api::{Audit, Deployments, Done, Instances, NewToken, Nodes, Services, Tokens, TrustAndWait, TrustPage, VERSION},
     coordinator::{Core, Failure},
-    random,
+    random, watch,
 };
 
 /// Entries of the audit that are shown.
 const AUDIT_SHOWN: usize = 1000;
+/// How long a change of trust is waited for at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 pub(super) fn routes() -> Router<Api> {
     Router::new()
@@ -74,6 +79,7 @@ const fn name(command: &AdminCommand) -> &'static str {
         AdminCommand::Trust { .. } => "trust",
         AdminCommand::RevokeToken { .. } => "token-revoke",
         AdminCommand::RemoveNode { .. } => "node-remove",
+        AdminCommand::Switch { .. } => "switch",
     }
 }
 
@@ -118,4 +124,43 @@ async fn trust(
     let Path(deployment) =
         path.map_err(|rejection| Refused::new(rejection.status(), rejection.body_text(), "give a deployment's name"))?;
     Ok(Json(api.coordinator.visit(move |core| TrustPage::of(core, &reader, &deployment)).await??))
+}
+
+/// Changes who may call a deployment, if that is asked for, and waits until all whom it concerns have put it into force.
+/// Takes as long as it was given, unlike other requests; whoever gives up hangs up.
+pub(super) async fn trust_and_wait(
+    State(api): State<Api>,
+    Administrator(by): Administrator,
+    path: Result<Path<Label>, PathRejection>,
+    Body(what): Body<TrustAndWait>,
+) -> Answer<TrustPage> {
+    let Path(deployment) =
+        path.map_err(|rejection| Refused::new(rejection.status(), rejection.body_text(), "give a deployment's name"))?;
+    let deadline = Instant::now() + Duration::from_millis(what.milliseconds).min(LONGEST_WAIT);
+    // Who loses sight of the deployment by this has to know it all the more.
+    let concerned = |deployment: Label| {
+        api.coordinator.visit(move |core| (core.state.concerned(&deployment), core.state.revision()))
+    };
+    let (mut runners, mut revision) = concerned(deployment.clone()).await?;
+    let mut directions = None;
+    if let Some(change) = what.change {
+        info!(by = %By::from(by.via), what = "trust", "command");
+        let command = AdminCommand::Trust { deployment: deployment.clone(), change };
+        let done = api.coordinator.submit(Command::Admin { by: by.clone(), what: command }).await?;
+        revision = done.revision;
+        let Outcome::Trusted { directions: both, warnings, .. } = done.outcome else {
+            return Err(Failure::unexpected(&done.outcome).into());
+        };
+        directions = Some((both, warnings));
+        runners.extend(concerned(deployment.clone()).await?.0);
+    }
+    let mut page = {
+        let (by, deployment) = (by.clone(), deployment.clone());
+        api.coordinator.visit(move |core| TrustPage::of(core, &by, &deployment)).await??
+    };
+    if let Some((directions, warnings)) = directions {
+        (page.directions, page.warnings) = (directions, warnings);
+    }
+    page.listing.pending = watch::await_applied(&api.coordinator, runners, revision, deadline).await?;
+    Ok(Json(page))
 }

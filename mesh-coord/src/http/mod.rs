@@ -57,6 +57,7 @@ impl Api {
             .nest("/v1/admin", admin::routes())
             .layer(middleware::from_fn(in_time))
             .route("/v1/stream", get(stream::stream))
+            .route("/v1/admin/trust-and-wait/{deployment}", post(admin::trust_and_wait))
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .fallback(nothing_there)
             .method_not_allowed_fallback(another_method)

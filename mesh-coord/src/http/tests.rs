@@ -211,7 +211,7 @@ async fn a_teams_administrator_sees_and_changes_their_own_only() {
         let (status, refusal) = refused(order(command).await);
         assert!(status == 403 || status == 404, "{status} {refusal:?}");
     }
-    let everything = mesh_model::NewToken { purpose: any(1), ttl: 60 };
+    let everything = mesh_model::NewToken { purpose: any(1), ttl: 60, ephemeral: false };
     refused(world.request::<Value>(Method::POST, "/v1/admin/tokens", Some(&admin), Some(&everything)).await);
     assert_eq!(
         world.admin::<Value>(Method::GET, "deployments", None::<&()>).await.unwrap()["deployments"]

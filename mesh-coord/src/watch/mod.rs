@@ -1,7 +1,7 @@
 //! Who is connected, what each of them should know, and what it has said that it knows.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use mesh_proto::{Label, Revision, RunnerId, View, message::Have};
+use mesh_proto::{
+    Label, Revision, RunnerId, View,
+    message::{Have, Switches},
+};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -17,6 +20,7 @@ use tokio::{
 
 use crate::coordinator::{Coordinator, Core, Failure};
 
+pub(crate) mod absence;
 pub(crate) mod stream;
 
 /// How long [`settle`] waits at most.
@@ -38,6 +42,8 @@ struct Presence {
     session: Option<Session>,
     /// The view that its last stream sent last, if that stream has ended.
     left: Option<Arc<View>>,
+    /// When its last stream ended.
+    ended: Option<Instant>,
 }
 
 /// A stream that stands.
@@ -47,6 +53,8 @@ struct Session {
     /// The view that the runner should have. The stream sends what has changed since the view that it sent last, so that
     /// a slow one costs no memory, and catches up in one step.
     views: watch::Sender<Arc<View>>,
+    /// The offloads that are on there.
+    switches: watch::Sender<Switches>,
     /// The last commit that changed that view.
     changed: Revision,
     /// The view that the runner says is in force.
@@ -67,6 +75,8 @@ pub(crate) struct Opened {
     pub(crate) number: u64,
     /// The view that the runner should have; closed when the stream is to end.
     pub(crate) views: watch::Receiver<Arc<View>>,
+    /// The offloads that are on there.
+    pub(crate) switches: watch::Receiver<Switches>,
     /// The view that it has, if it can be continued.
     pub(crate) has: Option<Arc<View>>,
     /// When it was last heard, in unix seconds: to be kept current.
@@ -77,7 +87,7 @@ pub(crate) struct Opened {
 
 impl Sessions {
     /// Begins a stream; the newest of a runner wins. `view` is what it should know, `have` what it says it knows.
-    pub(crate) fn open(&mut self, runner: RunnerId, view: View, have: Option<Have>) -> Opened {
+    pub(crate) fn open(&mut self, runner: RunnerId, view: View, switches: Switches, have: Option<Have>) -> Opened {
         let view = Arc::new(view);
         let presence = self.runners.entry(runner).or_default();
         let has = presence
@@ -90,10 +100,11 @@ impl Sessions {
         };
         self.next += 1;
         let (views, receiver) = watch::channel(view);
+        let (switches, switched) = watch::channel(switches);
         let applied = has.as_ref().map(|left| left.revision);
-        let old = presence.session.replace(Session { number: self.next, views, changed, applied });
+        let old = presence.session.replace(Session { number: self.next, views, switches, changed, applied });
         let seen = Arc::clone(&presence.seen);
-        Opened { number: self.next, views: receiver, has, seen, took_over: old.is_some() }
+        Opened { number: self.next, views: receiver, switches: switched, has, seen, took_over: old.is_some() }
     }
 
     /// Notes that the runner has put the view of `revision` into force.
@@ -111,6 +122,7 @@ impl Sessions {
         {
             presence.session = None;
             presence.left = sent;
+            presence.ended = Some(Instant::now());
             self.progress.send_replace(());
         }
     }
@@ -132,6 +144,32 @@ impl Sessions {
                 self.progress.send_replace(());
             }
         }
+    }
+
+    /// Tells a runner that is connected which offloads are on there.
+    pub(crate) fn switch(&mut self, runner: RunnerId, switches: Switches) {
+        if let Some(session) = self.runners.get(&runner).and_then(|presence| presence.session.as_ref()) {
+            session.switches.send_if_modified(|before| std::mem::replace(before, switches) != switches);
+        }
+    }
+
+    /// Since when a runner is not connected, if it isn't; `Some(None)`: since before this life of the coordinator.
+    pub(crate) fn unheard_since(&self, runner: RunnerId) -> Option<Option<Instant>> {
+        match self.runners.get(&runner) {
+            Some(Presence { session: Some(_), .. }) => None,
+            Some(presence) => Some(presence.ended),
+            None => Some(None),
+        }
+    }
+
+    /// Of these runners, those that have not put into force what changed up to `revision`. Who isn't connected can't say
+    /// that it has.
+    pub(crate) fn pending(&self, runners: &BTreeSet<RunnerId>, revision: Revision) -> Vec<RunnerId> {
+        let settled = |runner: &RunnerId| {
+            let session = self.runners.get(runner).and_then(|presence| presence.session.as_ref());
+            session.is_some_and(|session| session.settled(revision))
+        };
+        runners.iter().filter(|runner| !settled(runner)).copied().collect()
     }
 
     /// The runners that are connected.
@@ -190,6 +228,30 @@ pub(crate) async fn settle(
     let mut progress = coordinator.visit(|core| core.sessions.progress.subscribe()).await?;
     loop {
         let pending = coordinator.visit(move |core| names(core, &core.sessions.unsettled(asker, revision))).await?;
+        if pending.is_empty() || !matches!(timeout_at(deadline, progress.changed()).await, Ok(Ok(()))) {
+            return Ok(pending);
+        }
+    }
+}
+
+/// Waits until what changed up to `revision` is in force at all of these runners, until `deadline` at most; returns those
+/// where it isn't yet. Who was removed meanwhile has nothing in force.
+pub(crate) async fn await_applied(
+    coordinator: &Coordinator,
+    runners: BTreeSet<RunnerId>,
+    revision: Revision,
+    deadline: Instant,
+) -> Result<Vec<Label>, Failure> {
+    let mut progress = coordinator.visit(|core| core.sessions.progress.subscribe()).await?;
+    let runners = Arc::new(runners);
+    loop {
+        let concerned = Arc::clone(&runners);
+        let look = move |core: &mut Core| {
+            let stands = |id: &RunnerId| core.state.runner(*id).is_some_and(|runner| runner.removed.is_none());
+            let standing = concerned.iter().copied().filter(stands).collect();
+            names(core, &core.sessions.pending(&standing, revision))
+        };
+        let pending = coordinator.visit(look).await?;
         if pending.is_empty() || !matches!(timeout_at(deadline, progress.changed()).await, Ok(Ok(()))) {
             return Ok(pending);
         }

@@ -97,7 +97,8 @@ impl Stream {
             .coordinator
             .visit(move |core| {
                 let view = core.state.view(runner, core.epoch)?;
-                Some(core.sessions.open(runner, view, have))
+                let switches = core.state.switches(runner);
+                Some(core.sessions.open(runner, view, switches, have))
             })
             .await?
             .ok_or_else(|| End::refused("the runner was removed"))?;
@@ -134,7 +135,7 @@ impl Stream {
 
     /// `sent` is the view that was sent last, also when this ends.
     async fn converse(&mut self, opened: Opened, sent: &mut Option<Arc<View>>) -> Result<Never, End> {
-        let Opened { number, mut views, has, seen, took_over } = opened;
+        let Opened { number, mut views, mut switches, has, seen, took_over } = opened;
         if took_over {
             self.submit(RunnerCommand::TakenOver { from: self.from }).await?;
         }
@@ -143,6 +144,8 @@ impl Stream {
         *sent = has;
         let view = views.borrow_and_update().clone();
         self.send_news(view, sent).await?;
+        let on = *switches.borrow_and_update();
+        self.send(&Down::Switches(on)).await?;
         let mut asks = Asks::new();
         let mut heard = Instant::now();
         let mut heartbeat = interval_at(heard + HEARTBEAT, HEARTBEAT);
@@ -151,10 +154,15 @@ impl Stream {
             tokio::select! {
                 changed = views.changed() => {
                     if changed.is_err() {
-                        return Err(self.cut_off().await?);
+                        return Err(self.cut_off(asks).await?);
                     }
                     let view = views.borrow_and_update().clone();
                     self.send_news(view, sent).await?;
+                }
+                // Its end is told by the views'.
+                Ok(()) = switches.changed() => {
+                    let on = *switches.borrow_and_update();
+                    self.send(&Down::Switches(on)).await?;
                 }
                 message = self.receive() => {
                     heard = Instant::now();
@@ -197,9 +205,15 @@ impl Stream {
     }
 
     /// Why the coordinator has ended this stream.
-    async fn cut_off(&self) -> Result<End, Failure> {
+    async fn cut_off(&mut self, mut asks: Asks) -> Result<End, Failure> {
         let runner = self.runner;
         let removed = self.coordinator.visit(move |core| core.state.view(runner, core.epoch).is_none()).await?;
+        // It may have asked for its removal itself.
+        while removed && let Ok(Some(answer)) = timeout(HEARTBEAT, asks.next()).await {
+            if self.send(&answer).await.is_err() {
+                break;
+            }
+        }
         Ok(End::refused(if removed { "the runner was removed" } else { "a newer stream of this runner took over" }))
     }
 
@@ -282,7 +296,14 @@ async fn find_answer(coordinator: &Coordinator, runner: RunnerId, ask: Ask) -> R
             let done = submit(RunnerCommand::Detach { instance }).await?;
             Ok(Answer::Detached { revision: done.revision })
         }
-        Ask::Drain { .. } | Ask::Leave => Err(Failure::Internal("not carried out".to_owned())),
+        Ask::Drain { instance } => {
+            let done = submit(RunnerCommand::Drain { instance }).await?;
+            Ok(Answer::Drained { revision: done.revision })
+        }
+        Ask::Leave => {
+            submit(RunnerCommand::Leave).await?;
+            Ok(Answer::Left)
+        }
         Ask::Settle { revision } => Ok(Answer::Settled { pending: settle(coordinator, runner, revision).await? }),
         Ask::Lookup { service } => {
             let view = coordinator.visit(move |core| core.state.lookup_view(runner, &service, core.epoch)).await??;

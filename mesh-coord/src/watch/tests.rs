@@ -1,12 +1,12 @@
-use mesh_model::{AdminCommand, NewPurpose};
+use mesh_model::{AdminCommand, NewPurpose, Offload, TrustChange};
 use mesh_proto::{
     PrivateKey, Revision,
-    message::{Answer, Ask, Have, PROTOCOL, Up},
+    message::{Answer, Ask, Have, PROTOCOL, Switches, Up},
 };
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::{
-    api::{NodeState, Nodes},
+    api::{NodeState, Nodes, Reachable, Services, TrustAndWait, TrustPage},
     testing::{FOREIGN, World, contents, file, label},
 };
 
@@ -287,8 +287,93 @@ async fn a_dry_run_tells_nobody_anything() {
     assert_eq!(names, ["db", "wet"]);
 }
 
+#[tokio::test]
+async fn an_agent_is_told_which_offloads_are_on_at_first_and_whenever_that_changes() {
+    let world = World::new().await;
+    let mut one = world.agent("one").await;
+    let mut two = world.agent("two").await;
+    let switch = |on, node| AdminCommand::Switch { offload: Offload::UdpGso, on, node };
+    world.order(switch(false, Some(label("one")))).await;
+    world.order(switch(false, None)).await;
+    world.order(switch(true, None)).await;
+    // What is told of a view comes after.
+    world.deploy("shop", "acme", &["db"]).await;
+    one.attach("shop/db").await;
+    two.attach("shop/db").await;
+    let off = Switches { udp_gso: false, ..Switches::default() };
+    assert_eq!(one.switches.first(), Some(&Switches::default()));
+    assert_eq!(one.switches.last(), Some(&off), "its own switch is off still");
+    assert_eq!(two.switches.last(), Some(&Switches::default()));
+}
+
+#[tokio::test]
+async fn what_is_drained_is_shown_so_and_who_leaves_is_gone() {
+    let world = World::new().await;
+    world.deploy("shop", "acme", &["db"]).await;
+    let mut one = world.agent("one").await;
+    let (instance, _) = one.attach("shop/db").await;
+    let Answer::Drained { .. } = one.ask(Ask::Drain { instance }).await.unwrap() else { panic!() };
+    let services: Services = world.admin(mesh_link::Method::GET, "services", None::<&()>).await.unwrap();
+    assert_eq!(services.services[0].instances[0].state, Reachable::Draining);
+    assert_eq!(one.ask(Ask::Leave).await, Ok(Answer::Left));
+    let why = one.hear().await.unwrap_err();
+    assert!(why.contains("removed"), "{why}");
+    let services: Services = world.admin(mesh_link::Method::GET, "services", None::<&()>).await.unwrap();
+    assert!(services.services[0].instances.is_empty());
+}
+
+/// A change of trust that is waited for.
+async fn change(world: &World, change: Option<TrustChange>, milliseconds: u64) -> Vec<String> {
+    let what = TrustAndWait { change, milliseconds };
+    let page: TrustPage = world.admin(mesh_link::Method::POST, "trust-and-wait/shop", Some(&what)).await.unwrap();
+    page.listing.pending.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test]
+async fn a_change_of_trust_waits_for_those_who_lose_by_it_too() {
+    let world = World::new().await;
+    world.deploy("shop", "acme", &["db"]).await;
+    world.deploy("api", "acme", &["grpc"]).await;
+    world.trust("api", "shop").await;
+    let mut callee = world.agent("callee").await;
+    let mut caller = world.agent("caller").await;
+    world.agent("stranger").await;
+    callee.attach("shop/db").await;
+    caller.attach("api/grpc").await;
+    for agent in [&mut callee, &mut caller] {
+        let truth = world.truth(agent).await;
+        agent.reach(&truth).await;
+        agent.applied().await;
+    }
+    // Who has not applied it in time is named, and it is changed all the same.
+    assert_eq!(change(&world, Some(TrustChange::Clear), 1).await, ["callee", "caller"]);
+    assert!(world.truth(&caller).await.services().all(|service| &*service.name == "grpc"));
+    // Once both have, it is done; and asked for nothing it waits as well.
+    let apply = async {
+        for agent in [&mut callee, &mut caller] {
+            let truth = world.truth(agent).await;
+            agent.reach(&truth).await;
+            agent.applied().await;
+        }
+    };
+    let (pending, ()) = tokio::join!(change(&world, None, 60_000), apply);
+    assert!(pending.is_empty(), "{pending:?}");
+    // One that is cut off can't have applied it.
+    world.trust("api", "shop").await;
+    let truth = world.truth(&callee).await;
+    callee.reach(&truth).await;
+    callee.applied().await;
+    end(&world, caller).await;
+    assert_eq!(change(&world, Some(TrustChange::Clear), 1).await, ["callee", "caller"]);
+    world.order(AdminCommand::RemoveNode { name: label("caller") }).await;
+    let truth = world.truth(&callee).await;
+    callee.reach(&truth).await;
+    callee.applied().await;
+    assert!(change(&world, None, 60_000).await.is_empty());
+}
+
 /// Ends the agent's stream, and waits until the coordinator knows.
-async fn end(world: &World, mut agent: crate::testing::Agent) {
+pub(super) async fn end(world: &World, mut agent: crate::testing::Agent) {
     let runner = agent.view.as_ref().unwrap().runner;
     agent.socket.close(None).await.unwrap();
     while agent.hear().await.is_ok() {}

@@ -1,7 +1,8 @@
-use mesh_proto::{PublicKey, RunnerId, Secret, TokenId, token::Credential};
+use mesh_proto::{Epoch, PublicKey, RunnerId, Secret, TokenId, token::Credential};
 
 use crate::{
-    Admin, AdminCommand, Command, Enrolment, NewPurpose, Outcome, Refusal, RunnerCommand, limits,
+    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Outcome, Refusal, RunnerCommand, limits,
+    record::By,
     testing::{SECRET, World, declared, enrolment, file, label, path, refused, whole},
 };
 
@@ -111,7 +112,7 @@ fn a_taken_name_is_refused_and_taken_over_only_when_asked_for() {
     assert_eq!(world.state.runner_named("r1").unwrap().id, new);
     assert!(world.state.runner(old).unwrap().removed.is_some());
     assert_eq!(world.state.instances_on(old).count(), 0);
-    assert!(world.state.view(old, mesh_proto::Epoch([0; 16])).is_none());
+    assert!(world.state.view(old, Epoch([0; 16])).is_none());
     // Its own name is not taken.
     assert_eq!(enrol(&mut world, Enrolment { replace: true, ..wish }).unwrap(), (new, false, None));
 }
@@ -217,4 +218,36 @@ fn the_removals_longest_ago_are_forgotten() {
     }
     let nodes = world.state.nodes(&Admin::socket(0));
     assert_eq!((nodes.len(), &*nodes[0].name), (limits::REMOVED_RUNNERS, "r3"));
+}
+
+#[test]
+fn who_leaves_is_gone_with_what_it_had() {
+    let mut world = World::new();
+    world.apply(vec![whole("shop: db")]).unwrap();
+    let (a, b) = (world.join("a"), world.join("b"));
+    let (instance, address) = world.attach(a, "shop/db");
+    world.attach(b, "shop/db");
+    assert_eq!(world.wish(a, RunnerCommand::Leave), Ok(Outcome::Left { instances: vec![instance] }));
+    assert!(world.state.view(a, Epoch([0; 16])).is_none() && world.view(b).instance(instance).is_none());
+    assert!(world.state.freed.contains_key(&address));
+    assert!(refused(world.wish(a, RunnerCommand::Leave)).contains("removed"));
+    let last = world.state.audit(&Admin::socket(0), 1).remove(0);
+    assert_eq!((last.action.as_str(), last.by), ("node-leave", By::Runner(a)));
+}
+
+#[test]
+fn only_an_ephemeral_runner_expires() {
+    let mut world = World::new();
+    let wish = NewToken { purpose: NewPurpose::JoinAny { uses: 2 }, ttl: 3600, ephemeral: true };
+    let create = Command::CreateToken { by: world.admin.clone(), token: wish, secret: SECRET.hash() };
+    let Ok(Outcome::TokenCreated { token, .. }) = world.run(&create) else { panic!("a token") };
+    let (stays, goes) = (world.join("stays"), world.join_with(token, "goes"));
+    for runner in [stays, goes] {
+        world.run(&Command::Expire(runner)).unwrap();
+    }
+    let standing: Vec<_> = world.state.standing_runners().map(|runner| runner.id).collect();
+    assert_eq!(standing, [stays]);
+    let last = world.state.audit(&Admin::socket(0), 1).remove(0);
+    assert_eq!((last.action.as_str(), last.by), ("node-expire", By::Coordinator));
+    assert!(world.state.tokens(&Admin::socket(0), world.now)[0].scope.contains("ephemeral"));
 }

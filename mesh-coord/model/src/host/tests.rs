@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use mesh_proto::{InstanceId, RunnerId, message::Held, view::InstanceState};
 
 use crate::{
-    Admin, NewPurpose, Outcome, Refusal, RunnerCommand, limits,
+    Admin, Command, NewPurpose, Outcome, Refusal, RunnerCommand, limits,
     testing::{World, declared, file, held, label, path, refused, whole},
 };
 
@@ -250,4 +250,53 @@ fn two_agents_that_fight_over_one_identity_are_noted_and_do_not_fill_the_audit()
     let entry = (&*entries[0].action, &*entries[0].detail, entries[0].by.to_string());
     let detail = "a second agent with the identity of r-1 `r1` came from 192.0.2.1";
     assert_eq!(entry, ("stream-taken-over", detail, "runner r-1".to_owned()));
+}
+
+fn state_of(world: &World, instance: InstanceId) -> InstanceState {
+    world.state.instances[&instance].state
+}
+
+#[test]
+fn what_is_drained_stays_so_whoever_remembers_it() {
+    let mut world = World::new();
+    world.apply(vec![whole("shop: db app")]).unwrap();
+    let (a, b) = (world.join("a"), world.join("b"));
+    let db = world.attach(a, "shop/db");
+    let drain = |instance| RunnerCommand::Drain { instance };
+    assert_eq!(world.wish(a, drain(db.0)), Ok(Outcome::Drained));
+    assert_eq!(state_of(&world, db.0), InstanceState::Draining);
+    let revision = world.state.revision();
+    assert_eq!(world.wish(a, drain(db.0)), Ok(Outcome::Drained));
+    assert_eq!(world.state.revision(), revision, "again changes nothing");
+    // An agent that has forgotten it, and one that brings it back after a restore.
+    hello(&mut world, a, vec![held(db, "shop/db")]);
+    assert_eq!(state_of(&world, db.0), InstanceState::Draining);
+    let other = world.attach(a, "shop/app");
+    hello(&mut world, a, vec![held(db, "shop/db"), Held { draining: true, ..held(other, "shop/app") }]);
+    assert_eq!(state_of(&world, other.0), InstanceState::Draining);
+
+    assert!(refused(world.wish(b, drain(db.0))).contains("no instance"), "another runner's");
+    assert!(refused(world.wish(a, drain(InstanceId(99)))).contains("mesh-node status"));
+    let client = RunnerCommand::Attach { service: path("shop/db"), client: true };
+    let Ok(Outcome::Attached { instance, .. }) = world.wish(a, client) else { panic!("attached") };
+    assert!(refused(world.wish(a, drain(instance))).contains("client"));
+}
+
+#[test]
+fn a_runner_that_nobody_hears_is_marked_for_its_peers_until_it_is_heard() {
+    let mut world = World::new();
+    world.apply(vec![whole("shop: db app")]).unwrap();
+    let (a, b) = (world.join("a"), world.join("b"));
+    let db = world.attach(a, "shop/db");
+    world.attach(b, "shop/app");
+    let silent = |world: &World| world.view(b).runners().find(|runner| runner.id == a).unwrap().silent;
+    assert!(!silent(&world));
+    world.run(&Command::Silent(a)).unwrap();
+    assert!(silent(&world) && state_of(&world, db.0) == InstanceState::Live, "it loses nothing else");
+    let revision = world.state.revision();
+    world.run(&Command::Silent(a)).unwrap();
+    assert_eq!(world.state.revision(), revision);
+    hello(&mut world, a, vec![held(db, "shop/db")]);
+    assert!(!silent(&world));
+    assert!(world.run(&Command::Silent(RunnerId(9))).is_err());
 }

@@ -1,6 +1,6 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
-use mesh_proto::{InstanceId, RunnerId, ServiceId, view::Network};
+use mesh_proto::{InstanceId, RunnerId, ServiceId, message::Switches, view::Network};
 
 use super::*;
 use crate::testing::refused;
@@ -48,6 +48,9 @@ fn the_form_on_disk_is_frozen() {
                 endpoints: vec!["[2001:db8::1]:51820".parse().unwrap()],
                 seen: None,
                 removed: None,
+                ephemeral: false,
+                silent: false,
+                switches: Switches::default(),
             })),
             r#"{"kind":"runner","id":"r-1","name":"r1","provider":"aws","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","credential":"cs1uhCLEB/ttCYaQ8RMLfe1+wvf14dML2dUh8BU2N5M=","enrolled":5,"token":"t-2","scope":{"deployments":["d-3"]},"version":"0.1.0","endpoints":["[2001:db8::1]:51820"],"seen":null,"removed":null}"#,
         ),
@@ -58,7 +61,7 @@ fn the_form_on_disk_is_frozen() {
                 created: UnixSeconds(1),
                 expires: UnixSeconds(2),
                 revoked: Some(UnixSeconds(3)),
-                purpose: Purpose::Join { scope: Scope::Any, uses_left: 4 },
+                purpose: Purpose::Join { scope: Scope::Any, uses_left: 4, ephemeral: false },
             })),
             r#"{"kind":"token","id":"t-2","secret":"cs1uhCLEB/ttCYaQ8RMLfe1+wvf14dML2dUh8BU2N5M=","created":1,"expires":2,"revoked":3,"purpose":{"join":{"scope":"any","uses_left":4}}}"#,
         ),

@@ -6,8 +6,11 @@ use crate::{
 };
 
 fn create(world: &mut World, purpose: NewPurpose, ttl: u64) -> Result<(TokenId, UnixSeconds, Vec<String>), Refusal> {
-    let command =
-        Command::CreateToken { by: world.admin.clone(), token: NewToken { purpose, ttl }, secret: SECRET.hash() };
+    let command = Command::CreateToken {
+        by: world.admin.clone(),
+        token: NewToken { purpose, ttl, ephemeral: false },
+        secret: SECRET.hash(),
+    };
     match world.run(&command)? {
         Outcome::TokenCreated { token, expires, warnings } => Ok((token, expires, warnings)),
         other => panic!("{other:?}"),

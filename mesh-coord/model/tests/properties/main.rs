@@ -12,13 +12,14 @@ use std::{
 };
 
 use mesh_model::{
-    Change, Outcome, Record, Refusal, State, UnixSeconds,
+    Change, Command, Outcome, Record, Refusal, RunnerCommand, State, UnixSeconds,
     record::{Key, Meta},
 };
 use mesh_proto::{
     Epoch, Revision, RunnerId, Segment, View,
     message::Answer,
     rules::{Direction, verdict},
+    view::InstanceState,
     view::Network,
 };
 use ops::Op;
@@ -71,6 +72,7 @@ impl World {
         self.check_numbers(&decision.changes, &decision.outcome);
         let affected = self.state.absorb(&decision.changes, before.revision().next());
         self.check_reload();
+        self.check_states(&before, &command);
         self.check_addresses(&before);
         self.check_views(&affected);
     }
@@ -96,6 +98,38 @@ impl World {
                 }
                 Change::Delete(_) => assert!(now.contains(&key), "{key} is deleted, and wasn't there"),
             }
+        }
+    }
+
+    /// What is drained stays drained; a runner falls silent by one command and is heard again by another.
+    fn check_states(&self, before: &State, command: &Command) {
+        let instances = |state: &State| -> BTreeMap<_, _> {
+            let of = |record| if let Record::Instance(i) = record { Some((i.id, i.state)) } else { None };
+            state.records().filter_map(of).collect()
+        };
+        let now = instances(&self.state);
+        for (id, state) in instances(before) {
+            match (state, now.get(&id)) {
+                (InstanceState::Draining, Some(now)) => assert_ne!(*now, InstanceState::Live, "{id}"),
+                (InstanceState::Live, Some(InstanceState::Draining)) => {
+                    assert!(matches!(command, Command::Runner { .. }), "{command:?}");
+                }
+                _ => {}
+            }
+        }
+        for runner in self.state.standing_runners() {
+            let was = before.runner(runner.id).is_some_and(|runner| runner.silent);
+            match (was, runner.silent) {
+                (false, true) => assert!(matches!(command, Command::Silent(id) if *id == runner.id)),
+                (true, false) => assert!(
+                    matches!(command, Command::Runner { by, what: RunnerCommand::Hello { .. } } if *by == runner.id)
+                ),
+                _ => {}
+            }
+        }
+        for runner in before.standing_runners() {
+            let stands = self.state.runner(runner.id).is_some_and(|now| now.removed.is_none());
+            assert!(stands || runner.ephemeral || !matches!(command, Command::Expire(_)), "{}", runner.id);
         }
     }
 

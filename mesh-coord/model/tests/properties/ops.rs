@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use mesh_model::{
-    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Record, RunnerCommand, State, TrustChange,
+    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Offload, Record, RunnerCommand, State, TrustChange,
     declare::{Declaration, Declared, Deployment, File, Pattern, Trust},
 };
 use mesh_proto::{
@@ -33,6 +33,8 @@ enum Kind {
         credential: u8,
     },
     Runner(u64, RunnerCommand),
+    /// Nobody hears it, for long or very long.
+    Unheard(u64, bool),
     /// What it holds, but for those whose place is in the mask; and more.
     Hello {
         runner: u64,
@@ -67,6 +69,8 @@ impl Op {
                 credential: Secret::from_bytes([*credential; 32]).hash(),
             }),
             Kind::Runner(runner, what) => Command::Runner { by: RunnerId(*runner), what: what.clone() },
+            Kind::Unheard(runner, false) => Command::Silent(RunnerId(*runner)),
+            Kind::Unheard(runner, true) => Command::Expire(RunnerId(*runner)),
             Kind::Hello { runner, forgets, more, endpoint } => {
                 let by = RunnerId(*runner);
                 let held = state.instances_on(by).enumerate().filter(|(nth, _)| forgets & (1 << (nth % 16)) == 0);
@@ -135,10 +139,17 @@ pub(crate) fn busy() -> Vec<Op> {
             force: false,
         },
     )];
-    kinds.push(Kind::Token(None, NewToken { purpose: NewPurpose::JoinAny { uses: 50 }, ttl: 1_000_000 }));
     kinds.push(Kind::Token(
         None,
-        NewToken { purpose: NewPurpose::JoinTeams { teams: [label("x")].into(), uses: 50 }, ttl: 1_000_000 },
+        NewToken { purpose: NewPurpose::JoinAny { uses: 50 }, ttl: 1_000_000, ephemeral: false },
+    ));
+    kinds.push(Kind::Token(
+        None,
+        NewToken {
+            purpose: NewPurpose::JoinTeams { teams: [label("x")].into(), uses: 50 },
+            ttl: 1_000_000,
+            ephemeral: false,
+        },
     ));
     for (n, name) in (1..).zip(RUNNERS) {
         kinds.push(Kind::Enrol {
@@ -193,7 +204,7 @@ fn kind() -> impl Strategy<Value = Kind> {
             .prop_map(|(t, with_nodes)| AdminCommand::RevokeToken { token: TokenId(t), with_nodes }).boxed()),
         1 => admin(label(&RUNNERS).prop_map(|name| AdminCommand::RemoveNode { name }).boxed()),
         2 => (team_of_admin(), purpose(), prop_oneof![Just(1000u64), Just(100_000)])
-            .prop_map(|(team, purpose, ttl)| Kind::Token(team, NewToken { purpose, ttl })),
+            .prop_map(|(team, purpose, ttl)| Kind::Token(team, NewToken { purpose, ttl, ephemeral: ttl > 1000 })),
         4 => enrol(),
         9 => runner((path(), any::<bool>())
             .prop_map(|(service, client)| RunnerCommand::Attach { service, client }).boxed()),
@@ -201,6 +212,11 @@ fn kind() -> impl Strategy<Value = Kind> {
         1 => runner((0..3u16).prop_map(|port| RunnerCommand::Endpoints {
             endpoints: vec![([203, 0, 113, 9], port).into()]
         }).boxed()),
+        2 => runner((1..18u64).prop_map(|i| RunnerCommand::Drain { instance: InstanceId(i) }).boxed()),
+        1 => runner(Just(RunnerCommand::Leave).boxed()),
+        1 => admin((select(&Offload::ALL[..]), any::<bool>(), option::of(label(&RUNNERS)))
+            .prop_map(|(offload, on, node)| AdminCommand::Switch { offload, on, node }).boxed()),
+        2 => (1..6u64, any::<bool>()).prop_map(|(runner, expires)| Kind::Unheard(runner, expires)),
         1 => runner(Just(RunnerCommand::TakenOver { from: [192, 0, 2, 77].into() }).boxed()),
         3 => hello(),
     ]
@@ -315,7 +331,7 @@ fn hello() -> impl Strategy<Value = Kind> {
         service,
         address: Ipv4Addr::new(10, 9, 0, address),
         client,
-        draining: false,
+        draining: address % 3 == 0,
     });
     let forgets = prop_oneof![Just(0u16), any::<u16>()];
     (1..6u64, forgets, vec(held, 0..3), 0..3u16).prop_map(|(runner, forgets, more, endpoint)| Kind::Hello {

@@ -159,7 +159,7 @@ impl Reference {
                     provider: r.provider.clone(),
                     public_key: r.public_key,
                     endpoints,
-                    silent: false,
+                    silent: r.silent,
                 }
                 .into(),
             ));
