@@ -8,6 +8,10 @@ use std::{
         fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     },
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use mesh_proto::message::Refusal;
@@ -22,6 +26,8 @@ const MAX_SOCKET_PATH: usize = 107;
 #[derive(Debug, Clone)]
 pub(crate) struct StateDir {
     path: PathBuf,
+    /// Nothing is written any more: the runner has left.
+    closed: Arc<AtomicBool>,
 }
 
 /// Shows that no other agent works on the directory, for as long as it lives.
@@ -41,7 +47,7 @@ impl StateDir {
             None if nix::unistd::geteuid().is_root() => SYSTEM.into(),
             None => user_state(env::var_os("XDG_STATE_HOME").map(Into::into), env::home_dir())?,
         };
-        let state = Self { path };
+        let state = Self { path, closed: Arc::default() };
         let (socket, length) = (state.socket(), state.socket().as_os_str().as_bytes().len());
         if length > MAX_SOCKET_PATH {
             return Err(Refusal::new(
@@ -131,12 +137,37 @@ impl StateDir {
     /// # Errors
     /// If it can't be written; the one before is then untouched.
     pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the runner has left the mesh"));
+        }
         let bytes = zeroize::Zeroizing::new(serde_json::to_vec(value)?);
         let (path, next) = (self.path.join(name), self.path.join(format!("{name}.next")));
         let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&next, &path)?;
+        fs::File::open(&self.path)?.sync_all()
+    }
+
+    /// Deletes files, those with secrets overwritten first (as far as the file system writes in place), and keeps anybody
+    /// from writing any again.
+    ///
+    /// # Errors
+    /// If one can't be deleted.
+    pub(crate) fn clear(&self, names: &[&str]) -> io::Result<()> {
+        self.closed.store(true, Ordering::SeqCst);
+        for name in names {
+            for path in [self.path.join(name), self.path.join(format!("{name}.next"))] {
+                let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+                if metadata.is_file() && metadata.len() < 1 << 20 {
+                    let zeros = vec![0; usize::try_from(metadata.len()).unwrap_or(0)];
+                    let mut file = fs::OpenOptions::new().write(true).open(&path)?;
+                    file.write_all(&zeros)?;
+                    file.sync_all()?;
+                }
+                fs::remove_file(&path)?;
+            }
+        }
         fs::File::open(&self.path)?.sync_all()
     }
 
@@ -196,6 +227,9 @@ pub(crate) mod tests {
         assert_eq!(state.read::<Vec<u8>>("x.json"), Ok(Some(vec![3])));
         assert_eq!((mode(state.path()), mode(&state.path().join("x.json"))), (0o700, 0o600));
         assert_eq!(fs::read_dir(state.path()).unwrap().count(), 2, "the lock and the file");
+        state.clear(&["x.json", "nothing.json"]).unwrap();
+        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 1);
+        assert!(state.write("x.json", &[4]).is_err(), "whoever is late writes nothing");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::state::StateDir;
 
-const FILE: &str = "identity.json";
+pub(crate) const FILE: &str = "identity.json";
 
 /// A runner's identity, and what the operator said about it.
 #[derive(Debug)]

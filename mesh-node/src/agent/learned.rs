@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use crate::state::StateDir;
 
-const FILE: &str = "endpoints.json";
+pub(crate) const FILE: &str = "endpoints.json";
 /// Changes within this time are written together.
 const DELAY: Duration = Duration::from_secs(1);
 

@@ -5,6 +5,7 @@ mod endpoints;
 mod enrol;
 mod identity;
 mod learned;
+mod leave;
 mod pins;
 mod requests;
 mod status;
@@ -19,7 +20,7 @@ use mesh_proto::{
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
 };
 
 pub(crate) use enrol::{Application, enrol};
@@ -40,6 +41,9 @@ const DEFAULT_PORT: u16 = 51820;
 /// What local requests are answered from.
 #[derive(Debug)]
 struct Agent {
+    state: StateDir,
+    /// The runner has left the mesh: the agent is to end.
+    left: Notify,
     runner: RunnerId,
     name: Label,
     coordinator: Url,
@@ -50,11 +54,26 @@ struct Agent {
     endpoints: watch::Receiver<Vec<SocketAddr>>,
 }
 
-/// Runs the agent until it is told to end. Instances stay attached then: the next one takes them up.
+/// What an agent is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To run until it is told to end. Instances stay attached then: the next one takes them up.
+    Run,
+    /// To leave the mesh, and end.
+    Leave,
+}
+
+/// Runs the agent. Gives what it has left, if it has left the mesh as its purpose was.
 ///
 /// # Errors
-/// If it can't start, or its data plane fails.
-pub(crate) async fn run(state: StateDir, _lock: Lock, identity: Identity, offloads: Switches) -> Result<(), Refusal> {
+/// If it can't start, its data plane fails, or it can't leave.
+pub(crate) async fn run(
+    state: StateDir,
+    _lock: Lock,
+    identity: Identity,
+    offloads: Switches,
+    purpose: Purpose,
+) -> Result<Option<local::Leave>, Refusal> {
     let Identity { private_key, enrolment, listen, endpoints: given } = identity;
     let Some(Enrolment { runner, name, credential, coordinator, fingerprint }) = enrolment else {
         return Err(Refusal::new("this machine has not joined", "mesh-node join URL TOKEN"));
@@ -91,6 +110,8 @@ pub(crate) async fn run(state: StateDir, _lock: Lock, identity: Identity, offloa
     let endpoints_only = !given.is_empty();
     let endpoints = if endpoints_only { fixed(given) } else { endpoints::watch(dataplane.port()) };
     let agent = Arc::new(Agent {
+        state: state.clone(),
+        left: Notify::new(),
         runner,
         name: name.clone(),
         coordinator: coordinator.clone(),
@@ -111,14 +132,22 @@ pub(crate) async fn run(state: StateDir, _lock: Lock, identity: Identity, offloa
     tracing::info!(%runner, %name, port = agent.dataplane.port(), state = %state.path().display(), "running");
 
     let told = serve(&agent, calls, events, ended, &confirmed, &learn);
+    let leaving = async {
+        match purpose {
+            Purpose::Run => std::future::pending().await,
+            Purpose::Leave => agent.leave().await.map(Some),
+        }
+    };
     let result = tokio::select! {
-        result = told => result,
-        () = &mut end => Ok(()),
+        result = told => result.map(|()| None),
+        left = leaving => left,
+        () = agent.left.notified() => Ok(None),
+        () = &mut end => {
+            tracing::info!("ending; instances stay attached");
+            Ok(None)
+        }
     };
     let _ = std::fs::remove_file(state.socket());
-    if result.is_ok() {
-        tracing::info!("ending; instances stay attached");
-    }
     result
 }
 

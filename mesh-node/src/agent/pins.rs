@@ -7,8 +7,8 @@ use mesh_engine::{PIN_MEMORY, PinMemory};
 use crate::{state::StateDir, sys::mmap::Mapping};
 
 /// The connections, and the boot of the machine that they belong to: no connection outlives that.
-const FILE: &str = "pins";
-const BOOT: &str = "boot.json";
+pub(crate) const FILE: &str = "pins";
+pub(crate) const BOOT: &str = "boot.json";
 
 struct Pins(Mapping);
 

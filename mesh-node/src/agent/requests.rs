@@ -24,9 +24,14 @@ use crate::{
 impl Agent {
     pub(super) async fn answer(&self, call: Call) {
         let Call { request, fds, answer } = call;
+        let leaves = matches!(request, Request::Leave);
         let result = self.carry_out(request, fds).await;
+        let left = leaves && result.is_ok();
         // Whoever asked may have gone away.
         let _ = answer.send(result);
+        if left {
+            self.left.notify_one();
+        }
     }
 
     async fn carry_out(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Value, Refusal> {
@@ -41,6 +46,8 @@ impl Agent {
                 let namespace = open(&mut fds)?;
                 value(&self.instances.detach_from(namespace.id()).await?)
             }
+            Request::Drain { instance } => value(&self.instances.drain(instance).await?),
+            Request::Leave => value(&self.leave().await?),
             Request::Names { service } => value(&self.names(service).await?),
             Request::Status => value(&self.status().await),
             Request::Denied => value(&self.denied().await),

@@ -74,7 +74,11 @@ impl Attach {
 /// Instances, for people.
 pub(super) fn instances(context: &Context, instances: &[local::Instance]) -> String {
     let rows = instances.iter().map(|instance| {
-        let kind = if instance.client { "client" } else { "" };
+        let kind = match (instance.client, instance.draining) {
+            (true, _) => "client",
+            (false, true) => "draining",
+            (false, false) => "",
+        };
         let (address, service) = (instance.address.to_string(), instance.service_address.to_string());
         [
             instance.id.to_string(),

@@ -22,7 +22,7 @@ use super::{
     output::{self, Failure},
     runtime,
 };
-use crate::agent::{self, Application, Identity};
+use crate::agent::{self, Application, Identity, Purpose};
 
 /// The longest token file that is read, in octets.
 const MAX_TOKEN: u64 = 4096;
@@ -125,7 +125,7 @@ impl Join {
                 let wish = self.application()?;
                 agent::enrol(state, &mut identity, &wish).await?;
             }
-            agent::run(state.clone(), lock, identity, offloads).await
+            agent::run(state.clone(), lock, identity, offloads, Purpose::Run).await
         })?;
         // Whatever still blocks is not waited for: nothing is half done that the next start does not mend.
         runtime.shutdown_background();
@@ -225,7 +225,7 @@ fn label(host: &str) -> Option<Label> {
 }
 
 /// To standard error; what is logged is chosen with $RUST_LOG.
-fn log() {
+pub(super) fn log() {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -3,9 +3,11 @@
 mod attach;
 mod denied;
 mod detach;
+mod drain;
 mod env;
 mod hosts;
 mod join;
+mod leave;
 mod output;
 mod run;
 mod status;
@@ -48,6 +50,10 @@ enum Command {
     Attach(attach::Attach),
     /// Take an instance out of its namespace
     Detach(detach::Detach),
+    /// Give an instance no new connections; those that stand stay
+    Drain(drain::Drain),
+    /// Leave the mesh: detach all instances, tell the coordinator, delete the identity
+    Leave(leave::Leave),
     /// Run a command as an instance of a service, in a new namespace with nothing but the mesh
     Run(run::Run),
     /// Print the environment variables that a service's instances are given
@@ -101,6 +107,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Join(join) => join.run(&context),
         Command::Attach(attach) => attach.run(&context),
         Command::Detach(detach) => detach.run(&context),
+        Command::Drain(drain) => drain.run(&context),
+        Command::Leave(leave) => leave.run(&context),
         Command::Run(run) => run.run(&context),
         Command::Env(env) => env.run(&context),
         Command::Hosts(hosts) => hosts.run(&context),

@@ -45,6 +45,7 @@ pub(super) async fn keep(keeper: Keeper, target: Target, mut ourselves: Ourselve
                 backoff.next(random())
             }
             Err(OpenError::Unknown(trouble)) => {
+                keeper.link.send_modify(|link| link.unknown = true);
                 report(&keeper, trouble, &mut silent);
                 UNKNOWN_INTERVAL
             }

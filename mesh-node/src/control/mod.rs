@@ -66,6 +66,8 @@ pub(crate) struct Link {
     pub(crate) heard: Option<SystemTime>,
     /// Why we are not connected.
     pub(crate) trouble: Option<Refusal>,
+    /// The coordinator has said that it doesn't know us (any more).
+    pub(crate) unknown: bool,
 }
 
 /// Why a question has no answer.

@@ -120,7 +120,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             .map_err(|e| format!("it carried something that this version doesn't understand: {e}"))?;
         self.keeper.link.send_modify(|link| link.heard = Some(SystemTime::now()));
         // News of the view come first. When something else does there are none: the view that we have is the latest.
-        if matches!(message, Down::Ping | Down::Answer { .. }) && self.keeper.link.borrow().connected && !self.resyncing
+        if matches!(message, Down::Ping | Down::Switches(_) | Down::Answer { .. })
+            && self.keeper.link.borrow().connected
+            && !self.resyncing
         {
             self.sync(ourselves).await?;
         }
@@ -128,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             Down::Welcome { seen_from } => {
                 tracing::info!(%seen_from, "connected to the coordinator");
                 self.keeper.link.send_modify(|link| {
-                    link.connected = true;
+                    (link.connected, link.unknown) = (true, false);
                     link.trouble = None;
                 });
             }

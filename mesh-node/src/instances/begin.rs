@@ -120,6 +120,7 @@ impl Instances {
             address: held.address,
             service_address: service_address(&view, instance).unwrap_or(held.address),
             client: held.client,
+            draining: held.draining,
             network: view.network,
             namespace: wish.namespace.id(),
             place: wish.place,

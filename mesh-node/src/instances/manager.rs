@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mesh_engine::Port;
 use mesh_proto::{
     InstanceId,
-    message::{Have, Held, Refusal},
+    message::{Answer, Ask, Have, Held, Refusal},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -112,12 +112,7 @@ impl Instances {
     /// If it isn't here.
     pub(crate) async fn detach(&self, instance: InstanceId) -> Result<local::Detach, Refusal> {
         let _turn = self.inner.turn.lock().await;
-        let attachment = self.end_in_turn(instance, Cause::Order).await.ok_or_else(|| {
-            Refusal::new(
-                format!("there is no instance {instance} on this runner"),
-                "`mesh-node status` lists those that are",
-            )
-        })?;
+        let attachment = self.end_in_turn(instance, Cause::Order).await.ok_or_else(|| missing(instance))?;
         tracing::info!(%instance, service = %attachment.service, "detached");
         Ok(local::Detach { version: local::VERSION, instance: attachment.answer() })
     }
@@ -135,6 +130,46 @@ impl Instances {
                 "`mesh-node status` lists the instances of this runner",
             )),
         }
+    }
+
+    /// No new connections to an instance from now on; waits until the runners concerned know it, two seconds at most.
+    ///
+    /// # Errors
+    /// If it isn't here, only calls, or the coordinator is away.
+    pub(crate) async fn drain(&self, instance: InstanceId) -> Result<local::Drain, Refusal> {
+        let turn = self.inner.turn.lock().await;
+        if self.table().get(instance).is_none_or(|entry| entry.ending) {
+            return Err(missing(instance));
+        }
+        let control = &self.inner.parts.control;
+        let Answer::Drained { revision } = control.ask(Ask::Drain { instance }).await? else {
+            return Err(Refusal::bare("the coordinator's answer doesn't fit the question"));
+        };
+        let attachment = {
+            let mut table = self.table();
+            let entry = table.get_mut(instance).ok_or_else(|| missing(instance))?;
+            entry.attachment.draining = true;
+            entry.attachment.clone()
+        };
+        self.save();
+        drop(turn);
+        let pending = match control.view() {
+            Some(view) => self.settle(Have { epoch: view.epoch, revision }).await,
+            None => vec![],
+        };
+        tracing::info!(%instance, service = %attachment.service, "drained: no new connections");
+        Ok(local::Drain { version: local::VERSION, instance: attachment.answer(), pending })
+    }
+
+    /// Takes all instances out.
+    pub(crate) async fn detach_all(&self) -> Vec<local::Instance> {
+        let _turn = self.inner.turn.lock().await;
+        let all: Vec<InstanceId> = self.table().iter().map(|entry| entry.attachment.instance).collect();
+        let mut ended = vec![];
+        for instance in all {
+            ended.extend(self.end_in_turn(instance, Cause::Order).await.map(|attachment| attachment.answer()));
+        }
+        ended
     }
 
     /// The end of the instance in a namespace whose process has ended.
@@ -171,6 +206,10 @@ impl Instances {
             tracing::warn!(%error, "cannot remember the instances: a restart of the agent would lose the latest changes");
         }
     }
+}
+
+fn missing(instance: InstanceId) -> Refusal {
+    Refusal::new(format!("there is no instance {instance} on this runner"), "`mesh-node status` lists those that are")
 }
 
 /// Runs what blocks where it may. What there is to try next is in these errors' texts already.

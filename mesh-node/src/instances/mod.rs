@@ -12,7 +12,7 @@ mod watch;
 
 pub(crate) use begin::Wish;
 pub(crate) use manager::{Instances, Parts};
-pub(crate) use store::load;
+pub(crate) use store::{FILE, load};
 
 /// What the interface in every instance's namespace is called.
 const INTERFACE: &str = "mesh0";

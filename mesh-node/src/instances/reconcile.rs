@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mesh_proto::{
     InstanceId, View,
-    message::{Answer, Ask, Have, Held},
+    message::{Answer, Ask, Have, Held, Refusal},
 };
 
 use super::{
@@ -114,11 +114,21 @@ impl Instances {
                 return None;
             }
         };
-        let held =
-            Held { instance, service: attachment.service.clone(), address, client: attachment.client, draining: false };
+        let held = Held {
+            instance,
+            service: attachment.service.clone(),
+            address,
+            client: attachment.client,
+            draining: attachment.draining,
+        };
         self.table().start(held.clone());
         match self.exchange(&attachment, held.clone(), revision).await {
             Ok(()) => {
+                if attachment.draining
+                    && let Err(why) = self.inner.parts.control.ask(Ask::Drain { instance }).await
+                {
+                    tracing::warn!(%instance, why = %Refusal::from(why), "it was drained, and takes connections again");
+                }
                 tracing::warn!(%old, new = %instance, service = %held.service, %address, "the coordinator did not have it: attached anew");
                 Some(instance)
             }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::table::Attachment;
 use crate::state::StateDir;
 
-const FILE: &str = "instances.json";
+pub(crate) const FILE: &str = "instances.json";
 
 /// What a restarted agent needs to find its instances again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

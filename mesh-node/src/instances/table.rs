@@ -29,6 +29,9 @@ pub(super) struct Attachment {
     pub(super) service_address: Ipv4Addr,
     /// Whether it only calls.
     pub(super) client: bool,
+    /// Whether it takes no new connections any more.
+    #[serde(default)]
+    pub(super) draining: bool,
     /// What all instances share.
     pub(super) network: Network,
     /// The namespace that it is in.
@@ -51,7 +54,7 @@ impl Attachment {
             service: self.service.clone(),
             address: self.address,
             client: self.client,
-            draining: false,
+            draining: self.draining,
         }
     }
 
@@ -63,6 +66,7 @@ impl Attachment {
             service_address: self.service_address,
             interface: super::INTERFACE.into(),
             client: self.client,
+            draining: self.draining,
         }
     }
 }
@@ -141,7 +145,9 @@ impl Table {
         client: bool,
         holds: impl Fn(InstanceId) -> bool,
     ) -> Option<Held> {
-        let fits = |held: &Held| held.service == *service && held.client == client && holds(held.instance);
+        // One that was drained would get no connections.
+        let fits =
+            |held: &Held| held.service == *service && held.client == client && !held.draining && holds(held.instance);
         let found = self.ended.iter().position(|ended| fits(&ended.held))?;
         let held = self.ended.remove(found).held;
         self.starting.push(held.clone());
@@ -233,6 +239,7 @@ pub(super) mod tests {
             address: Ipv4Addr::new(100, 112, 0, 9),
             service_address: Ipv4Addr::new(100, 112, 0, 2),
             client: false,
+            draining: false,
             network: Network { range: mesh_proto::Range::DEFAULT, mtu: 1344 },
             namespace: namespace(ino),
             place: NamespacePlace::Path("/run/netns/x".into()),
@@ -279,6 +286,8 @@ pub(super) mod tests {
     #[test]
     fn what_ended_in_the_coordinators_absence_is_taken_over_once_by_its_own_service() {
         let mut table = Table::default();
+        table.bury(Attachment { draining: true, ..attachment(2, "shop/db", 2) }.held());
+        assert_eq!(table.take_over(&db(), false, |_| true), None, "one that gets no connections");
         table.bury(attachment(3, "shop/db", 1).held());
         assert_eq!(table.take_over(&"shop/app".parse().unwrap(), false, |_| true), None);
         assert_eq!(table.take_over(&db(), true, |_| true), None, "what only calls is something else");

@@ -26,6 +26,9 @@ pub(crate) struct Instance {
     pub(crate) interface: String,
     /// Whether it only calls.
     pub(crate) client: bool,
+    /// Whether it takes no new connections any more.
+    #[serde(default)]
+    pub(crate) draining: bool,
 }
 
 /// `attach`.
@@ -46,6 +49,28 @@ pub(crate) struct Detach {
     pub(crate) version: u32,
     /// The instance that is no more.
     pub(crate) instance: Instance,
+}
+
+/// `drain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Drain {
+    /// [`VERSION`].
+    pub(crate) version: u32,
+    /// The instance.
+    pub(crate) instance: Instance,
+    /// The runners that did not know it in time.
+    pub(crate) pending: Vec<Label>,
+}
+
+/// `leave`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Leave {
+    /// [`VERSION`].
+    pub(crate) version: u32,
+    /// Who we were.
+    pub(crate) runner: Runner,
+    /// The instances that are no more.
+    pub(crate) instances: Vec<Instance>,
 }
 
 /// What an instance is given: for `env` and `hosts`.
@@ -225,6 +250,7 @@ mod tests {
             service_address: Ipv4Addr::new(100, 112, 0, 2),
             interface: "mesh0".into(),
             client: false,
+            draining: false,
         }
     }
 
@@ -237,14 +263,14 @@ mod tests {
     #[test]
     fn attach_is_frozen() {
         let shape = json!({"version": 1, "instance": {"id": "i-3", "service": "shop/db", "address": "100.112.0.9",
-            "service_address": "100.112.0.2", "interface": "mesh0", "client": false}, "pending": ["b"]});
+            "service_address": "100.112.0.2", "interface": "mesh0", "client": false, "draining": false}, "pending": ["b"]});
         frozen(&Attach { version: VERSION, instance: instance(), pending: vec!["b".parse().unwrap()] }, shape);
     }
 
     #[test]
     fn detach_is_frozen() {
         let shape = json!({"version": 1, "instance": {"id": "i-3", "service": "shop/db", "address": "100.112.0.9",
-            "service_address": "100.112.0.2", "interface": "mesh0", "client": false}});
+            "service_address": "100.112.0.2", "interface": "mesh0", "client": false, "draining": false}});
         frozen(&Detach { version: VERSION, instance: instance() }, shape);
     }
 
@@ -277,7 +303,7 @@ mod tests {
             "peers": [{"name": "b", "provider": "ovh", "path": "none", "endpoint": null, "handshake_age_seconds": null,
                 "rx_bytes": 1, "tx_bytes": 2}],
             "instances": [{"id": "i-3", "service": "shop/db", "address": "100.112.0.9",
-                "service_address": "100.112.0.2", "interface": "mesh0", "client": false}],
+                "service_address": "100.112.0.2", "interface": "mesh0", "client": false, "draining": false}],
             "drops": {"malformed": 0}, "traffic": {"tun-reads": {"count": 1, "bytes": 60}}});
         frozen(&status, shape);
     }

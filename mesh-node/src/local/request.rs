@@ -34,6 +34,13 @@ pub(crate) enum Request {
         #[serde(default)]
         instance: Option<InstanceId>,
     },
+    /// No new connections to an instance from now on. Answer: [`super::Drain`].
+    Drain {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// The opposite of joining, after which the agent ends. Answer: [`super::Leave`].
+    Leave,
     /// What an instance of the service is given. Answer: [`super::Names`].
     Names {
         /// Which service.

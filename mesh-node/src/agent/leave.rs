@@ -1,0 +1,60 @@
+//! The opposite of joining: the instances go, the coordinator is told, the identity is deleted.
+
+use std::time::Duration;
+
+use mesh_proto::message::{Answer, Ask, Refusal};
+
+use super::{Agent, apply, identity, learned, pins};
+use crate::{
+    instances,
+    local::{self, VERSION},
+    state::StateDir,
+};
+
+/// How long we wait for a coordinator that is just being connected to.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// All that an agent keeps, the secret first.
+const FILES: [&str; 6] = [identity::FILE, apply::FILE, instances::FILE, learned::FILE, pins::FILE, pins::BOOT];
+
+impl Agent {
+    /// Leaves the mesh. The agent is to end then.
+    ///
+    /// # Errors
+    /// If the coordinator can't be told; then nothing has changed but, at worst, that instances are detached.
+    pub(super) async fn leave(&self) -> Result<local::Leave, Refusal> {
+        if !self.control.connected(PATIENCE).await && !self.control.link().unknown {
+            let why = self.control.link().trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+            return Err(Refusal::new(
+                format!("the coordinator can't be told that this runner leaves{why}"),
+                format!(
+                    "try again when it is there; or run `mesh-coord node remove {}` there, stop the agent and delete {}",
+                    self.name,
+                    self.state.path().display()
+                ),
+            ));
+        }
+        let ended = self.instances.detach_all().await;
+        // One that doesn't know us (any more) need not be told.
+        if !self.control.link().unknown {
+            match self.control.ask(Ask::Leave).await? {
+                Answer::Left => {}
+                _ => return Err(Refusal::bare("the coordinator's answer doesn't fit the question")),
+            }
+        }
+        forget(&self.state)?;
+        tracing::info!(runner = %self.runner, name = %self.name, "has left the mesh");
+        let runner = local::Runner { id: self.runner, name: self.name.clone() };
+        Ok(local::Leave { version: VERSION, runner, instances: ended })
+    }
+}
+
+fn forget(state: &StateDir) -> Result<(), Refusal> {
+    state.clear(&FILES).map_err(|error| {
+        let path = state.path().display();
+        Refusal::new(
+            format!("this runner has left the mesh, but its files in {path} can't be deleted: {error}"),
+            format!("delete {path} yourself: it holds a private key that is good for nothing any more"),
+        )
+    })
+}

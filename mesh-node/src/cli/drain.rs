@@ -1,0 +1,35 @@
+//! `mesh-node drain`: takes an instance out of new connections.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use mesh_proto::InstanceId;
+
+use super::{
+    Context, attach,
+    output::{Failure, note},
+};
+use crate::local::{self, Request};
+
+#[derive(Debug, Args)]
+pub(super) struct Drain {
+    /// The instance, such as i-7
+    #[arg(value_name = "INSTANCE")]
+    instance: InstanceId,
+}
+
+impl Drain {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let answer: local::Drain = context.agent().ask(&Request::Drain { instance: self.instance }, &[])?;
+        if !answer.pending.is_empty() {
+            let pending: Vec<&str> = answer.pending.iter().map(|name| &**name).collect();
+            note(&format!("note: these runners do not know of it yet: {}", pending.join(", ")));
+        }
+        if context.output.json {
+            context.output.print_json(&answer)?;
+        } else {
+            context.output.print(&attach::instances(context, std::slice::from_ref(&answer.instance)))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

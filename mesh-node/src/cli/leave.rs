@@ -1,0 +1,58 @@
+//! `mesh-node leave`: the opposite of `join`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use mesh_proto::message::{Refusal, Switches};
+
+use super::{
+    Context, attach, join,
+    output::{Failure, note},
+    runtime,
+};
+use crate::{
+    agent::{self, Identity, Purpose},
+    local::{self, Request},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Leave {}
+
+impl Leave {
+    #[expect(clippy::unused_self, reason = "every command is run the same way")]
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let left = match context.state.take() {
+            // Nobody runs on this directory: we have to do it ourselves.
+            Ok(lock) => {
+                let Some(identity) = Identity::load(&context.state)?.filter(|identity| identity.enrolment.is_some())
+                else {
+                    return Err(Refusal::new(
+                        format!(
+                            "this machine has not joined a mesh: {} holds no identity",
+                            context.state.path().display()
+                        ),
+                        "name another directory with --state DIR, if the runner's is another one",
+                    )
+                    .into());
+                };
+                join::log();
+                let runtime = runtime()?;
+                let run = agent::run(context.state.clone(), lock, identity, Switches::default(), Purpose::Leave);
+                let left = runtime.block_on(run)?;
+                runtime.shutdown_background();
+                left.ok_or_else(|| Refusal::new("interrupted before it was done", "run it again"))?
+            }
+            Err(_) => context.agent().ask::<local::Leave>(&Request::Leave, &[])?,
+        };
+        if context.output.json {
+            context.output.print_json(&left)?;
+        } else {
+            if !left.instances.is_empty() {
+                note("detached:");
+                context.output.print(&attach::instances(context, &left.instances))?;
+            }
+            note(&format!("{} ({}) has left the mesh; its identity is deleted", left.runner.name, left.runner.id));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
