@@ -23,7 +23,7 @@ impl Agent {
     /// # Errors
     /// If the coordinator can't be told; then nothing has changed but, at worst, that instances are detached.
     pub(super) async fn leave(&self) -> Result<local::Leave, Refusal> {
-        if !self.control.connected(PATIENCE).await && !self.control.link().unknown {
+        if !self.control.link().unknown && !self.control.connected(PATIENCE).await {
             let why = self.control.link().trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
             return Err(Refusal::new(
                 format!("the coordinator can't be told that this runner leaves{why}"),

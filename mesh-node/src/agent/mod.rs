@@ -44,6 +44,8 @@ struct Agent {
     state: StateDir,
     /// The runner has left the mesh: the agent is to end.
     left: Notify,
+    /// The offloads that the operator leaves on.
+    operator: Switches,
     runner: RunnerId,
     name: Label,
     coordinator: Url,
@@ -112,6 +114,7 @@ pub(crate) async fn run(
     let agent = Arc::new(Agent {
         state: state.clone(),
         left: Notify::new(),
+        operator: offloads,
         runner,
         name: name.clone(),
         coordinator: coordinator.clone(),

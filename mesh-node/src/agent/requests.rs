@@ -23,13 +23,14 @@ use crate::{
 
 impl Agent {
     pub(super) async fn answer(&self, call: Call) {
-        let Call { request, fds, answer } = call;
+        let Call { request, fds, answer, given } = call;
         let leaves = matches!(request, Request::Leave);
         let result = self.carry_out(request, fds).await;
         let left = leaves && result.is_ok();
         // Whoever asked may have gone away.
         let _ = answer.send(result);
         if left {
+            let _ = given.await;
             self.left.notify_one();
         }
     }

@@ -1,8 +1,11 @@
 //! What `status` and `denied` show: the data plane's report, in the view's names.
 
-use std::{net::Ipv4Addr, time::SystemTime};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::SystemTime};
 
-use mesh_proto::{ServiceId, View, message::Have};
+use mesh_proto::{
+    ServiceId, View,
+    message::{Have, Switches},
+};
 
 use super::Agent;
 use crate::{
@@ -27,6 +30,7 @@ impl Agent {
             instances: self.instances.list(),
             drops: report.iter().flat_map(drops).collect(),
             traffic: report.iter().flat_map(traffic).collect(),
+            offloads: offloads(self.operator, *self.control.switches().borrow(), report.as_ref()),
         }
     }
 
@@ -90,6 +94,27 @@ fn traffic(report: &Report) -> [(String, local::Calls); 4] {
         ("udp-receives", udp_receives),
     ];
     kinds.map(|(kind, calls)| (kind.to_owned(), local::Calls { count: calls.count, bytes: calls.octets }))
+}
+
+/// The offloads, and why one isn't in use.
+fn offloads(operator: Switches, coordinator: Switches, report: Option<&Report>) -> BTreeMap<String, local::Offload> {
+    let counted = |name: &str| {
+        report.is_some_and(|report| report.io.iter().any(|(counter, count)| *counter == name && *count > 0))
+    };
+    let of = |name: &str, ours: bool, theirs: bool, refused: &str| {
+        let why = match (ours, theirs) {
+            (false, _) => Some(format!("switched off where the agent was started (--no-{name})")),
+            (true, false) => Some(format!("switched off by the coordinator (`mesh-coord switch {name} on`)")),
+            (true, true) => counted(refused).then(|| "the kernel refuses it on some routes".to_owned()),
+        };
+        (name.to_owned(), local::Offload { on: ours && theirs, why })
+    };
+    [
+        of("tun-gso", operator.tun_gso, coordinator.tun_gso, ""),
+        of("udp-gso", operator.udp_gso, coordinator.udp_gso, "udp-gso-unsupported"),
+        of("udp-gro", operator.udp_gro, coordinator.udp_gro, ""),
+    ]
+    .into()
 }
 
 /// A service as people name it; if the view doesn't know it, its address.

@@ -145,7 +145,7 @@ impl Join {
                         enrolment.coordinator, enrolment.name
                     ),
                     "to join this one as well run a second agent with a --state DIR and a --listen PORT of its own; to move, \
-                     delete the state directory first",
+                     leave that one first: `mesh-node leave`",
                 ));
             }
         }

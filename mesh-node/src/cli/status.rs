@@ -61,6 +61,11 @@ fn render(context: &Context, status: &local::Status) -> String {
         text.push('\n');
         text += &attach::instances(context, &status.instances);
     }
+    for (name, offload) in &status.offloads {
+        if let Some(why) = &offload.why {
+            text += &format!("\n{} {name}: {why}\n", output.ink(Ink::Bad, "offload"));
+        }
+    }
     let drops: Vec<_> = status.drops.iter().filter(|(_, count)| **count > 0).collect();
     if !drops.is_empty() {
         text.push('\n');

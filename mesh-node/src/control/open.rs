@@ -80,8 +80,8 @@ fn refused(response: &hyper::Response<Option<Vec<u8>>>) -> OpenError {
         let why = said.map(|said| format!(": {said}")).unwrap_or_default();
         return OpenError::Unknown(Refusal::new(
             format!("the coordinator does not know this runner (any more){why}"),
-            "if it was removed on purpose, stop the agent and delete its state directory; to join again, do that first and \
-             then `mesh-node join URL TOKEN` with a new token",
+            "if it was removed on purpose, `mesh-node leave` ends the agent and deletes its identity; to join again, do that \
+             first and then `mesh-node join URL TOKEN` with a new token",
         ));
     }
     OpenError::Away(said.unwrap_or_else(|| Refusal::bare(format!("the coordinator answers with HTTP {status}"))))
@@ -99,7 +99,7 @@ mod tests {
     fn a_runner_that_was_removed_is_told_what_to_do() {
         let OpenError::Unknown(refusal) = refused(&response(401, r#"{"error":"no such runner"}"#)) else { panic!() };
         assert!(
-            refusal.error.contains("no such runner") && refusal.hint.unwrap().contains("delete its state directory")
+            refusal.error.contains("no such runner") && refusal.hint.unwrap().contains("mesh-node leave")
         );
     }
 

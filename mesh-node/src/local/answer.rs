@@ -118,6 +118,18 @@ pub(crate) struct Status {
     pub(crate) drops: BTreeMap<String, u64>,
     /// What the data plane's system calls carried, by kind.
     pub(crate) traffic: BTreeMap<String, Calls>,
+    /// The offloads: without any one of them traffic is several times slower.
+    #[serde(default)]
+    pub(crate) offloads: BTreeMap<String, Offload>,
+}
+
+/// An offload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Offload {
+    /// Whether it is switched on.
+    pub(crate) on: bool,
+    /// Why it isn't, or isn't everywhere; in words.
+    pub(crate) why: Option<String>,
 }
 
 /// How many system calls of a kind there were, and what they carried. Large ones are a sign that offloads work.
@@ -295,6 +307,7 @@ mod tests {
             instances: vec![instance()],
             drops: [("malformed".to_owned(), 0)].into(),
             traffic: [("tun-reads".to_owned(), Calls { count: 1, bytes: 60 })].into(),
+            offloads: [("udp-gso".to_owned(), Offload { on: false, why: Some("so".to_owned()) })].into(),
         };
         let shape = json!({"version": 1, "runner": {"id": "r-1", "name": "a"},
             "map": {"revision": 7, "age_seconds": 1, "connected": true},
@@ -304,7 +317,8 @@ mod tests {
                 "rx_bytes": 1, "tx_bytes": 2}],
             "instances": [{"id": "i-3", "service": "shop/db", "address": "100.112.0.9",
                 "service_address": "100.112.0.2", "interface": "mesh0", "client": false, "draining": false}],
-            "drops": {"malformed": 0}, "traffic": {"tun-reads": {"count": 1, "bytes": 60}}});
+            "drops": {"malformed": 0}, "traffic": {"tun-reads": {"count": 1, "bytes": 60}},
+            "offloads": {"udp-gso": {"on": false, "why": "so"}}});
         frozen(&status, shape);
     }
 

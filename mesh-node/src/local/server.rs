@@ -33,6 +33,8 @@ pub(crate) struct Call {
     pub(crate) fds: Vec<OwnedFd>,
     /// Where the answer goes.
     pub(crate) answer: oneshot::Sender<Result<Value, Refusal>>,
+    /// Ends when the answer has been given, or nobody wants it any more.
+    pub(crate) given: oneshot::Receiver<()>,
 }
 
 /// Opens the socket, and gives the calls that come in until the receiver is dropped.
@@ -92,10 +94,12 @@ async fn converse(stream: UnixStream, calls: mpsc::Sender<Call>) {
         io::Result::Ok((stream, request))
     });
     let Ok(Ok((stream, request))) = received.await else { return };
+    // Dropped with the end of this.
+    let (_giving, given) = oneshot::channel();
     let answer = match request {
         Ok((request, fds)) => {
             let (sender, receiver) = oneshot::channel();
-            let sent = calls.send(Call { request, fds, answer: sender }).await;
+            let sent = calls.send(Call { request, fds, answer: sender, given }).await;
             match (sent, receiver.await) {
                 (Ok(()), Ok(answer)) => answer,
                 _ => Err(Refusal::new("the agent is stopping", "try again when it runs")),
