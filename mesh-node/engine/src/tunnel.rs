@@ -198,6 +198,11 @@ impl Tunnel {
         self.asking
     }
 
+    /// For how long nothing has come since data was sent.
+    pub(crate) fn unanswered_for(&self, now: Instant) -> Duration {
+        self.unanswered.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
     /// Whether [`Self::tick`] has to be called before anything else.
     #[inline]
     pub(crate) fn is_stale(&self, now: Instant) -> bool {

@@ -56,7 +56,7 @@ impl Engine {
         {
             let same = role == Role::Caller && flow.isn() == tcp.sequence && flow.seat(role) == from;
             match flow.phase() {
-                Phase::Opening | Phase::Open if same => return self.open_again(slot, destination, waited, now),
+                Phase::Opening | Phase::Open if same => return self.open_again(slot, destination, waited, now, sink),
                 // It has a past that one of its ends has forgotten: the other one is told.
                 Phase::Open => self.reset_end(slot, role.other(), now, sink),
                 _ => {}
@@ -85,7 +85,14 @@ impl Engine {
     }
 
     /// Takes a SYN for the second time: whoever had it has not answered.
-    fn open_again(&mut self, slot: u32, owner: Owner, waited: Option<u32>, now: Instant) -> Result<Way, No> {
+    fn open_again(
+        &mut self,
+        slot: u32,
+        owner: Owner,
+        waited: Option<u32>,
+        now: Instant,
+        sink: &mut impl Sink,
+    ) -> Result<Way, No> {
         let Some((flow, way)) = self.flows.get(slot).and_then(|flow| Some((flow, flow.way(Role::Callee)?))) else {
             return Err(No::nobody(Reason::NoLiveInstance));
         };
@@ -95,6 +102,9 @@ impl Engine {
             (_, Some(runner)) if way != Way::Runner(runner) => return Err(No::silent(Reason::Moved)),
             (Phase::Open, _) | (_, Some(_)) => return Ok(way),
             _ => {}
+        }
+        if let Way::Runner(runner) = way {
+            self.peers.doubt(runner, &mut Turn { now, sink, drops: &mut self.drops });
         }
         let mut attempt = self.flows.take_attempt(slot);
         let mut tried = attempt.as_mut().map(|attempt| std::mem::take(&mut attempt.tried)).unwrap_or_default();

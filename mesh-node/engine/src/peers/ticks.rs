@@ -1,13 +1,16 @@
 //! What the other runners' tunnels need as time passes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Peers, Turn};
 use crate::{
     Sink,
     peer::TICK,
-    tunnel::{self, CONTROL},
+    tunnel::{self, CONTROL, Tunnel},
 };
+
+/// How long a runner may say nothing before a caller that waits for it makes us ask: less than the wait between two SYNs.
+const DOUBT: Duration = Duration::from_millis(500);
 
 impl Peers {
     /// Does what has come due.
@@ -41,6 +44,16 @@ impl Peers {
             peer.attempted(&message, false, turn.now);
         }
         self.wake(runner, turn.now);
+    }
+
+    /// Somebody there has not answered what surely asks for an answer. If nothing at all has come from the runner since, a
+    /// handshake finds out within seconds whether it is there: boringtun would wait for fifteen.
+    pub(crate) fn doubt<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {
+        let tunnel = self.list[runner as usize].tunnel.as_ref();
+        let silent = |tunnel: &Tunnel| tunnel.asking().is_none() && tunnel.unanswered_for(turn.now) >= DOUBT;
+        if tunnel.is_some_and(|tunnel| tunnel.has_session() && silent(tunnel)) {
+            self.begin(runner, turn);
+        }
     }
 
     /// Notes that there is data for or from a runner; ticks its tunnel if it has slept.

@@ -253,6 +253,29 @@ fn a_runner_that_does_not_answer_comes_last() {
 }
 
 #[test]
+fn a_runner_that_falls_silent_is_found_out_within_seconds() {
+    let mut world = world();
+    let taken: Vec<u32> = (0..12).map(|port| world.open(1, 10, port)).collect();
+    assert!(taken.contains(&22) && taken.contains(&20));
+    // Runner 2 is cut off. Its session with us goes on for minutes.
+    world.from[1] = ([203, 0, 113, 9], 1).into();
+    let lost = |world: &mut World, ports: std::ops::Range<u16>| {
+        let mut lost = 0;
+        for port in ports {
+            world.say(1, 10, &syn(10, port));
+            lost += u32::from(world.callees().is_empty());
+            world.wait(Duration::from_secs(1));
+            world.say(1, 10, &syn(10, port));
+            world.callees();
+            world.delivered(10);
+        }
+        lost
+    };
+    assert!((1..4).contains(&lost(&mut world, 100..110)), "the first one or two wait for a second");
+    assert_eq!(lost(&mut world, 200..210), 0, "and nobody after that");
+}
+
+#[test]
 fn a_drained_instance_keeps_what_it_has_and_gets_nothing() {
     let mut world = world();
     let taken: Vec<u32> = (0..4).map(|port| world.open(2, 11, port)).collect();
