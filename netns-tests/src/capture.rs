@@ -74,8 +74,19 @@ impl Capture {
     /// How many IPv4 packets that the machine itself did not send are such as `which` says.
     #[must_use]
     pub fn received(&self, which: impl Fn(&Seen<'_>) -> bool) -> usize {
+        self.count(false, which)
+    }
+
+    /// How many that it did send.
+    #[must_use]
+    pub fn sent(&self, which: impl Fn(&Seen<'_>) -> bool) -> usize {
+        self.count(true, which)
+    }
+
+    fn count(&self, outgoing: bool, which: impl Fn(&Seen<'_>) -> bool) -> usize {
         let frames = self.frames();
-        frames.iter().filter(|f| !f.outgoing && Seen::parse(&f.bytes).is_some_and(|seen| which(&seen))).count()
+        let is_such = |f: &&Frame| f.outgoing == outgoing && Seen::parse(&f.bytes).is_some_and(|seen| which(&seen));
+        frames.iter().filter(is_such).count()
     }
 
     /// Waits until [`Capture::received`] counts at least `count`.

@@ -7,7 +7,8 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     process::{Command, Stdio},
-    thread,
+    sync::Arc,
+    thread::{self, JoinHandle},
 };
 
 use nix::{
@@ -21,7 +22,40 @@ use crate::{sys, wait};
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
-    fd: OwnedFd,
+    door: Door,
+}
+
+/// The way into a namespace, for whoever may outlive its [`Namespace`].
+#[derive(Debug, Clone)]
+pub(crate) struct Door(Arc<OwnedFd>);
+
+impl Door {
+    /// [`Namespace::enter`].
+    pub(crate) fn enter<R: Send>(&self, task: impl FnOnce() -> R + Send) -> R {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                self.pass();
+                task()
+            });
+            match inside.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    /// Starts a thread there.
+    pub(crate) fn spawn<R: Send + 'static>(&self, task: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
+        let door = self.clone();
+        thread::spawn(move || {
+            door.pass();
+            task()
+        })
+    }
+
+    fn pass(&self) {
+        setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET).expect("cannot enter a network namespace");
+    }
 }
 
 impl Namespace {
@@ -33,8 +67,8 @@ impl Namespace {
     pub fn create(name: &str) -> Self {
         ip_batch(&[&format!("netns add {name}")]);
         let path = format!("/run/netns/{name}");
-        let fd = File::open(&path).unwrap_or_else(|e| panic!("cannot open {path}: {e}")).into();
-        let namespace = Self { name: name.to_owned(), fd };
+        let file = File::open(&path).unwrap_or_else(|e| panic!("cannot open {path}: {e}"));
+        let namespace = Self { name: name.to_owned(), door: Door(Arc::new(file.into())) };
         namespace.ip(&["link set lo up"]);
         namespace.enter(quick_ipv6);
         namespace
@@ -54,23 +88,18 @@ impl Namespace {
 
     /// Runs `task` in this namespace, in a thread of its own. Sockets opened there stay there.
     pub fn enter<R: Send>(&self, task: impl FnOnce() -> R + Send) -> R {
-        thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                setns(self.fd.as_fd(), CloneFlags::CLONE_NEWNET).expect("cannot enter a network namespace");
-                task()
-            });
-            match inside.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        self.door.enter(task)
+    }
+
+    pub(crate) fn door(&self) -> Door {
+        self.door.clone()
     }
 
     /// A command that will run in this namespace.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        sys::in_namespace(&mut command, self.fd.try_clone().expect("cannot duplicate a descriptor"));
+        sys::in_namespace(&mut command, self.door.0.try_clone().expect("cannot duplicate a descriptor"));
         command.stdin(Stdio::null());
         command
     }
@@ -116,7 +145,13 @@ impl Drop for Namespace {
 /// # Panics
 /// If one of them fails.
 pub fn ip_batch(lines: &[&str]) {
+    ip_batch_of(&[], lines);
+}
+
+/// [`ip_batch`] for lines that don't say themselves of which protocol they are: `-4` or `-6`.
+pub(crate) fn ip_batch_of(family: &[&str], lines: &[&str]) {
     let mut child = Command::new("ip")
+        .args(family)
         .args(["-batch", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

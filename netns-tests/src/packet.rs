@@ -178,11 +178,36 @@ impl<'a> Seen<'a> {
         known.then(|| (port(0), port(2)))
     }
 
+    /// The sequence number, if it is TCP.
+    #[must_use]
+    pub fn sequence(&self) -> Option<u32> {
+        let number = self.body.get(4..8)?.try_into().ok()?;
+        (self.protocol == protocol::TCP).then_some(u32::from_be_bytes(number))
+    }
+
     /// The flags that matter, if it is TCP.
     #[must_use]
     pub fn flags(&self) -> Option<u8> {
         (self.protocol == protocol::TCP && self.body.len() >= 20).then(|| self.body[13] & 0x1f)
     }
+}
+
+/// Whether a packet opens a TCP connection: a SYN without ACK.
+#[must_use]
+pub fn opens(seen: &Seen<'_>) -> bool {
+    seen.flags().is_some_and(|flags| flags & (flag::SYN | flag::ACK) == flag::SYN)
+}
+
+/// Whether a packet accepts a TCP connection: a SYN with ACK.
+#[must_use]
+pub fn accepts(seen: &Seen<'_>) -> bool {
+    seen.flags().is_some_and(|flags| flags & (flag::SYN | flag::ACK) == flag::SYN | flag::ACK)
+}
+
+/// Whether a packet resets a TCP connection.
+#[must_use]
+pub fn resets(seen: &Seen<'_>) -> bool {
+    seen.flags().is_some_and(|flags| flags & flag::RST != 0)
 }
 
 fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: usize) -> Vec<u8> {

@@ -161,6 +161,14 @@ impl Daemon {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Waits for its end, which it comes to by itself.
+    ///
+    /// # Panics
+    /// If it doesn't.
+    pub fn ended(mut self) -> ExitStatus {
+        wait_for(&mut self.child, COMMAND_LIMIT, &self.what)
+    }
+
     /// Asks it to end (SIGTERM) and waits for that.
     ///
     /// # Panics

@@ -1,18 +1,17 @@
-//! A runner under test: the agent in a namespace that plays the machine, its commands, and its instances.
+//! A runner under test: the agent in a namespace that plays the machine, and its commands.
 
 use std::{
     fs,
-    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
 };
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
-    Namespace,
+    Instance, Namespace,
     process::{Daemon, Outcome, program, run},
-    traffic::{Answer, Server},
     wait,
 };
 
@@ -21,27 +20,15 @@ pub struct Runner {
     namespace: Namespace,
     state: PathBuf,
     daemon: Option<Daemon>,
+    /// The program, if not the one under test itself.
+    program: Option<PathBuf>,
     attached: std::cell::Cell<u32>,
-}
-
-/// A network namespace with an instance in it.
-pub struct Instance {
-    /// Where its programs run.
-    pub namespace: Namespace,
-    /// Its identifier.
-    pub id: String,
-    /// Its own address.
-    pub address: Ipv4Addr,
-    /// The address of its service.
-    pub service_address: Ipv4Addr,
-    /// The hosts file that it was attached with.
-    pub hosts: PathBuf,
 }
 
 impl Runner {
     pub(crate) fn new(namespace: Namespace) -> Self {
         let state = PathBuf::from("/run").join(namespace.name());
-        Self { namespace, state, daemon: None, attached: std::cell::Cell::new(0) }
+        Self { namespace, state, daemon: None, program: None, attached: std::cell::Cell::new(0) }
     }
 
     /// `mesh-node join ARGUMENTS`, going on in the background. Returns at once.
@@ -102,12 +89,46 @@ impl Runner {
         self.daemon.take().expect("the agent runs").terminate()
     }
 
+    /// Ends the agent (SIGTERM), and starts another program in its place, as an upgrade does.
+    ///
+    /// # Panics
+    /// If it doesn't run, or the other one doesn't answer.
+    pub fn upgrade(&mut self, program: &Path) {
+        self.stop();
+        self.program = Some(program.to_owned());
+        self.start_alone(&[]);
+    }
+
+    /// Waits until the agent has ended by itself.
+    ///
+    /// # Panics
+    /// If it doesn't run, or goes on.
+    pub fn ended(&mut self) -> ExitStatus {
+        self.daemon.take().expect("the agent runs").ended()
+    }
+
     /// Ends the agent at once (SIGKILL).
     ///
     /// # Panics
     /// If it doesn't run.
     pub fn kill(&mut self) {
         self.daemon.take().expect("the agent runs").kill();
+    }
+
+    /// Stops the agent in its tracks (SIGSTOP): what comes in waits in its sockets and TUNs.
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn pause(&self) {
+        self.daemon.as_ref().expect("the agent runs").signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn resume(&self) {
+        self.daemon.as_ref().expect("the agent runs").signal(Signal::SIGCONT);
     }
 
     /// The namespace that plays the machine.
@@ -131,7 +152,8 @@ impl Runner {
     /// `mesh-node ARGUMENTS`, not yet started.
     #[must_use]
     pub fn prepare(&self, arguments: &[&str]) -> Command {
-        let mut command = self.namespace.command(&program("MESH_NODE"));
+        let own = self.program.as_ref().map(|path| path.display().to_string());
+        let mut command = self.namespace.command(&own.unwrap_or_else(|| program("MESH_NODE")));
         command.args(arguments).env("MESH_NODE_STATE", &self.state).env("NO_COLOR", "1");
         command
     }
@@ -178,8 +200,7 @@ impl Runner {
     /// If it is refused.
     #[track_caller]
     pub fn attach(&self, service: &str) -> Instance {
-        let number = self.attached.replace(self.attached.get() + 1);
-        self.attach_in(Namespace::create(&format!("{}-{number}", self.namespace.name())), service)
+        self.attach_in(self.next_namespace(), service)
     }
 
     /// An instance of `service` in a namespace that is there already.
@@ -188,11 +209,31 @@ impl Runner {
     /// If it is refused.
     #[track_caller]
     pub fn attach_in(&self, namespace: Namespace, service: &str) -> Instance {
+        self.attach_as(namespace, service, &[])
+    }
+
+    /// An instance of `service` that is never a destination.
+    ///
+    /// # Panics
+    /// If it is refused.
+    #[track_caller]
+    pub fn attach_client(&self, service: &str) -> Instance {
+        self.attach_as(self.next_namespace(), service, &["--client"])
+    }
+
+    fn next_namespace(&self) -> Namespace {
+        let number = self.attached.replace(self.attached.get() + 1);
+        Namespace::create(&format!("{}-{number}", self.namespace.name()))
+    }
+
+    #[track_caller]
+    fn attach_as(&self, namespace: Namespace, service: &str, flags: &[&str]) -> Instance {
         let hosts = PathBuf::from(format!("/run/hosts-{}", namespace.name()));
         fs::write(&hosts, "127.0.0.1 localhost\n").expect("cannot write a hosts file");
         let netns = namespace.path();
         let paths = (netns.to_str().expect("an ASCII path"), hosts.to_str().expect("an ASCII path"));
-        let answer = self.json(&["attach", service, "--netns", paths.0, "--hosts", paths.1]);
+        let arguments = ["attach", service, "--netns", paths.0, "--hosts", paths.1];
+        let answer = self.json(&[&arguments, flags].concat());
         assert_eq!(answer["version"], 1, "{answer:#}");
         let field = |name: &str| answer["instance"][name].as_str().unwrap_or_else(|| panic!("no {name} in {answer:#}"));
         assert_eq!(field("service"), service);
@@ -200,30 +241,5 @@ impl Runner {
         let address = |name: &str| field(name).parse().unwrap_or_else(|e| panic!("{name}: {e} in {answer:#}"));
         let (id, address, service_address) = (field("id").to_owned(), address("address"), address("service_address"));
         Instance { namespace, id, address, service_address, hosts }
-    }
-}
-
-impl Instance {
-    /// A server in it.
-    #[must_use]
-    pub fn serve(&self, port: u16, answer: Answer) -> Server {
-        Server::start(&self.namespace, port, answer)
-    }
-
-    /// A blocking `connect` from it: [`crate::traffic::connect`].
-    ///
-    /// # Errors
-    /// The errno of `connect`.
-    pub fn connect(&self, to: Ipv4Addr, port: u16) -> std::io::Result<std::net::TcpStream> {
-        self.namespace.enter(|| crate::traffic::connect(to, port))
-    }
-
-    /// The lines of its hosts file.
-    ///
-    /// # Panics
-    /// If it can't be read.
-    #[must_use]
-    pub fn hosts_lines(&self) -> Vec<String> {
-        fs::read_to_string(&self.hosts).expect("the hosts file").lines().map(str::to_owned).collect()
     }
 }

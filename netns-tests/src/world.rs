@@ -1,10 +1,14 @@
 //! The underlay: a router, and behind it a network of its own for the coordinator and for every runner.
 
-use std::{cell::Cell, fs};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    fs,
+};
 
 use crate::{
     Coordinator, Namespace, Runner,
-    netns::{Network, ip_batch, quick_ipv6},
+    netns::{Network, ip_batch, ip_batch_of, quick_ipv6},
 };
 
 /// Which protocols a network of the underlay has.
@@ -22,6 +26,8 @@ pub enum Stack {
 /// machines passes it, so that is where to capture.
 pub struct World {
     networks: Cell<u8>,
+    /// By the name of the machine that is on it.
+    plugged: RefCell<BTreeMap<String, Network>>,
 }
 
 impl World {
@@ -38,7 +44,7 @@ impl World {
             let path = format!("/proc/sys/net/{setting}");
             fs::write(&path, "1").unwrap_or_else(|e| panic!("cannot write {path}: {e}"));
         }
-        Self { networks: Cell::new(0) }
+        Self { networks: Cell::new(0), plugged: RefCell::default() }
     }
 
     /// Joins a machine to the router by a new network. Its interface is `eth0`, its addresses end in 2.
@@ -59,12 +65,55 @@ impl World {
             machine.ip(&[&address, &format!("route add default via {}", network.v6(1))]);
         }
         machine.wait_up("eth0");
+        self.plugged.borrow_mut().insert(name.to_owned(), network);
         network
     }
 
     /// Takes a machine off its network; the router forgets the network as well.
     pub fn unplug(&self, machine: &Namespace) {
         machine.ip(&["link del eth0"]);
+    }
+
+    /// Cuts a machine off: its link stays up, but nothing passes any more, either way, without a word.
+    pub fn cut(&self, machine: &Namespace) {
+        self.block(machine, None, "add");
+    }
+
+    /// Ends [`World::cut`].
+    pub fn mend(&self, machine: &Namespace) {
+        self.block(machine, None, "del");
+    }
+
+    /// The same between two machines only.
+    pub fn cut_between(&self, one: &Namespace, other: &Namespace) {
+        self.block(one, Some(other), "add");
+    }
+
+    /// Ends [`World::cut_between`].
+    pub fn mend_between(&self, one: &Namespace, other: &Namespace) {
+        self.block(one, Some(other), "del");
+    }
+
+    fn block(&self, one: &Namespace, other: Option<&Namespace>, how: &str) {
+        let (one, other) = (self.network_of(one), other.map(|other| self.network_of(other)));
+        let rules = |to: fn(Network) -> String| {
+            let from = |network: Network| format!("iif net{}", network.0);
+            let ways = match other {
+                None => [from(one), format!("to {}", to(one))],
+                Some(other) => [(one, other), (other, one)].map(|(a, b)| format!("{} to {}", from(a), to(b))),
+            };
+            ways.map(|way| format!("rule {how} pref 1 {way} blackhole"))
+        };
+        let v4: fn(Network) -> String = |network| format!("{}/24", network.v4(0));
+        let v6: fn(Network) -> String = |network| format!("{}/64", network.v6(0));
+        for (family, [there, back]) in [("-4", rules(v4)), ("-6", rules(v6))] {
+            ip_batch_of(&[family], &[&there, &back]);
+        }
+    }
+
+    fn network_of(&self, machine: &Namespace) -> Network {
+        let plugged = self.plugged.borrow();
+        *plugged.get(machine.name()).unwrap_or_else(|| panic!("{} is on no network", machine.name()))
     }
 
     /// A coordinator, dual-stack, started with the given flags of `serve`.

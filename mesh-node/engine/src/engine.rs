@@ -130,6 +130,15 @@ impl Engine {
         self.waiting.forget(port);
     }
 
+    /// An instance of an earlier run has ended meanwhile, which the map need not know yet: its connections are reset, and
+    /// nobody waits for it to be attached.
+    pub fn ended(&mut self, instance: InstanceId, now: Instant, sink: &mut impl Sink) {
+        self.now = now;
+        self.homes.bury(instance, &self.map.route);
+        self.reset_of(instance, now, sink);
+        self.flush(sink);
+    }
+
     /// An endpoint at which a runner was authenticated in an earlier run: tried first, and with a handshake at once
     /// (with the map that first holds the runner, if none does yet).
     pub fn learned(&mut self, runner: RunnerId, endpoint: SocketAddr) {

@@ -72,6 +72,14 @@ impl Homes {
         self.resolve(route);
     }
 
+    /// An instance that the map may still hold has ended, and was never attached in this run.
+    pub(crate) fn bury(&mut self, instance: InstanceId, route: &Route) {
+        self.gone.insert(instance);
+        if route.here(instance).is_some() {
+            self.resolve(route);
+        }
+    }
+
     /// Finds everybody's place in a new map.
     pub(crate) fn resolve(&mut self, route: &Route) {
         let Self { ports, homes, gone } = self;

@@ -98,9 +98,7 @@ mod tests {
     #[test]
     fn a_runner_that_was_removed_is_told_what_to_do() {
         let OpenError::Unknown(refusal) = refused(&response(401, r#"{"error":"no such runner"}"#)) else { panic!() };
-        assert!(
-            refusal.error.contains("no such runner") && refusal.hint.unwrap().contains("mesh-node leave")
-        );
+        assert!(refusal.error.contains("no such runner") && refusal.hint.unwrap().contains("mesh-node leave"));
     }
 
     #[test]

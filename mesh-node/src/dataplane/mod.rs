@@ -156,6 +156,11 @@ impl Dataplane {
         self.ask(Command::Detach(port));
     }
 
+    /// An instance of an earlier run has ended meanwhile.
+    pub(crate) fn ended(&self, instance: InstanceId) {
+        self.ask(Command::Ended(instance));
+    }
+
     /// Puts a map in place; [`DataEvent::Applied`] with its revision says when it decides.
     pub(crate) fn set_map(&self, map: Map) {
         self.ask(Command::Map(Box::new(map)));

@@ -22,6 +22,7 @@ use crate::sys::{
 pub(super) enum Command {
     Attach(Port, OwnedFd, InstanceId),
     Detach(Port),
+    Ended(InstanceId),
     Map(Box<Map>),
     Switches(Switches),
     Moved,
@@ -180,6 +181,7 @@ impl Worker {
                 }
             }
             Command::Detach(port) => self.close(port),
+            Command::Ended(instance) => self.engine.ended(instance, Instant::now(), &mut self.io),
             Command::Map(map) => {
                 let revision = map.revision();
                 self.engine.handle_map(*map, Instant::now(), &mut self.io);

@@ -26,7 +26,10 @@ use crate::{
 impl Instances {
     /// Takes up every instance whose namespace is still there. The others have ended.
     pub(super) async fn recover(&self, remembered: Remembered) {
+        // The map may hold them until the coordinator has heard: nobody is to wait for them.
+        let dataplane = &self.inner.parts.dataplane;
         for held in remembered.ended {
+            dataplane.ended(held.instance);
             self.table().bury(held);
         }
         for attachment in remembered.attachments {
@@ -35,6 +38,7 @@ impl Instances {
                 Ok(()) => tracing::info!(%instance, service = %held.service, "taken up again"),
                 Err(why) => {
                     tracing::info!(%instance, service = %held.service, why, "not there any more: detached");
+                    dataplane.ended(instance);
                     self.table().bury(held);
                     clear(hosts).await;
                 }

@@ -1,5 +1,6 @@
 //! mesh in network namespaces: the built programs, kernel TCP, a file a behaviour. `scripts/test` runs it.
 
+mod agent_restart;
 mod cli;
 mod common;
 mod containment;
@@ -7,8 +8,14 @@ mod coordinator_away;
 mod deploy;
 mod harness;
 mod hosts_file;
+mod leave;
+mod load;
 mod names;
 mod refusals;
+mod replicas;
+mod replicas_out;
+mod replicas_silent;
+mod revocation;
 mod roaming;
 mod tokens;
 mod traffic;

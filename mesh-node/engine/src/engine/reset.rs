@@ -10,13 +10,17 @@ use mesh_proto::InstanceId;
 use super::Engine;
 use crate::{
     Port, Sink,
-    flow::{Phase, Role, Seat, Way},
+    flow::{Flow, Phase, Role, Seat, Way},
     peers::Turn,
 };
 
 /// When a RST to another runner is sent again: datagrams get lost, and an end that is idle would never notice. Whoever
 /// has had it doesn't mind.
 const AGAIN: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
+
+/// When one is tried again that could not be sent: the session, the TUN or the map is on its way, as after a start of the
+/// agent. That goes on for as long as the connection is remembered.
+const RETRY: Duration = Duration::from_millis(250);
 
 /// RSTs that are sent again.
 #[derive(Debug, Default)]
@@ -28,10 +32,36 @@ struct Again {
     slot: u32,
     generation: u64,
     role: Role,
+    /// How often it was sent.
     times: usize,
 }
 
+/// What has come of a RST.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It was delivered.
+    Here,
+    /// It was sent to another runner.
+    There,
+    /// It can't be sent yet.
+    NotYet,
+    /// There is no such end to tell.
+    Never,
+}
+
 impl Resets {
+    /// Keeps one that has to be sent again.
+    fn note(&mut self, again: Again, told: Told, now: Instant) {
+        let (wait, times) = match told {
+            Told::Here | Told::Never => return,
+            Told::NotYet => (Some(&RETRY), again.times),
+            Told::There => (AGAIN.get(again.times), again.times + 1),
+        };
+        if let Some(wait) = wait {
+            self.0.push_back(Again { at: now + *wait, times, ..again });
+        }
+    }
+
     /// When [`Engine::reset_again`] wants to be called.
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.iter().map(|again| again.at).min()
@@ -71,47 +101,45 @@ impl Engine {
 
     /// Tells one end of a connection, wherever it is, that the connection is no more.
     pub(super) fn reset_end(&mut self, slot: u32, role: Role, now: Instant, sink: &mut impl Sink) {
-        let Some(mut reset) = self.abort(slot, role) else { return };
-        let Some(flow) = self.flows.get(slot) else { return };
-        match flow.seat(role) {
-            Seat::Here(instance) => {
-                if let Some(port) = self.homes.port_of(instance) {
-                    sink.deliver(port, reset.octets());
-                }
-            }
-            Seat::There(runner) => {
-                let Some(runner) = self.map.route.runner(runner) else { return };
-                let generation = flow.generation();
-                // Without a session there is nobody to tell, and what it says next is answered.
-                let mut turn = Turn { now, sink, drops: &mut self.drops };
-                if self.peers.answer(runner, reset.packet_mut(), &mut turn).is_ok() {
-                    self.resets.0.push_back(Again { at: now + AGAIN[0], slot, generation, role, times: 1 });
-                }
-            }
-        }
+        let told = self.tell(slot, role, now, sink);
+        let Some(generation) = self.flows.get(slot).map(Flow::generation) else { return };
+        self.resets.note(Again { at: now, slot, generation, role, times: 0 }, told, now);
     }
 
     /// Sends the RSTs again that have come due, if their connections have not been opened anew.
     pub(super) fn reset_again(&mut self, now: Instant, sink: &mut impl Sink) {
         for _ in 0..self.resets.0.len() {
             let Some(again) = self.resets.0.pop_front() else { return };
+            let same = |flow: &Flow| flow.generation() == again.generation && flow.phase() == Phase::Reset;
             if again.at > now {
                 self.resets.0.push_back(again);
-                continue;
+            } else if self.flows.get(again.slot).is_some_and(same) {
+                let told = self.tell(again.slot, again.role, now, sink);
+                self.resets.note(again, told, now);
             }
-            let Again { slot, generation, role, times, .. } = again;
-            let same = |flow: &&crate::flow::Flow| flow.generation() == generation && flow.phase() == Phase::Reset;
-            let Some(Seat::There(runner)) = self.flows.get(slot).filter(same).map(|flow| flow.seat(role)) else {
-                continue;
-            };
-            let (Some(mut reset), Some(runner)) = (self.abort(slot, role), self.map.route.runner(runner)) else {
-                continue;
-            };
-            let mut turn = Turn { now, sink, drops: &mut self.drops };
-            if self.peers.answer(runner, reset.packet_mut(), &mut turn).is_ok()
-                && let Some(wait) = AGAIN.get(times)
-            {
-                self.resets.0.push_back(Again { at: now + *wait, slot, generation, role, times: times + 1 });
+        }
+    }
+
+    fn tell(&mut self, slot: u32, role: Role, now: Instant, sink: &mut impl Sink) -> Told {
+        let (Some(mut reset), Some(flow)) = (self.abort(slot, role), self.flows.get(slot)) else { return Told::Never };
+        match flow.seat(role) {
+            Seat::Here(instance) => match self.homes.port_of(instance) {
+                Some(port) => {
+                    sink.deliver(port, reset.octets());
+                    Told::Here
+                }
+                None => Told::NotYet,
+            },
+            Seat::There(runner) => {
+                let Some(runner) = self.map.route.runner(runner) else { return Told::NotYet };
+                let mut turn = Turn { now, sink, drops: &mut self.drops };
+                match self.peers.answer(runner, reset.packet_mut(), &mut turn) {
+                    Ok(()) => Told::There,
+                    Err(_) => {
+                        self.peers.reach(runner, &mut turn);
+                        Told::NotYet
+                    }
+                }
             }
         }
     }

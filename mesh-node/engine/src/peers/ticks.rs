@@ -46,6 +46,13 @@ impl Peers {
         self.wake(runner, turn.now);
     }
 
+    /// There is something to tell a runner: begins a handshake if there is no session.
+    pub(crate) fn reach<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {
+        if !self.list[runner as usize].is_ready() {
+            self.begin(runner, turn);
+        }
+    }
+
     /// Somebody there has not answered what surely asks for an answer. If nothing at all has come from the runner since, a
     /// handshake finds out within seconds whether it is there: boringtun would wait for fifteen.
     pub(crate) fn doubt<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {

@@ -504,3 +504,28 @@ fn a_caller_has_a_bounded_number_of_connections() {
     world.read(1, 10, &complete(&to(room).build()));
     assert_eq!(world.delivered(30).len(), 1);
 }
+
+#[test]
+fn what_ended_while_no_engine_ran_is_reset_as_soon_as_its_far_end_can_be_told() {
+    let mut world = World::of(&[view(1), view(2), view(3)]);
+    let memory = Shared(Arc::new(Mutex::new(vec![0; PINS])));
+    world.restart(2, &memory);
+    world.map(2, &view(2));
+    CALLERS.iter().chain(&CALLEES).for_each(|(runner, instance)| world.attach(*runner, *instance));
+    let taken: Vec<u32> = (0..6).map(|port| world.open(1, 10, port)).collect();
+    let expected: Vec<u16> = (0..6).filter(|port| taken[usize::from(*port)] == 20).collect();
+    world.restart(2, &memory);
+    world.with(2, |engine, sink, now| engine.ended(InstanceId(20), now, sink));
+    world.engine(2).learned(mesh_proto::RunnerId(1), endpoint(1));
+    world.map(2, &view(2));
+    world.attach(2, 11);
+    world.attach(2, 21);
+    world.wait(Duration::from_secs(1));
+    let mut reset: Vec<u16> = world.delivered(10).iter().map(|octets| packet(octets).1.destination_port).collect();
+    reset.sort_unstable();
+    reset.dedup();
+    assert_eq!(reset, expected, "those of instance 20, and no others");
+    // The map holds it still, and nobody is sent to it.
+    assert!((10..20).all(|port| [21, 22].contains(&world.open(1, 10, port))));
+    assert!((30..35).all(|port| world.open(2, 11, port) == 21));
+}

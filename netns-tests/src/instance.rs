@@ -1,0 +1,76 @@
+//! An instance: a namespace that a runner has attached, and what goes on in it.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, TcpStream},
+    path::PathBuf,
+};
+
+use crate::{
+    Capture, NamedServer, Namespace, traffic,
+    traffic::{Answer, Server},
+};
+
+/// A network namespace with an instance in it.
+pub struct Instance {
+    /// Where its programs run.
+    pub namespace: Namespace,
+    /// Its identifier.
+    pub id: String,
+    /// Its own address.
+    pub address: Ipv4Addr,
+    /// The address of its service.
+    pub service_address: Ipv4Addr,
+    /// The hosts file that it was attached with.
+    pub hosts: PathBuf,
+}
+
+impl Instance {
+    /// A server in it.
+    #[must_use]
+    pub fn serve(&self, port: u16, answer: Answer) -> Server {
+        Server::start(&self.namespace, port, answer)
+    }
+
+    /// A server in it that gives the instance's identifier as its name.
+    #[must_use]
+    pub fn serve_named(&self, port: u16) -> NamedServer {
+        NamedServer::start(&self.namespace, &self.id, port)
+    }
+
+    /// A blocking `connect` from it: [`traffic::connect`].
+    ///
+    /// # Errors
+    /// The errno of `connect`.
+    pub fn connect(&self, to: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+        self.namespace.enter(|| traffic::connect(to, port))
+    }
+
+    /// A capture of what passes its `mesh0`.
+    ///
+    /// # Panics
+    /// If it has none.
+    #[must_use]
+    pub fn capture(&self) -> Capture {
+        Capture::interface(&self.namespace, "mesh0")
+    }
+
+    /// From now on nothing that arrives gets in: whoever connects hears nothing, as of a machine that hangs.
+    pub fn freeze(&self) {
+        self.namespace.ip(&["rule add pref 1 iif mesh0 blackhole"]);
+    }
+
+    /// Ends [`Instance::freeze`].
+    pub fn thaw(&self) {
+        self.namespace.ip(&["rule del pref 1 iif mesh0"]);
+    }
+
+    /// The lines of its hosts file.
+    ///
+    /// # Panics
+    /// If it can't be read.
+    #[must_use]
+    pub fn hosts_lines(&self) -> Vec<String> {
+        fs::read_to_string(&self.hosts).expect("the hosts file").lines().map(str::to_owned).collect()
+    }
+}

@@ -1,0 +1,101 @@
+//! Many connections: the harness's own crowd without mesh first, then a service that is scaled under load.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use mesh_netns_tests::{Condition, Crowd, Ended, Load, NamedServer, Namespace, Pace, isolated, wait};
+use nix::sys::socket::{setsockopt, sockopt};
+
+const FROM: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
+const TO: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
+
+/// Two namespaces that reach each other.
+fn wired() -> [Namespace; 2] {
+    let (a, b) = (Namespace::create("a"), Namespace::create("b"));
+    a.ip(&["link add v type veth peer name v netns b", "link set v up", &format!("addr add {FROM}/24 dev v")]);
+    b.ip(&["link set v address 02:00:00:00:00:02 up", &format!("addr add {TO}/24 dev v")]);
+    a.wait_up("v");
+    b.wait_up("v");
+    [a, b]
+}
+
+#[test]
+fn a_crowd_knows_whom_it_has_reached_and_what_became_of_it() {
+    isolated(|| {
+        let [a, b] = wired();
+        let (mut one, other) = (NamedServer::start(&b, "one", 1), NamedServer::start(&b, "other", 2));
+        let mut crowd = Crowd::gather(&a, TO, 1, 200);
+        crowd.join(Crowd::gather(&a, TO, 2, 100));
+        assert_eq!(crowd.spread(), [("one".to_owned(), 200), ("other".to_owned(), 100)].into());
+        crowd.assert_all_answer();
+        crowd.hush();
+        assert_eq!(crowd.conditions(), [(Condition::Open, 300)].into());
+        assert_eq!((one.accepted(), one.open(), other.accepted()), (200, 200, 100));
+
+        // One that listens no longer refuses, and keeps what it has.
+        one.stop_listening();
+        let refused = a.enter(|| mesh_netns_tests::traffic::connect(TO, 1)).expect_err("nobody listens");
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        crowd.assert_all_answer();
+        one.listen();
+        crowd.join(Crowd::gather(&a, TO, 1, 1));
+
+        // What is reset is seen without a read.
+        let mut of_other = crowd.split_off("other");
+        other.break_off();
+        of_other.wait_all(Condition::Reset);
+        assert_eq!(of_other.answering(), 0);
+        crowd.assert_all_answer();
+        drop(one);
+        crowd.wait_all(Condition::Ended);
+        assert_eq!(crowd.answering(), 0);
+    });
+}
+
+#[test]
+fn the_other_end_of_a_crowd_knows_as_well() {
+    isolated(|| {
+        let [a, b] = wired();
+        let server = NamedServer::start(&b, "server", 1);
+        let mut crowd = Crowd::gather(&a, TO, 1, 3);
+        let locals: Vec<SocketAddrV4> = crowd.members().iter().map(|member| member.local()).collect();
+        let mut streams = crowd.into_streams();
+        let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
+        setsockopt(&streams[0], sockopt::Linger, &at_once).expect("SO_LINGER");
+        drop(streams.remove(0));
+        wait::until_true("the server to notice a reset", || server.ended().len() == 1);
+        assert_eq!(server.ended(), [Ended { caller: locals[0], how: Condition::Reset }]);
+        drop(streams.remove(0));
+        wait::until_true("the server to notice an end", || server.ended().len() == 2);
+        assert_eq!(server.ended()[1], Ended { caller: locals[1], how: Condition::Ended });
+        assert_eq!((server.open(), server.resets()), (1, 1));
+    });
+}
+
+#[test]
+fn transfers_and_short_connections() {
+    isolated(|| {
+        let [a, b] = wired();
+        let mut server = NamedServer::start(&b, "server", 1);
+        let transfers = Crowd::gather(&a, TO, 1, 4).transfer(Pace::Steady);
+        let fast = Crowd::gather(&a, TO, 1, 1).transfer(Pace::Full);
+        let load = Load::start(&a, TO, 1, 4);
+        load.wait_more(1000);
+        fast[0].wait_more(100 << 20);
+        transfers.iter().for_each(|transfer| transfer.wait_more(1 << 20));
+        for transfer in transfers.into_iter().chain(fast) {
+            assert!(transfer.finish().expect("every octet") > 1 << 20);
+        }
+        let before = load.tally();
+        assert_eq!((before.served.keys().collect::<Vec<_>>(), before.failures), (vec![&"server".to_owned()], vec![]));
+        server.stop_listening();
+        wait::until_true("the load to be refused", || !load.tally().failures.is_empty());
+        let failed = load.finish().failures.swap_remove(0);
+        assert!(failed.errno == libc::ECONNREFUSED || failed.errno == libc::ECONNRESET, "{failed:?}");
+
+        server.listen();
+        let mut broken = Crowd::gather(&a, TO, 1, 1).transfer(Pace::Full);
+        broken[0].wait_more(1 << 20);
+        server.break_off();
+        broken[0].wait_end().expect_err("a transfer that was cut short");
+    });
+}
