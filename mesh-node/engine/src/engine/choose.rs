@@ -38,11 +38,10 @@ impl Engine {
     ) -> Result<Pick, No> {
         let route = &self.map.route;
         let service = route.service_of(owner);
-        let id = route.services[service as usize].id;
         let mut best: Option<(Rank, Pick)> = None;
         let mut consider = |demoted: bool, far: bool, load: u64, pick: Pick| {
             if !tried.contains(&pick.seat) {
-                let skipped = self.skips.holds(id, pick.seat, now);
+                let skipped = self.skips.holds(callee, pick.seat, now);
                 let rank = (skipped, demoted, far, load, self.flows.tie(caller, callee, pick.seat));
                 if best.is_none_or(|(least, _)| rank < least) {
                     best = Some((rank, pick));

@@ -149,6 +149,11 @@ impl Engine {
             && role == Role::Callee
             && tcp.flags.has(Flags::RST)
             && (!tcp.flags.has(Flags::ACK) || tcp.acknowledgment == flow.isn().wrapping_add(1));
+        let listens = flow.phase() == Phase::Opening && role == Role::Callee && tcp.flags.has(Flags::SYN);
+        if listens {
+            let (callee, seat) = (flow.end(role), flow.seat(role));
+            self.skips.remove(callee, seat);
+        }
         if refuses && self.try_another(slot, now, sink) {
             return Err(No::silent(Reason::TriedAnother));
         }
@@ -203,9 +208,8 @@ impl Engine {
         let Some(flow) = self.flows.get(slot) else { return false };
         let (caller, callee, from) = (flow.end(Role::Caller), flow.end(Role::Callee), flow.seat(Role::Caller));
         let refuser = flow.seat(Role::Callee);
-        let Some(Resolved { service, .. }) = flow.resolved() else { return false };
         let Some(owner) = self.map.route.owner(callee.address) else { return false };
-        self.skips.add(self.map.route.services[service as usize].id, refuser, now);
+        self.skips.add(callee, refuser, now);
         let Some(mut attempt) = self.flows.take_attempt(slot) else { return false };
         attempt.tried.push(refuser);
         let Ok(Pick { seat, way }) = self.pick(owner, caller, callee, from, &attempt.tried, now) else { return false };
