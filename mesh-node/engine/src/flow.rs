@@ -176,10 +176,6 @@ impl Flow {
         self.pin.acks[role as usize]
     }
 
-    pub(crate) const fn resolved(&self) -> Option<Resolved> {
-        self.resolved
-    }
-
     /// Where the packets for an end go.
     #[inline]
     pub(crate) fn way(&self, role: Role) -> Option<Way> {
