@@ -7,6 +7,7 @@ use std::{
     process::{Command, ExitStatus},
 };
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
@@ -64,6 +65,33 @@ impl Coordinator {
     /// If it doesn't run.
     pub fn kill(&mut self) {
         self.daemon.take().expect("the coordinator runs").kill();
+    }
+
+    /// Stops it in its tracks (SIGSTOP), and does something; the disk is then as a power cut would leave it.
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn frozen<R>(&self, act: impl FnOnce() -> R) -> R {
+        let daemon = self.daemon.as_ref().expect("the coordinator runs");
+        daemon.signal(Signal::SIGSTOP);
+        // It stands when the kernel says so, not when the signal was sent.
+        let state = format!("/proc/{}/stat", daemon.pid());
+        wait::until_true("the coordinator to stand still", || {
+            fs::read_to_string(&state)
+                .is_ok_and(|text| text.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
+        });
+        let result = act();
+        daemon.signal(Signal::SIGCONT);
+        result
+    }
+
+    /// Its process.
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the coordinator runs").pid()
     }
 
     /// Its directory. Copied while it is stopped it is a backup.

@@ -5,6 +5,7 @@ mod cli;
 mod common;
 mod containment;
 mod coordinator_away;
+mod coordinator_crash;
 mod deploy;
 mod harness;
 mod hosts_file;
