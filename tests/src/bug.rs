@@ -9,6 +9,12 @@ pub enum Bug {
     DirectionSwapped,
     /// The coordinator loses one delta in four.
     DeltaDropped,
+    /// An agent that restarts finds nothing of what the one before knew of connections.
+    PinLost,
+    /// Addresses are given again at once.
+    QuarantineIgnored,
+    /// The ends of a connection to which the right is gone are not told.
+    ResetForgotten,
 }
 
 /// The view in which every permission is its opposite.

@@ -1,6 +1,9 @@
-//! The two checks.
+//! The checks.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use mesh_engine::Port;
 use mesh_proto::{
@@ -9,6 +12,7 @@ use mesh_proto::{
 };
 
 use crate::{
+    host::{End, Phase},
     packet::{self, Read, Tcp},
     world::{Failure, PORTS, World},
 };
@@ -47,51 +51,185 @@ impl World {
         Ok(())
     }
 
-    /// *Liveness*: on a calm network every instance dials every service, on both ports.
+    /// Notes the connections to which the right is gone, or whose other end is: they may be reset from now on.
+    pub(crate) fn mark(&mut self) {
+        let ends: BTreeMap<(End, End), Vec<u32>> = self.all_ends();
+        let gone: BTreeSet<(End, End)> = self
+            .hosts()
+            .flat_map(|(_, host)| host.connections.iter().map(move |(ends, connection)| (host, *ends, connection)))
+            .filter(|(host, (ours, theirs), connection)| {
+                let other = ends.get(&(*theirs, *ours));
+                let is_there = other.is_some_and(|of| of.contains(&connection.theirs));
+                let opens = matches!(connection.phase, Phase::Asking | Phase::Answering);
+                let allowed = match connection.calls {
+                    true => self.reference.may_open(host.service, connection.service, theirs.1),
+                    // The caller's end knows better.
+                    false => true,
+                };
+                !allowed || !(is_there || opens) || host.ended
+            })
+            .map(|(_, ends, _)| ends)
+            .collect();
+        for host in self.runners.values_mut().flat_map(|runner| runner.hosts.values_mut()) {
+            for (ends, connection) in &mut host.connections {
+                connection.doomed |= gone.contains(ends) || gone.contains(&(ends.1, ends.0));
+            }
+        }
+    }
+
+    /// Who has which ends: their own initial sequence numbers.
+    fn all_ends(&self) -> BTreeMap<(End, End), Vec<u32>> {
+        let mut all: BTreeMap<(End, End), Vec<u32>> = BTreeMap::new();
+        for (_, host) in self.hosts() {
+            for (ends, connection) in host.connections.iter().filter(|(_, c)| c.phase != Phase::Reset) {
+                all.entry(*ends).or_default().push(connection.ours);
+            }
+        }
+        all
+    }
+
+    /// *Liveness*: on a calm network every instance dials every service, on both ports. *Persistence*: what stood and may
+    /// stand does. *Revocation*: what may not is reset at whichever end is left, idle or not.
     pub(crate) fn settle_and_probe(&mut self) -> Result<(), Failure> {
         self.note("calm".to_owned());
+        self.mark();
         self.network.rough = false;
         self.network.cut.clear();
-        // Long enough for a runner that was cut off or has moved to be found again, and for standing attempts to end.
-        self.run_until(self.now + Duration::from_secs(60))?;
+        // Long enough for a runner that was cut off or has moved to be found again, for standing attempts to end, and for
+        // what is remembered of them to be forgotten.
+        self.run_until(self.now + Duration::from_secs(80))?;
+        self.check_standing()?;
+        self.probe()?;
+        self.check_memory()?;
+        self.network.rough = true;
+        Ok(())
+    }
+
+    fn check_standing(&mut self) -> Result<(), Failure> {
+        self.mark();
+        let rejected = self.rejected();
+        let all = self.all_ends();
+        let mut asked = vec![];
+        let list: Vec<_> = self
+            .hosts()
+            .flat_map(|(id, host)| {
+                host.connections.iter().map(move |(ends, c)| (id, host.port, host.service, *ends, c.clone()))
+            })
+            .collect();
+        for (id, port, service, ends, connection) in list {
+            let (ours, theirs) = ends;
+            let right = match connection.calls {
+                true => self.reference.may_open(service, connection.service, theirs.1),
+                false => true,
+            };
+            let other = all.get(&(theirs, ours)).is_some_and(|of| of.contains(&connection.theirs));
+            match connection.phase {
+                Phase::Reset if connection.doomed || !connection.refusals.is_empty() => {}
+                Phase::Reset if connection.calls => {
+                    return Err(
+                        self.failure(format!("{ends:?} was reset on {id}, and nobody wanted that: {connection:?}"))
+                    );
+                }
+                Phase::Open if !right => {
+                    return Err(
+                        self.failure(format!("{ends:?} hangs on {id}, though the right is gone: {connection:?}"))
+                    );
+                }
+                Phase::Open if connection.calls => asked.push((id, port, ends, other)),
+                _ => {}
+            }
+        }
+        for (id, port, ends, _) in &asked {
+            self.ask(*id, *port, *ends)?;
+        }
+        self.run_until(self.now + Duration::from_secs(10))?;
+        for (id, port, ends, other) in asked {
+            let rejected_since = self.rejected() > rejected;
+            let Some(now) = self.host(id, port).and_then(|host| host.connections.get(&ends).cloned()) else { continue };
+            let well = match (now.phase, other) {
+                (Phase::Open, true) => now.answers > 0 || rejected_since,
+                // Whoever talks hears that the other end is gone.
+                (Phase::Reset, false) => true,
+                (Phase::Reset, true) => now.doomed,
+                _ => rejected_since,
+            };
+            if !well {
+                return Err(self.failure(format!("{ends:?} on {id}, whose other end is there: {other}: {now:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self) -> Result<(), Failure> {
         let rejected = self.rejected();
         let addresses = self.service_addresses();
-        let hosts: Vec<_> = self.hosts().map(|(id, h)| (id, h.port, h.service, h.ended)).collect();
+        let hosts: Vec<_> =
+            self.hosts().map(|(id, h)| (id, h.port, h.service, h.ended, h.draining, h.refuses)).collect();
         let mut probes = Vec::new();
-        for (runner, port, caller, ended) in &hosts {
+        for (runner, port, caller, ended, ..) in &hosts {
             for (callee, address) in &addresses {
                 for dialled in PORTS {
-                    let attempt = self.dial(*runner, *port, (*address, dialled))?;
-                    probes.push((*runner, *port, *caller, *ended, *callee, dialled, attempt));
+                    if let Some(ends) = self.dial(*runner, *port, (*address, dialled))? {
+                        probes.push((*runner, *port, *caller, *ended, *callee, dialled, ends));
+                    }
                 }
             }
         }
         self.run_until(self.now + Duration::from_secs(20))?;
-        for (runner, port, caller, ended, callee, dialled, attempt) in probes {
+        let mut opened = vec![];
+        for (runner, port, caller, ended, callee, dialled, ends) in probes {
             if caller == callee {
                 continue; // in a kernel this never leaves the namespace
             }
-            let Some(heard) = self.host(runner, port).and_then(|host| host.attempts.get(&attempt).cloned()) else {
+            let Some(heard) = self.host(runner, port).and_then(|host| host.connections.get(&ends).cloned()) else {
                 continue;
             };
-            let live = hosts.iter().any(|(_, _, service, ended)| *service == callee && !ended);
+            let of_callee =
+                || hosts.iter().filter(|(_, _, service, ended, draining, _)| *service == callee && !ended && !draining);
             let expected = match self.reference.may_open(caller, callee, dialled) {
                 // It has no address any more: its packets are forged ones.
                 _ if ended => (false, vec![]),
-                true if live => (true, vec![]),
+                true if of_callee().any(|(.., refuses)| !refuses) => (true, vec![]),
+                true if of_callee().next().is_some() => (false, vec![None]),
                 true => (false, vec![Some(1)]),
                 false => (false, vec![Some(13)]),
             };
             // On a calm network nothing is repeated: what is rejected as a replay is an artefact of the clocks (see
             // `World::forget`), of a tunnel that one end made anew while the other still has the one before.
+            let connected = heard.phase == Phase::Open;
             let delayed = expected.0 && heard.refusals.is_empty() && self.rejected() > rejected;
-            if !delayed && (heard.connected, &heard.refusals) != (expected.0, &expected.1) {
+            if !delayed && (connected, &heard.refusals) != (expected.0, &expected.1) {
                 let what =
                     format!("{caller:?} on {runner} dialled {callee:?}:{dialled}: {heard:?} instead of {expected:?}");
                 return Err(self.failure(what));
             }
+            if connected {
+                opened.push((runner, port, ends));
+            }
         }
-        self.network.rough = true;
+        for (runner, port, ends) in opened {
+            if let Some(reset) = self.host(runner, port).and_then(|host| host.abort(ends)) {
+                self.transmit(runner, port, reset)?;
+            }
+        }
+        self.run_until(self.now + Duration::from_secs(1))
+    }
+
+    /// *Memory*: an engine follows no more connections than there are.
+    fn check_memory(&mut self) -> Result<(), Failure> {
+        let all = self.all_ends();
+        for (id, runner) in &self.runners {
+            let followed = runner.engine.report(self.instant()).connections;
+            // Both ends of one within the runner are one connection.
+            let ends = runner.hosts.values().flat_map(|host| host.connections.iter());
+            let there = ends.filter(|(_, c)| c.phase != Phase::Reset).count();
+            // Attempts that came to nothing are remembered for a while.
+            let attempts = 4 * runner.hosts.len() * all.len().min(16) + 64;
+            if followed > there + attempts {
+                let what = format!("{id} follows {followed} connections, and there are {there}");
+                return Err(self.failure(what));
+            }
+        }
         Ok(())
     }
 }

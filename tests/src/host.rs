@@ -1,4 +1,5 @@
-//! An instance's end: opens connections, takes all that come, and keeps what it heard.
+//! An instance's end: TCP as a kernel speaks it, in so far as the mesh can notice: handshakes with retransmission, RSTs that
+//! are believed only with the right number (RFC 9293 §3.10.7, RFC 5961 §3 and §4), and one question at a time.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -10,8 +11,15 @@ use crate::{
     reference::Service,
 };
 
-/// How often a SYN is sent, one second apart.
+/// How often a SYN is sent, one second apart; and a question.
 pub(crate) const TRIES: u32 = 6;
+
+/// A question and its answer.
+const QUESTION: u8 = 1;
+const ANSWER: u8 = 2;
+
+/// An address and a port.
+pub(crate) type End = (Ipv4Addr, u16);
 
 pub(crate) struct Host {
     pub(crate) instance: InstanceId,
@@ -20,48 +28,118 @@ pub(crate) struct Host {
     pub(crate) port: Port,
     /// Its service was deleted: it goes on, and must be heard by nobody.
     pub(crate) ended: bool,
+    /// It takes no new connections, by the mesh's doing, or refuses them itself.
+    pub(crate) draining: bool,
+    pub(crate) refuses: bool,
     next_port: u16,
-    pub(crate) attempts: BTreeMap<u16, Attempt>,
+    next_isn: u32,
+    /// By our own end and the other.
+    pub(crate) connections: BTreeMap<(End, End), Connection>,
 }
 
-/// A connection that this end opens.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Attempt {
-    pub(crate) to: Option<(Ipv4Addr, u16)>,
-    pub(crate) syns: u32,
-    pub(crate) connected: bool,
-    /// RST, or destination unreachable with this code: all that came.
+/// How far a connection has come, seen from one end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// We have sent a SYN.
+    Asking,
+    /// We have answered one.
+    Answering,
+    Open,
+    /// It was reset, or refused.
+    Reset,
+}
+
+/// One end of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    pub(crate) phase: Phase,
+    /// We have opened it.
+    pub(crate) calls: bool,
+    /// SYNs sent, or questions that wait for their answer.
+    tries: u32,
+    /// What is sent next, and what is expected next.
+    sends: u32,
+    expects: u32,
+    /// A question is out.
+    asks: bool,
+    /// Both initial sequence numbers: by theirs the other end is known.
+    pub(crate) ours: u32,
+    pub(crate) theirs: u32,
+    /// Whom it calls; of the callee's end, whose it is.
+    pub(crate) service: Service,
+    /// The right to it, or its other end, was gone at some time: it may be reset.
+    pub(crate) doomed: bool,
+    /// RST, or destination unreachable with this code: all that came while it was opened.
     pub(crate) refusals: Vec<Option<u8>>,
-    /// Data that was answered.
-    pub(crate) echoed: u32,
+    /// Questions that were answered.
+    pub(crate) answers: u32,
 }
 
 impl Host {
     pub(crate) const fn new(instance: InstanceId, service: Service, address: Ipv4Addr, port: Port) -> Self {
-        Self { instance, service, address, port, ended: false, next_port: 30_000, attempts: BTreeMap::new() }
+        let InstanceId(number) = instance;
+        Self {
+            instance,
+            service,
+            address,
+            port,
+            ended: false,
+            draining: false,
+            refuses: false,
+            next_port: 30_000,
+            next_isn: (number as u32).wrapping_mul(20_000_000),
+            connections: BTreeMap::new(),
+        }
     }
 
-    /// Begins a connection; the SYN is to be sent, and the local port watched.
-    pub(crate) fn connect(&mut self, to: (Ipv4Addr, u16)) -> (u16, Tcp) {
+    /// Begins a connection; the SYN is to be sent, and the pair of ends to be watched.
+    pub(crate) fn connect(&mut self, to: End, service: Service) -> ((End, End), Tcp) {
         self.next_port = self.next_port.checked_add(1).unwrap_or(30_000);
-        self.attempts.insert(self.next_port, Attempt { to: Some(to), ..Attempt::default() });
-        let syn = self.syn(self.next_port).unwrap_or_else(|| unreachable!("the attempt was made just now"));
-        (self.next_port, syn)
+        self.next_isn = self.next_isn.wrapping_add(100_003);
+        let ends = ((self.address, self.next_port), to);
+        let connection = Connection {
+            phase: Phase::Asking,
+            calls: true,
+            tries: 1,
+            sends: self.next_isn,
+            expects: 0,
+            asks: false,
+            ours: self.next_isn,
+            theirs: 0,
+            service,
+            doomed: false,
+            refusals: vec![],
+            answers: 0,
+        };
+        let syn = connection.segment(ends, SYN, None);
+        self.connections.insert(ends, connection);
+        (ends, syn)
     }
 
-    /// The (next) SYN of an attempt, unless it has come to an end or been given up.
-    pub(crate) fn syn(&mut self, port: u16) -> Option<Tcp> {
-        let attempt = self.attempts.get_mut(&port)?;
-        let over = attempt.connected || !attempt.refusals.is_empty() || attempt.syns >= TRIES;
-        attempt.syns += 1;
-        let source = (self.address, port);
-        (!over).then(|| Tcp { source, destination: attempt.to.unwrap_or(source), sequence: 1, flags: SYN, data: None })
+    /// Puts a question on a connection that stands.
+    pub(crate) fn ask(&mut self, ends: (End, End)) -> Option<Tcp> {
+        let connection = self.connections.get_mut(&ends).filter(|c| c.phase == Phase::Open && !c.asks)?;
+        (connection.asks, connection.tries) = (true, 1);
+        Some(connection.segment(ends, ACK, Some(QUESTION)))
     }
 
-    /// Data on a connection that stands; it is answered if it arrives.
-    pub(crate) fn data(&self, port: u16) -> Option<Tcp> {
-        let attempt = self.attempts.get(&port).filter(|a| a.connected)?;
-        Some(Tcp { source: (self.address, port), destination: attempt.to?, sequence: 2, flags: ACK, data: Some(1) })
+    /// What has to be sent again, unless it was answered or given up.
+    pub(crate) fn again(&mut self, ends: (End, End)) -> Option<Tcp> {
+        let connection = self.connections.get_mut(&ends)?;
+        let waits = connection.phase == Phase::Asking || (connection.phase == Phase::Open && connection.asks);
+        if !waits || connection.tries >= TRIES {
+            connection.asks = false;
+            return None;
+        }
+        connection.tries += 1;
+        let opens = connection.phase == Phase::Asking;
+        Some(if opens { connection.segment(ends, SYN, None) } else { connection.segment(ends, ACK, Some(QUESTION)) })
+    }
+
+    /// Ends a connection; the RST is to be sent.
+    pub(crate) fn abort(&mut self, ends: (End, End)) -> Option<Tcp> {
+        let connection = self.connections.remove(&ends)?;
+        (connection.phase == Phase::Open).then(|| connection.segment(ends, RST | ACK, None))
     }
 
     /// Takes what came out of the TUN; the answer is to be sent.
@@ -69,40 +147,148 @@ impl Host {
         let segment = match read {
             Read::Tcp(segment) => segment,
             Read::Unreachable { code, port, destination } => {
-                if let Some(attempt) = self.attempts.get_mut(&port).filter(|a| a.to == Some(destination)) {
-                    attempt.refusals.push(Some(code));
+                let connection = self.connections.get_mut(&((self.address, port), destination))?;
+                if connection.phase == Phase::Asking {
+                    connection.refusals.push(Some(code));
+                    connection.phase = Phase::Reset;
                 }
                 return None;
             }
             Read::Other => return None,
         };
-        let answer = |flags, data| {
-            Some(Tcp {
-                source: segment.destination,
-                destination: segment.source,
-                sequence: segment.sequence,
-                flags,
-                data,
-            })
+        let ends = (segment.destination, segment.source);
+        if segment.opens() {
+            return self.take_syn(ends, segment);
+        }
+        let Some(connection) = self.connections.get_mut(&ends).filter(|c| c.phase != Phase::Reset) else {
+            return strange(segment);
         };
-        let attempt = self.attempts.get_mut(&segment.destination.1).filter(|a| a.to == Some(segment.source));
-        match (attempt, segment.flags) {
-            (_, flags) if flags & RST == 0 && segment.opens() => answer(SYN | ACK, None),
-            (Some(attempt), flags) if flags & RST != 0 => {
-                attempt.refusals.push(None);
-                None
+        if segment.flags & RST != 0 {
+            return connection.take_reset(ends, segment);
+        }
+        match connection.phase {
+            Phase::Asking => {
+                let right = segment.flags & SYN != 0 && segment.acknowledgment == connection.sends.wrapping_add(1);
+                if !right {
+                    return strange(segment);
+                }
+                connection.phase = Phase::Open;
+                connection.sends = connection.sends.wrapping_add(1);
+                connection.expects = segment.sequence.wrapping_add(1);
+                connection.theirs = segment.sequence;
+                Some(connection.segment(ends, ACK, None))
             }
-            (Some(attempt), flags) if flags & SYN != 0 => {
-                attempt.connected = true;
-                answer(ACK, None)
+            // Our answer to its SYN-ACK was lost.
+            Phase::Open if segment.flags & SYN != 0 => Some(connection.segment(ends, ACK, None)),
+            _ => {
+                if segment.flags & ACK != 0 && connection.phase == Phase::Answering {
+                    connection.phase = Phase::Open;
+                }
+                connection.take_data(ends, segment)
             }
-            (Some(attempt), _) => {
-                attempt.echoed += u32::from(segment.data == Some(2));
-                None
-            }
-            // The callee's side of a connection: data is answered, all else taken.
-            (None, flags) if flags & RST == 0 && segment.data == Some(1) => answer(ACK, Some(2)),
-            (None, _) => None,
         }
     }
+
+    fn take_syn(&mut self, ends: (End, End), segment: Tcp) -> Option<Tcp> {
+        if let Some(connection) = self.connections.get(&ends).filter(|c| c.phase != Phase::Reset) {
+            let same = connection.phase == Phase::Answering && connection.expects == segment.sequence.wrapping_add(1);
+            // What isn't the same again gets an ACK, and whoever has forgotten us answers that with a RST.
+            return Some(match same {
+                true => connection.answer(ends),
+                false => connection.segment(ends, ACK, None),
+            });
+        }
+        if self.refuses {
+            return strange(segment);
+        }
+        self.next_isn = self.next_isn.wrapping_add(100_003);
+        let connection = Connection {
+            phase: Phase::Answering,
+            calls: false,
+            tries: 0,
+            sends: self.next_isn.wrapping_add(1),
+            expects: segment.sequence.wrapping_add(1),
+            asks: false,
+            ours: self.next_isn,
+            theirs: segment.sequence,
+            service: self.service,
+            doomed: false,
+            refusals: vec![],
+            answers: 0,
+        };
+        let answer = connection.answer(ends);
+        self.connections.insert(ends, connection);
+        Some(answer)
+    }
+}
+
+impl Connection {
+    fn segment(&self, (ours, theirs): (End, End), flags: u8, data: Option<u8>) -> Tcp {
+        let acknowledgment = if flags & ACK != 0 { self.expects } else { 0 };
+        Tcp { source: ours, destination: theirs, sequence: self.sends, acknowledgment, flags, data }
+    }
+
+    /// Our SYN-ACK.
+    fn answer(&self, ends: (End, End)) -> Tcp {
+        Tcp { sequence: self.sends.wrapping_sub(1), ..self.segment(ends, SYN | ACK, None) }
+    }
+
+    fn take_reset(&mut self, ends: (End, End), segment: Tcp) -> Option<Tcp> {
+        let right = match self.phase {
+            Phase::Asking => segment.flags & ACK != 0 && segment.acknowledgment == self.sends.wrapping_add(1),
+            _ => segment.sequence == self.expects,
+        };
+        if right {
+            if self.phase == Phase::Asking {
+                self.refusals.push(None);
+            }
+            self.phase = Phase::Reset;
+            return None;
+        }
+        // A challenge, if it lies within the window.
+        let near = segment.sequence.wrapping_sub(self.expects) < 0xffff;
+        (self.phase != Phase::Asking && near).then(|| self.segment(ends, ACK, None))
+    }
+
+    fn take_data(&mut self, ends: (End, End), segment: Tcp) -> Option<Tcp> {
+        match segment.data? {
+            QUESTION if segment.sequence == self.expects => {
+                self.expects = self.expects.wrapping_add(1);
+                let answer = self.segment(ends, ACK, Some(ANSWER));
+                self.sends = self.sends.wrapping_add(1);
+                Some(answer)
+            }
+            // The answer was lost.
+            QUESTION if segment.sequence.wrapping_add(1) == self.expects => {
+                let answer = self.segment(ends, ACK, Some(ANSWER));
+                Some(Tcp { sequence: self.sends.wrapping_sub(1), ..answer })
+            }
+            ANSWER if segment.sequence == self.expects && self.asks => {
+                self.asks = false;
+                self.answers += 1;
+                (self.expects, self.sends) = (self.expects.wrapping_add(1), self.sends.wrapping_add(1));
+                Some(self.segment(ends, ACK, None))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The answer to a segment of no connection (RFC 9293 §3.10.7.1).
+fn strange(segment: Tcp) -> Option<Tcp> {
+    if segment.flags & RST != 0 {
+        return None;
+    }
+    let (source, destination) = (segment.destination, segment.source);
+    let length = u32::from(segment.flags & SYN != 0) + u32::from(segment.data.is_some());
+    Some(match segment.flags & ACK {
+        0 => {
+            let acknowledgment = segment.sequence.wrapping_add(length);
+            Tcp { source, destination, sequence: 0, acknowledgment, flags: RST | ACK, data: None }
+        }
+        _ => {
+            let sequence = segment.acknowledgment;
+            Tcp { source, destination, sequence, acknowledgment: 0, flags: RST, data: None }
+        }
+    })
 }

@@ -8,12 +8,12 @@ use std::{
 
 use mesh_proto::{InstanceId, RunnerId};
 
-use crate::{control::Message, rng::Rng};
+use crate::{control::Message, host::End, rng::Rng};
 
 pub(crate) enum Event {
     Datagram { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
     Control { runner: RunnerId, stream: u64, message: Message },
-    Retransmit { instance: InstanceId, port: u16 },
+    Retransmit { instance: InstanceId, ends: (End, End) },
 }
 
 pub(crate) struct Network {

@@ -10,23 +10,30 @@ use mesh_model::{
 use mesh_proto::{Ports, ServicePath};
 
 use crate::{
+    bug::Bug,
     control::Sent,
-    host::Host,
+    host::{Host, Phase},
     packet::{FIN, SYN, Tcp},
     reference::Service,
     world::{DEPLOYMENTS, Failure, PORTS, SERVICES, World, deployment_name, label, service_name},
 };
 
+/// Instances of a service at most.
+const REPLICAS: usize = 3;
+
 impl World {
     /// One random operation, and a little time.
     pub(crate) fn operate(&mut self) -> Result<(), Failure> {
         match self.rng.below(100) {
-            0..12 => self.deploy(),
-            12..20 => self.trust(),
-            20..34 => self.attach(),
-            34..40 => self.detach()?,
-            40..74 => self.connect()?,
-            74..80 => self.talk()?,
+            0..7 => self.deploy(),
+            7..15 => self.trust(),
+            15..32 => self.attach(),
+            32..37 => self.detach()?,
+            37..39 => self.drain(),
+            39..41 => self.refuse(),
+            41..42 => self.silence(),
+            42..70 => self.connect()?,
+            70..80 => self.talk()?,
             80..85 => self.forge()?,
             85..88 => self.cut(),
             88..92 => self.roam(),
@@ -34,6 +41,10 @@ impl World {
             95..96 => self.restart_coordinator(),
             96..98 => self.restart_agent()?,
             _ => return self.settle_and_probe(),
+        }
+        self.mark();
+        if let Some(hasty) = self.hasty.take() {
+            return Err(self.failure(hasty));
         }
         let pause = Duration::from_millis(self.rng.below(1500));
         self.run_until(self.now + pause)
@@ -85,8 +96,8 @@ impl World {
     }
 
     fn attach(&mut self) {
-        let running: BTreeSet<Service> = self.hosts().filter(|(_, h)| !h.ended).map(|(_, h)| h.service).collect();
-        let free: Vec<Service> = self.reference.services.difference(&running).copied().collect();
+        let running = |service: &Service| self.hosts().filter(|(_, h)| !h.ended && h.service == *service).count();
+        let free: Vec<Service> = self.reference.services.iter().copied().filter(|s| running(s) < REPLICAS).collect();
         let (Some(service), Some(runner)) = (self.rng.pick(&free).copied(), self.some_runner()) else { return };
         let path = ServicePath { deployment: deployment_name(service.0), service: service_name(service.1) };
         let attach = RunnerCommand::Attach { service: path, client: false };
@@ -111,7 +122,32 @@ impl World {
             runner.hosts.remove(&port);
         }
         let now = self.instant();
-        self.engine(runner, |engine, said| engine.detach(port, now, said))
+        self.ending(runner, |engine, said| engine.detach(port, now, said))
+    }
+
+    fn drain(&mut self) {
+        let Some((runner, port, instance)) = self.some_host() else { return };
+        let drained = self.commit(&Command::Runner { by: runner, what: RunnerCommand::Drain { instance } }).is_ok();
+        if let Some(host) = self.host(runner, port).filter(|_| drained) {
+            host.draining = true;
+        }
+        self.note(format!("drain {instance} on {runner}: {drained}"));
+    }
+
+    /// A program stops listening, or begins to.
+    fn refuse(&mut self) {
+        let Some((runner, port, instance)) = self.some_host() else { return };
+        let Some(host) = self.host(runner, port) else { return };
+        host.refuses = !host.refuses;
+        let word = if host.refuses { "refuses" } else { "listens" };
+        self.note(format!("{instance} on {runner} {word}"));
+    }
+
+    /// The coordinator loses a runner's stream for long, and it comes back.
+    fn silence(&mut self) {
+        let Some(runner) = self.some_runner() else { return };
+        self.note(format!("{runner} is silent"));
+        let _ = self.commit(&Command::Silent(runner));
     }
 
     fn connect(&mut self) -> Result<(), Failure> {
@@ -122,15 +158,16 @@ impl World {
         let Some(target) = self.rng.pick(&targets).copied() else { return Ok(()) };
         let to = (target, PORTS[self.rng.below(2) as usize]);
         self.note(format!("{instance} dials {}:{}", to.0, to.1));
-        self.dial(runner, port, to).map(|_| ())
+        self.dial(runner, port, to).map(drop)
     }
 
     /// Data on a connection that stands.
     fn talk(&mut self) -> Result<(), Failure> {
         let Some((runner, port, _)) = self.some_host() else { return Ok(()) };
         let Some(host) = self.runners.get(&runner).and_then(|r| r.hosts.get(&port)) else { return Ok(()) };
-        let segments: Vec<Tcp> = host.attempts.keys().filter_map(|p| host.data(*p)).take(3).collect();
-        segments.into_iter().try_for_each(|segment| self.transmit(runner, port, segment))
+        let open = host.connections.iter().filter(|(_, c)| c.calls && c.phase == Phase::Open);
+        let ends: Vec<_> = open.map(|(ends, _)| *ends).take(3).collect();
+        ends.into_iter().try_for_each(|ends| self.ask(runner, port, ends))
     }
 
     /// A packet from an address that isn't the sender's, or a SYN from a service address.
@@ -152,7 +189,7 @@ impl World {
         self.transmit(
             runner,
             port,
-            Tcp { source: (source, 1), destination: (target, PORTS[0]), sequence: 9, flags, data },
+            Tcp { source: (source, 1), destination: (target, PORTS[0]), sequence: 9, acknowledgment: 0, flags, data },
         )
     }
 
@@ -201,8 +238,14 @@ impl World {
         let (seed, now) = (self.rng.bytes(), self.instant());
         let others: Vec<_> = self.runners.iter().filter(|(o, _)| **o != id).map(|(o, r)| (*o, r.address)).collect();
         others.iter().try_for_each(|(other, _)| self.forget(*other, id))?;
+        let bug = self.bug;
         let Some(runner) = self.runners.get_mut(&id) else { return Ok(()) };
-        runner.engine = Engine::new(runner.key.clone(), seed, Box::new(vec![0; 1 << 16]), now);
+        // The old one ends first, and leaves what it has in memory.
+        runner.engine = Engine::new(runner.key.clone(), seed, Box::new(vec![]), now);
+        if bug == Some(Bug::PinLost) {
+            runner.pins.lose();
+        }
+        runner.engine = Engine::new(runner.key.clone(), seed, runner.pins.lend(), now);
         runner.hosts.iter().for_each(|(port, host)| runner.engine.attach(*port, host.instance));
         others.iter().for_each(|(other, address)| runner.engine.learned(*other, *address));
         self.bring_into_force(id)

@@ -14,6 +14,8 @@ pub(crate) struct Tcp {
     pub(crate) source: (Ipv4Addr, u16),
     pub(crate) destination: (Ipv4Addr, u16),
     pub(crate) sequence: u32,
+    /// Without meaning where the flags have no ACK.
+    pub(crate) acknowledgment: u32,
     pub(crate) flags: u8,
     /// The one octet of data, if any. [`Self::FORGED`] marks what must never arrive.
     pub(crate) data: Option<u8>,
@@ -46,7 +48,8 @@ impl Tcp {
         tcp.extend(self.source.1.to_be_bytes());
         tcp.extend(self.destination.1.to_be_bytes());
         tcp.extend(self.sequence.to_be_bytes());
-        tcp.extend([0, 0, 0, 0, 5 << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+        tcp.extend(self.acknowledgment.to_be_bytes());
+        tcp.extend([5 << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
         tcp.extend(self.data);
         let pseudo =
             [&self.source.0.octets()[..], &self.destination.0.octets(), &[0, 6], &(length - 20).to_be_bytes()].concat();
@@ -91,9 +94,10 @@ fn ports(ip: &[u8]) -> Option<Ends> {
 
 fn tcp(ip: &[u8]) -> Option<Tcp> {
     let (source, destination) = ports(ip)?;
-    let sequence = u32::from_be_bytes(ip.get(24..28)?.try_into().ok()?);
+    let word = |at: usize| Some(u32::from_be_bytes(ip.get(at..at + 4)?.try_into().ok()?));
+    let (sequence, acknowledgment) = (word(24)?, word(28)?);
     let header = 20 + usize::from(ip.get(32)? >> 4) * 4;
-    Some(Tcp { source, destination, sequence, flags: *ip.get(33)?, data: ip.get(header).copied() })
+    Some(Tcp { source, destination, sequence, acknowledgment, flags: *ip.get(33)?, data: ip.get(header).copied() })
 }
 
 /// The Internet checksum (RFC 1071).

@@ -1,27 +1,29 @@
 //! The world: what is in it, its clock, and how packets and views take their way.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use mesh_engine::{Engine, Event as EngineEvent, Map, Port, Reason, Sink};
+use mesh_engine::{Engine, Event as EngineEvent, Map, PinMemory, Port, Reason, Sink};
 use mesh_model::{
     Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Outcome, Record, RunnerCommand, State, UnixSeconds,
     record::Meta,
 };
 use mesh_proto::{
-    Epoch, InstanceId, Key, Label, PrivateKey, Range, Record as ViewRecord, Revision, RunnerId, Secret, ServiceName,
-    ServicePath, View, view::Network as Shared,
+    Epoch, InstanceId, Label, PrivateKey, Range, Record as ViewRecord, Revision, RunnerId, Secret, ServiceName,
+    ServicePath, View,
+    view::{Network as Shared, Runner as RunnerView},
 };
 use mock_instant::MockClock;
 
 use crate::{
     bug::{Bug, swapped},
     control::{Agent, Message, Sent},
-    host::Host,
+    host::{End, Host},
     network::{Event, Network},
     packet::{self, Tcp},
     reference::{Reference, Service},
@@ -33,6 +35,9 @@ pub(crate) const DEPLOYMENTS: usize = 4;
 pub(crate) const SERVICES: usize = 3;
 /// The only port that a port rule ever names, and one that none does.
 pub(crate) const PORTS: [u16; 2] = [5432, 80];
+
+/// How long an address rests at least: ten minutes, which the coordinator counts in whole seconds.
+const REST: Duration = Duration::from_secs(599);
 
 /// What was not as it should be, with all that led to it.
 pub struct Failure {
@@ -52,10 +57,43 @@ impl fmt::Debug for Failure {
 pub(crate) struct Runner {
     pub(crate) key: PrivateKey,
     pub(crate) engine: Engine,
+    /// What the engine leaves to the next one.
+    pub(crate) pins: Pins,
     pub(crate) agent: Agent,
     pub(crate) sent: Sent,
     pub(crate) address: SocketAddr,
     pub(crate) hosts: BTreeMap<Port, Host>,
+}
+
+/// The memory of a runner's engines: lent to one after the other, as a file that is mapped.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pins(Arc<Mutex<Vec<u8>>>);
+
+/// Memory that is given back when its engine is dropped.
+struct Lent(Vec<u8>, Pins);
+
+impl Pins {
+    pub(crate) fn lend(&self) -> Box<dyn PinMemory> {
+        let mut octets = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        octets.resize(1 << 18, 0);
+        Box::new(Lent(octets, self.clone()))
+    }
+
+    pub(crate) fn lose(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl PinMemory for Lent {
+    fn octets(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        *self.1.0.lock().unwrap_or_else(PoisonError::into_inner) = std::mem::take(&mut self.0);
+    }
 }
 
 /// Everything.
@@ -72,6 +110,14 @@ pub struct World {
     pub(crate) next_port: u32,
     pub(crate) next_address: u8,
     pub(crate) trace: Vec<String>,
+    /// When addresses were given back.
+    freed: BTreeMap<Ipv4Addr, Duration>,
+    /// An address was given again too early.
+    pub(crate) hasty: Option<String>,
+    /// Nobody hears the coordinator.
+    pub(crate) away: bool,
+    /// A right is being taken away, or an end.
+    ending: bool,
 }
 
 /// Takes what an engine has to say.
@@ -97,7 +143,13 @@ impl World {
     /// Some runners without instances, and nothing declared.
     pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut rng = Rng::new(seed);
-        let meta = Meta::new(Shared { range: Range::DEFAULT, mtu: 1344 }).expect("the default MTU is one");
+        // So small that addresses come back.
+        let range: Range = "100.112.0.0/24".parse().expect("a range");
+        let mut meta = Meta::new(Shared { range, mtu: 1344 }).expect("the default MTU is one");
+        meta.next.service_address = Ipv4Addr::new(100, 112, 0, 215);
+        if bug == Some(Bug::QuarantineIgnored) {
+            meta.quarantine = 0;
+        }
         let mut world = Self {
             epoch: Epoch([0; 16]),
             state: State::load(Revision(0), [Record::Meta(meta.into())]).expect("there is a `meta` record"),
@@ -110,6 +162,10 @@ impl World {
             next_port: 0,
             next_address: 0,
             trace: Vec::new(),
+            freed: BTreeMap::new(),
+            hasty: None,
+            away: false,
+            ending: false,
             rng: Rng::new(rng.next()),
         };
         world.enrol();
@@ -142,11 +198,12 @@ impl World {
                 credential: Secret::from_bytes(self.rng.bytes()).hash(),
             });
             let Ok(Outcome::Enrolled { runner, .. }) = self.commit(&enrol) else { panic!("not enrolled") };
-            let engine = Engine::new(key.clone(), self.rng.bytes(), Box::new(vec![0; 1 << 16]), self.instant());
+            let pins = Pins::default();
+            let engine = Engine::new(key.clone(), self.rng.bytes(), pins.lend(), self.instant());
             let address = self.fresh_address();
             let hosts = BTreeMap::new();
             let (agent, sent) = (Agent::default(), Sent::default());
-            self.runners.insert(runner, Runner { key, engine, agent, sent, address, hosts });
+            self.runners.insert(runner, Runner { key, engine, pins, agent, sent, address, hosts });
             self.endpoints(runner);
         }
         let all: Vec<_> = self.runners.keys().copied().collect();
@@ -172,14 +229,39 @@ impl World {
         let decision = self.state.decide(command, unix)?;
         if !decision.changes.is_empty() {
             let next = self.state.revision().next();
+            let before = self.addresses();
             let affected = self.state.absorb(&decision.changes, next);
+            self.check_rest(&before);
             self.publish(affected);
         }
         Ok(decision.outcome)
     }
 
+    fn addresses(&self) -> BTreeSet<Ipv4Addr> {
+        let address = |record| match record {
+            Record::Service(service) => Some(service.address),
+            Record::Instance(instance) => Some(instance.address),
+            _ => None,
+        };
+        self.state.records().filter_map(address).collect()
+    }
+
+    /// *Rest*: an address isn't given again for ten minutes.
+    fn check_rest(&mut self, before: &BTreeSet<Ipv4Addr>) {
+        let after = self.addresses();
+        for address in after.difference(before) {
+            if let Some(since) = self.freed.remove(address).filter(|since| self.now - *since < REST) {
+                self.hasty = Some(format!("{address} has rested since {since:?} only"));
+            }
+        }
+        self.freed.extend(before.difference(&after).map(|address| (*address, self.now)));
+    }
+
     /// Sends each of these runners what has changed for it.
     pub(crate) fn publish(&mut self, to: impl IntoIterator<Item = RunnerId>) {
+        if self.away {
+            return;
+        }
         for id in to {
             let (Some(view), Some(runner)) = (self.state.view(id, self.epoch), self.runners.get_mut(&id)) else {
                 continue;
@@ -249,15 +331,15 @@ impl World {
                 }
                 self.bring_into_force(id)
             }
-            Some(Event::Retransmit { instance, port: attempt }) => {
+            Some(Event::Retransmit { instance, ends }) => {
                 let Some((id, port)) = self.hosts().find(|(_, h)| h.instance == instance).map(|(id, h)| (id, h.port))
                 else {
                     return Ok(());
                 };
-                let syn = self.host(id, port).and_then(|host| host.syn(attempt));
-                let Some(syn) = syn else { return Ok(()) };
-                self.network.at(self.now + Duration::from_secs(1), Event::Retransmit { instance, port: attempt });
-                self.transmit(id, port, syn)
+                let again = self.host(id, port).and_then(|host| host.again(ends));
+                let Some(again) = again else { return Ok(()) };
+                self.network.at(self.now + Duration::from_secs(1), Event::Retransmit { instance, ends });
+                self.transmit(id, port, again)
             }
             None => Ok(()),
         }
@@ -268,18 +350,29 @@ impl World {
         let view = self.runners.get(&id).and_then(|runner| runner.agent.view.as_ref());
         let Some(map) = view.map(|view| compile(view, self.bug)) else { return Ok(()) };
         let now = self.instant();
-        self.engine(id, |engine, said| engine.handle_map(map, now, said))
+        self.ending(id, |engine, said| engine.handle_map(map, now, said))
+    }
+
+    /// Has a runner's engine do what may end connections.
+    pub(crate) fn ending(&mut self, id: RunnerId, action: impl FnOnce(&mut Engine, &mut Said)) -> Result<(), Failure> {
+        self.ending = true;
+        let result = self.engine(id, action);
+        self.ending = false;
+        result
     }
 
     /// Has a runner's engine drop its tunnel to another one, whose agent restarts. The mock clock doesn't move the wall
     /// clock, so that a tunnel made anew sends older time stamps than the one before, and would be taken for a replay.
     pub(crate) fn forget(&mut self, id: RunnerId, other: RunnerId) -> Result<(), Failure> {
         let Some(view) = self.runners.get(&id).and_then(|runner| runner.agent.view.as_ref()) else { return Ok(()) };
-        let mut without = View::empty(view.epoch, view.revision, view.runner, view.network);
-        let keeps = |record: &&ViewRecord| record.key() != Key::Runner { id: other };
-        view.records().filter(keeps).for_each(|record| without.put(record.clone()));
+        // Another key is another tunnel, and no other runner.
+        let mut another = view.clone();
+        if let Some(runner) = view.runner(other) {
+            let public_key = PrivateKey::from_bytes([0xAA; 32]).public();
+            another.put(ViewRecord::Runner(RunnerView { public_key, ..RunnerView::clone(runner) }.into()));
+        }
         let now = self.instant();
-        for map in [compile(&without, self.bug), compile(view, self.bug)] {
+        for map in [compile(&another, self.bug), compile(view, self.bug)] {
             self.engine(id, |engine, said| engine.handle_map(map, now, said))?;
         }
         Ok(())
@@ -287,14 +380,31 @@ impl World {
 
     // === Packets ===
 
-    /// Opens a connection from the host at `port`; the local port of the attempt.
-    pub(crate) fn dial(&mut self, runner: RunnerId, port: Port, to: (Ipv4Addr, u16)) -> Result<u16, Failure> {
-        let Some(host) = self.host(runner, port) else { return Ok(0) };
+    /// Opens a connection from the host at `port`; its ends.
+    pub(crate) fn dial(&mut self, runner: RunnerId, port: Port, to: End) -> Result<Option<(End, End)>, Failure> {
+        let service = self.service_of(to.0);
+        let Some(host) = self.host(runner, port) else { return Ok(None) };
         let instance = host.instance;
-        let (attempt, syn) = host.connect(to);
-        self.network.at(self.now + Duration::from_secs(1), Event::Retransmit { instance, port: attempt });
+        let (ends, syn) = host.connect(to, service);
+        self.network.at(self.now + Duration::from_secs(1), Event::Retransmit { instance, ends });
         self.transmit(runner, port, syn)?;
-        Ok(attempt)
+        Ok(Some(ends))
+    }
+
+    /// Puts a question on a connection.
+    pub(crate) fn ask(&mut self, runner: RunnerId, port: Port, ends: (End, End)) -> Result<(), Failure> {
+        let Some(host) = self.host(runner, port) else { return Ok(()) };
+        let instance = host.instance;
+        let Some(question) = host.ask(ends) else { return Ok(()) };
+        self.network.at(self.now + Duration::from_secs(1), Event::Retransmit { instance, ends });
+        self.transmit(runner, port, question)
+    }
+
+    /// Whose an address is; nobody's is that of a service that there never is.
+    fn service_of(&self, address: Ipv4Addr) -> Service {
+        let instance = self.hosts().find(|(_, host)| host.address == address).map(|(_, host)| host.service);
+        let by_address = || self.service_addresses().into_iter().find(|(_, at)| *at == address).map(|(s, _)| s);
+        instance.or_else(by_address).unwrap_or((usize::MAX, 0))
     }
 
     pub(crate) fn transmit(&mut self, runner: RunnerId, port: Port, segment: Tcp) -> Result<(), Failure> {
@@ -311,6 +421,9 @@ impl World {
         let Some(runner) = self.runners.get_mut(&id) else { return Ok(()) };
         action(&mut runner.engine, &mut said);
         let from = runner.address;
+        if self.ending && self.bug == Some(Bug::ResetForgotten) {
+            said = Said::default();
+        }
         for (to, datagram) in said.datagrams {
             match datagram.first() {
                 Some(1) => self.note(format!("{id} at {from} asks {to} for a session")),

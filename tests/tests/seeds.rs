@@ -2,13 +2,24 @@
 
 use mesh_tests::{Bug, run};
 
+/// Seeds, and operations of each.
+const SEEDS: u64 = 100;
+const OPERATIONS: u32 = 250;
+
 #[test]
 fn every_seed_keeps_its_promises() {
-    for seed in 0..60 {
-        if let Err(failure) = run(seed, 200, None) {
-            panic!("seed {seed}: {failure:?}");
+    let threads = std::thread::available_parallelism().map_or(2, usize::from) as u64;
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                for seed in (thread..SEEDS).step_by(threads as usize) {
+                    if let Err(failure) = run(seed, OPERATIONS, None) {
+                        panic!("seed {seed}: {failure:?}");
+                    }
+                }
+            });
         }
-    }
+    });
 }
 
 #[test]
@@ -21,16 +32,40 @@ fn a_seed_replays_to_the_same_trace() {
     assert!(first == again, "the traces part at step {:?}", first.iter().zip(&again).position(|(a, b)| a != b));
 }
 
-fn is_found(bug: Bug) {
-    assert!((0..10).any(|seed| run(seed, 150, Some(bug)).is_err()), "{bug:?} was not found");
+/// The bug is found within some seeds, by the check that is there for it.
+fn is_found(bug: Bug, words: &[&str]) {
+    let failures = (0..30).filter_map(|seed| run(seed, 150, Some(bug)).err());
+    let mut seen = vec![];
+    for failure in failures {
+        if words.iter().any(|words| failure.what.contains(words)) {
+            return;
+        }
+        seen.push(failure.what);
+    }
+    panic!("{bug:?} was not found, but {seen:#?}");
 }
 
 #[test]
 fn a_swapped_direction_is_found() {
-    is_found(Bug::DirectionSwapped);
+    is_found(Bug::DirectionSwapped, &["and yet it was delivered", "instead of"]);
 }
 
 #[test]
 fn a_dropped_delta_is_found() {
-    is_found(Bug::DeltaDropped);
+    is_found(Bug::DeltaDropped, &["instead of"]);
+}
+
+#[test]
+fn a_lost_pin_is_found() {
+    is_found(Bug::PinLost, &["was reset on", "whose other end is there: true"]);
+}
+
+#[test]
+fn an_ignored_quarantine_is_found() {
+    is_found(Bug::QuarantineIgnored, &["has rested since"]);
+}
+
+#[test]
+fn a_forgotten_reset_is_found() {
+    is_found(Bug::ResetForgotten, &["hangs on"]);
 }
