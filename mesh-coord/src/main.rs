@@ -8,7 +8,6 @@ mod cli;
 mod clock;
 mod coordinator;
 mod data;
-mod files;
 mod http;
 mod random;
 mod store;

@@ -14,7 +14,6 @@ use super::{
     client::Reach,
     output::{note, print, print_versioned},
 };
-use crate::files;
 
 /// The largest deployment file that is read, in octets: all files of one call go to the coordinator in one request.
 const MAX_FILE: u64 = 1 << 20;
@@ -45,7 +44,7 @@ pub(super) async fn run(args: Apply) -> Result<()> {
     let mut wrong = Vec::new();
     for path in &args.files {
         let text = read(path)?;
-        match files::parse(path, &text, args.deployment.as_ref()) {
+        match mesh_files::parse(path, &text, args.deployment.as_ref()) {
             Ok(parsed) => {
                 for warning in parsed.warnings {
                     note(&format!("warning: {warning}"));

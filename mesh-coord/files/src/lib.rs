@@ -13,17 +13,17 @@ const TOML_MAX: usize = 1 << 20;
 
 /// What a file declares.
 #[derive(Debug)]
-pub(crate) struct Parsed {
+pub struct Parsed {
     /// One, or as many as a `warp.config.js` names services.
-    pub(crate) declarations: Vec<Declaration>,
+    pub declarations: Vec<Declaration>,
     /// What was passed over.
-    pub(crate) warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// What is wrong with a file, and where: `FILE:LINE: what, and what to do about it`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {message}")]
-pub(crate) struct FileError {
+pub struct FileError {
     place: String,
     message: String,
 }
@@ -33,7 +33,7 @@ pub(crate) struct FileError {
 ///
 /// # Errors
 /// The first thing that is wrong with the file.
-pub(crate) fn parse(path: &Path, text: &str, deployment: Option<&Label>) -> Result<Parsed, FileError> {
+pub fn parse(path: &Path, text: &str, deployment: Option<&Label>) -> Result<Parsed, FileError> {
     let source = Source { name: path.display().to_string(), text };
     let is_script = path.extension().is_some_and(|e| e == "js" || e == "cjs" || e == "mjs");
     let limit = if is_script { warp_config::MAX } else { TOML_MAX };
