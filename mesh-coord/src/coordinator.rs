@@ -8,7 +8,7 @@ use mesh_model::{
     Change, Command, Outcome, Record, Refusal, State, UnixSeconds,
     record::{Key, Meta},
 };
-use mesh_proto::{Epoch, Range, Revision, RunnerId, view::Network};
+use mesh_proto::{Epoch, Range, Revision, RunnerId, View, view::Network};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -84,16 +84,23 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Tells the runners what has become of their views.
+    /// The view that a runner that is connected should have.
+    pub(crate) fn look(&mut self, runner: RunnerId) -> Option<Arc<View>> {
+        self.sessions.look(runner, || self.state.view(runner, self.epoch))
+    }
+
+    /// Tells these runners that their views may have changed, and ends the streams of those that are none any more.
     fn tell(&mut self, runners: &BTreeSet<RunnerId>) {
         for runner in runners {
-            self.sessions.update(*runner, self.state.revision(), || self.state.view(*runner, self.epoch));
+            if self.state.stands(*runner) {
+                self.sessions.touch(*runner, self.state.revision());
+            } else {
+                self.sessions.cut_off(*runner);
+            }
         }
     }
-}
 
-impl Core {
-    /// Tells the runners that are connected which offloads are on, where that is news.
+    /// Tells the runners that are connected which offloads are on there, where that is news.
     fn tell_switches(&mut self) {
         let connected: Vec<RunnerId> = self.sessions.connected().collect();
         for runner in connected {
@@ -134,8 +141,8 @@ impl Coordinator {
         let core = Core { state, sessions: Sessions::default(), epoch: random::epoch()? };
         info!(revision = %core.state.revision(), epoch = %core.epoch, range = %core.state.network().range, "state loaded");
         let (requests, queue) = mpsc::channel(QUEUE);
-        let clock = Arc::new(Clock::default());
-        let writer = Writer { store, watch, core, clock: Arc::clone(&clock) };
+        let clock = Arc::new(Clock::new(core.state.running()));
+        let writer = Writer { store, watch, core, clock: Arc::clone(&clock), trouble: None };
         Ok((Self { requests, clock }, tokio::spawn(writer.run(queue))))
     }
 
@@ -164,9 +171,9 @@ impl Coordinator {
         answered.await.map_err(|_| Failure::Ending)
     }
 
-    /// The time.
+    /// The time of day.
     pub(crate) fn now(&self) -> UnixSeconds {
-        UnixSeconds(self.clock.now())
+        self.clock.now().day
     }
 }
 
@@ -213,6 +220,8 @@ struct Writer<S> {
     watch: Watch,
     core: Core,
     clock: Arc<Clock>,
+    /// Why the last commit failed, if it did.
+    trouble: Option<StoreError>,
 }
 
 impl<S: Store> Writer<S> {
@@ -242,12 +251,15 @@ impl<S: Store> Writer<S> {
     async fn carry_out(&mut self, command: &Command) -> Result<Done, Failure> {
         let mut attempts = 1;
         loop {
-            let decision = self.core.state.decide(command, UnixSeconds(self.clock.now()))?;
+            let decision = self.core.state.decide(command, self.clock.now())?;
             if decision.changes.is_empty() {
                 return Ok(Done { outcome: decision.outcome, revision: self.core.state.revision() });
             }
             match self.store.commit(self.core.state.revision(), decision.changes).await {
                 Ok(revision) => {
+                    if self.trouble.take().is_some() {
+                        info!("the store takes commits again");
+                    }
                     self.catch_up(revision).await?;
                     return Ok(Done { outcome: decision.outcome, revision });
                 }
@@ -256,7 +268,11 @@ impl<S: Store> Writer<S> {
                     self.catch_up(actual).await?;
                 }
                 Err(error) => {
-                    error!(%error, "a commit failed");
+                    // Once, and not for each that comes while the disk is full.
+                    if self.trouble.as_ref() != Some(&error) {
+                        error!(%error, hint = error.hint(), "a commit failed");
+                        self.trouble = Some(error.clone());
+                    }
                     return Err(error.into());
                 }
             }
@@ -275,6 +291,13 @@ impl<S: Store> Writer<S> {
     }
 
     fn absorb(&mut self, changes: &[Change], revision: Revision) {
+        for change in changes {
+            if let Change::Put(Record::Runner(runner)) = change
+                && self.core.state.runner(runner.id).is_none()
+            {
+                self.core.sessions.expect(runner.id);
+            }
+        }
         let affected = self.core.state.absorb(changes, revision);
         self.core.tell(&affected);
         self.core.tell_switches();

@@ -67,7 +67,7 @@ impl DataDirectory {
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .with_context(|| format!("the data directory {} cannot be made", path.display()))?;
+            .with_context(|| format!("the data directory {} cannot be made (choose another --data)", path.display()))?;
         keep_private(path)?;
         let lock = path.join(LOCK);
         let file = OpenOptions::new()
@@ -77,7 +77,9 @@ impl DataDirectory {
             .mode(0o600)
             .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
             .open(&lock)
-            .with_context(|| format!("{} cannot be written to", path.display()))?;
+            .with_context(|| {
+                format!("{} cannot be written to (make it writable, or choose another --data)", path.display())
+            })?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err((_, nix::Error::EWOULDBLOCK)) => bail!(

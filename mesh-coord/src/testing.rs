@@ -5,11 +5,11 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use futures_util::{SinkExt as _, StreamExt as _};
 use mesh_link::{Method, RequestError, Url};
 use mesh_model::{
-    Admin, AdminCommand, Command, NewPurpose, NewToken, Outcome, TrustChange,
+    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Outcome, TrustChange,
     declare::{Declaration, Declared, Deployment, File},
 };
 use mesh_proto::{
-    Epoch, InstanceId, Label, Ports, PrivateKey, Revision, View,
+    Epoch, InstanceId, Label, Ports, PrivateKey, Revision, RunnerId, Secret, View,
     message::{Answer, Ask, Down, Enrol, Enrolled, Have, Held, Info, PROTOCOL, Refusal, Switches, Up, enrol_purpose},
     token::{Fingerprint, Token, TokenKind},
 };
@@ -171,6 +171,28 @@ impl World {
         let runner = agent.view.as_ref().unwrap().runner;
         self.coordinator.visit(move |core| core.state.view(runner, core.epoch).unwrap()).await.unwrap()
     }
+}
+
+/// A runner that may host anything, of a coordinator that doesn't listen.
+pub(crate) async fn enrolled(coordinator: &Coordinator) -> RunnerId {
+    let secret = || Secret::from_bytes([1; 32]);
+    let token = NewToken { purpose: NewPurpose::JoinAny { uses: 1 }, ttl: 3600, ephemeral: false };
+    let command = Command::CreateToken { by: Admin::socket(0), token, secret: secret().hash() };
+    let Outcome::TokenCreated { token, .. } = coordinator.submit(command).await.unwrap().outcome else { panic!() };
+    let wish = Enrolment {
+        token,
+        secret: secret(),
+        name: label("one"),
+        provider: label("basement"),
+        public_key: PrivateKey::from_bytes([7; 32]).public(),
+        proved: true,
+        replace: false,
+        credential: secret().hash(),
+    };
+    let Outcome::Enrolled { runner, .. } = coordinator.submit(Command::Enrol(wish)).await.unwrap().outcome else {
+        panic!()
+    };
+    runner
 }
 
 pub(crate) fn label(text: &str) -> Label {

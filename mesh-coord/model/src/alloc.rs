@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::{Key, Refusal, draft::Draft, limits, record::Holder};
+use crate::{Key, Refusal, RunningSeconds, draft::Draft, limits, record::Holder};
 
 impl Draft<'_> {
     /// An address for a new service.
@@ -80,8 +80,8 @@ impl Draft<'_> {
         Some(address)
     }
 
-    fn has_rested(&self, freed: crate::UnixSeconds) -> bool {
-        self.now.since(freed) >= self.state.meta.quarantine
+    fn has_rested(&self, freed: RunningSeconds) -> bool {
+        self.now.running.since(freed) >= self.state.meta.quarantine
     }
 
     fn give(&mut self, address: Ipv4Addr) {

@@ -5,6 +5,7 @@ use mesh_proto::{RunnerId, Secret, TokenId, token::Credential};
 use crate::{
     Admin, Refusal, State, UnixSeconds, Via,
     enrol::EnrolRefusal,
+    limits,
     record::{Purpose, Token},
     token::TokenRefusal,
 };
@@ -41,6 +42,10 @@ impl State {
 /// Whether the token is good at this time.
 pub(crate) fn check_time(token: &Token, now: UnixSeconds) -> Result<(), TokenRefusal> {
     check_revoked(token, now)?;
+    // One that was made while the clock was years ahead must not be good for years.
+    if now.plus(limits::TOKEN_EARLY) < token.created {
+        return Err(TokenRefusal::Early { token: token.id, by: token.created.since(now) });
+    }
     if now >= token.expires {
         return Err(TokenRefusal::Expired { token: token.id, ago: now.since(token.expires) });
     }

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use mesh_proto::{Label, ServiceName, ServicePath, names::DeclarationError};
 
 use crate::{
-    Admin, Class, Decision, Key, Outcome, Record, Refusal, State, UnixSeconds,
+    Admin, Class, Decision, Key, Now, Outcome, Record, Refusal, State,
     declare::{File, Trust},
     draft::Draft,
     limits,
@@ -137,7 +137,7 @@ pub(crate) fn apply(
     files: &[File],
     dry_run: bool,
     force: bool,
-    now: UnixSeconds,
+    now: Now,
 ) -> Result<Decision, Refusal> {
     let targets = gather::gather(files)?;
     let mut draft = Draft::new(state, now);
@@ -174,13 +174,7 @@ pub(crate) fn apply(
 }
 
 /// Deletes a deployment, and takes its name off all trust lists: one made later under its name is another one.
-pub(crate) fn delete(
-    state: &State,
-    by: &Admin,
-    name: &Label,
-    force: bool,
-    now: UnixSeconds,
-) -> Result<Decision, Refusal> {
+pub(crate) fn delete(state: &State, by: &Admin, name: &Label, force: bool, now: Now) -> Result<Decision, Refusal> {
     let deployment = state.own_deployment(by, name)?;
     let running: Vec<_> = state
         .services_of(deployment.id)

@@ -9,14 +9,14 @@ use std::{
 use mesh_proto::{DeploymentId, InstanceId, RunnerId, ServiceId, TokenId, message::Switches};
 
 use crate::{
-    Change, Decision, Key, Outcome, Record, State, UnixSeconds, limits,
+    Change, Decision, Key, Now, Outcome, Record, State, limits,
     record::{Audit, By, Freed, Holder, Instance, Meta, Next, Runner},
 };
 
 /// The changes of one decision, by key: the last one to a record counts.
 pub(crate) struct Draft<'a> {
     pub(crate) state: &'a State,
-    pub(crate) now: UnixSeconds,
+    pub(crate) now: Now,
     pub(crate) next: Next,
     /// The mesh's switches.
     pub(crate) switches: Switches,
@@ -26,7 +26,7 @@ pub(crate) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(crate) fn new(state: &'a State, now: UnixSeconds) -> Self {
+    pub(crate) fn new(state: &'a State, now: Now) -> Self {
         let (next, switches) = (state.meta.next.clone(), state.meta.switches);
         Self { state, now, next, switches, taken: BTreeSet::new(), changes: BTreeMap::new() }
     }
@@ -45,7 +45,7 @@ impl<'a> Draft<'a> {
 
     /// Sets an address to rest.
     pub(crate) fn free(&mut self, address: Ipv4Addr, from: Holder) {
-        let freed = Freed { address, from, at: self.now, order: self.next.freed };
+        let freed = Freed { address, from, at: self.now.running, order: self.next.freed };
         self.next.freed += 1;
         self.put(Record::Freed(Arc::new(freed)));
     }
@@ -72,7 +72,7 @@ impl<'a> Draft<'a> {
     /// Removes a runner for good, with its instances. The removals longest ago are forgotten where there are too many.
     pub(crate) fn remove_runner(&mut self, runner: &Runner) -> Vec<InstanceId> {
         let ended = self.end_instances(self.state.instances_on(runner.id));
-        self.put(Record::Runner(Arc::new(Runner { removed: Some(self.now), ..runner.clone() })));
+        self.put(Record::Runner(Arc::new(Runner { removed: Some(self.now.day), ..runner.clone() })));
         let mut removed: Vec<_> =
             self.state.runners.values().filter_map(|e| Some((e.record.removed?, e.record.id))).collect();
         if removed.len() >= limits::REMOVED_RUNNERS {
@@ -108,7 +108,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn audit(&mut self, by: impl Into<By>, action: &str, detail: String) {
         let number = take(&mut self.next.audit);
         let (by, action) = (by.into(), action.to_owned());
-        self.put(Record::Audit(Arc::new(Audit { number, at: self.now, by, action, detail })));
+        self.put(Record::Audit(Arc::new(Audit { number, at: self.now.day, by, action, detail })));
         if let Some(old) = number.checked_sub(limits::AUDIT).filter(|old| self.state.audit.contains_key(old)) {
             self.delete(Key::Audit(old));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mesh_proto::{Label, RunnerId, TokenId, message::Switches};
 
 use crate::{
-    Admin, Class, Decision, Enrolment, Outcome, Record, Refusal, State, UnixSeconds,
+    Admin, Class, Decision, Enrolment, Now, Outcome, Record, Refusal, State,
     auth::{check_revoked, check_time},
     draft::Draft,
     limits,
@@ -96,12 +96,12 @@ impl EnrolRefusal {
 
 /// Makes a machine a runner. One that is a runner already stays the same one and gets a new credential; with the token
 /// that it enrolled with this needs no further use of it, so that a lost answer does no harm.
-pub(crate) fn enrol(state: &State, wish: &Enrolment, now: UnixSeconds) -> Result<Decision, Refusal> {
+pub(crate) fn enrol(state: &State, wish: &Enrolment, now: Now) -> Result<Decision, Refusal> {
     let token = state.token_shown(wish.token, &wish.secret)?;
     let Purpose::Join { scope, uses_left, ephemeral } = &token.purpose else {
         return Err(TokenRefusal::NotJoin { token: token.id }.into());
     };
-    check_revoked(token, now)?;
+    check_revoked(token, now.day)?;
     if !wish.proved {
         return Err(EnrolRefusal::NotProved.into());
     }
@@ -113,7 +113,7 @@ pub(crate) fn enrol(state: &State, wish: &Enrolment, now: UnixSeconds) -> Result
     let mut draft = Draft::new(state, now);
     let again = known.is_some_and(|runner| runner.token == token.id);
     if !again {
-        check_time(token, now)?;
+        check_time(token, now.day)?;
         let uses_left = uses_left.checked_sub(1).ok_or(TokenRefusal::UsedUp { token: token.id })?;
         let purpose = Purpose::Join { scope: scope.clone(), uses_left, ephemeral: *ephemeral };
         draft.put(Record::Token(Arc::new(Token { purpose, ..token.clone() })));
@@ -140,7 +140,7 @@ pub(crate) fn enrol(state: &State, wish: &Enrolment, now: UnixSeconds) -> Result
                 provider: wish.provider.clone(),
                 public_key: wish.public_key,
                 credential: wish.credential.clone(),
-                enrolled: now,
+                enrolled: now.day,
                 token: token.id,
                 scope: scope.clone(),
                 version: String::new(),
@@ -165,7 +165,7 @@ pub(crate) fn enrol(state: &State, wish: &Enrolment, now: UnixSeconds) -> Result
 }
 
 /// Removes a runner for good.
-pub(crate) fn remove(state: &State, by: &Admin, name: &Label, now: UnixSeconds) -> Result<Decision, Refusal> {
+pub(crate) fn remove(state: &State, by: &Admin, name: &Label, now: Now) -> Result<Decision, Refusal> {
     let runner = state.ruled_runner(by, name)?;
     let mut draft = Draft::new(state, now);
     let instances = draft.remove_runner(runner);
@@ -173,7 +173,7 @@ pub(crate) fn remove(state: &State, by: &Admin, name: &Label, now: UnixSeconds) 
     let mut warnings = Vec::new();
     if let Some(token) = state.tokens.get(&runner.token)
         && let Purpose::Join { uses_left: 1.., .. } = token.purpose
-        && check_time(token, now).is_ok()
+        && check_time(token, now.day).is_ok()
     {
         warnings
             .push(format!("its token {0} can enrol more runners: `mesh-coord token revoke {0}` ends that", token.id));
@@ -182,7 +182,7 @@ pub(crate) fn remove(state: &State, by: &Admin, name: &Label, now: UnixSeconds) 
 }
 
 /// A runner leaves for good.
-pub(crate) fn leave(state: &State, runner: &Arc<Runner>, now: UnixSeconds) -> Decision {
+pub(crate) fn leave(state: &State, runner: &Arc<Runner>, now: Now) -> Decision {
     let mut draft = Draft::new(state, now);
     let instances = draft.remove_runner(runner);
     draft.audit(By::Runner(runner.id), "node-leave", format!("{} `{}`", runner.id, runner.name));
@@ -190,7 +190,7 @@ pub(crate) fn leave(state: &State, runner: &Arc<Runner>, now: UnixSeconds) -> De
 }
 
 /// Nobody has heard a runner for long: one that is ephemeral is removed.
-pub(crate) fn expire(state: &State, runner: &Arc<Runner>, now: UnixSeconds) -> Decision {
+pub(crate) fn expire(state: &State, runner: &Arc<Runner>, now: Now) -> Decision {
     let mut draft = Draft::new(state, now);
     if runner.ephemeral {
         draft.remove_runner(runner);

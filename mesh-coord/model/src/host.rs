@@ -13,7 +13,7 @@ use mesh_proto::{
 };
 
 use crate::{
-    Class, Decision, Outcome, Record, Refusal, State, UnixSeconds,
+    Class, Decision, Now, Outcome, Record, Refusal, State,
     draft::Draft,
     limits,
     record::{By, Runner, Scope, Service},
@@ -96,7 +96,7 @@ pub(crate) fn hello(
     endpoints: &[SocketAddr],
     seen: Option<SocketAddr>,
     held: &[Held],
-    now: UnixSeconds,
+    now: Now,
 ) -> Result<Decision, Refusal> {
     if version.len() > limits::VERSION || version.chars().any(char::is_control) {
         return Err(HostRefusal::BadVersion.into());
@@ -143,7 +143,7 @@ pub(crate) fn endpoints(
     state: &State,
     runner: &Arc<Runner>,
     endpoints: &[SocketAddr],
-    now: UnixSeconds,
+    now: Now,
 ) -> Result<Decision, Refusal> {
     let endpoints = usable_endpoints(runner, endpoints, state.meta.network.range)?;
     if endpoints == runner.endpoints {
@@ -160,7 +160,7 @@ pub(crate) fn attach(
     runner: &Arc<Runner>,
     path: &ServicePath,
     client: bool,
-    now: UnixSeconds,
+    now: Now,
 ) -> Result<Decision, Refusal> {
     let service = state.hostable(runner, path)?;
     let there = state.instances_of(service.id).count();
@@ -182,7 +182,7 @@ pub(crate) fn attach(
 }
 
 /// The end of an instance. Asked again, or of another runner's instance, it changes nothing and tells nothing.
-pub(crate) fn detach(state: &State, runner: &Arc<Runner>, instance: InstanceId, now: UnixSeconds) -> Decision {
+pub(crate) fn detach(state: &State, runner: &Arc<Runner>, instance: InstanceId, now: Now) -> Decision {
     let mut draft = Draft::new(state, now);
     if let Some(instance) = state.instances.get(&instance).filter(|i| i.runner == runner.id) {
         draft.end_instance(instance);
@@ -191,12 +191,7 @@ pub(crate) fn detach(state: &State, runner: &Arc<Runner>, instance: InstanceId, 
 }
 
 /// No new connections to an instance from now on. It is never taken back: what is drained is to end.
-pub(crate) fn drain(
-    state: &State,
-    runner: &Arc<Runner>,
-    instance: InstanceId,
-    now: UnixSeconds,
-) -> Result<Decision, Refusal> {
+pub(crate) fn drain(state: &State, runner: &Arc<Runner>, instance: InstanceId, now: Now) -> Result<Decision, Refusal> {
     let Some(instance) = state.instances.get(&instance).filter(|i| i.runner == runner.id) else {
         return Err(HostRefusal::NoInstance { instance, runner: runner.name.clone() }.into());
     };
@@ -213,7 +208,7 @@ pub(crate) fn drain(
 }
 
 /// Nobody hears a runner: others are preferred from now on.
-pub(crate) fn silent(state: &State, runner: &Arc<Runner>, now: UnixSeconds) -> Decision {
+pub(crate) fn silent(state: &State, runner: &Arc<Runner>, now: Now) -> Decision {
     let mut draft = Draft::new(state, now);
     if !runner.silent {
         draft.put(Record::Runner(Arc::new(Runner { silent: true, ..(**runner).clone() })));
@@ -221,19 +216,20 @@ pub(crate) fn silent(state: &State, runner: &Arc<Runner>, now: UnixSeconds) -> D
     draft.decided(Outcome::Noted)
 }
 
-/// A newer stream took the place of a standing one. Two agents that fight over one identity don't fill the audit:
-/// the same again within an hour is not noted.
-pub(crate) fn taken_over(state: &State, runner: &Arc<Runner>, from: IpAddr, now: UnixSeconds) -> Decision {
+/// A newer stream took the place of a standing one. Agents that fight over one identity don't fill the audit: within an
+/// hour the same is noted once, and all in all no more than [`limits::TAKEOVERS_NOTED`] times.
+pub(crate) fn taken_over(state: &State, runner: &Arc<Runner>, from: IpAddr, now: Now) -> Decision {
     const ACTION: &str = "stream-taken-over";
     let by = By::Runner(runner.id);
     let detail = format!("a second agent with the identity of {} `{}` came from {from}", runner.id, runner.name);
-    let noted = state
+    let noted: Vec<_> = state
         .audit
         .values()
         .rev()
-        .take_while(|entry| now.since(entry.at) < 3600)
-        .any(|entry| entry.by == by && entry.action == ACTION && entry.detail == detail);
-    if noted {
+        .take_while(|entry| now.day.since(entry.at) < 3600)
+        .filter(|entry| entry.by == by && entry.action == ACTION)
+        .collect();
+    if noted.len() >= limits::TAKEOVERS_NOTED || noted.iter().any(|entry| entry.detail == detail) {
         return Draft::unchanged(Outcome::Noted);
     }
     let mut draft = Draft::new(state, now);

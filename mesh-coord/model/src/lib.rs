@@ -23,15 +23,12 @@ mod state;
 mod switch;
 #[cfg(test)]
 mod testing;
+mod time;
 mod token;
 mod trust;
 mod view;
 mod why;
 mod words;
-
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
 
 pub use command::{
     Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Offload, RunnerCommand, TrustChange, Via,
@@ -40,28 +37,4 @@ pub use outcome::{Decision, Outcome};
 pub use record::{Change, Key, Record};
 pub use refusal::{Class, Refusal};
 pub use state::{LoadError, State};
-
-/// A time in whole seconds since 1970-01-01 00:00 UTC, leap seconds not counted (POSIX).
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct UnixSeconds(pub u64);
-
-impl UnixSeconds {
-    /// How many seconds this is after `earlier`; none if it isn't.
-    #[must_use]
-    pub const fn since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
-    }
-
-    /// The time so many seconds later.
-    #[must_use]
-    pub const fn plus(self, seconds: u64) -> Self {
-        Self(self.0.saturating_add(seconds))
-    }
-}
-
-impl fmt::Display for UnixSeconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
+pub use time::{Now, RunningSeconds, UnixSeconds};

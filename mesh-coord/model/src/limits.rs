@@ -9,6 +9,8 @@ pub const QUARANTINE: u64 = 600;
 pub const MTU: RangeInclusive<u16> = 576..=8920;
 /// Entries of the audit that are kept.
 pub const AUDIT: u64 = 10_000;
+/// Entries of the audit about streams of one runner that took over from another one, in an hour.
+pub const TAKEOVERS_NOTED: usize = 10;
 /// Removed runners that are kept.
 pub const REMOVED_RUNNERS: usize = 1000;
 /// Runners that are not removed.
@@ -19,6 +21,8 @@ pub const TOKENS: usize = 10_000;
 pub const DEAD_TOKEN: u64 = 30 * 86_400;
 /// How long a token may be good, in seconds.
 pub const TTL: RangeInclusive<u64> = 1..=10 * 365 * 86_400;
+/// How long before its making a token may be shown, in seconds: the clock is corrected now and then.
+pub const TOKEN_EARLY: u64 = 60;
 /// How many runners one token may enrol.
 pub const USES: RangeInclusive<u32> = 1..=100_000;
 /// Deployments.

@@ -20,7 +20,7 @@ pub use key::{Change, Key, ParseKeyError};
 pub use mesh_proto::view::Instance;
 
 use crate::{
-    Refusal, UnixSeconds,
+    Refusal, RunningSeconds, UnixSeconds,
     declare::{Declared, Pattern, Trust},
     limits,
 };
@@ -265,7 +265,7 @@ pub struct Freed {
     /// Who had it.
     pub from: Holder,
     /// When it was freed.
-    pub at: UnixSeconds,
+    pub at: RunningSeconds,
     /// Its place in the order of reuse: lower ones first.
     pub order: u64,
 }

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use mesh_proto::{
-    DeploymentId, InstanceId, Revision, RunnerId, ServiceId, ServicePath, TokenId,
+    DeploymentId, InstanceId, PublicKey, Revision, RunnerId, ServiceId, ServicePath, TokenId,
     view::{self, Network},
 };
 
 use crate::{
-    Command, Decision, Record, Refusal, UnixSeconds, deploy, enrol,
+    Command, Decision, Now, Record, Refusal, RunningSeconds, deploy, enrol,
     grants::Grants,
     host,
     index::Index,
@@ -108,8 +108,9 @@ impl State {
     ///
     /// # Errors
     /// Why the command is refused.
-    pub fn decide(&self, command: &Command, now: UnixSeconds) -> Result<Decision, Refusal> {
+    pub fn decide(&self, command: &Command, now: impl Into<Now>) -> Result<Decision, Refusal> {
         use crate::{AdminCommand as A, RunnerCommand as R};
+        let now = now.into();
         match command {
             Command::Admin { by, what } => match what {
                 A::Apply { files, dry_run, force } => deploy::apply(self, by, files, *dry_run, *force, now),
@@ -146,6 +147,12 @@ impl State {
         self.revision
     }
 
+    /// A running time that is not before anything that rests: where a coordinator that has just started goes on.
+    #[must_use]
+    pub fn running(&self) -> RunningSeconds {
+        self.freed.values().map(|freed| freed.at).max().unwrap_or_default()
+    }
+
     /// What all runners share.
     #[must_use]
     pub fn network(&self) -> Network {
@@ -156,6 +163,18 @@ impl State {
     #[must_use]
     pub fn runner(&self, id: RunnerId) -> Option<&Arc<Runner>> {
         self.runners.get(&id).map(|e| &e.record)
+    }
+
+    /// Whether there is such a runner, and it isn't removed.
+    #[must_use]
+    pub fn stands(&self, id: RunnerId) -> bool {
+        self.runner(id).is_some_and(|runner| runner.removed.is_none())
+    }
+
+    /// The runner with that key that is not removed.
+    #[must_use]
+    pub fn runner_with(&self, key: &PublicKey) -> Option<RunnerId> {
+        self.index.runner_keys.get(key).copied().filter(|id| self.stands(*id))
     }
 
     /// The runner of that name that is not removed.

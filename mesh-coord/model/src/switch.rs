@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mesh_proto::{Label, RunnerId, message::Switches};
 
-use crate::{Admin, Decision, Offload, Outcome, Record, Refusal, State, UnixSeconds, draft::Draft, record::Runner};
+use crate::{Admin, Decision, Now, Offload, Outcome, Record, Refusal, State, draft::Draft, record::Runner};
 
 /// Switches an offload, of one runner or of the mesh.
 pub(crate) fn switch(
@@ -13,7 +13,7 @@ pub(crate) fn switch(
     offload: Offload,
     on: bool,
     node: Option<&Label>,
-    now: UnixSeconds,
+    now: Now,
 ) -> Result<Decision, Refusal> {
     let mut draft = Draft::new(state, now);
     let mut warnings = Vec::new();

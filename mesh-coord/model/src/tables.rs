@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Admin, Offload, State, UnixSeconds,
+    auth::check_time,
     declare::{Pattern, Trust},
     record::{Audit, Deployment, Purpose, Scope, Service, Token, TrustSource},
 };
@@ -117,7 +118,7 @@ pub struct TokenRow {
     pub created: UnixSeconds,
     /// From when on it is no longer good.
     pub expires: UnixSeconds,
-    /// `good`, `expired`, `used up` or `revoked`.
+    /// `good`, `expired`, `early` (made while the clock was ahead), `used up` or `revoked`.
     pub state: String,
     /// The runners that it enrolled and that are not removed.
     pub runners: Vec<Label>,
@@ -223,6 +224,7 @@ impl State {
                 let state = match t.revoked {
                     Some(_) => "revoked",
                     None if now >= t.expires => "expired",
+                    None if check_time(t, now).is_err() => "early",
                     None if uses_left == Some(0) => "used up",
                     None => "good",
                 };

@@ -9,8 +9,8 @@ use mesh_proto::{
 };
 
 use crate::{
-    Admin, AdminCommand, Change, Command, Decision, Enrolment, NewPurpose, NewToken, Outcome, Record, Refusal,
-    RunnerCommand, State, TrustChange, UnixSeconds,
+    Admin, AdminCommand, Change, Command, Decision, Enrolment, NewPurpose, NewToken, Now, Outcome, Record, Refusal,
+    RunnerCommand, RunningSeconds, State, TrustChange, UnixSeconds,
     declare::{Declaration, Declared, Deployment, File, Trust},
     outcome::Plan,
     record::Meta,
@@ -19,6 +19,8 @@ use crate::{
 pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) now: UnixSeconds,
+    /// By how many seconds the clock of the day is off.
+    pub(crate) off: i64,
     /// Whoever gives the orders.
     pub(crate) admin: Admin,
 }
@@ -34,11 +36,12 @@ impl World {
     pub(crate) fn with_range(range: &str) -> Self {
         let meta = Meta::new(Network { range: range.parse().unwrap(), mtu: 1344 }).unwrap();
         let state = State::load(Revision(1), [Record::Meta(meta.into())]).unwrap();
-        Self { state, now: UnixSeconds(1_000_000), admin: Admin::socket(0) }
+        Self { state, now: UnixSeconds(1_000_000), off: 0, admin: Admin::socket(0) }
     }
 
     pub(crate) fn decide(&self, command: &Command) -> Result<Decision, Refusal> {
-        self.state.decide(command, self.now)
+        let day = UnixSeconds(self.now.0.saturating_add_signed(self.off));
+        self.state.decide(command, Now { day, running: RunningSeconds(self.now.0) })
     }
 
     pub(crate) fn run(&mut self, command: &Command) -> Result<Outcome, Refusal> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use mesh_proto::{Label, SecretHash, TokenId};
 
 use crate::{
-    Admin, Class, Decision, Key, NewPurpose, NewToken, Outcome, Record, Refusal, State, UnixSeconds,
+    Admin, Class, Decision, Key, NewPurpose, NewToken, Now, Outcome, Record, Refusal, State,
     draft::Draft,
     limits,
     record::{Deployment, Purpose, Scope, Token},
@@ -26,6 +26,17 @@ pub enum TokenRefusal {
         token: TokenId,
         /// Since when, in seconds.
         ago: u64,
+    },
+    /// It is of a time that is still to come.
+    #[error(
+        "the token {token} was made at a time that is {} from now: the coordinator's clock was wrong then, or is now",
+        duration(*.by)
+    )]
+    Early {
+        /// Which.
+        token: TokenId,
+        /// By how much, in seconds.
+        by: u64,
     },
     /// It has enrolled all the runners that it may.
     #[error("the token {token} is used up: it has enrolled as many runners as it may")]
@@ -79,7 +90,9 @@ pub enum TokenRefusal {
 impl TokenRefusal {
     pub(crate) fn class(&self) -> Class {
         match self {
-            Self::Unknown | Self::Expired { .. } | Self::UsedUp { .. } | Self::Revoked { .. } => Class::Unauthorised,
+            Self::Unknown | Self::Expired { .. } | Self::Early { .. } | Self::UsedUp { .. } | Self::Revoked { .. } => {
+                Class::Unauthorised
+            }
             Self::NotJoin { .. } | Self::NotAdmin { .. } => Class::Forbidden,
             Self::NoToken { .. } => Class::NotFound,
             Self::Ttl { .. } | Self::Uses { .. } | Self::NoScope => Class::Invalid,
@@ -90,6 +103,9 @@ impl TokenRefusal {
         let hint = match self {
             Self::Unknown => {
                 "check that it is this coordinator's and was copied whole, or ask its operator for a new one"
+            }
+            Self::Early { .. } => {
+                "set the coordinator's clock right, or ask its operator for a new one (`mesh-coord token create`)"
             }
             Self::Expired { .. } | Self::UsedUp { .. } | Self::Revoked { .. } => {
                 "ask the coordinator's operator for a new one (`mesh-coord token create`)"
@@ -113,7 +129,7 @@ pub(crate) fn create(
     by: &Admin,
     new: &NewToken,
     secret: &SecretHash,
-    now: UnixSeconds,
+    now: Now,
 ) -> Result<Decision, Refusal> {
     if !limits::TTL.contains(&new.ttl) {
         return Err(TokenRefusal::Ttl { ttl: new.ttl }.into());
@@ -130,8 +146,8 @@ pub(crate) fn create(
     let token = Token {
         id: draft.token_id(),
         secret: secret.clone(),
-        created: now,
-        expires: now.plus(new.ttl),
+        created: now.day,
+        expires: now.day.plus(new.ttl),
         revoked: None,
         purpose,
     };
@@ -142,20 +158,14 @@ pub(crate) fn create(
 }
 
 /// Revokes a token, and with `with_nodes` the runners that it enrolled. A second time changes nothing about the token.
-pub(crate) fn revoke(
-    state: &State,
-    by: &Admin,
-    id: TokenId,
-    with_nodes: bool,
-    now: UnixSeconds,
-) -> Result<Decision, Refusal> {
+pub(crate) fn revoke(state: &State, by: &Admin, id: TokenId, with_nodes: bool, now: Now) -> Result<Decision, Refusal> {
     let token = state.tokens.get(&id).ok_or(TokenRefusal::NoToken { token: id })?;
     if let Some(team) = by.team.as_ref().filter(|team| !state.token_within(&token.purpose, team)) {
         return Err(Refusal::NotYours { what: format!("the token {id}"), team: team.clone() });
     }
     let mut draft = Draft::new(state, now);
     if token.revoked.is_none() {
-        draft.put(Record::Token(Arc::new(Token { revoked: Some(now), ..(**token).clone() })));
+        draft.put(Record::Token(Arc::new(Token { revoked: Some(now.day), ..(**token).clone() })));
     }
     let enrolled: Vec<_> = state.enrolled_by(id).collect();
     let names = enrolled.iter().map(|r| r.name.clone()).collect();
@@ -281,8 +291,13 @@ fn warn_of_unknown_teams<'a>(state: &State, teams: impl IntoIterator<Item = &'a 
 
 /// Forgets tokens that have been good for nothing for long. How many.
 fn forget_dead(draft: &mut Draft<'_>) -> usize {
-    let dead: Vec<_> =
-        draft.state.tokens.values().filter(|t| draft.now.since(t.expires) > limits::DEAD_TOKEN).map(|t| t.id).collect();
+    let dead: Vec<_> = draft
+        .state
+        .tokens
+        .values()
+        .filter(|t| draft.now.day.since(t.expires) > limits::DEAD_TOKEN)
+        .map(|t| t.id)
+        .collect();
     for id in &dead {
         draft.delete(Key::Token(*id));
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use mesh_proto::{Label, Ports};
 
 use crate::{
-    Admin, Class, Decision, Outcome, Record, Refusal, State, TrustChange, UnixSeconds,
+    Admin, Class, Decision, Now, Outcome, Record, Refusal, State, TrustChange,
     declare::{Pattern, Trust},
     draft::Draft,
     grants::opens,
@@ -120,7 +120,7 @@ pub(crate) fn change(
     by: &Admin,
     name: &Label,
     change: &TrustChange,
-    now: UnixSeconds,
+    now: Now,
 ) -> Result<Decision, Refusal> {
     let callee = state.own_deployment(by, name)?;
     if let TrustSource::File(file) = &callee.trust_source {

@@ -31,7 +31,9 @@ impl Api {
     /// Turns away a source that has failed too often.
     pub(super) fn check_failures(&self, origin: Origin) -> Result<(), Refused> {
         match origin {
-            Origin::Network(address) if !self.failures.may_try(address.ip(), self.coordinator.now().0) => {
+            Origin::Network(address)
+                if !self.failures.may_try(address.ip(), self.coordinator.clock.now().running.0) =>
+            {
                 Err(Refused::new(
                     StatusCode::TOO_MANY_REQUESTS,
                     "too many attempts from this address have failed",
@@ -47,7 +49,7 @@ impl Api {
         if let (Origin::Network(address), Err(refused)) = (origin, &result)
             && matches!(refused.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
         {
-            self.failures.failed(address.ip(), self.coordinator.now().0);
+            self.failures.failed(address.ip(), self.coordinator.clock.now().running.0);
         }
         result
     }

@@ -9,7 +9,10 @@ use mesh_proto::{
 use tracing::info;
 
 use super::{Api, Body, failure::Refused, server::Origin};
-use crate::{coordinator::Failure, random};
+use crate::{
+    coordinator::{Core, Failure},
+    random,
+};
 
 pub(super) async fn info(State(api): State<Api>) -> Result<Json<Info>, Refused> {
     let range = api.coordinator.visit(|core| core.state.network().range).await?;
@@ -49,6 +52,14 @@ async fn carry_out(api: &Api, wish: Enrol) -> Result<Enrolled, Refused> {
         replace: wish.replace,
         credential: secret.hash(),
     };
+    // A runner that enrols again and again has its turns for that as for everything else; nobody can take them in its name.
+    if enrolment.proved {
+        let key = wish.public_key;
+        let brake = move |core: &mut Core| Some(core.sessions.brake(core.state.runner_with(&key)?));
+        if let Some(brake) = api.coordinator.visit(brake).await? {
+            brake.turn().await;
+        }
+    }
     let done = api.coordinator.submit(Command::Enrol(enrolment)).await?;
     let Outcome::Enrolled { runner, new, replaced } = done.outcome else {
         return Err(Failure::unexpected(&done.outcome).into());

@@ -17,7 +17,7 @@ const SOURCES: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Failures(Mutex<HashMap<IpAddr, Meter>>);
 
-/// Failures still counted, as of a time in unix seconds.
+/// Failures still counted, as of a running time in seconds.
 #[derive(Debug, Clone, Copy)]
 struct Meter {
     count: u64,
@@ -31,7 +31,7 @@ impl Meter {
 }
 
 impl Failures {
-    /// Whether the source may try now (unix seconds).
+    /// Whether the source may try now (the coordinator's running time, in seconds).
     pub(crate) fn may_try(&self, source: IpAddr, now: u64) -> bool {
         let meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         meters.get(&share(source)).is_none_or(|meter| meter.now(now) < BURST)

@@ -50,6 +50,18 @@ impl Feed {
         self.latest.send_replace(revision);
     }
 
+    /// The commit that was handed out last.
+    pub(super) fn latest(&self) -> Revision {
+        *self.latest.borrow()
+    }
+
+    /// Goes on from a commit that it didn't hand out: every watcher has a gap there.
+    pub(super) fn restart(&self, revision: Revision) {
+        *self.recent.lock().unwrap_or_else(PoisonError::into_inner) =
+            Recent { before: revision, commits: VecDeque::new() };
+        self.latest.send_replace(revision);
+    }
+
     /// The commits after `from`.
     ///
     /// # Errors

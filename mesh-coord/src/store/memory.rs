@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use mesh_model::{Change, Record, record::Key};
@@ -15,12 +18,18 @@ use super::{Commit, Loaded, Store, StoreError, Watch, feed::Feed};
 pub(crate) struct MemoryStore {
     contents: Mutex<(Revision, BTreeMap<Key, Record>)>,
     feed: Feed,
+    full: Arc<AtomicBool>,
 }
 
 impl MemoryStore {
     /// An empty one.
     pub(crate) fn new() -> Self {
-        Self { contents: Mutex::default(), feed: Feed::new(Revision(0)) }
+        Self { contents: Mutex::default(), feed: Feed::new(Revision(0)), full: Arc::default() }
+    }
+
+    /// While this is set there is no space for a commit.
+    pub(crate) fn full(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.full)
     }
 }
 
@@ -31,6 +40,9 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, expected: Revision, changes: Vec<Change>) -> Result<Revision, StoreError> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(StoreError::Full);
+        }
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         if contents.0 != expected {
             return Err(StoreError::Stale { expected, actual: contents.0 });

@@ -11,6 +11,7 @@ use std::{
 
 use mesh_model::{Change, Record};
 use mesh_proto::Revision;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,6 +23,9 @@ const FORMAT: i64 = 1;
 const APPLICATION: i64 = 0x6d65_7368;
 /// Requests that wait for the thread.
 const QUEUE: usize = 64;
+
+/// How long the log's file stays after a commit that made it longer, in octets.
+const LOG_LIMIT: i64 = 8 << 20;
 
 const SCHEMA: &str = "
     CREATE TABLE record (key TEXT PRIMARY KEY, version INTEGER NOT NULL, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -64,10 +68,11 @@ impl SqliteStore {
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                let database = Database::open(path).and_then(|database| {
+                let opened_database = Database::open(path.clone()).and_then(|database| {
                     configure(&database.connection)?;
                     Ok(database)
                 });
+                let database = opened_database.map_err(|error| explained(error, &path));
                 match database {
                     Ok(database) => {
                         if opened.send(Ok(Arc::clone(&database.feed))).is_ok() {
@@ -121,6 +126,7 @@ fn gone() -> StoreError {
 
 /// What the thread owns.
 struct Database {
+    path: PathBuf,
     connection: Connection,
     feed: Arc<Feed>,
 }
@@ -140,21 +146,28 @@ impl Database {
         }
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "trusted_schema", "off")?;
+        let _: i64 = connection.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |row| row.get(0))?;
         let check: String = connection.pragma_query_value(None, "integrity_check", |row| row.get(0))?;
         if check != "ok" {
             return Err(StoreError::Damaged(check));
         }
         prepare(&mut connection)?;
         let feed = Arc::new(Feed::new(revision(&connection)?));
-        Ok(Self { connection, feed })
+        Ok(Self { path, connection, feed })
     }
 
     fn serve(mut self, mut queue: mpsc::Receiver<Request>) {
         while let Some(request) = queue.blocking_recv() {
             // Whoever asked may have gone.
             match request {
-                Request::Load(answer) => drop(answer.send(self.load())),
-                Request::Commit(expected, changes, answer) => drop(answer.send(self.commit(expected, changes))),
+                Request::Load(answer) => {
+                    let loaded = self.load();
+                    drop(answer.send(loaded.map_err(|error| explained(error, &self.path))));
+                }
+                Request::Commit(expected, changes, answer) => {
+                    let committed = self.commit(expected, changes);
+                    drop(answer.send(committed.map_err(|error| explained(error, &self.path))));
+                }
             }
         }
     }
@@ -181,6 +194,16 @@ impl Database {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let actual = revision(&transaction)?;
         if actual != expected {
+            let known = self.feed.latest();
+            if actual < known {
+                let what =
+                    format!("it was put back from revision {known} to {actual} while in use: restart mesh-coord");
+                return Err(StoreError::Failed(what));
+            }
+            // Somebody else's commits, of which we know the number only.
+            if actual > known {
+                self.feed.restart(actual);
+            }
             return Err(StoreError::Stale { expected, actual });
         }
         let next = expected.next();
@@ -235,6 +258,18 @@ fn revision(connection: &Connection) -> Result<Revision, StoreError> {
     u64::try_from(revision).map(Revision).map_err(|_| StoreError::Damaged(format!("its revision is {revision}")))
 }
 
+/// What the disk says of an error that SQLite doesn't tell more of.
+fn explained(error: StoreError, path: &Path) -> StoreError {
+    let StoreError::Failed(what) = error else { return error };
+    match path.parent().map(statvfs) {
+        Some(Ok(disk)) if disk.flags().contains(FsFlags::ST_RDONLY) => StoreError::ReadOnly,
+        Some(Ok(disk)) if disk.blocks_available() == 0 || (disk.files() > 0 && disk.files_available() == 0) => {
+            StoreError::Full
+        }
+        _ => StoreError::Failed(what),
+    }
+}
+
 fn from_io(error: &std::io::Error) -> StoreError {
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::Full,
@@ -255,90 +290,6 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::MetadataExt as _};
-
-    use super::*;
-    use crate::{data::scratch::Scratch, store::conformance::put};
-
-    #[tokio::test]
-    async fn the_files_are_private() {
-        let scratch = Scratch::new();
-        let path = scratch.path().join("db");
-        let store = SqliteStore::open(&path).await.unwrap();
-        store.commit(Revision(0), vec![put(1)]).await.unwrap();
-        for entry in fs::read_dir(scratch.path()).unwrap() {
-            let entry = entry.unwrap();
-            assert_eq!(entry.metadata().unwrap().mode() & 0o777, 0o600, "{:?}", entry.path());
-        }
-    }
-
-    #[tokio::test]
-    async fn a_full_disk_is_told_and_nothing_is_half_done() {
-        let scratch = Scratch::new();
-        let path = scratch.path().join("db");
-        let few_pages = |connection: &Connection| {
-            connection.pragma_update_and_check(None, "max_page_count", 8, |row| row.get::<_, i64>(0)).map(drop)
-        };
-        let store = SqliteStore::open_with(&path, few_pages).await.unwrap();
-        let before = Loaded { revision: Revision(1), records: vec![record(put(1))] };
-        store.commit(Revision(0), vec![put(1)]).await.unwrap();
-        let much = (2..2000).map(put).collect();
-        assert_eq!(store.commit(Revision(1), much).await, Err(StoreError::Full));
-        assert_eq!(store.load().await.unwrap(), before);
-        // It goes on as soon as there is room for what is wanted.
-        assert_eq!(store.commit(Revision(1), vec![put(1)]).await, Ok(Revision(2)));
-        drop(store);
-        assert_eq!(SqliteStore::open(&path).await.unwrap().load().await.unwrap().revision, Revision(2));
-    }
-
-    #[tokio::test]
-    async fn a_read_only_database_is_told() {
-        let scratch = Scratch::new();
-        let path = scratch.path().join("db");
-        drop(SqliteStore::open(&path).await.unwrap());
-        let read_only = |connection: &Connection| connection.pragma_update(None, "query_only", "on");
-        let store = SqliteStore::open_with(&path, read_only).await.unwrap();
-        assert_eq!(store.commit(Revision(0), vec![put(1)]).await, Err(StoreError::ReadOnly));
-        assert_eq!(store.load().await.unwrap().revision, Revision(0));
-    }
-
-    #[tokio::test]
-    async fn what_is_not_our_database_is_refused_and_left_alone() {
-        let scratch = Scratch::new();
-        let path = scratch.path().join("db");
-        fs::write(&path, "this is a text, and a long enough one to be looked at as a database header, or so I hope")
-            .unwrap();
-        assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::Damaged(_))));
-        fs::remove_file(&path).unwrap();
-
-        let other = Connection::open(&path).unwrap();
-        other.execute_batch("CREATE TABLE theirs (x); PRAGMA user_version = 3").unwrap();
-        drop(other);
-        let error = SqliteStore::open(&path).await.unwrap_err();
-        assert!(error.to_string().contains("some other program's"), "{error}");
-        fs::remove_file(&path).unwrap();
-
-        drop(SqliteStore::open(&path).await.unwrap());
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
-        let error = SqliteStore::open(&path).await.unwrap_err();
-        assert_eq!(error, StoreError::Newer { found: 7, known: 1 });
-    }
-
-    #[tokio::test]
-    async fn a_record_that_makes_no_sense_is_named() {
-        let scratch = Scratch::new();
-        let path = scratch.path().join("db");
-        drop(SqliteStore::open(&path).await.unwrap());
-        Connection::open(&path).unwrap().execute("INSERT INTO record VALUES ('runner/r-9', 1, '{}')", []).unwrap();
-        let error = SqliteStore::open(&path).await.unwrap().load().await.unwrap_err();
-        assert!(matches!(&error, StoreError::Damaged(what) if what.contains("runner/r-9")), "{error}");
-    }
-
-    fn record(change: Change) -> Record {
-        match change {
-            Change::Put(record) => record,
-            Change::Delete(key) => panic!("{key} is deleted"),
-        }
-    }
-}
+mod disk_tests;
+#[cfg(test)]
+mod tests;

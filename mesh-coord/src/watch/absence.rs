@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use mesh_model::{Command, limits};
-use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracing::{debug, info, warn};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracing::{debug, info};
 
 use crate::coordinator::{Coordinator, Core, Failure};
 
@@ -18,36 +18,40 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How often we look.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long we wait where the store fails.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// Looks for them until the coordinator ends. It started at `start`.
 pub(crate) async fn watch(coordinator: Coordinator, start: Instant) {
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        let wall = coordinator.now();
-        let Ok(commands) = coordinator.visit(move |core| due(core, start, Instant::now(), wall)).await else { return };
+        let Ok(commands) = coordinator.visit(move |core| due(core, start, Instant::now())).await else { return };
         for command in commands {
             match coordinator.submit(command).await {
                 Ok(_) => {}
                 Err(Failure::Ending) => return,
                 // It was removed in this moment.
                 Err(Failure::Refused(refusal)) => debug!(%refusal, "not marked as silent"),
-                // It is tried again with the next look.
-                Err(error) => warn!(%error, "a silent runner could not be marked"),
+                // All the others would fail as well.
+                Err(error) => {
+                    debug!(%error, "a silent runner could not be marked");
+                    sleep(RETRY).await;
+                    break;
+                }
             }
         }
     }
 }
 
 /// What has to be said at `now` of those who are not heard.
-fn due(core: &Core, start: Instant, now: Instant, wall: mesh_model::UnixSeconds) -> Vec<Command> {
+fn due(core: &Core, start: Instant, now: Instant) -> Vec<Command> {
     let ephemeral = Duration::from_secs(limits::EPHEMERAL);
     let unheard = core.state.standing_runners().filter_map(|runner| {
-        let since = core.sessions.unheard_since(runner.id)?.unwrap_or(start);
+        let since = core.sessions.unheard_since(runner.id)?.map_or(start, |since| since.max(start));
         let unheard = now.saturating_duration_since(since);
-        // One that has enrolled just now has its time from then on.
-        let enrolled = wall.since(runner.enrolled);
-        if runner.ephemeral && unheard >= ephemeral && enrolled >= limits::EPHEMERAL {
+        if runner.ephemeral && unheard >= ephemeral {
             info!(runner = %runner.id, name = %runner.name, "ephemeral, and not heard for long: removed");
             Some(Command::Expire(runner.id))
         } else if !runner.silent && unheard >= SILENT && now.saturating_duration_since(start) >= GRACE {
@@ -61,7 +65,7 @@ fn due(core: &Core, start: Instant, now: Instant, wall: mesh_model::UnixSeconds)
 
 #[cfg(test)]
 mod tests {
-    use mesh_model::{NewPurpose, UnixSeconds};
+    use mesh_model::NewPurpose;
     use mesh_proto::RunnerId;
 
     use super::*;
@@ -69,10 +73,9 @@ mod tests {
 
     /// What is due so many seconds after now, where the coordinator has started so many seconds before.
     async fn due_after(world: &World, seconds: u64, started: u64) -> Vec<String> {
-        let wall = UnixSeconds(world.coordinator.now().0 + seconds);
         let commands = world.coordinator.visit(move |core| {
             let now = Instant::now() + Duration::from_secs(seconds);
-            due(core, now - Duration::from_secs(started), now, wall)
+            due(core, now - Duration::from_secs(started), now)
         });
         commands.await.unwrap().into_iter().map(|command| format!("{command:?}")).collect()
     }
@@ -92,7 +95,7 @@ mod tests {
 
         let silent = |id: RunnerId| format!("Silent({id:?})");
         assert_eq!(due_after(&world, 7, 20).await, Vec::<String>::new(), "all are still coming back");
-        assert_eq!(due_after(&world, 5, 3000).await, [silent(brief)], "which was never heard");
+        assert_eq!(due_after(&world, 5, 3000).await, Vec::<String>::new(), "neither for so short");
         assert_eq!(due_after(&world, 7, 3000).await, [silent(left_id), silent(brief)]);
         let late = due_after(&world, 601, 3000).await;
         assert_eq!(late, [silent(left_id), format!("Expire({brief:?})")], "and {stays} is heard");

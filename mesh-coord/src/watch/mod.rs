@@ -21,7 +21,11 @@ use tokio::{
 use crate::coordinator::{Coordinator, Core, Failure};
 
 pub(crate) mod absence;
+mod brake;
 pub(crate) mod stream;
+mod told;
+
+use brake::Brake;
 
 /// How long [`settle`] waits at most.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -31,8 +35,10 @@ const SETTLE: Duration = Duration::from_secs(2);
 pub(crate) struct Sessions {
     runners: BTreeMap<RunnerId, Presence>,
     next: u64,
-    /// Touched whenever somebody has applied a view, or has gone.
+    /// Touched whenever somebody has applied a view, need not, or has gone.
     progress: watch::Sender<()>,
+    #[cfg(test)]
+    worked_out: usize,
 }
 
 #[derive(Debug, Default)]
@@ -42,29 +48,37 @@ struct Presence {
     session: Option<Session>,
     /// The view that its last stream sent last, if that stream has ended.
     left: Option<Arc<View>>,
-    /// When its last stream ended.
+    /// When its last stream ended, or since when there is such a runner.
     ended: Option<Instant>,
+    /// Outlasts its streams: a new one is no way around it.
+    brake: Arc<Brake>,
 }
 
 /// A stream that stands.
 #[derive(Debug)]
 struct Session {
     number: u64,
-    /// The view that the runner should have. The stream sends what has changed since the view that it sent last, so that
-    /// a slow one costs no memory, and catches up in one step.
-    views: watch::Sender<Arc<View>>,
+    /// The view that the runner should have, as it was when it was worked out last.
+    view: Arc<View>,
+    /// The first commit since then that may have changed it. The stream looks when it can, so that a slow one costs
+    /// nothing, and catches up in one step; and however many runners are concerned, a commit waits for no view.
+    due: Option<Revision>,
+    /// Touched whenever there is something to look at.
+    news: watch::Sender<()>,
     /// The offloads that are on there.
     switches: watch::Sender<Switches>,
-    /// The last commit that changed that view.
+    /// The last commit of which `view` has news for the runner.
     changed: Revision,
     /// The view that the runner says is in force.
     applied: Option<Revision>,
 }
 
 impl Session {
-    /// Whether every change of its view up to `revision` is in force.
+    /// Whether every change of its view up to `revision` is in force. What may have changed it counts as a change until
+    /// somebody has looked.
     fn settled(&self, revision: Revision) -> bool {
-        self.applied.is_some_and(|applied| applied >= revision.min(self.changed))
+        self.due.is_none_or(|due| due > revision)
+            && self.applied.is_some_and(|applied| applied >= revision.min(self.changed))
     }
 }
 
@@ -73,8 +87,10 @@ impl Session {
 pub(crate) struct Opened {
     /// Which stream of all this is.
     pub(crate) number: u64,
-    /// The view that the runner should have; closed when the stream is to end.
-    pub(crate) views: watch::Receiver<Arc<View>>,
+    /// The view that the runner should have.
+    pub(crate) view: Arc<View>,
+    /// Says when that view may be another one; closed when the stream is to end.
+    pub(crate) news: watch::Receiver<()>,
     /// The offloads that are on there.
     pub(crate) switches: watch::Receiver<Switches>,
     /// The view that it has, if it can be continued.
@@ -88,6 +104,7 @@ pub(crate) struct Opened {
 impl Sessions {
     /// Begins a stream; the newest of a runner wins. `view` is what it should know, `have` what it says it knows.
     pub(crate) fn open(&mut self, runner: RunnerId, view: View, switches: Switches, have: Option<Have>) -> Opened {
+        self.note_view();
         let view = Arc::new(view);
         let presence = self.runners.entry(runner).or_default();
         let has = presence
@@ -99,18 +116,37 @@ impl Sessions {
             _ => view.revision,
         };
         self.next += 1;
-        let (views, receiver) = watch::channel(view);
+        let (news, heard) = watch::channel(());
         let (switches, switched) = watch::channel(switches);
-        let applied = has.as_ref().map(|left| left.revision);
-        let old = presence.session.replace(Session { number: self.next, views, switches, changed, applied });
+        let session = Session {
+            number: self.next,
+            view: Arc::clone(&view),
+            due: None,
+            news,
+            switches,
+            changed,
+            applied: has.as_ref().map(|left| left.revision),
+        };
+        let took_over = presence.session.replace(session).is_some();
         let seen = Arc::clone(&presence.seen);
-        Opened { number: self.next, views: receiver, switches: switched, has, seen, took_over: old.is_some() }
+        Opened { number: self.next, view, news: heard, switches: switched, has, seen, took_over }
+    }
+
+    /// What limits the runner.
+    pub(crate) fn brake(&mut self, runner: RunnerId) -> Arc<Brake> {
+        Arc::clone(&self.runners.entry(runner).or_default().brake)
+    }
+
+    /// Notes that there is such a runner from now on.
+    pub(crate) fn expect(&mut self, runner: RunnerId) {
+        self.runners.entry(runner).or_default().ended = Some(Instant::now());
     }
 
     /// Notes that the runner has put the view of `revision` into force.
     pub(crate) fn applied(&mut self, runner: RunnerId, number: u64, revision: Revision) {
-        if let Some(session) = self.session(runner, number) {
-            session.applied = session.applied.max(Some(revision));
+        // Said twice it is no news: those who wait are not woken for it.
+        if let Some(session) = self.session(runner, number).filter(|session| session.applied < Some(revision)) {
+            session.applied = Some(revision);
             self.progress.send_replace(());
         }
     }
@@ -127,23 +163,43 @@ impl Sessions {
         }
     }
 
-    /// Gives a runner that is connected the view that it should have as of `revision`; `None` ends its stream.
-    pub(crate) fn update(&mut self, runner: RunnerId, revision: Revision, view: impl FnOnce() -> Option<View>) {
-        let Some(presence) = self.runners.get_mut(&runner) else { return };
-        let Some(session) = &mut presence.session else { return };
-        match view() {
-            Some(view) => {
-                let same = session.views.borrow().delta_to(&view).is_empty();
-                if !same {
-                    session.changed = revision;
-                    session.views.send_replace(Arc::new(view));
-                }
-            }
-            None => {
-                self.runners.remove(&runner);
-                self.progress.send_replace(());
-            }
+    /// The commit of `revision` may have changed what a runner should know.
+    pub(crate) fn touch(&mut self, runner: RunnerId, revision: Revision) {
+        if let Some(session) = self.runners.get_mut(&runner).and_then(|presence| presence.session.as_mut()) {
+            session.due.get_or_insert(revision);
+            session.news.send_replace(());
         }
+    }
+
+    /// Forgets a runner that is none any more, and ends its stream.
+    pub(crate) fn cut_off(&mut self, runner: RunnerId) {
+        if self.runners.remove(&runner).is_some() {
+            self.progress.send_replace(());
+        }
+    }
+
+    /// The view that a runner that is connected should have, worked out anew if a commit may have changed it.
+    pub(crate) fn look(&mut self, runner: RunnerId, view: impl FnOnce() -> Option<View>) -> Option<Arc<View>> {
+        let session = self.runners.get_mut(&runner)?.session.as_mut()?;
+        if session.due.take().is_none() {
+            return Some(Arc::clone(&session.view));
+        }
+        let view = view()?;
+        if session.view.delta_to(&view).is_empty() {
+            // There is nothing to be put into force.
+            self.progress.send_replace(());
+        } else {
+            session.changed = view.revision;
+            session.view = Arc::new(view);
+        }
+        let view = Arc::clone(&session.view);
+        self.note_view();
+        Some(view)
+    }
+
+    /// Whether this stream of the runner's is its newest.
+    pub(crate) fn stands(&mut self, runner: RunnerId, number: u64) -> bool {
+        self.session(runner, number).is_some()
     }
 
     /// Tells a runner that is connected which offloads are on there.
@@ -198,18 +254,17 @@ impl Sessions {
         session.is_some_and(|session| session.settled(session.changed))
     }
 
-    /// Of the runners that `asker` knows of, those that are connected and have not put into force what changed up to
-    /// `revision`.
-    fn unsettled(&self, asker: RunnerId, revision: Revision) -> Vec<RunnerId> {
-        let session = self.runners.get(&asker).and_then(|presence| presence.session.as_ref());
-        let view = session.map(|session| Arc::clone(&session.views.borrow()));
-        let known = view.iter().flat_map(|view| view.runners()).map(|runner| runner.id);
-        known
-            .filter(|runner| {
-                let session = self.runners.get(runner).and_then(|presence| presence.session.as_ref());
-                session.is_some_and(|session| !session.settled(revision))
-            })
-            .collect()
+    /// Of these runners, those that are connected and have not put into force what changed up to `revision`.
+    fn unsettled(&self, runners: &BTreeSet<RunnerId>, revision: Revision) -> Vec<RunnerId> {
+        self.pending(runners, revision).into_iter().filter(|runner| self.is_online(*runner)).collect()
+    }
+
+    /// Counts the views that were worked out, for tests.
+    fn note_view(&mut self) {
+        #[cfg(test)]
+        {
+            self.worked_out += 1;
+        }
     }
 
     fn session(&mut self, runner: RunnerId, number: u64) -> Option<&mut Session> {
@@ -225,9 +280,14 @@ pub(crate) async fn settle(
     revision: Revision,
 ) -> Result<Vec<Label>, Failure> {
     let deadline = Instant::now() + SETTLE;
-    let mut progress = coordinator.visit(|core| core.sessions.progress.subscribe()).await?;
+    let begin = move |core: &mut Core| {
+        let known = core.look(asker).iter().flat_map(|view| view.runners().map(|runner| runner.id)).collect();
+        (Arc::new(known), core.sessions.progress.subscribe())
+    };
+    let (known, mut progress) = coordinator.visit(begin).await?;
     loop {
-        let pending = coordinator.visit(move |core| names(core, &core.sessions.unsettled(asker, revision))).await?;
+        let known = Arc::clone(&known);
+        let pending = coordinator.visit(move |core| names(core, &core.sessions.unsettled(&known, revision))).await?;
         if pending.is_empty() || !matches!(timeout_at(deadline, progress.changed()).await, Ok(Ok(()))) {
             return Ok(pending);
         }
@@ -247,8 +307,7 @@ pub(crate) async fn await_applied(
     loop {
         let concerned = Arc::clone(&runners);
         let look = move |core: &mut Core| {
-            let stands = |id: &RunnerId| core.state.runner(*id).is_some_and(|runner| runner.removed.is_none());
-            let standing = concerned.iter().copied().filter(stands).collect();
+            let standing = concerned.iter().copied().filter(|runner| core.state.stands(*runner)).collect();
             names(core, &core.sessions.pending(&standing, revision))
         };
         let pending = coordinator.visit(look).await?;

@@ -20,12 +20,12 @@ use mesh_proto::{
     RunnerId, View,
     message::{Answer, Ask, Down, Have, PROTOCOL, Refusal, Up},
 };
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
 use tracing::{debug, info};
 
-use super::{Opened, settle};
+use super::{Brake, Opened, settle, told::Told};
 use crate::{
-    coordinator::{Coordinator, Done, Failure},
+    coordinator::{Coordinator, Core, Failure},
     http::failure,
 };
 
@@ -91,8 +91,15 @@ enum Never {}
 
 impl Stream {
     async fn run(&mut self) -> Result<Never, End> {
-        let have = self.hello().await?;
+        let (have, mut told) = self.hello().await?;
         let runner = self.runner;
+        let brake = self
+            .coordinator
+            .visit(move |core| core.state.stands(runner).then(|| core.sessions.brake(runner)))
+            .await?
+            .ok_or_else(|| End::refused("the runner was removed"))?;
+        brake.turn().await;
+        told.keep(&self.coordinator).await?;
         let opened = self
             .coordinator
             .visit(move |core| {
@@ -105,13 +112,13 @@ impl Stream {
         info!(%runner, from = %self.from, took_over = opened.took_over, "stream began");
         let number = opened.number;
         let mut sent = None;
-        let Err(end) = self.converse(opened, &mut sent).await;
+        let Err(end) = self.converse(opened, told, &brake, &mut sent).await;
         let _ = self.coordinator.visit(move |core| core.sessions.close(runner, number, sent)).await;
         Err(end)
     }
 
-    /// Reads the first message and takes in what it tells.
-    async fn hello(&mut self) -> Result<Option<Have>, End> {
+    /// Reads the first message: the view that the agent has, and what it tells of its runner.
+    async fn hello(&mut self) -> Result<(Option<Have>, Told), End> {
         let first = timeout(SILENCE, self.receive()).await.map_err(|_| End::refused("no hello came"))??;
         let Some(Up::Hello { protocol, version, have, endpoints, port, endpoints_only, instances }) = first else {
             return Err(End::refused("the first message is no hello"));
@@ -129,20 +136,24 @@ impl Stream {
         };
         let of_use = !endpoints_only && port != 0 && (!local || endpoints.is_empty());
         let seen = of_use.then(|| SocketAddr::new(self.from, port));
-        self.submit(RunnerCommand::Hello { version, endpoints, seen, instances }).await?;
-        Ok(have)
+        Ok((have, Told::new(self.runner, RunnerCommand::Hello { version, endpoints, seen, instances })))
     }
 
     /// `sent` is the view that was sent last, also when this ends.
-    async fn converse(&mut self, opened: Opened, sent: &mut Option<Arc<View>>) -> Result<Never, End> {
-        let Opened { number, mut views, mut switches, has, seen, took_over } = opened;
+    async fn converse(
+        &mut self,
+        opened: Opened,
+        mut told: Told,
+        brake: &Arc<Brake>,
+        sent: &mut Option<Arc<View>>,
+    ) -> Result<Never, End> {
+        let Opened { number, view, mut news, mut switches, has, seen, took_over } = opened;
         if took_over {
-            self.submit(RunnerCommand::TakenOver { from: self.from }).await?;
+            self.note_takeover().await?;
         }
         self.note_seen(&seen);
         self.send(&Down::Welcome { seen_from: self.from }).await?;
         *sent = has;
-        let view = views.borrow_and_update().clone();
         self.send_news(view, sent).await?;
         let on = *switches.borrow_and_update();
         self.send(&Down::Switches(on)).await?;
@@ -152,14 +163,14 @@ impl Stream {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                changed = views.changed() => {
-                    if changed.is_err() {
-                        return Err(self.cut_off(asks).await?);
+                changed = news.changed() => {
+                    let view = if changed.is_ok() { self.look(number).await? } else { None };
+                    match view {
+                        Some(view) => self.send_news(view, sent).await?,
+                        None => return Err(self.cut_off(asks).await?),
                     }
-                    let view = views.borrow_and_update().clone();
-                    self.send_news(view, sent).await?;
                 }
-                // Its end is told by the views'.
+                // Its end is told by the news'.
                 Ok(()) = switches.changed() => {
                     let on = *switches.borrow_and_update();
                     self.send(&Down::Switches(on)).await?;
@@ -179,21 +190,37 @@ impl Stream {
                             self.coordinator.visit(move |core| core.sessions.applied(runner, number, revision)).await?;
                         }
                         Some(Up::Resync) => {
+                            brake.turn().await;
+                            let Some(view) = self.look(number).await? else { continue };
                             *sent = None;
-                            let view = views.borrow_and_update().clone();
                             self.send_news(view, sent).await?;
                         }
-                        Some(Up::Endpoints { endpoints }) => {
-                            self.submit(RunnerCommand::Endpoints { endpoints }).await?;
-                        }
+                        Some(Up::Endpoints { endpoints }) => told.endpoints(endpoints, brake),
                         Some(Up::Ask { request, .. }) if asks.len() >= MAX_ASKS => {
                             let refusal = Refusal::new("too many questions at once", "wait for some answers first");
                             self.send(&Down::Answer { request, result: Err(refusal) }).await?;
                         }
-                        Some(Up::Ask { request, ask }) => asks.push(answer(self.coordinator.clone(), self.runner, request, ask)),
+                        Some(Up::Ask { .. }) if told.is_behind() && self.look(number).await?.is_none() => {
+                            return Err(self.cut_off(asks).await?);
+                        }
+                        Some(Up::Ask { request, ask }) => match told.precede(&ask, &self.coordinator, brake).await {
+                            Ok(()) => {
+                                let brake = Arc::clone(brake);
+                                asks.push(answer(self.coordinator.clone(), brake, self.runner, request, ask));
+                            }
+                            Err(failure) => {
+                                let result = Err(failure::refusal(&failure));
+                                self.send(&Down::Answer { request, result }).await?;
+                            }
+                        },
                     }
                 }
                 Some(answer) = asks.next() => self.send(&answer).await?,
+                // What an old stream began with must not come after what the newest one did.
+                () = told.due() => match self.look(number).await? {
+                    Some(_) => told.keep(&self.coordinator).await?,
+                    None => return Err(self.cut_off(asks).await?),
+                },
                 _ = heartbeat.tick() => {
                     if heard.elapsed() > SILENCE {
                         return Err(End::lost("the agent is silent"));
@@ -207,9 +234,10 @@ impl Stream {
     /// Why the coordinator has ended this stream.
     async fn cut_off(&mut self, mut asks: Asks) -> Result<End, Failure> {
         let runner = self.runner;
-        let removed = self.coordinator.visit(move |core| core.state.view(runner, core.epoch).is_none()).await?;
+        let removed = self.coordinator.visit(move |core| !core.state.stands(runner)).await?;
         // It may have asked for its removal itself.
-        while removed && let Ok(Some(answer)) = timeout(HEARTBEAT, asks.next()).await {
+        let deadline = Instant::now() + HEARTBEAT;
+        while removed && let Ok(Some(answer)) = timeout_at(deadline, asks.next()).await {
             if self.send(&answer).await.is_err() {
                 break;
             }
@@ -256,8 +284,20 @@ impl Stream {
         }
     }
 
-    async fn submit(&self, what: RunnerCommand) -> Result<Done, Failure> {
-        self.coordinator.submit(Command::Runner { by: self.runner, what }).await
+    /// The view that the runner should have; `None` once this stream isn't its newest.
+    async fn look(&self, number: u64) -> Result<Option<Arc<View>>, Failure> {
+        let runner = self.runner;
+        let look = move |core: &mut Core| core.sessions.stands(runner, number).then(|| core.look(runner)).flatten();
+        self.coordinator.visit(look).await
+    }
+
+    async fn note_takeover(&self) -> Result<(), Failure> {
+        let what = RunnerCommand::TakenOver { from: self.from };
+        match self.coordinator.submit(Command::Runner { by: self.runner, what }).await {
+            // The writer has told of it, and the stream is worth more than the entry in the audit.
+            Ok(_) | Err(Failure::Store(_)) => Ok(()),
+            Err(failure) => Err(failure),
+        }
     }
 
     fn note_seen(&self, seen: &AtomicU64) {
@@ -272,8 +312,18 @@ fn read(text: &Utf8Bytes) -> Result<Up, End> {
     })
 }
 
-fn answer(coordinator: Coordinator, runner: RunnerId, request: u64, ask: Ask) -> BoxFuture<'static, Down> {
+fn answer(
+    coordinator: Coordinator,
+    brake: Arc<Brake>,
+    runner: RunnerId,
+    request: u64,
+    ask: Ask,
+) -> BoxFuture<'static, Down> {
     async move {
+        // Who waits for others costs nobody anything, and who leaves does so once.
+        if !matches!(ask, Ask::Settle { .. } | Ask::Leave) {
+            brake.turn().await;
+        }
         let result = find_answer(&coordinator, runner, ask).await.map_err(|failure| failure::refusal(&failure));
         Down::Answer { request, result }
     }

@@ -1,3 +1,5 @@
+mod load;
+
 use mesh_model::{AdminCommand, NewPurpose, Offload, TrustChange};
 use mesh_proto::{
     PrivateKey, Revision,

@@ -71,13 +71,22 @@ fn when_nothing_is_fresh_the_address_freed_longest_ago_comes_first_and_only_afte
 }
 
 #[test]
-fn a_clock_that_jumps_back_ends_no_rest() {
+fn a_clock_that_jumps_ends_no_rest_and_lengthens_none() {
     let mut world = World::with_range("10.0.0.0/24");
     let services: Vec<String> = (0..254).map(|n| format!("s{n:03}")).collect();
     world.apply(vec![file(declared("shop", None, services.iter().map(|s| &**s)))]).unwrap();
     world.apply(vec![file(declared("shop", None, services[1..].iter().map(|s| &**s)))]).unwrap();
-    world.now.0 -= 500_000;
+    for off in [-500_000, 0, 1_000_000_000] {
+        world.off = off;
+        assert!(world.apply(vec![whole("other: x")]).is_err(), "{off}");
+    }
+    // A coordinator that is started anew goes on from where it is known to have been.
+    assert_eq!(world.state.running(), crate::RunningSeconds(world.now.0));
+    world.off = -999_999;
+    world.now = world.now.plus(599);
     assert!(world.apply(vec![whole("other: x")]).is_err());
+    world.now = world.now.plus(1);
+    world.apply(vec![whole("other: x")]).unwrap();
 }
 
 #[test]

@@ -250,6 +250,14 @@ fn two_agents_that_fight_over_one_identity_are_noted_and_do_not_fill_the_audit()
     let entry = (&*entries[0].action, &*entries[0].detail, entries[0].by.to_string());
     let detail = "a second agent with the identity of r-1 `r1` came from 192.0.2.1";
     assert_eq!(entry, ("stream-taken-over", detail, "runner r-1".to_owned()));
+    // Nor from ever other addresses; an hour later it is worth an entry again.
+    for n in 0..50 {
+        world.wish(runner, RunnerCommand::TakenOver { from: [192, 0, 2, n].into() }).unwrap();
+    }
+    assert_eq!(world.state.audit(&Admin::socket(0), 100).len(), before + limits::TAKEOVERS_NOTED);
+    world.now = world.now.plus(3600);
+    world.wish(runner, RunnerCommand::TakenOver { from: [192, 0, 2, 1].into() }).unwrap();
+    assert_eq!(world.state.audit(&Admin::socket(0), 100).len(), before + limits::TAKEOVERS_NOTED + 1);
 }
 
 fn state_of(world: &World, instance: InstanceId) -> InstanceState {

@@ -94,7 +94,7 @@ fn the_form_on_disk_is_frozen() {
             Record::Freed(Arc::new(Freed {
                 address: Ipv4Addr::new(100, 112, 0, 9),
                 from: Holder::Service,
-                at: UnixSeconds(9),
+                at: RunningSeconds(9),
                 order: 4,
             })),
             r#"{"kind":"freed","address":"100.112.0.9","from":"service","at":9,"order":4}"#,

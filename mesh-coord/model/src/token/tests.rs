@@ -154,3 +154,28 @@ fn tokens_long_dead_are_forgotten_when_a_new_one_is_made() {
     world.token(NewPurpose::JoinAny { uses: 1 });
     assert!(enrol(&mut world).contains("no such token"));
 }
+
+#[test]
+fn a_token_made_while_the_clock_was_ahead_is_not_good_for_that_long() {
+    let mut world = World::new();
+    world.off = 10 * 365 * 86_400;
+    let early = world.token(NewPurpose::JoinAny { uses: 2 });
+    let enrol = |world: &mut World| world.run(&Command::Enrol(enrolment(early, "r1")));
+    enrol(&mut world).unwrap();
+    // Put right, or nearly so.
+    world.off = 0;
+    let said = refused(world.run(&Command::Enrol(enrolment(early, "r2"))));
+    assert!(said.contains("3650 days from now") && said.contains("set the coordinator's clock right"), "{said}");
+    assert_eq!(world.state.tokens(&world.admin, world.now)[0].state, "early");
+    let made = world.token(NewPurpose::JoinAny { uses: 1 });
+    world.off = -60;
+    world.run(&Command::Enrol(enrolment(made, "r2"))).unwrap();
+    // And a time that it was wrongly behind or ahead costs a token nothing.
+    let spare = world.token(NewPurpose::JoinAny { uses: 1 });
+    for off in [1_000_000_000, -900_000] {
+        world.off = off;
+        world.run(&Command::Enrol(enrolment(spare, "r3"))).unwrap_err();
+    }
+    world.off = 0;
+    world.run(&Command::Enrol(enrolment(spare, "r3"))).unwrap();
+}

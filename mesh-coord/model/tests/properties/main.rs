@@ -12,7 +12,7 @@ use std::{
 };
 
 use mesh_model::{
-    Change, Command, Outcome, Record, Refusal, RunnerCommand, State, UnixSeconds,
+    Change, Command, Now, Outcome, Record, Refusal, RunnerCommand, RunningSeconds, State, UnixSeconds,
     record::{Key, Meta},
 };
 use mesh_proto::{
@@ -57,9 +57,11 @@ impl World {
         self.now = self.now.plus(op.after);
         let command = op.command(&self.state);
         let before = self.state.clone();
-        let decision = before.decide(&command, self.now);
+        let day = UnixSeconds(self.now.0.saturating_add_signed(op.off));
+        let now = Now { day, running: RunningSeconds(self.now.0) };
+        let decision = before.decide(&command, now);
         assert_eq!(before, self.state, "deciding changes nothing");
-        assert_eq!(decision, before.decide(&command, self.now), "a decision depends on nothing else");
+        assert_eq!(decision, before.decide(&command, now), "a decision depends on nothing else");
         let decision = match decision {
             Ok(decision) => decision,
             Err(refusal) => return check_refusal(&refusal),
@@ -146,6 +148,7 @@ impl World {
             record
         });
         assert_eq!(State::load(self.state.revision(), records).unwrap(), self.state);
+        assert!(self.state.running().0 <= self.now.0, "nothing rests from a time to come");
     }
 
     fn check_addresses(&mut self, before: &State) {

@@ -15,6 +15,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 #[derive(Debug, Clone)]
 pub(crate) struct Op {
     pub(crate) after: u64,
+    /// By how many seconds the clock of the day is off then.
+    pub(crate) off: i64,
     kind: Kind,
     pair: (ServicePath, ServicePath),
 }
@@ -177,7 +179,7 @@ pub(crate) fn busy() -> Vec<Op> {
         kinds.push(Kind::Admin(None, AdminCommand::Trust { deployment: label(callee), change }));
     }
     let pair = ("a/db".parse().unwrap(), "b/db".parse().unwrap());
-    kinds.into_iter().map(|kind| Op { after: 1, kind, pair: pair.clone() }).collect()
+    kinds.into_iter().map(|kind| Op { after: 1, off: 0, kind, pair: pair.clone() }).collect()
 }
 
 const DEPLOYMENTS: [&str; 4] = ["a", "b", "c", "d"];
@@ -187,7 +189,13 @@ const PATTERNS: [&str; 4] = ["*-tcp", "db", "*", "none*"];
 
 pub(crate) fn op() -> impl Strategy<Value = Op> {
     let after = prop_oneof![Just(0u64), 0..5u64, Just(700)];
-    (after, kind(), path(), path()).prop_map(|(after, kind, from, to)| Op { after, kind, pair: (from, to) })
+    let off = prop_oneof![8 => Just(0i64), 1 => Just(-900_000), 1 => Just(1_000_000_000)];
+    (after, off, kind(), path(), path()).prop_map(|(after, off, kind, from, to)| Op {
+        after,
+        off,
+        kind,
+        pair: (from, to),
+    })
 }
 
 fn kind() -> impl Strategy<Value = Kind> {

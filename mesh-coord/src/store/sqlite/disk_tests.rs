@@ -1,0 +1,191 @@
+//! Disks that are full or read-only: small ones of a test's own, in a mount namespace of its own.
+
+use std::{
+    any::type_name,
+    env,
+    fs::{self, OpenOptions},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use nix::mount::{MsFlags, mount};
+
+use super::*;
+use crate::{data::DataDirectory, data::scratch::Scratch, store::conformance::put};
+
+/// Set in the process that is inside.
+const INSIDE: &str = "MESH_COORD_INSIDE";
+
+/// Runs the body of a test in a mount namespace of its own, as root of a user namespace where it isn't root already: this
+/// test binary starts itself again for it, through unshare(1).
+fn isolated<F: FnOnce(Disk)>(test: F) {
+    if env::var_os(INSIDE).is_some() {
+        return test(Disk::new());
+    }
+    let path = type_name::<F>().trim_end_matches("::{{closure}}");
+    let name = path.split_once("::").map_or(path, |(_, name)| name);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--kill-child", "--fork"]);
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.arg("--").arg(env::current_exe().unwrap()).args(["--exact", name, "--nocapture", "--test-threads=1"]);
+    let output = command.env(INSIDE, "1").stdin(Stdio::null()).output().expect("unshare(1): install util-linux");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let ran = output.status.success() && said.contains("1 passed");
+    assert!(ran, "{name}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A disk of 2 MiB.
+struct Disk(Scratch);
+
+impl Disk {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        mount(Some("disk"), scratch.path(), Some("tmpfs"), MsFlags::empty(), Some("size=2m,mode=700")).unwrap();
+        Self(scratch)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn database(&self) -> PathBuf {
+        self.path().join("db")
+    }
+
+    /// Leaves not an octet free.
+    fn fill(&self) {
+        let mut file = OpenOptions::new().create(true).append(true).open(self.path().join("filler")).unwrap();
+        while file.write(&[0; 4096]).is_ok_and(|n| n > 0) {}
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.path().join("filler")).unwrap();
+    }
+
+    fn make_read_only(&self) {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(None::<&str>, self.path(), None::<&str>, flags, None::<&str>).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(self.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+fn runs<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+async fn revision_of(store: &SqliteStore) -> (Revision, usize) {
+    let Loaded { revision, records } = store.load().await.unwrap();
+    (revision, records.len())
+}
+
+#[test]
+fn a_disk_that_fills_up_costs_nothing_that_was_confirmed_and_all_goes_on_when_there_is_room() {
+    isolated(|disk| {
+        runs(async {
+            let store = SqliteStore::open(&disk.database()).await.unwrap();
+            store.commit(Revision(0), vec![put(1)]).await.unwrap();
+            let mut confirmed = 1;
+            for time in 0..3 {
+                disk.fill();
+                // What is in the files already may have room for some more.
+                let error = loop {
+                    match store.commit(Revision(confirmed), vec![put(confirmed + 1)]).await {
+                        Ok(revision) => confirmed = revision.0,
+                        Err(error) => break error,
+                    }
+                };
+                assert_eq!(error, StoreError::Full, "{time}");
+                for _ in 0..100 {
+                    assert_eq!(store.commit(Revision(confirmed), vec![put(9999)]).await, Err(StoreError::Full));
+                }
+                assert_eq!(revision_of(&store).await, (Revision(confirmed), usize::try_from(confirmed).unwrap()));
+                disk.make_room();
+                assert_eq!(
+                    store.commit(Revision(confirmed), vec![put(confirmed + 1)]).await,
+                    Ok(Revision(confirmed + 1)),
+                    "{time}"
+                );
+                confirmed += 1;
+            }
+            // Stopped in the midst of it, as by a power cut: the files as they are.
+            disk.fill();
+            while let Ok(revision) = store.commit(Revision(confirmed), vec![put(confirmed + 1)]).await {
+                confirmed = revision.0;
+            }
+            let copy = Scratch::new();
+            for side in ["", "-wal"] {
+                fs::copy(format!("{}{side}", disk.database().display()), copy.path().join(format!("db{side}")))
+                    .unwrap();
+            }
+            let copied = SqliteStore::open(&copy.path().join("db")).await.unwrap();
+            assert_eq!(revision_of(&copied).await.0, Revision(confirmed));
+            drop(store);
+            disk.make_room();
+            let store = SqliteStore::open(&disk.database()).await.unwrap();
+            assert_eq!(revision_of(&store).await, (Revision(confirmed), usize::try_from(confirmed).unwrap()));
+        });
+    });
+}
+
+#[test]
+fn a_start_on_a_full_disk_says_so_and_harms_nothing() {
+    isolated(|disk| {
+        runs(async {
+            let store = SqliteStore::open(&disk.database()).await.unwrap();
+            store.commit(Revision(0), vec![put(1)]).await.unwrap();
+            drop(store);
+            disk.fill();
+            assert_eq!(SqliteStore::open(&disk.database()).await.err(), Some(StoreError::Full));
+            assert_eq!(SqliteStore::open(&disk.path().join("new")).await.err(), Some(StoreError::Full));
+            disk.make_room();
+            let store = SqliteStore::open(&disk.database()).await.unwrap();
+            assert_eq!(revision_of(&store).await, (Revision(1), 1));
+            assert_eq!(store.commit(Revision(1), vec![put(2)]).await, Ok(Revision(2)));
+            // What a start that failed left behind is no obstacle.
+            let store = SqliteStore::open(&disk.path().join("new")).await.unwrap();
+            assert_eq!(store.commit(Revision(0), vec![put(1)]).await, Ok(Revision(1)));
+        });
+    });
+}
+
+#[test]
+fn a_start_on_a_read_only_disk_says_so() {
+    isolated(|disk| {
+        runs(async {
+            drop(DataDirectory::open(disk.path()).unwrap());
+            drop(SqliteStore::open(&disk.database()).await.unwrap());
+            disk.make_read_only();
+            let error = SqliteStore::open(&disk.database()).await.unwrap_err();
+            assert_eq!(error, StoreError::ReadOnly);
+            assert!(error.hint().contains("make --data writable"));
+            let error = format!("{:#}", DataDirectory::open(disk.path()).unwrap_err());
+            assert!(error.contains("Read-only file system") && error.contains("--data"), "{error}");
+        });
+    });
+}
+
+/// SQLite's log grows by what one commit writes, and is cut when it was taken into the database.
+#[test]
+fn the_log_stays_small() {
+    let scratch = Scratch::new();
+    runs(async {
+        let path = scratch.path().join("db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        for n in 0..40 {
+            store.commit(Revision(n), (0..1000).map(put).collect()).await.unwrap();
+        }
+        for n in 40..60 {
+            store.commit(Revision(n), vec![put(1)]).await.unwrap();
+        }
+        let length = fs::metadata(scratch.path().join("db-wal")).unwrap().len();
+        assert!(length <= u64::try_from(LOG_LIMIT).unwrap(), "{length}");
+    });
+}

@@ -1,0 +1,108 @@
+use std::{fs, os::unix::fs::MetadataExt as _};
+
+use super::*;
+use crate::{data::scratch::Scratch, store::conformance::put};
+
+#[tokio::test]
+async fn the_files_are_private() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.commit(Revision(0), vec![put(1)]).await.unwrap();
+    for entry in fs::read_dir(scratch.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().mode() & 0o777, 0o600, "{:?}", entry.path());
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_nothing_is_half_done() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("db");
+    let few_pages = |connection: &Connection| {
+        connection.pragma_update_and_check(None, "max_page_count", 8, |row| row.get::<_, i64>(0)).map(drop)
+    };
+    let store = SqliteStore::open_with(&path, few_pages).await.unwrap();
+    let before = Loaded { revision: Revision(1), records: vec![record(put(1))] };
+    store.commit(Revision(0), vec![put(1)]).await.unwrap();
+    let much = (2..2000).map(put).collect();
+    assert_eq!(store.commit(Revision(1), much).await, Err(StoreError::Full));
+    assert_eq!(store.load().await.unwrap(), before);
+    // It goes on as soon as there is room for what is wanted.
+    assert_eq!(store.commit(Revision(1), vec![put(1)]).await, Ok(Revision(2)));
+    drop(store);
+    assert_eq!(SqliteStore::open(&path).await.unwrap().load().await.unwrap().revision, Revision(2));
+}
+
+#[tokio::test]
+async fn a_read_only_database_is_told() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("db");
+    drop(SqliteStore::open(&path).await.unwrap());
+    let read_only = |connection: &Connection| connection.pragma_update(None, "query_only", "on");
+    let store = SqliteStore::open_with(&path, read_only).await.unwrap();
+    assert_eq!(store.commit(Revision(0), vec![put(1)]).await, Err(StoreError::ReadOnly));
+    assert_eq!(store.load().await.unwrap().revision, Revision(0));
+}
+
+#[tokio::test]
+async fn what_is_not_our_database_is_refused_and_left_alone() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("db");
+    fs::write(&path, "this is a text, and a long enough one to be looked at as a database header, or so I hope")
+        .unwrap();
+    assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::Damaged(_))));
+    fs::remove_file(&path).unwrap();
+
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE theirs (x); PRAGMA user_version = 3").unwrap();
+    drop(other);
+    let error = SqliteStore::open(&path).await.unwrap_err();
+    assert!(error.to_string().contains("some other program's"), "{error}");
+    fs::remove_file(&path).unwrap();
+
+    drop(SqliteStore::open(&path).await.unwrap());
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    let error = SqliteStore::open(&path).await.unwrap_err();
+    assert_eq!(error, StoreError::Newer { found: 7, known: 1 });
+}
+
+#[tokio::test]
+async fn a_record_that_makes_no_sense_is_named() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("db");
+    drop(SqliteStore::open(&path).await.unwrap());
+    Connection::open(&path).unwrap().execute("INSERT INTO record VALUES ('runner/r-9', 1, '{}')", []).unwrap();
+    let error = SqliteStore::open(&path).await.unwrap().load().await.unwrap_err();
+    assert!(matches!(&error, StoreError::Damaged(what) if what.contains("runner/r-9")), "{error}");
+}
+
+#[tokio::test]
+async fn commits_that_were_not_ours_are_a_gap_to_whoever_follows() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.commit(Revision(0), vec![put(1)]).await.unwrap();
+    let mut watch = store.watch(Revision(1)).await.unwrap();
+    let write = |revision: i64| {
+        Connection::open(&path).unwrap().execute("UPDATE head SET revision = ?1", [revision]).unwrap();
+    };
+    write(9);
+    let stale = StoreError::Stale { expected: Revision(1), actual: Revision(9) };
+    assert_eq!(store.commit(Revision(1), vec![put(2)]).await, Err(stale));
+    assert_eq!(watch.next().await, Err(StoreError::Gap(Revision(1))));
+    let mut watch = store.watch(Revision(9)).await.unwrap();
+    store.commit(Revision(9), vec![put(3)]).await.unwrap();
+    assert_eq!(watch.next().await.unwrap().revision, Revision(10));
+    // One that was put back is no continuation of what the agents were told.
+    write(4);
+    let error = store.commit(Revision(10), vec![put(2)]).await.unwrap_err();
+    assert!(error.to_string().contains("from revision 10 to 4 while in use: restart mesh-coord"), "{error}");
+}
+
+fn record(change: Change) -> Record {
+    match change {
+        Change::Put(record) => record,
+        Change::Delete(key) => panic!("{key} is deleted"),
+    }
+}
