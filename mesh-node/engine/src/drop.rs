@@ -77,6 +77,7 @@ reasons! {
     UnknownSession, "unknown-session", "of a session that doesn't exist (any more)";
     BadMac, "bad-mac", "a handshake not meant for this runner";
     UnderLoad, "under-load", "too many handshakes: the sender was asked to prove its address";
+    HandshakeLimited, "handshake-limited", "more handshakes than one address or one runner needs";
     HandshakeRejected, "handshake-rejected", "a handshake that is replayed, late or forged";
     NotAuthentic, "not-authentic", "failed authentication";
     Replayed, "replayed", "seen before, or too late";

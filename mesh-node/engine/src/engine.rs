@@ -102,6 +102,7 @@ impl Engine {
     /// Puts a map in the place of the one before. Peers that it doesn't hold are forgotten, with their keys.
     pub fn handle_map(&mut self, map: Map, now: Instant, sink: &mut impl Sink) {
         self.now = now;
+        self.reset_parting(&map, now, sink);
         self.flush(sink);
         let mut turn = Turn { now, sink, drops: &mut self.drops };
         self.peers.remap(&map.route, map.mtu, &mut turn);
@@ -113,7 +114,10 @@ impl Engine {
 
     /// From now on `port` is the TUN of `instance`, whether the map knows it yet or not.
     pub fn attach(&mut self, port: Port, instance: InstanceId) {
-        self.homes.attach(port, instance, &self.map.route);
+        for left in self.homes.attach(port, instance, &self.map.route) {
+            self.inbox.forget(left);
+            self.waiting.forget(left);
+        }
     }
 
     /// From now on nothing is taken from or delivered to `port`, and its instance counts as ended: its connections are

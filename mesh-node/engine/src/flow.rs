@@ -131,6 +131,9 @@ pub(crate) struct Flow {
     /// The service that is called, and the ways to the caller and the callee, in the current map. `None` before the first.
     resolved: Option<Resolved>,
     attempt: Option<Box<Attempt>>,
+    /// It has ended by a RST, but perhaps not for the one that was told: the RST had not the sequence number that it
+    /// expects, since an acknowledgment of its was on the way to whoever made the RST.
+    goes_on: bool,
 }
 
 /// A flow in the current map.
@@ -184,6 +187,11 @@ impl Flow {
 
     pub(crate) const fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Whether an end may still hold on to it.
+    const fn may_stand(&self) -> bool {
+        self.pin.phase.stands() || self.goes_on
     }
 }
 
@@ -257,7 +265,7 @@ impl Flows {
                 self.free.push(self.slots.len() as u32);
                 self.slots.push(None);
             }
-            self.slots.push(Some(Flow { pin, since: now, generation, resolved: None, attempt: None }));
+            self.slots.push(Some(Flow { pin, since: now, generation, resolved: None, attempt: None, goes_on: false }));
             self.index.insert(pair, slot);
             self.counts.enter(&pin);
             self.schedule(slot, pin.phase, generation, now);
@@ -309,7 +317,7 @@ impl Flows {
         let slot = self.vacant().ok_or(Reason::TooManyConnections)?;
         self.generation += 1;
         let generation = self.generation;
-        let flow = Flow { pin, since: now, generation, resolved: Some(resolved), attempt: None };
+        let flow = Flow { pin, since: now, generation, resolved: Some(resolved), attempt: None, goes_on: false };
         self.slots[slot as usize] = Some(flow);
         self.index.insert(pair, slot);
         self.counts.enter(&pin);
@@ -406,6 +414,7 @@ impl Flows {
     fn follow(&mut self, slot: u32, role: Role, tcp: &Tcp, now: Instant) {
         let Some(Some(flow)) = self.slots.get_mut(slot as usize) else { return };
         if !flow.pin.phase.stands() {
+            flow.goes_on |= flow.pin.phase == Phase::Ended && flow.pin.fins != 3 && !tcp.flags.has(Flags::RST);
             return;
         }
         let answered = match role {
@@ -418,7 +427,11 @@ impl Flows {
         }
         let ended = tcp.flags.has(Flags::RST) || flow.pin.fins == 3;
         if ended {
+            let ignored = tcp.flags.has(Flags::RST) && flow.pin.acks[role.other() as usize] != Some(tcp.sequence);
             self.end(slot, Phase::Ended, now);
+            if let Some(Some(flow)) = self.slots.get_mut(slot as usize) {
+                flow.goes_on = ignored;
+            }
         } else if answered && flow.pin.phase == Phase::Opening {
             flow.pin.phase = Phase::Open;
             flow.attempt = None;
@@ -438,7 +451,7 @@ impl Flows {
             }
         }
         flow.pin.phase = phase;
-        flow.attempt = None;
+        (flow.attempt, flow.goes_on) = (None, false);
         let generation = flow.generation;
         self.pins.write(slot, &flow.pin);
         self.schedule(slot, phase, generation, now);
@@ -453,7 +466,7 @@ impl Flows {
             flow.resolved = resolve(&flow.pin, route, filter);
             match &flow.resolved {
                 Some(resolved) if flow.pin.phase.stands() => self.counts.place(&flow.pin, resolved),
-                None if flow.pin.phase.stands() => broken.push(slot),
+                None if flow.may_stand() => broken.push(slot),
                 _ => {}
             }
         }

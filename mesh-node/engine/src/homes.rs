@@ -52,8 +52,10 @@ pub(crate) struct Homes {
 }
 
 impl Homes {
-    /// From now on `port` is the TUN of `instance`.
-    pub(crate) fn attach(&mut self, port: Port, instance: InstanceId, route: &Route) {
+    /// From now on `port` is the TUN of `instance`. Gives the ports behind which whoever was there is no longer.
+    pub(crate) fn attach(&mut self, port: Port, instance: InstanceId, route: &Route) -> Vec<Port> {
+        let is_left = |(at, attached): (&u32, &Attached)| *at == port.0 || attached.instance == instance;
+        let left = self.ports.iter().filter(|entry| is_left(*entry)).map(|(at, _)| Port(*at)).collect();
         self.ports.retain(|_, attached| attached.instance != instance);
         self.gone.remove(&instance);
         if let Some(before) =
@@ -62,6 +64,7 @@ impl Homes {
             self.gone.insert(before.instance);
         }
         self.resolve(route);
+        left
     }
 
     /// From now on there is nobody behind `port`.

@@ -1,4 +1,4 @@
-//! How many refusals one sender is given.
+//! How much one sender may ask for: refusals, handshakes.
 
 use std::time::Instant;
 
@@ -6,6 +6,16 @@ use crate::{
     number::NumberHasher,
     packet::{Packet, Tcp},
 };
+
+mod admission;
+mod bucket;
+
+pub(crate) use admission::{Admission, Admissions, Mac};
+pub(crate) use bucket::{Bucket, Rate};
+
+/// What an address of a runner occupies among the limits.
+#[cfg(test)]
+pub(crate) const ADMISSION_OCTETS: usize = admission::KNOWN;
 
 /// Refusals a second to an instance, in the long run and at once. One packet in, one out: there is nothing to amplify,
 /// so this only bounds the work, and is more than connects can fail one after another.
@@ -21,9 +31,8 @@ const SYNS: usize = 1024;
 /// or got it at a bad moment, and would wait for nothing.
 #[derive(Debug)]
 pub(crate) struct Limit {
-    rate: u32,
-    tokens: u32,
-    refilled: Option<Instant>,
+    rate: Rate,
+    left: Bucket,
     /// SYNs seen, in the places that their fingerprints name. Empty until the first one.
     syns: Vec<u64>,
 }
@@ -31,13 +40,24 @@ pub(crate) struct Limit {
 impl Limit {
     /// A limit of `rate` refusals a second.
     pub(crate) const fn new(rate: u32) -> Self {
-        Self { rate, tokens: rate, refilled: None, syns: Vec::new() }
+        Self { rate: Rate { each_second: rate, at_once: rate }, left: Bucket::full(), syns: Vec::new() }
+    }
+
+    /// Gives up what is remembered of SYNs, which fills some pages: whoever is idle retransmits none.
+    pub(crate) fn rest(&mut self) {
+        self.syns = Vec::new();
+    }
+
+    /// What it occupies besides itself.
+    #[cfg(test)]
+    pub(crate) fn octets(&self) -> usize {
+        self.syns.capacity() * size_of::<u64>()
     }
 
     /// Whether a refusal of this packet may be sent.
     pub(crate) fn admits(&mut self, packet: &Packet, tcp: Option<&Tcp>, now: Instant) -> bool {
         let again = tcp.is_some_and(|tcp| tcp.flags.opens() && self.is_retransmitted(packet, tcp));
-        again || self.take(now)
+        again || self.left.take(self.rate, now)
     }
 
     fn is_retransmitted(&mut self, packet: &Packet, tcp: &Tcp) -> bool {
@@ -53,17 +73,6 @@ impl Limit {
         let known = *place == fingerprint;
         *place = fingerprint;
         known
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let since = self.refilled.map_or(0, |then| now.saturating_duration_since(then).as_millis());
-        let earned = (since * u128::from(self.rate) / 1000).min(u128::from(self.rate)) as u32;
-        // Fractions of a token are kept for the next time.
-        if earned > 0 || self.refilled.is_none() {
-            self.refilled = Some(now);
-            self.tokens = (self.tokens + earned).min(self.rate);
-        }
-        self.tokens.checked_sub(1).map(|rest| self.tokens = rest).is_some()
     }
 }
 

@@ -10,7 +10,7 @@ use mesh_proto::{PublicKey, RunnerId};
 use crate::{
     Port, Reason,
     drop::Drops,
-    limit::{self, Limit},
+    limit::{self, Bucket, Limit, Rate},
     path::Path,
     tunnel::{CONTROL, SESSION, Tunnel},
 };
@@ -28,6 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(18);
 /// When an initiation that wasn't answered is sent again, everywhere: a round trip is never this long, and boringtun
 /// makes a new one after 5 s only. (The other side takes it once, by its time stamp.)
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// Initiations from one runner, which are worth four Diffie-Hellmans each: one in 20 ms, as other WireGuards hold it.
+pub(crate) const INITIATIONS: Rate = Rate { each_second: 50, at_once: 5 };
+
+/// Answers to our initiations from one runner, or somebody who has seen one: three Diffie-Hellmans each.
+pub(crate) const RESPONSES: Rate = Rate { each_second: 10, at_once: 20 };
 
 /// How much waits for a session at most, in packets and octets, and how long: TCP has sent it again by then.
 const STAGED: usize = 32;
@@ -47,6 +53,10 @@ pub(crate) struct Peer {
     pub(crate) listed: bool,
     /// For refusals sent to it.
     pub(crate) limit: Limit,
+    /// For [`INITIATIONS`] that were right: nobody else can use them up.
+    pub(crate) initiations: Bucket,
+    /// For [`RESPONSES`], right or wrong.
+    pub(crate) responses: Bucket,
     pub(crate) rx_bytes: u64,
     pub(crate) tx_bytes: u64,
     /// When there was data or a handshake last.
@@ -81,6 +91,8 @@ impl Peer {
             next_tick: None,
             listed: false,
             limit: Limit::new(limit::RUNNER),
+            initiations: Bucket::full(),
+            responses: Bucket::full(),
             rx_bytes: 0,
             tx_bytes: 0,
             used: now,
@@ -169,6 +181,28 @@ impl Peer {
             (None, age) => age.map(|age| (SESSION - age).max(TICK)),
         };
         self.next_tick = rest.map(|rest| now + rest);
-        if rest.is_some() { None } else { self.tunnel.take().map(|tunnel| tunnel.index()) }
+        if rest.is_some() {
+            return None;
+        }
+        self.limit.rest();
+        self.attempt = None;
+        self.tunnel.take().map(|tunnel| tunnel.index())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runner_that_is_known_and_idle_takes_less_than_a_kibioctet() {
+        // The coordinator gives eight addresses at most, each with limits of its own.
+        let addresses = 8 * (size_of::<std::net::SocketAddr>() + limit::ADMISSION_OCTETS);
+        assert!(size_of::<Peer>() + addresses <= 1024, "{} + {addresses}", size_of::<Peer>());
+        let mut peer = Peer::new(RunnerId(1), PublicKey([7; 32]), Instant::now());
+        let (syn, tcp) = crate::testing::packet(&crate::testing::tcp().syn().build());
+        assert!(peer.limit.admits(&syn, Some(&tcp), Instant::now()) && peer.limit.octets() > 1024);
+        peer.limit.rest();
+        assert_eq!(peer.limit.octets(), 0, "what was remembered is given up");
     }
 }

@@ -11,9 +11,11 @@ use mesh_proto::RunnerId;
 use crate::{
     Event, Port, Reason, Sink, VNET,
     drop::Drops,
+    limit::{Admission, Admissions, Mac},
     number::{NumberMap, Numbers},
     outbox::Outbox,
-    peer::{Peer, Staged},
+    packet::Flags,
+    peer::{INITIATIONS, Peer, RESPONSES, Staged},
     route::Route,
     segment::{Segments, Unit},
     tunnel::{self, CONTROL, Handshake, Identity, Outcome, Tunnel},
@@ -49,11 +51,12 @@ pub(crate) struct Peers {
     greet: Vec<RunnerId>,
     /// The MTU of every `mesh0`.
     mtu: usize,
-    cookie: Vec<u8>,
+    admissions: Admissions,
 }
 
 impl Peers {
-    pub(crate) fn new(identity: Identity, numbers: Numbers) -> Self {
+    pub(crate) fn new(identity: Identity, mut numbers: Numbers) -> Self {
+        let admissions = Admissions::new(numbers.draw());
         Self {
             identity,
             list: vec![],
@@ -65,7 +68,7 @@ impl Peers {
             recalled: BTreeMap::new(),
             greet: vec![],
             mtu: 0,
-            cookie: vec![],
+            admissions,
         }
     }
 
@@ -81,8 +84,8 @@ impl Peers {
 
     /// Whether a runner doesn't answer: for whoever may choose another one.
     pub(crate) fn is_demoted(&self, runner: u32, now: Instant) -> bool {
-        let asking = self.list[runner as usize].tunnel.as_ref().and_then(|tunnel| tunnel.asking());
-        asking.is_some_and(|since| now.saturating_duration_since(since) >= DEMOTED)
+        let tunnel = self.list[runner as usize].tunnel.as_ref();
+        tunnel.and_then(|tunnel| tunnel.asking_in_vain(now)).is_some_and(|silent| silent >= DEMOTED)
     }
 
     /// Switches batches of datagrams on or off.
@@ -119,6 +122,7 @@ impl Peers {
             return staged;
         };
         unit.complete();
+        way.ask(unit, turn.now);
         match unit.size {
             Some(size) => {
                 let mut segments = Segments::new(unit.octets, unit.packet, unit.tcp, size);
@@ -201,21 +205,26 @@ impl Peers {
         route: &Route,
         turn: &mut Turn<'_, S>,
     ) -> Result<u32, Reason> {
-        let mut cookie = std::mem::take(&mut self.cookie);
-        let read = self.identity.read(from.ip(), datagram, &mut cookie);
-        if !cookie.is_empty() {
-            self.outbox.send(from, &cookie, turn.sink);
-        }
-        self.cookie = cookie;
-        let runner = match read? {
-            Handshake::Initiation(key) => route.runner_by_key(&key).ok_or(Reason::UnknownRunner)?,
-            Handshake::Answer { index } => *self.indexes.get(&index).ok_or(Reason::UnknownSession)?,
+        let (runner, initiation) = match self.identity.read(datagram)? {
+            Handshake::Initiation(mac) => (self.initiator(from, datagram, &mac, route, turn)?, Some(mac)),
+            Handshake::Response { index } => {
+                let runner = *self.indexes.get(&index).ok_or(Reason::UnknownSession)?;
+                if !self.list[runner as usize].responses.take(RESPONSES, turn.now) {
+                    return Err(Reason::HandshakeLimited);
+                }
+                (runner, None)
+            }
+            Handshake::Cookie { index } => (*self.indexes.get(&index).ok_or(Reason::UnknownSession)?, None),
         };
         self.tick_one(runner, true, turn);
         self.wake(runner, turn.now);
         let mut reply = [0; CONTROL];
         let outcome = self.tunnel(runner, turn.now).handshake(datagram, &mut reply, turn.now)?;
         let peer = &mut self.list[runner as usize];
+        if let Some(mac) = initiation {
+            peer.initiations.take(INITIATIONS, turn.now);
+            self.admissions.answered(mac);
+        }
         match outcome {
             // Whoever replays an initiation from elsewhere doesn't move the endpoint: the first data does.
             Outcome::Response(len) => self.outbox.send(from, &reply[..len], turn.sink),
@@ -225,9 +234,49 @@ impl Peers {
                     turn.sink.event(Event::Endpoint { runner: peer.id, endpoint: from });
                 }
             }
-            Outcome::Cookie => {}
+            Outcome::Cookie => {
+                let tunnel = peer.tunnel.as_mut();
+                if tunnel.and_then(|tunnel| tunnel.retry(&mut reply, turn.now)).is_some() {
+                    // It proves the address that we have as seen from there.
+                    self.outbox.send(from, &reply, turn.sink);
+                    peer.attempted(&reply, false, turn.now);
+                }
+            }
         }
         self.use_now(runner, turn);
+        Ok(runner)
+    }
+
+    /// Who sends an initiation; the cheapest question first.
+    ///
+    /// # Errors
+    /// If it isn't worth an answer, or its sender has to prove its address and was told so.
+    fn initiator<S: Sink>(
+        &mut self,
+        from: SocketAddr,
+        initiation: &[u8],
+        mac: &Mac,
+        route: &Route,
+        turn: &mut Turn<'_, S>,
+    ) -> Result<u32, Reason> {
+        if self.admissions.was_answered(mac) {
+            return Err(Reason::HandshakeRejected);
+        }
+        let mut cookie = [0; CONTROL];
+        let proof = self.identity.prove(from.ip(), initiation, &mut cookie);
+        match (self.admissions.admit(from.ip(), proof.is_ok(), turn.now), proof) {
+            (Admission::Granted, _) => {}
+            (Admission::Unproven, Err(len)) => {
+                self.outbox.send(from, &cookie[..len], turn.sink);
+                return Err(Reason::UnderLoad);
+            }
+            (Admission::Unproven | Admission::Refused, _) => return Err(Reason::HandshakeLimited),
+        }
+        let key = self.identity.initiator(initiation)?;
+        let runner = route.runner_by_key(&key).ok_or(Reason::UnknownRunner)?;
+        if self.list[runner as usize].initiations.is_empty(INITIATIONS, turn.now) {
+            return Err(Reason::HandshakeLimited);
+        }
         Ok(runner)
     }
 
@@ -258,6 +307,15 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
+    /// Notes whether a unit asks for an answer.
+    #[inline]
+    fn ask(&mut self, unit: &Unit<'_>, now: Instant) {
+        let flags = unit.tcp.flags;
+        if unit.packet.len > unit.tcp.headers || flags.has(Flags::SYN | Flags::FIN) {
+            self.tunnel.ask(now);
+        }
+    }
+
     /// Sends the first `len` octets of `packet`.
     #[inline]
     fn seal<S: Sink>(&mut self, packet: &mut [u8], len: usize, turn: &mut Turn<'_, S>) -> Result<(), Reason> {

@@ -10,8 +10,10 @@
 //! * A tunnel whose handshakes failed for 90 s, or that is 540 s old, stays dead until data is sent, and says so at
 //!   ERROR (timers.rs:195): [`Tunnel::tick`] gives up earlier, and the tunnel is made anew when it is needed.
 //! * After 15 s of idling a tick between sending and the answer starts a handshake (timers.rs:271): that tick is left out.
-//! * Each tunnel counts handshakes by itself (noise/mod.rs:290) or they count twice: [`Identity`] has the limit that
-//!   counts, tunnels share one that lets everything pass.
+//! * Each tunnel counts handshakes by itself, or shares a limit that knows one share for all and asks for cookies even
+//!   with answers to our own initiations (noise/mod.rs:290, noise/rate_limiter.rs:160): tunnels share one that lets
+//!   everything pass, and what may pass is decided before, by [`crate::limit::Admissions`].
+//! * A cookie is used 5 s later, with the next initiation (timers.rs:218): [`Tunnel::retry`].
 //! * Packets are not padded (noise/session.rs:211): [`Tunnel::seal`] does.
 //! * Indexes have 24 bits and have to differ: the caller draws them.
 //!
@@ -31,7 +33,7 @@ use boringtun::{
 };
 use mesh_proto::{PrivateKey, PublicKey};
 
-use crate::Reason;
+use crate::{Reason, limit::Mac};
 
 /// What a packet grows by: 16 octets of header, 16 of authentication (whitepaper §5.4.6).
 pub(crate) const OVERHEAD: usize = 32;
@@ -54,64 +56,86 @@ const STALE: Duration = Duration::from_secs(1);
 /// When handshakes that nobody answers are given up, a little before boringtun's own 90 s and after a retry's answer.
 const GIVE_UP: Duration = Duration::from_secs(88);
 
-/// Handshakes a second beyond which a sender has to prove its address; each costs about 0.2 ms.
-const HANDSHAKES: u64 = 1000;
+/// How often a cookie leads to another initiation.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The first octet of a message, by kind (whitepaper §5.4).
 const INITIATION: u8 = 1;
 const DATA: u8 = 4;
 
-/// The kinds of message that are not data.
+/// The kinds of message that are not data, with what they say of themselves without any proof.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Handshake {
-    /// From the holder of this key, if the rest of it turns out to be right.
-    Initiation(PublicKey),
-    /// An answer (or a cookie) to what we sent with this index.
-    Answer { index: u32 },
+    /// Somebody wants a session.
+    Initiation(Mac),
+    /// An answer to what we sent with this index.
+    Response { index: u32 },
+    /// A cookie for what we sent with this index.
+    Cookie { index: u32 },
 }
 
 /// Our side of all tunnels.
 pub(crate) struct Identity {
     private: x25519::StaticSecret,
     public: x25519::PublicKey,
-    limiter: RateLimiter,
+    /// Lets everything pass that is meant for us.
     permissive: Arc<RateLimiter>,
+    /// Lets pass only who has proven its address, and makes the cookies for that.
+    strict: RateLimiter,
 }
 
 impl Identity {
     pub(crate) fn new(key: &PrivateKey) -> Self {
         let private = x25519::StaticSecret::from(key.to_bytes());
         let public = x25519::PublicKey::from(&private);
-        let limiter = RateLimiter::new(&public, HANDSHAKES);
         let permissive = Arc::new(RateLimiter::new(&public, u64::MAX));
-        Self { private, public, limiter, permissive }
+        let strict = RateLimiter::new(&public, 0);
+        Self { private, public, permissive, strict }
     }
 
-    /// Looks at a message that is not data: whether it was meant for us, and for which tunnel.
+    /// Looks at a message that is not data: whether it was meant for us, and what it is. That costs a hash.
     ///
     /// # Errors
-    /// If it wasn't; then `cookie` may have been filled with what has to be sent back, and is emptied otherwise.
-    pub(crate) fn read(&self, from: IpAddr, datagram: &[u8], cookie: &mut Vec<u8>) -> Result<Handshake, Reason> {
-        cookie.clear();
-        self.limiter.reset_count();
-        let mut buffer = [0; CONTROL];
-        let packet = match self.limiter.verify_packet(Some(from), datagram, &mut buffer) {
-            Ok(packet) => packet,
-            Err(TunnResult::WriteToNetwork(reply)) => {
-                cookie.extend_from_slice(reply);
-                return Err(Reason::UnderLoad);
-            }
-            Err(TunnResult::Err(WireGuardError::InvalidMac)) => return Err(Reason::BadMac),
-            Err(_) => return Err(Reason::NotWireGuard),
-        };
-        match packet {
-            Packet::HandshakeInit(initiation) => parse_handshake_anon(&self.private, &self.public, &initiation)
-                .map(|half| Handshake::Initiation(PublicKey(half.peer_static_public)))
-                .map_err(|_| Reason::HandshakeRejected),
-            Packet::HandshakeResponse(response) => Ok(Handshake::Answer { index: response.receiver_idx >> 8 }),
-            Packet::PacketCookieReply(reply) => Ok(Handshake::Answer { index: reply.receiver_idx >> 8 }),
-            Packet::PacketData(_) => Err(Reason::NotWireGuard),
+    /// If it wasn't.
+    pub(crate) fn read(&self, datagram: &[u8]) -> Result<Handshake, Reason> {
+        match self.permissive.verify_packet(None, datagram, &mut [0; CONTROL]) {
+            Ok(Packet::HandshakeInit(_)) => mac(datagram).map(Handshake::Initiation).ok_or(Reason::NotWireGuard),
+            Ok(Packet::HandshakeResponse(response)) => Ok(Handshake::Response { index: response.receiver_idx >> 8 }),
+            Ok(Packet::PacketCookieReply(reply)) => Ok(Handshake::Cookie { index: reply.receiver_idx >> 8 }),
+            Err(TunnResult::Err(WireGuardError::InvalidMac)) => Err(Reason::BadMac),
+            Ok(Packet::PacketData(_)) | Err(_) => Err(Reason::NotWireGuard),
         }
     }
+
+    /// Whether an initiation proves, by a cookie, that its sender is at `from`.
+    ///
+    /// # Errors
+    /// If it doesn't: the length of what stands in `cookie` then and has to be sent there to make it possible.
+    pub(crate) fn prove(&self, from: IpAddr, initiation: &[u8], cookie: &mut [u8; CONTROL]) -> Result<(), usize> {
+        match self.strict.verify_packet(Some(from), initiation, cookie) {
+            Ok(_) => Ok(()),
+            Err(TunnResult::WriteToNetwork(reply)) => Err(reply.len()),
+            Err(_) => Err(0),
+        }
+    }
+
+    /// Whose an initiation is, if the rest of it turns out to be right. That costs a Diffie-Hellman.
+    ///
+    /// # Errors
+    /// If it can't be anybody's.
+    pub(crate) fn initiator(&self, initiation: &[u8]) -> Result<PublicKey, Reason> {
+        let Ok(Packet::HandshakeInit(initiation)) = Tunn::parse_incoming_packet(initiation) else {
+            return Err(Reason::NotWireGuard);
+        };
+        parse_handshake_anon(&self.private, &self.public, &initiation)
+            .map(|half| PublicKey(half.peer_static_public))
+            .map_err(|_| Reason::HandshakeRejected)
+    }
+}
+
+/// An initiation's `mac1` (whitepaper §5.4.2).
+fn mac(initiation: &[u8]) -> Option<Mac> {
+    initiation.get(CONTROL - 32..CONTROL - 16)?.try_into().ok()
 }
 
 /// The index of the tunnel that a data message is for; `None` for other messages.
@@ -151,6 +175,10 @@ pub(crate) struct Tunnel {
     heard: Instant,
     /// When the first data was sent that nothing came after.
     unanswered: Option<Instant>,
+    /// The same of what asks for an answer.
+    ignored: Option<Instant>,
+    /// When a cookie led to an initiation last.
+    retried: Option<Instant>,
     /// For packets that can't be padded where they are.
     padded: Vec<u8>,
 }
@@ -169,6 +197,8 @@ impl Tunnel {
             answered: None,
             heard: now,
             unanswered: None,
+            ignored: None,
+            retried: None,
             padded: Vec::new(),
         }
     }
@@ -198,9 +228,21 @@ impl Tunnel {
         self.asking
     }
 
-    /// For how long nothing has come since data was sent.
-    pub(crate) fn unanswered_for(&self, now: Instant) -> Duration {
-        self.unanswered.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    /// For how long nothing has come while we send initiations that aren't answered.
+    pub(crate) fn asking_in_vain(&self, now: Instant) -> Option<Duration> {
+        let since = self.asking.filter(|since| self.heard <= *since)?;
+        Some(now.saturating_duration_since(since))
+    }
+
+    /// Notes that what was sent just now asks for an answer, as the last segment of a connection doesn't.
+    #[inline]
+    pub(crate) fn ask(&mut self, now: Instant) {
+        self.ignored.get_or_insert(now);
+    }
+
+    /// For how long nothing has come since something was sent that asks for an answer.
+    pub(crate) fn ignored_for(&self, now: Instant) -> Duration {
+        self.ignored.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// Whether [`Self::tick`] has to be called before anything else.
@@ -256,6 +298,8 @@ impl Tunnel {
         }
         let opened = match self.tunn.decapsulate(None, datagram, packet) {
             TunnResult::Done => Ok(0),
+            // A header that says that there is nothing, which must not be taken for a keepalive.
+            TunnResult::WriteToTunnelV4([], _) => Err(Reason::Malformed),
             TunnResult::WriteToTunnelV4(packet, _) => Ok(packet.len()),
             TunnResult::WriteToTunnelV6(..) => Err(Reason::NotIpv4),
             TunnResult::Err(WireGuardError::InvalidPacket) => Err(Reason::Malformed),
@@ -310,6 +354,17 @@ impl Tunnel {
         Some(len)
     }
 
+    /// Begins the handshake under way anew, now that there is a cookie for it: writes the initiation and gives its length.
+    /// `None` if that was done a moment ago: who has nothing but cookies to give shan't keep us busy.
+    pub(crate) fn retry(&mut self, message: &mut [u8; CONTROL], now: Instant) -> Option<usize> {
+        let again = self.retried.is_some_and(|then| now.saturating_duration_since(then) < RETRY);
+        if again || self.asking.is_none() {
+            return None;
+        }
+        self.retried = Some(now);
+        written(self.tunn.format_handshake_initiation(message, true))
+    }
+
     /// Does what time demands: writes an initiation or a keepalive, if one is due, and gives its length.
     ///
     /// # Errors
@@ -349,6 +404,7 @@ impl Tunnel {
     const fn hear(&mut self, now: Instant) {
         self.heard = now;
         self.unanswered = None;
+        self.ignored = None;
     }
 }
 

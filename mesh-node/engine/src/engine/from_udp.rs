@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Instant};
 use super::{Engine, connect::Seen, refused::No};
 use crate::{
     Reason, Sink, UDP_BUFFER,
-    flow::{Seat, Way},
+    flow::{Phase, Seat, Way},
     packet::{Content, Packet, Tcp},
     peers::Turn,
     refuse::Refusal,
@@ -111,19 +111,32 @@ impl Engine {
         if opens && matches!(source, Owner::Service(_)) {
             return Err(No::silent(Reason::OpensFromService));
         }
-        let destination = route.owner(packet.destination).ok_or(No::silent(Reason::NotLocal))?;
-        if !route.standing_at(destination).any(|instance| self.homes.is_here(instance)) {
-            return Err(No::silent(Reason::NotLocal));
-        }
+        let from = Seat::There(route.runners[runner as usize].id);
+        let is_here = |to: &Owner| route.standing_at(*to).any(|instance| self.homes.is_here(instance));
+        let Some(destination) = route.owner(packet.destination).filter(is_here) else {
+            return Err(self.not_here(packet, tcp, from));
+        };
         let verdict = self.map.filter.verdict(route.service_of(source), route.service_of(destination), tcp.segment());
         let direction = verdict.map_err(|denial| No::prohibited(denial.into()))?;
-        let from = Seat::There(route.runners[runner as usize].id);
         let seen = Seen { packet, tcp, from, source, destination };
         if opens {
             let syn = [&COMPLETE[..], self.inbox.packet(len)].concat();
             self.open(&seen, None, || syn, now, sink)
         } else {
             self.follow(&seen, direction, now, sink)
+        }
+    }
+
+    /// What is said of a segment for somebody who isn't here: nothing, but to whoever goes on with a connection that we
+    /// have reset. It has not had the RST, or had to ignore it since an acknowledgment of its was on the way.
+    fn not_here(&self, packet: &Packet, tcp: &Tcp, from: Seat) -> No {
+        let found = self.flows.find(packet, tcp).filter(|_| !tcp.flags.opens());
+        let flow = found.and_then(|(slot, role)| Some((self.flows.get(slot)?, role)));
+        match flow {
+            Some((flow, role)) if flow.phase() == Phase::Reset && flow.seat(role) == from => {
+                No::prohibited(Reason::NoConnection)
+            }
+            _ => No::silent(Reason::NotLocal),
         }
     }
 

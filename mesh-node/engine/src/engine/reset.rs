@@ -9,7 +9,7 @@ use mesh_proto::InstanceId;
 
 use super::Engine;
 use crate::{
-    Port, Sink,
+    Map, Port, Sink,
     flow::{Flow, Phase, Role, Seat, Way},
     peers::Turn,
 };
@@ -73,6 +73,23 @@ impl Engine {
     pub(super) fn reset_broken(&mut self, now: Instant, sink: &mut impl Sink) {
         for slot in self.flows.resolve(&self.map.route, &self.map.filter) {
             self.reset(slot, now, sink);
+        }
+    }
+
+    /// Tells those at runners that `next` no longer holds, while there is a way to them. (The ends that are here are told
+    /// with the map itself.)
+    pub(super) fn reset_parting(&mut self, next: &Map, now: Instant, sink: &mut impl Sink) {
+        let parts = |seat| matches!(seat, Seat::There(runner) if next.route.runner(runner).is_none());
+        if !self.map.route.runners.iter().any(|runner| parts(Seat::There(runner.id))) {
+            return;
+        }
+        let of = self.flows.all().filter(|(_, flow)| matches!(flow.phase(), Phase::Opening | Phase::Open));
+        let far = of.flat_map(|(slot, flow)| {
+            Role::BOTH.into_iter().filter(move |role| parts(flow.seat(*role))).map(move |role| (slot, role))
+        });
+        let far: Vec<(u32, Role)> = far.collect();
+        for (slot, role) in far {
+            self.reset_end(slot, role, now, sink);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Engines that talk over a wire in memory.
 
+mod flood;
 mod flows;
 mod handshakes;
 mod hostile;

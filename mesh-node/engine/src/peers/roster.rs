@@ -45,6 +45,7 @@ impl Peers {
         self.indexes = listed().filter_map(|(peer, i)| Some((peer.tunnel.as_ref()?.index(), i))).collect();
         self.awake = listed().filter(|(peer, _)| peer.listed).map(|(_, i)| i).collect();
         self.next_tick = self.list.iter().filter_map(|peer| peer.next_tick).min();
+        self.admissions.know(self.list.iter().flat_map(|peer| peer.path.all()).map(|at| at.ip()));
         self.greet(turn);
     }
 

@@ -12,6 +12,10 @@ use crate::{
 /// How long a runner may say nothing before a caller that waits for it makes us ask: less than the wait between two SYNs.
 const DOUBT: Duration = Duration::from_millis(500);
 
+/// How long it may leave unanswered what asks for an answer before we ask whether it is there: longer than a round trip
+/// and a delayed acknowledgement.
+const SILENT: Duration = Duration::from_millis(1500);
+
 impl Peers {
     /// Does what has come due.
     pub(crate) fn tick<S: Sink>(&mut self, turn: &mut Turn<'_, S>) {
@@ -23,6 +27,7 @@ impl Peers {
         for runner in &awake {
             if self.list[*runner as usize].next_tick.is_some_and(|at| at <= turn.now) {
                 self.tick_one(*runner, false, turn);
+                self.doubt_after(SILENT, *runner, turn);
             }
         }
         awake.append(&mut self.awake);
@@ -53,11 +58,16 @@ impl Peers {
         }
     }
 
-    /// Somebody there has not answered what surely asks for an answer. If nothing at all has come from the runner since, a
-    /// handshake finds out within seconds whether it is there: boringtun would wait for fifteen.
+    /// Somebody there has not answered what surely asks for an answer: it may be the runner that isn't there any more.
     pub(crate) fn doubt<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {
+        self.doubt_after(DOUBT, runner, turn);
+    }
+
+    /// If nothing at all has come from the runner for so long, a handshake finds out within seconds whether it is there:
+    /// boringtun would wait for fifteen.
+    fn doubt_after<S: Sink>(&mut self, limit: Duration, runner: u32, turn: &mut Turn<'_, S>) {
         let tunnel = self.list[runner as usize].tunnel.as_ref();
-        let silent = |tunnel: &Tunnel| tunnel.asking().is_none() && tunnel.unanswered_for(turn.now) >= DOUBT;
+        let silent = |tunnel: &Tunnel| tunnel.asking().is_none() && tunnel.ignored_for(turn.now) >= limit;
         if tunnel.is_some_and(|tunnel| tunnel.has_session() && silent(tunnel)) {
             self.begin(runner, turn);
         }

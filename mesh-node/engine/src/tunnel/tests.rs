@@ -126,30 +126,36 @@ fn forged_and_garbled_messages_change_nothing() {
 fn an_initiation_is_for_one_runner_and_counts_once() {
     let mut pair = Pair::new();
     let message = pair.initiation();
-    let (from, mut cookie) = ("192.0.2.1".parse().unwrap(), vec![]);
     let stranger = Identity::new(&key(3));
-    assert_eq!(stranger.read(from, &message, &mut cookie).err(), Some(Reason::BadMac));
-    let Ok(Handshake::Initiation(theirs)) = pair.identities[1].read(from, &message, &mut cookie) else { panic!() };
-    assert_eq!(theirs, key(1).public());
+    assert_eq!(stranger.read(&message), Err(Reason::BadMac));
+    assert!(matches!(pair.identities[1].read(&message), Ok(Handshake::Initiation(_))));
+    assert_eq!(pair.identities[1].initiator(&message), Ok(key(1).public()));
     assert!(pair.answer(1, &message).is_ok());
     assert_eq!(pair.answer(1, &message), Err(Reason::HandshakeRejected), "a replay");
     for bad in [&message[..147], &[&message[..], &[0]].concat(), &[4; 3], &[]] {
-        assert_eq!(pair.identities[1].read(from, bad, &mut cookie).err(), Some(Reason::NotWireGuard));
+        assert_eq!(pair.identities[1].read(bad), Err(Reason::NotWireGuard));
+        assert_eq!(pair.identities[1].initiator(bad), Err(Reason::NotWireGuard));
     }
 }
 
 #[test]
-fn too_many_handshakes_have_to_prove_their_address() {
+fn a_cookie_proves_one_address_and_leads_to_another_initiation_at_once() {
     let mut pair = Pair::new();
-    let (from, mut cookie) = ("192.0.2.1".parse().unwrap(), vec![]);
-    let message = pair.initiation();
-    let asked = (0..=HANDSHAKES).find(|_| pair.identities[1].read(from, &message, &mut cookie).is_err());
-    assert!(asked.is_some());
-    assert_eq!(pair.identities[1].read(from, &message, &mut cookie).err(), Some(Reason::UnderLoad));
-    let reply = cookie.clone();
-    assert!(matches!(pair.identities[0].read(from, &reply, &mut cookie), Ok(Handshake::Answer { index: 0x00aa_0001 })));
-    assert!(cookie.is_empty());
-    assert_eq!(pair.answer(0, &reply).unwrap().0, Outcome::Cookie);
+    let [here, there] = ["192.0.2.1", "192.0.2.2"].map(|at| at.parse().unwrap());
+    let (first, mut cookie) = (pair.initiation(), [0; CONTROL]);
+    let len = pair.identities[1].prove(here, &first, &mut cookie).expect_err("no proof");
+    let reply = &cookie[..len];
+    assert!(len < first.len(), "nothing to amplify");
+    assert_eq!(pair.identities[0].read(reply), Ok(Handshake::Cookie { index: 0x00aa_0001 }));
+    assert_eq!(pair.answer(0, reply).unwrap().0, Outcome::Cookie);
+    let (mut second, now) = ([0; CONTROL], pair.now);
+    assert_eq!(pair.tunnels[0].retry(&mut second, now), Some(CONTROL));
+    assert_eq!(pair.tunnels[0].retry(&mut [0; CONTROL], now), None, "not again for a second");
+    assert_eq!(pair.identities[1].prove(here, &second, &mut [0; CONTROL]), Ok(()));
+    assert!(pair.identities[1].prove(there, &second, &mut [0; CONTROL]).is_err(), "for another address");
+    let (outcome, response) = pair.answer(1, &second).unwrap();
+    assert_eq!(outcome, Outcome::Response(response.len()));
+    assert!(matches!(pair.answer(0, &response), Ok((Outcome::Session(_), _))));
 }
 
 #[test]

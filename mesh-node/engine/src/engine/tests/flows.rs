@@ -433,6 +433,59 @@ fn the_ends_of_a_connection_hear_that_the_right_is_gone_even_if_idle() {
 }
 
 #[test]
+fn an_end_that_had_to_ignore_the_other_runners_reset_is_reset_here() {
+    for before in [true, false] {
+        let mut world = World::new();
+        world.send(10, &call().syn().build());
+        world.read(2, 20, &complete(&reply().flags(SYN_ACK).sequence(5000).build()));
+        world.carry();
+        world.send(10, &Segment { acknowledgment: 5001, ..call().sequence(1001) }.build());
+        world.delivered(20);
+        // The caller's runner is the first to know.
+        world.map(1, &unrelated(1));
+        let acknowledge = complete(&Segment { acknowledgment: 2500, ..reply() }.build());
+        if before {
+            world.read(2, 20, &acknowledge);
+        }
+        world.carry();
+        assert_eq!(world.resets(20)[0], 2000, "what it expected next by the last acknowledgment there");
+        // The next one was on its way already, before or after that RST came by.
+        if !before {
+            world.read(2, 20, &acknowledge);
+        }
+        world.map(2, &unrelated(2));
+        assert_eq!(world.resets(20), [2500]);
+    }
+}
+
+#[test]
+fn a_caller_that_had_to_ignore_the_reset_by_an_instances_end_is_told_again() {
+    let mut world = world();
+    let port = (0..12).find(|port| world.open(1, 10, *port) == 20).expect("one in three goes there");
+    world.detach(2, 20);
+    world.carry();
+    assert_eq!(world.resets(10), [2000]);
+    world.say(1, 10, &Segment { acknowledgment: 5100, ..syn(10, port).flags(Flags::ACK).sequence(1001) });
+    assert_eq!(world.resets(10), [5100]);
+    assert!(world.delivered(21).is_empty() && world.delivered(22).is_empty());
+}
+
+#[test]
+fn a_runner_that_is_removed_hears_the_last_of_its_connections() {
+    let mut world = world();
+    let port = (0..12).find(|port| world.open(1, 10, *port) != 22).expect("two in three go there");
+    let (_, there) = (world.resets(10), world.open(2, 11, port));
+    assert_ne!(there, 22);
+    let left = Builder::new(1).runner(1).runner(3).deployment(1, "acme").service(1, 1).service(2, 1);
+    world.map(1, &left.instance(10, 1, 1).instance(22, 2, 3).instance(12, 1, 3));
+    world.carry();
+    let told: Vec<u32> = [20, 21].iter().flat_map(|port| world.resets(*port)).collect();
+    assert!(!told.is_empty() && told.iter().all(|number| *number == 2000), "{told:?}");
+    assert!(!world.resets(10).is_empty(), "and here they end as well");
+    assert!(world.delivered(11).is_empty(), "what it has of its own is its own business");
+}
+
+#[test]
 fn other_runners_hear_that_an_instance_has_ended_from_us() {
     let mut world = world();
     let taken: Vec<u32> = (0..6).map(|port| world.open(1, 10, port)).collect();

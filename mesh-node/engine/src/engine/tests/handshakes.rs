@@ -182,6 +182,8 @@ fn who_is_not_in_the_map_is_cut_off_at_once() {
     let mut alone = Builder::new(2).runner(2).deployment(1, "acme").deployment(2, "acme").service(1, 1).service(2, 2);
     alone = alone.instance(20, 2, 2).instance(10, 1, 1).grant(1, 2, Ports::All);
     world.map(2, &alone);
+    world.carry();
+    assert_eq!(world.delivered(10).len(), 1, "the last that is heard: its connection is reset");
     world.send(10, &call().build());
     assert!(world.is_quiet());
     assert_eq!(world.dropped(2, Reason::UnknownSession), 1);
@@ -279,4 +281,54 @@ fn an_idle_engine_sleeps() {
     assert_eq!(next, attempt, "nobody waits for the handshake any more, and the attempt is remembered");
     world.wait(attempt - world.now);
     assert_eq!(world.engine(1).next_timeout(), None);
+}
+
+/// Whether runner 1 would rather choose somebody else than runner 2.
+fn is_demoted(world: &mut World) -> bool {
+    let now = world.now;
+    world.engine(1).peers.is_demoted(0, now)
+}
+
+#[test]
+fn a_runner_that_falls_silent_is_demoted_within_seconds_until_it_is_back() {
+    let mut world = World::new();
+    world.send(10, &call().syn().build());
+    world.wait(Duration::from_secs(30));
+    let endpoint = std::mem::replace(&mut world.from[1], at(5));
+    assert!(!is_demoted(&mut world), "it owes nothing");
+    world.send(10, &call().payload(b"are you there?").build());
+    world.wait(Duration::from_millis(1250));
+    assert!(!is_demoted(&mut world), "it may be slow");
+    world.wait(Duration::from_millis(2750));
+    assert!(is_demoted(&mut world));
+    world.from[1] = endpoint;
+    world.read(2, 20, &complete(&reply().build()));
+    world.carry();
+    assert!(!is_demoted(&mut world), "there it is");
+}
+
+#[test]
+fn a_runner_that_answers_nothing_since_nothing_asks_for_it_is_not_doubted() {
+    let mut world = World::new();
+    world.send(10, &call().syn().build());
+    world.wait(Duration::from_secs(20));
+    // The last acknowledgment of a connection, and a reset.
+    world.send(10, &call().build());
+    world.send(10, &call().flags(Flags::RST).build());
+    for _ in 0..32 {
+        world.now += Duration::from_millis(250);
+        world.with(1, |engine, sink, now| engine.handle_timeout(now, sink));
+    }
+    assert!(world.wire.is_empty(), "no handshake");
+    assert!(!is_demoted(&mut world));
+}
+
+#[test]
+fn a_runner_that_is_never_found_is_demoted() {
+    let mut world = World::new();
+    world.from[1] = at(5);
+    world.send(10, &call().syn().build());
+    assert!(!is_demoted(&mut world));
+    world.wait(Duration::from_secs(2));
+    assert!(is_demoted(&mut world));
 }

@@ -69,6 +69,8 @@ fn what_is_not_tcp_is_not_taken_from_runners_either() {
         (fragment, Reason::Fragment),
         ([&[0x60, 0, 0, 0, 0, 0][..], &[0; 34]].concat(), Reason::NotIpv4),
         (vec![1; 9], Reason::Malformed),
+        // Of no length, as a keepalive is.
+        ([&[0x45, 0, 0, 0][..], &[0; 36]].concat(), Reason::Malformed),
     ] {
         smuggle(&mut world, &packet);
         assert_eq!(world.dropped(2, reason), world.drops(2), "{reason}");

@@ -260,3 +260,15 @@ fn a_refusal_says_when_it_wants_to_be_sent() {
     world.wait(MOMENT);
     assert_eq!(world.engine(1).next_timeout(), None);
 }
+
+#[test]
+fn a_refusal_does_not_reach_whoever_comes_after() {
+    let syn = tcp().between(address(10), address(4)).syn().build();
+    for (port, instance) in [(77, 10), (10, 30)] {
+        let mut world = World::new();
+        world.send(10, &syn);
+        world.engine(1).attach(Port(port), InstanceId(instance));
+        world.wait(MOMENT);
+        assert!(world.is_quiet(), "{instance} at {port}");
+    }
+}

@@ -1,0 +1,72 @@
+//! A token bucket.
+
+use std::time::{Duration, Instant};
+
+/// So much in the long run, and so much at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate {
+    /// A second; not zero.
+    pub(crate) each_second: u32,
+    pub(crate) at_once: u32,
+}
+
+/// What is left of a [`Rate`], full at first. Kept as the time at which it will be full again (the virtual scheduling
+/// algorithm of ITU-T I.371), so nothing is lost by rounding, however often it is asked.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Bucket(Option<Instant>);
+
+impl Bucket {
+    /// A full one.
+    pub(crate) const fn full() -> Self {
+        Self(None)
+    }
+
+    /// Takes one, if there is one.
+    pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> bool {
+        let after = self.after(rate, now);
+        if let Some(full) = after {
+            self.0 = Some(full);
+        }
+        after.is_some()
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self, rate: Rate, now: Instant) -> bool {
+        self.after(rate, now).is_none()
+    }
+
+    /// When it would be full again if one were taken; `None` if there is none.
+    fn after(&self, rate: Rate, now: Instant) -> Option<Instant> {
+        let each = Duration::from_secs(1) / rate.each_second;
+        let full = self.0.map_or(now, |full| full.max(now)) + each;
+        (full.saturating_duration_since(now) <= each * rate.at_once).then_some(full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate { each_second: 5, at_once: 3 };
+
+    #[test]
+    fn so_much_at_once_and_so_much_in_the_long_run() {
+        let (start, mut bucket) = (Instant::now(), Bucket::default());
+        let taken = |bucket: &mut Bucket, now| (0..100).filter(|_| bucket.take(RATE, now)).count();
+        assert_eq!(taken(&mut bucket, start), 3);
+        assert!(bucket.is_empty(RATE, start) && !bucket.is_empty(RATE, start + Duration::from_millis(200)));
+        // However unevenly it is asked.
+        let at = |millis| start + Duration::from_millis(millis);
+        let all: usize = (1..=1000).map(|tick| taken(&mut bucket, at(tick * 7))).sum();
+        assert_eq!(all, 35);
+        assert_eq!(taken(&mut bucket, at(3_600_000)), 3, "but not without bound");
+    }
+
+    #[test]
+    fn a_clock_that_was_read_earlier_does_no_harm() {
+        let (start, mut bucket) = (Instant::now() + Duration::from_secs(9), Bucket::default());
+        assert!(bucket.take(RATE, start));
+        assert!(!bucket.take(RATE, start - Duration::from_secs(5)));
+        assert!(bucket.take(RATE, start));
+    }
+}
