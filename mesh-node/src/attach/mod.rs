@@ -4,6 +4,7 @@
 //! namespaces, and leaves the caller's own namespace alone. All of it can be repeated.
 
 mod clash;
+mod connections;
 mod error;
 #[cfg(test)]
 pub(crate) mod lab;
@@ -95,6 +96,15 @@ pub(crate) fn remove(ns: &Namespace) -> Result<(), AttachError> {
         routes::remove(&mut netlink, None).at("deleting the routes of the range")?;
         rules::remove(&mut netlink).at("deleting the policy rules")
     })
+}
+
+/// Ends the connections that the namespace has from or at these addresses. `mesh0` should still be there, so that their
+/// other ends hear of it. Gives how many there were.
+///
+/// # Errors
+/// If the kernel can't; then those that the engine has reset have ended, and perhaps not all of them.
+pub(crate) fn end_connections(ns: &Namespace, addresses: &[Ipv4Addr]) -> Result<usize, AttachError> {
+    within(ns, || connections::destroy(addresses).at("ending the connections"))
 }
 
 /// Takes `mesh0` out, and leaves the range barred: for a namespace that an instance has died in.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{ErrorKind, Read},
+    io::{ErrorKind, Read, Write},
     net::{TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
     time::Duration,
@@ -112,6 +112,32 @@ fn an_instance_reaches_itself_without_the_mesh() {
         });
     }
     assert_eq!(first_packet(&queue), None);
+}
+
+#[test]
+fn connections_of_an_instance_that_ends_are_ended_and_no_others() {
+    let (ns, staging) = (namespace(), Staging::new().unwrap());
+    let addressing = addressing(7);
+    let _queue = create(&staging, &ns, &addressing).unwrap();
+    let pair = |listen: &str, dial: &str| {
+        within(&ns, || {
+            let listener = TcpListener::bind((listen, 0)).unwrap();
+            let stream = TcpStream::connect((dial, listener.local_addr().unwrap().port())).unwrap();
+            (listener.accept().unwrap().0, stream)
+        })
+    };
+    let (mut other, mut own) = pair("127.0.0.1", "127.0.0.1");
+    // By IPv4, and by IPv6 with IPv4 in it.
+    let ours = [pair("0.0.0.0", &addressing.service.to_string()), pair("::", &addressing.instance.to_string())];
+    let count = end_connections(&ns, &[addressing.instance, addressing.service]).unwrap();
+    assert_eq!(count, 2, "the other end of each hears of it before it is its turn");
+    for (mut accepted, mut dialled) in ours {
+        accepted.read(&mut [0]).unwrap_err();
+        dialled.read(&mut [0]).unwrap_err();
+    }
+    own.write_all(b"x").unwrap();
+    other.read_exact(&mut [0]).unwrap();
+    assert_eq!(end_connections(&ns, &[addressing.instance]).unwrap(), 0);
 }
 
 #[test]

@@ -35,6 +35,14 @@ impl Instances {
         if let Some(since) = self.tell_end(attachment.held()).await.filter(|_| alive) {
             self.in_force(since).await;
         }
+        let ended = attachment.clone();
+        let silenced = blocking(move || {
+            let namespace = reopen(&ended);
+            namespace.map_or(Ok(0), |ns| attach::end_connections(&ns, &[ended.address, ended.service_address]))
+        });
+        if let Err(error) = silenced.await {
+            tracing::warn!(%instance, %error, "programs in its namespace may wait on connections that are no more");
+        }
         let port = self.table().remove(instance).and_then(|entry| entry.port);
         if let Some(port) = port {
             self.inner.parts.dataplane.detach(port);
