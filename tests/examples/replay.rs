@@ -21,4 +21,4 @@ fn main() {
 }
 
 /// As in `seeds.rs`.
-const OPERATIONS: u32 = 200;
+const OPERATIONS: u32 = 250;

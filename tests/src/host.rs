@@ -86,8 +86,9 @@ impl Host {
             ended: false,
             draining: false,
             refuses: false,
-            next_port: 30_000,
-            next_isn: (number as u32).wrapping_mul(20_000_000),
+            // A container that takes another one's place doesn't begin where that one did.
+            next_port: 30_000 + (port.0 % 64) as u16 * 400,
+            next_isn: (number as u32).wrapping_mul(20_000_000).wrapping_add(port.0.wrapping_mul(7919)),
             connections: BTreeMap::new(),
         }
     }

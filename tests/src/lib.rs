@@ -32,6 +32,34 @@ pub fn run(seed: u64, operations: u32, bug: Option<Bug>) -> Result<Vec<String>, 
     if errors.is_empty() { Ok(trace) } else { Err(Failure { what: format!("errors were logged: {errors:?}"), trace }) }
 }
 
+/// Lives for a while, then for a day without the coordinator: agents restart, a runner's address changes, containers are
+/// restarted and attached again. Every hour all is probed as after a calm.
+///
+/// # Errors
+/// The first thing that was not as it should be.
+pub fn day_away(seed: u64) -> Result<(), Failure> {
+    let (result, errors) = errors::watched(|| {
+        let mut world = World::new(seed, None);
+        for _ in 0..60 {
+            world.operate()?;
+        }
+        world.settle_and_probe()?;
+        world.away = true;
+        for _ in 0..24 {
+            world.hour_away()?;
+        }
+        world.away = false;
+        world.restart_coordinator();
+        world.settle_and_probe()
+    });
+    result?;
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure { what: format!("errors were logged: {errors:?}"), trace: vec![] })
+    }
+}
+
 fn live(seed: u64, operations: u32, bug: Option<Bug>) -> Result<Vec<String>, Failure> {
     let mut world = World::new(seed, bug);
     for _ in 0..operations {

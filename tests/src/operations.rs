@@ -219,7 +219,55 @@ impl World {
         self.publish([id]);
     }
 
-    fn restart_coordinator(&mut self) {
+    /// An hour in which nobody hears the coordinator.
+    pub(crate) fn hour_away(&mut self) -> Result<(), Failure> {
+        for _ in 0..5 {
+            match self.rng.below(4) {
+                0 => self.restart_agent()?,
+                1 => self.move_alone()?,
+                2 => self.restart_container()?,
+                _ => self.connect()?,
+            }
+            self.mark();
+            self.run_until(self.now + Duration::from_secs(600))?;
+        }
+        self.settle_and_probe()
+    }
+
+    /// A runner's address changes, and its peers hear of it from nobody but itself.
+    fn move_alone(&mut self) -> Result<(), Failure> {
+        let Some(id) = self.some_runner() else { return Ok(()) };
+        let address = self.fresh_address();
+        self.note(format!("{id} moves to {address}, and nobody is told"));
+        if let Some(runner) = self.runners.get_mut(&id) {
+            runner.address = address;
+        }
+        self.engine(id, |engine, _| engine.moved())
+    }
+
+    /// A container ends, and another one of its service takes its place, as an agent has it while the coordinator is away.
+    fn restart_container(&mut self) -> Result<(), Failure> {
+        let Some((runner, port, instance)) = self.some_host() else { return Ok(()) };
+        let Some(host) = self.host(runner, port).filter(|host| !host.ended) else { return Ok(()) };
+        let (service, address, draining) = (host.service, host.address, host.draining);
+        self.note(format!("{instance}'s container on {runner} is restarted"));
+        if let Some(runner) = self.runners.get_mut(&runner) {
+            runner.hosts.remove(&port);
+        }
+        let now = self.instant();
+        self.ending(runner, |engine, said| engine.detach(port, now, said))?;
+        let port = Port(self.next_port);
+        self.next_port += 1;
+        if let Some(runner) = self.runners.get_mut(&runner) {
+            runner.engine.attach(port, instance);
+            let mut host = Host::new(instance, service, address, port);
+            host.draining = draining;
+            runner.hosts.insert(port, host);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn restart_coordinator(&mut self) {
         self.note("the coordinator restarts".to_owned());
         let records: Vec<Record> = self.state.records().collect();
         self.state = State::load(self.state.revision(), records).expect("what was a state is one still");

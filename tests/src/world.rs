@@ -402,7 +402,8 @@ impl World {
 
     /// Whose an address is; nobody's is that of a service that there never is.
     fn service_of(&self, address: Ipv4Addr) -> Service {
-        let instance = self.hosts().find(|(_, host)| host.address == address).map(|(_, host)| host.service);
+        let instance =
+            self.hosts().find(|(_, host)| host.address == address && !host.ended).map(|(_, host)| host.service);
         let by_address = || self.service_addresses().into_iter().find(|(_, at)| *at == address).map(|(s, _)| s);
         instance.or_else(by_address).unwrap_or((usize::MAX, 0))
     }
