@@ -36,7 +36,7 @@ pub enum Condition {
     Open,
     /// The other end has closed it (FIN).
     Ended,
-    /// It was reset (RST: ECONNRESET, or EPIPE).
+    /// It was reset: by a RST (ECONNRESET, or EPIPE), or at this end (ECONNABORTED).
     Reset,
     /// It has failed with another error (errno).
     Failed(i32),

@@ -24,7 +24,8 @@ impl Crowd {
         self.hold(|mut stream| {
             stream.set_read_timeout(None).expect("SO_RCVTIMEO");
             match stream.read(&mut [0]) {
-                Ok(_) => Condition::Ended,
+                Ok(0) => Condition::Ended,
+                Ok(_) => Condition::Open,
                 Err(error) => Condition::of(&error),
             }
         })

@@ -68,6 +68,8 @@ pub fn isolated<F: FnOnce()>(test: F) {
         .map(|line| format!("{line}\n"))
         .collect();
     assert!(status.success() && ran, "{how}\n{output}\n{errors}");
+    // The figures that a test gives; libtest keeps them to itself unless asked (`--nocapture`).
+    print!("{}", output.trim_start());
 }
 
 /// The test's path as libtest knows it, from the type of the closure that is its body: `crate::module::test::{{closure}}`.
@@ -86,8 +88,12 @@ fn drain(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
     })
 }
 
-/// What a test finds in its world: an empty /run for its files and its namespaces, and an /etc/hosts of its own.
-fn furnish() {
+/// What a test finds in its world: an empty /run for its files and its namespaces, and an /etc/hosts of its own. For
+/// programs that are started in namespaces of their own otherwise than by [`isolated`].
+///
+/// # Panics
+/// If the mounts are refused: then these namespaces are not its own.
+pub fn furnish() {
     let none: Option<&str> = None;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
         .expect("cannot mount a tmpfs on /run");

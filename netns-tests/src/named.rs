@@ -196,7 +196,7 @@ impl Condition {
     pub fn of(error: &io::Error) -> Self {
         match (error.kind(), error.raw_os_error()) {
             (io::ErrorKind::UnexpectedEof, _) => Self::Ended,
-            (_, Some(libc::ECONNRESET | libc::EPIPE)) => Self::Reset,
+            (_, Some(libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED)) => Self::Reset,
             (_, errno) => Self::Failed(errno.unwrap_or(0)),
         }
     }

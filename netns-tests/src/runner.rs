@@ -131,6 +131,15 @@ impl Runner {
         self.daemon.as_ref().expect("the agent runs").signal(Signal::SIGCONT);
     }
 
+    /// The agent's process.
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the agent runs").pid()
+    }
+
     /// The namespace that plays the machine.
     #[must_use]
     pub fn namespace(&self) -> &Namespace {

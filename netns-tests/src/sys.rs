@@ -1,5 +1,5 @@
-//! The system calls that std and nix don't offer in safe form: entering a namespace between fork and exec, and packet
-//! sockets (packet(7)).
+//! The system calls that std and nix don't offer in safe form: entering a namespace between fork and exec, packet
+//! sockets (packet(7)), and TUNs.
 
 #![allow(unsafe_code, reason = "system calls; nothing else stands here")]
 
@@ -13,8 +13,9 @@ use std::{
 };
 
 use nix::{
+    fcntl::OFlag,
     sched::{CloneFlags, setns},
-    sys::{prctl, signal::Signal},
+    sys::{prctl, signal::Signal, stat::Mode},
 };
 
 /// Makes `command` start in the network namespace that `namespace` is open on.
@@ -121,6 +122,20 @@ impl PacketSocket {
         };
         if got < 0 { Err(io::Error::last_os_error()) } else { Ok(statistics[1]) }
     }
+}
+
+/// Opens a TUN of this name in the calling thread's namespace, without packet information (tuntap.rst): it is gone with
+/// its descriptor. Reads don't block.
+pub(crate) fn tun(name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let device = nix::fcntl::open("/dev/net/tun", flags, Mode::empty())?;
+    let mut request = [0_u8; 40];
+    request[..name.len()].copy_from_slice(name.as_bytes());
+    let kind = (libc::IFF_TUN | libc::IFF_NO_PI) as u16;
+    request[16..18].copy_from_slice(&kind.to_ne_bytes());
+    // SAFETY: the request is a struct ifreq (40 octets: 16 of a name, here shorter, then the flags) that lives through it.
+    let made = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF as _, request.as_mut_ptr()) };
+    if made < 0 { Err(io::Error::last_os_error()) } else { Ok(device) }
 }
 
 impl AsFd for PacketSocket {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    Coordinator, Namespace, Runner,
+    Coordinator, Namespace, Runner, Storm, Weather,
     netns::{Network, ip_batch, ip_batch_of, quick_ipv6},
 };
 
@@ -94,6 +94,16 @@ impl World {
         self.block(one, Some(other), "del");
     }
 
+    /// From now on everything in UDP that passes the router passes through this weather.
+    ///
+    /// # Panics
+    /// If there can be no TUN interfaces here.
+    #[must_use]
+    pub fn weather(&self, weather: Weather) -> Storm {
+        let networks: Vec<u8> = self.plugged.borrow().values().map(|network| network.0).collect();
+        Storm::over(&networks, weather)
+    }
+
     fn block(&self, one: &Namespace, other: Option<&Namespace>, how: &str) {
         let (one, other) = (self.network_of(one), other.map(|other| self.network_of(other)));
         let rules = |to: fn(Network) -> String| {
@@ -109,6 +119,11 @@ impl World {
         for (family, [there, back]) in [("-4", rules(v4)), ("-6", rules(v6))] {
             ip_batch_of(&[family], &[&there, &back]);
         }
+    }
+
+    /// Has the router send what is for another network to a machine, by IPv4: as if that network were behind it.
+    pub fn route(&self, network: &str, machine: &Namespace) {
+        ip_batch(&[&format!("route replace {network} via {}", self.network_of(machine).v4(2))]);
     }
 
     fn network_of(&self, machine: &Namespace) -> Network {

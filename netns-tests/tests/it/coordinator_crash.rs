@@ -115,8 +115,11 @@ fn write(data: &Path, name: &str, confirmed: &Mutex<Confirmed>) {
     }
 }
 
-/// What a coordinator holds: each deployment with those that it trusts and the number of its services; and the tokens.
-fn held(data: &Path) -> (BTreeMap<String, (Vec<String>, u64)>, BTreeSet<String>) {
+/// By deployment: those that it trusts, and the number of its services.
+type Deployments = BTreeMap<String, (Vec<String>, u64)>;
+
+/// What a coordinator holds: the deployments and the tokens.
+fn held(data: &Path) -> (Deployments, BTreeSet<String>) {
     let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
     let all = command(data, &["deployments"]).done().json();
     let deployments = all["deployments"].as_array().expect("an array").iter().map(|deployment| {

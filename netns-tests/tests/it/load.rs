@@ -2,8 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use mesh_netns_tests::{Condition, Crowd, Ended, Load, NamedServer, Namespace, Pace, isolated, wait};
+use mesh_netns_tests::{
+    Condition, Crowd, Ended, Instance, Load, NamedServer, Namespace, Pace, Runner, Tally, Transfer, isolated, wait,
+};
 use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::replicas::{PORT, crowd, shop};
 
 const FROM: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 const TO: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
@@ -97,5 +101,71 @@ fn transfers_and_short_connections() {
         broken[0].wait_more(1 << 20);
         server.break_off();
         broken[0].wait_end().expect_err("a transfer that was cut short");
+    });
+}
+
+/// Attaches one more of shop/db, and starts its server after that, as containers do.
+fn scale_up(runner: &Runner) -> (Instance, NamedServer) {
+    let db = runner.attach("shop/db");
+    let server = db.serve_named(PORT);
+    (db, server)
+}
+
+/// What a load may have suffered of the end of one instance without a warning: what it had there.
+#[track_caller]
+fn assert_unharmed_but_at(tally: &Tally, killed: &Instance, most: usize) {
+    let failures = &tally.failures;
+    assert!(failures.iter().all(|failure| !failure.connecting), "no connect fails: {failures:#?}");
+    let is_of_it = |at: &Option<String>| at.as_ref().is_none_or(|at| *at == killed.id);
+    assert!(failures.iter().all(|failure| is_of_it(&failure.at)), "not at {}: {failures:#?}", killed.id);
+    assert!(failures.len() <= most, "more than there were at once: {failures:#?}");
+}
+
+#[test]
+fn from_one_to_three_and_back_to_one_under_load() {
+    const THREADS: usize = 3;
+    isolated(|| {
+        let (_world, _coordinator, [aws, ovh]) = shop(["aws", "ovh"]);
+        let callers = [&aws, &ovh].map(|runner| runner.attach("shop/app"));
+        let (a, a_server) = scale_up(&aws);
+        let loads = callers.each_ref().map(|caller| Load::start(&caller.namespace, a.service_address, PORT, THREADS));
+        let mut of_a = callers.each_ref().map(|caller| crowd(caller, &a, 10));
+        loads.iter().for_each(|load| load.wait_more(100));
+
+        // Up to three.
+        let (b, b_server) = scale_up(&ovh);
+        let (c, c_server) = scale_up(&aws);
+        let served = |by: &Instance| loads.iter().map(|load| load.served_by(&by.id)).sum::<usize>();
+        wait::until_true("each of the three to get its share", || [&a, &b, &c].iter().all(|db| served(db) > 100));
+        let long: Vec<Transfer> = callers.iter().flat_map(|app| crowd(app, &a, 4).transfer(Pace::Steady)).collect();
+        let mut of_all = callers.each_ref().map(|caller| crowd(caller, &a, 20));
+        assert!([&a, &b, &c].iter().all(|db| of_all.iter().any(|crowd| crowd.at(&db.id) > 0)));
+        let tallies = loads.each_ref().map(Load::tally);
+        assert!(tallies.iter().all(|tally| tally.failures.is_empty()), "{tallies:#?}");
+
+        // One is killed, with all that it has.
+        let lost = of_all.each_mut().map(|crowd| crowd.split_off(&c.id));
+        drop(long);
+        aws.command(&["detach", &c.id]).done();
+        for mut crowd in lost {
+            crowd.wait_all(Condition::Reset);
+        }
+        loads.iter().for_each(|load| load.wait_more(100));
+        for load in &loads {
+            assert_unharmed_but_at(&load.tally(), &c, THREADS);
+        }
+        drop(c_server);
+
+        // One is drained, and ended when it has nothing left: nobody notices.
+        ovh.command(&["drain", &b.id]).done();
+        of_all.iter_mut().for_each(|crowd| crowd.split_off(&b.id).leave());
+        wait::until_true("the last one of b to end", || b_server.open() == 0);
+        ovh.command(&["detach", &b.id]).done();
+        loads.iter().for_each(|load| load.wait_more(100));
+        for load in loads {
+            assert_unharmed_but_at(&load.finish(), &c, THREADS);
+        }
+        assert_eq!((a_server.resets(), b_server.resets()), (0, 0));
+        of_a.iter_mut().chain(&mut of_all).for_each(Crowd::assert_all_answer);
     });
 }

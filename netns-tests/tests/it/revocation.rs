@@ -1,7 +1,7 @@
 //! Trust that is taken away, as a transaction: when the command returns it is in force, and nothing stands that stood on
 //! it; nothing else is touched.
 
-use std::net::Ipv4Addr;
+use std::{io::ErrorKind, net::Ipv4Addr};
 
 use mesh_netns_tests::{
     Condition, Coordinator, Crowd, Held, Instance, NamedServer, Outcome, Pace, Runner, Stack, Transfer, World,
@@ -42,14 +42,21 @@ impl Standing {
     /// The same without saying anything on them.
     #[track_caller]
     pub(crate) fn assert_told(&mut self) {
-        self.idle.wait_all(Condition::Reset);
-        let taken = |held: &mut Held| std::mem::take(held).wait_end();
-        assert_eq!(taken(&mut self.blocked), [(Condition::Reset, 3)].into(), "those that block in read");
-        assert_eq!(taken(&mut self.chatting), [(Condition::Reset, 3)].into(), "those that go on talking");
+        self.assert_idle_told();
+        let chatting = std::mem::take(&mut self.chatting).wait_end();
+        assert_eq!(chatting, [(Condition::Reset, 3)].into(), "those that go on talking");
         for transfer in &mut self.busy {
             let error = transfer.wait_end().expect_err("a transfer that was cut");
             assert_eq!(Condition::of(&error), Condition::Reset, "{error}");
         }
+    }
+
+    /// Those hear of it that have nothing to say.
+    #[track_caller]
+    pub(crate) fn assert_idle_told(&mut self) {
+        self.idle.wait_all(Condition::Reset);
+        let blocked = std::mem::take(&mut self.blocked).wait_end();
+        assert_eq!(blocked, [(Condition::Reset, 3)].into(), "those that block in read");
     }
 
     /// Nothing has happened to them.
@@ -102,6 +109,14 @@ impl Stage {
 #[track_caller]
 fn trust(coordinator: &Coordinator, arguments: &[&str]) -> Outcome {
     coordinator.command(&[&["trust", "--app", "apis"], arguments].concat())
+}
+
+/// Waits until the caller's own runner knows that it may no longer call: until then it is the callee's that refuses.
+#[track_caller]
+fn wait_refused_at_home(caller: &Instance, callee: &Instance) {
+    wait::until_true("the caller's own runner to refuse", || {
+        caller.connect(callee.service_address, 80).is_err_and(|error| error.kind() == ErrorKind::HostUnreachable)
+    });
 }
 
 #[test]
@@ -195,12 +210,11 @@ fn a_callers_runner_that_cannot_hear_of_it_is_named_and_the_callees_refuses() {
         // Its own runner lets it pass still, so it is the callee's that refuses: by a RST.
         let (syns, mine) = (grpc.capture(), afar.capture());
         let error = afar.connect(grpc.service_address, 80).expect_err("the callee's runner refuses");
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         assert_eq!((mine.sent(opens), syns.received(opens)), (1, 0), "{}", mine.text());
 
         world.mend_between(aws.namespace(), coordinator.namespace());
-        trust(coordinator, &["--wait", "--timeout", "30s"]).done();
-        is_refused(afar, grpc.service_address, 80);
+        wait_refused_at_home(afar, grpc);
     });
 }
 
@@ -220,22 +234,21 @@ fn a_callers_runner_that_is_cut_off_is_named_and_applies_it_when_it_is_back() {
         is_refused(near, grpc.service_address, 80);
 
         world.mend(aws.namespace());
-        trust(coordinator, &["--wait", "--timeout", "30s"]).done();
         // Those that are idle are told as well.
         of_afar.assert_told();
-        is_refused(afar, grpc.service_address, 80);
+        wait_refused_at_home(afar, grpc);
 
         // The same the other way round: it is the callee's runner that is away.
         trust(coordinator, &["shop", "--wait"]).done();
-        let [of_near, mut of_afar] = [near, afar].map(|caller| Standing::new(caller, grpc.service_address, 80));
+        let [mut of_near, mut of_afar] = [near, afar].map(|caller| Standing::new(caller, grpc.service_address, 80));
         world.cut(ovh.namespace());
         let said = trust(coordinator, &["--clear", "--wait", "--timeout", "1s", "--json"]).expect_code(1);
         assert_eq!(said.json()["pending"], serde_json::json!(["ovh"]), "{}", said.stdout);
         of_afar.assert_told();
         is_refused(afar, grpc.service_address, 80);
         world.mend(ovh.namespace());
-        trust(coordinator, &["--wait", "--timeout", "30s"]).done();
-        of_near.assert_reset();
+        of_near.assert_told();
+        is_refused(near, grpc.service_address, 80);
         assert_resets(&server, 4 * Standing::COUNT);
     });
 }
