@@ -18,6 +18,7 @@ fail() {
 package_of() {
     case $1 in
     cc) echo gcc libc6-dev ;;
+    c++) echo g++ ;;
     ip) echo iproute2 ;;
     unshare | nsenter | setpriv) echo util-linux ;;
     *) echo "$1" ;;
