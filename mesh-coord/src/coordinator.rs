@@ -8,7 +8,7 @@ use mesh_model::{
     Change, Command, Outcome, Record, Refusal, State, UnixSeconds,
     record::{Key, Meta},
 };
-use mesh_proto::{Epoch, Range, Revision, RunnerId, View, view::Network};
+use mesh_proto::{Epoch, Label, Range, Revision, RunnerId, View, view::Network};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -19,7 +19,7 @@ use crate::{
     clock::Clock,
     random,
     store::{Loaded, Store, StoreError, Watch},
-    watch::Sessions,
+    watch::{Owed, Sessions},
 };
 
 /// Requests that wait for the writer; whoever comes after them waits to be let in.
@@ -79,6 +79,8 @@ pub(crate) struct Core {
     pub(crate) state: State,
     /// Who is connected.
     pub(crate) sessions: Sessions,
+    /// Who has yet to put a change into force that it doesn't show in the state any more that it has to.
+    owed: Owed,
     /// This life of the coordinator.
     pub(crate) epoch: Epoch,
 }
@@ -89,6 +91,15 @@ impl Core {
         self.sessions.look(runner, || self.state.view(runner, self.epoch))
     }
 
+    /// The runners that have to put into force what changes about a deployment, and those that may still have to what has
+    /// changed.
+    pub(crate) fn concerned(&self, deployment: &Label) -> BTreeSet<RunnerId> {
+        let mut concerned = self.state.concerned(deployment);
+        let known = self.state.deployment_named(deployment);
+        concerned.extend(known.into_iter().flat_map(|known| self.owed.of(known.id)));
+        concerned
+    }
+
     /// Tells these runners that their views may have changed, and ends the streams of those that are none any more.
     fn tell(&mut self, runners: &BTreeSet<RunnerId>) {
         for runner in runners {
@@ -96,6 +107,7 @@ impl Core {
                 self.sessions.touch(*runner, self.state.revision());
             } else {
                 self.sessions.cut_off(*runner);
+                self.owed.forget(*runner);
             }
         }
     }
@@ -138,7 +150,7 @@ impl Coordinator {
         }
         let watch = store.watch(loaded.revision).await.map_err(described)?;
         let state = State::load(loaded.revision, loaded.records)?;
-        let core = Core { state, sessions: Sessions::default(), epoch: random::epoch()? };
+        let core = Core { state, sessions: Sessions::default(), owed: Owed::default(), epoch: random::epoch()? };
         info!(revision = %core.state.revision(), epoch = %core.epoch, range = %core.state.network().range, "state loaded");
         let (requests, queue) = mpsc::channel(QUEUE);
         let clock = Arc::new(Clock::new(core.state.running()));
@@ -291,11 +303,14 @@ impl<S: Store> Writer<S> {
     }
 
     fn absorb(&mut self, changes: &[Change], revision: Revision) {
+        let Core { state, sessions, owed, .. } = &mut self.core;
         for change in changes {
-            if let Change::Put(Record::Runner(runner)) = change
-                && self.core.state.runner(runner.id).is_none()
-            {
-                self.core.sessions.expect(runner.id);
+            match change {
+                Change::Put(Record::Runner(runner)) if state.runner(runner.id).is_none() => sessions.expect(runner.id),
+                Change::Put(Record::Deployment(deployment)) => {
+                    owed.note(deployment.id, state.concerned(&deployment.name), revision, sessions);
+                }
+                _ => {}
             }
         }
         let affected = self.core.state.absorb(changes, revision);

@@ -138,9 +138,8 @@ pub(super) async fn trust_and_wait(
         path.map_err(|rejection| Refused::new(rejection.status(), rejection.body_text(), "give a deployment's name"))?;
     let deadline = Instant::now() + Duration::from_millis(what.milliseconds).min(LONGEST_WAIT);
     // Who loses sight of the deployment by this has to know it all the more.
-    let concerned = |deployment: Label| {
-        api.coordinator.visit(move |core| (core.state.concerned(&deployment), core.state.revision()))
-    };
+    let concerned =
+        |deployment: Label| api.coordinator.visit(move |core| (core.concerned(&deployment), core.state.revision()));
     let (mut runners, mut revision) = concerned(deployment.clone()).await?;
     let mut directions = None;
     if let Some(change) = what.change {

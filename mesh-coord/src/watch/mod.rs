@@ -22,10 +22,12 @@ use crate::coordinator::{Coordinator, Core, Failure};
 
 pub(crate) mod absence;
 mod brake;
+mod owed;
 pub(crate) mod stream;
 mod told;
 
 use brake::Brake;
+pub(crate) use owed::Owed;
 
 /// How long [`settle`] waits at most.
 const SETTLE: Duration = Duration::from_secs(2);

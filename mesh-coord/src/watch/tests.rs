@@ -367,10 +367,11 @@ async fn a_change_of_trust_waits_for_those_who_lose_by_it_too() {
     callee.applied().await;
     end(&world, caller).await;
     assert_eq!(change(&world, Some(TrustChange::Clear), 1).await, ["callee", "caller"]);
-    world.order(AdminCommand::RemoveNode { name: label("caller") }).await;
     let truth = world.truth(&callee).await;
     callee.reach(&truth).await;
     callee.applied().await;
+    assert_eq!(change(&world, None, 1).await, ["caller"], "who doesn't see the deployment any more has yet to hear so");
+    world.order(AdminCommand::RemoveNode { name: label("caller") }).await;
     assert!(change(&world, None, 60_000).await.is_empty());
 }
 
