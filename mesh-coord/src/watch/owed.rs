@@ -34,6 +34,8 @@ impl Owed {
 
     /// Forgets a runner that is none any more.
     pub(crate) fn forget(&mut self, runner: RunnerId) {
-        self.0.values_mut().for_each(|runners| drop(runners.remove(&runner)));
+        for runners in self.0.values_mut() {
+            runners.remove(&runner);
+        }
     }
 }

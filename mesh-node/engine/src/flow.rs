@@ -147,8 +147,42 @@ pub(crate) struct Resolved {
 pub(crate) struct Attempt {
     /// The SYN, as a TUN's read gives it.
     pub(crate) syn: Vec<u8>,
-    /// Who had it.
-    pub(crate) tried: Vec<Seat>,
+    /// Who has refused it.
+    refused: Vec<Seat>,
+    /// Who had it and has not answered, twice those that it came back to.
+    left: Vec<Seat>,
+}
+
+impl Attempt {
+    /// Notes who has not answered.
+    pub(crate) fn leave(&mut self, seat: Seat) {
+        if !self.is_given_up(seat) {
+            self.left.push(seat);
+        }
+    }
+
+    /// Notes who has refused.
+    pub(crate) fn refuse(&mut self, seat: Seat) {
+        if !self.refused.contains(&seat) {
+            self.refused.push(seat);
+        }
+    }
+
+    /// Whether it was left to itself twice: once may have been a lost packet.
+    fn is_given_up(&self, seat: Seat) -> bool {
+        self.left.iter().filter(|left| **left == seat).count() > 1
+    }
+
+    /// Who has had it, for whatever has become of it.
+    pub(crate) fn tried(&self) -> Vec<Seat> {
+        [&self.refused[..], &self.left].concat()
+    }
+
+    /// Those from whom nothing is to be hoped for.
+    pub(crate) fn hopeless(&self) -> Vec<Seat> {
+        let given_up = self.left.iter().copied().filter(|seat| self.is_given_up(*seat));
+        self.refused.iter().copied().chain(given_up).collect()
+    }
 }
 
 impl Flow {
@@ -356,7 +390,7 @@ impl Flows {
             }
         }
         if let Some(Some(flow)) = self.slots.get_mut(slot as usize) {
-            flow.attempt = Some(Box::new(Attempt { syn, tried: vec![] }));
+            flow.attempt = Some(Box::new(Attempt { syn, refused: vec![], left: vec![] }));
             self.kept.push_back((slot, flow.generation));
         }
     }

@@ -107,18 +107,15 @@ impl Engine {
             self.peers.doubt(runner, &mut Turn { now, sink, drops: &mut self.drops });
         }
         let mut attempt = self.flows.take_attempt(slot);
-        let mut tried = attempt.as_mut().map(|attempt| std::mem::take(&mut attempt.tried)).unwrap_or_default();
-        tried.push(current);
-        let mut pick = self.pick(owner, caller, callee, from, &tried, now);
-        if pick.is_err() {
-            // Everybody had it: once more from the beginning.
-            tried = vec![current];
-            pick = self.pick(owner, caller, callee, from, &tried, now);
-        }
-        let Pick { seat, way } = pick.unwrap_or(Pick { seat: current, way });
+        let mut tried = vec![current];
         if let Some(attempt) = &mut attempt {
-            attempt.tried = tried;
+            attempt.leave(current);
+            tried = attempt.tried();
         }
+        let pick = self.pick(owner, caller, callee, from, &tried, now);
+        // Everybody had it: once more from the beginning.
+        let pick = pick.or_else(|_| self.pick(owner, caller, callee, from, &[current], now));
+        let Pick { seat, way } = pick.unwrap_or(Pick { seat: current, way });
         self.flows.repin(slot, seat, way, attempt, now);
         Ok(way)
     }
@@ -211,8 +208,11 @@ impl Engine {
         let Some(owner) = self.map.route.owner(callee.address) else { return false };
         self.skips.add(callee, refuser, now);
         let Some(mut attempt) = self.flows.take_attempt(slot) else { return false };
-        attempt.tried.push(refuser);
-        let Ok(Pick { seat, way }) = self.pick(owner, caller, callee, from, &attempt.tried, now) else { return false };
+        attempt.refuse(refuser);
+        let fresh = self.pick(owner, caller, callee, from, &attempt.tried(), now);
+        // Who has not answered once may have missed it: the refusal is the caller's when there is no hope left.
+        let pick = fresh.or_else(|_| self.pick(owner, caller, callee, from, &attempt.hopeless(), now));
+        let Ok(Pick { seat, way }) = pick else { return false };
         let mut syn = attempt.syn.clone();
         self.flows.repin(slot, seat, way, Some(attempt), now);
         match way {

@@ -66,6 +66,13 @@ impl World {
         assert_eq!(self.callees(), [callee]);
     }
 
+    /// The rest of a handshake with a callee on the caller's own runner.
+    fn establish_here(&mut self, port: u16, callee: u32) {
+        self.say(1, callee, &back(10, port).flags(SYN_ACK));
+        self.say(1, 10, &syn(10, port).flags(Flags::ACK).sequence(1001));
+        assert_eq!((self.delivered(10).len(), self.callees()), (1, vec![callee]));
+    }
+
     fn resets(&mut self, port: u32) -> Vec<u32> {
         let delivered = self.delivered(port);
         delivered
@@ -220,6 +227,31 @@ fn two_instances_on_one_runner_are_tried_one_after_the_other() {
     assert_ne!(first, second);
     world.say(1, 10, &syn(10, 1));
     assert_eq!(world.callees(), first, "and once more from the beginning");
+}
+
+#[test]
+fn one_that_has_missed_the_syn_is_asked_again_before_the_others_refusals_count() {
+    let one_runner = |runner| nobody(runner).instance(20, 2, 2).instance(21, 2, 2);
+    let mut world = World::of(&[one_runner(1), one_runner(2)]);
+    [(1, 10), (2, 20), (2, 21)].into_iter().for_each(|(runner, instance)| world.attach(runner, instance));
+    let refuse = |world: &mut World, refuser: u32| {
+        let no = back(10, 1).flags(Flags::RST | Flags::ACK).sequence(0);
+        world.say(2, refuser, &Segment { acknowledgment: 1001, ..no });
+    };
+    // One refuses, the other one has missed it.
+    world.say(1, 10, &syn(10, 1));
+    let refuser = world.callees()[0];
+    refuse(&mut world, refuser);
+    let other = world.callees();
+    assert_eq!(other.len(), 1);
+    assert!(world.delivered(10).is_empty());
+    for (others, told) in [(&other[..], 0), (&[], 1)] {
+        world.say(1, 10, &syn(10, 1));
+        assert_eq!(world.callees(), [refuser]);
+        refuse(&mut world, refuser);
+        // It may have missed the first one, but not both.
+        assert_eq!((&world.callees()[..], world.delivered(10).len()), (others, told));
+    }
 }
 
 #[test]
@@ -581,4 +613,74 @@ fn what_ended_while_no_engine_ran_is_reset_as_soon_as_its_far_end_can_be_told() 
     // The map holds it still, and nobody is sent to it.
     assert!((10..20).all(|port| [21, 22].contains(&world.open(1, 10, port))));
     assert!((30..35).all(|port| world.open(2, 11, port) == 21));
+}
+
+#[test]
+fn a_connection_whose_last_segment_came_in_a_batch_has_ended() {
+    let mut world = World::new();
+    world.send(10, &call().syn().build());
+    world.read(2, 20, &complete(&reply().flags(SYN_ACK).sequence(5000).build()));
+    world.carry();
+    world.send(10, &Segment { acknowledgment: 5001, ..call().sequence(1001) }.build());
+    // The rest of an answer, and its end with it.
+    let last = reply().sequence(5001).flags(Flags::ACK | Flags::PSH | Flags::FIN).payload(&[7; 3000]);
+    world.read(2, 20, &last.read(1292));
+    world.carry();
+    world.sinks.iter_mut().for_each(|sink| sink.delivered.clear());
+    world.send(10, &Segment { acknowledgment: 8002, ..call().sequence(1001).flags(Flags::ACK | Flags::FIN) }.build());
+    world.read(2, 20, &complete(&Segment { acknowledgment: 1002, ..reply().sequence(8002) }.build()));
+    world.carry();
+    for runner in [1, 2] {
+        assert_eq!(world.engine(runner).report(Instant::now()).connections, 0, "at runner {runner}");
+    }
+}
+
+#[test]
+fn an_attempt_whose_instance_ends_goes_to_another_one() {
+    // Of two on the caller's own runner.
+    let here = |runner| nobody(runner).instance(20, 2, 1).instance(21, 2, 1);
+    let mut world = World::of(&[here(1)]);
+    [10, 20, 21].into_iter().for_each(|instance| world.attach(1, instance));
+    world.say(1, 10, &syn(10, 1));
+    let first = world.callees()[0];
+    world.detach(1, first);
+    let second = world.callees();
+    assert!(second.len() == 1 && second[0] != first, "{second:?}");
+    assert!(world.delivered(10).is_empty(), "its caller hears nothing of that");
+    world.establish_here(1, second[0]);
+    // There is nobody else.
+    world.say(1, 10, &syn(10, 2));
+    assert_eq!(world.callees(), second);
+    world.detach(1, second[0]);
+    assert_eq!(world.delivered(10).len(), 2, "both hear so, the one that stood and the attempt");
+}
+
+#[test]
+fn an_attempt_whose_runner_is_no_longer_in_the_map_goes_to_another_one() {
+    let mut world = world();
+    // Runner 2 doesn't answer, and is out of the map before the SYN is sent again.
+    world.from[1] = ([203, 0, 113, 9], 1).into();
+    let stuck: Vec<u16> = (0..10)
+        .filter(|port| {
+            world.say(1, 10, &syn(10, *port));
+            world.callees().is_empty()
+        })
+        .collect();
+    assert!(!stuck.is_empty());
+    let report = |world: &mut World| world.engine(1).report(Instant::now()).connections;
+    let before = report(&mut world);
+    world.map(1, &nobody(1).instance(22, 2, 3));
+    world.carry();
+    let given: Vec<u16> = world.delivered(22).iter().map(|octets| packet(octets).1.source_port).collect();
+    assert_eq!(given, stuck);
+    assert!(world.delivered(10).is_empty());
+    assert_eq!(report(&mut world), before);
+    world.establish(1, 10, stuck[0], 22);
+    // But not where the right is gone as well.
+    world.say(1, 10, &syn(10, 99));
+    world.callees();
+    world.map(1, &nobody(1).deployment(2, "acme").service(2, 2).instance(22, 2, 3));
+    assert_eq!(world.delivered(10).len(), before + 1);
+    world.carry();
+    assert!(world.delivered(22).iter().all(|octets| packet(octets).1.flags.has(Flags::RST)));
 }
