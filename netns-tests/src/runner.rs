@@ -185,6 +185,17 @@ impl Runner {
         self.command(&[&["run", service, "--"], command].concat())
     }
 
+    /// How many connections to an instance of its own stand.
+    ///
+    /// # Panics
+    /// If the agent doesn't say.
+    #[must_use]
+    pub fn connections(&self, instance: &str) -> u64 {
+        let status = self.json(&["status"]);
+        let known = status["instances"].as_array().and_then(|all| all.iter().find(|known| known["id"] == instance));
+        known.and_then(|known| known["connections"].as_u64()).unwrap_or_else(|| panic!("no {instance} in {status:#}"))
+    }
+
     /// How many packets its agent has dropped for this reason; all reasons together if it is empty.
     #[track_caller]
     pub fn drops(&self, reason: &str) -> u64 {

@@ -27,7 +27,7 @@ impl Agent {
             port: self.dataplane.port(),
             endpoints: self.endpoints.borrow().clone(),
             peers: report.iter().flat_map(|report| peers(report, view.as_deref())).collect(),
-            instances: self.instances.list(),
+            instances: instances(self.instances.list(), report.as_ref()),
             drops: report.iter().flat_map(drops).collect(),
             traffic: report.iter().flat_map(traffic).collect(),
             offloads: offloads(self.operator, *self.control.switches().borrow(), report.as_ref()),
@@ -56,6 +56,15 @@ fn map_state(link: &Link, applied: Option<Have>) -> local::MapState {
         age_seconds: applied.and(link.heard).map(age),
         connected: link.connected,
     }
+}
+
+fn instances(mut instances: Vec<local::Instance>, report: Option<&Report>) -> Vec<local::Instance> {
+    for instance in &mut instances {
+        let known =
+            report.and_then(|report| report.engine.instances.iter().find(|known| known.instance == instance.id));
+        instance.connections = known.map(|known| known.open);
+    }
+    instances
 }
 
 fn peers(report: &Report, view: Option<&View>) -> Vec<local::Peer> {

@@ -86,8 +86,9 @@ pub(super) fn instances(context: &Context, instances: &[local::Instance]) -> Str
             address,
             service,
             instance.interface.clone(),
+            instance.connections.map_or_else(|| "-".to_owned(), |count| count.to_string()),
             kind.to_owned(),
         ]
     });
-    context.output.table(["INSTANCE", "SERVICE", "ADDRESS", "SERVICE ADDRESS", "INTERFACE", ""], rows)
+    context.output.table(["INSTANCE", "SERVICE", "ADDRESS", "SERVICE ADDRESS", "INTERFACE", "CONNECTIONS", ""], rows)
 }

@@ -67,6 +67,7 @@ impl Attachment {
             interface: super::INTERFACE.into(),
             client: self.client,
             draining: self.draining,
+            connections: None,
         }
     }
 }

@@ -29,6 +29,9 @@ pub(crate) struct Instance {
     /// Whether it takes no new connections any more.
     #[serde(default)]
     pub(crate) draining: bool,
+    /// Connections to it that stand; only `status` tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) connections: Option<u32>,
 }
 
 /// `attach`.
@@ -263,6 +266,7 @@ mod tests {
             interface: "mesh0".into(),
             client: false,
             draining: false,
+            connections: None,
         }
     }
 
@@ -304,7 +308,7 @@ mod tests {
                 rx_bytes: 1,
                 tx_bytes: 2,
             }],
-            instances: vec![instance()],
+            instances: vec![Instance { connections: Some(4), ..instance() }],
             drops: [("malformed".to_owned(), 0)].into(),
             traffic: [("tun-reads".to_owned(), Calls { count: 1, bytes: 60 })].into(),
             offloads: [("udp-gso".to_owned(), Offload { on: false, why: Some("so".to_owned()) })].into(),
@@ -316,7 +320,8 @@ mod tests {
             "peers": [{"name": "b", "provider": "ovh", "path": "none", "endpoint": null, "handshake_age_seconds": null,
                 "rx_bytes": 1, "tx_bytes": 2}],
             "instances": [{"id": "i-3", "service": "shop/db", "address": "100.112.0.9",
-                "service_address": "100.112.0.2", "interface": "mesh0", "client": false, "draining": false}],
+                "service_address": "100.112.0.2", "interface": "mesh0", "client": false, "draining": false,
+                "connections": 4}],
             "drops": {"malformed": 0}, "traffic": {"tun-reads": {"count": 1, "bytes": 60}},
             "offloads": {"udp-gso": {"on": false, "why": "so"}}});
         frozen(&status, shape);
