@@ -375,7 +375,7 @@ impl TrustPage {
             Outcome::Trusted { deployment, trust, directions, warnings } => (deployment, trust, directions, warnings),
             other => return Err(Failure::unexpected(&other)),
         };
-        let late = core.state.concerned(&deployment).into_iter().filter(|runner| !core.sessions.is_current(*runner));
+        let late = core.concerned(&deployment).into_iter().filter(|runner| !core.sessions.is_current(*runner));
         let pending = late.filter_map(|runner| core.state.runner(runner)).map(|runner| runner.name.clone()).collect();
         let trust = trust.into_iter().map(TrustEntry::from).collect();
         Ok(Self { listing: Trust { version: VERSION, deployment, trust, pending }, directions, warnings })

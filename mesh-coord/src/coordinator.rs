@@ -303,18 +303,21 @@ impl<S: Store> Writer<S> {
     }
 
     fn absorb(&mut self, changes: &[Change], revision: Revision) {
-        let Core { state, sessions, owed, .. } = &mut self.core;
+        let Core { state, sessions, .. } = &mut self.core;
+        let mut concerned = Vec::new();
         for change in changes {
             match change {
                 Change::Put(Record::Runner(runner)) if state.runner(runner.id).is_none() => sessions.expect(runner.id),
-                Change::Put(Record::Deployment(deployment)) => {
-                    owed.note(deployment.id, state.concerned(&deployment.name), revision, sessions);
-                }
+                Change::Put(Record::Deployment(after)) => concerned.push((after.id, state.concerned(&after.name))),
                 _ => {}
             }
         }
         let affected = self.core.state.absorb(changes, revision);
         self.core.tell(&affected);
+        // Only now does it show who has yet to put this into force.
+        for (deployment, runners) in concerned {
+            self.core.owed.note(deployment, runners, revision, &self.core.sessions);
+        }
         self.core.tell_switches();
     }
 

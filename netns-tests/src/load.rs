@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use crate::{Namespace, Pace, speech, traffic, wait};
@@ -47,6 +48,8 @@ pub struct Failure {
     pub errno: i32,
     /// The caller's port, if the connection came about, to find it in a capture.
     pub port: Option<u16>,
+    /// When it began, and when it failed.
+    pub times: [Instant; 2],
 }
 
 impl Load {
@@ -135,11 +138,13 @@ impl Shared {
 
 fn once(to: Ipv4Addr, port: u16, server_ends: bool) -> Result<String, Failure> {
     let errno = |error: &io::Error| error.raw_os_error().unwrap_or(0);
+    let begun = Instant::now();
     let mut stream = traffic::connect(to, port).map_err(|error| Failure {
         connecting: true,
         at: None,
         errno: errno(&error),
         port: None,
+        times: [begun, Instant::now()],
     })?;
     let port = stream.local_addr().ok().map(|local| local.port());
     let mut at = None;
@@ -148,6 +153,7 @@ fn once(to: Ipv4Addr, port: u16, server_ends: bool) -> Result<String, Failure> {
         at: at.clone(),
         errno: errno(&error),
         port,
+        times: [begun, Instant::now()],
     })?;
     Ok(at.unwrap_or_default())
 }

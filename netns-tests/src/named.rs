@@ -112,6 +112,22 @@ impl NamedServer {
         }
     }
 
+    /// Whether there is nothing in its namespace any more that a TCP would have to say or hear (proc(5), `/proc/net/tcp`).
+    ///
+    /// # Panics
+    /// If the kernel doesn't tell.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        const TIME_WAIT: &str = "06";
+        const LISTEN: &str = "0A";
+        let sockets = self.door.enter(|| {
+            let read = |name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}")).expect("proc(5)");
+            read("tcp") + &read("tcp6")
+        });
+        let mut states = sockets.lines().filter_map(|line| line.split_whitespace().nth(3));
+        states.all(|state| [TIME_WAIT, LISTEN, "st", "rem_address"].contains(&state))
+    }
+
     /// How many connections it has accepted so far.
     #[must_use]
     pub fn accepted(&self) -> usize {

@@ -18,11 +18,12 @@ impl Pattern {
         Self((stream.wrapping_mul(7919) % LENGTH as u64) as usize)
     }
 
-    /// Sends the next `octets`.
+    /// Sends the next `octets`, in writes of odd sizes: from one octet to more than a super-packet.
     pub(crate) fn send(&mut self, to: &mut impl Write, octets: u64) -> io::Result<()> {
-        let mut left = octets;
+        let (mut left, mut size) = (octets, 1);
         while left > 0 {
-            let next = self.next(left);
+            let next = self.next(left.min(size));
+            size = size * 7 % 131_071;
             to.write_all(next)?;
             left -= next.len() as u64;
             self.skip(next.len());

@@ -22,20 +22,22 @@ pub struct Runner {
     daemon: Option<Daemon>,
     /// The program, if not the one under test itself.
     program: Option<PathBuf>,
+    /// Variables of the agents that are started from now on.
+    environment: Vec<(&'static str, PathBuf)>,
     attached: std::cell::Cell<u32>,
 }
 
 impl Runner {
     pub(crate) fn new(namespace: Namespace) -> Self {
         let state = PathBuf::from("/run").join(namespace.name());
-        Self { namespace, state, daemon: None, program: None, attached: std::cell::Cell::new(0) }
+        Self { namespace, state, daemon: None, program: None, environment: vec![], attached: std::cell::Cell::new(0) }
     }
 
     /// `mesh-node join ARGUMENTS`, going on in the background. Returns at once.
     pub fn begin(&mut self, arguments: &[&str]) {
         assert!(self.daemon.is_none(), "the agent runs already");
         let mut command = self.prepare(&["join"]);
-        command.args(arguments);
+        command.args(arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         let log = format!("{}.log", self.state.display());
         self.daemon = Some(Daemon::start(command, Path::new(&log)));
     }
@@ -97,6 +99,11 @@ impl Runner {
         self.stop();
         self.program = Some(program.to_owned());
         self.start_alone(&[]);
+    }
+
+    /// Sets a variable for the agents that are started from now on.
+    pub(crate) fn set_environment(&mut self, name: &'static str, value: &Path) {
+        self.environment.push((name, value.to_owned()));
     }
 
     /// Waits until the agent has ended by itself.

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     fs,
+    net::Ipv4Addr,
 };
 
 use crate::{
@@ -67,6 +68,22 @@ impl World {
         machine.wait_up("eth0");
         self.plugged.borrow_mut().insert(name.to_owned(), network);
         network
+    }
+
+    /// Joins two machines directly, by a veth pair of MTU 1500 past the router: `cable` on either, with
+    /// [`World::cable_end`] as its IPv4 address. No machine can have two of them.
+    pub fn cable(one: &Namespace, other: &Namespace) {
+        one.ip(&[&format!("link add cable mtu 1500 type veth peer name cable mtu 1500 netns {}", other.name())]);
+        for (machine, end) in [(one, 0), (other, 1)] {
+            machine.ip(&[&format!("addr add {}/24 dev cable", Self::cable_end(end)), "link set cable up"]);
+        }
+        [one, other].iter().for_each(|machine| machine.wait_up("cable"));
+    }
+
+    /// The address at one of the ends of a [`World::cable`], 0 or 1.
+    #[must_use]
+    pub const fn cable_end(end: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 99, 0, 1 + end)
     }
 
     /// Takes a machine off its network; the router forgets the network as well.

@@ -127,7 +127,8 @@ impl Sessions {
             news,
             switches,
             changed,
-            applied: has.as_ref().map(|left| left.revision),
+            // It has that view, but has yet to say that it is in force.
+            applied: None,
         };
         let took_over = presence.session.replace(session).is_some();
         let seen = Arc::clone(&presence.seen);

@@ -375,6 +375,65 @@ async fn a_change_of_trust_waits_for_those_who_lose_by_it_too() {
     assert!(change(&world, None, 60_000).await.is_empty());
 }
 
+#[tokio::test]
+async fn who_is_connected_and_slow_is_named_again_though_it_lost_sight_of_the_deployment() {
+    let world = World::new().await;
+    world.deploy("shop", "acme", &["db"]).await;
+    world.deploy("api", "acme", &["grpc"]).await;
+    world.trust("api", "shop").await;
+    let mut callee = world.agent("callee").await;
+    let mut caller = world.agent("caller").await;
+    callee.attach("shop/db").await;
+    caller.attach("api/grpc").await;
+    for agent in [&mut callee, &mut caller] {
+        let truth = world.truth(agent).await;
+        agent.reach(&truth).await;
+        agent.applied().await;
+    }
+    assert!(change(&world, None, 60_000).await.is_empty());
+    // Both streams stand, and neither says that it has applied it.
+    assert_eq!(change(&world, Some(TrustChange::Clear), 1).await, ["callee", "caller"]);
+    assert_eq!(change(&world, None, 1).await, ["callee", "caller"]);
+    let page: TrustPage = world.admin(mesh_link::Method::GET, "trust/shop", None::<&()>).await.unwrap();
+    assert_eq!(page.listing.pending, [label("callee"), label("caller")]);
+    let truth = world.truth(&caller).await;
+    caller.reach(&truth).await;
+    caller.applied().await;
+    assert_eq!(change(&world, None, 1).await, ["callee"]);
+}
+
+#[tokio::test]
+async fn who_comes_back_with_a_view_has_not_said_that_it_is_in_force() {
+    let world = World::new().await;
+    world.deploy("shop", "acme", &["db"]).await;
+    world.deploy("api", "acme", &["grpc"]).await;
+    world.trust("api", "shop").await;
+    let credential = world.runner("one").await;
+    let mut agent = world.connect(&credential).await.unwrap();
+    agent.hello(None, vec![]).await;
+    let (instance, _) = agent.attach("shop/db").await;
+    agent.applied().await;
+    assert_eq!(change(&world, Some(TrustChange::Clear), 1).await, ["one"]);
+    // The view without the trust has come, and the stream broke before it was in force.
+    let truth = world.truth(&agent).await;
+    agent.reach(&truth).await;
+    let (have, view) = (agent.have(), agent.view.clone());
+    let held = mesh_proto::message::Held {
+        instance,
+        service: "shop/db".parse().unwrap(),
+        address: truth.instance(instance).unwrap().address,
+        client: false,
+        draining: false,
+    };
+    end(&world, agent).await;
+    let mut agent = world.connect(&credential).await.unwrap();
+    agent.hello(Some(have), vec![held]).await;
+    agent.view = view;
+    assert_eq!(change(&world, None, 1).await, ["one"]);
+    agent.applied().await;
+    assert!(change(&world, None, 60_000).await.is_empty());
+}
+
 /// Ends the agent's stream, and waits until the coordinator knows.
 pub(super) async fn end(world: &World, mut agent: crate::testing::Agent) {
     let runner = agent.view.as_ref().unwrap().runner;

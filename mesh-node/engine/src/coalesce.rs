@@ -8,7 +8,7 @@ use smoltcp::wire::{Ipv4Packet, TcpPacket, checksum};
 
 use crate::{
     Port, Sink, UDP_BUFFER, VNET,
-    packet::{Flags, HEADERS, IPV4, Packet, Tcp},
+    packet::{FLAGS, Flags, HEADERS, IPV4, Packet, Tcp},
     vnet,
 };
 
@@ -162,9 +162,6 @@ impl Coalescer {
         }
     }
 }
-
-/// Where the flags stand in a packet without IPv4 options.
-const FLAGS: usize = IPV4 + 13;
 
 /// Whether the packet `theirs` continues a segment with the headers `ours` (both IPv4 without options): equal but for
 /// what differs from segment to segment, with the sequence number `sequence`.

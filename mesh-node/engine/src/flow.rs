@@ -35,6 +35,9 @@ const LINGER: Duration = Duration::from_secs(60);
 /// last (RFC 6298 §2; 1, 2, 4 … 32 s).
 const ATTEMPT: Duration = Duration::from_secs(70);
 
+/// How many more entries the lists of what is due may have than there are flows, four times over.
+const SLACK: usize = 1024;
+
 /// How long an established flow may be silent (net/netfilter/nf_conntrack_proto_tcp.c, five days), and how often we look.
 const SILENCE: Duration = Duration::from_secs(5 * 24 * 3600);
 const LOOK: Duration = Duration::from_secs(3600);
@@ -48,8 +51,10 @@ const WARM: Duration = Duration::from_secs(60);
 const PER_CALLER: u32 = 1 << 16;
 const PER_RUNNER: u32 = 1 << 16;
 
-/// SYNs that are kept at most, to be sent to another instance should one refuse.
+/// SYNs that are kept at most, to be sent to another instance should one refuse, and how long one may be: it may carry
+/// data (RFC 7413), which nobody has to keep.
 const KEPT: usize = 4096;
+const KEPT_OCTETS: usize = 2048;
 
 /// One end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -134,6 +139,8 @@ pub(crate) struct Flow {
     /// It has ended by a RST, but perhaps not for the one that was told: the RST had not the sequence number that it
     /// expects, since an acknowledgment of its was on the way to whoever made the RST.
     goes_on: bool,
+    /// It is not forgotten yet though it has ended long ago.
+    held: bool,
 }
 
 /// A flow in the current map.
@@ -299,7 +306,15 @@ impl Flows {
                 self.free.push(self.slots.len() as u32);
                 self.slots.push(None);
             }
-            self.slots.push(Some(Flow { pin, since: now, generation, resolved: None, attempt: None, goes_on: false }));
+            self.slots.push(Some(Flow {
+                pin,
+                since: now,
+                generation,
+                resolved: None,
+                attempt: None,
+                goes_on: false,
+                held: false,
+            }));
             self.index.insert(pair, slot);
             self.counts.enter(&pin);
             self.schedule(slot, pin.phase, generation, now);
@@ -334,13 +349,18 @@ impl Flows {
 
     /// Follows a new flow, which takes the place of what its ends had before.
     ///
+    /// Nobody has more than there is left for all others: however many fill the table, there is room for who has little.
+    /// (Choudhury and Hahne, Dynamic queue length thresholds, 1998.)
+    ///
     /// # Errors
     /// If there is no room for it.
     pub(crate) fn begin(&mut self, new: New, now: Instant) -> Result<u32, Reason> {
         let New { phase, caller, callee, caller_is, caller_seat, callee_seat, isn, resolved } = new;
         let pin = Pin { phase, caller, callee, caller_is, caller_seat, callee_seat, fins: 0, isn, acks: [None, None] };
-        if self.counts.of_caller(caller_is) >= PER_CALLER
-            || self.counts.with_runners(&pin).any(|count| count >= PER_RUNNER)
+        let left = self.pins.capacity().saturating_sub(self.counts.standing() as u32);
+        let too_many = |count: u32, most: u32| count >= most || count > left;
+        if too_many(self.counts.of_caller(caller_is), PER_CALLER)
+            || self.counts.with_runners(&pin).any(|count| too_many(count, PER_RUNNER))
         {
             return Err(Reason::TooManyConnections);
         }
@@ -351,7 +371,8 @@ impl Flows {
         let slot = self.vacant().ok_or(Reason::TooManyConnections)?;
         self.generation += 1;
         let generation = self.generation;
-        let flow = Flow { pin, since: now, generation, resolved: Some(resolved), attempt: None, goes_on: false };
+        let flow =
+            Flow { pin, since: now, generation, resolved: Some(resolved), attempt: None, goes_on: false, held: false };
         self.slots[slot as usize] = Some(flow);
         self.index.insert(pair, slot);
         self.counts.enter(&pin);
@@ -380,6 +401,9 @@ impl Flows {
 
     /// Keeps the SYN of an attempt, so that it can be moved when it is refused.
     pub(crate) fn keep(&mut self, slot: u32, syn: Vec<u8>) {
+        if syn.len() > KEPT_OCTETS {
+            return;
+        }
         while self.kept.len() >= KEPT
             && let Some((slot, generation)) = self.kept.pop_front()
         {
@@ -400,19 +424,31 @@ impl Flows {
         self.slots.get_mut(slot as usize)?.as_mut()?.attempt.take()
     }
 
-    /// Moves an attempt.
-    pub(crate) fn repin(&mut self, slot: u32, seat: Seat, way: Way, attempt: Option<Box<Attempt>>, now: Instant) {
+    /// Moves an attempt to `seat`, where `resolved` is its place in the current map then.
+    pub(crate) fn repin(
+        &mut self,
+        slot: u32,
+        seat: Seat,
+        resolved: Resolved,
+        attempt: Option<Box<Attempt>>,
+        now: Instant,
+    ) {
         let Some(Some(flow)) = self.slots.get_mut(slot as usize) else { return };
-        let Some(resolved) = &mut flow.resolved else { return };
-        self.counts.displace(resolved);
+        if let Some(before) = flow.resolved.replace(resolved) {
+            self.counts.displace(&before);
+        }
         self.counts.leave(&flow.pin);
         flow.pin.callee_seat = seat;
         flow.pin.acks[Role::Callee as usize] = None;
-        resolved.ways[Role::Callee as usize] = way;
         (flow.attempt, flow.since) = (attempt, now);
         self.counts.enter(&flow.pin);
-        self.counts.place(&flow.pin, resolved);
+        self.counts.place(&flow.pin, &resolved);
         self.pins.write(slot, &flow.pin);
+    }
+
+    /// Whether the caller of a flow is where it was and may still call, whoever is called.
+    pub(crate) fn may_be_opened(&self, slot: u32, route: &Route, filter: &Filter) -> bool {
+        self.get(slot).is_some_and(|flow| right(&flow.pin, route, filter).is_some())
     }
 
     /// What decides between seats that are equally good: rendezvous hashing, so that each connection has its own order
@@ -491,6 +527,13 @@ impl Flows {
         self.schedule(slot, phase, generation, now);
     }
 
+    /// Sees to it that a flow that has ended is remembered for as long as it is held, if there is room for it.
+    pub(crate) fn hold(&mut self, slot: u32, held: bool) {
+        if let Some(Some(flow)) = self.slots.get_mut(slot as usize) {
+            flow.held = held;
+        }
+    }
+
     /// Finds everybody's place in a new map, and gives the flows whose right or whose other end is gone.
     pub(crate) fn resolve(&mut self, route: &Route, filter: &Filter) -> Vec<u32> {
         self.counts.forget_places(route);
@@ -529,7 +572,10 @@ impl Flows {
         while self.ended.front().is_some_and(|due| due.at <= now)
             && let Some(Due { slot, generation, .. }) = self.ended.pop_front()
         {
-            if self.holds(slot, generation) {
+            let Some(flow) = self.get(slot).filter(|flow| flow.generation == generation) else { continue };
+            if flow.held {
+                self.ended.push_back(Due { at: now + LINGER, slot, generation });
+            } else {
                 self.forget(slot);
             }
         }
@@ -559,11 +605,19 @@ impl Flows {
     }
 
     fn schedule(&mut self, slot: u32, phase: Phase, generation: u64, now: Instant) {
-        match phase {
-            Phase::Opening => self.opening.push_back(Due { at: now + ATTEMPT, slot, generation }),
-            Phase::Open => {}
-            Phase::Ended | Phase::Reset => self.ended.push_back(Due { at: now + LINGER, slot, generation }),
+        let (all, after) = match phase {
+            Phase::Opening => (&mut self.opening, ATTEMPT),
+            Phase::Open => return,
+            Phase::Ended | Phase::Reset => (&mut self.ended, LINGER),
+        };
+        // Those whose slot has another flow by now are in the way if somebody opens the same again and again.
+        if all.len() > 4 * self.slots.len() + SLACK {
+            let slots = &self.slots;
+            let holds =
+                |due: &Due| slots.get(due.slot as usize)?.as_ref().map(|flow| flow.generation == due.generation);
+            all.retain(|due| holds(due) == Some(true));
         }
+        all.push_back(Due { at: now + after, slot, generation });
     }
 
     fn holds(&self, slot: u32, generation: u64) -> bool {
@@ -586,34 +640,55 @@ impl Flows {
 
 /// Both ends of a flow in a map, if they are still there and the right still is.
 fn resolve(pin: &Pin, route: &Route, filter: &Filter) -> Option<Resolved> {
-    let way = |seat: Seat| match seat {
-        Seat::Here(instance) => route.here(instance).map(Way::Instance),
-        Seat::There(runner) => route.runner(runner).map(Way::Runner),
-    };
-    let (to_caller, to_callee) = (way(pin.caller_seat)?, way(pin.callee_seat)?);
+    let Right { to_caller, callee, service } = right(pin, route, filter)?;
+    let to_callee = way(pin.callee_seat, route)?;
     if matches!((to_caller, to_callee), (Way::Runner(_), Way::Runner(_))) {
         return None;
     }
+    let stands = match callee {
+        Owner::Instance(callee) => is_there(callee, to_callee, route),
+        Owner::Service(_) => route.takers(service).any(|callee| is_there(callee, to_callee, route)),
+    };
+    stands.then_some(Resolved { service, ways: [to_caller, to_callee] })
+}
+
+/// The caller's side of a flow in a map.
+struct Right {
+    to_caller: Way,
+    callee: Owner,
+    service: u32,
+}
+
+/// The caller's side of a flow in a map, if the caller is still there and may still call.
+fn right(pin: &Pin, route: &Route, filter: &Filter) -> Option<Right> {
+    let to_caller = way(pin.caller_seat, route)?;
     // An address may have been given to another instance.
     let Owner::Instance(caller) = route.owner(pin.caller.address)? else { return None };
     let instance = &route.instances[caller as usize];
-    let is_there = |instance: u32, way: Way| match (route.instances[instance as usize].place, way) {
+    if instance.id != pin.caller_is || !is_there(caller, to_caller, route) {
+        return None;
+    }
+    let callee = route.owner(pin.callee.address)?;
+    let service = route.service_of(callee);
+    let segment = rules::Segment { source_port: pin.caller.port, destination_port: pin.callee.port, opens: true };
+    let allowed = filter.verdict(instance.service, service, segment) == Ok(Direction::Call);
+    allowed.then_some(Right { to_caller, callee, service })
+}
+
+/// A seat in a map.
+fn way(seat: Seat, route: &Route) -> Option<Way> {
+    match seat {
+        Seat::Here(instance) => route.here(instance).map(Way::Instance),
+        Seat::There(runner) => route.runner(runner).map(Way::Runner),
+    }
+}
+
+fn is_there(instance: u32, way: Way, route: &Route) -> bool {
+    match (route.instances[instance as usize].place, way) {
         (Place::Here, Way::Instance(at)) => at == instance,
         (Place::There(on), Way::Runner(runner)) => on == runner,
         _ => false,
-    };
-    if instance.id != pin.caller_is || !is_there(caller, to_caller) {
-        return None;
     }
-    let owner = route.owner(pin.callee.address)?;
-    let service = route.service_of(owner);
-    let stands = match owner {
-        Owner::Instance(callee) => is_there(callee, to_callee),
-        Owner::Service(_) => route.takers(service).any(|callee| is_there(callee, to_callee)),
-    };
-    let segment = rules::Segment { source_port: pin.caller.port, destination_port: pin.callee.port, opens: true };
-    let allowed = filter.verdict(instance.service, service, segment) == Ok(Direction::Call);
-    (stands && allowed).then_some(Resolved { service, ways: [to_caller, to_callee] })
 }
 
 /// The ends of a flow, whoever of them is the caller.

@@ -8,6 +8,9 @@
 //!
 //! The one clock that is read nevertheless is boringtun's own (see `tunnel`): tests switch it to a mock.
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod coalesce;
 mod denied;
 mod drop;

@@ -13,6 +13,9 @@ pub(crate) const IPV4: usize = 20;
 /// The longest headers of a TCP segment that crosses: IPv4 without options, TCP with as many as fit (RFC 9293 §3.1).
 pub(crate) const HEADERS: usize = IPV4 + 60;
 
+/// Where a TCP header's flags stand in a packet without IPv4 options.
+pub(crate) const FLAGS: usize = IPV4 + 13;
+
 /// The flags of a TCP header, octet 13 (RFC 9293 §3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flags(pub(crate) u8);

@@ -12,6 +12,9 @@ pub(crate) struct Path {
     endpoint: Option<SocketAddr>,
     /// Whether that was in this run.
     authenticated: bool,
+    /// Where an initiation of its came from that no data has followed yet. It may have been recorded and sent again by
+    /// anybody, so it is one more address to try and nothing else.
+    claimed: Option<SocketAddr>,
     /// Where the map says that it may be.
     candidates: Box<[SocketAddr]>,
 }
@@ -20,6 +23,11 @@ impl Path {
     /// Where packets go.
     pub(crate) const fn endpoint(&self) -> Option<SocketAddr> {
         self.endpoint
+    }
+
+    /// Whether there was ever more to go by than the map.
+    pub(crate) const fn is_known(&self) -> bool {
+        self.endpoint.is_some() || self.claimed.is_some()
     }
 
     /// Where it was authenticated in this run.
@@ -45,13 +53,18 @@ impl Path {
         }
     }
 
+    /// Notes that an initiation of its came from `from`.
+    pub(crate) const fn claim(&mut self, from: SocketAddr) {
+        self.claimed = Some(from);
+    }
+
     /// Notes that it was authenticated at `from`; whether that is news.
     #[inline]
     pub(crate) fn confirm(&mut self, from: SocketAddr) -> bool {
         if self.authenticated && self.endpoint == Some(from) {
             return false;
         }
-        self.endpoint = Some(from);
+        (self.endpoint, self.claimed) = (Some(from), None);
         self.authenticated = true;
         true
     }
@@ -64,7 +77,8 @@ impl Path {
 
     /// Where an initiation goes that wasn't answered: everywhere, to the known endpoint first.
     pub(crate) fn all(&self) -> impl Iterator<Item = SocketAddr> {
-        let others = self.candidates.iter().copied().filter(|at| Some(*at) != self.endpoint);
+        let claimed = self.claimed.filter(|at| !self.candidates.contains(at));
+        let others = claimed.into_iter().chain(self.candidates.iter().copied()).filter(|at| Some(*at) != self.endpoint);
         self.endpoint.into_iter().chain(others)
     }
 }
@@ -91,6 +105,22 @@ mod tests {
         assert_eq!(path.first().collect::<Vec<_>>(), [at(2)], "this run knows better");
         assert_eq!(path.all().collect::<Vec<_>>(), [at(2), at(1)]);
     }
+
+    #[test]
+    fn where_an_initiation_came_from_is_tried_as_well_and_moves_nothing() {
+        let mut path = Path::default();
+        path.offer(&[at(1)]);
+        path.claim(at(7));
+        assert_eq!(path.first().collect::<Vec<_>>(), [at(7), at(1)]);
+        assert_eq!(path.endpoint(), None);
+        path.confirm(at(1));
+        path.claim(at(7));
+        assert_eq!(path.first().collect::<Vec<_>>(), [at(1)]);
+        assert_eq!(path.all().collect::<Vec<_>>(), [at(1), at(7)]);
+        path.claim(at(1));
+        assert_eq!(path.all().collect::<Vec<_>>(), [at(1)], "each once, and one claim at a time");
+    }
+
     #[test]
     fn an_endpoint_that_the_map_no_longer_holds_is_left() {
         let mut path = Path::default();

@@ -59,6 +59,8 @@ pub(crate) struct Peer {
     pub(crate) responses: Bucket,
     pub(crate) rx_bytes: u64,
     pub(crate) tx_bytes: u64,
+    /// When data or a keepalive came from it last.
+    pub(crate) heard: Option<Instant>,
     /// When there was data or a handshake last.
     used: Instant,
     staged: VecDeque<Staged>,
@@ -95,6 +97,7 @@ impl Peer {
             responses: Bucket::full(),
             rx_bytes: 0,
             tx_bytes: 0,
+            heard: None,
             used: now,
             staged: VecDeque::new(),
             staged_octets: 0,

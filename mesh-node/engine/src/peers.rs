@@ -181,6 +181,7 @@ impl Peers {
             turn.sink.event(Event::Endpoint { runner: peer.id, endpoint: from });
         }
         peer.rx_bytes += len as u64;
+        peer.heard = Some(turn.now);
         if len > 0 {
             self.use_now(runner, turn);
         }
@@ -227,7 +228,10 @@ impl Peers {
         }
         match outcome {
             // Whoever replays an initiation from elsewhere doesn't move the endpoint: the first data does.
-            Outcome::Response(len) => self.outbox.send(from, &reply[..len], turn.sink),
+            Outcome::Response(len) => {
+                peer.path.claim(from);
+                self.outbox.send(from, &reply[..len], turn.sink);
+            }
             Outcome::Session(len) => {
                 self.outbox.send(from, &reply[..len], turn.sink);
                 if peer.path.confirm(from) {

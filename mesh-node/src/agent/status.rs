@@ -105,23 +105,30 @@ fn traffic(report: &Report) -> [(String, local::Calls); 4] {
     kinds.map(|(kind, calls)| (kind.to_owned(), local::Calls { count: calls.count, bytes: calls.octets }))
 }
 
-/// The offloads, and why one isn't in use.
+/// The offloads, and why one isn't in use. `tun-gro`, super-packets to a TUN, is switched with `tun-gso`, those from one.
 fn offloads(operator: Switches, coordinator: Switches, report: Option<&Report>) -> BTreeMap<String, local::Offload> {
     let counted = |name: &str| {
         report.is_some_and(|report| report.io.iter().any(|(counter, count)| *counter == name && *count > 0))
     };
-    let of = |name: &str, ours: bool, theirs: bool, refused: &str| {
+    let of = |name: &str, switch: &str, ours: bool, theirs: bool, refusals: &[(&str, &str)]| {
+        let refused = || refusals.iter().find(|(counter, _)| counted(counter)).map(|(_, why)| (*why).to_owned());
         let why = match (ours, theirs) {
-            (false, _) => Some(format!("switched off where the agent was started (--no-{name})")),
-            (true, false) => Some(format!("switched off by the coordinator (`mesh-coord switch {name} on`)")),
-            (true, true) => counted(refused).then(|| "the kernel refuses it on some routes".to_owned()),
+            (false, _) => Some(format!("switched off where the agent was started (--no-{switch})")),
+            (true, false) => Some(format!("switched off by the coordinator (`mesh-coord switch {switch} on`)")),
+            (true, true) => refused(),
         };
         (name.to_owned(), local::Offload { on: ours && theirs, why })
     };
+    let no_tun = ("tun-gso-unsupported", "the kernel's TUNs have none");
+    let no_batches = ("udp-gso-unsupported", "the kernel refuses it on some routes");
+    let too_long = ("udp-gso-refused", "the kernel has refused batches: the MTU of a path is too small for them");
+    let doubtful = ("tun-gso-refused", "the kernel has refused super-packets (Linux 6.6.44 and its like)");
+    let no_gro = ("udp-gro-unsupported", "the kernel is too old (Linux 5.0)");
     [
-        of("tun-gso", operator.tun_gso, coordinator.tun_gso, ""),
-        of("udp-gso", operator.udp_gso, coordinator.udp_gso, "udp-gso-unsupported"),
-        of("udp-gro", operator.udp_gro, coordinator.udp_gro, ""),
+        of("tun-gso", "tun-gso", operator.tun_gso, coordinator.tun_gso, &[no_tun]),
+        of("tun-gro", "tun-gso", operator.tun_gso, coordinator.tun_gso, &[no_tun, doubtful]),
+        of("udp-gso", "udp-gso", operator.udp_gso, coordinator.udp_gso, &[no_batches, too_long]),
+        of("udp-gro", "udp-gro", operator.udp_gro, coordinator.udp_gro, &[no_gro]),
     ]
     .into()
 }

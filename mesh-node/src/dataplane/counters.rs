@@ -23,6 +23,8 @@ counters! {
     UdpGsoRefused = "udp-gso-refused",
     /// Batches that weren't tried, because the route of an earlier one to that family had no `UDP_SEGMENT`.
     UdpGsoOff = "udp-gso-off",
+    /// The kernel can't receive datagrams in batches (`UDP_GRO`).
+    UdpGroUnsupported = "udp-gro-unsupported",
     /// Messages that found the socket's receive buffer full. One may have been a batch of up to 64 datagrams.
     UdpReceiveFull = "udp-receive-full",
     /// Messages longer than any packet can be, of which the end was missing: dropped.
@@ -37,6 +39,8 @@ counters! {
     TunFull = "tun-full",
     /// The interface is down: packets dropped.
     TunDown = "tun-down",
+    /// A TUN without super-packets and partial checksums (`TUNSETOFFLOAD`).
+    TunGsoUnsupported = "tun-gso-unsupported",
     /// A TUN refused a super-packet, whose segments were then written singly.
     TunGsoRefused = "tun-gso-refused",
     /// A TUN refused a packet: dropped.

@@ -1,6 +1,11 @@
 //! The data plane's thread: waits, reads, lets the engine work, and never queues.
 
-use std::{io, os::fd::OwnedFd, sync::mpsc, time::Instant};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::mpsc,
+    time::Instant,
+};
 
 use mesh_engine::{Engine, Map, Port, Switches, TUN_BUFFER, UDP_BUFFER};
 use mesh_proto::InstanceId;
@@ -169,9 +174,7 @@ impl Worker {
     fn execute(&mut self, command: Command) {
         match command {
             Command::Attach(port, queue, instance) => {
-                if !self.switches.tun_gso {
-                    self.set_offloads(&queue);
-                }
+                self.set_offloads(&queue);
                 let added = self.poll.add(&queue, port.0.into());
                 self.io.insert(port, queue);
                 self.engine.attach(port, instance);
@@ -210,20 +213,22 @@ impl Worker {
             self.set_gro();
         }
         if switches.tun_gso != before.tun_gso {
-            self.io.queues().for_each(|queue| self.set_offloads(queue));
+            let lacking = self.io.queues().filter(|queue| !offloads(queue, switches.tun_gso)).count();
+            self.io.counters.add(Counter::TunGsoUnsupported, lacking as u64);
         }
         self.engine.set_switches(switches);
     }
 
     fn set_gro(&mut self) {
         if let Err(error) = self.io.udp.set_gro(self.switches.udp_gro) {
+            self.io.counters.add(Counter::UdpGroUnsupported, 1);
             tracing::warn!(%error, "the kernel can't receive datagrams in batches (UDP_GRO, Linux 5.0)");
         }
     }
 
-    fn set_offloads(&self, queue: impl std::os::fd::AsFd) {
-        if let Err(error) = tun::set_offloads(queue, self.switches.tun_gso) {
-            tracing::debug!(%error, "the offloads of a TUN can't be switched");
+    fn set_offloads(&mut self, queue: impl AsFd) {
+        if !offloads(queue, self.switches.tun_gso) {
+            self.io.counters.add(Counter::TunGsoUnsupported, 1);
         }
     }
 
@@ -239,4 +244,13 @@ impl Worker {
             self.io.tell(DataEvent::Gone(port));
         }
     }
+}
+
+/// Switches the offloads of a TUN. False: they are wanted, and it has none.
+fn offloads(queue: impl AsFd, on: bool) -> bool {
+    let set = tun::set_offloads(queue, on);
+    if let Err(error) = &set {
+        tracing::debug!(%error, "the offloads of a TUN can't be switched");
+    }
+    !on || set.unwrap_or(false)
 }

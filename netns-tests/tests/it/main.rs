@@ -25,3 +25,4 @@ mod roaming;
 mod tokens;
 mod traffic;
 mod trust;
+mod truth;

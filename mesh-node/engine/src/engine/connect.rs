@@ -116,7 +116,8 @@ impl Engine {
         // Everybody had it: once more from the beginning.
         let pick = pick.or_else(|_| self.pick(owner, caller, callee, from, &[current], now));
         let Pick { seat, way } = pick.unwrap_or(Pick { seat: current, way });
-        self.flows.repin(slot, seat, way, attempt, now);
+        let resolved = self.resolved_from(from, owner, way).ok_or(No::nobody(Reason::NoLiveInstance))?;
+        self.flows.repin(slot, seat, resolved, attempt, now);
         Ok(way)
     }
 
@@ -201,7 +202,7 @@ impl Engine {
 
     /// Whoever had an attempt has refused it: gives it to another one. False: there is none, and the refusal has to
     /// reach the caller.
-    fn try_another(&mut self, slot: u32, now: Instant, sink: &mut impl Sink) -> bool {
+    pub(super) fn try_another(&mut self, slot: u32, now: Instant, sink: &mut impl Sink) -> bool {
         let Some(flow) = self.flows.get(slot) else { return false };
         let (caller, callee, from) = (flow.end(Role::Caller), flow.end(Role::Callee), flow.seat(Role::Caller));
         let refuser = flow.seat(Role::Callee);
@@ -213,8 +214,9 @@ impl Engine {
         // Who has not answered once may have missed it: the refusal is the caller's when there is no hope left.
         let pick = fresh.or_else(|_| self.pick(owner, caller, callee, from, &attempt.hopeless(), now));
         let Ok(Pick { seat, way }) = pick else { return false };
+        let Some(resolved) = self.resolved_from(from, owner, way) else { return false };
         let mut syn = attempt.syn.clone();
-        self.flows.repin(slot, seat, way, Some(attempt), now);
+        self.flows.repin(slot, seat, resolved, Some(attempt), now);
         match way {
             Way::Instance(instance) => {
                 if let Some(port) = self.homes.port(instance) {
@@ -280,6 +282,12 @@ impl Engine {
             Owner::Service(_) => to_callee,
         };
         Resolved { service: route.service_of(callee), ways: [to_caller, to_callee] }
+    }
+
+    /// The same, by where the caller is.
+    fn resolved_from(&self, caller: Seat, callee: Owner, to_callee: Way) -> Option<Resolved> {
+        let service = self.map.route.service_of(callee);
+        Some(Resolved { service, ways: [self.way_of(caller)?, to_callee] })
     }
 
     /// A seat in the current map.

@@ -6,7 +6,7 @@ use super::{Engine, connect::Seen, refused::No};
 use crate::{
     Reason, Sink, UDP_BUFFER,
     flow::{Phase, Seat, Way},
-    packet::{Content, Packet, Tcp},
+    packet::{Content, FLAGS, Flags, Packet, Tcp},
     peers::Turn,
     refuse::Refusal,
     route::Owner,
@@ -63,8 +63,15 @@ impl Engine {
             self.inbox.discard();
             return Ok(());
         }
-        // What continues a group has its addresses and ports, and the same verdict.
+        // What continues a group has its addresses and ports, and the same verdict. Only that it ends a connection is news.
+        let ends = self.inbox.packet(len).get(FLAGS).is_some_and(|flags| Flags(*flags).has(Flags::FIN));
+        let last = if ends { Packet::parse(self.inbox.packet(len)).ok() } else { None };
         if self.inbox.join(runner, len, sink) {
+            if let Some(packet @ Packet { content: Content::Tcp(tcp), .. }) = last
+                && let Some((slot, role)) = self.flows.find(&packet, &tcp)
+            {
+                self.flows.pass(slot, role, &tcp, now);
+            }
             return Ok(());
         }
         let packet = Packet::parse(self.inbox.packet(len))?;

@@ -18,13 +18,24 @@ use crate::{
 /// has had it doesn't mind.
 const AGAIN: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
 
-/// When one is tried again that could not be sent: the session, the TUN or the map is on its way, as after a start of the
-/// agent. That goes on for as long as the connection is remembered.
-const RETRY: Duration = Duration::from_millis(250);
+/// And after that, until something has come from there twice in a row after one was sent: who has received something says
+/// so after ten seconds at most (whitepaper §6.5, Keepalive-Timeout).
+const HEARD: Duration = Duration::from_secs(15);
 
-/// RSTs that are sent again.
+/// When one is tried again that could not be sent: the session, the TUN or the map is on its way, as after a start of the
+/// agent. That goes on for as long as the connection is remembered, but not for ever at this pace.
+const RETRY: Duration = Duration::from_millis(250);
+const RETRIES: usize = 40;
+
+/// How long another runner may be out of reach. Its end of the connection is remembered for as long.
+const GIVE_UP: Duration = Duration::from_secs(24 * 3600);
+
+/// RSTs that are sent again, and when the first of them is.
 #[derive(Debug, Default)]
-pub(super) struct Resets(VecDeque<Again>);
+pub(super) struct Resets {
+    all: VecDeque<Again>,
+    next: Option<Instant>,
+}
 
 #[derive(Debug)]
 struct Again {
@@ -32,8 +43,15 @@ struct Again {
     slot: u32,
     generation: u64,
     role: Role,
-    /// How often it was sent.
+    /// Since when it is tried.
+    since: Instant,
+    /// How often it was sent, and when last.
     times: usize,
+    sent: Option<Instant>,
+    /// How often it could not be sent.
+    failed: usize,
+    /// Something has come from there after the one before the last.
+    heard: bool,
 }
 
 /// What has come of a RST.
@@ -52,19 +70,28 @@ enum Told {
 impl Resets {
     /// Keeps one that has to be sent again.
     fn note(&mut self, again: Again, told: Told, now: Instant) {
-        let (wait, times) = match told {
+        let again = match told {
             Told::Here | Told::Never => return,
-            Told::NotYet => (Some(&RETRY), again.times),
-            Told::There => (AGAIN.get(again.times), again.times + 1),
+            Told::NotYet => {
+                let wait = if again.failed < RETRIES { RETRY } else { HEARD };
+                Again { at: now + wait, failed: again.failed + 1, heard: false, ..again }
+            }
+            Told::There => {
+                let wait = AGAIN.get(again.times).copied().unwrap_or(HEARD);
+                Again { at: now + wait, times: again.times + 1, sent: Some(now), ..again }
+            }
         };
-        if let Some(wait) = wait {
-            self.0.push_back(Again { at: now + *wait, times, ..again });
-        }
+        self.push(again);
+    }
+
+    fn push(&mut self, again: Again) {
+        self.next = Some(self.next.map_or(again.at, |next| next.min(again.at)));
+        self.all.push_back(again);
     }
 
     /// When [`Engine::reset_again`] wants to be called.
-    pub(super) fn next(&self) -> Option<Instant> {
-        self.0.iter().map(|again| again.at).min()
+    pub(super) const fn next(&self) -> Option<Instant> {
+        self.next
     }
 }
 
@@ -72,8 +99,17 @@ impl Engine {
     /// Resets the connections to whose right or ends the map has put an end.
     pub(super) fn reset_broken(&mut self, now: Instant, sink: &mut impl Sink) {
         for slot in self.flows.resolve(&self.map.route, &self.map.filter) {
-            self.reset(slot, now, sink);
+            if !self.goes_elsewhere(slot, now, sink) {
+                self.reset(slot, now, sink);
+            }
         }
+    }
+
+    /// An attempt has lost whoever had it, and nothing else: gives it to another one, of whom the caller never hears.
+    /// False: there is none, or it is no such attempt.
+    fn goes_elsewhere(&mut self, slot: u32, now: Instant, sink: &mut impl Sink) -> bool {
+        let opens = self.flows.get(slot).is_some_and(|flow| flow.phase() == Phase::Opening);
+        opens && self.flows.may_be_opened(slot, &self.map.route, &self.map.filter) && self.try_another(slot, now, sink)
     }
 
     /// Tells those at runners that `next` no longer holds, while there is a way to them. (The ends that are here are told
@@ -104,7 +140,10 @@ impl Engine {
             .filter(|(_, flow)| stands(flow.phase()) && Role::BOTH.iter().any(|role| flow.seat(*role) == here));
         let slots: Vec<u32> = of.map(|(slot, _)| slot).collect();
         for slot in slots {
-            self.reset(slot, now, sink);
+            let calls = self.flows.get(slot).is_some_and(|flow| flow.seat(Role::Caller) == here);
+            if calls || !self.goes_elsewhere(slot, now, sink) {
+                self.reset(slot, now, sink);
+            }
         }
     }
 
@@ -120,20 +159,39 @@ impl Engine {
     pub(super) fn reset_end(&mut self, slot: u32, role: Role, now: Instant, sink: &mut impl Sink) {
         let told = self.tell(slot, role, now, sink);
         let Some(generation) = self.flows.get(slot).map(Flow::generation) else { return };
-        self.resets.note(Again { at: now, slot, generation, role, times: 0 }, told, now);
+        let again =
+            Again { at: now, slot, generation, role, since: now, times: 0, sent: None, failed: 0, heard: false };
+        self.resets.note(again, told, now);
     }
 
     /// Sends the RSTs again that have come due, if their connections have not been opened anew.
     pub(super) fn reset_again(&mut self, now: Instant, sink: &mut impl Sink) {
-        for _ in 0..self.resets.0.len() {
-            let Some(again) = self.resets.0.pop_front() else { return };
-            let same = |flow: &Flow| flow.generation() == again.generation && flow.phase() == Phase::Reset;
+        if self.resets.next.is_none_or(|at| at > now) {
+            return;
+        }
+        self.resets.next = None;
+        for mut again in std::mem::take(&mut self.resets.all) {
             if again.at > now {
-                self.resets.0.push_back(again);
-            } else if self.flows.get(again.slot).is_some_and(same) {
-                let told = self.tell(again.slot, again.role, now, sink);
-                self.resets.note(again, told, now);
+                self.resets.push(again);
+                continue;
             }
+            let same = |flow: &&Flow| flow.generation() == again.generation && flow.phase() == Phase::Reset;
+            let Some(flow) = self.flows.get(again.slot).filter(same) else { continue };
+            let far = match flow.seat(again.role) {
+                Seat::There(runner) => self.map.route.runner(runner),
+                Seat::Here(_) => None,
+            };
+            if let (Some(runner), Some(sent)) = (far, again.sent.filter(|_| again.times > AGAIN.len())) {
+                let heard = self.peers.list()[runner as usize].heard.is_some_and(|heard| heard > sent);
+                if heard && again.heard {
+                    self.flows.hold(again.slot, false);
+                    continue;
+                }
+                again.heard = heard;
+            }
+            self.flows.hold(again.slot, far.is_some() && now.saturating_duration_since(again.since) < GIVE_UP);
+            let told = self.tell(again.slot, again.role, now, sink);
+            self.resets.note(again, told, now);
         }
     }
 

@@ -116,7 +116,7 @@ proptest! {
         let mut now = Instant::now();
         let map = builder().map();
         let left = std::sync::Arc::default();
-        let mut flows = Flows::new(Box::new(Window(std::sync::Arc::clone(&left), vec![0; 64 * 9])), 7, now);
+        let mut flows = Flows::new(Box::new(Window(std::sync::Arc::clone(&left), vec![0; 64 * 17])), 7, now);
         flows.resolve(&map.route, &map.filter);
         for step in steps {
             let find = |flows: &Flows, port| {
@@ -139,8 +139,8 @@ proptest! {
                 }
                 Step::Repin(port, at) => {
                     if let Some(slot) = find(&flows, port).filter(|s| flows.get(*s).unwrap().phase() == Phase::Opening) {
-                        let way = new(port, Phase::Opening, seat(at)).resolved.ways[1];
-                        flows.repin(slot, seat(at), way, None, now);
+                        let resolved = new(port, Phase::Opening, seat(at)).resolved;
+                        flows.repin(slot, seat(at), resolved, None, now);
                     }
                 }
                 Step::End(port) => {
@@ -202,7 +202,7 @@ fn what_has_ended_makes_room_and_what_stands_does_not() {
 #[test]
 fn only_so_many_syns_are_kept() {
     let now = Instant::now();
-    let mut flows = flows(KEPT + 10, now);
+    let mut flows = flows(2 * KEPT + 10, now);
     for port in 0..KEPT as u16 + 5 {
         let slot = flows.begin(new(port, Phase::Opening, seat(0)), now).unwrap();
         flows.keep(slot, vec![0; 50]);
@@ -210,4 +210,57 @@ fn only_so_many_syns_are_kept() {
     let kept = flows.all().filter(|(_, flow)| flow.attempt.is_some()).count();
     assert_eq!(kept, KEPT);
     assert!(flows.take_attempt(0).is_none() && flows.take_attempt(KEPT as u32).is_some());
+}
+
+#[test]
+fn a_syn_that_carries_much_is_not_kept() {
+    let now = Instant::now();
+    let mut flows = flows(4, now);
+    for (port, len) in [(0, KEPT_OCTETS), (1, KEPT_OCTETS + 1)] {
+        let slot = flows.begin(new(port, Phase::Opening, seat(0)), now).unwrap();
+        flows.keep(slot, vec![0; len]);
+        assert_eq!(flows.take_attempt(slot).is_some(), len == KEPT_OCTETS);
+    }
+}
+
+#[test]
+fn who_opens_the_same_again_and_again_fills_nothing() {
+    let now = Instant::now();
+    let mut flows = flows(4, now);
+    for isn in 0..100_000 {
+        let slot = flows.begin(New { isn, ..new(1, Phase::Opening, seat(0)) }, now).unwrap();
+        flows.keep(slot, vec![0; 50]);
+        if isn % 2 == 0 {
+            flows.end(slot, Phase::Ended, now);
+        }
+    }
+    let most = 4 * 4 + SLACK + 1;
+    assert!(flows.opening.len() <= most && flows.ended.len() <= most && flows.kept.len() <= KEPT);
+    // What is due is done nevertheless.
+    assert_eq!(flows.all().count(), 1);
+    flows.tick(now + ATTEMPT);
+    assert_eq!((flows.all().count(), flows.next_tick()), (0, None));
+}
+
+#[test]
+fn however_many_fill_the_table_there_is_room_for_who_has_little() {
+    let now = Instant::now();
+    let mut flows = flows(1000, now);
+    let from = |id: u64, port: u16, phase| New {
+        caller: end(id, port),
+        caller_is: InstanceId(id),
+        ..new(port, phase, seat(0))
+    };
+    let fill = |flows: &mut Flows, id: u64| {
+        (0..1000).take_while(|port| flows.begin(from(id, *port, Phase::Open), now).is_ok()).count()
+    };
+    let taken: Vec<usize> = (100..107).map(|id| fill(&mut flows, id)).collect();
+    assert_eq!(taken[0], 501, "one by itself has half of it");
+    assert!(taken.iter().all(|taken| *taken > 0), "{taken:?}");
+    // The same from other runners: each of them counts by itself.
+    let mut flows = self::flows(1000, now);
+    let by = |runner: u64, port| New { caller_seat: Seat::There(RunnerId(runner)), ..from(runner, port, Phase::Open) };
+    let all =
+        |flows: &mut Flows, runner| (0..1000).take_while(|port| flows.begin(by(runner, *port), now).is_ok()).count();
+    assert_eq!((all(&mut flows, 200), fill(&mut flows, 300) > 200), (501, true));
 }

@@ -63,11 +63,12 @@ impl Peers {
         }
     }
 
-    /// Our own addresses have changed: everyone with whom we have a session is greeted with the next tick, so that they
-    /// learn where we are now from us, whether or not the coordinator can tell them.
+    /// Our own addresses have changed: everyone with whom we have or had a session is greeted with the next tick, so that
+    /// they learn where we are now from us, whether or not the coordinator can tell them. (Who has been idle for long would
+    /// look for us where we were.)
     pub(crate) fn greet_all(&mut self, now: Instant) {
-        let in_use = self.list.iter().filter(|peer| peer.tunnel.is_some()).map(|peer| peer.id);
-        self.greet.extend(in_use);
+        let known = self.list.iter().filter(|peer| peer.tunnel.is_some() || peer.path.is_known());
+        self.greet.extend(known.map(|peer| peer.id));
         self.next_tick = Some(now);
     }
 

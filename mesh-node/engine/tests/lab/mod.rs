@@ -92,6 +92,10 @@ impl Crowd {
 
 /// Two runners with one instance each, 10 on runner 1 and 20 on runner 2, of one deployment.
 pub(crate) fn map(runner: u64, crowd: Crowd) -> Map {
+    Map::compile(&view(runner, crowd))
+}
+
+fn view(runner: u64, crowd: Crowd) -> View {
     let network = Network { range: Range::DEFAULT, mtu: 1344 };
     let mut view = View::empty(Epoch([0; 16]), Revision(1), RunnerId(runner), network);
     let (name, team) = ("shop".parse().expect("a label"), "acme".parse().expect("a label"));
@@ -100,7 +104,7 @@ pub(crate) fn map(runner: u64, crowd: Crowd) -> Map {
         there(&mut view, number, DeploymentId(1));
     }
     crowd.join(&mut view);
-    Map::compile(&view)
+    view
 }
 
 /// A runner with an instance of a service of its own.
@@ -164,6 +168,17 @@ impl World {
         Self { engines: [engine(1), engine(2)], wires: [Wire::new(), Wire::new()], now }
     }
 
+    /// One in which runner 1 has both instances.
+    pub(crate) fn local(crowd: Crowd) -> Self {
+        let mut world = Self::new(crowd);
+        let mut view = view(1, crowd);
+        let both = Instance::clone(view.instance(InstanceId(20)).expect("the callee"));
+        view.put(Record::Instance(Arc::new(Instance { runner: RunnerId(1), ..both })));
+        world.engines[0].handle_map(Map::compile(&view), world.now, &mut Wire::new());
+        world.engines[0].attach(Port(2), InstanceId(20));
+        world
+    }
+
     /// Carries what one end has sent to the other.
     pub(crate) fn carry(&mut self, from: usize) {
         let (to, (a, b)) = (1 - from, self.wires.split_at_mut(1));
@@ -187,4 +202,3 @@ impl World {
         }
     }
 }
-

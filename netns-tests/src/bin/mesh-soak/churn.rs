@@ -40,6 +40,8 @@ pub(crate) struct Churn {
     orphans: BTreeSet<(usize, usize)>,
     /// Connections besides those of the loads.
     pub(crate) connections: u64,
+    /// What was done when, with whom.
+    history: Vec<(Instant, String)>,
 }
 
 type Step = fn(&mut Churn, &World, &mut Mesh, &Watch);
@@ -70,6 +72,7 @@ impl Churn {
             killed: BTreeSet::new(),
             orphans: BTreeSet::new(),
             connections: 0,
+            history: vec![],
         }
     }
 
@@ -83,7 +86,9 @@ impl Churn {
     pub(crate) fn run(&mut self, world: &World, mesh: &mut Mesh, watch: &Watch) {
         while Instant::now() < self.until {
             let (name, step) = STEPS[self.chance.below(STEPS.len())];
+            self.note(name);
             step(self, world, mesh, watch);
+            self.note("done");
             *self.done.entry(name).or_default() += 1;
             mesh.idle.iter_mut().for_each(Crowd::assert_all_answer);
             let pause = self.chance.up_to(Duration::from_secs(3));
@@ -94,6 +99,22 @@ impl Churn {
             }
         }
         self.tell(mesh, watch);
+    }
+
+    fn note(&mut self, what: impl Into<String>) {
+        self.history.push((Instant::now(), what.into()));
+    }
+
+    /// What was going on at a time: to find out why something went wrong.
+    pub(crate) fn around(&self, when: Instant) -> String {
+        let next = self.history.partition_point(|(at, _)| *at <= when);
+        let around = &self.history[next.saturating_sub(6)..(next + 2).min(self.history.len())];
+        let relative = |at: Instant| match at.checked_duration_since(when) {
+            Some(later) => format!("+{:.1}", later.as_secs_f64()),
+            None => format!("-{:.1}", (when - at).as_secs_f64()),
+        };
+        let told: Vec<String> = around.iter().map(|(at, what)| format!("{} s {what}", relative(*at))).collect();
+        told.join(", ")
     }
 
     fn tell(&self, mesh: &Mesh, watch: &Watch) {
@@ -114,6 +135,7 @@ impl Churn {
     fn restart_agent(&mut self, mesh: &mut Mesh, watch: &Watch, kill: bool) {
         let runner = self.chance.below(RESTARTED);
         let down = self.chance.up_to(Duration::from_secs(1));
+        self.note(format!("r{} down", runner + 1));
         watch.excuse(runner);
         if kill {
             mesh.runners[runner].kill();
@@ -140,6 +162,7 @@ impl Churn {
 
     fn cut(&mut self, world: &World, mesh: &mut Mesh, watch: &Watch) {
         let runner = self.chance.below(RESTARTED);
+        self.note(format!("r{} cut off", runner + 1));
         watch.excuse(runner);
         let machine = mesh.runners[runner].namespace();
         world.cut(machine);
@@ -169,6 +192,8 @@ impl Churn {
         if mesh.webs.len() < WEBS {
             let runner = self.chance.below(RUNNERS);
             mesh.scale_up(runner);
+            let added = mesh.webs.last().map_or("", |served| &served.instance.id);
+            self.note(format!("{added} at r{}", runner + 1));
         }
     }
 
@@ -180,15 +205,18 @@ impl Churn {
 
     fn drain(&mut self, mesh: &mut Mesh) {
         let Some(Served { runner, instance, server }) = self.one_web(mesh) else { return };
+        self.note(format!("drain {} at r{}", instance.id, runner + 1));
         mesh.runners[runner].command(&["drain", &instance.id]).done();
-        // By what the agent has seen pass: the program's kernel may have a FIN to repeat yet.
+        // The program may be done before its agent has seen all of it, and that before its kernel has a FIN acknowledged.
         let stand = || mesh.runners[runner].connections(&instance.id) > 0;
-        wait::until_true("its connections to end", || server.open() == 0 && !stand());
+        wait::until_true("its connections to end", || server.open() == 0 && !stand() && server.is_quiet());
+        self.note(format!("detach {}", instance.id));
         mesh.runners[runner].command(&["detach", &instance.id]).done();
     }
 
     fn kill_instance(&mut self, mesh: &mut Mesh) {
         let Some(Served { runner, instance, server }) = self.one_web(mesh) else { return };
+        self.note(format!("kill {} at r{}", instance.id, runner + 1));
         self.killed.insert(instance.id.clone());
         let before: Vec<usize> = mesh.loads.iter().map(|load| load.tally().failures.len()).collect();
         mesh.runners[runner].command(&["detach", &instance.id]).done();

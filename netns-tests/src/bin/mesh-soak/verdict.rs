@@ -3,7 +3,7 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use mesh_netns_tests::Storm;
+use mesh_netns_tests::{Failure, Storm};
 use serde_json::{Value, json};
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 /// A program is still growing into its work in its first minute.
 const WARM: Duration = Duration::from_secs(60);
 
-/// What the last third of a life may use more than the first.
+/// What the last third of a life may use more than the second: by then all has been there once.
 const MORE_MEMORY_KIB: u64 = 4096;
 const MORE_DESCRIPTORS: u64 = 8;
 
@@ -30,7 +30,7 @@ pub(crate) struct Verdict {
     wrong: Vec<String>,
 }
 
-/// What a program used in its longest life, in the beginning (when it was warm) and in the end.
+/// What a program used in its longest life, in the middle and in the end.
 struct Program {
     name: String,
     lives: usize,
@@ -59,7 +59,14 @@ impl Verdict {
         for (number, load) in mesh.loads.into_iter().enumerate() {
             let failures = load.finish().failures;
             let failed = (0..).zip(&failures).filter(|(index, failure)| !churn.excuses(number, *index, failure));
-            wrong.extend(failed.map(|(_, failure)| format!("a connection failed: {failure:?}")));
+            wrong.extend(failed.map(|(_, failure)| {
+                let Failure { connecting, at, errno, port, times: [begun, failed] } = failure;
+                let (lasted, around) = (*failed - *begun, churn.around(*failed));
+                format!(
+                    "a connection failed after {lasted:.1?} (connecting: {connecting}, at {at:?}, port {port:?}, errno {errno}): \
+                     {around}"
+                )
+            }));
         }
         let long = Arc::into_inner(mesh.long).expect("nobody watches them any more");
         for long in long {
@@ -153,7 +160,8 @@ impl Program {
             None => (all, Duration::ZERO),
         };
         let third = samples.len().div_ceil(3);
-        let ends = [&samples[..third], &samples[samples.len() - third..]];
+        let last = samples.len() - third;
+        let ends = [&samples[last.saturating_sub(third)..last.max(1)], &samples[last..]];
         Some(Self {
             name: name.to_owned(),
             lives: lives.len(),

@@ -572,8 +572,8 @@ fn a_caller_has_a_bounded_number_of_connections() {
     let mut world = World::of(&[super::view(1)]);
     world.attach(1, 10);
     world.attach(1, 30);
-    // Room for this many in the memory, and in the table.
-    let room = (PINS - 64) / 64;
+    // Room for this many in the memory, and in the table; the other half is for others.
+    let room = (PINS - 64) / 64 / 2 + 1;
     let to = |n: usize| tcp().between(address(10), address(3)).source_port(n as u16).syn();
     for n in 0..room {
         world.read(1, 10, &complete(&to(n).build()));
@@ -683,4 +683,37 @@ fn an_attempt_whose_runner_is_no_longer_in_the_map_goes_to_another_one() {
     assert_eq!(world.delivered(10).len(), before + 1);
     world.carry();
     assert!(world.delivered(22).iter().all(|octets| packet(octets).1.flags.has(Flags::RST)));
+}
+
+#[test]
+fn an_idle_end_hears_of_it_however_long_its_runner_was_out_of_reach() {
+    for minutes in [0, 1, 90] {
+        let mut world = world();
+        let taken: Vec<u32> = (0..12).map(|port| world.open(1, 10, port)).collect();
+        let ports: Vec<u16> = (0..12).filter(|port| taken[usize::from(*port)] == 20).collect();
+        // The runners are cut off from each other; of two instances there one ends.
+        let away = world.from.clone();
+        (world.from[0], world.from[1]) = (([203, 0, 113, 8], 1).into(), ([203, 0, 113, 9], 1).into());
+        world.detach(2, 20);
+        let fewer = |runner| nobody(runner).instance(21, 2, 2).instance(22, 2, 3);
+        (1..=3).for_each(|runner| world.map(runner, &fewer(runner)));
+        world.wait(Duration::from_secs(10 + 60 * minutes));
+        assert!(world.delivered(10).is_empty());
+        world.from = away;
+        world.wait(Duration::from_secs(60));
+        let mut told: Vec<u16> = world.delivered(10).iter().map(|octets| packet(octets).1.destination_port).collect();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told, ports, "after {minutes} minutes");
+        // Once something comes from there again it is over, and forgotten. (The keepalive that boringtun would send by its
+        // own clock, not by ours.)
+        let stands = (0..12).find(|port| taken[usize::from(*port)] == 21).expect("one in three is there");
+        for _ in 0..12 {
+            world.say(1, 10, &syn(10, stands).flags(Flags::ACK).sequence(1001));
+            world.wait(Duration::from_secs(10));
+        }
+        CALLEES.iter().for_each(|(_, port)| drop(world.delivered(*port)));
+        assert!(world.engine(2).resets.next().is_none());
+        assert_eq!(world.engine(2).flows.all().count(), taken.iter().filter(|callee| **callee == 21).count());
+    }
 }

@@ -111,6 +111,25 @@ fn a_replayed_initiation_moves_nobody() {
 }
 
 #[test]
+fn who_has_moved_and_greeted_is_found_though_its_last_word_was_lost() {
+    let mut world = World::new();
+    // It is somewhere that the map doesn't know, and says so.
+    world.from[1] = at(9);
+    world.engine(2).learned(RunnerId(1), endpoint(1));
+    world.with(2, |engine, sink, now| engine.handle_timeout(now, sink));
+    for _ in 0..2 {
+        let Datagrams { from, to, batch, stride } = world.wire.pop_front().expect("an initiation and its answer");
+        world.receive(if to == at(9) { 2 } else { 1 }, from, &batch, stride);
+    }
+    assert_eq!(sent_to(&world), [endpoint(1)], "by this one it would be found");
+    world.wire.clear();
+    world.read(1, 10, &complete(&call().syn().build()));
+    world.carry();
+    world.wait(Duration::from_secs(2));
+    assert_eq!(world.delivered(20).len(), 1);
+}
+
+#[test]
 fn both_may_begin_at_once() {
     let mut world = World::new();
     let (syn, other) = (call().syn().build(), tcp().between(address(20), address(10)).ports(5432, 1).build());

@@ -1,0 +1,189 @@
+//! Speed never costs truth: much, over renewed sessions, at any MTU, and whatever the kernel refuses to do for us.
+
+use std::collections::BTreeMap;
+
+use mesh_netns_tests::{
+    Coordinator, Crowd, Faults, Instance, Offload, Pace, Runner, Stack, World, isolated,
+    traffic::{Answer, exchange},
+    wait,
+};
+use serde_json::Value;
+
+use crate::common::{SHOP, declare};
+
+/// Two runners, and an instance on each.
+struct Pair {
+    coordinator: Coordinator,
+    runners: [Runner; 2],
+    app: Instance,
+    db: Instance,
+}
+
+impl Pair {
+    fn new(world: &World) -> Self {
+        Self::with_mtu(world, 1344)
+    }
+
+    fn with_mtu(world: &World, mtu: u16) -> Self {
+        let coordinator = world.coordinator_named(&format!("coord{mtu}"), &["--mtu", &mtu.to_string()]);
+        declare(&coordinator, &[SHOP]);
+        let runners = ["aws", "ovh"].map(|name| world.runner(&coordinator, &format!("{name}{mtu}"), Stack::Dual));
+        let (app, db) = (runners[0].attach("shop/app"), runners[1].attach("shop/db"));
+        Self { coordinator, runners, app, db }
+    }
+
+    /// So many octets there and back, each checked.
+    #[track_caller]
+    fn exchange(&self, octets: u64) {
+        let server = self.db.serve(5432, Answer::Exchange(octets));
+        let mut stream = self.app.connect(self.db.service_address, 5432).expect("a connection");
+        exchange(&mut stream, octets).expect("every octet, both ways");
+        assert_eq!(server.accepted(), 1);
+    }
+
+    fn handshake_age(&self) -> u64 {
+        let status = self.runners[0].json(&["status"]);
+        status["peers"][0]["handshake_age_seconds"].as_u64().unwrap_or_else(|| panic!("no session: {status:#}"))
+    }
+}
+
+/// What the four descriptors have taken a call, in octets.
+fn means(runner: &Runner) -> BTreeMap<String, u64> {
+    let status = runner.json(&["status"]);
+    let calls = status["traffic"].as_object().unwrap_or_else(|| panic!("no traffic: {status:#}"));
+    let count = |of: &Value, what: &str| of[what].as_u64().expect("a count");
+    calls.iter().map(|(name, of)| (name.clone(), count(of, "bytes") / count(of, "count").max(1))).collect()
+}
+
+#[test]
+fn ten_gigabytes_of_odd_writes_arrive_across_a_rekeying() {
+    const ALL: u64 = 10_000_000_000;
+    const PART: u64 = 250_000_000;
+    isolated(|| {
+        let world = World::new();
+        let pair = Pair::new(&world);
+        let (mut moved, mut age, mut rekeyed) = (0, 0, false);
+        // A session is renewed after 120 s (WireGuard whitepaper §6.1).
+        while moved < ALL || !rekeyed {
+            pair.exchange(PART);
+            moved += 2 * PART;
+            let now = pair.handshake_age();
+            rekeyed |= now < age;
+            age = now;
+        }
+        // Without offloads it would be 1.4 KB a call, at several times the cost, and nobody would notice.
+        for runner in &pair.runners {
+            for (calls, mean) in means(runner) {
+                assert!(mean > 5000, "an offload is missing: {calls} carry {mean} octets each");
+            }
+        }
+    });
+}
+
+#[test]
+fn any_mtu_carries_the_same_octets() {
+    isolated(|| {
+        let world = World::new();
+        for mtu in [1279, 1280, 1281, 1343, 1344, 1345, 1407, 1408, 1409] {
+            let pair = Pair::with_mtu(&world, mtu);
+            let interface = pair.app.namespace.ip_output("link show mesh0");
+            assert!(interface.contains(&format!(" mtu {mtu} ")), "{interface}");
+            pair.exchange(20_000_000);
+        }
+    });
+}
+
+#[test]
+fn whatever_the_kernel_refuses_is_crossed_under_load() {
+    isolated(|| {
+        let world = World::new();
+        let mut pair = Pair::new(&world);
+        let faults = pair.runners.each_mut().map(Faults::of);
+        let server = pair.db.serve_named(9000);
+        let transfers = Crowd::gather(&pair.app.namespace, pair.db.service_address, 9000, 4).transfer(Pace::Full);
+        let go_on = || transfers.iter().for_each(|transfer| transfer.wait_more(5_000_000));
+        let restart = |pair: &mut Pair| {
+            for runner in &mut pair.runners {
+                runner.stop();
+                runner.start(&[]);
+            }
+        };
+        go_on();
+        restart(&mut pair);
+        go_on();
+        for runner in &pair.runners {
+            assert_eq!(whys(runner), BTreeMap::new(), "all four are there");
+        }
+
+        // The path's batches: too long for it, or in doubt, or never possible.
+        for errno in [libc::EMSGSIZE, libc::EINVAL, libc::EIO] {
+            faults.iter().for_each(|faults| faults.refuse(Offload::UdpGso, errno));
+            go_on();
+            faults.iter().for_each(|faults| faults.allow(Offload::UdpGso));
+            go_on();
+        }
+        // A TUN's super-packets.
+        faults.iter().for_each(|faults| faults.refuse(Offload::TunGso, libc::EINVAL));
+        go_on();
+        faults.iter().for_each(|faults| faults.allow(Offload::TunGso));
+        go_on();
+        for runner in &pair.runners {
+            for counter in ["udp-gso-refused", "udp-gso-unsupported", "udp-gso-off", "tun-gso-refused"] {
+                assert!(runner.drops(counter) > 0, "{counter}");
+            }
+            let whys = whys(runner);
+            assert!(whys["udp-gso"].contains("refuses it on some routes"), "{whys:?}");
+            assert!(whys["tun-gro"].contains("refused super-packets"), "{whys:?}");
+        }
+        // What a route could not do once is tried again when the operator says so.
+        for state in ["off", "on"] {
+            pair.coordinator.command(&["switch", "udp-gso", state]).done();
+            let on = || pair.runners.iter().all(|runner| offload(runner, "udp-gso")["on"] == (state == "on"));
+            wait::until_true("the switch to be told", on);
+            go_on();
+        }
+        let off = pair.runners[0].drops("udp-gso-off");
+        go_on();
+        assert_eq!(pair.runners[0].drops("udp-gso-off"), off);
+
+        // Old kernels: no batches in, no super-packets at all.
+        for faults in &faults {
+            faults.refuse(Offload::UdpGro, libc::ENOPROTOOPT);
+            faults.refuse(Offload::TunOffloads, libc::EINVAL);
+        }
+        restart(&mut pair);
+        go_on();
+        for runner in &pair.runners {
+            assert!(whys(runner)["udp-gro"].contains("too old"), "{:?}", whys(runner));
+            assert!(whys(runner)["tun-gso"].contains("TUNs have none"), "{:?}", whys(runner));
+            let means = means(runner);
+            assert!(means["tun-reads"] < 1400 && means["udp-receives"] < 1500, "{means:?}");
+        }
+        // And none of it is for ever.
+        for faults in &faults {
+            faults.allow(Offload::UdpGro);
+            faults.allow(Offload::TunOffloads);
+        }
+        restart(&mut pair);
+        go_on();
+        for runner in &pair.runners {
+            assert_eq!(whys(runner), BTreeMap::new());
+        }
+        for transfer in transfers {
+            transfer.finish().expect("every octet, both ways");
+        }
+        assert_eq!(server.resets(), 0);
+    });
+}
+
+fn offload(runner: &Runner, name: &str) -> Value {
+    runner.json(&["status"])["offloads"][name].clone()
+}
+
+/// What is said of the offloads of which something has to be said.
+fn whys(runner: &Runner) -> BTreeMap<String, String> {
+    let status = runner.json(&["status"]);
+    let offloads = status["offloads"].as_object().unwrap_or_else(|| panic!("no offloads: {status:#}"));
+    assert_eq!(offloads.len(), 4);
+    offloads.iter().filter_map(|(name, of)| Some((name.clone(), of["why"].as_str()?.to_owned()))).collect()
+}
