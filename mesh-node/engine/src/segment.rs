@@ -116,9 +116,15 @@ pub fn split(packet: &mut [u8], mut each: impl FnMut(&[u8])) {
     }
 }
 
-/// Whether a super-packet with these flags can be cut: one that opens, ends badly or is urgent never is one.
-pub(crate) const fn is_divisible(flags: Flags) -> bool {
-    !flags.has(Flags::SYN) && !flags.has(Flags::RST) && !flags.has(Flags::URG)
+/// The least that a segment of a super-packet from a TUN carries: what TCP makes of the least MSS that Linux takes from
+/// anybody, with all options (`TCP_MIN_SND_MSS` of include/net/tcp.h). Who may write to the interface by itself, past TCP,
+/// could have us send a hundred times as much as it gives us otherwise.
+const SMALLEST: usize = 8;
+
+/// Whether a super-packet of an instance, with segments of this size and with these flags, can be cut: one that opens, ends
+/// badly or is urgent never is one.
+pub(crate) const fn is_divisible(size: usize, flags: Flags) -> bool {
+    size >= SMALLEST && !flags.has(Flags::SYN) && !flags.has(Flags::RST) && !flags.has(Flags::URG)
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl Engine {
                 return Err(why);
             }
         };
-        if vnet.size.is_some() && !is_divisible(tcp.flags) {
+        if vnet.size.is_some_and(|size| !is_divisible(size, tcp.flags)) {
             return Err(Reason::Malformed);
         }
         let way = self.way(local, &packet, &tcp, waited, octets, now, sink);

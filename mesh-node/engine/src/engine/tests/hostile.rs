@@ -206,3 +206,19 @@ proptest! {
         world.carry();
     }
 }
+
+#[test]
+fn an_instance_that_writes_to_its_interface_by_itself_gets_no_more_sent_than_tcp_could() {
+    let mut world = lawless();
+    let much = call().payload(&[7; 60_000]);
+    let malformed = |world: &mut World| world.engine(1).dropped(Reason::Malformed);
+    let before = malformed(&mut world);
+    for size in [1, 7] {
+        world.read(1, 10, &much.read(size));
+        world.carry();
+        assert!(world.delivered(20).is_empty(), "{size}");
+    }
+    assert_eq!(malformed(&mut world) - before, 2);
+    world.read(1, 10, &much.read(8));
+    assert_eq!(malformed(&mut world) - before, 2, "as little as that may be");
+}
