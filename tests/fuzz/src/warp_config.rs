@@ -1,0 +1,6 @@
+//! `warp.config.js`.
+
+/// See `files::apply`.
+pub fn run(data: &[u8]) {
+    crate::files::apply("warp.config.js", data);
+}
