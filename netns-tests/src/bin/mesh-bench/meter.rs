@@ -1,0 +1,82 @@
+//! Processor time: of the daemons that carry a path, and of the whole machine, since much of the work is the kernel's
+//! and done in whose turn it happens to be.
+
+use std::fs;
+
+use mesh_netns_tests::Namespace;
+
+use crate::contender::Way;
+
+/// USER_HZ: proc(5) gives times in hundredths of a second on every Linux.
+const TICK: f64 = 0.01;
+
+/// What has been used so far, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Meter {
+    daemons: f64,
+    machine: f64,
+    /// What the hypervisor has given to others.
+    stolen: f64,
+    /// Datagrams that found no room in a socket's buffer, on the machines of the daemons.
+    overflows: f64,
+}
+
+/// The difference between two of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used {
+    pub(crate) daemons: f64,
+    pub(crate) machine: f64,
+    pub(crate) stolen: f64,
+    pub(crate) overflows: f64,
+}
+
+impl Meter {
+    pub(crate) fn read(way: &dyn Way) -> Self {
+        let [machine, stolen] = machine();
+        let overflows = way.machines().iter().map(|machine| machine.enter(overflows)).sum();
+        Self { daemons: way.daemons().into_iter().map(process).sum(), machine, stolen, overflows }
+    }
+
+    pub(crate) fn used_since(&self, before: &Self) -> Used {
+        Used {
+            daemons: self.daemons - before.daemons,
+            machine: self.machine - before.machine,
+            stolen: self.stolen - before.stolen,
+            overflows: self.overflows - before.overflows,
+        }
+    }
+}
+
+/// All threads of a process, in user mode and in the kernel.
+fn process(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_else(|e| panic!("a daemon is gone: {e}"));
+    // The name may have blanks and parentheses in it; utime and stime are fields 14 and 15, the state after it is 3.
+    let rest = stat.rsplit(')').next().unwrap_or_default();
+    rest.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() * TICK
+}
+
+/// Whatever was not idle nor stolen, and what was stolen.
+pub(crate) fn machine() -> [f64; 2] {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let first = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<f64> = first.split_whitespace().skip(1).filter_map(|ticks| ticks.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal
+    let busy = [0, 1, 2, 5, 6].iter().filter_map(|field| ticks.get(*field)).sum::<f64>();
+    [busy * TICK, ticks.get(7).unwrap_or(&0.0) * TICK]
+}
+
+/// Of the calling thread's namespace.
+fn overflows() -> f64 {
+    let all = fs::read_to_string("/proc/thread-self/net/snmp").unwrap_or_default();
+    let mut lines = all.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let mut both = names.split(' ').zip(values.split(' '));
+    both.find(|(name, _)| *name == "RcvbufErrors").and_then(|(_, value)| value.parse().ok()).unwrap_or(0.0)
+}
+
+/// Octets that have come in by all interfaces of a namespace, so far.
+pub(crate) fn received(namespace: &Namespace) -> f64 {
+    let all = namespace.enter(|| fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default());
+    let counts = all.lines().filter_map(|line| line.split_once(':')?.1.split_whitespace().next()?.parse::<f64>().ok());
+    counts.sum()
+}
