@@ -85,6 +85,7 @@ pub(crate) async fn enrol(state: &StateDir, identity: &mut Identity, wish: &Appl
     identity.enrolment = Some(Enrolment {
         runner,
         name: wish.name.clone(),
+        provider: Some(wish.provider.clone()),
         credential,
         coordinator: wish.coordinator.clone(),
         fingerprint: wish.token.fingerprint,

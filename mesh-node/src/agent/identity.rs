@@ -35,6 +35,8 @@ pub(crate) struct Enrolment {
     pub(crate) runner: RunnerId,
     /// Its name there.
     pub(crate) name: Label,
+    /// Its provider there; `None` if it was enrolled before that was remembered.
+    pub(crate) provider: Option<Label>,
     /// What shows who it is.
     pub(crate) credential: Credential,
     /// Where the coordinator is.
@@ -60,6 +62,8 @@ struct File {
 struct FileEnrolment {
     runner: RunnerId,
     name: Label,
+    #[serde(default)]
+    provider: Option<Label>,
     credential: Zeroizing<String>,
     coordinator: Url,
     fingerprint: Fingerprint,
@@ -93,9 +97,9 @@ impl Identity {
         }
         let private_key = PrivateKey::from_file_text(&file.private_key).map_err(|e| damaged(&e.to_string()))?;
         let enrolment = match file.enrolment {
-            Some(FileEnrolment { runner, name, credential, coordinator, fingerprint }) => {
+            Some(FileEnrolment { runner, name, provider, credential, coordinator, fingerprint }) => {
                 let credential = Credential::from_str(&credential).map_err(|e| damaged(&e.to_string()))?;
-                Some(Enrolment { runner, name, credential, coordinator, fingerprint })
+                Some(Enrolment { runner, name, provider, credential, coordinator, fingerprint })
             }
             None => None,
         };
@@ -110,6 +114,7 @@ impl Identity {
         let enrolment = self.enrolment.as_ref().map(|e| FileEnrolment {
             runner: e.runner,
             name: e.name.clone(),
+            provider: e.provider.clone(),
             credential: e.credential.to_text(),
             coordinator: e.coordinator.clone(),
             fingerprint: e.fingerprint,
@@ -150,6 +155,7 @@ mod tests {
         identity.enrolment = Some(Enrolment {
             runner: RunnerId(7),
             name: "a".parse().unwrap(),
+            provider: Some("aws".parse().unwrap()),
             credential: Credential { runner: RunnerId(7), secret: Secret::from_bytes([3; 32]) },
             coordinator: "https://c:7443".parse().unwrap(),
             fingerprint: Fingerprint([1; 32]),
@@ -160,6 +166,7 @@ mod tests {
         let enrolment = read.enrolment.as_ref().unwrap();
         assert_eq!(read.private_key.public(), identity.private_key.public());
         assert_eq!((enrolment.runner, &*enrolment.name, read.listen), (RunnerId(7), "a", Some(0)));
+        assert_eq!(enrolment.provider.as_deref(), Some("aws"));
         let mode = std::fs::metadata(scratch.0.join(FILE)).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
         let debug = format!("{read:?}");

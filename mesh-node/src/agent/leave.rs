@@ -34,7 +34,7 @@ impl Agent {
                 ),
             ));
         }
-        let ended = self.instances.detach_all().await;
+        let mut ended = self.instances.detach_all().await;
         // One that doesn't know us (any more) need not be told.
         if !self.control.link().unknown {
             match self.control.ask(Ask::Leave).await? {
@@ -42,6 +42,8 @@ impl Agent {
                 _ => return Err(Refusal::bare("the coordinator's answer doesn't fit the question")),
             }
         }
+        // What was attached in between must not be left with an interface that nobody serves.
+        ended.extend(self.instances.detach_all().await);
         forget(&self.state)?;
         tracing::info!(runner = %self.runner, name = %self.name, "has left the mesh");
         let runner = local::Runner { id: self.runner, name: self.name.clone() };

@@ -77,7 +77,7 @@ pub(crate) async fn run(
     purpose: Purpose,
 ) -> Result<Option<local::Leave>, Refusal> {
     let Identity { private_key, enrolment, listen, endpoints: given } = identity;
-    let Some(Enrolment { runner, name, credential, coordinator, fingerprint }) = enrolment else {
+    let Some(Enrolment { runner, name, credential, coordinator, fingerprint, .. }) = enrolment else {
         return Err(Refusal::new("this machine has not joined", "mesh-node join URL TOKEN"));
     };
     let mut end = signal_of_end()?;
@@ -95,7 +95,8 @@ pub(crate) async fn run(
     let (control, keeper) = Control::new(view, heard);
     let (applied_sender, applied) = watch::channel(None);
     let (confirmed, confirmations) = mpsc::unbounded_channel();
-    tokio::spawn(apply::keep(state.clone(), Arc::clone(&dataplane), control.views(), confirmations, applied_sender));
+    let (views, links) = (control.views(), control.links());
+    tokio::spawn(apply::keep(state.clone(), Arc::clone(&dataplane), views, links, confirmations, applied_sender));
 
     let parts = instances::Parts {
         state: state.clone(),

@@ -38,9 +38,9 @@ pub(super) struct Join {
     /// The runner's name; by default the host's
     #[arg(long, value_name = "NAME")]
     name: Option<Label>,
-    /// Whose machine this is, for people to read
-    #[arg(long, value_name = "PROVIDER", default_value = "default")]
-    provider: Label,
+    /// Whose machine this is, for people to read; by default `default`
+    #[arg(long, value_name = "PROVIDER")]
+    provider: Option<Label>,
     /// The UDP port; 0: any. Remembered; the first time 51820
     #[arg(long, value_name = "PORT")]
     listen: Option<u16>,
@@ -155,6 +155,14 @@ impl Join {
                 "leave --name out; to join under another name begin with a new --state DIR",
             ));
         }
+        if let (Some(given), Some(known)) = (&self.provider, &enrolment.provider)
+            && given != known
+        {
+            return Err(Refusal::new(
+                format!("this machine has joined with the provider {known}, and not with {given}"),
+                "leave --provider out; to join with another one begin with a new --state DIR",
+            ));
+        }
         if let Some(url) = &self.coordinator {
             enrolment.coordinator = url.clone();
         }
@@ -177,7 +185,11 @@ impl Join {
             Some(name) => name.clone(),
             None => host_name()?,
         };
-        Ok(Application { coordinator, token, name, provider: self.provider.clone(), replace: self.replace })
+        let provider = match &self.provider {
+            Some(provider) => provider.clone(),
+            None => "default".parse().map_err(|e| Refusal::bare(format!("`default` is no label: {e}")))?,
+        };
+        Ok(Application { coordinator, token, name, provider, replace: self.replace })
     }
 }
 
@@ -254,6 +266,44 @@ mod tests {
             assert_eq!(label(host).as_deref(), name, "{host}");
         }
         assert_eq!(label(&"x".repeat(80)).unwrap().len(), 63);
+    }
+
+    #[test]
+    fn who_has_joined_keeps_its_provider_and_is_told_so() {
+        use mesh_proto::{
+            RunnerId, Secret,
+            token::{Credential, Fingerprint},
+        };
+        let label = |text: &str| text.parse::<Label>().unwrap();
+        let go_on = |given: Option<&str>, known: Option<&str>| {
+            let mut identity = Identity::new().unwrap();
+            identity.enrolment = Some(agent::Enrolment {
+                runner: RunnerId(7),
+                name: label("a"),
+                provider: known.map(label),
+                credential: Credential { runner: RunnerId(7), secret: Secret::from_bytes([3; 32]) },
+                coordinator: "https://c:7443".parse().unwrap(),
+                fingerprint: Fingerprint([1; 32]),
+            });
+            let join = Join {
+                coordinator: None,
+                token: None,
+                name: None,
+                provider: given.map(label),
+                listen: None,
+                endpoint: vec![],
+                replace: false,
+                no_tun_gso: false,
+                no_udp_gso: false,
+                no_udp_gro: false,
+            };
+            join.go_on(&mut identity)
+        };
+        let error = go_on(Some("ovh"), Some("aws")).unwrap_err();
+        assert!(error.error.contains("the provider aws, and not with ovh"), "{error}");
+        for (given, known) in [(Some("aws"), Some("aws")), (None, Some("aws")), (Some("ovh"), None)] {
+            go_on(given, known).unwrap();
+        }
     }
 
     #[test]

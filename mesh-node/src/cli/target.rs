@@ -9,21 +9,31 @@ use std::{
 use mesh_proto::message::Refusal;
 use nix::fcntl::OFlag;
 
-use crate::{hosts::Place, local::NamespacePlace, sys::process};
+use crate::{
+    attach::AttachError,
+    hosts::Place,
+    local::NamespacePlace,
+    sys::{netns, process},
+};
 
 /// A namespace, and how the agent finds it again.
 pub(super) fn namespace(path: &Path) -> Result<(NamespacePlace, OwnedFd), Refusal> {
     let place = absolute(path).map_err(|e| Refusal::bare(format!("{}: {e}", path.display())))?;
-    open(path).map(|fd| (NamespacePlace::Path(place), fd)).map_err(|e| {
+    let fd = open(path).map_err(|e| {
         Refusal::new(
             format!("cannot open the network namespace {}: {e}", path.display()),
             "is it there? `ip netns list` names those under /run/netns; a process has one at /proc/PID/ns/net",
         )
-    })
+    })?;
+    // The agent looks as well, but knows no path.
+    if netns::is_network(&fd).is_ok_and(|is_network| !is_network) {
+        return Err(Refusal::bare(AttachError::NotANamespace { what: path.display().to_string() }.to_string()));
+    }
+    Ok((NamespacePlace::Path(place), fd))
 }
 
 /// A process: its namespace, and what shows its end.
-pub(super) fn process(pid: i32) -> Result<(NamespacePlace, OwnedFd, OwnedFd), Refusal> {
+pub(crate) fn process(pid: i32) -> Result<(NamespacePlace, OwnedFd, OwnedFd), Refusal> {
     let refused = |e: std::io::Error| {
         Refusal::new(format!("cannot open process {pid}: {e}"), "is it running, and yours to look at?")
     };
@@ -34,7 +44,7 @@ pub(super) fn process(pid: i32) -> Result<(NamespacePlace, OwnedFd, OwnedFd), Re
 }
 
 /// A hosts file, and how the agent finds it again.
-pub(super) fn hosts(place: Place) -> Result<(Place, OwnedFd), Refusal> {
+pub(crate) fn hosts(place: Place) -> Result<(Place, OwnedFd), Refusal> {
     let place = match place {
         Place::Path(path) => {
             Place::Path(absolute(&path).map_err(|e| Refusal::bare(format!("{}: {e}", path.display())))?)

@@ -60,7 +60,11 @@ fn report(keeper: &Keeper, trouble: Refusal, silent: &mut bool) {
     let news = keeper.link.borrow().trouble.as_ref() != Some(&trouble);
     if !*silent || news {
         let hint = trouble.hint.as_deref().unwrap_or_default();
-        tracing::warn!(hint, "no coordinator, everything goes on with the last map: {trouble}");
+        if keeper.link.borrow().unknown {
+            tracing::warn!(hint, "cut off from all other runners: {trouble}");
+        } else {
+            tracing::warn!(hint, "no coordinator, everything goes on with the last map: {trouble}");
+        }
         *silent = true;
     }
     keeper.link.send_modify(|link| link.trouble = Some(trouble));

@@ -191,7 +191,12 @@ impl Control {
     }
 
     fn away(&self) -> AskError {
-        let because = self.link.borrow().trouble.as_ref().map(|t| format!(" ({t})")).unwrap_or_default();
+        let link = self.link();
+        // It is there, and knows nothing of us: what there is to do about that is said in the trouble.
+        if let Some(trouble) = link.trouble.clone().filter(|_| link.unknown) {
+            return AskError::Away(trouble);
+        }
+        let because = link.trouble.map(|t| format!(" ({t})")).unwrap_or_default();
         AskError::Away(Refusal::new(
             format!("the coordinator is away{because}"),
             "try again when it is back: `mesh-node status` tells",

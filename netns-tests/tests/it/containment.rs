@@ -212,7 +212,8 @@ fn the_machines_own_namespace_and_a_taken_one_are_refused() {
         let free = free.path().display().to_string();
         aws.command(&["attach", "shop/nothing", "--netns", &free]).refused(&["shop", "nothing"]);
         aws.command(&["attach", "shop/db", "--netns", "/run/no-such-file"]).refused(&["/run/no-such-file"]);
-        aws.command(&["attach", "shop/db", "--netns", "/etc/passwd"]).refused(&["not a network namespace"]);
+        aws.command(&["attach", "shop/db", "--netns", "/etc/passwd"])
+            .refused(&["/etc/passwd is not a network namespace"]);
         aws.command(&["attach", "shop/db", "--pid", "4000000"]).refused(&["4000000"]);
         is_refused(&db, coordinator.address_of("billing/api"), 1);
     });

@@ -168,8 +168,8 @@ fn a_runner_that_is_removed() {
         // At the others everything that went to it or came from it.
         to_ovh.assert_told();
         assert_resets(&servers[0], Standing::COUNT + 5);
-        // And there, by the last word of those that it was connected with.
-        from_ovh.assert_idle_told();
+        // And there, by the last word of those that it was connected with, and by its own agent.
+        from_ovh.assert_told();
         from_there.wait_all(Condition::Reset);
         kept.assert_untouched();
         // Nothing passes to or from it any more.
