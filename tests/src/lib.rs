@@ -45,8 +45,9 @@ pub fn day_away(seed: u64) -> Result<(), Failure> {
         }
         world.settle_and_probe()?;
         world.away = true;
+        let roams = world.some_runner();
         for _ in 0..24 {
-            world.hour_away()?;
+            world.hour_away(roams)?;
         }
         world.away = false;
         world.restart_coordinator();

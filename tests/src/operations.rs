@@ -7,7 +7,7 @@ use mesh_model::{
     AdminCommand, Command, Outcome, Record, RunnerCommand, State, TrustChange,
     declare::{Declaration, Declared, Deployment, File},
 };
-use mesh_proto::{Ports, ServicePath};
+use mesh_proto::{Ports, RunnerId, ServicePath};
 
 use crate::{
     bug::Bug,
@@ -220,11 +220,11 @@ impl World {
     }
 
     /// An hour in which nobody hears the coordinator.
-    pub(crate) fn hour_away(&mut self) -> Result<(), Failure> {
+    pub(crate) fn hour_away(&mut self, roams: Option<RunnerId>) -> Result<(), Failure> {
         for _ in 0..5 {
             match self.rng.below(4) {
                 0 => self.restart_agent()?,
-                1 => self.move_alone()?,
+                1 => self.move_alone(roams)?,
                 2 => self.restart_container()?,
                 _ => self.connect()?,
             }
@@ -234,9 +234,10 @@ impl World {
         self.settle_and_probe()
     }
 
-    /// A runner's address changes, and its peers hear of it from nobody but itself.
-    fn move_alone(&mut self) -> Result<(), Failure> {
-        let Some(id) = self.some_runner() else { return Ok(()) };
+    /// A runner's address changes, and its peers hear of it from nobody but itself. (Two that both move without having
+    /// spoken in between can't find each other.)
+    fn move_alone(&mut self, runner: Option<RunnerId>) -> Result<(), Failure> {
+        let Some(id) = runner else { return Ok(()) };
         let address = self.fresh_address();
         self.note(format!("{id} moves to {address}, and nobody is told"));
         if let Some(runner) = self.runners.get_mut(&id) {
