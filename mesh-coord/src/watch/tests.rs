@@ -2,14 +2,14 @@ mod load;
 
 use mesh_model::{AdminCommand, NewPurpose, Offload, TrustChange};
 use mesh_proto::{
-    PrivateKey, Revision,
-    message::{Answer, Ask, Have, PROTOCOL, Switches, Up},
+    InstanceId, PrivateKey, Revision, View,
+    message::{Answer, Ask, Have, Held, PROTOCOL, Switches, Up},
 };
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::{
     api::{NodeState, Nodes, Reachable, Services, TrustAndWait, TrustPage},
-    testing::{FOREIGN, World, contents, file, label},
+    testing::{Agent, FOREIGN, World, contents, file, label},
 };
 
 #[tokio::test]
@@ -62,13 +62,7 @@ async fn a_view_that_can_be_continued_is_and_any_other_is_sent_whole() {
     let truth = world.truth(&agent).await;
     agent.reach(&truth).await;
     let (have, view) = (agent.have(), agent.view.clone());
-    let held = mesh_proto::message::Held {
-        instance,
-        service: "shop/db".parse().unwrap(),
-        address: truth.instance(instance).unwrap().address,
-        client: false,
-        draining: false,
-    };
+    let held = holds(instance, &truth);
     end(&world, agent).await;
 
     // The same view, and something has changed meanwhile.
@@ -331,45 +325,56 @@ async fn change(world: &World, change: Option<TrustChange>, milliseconds: u64) -
     page.listing.pending.iter().map(ToString::to_string).collect()
 }
 
-#[tokio::test]
-async fn a_change_of_trust_waits_for_those_who_lose_by_it_too() {
+/// A shop that api may call, each on a runner of its own that has put that into force, and a runner that has nothing to do
+/// with it.
+async fn trusting() -> (World, [Agent; 2]) {
     let world = World::new().await;
     world.deploy("shop", "acme", &["db"]).await;
     world.deploy("api", "acme", &["grpc"]).await;
     world.trust("api", "shop").await;
-    let mut callee = world.agent("callee").await;
-    let mut caller = world.agent("caller").await;
+    let mut agents = [world.agent("callee").await, world.agent("caller").await];
     world.agent("stranger").await;
-    callee.attach("shop/db").await;
-    caller.attach("api/grpc").await;
-    for agent in [&mut callee, &mut caller] {
-        let truth = world.truth(agent).await;
-        agent.reach(&truth).await;
-        agent.applied().await;
+    agents[0].attach("shop/db").await;
+    agents[1].attach("api/grpc").await;
+    for agent in &mut agents {
+        apply(&world, agent).await;
     }
+    (world, agents)
+}
+
+/// The agent takes what it should know, and says that it is in force.
+async fn apply(world: &World, agent: &mut Agent) {
+    let truth = world.truth(agent).await;
+    agent.reach(&truth).await;
+    agent.applied().await;
+}
+
+/// What an agent with one instance of shop/db says that it holds.
+fn holds(instance: InstanceId, view: &View) -> Held {
+    let address = view.instance(instance).unwrap().address;
+    Held { instance, service: "shop/db".parse().unwrap(), address, client: false, draining: false }
+}
+
+#[tokio::test]
+async fn a_change_of_trust_waits_for_those_who_lose_by_it_too() {
+    let (world, [mut callee, mut caller]) = trusting().await;
     // Who has not applied it in time is named, and it is changed all the same.
     assert_eq!(change(&world, Some(TrustChange::Clear), 1).await, ["callee", "caller"]);
     assert!(world.truth(&caller).await.services().all(|service| &*service.name == "grpc"));
     // Once both have, it is done; and asked for nothing it waits as well.
-    let apply = async {
+    let both = async {
         for agent in [&mut callee, &mut caller] {
-            let truth = world.truth(agent).await;
-            agent.reach(&truth).await;
-            agent.applied().await;
+            apply(&world, agent).await;
         }
     };
-    let (pending, ()) = tokio::join!(change(&world, None, 60_000), apply);
+    let (pending, ()) = tokio::join!(change(&world, None, 60_000), both);
     assert!(pending.is_empty(), "{pending:?}");
     // One that is cut off can't have applied it.
     world.trust("api", "shop").await;
-    let truth = world.truth(&callee).await;
-    callee.reach(&truth).await;
-    callee.applied().await;
+    apply(&world, &mut callee).await;
     end(&world, caller).await;
     assert_eq!(change(&world, Some(TrustChange::Clear), 1).await, ["callee", "caller"]);
-    let truth = world.truth(&callee).await;
-    callee.reach(&truth).await;
-    callee.applied().await;
+    apply(&world, &mut callee).await;
     assert_eq!(change(&world, None, 1).await, ["caller"], "who doesn't see the deployment any more has yet to hear so");
     world.order(AdminCommand::RemoveNode { name: label("caller") }).await;
     assert!(change(&world, None, 60_000).await.is_empty());
@@ -377,28 +382,14 @@ async fn a_change_of_trust_waits_for_those_who_lose_by_it_too() {
 
 #[tokio::test]
 async fn who_is_connected_and_slow_is_named_again_though_it_lost_sight_of_the_deployment() {
-    let world = World::new().await;
-    world.deploy("shop", "acme", &["db"]).await;
-    world.deploy("api", "acme", &["grpc"]).await;
-    world.trust("api", "shop").await;
-    let mut callee = world.agent("callee").await;
-    let mut caller = world.agent("caller").await;
-    callee.attach("shop/db").await;
-    caller.attach("api/grpc").await;
-    for agent in [&mut callee, &mut caller] {
-        let truth = world.truth(agent).await;
-        agent.reach(&truth).await;
-        agent.applied().await;
-    }
+    let (world, [_callee, mut caller]) = trusting().await;
     assert!(change(&world, None, 60_000).await.is_empty());
     // Both streams stand, and neither says that it has applied it.
     assert_eq!(change(&world, Some(TrustChange::Clear), 1).await, ["callee", "caller"]);
     assert_eq!(change(&world, None, 1).await, ["callee", "caller"]);
     let page: TrustPage = world.admin(mesh_link::Method::GET, "trust/shop", None::<&()>).await.unwrap();
     assert_eq!(page.listing.pending, [label("callee"), label("caller")]);
-    let truth = world.truth(&caller).await;
-    caller.reach(&truth).await;
-    caller.applied().await;
+    apply(&world, &mut caller).await;
     assert_eq!(change(&world, None, 1).await, ["callee"]);
 }
 
@@ -418,13 +409,7 @@ async fn who_comes_back_with_a_view_has_not_said_that_it_is_in_force() {
     let truth = world.truth(&agent).await;
     agent.reach(&truth).await;
     let (have, view) = (agent.have(), agent.view.clone());
-    let held = mesh_proto::message::Held {
-        instance,
-        service: "shop/db".parse().unwrap(),
-        address: truth.instance(instance).unwrap().address,
-        client: false,
-        draining: false,
-    };
+    let held = holds(instance, &truth);
     end(&world, agent).await;
     let mut agent = world.connect(&credential).await.unwrap();
     agent.hello(Some(have), vec![held]).await;
@@ -435,7 +420,7 @@ async fn who_comes_back_with_a_view_has_not_said_that_it_is_in_force() {
 }
 
 /// Ends the agent's stream, and waits until the coordinator knows.
-pub(super) async fn end(world: &World, mut agent: crate::testing::Agent) {
+pub(super) async fn end(world: &World, mut agent: Agent) {
     let runner = agent.view.as_ref().unwrap().runner;
     agent.socket.close(None).await.unwrap();
     while agent.hear().await.is_ok() {}
