@@ -43,17 +43,6 @@ impl Limit {
         Self { rate: Rate { each_second: rate, at_once: rate }, left: Bucket::full(), syns: Vec::new() }
     }
 
-    /// Gives up what is remembered of SYNs, which fills some pages: whoever is idle retransmits none.
-    pub(crate) fn rest(&mut self) {
-        self.syns = Vec::new();
-    }
-
-    /// What it occupies besides itself.
-    #[cfg(test)]
-    pub(crate) fn octets(&self) -> usize {
-        self.syns.capacity() * size_of::<u64>()
-    }
-
     /// Whether a refusal of this packet may be sent.
     pub(crate) fn admits(&mut self, packet: &Packet, tcp: Option<&Tcp>, now: Instant) -> bool {
         let again = tcp.is_some_and(|tcp| tcp.flags.opens() && self.is_retransmitted(packet, tcp));

@@ -1,9 +1,6 @@
 //! Where a runner is.
 
-use std::net::SocketAddr;
-
-/// The most addresses that are tried; the coordinator gives fewer.
-const TRIED: usize = 16;
+use std::{net::SocketAddr, sync::Arc};
 
 /// Where a runner is, or may be.
 #[derive(Debug, Default)]
@@ -14,9 +11,9 @@ pub(crate) struct Path {
     authenticated: bool,
     /// Where an initiation of its came from that no data has followed yet. It may have been recorded and sent again by
     /// anybody, so it is one more address to try and nothing else.
-    claimed: Option<SocketAddr>,
+    claimed: Option<Box<SocketAddr>>,
     /// Where the map says that it may be.
-    candidates: Box<[SocketAddr]>,
+    candidates: Arc<[SocketAddr]>,
 }
 
 impl Path {
@@ -37,12 +34,12 @@ impl Path {
 
     /// Where it may be from now on; whether it has left the place where it was. (An endpoint that the map never held, as
     /// behind a NAT, says nothing by its absence.)
-    pub(crate) fn offer(&mut self, candidates: &[SocketAddr]) -> bool {
+    pub(crate) fn offer(&mut self, candidates: &Arc<[SocketAddr]>) -> bool {
         let left = self.endpoint.is_some_and(|at| self.candidates.contains(&at) && !candidates.contains(&at));
         if left {
             (self.endpoint, self.authenticated) = (None, false);
         }
-        self.candidates = candidates.iter().copied().take(TRIED).collect();
+        self.candidates = Arc::clone(candidates);
         left
     }
 
@@ -54,8 +51,8 @@ impl Path {
     }
 
     /// Notes that an initiation of its came from `from`.
-    pub(crate) const fn claim(&mut self, from: SocketAddr) {
-        self.claimed = Some(from);
+    pub(crate) fn claim(&mut self, from: SocketAddr) {
+        self.claimed = Some(Box::new(from));
     }
 
     /// Notes that it was authenticated at `from`; whether that is news.
@@ -77,7 +74,7 @@ impl Path {
 
     /// Where an initiation goes that wasn't answered: everywhere, to the known endpoint first.
     pub(crate) fn all(&self) -> impl Iterator<Item = SocketAddr> {
-        let claimed = self.claimed.filter(|at| !self.candidates.contains(at));
+        let claimed = self.claimed.as_deref().copied().filter(|at| !self.candidates.contains(at));
         let others = claimed.into_iter().chain(self.candidates.iter().copied()).filter(|at| Some(*at) != self.endpoint);
         self.endpoint.into_iter().chain(others)
     }
@@ -94,7 +91,7 @@ mod tests {
     #[test]
     fn the_known_endpoint_comes_first_and_then_all() {
         let mut path = Path::default();
-        assert!(!path.offer(&[at(1), at(2)]));
+        assert!(!path.offer(&[at(1), at(2)].into()));
         assert_eq!(path.first().collect::<Vec<_>>(), [at(1), at(2)], "nothing is known");
         path.recall(at(9));
         assert_eq!(path.first().collect::<Vec<_>>(), [at(9)]);
@@ -109,7 +106,7 @@ mod tests {
     #[test]
     fn where_an_initiation_came_from_is_tried_as_well_and_moves_nothing() {
         let mut path = Path::default();
-        path.offer(&[at(1)]);
+        path.offer(&[at(1)].into());
         path.claim(at(7));
         assert_eq!(path.first().collect::<Vec<_>>(), [at(7), at(1)]);
         assert_eq!(path.endpoint(), None);
@@ -124,22 +121,22 @@ mod tests {
     #[test]
     fn an_endpoint_that_the_map_no_longer_holds_is_left() {
         let mut path = Path::default();
-        path.offer(&[at(1), at(2)]);
+        path.offer(&[at(1), at(2)].into());
         path.confirm(at(9));
-        assert!(!path.offer(&[at(1), at(3)]) && path.endpoint() == Some(at(9)), "the map never held it");
+        assert!(!path.offer(&[at(1), at(3)].into()) && path.endpoint() == Some(at(9)), "the map never held it");
         path.confirm(at(3));
-        assert!(!path.offer(&[at(3), at(4)]) && path.endpoint() == Some(at(3)), "the map still holds it");
-        assert!(path.offer(&[at(4)]) && path.endpoint().is_none() && path.authenticated().is_none());
+        assert!(!path.offer(&[at(3), at(4)].into()) && path.endpoint() == Some(at(3)), "the map still holds it");
+        assert!(path.offer(&[at(4)].into()) && path.endpoint().is_none() && path.authenticated().is_none());
     }
 
     #[test]
     fn a_place_that_is_no_longer_offered_is_left_and_one_that_never_was_is_not() {
         let mut path = Path::default();
-        assert!(!path.offer(&[at(1), at(2)]));
+        assert!(!path.offer(&[at(1), at(2)].into()));
         path.confirm(at(1));
-        assert!(!path.offer(&[at(1), at(3)]) && path.endpoint() == Some(at(1)));
-        assert!(path.offer(&[at(3)]) && path.endpoint().is_none());
+        assert!(!path.offer(&[at(1), at(3)].into()) && path.endpoint() == Some(at(1)));
+        assert!(path.offer(&[at(3)].into()) && path.endpoint().is_none());
         path.confirm(at(9));
-        assert!(!path.offer(&[at(4)]) && path.endpoint() == Some(at(9)), "it is behind a NAT");
+        assert!(!path.offer(&[at(4)].into()) && path.endpoint() == Some(at(9)), "it is behind a NAT");
     }
 }

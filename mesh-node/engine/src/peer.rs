@@ -51,21 +51,27 @@ pub(crate) struct Peer {
     pub(crate) next_tick: Option<Instant>,
     /// Whether it is on the list of those that are ticked.
     pub(crate) listed: bool,
-    /// For refusals sent to it.
-    pub(crate) limit: Limit,
-    /// For [`INITIATIONS`] that were right: nobody else can use them up.
-    pub(crate) initiations: Bucket,
-    /// For [`RESPONSES`], right or wrong.
-    pub(crate) responses: Bucket,
     pub(crate) rx_bytes: u64,
     pub(crate) tx_bytes: u64,
     /// When data or a keepalive came from it last.
     pub(crate) heard: Option<Instant>,
     /// When there was data or a handshake last.
     used: Instant,
+    /// Made when there is something to be kept, and given up with the tunnel: most that are known are idle.
+    dealings: Option<Box<Dealings>>,
+}
+
+/// What is kept of a runner with which there is something to do.
+pub(crate) struct Dealings {
+    /// For refusals sent to it.
+    pub(crate) limit: Limit,
+    /// For [`INITIATIONS`] that were right: nobody else can use them up.
+    pub(crate) initiations: Bucket,
+    /// For [`RESPONSES`], right or wrong.
+    pub(crate) responses: Bucket,
     staged: VecDeque<Staged>,
     staged_octets: usize,
-    attempt: Option<Box<Attempt>>,
+    attempt: Option<Attempt>,
 }
 
 /// A packet that waits for a session, as it was read from a TUN.
@@ -83,6 +89,19 @@ struct Attempt {
     spread: bool,
 }
 
+impl Default for Dealings {
+    fn default() -> Self {
+        Self {
+            limit: Limit::new(limit::RUNNER),
+            initiations: Bucket::full(),
+            responses: Bucket::full(),
+            staged: VecDeque::new(),
+            staged_octets: 0,
+            attempt: None,
+        }
+    }
+}
+
 impl Peer {
     pub(crate) fn new(id: RunnerId, key: PublicKey, now: Instant) -> Self {
         Self {
@@ -92,17 +111,22 @@ impl Peer {
             tunnel: None,
             next_tick: None,
             listed: false,
-            limit: Limit::new(limit::RUNNER),
-            initiations: Bucket::full(),
-            responses: Bucket::full(),
             rx_bytes: 0,
             tx_bytes: 0,
             heard: None,
             used: now,
-            staged: VecDeque::new(),
-            staged_octets: 0,
-            attempt: None,
+            dealings: None,
         }
+    }
+
+    /// What is kept of it, from now on at least.
+    pub(crate) fn dealings(&mut self) -> &mut Dealings {
+        self.dealings.get_or_insert_default()
+    }
+
+    /// Whether it has begun as many handshakes as it may.
+    pub(crate) fn has_begun_enough(&self, now: Instant) -> bool {
+        self.dealings.as_ref().is_some_and(|dealings| dealings.initiations.is_empty(INITIATIONS, now))
     }
 
     /// Notes that there was data or a handshake.
@@ -120,47 +144,51 @@ impl Peer {
     /// # Errors
     /// If too much waits already.
     pub(crate) fn stage(&mut self, from: Port, octets: &[u8], now: Instant) -> Result<(), Reason> {
-        if self.staged.len() >= STAGED || self.staged_octets + octets.len() > STAGED_OCTETS {
+        let dealings = self.dealings();
+        if dealings.staged.len() >= STAGED || dealings.staged_octets + octets.len() > STAGED_OCTETS {
             return Err(Reason::StagingFull);
         }
-        self.staged_octets += octets.len();
-        self.staged.push_back(Staged { from, octets: octets.to_vec(), since: now });
+        dealings.staged_octets += octets.len();
+        dealings.staged.push_back(Staged { from, octets: octets.to_vec(), since: now });
         Ok(())
     }
 
     /// What waited, now that there is a session.
     pub(crate) fn take_staged(&mut self) -> VecDeque<Staged> {
-        self.staged_octets = 0;
-        std::mem::take(&mut self.staged)
+        let Some(dealings) = &mut self.dealings else { return VecDeque::new() };
+        dealings.staged_octets = 0;
+        std::mem::take(&mut dealings.staged)
     }
 
     /// Whether something waits.
     pub(crate) fn has_staged(&self) -> bool {
-        !self.staged.is_empty()
+        self.dealings.as_ref().is_some_and(|dealings| !dealings.staged.is_empty())
     }
 
     /// Gives up what has waited too long.
     pub(crate) fn expire_staged(&mut self, now: Instant, drops: &mut Drops) {
+        let Some(dealings) = &mut self.dealings else { return };
         let expired = |staged: &Staged| now.saturating_duration_since(staged.since) >= STAGED_FOR;
-        while self.staged.front().is_some_and(expired)
-            && let Some(staged) = self.staged.pop_front()
+        while dealings.staged.front().is_some_and(expired)
+            && let Some(staged) = dealings.staged.pop_front()
         {
-            self.staged_octets -= staged.octets.len();
+            dealings.staged_octets -= staged.octets.len();
             drops.count(Reason::NoHandshake);
         }
     }
 
     /// Remembers an initiation that was sent just now, `spread` to every address or not.
     pub(crate) fn attempted(&mut self, message: &[u8; CONTROL], spread: bool, now: Instant) {
-        self.attempt = Some(Box::new(Attempt { message: *message, sent: now, spread }));
+        self.dealings().attempt = Some(Attempt { message: *message, sent: now, spread });
     }
 
     /// The initiation that has to be sent again, to every address.
     pub(crate) fn attempt_again(&mut self, now: Instant) -> Option<[u8; CONTROL]> {
+        let dealings = self.dealings.as_mut()?;
         if self.tunnel.as_ref().is_none_or(|tunnel| tunnel.asking().is_none()) {
-            self.attempt = None;
+            dealings.attempt = None;
         }
-        let attempt = self.attempt.as_mut()?;
+        let attempt = dealings.attempt.as_mut()?;
         if attempt.spread || now.saturating_duration_since(attempt.sent) < AGAIN {
             return None;
         }
@@ -187,8 +215,7 @@ impl Peer {
         if rest.is_some() {
             return None;
         }
-        self.limit.rest();
-        self.attempt = None;
+        self.dealings = None;
         self.tunnel.take().map(|tunnel| tunnel.index())
     }
 }
@@ -201,11 +228,7 @@ mod tests {
     fn a_runner_that_is_known_and_idle_takes_less_than_a_kibioctet() {
         // The coordinator gives eight addresses at most, each with limits of its own.
         let addresses = 8 * (size_of::<std::net::SocketAddr>() + limit::ADMISSION_OCTETS);
-        assert!(size_of::<Peer>() + addresses <= 1024, "{} + {addresses}", size_of::<Peer>());
-        let mut peer = Peer::new(RunnerId(1), PublicKey([7; 32]), Instant::now());
-        let (syn, tcp) = crate::testing::packet(&crate::testing::tcp().syn().build());
-        assert!(peer.limit.admits(&syn, Some(&tcp), Instant::now()) && peer.limit.octets() > 1024);
-        peer.limit.rest();
-        assert_eq!(peer.limit.octets(), 0, "what was remembered is given up");
+        assert!(size_of::<Peer>() + addresses <= 768, "{} + {addresses}", size_of::<Peer>());
+        assert!(Peer::new(RunnerId(1), PublicKey([7; 32]), Instant::now()).dealings.is_none());
     }
 }

@@ -210,7 +210,7 @@ impl Peers {
             Handshake::Initiation(mac) => (self.initiator(from, datagram, &mac, route, turn)?, Some(mac)),
             Handshake::Response { index } => {
                 let runner = *self.indexes.get(&index).ok_or(Reason::UnknownSession)?;
-                if !self.list[runner as usize].responses.take(RESPONSES, turn.now) {
+                if !self.list[runner as usize].dealings().responses.take(RESPONSES, turn.now) {
                     return Err(Reason::HandshakeLimited);
                 }
                 (runner, None)
@@ -223,7 +223,7 @@ impl Peers {
         let outcome = self.tunnel(runner, turn.now).handshake(datagram, &mut reply, turn.now)?;
         let peer = &mut self.list[runner as usize];
         if let Some(mac) = initiation {
-            peer.initiations.take(INITIATIONS, turn.now);
+            peer.dealings().initiations.take(INITIATIONS, turn.now);
             self.admissions.answered(mac);
         }
         match outcome {
@@ -278,7 +278,7 @@ impl Peers {
         }
         let key = self.identity.initiator(initiation)?;
         let runner = route.runner_by_key(&key).ok_or(Reason::UnknownRunner)?;
-        if self.list[runner as usize].initiations.is_empty(INITIATIONS, turn.now) {
+        if self.list[runner as usize].has_begun_enough(turn.now) {
             return Err(Reason::HandshakeLimited);
         }
         Ok(runner)

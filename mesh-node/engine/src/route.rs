@@ -1,10 +1,16 @@
 //! Who has which address, and where a packet for it goes.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use mesh_proto::{InstanceId, PublicKey, RunnerId, ServiceId, View, view::InstanceState};
 
 use crate::number::NumberMap;
+
+/// The most addresses of a runner that are tried; the coordinator gives fewer.
+const ENDPOINTS: usize = 16;
 
 /// Whose an address is: indexes into the lists of [`Route`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +51,7 @@ pub(crate) struct Runner {
     pub(crate) id: RunnerId,
     pub(crate) key: PublicKey,
     /// Where it may be; never IPv4-mapped.
-    pub(crate) endpoints: Box<[SocketAddr]>,
+    pub(crate) endpoints: Arc<[SocketAddr]>,
     /// The coordinator doesn't hear it.
     pub(crate) silent: bool,
 }
@@ -57,7 +63,8 @@ pub(crate) struct Route {
     pub(crate) instances: Box<[Instance]>,
     pub(crate) runners: Box<[Runner]>,
     owners: NumberMap<u32, Owner>,
-    keys: NumberMap<[u8; 32], u32>,
+    /// The runners in the order of their keys: they are looked for in handshakes only.
+    by_key: Box<[u32]>,
 }
 
 impl Route {
@@ -70,7 +77,7 @@ impl Route {
             .map(|runner| Runner {
                 id: runner.id,
                 key: runner.public_key,
-                endpoints: runner.endpoints.iter().map(|at| canonical(*at)).collect(),
+                endpoints: runner.endpoints.iter().take(ENDPOINTS).map(|at| canonical(*at)).collect(),
                 silent: runner.silent,
             })
             .collect();
@@ -105,8 +112,9 @@ impl Route {
         for address in clashes {
             owners.remove(&address);
         }
-        let keys = runners.iter().zip(0..).map(|(runner, index)| (runner.key.0, index)).collect();
-        Self { services, instances, runners, owners, keys }
+        let mut by_key: Box<[u32]> = (0..runners.len() as u32).collect();
+        by_key.sort_unstable_by_key(|runner| runners[*runner as usize].key.0);
+        Self { services, instances, runners, owners, by_key }
     }
 
     /// Whose `address` is.
@@ -126,7 +134,8 @@ impl Route {
 
     /// Whose key this is.
     pub(crate) fn runner_by_key(&self, key: &PublicKey) -> Option<u32> {
-        self.keys.get(&key.0).copied()
+        let found = self.by_key.binary_search_by_key(&key.0, |runner| self.runners[*runner as usize].key.0);
+        found.ok().map(|at| self.by_key[at])
     }
 
     /// An instance of this runner.
