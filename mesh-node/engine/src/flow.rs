@@ -3,8 +3,11 @@
 //! A flow is pinned: towards a service address the caller's engine keeps the runner, the callee's the instance, since
 //! packets carry the service address only. A flow that is followed here has one end here at least.
 
+mod attempt;
 mod count;
+mod hash;
 mod pins;
+mod right;
 mod skip;
 
 use std::{
@@ -13,19 +16,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_proto::{Direction, InstanceId, RunnerId, rules};
+use mesh_proto::{InstanceId, RunnerId};
 
 pub use self::pins::{PIN_MEMORY, PinMemory};
 pub(crate) use self::skip::Skips;
 use self::{
+    attempt::Attempt,
     count::Counts,
+    hash::{Pair, Seeded},
     pins::{Pin, Pins},
+    right::{resolve, right},
 };
 use crate::{
     Reason,
     filter::Filter,
     packet::{Flags, Packet, Tcp},
-    route::{Owner, Place, Route},
+    route::Route,
 };
 
 /// How long the end of a flow is remembered: TIME-WAIT, as Linux has it (include/net/tcp.h, `TCP_TIMEWAIT_LEN`).
@@ -148,48 +154,6 @@ pub(crate) struct Flow {
 pub(crate) struct Resolved {
     pub(crate) service: u32,
     pub(crate) ways: [Way; 2],
-}
-
-/// What an attempt needs to be moved.
-pub(crate) struct Attempt {
-    /// The SYN, as a TUN's read gives it.
-    pub(crate) syn: Vec<u8>,
-    /// Who has refused it.
-    refused: Vec<Seat>,
-    /// Who had it and has not answered, twice those that it came back to.
-    left: Vec<Seat>,
-}
-
-impl Attempt {
-    /// Notes who has not answered.
-    pub(crate) fn leave(&mut self, seat: Seat) {
-        if !self.is_given_up(seat) {
-            self.left.push(seat);
-        }
-    }
-
-    /// Notes who has refused.
-    pub(crate) fn refuse(&mut self, seat: Seat) {
-        if !self.refused.contains(&seat) {
-            self.refused.push(seat);
-        }
-    }
-
-    /// Whether it was left to itself twice: once may have been a lost packet.
-    fn is_given_up(&self, seat: Seat) -> bool {
-        self.left.iter().filter(|left| **left == seat).count() > 1
-    }
-
-    /// Who has had it, for whatever has become of it.
-    pub(crate) fn tried(&self) -> Vec<Seat> {
-        [&self.refused[..], &self.left].concat()
-    }
-
-    /// Those from whom nothing is to be hoped for.
-    pub(crate) fn hopeless(&self) -> Vec<Seat> {
-        let given_up = self.left.iter().copied().filter(|seat| self.is_given_up(*seat));
-        self.refused.iter().copied().chain(given_up).collect()
-    }
 }
 
 impl Flow {
@@ -414,7 +378,7 @@ impl Flows {
             }
         }
         if let Some(Some(flow)) = self.slots.get_mut(slot as usize) {
-            flow.attempt = Some(Box::new(Attempt { syn, refused: vec![], left: vec![] }));
+            flow.attempt = Some(Box::new(Attempt::new(syn)));
             self.kept.push_back((slot, flow.generation));
         }
     }
@@ -635,113 +599,6 @@ impl Flows {
         self.index.remove(&Pair::of(flow.pin.caller, flow.pin.callee));
         self.pins.clear(slot);
         self.free.push(slot);
-    }
-}
-
-/// Both ends of a flow in a map, if they are still there and the right still is.
-fn resolve(pin: &Pin, route: &Route, filter: &Filter) -> Option<Resolved> {
-    let Right { to_caller, callee, service } = right(pin, route, filter)?;
-    let to_callee = way(pin.callee_seat, route)?;
-    if matches!((to_caller, to_callee), (Way::Runner(_), Way::Runner(_))) {
-        return None;
-    }
-    let stands = match callee {
-        Owner::Instance(callee) => is_there(callee, to_callee, route),
-        Owner::Service(_) => route.takers(service).any(|callee| is_there(callee, to_callee, route)),
-    };
-    stands.then_some(Resolved { service, ways: [to_caller, to_callee] })
-}
-
-/// The caller's side of a flow in a map.
-struct Right {
-    to_caller: Way,
-    callee: Owner,
-    service: u32,
-}
-
-/// The caller's side of a flow in a map, if the caller is still there and may still call.
-fn right(pin: &Pin, route: &Route, filter: &Filter) -> Option<Right> {
-    let to_caller = way(pin.caller_seat, route)?;
-    // An address may have been given to another instance.
-    let Owner::Instance(caller) = route.owner(pin.caller.address)? else { return None };
-    let instance = &route.instances[caller as usize];
-    if instance.id != pin.caller_is || !is_there(caller, to_caller, route) {
-        return None;
-    }
-    let callee = route.owner(pin.callee.address)?;
-    let service = route.service_of(callee);
-    let segment = rules::Segment { source_port: pin.caller.port, destination_port: pin.callee.port, opens: true };
-    let allowed = filter.verdict(instance.service, service, segment) == Ok(Direction::Call);
-    allowed.then_some(Right { to_caller, callee, service })
-}
-
-/// A seat in a map.
-fn way(seat: Seat, route: &Route) -> Option<Way> {
-    match seat {
-        Seat::Here(instance) => route.here(instance).map(Way::Instance),
-        Seat::There(runner) => route.runner(runner).map(Way::Runner),
-    }
-}
-
-fn is_there(instance: u32, way: Way, route: &Route) -> bool {
-    match (route.instances[instance as usize].place, way) {
-        (Place::Here, Way::Instance(at)) => at == instance,
-        (Place::There(on), Way::Runner(runner)) => on == runner,
-        _ => false,
-    }
-}
-
-/// The ends of a flow, whoever of them is the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pair(u64, u64);
-
-impl Pair {
-    #[inline]
-    fn of(a: End, b: End) -> Self {
-        let number = |end: End| u64::from(end.address.to_bits()) << 16 | u64::from(end.port);
-        let (a, b) = (number(a), number(b));
-        if a <= b { Self(a, b) } else { Self(b, a) }
-    }
-}
-
-impl std::hash::Hash for Pair {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0);
-        state.write_u64(self.1);
-    }
-}
-
-/// Makes [`Folded`] hashers that start from a seed.
-#[derive(Debug, Clone, Copy)]
-struct Seeded(u64);
-
-impl std::hash::BuildHasher for Seeded {
-    type Hasher = Folded;
-
-    #[inline]
-    fn build_hasher(&self) -> Folded {
-        Folded(self.0)
-    }
-}
-
-/// Folded multiplication by an odd constant, of the kind of wyhash: whoever doesn't know the seed can't choose what
-/// falls together.
-struct Folded(u64);
-
-impl std::hash::Hasher for Folded {
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    #[inline]
-    fn write_u64(&mut self, number: u64) {
-        let product = u128::from(self.0 ^ number) * 0x9E37_79B9_7F4A_7C15;
-        self.0 = product as u64 ^ (product >> 64) as u64;
     }
 }
 
