@@ -1,6 +1,6 @@
 //! Black-box tests of mesh: the built programs in network namespaces, with the kernel's own TCP. This is the harness; the
 //! tests are in `tests/it/`, a file a behaviour. Nothing of mesh's own libraries is used: what the programs say is read
-//! as the literal JSON that SPEC.md promises.
+//! as the literal JSON that is promised to users.
 //!
 //! A test makes a [`World`]: a router (the test's own namespace), a [`Coordinator`] and [`Runner`]s on underlay networks
 //! of their own behind it, and [`Instance`]s, each a namespace with `mesh0` in it. [`isolated`] gives every test a
