@@ -4,11 +4,17 @@
 mod agent;
 mod attach;
 mod cli;
+mod cni;
+mod config;
+mod containers;
 mod control;
 mod dataplane;
+mod docker;
 mod hosts;
 mod instances;
 mod local;
+mod oci;
+mod setup;
 mod state;
 mod sys;
 

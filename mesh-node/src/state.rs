@@ -66,6 +66,11 @@ impl StateDir {
         &self.path
     }
 
+    /// Whether it is that of root's agent.
+    pub(crate) fn is_system(&self) -> bool {
+        self.path == Path::new(SYSTEM)
+    }
+
     /// Where the agent's socket is.
     pub(crate) fn socket(&self) -> PathBuf {
         self.path.join("agent.sock")

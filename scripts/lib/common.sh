@@ -101,3 +101,50 @@ why_no_namespaces() {
         fi
     fi
 }
+
+# Prints why container runtimes can't be tried here, and on a second line what to do about it; nothing if they can. Root on
+# a system with apt gets them installed, and none of them is started.
+why_no_runtimes() {
+    local packages=(docker.io containerd runc podman crun conmon containernetworking-plugins iptables busybox-static tini postgresql)
+    if [ "$(id -u)" != 0 ]; then
+        echo "container runtimes need root, and this is $(id -un)"
+        echo "run scripts/test as root, in a virtual machine if you like"
+        return
+    fi
+    [ -z "$(missing_runtimes)" ] && return
+    if command -v apt-get >/dev/null 2>&1; then
+        say "installing ${packages[*]}"
+        install_unstarted "${packages[@]}" >/dev/null 2>&1
+    fi
+    local missing
+    missing=$(missing_runtimes)
+    if [ -n "$missing" ]; then
+        echo "missing: $missing"
+        echo "apt-get install ${packages[*]}, as root on Debian 12 or later"
+    fi
+}
+
+# What of the programs that the runtimes' tests need isn't there.
+missing_runtimes() {
+    local program missing=()
+    for program in dockerd docker containerd runc podman crun conmon iptables tini; do
+        command -v "$program" >/dev/null 2>&1 || missing+=("$program")
+    done
+    # The image in the tests is nothing but this file.
+    if [ ! -x /bin/busybox ] || ldd /bin/busybox >/dev/null 2>&1; then missing+=("a static /bin/busybox"); fi
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
+    [ -x /usr/lib/cni/bridge ] || missing+=("the CNI plugins")
+    echo "${missing[*]-}"
+}
+
+# install_unstarted PACKAGE...: policy-rc.d(8) keeps Debian from starting the daemons in them.
+install_unstarted() {
+    local policy=/usr/sbin/policy-rc.d ours=''
+    if [ ! -e $policy ]; then
+        ours=yes
+        printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+    [ -z "$ours" ] || rm -f $policy
+}

@@ -6,7 +6,7 @@ use mesh_proto::message::{Answer, Ask, Refusal};
 
 use super::{Agent, apply, identity, learned, pins};
 use crate::{
-    instances,
+    containers, instances,
     local::{self, VERSION},
     state::StateDir,
 };
@@ -15,7 +15,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// All that an agent keeps, the secret first.
-const FILES: [&str; 6] = [identity::FILE, apply::FILE, instances::FILE, learned::FILE, pins::FILE, pins::BOOT];
+const FILES: [&str; 7] =
+    [identity::FILE, apply::FILE, instances::FILE, containers::FILE, learned::FILE, pins::FILE, pins::BOOT];
 
 impl Agent {
     /// Leaves the mesh. The agent is to end then.
@@ -44,6 +45,7 @@ impl Agent {
         }
         // What was attached in between must not be left with an interface that nobody serves.
         ended.extend(self.instances.detach_all().await);
+        super::cdi::remove();
         forget(&self.state)?;
         tracing::info!(runner = %self.runner, name = %self.name, "has left the mesh");
         let runner = local::Runner { id: self.runner, name: self.name.clone() };

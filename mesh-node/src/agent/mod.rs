@@ -1,6 +1,7 @@
 //! The running agent: puts the parts together, and passes between them what concerns more than one.
 
 mod apply;
+mod cdi;
 mod endpoints;
 mod enrol;
 mod identity;
@@ -24,12 +25,15 @@ use tokio::{
 };
 
 pub(crate) use enrol::{Application, enrol};
-pub(crate) use identity::{Enrolment, Identity};
+pub(crate) use identity::{Enrolment, FILE as IDENTITY, Identity};
 
 use crate::{
     attach::{self, NamespaceId, Staging},
+    config::Config,
+    containers::Containers,
     control::{Control, Ourselves, Target},
     dataplane::{DataEvent, Dataplane},
+    docker, hosts,
     instances::{self, Instances},
     local::{self, Call},
     state::{Lock, StateDir},
@@ -52,6 +56,7 @@ struct Agent {
     control: Control,
     dataplane: Arc<Dataplane>,
     instances: Instances,
+    containers: Containers,
     applied: watch::Receiver<Option<Have>>,
     endpoints: watch::Receiver<Vec<SocketAddr>>,
 }
@@ -87,6 +92,15 @@ pub(crate) async fn run(
     let dataplane = Arc::new(dataplane);
     let staging = Staging::new().map_err(|e| Refusal::bare(e.to_string()))?;
 
+    let config = Config::load(&state).unwrap_or_else(|error| {
+        tracing::warn!(%error, "containers that ask for the mesh won't start until that is put right");
+        Config::default()
+    });
+    let guards = hosts::Guards::new().inspect_err(|error| {
+        tracing::warn!(%error, "hosts files that a runtime rewrites will not be put right");
+    });
+    let guards = guards.ok();
+
     let view = apply::load(&state, runner);
     if let Some(view) = &view {
         warn_of_clash(view.network.range).await;
@@ -103,9 +117,11 @@ pub(crate) async fn run(
         control: control.clone(),
         dataplane: Arc::clone(&dataplane),
         staging,
+        guards,
         applied: applied.clone(),
     };
     let (instances, ended) = Instances::start(parts, instances::load(&state)).await;
+    let containers = Containers::start(instances.clone(), state.clone()).await;
     tokio::spawn(instances.clone().follow());
 
     let (learn, learning) = mpsc::unbounded_channel();
@@ -122,6 +138,7 @@ pub(crate) async fn run(
         control: control.clone(),
         dataplane: Arc::clone(&dataplane),
         instances: instances.clone(),
+        containers,
         applied: applied.clone(),
         endpoints: endpoints.clone(),
     });
@@ -134,6 +151,15 @@ pub(crate) async fn run(
     tokio::spawn(switch(control.switches(), offloads, Arc::clone(&dataplane)));
     tokio::spawn(follow_addresses(agent.endpoints.clone(), dataplane));
     tracing::info!(%runner, %name, port = agent.dataplane.port(), state = %state.path().display(), "running");
+
+    if config.containers.cdi.is_empty() {
+        cdi::remove();
+    } else {
+        tokio::spawn(cdi::keep(Arc::clone(&agent), config.containers.cdi));
+    }
+    for socket in config.containers.watch {
+        tokio::spawn(docker::watch(socket, agent.containers.clone(), state.clone()));
+    }
 
     let told = serve(&agent, calls, events, ended, &confirmed, &learn);
     let leaving = async {

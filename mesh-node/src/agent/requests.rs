@@ -1,6 +1,6 @@
 //! Answers the local requests.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use mesh_proto::{
     ServicePath, View,
@@ -16,10 +16,14 @@ use super::{
 };
 use crate::{
     attach::Namespace,
+    containers::{Life, Start},
     hosts::{HostsFile, Place},
     instances::Wish,
     local::{self, Call, NamespacePlace, Request, VERSION},
 };
+
+/// How long a question waits for a coordinator that is just being connected to.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Agent {
     pub(super) async fn answer(&self, call: Call) {
@@ -47,6 +51,18 @@ impl Agent {
                 let namespace = open(&mut fds)?;
                 value(&self.instances.detach_from(namespace.id()).await?)
             }
+            Request::AttachContainer { id, service, client, hosts, namespace: place } => {
+                let namespace = Arc::new(open(&mut fds)?);
+                let hosts = hosts_file(hosts, &mut fds).await?;
+                let life = match place {
+                    Some(path) => Life::Namespace(path),
+                    None => Life::Process(fds.next().ok_or_else(|| missing("process"))?),
+                };
+                let start = Start { id, service, client, namespace, hosts, life };
+                value(&self.containers.attach(start).await?)
+            }
+            Request::Containers => value(&self.containers.list()),
+            Request::DetachContainer { id } => value(&self.containers.detach(&id).await),
             Request::Drain { instance } => value(&self.instances.drain(instance).await?),
             Request::Leave => value(&self.leave().await?),
             Request::Names { service } => value(&self.names(service).await?),
@@ -57,14 +73,17 @@ impl Agent {
     }
 
     /// From our own view if it is complete for that deployment: if something of it runs here. Else from the coordinator.
-    async fn names(&self, service: ServicePath) -> Result<local::Names, Refusal> {
+    pub(super) async fn names(&self, service: ServicePath) -> Result<local::Names, Refusal> {
         let own = self.control.view().filter(|view| hosts_deployment(view, &service));
         let view = match own {
             Some(view) => view,
-            None => match self.control.ask(Ask::Lookup { service: service.clone() }).await? {
-                Answer::Found { view } => Arc::new(view),
-                _ => return Err(Refusal::bare("the coordinator's answer doesn't fit the question")),
-            },
+            None => {
+                self.control.connected(CONNECT_PATIENCE).await;
+                match self.control.ask(Ask::Lookup { service: service.clone() }).await? {
+                    Answer::Found { view } => Arc::new(view),
+                    _ => return Err(Refusal::bare("the coordinator's answer doesn't fit the question")),
+                }
+            }
         };
         let found = find(&view, &service).and_then(|service| names(&view, service)).ok_or_else(|| {
             Refusal::new(format!("there is no service {service}"), "`mesh-coord services` lists those that there are")
@@ -115,16 +134,19 @@ async fn wish(
     fds: &mut impl Iterator<Item = OwnedFd>,
 ) -> Result<Wish, Refusal> {
     let namespace = Arc::new(open(fds)?);
-    let hosts = match hosts {
-        Some(place) => {
-            let found = fds.next().ok_or_else(|| missing("hosts file"))?;
-            let opened = tokio::task::spawn_blocking(move || HostsFile::open(&found)).await;
-            Some((place, opened.map_err(|e| Refusal::bare(e.to_string()))??))
-        }
-        None => None,
-    };
+    let hosts = hosts_file(hosts, fds).await?;
     let process = if process { Some(fds.next().ok_or_else(|| missing("process"))?) } else { None };
     Ok(Wish { service, client, namespace, place, hosts, process })
+}
+
+async fn hosts_file(
+    place: Option<Place>,
+    fds: &mut impl Iterator<Item = OwnedFd>,
+) -> Result<Option<(Place, HostsFile)>, Refusal> {
+    let Some(place) = place else { return Ok(None) };
+    let found = fds.next().ok_or_else(|| missing("hosts file"))?;
+    let opened = tokio::task::spawn_blocking(move || HostsFile::open(&found)).await;
+    Ok(Some((place, opened.map_err(|e| Refusal::bare(e.to_string()))??)))
 }
 
 fn find(view: &View, path: &ServicePath) -> Option<mesh_proto::ServiceId> {

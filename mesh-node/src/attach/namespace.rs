@@ -68,18 +68,18 @@ impl Namespace {
 
     /// Finds a namespace that some process is in or that has a name; `None` if it is gone, or can't be seen from here.
     pub(crate) fn find(id: NamespaceId) -> Option<Self> {
-        let entries =
-            |directory: &str| fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-        let of_processes = entries("/proc")
-            .filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit)))
-            .map(|path| path.join("ns/net"));
         let named = entries("/run/netns").chain(entries("/run/docker/netns"));
-        let mut paths = of_processes.chain(named);
+        let mut paths = of_processes().chain(named);
         paths.find_map(|path| {
             let metadata = fs::metadata(&path).ok()?;
             // Looked at again once it is open: a process can end and another get its number.
             (identity(&metadata) == id).then(|| Self::open(&path).ok())?.filter(|found| found.id == id)
         })
+    }
+
+    /// Whether a process that can be seen from here is in that namespace.
+    pub(crate) fn is_inhabited(id: NamespaceId) -> bool {
+        of_processes().any(|path| fs::metadata(path).is_ok_and(|metadata| identity(&metadata) == id))
     }
 
     /// Which one it is.
@@ -144,6 +144,17 @@ pub(super) fn within<T: Send>(
     work: impl FnOnce() -> Result<T, AttachError> + Send,
 ) -> Result<T, AttachError> {
     netns::within(namespace, work).at("entering the network namespace")?
+}
+
+/// The namespaces of all processes.
+fn of_processes() -> impl Iterator<Item = PathBuf> {
+    entries("/proc")
+        .filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit)))
+        .map(|path| path.join("ns/net"))
+}
+
+fn entries(directory: &str) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 fn identity(metadata: &fs::Metadata) -> NamespaceId {

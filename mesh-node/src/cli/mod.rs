@@ -1,17 +1,20 @@
 //! The command line: one file a command. Data on standard output, everything else on standard error.
 
 mod attach;
+mod cni;
 mod denied;
 mod detach;
 mod drain;
 mod env;
+mod hook;
 mod hosts;
 mod join;
 mod leave;
 mod output;
 mod run;
+mod setup;
 mod status;
-mod target;
+pub(crate) mod target;
 mod why;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -20,7 +23,7 @@ use clap::{Args, Parser, Subcommand};
 use mesh_proto::message::Refusal;
 
 use self::output::{Failure, Output};
-use crate::{local::Client, state::StateDir};
+use crate::{local::Client, oci, state::StateDir};
 
 /// The agent of mesh: gives the services of this machine private addresses, names and encrypted connections
 #[derive(Debug, Parser)]
@@ -64,6 +67,12 @@ enum Command {
     Status(status::Status),
     /// Show the last refused connections
     Denied(denied::Denied),
+    /// Have a container runtime start containers that say which service they are (--label mesh.service=D/S) as its instances
+    Setup(setup::Setup),
+    /// For container runtimes to call: a CNI plugin, the last one of a chain
+    Cni(cni::Cni),
+    /// For container runtimes to call: their hooks
+    Hook(hook::Hook),
     /// Explain whether a service may open connections to another one, and how
     Why(why::Why),
 }
@@ -83,6 +92,13 @@ impl Context {
 
 /// Runs the command line.
 pub(crate) fn main() -> ExitCode {
+    // Every option is runc's then, `--version` as well.
+    if let Some(called) = oci::is_called(std::env::args_os()) {
+        return oci::wrapper(called);
+    }
+    if crate::cni::is_called(std::env::args_os()) {
+        return crate::cni::main();
+    }
     let cli = Cli::parse();
     // What `run` does itself must not be mistaken for what its command does.
     let ours = if matches!(cli.command, Command::Run(_)) { run::OURS } else { 1 };
@@ -114,6 +130,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Hosts(hosts) => hosts.run(&context),
         Command::Status(status) => status.run(&context),
         Command::Denied(denied) => denied.run(&context),
+        Command::Cni(cni) => Ok(cni.run()),
+        Command::Setup(setup) => setup.run(&context),
+        Command::Hook(hook) => hook.run(&context),
         Command::Why(why) => why.run(&context),
     }
 }

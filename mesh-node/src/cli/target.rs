@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A namespace, and how the agent finds it again.
-pub(super) fn namespace(path: &Path) -> Result<(NamespacePlace, OwnedFd), Refusal> {
+pub(crate) fn namespace(path: &Path) -> Result<(NamespacePlace, OwnedFd), Refusal> {
     let place = absolute(path).map_err(|e| Refusal::bare(format!("{}: {e}", path.display())))?;
     let fd = open(path).map_err(|e| {
         Refusal::new(

@@ -29,6 +29,11 @@ fn what_the_contract_names_is_understood() {
         "status --json --state /s",
         "denied",
         "why api/web shop/db 5432",
+        "hook createRuntime --state /s",
+        "hook precreate",
+        "setup docker --dry-run",
+        "setup podman --undo --state /s",
+        "hook poststop",
     ] {
         parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
     }
@@ -47,6 +52,8 @@ fn wrong_usage_is_exit_code_2() {
         "drain",
         "drain --netns /x",
         "leave i-7",
+        "hook prestart",
+        "setup lxc",
         "run shop/db",
         "why api/web shop/db 0",
         "why api/web shop/db 65536",

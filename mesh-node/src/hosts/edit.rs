@@ -48,6 +48,20 @@ pub(super) fn without_block(before: &[u8]) -> Vec<u8> {
     kept
 }
 
+/// `found` without what is left of the file as we wrote it, `written`. Somebody had emptied it just before, and wrote over the
+/// beginning just after: the rest of ours then stands behind his, without its beginning.
+pub(super) fn without_remains<'a>(found: &'a [u8], written: &[u8]) -> &'a [u8] {
+    let whole = |file: &[u8]| file.split_inclusive(|b| *b == b'\n').any(|line| is(line, BEGIN));
+    if found.len() != written.len() || whole(found) || !whole(written) {
+        return found;
+    }
+    let same = found.iter().rev().zip(written.iter().rev()).take_while(|(a, b)| a == b).count();
+    let (theirs, ours) = found.split_at(found.len() - same);
+    // The end of their last line is theirs.
+    let end = usize::from(ours.starts_with(b"\n"));
+    found.get(..theirs.len() + end).unwrap_or(theirs)
+}
+
 fn is(line: &[u8], marker: &[u8]) -> bool {
     line.trim_ascii_end() == marker
 }
@@ -114,6 +128,22 @@ mod tests {
         assert_eq!(edit("10.0.0.1 mine\n# mesh-node end\n", &[]), "10.0.0.1 mine\n");
         let twice = "# mesh-node begin\n10.0.0.1 mine\n# mesh-node begin\n1.2.3.4 old\n# mesh-node end\n10.0.0.2 too\n";
         assert_eq!(edit(twice, &[]), "10.0.0.1 mine\n10.0.0.2 too\n");
+    }
+
+    #[test]
+    fn what_somebody_wrote_over_leaves_nothing_of_ours() {
+        let written = edit("127.0.0.1 localhost\n::1 localhost\n", &[DB_WARP, DB]);
+        for theirs in [
+            "127.0.0.1 localhost\n172.17.0.2 a-longer-name web\n",
+            "127.0.0.1 localhost\n::1 ip6-loopback\n1.2.3.4 x\n",
+        ] {
+            let found = format!("{theirs}{}", &written[theirs.len()..]);
+            let found = without_remains(found.as_bytes(), written.as_bytes());
+            assert_eq!(String::from_utf8_lossy(found), theirs);
+        }
+        for whole in [written.replace("::1", "::2"), "127.0.0.1 localhost\n".to_owned(), String::new()] {
+            assert_eq!(without_remains(whole.as_bytes(), written.as_bytes()), whole.as_bytes());
+        }
     }
 
     proptest! {

@@ -9,10 +9,11 @@ use std::{
     io,
     net::Ipv4Addr,
     os::{
-        fd::{AsRawFd as _, OwnedFd},
+        fd::{AsRawFd, OwnedFd},
         unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use mesh_proto::message::Refusal;
@@ -98,6 +99,16 @@ fn reach_in_process(pid: i32) -> io::Result<OwnedFd> {
 #[derive(Debug)]
 pub(crate) struct HostsFile {
     file: File,
+    state: Mutex<State>,
+}
+
+/// What we have to do with the file.
+#[derive(Debug, Default)]
+struct State {
+    /// What our block holds, if we have put one there.
+    names: Option<Vec<(Ipv4Addr, String)>>,
+    /// The whole file as we wrote it last.
+    written: Vec<u8>,
 }
 
 impl HostsFile {
@@ -107,7 +118,7 @@ impl HostsFile {
     /// If it is not a file that may be written to.
     pub(crate) fn open(found: &OwnedFd) -> Result<Self, Refusal> {
         // Through the descriptor, so that what was checked is what is opened.
-        let reference = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
+        let reference = reference(found);
         let name = fs::read_link(&reference).unwrap_or_default();
         let refuse = |why: String| {
             Refusal::new(
@@ -132,7 +143,7 @@ impl HostsFile {
             return Err(refuse("it is the machine's own".into()));
         }
         let file = File::options().read(true).write(true).open(&reference).map_err(|e| refuse(e.to_string()))?;
-        Ok(Self { file })
+        Ok(Self { file, state: Mutex::default() })
     }
 
     /// Puts these names, and no others, into our block.
@@ -140,7 +151,18 @@ impl HostsFile {
     /// # Errors
     /// If the file can't be read or written any more, or has grown beyond the limit; then it is left as it is.
     pub(crate) fn put(&self, names: &[(Ipv4Addr, String)]) -> io::Result<()> {
-        self.rewrite(|before| edit::with_block(before, names))
+        let mut state = self.state();
+        state.names = Some(names.to_vec());
+        self.rewrite(&mut state).map(drop)
+    }
+
+    /// Puts back what was last put there, if it is gone. Gives whether it was.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub(crate) fn restore(&self) -> io::Result<bool> {
+        let mut state = self.state();
+        if state.names.is_none() { Ok(false) } else { self.rewrite(&mut state) }
     }
 
     /// Takes our block out.
@@ -148,18 +170,83 @@ impl HostsFile {
     /// # Errors
     /// As [`Self::put`].
     pub(crate) fn clear(&self) -> io::Result<()> {
-        self.rewrite(edit::without_block)
+        let mut state = self.state();
+        state.names = None;
+        self.rewrite(&mut state).map(drop)
     }
 
-    fn rewrite(&self, edit: impl FnOnce(&[u8]) -> Vec<u8>) -> io::Result<()> {
+    /// A path that leads to this file and no other, for as long as this process holds it.
+    pub(super) fn reference(&self) -> PathBuf {
+        reference(&self.file)
+    }
+
+    /// Held while the file is changed: by one at a time.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts our block in, or takes it out. Gives whether that changed anything.
+    ///
+    /// Runtimes rewrite the file as well, and nothing keeps them from doing so at the same moment. What comes of that is put
+    /// right by the next call, which their closing of the file brings about.
+    fn rewrite(&self, state: &mut State) -> io::Result<bool> {
+        let mut attempts = 10;
+        loop {
+            match self.try_rewrite(state) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted && attempts > 0 => attempts -= 1,
+                other => return other,
+            }
+        }
+    }
+
+    fn try_rewrite(&self, state: &mut State) -> io::Result<bool> {
+        let found = self.read_settled()?;
+        let mut before = edit::without_remains(&found, &state.written).to_vec();
+        // Where somebody cut the file while we wrote, there is a hole.
+        before.retain(|b| *b != 0);
+        let after = match &state.names {
+            Some(names) => edit::with_block(&before, names),
+            None => edit::without_block(&before),
+        };
+        if after == found {
+            return Ok(false);
+        }
+        // What stands there already isn't written again: it might be somebody's past by now.
+        let same = if after.starts_with(&found) { found.len() } else { 0 };
+        if self.file.metadata()?.len() != found.len() as u64 {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "it is being written to"));
+        }
+        // First write, then cut: a reader in between sees too much, never too little.
+        self.file.write_all_at(after.get(same..).unwrap_or_default(), same as u64)?;
+        // What somebody else has cut meanwhile must not become longer by that.
+        if found.len() > after.len() && self.file.metadata()?.len() == found.len() as u64 {
+            self.file.set_len(after.len() as u64)?;
+        }
+        state.written = after;
+        Ok(true)
+    }
+
+    /// What is in the file. Nobody means to leave it empty: whoever has emptied it is given time to fill it.
+    fn read_settled(&self) -> io::Result<Vec<u8>> {
+        for _ in 0..20 {
+            let found = self.read()?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        self.read()
+    }
+
+    fn read(&self) -> io::Result<Vec<u8>> {
         let length = self.file.metadata()?.len();
         if length > MAX {
             return Err(io::Error::other(format!("it has grown to {length} octets, and {MAX} is the most")));
         }
         // One more than there should be: whoever is writing to it right now is not cut short, but waited for.
-        let mut before = vec![0; usize::try_from(length).map_err(io::Error::other)? + 1];
+        let mut found = vec![0; usize::try_from(length).map_err(io::Error::other)? + 1];
         let mut filled = 0;
-        while let Some(rest) = before.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = found.get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match self.file.read_at(rest, filled as u64)? {
                 0 => break,
                 n => filled += n,
@@ -168,15 +255,13 @@ impl HostsFile {
         if filled as u64 > length {
             return Err(io::Error::new(io::ErrorKind::Interrupted, "it is being written to"));
         }
-        before.truncate(filled);
-        let after = edit(&before);
-        if after != before {
-            // First write, then cut: a reader in between sees too much, never too little.
-            self.file.write_all_at(&after, 0)?;
-            self.file.set_len(after.len() as u64)?;
-        }
-        Ok(())
+        found.truncate(filled);
+        Ok(found)
     }
+}
+
+fn reference(fd: &impl AsRawFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 /// Whether this is the hosts file of the machine itself: of the agent, that is.
@@ -215,6 +300,27 @@ mod tests {
         hosts.clear().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "127.0.0.1 localhost\n");
         assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
+    }
+
+    #[test]
+    fn what_comes_of_two_who_write_at_once_is_put_right() {
+        let scratch = Scratch::new("both");
+        let path = scratch.0.join("hosts");
+        let block = "# mesh-node begin\n100.112.0.2 db\n# mesh-node end\n";
+        fs::write(&path, "127.0.0.1 localhost\n").unwrap();
+        let hosts = open(&path).unwrap();
+        hosts.put(&names()).unwrap();
+        // Somebody emptied it, we wrote, he wrote: over our beginning, or before it with a hole between.
+        let theirs = "127.0.0.1 localhost\n172.17.0.2 web\n";
+        let ours = fs::read_to_string(&path).unwrap();
+        for both in [format!("{theirs}{}", &ours[theirs.len()..]), format!("{theirs}\0\0\0{block}")] {
+            fs::write(&path, both).unwrap();
+            assert!(hosts.restore().unwrap());
+            assert_eq!(fs::read_to_string(&path).unwrap(), format!("{theirs}{block}"));
+            fs::write(&path, "127.0.0.1 localhost\n").unwrap();
+            hosts.restore().unwrap();
+        }
+        assert!(!hosts.restore().unwrap(), "it is there");
     }
 
     #[test]

@@ -3,5 +3,7 @@
 
 mod edit;
 mod file;
+mod guard;
 
 pub(crate) use file::{HostsFile, Place};
+pub(crate) use guard::{Guard, Guards};

@@ -5,11 +5,10 @@ use std::{net::Ipv4Addr, os::fd::OwnedFd, sync::Arc, time::Duration};
 use mesh_proto::{
     InstanceId, Label, ServicePath, View,
     message::{Answer, Ask, Have, Held, Refusal},
-    names::names,
 };
-use tokio::task::spawn_blocking;
 
 use super::{
+    hosts::put_names,
     manager::{Instances, blocking},
     table::{Attachment, Entry},
     watch::Watch,
@@ -55,9 +54,9 @@ impl Instances {
             let file = Arc::new(file);
             let view = self.inner.parts.control.view();
             put_names(view.as_deref(), instance, Arc::clone(&file)).await?;
+            let hosts = self.guarded(place, file);
             if let Some(entry) = self.table().get_mut(instance) {
-                entry.hosts = Some(file);
-                entry.attachment.hosts = Some(place);
+                entry.keep_hosts(hosts);
             }
             self.save();
         }
@@ -113,7 +112,7 @@ impl Instances {
     async fn make(&self, held: &Held, since: Option<Have>, wish: Wish) -> Result<Attachment, Refusal> {
         let instance = held.instance;
         let view = self.view_with(instance).await?;
-        let (hosts, file) = wish.hosts.map(|(place, file)| (place, Arc::new(file))).unzip();
+        let hosts = wish.hosts.map(|(place, file)| (place, Arc::new(file)));
         let attachment = Attachment {
             instance,
             service: held.service.clone(),
@@ -124,7 +123,7 @@ impl Instances {
             network: view.network,
             namespace: wish.namespace.id(),
             place: wish.place,
-            hosts,
+            hosts: hosts.iter().map(|(place, _)| place.clone()).collect(),
         };
         let watch = match wish
             .process
@@ -135,10 +134,11 @@ impl Instances {
             Err(e) => return Err(Refusal::bare(format!("the process can't be watched: {e}"))),
         };
         // Remembered before it is made: an agent that is killed in between finds and finishes it.
+        let file = hosts.as_ref().map(|(_, file)| Arc::clone(file));
         let entry = Entry {
             attachment: attachment.clone(),
             port: None,
-            hosts: file.clone(),
+            hosts: hosts.map(|(place, file)| self.guarded(place, file)).into_iter().collect(),
             since,
             ending: false,
             _watch: watch,
@@ -209,15 +209,4 @@ impl Instances {
 /// The address of an instance's service.
 pub(super) fn service_address(view: &View, instance: InstanceId) -> Option<Ipv4Addr> {
     view.service(view.instance(instance)?.service).map(|service| service.address)
-}
-
-/// Writes what the view says into an instance's hosts file.
-pub(super) async fn put_names(view: Option<&View>, instance: InstanceId, file: Arc<HostsFile>) -> Result<(), Refusal> {
-    let names = view.and_then(|view| names(view, view.instance(instance)?.service));
-    let Some(names) = names else { return Ok(()) };
-    let written = spawn_blocking(move || file.put(&names.hosts)).await.unwrap_or_else(|e| Err(e.into()));
-    written.map_err(|e| {
-        let hint = "give another one with --hosts FILE, or attach by --netns PATH, without a hosts file";
-        Refusal::new(format!("the names can't be written into the hosts file: {e}"), hint)
-    })
 }

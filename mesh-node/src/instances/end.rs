@@ -4,13 +4,18 @@ use mesh_proto::{
     InstanceId,
     message::{Answer, Ask, Have, Held},
 };
+use tokio::task::spawn_blocking;
 
 use super::{
     manager::{Instances, blocking},
     recover::reopen,
     table::Attachment,
 };
-use crate::{attach, control::AskError};
+use crate::{
+    attach::{self, NamespaceId},
+    control::AskError,
+    hosts::{HostsFile, Place},
+};
 
 /// Why an instance ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +35,7 @@ impl Instances {
             let mut table = self.table();
             let entry = table.get_mut(instance)?;
             entry.ending = true;
-            (entry.attachment.clone(), entry.hosts.clone(), entry.port.is_some())
+            (entry.attachment.clone(), std::mem::take(&mut entry.hosts), entry.port.is_some())
         };
         if let Some(since) = self.tell_end(attachment.held()).await.filter(|_| alive) {
             self.in_force(since).await;
@@ -49,8 +54,8 @@ impl Instances {
         }
         let remembered = attachment.clone();
         let cleared = blocking(move || {
-            if let Some(Err(error)) = hosts.map(|file| file.clear()) {
-                tracing::warn!(%instance, %error, "the names could not be taken out of the hosts file");
+            for hosts in hosts {
+                clear(&hosts.place, &hosts.file);
             }
             let Some(namespace) = reopen(&remembered) else { return Ok(()) };
             match cause {
@@ -63,6 +68,21 @@ impl Instances {
         }
         self.save();
         Some(attachment)
+    }
+
+    /// Takes the instance's names out of one of its hosts files, and keeps that no longer.
+    pub(crate) async fn drop_hosts(&self, namespace: NamespaceId, place: Place) {
+        let _turn = self.inner.turn.lock().await;
+        let file = {
+            let mut table = self.table();
+            let instance = table.by_namespace(namespace);
+            instance.and_then(|instance| table.get_mut(instance)?.drop_hosts(&place))
+        };
+        if let Some(file) = file {
+            self.save();
+            // What can't be taken out has been told.
+            let _ = spawn_blocking(move || clear(&place, &file)).await;
+        }
     }
 
     /// Tells the coordinator that an instance has ended, now or when it is back. Gives the view without it.
@@ -79,5 +99,11 @@ impl Instances {
             Ok(Answer::Detached { revision }) => control.view().map(|view| Have { epoch: view.epoch, revision }),
             _ => None,
         }
+    }
+}
+
+fn clear(place: &Place, file: &HostsFile) {
+    if let Err(error) = file.clear() {
+        tracing::warn!(?place, %error, "the names could not be taken out of the hosts file");
     }
 }

@@ -19,9 +19,10 @@ use super::{
     table::Table,
 };
 use crate::{
-    attach::{AttachError, NamespaceId, Staging},
+    attach::{AttachError, Namespace, NamespaceId, Staging},
     control::Control,
     dataplane::Dataplane,
+    hosts::Guards,
     local,
     state::StateDir,
 };
@@ -37,8 +38,18 @@ pub(crate) struct Parts {
     pub(crate) dataplane: Arc<Dataplane>,
     /// Where their TUNs are made.
     pub(crate) staging: Staging,
+    /// What keeps the names in hosts files, if that can be.
+    pub(crate) guards: Option<Guards>,
     /// The view that is in force.
     pub(crate) applied: watch::Receiver<Option<Have>>,
+}
+
+/// An instance that others may not know yet.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    instance: local::Instance,
+    /// The view that holds it first; `None` if it was there already, or took an ended one's place.
+    since: Option<Have>,
 }
 
 /// The instances of this runner.
@@ -84,26 +95,44 @@ impl Instances {
         self.table().iter().filter(|entry| !entry.ending).map(|entry| entry.attachment.answer()).collect()
     }
 
+    /// Whether there is an instance in a namespace.
+    pub(crate) fn holds(&self, namespace: NamespaceId) -> bool {
+        self.table().by_namespace(namespace).is_some()
+    }
+
     /// Puts an instance into a namespace, and waits until the runners concerned know it, two seconds at most.
     ///
     /// # Errors
     /// If that can't be; then nothing has changed.
     pub(crate) async fn attach(&self, wish: Wish) -> Result<local::Attach, Refusal> {
+        let begun = self.begin(wish).await?;
+        Ok(self.settled(begun).await)
+    }
+
+    /// The first half of [`Self::attach`]: the instance is there, and others may not know it yet.
+    ///
+    /// # Errors
+    /// If that can't be; then nothing has changed.
+    pub(crate) async fn begin(&self, wish: Wish) -> Result<Begun, Refusal> {
         if wish.namespace.is_host() {
             return Err(Refusal::bare(AttachError::Host.to_string()));
         }
-        let turn = self.inner.turn.lock().await;
+        let _turn = self.inner.turn.lock().await;
         let there = self.table().plan(wish.namespace.id(), &wish.service, wish.client)?;
         let (attachment, since) = match there {
             Some(instance) => (self.again(instance, wish.hosts).await?, None),
             None => self.anew(wish).await?,
         };
-        drop(turn);
-        let pending = match since {
+        Ok(Begun { instance: attachment.answer(), since })
+    }
+
+    /// The second half: waits until the runners concerned know it, two seconds at most.
+    pub(crate) async fn settled(&self, begun: Begun) -> local::Attach {
+        let pending = match begun.since {
             Some(since) => self.settle(since).await,
             None => vec![],
         };
-        Ok(local::Attach { version: local::VERSION, instance: attachment.answer(), pending })
+        local::Attach { version: local::VERSION, instance: begun.instance, pending }
     }
 
     /// Takes an instance out.
@@ -180,6 +209,18 @@ impl Instances {
         if let Some(attachment) = self.end_in_turn(instance, Cause::Death).await {
             tracing::info!(%instance, service = %attachment.service, "its process has ended: detached");
         }
+    }
+
+    /// The end of the instance in a namespace that nobody holds any more. Where no process is left in there, it is put back
+    /// as it was; else the range stays barred to what is.
+    pub(crate) async fn release(&self, namespace: NamespaceId) -> Option<local::Instance> {
+        let _turn = self.inner.turn.lock().await;
+        let instance = self.table().by_namespace(namespace)?;
+        let deserted = blocking(move || Ok::<_, AttachError>(!Namespace::is_inhabited(namespace))).await;
+        let cause = if deserted.unwrap_or_default() { Cause::Order } else { Cause::Death };
+        let attachment = self.end_in_turn(instance, cause).await?;
+        tracing::info!(%instance, service = %attachment.service, "its container has ended: detached");
+        Some(attachment.answer())
     }
 
     /// The end of an instance whose TUN has gone, with its namespace or alone.

@@ -3,6 +3,9 @@
 
 mod begin;
 mod end;
+mod hosts;
+#[cfg(test)]
+pub(crate) mod lab;
 mod manager;
 mod reconcile;
 mod recover;
@@ -12,7 +15,8 @@ mod watch;
 
 pub(crate) use begin::Wish;
 pub(crate) use manager::{Instances, Parts};
-pub(crate) use store::{FILE, load};
+pub(crate) use store::{FILE, boot, load};
+pub(crate) use watch::Watch;
 
 /// What the interface in every instance's namespace is called.
 const INTERFACE: &str = "mesh0";

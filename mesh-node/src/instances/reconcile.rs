@@ -8,8 +8,9 @@ use mesh_proto::{
 };
 
 use super::{
-    begin::{put_names, service_address},
+    begin::service_address,
     end::Cause,
+    hosts::put_names,
     manager::{Instances, blocking},
     recover::reopen,
     table::{Attachment, Entry},
@@ -76,10 +77,12 @@ impl Instances {
     }
 
     async fn renew_names(&self, instance: InstanceId) {
-        let file = self.table().get(instance).and_then(|entry| entry.hosts.clone());
-        let (Some(file), Some(view)) = (file, self.inner.parts.control.view()) else { return };
-        if let Err(error) = put_names(Some(&view), instance, file).await {
-            tracing::warn!(%instance, %error, "its names are out of date");
+        let files = self.table().get(instance).map(Entry::files).unwrap_or_default();
+        let Some(view) = self.inner.parts.control.view() else { return };
+        for file in files {
+            if let Err(error) = put_names(Some(&view), instance, file).await {
+                tracing::warn!(%instance, %error, "its names are out of date");
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 
 use super::{
     INTERFACE,
+    hosts::{Hosts, put_names},
     manager::{Instances, blocking},
     store::Remembered,
     table::{Attachment, Entry},
@@ -79,25 +80,36 @@ impl Instances {
         Ok(())
     }
 
-    async fn reopen_hosts(&self, attachment: &Attachment) -> Option<Arc<HostsFile>> {
-        let place = attachment.hosts.clone()?;
-        let opened = spawn_blocking(move || HostsFile::open(&place.reach()?)).await.ok()?;
-        match opened {
-            Ok(file) => Some(Arc::new(file)),
-            Err(error) => {
-                tracing::warn!(instance = %attachment.instance, %error, "its hosts file does not follow changes any more");
-                None
+    async fn reopen_hosts(&self, attachment: &Attachment) -> Vec<Hosts> {
+        let view = self.inner.parts.control.view();
+        let mut files = vec![];
+        for place in attachment.hosts.clone() {
+            let opened = spawn_blocking(move || Ok((HostsFile::open(&place.reach()?)?, place))).await;
+            match opened.unwrap_or_else(|e| Err(Refusal::bare(e.to_string()))) {
+                Ok((file, place)) => {
+                    let file = Arc::new(file);
+                    // A runtime may have rewritten it while nobody looked.
+                    if let Err(error) = put_names(view.as_deref(), attachment.instance, Arc::clone(&file)).await {
+                        tracing::warn!(instance = %attachment.instance, %error, "its names are out of date");
+                    }
+                    files.push(self.guarded(place, file));
+                }
+                Err(error) => {
+                    tracing::warn!(instance = %attachment.instance, %error, "a hosts file of it does not follow changes any more");
+                }
             }
         }
+        files
     }
 }
 
-/// Takes the names out of a hosts file that has outlived its instance. One that was found by process is gone with that.
-async fn clear(place: Option<Place>) {
-    let Some(place @ Place::Path(_)) = place else { return };
-    let cleared = spawn_blocking(move || Ok::<_, Refusal>(HostsFile::open(&place.reach()?)?.clear()));
-    if let Ok(Ok(Err(error))) = cleared.await {
-        tracing::warn!(%error, "the names could not be taken out of the hosts file");
+/// Takes the names out of hosts files that have outlived their instance. One that was found by process is gone with that.
+async fn clear(places: Vec<Place>) {
+    for place in places.into_iter().filter(|place| matches!(place, Place::Path(_))) {
+        let cleared = spawn_blocking(move || Ok::<_, Refusal>(HostsFile::open(&place.reach()?)?.clear()));
+        if let Ok(Ok(Err(error))) = cleared.await {
+            tracing::warn!(%error, "the names could not be taken out of the hosts file");
+        }
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn save(state: &StateDir, attachments: Vec<Attachment>, ended: Vec<He
 }
 
 /// The kernel's number for this start of the machine (random(4)).
-fn boot() -> String {
+pub(crate) fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 

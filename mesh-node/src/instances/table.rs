@@ -10,6 +10,8 @@ use mesh_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::hosts::{self, Hosts};
+
 use crate::{
     attach::{Addressing, NamespaceId},
     hosts::{HostsFile, Place},
@@ -38,8 +40,9 @@ pub(super) struct Attachment {
     pub(super) namespace: NamespaceId,
     /// Where that was found.
     pub(super) place: NamespacePlace,
-    /// Where its hosts file was found, if it has one.
-    pub(super) hosts: Option<Place>,
+    /// Where its hosts files were found: each container of a shared namespace has its own.
+    #[serde(deserialize_with = "hosts::places")]
+    pub(super) hosts: Vec<Place>,
 }
 
 impl Attachment {
@@ -79,14 +82,35 @@ pub(super) struct Entry {
     pub(super) attachment: Attachment,
     /// The data plane's number for its TUN; `None` while it is being made.
     pub(super) port: Option<Port>,
-    /// Its hosts file, open.
-    pub(super) hosts: Option<Arc<HostsFile>>,
+    /// Its hosts files, open.
+    pub(super) hosts: Vec<Hosts>,
     /// The view that holds it first: earlier ones can't be expected to. `None`: any.
     pub(super) since: Option<Have>,
     /// It is being taken out.
     pub(super) ending: bool,
     /// Ends the watch over its process when dropped.
     pub(super) _watch: Option<super::watch::Watch>,
+}
+
+impl Entry {
+    /// From now on its names are kept in this hosts file as well.
+    pub(super) fn keep_hosts(&mut self, hosts: Hosts) {
+        self.drop_hosts(&hosts.place);
+        self.attachment.hosts.push(hosts.place.clone());
+        self.hosts.push(hosts);
+    }
+
+    /// All of them, open.
+    pub(super) fn files(&self) -> Vec<Arc<HostsFile>> {
+        self.hosts.iter().map(|hosts| Arc::clone(&hosts.file)).collect()
+    }
+
+    /// From now on they aren't any more.
+    pub(super) fn drop_hosts(&mut self, place: &Place) -> Option<Arc<HostsFile>> {
+        self.attachment.hosts.retain(|kept| kept != place);
+        let at = self.hosts.iter().position(|kept| kept.place == *place)?;
+        Some(self.hosts.swap_remove(at).file)
+    }
 }
 
 /// An instance that ended while the coordinator was away.
@@ -244,7 +268,7 @@ pub(super) mod tests {
             network: Network { range: mesh_proto::Range::DEFAULT, mtu: 1344 },
             namespace: namespace(ino),
             place: NamespacePlace::Path("/run/netns/x".into()),
-            hosts: None,
+            hosts: vec![],
         }
     }
 
@@ -254,7 +278,14 @@ pub(super) mod tests {
 
     fn entry(id: u64, service: &str, ino: u64) -> Entry {
         let port = Some(Port(u32::try_from(id).unwrap()));
-        Entry { attachment: attachment(id, service, ino), port, hosts: None, since: None, ending: false, _watch: None }
+        Entry {
+            attachment: attachment(id, service, ino),
+            port,
+            hosts: vec![],
+            since: None,
+            ending: false,
+            _watch: None,
+        }
     }
 
     fn db() -> ServicePath {
@@ -310,6 +341,35 @@ pub(super) mod tests {
         assert_eq!(table.remembered().1.len(), 1, "the second ended after the stream began");
         table.forget(InstanceId(4));
         assert!(table.remembered().1.is_empty());
+    }
+
+    #[test]
+    fn a_hosts_file_is_kept_once_however_often_it_is_given() {
+        let mut entry = entry(3, "shop/db", 1);
+        let scratch = crate::state::tests::Scratch::new("hosts-kept");
+        let places = ["a", "b"].map(|name| Place::Path(scratch.0.join(name)));
+        for place in [&places[0], &places[1], &places[0]] {
+            let Place::Path(path) = place else { unreachable!() };
+            std::fs::write(path, "").unwrap();
+            let file = Arc::new(HostsFile::open(&place.reach().unwrap()).unwrap());
+            entry.keep_hosts(Hosts { place: place.clone(), file, _guard: None });
+        }
+        assert_eq!((entry.attachment.hosts.len(), entry.hosts.len()), (2, 2));
+        assert!(entry.drop_hosts(&places[0]).is_some() && entry.drop_hosts(&places[0]).is_none());
+        assert_eq!(entry.attachment.hosts, [places[1].clone()]);
+    }
+
+    #[test]
+    fn what_earlier_versions_remembered_of_hosts_files_is_understood() {
+        for (hosts, places) in [
+            ("null", vec![]),
+            (r#"{"path":"/h"}"#, vec![Place::Path("/h".into())]),
+            (r#"[{"path":"/h"},{"process":7}]"#, vec![Place::Path("/h".into()), Place::Process(7)]),
+        ] {
+            let mut value = serde_json::to_value(attachment(3, "shop/db", 1)).unwrap();
+            value["hosts"] = serde_json::from_str(hosts).unwrap();
+            assert_eq!(serde_json::from_value::<Attachment>(value).unwrap().hosts, places);
+        }
     }
 
     #[test]

@@ -1,29 +1,25 @@
-//! Notices the end of an instance's first process. Its namespace can outlive it by minutes.
+//! Notices the end of a process: an instance's or a container's first one. Its namespace can outlive it by minutes.
 
 use std::{io, os::fd::OwnedFd};
 
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use crate::{attach::NamespaceId, sys::process::End};
+use crate::sys::process::End;
 
 /// A watch over one process, until dropped.
 #[derive(Debug)]
-pub(super) struct Watch(JoinHandle<()>);
+pub(crate) struct Watch(JoinHandle<()>);
 
 impl Watch {
-    /// Reports the namespace when the process behind the pidfd has ended. (The instance in it can become another one.)
+    /// Reports `what` when the process behind the pidfd has ended.
     ///
     /// # Errors
     /// If the descriptor can't be waited for: it is no pidfd.
-    pub(super) fn new(
-        pidfd: OwnedFd,
-        namespace: NamespaceId,
-        ended: mpsc::UnboundedSender<NamespaceId>,
-    ) -> io::Result<Self> {
+    pub(crate) fn new<T: Send + 'static>(pidfd: OwnedFd, what: T, ended: mpsc::UnboundedSender<T>) -> io::Result<Self> {
         let end = End::of(pidfd)?;
         Ok(Self(tokio::spawn(async move {
             if end.wait().await.is_ok() {
-                let _ = ended.send(namespace);
+                let _ = ended.send(what);
             }
         })))
     }

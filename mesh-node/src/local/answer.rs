@@ -8,6 +8,8 @@ use std::{
 use mesh_proto::{InstanceId, Label, Revision, RunnerId, ServicePath, message::Step};
 use serde::{Deserialize, Serialize};
 
+use crate::containers::ContainerId;
+
 /// The version of every shape in this module.
 pub(crate) const VERSION: u32 = 1;
 
@@ -52,6 +54,24 @@ pub(crate) struct Detach {
     pub(crate) version: u32,
     /// The instance that is no more.
     pub(crate) instance: Instance,
+}
+
+/// The end of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DetachContainer {
+    /// [`VERSION`].
+    pub(crate) version: u32,
+    /// The instance that is no more; absent if others hold it, or there was none.
+    pub(crate) instance: Option<Instance>,
+}
+
+/// The containers that hold instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Containers {
+    /// [`VERSION`].
+    pub(crate) version: u32,
+    /// Their identifiers.
+    pub(crate) containers: Vec<ContainerId>,
 }
 
 /// `drain`.

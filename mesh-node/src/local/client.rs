@@ -3,6 +3,8 @@
 use std::{
     io,
     os::{fd::BorrowedFd, unix::net::UnixStream},
+    thread,
+    time::{Duration, Instant},
 };
 
 use mesh_proto::message::Refusal;
@@ -15,12 +17,24 @@ use crate::state::StateDir;
 #[derive(Debug)]
 pub(crate) struct Client<'a> {
     state: &'a StateDir,
+    limit: Option<Duration>,
+    patience: Duration,
 }
 
 impl<'a> Client<'a> {
     /// The agent of this state directory.
     pub(crate) const fn new(state: &'a StateDir) -> Self {
-        Self { state }
+        Self { state, limit: None, patience: Duration::ZERO }
+    }
+
+    /// Waits no longer than this for an answer.
+    pub(crate) const fn within(self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self }
+    }
+
+    /// Waits so long for an agent that is just starting.
+    pub(crate) const fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Asks, with descriptors beside the request.
@@ -28,10 +42,21 @@ impl<'a> Client<'a> {
     /// # Errors
     /// If the agent isn't there, or refuses.
     pub(crate) fn ask<T: DeserializeOwned>(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<T, Refusal> {
-        let stream = UnixStream::connect(self.state.socket()).map_err(|e| self.unreachable(&e))?;
+        let stream = self.connect().map_err(|e| self.unreachable(&e))?;
+        stream.set_read_timeout(self.limit).map_err(|e| self.unreachable(&e))?;
         codec::send_request(&stream, request, fds)
             .map_err(|e| Refusal::new(format!("the agent doesn't take the request: {e}"), "see the agent's log"))?;
         codec::receive_answer(&stream)
+    }
+
+    fn connect(&self) -> io::Result<UnixStream> {
+        let begun = Instant::now();
+        loop {
+            match UnixStream::connect(self.state.socket()) {
+                Err(e) if is_nobody(&e) && begun.elapsed() < self.patience => thread::sleep(Duration::from_millis(20)),
+                other => return other,
+            }
+        }
     }
 
     fn unreachable(&self, error: &io::Error) -> Refusal {
@@ -49,4 +74,9 @@ impl<'a> Client<'a> {
             ),
         }
     }
+}
+
+/// There is no socket, or a dead agent's.
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }

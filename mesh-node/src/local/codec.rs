@@ -88,7 +88,10 @@ pub(super) fn send_answer(mut stream: &UnixStream, answer: &Result<Value, Refusa
 pub(super) fn receive_answer<T: DeserializeOwned>(stream: impl io::Read) -> Result<T, Refusal> {
     let lost = |e: String| Refusal::new(format!("the agent's answer was lost: {e}"), "see the agent's log");
     let mut line = Vec::new();
-    stream.take(MAX_ANSWER as u64).read_to_end(&mut line).map_err(|e| lost(e.to_string()))?;
+    stream.take(MAX_ANSWER as u64).read_to_end(&mut line).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => Refusal::new("the agent does not answer", "see the agent's log"),
+        _ => lost(e.to_string()),
+    })?;
     let value: Value = serde_json::from_slice(&line).map_err(|e| lost(e.to_string()))?;
     if value.get("error").is_some() {
         return Err(serde_json::from_value(value).map_err(|e| lost(e.to_string()))?);
@@ -117,6 +120,13 @@ mod tests {
         let line = r#"{"op":"attach","service":"shop/db","client":true,"namespace":{"path":"/run/netns/x"},"hosts":{"process":7},"process":false}"#;
         assert_eq!(serde_json::to_string(&attach).unwrap(), line);
         assert_eq!(decode_request(line.as_bytes()), Ok(attach));
+        let line = r#"{"op":"attach-container","id":"f00","service":"shop/db","client":false,"hosts":{"path":"/h"},"namespace":null}"#;
+        let (id, hosts) = ("f00".parse().unwrap(), Some(Place::Path("/h".into())));
+        let attach =
+            Request::AttachContainer { id, service: "shop/db".parse().unwrap(), client: false, hosts, namespace: None };
+        assert_eq!(serde_json::to_string(&attach).unwrap(), line);
+        assert_eq!(decode_request(line.as_bytes()), Ok(attach));
+        assert!(decode_request(br#"{"op":"detach-container","id":"../etc"}"#).is_err());
         let least = r#"{"op":"attach","service":"shop/db","namespace":{"process":7}}"#;
         assert!(matches!(decode_request(least.as_bytes()), Ok(Request::Attach { client: false, hosts: None, .. })));
         assert_eq!(decode_request(b"{\"op\":\"status\"}\n"), Ok(Request::Status));

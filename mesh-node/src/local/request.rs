@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use mesh_proto::{InstanceId, ServicePath};
 use serde::{Deserialize, Serialize};
 
-use crate::hosts::Place;
+use crate::{containers::ContainerId, hosts::Place};
 
 /// A request, on one line of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,30 @@ pub(crate) enum Request {
         /// Which, if not by namespace.
         #[serde(default)]
         instance: Option<InstanceId>,
+    },
+    /// Gives a container its instance. Descriptors beside it, in this order: the network namespace; the hosts file if
+    /// `hosts` is given; a pidfd of its first process, unless `namespace` is given. Answer: [`super::Attach`].
+    AttachContainer {
+        /// Which container.
+        id: ContainerId,
+        /// The service that it belongs to.
+        service: ServicePath,
+        /// Whether it only calls.
+        #[serde(default)]
+        client: bool,
+        /// Where the hosts file was found.
+        #[serde(default)]
+        hosts: Option<Place>,
+        /// Where the namespace was found, if that is all that is known: then the runtime tells of the end.
+        #[serde(default)]
+        namespace: Option<PathBuf>,
+    },
+    /// The containers that hold instances. Answer: [`super::Containers`].
+    Containers,
+    /// A container has ended, known here or not. Answer: [`super::DetachContainer`].
+    DetachContainer {
+        /// Which container.
+        id: ContainerId,
     },
     /// No new connections to an instance from now on. Answer: [`super::Drain`].
     Drain {

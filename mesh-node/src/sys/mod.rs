@@ -3,6 +3,7 @@
 
 pub(crate) mod epoll;
 pub(crate) mod fd;
+pub(crate) mod inotify;
 pub(crate) mod mmap;
 pub(crate) mod netns;
 pub(crate) mod process;

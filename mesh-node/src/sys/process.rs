@@ -2,8 +2,8 @@
 #![allow(unsafe_code, reason = "pidfd_open(2), capset(2) and prctl(2) have no safe wrapper in nix")]
 
 use std::{
-    io,
-    os::fd::{FromRawFd as _, OwnedFd},
+    fs, io,
+    os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
 use nix::libc;
@@ -22,6 +22,21 @@ pub(crate) fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The number of the process behind a pidfd: proc(5), «fdinfo».
+///
+/// # Errors
+/// If the descriptor is no pidfd, or the process has ended or can't be seen from here.
+pub(crate) fn pid_of(pidfd: impl AsFd) -> io::Result<i32> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    match pid {
+        Some(pid @ 1..) => Ok(pid),
+        Some(0) => Err(io::Error::other("it is in a PID namespace that can't be seen from here")),
+        Some(_) => Err(io::Error::other("it has ended already")),
+        None => Err(io::Error::other("the descriptor is none of a process")),
+    }
 }
 
 /// The end of a process, to be waited for.
@@ -110,7 +125,6 @@ fn check(result: libc::c_int) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd as _;
 
     use super::*;
 
@@ -121,9 +135,12 @@ mod tests {
         let ended =
             |timeout: PollTimeout| poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout).unwrap() == 1;
         assert!(!ended(PollTimeout::ZERO));
+        assert_eq!(pid_of(&fd).unwrap(), child.id().cast_signed());
         drop(child.stdin.take());
         assert!(ended(PollTimeout::NONE));
         child.wait().unwrap();
+        assert!(pid_of(&fd).unwrap_err().to_string().contains("has ended"));
+        assert!(pid_of(fs::File::open("/dev/null").unwrap()).is_err());
         assert!(pidfd(-1).is_err());
     }
 

@@ -1,0 +1,16 @@
+//! `mesh-node cni`: for container runtimes to call.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cni;
+
+#[derive(Debug, Args)]
+pub(super) struct Cni;
+
+impl Cni {
+    pub(super) fn run(self) -> ExitCode {
+        cni::main()
+    }
+}

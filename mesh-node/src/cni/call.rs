@@ -1,0 +1,265 @@
+//! What a plugin is called with: variables, and a network's configuration on standard input.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _},
+    path::PathBuf,
+};
+
+use mesh_proto::message::Refusal;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    config::Sources,
+    containers::{ContainerId, Labels, Member, SERVICE, counts, member},
+    state::StateDir,
+};
+
+/// The versions of the specification that we know.
+pub(super) const SUPPORTED: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+/// The longest configuration that is read, in octets.
+const MAX: u64 = 4 << 20;
+
+/// Why it comes to nothing, with the specification's number for it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) code: u32,
+    pub(super) refusal: Refusal,
+}
+
+impl Failure {
+    pub(super) fn new(code: u32, error: impl Into<String>) -> Self {
+        Self { code, refusal: Refusal::bare(error) }
+    }
+
+    /// A variable that is missing or makes no sense.
+    pub(super) fn environment(name: &str) -> Self {
+        Self::new(
+            4,
+            format!("{name} is missing, or holds what it shouldn't: CNI plugins are for container runtimes to call"),
+        )
+    }
+}
+
+/// A network's configuration, as far as it concerns us.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Network {
+    cni_version: String,
+    name: String,
+    prev_result: Option<Value>,
+    runtime_config: RuntimeConfig,
+    /// The service of all that is in this network; written by whoever configures the machine.
+    service: Option<String>,
+    /// Whether they only call.
+    client: bool,
+    /// The agent's state directory.
+    state: Option<PathBuf>,
+    #[serde(rename = "cni.dev/valid-attachments")]
+    valid: Vec<Attachment>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RuntimeConfig {
+    #[serde(rename = "io.kubernetes.cri.pod-annotations")]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Attachment {
+    #[serde(rename = "containerID")]
+    container: String,
+    ifname: String,
+}
+
+/// One call.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// The version that the caller speaks.
+    pub(super) version: String,
+    /// What the plugins before us have come to.
+    pub(super) previous: Option<Value>,
+    /// The namespace.
+    pub(super) namespace: Option<PathBuf>,
+    /// The agent's state directory.
+    pub(super) state: StateDir,
+    network: Network,
+    container: String,
+    interface: String,
+    arguments: BTreeMap<String, String>,
+}
+
+impl Call {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If the configuration makes no sense, or is of a version that isn't known here.
+    pub(super) fn read(stdin: impl io::Read, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+        let mut text = Vec::new();
+        stdin.take(MAX).read_to_end(&mut text).map_err(|e| Failure::new(5, e.to_string()))?;
+        let mut network: Network =
+            serde_json::from_slice(&text).map_err(|e| Failure::new(6, format!("the network's configuration: {e}")))?;
+        if !SUPPORTED.contains(&network.cni_version.as_str()) {
+            let known = SUPPORTED.join(", ");
+            return Err(Failure::new(
+                1,
+                format!("cniVersion {:?} is not known here: {known} are", network.cni_version),
+            ));
+        }
+        let variable = |name| variable(name).filter(|value| !value.is_empty());
+        let state = network.state.take().or_else(|| variable("MESH_NODE_STATE").map(PathBuf::from));
+        // `IgnoreUnknown=1;K8S_POD_NAME=web`
+        let arguments = variable("CNI_ARGS").unwrap_or_default();
+        let arguments = arguments.split(';').filter_map(|pair| pair.split_once('='));
+        Ok(Self {
+            version: network.cni_version.clone(),
+            previous: network.prev_result.take(),
+            namespace: variable("CNI_NETNS").map(PathBuf::from),
+            state: StateDir::locate(state).map_err(|refusal| Failure { code: 7, refusal })?,
+            container: variable("CNI_CONTAINERID").unwrap_or_default(),
+            interface: variable("CNI_IFNAME").unwrap_or_default(),
+            arguments: arguments.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            network,
+        })
+    }
+
+    /// What the agent knows this attachment by.
+    ///
+    /// # Errors
+    /// If its parts are missing, or hold what they shouldn't.
+    pub(super) fn id(&self) -> Result<ContainerId, Failure> {
+        if self.container.is_empty() {
+            return Err(Failure::environment("CNI_CONTAINERID"));
+        }
+        if self.interface.is_empty() {
+            return Err(Failure::environment("CNI_IFNAME"));
+        }
+        let id = self.id_of(&self.container, &self.interface);
+        id.parse().map_err(|_| Failure::environment("CNI_CONTAINERID or CNI_IFNAME"))
+    }
+
+    /// What the identifiers of this network begin with. No name holds a `+`.
+    pub(super) fn prefix(&self) -> String {
+        format!("cni+{}+", self.network.name)
+    }
+
+    /// The identifiers of the attachments that the runtime knows.
+    pub(super) fn valid(&self) -> Vec<String> {
+        self.network.valid.iter().map(|known| self.id_of(&known.container, &known.ifname)).collect()
+    }
+
+    fn id_of(&self, container: &str, interface: &str) -> String {
+        format!("{}{container}+{interface}", self.prefix())
+    }
+
+    /// What it belongs to: by the network's own configuration; by a pod's annotations, or Nomad's arguments, for the
+    /// deployments that the agent's configuration names for these.
+    ///
+    /// # Errors
+    /// If what is said makes no sense.
+    pub(super) fn member(&self, sources: &Sources) -> Result<Option<Member>, Failure> {
+        let none = Sources::default();
+        if let Some(service) = &self.network.service {
+            let labels = Labels::from([(SERVICE.to_owned(), service.clone())]);
+            let member = member(&labels, &none).map_err(|refusal| Failure { code: 7, refusal })?;
+            return Ok(member.map(|member| Member { client: self.network.client, ..member }));
+        }
+        if !sources.pods.is_empty() {
+            let found = member(&self.network.runtime_config.annotations, &none);
+            let found = found.map_err(|refusal| Failure { code: 7, refusal })?;
+            let found = found.filter(|member| counts(&sources.pods, &member.service.deployment));
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        let argument = |name: &str| self.arguments.get(name).filter(|value| !value.is_empty());
+        let (Some(job), Some(group)) = (argument("NOMAD_JOB_ID"), argument("NOMAD_GROUP_NAME")) else {
+            return Ok(None);
+        };
+        let service = format!("{job}/{group}").parse().ok().filter(|_| counts(&sources.nomad, job));
+        Ok(service.map(|service| Member { service, client: false }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn call(network: &Value, variables: &[(&str, &str)]) -> Result<Call, Failure> {
+        let variables: BTreeMap<_, _> = variables.iter().copied().collect();
+        let state = Some("/run/mesh-node".to_owned());
+        Call::read(network.to_string().as_bytes(), |name| match name {
+            "MESH_NODE_STATE" => state.clone(),
+            name => variables.get(name).map(|value| (*value).to_owned()),
+        })
+    }
+
+    fn network(more: Value) -> Value {
+        let mut network = json!({"cniVersion": "1.0.0", "name": "net", "type": "mesh", "prevResult": {"ips": []}});
+        network.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        network
+    }
+
+    fn of(network: &Value, arguments: &str, sources: &Sources) -> Option<String> {
+        let member = call(network, &[("CNI_ARGS", arguments)]).unwrap().member(sources).unwrap();
+        member.map(|member| member.service.to_string())
+    }
+
+    #[test]
+    fn a_call_is_known_by_network_container_and_interface() {
+        let variables = [("CNI_CONTAINERID", "f00"), ("CNI_IFNAME", "eth0"), ("CNI_NETNS", "/run/netns/x")];
+        let valid = json!({"cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0"}]});
+        let read = call(&network(valid), &variables).unwrap();
+        assert_eq!(read.id().unwrap().to_string(), "cni+net+f00+eth0");
+        assert_eq!((read.valid(), read.prefix().as_str()), (vec!["cni+net+a+eth0".to_owned()], "cni+net+"));
+        assert_eq!(read.namespace, Some("/run/netns/x".into()));
+        assert_eq!(call(&network(json!({})), &[("CNI_NETNS", "")]).unwrap().namespace, None);
+        for missing in [&variables[..1], &variables[1..2]] {
+            assert_eq!(call(&network(json!({})), missing).unwrap().id().unwrap_err().code, 4);
+        }
+    }
+
+    #[test]
+    fn who_may_say_what_a_container_belongs_to() {
+        let none = Sources::default();
+        let (pods, nomad) = (vec!["shop".to_owned()], vec!["*".to_owned()]);
+        let sources = Sources { pods, nomad, ..Sources::default() };
+        assert_eq!(of(&network(json!({"service": "shop/db"})), "", &none).as_deref(), Some("shop/db"));
+        let annotated = |service: &str| {
+            network(json!({"runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"mesh.service": service}}}))
+        };
+        assert_eq!(of(&annotated("shop/db"), "", &none), None, "whoever may make pods must not become anything");
+        assert_eq!(of(&annotated("shop/db"), "", &sources).as_deref(), Some("shop/db"));
+        assert_eq!(of(&annotated("billing/api"), "", &sources), None);
+        let arguments = "IgnoreUnknown=1;NOMAD_JOB_ID=shop;NOMAD_GROUP_NAME=web";
+        assert_eq!(of(&network(json!({})), arguments, &sources).as_deref(), Some("shop/web"));
+        assert_eq!(of(&network(json!({})), arguments, &none), None);
+        assert_eq!(of(&network(json!({})), "IgnoreUnknown=1;K8S_POD_NAME=web", &sources), None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_has_the_number_of_the_specification() {
+        let code = |network: &Value| call(network, &[]).unwrap_err().code;
+        assert_eq!(code(&network(json!({"cniVersion": "0.2.0"}))), 1);
+        assert_eq!(code(&json!({})), 1);
+        assert_eq!(code(&json!("text")), 6);
+        let wrong = call(&network(json!({"service": "shop"})), &[]).unwrap();
+        assert_eq!(wrong.member(&Sources::default()).unwrap_err().code, 7);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(text in ".{0,60}", arguments in "[;=A-Z]{0,12}") {
+            let _ = Call::read(text.as_bytes(), |_| Some(arguments.clone()));
+            if let Ok(call) = call(&network(json!({"name": text, "service": text})), &[("CNI_ARGS", &arguments)]) {
+                let _ = (call.id(), call.member(&Sources::default()));
+            }
+        }
+    }
+}

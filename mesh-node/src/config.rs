@@ -1,0 +1,140 @@
+//! The agent's configuration file. Without one everything has its default; what runs containers reads it at every start
+//! of one, so a change needs no restart.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use mesh_proto::{ServicePath, message::Refusal};
+use serde::Deserialize;
+
+use crate::state::StateDir;
+
+/// Where the configuration of root's agent is.
+const SYSTEM: &str = "/etc/mesh-node/config.toml";
+/// What it is called in any other state directory.
+const FILE: &str = "config.toml";
+
+/// Where Docker's API is, unless it was told otherwise.
+const DOCKER: &str = "/var/run/docker.sock";
+
+/// What the operator has chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Config {
+    /// How containers come into the mesh.
+    pub(crate) containers: Containers,
+}
+
+/// How containers come into the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Containers {
+    /// What becomes of a container that asks for the mesh when it can't have it.
+    pub(crate) fail: Fail,
+    /// The runtime that `mesh-runc` stands before; by default the first `runc` in the usual places.
+    pub(crate) runc: Option<PathBuf>,
+    /// Sockets with Docker's API, for containers that are started otherwise than by `mesh-runc`.
+    pub(crate) watch: Vec<PathBuf>,
+    /// The services that are devices by CDI.
+    pub(crate) cdi: Vec<ServicePath>,
+    /// Whose labels count besides `mesh.service`.
+    pub(crate) sources: Sources,
+}
+
+impl Default for Containers {
+    fn default() -> Self {
+        let watch = vec![DOCKER.into()];
+        Self { fail: Fail::default(), runc: None, watch, cdi: vec![], sources: Sources::default() }
+    }
+}
+
+/// What becomes of a container that asks for the mesh when it can't have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Fail {
+    /// It doesn't start.
+    #[default]
+    Closed,
+    /// It starts without.
+    Open,
+}
+
+/// Of which platforms the labels count, and for which deployments: `*` for all. They count for none unless they are named
+/// here, since anybody may call a project as a deployment is called.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Sources {
+    /// Coolify: the deployment is PROJECT-ENVIRONMENT.
+    pub(crate) coolify: Vec<String>,
+    /// Kamal: the deployment is SERVICE or SERVICE-DESTINATION, the service the role.
+    pub(crate) kamal: Vec<String>,
+    /// Dokku: the deployment is the app, the service the process type.
+    pub(crate) dokku: Vec<String>,
+    /// Nomad: the deployment is the job, the service the task.
+    pub(crate) nomad: Vec<String>,
+    /// Docker Swarm: the deployment is the stack.
+    pub(crate) swarm: Vec<String>,
+    /// Docker Compose: the deployment is the project.
+    pub(crate) compose: Vec<String>,
+    /// Annotations of pods, by CNI: whoever may make pods writes them.
+    pub(crate) pods: Vec<String>,
+}
+
+impl Config {
+    /// Reads the configuration of the agent with this state directory.
+    ///
+    /// # Errors
+    /// If it can't be read, or holds what it shouldn't.
+    pub(crate) fn load(state: &StateDir) -> Result<Self, Refusal> {
+        let path = if state.is_system() { SYSTEM.into() } else { state.path().join(FILE) };
+        match fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&text, &path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(Refusal::bare(format!("cannot read the configuration {}: {e}", path.display()))),
+        }
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, Refusal> {
+        toml::from_str(text).map_err(|e| {
+            let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            Refusal::new(
+                format!("the configuration is wrong: {}, line {line}: {}", path.display(), e.message()),
+                "the README describes it under «Containers»; without the file everything has its default",
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::tests::Scratch;
+
+    #[test]
+    fn without_a_file_only_the_label_of_mesh_counts_and_nothing_starts_without_it() {
+        let scratch = Scratch::new("config");
+        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+        let config = Config::load(&state).unwrap();
+        assert_eq!((config.containers.fail, config.containers.sources), (Fail::Closed, Sources::default()));
+        fs::write(scratch.0.join(FILE), "[containers]\nfail = \"open\"\n[containers.sources]\ncompose = [\"shop\"]\n")
+            .unwrap();
+        let Containers { fail, sources, .. } = Config::load(&state).unwrap().containers;
+        assert_eq!((fail, sources.compose.as_slice()), (Fail::Open, &["shop".to_owned()][..]));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        for (text, line, words) in [
+            ("[containers]\nfial = \"open\"\n", 2, "fial"),
+            ("\n[containers]\nfail = \"ajar\"\n", 3, "ajar"),
+            ("[containers.sources]\nheroku = [\"*\"]\n", 2, "heroku"),
+            ("containers = [", 1, ""),
+        ] {
+            let error = Config::parse(text, Path::new("/etc/x.toml")).unwrap_err().error;
+            assert!(error.contains(&format!("/etc/x.toml, line {line}: ")) && error.contains(words), "{error}");
+        }
+    }
+}

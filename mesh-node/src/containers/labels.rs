@@ -1,0 +1,260 @@
+//! Which service a container belongs to, by its labels or annotations.
+//!
+//! `mesh.service=DEPLOYMENT/SERVICE` says so itself. What platforms write for purposes of their own counts where the
+//! configuration names the platform and the deployment.
+
+use std::collections::BTreeMap;
+
+use mesh_proto::{ServicePath, message::Refusal};
+
+use crate::config::Sources;
+
+/// Labels or annotations, by name.
+pub(crate) type Labels = BTreeMap<String, String>;
+
+/// The label that names the service.
+pub(crate) const SERVICE: &str = "mesh.service";
+/// The label of a container that only calls: `true`, or `false` as without it.
+pub(crate) const CLIENT: &str = "mesh.client";
+
+/// What a container belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// The service.
+    pub(crate) service: ServicePath,
+    /// Whether it only calls.
+    pub(crate) client: bool,
+}
+
+/// What the container with these labels belongs to; `None`: the mesh has nothing to do with it.
+///
+/// # Errors
+/// If it asks for the mesh, and what it says makes no sense.
+pub(crate) fn member(labels: &Labels, sources: &Sources) -> Result<Option<Member>, Refusal> {
+    let Some((service, once)) = service(labels, sources)? else { return Ok(None) };
+    let client = match get(labels, CLIENT) {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => {
+            return Err(Refusal::new(
+                format!("the label {CLIENT}={other} says nothing"),
+                format!("it is `true` for a container that only calls, else leave it out: --label {CLIENT}=true"),
+            ));
+        }
+    };
+    Ok(Some(Member { service, client: client || once }))
+}
+
+/// The service, and whether the container runs beside it.
+fn service(labels: &Labels, sources: &Sources) -> Result<Option<(ServicePath, bool)>, Refusal> {
+    if let Some(text) = labels.get(SERVICE) {
+        let service = text.parse().map_err(|e| {
+            Refusal::new(
+                format!("the label {SERVICE}={text} names no service: {e}"),
+                format!("give it as DEPLOYMENT/SERVICE: --label {SERVICE}=shop/db"),
+            )
+        })?;
+        return Ok(Some((service, false)));
+    }
+    // Those that build upon others come first.
+    let platforms: [(&[String], Platform); 6] = [
+        (&sources.coolify, coolify),
+        (&sources.kamal, kamal),
+        (&sources.dokku, dokku),
+        (&sources.nomad, nomad),
+        (&sources.swarm, swarm),
+        (&sources.compose, compose),
+    ];
+    let found = platforms.into_iter().find_map(|(counts_for, read)| {
+        let found = read(labels)?;
+        let counts = counts(counts_for, &found.deployment);
+        // What can't be declared can't be meant.
+        let service = format!("{}/{}", found.deployment, found.service).parse().ok().filter(|_| counts)?;
+        Some((service, found.once))
+    });
+    Ok(found)
+}
+
+/// Whether a deployment is among those of a list in the configuration.
+pub(crate) fn counts(list: &[String], deployment: &str) -> bool {
+    list.iter().any(|name| name == "*" || name == deployment)
+}
+
+/// Reads what a platform says of a container.
+type Platform = fn(&Labels) -> Option<Found<'_>>;
+
+/// What a platform says of a container.
+struct Found<'a> {
+    deployment: String,
+    service: &'a str,
+    /// It runs beside the service, once: a task, a console. Nobody is to be led there.
+    once: bool,
+}
+
+/// `defaultLabels` of Coolify's bootstrap/helpers/docker.php. A preview of a pull request is not the deployment.
+fn coolify(labels: &Labels) -> Option<Found<'_>> {
+    if get(labels, "coolify.pullRequestId").is_some_and(|id| id != "0") {
+        return None;
+    }
+    let deployment = format!("{}-{}", get(labels, "coolify.projectName")?, get(labels, "coolify.environmentName")?);
+    let service = get(labels, "coolify.serviceName").or_else(|| get(labels, "coolify.resourceName"))?;
+    Some(Found { deployment, service, once: false })
+}
+
+/// `default_labels` of Kamal's lib/kamal/configuration/role.rb.
+fn kamal(labels: &Labels) -> Option<Found<'_>> {
+    let app = get(labels, "service")?;
+    let deployment = get(labels, "destination").map_or_else(|| app.to_owned(), |to| format!("{app}-{to}"));
+    Some(Found { deployment, service: get(labels, "role")?, once: false })
+}
+
+/// Dokku's documentation, «Docker container labels».
+fn dokku(labels: &Labels) -> Option<Found<'_>> {
+    let once = get(labels, "com.dokku.container-type").is_some_and(|kind| kind != "deploy");
+    let deployment = get(labels, "com.dokku.app-name")?.to_owned();
+    Some(Found { deployment, service: get(labels, "com.dokku.process-type")?, once })
+}
+
+/// `extra_labels` of Nomad's Docker driver, which has to be told to write them.
+fn nomad(labels: &Labels) -> Option<Found<'_>> {
+    let deployment = get(labels, "com.hashicorp.nomad.job_name")?.to_owned();
+    Some(Found { deployment, service: get(labels, "com.hashicorp.nomad.task_name")?, once: false })
+}
+
+/// Of a stack only: a service without one belongs to nothing that could be a deployment.
+fn swarm(labels: &Labels) -> Option<Found<'_>> {
+    let stack = get(labels, "com.docker.stack.namespace")?;
+    let service = get(labels, "com.docker.swarm.service.name")?.strip_prefix(stack)?.strip_prefix('_')?;
+    Some(Found { deployment: stack.to_owned(), service, once: false })
+}
+
+/// Compose marks the images that it builds with project and service too; that it runs the container shows in `oneoff`.
+fn compose(labels: &Labels) -> Option<Found<'_>> {
+    let once = get(labels, "com.docker.compose.oneoff")? != "False";
+    let deployment = get(labels, "com.docker.compose.project")?.to_owned();
+    Some(Found { deployment, service: get(labels, "com.docker.compose.service")?, once })
+}
+
+/// A label that says something.
+fn get<'a>(labels: &'a Labels, name: &str) -> Option<&'a str> {
+    labels.get(name).map(String::as_str).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(list: &[(&str, &str)]) -> Labels {
+        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn of(list: &[(&str, &str)], sources: &Sources) -> Option<(String, bool)> {
+        member(&labels(list), sources).unwrap().map(|member| (member.service.to_string(), member.client))
+    }
+
+    fn everything() -> Sources {
+        let all = || vec!["*".to_owned()];
+        Sources { coolify: all(), kamal: all(), dokku: all(), nomad: all(), swarm: all(), compose: all(), pods: all() }
+    }
+
+    fn named(service: &str, client: bool) -> Option<(String, bool)> {
+        Some((service.to_owned(), client))
+    }
+
+    const COMPOSE: [(&str, &str); 3] = [
+        ("com.docker.compose.project", "shop"),
+        ("com.docker.compose.service", "db"),
+        ("com.docker.compose.oneoff", "False"),
+    ];
+
+    #[test]
+    fn the_label_of_mesh_counts_always_and_first() {
+        let none = Sources::default();
+        assert_eq!(of(&[("mesh.service", "shop/my db")], &none), named("shop/my db", false));
+        assert_eq!(of(&[("mesh.service", "shop/db"), ("mesh.client", "true")], &none), named("shop/db", true));
+        assert_eq!(
+            of(&[&COMPOSE[..], &[("mesh.service", "api/web")]].concat(), &everything()),
+            named("api/web", false)
+        );
+        assert_eq!(of(&[("maintainer", "me")], &everything()), None);
+    }
+
+    #[test]
+    fn what_asks_for_the_mesh_and_makes_no_sense_is_refused() {
+        for list in [
+            [("mesh.service", "shop"), ("x", "y")],
+            [("mesh.service", ""), ("x", "y")],
+            [("mesh.service", "Shop/db"), ("x", "y")],
+            [("mesh.service", "shop/db"), ("mesh.client", "yes")],
+        ] {
+            let refusal = member(&labels(&list), &Sources::default()).unwrap_err();
+            assert!(refusal.hint.is_some_and(|hint| hint.contains("--label mesh.")), "{}", refusal.error);
+        }
+    }
+
+    #[test]
+    fn a_platforms_labels_count_where_it_is_named_and_for_the_deployments_named() {
+        assert_eq!(of(&COMPOSE, &Sources::default()), None);
+        let only = |name: &str| Sources { compose: vec![name.to_owned()], ..Sources::default() };
+        assert_eq!(of(&COMPOSE, &only("billing")), None);
+        assert_eq!(of(&COMPOSE, &only("shop")), named("shop/db", false));
+        assert_eq!(of(&COMPOSE, &Sources { swarm: vec!["*".into()], ..Sources::default() }), None);
+    }
+
+    #[test]
+    fn every_platform_is_understood() {
+        for (list, expected) in [
+            (
+                vec![
+                    ("coolify.projectName", "shop"),
+                    ("coolify.environmentName", "production"),
+                    ("coolify.serviceName", ""),
+                    ("coolify.resourceName", "web"),
+                    ("coolify.pullRequestId", "0"),
+                ],
+                named("shop-production/web", false),
+            ),
+            (vec![("service", "shop"), ("role", "web"), ("destination", "")], named("shop/web", false)),
+            (vec![("service", "shop"), ("role", "web"), ("destination", "staging")], named("shop-staging/web", false)),
+            (vec![("service", "shop-db")], None),
+            (vec![("com.dokku.app-name", "shop"), ("com.dokku.process-type", "web")], named("shop/web", false)),
+            (
+                vec![("com.hashicorp.nomad.job_name", "shop"), ("com.hashicorp.nomad.task_name", "web")],
+                named("shop/web", false),
+            ),
+            (
+                vec![("com.docker.stack.namespace", "shop"), ("com.docker.swarm.service.name", "shop_web")],
+                named("shop/web", false),
+            ),
+            (vec![("com.docker.swarm.service.name", "shop_web")], None),
+        ] {
+            assert_eq!(of(&list, &everything()), expected, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_resembles_the_service_is_never_a_destination() {
+        let [project, service, _] = COMPOSE;
+        assert_eq!(
+            of(&[project, service, ("com.docker.compose.oneoff", "True")], &everything()),
+            named("shop/db", true)
+        );
+        assert_eq!(of(&[project, service], &everything()), None, "an image that Compose has built, run otherwise");
+        let dokku =
+            [("com.dokku.app-name", "shop"), ("com.dokku.process-type", "web"), ("com.dokku.container-type", "run")];
+        assert_eq!(of(&dokku, &everything()), named("shop/web", true));
+        let preview = [
+            ("coolify.projectName", "shop"),
+            ("coolify.environmentName", "production"),
+            ("coolify.serviceName", "web"),
+            ("coolify.pullRequestId", "7"),
+        ];
+        assert_eq!(of(&preview, &everything()), None);
+    }
+
+    #[test]
+    fn a_project_that_could_not_be_a_deployment_is_none_of_ours() {
+        let [_, service, oneoff] = COMPOSE;
+        assert_eq!(of(&[("com.docker.compose.project", "my_app"), service, oneoff], &everything()), None);
+    }
+}

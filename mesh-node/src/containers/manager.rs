@@ -1,0 +1,199 @@
+//! Containers come and go: one change at a time.
+
+use std::{
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use mesh_proto::{ServicePath, message::Refusal};
+use tokio::sync::mpsc;
+
+use super::{
+    ContainerId,
+    table::{self, Holder, Run, Table},
+};
+use crate::{
+    attach::{Namespace, NamespaceId},
+    hosts::{HostsFile, Place},
+    instances::{Instances, Watch, Wish},
+    local::{self, NamespacePlace},
+    state::StateDir,
+    sys::process,
+};
+
+/// A container that starts.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// Which.
+    pub(crate) id: ContainerId,
+    /// The service that it belongs to.
+    pub(crate) service: ServicePath,
+    /// Whether it only calls.
+    pub(crate) client: bool,
+    /// Its network namespace, open.
+    pub(crate) namespace: Arc<Namespace>,
+    /// Its hosts file, open, and where it was found.
+    pub(crate) hosts: Option<(Place, HostsFile)>,
+    /// How its end shows.
+    pub(crate) life: Life,
+}
+
+/// How the end of a container shows.
+#[derive(Debug)]
+pub(crate) enum Life {
+    /// As the end of its first process: a pidfd.
+    Process(OwnedFd),
+    /// Its runtime tells. What is known is where its namespace was found.
+    Namespace(PathBuf),
+}
+
+/// The containers of this runner that hold instances.
+#[derive(Debug, Clone)]
+pub(crate) struct Containers {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    instances: Instances,
+    state: StateDir,
+    table: Mutex<Table>,
+    ended: mpsc::UnboundedSender<Run>,
+    /// Held by whoever changes which container holds what: one at a time.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Containers {
+    /// Takes up the containers that an earlier agent left, after the instances. Those that have ended since let go.
+    pub(crate) async fn start(instances: Instances, state: StateDir) -> Self {
+        let (ended, runs) = mpsc::unbounded_channel();
+        let remembered = table::load(&state);
+        let inner = Inner { instances, state, table: Mutex::default(), ended, turn: tokio::sync::Mutex::default() };
+        let containers = Self { inner: Arc::new(inner) };
+        for (id, holder) in remembered {
+            containers.take_up(&id, holder).await;
+        }
+        tokio::spawn(follow(Arc::downgrade(&containers.inner), runs));
+        containers
+    }
+
+    /// Gives a container its instance: the one that is in its namespace, or a new one. The same once more is the same.
+    ///
+    /// # Errors
+    /// If that can't be; then nothing has changed.
+    pub(crate) async fn attach(&self, start: Start) -> Result<local::Attach, Refusal> {
+        let Start { id, service, client, namespace, hosts, life } = start;
+        let (pid, process, place) = match life {
+            Life::Process(process) => {
+                let pid = process::pid_of(&process)
+                    .map_err(|e| Refusal::bare(format!("container {id} has no process that could be watched: {e}")))?;
+                // Found again by its process or by number: it can outlive that, with another container in it.
+                (Some(pid), Some(process), format!("/proc/{pid}/ns/net").into())
+            }
+            Life::Namespace(path) => (None, None, path),
+        };
+        let instances = &self.inner.instances;
+        let turn = self.inner.turn.lock().await;
+        let there = self.table().namespace_of(&id);
+        let namespace_id = namespace.id();
+        if there.is_some_and(|there| there != namespace_id) {
+            // It has started again before its last end was heard of.
+            self.let_go(&id, None).await;
+        }
+        let owned = self.table().owned(namespace_id).unwrap_or_else(|| !instances.holds(namespace_id));
+        let holder =
+            Holder { namespace: namespace_id, pid, hosts: hosts.as_ref().map(|(place, _)| place.clone()), owned };
+        let wish = Wish { service, client, namespace, place: NamespacePlace::Path(place), hosts, process: None };
+        // Remembered before it is made: an agent that is killed in between knows that nobody else will end it.
+        let fresh = there != Some(namespace_id);
+        self.hold(&id, holder, process);
+        let begun = match instances.begin(wish).await {
+            Ok(begun) => begun,
+            Err(refusal) => {
+                if fresh {
+                    self.let_go(&id, None).await;
+                }
+                return Err(refusal);
+            }
+        };
+        drop(turn);
+        Ok(instances.settled(begun).await)
+    }
+
+    /// A container has ended. Gives the instance that ended with it, if one did; one that is not known is none.
+    pub(crate) async fn detach(&self, id: &ContainerId) -> local::DetachContainer {
+        let _turn = self.inner.turn.lock().await;
+        local::DetachContainer { version: local::VERSION, instance: self.let_go(id, None).await }
+    }
+
+    /// The containers that hold instances.
+    pub(crate) fn list(&self) -> local::Containers {
+        let mut table = self.table();
+        table.prune(|namespace| self.inner.instances.holds(namespace));
+        local::Containers { version: local::VERSION, containers: table.list() }
+    }
+
+    async fn take_up(&self, id: &ContainerId, holder: Holder) {
+        let process = holder.pid.and_then(|pid| process_in(pid, holder.namespace));
+        let alive = match holder.pid {
+            Some(_) => process.is_some(),
+            None => self.inner.instances.holds(holder.namespace),
+        };
+        self.hold(id, holder, process);
+        if !alive {
+            self.let_go(id, None).await;
+        }
+    }
+
+    fn hold(&self, id: &ContainerId, holder: Holder, process: Option<OwnedFd>) {
+        let mut table = self.table();
+        table.prune(|namespace| self.inner.instances.holds(namespace));
+        let run = table.next_run(id);
+        let watch = process.map(|fd| Watch::new(fd, run.clone(), self.inner.ended.clone())).transpose();
+        let watch = watch.unwrap_or_else(|error| {
+            tracing::warn!(container = %id, %error, "its process can't be watched: only its runtime can tell of its end");
+            None
+        });
+        table.hold(run, holder, watch);
+        table.save(&self.inner.state);
+    }
+
+    async fn let_go(&self, id: &ContainerId, number: Option<u64>) -> Option<local::Instance> {
+        let released = {
+            let mut table = self.table();
+            let released = table.release(id, number)?;
+            table.save(&self.inner.state);
+            released
+        };
+        if released.ends {
+            return self.inner.instances.release(released.namespace).await;
+        }
+        if let Some(place) = released.hosts {
+            self.inner.instances.drop_hosts(released.namespace, place).await;
+        }
+        None
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.inner.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Hears of the ends of processes, for as long as anybody else has to do with containers.
+async fn follow(inner: Weak<Inner>, mut runs: mpsc::UnboundedReceiver<Run>) {
+    while let Some(Run { id, number }) = runs.recv().await {
+        let Some(inner) = inner.upgrade() else { return };
+        let containers = Containers { inner };
+        let _turn = containers.inner.turn.lock().await;
+        containers.let_go(&id, Some(number)).await;
+    }
+}
+
+/// The container's first process, if it is still there.
+fn process_in(pid: i32, namespace: NamespaceId) -> Option<OwnedFd> {
+    // First hold on to the process, then see that it is the one.
+    let process = process::pidfd(pid).ok()?;
+    let found = Namespace::of_pid(pid.cast_unsigned()).ok()?;
+    (found.id() == namespace).then_some(process)
+}

@@ -1,0 +1,15 @@
+//! Containers, as their runtimes know them: which service each belongs to by its labels, and which of them hold an instance.
+//! Several containers can share a network namespace, and so an instance; it ends with the last of them.
+
+mod id;
+mod labels;
+mod manager;
+mod table;
+
+pub(crate) use id::ContainerId;
+pub(crate) use labels::{CLIENT, Labels, Member, SERVICE, counts, member};
+pub(crate) use manager::{Containers, Life, Start};
+pub(crate) use table::FILE;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+//! Docker by its API (podman's service speaks it as well): containers that were started without `mesh-runc` are attached a
+//! moment after their start, and those that started while no agent ran when one is back.
+
+mod api;
+mod watch;
+
+pub(crate) use watch::watch;

@@ -1,0 +1,263 @@
+//! For tests: an agent's instances with real namespaces and a real data plane, and a coordinator of a few lines.
+
+use std::{
+    net::Ipv4Addr,
+    os::fd::{AsFd as _, AsRawFd as _},
+    sync::{Arc, Mutex, Weak},
+};
+
+use mesh_proto::{
+    DeploymentId, Epoch, InstanceId, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
+    message::{Answer, Ask, Down, Have, Held, Refusal, Up},
+    view::{Deployment, Instance, InstanceState, Network, Service},
+};
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{Instances, Parts, Wish, load};
+use crate::{
+    attach::{Namespace, Staging, lab::PATIENCE},
+    control::{
+        Control, Ourselves,
+        lab::{Peer, Streams},
+    },
+    dataplane::{DataEvent, Dataplane},
+    hosts::{Guards, HostsFile, Place},
+    local::NamespacePlace,
+    state::{StateDir, tests::Scratch},
+};
+
+/// The coordinator's state: shop/db and shop/app, and the instances of the runner.
+pub(crate) struct Model {
+    pub(crate) view: View,
+    /// The number of the next instance.
+    pub(crate) next: u64,
+    /// What the last hello told.
+    pub(crate) told: Vec<Held>,
+}
+
+impl Model {
+    fn new() -> Self {
+        let network = Network { range: Range::DEFAULT, mtu: 1344 };
+        let mut view = View::empty(Epoch([1; 16]), Revision(1), RunnerId(1), network);
+        let (name, team) = ("shop".parse().unwrap(), "acme".parse().unwrap());
+        view.put(Record::Deployment(Arc::new(Deployment { id: DeploymentId(1), name, team })));
+        for (id, name) in [(1, "db"), (2, "app")] {
+            view.put(Record::Service(Arc::new(Service {
+                id: ServiceId(id),
+                deployment: DeploymentId(1),
+                name: name.parse().unwrap(),
+                address: Ipv4Addr::new(100, 112, 0, u8::try_from(id).unwrap()),
+                automatic_names: true,
+            })));
+        }
+        Self { view, next: 1, told: vec![] }
+    }
+
+    pub(crate) fn instances(&self) -> Vec<u64> {
+        self.view.instances().map(|instance| instance.id.0).collect()
+    }
+
+    /// Answers, and gives what has changed.
+    fn answer(&mut self, ask: &Ask) -> Result<Answer, Refusal> {
+        match ask {
+            Ask::Attach { service, client } => {
+                let found = self.view.services().find(|s| s.name == service.service).map(|service| service.id);
+                let service = found.ok_or_else(|| Refusal::bare("no such service"))?;
+                let instance = InstanceId(self.next);
+                self.next += 1;
+                let address = Ipv4Addr::new(100, 112, 1, u8::try_from(instance.0).unwrap());
+                let state = if *client { InstanceState::Client } else { InstanceState::Live };
+                let record = Instance { id: instance, service, runner: RunnerId(1), address, state };
+                self.view.put(Record::Instance(Arc::new(record)));
+                self.view.revision = self.view.revision.next();
+                Ok(Answer::Attached { instance, address, revision: self.view.revision })
+            }
+            Ask::Drain { .. } | Ask::Leave => Err(Refusal::bare("not played")),
+            Ask::Detach { instance } => {
+                self.keep(|id| id != *instance);
+                Ok(Answer::Detached { revision: self.view.revision })
+            }
+            Ask::Settle { .. } => Ok(Answer::Settled { pending: vec![] }),
+            Ask::Lookup { .. } | Ask::Why { .. } => Err(Refusal::bare("not asked here")),
+        }
+    }
+
+    pub(crate) fn keep(&mut self, such: impl Fn(InstanceId) -> bool) {
+        let mut view = View::empty(self.view.epoch, self.view.revision.next(), self.view.runner, self.view.network);
+        let kept = self.view.records().filter(|record| match record {
+            Record::Instance(instance) => such(instance.id),
+            _ => true,
+        });
+        kept.for_each(|record| view.put(record.clone()));
+        self.view = view;
+    }
+}
+
+/// One run of the agent, as far as instances go.
+pub(crate) struct Agent {
+    pub(crate) instances: Instances,
+    streams: Streams,
+    pub(crate) control: Control,
+    model: Arc<Mutex<Model>>,
+    stream: Option<JoinHandle<()>>,
+    events: JoinHandle<()>,
+    dataplane: Weak<Dataplane>,
+}
+
+impl Agent {
+    pub(crate) async fn start(state: &StateDir, model: &Arc<Mutex<Model>>, view: Option<Arc<View>>) -> Self {
+        let (dataplane, mut events) =
+            Dataplane::start(PrivateKey::from_bytes([7; 32]), 0, vec![], Box::new(vec![0; 1 << 16])).unwrap();
+        let dataplane = Arc::new(dataplane);
+        let (control, keeper) = Control::new(view, None);
+        let (applied, applied_receiver) = watch::channel(None);
+        let mut views = control.views();
+        tokio::spawn(async move {
+            while views.changed().await.is_ok() {
+                let view = views.borrow_and_update().clone();
+                applied.send_replace(view.map(|view| Have { epoch: view.epoch, revision: view.revision }));
+            }
+        });
+        let weak = Arc::downgrade(&dataplane);
+        let parts = Parts {
+            state: state.clone(),
+            control: control.clone(),
+            dataplane,
+            staging: Staging::new().unwrap(),
+            guards: Some(Guards::new().unwrap()),
+            applied: applied_receiver.clone(),
+        };
+        let (instances, mut ended) = Instances::start(parts, load(state)).await;
+        tokio::spawn(instances.clone().follow());
+        let told = instances.clone();
+        let events = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    Some(event) = events.recv() => if let DataEvent::Gone(port) = event { told.gone(port).await },
+                    Some(namespace) = ended.recv() => told.end(namespace).await,
+                    else => return,
+                }
+            }
+        });
+        let held = instances.clone();
+        let ourselves = Ourselves {
+            port: 1,
+            endpoints_only: false,
+            endpoints: watch::channel(vec![]).1,
+            applied: applied_receiver,
+            held: Box::new(move || held.hello()),
+        };
+        let streams = Streams::new(keeper, RunnerId(1), ourselves);
+        Self { instances, streams, control, model: Arc::clone(model), stream: None, events, dataplane: weak }
+    }
+
+    /// The coordinator is there.
+    pub(crate) async fn connect(&mut self) {
+        let peer = self.streams.open().await;
+        self.stream = Some(tokio::spawn(converse(peer, Arc::clone(&self.model))));
+        assert!(self.control.connected(PATIENCE).await);
+    }
+
+    /// The coordinator goes away.
+    pub(crate) async fn disconnect(&mut self) {
+        self.stream.take().unwrap().abort();
+        self.control.links().wait_for(|link| !link.connected).await.unwrap();
+    }
+
+    /// The agent is killed: nothing that it holds is taken back.
+    pub(crate) async fn kill(self) {
+        let Self { instances, streams, control, stream, events, dataplane, .. } = self;
+        events.abort();
+        stream.inspect(JoinHandle::abort);
+        drop((instances, streams, control));
+        // Whatever ran has let go of it: its queues are closed.
+        let over = async {
+            while dataplane.strong_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, over).await.unwrap();
+    }
+
+    pub(crate) async fn attach(&self, service: &str, ns: &Namespace) -> Result<InstanceId, Refusal> {
+        self.attach_with(service, ns, None).await
+    }
+
+    pub(crate) async fn attach_with(
+        &self,
+        service: &str,
+        ns: &Namespace,
+        hosts: Option<&Place>,
+    ) -> Result<InstanceId, Refusal> {
+        let path = format!("/proc/{}/fd/{}", std::process::id(), ns.as_fd().as_raw_fd());
+        let wish = Wish {
+            service: service.parse().unwrap(),
+            client: false,
+            namespace: Arc::new(Namespace::open(path.as_ref()).unwrap()),
+            place: NamespacePlace::Path(path.into()),
+            hosts: hosts.map(|place| (place.clone(), HostsFile::open(&place.reach().unwrap()).unwrap())),
+            process: None,
+        };
+        self.instances.attach(wish).await.map(|answer| answer.instance.id)
+    }
+
+    pub(crate) fn list(&self) -> Vec<u64> {
+        self.instances.list().iter().map(|instance| instance.id.0).collect()
+    }
+
+    pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let waiting = async {
+            while !is_so(self) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+    }
+}
+
+/// Serves one stream as the coordinator would.
+async fn converse(mut peer: Peer, model: Arc<Mutex<Model>>) {
+    let Up::Hello { instances, .. } = peer.welcome().await else { unreachable!() };
+    let mut sent = {
+        let mut model = model.lock().unwrap();
+        model.keep(|id| instances.iter().any(|held| held.instance == id));
+        model.told = instances;
+        model.view.clone()
+    };
+    peer.say(&Down::Snapshot { view: sent.clone() }).await;
+    while let Some(up) = peer.hear().await {
+        if let Up::Ask { request, ask } = up {
+            let (result, view) = {
+                let mut model = model.lock().unwrap();
+                (model.answer(&ask), model.view.clone())
+            };
+            peer.say(&Down::Delta(sent.delta_to(&view))).await;
+            sent = view;
+            peer.say(&Down::Answer { request, result }).await;
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) scratch: Scratch,
+    pub(crate) state: StateDir,
+    pub(crate) model: Arc<Mutex<Model>>,
+}
+
+impl World {
+    pub(crate) fn new(name: &str) -> Self {
+        let scratch = Scratch::new(name);
+        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+        Self { scratch, state, model: Arc::new(Mutex::new(Model::new())) }
+    }
+
+    pub(crate) async fn agent(&self) -> Agent {
+        let mut agent = Agent::start(&self.state, &self.model, None).await;
+        agent.connect().await;
+        agent
+    }
+
+    pub(crate) fn instances(&self) -> Vec<u64> {
+        self.model.lock().unwrap().instances()
+    }
+}

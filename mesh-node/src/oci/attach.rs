@@ -1,0 +1,88 @@
+//! What a hook asks the agent for when a container starts and when it has ended.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use mesh_proto::message::Refusal;
+use serde::Deserialize;
+
+use super::spec::Spec;
+use crate::{
+    agent::IDENTITY,
+    cli::target,
+    containers::{ContainerId, Labels, Member},
+    hosts::{HostsFile, Place},
+    local::{self, Client, Request},
+    state::StateDir,
+};
+
+/// How long the agent may take. It waits itself for a coordinator that is just coming, for its view, and for the others.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long an agent that is just starting may take, as after an upgrade, or with the machine.
+const START: Duration = Duration::from_secs(5);
+/// How long the end of a container may be held up: an agent that is busy or away finds out by itself.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// What a runtime tells a hook on standard input: the state of the container (OCI runtime specification, «State»).
+#[derive(Debug, Deserialize)]
+pub(super) struct State {
+    /// The container.
+    pub(super) id: ContainerId,
+    /// Its first process, unless it has ended.
+    #[serde(default)]
+    pub(super) pid: i32,
+    /// The directory of its `config.json`.
+    #[serde(default)]
+    pub(super) bundle: PathBuf,
+    /// What the runtime was told besides.
+    #[serde(default)]
+    pub(super) annotations: Labels,
+}
+
+/// The variables of the service's instances.
+pub(super) fn variables(state: &StateDir, member: &Member) -> Result<BTreeMap<String, String>, Refusal> {
+    let request = Request::Names { service: member.service.clone() };
+    agent(state).ask::<local::Names>(&request, &[]).map(|names| names.variables)
+}
+
+/// Gives a container that starts its instance.
+pub(super) fn attach(state: &StateDir, container: &State, member: &Member) -> Result<(), Refusal> {
+    let (_, namespace, process) = target::process(container.pid)?;
+    let (hosts, file) = hosts(&container.bundle)?.unzip();
+    let fds: Vec<_> =
+        [Some(&namespace), file.as_ref(), Some(&process)].into_iter().flatten().map(|fd| fd.as_fd()).collect();
+    let Member { service, client } = member.clone();
+    let request = Request::AttachContainer { id: container.id.clone(), service, client, hosts, namespace: None };
+    agent(state).ask::<local::Attach>(&request, &fds).map(drop)
+}
+
+/// Tells the agent that a container has ended.
+pub(crate) fn detach(state: &StateDir, id: ContainerId) -> Result<(), Refusal> {
+    let agent = Client::new(state).within(PARTING);
+    agent.ask::<local::DetachContainer>(&Request::DetachContainer { id }, &[]).map(drop)
+}
+
+/// The agent, asked by a runtime: given time to start, and no more than that to answer.
+pub(crate) fn agent(state: &StateDir) -> Client<'_> {
+    // Where no agent has ever been, none is starting.
+    let start = if state.written(IDENTITY).is_some() { START } else { Duration::ZERO };
+    Client::new(state).within(PATIENCE).patient(start)
+}
+
+/// The hosts file that its runtime has made for the container, if it has made one.
+fn hosts(bundle: &Path) -> Result<Option<(Place, OwnedFd)>, Refusal> {
+    let spec = Spec::of(bundle).map_err(|e| {
+        Refusal::bare(format!("the container's {} can't be read: {e}", bundle.join("config.json").display()))
+    })?;
+    let Some(source) = spec.source_of("/etc/hosts") else { return Ok(None) };
+    let found = target::hosts(Place::Path(source));
+    // The agent looks for itself; here it is known what to do about it.
+    let checked = found.and_then(|(place, file)| HostsFile::open(&file).map(|_| (place, file)));
+    let hint = "mount nothing over the container's /etc/hosts, or a file of its own";
+    checked.map(Some).map_err(|refusal| Refusal::new(refusal.error, hint))
+}

@@ -1,0 +1,111 @@
+//! `mesh-node hook`: what runtimes call when containers start and end (OCI runtime specification, «POSIX-platform Hooks»;
+//! `precreate`: oci-hooks(5) of podman).
+
+use std::io::{self, Read as _, Write as _};
+
+use clap::ValueEnum;
+use mesh_proto::message::Refusal;
+use serde::de::DeserializeOwned;
+
+use super::{attach, line, spec::Spec, wrapper::own_hooks};
+use crate::{
+    config::{Config, Fail, Sources},
+    containers::{Labels, Member, member},
+    state::StateDir,
+};
+
+/// The longest input that is read, in octets.
+const MAX: u64 = 1 << 20;
+
+/// When a hook is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stage {
+    /// The container is described: its configuration comes in, and goes out with what we put there
+    #[value(name = "precreate")]
+    Precreate,
+    /// The container's namespaces are there, and none of its programs runs
+    #[value(name = "createRuntime")]
+    CreateRuntime,
+    /// The container has ended
+    #[value(name = "poststop")]
+    Poststop,
+}
+
+/// Does what is to be done, for a container of `said` if that is known, else of what its annotations say.
+///
+/// # Errors
+/// If the container asks for the mesh and can't have it, and is not to start without.
+pub(crate) fn run(stage: Stage, said: Option<Member>, state: &StateDir) -> Result<(), Refusal> {
+    match stage {
+        Stage::Precreate => {
+            let mut spec = Spec::read(io::stdin().lock()).map_err(|e| nonsense(&e))?;
+            if let Some(member) = said.map_or_else(|| ours(&spec.annotations()), |member| Ok(Some(member)))? {
+                let variables = attach::variables(state, &member);
+                if let Some(variables) = settle(state, &member, variables)? {
+                    spec.adopt(&member, &variables, &own_hooks(state)?);
+                }
+            }
+            let mut out = io::stdout().lock();
+            out.write_all(&spec.to_json())
+                .and_then(|()| out.flush())
+                .map_err(|e| Refusal::bare(format!("the container's configuration can't be written: {e}")))
+        }
+        Stage::CreateRuntime => {
+            let container: attach::State = input()?;
+            let member = said.map_or_else(|| ours(&container.annotations), |member| Ok(Some(member)))?;
+            let Some(member) = member else { return Ok(()) };
+            settle(state, &member, attach::attach(state, &container, &member)).map(drop)
+        }
+        Stage::Poststop => {
+            let container: attach::State = input()?;
+            // Nothing stops because of us. An agent that is away finds out when it is back.
+            if let Err(refusal) = attach::detach(state, container.id) {
+                note(&refusal);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// What annotations say; those of platforms have been understood before they got here.
+fn ours(annotations: &Labels) -> Result<Option<Member>, Refusal> {
+    member(annotations, &Sources::default())
+}
+
+/// What is to become of a container that can't have the mesh: `Ok(None)` if it starts without.
+///
+/// # Errors
+/// If it doesn't.
+pub(crate) fn settle<T>(state: &StateDir, member: &Member, result: Result<T, Refusal>) -> Result<Option<T>, Refusal> {
+    let refusal = match result {
+        Ok(value) => return Ok(Some(value)),
+        Err(refusal) => refusal,
+    };
+    let refusal = Refusal { error: format!("{}: {}", member.service, refusal.error), ..refusal };
+    match Config::load(state).map(|config| config.containers.fail) {
+        Ok(Fail::Open) => {
+            note(&refusal);
+            Ok(None)
+        }
+        Ok(Fail::Closed) | Err(_) => Err(refusal),
+    }
+}
+
+/// Says on standard error what went wrong without consequences.
+pub(crate) fn note(refusal: &Refusal) {
+    // If that can't be written, nothing can.
+    let _ = writeln!(io::stderr().lock(), "{}", line(refusal));
+}
+
+fn input<T: DeserializeOwned>() -> Result<T, Refusal> {
+    let mut text = Vec::new();
+    io::stdin().lock().take(MAX).read_to_end(&mut text).map_err(|e| nonsense(&e))?;
+    serde_json::from_slice(&text).map_err(|e| nonsense(&e))
+}
+
+fn nonsense(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(
+        format!("what the runtime says on standard input makes no sense: {error}"),
+        "this command is for container runtimes to call, by their hooks",
+    )
+}

@@ -1,0 +1,23 @@
+//! Faces to container runtimes that follow the OCI runtime specification: a wrapper around runc, and hooks.
+
+mod argv;
+mod attach;
+pub(crate) mod cdi;
+mod docker;
+mod hook;
+mod spec;
+mod wrapper;
+
+pub(crate) use attach::{agent, detach};
+pub(crate) use hook::{Stage, note, run as hook, settle};
+pub(crate) use wrapper::{is_called, main as wrapper, own_hooks};
+
+use mesh_proto::message::Refusal;
+
+/// A refusal on one line, as it comes into a runtime's own errors.
+fn line(refusal: &Refusal) -> String {
+    match &refusal.hint {
+        Some(hint) => format!("mesh: {} ({hint})", refusal.error),
+        None => format!("mesh: {}", refusal.error),
+    }
+}

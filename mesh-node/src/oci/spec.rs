@@ -1,0 +1,300 @@
+//! A container's `config.json` (OCI runtime specification 1.0 and 1.1): what we read there, and what we put in.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value, json};
+
+use crate::containers::{CLIENT, Labels, Member, SERVICE};
+
+/// The annotation that holds what we put into the environment, and what was there before: for `exec`.
+const VARIABLES: &str = "mesh.variables";
+/// The largest file that is read, in octets. (Docker's are about 10 KB.)
+const MAX: u64 = 16 << 20;
+/// How long a runtime waits for our hooks, in seconds: longer than these wait for anything.
+pub(super) const HOOK_TIMEOUT: u64 = 30;
+
+/// How our hooks are called.
+#[derive(Debug, Clone)]
+pub(crate) struct Hooks {
+    /// This program.
+    pub(super) program: PathBuf,
+    /// The agent's state directory.
+    pub(super) state: PathBuf,
+}
+
+/// A container's configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Spec(Map<String, Value>);
+
+impl Spec {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If it can't be read, or isn't an object of JSON.
+    pub(super) fn read(from: impl io::Read) -> io::Result<Self> {
+        let mut text = Vec::new();
+        from.take(MAX + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > MAX {
+            return Err(io::Error::other(format!("it is longer than {MAX} octets")));
+        }
+        Ok(Self(serde_json::from_slice(&text)?))
+    }
+
+    /// Reads that of a bundle.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn of(bundle: &Path) -> io::Result<Self> {
+        Self::read(File::open(bundle.join("config.json"))?)
+    }
+
+    /// Writes it in the place of the one before: there is the one or the other, whole.
+    ///
+    /// # Errors
+    /// If it can't be written; the one before is then untouched.
+    pub(super) fn replace(&self, bundle: &Path) -> io::Result<()> {
+        let (path, next) = (bundle.join("config.json"), bundle.join("config.json.mesh"));
+        match fs::remove_file(&next) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&next)?;
+        file.set_permissions(fs::metadata(&path)?.permissions())?;
+        file.write_all(&self.to_json())?;
+        fs::rename(&next, &path)
+    }
+
+    /// As it is written.
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        Value::Object(self.0.clone()).to_string().into_bytes()
+    }
+
+    /// The annotations that are texts, as all should be.
+    pub(super) fn annotations(&self) -> Labels {
+        texts(self.0.get("annotations"))
+    }
+
+    /// Where the mount at `destination` comes from.
+    pub(super) fn source_of(&self, destination: &str) -> Option<PathBuf> {
+        let mounts = self.0.get("mounts")?.as_array()?;
+        // The last one covers the others.
+        let mount = mounts.iter().rfind(|mount| mount.get("destination").is_some_and(|at| at == destination))?;
+        mount.get("source")?.as_str().map(PathBuf::from).filter(|path| path.is_absolute())
+    }
+
+    /// Makes the container one of `member`: with these variables, whatever stood there, and with our hooks. Once more
+    /// changes nothing.
+    pub(super) fn adopt(&mut self, member: &Member, variables: &BTreeMap<String, String>, hooks: &Hooks) {
+        let mut before = self.set_variables(variables);
+        let annotations = object(self.0.entry("annotations"));
+        // What an earlier call of ours replaced is what counts, not what that put there.
+        if let Some(earlier) = annotations.get(VARIABLES).and_then(recorded) {
+            before.extend(earlier.into_iter().filter(|(name, _)| variables.contains_key(name)));
+        }
+        annotations.insert(SERVICE.into(), member.service.to_string().into());
+        annotations.insert(CLIENT.into(), member.client.to_string().into());
+        annotations.insert(VARIABLES.into(), json!(before).to_string().into());
+        let all = object(self.0.entry("hooks"));
+        for stage in ["createRuntime", "poststop"] {
+            let arguments = ["mesh-node", "hook", stage, "--state"].map(Value::from);
+            let arguments = arguments.into_iter().chain([hooks.state.to_string_lossy().into()]);
+            let hook = json!({
+                "path": hooks.program.to_string_lossy(),
+                "args": arguments.collect::<Vec<Value>>(),
+                "timeout": HOOK_TIMEOUT,
+            });
+            let of_stage = array(all.entry(stage));
+            of_stage.retain(|there| there.get("args") != hook.get("args"));
+            of_stage.push(hook);
+        }
+    }
+
+    /// Sets variables of the first process. Gives what each replaced.
+    fn set_variables(&mut self, variables: &BTreeMap<String, String>) -> BTreeMap<String, Option<String>> {
+        let environment = array(object(self.0.entry("process")).entry("env"));
+        variables.iter().map(|(name, value)| (name.clone(), set(environment, name, value))).collect()
+    }
+
+    /// What a further process of this container gets: our variables, as the first one has them. One that was given
+    /// another value for this process alone keeps it.
+    pub(super) fn share_variables(&self, process: &mut Self) {
+        let annotations = self.0.get("annotations").filter(|annotations| annotations.get(SERVICE).is_some());
+        let before = annotations.and_then(|annotations| annotations.get(VARIABLES)).and_then(recorded);
+        let own = self.0.get("process").and_then(|process| process.get("env")).and_then(Value::as_array);
+        let (Some(before), Some(own)) = (before, own) else { return };
+        let environment = array(process.0.entry("env"));
+        for (name, before) in before {
+            let (Some(value), given) = (get(own, &name), get(environment, &name)) else { continue };
+            if given.is_none() || given == before.as_deref() {
+                let value = value.to_owned();
+                set(environment, &name, &value);
+            }
+        }
+    }
+}
+
+/// The texts of an object of JSON.
+pub(super) fn texts(value: Option<&Value>) -> Labels {
+    let all = value.and_then(Value::as_object).into_iter().flatten();
+    all.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+fn recorded(annotation: &Value) -> Option<BTreeMap<String, Option<String>>> {
+    serde_json::from_str(annotation.as_str()?).ok()
+}
+
+fn get<'a>(environment: &'a [Value], name: &str) -> Option<&'a str> {
+    environment.iter().rev().find_map(|entry| entry.as_str()?.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// Sets a variable once. Gives what it was.
+fn set(environment: &mut Vec<Value>, name: &str, value: &str) -> Option<String> {
+    let before = get(environment, name).map(str::to_owned);
+    let is_it = |entry: &Value| entry.as_str().and_then(|text| text.strip_prefix(name)?.strip_prefix('=')).is_some();
+    environment.retain(|entry| !is_it(entry));
+    environment.push(format!("{name}={value}").into());
+    before
+}
+
+/// What is there if it is an object; else an empty one is put there.
+fn object(entry: serde_json::map::Entry<'_>) -> &mut Map<String, Value> {
+    let value = entry.or_insert_with(|| json!({}));
+    if !value.is_object() {
+        *value = json!({});
+    }
+    match value {
+        Value::Object(map) => map,
+        _ => unreachable!("it has just been made one"),
+    }
+}
+
+/// The same for an array.
+fn array(entry: serde_json::map::Entry<'_>) -> &mut Vec<Value> {
+    let value = entry.or_insert_with(|| json!([]));
+    if !value.is_array() {
+        *value = json!([]);
+    }
+    match value {
+        Value::Array(list) => list,
+        _ => unreachable!("it has just been made one"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::state::tests::Scratch;
+
+    fn spec(value: Value) -> Spec {
+        Spec::read(value.to_string().as_bytes()).unwrap()
+    }
+
+    fn member() -> Member {
+        Member { service: "shop/db".parse().unwrap(), client: false }
+    }
+
+    fn hooks() -> Hooks {
+        Hooks { program: "/usr/bin/mesh-node".into(), state: "/var/lib/mesh-node".into() }
+    }
+
+    fn variables() -> BTreeMap<String, String> {
+        [("PORT", "5432"), ("WARP_IST_my-db", "100.112.0.2")].map(|(n, v)| (n.to_owned(), v.to_owned())).into()
+    }
+
+    fn docker() -> Spec {
+        spec(json!({
+            "ociVersion": "1.0.2-dev",
+            "process": {"env": ["PATH=/bin", "PORT=3000", "PORTAL=x"], "oomScoreAdj": -500},
+            "hooks": {"prestart": [{"path": "/proc/17/exe"}]},
+            "linux": {"resources": {"memory": {"limit": u64::MAX}}},
+        }))
+    }
+
+    #[test]
+    fn variables_hooks_and_annotations_go_in_and_all_else_stays() {
+        let mut adopted = docker();
+        adopted.adopt(&member(), &variables(), &hooks());
+        let Spec(all) = &adopted;
+        assert_eq!(all["process"]["env"], json!(["PATH=/bin", "PORTAL=x", "PORT=5432", "WARP_IST_my-db=100.112.0.2"]));
+        assert_eq!(all["process"]["oomScoreAdj"], -500);
+        assert_eq!(all["hooks"]["prestart"], json!([{"path": "/proc/17/exe"}]));
+        assert_eq!(
+            all["hooks"]["createRuntime"],
+            json!([{"path": "/usr/bin/mesh-node", "timeout": HOOK_TIMEOUT,
+                "args": ["mesh-node", "hook", "createRuntime", "--state", "/var/lib/mesh-node"]}])
+        );
+        assert_eq!(all["hooks"]["poststop"][0]["args"][2], "poststop");
+        assert_eq!(all["linux"]["resources"]["memory"]["limit"], u64::MAX, "the number as it was");
+        assert_eq!(adopted.annotations()[SERVICE], "shop/db");
+        let once = adopted.clone();
+        adopted.adopt(&member(), &variables(), &hooks());
+        assert_eq!(adopted, once, "the wrapper and a hook, or a bundle that is used again");
+    }
+
+    #[test]
+    fn a_further_process_has_what_the_first_one_has() {
+        let mut adopted = docker();
+        adopted.adopt(&member(), &variables(), &hooks());
+        let exec = |environment: Value| {
+            let mut process = spec(json!({"args": ["sh"], "env": environment}));
+            adopted.share_variables(&mut process);
+            process.0["env"].clone()
+        };
+        // As Docker has it: the image's and the container's own, from before we came.
+        assert_eq!(
+            exec(json!(["PATH=/bin", "PORT=3000"])),
+            json!(["PATH=/bin", "PORT=5432", "WARP_IST_my-db=100.112.0.2"])
+        );
+        assert_eq!(
+            exec(json!(["PORT=9999"])),
+            json!(["PORT=9999", "WARP_IST_my-db=100.112.0.2"]),
+            "given for this process alone"
+        );
+        let mut process = spec(json!({"env": ["A=b"]}));
+        let before = process.clone();
+        docker().share_variables(&mut process);
+        assert_eq!(process, before, "none of ours");
+    }
+
+    #[test]
+    fn nonsense_is_no_panic() {
+        for value in [json!({}), json!({"process": 1, "hooks": [], "annotations": "x", "mounts": {}})] {
+            let mut odd = spec(value);
+            assert!(odd.annotations().is_empty() && odd.source_of("/etc/hosts").is_none());
+            odd.adopt(&member(), &variables(), &hooks());
+            assert_eq!(odd.0["process"]["env"].as_array().map(Vec::len), Some(2));
+        }
+        assert!(Spec::read(&b"[]"[..]).is_err() && Spec::read(&b"{"[..]).is_err());
+        assert!(Spec::read(io::repeat(b' ')).unwrap_err().to_string().contains("longer than"));
+    }
+
+    #[test]
+    fn the_hosts_file_is_what_is_mounted_there_last() {
+        let mounts = json!({"mounts": [
+            {"destination": "/etc/hosts", "source": "/a"}, {"destination": "/etc/hosts", "source": "/b"},
+            {"destination": "/proc", "source": "proc"},
+        ]});
+        assert_eq!(spec(mounts.clone()).source_of("/etc/hosts"), Some("/b".into()));
+        assert_eq!(spec(mounts).source_of("/proc"), None);
+    }
+
+    #[test]
+    fn it_is_replaced_whole_and_keeps_its_mode() {
+        let scratch = Scratch::new("bundle");
+        let path = scratch.0.join("config.json");
+        fs::write(&path, "{}").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        docker().replace(&scratch.0).unwrap();
+        assert_eq!(Spec::of(&scratch.0).unwrap(), docker());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,87 @@
+//! Noticing that a file has been written to: inotify(7).
+#![allow(unsafe_code, reason = "tokio trusts whoever registers a descriptor to keep it")]
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd, RawFd},
+    path::Path,
+};
+
+use nix::{
+    errno::Errno,
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor},
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// One watch over one file.
+pub(crate) type Watched = WatchDescriptor;
+
+/// Watches over any number of files.
+#[derive(Debug)]
+pub(crate) struct Writes(AsyncFd<Owned>);
+
+/// An inotify instance, as tokio wants to see it.
+#[derive(Debug)]
+struct Owned(Inotify);
+
+impl AsRawFd for Owned {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// What has happened.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Whoever had this file open for writing has closed it.
+    One(Watched),
+    /// So many things that nobody knows which any more.
+    Any,
+}
+
+impl Writes {
+    /// With no watch yet; within a tokio runtime.
+    ///
+    /// # Errors
+    /// If this user has too many instances (`fs.inotify.max_user_instances`).
+    pub(crate) fn new() -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        // SAFETY: the descriptor is owned, by us and then by the `AsyncFd`, which nobody can take it out of.
+        let registered = unsafe { AsyncFd::register_with_interest(Owned(inotify), Interest::READABLE) };
+        registered.map(Self).map_err(|e| e.into_parts().1)
+    }
+
+    /// Watches over a file, wherever it is written to from. The same file once more is the same watch.
+    ///
+    /// # Errors
+    /// If it isn't there, or this user has too many watches (`fs.inotify.max_user_watches`).
+    pub(crate) fn watch(&self, path: &Path) -> io::Result<Watched> {
+        Ok(self.0.get_ref().0.add_watch(path, AddWatchFlags::IN_CLOSE_WRITE)?)
+    }
+
+    /// Ends a watch.
+    pub(crate) fn unwatch(&self, watched: Watched) {
+        // It may have ended with its file.
+        let _ = self.0.get_ref().0.rm_watch(watched);
+    }
+
+    /// Waits for what happens next.
+    ///
+    /// # Errors
+    /// What read(2) says.
+    pub(crate) async fn next(&self) -> io::Result<Vec<Written>> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            match self.0.get_ref().0.read_events() {
+                Ok(events) => {
+                    let overflow = |mask: AddWatchFlags| mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
+                    let what = |mask, watched| if overflow(mask) { Written::Any } else { Written::One(watched) };
+                    return Ok(events.iter().map(|event| what(event.mask, event.wd)).collect());
+                }
+                Err(Errno::EAGAIN) => ready.clear_ready(),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What runtimes find in the test's namespaces.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use mesh_netns_tests::{Coordinator, Runner, Stack, World};
+use nix::{
+    mount::{MsFlags, mount},
+    sys::wait::{WaitPidFlag, WaitStatus, waitpid},
+};
+
+/// Where the kernel's control groups are mounted.
+const GROUPS: &str = "/sys/fs/cgroup";
+/// Where those of the second version are on a machine that has both.
+const UNIFIED: &str = "/sys/fs/cgroup/unified";
+/// How long the last processes of a control group may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A machine's worth of directories for runtimes, inside [`mesh_netns_tests::isolated`] only.
+pub struct Lab {
+    group: String,
+}
+
+impl Lab {
+    /// Mounts them.
+    ///
+    /// # Panics
+    /// If that is refused.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "it changes the process's mounts")]
+    pub fn new() -> Self {
+        copy(Path::new("/etc"), Path::new("/run/etc")).expect("cannot copy /etc");
+        bind("/run/etc", "/etc");
+        let empty = |directory: &str| {
+            mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+                .unwrap_or_else(|e| panic!("cannot mount a tmpfs on {directory}: {e}"));
+        };
+        ["/var/lib", "/opt"].into_iter().for_each(empty);
+        // crun does not work on a machine that has control groups of both versions: this one has the first only.
+        if Path::new(UNIFIED).exists() {
+            empty(UNIFIED);
+        }
+        let unique = fs::read_to_string("/proc/sys/kernel/random/uuid").expect("a random number from the kernel");
+        Self { group: format!("mesh-runtime-tests-{}", unique.trim()) }
+    }
+
+    /// The control group under which this test's containers are.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+}
+
+impl Drop for Lab {
+    /// All of the test's processes are gone with its PID namespace; its control groups are the machine's.
+    fn drop(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        let kinds = fs::read_dir(GROUPS).into_iter().flatten().flatten().map(|entry| entry.path());
+        // What is on the tmpfs there goes with it.
+        let kinds = kinds.filter(|kind| kind != Path::new(UNIFIED)).chain([PathBuf::from(GROUPS)]);
+        for group in kinds.map(|kind| kind.join(&self.group)) {
+            while group.exists() && remove(&group).is_err() && Instant::now() < deadline {
+                // What runtimes left behind became a child of this process, the first of its PID namespace; until it is
+                // waited for it is in its group. All that was started here has been waited for by now.
+                while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+/// Removes a control group and those in it.
+fn remove(group: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(group)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        }
+    }
+    fs::remove_dir(group)
+}
+
+fn bind(what: &str, at: &str) {
+    mount(Some(what), at, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .unwrap_or_else(|e| panic!("cannot mount over {at}: {e}"));
+}
+
+/// Copies a directory of configuration files, links as links. What is neither file, directory nor link isn't needed.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    fs::set_permissions(to, fs::metadata(from)?.permissions())?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, copied) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy(&entry.path(), &copied)?;
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(entry.path())?, copied)?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), copied)?;
+        }
+    }
+    Ok(())
+}
+
+/// The agent's program, by a path that is good everywhere.
+///
+/// # Panics
+/// If `MESH_NODE` doesn't give it.
+#[must_use]
+pub fn mesh_node() -> PathBuf {
+    let path = env::var_os("MESH_NODE").expect("MESH_NODE is not set: it gives the path of the program under test");
+    fs::canonicalize(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// A world with a coordinator and one runner, `aws`.
+pub struct Stage {
+    /// The underlay.
+    pub world: World,
+    /// The coordinator.
+    pub coordinator: Coordinator,
+    /// The runner.
+    pub aws: Runner,
+    /// What its runtimes find.
+    pub lab: Lab,
+}
+
+impl Stage {
+    /// Sets it up, with these deployments declared.
+    ///
+    /// # Panics
+    /// If they are refused.
+    #[must_use]
+    pub fn new(deployments: &[&str]) -> Self {
+        let (lab, world) = (Lab::new(), World::new());
+        let coordinator = world.coordinator(&[]);
+        for deployment in deployments {
+            coordinator.apply(deployment).done();
+        }
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        Self { world, coordinator, aws, lab }
+    }
+
+    /// Writes the agent's configuration.
+    ///
+    /// # Panics
+    /// If it can't be written.
+    pub fn configure(&self, text: &str) {
+        fs::write(self.aws.state().join("config.toml"), text).expect("cannot write the agent's configuration");
+    }
+
+    /// The services of the instances that the coordinator has, and what state they are in.
+    ///
+    /// # Panics
+    /// If it doesn't say.
+    #[must_use]
+    pub fn instances(&self) -> Vec<String> {
+        let all = self.coordinator.json(&["instances"]);
+        let all = all["instances"].as_array().unwrap_or_else(|| panic!("no instances in {all:#}"));
+        all.iter().map(|instance| format!("{} {}", text(&instance["service"]), text(&instance["state"]))).collect()
+    }
+}
+
+fn text(value: &serde_json::Value) -> &str {
+    value.as_str().unwrap_or_default()
+}

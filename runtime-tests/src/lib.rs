@@ -1,0 +1,17 @@
+//! Black-box tests of mesh with real container runtimes, as Debian packages them, in a private lab. This is the harness;
+//! the tests are in `tests/it/`, a file a runtime.
+//!
+//! A test runs within [`mesh_netns_tests::isolated`]: in network, mount and PID namespaces of its own. [`Lab`] adds what
+//! runtimes need besides: an /etc, a /var/lib and a /opt of the test's own, and control groups that are removed at its end.
+//! Images are made on the spot; nothing is fetched.
+
+mod containerd;
+mod docker;
+mod image;
+mod lab;
+mod podman;
+
+pub use containerd::Containerd;
+pub use docker::{Container, Docker};
+pub use lab::{Lab, Stage, mesh_node};
+pub use podman::Podman;

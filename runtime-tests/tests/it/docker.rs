@@ -1,0 +1,158 @@
+//! Docker, with `mesh-runc` as its runtime: a container that says which service it is comes up attached.
+
+use std::time::Instant;
+
+use mesh_netns_tests::{isolated, wait};
+use mesh_runtime_tests::{Docker, Stage};
+
+const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\nport = 5432\n";
+const APP: [&str; 2] = ["--label", "mesh.service=shop/app"];
+const DB: [&str; 2] = ["--label", "mesh.service=shop/db"];
+
+fn stage() -> (Stage, Docker) {
+    let stage = Stage::new(&[SHOP]);
+    let docker = Docker::start(&stage.lab, &stage.aws);
+    (stage, docker)
+}
+
+#[test]
+fn interface_names_and_variables_are_there_before_the_first_instruction() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        let db = stage.coordinator.address_of("shop/db");
+        let own = stage.coordinator.address_of("shop/app");
+        for network in ["bridge", "none"] {
+            let flags = [&APP[..], &["--network", network]].concat();
+            let said = docker.run(&flags, "ip addr show mesh0; echo \"$WARP_IST_db\"; cat /etc/hosts").done().stdout;
+            assert!(said.contains(&format!("inet {own}/32")), "{network}: {said}");
+            assert!(said.contains(&format!("\n{db}\n")), "{network}: {said}");
+            assert!(said.contains(&format!("{db} db.warp\n")), "{network}: {said}");
+            assert!(said.contains("localhost"), "Docker's own lines stay: {said}");
+        }
+        wait::until_true("all instances to be gone", || stage.instances().is_empty());
+    });
+}
+
+#[test]
+fn containers_reach_each_other_and_whoever_is_not_trusted_does_not() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        stage.coordinator.apply("deployment = \"billing\"\n[services.api]\n").done();
+        let _db = docker.container(&DB, &["nc", "-ll", "-p", "5432", "-e", "echo", "the price list"]);
+        assert_eq!(stage.instances(), ["shop/db live"]);
+        let ask = "until nc -w 5 db.warp 5432 </dev/null; do sleep 0.1; done";
+        assert_eq!(docker.run(&APP, ask).done().stdout, "the price list\n");
+        let ask = "nc -w 5 $WARP_IST_db 5432 </dev/null";
+        assert_eq!(docker.run(&APP, ask).done().stdout, "the price list\n");
+        let db = stage.coordinator.address_of("shop/db");
+        let said = docker.run(&["--label", "mesh.service=billing/api"], &format!("nc -w 5 {db} 5432 </dev/null"));
+        assert!(said.stderr.contains("No route to host"), "{}", said.expect_code(1).stderr);
+    });
+}
+
+#[test]
+fn a_further_process_has_the_variables_too() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        let address = stage.coordinator.address_of("shop/app");
+        let db = docker.container(&[&DB[..], &["--env", "PORT=1", "--env", "MINE=yes"]].concat(), &["sleep", "1000"]);
+        let show = "echo $WARP_IST_app $PORT $MINE";
+        assert_eq!(docker.exec(&db, &[], show).done().stdout, format!("{address} 5432 yes\n"));
+        assert_eq!(
+            docker.exec(&db, &["--env", "PORT=9"], show).done().stdout,
+            format!("{address} 9 yes\n"),
+            "what it is given itself it keeps"
+        );
+        let plain = docker.container(&[], &["sleep", "1000"]);
+        assert_eq!(docker.exec(&plain, &[], "env | grep -c WARP").expect_code(1).stdout, "0\n");
+    });
+}
+
+#[test]
+fn a_shared_namespace_is_one_instance_until_the_last_container_ends() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        let db = docker.container(&[&DB[..], &["--name", "db"]].concat(), &["sleep", "1000"]);
+        let beside = docker.container(&[&DB[..], &["--network", "container:db"]].concat(), &["sleep", "1000"]);
+        assert_eq!(stage.instances(), ["shop/db live"]);
+        assert_eq!(docker.exec(&beside, &[], "ls /sys/class/net | grep mesh").done().stdout, "mesh0\n");
+        docker.command(&["stop", "--time", "0", &beside.id]).done();
+        assert_eq!(stage.instances(), ["shop/db live"]);
+        assert!(docker.hosts(&db).contains("db.warp"), "the hosts file of both stays: {}", docker.hosts(&db));
+        let other = docker.run(&[&APP[..], &["--network", "container:db"]].concat(), "true");
+        assert!(other.stderr.contains("of shop/db already"), "{}", other.stderr);
+        docker.command(&["stop", "--time", "0", &db.id]).done();
+        wait::until_true("the instance to be gone", || stage.instances().is_empty());
+    });
+}
+
+#[test]
+fn the_networks_of_docker_stay_as_they_are() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        docker.command(&["network", "create", "private"]).done();
+        let db =
+            docker.container(&[&DB[..], &["--network", "private", "--name", "store"]].concat(), &["sleep", "1000"]);
+        let beside = docker.container(&["--network", "private"], &["sleep", "1000"]);
+        let address = stage.coordinator.address_of("shop/db");
+        // Docker's resolver answers for its network; ours is the hosts file.
+        assert!(docker.exec(&db, &[], "cat /etc/hosts").done().stdout.contains(&format!("{address} db.warp\n")));
+        docker.exec(&db, &[], "nc -l -p 80 -e echo hello & ip route | grep default").done();
+        assert!(docker.exec(&beside, &[], "ls /sys/class/net").done().stdout.lines().all(|name| name != "mesh0"));
+        docker.command(&["network", "create", "further"]).done();
+        for how in ["connect", "disconnect"] {
+            docker.command(&["network", how, "further", &db.id]).done();
+            docker.exec(&db, &[], "ip addr show mesh0").done();
+            // Docker has rewritten the file.
+            let named = || docker.exec(&db, &[], "cat /etc/hosts").done().stdout.contains("db.warp\n");
+            wait::until_true("our names to be back", named);
+        }
+    });
+}
+
+#[test]
+fn a_container_can_at_most_cut_itself_off() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        let changes = [
+            "ip link set mesh0 down",
+            "ip link del mesh0",
+            "ip addr add 100.112.0.77/32 dev mesh0",
+            "ip route del 100.112.0.0/12",
+            "ip rule del pref 12",
+        ];
+        let ordinary = docker.container(&DB, &["sleep", "1000"]);
+        for change in changes {
+            let refused = docker.exec(&ordinary, &[], change);
+            assert!(refused.stderr.contains("not permitted"), "{change}: {}", refused.stderr);
+        }
+        let admin = docker.container(&[&APP[..], &["--cap-add", "NET_ADMIN"]].concat(), &["sleep", "1000"]);
+        assert_eq!(stage.instances().len(), 2);
+        docker.exec(&admin, &[], "ip link del mesh0").done();
+        wait::until_true("the end of that one instance", || stage.instances() == ["shop/db live"]);
+        docker.command(&["rm", "--force", &admin.id]).done();
+        docker.exec(&ordinary, &[], "ip addr show mesh0").done();
+    });
+}
+
+#[test]
+fn what_the_mesh_adds_to_a_start() {
+    isolated(|| {
+        let (_stage, docker) = stage();
+        let kinds = [("runc alone", &["--runtime", "runc"][..]), ("none of ours", &[]), ("one of ours", &APP)];
+        let mut figures = kinds.map(|_| vec![]);
+        // In turn, so that whatever else the machine does falls on all alike.
+        for _ in 0..11 {
+            for ((_, flags), figures) in kinds.iter().zip(&mut figures) {
+                let begun = Instant::now();
+                docker.run(&[&["--network", "none"], *flags].concat(), "true").done();
+                figures.push(begun.elapsed().as_millis());
+            }
+        }
+        println!();
+        for ((kind, _), mut figures) in kinds.into_iter().zip(figures) {
+            figures.sort_unstable();
+            println!("docker run, {kind}: median {} ms, longest {} ms", figures[5], figures[10]);
+        }
+    });
+}

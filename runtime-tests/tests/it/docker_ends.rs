@@ -1,0 +1,158 @@
+//! However a container of Docker's ends, nothing of it stays.
+
+use std::fs;
+
+use mesh_netns_tests::{isolated, wait};
+use mesh_runtime_tests::{Container, Docker, Stage};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
+const DB: [&str; 2] = ["--label", "mesh.service=shop/db"];
+
+fn stage() -> (Stage, Docker) {
+    let stage = Stage::new(&[SHOP]);
+    let docker = Docker::start(&stage.lab, &stage.aws);
+    (stage, docker)
+}
+
+/// Nothing is left of any container: not at the coordinator, not at the agent, not in its files.
+#[track_caller]
+fn nothing_is_left(stage: &Stage) {
+    wait::until_true("the end of all instances", || stage.instances().is_empty());
+    let status = stage.aws.json(&["status"]);
+    assert_eq!(status["instances"].as_array().map(Vec::len), Some(0), "{status:#}");
+    let remembered = fs::read_to_string(stage.aws.state().join("containers.json")).expect("what the agent remembers");
+    assert!(remembered.contains("\"containers\":{}"), "{remembered}");
+    let instances = fs::read_to_string(stage.aws.state().join("instances.json")).expect("what the agent remembers");
+    assert!(instances.contains("\"attachments\":[]"), "{instances}");
+    assert!(!stage.aws.namespace().ip_output("link").contains("mesh0"), "mesh0 on the machine itself");
+}
+
+fn signal(docker: &Docker, container: &Container, signal: Signal) {
+    kill(Pid::from_raw(docker.pid(container)), signal).expect("cannot send a signal");
+}
+
+#[test]
+fn a_restarted_container_is_attached_again() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        let db = docker.container(&DB, &["sleep", "1000"]);
+        let interface = || docker.exec(&db, &[], "ip addr show mesh0").done().stdout;
+        let first = interface();
+        for _ in 0..2 {
+            docker.command(&["restart", "--time", "0", &db.id]).done();
+            assert_eq!(stage.instances(), ["shop/db live"]);
+        }
+        assert!(first.contains("mesh0") && interface().contains("mesh0"));
+        assert!(docker.hosts(&db).contains("app.warp"), "{}", docker.hosts(&db));
+        docker.command(&["stop", "--time", "0", &db.id]).done();
+        nothing_is_left(&stage);
+        assert!(!docker.hosts(&db).contains("warp"), "{}", docker.hosts(&db));
+        docker.command(&["start", &db.id]).done();
+        assert_eq!(stage.instances(), ["shop/db live"]);
+        docker.command(&["rm", "--force", &db.id]).done();
+        nothing_is_left(&stage);
+    });
+}
+
+#[test]
+fn a_container_that_is_killed_leaves_nothing() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        let db = docker.container(&DB, &["sleep", "1000"]);
+        assert_eq!(stage.instances(), ["shop/db live"]);
+        signal(&docker, &db, Signal::SIGKILL);
+        nothing_is_left(&stage);
+        let docker_kills = docker.container(&DB, &["sleep", "1000"]);
+        docker.command(&["kill", &docker_kills.id]).done();
+        nothing_is_left(&stage);
+    });
+}
+
+#[test]
+fn a_container_whose_program_is_not_there_leaves_nothing() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        let refused = docker.command(&["run", "--label", "mesh.service=shop/db", "busybox", "/nothing/of/that/name"]);
+        assert!(refused.stderr.contains("/nothing/of/that/name"), "{}", refused.expect_code(127).stderr);
+        nothing_is_left(&stage);
+    });
+}
+
+#[test]
+fn a_container_outlives_the_daemon_of_docker_and_its_end_is_noticed() {
+    isolated(|| {
+        let (stage, mut docker) = stage();
+        let db = docker.container(&DB, &["sleep", "1000"]);
+        let process = docker.pid(&db);
+        docker.kill();
+        assert_eq!(stage.instances(), ["shop/db live"]);
+        // No runtime is left to tell of it.
+        kill(Pid::from_raw(process), Signal::SIGKILL).expect("cannot kill the container");
+        nothing_is_left(&stage);
+        docker.start_again(&stage.aws);
+        docker.command(&["start", &db.id]).done();
+        assert_eq!(stage.instances(), ["shop/db live"]);
+    });
+}
+
+#[test]
+fn a_killed_agent_knows_its_containers_when_it_is_back() {
+    isolated(|| {
+        let (mut stage, docker) = stage();
+        let stays = docker.container(&DB, &["sleep", "1000"]);
+        let goes = docker.container(&["--label", "mesh.service=shop/app"], &["sleep", "1000"]);
+        stage.aws.kill();
+        docker.command(&["kill", &goes.id]).done();
+        stage.aws.start(&[]);
+        wait::until_true("the end of one instance", || stage.instances() == ["shop/db live"]);
+        docker.exec(&stays, &[], "ip addr show mesh0").done();
+        // And it still watches over the other.
+        signal(&docker, &stays, Signal::SIGKILL);
+        nothing_is_left(&stage);
+    });
+}
+
+#[test]
+fn a_hundred_start_at_once_and_none_is_left() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        let names: Vec<String> = (0..100).map(|n| format!("many-{n}")).collect();
+        std::thread::scope(|scope| {
+            for name in &names {
+                let flags = [&DB[..], &["--name", name]].concat();
+                let docker = &docker;
+                scope.spawn(move || docker.container(&flags, &["sleep", "1000"]));
+            }
+        });
+        assert_eq!(stage.instances().len(), names.len());
+        let all: Vec<&str> = ["rm", "--force"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        docker.command(&all).done();
+        nothing_is_left(&stage);
+    });
+}
+
+#[test]
+fn a_container_that_starts_while_the_agent_restarts_waits_for_it() {
+    isolated(|| {
+        let (mut stage, docker) = stage();
+        stage.aws.kill();
+        std::thread::scope(|scope| {
+            let started = scope.spawn(|| docker.container(&DB, &["sleep", "1000"]));
+            // The wrapper is at work, and finds nobody.
+            wait::until_true("the wrapper to run", || command_lines().any(|line| line.contains("mesh-runc\0--root")));
+            stage.aws.start(&[]);
+            started.join().expect("it starts");
+        });
+        assert_eq!(stage.instances(), ["shop/db live"]);
+    });
+}
+
+/// Of all processes, their arguments separated by NULs.
+fn command_lines() -> impl Iterator<Item = String> {
+    let all = fs::read_dir("/proc").expect("processes").flatten();
+    all.filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok())
+}

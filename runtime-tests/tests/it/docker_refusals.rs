@@ -1,0 +1,151 @@
+//! What isn't ours is left alone by `mesh-runc`, always; what asks for the mesh and can't have it does not start, and Docker's
+//! own error says what to do.
+
+use mesh_netns_tests::isolated;
+use mesh_runtime_tests::{Docker, Stage};
+
+const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
+const DB: [&str; 2] = ["--label", "mesh.service=shop/db"];
+const COMPOSE: [&str; 6] = [
+    "--label",
+    "com.docker.compose.project=shop",
+    "--label",
+    "com.docker.compose.service=db",
+    "--label",
+    "com.docker.compose.oneoff=False",
+];
+
+fn stage() -> (Stage, Docker) {
+    let stage = Stage::new(&[SHOP]);
+    let docker = Docker::start(&stage.lab, &stage.aws);
+    (stage, docker)
+}
+
+/// A container with these flags does not start, and Docker says each of these words.
+#[track_caller]
+fn is_refused(stage: &Stage, docker: &Docker, flags: &[&str], words: &[&str]) {
+    let outcome = docker.run(flags, "echo it runs");
+    assert!(!outcome.stdout.contains("it runs"), "{flags:?}");
+    for word in words {
+        assert!(outcome.stderr.contains(word), "{flags:?}: nothing of `{word}` in: {}", outcome.stderr);
+    }
+    assert!(stage.instances().is_empty(), "no partial effect");
+}
+
+/// A container with these flags starts, and has nothing of the mesh.
+#[track_caller]
+fn is_left_alone(stage: &Stage, docker: &Docker, flags: &[&str]) {
+    let said = docker.run(flags, "env; cat /etc/hosts; ls /sys/class/net; echo it runs").done().stdout;
+    assert!(said.ends_with("it runs\n") && !said.contains("WARP_") && !said.contains("warp"), "{flags:?}: {said}");
+    assert!(!said.lines().any(|name| name == "mesh0"), "{flags:?}: {said}");
+    assert!(stage.instances().is_empty());
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone_whatever_the_agent_does() {
+    isolated(|| {
+        let (mut stage, docker) = stage();
+        is_left_alone(&stage, &docker, &[]);
+        is_left_alone(
+            &stage,
+            &docker,
+            &["--network", "host", "--label", "service=shop", "--label", "role=web", "--label", "mesh.client=yes"],
+        );
+        is_left_alone(&stage, &docker, &COMPOSE);
+        stage.configure("[containers.sources]\ncompose = [\"billing\"]\n");
+        is_left_alone(&stage, &docker, &COMPOSE);
+        stage.configure("this is no configuration");
+        is_left_alone(&stage, &docker, &COMPOSE);
+        stage.aws.kill();
+        is_left_alone(&stage, &docker, &[]);
+    });
+}
+
+#[test]
+fn an_image_decides_nothing_about_the_mesh() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        let made = docker.container(&[], &["sleep", "1000"]);
+        docker.command(&["commit", "--change", "LABEL mesh.service=shop/db", &made.id, "sly"]).done();
+        let said = docker.command(&["run", "--rm", "sly", "ls", "/sys/class/net"]).done().stdout;
+        assert!(!said.contains("mesh0"), "{said}");
+        assert!(stage.instances().is_empty());
+        let given = docker.command(&["run", "--rm", "--label", "mesh.service=shop/app", "sly", "ls", "/sys/class/net"]);
+        assert!(given.done().stdout.contains("mesh0"));
+    });
+}
+
+#[test]
+fn a_platform_that_is_named_counts_for_the_deployments_that_are_named() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        stage.configure("[containers.sources]\ncompose = [\"shop\"]\n");
+        let said = docker.run(&COMPOSE, "echo $WARP_IST_app; ls /sys/class/net").done().stdout;
+        let app = stage.coordinator.address_of("shop/app");
+        assert!(said.contains(&app.to_string()) && said.contains("mesh0"), "{said}");
+    });
+}
+
+#[test]
+fn without_an_agent_a_container_that_asks_for_the_mesh_does_not_start_unless_it_may() {
+    isolated(|| {
+        let (mut stage, docker) = stage();
+        stage.aws.kill();
+        is_refused(&stage, &docker, &DB, &["shop/db: no agent is running", "mesh-node join --state /run/aws"]);
+        stage.configure("[containers]\nfail = \"open\"\n");
+        is_left_alone(&stage, &docker, &DB);
+        stage.configure("[containers]\nfail = \"ajar\"\n");
+        is_refused(&stage, &docker, &DB, &["/run/aws/config.toml, line 2", "ajar"]);
+    });
+}
+
+#[test]
+fn whatever_stands_in_the_way_is_said_by_docker() {
+    isolated(|| {
+        let (mut stage, docker) = stage();
+        let refused = |flags: &[&str], words: &[&str]| is_refused(&stage, &docker, flags, words);
+        refused(&["--label", "mesh.service=shop/nobody"], &["`shop` has no service `nobody`", "mesh-coord services"]);
+        refused(&["--label", "mesh.service=nobody/db"], &["nobody/db"]);
+        refused(&["--label", "mesh.service=shop"], &["mesh.service=shop names no service", "shop/db"]);
+        refused(
+            &[&DB[..], &["--label", "mesh.client=yes"]].concat(),
+            &["mesh.client=yes says nothing", "mesh.client=true"],
+        );
+        refused(&[&DB[..], &["--network", "host"]].concat(), &["machine's own network namespace", "--network host"]);
+        refused(&[&DB[..], &["--volume", "/etc/hosts:/etc/hosts"]].concat(), &["machine's own", "mount nothing over"]);
+        stage.coordinator.stop();
+        let refused = docker.run(&DB, "true");
+        assert!(refused.stderr.contains("coordinator"), "{}", refused.stderr);
+    });
+}
+
+#[test]
+fn a_runner_that_may_not_host_the_service_says_so() {
+    isolated(|| {
+        let (stage, _docker) = stage();
+        stage.coordinator.apply("deployment = \"billing\"\n[services.api]\n").done();
+        let mut ovh = stage.world.machine("ovh", mesh_netns_tests::Stack::V4);
+        let token = stage.coordinator.token(&["--deployment", "billing"]);
+        ovh.start(&[&stage.coordinator.url(false), &token, "--name", "ovh"]);
+        let docker = Docker::start(&stage.lab, &ovh);
+        is_refused(&stage, &docker, &DB, &["shop/db"]);
+        docker.run(&["--label", "mesh.service=billing/api"], "ip addr show mesh0").done();
+    });
+}
+
+#[test]
+fn an_agent_that_hangs_holds_up_its_own_and_nobody_else() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        let db = docker.container(&DB, &["sleep", "1000"]);
+        stage.aws.pause();
+        docker.run(&[], "true").done();
+        // Not even the end of one of its own.
+        docker.command(&["rm", "--force", &db.id]).done();
+        let refused = docker.run(&DB, "true");
+        assert!(refused.stderr.contains("the agent does not answer"), "{}", refused.stderr);
+        stage.aws.resume();
+        mesh_netns_tests::wait::until_true("the end of the instance", || stage.instances().is_empty());
+        docker.run(&DB, "ip addr show mesh0").done();
+    });
+}
