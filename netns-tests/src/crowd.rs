@@ -2,7 +2,7 @@
 //!
 //! [`NamedServer`] is the other side. [`Load`] is a crowd of short connections, [`Transfer`] a long and busy one:
 //!
-//! ```ignore
+//! ```text
 //! let servers = [&a, &b].map(|instance| NamedServer::start(&instance.namespace, &instance.id, 80));
 //! let mut crowd = Crowd::gather(&app.namespace, a.service_address, 80, 300);
 //! assert_eq!(crowd.spread(), [(a.id, 150), (b.id, 150)]);
