@@ -1,3 +1,4 @@
+use mesh_proto::{InstanceId, RunnerId};
 use proptest::prelude::*;
 
 use super::*;
