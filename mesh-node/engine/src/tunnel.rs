@@ -166,7 +166,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Tunnel {
     tunn: Tunn,
     index: u32,
-    ticked: Instant,
+    /// When boringtun's idea of the time will be too old.
+    stale_at: Instant,
     /// Since when we send initiations that aren't answered.
     asking: Option<Instant>,
     /// When we answered an initiation last: there is a session from then on, which its first data confirms.
@@ -192,7 +193,7 @@ impl Tunnel {
         Self {
             tunn,
             index,
-            ticked: now,
+            stale_at: now + STALE,
             asking: None,
             answered: None,
             heard: now,
@@ -248,7 +249,7 @@ impl Tunnel {
     /// Whether [`Self::tick`] has to be called before anything else.
     #[inline]
     pub(crate) fn is_stale(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.ticked) >= STALE
+        now >= self.stale_at
     }
 
     /// Seals a packet into `datagram`: the first `len` octets of `packet`, padded to a multiple of 16 (§5.4.6), but
@@ -378,7 +379,7 @@ impl Tunnel {
         if self.asking.is_some_and(|since| now.saturating_duration_since(since) >= GIVE_UP) {
             return Err(Dead);
         }
-        self.ticked = now;
+        self.stale_at = now + STALE;
         let len = match self.tunn.update_timers(message) {
             TunnResult::WriteToNetwork(message) => Some(message.len()),
             // By boringtun's clock, which counts on while the machine is suspended, as ours doesn't.

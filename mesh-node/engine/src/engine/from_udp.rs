@@ -7,6 +7,7 @@ use crate::{
     Reason, Sink, UDP_BUFFER,
     flow::{Phase, Seat, Way},
     packet::{Content, FLAGS, Flags, Packet, Tcp},
+    peer::Staged,
     peers::Turn,
     refuse::Refusal,
     route::Owner,
@@ -48,12 +49,26 @@ impl Engine {
             self.peers.handshake(from, datagram, &self.map.route, &mut turn)?
         };
         // What waited for the session is judged again: the map may be another one by now.
-        for mut staged in self.peers.released(runner).into_iter().flatten() {
+        if let Some(staged) = self.peers.released(runner) {
+            self.take_staged(staged, runner, now, sink);
+        }
+        Ok(())
+    }
+
+    /// Takes in what has waited for a session with `runner`.
+    #[cold]
+    fn take_staged(
+        &mut self,
+        staged: impl IntoIterator<Item = Staged>,
+        runner: u32,
+        now: Instant,
+        sink: &mut impl Sink,
+    ) {
+        for mut staged in staged {
             if let Err(reason) = self.take_from_tun(staged.from, &mut staged.octets, Some(runner), now, sink) {
                 self.drops.count(reason);
             }
         }
-        Ok(())
     }
 
     /// Takes in the packet of `len` octets that `runner` sent and that is in the inbox's slot.
