@@ -88,7 +88,7 @@ impl Config {
     /// # Errors
     /// If it can't be read, or holds what it shouldn't.
     pub(crate) fn load(state: &StateDir) -> Result<Self, Refusal> {
-        let path = if state.is_system() { SYSTEM.into() } else { state.path().join(FILE) };
+        let path = Self::path(state);
         match fs::read_to_string(&path) {
             Ok(text) => Self::parse(&text, &path),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
@@ -96,7 +96,16 @@ impl Config {
         }
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, Refusal> {
+    /// Where it is.
+    pub(crate) fn path(state: &StateDir) -> PathBuf {
+        if state.is_system() { SYSTEM.into() } else { state.path().join(FILE) }
+    }
+
+    /// Reads the text of such a file.
+    ///
+    /// # Errors
+    /// If it holds what it shouldn't.
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, Refusal> {
         toml::from_str(text).map_err(|e| {
             let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;

@@ -13,6 +13,7 @@ mod docker;
 mod hosts;
 mod instances;
 mod local;
+mod notify;
 mod oci;
 mod setup;
 mod state;

@@ -5,13 +5,19 @@
 //! runtimes need besides: an /etc, a /var/lib and a /opt of the test's own, and control groups that are removed at its end.
 //! Images are made on the spot; nothing is fetched.
 
+mod compose;
 mod containerd;
 mod docker;
 mod image;
 mod lab;
+mod plugin;
 mod podman;
+mod systemd;
 
+pub use compose::{compose, example, make_images};
 pub use containerd::Containerd;
 pub use docker::{Container, Docker};
 pub use lab::{Lab, Stage, mesh_node};
+pub use plugin::Plugin;
 pub use podman::Podman;
+pub use systemd::Systemd;

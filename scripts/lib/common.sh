@@ -105,7 +105,8 @@ why_no_namespaces() {
 # Prints why container runtimes can't be tried here, and on a second line what to do about it; nothing if they can. Root on
 # a system with apt gets them installed, and none of them is started.
 why_no_runtimes() {
-    local packages=(docker.io containerd runc podman crun conmon containernetworking-plugins iptables busybox-static tini postgresql)
+    local packages=(docker.io containerd runc podman crun conmon containernetworking-plugins iptables busybox-static tini
+        postgresql docker-compose redis-server systemd dpkg-dev)
     if [ "$(id -u)" != 0 ]; then
         echo "container runtimes need root, and this is $(id -un)"
         echo "run scripts/test as root, in a virtual machine if you like"
@@ -127,7 +128,8 @@ why_no_runtimes() {
 # What of the programs that the runtimes' tests need isn't there.
 missing_runtimes() {
     local program missing=()
-    for program in dockerd docker containerd runc podman crun conmon iptables tini; do
+    for program in dockerd docker docker-compose containerd runc podman crun conmon iptables tini redis-server redis-cli systemctl \
+        dpkg-shlibdeps; do
         command -v "$program" >/dev/null 2>&1 || missing+=("$program")
     done
     # The image in the tests is nothing but this file.

@@ -36,6 +36,7 @@ use crate::{
     docker, hosts,
     instances::{self, Instances},
     local::{self, Call},
+    notify,
     state::{Lock, StateDir},
 };
 
@@ -143,6 +144,7 @@ pub(crate) async fn run(
         endpoints: endpoints.clone(),
     });
     let calls = local::serve(&state)?;
+    notify::ready();
     let held = instances.clone();
     let ourselves =
         Ourselves { port: dataplane.port(), endpoints_only, endpoints, applied, held: Box::new(move || held.hello()) };

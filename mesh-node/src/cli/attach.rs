@@ -13,6 +13,7 @@ use super::{
 use crate::{
     hosts::Place,
     local::{self, Request},
+    oci,
 };
 
 #[derive(Debug, Args)]
@@ -33,6 +34,9 @@ pub(super) struct Attach {
     /// It only calls others, and is never called
     #[arg(long)]
     client: bool,
+    /// Give an agent that is just starting a few seconds to come up
+    #[arg(long)]
+    patient: bool,
 }
 
 impl Attach {
@@ -57,7 +61,8 @@ impl Attach {
             [Some(&fd), file.as_ref(), process.as_ref()].into_iter().flatten().map(|fd| fd.as_fd()).collect();
         let process = process.is_some();
         let request = Request::Attach { service: self.service, client: self.client, namespace, hosts, process };
-        let answer: local::Attach = context.agent().ask(&request, &fds)?;
+        let agent = if self.patient { oci::agent(&context.state) } else { context.agent() };
+        let answer: local::Attach = agent.ask(&request, &fds)?;
         if !answer.pending.is_empty() {
             let pending: Vec<&str> = answer.pending.iter().map(|name| &**name).collect();
             note(&format!("note: these runners do not know of it yet: {}", pending.join(", ")));

@@ -13,7 +13,8 @@ pub(super) struct Env {
     /// The service: DEPLOYMENT/SERVICE
     #[arg(value_name = "D/S")]
     service: ServicePath,
-    /// `shell`: for eval, those that a shell can set; `json`: all, in a plain map; `docker`: all, for --env-file
+    /// `shell`: for eval, those that a shell can set; `json`: all, in a plain map; `docker`: all, for --env-file; `systemd`: for
+    /// EnvironmentFile=, those that it takes
     #[arg(long, value_enum, default_value = "shell")]
     format: Format,
 }
@@ -23,6 +24,7 @@ enum Format {
     Shell,
     Json,
     Docker,
+    Systemd,
 }
 
 impl Env {
@@ -39,9 +41,9 @@ impl Env {
 
 /// No value holds anything that a shell would have to be told of: they are addresses and ports.
 fn render(names: &local::Names, format: Format) -> String {
-    let shell = format == Format::Shell;
-    let fits = |name: &str| !shell || is_identifier(name);
-    let export = if shell { "export " } else { "" };
+    let all = matches!(format, Format::Json | Format::Docker);
+    let fits = |name: &str| all || is_identifier(name);
+    let export = if format == Format::Shell { "export " } else { "" };
     names
         .variables
         .iter()
@@ -55,11 +57,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_is_given_what_it_can_set_and_docker_all() {
+    fn a_shell_and_systemd_are_given_what_they_can_set_and_docker_all() {
         let variables = [("PORT", "80"), ("WARP_IST_my-db", "100.112.0.2"), ("WARP_IST_my_db", "100.112.0.2")];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let names = local::Names { version: 1, hosts: vec![], variables, warnings: vec![] };
         assert_eq!(render(&names, Format::Shell), "export PORT=80\nexport WARP_IST_my_db=100.112.0.2\n");
         assert_eq!(render(&names, Format::Docker), "PORT=80\nWARP_IST_my-db=100.112.0.2\nWARP_IST_my_db=100.112.0.2\n");
+        assert_eq!(render(&names, Format::Systemd), "PORT=80\nWARP_IST_my_db=100.112.0.2\n");
     }
 }

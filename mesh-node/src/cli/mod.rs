@@ -67,7 +67,7 @@ enum Command {
     Status(status::Status),
     /// Show the last refused connections
     Denied(denied::Denied),
-    /// Have a container runtime start containers that say which service they are (--label mesh.service=D/S) as its instances
+    /// Have a container runtime, or systemd, start what says which service it is (--label mesh.service=D/S) as its instance
     Setup(setup::Setup),
     /// For container runtimes to call: a CNI plugin, the last one of a chain
     Cni(cni::Cni),

@@ -3,18 +3,36 @@
 use std::{
     fs::{self, File},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, symlink},
     path::{Path, PathBuf},
 };
 
 use mesh_proto::message::Refusal;
 
-/// A file as it is and as it is to be; `None`: it is not there.
+/// A file, or a link, as it is and as it is to be; `None`: it is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Edit {
     path: PathBuf,
-    before: Option<String>,
-    after: Option<String>,
+    before: Option<Content>,
+    after: Option<Content>,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Content {
+    Text(String),
+    /// What a link leads to.
+    Link(PathBuf),
+}
+
+impl Content {
+    /// As people are shown it.
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Text(text) => text.lines().map(str::to_owned).collect(),
+            Self::Link(to) => vec![format!("link to {}", to.display())],
+        }
+    }
 }
 
 impl Edit {
@@ -33,7 +51,31 @@ impl Edit {
             Err(e) => return Err(Refusal::bare(format!("cannot read {}: {e}", path.display()))),
         };
         let after = change(before.as_deref())?;
-        Ok(Self { path, before, after })
+        Ok(Self { path, before: before.map(Content::Text), after: after.map(Content::Text) })
+    }
+
+    /// What `change` makes of a link.
+    ///
+    /// # Errors
+    /// If there is something else of that name, or `change` refuses.
+    pub(super) fn of_link(
+        path: impl Into<PathBuf>,
+        change: impl FnOnce(Option<&Path>) -> Result<Option<PathBuf>, Refusal>,
+    ) -> Result<Self, Refusal> {
+        let path = path.into();
+        let before = match fs::read_link(&path) {
+            Ok(to) => Some(to),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                return Err(Refusal::new(
+                    format!("{} is there already, and not from us", path.display()),
+                    "rename it, or take it out",
+                ));
+            }
+            Err(e) => return Err(Refusal::bare(format!("cannot read {}: {e}", path.display()))),
+        };
+        let after = change(before.as_deref())?;
+        Ok(Self { path, before: before.map(Content::Link), after: after.map(Content::Link) })
     }
 
     /// Whether there is anything to do.
@@ -43,12 +85,12 @@ impl Edit {
 
     /// The lines that go and those that come, for people.
     pub(crate) fn diff(&self) -> String {
-        let name = |there: &Option<String>| match there {
+        let name = |there: &Option<Content>| match there {
             Some(_) => self.path.display().to_string(),
             None => "/dev/null".to_owned(),
         };
-        let lines = |text: &Option<String>| text.iter().flat_map(|text| text.lines()).map(str::to_owned).collect();
-        let (before, after): (Vec<String>, Vec<String>) = (lines(&self.before), lines(&self.after));
+        let lines = |content: &Option<Content>| content.as_ref().map(Content::lines).unwrap_or_default();
+        let (before, after) = (lines(&self.before), lines(&self.after));
         let same_start = before.iter().zip(&after).take_while(|(a, b)| a == b).count();
         let rest = |all: &[String]| all.len() - same_start;
         let same_end = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a == b).count();
@@ -69,14 +111,14 @@ impl Edit {
     /// If the file can't be written; then it is as it was.
     pub(crate) fn apply(&self) -> Result<(), Refusal> {
         let done = match &self.after {
-            Some(text) => replace(&self.path, text),
+            Some(content) => replace(&self.path, content),
             None => fs::remove_file(&self.path),
         };
         done.map_err(|e| Refusal::new(format!("cannot change {}: {e}", self.path.display()), "be root"))
     }
 }
 
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+fn replace(path: &Path, content: &Content) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory)?;
     let next = path.with_extension("mesh-new");
@@ -84,12 +126,17 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let mut file = File::options().write(true).create_new(true).mode(0o644).open(&next)?;
-    if let Ok(metadata) = fs::metadata(path) {
-        file.set_permissions(metadata.permissions())?;
+    match content {
+        Content::Text(text) => {
+            let mut file = File::options().write(true).create_new(true).mode(0o644).open(&next)?;
+            if let Ok(metadata) = fs::metadata(path) {
+                file.set_permissions(metadata.permissions())?;
+            }
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+        }
+        Content::Link(to) => symlink(to, &next)?,
     }
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
     fs::rename(&next, path)
 }
 
@@ -117,11 +164,27 @@ mod tests {
     }
 
     #[test]
+    fn a_link_comes_and_goes_and_a_file_is_in_its_way() {
+        let scratch = Scratch::new("edit-link");
+        let path = scratch.0.join("bin/mesh");
+        let change = |to: Option<&str>| Edit::of_link(&path, |_| Ok(to.map(PathBuf::from)));
+        let made = change(Some("/usr/bin/mesh-node")).unwrap();
+        assert!(made.diff().ends_with("/bin/mesh\n+link to /usr/bin/mesh-node\n"), "{}", made.diff());
+        made.apply().unwrap();
+        assert_eq!(fs::read_link(&path).unwrap(), Path::new("/usr/bin/mesh-node"));
+        assert!(!change(Some("/usr/bin/mesh-node")).unwrap().changes());
+        change(None).unwrap().apply().unwrap();
+        assert_eq!(fs::read_dir(scratch.0.join("bin")).unwrap().count(), 0);
+        fs::write(&path, "").unwrap();
+        assert!(change(None).unwrap_err().error.contains("not from us"));
+    }
+
+    #[test]
     fn lines_that_repeat_are_not_counted_twice() {
         let edit = |before: &str, after: &str| Edit {
             path: "/x".into(),
-            before: Some(before.to_owned()),
-            after: Some(after.to_owned()),
+            before: Some(Content::Text(before.to_owned())),
+            after: Some(Content::Text(after.to_owned())),
         };
         assert!(edit("a\na\n", "a\na\na\n").diff().ends_with(" a\n a\n+a\n"));
         assert!(edit("a\na\na\n", "a\n").diff().ends_with(" a\n-a\n-a\n"));

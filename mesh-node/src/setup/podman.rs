@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use mesh_proto::message::Refusal;
 use serde_json::{Value, json};
 
-use super::{Edit, Ourselves, Plan};
+use super::{Edit, Ourselves, Plan, gone, own};
 
 const HOOK: &str = "/etc/containers/oci/hooks.d/mesh.json";
 const CONFIGURATION: &str = "/etc/containers/containers.conf.d/mesh.conf";
@@ -45,8 +45,6 @@ pub(super) fn set_up(ourselves: &Ourselves) -> Result<Plan, Refusal> {
 }
 
 pub(super) fn undo() -> Result<Plan, Refusal> {
-    let gone =
-        |ours: fn(&str) -> bool| move |before: Option<&str>| Ok(before.filter(|text| !ours(text)).map(str::to_owned));
     let edits = vec![Edit::of(HOOK, gone(is_our_hook))?, Edit::of(CONFIGURATION, gone(|text| text == TEXT))?];
     Ok(Plan { edits, then: THEN })
 }
@@ -54,15 +52,6 @@ pub(super) fn undo() -> Result<Plan, Refusal> {
 fn is_our_hook(text: &str) -> bool {
     let hook = serde_json::from_str::<Value>(text).unwrap_or_default();
     hook["hook"]["args"][0] == "mesh-node" && hook["hook"]["args"][1] == "hook"
-}
-
-fn own(path: &str, before: Option<&str>, ours: impl Fn(&str) -> bool) -> Result<(), Refusal> {
-    match before {
-        Some(text) if !ours(text) => {
-            Err(Refusal::new(format!("{path} is there already, and not from us"), "rename it, or take it out"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// A file of podman's configuration other than ours that has its own list of directories.

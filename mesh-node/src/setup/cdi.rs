@@ -1,0 +1,161 @@
+//! CDI: the services that the agent keeps devices for, in its own configuration. That file is the operator's, so one line of it is
+//! ours and says so, and the rest stays as it is to the octet.
+
+use std::{collections::BTreeSet, path::Path};
+
+use mesh_proto::{ServicePath, message::Refusal};
+use serde_json::Value;
+
+use super::{Edit, Plan};
+use crate::{
+    config::{Config, Containers},
+    oci::cdi,
+};
+
+/// What lines of ours end in.
+const MARK: &str = " # by `mesh-node setup cdi`";
+/// The table that the setting is in.
+const TABLE: &str = "[containers]";
+
+pub(super) fn set_up(configuration: &Path, services: &[ServicePath]) -> Result<Plan, Refusal> {
+    let edit = Edit::of(configuration, |before| enter(before.unwrap_or_default(), configuration, services).map(Some))?;
+    let then = "then: systemctl restart mesh-node; what is attached stays so. podman has these devices then; Docker 25 to 28.1 needs {\"features\": {\"cdi\": true}} in its daemon.json";
+    Ok(Plan { edits: vec![edit], then })
+}
+
+pub(super) fn undo(configuration: &Path) -> Result<Plan, Refusal> {
+    let line = Edit::of(configuration, |before| match before {
+        Some(text) => leave(text, configuration),
+        None => Ok(None),
+    })?;
+    // An agent without these services takes the file away as well; perhaps none is started again.
+    let ours = |text: &str| serde_json::from_str::<Value>(text).is_ok_and(|file| cdi::is_ours(&file));
+    let devices = Edit::of(cdi::FILE, |before| match before.filter(|_| line.changes()) {
+        Some(text) if ours(text) => Ok(None),
+        _ => Ok(before.map(str::to_owned)),
+    })?;
+    let then = "then: systemctl restart mesh-node; what is attached stays so";
+    Ok(Plan { edits: vec![line, devices], then })
+}
+
+/// The configuration with these services, and those that we have put there before.
+fn enter(text: &str, path: &Path, services: &[ServicePath]) -> Result<String, Refusal> {
+    let before = Config::parse(text, path)?;
+    let listed = &before.containers.cdi;
+    let all: BTreeSet<&ServicePath> = listed.iter().chain(services).collect();
+    if all.is_empty() {
+        let hint = "say which services are to be devices: mesh-node setup cdi --service shop/db";
+        return Err(Refusal::new("no service is listed", hint));
+    }
+    if all.len() == listed.iter().collect::<BTreeSet<_>>().len() {
+        return Ok(text.to_owned());
+    }
+    let names: Vec<String> = all.iter().map(|service| toml::Value::String(service.to_string()).to_string()).collect();
+    let line = format!("cdi = [{}]{MARK}\n", names.join(", "));
+    let refused = || {
+        Refusal::new(
+            format!("{} is not such that a line can be put there safely", path.display()),
+            format!("write it yourself, under {TABLE}: {}", line.trim_end_matches('\n').trim_end_matches(MARK)),
+        )
+    };
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let table = format!("{TABLE}{MARK}\n");
+    if let Some(ours) = lines.iter_mut().find(|line| is_setting(line)) {
+        *ours = &line;
+    } else if let Some(at) = lines.iter().position(|line| line.trim() == TABLE) {
+        lines.insert(at + 1, &line);
+    } else {
+        lines.splice(0..0, [table.as_str(), &line]);
+    }
+    let after = lines.concat();
+    let wanted = Containers { cdi: all.into_iter().cloned().collect(), ..before.containers };
+    match Config::parse(&after, path) {
+        Ok(config) if config.containers == wanted => Ok(after),
+        _ => Err(refused()),
+    }
+}
+
+/// The configuration without what we have put there; `None` if that is all there is.
+fn leave(text: &str, path: &Path) -> Result<Option<String>, Refusal> {
+    let before = Config::parse(text, path)?;
+    if !text.split_inclusive('\n').any(is_setting) {
+        return Ok(Some(text.to_owned()));
+    }
+    let without: Vec<&str> = text.split_inclusive('\n').filter(|line| !is_setting(line)).collect();
+    let wanted = Containers { cdi: vec![], ..before.containers };
+    // The operator may have put something of his own below our heading since.
+    let bare: String = without.iter().copied().filter(|line| !is_heading(line)).collect();
+    let kept: String =
+        without.iter().map(|line| if is_heading(line) { line.replace(MARK, "") } else { (*line).to_owned() }).collect();
+    let fits = |text: &String| Config::parse(text, path).is_ok_and(|config| config.containers == wanted);
+    match [bare, kept].into_iter().find(fits) {
+        Some(text) => Ok(Some(text).filter(|text| !text.is_empty())),
+        None => Err(Refusal::new(
+            format!("the line can't be taken out of {} safely", path.display()),
+            "take `cdi` out yourself",
+        )),
+    }
+}
+
+fn is_setting(line: &str) -> bool {
+    line.starts_with("cdi = ") && line.trim_end().ends_with(MARK)
+}
+
+fn is_heading(line: &str) -> bool {
+    line.starts_with(TABLE) && line.trim_end().ends_with(MARK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "/etc/mesh-node/config.toml";
+
+    fn entered(before: &str, services: &[&str]) -> Result<String, Refusal> {
+        let services: Vec<ServicePath> = services.iter().map(|service| service.parse().unwrap()).collect();
+        enter(before, Path::new(FILE), &services)
+    }
+
+    fn left(text: &str) -> Option<String> {
+        leave(text, Path::new(FILE)).unwrap()
+    }
+
+    #[test]
+    fn it_comes_and_goes_and_the_operators_lines_stay_to_the_octet() {
+        for before in [
+            "",
+            "# nothing yet\n",
+            "# ours\n[containers]\nfail = \"open\"   # for now\n\n[containers.sources]\ncompose = [\"shop\"]\n",
+            "[containers.sources]\npods = [\"shop\"]\n",
+        ] {
+            let after = entered(before, &["shop/db"]).unwrap();
+            assert_eq!(Config::parse(&after, Path::new(FILE)).unwrap().containers.cdi, ["shop/db".parse().unwrap()]);
+            assert_eq!(entered(&after, &[]).unwrap(), after, "once more changes nothing");
+            let more = entered(&after, &["shop/my \"db\""]).unwrap();
+            assert_eq!(more.lines().count(), after.lines().count(), "{more}");
+            assert_eq!(left(&more).unwrap_or_default(), before);
+        }
+        assert_eq!(left(&entered("", &["shop/db"]).unwrap()), None, "a file with nothing but ours");
+    }
+
+    #[test]
+    fn what_the_operator_puts_below_our_heading_keeps_a_heading() {
+        let after = entered("", &["shop/db"]).unwrap() + "fail = \"open\"\n";
+        assert_eq!(left(&after).unwrap(), "[containers]\nfail = \"open\"\n");
+    }
+
+    #[test]
+    fn the_operators_own_list_is_his() {
+        let his = "[containers]\ncdi = [\"shop/app\"]\n";
+        assert_eq!(entered(his, &["shop/app"]).unwrap(), his, "it is there already");
+        let refusal = entered(his, &["shop/db"]).unwrap_err();
+        assert_eq!(
+            refusal.hint.as_deref(),
+            Some("write it yourself, under [containers]: cdi = [\"shop/app\", \"shop/db\"]")
+        );
+        assert_eq!(left(his).as_deref(), Some(his));
+        assert!(entered("containers = { fail = \"open\" }\n", &["shop/db"]).is_err());
+        assert!(entered("", &[]).unwrap_err().hint.unwrap().contains("--service shop/db"));
+        assert!(entered("containers = [", &["shop/db"]).unwrap_err().error.contains("line 1"));
+    }
+}

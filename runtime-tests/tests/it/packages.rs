@@ -1,0 +1,132 @@
+//! The packages, as `packaging/build deb` makes them, installed by dpkg on a machine of their own.
+
+use std::{env, fs, path::PathBuf};
+
+use mesh_netns_tests::{Outcome, Stack, isolated, traffic, wait};
+use mesh_runtime_tests::{Stage, Systemd};
+
+const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
+/// Sends back what comes.
+const ECHO: &str = "use IO::Socket::INET; my $l = IO::Socket::INET->new(LocalPort => 5432, Listen => 5) or die $!; \
+     while (my $s = $l->accept) { while (sysread $s, my $t, 4096) { syswrite $s, $t } }";
+
+/// The package of a program, where the machine finds it.
+fn package(systemd: &Systemd, name: &str) -> String {
+    let all = env::var("MESH_PACKAGES").expect(
+        "MESH_PACKAGES is not set: it gives the directory of the packages. scripts/test sets it, or: packaging/build --profile dev deb",
+    );
+    let all = fs::read_dir(&all).unwrap_or_else(|e| panic!("{all}: {e}")).flatten().map(|entry| entry.path());
+    let is_it = |path: &PathBuf| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        file.starts_with(&format!("{name}_")) && file.ends_with(".deb")
+    };
+    let found = all.into_iter().find(is_it).unwrap_or_else(|| panic!("no package {name} there"));
+    let file = format!("root/{name}.deb");
+    fs::copy(found, systemd.root().join(&file)).expect("cannot copy a package");
+    format!("/{file}")
+}
+
+/// A machine on which dpkg knows what the packages need, and nothing else.
+fn machine(stage: &Stage) -> Systemd {
+    let systemd = Systemd::boot(&stage.lab, &stage.aws);
+    // A container in which nothing is to be started has this in its image.
+    systemd.command(&["rm", "-f", "/usr/sbin/policy-rc.d"]).done();
+    let known = systemd.root().join("var/lib/dpkg");
+    for directory in ["info", "updates", "triggers", "alternatives"] {
+        fs::create_dir_all(known.join(directory)).expect("cannot make a directory");
+    }
+    let installed = ["libc6", "libgcc-s1", "iproute2"].map(|name| {
+        format!(
+            "Package: {name}\nStatus: install ok installed\nMaintainer: nobody <a@b>\nArchitecture: amd64\nVersion: 999\nDescription: x\n\n"
+        )
+    });
+    fs::write(known.join("status"), installed.concat()).expect("cannot write a file");
+    systemd
+}
+
+fn dpkg(systemd: &Systemd, arguments: &[&str]) -> Outcome {
+    // Of the packages that dpkg is told of it hasn't the lists of files.
+    systemd.command(&[&["dpkg", "--no-pager", "--force-confold"], arguments].concat()).done()
+}
+
+#[test]
+fn an_agent_is_installed_enrolled_upgraded_removed_and_purged() {
+    isolated(|| {
+        let mut stage = Stage::new(&[SHOP]);
+        let systemd = machine(&stage);
+        let package = package(&systemd, "mesh-node");
+        let said = dpkg(&systemd, &["--install", &package]).stdout;
+        assert!(said.contains("mesh-node join https://COORDINATOR:7443 TOKEN"), "{said}");
+        assert!(!systemd.is_active("mesh-node"), "the machine is on no mesh yet");
+        assert_eq!(systemd.systemctl(&["is-enabled", "mesh-node"]).stdout, "enabled\n");
+        assert_eq!(systemd.systemctl(&["is-failed", "mesh-node"]).stdout, "inactive\n");
+        systemd.command(&["sh", "-c", "test \"$(readlink /usr/bin/mesh-runc)\" = mesh-node"]).done();
+        systemd
+            .command(&["/usr/bin/mesh-node", "setup", "systemd"])
+            .refused(&["a package has brought", "systemctl enable --now"]);
+
+        systemd.join(&mut stage.aws);
+        systemd.systemctl(&["start", "mesh-node"]).done();
+        let db = systemd.prepare(&["/usr/bin/mesh-node", "run", "shop/db", "--", "perl", "-e", ECHO]);
+        let _db = mesh_netns_tests::Daemon::start(db, &systemd.root().join("db.log"));
+        let ovh = stage.world.runner(&stage.coordinator, "ovh", Stack::Dual);
+        let app = ovh.attach("shop/app");
+        let address = stage.coordinator.address_of("shop/db");
+        let mut stream = wait::until("a connection", || app.connect(address, 5432).ok());
+        traffic::ping(&mut stream, b"before").expect("an echo");
+        let process = || systemd.systemctl(&["show", "--property=MainPID", "mesh-node"]).done().stdout;
+        let first = process();
+        fs::write(systemd.root().join("etc/mesh-node/config.toml"), "[containers]\nwatch = []\n")
+            .expect("cannot write a file");
+        dpkg(&systemd, &["--install", &package]);
+        assert!(process() != first && systemd.is_active("mesh-node"), "it is the new program that runs");
+        traffic::ping(&mut stream, b"after").expect("the connection stands");
+        let kept = fs::read_to_string(systemd.root().join("etc/mesh-node/config.toml")).expect("the configuration");
+        assert_eq!(kept, "[containers]\nwatch = []\n");
+
+        // What it has set up for runtimes would break them without it.
+        systemd.command(&["/usr/bin/mesh-node", "setup", "docker"]).done();
+        dpkg(&systemd, &["--remove", "mesh-node"]);
+        let there = |path: &str| systemd.root().join(path).exists();
+        assert!(!there("etc/docker/daemon.json") && !systemd.is_active("mesh-node"));
+        assert!(there("var/lib/mesh-node/identity.json") && there("etc/mesh-node/config.toml"), "it was not purged");
+        dpkg(&systemd, &["--install", &package]);
+        wait::until_true("the agent to be back", || systemd.command(&["/usr/bin/mesh-node", "status"]).code == Some(0));
+        dpkg(&systemd, &["--purge", "mesh-node"]);
+        assert!(!there("var/lib/mesh-node") && !there("etc/mesh-node"));
+        assert!(systemd.systemctl(&["cat", "mesh-node"]).code != Some(0));
+    });
+}
+
+#[test]
+fn a_coordinator_is_installed_started_by_hand_upgraded_and_purged() {
+    isolated(|| {
+        let stage = Stage::new(&[SHOP]);
+        let systemd = machine(&stage);
+        let package = package(&systemd, "mesh-coord");
+        let said = dpkg(&systemd, &["--install", &package]).stdout;
+        assert!(said.contains("/etc/default/mesh-coord"), "{said}");
+        assert!(!systemd.is_active("mesh-coord"), "its range is chosen at the first start");
+        let options = systemd.root().join("etc/default/mesh-coord");
+        fs::write(options, "MESH_COORD_OPTIONS=\"--range 100.80.0.0/16\"\n").expect("cannot write a file");
+        systemd.systemctl(&["enable", "--now", "mesh-coord"]).done();
+        let token = || systemd.command(&["mesh-coord", "token", "create", "--any"]);
+        wait::until_true("a token", || token().code == Some(0));
+        let process = || systemd.systemctl(&["show", "--property=MainPID", "mesh-coord"]).done().stdout;
+        let first = process();
+        dpkg(&systemd, &["--install", &package]);
+        assert!(process() != first);
+        wait::until_true("a token", || token().code == Some(0));
+        assert!(systemd.journal("mesh-coord").contains("range=100.80.0.0/16"));
+        dpkg(&systemd, &["--remove", "mesh-coord"]);
+        let database = systemd.root().join("var/lib/private/mesh-coord/mesh-coord.db");
+        assert!(database.exists() && !systemd.is_active("mesh-coord"));
+        dpkg(&systemd, &["--purge", "mesh-coord"]);
+        let left = systemd.command(&[
+            "sh",
+            "-c",
+            "ls -d /var/lib/mesh-coord /var/lib/private/* /etc/default/mesh-coord 2>/dev/null",
+        ]);
+        assert_eq!(left.stdout, "");
+    });
+}
