@@ -16,6 +16,7 @@ use std::{
 
 use mesh_proto::message::Refusal;
 use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroize as _;
 
 /// Where the agent of root keeps its state.
 const SYSTEM: &str = "/var/lib/mesh-node";
@@ -145,10 +146,14 @@ impl StateDir {
         if self.closed.load(Ordering::SeqCst) {
             return Err(io::Error::other("the runner has left the mesh"));
         }
-        let bytes = zeroize::Zeroizing::new(serde_json::to_vec(value)?);
         let (path, next) = (self.path.join(name), self.path.join(format!("{name}.next")));
-        let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
-        file.write_all(&bytes)?;
+        let file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
+        // Never whole in memory: a view may be large, and what is freed of it would stay ours.
+        let mut writer = io::BufWriter::new(file);
+        serde_json::to_writer(&mut writer, value)?;
+        writer.flush()?;
+        let (file, buffer) = writer.into_parts();
+        buffer.unwrap_or_default().zeroize();
         file.sync_all()?;
         fs::rename(&next, &path)?;
         fs::File::open(&self.path)?.sync_all()

@@ -7,8 +7,15 @@ use std::{
 };
 
 use mesh_netns_tests::{Daemon, Outcome, Runner, run, wait};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{Lab, image, mesh_node};
+
+/// Keeps whoever loses his parent, and outlives the daemon in it.
+const SUPERVISE: &str = r#"containerd "$@" & echo $! >"$0"; wait $!; exec sleep infinity"#;
 
 /// `containerd` on a runner, whose agent our plugin and `mesh-runc` ask.
 pub struct Containerd {
@@ -43,7 +50,8 @@ impl Containerd {
         let file = directory.join("config.toml");
         fs::write(&file, configuration).expect("cannot write a file");
         let mut command = runner.namespace().command("tini");
-        command.args(["-s", "--", "containerd", "--config"]).arg(&file).env("MESH_NODE_STATE", runner.state());
+        command.args(["-s", "--", "sh", "-c", SUPERVISE]).arg(directory.join("pid")).arg("--config").arg(&file);
+        command.env("MESH_NODE_STATE", runner.state());
         let daemon = Daemon::start(command, &directory.join("log"));
         let mut containerd = Self { directory, group: lab.group().to_owned(), daemon };
         wait::until_true("containerd to answer", || {
@@ -69,6 +77,42 @@ impl Containerd {
         let root = root.to_str().expect("an ASCII path");
         let ours = ["run", "--rm", "--cgroup", &group, "--env", "PATH=/bin", "--rootfs"];
         self.ctr(runner, &[&ours[..], flags, &[root, name, "/bin/sh", "-c", script]].concat())
+    }
+
+    /// `ctr run --detach FLAGS … NAME sleep 1000`, in a file system with busybox.
+    ///
+    /// # Panics
+    /// If it doesn't start.
+    #[track_caller]
+    pub fn container(&self, runner: &Runner, name: &str, flags: &[&str]) {
+        let (root, group) = (image::directory(), format!("/{}/{name}", self.group));
+        let root = root.to_str().expect("an ASCII path");
+        let ours = ["run", "--detach", "--cgroup", &group, "--rootfs"];
+        self.ctr(runner, &[&ours[..], flags, &[root, name, "/bin/sleep", "1000"]].concat()).done();
+    }
+
+    /// The first process of a container that runs.
+    ///
+    /// # Panics
+    /// If it doesn't.
+    #[track_caller]
+    #[must_use]
+    pub fn pid(&self, runner: &Runner, name: &str) -> Pid {
+        let tasks = self.ctr(runner, &["tasks", "ls"]).done().stdout;
+        let mut rows = tasks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let found = rows.find(|row| row.first() == Some(&name)).and_then(|row| row.get(1)?.parse().ok());
+        Pid::from_raw(found.unwrap_or_else(|| panic!("no {name} in {tasks}")))
+    }
+
+    /// Ends the daemon at once (SIGKILL). Its containers go on.
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn kill(&mut self) {
+        let pid = fs::read_to_string(self.directory.join("pid")).expect("the number of containerd's process");
+        let daemon = Pid::from_raw(pid.trim().parse().expect("a number"));
+        kill(daemon, Signal::SIGKILL).expect("cannot kill containerd");
+        wait::until_true("the end of containerd", || kill(daemon, None).is_err());
     }
 
     /// Where `mesh-runc` is.

@@ -43,10 +43,27 @@ impl Docker {
     /// If it doesn't start.
     #[must_use]
     pub fn start(lab: &Lab, runner: &Runner) -> Self {
+        Self::start_wrapped(lab, runner, json!({}))
+    }
+
+    /// The same with containers in user namespaces: their root is user 100,000 of the machine.
+    ///
+    /// # Panics
+    /// If it doesn't start.
+    #[must_use]
+    pub fn start_remapped(lab: &Lab, runner: &Runner) -> Self {
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            fs::write(file, "nobody:100000:65536\nnogroup:100000:65536\n").expect("cannot write a file");
+        }
+        Self::start_wrapped(lab, runner, json!({"userns-remap": "nobody:nogroup"}))
+    }
+
+    fn start_wrapped(lab: &Lab, runner: &Runner, mut config: Value) -> Self {
         let directory = directory(runner);
         let wrapper = directory.join("mesh-runc");
         symlink(mesh_node(), &wrapper).expect("cannot make a link");
-        let config = json!({"runtimes": {"mesh": {"path": wrapper}}, "default-runtime": "mesh"});
+        config["runtimes"] = json!({"mesh": {"path": wrapper}});
+        config["default-runtime"] = "mesh".into();
         let configuration = directory.join("daemon.json");
         fs::write(&configuration, config.to_string()).expect("cannot write a file");
         Self::start_with(lab, runner, configuration)
@@ -77,14 +94,15 @@ impl Docker {
         docker
     }
 
-    /// `docker run FLAGS COMMAND` as an ordinary user of an image in which the machine's own programs are.
+    /// `docker run FLAGS COMMAND`, not run yet, as an ordinary user of an image in which the machine's own programs are.
     #[track_caller]
-    pub fn run_own(&self, flags: &[&str], command: &[&str]) -> Outcome {
+    #[must_use]
+    pub fn prepare_own(&self, flags: &[&str], command: &[&str]) -> Command {
         if self.command(&["image", "inspect", "host"]).code != Some(0) {
             self.command(&["import", path(&image::without_usr()), "host"]).done();
         }
         let usr = ["--volume", "/usr:/usr:ro", "--user", "1000"];
-        self.command(&[&["run"][..], &usr, flags, &["host"], command].concat())
+        self.prepare(&[&["run"][..], &usr, flags, &["host"], command].concat())
     }
 
     /// Starts it after [`Docker::kill`].
@@ -123,9 +141,22 @@ impl Docker {
     /// `docker ARGUMENTS`.
     #[track_caller]
     pub fn command(&self, arguments: &[&str]) -> Outcome {
+        run(self.prepare(arguments))
+    }
+
+    /// `docker ARGUMENTS`, not run yet.
+    #[must_use]
+    pub fn prepare(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
-        command.arg("--host").arg(self.host()).args(arguments).env("DOCKER_CONFIG", &self.directory);
-        run(command)
+        command.args(arguments);
+        self.address(command)
+    }
+
+    /// Has a client of Docker's API, a command, ask this one.
+    #[must_use]
+    pub fn address(&self, mut client: Command) -> Command {
+        client.env("DOCKER_HOST", self.host()).env("DOCKER_CONFIG", &self.directory);
+        client
     }
 
     /// `docker run --rm FLAGS busybox sh -c SCRIPT`.

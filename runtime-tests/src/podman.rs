@@ -8,6 +8,7 @@ use std::{
 };
 
 use mesh_netns_tests::{Daemon, Outcome, Runner, run, wait};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::{Container, Lab, image, mesh_node};
@@ -96,7 +97,9 @@ impl Podman {
         (daemon, socket)
     }
 
-    fn prepare(&self, arguments: &[&str]) -> Command {
+    /// `podman ARGUMENTS`, not run yet.
+    #[must_use]
+    pub fn prepare(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.namespace.display())).arg("podman");
         command.args(["--cgroup-manager", "cgroupfs", "--events-backend", "file", "--log-level", "error"]);
@@ -123,9 +126,15 @@ impl Podman {
 
     #[track_caller]
     fn start(&self, kind: &[&str], flags: &[&str], command: &[&str]) -> Outcome {
+        run(self.prepare_run(&[kind, flags].concat(), command))
+    }
+
+    /// `podman run FLAGS busybox COMMAND`, not run yet.
+    #[must_use]
+    pub fn prepare_run(&self, flags: &[&str], command: &[&str]) -> Command {
         let group = format!("/{}", self.group);
         let ours = ["--cgroup-parent", &group, "--log-driver", "k8s-file"];
-        self.command(&[&["run"], kind, &ours, flags, &["localhost/busybox"], command].concat())
+        self.prepare(&[&["run"][..], &ours, flags, &["localhost/busybox"], command].concat())
     }
 
     /// `podman exec CONTAINER sh -c SCRIPT`.
@@ -140,8 +149,22 @@ impl Podman {
     /// If it doesn't.
     #[track_caller]
     pub fn pid(&self, container: &Container) -> i32 {
+        self.process(container, "Pid")
+    }
+
+    /// What watches over a container that runs: conmon.
+    ///
+    /// # Panics
+    /// If it doesn't.
+    #[track_caller]
+    pub fn monitor(&self, container: &Container) -> Pid {
+        Pid::from_raw(self.process(container, "ConmonPid"))
+    }
+
+    #[track_caller]
+    fn process(&self, container: &Container, which: &str) -> i32 {
         let found: Value = self.command(&["inspect", &container.id]).done().json()[0]["State"].clone();
-        let pid = found["Pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
+        let pid = found[which].as_i64().and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
         pid.unwrap_or_else(|| panic!("no process in {found:#}"))
     }
 }

@@ -37,8 +37,8 @@ pub(crate) fn member(labels: &Labels, sources: &Sources) -> Result<Option<Member
         Some("true") => true,
         Some(other) => {
             return Err(Refusal::new(
-                format!("the label {CLIENT}={other} says nothing"),
-                format!("it is `true` for a container that only calls, else leave it out: --label {CLIENT}=true"),
+                format!("{CLIENT}={other} says nothing"),
+                format!("it is `true` for a container that only calls, else leave it out: {CLIENT}=true"),
             ));
         }
     };
@@ -50,8 +50,8 @@ fn service(labels: &Labels, sources: &Sources) -> Result<Option<(ServicePath, bo
     if let Some(text) = labels.get(SERVICE) {
         let service = text.parse().map_err(|e| {
             Refusal::new(
-                format!("the label {SERVICE}={text} names no service: {e}"),
-                format!("give it as DEPLOYMENT/SERVICE: --label {SERVICE}=shop/db"),
+                format!("{SERVICE}={text}: {e}"),
+                format!("the label or annotation is DEPLOYMENT/SERVICE: {SERVICE}=shop/db"),
             )
         })?;
         return Ok(Some((service, false)));
@@ -188,7 +188,7 @@ mod tests {
             [("mesh.service", "shop/db"), ("mesh.client", "yes")],
         ] {
             let refusal = member(&labels(&list), &Sources::default()).unwrap_err();
-            assert!(refusal.hint.is_some_and(|hint| hint.contains("--label mesh.")), "{}", refusal.error);
+            assert!(refusal.hint.is_some_and(|hint| hint.contains("mesh.")), "{}", refusal.error);
         }
     }
 

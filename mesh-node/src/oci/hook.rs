@@ -7,7 +7,12 @@ use clap::ValueEnum;
 use mesh_proto::message::Refusal;
 use serde::de::DeserializeOwned;
 
-use super::{attach, line, spec::Spec, wrapper::own_hooks};
+use super::{
+    attach, line,
+    spec::{Hooks, REFUSED, Spec},
+    text,
+    wrapper::{self, own_hooks},
+};
 use crate::{
     config::{Config, Fail, Sources},
     containers::{Labels, Member, member},
@@ -39,11 +44,10 @@ pub(crate) fn run(stage: Stage, said: Option<Member>, state: &StateDir) -> Resul
     match stage {
         Stage::Precreate => {
             let mut spec = Spec::read(io::stdin().lock()).map_err(|e| nonsense(&e))?;
-            if let Some(member) = said.map_or_else(|| ours(&spec.annotations()), |member| Ok(Some(member)))? {
-                let variables = attach::variables(state, &member);
-                if let Some(variables) = settle(state, &member, variables)? {
-                    spec.adopt(&member, &variables, &own_hooks(state)?);
-                }
+            let hooks = own_hooks(state)?;
+            if let Err(refusal) = adopt(&mut spec, said, state, &hooks) {
+                // podman keeps to itself what this hook says: the next one can make itself heard.
+                spec.refuse(&text(&refusal), &hooks);
             }
             let mut out = io::stdout().lock();
             out.write_all(&spec.to_json())
@@ -52,9 +56,8 @@ pub(crate) fn run(stage: Stage, said: Option<Member>, state: &StateDir) -> Resul
         }
         Stage::CreateRuntime => {
             let container: attach::State = input()?;
-            let member = said.map_or_else(|| ours(&container.annotations), |member| Ok(Some(member)))?;
-            let Some(member) = member else { return Ok(()) };
-            settle(state, &member, attach::attach(state, &container, &member)).map(drop)
+            // crun tells only which hook has failed, not what that said.
+            create(&container, said, state).inspect_err(wrapper::report_for_runtime)
         }
         Stage::Poststop => {
             let container: attach::State = input()?;
@@ -65,6 +68,27 @@ pub(crate) fn run(stage: Stage, said: Option<Member>, state: &StateDir) -> Resul
             Ok(())
         }
     }
+}
+
+/// Makes the container that is described one of the mesh, if it asks for that.
+fn adopt(spec: &mut Spec, said: Option<Member>, state: &StateDir, hooks: &Hooks) -> Result<(), Refusal> {
+    let member = said.map_or_else(|| ours(&spec.annotations()), |member| Ok(Some(member)))?;
+    let Some(member) = member else { return Ok(()) };
+    let variables = attach::variables(state, &member);
+    if let Some(variables) = settle(state, &member, variables)? {
+        spec.adopt(&member, &variables, hooks);
+    }
+    Ok(())
+}
+
+/// Gives the container its instance, if it asks for that.
+fn create(container: &attach::State, said: Option<Member>, state: &StateDir) -> Result<(), Refusal> {
+    if let Some(refused) = container.annotations.get(REFUSED) {
+        return Err(Refusal::bare(refused));
+    }
+    let member = said.map_or_else(|| ours(&container.annotations), |member| Ok(Some(member)))?;
+    let Some(member) = member else { return Ok(()) };
+    settle(state, &member, attach::attach(state, container, &member)).map(drop)
 }
 
 /// What annotations say; those of platforms have been understood before they got here.

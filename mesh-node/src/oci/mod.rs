@@ -16,8 +16,13 @@ use mesh_proto::message::Refusal;
 
 /// A refusal on one line, as it comes into a runtime's own errors.
 fn line(refusal: &Refusal) -> String {
+    format!("mesh: {}", text(refusal))
+}
+
+/// The same without saying who speaks.
+fn text(refusal: &Refusal) -> String {
     match &refusal.hint {
-        Some(hint) => format!("mesh: {} ({hint})", refusal.error),
-        None => format!("mesh: {}", refusal.error),
+        Some(hint) => format!("{} ({hint})", refusal.error),
+        None => refusal.error.clone(),
     }
 }

@@ -14,6 +14,8 @@ use crate::containers::{CLIENT, Labels, Member, SERVICE};
 
 /// The annotation that holds what we put into the environment, and what was there before: for `exec`.
 const VARIABLES: &str = "mesh.variables";
+/// The annotation that says why the container can't have the mesh: for the hook that is called when it is made.
+pub(super) const REFUSED: &str = "mesh.refused";
 /// The largest file that is read, in octets. (Docker's are about 10 KB.)
 const MAX: u64 = 16 << 20;
 /// How long a runtime waits for our hooks, in seconds: longer than these wait for anything.
@@ -100,8 +102,20 @@ impl Spec {
         annotations.insert(SERVICE.into(), member.service.to_string().into());
         annotations.insert(CLIENT.into(), member.client.to_string().into());
         annotations.insert(VARIABLES.into(), json!(before).to_string().into());
+        annotations.remove(REFUSED);
+        self.call(hooks, &["createRuntime", "poststop"]);
+    }
+
+    /// Makes the container one that does not start, for a reason that our hook tells then.
+    pub(super) fn refuse(&mut self, why: &str, hooks: &Hooks) {
+        object(self.0.entry("annotations")).insert(REFUSED.into(), why.into());
+        self.call(hooks, &["createRuntime"]);
+    }
+
+    /// Has our hooks called at these stages, once each.
+    fn call(&mut self, hooks: &Hooks, stages: &[&str]) {
         let all = object(self.0.entry("hooks"));
-        for stage in ["createRuntime", "poststop"] {
+        for stage in stages.iter().copied() {
             let arguments = ["mesh-node", "hook", stage, "--state"].map(Value::from);
             let arguments = arguments.into_iter().chain([hooks.state.to_string_lossy().into()]);
             let hook = json!({
@@ -237,6 +251,18 @@ mod tests {
         let once = adopted.clone();
         adopted.adopt(&member(), &variables(), &hooks());
         assert_eq!(adopted, once, "the wrapper and a hook, or a bundle that is used again");
+    }
+
+    #[test]
+    fn a_refused_container_is_told_why_by_our_hook_and_by_no_other() {
+        let mut refused = docker();
+        refused.refuse("there is no such service", &hooks());
+        assert_eq!(refused.annotations()[REFUSED], "there is no such service");
+        assert_eq!(refused.0["hooks"]["createRuntime"][0]["args"][2], "createRuntime");
+        assert!(refused.0["hooks"].get("poststop").is_none() && !refused.annotations().contains_key(SERVICE));
+        refused.adopt(&member(), &variables(), &hooks());
+        assert!(!refused.annotations().contains_key(REFUSED), "what stood in the way does so no longer");
+        assert_eq!(refused.0["hooks"]["createRuntime"].as_array().map(Vec::len), Some(1));
     }
 
     #[test]

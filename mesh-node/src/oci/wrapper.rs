@@ -6,7 +6,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::{self, File},
     io::Write as _,
-    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -165,9 +165,36 @@ fn find_runc() -> Result<PathBuf, Refusal> {
     })
 }
 
+/// For a hook whose standard error nobody reads, as with crun: where the caller of the runtime looks that has called it. podman
+/// takes the runtime's log for its error if that is one entry, and else what stands on the runtime's standard error.
+pub(super) fn report_for_runtime(refusal: &Refusal) {
+    let identity = |path: &str| fs::metadata(path).ok().map(|found| (found.rdev(), found.ino()));
+    if identity("/proc/self/fd/2") != identity("/dev/null") {
+        return;
+    }
+    let runtime = format!("/proc/{}", nix::unistd::getppid());
+    let words = fs::read(format!("{runtime}/cmdline")).unwrap_or_default();
+    let words = words.split(|octet| *octet == 0).skip(1);
+    let call = argv::parse(&words.map(|word| OsStr::from_bytes(word).to_owned()).collect::<Vec<_>>());
+    if !matches!(call.task, Task::Create { .. }) {
+        return;
+    }
+    log(&call, refusal);
+    let written = File::options()
+        .append(true)
+        .open(format!("{runtime}/fd/2"))
+        .and_then(|mut stderr| writeln!(stderr, "{}", line(refusal)));
+    // Nobody else is left to be told.
+    drop(written);
+}
+
 /// Where the runtime's caller looks: into its log file, and on standard error.
 fn report(call: &Call, refusal: &Refusal) {
     note(refusal);
+    log(call, refusal);
+}
+
+fn log(call: &Call, refusal: &Refusal) {
     let Some(log) = &call.log else { return };
     let text = line(refusal);
     let entry = if call.json {

@@ -1,51 +1,22 @@
 //! CNI: our plugin at the end of a chain, called by hand as the specification has it, and by podman.
 
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
-use mesh_netns_tests::{Namespace, Outcome, isolated, run, wait};
-use mesh_runtime_tests::{Podman, Stage, mesh_node};
+use mesh_netns_tests::{Namespace, Outcome, isolated, wait};
+use mesh_runtime_tests::{Plugin, Podman, Stage};
 use serde_json::{Value, json};
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
 
-/// Where our plugin is, under the name that it is called by.
-fn plugins() -> PathBuf {
-    let directory = PathBuf::from("/run/cni-plugins");
-    fs::create_dir_all(&directory).expect("cannot make a directory");
-    let plugin = directory.join("mesh");
-    if !plugin.exists() {
-        symlink(mesh_node(), plugin).expect("cannot make a link");
-    }
-    directory
-}
-
-/// The plugin, called for a container in a namespace with a network's configuration.
+/// The plugin, called on the stage's runner.
 fn call(stage: &Stage, command: &str, id: &str, netns: &str, network: &Value) -> Outcome {
-    let file = "/run/cni-network.json";
-    fs::write(file, network.to_string()).expect("cannot write a file");
-    let mut plugin = stage.aws.namespace().command("sh");
-    plugin.args(["-c", "exec \"$0\" <\"$1\""]).arg(plugins().join("mesh")).arg(file);
-    plugin.env("CNI_COMMAND", command).env("CNI_CONTAINERID", id).env("CNI_NETNS", netns).env("CNI_IFNAME", "eth0");
-    plugin.env("CNI_PATH", plugins()).env("CNI_ARGS", "IgnoreUnknown=1").env("MESH_NODE_STATE", stage.aws.state());
-    run(plugin)
-}
-
-fn network(more: &Value) -> Value {
-    let mut network = json!({
-        "cniVersion": "1.0.0", "name": "net", "type": "mesh",
-        "prevResult": {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0"}], "ips": [{"address": "10.1.2.3/24"}]},
-    });
-    network.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-    network
+    let plugin = Plugin::install();
+    plugin.call(&stage.aws, command, id, Path::new(netns), network)
 }
 
 /// A pod whose annotations say what it is.
 fn annotated(service: &str) -> Value {
-    network(&json!({"runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"mesh.service": service}}}))
+    Plugin::network(&json!({"runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"mesh.service": service}}}))
 }
 
 #[test]
@@ -65,7 +36,7 @@ fn the_commands_of_the_specification() {
         assert_eq!(call(&stage, "CHECK", "f00", &path, &ours).done().stdout, "");
         let missing = call(&stage, "CHECK", "other", &path, &ours).expect_code(1).json();
         assert_eq!(missing["code"], 100, "{missing}");
-        assert_eq!(call(&stage, "STATUS", "", "", &network(&json!({"cniVersion": "1.1.0"}))).done().stdout, "");
+        assert_eq!(call(&stage, "STATUS", "", "", &Plugin::network(&json!({"cniVersion": "1.1.0"}))).done().stdout, "");
         let versions = call(&stage, "VERSION", "", "", &json!({})).done().json();
         assert!(
             versions["supportedVersions"].as_array().is_some_and(|all| all.contains(&json!("1.1.0"))),
@@ -84,7 +55,7 @@ fn the_commands_of_the_specification() {
 fn what_a_runtime_has_forgotten_is_collected() {
     isolated(|| {
         let stage = Stage::new(&[SHOP]);
-        let ours = network(&json!({"service": "shop/db"}));
+        let ours = Plugin::network(&json!({"service": "shop/db"}));
         let pods = ["a", "b"].map(Namespace::create);
         for pod in &pods {
             call(&stage, "ADD", pod.name(), &pod.path().display().to_string(), &ours).done();
@@ -92,9 +63,9 @@ fn what_a_runtime_has_forgotten_is_collected() {
         assert_eq!(stage.instances().len(), 2);
         let valid =
             json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0"}]});
-        call(&stage, "GC", "", "", &network(&json!({"cniVersion": "1.1.0", "name": "another"}))).done();
+        call(&stage, "GC", "", "", &Plugin::network(&json!({"cniVersion": "1.1.0", "name": "another"}))).done();
         assert_eq!(stage.instances().len(), 2, "they are another network's");
-        call(&stage, "GC", "", "", &network(&valid)).done();
+        call(&stage, "GC", "", "", &Plugin::network(&valid)).done();
         assert_eq!(stage.instances(), ["shop/db live"]);
         assert!(pods[0].interface("mesh0").is_some() && pods[1].interface("mesh0").is_none());
         // A restarted agent knows it still; and a namespace that is gone is the end in any case.
@@ -108,7 +79,7 @@ fn what_a_runtime_has_forgotten_is_collected() {
 fn a_restarted_agent_knows_what_it_was_told_by_cni() {
     isolated(|| {
         let mut stage = Stage::new(&[SHOP]);
-        let (pod, ours) = (Namespace::create("pod"), network(&json!({"service": "shop/db"})));
+        let (pod, ours) = (Namespace::create("pod"), Plugin::network(&json!({"service": "shop/db"})));
         let path = pod.path().display().to_string();
         call(&stage, "ADD", "f00", &path, &ours).done();
         stage.aws.kill();
@@ -131,16 +102,17 @@ fn what_stands_in_the_way_is_told_as_the_specification_has_it() {
             assert_eq!(said["cniVersion"], network["cniVersion"]);
             assert!(pod.interface("mesh0").is_none() && stage.instances().is_empty());
         };
-        refused(&stage, &network(&json!({"service": "shop/nobody"})), 11, "no service `nobody`");
-        refused(&stage, &network(&json!({"service": "shop"})), 7, "names no service");
-        refused(&stage, &network(&json!({"service": "shop/db", "prevResult": null})), 7, "no prevResult");
+        refused(&stage, &Plugin::network(&json!({"service": "shop/nobody"})), 11, "no service `nobody`");
+        refused(&stage, &Plugin::network(&json!({"service": "shop"})), 7, "names no service");
+        refused(&stage, &Plugin::network(&json!({"service": "shop/db", "prevResult": null})), 7, "no prevResult");
         // Whoever may annotate pods becomes nothing by that, unless the operator says so.
         call(&stage, "ADD", "f00", &path, &annotated("shop/db")).done();
         assert!(pod.interface("mesh0").is_none());
         stage.aws.kill();
-        refused(&stage, &network(&json!({"service": "shop/db"})), 11, "no agent is running");
-        call(&stage, "DEL", "f00", &path, &network(&json!({"service": "shop/db"}))).done();
-        let away = call(&stage, "STATUS", "", "", &network(&json!({"cniVersion": "1.1.0"}))).expect_code(1).json();
+        refused(&stage, &Plugin::network(&json!({"service": "shop/db"})), 11, "no agent is running");
+        call(&stage, "DEL", "f00", &path, &Plugin::network(&json!({"service": "shop/db"}))).done();
+        let away =
+            call(&stage, "STATUS", "", "", &Plugin::network(&json!({"cniVersion": "1.1.0"}))).expect_code(1).json();
         assert_eq!(away["code"], 50, "{away}");
     });
 }
@@ -160,7 +132,7 @@ fn podman_calls_it_behind_its_own_network() {
         fs::create_dir_all("/etc/containers/containers.conf.d").expect("cannot make a directory");
         let configuration = format!(
             "[network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [\"/usr/lib/cni\", {:?}]\nnetwork_config_dir = {networks:?}\n",
-            plugins()
+            Plugin::install().directory()
         );
         fs::write("/etc/containers/containers.conf.d/cni.conf", configuration).expect("cannot write a file");
         let podman = Podman::as_configured(&stage.lab, &stage.aws);

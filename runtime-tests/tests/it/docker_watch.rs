@@ -5,6 +5,10 @@ use std::fs;
 
 use mesh_netns_tests::{isolated, wait};
 use mesh_runtime_tests::{Container, Docker, Stage};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
 const DB: [&str; 2] = ["--label", "mesh.service=shop/db"];
@@ -40,6 +44,32 @@ fn what_docker_starts_is_attached_and_goes_when_it_ends() {
         wait::until_true("the end of the instance", || stage.instances().is_empty());
         wait::until_true("the names to be gone", || !docker.hosts(&db).contains("warp"));
         assert_ne!(docker.exec(&plain, &[], "ip addr show mesh0").code, Some(0));
+    });
+}
+
+#[test]
+fn whatever_its_network_and_whoever_is_killed() {
+    isolated(|| {
+        let (mut stage, mut docker) = stage();
+        docker.command(&["network", "create", "private"]).done();
+        let all = ["bridge", "none", "private"].map(|network| {
+            let container = docker.container(&[&DB[..], &["--network", network]].concat(), &["sleep", "1000"]);
+            is_attached(&docker, &container);
+            container
+        });
+        let [bridge, none, private] = &all;
+        stage.aws.kill();
+        stage.aws.start(&[]);
+        wait::until_true("all three to be known again", || stage.instances() == ["shop/db live"; 3]);
+        docker.exec(bridge, &[], "ip addr show mesh0").done();
+        // Nobody is left who could tell of it.
+        let process = Pid::from_raw(docker.pid(none));
+        docker.kill();
+        kill(process, Signal::SIGKILL).expect("cannot kill a container");
+        wait::until_true("the end of one", || stage.instances() == ["shop/db live"; 2]);
+        docker.start_again(&stage.aws);
+        docker.command(&["rm", "--force", &bridge.id, &private.id]).done();
+        wait::until_true("the end of all", || stage.instances().is_empty());
     });
 }
 

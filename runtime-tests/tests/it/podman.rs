@@ -110,6 +110,45 @@ fn however_a_container_ends_nothing_of_it_stays() {
 }
 
 #[test]
+fn whoever_is_killed_nothing_of_a_container_stays() {
+    isolated(|| {
+        let mut stage = stage();
+        let podman = Podman::with_hooks(&stage.lab, &stage.aws);
+        let stays = podman.container(&DB, &["sleep", "1000"]);
+        let goes = podman.container(&DB, &["sleep", "1000"]);
+        stage.aws.kill();
+        podman.command(&["kill", &goes.id]).done();
+        stage.aws.start(&[]);
+        wait::until_true("the end of one instance", || stage.instances() == ["shop/db live"]);
+        podman.exec(&stays, "ip addr show mesh0").done();
+        // What stands for the daemon that podman doesn't have: nobody tells of the end then.
+        let process = podman.pid(&stays);
+        kill(podman.monitor(&stays), Signal::SIGKILL).expect("cannot kill conmon");
+        assert_eq!(stage.instances(), ["shop/db live"]);
+        kill(Pid::from_raw(process), Signal::SIGKILL).expect("cannot kill a container");
+        nothing_is_left(&stage);
+    });
+}
+
+#[test]
+fn the_networks_of_podman_stay_as_they_are() {
+    isolated(|| {
+        let stage = stage();
+        let podman = Podman::with_hooks(&stage.lab, &stage.aws);
+        podman.command(&["network", "create", "further"]).done();
+        let app = stage.coordinator.address_of("shop/app");
+        for network in ["podman", "further"] {
+            let flags = ["--annotation", "mesh.service=shop/db", "--network", network];
+            let names = "n=0; until grep app.warp /etc/hosts || [ $n = 500 ]; do n=$((n + 1)); sleep 0.02; done";
+            let said = podman.run(&flags, &format!("ip addr; ip route; echo $WARP_IST_app; {names}")).done().stdout;
+            assert!(said.contains("eth0") && said.contains("default via") && said.contains("mesh0"), "{said}");
+            assert!(said.contains(&format!("\n{app}\n")) && said.contains(&format!("{app} app.warp\n")), "{said}");
+        }
+        nothing_is_left(&stage);
+    });
+}
+
+#[test]
 fn a_namespace_that_outlives_its_container_is_as_it_was() {
     isolated(|| {
         let stage = stage();
@@ -138,6 +177,14 @@ fn a_service_is_a_device_where_the_configuration_says_so() {
         let flags = ["--device", "mesh.warp/service=shop.db", "--network", "none"];
         let said = podman.run(&flags, "ip addr show mesh0; echo \"$WARP_IST_app $PORT\"").done().stdout;
         assert!(said.contains(&format!("inet {db}/32")) && said.contains(&format!("\n{app} 5432\n")), "{said}");
+        nothing_is_left(&stage);
+        let mapped = [&flags[..], &["--uidmap", "0:100000:65536"]].concat();
+        assert!(podman.run(&mapped, "ip addr show mesh0").done().stdout.contains(&format!("inet {db}/32")));
+        let ends = podman.container(&flags, &["sleep", "1000"]);
+        podman.command(&["restart", "--time", "0", &ends.id]).done();
+        assert_eq!(stage.instances(), ["shop/db live"]);
+        podman.exec(&ends, "ip addr show mesh0").done();
+        kill(Pid::from_raw(podman.pid(&ends)), Signal::SIGKILL).expect("cannot kill a container");
         nothing_is_left(&stage);
         // What is declared later is in the next container's environment.
         podman.container(&flags, &["sleep", "1000"]);
