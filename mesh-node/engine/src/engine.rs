@@ -197,7 +197,7 @@ impl Engine {
             age: now.saturating_duration_since(denial.last),
         });
         let peers = self.peers.list().iter().map(|peer| PeerReport {
-            runner: peer.id,
+            runner: peer.runner.id,
             endpoint: peer.path.authenticated(),
             handshake_age: peer.tunnel.as_ref().and_then(|tunnel| tunnel.session_age()),
             rx_bytes: peer.rx_bytes,

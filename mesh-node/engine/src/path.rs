@@ -1,8 +1,13 @@
 //! Where a runner is.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
-/// Where a runner is, or may be.
+use crate::route::canonical;
+
+/// The most addresses of a runner that are tried; the coordinator gives fewer.
+const CANDIDATES: usize = 16;
+
+/// Where a runner is, or may be. Where the map says that it may be (the candidates) is kept elsewhere.
 #[derive(Debug, Default)]
 pub(crate) struct Path {
     /// Where it was authenticated last, or was in an earlier run.
@@ -12,8 +17,6 @@ pub(crate) struct Path {
     /// Where an initiation of its came from that no data has followed yet. It may have been recorded and sent again by
     /// anybody, so it is one more address to try and nothing else.
     claimed: Option<Box<SocketAddr>>,
-    /// Where the map says that it may be.
-    candidates: Arc<[SocketAddr]>,
 }
 
 impl Path {
@@ -32,14 +35,13 @@ impl Path {
         self.endpoint.filter(|_| self.authenticated)
     }
 
-    /// Where it may be from now on; whether it has left the place where it was. (An endpoint that the map never held, as
-    /// behind a NAT, says nothing by its absence.)
-    pub(crate) fn offer(&mut self, candidates: &Arc<[SocketAddr]>) -> bool {
-        let left = self.endpoint.is_some_and(|at| self.candidates.contains(&at) && !candidates.contains(&at));
+    /// Takes note of other candidates; whether it has left the place where it was. (An endpoint that the map never held,
+    /// as behind a NAT, says nothing by its absence.)
+    pub(crate) fn offer(&mut self, before: &[SocketAddr], candidates: &[SocketAddr]) -> bool {
+        let left = self.endpoint.is_some_and(|at| holds(before, at) && !holds(candidates, at));
         if left {
             (self.endpoint, self.authenticated) = (None, false);
         }
-        self.candidates = Arc::clone(candidates);
         left
     }
 
@@ -67,17 +69,26 @@ impl Path {
     }
 
     /// Where an initiation goes at first: to the known endpoint, or everywhere.
-    pub(crate) fn first(&self) -> impl Iterator<Item = SocketAddr> {
+    pub(crate) fn first(&self, candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
         let everywhere = self.endpoint.is_none();
-        self.all().take(if everywhere { usize::MAX } else { 1 })
+        self.all(candidates).take(if everywhere { usize::MAX } else { 1 })
     }
 
     /// Where an initiation goes that wasn't answered: everywhere, to the known endpoint first.
-    pub(crate) fn all(&self) -> impl Iterator<Item = SocketAddr> {
-        let claimed = self.claimed.as_deref().copied().filter(|at| !self.candidates.contains(at));
-        let others = claimed.into_iter().chain(self.candidates.iter().copied()).filter(|at| Some(*at) != self.endpoint);
+    pub(crate) fn all(&self, candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
+        let claimed = self.claimed.as_deref().copied().filter(|at| !holds(candidates, *at));
+        let others = claimed.into_iter().chain(tried(candidates)).filter(|at| Some(*at) != self.endpoint);
         self.endpoint.into_iter().chain(others)
     }
+}
+
+/// The candidates that are tried, so that equal places compare equal.
+fn tried(candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
+    candidates.iter().take(CANDIDATES).map(|at| canonical(*at))
+}
+
+fn holds(candidates: &[SocketAddr], at: SocketAddr) -> bool {
+    tried(candidates).any(|candidate| candidate == at)
 }
 
 #[cfg(test)]
@@ -88,55 +99,67 @@ mod tests {
         ([192, 0, 2, 1], port).into()
     }
 
+    fn first(path: &Path, candidates: &[SocketAddr]) -> Vec<SocketAddr> {
+        path.first(candidates).collect()
+    }
+
+    fn all(path: &Path, candidates: &[SocketAddr]) -> Vec<SocketAddr> {
+        path.all(candidates).collect()
+    }
+
     #[test]
     fn the_known_endpoint_comes_first_and_then_all() {
-        let mut path = Path::default();
-        assert!(!path.offer(&[at(1), at(2)].into()));
-        assert_eq!(path.first().collect::<Vec<_>>(), [at(1), at(2)], "nothing is known");
+        let (mut path, candidates) = (Path::default(), [at(1), at(2)]);
+        assert_eq!(first(&path, &candidates), [at(1), at(2)], "nothing is known");
         path.recall(at(9));
-        assert_eq!(path.first().collect::<Vec<_>>(), [at(9)]);
-        assert_eq!(path.all().collect::<Vec<_>>(), [at(9), at(1), at(2)]);
+        assert_eq!(first(&path, &candidates), [at(9)]);
+        assert_eq!(all(&path, &candidates), [at(9), at(1), at(2)]);
         assert_eq!(path.authenticated(), None, "what an earlier run knew is a guess");
         assert!(path.confirm(at(2)) && !path.confirm(at(2)));
         path.recall(at(9));
-        assert_eq!(path.first().collect::<Vec<_>>(), [at(2)], "this run knows better");
-        assert_eq!(path.all().collect::<Vec<_>>(), [at(2), at(1)]);
+        assert_eq!(first(&path, &candidates), [at(2)], "this run knows better");
+        assert_eq!(all(&path, &candidates), [at(2), at(1)]);
     }
 
     #[test]
     fn where_an_initiation_came_from_is_tried_as_well_and_moves_nothing() {
-        let mut path = Path::default();
-        path.offer(&[at(1)].into());
+        let (mut path, candidates) = (Path::default(), [at(1)]);
         path.claim(at(7));
-        assert_eq!(path.first().collect::<Vec<_>>(), [at(7), at(1)]);
+        assert_eq!(first(&path, &candidates), [at(7), at(1)]);
         assert_eq!(path.endpoint(), None);
         path.confirm(at(1));
         path.claim(at(7));
-        assert_eq!(path.first().collect::<Vec<_>>(), [at(1)]);
-        assert_eq!(path.all().collect::<Vec<_>>(), [at(1), at(7)]);
+        assert_eq!(first(&path, &candidates), [at(1)]);
+        assert_eq!(all(&path, &candidates), [at(1), at(7)]);
         path.claim(at(1));
-        assert_eq!(path.all().collect::<Vec<_>>(), [at(1)], "each once, and one claim at a time");
+        assert_eq!(all(&path, &candidates), [at(1)], "each once, and one claim at a time");
     }
 
     #[test]
     fn an_endpoint_that_the_map_no_longer_holds_is_left() {
         let mut path = Path::default();
-        path.offer(&[at(1), at(2)].into());
         path.confirm(at(9));
-        assert!(!path.offer(&[at(1), at(3)].into()) && path.endpoint() == Some(at(9)), "the map never held it");
+        assert!(
+            !path.offer(&[at(1), at(2)], &[at(1), at(3)]) && path.endpoint() == Some(at(9)),
+            "the map never held it"
+        );
         path.confirm(at(3));
-        assert!(!path.offer(&[at(3), at(4)].into()) && path.endpoint() == Some(at(3)), "the map still holds it");
-        assert!(path.offer(&[at(4)].into()) && path.endpoint().is_none() && path.authenticated().is_none());
+        assert!(
+            !path.offer(&[at(1), at(3)], &[at(3), at(4)]) && path.endpoint() == Some(at(3)),
+            "the map still holds it"
+        );
+        assert!(path.offer(&[at(3), at(4)], &[at(4)]) && path.endpoint().is_none() && path.authenticated().is_none());
     }
 
     #[test]
-    fn a_place_that_is_no_longer_offered_is_left_and_one_that_never_was_is_not() {
+    fn a_mapped_candidate_is_the_place_that_it_maps_and_few_are_tried() {
+        let mapped = SocketAddr::from((std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), 1));
         let mut path = Path::default();
-        assert!(!path.offer(&[at(1), at(2)].into()));
+        assert_eq!(all(&path, &[mapped]), [at(1)]);
         path.confirm(at(1));
-        assert!(!path.offer(&[at(1), at(3)].into()) && path.endpoint() == Some(at(1)));
-        assert!(path.offer(&[at(3)].into()) && path.endpoint().is_none());
-        path.confirm(at(9));
-        assert!(!path.offer(&[at(4)].into()) && path.endpoint() == Some(at(9)), "it is behind a NAT");
+        assert_eq!(all(&path, &[mapped, at(2)]), [at(1), at(2)]);
+        assert!(!path.offer(&[at(1)], &[mapped]) && path.offer(&[mapped], &[at(2)]));
+        let many: Vec<_> = (1..100).map(at).collect();
+        assert_eq!(all(&path, &many).len(), CANDIDATES);
     }
 }

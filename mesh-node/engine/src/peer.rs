@@ -2,10 +2,12 @@
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use mesh_proto::{PublicKey, RunnerId};
+use mesh_proto::view::Runner;
 
 use crate::{
     Port, Reason,
@@ -42,8 +44,8 @@ const STAGED_FOR: Duration = Duration::from_secs(10);
 
 /// One runner.
 pub(crate) struct Peer {
-    pub(crate) id: RunnerId,
-    pub(crate) key: PublicKey,
+    /// As the map has it.
+    pub(crate) runner: Arc<Runner>,
     pub(crate) path: Path,
     /// Made when there is use for it.
     pub(crate) tunnel: Option<Box<Tunnel>>,
@@ -103,10 +105,9 @@ impl Default for Dealings {
 }
 
 impl Peer {
-    pub(crate) fn new(id: RunnerId, key: PublicKey, now: Instant) -> Self {
+    pub(crate) fn new(runner: Arc<Runner>, now: Instant) -> Self {
         Self {
-            id,
-            key,
+            runner,
             path: Path::default(),
             tunnel: None,
             next_tick: None,
@@ -117,6 +118,23 @@ impl Peer {
             used: now,
             dealings: None,
         }
+    }
+
+    /// Takes what a new map has of it; whether it has left the place where it was.
+    pub(crate) fn offer(&mut self, runner: &Arc<Runner>) -> bool {
+        let left = self.path.offer(&self.runner.endpoints, &runner.endpoints);
+        self.runner = Arc::clone(runner);
+        left
+    }
+
+    /// See [`Path::first`].
+    pub(crate) fn first(&self) -> impl Iterator<Item = SocketAddr> {
+        self.path.first(&self.runner.endpoints)
+    }
+
+    /// See [`Path::all`].
+    pub(crate) fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        self.path.all(&self.runner.endpoints)
     }
 
     /// What is kept of it, from now on at least.
@@ -223,12 +241,13 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Builder;
 
     #[test]
-    fn a_runner_that_is_known_and_idle_takes_less_than_a_kibioctet() {
-        // The coordinator gives eight addresses at most, each with limits of its own.
-        let addresses = 8 * (size_of::<std::net::SocketAddr>() + limit::ADMISSION_OCTETS);
-        assert!(size_of::<Peer>() + addresses <= 768, "{} + {addresses}", size_of::<Peer>());
-        assert!(Peer::new(RunnerId(1), PublicKey([7; 32]), Instant::now()).dealings.is_none());
+    fn a_runner_that_is_known_and_idle_takes_little_beside_the_views_record() {
+        let map = Builder::new(1).runner(2).map();
+        let peer = Peer::new(Arc::clone(&map.route.runners[0]), Instant::now());
+        assert!(peer.dealings.is_none() && peer.tunnel.is_none());
+        assert!(size_of::<Peer>() + limit::ADMISSION_OCTETS <= 160, "{}", size_of::<Peer>());
     }
 }

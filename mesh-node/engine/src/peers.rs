@@ -121,7 +121,7 @@ impl Peers {
             self.begin(runner, turn);
             return staged;
         };
-        unit.complete();
+        unit.complete()?;
         way.ask(unit, turn.now);
         match unit.size {
             Some(size) => {
@@ -178,7 +178,7 @@ impl Peers {
         let tunnel = peer.tunnel.as_mut().ok_or(Reason::UnknownSession)?;
         let len = tunnel.open(datagram, packet, turn.now)?;
         if peer.path.confirm(from) {
-            turn.sink.event(Event::Endpoint { runner: peer.id, endpoint: from });
+            turn.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint: from });
         }
         peer.rx_bytes += len as u64;
         peer.heard = Some(turn.now);
@@ -235,7 +235,7 @@ impl Peers {
             Outcome::Session(len) => {
                 self.outbox.send(from, &reply[..len], turn.sink);
                 if peer.path.confirm(from) {
-                    turn.sink.event(Event::Endpoint { runner: peer.id, endpoint: from });
+                    turn.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint: from });
                 }
             }
             Outcome::Cookie => {
@@ -296,7 +296,7 @@ impl Peers {
                 }
             };
             indexes.insert(index, runner);
-            Box::new(Tunnel::new(identity, &peer.key, index, now))
+            Box::new(Tunnel::new(identity, &peer.runner.public_key, index, now))
         })
     }
 }

@@ -5,12 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use mesh_proto::{InstanceId, PublicKey, RunnerId, ServiceId, View, view::InstanceState};
+use mesh_proto::{
+    InstanceId, PublicKey, RunnerId, ServiceId, View,
+    view::{InstanceState, Runner},
+};
 
 use crate::number::NumberMap;
-
-/// The most addresses of a runner that are tried; the coordinator gives fewer.
-const ENDPOINTS: usize = 16;
 
 /// Whose an address is: indexes into the lists of [`Route`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,23 +45,13 @@ pub(crate) struct Instance {
     state: InstanceState,
 }
 
-/// Another runner.
-#[derive(Debug, Clone)]
-pub(crate) struct Runner {
-    pub(crate) id: RunnerId,
-    pub(crate) key: PublicKey,
-    /// Where it may be; never IPv4-mapped.
-    pub(crate) endpoints: Arc<[SocketAddr]>,
-    /// The coordinator doesn't hear it.
-    pub(crate) silent: bool,
-}
-
 /// The addresses of a view.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Route {
     pub(crate) services: Box<[Service]>,
     pub(crate) instances: Box<[Instance]>,
-    pub(crate) runners: Box<[Runner]>,
+    /// The other runners, by identifier: the view's own records, since there may be thousands that are idle.
+    pub(crate) runners: Box<[Arc<Runner>]>,
     owners: NumberMap<u32, Owner>,
     /// The runners in the order of their keys: they are looked for in handshakes only.
     by_key: Box<[u32]>,
@@ -71,16 +61,8 @@ impl Route {
     /// Compiles the addresses. What refers to something that the view doesn't hold is left out; so is an address that
     /// two have, or that lies outside of the range.
     pub(crate) fn compile(view: &View) -> Self {
-        let runners: Box<[Runner]> = view
-            .runners()
-            .filter(|runner| runner.id != view.runner)
-            .map(|runner| Runner {
-                id: runner.id,
-                key: runner.public_key,
-                endpoints: runner.endpoints.iter().take(ENDPOINTS).map(|at| canonical(*at)).collect(),
-                silent: runner.silent,
-            })
-            .collect();
+        let runners: Box<[Arc<Runner>]> =
+            view.runners().filter(|runner| runner.id != view.runner).map(Arc::clone).collect();
         let mut services: Box<[Service]> =
             view.services().map(|s| Service { id: s.id, address: s.address, instances: vec![] }).collect();
         let instances: Box<[Instance]> = view
@@ -113,7 +95,7 @@ impl Route {
             owners.remove(&address);
         }
         let mut by_key: Box<[u32]> = (0..runners.len() as u32).collect();
-        by_key.sort_unstable_by_key(|runner| runners[*runner as usize].key.0);
+        by_key.sort_unstable_by_key(|runner| runners[*runner as usize].public_key.0);
         Self { services, instances, runners, owners, by_key }
     }
 
@@ -134,7 +116,7 @@ impl Route {
 
     /// Whose key this is.
     pub(crate) fn runner_by_key(&self, key: &PublicKey) -> Option<u32> {
-        let found = self.by_key.binary_search_by_key(&key.0, |runner| self.runners[*runner as usize].key.0);
+        let found = self.by_key.binary_search_by_key(&key.0, |runner| self.runners[*runner as usize].public_key.0);
         found.ok().map(|at| self.by_key[at])
     }
 

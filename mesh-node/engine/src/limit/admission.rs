@@ -7,6 +7,7 @@
 //! proof each address has a limit of its own, so that one can't use up the share. What is remembered is bounded.
 
 use std::{
+    collections::BTreeMap,
     hash::{DefaultHasher, Hasher},
     net::IpAddr,
     time::Instant,
@@ -42,8 +43,10 @@ pub(crate) enum Admission {
 /// What is left of each share and limit.
 pub(crate) struct Admissions {
     seed: u64,
-    /// In order.
-    known: Vec<(Source, Known)>,
+    /// Where runners are, in order.
+    known: Box<[Source]>,
+    /// The limits of those from where something came: most that are known are idle.
+    limits: BTreeMap<Source, Known>,
     known_claimed: Bucket,
     known_proven: Bucket,
     others_claimed: Bucket,
@@ -54,8 +57,8 @@ pub(crate) struct Admissions {
     answered: Vec<Mac>,
 }
 
-/// An address where runners are.
-#[derive(Debug, Default, Clone, Copy)]
+/// What is left to an address where runners are.
+#[derive(Debug, Default)]
 struct Known {
     claimed: Bucket,
     proven: Bucket,
@@ -63,11 +66,12 @@ struct Known {
 
 impl Admissions {
     /// `seed` decides which addresses share a place; nobody else should know.
-    pub(crate) const fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let full = Bucket::full();
         Self {
             seed,
-            known: vec![],
+            known: Box::default(),
+            limits: BTreeMap::new(),
             known_claimed: full,
             known_proven: full,
             others_claimed: full,
@@ -82,18 +86,15 @@ impl Admissions {
         let mut sources: Vec<Source> = addresses.map(Source::of).collect();
         sources.sort_unstable();
         sources.dedup();
-        let old = std::mem::take(&mut self.known);
-        let kept = |source| {
-            old.binary_search_by_key(&source, |(known, _)| *known).map_or_else(|_| Known::default(), |at| old[at].1)
-        };
-        self.known = sources.into_iter().map(|source| (source, kept(source))).collect();
+        self.limits.retain(|source, _| sources.binary_search(source).is_ok());
+        self.known = sources.into();
     }
 
     /// Whether an initiation from this address, `proven` or only claimed, is to be looked into.
     pub(crate) fn admit(&mut self, from: IpAddr, proven: bool, now: Instant) -> Admission {
         let source = Source::of(from);
-        let known = self.known.binary_search_by_key(&source, |(known, _)| *known);
-        let (own, share) = match (known.ok().map(|at| &mut self.known[at].1), proven) {
+        let known = self.known.binary_search(&source).ok().map(|_| self.limits.entry(source).or_default());
+        let (own, share) = match (known, proven) {
             (Some(known), false) => (Some(&mut known.claimed), &mut self.known_claimed),
             (Some(known), true) => (Some(&mut known.proven), &mut self.known_proven),
             // A limit on an address that anybody can claim would be a limit on its owner.
@@ -150,7 +151,7 @@ impl Source {
 
 /// What [`Admissions::know`] keeps of an address.
 #[cfg(test)]
-pub(super) const KNOWN: usize = size_of::<(Source, Known)>();
+pub(super) const KNOWN: usize = size_of::<Source>();
 
 #[cfg(test)]
 mod tests;

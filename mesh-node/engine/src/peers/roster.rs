@@ -1,6 +1,6 @@
 //! Who the other runners are.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use mesh_proto::RunnerId;
 
@@ -13,18 +13,18 @@ impl Peers {
         self.outbox.flush(turn.sink);
         self.mtu = mtu;
         let mut old: BTreeMap<RunnerId, Peer> =
-            std::mem::take(&mut self.list).into_iter().map(|peer| (peer.id, peer)).collect();
+            std::mem::take(&mut self.list).into_iter().map(|peer| (peer.runner.id, peer)).collect();
         for runner in &route.runners {
             let known = old.remove(&runner.id);
             let mut peer = match known {
-                Some(peer) if peer.key == runner.key => peer,
+                Some(peer) if peer.runner.public_key == runner.public_key => peer,
                 known => {
                     count_staged(known, turn.drops);
-                    Peer::new(runner.id, runner.key, turn.now)
+                    Peer::new(Arc::clone(runner), turn.now)
                 }
             };
             // What is sent to where it was would be lost until its silence is noticed.
-            if peer.path.offer(&runner.endpoints) && peer.tunnel.as_ref().is_some_and(|tunnel| tunnel.has_session()) {
+            if peer.offer(runner) && peer.tunnel.as_ref().is_some_and(|tunnel| tunnel.has_session()) {
                 self.greet.push(runner.id);
             }
             if let Some(endpoint) = self.recalled.remove(&runner.id) {
@@ -36,7 +36,7 @@ impl Peers {
         for peer in old.into_values() {
             // Should it come back, it may still hold the session that ends here.
             if let Some(endpoint) = peer.path.authenticated().filter(|_| peer.tunnel.is_some()) {
-                self.recalled.insert(peer.id, endpoint);
+                self.recalled.insert(peer.runner.id, endpoint);
             }
             count_staged(Some(peer), turn.drops);
         }
@@ -45,13 +45,13 @@ impl Peers {
         self.indexes = listed().filter_map(|(peer, i)| Some((peer.tunnel.as_ref()?.index(), i))).collect();
         self.awake = listed().filter(|(peer, _)| peer.listed).map(|(_, i)| i).collect();
         self.next_tick = self.list.iter().filter_map(|peer| peer.next_tick).min();
-        self.admissions.know(self.list.iter().flat_map(|peer| peer.path.all()).map(|at| at.ip()));
+        self.admissions.know(self.list.iter().flat_map(Peer::all).map(|at| at.ip()));
         self.greet(turn);
     }
 
     /// Notes where a runner was in an earlier run: it is greeted there, with the next tick or map.
     pub(crate) fn recall(&mut self, runner: RunnerId, endpoint: SocketAddr, now: Instant) {
-        match self.list.binary_search_by_key(&runner, |peer| peer.id) {
+        match self.list.binary_search_by_key(&runner, |peer| peer.runner.id) {
             Ok(known) => {
                 self.list[known].path.recall(endpoint);
                 self.greet.push(runner);
@@ -68,14 +68,14 @@ impl Peers {
     /// look for us where we were.)
     pub(crate) fn greet_all(&mut self, now: Instant) {
         let known = self.list.iter().filter(|peer| peer.tunnel.is_some() || peer.path.is_known());
-        self.greet.extend(known.map(|peer| peer.id));
+        self.greet.extend(known.map(|peer| peer.runner.id));
         self.next_tick = Some(now);
     }
 
     /// Begins a handshake with those that were known before: they may hold a session that we have no part in any more.
     pub(super) fn greet<S: Sink>(&mut self, turn: &mut Turn<'_, S>) {
         for id in std::mem::take(&mut self.greet) {
-            if let Ok(runner) = self.list.binary_search_by_key(&id, |peer| peer.id) {
+            if let Ok(runner) = self.list.binary_search_by_key(&id, |peer| peer.runner.id) {
                 self.begin(runner as u32, turn);
             }
         }

@@ -45,7 +45,7 @@ impl Peers {
         let mut message = [0; CONTROL];
         if self.tunnel(runner, turn.now).initiate(&mut message, turn.now).is_some() {
             let peer = &mut self.list[runner as usize];
-            peer.path.first().for_each(|to| self.outbox.send(to, &message, turn.sink));
+            peer.first().for_each(|to| self.outbox.send(to, &message, turn.sink));
             peer.attempted(&message, false, turn.now);
         }
         self.wake(runner, turn.now);
@@ -114,7 +114,7 @@ impl Peers {
         });
         match due {
             Ok(Some(CONTROL)) => {
-                peer.path.all().for_each(|to| self.outbox.send(to, &message, turn.sink));
+                peer.all().for_each(|to| self.outbox.send(to, &message, turn.sink));
                 peer.attempted(&message, true, turn.now);
             }
             Ok(Some(len)) => {
@@ -122,7 +122,7 @@ impl Peers {
             }
             Ok(None) => {
                 if let Some(message) = peer.attempt_again(turn.now) {
-                    peer.path.all().for_each(|to| self.outbox.send(to, &message, turn.sink));
+                    peer.all().for_each(|to| self.outbox.send(to, &message, turn.sink));
                 }
             }
             Err(tunnel::Dead) => {

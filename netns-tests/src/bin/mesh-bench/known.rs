@@ -22,6 +22,9 @@ const FIRST: usize = 10_000;
 const RUNNERS: Ipv4Addr = Ipv4Addr::new(100, 127, 0, 0);
 const SERVICES: Ipv4Addr = Ipv4Addr::new(100, 126, 0, 0);
 
+/// Of a range for benchmarks (RFC 2544, appendix C.2.2): nobody is there.
+const NOWHERE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+
 /// A rule is of a deployment that calls and a service that is called: as many of the ones as of the others.
 const RULES_EACH: usize = 100;
 
@@ -46,8 +49,7 @@ pub(crate) fn enlarge(state: &Path, runners: usize, rules: usize) -> Vec<StaticS
             "name": format!("known-{n}"),
             "provider": "known",
             "public_key": BASE64.encode(PublicKey::from(secret).as_bytes()),
-            // RFC 5737: nobody is there.
-            "endpoints": ["192.0.2.1:51820"],
+            "endpoints": [format!("{}:51820", nth(NOWHERE, n))],
         }));
         records.push(json!({
             "kind": "instance",

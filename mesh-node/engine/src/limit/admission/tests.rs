@@ -136,7 +136,9 @@ fn a_new_map_forgets_no_limit() {
     assert_eq!(take(&mut admissions), ADDRESS.at_once as usize);
     admissions.know((1..=2).map(runner));
     assert_eq!(take(&mut admissions), 0);
-    assert_eq!(admissions.known.len(), 2);
+    assert_eq!((admissions.known.len(), admissions.limits.len()), (2, 1), "nothing has come from the other one");
+    admissions.know((2..=2).map(runner));
+    assert!(admissions.limits.is_empty());
 }
 
 #[test]
