@@ -97,6 +97,8 @@ fn map(runner: u64) -> Map {
 /// An ACK from one runner's instance to the other's.
 fn packet(from: u64) -> Vec<u8> {
     let mut octets = vec![0; VNET + 40];
+    // The checksum is yet to be made.
+    octets[0] = 1;
     let ip = &mut octets[VNET..];
     (ip[0], ip[3], ip[8], ip[9], ip[32], ip[33]) = (0x45, 40, 64, 6, 0x50, 0x10);
     ip[12..16].copy_from_slice(&address(from).octets());

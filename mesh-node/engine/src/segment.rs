@@ -4,9 +4,9 @@
 use smoltcp::wire::{Ipv4Packet, TcpPacket, TcpSeqNumber};
 
 use crate::{
-    VNET,
+    Reason, VNET,
     packet::{Content, Flags, HEADERS, IPV4, Packet, Tcp},
-    vnet::{COMPLETE, Vnet},
+    vnet::{COMPLETE, Vnet, is_vouched_for},
 };
 
 /// What one read of a TUN gave: a TCP segment, or a super-packet of several.
@@ -22,11 +22,25 @@ pub(crate) struct Unit<'a> {
 }
 
 impl Unit<'_> {
-    /// Completes the checksum of a segment. (Those of a super-packet's segments are made with the segments.)
+    /// Completes the checksum of a segment, or checks it where nobody has: the other end takes it for right from then on.
+    /// (Those of a super-packet's segments are made with the segments.)
+    ///
+    /// # Errors
+    /// If it is wrong: what was damaged on the way to us must not become right by being joined with others.
     #[inline]
-    pub(crate) fn complete(&mut self) {
-        if self.partial && self.size.is_none() {
-            complete(self.octets, &self.packet);
+    pub(crate) fn complete(&mut self) -> Result<(), Reason> {
+        match (self.size, self.partial) {
+            (Some(_), _) => Ok(()),
+            (None, true) => {
+                complete(self.octets, &self.packet);
+                Ok(())
+            }
+            (None, false) if is_vouched_for(self.octets) => Ok(()),
+            (None, false) => {
+                let tcp = TcpPacket::new_unchecked(&self.octets[VNET + IPV4..VNET + self.packet.len]);
+                let is_right = tcp.verify_checksum(&self.packet.source.into(), &self.packet.destination.into());
+                if is_right { Ok(()) } else { Err(Reason::BadChecksum) }
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::{Reason, VNET};
 
 const NEEDS_CSUM: u8 = 1;
+const DATA_VALID: u8 = 2;
 const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
 /// Set beside the type where the first segment has CWR (RFC 3168 §6.1.2).
@@ -33,6 +34,11 @@ impl Vnet {
         };
         Ok((Self { partial: header[0] & NEEDS_CSUM != 0, size }, packet))
     }
+}
+
+/// Whether the kernel says that it has checked the checksum of a packet that was read, or has yet to make it.
+pub(crate) fn is_vouched_for(octets: &[u8]) -> bool {
+    octets.first().is_some_and(|flags| flags & (NEEDS_CSUM | DATA_VALID) != 0)
 }
 
 /// The header of a packet that is complete.

@@ -52,6 +52,28 @@ fn a_checksum_left_to_the_hardware_is_completed() {
 }
 
 #[test]
+fn a_checksum_that_is_wrong_does_not_become_right_on_the_way() {
+    let mut world = World::new();
+    world.send(10, &call().syn().build());
+    world.delivered(20);
+    let data = call().payload(b"hello").build();
+    let mut damaged = data.clone();
+    damaged[44] ^= 0x10;
+    world.send(10, &damaged);
+    assert_eq!((world.dropped(1, Reason::BadChecksum), world.drops(1)), (1, 1));
+    assert!(world.is_quiet());
+    // The kernel says whether it has checked it (VIRTIO_NET_HDR_F_DATA_VALID).
+    for (flags, packet) in [(0, &data), (2, &data), (2, &damaged)] {
+        let mut octets = complete(packet);
+        octets[0] = flags;
+        world.read(1, 10, &octets);
+        world.carry();
+        assert_eq!(world.delivered(20), std::slice::from_ref(packet));
+    }
+    assert_eq!(world.drops(1), 1);
+}
+
+#[test]
 fn within_a_runner_packets_go_as_they_came() {
     let mut world = World::new();
     let to_service = tcp().between(address(10), address(3));
