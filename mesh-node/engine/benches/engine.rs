@@ -60,7 +60,7 @@ fn coalesce(c: &mut Criterion) {
     group.throughput(Throughput::Elements(SEGMENTS as u64));
     group.bench_function("45 segments, with a copy of each", |b| {
         b.iter(|| {
-            assert!(segments.iter().all(|segment| coalescing.take(segment, &mut wire)));
+            assert!(segments.iter().all(|segment| coalescing.take(0, segment, &mut wire)));
             coalescing.flush(&mut wire);
         });
     });

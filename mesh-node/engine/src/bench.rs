@@ -18,20 +18,40 @@ impl Coalescing {
         Self(Coalescer::new())
     }
 
-    /// Takes a segment, as a copy of it. False: it is none.
-    pub fn take(&mut self, segment: &[u8], sink: &mut impl Sink) -> bool {
-        let Some(slot) = self.0.slot().get_mut(..segment.len()) else { return false };
-        slot.copy_from_slice(segment);
-        if self.0.join(0, segment.len(), sink) {
+    /// Takes a segment from a runner, as a copy of it, for a TUN of the same number. False: it is none.
+    pub fn take(&mut self, runner: u32, segment: &[u8], sink: &mut impl Sink) -> bool {
+        self.decrypt(segment);
+        if self.0.join(runner, segment.len(), sink) {
             return true;
         }
         match Packet::parse(self.0.packet(segment.len())) {
             Ok(packet @ Packet { content: Content::Tcp(tcp), .. }) => {
-                self.0.deliver(0, Port(0), &packet, &tcp, sink);
+                self.0.deliver(runner, Port(runner), &packet, &tcp, sink);
                 true
             }
-            _ => false,
+            _ => {
+                self.0.discard();
+                false
+            }
         }
+    }
+
+    /// Takes what turns out not to be authentic, and leaves these octets.
+    pub fn forged(&mut self, octets: &[u8]) {
+        self.decrypt(octets);
+        self.0.discard();
+    }
+
+    /// Puts octets where they would be decrypted to, with their authentication behind them.
+    fn decrypt(&mut self, octets: &[u8]) {
+        let slot = self.0.slot();
+        slot[..octets.len()].copy_from_slice(octets);
+        slot[octets.len()..][..16].fill(0xee);
+    }
+
+    /// Switches super-packets on or off.
+    pub const fn enable(&mut self, enabled: bool) {
+        self.0.enable(enabled);
     }
 
     /// Delivers what is open.

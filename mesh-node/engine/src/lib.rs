@@ -8,7 +8,7 @@
 //!
 //! The one clock that is read nevertheless is boringtun's own (see `tunnel`): tests switch it to a mock.
 
-#[cfg(feature = "bench")]
+#[cfg(any(test, feature = "bench"))]
 #[doc(hidden)]
 pub mod bench;
 mod coalesce;
@@ -21,6 +21,8 @@ mod homes;
 mod limit;
 mod map;
 mod number;
+#[cfg(test)]
+mod oracle;
 mod outbox;
 mod packet;
 mod path;

@@ -6,14 +6,18 @@
 
 mod files;
 mod mesh;
+#[path = "../../../mesh-node/engine/tests/oracle/mod.rs"]
+mod oracle;
 mod packet;
 mod sink;
 mod world;
 
+pub mod coalesce_oracle;
 pub mod datagram;
 pub mod mesh_toml;
 pub mod messages;
 pub mod pins;
+pub mod segment_oracle;
 pub mod token;
 pub mod tun;
 pub mod view;
@@ -24,10 +28,12 @@ pub type Target = fn(&[u8]);
 
 /// Every target, by the name that it has everywhere.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("coalesce_oracle", coalesce_oracle::run),
     ("datagram", datagram::run),
     ("mesh_toml", mesh_toml::run),
     ("messages", messages::run),
     ("pins", pins::run),
+    ("segment_oracle", segment_oracle::run),
     ("token", token::run),
     ("tun", tun::run),
     ("view", view::run),

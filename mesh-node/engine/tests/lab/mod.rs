@@ -150,6 +150,20 @@ pub(crate) fn read(flags: u8, protocol: u8, payload: usize, size: u16) -> Vec<u8
     octets
 }
 
+/// The same of another connection, from the caller's `port`.
+pub(crate) fn from_port(port: u16, mut octets: Vec<u8>) -> Vec<u8> {
+    octets[VNET + 20..VNET + 22].copy_from_slice(&port.to_be_bytes());
+    octets
+}
+
+/// The same the other way, from service 2.
+pub(crate) fn back(mut octets: Vec<u8>) -> Vec<u8> {
+    let ip = &mut octets[VNET..];
+    ip[12..20].rotate_left(4);
+    ip[20..24].rotate_left(2);
+    octets
+}
+
 pub(crate) struct World {
     pub(crate) engines: [Engine; 2],
     pub(crate) wires: [Wire; 2],
@@ -160,7 +174,7 @@ impl World {
     pub(crate) fn new(crowd: Crowd) -> Self {
         let now = Instant::now();
         let engine = |runner: u64| {
-            let mut engine = Engine::new(key(runner), [runner as u8; 32], Box::new(vec![0; 1 << 16]), now);
+            let mut engine = Engine::new(key(runner), [runner as u8; 32], Box::new(vec![0; 1 << 18]), now);
             engine.handle_map(map(runner, crowd), now, &mut Wire::new());
             engine.attach(Port(1), InstanceId(10 * runner));
             engine
@@ -195,8 +209,13 @@ impl World {
 
     /// One turn: a packet from instance 10, and whatever comes of it.
     pub(crate) fn turn(&mut self, octets: &mut [u8]) {
-        self.engines[0].handle_tun(Port(1), octets, self.now, &mut self.wires[0]);
-        self.engines[0].flush(&mut self.wires[0]);
+        self.turn_of(0, octets);
+    }
+
+    /// The same from the instance of one end or the other.
+    pub(crate) fn turn_of(&mut self, end: usize, octets: &mut [u8]) {
+        self.engines[end].handle_tun(Port(1), octets, self.now, &mut self.wires[end]);
+        self.engines[end].flush(&mut self.wires[end]);
         for end in [0, 1, 0, 1] {
             self.carry(end);
         }

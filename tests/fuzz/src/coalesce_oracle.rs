@@ -1,0 +1,44 @@
+//! How segments are joined, beside an implementation that shares nothing with it.
+
+use std::net::SocketAddr;
+
+use mesh_engine::{Event, Port, Sink, bench::Coalescing};
+
+use crate::{oracle::Step, sink::is_deliverable};
+
+/// Joins a stream of segments: all come out as they were, in order, and as many joined as tun-rs joins or Linux does. See
+/// the engine's `tests/oracle`.
+pub fn run(data: &[u8]) {
+    crate::oracle::joining(data, |steps| {
+        let (mut coalescing, mut delivered) = (Coalescing::new(), Delivered::default());
+        for step in steps {
+            match step {
+                Step::Segment(runner, octets) => assert!(coalescing.take(*runner, octets, &mut delivered)),
+                Step::Forged(octets) => coalescing.forged(octets),
+                Step::Flush => coalescing.flush(&mut delivered),
+                Step::Enable(enabled) => {
+                    coalescing.flush(&mut delivered);
+                    coalescing.enable(*enabled);
+                }
+            }
+        }
+        coalescing.flush(&mut delivered);
+        delivered.0
+    });
+}
+
+#[derive(Default)]
+struct Delivered(Vec<Vec<u8>>);
+
+impl Sink for Delivered {
+    fn send(&mut self, _: SocketAddr, _: &[u8], _: usize) {
+        panic!("a coalescer sends nothing");
+    }
+
+    fn deliver(&mut self, _: Port, packet: &[u8]) {
+        is_deliverable(packet);
+        self.0.push(packet.to_vec());
+    }
+
+    fn event(&mut self, _: Event) {}
+}
