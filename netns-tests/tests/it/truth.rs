@@ -1,9 +1,9 @@
 //! Speed never costs truth: much, over renewed sessions, at any MTU, and whatever the kernel refuses to do for us.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use mesh_netns_tests::{
-    Coordinator, Crowd, Faults, Instance, Offload, Pace, Runner, Stack, World, isolated,
+    Coordinator, Crowd, Faults, Instance, Offload, Pace, Runner, Stack, Weather, World, isolated,
     traffic::{Answer, exchange},
     wait,
 };
@@ -88,6 +88,39 @@ fn any_mtu_carries_the_same_octets() {
             let pair = Pair::with_mtu(&world, mtu);
             let interface = pair.app.namespace.ip_output("link show mesh0");
             assert!(interface.contains(&format!(" mtu {mtu} ")), "{interface}");
+            pair.exchange(20_000_000);
+        }
+    });
+}
+
+#[test]
+fn datagrams_that_are_lost_doubled_and_late_cost_no_octet() {
+    isolated(|| {
+        let world = World::new();
+        let pair = Pair::new(&world);
+        let (lost, doubled, late) = (10, 10, 20);
+        let (late_by, delay) = (Duration::from_millis(5), Duration::from_millis(1));
+        let storm = world.weather(Weather { lost, doubled, late, late_by, delay, seed: 1 });
+        pair.exchange(20_000_000);
+        assert!(storm.lost() > 0, "none of {} was lost", storm.passed());
+        assert!(pair.runners.iter().any(|runner| runner.drops("replayed") > 0), "none came twice");
+    });
+}
+
+#[test]
+fn what_its_operator_switches_off_stays_off_and_the_octets_are_the_same() {
+    isolated(|| {
+        let world = World::new();
+        let mut pair = Pair::new(&world);
+        for flag in ["--no-tun-gso", "--no-udp-gso", "--no-udp-gro"] {
+            for runner in &mut pair.runners {
+                runner.stop();
+                runner.start(&[flag]);
+            }
+            for runner in &pair.runners {
+                let whys = whys(runner);
+                assert!(!whys.is_empty() && whys.values().all(|why| why.contains(flag)), "{flag}: {whys:?}");
+            }
             pair.exchange(20_000_000);
         }
     });
