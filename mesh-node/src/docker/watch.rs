@@ -155,8 +155,15 @@ impl Docker {
         let mut labels = container.config.labels.clone().unwrap_or_default();
         if [SERVICE, CLIENT].iter().any(|name| labels.contains_key(*name)) {
             // An image decides nothing about its containers.
-            let image: Option<Image> = api::get(&self.socket, &format!("/images/{}/json", container.image)).await.ok();
-            let of_image = image.and_then(|image| image.config?.labels).unwrap_or_default();
+            let image: Image =
+                api::get(&self.socket, &format!("/images/{}/json", container.image)).await.map_err(|e| {
+                    let what = format!(
+                        "image {} can't be asked for, so nobody knows who gave mesh.service: {e}",
+                        container.image
+                    );
+                    Refusal::new(what, "is the image still there? Then start the container again")
+                })?;
+            let of_image = image.config.and_then(|config| config.labels).unwrap_or_default();
             labels.retain(|name, value| !name.starts_with("mesh.") || of_image.get(name) != Some(value));
         }
         Ok(member(&labels, &sources)?.map(|member| (container, member)))
@@ -170,7 +177,7 @@ impl Docker {
         let opened = spawn_blocking(move || open(pid, hosts_path)).await;
         let (namespace, hosts, process) = opened.map_err(|e| Refusal::bare(e.to_string()))??;
         // Its number may have been given to another process before we held on to that.
-        if self.inspect(&id).await.is_ok_and(|now| now.state.pid != pid) {
+        if !self.inspect(&id).await.is_ok_and(|now| now.state.pid == pid) {
             return Ok(());
         }
         let Member { service, client } = member;

@@ -142,7 +142,10 @@ impl HostsFile {
         if is_our_own(&metadata) {
             return Err(refuse("it is the machine's own".into()));
         }
-        let file = File::options().read(true).write(true).open(&reference).map_err(|e| refuse(e.to_string()))?;
+        // Whoever owns it may hold a lease (fcntl(2), F_SETLEASE), for which we won't wait.
+        let mut options = File::options();
+        options.read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits());
+        let file = options.open(&reference).map_err(|e| refuse(e.to_string()))?;
         Ok(Self { file, state: Mutex::default() })
     }
 

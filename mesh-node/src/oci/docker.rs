@@ -39,7 +39,8 @@ pub(super) fn labels(spec: &Spec, id: &str) -> Labels {
         return Labels::new();
     }
     let mounted = MOUNTED.iter().filter_map(|at| Some(spec.source_of(at)?.parent()?.parent()?.to_owned()));
-    let found = mounted.chain([PathBuf::from(USUAL)]).find_map(|containers| {
+    // The usual place first: what is mounted may be a directory that others write to as well.
+    let found = [PathBuf::from(USUAL)].into_iter().chain(mounted).find_map(|containers| {
         let container: Container = read(&containers.join(id).join("config.v2.json"))?;
         (container.id == id).then_some((container, containers))
     });
