@@ -73,6 +73,9 @@ pub(crate) struct Report {
     pub(crate) io: Vec<(&'static str, u64)>,
     /// What went through them.
     pub(crate) traffic: Traffic,
+    /// How many allocations the thread has made.
+    #[cfg(test)]
+    pub(crate) allocations: u64,
 }
 
 /// Why the data plane could not be started.

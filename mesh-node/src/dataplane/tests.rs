@@ -114,6 +114,27 @@ fn two_runners_carry_the_same_bytes_by_wireguard() {
 }
 
 #[test]
+fn from_descriptor_to_descriptor_no_packet_costs_an_allocation() {
+    let pair = Pair::new(None);
+    let (caller, callee) = connect(&pair.namespaces[0], &pair.namespaces[1], service(remote()[1]));
+    exchange(&caller, &callee, MEGABYTE);
+    let all_off = Switches { tun_gso: false, udp_gso: false, udp_gro: false };
+    for (switches, octets, least) in [(Switches::default(), 60 * MEGABYTE, 1000), (all_off, 20 * MEGABYTE, 10_000)] {
+        pair.switch(switches);
+        let before = pair.planes.each_ref().map(Plane::report);
+        exchange(&caller, &callee, octets);
+        for (plane, before) in pair.planes.iter().zip(before) {
+            let after = plane.report();
+            let calls = after.traffic.udp_sends.count - before.traffic.udp_sends.count;
+            let allocations = after.allocations - before.allocations;
+            assert!(calls > least, "{calls} sends only");
+            // The report itself is made of a few.
+            assert!(allocations < 100, "{allocations} allocations with {calls} sends");
+        }
+    }
+}
+
+#[test]
 fn every_offload_can_be_switched_off_while_traffic_flows() {
     let pair = Pair::new(None);
     let (caller, callee) = connect(&pair.namespaces[0], &pair.namespaces[1], service(remote()[1]));

@@ -198,6 +198,8 @@ impl Worker {
                     engine: self.engine.report(Instant::now()),
                     io: self.io.counters.list(),
                     traffic: self.io.traffic,
+                    #[cfg(test)]
+                    allocations: crate::sys::heap::allocations(),
                 };
                 // Whoever asked may have given up waiting.
                 let _ = to.send(report);

@@ -3,6 +3,8 @@
 
 pub(crate) mod epoll;
 pub(crate) mod fd;
+#[cfg(test)]
+pub(crate) mod heap;
 pub(crate) mod inotify;
 pub(crate) mod mmap;
 pub(crate) mod netns;
