@@ -43,6 +43,11 @@ fn render(context: &Context, status: &local::Status) -> String {
     };
     let endpoints: Vec<String> = status.endpoints.iter().map(ToString::to_string).collect();
     text += &format!("{} {} (UDP {})\n", output.ink(Ink::Bold, "endpoints"), endpoints.join(" "), status.port);
+    let offloads = status.offloads.iter().map(|(name, offload)| {
+        let state = if offload.on { output.ink(Ink::Good, "on") } else { output.ink(Ink::Bad, "off") };
+        format!("{name} {state}")
+    });
+    text += &format!("{} {}\n", output.ink(Ink::Bold, "offloads"), offloads.collect::<Vec<_>>().join(", "));
     if !status.peers.is_empty() {
         let rows = status.peers.iter().map(|peer| {
             let path = match peer.path {

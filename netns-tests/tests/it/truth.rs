@@ -120,6 +120,8 @@ fn what_its_operator_switches_off_stays_off_and_the_octets_are_the_same() {
             for runner in &pair.runners {
                 let whys = whys(runner);
                 assert!(!whys.is_empty() && whys.values().all(|why| why.contains(flag)), "{flag}: {whys:?}");
+                let text = runner.command(&["status"]).done().stdout;
+                assert!(text.contains(&format!("{} off", &flag[5..])), "{text}");
             }
             pair.exchange(20_000_000);
         }
