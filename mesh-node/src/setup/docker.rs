@@ -19,8 +19,7 @@ pub(super) fn set_up(ourselves: &Ourselves) -> Result<Plan, Refusal> {
 
 pub(super) fn undo() -> Result<Plan, Refusal> {
     let edit = Edit::of(FILE, leave)?;
-    let then =
-        "then: systemctl reload docker. Containers that were made with mesh-runc start with it still; make them anew";
+    let then = "then: systemctl reload docker. Containers that were made meanwhile ask for the runtime `mesh` and won't start without it: make them anew";
     Ok(Plan { edits: vec![edit], then })
 }
 
