@@ -1,57 +1,17 @@
 //! Once a tunnel stands, packets cross without a single allocation.
-#![allow(unsafe_code, reason = "a global allocator can't be written without")]
 
+mod heap;
 mod lab;
-
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-};
 
 use mesh_engine::{Port, Reason, Switches, TUN_BUFFER};
 
 use crate::lab::{Crowd, Wire, World, back, from_port, read};
 
-/// Counts the allocations of the thread.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that is ending has no counter any more, and nobody to read it.
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: everything is left to the system's allocator, which keeps the promises; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are the same ones.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// How many there are meanwhile.
 fn allocations(act: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
+    let before = heap::allocations();
     act();
-    ALLOCATIONS.get() - before
+    heap::allocations() - before
 }
 
 const SYN: u8 = 0x02;

@@ -4,6 +4,7 @@
 pub(crate) mod epoll;
 pub(crate) mod fd;
 #[cfg(test)]
+#[path = "../../engine/tests/heap/mod.rs"]
 pub(crate) mod heap;
 pub(crate) mod inotify;
 pub(crate) mod mmap;

@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use arbitrary::{Result, Unstructured};
 use mesh_engine::VNET;
 
+use crate::oracle::checksum;
+
 pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
 pub(crate) const RST: u8 = 4;
@@ -151,14 +153,4 @@ pub(crate) fn spoil(packet: &mut Vec<u8>, u: &mut Unstructured<'_>) -> Result<()
         _ => {}
     }
     Ok(())
-}
-
-/// The Internet checksum (RFC 1071).
-fn checksum(octets: &[u8]) -> [u8; 2] {
-    let halves = octets.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
-    let mut sum: u32 = halves.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!(sum as u16)).to_be_bytes()
 }

@@ -229,7 +229,7 @@ fn sound(packet: &[u8]) -> Vec<u8> {
 }
 
 /// The Internet checksum (RFC 1071).
-fn checksum(octets: &[u8]) -> [u8; 2] {
+pub(crate) fn checksum(octets: &[u8]) -> [u8; 2] {
     let halves = octets.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
     let mut sum: u32 = halves.sum();
     while sum > 0xffff {

@@ -1,4 +1,4 @@
-//! For tests: counts a thread's allocations.
+//! Counts a thread's allocations: for the engine's tests, and for those of the agent's data plane.
 #![allow(unsafe_code, reason = "a global allocator can't be written without")]
 
 use std::{
