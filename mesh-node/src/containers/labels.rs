@@ -26,6 +26,12 @@ pub(crate) struct Member {
     pub(crate) client: bool,
 }
 
+/// Leaves out what of ours a container has from its image: whoever made the image doesn't decide who may be reached as the
+/// database.
+pub(crate) fn leave_out_the_images(labels: &mut Labels, of_image: &Labels) {
+    labels.retain(|name, value| ![SERVICE, CLIENT].contains(&name.as_str()) || of_image.get(name) != Some(value));
+}
+
 /// What the container with these labels belongs to; `None`: the mesh has nothing to do with it.
 ///
 /// # Errors

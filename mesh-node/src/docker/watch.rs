@@ -17,7 +17,7 @@ use crate::{
     attach::Namespace,
     cli::target,
     config::Config,
-    containers::{CLIENT, ContainerId, Containers, Labels, Life, Member, SERVICE, Start, member},
+    containers::{CLIENT, ContainerId, Containers, Labels, Life, Member, SERVICE, Start, leave_out_the_images, member},
     hosts::{HostsFile, Place},
     state::StateDir,
 };
@@ -154,7 +154,6 @@ impl Docker {
         let sources = Config::load(&self.state).map(|config| config.containers.sources).unwrap_or_default();
         let mut labels = container.config.labels.clone().unwrap_or_default();
         if [SERVICE, CLIENT].iter().any(|name| labels.contains_key(*name)) {
-            // An image decides nothing about its containers.
             let image: Image =
                 api::get(&self.socket, &format!("/images/{}/json", container.image)).await.map_err(|e| {
                     let what = format!(
@@ -164,7 +163,7 @@ impl Docker {
                     Refusal::new(what, "is the image still there? Then start the container again")
                 })?;
             let of_image = image.config.and_then(|config| config.labels).unwrap_or_default();
-            labels.retain(|name, value| !name.starts_with("mesh.") || of_image.get(name) != Some(value));
+            leave_out_the_images(&mut labels, &of_image);
         }
         Ok(member(&labels, &sources)?.map(|member| (container, member)))
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::spec::{Spec, texts};
-use crate::containers::{CLIENT, Labels, SERVICE};
+use crate::containers::{Labels, leave_out_the_images};
 
 /// Where Docker keeps its containers, unless it was told otherwise.
 const USUAL: &str = "/var/lib/docker/containers";
@@ -31,8 +31,7 @@ struct Container {
     driver: Option<String>,
 }
 
-/// The labels of the container, if it is one of Docker's. Those of mesh count only if the container was given them: whoever
-/// made the image doesn't decide who may be reached as the database.
+/// The labels of the container, if it is one of Docker's. Those of mesh count only if the container was given them.
 pub(super) fn labels(spec: &Spec, id: &str) -> Labels {
     // Nothing but digits leads nowhere else.
     if id.len() != 64 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -47,7 +46,7 @@ pub(super) fn labels(spec: &Spec, id: &str) -> Labels {
     let Some((container, containers)) = found else { return Labels::new() };
     let mut labels = texts(container.config.get("Labels"));
     let of_image = image_labels(&container, &containers);
-    labels.retain(|name, value| ![SERVICE, CLIENT].contains(&name.as_str()) || of_image.get(name) != Some(value));
+    leave_out_the_images(&mut labels, &of_image);
     labels
 }
 
