@@ -11,7 +11,7 @@ use mesh_proto::{
 
 use crate::{
     Refusal, State,
-    record::{Runner, Service},
+    record::{Runner, Service, TrustSource},
     words::{list, quoted},
 };
 
@@ -105,7 +105,13 @@ impl State {
         verdict: Result<(), Denial>,
     ) -> Step {
         let (a, b) = (&caller.deployment, &callee.deployment);
-        let add = format!("`mesh-coord trust {a} --app {b} --service '{}' --port {port}` would add it", callee.service);
+        // Where a file rules the command is refused. Which file that is concerns whoever deploys, and not every runner.
+        let ruled = self.deployments.get(&to.deployment).is_some_and(|d| d.record.trust_source != TrustSource::Command);
+        let add = if ruled {
+            format!("the `trust` key of {b}'s file rules who may, and would have to name {a}")
+        } else {
+            format!("`mesh-coord trust {a} --app {b} --service '{}' --port {port}` would add it", callee.service)
+        };
         let ports = Rules::grant(self, from.deployment, to.id);
         let detail = match verdict {
             Ok(()) if from.deployment == to.deployment => {

@@ -2,6 +2,7 @@ use mesh_proto::{Ports, RunnerId, message::Answer};
 
 use crate::{
     NewPurpose, Refusal, RunnerCommand,
+    declare::Deployment,
     testing::{World, declared, file, label, path, refused, whole},
 };
 
@@ -79,6 +80,18 @@ fn what_stands_in_the_way_is_told_with_the_command_that_would_move_it() {
             "- rule: bank and shop belong to different teams, which never reach each other",
             "- verdict: bank/vault may not connect to shop/db on port 1: another team"
         )
+    );
+}
+
+#[test]
+fn where_a_file_rules_the_file_would_have_to_change() {
+    let (mut world, runner) = world();
+    let ruled = Deployment { trust: Some(vec![]), ..declared("shop", None, ["db", "app"]) };
+    world.apply(vec![file(ruled)]).unwrap();
+    let (_, steps) = why(&world, runner, "api/web", "shop/db", 5432).unwrap();
+    assert_eq!(
+        steps[2],
+        "- rule: shop does not let api call `db`: the `trust` key of shop's file rules who may, and would have to name api"
     );
 }
 
