@@ -1,6 +1,7 @@
 //! For tests: network namespaces of their own, and `ip` (iproute2) to look at them with other eyes than ours.
 
 use std::{
+    fs,
     os::fd::AsFd,
     process::Command,
     thread,
@@ -74,6 +75,16 @@ pub(crate) fn picture(ns: &Namespace) -> String {
     all.replace("state UNKNOWN", "state UP")
 }
 
+/// Who owns our devices: in a user namespace that doesn't know the owner that nobody is, we ourselves.
+pub(crate) fn owner() -> String {
+    if all_users() { super::link::OWNER.to_string() } else { "root".to_owned() }
+}
+
+/// Whether all users are known here: this is no user namespace but the first.
+pub(super) fn all_users() -> bool {
+    fs::read_to_string("/proc/self/uid_map").unwrap().trim_end().ends_with(&u32::MAX.to_string())
+}
+
 /// The `n`-th instance of service 100.112.0.1.
 pub(crate) fn addressing(n: u8) -> Addressing {
     Addressing {
@@ -81,5 +92,6 @@ pub(crate) fn addressing(n: u8) -> Addressing {
         service: [100, 112, 0, 1].into(),
         range: mesh_proto::Range::DEFAULT,
         mtu: 1344,
+        mark: None,
     }
 }

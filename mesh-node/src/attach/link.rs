@@ -16,7 +16,7 @@ use rtnetlink::{
     },
 };
 
-use super::netlink::Netlink;
+use super::{mark::Mark, netlink::Netlink};
 
 /// The interface's name in every instance's namespace.
 pub(super) const NAME: &str = "mesh0";
@@ -37,6 +37,7 @@ pub(super) struct Link {
     tun: Option<Option<u32>>,
     /// Its kind, in words.
     kind: String,
+    alias: Option<String>,
     /// For a TUN device: whether some process has its queue open.
     pub(super) served: bool,
 }
@@ -46,6 +47,11 @@ impl Link {
     pub(super) fn is_ours(&self) -> bool {
         // In a user namespace that doesn't know our owner, the agent's own user stands in for it.
         self.tun.is_some_and(|owner| owner == Some(OWNER) || owner == Some(nix::unistd::geteuid().as_raw()))
+    }
+
+    /// Whether it is the one of the attachment with this mark.
+    pub(super) fn bears(&self, mark: Mark) -> bool {
+        self.alias.as_ref().is_some_and(|alias| *alias == mark.alias())
     }
 
     /// What it is, in words.
@@ -71,12 +77,13 @@ pub(super) fn find(netlink: &mut Netlink, name: &str) -> io::Result<Option<Link>
 }
 
 /// Sets the MTU, and with it how much TCP may put into one super-packet: as much as fits one batch of datagrams, so
-/// that each read of the TUN makes one send.
-pub(super) fn set_sizes(netlink: &mut Netlink, index: u32, mtu: u16) -> io::Result<()> {
+/// that each read of the TUN makes one send. And marks it.
+pub(super) fn set(netlink: &mut Netlink, index: u32, mtu: u16, mark: Option<Mark>) -> io::Result<()> {
     let mut message = message(index);
     message.attributes.push(LinkAttribute::Mtu(mtu.into()));
     message.attributes.push(LinkAttribute::TxQueueLen(QUEUE));
     message.attributes.push(LinkAttribute::GsoMaxSegs(segments(mtu)));
+    message.attributes.extend(mark.map(|mark| LinkAttribute::IfAlias(mark.alias())));
     netlink.change(RouteNetlinkMessage::SetLink(message))
 }
 
@@ -123,11 +130,13 @@ fn message(index: u32) -> LinkMessage {
 }
 
 fn read(message: &LinkMessage) -> Link {
-    let mut link = Link { index: message.header.index, tun: None, kind: "physical".to_owned(), served: false };
+    let index = message.header.index;
+    let mut link = Link { index, tun: None, kind: "physical".to_owned(), alias: None, served: false };
     let (mut data, mut is_tun) = (None, false);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Carrier(carrier) => link.served = *carrier != 0,
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     match info {

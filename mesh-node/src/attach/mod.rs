@@ -9,6 +9,7 @@ mod error;
 #[cfg(test)]
 pub(crate) mod lab;
 mod link;
+mod mark;
 mod namespace;
 mod netlink;
 mod routes;
@@ -26,6 +27,7 @@ use mesh_proto::Range;
 use self::{error::At, link::Link, namespace::within, netlink::Netlink};
 pub(crate) use self::{
     error::AttachError,
+    mark::Mark,
     namespace::{Namespace, NamespaceId, Staging},
 };
 use crate::sys::tun::{self, Tun};
@@ -41,6 +43,8 @@ pub(crate) struct Addressing {
     pub(crate) range: Range,
     /// The MTU in octets.
     pub(crate) mtu: u16,
+    /// By what it is known again; `None`: it stays as it is.
+    pub(crate) mark: Option<Mark>,
 }
 
 /// Makes `mesh0` with its addresses, routes and rules, and gives the TUN's queue (non-blocking). When this returns, all
@@ -71,6 +75,19 @@ pub(crate) fn recover(staging: &Staging, ns: &Namespace, a: &Addressing) -> Resu
     establish(staging, ns, a)
 }
 
+/// Whether the `mesh0` of an attachment is there: one that an agent made, and that bears this mark. What an earlier version of
+/// the agent made has none: then any that an agent made will do.
+///
+/// # Errors
+/// If it can't be looked for.
+pub(crate) fn holds(ns: &Namespace, mark: Option<Mark>) -> Result<bool, AttachError> {
+    within(ns, || {
+        let mut netlink = Netlink::open().at("opening a netlink socket")?;
+        let link = link::find(&mut netlink, link::NAME).at("looking for mesh0")?;
+        Ok(link.is_some_and(|link| link.is_ours() && mark.is_none_or(|mark| link.bears(mark))))
+    })
+}
+
 /// Gives an attached namespace other addresses, another range or another MTU.
 ///
 /// # Errors
@@ -80,7 +97,7 @@ pub(crate) fn readdress(ns: &Namespace, a: &Addressing) -> Result<(), AttachErro
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
         let link = mesh0(&mut netlink)?;
         bar(&mut netlink, a)?;
-        link::set_sizes(&mut netlink, link.index, a.mtu).at("setting the MTU of mesh0")?;
+        link::set(&mut netlink, link.index, a.mtu, a.mark).at("setting the MTU of mesh0")?;
         lead(&mut netlink, link.index, a)
     })
 }
@@ -174,7 +191,7 @@ fn establish(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedF
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
         let tun = open(&mut netlink, &name)?;
         let link = link::find(&mut netlink, &name).and_then(present).at("looking for the new TUN device")?;
-        link::set_sizes(&mut netlink, link.index, a.mtu).at("setting the MTU of mesh0")?;
+        link::set(&mut netlink, link.index, a.mtu, a.mark).at("setting the MTU of mesh0")?;
         link::move_to(&mut netlink, link.index, ns, link::NAME).at("moving mesh0 into the namespace")?;
         Ok(tun)
     })?;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    lab::{abandoned, addressing, ip, namespace, neighbours, picture, within},
+    lab::{abandoned, addressing, all_users, ip, namespace, neighbours, owner, picture, within},
     *,
 };
 
@@ -26,17 +26,8 @@ fn elsewhere() -> Addressing {
         service: [10, 9, 0, 2].into(),
         range: "10.9.0.0/16".parse().unwrap(),
         mtu: 1280,
+        mark: None,
     }
-}
-
-/// Who owns our devices: in a user namespace that doesn't know the owner that nobody is, we ourselves.
-fn owner() -> String {
-    if all_users() { link::OWNER.to_string() } else { "root".to_owned() }
-}
-
-/// Whether all users are known here: this is no user namespace but the first.
-fn all_users() -> bool {
-    fs::read_to_string("/proc/self/uid_map").unwrap().trim_end().ends_with(&u32::MAX.to_string())
 }
 
 /// The first packet in a queue, whatever it is.

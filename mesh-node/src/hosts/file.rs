@@ -117,6 +117,21 @@ impl HostsFile {
     /// # Errors
     /// If it is not a file that may be written to.
     pub(crate) fn open(found: &OwnedFd) -> Result<Self, Refusal> {
+        Self::open_unleased(found)?.ok_or_else(|| {
+            let name = fs::read_link(reference(found)).unwrap_or_default();
+            Refusal::new(
+                format!("the hosts file {} can't be had at present: somebody holds a lease on it", name.display()),
+                "try again in a minute, or attach by --netns PATH, without a hosts file",
+            )
+        })
+    }
+
+    /// The same; `None` if somebody holds a lease on the file (fcntl(2), `F_SETLEASE`), as whoever owns it may, and for which we
+    /// don't wait. The kernel takes it from him within `/proc/sys/fs/lease-break-time`, because we asked.
+    ///
+    /// # Errors
+    /// If it is not a file that may be written to.
+    pub(crate) fn open_unleased(found: &OwnedFd) -> Result<Option<Self>, Refusal> {
         // Through the descriptor, so that what was checked is what is opened.
         let reference = reference(found);
         let name = fs::read_link(&reference).unwrap_or_default();
@@ -142,11 +157,13 @@ impl HostsFile {
         if is_our_own(&metadata) {
             return Err(refuse("it is the machine's own".into()));
         }
-        // Whoever owns it may hold a lease (fcntl(2), F_SETLEASE), for which we won't wait.
         let mut options = File::options();
         options.read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits());
-        let file = options.open(&reference).map_err(|e| refuse(e.to_string()))?;
-        Ok(Self { file, state: Mutex::default() })
+        match options.open(&reference) {
+            Ok(file) => Ok(Some(Self { file, state: Mutex::default() })),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(refuse(e.to_string())),
+        }
     }
 
     /// Puts these names, and no others, into our block.

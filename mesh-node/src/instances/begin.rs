@@ -14,7 +14,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    attach::{self, AttachError, Namespace},
+    attach::{self, AttachError, Mark, Namespace},
     hosts::{HostsFile, Place},
     local::NamespacePlace,
 };
@@ -113,6 +113,7 @@ impl Instances {
         let instance = held.instance;
         let view = self.view_with(instance).await?;
         let hosts = wish.hosts.map(|(place, file)| (place, Arc::new(file)));
+        let mark = Mark::draw().map_err(|e| Refusal::bare(format!("the system gives no randomness: {e}")))?;
         let attachment = Attachment {
             instance,
             service: held.service.clone(),
@@ -123,6 +124,7 @@ impl Instances {
             network: view.network,
             namespace: wish.namespace.id(),
             place: wish.place,
+            mark: Some(mark),
             hosts: hosts.iter().map(|(place, _)| place.clone()).collect(),
         };
         let watch = match wish

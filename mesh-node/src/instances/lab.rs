@@ -164,6 +164,11 @@ impl Agent {
         self.control.links().wait_for(|link| !link.connected).await.unwrap();
     }
 
+    /// From now on it hears no more of what happens by itself.
+    pub(crate) fn deafen(&self) {
+        self.events.abort();
+    }
+
     /// The agent is killed: nothing that it holds is taken back.
     pub(crate) async fn kill(self) {
         let Self { instances, streams, control, stream, events, dataplane, .. } = self;

@@ -19,7 +19,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    attach::{AttachError, Namespace, NamespaceId, Staging},
+    attach::{self, AttachError, Namespace, NamespaceId, Staging},
     control::Control,
     dataplane::Dataplane,
     hosts::Guards,
@@ -118,12 +118,29 @@ impl Instances {
             return Err(Refusal::bare(AttachError::Host.to_string()));
         }
         let _turn = self.inner.turn.lock().await;
+        self.supersede(&wish.namespace).await;
         let there = self.table().plan(wish.namespace.id(), &wish.service, wish.client)?;
         let (attachment, since) = match there {
             Some(instance) => (self.again(instance, wish.hosts).await?, None),
             None => self.anew(wish).await?,
         };
         Ok(Begun { instance: attachment.answer(), since })
+    }
+
+    /// The numbers of namespaces are given again: the end of whoever had this one before may not have been heard of yet.
+    async fn supersede(&self, namespace: &Arc<Namespace>) {
+        let there = {
+            let table = self.table();
+            let entry = table.by_namespace(namespace.id()).and_then(|instance| table.get(instance));
+            entry.filter(|entry| !entry.ending && entry.port.is_some()).map(|entry| entry.attachment.clone())
+        };
+        let Some(there) = there else { return };
+        let namespace = Arc::clone(namespace);
+        if let Ok(false) = blocking(move || attach::holds(&namespace, there.mark)).await
+            && let Some(attachment) = self.end_in_turn(there.instance, Cause::Death).await
+        {
+            tracing::info!(instance = %there.instance, service = %attachment.service, "its mesh0 is gone: detached");
+        }
     }
 
     /// The second half: waits until the runners concerned know it, two seconds at most.

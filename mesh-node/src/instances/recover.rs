@@ -1,31 +1,22 @@
 //! After a restart of the agent: takes up what the one before left.
 
-use std::{
-    os::fd::{AsFd as _, OwnedFd},
-    path::Path,
-    sync::Arc,
-};
-
-use mesh_proto::message::Refusal;
-use tokio::task::spawn_blocking;
+use std::{os::fd::OwnedFd, path::Path, sync::Arc};
 
 use super::{
-    INTERFACE,
-    hosts::{Hosts, put_names},
     manager::{Instances, blocking},
     store::Remembered,
     table::{Attachment, Entry},
     watch::Watch,
 };
 use crate::{
-    attach::{self, Namespace},
-    hosts::{HostsFile, Place},
+    attach::{self, Mark, Namespace},
     local::NamespacePlace,
-    sys::{netns, process},
+    sys::process,
 };
 
 impl Instances {
-    /// Takes up every instance whose namespace is still there. The others have ended.
+    /// Takes up every instance whose namespace is still there. The others have ended. Their hosts files come after that: each
+    /// can keep whoever opens it waiting, and no connection is to wait for that.
     pub(super) async fn recover(&self, remembered: Remembered) {
         // The map may hold them until the coordinator has heard: nobody is to wait for them.
         let dataplane = &self.inner.parts.dataplane;
@@ -33,28 +24,32 @@ impl Instances {
             dataplane.ended(held.instance);
             self.table().bury(held);
         }
+        let mut hosts = vec![];
         for attachment in remembered.attachments {
-            let (instance, held, hosts) = (attachment.instance, attachment.held(), attachment.hosts.clone());
+            let (instance, held) = (attachment.instance, attachment.held());
+            hosts.extend(attachment.hosts.iter().map(|place| (instance, place.clone())));
             match self.take_up(attachment).await {
                 Ok(()) => tracing::info!(%instance, service = %held.service, "taken up again"),
                 Err(why) => {
                     tracing::info!(%instance, service = %held.service, why, "not there any more: detached");
                     dataplane.ended(instance);
                     self.table().bury(held);
-                    clear(hosts).await;
                 }
             }
         }
         self.save();
+        self.reopen_hosts(hosts).await;
     }
 
-    async fn take_up(&self, attachment: Attachment) -> Result<(), String> {
-        let (inner, old) = (Arc::clone(&self.inner), attachment.clone());
+    async fn take_up(&self, old: Attachment) -> Result<(), String> {
+        // What an earlier version made is marked from now on.
+        let attachment = Attachment { mark: old.mark.or_else(|| Mark::draw().ok()), ..old.clone() };
+        let (inner, addressing) = (Arc::clone(&self.inner), attachment.addressing());
         let (tun, process) = blocking(move || {
             let namespace = reopen(&old).ok_or("its namespace is gone")?;
             // The numbers of namespaces are given again. One without our interface is somebody else's by now.
-            if !holds_interface(&namespace) {
-                return Err("its namespace has no mesh0".to_owned());
+            if !attach::holds(&namespace, old.mark).map_err(|e| e.to_string())? {
+                return Err("its mesh0 is not there".to_owned());
             }
             let process = match old.place {
                 NamespacePlace::Path(_) => None,
@@ -66,50 +61,16 @@ impl Instances {
                     }
                 },
             };
-            let tun =
-                attach::recover(&inner.parts.staging, &namespace, &old.addressing()).map_err(|e| e.to_string())?;
+            let tun = attach::recover(&inner.parts.staging, &namespace, &addressing).map_err(|e| e.to_string())?;
             Ok((tun, process))
         })
         .await
         .map_err(|refusal| refusal.error)?;
         let instance = attachment.instance;
-        let hosts = self.reopen_hosts(&attachment).await;
         let watch = process.and_then(|fd| Watch::new(fd, attachment.namespace, self.inner.processes.clone()).ok());
         let port = Some(self.inner.parts.dataplane.attach(tun, instance));
-        self.table().add(Entry { attachment, port, hosts, since: None, ending: false, _watch: watch });
+        self.table().add(Entry { attachment, port, hosts: vec![], since: None, ending: false, _watch: watch });
         Ok(())
-    }
-
-    async fn reopen_hosts(&self, attachment: &Attachment) -> Vec<Hosts> {
-        let view = self.inner.parts.control.view();
-        let mut files = vec![];
-        for place in attachment.hosts.clone() {
-            let opened = spawn_blocking(move || Ok((HostsFile::open(&place.reach()?)?, place))).await;
-            match opened.unwrap_or_else(|e| Err(Refusal::bare(e.to_string()))) {
-                Ok((file, place)) => {
-                    let file = Arc::new(file);
-                    // A runtime may have rewritten it while nobody looked.
-                    if let Err(error) = put_names(view.as_deref(), attachment.instance, Arc::clone(&file)).await {
-                        tracing::warn!(instance = %attachment.instance, %error, "its names are out of date");
-                    }
-                    files.push(self.guarded(place, file));
-                }
-                Err(error) => {
-                    tracing::warn!(instance = %attachment.instance, %error, "a hosts file of it does not follow changes any more");
-                }
-            }
-        }
-        files
-    }
-}
-
-/// Takes the names out of hosts files that have outlived their instance. One that was found by process is gone with that.
-async fn clear(places: Vec<Place>) {
-    for place in places.into_iter().filter(|place| matches!(place, Place::Path(_))) {
-        let cleared = spawn_blocking(move || Ok::<_, Refusal>(HostsFile::open(&place.reach()?)?.clear()));
-        if let Ok(Ok(Err(error))) = cleared.await {
-            tracing::warn!(%error, "the names could not be taken out of the hosts file");
-        }
     }
 }
 
@@ -123,10 +84,6 @@ pub(super) fn reopen(attachment: &Attachment) -> Option<Namespace> {
         .ok()
         .filter(|namespace| namespace.id() == attachment.namespace)
         .or_else(|| Namespace::find(attachment.namespace))
-}
-
-fn holds_interface(namespace: &Namespace) -> bool {
-    netns::within(namespace.as_fd(), || nix::net::if_::if_nametoindex(INTERFACE).is_ok()).unwrap_or(false)
 }
 
 /// The instance's process, if it is still there.

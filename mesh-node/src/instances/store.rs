@@ -60,9 +60,10 @@ mod tests {
         let scratch = Scratch::new("instances");
         let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
         assert!(load(&state).attachments.is_empty());
-        save(&state, vec![attachment(3, "shop/db", 1)], vec![attachment(2, "shop/app", 2).held()]).unwrap();
+        let there = attachment(3, "shop/db", 1);
+        save(&state, vec![there.clone()], vec![attachment(2, "shop/app", 2).held()]).unwrap();
         let loaded = load(&state);
-        assert_eq!(loaded.attachments, [attachment(3, "shop/db", 1)]);
+        assert_eq!(loaded.attachments, [there]);
         assert_eq!(loaded.ended, [attachment(2, "shop/app", 2).held()]);
     }
 

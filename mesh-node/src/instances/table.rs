@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::hosts::{self, Hosts};
 
 use crate::{
-    attach::{Addressing, NamespaceId},
+    attach::{Addressing, Mark, NamespaceId},
     hosts::{HostsFile, Place},
     local::{self, NamespacePlace},
 };
@@ -40,6 +40,9 @@ pub(super) struct Attachment {
     pub(super) namespace: NamespaceId,
     /// Where that was found.
     pub(super) place: NamespacePlace,
+    /// By what its interface is known again; `None`: an earlier version made it.
+    #[serde(default)]
+    pub(super) mark: Option<Mark>,
     /// Where its hosts files were found: each container of a shared namespace has its own.
     #[serde(deserialize_with = "hosts::places")]
     pub(super) hosts: Vec<Place>,
@@ -48,7 +51,7 @@ pub(super) struct Attachment {
 impl Attachment {
     pub(super) fn addressing(&self) -> Addressing {
         let Network { range, mtu } = self.network;
-        Addressing { instance: self.address, service: self.service_address, range, mtu }
+        Addressing { instance: self.address, service: self.service_address, range, mtu, mark: self.mark }
     }
 
     pub(super) fn held(&self) -> Held {
@@ -98,6 +101,11 @@ impl Entry {
         self.drop_hosts(&hosts.place);
         self.attachment.hosts.push(hosts.place.clone());
         self.hosts.push(hosts);
+    }
+
+    /// Whether its names belong into this hosts file.
+    pub(super) fn wants(&self, place: &Place) -> bool {
+        !self.ending && self.attachment.hosts.contains(place)
     }
 
     /// All of them, open.
@@ -268,6 +276,7 @@ pub(super) mod tests {
             network: Network { range: mesh_proto::Range::DEFAULT, mtu: 1344 },
             namespace: namespace(ino),
             place: NamespacePlace::Path("/run/netns/x".into()),
+            mark: Some(Mark::draw().unwrap()),
             hosts: vec![],
         }
     }

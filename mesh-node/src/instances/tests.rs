@@ -1,6 +1,12 @@
 //! Instances as one agent has them, and the next one after it.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    io::Read as _,
+    net::Ipv4Addr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
 
 use mesh_proto::{DeploymentId, Epoch, InstanceId, Record, Revision, RunnerId, ServiceId, View, view::Service};
 
@@ -8,7 +14,7 @@ use super::lab::{Agent, World};
 use crate::{
     attach::{
         Namespace,
-        lab::{ip, namespace},
+        lab::{abandoned, ip, namespace, owner, picture},
     },
     hosts::Place,
 };
@@ -105,6 +111,59 @@ async fn a_restarted_agent_takes_up_what_is_there_and_ends_what_is_not() {
     assert_eq!(std::fs::read_to_string(&hosts).unwrap(), "127.0.0.1 localhost\n", "found again, and cleared");
 }
 
+/// As whoever has `CAP_NET_ADMIN` and `/dev/net/tun` makes it.
+fn counterfeit(ns: &Namespace) {
+    ip(ns, "link delete mesh0");
+    ip(ns, &format!("tuntap add dev mesh0 mode tun user {}", owner()));
+}
+
+#[tokio::test]
+async fn whoever_has_the_number_of_the_namespace_now_does_not_get_the_instance() {
+    let (world, ns) = (World::new("number"), namespace());
+    let agent = world.agent().await;
+    agent.attach("shop/db", &ns).await.unwrap();
+    let view = agent.control.view();
+    agent.kill().await;
+    abandoned(&ns);
+    counterfeit(&ns);
+    let before = picture(&ns);
+    let mut agent = Agent::start(&world.state, &world.model, view).await;
+    assert_eq!((agent.list(), picture(&ns)), (vec![], before));
+    agent.connect().await;
+    agent.until("told", |_| world.instances().is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_made_is_taken_up_and_marked() {
+    let (world, ns) = (World::new("unmarked"), namespace());
+    let agent = world.agent().await;
+    agent.attach("shop/db", &ns).await.unwrap();
+    agent.kill().await;
+    abandoned(&ns);
+    let remembered = world.scratch.0.join(super::FILE);
+    let read = || serde_json::from_slice::<serde_json::Value>(&std::fs::read(&remembered).unwrap()).unwrap();
+    let mut old = read();
+    old["attachments"][0].as_object_mut().unwrap().remove("mark").expect("it is remembered");
+    std::fs::write(&remembered, old.to_string()).unwrap();
+    counterfeit(&ns);
+    let agent = Agent::start(&world.state, &world.model, None).await;
+    assert_eq!(agent.list(), [1]);
+    let mark = read()["attachments"][0]["mark"].as_str().unwrap().to_owned();
+    assert!(ip(&ns, "link show mesh0").contains(&format!("alias mesh-node {mark}")));
+}
+
+#[tokio::test]
+async fn a_namespace_with_the_number_of_one_whose_end_was_not_heard_of_is_attached_anew() {
+    let (world, ns) = (World::new("unheard"), namespace());
+    let agent = world.agent().await;
+    agent.attach("shop/db", &ns).await.unwrap();
+    agent.deafen();
+    ip(&ns, "link delete mesh0");
+    assert_eq!(agent.attach("shop/app", &ns).await, Ok(InstanceId(2)));
+    assert_eq!((agent.list(), world.instances()), (vec![2], vec![2]));
+    assert_eq!(addresses(&ns), "100.112.1.2/32 100.112.0.2/32");
+}
+
 #[tokio::test]
 async fn a_coordinator_without_the_instance_gives_another_one() {
     let (world, ns) = (World::new("older"), namespace());
@@ -163,6 +222,54 @@ async fn names_follow_the_view_and_go_with_the_instance() {
     agent.until("named", |_| read().contains("100.112.0.3 cache.warp\n")).await;
     agent.instances.detach(InstanceId(1)).await.unwrap();
     assert_eq!(read(), "127.0.0.1 localhost\n");
+}
+
+/// Who holds a lease on a file against whoever would write to it (fcntl(2), `F_SETLEASE`), and doesn't give it up when asked.
+struct Lease(Child);
+
+impl Lease {
+    fn take(file: &Path) -> Self {
+        let script = "$SIG{IO} = sub {}; open my $file, '<', shift or die $!; fcntl $file, 1024, 0 or die $!; \
+                      syswrite STDOUT, 'x'; sleep 1 while 1";
+        let mut holder = Command::new("perl");
+        holder.args(["-e", script]).arg(file).stdout(Stdio::piped());
+        let mut holder = holder.spawn().expect("`perl` is needed: install perl-base");
+        holder.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        Self(holder)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lease_on_a_hosts_file_delays_its_names_and_nothing_else() {
+    let (world, kept, gone) = (World::new("lease"), namespace(), namespace());
+    let files = ["kept", "gone"].map(|name| world.scratch.0.join(name));
+    let read = |n: usize| std::fs::read_to_string(&files[n]).unwrap();
+    let agent = world.agent().await;
+    for ((service, ns), file) in [("shop/db", &kept), ("shop/app", &gone)].into_iter().zip(&files) {
+        std::fs::write(file, "127.0.0.1 localhost\n").unwrap();
+        agent.attach_with(service, ns, Some(&Place::Path(file.clone()))).await.unwrap();
+    }
+    let view = agent.control.view();
+    agent.kill().await;
+    std::fs::write(&files[0], "127.0.0.1 localhost\n").unwrap();
+    drop(gone);
+    let leases = files.each_ref().map(|file| Lease::take(file));
+    let agent = Agent::start(&world.state, &world.model, view).await;
+    assert_eq!((agent.list(), addresses(&kept).as_str()), (vec![1], "100.112.1.1/32 100.112.0.1/32"));
+    assert!(!read(0).contains("app.warp") && read(1).contains("app.warp"));
+    drop(leases);
+    agent.until("named, and cleared", |_| read(0).contains("app.warp\n") && !read(1).contains("warp")).await;
+    std::fs::write(&files[0], "172.17.0.3 web\n").unwrap();
+    agent.until("put back", |_| read(0).starts_with("172.17.0.3 web\n") && read(0).contains("app.warp\n")).await;
+    agent.instances.detach(InstanceId(1)).await.unwrap();
+    assert_eq!(read(0), "172.17.0.3 web\n");
 }
 
 #[tokio::test]
