@@ -18,6 +18,7 @@ mod oci;
 mod setup;
 mod state;
 mod sys;
+mod turns;
 
 use std::process::ExitCode;
 

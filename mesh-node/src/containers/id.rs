@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A container's identifier, as its runtime has it: 1 to 255 of the characters that runc allows (`validateID` of
 /// libcontainer/factory_linux.go).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 #[serde(into = "String", try_from = "String")]
 pub(crate) struct ContainerId(String);
 

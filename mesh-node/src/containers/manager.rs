@@ -1,4 +1,4 @@
-//! Containers come and go: one change at a time.
+//! Containers come and go: of each container and of each namespace one change at a time.
 
 use std::{
     os::fd::OwnedFd,
@@ -20,6 +20,7 @@ use crate::{
     local::{self, NamespacePlace},
     state::StateDir,
     sys::process,
+    turns::Turns,
 };
 
 /// A container that starts.
@@ -60,8 +61,9 @@ struct Inner {
     state: StateDir,
     table: Mutex<Table>,
     ended: mpsc::UnboundedSender<Run>,
-    /// Held by whoever changes which container holds what: one at a time.
-    turn: tokio::sync::Mutex<()>,
+    /// Whoever changes what a container holds has its turn, and after that the one at the namespace.
+    ids: Turns<ContainerId>,
+    namespaces: Turns<NamespaceId>,
 }
 
 impl Containers {
@@ -69,7 +71,8 @@ impl Containers {
     pub(crate) async fn start(instances: Instances, state: StateDir) -> Self {
         let (ended, runs) = mpsc::unbounded_channel();
         let remembered = table::load(&state);
-        let inner = Inner { instances, state, table: Mutex::default(), ended, turn: tokio::sync::Mutex::default() };
+        let (ids, namespaces) = (Turns::default(), Turns::default());
+        let inner = Inner { instances, state, table: Mutex::default(), ended, ids, namespaces };
         let containers = Self { inner: Arc::new(inner) };
         for (id, holder) in remembered {
             containers.take_up(&id, holder).await;
@@ -94,13 +97,14 @@ impl Containers {
             Life::Namespace(path) => (None, None, path),
         };
         let instances = &self.inner.instances;
-        let turn = self.inner.turn.lock().await;
+        let turn = self.inner.ids.of(id.clone()).await;
         let there = self.table().namespace_of(&id);
         let namespace_id = namespace.id();
         if there.is_some_and(|there| there != namespace_id) {
             // It has started again before its last end was heard of.
             self.let_go(&id, None).await;
         }
+        let turns = (turn, self.inner.namespaces.of(namespace_id).await);
         let owned = self.table().owned(namespace_id).unwrap_or_else(|| !instances.holds(namespace_id));
         let holder =
             Holder { namespace: namespace_id, pid, hosts: hosts.as_ref().map(|(place, _)| place.clone()), owned };
@@ -112,18 +116,19 @@ impl Containers {
             Ok(begun) => begun,
             Err(refusal) => {
                 if fresh {
-                    self.let_go(&id, None).await;
+                    self.let_go_in_turn(&id, None).await;
                 }
                 return Err(refusal);
             }
         };
-        drop(turn);
+        self.table().begun(&id);
+        drop(turns);
         Ok(instances.settled(begun).await)
     }
 
     /// A container has ended. Gives the instance that ended with it, if one did; one that is not known is none.
     pub(crate) async fn detach(&self, id: &ContainerId) -> local::DetachContainer {
-        let _turn = self.inner.turn.lock().await;
+        let _turn = self.inner.ids.of(id.clone()).await;
         local::DetachContainer { version: local::VERSION, instance: self.let_go(id, None).await }
     }
 
@@ -141,6 +146,7 @@ impl Containers {
             None => self.inner.instances.holds(holder.namespace),
         };
         self.hold(id, holder, process);
+        self.table().begun(id);
         if !alive {
             self.let_go(id, None).await;
         }
@@ -159,7 +165,15 @@ impl Containers {
         table.save(&self.inner.state);
     }
 
+    /// Whoever calls this has the container's turn.
     async fn let_go(&self, id: &ContainerId, number: Option<u64>) -> Option<local::Instance> {
+        let namespace = self.table().namespace_of(id)?;
+        let _turn = self.inner.namespaces.of(namespace).await;
+        self.let_go_in_turn(id, number).await
+    }
+
+    /// Whoever calls this has the turns of the container and of its namespace.
+    async fn let_go_in_turn(&self, id: &ContainerId, number: Option<u64>) -> Option<local::Instance> {
         let released = {
             let mut table = self.table();
             let released = table.release(id, number)?;
@@ -185,8 +199,10 @@ async fn follow(inner: Weak<Inner>, mut runs: mpsc::UnboundedReceiver<Run>) {
     while let Some(Run { id, number }) = runs.recv().await {
         let Some(inner) = inner.upgrade() else { return };
         let containers = Containers { inner };
-        let _turn = containers.inner.turn.lock().await;
-        containers.let_go(&id, Some(number)).await;
+        tokio::spawn(async move {
+            let _turn = containers.inner.ids.of(id.clone()).await;
+            containers.let_go(&id, Some(number)).await;
+        });
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Run {
 struct Entry {
     holder: Holder,
     number: u64,
+    /// Its instance is there; before that nothing shows that the container is.
+    begun: bool,
     /// Ends the watch over its process when dropped.
     _watch: Option<Watch>,
 }
@@ -79,7 +81,16 @@ impl Table {
 
     /// A container holds the instance of a namespace from now on.
     pub(super) fn hold(&mut self, run: Run, holder: Holder, watch: Option<Watch>) {
-        self.entries.insert(run.id, Entry { holder, number: run.number, _watch: watch });
+        let before = self.entries.get(&run.id);
+        let begun = before.is_some_and(|before| before.begun && before.holder.namespace == holder.namespace);
+        self.entries.insert(run.id, Entry { holder, number: run.number, begun, _watch: watch });
+    }
+
+    /// The instance that a container holds is there.
+    pub(super) fn begun(&mut self, id: &ContainerId) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.begun = true;
+        }
     }
 
     /// The namespace of the instance that a container holds.
@@ -104,7 +115,7 @@ impl Table {
 
     /// Forgets containers of which only the namespace was known, and that `is_there` no longer: their runtime has not told.
     pub(super) fn prune(&mut self, is_there: impl Fn(NamespaceId) -> bool) {
-        self.entries.retain(|_, Entry { holder, .. }| holder.pid.is_some() || is_there(holder.namespace));
+        self.entries.retain(|_, entry| !entry.begun || entry.holder.pid.is_some() || is_there(entry.holder.namespace));
     }
 
     /// All of them.
@@ -197,8 +208,10 @@ mod tests {
         hold(&mut table, "process", holder(1, "/a", true));
         hold(&mut table, "there", Holder { pid: None, ..holder(2, "/a", true) });
         hold(&mut table, "gone", Holder { pid: None, ..holder(3, "/a", true) });
+        ["process", "there", "gone"].iter().for_each(|name| table.begun(&id(name)));
+        hold(&mut table, "coming", Holder { pid: None, ..holder(4, "/a", true) });
         table.prune(|there| there == namespace(2));
-        assert_eq!(table.list(), [id("process"), id("there")]);
+        assert_eq!(table.list(), ["coming", "process", "there"].map(id));
     }
 
     #[test]

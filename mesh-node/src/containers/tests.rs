@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::fd::{AsFd as _, AsRawFd as _},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -94,6 +95,32 @@ async fn a_container_is_attached_once_and_leaves_nothing() {
     assert!(ended.instance.is_none_or(|instance| instance.id == InstanceId(1)), "or its process was noticed first");
     agent.until("all is gone", |_| world.instances().is_empty() && !db.is_named()).await;
     assert_eq!(containers.detach(&db.id()).await.instance, None, "unknown by now, and no error");
+}
+
+#[tokio::test]
+async fn a_container_that_is_just_coming_is_known_and_holds_up_nobody() {
+    let ((world, agent, containers), (slow, quick)) = (stage("coming").await, (namespace(), namespace()));
+    let db = Container::start(&world, "db", &quick);
+    let by_cni = Start {
+        id: "web".parse().unwrap(),
+        service: "shop/app".parse().unwrap(),
+        client: false,
+        life: Life::Namespace(format!("/proc/{}/fd/{}", std::process::id(), slow.as_fd().as_raw_fd()).into()),
+        namespace: Arc::new(slow),
+        hosts: None,
+    };
+    world.think_of("shop/app");
+    let others = async {
+        agent.until("asked", |_| world.model.lock().unwrap().waiting == 1).await;
+        assert_eq!(db.attach(&containers, "shop/db").await, Ok(InstanceId(1)));
+        assert_eq!(containers.list().containers, [db.id(), "web".parse().unwrap()]);
+        assert!(containers.detach(&db.id()).await.instance.is_some());
+        world.answer();
+    };
+    assert!(tokio::join!(containers.attach(by_cni), others).0.is_ok());
+    let web = "web".parse().unwrap();
+    assert_eq!(containers.list().containers, [&web].map(Clone::clone));
+    assert_eq!(containers.detach(&web).await.instance.map(|instance| instance.id), Some(InstanceId(2)));
 }
 
 #[tokio::test]

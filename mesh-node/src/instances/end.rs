@@ -72,7 +72,7 @@ impl Instances {
 
     /// Takes the instance's names out of one of its hosts files, and keeps that no longer.
     pub(crate) async fn drop_hosts(&self, namespace: NamespaceId, place: Place) {
-        let _turn = self.inner.turn.lock().await;
+        let _turn = self.turn(namespace).await;
         let file = {
             let mut table = self.table();
             let instance = table.by_namespace(namespace);

@@ -83,7 +83,7 @@ impl Instances {
     }
 
     async fn keep_again(&self, instance: InstanceId, place: &Place, file: Arc<HostsFile>) {
-        let _turn = self.inner.turn.lock().await;
+        let _turn = self.turn_of(instance).await;
         let hosts = self.guarded(place.clone(), Arc::clone(&file));
         let kept =
             self.table().get_mut(instance).filter(|entry| entry.wants(place)).map(|entry| entry.keep_hosts(hosts));

@@ -7,11 +7,14 @@ use std::{
 };
 
 use mesh_proto::{
-    DeploymentId, Epoch, InstanceId, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
+    DeploymentId, Epoch, InstanceId, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, ServicePath, View,
     message::{Answer, Ask, Down, Have, Held, Refusal, Up},
     view::{Deployment, Instance, InstanceState, Network, Service},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 
 use super::{Instances, Parts, Wish, load};
 use crate::{
@@ -33,9 +36,20 @@ pub(crate) struct Model {
     pub(crate) next: u64,
     /// What the last hello told.
     pub(crate) told: Vec<Held>,
+    /// The service of which it thinks before it gives an instance, until [`World::answer`].
+    pub(crate) slow: Option<ServicePath>,
+    /// How many wait for that.
+    pub(crate) waiting: usize,
+    thought: Arc<Notify>,
 }
 
 impl Model {
+    fn thinks_of(&mut self, ask: &Ask) -> bool {
+        let thinks = matches!(ask, Ask::Attach { service, .. } if self.slow.as_ref() == Some(service));
+        self.waiting += usize::from(thinks);
+        thinks
+    }
+
     fn new() -> Self {
         let network = Network { range: Range::DEFAULT, mtu: 1344 };
         let mut view = View::empty(Epoch([1; 16]), Revision(1), RunnerId(1), network);
@@ -50,7 +64,7 @@ impl Model {
                 automatic_names: true,
             })));
         }
-        Self { view, next: 1, told: vec![] }
+        Self { view, next: 1, told: vec![], slow: None, waiting: 0, thought: Arc::default() }
     }
 
     pub(crate) fn instances(&self) -> Vec<u64> {
@@ -230,8 +244,22 @@ async fn converse(mut peer: Peer, model: Arc<Mutex<Model>>) {
         model.view.clone()
     };
     peer.say(&Down::Snapshot { view: sent.clone() }).await;
-    while let Some(up) = peer.hear().await {
-        if let Up::Ask { request, ask } = up {
+    let thought = Arc::clone(&model.lock().unwrap().thought);
+    let mut owed = vec![];
+    loop {
+        let due = tokio::select! {
+            up = peer.hear() => match up {
+                Some(Up::Ask { request, ask }) => vec![(request, ask)],
+                Some(_) => continue,
+                None => return,
+            },
+            () = thought.notified() => std::mem::take(&mut owed),
+        };
+        for (request, ask) in due {
+            if model.lock().unwrap().thinks_of(&ask) {
+                owed.push((request, ask));
+                continue;
+            }
             let (result, view) = {
                 let mut model = model.lock().unwrap();
                 (model.answer(&ask), model.view.clone())
@@ -264,5 +292,17 @@ impl World {
 
     pub(crate) fn instances(&self) -> Vec<u64> {
         self.model.lock().unwrap().instances()
+    }
+
+    /// From now on the coordinator thinks before it gives instances of this service.
+    pub(crate) fn think_of(&self, service: &str) {
+        self.model.lock().unwrap().slow = Some(service.parse().unwrap());
+    }
+
+    /// It has thought.
+    pub(crate) fn answer(&self) {
+        let mut model = self.model.lock().unwrap();
+        model.slow = None;
+        model.thought.notify_one();
     }
 }

@@ -1,4 +1,4 @@
-//! What can be done with the instances of this runner. One change at a time.
+//! What can be done with the instances of this runner. In each namespace one change at a time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,6 +25,7 @@ use crate::{
     hosts::Guards,
     local,
     state::StateDir,
+    turns::{Turn, Turns},
 };
 
 /// What the instances need of the rest of the agent.
@@ -63,8 +64,12 @@ pub(super) struct Inner {
     pub(super) parts: Parts,
     pub(super) processes: mpsc::UnboundedSender<NamespaceId>,
     table: Mutex<Table>,
-    /// Held by whoever changes what is attached: one at a time.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    /// Whoever changes what a namespace holds has its turn. Nobody waits for another's coordinator or kernel.
+    turns: Turns<NamespaceId>,
+    /// Shared by those that attach; whoever takes all out waits for these.
+    coming: tokio::sync::RwLock<()>,
+    /// Held while the file is written, so that what is later is written last.
+    saving: Mutex<()>,
 }
 
 impl Instances {
@@ -72,7 +77,14 @@ impl Instances {
     /// ended, for [`Self::end`].
     pub(crate) async fn start(parts: Parts, remembered: Remembered) -> (Self, mpsc::UnboundedReceiver<NamespaceId>) {
         let (processes, ended) = mpsc::unbounded_channel();
-        let inner = Inner { parts, processes, table: Mutex::default(), turn: tokio::sync::Mutex::default() };
+        let inner = Inner {
+            parts,
+            processes,
+            table: Mutex::default(),
+            turns: Turns::default(),
+            coming: tokio::sync::RwLock::default(),
+            saving: Mutex::default(),
+        };
         let instances = Self { inner: Arc::new(inner) };
         instances.recover(remembered).await;
         (instances, ended)
@@ -117,7 +129,8 @@ impl Instances {
         if wish.namespace.is_host() {
             return Err(Refusal::bare(AttachError::Host.to_string()));
         }
-        let _turn = self.inner.turn.lock().await;
+        let _coming = self.inner.coming.read().await;
+        let _turn = self.turn(wish.namespace.id()).await;
         self.supersede(&wish.namespace).await;
         let there = self.table().plan(wish.namespace.id(), &wish.service, wish.client)?;
         let (attachment, since) = match there {
@@ -157,7 +170,7 @@ impl Instances {
     /// # Errors
     /// If it isn't here.
     pub(crate) async fn detach(&self, instance: InstanceId) -> Result<local::Detach, Refusal> {
-        let _turn = self.inner.turn.lock().await;
+        let _turn = self.turn_of(instance).await.ok_or_else(|| missing(instance))?;
         let attachment = self.end_in_turn(instance, Cause::Order).await.ok_or_else(|| missing(instance))?;
         tracing::info!(%instance, service = %attachment.service, "detached");
         Ok(local::Detach { version: local::VERSION, instance: attachment.answer() })
@@ -183,7 +196,7 @@ impl Instances {
     /// # Errors
     /// If it isn't here, only calls, or the coordinator is away.
     pub(crate) async fn drain(&self, instance: InstanceId) -> Result<local::Drain, Refusal> {
-        let turn = self.inner.turn.lock().await;
+        let turn = self.turn_of(instance).await.ok_or_else(|| missing(instance))?;
         if self.table().get(instance).is_none_or(|entry| entry.ending) {
             return Err(missing(instance));
         }
@@ -209,10 +222,12 @@ impl Instances {
 
     /// Takes all instances out.
     pub(crate) async fn detach_all(&self) -> Vec<local::Instance> {
-        let _turn = self.inner.turn.lock().await;
-        let all: Vec<InstanceId> = self.table().iter().map(|entry| entry.attachment.instance).collect();
+        let _all = self.inner.coming.write().await;
+        let all: Vec<NamespaceId> = self.table().iter().map(|entry| entry.attachment.namespace).collect();
         let mut ended = vec![];
-        for instance in all {
+        for namespace in all {
+            let _turn = self.turn(namespace).await;
+            let Some(instance) = self.table().by_namespace(namespace) else { continue };
             ended.extend(self.end_in_turn(instance, Cause::Order).await.map(|attachment| attachment.answer()));
         }
         ended
@@ -220,7 +235,7 @@ impl Instances {
 
     /// The end of the instance in a namespace whose process has ended.
     pub(crate) async fn end(&self, namespace: NamespaceId) {
-        let _turn = self.inner.turn.lock().await;
+        let _turn = self.turn(namespace).await;
         let instance = self.table().by_namespace(namespace);
         let Some(instance) = instance else { return };
         if let Some(attachment) = self.end_in_turn(instance, Cause::Death).await {
@@ -231,7 +246,7 @@ impl Instances {
     /// The end of the instance in a namespace that nobody holds any more. Where no process is left in there, it is put back
     /// as it was; else the range stays barred to what is.
     pub(crate) async fn release(&self, namespace: NamespaceId) -> Option<local::Instance> {
-        let _turn = self.inner.turn.lock().await;
+        let _turn = self.turn(namespace).await;
         let instance = self.table().by_namespace(namespace)?;
         let deserted = blocking(move || Ok::<_, AttachError>(!Namespace::is_inhabited(namespace))).await;
         let cause = if deserted.unwrap_or_default() { Cause::Order } else { Cause::Death };
@@ -242,9 +257,13 @@ impl Instances {
 
     /// The end of an instance whose TUN has gone, with its namespace or alone.
     pub(crate) async fn gone(&self, port: Port) {
-        let _turn = self.inner.turn.lock().await;
-        let instance = self.table().by_port(port);
-        let Some(instance) = instance else { return };
+        let holder = self.table().by_port(port);
+        let Some(instance) = holder else { return };
+        let Some(_turn) = self.turn_of(instance).await else { return };
+        // Somebody else may have ended it before it was our turn, or given its TUN to another instance.
+        if self.table().by_port(port) != Some(instance) {
+            return;
+        }
         if let Some(entry) = self.table().get_mut(instance) {
             entry.port = None;
         }
@@ -253,12 +272,24 @@ impl Instances {
         }
     }
 
+    /// The turn at a namespace.
+    pub(super) async fn turn(&self, namespace: NamespaceId) -> Turn {
+        self.inner.turns.of(namespace).await
+    }
+
+    /// The turn at an instance's namespace, if the instance is here.
+    pub(super) async fn turn_of(&self, instance: InstanceId) -> Option<Turn> {
+        let namespace = self.table().get(instance).map(|entry| entry.attachment.namespace)?;
+        Some(self.turn(namespace).await)
+    }
+
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.inner.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers the instances as they are. What can't be remembered works nevertheless, until the agent restarts.
     pub(super) fn save(&self) {
+        let _saving = self.inner.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let (attachments, ended) = self.table().remembered();
         if let Err(error) = store::save(&self.inner.parts.state, attachments, ended) {
             tracing::warn!(%error, "cannot remember the instances: a restart of the agent would lose the latest changes");

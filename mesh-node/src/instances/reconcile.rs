@@ -55,10 +55,10 @@ impl Instances {
     }
 
     async fn reconcile(&self, view: &Arc<View>) {
-        let _turn = self.inner.turn.lock().await;
         let synced = self.inner.parts.control.link().synced;
         let all: Vec<InstanceId> = self.table().iter().map(|entry| entry.attachment.instance).collect();
         for instance in all {
+            let Some(_turn) = self.turn_of(instance).await else { continue };
             let need = self.table().get(instance).map(|entry| need(view, entry));
             let instance = match need {
                 Some(Need::Addresses(next)) => {

@@ -39,6 +39,37 @@ async fn attaching_again_is_the_same_and_detaching_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn who_waits_for_the_coordinator_holds_up_nobody_else() {
+    let (world, slow, quick) = (World::new("slow"), namespace(), namespace());
+    let agent = world.agent().await;
+    world.think_of("shop/app");
+    let others = async {
+        agent.until("asked", |_| world.model.lock().unwrap().waiting == 1).await;
+        assert_eq!(agent.attach("shop/db", &quick).await, Ok(InstanceId(1)));
+        agent.instances.detach(InstanceId(1)).await.unwrap();
+        world.answer();
+    };
+    assert_eq!(tokio::join!(agent.attach("shop/app", &slow), others).0, Ok(InstanceId(2)));
+    assert_eq!((agent.list(), world.instances()), (vec![2], vec![2]));
+}
+
+#[tokio::test]
+async fn of_many_at_a_time_each_namespace_has_one() {
+    let (world, all) = (World::new("many"), [(); 8].map(|()| namespace()));
+    let agent = world.agent().await;
+    let twice = all.iter().chain(&all).map(|ns| agent.attach("shop/db", ns));
+    let mut given: Vec<_> = futures_util::future::join_all(twice).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(given[..8], given[8..]);
+    given.truncate(8);
+    given.sort_unstable();
+    assert_eq!(given, (1..=8).map(InstanceId).collect::<Vec<_>>());
+    let ends = given.iter().map(|instance| agent.instances.detach(*instance));
+    assert!(futures_util::future::join_all(ends).await.iter().all(Result::is_ok));
+    assert_eq!((agent.list(), world.instances()), (vec![], vec![]));
+    assert!(all.iter().all(|ns| !ip(ns, "link").contains("mesh0")));
+}
+
+#[tokio::test]
 async fn what_cannot_be_made_leaves_nothing_behind() {
     let (world, ns) = (World::new("nothing"), namespace());
     let agent = world.agent().await;

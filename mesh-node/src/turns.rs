@@ -1,0 +1,78 @@
+//! Of many things each one's changes in turn, and those of different ones side by side.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use tokio::sync::OwnedMutexGuard;
+
+/// Who is at what.
+#[derive(Debug)]
+pub(crate) struct Turns<K>(Mutex<HashMap<K, Weak<tokio::sync::Mutex<()>>>>);
+
+/// Somebody's turn, until dropped.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Turn(#[expect(dead_code, reason = "held, not used")] OwnedMutexGuard<()>);
+
+impl<K> Default for Turns<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash> Turns<K> {
+    /// Waits until all who have asked for `what` before are done with it.
+    pub(crate) async fn of(&self, what: K) -> Turn {
+        Turn(self.lock(what).lock_owned().await)
+    }
+
+    fn lock(&self, what: K) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever has or waits for a turn holds its lock. There are as many as change something just now.
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        if let Some(lock) = locks.get(&what).and_then(Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::default();
+        locks.insert(what, Arc::downgrade(&lock));
+        lock
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, pin::pin, task::Poll};
+
+    use super::*;
+
+    /// What a future comes to if it is asked once.
+    fn at_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        match future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn one_waits_for_those_before_and_for_nobody_else() {
+        let turns = Turns::default();
+        let first = at_once(pin!(turns.of(1))).unwrap();
+        let mut second = pin!(turns.of(1));
+        assert!(at_once(second.as_mut()).is_none());
+        let other = at_once(pin!(turns.of(2))).unwrap();
+        let mut third = pin!(turns.of(1));
+        assert!(at_once(third.as_mut()).is_none());
+        drop(first);
+        assert!(at_once(third.as_mut()).is_none(), "the second is before");
+        let second = at_once(second.as_mut()).unwrap();
+        drop(second);
+        drop(at_once(third.as_mut()).unwrap());
+        drop(other);
+        assert!(turns.0.lock().unwrap().values().all(|lock| lock.strong_count() == 0), "nobody's any more");
+        drop(at_once(pin!(turns.of(3))).unwrap());
+        assert_eq!(turns.0.lock().unwrap().len(), 1, "and forgotten");
+    }
+}
