@@ -47,18 +47,38 @@ pub(crate) struct Addressing {
     pub(crate) mark: Option<Mark>,
 }
 
+/// A `mesh0` in its namespace, down and without addresses. Dropped, it is gone, which takes as long as to make it.
+#[derive(Debug)]
+pub(crate) struct Prepared(Option<Tun>);
+
+/// Makes a `mesh0` ahead of what it is to be given. This is what takes long: when an interface changes namespaces the kernel
+/// waits for all processors (`rcu_barrier` in `__dev_change_net_namespace`, net/core/dev.c), some 20 ms. Where an ended agent
+/// has left a `mesh0` nothing is made.
+///
+/// # Errors
+/// If the namespace is the machine's own or has another `mesh0`, or if a step fails.
+pub(crate) fn prepare(staging: &Staging, ns: &Namespace) -> Result<Prepared, AttachError> {
+    match attachable(ns)? {
+        Some(_left) => Ok(Prepared(None)),
+        None => bring(staging, ns, &in_staging()).map(|tun| Prepared(Some(tun))),
+    }
+}
+
 /// Makes `mesh0` with its addresses, routes and rules, and gives the TUN's queue (non-blocking). When this returns, all
 /// is in place; if it fails, all is as before. A `mesh0` that an ended agent left is taken over.
 ///
 /// # Errors
-/// If the namespace is the machine's own, has another `mesh0`, or uses addresses of the range otherwise; or if a step
-/// fails.
-pub(crate) fn create(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedFd, AttachError> {
-    attachable(ns)?;
+/// If the namespace uses addresses of the range otherwise, or if a step fails.
+pub(crate) fn create(
+    staging: &Staging,
+    ns: &Namespace,
+    a: &Addressing,
+    prepared: Prepared,
+) -> Result<OwnedFd, AttachError> {
     if let Some(what) = clash_in(ns, a.range)? {
         return Err(AttachError::Clash(what));
     }
-    establish(staging, ns, a).inspect_err(|_| {
+    establish(staging, ns, a, prepared).inspect_err(|_| {
         if let Err(error) = remove(ns) {
             tracing::warn!(%error, "a namespace could not be put back as it was after a failed attach");
         }
@@ -72,7 +92,7 @@ pub(crate) fn create(staging: &Staging, ns: &Namespace, a: &Addressing) -> Resul
 /// As for [`create`], clashes excepted.
 pub(crate) fn recover(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedFd, AttachError> {
     attachable(ns)?;
-    establish(staging, ns, a)
+    establish(staging, ns, a, Prepared(None))
 }
 
 /// Whether the `mesh0` of an attachment is there: one that an agent made, and that bears this mark. What an earlier version of
@@ -151,8 +171,9 @@ pub(crate) fn clash_in(ns: &Namespace, range: Range) -> Result<Option<String>, A
     })
 }
 
-/// Whether the namespace may be attached: it isn't the machine's, and has no `mesh0` but one that we may take over.
-fn attachable(ns: &Namespace) -> Result<(), AttachError> {
+/// Whether the namespace may be attached: it isn't the machine's, and has no `mesh0` but one that we may take over, which is
+/// given.
+fn attachable(ns: &Namespace) -> Result<Option<Link>, AttachError> {
     if ns.is_host() {
         return Err(AttachError::Host);
     }
@@ -161,7 +182,7 @@ fn attachable(ns: &Namespace) -> Result<(), AttachError> {
         match link::find(&mut netlink, link::NAME).at("looking for mesh0")? {
             Some(link) if !link.is_ours() => Err(AttachError::Foreign { what: link.describe() }),
             Some(link) if link.served => Err(AttachError::Served),
-            _ => Ok(()),
+            found => Ok(found),
         }
     })
 }
@@ -172,32 +193,25 @@ fn delete(netlink: &mut Netlink) -> Result<(), AttachError> {
     link.filter(Link::is_ours).map_or(Ok(()), |link| link::delete(netlink, link.index).at("deleting mesh0"))
 }
 
-/// Takes over or makes `mesh0` and sets everything up.
-fn establish(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedFd, AttachError> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    // The name of the device for as long as it is in staging, where others may be at the same time.
-    let name = format!("tun{}", COUNT.fetch_add(1, Ordering::Relaxed));
-
+/// Takes what is prepared, takes over or makes `mesh0`, and sets everything up.
+fn establish(staging: &Staging, ns: &Namespace, a: &Addressing, prepared: Prepared) -> Result<OwnedFd, AttachError> {
+    let (Prepared(prepared), name) = (prepared, in_staging());
     within(ns, || {
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
         // First of all: from here on nothing for the range goes anywhere but through mesh0.
         bar(&mut netlink, a)?;
         match link::find(&mut netlink, link::NAME).at("looking for mesh0")? {
-            Some(link) => link::move_to(&mut netlink, link.index, staging, &name).at("taking mesh0 out"),
-            None => Ok(()),
+            Some(link) if prepared.is_none() => {
+                link::move_to(&mut netlink, link.index, staging, &name).at("taking mesh0 out")
+            }
+            _ => Ok(()),
         }
     })?;
-    let tun = within(staging, || {
-        let mut netlink = Netlink::open().at("opening a netlink socket")?;
-        let tun = open(&mut netlink, &name)?;
-        let link = link::find(&mut netlink, &name).and_then(present).at("looking for the new TUN device")?;
-        link::set(&mut netlink, link.index, a.mtu, a.mark).at("setting the MTU of mesh0")?;
-        link::move_to(&mut netlink, link.index, ns, link::NAME).at("moving mesh0 into the namespace")?;
-        Ok(tun)
-    })?;
+    let tun = prepared.map_or_else(|| bring(staging, ns, &name), Ok)?;
     within(ns, || {
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
         let link = mesh0(&mut netlink)?;
+        link::set(&mut netlink, link.index, a.mtu, a.mark).at("setting the MTU of mesh0")?;
         without_ipv6(&mut netlink, link.index);
         let lo = link::find(&mut netlink, "lo").and_then(present).at("looking for lo")?;
         link::up(&mut netlink, lo.index).at("putting lo up")?;
@@ -207,6 +221,23 @@ fn establish(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedF
     // Last of all: whatever fails before this leaves no device behind.
     tun.set_persistent(true).at("making mesh0 persistent")?;
     Ok(tun.into_queue())
+}
+
+/// The name of a device for as long as it is in staging, where others may be at the same time.
+fn in_staging() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("tun{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Brings the TUN device of that name, which may be in staging or is made, into a namespace as `mesh0`.
+fn bring(staging: &Staging, ns: &Namespace, name: &str) -> Result<Tun, AttachError> {
+    within(staging, || {
+        let mut netlink = Netlink::open().at("opening a netlink socket")?;
+        let tun = open(&mut netlink, name)?;
+        let link = link::find(&mut netlink, name).and_then(present).at("looking for the new TUN device")?;
+        link::move_to(&mut netlink, link.index, ns, link::NAME).at("moving mesh0 into the namespace")?;
+        Ok(tun)
+    })
 }
 
 /// Opens the TUN device of that name in staging, where we are: the one that was moved here, or a new one.

@@ -19,6 +19,11 @@ fn connect(ns: &Namespace, to: &str) -> ErrorKind {
     within(ns, || TcpStream::connect_timeout(&to, Duration::from_secs(5))).unwrap_err().kind()
 }
 
+/// All of an attachment, in one go.
+fn create(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedFd, AttachError> {
+    prepare(staging, ns).and_then(|prepared| super::create(staging, ns, a, prepared))
+}
+
 /// Addresses of another range.
 fn elsewhere() -> Addressing {
     Addressing {
@@ -35,6 +40,18 @@ fn first_packet(queue: &OwnedFd) -> Option<Vec<u8>> {
     let mut buffer = vec![0; mesh_engine::TUN_BUFFER];
     let mut file: File = queue.as_fd().try_clone_to_owned().unwrap().into();
     file.read(&mut buffer).ok().map(|length| buffer[mesh_engine::VNET..length].to_vec())
+}
+
+#[test]
+fn what_is_prepared_carries_nothing_and_is_gone_when_it_is_not_wanted() {
+    let (staging, ns) = (Staging::new().unwrap(), namespace());
+    let before = picture(&ns);
+    let prepared = prepare(&staging, &ns).unwrap();
+    let link = ip(&ns, "-br addr show mesh0");
+    assert!(link.contains("DOWN") && !link.contains("100."), "{link}");
+    assert!(matches!(prepare(&staging, &ns), Err(AttachError::Served)), "it is somebody's");
+    drop(prepared);
+    assert_eq!(picture(&ns), before);
 }
 
 #[test]

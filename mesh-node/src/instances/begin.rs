@@ -7,6 +7,8 @@ use mesh_proto::{
     message::{Answer, Ask, Have, Held, Refusal},
 };
 
+use tokio::task::spawn_blocking;
+
 use super::{
     hosts::put_names,
     manager::{Instances, blocking},
@@ -14,7 +16,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    attach::{self, AttachError, Mark, Namespace},
+    attach::{self, AttachError, Mark, Namespace, Prepared},
     hosts::{HostsFile, Place},
     local::NamespacePlace,
 };
@@ -65,8 +67,22 @@ impl Instances {
     }
 
     pub(super) async fn anew(&self, wish: Wish) -> Result<(Attachment, Option<Have>), Refusal> {
-        let (held, since) = self.obtain(&wish).await?;
-        match self.make(&held, since, wish).await {
+        let (inner, namespace) = (Arc::clone(&self.inner), Arc::clone(&wish.namespace));
+        // While the coordinator thinks the kernel works.
+        let prepared = blocking(move || attach::prepare(&inner.parts.staging, &namespace));
+        let (obtained, prepared) = tokio::join!(self.obtain(&wish), prepared);
+        let (held, since) = match obtained {
+            Ok(obtained) => obtained,
+            Err(refusal) => {
+                let _ = spawn_blocking(move || drop(prepared)).await;
+                return Err(refusal);
+            }
+        };
+        let made = match prepared {
+            Ok(prepared) => self.make(&held, since, wish, prepared).await,
+            Err(refusal) => Err(refusal),
+        };
+        match made {
             Ok(attachment) => {
                 tracing::info!(instance = %held.instance, service = %held.service, address = %held.address, "attached");
                 Ok((attachment, since))
@@ -109,7 +125,13 @@ impl Instances {
     }
 
     /// Makes the interface of an instance that the coordinator has given us.
-    async fn make(&self, held: &Held, since: Option<Have>, wish: Wish) -> Result<Attachment, Refusal> {
+    async fn make(
+        &self,
+        held: &Held,
+        since: Option<Have>,
+        wish: Wish,
+        prepared: Prepared,
+    ) -> Result<Attachment, Refusal> {
         let instance = held.instance;
         let view = self.view_with(instance).await?;
         let hosts = wish.hosts.map(|(place, file)| (place, Arc::new(file)));
@@ -147,7 +169,7 @@ impl Instances {
         };
         self.table().add(entry);
         self.save();
-        let made = self.make_interface(&attachment, wish.namespace, &view, file).await;
+        let made = self.make_interface(&attachment, (wish.namespace, prepared), &view, file).await;
         if made.is_err() {
             self.table().remove(instance);
             self.save();
@@ -158,14 +180,15 @@ impl Instances {
     async fn make_interface(
         &self,
         attachment: &Attachment,
-        namespace: Arc<Namespace>,
+        (namespace, prepared): (Arc<Namespace>, Prepared),
         view: &View,
         hosts: Option<Arc<HostsFile>>,
     ) -> Result<(), Refusal> {
         let (inner, addressing) = (Arc::clone(&self.inner), attachment.addressing());
-        let (namespace, tun) =
-            blocking(move || attach::create(&inner.parts.staging, &namespace, &addressing).map(|tun| (namespace, tun)))
-                .await?;
+        let made = blocking(move || {
+            attach::create(&inner.parts.staging, &namespace, &addressing, prepared).map(|tun| (namespace, tun))
+        });
+        let (namespace, tun) = made.await?;
         let named = match hosts {
             Some(file) => put_names(Some(view), attachment.instance, file).await,
             None => Ok(()),
