@@ -3,9 +3,11 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
+use mesh_proto::{Range, View};
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags, sys::socket::SockaddrStorage};
 use tokio::sync::watch;
 
@@ -28,9 +30,15 @@ struct Found {
     address: IpAddr,
 }
 
-/// Tells the endpoints, now and whenever they change, until nobody listens.
-pub(crate) fn watch(port: u16) -> watch::Receiver<Vec<SocketAddr>> {
-    let (sender, receiver) = watch::channel(current(port));
+/// Tells the endpoints, now and whenever they change, until nobody listens. None of the range that the view has: the
+/// coordinator would refuse it, and all else with it.
+pub(crate) fn watch(port: u16, views: watch::Receiver<Option<Arc<View>>>) -> watch::Receiver<Vec<SocketAddr>> {
+    let current = move || {
+        let range = views.borrow().as_ref().map(|view| view.network.range);
+        let addresses = select(interfaces(), range).into_iter();
+        addresses.map(|address| SocketAddr::new(address, port)).collect::<Vec<_>>()
+    };
+    let (sender, receiver) = watch::channel(current());
     tokio::spawn(async move {
         let mut interval = tokio::time::interval(INTERVAL);
         loop {
@@ -38,17 +46,13 @@ pub(crate) fn watch(port: u16) -> watch::Receiver<Vec<SocketAddr>> {
                 _ = interval.tick() => {}
                 () = sender.closed() => return,
             }
-            let now = current(port);
+            let now = current();
             if sender.send_if_modified(|before| std::mem::replace(before, now.clone()) != now) {
                 tracing::info!(endpoints = ?now, "this machine's addresses have changed");
             }
         }
     });
     receiver
-}
-
-fn current(port: u16) -> Vec<SocketAddr> {
-    select(interfaces()).into_iter().map(|address| SocketAddr::new(address, port)).collect()
 }
 
 fn interfaces() -> Vec<Found> {
@@ -65,7 +69,7 @@ fn address(address: SockaddrStorage) -> Option<IpAddr> {
 
 /// The addresses to tell: those of the machine's own interfaces; if it has none, those of container bridges and the like;
 /// if there are none either (everything runs on this machine), loopback.
-fn select(found: Vec<Found>) -> Vec<IpAddr> {
+fn select(found: Vec<Found>, range: Option<Range>) -> Vec<IpAddr> {
     let rank = |found: &Found| {
         if found.address.is_loopback() {
             2
@@ -73,7 +77,8 @@ fn select(found: Vec<Found>) -> Vec<IpAddr> {
             u8::from(VIRTUAL.iter().any(|prefix| found.interface.starts_with(prefix)))
         }
     };
-    let usable: Vec<Found> = found.into_iter().filter(|found| is_unicast(found.address)).collect();
+    let in_range = |address| matches!(address, IpAddr::V4(a) if range.is_some_and(|range| range.contains(a)));
+    let usable: Vec<Found> = found.into_iter().filter(|f| is_unicast(f.address) && !in_range(f.address)).collect();
     let Some(best) = usable.iter().map(rank).min() else { return vec![] };
     let mut seen = BTreeSet::new();
     let mut addresses: Vec<IpAddr> = usable
@@ -109,7 +114,7 @@ mod tests {
 
     fn selected(found: &[(&str, &str)]) -> Vec<String> {
         let found = found.iter().map(|(i, a)| Found { interface: (*i).into(), address: a.parse().unwrap() }).collect();
-        select(found).iter().map(ToString::to_string).collect()
+        select(found, Some(Range::DEFAULT)).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -120,6 +125,7 @@ mod tests {
             ("eth0", "192.168.1.5"),
             ("eth0", "2001:db8::5"),
             ("eth0", "fe80::5"),
+            ("eth1", "100.112.5.1"),
             ("docker0", "172.17.0.1"),
             ("br-0a1b2c", "172.18.0.1"),
             ("br0", "10.0.0.5"),
@@ -128,7 +134,7 @@ mod tests {
             ("virbr0", "192.168.122.1"),
             ("veth12ab", "169.254.3.4"),
         ];
-        assert_eq!(selected(&found), ["2001:db8::5", "192.168.1.5", "10.0.0.5"]);
+        assert_eq!(selected(&found), ["2001:db8::5", "192.168.1.5", "10.0.0.5"], "nor any of the mesh's own range");
     }
 
     #[test]

@@ -128,7 +128,7 @@ pub(crate) async fn run(
     let (learn, learning) = mpsc::unbounded_channel();
     tokio::spawn(learned::keep(state.clone(), learning));
     let endpoints_only = !given.is_empty();
-    let endpoints = if endpoints_only { fixed(given) } else { endpoints::watch(dataplane.port()) };
+    let endpoints = if endpoints_only { fixed(given) } else { endpoints::watch(dataplane.port(), control.views()) };
     let agent = Arc::new(Agent {
         state: state.clone(),
         left: Notify::new(),
