@@ -27,11 +27,22 @@ impl Agent {
             port: self.dataplane.port(),
             endpoints: self.endpoints.borrow().clone(),
             peers: report.iter().flat_map(|report| peers(report, view.as_deref())).collect(),
-            instances: instances(self.instances.list(), report.as_ref()),
+            instances: self.shown(report.as_ref()),
             drops: report.iter().flat_map(drops).collect(),
             traffic: report.iter().flat_map(traffic).collect(),
             offloads: offloads(self.operator, *self.control.switches().borrow(), report.as_ref()),
         }
+    }
+
+    /// The instances, with what others know of them.
+    fn shown(&self, report: Option<&Report>) -> Vec<local::Instance> {
+        let mut instances = self.instances.list();
+        for instance in &mut instances {
+            let known = report.and_then(|report| report.engine.instances.iter().find(|i| i.instance == instance.id));
+            instance.connections = known.map(|known| known.open);
+            instance.containers = self.containers.holding(instance.id);
+        }
+        instances
     }
 
     pub(super) async fn denied(&self) -> local::Denied {
@@ -56,15 +67,6 @@ fn map_state(link: &Link, applied: Option<Have>) -> local::MapState {
         age_seconds: applied.and(link.heard).map(age),
         connected: link.connected,
     }
-}
-
-fn instances(mut instances: Vec<local::Instance>, report: Option<&Report>) -> Vec<local::Instance> {
-    for instance in &mut instances {
-        let known =
-            report.and_then(|report| report.engine.instances.iter().find(|known| known.instance == instance.id));
-        instance.connections = known.map(|known| known.open);
-    }
-    instances
 }
 
 fn peers(report: &Report, view: Option<&View>) -> Vec<local::Peer> {

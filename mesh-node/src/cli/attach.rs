@@ -11,6 +11,7 @@ use super::{
     target,
 };
 use crate::{
+    containers::ContainerId,
     hosts::Place,
     local::{self, Request},
     oci,
@@ -84,6 +85,10 @@ pub(super) fn instances(context: &Context, instances: &[local::Instance]) -> Str
             (false, true) => "draining",
             (false, false) => "",
         };
+        let containers = match &instance.containers[..] {
+            [] => "-".to_owned(),
+            ids => ids.iter().map(ContainerId::short).collect::<Vec<_>>().join(" "),
+        };
         let (address, service) = (instance.address.to_string(), instance.service_address.to_string());
         [
             instance.id.to_string(),
@@ -92,8 +97,10 @@ pub(super) fn instances(context: &Context, instances: &[local::Instance]) -> Str
             service,
             instance.interface.clone(),
             instance.connections.map_or_else(|| "-".to_owned(), |count| count.to_string()),
+            containers,
             kind.to_owned(),
         ]
     });
-    context.output.table(["INSTANCE", "SERVICE", "ADDRESS", "SERVICE ADDRESS", "INTERFACE", "CONNECTIONS", ""], rows)
+    let head = ["INSTANCE", "SERVICE", "ADDRESS", "SERVICE ADDRESS", "INTERFACE", "CONNECTIONS", "CONTAINERS", ""];
+    context.output.table(head, rows)
 }

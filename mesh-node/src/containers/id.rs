@@ -15,6 +15,15 @@ pub(crate) struct ContainerId(String);
 #[error("{0:?} is no container's identifier: 1 to 255 letters, digits, and any of `_+-.`")]
 pub(crate) struct NotAnId(String);
 
+impl ContainerId {
+    /// As people know it: of what is random as much as Docker and podman show.
+    pub(crate) fn short(&self) -> String {
+        let is_random = |part: &str| part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit());
+        let short = |part| if is_random(part) { part.get(..12).unwrap_or(part) } else { part };
+        self.0.split('+').map(short).collect::<Vec<_>>().join("+")
+    }
+}
+
 impl FromStr for ContainerId {
     type Err = NotAnId;
 
@@ -50,6 +59,18 @@ impl fmt::Display for ContainerId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_see_what_docker_shows() {
+        let random = "0123456789abcdef".repeat(4);
+        for (id, short) in [
+            (random.clone(), "0123456789ab"),
+            (format!("cni+net+{random}+eth0"), "cni+net+0123456789ab+eth0"),
+            ("web".to_owned(), "web"),
+        ] {
+            assert_eq!(id.parse::<ContainerId>().unwrap().short(), short);
+        }
+    }
 
     #[test]
     fn no_identifier_leads_to_another_directory() {

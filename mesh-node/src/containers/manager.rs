@@ -6,8 +6,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use mesh_proto::{ServicePath, message::Refusal};
-use tokio::sync::mpsc;
+use mesh_proto::{InstanceId, ServicePath, message::Refusal};
+use tokio::sync::{mpsc, watch};
 
 use super::{
     ContainerId,
@@ -77,7 +77,8 @@ impl Containers {
         for (id, holder) in remembered {
             containers.take_up(&id, holder).await;
         }
-        tokio::spawn(follow(Arc::downgrade(&containers.inner), runs));
+        let ends = containers.inner.instances.ends();
+        tokio::spawn(follow(Arc::downgrade(&containers.inner), runs, ends));
         containers
     }
 
@@ -134,9 +135,14 @@ impl Containers {
 
     /// The containers that hold instances.
     pub(crate) fn list(&self) -> local::Containers {
-        let mut table = self.table();
-        table.prune(|namespace| self.inner.instances.holds(namespace));
-        local::Containers { version: local::VERSION, containers: table.list() }
+        self.prune();
+        local::Containers { version: local::VERSION, containers: self.table().list() }
+    }
+
+    /// Those that hold an instance.
+    pub(crate) fn holding(&self, instance: InstanceId) -> Vec<ContainerId> {
+        let namespace = self.inner.instances.namespace_of(instance);
+        namespace.map(|namespace| self.table().holding(namespace)).unwrap_or_default()
     }
 
     async fn take_up(&self, id: &ContainerId, holder: Holder) {
@@ -152,9 +158,17 @@ impl Containers {
         }
     }
 
-    fn hold(&self, id: &ContainerId, holder: Holder, process: Option<OwnedFd>) {
+    /// Forgets those that went with their namespace, without a word of their runtime.
+    fn prune(&self) {
         let mut table = self.table();
-        table.prune(|namespace| self.inner.instances.holds(namespace));
+        if table.prune(|namespace| self.inner.instances.holds(namespace)) {
+            table.save(&self.inner.state);
+        }
+    }
+
+    fn hold(&self, id: &ContainerId, holder: Holder, process: Option<OwnedFd>) {
+        self.prune();
+        let mut table = self.table();
         let run = table.next_run(id);
         let watch = process.map(|fd| Watch::new(fd, run.clone(), self.inner.ended.clone())).transpose();
         let watch = watch.unwrap_or_else(|error| {
@@ -194,11 +208,19 @@ impl Containers {
     }
 }
 
-/// Hears of the ends of processes, for as long as anybody else has to do with containers.
-async fn follow(inner: Weak<Inner>, mut runs: mpsc::UnboundedReceiver<Run>) {
-    while let Some(Run { id, number }) = runs.recv().await {
+/// Hears of the ends of processes and of instances, for as long as anybody else has to do with containers.
+async fn follow(inner: Weak<Inner>, mut runs: mpsc::UnboundedReceiver<Run>, mut ends: watch::Receiver<()>) {
+    loop {
+        let run = tokio::select! {
+            run = runs.recv() => run,
+            Ok(()) = ends.changed() => None,
+        };
         let Some(inner) = inner.upgrade() else { return };
         let containers = Containers { inner };
+        let Some(Run { id, number }) = run else {
+            containers.prune();
+            continue;
+        };
         tokio::spawn(async move {
             let _turn = containers.inner.ids.of(id.clone()).await;
             containers.let_go(&id, Some(number)).await;

@@ -114,8 +114,17 @@ impl Table {
     }
 
     /// Forgets containers of which only the namespace was known, and that `is_there` no longer: their runtime has not told.
-    pub(super) fn prune(&mut self, is_there: impl Fn(NamespaceId) -> bool) {
+    /// Gives whether there were any.
+    pub(super) fn prune(&mut self, is_there: impl Fn(NamespaceId) -> bool) -> bool {
+        let before = self.entries.len();
         self.entries.retain(|_, entry| !entry.begun || entry.holder.pid.is_some() || is_there(entry.holder.namespace));
+        self.entries.len() < before
+    }
+
+    /// Those that hold the instance of a namespace.
+    pub(super) fn holding(&self, namespace: NamespaceId) -> Vec<ContainerId> {
+        let holding = self.entries.iter().filter(|(_, entry)| entry.holder.namespace == namespace);
+        holding.map(|(id, _)| id.clone()).collect()
     }
 
     /// All of them.
@@ -210,7 +219,8 @@ mod tests {
         hold(&mut table, "gone", Holder { pid: None, ..holder(3, "/a", true) });
         ["process", "there", "gone"].iter().for_each(|name| table.begun(&id(name)));
         hold(&mut table, "coming", Holder { pid: None, ..holder(4, "/a", true) });
-        table.prune(|there| there == namespace(2));
+        assert!(table.prune(|there| there == namespace(2)));
+        assert!(!table.prune(|there| there == namespace(2)), "once");
         assert_eq!(table.list(), ["coming", "process", "there"].map(id));
     }
 

@@ -88,6 +88,7 @@ async fn a_container_is_attached_once_and_leaves_nothing() {
     let mut db = Container::start(&world, "db", &ns);
     assert_eq!(db.attach(&containers, "shop/db").await, Ok(InstanceId(1)));
     assert_eq!(db.attach(&containers, "shop/db").await, Ok(InstanceId(1)), "the same once more");
+    assert_eq!(containers.holding(InstanceId(1)), [db.id()]);
     assert!(ip(&ns, "-br addr show mesh0").contains("100.112.0.1/32") && db.is_named());
     db.kill();
     let ended = containers.detach(&db.id()).await;
@@ -121,6 +122,25 @@ async fn a_container_that_is_just_coming_is_known_and_holds_up_nobody() {
     let web = "web".parse().unwrap();
     assert_eq!(containers.list().containers, [&web].map(Clone::clone));
     assert_eq!(containers.detach(&web).await.instance.map(|instance| instance.id), Some(InstanceId(2)));
+}
+
+#[tokio::test]
+async fn a_namespace_that_ends_without_a_word_of_its_runtime_leaves_no_container() {
+    let ((world, agent, containers), ns) = (stage("without-word").await, namespace());
+    let path = format!("/proc/{}/fd/{}", std::process::id(), ns.as_fd().as_raw_fd());
+    let start = Start {
+        id: "web".parse().unwrap(),
+        service: "shop/app".parse().unwrap(),
+        client: false,
+        life: Life::Namespace(path.clone().into()),
+        namespace: Arc::new(Namespace::open(path.as_ref()).unwrap()),
+        hosts: None,
+    };
+    containers.attach(start).await.unwrap();
+    let remembered = || fs::read_to_string(world.scratch.0.join(FILE)).unwrap();
+    assert!(remembered().contains("web"));
+    drop(ns);
+    agent.until("forgotten", |_| world.instances().is_empty() && !remembered().contains("web")).await;
 }
 
 #[tokio::test]

@@ -49,6 +49,7 @@ impl Instances {
             tracing::warn!(%instance, %error, "programs in its namespace may wait on connections that are no more");
         }
         let port = self.table().remove(instance).and_then(|entry| entry.port);
+        self.inner.ends.send_replace(());
         if let Some(port) = port {
             self.inner.parts.dataplane.detach(port);
         }

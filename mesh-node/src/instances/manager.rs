@@ -63,6 +63,8 @@ pub(crate) struct Instances {
 pub(super) struct Inner {
     pub(super) parts: Parts,
     pub(super) processes: mpsc::UnboundedSender<NamespaceId>,
+    /// Told of every end of an instance.
+    pub(super) ends: watch::Sender<()>,
     table: Mutex<Table>,
     /// Whoever changes what a namespace holds has its turn. Nobody waits for another's coordinator or kernel.
     turns: Turns<NamespaceId>,
@@ -80,6 +82,7 @@ impl Instances {
         let inner = Inner {
             parts,
             processes,
+            ends: watch::Sender::default(),
             table: Mutex::default(),
             turns: Turns::default(),
             coming: tokio::sync::RwLock::default(),
@@ -105,6 +108,16 @@ impl Instances {
     /// The instances, by identifier.
     pub(crate) fn list(&self) -> Vec<local::Instance> {
         self.table().iter().filter(|entry| !entry.ending).map(|entry| entry.attachment.answer()).collect()
+    }
+
+    /// Changes when an instance has ended.
+    pub(crate) fn ends(&self) -> watch::Receiver<()> {
+        self.inner.ends.subscribe()
+    }
+
+    /// The namespace of an instance.
+    pub(crate) fn namespace_of(&self, instance: InstanceId) -> Option<NamespaceId> {
+        self.table().get(instance).map(|entry| entry.attachment.namespace)
     }
 
     /// Whether there is an instance in a namespace.
@@ -279,7 +292,7 @@ impl Instances {
 
     /// The turn at an instance's namespace, if the instance is here.
     pub(super) async fn turn_of(&self, instance: InstanceId) -> Option<Turn> {
-        let namespace = self.table().get(instance).map(|entry| entry.attachment.namespace)?;
+        let namespace = self.namespace_of(instance)?;
         Some(self.turn(namespace).await)
     }
 

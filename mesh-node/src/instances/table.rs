@@ -74,6 +74,7 @@ impl Attachment {
             client: self.client,
             draining: self.draining,
             connections: None,
+            containers: vec![],
         }
     }
 }

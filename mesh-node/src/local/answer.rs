@@ -34,6 +34,9 @@ pub(crate) struct Instance {
     /// Connections to it that stand; only `status` tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) connections: Option<u32>,
+    /// The containers that hold it; only `status` tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) containers: Vec<ContainerId>,
 }
 
 /// `attach`.
@@ -287,6 +290,7 @@ mod tests {
             client: false,
             draining: false,
             connections: None,
+            containers: vec![],
         }
     }
 
@@ -328,7 +332,7 @@ mod tests {
                 rx_bytes: 1,
                 tx_bytes: 2,
             }],
-            instances: vec![Instance { connections: Some(4), ..instance() }],
+            instances: vec![Instance { connections: Some(4), containers: vec!["f00".parse().unwrap()], ..instance() }],
             drops: [("malformed".to_owned(), 0)].into(),
             traffic: [("tun-reads".to_owned(), Calls { count: 1, bytes: 60 })].into(),
             offloads: [("udp-gso".to_owned(), Offload { on: false, why: Some("so".to_owned()) })].into(),
@@ -341,7 +345,7 @@ mod tests {
                 "rx_bytes": 1, "tx_bytes": 2}],
             "instances": [{"id": "i-3", "service": "shop/db", "address": "100.112.0.9",
                 "service_address": "100.112.0.2", "interface": "mesh0", "client": false, "draining": false,
-                "connections": 4}],
+                "connections": 4, "containers": ["f00"]}],
             "drops": {"malformed": 0}, "traffic": {"tun-reads": {"count": 1, "bytes": 60}},
             "offloads": {"udp-gso": {"on": false, "why": "so"}}});
         frozen(&status, shape);
