@@ -2,6 +2,11 @@
 //! moment after their start, and those that started while no agent ran when one is back.
 
 mod api;
+mod image;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
+pub(crate) use image::{Manifest, image_labels};
 pub(crate) use watch::watch;

@@ -1,7 +1,7 @@
 //! Follows what Docker starts.
 
 use std::{
-    io,
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -9,15 +9,17 @@ use std::{
 
 use mesh_proto::message::Refusal;
 use serde::Deserialize;
-use serde_json::Value;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::sleep};
 
-use super::api;
+use super::{
+    api::{self, Api, ApiError},
+    image::{self, Configured, Manifest},
+};
 use crate::{
     attach::Namespace,
     cli::target,
     config::Config,
-    containers::{CLIENT, ContainerId, Containers, Labels, Life, Member, SERVICE, Start, leave_out_the_images, member},
+    containers::{ContainerId, Containers, Life, Member, Start, leave_out_the_images, member},
     hosts::{HostsFile, Place},
     state::StateDir,
 };
@@ -25,8 +27,17 @@ use crate::{
 /// How soon we look again for a Docker that is not there, or has gone.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// How long Docker may take to know that a process has ended, in seconds.
+const NOTICED: usize = 10;
+
 /// How many containers are looked at at a time.
 const AT_ONCE: usize = 16;
+
+/// Of how many different errors it is known that they have been said; more than these are not said.
+const REMEMBERED: usize = 16;
+
+/// Which events are asked for.
+const STARTS: &str = r#"{"type":{"container":true},"event":{"start":true}}"#;
 
 /// Of a list of containers.
 #[derive(Debug, Deserialize)]
@@ -59,6 +70,8 @@ struct Container {
     /// The image's digest.
     image: String,
     #[serde(default)]
+    image_manifest_descriptor: Option<Manifest>,
+    #[serde(default)]
     hosts_path: PathBuf,
 }
 
@@ -69,32 +82,31 @@ struct State {
     pid: i32,
 }
 
-/// What a container or an image was given.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Configured {
-    #[serde(default)]
-    labels: Option<Labels>,
-}
+/// What has gone wrong since it last went well.
+#[derive(Debug, Default)]
+struct Troubles(BTreeSet<String>);
 
-/// Of what is known of an image.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Image {
-    #[serde(default)]
-    config: Option<Configured>,
+impl Troubles {
+    /// Whether this is a new one.
+    fn is_new(&mut self, error: &ApiError) -> bool {
+        self.0.len() < REMEMBERED && self.0.insert(error.to_string())
+    }
 }
 
 /// Attaches what Docker starts, for as long as the agent runs; by way of this socket.
 pub(crate) async fn watch(socket: PathBuf, containers: Containers, state: StateDir) {
     let docker = Arc::new(Docker { socket, containers, state, places: Semaphore::new(AT_ONCE) });
+    let mut troubles = Troubles::default();
     loop {
-        match follow(&docker).await {
-            Ok(()) => {
-                tracing::info!(socket = %docker.socket.display(), "Docker has ended; what it starts is attached when it is back")
-            }
+        let socket = docker.socket.display();
+        match docker.follow(&mut troubles).await {
+            Ok(()) => tracing::info!(%socket, "Docker has ended; what it starts is attached when it is back"),
             // There need not be one.
-            Err(error) => tracing::debug!(socket = %docker.socket.display(), %error, "no Docker"),
+            Err(error @ ApiError::Absent) => tracing::debug!(%socket, %error, "no Docker"),
+            Err(error) if troubles.is_new(&error) => {
+                tracing::warn!(%socket, %error, "what Docker starts can't be followed; it is tried again and again")
+            }
+            Err(error) => tracing::debug!(%socket, %error, "what Docker starts can't be followed"),
         }
         sleep(AGAIN).await;
     }
@@ -108,86 +120,121 @@ struct Docker {
     places: Semaphore,
 }
 
-/// Follows one run of Docker.
-async fn follow(docker: &Arc<Docker>) -> io::Result<()> {
-    let filters = api::escape(r#"{"type":["container"],"event":["start"]}"#);
-    // First the events, then the list: what starts between the two is in both, and not in neither.
-    let mut events = api::follow(&docker.socket, &format!("/events?filters={filters}")).await?;
-    let running: Vec<Listed> = api::get(&docker.socket, "/containers/json").await?;
-    tracing::info!(socket = %docker.socket.display(), running = running.len(), "following what Docker starts");
-    for container in running {
-        tokio::spawn(Arc::clone(docker).consider(container.id));
-    }
-    while let Some(event) = events.next::<Event>().await? {
-        tokio::spawn(Arc::clone(docker).consider(event.actor.id));
-    }
-    Ok(())
-}
-
 impl Docker {
+    /// Follows one run of Docker.
+    async fn follow(self: &Arc<Self>, troubles: &mut Troubles) -> Result<(), ApiError> {
+        let api = Api::find(&self.socket).await?;
+        // First the events, then the list: what starts between the two is in both, and not in neither.
+        let mut events = api.follow(&format!("/events?filters={}", api::escape(STARTS))).await?;
+        let running: Vec<Listed> = api.get("/containers/json").await?;
+        tracing::info!(socket = %self.socket.display(), running = running.len(), "following what Docker starts");
+        *troubles = Troubles::default();
+        for container in running {
+            tokio::spawn(Arc::clone(self).consider(api.clone(), container.id));
+        }
+        while let Some(event) = events.next::<Event>().await? {
+            tokio::spawn(Arc::clone(self).consider(api.clone(), event.actor.id));
+        }
+        Ok(())
+    }
+
     /// Attaches a container that runs, if it is one of ours.
-    async fn consider(self: Arc<Self>, id: String) {
+    async fn consider(self: Arc<Self>, api: Api, id: String) {
         // What comes from elsewhere leads to no other place of the API.
         let Ok(id) = id.parse::<ContainerId>() else { return };
-        let Ok(_place) = self.places.acquire().await else { return };
-        if let Err(Refusal { error, hint }) = self.try_attach(&id).await {
+        let Ok(place) = self.places.acquire().await else { return };
+        let attached = self.try_attach(&api, &id).await;
+        drop(place);
+        if let Err(Refusal { error, hint }) = attached
+            && runs(&api, &id).await
+        {
             tracing::warn!(container = %id, error, hint, "it runs without the mesh");
         }
     }
 
-    async fn try_attach(&self, id: &ContainerId) -> Result<(), Refusal> {
-        match self.member(id).await? {
-            Some((container, member)) => {
-                let service = member.service.clone();
-                let attached = self.attach(container, member).await;
-                attached.map_err(|refusal| Refusal { error: format!("{service}: {}", refusal.error), ..refusal })
-            }
+    async fn try_attach(&self, api: &Api, id: &ContainerId) -> Result<(), Refusal> {
+        match inspect(api, id).await? {
+            Some(container) => self.attach(api, container).await,
             None => Ok(()),
         }
     }
 
-    /// The container, and what it belongs to if it is ours.
-    async fn member(&self, id: &ContainerId) -> Result<Option<(Container, Member)>, Refusal> {
-        // It may have ended, and then there is nothing to be said of it.
-        let Ok(container) = self.inspect(id).await else { return Ok(None) };
+    async fn attach(&self, api: &Api, container: Container) -> Result<(), Refusal> {
+        let Some(member) = self.member(api, &container).await? else { return Ok(()) };
+        let service = member.service.clone();
+        let attached = self.attach_member(api, container, member).await;
+        attached.map_err(|refusal| Refusal { error: format!("{service}: {}", refusal.error), ..refusal })
+    }
+
+    /// What it belongs to, if it is ours.
+    async fn member(&self, api: &Api, container: &Container) -> Result<Option<Member>, Refusal> {
         // What is wrong with the configuration was said when the agent started.
         let sources = Config::load(&self.state).map(|config| config.containers.sources).unwrap_or_default();
         let mut labels = container.config.labels.clone().unwrap_or_default();
-        if [SERVICE, CLIENT].iter().any(|name| labels.contains_key(*name)) {
-            let image: Image =
-                api::get(&self.socket, &format!("/images/{}/json", container.image)).await.map_err(|e| {
-                    let what = format!(
-                        "image {} can't be asked for, so nobody knows who gave mesh.service: {e}",
-                        container.image
-                    );
-                    Refusal::new(what, "is the image still there? Then start the container again")
-                })?;
-            let of_image = image.config.and_then(|config| config.labels).unwrap_or_default();
-            leave_out_the_images(&mut labels, &of_image);
+        // Most containers ask for nothing, whoever gave them their labels.
+        if member(&labels, &sources) == Ok(None) {
+            return Ok(None);
         }
-        Ok(member(&labels, &sources)?.map(|member| (container, member)))
+        let of_image =
+            image::labels(api, &container.image, container.image_manifest_descriptor.as_ref()).await.map_err(|e| {
+                let image = &container.image;
+                let what = format!("its image {image} can't be asked for, so nobody knows who gave its labels: {e}");
+                Refusal::new(what, "is the image still there? Then start the container again")
+            })?;
+        leave_out_the_images(&mut labels, &of_image);
+        member(&labels, &sources)
     }
 
-    async fn attach(&self, container: Container, member: Member) -> Result<(), Refusal> {
+    async fn attach_member(&self, api: &Api, container: Container, member: Member) -> Result<(), Refusal> {
         let Container { id, state: State { pid }, hosts_path, .. } = container;
         if pid <= 0 {
             return Ok(());
         }
         let opened = spawn_blocking(move || open(pid, hosts_path)).await;
-        let (namespace, hosts, process) = opened.map_err(|e| Refusal::bare(e.to_string()))??;
-        // Its number may have been given to another process before we held on to that.
-        if !self.inspect(&id).await.is_ok_and(|now| now.state.pid == pid) {
+        let opened = opened.map_err(|e| Refusal::bare(e.to_string()))?;
+        // Its number may have been given to another process before we held on to that; or it has ended, which is no error.
+        if inspect(api, &id).await?.is_none_or(|now| now.state.pid != pid) {
             return Ok(());
         }
+        let (namespace, hosts, process) = opened?;
         let Member { service, client } = member;
         let start = Start { id, service, client, namespace: Arc::new(namespace), hosts, life: Life::Process(process) };
         self.containers.attach(start).await.map(drop)
     }
+}
 
-    async fn inspect(&self, id: &ContainerId) -> io::Result<Container> {
-        let value: Value = api::get(&self.socket, &format!("/containers/{id}/json")).await?;
-        Ok(serde_json::from_value(value)?)
+/// What is known of a container; `None`: it is gone.
+async fn inspect(api: &Api, id: &ContainerId) -> Result<Option<Container>, Refusal> {
+    match api.get(&format!("/containers/{id}/json")).await {
+        Ok(container) => Ok(Some(container)),
+        Err(e) if e.is_not_found() => Ok(None),
+        Err(e) => {
+            Err(Refusal::new(format!("Docker doesn't say what it is: {e}"), "restart the agent, or the container"))
+        }
     }
+}
+
+/// Whether a container that has not been attached is one to speak of: one that has ended perhaps had the mesh, by its runtime,
+/// for as long as it ran.
+async fn runs(api: &Api, id: &ContainerId) -> bool {
+    let process = async || inspect(api, id).await.map(|container| container.map_or(0, |container| container.state.pid));
+    let Ok(pid) = process().await else { return true };
+    if pid > 0 && has_ended(pid) {
+        // An agent in a container of its own may be unable to see anybody's processes, but Docker knows soon.
+        for _ in 0..NOTICED {
+            sleep(Duration::from_secs(1)).await;
+            if process().await != Ok(pid) {
+                return false;
+            }
+        }
+    }
+    pid > 0
+}
+
+/// Whether there is no process of this number (any more): one that nobody has waited for yet has no namespaces either.
+fn has_ended(pid: i32) -> bool {
+    let namespace = std::fs::read_link(format!("/proc/{pid}/ns/net"));
+    namespace.is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
 }
 
 type Opened = (Namespace, Option<(Place, HostsFile)>, std::os::fd::OwnedFd);
@@ -203,4 +250,52 @@ fn open(pid: i32, hosts: PathBuf) -> Result<Opened, Refusal> {
         }
     };
     Ok((namespace, hosts, process))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_is_said_once_and_not_without_end() {
+        let mut troubles = Troubles::default();
+        let denied = || ApiError::Io(std::io::ErrorKind::PermissionDenied.into());
+        assert!(troubles.is_new(&denied()) && !troubles.is_new(&denied()));
+        assert!(troubles.is_new(&ApiError::Stranger(1000)) && !troubles.is_new(&denied()));
+        assert_eq!((0..1000).filter(|user| troubles.is_new(&ApiError::Stranger(*user))).count(), REMEMBERED - 2);
+    }
+
+    #[test]
+    fn what_has_ended_is_told_from_what_runs() {
+        assert!(!has_ended(nix::unistd::getpid().as_raw()));
+        let mut child = std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = child.id().cast_signed();
+        // It closes its output as it ends, and is not waited for yet.
+        std::io::copy(&mut child.stdout.take().unwrap(), &mut std::io::sink()).unwrap();
+        while !has_ended(pid) {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(has_ended(pid));
+    }
+
+    #[test]
+    fn containers_read_the_same_by_every_version() {
+        // As Docker 20.10 and 29 answer, in part; containerd's image store names the manifest's digest.
+        for text in [
+            r#"{"Id":"ID","State":{"Status":"running","Pid":7},"Image":"sha256:1","HostsPath":"/h","Config":{"Labels":{"a":"b"}}}"#,
+            r#"{"Id":"ID","State":{"Status":"exited","Pid":0},"Image":"sha256:2","HostsPath":"","Config":{"Labels":null},"ImageManifestDescriptor":{"digest":"sha256:2"}}"#,
+            r#"{"Id":"ID","State":{"Pid":7},"Image":"sha256:3","Config":{}}"#,
+        ] {
+            let text = text.replace("ID", &"f00d".repeat(16));
+            let container: Container = serde_json::from_str(&text).unwrap();
+            assert!(container.image.starts_with("sha256:"));
+        }
+        for text in [
+            r#"{"status":"start","id":"x","Type":"container","Action":"start","Actor":{"ID":"x","Attributes":{}},"time":1}"#,
+            r#"{"Type":"container","Action":"start","Actor":{"ID":"x","Attributes":{}},"time":1}"#,
+        ] {
+            assert_eq!(serde_json::from_str::<Event>(text).unwrap().actor.id, "x");
+        }
+    }
 }
