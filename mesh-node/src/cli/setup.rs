@@ -44,6 +44,7 @@ impl Setup {
             changes.into_iter().try_for_each(setup::Edit::apply)?;
             note(plan.then);
         }
+        plan.notes.iter().for_each(|left| note(left));
         Ok(ExitCode::SUCCESS)
     }
 }

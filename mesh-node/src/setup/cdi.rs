@@ -20,7 +20,7 @@ const TABLE: &str = "[containers]";
 pub(super) fn set_up(configuration: &Path, services: &[ServicePath]) -> Result<Plan, Refusal> {
     let edit = Edit::of(configuration, |before| enter(before.unwrap_or_default(), configuration, services).map(Some))?;
     let then = "then: systemctl restart mesh-node; what is attached stays so. podman has these devices then; Docker 25 to 28.1 needs {\"features\": {\"cdi\": true}} in its daemon.json";
-    Ok(Plan { edits: vec![edit], then })
+    Ok(Plan { edits: vec![edit], notes: vec![], then })
 }
 
 pub(super) fn undo(configuration: &Path) -> Result<Plan, Refusal> {
@@ -35,7 +35,7 @@ pub(super) fn undo(configuration: &Path) -> Result<Plan, Refusal> {
         _ => Ok(before.map(str::to_owned)),
     })?;
     let then = "then: systemctl restart mesh-node; what is attached stays so";
-    Ok(Plan { edits: vec![line, devices], then })
+    Ok(Plan { edits: vec![line, devices], notes: vec![], then })
 }
 
 /// The configuration with these services, and those that we have put there before.

@@ -3,7 +3,7 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,11 @@ use mesh_proto::{ServicePath, message::Refusal};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Edit, Ourselves, Plan};
+use super::{
+    Edit, Ourselves, Plan,
+    edit::unreadable,
+    json::{indent, place},
+};
 
 /// Where runtimes look for networks.
 const NETWORKS: &str = "/etc/cni/net.d";
@@ -35,7 +39,14 @@ pub(super) fn set_up(
     network: Option<&str>,
     service: Option<&ServicePath>,
 ) -> Result<Plan, Refusal> {
-    let path = one_of(&networks()?, network)?;
+    let Networks { lists, damaged } = networks()?;
+    let path = one_of(&lists, network).map_err(|refusal| match damaged.as_slice() {
+        [] => refusal,
+        damaged => {
+            let passed_over: Vec<_> = damaged.iter().map(|list| list.why.error.as_str()).collect();
+            Refusal { error: format!("{}; passed over: {}", refusal.error, passed_over.join("; ")), ..refusal }
+        }
+    })?;
     let mut first = String::new();
     let list = Edit::of(&path, |before| {
         let text = before.unwrap_or_default();
@@ -70,13 +81,19 @@ pub(super) fn set_up(
             "nothing has to be restarted. Without --service a pod's annotation mesh.service says what it is, for the deployments that the configuration lists under [containers.sources] pods"
         }
     };
-    Ok(Plan { edits, then })
+    Ok(Plan { edits, notes: vec![], then })
 }
 
 pub(super) fn undo(ourselves: &Ourselves, network: Option<&str>) -> Result<Plan, Refusal> {
-    let mut elsewhere = false;
+    let Networks { lists, damaged } = networks()?;
+    if network.is_some() {
+        one_of(&lists, network)?;
+    }
+    // What can't be read may need our link still, and must not keep us in what can.
+    let mut elsewhere = damaged.iter().any(|list| list.may_name_us);
+    let notes = damaged.into_iter().map(|list| format!("{}: it stays as it is", list.why.error)).collect();
     let mut edits = vec![];
-    for (path, name) in networks()? {
+    for (path, name) in lists {
         let out = network.is_none_or(|network| network == name);
         edits.push(Edit::of(&path, |before| {
             let text = before.unwrap_or_default();
@@ -95,21 +112,48 @@ pub(super) fn undo(ourselves: &Ourselves, network: Option<&str>) -> Result<Plan,
             edits.push(Edit::of_link(path, |_| Ok(None))?);
         }
     }
-    Ok(Plan { edits, then: "nothing has to be restarted; what is attached stays so until it ends" })
+    Ok(Plan { edits, notes, then: "nothing has to be restarted; what is attached stays so until it ends" })
 }
 
-/// The lists that there are, in the runtimes' own order, with the names of their networks.
-fn networks() -> Result<Vec<(PathBuf, String)>, Refusal> {
-    let entries = fs::read_dir(NETWORKS).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut paths: Vec<PathBuf> = entries.filter(|path| path.extension() == Some(OsStr::new("conflist"))).collect();
+/// The lists that there are.
+struct Networks {
+    /// With the names of their networks, in the runtimes' own order.
+    lists: Vec<(PathBuf, String)>,
+    /// Those that a runtime passes over as well.
+    damaged: Vec<Damaged>,
+}
+
+/// A list that can't be read.
+struct Damaged {
+    why: Refusal,
+    /// Whether our plugin may be in it.
+    may_name_us: bool,
+}
+
+fn networks() -> Result<Networks, Refusal> {
+    let mut paths = vec![];
+    match fs::read_dir(NETWORKS) {
+        Ok(entries) => paths.extend(entries.flatten().map(|entry| entry.path())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(unreadable(Path::new(NETWORKS), &e)),
+    }
+    paths.retain(|path| path.extension() == Some(OsStr::new("conflist")));
     paths.sort();
-    let named = |path: PathBuf| {
-        let text =
-            fs::read_to_string(&path).map_err(|e| Refusal::bare(format!("cannot read {}: {e}", path.display())))?;
-        let name = parse(&text, &path)?.name;
-        Ok((path, name))
-    };
-    paths.into_iter().map(named).collect()
+    let mut networks = Networks { lists: vec![], damaged: vec![] };
+    for path in paths {
+        let (why, may_name_us) = match fs::read_to_string(&path) {
+            Err(e) => (unreadable(&path, &e), true),
+            Ok(text) => match parse(&text, &path).map(|list| list.name) {
+                Ok(name) => {
+                    networks.lists.push((path, name));
+                    continue;
+                }
+                Err(why) => (why, text.contains(&format!("\"{NAME}\""))),
+            },
+        };
+        networks.damaged.push(Damaged { why, may_name_us });
+    }
+    Ok(networks)
 }
 
 fn one_of(networks: &[(PathBuf, String)], wanted: Option<&str>) -> Result<PathBuf, Refusal> {
@@ -188,10 +232,7 @@ fn enter(text: &str, path: &Path, plugin: &Value) -> Result<String, Refusal> {
     }
     let last = list.plugins.last().map(|last| place(text, last)).unwrap_or_default();
     let (before, after) = text.split_at(last.end);
-    // On a line of its own where the last one is.
-    let line = text.get(..last.start).unwrap_or_default();
-    let indent = line.rfind('\n').and_then(|at| line.get(at..)).filter(|indent| indent.trim().is_empty());
-    Ok(format!("{before},{}{plugin}{after}", indent.unwrap_or(" ")))
+    Ok(format!("{before},{}{plugin}{after}", indent(text, last.start)))
 }
 
 /// The list without it.
@@ -210,12 +251,6 @@ fn leave(text: &str, path: &Path) -> Result<String, Refusal> {
             "take it out there, or the file away",
         )),
     }
-}
-
-/// Where in a text a part of it stands.
-fn place(text: &str, part: &RawValue) -> std::ops::Range<usize> {
-    let start = (part.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
-    start..start + part.get().len()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, symlink},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown, symlink},
     path::{Path, PathBuf},
 };
 
@@ -47,8 +47,12 @@ impl Edit {
         let path = path.into();
         let before = match fs::read_to_string(&path) {
             Ok(text) => Some(text),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_ok() => {
+                let what = format!("{} is a link that leads nowhere", path.display());
+                return Err(Refusal::new(what, "make it lead somewhere, or take it out"));
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(Refusal::bare(format!("cannot read {}: {e}", path.display()))),
+            Err(e) => return Err(unreadable(&path, &e)),
         };
         let after = change(before.as_deref())?;
         Ok(Self { path, before: before.map(Content::Text), after: after.map(Content::Text) })
@@ -72,7 +76,7 @@ impl Edit {
                     "rename it, or take it out",
                 ));
             }
-            Err(e) => return Err(Refusal::bare(format!("cannot read {}: {e}", path.display()))),
+            Err(e) => return Err(unreadable(&path, &e)),
         };
         let after = change(before.as_deref())?;
         Ok(Self { path, before: before.map(Content::Link), after: after.map(Content::Link) })
@@ -114,11 +118,34 @@ impl Edit {
             Some(content) => replace(&self.path, content),
             None => fs::remove_file(&self.path),
         };
-        done.map_err(|e| Refusal::new(format!("cannot change {}: {e}", self.path.display()), "be root"))
+        done.map_err(|e| failed("change", &self.path, &e))
+    }
+}
+
+/// Why a file is not known.
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Refusal {
+    failed("read", path, error)
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> Refusal {
+    let message = format!("cannot {what} {}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Refusal::new(message, "be root"),
+        io::ErrorKind::ReadOnlyFilesystem => Refusal::new(
+            message,
+            "the machine's configuration comes from elsewhere then: make the change there; --dry-run shows it",
+        ),
+        _ => Refusal::bare(message),
     }
 }
 
 fn replace(path: &Path, content: &Content) -> io::Result<()> {
+    // A file can be a link to where it is kept, and then that is changed; the link stays.
+    let kept = match content {
+        Content::Text(_) => fs::canonicalize(path).ok(),
+        Content::Link(_) => None,
+    };
+    let path = kept.as_deref().unwrap_or(path);
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory)?;
     let next = path.with_extension("mesh-new");
@@ -130,6 +157,7 @@ fn replace(path: &Path, content: &Content) -> io::Result<()> {
         Content::Text(text) => {
             let mut file = File::options().write(true).create_new(true).mode(0o644).open(&next)?;
             if let Ok(metadata) = fs::metadata(path) {
+                fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
                 file.set_permissions(metadata.permissions())?;
             }
             file.write_all(text.as_bytes())?;
@@ -142,6 +170,8 @@ fn replace(path: &Path, content: &Content) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::state::tests::Scratch;
 
@@ -161,6 +191,30 @@ mod tests {
         assert!(gone.diff().ends_with("+++ /dev/null\n-one\n-2\n-three\n"), "{}", gone.diff());
         gone.apply().unwrap();
         assert_eq!(fs::read_dir(scratch.0.join("a")).unwrap().count(), 0, "nothing beside it either");
+    }
+
+    #[test]
+    fn a_file_that_is_kept_elsewhere_is_changed_there() {
+        let scratch = Scratch::new("edit-kept");
+        let (path, kept) = (scratch.0.join("daemon.json"), scratch.0.join("kept.json"));
+        fs::write(&kept, "one\n").unwrap();
+        fs::set_permissions(&kept, fs::Permissions::from_mode(0o600)).unwrap();
+        symlink("kept.json", &path).unwrap();
+        Edit::of(&path, |_| Ok(Some("two\n".to_owned()))).unwrap().apply().unwrap();
+        assert_eq!(fs::read_link(&path).unwrap(), Path::new("kept.json"));
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "two\n");
+        assert_eq!(fs::metadata(&kept).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 2);
+        fs::remove_file(&kept).unwrap();
+        assert!(Edit::of(&path, |_| Ok(None)).unwrap_err().error.contains("leads nowhere"));
+    }
+
+    #[test]
+    fn an_error_says_what_to_do_about_it() {
+        let refusal = |kind: io::ErrorKind| failed("change", Path::new("/x"), &kind.into());
+        assert_eq!(refusal(io::ErrorKind::PermissionDenied).hint.as_deref(), Some("be root"));
+        assert!(refusal(io::ErrorKind::ReadOnlyFilesystem).hint.unwrap().contains("--dry-run"));
+        assert_eq!(refusal(io::ErrorKind::IsADirectory).hint, None);
     }
 
     #[test]

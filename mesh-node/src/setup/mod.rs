@@ -5,10 +5,11 @@ mod cdi;
 mod cni;
 mod docker;
 mod edit;
+mod json;
 mod podman;
 mod systemd;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use mesh_proto::{ServicePath, message::Refusal};
@@ -50,6 +51,8 @@ pub(crate) struct Wish {
 pub(crate) struct Plan {
     /// The files, in this order.
     pub(crate) edits: Vec<Edit>,
+    /// What is left as it is though one might expect otherwise, and why.
+    pub(crate) notes: Vec<String>,
     /// What only the operator can do.
     pub(crate) then: &'static str,
 }
@@ -77,6 +80,8 @@ pub(crate) fn plan(wish: &Wish, state: &StateDir) -> Result<Plan, Refusal> {
         return Err(Refusal::new("there is nothing to do with a network", "--network goes with `cni`"));
     }
     let configuration = Config::path(state);
+    // What is wrong with it hinders nobody from taking anything out.
+    let runc = Config::load(state).ok().and_then(|config| config.containers.runc);
     let program = std::env::current_exe().map_err(|e| Refusal::bare(format!("this program can't be found: {e}")))?;
     let state = match state.is_system() {
         true => None,
@@ -85,7 +90,7 @@ pub(crate) fn plan(wish: &Wish, state: &StateDir) -> Result<Plan, Refusal> {
     let ourselves = Ourselves { program, state };
     match (runtime, undo) {
         (Runtime::Docker, false) => docker::set_up(&ourselves),
-        (Runtime::Docker, true) => docker::undo(),
+        (Runtime::Docker, true) => docker::undo(runc.as_deref()),
         (Runtime::Podman, false) => podman::set_up(&ourselves),
         (Runtime::Podman, true) => podman::undo(),
         (Runtime::Cdi, false) => cdi::set_up(&configuration, services),
@@ -110,6 +115,19 @@ fn own(path: &str, before: Option<&str>, ours: impl Fn(&str) -> bool) -> Result<
 /// What is left of a file that is to go if it is from us.
 fn gone(ours: fn(&str) -> bool) -> impl Fn(Option<&str>) -> Result<Option<String>, Refusal> {
     move |before| Ok(before.filter(|text| !ours(text)).map(str::to_owned))
+}
+
+/// A path that is itself wherever it is written: in a unit, or in a script.
+fn plain(path: &Path) -> Result<String, Refusal> {
+    let path = path.display().to_string();
+    let odd = |c: char| !(c.is_ascii_alphanumeric() || "/._-+".contains(c));
+    match path.contains(odd) {
+        true => Err(Refusal::new(
+            format!("{path} has characters in it that mean something where it has to be written"),
+            "put it somewhere else",
+        )),
+        false => Ok(path),
+    }
 }
 
 impl Ourselves {

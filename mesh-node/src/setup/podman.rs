@@ -16,7 +16,6 @@ hooks_dir = [\"/usr/share/containers/oci/hooks.d\", \"/etc/containers/oci/hooks.
 ";
 /// Other files that may say where hooks are.
 const OTHERS: [&str; 2] = ["/etc/containers/containers.conf", "/etc/containers/containers.conf.d"];
-const THEN: &str = "nothing has to be restarted; containers that exist have the hook from their next start on";
 
 pub(super) fn set_up(ourselves: &Ourselves) -> Result<Plan, Refusal> {
     let arguments = ["mesh-node", "hook", "precreate"].map(str::to_owned).into_iter().chain(ourselves.state_option());
@@ -41,12 +40,14 @@ pub(super) fn set_up(ourselves: &Ourselves) -> Result<Plan, Refusal> {
             ),
         ));
     }
-    Ok(Plan { edits, then: THEN })
+    let then = "nothing has to be restarted; containers that exist have the hook from their next start on";
+    Ok(Plan { edits, notes: vec![], then })
 }
 
 pub(super) fn undo() -> Result<Plan, Refusal> {
     let edits = vec![Edit::of(HOOK, gone(is_our_hook))?, Edit::of(CONFIGURATION, gone(|text| text == TEXT))?];
-    Ok(Plan { edits, then: THEN })
+    let then = "nothing has to be restarted; what is attached stays so until it ends, and starts again without";
+    Ok(Plan { edits, notes: vec![], then })
 }
 
 fn is_our_hook(text: &str) -> bool {

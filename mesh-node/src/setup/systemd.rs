@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mesh_proto::message::Refusal;
 
-use super::{Edit, Ourselves, Plan, gone, own};
+use super::{Edit, Ourselves, Plan, gone, own, plain};
 
 const UNITS: [(&str, &str); 2] = [
     ("mesh-node.service", include_str!("../../../examples/systemd/mesh-node.service")),
@@ -32,13 +32,13 @@ pub(super) fn set_up(ourselves: &Ourselves) -> Result<Plan, Refusal> {
     };
     let edits = UNITS.map(edit).into_iter().collect::<Result<_, _>>()?;
     let then = "then: systemctl daemon-reload && systemctl enable --now mesh-node, once this machine has joined (mesh-node join URL TOKEN)";
-    Ok(Plan { edits, then })
+    Ok(Plan { edits, notes: vec![], then })
 }
 
 pub(super) fn undo() -> Result<Plan, Refusal> {
     let edits = UNITS.map(|(name, _)| Edit::of(format!("{DIRECTORY}/{name}"), gone(is_ours)));
     let then = "then: systemctl disable --now mesh-node; systemctl daemon-reload. Instances stay attached: `mesh-node leave` detaches them";
-    Ok(Plan { edits: edits.into_iter().collect::<Result<_, _>>()?, then })
+    Ok(Plan { edits: edits.into_iter().collect::<Result<_, _>>()?, notes: vec![], then })
 }
 
 fn is_ours(text: &str) -> bool {
@@ -47,17 +47,6 @@ fn is_ours(text: &str) -> bool {
 
 /// A unit for this program and its state directory.
 fn unit(text: &str, ourselves: &Ourselves) -> Result<String, Refusal> {
-    let plain = |path: &Path| {
-        let path = path.display().to_string();
-        let odd = |c: char| !(c.is_ascii_alphanumeric() || "/._-+".contains(c));
-        match path.contains(odd) {
-            true => Err(Refusal::new(
-                format!("{path} has characters in it that mean something in a unit"),
-                "put it somewhere else",
-            )),
-            false => Ok(path),
-        }
-    };
     let text = text.replace(PROGRAM, &plain(&ourselves.program)?);
     let text = match &ourselves.state {
         None => text,
