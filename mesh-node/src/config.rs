@@ -35,7 +35,8 @@ pub(crate) struct Containers {
     pub(crate) fail: Fail,
     /// The runtime that `mesh-runc` stands before; by default the first `runc` in the usual places.
     pub(crate) runc: Option<PathBuf>,
-    /// Sockets with Docker's API, for containers that are started otherwise than by `mesh-runc`.
+    /// Sockets with Docker's API, for containers that are started otherwise than by `mesh-runc`, and for what this one has to
+    /// know of their images.
     pub(crate) watch: Vec<PathBuf>,
     /// The services that are devices by CDI.
     pub(crate) cdi: Vec<ServicePath>,
@@ -47,6 +48,15 @@ impl Default for Containers {
     fn default() -> Self {
         let watch = vec![DOCKER.into()];
         Self { fail: Fail::default(), runc: None, watch, cdi: vec![], sources: Sources::default() }
+    }
+}
+
+impl Containers {
+    /// Where Docker may be asked: where it is followed, and where it usually is, followed or not.
+    pub(crate) fn sockets(&self) -> Vec<PathBuf> {
+        let usual = Path::new(DOCKER);
+        let also = (!self.watch.iter().any(|socket| socket == usual)).then(|| usual.to_owned());
+        self.watch.iter().cloned().chain(also).collect()
     }
 }
 
@@ -82,6 +92,14 @@ pub(crate) struct Sources {
     pub(crate) pods: Vec<String>,
 }
 
+impl Sources {
+    /// All of them, for all deployments: whoever is no member by these is none by any configuration.
+    pub(crate) fn everything() -> Self {
+        let all = || vec!["*".to_owned()];
+        Self { coolify: all(), kamal: all(), dokku: all(), nomad: all(), swarm: all(), compose: all(), pods: all() }
+    }
+}
+
 impl Config {
     /// Reads the configuration of the agent with this state directory.
     ///
@@ -89,10 +107,30 @@ impl Config {
     /// If it can't be read, or holds what it shouldn't.
     pub(crate) fn load(state: &StateDir) -> Result<Self, Refusal> {
         let path = Self::path(state);
-        match fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&text, &path),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(e) => Err(Refusal::bare(format!("cannot read the configuration {}: {e}", path.display()))),
+        Self::parse(&read(&path)?, &path)
+    }
+
+    /// The runtime that `mesh-runc` stands before, if one is named; whatever else is wrong in the file. A misspelt setting is
+    /// no reason to touch containers that have nothing to do with the mesh.
+    ///
+    /// # Errors
+    /// If a runtime seems to be named, and which one can't be made out. It may be a sandbox, which another runtime in its place
+    /// would take away without a word; and that one would say of the containers which run that there are none.
+    pub(crate) fn runc(state: &StateDir) -> Result<Option<PathBuf>, Refusal> {
+        let path = Self::path(state);
+        let text = read(&path)?;
+        let refusal = match Self::parse(&text, &path) {
+            Ok(config) => return Ok(config.containers.runc),
+            Err(refusal) => refusal,
+        };
+        let named = text.parse::<toml::Table>().ok().and_then(|table| {
+            let runc = table.get("containers")?.get("runc")?.as_str()?;
+            Some(PathBuf::from(runc))
+        });
+        let comment = |line: &str| line.trim_start().starts_with('#');
+        match named {
+            None if text.lines().any(|line| line.contains("runc") && !comment(line)) => Err(refusal),
+            named => Ok(named),
         }
     }
 
@@ -114,6 +152,14 @@ impl Config {
                 "the README describes it under «Containers»; without the file everything has its default",
             )
         })
+    }
+}
+
+/// The text of the file; none if there is no file.
+fn read(path: &Path) -> Result<String, Refusal> {
+    match fs::read_to_string(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(|e| Refusal::bare(format!("cannot read the configuration {}: {e}", path.display()))),
     }
 }
 
@@ -145,5 +191,32 @@ mod tests {
             let error = Config::parse(text, Path::new("/etc/x.toml")).unwrap_err().error;
             assert!(error.contains(&format!("/etc/x.toml, line {line}: ")) && error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn the_runtime_is_found_beside_mistakes_and_never_guessed() {
+        let scratch = Scratch::new("config-runc");
+        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+        assert_eq!(Config::runc(&state), Ok(None), "no file");
+        for (text, expected) in [
+            ("[containers]\nrunc = \"/usr/bin/runsc\"\n", Some("/usr/bin/runsc")),
+            ("[containers]\nrunc = \"/usr/bin/runsc\"\nfial = \"open\"\n", Some("/usr/bin/runsc")),
+            ("[containers]\n#runc = \"/usr/sbin/runc\"\nfial = \"open\"\n", None),
+            ("this is no configuration", None),
+        ] {
+            fs::write(scratch.0.join(FILE), text).unwrap();
+            assert_eq!(Config::runc(&state), Ok(expected.map(PathBuf::from)), "{text}");
+        }
+        for text in [
+            "[containers]\nrunc = \"/usr/bin/runsc\"\n[containers\n",
+            "[containers]\nrunc = [\"/usr/bin/runsc\"]\n",
+            "[container]\nrunc = \"/usr/bin/runsc\"\n",
+        ] {
+            fs::write(scratch.0.join(FILE), text).unwrap();
+            assert!(Config::runc(&state).unwrap_err().error.contains("the configuration is wrong"), "{text}");
+        }
+        fs::remove_file(scratch.0.join(FILE)).unwrap();
+        fs::create_dir(scratch.0.join(FILE)).unwrap();
+        assert!(Config::runc(&state).unwrap_err().error.contains("cannot read the configuration"));
     }
 }

@@ -12,6 +12,7 @@ mod dataplane;
 mod docker;
 mod hosts;
 mod instances;
+mod journal;
 mod local;
 mod notify;
 mod oci;

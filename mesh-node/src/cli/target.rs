@@ -2,12 +2,18 @@
 
 use std::{
     fs::File,
-    os::{fd::OwnedFd, unix::fs::OpenOptionsExt as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
     path::{Path, absolute},
 };
 
 use mesh_proto::message::Refusal;
-use nix::fcntl::OFlag;
+use nix::{
+    fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 
 use crate::{
     attach::AttachError,
@@ -37,9 +43,14 @@ pub(crate) fn process(pid: i32) -> Result<(NamespacePlace, OwnedFd, OwnedFd), Re
     let refused = |e: std::io::Error| {
         Refusal::new(format!("cannot open process {pid}: {e}"), "is it running, and yours to look at?")
     };
-    // First hold on to the process: its number can't be given to another one then.
     let pidfd = process::pidfd(pid).map_err(refused)?;
     let namespace = open(Path::new(&format!("/proc/{pid}/ns/net"))).map_err(refused)?;
+    // To hold on to a process doesn't keep its number from being given to another one when it ends. That it still runs shows
+    // that the number was its own all the while.
+    let mut end = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut end, PollTimeout::ZERO).map_err(|e| refused(e.into()))? > 0 {
+        return Err(refused(std::io::Error::other("it has just ended")));
+    }
     Ok((NamespacePlace::Process(pid), namespace, pidfd))
 }
 
@@ -58,4 +69,27 @@ fn open(path: &Path) -> std::io::Result<OwnedFd> {
     // A FIFO of that name must not hold us up.
     let flags = (OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits();
     File::options().read(true).custom_flags(flags).open(path).map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_ended_is_not_opened() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let (place, namespace, _) = process(pid).unwrap();
+        assert!(matches!(place, NamespacePlace::Process(of) if of == pid));
+        assert!(netns::is_network(&namespace).unwrap());
+        drop(child.stdin.take());
+        let pidfd = process::pidfd(pid).unwrap();
+        poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).unwrap();
+        // It has ended, and until it is waited for its number stays.
+        assert!(process(pid).unwrap_err().error.contains(&format!("cannot open process {pid}")));
+        child.wait().unwrap();
+        assert!(process(pid).is_err());
+    }
 }

@@ -7,12 +7,12 @@ use std::{
 };
 
 use mesh_proto::message::Refusal;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::{
     config::Sources,
-    containers::{ContainerId, Labels, Member, SERVICE, counts, member},
+    containers::{ContainerId, Labels, Member, SERVICE, counts, member, texts},
     state::StateDir,
 };
 
@@ -42,21 +42,26 @@ impl Failure {
     }
 }
 
-/// A network's configuration, as far as it concerns us.
+/// A network's configuration, as far as it concerns us. What runtimes have nothing to say of they leave out, or write as
+/// `null` (containerd: the annotations of a pod that has none).
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Network {
+    #[serde(deserialize_with = "or_nothing")]
     cni_version: String,
+    #[serde(deserialize_with = "or_nothing")]
     name: String,
     prev_result: Option<Value>,
+    #[serde(deserialize_with = "or_nothing")]
     runtime_config: RuntimeConfig,
     /// The service of all that is in this network; written by whoever configures the machine.
     service: Option<String>,
     /// Whether they only call.
+    #[serde(deserialize_with = "or_nothing")]
     client: bool,
     /// The agent's state directory.
     state: Option<PathBuf>,
-    #[serde(rename = "cni.dev/valid-attachments")]
+    #[serde(rename = "cni.dev/valid-attachments", deserialize_with = "or_nothing")]
     valid: Vec<Attachment>,
 }
 
@@ -64,15 +69,20 @@ struct Network {
 #[serde(default)]
 struct RuntimeConfig {
     #[serde(rename = "io.kubernetes.cri.pod-annotations")]
-    annotations: BTreeMap<String, String>,
+    annotations: Value,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Attachment {
-    #[serde(rename = "containerID")]
+    #[serde(rename = "containerID", deserialize_with = "or_nothing")]
     container: String,
+    #[serde(deserialize_with = "or_nothing")]
     ifname: String,
+}
+
+fn or_nothing<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// One call.
@@ -168,7 +178,7 @@ impl Call {
             return Ok(member.map(|member| Member { client: self.network.client, ..member }));
         }
         if !sources.pods.is_empty() {
-            let found = member(&self.network.runtime_config.annotations, &none);
+            let found = member(&texts(Some(&self.network.runtime_config.annotations)), &none);
             let found = found.map_err(|refusal| Failure { code: 7, refusal })?;
             let found = found.filter(|member| counts(&sources.pods, &member.service.deployment));
             if found.is_some() {
@@ -251,6 +261,28 @@ mod tests {
         assert_eq!(code(&json!("text")), 6);
         let wrong = call(&network(json!({"service": "shop"})), &[]).unwrap();
         assert_eq!(wrong.member(&Sources::default()).unwrap_err().code, 7);
+    }
+
+    #[test]
+    fn what_is_null_is_nothing() {
+        let all = json!({
+            "prevResult": null, "runtimeConfig": null, "service": null, "client": null, "state": null, "args": null,
+            "cni.dev/valid-attachments": null,
+        });
+        let read = call(&network(all), &[]).unwrap();
+        assert!(read.previous.is_none() && read.valid().is_empty());
+        let sources = Sources::everything();
+        // As containerd says it of a pod without annotations; and what no runtime says.
+        for annotations in [json!(null), json!([]), json!({"mesh.service": null}), json!({"mesh.service": 7})] {
+            let network = network(json!({"runtimeConfig": {"io.kubernetes.cri.pod-annotations": annotations}}));
+            assert_eq!(of(&network, "", &sources), None, "{network}");
+        }
+        let odd = json!({"mesh.service": "shop/db", "replicas": 7});
+        let odd = network(json!({"runtimeConfig": {"io.kubernetes.cri.pod-annotations": odd}}));
+        assert_eq!(of(&odd, "", &sources).as_deref(), Some("shop/db"), "one that is no text spoils no other");
+        let odd = call(&network(json!({"cni.dev/valid-attachments": [{"containerID": null}]})), &[]).unwrap();
+        assert_eq!(odd.valid(), ["cni+net++"]);
+        assert_eq!(call(&json!({"cniVersion": null}), &[]).unwrap_err().code, 1);
     }
 
     proptest! {

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use self::call::{Call, Failure, SUPPORTED};
 use crate::{
     cli::target,
-    config::Config,
+    config::{Config, Sources},
     containers::{ContainerId, Member},
     local::{self, Request},
     oci,
@@ -46,6 +46,11 @@ pub(crate) fn main() -> ExitCode {
         Ok("VERSION") => (SUPPORTED[SUPPORTED.len() - 1].to_owned(), Ok(Some(json!({"supportedVersions": SUPPORTED})))),
         Ok(command) => match Call::read(io::stdin().lock(), |name| env::var(name).ok()) {
             Ok(call) => (call.version.clone(), carry_out(command, &call)),
+            // What can't be read has brought nothing in, or its namespace's end takes it out: nobody is kept from taking it down.
+            Err(failure) if command == "DEL" => {
+                oci::note(&failure.refusal);
+                return ExitCode::SUCCESS;
+            }
             Err(failure) => (SUPPORTED[0].to_owned(), Err(failure)),
         },
         Err(_) => (SUPPORTED[0].to_owned(), Err(Failure::environment("CNI_COMMAND"))),
@@ -93,8 +98,10 @@ fn add(call: &Call) -> Result<Value, Failure> {
         return Err(Failure::new(7, "there is no prevResult: put this plugin behind others, in a list of `plugins`"));
     };
     let config = Config::load(&call.state);
-    let sources = config.as_ref().map(|config| config.containers.sources.clone()).unwrap_or_default();
+    // Whatever any configuration could take for a member is refused where it is wrong: it would start without the mesh otherwise.
+    let sources = config.as_ref().map_or_else(|_| Sources::everything(), |config| config.containers.sources.clone());
     let Some(member) = call.member(&sources)? else { return Ok(result) };
+    config.map_err(|refusal| Failure { code: LATER, refusal })?;
     let attached = attach(call, &member)?;
     match oci::settle(&call.state, &member, attached) {
         Ok(_) => Ok(result),
@@ -114,6 +121,7 @@ fn attach(call: &Call, member: &Member) -> Result<Result<(), Refusal>, Failure> 
 }
 
 fn check(call: &Call) -> Result<(), Failure> {
+    // A mistake in the configuration is no reason to take a pod down that may be none of ours.
     let sources = Config::load(&call.state).map(|config| config.containers.sources).unwrap_or_default();
     if call.member(&sources)?.is_none() {
         return Ok(());
@@ -137,4 +145,32 @@ fn containers(call: &Call) -> Result<Vec<ContainerId>, Refusal> {
 
 fn detach(call: &Call, id: ContainerId) -> Result<(), Refusal> {
     oci::detach(&call.state, id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::state::tests::Scratch;
+
+    #[test]
+    fn with_a_wrong_configuration_no_pod_starts_without_the_mesh_that_could_be_a_member() {
+        let scratch = Scratch::new("cni-config");
+        fs::write(scratch.0.join("config.toml"), "[containers]\nfial = \"open\"\n").unwrap();
+        let add = |annotations: Value, arguments: &'static str| {
+            let network = json!({
+                "cniVersion": "1.0.0", "name": "net", "state": scratch.0, "prevResult": {"ips": []},
+                "runtimeConfig": {"io.kubernetes.cri.pod-annotations": annotations},
+            });
+            let variable = |name: &str| (name == "CNI_ARGS").then(|| arguments.to_owned());
+            add(&Call::read(network.to_string().as_bytes(), variable).unwrap())
+        };
+        let nomad = "IgnoreUnknown=1;NOMAD_JOB_ID=shop;NOMAD_GROUP_NAME=web";
+        for refused in [add(json!({"mesh.service": "shop/db"}), ""), add(json!({}), nomad)] {
+            let failure = refused.unwrap_err();
+            assert!(failure.code == LATER && failure.refusal.error.contains("config.toml, line 2: "), "{failure:?}");
+        }
+        assert_eq!(add(json!({"app": "web"}), "IgnoreUnknown=1;K8S_POD_NAME=web"), Ok(json!({"ips": []})));
+    }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use mesh_proto::{ServicePath, message::Refusal};
+use serde_json::Value;
 
 use crate::config::Sources;
 
@@ -26,10 +27,38 @@ pub(crate) struct Member {
     pub(crate) client: bool,
 }
 
-/// Leaves out what of ours a container has from its image: whoever made the image doesn't decide who may be reached as the
-/// database.
+/// The labels that an object of JSON holds: those that are texts, as all should be.
+pub(crate) fn texts(value: Option<&Value>) -> Labels {
+    let all = value.and_then(Value::as_object).into_iter().flatten();
+    all.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+/// Labels that only a container's run gives, by who gives them: no platform writes those onto the images that it builds. Without
+/// them it has said nothing. (`mesh.client` is not among them: nobody is reached by that, whoever says it.)
+const OF_A_RUN: [&[&str]; 7] = [
+    &[SERVICE],
+    // Project and service stand on the images that Compose builds.
+    &["com.docker.compose.oneoff"],
+    // `service` stands on Kamal's.
+    &["role", "destination"],
+    // `com.dokku.app-name` stands on Dokku's.
+    &["com.dokku.process-type"],
+    &["com.hashicorp.nomad.job_name", "com.hashicorp.nomad.task_name"],
+    &["com.docker.stack.namespace", "com.docker.swarm.service.name"],
+    // `coolify.deploymentId` stands on Coolify's.
+    &["coolify.projectName", "coolify.environmentName", "coolify.serviceName", "coolify.resourceName"],
+];
+
+/// Leaves out what a container may have from its image and what would make it a member: whoever made the image doesn't decide
+/// who may be reached as the database. What the run gave with the very same value can't be told apart from that. All goes that
+/// is of the same giver: what remained would say something else than he did.
 pub(crate) fn leave_out_the_images(labels: &mut Labels, of_image: &Labels) {
-    labels.retain(|name, value| ![SERVICE, CLIENT].contains(&name.as_str()) || of_image.get(name) != Some(value));
+    for marks in OF_A_RUN {
+        let is_the_images = |name: &&str| of_image.get(*name).is_some_and(|value| labels.get(*name) == Some(value));
+        if marks.iter().any(is_the_images) {
+            labels.retain(|name, _| !marks.contains(&name.as_str()));
+        }
+    }
 }
 
 /// What the container with these labels belongs to; `None`: the mesh has nothing to do with it.
@@ -134,7 +163,8 @@ fn swarm(labels: &Labels) -> Option<Found<'_>> {
     Some(Found { deployment: stack.to_owned(), service, once: false })
 }
 
-/// Compose marks the images that it builds with project and service too; that it runs the container shows in `oneoff`.
+/// Compose marks the images that it builds with project and service too (`getImageBuildLabels` of its pkg/compose/build.go); that
+/// it runs the container shows in `oneoff`.
 fn compose(labels: &Labels) -> Option<Found<'_>> {
     let once = get(labels, "com.docker.compose.oneoff")? != "False";
     let deployment = get(labels, "com.docker.compose.project")?.to_owned();
@@ -158,11 +188,6 @@ mod tests {
         member(&labels(list), sources).unwrap().map(|member| (member.service.to_string(), member.client))
     }
 
-    fn everything() -> Sources {
-        let all = || vec!["*".to_owned()];
-        Sources { coolify: all(), kamal: all(), dokku: all(), nomad: all(), swarm: all(), compose: all(), pods: all() }
-    }
-
     fn named(service: &str, client: bool) -> Option<(String, bool)> {
         Some((service.to_owned(), client))
     }
@@ -179,10 +204,10 @@ mod tests {
         assert_eq!(of(&[("mesh.service", "shop/my db")], &none), named("shop/my db", false));
         assert_eq!(of(&[("mesh.service", "shop/db"), ("mesh.client", "true")], &none), named("shop/db", true));
         assert_eq!(
-            of(&[&COMPOSE[..], &[("mesh.service", "api/web")]].concat(), &everything()),
+            of(&[&COMPOSE[..], &[("mesh.service", "api/web")]].concat(), &Sources::everything()),
             named("api/web", false)
         );
-        assert_eq!(of(&[("maintainer", "me")], &everything()), None);
+        assert_eq!(of(&[("maintainer", "me")], &Sources::everything()), None);
     }
 
     #[test]
@@ -234,7 +259,7 @@ mod tests {
             ),
             (vec![("com.docker.swarm.service.name", "shop_web")], None),
         ] {
-            assert_eq!(of(&list, &everything()), expected, "{list:?}");
+            assert_eq!(of(&list, &Sources::everything()), expected, "{list:?}");
         }
     }
 
@@ -242,25 +267,87 @@ mod tests {
     fn what_only_resembles_the_service_is_never_a_destination() {
         let [project, service, _] = COMPOSE;
         assert_eq!(
-            of(&[project, service, ("com.docker.compose.oneoff", "True")], &everything()),
+            of(&[project, service, ("com.docker.compose.oneoff", "True")], &Sources::everything()),
             named("shop/db", true)
         );
-        assert_eq!(of(&[project, service], &everything()), None, "an image that Compose has built, run otherwise");
+        assert_eq!(
+            of(&[project, service], &Sources::everything()),
+            None,
+            "an image that Compose has built, run otherwise"
+        );
         let dokku =
             [("com.dokku.app-name", "shop"), ("com.dokku.process-type", "web"), ("com.dokku.container-type", "run")];
-        assert_eq!(of(&dokku, &everything()), named("shop/web", true));
+        assert_eq!(of(&dokku, &Sources::everything()), named("shop/web", true));
         let preview = [
             ("coolify.projectName", "shop"),
             ("coolify.environmentName", "production"),
             ("coolify.serviceName", "web"),
             ("coolify.pullRequestId", "7"),
         ];
-        assert_eq!(of(&preview, &everything()), None);
+        assert_eq!(of(&preview, &Sources::everything()), None);
+    }
+
+    type List = &'static [(&'static str, &'static str)];
+
+    /// Every platform: what stands on images that it builds itself, and what it gives a container besides.
+    const PLATFORMS: [(List, List); 6] = [
+        (&[COMPOSE[0], COMPOSE[1]], &[COMPOSE[2]]),
+        (&[("service", "shop")], &[("role", "db"), ("destination", "")]),
+        (
+            &[("com.dokku.app-name", "shop"), ("com.dokku.image-stage", "release")],
+            &[("com.dokku.process-type", "db"), ("com.dokku.container-type", "deploy")],
+        ),
+        (&[], &[("com.hashicorp.nomad.job_name", "shop"), ("com.hashicorp.nomad.task_name", "db")]),
+        (&[], &[("com.docker.stack.namespace", "shop"), ("com.docker.swarm.service.name", "shop_db")]),
+        (
+            &[("coolify.deploymentId", "x")],
+            &[("coolify.projectName", "sh"), ("coolify.environmentName", "op"), ("coolify.resourceName", "db")],
+        ),
+    ];
+
+    #[test]
+    fn an_image_makes_nobody_a_member_whichever_platform_it_claims() {
+        for (built, given) in PLATFORMS {
+            let all = [built, given].concat();
+            assert!(of(&all, &Sources::everything()).is_some(), "{all:?}");
+            let mut from_the_image = labels(&all);
+            leave_out_the_images(&mut from_the_image, &labels(&all));
+            assert_eq!(member(&from_the_image, &Sources::everything()), Ok(None), "{all:?}");
+        }
+        // Of several marks each has to come from the run: Nomad may have been told to write only one of them, and without
+        // Coolify's service there is the name of what it belongs to.
+        let [.., (_, nomad), _, (_, coolify)] = PLATFORMS;
+        let coolify = [coolify, &[("coolify.serviceName", "cache")]].concat();
+        for all in [nomad, &coolify] {
+            for from_the_image in all {
+                let mut run = labels(all);
+                leave_out_the_images(&mut run, &labels(&[*from_the_image]));
+                assert_eq!(member(&run, &Sources::everything()), Ok(None), "{from_the_image:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_does_not_make_a_destination_of_what_only_calls() {
+        let given = labels(&[("mesh.service", "shop/db"), ("mesh.client", "true")]);
+        let mut run = given.clone();
+        leave_out_the_images(&mut run, &labels(&[("mesh.client", "true")]));
+        assert_eq!(run, given);
+    }
+
+    #[test]
+    fn an_image_that_a_platform_has_built_keeps_nobody_from_its_service() {
+        for (built, given) in PLATFORMS {
+            let mut run = labels(&[built, given].concat());
+            let before = member(&run, &Sources::everything());
+            leave_out_the_images(&mut run, &labels(built));
+            assert_eq!(member(&run, &Sources::everything()), before, "{built:?} {given:?}");
+        }
     }
 
     #[test]
     fn a_project_that_could_not_be_a_deployment_is_none_of_ours() {
         let [_, service, oneoff] = COMPOSE;
-        assert_eq!(of(&[("com.docker.compose.project", "my_app"), service, oneoff], &everything()), None);
+        assert_eq!(of(&[("com.docker.compose.project", "my_app"), service, oneoff], &Sources::everything()), None);
     }
 }

@@ -10,9 +10,10 @@ use std::{
 use mesh_proto::message::Refusal;
 use serde::Deserialize;
 
-use super::spec::Spec;
+use super::{caller, spec::Spec};
 use crate::{
     agent::IDENTITY,
+    attach::{AttachError, Namespace},
     cli::target,
     containers::{ContainerId, Labels, Member},
     hosts::{HostsFile, Place},
@@ -53,9 +54,20 @@ pub(super) fn variables(state: &StateDir, member: &Member) -> Result<BTreeMap<St
 /// Gives a container that starts its instance.
 pub(super) fn attach(state: &StateDir, container: &State, member: &Member) -> Result<(), Refusal> {
     let (_, namespace, process) = target::process(container.pid)?;
-    let (hosts, file) = hosts(&container.bundle)?.unzip();
-    let fds: Vec<_> =
-        [Some(&namespace), file.as_ref(), Some(&process)].into_iter().flatten().map(|fd| fd.as_fd()).collect();
+    let namespace = Namespace::from_fd(namespace).map_err(|e| Refusal::bare(e.to_string()))?;
+    // The agent looks as well, but the hosts file is the machine's too then, and this is what is to be said.
+    if namespace.is_host() {
+        return Err(Refusal::bare(AttachError::Host.to_string()));
+    }
+    let mut config = container.bundle.join("config.json");
+    if !config.exists() {
+        config = caller::config(&container.id.to_string()).unwrap_or(config);
+    }
+    let (hosts, file) = hosts(&config)?.unzip();
+    let fds: Vec<_> = [Some(namespace.as_fd()), file.as_ref().map(OwnedFd::as_fd), Some(process.as_fd())]
+        .into_iter()
+        .flatten()
+        .collect();
     let Member { service, client } = member.clone();
     let request = Request::AttachContainer { id: container.id.clone(), service, client, hosts, namespace: None };
     agent(state).ask::<local::Attach>(&request, &fds).map(drop)
@@ -75,10 +87,9 @@ pub(crate) fn agent(state: &StateDir) -> Client<'_> {
 }
 
 /// The hosts file that its runtime has made for the container, if it has made one.
-fn hosts(bundle: &Path) -> Result<Option<(Place, OwnedFd)>, Refusal> {
-    let spec = Spec::of(bundle).map_err(|e| {
-        Refusal::bare(format!("the container's {} can't be read: {e}", bundle.join("config.json").display()))
-    })?;
+fn hosts(config: &Path) -> Result<Option<(Place, OwnedFd)>, Refusal> {
+    let spec = Spec::at(config)
+        .map_err(|e| Refusal::bare(format!("the container's {} can't be read: {e}", config.display())))?;
     let Some(source) = spec.source_of("/etc/hosts") else { return Ok(None) };
     let found = target::hosts(Place::Path(source));
     // The agent looks for itself; here it is known what to do about it.

@@ -8,14 +8,15 @@ use mesh_proto::message::Refusal;
 use serde::de::DeserializeOwned;
 
 use super::{
-    attach, line,
+    attach, caller, line,
     spec::{Hooks, REFUSED, Spec},
     text,
-    wrapper::{self, own_hooks},
+    wrapper::own_hooks,
 };
 use crate::{
     config::{Config, Fail, Sources},
     containers::{Labels, Member, member},
+    journal,
     state::StateDir,
 };
 
@@ -57,7 +58,7 @@ pub(crate) fn run(stage: Stage, said: Option<Member>, state: &StateDir) -> Resul
         Stage::CreateRuntime => {
             let container: attach::State = input()?;
             // crun tells only which hook has failed, not what that said.
-            create(&container, said, state).inspect_err(wrapper::report_for_runtime)
+            create(&container, said, state).inspect_err(caller::report)
         }
         Stage::Poststop => {
             let container: attach::State = input()?;
@@ -109,6 +110,8 @@ pub(crate) fn settle<T>(state: &StateDir, member: &Member, result: Result<T, Ref
     match Config::load(state).map(|config| config.containers.fail) {
         Ok(Fail::Open) => {
             note(&refusal);
+            // With podman and crun nobody reads what a hook says and doesn't fail.
+            journal::warn(&format!("a container starts without the mesh: {}", text(&refusal)));
             Ok(None)
         }
         Ok(Fail::Closed) | Err(_) => Err(refusal),

@@ -2,9 +2,12 @@
 
 mod argv;
 mod attach;
+mod caller;
 pub(crate) mod cdi;
+mod content;
 mod docker;
 mod hook;
+mod image;
 mod spec;
 mod wrapper;
 

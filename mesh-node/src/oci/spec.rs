@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use crate::containers::{CLIENT, Labels, Member, SERVICE};
+use crate::containers::{CLIENT, Labels, Member, SERVICE, texts};
 
 /// The annotation that holds what we put into the environment, and what was there before: for `exec`.
 const VARIABLES: &str = "mesh.variables";
@@ -53,23 +53,31 @@ impl Spec {
     /// # Errors
     /// As [`Self::read`].
     pub(super) fn of(bundle: &Path) -> io::Result<Self> {
-        Self::read(File::open(bundle.join("config.json"))?)
+        Self::at(&bundle.join("config.json"))
     }
 
-    /// Writes it in the place of the one before: there is the one or the other, whole.
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        Self::read(File::open(path)?)
+    }
+
+    /// Writes it in the place of the file before: there is the one or the other, whole.
     ///
     /// # Errors
     /// If it can't be written; the one before is then untouched.
-    pub(super) fn replace(&self, bundle: &Path) -> io::Result<()> {
-        let (path, next) = (bundle.join("config.json"), bundle.join("config.json.mesh"));
+    pub(super) fn replace(&self, path: &Path) -> io::Result<()> {
+        let next = path.with_added_extension("mesh");
         match fs::remove_file(&next) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&next)?;
-        file.set_permissions(fs::metadata(&path)?.permissions())?;
+        file.set_permissions(fs::metadata(path)?.permissions())?;
         file.write_all(&self.to_json())?;
-        fs::rename(&next, &path)
+        fs::rename(&next, path)
     }
 
     /// As it is written.
@@ -151,12 +159,6 @@ impl Spec {
             }
         }
     }
-}
-
-/// The texts of an object of JSON.
-pub(super) fn texts(value: Option<&Value>) -> Labels {
-    let all = value.and_then(Value::as_object).into_iter().flatten();
-    all.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 fn recorded(annotation: &Value) -> Option<BTreeMap<String, Option<String>>> {
@@ -318,7 +320,7 @@ mod tests {
         let path = scratch.0.join("config.json");
         fs::write(&path, "{}").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        docker().replace(&scratch.0).unwrap();
+        docker().replace(&path).unwrap();
         assert_eq!(Spec::of(&scratch.0).unwrap(), docker());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 1);

@@ -1,27 +1,32 @@
 //! `mesh-runc`: stands before runc, as Docker's runtime for instance. A container that asks for the mesh is given its
-//! variables and our hooks; all else is passed on as it came, and whatever concerns no container of ours never fails here.
+//! variables and our hooks; all else is passed on as it came, and whatever concerns no container of ours never fails here. (The
+//! one exception: the configuration names another runtime than runc, and which one can't be made out; see [`Config::runc`].)
 
 use std::{
     env,
     ffi::{OsStr, OsString},
     fs::{self, File},
-    io::Write as _,
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _, process::CommandExt as _},
+    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
 use mesh_proto::message::Refusal;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     argv::{self, Call, Task},
-    attach, docker,
+    attach,
+    caller::log,
+    docker::Container,
     hook::{note, settle},
-    line,
     spec::{Hooks, Spec},
 };
-use crate::{config::Config, containers::member, state::StateDir};
+use crate::{
+    config::{Config, Containers, Sources},
+    containers::{Labels, Member, member},
+    state::StateDir,
+};
 
 /// What this program is called as the wrapper.
 const NAME: &str = "mesh-runc";
@@ -61,21 +66,19 @@ pub(crate) fn main(called: Called) -> ExitCode {
     let Called { state, arguments } = called;
     let call = argv::parse(&arguments);
     let state = StateDir::locate(state.or_else(|| env::var_os("MESH_NODE_STATE").map(Into::into)));
-    let config = state.as_ref().map_err(Refusal::clone).and_then(Config::load);
-    let prepared = match &call.task {
-        Task::Create { bundle, id } => create(&state, &config, bundle, id),
-        Task::Exec { process, id } => {
-            exec(call.root.as_deref(), process, id);
-            Ok(())
+    let become_runc = || {
+        // Where no state directory can be, no agent is, and none that is configured.
+        let runc = state.as_ref().map_or(Ok(None), Config::runc)?;
+        match &call.task {
+            Task::Create { config, id } => create(&state, config, id)?,
+            Task::Exec { process, id } => exec(call.root.as_deref(), process, id),
+            Task::Other => {}
         }
-        Task::Other => Ok(()),
-    };
-    let become_runc = prepared.and_then(|()| {
-        let runc = config.unwrap_or_default().containers.runc.map_or_else(find_runc, Ok)?;
+        let runc = runc.map_or_else(find_runc, Ok)?;
         let error = Command::new(&runc).args(&arguments).exec();
         Err(Refusal::new(format!("cannot run {}: {error}", runc.display()), "is runc installed there?"))
-    });
-    match become_runc {
+    };
+    match become_runc() {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => {
             report(&call, &refusal);
@@ -85,27 +88,46 @@ pub(crate) fn main(called: Called) -> ExitCode {
 }
 
 /// A container is made. What is wrong with the agent's state or configuration concerns ours alone.
-fn create(
-    state: &Result<StateDir, Refusal>,
-    config: &Result<Config, Refusal>,
-    bundle: &Path,
-    id: &str,
-) -> Result<(), Refusal> {
+fn create(state: &Result<StateDir, Refusal>, path: &Path, id: &str) -> Result<(), Refusal> {
     // What is no configuration is runc's to complain about.
-    let Ok(mut spec) = Spec::of(bundle) else { return Ok(()) };
-    let mut labels = docker::labels(&spec, id);
-    labels.extend(spec.annotations());
-    let sources = config.as_ref().map(|config| config.containers.sources.clone()).unwrap_or_default();
-    let Some(member) = member(&labels, &sources)? else { return Ok(()) };
-    config.as_ref().map_err(Refusal::clone)?;
-    let state = state.as_ref().map_err(Refusal::clone)?;
+    let Ok(mut spec) = Spec::at(path) else { return Ok(()) };
+    let agent = state.as_ref().map_err(Refusal::clone);
+    let agent = agent.and_then(|state| Config::load(state).map(|config| (state, config.containers)));
+    let Some((state, member)) = ours(&spec, id, agent)? else { return Ok(()) };
     let variables = attach::variables(state, &member);
     let Some(variables) = settle(state, &member, variables)? else { return Ok(()) };
     spec.adopt(&member, &variables, &own_hooks(state)?);
-    let replaced = spec.replace(bundle).map_err(|e| {
-        Refusal::bare(format!("the container's {} can't be written: {e}", bundle.join("config.json").display()))
-    });
+    let replaced = spec
+        .replace(path)
+        .map_err(|e| Refusal::bare(format!("the container's {} can't be written: {e}", path.display())));
     settle(state, &member, replaced).map(drop)
+}
+
+/// What the container belongs to, and whose agent is asked. Where the configuration is wrong, all that any could take for a
+/// member is refused: it would start without the mesh otherwise.
+fn ours<'a>(
+    spec: &Spec,
+    id: &str,
+    agent: Result<(&'a StateDir, Containers), Refusal>,
+) -> Result<Option<(&'a StateDir, Member)>, Refusal> {
+    let sources = agent.as_ref().map_or_else(|_| Sources::everything(), |(_, config)| config.sources.clone());
+    let member_by = |labels: Labels| member(&labels.into_iter().chain(spec.annotations()).collect(), &sources);
+    let container = Container::find(spec, id);
+    let claimed = member_by(container.as_ref().map(|container| container.labels().clone()).unwrap_or_default());
+    if claimed == Ok(None) {
+        return Ok(None);
+    }
+    let (state, config) = agent?;
+    let member = match container {
+        None => claimed,
+        // It may have been its image that said so.
+        Some(container) => match (container.labels_of_its_own(&config.sockets()), claimed) {
+            (Ok(labels), _) => member_by(labels),
+            (Err(refusal), Ok(Some(member))) => settle(state, &member, Err(refusal)),
+            (Err(refusal), _) => Err(refusal),
+        },
+    };
+    Ok(member?.map(|member| (state, member)))
 }
 
 /// A further process runs in a container. It gets what the first one has, as far as that can be found out.
@@ -165,50 +187,16 @@ fn find_runc() -> Result<PathBuf, Refusal> {
     })
 }
 
-/// For a hook whose standard error nobody reads, as with crun: where the caller of the runtime looks that has called it. podman
-/// takes the runtime's log for its error if that is one entry, and else what stands on the runtime's standard error.
-pub(super) fn report_for_runtime(refusal: &Refusal) {
-    let identity = |path: &str| fs::metadata(path).ok().map(|found| (found.rdev(), found.ino()));
-    if identity("/proc/self/fd/2") != identity("/dev/null") {
-        return;
-    }
-    let runtime = format!("/proc/{}", nix::unistd::getppid());
-    let words = fs::read(format!("{runtime}/cmdline")).unwrap_or_default();
-    let words = words.split(|octet| *octet == 0).skip(1);
-    let call = argv::parse(&words.map(|word| OsStr::from_bytes(word).to_owned()).collect::<Vec<_>>());
-    if !matches!(call.task, Task::Create { .. }) {
-        return;
-    }
-    log(&call, refusal);
-    let written = File::options()
-        .append(true)
-        .open(format!("{runtime}/fd/2"))
-        .and_then(|mut stderr| writeln!(stderr, "{}", line(refusal)));
-    // Nobody else is left to be told.
-    drop(written);
-}
-
 /// Where the runtime's caller looks: into its log file, and on standard error.
 fn report(call: &Call, refusal: &Refusal) {
     note(refusal);
     log(call, refusal);
 }
 
-fn log(call: &Call, refusal: &Refusal) {
-    let Some(log) = &call.log else { return };
-    let text = line(refusal);
-    let entry = if call.json {
-        json!({"level": "error", "msg": text}).to_string()
-    } else {
-        format!("level=error msg={text:?}")
-    };
-    let written = File::options().create(true).append(true).open(log).and_then(|mut file| writeln!(file, "{entry}"));
-    // It stands on standard error too.
-    drop(written);
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::state::tests::Scratch;
 
@@ -227,6 +215,27 @@ mod tests {
         assert_eq!(called("mesh-node status"), None);
         assert_eq!(called("mesh-node"), None);
         assert_eq!(called("mesh-runc"), with("", ""));
+    }
+
+    #[test]
+    fn with_a_wrong_configuration_nobody_is_let_out_who_could_be_a_member() {
+        let scratch = Scratch::new("wrapper-config");
+        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+        let of = |annotations: Value, agent: Result<Containers, Refusal>| {
+            let spec = Spec::read(json!({"annotations": annotations}).to_string().as_bytes()).unwrap();
+            let found = ours(&spec, "f00", agent.map(|config| (&state, config)))?;
+            Ok(found.map(|(_, member)| member.service.to_string()))
+        };
+        let wrong = || Refusal::bare("line 2");
+        let compose = json!({
+            "com.docker.compose.project": "shop", "com.docker.compose.service": "db", "com.docker.compose.oneoff": "False"
+        });
+        assert_eq!(of(compose.clone(), Err(wrong())), Err(wrong()));
+        assert_eq!(of(json!({"mesh.service": "shop/db"}), Err(wrong())), Err(wrong()));
+        assert_eq!(of(json!({"maintainer": "me"}), Err(wrong())), Ok(None));
+        assert_eq!(of(compose.clone(), Ok(Containers::default())), Ok(None));
+        let sources = Sources { compose: vec!["shop".to_owned()], ..Sources::default() };
+        assert_eq!(of(compose, Ok(Containers { sources, ..Containers::default() })), Ok(Some("shop/db".to_owned())));
     }
 
     #[test]
