@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc, time::Duration};
 
-use mesh_proto::ServicePath;
+use mesh_proto::{ServicePath, message::Refusal};
 use serde_json::Value;
 use tokio::{task::spawn_blocking, time::sleep};
 
@@ -22,13 +22,22 @@ pub(super) async fn keep(agent: Arc<Agent>, services: Vec<ServicePath>) {
         }
     };
     let mut views = agent.control.views();
-    let (mut known, mut written) = (BTreeMap::new(), None);
+    let (mut known, mut written, mut told) = (BTreeMap::new(), None, BTreeMap::new());
     loop {
         for service in &services {
             match agent.names(service.clone()).await {
                 Ok(names) => drop(known.insert(service.clone(), names.variables)),
                 // What was known of it is as good as what others go on with.
-                Err(error) => tracing::debug!(%service, %error, "the variables of its CDI device may be out of date"),
+                Err(error) if known.contains_key(service) => {
+                    tracing::debug!(%service, %error, "the variables of its CDI device may be out of date");
+                }
+                // A runtime says no more than that there is no such device.
+                Err(Refusal { error, hint }) => {
+                    if told.get(service) != Some(&error) {
+                        tracing::warn!(%service, error, hint = hint.as_deref().unwrap_or_default(), "it has no CDI device");
+                        told.insert(service.clone(), error);
+                    }
+                }
             }
         }
         let (file, left_out) = cdi::file(&known, &hooks);
