@@ -11,6 +11,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::{Value, json};
 
 use crate::{Lab, image, mesh_node};
 
@@ -70,25 +71,105 @@ impl Containerd {
         run(command)
     }
 
+    /// Lets `ctr run --cni` give containers a network that these plugins make.
+    ///
+    /// # Panics
+    /// If it can't be written.
+    pub fn network(&self, plugins: &Value) {
+        let list = json!({"cniVersion": "1.0.0", "name": "shop", "plugins": plugins});
+        fs::write("/etc/cni/net.d/10-shop.conflist", list.to_string()).expect("cannot write a file");
+    }
+
     /// `ctr run --rm FLAGS … NAME sh -c SCRIPT`, in a file system with busybox.
     #[track_caller]
     pub fn run(&self, runner: &Runner, name: &str, flags: &[&str], script: &str) -> Outcome {
-        let (root, group) = (image::directory(), format!("/{}/{name}", self.group));
-        let root = root.to_str().expect("an ASCII path");
-        let ours = ["run", "--rm", "--cgroup", &group, "--env", "PATH=/bin", "--rootfs"];
-        self.ctr(runner, &[&ours[..], flags, &[root, name, "/bin/sh", "-c", script]].concat())
+        let ours = ["run", "--rm", "--cgroup", &self.group(name), "--env", "PATH=/bin", "--rootfs"];
+        self.ctr(runner, &[&ours[..], flags, &[&root(), name, "/bin/sh", "-c", script]].concat())
     }
 
-    /// `ctr run --detach FLAGS … NAME sleep 1000`, in a file system with busybox.
+    /// `ctr run --detach FLAGS … NAME sh -c 'SCRIPT; exec sleep 1000'`, in a file system with busybox.
     ///
     /// # Panics
     /// If it doesn't start.
     #[track_caller]
-    pub fn container(&self, runner: &Runner, name: &str, flags: &[&str]) {
-        let (root, group) = (image::directory(), format!("/{}/{name}", self.group));
-        let root = root.to_str().expect("an ASCII path");
-        let ours = ["run", "--detach", "--cgroup", &group, "--rootfs"];
-        self.ctr(runner, &[&ours[..], flags, &[root, name, "/bin/sleep", "1000"]].concat()).done();
+    pub fn container(&self, runner: &Runner, name: &str, flags: &[&str], script: &str) {
+        let ours = ["run", "--detach", "--cgroup", &self.group(name), "--env", "PATH=/bin", "--rootfs"];
+        let script = format!("{script}; exec sleep 1000");
+        self.ctr(runner, &[&ours[..], flags, &[&root(), name, "/bin/sh", "-c", &script]].concat()).done();
+    }
+
+    /// The same as [`Self::run`] in a user namespace, whose root is user 100000 outside, with these annotations: of a whole
+    /// configuration, since `ctr` maps users of images only.
+    ///
+    /// # Panics
+    /// If the configuration can't be written.
+    #[track_caller]
+    pub fn run_mapped(
+        &self,
+        runner: &Runner,
+        name: &str,
+        flags: &[&str],
+        annotations: &Value,
+        script: &str,
+    ) -> Outcome {
+        let mapping = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        let none: [&str; 0] = [];
+        let capabilities = json!({"bounding": none, "effective": none, "permitted": none});
+        let namespaces = ["pid", "ipc", "uts", "mount", "network", "user"].map(|kind| json!({"type": kind}));
+        let configuration = json!({
+            "ociVersion": "1.0.2", "annotations": annotations, "root": {"path": root()},
+            "process": {
+                "cwd": "/", "env": ["PATH=/bin"], "args": ["/bin/sh", "-c", script],
+                "user": {"uid": 0, "gid": 0}, "capabilities": capabilities, "noNewPrivileges": true,
+            },
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+            ],
+            "linux": {
+                "cgroupsPath": self.group(name), "namespaces": namespaces, "uidMappings": mapping, "gidMappings": mapping,
+            },
+        });
+        let file = self.directory.join(format!("{name}.json"));
+        fs::write(&file, configuration.to_string()).expect("cannot write a file");
+        let file = file.display().to_string();
+        self.ctr(runner, &[&["run", "--rm", "--config", &file][..], flags, &[name]].concat())
+    }
+
+    /// `ctr tasks exec NAME sh -c SCRIPT`.
+    #[track_caller]
+    pub fn exec(&self, runner: &Runner, name: &str, script: &str) -> Outcome {
+        self.ctr(runner, &["tasks", "exec", "--exec-id", "further", name, "/bin/sh", "-c", script])
+    }
+
+    /// Kills a container's first process, and has it start again.
+    ///
+    /// # Panics
+    /// If one or the other can't be.
+    #[track_caller]
+    pub fn restart(&self, runner: &Runner, name: &str) {
+        self.kill_task(runner, name);
+        self.ctr(runner, &["tasks", "start", "--detach", name]).done();
+    }
+
+    /// Kills a container's first process, and forgets the container.
+    ///
+    /// # Panics
+    /// If one or the other can't be.
+    #[track_caller]
+    pub fn remove(&self, runner: &Runner, name: &str) {
+        self.kill_task(runner, name);
+        self.ctr(runner, &["containers", "delete", name]).done();
+    }
+
+    fn kill_task(&self, runner: &Runner, name: &str) {
+        self.ctr(runner, &["tasks", "kill", "--signal", "SIGKILL", name]).done();
+        // The shim hears of the end in its own time.
+        wait::until_true("the end of a task", || self.ctr(runner, &["tasks", "delete", name]).code == Some(0));
+    }
+
+    fn group(&self, name: &str) -> String {
+        format!("/{}/{name}", self.group)
     }
 
     /// The first process of a container that runs.
@@ -120,4 +201,9 @@ impl Containerd {
     pub fn wrapper(&self) -> String {
         self.directory.join("mesh-runc").display().to_string()
     }
+}
+
+/// The file system of every container.
+fn root() -> String {
+    image::directory().display().to_string()
 }

@@ -138,6 +138,14 @@ impl Docker {
         wait::until_true("the end of dockerd", || kill(daemon, None).is_err());
     }
 
+    /// Has the daemon read its configuration again (SIGHUP), as `systemctl reload docker` does.
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn reload(&self) {
+        kill(Pid::from_raw(self.daemon_pid()), Signal::SIGHUP).expect("cannot reload dockerd");
+    }
+
     /// `docker ARGUMENTS`.
     #[track_caller]
     pub fn command(&self, arguments: &[&str]) -> Outcome {

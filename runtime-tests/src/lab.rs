@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_netns_tests::{Coordinator, Runner, Stack, World};
+use mesh_netns_tests::{Coordinator, Runner, Stack, World, wait};
 use nix::{
     mount::{MsFlags, mount},
     sys::wait::{WaitPidFlag, WaitStatus, waitpid},
@@ -53,16 +53,21 @@ impl Lab {
     pub fn group(&self) -> &str {
         &self.group
     }
+
+    /// That group of every hierarchy, where it is.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = PathBuf> {
+        let kinds = fs::read_dir(GROUPS).into_iter().flatten().flatten().map(|entry| entry.path());
+        // What is on the tmpfs there goes with it.
+        let kinds = kinds.filter(|kind| kind != Path::new(UNIFIED)).chain([PathBuf::from(GROUPS)]);
+        kinds.map(|kind| kind.join(&self.group))
+    }
 }
 
 impl Drop for Lab {
     /// All of the test's processes are gone with its PID namespace; its control groups are the machine's.
     fn drop(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        let kinds = fs::read_dir(GROUPS).into_iter().flatten().flatten().map(|entry| entry.path());
-        // What is on the tmpfs there goes with it.
-        let kinds = kinds.filter(|kind| kind != Path::new(UNIFIED)).chain([PathBuf::from(GROUPS)]);
-        for group in kinds.map(|kind| kind.join(&self.group)) {
+        for group in self.groups() {
             while group.exists() && remove(&group).is_err() && Instant::now() < deadline {
                 // What runtimes left behind became a child of this process, the first of its PID namespace; until it is
                 // waited for it is in its group. All that was started here has been waited for by now.
@@ -163,6 +168,21 @@ impl Stage {
         let all = all["instances"].as_array().unwrap_or_else(|| panic!("no instances in {all:#}"));
         all.iter().map(|instance| format!("{} {}", text(&instance["service"]), text(&instance["state"]))).collect()
     }
+}
+
+/// Has a runner's agent offer these services as devices of CDI, and waits until it offers the first of them.
+///
+/// # Panics
+/// If it doesn't.
+pub fn offer(runner: &mut Runner, services: &[&str]) {
+    let text = format!("[containers]\ncdi = {services:?}\n");
+    fs::write(runner.state().join("config.toml"), text).expect("cannot write the agent's configuration");
+    runner.stop();
+    runner.start(&[]);
+    let name = format!("{:?}", services[0].replace('/', "."));
+    wait::until_true("the device", || {
+        fs::read_to_string("/var/run/cdi/mesh.json").is_ok_and(|text| text.contains(&name))
+    });
 }
 
 fn text(value: &serde_json::Value) -> &str {

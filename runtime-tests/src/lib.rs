@@ -5,6 +5,7 @@
 //! runtimes need besides: an /etc, a /var/lib and a /opt of the test's own, and control groups that are removed at its end.
 //! Images are made on the spot; nothing is fetched.
 
+mod census;
 mod compose;
 mod containerd;
 mod docker;
@@ -14,10 +15,11 @@ mod plugin;
 mod podman;
 mod systemd;
 
+pub use census::Census;
 pub use compose::{compose, example, make_images};
 pub use containerd::Containerd;
 pub use docker::{Container, Docker};
-pub use lab::{Lab, Stage, mesh_node};
+pub use lab::{Lab, Stage, mesh_node, offer};
 pub use plugin::Plugin;
 pub use podman::Podman;
 pub use systemd::Systemd;

@@ -53,15 +53,50 @@ impl Plugin {
         network
     }
 
+    /// The same in a version of the specification, with a result of the plugin before as that version has it.
+    ///
+    /// # Panics
+    /// If `more` is no object.
+    #[must_use]
+    pub fn network_of(version: &str, more: &Value) -> Value {
+        let mut address = json!({"address": "10.1.2.3/24", "interface": 0});
+        // «version» of an address went with 1.0.0.
+        if version < "1.0.0" {
+            address["version"] = "4".into();
+        }
+        let interfaces = json!([{"name": "eth0", "mac": "02:00:00:00:00:01", "sandbox": "/run/netns/pod"}]);
+        let mut network = Self::network(more);
+        network["cniVersion"] = version.into();
+        network["prevResult"] = json!({"cniVersion": version, "interfaces": interfaces, "ips": [address], "routes": [{"dst": "0.0.0.0/0"}], "dns": {}});
+        network
+    }
+
     /// Calls it on a runner, for a container in the namespace at a path.
     #[track_caller]
     pub fn call(&self, runner: &Runner, command: &str, id: &str, netns: &Path, network: &Value) -> Outcome {
+        self.call_with("IgnoreUnknown=1", runner, command, id, netns, network)
+    }
+
+    /// The same with arguments of the runtime's (`CNI_ARGS`).
+    ///
+    /// # Panics
+    /// If the configuration can't be written.
+    #[track_caller]
+    pub fn call_with(
+        &self,
+        arguments: &str,
+        runner: &Runner,
+        command: &str,
+        id: &str,
+        netns: &Path,
+        network: &Value,
+    ) -> Outcome {
         let file = self.directory.join("network.json");
         fs::write(&file, network.to_string()).expect("cannot write a file");
         let mut plugin = runner.namespace().command("sh");
         plugin.args(["-c", "exec \"$0\" <\"$1\""]).arg(self.directory.join("mesh")).arg(file);
         plugin.env("CNI_COMMAND", command).env("CNI_CONTAINERID", id).env("CNI_NETNS", netns).env("CNI_IFNAME", "eth0");
-        plugin.env("CNI_PATH", &self.directory).env("CNI_ARGS", "IgnoreUnknown=1");
+        plugin.env("CNI_PATH", &self.directory).env("CNI_ARGS", arguments);
         plugin.env("MESH_NODE_STATE", runner.state());
         run(plugin)
     }

@@ -33,6 +33,17 @@ impl Podman {
         Self::new(lab, runner, vec![])
     }
 
+    /// Whether it can call plugins of CNI, as it is configured: Debian builds it without since version 5.
+    ///
+    /// # Panics
+    /// If it isn't there.
+    #[must_use]
+    pub fn knows_cni(runner: &Runner) -> bool {
+        let mut ask = runner.namespace().command("podman");
+        ask.arg("info");
+        !run(ask).stderr.contains("cni support is not enabled")
+    }
+
     /// With crun behind it, and our hook in its directory of hooks.
     ///
     /// # Panics
@@ -132,9 +143,24 @@ impl Podman {
     /// `podman run FLAGS busybox COMMAND`, not run yet.
     #[must_use]
     pub fn prepare_run(&self, flags: &[&str], command: &[&str]) -> Command {
+        self.prepare_image("localhost/busybox", flags, command)
+    }
+
+    fn prepare_image(&self, image: &str, flags: &[&str], command: &[&str]) -> Command {
         let group = format!("/{}", self.group);
         let ours = ["--cgroup-parent", &group, "--log-driver", "k8s-file"];
-        self.prepare(&[&["run"][..], &ours, flags, &["localhost/busybox"], command].concat())
+        self.prepare(&[&["run"][..], &ours, flags, &[image], command].concat())
+    }
+
+    /// `podman run FLAGS COMMAND`, not run yet, as an ordinary user of an image in which the machine's own programs are.
+    #[track_caller]
+    #[must_use]
+    pub fn prepare_own(&self, flags: &[&str], command: &[&str]) -> Command {
+        if self.command(&["image", "exists", "localhost/host"]).code != Some(0) {
+            self.command(&["import", "-q", text(&image::without_usr()), "host"]).done();
+        }
+        let ours = ["--volume", "/usr:/usr:ro", "--user", "1000"];
+        self.prepare_image("localhost/host", &[&ours, flags].concat(), command)
     }
 
     /// `podman exec CONTAINER sh -c SCRIPT`.

@@ -2,6 +2,10 @@
 
 use mesh_netns_tests::{isolated, wait};
 use mesh_runtime_tests::{Docker, Stage};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\nport = 5432\n";
 /// Not by cat: busybox's hands out the very pages of the file (sendfile(2)), and when Docker comes to read them the container
@@ -22,7 +26,9 @@ fn interface_names_and_variables_are_there_before_the_first_instruction() {
         let (stage, docker) = stage();
         let db = stage.coordinator.address_of("shop/db");
         let own = stage.coordinator.address_of("shop/app");
-        for network in ["bridge", "none"] {
+        docker.command(&["network", "create", "private"]).done();
+        let before = stage.census();
+        for network in ["bridge", "none", "private"] {
             let flags = [&APP[..], &["--network", network]].concat();
             let said = docker.run(&flags, &format!("ip addr show mesh0; echo \"$WARP_IST_db\"; {HOSTS}")).done().stdout;
             assert!(said.contains(&format!("inet {own}/32")), "{network}: {said}");
@@ -30,7 +36,7 @@ fn interface_names_and_variables_are_there_before_the_first_instruction() {
             assert!(said.contains(&format!("{db} db.warp\n")), "{network}: {said}");
             assert!(said.contains("localhost"), "Docker's own lines stay: {said}");
         }
-        wait::until_true("all instances to be gone", || stage.instances().is_empty());
+        stage.nothing_is_left(&before);
     });
 }
 
@@ -171,6 +177,7 @@ fn a_docker_with_user_namespaces() {
     isolated(|| {
         let stage = Stage::new(&[SHOP]);
         let docker = Docker::start_remapped(&stage.lab, &stage.aws);
+        let before = stage.census();
         let app = stage.coordinator.address_of("shop/app");
         let look = format!("grep . /proc/self/uid_map; ip addr show mesh0; echo $WARP_IST_app; {HOSTS}");
         for network in ["bridge", "none"] {
@@ -180,6 +187,13 @@ fn a_docker_with_user_namespaces() {
             assert!(said.contains("mesh0") && said.contains(&format!("\n{app}\n")), "{said}");
             assert!(said.contains(&format!("{app} app.warp\n")), "{said}");
         }
-        wait::until_true("all instances to be gone", || stage.instances().is_empty());
+        stage.nothing_is_left(&before);
+        let db = docker.container(&DB, &["sleep", "1000"]);
+        docker.command(&["restart", "--time", "0", &db.id]).done();
+        let look = format!("echo $WARP_IST_app; {HOSTS}; ip addr show mesh0");
+        let said = docker.exec(&db, &[], &look).done().stdout;
+        assert!(said.starts_with(&format!("{app}\n")) && said.contains(&format!("{app} app.warp\n")), "{said}");
+        kill(Pid::from_raw(docker.pid(&db)), Signal::SIGKILL).expect("cannot kill a container");
+        stage.nothing_is_left(&before);
     });
 }

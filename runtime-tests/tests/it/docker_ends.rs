@@ -6,7 +6,7 @@ use std::{
 };
 
 use mesh_netns_tests::{isolated, wait};
-use mesh_runtime_tests::{Container, Docker, Stage};
+use mesh_runtime_tests::{Census, Container, Docker, Stage};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -18,23 +18,11 @@ const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
 const AT_A_TIME: usize = 8;
 const DB: [&str; 2] = ["--label", "mesh.service=shop/db"];
 
-fn stage() -> (Stage, Docker) {
+fn stage() -> (Stage, Docker, Census) {
     let stage = Stage::new(&[SHOP]);
     let docker = Docker::start(&stage.lab, &stage.aws);
-    (stage, docker)
-}
-
-/// Nothing is left of any container: not at the coordinator, not at the agent, not in its files.
-#[track_caller]
-fn nothing_is_left(stage: &Stage) {
-    wait::until_true("the end of all instances", || stage.instances().is_empty());
-    let status = stage.aws.json(&["status"]);
-    assert_eq!(status["instances"].as_array().map(Vec::len), Some(0), "{status:#}");
-    let remembered = fs::read_to_string(stage.aws.state().join("containers.json")).expect("what the agent remembers");
-    assert!(remembered.contains("\"containers\":{}"), "{remembered}");
-    let instances = fs::read_to_string(stage.aws.state().join("instances.json")).expect("what the agent remembers");
-    assert!(instances.contains("\"attachments\":[]"), "{instances}");
-    assert!(!stage.aws.namespace().ip_output("link").contains("mesh0"), "mesh0 on the machine itself");
+    let before = stage.census();
+    (stage, docker, before)
 }
 
 fn signal(docker: &Docker, container: &Container, signal: Signal) {
@@ -44,7 +32,7 @@ fn signal(docker: &Docker, container: &Container, signal: Signal) {
 #[test]
 fn a_restarted_container_is_attached_again() {
     isolated(|| {
-        let (stage, docker) = stage();
+        let (stage, docker, before) = stage();
         let db = docker.container(&DB, &["sleep", "1000"]);
         let interface = || docker.exec(&db, &[], "ip addr show mesh0").done().stdout;
         let first = interface();
@@ -55,60 +43,80 @@ fn a_restarted_container_is_attached_again() {
         assert!(first.contains("mesh0") && interface().contains("mesh0"));
         assert!(docker.hosts(&db).contains("app.warp"), "{}", docker.hosts(&db));
         docker.command(&["stop", "--time", "0", &db.id]).done();
-        nothing_is_left(&stage);
+        stage.nothing_is_left(&before);
         assert!(!docker.hosts(&db).contains("warp"), "{}", docker.hosts(&db));
         docker.command(&["start", &db.id]).done();
         assert_eq!(stage.instances(), ["shop/db live"]);
         docker.command(&["rm", "--force", &db.id]).done();
-        nothing_is_left(&stage);
+        stage.nothing_is_left(&before);
     });
 }
 
 #[test]
 fn a_container_that_is_killed_leaves_nothing() {
     isolated(|| {
-        let (stage, docker) = stage();
+        let (stage, docker, before) = stage();
         let db = docker.container(&DB, &["sleep", "1000"]);
-        assert_eq!(stage.instances(), ["shop/db live"]);
+        // The census sees all that there is of a container.
+        let there = stage.left(&before).join("\n");
+        for words in [
+            "instance i-1 at the coordinator",
+            "of the agent in /run/aws",
+            "in attachments of /run/aws",
+            "in containers.json of /run/aws",
+            "network namespace net:[",
+            "interface mesh0 in net:[",
+            "our block in /var/lib/docker-aws/",
+            "TUN held open by the agent of /run/aws",
+            "process held open by the agent of /run/aws",
+            "file watched over by the agent of /run/aws",
+            "control group /",
+        ] {
+            assert!(there.contains(words), "nothing of `{words}` in: {there}");
+        }
         signal(&docker, &db, Signal::SIGKILL);
-        nothing_is_left(&stage);
+        stage.nothing_is_left(&before);
         let docker_kills = docker.container(&DB, &["sleep", "1000"]);
         docker.command(&["kill", &docker_kills.id]).done();
-        nothing_is_left(&stage);
+        stage.nothing_is_left(&before);
     });
 }
 
 #[test]
 fn a_container_whose_program_is_not_there_leaves_nothing() {
     isolated(|| {
-        let (stage, docker) = stage();
+        let (stage, docker, before) = stage();
         let refused = docker.command(&["run", "--label", "mesh.service=shop/db", "busybox", "/nothing/of/that/name"]);
         assert!(refused.stderr.contains("/nothing/of/that/name"), "{}", refused.expect_code(127).stderr);
-        nothing_is_left(&stage);
+        stage.nothing_is_left(&before);
     });
 }
 
 #[test]
 fn a_container_outlives_the_daemon_of_docker_and_its_end_is_noticed() {
     isolated(|| {
-        let (stage, mut docker) = stage();
+        let (stage, mut docker, before) = stage();
         let db = docker.container(&DB, &["sleep", "1000"]);
         let process = docker.pid(&db);
         docker.kill();
         assert_eq!(stage.instances(), ["shop/db live"]);
         // No runtime is left to tell of it.
         kill(Pid::from_raw(process), Signal::SIGKILL).expect("cannot kill the container");
-        nothing_is_left(&stage);
+        wait::until_true("the end of the instance", || stage.instances().is_empty());
+        // What is Docker's own waits for Docker.
         docker.start_again(&stage.aws);
+        stage.nothing_is_left(&before);
         docker.command(&["start", &db.id]).done();
         assert_eq!(stage.instances(), ["shop/db live"]);
+        docker.command(&["rm", "--force", &db.id]).done();
+        stage.nothing_is_left(&before);
     });
 }
 
 #[test]
 fn a_killed_agent_knows_its_containers_when_it_is_back() {
     isolated(|| {
-        let (mut stage, docker) = stage();
+        let (mut stage, docker, before) = stage();
         let stays = docker.container(&DB, &["sleep", "1000"]);
         let goes = docker.container(&["--label", "mesh.service=shop/app"], &["sleep", "1000"]);
         stage.aws.kill();
@@ -118,14 +126,14 @@ fn a_killed_agent_knows_its_containers_when_it_is_back() {
         docker.exec(&stays, &[], "ip addr show mesh0").done();
         // And it still watches over the other.
         signal(&docker, &stays, Signal::SIGKILL);
-        nothing_is_left(&stage);
+        stage.nothing_is_left(&before);
     });
 }
 
 #[test]
 fn a_hundred_start_as_fast_as_docker_can_and_none_is_left() {
     isolated(|| {
-        let (stage, docker) = stage();
+        let (stage, docker, before) = stage();
         let names: Vec<String> = (0..100).map(|n| format!("many-{n}")).collect();
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
@@ -140,23 +148,25 @@ fn a_hundred_start_as_fast_as_docker_can_and_none_is_left() {
         assert_eq!(stage.instances().len(), names.len());
         let all: Vec<&str> = ["rm", "--force"].into_iter().chain(names.iter().map(String::as_str)).collect();
         docker.command(&all).done();
-        nothing_is_left(&stage);
+        stage.nothing_is_left(&before);
     });
 }
 
 #[test]
 fn a_container_that_starts_while_the_agent_restarts_waits_for_it() {
     isolated(|| {
-        let (mut stage, docker) = stage();
+        let (mut stage, docker, before) = stage();
         stage.aws.kill();
-        std::thread::scope(|scope| {
+        let db = std::thread::scope(|scope| {
             let started = scope.spawn(|| docker.container(&DB, &["sleep", "1000"]));
             // The wrapper is at work, and finds nobody.
             wait::until_true("the wrapper to run", || command_lines().any(|line| line.contains("mesh-runc\0--root")));
             stage.aws.start(&[]);
-            started.join().expect("it starts");
+            started.join().expect("it starts")
         });
         assert_eq!(stage.instances(), ["shop/db live"]);
+        docker.command(&["rm", "--force", &db.id]).done();
+        stage.nothing_is_left(&before);
     });
 }
 

@@ -1,8 +1,15 @@
 //! What isn't ours is left alone by `mesh-runc`, always; what asks for the mesh and can't have it does not start, and Docker's
 //! own error says what to do.
 
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+};
+
 use mesh_netns_tests::isolated;
-use mesh_runtime_tests::{Docker, Stage};
+use mesh_runtime_tests::{Docker, Stage, mesh_node};
+use serde_json::json;
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
 const DB: [&str; 2] = ["--label", "mesh.service=shop/db"];
@@ -18,7 +25,50 @@ const COMPOSE: [&str; 6] = [
 fn stage() -> (Stage, Docker) {
     let stage = Stage::new(&[SHOP]);
     let docker = Docker::start(&stage.lab, &stage.aws);
+    stage.configure(&asked(&docker));
     (stage, docker)
+}
+
+/// A configuration by which this Docker is asked about images, if it has to be.
+fn asked(docker: &Docker) -> String {
+    format!("[containers]\nwatch = [{:?}]\n", docker.socket())
+}
+
+/// What stands before mesh-runc in a mount namespace of its own: there no file of Docker's describes an image, as with
+/// containerd's image store.
+const WITHOUT_IMAGES: &str = r#"#!/bin/sh
+exec unshare --mount sh -c 'for store in /var/lib/docker-*/image; do mount -t tmpfs none "$store"; done; exec /run/mesh-runc "$@"' mesh "$@"
+"#;
+
+/// Docker that has to be asked about images.
+fn with_images_in_no_files(stage: &Stage) -> Docker {
+    let (runtime, configuration) = (Path::new("/run/runtime"), Path::new("/run/daemon.json"));
+    fs::write(runtime, WITHOUT_IMAGES).expect("cannot write a file");
+    fs::set_permissions(runtime, fs::Permissions::from_mode(0o755)).expect("cannot make it a program");
+    symlink(mesh_node(), "/run/mesh-runc").expect("cannot make a link");
+    let config = json!({"runtimes": {"mesh": {"path": runtime}}, "default-runtime": "mesh"});
+    fs::write(configuration, config.to_string()).expect("cannot write a file");
+    Docker::start_with(&stage.lab, &stage.aws, configuration.to_owned())
+}
+
+/// An image with these labels, of the container that is named.
+fn image(docker: &Docker, name: &str, labels: &str) {
+    let made = docker.container(&[], &["true"]);
+    docker.command(&["commit", "--change", &format!("LABEL {labels}"), &made.id, name]).done();
+}
+
+/// A container of this image, started with these flags, is no member.
+#[track_caller]
+fn is_no_member(docker: &Docker, flags: &[&str], image: &str) {
+    let said = docker.command(&[&["run", "--rm"], flags, &[image, "ls", "/sys/class/net"]].concat()).done().stdout;
+    assert!(!said.contains("mesh0"), "{flags:?}: {said}");
+}
+
+/// A container of this image, started with these flags, is one.
+#[track_caller]
+fn is_member(docker: &Docker, flags: &[&str], image: &str) {
+    let said = docker.command(&[&["run", "--rm"], flags, &[image, "ls", "/sys/class/net"]].concat()).done().stdout;
+    assert!(said.contains("mesh0"), "{flags:?}: {said}");
 }
 
 /// A container with these flags does not start, and Docker says each of these words.
@@ -55,7 +105,7 @@ fn what_is_not_ours_is_left_alone_whatever_the_agent_does() {
         stage.configure("[containers.sources]\ncompose = [\"billing\"]\n");
         is_left_alone(&stage, &docker, &COMPOSE);
         stage.configure("this is no configuration");
-        is_left_alone(&stage, &docker, &COMPOSE);
+        is_left_alone(&stage, &docker, &["--label", "com.example.project=shop"]);
         stage.aws.kill();
         is_left_alone(&stage, &docker, &[]);
     });
@@ -65,13 +115,52 @@ fn what_is_not_ours_is_left_alone_whatever_the_agent_does() {
 fn an_image_decides_nothing_about_the_mesh() {
     isolated(|| {
         let (stage, docker) = stage();
-        let made = docker.container(&[], &["sleep", "1000"]);
-        docker.command(&["commit", "--change", "LABEL mesh.service=shop/db", &made.id, "sly"]).done();
-        let said = docker.command(&["run", "--rm", "sly", "ls", "/sys/class/net"]).done().stdout;
-        assert!(!said.contains("mesh0"), "{said}");
-        assert!(stage.instances().is_empty());
-        let given = docker.command(&["run", "--rm", "--label", "mesh.service=shop/app", "sly", "ls", "/sys/class/net"]);
-        assert!(given.done().stdout.contains("mesh0"));
+        image(&docker, "sly", "mesh.service=shop/db");
+        is_no_member(&docker, &[], "sly");
+        is_member(&docker, &["--label", "mesh.service=shop/app"], "sly");
+        stage.configure(&(asked(&docker) + "[containers.sources]\ncompose = [\"shop\"]\n"));
+        let [_, project, _, service, _, oneoff] = COMPOSE;
+        image(&docker, "composed", &format!("{project} {service} {oneoff}"));
+        is_no_member(&docker, &[], "composed");
+        image(&docker, "built", &format!("{project} {service}"));
+        is_member(&docker, &COMPOSE, "built");
+    });
+}
+
+#[test]
+fn where_no_file_describes_the_image_docker_is_asked() {
+    isolated(|| {
+        let stage = Stage::new(&[SHOP]);
+        let docker = with_images_in_no_files(&stage);
+        image(&docker, "sly", "mesh.service=shop/db");
+        is_left_alone(&stage, &docker, &[]);
+        let words = ["shop/db: Docker can't be asked for the image sha256:", "/var/run/docker.sock: ", "watch = ["];
+        is_refused(&stage, &docker, &DB, &words);
+        stage.configure("[containers]\nfail = \"open\"\n");
+        is_left_alone(&stage, &docker, &DB);
+        // It answers while it starts the container, of all times.
+        stage.configure(&asked(&docker));
+        is_member(&docker, &DB, "busybox");
+        is_no_member(&docker, &[], "sly");
+        is_member(&docker, &["--label", "mesh.service=shop/app"], "sly");
+    });
+}
+
+#[test]
+fn a_mistake_in_the_configuration_neither_lets_a_member_out_nor_puts_another_runtime_in() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        stage.configure("[containers.sources]\nheroku = [\"*\"]\n");
+        is_refused(&stage, &docker, &COMPOSE, &["/run/aws/config.toml, line 2", "heroku"]);
+        is_refused(&stage, &docker, &DB, &["/run/aws/config.toml, line 2", "heroku"]);
+        is_left_alone(&stage, &docker, &[]);
+        // With the runtime that is named, as far as that can be made out; else with none.
+        stage.configure("[containers]\nrunc = \"/run/sandbox\"\nfial = \"open\"\n");
+        is_refused(&stage, &docker, &[], &["cannot run /run/sandbox"]);
+        stage.configure("[containers]\nrunc = \"/run/sandbox\nfail = \"open\"\n");
+        is_refused(&stage, &docker, &[], &["/run/aws/config.toml, line 2"]);
+        stage.configure("");
+        is_left_alone(&stage, &docker, &[]);
     });
 }
 
@@ -79,7 +168,7 @@ fn an_image_decides_nothing_about_the_mesh() {
 fn a_platform_that_is_named_counts_for_the_deployments_that_are_named() {
     isolated(|| {
         let (stage, docker) = stage();
-        stage.configure("[containers.sources]\ncompose = [\"shop\"]\n");
+        stage.configure(&(asked(&docker) + "[containers.sources]\ncompose = [\"shop\"]\n"));
         let said = docker.run(&COMPOSE, "echo $WARP_IST_app; ls /sys/class/net").done().stdout;
         let app = stage.coordinator.address_of("shop/app");
         assert!(said.contains(&app.to_string()) && said.contains("mesh0"), "{said}");
@@ -128,6 +217,7 @@ fn a_runner_that_may_not_host_the_service_says_so() {
         let token = stage.coordinator.token(&["--deployment", "billing"]);
         ovh.start(&[&stage.coordinator.url(false), &token, "--name", "ovh"]);
         let docker = Docker::start(&stage.lab, &ovh);
+        fs::write(ovh.state().join("config.toml"), asked(&docker)).expect("cannot write a file");
         is_refused(&stage, &docker, &DB, &["shop/db"]);
         docker.run(&["--label", "mesh.service=billing/api"], "ip addr show mesh0").done();
     });

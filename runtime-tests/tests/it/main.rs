@@ -1,5 +1,6 @@
 //! mesh with real container runtimes: a file a runtime. `scripts/test runtimes` runs it.
 
+mod cdi;
 mod cni;
 mod compose;
 mod containerd;
@@ -7,11 +8,15 @@ mod docker;
 mod docker_ends;
 mod docker_refusals;
 mod docker_watch;
+mod fail_open;
+mod front;
 mod images;
 mod packages;
 mod podman;
+mod podman_ends;
 mod postgres;
 mod refusals;
 mod setup;
 mod systemd;
+mod takeover;
 mod two_runners;

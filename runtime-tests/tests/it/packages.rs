@@ -85,15 +85,27 @@ fn an_agent_is_installed_enrolled_upgraded_removed_and_purged() {
         assert_eq!(kept, "[containers]\nwatch = []\n");
 
         // What it has set up for runtimes would break them without it.
+        let units = systemd.root().join("etc/systemd/system");
+        fs::create_dir_all(&units).expect("cannot make a directory");
+        let docker = "[Service]\nExecStart=/bin/sleep infinity\nExecReload=/bin/touch /run/reloaded\n";
+        fs::write(units.join("docker.service"), docker).expect("cannot write a unit");
+        systemd.systemctl(&["daemon-reload"]).done();
+        systemd.systemctl(&["start", "docker"]).done();
         systemd.command(&["/usr/bin/mesh-node", "setup", "docker"]).done();
-        dpkg(&systemd, &["--remove", "mesh-node"]);
+        let removed = dpkg(&systemd, &["--remove", "mesh-node"]);
+        assert!(removed.stdout.contains("+++ /etc/docker/daemon.json"), "{}", removed.stdout);
+        assert!(removed.stderr.contains("Restart those that run"), "{}", removed.stderr);
+        systemd.command(&["test", "-e", "/run/reloaded"]).done();
         let there = |path: &str| systemd.root().join(path).exists();
-        assert!(!there("etc/docker/daemon.json") && !systemd.is_active("mesh-node"));
+        let runtimes = || fs::read_to_string(systemd.root().join("etc/docker/daemon.json")).expect("Docker's file");
+        assert!(!runtimes().contains("mesh-node") && runtimes().contains("\"mesh\": {\"path\": \"/usr/bin/env\""));
+        assert!(!systemd.is_active("mesh-node"));
         assert!(there("var/lib/mesh-node/identity.json") && there("etc/mesh-node/config.toml"), "it was not purged");
         dpkg(&systemd, &["--install", &package]);
         wait::until_true("the agent to be back", || systemd.command(&["/usr/bin/mesh-node", "status"]).code == Some(0));
         dpkg(&systemd, &["--purge", "mesh-node"]);
         assert!(!there("var/lib/mesh-node") && !there("etc/mesh-node"));
+        assert!(runtimes().contains("\"mesh\""), "containers made meanwhile name it");
         assert!(systemd.systemctl(&["cat", "mesh-node"]).code != Some(0));
     });
 }

@@ -15,32 +15,69 @@ use nix::mount::{MsFlags, mount};
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
 const DAEMON: &str = "/etc/docker/daemon.json";
+const DB: [&str; 2] = ["--label", "mesh.service=shop/db"];
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
 
 #[test]
 fn docker_starts_members_after_setup_and_none_after_undo() {
     isolated(|| {
         let stage = Stage::new(&[SHOP]);
         fs::create_dir_all("/etc/docker").expect("cannot make a directory");
-        fs::write(DAEMON, "{\"log-level\": \"error\"}\n").expect("cannot write a file");
+        fs::write(DAEMON, "{\n    \"log-level\": \"error\"\n}\n").expect("cannot write a file");
         let shown = stage.aws.command(&["setup", "docker", "--dry-run"]).done().stdout;
         assert!(
-            shown.contains("+++ /etc/docker/daemon.json") && shown.contains("+  \"default-runtime\": \"mesh\""),
+            shown.contains("+++ /etc/docker/daemon.json") && shown.contains("+    \"default-runtime\": \"mesh\""),
             "{shown}"
         );
-        assert_eq!(fs::read_to_string(DAEMON).expect("the file"), "{\"log-level\": \"error\"}\n", "only shown");
+        assert_eq!(read(DAEMON), "{\n    \"log-level\": \"error\"\n}\n", "only shown");
 
         let done = stage.aws.command(&["setup", "docker"]).done();
         assert_eq!(done.stdout, shown);
         assert!(done.stderr.contains("systemctl reload docker"), "{}", done.stderr);
         assert!(stage.aws.command(&["setup", "docker"]).done().stderr.contains("nothing to do"));
         let docker = Docker::start_with(&stage.lab, &stage.aws, DAEMON.into());
-        docker.run(&["--label", "mesh.service=shop/db"], "ip addr show mesh0").done();
+        // Where mesh-runc can ask about images that containerd keeps.
+        stage.configure(&format!("[containers]\nwatch = [{:?}]\n", docker.socket()));
+        docker.run(&DB, "ip addr show mesh0").done();
         docker.run(&[], "! ip addr show mesh0").done();
-        drop(docker);
+        let [stopped, running] = ["stopped", "running"].map(|name| {
+            let container = docker.container(&[&DB[..], &["--name", name]].concat(), &["sleep", "1000"]);
+            docker.exec(&container, &[], "ip addr show mesh0").done();
+            container
+        });
+        docker.command(&["stop", "--time", "0", &stopped.id]).done();
 
-        stage.aws.command(&["setup", "docker", "--undo"]).done();
-        let left = fs::read_to_string(DAEMON).expect("the operator's file");
-        assert!(left.contains("log-level") && !left.contains("mesh"), "{left}");
+        // Containers that were made with it go on, and start again, without.
+        let undone = stage.aws.command(&["setup", "docker", "--undo"]).done();
+        assert!(undone.stderr.contains("take `mesh` out of runtimes"), "{}", undone.stderr);
+        docker.reload();
+        let runtimes = || docker.command(&["info", "--format", "{{json .Runtimes}} {{.DefaultRuntime}}"]).done().stdout;
+        wait::until_true("Docker to know", || !runtimes().contains("runc-wrapper") && runtimes().ends_with(" runc\n"));
+        docker.exec(&running, &[], "ip addr show mesh0").done();
+        for container in [&stopped, &running] {
+            docker.command(&["restart", "--time", "0", &container.id]).done();
+            docker.exec(container, &[], "! ip addr show mesh0").done();
+            docker.command(&["stop", "--time", "0", &container.id]).done();
+            docker.command(&["start", &container.id]).done();
+            docker.command(&["rm", "--force", &container.id]).done();
+        }
+        wait::until_true("the end of all instances", || stage.instances().is_empty());
+        let made = docker.container(&DB, &["sleep", "1000"]);
+        assert_eq!(docker.inspect(&made)["HostConfig"]["Runtime"], "runc");
+
+        // Once more changes nothing; and what is left is in nobody's way.
+        let left = read(DAEMON);
+        let again = stage.aws.command(&["setup", "docker", "--undo"]).done();
+        assert!(again.stderr.contains("nothing to do") && again.stderr.contains("take `mesh` out"), "{}", again.stderr);
+        assert_eq!(read(DAEMON), left);
+        assert!(left.contains("\"log-level\": \"error\"") && !left.contains("mesh-node"), "{left}");
+        stage.aws.command(&["setup", "docker"]).done();
+        docker.reload();
+        wait::until_true("Docker to know", || runtimes().contains("runc-wrapper"));
+        docker.run(&DB, "ip addr show mesh0").done();
     });
 }
 
@@ -74,6 +111,36 @@ fn what_somebody_else_wrote_is_not_touched() {
         fs::create_dir_all(hooks).expect("cannot make a directory");
         fs::write(hooks.join("mesh.json"), "{}").expect("cannot write a file");
         stage.aws.command(&["setup", "podman"]).refused(&["mesh.json is there already"]);
+    });
+}
+
+#[test]
+fn what_stands_in_the_way_is_said() {
+    isolated(|| {
+        let stage = Stage::new(&[SHOP]);
+        let setup = |arguments: &[&str]| stage.aws.command(&[&["setup", "docker"], arguments].concat());
+        fs::create_dir_all("/etc/docker").expect("cannot make a directory");
+        for text in ["{\n  // ours\n  \"dns\": []\n}\n", "[]", "{\"runtimes\": 1}"] {
+            fs::write(DAEMON, text).expect("cannot write a file");
+            setup(&[]).refused(&["daemon.json is not what Docker takes", "put it right first"]);
+            setup(&["--undo"]).refused(&["daemon.json is not what Docker takes"]);
+            assert_eq!(read(DAEMON), text);
+        }
+        // It is kept elsewhere: there it is changed, and the link stays.
+        fs::remove_file(DAEMON).expect("cannot remove a file");
+        symlink("/run/kept.json", DAEMON).expect("cannot make a link");
+        setup(&[]).refused(&["daemon.json is a link that leads nowhere"]);
+        fs::write("/run/kept.json", "{}\n").expect("cannot write a file");
+        setup(&[]).done();
+        assert!(read("/run/kept.json").contains("runc-wrapper") && Path::new(DAEMON).is_symlink());
+        fs::remove_file(DAEMON).expect("cannot remove a file");
+        // The machine's configuration can't be changed.
+        let (etc, how) = (Path::new("/etc"), MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
+        mount(Some(etc), etc, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("cannot mount over /etc");
+        mount(None::<&str>, etc, None::<&str>, how, None::<&str>).expect("cannot make /etc read-only");
+        assert!(setup(&["--dry-run"]).done().stdout.contains("+++ /etc/docker/daemon.json"));
+        setup(&[]).refused(&["cannot change /etc/docker/daemon.json", "Read-only", "comes from elsewhere"]);
+        assert!(!Path::new(DAEMON).exists());
     });
 }
 
@@ -188,12 +255,50 @@ fn what_is_in_a_network_is_attached_after_setup_and_is_not_after_undo() {
         fs::create_dir_all("/etc/containers/containers.conf.d").expect("cannot make a directory");
         let backend = "[network]\nnetwork_backend = \"cni\"\n";
         fs::write("/etc/containers/containers.conf.d/cni.conf", backend).expect("cannot write a file");
-        let podman = Podman::as_configured(&stage.lab, &stage.aws);
+        let podman = Podman::knows_cni(&stage.aws).then(|| Podman::as_configured(&stage.lab, &stage.aws));
+        let runs = |network: &str, script: &str| {
+            if let Some(podman) = &podman {
+                podman.run(&["--network", network], script).done();
+            }
+        };
         let address = stage.coordinator.address_of("shop/db");
-        podman.run(&["--network", "shop"], &format!("ip addr show mesh0 | grep {address}/32")).done();
-        podman.run(&["--network", "other"], "! ip addr show mesh0").done();
+        runs("shop", &format!("ip addr show mesh0 | grep {address}/32"));
+        runs("other", "! ip addr show mesh0");
         take_back(&stage, "cni", &places, &before);
-        podman.run(&["--network", "shop"], "! ip addr show mesh0").done();
+        runs("shop", "! ip addr show mesh0");
+    });
+}
+
+#[test]
+fn a_damaged_list_keeps_nobody_from_the_others() {
+    isolated(|| {
+        let stage = Stage::new(&[SHOP]);
+        own_plugins();
+        let places = ["/etc/cni", "/usr/lib/cni"];
+        let setup = |arguments: &[&str]| stage.aws.command(&[&["setup", "cni"], arguments].concat());
+        // podman's package brings one, or none.
+        fs::create_dir_all("/etc/cni/net.d").expect("cannot make a directory");
+        fs::remove_dir_all("/etc/cni/net.d").expect("cannot remove podman's network");
+        fs::create_dir_all("/etc/cni/net.d").expect("cannot make a directory");
+        let damaged = Path::new("/etc/cni/net.d/00-damaged.conflist");
+        fs::write(damaged, "{\"name\": \"x\", \"plugins\": [").expect("cannot write a file");
+        setup(&[]).refused(&["there is no network", "passed over: ", "00-damaged.conflist is not the list"]);
+        network("shop", "10.88.7.0/24");
+        let before = all_below(&places);
+        set_up(&stage, &["cni", "--service", "shop/db"], &places);
+        setup(&["--undo", "--network", "web"]).refused(&["no list for a network web", "shop"]);
+        let undone = setup(&["--undo"]).done();
+        assert!(undone.stderr.contains("00-damaged.conflist") && undone.stderr.contains("stays as it is"));
+        assert_eq!(all_below(&places), before);
+        // One that may need the link: that stays.
+        setup(&["--service", "shop/db"]).done();
+        fs::write(damaged, "{\"name\": \"x\", \"plugins\": [{\"type\": \"mesh\"}").expect("cannot write a file");
+        setup(&["--undo"]).done();
+        assert!(Path::new("/usr/lib/cni/mesh").is_symlink());
+        assert!(!read("/etc/cni/net.d/10-shop.conflist").contains("mesh"));
+        fs::remove_file(damaged).expect("cannot remove a file");
+        setup(&["--undo"]).done();
+        assert!(!Path::new("/usr/lib/cni/mesh").is_symlink());
     });
 }
 

@@ -2,13 +2,18 @@
 
 use std::{fs, path::Path};
 
-use mesh_netns_tests::{Stack, isolated, traffic, traffic::Answer, wait};
-use mesh_runtime_tests::{Stage, Systemd};
+use mesh_netns_tests::{Runner, Stack, isolated, traffic, traffic::Answer, wait};
+use mesh_runtime_tests::{Census, Stage, Systemd};
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\nport = 5432\n[services.\"the web\"]\n";
 const DROP_IN: &str = include_str!("../../../examples/systemd/mesh-attach.conf");
 /// What the example is for.
 const EXAMPLE: &str = "shop.db";
+
+/// What says that a service has run.
+const STARTED: &str = "/root/started";
+/// A service that does.
+const STARTS: &str = "ExecStart=/usr/bin/touch /root/started\nType=oneshot\n";
 
 /// Sends back what comes; one process, since systemd in a container has no word of the others' ends by the first control groups.
 const ECHO: &str = "ExecStart=:/usr/bin/perl -MIO::Socket::INET -e ' \\
@@ -18,7 +23,11 @@ const ECHO: &str = "ExecStart=:/usr/bin/perl -MIO::Socket::INET -e ' \\
 struct Machine {
     // It ends before the lab clears away what it leaves.
     systemd: Systemd,
+    /// The runner that it is, if that isn't the stage's.
+    _runner: Option<Runner>,
     stage: Stage,
+    /// What there was before anything was started.
+    before: Census,
 }
 
 /// A coordinator, and a runner with systemd and the agent in it.
@@ -26,7 +35,18 @@ fn machine() -> Machine {
     let mut stage = Stage::new(&[SHOP]);
     let systemd = Systemd::boot(&stage.lab, &stage.aws);
     systemd.take_over(&mut stage.aws);
-    Machine { systemd, stage }
+    Machine { systemd, _runner: None, before: stage.census(), stage }
+}
+
+/// The same with a runner that may host nothing but `shop`.
+fn confined() -> Machine {
+    let stage = Stage::new(&[SHOP, "deployment = \"billing\"\n[services.api]\n"]);
+    let mut runner = stage.world.machine("confined", Stack::Dual);
+    let token = stage.coordinator.token(&["--deployment", "shop"]);
+    runner.start(&[&stage.coordinator.url(false), &token, "--name", "confined"]);
+    let systemd = Systemd::boot(&stage.lab, &runner);
+    systemd.take_over(&mut runner);
+    Machine { systemd, _runner: Some(runner), before: stage.census(), stage }
 }
 
 impl Machine {
@@ -34,6 +54,21 @@ impl Machine {
     fn service(&self, name: &str, instance: &str, text: &str) {
         self.systemd.unit(&format!("{name}.service.d/mesh-attach.conf"), &DROP_IN.replace(EXAMPLE, instance));
         self.systemd.unit(&format!("{name}.service"), &format!("[Service]\n{text}"));
+    }
+
+    /// A service does not start; systemd says so, and what of its mesh-attach@.service is in the journal and in the status says
+    /// why, and what to do. Nothing is left of either.
+    fn is_refused(&self, name: &str, instance: &str, words: &[&str]) {
+        let attach = format!("mesh-attach@{instance}");
+        let said = self.systemd.systemctl(&["start", name]).expect_code(1).stderr;
+        assert!(said.contains("A dependency job for") || said.contains("failed"), "{said}");
+        let journal = self.systemd.journal(&attach);
+        let status = self.systemd.systemctl(&["status", &attach]).expect_code(3).stdout;
+        for word in words {
+            assert!(journal.contains(word) && status.contains(word), "{word} is not in\n{journal}\n{status}");
+        }
+        assert!(!self.systemd.root().join(STARTED.trim_start_matches('/')).exists(), "it ran");
+        self.no_file_is_left();
     }
 
     /// The instances' own identifiers.
@@ -51,10 +86,8 @@ impl Machine {
 
     /// Waits until nothing is left of any instance, anywhere.
     fn nothing_is_left(&self) {
-        wait::until_true("the end of the instance", || self.stage.instances().is_empty());
+        self.stage.nothing_is_left(&self.before);
         self.no_file_is_left();
-        let status = self.systemd.command(&["mesh-node", "status", "--json"]).done().json();
-        assert_eq!(status["instances"].as_array().map(Vec::len), Some(0), "{status:#}");
     }
 }
 
@@ -176,31 +209,16 @@ fn awkward_names_and_one_that_only_calls() {
 fn what_cannot_have_the_mesh_does_not_start_and_the_journal_says_what_to_do() {
     isolated(|| {
         let machine = machine();
-        let started = "/root/started";
-        let text = format!("ExecStart=/usr/bin/touch {started}\nType=oneshot\n");
-        machine.service("nobody", "shop.nobody", &text);
-        let refused = |name: &str, instance: &str, words: &[&str]| {
-            let attach = format!("mesh-attach@{instance}");
-            let said = machine.systemd.systemctl(&["start", name]).expect_code(1).stderr;
-            assert!(said.contains("A dependency job for") || said.contains("failed"), "{said}");
-            let journal = machine.systemd.journal(&attach);
-            let status = machine.systemd.systemctl(&["status", &attach]).expect_code(3).stdout;
-            for word in words {
-                assert!(journal.contains(word) && status.contains(word), "{word} is not in\n{journal}\n{status}");
-            }
-            assert!(!machine.systemd.root().join(started.trim_start_matches('/')).exists(), "it ran");
-            machine.no_file_is_left();
-            assert!(machine.stage.instances().is_empty());
-        };
-        refused("nobody", "shop.nobody", &["error: ", "no service `nobody`", "hint: "]);
-        machine.service("unnamed", "unnamed", &text);
-        refused("unnamed", "unnamed", &["names no service", "/etc/mesh-node/attach/unnamed.conf"]);
+        machine.service("nobody", "shop.nobody", STARTS);
+        machine.is_refused("nobody", "shop.nobody", &["error: ", "no service `nobody`", "hint: "]);
+        machine.service("unnamed", "unnamed", STARTS);
+        machine.is_refused("unnamed", "unnamed", &["names no service", "/etc/mesh-node/attach/unnamed.conf"]);
         // A machine that has not joined: the agent's unit is passed over, and that is no failure of its own.
         machine.systemd.systemctl(&["stop", "mesh-node"]).done();
         let state = machine.systemd.root().join("var/lib/mesh-node");
         fs::rename(&state, state.with_extension("away")).expect("cannot rename a directory");
-        machine.service("db", "shop.db", &text);
-        refused("db", "shop.db", &["no agent is running", "mesh-node join"]);
+        machine.service("db", "shop.db", STARTS);
+        machine.is_refused("db", "shop.db", &["no agent is running", "mesh-node join"]);
         assert!(
             !machine.systemd.is_active("mesh-node")
                 && machine.systemd.systemctl(&["is-failed", "mesh-node"]).code != Some(0)
@@ -209,6 +227,69 @@ fn what_cannot_have_the_mesh_does_not_start_and_the_journal_says_what_to_do() {
         fs::rename(state.with_extension("away"), &state).expect("cannot rename a directory");
         machine.systemd.systemctl(&["start", "db"]).done();
         assert!(Path::new(&machine.systemd.root().join("root/started")).exists());
+        machine.nothing_is_left();
+    });
+}
+
+#[test]
+fn what_is_not_for_this_runner_or_finds_nobody_does_not_start_and_the_journal_says_what_to_do() {
+    isolated(|| {
+        let mut machine = confined();
+        machine.service("api", "billing.api", STARTS);
+        machine.is_refused("api", "billing.api", &["`billing` that `confined` may host", "token"]);
+        machine.stage.coordinator.stop();
+        machine.service("db", "shop.db", STARTS);
+        machine.is_refused("db", "shop.db", &["the coordinator is away", "try again when it is back"]);
+        machine.stage.coordinator.start();
+        // An agent that can't run, whatever systemd does for it.
+        machine.systemd.systemctl(&["stop", "mesh-node"]).done();
+        machine.systemd.unit("mesh-node.service.d/broken.conf", "[Service]\nExecStartPre=/usr/bin/false\n");
+        machine.is_refused("db", "shop.db", &["no agent is running", "mesh-node"]);
+        machine.systemd.unit("mesh-node.service.d/broken.conf", "");
+        machine.systemd.systemctl(&["reset-failed"]).done();
+        // Somebody's namespace of that name makes way with the start that fails of it.
+        machine.systemd.command(&["ip", "netns", "add", "mesh-shop.db"]).done();
+        machine.is_refused("db", "shop.db", &["/run/netns/mesh-shop.db", "File exists"]);
+        machine.systemd.systemctl(&["start", "db"]).done();
+        assert!(Path::new(&machine.systemd.root().join("root/started")).exists());
+        machine.nothing_is_left();
+    });
+}
+
+#[test]
+fn whoever_a_service_runs_as_it_has_the_mesh_and_no_power_over_it() {
+    isolated(|| {
+        let machine = machine();
+        let script = "ip -o addr show dev mesh0; cat /etc/hosts; env; cat /proc/self/uid_map; id -u; \
+                      ip link set mesh0 down || echo is not allowed to; ip netns exec mesh-shop.app true || echo nor to leave";
+        let text = format!("Type=oneshot\nRemainAfterExit=yes\nExecStart=:/usr/bin/busybox sh -c '{script}'\n");
+        let (app, db) =
+            (machine.stage.coordinator.address_of("shop/app"), machine.stage.coordinator.address_of("shop/db"));
+        for (name, user, is_so) in [
+            ("ordinary", "User=nobody\n", "65534\n"),
+            ("private", "PrivateUsers=yes\n", "0\n"),
+            ("both", "User=nobody\nPrivateUsers=yes\n", "65534\n"),
+        ] {
+            // All of them are in the one namespace of the one instance.
+            machine.service(name, "shop.app", &format!("{text}{user}"));
+            machine.systemd.systemctl(&["start", name]).done();
+            let said = machine.systemd.journal(name);
+            for words in [
+                format!("inet {app}/32"),
+                format!("{db} db.warp"),
+                format!("WARP_IST_db={db}"),
+                is_so.to_owned(),
+                "is not allowed to".to_owned(),
+                "nor to leave".to_owned(),
+            ] {
+                assert!(said.contains(&words), "{name}: {words} is not in\n{said}");
+            }
+            assert_eq!(said.contains("4294967295"), name == "ordinary", "its user namespace: {said}");
+        }
+        assert_eq!(machine.stage.instances(), ["shop/app live"]);
+        machine.systemd.systemctl(&["stop", "ordinary", "private"]).done();
+        assert_eq!(machine.stage.instances(), ["shop/app live"], "one of them is there still");
+        machine.systemd.systemctl(&["stop", "both"]).done();
         machine.nothing_is_left();
     });
 }

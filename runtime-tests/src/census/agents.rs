@@ -1,0 +1,141 @@
+//! What agents remember and hold open.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use mesh_netns_tests::run;
+use serde_json::Value;
+
+use super::{Things, count, remembered};
+use crate::mesh_node;
+
+/// What an agent's descriptors may be of that belong to instances, by how the links of /proc/PID/fd begin (proc(5)).
+const HELD: [(&str, &str); 4] =
+    [("net:[", "network namespace"), ("/dev/net/tun", "TUN"), ("pidfd:", "process"), ("anon_inode:[pidfd]", "process")];
+
+pub(super) fn take(things: &mut Things) {
+    for state in states() {
+        remembers(&state, things);
+        answers(&state, things);
+    }
+    for process in processes() {
+        match process.arguments.get(1).map(String::as_str) {
+            Some("join") => holds(&process, things),
+            // Hooks, commands, and whoever became none of these.
+            _ => count(
+                things,
+                &format!("a process: {}", process.arguments.join(" ")),
+                format!("process {}", process.pid),
+            ),
+        }
+    }
+}
+
+/// The state directories of the lab's machines: those of the runners, and of machines within these.
+fn states() -> Vec<PathBuf> {
+    let all = fs::read_dir("/run").into_iter().flatten().flatten().map(|entry| entry.path());
+    let all = all.flat_map(|path| [path.join("var/lib/mesh-node"), path]);
+    all.filter(|path| path.join("identity.json").exists()).collect()
+}
+
+fn remembers(state: &Path, things: &mut Things) {
+    if let Some(file) = remembered(&state.join("instances.json")) {
+        for list in ["attachments", "ended"] {
+            for item in file[list].as_array().into_iter().flatten() {
+                things.insert(
+                    format!("instance {} in {list} of {}", item["instance"], state.display()),
+                    item.to_string(),
+                );
+            }
+        }
+    }
+    if let Some(Value::Object(all)) =
+        remembered(&state.join("containers.json")).map(|mut file| file["containers"].take())
+    {
+        for (id, holder) in all {
+            things.insert(format!("container {id} in containers.json of {}", state.display()), holder.to_string());
+        }
+    }
+    // What was being written, and what was put aside.
+    for entry in fs::read_dir(state).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.ends_with(".json") && name != "config.toml" {
+            things.insert(format!("file {name} in {}", state.display()), String::new());
+        }
+    }
+}
+
+/// What the agent itself says, if it runs.
+fn answers(state: &Path, things: &mut Things) {
+    if !state.join("agent.sock").exists() {
+        return;
+    }
+    let mut ask = Command::new(mesh_node());
+    ask.args(["status", "--json", "--state"]).arg(state);
+    let said = run(ask);
+    if said.code != Some(0) {
+        return;
+    }
+    for instance in said.json()["instances"].as_array().into_iter().flatten() {
+        things.insert(
+            format!("instance {} of the agent in {}", instance["id"], state.display()),
+            instance["service"].to_string(),
+        );
+    }
+}
+
+/// What an agent's open descriptors are, and over how many files it watches.
+fn holds(process: &Process, things: &mut Things) {
+    for descriptor in fs::read_dir(process.path("fd")).into_iter().flatten().flatten() {
+        let link = fs::read_link(descriptor.path()).unwrap_or_default().display().to_string();
+        if let Some((_, kind)) = HELD.iter().find(|(start, _)| link.starts_with(start)) {
+            count(things, &format!("{kind} held open by the agent of {}", process.state), link.clone());
+        }
+        if link.contains("inotify") {
+            let watches = fs::read_to_string(process.path("fdinfo").join(descriptor.file_name())).unwrap_or_default();
+            for watch in watches.lines().filter(|line| line.starts_with("inotify wd:")) {
+                count(things, &format!("file watched over by the agent of {}", process.state), watch.to_owned());
+            }
+        }
+    }
+}
+
+/// A process of the program under test.
+struct Process {
+    pid: String,
+    arguments: Vec<String>,
+    /// The state directory that it was told of.
+    state: String,
+}
+
+impl Process {
+    fn path(&self, what: &str) -> PathBuf {
+        Path::new("/proc").join(&self.pid).join(what)
+    }
+}
+
+fn processes() -> impl Iterator<Item = Process> {
+    let program = mesh_node();
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter_map(move |entry| {
+        let path = entry.path();
+        let is_ours =
+            fs::read_link(path.join("exe")).is_ok_and(|exe| exe == program || exe.ends_with("opt/mesh/mesh-node"));
+        let words = |file: &str| {
+            let text = fs::read(path.join(file)).unwrap_or_default();
+            let words = text.split(|octet| *octet == 0).filter(|word| !word.is_empty());
+            words.map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>()
+        };
+        let told = |words: Vec<String>| {
+            words.into_iter().find_map(|word| word.strip_prefix("MESH_NODE_STATE=").map(str::to_owned))
+        };
+        is_ours.then(|| Process {
+            pid: entry.file_name().to_string_lossy().into_owned(),
+            arguments: words("cmdline"),
+            state: told(words("environ")).unwrap_or_else(|| "the machine".to_owned()),
+        })
+    })
+}
