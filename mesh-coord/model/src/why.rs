@@ -108,7 +108,10 @@ impl State {
         // Where a file rules the command is refused. Which file that is concerns whoever deploys, and not every runner.
         let ruled = self.deployments.get(&to.deployment).is_some_and(|d| d.record.trust_source != TrustSource::Command);
         let add = if ruled {
-            format!("the `trust` key of {b}'s file rules who may, and would have to name {a}")
+            let callee = quoted(&callee.service);
+            format!(
+                "the `trust` key of {b}'s file rules who may, and would have to name {a} with {callee} on port {port}"
+            )
         } else {
             format!("`mesh-coord trust {a} --app {b} --service '{}' --port {port}` would add it", callee.service)
         };

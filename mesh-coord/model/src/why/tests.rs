@@ -91,7 +91,7 @@ fn where_a_file_rules_the_file_would_have_to_change() {
     let (_, steps) = why(&world, runner, "api/web", "shop/db", 5432).unwrap();
     assert_eq!(
         steps[2],
-        "- rule: shop does not let api call `db`: the `trust` key of shop's file rules who may, and would have to name api"
+        "- rule: shop does not let api call `db`: the `trust` key of shop's file rules who may, and would have to name api with `db` on port 5432"
     );
 }
 
