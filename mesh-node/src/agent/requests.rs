@@ -136,7 +136,8 @@ async fn wish(
     let namespace = Arc::new(open(fds)?);
     let hosts = hosts_file(hosts, fds).await?;
     let process = if process { Some(fds.next().ok_or_else(|| missing("process"))?) } else { None };
-    Ok(Wish { service, client, namespace, place, hosts, process })
+    let watched = process.is_some();
+    Ok(Wish { service, client, namespace, place, hosts, process, watched })
 }
 
 async fn hosts_file(

@@ -51,16 +51,27 @@ pub(crate) struct Addressing {
 #[derive(Debug)]
 pub(crate) struct Prepared(Option<Tun>);
 
-/// Makes a `mesh0` ahead of what it is to be given. This is what takes long: when an interface changes namespaces the kernel
-/// waits for all processors (`rcu_barrier` in `__dev_change_net_namespace`, net/core/dev.c), some 20 ms. Where an ended agent
-/// has left a `mesh0` nothing is made.
+/// Where a `mesh0` is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Birthplace {
+    /// In staging: its queue doesn't keep the namespace alive, which is where the end of an instance shows. But when an
+    /// interface changes namespaces the kernel waits for all processors (`rcu_barrier` in `__dev_change_net_namespace`,
+    /// net/core/dev.c), some 20 ms.
+    Staging,
+    /// In the namespace itself, at once. Its queue keeps the namespace alive (`sk_alloc` in `tun_chr_open`, drivers/net/tun.c):
+    /// for an instance whose end shows otherwise, as that of a process.
+    There,
+}
+
+/// Makes a `mesh0` ahead of what it is to be given. Where an ended agent has left one nothing is made.
 ///
 /// # Errors
 /// If the namespace is the machine's own or has another `mesh0`, or if a step fails.
-pub(crate) fn prepare(staging: &Staging, ns: &Namespace) -> Result<Prepared, AttachError> {
-    match attachable(ns)? {
-        Some(_left) => Ok(Prepared(None)),
-        None => bring(staging, ns, &in_staging()).map(|tun| Prepared(Some(tun))),
+pub(crate) fn prepare(staging: &Staging, ns: &Namespace, at: Birthplace) -> Result<Prepared, AttachError> {
+    match (attachable(ns)?, at) {
+        (Some(_left), _) => Ok(Prepared(None)),
+        (None, Birthplace::Staging) => bring(staging, ns, &in_staging()).map(|tun| Prepared(Some(tun))),
+        (None, Birthplace::There) => within(ns, || furnish(Tun::open(link::NAME))).map(|tun| Prepared(Some(tun))),
     }
 }
 
@@ -251,6 +262,11 @@ fn open(netlink: &mut Netlink, name: &str) -> Result<Tun, AttachError> {
         }
         other => other,
     };
+    furnish(tun)
+}
+
+/// Gives a TUN device that was opened what all of ours have.
+fn furnish(tun: io::Result<Tun>) -> Result<Tun, AttachError> {
     let tun = tun.map_err(|error| match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => AttachError::NoTun(error),
         Some(libc::EBUSY) => AttachError::Served,

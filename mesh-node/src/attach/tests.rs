@@ -21,7 +21,7 @@ fn connect(ns: &Namespace, to: &str) -> ErrorKind {
 
 /// All of an attachment, in one go.
 fn create(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedFd, AttachError> {
-    prepare(staging, ns).and_then(|prepared| super::create(staging, ns, a, prepared))
+    prepare(staging, ns, Birthplace::Staging).and_then(|prepared| super::create(staging, ns, a, prepared))
 }
 
 /// Addresses of another range.
@@ -46,12 +46,25 @@ fn first_packet(queue: &OwnedFd) -> Option<Vec<u8>> {
 fn what_is_prepared_carries_nothing_and_is_gone_when_it_is_not_wanted() {
     let (staging, ns) = (Staging::new().unwrap(), namespace());
     let before = picture(&ns);
-    let prepared = prepare(&staging, &ns).unwrap();
-    let link = ip(&ns, "-br addr show mesh0");
-    assert!(link.contains("DOWN") && !link.contains("100."), "{link}");
-    assert!(matches!(prepare(&staging, &ns), Err(AttachError::Served)), "it is somebody's");
-    drop(prepared);
-    assert_eq!(picture(&ns), before);
+    for at in [Birthplace::Staging, Birthplace::There] {
+        let prepared = prepare(&staging, &ns, at).unwrap();
+        let link = ip(&ns, "-br addr show mesh0");
+        assert!(link.contains("DOWN") && !link.contains("100."), "{link}");
+        assert!(matches!(prepare(&staging, &ns, at), Err(AttachError::Served)), "it is somebody's");
+        drop(prepared);
+        assert_eq!(picture(&ns), before);
+    }
+}
+
+#[test]
+fn wherever_it_is_made_it_is_the_same() {
+    let staging = Staging::new().unwrap();
+    let pictures = [Birthplace::Staging, Birthplace::There].map(|at| {
+        let ns = namespace();
+        let _queue = super::create(&staging, &ns, &addressing(7), prepare(&staging, &ns, at).unwrap()).unwrap();
+        picture(&ns)
+    });
+    assert_eq!(pictures[0], pictures[1]);
 }
 
 #[test]

@@ -109,7 +109,8 @@ impl Containers {
         let owned = self.table().owned(namespace_id).unwrap_or_else(|| !instances.holds(namespace_id));
         let holder =
             Holder { namespace: namespace_id, pid, hosts: hosts.as_ref().map(|(place, _)| place.clone()), owned };
-        let wish = Wish { service, client, namespace, place: NamespacePlace::Path(place), hosts, process: None };
+        let (place, watched) = (NamespacePlace::Path(place), process.is_some());
+        let wish = Wish { service, client, namespace, place, hosts, process: None, watched };
         // Remembered before it is made: an agent that is killed in between knows that nobody else will end it.
         let fresh = there != Some(namespace_id);
         self.hold(&id, holder, process);

@@ -32,7 +32,8 @@ fn service(at: At) -> Ipv4Addr {
 }
 
 fn create(staging: &Staging, ns: &Namespace, at: At) -> OwnedFd {
-    attach::create(staging, ns, &at.addressing(), attach::prepare(staging, ns).unwrap()).unwrap()
+    attach::create(staging, ns, &at.addressing(), attach::prepare(staging, ns, attach::Birthplace::Staging).unwrap())
+        .unwrap()
 }
 
 /// Two runners, whose sockets are in `host` or in our own namespace, with an instance each.

@@ -16,7 +16,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    attach::{self, AttachError, Mark, Namespace, Prepared},
+    attach::{self, AttachError, Birthplace, Mark, Namespace, Prepared},
     hosts::{HostsFile, Place},
     local::NamespacePlace,
 };
@@ -43,6 +43,8 @@ pub(crate) struct Wish {
     pub(crate) hosts: Option<(Place, HostsFile)>,
     /// A pidfd of the process whose end is the instance's.
     pub(crate) process: Option<OwnedFd>,
+    /// Whether the instance's end shows without that of the namespace.
+    pub(crate) watched: bool,
 }
 
 impl Instances {
@@ -69,7 +71,8 @@ impl Instances {
     pub(super) async fn anew(&self, wish: Wish) -> Result<(Attachment, Option<Have>), Refusal> {
         let (inner, namespace) = (Arc::clone(&self.inner), Arc::clone(&wish.namespace));
         // While the coordinator thinks the kernel works.
-        let prepared = blocking(move || attach::prepare(&inner.parts.staging, &namespace));
+        let at = if wish.watched { Birthplace::There } else { Birthplace::Staging };
+        let prepared = blocking(move || attach::prepare(&inner.parts.staging, &namespace, at));
         let (obtained, prepared) = tokio::join!(self.obtain(&wish), prepared);
         let (held, since) = match obtained {
             Ok(obtained) => obtained,

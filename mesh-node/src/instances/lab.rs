@@ -216,6 +216,7 @@ impl Agent {
             place: NamespacePlace::Path(path.into()),
             hosts: hosts.map(|place| (place.clone(), HostsFile::open(&place.reach().unwrap()).unwrap())),
             process: None,
+            watched: false,
         };
         self.instances.attach(wish).await.map(|answer| answer.instance.id)
     }
