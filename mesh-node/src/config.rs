@@ -107,7 +107,15 @@ impl Config {
     /// If it can't be read, or holds what it shouldn't.
     pub(crate) fn load(state: &StateDir) -> Result<Self, Refusal> {
         let path = Self::path(state);
-        Self::parse(&read(&path)?, &path)
+        let text = String::from_utf8(read(&path)?).map_err(|e| {
+            let at = e.utf8_error().valid_up_to();
+            let line = e.as_bytes().iter().take(at).filter(|octet| **octet == b'\n').count() + 1;
+            Refusal::new(
+                format!("the configuration is wrong: {}, line {line}: it is not UTF-8", path.display()),
+                "write it again in an editor that is set to UTF-8",
+            )
+        })?;
+        Self::parse(&text, &path)
     }
 
     /// The runtime that `mesh-runc` stands before, if one is named; whatever else is wrong in the file. A misspelt setting is
@@ -118,7 +126,8 @@ impl Config {
     /// would take away without a word; and that one would say of the containers which run that there are none.
     pub(crate) fn runc(state: &StateDir) -> Result<Option<PathBuf>, Refusal> {
         let path = Self::path(state);
-        let text = read(&path)?;
+        // Octets that are no text may be part of a comment.
+        let text = String::from_utf8_lossy(&read(&path)?).into_owned();
         let refusal = match Self::parse(&text, &path) {
             Ok(config) => return Ok(config.containers.runc),
             Err(refusal) => refusal,
@@ -127,9 +136,12 @@ impl Config {
             let runc = table.get("containers")?.get("runc")?.as_str()?;
             Some(PathBuf::from(runc))
         });
-        let comment = |line: &str| line.trim_start().starts_with('#');
+        let names = |line: &str| {
+            let (setting, _comment) = line.split_once('#').unwrap_or((line, ""));
+            setting.split_once("runc").is_some_and(|(_, value)| value.contains(['=', ':']))
+        };
         match named {
-            None if text.lines().any(|line| line.contains("runc") && !comment(line)) => Err(refusal),
+            None if text.lines().any(names) => Err(refusal),
             named => Ok(named),
         }
     }
@@ -155,10 +167,10 @@ impl Config {
     }
 }
 
-/// The text of the file; none if there is no file.
-fn read(path: &Path) -> Result<String, Refusal> {
-    match fs::read_to_string(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+/// What is in the file; nothing if there is no file.
+fn read(path: &Path) -> Result<Vec<u8>, Refusal> {
+    match fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(vec![]),
         read => read.map_err(|e| Refusal::bare(format!("cannot read the configuration {}: {e}", path.display()))),
     }
 }
@@ -202,11 +214,15 @@ mod tests {
             ("[containers]\nrunc = \"/usr/bin/runsc\"\n", Some("/usr/bin/runsc")),
             ("[containers]\nrunc = \"/usr/bin/runsc\"\nfial = \"open\"\n", Some("/usr/bin/runsc")),
             ("[containers]\n#runc = \"/usr/sbin/runc\"\nfial = \"open\"\n", None),
+            ("[containers]\nfial = \"open\" # see runc = in the README\n", None),
             ("this is no configuration", None),
         ] {
             fs::write(scratch.0.join(FILE), text).unwrap();
             assert_eq!(Config::runc(&state), Ok(expected.map(PathBuf::from)), "{text}");
         }
+        fs::write(scratch.0.join(FILE), b"# f\xfcr runc\n[containers]\nrunc = \"/usr/bin/runsc\"\n").unwrap();
+        assert_eq!(Config::runc(&state), Ok(Some("/usr/bin/runsc".into())));
+        assert!(Config::load(&state).unwrap_err().error.contains("line 1: it is not UTF-8"));
         for text in [
             "[containers]\nrunc = \"/usr/bin/runsc\"\n[containers\n",
             "[containers]\nrunc = [\"/usr/bin/runsc\"]\n",

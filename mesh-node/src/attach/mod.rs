@@ -48,7 +48,7 @@ pub(crate) struct Addressing {
 }
 
 /// A `mesh0` in its namespace, down and without addresses. Dropped, it is gone, which takes as long as to make it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Prepared(Option<Tun>);
 
 /// Where a `mesh0` is made.
@@ -89,7 +89,11 @@ pub(crate) fn create(
     if let Some(what) = clash_in(ns, a.range)? {
         return Err(AttachError::Clash(what));
     }
-    establish(staging, ns, a, prepared).inspect_err(|_| {
+    establish(staging, ns, a, prepared).inspect_err(|error| {
+        // What somebody else has made there meanwhile is his.
+        if matches!(error, AttachError::Foreign { .. } | AttachError::Served) {
+            return;
+        }
         if let Err(error) = remove(ns) {
             tracing::warn!(%error, "a namespace could not be put back as it was after a failed attach");
         }
@@ -190,12 +194,17 @@ fn attachable(ns: &Namespace) -> Result<Option<Link>, AttachError> {
     }
     within(ns, || {
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
-        match link::find(&mut netlink, link::NAME).at("looking for mesh0")? {
-            Some(link) if !link.is_ours() => Err(AttachError::Foreign { what: link.describe() }),
-            Some(link) if link.served => Err(AttachError::Served),
-            found => Ok(found),
-        }
+        left(&mut netlink)
     })
+}
+
+/// The `mesh0` that an ended agent has left, if there is one.
+fn left(netlink: &mut Netlink) -> Result<Option<Link>, AttachError> {
+    match link::find(netlink, link::NAME).at("looking for mesh0")? {
+        Some(link) if !link.is_ours() => Err(AttachError::Foreign { what: link.describe() }),
+        Some(link) if link.served => Err(AttachError::Served),
+        found => Ok(found),
+    }
 }
 
 /// Deletes `mesh0`, if it is there and ours.
@@ -209,13 +218,12 @@ fn establish(staging: &Staging, ns: &Namespace, a: &Addressing, prepared: Prepar
     let (Prepared(prepared), name) = (prepared, in_staging());
     within(ns, || {
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
+        let left = if prepared.is_none() { left(&mut netlink)? } else { None };
         // First of all: from here on nothing for the range goes anywhere but through mesh0.
         bar(&mut netlink, a)?;
-        match link::find(&mut netlink, link::NAME).at("looking for mesh0")? {
-            Some(link) if prepared.is_none() => {
-                link::move_to(&mut netlink, link.index, staging, &name).at("taking mesh0 out")
-            }
-            _ => Ok(()),
+        match left {
+            Some(link) => link::move_to(&mut netlink, link.index, staging, &name).at("taking mesh0 out"),
+            None => Ok(()),
         }
     })?;
     let tun = prepared.map_or_else(|| bring(staging, ns, &name), Ok)?;

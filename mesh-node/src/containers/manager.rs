@@ -109,16 +109,18 @@ impl Containers {
         let owned = self.table().owned(namespace_id).unwrap_or_else(|| !instances.holds(namespace_id));
         let holder =
             Holder { namespace: namespace_id, pid, hosts: hosts.as_ref().map(|(place, _)| place.clone()), owned };
-        let (place, watched) = (NamespacePlace::Path(place), process.is_some());
-        let wish = Wish { service, client, namespace, place, hosts, process: None, watched };
         // Remembered before it is made: an agent that is killed in between knows that nobody else will end it.
         let fresh = there != Some(namespace_id);
-        self.hold(&id, holder, process);
+        // What somebody attached otherwise doesn't end with its containers.
+        let watched = self.hold(&id, holder, process) && owned;
+        let place = NamespacePlace::Path(place);
+        let wish = Wish { service, client, namespace, place, hosts, process: None, watched };
         let begun = match instances.begin(wish).await {
             Ok(begun) => begun,
             Err(refusal) => {
-                if fresh {
-                    self.let_go_in_turn(&id, None).await;
+                match fresh {
+                    true => drop(self.let_go_in_turn(&id, None).await),
+                    false => self.table().begun(&id),
                 }
                 return Err(refusal);
             }
@@ -167,7 +169,8 @@ impl Containers {
         }
     }
 
-    fn hold(&self, id: &ContainerId, holder: Holder, process: Option<OwnedFd>) {
+    /// Gives whether the end of the container shows as that of its process.
+    fn hold(&self, id: &ContainerId, holder: Holder, process: Option<OwnedFd>) -> bool {
         self.prune();
         let mut table = self.table();
         let run = table.next_run(id);
@@ -176,8 +179,10 @@ impl Containers {
             tracing::warn!(container = %id, %error, "its process can't be watched: only its runtime can tell of its end");
             None
         });
+        let watched = watch.is_some();
         table.hold(run, holder, watch);
         table.save(&self.inner.state);
+        watched
     }
 
     /// Whoever calls this has the container's turn.

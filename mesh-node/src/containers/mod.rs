@@ -7,7 +7,7 @@ mod manager;
 mod table;
 
 pub(crate) use id::ContainerId;
-pub(crate) use labels::{CLIENT, Labels, Member, SERVICE, counts, leave_out_the_images, member, texts};
+pub(crate) use labels::{CLIENT, IMAGES_OWN, Labels, Member, SERVICE, counts, leave_out_the_images, member, texts};
 pub(crate) use manager::{Containers, Life, Start};
 pub(crate) use table::FILE;
 

@@ -81,9 +81,7 @@ impl Table {
 
     /// A container holds the instance of a namespace from now on.
     pub(super) fn hold(&mut self, run: Run, holder: Holder, watch: Option<Watch>) {
-        let before = self.entries.get(&run.id);
-        let begun = before.is_some_and(|before| before.begun && before.holder.namespace == holder.namespace);
-        self.entries.insert(run.id, Entry { holder, number: run.number, begun, _watch: watch });
+        self.entries.insert(run.id, Entry { holder, number: run.number, begun: false, _watch: watch });
     }
 
     /// The instance that a container holds is there.

@@ -19,7 +19,7 @@ use crate::{
     attach::Namespace,
     cli::target,
     config::Config,
-    containers::{ContainerId, Containers, Life, Member, Start, leave_out_the_images, member},
+    containers::{ContainerId, Containers, IMAGES_OWN, Life, Member, Start, leave_out_the_images, member},
     hosts::{HostsFile, Place},
     state::StateDir,
 };
@@ -182,7 +182,11 @@ impl Docker {
                 Refusal::new(what, "is the image still there? Then start the container again")
             })?;
         leave_out_the_images(&mut labels, &of_image);
-        member(&labels, &sources)
+        let member = member(&labels, &sources);
+        if member == Ok(None) {
+            tracing::warn!(container = %container.id, "{IMAGES_OWN}");
+        }
+        member
     }
 
     async fn attach_member(&self, api: &Api, container: Container, member: Member) -> Result<(), Refusal> {

@@ -82,7 +82,12 @@ impl Instances {
             }
         };
         let made = match prepared {
-            Ok(prepared) => self.make(&held, since, wish, prepared).await,
+            Ok(prepared) => {
+                let mut prepared = Some(prepared);
+                let made = self.make(&held, since, wish, &mut prepared).await;
+                let _ = spawn_blocking(move || drop(prepared)).await;
+                made
+            }
             Err(refusal) => Err(refusal),
         };
         match made {
@@ -133,7 +138,7 @@ impl Instances {
         held: &Held,
         since: Option<Have>,
         wish: Wish,
-        prepared: Prepared,
+        prepared: &mut Option<Prepared>,
     ) -> Result<Attachment, Refusal> {
         let instance = held.instance;
         let view = self.view_with(instance).await?;
@@ -172,6 +177,7 @@ impl Instances {
         };
         self.table().add(entry);
         self.save();
+        let prepared = prepared.take().unwrap_or_default();
         let made = self.make_interface(&attachment, (wish.namespace, prepared), &view, file).await;
         if made.is_err() {
             self.table().remove(instance);

@@ -90,6 +90,8 @@ impl Instances {
         let written = match kept {
             // A runtime may have rewritten it while nobody looked.
             Some(()) => put_names(self.inner.parts.control.view().as_deref(), instance, file).await,
+            // Another instance may have taken its place.
+            None if self.table().iter().any(|entry| entry.wants(place)) => Ok(()),
             None => blocking(move || file.clear()).await,
         };
         if let Err(error) = written {

@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+
+use super::go;
 
 /// The store of the machine's containerd (containerd, docs/ops.md), of which Docker's packages make use.
 const MACHINES: &str = "/var/lib/containerd";
@@ -19,18 +20,18 @@ const BLOBS: &str = "io.containerd.content.v1.content/blobs/sha256";
 /// The largest blob that is read, in octets: as much as containerd allows a manifest.
 const MAX: u64 = 8 << 20;
 
-/// The configuration of the image with this manifest (OCI image specification, «Image Manifest», «Image Configuration»).
-/// `None` if it isn't there, or the digest is that of an index of several images.
-pub(super) fn configuration(containers: &Path, manifest: &str) -> Option<Value> {
+/// The configuration of the image with this manifest (OCI image specification, «Image Configuration»). `None` if it isn't there,
+/// or the digest is that of an index of several images.
+pub(super) fn configuration(containers: &Path, manifest: &str) -> Option<Vec<u8>> {
     let beside = containers.parent().map(|docker| docker.join(DOCKERS));
-    beside.into_iter().chain([PathBuf::from(MACHINES)]).find_map(|root| {
-        let manifest = blob(&root, manifest)?;
-        blob(&root, manifest.get("config")?.get("digest")?.as_str()?)
-    })
+    beside
+        .into_iter()
+        .chain([PathBuf::from(MACHINES)])
+        .find_map(|root| blob(&root, &go::configuration(&blob(&root, manifest)?).ok()??))
 }
 
-/// A blob of JSON, if it is there and what it is called.
-fn blob(root: &Path, digest: &str) -> Option<Value> {
+/// A blob, if it is there and what it is called.
+fn blob(root: &Path, digest: &str) -> Option<Vec<u8>> {
     let name = digest.strip_prefix("sha256:")?;
     if name.len() != 64 || !name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return None;
@@ -38,17 +39,14 @@ fn blob(root: &Path, digest: &str) -> Option<Value> {
     let mut octets = Vec::new();
     File::open(root.join(BLOBS).join(name)).ok()?.take(MAX).read_to_end(&mut octets).ok()?;
     let is: String = Sha256::digest(&octets).iter().map(|octet| format!("{octet:02x}")).collect();
-    if is != name {
-        return None;
-    }
-    serde_json::from_slice(&octets).ok()
+    (is == name).then_some(octets)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use std::fs;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::state::tests::Scratch;
@@ -70,7 +68,7 @@ pub(super) mod tests {
         let config = json!({"architecture": "amd64", "config": {"Labels": {"a": "b"}}});
         let digest = put(&containers, &config);
         let manifest = put(&containers, &json!({"schemaVersion": 2, "config": {"digest": digest}}));
-        assert_eq!(configuration(&containers, &manifest), Some(config));
+        assert_eq!(configuration(&containers, &manifest), Some(config.to_string().into()));
         let index = put(&containers, &json!({"schemaVersion": 2, "manifests": [{"digest": manifest}]}));
         for none in [index.as_str(), "sha256:f00", "", "sha256:../../../../etc/passwd", &format!("sha256:{:064}", 0)] {
             assert_eq!(configuration(&containers, none), None, "{none}");

@@ -91,10 +91,15 @@ impl Container {
 }
 
 /// Reads a file of JSON, if it is there and whole.
-pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    let mut text = Vec::new();
-    File::open(path).ok()?.take(MAX).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&octets(path)?).ok()
+}
+
+/// What is in a file.
+pub(super) fn octets(path: &Path) -> Option<Vec<u8>> {
+    let mut octets = Vec::new();
+    File::open(path).ok()?.take(MAX).read_to_end(&mut octets).ok()?;
+    Some(octets)
 }
 
 /// Where a file is, by no way that anybody but root, or the user that we are, can have changed.

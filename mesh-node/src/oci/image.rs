@@ -7,11 +7,10 @@ use std::{
 
 use mesh_proto::message::Refusal;
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::{content, docker::read};
+use super::{content, docker::octets, go};
 use crate::{
-    containers::{Labels, texts},
+    containers::Labels,
     docker::{self, Manifest},
 };
 
@@ -46,8 +45,10 @@ impl Image {
             return Ok(Labels::new());
         }
         let manifest = self.manifest.as_ref().and_then(Manifest::digest).unwrap_or(&self.id);
-        if let Some(image) = self.stored(containers).or_else(|| content::configuration(containers, manifest)) {
-            return Ok(texts(image.get("config").and_then(|config| config.get("Labels"))));
+        let files = self.stored(containers).or_else(|| content::configuration(containers, manifest));
+        // What could be read in more than one way Docker is asked for: it tells it as it has read it.
+        if let Some(labels) = files.and_then(|image| go::labels(&image).ok()) {
+            return Ok(labels);
         }
         let mut answers = Vec::new();
         for socket in sockets {
@@ -67,14 +68,14 @@ impl Image {
     }
 
     /// In Docker's own store: moby, daemon/internal/image/fs.go.
-    fn stored(&self, containers: &Path) -> Option<Value> {
+    fn stored(&self, containers: &Path) -> Option<Vec<u8>> {
         let digest = self.id.strip_prefix("sha256:")?;
         let plain = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !plain(digest) || !plain(&self.driver) {
             return None;
         }
         let store = containers.parent()?.join("image").join(&self.driver).join("imagedb/content/sha256");
-        read(&store.join(digest))
+        octets(&store.join(digest))
     }
 }
 
@@ -137,6 +138,8 @@ mod tests {
         assert_eq!(image("sha256:abc").labels(&containers, &sockets).unwrap()["a"], "b", "the file comes first");
         fs::write(store.join("abc"), json!({}).to_string()).unwrap();
         assert_eq!(image("sha256:abc").labels(&containers, &[]), Ok(Labels::new()), "without a configuration");
+        fs::write(store.join("abc"), "{\"config\":{\"labels\":{\"a\":\"b\"}}}").unwrap();
+        assert_eq!(image("sha256:abc").labels(&containers, &sockets), Ok(expected()), "Docker reads it otherwise");
         fs::write(store.join("abc"), "{").unwrap();
         assert_eq!(image("sha256:abc").labels(&containers, &sockets), Ok(expected()), "a damaged one is none");
     }

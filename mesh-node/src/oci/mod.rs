@@ -6,6 +6,7 @@ mod caller;
 pub(crate) mod cdi;
 mod content;
 mod docker;
+mod go;
 mod hook;
 mod image;
 mod spec;

@@ -24,7 +24,8 @@ use super::{
 };
 use crate::{
     config::{Config, Containers, Sources},
-    containers::{Labels, Member, member},
+    containers::{IMAGES_OWN, Labels, Member, member},
+    journal,
     state::StateDir,
 };
 
@@ -122,7 +123,11 @@ fn ours<'a>(
         None => claimed,
         // It may have been its image that said so.
         Some(container) => match (container.labels_of_its_own(&config.sockets()), claimed) {
-            (Ok(labels), _) => member_by(labels),
+            (Ok(labels), _) => member_by(labels).inspect(|member| {
+                if member.is_none() {
+                    journal::warn(&format!("container {id}: {IMAGES_OWN}"));
+                }
+            }),
             (Err(refusal), Ok(Some(member))) => settle(state, &member, Err(refusal)),
             (Err(refusal), _) => Err(refusal),
         },

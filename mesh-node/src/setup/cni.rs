@@ -91,18 +91,25 @@ pub(super) fn undo(ourselves: &Ourselves, network: Option<&str>) -> Result<Plan,
     }
     // What can't be read may need our link still, and must not keep us in what can.
     let mut elsewhere = damaged.iter().any(|list| list.may_name_us);
-    let notes = damaged.into_iter().map(|list| format!("{}: it stays as it is", list.why.error)).collect();
+    let mut notes: Vec<_> = damaged.into_iter().map(|list| format!("{}: it stays as it is", list.why.error)).collect();
     let mut edits = vec![];
     for (path, name) in lists {
         let out = network.is_none_or(|network| network == name);
-        edits.push(Edit::of(&path, |before| {
+        let edit = Edit::of(&path, |before| {
             let text = before.unwrap_or_default();
             if out {
                 return leave(text, &path).map(Some);
             }
             elsewhere |= is_entered(text);
             Ok(before.map(str::to_owned))
-        })?);
+        });
+        match edit {
+            Ok(edit) => edits.push(edit),
+            Err(why) => {
+                elsewhere = true;
+                notes.push(format!("{}: it stays as it is", why.error));
+            }
+        }
     }
     // Other networks' lists may need it still.
     for directory in PLUGINS.iter().filter(|_| !elsewhere) {
@@ -235,8 +242,16 @@ fn enter(text: &str, path: &Path, plugin: &Value) -> Result<String, Refusal> {
     Ok(format!("{before},{}{plugin}{after}", indent(text, last.start)))
 }
 
-/// The list without it.
+/// The list without it, however many times it stands there.
 fn leave(text: &str, path: &Path) -> Result<String, Refusal> {
+    let mut text = text.to_owned();
+    while is_entered(&text) {
+        text = leave_one(&text, path)?;
+    }
+    Ok(text)
+}
+
+fn leave_one(text: &str, path: &Path) -> Result<String, Refusal> {
     let list = parse(text, path)?;
     let Some(at) = list.plugins.iter().position(|plugin| is_ours(plugin)) else { return Ok(text.to_owned()) };
     let places: Vec<_> = list.plugins.iter().map(|plugin| place(text, plugin)).collect();
@@ -294,6 +309,8 @@ mod tests {
             assert!(first_plugin(text, path).is_err());
         }
         assert!(leave("{\"name\": \"x\", \"plugins\": [{\"type\": \"mesh\"}]}", path).is_err());
+        let twice = "{\"name\": \"x\", \"plugins\": [{\"type\": \"a\"}, {\"type\": \"mesh\"}, {\"type\": \"mesh\"}]}";
+        assert_eq!(leave(twice, path).unwrap(), "{\"name\": \"x\", \"plugins\": [{\"type\": \"a\"}]}");
     }
 
     #[test]

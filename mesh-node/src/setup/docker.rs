@@ -28,14 +28,17 @@ pub(super) fn set_up(ourselves: &Ourselves) -> Result<Plan, Refusal> {
 
 /// `runc`: what stands behind the wrapper by the configuration.
 pub(super) fn undo(runc: Option<&Path>) -> Result<Plan, Refusal> {
-    let runc = runc.and_then(|runc| plain(runc).ok()).unwrap_or_else(|| RUNC.to_owned());
+    let runc = runc.map_or_else(|| Ok(RUNC.to_owned()), plain)?;
     let mut stub = false;
     let edit = Edit::of(FILE, |before| {
         let after = leave(before, &runc)?;
         stub = after.as_deref().is_some_and(has_stub);
         Ok(after)
     })?;
-    let notes = if stub { vec![STUB.to_owned()] } else { vec![] };
+    let mut notes = if stub { vec![STUB.to_owned()] } else { vec![] };
+    if stub && !is_runc(&runc) {
+        notes.push(format!("it is {runc} that stands behind it, and if it was the default it stays so: runc in its place would be no sandbox"));
+    }
     Ok(Plan { edits: vec![edit], notes, then: "then: systemctl reload docker" })
 }
 
@@ -75,12 +78,17 @@ fn leave(before: Option<&str>, runc: &str) -> Result<Option<String>, Refusal> {
     }
     let default = match file.get("default-runtime").and_then(Value::as_str) {
         // Said, since a reload leaves Docker 20.10 with the default of before where none is said.
-        Some(NAME) => RUNC,
+        Some(NAME) if is_runc(runc) => RUNC,
         other => other.unwrap_or_default(),
     };
     // By way of another program, not as `path`: with arguments Docker 20.10 keeps a script under the runtime's name, and the
     // shims of containers that run call that until these end.
     change(text, ENV, &[runc.to_owned()], default).map(Some)
+}
+
+/// Whether a program is what Docker itself takes by default.
+fn is_runc(program: &str) -> bool {
+    Path::new(program).file_name().is_some_and(|name| name == RUNC)
 }
 
 /// The configuration with this as the runtime `mesh`, and with this default if it is one.
@@ -193,6 +201,9 @@ mod tests {
         let his = r#"{"runtimes": {"mesh": {"path": "/usr/bin/mesh-runc"}}, "default-runtime": "mesh"}"#;
         let file: Value = serde_json::from_str(&leave(Some(his), "/opt/crun").unwrap().unwrap()).unwrap();
         assert_eq!(file["runtimes"]["mesh"], json!({"path": "/usr/bin/env", "runtimeArgs": ["/opt/crun"]}));
+        assert_eq!(file["default-runtime"], "mesh", "runc would be another one than was chosen");
+        let file: Value = serde_json::from_str(&leave(Some(his), "/usr/local/bin/runc").unwrap().unwrap()).unwrap();
+        assert_eq!(file["default-runtime"], "runc");
         assert_eq!(leave(None, RUNC), Ok(None));
     }
 

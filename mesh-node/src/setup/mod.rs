@@ -80,8 +80,7 @@ pub(crate) fn plan(wish: &Wish, state: &StateDir) -> Result<Plan, Refusal> {
         return Err(Refusal::new("there is nothing to do with a network", "--network goes with `cni`"));
     }
     let configuration = Config::path(state);
-    // What is wrong with it hinders nobody from taking anything out.
-    let runc = Config::load(state).ok().and_then(|config| config.containers.runc);
+    let behind = Config::runc(state);
     let program = std::env::current_exe().map_err(|e| Refusal::bare(format!("this program can't be found: {e}")))?;
     let state = match state.is_system() {
         true => None,
@@ -90,7 +89,7 @@ pub(crate) fn plan(wish: &Wish, state: &StateDir) -> Result<Plan, Refusal> {
     let ourselves = Ourselves { program, state };
     match (runtime, undo) {
         (Runtime::Docker, false) => docker::set_up(&ourselves),
-        (Runtime::Docker, true) => docker::undo(runc.as_deref()),
+        (Runtime::Docker, true) => docker::undo(behind?.as_deref()),
         (Runtime::Podman, false) => podman::set_up(&ourselves),
         (Runtime::Podman, true) => podman::undo(),
         (Runtime::Cdi, false) => cdi::set_up(&configuration, services),
