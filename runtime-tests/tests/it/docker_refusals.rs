@@ -34,10 +34,10 @@ fn asked(docker: &Docker) -> String {
     format!("[containers]\nwatch = [{:?}]\n", docker.socket())
 }
 
-/// What stands before mesh-runc in a mount namespace of its own: there no file of Docker's describes an image, as with
-/// containerd's image store.
+/// What stands before mesh-runc in a mount namespace of its own: there no file describes an image, neither in Docker's own
+/// store nor in containerd's.
 const WITHOUT_IMAGES: &str = r#"#!/bin/sh
-exec unshare --mount sh -c 'for store in /var/lib/docker-*/image; do mount -t tmpfs none "$store"; done; exec /run/mesh-runc "$@"' mesh "$@"
+exec unshare --mount sh -c 'for store in /var/lib/docker-*/image /var/lib/docker-*/containerd/daemon/io.containerd.content.*; do [ ! -d "$store" ] || mount -t tmpfs none "$store"; done; exec /run/mesh-runc "$@"' mesh "$@"
 "#;
 
 /// Docker that has to be asked about images.
