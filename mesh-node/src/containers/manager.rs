@@ -16,7 +16,7 @@ use super::{
 use crate::{
     attach::{Namespace, NamespaceId},
     hosts::{HostsFile, Place},
-    instances::{Instances, Watch, Wish},
+    instances::{Instances, Watch, Wish, process_in},
     local::{self, NamespacePlace},
     state::StateDir,
     sys::process,
@@ -232,12 +232,4 @@ async fn follow(inner: Weak<Inner>, mut runs: mpsc::UnboundedReceiver<Run>, mut 
             containers.let_go(&id, Some(number)).await;
         });
     }
-}
-
-/// The container's first process, if it is still there.
-fn process_in(pid: i32, namespace: NamespaceId) -> Option<OwnedFd> {
-    // First hold on to the process, then see that it is the one.
-    let process = process::pidfd(pid).ok()?;
-    let found = Namespace::of_pid(pid.cast_unsigned()).ok()?;
-    (found.id() == namespace).then_some(process)
 }

@@ -1,6 +1,6 @@
 //! How an instance begins: given by the coordinator, remembered, made, known to everybody concerned.
 
-use std::{net::Ipv4Addr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{mem, net::Ipv4Addr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use mesh_proto::{
     InstanceId, Label, ServicePath, View,
@@ -73,22 +73,17 @@ impl Instances {
         // While the coordinator thinks the kernel works.
         let at = if wish.watched { Birthplace::There } else { Birthplace::Staging };
         let prepared = blocking(move || attach::prepare(&inner.parts.staging, &namespace, at));
-        let (obtained, prepared) = tokio::join!(self.obtain(&wish), prepared);
+        let (obtained, mut prepared) = tokio::join!(self.obtain(&wish), prepared);
         let (held, since) = match obtained {
             Ok(obtained) => obtained,
             Err(refusal) => {
-                let _ = spawn_blocking(move || drop(prepared)).await;
+                discard(prepared).await;
                 return Err(refusal);
             }
         };
-        let made = match prepared {
-            Ok(prepared) => {
-                let mut prepared = Some(prepared);
-                let made = self.make(&held, since, wish, &mut prepared).await;
-                let _ = spawn_blocking(move || drop(prepared)).await;
-                made
-            }
-            Err(refusal) => Err(refusal),
+        let made = match &mut prepared {
+            Ok(prepared) => self.make(&held, since, wish, prepared).await,
+            Err(refusal) => Err(refusal.clone()),
         };
         match made {
             Ok(attachment) => {
@@ -96,6 +91,7 @@ impl Instances {
                 Ok((attachment, since))
             }
             Err(refusal) => {
+                discard(prepared).await;
                 self.table().give_up(held.instance);
                 self.tell_end(held).await;
                 Err(refusal)
@@ -138,7 +134,7 @@ impl Instances {
         held: &Held,
         since: Option<Have>,
         wish: Wish,
-        prepared: &mut Option<Prepared>,
+        prepared: &mut Prepared,
     ) -> Result<Attachment, Refusal> {
         let instance = held.instance;
         let view = self.view_with(instance).await?;
@@ -177,7 +173,7 @@ impl Instances {
         };
         self.table().add(entry);
         self.save();
-        let prepared = prepared.take().unwrap_or_default();
+        let prepared = mem::take(prepared);
         let made = self.make_interface(&attachment, (wish.namespace, prepared), &view, file).await;
         if made.is_err() {
             self.table().remove(instance);
@@ -238,6 +234,11 @@ impl Instances {
         });
         let _ = tokio::time::timeout(APPLY_PATIENCE, there).await;
     }
+}
+
+/// Lets go of what was prepared, which blocks for as long as to make it.
+async fn discard(prepared: Result<Prepared, Refusal>) {
+    let _ = spawn_blocking(move || drop(prepared)).await;
 }
 
 /// The address of an instance's service.

@@ -15,6 +15,7 @@ mod watch;
 
 pub(crate) use begin::Wish;
 pub(crate) use manager::{Instances, Parts};
+pub(crate) use recover::process_in;
 pub(crate) use store::{FILE, boot, load};
 pub(crate) use watch::Watch;
 

@@ -9,7 +9,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    attach::{self, Mark, Namespace},
+    attach::{self, Mark, Namespace, NamespaceId},
     local::NamespacePlace,
     sys::process,
 };
@@ -53,7 +53,7 @@ impl Instances {
             }
             let process = match old.place {
                 NamespacePlace::Path(_) => None,
-                NamespacePlace::Process(pid) => match process_in(&old, pid) {
+                NamespacePlace::Process(pid) => match process_in(pid, old.namespace) {
                     Some(process) => Some(process),
                     None => {
                         attach::remove(&namespace).map_err(|e| e.to_string())?;
@@ -86,10 +86,10 @@ pub(super) fn reopen(attachment: &Attachment) -> Option<Namespace> {
         .or_else(|| Namespace::find(attachment.namespace))
 }
 
-/// The instance's process, if it is still there.
-fn process_in(attachment: &Attachment, pid: i32) -> Option<OwnedFd> {
+/// The process with this number, if it is still one of those in a namespace.
+pub(crate) fn process_in(pid: i32, namespace: NamespaceId) -> Option<OwnedFd> {
     // First hold on to the process, then see that it is the one.
     let process = process::pidfd(pid).ok()?;
-    let namespace = Namespace::of_pid(pid.cast_unsigned()).ok()?;
-    (namespace.id() == attachment.namespace).then_some(process)
+    let found = Namespace::of_pid(pid.cast_unsigned()).ok()?;
+    (found.id() == namespace).then_some(process)
 }

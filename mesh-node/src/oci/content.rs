@@ -1,15 +1,11 @@
 //! What images are, in containerd's content store, where Docker keeps them too if it was told to (Docker 29: unless told
 //! otherwise). A blob is called by its SHA-256, and so proves by itself that it is the one: it doesn't matter where it lies.
 
-use std::{
-    fs::File,
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::go;
+use super::{docker::octets, go};
 
 /// The store of the machine's containerd (containerd, docs/ops.md), of which Docker's packages make use.
 const MACHINES: &str = "/var/lib/containerd";
@@ -36,10 +32,12 @@ fn blob(root: &Path, digest: &str) -> Option<Vec<u8>> {
     if name.len() != 64 || !name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return None;
     }
-    let mut octets = Vec::new();
-    File::open(root.join(BLOBS).join(name)).ok()?.take(MAX).read_to_end(&mut octets).ok()?;
-    let is: String = Sha256::digest(&octets).iter().map(|octet| format!("{octet:02x}")).collect();
-    (is == name).then_some(octets)
+    octets(&root.join(BLOBS).join(name), MAX).filter(|octets| digest_of(octets) == name)
+}
+
+/// The SHA-256 in the digits that blobs are called by.
+fn digest_of(octets: &[u8]) -> String {
+    Sha256::digest(octets).iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -54,7 +52,7 @@ pub(super) mod tests {
     /// Puts a blob into the store beside a directory of containers, and gives its digest.
     pub(in crate::oci) fn put(containers: &Path, blob: &Value) -> String {
         let text = blob.to_string();
-        let name: String = Sha256::digest(&text).iter().map(|octet| format!("{octet:02x}")).collect();
+        let name = digest_of(text.as_bytes());
         let blobs = containers.parent().unwrap().join(DOCKERS).join(BLOBS);
         fs::create_dir_all(&blobs).unwrap();
         fs::write(blobs.join(&name), text).unwrap();

@@ -23,7 +23,7 @@ const MOUNTED: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
 /// A container's own file in its directory.
 const FILE: &str = "config.v2.json";
 /// The largest file that is read, in octets.
-const MAX: u64 = 16 << 20;
+pub(super) const MAX: u64 = 16 << 20;
 
 /// A container of Docker's.
 #[derive(Debug)]
@@ -92,13 +92,13 @@ impl Container {
 
 /// Reads a file of JSON, if it is there and whole.
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&octets(path)?).ok()
+    serde_json::from_slice(&octets(path, MAX)?).ok()
 }
 
-/// What is in a file.
-pub(super) fn octets(path: &Path) -> Option<Vec<u8>> {
+/// What is in a file, up to so many octets.
+pub(super) fn octets(path: &Path, most: u64) -> Option<Vec<u8>> {
     let mut octets = Vec::new();
-    File::open(path).ok()?.take(MAX).read_to_end(&mut octets).ok()?;
+    File::open(path).ok()?.take(most).read_to_end(&mut octets).ok()?;
     Some(octets)
 }
 

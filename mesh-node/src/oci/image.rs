@@ -8,7 +8,11 @@ use std::{
 use mesh_proto::message::Refusal;
 use serde::Deserialize;
 
-use super::{content, docker::octets, go};
+use super::{
+    content,
+    docker::{MAX, octets},
+    go,
+};
 use crate::{
     containers::Labels,
     docker::{self, Manifest},
@@ -75,7 +79,7 @@ impl Image {
             return None;
         }
         let store = containers.parent()?.join("image").join(&self.driver).join("imagedb/content/sha256");
-        octets(&store.join(digest))
+        octets(&store.join(digest), MAX)
     }
 }
 

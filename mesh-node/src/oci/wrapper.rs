@@ -68,10 +68,16 @@ pub(crate) fn main(called: Called) -> ExitCode {
     let call = argv::parse(&arguments);
     let state = StateDir::locate(state.or_else(|| env::var_os("MESH_NODE_STATE").map(Into::into)));
     let become_runc = || {
-        // Where no state directory can be, no agent is, and none that is configured.
-        let runc = state.as_ref().map_or(Ok(None), Config::runc)?;
+        let agent = state.as_ref().map_err(Refusal::clone);
+        let agent = agent.and_then(|state| Config::load(state).map(|config| (state, config.containers)));
+        let runc = match (&agent, &state) {
+            (Ok((_, config)), _) => config.runc.clone(),
+            (Err(_), Ok(state)) => Config::runc(state)?,
+            // Where no state directory can be, no agent is, and none that is configured.
+            (Err(_), Err(_)) => None,
+        };
         match &call.task {
-            Task::Create { config, id } => create(&state, config, id)?,
+            Task::Create { config, id } => create(agent, config, id)?,
             Task::Exec { process, id } => exec(call.root.as_deref(), process, id),
             Task::Other => {}
         }
@@ -89,11 +95,9 @@ pub(crate) fn main(called: Called) -> ExitCode {
 }
 
 /// A container is made. What is wrong with the agent's state or configuration concerns ours alone.
-fn create(state: &Result<StateDir, Refusal>, path: &Path, id: &str) -> Result<(), Refusal> {
+fn create(agent: Result<(&StateDir, Containers), Refusal>, path: &Path, id: &str) -> Result<(), Refusal> {
     // What is no configuration is runc's to complain about.
     let Ok(mut spec) = Spec::at(path) else { return Ok(()) };
-    let agent = state.as_ref().map_err(Refusal::clone);
-    let agent = agent.and_then(|state| Config::load(state).map(|config| (state, config.containers)));
     let Some((state, member)) = ours(&spec, id, agent)? else { return Ok(()) };
     let variables = attach::variables(state, &member);
     let Some(variables) = settle(state, &member, variables)? else { return Ok(()) };

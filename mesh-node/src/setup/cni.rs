@@ -244,14 +244,6 @@ fn enter(text: &str, path: &Path, plugin: &Value) -> Result<String, Refusal> {
 
 /// The list without it, however many times it stands there.
 fn leave(text: &str, path: &Path) -> Result<String, Refusal> {
-    let mut text = text.to_owned();
-    while is_entered(&text) {
-        text = leave_one(&text, path)?;
-    }
-    Ok(text)
-}
-
-fn leave_one(text: &str, path: &Path) -> Result<String, Refusal> {
     let list = parse(text, path)?;
     let Some(at) = list.plugins.iter().position(|plugin| is_ours(plugin)) else { return Ok(text.to_owned()) };
     let places: Vec<_> = list.plugins.iter().map(|plugin| place(text, plugin)).collect();
@@ -259,7 +251,7 @@ fn leave_one(text: &str, path: &Path) -> Result<String, Refusal> {
     match (before, places.get(at)) {
         (Some(before), Some(ours)) => {
             let kept = |range| text.get(range).unwrap_or_default();
-            Ok(format!("{}{}", kept(0..before.end), kept(ours.end..text.len())))
+            leave(&format!("{}{}", kept(0..before.end), kept(ours.end..text.len())), path)
         }
         _ => Err(Refusal::new(
             format!("our plugin is the first one in {}, where it does nothing", path.display()),

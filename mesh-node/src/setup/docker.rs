@@ -61,11 +61,8 @@ fn enter(before: Option<&str>, ourselves: &Ourselves) -> Result<String, Refusal>
     }
     // Docker writes path and arguments into a script as they are.
     let program = plain(&ourselves.program)?;
-    let state = ourselves.state.as_deref().map(plain).transpose()?;
-    let arguments: Vec<String> = [COMMAND.to_owned()]
-        .into_iter()
-        .chain(state.into_iter().flat_map(|state| ["--state".to_owned(), state]))
-        .collect();
+    ourselves.state.as_deref().map(plain).transpose()?;
+    let arguments: Vec<String> = [COMMAND.to_owned()].into_iter().chain(ourselves.state_option()).collect();
     change(text, &program, &arguments, NAME)
 }
 

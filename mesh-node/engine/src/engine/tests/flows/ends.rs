@@ -4,6 +4,16 @@ use std::sync::Arc;
 
 use super::*;
 
+/// With one connection that stands, from 10 on runner 1 to 20 on runner 2.
+fn established() -> World {
+    let mut world = World::new();
+    world.send(10, &call().syn().build());
+    world.read(2, 20, &complete(&reply().flags(SYN_ACK).sequence(5000).build()));
+    world.carry();
+    world.send(10, &Segment { acknowledgment: 5001, ..call().sequence(1001) }.build());
+    world
+}
+
 #[test]
 fn connections_stay_where_they_are_when_others_come_and_go() {
     let one = |runner| nobody(runner).instance(20, 2, 2);
@@ -40,11 +50,7 @@ fn connections_stay_where_they_are_when_others_come_and_go() {
 
 #[test]
 fn the_ends_of_a_connection_hear_that_the_right_is_gone_even_if_idle() {
-    let mut world = World::new();
-    world.send(10, &call().syn().build());
-    world.read(2, 20, &complete(&reply().flags(SYN_ACK).sequence(5000).build()));
-    world.carry();
-    world.send(10, &Segment { acknowledgment: 5001, ..call().sequence(1001) }.build());
+    let mut world = established();
     world.delivered(20);
     world.delivered(10);
     world.wait(Duration::from_secs(30));
@@ -165,11 +171,7 @@ fn an_address_that_somebody_else_has_now_is_not_the_same_end() {
 
 #[test]
 fn a_connection_whose_last_segment_came_in_a_batch_has_ended() {
-    let mut world = World::new();
-    world.send(10, &call().syn().build());
-    world.read(2, 20, &complete(&reply().flags(SYN_ACK).sequence(5000).build()));
-    world.carry();
-    world.send(10, &Segment { acknowledgment: 5001, ..call().sequence(1001) }.build());
+    let mut world = established();
     // The rest of an answer, and its end with it.
     let last = reply().sequence(5001).flags(Flags::ACK | Flags::PSH | Flags::FIN).payload(&[7; 3000]);
     world.read(2, 20, &last.read(1292));
