@@ -146,6 +146,28 @@ impl Podman {
         self.prepare_image("localhost/busybox", flags, command)
     }
 
+    /// `podman run --rm FLAGS IMAGE sh -c SCRIPT`.
+    #[track_caller]
+    pub fn run_image(&self, image: &str, flags: &[&str], script: &str) -> Outcome {
+        run(self.prepare_image(&format!("localhost/{image}"), &[&["--rm"], flags].concat(), &["sh", "-c", script]))
+    }
+
+    /// Makes an image whose manifest has an annotation, and gives where the manifest is kept.
+    ///
+    /// # Panics
+    /// If that fails.
+    #[track_caller]
+    #[must_use]
+    pub fn annotated(&self, image: &str, annotation: &str) -> PathBuf {
+        let recipe = self.directory.join("Containerfile");
+        fs::write(&recipe, "FROM localhost/busybox\nLABEL made=here\n").expect("cannot write a file");
+        let (recipe, directory) = (text(&recipe), text(&self.directory));
+        let made = ["--quiet", "--annotation", annotation, "--tag", image, "--file", recipe, directory];
+        let id = self.command(&[&["build"], &made[..]].concat()).done().stdout;
+        let driver = self.command(&["info", "--format", "{{.Store.GraphDriverName}}"]).done().stdout;
+        self.directory.join(format!("root/{}-images/{}/manifest", driver.trim(), id.trim()))
+    }
+
     fn prepare_image(&self, image: &str, flags: &[&str], command: &[&str]) -> Command {
         let group = format!("/{}", self.group);
         let ours = ["--cgroup-parent", &group, "--log-driver", "k8s-file"];

@@ -1,6 +1,14 @@
 //! Keeps the file that says what our CDI devices bring.
 
-use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use mesh_proto::{ServicePath, message::Refusal};
 use serde_json::Value;
@@ -11,6 +19,8 @@ use crate::oci::{self, cdi};
 
 /// How often the coordinator is asked about services of deployments that nothing runs of here: no view tells of these.
 const AGAIN: Duration = Duration::from_secs(30);
+/// The same while some are unknown: nothing starts with these.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Keeps it for these services until the agent ends. It stays then, as instances do.
 pub(super) async fn keep(agent: Arc<Agent>, services: Vec<ServicePath>) {
@@ -22,8 +32,10 @@ pub(super) async fn keep(agent: Arc<Agent>, services: Vec<ServicePath>) {
         }
     };
     let mut views = agent.control.views();
-    let (mut known, mut written, mut told) = (BTreeMap::new(), None, BTreeMap::new());
+    let mut known = spawn_blocking(|| ours().as_ref().map(cdi::variables)).await.ok().flatten().unwrap_or_default();
+    let (mut written, mut told) = (None, BTreeMap::new());
     loop {
+        let mut devices = BTreeMap::new();
         for service in &services {
             match agent.names(service.clone()).await {
                 Ok(names) => drop(known.insert(service.clone(), names.variables)),
@@ -31,16 +43,18 @@ pub(super) async fn keep(agent: Arc<Agent>, services: Vec<ServicePath>) {
                 Err(error) if known.contains_key(service) => {
                     tracing::debug!(%service, %error, "the variables of its CDI device may be out of date");
                 }
-                // A runtime says no more than that there is no such device.
                 Err(Refusal { error, hint }) => {
                     if told.get(service) != Some(&error) {
-                        tracing::warn!(%service, error, hint = hint.as_deref().unwrap_or_default(), "it has no CDI device");
+                        let hint = hint.as_deref().unwrap_or_default();
+                        tracing::warn!(%service, error, hint, "no container starts with its CDI device");
                         told.insert(service.clone(), error);
                     }
                 }
             }
+            devices.insert(service.clone(), known.get(service).cloned());
         }
-        let (file, left_out) = cdi::file(&known, &hooks);
+        let pause = if devices.values().all(Option::is_some) { AGAIN } else { SOON };
+        let (file, left_out) = cdi::file(&devices, &hooks);
         if written.as_ref() != Some(&file) {
             for service in left_out {
                 tracing::warn!(%service, "it has no CDI device: another service's is called as its would be");
@@ -53,23 +67,33 @@ pub(super) async fn keep(agent: Arc<Agent>, services: Vec<ServicePath>) {
         }
         tokio::select! {
             changed = views.changed() => if changed.is_err() { return },
-            () = sleep(AGAIN) => {}
+            () = sleep(pause) => {}
         }
     }
 }
 
 /// Takes the file away, if it is there and ours: nothing is to promise what nobody keeps.
 pub(super) fn remove() {
-    let ours = fs::read(cdi::FILE).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-    if ours.is_some_and(|file| cdi::is_ours(&file)) {
+    if ours().is_some() {
         // Without the right to do so there is nothing of ours in there either.
         let _ = fs::remove_file(cdi::FILE);
     }
 }
 
+/// The file as it is, if it is ours.
+fn ours() -> Option<Value> {
+    let file = serde_json::from_slice(&fs::read(cdi::FILE).ok()?).ok()?;
+    cdi::is_ours(&file).then_some(file)
+}
+
 fn replace(file: &Value) -> io::Result<()> {
     let path = Path::new(cdi::FILE);
-    fs::create_dir_all(path.parent().unwrap_or(path))?;
+    // As other vendors' programs make it, and ordinary users' runtimes need it, whatever this process's umask.
+    let directory = path.parent().unwrap_or(path);
+    if !directory.exists() {
+        fs::create_dir_all(directory)?;
+        fs::set_permissions(directory, Permissions::from_mode(0o755))?;
+    }
     // Runtimes read every file of that directory whose name ends in .json.
     let next = path.with_extension("new");
     fs::write(&next, file.to_string())?;

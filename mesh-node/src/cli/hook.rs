@@ -19,12 +19,15 @@ pub(super) struct Hook {
     /// The service, whatever the container's annotations say
     #[arg(long, value_name = "D/S")]
     service: Option<ServicePath>,
+    /// Nothing has given the container the service's variables: it doesn't start without
+    #[arg(long, requires = "service", hide = true)]
+    bare: bool,
 }
 
 impl Hook {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let said = self.service.map(|service| Member { service, client: false });
-        match oci::hook(self.stage, said, &context.state) {
+        match oci::hook(self.stage, said, self.bare, &context.state) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(refusal) => {
                 // On one line: it comes into the runtime's own error.

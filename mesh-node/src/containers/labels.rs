@@ -50,7 +50,7 @@ const OF_A_RUN: [&[&str]; 7] = [
 ];
 
 /// What is said of a container that is no member by [`leave_out_the_images`].
-pub(crate) const IMAGES_OWN: &str = "it runs without the mesh: its image itself says what would make it a member, and that doesn't count; give the container a label that its image has not";
+pub(crate) const IMAGES_OWN: &str = "it runs without the mesh: its image itself says what would make it a member, and that doesn't count; give the container a label (podman: an annotation) that its image has not";
 
 /// Leaves out what a container may have from its image and what would make it a member: whoever made the image doesn't decide
 /// who may be reached as the database. What the run gave with the very same value can't be told apart from that. All goes that

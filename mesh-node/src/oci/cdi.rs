@@ -13,21 +13,45 @@ pub(crate) const FILE: &str = "/var/run/cdi/mesh.json";
 /// The kind of our devices.
 const KIND: &str = "mesh.warp/service";
 
-/// The file, for these services with their variables. Gives with it the services that have no device: theirs would be
-/// called as another one's is.
+/// What starts with the hook's option of this name is without variables.
+const BARE: &str = "--bare";
+/// What the hook's service follows.
+const SERVICE: &str = "--service=";
+
+/// The file, for these services with their variables. `None`: they aren't known; nothing starts with that device, but who asks
+/// for it is told why. Gives with it the services that have no device: theirs would be called as another one's is.
 pub(crate) fn file(
-    services: &BTreeMap<ServicePath, BTreeMap<String, String>>,
+    services: &BTreeMap<ServicePath, Option<BTreeMap<String, String>>>,
     hooks: &Hooks,
 ) -> (Value, Vec<ServicePath>) {
     let (mut names, mut devices, mut left_out) = (BTreeSet::new(), vec![], vec![]);
     for (service, variables) in services {
         let name = device(service).filter(|name| names.insert(name.clone()));
         match name {
-            Some(name) => devices.push(json!({"name": name, "containerEdits": edits(service, variables, hooks)})),
+            Some(name) => {
+                let edits = edits(service, variables.as_ref(), hooks);
+                devices.push(json!({"name": name, "containerEdits": edits}));
+            }
             None => left_out.push(service.clone()),
         }
     }
     (json!({"cdiVersion": "0.5.0", "kind": KIND, "devices": devices}), left_out)
+}
+
+/// The variables of the services that a file of ours knows them of.
+pub(crate) fn variables(file: &Value) -> BTreeMap<ServicePath, BTreeMap<String, String>> {
+    let of = |device: &Value| {
+        let edits = device.get("containerEdits")?;
+        let texts = |list: &Value| Some(list.as_array()?.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        let arguments: Vec<String> = texts(edits.get("hooks")?.get(0)?.get("args")?)?;
+        let service = arguments.iter().find_map(|argument| argument.strip_prefix(SERVICE)?.parse().ok())?;
+        let variables: Vec<String> = texts(edits.get("env")?)?;
+        let pairs = variables.iter().filter_map(|variable| variable.split_once('='));
+        let variables = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        (!arguments.iter().any(|argument| argument == BARE)).then_some((service, variables))
+    };
+    let devices = file.get("devices").and_then(Value::as_array);
+    devices.into_iter().flatten().filter_map(of).collect()
 }
 
 /// Whether a file is one of ours.
@@ -40,14 +64,16 @@ fn device(service: &ServicePath) -> Option<String> {
     host_label(&service.service).ok().map(|label| format!("{}.{label}", service.deployment))
 }
 
-fn edits(service: &ServicePath, variables: &BTreeMap<String, String>, hooks: &Hooks) -> Value {
+fn edits(service: &ServicePath, variables: Option<&BTreeMap<String, String>>, hooks: &Hooks) -> Value {
     let hook = |stage: &str| {
-        let service = format!("--service={service}");
-        let arguments =
-            ["mesh-node", "hook", stage, &service, "--state", &hooks.state.to_string_lossy()].map(str::to_owned);
+        let service = format!("{SERVICE}{service}");
+        let state = hooks.state.to_string_lossy();
+        let mut arguments = vec!["mesh-node", "hook", stage, &service, "--state", &state];
+        arguments.extend(variables.is_none().then_some(BARE));
         json!({"hookName": stage, "path": hooks.program.to_string_lossy(), "args": arguments, "timeout": HOOK_TIMEOUT})
     };
-    let variables: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let variables: Vec<String> =
+        variables.into_iter().flatten().map(|(name, value)| format!("{name}={value}")).collect();
     let hooks = ["createRuntime", "poststop"].map(hook);
     json!({"env": variables, "hooks": hooks})
 }
@@ -60,7 +86,8 @@ mod tests {
     fn a_device_brings_variables_and_hooks() {
         let hooks = Hooks { program: "/usr/bin/mesh-node".into(), state: "/s".into() };
         let variables: BTreeMap<_, _> = [("WARP_IST_my-db".to_owned(), "100.112.0.2".to_owned())].into();
-        let services = ["shop/my db", "shop/my-db"].map(|service| (service.parse().unwrap(), variables.clone())).into();
+        let services =
+            ["shop/my db", "shop/my-db"].map(|service| (service.parse().unwrap(), Some(variables.clone()))).into();
         let (file, left_out) = file(&services, &hooks);
         assert!(is_ours(&file) && !is_ours(&json!({"kind": "nvidia.com/gpu"})) && !is_ours(&json!([])));
         assert_eq!(file["devices"].as_array().map(Vec::len), Some(1));
@@ -76,5 +103,23 @@ mod tests {
             json!(["mesh-node", "hook", "createRuntime", "--service=shop/my db", "--state", "/s"])
         );
         assert_eq!(device["containerEdits"]["hooks"][1]["hookName"], "poststop");
+    }
+
+    #[test]
+    fn what_was_known_is_read_again_and_what_was_not_isnt() {
+        let hooks = Hooks { program: "/usr/bin/mesh-node".into(), state: "/s".into() };
+        let service = |path: &str| path.parse::<ServicePath>().unwrap();
+        let variables: BTreeMap<_, _> = [("A".to_owned(), "b=c".to_owned())].into();
+        let services = [
+            (service("shop/my db"), Some(variables.clone())),
+            (service("shop/quiet"), Some(BTreeMap::new())),
+            (service("shop/nobody"), None),
+        ];
+        let (file, _) = file(&services.into(), &hooks);
+        let known = [(service("shop/my db"), variables), (service("shop/quiet"), BTreeMap::new())];
+        assert_eq!(super::variables(&file), known.into());
+        for odd in [json!({"devices": 7}), json!({"devices": [{"containerEdits": {"env": [], "hooks": []}}]})] {
+            assert!(super::variables(&odd).is_empty());
+        }
     }
 }

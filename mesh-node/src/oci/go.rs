@@ -1,4 +1,4 @@
-//! JSON that somebody else wrote and Docker reads as well, by Go's encoding/json: that takes a name in capitals for the same, and
+//! JSON that somebody else wrote and Docker or podman reads as well, by Go's encoding/json: that takes a name in capitals for the same, and
 //! of one that stands there twice it takes both. Where it could read something else than we do, nothing is known.
 
 use std::fmt;
@@ -22,7 +22,13 @@ pub(super) fn labels(configuration: &[u8]) -> Result<Labels, Ambiguous> {
     serde_json::from_str::<Value>(labels.get()).map(|labels| texts(Some(&labels))).map_err(|_| Ambiguous)
 }
 
-/// The digest of an image's configuration, as its manifest has it («Image Manifest»); none: it isn't the manifest of one image.
+/// The annotations in the manifest of an image («Image Manifest»).
+pub(super) fn annotations(manifest: &[u8]) -> Result<Labels, Ambiguous> {
+    let Some(annotations) = member(whole(manifest)?, "annotations")? else { return Ok(Labels::new()) };
+    serde_json::from_str::<Value>(annotations.get()).map(|annotations| texts(Some(&annotations))).map_err(|_| Ambiguous)
+}
+
+/// The digest of an image's configuration, as its manifest has it; none: it isn't the manifest of one image.
 pub(super) fn configuration(manifest: &[u8]) -> Result<Option<String>, Ambiguous> {
     let Some(config) = member(whole(manifest)?, "config")? else { return Ok(None) };
     let Some(digest) = member(config, "digest")? else { return Ok(None) };

@@ -10,12 +10,12 @@ use serde::de::DeserializeOwned;
 use super::{
     attach, caller, line,
     spec::{Hooks, REFUSED, Spec},
-    text,
+    storage, text,
     wrapper::own_hooks,
 };
 use crate::{
     config::{Config, Fail, Sources},
-    containers::{Labels, Member, member},
+    containers::{IMAGES_OWN, Labels, Member, member},
     journal,
     state::StateDir,
 };
@@ -37,11 +37,12 @@ pub(crate) enum Stage {
     Poststop,
 }
 
-/// Does what is to be done, for a container of `said` if that is known, else of what its annotations say.
+/// Does what is to be done, for a container of `said` if that is known, else of what its annotations say; `bare`: when it was
+/// described, nobody knew the variables.
 ///
 /// # Errors
 /// If the container asks for the mesh and can't have it, and is not to start without.
-pub(crate) fn run(stage: Stage, said: Option<Member>, state: &StateDir) -> Result<(), Refusal> {
+pub(crate) fn run(stage: Stage, said: Option<Member>, bare: bool, state: &StateDir) -> Result<(), Refusal> {
     match stage {
         Stage::Precreate => {
             let mut spec = Spec::read(io::stdin().lock()).map_err(|e| nonsense(&e))?;
@@ -58,7 +59,7 @@ pub(crate) fn run(stage: Stage, said: Option<Member>, state: &StateDir) -> Resul
         Stage::CreateRuntime => {
             let container: attach::State = input()?;
             // crun tells only which hook has failed, not what that said.
-            create(&container, said, state).inspect_err(caller::report)
+            create(&container, said, bare, state).inspect_err(caller::report)
         }
         Stage::Poststop => {
             let container: attach::State = input()?;
@@ -73,7 +74,13 @@ pub(crate) fn run(stage: Stage, said: Option<Member>, state: &StateDir) -> Resul
 
 /// Makes the container that is described one of the mesh, if it asks for that.
 fn adopt(spec: &mut Spec, said: Option<Member>, state: &StateDir, hooks: &Hooks) -> Result<(), Refusal> {
-    let member = said.map_or_else(|| ours(&spec.annotations()), |member| Ok(Some(member)))?;
+    let member = match said {
+        Some(member) => Some(member),
+        None => {
+            let own = || storage::own_annotations(spec);
+            of_its_own("a container of podman's", state, &Sources::default(), &spec.annotations(), own)?
+        }
+    };
     let Some(member) = member else { return Ok(()) };
     let variables = attach::variables(state, &member);
     if let Some(variables) = settle(state, &member, variables)? {
@@ -82,14 +89,48 @@ fn adopt(spec: &mut Spec, said: Option<Member>, state: &StateDir, hooks: &Hooks)
     Ok(())
 }
 
+/// What a container belongs to by what it has not from its image. `all`: with what it has from there; `own`: without, if anybody
+/// knows. `whose`: what it is called where nobody reads what a hook says.
+pub(super) fn of_its_own(
+    whose: &str,
+    state: &StateDir,
+    sources: &Sources,
+    all: &Labels,
+    own: impl FnOnce() -> Result<Labels, Refusal>,
+) -> Result<Option<Member>, Refusal> {
+    let claimed = member(all, sources);
+    if claimed == Ok(None) {
+        return Ok(None);
+    }
+    match (own(), claimed) {
+        (Ok(own), _) => member(&own, sources).inspect(|member| {
+            if member.is_none() {
+                journal::warn(&format!("{whose}: {IMAGES_OWN}"));
+            }
+        }),
+        (Err(refusal), Ok(Some(member))) => settle(state, &member, Err(refusal)),
+        (Err(refusal), _) => Err(refusal),
+    }
+}
+
 /// Gives the container its instance, if it asks for that.
-fn create(container: &attach::State, said: Option<Member>, state: &StateDir) -> Result<(), Refusal> {
+fn create(container: &attach::State, said: Option<Member>, bare: bool, state: &StateDir) -> Result<(), Refusal> {
     if let Some(refused) = container.annotations.get(REFUSED) {
         return Err(Refusal::bare(refused));
     }
     let member = said.map_or_else(|| ours(&container.annotations), |member| Ok(Some(member)))?;
     let Some(member) = member else { return Ok(()) };
-    settle(state, &member, attach::attach(state, container, &member)).map(drop)
+    let attached = if bare { why_bare(state, &member) } else { attach::attach(state, container, &member) };
+    settle(state, &member, attached).map(drop)
+}
+
+/// Why a CDI device is without its service's variables.
+fn why_bare(state: &StateDir, member: &Member) -> Result<(), Refusal> {
+    attach::variables(state, member)?;
+    Err(Refusal::new(
+        "its CDI device is not ready: the service was unknown a moment ago",
+        "start it again in a few seconds",
+    ))
 }
 
 /// What annotations say; those of platforms have been understood before they got here.

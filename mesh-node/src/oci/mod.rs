@@ -10,6 +10,7 @@ mod go;
 mod hook;
 mod image;
 mod spec;
+mod storage;
 mod wrapper;
 
 pub(crate) use attach::{agent, detach};

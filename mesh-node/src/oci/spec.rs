@@ -75,9 +75,10 @@ impl Spec {
             _ => {}
         }
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&next)?;
-        file.set_permissions(fs::metadata(path)?.permissions())?;
-        file.write_all(&self.to_json())?;
-        fs::rename(&next, path)
+        let permissions = fs::metadata(path).map(|metadata| metadata.permissions());
+        let written = permissions.and_then(|permissions| file.set_permissions(permissions));
+        let replaced = written.and_then(|()| file.write_all(&self.to_json())).and_then(|()| fs::rename(&next, path));
+        replaced.inspect_err(|_| drop(fs::remove_file(&next)))
     }
 
     /// As it is written.
@@ -88,6 +89,12 @@ impl Spec {
     /// The annotations that are texts, as all should be.
     pub(super) fn annotations(&self) -> Labels {
         texts(self.0.get("annotations"))
+    }
+
+    /// The root of its file system, where that is said for itself and not for the bundle.
+    pub(super) fn root(&self) -> Option<PathBuf> {
+        let path = self.0.get("root")?.get("path")?.as_str()?;
+        Some(PathBuf::from(path)).filter(|path| path.is_absolute())
     }
 
     /// Where the mount at `destination` comes from.

@@ -6,6 +6,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs::{self, File},
+    iter::Peekable,
     os::unix::{fs::MetadataExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -19,13 +20,13 @@ use super::{
     attach,
     caller::log,
     docker::Container,
-    hook::{note, settle},
+    hook::{note, of_its_own, settle},
     spec::{Hooks, Spec},
+    storage,
 };
 use crate::{
     config::{Config, Containers, Sources},
-    containers::{IMAGES_OWN, Labels, Member, member},
-    journal,
+    containers::{Labels, Member, member},
     state::StateDir,
 };
 
@@ -54,12 +55,18 @@ pub(crate) fn is_called(arguments: impl Iterator<Item = OsString>) -> Option<Cal
     if Path::new(&program).file_name() == Some(OsStr::new(NAME)) {
         return Some(Called { state: None, arguments: arguments.collect() });
     }
+    // As with every other command, before it or behind it: runc has no option of that name.
+    let before = state_option(&mut arguments);
     if arguments.next()? != COMMAND {
         return None;
     }
-    // runc has no option of that name.
-    let state = arguments.next_if(|word| word == "--state").and_then(|_| arguments.next()).map(PathBuf::from);
+    let state = before.or_else(|| state_option(&mut arguments));
     Some(Called { state, arguments: arguments.collect() })
+}
+
+/// The agent's state directory, if that comes next.
+fn state_option(arguments: &mut Peekable<impl Iterator<Item = OsString>>) -> Option<PathBuf> {
+    arguments.next_if(|word| word == "--state").and_then(|_| arguments.next()).map(PathBuf::from)
 }
 
 /// Does our part, and becomes runc.
@@ -81,7 +88,16 @@ pub(crate) fn main(called: Called) -> ExitCode {
             Task::Exec { process, id } => exec(call.root.as_deref(), process, id),
             Task::Other => {}
         }
-        let runc = runc.map_or_else(find_runc, Ok)?;
+        let runc = match runc {
+            Some(named) if identity(&named).is_some_and(|found| Some(found) == ourselves()) => {
+                return Err(Refusal::new(
+                    format!("runc = \"{}\" in the agent's configuration is mesh-runc itself", named.display()),
+                    "name the runtime that is to stand behind it there, or take the line out for the machine's runc",
+                ));
+            }
+            Some(named) => named,
+            None => find_runc()?,
+        };
         let error = Command::new(&runc).args(&arguments).exec();
         Err(Refusal::new(format!("cannot run {}: {error}", runc.display()), "is runc installed there?"))
     };
@@ -116,27 +132,20 @@ fn ours<'a>(
     agent: Result<(&'a StateDir, Containers), Refusal>,
 ) -> Result<Option<(&'a StateDir, Member)>, Refusal> {
     let sources = agent.as_ref().map_or_else(|_| Sources::everything(), |(_, config)| config.sources.clone());
-    let member_by = |labels: Labels| member(&labels.into_iter().chain(spec.annotations()).collect(), &sources);
+    let with_annotations = |labels: Labels, annotations: Labels| labels.into_iter().chain(annotations).collect();
     let container = Container::find(spec, id);
-    let claimed = member_by(container.as_ref().map(|container| container.labels().clone()).unwrap_or_default());
-    if claimed == Ok(None) {
+    let labels = container.as_ref().map(|container| container.labels().clone()).unwrap_or_default();
+    let all: Labels = with_annotations(labels, spec.annotations());
+    if member(&all, &sources) == Ok(None) {
         return Ok(None);
     }
     let (state, config) = agent?;
-    let member = match container {
-        None => claimed,
-        // It may have been its image that said so.
-        Some(container) => match (container.labels_of_its_own(&config.sockets()), claimed) {
-            (Ok(labels), _) => member_by(labels).inspect(|member| {
-                if member.is_none() {
-                    journal::warn(&format!("container {id}: {IMAGES_OWN}"));
-                }
-            }),
-            (Err(refusal), Ok(Some(member))) => settle(state, &member, Err(refusal)),
-            (Err(refusal), _) => Err(refusal),
-        },
+    let own = || {
+        let labels = container.map(|container| container.labels_of_its_own(&config.sockets())).transpose()?;
+        Ok(with_annotations(labels.unwrap_or_default(), storage::own_annotations(spec)?))
     };
-    Ok(member?.map(|member| (state, member)))
+    let member = of_its_own(&format!("container {id}"), state, &sources, &all, own)?;
+    Ok(member.map(|member| (state, member)))
 }
 
 /// A further process runs in a container. It gets what the first one has, as far as that can be found out.
@@ -147,7 +156,7 @@ fn exec(root: Option<&Path>, process: &Path, id: &str) {
         let mut spec = Spec::read(File::open(process).ok()?).ok()?;
         let before = spec.clone();
         container.share_variables(&mut spec);
-        (spec != before).then(|| fs::write(process, spec.to_json()))
+        (spec != before).then(|| spec.replace(process))
     };
     if let Some(Err(error)) = shared() {
         note(&Refusal::bare(format!("a process in {id} is without the variables of its service: {error}")));
@@ -183,8 +192,7 @@ pub(crate) fn own_hooks(state: &StateDir) -> Result<Hooks, Refusal> {
 
 /// The first `runc` that isn't ourselves.
 fn find_runc() -> Result<PathBuf, Refusal> {
-    let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-    let ourselves = env::current_exe().ok().and_then(|path| identity(&path));
+    let ourselves = ourselves();
     let path = env::var_os("PATH").unwrap_or_default();
     let places = env::split_paths(&path).chain(env::split_paths(PLACES)).filter(|place| place.is_absolute());
     let mut found = places.map(|place| place.join(RUNC)).filter(|path| path.is_file());
@@ -194,6 +202,16 @@ fn find_runc() -> Result<PathBuf, Refusal> {
             "install it, or name the runtime that stands behind mesh-runc in the agent's configuration: [containers] runc = \"/PATH\"",
         )
     })
+}
+
+/// This program, by whatever name.
+fn ourselves() -> Option<(u64, u64)> {
+    identity(&env::current_exe().ok()?)
+}
+
+/// What tells a file from all others.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// Where the runtime's caller looks: into its log file, and on standard error.
@@ -221,7 +239,9 @@ mod tests {
         assert_eq!(called("/usr/bin/mesh-runc --root /r start f00"), with("", "--root /r start f00"));
         assert_eq!(called("mesh-node runc-wrapper --version"), with("", "--version"));
         assert_eq!(called("mesh-node runc-wrapper --state /s --root /r state f00"), with("/s", "--root /r state f00"));
+        assert_eq!(called("mesh-node --state /s runc-wrapper state f00"), with("/s", "state f00"));
         assert_eq!(called("mesh-node status"), None);
+        assert_eq!(called("mesh-node --state /s status"), None);
         assert_eq!(called("mesh-node"), None);
         assert_eq!(called("mesh-runc"), with("", ""));
     }

@@ -52,6 +52,24 @@ fn a_further_process_has_the_names() {
 }
 
 #[test]
+fn an_agent_that_starts_without_its_coordinator_goes_on_with_what_was_known() {
+    isolated(|| {
+        let (mut stage, _podman) = stage();
+        let known = fs::read_to_string(FILE).expect("the devices");
+        stage.coordinator.stop();
+        stage.aws.stop();
+        // Nothing runs here that the agent's own map would tell of, and it has looked when it says so.
+        stage.configure("[containers]\ncdi = [\"shop/db\", \"shop/nobody\"]\n");
+        stage.aws.start_alone(&[]);
+        wait::until_true("the devices", || fs::read_to_string(FILE).is_ok_and(|text| text.contains("shop.nobody")));
+        let after = fs::read_to_string(FILE).expect("the devices");
+        let device = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON")["devices"][0].clone();
+        assert_eq!(device(&after), device(&known));
+        stage.coordinator.start();
+    });
+}
+
+#[test]
 fn what_changes_is_in_the_next_container() {
     isolated(|| {
         let (stage, podman) = stage();

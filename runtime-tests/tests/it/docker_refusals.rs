@@ -157,6 +157,9 @@ fn a_mistake_in_the_configuration_neither_lets_a_member_out_nor_puts_another_run
         // With the runtime that is named, as far as that can be made out; else with none.
         stage.configure("[containers]\nrunc = \"/run/sandbox\"\nfial = \"open\"\n");
         is_refused(&stage, &docker, &[], &["cannot run /run/sandbox"]);
+        // Which would call itself without end.
+        stage.configure(&format!("[containers]\nrunc = {:?}\n", mesh_node()));
+        is_refused(&stage, &docker, &[], &["is mesh-runc itself", "take the line out"]);
         stage.configure("[containers]\nrunc = \"/run/sandbox\nfail = \"open\"\n");
         is_refused(&stage, &docker, &[], &["/run/aws/config.toml, line 2"]);
         stage.configure("");

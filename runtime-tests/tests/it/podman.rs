@@ -1,5 +1,7 @@
 //! podman, by one hook in its directory of hooks, or with `mesh-runc` as its runtime.
 
+use std::fs;
+
 use mesh_netns_tests::{Runner, isolated, wait};
 use mesh_runtime_tests::{Lab, Podman, Stage};
 use nix::{
@@ -54,6 +56,47 @@ fn what_is_not_ours_is_left_alone() {
         let said = podman.run(&NONE, "env; ls /sys/class/net").done().stdout;
         assert!(!said.contains("WARP") && !said.contains("mesh0"), "{said}");
     });
+}
+
+#[test]
+fn an_image_does_not_make_itself_a_member_of_hooks() {
+    isolated(|| an_image_makes_nobody_a_member(Podman::with_hooks));
+}
+
+#[test]
+fn an_image_does_not_make_itself_a_member_of_the_wrapper() {
+    isolated(|| an_image_makes_nobody_a_member(Podman::with_wrapper));
+}
+
+fn an_image_makes_nobody_a_member(podman: fn(&Lab, &Runner) -> Podman) {
+    let stage = Stage::new(&[SHOP]);
+    let podman = podman(&stage.lab, &stage.aws);
+    let before = stage.census();
+    let manifest = podman.annotated("sly", "mesh.service=shop/db");
+    let script = "ls /sys/class/net; env; echo it runs";
+    for users in [&[][..], &MAPPED] {
+        let run = |flags: &[&str]| podman.run_image("sly", &[&NONE[..], users, flags].concat(), script).done().stdout;
+        let said = run(&[]);
+        assert!(said.ends_with("it runs\n") && !said.contains("mesh0") && !said.contains("WARP_"), "{said}");
+        let said = run(&["--annotation", "mesh.service=shop/app"]);
+        assert!(said.contains("mesh0") && said.contains("WARP_IST_db"), "{said}");
+    }
+    // Nobody knows any more whose it is.
+    let refused = |service: &str| {
+        let said = podman.run_image(
+            "sly",
+            &[&NONE[..], &["--annotation", &format!("mesh.service={service}")]].concat(),
+            script,
+        );
+        assert!(!said.stdout.contains("it runs"));
+        said.stderr
+    };
+    let text = fs::read_to_string(&manifest).expect("the manifest");
+    let twice = text.replacen("\"annotations\":", "\"Annotations\":{},\"annotations\":", 1);
+    fs::write(&manifest, twice).expect("cannot write a file");
+    let said = refused("shop/app");
+    assert!(said.contains("shop/app: the image") && said.contains("podman image inspect"), "{said}");
+    stage.nothing_is_left(&before);
 }
 
 #[test]
