@@ -35,11 +35,14 @@ impl Lab {
     pub fn new() -> Self {
         copy(Path::new("/etc"), Path::new("/run/etc")).expect("cannot copy /etc");
         bind("/run/etc", "/etc");
-        let empty = |directory: &str| {
-            mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+        let empty_for = |mode: &str, directory: &str| {
+            mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), Some(mode))
                 .unwrap_or_else(|e| panic!("cannot mount a tmpfs on {directory}: {e}"));
         };
+        let empty = |directory: &str| empty_for("mode=755", directory);
         ["/var/lib", "/opt"].into_iter().for_each(empty);
+        // podman keeps its locks there, of all its storages together, and makes them where there are none.
+        empty_for("mode=1777", "/dev/shm");
         // crun does not work on a machine that has control groups of both versions: this one has the first only.
         if Path::new(UNIFIED).exists() {
             empty(UNIFIED);
@@ -170,7 +173,7 @@ impl Stage {
     }
 }
 
-/// Has a runner's agent offer these services as devices of CDI, and waits until it offers the first of them.
+/// Has a runner's agent offer these services as devices of CDI, and waits until the first of them is ready.
 ///
 /// # Panics
 /// If it doesn't.
@@ -179,10 +182,15 @@ pub fn offer(runner: &mut Runner, services: &[&str]) {
     fs::write(runner.state().join("config.toml"), text).expect("cannot write the agent's configuration");
     runner.stop();
     runner.start(&[]);
-    let name = format!("{:?}", services[0].replace('/', "."));
-    wait::until_true("the device", || {
-        fs::read_to_string("/var/run/cdi/mesh.json").is_ok_and(|text| text.contains(&name))
-    });
+    wait::until_true("the device", || is_ready(&services[0].replace('/', ".")).unwrap_or(false));
+}
+
+/// Whether a device has what is known of its service.
+fn is_ready(name: &str) -> Option<bool> {
+    let file: serde_json::Value = serde_json::from_slice(&fs::read("/var/run/cdi/mesh.json").ok()?).ok()?;
+    let device = file["devices"].as_array()?.iter().find(|device| device["name"] == name)?;
+    let arguments = device["containerEdits"]["hooks"][0]["args"].as_array()?;
+    Some(!arguments.iter().any(|argument| argument == "--bare"))
 }
 
 fn text(value: &serde_json::Value) -> &str {

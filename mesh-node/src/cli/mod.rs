@@ -28,6 +28,9 @@ use crate::{local::Client, oci, state::StateDir};
 /// The agent of mesh: gives the services of this machine private addresses, names and encrypted connections
 #[derive(Debug, Parser)]
 #[command(name = "mesh-node", version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(
+    after_help = "Called as mesh-runc, or by `mesh-node runc-wrapper`, it stands before runc; every argument is runc's then."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -123,12 +123,15 @@ fn attach(call: &Call, member: &Member) -> Result<Result<(), Refusal>, Failure> 
 fn check(call: &Call) -> Result<(), Failure> {
     // A mistake in the configuration is no reason to take a pod down that may be none of ours.
     let sources = Config::load(&call.state).map(|config| config.containers.sources).unwrap_or_default();
-    if call.member(&sources)?.is_none() {
-        return Ok(());
-    }
+    let Some(member) = call.member(&sources)? else { return Ok(()) };
     let id = call.id()?;
-    let all = containers(call).map_err(|refusal| Failure { code: LATER, refusal })?;
-    if all.contains(&id) { Ok(()) } else { Err(Failure::new(OWN, format!("{id} is not attached any more"))) }
+    let (is_there, code) = match containers(call) {
+        Ok(all) if all.contains(&id) => (Ok(()), OWN),
+        Ok(_) => (Err(Refusal::bare(format!("{id} is not attached any more"))), OWN),
+        Err(refusal) => (Err(refusal), LATER),
+    };
+    // What may start without the mesh may go on without it.
+    oci::settle(&call.state, &member, is_there).map(drop).map_err(|refusal| Failure { code, refusal })
 }
 
 /// Lets go of all of this network's containers but those that the runtime names.

@@ -13,23 +13,27 @@ use serde::de::DeserializeOwned;
 use super::{Request, codec};
 use crate::state::StateDir;
 
+/// How long an agent may take for anything, unless it was said: more than its own waiting for a coordinator and for others adds
+/// up to.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// Reaches the agent of one state directory.
 #[derive(Debug)]
 pub(crate) struct Client<'a> {
     state: &'a StateDir,
-    limit: Option<Duration>,
+    limit: Duration,
     patience: Duration,
 }
 
 impl<'a> Client<'a> {
     /// The agent of this state directory.
     pub(crate) const fn new(state: &'a StateDir) -> Self {
-        Self { state, limit: None, patience: Duration::ZERO }
+        Self { state, limit: LIMIT, patience: Duration::ZERO }
     }
 
     /// Waits no longer than this for an answer.
     pub(crate) const fn within(self, limit: Duration) -> Self {
-        Self { limit: Some(limit), ..self }
+        Self { limit, ..self }
     }
 
     /// Waits so long for an agent that is just starting.
@@ -43,7 +47,7 @@ impl<'a> Client<'a> {
     /// If the agent isn't there, or refuses.
     pub(crate) fn ask<T: DeserializeOwned>(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<T, Refusal> {
         let stream = self.connect().map_err(|e| self.unreachable(&e))?;
-        stream.set_read_timeout(self.limit).map_err(|e| self.unreachable(&e))?;
+        stream.set_read_timeout(Some(self.limit)).map_err(|e| self.unreachable(&e))?;
         codec::send_request(&stream, request, fds)
             .map_err(|e| Refusal::new(format!("the agent doesn't take the request: {e}"), "see the agent's log"))?;
         codec::receive_answer(&stream)

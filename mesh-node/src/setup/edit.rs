@@ -87,6 +87,11 @@ impl Edit {
         self.before != self.after
     }
 
+    /// What it is a change of.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The lines that go and those that come, for people.
     pub(crate) fn diff(&self) -> String {
         let name = |there: &Option<Content>| match there {

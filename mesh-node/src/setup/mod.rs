@@ -65,20 +65,31 @@ struct Ourselves {
     state: Option<PathBuf>,
 }
 
+impl Wish {
+    /// Whether what goes together goes together.
+    ///
+    /// # Errors
+    /// If not.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        let Self { runtime, undo, services, network } = self;
+        let takes_services = *runtime == Runtime::Cdi || (*runtime == Runtime::Cni && services.len() < 2);
+        if !services.is_empty() && (*undo || !takes_services) {
+            let hint = "--service goes with `cdi`, any number of times, and once with `cni`";
+            return Err(Refusal::new("there is nothing to do with these services", hint));
+        }
+        if network.is_some() && *runtime != Runtime::Cni {
+            return Err(Refusal::new("there is nothing to do with a network", "--network goes with `cni`"));
+        }
+        Ok(())
+    }
+}
+
 /// What there is to do for a runtime to call the agent of this state directory; or, undone, no longer to.
 ///
 /// # Errors
-/// If something of somebody else's is in the way, or can't be read; or the wish makes no sense.
+/// If something of somebody else's is in the way, or can't be read.
 pub(crate) fn plan(wish: &Wish, state: &StateDir) -> Result<Plan, Refusal> {
     let Wish { runtime, undo, services, network } = wish;
-    let takes_services = *runtime == Runtime::Cdi || (*runtime == Runtime::Cni && services.len() < 2);
-    if !services.is_empty() && (*undo || !takes_services) {
-        let hint = "--service goes with `cdi`, any number of times, and once with `cni`";
-        return Err(Refusal::new("there is nothing to do with these services", hint));
-    }
-    if network.is_some() && *runtime != Runtime::Cni {
-        return Err(Refusal::new("there is nothing to do with a network", "--network goes with `cni`"));
-    }
     let configuration = Config::path(state);
     let behind = Config::runc(state);
     let program = std::env::current_exe().map_err(|e| Refusal::bare(format!("this program can't be found: {e}")))?;

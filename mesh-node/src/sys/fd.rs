@@ -15,7 +15,7 @@ use nix::{
     sys::socket::{ControlMessage, MsgFlags, sendmsg},
 };
 
-/// The most descriptors that one message may carry; no request of ours has more than two.
+/// The most descriptors that one message may carry; no request of ours has more than three.
 const MOST: usize = 4;
 
 /// Sends `bytes`, with `fds` beside the first of them.

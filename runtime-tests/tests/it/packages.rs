@@ -92,6 +92,16 @@ fn an_agent_is_installed_enrolled_upgraded_removed_and_purged() {
         systemd.systemctl(&["daemon-reload"]).done();
         systemd.systemctl(&["start", "docker"]).done();
         systemd.command(&["/usr/bin/mesh-node", "setup", "docker"]).done();
+        let file = systemd.root().join("etc/docker/daemon.json");
+        let set_up = fs::read_to_string(&file).expect("Docker's file");
+        fs::write(&file, format!("{set_up},")).expect("cannot damage a file");
+        let stays = systemd.command(&["dpkg", "--no-pager", "--remove", "mesh-node"]).expect_code(1);
+        assert!(
+            stays.stderr.contains("is not what Docker takes") && stays.stderr.contains("mesh-node: stays"),
+            "{stays:?}"
+        );
+        systemd.command(&["/usr/bin/mesh-node", "--version"]).done();
+        fs::write(&file, set_up).expect("cannot mend a file");
         let removed = dpkg(&systemd, &["--remove", "mesh-node"]);
         assert!(removed.stdout.contains("+++ /etc/docker/daemon.json"), "{}", removed.stdout);
         assert!(removed.stderr.contains("Restart those that run"), "{}", removed.stderr);

@@ -12,6 +12,7 @@ use std::{
 use mesh_netns_tests::{Outcome, isolated, run, wait};
 use mesh_runtime_tests::{Docker, Podman, Stage, mesh_node};
 use nix::mount::{MsFlags, mount};
+use serde_json::json;
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
 const DAEMON: &str = "/etc/docker/daemon.json";
@@ -32,7 +33,14 @@ fn docker_starts_members_after_setup_and_none_after_undo() {
             shown.contains("+++ /etc/docker/daemon.json") && shown.contains("+    \"default-runtime\": \"mesh\""),
             "{shown}"
         );
+        let by_program = stage.aws.command(&["setup", "docker", "--dry-run", "--json"]).done().json();
+        assert_eq!(by_program["changes"][0], json!({"path": DAEMON, "diff": shown}));
+        assert_eq!((&by_program["version"], &by_program["done"]), (&json!(1), &json!(false)));
         assert_eq!(read(DAEMON), "{\n    \"log-level\": \"error\"\n}\n", "only shown");
+        for odd in [["docker", "--network", "net"], ["docker", "--service", "shop/db"]] {
+            let refused = stage.aws.command(&[&["setup"], &odd[..]].concat()).expect_code(2).stderr;
+            assert!(refused.contains("nothing to do with") && refused.contains("goes with"), "{refused}");
+        }
 
         let done = stage.aws.command(&["setup", "docker"]).done();
         assert_eq!(done.stdout, shown);
@@ -345,7 +353,6 @@ fn what_somebody_else_set_up_for_cdi_cni_and_systemd_is_not_touched() {
         refused(&["cdi", "--service", "shop/db"], &["config.toml", "cdi = [\"shop/app\", \"shop/db\"]"]);
         refused(&["cni", "--network", "shop"], &["/usr/lib/cni/mesh is there already, and leads to /bin/true"]);
         refused(&["cni", "--network", "web"], &["no list for a network web", "shop"]);
-        refused(&["systemd", "--service", "shop/db"], &["--service goes with"]);
         for what in ["systemd", "cdi", "cni"] {
             let undone = stage.aws.command(&["setup", what, "--undo"]).done();
             assert!(undone.stderr.contains("nothing to do"), "{}", undone.stdout);
