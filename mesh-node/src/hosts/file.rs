@@ -1,8 +1,7 @@
 //! The file itself: opened once, checked, and written in place.
 //!
-//! A container's owner can put anything where its hosts file should be. So the path is resolved inside the container and
-//! never through a symbolic link, what is found must be a regular file on a file system that only stores (writing to
-//! one of /proc or /sys does things), and it must not be the machine's own.
+//! A container's owner can put anything where its hosts file should be. What is found there must be a regular file on a file
+//! system that only stores (writing to one of /proc or /sys does things), and it must not be the machine's own.
 
 use std::{
     fs::{self, File},
@@ -13,15 +12,11 @@ use std::{
         unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use mesh_proto::message::Refusal;
-use nix::{
-    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
-    sys::statfs::fstatfs,
-};
-use serde::{Deserialize, Serialize};
+use nix::{fcntl::OFlag, sys::statfs::fstatfs};
+use tokio::runtime::Handle;
 
 use super::edit;
 
@@ -46,73 +41,28 @@ const STORING: [u32; 13] = [
     0xff53_4d42, // CIFS
 ];
 
-/// Where a hosts file was found, to find it again after a restart of the agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Place {
-    /// By a path of the machine's.
-    Path(PathBuf),
-    /// `/etc/hosts` as this process sees it.
-    Process(i32),
-}
-
-impl Place {
-    /// Opens what is there as a mere reference (`O_PATH`, open(2)), which has no effect on it whatever it is.
-    ///
-    /// # Errors
-    /// If nothing is there, or only a symbolic link.
-    pub(crate) fn reach(&self) -> Result<OwnedFd, Refusal> {
-        let (found, path) = match self {
-            Self::Path(path) => (reach_path(path), path.display().to_string()),
-            Self::Process(pid) => (reach_in_process(*pid), format!("/proc/{pid}/root/etc/hosts")),
-        };
-        found.map_err(|e| match e.raw_os_error() {
-            Some(libc::ELOOP) => Refusal::new(
-                format!("the hosts file {path} is reached by a symbolic link only, which could lead anywhere"),
-                "give the file itself with --hosts FILE, or attach by --netns PATH, without a hosts file",
-            ),
-            _ => Refusal::new(
-                format!("cannot open the hosts file {path}: {e}"),
-                "give another one with --hosts FILE, or attach by --netns PATH, without a hosts file",
-            ),
-        })
-    }
-}
-
-fn reach_path(path: &Path) -> io::Result<OwnedFd> {
-    let file = File::options().read(true).custom_flags((OFlag::O_PATH | OFlag::O_NOFOLLOW).bits()).open(path)?;
-    match file.metadata()?.is_symlink() {
-        true => Err(io::Error::from_raw_os_error(libc::ELOOP)),
-        false => Ok(file.into()),
-    }
-}
-
-fn reach_in_process(pid: i32) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let directory = (OFlag::O_PATH | OFlag::O_DIRECTORY).bits();
-    let root = File::options().read(true).custom_flags(directory).open(format!("/proc/{pid}/root"))?;
-    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS);
-    Ok(openat2(root, "etc/hosts", how)?)
-}
-
-/// An instance's hosts file.
+/// An instance's hosts file, open.
 #[derive(Debug)]
 pub(crate) struct HostsFile {
     file: File,
-    state: Mutex<State>,
-}
-
-/// What we have to do with the file.
-#[derive(Debug, Default)]
-struct State {
-    /// What our block holds, if we have put one there.
-    names: Option<Vec<(Ipv4Addr, String)>>,
+    id: FileId,
+    name: PathBuf,
     /// The whole file as we wrote it last.
     written: Vec<u8>,
+    /// While a test holds this, the file system doesn't answer.
+    #[cfg(test)]
+    pub(crate) stalled: std::sync::Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Which file it is, wherever it was found: no other one has this number for as long as it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct FileId {
+    dev: u64,
+    ino: u64,
 }
 
 impl HostsFile {
-    /// Takes what [`Place::reach`] found, on either side of the agent's socket.
+    /// Takes what [`super::Place::reach`] found, on either side of the agent's socket.
     ///
     /// # Errors
     /// If it is not a file that may be written to.
@@ -160,39 +110,46 @@ impl HostsFile {
         let mut options = File::options();
         options.read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits());
         match options.open(&reference) {
-            Ok(file) => Ok(Some(Self { file, state: Mutex::default() })),
+            Ok(file) => {
+                let id = id(&file.metadata().map_err(|e| refuse(e.to_string()))?);
+                Ok(Some(Self {
+                    file,
+                    id,
+                    name,
+                    written: vec![],
+                    #[cfg(test)]
+                    stalled: Default::default(),
+                }))
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(e) => Err(refuse(e.to_string())),
         }
     }
 
-    /// Puts these names, and no others, into our block.
+    /// Puts these names, and no others, into our block. Gives whether that changed anything.
     ///
     /// # Errors
     /// If the file can't be read or written any more, or has grown beyond the limit; then it is left as it is.
-    pub(crate) fn put(&self, names: &[(Ipv4Addr, String)]) -> io::Result<()> {
-        let mut state = self.state();
-        state.names = Some(names.to_vec());
-        self.rewrite(&mut state).map(drop)
+    pub(super) fn put(&mut self, names: &[(Ipv4Addr, String)]) -> io::Result<bool> {
+        self.rewrite(Some(names))
     }
 
-    /// Puts back what was last put there, if it is gone. Gives whether it was.
+    /// Takes our block out. Gives whether that changed anything.
     ///
     /// # Errors
     /// As [`Self::put`].
-    pub(crate) fn restore(&self) -> io::Result<bool> {
-        let mut state = self.state();
-        if state.names.is_none() { Ok(false) } else { self.rewrite(&mut state) }
+    pub(super) fn clear(&mut self) -> io::Result<bool> {
+        self.rewrite(None)
     }
 
-    /// Takes our block out.
-    ///
-    /// # Errors
-    /// As [`Self::put`].
-    pub(crate) fn clear(&self) -> io::Result<()> {
-        let mut state = self.state();
-        state.names = None;
-        self.rewrite(&mut state).map(drop)
+    /// Which it is.
+    pub(super) fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// What it is called.
+    pub(crate) fn name(&self) -> &Path {
+        &self.name
     }
 
     /// A path that leads to this file and no other, for as long as this process holds it.
@@ -200,31 +157,31 @@ impl HostsFile {
         reference(&self.file)
     }
 
-    /// Held while the file is changed: by one at a time.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Closes it where that may take its time: as long as a write, if one is still under way.
+    pub(crate) fn let_go(self) {
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn_blocking(move || drop(self));
+        }
     }
 
-    /// Puts our block in, or takes it out. Gives whether that changed anything.
-    ///
     /// Runtimes rewrite the file as well, and nothing keeps them from doing so at the same moment. What comes of that is put
     /// right by the next call, which their closing of the file brings about.
-    fn rewrite(&self, state: &mut State) -> io::Result<bool> {
+    fn rewrite(&mut self, names: Option<&[(Ipv4Addr, String)]>) -> io::Result<bool> {
         let mut attempts = 10;
         loop {
-            match self.try_rewrite(state) {
+            match self.try_rewrite(names) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted && attempts > 0 => attempts -= 1,
                 other => return other,
             }
         }
     }
 
-    fn try_rewrite(&self, state: &mut State) -> io::Result<bool> {
+    fn try_rewrite(&mut self, names: Option<&[(Ipv4Addr, String)]>) -> io::Result<bool> {
         let found = self.read_settled()?;
-        let mut before = edit::without_remains(&found, &state.written).to_vec();
+        let mut before = edit::without_remains(&found, &self.written).to_vec();
         // Where somebody cut the file while we wrote, there is a hole.
         before.retain(|b| *b != 0);
-        let after = match &state.names {
+        let after = match names {
             Some(names) => edit::with_block(&before, names),
             None => edit::without_block(&before),
         };
@@ -242,7 +199,7 @@ impl HostsFile {
         if found.len() > after.len() && self.file.metadata()?.len() == found.len() as u64 {
             self.file.set_len(after.len() as u64)?;
         }
-        state.written = after;
+        self.written = after;
         Ok(true)
     }
 
@@ -259,9 +216,11 @@ impl HostsFile {
     }
 
     fn read(&self) -> io::Result<Vec<u8>> {
+        #[cfg(test)]
+        drop(self.stalled.blocking_lock());
         let length = self.file.metadata()?.len();
         if length > MAX {
-            return Err(io::Error::other(format!("it has grown to {length} octets, and {MAX} is the most")));
+            return Err(io::Error::other(format!("it has grown to more than {MAX} octets")));
         }
         // One more than there should be: whoever is writing to it right now is not cut short, but waited for.
         let mut found = vec![0; usize::try_from(length).map_err(io::Error::other)? + 1];
@@ -284,16 +243,22 @@ fn reference(fd: &impl AsRawFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
-/// Whether this is the hosts file of the machine itself: of the agent, that is.
+/// Whether this is the hosts file of the machine itself: of the agent, that is, and of the first process where the agent is in a
+/// container of its own and sees the machine's processes.
 fn is_our_own(metadata: &fs::Metadata) -> bool {
-    fs::metadata("/etc/hosts").is_ok_and(|own| (own.dev(), own.ino()) == (metadata.dev(), metadata.ino()))
+    let is = |path| fs::metadata(path).is_ok_and(|own| id(&own) == id(metadata));
+    is("/etc/hosts") || is("/proc/1/root/etc/hosts")
+}
+
+fn id(metadata: &fs::Metadata) -> FileId {
+    FileId { dev: metadata.dev(), ino: metadata.ino() }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use super::*;
+    use super::{super::Place, *};
     use crate::state::tests::Scratch;
 
     fn open(path: impl Into<PathBuf>) -> Result<HostsFile, Refusal> {
@@ -310,7 +275,7 @@ mod tests {
         let path = scratch.0.join("hosts");
         fs::write(&path, "127.0.0.1 localhost\n").unwrap();
         let inode = fs::metadata(&path).unwrap().ino();
-        let hosts = open(&path).unwrap();
+        let mut hosts = open(&path).unwrap();
         hosts.put(&names()).unwrap();
         hosts.put(&names()).unwrap();
         assert_eq!(
@@ -328,19 +293,19 @@ mod tests {
         let path = scratch.0.join("hosts");
         let block = "# mesh-node begin\n100.112.0.2 db\n# mesh-node end\n";
         fs::write(&path, "127.0.0.1 localhost\n").unwrap();
-        let hosts = open(&path).unwrap();
+        let mut hosts = open(&path).unwrap();
         hosts.put(&names()).unwrap();
         // Somebody emptied it, we wrote, he wrote: over our beginning, or before it with a hole between.
         let theirs = "127.0.0.1 localhost\n172.17.0.2 web\n";
         let ours = fs::read_to_string(&path).unwrap();
         for both in [format!("{theirs}{}", &ours[theirs.len()..]), format!("{theirs}\0\0\0{block}")] {
             fs::write(&path, both).unwrap();
-            assert!(hosts.restore().unwrap());
+            assert!(hosts.put(&names()).unwrap());
             assert_eq!(fs::read_to_string(&path).unwrap(), format!("{theirs}{block}"));
             fs::write(&path, "127.0.0.1 localhost\n").unwrap();
-            hosts.restore().unwrap();
+            hosts.put(&names()).unwrap();
         }
-        assert!(!hosts.restore().unwrap(), "it is there");
+        assert!(!hosts.put(&names()).unwrap(), "it is there");
     }
 
     #[test]
@@ -380,7 +345,7 @@ mod tests {
         let scratch = Scratch::new("growing");
         let path = scratch.0.join("hosts");
         fs::write(&path, "").unwrap();
-        let hosts = open(&path).unwrap();
+        let mut hosts = open(&path).unwrap();
         File::options().write(true).open(&path).unwrap().set_len(MAX + 1).unwrap();
         assert!(hosts.put(&names()).unwrap_err().to_string().contains("has grown"));
         assert_eq!(fs::metadata(&path).unwrap().len(), MAX + 1);

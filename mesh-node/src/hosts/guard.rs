@@ -4,25 +4,28 @@
 use std::{
     collections::HashMap,
     io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use tokio::{
     sync::Notify,
-    task::{JoinHandle, spawn_blocking},
+    task::JoinHandle,
     time::{Instant, sleep},
 };
 
-use super::HostsFile;
+use super::{Kept, files::KeptFile};
 use crate::sys::inotify::{Watched, Writes, Written};
 
-/// How many times our block is put back at once. A runtime may write several times before the container's program reads.
+/// How many times a file is looked at at once. A runtime may write several times before the container's program reads.
 const AT_ONCE: u32 = 32;
-/// How long we wait then, for a container that fights us. Doubled each time that it was gone again.
+/// How long we wait then, for a container that fights us, or only keeps us busy. Doubled each time that it has written again.
 const SOON: Duration = Duration::from_millis(10);
 /// The longest that this becomes; after as long a peace all is forgotten.
 const LATE: Duration = Duration::from_secs(60);
+/// How long what is written is gathered: whoever does nothing but write is heard of no more often than this.
+const BREATH: Duration = Duration::from_millis(1);
 
 /// Guards over any number of files.
 #[derive(Debug, Clone)]
@@ -40,17 +43,15 @@ struct Inner {
 #[derive(Debug)]
 struct Post {
     writes: Writes,
-    /// Who wants to know of which file: more than one, if it is guarded once more before the first guard leaves.
-    bells: Mutex<HashMap<Watched, Vec<Arc<Notify>>>>,
+    /// Who wants to know of which file.
+    bells: Mutex<HashMap<Watched, Arc<Notify>>>,
 }
 
-/// The guard over one file, until dropped.
+/// The watch over one file, until dropped.
 #[derive(Debug)]
-pub(crate) struct Guard {
+pub(super) struct Guard {
     guards: Guards,
     watched: Watched,
-    bell: Arc<Notify>,
-    keeping: JoinHandle<()>,
 }
 
 impl Guards {
@@ -64,20 +65,15 @@ impl Guards {
         Ok(Self { inner: Arc::new(Inner { post, ringing }) })
     }
 
-    /// From now on what was last put into the file is put back when it is gone.
+    /// From now on the bell rings when the file there has been written to. It may have one watch at a time. Blocks for as long as
+    /// its file system does.
     ///
     /// # Errors
     /// If the file can't be watched over.
-    pub(crate) fn guard(&self, file: &Arc<HostsFile>) -> io::Result<Guard> {
-        let (post, bell) = (&self.inner.post, Arc::new(Notify::new()));
-        let mut bells = post.bells();
-        let watched = post.writes.watch(&file.reference())?;
-        bells.entry(watched).or_default().push(Arc::clone(&bell));
-        drop(bells);
-        // What was written before the watch began: looked at once.
-        bell.notify_one();
-        let keeping = tokio::spawn(keep(Arc::downgrade(file), Arc::clone(&bell)));
-        Ok(Guard { guards: self.clone(), watched, bell, keeping })
+    pub(super) fn guard(&self, path: &Path, bell: &Arc<Notify>) -> io::Result<Guard> {
+        let watched = self.inner.post.writes.watch(path)?;
+        self.inner.post.bells().insert(watched, Arc::clone(bell));
+        Ok(Guard { guards: self.clone(), watched })
     }
 }
 
@@ -88,23 +84,17 @@ impl Drop for Inner {
 }
 
 impl Post {
-    fn bells(&self) -> MutexGuard<'_, HashMap<Watched, Vec<Arc<Notify>>>> {
+    fn bells(&self) -> MutexGuard<'_, HashMap<Watched, Arc<Notify>>> {
         self.bells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.keeping.abort();
         let post = &self.guards.inner.post;
         let mut bells = post.bells();
-        if let Some(others) = bells.get_mut(&self.watched) {
-            others.retain(|bell| !Arc::ptr_eq(bell, &self.bell));
-            if others.is_empty() {
-                bells.remove(&self.watched);
-                post.writes.unwatch(self.watched);
-            }
-        }
+        bells.remove(&self.watched);
+        post.writes.unwatch(self.watched);
     }
 }
 
@@ -118,35 +108,37 @@ async fn ring(post: Arc<Post>) {
                 return;
             }
         };
-        let bells = post.bells();
-        for written in written {
-            match written {
-                Written::One(watched) => bells.get(&watched).into_iter().flatten().for_each(|bell| bell.notify_one()),
-                Written::Any => bells.values().flatten().for_each(|bell| bell.notify_one()),
+        {
+            let bells = post.bells();
+            for written in written {
+                match written {
+                    Written::One(watched) => bells.get(&watched).into_iter().for_each(|bell| bell.notify_one()),
+                    Written::Any => bells.values().for_each(|bell| bell.notify_one()),
+                }
             }
         }
+        sleep(BREATH).await;
     }
 }
 
-async fn keep(file: Weak<HostsFile>, bell: Arc<Notify>) {
+/// Looks at a file whenever its bell rings, for as long as anybody keeps it.
+pub(super) async fn keep(file: Weak<KeptFile>, hosts: PathBuf, bell: Arc<Notify>) {
     let (mut times, mut last) = (0, Instant::now());
     loop {
         bell.notified().await;
-        let Some(file) = file.upgrade() else { return };
-        let restored = spawn_blocking(move || file.restore()).await.unwrap_or_else(|e| Err(e.into()));
-        match restored {
-            Ok(false) => {}
-            Ok(true) => {
-                times = if last.elapsed() > LATE { 1 } else { times + 1 };
-                last = Instant::now();
-                sleep(pause(times)).await;
-            }
-            Err(error) => tracing::warn!(%error, "the names could not be put back into a hosts file"),
+        let Some(file) = Kept::of(&file) else { return };
+        if let Some(error) = file.news(file.look().await) {
+            tracing::warn!(hosts = %hosts.display(), %error, "the names could not be put back into a hosts file");
         }
+        drop(file);
+        // Whether or not they were gone: to look is work as well.
+        times = if last.elapsed() > LATE { 1 } else { times + 1 };
+        last = Instant::now();
+        sleep(pause(times)).await;
     }
 }
 
-/// How long to wait after having put the block back so many times.
+/// How long to wait after having looked so many times.
 fn pause(times: u32) -> Duration {
     match times.checked_sub(AT_ONCE) {
         None => Duration::ZERO,
@@ -156,18 +148,23 @@ fn pause(times: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+    use std::{fs, os::unix::fs::MetadataExt as _};
 
     use super::*;
-    use crate::{attach::lab::PATIENCE, hosts::Place, state::tests::Scratch};
+    use crate::{
+        attach::{NamespaceId, lab::PATIENCE},
+        hosts::{Files, HostsFile, Place},
+        state::tests::Scratch,
+    };
 
-    fn guarded(name: &str) -> (Scratch, std::path::PathBuf, Arc<HostsFile>, Guards) {
+    async fn kept(name: &str) -> (Scratch, PathBuf, Kept) {
         let scratch = Scratch::new(name);
         let path = scratch.0.join("hosts");
         fs::write(&path, "127.0.0.1 localhost\n").unwrap();
-        let file = Arc::new(HostsFile::open(&Place::Path(path.clone()).reach().unwrap()).unwrap());
-        file.put(&[([100, 112, 0, 2].into(), "db.warp".to_owned())]).unwrap();
-        (scratch, path, file, Guards::new().unwrap())
+        let file = HostsFile::open(&Place::Path(path.clone()).reach().unwrap()).unwrap();
+        let kept = Files::new(Guards::new().ok()).keep(file, NamespaceId { dev: 4, ino: 1 }).unwrap();
+        kept.put(vec![([100, 112, 0, 2].into(), "db.warp".to_owned())]).await.unwrap();
+        (scratch, path, kept)
     }
 
     async fn until(path: &Path, text: &str) {
@@ -185,8 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_runtime_writes_stays_and_so_do_our_names() {
-        let (_scratch, path, file, guards) = guarded("guard");
-        let _guard = guards.guard(&file).unwrap();
+        let (_scratch, path, _kept) = kept("guard").await;
         let inode = fs::metadata(&path).unwrap().ino();
         for theirs in ["127.0.0.1 localhost\n172.17.0.2 web\n", "", "::1 localhost\n"] {
             fs::write(&path, theirs).unwrap();
@@ -195,24 +191,17 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
     }
 
-    #[tokio::test]
-    async fn what_was_rewritten_before_the_guard_came_is_put_right() {
-        let (_scratch, path, file, guards) = guarded("guard-late");
-        fs::write(&path, "").unwrap();
-        let _guard = guards.guard(&file).unwrap();
-        until(&path, BLOCK).await;
-    }
-
-    #[tokio::test]
-    async fn a_file_that_is_guarded_once_more_stays_guarded_when_the_first_leaves() {
-        let (_scratch, path, file, guards) = guarded("guard-twice");
-        let first = guards.guard(&file).unwrap();
-        let second = guards.guard(&file).unwrap();
-        drop(first);
-        fs::write(&path, "").unwrap();
-        until(&path, BLOCK).await;
-        drop(second);
-        assert!(guards.inner.post.bells().is_empty());
+    #[tokio::test(start_paused = true)]
+    async fn whoever_only_keeps_us_busy_gets_no_more_than_whoever_fights_us() {
+        let (_scratch, _path, kept) = kept("guard-busy").await;
+        let (bell, begun, before) = (kept.bell(), Instant::now(), kept.asked());
+        for n in 1..=u64::from(AT_ONCE) + 9 {
+            bell.notify_one();
+            while kept.asked() < before + n {
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+        assert!(begun.elapsed() >= SOON * ((1 << 9) - 1), "it was there each time, and still: {:?}", begun.elapsed());
     }
 
     #[test]
@@ -224,11 +213,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_cleared_is_not_put_back() {
-        let (_scratch, path, file, guards) = guarded("guard-cleared");
-        let _guard = guards.guard(&file).unwrap();
-        file.clear().unwrap();
+        let (_scratch, path, kept) = kept("guard-cleared").await;
+        kept.clear().await.unwrap();
         fs::write(&path, "").unwrap();
-        assert!(!file.restore().unwrap());
+        kept.look().await.unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "");
     }
 }

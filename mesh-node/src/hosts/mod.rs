@@ -1,9 +1,13 @@
 //! An instance's hosts file: our names stand between two marker lines, everything else stays as it is, and whoever owns
-//! the container can't make us touch any other file.
+//! the container can't make us touch any other file, nor wait for it, nor be busy with it without end.
 
 mod edit;
 mod file;
+mod files;
 mod guard;
+mod place;
 
-pub(crate) use file::{HostsFile, Place};
-pub(crate) use guard::{Guard, Guards};
+pub(crate) use file::HostsFile;
+pub(crate) use files::{Files, Kept};
+pub(crate) use guard::Guards;
+pub(crate) use place::Place;

@@ -10,14 +10,15 @@ use mesh_proto::{
 use tokio::task::spawn_blocking;
 
 use super::{
-    hosts::put_names,
+    hosts::{Hosts, put_names},
     manager::{Instances, blocking},
     table::{Attachment, Entry},
     watch::Watch,
 };
 use crate::{
     attach::{self, AttachError, Birthplace, Mark, Namespace, Prepared},
-    hosts::{HostsFile, Place},
+    control::AskError,
+    hosts::{HostsFile, Kept, Place},
     local::NamespacePlace,
 };
 
@@ -27,6 +28,10 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 const VIEW_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a view may take to come into force.
 const APPLY_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the end of a stream may take to show.
+const AWAY_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the end of an instance that is being taken out may take, when the coordinator is away.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An attachment that is asked for.
 #[derive(Debug)]
@@ -49,16 +54,15 @@ pub(crate) struct Wish {
 
 impl Instances {
     /// The same attachment once more, perhaps with a hosts file now.
-    pub(super) async fn again(
-        &self,
-        instance: InstanceId,
-        hosts: Option<(Place, HostsFile)>,
-    ) -> Result<Attachment, Refusal> {
-        if let Some((place, file)) = hosts {
-            let file = Arc::new(file);
+    pub(super) async fn again(&self, instance: InstanceId, hosts: Option<Hosts>) -> Result<Attachment, Refusal> {
+        if let Some(hosts) = hosts {
             let view = self.inner.parts.control.view();
-            put_names(view.as_deref(), instance, Arc::clone(&file)).await?;
-            let hosts = self.guarded(place, file);
+            if let Err(refusal) = put_names(view.as_deref(), instance, &hosts.file).await {
+                if !self.table().keeps(&hosts.file) {
+                    drop(hosts.file.clear());
+                }
+                return Err(refusal);
+            }
             if let Some(entry) = self.table().get_mut(instance) {
                 entry.keep_hosts(hosts);
             }
@@ -68,7 +72,7 @@ impl Instances {
         found.ok_or_else(|| Refusal::bare(format!("{instance} has just ended")))
     }
 
-    pub(super) async fn anew(&self, wish: Wish) -> Result<(Attachment, Option<Have>), Refusal> {
+    pub(super) async fn anew(&self, wish: Wish, hosts: Option<Hosts>) -> Result<(Attachment, Option<Have>), Refusal> {
         let (inner, namespace) = (Arc::clone(&self.inner), Arc::clone(&wish.namespace));
         // While the coordinator thinks the kernel works.
         let at = if wish.watched { Birthplace::There } else { Birthplace::Staging };
@@ -82,7 +86,7 @@ impl Instances {
             }
         };
         let made = match &mut prepared {
-            Ok(prepared) => self.make(&held, since, wish, prepared).await,
+            Ok(prepared) => self.make(&held, since, (wish, hosts), prepared).await,
             Err(refusal) => Err(refusal.clone()),
         };
         match made {
@@ -108,24 +112,55 @@ impl Instances {
                 return Err(Refusal::bare(AttachError::Clash(clash).to_string()));
             }
         }
-        let (service, client) = (wish.service.clone(), wish.client);
         if !control.link().connected
-            && let Some(view) = control.view()
-            && let Some(held) = self.table().take_over(&service, client, |id| view.instance(id).is_some())
+            && let Some(held) = self.take_over(wish).await
         {
-            tracing::info!(instance = %held.instance, %service, "the coordinator is away: taking over the instance that ended here");
             return Ok((held, None));
         }
         control.connected(CONNECT_PATIENCE).await;
-        match control.ask(Ask::Attach { service: service.clone(), client }).await? {
-            Answer::Attached { instance, address, revision } => {
+        let (service, client) = (wish.service.clone(), wish.client);
+        match control.ask(Ask::Attach { service: service.clone(), client }).await {
+            Ok(Answer::Attached { instance, address, revision }) => {
                 let held = Held { instance, service, address, client, draining: false };
                 self.table().start(held.clone());
                 let since = control.view().map(|view| Have { epoch: view.epoch, revision });
                 Ok((held, since))
             }
-            _ => Err(Refusal::bare("the coordinator's answer doesn't fit the question")),
+            Ok(_) => Err(Refusal::bare("the coordinator's answer doesn't fit the question")),
+            // It had fallen silent, and that shows only now. An instance that it may have given us ends with the next stream.
+            Err(AskError::Away(why)) if self.is_away().await => {
+                self.take_over(wish).await.map(|held| (held, None)).ok_or(why)
+            }
+            Err(why) => Err(why.into()),
         }
+    }
+
+    /// Whether the stream has ended, or does right now.
+    async fn is_away(&self) -> bool {
+        let mut links = self.inner.parts.control.links();
+        matches!(tokio::time::timeout(AWAY_PATIENCE, links.wait_for(|link| !link.connected)).await, Ok(Ok(_)))
+    }
+
+    /// Takes over an instance of the service that has ended here, or is about to.
+    async fn take_over(&self, wish: &Wish) -> Option<Held> {
+        let (service, client, mut ends) = (&wish.service, wish.client, self.ends());
+        let taken = async {
+            loop {
+                ends.mark_unchanged();
+                let view = self.inner.parts.control.view()?;
+                {
+                    let mut table = self.table();
+                    let taken = table.take_over(service, client, |id| view.instance(id).is_some());
+                    if taken.is_some() || !table.is_leaving(service, client) {
+                        return taken;
+                    }
+                }
+                ends.changed().await.ok()?;
+            }
+        };
+        let held = tokio::time::timeout(END_PATIENCE, taken).await.ok().flatten()?;
+        tracing::info!(instance = %held.instance, %service, "the coordinator is away: taking over the instance that ended here");
+        Some(held)
     }
 
     /// Makes the interface of an instance that the coordinator has given us.
@@ -133,12 +168,11 @@ impl Instances {
         &self,
         held: &Held,
         since: Option<Have>,
-        wish: Wish,
+        (wish, hosts): (Wish, Option<Hosts>),
         prepared: &mut Prepared,
     ) -> Result<Attachment, Refusal> {
         let instance = held.instance;
         let view = self.view_with(instance).await?;
-        let hosts = wish.hosts.map(|(place, file)| (place, Arc::new(file)));
         let mark = Mark::draw().map_err(|e| Refusal::bare(format!("the system gives no randomness: {e}")))?;
         let attachment = Attachment {
             instance,
@@ -151,7 +185,7 @@ impl Instances {
             namespace: wish.namespace.id(),
             place: wish.place,
             mark: Some(mark),
-            hosts: hosts.iter().map(|(place, _)| place.clone()).collect(),
+            hosts: hosts.iter().map(|hosts| hosts.place.clone()).collect(),
         };
         let watch = match wish
             .process
@@ -162,11 +196,11 @@ impl Instances {
             Err(e) => return Err(Refusal::bare(format!("the process can't be watched: {e}"))),
         };
         // Remembered before it is made: an agent that is killed in between finds and finishes it.
-        let file = hosts.as_ref().map(|(_, file)| Arc::clone(file));
+        let file = hosts.as_ref().map(|hosts| hosts.file.clone());
         let entry = Entry {
             attachment: attachment.clone(),
             port: None,
-            hosts: hosts.map(|(place, file)| self.guarded(place, file)).into_iter().collect(),
+            hosts: hosts.into_iter().collect(),
             since,
             ending: false,
             _watch: watch,
@@ -187,18 +221,18 @@ impl Instances {
         attachment: &Attachment,
         (namespace, prepared): (Arc<Namespace>, Prepared),
         view: &View,
-        hosts: Option<Arc<HostsFile>>,
+        hosts: Option<Kept>,
     ) -> Result<(), Refusal> {
         let (inner, addressing) = (Arc::clone(&self.inner), attachment.addressing());
         let made = blocking(move || {
             attach::create(&inner.parts.staging, &namespace, &addressing, prepared).map(|tun| (namespace, tun))
         });
         let (namespace, tun) = made.await?;
-        let named = match hosts {
-            Some(file) => put_names(Some(view), attachment.instance, file).await,
-            None => Ok(()),
-        };
-        if let Err(refusal) = named {
+        if let Some(file) = hosts
+            && let Err(refusal) = put_names(Some(view), attachment.instance, &file).await
+        {
+            // Should they come to stand there after all, they go again.
+            drop(file.clear());
             drop(tun);
             let _ = blocking(move || attach::remove(&namespace)).await;
             return Err(refusal);

@@ -1,12 +1,13 @@
 //! How an instance ends: for the others first, so that nothing is left to wait for it.
 
+use futures_util::future::join_all;
 use mesh_proto::{
     InstanceId,
     message::{Answer, Ask, Have, Held},
 };
-use tokio::task::spawn_blocking;
 
 use super::{
+    hosts::Hosts,
     manager::{Instances, blocking},
     recover::reopen,
     table::Attachment,
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     attach::{self, NamespaceId},
     control::AskError,
-    hosts::{HostsFile, Place},
+    hosts::Place,
 };
 
 /// Why an instance ends.
@@ -48,16 +49,16 @@ impl Instances {
         if let Err(error) = silenced.await {
             tracing::warn!(%instance, %error, "programs in its namespace may wait on connections that are no more");
         }
-        let port = self.table().remove(instance).and_then(|entry| entry.port);
-        self.inner.ends.send_replace(());
+        let port = self.table().get_mut(instance).and_then(|entry| entry.port.take());
         if let Some(port) = port {
             self.inner.parts.dataplane.detach(port);
         }
+        // Only now can another one take its place.
+        self.table().remove(instance);
+        self.inner.ends.send_replace(());
+        join_all(hosts.into_iter().map(Hosts::clear)).await;
         let remembered = attachment.clone();
         let cleared = blocking(move || {
-            for hosts in hosts {
-                clear(&hosts.place, &hosts.file);
-            }
             let Some(namespace) = reopen(&remembered) else { return Ok(()) };
             match cause {
                 Cause::Order => attach::remove(&namespace),
@@ -74,15 +75,14 @@ impl Instances {
     /// Takes the instance's names out of one of its hosts files, and keeps that no longer.
     pub(crate) async fn drop_hosts(&self, namespace: NamespaceId, place: Place) {
         let _turn = self.turn(namespace).await;
-        let file = {
+        let dropped = {
             let mut table = self.table();
             let instance = table.by_namespace(namespace);
             instance.and_then(|instance| table.get_mut(instance)?.drop_hosts(&place))
         };
-        if let Some(file) = file {
-            self.save();
-            // What can't be taken out has been told.
-            let _ = spawn_blocking(move || clear(&place, &file)).await;
+        self.save();
+        if let Some(hosts) = dropped {
+            hosts.clear().await;
         }
     }
 
@@ -100,11 +100,5 @@ impl Instances {
             Ok(Answer::Detached { revision }) => control.view().map(|view| Have { epoch: view.epoch, revision }),
             _ => None,
         }
-    }
-}
-
-fn clear(place: &Place, file: &HostsFile) {
-    if let Err(error) = file.clear() {
-        tracing::warn!(?place, %error, "the names could not be taken out of the hosts file");
     }
 }

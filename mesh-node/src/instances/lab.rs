@@ -18,7 +18,10 @@ use tokio::{
 
 use super::{Instances, Parts, Wish, load};
 use crate::{
-    attach::{Namespace, Staging, lab::PATIENCE},
+    attach::{
+        Namespace, Staging,
+        lab::{PATIENCE, ip},
+    },
     control::{
         Control, Ourselves,
         lab::{Peer, Streams},
@@ -38,6 +41,8 @@ pub(crate) struct Model {
     pub(crate) told: Vec<Held>,
     /// The service of which it thinks before it gives an instance, until [`World::answer`].
     pub(crate) slow: Option<ServicePath>,
+    /// It says nothing any more.
+    pub(crate) silent: bool,
     /// How many wait for that.
     pub(crate) waiting: usize,
     thought: Arc<Notify>,
@@ -45,7 +50,7 @@ pub(crate) struct Model {
 
 impl Model {
     fn thinks_of(&mut self, ask: &Ask) -> bool {
-        let thinks = matches!(ask, Ask::Attach { service, .. } if self.slow.as_ref() == Some(service));
+        let thinks = self.silent || matches!(ask, Ask::Attach { service, .. } if self.slow.as_ref() == Some(service));
         self.waiting += usize::from(thinks);
         thinks
     }
@@ -64,7 +69,7 @@ impl Model {
                 automatic_names: true,
             })));
         }
-        Self { view, next: 1, told: vec![], slow: None, waiting: 0, thought: Arc::default() }
+        Self { view, next: 1, told: vec![], slow: None, silent: false, waiting: 0, thought: Arc::default() }
     }
 
     pub(crate) fn instances(&self) -> Vec<u64> {
@@ -178,6 +183,11 @@ impl Agent {
         self.control.links().wait_for(|link| !link.connected).await.unwrap();
     }
 
+    /// What ends when the coordinator does.
+    pub(crate) fn take_stream(&mut self) -> JoinHandle<()> {
+        self.stream.take().unwrap()
+    }
+
     /// From now on it hears no more of what happens by itself.
     pub(crate) fn deafen(&self) {
         self.events.abort();
@@ -208,13 +218,23 @@ impl Agent {
         ns: &Namespace,
         hosts: Option<&Place>,
     ) -> Result<InstanceId, Refusal> {
+        let hosts = hosts.map(|place| (place.clone(), HostsFile::open(&place.reach().unwrap()).unwrap()));
+        self.attach_opened(service, ns, hosts).await
+    }
+
+    pub(crate) async fn attach_opened(
+        &self,
+        service: &str,
+        ns: &Namespace,
+        hosts: Option<(Place, HostsFile)>,
+    ) -> Result<InstanceId, Refusal> {
         let path = format!("/proc/{}/fd/{}", std::process::id(), ns.as_fd().as_raw_fd());
         let wish = Wish {
             service: service.parse().unwrap(),
             client: false,
             namespace: Arc::new(Namespace::open(path.as_ref()).unwrap()),
             place: NamespacePlace::Path(path.into()),
-            hosts: hosts.map(|place| (place.clone(), HostsFile::open(&place.reach().unwrap()).unwrap())),
+            hosts,
             process: None,
             watched: false,
         };
@@ -306,4 +326,9 @@ impl World {
         model.slow = None;
         model.thought.notify_one();
     }
+}
+
+/// Those of `mesh0` in a namespace.
+pub(crate) fn addresses(ns: &Namespace) -> String {
+    ip(ns, "-br addr show mesh0").split_whitespace().skip(2).collect::<Vec<_>>().join(" ")
 }

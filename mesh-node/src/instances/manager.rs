@@ -22,7 +22,7 @@ use crate::{
     attach::{self, AttachError, Namespace, NamespaceId, Staging},
     control::Control,
     dataplane::Dataplane,
-    hosts::Guards,
+    hosts::{Files, Guards},
     local,
     state::StateDir,
     turns::{Turn, Turns},
@@ -62,6 +62,7 @@ pub(crate) struct Instances {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) parts: Parts,
+    pub(super) files: Files,
     pub(super) processes: mpsc::UnboundedSender<NamespaceId>,
     /// Told of every end of an instance.
     pub(super) ends: watch::Sender<()>,
@@ -80,6 +81,7 @@ impl Instances {
     pub(crate) async fn start(parts: Parts, remembered: Remembered) -> (Self, mpsc::UnboundedReceiver<NamespaceId>) {
         let (processes, ended) = mpsc::unbounded_channel();
         let inner = Inner {
+            files: Files::new(parts.guards.clone()),
             parts,
             processes,
             ends: watch::Sender::default(),
@@ -138,7 +140,7 @@ impl Instances {
     ///
     /// # Errors
     /// If that can't be; then nothing has changed.
-    pub(crate) async fn begin(&self, wish: Wish) -> Result<Begun, Refusal> {
+    pub(crate) async fn begin(&self, mut wish: Wish) -> Result<Begun, Refusal> {
         if wish.namespace.is_host() {
             return Err(Refusal::bare(AttachError::Host.to_string()));
         }
@@ -146,9 +148,13 @@ impl Instances {
         let _turn = self.turn(wish.namespace.id()).await;
         self.supersede(&wish.namespace).await;
         let there = self.table().plan(wish.namespace.id(), &wish.service, wish.client)?;
+        let hosts = match wish.hosts.take() {
+            Some(found) => Some(self.keep(wish.namespace.id(), found).await?),
+            None => None,
+        };
         let (attachment, since) = match there {
-            Some(instance) => (self.again(instance, wish.hosts).await?, None),
-            None => self.anew(wish).await?,
+            Some(instance) => (self.again(instance, hosts).await?, None),
+            None => self.anew(wish, hosts).await?,
         };
         Ok(Begun { instance: attachment.answer(), since })
     }

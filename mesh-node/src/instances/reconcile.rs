@@ -10,7 +10,7 @@ use mesh_proto::{
 use super::{
     begin::service_address,
     end::Cause,
-    hosts::put_names,
+    hosts::names_of,
     manager::{Instances, blocking},
     recover::reopen,
     table::{Attachment, Entry},
@@ -71,18 +71,22 @@ impl Instances {
                 None => None,
             };
             if let Some(instance) = instance {
-                self.renew_names(instance).await;
+                self.renew_names(instance);
             }
         }
     }
 
-    async fn renew_names(&self, instance: InstanceId) {
+    fn renew_names(&self, instance: InstanceId) {
         let files = self.table().get(instance).map(Entry::files).unwrap_or_default();
-        let Some(view) = self.inner.parts.control.view() else { return };
+        let Some(names) = self.inner.parts.control.view().and_then(|view| names_of(&view, instance)) else { return };
         for file in files {
-            if let Err(error) = put_names(Some(&view), instance, file).await {
-                tracing::warn!(%instance, %error, "its names are out of date");
-            }
+            // In turn from here on; nobody waits for a file system that doesn't answer.
+            let put = file.put(names.clone());
+            tokio::spawn(async move {
+                if let Some(error) = file.news(put.await) {
+                    tracing::warn!(%instance, %error, "its names are out of date");
+                }
+            });
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{os::fd::OwnedFd, path::Path, sync::Arc};
 
 use super::{
+    hosts::Left,
     manager::{Instances, blocking},
     store::Remembered,
     table::{Attachment, Entry},
@@ -26,8 +27,8 @@ impl Instances {
         }
         let mut hosts = vec![];
         for attachment in remembered.attachments {
-            let (instance, held) = (attachment.instance, attachment.held());
-            hosts.extend(attachment.hosts.iter().map(|place| (instance, place.clone())));
+            let (instance, held, namespace) = (attachment.instance, attachment.held(), attachment.namespace);
+            hosts.extend(attachment.hosts.iter().cloned().map(|place| Left { instance, namespace, place }));
             match self.take_up(attachment).await {
                 Ok(()) => tracing::info!(%instance, service = %held.service, "taken up again"),
                 Err(why) => {

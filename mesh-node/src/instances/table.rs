@@ -1,6 +1,6 @@
 //! Which instances there are: the bookkeeping, pure, so that every rule of it can be tried without a namespace.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use mesh_engine::Port;
 use mesh_proto::{
@@ -14,7 +14,7 @@ use super::hosts::{self, Hosts};
 
 use crate::{
     attach::{Addressing, Mark, NamespaceId},
-    hosts::{HostsFile, Place},
+    hosts::{Kept, Place},
     local::{self, NamespacePlace},
 };
 
@@ -110,15 +110,20 @@ impl Entry {
     }
 
     /// All of them, open.
-    pub(super) fn files(&self) -> Vec<Arc<HostsFile>> {
-        self.hosts.iter().map(|hosts| Arc::clone(&hosts.file)).collect()
+    pub(super) fn files(&self) -> Vec<Kept> {
+        self.hosts.iter().map(|hosts| hosts.file.clone()).collect()
     }
 
-    /// From now on they aren't any more.
-    pub(super) fn drop_hosts(&mut self, place: &Place) -> Option<Arc<HostsFile>> {
+    /// From now on they aren't any more. Gives the file, unless the place of another container leads there as well.
+    pub(super) fn drop_hosts(&mut self, place: &Place) -> Option<Hosts> {
         self.attachment.hosts.retain(|kept| kept != place);
         let at = self.hosts.iter().position(|kept| kept.place == *place)?;
-        Some(self.hosts.swap_remove(at).file)
+        let dropped = self.hosts.swap_remove(at);
+        (!self.keeps(&dropped.file)).then_some(dropped)
+    }
+
+    fn keeps(&self, file: &Kept) -> bool {
+        self.hosts.iter().any(|kept| kept.file.is(file))
     }
 }
 
@@ -172,20 +177,24 @@ impl Table {
     }
 
     /// Takes over an instance of `service` that ended here while the coordinator was away: it never hears of that end.
-    /// Only one that the view still `holds` is of any use.
+    /// Only one that the view still `holds` is of any use, and that is not here any more.
     pub(super) fn take_over(
         &mut self,
         service: &ServicePath,
         client: bool,
         holds: impl Fn(InstanceId) -> bool,
     ) -> Option<Held> {
-        // One that was drained would get no connections.
-        let fits =
-            |held: &Held| held.service == *service && held.client == client && !held.draining && holds(held.instance);
+        let gone = |instance| !self.entries.contains_key(&instance);
+        let fits = |held: &Held| is_like(held, service, client) && holds(held.instance) && gone(held.instance);
         let found = self.ended.iter().position(|ended| fits(&ended.held))?;
         let held = self.ended.remove(found).held;
         self.starting.push(held.clone());
         Some(held)
+    }
+
+    /// Whether there is about to be one to take over.
+    pub(super) fn is_leaving(&self, service: &ServicePath, client: bool) -> bool {
+        self.entries.values().any(|entry| entry.ending && is_like(&entry.attachment.held(), service, client))
     }
 
     /// The coordinator has given us an instance.
@@ -255,6 +264,16 @@ impl Table {
         self.entries.values().find(|e| e.attachment.namespace == namespace).map(|entry| entry.attachment.instance)
     }
 
+    /// Whether there is an instance in a namespace, and is to be.
+    pub(super) fn stays(&self, namespace: NamespaceId) -> bool {
+        self.entries.values().any(|entry| entry.attachment.namespace == namespace && !entry.ending)
+    }
+
+    /// Whether an instance keeps its names in this hosts file.
+    pub(super) fn keeps(&self, file: &Kept) -> bool {
+        self.entries.values().any(|entry| entry.keeps(file))
+    }
+
     /// What is to be remembered.
     pub(super) fn remembered(&self) -> (Vec<Attachment>, Vec<Held>) {
         let attachments = self.entries.values().map(|entry| entry.attachment.clone()).collect();
@@ -262,9 +281,15 @@ impl Table {
     }
 }
 
+/// Whether it can take the place of one of `service`: one that was drained would get no connections.
+fn is_like(held: &Held, service: &ServicePath, client: bool) -> bool {
+    held.service == *service && held.client == client && !held.draining
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::hosts::{Files, HostsFile};
 
     pub(in super::super) fn attachment(id: u64, service: &str, ino: u64) -> Attachment {
         Attachment {
@@ -353,17 +378,18 @@ pub(super) mod tests {
         assert!(table.remembered().1.is_empty());
     }
 
-    #[test]
-    fn a_hosts_file_is_kept_once_however_often_it_is_given() {
-        let mut entry = entry(3, "shop/db", 1);
+    #[tokio::test]
+    async fn a_hosts_file_is_kept_once_however_often_it_is_given() {
+        let (mut entry, files) = (entry(3, "shop/db", 1), Files::new(None));
         let scratch = crate::state::tests::Scratch::new("hosts-kept");
         let places = ["a", "b"].map(|name| Place::Path(scratch.0.join(name)));
-        for place in [&places[0], &places[1], &places[0]] {
+        let keep = |place: &Place| {
             let Place::Path(path) = place else { unreachable!() };
             std::fs::write(path, "").unwrap();
-            let file = Arc::new(HostsFile::open(&place.reach().unwrap()).unwrap());
-            entry.keep_hosts(Hosts { place: place.clone(), file, _guard: None });
-        }
+            let file = HostsFile::open(&place.reach().unwrap()).unwrap();
+            Hosts { place: place.clone(), file: files.keep(file, namespace(1)).unwrap() }
+        };
+        [&places[0], &places[1], &places[0]].into_iter().for_each(|place| entry.keep_hosts(keep(place)));
         assert_eq!((entry.attachment.hosts.len(), entry.hosts.len()), (2, 2));
         assert!(entry.drop_hosts(&places[0]).is_some() && entry.drop_hosts(&places[0]).is_none());
         assert_eq!(entry.attachment.hosts, [places[1].clone()]);

@@ -1,16 +1,8 @@
 //! Instances as one agent has them, and the next one after it.
 
-use std::{
-    io::Read as _,
-    net::Ipv4Addr,
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::Arc,
-};
+use mesh_proto::{Epoch, InstanceId, Revision, RunnerId, View};
 
-use mesh_proto::{DeploymentId, Epoch, InstanceId, Record, Revision, RunnerId, ServiceId, View, view::Service};
-
-use super::lab::{Agent, World};
+use super::lab::{Agent, World, addresses};
 use crate::{
     attach::{
         Namespace,
@@ -18,10 +10,6 @@ use crate::{
     },
     hosts::Place,
 };
-
-fn addresses(ns: &Namespace) -> String {
-    ip(ns, "-br addr show mesh0").split_whitespace().skip(2).collect::<Vec<_>>().join(" ")
-}
 
 #[tokio::test]
 async fn attaching_again_is_the_same_and_detaching_leaves_nothing() {
@@ -103,6 +91,30 @@ async fn while_the_coordinator_is_away_a_restarted_container_takes_its_instance_
     assert!(error.error.contains("coordinator is away"), "{error}");
     assert_eq!(agent.attach("shop/db", &second).await, Ok(InstanceId(1)), "the same instance, elsewhere");
     assert_eq!(addresses(&second), "100.112.1.1/32 100.112.0.1/32");
+    agent.connect().await;
+    agent.until("told", |_| world.model.lock().unwrap().told.len() == 1).await;
+    assert_eq!((agent.list(), world.instances()), (vec![1], vec![1]));
+}
+
+#[tokio::test]
+async fn a_coordinator_that_falls_silent_keeps_no_restarted_container_out() {
+    let world = World::new("silent");
+    let (first, second) = (namespace(), namespace());
+    let mut agent = world.agent().await;
+    agent.attach("shop/db", &first).await.unwrap();
+    world.model.lock().unwrap().silent = true;
+    let (instances, stream) = (agent.instances.clone(), agent.take_stream());
+    // Both ask, and hear nothing until the stream breaks.
+    let broken = async {
+        agent.until("asked", |_| world.model.lock().unwrap().waiting == 2).await;
+        stream.abort();
+    };
+    let (ended, taken, ()) = tokio::join!(instances.detach(InstanceId(1)), agent.attach("shop/db", &second), broken);
+    assert_eq!((ended.unwrap().instance.id, taken), (InstanceId(1), Ok(InstanceId(1))));
+    assert_eq!(agent.list(), [1]);
+    assert_eq!(addresses(&second), "100.112.1.1/32 100.112.0.1/32");
+    agent.until("taken out of the first", |_| !ip(&first, "link").contains("mesh0")).await;
+    world.model.lock().unwrap().silent = false;
     agent.connect().await;
     agent.until("told", |_| world.model.lock().unwrap().told.len() == 1).await;
     assert_eq!((agent.list(), world.instances()), (vec![1], vec![1]));
@@ -229,95 +241,4 @@ async fn an_instance_whose_service_is_gone_ends() {
     }
     agent.connect().await;
     agent.until("taken out", |agent| agent.list().is_empty() && !ip(&ns, "link").contains("mesh0")).await;
-}
-
-#[tokio::test]
-async fn names_follow_the_view_and_go_with_the_instance() {
-    let (world, ns) = (World::new("names"), namespace());
-    let hosts = world.scratch.0.join("hosts");
-    std::fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
-    let read = || std::fs::read_to_string(&hosts).unwrap();
-    let agent = world.agent().await;
-    agent.attach_with("shop/db", &ns, Some(&Place::Path(hosts.clone()))).await.unwrap();
-    assert!(read().contains("100.112.0.2 app.warp\n"), "{}", read());
-    // Another attachment brings the next view, and with it a name that was not there.
-    let service = Service {
-        id: ServiceId(3),
-        deployment: DeploymentId(1),
-        name: "cache".parse().unwrap(),
-        address: Ipv4Addr::new(100, 112, 0, 3),
-        automatic_names: true,
-    };
-    world.model.lock().unwrap().view.put(Record::Service(Arc::new(service)));
-    agent.attach("shop/app", &namespace()).await.unwrap();
-    agent.until("named", |_| read().contains("100.112.0.3 cache.warp\n")).await;
-    agent.instances.detach(InstanceId(1)).await.unwrap();
-    assert_eq!(read(), "127.0.0.1 localhost\n");
-}
-
-/// Who holds a lease on a file against whoever would write to it (fcntl(2), `F_SETLEASE`), and doesn't give it up when asked.
-struct Lease(Child);
-
-impl Lease {
-    fn take(file: &Path) -> Self {
-        let script = "$SIG{IO} = sub {}; open my $file, '<', shift or die $!; fcntl $file, 1024, 0 or die $!; \
-                      syswrite STDOUT, 'x'; sleep 1 while 1";
-        let mut holder = Command::new("perl");
-        holder.args(["-e", script]).arg(file).stdout(Stdio::piped());
-        let mut holder = holder.spawn().expect("`perl` is needed: install perl-base");
-        holder.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-        Self(holder)
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-#[tokio::test]
-async fn a_lease_on_a_hosts_file_delays_its_names_and_nothing_else() {
-    let (world, kept, gone) = (World::new("lease"), namespace(), namespace());
-    let files = ["kept", "gone"].map(|name| world.scratch.0.join(name));
-    let read = |n: usize| std::fs::read_to_string(&files[n]).unwrap();
-    let agent = world.agent().await;
-    for ((service, ns), file) in [("shop/db", &kept), ("shop/app", &gone)].into_iter().zip(&files) {
-        std::fs::write(file, "127.0.0.1 localhost\n").unwrap();
-        agent.attach_with(service, ns, Some(&Place::Path(file.clone()))).await.unwrap();
-    }
-    let view = agent.control.view();
-    agent.kill().await;
-    std::fs::write(&files[0], "127.0.0.1 localhost\n").unwrap();
-    drop(gone);
-    let leases = files.each_ref().map(|file| Lease::take(file));
-    let agent = Agent::start(&world.state, &world.model, view).await;
-    assert_eq!((agent.list(), addresses(&kept).as_str()), (vec![1], "100.112.1.1/32 100.112.0.1/32"));
-    assert!(!read(0).contains("app.warp") && read(1).contains("app.warp"));
-    drop(leases);
-    agent.until("named, and cleared", |_| read(0).contains("app.warp\n") && !read(1).contains("warp")).await;
-    std::fs::write(&files[0], "172.17.0.3 web\n").unwrap();
-    agent.until("put back", |_| read(0).starts_with("172.17.0.3 web\n") && read(0).contains("app.warp\n")).await;
-    agent.instances.detach(InstanceId(1)).await.unwrap();
-    assert_eq!(read(0), "172.17.0.3 web\n");
-}
-
-#[tokio::test]
-async fn names_are_put_back_when_a_runtime_rewrites_the_file() {
-    let (world, ns) = (World::new("rewritten"), namespace());
-    let hosts = world.scratch.0.join("hosts");
-    std::fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
-    let read = || std::fs::read_to_string(&hosts).unwrap();
-    let agent = world.agent().await;
-    agent.attach_with("shop/db", &ns, Some(&Place::Path(hosts.clone()))).await.unwrap();
-    std::fs::write(&hosts, "172.17.0.2 web\n").unwrap();
-    agent.until("put back", |_| read().starts_with("172.17.0.2 web\n") && read().contains("app.warp\n")).await;
-    let view = agent.control.view();
-    agent.kill().await;
-    let agent = Agent::start(&world.state, &world.model, view).await;
-    std::fs::write(&hosts, "172.17.0.3 web\n").unwrap();
-    agent.until("put back", |_| read().starts_with("172.17.0.3 web\n") && read().contains("app.warp\n")).await;
-    agent.instances.detach(InstanceId(1)).await.unwrap();
-    assert_eq!(read(), "172.17.0.3 web\n");
 }

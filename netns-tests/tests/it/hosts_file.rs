@@ -127,6 +127,30 @@ fn lines_that_were_there_stay_and_the_inode_does() {
     });
 }
 
+#[test]
+fn a_file_that_holds_another_instances_names_is_refused() {
+    isolated(|| {
+        let (_world, coordinator, aws) = stage();
+        fs::write("/run/shared", "127.0.0.1 localhost\n").expect("a file");
+        let read = || fs::read_to_string("/run/shared").expect("the file");
+        let (first, second) = (Namespace::create("first"), Namespace::create("second"));
+        let attach = |service: &str, namespace: &Namespace| {
+            let path = namespace.path();
+            aws.command(&["attach", service, "--netns", path.to_str().expect("ASCII"), "--hosts", "/run/shared"])
+        };
+        attach("shop/db", &first).done();
+        let named = read();
+        attach("shop/app", &second).refused(&["/run/shared", "shop/db already", "of its own"]);
+        assert!(second.interface("mesh0").is_none(), "no partial effect");
+        assert_eq!(coordinator.json(&["instances"])["instances"].as_array().map(Vec::len), Some(1));
+        assert_eq!(read(), named);
+        aws.command(&["detach", "--netns", first.path().to_str().expect("ASCII")]).done();
+        assert_eq!(read(), "127.0.0.1 localhost\n");
+        attach("shop/app", &second).done();
+        assert!(read().contains(" db.warp"), "{}", read());
+    });
+}
+
 /// A process in namespaces of its own, as a container's first one; `mounts` is what it does before it settles down.
 fn container(mounts: &str) -> Daemon {
     let mut command = Command::new("unshare");

@@ -1,0 +1,342 @@
+//! The hosts files that this runner keeps: each for the instance of one namespace, and at each of them one thread at most.
+//!
+//! A file system may not answer for a while, or ever, and nobody is to wait for that. What a file is to hold is noted at once,
+//! and one thread is at it until it holds what was noted last.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    io,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
+};
+
+use super::{
+    HostsFile,
+    file::FileId,
+    guard::{Guard, Guards, keep},
+};
+use crate::attach::NamespaceId;
+
+/// How long somebody waits for a file.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The hosts files that are kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    inner: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    guards: Option<Guards>,
+    /// For whom each is kept.
+    kept: Mutex<HashMap<FileId, (NamespaceId, Weak<KeptFile>)>>,
+    /// Told of each that is not any more.
+    released: watch::Sender<()>,
+}
+
+/// A hosts file that is kept for somebody else.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) file: HostsFile,
+    pub(crate) by: NamespaceId,
+}
+
+/// A hosts file that is kept, until the last of these is dropped and nobody is at it any more.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept(Arc<KeptFile>);
+
+/// What all of them share.
+#[derive(Debug)]
+pub(super) struct KeptFile {
+    files: Files,
+    id: FileId,
+    work: Mutex<Work>,
+    done: watch::Sender<Done>,
+    bell: Arc<Notify>,
+    guard: OnceLock<Option<Guard>>,
+    keeping: JoinHandle<()>,
+}
+
+/// What there is to do.
+#[derive(Debug)]
+struct Work {
+    /// The file, unless a thread is at it.
+    at_rest: Option<HostsFile>,
+    /// What our block is to hold; `None`: there is to be none.
+    names: Option<Vec<(Ipv4Addr, String)>>,
+    /// How many times somebody has asked for it to be so.
+    asked: u64,
+    /// The trouble that has been told.
+    trouble: Option<String>,
+}
+
+/// What has been done.
+#[derive(Debug, Default)]
+struct Done {
+    /// Up to which of those times.
+    asked: u64,
+    /// How it went.
+    trouble: Option<String>,
+}
+
+impl Files {
+    /// None yet; what is put into them stays there if there are guards.
+    pub(crate) fn new(guards: Option<Guards>) -> Self {
+        let (kept, released) = (Mutex::default(), watch::Sender::default());
+        Self { inner: Arc::new(Shared { guards, kept, released }) }
+    }
+
+    /// Keeps a file for the instance of a namespace; the same once more is the same. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// If it is kept for another one's.
+    pub(crate) fn keep(&self, file: HostsFile, holder: NamespaceId) -> Result<Kept, Taken> {
+        let (by, there) = match self.kept().entry(file.id()) {
+            Entry::Occupied(there) => (there.get().0, there.get().1.upgrade()),
+            Entry::Vacant(free) => {
+                let kept = Kept(KeptFile::new(self.clone(), file));
+                free.insert((holder, Arc::downgrade(&kept.0)));
+                return Ok(kept);
+            }
+        };
+        match there {
+            Some(there) if by == holder => {
+                file.let_go();
+                Ok(Kept(there))
+            }
+            _ => Err(Taken { file, by }),
+        }
+    }
+
+    /// Changes when a file isn't kept any more.
+    pub(crate) fn released(&self) -> watch::Receiver<()> {
+        self.inner.released.subscribe()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<FileId, (NamespaceId, Weak<KeptFile>)>> {
+        self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// From now on our block is to hold these names, and no others. Gives how it went.
+    ///
+    /// # Errors
+    /// If that can't be, or takes too long; then it is done when the file system answers.
+    pub(crate) fn put(&self, names: Vec<(Ipv4Addr, String)>) -> impl Future<Output = io::Result<()>> + use<> {
+        self.0.done(self.0.ask(|work| work.names = Some(names)))
+    }
+
+    /// From now on there is to be no block. Gives how it went.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub(crate) fn clear(&self) -> impl Future<Output = io::Result<()>> + use<> {
+        self.0.done(self.0.ask(|work| work.names = None))
+    }
+
+    /// Whether the other one is this very file.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The trouble with it, if it is another one than the last: one that lasts is told once.
+    pub(crate) fn news(&self, outcome: io::Result<()>) -> Option<io::Error> {
+        let mut work = self.0.work();
+        let before = work.trouble.take();
+        work.trouble = outcome.as_ref().err().map(ToString::to_string);
+        outcome.err().filter(|_| work.trouble != before)
+    }
+
+    /// One that somebody still has.
+    pub(super) fn of(this: &Weak<KeptFile>) -> Option<Self> {
+        this.upgrade().map(Self)
+    }
+
+    /// Puts back what is to be there.
+    pub(super) async fn look(&self) -> io::Result<()> {
+        // What nobody wants there is nobody's to take out either.
+        if self.0.work().names.is_none() {
+            return Ok(());
+        }
+        self.0.done(self.0.ask(|_| ())).await
+    }
+}
+
+impl KeptFile {
+    fn new(files: Files, file: HostsFile) -> Arc<Self> {
+        Arc::new_cyclic(|this: &Weak<Self>| {
+            let (id, bell) = (file.id(), Arc::<Notify>::default());
+            let keeping = tokio::spawn(keep(this.clone(), file.name().to_owned(), Arc::clone(&bell)));
+            let work = Work { at_rest: Some(file), names: None, asked: 0, trouble: None };
+            let (work, done) = (Mutex::new(work), watch::Sender::default());
+            Self { files, id, work, done, bell, guard: OnceLock::new(), keeping }
+        })
+    }
+
+    /// Asks for what is wanted from now on.
+    fn ask(self: &Arc<Self>, change: impl FnOnce(&mut Work)) -> u64 {
+        let mut work = self.work();
+        change(&mut work);
+        work.asked += 1;
+        if let Some(file) = work.at_rest.take() {
+            let this = Arc::clone(self);
+            spawn_blocking(move || this.work_off(file));
+        }
+        work.asked
+    }
+
+    /// Waits until it is so, for as long as it may take.
+    fn done(&self, asked: u64) -> impl Future<Output = io::Result<()>> + use<> {
+        let mut done = self.done.subscribe();
+        async move {
+            match timeout(PATIENCE, done.wait_for(|done| done.asked >= asked)).await {
+                Ok(Ok(done)) => done.trouble.clone().map_or(Ok(()), |trouble| Err(io::Error::other(trouble))),
+                _ => Err(io::Error::new(io::ErrorKind::TimedOut, "its file system doesn't answer")),
+            }
+        }
+    }
+
+    /// Does what is asked for, and what is meanwhile. Blocks.
+    fn work_off(&self, mut file: HostsFile) {
+        // Before it is first written: what a runtime writes after that is heard of.
+        self.guard.get_or_init(|| self.guard(&file));
+        loop {
+            let (asked, names) = {
+                let work = self.work();
+                (work.asked, work.names.clone())
+            };
+            let outcome = match names {
+                Some(names) => file.put(&names),
+                None => file.clear(),
+            };
+            self.done.send_replace(Done { asked, trouble: outcome.err().map(|e| e.to_string()) });
+            let mut work = self.work();
+            if work.asked == asked {
+                work.at_rest = Some(file);
+                return;
+            }
+        }
+    }
+
+    fn guard(&self, file: &HostsFile) -> Option<Guard> {
+        let guard = self.files.inner.guards.as_ref()?.guard(&file.reference(), &self.bell);
+        guard
+            .inspect_err(|error| {
+                let hosts = file.name().display();
+                tracing::warn!(%hosts, %error, "if its runtime rewrites this hosts file, the names are gone until they change");
+            })
+            .ok()
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for KeptFile {
+    fn drop(&mut self) {
+        self.keeping.abort();
+        self.guard.take();
+        if let Some(file) = self.work.get_mut().unwrap_or_else(PoisonError::into_inner).at_rest.take() {
+            file.let_go();
+        }
+        // Not before nothing of ours is left to write to it, or to stop the watch over it.
+        self.files.kept().remove(&self.id);
+        self.files.inner.released.send_replace(());
+    }
+}
+
+#[cfg(test)]
+impl Kept {
+    /// What its guard listens to.
+    pub(super) fn bell(&self) -> Arc<Notify> {
+        Arc::clone(&self.0.bell)
+    }
+
+    /// How many times somebody has asked for what is wanted.
+    pub(super) fn asked(&self) -> u64 {
+        self.0.work().asked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use super::*;
+    use crate::{attach::lab::PATIENCE, hosts::Place, state::tests::Scratch};
+
+    const HOLDERS: [NamespaceId; 2] = [NamespaceId { dev: 4, ino: 1 }, NamespaceId { dev: 4, ino: 2 }];
+
+    fn open(scratch: &Scratch) -> (PathBuf, HostsFile) {
+        let path = scratch.0.join("hosts");
+        if !path.exists() {
+            fs::write(&path, "").unwrap();
+        }
+        let file = HostsFile::open(&Place::Path(path.clone()).reach().unwrap()).unwrap();
+        (path, file)
+    }
+
+    fn names(name: &str) -> Vec<(Ipv4Addr, String)> {
+        vec![([100, 112, 0, 2].into(), name.to_owned())]
+    }
+
+    #[tokio::test]
+    async fn a_file_is_one_holders_until_he_lets_go() {
+        let (scratch, files) = (Scratch::new("holders"), Files::new(None));
+        let first = files.keep(open(&scratch).1, HOLDERS[0]).unwrap();
+        let again = files.keep(open(&scratch).1, HOLDERS[0]).unwrap();
+        assert!(first.is(&again));
+        drop(first);
+        let taken = files.keep(open(&scratch).1, HOLDERS[1]).unwrap_err();
+        assert_eq!(taken.by, HOLDERS[0]);
+        let mut released = files.released();
+        drop(again);
+        released.changed().await.unwrap();
+        files.keep(taken.file, HOLDERS[1]).unwrap();
+    }
+
+    #[tokio::test]
+    async fn while_it_does_not_answer_one_thread_waits_and_what_is_wanted_last_comes_to_stand_there() {
+        let (scratch, files) = (Scratch::new("stalled"), Files::new(None));
+        let (path, file) = open(&scratch);
+        let stalled = Arc::clone(&file.stalled).lock_owned().await;
+        let kept = files.keep(file, HOLDERS[0]).unwrap();
+        for name in ["a.warp", "b.warp", "c.warp"] {
+            drop(kept.put(names(name)));
+        }
+        let last = kept.put(names("d.warp"));
+        assert_eq!(Arc::strong_count(&kept.0), 2, "the thread's and ours");
+        assert_eq!(last.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(kept);
+        assert!(files.keep(open(&scratch).1, HOLDERS[1]).is_err(), "there is still somebody at it");
+        let mut released = files.released();
+        drop(stalled);
+        timeout(PATIENCE, released.changed()).await.unwrap().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "# mesh-node begin\n100.112.0.2 d.warp\n# mesh-node end\n");
+    }
+
+    #[tokio::test]
+    async fn a_trouble_that_lasts_is_told_once() {
+        let (scratch, files) = (Scratch::new("troubles"), Files::new(None));
+        let (path, file) = open(&scratch);
+        let kept = files.keep(file, HOLDERS[0]).unwrap();
+        kept.put(names("db.warp")).await.unwrap();
+        let mut told = vec![];
+        for length in [2 << 20, 3 << 20, 0, 2 << 20] {
+            fs::File::options().write(true).open(&path).unwrap().set_len(length).unwrap();
+            told.push(kept.news(kept.look().await).is_some());
+        }
+        assert_eq!(told, [true, false, false, true]);
+    }
+}
