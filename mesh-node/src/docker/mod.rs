@@ -2,7 +2,9 @@
 //! moment after their start, and those that started while no agent ran when one is back.
 
 mod api;
+mod container;
 mod image;
+mod retry;
 mod watch;
 
 #[cfg(test)]

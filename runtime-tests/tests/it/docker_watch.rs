@@ -4,8 +4,10 @@
 use std::{
     fs,
     io::Write as _,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use mesh_netns_tests::{Daemon, isolated, wait};
@@ -18,6 +20,10 @@ use nix::{
 use crate::front::Front;
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
+/// What the log says of who is refused.
+const WITHOUT: &str = "it runs without the mesh";
+/// How soon a container that was refused is tried again at the latest, and a machine's slowness.
+const ONCE_AT_LEAST: Duration = Duration::from_secs(120);
 const DB: [&str; 2] = ["--label", "mesh.service=shop/db"];
 
 /// Docker without `mesh-runc`, and an agent that is told where it is.
@@ -36,12 +42,35 @@ fn follow(stage: &mut Stage, socket: &Path) {
 }
 
 fn is_attached(docker: &Docker, container: &Container) {
-    wait::until_true("the container to be attached", || {
-        docker.exec(container, &[], "ip addr show mesh0").code == Some(0)
-    });
+    wait::until_true("the container to be attached", || has_interface(docker, container));
     wait::until_true("the names to be there", || {
         docker.exec(container, &[], "grep app.warp /etc/hosts").code == Some(0)
     });
+}
+
+fn has_interface(docker: &Docker, container: &Container) -> bool {
+    docker.exec(container, &[], "ip addr show mesh0").code == Some(0)
+}
+
+/// The same of one that was refused, with nobody doing anything about it any more: that is tried once a minute at least.
+fn is_attached_after_all(stage: &Stage, docker: &Docker, container: &Container) {
+    wait::within(ONCE_AT_LEAST, "the container to be attached after all", || {
+        has_interface(docker, container).then_some(())
+    });
+    is_attached(docker, container);
+    wait::until_true("the log to say so", || !said_of(stage, container, "it is in the mesh now").is_empty());
+}
+
+/// What the agent's log says of a container in lines that hold these words, without their times.
+fn said_of(stage: &Stage, container: &Container, words: &str) -> Vec<String> {
+    let log = stage.aws.log();
+    let lines = log.lines().filter(|line| line.contains(&container.id) && line.contains(words));
+    lines.map(|line| line.split_once(' ').map_or(line, |(_, said)| said).trim().to_owned()).collect()
+}
+
+/// Waits until the agent has said of a container that it is without the mesh, and why.
+fn is_refused(stage: &Stage, container: &Container, why: &str) {
+    wait::until_true(why, || said_of(stage, container, WITHOUT).iter().any(|said| said.contains(why)));
 }
 
 #[test]
@@ -114,24 +143,120 @@ fn a_docker_that_is_back_is_followed_again() {
 #[test]
 fn what_cannot_be_attached_runs_without_and_the_log_says_why() {
     isolated(|| {
-        let (mut stage, docker) = stage();
+        let (stage, docker) = stage();
         let made = docker.container(&[], &["sleep", "1000"]);
         docker.command(&["commit", "--change", "LABEL mesh.service=shop/db", &made.id, "sly"]).done();
         docker.command(&["run", "--detach", "sly", "sleep", "1000"]).done();
-        let _host = docker.container(&[&DB[..], &["--network", "host"]].concat(), &["sleep", "1000"]);
-        let _nobody = docker.container(&["--label", "mesh.service=shop/nobody"], &["sleep", "1000"]);
-        for words in ["machine's own network namespace", "has no service `nobody`"] {
-            wait::until_true(words, || stage.aws.log().contains(words));
-        }
-        stage.coordinator.stop();
-        let away = docker.container(&DB, &["sleep", "1000"]);
-        wait::until_true("the coordinator", || stage.aws.log().contains("the coordinator is away"));
-        docker.command(&["rm", "--force", &away.id]).done();
-        stage.coordinator.start();
+        let host = docker.container(&[&DB[..], &["--network", "host"]].concat(), &["sleep", "1000"]);
+        let nobody = docker.container(&["--label", "mesh.service=shop/nobody"], &["sleep", "1000"]);
+        is_refused(&stage, &host, "machine's own network namespace");
+        is_refused(&stage, &nobody, "has no service `nobody`");
         assert!(stage.instances().is_empty());
-        let remembered =
-            fs::read_to_string(stage.aws.state().join("containers.json")).expect("what the agent remembers");
-        assert!(remembered.contains("\"containers\":{}"), "{remembered}");
+        // It is declared after all.
+        stage.coordinator.apply(&format!("{SHOP}[services.nobody]\n")).done();
+        is_attached_after_all(&stage, &docker, &nobody);
+        assert_eq!(stage.instances(), ["shop/nobody live"]);
+        for refused in [&host, &nobody] {
+            assert_eq!(said_of(&stage, refused, WITHOUT).len(), 1, "{}", stage.aws.log());
+        }
+        wait::until_true("nobody else to be remembered", || {
+            let remembered = fs::read(stage.aws.state().join("containers.json")).expect("what the agent remembers");
+            let remembered: serde_json::Value = serde_json::from_slice(&remembered).expect("JSON");
+            let containers = remembered["containers"].as_object().expect("containers");
+            containers.keys().eq([&nobody.id])
+        });
+    });
+}
+
+#[test]
+fn an_image_decides_nothing_about_the_mesh() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        let made = docker.container(&[], &["true"]);
+        docker.command(&["commit", "--change", "LABEL mesh.service=shop/db", &made.id, "sly"]).done();
+        let run = |flags: &[&str]| {
+            let id = docker.command(&[&["run", "--detach"], flags, &["sly", "sleep", "1000"]].concat()).done().stdout;
+            Container { id: id.trim().to_owned() }
+        };
+        let (sly, given) = (run(&[]), run(&["--label", "mesh.service=shop/app"]));
+        wait::until_true("the container to be attached", || has_interface(&docker, &given));
+        wait::until_true("the log to say so", || !said_of(&stage, &sly, "its image itself says").is_empty());
+        assert!(!has_interface(&docker, &sly));
+    });
+}
+
+#[test]
+fn what_started_while_the_coordinator_was_away_is_attached_when_it_is_back() {
+    isolated(|| {
+        let (mut stage, docker) = stage();
+        stage.coordinator.stop();
+        let [db, gone] = [(); 2].map(|()| docker.container(&DB, &["sleep", "1000"]));
+        for container in [&db, &gone] {
+            is_refused(&stage, container, "the coordinator is away");
+        }
+        docker.command(&["rm", "--force", &gone.id]).done();
+        stage.coordinator.start();
+        is_attached_after_all(&stage, &docker, &db);
+        // Who ended meanwhile, perhaps just as he was tried again, has not stayed.
+        wait::until_true("that one alone", || stage.instances() == ["shop/db live"]);
+        let mut said = said_of(&stage, &db, WITHOUT);
+        said.sort_unstable();
+        assert!(said.windows(2).all(|two| two[0] != two[1]), "each error once: {said:#?}");
+    });
+}
+
+#[test]
+fn what_mesh_runc_has_let_through_is_attached_when_it_can_be() {
+    isolated(|| {
+        let mut stage = Stage::new(&[SHOP]);
+        let docker = Docker::start(&stage.lab, &stage.aws);
+        stage.configure(&format!("[containers]\nfail = \"open\"\nwatch = [{:?}]\n", docker.socket()));
+        stage.aws.stop();
+        stage.aws.start(&[]);
+        stage.coordinator.stop();
+        let db = docker.container(&DB, &["sleep", "1000"]);
+        is_refused(&stage, &db, "the coordinator is away");
+        stage.coordinator.start();
+        is_attached_after_all(&stage, &docker, &db);
+        assert_eq!(stage.instances(), ["shop/db live"]);
+    });
+}
+
+#[test]
+fn while_the_configuration_is_wrong_nobody_who_could_be_a_member_is_passed_over() {
+    isolated(|| {
+        let mut stage = Stage::new(&[SHOP]);
+        let docker = Docker::start_plain(&stage.lab, &stage.aws);
+        let socket = Path::new("/run/docker-at-times.sock");
+        let right = format!("[containers]\nwatch = [{socket:?}]\n[containers.sources]\ncompose = [\"shop\"]\n");
+        // The mistake is made after the agent's start, and before it looks at any container.
+        let start_and_mistake = |stage: &mut Stage| {
+            stage.configure(&right);
+            stage.aws.stop();
+            stage.aws.start(&[]);
+            stage.configure(&right.replace("compose", "composed"));
+            symlink(docker.socket(), socket).expect("cannot make a link");
+        };
+        start_and_mistake(&mut stage);
+        let plain = docker.container(&["--label", "maintainer=me"], &["sleep", "1000"]);
+        let labels = ["project=shop", "service=db", "oneoff=False"].map(|label| format!("com.docker.compose.{label}"));
+        let labels = labels.each_ref().map(|label| ["--label", label]).concat();
+        let db = docker.container(&labels, &["sleep", "1000"]);
+        is_refused(&stage, &db, "the configuration is wrong");
+        // In one step: half of it may be right, and say something else.
+        let (file, beside) = (stage.aws.state().join("config.toml"), stage.aws.state().join("config.toml.new"));
+        fs::write(&beside, &right).expect("cannot write a file");
+        fs::rename(&beside, &file).expect("cannot rename a file");
+        is_attached_after_all(&stage, &docker, &db);
+        assert_eq!(stage.instances(), ["shop/db live"]);
+        // Who is in the mesh already stays there when the mistake comes back, and nothing else is said of it.
+        fs::remove_file(socket).expect("cannot remove a link");
+        start_and_mistake(&mut stage);
+        let other = docker.container(&labels, &["sleep", "1000"]);
+        is_refused(&stage, &other, "the configuration is wrong");
+        docker.exec(&db, &[], "ip addr show mesh0").done();
+        assert_eq!(said_of(&stage, &db, WITHOUT).len(), 1, "{}", stage.aws.log());
+        assert!(said_of(&stage, &plain, "").is_empty(), "{}", stage.aws.log());
     });
 }
 

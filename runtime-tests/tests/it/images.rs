@@ -1,10 +1,10 @@
 //! The images, built from `packaging/Containerfile` and run by podman. No registry is asked: the base is what the programs need
 //! of this machine's own libraries.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::net::UnixListener, path::Path, process::Command};
 
-use mesh_netns_tests::{Namespace, Outcome, Stack, isolated, run, wait};
-use mesh_runtime_tests::{Podman, Stage, mesh_node};
+use mesh_netns_tests::{Namespace, Outcome, Runner, Stack, isolated, run, wait};
+use mesh_runtime_tests::{Container, Docker, Podman, Stage, mesh_node};
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
 
@@ -21,65 +21,171 @@ fn base(podman: &Podman) {
     podman.command(&["import", "--quiet", "/run/base.tar", "base"]).done();
 }
 
-/// Builds the image of a program.
-fn build(podman: &Podman, name: &str, program: &Path) -> Outcome {
-    let context = format!("/run/context-{name}");
-    fs::create_dir_all(&context).expect("cannot make a directory");
-    fs::copy(program, Path::new(&context).join(name)).expect("cannot copy a program");
-    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/Containerfile");
-    let arguments =
-        ["--build-arg", "BASE=localhost/base", "--pull=never", "--file", recipe, "--target", name, "--tag", name];
-    podman.command(&[&["build", "--quiet"][..], &arguments, &[&context]].concat()).done()
+/// How the images are made, and by which commands they are run.
+const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/Containerfile");
+
+/// The words behind `podman run` of the command by which the recipe has an image run.
+fn documented(name: &str) -> Vec<String> {
+    let recipe = fs::read_to_string(RECIPE).expect("cannot read the recipe");
+    let begins = format!("# podman run -d --name {name} ");
+    let command = recipe.lines().skip_while(|line| !line.starts_with(&begins)).enumerate();
+    // It goes on in lines that are indented.
+    let lines = command.take_while(|(at, line)| *at == 0 || line.starts_with("#   "));
+    let words: Vec<_> = lines.flat_map(|(_, line)| line.split_whitespace().skip(1).map(str::to_owned)).collect();
+    assert_eq!(words.get(..2), Some(&["podman".to_owned(), "run".to_owned()][..]), "the recipe says nothing of {name}");
+    words[2..].to_vec()
+}
+
+/// The machine on which the images run.
+struct Machine {
+    podman: Podman,
+    runner: Runner,
+    group: String,
+}
+
+impl Machine {
+    fn new(stage: &Stage) -> Self {
+        let runner = stage.world.machine("ovh", Stack::Dual);
+        let podman = Podman::as_configured(&stage.lab, &runner);
+        base(&podman);
+        Self { podman, runner, group: format!("/{}", stage.lab.group()) }
+    }
+
+    /// Builds the image of a program, and runs it by the recipe's own command with some words in place of others.
+    fn start(&self, name: &str, program: &Path, instead: &[(&str, &str)]) {
+        let context = format!("/run/context-{name}");
+        fs::create_dir_all(&context).expect("cannot make a directory");
+        fs::copy(program, Path::new(&context).join(name)).expect("cannot copy a program");
+        let arguments =
+            ["--build-arg", "BASE=localhost/base", "--pull=never", "--file", RECIPE, "--target", name, "--tag", name];
+        self.podman.command(&[&["build", "--quiet"][..], &arguments, &[&context]].concat()).done();
+        let words = documented(name);
+        let replaced =
+            |word| instead.iter().find(|(documented, _)| *documented == word).map_or(word, |(_, ours)| *ours);
+        let words: Vec<_> = words.iter().map(|word| replaced(word.as_str())).collect();
+        let ours = ["run", "--cgroup-parent", &self.group, "--log-driver", "k8s-file"];
+        self.podman.command(&[&ours[..], &words].concat()).done();
+    }
+
+    /// An agent that joins the mesh, and follows the Docker at this socket.
+    fn start_agent(&self, stage: &Stage, socket: &Path) {
+        let (url, token) = (stage.coordinator.url(false), stage.coordinator.token(&["--any"]));
+        let volume = format!("{}:/var/run/docker.sock", socket.display());
+        let instead = [
+            ("URL", &*url),
+            ("TOKEN", &token),
+            ("NAME", "ovh"),
+            ("/var/run/docker.sock:/var/run/docker.sock", &volume),
+        ];
+        self.start("mesh-node", &mesh_node(), &instead);
+        self.agent_follows();
+    }
+
+    fn agent_follows(&self) {
+        wait::until_true("the agent to follow the coordinator", || {
+            let status = self.within("mesh-node", &["status", "--json"]);
+            status.code == Some(0) && status.json()["map"]["connected"] == true
+        });
+    }
+
+    /// `mesh-node` or `mesh-coord` with these arguments, in its container.
+    fn within(&self, name: &str, arguments: &[&str]) -> Outcome {
+        self.podman.command(&[&["exec", name, name], arguments].concat())
+    }
+
+    /// Whether the agent says that this container holds an instance.
+    fn knows(&self, container: &Container) -> bool {
+        self.within("mesh-node", &["status", "--json"]).done().stdout.contains(&container.id)
+    }
+
+    /// What the agent has said.
+    fn log(&self) -> String {
+        let outcome = self.podman.command(&["logs", "mesh-node"]).done();
+        outcome.stdout + &outcome.stderr
+    }
 }
 
 #[test]
 fn a_coordinator_and_an_agent_run_from_their_images() {
     isolated(|| {
         let stage = Stage::new(&[SHOP]);
-        let machine = stage.world.machine("ovh", Stack::Dual);
-        let podman = Podman::as_configured(&stage.lab, &machine);
-        base(&podman);
-        let group = format!("/{}", stage.lab.group());
-        let start = |name: &str, flags: &[&str], command: &[&str]| {
-            let ours = [
-                "run",
-                "--detach",
-                "--cgroup-parent",
-                &group,
-                "--log-driver",
-                "k8s-file",
-                "--network",
-                "host",
-                "--name",
-                name,
-            ];
-            podman.command(&[&ours[..], flags, &[&format!("localhost/{name}")], command].concat()).done();
-        };
-        let within = |name: &str, command: &[&str]| podman.command(&[&["exec", name, name], command].concat());
-
+        let machine = Machine::new(&stage);
         let coordinator = std::env::var("MESH_COORD").expect("MESH_COORD gives the path of the program under test");
-        build(&podman, "mesh-coord", Path::new(&coordinator));
-        start("mesh-coord", &["--cap-drop", "all"], &[]);
+        // podman's own networks are none of ours.
+        let instead = [("-p", "--network"), ("7443:7443", "host")];
+        machine.start("mesh-coord", Path::new(&coordinator), &instead);
         let token = wait::until("a token", || {
-            Some(within("mesh-coord", &["token", "create", "--any"])).filter(|it| it.code == Some(0))
+            Some(machine.within("mesh-coord", &["token", "create", "--any"])).filter(|it| it.code == Some(0))
         });
         assert!(token.stdout.starts_with("mesh1."), "{}", token.stdout);
 
-        // The agent joins the mesh of the other one, which has services.
-        build(&podman, "mesh-node", &mesh_node());
-        let (url, token) = (stage.coordinator.url(false), stage.coordinator.token(&["--any"]));
-        let flags = [
-            "--pid=host",
-            "--cap-add=NET_ADMIN,SYS_ADMIN,SYS_PTRACE,DAC_OVERRIDE",
-            "--security-opt=seccomp=unconfined",
-            "--device=/dev/net/tun",
-            "--volume=/run/netns:/run/netns:rslave",
-        ];
-        start("mesh-node", &flags, &["join", &url, &token, "--name", "ovh"]);
-        wait::until_true("the agent to answer", || within("mesh-node", &["status"]).code == Some(0));
+        // The agent joins the mesh of the other one, which has services. There is a socket, and no Docker.
+        let socket = Path::new("/run/docker.sock");
+        let _listens = UnixListener::bind(socket).expect("cannot listen");
+        machine.start_agent(&stage, socket);
         let namespace = Namespace::create("db");
-        within("mesh-node", &["attach", "shop/db", "--netns", "/run/netns/db"]).done();
+        machine.within("mesh-node", &["attach", "shop/db", "--netns", "/run/netns/db"]).done();
         assert!(namespace.interface("mesh0").is_some());
         assert_eq!(stage.instances(), ["shop/db live"]);
     });
+}
+
+#[test]
+fn an_agent_in_a_container_attaches_what_docker_starts() {
+    isolated(|| {
+        let stage = Stage::new(&[SHOP]);
+        let machine = Machine::new(&stage);
+        let docker = Docker::start_plain(&stage.lab, &machine.runner);
+        attaches_what_docker_starts(&stage, &machine, &docker);
+    });
+}
+
+#[test]
+fn an_agent_in_a_container_attaches_containers_with_user_namespaces() {
+    isolated(|| {
+        let stage = Stage::new(&[SHOP]);
+        let machine = Machine::new(&stage);
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            fs::write(file, "nobody:100000:65536\nnogroup:100000:65536\n").expect("cannot write a file");
+        }
+        let configuration = Path::new("/run/remapped.json");
+        fs::write(configuration, "{\"userns-remap\": \"nobody:nogroup\"}").expect("cannot write a file");
+        let docker = Docker::start_with(&stage.lab, &machine.runner, configuration.to_owned());
+        attaches_what_docker_starts(&stage, &machine, &docker);
+    });
+}
+
+/// The agent sees the processes of Docker's containers, and none of Docker's files.
+fn attaches_what_docker_starts(stage: &Stage, machine: &Machine, docker: &Docker) {
+    machine.start_agent(stage, &docker.socket());
+    let labelled =
+        |flags: &[&str]| docker.container(&[&["--label", "mesh.service=shop/db"], flags].concat(), &["sleep", "1000"]);
+    let has = |container: &Container, name: &str| {
+        let look = format!("grep '{name}' /etc/hosts && ip addr show mesh0");
+        wait::until_true(name, || docker.exec(container, &[], &look).code == Some(0));
+    };
+    let db = labelled(&[]);
+    has(&db, "app.warp");
+    // Another one has the same namespace, and the same file.
+    let beside = labelled(&["--network", &format!("container:{}", db.id)]);
+    wait::until_true("both to be known", || machine.knows(&db) && machine.knows(&beside));
+    // Docker writes its file again, and our names are put back.
+    docker.command(&["network", "create", "private"]).done();
+    docker.command(&["network", "connect", "private", &db.id]).done();
+    has(&db, "app.warp");
+    // The next agent finds all of it again.
+    machine.podman.command(&["restart", "--time", "0", "mesh-node"]).done();
+    machine.agent_follows();
+    stage.coordinator.apply(&format!("{SHOP}[services.cache]\n")).done();
+    has(&db, "cache.warp");
+    docker.command(&["rm", "--force", &beside.id]).done();
+    wait::until_true("the end of that one", || !machine.knows(&beside));
+    has(&db, "cache.warp");
+    assert_eq!(stage.instances(), ["shop/db live"]);
+    // The machine's own hosts file is nobody's, also where it isn't the agent's.
+    labelled(&["--volume", "/etc/hosts:/etc/hosts"]);
+    wait::until_true("the machine's own to be refused", || machine.log().contains("it is the machine's own"));
+    assert!(!fs::read_to_string("/etc/hosts").expect("the machine's hosts file").contains("warp"));
+    docker.command(&["rm", "--force", &db.id]).done();
+    wait::until_true("the end of all", || stage.instances().is_empty());
 }
