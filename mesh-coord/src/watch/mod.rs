@@ -254,7 +254,7 @@ impl Sessions {
     /// Whether all that the runner should know is in force there; never of one that is not connected, since it can't say.
     pub(crate) fn is_current(&self, runner: RunnerId) -> bool {
         let session = self.runners.get(&runner).and_then(|presence| presence.session.as_ref());
-        session.is_some_and(|session| session.settled(session.changed))
+        session.is_some_and(|session| session.due.is_none() && session.settled(session.changed))
     }
 
     /// Of these runners, those that are connected and have not put into force what changed up to `revision`.

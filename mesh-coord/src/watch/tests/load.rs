@@ -101,7 +101,10 @@ async fn a_slow_stream_catches_up_in_one_step() {
         // Sessions without streams: nobody looks but we.
         core.sessions = Sessions::default();
         let view = core.state.view(slow, core.epoch).unwrap();
-        let _opened = core.sessions.open(slow, view, core.state.switches(slow), None);
+        let revision = view.revision;
+        let opened = core.sessions.open(slow, view, core.state.switches(slow), None);
+        core.sessions.applied(slow, opened.number, revision);
+        assert!(core.sessions.is_current(slow));
         for revision in 100..200 {
             core.sessions.touch(slow, Revision(revision));
             core.sessions.touch(busy, Revision(revision));
