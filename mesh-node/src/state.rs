@@ -8,10 +8,7 @@ use std::{
         fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     },
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use mesh_proto::message::Refusal;
@@ -27,8 +24,9 @@ const MAX_SOCKET_PATH: usize = 107;
 #[derive(Debug, Clone)]
 pub(crate) struct StateDir {
     path: PathBuf,
-    /// Nothing is written any more: the runner has left.
-    closed: Arc<AtomicBool>,
+    /// Whether nothing is written any more: the runner has left. Locked while a file is put in its place, and while all are
+    /// deleted.
+    closed: Arc<Mutex<bool>>,
 }
 
 /// Shows that no other agent works on the directory, for as long as it lives.
@@ -143,8 +141,9 @@ impl StateDir {
     /// # Errors
     /// If it can't be written; the one before is then untouched.
     pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(io::Error::other("the runner has left the mesh"));
+        let has_left = || io::Error::other("the runner has left the mesh");
+        if *self.closed() {
+            return Err(has_left());
         }
         let (path, next) = (self.path.join(name), self.path.join(format!("{name}.next")));
         let file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
@@ -155,7 +154,14 @@ impl StateDir {
         let (file, buffer) = writer.into_parts();
         buffer.unwrap_or_default().zeroize();
         file.sync_all()?;
+        // It may have left meanwhile.
+        let closed = self.closed();
+        if *closed {
+            wipe(&next)?;
+            return Err(has_left());
+        }
         fs::rename(&next, &path)?;
+        drop(closed);
         fs::File::open(&self.path)?.sync_all()
     }
 
@@ -165,20 +171,18 @@ impl StateDir {
     /// # Errors
     /// If one can't be deleted.
     pub(crate) fn clear(&self, names: &[&str]) -> io::Result<()> {
-        self.closed.store(true, Ordering::SeqCst);
+        let mut closed = self.closed();
+        *closed = true;
         for name in names {
             for path in [self.path.join(name), self.path.join(format!("{name}.next"))] {
-                let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-                if metadata.is_file() && metadata.len() < 1 << 20 {
-                    let zeros = vec![0; usize::try_from(metadata.len()).unwrap_or(0)];
-                    let mut file = fs::OpenOptions::new().write(true).open(&path)?;
-                    file.write_all(&zeros)?;
-                    file.sync_all()?;
-                }
-                fs::remove_file(&path)?;
+                wipe(&path)?;
             }
         }
         fs::File::open(&self.path)?.sync_all()
+    }
+
+    fn closed(&self) -> MutexGuard<'_, bool> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a damaged file aside, so that it can be looked at and doesn't stand in the way.
@@ -190,6 +194,18 @@ impl StateDir {
     pub(crate) fn written(&self, name: &str) -> Option<std::time::SystemTime> {
         fs::metadata(self.path.join(name)).ok()?.modified().ok()
     }
+}
+
+/// Deletes a file, if it is there, overwritten first unless it is large: secrets are not.
+fn wipe(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    if metadata.is_file() && metadata.len() < 1 << 20 {
+        let zeros = vec![0; usize::try_from(metadata.len()).unwrap_or(0)];
+        let mut file = fs::OpenOptions::new().write(true).open(path)?;
+        file.write_all(&zeros)?;
+        file.sync_all()?;
+    }
+    fs::remove_file(path)
 }
 
 /// `$XDG_STATE_HOME/mesh-node`, by default `~/.local/state/mesh-node` (XDG Base Directory Specification 0.8).
@@ -240,6 +256,29 @@ pub(crate) mod tests {
         state.clear(&["x.json", "nothing.json"]).unwrap();
         assert_eq!(fs::read_dir(state.path()).unwrap().count(), 1);
         assert!(state.write("x.json", &[4]).is_err(), "whoever is late writes nothing");
+    }
+
+    /// Leaves while it is written.
+    struct Leaves<'a>(&'a StateDir);
+
+    impl Serialize for Leaves<'_> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            self.0.clear(&["x.json"]).unwrap();
+            serializer.serialize_unit()
+        }
+    }
+
+    #[test]
+    fn what_is_being_written_when_the_runner_leaves_is_not_put_back() {
+        let scratch = Scratch::new("leaves");
+        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+        state.write("x.json", &1).unwrap();
+        state.write("x.json", &Leaves(&state)).unwrap_err();
+        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
+        // Another file, of which nothing was there yet.
+        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+        state.write("y.json", &Leaves(&state)).unwrap_err();
+        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
     }
 
     #[test]

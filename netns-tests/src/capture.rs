@@ -1,6 +1,7 @@
 //! Packets as they pass: captures, and the sending of packets that no honest program would send.
 
 use std::{
+    collections::BTreeSet,
     os::fd::AsFd,
     sync::{
         Arc, Mutex,
@@ -13,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{
     Namespace,
-    packet::{Ipv4, Seen},
+    packet::{self, Ipv4, Seen},
     sys::{Frame, PacketSocket},
     wait,
 };
@@ -83,10 +84,41 @@ impl Capture {
         self.count(true, which)
     }
 
+    /// [`Capture::received`], but what is sent again counts once: a kernel that waits longer than a second does that.
+    #[must_use]
+    pub fn received_once(&self, which: impl Fn(&Seen<'_>) -> bool) -> usize {
+        self.count_once(false, which)
+    }
+
+    /// [`Capture::sent`], but what is sent again counts once.
+    #[must_use]
+    pub fn sent_once(&self, which: impl Fn(&Seen<'_>) -> bool) -> usize {
+        self.count_once(true, which)
+    }
+
     fn count(&self, outgoing: bool, which: impl Fn(&Seen<'_>) -> bool) -> usize {
+        self.frames().iter().filter_map(|frame| such(frame, outgoing, &which)).count()
+    }
+
+    fn count_once(&self, outgoing: bool, which: impl Fn(&Seen<'_>) -> bool) -> usize {
         let frames = self.frames();
-        let is_such = |f: &&Frame| f.outgoing == outgoing && Seen::parse(&f.bytes).is_some_and(|seen| which(&seen));
-        frames.iter().filter(is_such).count()
+        let all = frames.iter().filter_map(|frame| such(frame, outgoing, &which));
+        all.map(|seen| seen.content()).collect::<BTreeSet<_>>().len()
+    }
+
+    /// Waits until each SYN such as `which` says that the machine has sent has come back as a refusal such as `refusal`
+    /// says, and makes sure that there are no more of these; how many they are. It is one for a `connect`, and another
+    /// one for each time that its kernel had to wait longer than a second.
+    ///
+    /// # Panics
+    /// If there are too few, too many, or no SYNs at all.
+    #[track_caller]
+    pub fn wait_refused(&self, which: impl Fn(&Seen<'_>) -> bool, refusal: impl Fn(&Seen<'_>) -> bool) -> usize {
+        let is_syn = |seen: &Seen<'_>| packet::opens(seen) && which(seen);
+        self.wait_received(self.sent(is_syn), "each SYN to be refused", &refusal);
+        let (syns, refusals) = (self.sent(is_syn), self.received(&refusal));
+        assert!(syns > 0 && refusals == syns, "{refusals} refusals of {syns} SYNs:\n{}", self.text());
+        refusals
     }
 
     /// Waits until [`Capture::received`] counts at least `count`.
@@ -160,6 +192,11 @@ impl Injector {
             .send(self.interface, self.station, &packet.encode())
             .expect("the interface did not take the packet");
     }
+}
+
+/// A frame as the packet that it is, if it goes this way and is such as `which` says.
+fn such<'a>(frame: &'a Frame, outgoing: bool, which: &impl Fn(&Seen<'_>) -> bool) -> Option<Seen<'a>> {
+    Seen::parse(&frame.bytes).filter(|seen| frame.outgoing == outgoing && which(seen))
 }
 
 fn drain(socket: &PacketSocket, frames: &Mutex<Vec<Frame>>) {

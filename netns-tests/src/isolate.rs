@@ -20,7 +20,7 @@ use crate::{sys, wait};
 /// Set in the process that is inside.
 const INSIDE: &str = "MESH_NETNS_INSIDE";
 
-/// No test takes this long; one that does is stuck.
+/// No test takes this long that doesn't say so; one that does is stuck.
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// Runs `test`, the whole body of a `#[test]` function, in namespaces of its own.
@@ -28,6 +28,14 @@ const LIMIT: Duration = Duration::from_secs(240);
 /// # Panics
 /// If the test does, with all that it printed; if it takes too long; if there can be no namespaces here.
 pub fn isolated<F: FnOnce()>(test: F) {
+    isolated_for(LIMIT, test);
+}
+
+/// [`isolated`] with another limit, for a test that has much to do.
+///
+/// # Panics
+/// Likewise.
+pub fn isolated_for<F: FnOnce()>(limit: Duration, test: F) {
     if env::var_os(INSIDE).is_some() {
         furnish();
         return test();
@@ -46,8 +54,8 @@ pub fn isolated<F: FnOnce()>(test: F) {
 
     let output = drain(child.stdout.take().expect("piped"));
     let errors = drain(child.stderr.take().expect("piped"));
-    let deadline = Instant::now() + LIMIT;
-    let status = wait::within(LIMIT + Duration::from_secs(10), "the end of a test that was killed", || {
+    let deadline = Instant::now() + limit;
+    let status = wait::within(limit + Duration::from_secs(10), "the end of a test that was killed", || {
         if Instant::now() > deadline {
             child.kill().expect("cannot kill the test");
         }
@@ -57,7 +65,7 @@ pub fn isolated<F: FnOnce()>(test: F) {
     let errors = errors.join().expect("reading cannot fail");
     let ran = output.contains("1 passed");
     let how = match status.signal() {
-        Some(_) => format!("{name} was killed: it took longer than {LIMIT:?}, or crashed"),
+        Some(_) => format!("{name} was killed: it took longer than {limit:?}, or crashed"),
         None => format!("{name} failed"),
     };
     // What the inner libtest says of its one test would only be mistaken for a closing line.

@@ -36,7 +36,7 @@ pub use crowd::{Condition, Crowd, Member};
 pub use faults::{Faults, Offload};
 pub use held::Held;
 pub use instance::Instance;
-pub use isolate::{furnish, isolated};
+pub use isolate::{furnish, isolated, isolated_for};
 pub use load::{Failure, Load, Tally, Transfer};
 pub use named::{Ended, NamedServer};
 pub use netns::{Namespace, Network, ip_batch};

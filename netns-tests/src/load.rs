@@ -9,10 +9,13 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{Namespace, Pace, speech, traffic, wait};
+
+/// How long it may take until so much has come and gone as is waited for, on a machine that does much else besides.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// New connections, one after another in some threads, until it is told to stop: each connects, asks who it is, has
 /// something echoed, and ends; every other one is ended by the server first.
@@ -95,7 +98,7 @@ impl Load {
     #[track_caller]
     pub fn wait_more(&self, count: usize) {
         let enough = self.done() + count;
-        wait::until_true("more connections to come and go", || self.done() >= enough);
+        wait::within(LIMIT, "more connections to come and go", || (self.done() >= enough).then_some(()));
     }
 
     /// Ends it; what has come of it.
@@ -198,7 +201,7 @@ impl Transfer {
     #[track_caller]
     pub fn wait_more(&self, octets: u64) {
         let enough = self.moved() + octets;
-        wait::until_true("a transfer to go on", || self.moved() >= enough);
+        wait::within(LIMIT, "a transfer to go on", || (self.moved() >= enough).then_some(()));
     }
 
     /// Whether it has come to an end by itself: something has gone wrong.
@@ -229,7 +232,7 @@ impl Transfer {
     /// If its thread has.
     pub fn wait_end(&mut self) -> io::Result<()> {
         let thread = self.thread.take().expect("it is waited for once");
-        wait::until_true("a transfer to end", || thread.is_finished());
+        wait::within(LIMIT, "a transfer to end", || thread.is_finished().then_some(()));
         thread.join().expect("a transfer doesn't panic")
     }
 }

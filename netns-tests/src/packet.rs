@@ -185,6 +185,14 @@ impl<'a> Seen<'a> {
         (self.protocol == protocol::TCP).then_some(u32::from_be_bytes(number))
     }
 
+    /// What is the same when a kernel sends it again, and only then: of a TCP segment all but the window, the checksum and
+    /// the options.
+    #[must_use]
+    pub fn content(&self) -> (Ipv4Addr, Ipv4Addr, u8, &'a [u8]) {
+        let whole = if self.protocol == protocol::TCP { 14 } else { self.body.len() };
+        (self.source, self.destination, self.protocol, &self.body[..whole.min(self.body.len())])
+    }
+
     /// The flags that matter, if it is TCP.
     #[must_use]
     pub fn flags(&self) -> Option<u8> {

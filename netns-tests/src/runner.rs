@@ -7,7 +7,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Instance, Namespace,
@@ -25,12 +25,15 @@ pub struct Runner {
     /// Variables of the agents that are started from now on.
     environment: Vec<(&'static str, PathBuf)>,
     attached: std::cell::Cell<u32>,
+    /// The data directory of the coordinator that it follows, if there is one.
+    coordinator: Option<PathBuf>,
 }
 
 impl Runner {
-    pub(crate) fn new(namespace: Namespace) -> Self {
+    pub(crate) fn new(namespace: Namespace, coordinator: Option<PathBuf>) -> Self {
         let state = PathBuf::from("/run").join(namespace.name());
-        Self { namespace, state, daemon: None, program: None, environment: vec![], attached: std::cell::Cell::new(0) }
+        let attached = std::cell::Cell::new(0);
+        Self { namespace, state, daemon: None, program: None, environment: vec![], attached, coordinator }
     }
 
     /// `mesh-node join ARGUMENTS`, going on in the background. Returns at once.
@@ -265,8 +268,40 @@ impl Runner {
         let field = |name: &str| answer["instance"][name].as_str().unwrap_or_else(|| panic!("no {name} in {answer:#}"));
         assert_eq!(field("service"), service);
         assert_eq!(field("interface"), "mesh0");
+        self.wait_known(service, &answer);
         let address = |name: &str| field(name).parse().unwrap_or_else(|e| panic!("{name}: {e} in {answer:#}"));
         let (id, address, service_address) = (field("id").to_owned(), address("address"), address("service_address"));
         Instance { namespace, id, address, service_address, hosts }
+    }
+
+    /// Waits until those runners know of an instance of `service` as well for which its agent has given up waiting: it does
+    /// after two seconds, and names them.
+    #[track_caller]
+    fn wait_known(&self, service: &str, answer: &Value) {
+        let late = answer["pending"].as_array().unwrap_or_else(|| panic!("no pending in {answer:#}"));
+        if late.is_empty() {
+            return;
+        }
+        let coordinator = self.coordinator.as_ref().expect("whoever is waited for follows a coordinator");
+        let (deployment, _) = service.split_once('/').expect("DEPLOYMENT/SERVICE");
+        wait::until_true("the other runners to know the instance", || {
+            let mut command = Command::new(program("MESH_COORD"));
+            // Without a change: who hasn't put into force yet what holds now.
+            command.args(["trust", "--app", deployment, "--wait", "--timeout", "10ms", "--json"]);
+            let late_still = run({
+                command.env("MESH_COORD_DATA", coordinator);
+                command
+            });
+            let late_still = late_still.json()["pending"].clone();
+            late_still.as_array().is_some_and(|still| late.iter().all(|name| !still.contains(name)))
+        });
+    }
+
+    /// `mesh-node drain` of an instance of its own, until every runner concerned knows of it. The agent waits for them two
+    /// seconds at most; to drain once more is to wait once more.
+    #[track_caller]
+    pub fn drain(&self, instance: &Instance) {
+        let known = || self.json(&["drain", &instance.id])["pending"] == json!([]);
+        wait::until_true("the runners to know that it is drained", known);
     }
 }

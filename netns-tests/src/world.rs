@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::Ipv4Addr,
+    path::PathBuf,
 };
 
 use crate::{
@@ -29,6 +30,8 @@ pub struct World {
     networks: Cell<u8>,
     /// By the name of the machine that is on it.
     plugged: RefCell<BTreeMap<String, Network>>,
+    /// The data directory of the newest coordinator.
+    coordinator: RefCell<Option<PathBuf>>,
 }
 
 impl World {
@@ -45,7 +48,7 @@ impl World {
             let path = format!("/proc/sys/net/{setting}");
             fs::write(&path, "1").unwrap_or_else(|e| panic!("cannot write {path}: {e}"));
         }
-        Self { networks: Cell::new(0), plugged: RefCell::default() }
+        Self { networks: Cell::new(0), plugged: RefCell::default(), coordinator: RefCell::default() }
     }
 
     /// Joins a machine to the router by a new network. Its interface is `eth0`, its addresses end in 2.
@@ -161,15 +164,16 @@ impl World {
         let network = self.plug(&namespace, Stack::Dual);
         let mut coordinator = Coordinator::new(namespace, network, flags);
         coordinator.start();
+        self.coordinator.replace(Some(coordinator.data().to_owned()));
         coordinator
     }
 
-    /// A machine on a network of its own that no agent runs on yet.
+    /// A machine on a network of its own that no agent runs on yet. It is to follow the newest coordinator.
     #[must_use]
     pub fn machine(&self, name: &str, stack: Stack) -> Runner {
         let namespace = Namespace::create(name);
         self.plug(&namespace, stack);
-        Runner::new(namespace)
+        Runner::new(namespace, self.coordinator.borrow().clone())
     }
 
     /// A runner that has joined, may host everything, and follows the coordinator. Its provider is its name.

@@ -121,6 +121,15 @@ impl Systemd {
         self.command(&["mesh-node", "setup", "systemd"]).done();
         self.systemctl(&["daemon-reload"]).done();
         self.systemctl(&["enable", "--now", "mesh-node"]).done();
+        self.wait_connected();
+    }
+
+    /// Waits until the agent follows the coordinator: it is up before that.
+    pub fn wait_connected(&self) {
+        wait::until_true("the agent to follow the coordinator", || {
+            let status = self.command(&["mesh-node", "status", "--json"]);
+            status.code == Some(0) && status.json()["map"]["connected"] == true
+        });
     }
 
     /// Ends a runner's agent, and lets this machine be that runner.

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use mesh_netns_tests::{Stack, World, isolated, run, traffic::Answer, wait};
+use mesh_netns_tests::{Stack, World, isolated, packet::opens, run, traffic::Answer, wait};
 use serde_json::Value;
 
 use crate::common::{BILLING, SHOP, declare, is_refused};
@@ -65,14 +65,17 @@ fn why_and_denied_explain_a_refusal() {
         aws.command(&["why", "shop/app", "billing/api", "0"]).expect_code(2);
         aws.command(&["why", "shop/app", "billing/api"]).expect_code(2);
 
+        let mine = app.capture();
         for _ in 0..3 {
             is_refused(&app, api.service_address, 4711);
         }
+        let refused = mine.wait_refused(|_| true, |p| p.icmp() == Some((3, 13)));
+        assert_eq!(mine.sent_once(opens), 3, "{}", mine.text());
         let denied = aws.json(&["denied"]);
         assert_eq!(denied["version"], 1, "{denied:#}");
         let entries = denied["denied"].as_array().unwrap_or_else(|| panic!("no array: {denied:#}"));
         let entry = entries.iter().find(|e| e["port"] == 4711).unwrap_or_else(|| panic!("not there: {denied:#}"));
-        assert_eq!(entry["count"], 3, "{denied:#}");
+        assert_eq!(entry["count"], refused, "{denied:#}");
         assert_eq!(entry["caller"], "shop/app", "{denied:#}");
         assert!(entry["reason"].is_string() && entry.get("callee").is_some(), "{denied:#}");
     });
@@ -179,6 +182,12 @@ fn secrets_and_sockets_are_for_their_owner_only() {
         let world = World::new();
         let coordinator = world.coordinator(&[]);
         let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        // All that is written when it joins has been then.
+        wait::until_true("the first view to be in force", || {
+            let status = aws.json(&["status"]);
+            let revision = &status["map"]["revision"];
+            revision.is_u64() && coordinator.node("aws").is_some_and(|node| node["revision"] == *revision)
+        });
         let mode = |path: &std::path::Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
         for directory in [coordinator.data(), aws.state()] {
             assert_eq!(mode(directory), 0o700, "{}", directory.display());

@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, net::Ipv4Addr};
 
-use mesh_netns_tests::{Coordinator, Instance, traffic};
+use mesh_netns_tests::{Coordinator, Instance, traffic, wait};
 
 /// The range that a coordinator chooses when it isn't told one.
 pub(crate) const RANGE: (Ipv4Addr, u8) = (Ipv4Addr::new(100, 112, 0, 0), 12);
@@ -32,6 +32,14 @@ pub(crate) fn declare(coordinator: &Coordinator, files: &[&str]) {
 pub(crate) fn reaches(caller: &Instance, to: Ipv4Addr, port: u16) {
     let mut stream = caller.connect(to, port).unwrap_or_else(|e| panic!("{} -> {to}:{port}: {e}", caller.address));
     traffic::ping(&mut stream, b"are you there?").expect("an echo");
+}
+
+/// Waits until the caller's own runner refuses: as long as only the callee's knows that it must, `caller` gets a RST.
+#[track_caller]
+pub(crate) fn wait_refused_at_home(caller: &Instance, to: Ipv4Addr, port: u16) {
+    wait::until_true("the caller's own runner to refuse", || {
+        caller.connect(to, port).is_err_and(|error| error.kind() == ErrorKind::HostUnreachable)
+    });
 }
 
 /// `caller` is refused at once.

@@ -3,12 +3,12 @@
 use std::{fs, path::Path, process::Command};
 
 use mesh_netns_tests::{
-    Coordinator, Runner, Stack, World, isolated, run,
+    Coordinator, Namespace, Runner, Stack, World, isolated, run,
     traffic::{Answer, ping},
     wait,
 };
 
-use crate::common::{BILLING, SHOP, declare, is_refused, reaches};
+use crate::common::{BILLING, SHOP, declare, is_refused, reaches, wait_refused_at_home};
 
 fn copy(from: &Path, to: &Path) {
     let _ = fs::remove_dir_all(to);
@@ -101,6 +101,29 @@ fn a_restarted_container_is_attached_again_without_a_coordinator() {
 }
 
 #[test]
+fn a_restarted_container_is_attached_again_before_the_coordinators_silence_is_noticed() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP]);
+        let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
+        let (db, next) = (ovh.attach("shop/db"), Namespace::create("next"));
+        let path = next.path();
+        coordinator.frozen(|| {
+            let detach = ovh.prepare(&["detach", &db.id]);
+            std::thread::scope(|scope| {
+                scope.spawn(|| run(detach).done());
+                wait::until_true("its end to begin", || ovh.json(&["status"])["instances"] == serde_json::json!([]));
+                let attach = ["attach", "shop/db", "--netns", path.to_str().expect("ASCII")];
+                let attached = ovh.command(&[&attach[..], &["--json"]].concat()).done().json();
+                assert_eq!(attached["instance"]["id"], db.id.as_str(), "the one that ended: {attached:#}");
+            });
+            assert_eq!(ovh.json(&["status"])["map"]["connected"], false);
+        });
+    });
+}
+
+#[test]
 fn back_with_an_older_database() {
     isolated(|| {
         let world = World::new();
@@ -129,8 +152,7 @@ fn back_with_an_older_database() {
         coordinator.start();
         agree(&coordinator, &mut [&mut aws, &mut ovh]);
         // The agents end with its truth: no trust, no such service; and the instance, which is a fact, is taken in.
-        wait::until_true("the trust to be gone", || app.connect(api.service_address, 80).is_err());
-        is_refused(&app, api.service_address, 80);
+        wait_refused_at_home(&app, api.service_address, 80);
         wait::until_true("the names to be gone", || !hosts("cache.warp") && !hosts("api.billing.warp"));
         wait::until_true("the instance to be taken in", || {
             coordinator.json(&["instances"]).to_string().contains(&api.address.to_string())

@@ -1,4 +1,4 @@
-//! The harness itself, without mesh: a world that didn't carry packets, or a capture that saw nothing, would let every
+//! The harness itself, almost without mesh: a world that didn't carry packets, or a capture that saw nothing, would let every
 //! refusal pass.
 
 use std::{
@@ -6,12 +6,23 @@ use std::{
     net::{Ipv4Addr, TcpStream},
     panic::{catch_unwind, resume_unwind},
     path::Path,
+    thread,
 };
 
 use mesh_netns_tests::{
     Capture, Census, Injector, Namespace, Stack, World, isolated,
     packet::{Ipv4, Seen, Segment, echo_request, flag, protocol, udp},
     traffic::{Answer, Server, connect, exchange},
+    wait,
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    common::reaches,
+    replicas::{PORT, shop},
 };
 
 #[test]
@@ -88,4 +99,30 @@ fn packets_made_by_hand_arrive_as_made() {
         let is_from = |p: &Seen<'_>| p.source == from;
         assert_eq!(there.received(is_from), 3, "{}", there.text());
     });
+}
+
+#[test]
+fn what_is_attached_is_known_to_those_as_well_that_were_too_slow_for_its_agent() {
+    isolated(|| {
+        let (_world, _coordinator, [aws, ovh]) = shop(["aws", "ovh"]);
+        let app = ovh.attach("shop/app");
+        ovh.pause();
+        let agent = Pid::from_raw(i32::try_from(ovh.pid()).expect("a process"));
+        let resumed = thread::spawn(move || {
+            // It goes on when the agent on aws has given up, and the harness waits.
+            wait::until_true("it to be waited for", || asks("trust\0--app\0shop\0--wait"));
+            kill(agent, Signal::SIGCONT).expect("cannot send a signal");
+        });
+        let db = aws.attach("shop/db");
+        resumed.join().expect("it goes on");
+        let _server = db.serve(PORT, Answer::Echo);
+        reaches(&app, db.service_address, PORT);
+    });
+}
+
+/// Whether a process has these arguments, separated by NULs.
+fn asks(arguments: &str) -> bool {
+    let all = std::fs::read_dir("/proc").expect("processes").flatten();
+    let mut lines = all.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
+    lines.any(|line| line.contains(arguments))
 }

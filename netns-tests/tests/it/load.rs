@@ -139,7 +139,14 @@ fn from_one_to_three_and_back_to_one_under_load() {
         wait::until_true("each of the three to get its share", || [&a, &b, &c].iter().all(|db| served(db) > 100));
         let long: Vec<Transfer> = callers.iter().flat_map(|app| crowd(app, &a, 4).transfer(Pace::Steady)).collect();
         let mut of_all = callers.each_ref().map(|caller| crowd(caller, &a, 20));
-        assert!([&a, &b, &c].iter().all(|db| of_all.iter().any(|crowd| crowd.at(&db.id) > 0)));
+        // a has more than c at first, and it depends on the load how many more.
+        wait::until_true("each of the three to be given one that stays", || {
+            let is_so = [&a, &b, &c].iter().all(|db| of_all.iter().any(|crowd| crowd.at(&db.id) > 0));
+            if !is_so {
+                of_all[0].join(crowd(&callers[0], &a, 1));
+            }
+            is_so
+        });
         let tallies = loads.each_ref().map(Load::tally);
         assert!(tallies.iter().all(|tally| tally.failures.is_empty()), "{tallies:#?}");
 
@@ -157,9 +164,9 @@ fn from_one_to_three_and_back_to_one_under_load() {
         drop(c_server);
 
         // One is drained, and ended when it has nothing left: nobody notices.
-        ovh.command(&["drain", &b.id]).done();
+        ovh.drain(&b);
         of_all.iter_mut().for_each(|crowd| crowd.split_off(&b.id).leave());
-        wait::until_true("the last one of b to end", || b_server.open() == 0);
+        wait::until_true("the last one of b to end", || b_server.open() == 0 && b_server.is_quiet());
         ovh.command(&["detach", &b.id]).done();
         loads.iter().for_each(|load| load.wait_more(100));
         for load in loads {

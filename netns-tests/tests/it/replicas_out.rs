@@ -11,11 +11,16 @@ use crate::{
     replicas::{PORT, crowd, serve, shop, spread},
 };
 
+/// The state of an instance, once the coordinator has heard its runner: a stream that starved begins anew.
 fn state_of(coordinator: &Coordinator, instance: &Instance) -> String {
-    let services = coordinator.json(&["services"]);
-    let all = services["services"].as_array().expect("an array").iter().flat_map(|s| s["instances"].as_array());
-    let found = all.flatten().find(|found| found["id"] == *instance.id);
-    found.and_then(|found| found["state"].as_str()).unwrap_or_else(|| panic!("{} in {services:#}", instance.id)).into()
+    wait::until("its runner to be heard", || {
+        let services = coordinator.json(&["services"]);
+        let all = services["services"].as_array().expect("an array").iter().flat_map(|s| s["instances"].as_array());
+        let found = all.flatten().find(|found| found["id"] == *instance.id);
+        let state = found.and_then(|found| found["state"].as_str());
+        let state = state.unwrap_or_else(|| panic!("{} in {services:#}", instance.id));
+        (state != "unreachable").then(|| state.to_owned())
+    })
 }
 
 #[test]
@@ -30,7 +35,7 @@ fn a_drained_one_gets_none_and_keeps_its_own() {
             [&near, &afar].into_iter().flat_map(|caller| crowd(caller, &a, 2).transfer(Pace::Steady)).collect();
         assert_eq!(servers.each_ref().map(|server| server.accepted()), [22, 22]);
         // When the command returns, everybody knows.
-        aws.command(&["drain", &a.id]).done();
+        aws.drain(&a);
         assert_eq!((state_of(&coordinator, &a), state_of(&coordinator, &b)), ("draining".into(), "live".into()));
         let syns = a.capture();
         for caller in [&near, &afar] {
@@ -47,12 +52,12 @@ fn a_drained_one_gets_none_and_keeps_its_own() {
             crowd.assert_all_answer();
         }
         // Draining twice is draining once; with the last one out there is nobody.
-        aws.command(&["drain", &a.id]).done();
-        aws.command(&["drain", &b.id]).done();
+        aws.drain(&a);
+        aws.drain(&b);
         for caller in [&near, &afar] {
             let mine = caller.capture();
             is_refused(caller, a.service_address, PORT);
-            assert_eq!((mine.sent(opens), mine.received(|p| p.icmp() == Some((3, 1)))), (1, 1));
+            mine.wait_refused(|_| true, |p| p.icmp() == Some((3, 1)));
         }
         busy.iter().for_each(|transfer| transfer.wait_more(1 << 20));
         for transfer in busy {

@@ -6,7 +6,7 @@ use mesh_netns_tests::{
 };
 
 use crate::{
-    common::is_refused,
+    common::wait_refused_at_home,
     replicas::{PORT, serve, shop},
     revocation::{Standing, assert_resets},
 };
@@ -146,7 +146,7 @@ fn a_deployment_that_is_deleted() {
         assert_resets(&servers[0], 2 * Standing::COUNT);
         assert_resets(&servers[1], Standing::COUNT);
         for app in apps {
-            is_refused(app, address, PORT);
+            wait_refused_at_home(app, address, PORT);
         }
         kept.iter_mut().flatten().for_each(Standing::assert_untouched);
         for instance in [&grpc, &web] {
@@ -173,11 +173,11 @@ fn a_runner_that_is_removed() {
         from_there.wait_all(Condition::Reset);
         kept.assert_untouched();
         // Nothing passes to or from it any more.
-        is_refused(&apps[0], dbs[1].address, PORT);
+        wait_refused_at_home(&apps[0], dbs[1].address, PORT);
         let mut new = Crowd::gather(&apps[0].namespace, dbs[1].service_address, PORT, 10);
         assert_eq!(new.at(&dbs[0].id), 10);
         new.assert_all_answer();
-        assert_eq!(syns.each_ref().map(|capture| capture.received(opens)), [10, 0]);
+        assert_eq!(syns.each_ref().map(|capture| capture.received_once(opens)), [10, 0]);
         wait::until_true("its agent to notice", || ovh.json(&["status"])["map"]["connected"] == false);
     });
 }

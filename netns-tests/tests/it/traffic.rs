@@ -155,7 +155,7 @@ fn nobody_listens_and_nobody_lives() {
         // Allowed, but no live instance: the same errno as a refusal, another ICMP code.
         let back = Capture::interface(&app.namespace, "mesh0");
         crate::common::is_refused(&app, coordinator.address_of("shop/db"), 5432);
-        assert_eq!(back.received(|p| p.icmp() == Some((3, 1))), 1, "{}", back.text());
+        back.wait_refused(|_| true, |p| p.icmp() == Some((3, 1)));
 
         let db = ovh.attach("shop/db");
         let error = app.connect(db.service_address, 5432).expect_err("nobody listens");

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use mesh_netns_tests::{
-    Coordinator, Crowd, Faults, Instance, Offload, Pace, Runner, Stack, Weather, World, isolated,
+    Coordinator, Crowd, Faults, Instance, Offload, Pace, Runner, Stack, Weather, World, isolated, isolated_for,
     traffic::{Answer, exchange},
     wait,
 };
@@ -59,7 +59,9 @@ fn means(runner: &Runner) -> BTreeMap<String, u64> {
 fn ten_gigabytes_of_odd_writes_arrive_across_a_rekeying() {
     const ALL: u64 = 10_000_000_000;
     const PART: u64 = 250_000_000;
-    isolated(|| {
+    // Two minutes until the session is renewed, and as long again as all of it may take where little is to be had.
+    const LIMIT: Duration = Duration::from_secs(900);
+    isolated_for(LIMIT, || {
         let world = World::new();
         let pair = Pair::new(&world);
         let (mut moved, mut age, mut rekeyed) = (0, 0, false);

@@ -1,7 +1,12 @@
 //! examples/compose as it is, on the Dockers of two machines: what its README says happens.
 
-use mesh_netns_tests::{Outcome, Stack, isolated, run, wait};
+use std::time::Duration;
+
+use mesh_netns_tests::{Outcome, Stack, isolated_for, run, wait};
 use mesh_runtime_tests::{Docker, Stage, compose, example, make_images};
+
+/// How long the example may take to begin, on a machine that does much else besides.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A command of the example's README, and what came of it: shown with `--nocapture`, which is where the README has it from.
 #[track_caller]
@@ -17,7 +22,7 @@ fn numbers(text: &str) -> Vec<u32> {
 
 #[test]
 fn the_example_does_what_it_says() {
-    isolated(|| {
+    isolated_for(5 * LIMIT, || {
         let stage = Stage::new(&[]);
         let files = ["mesh.toml", "reports.toml"].map(|file| example().join(file).display().to_string());
         let applied = stage.coordinator.command(&["apply", &files[0], &files[1]]);
@@ -37,7 +42,7 @@ fn the_example_does_what_it_says() {
             run(browser)
         };
         let is_served = || visit().stdout.contains("in the database");
-        wait::until_true("the application to have found its database and its cache", is_served);
+        wait::within(LIMIT, "the application to have found its database and its cache", || is_served().then_some(()));
         let page = show("ovh", "curl http://127.0.0.1:8080/cgi-bin/visit", visit());
         let [counted, kept] = numbers(&page)[..] else { panic!("{page}") };
         assert!(counted >= 2 && kept >= 2, "{page}");
@@ -58,7 +63,7 @@ fn the_example_does_what_it_says() {
 
         // The containers are others then, and the data is the volume's.
         compose(&here, &["up", "--detach", "--force-recreate", "db"]).done();
-        wait::until_true("the database to be back", is_served);
+        wait::within(LIMIT, "the database to be back", || is_served().then_some(()));
         let page = visit().done().stdout;
         assert!(numbers(&page).get(1) > Some(&kept), "{page}");
 

@@ -3,9 +3,10 @@
 use std::{
     fs,
     sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
 
-use mesh_netns_tests::{isolated, wait};
+use mesh_netns_tests::{isolated, isolated_for, run_for, wait};
 use mesh_runtime_tests::{Census, Container, Docker, Stage};
 use nix::{
     sys::signal::{Signal, kill},
@@ -16,6 +17,8 @@ const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
 /// How many containers are started at a time: more of them don't make Docker faster, and take memory and processors from whatever
 /// else the machine does.
 const AT_A_TIME: usize = 8;
+/// How long it may take until all of them are removed.
+const LIMIT: Duration = Duration::from_secs(180);
 const DB: [&str; 2] = ["--label", "mesh.service=shop/db"];
 
 fn stage() -> (Stage, Docker, Census) {
@@ -132,7 +135,7 @@ fn a_killed_agent_knows_its_containers_when_it_is_back() {
 
 #[test]
 fn a_hundred_start_as_fast_as_docker_can_and_none_is_left() {
-    isolated(|| {
+    isolated_for(3 * LIMIT, || {
         let (stage, docker, before) = stage();
         let names: Vec<String> = (0..100).map(|n| format!("many-{n}")).collect();
         let next = AtomicUsize::new(0);
@@ -147,7 +150,7 @@ fn a_hundred_start_as_fast_as_docker_can_and_none_is_left() {
         });
         assert_eq!(stage.instances().len(), names.len());
         let all: Vec<&str> = ["rm", "--force"].into_iter().chain(names.iter().map(String::as_str)).collect();
-        docker.command(&all).done();
+        run_for(LIMIT, docker.prepare(&all)).done();
         stage.nothing_is_left(&before);
     });
 }

@@ -67,6 +67,7 @@ fn an_agent_is_installed_enrolled_upgraded_removed_and_purged() {
 
         systemd.join(&mut stage.aws);
         systemd.systemctl(&["start", "mesh-node"]).done();
+        systemd.wait_connected();
         let db = systemd.prepare(&["/usr/bin/mesh-node", "run", "shop/db", "--", "perl", "-e", ECHO]);
         let _db = mesh_netns_tests::Daemon::start(db, &systemd.root().join("db.log"));
         let ovh = stage.world.runner(&stage.coordinator, "ovh", Stack::Dual);

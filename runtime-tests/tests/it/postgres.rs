@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_netns_tests::{Outcome, Stack, isolated, run, run_for, wait};
+use mesh_netns_tests::{Outcome, Stack, isolated_for, run, run_for, wait};
 use mesh_runtime_tests::{Docker, Stage};
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
@@ -33,7 +33,7 @@ fn client(docker: &Docker, label: &str, script: &str) -> Outcome {
 
 #[test]
 fn a_database_is_dumped_and_restored_over_the_mesh() {
-    isolated(|| {
+    isolated_for(5 * LIMIT, || {
         let stage = Stage::new(&[SHOP, BILLING]);
         let ovh = stage.world.runner(&stage.coordinator, "ovh", Stack::Dual);
         let (here, there) = (Docker::start(&stage.lab, &stage.aws), Docker::start(&stage.lab, &ovh));
@@ -46,7 +46,8 @@ fn a_database_is_dumped_and_restored_over_the_mesh() {
         );
         let flags = ["--detach", "--label", "mesh.service=shop/db", "--network", "none"];
         run(here.prepare_own(&flags, &["bash", "-c", &serve])).done();
-        wait::until_true("PostgreSQL to answer", || client(&there, APP, "pg_isready -h db.warp").code == Some(0));
+        let is_ready = || client(&there, APP, "pg_isready -h db.warp").code == Some(0);
+        wait::within(LIMIT, "PostgreSQL to answer", || is_ready().then_some(()));
 
         // By the name and by the variable; there is no other network in either container.
         let fill = format!(

@@ -100,8 +100,8 @@ fn a_service_is_attached_before_its_first_instruction_and_leaves_nothing() {
         let db = ovh.attach("shop/db");
         let _server = db.serve(5432, Answer::Greeting("the price list\n".to_owned()));
         // The first line asks the kernel itself; all of it is gone through once, and nothing is waited for.
-        let script = "ip -o addr show dev mesh0; cat /etc/hosts; env; nc -w 5 db.warp 5432 </dev/null; \
-                      nc -w 5 $WARP_IST_db 5432 </dev/null; ip link set mesh0 down || echo is not allowed to";
+        let script = "ip -o addr show dev mesh0; cat /etc/hosts; env; nc db.warp 5432 </dev/null; \
+                      nc $WARP_IST_db 5432 </dev/null; ip link set mesh0 down || echo is not allowed to";
         let text = format!("Type=oneshot\nRemainAfterExit=yes\nExecStart=:/usr/bin/busybox sh -c '{script}'\n");
         machine.service("app", "shop.app", &text);
         machine.systemd.systemctl(&["start", "app"]).done();

@@ -25,10 +25,10 @@ fn a_container_reaches_another_machines_and_who_is_not_trusted_is_refused() {
         let db = here.container(&DB, &["nc", "-ll", "-p", "5432", "-e", "echo", "the price list"]);
         let listens = || there.run(&APP, "nc -w 5 db.warp 5432 </dev/null").stdout == "the price list\n";
         wait::until_true("the price list", listens);
-        assert_eq!(there.run(&APP, "nc -w 5 $WARP_IST_db 5432 </dev/null").done().stdout, "the price list\n");
+        assert_eq!(there.run(&APP, "nc $WARP_IST_db 5432 </dev/null").done().stdout, "the price list\n");
 
         let address = stage.coordinator.address_of("shop/db");
-        let ask = format!("nc -w 5 {address} 5432 </dev/null");
+        let ask = format!("nc {address} 5432 </dev/null");
         let refused = there.run(&API, &ask).expect_code(1);
         assert!(refused.stderr.contains("No route to host"), "{}", refused.stderr);
         stage.coordinator.command(&["trust", "billing", "--app", "shop", "--wait"]).done();
