@@ -146,20 +146,14 @@ impl StateDir {
             return Err(has_left());
         }
         let (path, next) = (self.path.join(name), self.path.join(format!("{name}.next")));
-        let file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
-        // Never whole in memory: a view may be large, and what is freed of it would stay ours.
-        let mut writer = io::BufWriter::new(file);
-        serde_json::to_writer(&mut writer, value)?;
-        writer.flush()?;
-        let (file, buffer) = writer.into_parts();
-        buffer.unwrap_or_default().zeroize();
-        file.sync_all()?;
+        let written = write_whole(&next, value);
         // It may have left meanwhile.
         let closed = self.closed();
         if *closed {
             wipe(&next)?;
             return Err(has_left());
         }
+        written?;
         fs::rename(&next, &path)?;
         drop(closed);
         fs::File::open(&self.path)?.sync_all()
@@ -194,6 +188,18 @@ impl StateDir {
     pub(crate) fn written(&self, name: &str) -> Option<std::time::SystemTime> {
         fs::metadata(self.path.join(name)).ok()?.modified().ok()
     }
+}
+
+/// Writes a file of JSON, mode 0600, and waits until it is on the disk.
+fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    // Never whole in memory: a view may be large, and what is freed of it would stay ours.
+    let mut writer = io::BufWriter::new(file);
+    serde_json::to_writer(&mut writer, value)?;
+    writer.flush()?;
+    let (file, buffer) = writer.into_parts();
+    buffer.unwrap_or_default().zeroize();
+    file.sync_all()
 }
 
 /// Deletes a file, if it is there, overwritten first unless it is large: secrets are not.

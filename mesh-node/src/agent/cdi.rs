@@ -88,7 +88,7 @@ fn ours() -> Option<Value> {
 
 fn replace(file: &Value) -> io::Result<()> {
     let path = Path::new(cdi::FILE);
-    // As other vendors' programs make it, and ordinary users' runtimes need it, whatever this process's umask.
+    // All of it as other vendors' programs make it, and ordinary users' runtimes read it, whatever this process's umask.
     let directory = path.parent().unwrap_or(path);
     if !directory.exists() {
         fs::create_dir_all(directory)?;
@@ -97,5 +97,6 @@ fn replace(file: &Value) -> io::Result<()> {
     // Runtimes read every file of that directory whose name ends in .json.
     let next = path.with_extension("new");
     fs::write(&next, file.to_string())?;
+    fs::set_permissions(&next, Permissions::from_mode(0o644))?;
     fs::rename(next, path)
 }

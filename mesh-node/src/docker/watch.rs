@@ -4,7 +4,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use mesh_proto::message::Refusal;
 use serde::Deserialize;
-use tokio::{sync::Semaphore, task::spawn_blocking, time::sleep};
+use tokio::{
+    sync::Semaphore,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 
 use super::{
     api::{self, Api, ApiError},
@@ -20,6 +24,9 @@ use crate::{
 
 /// How soon we look again for a Docker that is not there, or has gone.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// How long it may take to open what a container is attached by.
+const OPENED: Duration = Duration::from_secs(5);
 
 /// How many containers are looked at at a time.
 const AT_ONCE: usize = 16;
@@ -183,7 +190,9 @@ impl Docker {
         if pid <= 0 {
             return Ok(Done::Nothing);
         }
-        let opened = spawn_blocking(move || open(pid, hosts_path)).await;
+        // Others are not to wait for a hosts file whose file system doesn't answer.
+        let opened = timeout(OPENED, spawn_blocking(move || open(pid, hosts_path))).await;
+        let opened = opened.map_err(|_| Refusal::bare("the file system of its hosts file doesn't answer"))?;
         let opened = opened.map_err(|e| Refusal::bare(e.to_string()))?;
         // Its number may have been given to another process before we held on to that; or it has ended, which is no error.
         if inspect(api, &id).await?.is_none_or(|now| now.state.pid != pid) {

@@ -1,4 +1,5 @@
-//! The hosts files that this runner keeps: each for the instance of one namespace, and at each of them one thread at most.
+//! The hosts files that this runner keeps: each for one service, whose instances have the same names, and at each of them one
+//! thread at most.
 //!
 //! A file system may not answer for a while, or ever, and nobody is to wait for that. What a file is to hold is noted at once,
 //! and one thread is at it until it holds what was noted last.
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use mesh_proto::ServicePath;
 use tokio::{
     sync::{Notify, watch},
     task::{JoinHandle, spawn_blocking},
@@ -22,7 +24,6 @@ use super::{
     file::FileId,
     guard::{Guard, Guards, keep},
 };
-use crate::attach::NamespaceId;
 
 /// How long somebody waits for a file.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -37,7 +38,7 @@ pub(crate) struct Files {
 struct Shared {
     guards: Option<Guards>,
     /// For whom each is kept.
-    kept: Mutex<HashMap<FileId, (NamespaceId, Weak<KeptFile>)>>,
+    kept: Mutex<HashMap<FileId, (ServicePath, Weak<KeptFile>)>>,
     /// Told of each that is not any more.
     released: watch::Sender<()>,
 }
@@ -46,7 +47,9 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) file: HostsFile,
-    pub(crate) by: NamespaceId,
+    pub(crate) by: ServicePath,
+    /// As that one has it, if it still has.
+    pub(crate) there: Option<Kept>,
 }
 
 /// A hosts file that is kept, until the last of these is dropped and nobody is at it any more.
@@ -94,25 +97,25 @@ impl Files {
         Self { inner: Arc::new(Shared { guards, kept, released }) }
     }
 
-    /// Keeps a file for the instance of a namespace; the same once more is the same. Within a tokio runtime.
+    /// Keeps a file for a service; the same once more is the same. Within a tokio runtime.
     ///
     /// # Errors
     /// If it is kept for another one's.
-    pub(crate) fn keep(&self, file: HostsFile, holder: NamespaceId) -> Result<Kept, Taken> {
+    pub(crate) fn keep(&self, file: HostsFile, holder: &ServicePath) -> Result<Kept, Box<Taken>> {
         let (by, there) = match self.kept().entry(file.id()) {
-            Entry::Occupied(there) => (there.get().0, there.get().1.upgrade()),
+            Entry::Occupied(there) => (there.get().0.clone(), there.get().1.upgrade().map(Kept)),
             Entry::Vacant(free) => {
                 let kept = Kept(KeptFile::new(self.clone(), file));
-                free.insert((holder, Arc::downgrade(&kept.0)));
+                free.insert((holder.clone(), Arc::downgrade(&kept.0)));
                 return Ok(kept);
             }
         };
         match there {
-            Some(there) if by == holder => {
+            Some(there) if by == *holder => {
                 file.let_go();
-                Ok(Kept(there))
+                Ok(there)
             }
-            _ => Err(Taken { file, by }),
+            there => Err(Box::new(Taken { file, by, there })),
         }
     }
 
@@ -121,7 +124,7 @@ impl Files {
         self.inner.released.subscribe()
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<FileId, (NamespaceId, Weak<KeptFile>)>> {
+    fn kept(&self) -> MutexGuard<'_, HashMap<FileId, (ServicePath, Weak<KeptFile>)>> {
         self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -132,7 +135,19 @@ impl Kept {
     /// # Errors
     /// If that can't be, or takes too long; then it is done when the file system answers.
     pub(crate) fn put(&self, names: Vec<(Ipv4Addr, String)>) -> impl Future<Output = io::Result<()>> + use<> {
-        self.0.done(self.0.ask(|work| work.names = Some(names)))
+        self.put_within(PATIENCE, names)
+    }
+
+    /// The same, where that may take so long.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub(crate) fn put_within(
+        &self,
+        patience: Duration,
+        names: Vec<(Ipv4Addr, String)>,
+    ) -> impl Future<Output = io::Result<()>> + use<> {
+        self.0.done(patience, self.0.ask(|work| work.names = Some(names)))
     }
 
     /// From now on there is to be no block. Gives how it went.
@@ -140,7 +155,7 @@ impl Kept {
     /// # Errors
     /// As [`Self::put`].
     pub(crate) fn clear(&self) -> impl Future<Output = io::Result<()>> + use<> {
-        self.0.done(self.0.ask(|work| work.names = None))
+        self.0.done(PATIENCE, self.0.ask(|work| work.names = None))
     }
 
     /// Whether the other one is this very file.
@@ -167,7 +182,7 @@ impl Kept {
         if self.0.work().names.is_none() {
             return Ok(());
         }
-        self.0.done(self.0.ask(|_| ())).await
+        self.0.done(PATIENCE, self.0.ask(|_| ())).await
     }
 }
 
@@ -195,10 +210,10 @@ impl KeptFile {
     }
 
     /// Waits until it is so, for as long as it may take.
-    fn done(&self, asked: u64) -> impl Future<Output = io::Result<()>> + use<> {
+    fn done(&self, patience: Duration, asked: u64) -> impl Future<Output = io::Result<()>> + use<> {
         let mut done = self.done.subscribe();
         async move {
-            match timeout(PATIENCE, done.wait_for(|done| done.asked >= asked)).await {
+            match timeout(patience, done.wait_for(|done| done.asked >= asked)).await {
                 Ok(Ok(done)) => done.trouble.clone().map_or(Ok(()), |trouble| Err(io::Error::other(trouble))),
                 _ => Err(io::Error::new(io::ErrorKind::TimedOut, "its file system doesn't answer")),
             }
@@ -275,7 +290,9 @@ mod tests {
     use super::*;
     use crate::{attach::lab::PATIENCE, hosts::Place, state::tests::Scratch};
 
-    const HOLDERS: [NamespaceId; 2] = [NamespaceId { dev: 4, ino: 1 }, NamespaceId { dev: 4, ino: 2 }];
+    fn holders() -> [ServicePath; 2] {
+        ["shop/db", "billing/api"].map(|service| service.parse().unwrap())
+    }
 
     fn open(scratch: &Scratch) -> (PathBuf, HostsFile) {
         let path = scratch.0.join("hosts");
@@ -293,16 +310,17 @@ mod tests {
     #[tokio::test]
     async fn a_file_is_one_holders_until_he_lets_go() {
         let (scratch, files) = (Scratch::new("holders"), Files::new(None));
-        let first = files.keep(open(&scratch).1, HOLDERS[0]).unwrap();
-        let again = files.keep(open(&scratch).1, HOLDERS[0]).unwrap();
+        let [db, api] = holders();
+        let first = files.keep(open(&scratch).1, &db).unwrap();
+        let again = files.keep(open(&scratch).1, &db).unwrap();
         assert!(first.is(&again));
         drop(first);
-        let taken = files.keep(open(&scratch).1, HOLDERS[1]).unwrap_err();
-        assert_eq!(taken.by, HOLDERS[0]);
+        let taken = files.keep(open(&scratch).1, &api).unwrap_err();
+        assert!(taken.by == db && taken.there.is_some_and(|there| there.is(&again)));
         let mut released = files.released();
         drop(again);
         released.changed().await.unwrap();
-        files.keep(taken.file, HOLDERS[1]).unwrap();
+        files.keep(taken.file, &api).unwrap();
     }
 
     #[tokio::test]
@@ -310,7 +328,7 @@ mod tests {
         let (scratch, files) = (Scratch::new("stalled"), Files::new(None));
         let (path, file) = open(&scratch);
         let stalled = Arc::clone(&file.stalled).lock_owned().await;
-        let kept = files.keep(file, HOLDERS[0]).unwrap();
+        let kept = files.keep(file, &holders()[0]).unwrap();
         for name in ["a.warp", "b.warp", "c.warp"] {
             drop(kept.put(names(name)));
         }
@@ -318,7 +336,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&kept.0), 2, "the thread's and ours");
         assert_eq!(last.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         drop(kept);
-        assert!(files.keep(open(&scratch).1, HOLDERS[1]).is_err(), "there is still somebody at it");
+        assert!(files.keep(open(&scratch).1, &holders()[1]).is_err(), "there is still somebody at it");
         let mut released = files.released();
         drop(stalled);
         timeout(PATIENCE, released.changed()).await.unwrap().unwrap();
@@ -330,7 +348,7 @@ mod tests {
     async fn a_trouble_that_lasts_is_told_once() {
         let (scratch, files) = (Scratch::new("troubles"), Files::new(None));
         let (path, file) = open(&scratch);
-        let kept = files.keep(file, HOLDERS[0]).unwrap();
+        let kept = files.keep(file, &holders()[0]).unwrap();
         kept.put(names("db.warp")).await.unwrap();
         let mut told = vec![];
         for length in [2 << 20, 3 << 20, 0, 2 << 20] {

@@ -133,8 +133,8 @@ pub(super) async fn keep(file: Weak<KeptFile>, hosts: PathBuf, bell: Arc<Notify>
         drop(file);
         // Whether or not they were gone: to look is work as well.
         times = if last.elapsed() > LATE { 1 } else { times + 1 };
-        last = Instant::now();
         sleep(pause(times)).await;
+        last = Instant::now();
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        attach::{NamespaceId, lab::PATIENCE},
+        attach::lab::PATIENCE,
         hosts::{Files, HostsFile, Place},
         state::tests::Scratch,
     };
@@ -162,7 +162,7 @@ mod tests {
         let path = scratch.0.join("hosts");
         fs::write(&path, "127.0.0.1 localhost\n").unwrap();
         let file = HostsFile::open(&Place::Path(path.clone()).reach().unwrap()).unwrap();
-        let kept = Files::new(Guards::new().ok()).keep(file, NamespaceId { dev: 4, ino: 1 }).unwrap();
+        let kept = Files::new(Guards::new().ok()).keep(file, &"shop/app".parse().unwrap()).unwrap();
         kept.put(vec![([100, 112, 0, 2].into(), "db.warp".to_owned())]).await.unwrap();
         (scratch, path, kept)
     }

@@ -8,6 +8,6 @@ mod guard;
 mod place;
 
 pub(crate) use file::HostsFile;
-pub(crate) use files::{Files, Kept};
+pub(crate) use files::{Files, Kept, Taken};
 pub(crate) use guard::Guards;
 pub(crate) use place::Place;

@@ -56,15 +56,23 @@ impl Instances {
     /// The same attachment once more, perhaps with a hosts file now.
     pub(super) async fn again(&self, instance: InstanceId, hosts: Option<Hosts>) -> Result<Attachment, Refusal> {
         if let Some(hosts) = hosts {
-            let view = self.inner.parts.control.view();
-            if let Err(refusal) = put_names(view.as_deref(), instance, &hosts.file).await {
-                if !self.table().keeps(&hosts.file) {
-                    drop(hosts.file.clear());
+            let (file, place, view) = (hosts.file.clone(), hosts.place.clone(), self.inner.parts.control.view());
+            let is_new = match self.table().get_mut(instance) {
+                Some(entry) => {
+                    let is_new = !entry.wants(&place);
+                    entry.keep_hosts(hosts);
+                    is_new
+                }
+                None => false,
+            };
+            if let Err(refusal) = put_names(view.as_deref(), instance, &file).await {
+                if is_new {
+                    let mut table = self.table();
+                    let dropped = table.get_mut(instance).and_then(|entry| entry.drop_hosts(&place));
+                    // Should they come to stand there after all, they go again.
+                    drop(table.let_go(dropped.into_iter().collect()));
                 }
                 return Err(refusal);
-            }
-            if let Some(entry) = self.table().get_mut(instance) {
-                entry.keep_hosts(hosts);
             }
             self.save();
         }
@@ -210,7 +218,11 @@ impl Instances {
         let prepared = mem::take(prepared);
         let made = self.make_interface(&attachment, (wish.namespace, prepared), &view, file).await;
         if made.is_err() {
-            self.table().remove(instance);
+            let mut table = self.table();
+            let hosts = table.remove(instance).map(|entry| entry.hosts).unwrap_or_default();
+            // Should they come to stand there after all, they go again.
+            drop(table.let_go(hosts));
+            drop(table);
             self.save();
         }
         made.map(|()| attachment)
@@ -231,8 +243,6 @@ impl Instances {
         if let Some(file) = hosts
             && let Err(refusal) = put_names(Some(view), attachment.instance, &file).await
         {
-            // Should they come to stand there after all, they go again.
-            drop(file.clear());
             drop(tun);
             let _ = blocking(move || attach::remove(&namespace)).await;
             return Err(refusal);

@@ -7,7 +7,6 @@ use mesh_proto::{
 };
 
 use super::{
-    hosts::Hosts,
     manager::{Instances, blocking},
     recover::reopen,
     table::Attachment,
@@ -53,10 +52,13 @@ impl Instances {
         if let Some(port) = port {
             self.inner.parts.dataplane.detach(port);
         }
-        // Only now can another one take its place.
-        self.table().remove(instance);
+        let hosts = {
+            let mut table = self.table();
+            // Only now can another one take its place.
+            table.remove(instance);
+            table.let_go(hosts)
+        };
         self.inner.ends.send_replace(());
-        join_all(hosts.into_iter().map(Hosts::clear)).await;
         let remembered = attachment.clone();
         let cleared = blocking(move || {
             let Some(namespace) = reopen(&remembered) else { return Ok(()) };
@@ -65,7 +67,8 @@ impl Instances {
                 Cause::Death => attach::withdraw(&namespace),
             }
         });
-        if let Err(error) = cleared.await {
+        let (cleared, _) = tokio::join!(cleared, join_all(hosts));
+        if let Err(error) = cleared {
             tracing::warn!(%instance, %error, "mesh0 could not be taken out of the namespace");
         }
         self.save();
@@ -78,12 +81,11 @@ impl Instances {
         let dropped = {
             let mut table = self.table();
             let instance = table.by_namespace(namespace);
-            instance.and_then(|instance| table.get_mut(instance)?.drop_hosts(&place))
+            let dropped = instance.and_then(|instance| table.get_mut(instance)?.drop_hosts(&place));
+            table.let_go(dropped.into_iter().collect())
         };
         self.save();
-        if let Some(hosts) = dropped {
-            hosts.clear().await;
-        }
+        join_all(dropped).await;
     }
 
     /// Tells the coordinator that an instance has ended, now or when it is back. Gives the view without it.

@@ -2,12 +2,12 @@
 
 use std::{
     net::Ipv4Addr,
-    path::Path,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use mesh_proto::{InstanceId, View, message::Refusal, names::names};
+use futures_util::future::join_all;
+use mesh_proto::{InstanceId, ServicePath, View, message::Refusal, names::names};
 use serde::{Deserialize, Deserializer};
 use tokio::{
     task::{JoinSet, spawn_blocking},
@@ -20,13 +20,15 @@ use super::{
 };
 use crate::{
     attach::NamespaceId,
-    hosts::{HostsFile, Kept, Place},
+    hosts::{HostsFile, Kept, Place, Taken},
 };
 
 /// How long a hosts file that another instance keeps is waited for: its end may not have been heard of yet.
 const UNHEARD: Duration = Duration::from_secs(2);
 /// The same while that one is being taken out, which a coordinator that says nothing delays.
 const ENDING: Duration = Duration::from_secs(15);
+/// How long an instance's start waits until its names are in the file: a disk may have much to write.
+const WRITTEN: Duration = Duration::from_secs(8);
 /// How long a restarted agent waits for its hosts files before it goes on: one may be on a file system that doesn't answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long until a hosts file that can't be had is tried again; doubled each time, up to [`LATE`].
@@ -44,8 +46,8 @@ pub(super) struct Hosts {
 /// A hosts file of an earlier run.
 #[derive(Debug, Clone)]
 pub(super) struct Left {
-    pub(super) instance: InstanceId,
     pub(super) namespace: NamespaceId,
+    pub(super) service: ServicePath,
     pub(super) place: Place,
 }
 
@@ -59,48 +61,49 @@ enum Later {
 }
 
 impl Instances {
-    /// Keeps a hosts file for the instance of a namespace. One that another instance keeps is waited for if that is about to end.
+    /// Keeps a hosts file for a service. One that another service keeps is waited for if that is about to end.
     ///
     /// # Errors
     /// If it is not: the names of one would be the other's.
     pub(super) async fn keep(
         &self,
-        namespace: NamespaceId,
+        service: &ServicePath,
         (place, mut file): (Place, HostsFile),
     ) -> Result<Hosts, Refusal> {
         let (begun, mut released) = (Instant::now(), self.inner.files.released());
         loop {
             released.mark_unchanged();
-            let taken = match self.inner.files.keep(file, namespace) {
+            let taken = match self.inner.files.keep(file, service) {
                 Ok(file) => return Ok(Hosts { place, file }),
                 Err(taken) => taken,
             };
-            let stays = self.table().stays(taken.by);
-            let left = if stays { UNHEARD } else { ENDING }.saturating_sub(begun.elapsed());
+            let ends = self.table().is_ending(&taken.by);
+            let left = if ends { ENDING } else { UNHEARD }.saturating_sub(begun.elapsed());
             if left.is_zero() {
-                let refusal = self.refusal(taken.file.name(), taken.by);
-                taken.file.let_go();
-                return Err(refusal);
+                return Err(self.refuse(*taken));
             }
-            let _ = timeout(left, released.changed()).await;
             file = taken.file;
+            drop(taken.there);
+            // Whoever was about to end may have been heard of meanwhile, and the other way round.
+            let _ = timeout(left.min(UNHEARD), released.changed()).await;
         }
     }
 
-    fn refusal(&self, hosts: &Path, by: NamespaceId) -> Refusal {
-        let hosts = hosts.display();
-        let table = self.table();
-        match table.by_namespace(by).and_then(|instance| table.get(instance)).map(|entry| &entry.attachment) {
-            Some(there) => Refusal::new(
-                format!("the hosts file {hosts} holds the names of {} of {} already", there.instance, there.service),
+    fn refuse(&self, taken: Taken) -> Refusal {
+        let Taken { file, by, there } = taken;
+        let hosts = file.name().display().to_string();
+        file.let_go();
+        match there.and_then(|there| self.table().keeper(&there)) {
+            Some(instance) => Refusal::new(
+                format!("the hosts file {hosts} holds the names of {instance} of {by} already"),
                 format!(
-                    "give each instance a hosts file of its own (only containers that share a network namespace can share one); \
-                     `mesh-node detach {}` frees it",
-                    there.instance
+                    "give it a hosts file of its own: only instances of one service can share one; `mesh-node detach {instance}` frees it"
                 ),
             ),
             None => Refusal::new(
-                format!("the names of an instance that has ended are still being taken out of the hosts file {hosts}"),
+                format!(
+                    "the names of an instance of {by} that has ended are still being taken out of the hosts file {hosts}"
+                ),
                 "try again when its file system answers, or give another one with --hosts FILE",
             ),
         }
@@ -115,7 +118,7 @@ impl Instances {
             reopening.spawn(async move {
                 let Err(later) = this.reopen(&left).await else { return };
                 if let Later::Taken(error) = later {
-                    tracing::warn!(instance = %left.instance, %error, "its names aren't kept there until that one goes");
+                    tracing::warn!(service = %left.service, %error, "its names aren't kept there until that one goes");
                 }
                 tokio::spawn(reopen_later(Arc::downgrade(&this.inner), left));
             });
@@ -127,22 +130,27 @@ impl Instances {
         }
     }
 
+    /// The instance that is there and whose names belong into it.
+    fn wants(&self, left: &Left) -> Option<InstanceId> {
+        let table = self.table();
+        let instance = table.by_namespace(left.namespace)?;
+        table.get(instance).is_some_and(|entry| entry.wants(&left.place)).then_some(instance)
+    }
+
     async fn reopen(&self, left: &Left) -> Result<(), Later> {
-        let Left { instance, namespace, place } = left;
-        let wanted = || self.table().get(*instance).is_some_and(|entry| entry.wants(place));
         // The process was the instance's: it is gone with that, or before it, and its number may be another's by now.
-        if let Place::Process(pid) = place
-            && (!wanted() || process_in(*pid, *namespace).is_none())
+        if let Place::Process(pid) = left.place
+            && (self.wants(left).is_none() || process_in(pid, left.namespace).is_none())
         {
             return Ok(());
         }
-        let at = place.clone();
+        let at = left.place.clone();
         let opened = spawn_blocking(move || HostsFile::open_unleased(&at.reach()?)).await;
         match opened.unwrap_or_else(|e| Err(Refusal::bare(e.to_string()))) {
             Ok(Some(file)) => return self.keep_again(left, file).await,
             Ok(None) => return Err(Later::Leased),
-            Err(error) if wanted() => {
-                tracing::warn!(%instance, %error, "a hosts file of it does not follow changes any more");
+            Err(error) if self.wants(left).is_some() => {
+                tracing::warn!(service = %left.service, %error, "a hosts file of it does not follow changes any more");
             }
             // It has gone with the instance.
             Err(_) => {}
@@ -151,41 +159,47 @@ impl Instances {
     }
 
     async fn keep_again(&self, left: &Left, file: HostsFile) -> Result<(), Later> {
-        let Left { instance, namespace, place } = left;
+        let Left { namespace, service, place } = left;
         let _turn = self.turn(*namespace).await;
-        let wanted = self.table().get(*instance).is_some_and(|entry| entry.wants(place));
-        let file = match self.inner.files.keep(file, *namespace) {
+        let wanted = self.wants(left);
+        let file = match self.inner.files.keep(file, service) {
             Ok(file) => file,
             Err(taken) => {
-                let why = self.refusal(taken.file.name(), taken.by);
-                taken.file.let_go();
+                let why = self.refuse(*taken);
                 // Whoever keeps it has put his names in place of those that were there.
-                return if wanted { Err(Later::Taken(why)) } else { Ok(()) };
+                return if wanted.is_some() { Err(Later::Taken(why)) } else { Ok(()) };
             }
         };
-        let written = if wanted {
-            if let Some(entry) = self.table().get_mut(*instance) {
-                entry.keep_hosts(Hosts { place: place.clone(), file: file.clone() });
+        let hosts = Hosts { place: place.clone(), file: file.clone() };
+        let written = match wanted {
+            Some(instance) => {
+                if let Some(entry) = self.table().get_mut(instance) {
+                    entry.keep_hosts(hosts);
+                }
+                // A runtime may have rewritten it while nobody looked.
+                put_names(self.inner.parts.control.view().as_deref(), instance, &file).await
             }
-            // A runtime may have rewritten it while nobody looked.
-            put_names(self.inner.parts.control.view().as_deref(), *instance, &file).await
-        } else if self.table().keeps(&file) {
-            Ok(())
-        } else {
-            file.clear().await.map_err(|e| Refusal::bare(e.to_string()))
+            None => {
+                let cleared = self.table().let_go(vec![hosts]);
+                join_all(cleared).await;
+                Ok(())
+            }
         };
         if let Err(error) = written {
-            tracing::warn!(%instance, ?place, %error, "the names in a hosts file are out of date");
+            tracing::warn!(%service, ?place, %error, "the names in a hosts file are out of date");
         }
         Ok(())
     }
 }
 
 impl Hosts {
-    /// Takes the names out. What can't be is told.
-    pub(super) async fn clear(self) {
-        if let Err(error) = self.file.clear().await {
-            tracing::warn!(place = ?self.place, %error, "the names could not be taken out of the hosts file");
+    /// Takes the names out; that is under way when this returns. What can't be is told.
+    pub(super) fn clear(self) -> impl Future<Output = ()> + use<> {
+        let cleared = self.file.clear();
+        async move {
+            if let Err(error) = cleared.await {
+                tracing::warn!(place = ?self.place, %error, "the names could not be taken out of the hosts file");
+            }
         }
     }
 }
@@ -211,7 +225,7 @@ pub(super) fn names_of(view: &View, instance: InstanceId) -> Option<Vec<(Ipv4Add
 /// Writes what the view says into an instance's hosts file.
 pub(super) async fn put_names(view: Option<&View>, instance: InstanceId, file: &Kept) -> Result<(), Refusal> {
     let Some(names) = view.and_then(|view| names_of(view, instance)) else { return Ok(()) };
-    file.put(names).await.map_err(|e| {
+    file.put_within(WRITTEN, names).await.map_err(|e| {
         let hint = "give another one with --hosts FILE, or attach by --netns PATH, without a hosts file";
         Refusal::new(format!("the names can't be written into the hosts file: {e}"), hint)
     })

@@ -149,7 +149,7 @@ impl Instances {
         self.supersede(&wish.namespace).await;
         let there = self.table().plan(wish.namespace.id(), &wish.service, wish.client)?;
         let hosts = match wish.hosts.take() {
-            Some(found) => Some(self.keep(wish.namespace.id(), found).await?),
+            Some(found) => Some(self.keep(&wish.service, found).await?),
             None => None,
         };
         let (attachment, since) = match there {

@@ -28,7 +28,12 @@ impl Instances {
         let mut hosts = vec![];
         for attachment in remembered.attachments {
             let (instance, held, namespace) = (attachment.instance, attachment.held(), attachment.namespace);
-            hosts.extend(attachment.hosts.iter().cloned().map(|place| Left { instance, namespace, place }));
+            let service = &held.service;
+            hosts.extend(attachment.hosts.iter().cloned().map(|place| Left {
+                namespace,
+                service: service.clone(),
+                place,
+            }));
             match self.take_up(attachment).await {
                 Ok(()) => tracing::info!(%instance, service = %held.service, "taken up again"),
                 Err(why) => {

@@ -114,12 +114,11 @@ impl Entry {
         self.hosts.iter().map(|hosts| hosts.file.clone()).collect()
     }
 
-    /// From now on they aren't any more. Gives the file, unless the place of another container leads there as well.
+    /// From now on they aren't any more.
     pub(super) fn drop_hosts(&mut self, place: &Place) -> Option<Hosts> {
         self.attachment.hosts.retain(|kept| kept != place);
         let at = self.hosts.iter().position(|kept| kept.place == *place)?;
-        let dropped = self.hosts.swap_remove(at);
-        (!self.keeps(&dropped.file)).then_some(dropped)
+        Some(self.hosts.swap_remove(at))
     }
 
     fn keeps(&self, file: &Kept) -> bool {
@@ -264,14 +263,20 @@ impl Table {
         self.entries.values().find(|e| e.attachment.namespace == namespace).map(|entry| entry.attachment.instance)
     }
 
-    /// Whether there is an instance in a namespace, and is to be.
-    pub(super) fn stays(&self, namespace: NamespaceId) -> bool {
-        self.entries.values().any(|entry| entry.attachment.namespace == namespace && !entry.ending)
+    /// Whether an instance of a service is about to end.
+    pub(super) fn is_ending(&self, service: &ServicePath) -> bool {
+        self.entries.values().any(|entry| entry.attachment.service == *service && entry.ending)
     }
 
-    /// Whether an instance keeps its names in this hosts file.
-    pub(super) fn keeps(&self, file: &Kept) -> bool {
-        self.entries.values().any(|entry| entry.keeps(file))
+    /// Which instance keeps its names in this hosts file.
+    pub(super) fn keeper(&self, file: &Kept) -> Option<InstanceId> {
+        self.entries.values().find(|entry| entry.keeps(file)).map(|entry| entry.attachment.instance)
+    }
+
+    /// Takes the names out of those of these hosts files that no instance keeps its own in; that is under way when this returns,
+    /// so that whoever keeps one from now on writes his after it.
+    pub(super) fn let_go(&self, hosts: Vec<Hosts>) -> Vec<impl Future<Output = ()> + use<>> {
+        hosts.into_iter().filter(|hosts| self.keeper(&hosts.file).is_none()).map(Hosts::clear).collect()
     }
 
     /// What is to be remembered.
@@ -387,7 +392,7 @@ pub(super) mod tests {
             let Place::Path(path) = place else { unreachable!() };
             std::fs::write(path, "").unwrap();
             let file = HostsFile::open(&place.reach().unwrap()).unwrap();
-            Hosts { place: place.clone(), file: files.keep(file, namespace(1)).unwrap() }
+            Hosts { place: place.clone(), file: files.keep(file, &"shop/db".parse().unwrap()).unwrap() }
         };
         [&places[0], &places[1], &places[0]].into_iter().for_each(|place| entry.keep_hosts(keep(place)));
         assert_eq!((entry.attachment.hosts.len(), entry.hosts.len()), (2, 2));

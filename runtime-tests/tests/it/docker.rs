@@ -94,6 +94,25 @@ fn a_shared_namespace_is_one_instance_until_the_last_container_ends() {
 }
 
 #[test]
+fn whose_namespace_others_share_can_be_restarted() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        let db = docker.container(&[&DB[..], &["--name", "db"]].concat(), &["sleep", "1000"]);
+        // Docker gives it the hosts file of that one as well, and leaves it in the namespace that was.
+        let beside = docker.container(&[&DB[..], &["--network", "container:db"]].concat(), &["sleep", "1000"]);
+        docker.command(&["restart", "--time", "0", &db.id]).done();
+        for container in [&db, &beside] {
+            docker.exec(container, &[], "ip addr show mesh0 && grep app.warp /etc/hosts").done();
+        }
+        docker.command(&["stop", "--time", "0", &beside.id]).done();
+        wait::until_true("the instance of before to be gone", || stage.instances() == ["shop/db live"]);
+        assert!(docker.hosts(&db).contains("app.warp"), "the names stay: {}", docker.hosts(&db));
+        docker.command(&["stop", "--time", "0", &db.id]).done();
+        wait::until_true("the instance to be gone", || stage.instances().is_empty());
+    });
+}
+
+#[test]
 fn the_networks_of_docker_stay_as_they_are() {
     isolated(|| {
         let (stage, docker) = stage();

@@ -167,7 +167,7 @@ async fn a_hosts_file_that_two_have_keeps_its_names_when_one_of_them_goes() {
 }
 
 #[tokio::test]
-async fn a_hosts_file_holds_the_names_of_one_instance() {
+async fn a_hosts_file_holds_the_names_of_one_service() {
     let (world, all) = (World::new("one-file"), [(); 3].map(|()| namespace()));
     let hosts = world.scratch.0.join("hosts");
     std::fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
@@ -181,8 +181,8 @@ async fn a_hosts_file_holds_the_names_of_one_instance() {
     assert_eq!((agent.list(), world.instances(), std::fs::read_to_string(&hosts).unwrap()), (vec![1], vec![1], named));
     // The next one has it, and of two at once one.
     agent.instances.detach(InstanceId(1)).await.unwrap();
-    let attach = |n: usize| agent.attach_with("shop/app", &all[n], Some(&place));
-    let both = tokio::join!(attach(1), attach(2));
+    let attach = |service, n: usize| agent.attach_with(service, &all[n], Some(&place));
+    let both = tokio::join!(attach("shop/app", 1), attach("shop/db", 2));
     assert!(both.0.is_ok() != both.1.is_ok(), "{both:?}");
     let there = both.0.or(both.1).unwrap();
     // Restarted, it is not in its own way.
@@ -197,6 +197,29 @@ async fn a_hosts_file_holds_the_names_of_one_instance() {
 }
 
 #[tokio::test]
+async fn instances_of_one_service_can_share_a_hosts_file() {
+    let (world, all) = (World::new("replicas-file"), [(); 2].map(|()| namespace()));
+    let hosts = world.scratch.0.join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
+    let (place, read) = (Place::Path(hosts.clone()), || std::fs::read_to_string(&hosts).unwrap());
+    let agent = world.agent().await;
+    for n in 0..40 {
+        // One goes while the next one comes, as when a container is restarted in whose namespace others are.
+        let attach = agent.attach_with("shop/db", &all[n % 2], Some(&place));
+        match agent.list().first() {
+            None => drop(attach.await.unwrap()),
+            Some(before) => {
+                let (next, ended) = tokio::join!(attach, agent.instances.detach(InstanceId(*before)));
+                assert!(next.is_ok() && ended.is_ok(), "{next:?}");
+            }
+        }
+        assert!(read().contains("app.warp\n"), "{}", read());
+    }
+    agent.instances.detach_all().await;
+    assert_eq!(read(), "127.0.0.1 localhost\n");
+}
+
+#[tokio::test]
 async fn whoever_comes_after_an_instance_that_is_just_ending_gets_its_hosts_file() {
     let (world, before, after) = (World::new("next-file"), namespace(), namespace());
     let hosts = world.scratch.0.join("hosts");
@@ -205,7 +228,7 @@ async fn whoever_comes_after_an_instance_that_is_just_ending_gets_its_hosts_file
     let agent = world.agent().await;
     agent.attach_with("shop/db", &before, Some(&place)).await.unwrap();
     let (next, ended) =
-        tokio::join!(agent.attach_with("shop/db", &after, Some(&place)), agent.instances.detach(InstanceId(1)));
+        tokio::join!(agent.attach_with("shop/app", &after, Some(&place)), agent.instances.detach(InstanceId(1)));
     assert_eq!((next, ended.unwrap().instance.id), (Ok(InstanceId(2)), InstanceId(1)));
     assert!(std::fs::read_to_string(&hosts).unwrap().contains("app.warp\n"));
 }
