@@ -191,6 +191,15 @@ impl Podman {
         self.command(&["exec", &container.id, "sh", "-c", script])
     }
 
+    /// Removes a container, running or not. After one that has ended podman cleans up in a process of its own as well, and what
+    /// is mounted for it can be in use by the one when the other takes it away: that is podman's own, so it is told until it
+    /// has done it.
+    pub fn remove(&self, container: &Container) {
+        let remove = ["rm", "--force", "--time", "0", &container.id];
+        let is_gone = || self.command(&["container", "exists", &container.id]).code == Some(1);
+        wait::until_true("podman to clear away", || self.command(&remove).code == Some(0) || is_gone());
+    }
+
     /// The first process of a container that runs.
     ///
     /// # Panics

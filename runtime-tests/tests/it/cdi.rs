@@ -46,7 +46,7 @@ fn a_further_process_has_the_names() {
         assert_eq!(podman.exec(&container, "grep app.warp /etc/hosts").done().stdout, format!("{app} app.warp\n"));
         // What devices bring into the environment podman gives to the first process only.
         assert_eq!(podman.exec(&container, "echo $WARP_IST_app").done().stdout, "\n");
-        podman.command(&["rm", "--force", "--time", "0", &container.id]).done();
+        podman.remove(&container);
         stage.nothing_is_left(&before);
     });
 }

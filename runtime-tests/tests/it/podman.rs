@@ -113,7 +113,7 @@ fn a_further_process_has_the_names_and_by_the_wrapper_the_variables() {
             let db = podman.container(&[DB, NONE].concat(), &["sleep", "1000"]);
             assert_eq!(podman.exec(&db, "echo $WARP_IST_app $PORT").done().stdout, variables);
             assert_eq!(podman.exec(&db, "grep app.warp /etc/hosts").done().stdout, format!("{app} app.warp\n"));
-            podman.command(&["rm", "--force", "--time", "0", &db.id]).done();
+            podman.remove(&db);
             stage.nothing_is_left(&before);
         }
     });
@@ -137,14 +137,15 @@ fn a_container_can_at_most_cut_itself_off() {
             let refused = podman.exec(&ordinary, change);
             assert!(refused.stderr.contains("not permitted"), "{change}: {}", refused.stderr);
         }
-        for users in [&[][..], &MAPPED] {
+        let admins = [&[][..], &MAPPED].map(|users| {
             let admin = podman.container(&[&flags, users, &["--cap-add", "NET_ADMIN"]].concat(), &["sleep", "1000"]);
             assert_eq!(stage.instances().len(), 2);
             podman.exec(&admin, "ip link del mesh0").done();
             wait::until_true("the end of that one instance", || stage.instances() == ["shop/db live"]);
             podman.exec(&ordinary, "ip addr show mesh0").done();
-        }
-        podman.command(&["rm", "--force", "--all", "--time", "0"]).done();
+            admin
+        });
+        admins.iter().chain([&ordinary]).for_each(|container| podman.remove(container));
         stage.nothing_is_left(&before);
     });
 }

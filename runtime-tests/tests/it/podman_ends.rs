@@ -80,8 +80,7 @@ impl Way {
         end(process);
         wait::until_true("the end of the other", || self.stage.instances().is_empty());
         // What is podman's own it clears away when it is told to, and has found out that it has ended.
-        let remove = ["rm", "--force", "--time", "0", &stays.id];
-        wait::until_true("podman to clear away", || self.podman.command(&remove).code == Some(0));
+        self.podman.remove(&stays);
         self.stage.nothing_is_left(&self.before);
     }
 }
