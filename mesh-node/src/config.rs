@@ -93,6 +93,12 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
+    /// Those of the configuration; where that is wrong, all: whatever any could take for a member is refused then, since it would
+    /// run without the mesh otherwise.
+    pub(crate) fn possible<E>(configured: Result<&Containers, E>) -> Self {
+        configured.map_or_else(|_| Self::everything(), |containers| containers.sources.clone())
+    }
+
     /// All of them, for all deployments: whoever is no member by these is none by any configuration.
     pub(crate) fn everything() -> Self {
         let all = || vec!["*".to_owned()];

@@ -98,7 +98,7 @@ impl Load {
     #[track_caller]
     pub fn wait_more(&self, count: usize) {
         let enough = self.done() + count;
-        wait::within(LIMIT, "more connections to come and go", || (self.done() >= enough).then_some(()));
+        wait::true_within(LIMIT, "more connections to come and go", || self.done() >= enough);
     }
 
     /// Ends it; what has come of it.
@@ -201,7 +201,7 @@ impl Transfer {
     #[track_caller]
     pub fn wait_more(&self, octets: u64) {
         let enough = self.moved() + octets;
-        wait::within(LIMIT, "a transfer to go on", || (self.moved() >= enough).then_some(()));
+        wait::true_within(LIMIT, "a transfer to go on", || self.moved() >= enough);
     }
 
     /// Whether it has come to an end by itself: something has gone wrong.
@@ -232,7 +232,7 @@ impl Transfer {
     /// If its thread has.
     pub fn wait_end(&mut self) -> io::Result<()> {
         let thread = self.thread.take().expect("it is waited for once");
-        wait::within(LIMIT, "a transfer to end", || thread.is_finished().then_some(()));
+        wait::true_within(LIMIT, "a transfer to end", || thread.is_finished());
         thread.join().expect("a transfer doesn't panic")
     }
 }

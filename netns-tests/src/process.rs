@@ -51,6 +51,12 @@ impl Outcome {
         self
     }
 
+    /// Whether `mesh-node status --json`, which this was, says that the agent follows its coordinator.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.code == Some(0) && self.json()["map"]["connected"] == true
+    }
+
     /// It did what it was told.
     ///
     /// # Panics

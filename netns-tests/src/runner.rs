@@ -70,8 +70,7 @@ impl Runner {
     pub fn wait_connected(&mut self) {
         wait::until_true("the agent to follow the coordinator", || {
             self.assert_runs();
-            let status = self.command(&["status", "--json"]);
-            status.code == Some(0) && status.json()["map"]["connected"] == true
+            self.command(&["status", "--json"]).is_connected()
         });
     }
 
@@ -288,11 +287,8 @@ impl Runner {
             let mut command = Command::new(program("MESH_COORD"));
             // Without a change: who hasn't put into force yet what holds now.
             command.args(["trust", "--app", deployment, "--wait", "--timeout", "10ms", "--json"]);
-            let late_still = run({
-                command.env("MESH_COORD_DATA", coordinator);
-                command
-            });
-            let late_still = late_still.json()["pending"].clone();
+            command.env("MESH_COORD_DATA", coordinator);
+            let late_still = run(command).json()["pending"].clone();
             late_still.as_array().is_some_and(|still| late.iter().all(|name| !still.contains(name)))
         });
     }

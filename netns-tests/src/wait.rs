@@ -26,6 +26,11 @@ pub fn within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Opt
 }
 
 /// [`until`] for what is either true or not.
-pub fn until_true(what: &str, mut condition: impl FnMut() -> bool) {
-    until(what, || condition().then_some(()));
+pub fn until_true(what: &str, condition: impl FnMut() -> bool) {
+    true_within(PATIENCE, what, condition);
+}
+
+/// [`until_true`] with a limit of its own.
+pub fn true_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    within(limit, what, || condition().then_some(()));
 }

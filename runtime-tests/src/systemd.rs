@@ -126,10 +126,8 @@ impl Systemd {
 
     /// Waits until the agent follows the coordinator: it is up before that.
     pub fn wait_connected(&self) {
-        wait::until_true("the agent to follow the coordinator", || {
-            let status = self.command(&["mesh-node", "status", "--json"]);
-            status.code == Some(0) && status.json()["map"]["connected"] == true
-        });
+        let is_connected = || self.command(&["mesh-node", "status", "--json"]).is_connected();
+        wait::until_true("the agent to follow the coordinator", is_connected);
     }
 
     /// Ends a runner's agent, and lets this machine be that runner.

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 use mesh_proto::ServicePath;
-
 use serde::Serialize;
 
 use super::{

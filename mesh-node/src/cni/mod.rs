@@ -98,8 +98,7 @@ fn add(call: &Call) -> Result<Value, Failure> {
         return Err(Failure::new(7, "there is no prevResult: put this plugin behind others, in a list of `plugins`"));
     };
     let config = Config::load(&call.state);
-    // Whatever any configuration could take for a member is refused where it is wrong: it would start without the mesh otherwise.
-    let sources = config.as_ref().map_or_else(|_| Sources::everything(), |config| config.containers.sources.clone());
+    let sources = Sources::possible(config.as_ref().map(|config| &config.containers));
     let Some(member) = call.member(&sources)? else { return Ok(result) };
     config.map_err(|refusal| Failure { code: LATER, refusal })?;
     let attached = attach(call, &member)?;

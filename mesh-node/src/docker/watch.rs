@@ -161,9 +161,8 @@ impl Docker {
     /// What it belongs to, if it is ours.
     async fn member(&self, api: &Api, container: &Container) -> Result<Option<Member>, Refusal> {
         let config = Config::load(&self.state);
-        // Whatever any configuration could take for a member is refused where it is wrong, and attached when it is put right.
-        let sources =
-            config.as_ref().map_or_else(|_| Sources::everything(), |config| config.containers.sources.clone());
+        // Who is refused because the configuration is wrong is attached when it is put right.
+        let sources = Sources::possible(config.as_ref().map(|config| &config.containers));
         let mut labels = container.config.labels.clone().unwrap_or_default();
         // Most containers ask for nothing, whoever gave them their labels.
         if member(&labels, &sources) == Ok(None) {

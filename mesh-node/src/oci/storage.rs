@@ -99,7 +99,8 @@ impl Store {
         if !image.bytes().all(|octet| octet.is_ascii_alphanumeric()) {
             return Err(unknown(&format!("the image {image} has an odd name")));
         }
-        let directories = [self.directory.clone()].into_iter().chain(CONFIGURATIONS.iter().flat_map(further));
+        let directories =
+            [self.directory.clone()].into_iter().chain(CONFIGURATIONS.iter().flat_map(|file| further(Path::new(file))));
         let mut places = directories.flat_map(images);
         let manifest = places.find_map(|place| octets(&place.join(image).join("manifest"), MAX));
         let manifest =
@@ -126,9 +127,9 @@ fn images(directory: PathBuf) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Further stores of images that a configuration names.
-fn further(configuration: &&str) -> Vec<PathBuf> {
+fn further(configuration: &Path) -> Vec<PathBuf> {
     let stores = || {
-        let text = String::from_utf8(octets(Path::new(configuration), MAX)?).ok()?;
+        let text = String::from_utf8(octets(configuration, MAX)?).ok()?;
         let table: toml::Table = text.parse().ok()?;
         let storage = table.get("storage")?;
         let options = storage.get("options").and_then(|options| options.get("additionalimagestores"));

@@ -131,7 +131,7 @@ fn ours<'a>(
     id: &str,
     agent: Result<(&'a StateDir, Containers), Refusal>,
 ) -> Result<Option<(&'a StateDir, Member)>, Refusal> {
-    let sources = agent.as_ref().map_or_else(|_| Sources::everything(), |(_, config)| config.sources.clone());
+    let sources = Sources::possible(agent.as_ref().map(|(_, containers)| containers));
     let with_annotations = |labels: Labels, annotations: Labels| labels.into_iter().chain(annotations).collect();
     let container = Container::find(spec, id);
     let labels = container.as_ref().map(|container| container.labels().clone()).unwrap_or_default();

@@ -345,11 +345,11 @@ fn two_hundred_agents_come_back_at_once() {
             let up = |node: &&serde_json::Value| node["state"] == "online" && node["revision"].is_u64();
             nodes["nodes"].as_array().expect("an array").iter().filter(up).count()
         };
-        wait::within(LIMIT, "all to join", || (online(&coordinator) == AGENTS).then_some(()));
+        wait::true_within(LIMIT, "all to join", || online(&coordinator) == AGENTS);
         let before = resident(coordinator.pid());
         coordinator.kill();
         coordinator.start();
-        wait::within(LIMIT, "all to be back", || (online(&coordinator) == AGENTS).then_some(()));
+        wait::true_within(LIMIT, "all to be back", || online(&coordinator) == AGENTS);
         let after = resident(coordinator.pid());
         println!("{AGENTS} agents: {} kB resident before the restart, {} kB after", before >> 10, after >> 10);
         assert!(after < 200 << 20, "{after} octets for {AGENTS} agents");

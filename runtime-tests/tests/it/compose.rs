@@ -42,7 +42,7 @@ fn the_example_does_what_it_says() {
             run(browser)
         };
         let is_served = || visit().stdout.contains("in the database");
-        wait::within(LIMIT, "the application to have found its database and its cache", || is_served().then_some(()));
+        wait::true_within(LIMIT, "the application to have found its database and its cache", is_served);
         let page = show("ovh", "curl http://127.0.0.1:8080/cgi-bin/visit", visit());
         let [counted, kept] = numbers(&page)[..] else { panic!("{page}") };
         assert!(counted >= 2 && kept >= 2, "{page}");
@@ -63,7 +63,7 @@ fn the_example_does_what_it_says() {
 
         // The containers are others then, and the data is the volume's.
         compose(&here, &["up", "--detach", "--force-recreate", "db"]).done();
-        wait::within(LIMIT, "the database to be back", || is_served().then_some(()));
+        wait::true_within(LIMIT, "the database to be back", is_served);
         let page = visit().done().stdout;
         assert!(numbers(&page).get(1) > Some(&kept), "{page}");
 

@@ -55,9 +55,7 @@ fn has_interface(docker: &Docker, container: &Container) -> bool {
 
 /// The same of one that was refused, with nobody doing anything about it any more: that is tried once a minute at least.
 fn is_attached_after_all(stage: &Stage, docker: &Docker, container: &Container) {
-    wait::within(ONCE_AT_LEAST, "the container to be attached after all", || {
-        has_interface(docker, container).then_some(())
-    });
+    wait::true_within(ONCE_AT_LEAST, "the container to be attached after all", || has_interface(docker, container));
     is_attached(docker, container);
     wait::until_true("the log to say so", || !said_of(stage, container, "it is in the mesh now").is_empty());
 }

@@ -82,10 +82,8 @@ impl Machine {
     }
 
     fn agent_follows(&self) {
-        wait::until_true("the agent to follow the coordinator", || {
-            let status = self.within("mesh-node", &["status", "--json"]);
-            status.code == Some(0) && status.json()["map"]["connected"] == true
-        });
+        let is_connected = || self.within("mesh-node", &["status", "--json"]).is_connected();
+        wait::until_true("the agent to follow the coordinator", is_connected);
     }
 
     /// `mesh-node` or `mesh-coord` with these arguments, in its container.

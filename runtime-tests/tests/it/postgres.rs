@@ -47,7 +47,7 @@ fn a_database_is_dumped_and_restored_over_the_mesh() {
         let flags = ["--detach", "--label", "mesh.service=shop/db", "--network", "none"];
         run(here.prepare_own(&flags, &["bash", "-c", &serve])).done();
         let is_ready = || client(&there, APP, "pg_isready -h db.warp").code == Some(0);
-        wait::within(LIMIT, "PostgreSQL to answer", || is_ready().then_some(()));
+        wait::true_within(LIMIT, "PostgreSQL to answer", is_ready);
 
         // By the name and by the variable; there is no other network in either container.
         let fill = format!(
