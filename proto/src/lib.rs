@@ -13,6 +13,7 @@ pub mod range;
 pub mod rules;
 pub mod token;
 pub mod view;
+pub mod why;
 
 pub use ids::{DeploymentId, Epoch, InstanceId, Revision, RunnerId, ServiceId, TokenId};
 pub use key::{PrivateKey, Proof, PublicKey, Secret, SecretHash};

@@ -245,6 +245,9 @@ pub struct Step {
     pub step: String,
     /// Whether nothing in this step stands in the way.
     pub ok: bool,
+    /// What was found, in a word that stays the same; empty from a coordinator of version 0.1.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub code: String,
     /// In words.
     pub detail: String,
 }

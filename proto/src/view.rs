@@ -51,6 +51,19 @@ pub struct Deployment {
     pub name: Label,
     /// Whose it is. Deployments of different teams never reach each other.
     pub team: Label,
+    /// What rules who may call it: for hints, without effect. `None` from a coordinator of version 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_source: Option<TrustSource>,
+}
+
+/// What rules a deployment's trust.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrustSource {
+    /// The `trust` command.
+    Command,
+    /// The `trust` key of a deployment file; the command is refused.
+    File,
 }
 
 /// A service of a deployment.

@@ -11,7 +11,7 @@ use mesh_proto::{DeploymentId, InstanceId, Label, PublicKey, Revision, RunnerId,
 
 use crate::{
     Change, Key, Record, State,
-    record::{Deployment, Holder, Runner, Service},
+    record::{Deployment, Holder, Runner, Service, TrustSource},
     state::{DeploymentEntry, RunnerEntry, ServiceEntry},
 };
 
@@ -238,7 +238,20 @@ fn shown_runner(runner: &Runner) -> view::Runner {
 }
 
 fn shown_deployment(deployment: &Deployment) -> view::Deployment {
-    view::Deployment { id: deployment.id, name: deployment.name.clone(), team: deployment.team.clone() }
+    view::Deployment {
+        id: deployment.id,
+        name: deployment.name.clone(),
+        team: deployment.team.clone(),
+        trust_source: Some(shown_source(&deployment.trust_source)),
+    }
+}
+
+/// Which file it is concerns those who deploy, and no runner.
+pub(crate) const fn shown_source(source: &TrustSource) -> view::TrustSource {
+    match source {
+        TrustSource::Command => view::TrustSource::Command,
+        TrustSource::File(_) => view::TrustSource::File,
+    }
 }
 
 fn shown_service(service: &Service) -> (view::Service, view::Naming) {

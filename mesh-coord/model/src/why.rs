@@ -1,18 +1,16 @@
 //! Why a connection may be opened, or may not: step by step, within what the asking runner may know.
 
-use std::collections::BTreeSet;
-
 use mesh_proto::{
     DeploymentId, Label, Ports, RunnerId, ServiceId, ServicePath,
-    message::{Answer, Step},
-    rules::{self, Denial, Rules},
-    view::InstanceState,
+    message::Answer,
+    rules::Rules,
+    view::Instance,
+    why::{self, End, Explanation, Facts, Place, Presence},
 };
 
 use crate::{
     Refusal, State,
-    record::{Runner, Service, TrustSource},
-    words::{list, quoted},
+    record::{Runner, Service},
 };
 
 /// The verdict's rules, over everything: the reference for what views hold.
@@ -44,33 +42,28 @@ impl State {
     ) -> Result<Answer, Refusal> {
         let runner = self.standing(asker)?;
         let (from, to) = self.both(runner, caller, callee)?;
-        let verdict = rules::may_open(self, from.id, to.id, port);
-        let mut steps = vec![
-            step("names", true, format!("{caller} has the service address {}", from.address)),
-            // Where nothing may be called, nothing is told of it but that it is there.
-            step(
-                "names",
-                true,
-                match verdict {
-                    Ok(()) => format!("{callee} has the service address {}", to.address),
-                    Err(_) => format!("{callee} is declared"),
-                },
-            ),
-            self.rule(caller, callee, port, from, to, verdict),
-        ];
-        let mut allowed = verdict.is_ok();
-        if allowed {
-            let (there, detail) = self.runners_in_words(to, callee);
-            steps.push(step("runner", there, detail));
-            allowed = there;
-        }
-        let detail = match verdict {
-            Ok(()) if allowed => format!("{caller} may connect to {callee} on port {port}"),
-            Ok(()) => format!("{caller} may connect to {callee} on port {port}, but nobody is there to answer"),
-            Err(denial) => format!("{caller} may not connect to {callee} on port {port}: {denial}"),
+        let deployment = self.deployments.get(&to.deployment);
+        let facts = Facts {
+            caller: end(caller, from),
+            callee: end(callee, to),
+            port,
+            trust_source: deployment.and_then(|entry| entry.shown.trust_source),
+            // Where nothing may be called, nothing is said of it but that it is there.
+            discloses: false,
+            instances: self.places(to.id),
         };
-        steps.push(step("verdict", allowed, detail));
+        let Explanation { allowed, steps } = why::explain(self, &facts);
         Ok(Answer::Why { allowed, steps })
+    }
+
+    /// Where the instances of a service are. How packets go there is not known here.
+    fn places(&self, service: ServiceId) -> Vec<Place<'_>> {
+        let place = |instance: &Instance| {
+            let runner = self.runner(instance.runner)?;
+            let presence = if runner.silent { Presence::Silent } else { Presence::Heard };
+            Some(Place { runner: &runner.name, state: instance.state, presence, path: None })
+        };
+        self.instances_of(service).filter_map(|instance| place(instance)).collect()
     }
 
     /// The two services. The runner must be allowed to host one of them; else it hears the same as if neither existed.
@@ -94,73 +87,10 @@ impl State {
             (Err(refusal), Err(_)) => Err(refusal),
         }
     }
-
-    fn rule(
-        &self,
-        caller: &ServicePath,
-        callee: &ServicePath,
-        port: u16,
-        from: &Service,
-        to: &Service,
-        verdict: Result<(), Denial>,
-    ) -> Step {
-        let (a, b) = (&caller.deployment, &callee.deployment);
-        // Where a file rules the command is refused. Which file that is concerns whoever deploys, and not every runner.
-        let ruled = self.deployments.get(&to.deployment).is_some_and(|d| d.record.trust_source != TrustSource::Command);
-        let add = if ruled {
-            let callee = quoted(&callee.service);
-            format!(
-                "the `trust` key of {b}'s file rules who may, and would have to name {a} with {callee} on port {port}"
-            )
-        } else {
-            format!("`mesh-coord trust {a} --app {b} --service '{}' --port {port}` would add it", callee.service)
-        };
-        let ports = Rules::grant(self, from.deployment, to.id);
-        let detail = match verdict {
-            Ok(()) if from.deployment == to.deployment => {
-                format!("both are services of {a}, which may always call each other")
-            }
-            Ok(()) => format!("{b} trusts {a} with {} on {}", quoted(&callee.service), ports_in_words(ports)),
-            Err(Denial::PortNotTrusted) => {
-                format!("{b} trusts {a} with {} on {} only: {add}", quoted(&callee.service), ports_in_words(ports))
-            }
-            Err(Denial::AnotherTeam) => {
-                format!("{a} and {b} belong to different teams, which never reach each other")
-            }
-            Err(Denial::NoTrust | Denial::UnknownService | Denial::WrongWay) => {
-                let back = if Rules::grant(self, to.deployment, from.id).is_some() {
-                    format!(" ({b} may call {caller}, but trust goes one way)")
-                } else {
-                    String::new()
-                };
-                format!("{b} does not let {a} call {}{back}: {add}", quoted(&callee.service))
-            }
-        };
-        step("rule", verdict.is_ok(), detail)
-    }
-
-    /// Where the callee takes connections.
-    fn runners_in_words(&self, to: &Service, callee: &ServicePath) -> (bool, String) {
-        let live = self.instances_of(to.id).filter(|i| i.state == InstanceState::Live);
-        let names: BTreeSet<&Label> = live.filter_map(|i| Some(&self.runner(i.runner)?.name)).collect();
-        if names.is_empty() {
-            return (false, format!("{callee} has no live instance: `mesh-node attach {callee}` on a runner adds one"));
-        }
-        (true, format!("{callee} runs on {}", list(names)))
-    }
 }
 
-fn step(step: &str, ok: bool, detail: String) -> Step {
-    Step { step: step.to_owned(), ok, detail }
-}
-
-fn ports_in_words(ports: Option<&Ports>) -> String {
-    match ports {
-        None => "no port".to_owned(),
-        Some(Ports::All) => "every port".to_owned(),
-        Some(Ports::Only(ports)) if ports.len() == 1 => format!("port {}", list(ports)),
-        Some(Ports::Only(ports)) => format!("ports {}", list(ports)),
-    }
+fn end<'a>(path: &'a ServicePath, service: &Service) -> End<'a> {
+    End { path, service: service.id, deployment: service.deployment, address: service.address }
 }
 
 #[cfg(test)]

@@ -242,6 +242,7 @@ impl Builder {
             id: DeploymentId(id),
             name: format!("deployment{id}").parse().expect("a label"),
             team: team.parse().expect("a label"),
+            trust_source: None,
         })));
         self
     }

@@ -6,6 +6,7 @@ use mesh_proto::{
     ServicePath, View,
     message::{Answer, Ask, Refusal},
     names::names,
+    why::Explanation,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     attach::Namespace,
     containers::{Life, Start},
+    dataplane::Report,
     hosts::{HostsFile, Place},
     instances::Wish,
     local::{self, Call, NamespacePlace, Request, VERSION},
@@ -95,20 +97,30 @@ impl Agent {
     async fn why(&self, question: Question) -> Result<local::Why, Refusal> {
         let (view, report) = (self.control.view(), self.dataplane.report().await);
         let own = view.as_deref().and_then(|view| why::explain(view, report.as_ref(), &question));
-        if let Some((verdict, steps)) = own {
-            return Ok(local::Why { version: VERSION, verdict, steps });
-        }
-        let Question { caller, callee, port } = question;
-        let ask = Ask::Why { caller, callee: callee.clone(), port };
-        let Answer::Why { allowed, mut steps } = self.control.ask(ask).await? else {
-            return Err(Refusal::bare("the coordinator's answer doesn't fit the question"));
+        let Explanation { allowed, steps } = match own {
+            Some(explanation) => explanation,
+            None => self.why_elsewhere(view.as_deref(), report.as_ref(), &question).await?,
         };
-        if allowed && let Some(path) = view.and_then(|view| why::local_path(&view, report.as_ref(), &callee)) {
-            let before_verdict = steps.len().saturating_sub(1);
-            steps.insert(before_verdict, path);
-        }
         let verdict = if allowed { local::Verdict::Allow } else { local::Verdict::Deny };
         Ok(local::Why { version: VERSION, verdict, steps })
+    }
+
+    /// What the coordinator says of a connection that our own view doesn't hold both ends of.
+    async fn why_elsewhere(
+        &self,
+        view: Option<&View>,
+        report: Option<&Report>,
+        question: &Question,
+    ) -> Result<Explanation, Refusal> {
+        let Question { caller, callee, port } = question.clone();
+        let Answer::Why { allowed, steps } = self.control.ask(Ask::Why { caller, callee, port }).await? else {
+            return Err(Refusal::bare("the coordinator's answer doesn't fit the question"));
+        };
+        let said = Explanation { allowed, steps };
+        Ok(match view {
+            Some(view) => why::with_local_path(view, report, question, said),
+            None => said,
+        })
     }
 }
 

@@ -1,15 +1,17 @@
 //! Why a connection may be opened or not, as far as this runner's own view goes.
 
+use std::collections::BTreeMap;
+
+use mesh_engine::PeerReport;
 use mesh_proto::{
-    DeploymentId, Ports, RunnerId, ServicePath, View,
-    message::Step,
-    rules::{Denial, may_open},
-    view::{Deployment, InstanceState, Runner, Service},
+    Label, RunnerId, ServicePath, View,
+    view::{Deployment, Instance, InstanceState, Runner, Service},
+    why::{self, End, Explanation, Facts, Path, Place, Presence},
 };
 
-use crate::{dataplane::Report, local::Verdict};
+use crate::dataplane::Report;
 
-/// A connection that somebody asks about.
+/// The connection that is asked about.
 #[derive(Debug, Clone)]
 pub(super) struct Question {
     pub(super) caller: ServicePath,
@@ -19,7 +21,7 @@ pub(super) struct Question {
 
 /// What the view says; `None` if it is not for it to say: by least knowledge it holds the rules for the services of this
 /// runner, and of others none or not all.
-pub(super) fn explain(view: &View, report: Option<&Report>, question: &Question) -> Option<(Verdict, Vec<Step>)> {
+pub(super) fn explain(view: &View, report: Option<&Report>, question: &Question) -> Option<Explanation> {
     let (caller, calling) = find(view, &question.caller)?;
     let (callee, called) = find(view, &question.callee)?;
     let caller_here = hosted(view, |service| service.deployment == calling.id);
@@ -27,43 +29,39 @@ pub(super) fn explain(view: &View, report: Option<&Report>, question: &Question)
     if calling.id != called.id && !caller_here && !callee_here {
         return None;
     }
-    let Question { port, .. } = question;
-    let names = format!("{} is {}, and {} is {}", question.caller, caller.address, question.callee, callee.address);
-    let ruling = may_open(view, caller.id, callee.id, *port);
-    let rule = match ruling {
-        Ok(()) if calling.id == called.id => format!("both are of {}", calling.name),
-        Ok(()) => format!(
-            "{} trusts {}: its services may call {}{}",
-            called.name,
-            calling.name,
-            callee.name,
-            on(view, calling.id, callee)
-        ),
-        Err(denial) => refused(view, denial, (calling, caller), (called, callee), *port),
+    let end = |path, service: &Service| End {
+        path,
+        service: service.id,
+        deployment: service.deployment,
+        address: service.address,
     };
-    let mut steps = vec![step("names", true, names), step("rule", ruling.is_ok(), rule)];
-    if ruling.is_ok() {
-        let live = live(view, callee);
-        steps.push(runner_step(view, &question.callee, &live));
-        if caller_here {
-            steps.extend(path_step(view, report, &live));
-        }
-    }
-    let verdict = if ruling.is_ok() { Verdict::Allow } else { Verdict::Deny };
-    let words = if ruling.is_ok() { "may open connections to" } else { "may not open connections to" };
-    steps.push(step(
-        "verdict",
-        ruling.is_ok(),
-        format!("{} {words} port {port} of {}", question.caller, question.callee),
-    ));
-    Some((verdict, steps))
+    Some(why::explain(
+        view,
+        &Facts {
+            caller: end(&question.caller, caller),
+            callee: end(&question.callee, callee),
+            port: question.port,
+            trust_source: called.trust_source,
+            discloses: true,
+            instances: places(view, report, callee, calls_from_here(view, caller)),
+        },
+    ))
 }
 
-/// How this runner reaches a service, to go with what the coordinator says of the rest. `None` if its view doesn't hold
-/// that service.
-pub(super) fn local_path(view: &View, report: Option<&Report>, callee: &ServicePath) -> Option<Step> {
-    let (callee, _) = find(view, callee)?;
-    path_step(view, report, &live(view, callee))
+/// What the coordinator said, with how this runner reaches the service, if its view holds that.
+pub(super) fn with_local_path(
+    view: &View,
+    report: Option<&Report>,
+    question: &Question,
+    said: Explanation,
+) -> Explanation {
+    let Some((callee, _)) = find(view, &question.callee) else { return said };
+    let from_here = find(view, &question.caller).is_none_or(|(caller, _)| calls_from_here(view, caller));
+    let places = places(view, report, callee, from_here);
+    let live = places.iter().filter(|place| place.state == InstanceState::Live);
+    let paths: BTreeMap<&Label, &Path> = live.filter_map(|place| Some((place.runner, place.path.as_ref()?))).collect();
+    let paths: Vec<(&Label, &Path)> = paths.into_iter().collect();
+    said.with_paths(&question.caller, &question.callee, question.port, &paths)
 }
 
 fn find<'a>(view: &'a View, path: &ServicePath) -> Option<(&'a Service, &'a Deployment)> {
@@ -80,107 +78,51 @@ fn hosted(view: &View, such: impl Fn(&Service) -> bool) -> bool {
         .any(|service| such(service))
 }
 
-/// The ports of a trust, in words.
-fn on(view: &View, caller: DeploymentId, callee: &Service) -> String {
-    match view.grant(caller, callee.id).map(|grant| &grant.ports) {
-        Some(Ports::Only(ports)) => {
-            let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
-            format!(" on {}", ports.join(", "))
-        }
-        _ => String::new(),
-    }
+/// Whether the caller's packets start on this runner, so that its paths count: an instance of it is here, or nowhere.
+fn calls_from_here(view: &View, caller: &Service) -> bool {
+    let mut instances = view.instances().filter(|instance| instance.service == caller.id).peekable();
+    instances.peek().is_none() || instances.any(|instance| instance.runner == view.runner)
 }
 
-fn refused(
-    view: &View,
-    denial: Denial,
-    (calling, _): (&Deployment, &Service),
-    (called, callee): (&Deployment, &Service),
-    port: u16,
-) -> String {
-    let command = |more: &str| {
-        let service = shell_word(&callee.name);
-        format!("`mesh-coord trust {} --app {} --service {service}{more}` would let it", calling.name, called.name)
-    };
-    match denial {
-        Denial::AnotherTeam => format!(
-            "{} is of team {} and {} of team {}: deployments of different teams never reach each other",
-            calling.name, calling.team, called.name, called.team
-        ),
-        Denial::PortNotTrusted => format!(
-            "{} trusts {} to call {}{}, and not on {port}; {}",
-            called.name,
-            calling.name,
-            callee.name,
-            on(view, calling.id, callee),
-            command(&format!(" --port {port}"))
-        ),
-        Denial::NoTrust | Denial::WrongWay | Denial::UnknownService => {
-            format!("{} does not trust {} to call {}; {}", called.name, calling.name, callee.name, command(""))
-        }
-    }
-}
-
-/// The name as a shell has to be given it.
-fn shell_word(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
-    if name.chars().all(plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', r"'\''")) }
-}
-
-/// The runners with live instances of a service, this one first.
-fn live<'a>(view: &'a View, callee: &Service) -> Vec<&'a Runner> {
-    let mut runners: Vec<RunnerId> = view
+/// The instances of a service, this runner's first; with the way there from here where that counts.
+fn places<'a>(view: &'a View, report: Option<&Report>, callee: &Service, from_here: bool) -> Vec<Place<'a>> {
+    let mut instances: Vec<(&Instance, &'a Runner)> = view
         .instances()
-        .filter(|instance| instance.service == callee.id && instance.state == InstanceState::Live)
-        .map(|instance| instance.runner)
+        .filter(|instance| instance.service == callee.id)
+        .filter_map(|instance| Some((instance.as_ref(), view.runner(instance.runner)?.as_ref())))
         .collect();
-    runners.sort_by_key(|runner| (*runner != view.runner, *runner));
-    runners.dedup();
-    runners.into_iter().filter_map(|runner| view.runner(runner).map(AsRef::as_ref)).collect()
+    instances.sort_by_key(|(instance, runner)| (runner.id != view.runner, runner.id, instance.id));
+    let place = |(instance, runner): (&Instance, &'a Runner)| Place {
+        runner: &runner.name,
+        state: instance.state,
+        presence: presence(view, report, instance, runner),
+        path: from_here.then(|| path(view.runner, report, runner)),
+    };
+    instances.into_iter().map(place).collect()
 }
 
-fn runner_step(view: &View, callee: &ServicePath, live: &[&Runner]) -> Step {
-    let name = |runner: &&Runner| {
-        if runner.id == view.runner { format!("{} (this runner)", runner.name) } else { runner.name.to_string() }
-    };
-    match live {
-        [] => step(
-            "runner",
-            false,
-            format!("no live instance of {callee} runs anywhere: `mesh-node attach {callee}` makes one"),
-        ),
-        _ => step("runner", true, format!("{callee} runs on {}", live.iter().map(name).collect::<Vec<_>>().join(", "))),
+fn presence(view: &View, report: Option<&Report>, instance: &Instance, runner: &Runner) -> Presence {
+    let attached = |report: &Report| report.engine.instances.iter().any(|held| held.instance == instance.id);
+    match (runner.id == view.runner, report) {
+        (true, Some(report)) if !attached(report) => Presence::Missing,
+        (true, _) => Presence::Here,
+        (false, _) if runner.silent => Presence::Silent,
+        (false, _) => Presence::Heard,
     }
 }
 
-/// How this runner reaches those that have the service; `None` if there are none.
-fn path_step(view: &View, report: Option<&Report>, live: &[&Runner]) -> Option<Step> {
-    let paths: Vec<(bool, String)> = live.iter().map(|runner| path(view, report, runner)).collect();
-    let ok = paths.iter().any(|(ok, _)| *ok);
-    let words: Vec<String> = paths.into_iter().map(|(_, words)| words).collect();
-    (!words.is_empty()).then(|| step("path", ok, words.join("; ")))
-}
-
-fn path(view: &View, report: Option<&Report>, runner: &Runner) -> (bool, String) {
-    if runner.id == view.runner {
-        return (true, "within this runner, nothing leaves the machine".to_owned());
+fn path(own: RunnerId, report: Option<&Report>, runner: &Runner) -> Path {
+    if runner.id == own {
+        return Path::Local;
     }
     let peer = report.and_then(|report| report.engine.peers.iter().find(|peer| peer.runner == runner.id));
-    match peer.and_then(|peer| Some((peer.endpoint?, peer.handshake_age?))) {
-        Some((endpoint, age)) => {
-            (true, format!("to {} at {endpoint}, direct, last handshake {} s ago", runner.name, age.as_secs()))
+    match peer {
+        Some(PeerReport { endpoint: Some(endpoint), handshake_age: Some(age), .. }) => {
+            Path::Direct { endpoint: *endpoint, handshake_seconds: age.as_secs() }
         }
-        // A handshake is made when there is something to send, not before.
-        None if runner.endpoints.is_empty() => (false, format!("to {}: it has told no address", runner.name)),
-        None => {
-            let endpoints: Vec<String> = runner.endpoints.iter().map(ToString::to_string).collect();
-            (true, format!("to {}: no session yet; the first packet tries {}", runner.name, endpoints.join(", ")))
-        }
+        _ if runner.endpoints.is_empty() => Path::NoAddress,
+        _ => Path::Untried { endpoints: runner.endpoints.clone() },
     }
-}
-
-fn step(step: &str, ok: bool, detail: String) -> Step {
-    Step { step: step.to_owned(), ok, detail }
 }
 
 #[cfg(test)]

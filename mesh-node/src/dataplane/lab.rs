@@ -99,7 +99,9 @@ pub(crate) fn view(me: u64, instances: &[At], runners: &[(u64, SocketAddr)]) -> 
     let network = Network { range: Range::DEFAULT, mtu: 1344 };
     let mut view = View::empty(Epoch([7; 16]), Revision(1), RunnerId(me), network);
     let name = |text: &str| text.parse().unwrap();
-    view.put(Record::Deployment(Deployment { id: DeploymentId(1), name: name("shop"), team: name("acme") }.into()));
+    view.put(Record::Deployment(
+        Deployment { id: DeploymentId(1), name: name("shop"), team: name("acme"), trust_source: None }.into(),
+    ));
     for at in instances {
         let Addressing { instance, service, .. } = at.addressing();
         let id = ServiceId(at.n.into());

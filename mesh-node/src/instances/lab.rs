@@ -59,7 +59,7 @@ impl Model {
         let network = Network { range: Range::DEFAULT, mtu: 1344 };
         let mut view = View::empty(Epoch([1; 16]), Revision(1), RunnerId(1), network);
         let (name, team) = ("shop".parse().unwrap(), "acme".parse().unwrap());
-        view.put(Record::Deployment(Arc::new(Deployment { id: DeploymentId(1), name, team })));
+        view.put(Record::Deployment(Arc::new(Deployment { id: DeploymentId(1), name, team, trust_source: None })));
         for (id, name) in [(1, "db"), (2, "app")] {
             view.put(Record::Service(Arc::new(Service {
                 id: ServiceId(id),

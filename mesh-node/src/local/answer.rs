@@ -371,9 +371,9 @@ mod tests {
 
     #[test]
     fn why_is_frozen() {
-        let steps = vec![Step { step: "rule".into(), ok: false, detail: "no trust".into() }];
-        let shape =
-            json!({"version": 1, "verdict": "deny", "steps": [{"step": "rule", "ok": false, "detail": "no trust"}]});
+        let steps = vec![Step { step: "rule".into(), ok: false, code: "no-trust".into(), detail: "no trust".into() }];
+        let shape = json!({"version": 1, "verdict": "deny", "steps": [{"step": "rule", "ok": false,
+            "code": "no-trust", "detail": "no trust"}]});
         frozen(&Why { version: VERSION, verdict: Verdict::Deny, steps }, shape);
     }
 

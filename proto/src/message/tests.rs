@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     DeploymentId, Ports, PrivateKey, ServiceId,
-    view::{Deployment, Grant, Instance, InstanceState, Ist, Key, Naming, Network, Record, Runner, Service},
+    view::{
+        Deployment, Grant, Instance, InstanceState, Ist, Key, Naming, Network, Record, Runner, Service, TrustSource,
+    },
 };
 
 /// The wire format: what is written today must be written tomorrow, and read.
@@ -52,6 +54,7 @@ fn records() -> [Record; 6] {
             id: DeploymentId(2),
             name: "shop".parse().unwrap(),
             team: "acme".parse().unwrap(),
+            trust_source: Some(TrustSource::File),
         })),
         Record::Service(Arc::new(Service {
             id: ServiceId(3),
@@ -87,7 +90,7 @@ fn records() -> [Record; 6] {
 
 const RECORDS: [&str; 6] = [
     r#"{"kind":"runner","id":"r-1","name":"basement","provider":"home","public_key":"pOCSkrZRwni5dyxWn1+puxPZBrRqtoyd+dwrRAn4ogk=","endpoints":["192.0.2.1:51820","[2001:db8::1]:51820"]}"#,
-    r#"{"kind":"deployment","id":"d-2","name":"shop","team":"acme"}"#,
+    r#"{"kind":"deployment","id":"d-2","name":"shop","team":"acme","trust_source":"file"}"#,
     r#"{"kind":"service","id":"s-3","deployment":"d-2","name":"my db","address":"100.112.0.2","automatic_names":true}"#,
     r#"{"kind":"naming","service":"s-3","aliases":["mysql"],"port":5432,"ist":[{"service":"我","variables":["A"],"hostnames":["a.local"]}]}"#,
     r#"{"kind":"instance","id":"i-4","service":"s-3","runner":"r-1","address":"100.112.0.3","state":"live"}"#,
@@ -238,9 +241,14 @@ fn what_the_coordinator_says_is_frozen() {
         (
             Answer::Why {
                 allowed: false,
-                steps: vec![Step { step: "rule".to_owned(), ok: false, detail: "no trust".to_owned() }],
+                steps: vec![Step {
+                    step: "rule".to_owned(),
+                    ok: false,
+                    code: "no-trust".to_owned(),
+                    detail: "no trust".to_owned(),
+                }],
             },
-            r#"{"answer":"why","allowed":false,"steps":[{"step":"rule","ok":false,"detail":"no trust"}]}"#.to_owned(),
+            r#"{"answer":"why","allowed":false,"steps":[{"step":"rule","ok":false,"code":"no-trust","detail":"no trust"}]}"#.to_owned(),
         ),
     ] {
         frozen(

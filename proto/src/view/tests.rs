@@ -40,7 +40,7 @@ fn record() -> impl Strategy<Value = Record> {
             }
         ),
         (id(DeploymentId), label(), label())
-            .prop_map(|(id, name, team)| Record::Deployment(Deployment { id, name, team }.into())),
+            .prop_map(|(id, name, team)| Record::Deployment(Deployment { id, name, team, trust_source: None }.into())),
         (id(ServiceId), id(DeploymentId), service_name(), any::<Ipv4Addr>(), any::<bool>()).prop_map(
             |(id, deployment, name, address, automatic_names)| {
                 Record::Service(Service { id, deployment, name, address, automatic_names }.into())

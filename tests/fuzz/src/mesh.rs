@@ -47,7 +47,7 @@ impl Shape {
         }
         for (id, team) in [(1, "acme"), (2, "acme"), (3, "acme"), (4, "evil")] {
             let (id, team) = (DeploymentId(id), team.parse().expect("a label"));
-            view.put(Record::Deployment(Arc::new(Deployment { id, name: label(id.0), team })));
+            view.put(Record::Deployment(Arc::new(Deployment { id, name: label(id.0), team, trust_source: None })));
         }
         for (id, deployment) in [(1, 1), (2, 2), (3, 1), (4, 3), (5, 4)] {
             view.put(Record::Service(Arc::new(Service {

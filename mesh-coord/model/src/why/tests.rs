@@ -36,8 +36,7 @@ fn each_step_of_an_allowed_connection_is_told() {
         (
             true,
             vec![
-                "+ names: shop/app has the service address 100.112.0.3".to_owned(),
-                "+ names: shop/db has the service address 100.112.0.4".to_owned(),
+                "+ names: shop/app is 100.112.0.3, and shop/db is 100.112.0.4".to_owned(),
                 "+ rule: both are services of shop, which may always call each other".to_owned(),
                 "+ runner: shop/db runs on r1".to_owned(),
                 "+ verdict: shop/app may connect to shop/db on port 5432".to_owned(),
@@ -46,7 +45,7 @@ fn each_step_of_an_allowed_connection_is_told() {
     );
     world.trust_on("shop", &["api"], Some(&["db"]), Ports::Only([1, 5432].into())).unwrap();
     let (allowed, steps) = why(&world, runner, "api/web", "shop/db", 5432).unwrap();
-    assert_eq!((allowed, &*steps[2]), (true, "+ rule: shop trusts api with `db` on ports 1 and 5432"));
+    assert_eq!((allowed, &*steps[1]), (true, "+ rule: shop trusts api with `db` on ports 1 and 5432"));
 }
 
 #[test]
@@ -55,26 +54,25 @@ fn what_stands_in_the_way_is_told_with_the_command_that_would_move_it() {
     assert_eq!(
         why(&world, runner, "api/web", "shop/db", 5432).unwrap(),
         (false, vec![
-            "+ names: api/web has the service address 100.112.0.1".to_owned(),
-            "+ names: shop/db is declared".to_owned(),
-            "- rule: shop does not let api call `db`: `mesh-coord trust api --app shop --service 'db' --port 5432` would add it".to_owned(),
+            "+ names: api/web is 100.112.0.1, and shop/db is declared".to_owned(),
+            "- rule: shop does not let api call `db`: an administrator of shop can let it, with `mesh-coord trust api --app shop --service db --port 5432`".to_owned(),
             "- verdict: api/web may not connect to shop/db on port 5432: no trust".to_owned(),
         ])
     );
     world.trust_on("shop", &["api"], None, Ports::Only([80].into())).unwrap();
     let (_, steps) = why(&world, runner, "api/web", "shop/db", 5432).unwrap();
     assert_eq!(
-        steps[2],
-        "- rule: shop trusts api with `db` on port 80 only: `mesh-coord trust api --app shop --service 'db' --port 5432` would add it"
+        steps[1],
+        "- rule: shop trusts api with `db` on port 80 only: an administrator of shop can let it, with `mesh-coord trust api --app shop --service db --port 5432`"
     );
     let (_, steps) = why(&world, runner, "shop/db", "api/web", 1).unwrap();
     assert_eq!(
-        steps[2],
-        "- rule: api does not let shop call `web` (api may call shop/db, but trust goes one way): `mesh-coord trust shop --app api --service 'web' --port 1` would add it"
+        steps[1],
+        "- rule: api does not let shop call `web` (api may call shop/db, but trust goes one way): an administrator of api can let it, with `mesh-coord trust shop --app api --service web --port 1`"
     );
     let (allowed, steps) = why(&world, runner, "bank/vault", "shop/db", 1).unwrap();
     assert_eq!(
-        (allowed, &*steps[2], &*steps[3]),
+        (allowed, &*steps[1], &*steps[2]),
         (
             false,
             "- rule: bank and shop belong to different teams, which never reach each other",
@@ -90,7 +88,7 @@ fn where_a_file_rules_the_file_would_have_to_change() {
     world.apply(vec![file(ruled)]).unwrap();
     let (_, steps) = why(&world, runner, "api/web", "shop/db", 5432).unwrap();
     assert_eq!(
-        steps[2],
+        steps[1],
         "- rule: shop does not let api call `db`: the `trust` key of shop's file rules who may, and would have to name api with `db` on port 5432"
     );
 }
@@ -100,11 +98,11 @@ fn a_service_without_a_live_instance_is_named() {
     let (mut world, runner) = world();
     let (allowed, steps) = why(&world, runner, "shop/db", "shop/app", 80).unwrap();
     assert_eq!(
-        (allowed, &*steps[3], &*steps[4]),
+        (allowed, &*steps[2], &*steps[3]),
         (
             false,
-            "- runner: shop/app has no live instance: `mesh-node attach shop/app` on a runner adds one",
-            "- verdict: shop/db may connect to shop/app on port 80, but nobody is there to answer"
+            "- runner: no live instance of shop/app runs anywhere: `mesh-node attach shop/app --netns PATH` on a runner that may host it adds one",
+            "- verdict: shop/db may connect to shop/app on port 80, but nothing there would answer"
         )
     );
     world.wish(runner, RunnerCommand::Attach { service: path("shop/app"), client: true }).unwrap();

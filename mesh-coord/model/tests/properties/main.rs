@@ -233,7 +233,7 @@ impl World {
                     let (from, to) = (reference.find(&caller).unwrap(), reference.find(&callee).unwrap());
                     assert!(reference.may_host(*runner, &caller) || reference.may_host(*runner, &callee));
                     let may = mesh_proto::rules::may_open(&reference, from, to, 80).is_ok();
-                    assert_eq!(allowed, may && reference.has_live_instance(to));
+                    assert_eq!(allowed, may && reference.is_answered(to));
                     assert_eq!(allowed, steps.iter().all(|s| s.ok), "{steps:?}");
                 }
                 Ok(other) => panic!("{other:?}"),

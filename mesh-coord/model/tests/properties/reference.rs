@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mesh_model::{
     Record, State,
-    record::{Deployment, Instance, Runner, Scope, Service},
+    record::{Deployment, Instance, Runner, Scope, Service, TrustSource},
 };
 use mesh_proto::{
     DeploymentId, Epoch, Label, Ports, Revision, RunnerId, ServiceId, ServicePath, View,
@@ -96,8 +96,10 @@ impl Reference {
             })
     }
 
-    pub(crate) fn has_live_instance(&self, service: ServiceId) -> bool {
-        self.instances.iter().any(|i| i.service == service && i.state == InstanceState::Live)
+    /// Whether a live instance is on a runner that is heard.
+    pub(crate) fn is_answered(&self, service: ServiceId) -> bool {
+        let is_heard = |runner: RunnerId| self.runners.iter().any(|r| r.id == runner && !r.silent);
+        self.instances.iter().any(|i| i.service == service && i.state == InstanceState::Live && is_heard(i.runner))
     }
 
     pub(crate) fn view(&self, runner: RunnerId, epoch: Epoch, revision: Revision) -> Option<View> {
@@ -128,7 +130,16 @@ impl Reference {
             ));
             let d = self.deployments.iter().find(|d| d.id == service.deployment)?;
             view.put(view::Record::Deployment(
-                view::Deployment { id: d.id, name: d.name.clone(), team: d.team.clone() }.into(),
+                view::Deployment {
+                    id: d.id,
+                    name: d.name.clone(),
+                    team: d.team.clone(),
+                    trust_source: Some(match d.trust_source {
+                        TrustSource::Command => view::TrustSource::Command,
+                        TrustSource::File(_) => view::TrustSource::File,
+                    }),
+                }
+                .into(),
             ));
             for instance in self.instances.iter().filter(|i| i.service == service.id) {
                 view.put(view::Record::Instance(instance.clone().into()));

@@ -78,7 +78,7 @@ impl Crowd {
         for number in 0..=self.callers {
             let name = format!("crowd-{number}").parse().expect("a label");
             let id = DeploymentId(100 + number);
-            view.put(Record::Deployment(Arc::new(Deployment { id, name, team: team.clone() })));
+            view.put(Record::Deployment(Arc::new(Deployment { id, name, team: team.clone(), trust_source: None })));
         }
         for number in (0..self.runners).map(|number| number + 100) {
             there(view, number, DeploymentId(100));
@@ -99,7 +99,7 @@ fn view(runner: u64, crowd: Crowd) -> View {
     let network = Network { range: Range::DEFAULT, mtu: 1344 };
     let mut view = View::empty(Epoch([0; 16]), Revision(1), RunnerId(runner), network);
     let (name, team) = ("shop".parse().expect("a label"), "acme".parse().expect("a label"));
-    view.put(Record::Deployment(Arc::new(Deployment { id: DeploymentId(1), name, team })));
+    view.put(Record::Deployment(Arc::new(Deployment { id: DeploymentId(1), name, team, trust_source: None })));
     for number in [1, 2] {
         there(&mut view, number, DeploymentId(1));
     }

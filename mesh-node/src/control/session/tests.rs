@@ -73,7 +73,12 @@ fn have(view: &View) -> Option<Have> {
 
 /// Adds a deployment.
 fn delta(from: u64, to: u64) -> Delta {
-    let deployment = Deployment { id: DeploymentId(to), name: "shop".parse().unwrap(), team: "acme".parse().unwrap() };
+    let deployment = Deployment {
+        id: DeploymentId(to),
+        name: "shop".parse().unwrap(),
+        team: "acme".parse().unwrap(),
+        trust_source: None,
+    };
     Delta {
         from: Revision(from),
         to: Revision(to),

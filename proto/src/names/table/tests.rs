@@ -17,7 +17,7 @@ fn world() -> World {
 impl World {
     fn deployment(mut self, id: u64, name: &str, team: &str) -> Self {
         let (id, name, team) = (DeploymentId(id), name.parse().unwrap(), team.parse().unwrap());
-        self.0.put(Record::Deployment(Deployment { id, name, team }.into()));
+        self.0.put(Record::Deployment(Deployment { id, name, team, trust_source: None }.into()));
         self
     }
 
