@@ -70,9 +70,12 @@ impl Draft<'_> {
     }
 
     /// The address that was freed longest ago by one of this kind, if its quarantine is over.
-    fn rested(&mut self, from: Holder) -> Option<Ipv4Addr> {
-        let order = self.state.index.resting.get(&from)?;
-        let address = *order.values().find(|address| !self.taken.contains(address))?;
+    fn rested(&mut self, kind: Holder) -> Option<Ipv4Addr> {
+        let order = self.state.index.resting.get(&kind)?;
+        let from = self.rested_from.get(&kind).copied().unwrap_or_default();
+        let (place, address) = order.range(from..).find(|(_, address)| !self.taken.contains(address))?;
+        let (place, address) = (*place, *address);
+        self.rested_from.insert(kind, place);
         if !self.state.freed.get(&address).is_some_and(|freed| self.has_rested(freed.at)) {
             return None;
         }

@@ -20,6 +20,7 @@ impl Pattern {
     /// Whether it matches `name`, whole.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
+        crate::work::step();
         let Some((head, tail)) = self.0.split_once('*') else { return self.0 == name };
         let Some(mut rest) = name.strip_prefix(head) else { return false };
         let mut pieces: Vec<&str> = tail.split('*').collect();
@@ -30,6 +31,11 @@ impl Pattern {
             rest = &rest[at + piece.len()..];
         }
         rest.ends_with(last)
+    }
+
+    /// Whether it may match more than one name.
+    pub(crate) fn is_wild(&self) -> bool {
+        self.0.contains('*')
     }
 
     /// The pattern as written.

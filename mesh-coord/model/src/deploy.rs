@@ -16,7 +16,7 @@ use crate::{
     outcome::Plan,
     record::{Deployment, Holder},
     refusal::at_most,
-    words::{count, list, nearest, quoted},
+    words::{Candidates, count, list, quoted},
 };
 
 /// What is refused about what files declare.
@@ -155,7 +155,7 @@ pub(crate) fn apply(
     let mut plan = Plan { dry_run, deployments: Vec::new(), warnings: Vec::new() };
     for (name, target) in &targets {
         let Some(deployment) = after.get(name) else { continue };
-        let warnings = check::contents(state, deployment, target, &find).map_err(|r| target.refused(r))?;
+        let warnings = check::contents(state, by, deployment, target, &find).map_err(|r| target.refused(r))?;
         plan.warnings.extend(warnings);
         let changes = plan::carry_out(&mut draft, deployment, target, &find, force).map_err(|r| target.refused(r))?;
         plan.warnings.extend(check::warnings(state, by, deployment, target));
@@ -211,7 +211,7 @@ impl State {
     /// The deployment of that name.
     pub(crate) fn known_deployment(&self, name: &Label) -> Result<&Arc<Deployment>, Refusal> {
         self.deployment_named(name).ok_or_else(|| {
-            let nearest = nearest(name, self.index.deployment_names.keys().map(|n| &**n));
+            let nearest = Candidates::of(name, self.index.deployment_names.keys().map(|n| &**n));
             Refusal::NoDeployment { name: name.clone(), nearest }
         })
     }
@@ -234,7 +234,7 @@ impl State {
         name: &ServiceName,
     ) -> Result<&Arc<crate::record::Service>, Refusal> {
         self.service_in(deployment.id, name).ok_or_else(|| {
-            let nearest = nearest(name, self.services_of(deployment.id).map(|s| &*s.record.name));
+            let nearest = Candidates::of(name, self.services_of(deployment.id).map(|s| &*s.record.name));
             Refusal::NoService { deployment: deployment.name.clone(), name: name.clone(), nearest }
         })
     }

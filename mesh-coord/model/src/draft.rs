@@ -3,13 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    ops::Bound,
     sync::Arc,
 };
 
 use mesh_proto::{DeploymentId, InstanceId, RunnerId, ServiceId, TokenId, message::Switches};
 
 use crate::{
-    Change, Decision, Key, Now, Outcome, Record, State, limits,
+    Change, Decision, Key, Now, Outcome, Record, State, UnixSeconds, limits,
     record::{Audit, By, Freed, Holder, Instance, Meta, Next, Runner},
 };
 
@@ -22,13 +23,29 @@ pub(crate) struct Draft<'a> {
     pub(crate) switches: Switches,
     /// Addresses that this decision gives.
     pub(crate) taken: BTreeSet<Ipv4Addr>,
+    /// How many runners this decision removes.
+    removed: usize,
+    /// Those removed before that it forgets.
+    forgotten: Vec<(UnixSeconds, RunnerId)>,
+    /// From which place on freed addresses are looked through, so that none is looked at twice.
+    pub(crate) rested_from: BTreeMap<Holder, u64>,
     changes: BTreeMap<Key, Change>,
 }
 
 impl<'a> Draft<'a> {
     pub(crate) fn new(state: &'a State, now: Now) -> Self {
         let (next, switches) = (state.meta.next.clone(), state.meta.switches);
-        Self { state, now, next, switches, taken: BTreeSet::new(), changes: BTreeMap::new() }
+        Self {
+            state,
+            now,
+            next,
+            switches,
+            taken: BTreeSet::new(),
+            removed: 0,
+            forgotten: Vec::new(),
+            rested_from: BTreeMap::new(),
+            changes: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn put(&mut self, record: Record) {
@@ -73,14 +90,15 @@ impl<'a> Draft<'a> {
     pub(crate) fn remove_runner(&mut self, runner: &Runner) -> Vec<InstanceId> {
         let ended = self.end_instances(self.state.instances_on(runner.id));
         self.put(Record::Runner(Arc::new(Runner { removed: Some(self.now.day), ..runner.clone() })));
-        let mut removed: Vec<_> =
-            self.state.runners.values().filter_map(|e| Some((e.record.removed?, e.record.id))).collect();
-        if removed.len() >= limits::REMOVED_RUNNERS {
-            removed.sort_unstable();
-            for (_, id) in &removed[..=removed.len() - limits::REMOVED_RUNNERS] {
-                self.delete(Key::Runner(*id));
-            }
+        self.removed += 1;
+        let standing = self.state.index.removed.len() - self.forgotten.len();
+        let surplus = (standing + self.removed).saturating_sub(limits::REMOVED_RUNNERS);
+        let from = self.forgotten.last().map_or(Bound::Unbounded, |last| Bound::Excluded(*last));
+        let forget: Vec<_> = self.state.index.removed.range((from, Bound::Unbounded)).take(surplus).copied().collect();
+        for (_, id) in &forget {
+            self.delete(Key::Runner(*id));
         }
+        self.forgotten.extend(forget);
         ended
     }
 

@@ -10,9 +10,9 @@ use crate::{
     draft::Draft,
     limits,
     record::{By, Purpose, Runner, Scope, Token},
-    refusal::at_most,
+    refusal::{at_most, did_you_mean},
     token::TokenRefusal,
-    words::nearest,
+    words::Candidates,
 };
 
 /// What is refused about joining the mesh and leaving it.
@@ -60,7 +60,7 @@ pub enum EnrolRefusal {
         /// What was asked for.
         name: Label,
         /// What was probably meant.
-        nearest: Option<String>,
+        nearest: Option<Candidates>,
     },
 }
 
@@ -88,8 +88,9 @@ impl EnrolRefusal {
             Self::ReplaceOutOfScope { name, .. } => {
                 format!("choose another name with --name, or remove that runner with `mesh-coord node remove {name}`")
             }
-            Self::NoRunner { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
-            Self::NoRunner { .. } => "`mesh-coord nodes` lists them".to_owned(),
+            Self::NoRunner { name, nearest } => {
+                did_you_mean(name, nearest.as_ref()).unwrap_or("`mesh-coord nodes` lists them".to_owned())
+            }
         })
     }
 }
@@ -204,7 +205,7 @@ impl State {
     /// The runner of that name that is not removed, if `by` may decide on it.
     pub(crate) fn ruled_runner(&self, by: &Admin, name: &Label) -> Result<&Arc<Runner>, Refusal> {
         let Some(runner) = self.runner_named(name) else {
-            let nearest = nearest(name, self.index.runner_names.keys().map(|n| &**n));
+            let nearest = Candidates::of(name, self.index.runner_names.keys().map(|n| &**n));
             return Err(EnrolRefusal::NoRunner { name: name.clone(), nearest }.into());
         };
         match &by.team {

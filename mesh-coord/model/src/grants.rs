@@ -11,6 +11,7 @@ use mesh_proto::{DeploymentId, Ports, ServiceId, view::Grant};
 use crate::{
     State,
     declare::{Pattern, Trust},
+    record::Deployment,
 };
 
 /// All grants in effect. No empty collection stands in a map.
@@ -18,6 +19,8 @@ use crate::{
 pub(crate) struct Grants {
     by_callee: BTreeMap<DeploymentId, BTreeMap<DeploymentId, BTreeMap<ServiceId, Arc<Grant>>>>,
     callees: BTreeMap<DeploymentId, BTreeSet<DeploymentId>>,
+    /// What it takes to work out who may call a deployment: [`Matches::work`].
+    work: BTreeMap<DeploymentId, usize>,
 }
 
 impl Grants {
@@ -34,6 +37,16 @@ impl Grants {
     /// What `caller` may call in `callee`, by service.
     pub(crate) fn between(&self, caller: DeploymentId, callee: DeploymentId) -> impl Iterator<Item = &Arc<Grant>> {
         self.by_callee.get(&callee).and_then(|callers| callers.get(&caller)).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// How many services of `callee` there are that `caller` may call.
+    pub(crate) fn number(&self, caller: DeploymentId, callee: DeploymentId) -> usize {
+        self.by_callee.get(&callee).and_then(|callers| callers.get(&caller)).map_or(0, BTreeMap::len)
+    }
+
+    /// What it took to work out who may call these deployments.
+    pub(crate) fn work<'a>(&self, callees: impl IntoIterator<Item = &'a DeploymentId>) -> usize {
+        callees.into_iter().filter_map(|callee| self.work.get(callee)).sum()
     }
 
     /// The permission of `callee`, a service of `to`, to `caller`.
@@ -53,7 +66,12 @@ impl State {
                 }
             }
         }
-        let resolved = self.resolved(callee);
+        self.grants.work.remove(&callee);
+        let Some(to) = self.deployments.get(&callee).map(|e| Arc::clone(&e.record)) else { return };
+        let (resolved, work) = self.resolved(&to);
+        if work > 0 {
+            self.grants.work.insert(callee, work);
+        }
         for caller in resolved.keys() {
             self.grants.callees.entry(*caller).or_default().insert(callee);
         }
@@ -62,36 +80,80 @@ impl State {
         }
     }
 
-    fn resolved(&self, callee: DeploymentId) -> BTreeMap<DeploymentId, BTreeMap<ServiceId, Arc<Grant>>> {
+    fn resolved(&self, to: &Deployment) -> (BTreeMap<DeploymentId, BTreeMap<ServiceId, Arc<Grant>>>, usize) {
         let mut resolved: BTreeMap<DeploymentId, BTreeMap<ServiceId, Arc<Grant>>> = BTreeMap::new();
-        let Some(to) = self.deployments.get(&callee).map(|e| &e.record) else { return resolved };
+        let services = self.index.services_of.get(&to.id);
+        let ids: Vec<ServiceId> = services.into_iter().flatten().map(|(_, id)| *id).collect();
+        let mut matches = Matches::new(services.into_iter().flatten().map(|(name, _)| &**name).collect());
         for entry in &to.trust {
+            let opened = matches.opened(entry, to.expose.as_deref());
             let Some(from) = self.deployment_named(&entry.caller) else { continue };
-            if from.id == callee || from.team != to.team {
+            if from.id == to.id || from.team != to.team || opened.is_empty() {
                 continue;
             }
-            for service in self.services_of(callee).map(|e| &e.record) {
-                if !opens(entry, to.expose.as_deref(), &service.name) {
-                    continue;
-                }
-                let grants = resolved.entry(from.id).or_default();
-                let ports = match grants.get(&service.id) {
+            let grants = resolved.entry(from.id).or_default();
+            for callee in opened.into_iter().map(|place| ids[place]) {
+                let ports = match grants.get(&callee) {
                     Some(grant) => union(&grant.ports, &entry.ports),
                     None => entry.ports.clone(),
                 };
-                grants.insert(service.id, Arc::new(Grant { caller: from.id, callee: service.id, ports }));
+                grants.insert(callee, Arc::new(Grant { caller: from.id, callee, ports }));
             }
         }
-        resolved
+        (resolved, matches.work)
     }
 }
 
-/// Whether an entry of a trust list opens the service of that name, where its deployment exposes `expose`.
-pub(crate) fn opens(entry: &Trust, expose: Option<&[Pattern]>, service: &str) -> bool {
-    if entry.ports == Ports::Only(BTreeSet::new()) {
-        return false;
+/// Which of a deployment's services the entries of its trust list open. Each pattern is held against the services once.
+pub(crate) struct Matches<'a> {
+    /// By name.
+    services: Vec<&'a str>,
+    seen: BTreeMap<&'a Pattern, Vec<usize>>,
+    /// How many names were held against patterns, and how many services with how many ports were opened.
+    pub(crate) work: usize,
+}
+
+impl<'a> Matches<'a> {
+    /// `services` are in order.
+    pub(crate) const fn new(services: Vec<&'a str>) -> Self {
+        Self { services, seen: BTreeMap::new(), work: 0 }
     }
-    entry.services.as_deref().or(expose).is_none_or(|patterns| patterns.iter().any(|p| p.matches(service)))
+
+    /// The places of the services that an entry opens, where the deployment exposes `expose`.
+    pub(crate) fn opened(&mut self, entry: &'a Trust, expose: Option<&'a [Pattern]>) -> Vec<usize> {
+        let ports = match &entry.ports {
+            Ports::All => 0,
+            Ports::Only(ports) if ports.is_empty() => return Vec::new(),
+            Ports::Only(ports) => ports.len(),
+        };
+        let opened: Vec<usize> = match entry.services.as_deref().or(expose) {
+            None => (0..self.services.len()).collect(),
+            Some([pattern]) => self.of(pattern).to_vec(),
+            Some(patterns) => {
+                let mut opened: Vec<usize> = Vec::new();
+                for pattern in patterns {
+                    opened.extend(self.of(pattern));
+                }
+                self.work += opened.len();
+                opened.sort_unstable();
+                opened.dedup();
+                opened
+            }
+        };
+        self.work += opened.len() * (1 + ports);
+        opened
+    }
+
+    /// The places of the services that a pattern matches.
+    pub(crate) fn of(&mut self, pattern: &'a Pattern) -> &[usize] {
+        self.seen.entry(pattern).or_insert_with(|| {
+            if !pattern.is_wild() {
+                return self.services.binary_search(&pattern.as_str()).into_iter().collect();
+            }
+            self.work += self.services.len();
+            (0..self.services.len()).filter(|place| pattern.matches(self.services[*place])).collect()
+        })
+    }
 }
 
 fn union(a: &Ports, b: &Ports) -> Ports {

@@ -1,14 +1,14 @@
 //! What runners host and tell of themselves: the beginning of a stream, endpoints, instances.
 
+mod hello;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use mesh_proto::{
-    InstanceId, Label, Range, ServiceId, ServicePath,
-    message::Held,
+    InstanceId, Label, Range, ServicePath,
     view::{Instance, InstanceState},
 };
 
@@ -17,9 +17,11 @@ use crate::{
     draft::Draft,
     limits,
     record::{By, Runner, Scope, Service},
-    refusal::at_most,
-    words::nearest,
+    refusal::{at_most, did_you_mean},
+    words::Candidates,
 };
+
+pub(crate) use hello::hello;
 
 /// What is refused about what a runner hosts and tells.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +36,7 @@ pub enum HostRefusal {
         /// What it may host, in words.
         scope: String,
         /// What was probably meant, of what it may host.
-        nearest: Option<String>,
+        nearest: Option<Candidates>,
     },
     /// An endpoint that no peer could use.
     #[error("the endpoint {endpoint} {why}")]
@@ -58,6 +60,16 @@ pub enum HostRefusal {
         /// Which.
         instance: InstanceId,
     },
+    /// One runner that would have more of a service's instances than is good for the other runners.
+    #[error("`{runner}` has {here} instances of the service `{service}`, and the places left are for other runners")]
+    ServiceShare {
+        /// Which service.
+        service: ServicePath,
+        /// The runner.
+        runner: Label,
+        /// How many it has.
+        here: usize,
+    },
     /// An agent's version that is none.
     #[error("the agent's version is longer than {} octets, or holds control characters", limits::VERSION)]
     BadVersion,
@@ -69,73 +81,30 @@ impl HostRefusal {
             Self::OutOfScope { .. } => Class::Forbidden,
             Self::BadEndpoint { .. } | Self::BadVersion => Class::Invalid,
             Self::NoInstance { .. } => Class::NotFound,
-            Self::ClientDrained { .. } => Class::Conflict,
+            Self::ClientDrained { .. } | Self::ServiceShare { .. } => Class::Conflict,
         }
     }
 
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::OutOfScope { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
-            Self::OutOfScope { deployment, .. } => Some(format!(
-                "if it exists, make a token for it (`mesh-coord token create --deployment {deployment}`) and join with that as a new runner"
-            )),
+            Self::OutOfScope { deployment, nearest, .. } => {
+                Some(did_you_mean(deployment, nearest.as_ref()).unwrap_or_else(|| {
+                    format!(
+                        "if it exists, make a token for it (`mesh-coord token create --deployment {deployment}`) and join with that as a new runner"
+                    )
+                }))
+            }
             Self::BadEndpoint { .. } => {
                 Some("give addresses of this machine that its peers can reach (--endpoint)".to_owned())
             }
             Self::NoInstance { .. } => Some("`mesh-node status` lists those of a runner".to_owned()),
+            Self::ServiceShare { .. } => Some(format!(
+                "a service can have {} instances on one runner, and no more than are left for others: attach it on another",
+                limits::INSTANCES_OF_SERVICE_ON_RUNNER
+            )),
             Self::BadVersion | Self::ClientDrained { .. } => None,
         }
     }
-}
-
-/// A runner's stream begins. What it holds and what is known of it are brought together; nothing new is no change.
-pub(crate) fn hello(
-    state: &State,
-    runner: &Arc<Runner>,
-    version: &str,
-    endpoints: &[SocketAddr],
-    seen: Option<SocketAddr>,
-    held: &[Held],
-    now: Now,
-) -> Result<Decision, Refusal> {
-    if version.len() > limits::VERSION || version.chars().any(char::is_control) {
-        return Err(HostRefusal::BadVersion.into());
-    }
-    let range = state.meta.network.range;
-    let told = Runner {
-        version: version.to_owned(),
-        endpoints: usable_endpoints(runner, endpoints, range)?,
-        seen: seen.map(canonical).filter(|seen| check_endpoint(*seen, range).is_ok()),
-        silent: false,
-        ..(**runner).clone()
-    };
-    at_most(limits::INSTANCES_ON_RUNNER, held.len(), "instances", format!("the runner `{}`", runner.name))?;
-
-    let mut draft = Draft::new(state, now);
-    if told != **runner {
-        draft.put(Record::Runner(Arc::new(told)));
-    }
-    let (mut kept, mut adopted, mut rejected) = (BTreeSet::new(), Vec::new(), Vec::new());
-    let mut more: BTreeMap<ServiceId, usize> = BTreeMap::new();
-    let mut once = BTreeSet::new();
-    for told in held.iter().filter(|told| once.insert(told.instance)) {
-        let taken_in = match state.instances.get(&told.instance) {
-            Some(instance) => keep(&mut draft, runner, instance, told),
-            None => {
-                adopt(&mut draft, runner, told, &mut more) && {
-                    adopted.push(told.instance);
-                    true
-                }
-            }
-        };
-        if taken_in {
-            kept.insert(told.instance);
-        } else {
-            rejected.push(told.instance);
-        }
-    }
-    let ended = draft.end_instances(state.instances_on(runner.id).filter(|i| !kept.contains(&i.id)));
-    Ok(draft.decided(Outcome::Welcomed { ended, adopted, rejected }))
 }
 
 /// A runner's endpoints are these now.
@@ -163,10 +132,14 @@ pub(crate) fn attach(
     now: Now,
 ) -> Result<Decision, Refusal> {
     let service = state.hostable(runner, path)?;
-    let there = state.instances_of(service.id).count();
+    let there = state.number_of(service.id);
     at_most(limits::INSTANCES_OF_SERVICE, there + 1, "instances", format!("the service `{path}`"))?;
-    let here = state.instances_on(runner.id).count();
+    let here = state.number_on(runner.id);
     at_most(limits::INSTANCES_ON_RUNNER, here + 1, "instances", format!("the runner `{}`", runner.name))?;
+    let both = state.instances_of(service.id).filter(|i| i.runner == runner.id).count();
+    if !shares(both, there) {
+        return Err(HostRefusal::ServiceShare { service: path.clone(), runner: runner.name.clone(), here: both }.into());
+    }
 
     let mut draft = Draft::new(state, now);
     let instance = Instance {
@@ -237,13 +210,25 @@ pub(crate) fn taken_over(state: &State, runner: &Arc<Runner>, from: IpAddr, now:
     draft.decided(Outcome::Noted)
 }
 
+/// Whether a runner that has `here` of the `there` instances of a service may have one more: not more than are left for
+/// others, so that whoever asks for one always gets it.
+const fn shares(here: usize, there: usize) -> bool {
+    here < limits::INSTANCES_OF_SERVICE_ON_RUNNER && here < limits::INSTANCES_OF_SERVICE.saturating_sub(there)
+}
+
 impl State {
+    /// The service, if the runner may host it. Nothing is gathered for a refusal: a hello asks thousands of times.
+    pub(crate) fn hosted_at(&self, runner: &Runner, path: &ServicePath) -> Option<&Arc<Service>> {
+        let deployment = self.deployment_named(&path.deployment)?;
+        self.service_in(deployment.id, &path.service).filter(|_| Self::scope_holds(&runner.scope, deployment))
+    }
+
     /// The service, if the runner may host it.
     pub(crate) fn hostable(&self, runner: &Runner, path: &ServicePath) -> Result<&Arc<Service>, Refusal> {
         let deployment = self.deployment_named(&path.deployment);
         let Some(deployment) = deployment.filter(|d| Self::scope_holds(&runner.scope, d)) else {
             let own = self.deployments.values().filter(|e| Self::scope_holds(&runner.scope, &e.record));
-            let nearest = nearest(&path.deployment, own.map(|e| &*e.record.name));
+            let nearest = Candidates::of(&path.deployment, own.map(|e| &*e.record.name));
             let deployment = path.deployment.clone();
             return Err(match runner.scope {
                 Scope::Any => Refusal::NoDeployment { name: deployment, nearest },
@@ -264,44 +249,6 @@ impl State {
         let deployment = self.services.get(&instance.service).and_then(|s| self.deployments.get(&s.record.deployment));
         deployment.is_some_and(|d| Self::scope_holds(scope, &d.record))
     }
-}
-
-/// Whether what the runner holds is the instance that is known; then it is kept.
-fn keep(draft: &mut Draft<'_>, runner: &Runner, instance: &Instance, told: &Held) -> bool {
-    let state = draft.state;
-    let same = instance.runner == runner.id
-        && instance.address == told.address
-        && state.service_at(&told.service).is_some_and(|service| service.id == instance.service);
-    // What was drained stays so, whichever of the two remembers it.
-    let drained = told.draining || instance.state == InstanceState::Draining;
-    let wanted = state_of(told.client, drained);
-    if same && instance.state != wanted {
-        draft.put(Record::Instance(Arc::new(Instance { state: wanted, ..instance.clone() })));
-    }
-    same
-}
-
-/// Takes in an instance that isn't known, as after a restore from a backup, if the runner could have been given it.
-fn adopt(draft: &mut Draft<'_>, runner: &Runner, told: &Held, more: &mut BTreeMap<ServiceId, usize>) -> bool {
-    let state = draft.state;
-    let Ok(service) = state.hostable(runner, &told.service) else { return false };
-    let more = more.entry(service.id).or_default();
-    let fits = state.instances_of(service.id).count() + *more < limits::INSTANCES_OF_SERVICE;
-    let InstanceId(number) = told.instance;
-    let given_soon = number > 0 && number < state.meta.next.instance.saturating_add(limits::ADOPT_AHEAD);
-    if !fits || !given_soon || !draft.adopt_address(told.address) {
-        return false;
-    }
-    *more += 1;
-    draft.next.instance = draft.next.instance.max(number + 1);
-    draft.put(Record::Instance(Arc::new(Instance {
-        id: told.instance,
-        service: service.id,
-        runner: runner.id,
-        address: told.address,
-        state: state_of(told.client, told.draining),
-    })));
-    true
 }
 
 const fn state_of(client: bool, draining: bool) -> InstanceState {

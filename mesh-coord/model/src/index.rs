@@ -7,10 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use mesh_proto::{DeploymentId, InstanceId, Label, PublicKey, Revision, RunnerId, ServiceId, ServiceName, view};
+use mesh_proto::{
+    DeploymentId, InstanceId, Label, PublicKey, Revision, RunnerId, ServiceId, ServiceName, TokenId, view,
+};
 
 use crate::{
-    Change, Key, Record, State,
+    Change, Key, Record, State, UnixSeconds,
     record::{Deployment, Holder, Runner, Service, TrustSource},
     state::{DeploymentEntry, RunnerEntry, ServiceEntry},
 };
@@ -30,6 +32,11 @@ pub(crate) struct Index {
     pub(crate) addresses: BTreeMap<Ipv4Addr, Holder>,
     /// Freed addresses in the order of reuse.
     pub(crate) resting: BTreeMap<Holder, BTreeMap<u64, Ipv4Addr>>,
+    /// The runners that a token enrolled and that are not removed.
+    pub(crate) enrolled_by: BTreeMap<TokenId, BTreeSet<RunnerId>>,
+    /// The removed runners, in the order in which they are forgotten.
+    pub(crate) removed: BTreeSet<(UnixSeconds, RunnerId)>,
+    pub(crate) deployments_of: BTreeMap<Label, BTreeSet<DeploymentId>>,
     /// The deployments on whose trust lists a name stands.
     pub(crate) trusting: BTreeMap<Label, BTreeSet<DeploymentId>>,
 }
@@ -46,7 +53,7 @@ impl State {
         // Who sees a deployment is asked before and after: either may be the larger.
         let mut touched = self.touched(changes);
         self.add_seers(&touched, &mut affected);
-        let mut dirty = self.callees_to_resolve(changes);
+        let dirty = self.callees_to_resolve(changes);
 
         for change in changes {
             match change {
@@ -55,7 +62,6 @@ impl State {
             }
         }
 
-        dirty.extend(self.callees_to_resolve(changes));
         for callee in dirty {
             self.resolve_grants(callee);
         }
@@ -90,19 +96,31 @@ impl State {
         seers.extend(related.into_iter().flat_map(|deployment| self.hosts_of(deployment)));
     }
 
-    /// The deployments whose grants depend on the changed records, as the state is now.
+    /// The deployments whose grants depend on what is about to change. Who trusts a deployment is concerned only where
+    /// there is one of that name for the first time, or no longer.
     fn callees_to_resolve(&self, changes: &[Change]) -> BTreeSet<DeploymentId> {
+        let trusting = |name: &Label| self.index.trusting.get(name).into_iter().flatten().copied();
         let mut callees = BTreeSet::new();
         for change in changes {
-            match change.key() {
-                Key::Deployment(id) => {
-                    callees.insert(id);
-                    if let Some(entry) = self.deployments.get(&id) {
-                        callees.extend(self.index.trusting.get(&entry.record.name).into_iter().flatten());
+            match change {
+                Change::Put(Record::Deployment(after)) => {
+                    callees.insert(after.id);
+                    let before = self.deployments.get(&after.id).map(|e| &e.record);
+                    if before.is_none_or(|before| before.name != after.name || before.team != after.team) {
+                        callees.extend(trusting(&after.name));
+                        callees.extend(before.into_iter().flat_map(|before| trusting(&before.name)));
                     }
                 }
-                Key::Service(id) => callees.extend(self.services.get(&id).map(|e| e.record.deployment)),
-                _ => {}
+                Change::Delete(Key::Deployment(id)) => {
+                    callees.insert(*id);
+                    callees.extend(self.deployments.get(id).into_iter().flat_map(|e| trusting(&e.record.name)));
+                }
+                Change::Put(Record::Service(after)) => {
+                    callees.insert(after.deployment);
+                    callees.extend(self.services.get(&after.id).map(|e| e.record.deployment));
+                }
+                Change::Delete(Key::Service(id)) => callees.extend(self.services.get(id).map(|e| e.record.deployment)),
+                Change::Put(_) | Change::Delete(_) => {}
             }
         }
         callees
@@ -116,8 +134,14 @@ impl State {
             Record::Meta(meta) => self.meta = meta,
             Record::Runner(record) => {
                 index.runner_keys.insert(record.public_key, record.id);
-                if record.removed.is_none() {
-                    index.runner_names.insert(record.name.clone(), record.id);
+                match record.removed {
+                    None => {
+                        index.runner_names.insert(record.name.clone(), record.id);
+                        index.enrolled_by.entry(record.token).or_default().insert(record.id);
+                    }
+                    Some(at) => {
+                        index.removed.insert((at, record.id));
+                    }
                 }
                 self.runners.insert(record.id, RunnerEntry { shown: Arc::new(shown_runner(&record)), record });
             }
@@ -126,6 +150,7 @@ impl State {
             }
             Record::Deployment(record) => {
                 index.deployment_names.insert(record.name.clone(), record.id);
+                index.deployments_of.entry(record.team.clone()).or_default().insert(record.id);
                 for trust in &record.trust {
                     index.trusting.entry(trust.caller.clone()).or_default().insert(record.id);
                 }
@@ -164,6 +189,10 @@ impl State {
                 let Some(RunnerEntry { record, .. }) = self.runners.remove(&id) else { return };
                 remove_if(&mut index.runner_keys, &record.public_key, &id);
                 remove_if(&mut index.runner_names, &record.name, &id);
+                remove_member(&mut index.enrolled_by, &record.token, &id);
+                if let Some(at) = record.removed {
+                    index.removed.remove(&(at, id));
+                }
             }
             Key::Token(id) => {
                 self.tokens.remove(&id);
@@ -171,6 +200,7 @@ impl State {
             Key::Deployment(id) => {
                 let Some(DeploymentEntry { record, .. }) = self.deployments.remove(&id) else { return };
                 remove_if(&mut index.deployment_names, &record.name, &id);
+                remove_member(&mut index.deployments_of, &record.team, &id);
                 for trust in &record.trust {
                     remove_member(&mut index.trusting, &trust.caller, &id);
                 }

@@ -10,6 +10,8 @@ pub mod outcome;
 pub mod record;
 pub mod refusal;
 pub mod tables;
+#[cfg(any(test, feature = "count"))]
+pub mod work;
 
 mod alloc;
 mod auth;
@@ -29,6 +31,8 @@ mod trust;
 mod view;
 mod why;
 mod words;
+#[cfg(not(any(test, feature = "count")))]
+mod work;
 
 pub use command::{
     Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Offload, RunnerCommand, TrustChange, Via,
@@ -38,3 +42,4 @@ pub use record::{Change, Key, Record};
 pub use refusal::{Class, Refusal};
 pub use state::{LoadError, State};
 pub use time::{Now, RunningSeconds, UnixSeconds};
+pub use words::{Candidates, nearest};

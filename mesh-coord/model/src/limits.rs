@@ -33,6 +33,8 @@ pub const FILES: usize = 1024;
 pub const SERVICES: usize = 4096;
 /// Instances of a service.
 pub const INSTANCES_OF_SERVICE: usize = 256;
+/// Instances of a service on one runner: no runner alone can have them all.
+pub const INSTANCES_OF_SERVICE_ON_RUNNER: usize = 64;
 /// Instances on a runner.
 pub const INSTANCES_ON_RUNNER: usize = 4096;
 /// Aliases of a service; entries of its `ist`; names in one of these.
@@ -41,6 +43,13 @@ pub const NAMES: usize = 256;
 pub const TRUST: usize = 1024;
 /// Patterns in an `expose` or in one entry of a trust list, and ports in one entry.
 pub const PATTERNS: usize = 256;
+/// Patterns and ports in all entries of a trust list together.
+pub const TRUST_NAMES: usize = 4096;
+/// What it may take to work out who may call a deployment: names held against patterns with `*`, and services opened to
+/// callers on ports. As much as 64 such patterns over 4,096 services.
+pub const TRUST_WORK: usize = 1 << 18;
+/// What it may take for all deployments of a team, where the team's own administrators ask for more.
+pub const TRUST_WORK_OF_TEAM: usize = 1 << 20;
 /// Names of teams or deployments in a token's scope.
 pub const SCOPE: usize = 256;
 /// Endpoints of a runner.
@@ -55,3 +64,5 @@ pub const FILE_NAME: usize = 4096;
 pub const INSTANCE_ADDRESSES_RESTING: usize = 4096;
 /// How far beyond the next number an instance may be that a runner brings back after a restore from a backup.
 pub const ADOPT_AHEAD: u64 = 1 << 32;
+/// Names that a hint is sought among.
+pub const CANDIDATES: usize = 1000;

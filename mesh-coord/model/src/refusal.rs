@@ -4,8 +4,13 @@
 use mesh_proto::{Label, Range, ServiceName, message};
 
 use crate::{
-    deploy::DeployRefusal, enrol::EnrolRefusal, host::HostRefusal, limits, token::TokenRefusal, trust::TrustRefusal,
-    words::duration,
+    deploy::DeployRefusal,
+    enrol::EnrolRefusal,
+    host::HostRefusal,
+    limits,
+    token::TokenRefusal,
+    trust::TrustRefusal,
+    words::{Candidates, duration},
 };
 
 /// What kind of refusal it is; mesh-coord makes an HTTP status of it.
@@ -53,7 +58,7 @@ pub enum Refusal {
         /// What was asked for.
         name: Label,
         /// What was probably meant.
-        nearest: Option<String>,
+        nearest: Option<Candidates>,
     },
     /// There is no such service in the deployment.
     #[error("the deployment `{deployment}` has no service `{name}`")]
@@ -63,7 +68,7 @@ pub enum Refusal {
         /// What was asked for.
         name: ServiceName,
         /// What was probably meant.
-        nearest: Option<String>,
+        nearest: Option<Candidates>,
     },
     /// Something of another team, for a team's administrator.
     #[error("{what} is not team `{team}`'s, and this admin token is good for that team only")]
@@ -116,7 +121,7 @@ impl Refusal {
         }
     }
 
-    /// What to try next.
+    /// What to try next. It may take a while to work out: it is for people, and not for the writer.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -126,11 +131,12 @@ impl Refusal {
             Self::Trust(refusal) => refusal.hint(),
             Self::Host(refusal) => refusal.hint(),
             Self::Mtu { .. } => Some("choose another with --mtu; 1344 suits most networks".to_owned()),
-            Self::NoDeployment { nearest: Some(nearest), .. } | Self::NoService { nearest: Some(nearest), .. } => {
-                Some(format!("did you mean `{nearest}`?"))
+            Self::NoDeployment { name, nearest } => {
+                Some(did_you_mean(name, nearest.as_ref()).unwrap_or("`mesh-coord deployments` lists them".to_owned()))
             }
-            Self::NoDeployment { .. } => Some("`mesh-coord deployments` lists them".to_owned()),
-            Self::NoService { .. } => Some("`mesh-coord services` lists them".to_owned()),
+            Self::NoService { name, nearest, .. } => {
+                Some(did_you_mean(name, nearest.as_ref()).unwrap_or("`mesh-coord services` lists them".to_owned()))
+            }
             Self::NotYours { .. } => {
                 Some("use a token of that team, or one made with `mesh-coord token create --admin`".to_owned())
             }
@@ -147,6 +153,11 @@ impl From<Refusal> for message::Refusal {
     fn from(refusal: Refusal) -> Self {
         Self { error: refusal.to_string(), hint: refusal.hint() }
     }
+}
+
+/// What was probably meant.
+pub(crate) fn did_you_mean(name: &str, candidates: Option<&Candidates>) -> Option<String> {
+    candidates?.nearest(name).map(|nearest| format!("did you mean `{nearest}`?"))
 }
 
 /// Refuses more of something than there may be.

@@ -1,6 +1,10 @@
 //! All records of the mesh, as of one revision, and the decision on a command.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use mesh_proto::{
     DeploymentId, InstanceId, PublicKey, Revision, RunnerId, ServiceId, ServicePath, TokenId,
@@ -13,7 +17,7 @@ use crate::{
     host,
     index::Index,
     record::{Audit, Deployment, Freed, Instance, Meta, Runner, Service, Token},
-    switch, token, trust,
+    switch, token, trust, work,
 };
 
 /// The state of the mesh, as of one revision: all records, with indexes that are functions of them.
@@ -191,6 +195,7 @@ impl State {
     /// The deployment of that name.
     #[must_use]
     pub fn deployment_named(&self, name: &str) -> Option<&Arc<Deployment>> {
+        work::step();
         self.deployments.get(self.index.deployment_names.get(name)?).map(|e| &e.record)
     }
 
@@ -216,18 +221,35 @@ impl State {
     }
 
     pub(crate) fn service_in(&self, deployment: DeploymentId, name: &str) -> Option<&Arc<Service>> {
+        work::step();
         let id = self.index.services_of.get(&deployment)?.get(name)?;
         self.services.get(id).map(|e| &e.record)
     }
 
     /// The services of a deployment, by name.
     pub(crate) fn services_of(&self, deployment: DeploymentId) -> impl Iterator<Item = &ServiceEntry> {
-        self.index.services_of.get(&deployment).into_iter().flatten().filter_map(|(_, id)| self.services.get(id))
+        self.index.services_of.get(&deployment).into_iter().flatten().filter_map(|(_, id)| {
+            work::step();
+            self.services.get(id)
+        })
     }
 
     /// The instances of a service, by identifier.
     pub(crate) fn instances_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Instance>> {
-        self.index.instances_of.get(&service).into_iter().flatten().filter_map(|id| self.instances.get(id))
+        self.index.instances_of.get(&service).into_iter().flatten().filter_map(|id| {
+            work::step();
+            self.instances.get(id)
+        })
+    }
+
+    /// How many instances a service has.
+    pub(crate) fn number_of(&self, service: ServiceId) -> usize {
+        self.index.instances_of.get(&service).map_or(0, BTreeSet::len)
+    }
+
+    /// How many instances a runner has.
+    pub(crate) fn number_on(&self, runner: RunnerId) -> usize {
+        self.index.instances_on.get(&runner).map_or(0, BTreeSet::len)
     }
 
     /// The runners that have instances of a deployment's services; one may come several times.

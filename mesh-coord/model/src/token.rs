@@ -11,6 +11,7 @@ use crate::{
     record::{Deployment, Purpose, Scope, Token},
     refusal::at_most,
     words::{duration, list, quoted},
+    work,
 };
 
 /// What is refused about tokens.
@@ -186,11 +187,12 @@ pub(crate) fn revoke(state: &State, by: &Admin, id: TokenId, with_nodes: bool, n
 impl State {
     /// The runners that a token enrolled and that are not removed.
     pub(crate) fn enrolled_by(&self, token: TokenId) -> impl Iterator<Item = &Arc<crate::record::Runner>> {
-        self.runners.values().map(|e| &e.record).filter(move |r| r.token == token && r.removed.is_none())
+        self.index.enrolled_by.get(&token).into_iter().flatten().filter_map(|id| self.runner(*id))
     }
 
     /// Whether a runner with this scope may host the deployment.
     pub(crate) fn scope_holds(scope: &Scope, deployment: &Deployment) -> bool {
+        work::step();
         match scope {
             Scope::Any => true,
             Scope::Teams(teams) => teams.contains(&deployment.team),
@@ -283,7 +285,7 @@ fn purpose(state: &State, new: &NewToken, warnings: &mut Vec<String>) -> Result<
 /// A team is only a label, so a mistyped one can't be refused.
 fn warn_of_unknown_teams<'a>(state: &State, teams: impl IntoIterator<Item = &'a Label>, warnings: &mut Vec<String>) {
     for team in teams {
-        if !state.deployments.values().any(|e| e.record.team == *team) {
+        if !state.index.deployments_of.contains_key(team) {
             warnings.push(format!("team `{team}` has no deployment yet"));
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     Admin, Class, Decision, Now, Outcome, Record, Refusal, State, TrustChange,
     declare::{Pattern, Trust},
     draft::Draft,
-    grants::opens,
+    grants::Matches,
     limits,
     outcome::{BothWays, May, Opened},
     record::{Deployment, TrustSource},
@@ -138,13 +138,13 @@ pub(crate) fn change(
     if concerned.is_empty() && !matches!(change, TrustChange::Clear) {
         return Err(TrustRefusal::NoCaller { deployment: name.clone() }.into());
     }
-    at_most(limits::TRUST, trust.len(), "entries", format!("the trust list of `{name}`"))?;
-
     let after = Arc::new(Deployment { trust, ..(**callee).clone() });
+    let names = state.names_in(callee);
+    check_size(state, by, &after, &names)?;
     let find = |name: &Label| state.deployment_named(name).map(AsRef::as_ref);
     let directions: Vec<BothWays> =
         concerned.iter().map(|caller| both_ways(&find, caller, Some(callee), &after)).collect();
-    let warnings = unmatched(&after, &state.names_in(callee));
+    let warnings = unmatched(&after, names);
     let outcome = Outcome::Trusted { deployment: name.clone(), trust: after.trust.clone(), directions, warnings };
     if after == *callee {
         return Ok(Draft::unchanged(outcome));
@@ -170,13 +170,50 @@ impl State {
             deployment: name.clone(),
             trust: callee.trust.clone(),
             directions: callers.into_iter().map(|caller| both_ways(&find, caller, Some(callee), callee)).collect(),
-            warnings: unmatched(callee, &self.names_in(callee)),
+            warnings: unmatched(callee, self.names_in(callee)),
         })
     }
 
     fn names_in(&self, deployment: &Deployment) -> Vec<&str> {
         self.services_of(deployment.id).map(|s| &*s.record.name).collect()
     }
+}
+
+/// Checks that working out who may call the deployment, with services of these names, takes no longer than others can
+/// wait for it. What is so already may stay.
+pub(crate) fn check_size(state: &State, by: &Admin, after: &Deployment, services: &[&str]) -> Result<(), Refusal> {
+    let whose = || format!("the trust list of `{}`", after.name);
+    let before = state.deployment_named(&after.name);
+    let size = |d: &Deployment| {
+        let ports = |entry: &Trust| if let Ports::Only(ports) = &entry.ports { ports.len() } else { 0 };
+        d.trust.iter().map(|entry| entry.services.as_ref().map_or(0, Vec::len) + ports(entry)).sum()
+    };
+    let most = |limit: usize, before: Option<usize>| limit.max(before.unwrap_or_default());
+    let entries = before.map(|d| d.trust.len());
+    at_most(most(limits::TRUST, entries), after.trust.len(), "entries", whose())?;
+    at_most(most(limits::TRUST_NAMES, before.map(|d| size(d))), size(after), "patterns and ports", whose())?;
+    let known = before.map(|d| state.grants.work([&d.id]));
+    let allowed = most(limits::TRUST_WORK, known);
+    let mut matches = Matches::new(services.to_vec());
+    for entry in &after.trust {
+        matches.opened(entry, after.expose.as_deref());
+        if matches.work > allowed {
+            break;
+        }
+    }
+    at_most(
+        allowed,
+        matches.work,
+        "names to look through (patterns with `*` × services, and callers × services)",
+        whose(),
+    )?;
+    if by.team.is_some() {
+        let team = state.grants.work(state.index.deployments_of.get(&after.team).into_iter().flatten());
+        let others = team - known.unwrap_or_default();
+        let whose = format!("all trust lists of team `{}`", after.team);
+        at_most(most(limits::TRUST_WORK_OF_TEAM, Some(team)), others + matches.work, "names to look through", whose)?;
+    }
+    Ok(())
 }
 
 /// Checks one entry of the trust list of `callee`, where `find` finds deployments as they will be.
@@ -254,12 +291,13 @@ fn may(caller: Option<&Deployment>, name: &Label, callee: &Deployment) -> May {
 }
 
 /// A warning for each entry that opens none of these services.
-pub(crate) fn unmatched(callee: &Deployment, services: &[&str]) -> Vec<String> {
+pub(crate) fn unmatched<'a>(callee: &'a Deployment, services: Vec<&'a str>) -> Vec<String> {
     let expose = callee.expose.as_deref();
+    let mut matches = Matches::new(services);
     callee
         .trust
         .iter()
-        .filter(|entry| !services.iter().any(|service| opens(entry, expose, service)))
+        .filter(|entry| matches.opened(entry, expose).is_empty())
         .map(|entry| match entry.services.as_deref().or(expose) {
             None => format!("`{}` has no service yet for `{}` to call", callee.name, entry.caller),
             Some([]) => format!("`{}` exposes nothing, so its trust in `{}` opens nothing", callee.name, entry.caller),

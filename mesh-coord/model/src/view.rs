@@ -43,10 +43,10 @@ impl State {
     fn view_with(&self, runner: &Arc<Runner>, hosted: BTreeSet<ServiceId>, epoch: Epoch) -> View {
         let mut view = View::empty(epoch, self.revision, runner.id, self.meta.network);
         let mut visible: BTreeMap<ServiceId, &ServiceEntry> = BTreeMap::new();
-        let mut own: BTreeMap<DeploymentId, Vec<ServiceId>> = BTreeMap::new();
+        let mut own: BTreeMap<DeploymentId, BTreeSet<ServiceId>> = BTreeMap::new();
         for id in hosted {
             if let Some(service) = self.services.get(&id) {
-                own.entry(service.record.deployment).or_default().push(id);
+                own.entry(service.record.deployment).or_default().insert(id);
             }
         }
 
@@ -63,9 +63,19 @@ impl State {
             }
             for caller in self.grants.callers(*deployment) {
                 let mut called = false;
-                for grant in hosted.iter().filter_map(|callee| self.grants.get(caller, *deployment, *callee)) {
+                // Few of the services may be hosted, or few be opened: neither is looked through for each of the other.
+                let mut note = |grant: &Arc<mesh_proto::view::Grant>| {
                     view.put(Record::Grant(Arc::clone(grant)));
                     called = true;
+                };
+                if hosted.len() < self.grants.number(caller, *deployment) {
+                    hosted
+                        .iter()
+                        .filter_map(|callee| self.grants.get(caller, *deployment, *callee))
+                        .for_each(&mut note);
+                } else {
+                    let opened = self.grants.between(caller, *deployment);
+                    opened.filter(|grant| hosted.contains(&grant.callee)).for_each(&mut note);
                 }
                 if called {
                     visible.extend(self.services_of(caller).map(|service| (service.record.id, service)));

@@ -1,24 +1,86 @@
 //! Small things that messages are made of.
 
-/// The candidate that `name` was probably meant to be.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let most = (name.chars().count() / 3).max(1);
+use crate::{limits, work};
+
+/// Names that a refusal may suggest. They are gathered with the refusal and compared only when its hint is asked for,
+/// which the writer never does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidates(Vec<String>);
+
+impl Candidates {
+    /// Those of `all` that are as long as `name`, more or less: [`limits::CANDIDATES`] at most.
+    pub(crate) fn of<'a>(name: &str, all: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let most = tolerance(name);
+        // A character has four bytes at most.
+        let alike = |candidate: &&str| candidate.len().abs_diff(name.len()) <= 4 * most;
+        Some(Self(all.into_iter().filter(alike).take(limits::CANDIDATES).map(str::to_owned).collect()))
+    }
+
+    /// The one that `name` was probably meant to be.
+    #[must_use]
+    pub fn nearest(&self, name: &str) -> Option<&str> {
+        nearest(name, self.0.iter().map(String::as_str))
+    }
+}
+
+/// The candidate that `name` was probably meant to be, of [`limits::CANDIDATES`] at most.
+#[must_use]
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let most = tolerance(name);
+    let name: Vec<char> = name.chars().collect();
     candidates
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
-        .filter(|(distance, _)| *distance <= most)
+        .take(limits::CANDIDATES)
+        .filter_map(|candidate| Some((distance(&name, candidate, most)?, candidate)))
         .min()
-        .map(|(_, candidate)| candidate.to_owned())
+        .map(|(_, candidate)| candidate)
+}
+
+/// How many slips there may be between a name and what was meant.
+fn tolerance(name: &str) -> usize {
+    (name.chars().take(12).count() / 3).max(1)
+}
+
+/// The restricted edit distance (insertions, deletions, replacements and swaps of neighbours), if it is `most` at most.
+/// Only the band of the matrix where it can be that small is looked at.
+fn distance(a: &[char], b: &str, most: usize) -> Option<usize> {
+    work::step();
+    let b: Vec<char> = b.chars().collect();
+    if a.len().abs_diff(b.len()) > most {
+        return None;
+    }
+    let far = most + 1;
+    let mut rows = [vec![far; b.len() + 1], (0..=b.len()).map(|j| j.min(far)).collect(), vec![far; b.len() + 1]];
+    for i in 1..=a.len() {
+        let [before, last, row] = &mut rows;
+        row.fill(far);
+        let (from, to) = (i.saturating_sub(most), (i + most).min(b.len()));
+        if from == 0 {
+            row[0] = i.min(far);
+        }
+        for j in from.max(1)..=to {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(before[j - 2] + 1);
+            }
+            row[j] = least.min(far);
+        }
+        rows.rotate_left(1);
+    }
+    Some(rows[1][b.len()]).filter(|distance| *distance <= most)
 }
 
 /// `a`, `a and b`, `a, b and c`; after twelve, how many more there are.
 pub(crate) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     const MOST: usize = 12;
-    let mut items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
-    if items.len() > MOST + 1 {
-        let more = items.len() - MOST;
+    let mut rest = items.into_iter();
+    let mut items: Vec<String> = rest.by_ref().take(MOST + 1).map(|item| item.to_string()).collect();
+    // What isn't shown isn't written either.
+    let more = rest.count();
+    if more > 0 {
         items.truncate(MOST);
-        items.push(format!("{more} more"));
+        items.push(format!("{} more", more + 1));
     }
     match items.pop() {
         None => "none".to_owned(),
@@ -55,11 +117,44 @@ mod tests {
     #[test]
     fn the_nearest_name_is_near() {
         let names = ["shop", "billing", "api"];
-        assert_eq!(nearest("shpo", names).as_deref(), Some("shop"));
-        assert_eq!(nearest("biling", names).as_deref(), Some("billing"));
-        assert_eq!(nearest("aip", names).as_deref(), Some("api"));
-        assert_eq!(nearest("warehouse", names), None);
-        assert_eq!(nearest("我的数居", ["我的数据"]).as_deref(), Some("我的数据"));
+        for (name, meant) in [
+            ("shpo", Some("shop")),
+            ("biling", Some("billing")),
+            ("bilingl", Some("billing")),
+            ("aip", Some("api")),
+            ("shop", Some("shop")),
+            ("s", None),
+            ("", None),
+            ("warehouse", None),
+        ] {
+            assert_eq!(nearest(name, names), meant, "{name}");
+        }
+        assert_eq!(nearest("我的数居", ["我的数据"]), Some("我的数据"));
+        assert_eq!(Candidates::of("我的数居", ["我的数据", "x"]).unwrap().nearest("我的数居"), Some("我的数据"));
+    }
+
+    #[test]
+    fn the_band_finds_the_distance_that_the_whole_matrix_has() {
+        let words = ["", "a", "ab", "ba", "abc", "acb", "bca", "kitten", "sitting", "abcdefgh", "badcfehg", "aaaaaaa"];
+        for (a, b) in words.iter().flat_map(|a| words.map(|b| (*a, b))) {
+            let whole = strsim::osa_distance(a, b);
+            let chars: Vec<char> = a.chars().collect();
+            for most in 1..9 {
+                assert_eq!(distance(&chars, b, most), Some(whole).filter(|d| *d <= most), "{a} {b} {most}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_hint_is_sought_among_a_bounded_number_of_names() {
+        let long = "x".repeat(250);
+        let names: Vec<String> = (0..5_000).map(|n| format!("{long}{n}")).collect();
+        let before = work::steps();
+        let candidates = Candidates::of(&long, names.iter().map(|n| &**n)).unwrap();
+        assert_eq!(work::steps(), before, "gathered, not compared");
+        assert!(candidates.0.len() <= limits::CANDIDATES);
+        let _ = candidates.nearest(&long);
+        assert!(work::steps() - before <= limits::CANDIDATES as u64);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub enum Scope<'a> {
     /// aren't declared yet, and where its `ist` gives names, automatic names that clash are left out with a warning. So
     /// they are where the other service's `ist` gives names: it doesn't matter which of the two is declared last.
     Single(&'a ServiceName),
+    /// These services, each by a `warp.config.js` of its own: as [`Self::Single`] for each of them.
+    Some(&'a BTreeSet<&'a ServiceName>),
 }
 
 /// Why a deployment's services can't be declared so. Each says what is wrong and the way out.
@@ -118,13 +120,14 @@ pub fn check(
     scope: Scope<'_>,
 ) -> Result<Vec<String>, DeclarationError> {
     let mut warnings = Vec::new();
+    let names: BTreeSet<&ServiceName> = services.iter().map(|s| s.name).collect();
     for service in services.iter().filter(|s| scope.declares(s.name)) {
-        check_forms(deployment, services, service, scope, &mut warnings)?;
+        check_forms(deployment, &names, service, scope, &mut warnings)?;
     }
     let gives_names = |s: &&Candidate<'_>| s.ist.iter().any(|i| !(i.hostnames.is_empty() && i.variables.is_empty()));
     let settling = match scope {
         Scope::Whole => BTreeSet::new(),
-        Scope::Single(_) => services.iter().filter(gives_names).map(|s| s.name).collect(),
+        Scope::Single(_) | Scope::Some(_) => services.iter().filter(gives_names).map(|s| s.name).collect(),
     };
     let mut clashes = Clashes { scope, settling, warned: BTreeSet::new(), warnings };
     let hosts = clashes.hosts(deployment, services)?;
@@ -140,13 +143,14 @@ impl Scope<'_> {
         match self {
             Self::Whole => true,
             Self::Single(name) => name == service,
+            Self::Some(names) => names.contains(service),
         }
     }
 }
 
 fn check_forms(
     deployment: &Label,
-    services: &[Candidate<'_>],
+    names: &BTreeSet<&ServiceName>,
     service: &Candidate<'_>,
     scope: Scope<'_>,
     warnings: &mut Vec<String>,
@@ -181,7 +185,7 @@ fn check_forms(
         if !targets.insert(&entry.service) {
             return Err(DeclarationError::IstTwice { service: name(), target: target() });
         }
-        if !services.iter().any(|s| *s.name == entry.service) {
+        if !names.contains(&entry.service) {
             if scope == Scope::Whole {
                 let deployment = deployment.clone();
                 return Err(DeclarationError::IstUnknown { service: name(), target: target(), deployment });

@@ -10,7 +10,8 @@ use mesh_proto::{
 use super::{DeployRefusal, gather::Target};
 use crate::{
     Admin, Refusal, State,
-    declare::{Declared, Pattern},
+    declare::Declared,
+    grants::Matches,
     limits,
     record::{Deployment, TrustSource},
     refusal::at_most,
@@ -55,6 +56,7 @@ pub(super) fn settings(
 /// Checks all that the files say of a deployment, beside those that they don't name. What comes back are warnings.
 pub(super) fn contents<'a>(
     state: &State,
+    by: &Admin,
     deployment: &Deployment,
     target: &Target<'_>,
     find: &impl Fn(&Label) -> Option<&'a Deployment>,
@@ -78,6 +80,7 @@ pub(super) fn contents<'a>(
             trust::check_entry(entry, deployment, find)?;
         }
     }
+    trust::check_size(state, by, deployment, &services.keys().map(|name| &***name).collect::<Vec<_>>())?;
 
     let candidates: Vec<Candidate<'_>> = services
         .iter()
@@ -92,13 +95,7 @@ pub(super) fn contents<'a>(
     let checked = |scope| names::check(name, &candidates, scope).map_err(DeployRefusal::from);
     match target {
         Target::Whole { .. } => Ok(checked(Scope::Whole)?),
-        Target::Singles(singles) => {
-            let mut warnings = Vec::new();
-            for service in singles.keys() {
-                warnings.extend(checked(Scope::Single(service))?);
-            }
-            Ok(warnings)
-        }
+        Target::Singles(singles) => Ok(checked(Scope::Some(&singles.keys().copied().collect()))?),
     }
 }
 
@@ -109,11 +106,11 @@ pub(super) fn warnings(state: &State, by: &Admin, deployment: &Deployment, targe
     let existing = state.deployment_named(name);
     if let Target::Whole { says, .. } = target {
         let services: Vec<&str> = says.services.keys().map(|s| &**s).collect();
-        let idle = |p: &&Pattern| !services.iter().any(|s| p.matches(s));
-        for pattern in deployment.expose.iter().flatten().filter(idle) {
+        let mut matches = Matches::new(services.clone());
+        for pattern in deployment.expose.iter().flatten().filter(|pattern| matches.of(pattern).is_empty()) {
             warnings.push(format!("`{name}` exposes `{pattern}`, which matches none of its services"));
         }
-        warnings.extend(trust::unmatched(deployment, &services));
+        warnings.extend(trust::unmatched(deployment, services));
         let ruled = existing.is_some_and(|d| matches!(d.trust_source, TrustSource::File(_)));
         if ruled && deployment.trust_source == TrustSource::Command && !deployment.trust.is_empty() {
             warnings.push(format!(

@@ -5,6 +5,7 @@ use mesh_proto::{InstanceId, RunnerId, message::Held, view::InstanceState};
 use crate::{
     Admin, Command, NewPurpose, Outcome, Refusal, RunnerCommand, limits,
     testing::{World, declared, file, held, label, path, refused, whole},
+    work,
 };
 
 fn hello_at(
@@ -210,16 +211,74 @@ fn attaching_to_what_isn_t_there_is_refused_with_the_nearest_name() {
     world.attach(narrow, "depot/db");
 }
 
+/// However many runners take all that they get, one that asks for little gets it.
 #[test]
-fn instances_are_bounded_for_each_service() {
+fn no_runner_takes_the_last_places_of_a_service() {
     let (mut world, runner) = world();
-    for _ in 0..limits::INSTANCES_OF_SERVICE {
+    let attach = RunnerCommand::Attach { service: path("shop/db"), client: false };
+    for _ in 0..limits::INSTANCES_OF_SERVICE_ON_RUNNER {
         world.attach(runner, "shop/db");
     }
     assert_eq!(
-        refused(world.wish(runner, RunnerCommand::Attach { service: path("shop/db"), client: false })),
-        "Conflict: the service `shop/db` would have 257 instances, and 256 is the most | the limit is fixed: have fewer, or divide them up"
+        refused(world.wish(runner, attach.clone())),
+        "Conflict: `r1` has 64 instances of the service `shop/db`, and the places left are for other runners | a \
+         service can have 64 instances on one runner, and no more than are left for others: attach it on another"
     );
+    world.attach(runner, "shop/app");
+    for n in 2..8 {
+        let greedy = world.join(&format!("r{n}"));
+        while world.wish(greedy, attach.clone()).is_ok() {}
+    }
+    let honest = world.join("honest");
+    world.attach(honest, "shop/db");
+    // Nor by bringing them back.
+    let told: Vec<Held> = (0..300)
+        .map(|n: u16| {
+            let address = Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(100, 120, 0, 1)) + u32::from(n));
+            held((InstanceId(10_000 + u64::from(n)), address), "bank/vault")
+        })
+        .collect();
+    let (_, adopted, rejected) = hello(&mut world, honest, told);
+    assert_eq!((adopted.len(), rejected.len()), (64, 236));
+}
+
+/// What a hello costs the writer: some look-ups for each instance that it tells, whatever the mesh holds.
+#[test]
+fn a_hello_costs_the_writer_the_same_in_a_small_mesh_and_in_a_large_one() {
+    let steps = |services: usize, deployments: usize| {
+        let mut world = World::new();
+        let long = "x".repeat(240);
+        let names: Vec<String> = (0..services).map(|n| format!("{long}{n}")).collect();
+        let mut shop = declared("shop", None, names.iter().map(|n| &**n));
+        shop.services.values_mut().for_each(|service| service.manual_names = true);
+        world.apply(vec![file(shop)]).unwrap();
+        let others: Vec<_> = (0..deployments).map(|n| whole(&format!("other{n}: db"))).collect();
+        for some in others.chunks(1000) {
+            world.apply(some.to_vec()).unwrap();
+        }
+        let token = world.token(NewPurpose::JoinDeployments { deployments: [label("shop")].into(), uses: 1 });
+        let runner = world.join_with(token, "r1");
+        let told: Vec<Held> = (0..4096u32)
+            .map(|n| {
+                let service = match n % 4 {
+                    0 => format!("shop/{long}{}y", n % 200),
+                    1 => format!("shop/{long}{}", n % 40),
+                    2 => format!("other{}/db", n % 200),
+                    _ => format!("nowhere{n}/{long}"),
+                };
+                held((InstanceId(u64::from(n) + 1), Ipv4Addr::from_bits(0x647f_0000 + n)), &service)
+            })
+            .collect();
+        let command = Command::Runner {
+            by: runner,
+            what: RunnerCommand::Hello { version: "1".to_owned(), endpoints: vec![], seen: None, instances: told },
+        };
+        let before = work::steps();
+        world.decide(&command).unwrap();
+        work::steps() - before
+    };
+    let (small, large) = (steps(40, 10), steps(4000, 4000));
+    assert!(small > 4096 && large < 3 * 4096, "{small} and {large}: a few for each that it tells");
 }
 
 #[test]

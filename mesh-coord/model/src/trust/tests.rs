@@ -5,7 +5,9 @@ use mesh_proto::Ports;
 use crate::{
     Admin, AdminCommand, Outcome, Refusal, TrustChange,
     declare::Trust,
+    limits,
     testing::{World, declared, file, label, refused, trusting, whole},
+    work,
 };
 
 /// What the command prints.
@@ -147,4 +149,37 @@ fn the_list_shows_who_may_call_with_both_directions() {
         ]
     );
     assert_eq!(warnings, ["`shop` has no service yet that matches `nothing-*`, for `api` to call"]);
+}
+
+/// Whatever a trust list says, others don't wait for it to be worked out.
+#[test]
+fn no_trust_list_takes_longer_than_others_can_wait() {
+    let mut world = World::new();
+    let names: Vec<String> = (0..4096).map(|n| format!("service-{n}")).collect();
+    world.apply(vec![file(declared("shop", None, names.iter().map(|n| &**n)))]).unwrap();
+    let callers: Vec<String> = (0..1024).map(|n| format!("caller{n}")).collect();
+    let callers: Vec<&str> = callers.iter().map(|c| &**c).collect();
+    let wild: Vec<String> = (0..256).map(|n| format!("*{n}*e*")).collect();
+    let wild: Vec<&str> = wild.iter().map(|p| &**p).collect();
+
+    let before = work::steps();
+    let text = refused(world.trust_on("shop", &callers, Some(&wild), Ports::All));
+    assert!(text.starts_with("Conflict: the trust list of `shop` would have 262144 patterns and ports"), "{text}");
+    // The most that is left: every caller may call everything, by as many patterns as there may be.
+    let text = refused(world.trust_on("shop", &callers[..16], Some(&wild), Ports::All));
+    assert!(text.contains("names to look through"), "{text}");
+    assert!(refused(world.trust("shop", &callers)).contains("names to look through"));
+    let ports = Ports::Only((1..=256).collect());
+    assert!(refused(world.trust_on("shop", &callers[..16], None, ports)).contains("names to look through"));
+    world.trust("shop", &callers[..60]).unwrap();
+    world.apply(callers.iter().map(|caller| whole(&format!("{caller}: x"))).collect()).unwrap();
+    let taken = work::steps() - before;
+    assert!(taken < 20 * limits::TRUST_WORK as u64, "{taken}");
+
+    // The same few patterns for many callers are looked through once.
+    let mut world = World::new();
+    world.apply(vec![file(declared("shop", None, names[..200].iter().map(|n| &**n)))]).unwrap();
+    let before = work::steps();
+    world.trust_on("shop", &callers, Some(&["*-7", "*-8*"]), Ports::All).unwrap();
+    assert!(work::steps() - before < 10_000, "{}", work::steps() - before);
 }
