@@ -116,6 +116,12 @@ pub enum Up {
         endpoints_only: bool,
         /// The instances that it holds.
         instances: Vec<Held>,
+        /// The agent's process, drawn by lot at its start: tells a copy of the machine from the machine itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        process: Option<u64>,
+        /// This process was refused as a copy before: the first machine goes before it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        refused: bool,
     },
     /// The view of this revision is in force.
     Applied {
@@ -269,6 +275,17 @@ impl Default for Switches {
     }
 }
 
+/// Why an agent gets no stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// Its machine is a copy of another one, which is connected.
+    Copy,
+    /// One that this version doesn't know.
+    #[serde(other)]
+    Other,
+}
+
 /// What the coordinator says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
@@ -288,6 +305,13 @@ pub enum Down {
     Delta(Delta),
     /// The offloads.
     Switches(Switches),
+    /// No stream for this agent; the coordinator then ends it. Only to agents that told their process.
+    Refused {
+        /// For which reason.
+        cause: Cause,
+        /// In words, with what to do.
+        refusal: Refusal,
+    },
     /// Still there? Sent every two seconds; either side drops a stream that was silent for three such intervals.
     Ping,
     /// To [`Up::Ask`] of the same number.

@@ -143,7 +143,12 @@ async fn request_once<T: serde::de::DeserializeOwned>(
     })?;
     mesh_link::request(stream, &wish.coordinator.authority(), method, path, None, body).await.map_err(|error| {
         match error {
-            RequestError::Refused { status, refusal } if (400..500).contains(&status) => Failure::Final(refusal),
+            // Too late (408) and too many (429) say nothing about the token.
+            RequestError::Refused { status, refusal }
+                if (400..500).contains(&status) && !matches!(status, 408 | 429) =>
+            {
+                Failure::Final(refusal)
+            }
             RequestError::Refused { refusal, .. } => Failure::Lost(refusal),
             RequestError::Lost(_) => Failure::Lost(Refusal::new(error.to_string(), "try again")),
         }

@@ -20,6 +20,8 @@ use super::{
 const STEADY: Duration = Duration::from_secs(10);
 /// How often a runner that the coordinator doesn't know asks whether it does by now.
 const UNKNOWN_INTERVAL: Duration = Duration::from_secs(30);
+/// How often an agent that is refused asks whether it still is: a copy, for as long as the first machine is there.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
 
 pub(super) async fn keep(keeper: Keeper, target: Target, mut ourselves: Ourselves) {
     let mut backoff = Backoff::default();
@@ -29,6 +31,11 @@ pub(super) async fn keep(keeper: Keeper, target: Target, mut ourselves: Ourselve
             Ok(stream) => {
                 let began = Instant::now();
                 let ended = attend(stream, target.runner, &keeper, &mut ourselves).await;
+                if let Some(trouble) = ended.refused {
+                    report(&keeper, trouble, &mut silent);
+                    let _ = timeout(REFUSED_INTERVAL, keeper.desk.bell.notified()).await;
+                    continue;
+                }
                 if began.elapsed() > STEADY {
                     backoff.reset();
                 }

@@ -10,7 +10,7 @@ mod session;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -66,8 +66,16 @@ pub(crate) struct Link {
     pub(crate) heard: Option<SystemTime>,
     /// Why we are not connected.
     pub(crate) trouble: Option<Refusal>,
-    /// The coordinator has said that it doesn't know us (any more).
+    /// The coordinator has said that it doesn't know us (any more), or that we are a copy.
     pub(crate) unknown: bool,
+    /// It has said that this machine is a copy of another one.
+    pub(crate) copy: bool,
+}
+
+/// This process, drawn by lot: tells the coordinator a copy of this machine from this machine.
+fn process() -> u64 {
+    static PROCESS: LazyLock<u64> = LazyLock::new(random);
+    *PROCESS
 }
 
 /// Why a question has no answer.

@@ -10,7 +10,7 @@ use std::{
 use futures_util::{SinkExt as _, StreamExt as _};
 use mesh_proto::{
     RunnerId, View,
-    message::{Answer, Down, Have, PROTOCOL, Refusal, Up},
+    message::{Answer, Cause, Down, Have, PROTOCOL, Refusal, Up},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -22,7 +22,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message},
 };
 
-use super::{Keeper, Ourselves, Question};
+use super::{Keeper, Ourselves, Question, process};
 
 /// How long the coordinator may be silent: three of its heartbeats.
 pub(super) const SILENCE: Duration = Duration::from_secs(6);
@@ -34,6 +34,8 @@ pub(super) struct Ended {
     pub(super) why: String,
     /// Whether it had begun.
     pub(super) welcomed: bool,
+    /// The coordinator gives this agent none, and says what to do.
+    pub(super) refused: Option<Refusal>,
 }
 
 /// Serves a stream until it ends.
@@ -46,12 +48,14 @@ pub(super) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut session = Session { stream, runner, keeper, waiting: HashMap::new(), asked: 0, resyncing: false };
+    let mut session =
+        Session { stream, runner, keeper, waiting: HashMap::new(), asked: 0, resyncing: false, refused: None };
     let why = match session.run(ourselves).await {
         Ok(never) => match never {},
         Err(why) => why,
     };
-    Ended { why, welcomed: keeper.link.borrow().connected }
+    let refused = session.refused.take();
+    Ended { why, welcomed: keeper.link.borrow().connected, refused }
 }
 
 enum Never {}
@@ -64,6 +68,7 @@ struct Session<'a, S> {
     asked: u64,
     /// A snapshot is on its way: deltas before it lead nowhere.
     resyncing: bool,
+    refused: Option<Refusal>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
@@ -105,6 +110,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             port: ourselves.port,
             endpoints_only: ourselves.endpoints_only,
             instances: (ourselves.held)(),
+            process: Some(process()),
+            refused: self.keeper.link.borrow().copy,
         }
     }
 
@@ -130,7 +137,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             Down::Welcome { seen_from } => {
                 tracing::info!(%seen_from, "connected to the coordinator");
                 self.keeper.link.send_modify(|link| {
-                    (link.connected, link.unknown) = (true, false);
+                    (link.connected, link.unknown, link.copy) = (true, false, false);
                     link.trouble = None;
                 });
             }
@@ -156,6 +163,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             Down::Delta(_) => {}
             Down::Switches(switches) => {
                 let _ = self.keeper.switches.send(switches);
+            }
+            Down::Refused { cause, refusal } => {
+                self.keeper.link.send_modify(|link| (link.unknown, link.copy) = (true, cause == Cause::Copy));
+                let why = refusal.to_string();
+                self.refused = Some(refusal);
+                return Err(why);
             }
             Down::Ping => self.send(&Up::Pong).await?,
             Down::Answer { request, result } => {

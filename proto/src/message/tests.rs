@@ -175,8 +175,24 @@ fn what_an_agent_says_is_frozen() {
             port: 51820,
             endpoints_only: false,
             instances: vec![held],
+            process: None,
+            refused: false,
         },
         r#"{"type":"hello","protocol":1,"version":"0.1.0","have":{"epoch":"30313233343536373839616263646566","revision":7},"endpoints":["192.0.2.1:51820"],"port":51820,"endpoints_only":false,"instances":[{"instance":"i-4","service":"shop/my db","address":"100.112.0.3","client":false}]}"#,
+    );
+    frozen(
+        &Up::Hello {
+            protocol: PROTOCOL,
+            version: "0.2.0".to_owned(),
+            have: None,
+            endpoints: vec![],
+            port: 51820,
+            endpoints_only: true,
+            instances: vec![],
+            process: Some(u64::MAX),
+            refused: true,
+        },
+        r#"{"type":"hello","protocol":1,"version":"0.2.0","have":null,"endpoints":[],"port":51820,"endpoints_only":true,"instances":[],"process":18446744073709551615,"refused":true}"#,
     );
     frozen(&Up::Applied { revision: Revision(7) }, r#"{"type":"applied","revision":7}"#);
     frozen(&Up::Resync, r#"{"type":"resync"}"#);
@@ -220,6 +236,12 @@ fn what_the_coordinator_says_is_frozen() {
         &format!(r#"{{"type":"delta","from":7,"to":9,"put":[{}],"remove":[{}]}}"#, RECORDS[0], KEYS[4]),
     );
     frozen(&Down::Switches(Switches::default()), r#"{"type":"switches","tun_gso":true,"udp_gso":true,"udp_gro":true}"#);
+    frozen(
+        &Down::Refused { cause: Cause::Copy, refusal: Refusal::new("a copy", "delete it") },
+        r#"{"type":"refused","cause":"copy","refusal":{"error":"a copy","hint":"delete it"}}"#,
+    );
+    let later: Cause = serde_json::from_str(r#""moon-phase""#).unwrap();
+    assert_eq!(later, Cause::Other, "a cause of a later version is none the less a refusal");
     frozen(&Down::Ping, r#"{"type":"ping"}"#);
     frozen(
         &Down::Answer { request: 9, result: Err(Refusal::new("no", "try yes")) },

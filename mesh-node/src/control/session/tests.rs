@@ -232,6 +232,19 @@ async fn addresses_that_change_are_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_that_is_refused_as_a_copy_says_so_and_knows_nobody_any_more() {
+    let mut coordinator = Coordinator::meet(Some(view(1, 7))).await;
+    let Up::Hello { process, refused, .. } = coordinator.hear().await else { panic!() };
+    assert!(process.is_some() && !refused);
+    let refusal = Refusal::new("this machine is a copy", "delete its state directory");
+    coordinator.say(Down::Refused { cause: Cause::Copy, refusal: refusal.clone() }).await;
+    let ended = coordinator.ended.await.unwrap();
+    assert_eq!(ended.refused, Some(refusal));
+    let link = coordinator.control.link();
+    assert!(link.unknown && link.copy && !link.connected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_makes_no_sense_ends_the_stream_and_not_the_agent() {
     let mut theirs = view(1, 1);
     theirs.runner = RunnerId(2);
