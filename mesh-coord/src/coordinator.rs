@@ -1,7 +1,8 @@
 //! The one writer: a task that owns the state. A command is decided on, committed, and only then taken in and told to the
-//! runners that it concerns; whoever wants to know something is let in between two commands.
+//! runners that it concerns; whoever wants to know something is let in between two commands, and while a commit is under
+//! way.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow, ensure};
 use mesh_model::{
@@ -12,6 +13,7 @@ use mesh_proto::{Epoch, Label, Range, Revision, RunnerId, View, view::Network};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::sleep,
 };
 use tracing::{error, info, warn};
 
@@ -19,11 +21,22 @@ use crate::{
     clock::Clock,
     random,
     store::{Loaded, Store, StoreError, Watch},
+    tenant::Tenant,
     watch::{Owed, Sessions},
 };
 
-/// Requests that wait for the writer; whoever comes after them waits to be let in.
-const QUEUE: usize = 256;
+mod fair;
+mod keyring;
+mod queue;
+
+use fair::Lane;
+use keyring::Keyring;
+use queue::{Queue, Request, Submission, Visit};
+
+/// How long a commit may take before its command, and those that wait for it, are refused. The commit goes on.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
+/// How often commands are refused while a commit takes longer than that.
+const SLOW_LOOK: Duration = Duration::from_millis(500);
 /// How often a command is decided on again because another coordinator has written in between.
 const ATTEMPTS: usize = 8;
 /// The MTU of every `mesh0` unless the operator chooses another: 21×64 octets, which fits WireGuard over paths of 1404
@@ -121,18 +134,18 @@ impl Core {
     }
 }
 
-type Visit = Box<dyn FnOnce(&mut Core) + Send>;
-
-enum Request {
-    Submit(Box<Command>, oneshot::Sender<Result<Done, Failure>>),
-    Visit(Visit),
-}
-
-/// The way to the writer.
+/// The way to the writer, on somebody's account.
 #[derive(Debug, Clone)]
 pub(crate) struct Coordinator {
-    requests: mpsc::Sender<Request>,
+    queue: Arc<Queue>,
+    lane: Lane,
+    /// Closed when the last clone is gone.
+    _alive: mpsc::Sender<Infallible>,
     pub(crate) clock: Arc<Clock>,
+    /// What is asked before the writer is.
+    pub(crate) keyring: Arc<Keyring>,
+    /// The range of overlay addresses.
+    pub(crate) range: Range,
 }
 
 impl Coordinator {
@@ -152,10 +165,32 @@ impl Coordinator {
         let state = State::load(loaded.revision, loaded.records)?;
         let core = Core { state, sessions: Sessions::default(), owed: Owed::default(), epoch: random::epoch()? };
         info!(revision = %core.state.revision(), epoch = %core.epoch, range = %core.state.network().range, "state loaded");
-        let (requests, queue) = mpsc::channel(QUEUE);
-        let clock = Arc::new(Clock::new(core.state.running()));
-        let writer = Writer { store, watch, core, clock: Arc::clone(&clock), trouble: None };
-        Ok((Self { requests, clock }, tokio::spawn(writer.run(queue))))
+        let (alive, gone) = mpsc::channel(1);
+        let coordinator = Self {
+            queue: Arc::default(),
+            lane: Lane::First,
+            _alive: alive,
+            clock: Arc::new(Clock::new(core.state.running())),
+            keyring: Arc::default(),
+            range: core.state.network().range,
+        };
+        coordinator.keyring.load(&core.state);
+        let writer = Writer {
+            store,
+            watch,
+            core,
+            queue: Arc::clone(&coordinator.queue),
+            clock: Arc::clone(&coordinator.clock),
+            keyring: Arc::clone(&coordinator.keyring),
+            trouble: None,
+        };
+        Ok((coordinator, tokio::spawn(writer.run(gone))))
+    }
+
+    /// The same on the account of `tenant`, whose turns it takes; `None`: the operator's.
+    pub(crate) fn on_account(&self, tenant: Option<&Tenant>) -> Self {
+        let lane = tenant.map_or(Lane::First, |tenant| Lane::Tenant(tenant.clone()));
+        Self { lane, ..self.clone() }
     }
 
     /// Has a command carried out. When this returns it is committed, and the views that it changes are on their way.
@@ -164,7 +199,7 @@ impl Coordinator {
     /// If it is refused, or can't be kept; then nothing has changed.
     pub(crate) async fn submit(&self, command: Command) -> Result<Done, Failure> {
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request::Submit(Box::new(command), answer)).await.map_err(|_| Failure::Ending)?;
+        self.queue.push(&self.lane, Request::Submit(Submission { command: Box::new(command), answer }))?;
         answered.await.unwrap_or(Err(Failure::Ending))
     }
 
@@ -179,7 +214,7 @@ impl Coordinator {
     ) -> Result<T, Failure> {
         let (answer, answered) = oneshot::channel();
         let visit: Visit = Box::new(move |core| drop(answer.send(look(core))));
-        self.requests.send(Request::Visit(visit)).await.map_err(|_| Failure::Ending)?;
+        self.queue.push(&self.lane, Request::Visit(visit))?;
         answered.await.map_err(|_| Failure::Ending)
     }
 
@@ -231,20 +266,22 @@ struct Writer<S> {
     store: S,
     watch: Watch,
     core: Core,
+    queue: Arc<Queue>,
     clock: Arc<Clock>,
+    keyring: Arc<Keyring>,
     /// Why the last commit failed, if it did.
     trouble: Option<StoreError>,
 }
 
 impl<S: Store> Writer<S> {
-    async fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+    async fn run(mut self, mut gone: mpsc::Receiver<Infallible>) {
+        let queue = Arc::clone(&self.queue);
+        let _closed = Closed(&queue);
         loop {
             tokio::select! {
-                request = queue.recv() => match request {
-                    // Whoever asked may have gone.
-                    Some(Request::Submit(command, answer)) => drop(answer.send(self.carry_out(&command).await)),
-                    Some(Request::Visit(visit)) => visit(&mut self.core),
-                    None => return,
+                request = queue.next() => match request {
+                    Request::Submit(submission) => self.carry_out(submission).await,
+                    Request::Visit(visit) => visit(&mut self.core),
                 },
                 commit = self.watch.next() => match commit {
                     Ok(commit) => self.absorb(&commit.changes, commit.revision),
@@ -256,18 +293,29 @@ impl<S: Store> Writer<S> {
                         }
                     }
                 },
+                _ = gone.recv() => return,
             }
         }
     }
 
-    async fn carry_out(&mut self, command: &Command) -> Result<Done, Failure> {
+    async fn carry_out(&mut self, submission: Submission) {
+        let Submission { command, answer } = submission;
+        // The asker may have gone, or may have been answered already.
+        let mut answer = Some(answer);
+        let result = self.decide_and_commit(&command, &mut answer).await;
+        if let Some(answer) = answer {
+            drop(answer.send(result));
+        }
+    }
+
+    async fn decide_and_commit(&mut self, command: &Command, answer: &mut Option<Answer>) -> Result<Done, Failure> {
         let mut attempts = 1;
         loop {
             let decision = self.core.state.decide(command, self.clock.now())?;
             if decision.changes.is_empty() {
                 return Ok(Done { outcome: decision.outcome, revision: self.core.state.revision() });
             }
-            match self.store.commit(self.core.state.revision(), decision.changes).await {
+            match self.commit(decision.changes, answer).await {
                 Ok(revision) => {
                     if self.trouble.take().is_some() {
                         info!("the store takes commits again");
@@ -280,12 +328,29 @@ impl<S: Store> Writer<S> {
                     self.catch_up(actual).await?;
                 }
                 Err(error) => {
-                    // Once, and not for each that comes while the disk is full.
-                    if self.trouble.as_ref() != Some(&error) {
-                        error!(%error, hint = error.hint(), "a commit failed");
-                        self.trouble = Some(error.clone());
-                    }
+                    note(&mut self.trouble, &error);
                     return Err(error.into());
+                }
+            }
+        }
+    }
+
+    /// Commits. Meanwhile those are let in who only look; once it takes too long, commands are refused.
+    async fn commit(&mut self, changes: Vec<Change>, answer: &mut Option<Answer>) -> Result<Revision, StoreError> {
+        let Self { store, core, queue, trouble, .. } = self;
+        let mut commit = std::pin::pin!(store.commit(core.state.revision(), changes));
+        let mut patience = std::pin::pin!(sleep(COMMIT_PATIENCE));
+        loop {
+            tokio::select! {
+                committed = &mut commit => return committed,
+                visit = queue.next_visit() => visit(core),
+                () = &mut patience => {
+                    note(trouble, &StoreError::Slow);
+                    let waiting = queue.submissions().into_iter().map(|waiting| waiting.answer);
+                    for answer in answer.take().into_iter().chain(waiting) {
+                        drop(answer.send(Err(StoreError::Slow.into())));
+                    }
+                    patience.set(sleep(SLOW_LOOK));
                 }
             }
         }
@@ -313,6 +378,7 @@ impl<S: Store> Writer<S> {
             }
         }
         let affected = self.core.state.absorb(changes, revision);
+        self.keyring.absorb(&self.core.state, changes);
         self.core.tell(&affected);
         // Only now does it show who has yet to put this into force.
         for (deployment, runners) in concerned {
@@ -326,10 +392,30 @@ impl<S: Store> Writer<S> {
         self.watch = self.store.watch(loaded.revision).await?;
         self.core.state =
             State::load(loaded.revision, loaded.records).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        self.keyring.load(&self.core.state);
         let connected = self.core.sessions.connected().collect();
         self.core.tell(&connected);
         self.core.tell_switches();
         Ok(())
+    }
+}
+
+type Answer = oneshot::Sender<Result<Done, Failure>>;
+
+/// Reports the store's trouble: once, and not for each command that comes while the disk is full.
+fn note(trouble: &mut Option<StoreError>, error: &StoreError) {
+    if trouble.as_ref() != Some(error) {
+        error!(%error, hint = error.hint(), "a commit failed");
+        *trouble = Some(error.clone());
+    }
+}
+
+/// Nothing waits for a writer that has ended, however it ended.
+struct Closed<'a>(&'a Queue);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -11,6 +11,7 @@ mod data;
 mod http;
 mod random;
 mod store;
+mod tenant;
 #[cfg(test)]
 mod testing;
 mod tls;

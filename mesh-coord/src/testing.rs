@@ -51,7 +51,7 @@ impl World {
     pub(crate) async fn on(store: impl Store) -> Self {
         let scratch = Scratch::new();
         let data = DataDirectory::open(scratch.path()).unwrap();
-        let identity = Identity::open(&data, &[]).unwrap();
+        let identity = Identity::open(&data, vec![]).unwrap();
         let (coordinator, _) = Coordinator::start(store, Choice::default()).await.unwrap();
         let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -60,7 +60,8 @@ impl World {
         let router = Api::new(coordinator.clone(), identity.fingerprint, enrol_key).router();
         let mut tasks = JoinSet::new();
         let for_unix = router.clone();
-        tasks.spawn(async move { match serve(listener, identity.config, router).await {} });
+        let certificate = identity.certificate.subscribe();
+        tasks.spawn(async move { match serve(listener, certificate, router, 1024).await {} });
         tasks.spawn(async move { match serve_unix(socket, for_unix).await {} });
         Self {
             coordinator,
@@ -154,7 +155,7 @@ impl World {
         let mut request = format!("wss://{}/v1/stream", self.url.authority()).into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {credential}").parse().unwrap());
         let (socket, _) = client_async(request, stream).await?;
-        Ok(Agent { socket, view: None, switches: vec![], asked: 0 })
+        Ok(Agent { socket, view: None, switches: vec![], asked: 0, process: None, refused: false })
     }
 
     /// A runner's agent with its first view.
@@ -223,6 +224,10 @@ pub(crate) struct Agent {
     /// Those that it was told of, in order.
     pub(crate) switches: Vec<Switches>,
     asked: u64,
+    /// What it says of its process.
+    pub(crate) process: Option<u64>,
+    /// Whether it says that it was refused as a copy.
+    pub(crate) refused: bool,
 }
 
 impl Agent {
@@ -230,11 +235,28 @@ impl Agent {
         self.socket.send(Message::text(serde_json::to_string(message).unwrap())).await.unwrap();
     }
 
-    pub(crate) async fn hello(&mut self, have: Option<Have>, instances: Vec<Held>) {
+    /// Says hello, and waits for nothing.
+    pub(crate) async fn begin(&mut self, have: Option<Have>, instances: Vec<Held>) {
         let endpoints = vec!["192.0.2.1:51820".parse().unwrap()];
         let version = "0.1.0".to_owned();
         let (port, endpoints_only) = (51820, false);
-        self.say(&Up::Hello { protocol: PROTOCOL, version, have, endpoints, port, endpoints_only, instances }).await;
+        let (process, refused) = (self.process, self.refused);
+        let hello = Up::Hello {
+            protocol: PROTOCOL,
+            version,
+            have,
+            endpoints,
+            port,
+            endpoints_only,
+            instances,
+            process,
+            refused,
+        };
+        self.say(&hello).await;
+    }
+
+    pub(crate) async fn hello(&mut self, have: Option<Have>, instances: Vec<Held>) {
+        self.begin(have, instances).await;
         let welcome = self.hear().await.unwrap();
         assert!(matches!(welcome, Down::Welcome { seen_from } if seen_from.is_loopback()), "{welcome:?}");
     }

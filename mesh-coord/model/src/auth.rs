@@ -10,6 +10,20 @@ use crate::{
     token::TokenRefusal,
 };
 
+impl Refusal {
+    /// What whoever shows a token with a secret that is nobody's is told.
+    #[must_use]
+    pub fn unknown_token() -> Self {
+        TokenRefusal::Unknown.into()
+    }
+
+    /// The same for a runner's credential.
+    #[must_use]
+    pub fn unknown_credential() -> Self {
+        EnrolRefusal::UnknownCredential.into()
+    }
+}
+
 impl State {
     /// Whose credential this is.
     ///

@@ -297,6 +297,13 @@ pub enum RunnerCommand {
         /// Where the newer one comes from.
         from: IpAddr,
     },
+    /// A copy of its machine showed its credential and was refused; for the audit: [`crate::Outcome::Noted`].
+    CopyRefused {
+        /// Where the first one is, in words.
+        first: String,
+        /// Where the copy comes from.
+        from: IpAddr,
+    },
 }
 
 /// A machine that wants to be a runner: [`crate::Outcome::Enrolled`].

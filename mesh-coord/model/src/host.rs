@@ -189,24 +189,37 @@ pub(crate) fn silent(state: &State, runner: &Arc<Runner>, now: Now) -> Decision 
     draft.decided(Outcome::Noted)
 }
 
-/// A newer stream took the place of a standing one. Agents that fight over one identity don't fill the audit: within an
-/// hour the same is noted once, and all in all no more than [`limits::TAKEOVERS_NOTED`] times.
+/// A newer stream took the place of a standing one.
 pub(crate) fn taken_over(state: &State, runner: &Arc<Runner>, from: IpAddr, now: Now) -> Decision {
-    const ACTION: &str = "stream-taken-over";
-    let by = By::Runner(runner.id);
     let detail = format!("a second agent with the identity of {} `{}` came from {from}", runner.id, runner.name);
+    note_now_and_then(state, runner, "stream-taken-over", detail, now)
+}
+
+/// A copy of the runner's machine was refused.
+pub(crate) fn copy_refused(state: &State, runner: &Arc<Runner>, first: &str, from: IpAddr, now: Now) -> Decision {
+    let detail = format!(
+        "a copy of {} `{}` (provider {}), which is at {first}, came from {from} and was refused",
+        runner.id, runner.name, runner.provider
+    );
+    note_now_and_then(state, runner, "copy-refused", detail, now)
+}
+
+/// Agents that fight over one identity don't fill the audit: within an hour the same is noted once, and all in all no more
+/// than [`limits::TAKEOVERS_NOTED`] times.
+fn note_now_and_then(state: &State, runner: &Runner, action: &str, detail: String, now: Now) -> Decision {
+    let by = By::Runner(runner.id);
     let noted: Vec<_> = state
         .audit
         .values()
         .rev()
         .take_while(|entry| now.day.since(entry.at) < 3600)
-        .filter(|entry| entry.by == by && entry.action == ACTION)
+        .filter(|entry| entry.by == by && entry.action == action)
         .collect();
     if noted.len() >= limits::TAKEOVERS_NOTED || noted.iter().any(|entry| entry.detail == detail) {
         return Draft::unchanged(Outcome::Noted);
     }
     let mut draft = Draft::new(state, now);
-    draft.audit(by, ACTION, detail);
+    draft.audit(by, action, detail);
     draft.decided(Outcome::Noted)
 }
 

@@ -140,6 +140,7 @@ impl State {
                     R::Drain { instance } => host::drain(self, runner, *instance, now),
                     R::Leave => Ok(enrol::leave(self, runner, now)),
                     R::TakenOver { from } => Ok(host::taken_over(self, runner, *from, now)),
+                    R::CopyRefused { first, from } => Ok(host::copy_refused(self, runner, first, *from, now)),
                 }
             }
         }
@@ -197,6 +198,12 @@ impl State {
     pub fn deployment_named(&self, name: &str) -> Option<&Arc<Deployment>> {
         work::step();
         self.deployments.get(self.index.deployment_names.get(name)?).map(|e| &e.record)
+    }
+
+    /// The team of a deployment.
+    #[must_use]
+    pub fn team_of(&self, id: DeploymentId) -> Option<&str> {
+        self.deployments.get(&id).map(|e| &*e.record.team)
     }
 
     /// The service at that path.

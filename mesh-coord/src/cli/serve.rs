@@ -15,7 +15,7 @@ use crate::{
     data::{self, DataDirectory},
     http::{
         Api,
-        server::{listen, listen_unix, serve, serve_unix},
+        server::{listen, listen_unix, raise_descriptors, serve, serve_unix},
     },
     random,
     store::SqliteStore,
@@ -52,7 +52,7 @@ fn mtu_range() -> std::ops::RangeInclusive<i64> {
 pub(super) async fn run(args: Serve) -> Result<()> {
     start_log();
     let data = DataDirectory::open(&args.data.unwrap_or_else(data::default_directory))?;
-    let identity = Identity::open(&data, &args.names)?;
+    let identity = Identity::open(&data, args.names)?;
     let enrol_key = enrol_key(&data)?;
     let database = data.file(data::DATABASE);
     let store = SqliteStore::open(&database)
@@ -65,13 +65,14 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let (coordinator, writer) = Coordinator::start(store, choice).await?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be waited for")?;
     let mut absence = tokio::spawn(watch::absence::watch(coordinator.clone(), tokio::time::Instant::now()));
     let router = Api::new(coordinator, identity.fingerprint, enrol_key).router();
     let address = listener.local_addr().context("the listener has no address")?;
     info!(%address, fingerprint = %identity.fingerprint, socket = %data.socket().display(), "ready");
     let mut writer = writer;
     tokio::select! {
-        never = serve(listener, identity.config, router.clone()) => match never {},
+        never = serve(listener, identity.certificate.subscribe(), router.clone(), raise_descriptors()) => match never {},
         never = serve_unix(socket, router) => match never {},
         ended = &mut writer => {
             ended.context("the coordinator's writer failed")?;
@@ -81,6 +82,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
             ended.context("the watch for silent runners failed")?;
             anyhow::bail!("the coordinator's writer ended: its log says why");
         }
+        never = identity.follow(&mut hangup) => match never {},
         _ = terminate.recv() => info!("SIGTERM: ending"),
         _ = interrupt.recv() => info!("SIGINT: ending"),
     }

@@ -158,3 +158,73 @@ async fn what_another_coordinator_writes_is_taken_in() {
         tokio::task::yield_now().await;
     }
 }
+
+/// A store that doesn't answer, and a command that waits for it.
+async fn hanging() -> (Coordinator, Arc<tokio::sync::watch::Sender<bool>>, JoinHandle<Result<Done, Failure>>) {
+    let store = MemoryStore::new();
+    let answers = store.answers();
+    let (coordinator, _) = Coordinator::start(store, Choice::default()).await.unwrap();
+    answers.send_replace(false);
+    let first = tokio::spawn({
+        let coordinator = coordinator.clone();
+        async move { coordinator.submit(apply("first")).await }
+    });
+    tokio::task::yield_now().await;
+    (coordinator, answers, first)
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_refuses_commands_and_stops_nobody_who_only_looks() {
+    let (coordinator, answers, first) = hanging().await;
+    assert!(names(&coordinator).await.is_empty(), "looking goes on");
+    let second = coordinator.submit(apply("second"));
+    for refused in [first.await.unwrap(), second.await, coordinator.submit(apply("third")).await] {
+        assert!(matches!(refused, Err(Failure::Store(StoreError::Slow))), "{refused:?}");
+    }
+    assert!(names(&coordinator).await.is_empty());
+    // It recovers by itself, with the commit that it had taken on.
+    answers.send_replace(true);
+    coordinator.submit(apply("fourth")).await.unwrap();
+    assert_eq!(names(&coordinator).await.iter().map(|name| &**name).collect::<Vec<_>>(), ["first", "fourth"]);
+}
+
+#[tokio::test]
+async fn a_tenant_that_asks_without_end_is_one_of_two_in_the_writers_turns() {
+    let (coordinator, answers, first) = hanging().await;
+    let of = |team: &str, runner| Tenant { team: team.into(), who: crate::tenant::Who::Runner(RunnerId(runner)) };
+    let ask = |tenant: Tenant, name: String| {
+        let coordinator = coordinator.on_account(Some(&tenant));
+        tokio::spawn(async move { coordinator.submit(apply(&name)).await.unwrap().revision })
+    };
+    let loud: Vec<_> = (0..60).map(|n| ask(of("loud", n % 6), format!("loud-{n}"))).collect();
+    tokio::task::yield_now().await;
+    let quiet = ask(of("quiet", 99), "quiet".to_owned());
+    tokio::task::yield_now().await;
+    let operator = tokio::spawn({
+        let coordinator = coordinator.clone();
+        async move { coordinator.submit(apply("operator")).await.unwrap().revision }
+    });
+    tokio::task::yield_now().await;
+    answers.send_replace(true);
+    let begun = first.await.unwrap().unwrap().revision;
+    assert_eq!(operator.await.unwrap(), Revision(begun.0 + 1), "the operator is next");
+    assert!(quiet.await.unwrap().0 <= begun.0 + 3, "then one of the loud team's at most");
+    for answer in loud {
+        answer.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_keyring_knows_what_was_committed_and_nothing_else() {
+    let (coordinator, _) = Coordinator::start(MemoryStore::new(), Choice::default()).await.unwrap();
+    let runner = crate::testing::enrolled(&coordinator).await;
+    let secret = |byte| mesh_proto::Secret::from_bytes([byte; 32]);
+    let credential = |byte| mesh_proto::token::Credential { runner, secret: secret(byte) };
+    let known = coordinator.keyring.runner(&credential(1)).unwrap();
+    assert_eq!((&*known.team, known.who), ("", crate::tenant::Who::Runner(runner)));
+    assert!(coordinator.keyring.runner(&credential(2)).is_none());
+    let token = mesh_proto::TokenId(1);
+    assert!(coordinator.keyring.token(token, &secret(1)).is_some());
+    assert!(coordinator.keyring.token(token, &secret(2)).is_none());
+    assert!(coordinator.keyring.token(mesh_proto::TokenId(2), &secret(1)).is_none());
+}

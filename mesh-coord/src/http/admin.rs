@@ -7,19 +7,19 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
     routing::{get, post},
 };
-use mesh_model::{Admin, AdminCommand, Command, NewPurpose, Outcome, UnixSeconds, record::By};
+use mesh_model::{Admin, AdminCommand, Command, NewPurpose, Outcome, UnixSeconds, Via, record::By};
 use mesh_proto::{
     Label,
     token::{Token, TokenKind},
 };
 use serde::Serialize;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::{Api, Body, auth::Administrator, failure::Refused};
+use super::{Api, auth::Administrator, body::Body, failure::Refused};
 use crate::{
     api::{Audit, Deployments, Done, Instances, NewToken, Nodes, Services, Tokens, TrustAndWait, TrustPage, VERSION},
-    coordinator::{Core, Failure},
+    coordinator::{self, Coordinator, Core, Failure},
     random, watch,
 };
 
@@ -27,6 +27,10 @@ use crate::{
 const AUDIT_SHOWN: usize = 1000;
 /// How long a change of trust is waited for at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// The most that a command needs: `apply` with its files.
+const COMMAND_KIB: usize = 1024;
+/// The most that the wish for a token needs: a scope of 256 names.
+const TOKEN_KIB: usize = 64;
 
 pub(super) fn routes() -> Router<Api> {
     Router::new()
@@ -43,20 +47,20 @@ pub(super) fn routes() -> Router<Api> {
 type Answer<T> = Result<Json<T>, Refused>;
 
 async fn command(
-    State(api): State<Api>,
-    Administrator(by): Administrator,
-    Body(what): Body<AdminCommand>,
+    Administrator { by, coordinator }: Administrator,
+    Body(what, _loan): Body<AdminCommand, COMMAND_KIB>,
 ) -> Answer<Done> {
-    info!(by = %By::from(by.via), what = name(&what), "command");
-    let done = api.coordinator.submit(Command::Admin { by, what }).await?;
+    take_turn(&coordinator, &by).await?;
+    let done = carry_out(&coordinator, by, what).await?;
     Ok(Json(Done { revision: done.revision, outcome: done.outcome }))
 }
 
 async fn create_token(
     State(api): State<Api>,
-    Administrator(by): Administrator,
-    Body(token): Body<mesh_model::NewToken>,
+    Administrator { by, coordinator }: Administrator,
+    Body(token, _loan): Body<mesh_model::NewToken, TOKEN_KIB>,
 ) -> Answer<NewToken> {
+    take_turn(&coordinator, &by).await?;
     let secret = random::secret().map_err(|error| Failure::Internal(error.to_string()))?;
     let kind = match &token.purpose {
         NewPurpose::Admin { .. } => TokenKind::Admin,
@@ -64,12 +68,40 @@ async fn create_token(
             TokenKind::Join
         }
     };
-    let done = api.coordinator.submit(Command::CreateToken { by, token, secret: secret.hash() }).await?;
+    let who = By::from(by.via);
+    let result = coordinator.submit(Command::CreateToken { by, token, secret: secret.hash() }).await;
+    log(who, "token-create", &result);
+    let done = result?;
     let Outcome::TokenCreated { token: id, expires, warnings } = done.outcome else {
         return Err(Failure::unexpected(&done.outcome).into());
     };
     let token = Token { kind, fingerprint: api.fingerprint, id, secret }.to_text().to_string();
     Ok(Json(NewToken { version: VERSION, id, token, expires, warnings }))
+}
+
+/// Has a command carried out, and logs what came of it.
+async fn carry_out(coordinator: &Coordinator, by: Admin, what: AdminCommand) -> Result<coordinator::Done, Failure> {
+    let (who, name) = (By::from(by.via), name(&what));
+    let result = coordinator.submit(Command::Admin { by, what }).await;
+    log(who, name, &result);
+    result
+}
+
+/// The holder of a token has turns, as a runner has; the operator needs none.
+async fn take_turn(coordinator: &Coordinator, by: &Admin) -> Result<(), Refused> {
+    if let Via::Token(id) = by.via {
+        let brake = coordinator.visit(move |core| core.sessions.token_brake(id)).await?;
+        brake.turn(1).await?;
+    }
+    Ok(())
+}
+
+fn log(by: By, what: &str, result: &Result<coordinator::Done, Failure>) {
+    match result {
+        Ok(done) => info!(%by, what, result = "done", revision = %done.revision, "command"),
+        Err(Failure::Refused(refusal)) => info!(%by, what, result = "refused", why = %refusal, "command"),
+        Err(failure) => warn!(%by, what, result = "failed", why = %failure, "command"),
+    }
 }
 
 const fn name(command: &AdminCommand) -> &'static str {
@@ -84,68 +116,66 @@ const fn name(command: &AdminCommand) -> &'static str {
 }
 
 async fn list<T: Serialize + Send + 'static>(
-    api: Api,
-    reader: Admin,
+    reader: Administrator,
     look: fn(&Core, &Admin, UnixSeconds) -> T,
 ) -> Answer<T> {
-    let now = api.coordinator.now();
-    Ok(Json(api.coordinator.visit(move |core| look(core, &reader, now)).await?))
+    let Administrator { by, coordinator } = reader;
+    let now = coordinator.now();
+    Ok(Json(coordinator.visit(move |core| look(core, &by, now)).await?))
 }
 
-async fn nodes(State(api): State<Api>, Administrator(reader): Administrator) -> Answer<Nodes> {
-    list(api, reader, Nodes::of).await
+async fn nodes(reader: Administrator) -> Answer<Nodes> {
+    list(reader, Nodes::of).await
 }
 
-async fn deployments(State(api): State<Api>, Administrator(reader): Administrator) -> Answer<Deployments> {
-    list(api, reader, Deployments::of).await
+async fn deployments(reader: Administrator) -> Answer<Deployments> {
+    list(reader, Deployments::of).await
 }
 
-async fn services(State(api): State<Api>, Administrator(reader): Administrator) -> Answer<Services> {
-    list(api, reader, Services::of).await
+async fn services(reader: Administrator) -> Answer<Services> {
+    list(reader, Services::of).await
 }
 
-async fn instances(State(api): State<Api>, Administrator(reader): Administrator) -> Answer<Instances> {
-    list(api, reader, Instances::of).await
+async fn instances(reader: Administrator) -> Answer<Instances> {
+    list(reader, Instances::of).await
 }
 
-async fn tokens(State(api): State<Api>, Administrator(reader): Administrator) -> Answer<Tokens> {
-    list(api, reader, Tokens::of).await
+async fn tokens(reader: Administrator) -> Answer<Tokens> {
+    list(reader, Tokens::of).await
 }
 
-async fn audit(State(api): State<Api>, Administrator(reader): Administrator) -> Answer<Audit> {
-    list(api, reader, |core, reader, _| Audit::of(core, reader, AUDIT_SHOWN)).await
+async fn audit(reader: Administrator) -> Answer<Audit> {
+    list(reader, |core, reader, _| Audit::of(core, reader, AUDIT_SHOWN)).await
 }
 
 async fn trust(
-    State(api): State<Api>,
-    Administrator(reader): Administrator,
+    Administrator { by, coordinator }: Administrator,
     path: Result<Path<Label>, PathRejection>,
 ) -> Answer<TrustPage> {
     let Path(deployment) =
         path.map_err(|rejection| Refused::new(rejection.status(), rejection.body_text(), "give a deployment's name"))?;
-    Ok(Json(api.coordinator.visit(move |core| TrustPage::of(core, &reader, &deployment)).await??))
+    Ok(Json(coordinator.visit(move |core| TrustPage::of(core, &by, &deployment)).await??))
 }
 
 /// Changes who may call a deployment, if that is asked for, and waits until all whom it concerns have put it into force.
 /// Takes as long as it was given, unlike other requests; whoever gives up hangs up.
 pub(super) async fn trust_and_wait(
-    State(api): State<Api>,
-    Administrator(by): Administrator,
+    Administrator { by, coordinator }: Administrator,
     path: Result<Path<Label>, PathRejection>,
-    Body(what): Body<TrustAndWait>,
+    Body(what, _loan): Body<TrustAndWait, COMMAND_KIB>,
 ) -> Answer<TrustPage> {
     let Path(deployment) =
         path.map_err(|rejection| Refused::new(rejection.status(), rejection.body_text(), "give a deployment's name"))?;
     let deadline = Instant::now() + Duration::from_millis(what.milliseconds).min(LONGEST_WAIT);
     // Who loses sight of the deployment by this has to know it all the more.
     let concerned =
-        |deployment: Label| api.coordinator.visit(move |core| (core.concerned(&deployment), core.state.revision()));
+        |deployment: Label| coordinator.visit(move |core| (core.concerned(&deployment), core.state.revision()));
     let (mut runners, mut revision) = concerned(deployment.clone()).await?;
     let mut directions = None;
     if let Some(change) = what.change {
-        info!(by = %By::from(by.via), what = "trust", "command");
+        take_turn(&coordinator, &by).await?;
         let command = AdminCommand::Trust { deployment: deployment.clone(), change };
-        let done = api.coordinator.submit(Command::Admin { by: by.clone(), what: command }).await?;
+        let done = carry_out(&coordinator, by.clone(), command).await?;
         revision = done.revision;
         let Outcome::Trusted { directions: both, warnings, .. } = done.outcome else {
             return Err(Failure::unexpected(&done.outcome).into());
@@ -155,11 +185,11 @@ pub(super) async fn trust_and_wait(
     }
     let mut page = {
         let (by, deployment) = (by.clone(), deployment.clone());
-        api.coordinator.visit(move |core| TrustPage::of(core, &by, &deployment)).await??
+        coordinator.visit(move |core| TrustPage::of(core, &by, &deployment)).await??
     };
     if let Some((directions, warnings)) = directions {
         (page.directions, page.warnings) = (directions, warnings);
     }
-    page.listing.pending = watch::await_applied(&api.coordinator, runners, revision, deadline).await?;
+    page.listing.pending = watch::await_applied(&coordinator, runners, revision, deadline).await?;
     Ok(Json(page))
 }

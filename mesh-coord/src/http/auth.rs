@@ -1,4 +1,5 @@
-//! Who asks: an administrator, at the socket or with a token, or a runner with its credential.
+//! Who asks: an administrator, at the socket or with a token, or a runner with its credential. What is shown is compared
+//! first; only what is nobody's counts as a failure and can be slowed down.
 
 use axum::{
     extract::FromRequestParts,
@@ -10,14 +11,21 @@ use mesh_proto::{
     token::{Credential, Token, TokenKind},
 };
 
-use super::{Api, failure::Refused, server::Origin};
-use crate::coordinator::Core;
+use super::{Api, failure::Refused, place::Place, server::Origin};
+use crate::{coordinator::Coordinator, tenant::Tenant};
 
 /// An administrator who has shown that they are one.
-pub(super) struct Administrator(pub(super) Admin);
+pub(super) struct Administrator {
+    pub(super) by: Admin,
+    /// On their account.
+    pub(super) coordinator: Coordinator,
+}
 
 /// A runner that has shown its credential.
-pub(super) struct AuthenticRunner(pub(super) RunnerId);
+pub(super) struct AuthenticRunner {
+    pub(super) runner: RunnerId,
+    pub(super) tenant: Tenant,
+}
 
 impl Origin {
     fn of(parts: &Parts) -> Result<Self, Refused> {
@@ -28,46 +36,21 @@ impl Origin {
 }
 
 impl Api {
-    /// Turns away a source that has failed too often.
-    pub(super) fn check_failures(&self, origin: Origin) -> Result<(), Refused> {
-        match origin {
-            Origin::Network(address)
-                if !self.failures.may_try(address.ip(), self.coordinator.clock.now().running.0) =>
-            {
-                Err(Refused::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "too many attempts from this address have failed",
-                    "wait a few seconds, then try again with a good token",
-                ))
-            }
-            _ => Ok(()),
+    /// What is said to an attempt with a secret that is nobody's: why, or to a source that keeps trying, to wait. Nothing
+    /// that came with a good secret gets here, whatever its source did before.
+    pub(super) fn failed(&self, origin: Origin, refused: Refused) -> Refused {
+        let Origin::Network(address) = origin else { return refused };
+        let now = self.coordinator.clock.now().running.0;
+        let patient = self.failures.may_try(address.ip(), now);
+        self.failures.failed(address.ip(), now);
+        if patient {
+            return refused;
         }
-    }
-
-    /// Notes whether an attempt failed for want of a right.
-    pub(super) fn note_failure<T>(&self, origin: Origin, result: Result<T, Refused>) -> Result<T, Refused> {
-        if let (Origin::Network(address), Err(refused)) = (origin, &result)
-            && matches!(refused.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-        {
-            self.failures.failed(address.ip(), self.coordinator.clock.now().running.0);
-        }
-        result
-    }
-
-    async fn authenticate<T: Send + 'static>(
-        &self,
-        origin: Origin,
-        shown: Result<impl FnOnce(&Core) -> Result<T, mesh_model::Refusal> + Send + 'static, Refused>,
-    ) -> Result<T, Refused> {
-        self.check_failures(origin)?;
-        let result = match shown {
-            Ok(check) => match self.coordinator.visit(move |core| check(core)).await {
-                Ok(checked) => checked.map_err(Refused::from),
-                Err(failure) => return Err(failure.into()),
-            },
-            Err(refused) => Err(refused),
-        };
-        self.note_failure(origin, result)
+        Refused::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many attempts from this address have failed, and this is one more",
+            "check the token; a good one is taken at once",
+        )
     }
 }
 
@@ -77,17 +60,25 @@ impl FromRequestParts<Api> for Administrator {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refused> {
         let origin = Origin::of(parts)?;
         if let Origin::Socket { uid } = origin {
-            return Ok(Self(Admin::socket(uid)));
+            return Ok(Self { by: Admin::socket(uid), coordinator: api.coordinator.on_account(None) });
         }
-        let now = api.coordinator.now();
         let shown = bearer(&parts.headers, "an admin token").and_then(|text| {
             let token = Token::parse(TokenKind::Admin, text).map_err(unauthorised)?;
             if token.fingerprint != api.fingerprint {
                 return Err(unauthorised("this admin token is another coordinator's"));
             }
-            Ok(move |core: &Core| core.state.authenticate_admin(token.id, &token.secret, now))
+            let tenant = api.coordinator.keyring.token(token.id, &token.secret);
+            let tenant = tenant.ok_or_else(|| unknown(mesh_model::Refusal::unknown_token()))?;
+            Ok((token, tenant))
         });
-        api.authenticate(origin, shown).await.map(Self)
+        let (token, tenant) = shown.map_err(|refused| api.failed(origin, refused))?;
+        let now = api.coordinator.now();
+        let coordinator = api.coordinator.on_account(Some(&tenant));
+        let look = coordinator.visit(move |core| core.state.authenticate_admin(token.id, &token.secret, now));
+        let by = look.await??;
+        prove(parts, &tenant)?;
+        parts.extensions.insert(tenant);
+        Ok(Self { by, coordinator })
     }
 }
 
@@ -97,10 +88,27 @@ impl FromRequestParts<Api> for AuthenticRunner {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refused> {
         let shown = bearer(&parts.headers, "a runner's credential").and_then(|text| {
             let credential: Credential = text.parse().map_err(unauthorised)?;
-            Ok(move |core: &Core| core.state.authenticate_runner(&credential))
+            let tenant = api.coordinator.keyring.runner(&credential);
+            let tenant = tenant.ok_or_else(|| unknown(mesh_model::Refusal::unknown_credential()))?;
+            Ok((credential, tenant))
         });
-        api.authenticate(Origin::of(parts)?, shown).await.map(Self)
+        let (credential, tenant) = shown.map_err(|refused| match Origin::of(parts) {
+            Ok(origin) => api.failed(origin, refused),
+            Err(bug) => bug,
+        })?;
+        let coordinator = api.coordinator.on_account(Some(&tenant));
+        let runner = coordinator.visit(move |core| core.state.authenticate_runner(&credential)).await??;
+        Ok(Self { runner, tenant })
     }
+}
+
+/// The connection's place is the tenant's from here on.
+fn prove(parts: &Parts, tenant: &Tenant) -> Result<(), Refused> {
+    parts.extensions.get::<Place>().map_or(Ok(()), |place| place.prove(tenant))
+}
+
+fn unknown(refusal: mesh_model::Refusal) -> Refused {
+    refusal.into()
 }
 
 /// RFC 6750 §2.1.

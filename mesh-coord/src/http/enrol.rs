@@ -8,28 +8,35 @@ use mesh_proto::{
 };
 use tracing::info;
 
-use super::{Api, Body, failure::Refused, server::Origin};
+use super::{Api, body::Body, failure::Refused, place::Place, server::Origin};
 use crate::{
     coordinator::{Core, Failure},
     random,
+    tenant::Tenant,
 };
 
-pub(super) async fn info(State(api): State<Api>) -> Result<Json<Info>, Refused> {
-    let range = api.coordinator.visit(|core| core.state.network().range).await?;
-    Ok(Json(Info { protocol: PROTOCOL, enrol_key: api.enrol_key.public(), range }))
+/// The most that a wish to enrol needs, in KiB: a token, two names, a key and its proof.
+const KIB: usize = 4;
+
+pub(super) async fn info(State(api): State<Api>) -> Json<Info> {
+    Json(Info { protocol: PROTOCOL, enrol_key: api.enrol_key.public(), range: api.coordinator.range })
 }
 
 pub(super) async fn enrol(
     State(api): State<Api>,
     Extension(origin): Extension<Origin>,
-    Body(wish): Body<Enrol>,
+    place: Option<Extension<Place>>,
+    Body(wish, _): Body<Enrol, KIB>,
 ) -> Result<Json<Enrolled>, Refused> {
-    api.check_failures(origin)?;
-    let result = carry_out(&api, wish).await;
-    api.note_failure(origin, result).map(Json)
+    let (token, tenant) = shown(&api, &wish).map_err(|refused| api.failed(origin, refused))?;
+    if let Some(Extension(place)) = place {
+        place.prove(&tenant)?;
+    }
+    carry_out(&api, token, &tenant, wish).await.map(Json)
 }
 
-async fn carry_out(api: &Api, wish: Enrol) -> Result<Enrolled, Refused> {
+/// The token that is shown, if it is one of this coordinator's, whatever has become of it.
+fn shown(api: &Api, wish: &Enrol) -> Result<(Token, Tenant), Refused> {
     let refuse = |error: String, hint| Err(Refused::new(StatusCode::UNAUTHORIZED, error, hint));
     let token = match Token::parse(TokenKind::Join, &wish.token) {
         Ok(token) => token,
@@ -41,6 +48,14 @@ async fn carry_out(api: &Api, wish: Enrol) -> Result<Enrolled, Refused> {
             "join the coordinator that made it, or make one here with `mesh-coord token create`",
         );
     }
+    match api.coordinator.keyring.token(token.id, &token.secret) {
+        Some(tenant) => Ok((token, tenant)),
+        None => Err(mesh_model::Refusal::unknown_token().into()),
+    }
+}
+
+async fn carry_out(api: &Api, token: Token, tenant: &Tenant, wish: Enrol) -> Result<Enrolled, Refused> {
+    let coordinator = api.coordinator.on_account(Some(tenant));
     let secret = random::secret().map_err(|error| Failure::Internal(error.to_string()))?;
     let enrolment = Enrolment {
         token: token.id,
@@ -55,12 +70,12 @@ async fn carry_out(api: &Api, wish: Enrol) -> Result<Enrolled, Refused> {
     // A runner that enrols again and again has its turns for that as for everything else; nobody can take them in its name.
     if enrolment.proved {
         let key = wish.public_key;
-        let brake = move |core: &mut Core| Some(core.sessions.brake(core.state.runner_with(&key)?));
-        if let Some(brake) = api.coordinator.visit(brake).await? {
-            brake.turn().await;
+        let brakes = move |core: &mut Core| Some(core.sessions.brakes(core.state.runner_with(&key)?));
+        if let Some(brakes) = coordinator.visit(brakes).await? {
+            brakes.commands.turn(1).await?;
         }
     }
-    let done = api.coordinator.submit(Command::Enrol(enrolment)).await?;
+    let done = coordinator.submit(Command::Enrol(enrolment)).await?;
     let Outcome::Enrolled { runner, new, replaced } = done.outcome else {
         return Err(Failure::unexpected(&done.outcome).into());
     };

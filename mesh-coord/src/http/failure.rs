@@ -9,7 +9,7 @@ use mesh_model::Class;
 use mesh_proto::message::Refusal;
 use tracing::warn;
 
-use crate::{coordinator::Failure, store::StoreError};
+use crate::{coordinator::Failure, store::StoreError, watch::Busy};
 
 /// A refusal with its status.
 #[derive(Debug)]
@@ -42,6 +42,12 @@ impl From<mesh_model::Refusal> for Refused {
     }
 }
 
+impl From<Busy> for Refused {
+    fn from(busy: Busy) -> Self {
+        Self { status: StatusCode::TOO_MANY_REQUESTS, refusal: busy.into() }
+    }
+}
+
 /// The failure as whoever asked is told it.
 pub(crate) fn refusal(failure: &Failure) -> Refusal {
     match failure {
@@ -61,7 +67,7 @@ fn status(failure: &Failure) -> StatusCode {
             Class::NotFound => StatusCode::NOT_FOUND,
             Class::Conflict => StatusCode::CONFLICT,
         },
-        Failure::Store(StoreError::Full | StoreError::ReadOnly) => StatusCode::INSUFFICIENT_STORAGE,
+        Failure::Store(StoreError::Full | StoreError::ReadOnly | StoreError::Slow) => StatusCode::INSUFFICIENT_STORAGE,
         Failure::Store(_) | Failure::Internal(_) => {
             warn!(%failure, "a request failed");
             StatusCode::INTERNAL_SERVER_ERROR

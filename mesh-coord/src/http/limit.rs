@@ -1,4 +1,4 @@
-//! A modest brake on guessing: a source that keeps failing has to wait.
+//! A modest brake on guessing: a source that keeps failing hears no more than that. Good secrets are not looked at here.
 
 use std::{
     collections::HashMap,
@@ -53,7 +53,8 @@ impl Failures {
     }
 }
 
-fn share(source: IpAddr) -> IpAddr {
+/// What counts as one source: an IPv4 address, mapped into IPv6 or not, or an IPv6 /64 (a customer's usual share).
+pub(super) fn share(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
         v4 => v4,

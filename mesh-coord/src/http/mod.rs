@@ -3,32 +3,35 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
-    extract::{DefaultBodyLimit, FromRequest, Request, rejection::JsonRejection},
+    Router,
+    extract::Request,
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
 use mesh_proto::{PrivateKey, token::Fingerprint};
-use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::coordinator::Coordinator;
 
 mod admin;
 mod auth;
+mod body;
 mod enrol;
 pub(crate) mod failure;
 mod limit;
+pub(crate) mod place;
+pub(crate) mod places;
 pub(crate) mod server;
 mod stream;
 
+use body::Budget;
 use failure::Refused;
 use limit::Failures;
 
-/// The largest request, in octets.
-const MAX_BODY: usize = 1 << 20;
+/// The largest message of a runner's stream, in bytes.
+const MAX_MESSAGE: usize = 1 << 20;
 /// How long a request may take, its body included; streams aside.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -42,11 +45,18 @@ pub(crate) struct Api {
     /// Against which machines that enrol prove that they hold their keys.
     pub(crate) enrol_key: Arc<PrivateKey>,
     failures: Arc<Failures>,
+    budget: Budget,
 }
 
 impl Api {
     pub(crate) fn new(coordinator: Coordinator, fingerprint: Fingerprint, enrol_key: PrivateKey) -> Self {
-        Self { coordinator, fingerprint, enrol_key: Arc::new(enrol_key), failures: Arc::default() }
+        Self {
+            coordinator,
+            fingerprint,
+            enrol_key: Arc::new(enrol_key),
+            failures: Arc::default(),
+            budget: Budget::default(),
+        }
     }
 
     /// All that the API has.
@@ -58,7 +68,6 @@ impl Api {
             .layer(middleware::from_fn(in_time))
             .route("/v1/stream", get(stream::stream))
             .route("/v1/admin/trust-and-wait/{deployment}", post(admin::trust_and_wait))
-            .layer(DefaultBodyLimit::max(MAX_BODY))
             .fallback(nothing_there)
             .method_not_allowed_fallback(another_method)
             .with_state(self)
@@ -78,27 +87,6 @@ async fn nothing_there() -> Refused {
 async fn another_method() -> Refused {
     let (error, hint) = ("this path doesn't take this method", "is the coordinator's version another one?");
     Refused::new(StatusCode::METHOD_NOT_ALLOWED, error, hint)
-}
-
-/// A request's body.
-struct Body<T>(T);
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
-    type Rejection = Refused;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
-        match Json::from_request(request, state).await {
-            Ok(Json(value)) => Ok(Self(value)),
-            Err(rejection) => {
-                let hint = match &rejection {
-                    JsonRejection::BytesRejection(_) => "a request has at most 1 MiB: send fewer files at once",
-                    JsonRejection::MissingJsonContentType(_) => "send JSON, with `content-type: application/json`",
-                    _ => "is the other side's version another one?",
-                };
-                Err(Refused::new(rejection.status(), rejection.body_text(), hint))
-            }
-        }
-    }
 }
 
 #[cfg(test)]

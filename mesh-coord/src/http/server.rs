@@ -1,5 +1,5 @@
-//! The listeners: TCP with TLS, both address families, and the admin socket. A connection costs its client no more than
-//! one of a bounded number of places, and has little time to say what it wants.
+//! The listeners: TCP with TLS, both address families, and the admin socket. A connection has one of a bounded number of
+//! places for as long as it lives, also as a runner's stream, and little time to say what it wants.
 
 use std::{
     convert::Infallible,
@@ -25,13 +25,18 @@ use nix::{
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpSocket, UnixListener},
-    sync::Semaphore,
+    net::{TcpListener, TcpSocket, TcpStream, UnixListener},
+    sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
+
+use super::{
+    place::{Place, Seats},
+    places::{Room, Stage},
+};
 
 /// How long the TLS handshake may take, and how long a connection may wait for a request's headers.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,8 +44,17 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKLOG: u32 = 1024;
 /// The most connections at once, where the system allows as many descriptors.
 const MAX_CONNECTIONS: u64 = 8192;
-/// Descriptors kept for everything that isn't a connection.
-const SPARE_DESCRIPTORS: u64 = 64;
+/// Connections at the admin socket at once.
+const SOCKET_CONNECTIONS: usize = 64;
+/// Descriptors kept for everything that isn't a connection over TLS: the admin socket's, those that have to go and have
+/// not yet, files.
+const SPARE_DESCRIPTORS: u64 = 192;
+/// Connections that have to go and have not yet.
+const LEAVING: usize = 64;
+/// What a request's headers may have, in bytes, and how many there may be.
+const HEADERS: (usize, usize) = (16 << 10, 64);
+/// Places that there are in any case.
+const LEAST_PLACES: u64 = 64;
 /// After an error of `accept`: mostly no descriptor is free, and one may be in a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -99,12 +113,19 @@ pub(crate) fn listen_unix(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves the API over TLS until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router) -> Infallible {
-    let places = Arc::new(Semaphore::new(raise_descriptors()));
-    let acceptor = TlsAcceptor::from(tls);
+/// Serves the API over TLS until it is dropped, with the certificate that `tls` has when a connection comes.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    router: Router,
+    places: usize,
+) -> Infallible {
+    let seats = Seats::new(Room::of(places));
+    let descriptors = Arc::new(Semaphore::new(places + LEAVING));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return std::future::pending().await };
+        let Ok(descriptor) = Arc::clone(&descriptors).acquire_owned().await else {
+            return std::future::pending().await;
+        };
         let (tcp, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -113,23 +134,45 @@ pub(crate) async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router:
                 continue;
             }
         };
-        let (acceptor, router) = (acceptor.clone(), router.clone());
+        let peer = unmapped(peer);
+        let place = seats.enter(peer.ip());
+        let (acceptor, router) = (TlsAcceptor::from(Arc::clone(&tls.borrow())), router.clone());
         tokio::spawn(async move {
-            // Messages are small and wait for each other.
-            let _ = tcp.set_nodelay(true);
-            match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(tcp)).await {
-                Ok(Ok(tls)) => converse(tls, Origin::Network(unmapped(peer)), router).await,
-                Ok(Err(error)) => debug!(%peer, %error, "no TLS handshake"),
-                Err(_) => debug!(%peer, "the TLS handshake took too long"),
+            let held = place.clone();
+            tokio::select! {
+                () = greet(tcp, peer, acceptor, place, router) => {}
+                () = held.lost() => debug!(%peer, "a connection gave way to others"),
             }
-            drop(place);
+            drop(descriptor);
         });
+    }
+}
+
+/// Serves one connection from its first byte on.
+async fn greet(tcp: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, place: Place, router: Router) {
+    // Messages are small and wait for each other.
+    let _ = tcp.set_nodelay(true);
+    let handshake = async {
+        // Readiness alone can be a false alarm.
+        tcp.peek(&mut [0]).await?;
+        place.reach(Stage::Handshake);
+        acceptor.accept(tcp).await
+    };
+    match timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(tls)) => {
+            place.reach(Stage::Idle);
+            converse(tls, Origin::Network(peer), Some(place), router).await;
+        }
+        Ok(Err(error)) => debug!(%peer, %error, "no TLS handshake"),
+        Err(_) => debug!(%peer, "the TLS handshake took too long"),
     }
 }
 
 /// Serves the API over the admin socket until it is dropped: to root, and to the user that the coordinator runs as.
 pub(crate) async fn serve_unix(listener: UnixListener, router: Router) -> Infallible {
+    let places = Arc::new(Semaphore::new(SOCKET_CONNECTIONS));
     loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return std::future::pending().await };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -140,7 +183,11 @@ pub(crate) async fn serve_unix(listener: UnixListener, router: Router) -> Infall
         };
         match stream.peer_cred().map(|peer| Uid::from_raw(peer.uid())) {
             Ok(uid) if uid.is_root() || uid == geteuid() => {
-                tokio::spawn(converse(stream, Origin::Socket { uid: uid.as_raw() }, router.clone()));
+                let served = converse(stream, Origin::Socket { uid: uid.as_raw() }, None, router.clone());
+                tokio::spawn(async move {
+                    served.await;
+                    drop(place);
+                });
             }
             Ok(uid) => warn!(%uid, "another user was turned away from the admin socket"),
             Err(error) => warn!(%error, "whoever is at the admin socket cannot be known, and was turned away"),
@@ -153,14 +200,32 @@ fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-async fn converse(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, origin: Origin, router: Router) {
+async fn converse(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    origin: Origin,
+    place: Option<Place>,
+    router: Router,
+) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(origin);
-        router.clone().oneshot(request.map(axum::body::Body::new) as Request)
+        if let Some(place) = &place {
+            place.reach(Stage::Busy);
+            request.extensions_mut().insert(place.clone());
+        }
+        let (answer, place) = (router.clone().oneshot(request.map(axum::body::Body::new) as Request), place.clone());
+        async move {
+            let answer = answer.await;
+            if let Some(place) = place {
+                place.reach(Stage::Idle);
+            }
+            answer
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HANDSHAKE_TIMEOUT)
+        .max_buf_size(HEADERS.0)
+        .max_headers(HEADERS.1)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     if let Err(error) = connection.await {
@@ -169,7 +234,7 @@ async fn converse(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, orig
 }
 
 /// Allows this process as many descriptors as it may have, up to what it can use, and says how many connections that is.
-fn raise_descriptors() -> usize {
+pub(crate) fn raise_descriptors() -> usize {
     let wanted = MAX_CONNECTIONS + SPARE_DESCRIPTORS;
     let allowed = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((soft, hard)) if soft < wanted => {
@@ -179,5 +244,5 @@ fn raise_descriptors() -> usize {
         Ok(_) => wanted,
         Err(_) => 1024,
     };
-    usize::try_from(allowed.saturating_sub(SPARE_DESCRIPTORS).max(SPARE_DESCRIPTORS)).unwrap_or(1024)
+    usize::try_from(allowed.saturating_sub(SPARE_DESCRIPTORS).max(LEAST_PLACES)).unwrap_or(1024)
 }

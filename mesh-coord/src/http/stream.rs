@@ -10,23 +10,31 @@ use axum::{
     response::Response,
 };
 
-use super::{Api, MAX_BODY, auth::AuthenticRunner, failure::Refused, server::Origin};
+use super::{Api, MAX_MESSAGE, auth::AuthenticRunner, failure::Refused, place::Place, server::Origin};
 use crate::watch;
+
+/// What a stream that says nothing holds, in bytes.
+const READ_BUFFER: usize = 8 << 10;
 
 pub(super) async fn stream(
     State(api): State<Api>,
     Extension(origin): Extension<Origin>,
-    AuthenticRunner(runner): AuthenticRunner,
+    place: Option<Extension<Place>>,
+    AuthenticRunner { runner, tenant }: AuthenticRunner,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refused> {
-    let Origin::Network(from) = origin else {
+    let (Origin::Network(from), Some(Extension(place))) = (origin, place) else {
         let hint = "connect to the coordinator's URL";
         return Err(Refused::new(StatusCode::BAD_REQUEST, "a stream is not to be had at the admin socket", hint));
     };
     let upgrade = upgrade
         .map_err(|rejection| Refused::new(rejection.status(), rejection.body_text(), "this path is a WebSocket's"))?;
+    // From here on the place is the stream's, for as long as it lives.
+    place.prove(&tenant)?;
+    let coordinator = api.coordinator.on_account(Some(&tenant));
     Ok(upgrade
-        .max_message_size(MAX_BODY)
-        .max_frame_size(MAX_BODY)
-        .on_upgrade(move |socket| watch::stream::serve(api.coordinator, runner, from, socket)))
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE)
+        .on_upgrade(move |socket| watch::stream::serve(coordinator, runner, from, place, socket)))
 }

@@ -1,3 +1,5 @@
+mod hostile;
+
 use mesh_link::{LinkError, Method, RequestError};
 use mesh_model::{AdminCommand, NewPurpose};
 use mesh_proto::{

@@ -10,6 +10,7 @@ use std::{
 
 use mesh_model::{Change, Record, record::Key};
 use mesh_proto::Revision;
+use tokio::sync::watch;
 
 use super::{Commit, Loaded, Store, StoreError, Watch, feed::Feed};
 
@@ -19,17 +20,28 @@ pub(crate) struct MemoryStore {
     contents: Mutex<(Revision, BTreeMap<Key, Record>)>,
     feed: Feed,
     full: Arc<AtomicBool>,
+    answers: Arc<watch::Sender<bool>>,
 }
 
 impl MemoryStore {
     /// An empty one.
     pub(crate) fn new() -> Self {
-        Self { contents: Mutex::default(), feed: Feed::new(Revision(0)), full: Arc::default() }
+        Self {
+            contents: Mutex::default(),
+            feed: Feed::new(Revision(0)),
+            full: Arc::default(),
+            answers: Arc::new(watch::Sender::new(true)),
+        }
     }
 
     /// While this is set there is no space for a commit.
     pub(crate) fn full(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.full)
+    }
+
+    /// While this is `false` no commit is answered.
+    pub(crate) fn answers(&self) -> Arc<watch::Sender<bool>> {
+        Arc::clone(&self.answers)
     }
 }
 
@@ -40,6 +52,7 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, expected: Revision, changes: Vec<Change>) -> Result<Revision, StoreError> {
+        drop(self.answers.subscribe().wait_for(|answers| *answers).await);
         if self.full.load(Ordering::Relaxed) {
             return Err(StoreError::Full);
         }

@@ -76,6 +76,9 @@ pub(crate) enum StoreError {
     /// No space.
     #[error("the disk with the database is full")]
     Full,
+    /// It doesn't answer. Whether the commit that waits for it will be there isn't known.
+    #[error("the disk with the database does not answer: whether the command takes effect is not known yet")]
+    Slow,
     /// No right to write.
     #[error("the database cannot be written to: its file or its disk is read-only")]
     ReadOnly,
@@ -101,6 +104,9 @@ impl StoreError {
         match self {
             Self::Stale { .. } | Self::Gap(_) => "try again",
             Self::Full => "make room on the disk that holds --data, then try again; what was confirmed is safe",
+            Self::Slow => {
+                "look at the disk that holds --data, and at what is there, then try again; what was confirmed is safe"
+            }
             Self::ReadOnly => "make --data writable for the coordinator, then try again; what was confirmed is safe",
             Self::Damaged(_) => "restore the data directory from a backup; the agents go on with what they have",
             Self::Newer { .. } => "upgrade mesh-coord",

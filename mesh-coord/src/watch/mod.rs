@@ -1,7 +1,8 @@
 //! Who is connected, what each of them should know, and what it has said that it knows.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use mesh_proto::{
-    Label, Revision, RunnerId, View,
+    Label, Revision, RunnerId, TokenId, View,
     message::{Have, Switches},
 };
 use tokio::{
@@ -22,25 +23,70 @@ use crate::coordinator::{Coordinator, Core, Failure};
 
 pub(crate) mod absence;
 mod brake;
+mod newcomer;
 mod owed;
 pub(crate) mod stream;
 mod told;
 
-use brake::Brake;
+pub(crate) use brake::{Brake, Busy};
 pub(crate) use owed::Owed;
 
 /// How long [`settle`] waits at most.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// Tokens' brakes that are kept before those are forgotten that brake nothing.
+const TOKEN_BRAKES: usize = 1024;
+
 /// The runners that are, or were, connected in this life of the coordinator.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sessions {
     runners: BTreeMap<RunnerId, Presence>,
+    tokens: HashMap<TokenId, Arc<Brake>>,
     next: u64,
+    /// When this life of the coordinator began.
+    started: Instant,
     /// Touched whenever somebody has applied a view, need not, or has gone.
     progress: watch::Sender<()>,
     #[cfg(test)]
     worked_out: usize,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            runners: BTreeMap::new(),
+            tokens: HashMap::new(),
+            next: 0,
+            started: Instant::now(),
+            progress: watch::Sender::default(),
+            #[cfg(test)]
+            worked_out: 0,
+        }
+    }
+}
+
+/// What limits one runner.
+#[derive(Debug, Clone)]
+pub(crate) struct Brakes {
+    /// What is decided on and kept.
+    pub(crate) commands: Arc<Brake>,
+    /// What is only noted.
+    pub(crate) notes: Arc<Brake>,
+}
+
+impl Default for Brakes {
+    fn default() -> Self {
+        Self { commands: Arc::new(Brake::commands()), notes: Arc::new(Brake::notes()) }
+    }
+}
+
+/// Whose stream it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// The agent's process, drawn by lot; agents of before say nothing.
+    pub(crate) process: Option<u64>,
+    /// Where it comes from.
+    pub(crate) from: IpAddr,
 }
 
 #[derive(Debug, Default)]
@@ -52,8 +98,10 @@ struct Presence {
     left: Option<Arc<View>>,
     /// When its last stream ended, or since when there is such a runner.
     ended: Option<Instant>,
-    /// Outlasts its streams: a new one is no way around it.
-    brake: Arc<Brake>,
+    /// Whose that was.
+    last: Option<Peer>,
+    /// Outlast its streams: a new one is no way around them.
+    brakes: Brakes,
 }
 
 /// A stream that stands.
@@ -73,6 +121,10 @@ struct Session {
     changed: Revision,
     /// The view that the runner says is in force.
     applied: Option<Revision>,
+    peer: Peer,
+    /// Asks whether the agent is there: answered with the same number, or closed.
+    probe: watch::Sender<u64>,
+    answered: watch::Receiver<u64>,
 }
 
 impl Session {
@@ -99,13 +151,24 @@ pub(crate) struct Opened {
     pub(crate) has: Option<Arc<View>>,
     /// When it was last heard, in unix seconds: to be kept current.
     pub(crate) seen: Arc<AtomicU64>,
-    /// Another stream of this runner stood, and has been ended.
-    pub(crate) took_over: bool,
+    /// The agent whose stream stood, and has been ended.
+    pub(crate) replaced: Option<Peer>,
+    /// Asks whether the agent is still there,
+    pub(crate) probe: watch::Receiver<u64>,
+    /// which is answered here.
+    pub(crate) answered: watch::Sender<u64>,
 }
 
 impl Sessions {
     /// Begins a stream; the newest of a runner wins. `view` is what it should know, `have` what it says it knows.
-    pub(crate) fn open(&mut self, runner: RunnerId, view: View, switches: Switches, have: Option<Have>) -> Opened {
+    pub(crate) fn open(
+        &mut self,
+        runner: RunnerId,
+        peer: Peer,
+        view: View,
+        switches: Switches,
+        have: Option<Have>,
+    ) -> Opened {
         self.note_view();
         let view = Arc::new(view);
         let presence = self.runners.entry(runner).or_default();
@@ -120,6 +183,8 @@ impl Sessions {
         self.next += 1;
         let (news, heard) = watch::channel(());
         let (switches, switched) = watch::channel(switches);
+        let (probe, probed) = watch::channel(0);
+        let (answered, answers) = watch::channel(0);
         let session = Session {
             number: self.next,
             view: Arc::clone(&view),
@@ -129,15 +194,38 @@ impl Sessions {
             changed,
             // It has that view, but has yet to say that it is in force.
             applied: None,
+            peer,
+            probe,
+            answered: answers,
         };
-        let took_over = presence.session.replace(session).is_some();
+        let replaced = presence.session.replace(session).map(|session| session.peer);
         let seen = Arc::clone(&presence.seen);
-        Opened { number: self.next, view, news: heard, switches: switched, has, seen, took_over }
+        presence.last = Some(peer);
+        Opened {
+            number: self.next,
+            view,
+            news: heard,
+            switches: switched,
+            has,
+            seen,
+            replaced,
+            probe: probed,
+            answered,
+        }
     }
 
     /// What limits the runner.
-    pub(crate) fn brake(&mut self, runner: RunnerId) -> Arc<Brake> {
-        Arc::clone(&self.runners.entry(runner).or_default().brake)
+    pub(crate) fn brakes(&mut self, runner: RunnerId) -> Brakes {
+        self.runners.entry(runner).or_default().brakes.clone()
+    }
+
+    /// What limits the holder of an admin token.
+    pub(crate) fn token_brake(&mut self, token: TokenId) -> Arc<Brake> {
+        if self.tokens.len() >= TOKEN_BRAKES && !self.tokens.contains_key(&token) {
+            let now = Instant::now();
+            self.tokens.retain(|_, brake| !brake.is_fresh(now));
+        }
+        Arc::clone(self.tokens.entry(token).or_insert_with(|| Arc::new(Brake::commands())))
     }
 
     /// Notes that there is such a runner from now on.

@@ -18,15 +18,18 @@ use futures_util::{
 use mesh_model::{Command, Outcome, RunnerCommand};
 use mesh_proto::{
     RunnerId, View,
-    message::{Answer, Ask, Down, Have, PROTOCOL, Refusal, Up},
+    message::{Answer, Ask, Cause, Down, Have, PROTOCOL, Refusal, Up},
 };
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at},
+};
 use tracing::{debug, info};
 
-use super::{Brake, Opened, settle, told::Told};
+use super::{Brakes, Busy, Opened, Peer, newcomer, settle, told::Told};
 use crate::{
     coordinator::{Coordinator, Core, Failure},
-    http::failure,
+    http::{failure, place::Place},
 };
 
 /// How often the agent is asked whether it is still there.
@@ -55,6 +58,12 @@ impl End {
     }
 }
 
+impl From<Busy> for End {
+    fn from(busy: Busy) -> Self {
+        Self::lost(busy.to_string())
+    }
+}
+
 impl From<Failure> for End {
     fn from(failure: Failure) -> Self {
         match failure {
@@ -64,11 +73,25 @@ impl From<Failure> for End {
     }
 }
 
-/// Serves the stream of a runner that has shown its credential, until it ends.
-pub(crate) async fn serve(coordinator: Coordinator, runner: RunnerId, from: SocketAddr, socket: WebSocket) {
+/// Serves the stream of a runner that has shown its credential, until it ends or has to give its place to another.
+pub(crate) async fn serve(
+    coordinator: Coordinator,
+    runner: RunnerId,
+    from: SocketAddr,
+    place: Place,
+    socket: WebSocket,
+) {
     let (down, up) = socket.split();
-    let mut stream = Stream { coordinator, runner, from: from.ip(), down, up };
-    let Err(end) = stream.run().await;
+    let mut stream =
+        Stream { coordinator: coordinator.clone(), runner, from: from.ip(), place: place.clone(), down, up };
+    let mut begun = None;
+    let end = tokio::select! {
+        Err(end) = stream.run(&mut begun) => end,
+        () = place.lost() => End::lost("the coordinator has no place for it any more"),
+    };
+    if let Some((number, sent)) = begun {
+        let _ = coordinator.visit(move |core| core.sessions.close(runner, number, sent)).await;
+    }
     info!(%runner, %from, why = %end.why, "stream ended");
     // A close frame's reason has room for 123 octets.
     let mut reason = end.why;
@@ -81,46 +104,74 @@ struct Stream {
     coordinator: Coordinator,
     runner: RunnerId,
     from: IpAddr,
+    place: Place,
     down: SplitSink<WebSocket, Message>,
     up: SplitStream<WebSocket>,
 }
+
+/// How a stream begins.
+struct Hello {
+    have: Option<Have>,
+    peer: Peer,
+    /// It says that it was refused as a copy before.
+    refused: bool,
+    told: Told,
+}
+
+/// A stream that has begun: its number, and the view that was sent last.
+type Begun = (u64, Option<Arc<View>>);
 
 type Asks = FuturesUnordered<BoxFuture<'static, Down>>;
 
 enum Never {}
 
 impl Stream {
-    async fn run(&mut self) -> Result<Never, End> {
-        let (have, mut told) = self.hello().await?;
-        let runner = self.runner;
-        let brake = self
-            .coordinator
-            .visit(move |core| core.state.stands(runner).then(|| core.sessions.brake(runner)))
+    async fn run(&mut self, begun: &mut Option<Begun>) -> Result<Never, End> {
+        let Hello { have, peer, refused, mut told } = self.hello().await?;
+        let (runner, coordinator) = (self.runner, self.coordinator.clone());
+        let brakes = coordinator
+            .visit(move |core| core.state.stands(runner).then(|| core.sessions.brakes(runner)))
             .await?
             .ok_or_else(|| End::refused("the runner was removed"))?;
-        brake.turn().await;
-        told.keep(&self.coordinator).await?;
-        let opened = self
-            .coordinator
+        self.beat(brakes.commands.turn(told.weight())).await??;
+        if let Err(refusal) = self.beat(newcomer::admit(&coordinator, runner, peer, refused)).await?? {
+            let why = refusal.to_string();
+            self.send(&Down::Refused { cause: Cause::Copy, refusal }).await?;
+            return Err(End::refused(why));
+        }
+        self.beat(told.keep(&coordinator)).await??;
+        let opened = coordinator
             .visit(move |core| {
                 let view = core.state.view(runner, core.epoch)?;
                 let switches = core.state.switches(runner);
-                Some(core.sessions.open(runner, view, switches, have))
+                Some(core.sessions.open(runner, peer, view, switches, have))
             })
             .await?
             .ok_or_else(|| End::refused("the runner was removed"))?;
-        info!(%runner, from = %self.from, took_over = opened.took_over, "stream began");
-        let number = opened.number;
-        let mut sent = None;
-        let Err(end) = self.converse(opened, told, &brake, &mut sent).await;
-        let _ = self.coordinator.visit(move |core| core.sessions.close(runner, number, sent)).await;
-        Err(end)
+        self.place.begin();
+        info!(%runner, from = %self.from, took_over = opened.replaced.is_some(), "stream began");
+        let (_, sent) = begun.insert((opened.number, None));
+        self.converse(opened, told, &brakes, peer, sent).await
+    }
+
+    /// Waits, and lets the agent know meanwhile that the coordinator is there.
+    async fn beat<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, End> {
+        let mut wait = std::pin::pin!(wait);
+        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+        loop {
+            tokio::select! {
+                done = &mut wait => return Ok(done),
+                _ = heartbeat.tick() => self.send(&Down::Ping).await?,
+            }
+        }
     }
 
     /// Reads the first message: the view that the agent has, and what it tells of its runner.
-    async fn hello(&mut self) -> Result<(Option<Have>, Told), End> {
+    async fn hello(&mut self) -> Result<Hello, End> {
         let first = timeout(SILENCE, self.receive()).await.map_err(|_| End::refused("no hello came"))??;
-        let Some(Up::Hello { protocol, version, have, endpoints, port, endpoints_only, instances }) = first else {
+        let Some(Up::Hello { protocol, version, have, endpoints, port, endpoints_only, instances, process, refused }) =
+            first
+        else {
             return Err(End::refused("the first message is no hello"));
         };
         if protocol != PROTOCOL {
@@ -136,7 +187,8 @@ impl Stream {
         };
         let of_use = !endpoints_only && port != 0 && (!local || endpoints.is_empty());
         let seen = of_use.then(|| SocketAddr::new(self.from, port));
-        Ok((have, Told::new(self.runner, RunnerCommand::Hello { version, endpoints, seen, instances })))
+        let told = Told::new(self.runner, RunnerCommand::Hello { version, endpoints, seen, instances });
+        Ok(Hello { have, peer: Peer { process, from: self.from }, refused, told })
     }
 
     /// `sent` is the view that was sent last, also when this ends.
@@ -144,12 +196,15 @@ impl Stream {
         &mut self,
         opened: Opened,
         mut told: Told,
-        brake: &Arc<Brake>,
+        brakes: &Brakes,
+        peer: Peer,
         sent: &mut Option<Arc<View>>,
     ) -> Result<Never, End> {
-        let Opened { number, view, mut news, mut switches, has, seen, took_over } = opened;
-        if took_over {
-            self.note_takeover().await?;
+        let Opened { number, view, mut news, mut switches, has, seen, replaced, mut probe, answered } = opened;
+        let coordinator = self.coordinator.clone();
+        // The same process again has only lost its connection.
+        if replaced.is_some_and(|replaced| replaced.process.is_none() || replaced.process != peer.process) {
+            self.beat(note_takeover(&coordinator, self.runner, self.from)).await??;
         }
         self.note_seen(&seen);
         self.send(&Down::Welcome { seen_from: self.from }).await?;
@@ -175,8 +230,10 @@ impl Stream {
                     let on = *switches.borrow_and_update();
                     self.send(&Down::Switches(on)).await?;
                 }
+                Ok(()) = probe.changed() => self.send(&Down::Ping).await?,
                 message = self.receive() => {
                     heard = Instant::now();
+                    answer_probe(&probe, &answered);
                     self.note_seen(&seen);
                     match message? {
                         None | Some(Up::Pong) => {}
@@ -186,16 +243,17 @@ impl Stream {
                             debug!(runner = %self.runner, %revision, "a view that was never sent is said to be in force");
                         }
                         Some(Up::Applied { revision }) => {
+                            self.beat(brakes.notes.turn(1)).await??;
                             let runner = self.runner;
                             self.coordinator.visit(move |core| core.sessions.applied(runner, number, revision)).await?;
                         }
                         Some(Up::Resync) => {
-                            brake.turn().await;
+                            self.beat(brakes.commands.turn(1)).await??;
                             let Some(view) = self.look(number).await? else { continue };
                             *sent = None;
                             self.send_news(view, sent).await?;
                         }
-                        Some(Up::Endpoints { endpoints }) => told.endpoints(endpoints, brake),
+                        Some(Up::Endpoints { endpoints }) => told.endpoints(endpoints, &brakes.commands),
                         Some(Up::Ask { request, .. }) if asks.len() >= MAX_ASKS => {
                             let refusal = Refusal::new("too many questions at once", "wait for some answers first");
                             self.send(&Down::Answer { request, result: Err(refusal) }).await?;
@@ -203,22 +261,22 @@ impl Stream {
                         Some(Up::Ask { .. }) if told.is_behind() && self.look(number).await?.is_none() => {
                             return Err(self.cut_off(asks).await?);
                         }
-                        Some(Up::Ask { request, ask }) => match told.precede(&ask, &self.coordinator, brake).await {
-                            Ok(()) => {
-                                let brake = Arc::clone(brake);
-                                asks.push(answer(self.coordinator.clone(), brake, self.runner, request, ask));
+                        Some(Up::Ask { request, ask }) => {
+                            match self.beat(told.precede(&ask, &coordinator, &brakes.commands)).await? {
+                                Ok(()) => {
+                                    asks.push(answer(coordinator.clone(), brakes.clone(), self.runner, request, ask));
+                                }
+                                Err(refusal) => {
+                                    self.send(&Down::Answer { request, result: Err(refusal) }).await?;
+                                }
                             }
-                            Err(failure) => {
-                                let result = Err(failure::refusal(&failure));
-                                self.send(&Down::Answer { request, result }).await?;
-                            }
-                        },
+                        }
                     }
                 }
                 Some(answer) = asks.next() => self.send(&answer).await?,
                 // What an old stream began with must not come after what the newest one did.
                 () = told.due() => match self.look(number).await? {
-                    Some(_) => told.keep(&self.coordinator).await?,
+                    Some(_) => self.beat(told.keep(&coordinator)).await??,
                     None => return Err(self.cut_off(asks).await?),
                 },
                 _ = heartbeat.tick() => {
@@ -291,17 +349,23 @@ impl Stream {
         self.coordinator.visit(look).await
     }
 
-    async fn note_takeover(&self) -> Result<(), Failure> {
-        let what = RunnerCommand::TakenOver { from: self.from };
-        match self.coordinator.submit(Command::Runner { by: self.runner, what }).await {
-            // The writer has told of it, and the stream is worth more than the entry in the audit.
-            Ok(_) | Err(Failure::Store(_)) => Ok(()),
-            Err(failure) => Err(failure),
-        }
-    }
-
     fn note_seen(&self, seen: &AtomicU64) {
         seen.store(self.coordinator.now().0, Ordering::Relaxed);
+    }
+}
+
+/// What is heard after the question was put is its answer.
+fn answer_probe(probe: &watch::Receiver<u64>, answered: &watch::Sender<u64>) {
+    let asked = *probe.borrow();
+    answered.send_if_modified(|answer| std::mem::replace(answer, asked) != asked);
+}
+
+async fn note_takeover(coordinator: &Coordinator, runner: RunnerId, from: IpAddr) -> Result<(), Failure> {
+    let what = RunnerCommand::TakenOver { from };
+    match coordinator.submit(Command::Runner { by: runner, what }).await {
+        // The writer has told of it, and the stream is worth more than the entry in the audit.
+        Ok(_) | Err(Failure::Store(_)) => Ok(()),
+        Err(failure) => Err(failure),
     }
 }
 
@@ -314,17 +378,22 @@ fn read(text: &Utf8Bytes) -> Result<Up, End> {
 
 fn answer(
     coordinator: Coordinator,
-    brake: Arc<Brake>,
+    brakes: Brakes,
     runner: RunnerId,
     request: u64,
     ask: Ask,
 ) -> BoxFuture<'static, Down> {
     async move {
-        // Who waits for others costs nobody anything, and who leaves does so once.
-        if !matches!(ask, Ask::Settle { .. } | Ask::Leave) {
-            brake.turn().await;
-        }
-        let result = find_answer(&coordinator, runner, ask).await.map_err(|failure| failure::refusal(&failure));
+        let turn = match ask {
+            // Who waits for others costs little, and who leaves does so once.
+            Ask::Settle { .. } => brakes.notes.turn(1).await,
+            Ask::Leave => Ok(()),
+            _ => brakes.commands.turn(1).await,
+        };
+        let result = match turn {
+            Ok(()) => find_answer(&coordinator, runner, ask).await.map_err(|failure| failure::refusal(&failure)),
+            Err(busy) => Err(busy.into()),
+        };
         Down::Answer { request, result }
     }
     .boxed()

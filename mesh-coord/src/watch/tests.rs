@@ -1,3 +1,4 @@
+mod copies;
 mod load;
 
 use mesh_model::{AdminCommand, NewPurpose, Offload, TrustChange};

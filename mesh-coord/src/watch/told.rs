@@ -4,14 +4,23 @@
 use std::{net::SocketAddr, time::Duration};
 
 use mesh_model::{Command, RunnerCommand};
-use mesh_proto::{RunnerId, message::Ask};
+use mesh_proto::{
+    RunnerId,
+    message::{Ask, Refusal},
+};
 use tokio::time::{Instant, sleep_until};
 
 use super::Brake;
-use crate::coordinator::{Coordinator, Failure};
+use crate::{
+    coordinator::{Coordinator, Failure},
+    http::failure,
+};
 
 /// How long after a failure of the store it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// Instances that a hello may tell of in one turn.
+const INSTANCES_A_TURN: usize = 64;
 
 /// How much time lies between two changes of the endpoints: each is news to all the runner's peers.
 const PACE: Duration = Duration::from_secs(1);
@@ -37,13 +46,23 @@ impl Told {
     /// The runner's endpoints are these now: kept when its turn comes.
     pub(super) fn endpoints(&mut self, endpoints: Vec<SocketAddr>, brake: &Brake) {
         if self.endpoints.replace(endpoints).is_none() {
-            self.at = self.at.max(brake.take(Instant::now()));
+            let now = Instant::now();
+            self.at = self.at.max(brake.take(1, now).unwrap_or(now + RETRY));
         }
     }
 
     /// Whether it isn't kept yet how the stream began.
     pub(super) fn is_behind(&self) -> bool {
         self.hello.is_some()
+    }
+
+    /// How many turns it is worth to keep how the stream began.
+    pub(super) fn weight(&self) -> u32 {
+        let instances = match &self.hello {
+            Some(RunnerCommand::Hello { instances, .. }) => instances.len(),
+            _ => 0,
+        };
+        u32::try_from(instances / INSTANCES_A_TURN).unwrap_or(u32::MAX).saturating_add(1)
     }
 
     /// Waits until there is something to keep.
@@ -81,14 +100,14 @@ impl Told {
     /// Sees to it that how the stream began is kept before anything that comes after it.
     ///
     /// # Errors
-    /// If it can't be kept, still.
-    pub(super) async fn precede(&mut self, ask: &Ask, coordinator: &Coordinator, brake: &Brake) -> Result<(), Failure> {
+    /// If it can't be kept, still, or too much was asked.
+    pub(super) async fn precede(&mut self, ask: &Ask, coordinator: &Coordinator, brake: &Brake) -> Result<(), Refusal> {
         match ask {
             Ask::Settle { .. } | Ask::Lookup { .. } | Ask::Why { .. } => Ok(()),
             Ask::Attach { .. } | Ask::Detach { .. } | Ask::Drain { .. } | Ask::Leave if self.hello.is_none() => Ok(()),
             Ask::Attach { .. } | Ask::Detach { .. } | Ask::Drain { .. } | Ask::Leave => {
-                brake.turn().await;
-                self.keep_hello(coordinator).await
+                brake.turn(self.weight()).await?;
+                self.keep_hello(coordinator).await.map_err(|failure| failure::refusal(&failure))
             }
         }
     }
@@ -128,8 +147,8 @@ mod tests {
         assert!(!wait.is_zero() && wait <= RETRY, "{wait:?}");
 
         full.store(false, Ordering::Relaxed);
-        told.endpoints(vec![([198, 51, 100, 1], 1).into()], &Brake::default());
-        told.endpoints(vec![([198, 51, 100, 1], 2).into()], &Brake::default());
+        told.endpoints(vec![([198, 51, 100, 1], 1).into()], &Brake::commands());
+        told.endpoints(vec![([198, 51, 100, 1], 2).into()], &Brake::commands());
         told.keep(&coordinator).await.unwrap();
         assert!(!silent().await && told.hello.is_none() && told.endpoints.is_none());
         let endpoints = coordinator.visit(move |core| core.state.runner(runner).unwrap().endpoints.clone());

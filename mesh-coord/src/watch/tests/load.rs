@@ -14,8 +14,11 @@ use crate::{
     api::Nodes,
     store::MemoryStore,
     testing::{Agent, World, contents, label},
-    watch::Sessions,
+    watch::{Peer, Sessions},
 };
+
+/// An agent of before, somewhere.
+const NOBODY: Peer = Peer { process: None, from: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST) };
 
 fn id(agent: &Agent) -> RunnerId {
     agent.view.as_ref().unwrap().runner
@@ -102,7 +105,7 @@ async fn a_slow_stream_catches_up_in_one_step() {
         core.sessions = Sessions::default();
         let view = core.state.view(slow, core.epoch).unwrap();
         let revision = view.revision;
-        let opened = core.sessions.open(slow, view, core.state.switches(slow), None);
+        let opened = core.sessions.open(slow, NOBODY, view, core.state.switches(slow), None);
         core.sessions.applied(slow, opened.number, revision);
         assert!(core.sessions.is_current(slow));
         for revision in 100..200 {

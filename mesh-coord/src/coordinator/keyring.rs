@@ -1,0 +1,73 @@
+//! The hashes of all secrets, for a look that costs the writer nothing: what a stranger shows goes no further than a hash.
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+};
+
+use mesh_model::{Change, Key, Record, State};
+use mesh_proto::{RunnerId, Secret, SecretHash, TokenId, token::Credential};
+
+use crate::tenant::Tenant;
+
+/// The secrets of tokens and runners, also of those that are good for nothing any more: they are told why.
+#[derive(Debug, Default)]
+pub(crate) struct Keyring(RwLock<Secrets>);
+
+#[derive(Debug, Default)]
+struct Secrets {
+    tokens: HashMap<TokenId, (SecretHash, Tenant)>,
+    runners: HashMap<RunnerId, (SecretHash, Tenant)>,
+}
+
+impl Keyring {
+    /// On whose account the holder of this token acts, if it is one.
+    pub(crate) fn token(&self, id: TokenId, secret: &Secret) -> Option<Tenant> {
+        let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        secrets.tokens.get(&id).filter(|(hash, _)| hash.matches(secret)).map(|(_, tenant)| tenant.clone())
+    }
+
+    /// On whose account the runner with this credential acts, if there is one, or was.
+    pub(crate) fn runner(&self, credential: &Credential) -> Option<Tenant> {
+        let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let known = secrets.runners.get(&credential.runner);
+        known.filter(|(hash, _)| hash.matches(&credential.secret)).map(|(_, tenant)| tenant.clone())
+    }
+
+    /// Takes in what has been committed, as the state has.
+    pub(super) fn absorb(&self, state: &State, changes: &[Change]) {
+        if !changes.iter().any(|change| matches!(change.key(), Key::Token(_) | Key::Runner(_))) {
+            return;
+        }
+        let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for change in changes {
+            match change {
+                Change::Put(record) => secrets.take_in(state, record),
+                Change::Delete(Key::Token(id)) => drop(secrets.tokens.remove(id)),
+                Change::Delete(Key::Runner(id)) => drop(secrets.runners.remove(id)),
+                Change::Delete(_) => {}
+            }
+        }
+    }
+
+    /// Takes in a whole state instead of the one before.
+    pub(super) fn load(&self, state: &State) {
+        let mut fresh = Secrets::default();
+        state.records().for_each(|record| fresh.take_in(state, &record));
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+    }
+}
+
+impl Secrets {
+    fn take_in(&mut self, state: &State, record: &Record) {
+        match record {
+            Record::Token(token) => {
+                self.tokens.insert(token.id, (token.secret.clone(), Tenant::token(state, token)));
+            }
+            Record::Runner(runner) => {
+                self.runners.insert(runner.id, (runner.credential.clone(), Tenant::runner(state, runner)));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! A request's body: no larger than its route needs, after the right to send it has been shown, and all bodies together
+//! within a bound that is shared by team.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    body::to_bytes,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, StatusCode, header},
+};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::{Api, failure::Refused};
+use crate::tenant::Tenant;
+
+/// What all bodies that are read or worked on may have together, in KiB.
+const ALL: usize = 64 << 10;
+/// How long a body may be on its way.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A request's body of at most `KIB` KiB. Keep the second part until the work is done.
+pub(super) struct Body<T, const KIB: usize>(pub(super) T, pub(super) Option<Loan>);
+
+impl<T: DeserializeOwned, const KIB: usize> FromRequest<Api> for Body<T, KIB> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Refused> {
+        let (parts, body) = request.into_parts();
+        if !is_json(&parts.headers) {
+            return Err(Refused::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the request's body is not JSON",
+                "send JSON, with `content-type: application/json`",
+            ));
+        }
+        let most = KIB << 10;
+        let told = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if told.is_some_and(|length: usize| length > most) {
+            return Err(too_large(KIB));
+        }
+        // A stranger's is bounded by its place, and the operator's by nothing but its size.
+        let loan = match parts.extensions.get::<Tenant>() {
+            Some(tenant) => Some(api.budget.borrow(tenant, told.unwrap_or(most).div_ceil(1024)).ok_or_else(no_room)?),
+            None => None,
+        };
+        let late = || Refused::new(StatusCode::REQUEST_TIMEOUT, "the request's body took too long", "try again");
+        let bytes = timeout(PATIENCE, to_bytes(body, most)).await.map_err(|_| late())?.map_err(|_| too_large(KIB))?;
+        let value = serde_json::from_slice(&bytes).map_err(|error| {
+            let status = if error.is_data() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
+            let error = format!("the request's body cannot be read: {error}");
+            Refused::new(status, error, "is the other side's version another one?")
+        })?;
+        Ok(Self(value, loan))
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn too_large(kib: usize) -> Refused {
+    let (most, hint) = if kib == 1024 {
+        ("1 MiB".to_owned(), "a request has at most 1 MiB: send fewer files at once")
+    } else {
+        (format!("{kib} KiB"), "is the other side's version another one?")
+    };
+    let error = format!("the request's body is larger than {most}, the most at this path, or broke off");
+    Refused::new(StatusCode::PAYLOAD_TOO_LARGE, error, hint)
+}
+
+fn no_room() -> Refused {
+    let error = "the coordinator is working on as many large requests of this team as it can";
+    Refused::new(StatusCode::SERVICE_UNAVAILABLE, error, "try again in a moment")
+}
+
+/// What bodies may have in memory.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Budget(Arc<Mutex<Lent>>);
+
+#[derive(Debug, Default)]
+struct Lent {
+    all: usize,
+    teams: HashMap<Arc<str>, usize>,
+}
+
+impl Budget {
+    /// So many KiB for the tenant, if its team has no more then than what is left: whoever comes next finds something.
+    fn borrow(&self, tenant: &Tenant, kib: usize) -> Option<Loan> {
+        let mut lent = self.lock();
+        let own = lent.teams.get(&tenant.team).copied().unwrap_or(0) + kib;
+        let left = ALL.checked_sub(lent.all + kib)?;
+        if own > left {
+            return None;
+        }
+        lent.all += kib;
+        lent.teams.insert(tenant.team.clone(), own);
+        drop(lent);
+        Some(Loan { budget: self.clone(), team: tenant.team.clone(), kib })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lent> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A part of the budget, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Loan {
+    budget: Budget,
+    team: Arc<str>,
+    kib: usize,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let mut lent = self.budget.lock();
+        lent.all -= self.kib;
+        if let Some(own) = lent.teams.get_mut(&self.team) {
+            *own -= self.kib;
+            if *own == 0 {
+                lent.teams.remove(&self.team);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_proto::TokenId;
+
+    use super::*;
+    use crate::tenant::Who;
+
+    #[test]
+    fn one_teams_bodies_leave_room_for_anothers() {
+        let budget = Budget::default();
+        let of = |team: &str| Tenant { team: team.into(), who: Who::Token(TokenId(1)) };
+        let loud: Vec<Loan> = std::iter::from_fn(|| budget.borrow(&of("loud"), 1024)).collect();
+        assert_eq!(loud.len(), 32);
+        let quiet: Vec<Loan> = std::iter::from_fn(|| budget.borrow(&of("quiet"), 1024)).collect();
+        assert_eq!(quiet.len(), 16);
+        budget.borrow(&of("third"), 1024).unwrap();
+        drop((loud, quiet));
+        let lent = budget.lock();
+        assert!(lent.all == 0 && lent.teams.is_empty());
+    }
+}

@@ -1,0 +1,114 @@
+//! A connection's hold on its place.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use axum::http::StatusCode;
+use tokio::sync::watch;
+
+use super::{
+    failure::Refused,
+    places::{Full, Id, Places, Room, Stage},
+};
+use crate::tenant::Tenant;
+
+/// The places of a listener.
+#[derive(Debug, Clone)]
+pub(crate) struct Seats(Arc<Mutex<Taken>>);
+
+#[derive(Debug)]
+struct Taken {
+    places: Places,
+    /// Closed when its connection has to go.
+    holders: HashMap<Id, watch::Sender<()>>,
+}
+
+impl Seats {
+    pub(crate) fn new(room: Room) -> Self {
+        Self(Arc::new(Mutex::new(Taken { places: Places::new(room), holders: HashMap::new() })))
+    }
+
+    /// A place for a connection from this address.
+    pub(crate) fn enter(&self, address: std::net::IpAddr) -> Place {
+        let mut taken = self.lock();
+        let (id, gone) = taken.places.enter(address);
+        let (holder, lost) = watch::channel(());
+        taken.holders.insert(id, holder);
+        if let Some(gone) = gone {
+            taken.holders.remove(&gone);
+        }
+        Place(Arc::new(Hold { id, seats: self.clone(), lost }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of a connection, free again when the last clone is dropped: it goes over to the stream that the connection
+/// becomes.
+#[derive(Debug, Clone)]
+pub(crate) struct Place(Arc<Hold>);
+
+#[derive(Debug)]
+struct Hold {
+    id: Id,
+    seats: Seats,
+    lost: watch::Receiver<()>,
+}
+
+impl Place {
+    /// How far the connection has come.
+    pub(crate) fn reach(&self, stage: Stage) {
+        self.0.seats.lock().places.reach(self.0.id, stage);
+    }
+
+    /// The connection has shown the tenant's credential.
+    ///
+    /// # Errors
+    /// If the tenant has no place left.
+    pub(crate) fn prove(&self, tenant: &Tenant) -> Result<(), Refused> {
+        let mut taken = self.0.seats.lock();
+        let gone = taken.places.prove(self.0.id, tenant).map_err(refused)?;
+        if let Some(gone) = gone {
+            taken.holders.remove(&gone);
+        }
+        Ok(())
+    }
+
+    /// The stream that the connection has become has begun.
+    pub(crate) fn begin(&self) {
+        self.0.seats.lock().places.begin(self.0.id);
+    }
+
+    /// Returns once the connection has to give way.
+    pub(crate) async fn lost(&self) {
+        let mut lost = self.0.lost.clone();
+        while lost.changed().await.is_ok() {}
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut taken = self.seats.lock();
+        taken.places.leave(self.id);
+        taken.holders.remove(&self.id);
+    }
+}
+
+fn refused(full: Full) -> Refused {
+    match full {
+        Full::Own => Refused::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "this credential has as many connections as one may have",
+            "wait until some of them have ended; is the same credential in use elsewhere?",
+        ),
+        Full::All => Refused::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the coordinator has no place for another connection of this team",
+            "try again in a moment; raise the limit of descriptors (LimitNOFILE) of mesh-coord for more",
+        ),
+    }
+}
