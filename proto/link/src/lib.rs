@@ -3,8 +3,10 @@
 
 mod http;
 mod pin;
+mod proxy;
+mod race;
 mod url;
 
 pub use http::{Method, RequestError, request};
-pub use pin::{LinkError, Stream, connect, fingerprint_of};
+pub use pin::{LinkError, Stream, connect, connect_any, fingerprint_of};
 pub use url::{Url, UrlError};

@@ -1,6 +1,6 @@
 //! TLS to one coordinator, known by its key: no certificate authority, no host name, no clock takes part.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use mesh_proto::token::Fingerprint;
 use rustls::{
@@ -14,23 +14,31 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::Url;
+use crate::{
+    Url, proxy,
+    race::{self, Failed, Why, race},
+};
 
 /// A connection to the coordinator.
 pub type Stream = TlsStream<TcpStream>;
 
-/// How long a connection, TLS included, may take to come up.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// Nobody answers there.
-    #[error("cannot reach the coordinator at {url}: {source}")]
+    /// Nothing answers there.
+    #[error("cannot reach the coordinator at {url}: {source}{remark}")]
     Unreachable {
-        /// Where.
-        url: Url,
-        /// The system's word for it.
+        /// Where: the URLs that were tried.
+        url: String,
+        /// What the system says; for each address, if there is more than one.
+        source: io::Error,
+        /// What else may be the reason; empty if nothing is known.
+        remark: String,
+    },
+    /// There is nowhere to connect to.
+    #[error("cannot reach the coordinator: {source}")]
+    NoUrl {
+        /// Why not.
         source: io::Error,
     },
     /// Somebody answers, and it is not the coordinator that the token or identity names.
@@ -63,31 +71,78 @@ pub fn fingerprint_of(certificate: &CertificateDer<'_>) -> Result<Fingerprint, E
 /// # Errors
 /// If it isn't there, or is another one.
 pub async fn connect(url: &Url, fingerprint: Fingerprint) -> Result<Stream, LinkError> {
-    let unreachable = |source| LinkError::Unreachable { url: url.clone(), source };
-    let tls_error = |source| LinkError::Tls { url: url.clone(), source };
+    connect_any(std::slice::from_ref(url), fingerprint).await.map(|(stream, _)| stream)
+}
+
+/// The same at any of several URLs, earlier ones preferred; also which one it was.
+///
+/// # Errors
+/// If it is at none of them.
+pub async fn connect_any(urls: &[Url], fingerprint: Fingerprint) -> Result<(Stream, Url), LinkError> {
+    let none = || io::Error::new(io::ErrorKind::InvalidInput, "no URL is known");
+    let at = |url: usize| urls.get(url).or_else(|| urls.first());
+    let Some(first) = urls.first() else { return Err(LinkError::NoUrl { source: none() }) };
+    let connector = connector(fingerprint).map_err(|source| LinkError::Tls { url: first.clone(), source })?;
+    let attempt = |url: usize, address| {
+        let (connector, url) = (connector.clone(), at(url).cloned());
+        async move { attempt(connector, url, address).await }
+    };
+    race(urls, attempt).await.map(|(stream, url)| (stream, at(url).unwrap_or(first).clone())).map_err(|failures| {
+        let place = |failed: &Failed<AttemptError>| at(failed.url).unwrap_or(first).clone();
+        let is_other = |failed: &&Failed<_>| matches!(failed.why, Why::Attempt(AttemptError::Other));
+        let spoke = |failed: &&Failed<_>| matches!(failed.why, Why::Attempt(AttemptError::Tls(_)));
+        // What answers says most about what is wrong.
+        if let Some(other) = failures.iter().find(is_other) {
+            return LinkError::OtherCoordinator { url: place(other) };
+        }
+        let source = io::Error::other(race::words(&failures));
+        if let Some(tls) = failures.iter().find(spoke) {
+            return LinkError::Tls { url: place(tls), source };
+        }
+        let remark = proxy::remark(first);
+        LinkError::Unreachable { url: shown(urls), source, remark }
+    })
+}
+
+fn shown(urls: &[Url]) -> String {
+    urls.iter().map(Url::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn connector(fingerprint: Fingerprint) -> io::Result<TlsConnector> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|e| tls_error(io::Error::other(e)))?
+        .map_err(io::Error::other)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Pin { fingerprint, provider }))
         .with_no_client_auth();
-    let name = ServerName::try_from(url.host().to_owned())
-        .map_err(|e| unreachable(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
-    let up = async {
-        let tcp = TcpStream::connect((url.host(), url.port())).await.map_err(unreachable)?;
-        // Messages are small and wait for each other.
-        tcp.set_nodelay(true).map_err(unreachable)?;
-        TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|source| {
-            match source.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
-                Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
-                    LinkError::OtherCoordinator { url: url.clone() }
-                }
-                _ => tls_error(source),
-            }
-        })
-    };
-    tokio::time::timeout(CONNECT_TIMEOUT, up).await.unwrap_or_else(|_| Err(unreachable(io::ErrorKind::TimedOut.into())))
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// Why one address didn't do.
+#[derive(Debug, thiserror::Error)]
+enum AttemptError {
+    #[error(transparent)]
+    Tcp(io::Error),
+    #[error(transparent)]
+    Tls(io::Error),
+    #[error("another coordinator answers")]
+    Other,
+}
+
+async fn attempt(connector: TlsConnector, url: Option<Url>, address: SocketAddr) -> Result<Stream, AttemptError> {
+    let host = url.map(|url| url.host().to_owned()).unwrap_or_default();
+    let name =
+        ServerName::try_from(host).map_err(|e| AttemptError::Tcp(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
+    let tcp = TcpStream::connect(address).await.map_err(AttemptError::Tcp)?;
+    // Messages are small and wait for each other.
+    tcp.set_nodelay(true).map_err(AttemptError::Tcp)?;
+    connector.connect(name, tcp).await.map_err(|source| {
+        match source.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
+            Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => AttemptError::Other,
+            _ => AttemptError::Tls(source),
+        }
+    })
 }
 
 /// Trusts the certificate that holds the key with this fingerprint.
@@ -193,6 +248,24 @@ mod tests {
         let (url, _) = server(&["localhost"], &KeyPair::generate().unwrap()).await;
         let error = connect(&url, Fingerprint([0; 32])).await.unwrap_err();
         assert!(matches!(error, LinkError::OtherCoordinator { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn of_several_addresses_the_coordinators_own_is_found() {
+        let key = KeyPair::generate().unwrap();
+        let (url, fingerprint) = server(&["localhost"], &key).await;
+        let (other, _) = server(&["localhost"], &KeyPair::generate().unwrap()).await;
+        // Bound and not listening: refused for as long as it lives.
+        let closed = tokio::net::TcpSocket::new_v4().unwrap();
+        closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let closed: Url = format!("https://{}", closed.local_addr().unwrap()).parse().unwrap();
+        // Takes connections, and says nothing.
+        let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mute: Url = format!("https://{}", mute.local_addr().unwrap()).parse().unwrap();
+        let (_, found) = connect_any(&[closed, mute, other.clone(), url.clone()], fingerprint).await.unwrap();
+        assert_eq!(found, url);
+        let error = connect_any(&[other.clone()], fingerprint).await.unwrap_err();
+        assert!(matches!(&error, LinkError::OtherCoordinator { url } if *url == other), "{error}");
     }
 
     #[tokio::test]
