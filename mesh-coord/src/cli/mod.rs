@@ -71,14 +71,17 @@ struct Listing {
 /// Runs the command that the process was started with.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli.command) {
+    mesh_process::secrets::hide_arguments();
+    let code = match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&error);
             ExitCode::FAILURE
         }
-    }
+    };
+    mesh_process::log::flush();
+    code
 }
 
 /// Ends the process as any wrong usage does, where the definitions can't say what is wrong.

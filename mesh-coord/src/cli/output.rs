@@ -85,8 +85,7 @@ fn visible(text: &str) -> String {
 
 /// Says something beside the data, on standard error.
 pub(crate) fn note(text: &str) {
-    // Nobody is left to tell if this fails.
-    let _ = writeln!(io::stderr(), "{text}");
+    mesh_process::log::say(text);
 }
 
 /// Says why a command failed, and what to try next where that is known.

@@ -7,7 +7,6 @@ use clap::Args;
 use mesh_proto::{PrivateKey, Range};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
-use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -51,6 +50,7 @@ fn mtu_range() -> std::ops::RangeInclusive<i64> {
 
 pub(super) async fn run(args: Serve) -> Result<()> {
     start_log();
+    mesh_process::secrets::forbid_dumps();
     let data = DataDirectory::open(&args.data.unwrap_or_else(data::default_directory))?;
     let identity = Identity::open(&data, args.names)?;
     let enrol_key = enrol_key(&data)?;
@@ -107,7 +107,6 @@ fn enrol_key(data: &DataDirectory) -> Result<PrivateKey> {
 
 /// Logs to standard error: what an operator wants to see, or as $RUST_LOG says.
 fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+    mesh_process::log::start(colour);
 }

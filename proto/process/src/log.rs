@@ -1,0 +1,119 @@
+//! The log, on standard error: whoever keeps it may be slow, stop reading, or be gone, and the program goes on.
+
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    env,
+    io::{self, Write},
+    panic::{self, PanicHookInfo},
+    sync::{Arc, OnceLock},
+    thread,
+    time::Duration,
+};
+
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use crate::lines::Lines;
+
+/// How long the end of a program may wait for its last lines to be written.
+const LAST: Duration = Duration::from_secs(1);
+/// What is left out unless it is asked for: boringtun reports every stranger's packet as an error.
+const QUIET: &str = "boringtun=off";
+
+static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
+
+/// Starts the log of a program that goes on for long: `info` and above, or as `$RUST_LOG` says.
+pub fn start(colours: bool) {
+    let Ok(lines) = Lines::start(io::stderr()) else { return };
+    let lines = LINES.get_or_init(|| lines);
+    let given = env::var("RUST_LOG").unwrap_or_default();
+    let (filter, mistake) = match filter(&given) {
+        Ok(filter) => (filter, None),
+        Err(error) => (default_filter(), Some(error)),
+    };
+    let lines = Arc::clone(lines);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(move || Line(Arc::clone(&lines)))
+        .with_ansi(colours)
+        .log_internal_errors(false)
+        .finish();
+    // Fails only if there is one already.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    panic::set_hook(Box::new(|info| say(&panic_text(info))));
+    if let Some(error) = mistake {
+        tracing::warn!("$RUST_LOG is left aside: {error}; write for example RUST_LOG=debug");
+    }
+}
+
+fn filter(given: &str) -> Result<EnvFilter, String> {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let filter = filter.parse(given).map_err(|e| e.to_string())?;
+    Ok(if given.contains("boringtun") { filter } else { quiet(filter) })
+}
+
+fn default_filter() -> EnvFilter {
+    quiet(EnvFilter::default().add_directive(LevelFilter::INFO.into()))
+}
+
+fn quiet(filter: EnvFilter) -> EnvFilter {
+    match QUIET.parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    }
+}
+
+/// Says something on standard error: in order with the log where there is one, and as unable to stall.
+pub fn say(text: &str) {
+    let line = format!("{}\n", text.trim_end());
+    match LINES.get() {
+        Some(lines) => lines.push(line.as_bytes()),
+        // If that can't be written, nothing can.
+        None => drop(io::stderr().lock().write_all(line.as_bytes())),
+    }
+}
+
+/// Waits a moment for the last lines to be written: before the program ends.
+pub fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(LAST);
+    }
+}
+
+/// The standard hook writes to standard error itself, and would wait there with the panicking task's locks held.
+fn panic_text(info: &PanicHookInfo<'_>) -> String {
+    let payload = info.payload();
+    let message = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(|s| &**s));
+    let thread = thread::current();
+    let (name, message) = (thread.name().unwrap_or("unnamed"), message.unwrap_or("without a message"));
+    let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
+    let trace = Backtrace::capture();
+    let trace = if trace.status() == BacktraceStatus::Captured { format!("\n{trace}") } else { String::new() };
+    format!("error: the thread {name} panicked{place}: {message} (please report this){trace}")
+}
+
+/// What the subscriber writes to: one call a line.
+struct Line(Arc<Lines>);
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_log_about_every_packet_is_left_out_unless_it_is_asked_for() {
+        for (given, boringtun) in [("", false), ("debug", false), ("info,boringtun=debug", true)] {
+            assert_eq!(filter(given).unwrap().to_string().contains(QUIET), !boringtun, "{given}");
+        }
+        assert!(filter("mesh=loud=er").is_err());
+    }
+}

@@ -1,0 +1,141 @@
+//! What other processes could read of this one: its arguments, its first environment, its memory after a crash.
+//!
+//! The kernel shows arguments and environment from where they were put at the start (`/proc/PID/cmdline`, `environ`); they
+//! are overwritten there, through `/proc/self/mem`, which needs no unsafe code. Without `/proc` nothing can be read either.
+
+use std::{
+    env,
+    fs::{self, OpenOptions},
+    io,
+    ops::Range,
+    os::unix::fs::FileExt as _,
+};
+
+use nix::sys::{
+    prctl,
+    resource::{Resource, setrlimit},
+};
+use zeroize::Zeroizing;
+
+/// How tokens and credentials begin.
+const PREFIXES: [&[u8]; 5] = [b"mesh1.", b"mesh2.", b"meshadmin1.", b"meshadmin2.", b"meshrunner1."];
+/// A token's text is longer than this, and no part of a host's name that begins like a token is as long.
+const SHORTEST: usize = 64;
+
+/// Overwrites every token among the arguments of this process. To be called once they are parsed.
+pub fn hide_arguments() {
+    let _ = memory(Area::Arguments).and_then(|(start, mut bytes)| {
+        for secret in secrets(&bytes) {
+            if let Some(secret) = bytes.get_mut(secret) {
+                secret.fill(b'*');
+            }
+        }
+        put_back(start, &bytes)
+    });
+}
+
+/// The value of a variable that holds a secret, which neither this process's `/proc/PID/environ` nor any program that it
+/// starts has from now on.
+#[must_use]
+pub fn take_variable(name: &str) -> Option<Zeroizing<String>> {
+    let value = env::var(name).ok().map(Zeroizing::new)?;
+    let _ = memory(Area::Environment).and_then(|(start, mut bytes)| {
+        for entry in bytes.split_mut(|byte| *byte == 0) {
+            let is_it = entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="));
+            if is_it {
+                entry.fill(0);
+            }
+        }
+        put_back(start, &bytes)
+    });
+    Some(value)
+}
+
+/// Keeps the memory of this process, with the keys in it, out of core dumps, and from other processes of the same user.
+/// Only for a process that reads nothing of its own below `/proc` afterwards, or is root's.
+pub fn forbid_dumps() {
+    // Neither can fail but where a sandbox forbids it, and it isn't this program's to insist.
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = prctl::set_dumpable(false);
+}
+
+/// Keeps core dumps from being written, where [`forbid_dumps`] would go too far.
+pub fn forbid_core_files() {
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+}
+
+/// Where the tokens are among NUL-terminated arguments: all but the prefix.
+fn secrets(arguments: &[u8]) -> Vec<Range<usize>> {
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
+    let mut found = Vec::new();
+    for prefix in PREFIXES {
+        let places = arguments.windows(prefix.len()).enumerate().filter(|(_, window)| *window == prefix);
+        for (place, _) in places {
+            let start = place + prefix.len();
+            let length = arguments.iter().skip(start).take_while(|byte| is_token(byte)).count();
+            if length >= SHORTEST {
+                found.push(start..start + length);
+            }
+        }
+    }
+    found
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Area {
+    Arguments,
+    Environment,
+}
+
+/// Reads an area of this process's memory: where it starts, and its bytes.
+fn memory(area: Area) -> io::Result<(u64, Zeroizing<Vec<u8>>)> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let Range { start, end } = place(&stat, area).ok_or(io::ErrorKind::InvalidData)?;
+    let length = usize::try_from(end - start).map_err(io::Error::other)?;
+    let mut bytes = Zeroizing::new(vec![0; length]);
+    fs::File::open("/proc/self/mem")?.read_exact_at(&mut bytes, start)?;
+    Ok((start, bytes))
+}
+
+fn put_back(start: u64, bytes: &[u8]) -> io::Result<()> {
+    OpenOptions::new().write(true).open("/proc/self/mem")?.write_all_at(bytes, start)
+}
+
+/// proc(5): `arg_start` is the 48th field, `env_start` the 50th; the second is in parentheses and may hold blanks.
+fn place(stat: &str, area: Area) -> Option<Range<u64>> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let first = match area {
+        Area::Arguments => 48,
+        Area::Environment => 50,
+    };
+    let mut fields = rest.split_ascii_whitespace().skip(first - 3).map(str::parse::<u64>);
+    let (start, end) = (fields.next()?.ok()?, fields.next()?.ok()?);
+    // Four megabytes is more than the kernel takes for both.
+    (start > 0 && start <= end && end - start <= 4 << 20).then_some(start..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_found_among_arguments_and_host_names_that_look_alike_are_not() {
+        let token = "A".repeat(96);
+        let line = format!("join\0https://mesh1.example.org\0mesh1.{token}\0--token=meshadmin1.{token}\0--json\0");
+        let mut bytes = line.clone().into_bytes();
+        for secret in secrets(&bytes) {
+            bytes[secret].fill(b'*');
+        }
+        assert_eq!(String::from_utf8(bytes).unwrap(), line.replace(&token, &"*".repeat(96)));
+        assert!(secrets(b"mesh1.").is_empty() && secrets(b"").is_empty());
+    }
+
+    #[test]
+    fn the_areas_are_where_the_kernel_says() {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap();
+        assert_eq!(place(&stat, Area::Arguments).unwrap().end, place(&stat, Area::Environment).unwrap().start);
+        let (_, arguments) = memory(Area::Arguments).unwrap();
+        assert_eq!(*arguments, fs::read("/proc/self/cmdline").unwrap());
+        assert_eq!(place("1 (a) b) S 1", Area::Arguments), None);
+    }
+}
