@@ -1,4 +1,9 @@
-//! The state directory: where it is, who may use it, and files in it that are whole at any moment.
+//! The state directory: where it is, who may use it, and files in it that are whole at any moment. Where nothing can be
+//! written (a full disk, one mounted read-only), an agent goes on with what is there.
+
+mod later;
+mod lock;
+mod socket;
 
 use std::{
     env, fs,
@@ -12,8 +17,12 @@ use std::{
 };
 
 use mesh_proto::message::Refusal;
+use nix::unistd::{AccessFlags, access};
 use serde::{Serialize, de::DeserializeOwned};
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use self::later::Later;
+pub(crate) use self::{lock::Lock, socket::make_room};
 
 /// Where the agent of root keeps its state.
 const SYSTEM: &str = "/var/lib/mesh-node";
@@ -27,12 +36,8 @@ pub(crate) struct StateDir {
     /// Whether nothing is written any more: the runner has left. Locked while a file is put in its place, and while all are
     /// deleted.
     closed: Arc<Mutex<bool>>,
-}
-
-/// Shows that no other agent works on the directory, for as long as it lives.
-#[derive(Debug)]
-pub(crate) struct Lock {
-    _file: fs::File,
+    /// What is to be written yet, and what couldn't be.
+    later: Arc<Later>,
 }
 
 impl StateDir {
@@ -46,7 +51,7 @@ impl StateDir {
             None if nix::unistd::geteuid().is_root() => SYSTEM.into(),
             None => user_state(env::var_os("XDG_STATE_HOME").map(Into::into), env::home_dir())?,
         };
-        let state = Self { path, closed: Arc::default() };
+        let state = Self { path, closed: Arc::default(), later: Arc::default() };
         let (socket, length) = (state.socket(), state.socket().as_os_str().as_bytes().len());
         if length > MAX_SOCKET_PATH {
             return Err(Refusal::new(
@@ -86,17 +91,40 @@ impl StateDir {
         };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(failed)?;
         self.make_private().map_err(failed)?;
-        let lock = self.path.join("lock");
-        let file =
-            fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(lock).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(fs::TryLockError::WouldBlock) => Err(Refusal::new(
+        match lock::take(&self.path) {
+            Ok(lock) => {
+                if let Some(error) = self.unwritable() {
+                    tracing::warn!(state = %path, "{error}");
+                }
+                Ok(lock)
+            }
+            Err(lock::Error::Taken) => Err(Refusal::new(
                 format!("another agent is running with the state directory {path}"),
                 format!("see it with `mesh-node status --state {path}`; a second agent needs a --state DIR of its own"),
             )),
-            Err(fs::TryLockError::Error(e)) => Err(failed(e)),
+            Err(lock::Error::Failed(e)) => Err(failed(e)),
         }
+    }
+
+    /// Says that nothing can be written there, if so.
+    fn unwritable(&self) -> Option<String> {
+        let error = access(&self.path, AccessFlags::W_OK).err()?;
+        Some(format!(
+            "the state directory can't be written to ({}): the agent works with what is there, and a restart loses what \
+             changes from now on",
+            error.desc()
+        ))
+    }
+
+    /// What is wrong with the directory now, for people to read.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let files = self.later.troubles().into_iter().map(|(name, error)| {
+            format!(
+                "{} can't be written ({error}): it is tried again and again, and a restart before that loses the changes",
+                self.path.join(name).display()
+            )
+        });
+        self.unwritable().into_iter().chain(files).collect()
     }
 
     /// Takes others' rights to the directory away, if it is ours to do so.
@@ -114,7 +142,11 @@ impl StateDir {
         if entries.peek().is_some() && !entries.any(|name| name.is_ok_and(|name| known(&name))) {
             return Err(io::Error::other("it holds other things and is open to other users"));
         }
-        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700))
+        match fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700)) {
+            // The files in it are private by themselves.
+            Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+            other => other,
+        }
     }
 
     /// Reads a file of JSON; `None` if there is none.
@@ -124,7 +156,7 @@ impl StateDir {
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Refusal> {
         let path = self.path.join(name);
         let bytes = match fs::read(&path) {
-            Ok(bytes) => zeroize::Zeroizing::new(bytes),
+            Ok(bytes) => Zeroizing::new(bytes),
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Refusal::bare(format!("cannot read {}: {e}", path.display()))),
         };
@@ -136,17 +168,52 @@ impl StateDir {
     }
 
     /// Writes a file of JSON, mode 0600, in the place of the one before: after a crash at any instant there is the one or
-    /// the other, whole.
+    /// the other, whole. Blocks for as long as the disk does.
     ///
     /// # Errors
     /// If it can't be written; the one before is then untouched.
     pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        // Never whole in memory: a view may be large, and what is freed of it would stay ours.
+        let written = self.replace(name, |file| {
+            let mut writer = io::BufWriter::new(file);
+            serde_json::to_writer(&mut writer, value)?;
+            writer.flush()?;
+            let (_, buffer) = writer.into_parts();
+            buffer.unwrap_or_default().zeroize();
+            Ok(())
+        });
+        self.later.note(name, written.as_ref().err());
+        written
+    }
+
+    /// [`Self::write`], unless the file holds just that already.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub(crate) fn write_changed(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        let new = Zeroizing::new(serde_json::to_vec(value)?);
+        match fs::read(self.path.join(name)).map(Zeroizing::new) {
+            Ok(old) if old == new => Ok(()),
+            _ => self.write(name, value),
+        }
+    }
+
+    /// [`Self::write`] for what goes on without: waits a moment only for a slow disk, and what fails is tried again until it
+    /// succeeds or there is something newer.
+    ///
+    /// # Errors
+    /// If it isn't written yet.
+    pub(crate) fn remember(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        later::write(self, name, Zeroizing::new(serde_json::to_vec(value)?))
+    }
+
+    fn replace(&self, name: &str, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
         let has_left = || io::Error::other("the runner has left the mesh");
         if *self.closed() {
             return Err(has_left());
         }
         let (path, next) = (self.path.join(name), self.path.join(format!("{name}.next")));
-        let written = write_whole(&next, value);
+        let written = write_whole(&next, write);
         // It may have left meanwhile.
         let closed = self.closed();
         if *closed {
@@ -190,16 +257,14 @@ impl StateDir {
     }
 }
 
-/// Writes a file of JSON, mode 0600, and waits until it is on the disk.
-fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
-    // Never whole in memory: a view may be large, and what is freed of it would stay ours.
-    let mut writer = io::BufWriter::new(file);
-    serde_json::to_writer(&mut writer, value)?;
-    writer.flush()?;
-    let (file, buffer) = writer.into_parts();
-    buffer.unwrap_or_default().zeroize();
-    file.sync_all()
+/// Writes a file of mode 0600, and waits until it is on the disk. A piece of one is not left to fill the disk.
+fn write_whole(path: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    let written = write(&mut file).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 /// Deletes a file, if it is there, overwritten first unless it is large: secrets are not.
@@ -223,122 +288,4 @@ fn user_state(xdg: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf, Re
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A directory of its own for a test, removed at its end.
-    pub(crate) struct Scratch(pub(crate) PathBuf);
-
-    impl Scratch {
-        pub(crate) fn new(name: &str) -> Self {
-            let path = env::temp_dir().join(format!("mesh-node-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().mode() & 0o777
-    }
-
-    #[test]
-    fn files_are_private_and_read_back_and_leave_nothing_beside() {
-        let scratch = Scratch::new("state");
-        let state = StateDir::locate(Some(scratch.0.join("a/b"))).unwrap();
-        let _lock = state.take().unwrap();
-        assert_eq!(state.read::<Vec<u8>>("x.json"), Ok(None));
-        state.write("x.json", &[1, 2]).unwrap();
-        state.write("x.json", &[3]).unwrap();
-        assert_eq!(state.read::<Vec<u8>>("x.json"), Ok(Some(vec![3])));
-        assert_eq!((mode(state.path()), mode(&state.path().join("x.json"))), (0o700, 0o600));
-        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 2, "the lock and the file");
-        state.clear(&["x.json", "nothing.json"]).unwrap();
-        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 1);
-        assert!(state.write("x.json", &[4]).is_err(), "whoever is late writes nothing");
-    }
-
-    /// Leaves while it is written.
-    struct Leaves<'a>(&'a StateDir);
-
-    impl Serialize for Leaves<'_> {
-        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            self.0.clear(&["x.json"]).unwrap();
-            serializer.serialize_unit()
-        }
-    }
-
-    #[test]
-    fn what_is_being_written_when_the_runner_leaves_is_not_put_back() {
-        let scratch = Scratch::new("leaves");
-        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
-        state.write("x.json", &1).unwrap();
-        state.write("x.json", &Leaves(&state)).unwrap_err();
-        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
-        // Another file, of which nothing was there yet.
-        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
-        state.write("y.json", &Leaves(&state)).unwrap_err();
-        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_damaged_file_is_named_and_not_quoted() {
-        let scratch = Scratch::new("damaged");
-        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
-        fs::write(scratch.0.join("x.json"), "{\"private_key\": sesame}").unwrap();
-        let error = state.read::<Vec<u8>>("x.json").unwrap_err().to_string();
-        assert!(error.contains("x.json is damaged") && !error.contains("sesame"), "{error}");
-    }
-
-    #[test]
-    fn one_agent_at_a_time() {
-        let scratch = Scratch::new("lock");
-        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
-        let lock = state.take().unwrap();
-        let error = state.take().unwrap_err();
-        assert!(error.error.contains("another agent is running"), "{error}");
-        drop(lock);
-        state.take().unwrap();
-    }
-
-    #[test]
-    fn a_directory_that_others_use_is_not_taken_from_them() {
-        let scratch = Scratch::new("shared");
-        let open = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(&scratch.0, open.clone()).unwrap();
-        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
-        fs::write(scratch.0.join("thesis.tex"), "").unwrap();
-        assert!(state.take().unwrap_err().error.contains("holds other things"));
-        assert_eq!(mode(&scratch.0), 0o755);
-        fs::remove_file(scratch.0.join("thesis.tex")).unwrap();
-        drop(state.take().unwrap());
-        assert_eq!(mode(&scratch.0), 0o700, "an empty one is made private");
-        state.write("identity.json", &1).unwrap();
-        fs::set_permissions(&scratch.0, open).unwrap();
-        state.take().unwrap();
-        assert_eq!(mode(&scratch.0), 0o700, "our own is made private again");
-    }
-
-    #[test]
-    fn the_path_of_the_socket_has_a_limit() {
-        let fits = format!("/{}", "x".repeat(MAX_SOCKET_PATH - "//agent.sock".len()));
-        StateDir::locate(Some(fits.clone().into())).unwrap();
-        let error = StateDir::locate(Some(format!("{fits}x").into())).unwrap_err();
-        assert!(error.error.contains("108 octets") && error.hint.unwrap().contains("--state"), "{}", error.error);
-    }
-
-    #[test]
-    fn a_users_state_is_where_xdg_has_it() {
-        let at = |xdg: Option<&str>, home: Option<&str>| user_state(xdg.map(Into::into), home.map(Into::into));
-        assert_eq!(at(Some("/s"), Some("/h")), Ok("/s/mesh-node".into()));
-        assert_eq!(at(None, Some("/h")), Ok("/h/.local/state/mesh-node".into()));
-        assert_eq!(at(Some("relative"), Some("/h")), Ok("/h/.local/state/mesh-node".into()));
-        assert!(at(None, None).is_err());
-    }
-}
+pub(crate) mod tests;

@@ -136,7 +136,7 @@ async fn request_once<T: serde::de::DeserializeOwned>(
             error.to_string(),
             "the token was made by another coordinator: is the URL right, and the token current?",
         )),
-        LinkError::Unreachable { .. } | LinkError::Tls { .. } => Failure::Lost(Refusal::new(
+        LinkError::Unreachable { .. } | LinkError::NoUrl { .. } | LinkError::Tls { .. } => Failure::Lost(Refusal::new(
             error.to_string(),
             "is the coordinator running, and does a firewall let its port through?",
         )),

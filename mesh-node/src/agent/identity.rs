@@ -106,7 +106,7 @@ impl Identity {
         Ok(Some(Self { private_key, enrolment, listen: file.listen, endpoints: file.endpoints }))
     }
 
-    /// Keeps it.
+    /// Keeps it; what is on disk already is not written again.
     ///
     /// # Errors
     /// If it can't be written.
@@ -126,10 +126,10 @@ impl Identity {
             endpoints: self.endpoints.clone(),
             enrolment,
         };
-        state.write(FILE, &file).map_err(|e| {
+        state.write_changed(FILE, &file).map_err(|e| {
             Refusal::new(
                 format!("cannot write {}: {e}", state.path().join(FILE).display()),
-                "is the disk full, or mounted read-only?",
+                "make room on the disk, or make it writable; or choose another directory with --state DIR",
             )
         })
     }

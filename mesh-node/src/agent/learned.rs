@@ -39,7 +39,7 @@ pub(crate) async fn keep(state: StateDir, mut learned: mpsc::UnboundedReceiver<(
             }
         };
         let _ = tokio::time::timeout(DELAY, more).await;
-        if news && let Err(error) = state.write(FILE, &known) {
+        if news && let Err(error) = state.remember(FILE, &known) {
             tracing::warn!(%error, "cannot remember where other runners are");
         }
     }

@@ -179,7 +179,9 @@ pub(crate) async fn run(
             Ok(None)
         }
     };
-    let _ = std::fs::remove_file(state.socket());
+    for socket in state.spare_socket().into_iter().chain([state.socket()]) {
+        let _ = std::fs::remove_file(socket);
+    }
     result
 }
 

@@ -31,6 +31,7 @@ impl Agent {
             drops: report.iter().flat_map(drops).collect(),
             traffic: report.iter().flat_map(traffic).collect(),
             offloads: offloads(self.operator, *self.control.switches().borrow(), report.as_ref()),
+            warnings: self.state.warnings(),
         }
     }
 
@@ -66,6 +67,11 @@ fn map_state(link: &Link, applied: Option<Have>) -> local::MapState {
         revision: applied.map(|applied| applied.revision),
         age_seconds: applied.and(link.heard).map(age),
         connected: link.connected,
+        state: Some(match (link.connected, link.unknown) {
+            (true, _) => local::LinkState::Connected,
+            (false, true) => local::LinkState::Refused,
+            (false, false) => local::LinkState::Away,
+        }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `mesh-node join`: makes this machine a runner, if it isn't one, and runs its agent.
 
 use std::{
-    env, fs,
+    fs,
     io::{self, Read as _},
     net::SocketAddr,
     process::ExitCode,
@@ -9,12 +9,12 @@ use std::{
 
 use clap::Args;
 use mesh_link::Url;
+use mesh_process::secrets;
 use mesh_proto::{
     Label,
     message::{Refusal, Switches},
     token::{Token, TokenKind},
 };
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use zeroize::Zeroizing;
 
 use super::{
@@ -25,7 +25,9 @@ use super::{
 use crate::agent::{self, Application, Identity, Purpose};
 
 /// The longest token file that is read, in octets.
-const MAX_TOKEN: u64 = 4096;
+const MAX_TOKEN: u64 = 16 << 10;
+/// The variable that may hold the token: arguments can be seen by every user of the machine.
+const TOKEN_VARIABLE: &str = "MESH_TOKEN";
 
 #[derive(Debug, Args)]
 pub(super) struct Join {
@@ -98,7 +100,14 @@ impl Endpoint {
 
 impl Join {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        log();
+        mesh_process::log::start(output::log_colours());
+        let variable = secrets::take_variable(TOKEN_VARIABLE);
+        // Only root reads its own /proc/self afterwards all the same.
+        if nix::unistd::geteuid().is_root() {
+            secrets::forbid_dumps()
+        } else {
+            secrets::forbid_core_files()
+        }
         let state = &context.state;
         let lock = state.take()?;
         let mut identity = match Identity::load(state)? {
@@ -117,18 +126,22 @@ impl Join {
         }
         let offloads = Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro };
         let runtime = runtime()?;
-        runtime.block_on(async {
+        let ended = runtime.block_on(async {
             if identity.enrolment.is_some() {
                 self.go_on(&mut identity)?;
-                identity.save(state)?;
+                // Nothing but the options given now can be new.
+                if let Err(error) = identity.save(state) {
+                    tracing::warn!("{}: what was given now holds until the next start", error.error);
+                }
             } else {
-                let wish = self.application()?;
+                let wish = self.application(variable)?;
                 agent::enrol(state, &mut identity, &wish).await?;
             }
             agent::run(state.clone(), lock, identity, offloads, Purpose::Run).await
-        })?;
-        // Whatever still blocks is not waited for: nothing is half done that the next start does not mend.
+        });
+        // What still blocks is not waited for: nothing is half done that the next start does not mend.
         runtime.shutdown_background();
+        ended?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -169,16 +182,16 @@ impl Join {
         Ok(())
     }
 
-    fn application(&self) -> Result<Application, Refusal> {
+    fn application(&self, variable: Option<Zeroizing<String>>) -> Result<Application, Refusal> {
         let how = "mesh-node join https://HOST:7443 TOKEN; `mesh-coord token create` makes one";
         let coordinator = self
             .coordinator
             .clone()
             .ok_or_else(|| Refusal::new("this machine has not joined a mesh, and there is no URL", how))?;
-        let argument = match (&self.token, env::var("MESH_TOKEN")) {
+        let argument = match (&self.token, variable) {
             (Some(argument), _) => argument.clone(),
-            (None, Ok(token)) => TokenArgument(Zeroizing::new(token)),
-            (None, Err(_)) => return Err(Refusal::new("there is no token, and none in $MESH_TOKEN", how)),
+            (None, Some(token)) => TokenArgument(token),
+            (None, None) => return Err(Refusal::new("there is no token, and none in $MESH_TOKEN", how)),
         };
         let token = read_token(&argument)?;
         let name = match &self.name {
@@ -234,18 +247,6 @@ fn label(host: &str) -> Option<Label> {
     let first = host.split('.').next().unwrap_or_default().to_ascii_lowercase();
     let label: String = first.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(63).collect();
     label.trim_matches('-').parse().ok()
-}
-
-/// To standard error; what is logged is chosen with $RUST_LOG.
-pub(super) fn log() {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(output::log_colours())
-        .finish();
-    // Fails only if there is one already.
-    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 #[cfg(test)]

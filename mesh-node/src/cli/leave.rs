@@ -6,8 +6,8 @@ use clap::Args;
 use mesh_proto::message::{Refusal, Switches};
 
 use super::{
-    Context, attach, join,
-    output::{Failure, note},
+    Context, attach,
+    output::{self, Failure, note},
     runtime,
 };
 use crate::{
@@ -35,12 +35,12 @@ impl Leave {
                     )
                     .into());
                 };
-                join::log();
+                mesh_process::log::start(output::log_colours());
                 let runtime = runtime()?;
                 let run = agent::run(context.state.clone(), lock, identity, Switches::default(), Purpose::Leave);
-                let left = runtime.block_on(run)?;
+                let left = runtime.block_on(run);
                 runtime.shutdown_background();
-                left.ok_or_else(|| Refusal::new("interrupted before it was done", "run it again"))?
+                left?.ok_or_else(|| Refusal::new("interrupted before it was done", "run it again"))?
             }
             Err(_) => context.agent().ask::<local::Leave>(&Request::Leave, &[])?,
         };

@@ -103,6 +103,13 @@ pub(crate) fn main() -> ExitCode {
         return crate::cni::main();
     }
     let cli = Cli::parse();
+    mesh_process::secrets::hide_arguments();
+    let code = run(cli);
+    mesh_process::log::flush();
+    code
+}
+
+fn run(cli: Cli) -> ExitCode {
     // What `run` does itself must not be mistaken for what its command does.
     let ours = if matches!(cli.command, Command::Run(_)) { run::OURS } else { 1 };
     match dispatch(cli) {

@@ -93,13 +93,12 @@ pub(super) fn complain(refusal: &Refusal) {
     if let Some(hint) = &refusal.hint {
         text += &format!("{} {hint}\n", paint(colours, Ink::Bold, "hint:"));
     }
-    // If that can't be written, nothing can.
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    mesh_process::log::say(&text);
 }
 
 /// Says something on standard error that is no error.
 pub(super) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    mesh_process::log::say(text);
 }
 
 /// Whether there are colours on standard error: for the log.

@@ -29,8 +29,11 @@ impl Status {
 fn render(context: &Context, status: &local::Status) -> String {
     let output = &context.output;
     let mut text = format!("{} {} ({})\n", output.ink(Ink::Bold, "runner"), status.runner.name, status.runner.id);
-    let connection =
-        if status.map.connected { output.ink(Ink::Good, "connected") } else { output.ink(Ink::Bad, "away") };
+    let connection = match (status.map.connected, status.map.state) {
+        (true, _) => output.ink(Ink::Good, "connected"),
+        (false, Some(local::LinkState::Refused)) => output.ink(Ink::Bad, "refused"),
+        (false, _) => output.ink(Ink::Bad, "away"),
+    };
     text += &format!("{} {}, {connection}\n", output.ink(Ink::Bold, "coordinator"), status.coordinator.url);
     for line in [&status.coordinator.error, &status.coordinator.hint].into_iter().flatten() {
         text += &format!("  {line}\n");
@@ -48,6 +51,9 @@ fn render(context: &Context, status: &local::Status) -> String {
         format!("{name} {state}")
     });
     text += &format!("{} {}\n", output.ink(Ink::Bold, "offloads"), offloads.collect::<Vec<_>>().join(", "));
+    for warning in &status.warnings {
+        text += &format!("{} {warning}\n", output.ink(Ink::Bad, "warning:"));
+    }
     if !status.peers.is_empty() {
         let rows = status.peers.iter().map(|peer| {
             let path = match peer.path {
@@ -75,6 +81,10 @@ fn render(context: &Context, status: &local::Status) -> String {
     if !drops.is_empty() {
         text.push('\n');
         text += &output.table(["DROPPED", "PACKETS"], drops.iter().map(|(why, n)| [(*why).clone(), n.to_string()]));
+    }
+    if status.instances.is_empty() && status.map.connected {
+        let next = "mesh-node run DEPLOYMENT/SERVICE -- COMMAND, or mesh-node attach DEPLOYMENT/SERVICE --netns PATH";
+        text += &format!("\nno instances yet: {next}\n");
     }
     text
 }

@@ -133,7 +133,7 @@ impl Table {
     /// Remembers. What can't be remembered works nevertheless, until the agent restarts.
     pub(super) fn save(&self, state: &StateDir) {
         let containers = self.entries.iter().map(|(id, entry)| (id.clone(), entry.holder.clone())).collect();
-        if let Err(error) = state.write(FILE, &Remembered { version: 1, boot: boot(), containers }) {
+        if let Err(error) = state.remember(FILE, &Remembered { version: 1, boot: boot(), containers }) {
             tracing::warn!(%error, "cannot remember the containers: a restart of the agent would lose the latest changes");
         }
     }

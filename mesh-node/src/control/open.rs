@@ -37,7 +37,9 @@ pub(super) enum OpenError {
 pub(super) async fn open(target: &Target) -> Result<WebSocketStream<mesh_link::Stream>, OpenError> {
     let stream = mesh_link::connect(&target.url, target.fingerprint).await.map_err(|error| {
         let hint = match error {
-            LinkError::Unreachable { .. } => "is the coordinator running, and reachable from here?",
+            LinkError::Unreachable { .. } | LinkError::NoUrl { .. } => {
+                "is the coordinator running, and reachable from here?"
+            }
             LinkError::OtherCoordinator { .. } => {
                 "was its data directory lost or exchanged? Runners then have to join anew, with a new state directory"
             }

@@ -42,7 +42,7 @@ pub(crate) fn load(state: &StateDir) -> Remembered {
 
 /// Remembers.
 pub(super) fn save(state: &StateDir, attachments: Vec<Attachment>, ended: Vec<Held>) -> io::Result<()> {
-    state.write(FILE, &Remembered { version: 1, boot: boot(), attachments, ended })
+    state.remember(FILE, &Remembered { version: 1, boot: boot(), attachments, ended })
 }
 
 /// The kernel's number for this start of the machine (random(4)).

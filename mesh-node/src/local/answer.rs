@@ -147,6 +147,9 @@ pub(crate) struct Status {
     /// The offloads: without any one of them traffic is several times slower.
     #[serde(default)]
     pub(crate) offloads: BTreeMap<String, Offload>,
+    /// What is wrong on this machine, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
 }
 
 /// An offload.
@@ -185,6 +188,21 @@ pub(crate) struct MapState {
     pub(crate) age_seconds: Option<u64>,
     /// Whether the coordinator is there.
     pub(crate) connected: bool,
+    /// The same with what else there is; absent from an agent of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<LinkState>,
+}
+
+/// How a runner and its coordinator stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LinkState {
+    /// It is there.
+    Connected,
+    /// It can't be reached: everything goes on with the last map.
+    Away,
+    /// It is there, and doesn't know this runner (any more): the others are out of reach.
+    Refused,
 }
 
 /// The coordinator as we see it.
@@ -319,7 +337,12 @@ mod tests {
         let status = Status {
             version: VERSION,
             runner: Runner { id: RunnerId(1), name: "a".parse().unwrap() },
-            map: MapState { revision: Some(Revision(7)), age_seconds: Some(1), connected: true },
+            map: MapState {
+                revision: Some(Revision(7)),
+                age_seconds: Some(1),
+                connected: true,
+                state: Some(LinkState::Connected),
+            },
             coordinator: Coordinator { url: "https://c:7443".into(), error: None, hint: None },
             port: 51820,
             endpoints: vec!["192.0.2.1:51820".parse().unwrap()],
@@ -336,9 +359,10 @@ mod tests {
             drops: [("malformed".to_owned(), 0)].into(),
             traffic: [("tun-reads".to_owned(), Calls { count: 1, bytes: 60 })].into(),
             offloads: [("udp-gso".to_owned(), Offload { on: false, why: Some("so".to_owned()) })].into(),
+            warnings: vec!["no room".into()],
         };
         let shape = json!({"version": 1, "runner": {"id": "r-1", "name": "a"},
-            "map": {"revision": 7, "age_seconds": 1, "connected": true},
+            "map": {"revision": 7, "age_seconds": 1, "connected": true, "state": "connected"},
             "coordinator": {"url": "https://c:7443", "error": null, "hint": null},
             "port": 51820, "endpoints": ["192.0.2.1:51820"],
             "peers": [{"name": "b", "provider": "ovh", "path": "none", "endpoint": null, "handshake_age_seconds": null,
@@ -347,7 +371,7 @@ mod tests {
                 "service_address": "100.112.0.2", "interface": "mesh0", "client": false, "draining": false,
                 "connections": 4, "containers": ["f00"]}],
             "drops": {"malformed": 0}, "traffic": {"tun-reads": {"count": 1, "bytes": 60}},
-            "offloads": {"udp-gso": {"on": false, "why": "so"}}});
+            "offloads": {"udp-gso": {"on": false, "why": "so"}}, "warnings": ["no room"]});
         frozen(&status, shape);
     }
 

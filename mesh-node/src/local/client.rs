@@ -56,11 +56,19 @@ impl<'a> Client<'a> {
     fn connect(&self) -> io::Result<UnixStream> {
         let begun = Instant::now();
         loop {
-            match UnixStream::connect(self.state.socket()) {
+            match self.connect_once() {
                 Err(e) if is_nobody(&e) && begun.elapsed() < self.patience => thread::sleep(Duration::from_millis(20)),
                 other => return other,
             }
         }
+    }
+
+    /// Where the agent is, or where it is if the state directory takes no socket.
+    fn connect_once(&self) -> io::Result<UnixStream> {
+        UnixStream::connect(self.state.socket()).or_else(|error| {
+            let spare = self.state.spare_socket().filter(|_| is_nobody(&error));
+            spare.and_then(|spare| UnixStream::connect(spare).ok()).ok_or(error)
+        })
     }
 
     fn unreachable(&self, error: &io::Error) -> Refusal {

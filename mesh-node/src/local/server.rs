@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{Request, codec};
-use crate::state::StateDir;
+use crate::state::{self, StateDir};
 
 /// The most connections at a time. Further ones wait in the socket's backlog.
 const CONNECTIONS: usize = 32;
@@ -42,8 +42,7 @@ pub(crate) struct Call {
 /// # Errors
 /// If the socket can't be made.
 pub(crate) fn serve(state: &StateDir) -> Result<mpsc::Receiver<Call>, Refusal> {
-    let path = state.socket();
-    let listener = bind(&path).map_err(|e| Refusal::bare(format!("cannot listen at {}: {e}", path.display())))?;
+    let listener = listen(state)?;
     let (calls, receiver) = mpsc::channel(CONNECTIONS);
     tokio::spawn(async move {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -70,6 +69,25 @@ pub(crate) fn serve(state: &StateDir) -> Result<mpsc::Receiver<Call>, Refusal> {
         }
     });
     Ok(receiver)
+}
+
+/// In the state directory, or in the second place if that takes no socket.
+fn listen(state: &StateDir) -> Result<UnixListener, Refusal> {
+    let path = state.socket();
+    let error = match bind(&path) {
+        Ok(listener) => return Ok(listener),
+        Err(error) => error,
+    };
+    if let Some(spare) = state.spare_socket()
+        && let Ok(listener) = state::make_room(&spare).and_then(|()| bind(&spare))
+    {
+        tracing::warn!(%error, "cannot listen at {}: the commands reach the agent by {}", path.display(), spare.display());
+        return Ok(listener);
+    }
+    Err(Refusal::new(
+        format!("cannot listen at {}: {error}", path.display()),
+        "make the state directory writable, or choose another one with --state DIR",
+    ))
 }
 
 /// The lock on the state directory is ours, so a socket that lies there is a dead agent's.

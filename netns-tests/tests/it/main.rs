@@ -13,6 +13,7 @@ mod hostile_control;
 mod hostile_flood;
 mod hosts_file;
 mod leave;
+mod life;
 mod load;
 mod names;
 mod refusals;

@@ -264,7 +264,7 @@ mod tests {
         let mute: Url = format!("https://{}", mute.local_addr().unwrap()).parse().unwrap();
         let (_, found) = connect_any(&[closed, mute, other.clone(), url.clone()], fingerprint).await.unwrap();
         assert_eq!(found, url);
-        let error = connect_any(&[other.clone()], fingerprint).await.unwrap_err();
+        let error = connect_any(std::slice::from_ref(&other), fingerprint).await.unwrap_err();
         assert!(matches!(&error, LinkError::OtherCoordinator { url } if *url == other), "{error}");
     }
 

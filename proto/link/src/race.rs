@@ -39,6 +39,9 @@ pub(crate) enum Why<E> {
     Attempt(E),
 }
 
+/// How an attempt ended: what it brought and at which URL, or why it failed, and whether it was the address's first.
+type Ended<T, E> = Result<(T, usize), (Failed<E>, bool)>;
+
 /// Makes the attempt at every address until one succeeds: what it returns, and the URL.
 ///
 /// # Errors
@@ -50,13 +53,13 @@ where
     A: Fn(usize, SocketAddr) -> F,
     F: Future<Output = Result<T, E>> + Send + 'static,
 {
-    let (mut resolving, mut running) = (JoinSet::new(), JoinSet::new());
+    let (mut resolving, mut running) = (JoinSet::new(), JoinSet::<Ended<T, E>>::new());
     for (url, place) in urls.iter().map(|url| (url.host().to_owned(), url.port())).enumerate() {
         resolving.spawn(async move { (url, resolve(place).await) });
     }
     let (mut waiting, mut again, mut failures) = (VecDeque::new(), VecDeque::new(), Vec::new());
     let (mut due, mut first_tries) = (Instant::now(), 0_usize);
-    let mut start = |(url, address): (usize, SocketAddr), first: bool, running: &mut JoinSet<_>| {
+    let start = |(url, address): (usize, SocketAddr), first: bool, running: &mut JoinSet<Ended<T, E>>| {
         let attempt = timeout(LIMIT, attempt(url, address));
         running.spawn(async move {
             let failed = |why| (Failed { url, address: Some(address), why }, first);

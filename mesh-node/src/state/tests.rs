@@ -1,0 +1,117 @@
+use super::*;
+
+/// A directory of its own for a test, removed at its end.
+pub(crate) struct Scratch(pub(crate) PathBuf);
+
+impl Scratch {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = env::temp_dir().join(format!("mesh-node-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o777
+}
+
+#[test]
+fn files_are_private_and_read_back_and_leave_nothing_beside() {
+    let scratch = Scratch::new("state");
+    let state = StateDir::locate(Some(scratch.0.join("a/b"))).unwrap();
+    let _lock = state.take().unwrap();
+    assert_eq!(state.read::<Vec<u8>>("x.json"), Ok(None));
+    state.write("x.json", &[1, 2]).unwrap();
+    state.write("x.json", &[3]).unwrap();
+    assert_eq!(state.read::<Vec<u8>>("x.json"), Ok(Some(vec![3])));
+    assert_eq!((mode(state.path()), mode(&state.path().join("x.json"))), (0o700, 0o600));
+    assert_eq!(fs::read_dir(state.path()).unwrap().count(), 2, "the lock and the file");
+    state.clear(&["x.json", "nothing.json"]).unwrap();
+    assert_eq!(fs::read_dir(state.path()).unwrap().count(), 1);
+    assert!(state.write("x.json", &[4]).is_err(), "whoever is late writes nothing");
+}
+
+/// Leaves while it is written.
+struct Leaves<'a>(&'a StateDir);
+
+impl Serialize for Leaves<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.clear(&["x.json"]).unwrap();
+        serializer.serialize_unit()
+    }
+}
+
+#[test]
+fn what_is_being_written_when_the_runner_leaves_is_not_put_back() {
+    let scratch = Scratch::new("leaves");
+    let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+    state.write("x.json", &1).unwrap();
+    state.write("x.json", &Leaves(&state)).unwrap_err();
+    assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
+    // Another file, of which nothing was there yet.
+    let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+    state.write("y.json", &Leaves(&state)).unwrap_err();
+    assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_damaged_file_is_named_and_not_quoted() {
+    let scratch = Scratch::new("damaged");
+    let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+    fs::write(scratch.0.join("x.json"), "{\"private_key\": sesame}").unwrap();
+    let error = state.read::<Vec<u8>>("x.json").unwrap_err().to_string();
+    assert!(error.contains("x.json is damaged") && !error.contains("sesame"), "{error}");
+}
+
+#[test]
+fn one_agent_at_a_time() {
+    let scratch = Scratch::new("lock");
+    let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+    let lock = state.take().unwrap();
+    let error = state.take().unwrap_err();
+    assert!(error.error.contains("another agent is running"), "{error}");
+    drop(lock);
+    state.take().unwrap();
+}
+
+#[test]
+fn a_directory_that_others_use_is_not_taken_from_them() {
+    let scratch = Scratch::new("shared");
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(&scratch.0, open.clone()).unwrap();
+    let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+    fs::write(scratch.0.join("thesis.tex"), "").unwrap();
+    assert!(state.take().unwrap_err().error.contains("holds other things"));
+    assert_eq!(mode(&scratch.0), 0o755);
+    fs::remove_file(scratch.0.join("thesis.tex")).unwrap();
+    drop(state.take().unwrap());
+    assert_eq!(mode(&scratch.0), 0o700, "an empty one is made private");
+    state.write("identity.json", &1).unwrap();
+    fs::set_permissions(&scratch.0, open).unwrap();
+    state.take().unwrap();
+    assert_eq!(mode(&scratch.0), 0o700, "our own is made private again");
+}
+
+#[test]
+fn the_path_of_the_socket_has_a_limit() {
+    let fits = format!("/{}", "x".repeat(MAX_SOCKET_PATH - "//agent.sock".len()));
+    StateDir::locate(Some(fits.clone().into())).unwrap();
+    let error = StateDir::locate(Some(format!("{fits}x").into())).unwrap_err();
+    assert!(error.error.contains("108 octets") && error.hint.unwrap().contains("--state"), "{}", error.error);
+}
+
+#[test]
+fn a_users_state_is_where_xdg_has_it() {
+    let at = |xdg: Option<&str>, home: Option<&str>| user_state(xdg.map(Into::into), home.map(Into::into));
+    assert_eq!(at(Some("/s"), Some("/h")), Ok("/s/mesh-node".into()));
+    assert_eq!(at(None, Some("/h")), Ok("/h/.local/state/mesh-node".into()));
+    assert_eq!(at(Some("relative"), Some("/h")), Ok("/h/.local/state/mesh-node".into()));
+    assert!(at(None, None).is_err());
+}
