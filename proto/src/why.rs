@@ -102,6 +102,12 @@ pub enum Path {
 }
 
 impl Path {
+    /// The way to a runner of that name, in words.
+    #[must_use]
+    pub fn in_words(&self, runner: &Label) -> String {
+        words::way(runner, self)
+    }
+
     const fn is_open(&self) -> bool {
         matches!(self, Self::Local | Self::Direct { .. } | Self::Untried { .. })
     }

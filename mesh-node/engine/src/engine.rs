@@ -6,7 +6,7 @@ use mesh_proto::{InstanceId, PrivateKey, RunnerId};
 
 use self::reset::Resets;
 use crate::{
-    Denied, InstanceReport, Map, PeerReport, PinMemory, Port, Reason, Report, Sink, Switches,
+    Denied, Failing, InstanceReport, Map, PeerReport, PinMemory, Port, Reason, Report, Sink, Switches,
     coalesce::Coalescer,
     denied::Denials,
     drop::Drops,
@@ -25,6 +25,7 @@ mod from_tun;
 mod from_udp;
 mod refused;
 mod reset;
+mod unreachable;
 
 /// The packet engine of one runner. See the crate's documentation for how it is driven.
 pub struct Engine {
@@ -169,6 +170,7 @@ impl Engine {
         self.flows.tick(now);
         self.reset_again(now, sink);
         self.peers.tick(&mut Turn { now, sink, drops: &mut self.drops });
+        self.refuse_unreachable(now, sink);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next, and for what. `None`: not before something comes in.
@@ -200,6 +202,7 @@ impl Engine {
             runner: peer.runner.id,
             endpoint: peer.path.authenticated(),
             handshake_age: peer.tunnel.as_ref().and_then(|tunnel| tunnel.session_age()),
+            failing: peer.failing(now).map(|(tries, since)| Failing { tries, since, tried: peer.all().collect() }),
             rx_bytes: peer.rx_bytes,
             tx_bytes: peer.tx_bytes,
         });

@@ -30,6 +30,7 @@ mod peer;
 mod peers;
 mod refuse;
 mod route;
+mod search;
 mod segment;
 mod sink;
 mod stats;
@@ -46,7 +47,7 @@ pub use map::Map;
 pub use mesh_proto::message::Switches;
 pub use segment::split;
 pub use sink::{Event, Port, Sink};
-pub use stats::{Denied, InstanceReport, PeerReport, Report};
+pub use stats::{Denied, Failing, InstanceReport, PeerReport, Report};
 
 /// The length of `struct virtio_net_hdr` (linux/virtio_net.h) in octets, without mergeable buffers: what stands before
 /// every packet that is read from or written to a TUN opened with `IFF_VNET_HDR`.

@@ -1,6 +1,6 @@
 //! Where a runner is.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::route::canonical;
 
@@ -68,23 +68,36 @@ impl Path {
         true
     }
 
-    /// Where an initiation goes at first: to the known endpoint, or everywhere.
-    pub(crate) fn first(&self, candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
-        let everywhere = self.endpoint.is_none();
-        self.all(candidates).take(if everywhere { usize::MAX } else { 1 })
+    /// Where it was never proven to be: tried in turn.
+    pub(crate) fn unproven(&self, candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
+        let claimed = self.claimed.as_deref().copied().filter(|at| !holds(candidates, *at));
+        claimed.into_iter().chain(tried(candidates)).filter(|at| Some(*at) != self.endpoint)
     }
 
-    /// Where an initiation goes that wasn't answered: everywhere, to the known endpoint first.
+    /// Everywhere that it may be.
     pub(crate) fn all(&self, candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
-        let claimed = self.claimed.as_deref().copied().filter(|at| !holds(candidates, *at));
-        let others = claimed.into_iter().chain(tried(candidates)).filter(|at| Some(*at) != self.endpoint);
-        self.endpoint.into_iter().chain(others)
+        self.endpoint.into_iter().chain(self.unproven(candidates))
     }
 }
 
-/// The candidates that are tried, so that equal places compare equal.
+/// The candidates that are tried, so that equal places compare equal. The last, where the coordinator has seen the
+/// runner, comes third, and so with the first three that are tried.
 fn tried(candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
-    candidates.iter().take(CANDIDATES).map(|at| canonical(*at))
+    let candidates = &candidates[..candidates.len().min(CANDIDATES)];
+    let (first, others) = candidates.split_at(candidates.len().min(2));
+    let (seen, others) = others.split_last().map_or((None, others), |(seen, others)| (Some(seen), others));
+    let usable = |at: &SocketAddr| is_usable(at.ip());
+    first.iter().chain(seen).chain(others).map(|at| canonical(*at)).filter(usable)
+}
+
+/// Whether a runner can be there: not what means another machine to everyone, or many (a coordinator refuses these; one of
+/// version 0.1 does not). Loopback passes, for runners that
+/// share a machine.
+fn is_usable(at: IpAddr) -> bool {
+    match at {
+        IpAddr::V4(at) => !at.is_unspecified() && !at.is_multicast() && !at.is_broadcast() && !at.is_link_local(),
+        IpAddr::V6(at) => !at.is_unspecified() && !at.is_multicast() && !at.is_unicast_link_local(),
+    }
 }
 
 fn holds(candidates: &[SocketAddr], at: SocketAddr) -> bool {
@@ -99,8 +112,8 @@ mod tests {
         ([192, 0, 2, 1], port).into()
     }
 
-    fn first(path: &Path, candidates: &[SocketAddr]) -> Vec<SocketAddr> {
-        path.first(candidates).collect()
+    fn unproven(path: &Path, candidates: &[SocketAddr]) -> Vec<SocketAddr> {
+        path.unproven(candidates).collect()
     }
 
     fn all(path: &Path, candidates: &[SocketAddr]) -> Vec<SocketAddr> {
@@ -110,14 +123,14 @@ mod tests {
     #[test]
     fn the_known_endpoint_comes_first_and_then_all() {
         let (mut path, candidates) = (Path::default(), [at(1), at(2)]);
-        assert_eq!(first(&path, &candidates), [at(1), at(2)], "nothing is known");
+        assert_eq!(all(&path, &candidates), [at(1), at(2)], "nothing is known");
         path.recall(at(9));
-        assert_eq!(first(&path, &candidates), [at(9)]);
+        assert_eq!(unproven(&path, &candidates), [at(1), at(2)]);
         assert_eq!(all(&path, &candidates), [at(9), at(1), at(2)]);
         assert_eq!(path.authenticated(), None, "what an earlier run knew is a guess");
         assert!(path.confirm(at(2)) && !path.confirm(at(2)));
         path.recall(at(9));
-        assert_eq!(first(&path, &candidates), [at(2)], "this run knows better");
+        assert_eq!(unproven(&path, &candidates), [at(1)], "this run knows better");
         assert_eq!(all(&path, &candidates), [at(2), at(1)]);
     }
 
@@ -125,11 +138,10 @@ mod tests {
     fn where_an_initiation_came_from_is_tried_as_well_and_moves_nothing() {
         let (mut path, candidates) = (Path::default(), [at(1)]);
         path.claim(at(7));
-        assert_eq!(first(&path, &candidates), [at(7), at(1)]);
+        assert_eq!(unproven(&path, &candidates), [at(7), at(1)]);
         assert_eq!(path.endpoint(), None);
         path.confirm(at(1));
         path.claim(at(7));
-        assert_eq!(first(&path, &candidates), [at(1)]);
         assert_eq!(all(&path, &candidates), [at(1), at(7)]);
         path.claim(at(1));
         assert_eq!(all(&path, &candidates), [at(1)], "each once, and one claim at a time");
@@ -161,5 +173,10 @@ mod tests {
         assert!(!path.offer(&[at(1)], &[mapped]) && path.offer(&[mapped], &[at(2)]));
         let many: Vec<_> = (1..100).map(at).collect();
         assert_eq!(all(&path, &many).len(), CANDIDATES);
+        assert_eq!(
+            all(&path, &many[..5]),
+            [at(1), at(2), at(5), at(3), at(4)],
+            "the one seen by the coordinator is early"
+        );
     }
 }

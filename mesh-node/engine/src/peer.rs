@@ -14,6 +14,7 @@ use crate::{
     drop::Drops,
     limit::{self, Bucket, Limit, Rate},
     path::Path,
+    search::{Ask, GRACE, Search},
     tunnel::{CONTROL, SESSION, Tunnel},
 };
 
@@ -30,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(18);
 /// When an initiation that wasn't answered is sent again, everywhere: a round trip is never this long, and boringtun
 /// makes a new one after 5 s only. (The other side takes it once, by its time stamp.)
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// At how many addresses that were never proven a runner is looked for at a time.
+const AT_A_TIME: usize = 3;
 
 /// Initiations from one runner, which are worth four Diffie-Hellmans each: one in 20 ms, as other WireGuards hold it.
 pub(crate) const INITIATIONS: Rate = Rate { each_second: 50, at_once: 5 };
@@ -59,6 +63,8 @@ pub(crate) struct Peer {
     pub(crate) heard: Option<Instant>,
     /// When there was data or a handshake last.
     used: Instant,
+    /// Made with the first handshake, and given up with the tunnel unless that is unanswered.
+    search: Option<Box<Search>>,
     /// Made when there is something to be kept, and given up with the tunnel: most that are known are idle.
     dealings: Option<Box<Dealings>>,
 }
@@ -80,15 +86,15 @@ pub(crate) struct Dealings {
 pub(crate) struct Staged {
     pub(crate) from: Port,
     pub(crate) octets: Vec<u8>,
-    since: Instant,
+    pub(crate) since: Instant,
 }
 
 /// The latest initiation.
 struct Attempt {
     message: [u8; CONTROL],
     sent: Instant,
-    /// Whether it has been sent to every address.
-    spread: bool,
+    /// How often it is to be sent again.
+    left: usize,
 }
 
 impl Default for Dealings {
@@ -116,20 +122,33 @@ impl Peer {
             tx_bytes: 0,
             heard: None,
             used: now,
+            search: None,
             dealings: None,
         }
     }
 
-    /// Takes what a new map has of it; whether it has left the place where it was.
+    /// Takes what a new map has of it; whether it has to be looked for at other addresses.
     pub(crate) fn offer(&mut self, runner: &Arc<Runner>) -> bool {
         let left = self.path.offer(&self.runner.endpoints, &runner.endpoints);
+        let found = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.has_session());
+        let renewed = self.runner.endpoints != runner.endpoints && self.is_broken();
+        if renewed && let Some(search) = &mut self.search {
+            search.renew();
+        }
         self.runner = Arc::clone(runner);
-        left
+        left && found || renewed
     }
 
-    /// See [`Path::first`].
-    pub(crate) fn first(&self) -> impl Iterator<Item = SocketAddr> {
-        self.path.first(&self.runner.endpoints)
+    /// Where a handshake is sent: to the address that was proven, and to some of the others in turn (a handshake that
+    /// begins goes to no others at first). How often it takes until all have had it comes with it.
+    pub(crate) fn targets(&mut self, begins: bool, now: Instant) -> (Vec<SocketAddr>, usize) {
+        let unproven: Vec<SocketAddr> = self.path.unproven(&self.runner.endpoints).collect();
+        let proven = self.path.endpoint();
+        let search = self.search.get_or_insert_default();
+        let alone = begins && proven.is_some() && !search.is_broken();
+        let turn = search.turn(unproven.len(), if alone { 0 } else { AT_A_TIME }, now);
+        let targets = proven.into_iter().chain(turn.map(|i| unproven[i])).collect();
+        (targets, unproven.len().div_ceil(AT_A_TIME).max(1))
     }
 
     /// See [`Path::all`].
@@ -162,12 +181,13 @@ impl Peer {
     /// # Errors
     /// If too much waits already.
     pub(crate) fn stage(&mut self, from: Port, octets: &[u8], now: Instant) -> Result<(), Reason> {
+        let since = if self.may_ask(true, now) || self.has_hope(now) { Some(now) } else { now.checked_sub(GRACE) };
         let dealings = self.dealings();
         if dealings.staged.len() >= STAGED || dealings.staged_octets + octets.len() > STAGED_OCTETS {
             return Err(Reason::StagingFull);
         }
         dealings.staged_octets += octets.len();
-        dealings.staged.push_back(Staged { from, octets: octets.to_vec(), since: now });
+        dealings.staged.push_back(Staged { from, octets: octets.to_vec(), since: since.unwrap_or(now) });
         Ok(())
     }
 
@@ -183,40 +203,106 @@ impl Peer {
         self.dealings.as_ref().is_some_and(|dealings| !dealings.staged.is_empty())
     }
 
-    /// Gives up what has waited too long.
-    pub(crate) fn expire_staged(&mut self, now: Instant, drops: &mut Drops) {
-        let Some(dealings) = &mut self.dealings else { return };
-        let expired = |staged: &Staged| now.saturating_duration_since(staged.since) >= STAGED_FOR;
+    /// Gives up what has waited too long. What waits for a runner that doesn't answer is given back, to be refused.
+    pub(crate) fn expire_staged(&mut self, now: Instant, drops: &mut Drops) -> Vec<Staged> {
+        let broken = self.is_broken();
+        let Some(dealings) = &mut self.dealings else { return vec![] };
+        let limit = if broken { GRACE } else { STAGED_FOR };
+        let expired = |staged: &Staged| now.saturating_duration_since(staged.since) >= limit;
+        let mut refused = vec![];
         while dealings.staged.front().is_some_and(expired)
             && let Some(staged) = dealings.staged.pop_front()
         {
             dealings.staged_octets -= staged.octets.len();
-            drops.count(Reason::NoHandshake);
+            if broken {
+                refused.push(staged);
+            } else {
+                drops.count(Reason::NoHandshake);
+            }
         }
+        refused
     }
 
-    /// Remembers an initiation that was sent just now, `spread` to every address or not.
-    pub(crate) fn attempted(&mut self, message: &[u8; CONTROL], spread: bool, now: Instant) {
-        self.dealings().attempt = Some(Attempt { message: *message, sent: now, spread });
+    /// Remembers an initiation that was sent just now, and is to be sent again so often.
+    pub(crate) fn attempted(&mut self, message: &[u8; CONTROL], left: usize, now: Instant) {
+        self.search.get_or_insert_default().tried(now);
+        self.dealings().attempt = Some(Attempt { message: *message, sent: now, left });
     }
 
-    /// The initiation that has to be sent again, to every address.
+    /// The initiation that has to be sent again.
     pub(crate) fn attempt_again(&mut self, now: Instant) -> Option<[u8; CONTROL]> {
         let dealings = self.dealings.as_mut()?;
         if self.tunnel.as_ref().is_none_or(|tunnel| tunnel.asking().is_none()) {
             dealings.attempt = None;
         }
         let attempt = dealings.attempt.as_mut()?;
-        if attempt.spread || now.saturating_duration_since(attempt.sent) < AGAIN {
+        if attempt.left == 0 || now.saturating_duration_since(attempt.sent) < AGAIN {
             return None;
         }
-        attempt.spread = true;
+        (attempt.left, attempt.sent) = (attempt.left - 1, now);
         Some(attempt.message)
+    }
+
+    /// Whether handshakes with it go unanswered.
+    #[inline]
+    pub(crate) fn is_failing(&self) -> bool {
+        self.search.as_ref().is_some_and(|search| search.is_failing())
+    }
+
+    /// How many do, and for how long.
+    pub(crate) fn failing(&self, now: Instant) -> Option<(u32, Duration)> {
+        self.search.as_ref()?.failing(now)
+    }
+
+    /// Whether that has been so for so long that traffic for it is refused.
+    #[inline]
+    pub(crate) fn is_broken(&self) -> bool {
+        self.search.as_ref().is_some_and(|search| search.is_broken())
+    }
+
+    /// Notes that there is traffic for it.
+    pub(crate) fn want(&mut self, now: Instant) {
+        self.search.get_or_insert_default().want(now);
+    }
+
+    /// Takes account of time: whether traffic for it is refused from now on.
+    pub(crate) fn breaks(&mut self, now: Instant) -> bool {
+        self.search.as_mut().is_some_and(|search| search.breaks(now))
+    }
+
+    /// Notes that it has answered: whether traffic for it was refused.
+    pub(crate) fn answered(&mut self) -> bool {
+        self.search.as_mut().is_some_and(|search| search.answered())
+    }
+
+    /// Whether a handshake may be sent now; `wanted`: for traffic that waits.
+    pub(crate) fn may_ask(&self, wanted: bool, now: Instant) -> bool {
+        self.next_ask(wanted).is_none_or(|at| at <= now)
+    }
+
+    fn next_ask(&self, wanted: bool) -> Option<Instant> {
+        let ask = if wanted && self.path.endpoint().is_some() { Ask::Wanted } else { Ask::Chance };
+        self.search.as_ref()?.next(ask)
+    }
+
+    /// Whether something that waits may still be answered soon.
+    fn has_hope(&self, now: Instant) -> bool {
+        self.search.as_ref().is_none_or(|search| !search.is_broken() || search.has_hope(now))
     }
 
     /// Decides when to tick next. A tunnel without use is given up, with its keys: its index is returned.
     pub(crate) fn rest(&mut self, now: Instant) -> Option<u32> {
         let since = |then: Instant| now.saturating_duration_since(then);
+        if self.is_broken() {
+            let over = self.search.as_ref().is_some_and(|search| search.is_over(now));
+            if self.has_staged() || !over {
+                let soon = now + TICK;
+                let next = if self.has_staged() { None } else { self.next_ask(false) };
+                self.next_tick = Some(next.map_or(soon, |next| next.max(soon)));
+                return None;
+            }
+            self.search = None;
+        }
         let Some(tunnel) = &self.tunnel else {
             self.next_tick = self.has_staged().then(|| now + TICK);
             return None;
@@ -233,7 +319,7 @@ impl Peer {
         if rest.is_some() {
             return None;
         }
-        self.dealings = None;
+        (self.dealings, self.search) = (None, None);
         self.tunnel.take().map(|tunnel| tunnel.index())
     }
 }

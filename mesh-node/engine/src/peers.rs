@@ -49,6 +49,8 @@ pub(crate) struct Peers {
     recalled: BTreeMap<RunnerId, SocketAddr>,
     /// Those to greet at the next tick.
     greet: Vec<RunnerId>,
+    /// What has waited in vain for a runner that doesn't answer, and is to be refused.
+    refused: Vec<(RunnerId, Staged)>,
     /// The MTU of every `mesh0`.
     mtu: usize,
     admissions: Admissions,
@@ -67,6 +69,7 @@ impl Peers {
             next_tick: None,
             recalled: BTreeMap::new(),
             greet: vec![],
+            refused: vec![],
             mtu: 0,
             admissions,
         }
@@ -84,8 +87,14 @@ impl Peers {
 
     /// Whether a runner doesn't answer: for whoever may choose another one.
     pub(crate) fn is_demoted(&self, runner: u32, now: Instant) -> bool {
-        let tunnel = self.list[runner as usize].tunnel.as_ref();
-        tunnel.and_then(|tunnel| tunnel.asking_in_vain(now)).is_some_and(|silent| silent >= DEMOTED)
+        let peer = &self.list[runner as usize];
+        let in_vain = peer.tunnel.as_ref().and_then(|tunnel| tunnel.asking_in_vain(now));
+        peer.is_broken() || in_vain.is_some_and(|silent| silent >= DEMOTED)
+    }
+
+    /// What has to be refused since the runner that it is for doesn't answer.
+    pub(crate) fn take_refused(&mut self) -> Vec<(RunnerId, Staged)> {
+        std::mem::take(&mut self.refused)
     }
 
     /// Switches batches of datagrams on or off.
@@ -99,8 +108,8 @@ impl Peers {
     }
 
     /// When [`Self::tick`] wants to be called.
-    pub(crate) const fn next_tick(&self) -> Option<Instant> {
-        self.next_tick
+    pub(crate) fn next_tick(&self) -> Option<Instant> {
+        self.refused.first().map(|(_, staged)| staged.since).or(self.next_tick)
     }
 
     /// Sends a packet to a runner; `unit` was read from the TUN `from`. Without a session it waits for one.
@@ -116,7 +125,15 @@ impl Peers {
         turn: &mut Turn<'_, S>,
     ) -> Result<(), Reason> {
         self.use_now(runner, turn);
-        let Some(mut way) = self.way(runner) else {
+        let mut blocked = false;
+        let peer = &mut self.list[runner as usize];
+        if peer.is_failing() {
+            peer.want(turn.now);
+            // What can't be answered is to be refused, though there may be a session yet.
+            blocked = peer.is_broken() && unit.tcp.flags.opens();
+        }
+        let Some(mut way) = self.way(runner).filter(|_| !blocked) else {
+            self.list[runner as usize].want(turn.now);
             let staged = self.list[runner as usize].stage(from, unit.octets, turn.now);
             self.begin(runner, turn);
             return staged;
@@ -182,6 +199,9 @@ impl Peers {
         }
         peer.rx_bytes += len as u64;
         peer.heard = Some(turn.now);
+        if peer.is_failing() && peer.answered() {
+            turn.sink.event(Event::Reachable { runner: peer.runner.id });
+        }
         if len > 0 {
             self.use_now(runner, turn);
         }
@@ -237,13 +257,16 @@ impl Peers {
                 if peer.path.confirm(from) {
                     turn.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint: from });
                 }
+                if peer.answered() {
+                    turn.sink.event(Event::Reachable { runner: peer.runner.id });
+                }
             }
             Outcome::Cookie => {
                 let tunnel = peer.tunnel.as_mut();
                 if tunnel.and_then(|tunnel| tunnel.retry(&mut reply, turn.now)).is_some() {
                     // It proves the address that we have as seen from there.
                     self.outbox.send(from, &reply, turn.sink);
-                    peer.attempted(&reply, false, turn.now);
+                    peer.attempted(&reply, 1, turn.now);
                 }
             }
         }

@@ -33,4 +33,14 @@ pub enum Event {
         /// Where; never an IPv4-mapped address.
         endpoint: SocketAddr,
     },
+    /// Handshakes with a runner have gone unanswered for so long that traffic for it is refused from now on.
+    Unreachable {
+        /// Who.
+        runner: RunnerId,
+    },
+    /// It has answered.
+    Reachable {
+        /// Who.
+        runner: RunnerId,
+    },
 }

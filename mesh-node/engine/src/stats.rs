@@ -42,10 +42,23 @@ pub struct PeerReport {
     pub endpoint: Option<SocketAddr>,
     /// The age of the session in use; `None` if there is none.
     pub handshake_age: Option<Duration>,
+    /// Handshakes that go unanswered; `None` if none does.
+    pub failing: Option<Failing>,
     /// Octets of IP packets received from it.
     pub rx_bytes: u64,
     /// Octets of IP packets sent to it.
     pub tx_bytes: u64,
+}
+
+/// Handshakes that go unanswered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failing {
+    /// How many.
+    pub tries: u32,
+    /// Since the first of them.
+    pub since: Duration,
+    /// Where they are sent, in turn.
+    pub tried: Vec<SocketAddr>,
 }
 
 /// Refusals of the same pair, port and reason.

@@ -355,6 +355,13 @@ impl Tunnel {
         Some(len)
     }
 
+    /// Begins a handshake, whether one is under way or not: writes the initiation and gives its length.
+    pub(crate) fn initiate_anew(&mut self, message: &mut [u8; CONTROL], now: Instant) -> Option<usize> {
+        let len = written(self.tunn.format_handshake_initiation(message, true))?;
+        self.asking.get_or_insert(now);
+        Some(len)
+    }
+
     /// Begins the handshake under way anew, now that there is a cookie for it: writes the initiation and gives its length.
     /// `None` if that was done a moment ago: who has nothing but cookies to give shan't keep us busy.
     pub(crate) fn retry(&mut self, message: &mut [u8; CONTROL], now: Instant) -> Option<usize> {

@@ -7,6 +7,7 @@ mod enrol;
 mod identity;
 mod learned;
 mod leave;
+mod paths;
 mod pins;
 mod requests;
 mod status;
@@ -60,6 +61,7 @@ struct Agent {
     containers: Containers,
     applied: watch::Receiver<Option<Have>>,
     endpoints: watch::Receiver<Vec<SocketAddr>>,
+    broken: paths::Broken,
 }
 
 /// What an agent is started for.
@@ -142,6 +144,7 @@ pub(crate) async fn run(
         containers,
         applied: applied.clone(),
         endpoints: endpoints.clone(),
+        broken: paths::Broken::default(),
     });
     let calls = local::serve(&state)?;
     notify::ready();
@@ -211,6 +214,11 @@ async fn serve(
                 // Nobody to tell only when the agent ends.
                 Some(DataEvent::Applied(revision)) => drop(confirmed.send(revision)),
                 Some(DataEvent::Endpoint { runner, endpoint }) => drop(learn.send((runner, endpoint))),
+                Some(DataEvent::Unreachable(runner)) => {
+                    let agent = Arc::clone(agent);
+                    tokio::spawn(async move { agent.path_broken(runner).await });
+                }
+                Some(DataEvent::Reachable(runner)) => agent.path_healed(runner),
                 Some(DataEvent::Gone(port)) => {
                     let instances = agent.instances.clone();
                     tokio::spawn(async move { instances.gone(port).await });

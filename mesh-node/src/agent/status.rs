@@ -7,7 +7,7 @@ use mesh_proto::{
     message::{Have, Switches},
 };
 
-use super::Agent;
+use super::{Agent, why::DOUBTFUL};
 use crate::{
     control::Link,
     dataplane::{Report, Traffic},
@@ -82,10 +82,18 @@ fn peers(report: &Report, view: Option<&View>) -> Vec<local::Peer> {
         .iter()
         .filter_map(|peer| {
             let runner = view?.runner(peer.runner)?;
+            let failing = peer.failing.as_ref().filter(|failing| failing.since >= DOUBTFUL);
             Some(local::Peer {
                 name: runner.name.clone(),
                 provider: runner.provider.clone(),
-                path: if peer.handshake_age.is_some() { local::Path::Direct } else { local::Path::None },
+                path: if peer.handshake_age.is_some() && failing.is_none() {
+                    local::Path::Direct
+                } else {
+                    local::Path::None
+                },
+                tries: failing.map_or(0, |failing| failing.tries.into()),
+                failed_seconds: failing.map(|failing| failing.since.as_secs()),
+                tried: failing.map_or_else(Vec::new, |failing| failing.tried.clone()),
                 endpoint: peer.endpoint,
                 handshake_age_seconds: peer.handshake_age.map(|age| age.as_secs()),
                 rx_bytes: peer.rx_bytes,

@@ -1,6 +1,6 @@
 //! Why a connection may be opened or not, as far as this runner's own view goes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use mesh_engine::PeerReport;
 use mesh_proto::{
@@ -10,6 +10,9 @@ use mesh_proto::{
 };
 
 use crate::dataplane::Report;
+
+/// A handshake that is unanswered for so long is not under way any more: the next one begins.
+pub(super) const DOUBTFUL: Duration = Duration::from_secs(5);
 
 /// The connection that is asked about.
 #[derive(Debug, Clone)]
@@ -111,12 +114,22 @@ fn presence(view: &View, report: Option<&Report>, instance: &Instance, runner: &
     }
 }
 
+/// How a runner is reached, as `why` says it.
+pub(super) fn path_in_words(own: RunnerId, report: Option<&Report>, runner: &Runner) -> String {
+    path(own, report, runner).in_words(&runner.name)
+}
+
 fn path(own: RunnerId, report: Option<&Report>, runner: &Runner) -> Path {
     if runner.id == own {
         return Path::Local;
     }
     let peer = report.and_then(|report| report.engine.peers.iter().find(|peer| peer.runner == runner.id));
     match peer {
+        Some(PeerReport { failing: Some(failing), .. }) if failing.since >= DOUBTFUL => Path::NoAnswer {
+            tries: failing.tries.into(),
+            seconds: failing.since.as_secs(),
+            endpoints: failing.tried.clone(),
+        },
         Some(PeerReport { endpoint: Some(endpoint), handshake_age: Some(age), .. }) => {
             Path::Direct { endpoint: *endpoint, handshake_seconds: age.as_secs() }
         }

@@ -56,14 +56,15 @@ fn render(context: &Context, status: &local::Status) -> String {
     }
     if !status.peers.is_empty() {
         let rows = status.peers.iter().map(|peer| {
-            let path = match peer.path {
-                local::Path::Direct => "direct",
-                local::Path::None => "none",
+            let path = match (peer.failed_seconds, peer.path) {
+                (Some(_), _) => no_answer(peer.tries),
+                (None, local::Path::Direct) => "direct".to_owned(),
+                (None, local::Path::None) => "none".to_owned(),
             };
             let endpoint = peer.endpoint.map_or_else(|| "-".to_owned(), |endpoint| endpoint.to_string());
             let handshake = peer.handshake_age_seconds.map_or_else(|| "never".to_owned(), |age| seconds(age) + " ago");
             let (rx, tx) = (bytes(peer.rx_bytes), bytes(peer.tx_bytes));
-            [peer.name.to_string(), peer.provider.to_string(), path.to_owned(), endpoint, handshake, rx, tx]
+            [peer.name.to_string(), peer.provider.to_string(), path, endpoint, handshake, rx, tx]
         });
         text.push('\n');
         text += &output.table(["PEER", "PROVIDER", "PATH", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"], rows);
@@ -87,6 +88,11 @@ fn render(context: &Context, status: &local::Status) -> String {
         text += &format!("\nno instances yet: {next}\n");
     }
     text
+}
+
+/// A path by which no handshake was answered.
+fn no_answer(tries: u64) -> String {
+    format!("no answer ({tries} {})", if tries == 1 { "try" } else { "tries" })
 }
 
 /// A time, with its unit.

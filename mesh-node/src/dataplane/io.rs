@@ -212,6 +212,8 @@ impl Sink for Io {
     fn event(&mut self, event: Event) {
         match event {
             Event::Endpoint { runner, endpoint } => self.tell(DataEvent::Endpoint { runner, endpoint }),
+            Event::Unreachable { runner } => self.tell(DataEvent::Unreachable(runner)),
+            Event::Reachable { runner } => self.tell(DataEvent::Reachable(runner)),
         }
     }
 }

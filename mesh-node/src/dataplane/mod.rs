@@ -60,6 +60,10 @@ pub(crate) enum DataEvent {
         /// Where.
         endpoint: SocketAddr,
     },
+    /// Handshakes with a runner go unanswered, and traffic for it is refused.
+    Unreachable(RunnerId),
+    /// It has answered.
+    Reachable(RunnerId),
     /// The thread has ended, and no packet passes any more. Why, in words.
     Failed(String),
 }

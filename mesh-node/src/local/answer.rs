@@ -239,6 +239,15 @@ pub(crate) struct Peer {
     pub(crate) endpoint: Option<SocketAddr>,
     /// The age of the session in use.
     pub(crate) handshake_age_seconds: Option<u64>,
+    /// How many handshakes went unanswered; 0 if the path is in order, or none was needed.
+    #[serde(default)]
+    pub(crate) tries: u64,
+    /// For how long.
+    #[serde(default)]
+    pub(crate) failed_seconds: Option<u64>,
+    /// Where they were sent.
+    #[serde(default)]
+    pub(crate) tried: Vec<SocketAddr>,
     /// Octets received from it.
     pub(crate) rx_bytes: u64,
     /// Octets sent to it.
@@ -352,6 +361,9 @@ mod tests {
                 path: Path::None,
                 endpoint: None,
                 handshake_age_seconds: None,
+                tries: 3,
+                failed_seconds: Some(18),
+                tried: vec!["192.0.2.2:51820".parse().unwrap()],
                 rx_bytes: 1,
                 tx_bytes: 2,
             }],
@@ -366,7 +378,7 @@ mod tests {
             "coordinator": {"url": "https://c:7443", "error": null, "hint": null},
             "port": 51820, "endpoints": ["192.0.2.1:51820"],
             "peers": [{"name": "b", "provider": "ovh", "path": "none", "endpoint": null, "handshake_age_seconds": null,
-                "rx_bytes": 1, "tx_bytes": 2}],
+                "tries": 3, "failed_seconds": 18, "tried": ["192.0.2.2:51820"], "rx_bytes": 1, "tx_bytes": 2}],
             "instances": [{"id": "i-3", "service": "shop/db", "address": "100.112.0.9",
                 "service_address": "100.112.0.2", "interface": "mesh0", "client": false, "draining": false,
                 "connections": 4, "containers": ["f00"]}],

@@ -158,11 +158,11 @@ pub(super) fn path(paths: &[(&Label, &Path)]) -> Step {
         Path::NoAnswer { .. } => "no-answer",
         Path::NoAddress => "no-address",
     });
-    let words: Vec<String> = paths.iter().map(|(runner, path)| path_words(runner, path)).collect();
+    let words: Vec<String> = paths.iter().map(|(runner, path)| way(runner, path)).collect();
     step("path", paths.iter().any(|(_, path)| path.is_open()), code, words.join("; "))
 }
 
-fn path_words(runner: &Label, path: &Path) -> String {
+pub(super) fn way(runner: &Label, path: &Path) -> String {
     match path {
         Path::Local => "within this runner, nothing leaves the machine".to_owned(),
         Path::Direct { endpoint, handshake_seconds } => {

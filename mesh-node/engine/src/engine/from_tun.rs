@@ -117,7 +117,7 @@ impl Engine {
     /// Tells the instance behind `to` that its packet, which stands in `ip`, may not pass: by ICMP, but by RST if it is a
     /// TCP segment that doesn't open a connection.
     #[expect(clippy::too_many_arguments, reason = "each is something else, and a struct would be made for one call")]
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         to: Port,
         ip: &[u8],

@@ -24,7 +24,7 @@ impl Peers {
                 }
             };
             // What is sent to where it was would be lost until its silence is noticed.
-            if peer.offer(runner) && peer.tunnel.as_ref().is_some_and(|tunnel| tunnel.has_session()) {
+            if peer.offer(runner) {
                 self.greet.push(runner.id);
             }
             if let Some(endpoint) = self.recalled.remove(&runner.id) {

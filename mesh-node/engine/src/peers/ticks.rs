@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Peers, Turn};
 use crate::{
-    Sink,
+    Event, Sink,
     peer::TICK,
     tunnel::{self, CONTROL, Tunnel},
 };
@@ -40,15 +40,30 @@ impl Peers {
         self.next_tick = self.awake.iter().filter_map(|runner| self.list[*runner as usize].next_tick).min();
     }
 
-    /// Begins a handshake with a runner, unless one is under way.
+    /// Begins a handshake with a runner, unless one is under way. One that doesn't answer is asked now and then only.
     pub(super) fn begin<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {
-        let mut message = [0; CONTROL];
-        if self.tunnel(runner, turn.now).initiate(&mut message, turn.now).is_some() {
-            let peer = &mut self.list[runner as usize];
-            peer.first().for_each(|to| self.outbox.send(to, &message, turn.sink));
-            peer.attempted(&message, false, turn.now);
+        let peer = &self.list[runner as usize];
+        let (broken, may_ask) = (peer.is_broken(), peer.may_ask(peer.has_staged(), turn.now));
+        if may_ask {
+            let (mut message, tunnel) = ([0; CONTROL], self.tunnel(runner, turn.now));
+            let begun = if broken {
+                tunnel.initiate_anew(&mut message, turn.now)
+            } else {
+                tunnel.initiate(&mut message, turn.now)
+            };
+            if begun.is_some() {
+                let left = self.ask_at(runner, &message, true, turn);
+                self.list[runner as usize].attempted(&message, if broken { 0 } else { left }, turn.now);
+            }
         }
         self.wake(runner, turn.now);
+    }
+
+    /// Sends an initiation where the runner may be. Gives how often that takes until it was sent everywhere.
+    fn ask_at<S: Sink>(&mut self, runner: u32, message: &[u8; CONTROL], begins: bool, turn: &mut Turn<'_, S>) -> usize {
+        let (targets, rounds) = self.list[runner as usize].targets(begins, turn.now);
+        targets.into_iter().for_each(|to| self.outbox.send(to, message, turn.sink));
+        rounds
     }
 
     /// There is something to tell a runner: begins a handshake if there is no session.
@@ -107,22 +122,28 @@ impl Peers {
     /// Ticks one runner's tunnel: `anyway` before a handshake.
     pub(super) fn tick_one<S: Sink>(&mut self, runner: u32, anyway: bool, turn: &mut Turn<'_, S>) {
         let peer = &mut self.list[runner as usize];
-        peer.expire_staged(turn.now, turn.drops);
+        if peer.breaks(turn.now) {
+            turn.sink.event(Event::Unreachable { runner: peer.runner.id });
+        }
+        let id = peer.runner.id;
+        self.refused.extend(peer.expire_staged(turn.now, turn.drops).into_iter().map(|staged| (id, staged)));
         let mut message = [0; CONTROL];
         let due = peer.tunnel.as_mut().map_or(Ok(None), |tunnel| {
             if anyway { tunnel.tick_anyway(&mut message, turn.now) } else { tunnel.tick(&mut message, turn.now) }
         });
         match due {
+            // One that doesn't answer is asked at another pace.
+            Ok(Some(CONTROL)) if peer.is_broken() => {}
             Ok(Some(CONTROL)) => {
-                peer.all().for_each(|to| self.outbox.send(to, &message, turn.sink));
-                peer.attempted(&message, true, turn.now);
+                self.ask_at(runner, &message, false, turn);
+                self.list[runner as usize].attempted(&message, 0, turn.now);
             }
             Ok(Some(len)) => {
                 peer.path.endpoint().into_iter().for_each(|to| self.outbox.send(to, &message[..len], turn.sink));
             }
             Ok(None) => {
                 if let Some(message) = peer.attempt_again(turn.now) {
-                    peer.all().for_each(|to| self.outbox.send(to, &message, turn.sink));
+                    self.ask_at(runner, &message, false, turn);
                 }
             }
             Err(tunnel::Dead) => {
@@ -133,6 +154,10 @@ impl Peers {
                     self.begin(runner, turn);
                 }
             }
+        }
+        let peer = &self.list[runner as usize];
+        if peer.is_broken() && peer.may_ask(false, turn.now) {
+            self.begin(runner, turn);
         }
         if let Some(index) = self.list[runner as usize].rest(turn.now) {
             self.indexes.remove(&index);
