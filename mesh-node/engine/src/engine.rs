@@ -1,6 +1,9 @@
 //! The facade: takes what comes in to whoever deals with it.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
 
 use mesh_proto::{InstanceId, PrivateKey, RunnerId};
 
@@ -13,6 +16,7 @@ use crate::{
     flow::{Flows, Skips},
     homes::Homes,
     number::Numbers,
+    outbox::Hop,
     peers::{Peers, Turn},
     route::{Instance, canonical},
     timers::Waiting,
@@ -85,10 +89,23 @@ impl Engine {
         now: Instant,
         sink: &mut impl Sink,
     ) {
+        self.handle_udp_at(None, from, datagrams, stride, now, sink);
+    }
+
+    /// The same, where it is known to which of the machine's addresses they were sent: answers leave from there.
+    pub fn handle_udp_at(
+        &mut self,
+        local: Option<IpAddr>,
+        from: SocketAddr,
+        datagrams: &[u8],
+        stride: usize,
+        now: Instant,
+        sink: &mut impl Sink,
+    ) {
         self.now = now;
-        let from = canonical(from);
+        let back = Hop { to: canonical(from), from: local.map(|local| local.to_canonical()) };
         for datagram in datagrams.chunks(stride.max(1)) {
-            if let Err(reason) = self.take_from_udp(from, datagram, now, sink) {
+            if let Err(reason) = self.take_from_udp(back, datagram, now, sink) {
                 self.drops.count(reason);
             }
         }

@@ -234,6 +234,11 @@ impl Flows {
         }
     }
 
+    /// The SYN that is kept of an attempt.
+    pub(crate) fn kept(&self, slot: u32) -> Option<Vec<u8>> {
+        Some(self.get(slot)?.attempt.as_ref()?.syn.clone())
+    }
+
     /// Takes what is kept of an attempt, to be given back by [`Self::repin`] if it goes on.
     pub(crate) fn take_attempt(&mut self, slot: u32) -> Option<Box<Attempt>> {
         self.slots.get_mut(slot as usize)?.as_mut()?.attempt.take()

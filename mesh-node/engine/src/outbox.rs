@@ -1,17 +1,32 @@
 //! What is on its way to the UDP socket: datagrams of one length to one address, collected until there are as many as one
 //! `sendmsg(2)` with `UDP_SEGMENT` takes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::{MAX_BATCH, MAX_SEGMENTS, Sink};
 
 /// The most that a single datagram can need while it is made: an IPv4 packet and WireGuard's overhead.
 const DATAGRAM: usize = 65535 + 32;
 
+/// Between which addresses a datagram goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hop {
+    pub(crate) to: SocketAddr,
+    /// Which of our own addresses it leaves from; `None`: whichever the system takes. What is answered leaves from the
+    /// address that was asked: a firewall or a NAT in between lets nothing else through.
+    pub(crate) from: Option<IpAddr>,
+}
+
+impl From<SocketAddr> for Hop {
+    fn from(to: SocketAddr) -> Self {
+        Self { to, from: None }
+    }
+}
+
 /// Datagrams waiting for more of their kind.
 pub(crate) struct Outbox {
     octets: Box<[u8]>,
-    to: SocketAddr,
+    hop: Hop,
     /// The length of every datagram but the last.
     stride: usize,
     /// How many there are, and how many octets.
@@ -26,7 +41,7 @@ impl Outbox {
     pub(crate) fn new() -> Self {
         Self {
             octets: vec![0; MAX_BATCH + DATAGRAM].into(),
-            to: SocketAddr::from(([0, 0, 0, 0], 0)),
+            hop: SocketAddr::from(([0, 0, 0, 0], 0)).into(),
             stride: 0,
             count: 0,
             len: 0,
@@ -40,16 +55,16 @@ impl Outbox {
         self.enabled = enabled;
     }
 
-    /// Adds a datagram of `len` octets to `to`, written by `write`, which gets a larger buffer and says whether it wrote.
+    /// Adds a datagram of `len` octets, written by `write`, which gets a larger buffer and says whether it wrote.
     #[inline]
     pub(crate) fn push(
         &mut self,
-        to: SocketAddr,
+        hop: Hop,
         len: usize,
         sink: &mut impl Sink,
         write: impl FnOnce(&mut [u8]) -> bool,
     ) -> bool {
-        let fits = self.to == to
+        let fits = self.hop == hop
             && !self.closed
             && len <= self.stride
             && self.count < MAX_SEGMENTS
@@ -61,7 +76,7 @@ impl Outbox {
             return false;
         }
         if self.count == 0 {
-            (self.to, self.stride) = (to, len);
+            (self.hop, self.stride) = (hop, len);
         }
         self.closed = len < self.stride;
         self.count += 1;
@@ -73,16 +88,16 @@ impl Outbox {
     }
 
     /// Sends a datagram of its own, behind those that wait.
-    pub(crate) fn send(&mut self, to: SocketAddr, datagram: &[u8], sink: &mut impl Sink) {
+    pub(crate) fn send(&mut self, hop: Hop, datagram: &[u8], sink: &mut impl Sink) {
         self.flush(sink);
-        sink.send(to, datagram, datagram.len());
+        sink.send_from(hop.from, hop.to, datagram, datagram.len());
     }
 
     /// Sends what waits.
     pub(crate) fn flush(&mut self, sink: &mut impl Sink) {
         if self.count > 0 {
             let stride = if self.count == 1 { self.len } else { self.stride };
-            sink.send(self.to, &self.octets[..self.len], stride);
+            sink.send_from(self.hop.from, self.hop.to, &self.octets[..self.len], stride);
         }
         (self.count, self.len, self.closed) = (0, 0, false);
     }
@@ -101,7 +116,7 @@ mod tests {
         let (mut outbox, mut sink) = (Outbox::new(), Recorder::default());
         outbox.enable(enabled);
         for (port, len) in lengths {
-            assert!(outbox.push(to(*port), *len, &mut sink, |buffer| {
+            assert!(outbox.push(to(*port).into(), *len, &mut sink, |buffer| {
                 buffer[..*len].fill(7);
                 true
             }));
@@ -131,7 +146,7 @@ mod tests {
     #[test]
     fn what_could_not_be_written_is_not_sent() {
         let (mut outbox, mut sink) = (Outbox::new(), Recorder::default());
-        assert!(!outbox.push(to(1), 50, &mut sink, |_| false));
+        assert!(!outbox.push(to(1).into(), 50, &mut sink, |_| false));
         outbox.flush(&mut sink);
         assert!(sink.sent.is_empty());
     }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::route::canonical;
+use crate::{outbox::Hop, route::canonical};
 
 /// The most addresses of a runner that are tried; the coordinator gives fewer.
 const CANDIDATES: usize = 16;
@@ -16,7 +16,9 @@ pub(crate) struct Path {
     authenticated: bool,
     /// Where an initiation of its came from that no data has followed yet. It may have been recorded and sent again by
     /// anybody, so it is one more address to try and nothing else.
-    claimed: Option<Box<SocketAddr>>,
+    claimed: Option<Box<Hop>>,
+    /// To which of our own addresses it was that it sent, at the endpoint.
+    local: Option<Box<IpAddr>>,
 }
 
 impl Path {
@@ -40,37 +42,57 @@ impl Path {
     pub(crate) fn offer(&mut self, before: &[SocketAddr], candidates: &[SocketAddr]) -> bool {
         let left = self.endpoint.is_some_and(|at| holds(before, at) && !holds(candidates, at));
         if left {
-            (self.endpoint, self.authenticated) = (None, false);
+            (self.endpoint, self.authenticated, self.local) = (None, false, None);
         }
         left
     }
 
     /// Where it was in an earlier run, unless this run knows better.
-    pub(crate) const fn recall(&mut self, endpoint: SocketAddr) {
+    pub(crate) fn recall(&mut self, endpoint: SocketAddr) {
         if !self.authenticated {
-            self.endpoint = Some(endpoint);
+            (self.endpoint, self.local) = (Some(endpoint), None);
         }
     }
 
-    /// Notes that an initiation of its came from `from`.
-    pub(crate) fn claim(&mut self, from: SocketAddr) {
-        self.claimed = Some(Box::new(from));
+    /// Notes that an initiation of its came by `hop`, seen from here.
+    pub(crate) fn claim(&mut self, hop: Hop) {
+        self.claimed = Some(Box::new(hop));
     }
 
-    /// Notes that it was authenticated at `from`; whether that is news.
+    /// Notes that it was authenticated by `hop`, seen from here; whether the other end of it is news.
     #[inline]
-    pub(crate) fn confirm(&mut self, from: SocketAddr) -> bool {
-        if self.authenticated && self.endpoint == Some(from) {
+    pub(crate) fn confirm(&mut self, hop: Hop) -> bool {
+        if self.local.as_deref().copied() != hop.from {
+            self.local = hop.from.map(Box::new);
+        }
+        if self.authenticated && self.endpoint == Some(hop.to) {
             return false;
         }
-        (self.endpoint, self.claimed) = (Some(from), None);
+        (self.endpoint, self.claimed) = (Some(hop.to), None);
         self.authenticated = true;
         true
     }
 
+    /// Our own addresses have changed.
+    pub(crate) fn forget_local(&mut self) {
+        self.local = None;
+    }
+
+    /// How packets go to it.
+    #[inline]
+    pub(crate) fn hop(&self) -> Option<Hop> {
+        Some(Hop { to: self.endpoint?, from: self.local.as_deref().copied() })
+    }
+
+    /// How a handshake goes to one of the places where it may be.
+    pub(crate) fn hop_to(&self, to: SocketAddr) -> Hop {
+        let known = self.hop().into_iter().chain(self.claimed.as_deref().copied()).find(|hop| hop.to == to);
+        known.unwrap_or(to.into())
+    }
+
     /// Where it was never proven to be: tried in turn.
     pub(crate) fn unproven(&self, candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
-        let claimed = self.claimed.as_deref().copied().filter(|at| !holds(candidates, *at));
+        let claimed = self.claimed.as_deref().map(|hop| hop.to).filter(|at| !holds(candidates, *at));
         claimed.into_iter().chain(tried(candidates)).filter(|at| Some(*at) != self.endpoint)
     }
 
@@ -128,7 +150,7 @@ mod tests {
         assert_eq!(unproven(&path, &candidates), [at(1), at(2)]);
         assert_eq!(all(&path, &candidates), [at(9), at(1), at(2)]);
         assert_eq!(path.authenticated(), None, "what an earlier run knew is a guess");
-        assert!(path.confirm(at(2)) && !path.confirm(at(2)));
+        assert!(path.confirm(at(2).into()) && !path.confirm(at(2).into()));
         path.recall(at(9));
         assert_eq!(unproven(&path, &candidates), [at(1)], "this run knows better");
         assert_eq!(all(&path, &candidates), [at(2), at(1)]);
@@ -137,25 +159,25 @@ mod tests {
     #[test]
     fn where_an_initiation_came_from_is_tried_as_well_and_moves_nothing() {
         let (mut path, candidates) = (Path::default(), [at(1)]);
-        path.claim(at(7));
+        path.claim(at(7).into());
         assert_eq!(unproven(&path, &candidates), [at(7), at(1)]);
         assert_eq!(path.endpoint(), None);
-        path.confirm(at(1));
-        path.claim(at(7));
+        path.confirm(at(1).into());
+        path.claim(at(7).into());
         assert_eq!(all(&path, &candidates), [at(1), at(7)]);
-        path.claim(at(1));
+        path.claim(at(1).into());
         assert_eq!(all(&path, &candidates), [at(1)], "each once, and one claim at a time");
     }
 
     #[test]
     fn an_endpoint_that_the_map_no_longer_holds_is_left() {
         let mut path = Path::default();
-        path.confirm(at(9));
+        path.confirm(at(9).into());
         assert!(
             !path.offer(&[at(1), at(2)], &[at(1), at(3)]) && path.endpoint() == Some(at(9)),
             "the map never held it"
         );
-        path.confirm(at(3));
+        path.confirm(at(3).into());
         assert!(
             !path.offer(&[at(1), at(3)], &[at(3), at(4)]) && path.endpoint() == Some(at(3)),
             "the map still holds it"
@@ -168,7 +190,7 @@ mod tests {
         let mapped = SocketAddr::from((std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped(), 1));
         let mut path = Path::default();
         assert_eq!(all(&path, &[mapped]), [at(1)]);
-        path.confirm(at(1));
+        path.confirm(at(1).into());
         assert_eq!(all(&path, &[mapped, at(2)]), [at(1), at(2)]);
         assert!(!path.offer(&[at(1)], &[mapped]) && path.offer(&[mapped], &[at(2)]));
         let many: Vec<_> = (1..100).map(at).collect();
@@ -178,5 +200,19 @@ mod tests {
             [at(1), at(2), at(5), at(3), at(4)],
             "the one seen by the coordinator is early"
         );
+    }
+
+    #[test]
+    fn what_is_answered_leaves_from_the_address_that_was_asked() {
+        let (asked, other): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let mut path = Path::default();
+        path.claim(Hop { to: at(7), from: Some(other) });
+        assert_eq!(path.hop_to(at(7)).from, Some(other));
+        assert!(path.confirm(Hop { to: at(1), from: Some(asked) }));
+        assert_eq!((path.hop(), path.hop_to(at(2))), (Some(Hop { to: at(1), from: Some(asked) }), at(2).into()));
+        assert!(!path.confirm(Hop { to: at(1), from: Some(other) }), "its place is no news");
+        assert_eq!(path.hop_to(at(1)).from, Some(other), "ours is");
+        path.forget_local();
+        assert_eq!(path.hop(), Some(at(1).into()));
     }
 }

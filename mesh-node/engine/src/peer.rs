@@ -13,6 +13,7 @@ use crate::{
     Port, Reason,
     drop::Drops,
     limit::{self, Bucket, Limit, Rate},
+    outbox::Hop,
     path::Path,
     search::{Ask, GRACE, Search},
     tunnel::{CONTROL, SESSION, Tunnel},
@@ -141,13 +142,13 @@ impl Peer {
 
     /// Where a handshake is sent: to the address that was proven, and to some of the others in turn (a handshake that
     /// begins goes to no others at first). How often it takes until all have had it comes with it.
-    pub(crate) fn targets(&mut self, begins: bool, now: Instant) -> (Vec<SocketAddr>, usize) {
+    pub(crate) fn targets(&mut self, begins: bool, now: Instant) -> (Vec<Hop>, usize) {
         let unproven: Vec<SocketAddr> = self.path.unproven(&self.runner.endpoints).collect();
         let proven = self.path.endpoint();
         let search = self.search.get_or_insert_default();
         let alone = begins && proven.is_some() && !search.is_broken();
         let turn = search.turn(unproven.len(), if alone { 0 } else { AT_A_TIME }, now);
-        let targets = proven.into_iter().chain(turn.map(|i| unproven[i])).collect();
+        let targets = proven.into_iter().chain(turn.map(|i| unproven[i])).map(|to| self.path.hop_to(to)).collect();
         (targets, unproven.len().div_ceil(AT_A_TIME).max(1))
     }
 

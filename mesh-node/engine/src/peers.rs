@@ -13,7 +13,7 @@ use crate::{
     drop::Drops,
     limit::{Admission, Admissions, Mac},
     number::{NumberMap, Numbers},
-    outbox::Outbox,
+    outbox::{Hop, Outbox},
     packet::Flags,
     peer::{INITIATIONS, Peer, RESPONSES, Staged},
     route::Route,
@@ -49,6 +49,9 @@ pub(crate) struct Peers {
     recalled: BTreeMap<RunnerId, SocketAddr>,
     /// Those to greet at the next tick.
     greet: Vec<RunnerId>,
+    /// Those that have just turned out not to answer.
+    broken: Vec<RunnerId>,
+    broken_at: Option<Instant>,
     /// What has waited in vain for a runner that doesn't answer, and is to be refused.
     refused: Vec<(RunnerId, Staged)>,
     /// The MTU of every `mesh0`.
@@ -69,6 +72,8 @@ impl Peers {
             next_tick: None,
             recalled: BTreeMap::new(),
             greet: vec![],
+            broken: vec![],
+            broken_at: None,
             refused: vec![],
             mtu: 0,
             admissions,
@@ -92,6 +97,11 @@ impl Peers {
         peer.is_broken() || in_vain.is_some_and(|silent| silent >= DEMOTED)
     }
 
+    /// Those that have turned out not to answer since the last call.
+    pub(crate) fn take_broken(&mut self) -> Vec<RunnerId> {
+        std::mem::take(&mut self.broken)
+    }
+
     /// What has to be refused since the runner that it is for doesn't answer.
     pub(crate) fn take_refused(&mut self) -> Vec<(RunnerId, Staged)> {
         std::mem::take(&mut self.refused)
@@ -109,7 +119,8 @@ impl Peers {
 
     /// When [`Self::tick`] wants to be called.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
-        self.refused.first().map(|(_, staged)| staged.since).or(self.next_tick)
+        let now = self.broken.first().and(self.broken_at);
+        self.refused.first().map(|(_, staged)| staged.since).or(now).or(self.next_tick)
     }
 
     /// Sends a packet to a runner; `unit` was read from the TUN `from`. Without a session it waits for one.
@@ -171,17 +182,17 @@ impl Peers {
     fn way(&mut self, runner: u32) -> Option<Way<'_>> {
         let Peer { tunnel, path, tx_bytes, .. } = &mut self.list[runner as usize];
         let tunnel = tunnel.as_mut().filter(|tunnel| tunnel.has_session())?;
-        Some(Way { tunnel, to: path.endpoint()?, mtu: self.mtu, outbox: &mut self.outbox, tx_bytes })
+        Some(Way { tunnel, hop: path.hop()?, mtu: self.mtu, outbox: &mut self.outbox, tx_bytes })
     }
 
-    /// Opens a data message into `packet`. Gives who it is from and the length of the packet, zero for a keepalive.
+    /// Opens a data message into `packet`; by `back` the sender is answered. Gives who it is from and the length of the packet, zero for a keepalive.
     ///
     /// # Errors
     /// If it isn't of a session of ours, not authentic, or not IPv4.
     #[inline]
     pub(crate) fn open<S: Sink>(
         &mut self,
-        from: SocketAddr,
+        back: Hop,
         datagram: &[u8],
         packet: &mut [u8],
         turn: &mut Turn<'_, S>,
@@ -194,8 +205,8 @@ impl Peers {
         let peer = &mut self.list[runner as usize];
         let tunnel = peer.tunnel.as_mut().ok_or(Reason::UnknownSession)?;
         let len = tunnel.open(datagram, packet, turn.now)?;
-        if peer.path.confirm(from) {
-            turn.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint: from });
+        if peer.path.confirm(back) {
+            turn.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint: back.to });
         }
         peer.rx_bytes += len as u64;
         peer.heard = Some(turn.now);
@@ -215,19 +226,19 @@ impl Peers {
         (peer.has_staged() && peer.is_ready()).then(|| peer.take_staged())
     }
 
-    /// Takes in a message that isn't data, and gives who it is from.
+    /// Takes in a message that isn't data, and gives who it is from; by `back` the sender is answered.
     ///
     /// # Errors
     /// If it isn't for us, or nothing comes of it.
     pub(crate) fn handshake<S: Sink>(
         &mut self,
-        from: SocketAddr,
+        back: Hop,
         datagram: &[u8],
         route: &Route,
         turn: &mut Turn<'_, S>,
     ) -> Result<u32, Reason> {
         let (runner, initiation) = match self.identity.read(datagram)? {
-            Handshake::Initiation(mac) => (self.initiator(from, datagram, &mac, route, turn)?, Some(mac)),
+            Handshake::Initiation(mac) => (self.initiator(back, datagram, &mac, route, turn)?, Some(mac)),
             Handshake::Response { index } => {
                 let runner = *self.indexes.get(&index).ok_or(Reason::UnknownSession)?;
                 if !self.list[runner as usize].dealings().responses.take(RESPONSES, turn.now) {
@@ -249,13 +260,13 @@ impl Peers {
         match outcome {
             // Whoever replays an initiation from elsewhere doesn't move the endpoint: the first data does.
             Outcome::Response(len) => {
-                peer.path.claim(from);
-                self.outbox.send(from, &reply[..len], turn.sink);
+                peer.path.claim(back);
+                self.outbox.send(back, &reply[..len], turn.sink);
             }
             Outcome::Session(len) => {
-                self.outbox.send(from, &reply[..len], turn.sink);
-                if peer.path.confirm(from) {
-                    turn.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint: from });
+                self.outbox.send(back, &reply[..len], turn.sink);
+                if peer.path.confirm(back) {
+                    turn.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint: back.to });
                 }
                 if peer.answered() {
                     turn.sink.event(Event::Reachable { runner: peer.runner.id });
@@ -265,7 +276,7 @@ impl Peers {
                 let tunnel = peer.tunnel.as_mut();
                 if tunnel.and_then(|tunnel| tunnel.retry(&mut reply, turn.now)).is_some() {
                     // It proves the address that we have as seen from there.
-                    self.outbox.send(from, &reply, turn.sink);
+                    self.outbox.send(back, &reply, turn.sink);
                     peer.attempted(&reply, 1, turn.now);
                 }
             }
@@ -280,7 +291,7 @@ impl Peers {
     /// If it isn't worth an answer, or its sender has to prove its address and was told so.
     fn initiator<S: Sink>(
         &mut self,
-        from: SocketAddr,
+        back: Hop,
         initiation: &[u8],
         mac: &Mac,
         route: &Route,
@@ -290,11 +301,11 @@ impl Peers {
             return Err(Reason::HandshakeRejected);
         }
         let mut cookie = [0; CONTROL];
-        let proof = self.identity.prove(from.ip(), initiation, &mut cookie);
-        match (self.admissions.admit(from.ip(), proof.is_ok(), turn.now), proof) {
+        let proof = self.identity.prove(back.to.ip(), initiation, &mut cookie);
+        match (self.admissions.admit(back.to.ip(), proof.is_ok(), turn.now), proof) {
             (Admission::Granted, _) => {}
             (Admission::Unproven, Err(len)) => {
-                self.outbox.send(from, &cookie[..len], turn.sink);
+                self.outbox.send(back, &cookie[..len], turn.sink);
                 return Err(Reason::UnderLoad);
             }
             (Admission::Unproven | Admission::Refused, _) => return Err(Reason::HandshakeLimited),
@@ -327,7 +338,7 @@ impl Peers {
 /// How packets go to a runner with which there is a session.
 struct Way<'a> {
     tunnel: &'a mut Tunnel,
-    to: SocketAddr,
+    hop: Hop,
     mtu: usize,
     outbox: &'a mut Outbox,
     tx_bytes: &'a mut u64,
@@ -352,7 +363,7 @@ impl Way<'_> {
         }
         let Self { tunnel, mtu, .. } = self;
         let write = |datagram: &mut [u8]| tunnel.seal(packet, len, *mtu, datagram, turn.now) == Some(sealed);
-        if !self.outbox.push(self.to, sealed, turn.sink, write) {
+        if !self.outbox.push(self.hop, sealed, turn.sink, write) {
             return Err(Reason::NoHandshake);
         }
         *self.tx_bytes += len as u64;

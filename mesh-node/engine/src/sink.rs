@@ -1,6 +1,6 @@
 //! Where the engine's effects go.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mesh_proto::RunnerId;
 
@@ -14,6 +14,12 @@ pub trait Sink {
     /// `UDP_SEGMENT`, or without it if there is one datagram only (`stride == batch.len()`). At most
     /// [`crate::MAX_SEGMENTS`] datagrams, at most [`crate::MAX_BATCH`] octets. IPv4 addresses are never mapped.
     fn send(&mut self, to: SocketAddr, batch: &[u8], stride: usize);
+
+    /// The same, from one of the machine's own addresses if that is still one: what was sent there is answered from there.
+    fn send_from(&mut self, from: Option<IpAddr>, to: SocketAddr, batch: &[u8], stride: usize) {
+        let _ = from;
+        self.send(to, batch, stride);
+    }
 
     /// Writes a packet, [`crate::VNET`] octets of `virtio_net_hdr` first, to a TUN by one `write(2)`. What that refuses
     /// with `EINVAL` can be cut with [`crate::split`].

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, Read, Write},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
 };
 
@@ -193,9 +193,13 @@ impl Io {
 
 impl Sink for Io {
     fn send(&mut self, to: SocketAddr, batch: &[u8], stride: usize) {
+        self.send_from(None, to, batch, stride);
+    }
+
+    fn send_from(&mut self, from: Option<IpAddr>, to: SocketAddr, batch: &[u8], stride: usize) {
         let (udp, sends) = (&self.udp, &mut self.traffic.udp_sends);
         self.gso.send(to, batch, stride, &mut self.counters, |to, octets, segment| {
-            udp.send(to, octets, segment).inspect(|()| sends.add(octets.len()))
+            udp.send(from, to, octets, segment).inspect(|()| sends.add(octets.len()))
         });
     }
 

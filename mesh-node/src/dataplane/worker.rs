@@ -20,7 +20,7 @@ use super::{
 use crate::sys::{
     epoll::{Poll, Ready},
     tun,
-    udp::Inbox,
+    udp::{Inbox, Message},
 };
 
 /// What other threads ask for.
@@ -133,7 +133,8 @@ impl Worker {
                 } else if message.datagrams.is_empty() {
                     self.io.counters.add(Counter::UdpEmpty, 1);
                 } else {
-                    self.engine.handle_udp(message.from, message.datagrams, message.stride, now, &mut self.io);
+                    let Message { from, local, datagrams, stride, .. } = message;
+                    self.engine.handle_udp_at(local, from, datagrams, stride, now, &mut self.io);
                 }
             }
             if !self.inbox.is_full() {

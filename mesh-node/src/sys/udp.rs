@@ -52,6 +52,8 @@ impl Udp {
         // Outer packets may be fragmented: a path with a smaller MTU is slow then, and not broken.
         set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)?;
         set(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+        // IPv4 destinations come with it as well, mapped.
+        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         bind(socket.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0)))?;
         Ok(Self { socket, dual: true })
     }
@@ -59,6 +61,7 @@ impl Udp {
     fn bind_v4(port: u16) -> nix::Result<Self> {
         let socket = open(AddressFamily::Inet)?;
         set(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+        set(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
         bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)))?;
         Ok(Self { socket, dual: false })
     }
@@ -81,11 +84,26 @@ impl Udp {
         Ok(set(&self.socket, libc::SOL_UDP, libc::UDP_GRO, on.into())?)
     }
 
-    /// Sends one datagram, or with `segment` as many as `octets` make in pieces of that length (`UDP_SEGMENT`).
+    /// Sends one datagram, or with `segment` as many as `octets` make in pieces of that length (`UDP_SEGMENT`). They leave
+    /// from `from`, if the machine still has that address, and else from whichever the kernel takes.
     ///
     /// # Errors
     /// What sendmsg(2) says. With `segment`: `EIO` if the route can't do it, `EINVAL` if the pieces don't fit its MTU.
-    pub(crate) fn send(&self, to: SocketAddr, octets: &[u8], segment: Option<u16>) -> io::Result<()> {
+    pub(crate) fn send(
+        &self,
+        from: Option<IpAddr>,
+        to: SocketAddr,
+        octets: &[u8],
+        segment: Option<u16>,
+    ) -> io::Result<()> {
+        let sent = self.send_from(from, to, octets, segment);
+        match (&sent, from) {
+            (Err(error), Some(_)) if is_not_ours(error) => self.send_from(None, to, octets, segment),
+            _ => sent,
+        }
+    }
+
+    fn send_from(&self, from: Option<IpAddr>, to: SocketAddr, octets: &[u8], segment: Option<u16>) -> io::Result<()> {
         let mut name = Name::from(if self.dual { mapped(to) } else { to });
         let mut part = libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
         let mut control = Control::default();
@@ -95,18 +113,10 @@ impl Udp {
         message.msg_namelen = name.len;
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
-        if let Some(segment) = segment {
+        let length = control.fill(segment, from.and_then(|from| Source::new(self.dual, from, to)));
+        if length > 0 {
             message.msg_control = (&raw mut control).cast();
-            // SAFETY: CMSG_SPACE and CMSG_LEN only calculate; CMSG_FIRSTHDR gives the start of `control`, which is
-            // aligned for a `cmsghdr` and has room for one with two octets of data.
-            unsafe {
-                message.msg_controllen = libc::CMSG_SPACE(size_of::<u16>() as c_uint) as _;
-                let header = libc::CMSG_FIRSTHDR(&raw const message);
-                (*header).cmsg_level = libc::SOL_UDP;
-                (*header).cmsg_type = libc::UDP_SEGMENT;
-                (*header).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as c_uint) as _;
-                libc::CMSG_DATA(header).cast::<u16>().write_unaligned(segment);
-            }
+            message.msg_controllen = length as _;
         }
         loop {
             // SAFETY: all that `message` points to outlives the call, and sendmsg writes to none of it.
@@ -164,6 +174,7 @@ impl Udp {
             slot.from = names[i].address();
             let notes = notes(&message.msg_hdr);
             slot.stride = notes.stride.filter(|stride| *stride > 0).unwrap_or(slot.len);
+            slot.local = notes.local;
             if let Some(overflow) = notes.overflow {
                 inbox.overflow = overflow;
             }
@@ -194,6 +205,7 @@ struct Slot {
     stride: usize,
     truncated: bool,
     from: Option<SocketAddr>,
+    local: Option<IpAddr>,
 }
 
 /// Datagrams of one sender that arrived together.
@@ -201,6 +213,8 @@ struct Slot {
 pub(crate) struct Message<'a> {
     /// Who sent them; IPv4 addresses are never mapped.
     pub(crate) from: SocketAddr,
+    /// To which of the machine's addresses; never mapped.
+    pub(crate) local: Option<IpAddr>,
     /// One after the other.
     pub(crate) datagrams: &'a mut [u8],
     /// The length of each but the last, which may be shorter. Zero only if all is empty.
@@ -212,7 +226,8 @@ pub(crate) struct Message<'a> {
 impl Inbox {
     /// Buffers of `length` octets each.
     pub(crate) fn new(length: usize) -> Self {
-        let slot = |_| Slot { buffer: vec![0; length].into(), len: 0, stride: 0, truncated: false, from: None };
+        let slot =
+            |_| Slot { buffer: vec![0; length].into(), len: 0, stride: 0, truncated: false, from: None, local: None };
         Self { slots: [0; BATCH].map(slot), filled: 0, overflow: 0 }
     }
 
@@ -226,6 +241,7 @@ impl Inbox {
         self.slots.iter_mut().take(self.filled).filter_map(|slot| {
             Some(Message {
                 from: slot.from?,
+                local: slot.local,
                 datagrams: slot.buffer.get_mut(..slot.len)?,
                 stride: slot.stride,
                 truncated: slot.truncated,
@@ -319,38 +335,126 @@ fn mapped(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Room for control messages: an int for each of `UDP_GRO` and `SO_RXQ_OVFL`, and one to spare.
+/// Whether a datagram may have been refused because its source is none of the machine's addresses any more. (`EINVAL` can
+/// have other reasons: then it is refused again.)
+fn is_not_ours(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENODEV | libc::ENETUNREACH))
+}
+
+/// The source of a datagram as the kernel takes it.
+#[derive(Clone, Copy)]
+enum Source {
+    V4(libc::in_pktinfo),
+    V6(libc::in6_pktinfo),
+}
+
+impl Source {
+    /// `None` if it is of another family than the destination.
+    fn new(dual: bool, from: IpAddr, to: SocketAddr) -> Option<Self> {
+        match (from, to) {
+            (IpAddr::V4(from), SocketAddr::V4(_)) if !dual => Some(Self::V4(libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(from.octets()) },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            })),
+            (IpAddr::V4(from), SocketAddr::V4(_)) => Some(Self::v6(from.to_ipv6_mapped())),
+            (IpAddr::V6(from), SocketAddr::V6(_)) => Some(Self::v6(from)),
+            _ => None,
+        }
+    }
+
+    const fn v6(from: Ipv6Addr) -> Self {
+        Self::V6(libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: from.octets() }, ipi6_ifindex: 0 })
+    }
+}
+
+/// Room for control messages: an int for each of `UDP_GRO` and `SO_RXQ_OVFL`, an `in6_pktinfo`, and one to spare.
 #[derive(Default, Clone, Copy)]
 #[repr(C, align(8))]
-struct Control([u64; 9]);
+struct Control([u64; 14]);
+
+impl Control {
+    /// Writes what is said beside a datagram, and gives its length.
+    fn fill(&mut self, segment: Option<u16>, source: Option<Source>) -> usize {
+        let mut length = 0;
+        if let Some(segment) = segment {
+            length = self.put(length, libc::SOL_UDP, libc::UDP_SEGMENT, segment);
+        }
+        match source {
+            Some(Source::V4(source)) => self.put(length, libc::IPPROTO_IP, libc::IP_PKTINFO, source),
+            Some(Source::V6(source)) => self.put(length, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, source),
+            None => length,
+        }
+    }
+
+    /// Writes one control message at `at`, and gives where it ends. Plain old data only.
+    #[allow(clippy::unnecessary_cast, reason = "with musl, cmsg_len is a socklen_t")]
+    fn put<T: Copy>(&mut self, at: usize, level: c_int, kind: c_int, value: T) -> usize {
+        // SAFETY: CMSG_SPACE and CMSG_LEN only calculate.
+        let (space, len) = unsafe {
+            (libc::CMSG_SPACE(size_of::<T>() as c_uint) as usize, libc::CMSG_LEN(size_of::<T>() as c_uint) as usize)
+        };
+        assert!(at.is_multiple_of(align_of::<libc::cmsghdr>()) && at + space <= size_of::<Self>());
+        // SAFETY: `at` is aligned for a `cmsghdr`, and there is room for one with its data, as was just asserted.
+        unsafe {
+            let header = (&raw mut self.0).cast::<u8>().add(at).cast::<libc::cmsghdr>();
+            (*header).cmsg_level = level;
+            (*header).cmsg_type = kind;
+            (*header).cmsg_len = len as _;
+            libc::CMSG_DATA(header).cast::<T>().write_unaligned(value);
+        }
+        at + space
+    }
+}
 
 /// What is said beside a message.
 #[derive(Default)]
 struct Notes {
     stride: Option<usize>,
     overflow: Option<u32>,
+    local: Option<IpAddr>,
 }
 
-#[allow(clippy::unnecessary_cast, reason = "with musl, cmsg_len is a socklen_t")]
 fn notes(message: &libc::msghdr) -> Notes {
     let mut notes = Notes::default();
-    // SAFETY: the kernel has filled `msg_control` and set `msg_controllen`; the macros stay within. Both messages carry
-    // four octets, whose length is checked.
+    // SAFETY: the kernel has filled `msg_control` and set `msg_controllen`; the macros stay within.
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(message);
         while let Some(control) = header.as_ref() {
-            if control.cmsg_len as usize >= libc::CMSG_LEN(size_of::<c_int>() as c_uint) as usize {
-                let value = libc::CMSG_DATA(header).cast::<c_int>().read_unaligned();
-                match (control.cmsg_level, control.cmsg_type) {
-                    (libc::SOL_UDP, libc::UDP_GRO) => notes.stride = usize::try_from(value).ok(),
-                    (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => notes.overflow = Some(value.cast_unsigned()),
-                    _ => {}
+            match (control.cmsg_level, control.cmsg_type) {
+                (libc::SOL_UDP, libc::UDP_GRO) => {
+                    notes.stride = data::<c_int>(control).and_then(|stride| usize::try_from(stride).ok());
                 }
+                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                    notes.overflow = data::<c_int>(control).map(c_int::cast_unsigned);
+                }
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    let local = data::<libc::in_pktinfo>(control).map(|info| info.ipi_spec_dst.s_addr.to_ne_bytes());
+                    notes.local = local.map(|local| Ipv4Addr::from(local).into());
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let local = data::<libc::in6_pktinfo>(control).map(|info| Ipv6Addr::from(info.ipi6_addr.s6_addr));
+                    notes.local = local.map(|local| local.to_canonical());
+                }
+                _ => {}
             }
             header = libc::CMSG_NXTHDR(message, header);
         }
     }
     notes
+}
+
+/// What a control message of the kernel's carries, if it is long enough for it. Plain old data only.
+///
+/// # Safety
+/// `control` is the header of a whole control message.
+#[allow(clippy::unnecessary_cast, reason = "with musl, cmsg_len is a socklen_t")]
+unsafe fn data<T: Copy>(control: &libc::cmsghdr) -> Option<T> {
+    // SAFETY: the data stands behind the header, by the caller's promise and as its length says.
+    unsafe {
+        let long_enough = control.cmsg_len as usize >= libc::CMSG_LEN(size_of::<T>() as c_uint) as usize;
+        long_enough.then(|| libc::CMSG_DATA(control).cast::<T>().read_unaligned())
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! mesh in network namespaces: the built programs, kernel TCP, a file a behaviour. `scripts/test` runs it.
 
 mod agent_restart;
+mod broken_paths;
 mod cli;
 mod common;
 mod containment;

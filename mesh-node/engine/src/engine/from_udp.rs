@@ -1,11 +1,12 @@
 //! What other runners send.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use super::{Engine, connect::Seen, refused::No};
 use crate::{
     Reason, Sink, UDP_BUFFER,
     flow::{Phase, Seat, Way},
+    outbox::Hop,
     packet::{Content, FLAGS, Flags, Packet, Tcp},
     peer::Staged,
     peers::Turn,
@@ -16,14 +17,14 @@ use crate::{
 };
 
 impl Engine {
-    /// Takes in a datagram.
+    /// Takes in a datagram, whose sender is answered by `back`.
     ///
     /// # Errors
     /// The reason why it died here.
     #[inline]
     pub(super) fn take_from_udp(
         &mut self,
-        from: SocketAddr,
+        back: Hop,
         datagram: &[u8],
         now: Instant,
         sink: &mut impl Sink,
@@ -33,7 +34,7 @@ impl Engine {
         }
         let runner = if tunnel::data_index(datagram).is_some() {
             let slot = self.inbox.slot();
-            let opened = self.peers.open(from, datagram, slot, &mut Turn { now, sink, drops: &mut self.drops });
+            let opened = self.peers.open(back, datagram, slot, &mut Turn { now, sink, drops: &mut self.drops });
             let Ok((runner, len)) = opened else {
                 self.inbox.discard();
                 return opened.map(|_| ());
@@ -46,7 +47,7 @@ impl Engine {
             runner
         } else {
             let mut turn = Turn { now, sink, drops: &mut self.drops };
-            self.peers.handshake(from, datagram, &self.map.route, &mut turn)?
+            self.peers.handshake(back, datagram, &self.map.route, &mut turn)?
         };
         // What waited for the session is judged again: the map may be another one by now.
         if let Some(staged) = self.peers.released(runner) {

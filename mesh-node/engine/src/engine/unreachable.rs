@@ -6,10 +6,9 @@ use mesh_proto::RunnerId;
 
 use super::Engine;
 use crate::{
-    Reason, Sink,
-    flow::{Phase, Role, Seat},
+    Port, Reason, Sink,
+    flow::{Flow, Phase, Role, Seat},
     packet::{Content, Packet},
-    peer::Staged,
     refuse::Unreachable,
     vnet::Vnet,
 };
@@ -17,24 +16,48 @@ use crate::{
 impl Engine {
     /// Refuses what has waited in vain.
     pub(super) fn refuse_unreachable(&mut self, now: Instant, sink: &mut impl Sink) {
+        for runner in self.peers.take_broken() {
+            self.refuse_attempts(runner, now, sink);
+        }
         for (runner, staged) in self.peers.take_refused() {
-            let reason = self.refuse_staged(runner, &staged, now, sink).err().unwrap_or(Reason::NoHandshake);
+            let reason =
+                self.refuse_syn(runner, staged.from, &staged.octets, now, sink).err().unwrap_or(Reason::NoHandshake);
             self.drops.count(reason);
         }
     }
 
-    /// Gives a connection that `runner` was to have to another one, or refuses it. What opens none is sent again by TCP.
+    /// Gives what is being opened at a runner that doesn't answer to others, or refuses it. (It may have gone there by a
+    /// session that was of no use any more.)
+    fn refuse_attempts(&mut self, runner: RunnerId, now: Instant, sink: &mut impl Sink) {
+        let is_there = |flow: &Flow| {
+            flow.phase() == Phase::Opening
+                && flow.seat(Role::Callee) == Seat::There(runner)
+                && matches!(flow.seat(Role::Caller), Seat::Here(_))
+        };
+        let slots: Vec<u32> = self.flows.all().filter(|(_, flow)| is_there(flow)).map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let Some(Seat::Here(caller)) = self.flows.get(slot).map(|flow| flow.seat(Role::Caller)) else { continue };
+            if let (Some(octets), Some(from)) = (self.flows.kept(slot), self.homes.port_of(caller)) {
+                // What becomes of it is counted with the packets that are lost.
+                let _ = self.refuse_syn(runner, from, &octets, now, sink);
+            }
+        }
+    }
+
+    /// Gives a connection that `runner` was to have to another one, or refuses it. What stands in `octets` and opens
+    /// none is sent again by TCP.
     ///
     /// # Errors
     /// The reason why it died, if it isn't that the runner doesn't answer.
-    fn refuse_staged(
+    fn refuse_syn(
         &mut self,
         runner: RunnerId,
-        staged: &Staged,
+        from: Port,
+        octets: &[u8],
         now: Instant,
         sink: &mut impl Sink,
     ) -> Result<(), Reason> {
-        let (_, ip) = Vnet::parse(&staged.octets)?;
+        let (_, ip) = Vnet::parse(octets)?;
         let packet = Packet::parse(ip)?;
         let tcp = match packet.content {
             Content::Tcp(tcp) if tcp.flags.opens() => tcp,
@@ -55,7 +78,7 @@ impl Engine {
             _ => return Ok(()),
         }
         self.denials.note(&packet, tcp.destination_port, Reason::NoHandshake, now);
-        self.refuse(staged.from, ip, &packet, Some(&tcp), Unreachable::Host, now, sink);
+        self.refuse(from, ip, &packet, Some(&tcp), Unreachable::Host, now, sink);
         Ok(())
     }
 }

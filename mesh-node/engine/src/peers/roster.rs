@@ -67,6 +67,7 @@ impl Peers {
     /// they learn where we are now from us, whether or not the coordinator can tell them. (Who has been idle for long would
     /// look for us where we were.)
     pub(crate) fn greet_all(&mut self, now: Instant) {
+        self.list.iter_mut().for_each(|peer| peer.path.forget_local());
         let known = self.list.iter().filter(|peer| peer.tunnel.is_some() || peer.path.is_known());
         self.greet.extend(known.map(|peer| peer.runner.id));
         self.next_tick = Some(now);

@@ -62,7 +62,7 @@ impl Peers {
     /// Sends an initiation where the runner may be. Gives how often that takes until it was sent everywhere.
     fn ask_at<S: Sink>(&mut self, runner: u32, message: &[u8; CONTROL], begins: bool, turn: &mut Turn<'_, S>) -> usize {
         let (targets, rounds) = self.list[runner as usize].targets(begins, turn.now);
-        targets.into_iter().for_each(|to| self.outbox.send(to, message, turn.sink));
+        targets.into_iter().for_each(|hop| self.outbox.send(hop, message, turn.sink));
         rounds
     }
 
@@ -124,6 +124,8 @@ impl Peers {
         let peer = &mut self.list[runner as usize];
         if peer.breaks(turn.now) {
             turn.sink.event(Event::Unreachable { runner: peer.runner.id });
+            self.broken.push(peer.runner.id);
+            self.broken_at = Some(turn.now);
         }
         let id = peer.runner.id;
         self.refused.extend(peer.expire_staged(turn.now, turn.drops).into_iter().map(|staged| (id, staged)));
@@ -139,7 +141,7 @@ impl Peers {
                 self.list[runner as usize].attempted(&message, 0, turn.now);
             }
             Ok(Some(len)) => {
-                peer.path.endpoint().into_iter().for_each(|to| self.outbox.send(to, &message[..len], turn.sink));
+                peer.path.hop().into_iter().for_each(|hop| self.outbox.send(hop, &message[..len], turn.sink));
             }
             Ok(None) => {
                 if let Some(message) = peer.attempt_again(turn.now) {

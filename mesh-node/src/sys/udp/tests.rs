@@ -8,6 +8,14 @@ use super::*;
 
 const LENGTH: usize = 65535;
 
+/// Waits for something to arrive, and takes it.
+fn take_into(socket: &Udp, inbox: &mut Inbox) {
+    let mut wait = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut wait, PollTimeout::from(5000_u16)), Ok(1));
+    socket.receive(inbox).unwrap();
+    assert!(inbox.messages().count() > 0);
+}
+
 /// All that arrives until `octets` have: every message with its sender.
 fn take(socket: &Udp, octets: usize) -> Vec<(SocketAddr, Vec<u8>, usize)> {
     let mut inbox = Inbox::new(LENGTH);
@@ -47,9 +55,9 @@ fn batches_arrive_as_the_same_datagrams_whatever_is_batched() {
         let expected: Vec<_> = batch.chunks(1376).map(<[u8]>::to_vec).collect();
         for to in loopback(&there) {
             if segment {
-                here.send(to, &batch, Some(1376)).unwrap();
+                here.send(None, to, &batch, Some(1376)).unwrap();
             } else {
-                batch.chunks(1376).for_each(|datagram| here.send(to, datagram, None).unwrap());
+                batch.chunks(1376).for_each(|datagram| here.send(None, to, datagram, None).unwrap());
             }
             let taken = take(&there, batch.len());
             assert_eq!(datagrams(&taken), expected, "segment {segment}, gro {gro}, to {to}");
@@ -65,21 +73,21 @@ fn addresses_are_canonical_both_ways() {
     let (here, there) = (Udp::bind(0).unwrap(), Udp::bind(0).unwrap());
     let only_v4 = Udp::bind_v4(0).unwrap();
     for (to, from) in loopback(&there).into_iter().zip(loopback(&here)) {
-        here.send(to, b"hello", None).unwrap();
+        here.send(None, to, b"hello", None).unwrap();
         assert_eq!(take(&there, 5), [(from, b"hello".to_vec(), 5)]);
     }
     let [v4, v6] = loopback(&there);
-    only_v4.send(v4, b"four", None).unwrap();
+    only_v4.send(None, v4, b"four", None).unwrap();
     assert_eq!(take(&there, 4), [(loopback(&only_v4)[0], b"four".to_vec(), 4)]);
-    there.send(loopback(&only_v4)[0], b"back", None).unwrap();
+    there.send(None, loopback(&only_v4)[0], b"back", None).unwrap();
     assert_eq!(take(&only_v4, 4), [(v4, b"back".to_vec(), 4)]);
-    only_v4.send(v6, b"six", None).unwrap_err();
+    only_v4.send(None, v6, b"six", None).unwrap_err();
 }
 
 #[test]
 fn what_does_not_fit_is_marked() {
     let (here, there) = (Udp::bind(0).unwrap(), Udp::bind(0).unwrap());
-    here.send(loopback(&there)[0], &pattern(2000), None).unwrap();
+    here.send(None, loopback(&there)[0], &pattern(2000), None).unwrap();
     let mut inbox = Inbox::new(1500);
     while inbox.messages().count() == 0 {
         there.receive(&mut inbox).unwrap();
@@ -95,7 +103,7 @@ fn a_full_buffer_is_told() {
     setsockopt(&there.socket, sockopt::RcvBuf, &4096).unwrap();
     let [to, _] = loopback(&there);
     for _ in 0..64 {
-        here.send(to, &pattern(1376), None).unwrap();
+        here.send(None, to, &pattern(1376), None).unwrap();
     }
     let mut inbox = Inbox::new(LENGTH);
     let mut arrived = 0;
@@ -106,7 +114,7 @@ fn a_full_buffer_is_told() {
     } {
         arrived += inbox.messages().count();
     }
-    here.send(to, b"x", None).unwrap();
+    here.send(None, to, b"x", None).unwrap();
     there.receive(&mut inbox).unwrap();
     assert_eq!(arrived + inbox.overflow() as usize, 64);
 }
@@ -118,4 +126,51 @@ fn nothing_there_is_no_error_and_a_taken_port_is_one() {
     socket.receive(&mut inbox).unwrap();
     assert_eq!(inbox.messages().count(), 0);
     assert_eq!(Udp::bind(socket.port().unwrap()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+}
+
+/// Loopback has every address of 127/8, so that one socket is at several.
+#[test]
+fn a_datagram_says_to_which_address_it_was_sent_and_leaves_from_the_one_that_is_wanted() {
+    for gro in [false, true] {
+        for (socket, other) in [(Udp::bind(0), Udp::bind(0)), (Udp::bind_v4(0).map_err(Into::into), Udp::bind(0))] {
+            let (socket, other) = (socket.unwrap(), other.unwrap());
+            socket.set_gro(gro).unwrap();
+            let (port, back) = (socket.port().unwrap(), loopback(&other)[0]);
+            let asked = Ipv4Addr::new(127, 1, 2, 3);
+            other.send(None, (asked, port).into(), &pattern(3000), Some(1000)).unwrap();
+            let mut inbox = Inbox::new(LENGTH);
+            take_into(&socket, &mut inbox);
+            assert!(inbox.messages().all(|message| message.local == Some(asked.into())));
+            for segment in [None, Some(1000)] {
+                socket.send(Some(asked.into()), back, &pattern(3000), segment).unwrap();
+                let taken = take(&other, 3000);
+                assert!(taken.iter().all(|(from, ..)| *from == (asked, port).into()), "{taken:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn over_ipv6_too() {
+    let (socket, other) = (Udp::bind(0).unwrap(), Udp::bind(0).unwrap());
+    other.send(None, loopback(&socket)[1], b"six", None).unwrap();
+    let mut inbox = Inbox::new(LENGTH);
+    take_into(&socket, &mut inbox);
+    assert!(inbox.messages().all(|message| message.local == Some(Ipv6Addr::LOCALHOST.into())));
+    socket.send(Some(Ipv6Addr::LOCALHOST.into()), loopback(&other)[1], b"back", None).unwrap();
+    assert_eq!(take(&other, 4)[0].0, loopback(&socket)[1]);
+}
+
+#[test]
+fn an_address_that_is_gone_does_not_keep_a_datagram_back() {
+    let (socket, other) = (Udp::bind(0).unwrap(), Udp::bind(0).unwrap());
+    for (to, gone) in loopback(&other).into_iter().zip(["192.0.2.77", "2001:db8::77"]) {
+        for (segment, octets) in [(None, 500), (Some(200), 500)] {
+            socket.send(Some(gone.parse().unwrap()), to, &pattern(octets), segment).unwrap();
+            assert_eq!(datagrams(&take(&other, octets)).concat(), pattern(octets));
+        }
+    }
+    let wrong = "2001:db8::77".parse().unwrap();
+    socket.send(Some(wrong), loopback(&other)[0], b"of another family", None).unwrap();
+    take(&other, 17);
 }

@@ -1,0 +1,140 @@
+//! Runners between which nothing passes, as where a firewall takes UDP away: that is said, by everything that an operator
+//! looks at, and nothing hangs.
+
+use std::{collections::BTreeSet, io::ErrorKind, net::Ipv4Addr};
+
+use mesh_netns_tests::{Instance, Runner, Stack, World, isolated, traffic::Answer, wait};
+use serde_json::Value;
+
+use crate::common::{SHOP, declare, reaches};
+
+/// The connection is refused as one to a host that is out of reach, without a limit of our own.
+#[track_caller]
+fn is_out_of_reach(caller: &Instance, to: Ipv4Addr, port: u16) {
+    let error = caller.connect(to, port).expect_err("nothing passes");
+    assert_eq!(error.kind(), ErrorKind::HostUnreachable, "{error}");
+}
+
+fn steps(why: &Value) -> Vec<(&str, bool, &str)> {
+    why["steps"]
+        .as_array()
+        .expect("an array")
+        .iter()
+        .map(|s| (s["step"].as_str().expect("a step"), s["ok"] == true, s["code"].as_str().expect("a code")))
+        .collect()
+}
+
+/// How often the log has said so.
+fn said(runner: &Runner, words: &str) -> usize {
+    runner.log().lines().filter(|line| line.contains(words)).count()
+}
+
+#[test]
+fn a_path_that_is_blocked_says_so_everywhere_and_heals() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP]);
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
+        // Before the two have ever spoken.
+        world.cut_between(aws.namespace(), ovh.namespace());
+        let (app, db) = (aws.attach("shop/app"), ovh.attach("shop/db"));
+        let _server = db.serve(5432, Answer::Echo);
+        is_out_of_reach(&app, db.service_address, 5432);
+
+        let peer = aws.peer("ovh").expect("a peer");
+        assert!(peer["path"] == "none" && peer["tries"].as_u64() >= Some(3), "{peer:#}");
+        assert!(peer["failed_seconds"].as_u64() >= Some(15), "{peer:#}");
+        let status = aws.command(&["status"]).done().stdout;
+        assert!(status.contains("no answer (") && status.contains(" tries)"), "{status}");
+
+        let why = aws.command(&["why", "shop/app", "shop/db", "5432", "--json"]).expect_code(1).json();
+        assert_eq!(why["verdict"], "deny", "{why:#}");
+        assert_eq!(
+            steps(&why)[2..],
+            [("runner", true, "runs"), ("path", false, "no-answer"), ("verdict", false, "unanswered")]
+        );
+        let words = aws.command(&["why", "shop/app", "shop/db", "5432"]).expect_code(1).stdout;
+        assert!(words.contains("went unanswered at") && words.contains("UDP 51820"), "{words}");
+
+        let denied = aws.json(&["denied"]);
+        let reasons: BTreeSet<&str> =
+            denied["denied"].as_array().expect("an array").iter().filter_map(|d| d["reason"].as_str()).collect();
+        assert_eq!(reasons, ["no-handshake"].into(), "{denied:#}");
+
+        is_out_of_reach(&app, db.service_address, 5432);
+        let log = aws.log();
+        assert_eq!(said(&aws, "went unanswered at"), 1, "{log}");
+        assert!(log.lines().any(|l| l.contains("WARN") && l.contains("ovh") && l.contains("unanswered")), "{log}");
+        assert!(!log.contains("boringtun"), "{log}");
+
+        world.mend_between(aws.namespace(), ovh.namespace());
+        wait::until_true("the path to heal", || app.connect(db.service_address, 5432).is_ok());
+        reaches(&app, db.service_address, 5432);
+        assert_eq!(aws.peer("ovh").expect("a peer")["tries"], 0);
+        aws.command(&["why", "shop/app", "shop/db", "5432"]).done();
+        assert_eq!((said(&aws, "went unanswered at"), said(&aws, "answers again")), (1, 1));
+    });
+}
+
+#[test]
+fn a_path_that_breaks_and_heals_takes_the_next_connection_at_once() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP]);
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
+        let (app, db) = (aws.attach("shop/app"), ovh.attach("shop/db"));
+        let _server = db.serve(5432, Answer::Echo);
+        reaches(&app, db.service_address, 5432);
+        world.cut_between(aws.namespace(), ovh.namespace());
+        is_out_of_reach(&app, db.service_address, 5432);
+        is_out_of_reach(&app, db.service_address, 5432);
+        world.mend_between(aws.namespace(), ovh.namespace());
+        reaches(&app, db.service_address, 5432);
+    });
+}
+
+#[test]
+fn an_instance_on_a_runner_that_answers_takes_what_another_cannot() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP]);
+        let [aws, ovh, cellar] = ["aws", "ovh", "cellar"].map(|name| world.runner(&coordinator, name, Stack::Dual));
+        world.cut_between(aws.namespace(), ovh.namespace());
+        let (app, out, there) = (aws.attach("shop/app"), ovh.attach("shop/db"), cellar.attach("shop/db"));
+        let _servers = [out.serve(5432, Answer::Echo), there.serve(5432, Answer::Echo)];
+        (0..10).for_each(|_| reaches(&app, there.service_address, 5432));
+        aws.command(&["why", "shop/app", "shop/db", "5432"]).done();
+    });
+}
+
+/// A machine with two addresses is asked at the second, and answers from there: what filters by address lets nothing else
+/// through.
+#[test]
+fn a_runner_answers_from_the_address_that_was_asked() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP]);
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let mut ovh = world.machine("ovh", Stack::Dual);
+        ovh.namespace().ip(&["addr add 10.77.0.1/32 dev lo"]);
+        world.route("10.77.0.1/32", ovh.namespace());
+        let (url, token) = (coordinator.url(false), coordinator.token(&["--any"]));
+        ovh.start(&[&url, &token, "--name", "ovh", "--endpoint", "10.77.0.1:51820"]);
+        let (app, db) = (aws.attach("shop/app"), ovh.attach("shop/db"));
+        let _server = db.serve(5432, Answer::Echo);
+        for _ in 0..3 {
+            reaches(&app, db.service_address, 5432);
+            assert_eq!(aws.peer("ovh").expect("a peer")["endpoint"], "10.77.0.1:51820");
+        }
+        // By the callee's own handshake as well.
+        let _calls = app.serve(80, Answer::Echo);
+        reaches(&db, app.service_address, 80);
+        assert_eq!(aws.peer("ovh").expect("a peer")["endpoint"], "10.77.0.1:51820");
+    });
+}
