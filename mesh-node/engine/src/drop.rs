@@ -53,7 +53,7 @@ reasons! {
     PortNotTrusted, "port-not-trusted", "a port outside the trust's ports";
     WrongWay, "wrong-way", "only the other side may open connections";
     OpensFromService, "opens-from-service-address", "connections can't be opened from a service address";
-    UnknownDestination, "unknown-destination", "nobody known here has this address";
+    UnknownDestination, "unknown-destination", "no service or instance known here has this address";
     NoLiveInstance, "no-live-instance", "no live instance";
 
     // Of connections.
@@ -68,13 +68,14 @@ reasons! {
     BadChecksum, "bad-checksum", "sent with a checksum that is wrong";
     NotAttached, "not-attached", "the destination's interface isn't back yet";
     StagingFull, "staging-full", "too much waits for the handshake already";
-    NoHandshake, "no-handshake", "the runner didn't answer the handshake in time";
+    NoHandshake, "no-handshake", "the runner that it is for doesn't answer";
     RunnerGone, "runner-gone", "the runner is gone";
     RefusalLimited, "refusal-limited", "a refusal that was held back by the limit";
 
     // On the way from another runner.
     NotWireGuard, "not-wireguard", "not a WireGuard message";
     UnknownRunner, "unknown-runner", "a handshake from an unknown key";
+    Departed, "departed", "of a runner or an instance that has just left the map";
     UnknownSession, "unknown-session", "of a session that doesn't exist (any more)";
     BadMac, "bad-mac", "a handshake not meant for this runner";
     UnderLoad, "under-load", "too many handshakes: the sender was asked to prove its address";

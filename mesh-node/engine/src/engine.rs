@@ -27,6 +27,7 @@ mod choose;
 mod connect;
 mod from_tun;
 mod from_udp;
+mod keepalive;
 mod refused;
 mod reset;
 mod unreachable;
@@ -44,6 +45,8 @@ pub struct Engine {
     drops: Drops,
     denials: Denials,
     switches: Switches,
+    /// When it is to be seen whether a keepalive is due; `None` while no connection stands with another runner.
+    next_keepalive: Option<Instant>,
     /// The latest time that we were told.
     now: Instant,
 }
@@ -67,6 +70,7 @@ impl Engine {
             drops: Drops::new(),
             denials: Denials::new(),
             switches: Switches::default(),
+            next_keepalive: None,
             now,
         }
     }
@@ -113,6 +117,7 @@ impl Engine {
 
     /// Ends a turn: sends the datagrams and delivers the segments that were waiting for more of their kind.
     pub fn flush(&mut self, sink: &mut impl Sink) {
+        self.expect_keepalives(self.now);
         self.peers.flush(sink);
         self.inbox.flush(sink);
     }
@@ -124,6 +129,8 @@ impl Engine {
         self.flush(sink);
         let mut turn = Turn { now, sink, drops: &mut self.drops };
         self.peers.remap(&map.route, map.mtu, &mut turn);
+        let gone = self.map.route.instances.iter().filter(|instance| map.route.owner(instance.address).is_none());
+        gone.for_each(|instance| self.peers.departed.addresses.note(instance.address, now));
         self.homes.resolve(&map.route);
         self.map = map;
         self.reset_broken(now, sink);
@@ -188,6 +195,7 @@ impl Engine {
         self.reset_again(now, sink);
         self.peers.tick(&mut Turn { now, sink, drops: &mut self.drops });
         self.refuse_unreachable(now, sink);
+        self.keep_alive(now, sink);
     }
 
     /// When [`Self::handle_timeout`] wants to be called next, and for what. `None`: not before something comes in.
@@ -197,19 +205,19 @@ impl Engine {
         let tick = self.peers.next_tick().map(|at| (at, "the tunnels' timers"));
         let flow = self.flows.next_tick().map(|at| (at, "the end of what is remembered of a connection"));
         let reset = self.resets.next().map(|at| (at, "a reset that is sent again"));
-        [refusal, tick, flow, reset].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let keepalive = self.next_keepalive.map(|at| (at, "a keepalive"));
+        [refusal, tick, flow, reset, keepalive].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// The engine's state, for people to read.
     #[must_use]
     pub fn report(&self, now: Instant) -> Report {
         let route = &self.map.route;
-        let service = |address| route.owner(address).map(|owner| route.services[route.service_of(owner) as usize].id);
         let denied = self.denials.all().into_iter().map(|denial| Denied {
-            caller: denial.caller,
-            caller_service: service(denial.caller),
-            callee: denial.callee,
-            callee_service: service(denial.callee),
+            caller: denial.caller.address,
+            caller_service: denial.caller.service,
+            callee: denial.callee.address,
+            callee_service: denial.callee.service,
             port: denial.port,
             reason: denial.reason,
             count: denial.count,

@@ -16,6 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mesh_proto::RunnerId;
+
 pub use self::pins::{PIN_MEMORY, PinMemory};
 use self::{
     attempt::Attempt,
@@ -380,6 +382,11 @@ impl Flows {
     #[inline]
     pub(crate) fn open_there(&self, service: u32, runner: u32) -> u32 {
         self.counts.there(service, runner)
+    }
+
+    /// The other runners with which flows stand.
+    pub(crate) fn linked(&self) -> impl Iterator<Item = RunnerId> {
+        self.counts.linked()
     }
 
     /// How many flows stand.

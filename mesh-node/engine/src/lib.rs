@@ -13,6 +13,7 @@
 pub mod bench;
 mod coalesce;
 mod denied;
+mod departed;
 mod drop;
 mod engine;
 mod filter;

@@ -10,6 +10,7 @@ use mesh_proto::RunnerId;
 
 use crate::{
     Event, Port, Reason, Sink, VNET,
+    departed::Departed,
     drop::Drops,
     limit::{Admission, Admissions, Mac},
     number::{NumberMap, Numbers},
@@ -54,6 +55,7 @@ pub(crate) struct Peers {
     broken_at: Option<Instant>,
     /// What has waited in vain for a runner that doesn't answer, and is to be refused.
     refused: Vec<(RunnerId, Staged)>,
+    pub(crate) departed: Departed,
     /// The MTU of every `mesh0`.
     mtu: usize,
     admissions: Admissions,
@@ -74,6 +76,7 @@ impl Peers {
             greet: vec![],
             broken: vec![],
             broken_at: None,
+            departed: Departed::default(),
             refused: vec![],
             mtu: 0,
             admissions,
@@ -198,7 +201,7 @@ impl Peers {
         turn: &mut Turn<'_, S>,
     ) -> Result<(u32, usize), Reason> {
         let index = tunnel::data_index(datagram).ok_or(Reason::NotWireGuard)?;
-        let runner = *self.indexes.get(&index).ok_or(Reason::UnknownSession)?;
+        let runner = *self.indexes.get(&index).ok_or_else(|| self.unknown_session(index, turn.now))?;
         if self.list[runner as usize].tunnel.as_ref().is_some_and(|tunnel| tunnel.is_stale(turn.now)) {
             self.tick_one(runner, false, turn);
         }
@@ -311,11 +314,19 @@ impl Peers {
             (Admission::Unproven | Admission::Refused, _) => return Err(Reason::HandshakeLimited),
         }
         let key = self.identity.initiator(initiation)?;
-        let runner = route.runner_by_key(&key).ok_or(Reason::UnknownRunner)?;
+        let unknown =
+            || if self.departed.keys.holds(&key, turn.now) { Reason::Departed } else { Reason::UnknownRunner };
+        let runner = route.runner_by_key(&key).ok_or_else(unknown)?;
         if self.list[runner as usize].has_begun_enough(turn.now) {
             return Err(Reason::HandshakeLimited);
         }
         Ok(runner)
+    }
+
+    /// Why a message of a session that we don't have is dropped.
+    #[cold]
+    fn unknown_session(&self, index: u32, now: Instant) -> Reason {
+        if self.departed.sessions.holds(&index, now) { Reason::Departed } else { Reason::UnknownSession }
     }
 
     /// A runner's tunnel, made if there is none.

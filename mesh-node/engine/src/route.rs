@@ -1,16 +1,17 @@
 //! Who has which address, and where a packet for it goes.
 
 use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
 use mesh_proto::{
-    InstanceId, PublicKey, RunnerId, ServiceId, View,
-    view::{InstanceState, Runner},
+    DeploymentId, InstanceId, PublicKey, RunnerId, ServiceId, View,
+    view::{self, InstanceState, Runner},
 };
 
-use crate::number::NumberMap;
+use crate::{denied::Party, number::NumberMap, packet::Packet};
 
 /// Whose an address is: indexes into the lists of [`Route`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +29,26 @@ pub(crate) enum Place {
     There(u32),
 }
 
+/// Whose something is, for shares of what is bounded: numbers that tell apart and mean nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Tenant {
+    pub(crate) team: u64,
+    pub(crate) deployment: u64,
+}
+
+impl Tenant {
+    fn of(view: &View, deployment: DeploymentId) -> Self {
+        let mut hasher = DefaultHasher::new();
+        view.deployment(deployment).map(|deployment| &deployment.team).hash(&mut hasher);
+        Self { team: hasher.finish(), deployment: deployment.0 }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) id: ServiceId,
     pub(crate) address: Ipv4Addr,
+    tenant: Tenant,
     /// By identifier.
     instances: Vec<u32>,
 }
@@ -63,8 +80,13 @@ impl Route {
     pub(crate) fn compile(view: &View) -> Self {
         let runners: Box<[Arc<Runner>]> =
             view.runners().filter(|runner| runner.id != view.runner).map(Arc::clone).collect();
-        let mut services: Box<[Service]> =
-            view.services().map(|s| Service { id: s.id, address: s.address, instances: vec![] }).collect();
+        let service = |s: &Arc<view::Service>| Service {
+            id: s.id,
+            address: s.address,
+            tenant: Tenant::of(view, s.deployment),
+            instances: vec![],
+        };
+        let mut services: Box<[Service]> = view.services().map(service).collect();
         let instances: Box<[Instance]> = view
             .instances()
             .filter_map(|instance| {
@@ -103,6 +125,18 @@ impl Route {
     #[inline]
     pub(crate) fn owner(&self, address: Ipv4Addr) -> Option<Owner> {
         self.owners.get(&address.to_bits()).copied()
+    }
+
+    /// Whose an address is, for people to read.
+    pub(crate) fn party(&self, address: Ipv4Addr) -> Party {
+        let service = self.owner(address).map(|owner| &self.services[self.service_of(owner) as usize]);
+        let tenant = service.map(|service| service.tenant).unwrap_or_default();
+        Party { address, service: service.map(|service| service.id), tenant }
+    }
+
+    /// The ends of a packet.
+    pub(crate) fn parties(&self, packet: &Packet) -> (Party, Party) {
+        (self.party(packet.source), self.party(packet.destination))
     }
 
     /// The service that an owner is, or belongs to.

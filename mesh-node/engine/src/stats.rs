@@ -61,16 +61,16 @@ pub struct Failing {
     pub tried: Vec<SocketAddr>,
 }
 
-/// Refusals of the same pair, port and reason.
+/// Refusals of the same pair of services, port and reason; the addresses are those of the last one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
     /// The source address of what was refused.
     pub caller: Ipv4Addr,
-    /// Whose address that is, if it is known here.
+    /// Whose address that was, if it was known here.
     pub caller_service: Option<ServiceId>,
     /// The destination address.
     pub callee: Ipv4Addr,
-    /// Whose address that is, if it is known here.
+    /// Whose address that was, if it was known here.
     pub callee_service: Option<ServiceId>,
     /// The destination's TCP port; zero for what isn't TCP.
     pub port: u16,

@@ -47,6 +47,9 @@ pub(crate) const SESSION: Duration = Duration::from_secs(180);
 /// The age at which the initiator renews a session (Rekey-After-Time).
 const REKEY: Duration = Duration::from_secs(120);
 
+/// The age at which either side renews a session that only keepalives go by: later than its initiator renews it.
+const WORN: Duration = Duration::from_secs(140);
+
 /// How long an answer may take before something is wrong (Keepalive-Timeout + Rekey-Timeout).
 pub(crate) const ANSWER: Duration = Duration::from_secs(15);
 
@@ -174,6 +177,8 @@ pub(crate) struct Tunnel {
     answered: Option<Instant>,
     /// When something authentic came last.
     heard: Instant,
+    /// When data or a keepalive was sent last.
+    sent: Instant,
     /// When the first data was sent that nothing came after.
     unanswered: Option<Instant>,
     /// The same of what asks for an answer.
@@ -197,6 +202,7 @@ impl Tunnel {
             asking: None,
             answered: None,
             heard: now,
+            sent: now,
             unanswered: None,
             ignored: None,
             retried: None,
@@ -235,6 +241,25 @@ impl Tunnel {
         Some(now.saturating_duration_since(since))
     }
 
+    /// When data or a keepalive was sent last.
+    pub(crate) const fn sent(&self) -> Instant {
+        self.sent
+    }
+
+    /// Writes a keepalive and gives its length. `None` if there is no session.
+    pub(crate) fn keepalive(&mut self, message: &mut [u8; CONTROL], now: Instant) -> Option<usize> {
+        if !self.has_session() {
+            return None;
+        }
+        self.sent = now;
+        written(self.tunn.encapsulate(&[], message))
+    }
+
+    /// Whether the session in use is so old that another has to be made, if packets are to go on.
+    pub(crate) fn is_worn(&self) -> bool {
+        self.session_age().is_some_and(|age| age >= WORN)
+    }
+
     /// Notes that what was sent just now asks for an answer, as the last segment of a connection doesn't.
     #[inline]
     pub(crate) fn ask(&mut self, now: Instant) {
@@ -269,6 +294,7 @@ impl Tunnel {
             return None;
         }
         self.unanswered.get_or_insert(now);
+        self.sent = now;
         if padded == len {
             return written(self.tunn.encapsulate(packet.get(..len)?, datagram));
         }

@@ -42,7 +42,7 @@ impl Engine {
                     return Err(Reason::TriedAnother);
                 }
                 if answerable {
-                    self.denials.note(&packet, 0, why, now);
+                    self.denials.note(self.map.route.parties(&packet), 0, why, now);
                     self.refuse(from, ip, &packet, None, Unreachable::Prohibited, now, sink);
                 }
                 return Err(why);
@@ -71,7 +71,7 @@ impl Engine {
             }
             Err(No { reason, told }) => {
                 if tcp.flags.opens() && reason != Reason::Moved {
-                    self.denials.note(&packet, tcp.destination_port, reason, now);
+                    self.denials.note(self.map.route.parties(&packet), tcp.destination_port, reason, now);
                 }
                 // The caller of one that has waited was told when its connection was reset.
                 if let Some(told) = told.filter(|_| waited.is_none()) {

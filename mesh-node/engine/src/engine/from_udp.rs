@@ -103,7 +103,7 @@ impl Engine {
             }
             Err(No { reason, told }) => {
                 if tcp.flags.opens() {
-                    self.denials.note(&packet, tcp.destination_port, reason, now);
+                    self.denials.note(self.map.route.parties(&packet), tcp.destination_port, reason, now);
                 }
                 if told.is_some() {
                     self.reset_sender(runner, &packet, &tcp, now, sink);
@@ -127,7 +127,10 @@ impl Engine {
         let route = &self.map.route;
         let opens = tcp.flags.opens();
         // Its map, or ours, may be on the way: who is told something for that reason is told something wrong.
-        let source = route.owner(packet.source).ok_or(No::silent(Reason::UnknownSource))?;
+        let source = route.owner(packet.source).ok_or_else(|| {
+            let has_left = self.peers.departed.addresses.holds(&packet.source, now);
+            No::silent(if has_left { Reason::Departed } else { Reason::UnknownSource })
+        })?;
         if !route.is_on(source, runner) {
             return Err(No::silent(Reason::ForeignSource));
         }

@@ -77,7 +77,7 @@ impl Engine {
             // It was answered, or given up.
             _ => return Ok(()),
         }
-        self.denials.note(&packet, tcp.destination_port, Reason::NoHandshake, now);
+        self.denials.note(self.map.route.parties(&packet), tcp.destination_port, Reason::NoHandshake, now);
         self.refuse(from, ip, &packet, Some(&tcp), Unreachable::Host, now, sink);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! How many flows stand, by whom they concern: kept as they come and go, never counted over.
 
-use mesh_proto::InstanceId;
+use mesh_proto::{InstanceId, RunnerId};
 
 use super::{Pin, Resolved, Role, Seat, Way};
 use crate::{number::NumberMap, route::Route};
@@ -13,6 +13,8 @@ pub(super) struct Counts {
     callers: NumberMap<u64, u32>,
     /// By the identifier of the other runner.
     runners: NumberMap<u64, u32>,
+    /// By the identifier of the other runner, whoever calls: while there are any, the path is kept open.
+    linked: NumberMap<u64, u32>,
     /// By the called instance, if it is here: an index of the current route.
     here: Vec<u32>,
     /// By the called service and the other runner that it is called on: indexes of the current route.
@@ -26,6 +28,7 @@ impl Counts {
             self.all += 1;
             *self.callers.entry(pin.caller_is.0).or_default() += 1;
             runners(pin).for_each(|runner| *self.runners.entry(runner).or_default() += 1);
+            runners(pin).for_each(|runner| *self.linked.entry(runner).or_default() += 1);
         }
     }
 
@@ -34,6 +37,7 @@ impl Counts {
         self.all = self.all.saturating_sub(1);
         less(&mut self.callers, pin.caller_is.0);
         runners(pin).for_each(|runner| less(&mut self.runners, runner));
+        runners(pin).for_each(|runner| less(&mut self.linked, runner));
     }
 
     /// A standing flow has this place in the current map.
@@ -68,6 +72,11 @@ impl Counts {
         self.here.clear();
         self.here.resize(route.instances.len(), 0);
         self.there.clear();
+    }
+
+    /// The other runners that have an end of a flow.
+    pub(super) fn linked(&self) -> impl Iterator<Item = RunnerId> {
+        self.linked.keys().map(|runner| RunnerId(*runner))
     }
 
     pub(super) const fn standing(&self) -> usize {

@@ -38,6 +38,10 @@ impl Peers {
             if let Some(endpoint) = peer.path.authenticated().filter(|_| peer.tunnel.is_some()) {
                 self.recalled.insert(peer.runner.id, endpoint);
             }
+            self.departed.keys.note(peer.runner.public_key, turn.now);
+            if let Some(tunnel) = &peer.tunnel {
+                self.departed.sessions.note(tunnel.index(), turn.now);
+            }
             count_staged(Some(peer), turn.drops);
         }
 

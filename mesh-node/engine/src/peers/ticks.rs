@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Peers, Turn};
 use crate::{
     Event, Sink,
-    peer::TICK,
+    peer::{Peer, TICK},
     tunnel::{self, CONTROL, Tunnel},
 };
 
@@ -15,6 +15,11 @@ const DOUBT: Duration = Duration::from_millis(500);
 /// How long it may leave unanswered what asks for an answer before we ask whether it is there: longer than a round trip
 /// and a delayed acknowledgement.
 const SILENT: Duration = Duration::from_millis(1500);
+
+/// After how long without a datagram a keepalive is sent, at the latest, in steps of two seconds: a NAT that forgets after
+/// 30 s, as many do, has had one by then. How much earlier one may go, so that those to many runners don't go together, in milliseconds.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const JITTER: u64 = 5000;
 
 impl Peers {
     /// Does what has come due.
@@ -69,6 +74,36 @@ impl Peers {
     /// There is something to tell a runner: begins a handshake if there is no session.
     pub(crate) fn reach<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {
         if !self.list[runner as usize].is_ready() {
+            self.begin(runner, turn);
+        }
+    }
+
+    /// Keeps the path to a runner open, with which connections stand: with a keepalive if nothing was sent for a while, and
+    /// with a handshake if there is no session, or none for long.
+    pub(crate) fn keep_alive<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {
+        let jitter = Duration::from_millis(self.numbers.draw() % JITTER);
+        let peer = &mut self.list[runner as usize];
+        let Some(tunnel) = peer.tunnel.as_mut().filter(|tunnel| tunnel.has_session()) else {
+            // Only where it was once: who never was there has no part in a connection.
+            if peer.path.is_known() && !peer.is_failing() {
+                peer.want(turn.now);
+                self.begin(runner, turn);
+            }
+            return;
+        };
+        if turn.now.saturating_duration_since(tunnel.sent()) + jitter < KEEPALIVE {
+            return;
+        }
+        if tunnel.is_stale(turn.now) {
+            self.tick_one(runner, false, turn);
+        }
+        let Peer { tunnel, path, .. } = &mut self.list[runner as usize];
+        let (Some(tunnel), Some(hop)) = (tunnel.as_mut(), path.hop()) else { return };
+        let (mut message, worn) = ([0; CONTROL], tunnel.is_worn() && tunnel.asking().is_none());
+        if let Some(len) = tunnel.keepalive(&mut message, turn.now) {
+            self.outbox.send(hop, &message[..len], turn.sink);
+        }
+        if worn {
             self.begin(runner, turn);
         }
     }

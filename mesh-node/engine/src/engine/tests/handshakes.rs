@@ -205,14 +205,15 @@ fn who_is_not_in_the_map_is_cut_off_at_once() {
     assert_eq!(world.delivered(10).len(), 1, "the last that is heard: its connection is reset");
     world.send(10, &call().build());
     assert!(world.is_quiet());
-    assert_eq!(world.dropped(2, Reason::UnknownSession), 1);
+    assert_eq!((world.dropped(2, Reason::Departed), world.dropped(2, Reason::UnknownSession)), (1, 0));
     let mut again = Engine::new(key(1), [9; 32], Box::new(vec![0; PINS]), world.now);
     again.attach(Port(10), InstanceId(10));
     world.engines[0] = again;
     world.map(1, &view(1));
     world.send(10, &call().syn().build());
     assert!(world.is_quiet());
-    assert_eq!(world.dropped(2, Reason::UnknownRunner), 1, "no handshake either");
+    assert_eq!(world.dropped(2, Reason::Departed), 2, "no handshake either");
+    assert_eq!((world.dropped(2, Reason::UnknownRunner), world.dropped(2, Reason::UnknownSource)), (0, 0));
 }
 
 #[test]
