@@ -114,7 +114,7 @@ pub(crate) fn endpoints(
     endpoints: &[SocketAddr],
     now: Now,
 ) -> Result<Decision, Refusal> {
-    let endpoints = usable_endpoints(runner, endpoints, state.meta.network.range)?;
+    let endpoints = usable_endpoints(runner, runner.seen, endpoints, state.meta.network.range)?;
     if endpoints == runner.endpoints {
         return Ok(Draft::unchanged(Outcome::Noted));
     }
@@ -272,18 +272,35 @@ const fn state_of(client: bool, draining: bool) -> InstanceState {
     }
 }
 
-/// The endpoints as peers can use them, each once.
-fn usable_endpoints(runner: &Runner, endpoints: &[SocketAddr], range: Range) -> Result<Vec<SocketAddr>, Refusal> {
+/// The endpoints as peers can use them, each once. What leads to another machine from each of them is left out: an agent
+/// may offer it for a moment while its machine has no other address, and peers would send to themselves or to whatever
+/// answers at such an address on their own network.
+fn usable_endpoints(
+    runner: &Runner,
+    seen: Option<SocketAddr>,
+    endpoints: &[SocketAddr],
+    range: Range,
+) -> Result<Vec<SocketAddr>, Refusal> {
     at_most(limits::ENDPOINTS, endpoints.len(), "endpoints", format!("the runner `{}`", runner.name))?;
     let mut usable = Vec::with_capacity(endpoints.len());
     for endpoint in endpoints {
         check_endpoint(*endpoint, range).map_err(|why| HostRefusal::BadEndpoint { endpoint: *endpoint, why })?;
         let endpoint = canonical(*endpoint);
-        if !usable.contains(&endpoint) {
+        if is_the_same_everywhere(endpoint, seen) && !usable.contains(&endpoint) {
             usable.push(endpoint);
         }
     }
     Ok(usable)
+}
+
+/// Whether an address means the same machine to every peer: not loopback (but where the runner is seen there itself, as
+/// when all of the mesh is one machine), and not link-local.
+fn is_the_same_everywhere(endpoint: SocketAddr, seen: Option<SocketAddr>) -> bool {
+    match canonical(endpoint).ip() {
+        ip if ip.is_loopback() => seen.is_some_and(|seen| canonical(seen).ip().is_loopback()),
+        IpAddr::V4(ip) => !ip.is_link_local() && ip.octets()[0] != 0,
+        IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+    }
 }
 
 fn check_endpoint(endpoint: SocketAddr, range: Range) -> Result<(), &'static str> {

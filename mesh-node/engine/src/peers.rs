@@ -254,7 +254,13 @@ impl Peers {
         self.tick_one(runner, true, turn);
         self.wake(runner, turn.now);
         let mut reply = [0; CONTROL];
-        let outcome = self.tunnel(runner, turn.now).handshake(datagram, &mut reply, turn.now)?;
+        let outcome = match self.tunnel(runner, turn.now).handshake(datagram, &mut reply, turn.now) {
+            Err(reason) if initiation.is_some() => {
+                self.ask_back(runner, back, turn);
+                return Err(reason);
+            }
+            other => other?,
+        };
         let peer = &mut self.list[runner as usize];
         if let Some(mac) = initiation {
             peer.dealings().initiations.take(INITIATIONS, turn.now);

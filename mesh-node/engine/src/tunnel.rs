@@ -241,6 +241,11 @@ impl Tunnel {
         Some(now.saturating_duration_since(since))
     }
 
+    /// For how long nothing authentic has come.
+    pub(crate) fn silent_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.heard)
+    }
+
     /// When data or a keepalive was sent last.
     pub(crate) const fn sent(&self) -> Instant {
         self.sent

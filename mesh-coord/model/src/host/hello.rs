@@ -13,7 +13,7 @@ use mesh_proto::{
     view::{Instance, InstanceState},
 };
 
-use super::{HostRefusal, canonical, check_endpoint, shares, state_of, usable_endpoints};
+use super::{HostRefusal, canonical, check_endpoint, is_the_same_everywhere, shares, state_of, usable_endpoints};
 use crate::{Decision, Now, Outcome, Record, Refusal, State, draft::Draft, limits, record::Runner, refusal::at_most};
 
 /// A runner's stream begins. Nothing new is no change.
@@ -32,8 +32,8 @@ pub(crate) fn hello(
     let range = state.meta.network.range;
     let told = Runner {
         version: version.to_owned(),
-        endpoints: usable_endpoints(runner, endpoints, range)?,
-        seen: seen.map(canonical).filter(|seen| check_endpoint(*seen, range).is_ok()),
+        endpoints: usable_endpoints(runner, seen, endpoints, range)?,
+        seen: seen.map(canonical).filter(|at| check_endpoint(*at, range).is_ok() && is_the_same_everywhere(*at, seen)),
         silent: false,
         ..(**runner).clone()
     };

@@ -66,6 +66,35 @@ fn peers_are_shown_the_told_endpoints_and_the_seen_one_each_once() {
     assert_eq!(shown(&world).len(), 2, "a port that is none is not shown");
 }
 
+/// They lead to the peer itself, or to whatever has that address on its network, as a cloud's metadata service.
+#[test]
+fn addresses_that_mean_another_machine_to_each_peer_are_left_out() {
+    let (mut world, runner) = world();
+    let shown = |world: &World| -> Vec<String> {
+        world.view(runner).runner(runner).unwrap().endpoints.iter().map(SocketAddr::to_string).collect()
+    };
+    let local = [
+        "127.0.0.1:9999",
+        "127.1.2.3:9999",
+        "[::1]:9999",
+        "[::ffff:127.0.0.1]:9999",
+        "169.254.169.254:80",
+        "[fe80::1]:51820",
+        "0.1.2.3:51820",
+        "192.0.2.1:51820",
+    ];
+    hello_at(&mut world, runner, &local, Some("198.51.100.1:51820"), vec![]).unwrap();
+    assert_eq!(shown(&world), ["192.0.2.1:51820", "198.51.100.1:51820"]);
+    let told = local.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
+    world.wish(runner, RunnerCommand::Endpoints { endpoints: told }).unwrap();
+    assert_eq!(shown(&world), ["192.0.2.1:51820", "198.51.100.1:51820"]);
+    hello_at(&mut world, runner, &[], Some("[fe80::1]:51820"), vec![]).unwrap();
+    assert_eq!(shown(&world), [""; 0]);
+    // All of the mesh on one machine.
+    hello_at(&mut world, runner, &["127.0.0.1:4000"], Some("127.0.0.1:51820"), vec![]).unwrap();
+    assert_eq!(shown(&world), ["127.0.0.1:4000", "127.0.0.1:51820"]);
+}
+
 #[test]
 fn endpoints_that_no_peer_could_use_are_refused() {
     let (mut world, runner) = world();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Peers, Turn};
 use crate::{
     Event, Sink,
+    outbox::Hop,
     peer::{Peer, TICK},
     tunnel::{self, CONTROL, Tunnel},
 };
@@ -78,14 +79,29 @@ impl Peers {
         }
     }
 
+    /// An initiation of a runner's is not newer than one before: it was recorded, and sent again by anybody; or the clock
+    /// there was set back, and it would be refused for as long as we remember. So it is asked in turn, by our clock, if
+    /// nothing else has come from it lately. (Its answer is the proof; whoever sends recorded ones gains nothing.)
+    pub(super) fn ask_back<S: Sink>(&mut self, runner: u32, back: Hop, turn: &mut Turn<'_, S>) {
+        let peer = &mut self.list[runner as usize];
+        if peer.tunnel.as_ref().is_some_and(|tunnel| tunnel.silent_for(turn.now) >= SILENT) {
+            peer.path.claim(back);
+            self.begin(runner, turn);
+        }
+    }
+
     /// Keeps the path to a runner open, with which connections stand: with a keepalive if nothing was sent for a while, and
     /// with a handshake if there is no session, or none for long.
     pub(crate) fn keep_alive<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {
         let jitter = Duration::from_millis(self.numbers.draw() % JITTER);
         let peer = &mut self.list[runner as usize];
+        if peer.is_failing() {
+            // It is being looked for, and that goes on.
+            return peer.want(turn.now);
+        }
         let Some(tunnel) = peer.tunnel.as_mut().filter(|tunnel| tunnel.has_session()) else {
             // Only where it was once: who never was there has no part in a connection.
-            if peer.path.is_known() && !peer.is_failing() {
+            if peer.path.is_known() {
                 peer.want(turn.now);
                 self.begin(runner, turn);
             }
@@ -99,11 +115,12 @@ impl Peers {
         }
         let Peer { tunnel, path, .. } = &mut self.list[runner as usize];
         let (Some(tunnel), Some(hop)) = (tunnel.as_mut(), path.hop()) else { return };
-        let (mut message, worn) = ([0; CONTROL], tunnel.is_worn() && tunnel.asking().is_none());
+        let silent = tunnel.silent_for(turn.now) >= 3 * KEEPALIVE;
+        let (mut message, renew) = ([0; CONTROL], (silent || tunnel.is_worn()) && tunnel.asking().is_none());
         if let Some(len) = tunnel.keepalive(&mut message, turn.now) {
             self.outbox.send(hop, &message[..len], turn.sink);
         }
-        if worn {
+        if renew {
             self.begin(runner, turn);
         }
     }

@@ -352,3 +352,35 @@ fn a_runner_that_is_never_found_is_demoted() {
     world.wait(Duration::from_secs(2));
     assert!(is_demoted(&mut world));
 }
+
+/// Its initiations are older, by their time stamps, than one that was answered before. (Here the older one is made first,
+/// and sent after the other.)
+#[test]
+fn a_runner_whose_clock_was_set_back_is_asked_in_turn() {
+    let mut world = World::new();
+    let mut set_back = Engine::new(key(1), [9; 32], Box::new(vec![0; PINS]), world.now);
+    set_back.attach(Port(10), InstanceId(10));
+    let mut other = std::mem::replace(&mut world.engines[0], set_back);
+    world.map(1, &view(1));
+    world.read(1, 10, &complete(&call().syn().build()));
+    let older = world.wire.pop_front().expect("an initiation");
+    world.wire.clear();
+    std::mem::swap(&mut world.engines[0], &mut other);
+    world.send(10, &call().source_port(7).syn().build());
+    assert_eq!(world.delivered(20).len(), 1);
+    std::mem::swap(&mut world.engines[0], &mut other);
+
+    world.wire.push_back(Datagrams {
+        from: older.from,
+        to: older.to,
+        batch: older.batch.clone(),
+        stride: older.stride,
+    });
+    world.carry();
+    assert!(world.delivered(20).is_empty(), "a moment ago it was heard: this may be a recorded one");
+    world.now += Duration::from_secs(2);
+    world.wire.push_back(older);
+    world.carry();
+    assert_eq!(world.dropped(2, Reason::HandshakeRejected), 2);
+    assert_eq!(world.delivered(20).len(), 1, "what waited has come through, by the other's handshake");
+}
