@@ -31,17 +31,19 @@ struct Pair {
     /// Initiations and other datagrams that were on the wire.
     initiations: usize,
     datagrams: usize,
+    /// To which address each was sent, by which end, and when.
+    log: Vec<(usize, SocketAddr, Duration)>,
 }
 
 #[derive(Default)]
 struct Said {
-    sent: Vec<Vec<u8>>,
+    sent: Vec<(SocketAddr, Vec<u8>)>,
     delivered: usize,
 }
 
 impl Sink for Said {
-    fn send(&mut self, _: SocketAddr, batch: &[u8], stride: usize) {
-        self.sent.extend(batch.chunks(stride).map(<[u8]>::to_vec));
+    fn send(&mut self, to: SocketAddr, batch: &[u8], stride: usize) {
+        self.sent.extend(batch.chunks(stride).map(|datagram| (to, datagram.to_vec())));
     }
 
     fn deliver(&mut self, _: Port, _: &[u8]) {
@@ -65,6 +67,11 @@ fn address(runner: u64) -> Ipv4Addr {
 }
 
 fn map(runner: u64) -> Map {
+    map_where(runner, |number| vec![endpoint(number)])
+}
+
+/// The same where the runners are elsewhere.
+fn map_where(runner: u64, endpoints: impl Fn(u64) -> Vec<SocketAddr>) -> Map {
     let network = Network { range: Range::DEFAULT, mtu: 1344 };
     let mut view = View::empty(Epoch([0; 16]), Revision(1), RunnerId(runner), network);
     for number in [0, 1] {
@@ -74,7 +81,7 @@ fn map(runner: u64) -> Map {
             provider: "here".parse().expect("a label"),
             public_key: key(number).public(),
             silent: false,
-            endpoints: vec![endpoint(number)],
+            endpoints: endpoints(number),
         })));
         view.put(Record::Service(Arc::new(Service {
             id: ServiceId(number),
@@ -94,13 +101,17 @@ fn map(runner: u64) -> Map {
     Map::compile(&view)
 }
 
-/// An ACK from one runner's instance to the other's.
-fn packet(from: u64) -> Vec<u8> {
+const SYN: u8 = 0x02;
+const RST_ACK: u8 = 0x14;
+const ACK: u8 = 0x10;
+
+/// A segment from one runner's instance to the other's.
+fn packet(from: u64, flags: u8) -> Vec<u8> {
     let mut octets = vec![0; VNET + 40];
     // The checksum is yet to be made.
     octets[0] = 1;
     let ip = &mut octets[VNET..];
-    (ip[0], ip[3], ip[8], ip[9], ip[32], ip[33]) = (0x45, 40, 64, 6, 0x50, 0x10);
+    (ip[0], ip[3], ip[8], ip[9], ip[32], ip[33]) = (0x45, 40, 64, 6, 0x50, flags);
     ip[12..16].copy_from_slice(&address(from).octets());
     ip[16..20].copy_from_slice(&address(1 - from).octets());
     octets
@@ -117,17 +128,21 @@ impl Pair {
         };
         let engines = [engine(0), engine(1)];
         let sinks = Default::default();
-        Self { engines, sinks, start, now: Duration::ZERO, cut: false, initiations: 0, datagrams: 0 }
+        Self { engines, sinks, start, now: Duration::ZERO, cut: false, initiations: 0, datagrams: 0, log: vec![] }
     }
 
     fn instant(&self) -> Instant {
         self.start + self.now
     }
 
-    /// One end's instance sends a packet; whether it arrives at once.
+    /// One end's instance sends a packet that is of no connection; whether it arrives at once.
     fn send(&mut self, from: usize) -> bool {
+        self.send_with(from, RST_ACK)
+    }
+
+    fn send_with(&mut self, from: usize, flags: u8) -> bool {
         let (now, before) = (self.instant(), self.sinks[1 - from].delivered);
-        self.engines[from].handle_tun(Port(1), &mut packet(from as u64), now, &mut self.sinks[from]);
+        self.engines[from].handle_tun(Port(1), &mut packet(from as u64, flags), now, &mut self.sinks[from]);
         self.carry();
         self.sinks[1 - from].delivered > before
     }
@@ -139,7 +154,8 @@ impl Pair {
                 self.engines[end].flush(&mut self.sinks[end]);
             }
             let Some(from) = [0, 1].into_iter().find(|end| !self.sinks[*end].sent.is_empty()) else { return };
-            for datagram in std::mem::take(&mut self.sinks[from].sent) {
+            for (to, datagram) in std::mem::take(&mut self.sinks[from].sent) {
+                self.log.push((from, to, self.now));
                 self.initiations += usize::from(datagram[0] == INITIATION);
                 self.datagrams += 1;
                 if !self.cut {
@@ -319,14 +335,94 @@ fn nobody_is_called_for_ever() {
         pair.cut = true;
         assert!(!pair.send(0));
         pair.wait(60 * SECOND);
-        assert!(pair.engines.iter().all(|engine| engine.next_timeout().is_none()), "after a minute of no answer");
-        // Somebody who insists is heard for as long as he does.
+        pair.wait(300 * SECOND);
+        assert!(
+            pair.engines.iter().all(|engine| engine.next_timeout().is_none()),
+            "five minutes after the last packet"
+        );
+        // A sender that insists is served for as long as it does, if less and less often.
         for _ in 0..300 {
             pair.send(0);
             pair.wait(SECOND);
         }
         pair.cut = false;
-        pair.wait(6 * SECOND);
+        pair.wait(31 * SECOND);
         assert!(pair.send(0));
+    });
+}
+
+/// A NAT or a stateful firewall between two runners forgets what it lets in after 30 s of silence.
+#[test]
+fn while_a_connection_stands_both_ends_keep_the_path_open_and_no_longer() {
+    without_errors(|pair| {
+        assert!(pair.send_with(0, ACK) && pair.send_with(1, ACK));
+        let since = pair.now;
+        pair.log.clear();
+        pair.wait(3600 * SECOND);
+        for end in [0, 1] {
+            let mut times: Vec<Duration> =
+                pair.log.iter().filter(|(from, ..)| *from == end).map(|sent| sent.2).collect();
+            assert!(times.len() <= 3600 / 14 + 2 * 60, "{} datagrams in an hour", times.len());
+            times.splice(0..0, [since]);
+            times.push(pair.now);
+            let gap = times.windows(2).map(|pair| pair[1] - pair[0]).max();
+            assert!(gap <= Some(25 * SECOND), "end {end} was silent for {gap:?}");
+        }
+        let now = pair.instant();
+        assert!(pair.engines.iter().all(|engine| engine.report(now).peers[0].handshake_age.is_some()));
+        assert!(pair.send_with(0, RST_ACK), "it ends");
+        pair.wait(120 * SECOND);
+        assert_eq!(pair.counted(|pair| pair.datagrams, |pair| _ = pair.wait(24 * 3600 * SECOND)), 0);
+    });
+}
+
+/// What a runner names as its own addresses may be others'.
+#[test]
+fn whatever_a_runner_names_few_datagrams_go_to_others() {
+    let victim = |number: usize| SocketAddr::from(([203, 0, 113, number as u8], 53));
+    for named in [1, 3, 16] {
+        without_errors(|pair| {
+            pair.cut = true;
+            let now = pair.instant();
+            let map = map_where(0, |_| (0..named).map(victim).collect());
+            pair.engines[0].handle_map(map, now, &mut pair.sinks[0]);
+            for (minutes, each, all) in [(1, 15, 30), (4, 7, 30), (10, 3, 10)] {
+                for _ in 0..minutes {
+                    pair.log.clear();
+                    for _ in 0..60 {
+                        pair.send_with(0, SYN);
+                        pair.wait(SECOND);
+                    }
+                    let to = |number| pair.log.iter().filter(|(_, to, _)| *to == victim(number)).count();
+                    let counts: Vec<usize> = (0..named).map(to).collect();
+                    assert!(counts.iter().all(|count| *count <= each), "in minute {minutes}: {counts:?}");
+                    assert!(counts.iter().sum::<usize>() <= all, "in minute {minutes}: {counts:?}");
+                }
+            }
+        });
+    }
+}
+
+/// Where it names others every second, and answers at its own address, the budget holds.
+#[test]
+fn a_runner_that_names_other_addresses_all_the_time_has_no_more_sent_there() {
+    without_errors(|pair| {
+        assert!(pair.send(0) && pair.send(1));
+        pair.log.clear();
+        for second in 0..60_u8 {
+            let victim = |number: u8| SocketAddr::from(([203, 0, 113, number], u16::from(second) + 1));
+            let now = pair.instant();
+            let endpoints = |number: u64| match (number, second % 2) {
+                (1, 0) => (0..15).map(victim).chain([endpoint(1)]).collect(),
+                (1, _) => (0..16).map(victim).collect(),
+                _ => vec![endpoint(0)],
+            };
+            pair.engines[0].handle_map(map_where(0, endpoints), now, &mut pair.sinks[0]);
+            pair.carry();
+            pair.send(0);
+            pair.wait(SECOND);
+        }
+        let others = pair.log.iter().filter(|(from, to, _)| *from == 0 && *to != endpoint(1)).count();
+        assert!(others <= 60, "{others} datagrams to others in a minute");
     });
 }

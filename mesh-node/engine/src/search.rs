@@ -13,10 +13,13 @@ pub(crate) const GRACE: Duration = Duration::from_secs(1);
 /// How often such a runner is asked at most: where it was once, when traffic wants it.
 const PROVEN: Duration = Duration::from_secs(1);
 
-/// The same at addresses that were never proven to be its own, and where no traffic waits: less and less often.
-const UNPROVEN: Duration = Duration::from_secs(10);
-const LATER: Duration = Duration::from_secs(30);
-const LATE: Duration = Duration::from_secs(300);
+/// The same at addresses that were never proven to be its own, and where no traffic waits: less and less often, by for how
+/// long it has not answered.
+const PACES: [(Duration, Duration); 3] = [
+    (Duration::from_secs(60), Duration::from_secs(5)),
+    (Duration::from_secs(300), Duration::from_secs(10)),
+    (Duration::MAX, Duration::from_secs(30)),
+];
 
 /// How long after the last traffic for it such a runner is asked, and remembered as one that doesn't answer.
 const FORGET: Duration = Duration::from_secs(300);
@@ -98,12 +101,9 @@ impl Search {
     /// When the runner may be asked again; `None`: at once.
     pub(crate) fn next(&self, ask: Ask) -> Option<Instant> {
         let (since, last) = (self.since.filter(|_| self.broken)?, self.last?);
-        let pace = match ask {
-            Ask::Wanted => PROVEN,
-            Ask::Chance if last.saturating_duration_since(since) < LATE => UNPROVEN,
-            Ask::Chance => LATER,
-        };
-        Some(last + pace)
+        let failing = last.saturating_duration_since(since);
+        let pace = PACES.iter().find(|(until, _)| failing < *until).map(|(_, pace)| *pace);
+        Some(last + if ask == Ask::Wanted { PROVEN } else { pace.unwrap_or(PROVEN) })
     }
 
     /// Whether a handshake was sent so lately that its answer may be under way.
@@ -164,9 +164,11 @@ mod tests {
         assert_eq!(search.next(Ask::Chance), None, "patience is not out");
         assert!(search.breaks(start + seconds(15)));
         assert_eq!(search.next(Ask::Wanted), Some(start + PROVEN));
-        assert_eq!(search.next(Ask::Chance), Some(start + UNPROVEN));
-        search.tried(start + seconds(300));
-        assert_eq!(search.next(Ask::Chance), Some(start + seconds(300) + LATER));
+        assert_eq!(search.next(Ask::Chance), Some(start + seconds(5)));
+        for (after, pace) in [(60, 10), (300, 30), (86_400, 30)] {
+            search.tried(start + seconds(after));
+            assert_eq!(search.next(Ask::Chance), Some(start + seconds(after + pace)));
+        }
         assert!(!search.is_over(start + seconds(299)) && search.is_over(start + seconds(300)));
     }
 

@@ -5,6 +5,7 @@ mod cdi;
 mod endpoints;
 mod enrol;
 mod identity;
+mod known;
 mod learned;
 mod leave;
 mod paths;
@@ -62,6 +63,7 @@ struct Agent {
     applied: watch::Receiver<Option<Have>>,
     endpoints: watch::Receiver<Vec<SocketAddr>>,
     broken: paths::Broken,
+    names: known::Names,
 }
 
 /// What an agent is started for.
@@ -131,6 +133,8 @@ pub(crate) async fn run(
     tokio::spawn(learned::keep(state.clone(), learning));
     let endpoints_only = !given.is_empty();
     let endpoints = if endpoints_only { fixed(given) } else { endpoints::watch(dataplane.port(), control.views()) };
+    let names = known::Names::default();
+    tokio::spawn(names.clone().follow(control.views()));
     let agent = Arc::new(Agent {
         state: state.clone(),
         left: Notify::new(),
@@ -145,6 +149,7 @@ pub(crate) async fn run(
         applied: applied.clone(),
         endpoints: endpoints.clone(),
         broken: paths::Broken::default(),
+        names: names.clone(),
     });
     let calls = local::serve(&state)?;
     notify::ready();

@@ -1,9 +1,9 @@
 //! What `status` and `denied` show: the data plane's report, in the view's names.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::SystemTime};
+use std::{collections::BTreeMap, time::SystemTime};
 
 use mesh_proto::{
-    ServiceId, View,
+    View,
     message::{Have, Switches},
 };
 
@@ -48,11 +48,17 @@ impl Agent {
 
     pub(super) async fn denied(&self) -> local::Denied {
         let (view, report) = (self.control.view(), self.dataplane.report().await);
+        if let Some(view) = &view {
+            self.names.learn(view);
+        }
         let denied = report.into_iter().flat_map(|report| report.engine.denied).map(|denied| local::Refused {
-            caller: name(view.as_deref(), denied.caller_service, denied.caller),
-            callee: name(view.as_deref(), denied.callee_service, denied.callee),
+            caller: self.names.of(denied.caller_service, denied.caller),
+            callee: self.names.of(denied.callee_service, denied.callee),
+            caller_address: Some(denied.caller),
+            callee_address: Some(denied.callee),
             port: denied.port,
             reason: denied.reason.name().to_owned(),
+            text: denied.reason.to_string(),
             count: denied.count,
             age_seconds: denied.age.as_secs(),
         });
@@ -147,13 +153,4 @@ fn offloads(operator: Switches, coordinator: Switches, report: Option<&Report>) 
         of("udp-gro", "udp-gro", operator.udp_gro, coordinator.udp_gro, &[no_gro]),
     ]
     .into()
-}
-
-/// A service as people name it; if the view doesn't know it, its address.
-fn name(view: Option<&View>, service: Option<ServiceId>, address: Ipv4Addr) -> String {
-    let path = service.and_then(|service| {
-        let service = view?.service(service)?;
-        Some(format!("{}/{}", view?.deployment(service.deployment)?.name, service.name))
-    });
-    path.unwrap_or_else(|| address.to_string())
 }

@@ -272,8 +272,17 @@ pub(crate) struct Refused {
     pub(crate) callee: String,
     /// On which port; 0 for what wasn't TCP.
     pub(crate) port: u16,
-    /// Why.
+    /// Why: a code that stays the same.
     pub(crate) reason: String,
+    /// The same in words.
+    #[serde(default)]
+    pub(crate) text: String,
+    /// The address from which the last one came.
+    #[serde(default)]
+    pub(crate) caller_address: Option<Ipv4Addr>,
+    /// The address that it called.
+    #[serde(default)]
+    pub(crate) callee_address: Option<Ipv4Addr>,
     /// How many times.
     pub(crate) count: u64,
     /// How long ago the last time was.
@@ -396,12 +405,16 @@ mod tests {
                 callee: "100.112.0.77".into(),
                 port: 80,
                 reason: "no-trust".into(),
+                text: "no trust".into(),
+                caller_address: Some(Ipv4Addr::new(100, 127, 0, 1)),
+                callee_address: Some(Ipv4Addr::new(100, 112, 0, 77)),
                 count: 2,
                 age_seconds: 3,
             }],
         };
         let shape = json!({"version": 1, "denied": [{"caller": "api/web", "callee": "100.112.0.77", "port": 80,
-            "reason": "no-trust", "count": 2, "age_seconds": 3}]});
+            "reason": "no-trust", "text": "no trust", "caller_address": "100.127.0.1",
+            "callee_address": "100.112.0.77", "count": 2, "age_seconds": 3}]});
         frozen(&denied, shape);
     }
 

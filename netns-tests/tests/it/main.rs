@@ -7,6 +7,7 @@ mod common;
 mod containment;
 mod coordinator_away;
 mod coordinator_crash;
+mod denied;
 mod deploy;
 mod harness;
 mod hostile;
