@@ -386,7 +386,7 @@ fn whatever_a_runner_names_few_datagrams_go_to_others() {
             let now = pair.instant();
             let map = map_where(0, |_| (0..named).map(victim).collect());
             pair.engines[0].handle_map(map, now, &mut pair.sinks[0]);
-            for (minutes, each, all) in [(1, 15, 30), (4, 7, 30), (10, 3, 10)] {
+            for (minutes, each, all) in [(1, 15, 36), (4, 8, 30), (10, 3, 10)] {
                 for _ in 0..minutes {
                     pair.log.clear();
                     for _ in 0..60 {

@@ -145,9 +145,10 @@ mod tests {
         let (start, mut denials) = (Instant::now(), Denials::new());
         for last in 0..200 {
             let caller = Party { address: Ipv4Addr::new(100, 127, 0, last), ..party(1, 1, 1) };
-            denials.note((caller, party(2, 1, 1)), 80, Reason::NoTrust, start);
+            let now = start + Duration::from_secs(last.into());
+            denials.note((caller, party(2, 1, 1)), 80, Reason::NoTrust, now);
             let unknown = Party { service: None, ..caller };
-            denials.note((unknown, party(2, 1, 1)), 80, Reason::NoTrust, start);
+            denials.note((unknown, party(2, 1, 1)), 80, Reason::NoTrust, now);
         }
         let all = denials.all();
         assert_eq!(all.iter().filter(|d| d.caller.service.is_some()).map(|d| d.count).collect::<Vec<_>>(), [200]);

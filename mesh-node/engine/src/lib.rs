@@ -34,6 +34,7 @@ mod route;
 mod search;
 mod segment;
 mod sink;
+mod staged;
 mod stats;
 #[cfg(test)]
 mod testing;

@@ -14,11 +14,18 @@ pub(crate) struct Path {
     endpoint: Option<SocketAddr>,
     /// Whether that was in this run.
     authenticated: bool,
+    /// Made when there are any.
+    hints: Option<Box<Hints>>,
+}
+
+/// What else is known of where a runner is.
+#[derive(Debug, Default)]
+struct Hints {
     /// Where an initiation of its came from that no data has followed yet. It may have been recorded and sent again by
     /// anybody, so it is one more address to try and nothing else.
-    claimed: Option<Box<Hop>>,
+    claimed: Option<Hop>,
     /// To which of our own addresses it was that it sent, at the endpoint.
-    local: Option<Box<IpAddr>>,
+    local: Option<IpAddr>,
 }
 
 impl Path {
@@ -28,8 +35,8 @@ impl Path {
     }
 
     /// Whether there was ever more to go by than the map.
-    pub(crate) const fn is_known(&self) -> bool {
-        self.endpoint.is_some() || self.claimed.is_some()
+    pub(crate) fn is_known(&self) -> bool {
+        self.endpoint.is_some() || self.claimed().is_some()
     }
 
     /// Where it was authenticated in this run.
@@ -42,7 +49,8 @@ impl Path {
     pub(crate) fn offer(&mut self, before: &[SocketAddr], candidates: &[SocketAddr]) -> bool {
         let left = self.endpoint.is_some_and(|at| holds(before, at) && !holds(candidates, at));
         if left {
-            (self.endpoint, self.authenticated, self.local) = (None, false, None);
+            (self.endpoint, self.authenticated) = (None, false);
+            self.forget_local();
         }
         left
     }
@@ -50,49 +58,63 @@ impl Path {
     /// Where it was in an earlier run, unless this run knows better.
     pub(crate) fn recall(&mut self, endpoint: SocketAddr) {
         if !self.authenticated {
-            (self.endpoint, self.local) = (Some(endpoint), None);
+            self.endpoint = Some(endpoint);
+            self.forget_local();
         }
     }
 
     /// Notes that an initiation of its came by `hop`, seen from here.
     pub(crate) fn claim(&mut self, hop: Hop) {
-        self.claimed = Some(Box::new(hop));
+        self.hints.get_or_insert_default().claimed = Some(hop);
     }
 
     /// Notes that it was authenticated by `hop`, seen from here; whether the other end of it is news.
     #[inline]
     pub(crate) fn confirm(&mut self, hop: Hop) -> bool {
-        if self.local.as_deref().copied() != hop.from {
-            self.local = hop.from.map(Box::new);
+        if self.local() != hop.from {
+            self.hints.get_or_insert_default().local = hop.from;
         }
         if self.authenticated && self.endpoint == Some(hop.to) {
             return false;
         }
-        (self.endpoint, self.claimed) = (Some(hop.to), None);
-        self.authenticated = true;
+        if let Some(hints) = &mut self.hints {
+            hints.claimed = None;
+        }
+        (self.endpoint, self.authenticated) = (Some(hop.to), true);
         true
     }
 
     /// Our own addresses have changed.
     pub(crate) fn forget_local(&mut self) {
-        self.local = None;
+        if let Some(hints) = &mut self.hints {
+            hints.local = None;
+        }
+    }
+
+    #[inline]
+    fn local(&self) -> Option<IpAddr> {
+        self.hints.as_ref()?.local
+    }
+
+    fn claimed(&self) -> Option<Hop> {
+        self.hints.as_ref()?.claimed
     }
 
     /// How packets go to it.
     #[inline]
     pub(crate) fn hop(&self) -> Option<Hop> {
-        Some(Hop { to: self.endpoint?, from: self.local.as_deref().copied() })
+        Some(Hop { to: self.endpoint?, from: self.local() })
     }
 
     /// How a handshake goes to one of the places where it may be.
     pub(crate) fn hop_to(&self, to: SocketAddr) -> Hop {
-        let known = self.hop().into_iter().chain(self.claimed.as_deref().copied()).find(|hop| hop.to == to);
+        let known = self.hop().into_iter().chain(self.claimed()).find(|hop| hop.to == to);
         known.unwrap_or(to.into())
     }
 
     /// Where it was never proven to be: tried in turn.
     pub(crate) fn unproven(&self, candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
-        let claimed = self.claimed.as_deref().map(|hop| hop.to).filter(|at| !holds(candidates, *at));
+        let claimed = self.claimed().map(|hop| hop.to).filter(|at| !holds(candidates, *at));
         claimed.into_iter().chain(tried(candidates)).filter(|at| Some(*at) != self.endpoint)
     }
 
@@ -200,6 +222,14 @@ mod tests {
             [at(1), at(2), at(5), at(3), at(4)],
             "the one seen by the coordinator is early"
         );
+    }
+
+    #[test]
+    fn what_can_be_no_runners_address_is_not_tried() {
+        let named =
+            ["169.254.169.254:80", "[fe80::1]:1", "224.0.0.1:1", "[ff02::1]:1", "255.255.255.255:1", "0.0.0.0:1"];
+        let named: Vec<SocketAddr> = named.iter().map(|at| at.parse().unwrap()).chain([at(1)]).collect();
+        assert_eq!(all(&Path::default(), &named), [at(1)]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::{
     outbox::Hop,
     path::Path,
     search::{Ask, GRACE, Search},
+    staged::{Full, Queue, Staged},
     tunnel::{CONTROL, SESSION, Tunnel},
 };
 
@@ -42,9 +43,7 @@ pub(crate) const INITIATIONS: Rate = Rate { each_second: 50, at_once: 5 };
 /// Answers to our initiations from one runner, or somebody who has seen one: three Diffie-Hellmans each.
 pub(crate) const RESPONSES: Rate = Rate { each_second: 10, at_once: 20 };
 
-/// How much waits for a session at most, in packets and octets, and how long: TCP has sent it again by then.
-const STAGED: usize = 32;
-const STAGED_OCTETS: usize = 256 << 10;
+/// How long a packet waits for a session: TCP has sent it again by then.
 const STAGED_FOR: Duration = Duration::from_secs(10);
 
 /// One runner.
@@ -78,16 +77,8 @@ pub(crate) struct Dealings {
     pub(crate) initiations: Bucket,
     /// For [`RESPONSES`], right or wrong.
     pub(crate) responses: Bucket,
-    staged: VecDeque<Staged>,
-    staged_octets: usize,
+    staged: Queue,
     attempt: Option<Attempt>,
-}
-
-/// A packet that waits for a session, as it was read from a TUN.
-pub(crate) struct Staged {
-    pub(crate) from: Port,
-    pub(crate) octets: Vec<u8>,
-    pub(crate) since: Instant,
 }
 
 /// The latest initiation.
@@ -104,8 +95,7 @@ impl Default for Dealings {
             limit: Limit::new(limit::RUNNER),
             initiations: Bucket::full(),
             responses: Bucket::full(),
-            staged: VecDeque::new(),
-            staged_octets: 0,
+            staged: Queue::default(),
             attempt: None,
         }
     }
@@ -181,22 +171,17 @@ impl Peer {
     ///
     /// # Errors
     /// If too much waits already.
-    pub(crate) fn stage(&mut self, from: Port, octets: &[u8], now: Instant) -> Result<(), Reason> {
+    pub(crate) fn stage(&mut self, from: Port, octets: &[u8], now: Instant, drops: &mut Drops) -> Result<(), Reason> {
         let since = if self.may_ask(true, now) || self.has_hope(now) { Some(now) } else { now.checked_sub(GRACE) };
-        let dealings = self.dealings();
-        if dealings.staged.len() >= STAGED || dealings.staged_octets + octets.len() > STAGED_OCTETS {
-            return Err(Reason::StagingFull);
-        }
-        dealings.staged_octets += octets.len();
-        dealings.staged.push_back(Staged { from, octets: octets.to_vec(), since: since.unwrap_or(now) });
+        let full = if self.is_broken() { Reason::NoHandshake } else { Reason::StagingFull };
+        let displaced = self.dealings().staged.push(from, octets, since.unwrap_or(now)).map_err(|Full| full)?;
+        (0..displaced).for_each(|_| drops.count(Reason::StagingFull));
         Ok(())
     }
 
     /// What waited, now that there is a session.
     pub(crate) fn take_staged(&mut self) -> VecDeque<Staged> {
-        let Some(dealings) = &mut self.dealings else { return VecDeque::new() };
-        dealings.staged_octets = 0;
-        std::mem::take(&mut dealings.staged)
+        self.dealings.as_mut().map(|dealings| dealings.staged.take()).unwrap_or_default()
     }
 
     /// Whether something waits.
@@ -208,20 +193,12 @@ impl Peer {
     pub(crate) fn expire_staged(&mut self, now: Instant, drops: &mut Drops) -> Vec<Staged> {
         let broken = self.is_broken();
         let Some(dealings) = &mut self.dealings else { return vec![] };
-        let limit = if broken { GRACE } else { STAGED_FOR };
-        let expired = |staged: &Staged| now.saturating_duration_since(staged.since) >= limit;
-        let mut refused = vec![];
-        while dealings.staged.front().is_some_and(expired)
-            && let Some(staged) = dealings.staged.pop_front()
-        {
-            dealings.staged_octets -= staged.octets.len();
-            if broken {
-                refused.push(staged);
-            } else {
-                drops.count(Reason::NoHandshake);
-            }
+        let expired = dealings.staged.expired(if broken { GRACE } else { STAGED_FOR }, now);
+        if broken {
+            return expired;
         }
-        refused
+        expired.iter().for_each(|_| drops.count(Reason::NoHandshake));
+        vec![]
     }
 
     /// Remembers an initiation that was sent just now, and is to be sent again so often.
@@ -306,6 +283,10 @@ impl Peer {
         }
         let Some(tunnel) = &self.tunnel else {
             self.next_tick = self.has_staged().then(|| now + TICK);
+            if self.next_tick.is_none() {
+                // What was tried is given up; what is wanted next begins anew.
+                self.search = None;
+            }
             return None;
         };
         let age = tunnel.youngest_session(now).filter(|age| *age < SESSION);

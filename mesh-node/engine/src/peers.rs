@@ -16,9 +16,10 @@ use crate::{
     number::{NumberMap, Numbers},
     outbox::{Hop, Outbox},
     packet::Flags,
-    peer::{INITIATIONS, Peer, RESPONSES, Staged},
+    peer::{INITIATIONS, Peer, RESPONSES},
     route::Route,
     segment::{Segments, Unit},
+    staged::Staged,
     tunnel::{self, CONTROL, Handshake, Identity, Outcome, Tunnel},
 };
 
@@ -148,7 +149,7 @@ impl Peers {
         }
         let Some(mut way) = self.way(runner).filter(|_| !blocked) else {
             self.list[runner as usize].want(turn.now);
-            let staged = self.list[runner as usize].stage(from, unit.octets, turn.now);
+            let staged = self.list[runner as usize].stage(from, unit.octets, turn.now, turn.drops);
             self.begin(runner, turn);
             return staged;
         };

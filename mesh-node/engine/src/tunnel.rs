@@ -235,6 +235,11 @@ impl Tunnel {
         self.asking
     }
 
+    /// For how long we have sent initiations that aren't answered.
+    pub(crate) fn asking_for(&self, now: Instant) -> Duration {
+        self.asking.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
     /// For how long nothing has come while we send initiations that aren't answered.
     pub(crate) fn asking_in_vain(&self, now: Instant) -> Option<Duration> {
         let since = self.asking.filter(|since| self.heard <= *since)?;

@@ -5,8 +5,11 @@ use serde_json::Value;
 
 use crate::common::{BILLING, SHOP, declare, is_refused};
 
+fn text<'a>(entry: &'a Value, key: &str) -> &'a str {
+    entry[key].as_str().unwrap_or_default()
+}
+
 fn entries(denied: &Value) -> Vec<(&str, &str, u64)> {
-    let text = |entry: &'_ Value, key: &str| -> &'_ str { entry[key].as_str().unwrap_or_default() };
     let list = denied["denied"].as_array().expect("an array");
     list.iter().map(|e| (text(e, "caller"), text(e, "callee"), e["port"].as_u64().unwrap_or_default())).collect()
 }

@@ -67,7 +67,13 @@ impl Engine {
             }
             Ok(Err(runner)) => {
                 let mut unit = Unit { octets, packet, tcp, size: vnet.size, partial: vnet.partial };
-                self.peers.send(runner, from, &mut unit, &mut Turn { now, sink, drops: &mut self.drops })
+                let sent = self.peers.send(runner, from, &mut unit, &mut Turn { now, sink, drops: &mut self.drops });
+                if sent == Err(Reason::NoHandshake) && tcp.flags.opens() {
+                    // Nothing more can wait for a runner that doesn't answer.
+                    let id = self.map.route.runners[runner as usize].id;
+                    return Err(self.refuse_syn(id, from, octets, now, sink).err().unwrap_or(Reason::NoHandshake));
+                }
+                sent
             }
             Err(No { reason, told }) => {
                 if tcp.flags.opens() && reason != Reason::Moved {

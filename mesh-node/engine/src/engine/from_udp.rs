@@ -8,10 +8,10 @@ use crate::{
     flow::{Phase, Seat, Way},
     outbox::Hop,
     packet::{Content, FLAGS, Flags, Packet, Tcp},
-    peer::Staged,
     peers::Turn,
     refuse::Refusal,
     route::Owner,
+    staged::Staged,
     tunnel,
     vnet::COMPLETE,
 };

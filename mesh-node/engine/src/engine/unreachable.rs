@@ -49,7 +49,7 @@ impl Engine {
     ///
     /// # Errors
     /// The reason why it died, if it isn't that the runner doesn't answer.
-    fn refuse_syn(
+    pub(super) fn refuse_syn(
         &mut self,
         runner: RunnerId,
         from: Port,

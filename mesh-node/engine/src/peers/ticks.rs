@@ -17,6 +17,10 @@ const DOUBT: Duration = Duration::from_millis(500);
 /// and a delayed acknowledgement.
 const SILENT: Duration = Duration::from_millis(1500);
 
+/// The age at which the handshake with a runner that doesn't answer is made anew when that is asked again: so long before
+/// it would be given up that there is time for an answer.
+const OLD: Duration = Duration::from_secs(50);
+
 /// After how long without a datagram a keepalive is sent, at the latest, in steps of two seconds: a NAT that forgets after
 /// 30 s, as many do, has had one by then. How much earlier one may go, so that those to many runners don't go together, in milliseconds.
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -51,6 +55,11 @@ impl Peers {
         let peer = &self.list[runner as usize];
         let (broken, may_ask) = (peer.is_broken(), peer.may_ask(peer.has_staged(), turn.now));
         if may_ask {
+            // A handshake that was begun so long ago is about to be given up, whatever is answered.
+            let is_old = |tunnel: &Tunnel| tunnel.asking_for(turn.now) >= OLD;
+            if broken && peer.tunnel.as_deref().is_some_and(is_old) {
+                self.drop_tunnel(runner);
+            }
             let (mut message, tunnel) = ([0; CONTROL], self.tunnel(runner, turn.now));
             let begun = if broken {
                 tunnel.initiate_anew(&mut message, turn.now)
@@ -63,6 +72,12 @@ impl Peers {
             }
         }
         self.wake(runner, turn.now);
+    }
+
+    fn drop_tunnel(&mut self, runner: u32) {
+        if let Some(tunnel) = self.list[runner as usize].tunnel.take() {
+            self.indexes.remove(&tunnel.index());
+        }
     }
 
     /// Sends an initiation where the runner may be. Gives how often that takes until it was sent everywhere.
@@ -201,10 +216,8 @@ impl Peers {
                 }
             }
             Err(tunnel::Dead) => {
-                if let Some(dead) = peer.tunnel.take() {
-                    self.indexes.remove(&dead.index());
-                }
-                if peer.has_staged() {
+                self.drop_tunnel(runner);
+                if self.list[runner as usize].has_staged() {
                     self.begin(runner, turn);
                 }
             }
