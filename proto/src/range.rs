@@ -68,6 +68,14 @@ impl Range {
         address.to_bits() & self.mask() == self.first.to_bits()
     }
 
+    /// Whether the address can be one of a service or an instance: within, and neither the first nor the last.
+    #[must_use]
+    pub const fn holds(self, address: Ipv4Addr) -> bool {
+        self.contains(address)
+            && address.to_bits() != self.first.to_bits()
+            && address.to_bits() != self.last().to_bits()
+    }
+
     /// Whether any address lies both in this range and in `other/prefix` (0 to 32 bits).
     #[must_use]
     pub const fn overlaps(self, other: Ipv4Addr, prefix: u8) -> bool {

@@ -396,5 +396,7 @@ impl From<Snapshot> for View {
     }
 }
 
+mod sift;
+
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use mesh_model::declare::{Declaration, Declared, Deployment, Pattern, Trust};
 use mesh_proto::{
     Label, Ports, ServiceName,
     label::NameError,
-    names::{check_host_name, is_identifier},
+    names::{check_host_name, check_variable},
     view::Ist,
 };
 use toml::{
@@ -259,13 +259,8 @@ fn host_name(source: &Source<'_>, key: &str, value: &Value<'_>) -> Result<String
 
 fn variable(source: &Source<'_>, key: &str, value: &Value<'_>) -> Result<String> {
     let name = text(source, key, value)?;
-    if !is_identifier(name) {
-        let message = format!(
-            "`{key}`: {} is not a variable's name: use letters, digits and `_`, with no digit first",
-            shown(name)
-        );
-        return Err(source.error(Some(value.span().start), message));
-    }
+    check_variable(name)
+        .map_err(|why| source.error(Some(value.span().start), format!("`{key}`: {} {why}", shown(name))))?;
     Ok(name.to_owned())
 }
 

@@ -4,7 +4,7 @@
 use mesh_model::declare::{Declaration, Declared};
 use mesh_proto::{
     Label, ServiceName,
-    names::{check_host_name, is_identifier},
+    names::{check_host_name, check_variable},
     view::Ist,
 };
 
@@ -170,15 +170,9 @@ fn ist(node: Node) -> Result<Ist> {
 fn variable(node: Node) -> Result<String> {
     let at = node.at;
     let name = text("variables", node)?;
-    match is_identifier(&name) {
-        true => Ok(name),
-        false => fault(
-            at,
-            format!(
-                "`variables`: {} is not a variable's name: use letters, digits and `_`, with no digit first",
-                shown(&name)
-            ),
-        ),
+    match check_variable(&name) {
+        Ok(()) => Ok(name),
+        Err(why) => fault(at, format!("`variables`: {} {why}", shown(&name))),
     }
 }
 

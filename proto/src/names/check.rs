@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use super::{
-    encode::{HostNameError, host_label, is_identifier},
-    forms::{BadHostName, alias_hosts, check_host_name, own_hosts, variables},
+    encode::{HostNameError, host_label},
+    forms::{BadHostName, check_host_name, declared_hosts, is_number, own_hosts, variables},
+    variables::{BadVariable, check_variable},
 };
 use crate::{Label, ServiceName, view::Ist};
 
@@ -22,6 +23,8 @@ pub struct Candidate<'a> {
     pub manual_names: bool,
     /// Names that its own instances see.
     pub ist: &'a [Ist],
+    /// Whether it has been declared before: then what it is called stays, even if it would be refused today.
+    pub known: bool,
 }
 
 /// What of a deployment is being declared.
@@ -46,6 +49,16 @@ pub enum DeclarationError {
         "no host name can be made from the service name `{service}`: {why}. Choose another name, or {MANUAL} on it"
     )]
     NoHostName { service: ServiceName, why: HostNameError },
+    /// A service's automatic host name would be read as an address.
+    #[error(
+        "the service `{service}` would be called `{name}`, which programs read as an IP address. Choose a name with another letter, or {MANUAL} on it"
+    )]
+    NumericHostName { service: ServiceName, name: String },
+    /// The names of a deployment's services would be read as addresses.
+    #[error(
+        "a deployment can't be called `{deployment}`: programs would read `{example}` as an IP address. Choose a name that is no number"
+    )]
+    NumericDeployment { deployment: Label, example: String },
     /// Two services have the same automatic host name.
     #[error(
         "the services `{first}` and `{second}` would both be called `{name}`. Rename one of them, or {MANUAL} on one"
@@ -72,11 +85,9 @@ pub enum DeclarationError {
     /// A host name in an `ist` that is none.
     #[error("the host name `{name}` in `ist` of the service `{service}` {why}")]
     BadIstHostName { service: ServiceName, name: String, why: BadHostName },
-    /// A variable in an `ist` that no program could read.
-    #[error(
-        "the variable `{name}` in `ist` of the service `{service}` is not a variable's name: use letters, digits and `_`, with no digit first"
-    )]
-    BadIstVariable { service: ServiceName, name: String },
+    /// A variable in an `ist` that can't be one of a service.
+    #[error("the variable `{name}` in `ist` of the service `{service}` {why}")]
+    BadIstVariable { service: ServiceName, name: String, why: BadVariable },
     /// Two entries of an `ist` for one service.
     #[error("`ist` of the service `{service}` has two entries for `{target}`. Make one of them")]
     IstTwice { service: ServiceName, target: ServiceName },
@@ -121,6 +132,13 @@ pub fn check(
 ) -> Result<Vec<String>, DeclarationError> {
     let mut warnings = Vec::new();
     let names: BTreeSet<&ServiceName> = services.iter().map(|s| s.name).collect();
+    if is_number(deployment) {
+        if !services.iter().any(|service| service.known) {
+            let example = format!("db.{deployment}");
+            return Err(DeclarationError::NumericDeployment { deployment: deployment.clone(), example });
+        }
+        warnings.push(format!("names that end in `.{deployment}` are left out: programs read them as IP addresses. Those that end in `.{deployment}.warp` stay"));
+    }
     for service in services.iter().filter(|s| scope.declares(s.name)) {
         check_forms(deployment, &names, service, scope, &mut warnings)?;
     }
@@ -157,7 +175,16 @@ fn check_forms(
 ) -> Result<(), DeclarationError> {
     let name = || service.name.clone();
     if !service.manual_names {
-        host_label(service.name).map_err(|why| DeclarationError::NoHostName { service: name(), why })?;
+        let label = host_label(service.name).map_err(|why| DeclarationError::NoHostName { service: name(), why })?;
+        if is_number(&label) {
+            match service.known {
+                true => warnings.push(format!(
+                    "`{label}` is left out: programs read it as an IP address. `{label}.warp` leads to `{}`",
+                    service.name
+                )),
+                false => return Err(DeclarationError::NumericHostName { service: name(), name: label }),
+            }
+        }
     }
     for alias in service.aliases {
         check_host_name(alias).map_err(|why| DeclarationError::BadAlias {
@@ -175,8 +202,12 @@ fn check_forms(
                 why,
             })?;
         }
-        if let Some(variable) = entry.variables.iter().find(|v| !is_identifier(v)) {
-            return Err(DeclarationError::BadIstVariable { service: name(), name: variable.clone() });
+        for variable in &entry.variables {
+            check_variable(variable).map_err(|why| DeclarationError::BadIstVariable {
+                service: name(),
+                name: variable.clone(),
+                why,
+            })?;
         }
         if service.port.is_some() && entry.variables.iter().any(|v| v == "PORT") {
             return Err(DeclarationError::IstPort { service: name() });
@@ -222,7 +253,7 @@ impl<'a> Clashes<'a> {
         for candidate in services {
             let label = (!candidate.manual_names).then(|| host_label(candidate.name).ok()).flatten();
             let automatic = label.iter().flat_map(|label| own_hosts(label, deployment)).map(|name| (name, true));
-            let aliases = candidate.aliases.iter().flat_map(|a| alias_hosts(a)).map(|name| (name, false));
+            let aliases = candidate.aliases.iter().flat_map(|a| declared_hosts(a)).map(|name| (name, false));
             for (name, automatic) in automatic.chain(aliases) {
                 let this = Owner { service: candidate.name, automatic };
                 // Host names are looked up without regard to case (RFC 4343).

@@ -7,6 +7,9 @@ use super::encode::{LABEL_MAX, shell_variable, variable};
 /// The longest host name in text, in octets: 255 on the wire (RFC 1035 §2.3.4), less a length octet and the root.
 const NAME_MAX: usize = 253;
 
+/// What the variables that are made from services' names begin with.
+pub(super) const PREFIX: &str = "WARP_IST_";
+
 /// IANA's root zone; source and date stand in the file.
 static TOP_LEVEL: LazyLock<Vec<&str>> =
     LazyLock::new(|| include_str!("tlds.txt").lines().filter(|line| !line.starts_with('#')).collect());
@@ -20,26 +23,27 @@ const SPECIAL_USE: [&str; 9] = ["alt", "example", "internal", "invalid", "local"
 pub enum BadHostName {
     /// Not of the form of RFC 1123 §2.1.
     #[error(
-        "is not a host name: use labels of 1 to 63 letters, digits and `-`, with no `-` at either end, joined by dots, \
-         248 octets in all"
+        "is not a host name: use labels of 1 to 63 letters, digits, `-` and `_`, with no `-` at either end, joined by dots, \
+         248 bytes in all"
     )]
     Form,
-    /// Its last label has digits only.
-    #[error("would be read as an IP address: let its last label have a letter")]
+    /// Its last label is a number.
+    #[error("would be read as an IP address: let its last label be no number, in decimal, octal or hexadecimal")]
     Address,
     /// RFC 6761 §6.3.
     #[error("always means the machine itself: choose another name")]
     Localhost,
 }
 
-/// Whether `name` can be given to a service, bare and with `.warp` behind it: RFC 1123 §2.1, and not `localhost`.
+/// Whether `name` can be given to a service, bare and with `.warp` behind it: RFC 1123 §2.1, `_` as well (which every resolver
+/// finds in a hosts file), no number at its end, and not `localhost`.
 ///
 /// # Errors
 /// If it can't.
 pub fn check_host_name(name: &str) -> Result<(), BadHostName> {
     let is_label = |label: &str| {
         (1..=LABEL_MAX).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -47,13 +51,24 @@ pub fn check_host_name(name: &str) -> Result<(), BadHostName> {
         return Err(BadHostName::Form);
     }
     let last = name.rsplit('.').next().unwrap_or(name);
-    if last.bytes().all(|b| b.is_ascii_digit()) {
+    if is_number(last) {
         return Err(BadHostName::Address);
     }
     if last.eq_ignore_ascii_case("localhost") {
         return Err(BadHostName::Localhost);
     }
     Ok(())
+}
+
+/// Whether a name that ends in this label is a number or an address to a program: to inet_aton(3), which takes one to four decimal,
+/// octal or hexadecimal numbers, and to the URL standard («ends in a number»), by which even `db.010` is an address, and a
+/// wrong one.
+#[must_use]
+pub fn is_number(label: &str) -> bool {
+    match label.strip_prefix("0x").or_else(|| label.strip_prefix("0X")) {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => !label.is_empty() && label.bytes().all(|b| b.is_ascii_digit()),
+    }
 }
 
 /// What a service is called within its deployment. The first is what it is called in messages.
@@ -67,8 +82,20 @@ pub(super) fn own_hosts(label: &str, deployment: &str) -> impl Iterator<Item = S
 }
 
 /// What an alias adds to them.
-pub(super) fn alias_hosts(alias: &str) -> [String; 2] {
+pub(super) fn alias_hosts(alias: &str) -> impl Iterator<Item = String> {
+    declared_hosts(alias).into_iter().flat_map(|name| in_any_case(&name))
+}
+
+/// The same as it was declared, for where case counts for nothing.
+pub(super) fn declared_hosts(alias: &str) -> [String; 2] {
     [alias.to_owned(), format!("{alias}.warp")]
+}
+
+/// A host name as it is looked up: in lower case, and as it was declared, since there are resolvers (musl's) that tell the two apart.
+pub(super) fn in_any_case(name: &str) -> impl Iterator<Item = String> + use<> {
+    let lower = name.to_ascii_lowercase();
+    let declared = (lower != name).then(|| name.to_owned());
+    [lower].into_iter().chain(declared)
 }
 
 /// What a service is called from another deployment that may call it.
@@ -84,7 +111,7 @@ pub(super) fn foreign_hosts(label: &str, deployment: &str) -> impl Iterator<Item
 pub(super) fn variables(name: &str) -> impl Iterator<Item = String> {
     let (plain, shell) = (variable(name), shell_variable(name));
     let shell = (shell != plain).then_some(shell);
-    [plain].into_iter().chain(shell).map(|name| format!("WARP_IST_{name}"))
+    [plain].into_iter().chain(shell).map(|name| format!("{PREFIX}{name}"))
 }
 
 /// Whether a name that ends in `.label` belongs to somebody else.
@@ -112,8 +139,21 @@ mod tests {
         let label = "x".repeat(63);
         let longest = [&*label, &*label, &*label, &"y".repeat(56)].join(".");
         assert_eq!(longest.len(), 248);
-        for good in ["mysql", "MySQL.Local", "3com.example", "a-b.c-d", "1.a", &longest, "localhost.db", "xn--caf-dma"]
-        {
+        for good in [
+            "mysql",
+            "MySQL.Local",
+            "3com.example",
+            "a-b.c-d",
+            "1.a",
+            "my_sql",
+            "_x_.local",
+            "0xg",
+            "db.x1f",
+            "1e5",
+            &longest,
+            "localhost.db",
+            "xn--caf-dma",
+        ] {
             assert_eq!(check_host_name(good), Ok(()), "{good}");
         }
         let (long_label, long_name) = ("x".repeat(64), format!("z{longest}"));
@@ -126,7 +166,6 @@ mod tests {
             "-a",
             "a-",
             "a.-b",
-            "my_sql",
             "my sql",
             "é",
             "a/b",
@@ -137,7 +176,10 @@ mod tests {
         ] {
             assert_eq!(check_host_name(bad), Err(BadHostName::Form), "{bad:?}");
         }
-        for address in ["1.2.3.4", "127", "db.5432"] {
+        for address in [
+            "1.2.3.4", "127", "db.5432", "10", "017", "08", "0x1f", "0X1F", "0x", "1.2", "0x7f.1", "1.0x7f", "010.1",
+            "10.42", "db.0x1f",
+        ] {
             assert_eq!(check_host_name(address), Err(BadHostName::Address), "{address}");
         }
         for machine in ["localhost", "LocalHost", "db.localhost"] {

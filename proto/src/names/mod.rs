@@ -4,9 +4,13 @@
 mod check;
 mod encode;
 mod forms;
+mod limit;
 mod table;
+mod variables;
 
 pub use check::{Candidate, DeclarationError, Scope, check};
 pub use encode::{HostNameError, host_label, is_identifier, shell_variable, variable};
-pub use forms::{BadHostName, check_host_name};
+pub use forms::{BadHostName, check_host_name, is_number};
+pub use limit::LIMIT;
 pub use table::{Names, names};
+pub use variables::{BadVariable, check_given_variable, check_variable};

@@ -8,7 +8,9 @@ use std::{
 
 use super::{
     encode::{host_label, is_identifier},
-    forms::{alias_hosts, foreign_hosts, own_hosts, variables},
+    forms::{alias_hosts, check_host_name, foreign_hosts, in_any_case, own_hosts, variables},
+    limit::limit,
+    variables::check_given_variable,
 };
 use crate::{
     Ports, ServiceId, View,
@@ -22,8 +24,12 @@ pub struct Names {
     pub hosts: Vec<(Ipv4Addr, String)>,
     /// The environment: every `WARP_IST_…`, the variables of the service's `ist`, and `PORT`.
     pub variables: BTreeMap<String, String>,
-    /// Names that were left out since they would lead to more than one service, for the log.
+    /// Those of the variables that lead to other deployments' services.
+    pub foreign_variables: BTreeSet<String>,
+    /// Names that were left out, and why, for the log.
     pub warnings: Vec<String>,
+    /// That there are more names than a hosts file takes, if so; one of the warnings.
+    pub beyond: Option<String>,
 }
 
 impl Names {
@@ -33,7 +39,8 @@ impl Names {
     }
 }
 
-/// The names that instances of `service` see; `None` if the view doesn't hold the service and its deployment.
+/// The names that instances of `service` see; `None` if the view doesn't hold the service and its deployment. What a coordinator
+/// refuses to declare is left out: another version of it, or another hand, may have put it there.
 #[must_use]
 pub fn names(view: &View, service: ServiceId) -> Option<Names> {
     let own = view.service(service)?;
@@ -48,22 +55,63 @@ pub fn names(view: &View, service: ServiceId) -> Option<Names> {
         let Some(target) = view.services().find(|s| s.deployment == deployment.id && s.name == entry.service) else {
             continue;
         };
-        claims.hosts.extend(entry.hostnames.iter().map(|name| Claim::new(Rank::Ist, name.clone(), target)));
+        let hostnames = entry.hostnames.iter().flat_map(|name| in_any_case(name));
+        claims.hosts.extend(hostnames.map(|name| Claim::new(Rank::Ist, name, target)));
         claims.variables.extend(entry.variables.iter().map(|name| Claim::new(Rank::Ist, name.clone(), target)));
     }
     for (service, deployment) in callable(view, deployment) {
         claims.foreign(deployment, service);
     }
 
-    let Claims { hosts, variables, mut warnings } = claims;
+    let Claims { mut hosts, mut variables, mut warnings } = claims;
+    sound(view, &mut hosts, "", |name| check_host_name(name).map_err(|why| why.to_string()), &mut warnings);
+    sound(
+        view,
+        &mut variables,
+        "the variable ",
+        |name| check_given_variable(name).map_err(|why| why.to_string()),
+        &mut warnings,
+    );
     let hosts = settle(view, hosts, |name| name.to_ascii_lowercase(), &mut warnings);
     let variables = settle(view, variables, str::to_owned, &mut warnings);
+    let (hosts, beyond) = limit(view, deployment.id, hosts);
+    warnings.extend(beyond.clone());
+    let is_foreign = |claim: &&Claim| claim.rank == Rank::Foreign;
+    let foreign_variables = variables.iter().filter(is_foreign).map(|claim| claim.name.clone()).collect();
     let mut variables: BTreeMap<_, _> =
         variables.into_iter().map(|claim| (claim.name, claim.address.to_string())).collect();
     if let Some(port) = naming.and_then(|n| n.port) {
         variables.insert("PORT".to_owned(), port.to_string());
     }
-    Some(Names { hosts: hosts.into_iter().map(|claim| (claim.address, claim.name)).collect(), variables, warnings })
+    let hosts = hosts.into_iter().map(|claim| (claim.address, claim.name)).collect();
+    Some(Names { hosts, variables, foreign_variables, warnings, beyond })
+}
+
+/// Leaves out the claims on names that no service can have, and those of services whose address isn't one of the mesh.
+fn sound(
+    view: &View,
+    claims: &mut Vec<Claim>,
+    what: &str,
+    check: impl Fn(&str) -> Result<(), String>,
+    warnings: &mut Vec<String>,
+) {
+    let mut said = BTreeSet::new();
+    claims.retain(|claim| {
+        let wrong = match view.network.range.holds(claim.address) {
+            true => check(&claim.name).err(),
+            false => Some(format!("leads to {}, which is no address of the mesh", claim.address)),
+        };
+        if let Some(why) = &wrong
+            && said.insert(claim.name.clone())
+        {
+            warnings.push(format!(
+                "left out {what}`{}` for `{}`: it {why}",
+                claim.name.escape_debug(),
+                path(view, claim.service)
+            ));
+        }
+        wrong.is_none()
+    });
 }
 
 /// The services of other deployments that `caller`'s may call, on any port at all.
@@ -80,7 +128,7 @@ fn callable<'a>(view: &'a View, caller: &'a Deployment) -> impl Iterator<Item = 
 /// Where a name comes from. Of two claims the lesser rank wins: what was written down beats what was made from a name,
 /// and own names beat foreign ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
+pub(super) enum Rank {
     Ist,
     Alias,
     Automatic,
@@ -89,11 +137,11 @@ enum Rank {
 
 /// That a name should lead to a service.
 #[derive(Debug)]
-struct Claim {
-    rank: Rank,
-    name: String,
-    service: ServiceId,
-    address: Ipv4Addr,
+pub(super) struct Claim {
+    pub(super) rank: Rank,
+    pub(super) name: String,
+    pub(super) service: ServiceId,
+    pub(super) address: Ipv4Addr,
 }
 
 impl Claim {

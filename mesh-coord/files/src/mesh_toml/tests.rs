@@ -220,8 +220,8 @@ fn names_and_patterns_are_told_where_they_stand() {
         ),
         (
             &app("aliases = ['ok', 'not ok']"),
-            "mesh.toml:4: `aliases`: `not ok` is not a host name: use labels of 1 to 63 letters, digits and `-`, with no \
-             `-` at either end, joined by dots, 248 octets in all",
+            "mesh.toml:4: `aliases`: `not ok` is not a host name: use labels of 1 to 63 letters, digits, `-` and `_`, with no \
+             `-` at either end, joined by dots, 248 bytes in all",
         ),
         (
             &app("ist = [{ service = 'db', hostnames = ['1.2.3.4'] }]"),

@@ -1,6 +1,6 @@
 //! Whether what the files say of a deployment can be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_proto::{
     Label, ServiceName,
@@ -82,6 +82,7 @@ pub(super) fn contents<'a>(
     }
     trust::check_size(state, by, deployment, &services.keys().map(|name| &***name).collect::<Vec<_>>())?;
 
+    let known: BTreeSet<&ServiceName> = state.services_of(deployment.id).map(|s| &s.record.name).collect();
     let candidates: Vec<Candidate<'_>> = services
         .iter()
         .map(|(name, declared)| Candidate {
@@ -90,6 +91,7 @@ pub(super) fn contents<'a>(
             port: declared.port,
             manual_names: declared.manual_names,
             ist: &declared.ist,
+            known: known.contains(name),
         })
         .collect();
     let checked = |scope| names::check(name, &candidates, scope).map_err(DeployRefusal::from);

@@ -38,7 +38,14 @@ impl Spec {
 fn judge(services: &[Spec], single: Option<&str>) -> Result<Vec<String>, String> {
     let candidates: Vec<_> = services
         .iter()
-        .map(|s| Candidate { name: &s.name, aliases: &s.aliases, port: s.port, manual_names: s.manual, ist: &s.ist })
+        .map(|s| Candidate {
+            name: &s.name,
+            aliases: &s.aliases,
+            port: s.port,
+            manual_names: s.manual,
+            ist: &s.ist,
+            known: false,
+        })
         .collect();
     let single: Option<ServiceName> = single.map(|name| name.parse().unwrap());
     let scope = single.as_ref().map_or(Scope::Whole, Scope::Single);
@@ -151,15 +158,15 @@ fn aliases_are_host_names_of_one_service() {
          \"manual\"` (only `ist` and `aliases` lead to it then) on `db`",
     );
     refused(
-        &[service("a").aliases(&["my_sql"])],
-        "the alias `my_sql` of the service `a` is not a host name: use labels of 1 to 63 letters, digits and `-`, with \
-         no `-` at either end, joined by dots, 248 octets in all",
+        &[service("a").aliases(&["my sql"])],
+        "the alias `my sql` of the service `a` is not a host name: use labels of 1 to 63 letters, digits, `-` and `_`, with \
+         no `-` at either end, joined by dots, 248 bytes in all",
     );
     refused(
         &[service("a").aliases(&["localhost"])],
         "the alias `localhost` of the service `a` always means the machine itself: choose another name",
     );
-    accepted(&[service("db").aliases(&["db", "mysql", "mysql"])]);
+    accepted(&[service("db").aliases(&["db", "mysql", "mysql", "my_sql"])]);
     accepted(&[service("db").manual(), service("b").aliases(&["db"])]);
 }
 
@@ -167,14 +174,14 @@ fn aliases_are_host_names_of_one_service() {
 fn ist_names_are_checked_for_their_form() {
     let app = |variable: &str, hostname: &str| [service("db"), service("app").ist("db", &[variable], &[hostname])];
     refused(
-        &app("DB", "my_sql.local"),
-        "the host name `my_sql.local` in `ist` of the service `app` is not a host name: use labels of 1 to 63 letters, \
-         digits and `-`, with no `-` at either end, joined by dots, 248 octets in all",
+        &app("DB", "my sql.local"),
+        "the host name `my sql.local` in `ist` of the service `app` is not a host name: use labels of 1 to 63 letters, \
+         digits, `-` and `_`, with no `-` at either end, joined by dots, 248 bytes in all",
     );
     refused(
         &app("DB", "10.0.0.1"),
         "the host name `10.0.0.1` in `ist` of the service `app` would be read as an IP address: let its last label \
-         have a letter",
+         be no number, in decimal, octal or hexadecimal",
     );
     for variable in ["MY-VAR", "1A", "", "A=B", "É"] {
         refused(
@@ -285,4 +292,44 @@ fn where_a_single_service_gives_names_automatic_ones_that_clash_are_left_out() {
     // What was written down twice is still refused.
     let services = [service("a"), service("b").aliases(&["x"]), service("app").ist("a", &[], &["x"])];
     assert!(judge(&services, Some("app")).unwrap_err().contains("is an alias of `b`"));
+}
+
+#[test]
+fn names_that_programs_read_as_addresses_are_refused_in_every_form() {
+    for (name, label) in [("10", "10"), ("017", "017"), ("0x1f", "0x1f"), ("0X1F", "0x1f"), ("１０", "10")] {
+        refused(
+            &[service(name)],
+            &format!(
+                "the service `{name}` would be called `{label}`, which programs read as an IP address. Choose a name with another \
+                 letter, or set `names = \"manual\"` (only `ist` and `aliases` lead to it then) on it"
+            ),
+        );
+        accepted(&[service(name).manual()]);
+    }
+    accepted(&[service("10 db"), service("0xg"), service("1e5")]);
+    let numeric = |known| {
+        let name = "10".parse().unwrap();
+        let service = Candidate { name: &name, aliases: &[], port: None, manual_names: false, ist: &[], known };
+        check(&"42".parse().unwrap(), &[service], Scope::Whole)
+    };
+    assert!(
+        numeric(false)
+            .unwrap_err()
+            .to_string()
+            .starts_with("a deployment can't be called `42`: programs would read `db.42`")
+    );
+    assert_eq!(numeric(true).unwrap().len(), 2, "one that is there goes on as far as its names can be used");
+    for alias in ["0x7f.1", "1.2", "017", "db.42"] {
+        let refused = judge(&[service("a").aliases(&[alias])], None).unwrap_err();
+        assert!(refused.contains("would be read as an IP address"), "{refused}");
+    }
+}
+
+#[test]
+fn variables_that_programs_load_are_refused() {
+    for variable in ["LD_PRELOAD", "PATH", "BASH_ENV", "NODE_OPTIONS", "PYTHONPATH", "GIT_SSH"] {
+        let refused = judge(&[service("db"), service("app").ist("db", &[variable], &[])], None).unwrap_err();
+        assert!(refused.contains(&format!("the variable `{variable}` in `ist` of the service `app`")), "{refused}");
+        assert!(refused.contains("takes for code or settings to load"), "{refused}");
+    }
 }

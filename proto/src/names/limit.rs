@@ -1,0 +1,88 @@
+//! How many names a hosts file takes: every look-up reads it, and a neighbour that is trusted decides how many services it has.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use super::table::{Claim, Rank};
+use crate::{DeploymentId, ServiceId, View};
+
+/// The most bytes that our names take in a hosts file, the lines around them included.
+pub const LIMIT: usize = 256 << 10;
+/// Room for these lines.
+const AROUND: usize = 64;
+
+/// What of a hosts file goes first where not all fits, by order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// What was written down.
+    Declared(Rank),
+    /// Of the deployment itself: one name of each service, before the second one of any.
+    Own { form: u32 },
+    /// Of others: one service of each deployment, before the second one of any, so that none takes the room of the rest.
+    Foreign { turn: u32, deployment: DeploymentId },
+}
+
+/// The claims that fit, in their order; and that some don't.
+pub(super) fn limit(view: &View, own: DeploymentId, claims: Vec<Claim>) -> (Vec<Claim>, Option<String>) {
+    let all: usize = AROUND + claims.iter().map(size).sum::<usize>();
+    if all <= LIMIT {
+        return (claims, None);
+    }
+    let mut order: Vec<(Place, usize)> = places(view, own, &claims).zip(0..).collect();
+    order.sort_unstable();
+    let (mut room, mut fits) = (LIMIT - AROUND, vec![false; claims.len()]);
+    for (_, at) in order {
+        let (Some(claim), Some(fits)) = (claims.get(at), fits.get_mut(at)) else { continue };
+        let Some(left) = room.checked_sub(size(claim)) else { break };
+        (room, *fits) = (left, true);
+    }
+    let (mut left_out, mut foreign, mut kept) = (0_usize, 0_usize, Vec::with_capacity(claims.len()));
+    for (claim, fits) in claims.into_iter().zip(fits) {
+        match fits {
+            true => kept.push(claim),
+            false => {
+                left_out += 1;
+                foreign += usize::from(claim.rank == Rank::Foreign);
+            }
+        }
+    }
+    let whose = match left_out - foreign {
+        0 => "all of them of other deployments".to_owned(),
+        own => format!("{own} of its own deployment and {foreign} of others"),
+    };
+    let warning = format!(
+        "{left_out} host names are left out, {whose}: names take at most {} KiB in a hosts file. Fewer deployments that trust this \
+         one, or `names = \"manual\"` on services that it does not call, make room",
+        LIMIT >> 10
+    );
+    (kept, Some(warning))
+}
+
+/// What a claim takes: a line.
+fn size(claim: &Claim) -> usize {
+    claim.address.to_string().len() + " ".len() + claim.name.len() + "\n".len()
+}
+
+fn places(view: &View, own: DeploymentId, claims: &[Claim]) -> impl Iterator<Item = Place> {
+    let mut forms: BTreeMap<ServiceId, u32> = BTreeMap::new();
+    let (mut turns, mut met) = (BTreeMap::<ServiceId, u32>::new(), BTreeMap::<DeploymentId, u32>::new());
+    claims.iter().map(move |claim| match claim.rank {
+        Rank::Ist | Rank::Alias => Place::Declared(claim.rank),
+        Rank::Automatic => {
+            let form = forms.entry(claim.service).or_default();
+            *form += 1;
+            Place::Own { form: *form }
+        }
+        Rank::Foreign => {
+            let deployment = view.service(claim.service).map_or(own, |service| service.deployment);
+            let turn = match turns.entry(claim.service) {
+                Entry::Occupied(turn) => *turn.get(),
+                Entry::Vacant(first) => {
+                    let met = met.entry(deployment).or_default();
+                    *met += 1;
+                    *first.insert(*met)
+                }
+            };
+            Place::Foreign { turn, deployment }
+        }
+    })
+}
