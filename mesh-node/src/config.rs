@@ -42,12 +42,22 @@ pub(crate) struct Containers {
     pub(crate) cdi: Vec<ServicePath>,
     /// Whose labels count besides `mesh.service`.
     pub(crate) sources: Sources,
+    /// Whether containers have the variables that lead to other deployments' services.
+    #[serde(rename = "foreign_variables", alias = "foreign-variables")]
+    pub(crate) foreign_variables: bool,
 }
 
 impl Default for Containers {
     fn default() -> Self {
         let watch = vec![DOCKER.into()];
-        Self { fail: Fail::default(), runc: None, watch, cdi: vec![], sources: Sources::default() }
+        Self {
+            fail: Fail::default(),
+            runc: None,
+            watch,
+            cdi: vec![],
+            sources: Sources::default(),
+            foreign_variables: true,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod containers;
 mod control;
 mod dataplane;
 mod docker;
+mod exec;
 mod hosts;
 mod instances;
 mod journal;

@@ -15,7 +15,11 @@ use serde_json::Value;
 use tokio::{task::spawn_blocking, time::sleep};
 
 use super::Agent;
-use crate::oci::{self, cdi};
+use crate::{
+    config::Config,
+    local::Foreign,
+    oci::{self, cdi},
+};
 
 /// How often the coordinator is asked about services of deployments that nothing runs of here: no view tells of these.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -33,12 +37,13 @@ pub(super) async fn keep(agent: Arc<Agent>, services: Vec<ServicePath>) {
     };
     let mut views = agent.control.views();
     let mut known = spawn_blocking(|| ours().as_ref().map(cdi::variables)).await.ok().flatten().unwrap_or_default();
+    let foreign = Config::load(&agent.state).map_or(Foreign::Set, |config| config.containers.foreign_variables.into());
     let (mut written, mut told) = (None, BTreeMap::new());
     loop {
         let mut devices = BTreeMap::new();
         for service in &services {
             match agent.names(service.clone()).await {
-                Ok(names) => drop(known.insert(service.clone(), names.variables)),
+                Ok(names) => drop(known.insert(service.clone(), names.chosen(foreign))),
                 // What was known of it is as good as what others go on with.
                 Err(error) if known.contains_key(service) => {
                     tracing::debug!(%service, %error, "the variables of its CDI device may be out of date");

@@ -1,12 +1,11 @@
 //! `mesh-node env`: a service's variables, before any instance of it runs.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use clap::{Args, ValueEnum};
 use mesh_proto::{ServicePath, names::is_identifier};
 
 use super::{Context, hosts::names, output::Failure};
-use crate::local;
 
 #[derive(Debug, Args)]
 pub(super) struct Env {
@@ -17,6 +16,9 @@ pub(super) struct Env {
     /// EnvironmentFile=, those that it takes
     #[arg(long, value_enum, default_value = "shell")]
     format: Format,
+    /// Leave out the variables that lead to other deployments' services
+    #[arg(long)]
+    no_foreign_variables: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,27 +31,22 @@ enum Format {
 
 impl Env {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let names = names(context, &self.service)?;
+        let variables = names(context, &self.service)?.chosen((!self.no_foreign_variables).into());
         let format = if context.output.json { Format::Json } else { self.format };
         match format {
-            Format::Json => context.output.print_json(&names.variables)?,
-            text => context.output.print(&render(&names, text))?,
+            Format::Json => context.output.print_json(&variables)?,
+            text => context.output.print(&render(&variables, text))?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// No value holds anything that a shell would have to be told of: they are addresses and ports.
-fn render(names: &local::Names, format: Format) -> String {
+fn render(variables: &BTreeMap<String, String>, format: Format) -> String {
     let all = matches!(format, Format::Json | Format::Docker);
     let fits = |name: &str| all || is_identifier(name);
     let export = if format == Format::Shell { "export " } else { "" };
-    names
-        .variables
-        .iter()
-        .filter(|(name, _)| fits(name))
-        .map(|(name, value)| format!("{export}{name}={value}\n"))
-        .collect()
+    variables.iter().filter(|(name, _)| fits(name)).map(|(name, value)| format!("{export}{name}={value}\n")).collect()
 }
 
 #[cfg(test)]
@@ -59,8 +56,7 @@ mod tests {
     #[test]
     fn a_shell_and_systemd_are_given_what_they_can_set_and_docker_all() {
         let variables = [("PORT", "80"), ("WARP_IST_my-db", "100.112.0.2"), ("WARP_IST_my_db", "100.112.0.2")];
-        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let names = local::Names { version: 1, hosts: vec![], variables, warnings: vec![] };
+        let names = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         assert_eq!(render(&names, Format::Shell), "export PORT=80\nexport WARP_IST_my_db=100.112.0.2\n");
         assert_eq!(render(&names, Format::Docker), "PORT=80\nWARP_IST_my-db=100.112.0.2\nWARP_IST_my_db=100.112.0.2\n");
         assert_eq!(render(&names, Format::Systemd), "PORT=80\nWARP_IST_my_db=100.112.0.2\n");

@@ -1,7 +1,7 @@
 //! What the agent answers, and `--json` prints: version 1. Fields may be added, never renamed or dropped.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
 };
 
@@ -37,6 +37,9 @@ pub(crate) struct Instance {
     /// The containers that hold it; only `status` tells.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) containers: Vec<ContainerId>,
+    /// What it does without, and what to do about it; in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
 }
 
 /// `attach`.
@@ -110,6 +113,36 @@ pub(crate) struct Names {
     pub(crate) variables: BTreeMap<String, String>,
     /// Names that were left out, and why.
     pub(crate) warnings: Vec<String>,
+    /// Those of the variables that lead to other deployments' services.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) foreign_variables: BTreeSet<String>,
+}
+
+impl Names {
+    /// The variables, those that lead to other deployments' services as wished.
+    pub(crate) fn chosen(self, foreign: Foreign) -> BTreeMap<String, String> {
+        let Self { mut variables, foreign_variables, .. } = self;
+        if foreign == Foreign::LeftOut {
+            variables.retain(|name, _| !foreign_variables.contains(name));
+        }
+        variables
+    }
+}
+
+/// What becomes of the variables that lead to other deployments' services: one that is trusted by many has more than a program
+/// may be started with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    /// They are set.
+    Set,
+    /// They aren't; host names lead there nevertheless.
+    LeftOut,
+}
+
+impl From<bool> for Foreign {
+    fn from(set: bool) -> Self {
+        if set { Self::Set } else { Self::LeftOut }
+    }
 }
 
 /// A line of a hosts file.
@@ -327,6 +360,7 @@ mod tests {
             draining: false,
             connections: None,
             containers: vec![],
+            warnings: vec![],
         }
     }
 
@@ -433,9 +467,20 @@ mod tests {
             hosts: vec![Host { address: Ipv4Addr::new(100, 112, 0, 2), name: "db.warp".into() }],
             variables: [("WARP_IST_db".to_owned(), "100.112.0.2".to_owned())].into(),
             warnings: vec![],
+            foreign_variables: BTreeSet::new(),
         };
         let shape = json!({"version": 1, "hosts": [{"address": "100.112.0.2", "name": "db.warp"}],
             "variables": {"WARP_IST_db": "100.112.0.2"}, "warnings": []});
         frozen(&names, shape);
+        let variables: BTreeMap<_, _> =
+            ["own", "foreign"].map(|name| (name.to_owned(), "100.112.0.2".to_owned())).into();
+        let names = || Names {
+            variables: variables.clone(),
+            foreign_variables: ["foreign".to_owned()].into(),
+            ..names.clone()
+        };
+        assert_eq!(serde_json::to_value(names()).unwrap()["foreign_variables"], json!(["foreign"]));
+        assert_eq!(names().chosen(Foreign::Set), variables);
+        assert_eq!(names().chosen(Foreign::LeftOut).into_keys().collect::<Vec<_>>(), ["own"]);
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     agent::IDENTITY,
     attach::{AttachError, Namespace},
     cli::target,
+    config::Config,
     containers::{ContainerId, Labels, Member},
     hosts::{HostsFile, Place},
     local::{self, Client, Request},
@@ -45,10 +46,11 @@ pub(super) struct State {
     pub(super) annotations: Labels,
 }
 
-/// The variables of the service's instances.
+/// The variables of the service's instances, without those that the configuration leaves out.
 pub(super) fn variables(state: &StateDir, member: &Member) -> Result<BTreeMap<String, String>, Refusal> {
+    let foreign = Config::load(state)?.containers.foreign_variables;
     let request = Request::Names { service: member.service.clone() };
-    agent(state).ask::<local::Names>(&request, &[]).map(|names| names.variables)
+    agent(state).ask::<local::Names>(&request, &[]).map(|names| names.chosen(foreign.into()))
 }
 
 /// Gives a container that starts its instance.

@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_proto::{ServicePath, names::host_label};
+use mesh_proto::{
+    ServicePath,
+    names::{check_given_variable, host_label},
+};
 use serde_json::{Value, json};
 
 use super::spec::{HOOK_TIMEOUT, Hooks};
@@ -46,7 +49,9 @@ pub(crate) fn variables(file: &Value) -> BTreeMap<ServicePath, BTreeMap<String, 
         let arguments: Vec<String> = texts(edits.get("hooks")?.get(0)?.get("args")?)?;
         let service = arguments.iter().find_map(|argument| argument.strip_prefix(SERVICE)?.parse().ok())?;
         let variables: Vec<String> = texts(edits.get("env")?)?;
+        // An earlier version took them as they came.
         let pairs = variables.iter().filter_map(|variable| variable.split_once('='));
+        let pairs = pairs.filter(|(name, _)| *name == "PORT" || check_given_variable(name).is_ok());
         let variables = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         (!arguments.iter().any(|argument| argument == BARE)).then_some((service, variables))
     };

@@ -82,7 +82,7 @@ fn adopt(spec: &mut Spec, said: Option<Member>, state: &StateDir, hooks: &Hooks)
         }
     };
     let Some(member) = member else { return Ok(()) };
-    let variables = attach::variables(state, &member);
+    let variables = attach::variables(state, &member).and_then(|variables| spec.takes(variables));
     if let Some(variables) = settle(state, &member, variables)? {
         spec.adopt(&member, &variables, hooks);
     }

@@ -8,9 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use mesh_proto::message::Refusal;
 use serde_json::{Map, Value, json};
 
-use crate::containers::{CLIENT, Labels, Member, SERVICE, texts};
+use crate::{
+    containers::{CLIENT, Labels, Member, SERVICE, texts},
+    exec,
+};
 
 /// The annotation that holds what we put into the environment, and what was there before: for `exec`.
 const VARIABLES: &str = "mesh.variables";
@@ -103,6 +107,27 @@ impl Spec {
         // The last one covers the others.
         let mount = mounts.iter().rfind(|mount| mount.get("destination").is_some_and(|at| at == destination))?;
         mount.get("source")?.as_str().map(PathBuf::from).filter(|path| path.is_absolute())
+    }
+
+    /// These variables, if the first process can be started with them.
+    ///
+    /// # Errors
+    /// If the kernel would refuse: the runtime would only say that an argument list is too long.
+    pub(super) fn takes(&self, variables: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Refusal> {
+        let texts = |key| {
+            let list = self.0.get("process").and_then(|process| process.get(key)).and_then(Value::as_array);
+            list.into_iter().flatten().filter_map(Value::as_str)
+        };
+        let theirs = texts("args").chain(texts("env")).map(str::len);
+        exec::fits("the container's program", theirs, &variables, self.stack())
+            .map_err(|why| Refusal::new(why, exec::HINT_CONTAINERS))?;
+        Ok(variables)
+    }
+
+    /// The limit of the first process's stack, if the container has one of its own.
+    fn stack(&self) -> Option<u64> {
+        let limits = self.0.get("process")?.get("rlimits")?.as_array()?;
+        limits.iter().find(|limit| limit.get("type").is_some_and(|kind| kind == "RLIMIT_STACK"))?.get("soft")?.as_u64()
     }
 
     /// Makes the container one of `member`: with these variables, whatever stood there, and with our hooks. Once more
@@ -297,6 +322,19 @@ mod tests {
         let before = process.clone();
         docker().share_variables(&mut process);
         assert_eq!(process, before, "none of ours");
+    }
+
+    #[test]
+    fn more_variables_than_a_program_can_have_are_refused_before_the_runtime_does() {
+        let many =
+            |count: usize| (0..count).map(|n| (format!("WARP_IST_{n:0100}"), "100.112.0.2".to_owned())).collect();
+        let refusal = docker().takes(many(60_000)).unwrap_err();
+        assert!(refusal.error.contains("60000 variables of the mesh"), "{refusal}");
+        assert!(refusal.hint.is_some_and(|hint| hint.contains("foreign_variables = false")));
+        assert_eq!(docker().takes(many(1000)).unwrap().len(), 1000);
+        let rlimits = json!([{"type": "RLIMIT_STACK", "soft": 1 << 20, "hard": 1 << 20}]);
+        let small = spec(json!({"process": {"env": [], "rlimits": rlimits}}));
+        assert!(small.takes(many(3000)).is_err(), "a quarter of its own stack");
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn create(agent: Result<(&StateDir, Containers), Refusal>, path: &Path, id: &str
     // What is no configuration is runc's to complain about.
     let Ok(mut spec) = Spec::at(path) else { return Ok(()) };
     let Some((state, member)) = ours(&spec, id, agent)? else { return Ok(()) };
-    let variables = attach::variables(state, &member);
+    let variables = attach::variables(state, &member).and_then(|variables| spec.takes(variables));
     let Some(variables) = settle(state, &member, variables)? else { return Ok(()) };
     spec.adopt(&member, &variables, &own_hooks(state)?);
     let replaced = spec

@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::{super::output::Failure, OURS};
+use crate::exec;
 
 /// Signals that are meant for the command when they are sent to us.
 const PASSED_ON: [Signal; 8] = [
@@ -42,6 +43,9 @@ pub(super) async fn run(
     let mut signals = catch().map_err(|e| Refusal::bare(format!("signals can't be caught: {e}")))?;
     let mut child = Command::new(program).args(arguments).envs(variables).spawn().map_err(|e| {
         let code = if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+        if e.kind() == io::ErrorKind::ArgumentListTooLong {
+            return Failure::Code(too_long(arguments, variables), code);
+        }
         Failure::Code(Refusal::bare(format!("cannot run {}: {e}", program.display())), code)
     })?;
     loop {
@@ -53,6 +57,22 @@ pub(super) async fn run(
             Some(signal) = signals.recv() => pass_on(&child, signal),
         }
     }
+}
+
+/// Of what there is too much, and what to do about it.
+fn too_long(arguments: &[OsString], variables: &BTreeMap<String, String>) -> Refusal {
+    let inherited =
+        std::env::vars_os().filter(|(name, _)| name.to_str().is_none_or(|name| !variables.contains_key(name)));
+    let theirs =
+        arguments.iter().map(|text| text.len()).chain(inherited.map(|(name, value)| name.len() + 1 + value.len()));
+    let why = exec::fits("the command", theirs, variables, None).err();
+    Refusal::new(
+        why.unwrap_or_else(|| {
+            "the command can't be started: one of its arguments is longer than the kernel takes (E2BIG)".into()
+        }),
+        "leave out the variables that lead to other deployments' services, with --no-foreign-variables: host names lead there \
+         nevertheless",
+    )
 }
 
 fn catch() -> io::Result<mpsc::UnboundedReceiver<Signal>> {
@@ -108,6 +128,15 @@ mod tests {
     fn variables_that_a_shell_could_not_set_arrive() {
         assert_eq!(run_with("printenv", &["WARP_IST_my-db"]).unwrap(), ExitCode::from(0));
         assert_eq!(run_with("printenv", &["WARP_IST_nobody"]).unwrap(), ExitCode::from(1));
+    }
+
+    #[test]
+    fn more_variables_than_a_program_can_have_are_said_to_be_that() {
+        let variables = (0..60_000).map(|n| (format!("WARP_IST_{n:0100}"), "100.112.0.2".to_owned())).collect();
+        let outcome = super::super::runtime().unwrap().block_on(run(&"true".into(), &[], &variables));
+        let Err(Failure::Code(refusal, 126)) = outcome else { panic!("{outcome:?}") };
+        assert!(refusal.error.contains("60000 variables of the mesh"), "{refusal}");
+        assert!(refusal.hint.is_some_and(|hint| hint.contains("--no-foreign-variables")));
     }
 
     #[test]
