@@ -5,7 +5,7 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use mesh_proto::{
     ServicePath, View,
     message::{Answer, Ask, Refusal},
-    names::names,
+    names::{Names, names},
     why::Explanation,
 };
 use serde::Serialize;
@@ -19,7 +19,7 @@ use crate::{
     attach::Namespace,
     containers::{Life, Start},
     dataplane::Report,
-    hosts::{HostsFile, Place},
+    hosts::{HostsFile, Place, Unkept},
     instances::Wish,
     local::{self, Call, NamespacePlace, Request, VERSION},
 };
@@ -55,12 +55,12 @@ impl Agent {
             }
             Request::AttachContainer { id, service, client, hosts, namespace: place } => {
                 let namespace = Arc::new(open(&mut fds)?);
-                let hosts = hosts_file(hosts, &mut fds).await?;
+                let (hosts, unkept) = hosts_file(hosts, &mut fds).await?;
                 let life = match place {
                     Some(path) => Life::Namespace(path),
                     None => Life::Process(fds.next().ok_or_else(|| missing("process"))?),
                 };
-                let start = Start { id, service, client, namespace, hosts, life };
+                let start = Start { id, service, client, namespace, hosts, unkept, life };
                 value(&self.containers.attach(start).await?)
             }
             Request::Containers => value(&self.containers.list()),
@@ -90,8 +90,9 @@ impl Agent {
         let found = find(&view, &service).and_then(|service| names(&view, service)).ok_or_else(|| {
             Refusal::new(format!("there is no service {service}"), "`mesh-coord services` lists those that there are")
         })?;
-        let hosts = found.hosts.into_iter().map(|(address, name)| local::Host { address, name }).collect();
-        Ok(local::Names { version: VERSION, hosts, variables: found.variables, warnings: found.warnings })
+        let hosts = found.hosts.iter().cloned().map(|(address, name)| local::Host { address, name }).collect();
+        let Names { variables, foreign_variables, warnings, .. } = found;
+        Ok(local::Names { version: VERSION, hosts, variables, warnings, foreign_variables })
     }
 
     async fn why(&self, question: Question) -> Result<local::Why, Refusal> {
@@ -146,20 +147,26 @@ async fn wish(
     fds: &mut impl Iterator<Item = OwnedFd>,
 ) -> Result<Wish, Refusal> {
     let namespace = Arc::new(open(fds)?);
-    let hosts = hosts_file(hosts, fds).await?;
+    let (hosts, unkept) = hosts_file(hosts, fds).await?;
     let process = if process { Some(fds.next().ok_or_else(|| missing("process"))?) } else { None };
     let watched = process.is_some();
-    Ok(Wish { service, client, namespace, place, hosts, process, watched })
+    Ok(Wish { service, client, namespace, place, hosts, unkept, process, watched })
 }
 
+/// The hosts file to keep, or why the instance does without it.
 async fn hosts_file(
     place: Option<Place>,
     fds: &mut impl Iterator<Item = OwnedFd>,
-) -> Result<Option<(Place, HostsFile)>, Refusal> {
-    let Some(place) = place else { return Ok(None) };
+) -> Result<(Option<(Place, HostsFile)>, Option<Refusal>), Refusal> {
+    let Some(place) = place else { return Ok((None, None)) };
     let found = fds.next().ok_or_else(|| missing("hosts file"))?;
-    let opened = tokio::task::spawn_blocking(move || HostsFile::open(&found)).await;
-    Ok(Some((place, opened.map_err(|e| Refusal::bare(e.to_string()))??)))
+    let at = place.clone();
+    let opened = tokio::task::spawn_blocking(move || at.open(&found)).await;
+    match opened.map_err(|e| Refusal::bare(e.to_string()))? {
+        Ok(file) => Ok((Some((place, file)), None)),
+        Err(Unkept::Barred(why)) => Ok((None, Some(why))),
+        Err(Unkept::Refused(refusal)) => Err(refusal),
+    }
 }
 
 fn find(view: &View, path: &ServicePath) -> Option<mesh_proto::ServiceId> {

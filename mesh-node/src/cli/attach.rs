@@ -64,6 +64,7 @@ impl Attach {
         let request = Request::Attach { service: self.service, client: self.client, namespace, hosts, process };
         let agent = if self.patient { oci::agent(&context.state) } else { context.agent() };
         let answer: local::Attach = agent.ask(&request, &fds)?;
+        warnings(&answer.instance);
         if !answer.pending.is_empty() {
             let pending: Vec<&str> = answer.pending.iter().map(|name| &**name).collect();
             note(&format!("note: these runners do not know of it yet: {}", pending.join(", ")));
@@ -75,6 +76,11 @@ impl Attach {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Says on standard error what an instance does without.
+pub(super) fn warnings(instance: &local::Instance) {
+    instance.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
 }
 
 /// Instances, for people.

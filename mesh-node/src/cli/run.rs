@@ -33,6 +33,9 @@ pub(super) struct Run {
     /// A network namespace that is there already, instead of a new one
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
+    /// Leave out the variables that lead to other deployments' services
+    #[arg(long)]
+    no_foreign_variables: bool,
     /// The command and its arguments
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) command: Vec<OsString>,
@@ -58,6 +61,7 @@ impl Run {
             process: true,
         };
         let attached: local::Attach = context.agent().ask(&request, &fds)?;
+        super::attach::warnings(&attached.instance);
         let instance = attached.instance.id;
         let result = self.command_in(context);
         let detached = context.agent().ask::<local::Detach>(&Request::Detach { instance: Some(instance) }, &[]);
@@ -69,10 +73,11 @@ impl Run {
 
     fn command_in(&self, context: &Context) -> Result<ExitCode, Failure> {
         let names = super::hosts::names(context, &self.service)?;
+        let variables = names.chosen((!self.no_foreign_variables).into());
         world::drop_capabilities();
         let Some((program, arguments)) = self.command.split_first() else {
             return Err(Refusal::bare("there is no command").into());
         };
-        runtime()?.block_on(child::run(program, arguments, &names.variables))
+        runtime()?.block_on(child::run(program, arguments, &variables))
     }
 }

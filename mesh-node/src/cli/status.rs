@@ -72,6 +72,11 @@ fn render(context: &Context, status: &local::Status) -> String {
     if !status.instances.is_empty() {
         text.push('\n');
         text += &attach::instances(context, &status.instances);
+        for instance in &status.instances {
+            for warning in &instance.warnings {
+                text += &format!("{} {}: {warning}\n", output.ink(Ink::Bad, "warning"), instance.id);
+            }
+        }
     }
     for (name, offload) in &status.offloads {
         if let Some(why) = &offload.why {

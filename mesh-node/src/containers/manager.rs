@@ -36,6 +36,8 @@ pub(crate) struct Start {
     pub(crate) namespace: Arc<Namespace>,
     /// Its hosts file, open, and where it was found.
     pub(crate) hosts: Option<(Place, HostsFile)>,
+    /// Why a hosts file that is there is not to be kept.
+    pub(crate) unkept: Option<Refusal>,
     /// How its end shows.
     pub(crate) life: Life,
 }
@@ -87,7 +89,7 @@ impl Containers {
     /// # Errors
     /// If that can't be; then nothing has changed.
     pub(crate) async fn attach(&self, start: Start) -> Result<local::Attach, Refusal> {
-        let Start { id, service, client, namespace, hosts, life } = start;
+        let Start { id, service, client, namespace, hosts, unkept, life } = start;
         let (pid, process, place) = match life {
             Life::Process(process) => {
                 let pid = process::pid_of(&process)
@@ -114,7 +116,7 @@ impl Containers {
         // What somebody attached otherwise doesn't end with its containers.
         let watched = self.hold(&id, holder, process) && owned;
         let place = NamespacePlace::Path(place);
-        let wish = Wish { service, client, namespace, place, hosts, process: None, watched };
+        let wish = Wish { service, client, namespace, place, hosts, unkept, process: None, watched };
         let begun = match instances.begin(wish).await {
             Ok(begun) => begun,
             Err(refusal) => {

@@ -52,6 +52,7 @@ impl Container {
             client: false,
             namespace: Arc::new(Namespace::of_pid(self.pid().cast_unsigned()).unwrap()),
             hosts: Some((place.clone(), HostsFile::open(&place.reach().unwrap()).unwrap())),
+            unkept: None,
             life: Life::Process(process::pidfd(self.pid()).unwrap()),
         };
         containers.attach(start).await.map(|answer| answer.instance.id)
@@ -109,6 +110,7 @@ async fn a_container_that_is_just_coming_is_known_and_holds_up_nobody() {
         life: Life::Namespace(format!("/proc/{}/fd/{}", std::process::id(), slow.as_fd().as_raw_fd()).into()),
         namespace: Arc::new(slow),
         hosts: None,
+        unkept: None,
     };
     world.think_of("shop/app");
     let others = async {
@@ -135,6 +137,7 @@ async fn a_namespace_that_ends_without_a_word_of_its_runtime_leaves_no_container
         life: Life::Namespace(path.clone().into()),
         namespace: Arc::new(Namespace::open(path.as_ref()).unwrap()),
         hosts: None,
+        unkept: None,
     };
     containers.attach(start).await.unwrap();
     let remembered = || fs::read_to_string(world.scratch.0.join(FILE)).unwrap();

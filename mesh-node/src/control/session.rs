@@ -146,13 +146,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                     return Err(format!("it carried the view of {}, and this is {}", view.runner, self.runner));
                 }
                 self.resyncing = false;
-                self.take(view, ourselves).await?;
+                self.take(sifted(view), ourselves).await?;
             }
             Down::Delta(delta) if !self.resyncing => {
                 let view = self.keeper.views.borrow().clone();
                 let applied = view.map(|view| {
                     let mut view = View::clone(&view);
-                    view.apply(&delta).map(|()| view)
+                    view.apply(&delta).map(|()| sifted(view))
                 });
                 match applied {
                     Some(Ok(view)) => self.take(view, ourselves).await?,
@@ -232,6 +232,19 @@ fn broken(error: &Error) -> String {
         Error::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => "the connection broke".to_owned(),
         other => other.to_string(),
     }
+}
+
+/// The view without what it can't hold.
+fn sifted(mut view: View) -> View {
+    let left_out = view.sift();
+    if let Some(first) = left_out.first() {
+        tracing::warn!(
+            count = left_out.len(),
+            ?first,
+            "the coordinator names addresses that are none of the mesh's: left out"
+        );
+    }
+    view
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::{
     attach::Namespace,
     cli::target,
     containers::ContainerId,
-    hosts::{HostsFile, Place},
+    hosts::{HostsFile, Place, Unkept},
 };
 
 /// How long Docker may take to know that a process has ended, in seconds.
@@ -79,20 +79,30 @@ fn has_ended(pid: i32) -> bool {
 }
 
 /// What is opened of a container: its namespace, its hosts file, its first process.
-pub(super) type Opened = (Namespace, Option<(Place, HostsFile)>, std::os::fd::OwnedFd);
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) namespace: Namespace,
+    pub(super) hosts: Option<(Place, HostsFile)>,
+    pub(super) unkept: Option<Refusal>,
+    pub(super) process: std::os::fd::OwnedFd,
+}
 
 /// Opens what a container is attached by.
 pub(super) fn open(pid: i32, hosts: PathBuf) -> Result<Opened, Refusal> {
     let (_, namespace, process) = target::process(pid)?;
     let namespace = Namespace::from_fd(namespace).map_err(|e| Refusal::bare(e.to_string()))?;
-    let hosts = match hosts == Path::new("") {
-        true => None,
+    let (hosts, unkept) = match hosts == Path::new("") {
+        true => (None, None),
         false => {
             let (place, found) = target::hosts(place(pid, hosts))?;
-            Some((place, HostsFile::open(&found)?))
+            match place.open(&found) {
+                Ok(file) => (Some((place, file)), None),
+                Err(Unkept::Barred(why)) => (None, Some(why)),
+                Err(Unkept::Refused(refusal)) => return Err(refusal),
+            }
         }
     };
-    Ok((namespace, hosts, process))
+    Ok(Opened { namespace, hosts, unkept, process })
 }
 
 /// Where Docker's own file is: it is mounted over the container's `/etc/hosts`, and an agent in a container of its own, which

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     api::{self, Api, ApiError},
-    container::{Container, State, inspect, open, runs},
+    container::{Container, Opened, State, inspect, open, runs},
     image,
     retry::{Attempts, Starts, Troubles},
 };
@@ -197,9 +197,10 @@ impl Docker {
         if inspect(api, &id).await?.is_none_or(|now| now.state.pid != pid) {
             return Ok(Done::Nothing);
         }
-        let (namespace, hosts, process) = opened?;
+        let Opened { namespace, hosts, unkept, process } = opened?;
         let Member { service, client } = member;
-        let start = Start { id, service, client, namespace: Arc::new(namespace), hosts, life: Life::Process(process) };
+        let (namespace, life) = (Arc::new(namespace), Life::Process(process));
+        let start = Start { id, service, client, namespace, hosts, unkept, life };
         self.containers.attach(start).await.map(|_| Done::Attached)
     }
 }

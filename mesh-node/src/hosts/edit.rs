@@ -2,15 +2,19 @@
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
-const BEGIN: &[u8] = b"# mesh-node begin";
-const END: &[u8] = b"# mesh-node end";
+/// The line before our names.
+pub(super) const BEGIN: &[u8] = b"# mesh-node begin";
+/// The line behind them.
+pub(super) const END: &[u8] = b"# mesh-node end";
 
-/// `before` with our block renewed: `names` between the markers, at the end of the file, one name a line. A short name
+/// `before` with our block renewed: `names` between the markers, at the end of the file, one name a line (with its other way of
+/// writing, if that follows it). A short name
 /// (without a dot) that stands elsewhere in the file is left out; so is the whole block if there are no names.
 pub(super) fn with_block(before: &[u8], names: &[(Ipv4Addr, String)]) -> Vec<u8> {
     let mut after = without_block(before);
     let taken = names_in(&after);
-    let ours: Vec<_> = names.iter().filter(|(_, name)| name.contains('.') || !taken.contains(name.as_str())).collect();
+    let ours: Vec<_> =
+        names.iter().filter(|(_, name)| name.contains('.') || !taken.contains(&name.to_ascii_lowercase())).collect();
     if ours.is_empty() {
         return after;
     }
@@ -19,8 +23,17 @@ pub(super) fn with_block(before: &[u8], names: &[(Ipv4Addr, String)]) -> Vec<u8>
     }
     after.extend_from_slice(BEGIN);
     after.push(b'\n');
-    for (address, name) in ours {
-        after.extend_from_slice(format!("{address} {name}\n").as_bytes());
+    let mut last: Option<&(Ipv4Addr, String)> = None;
+    for host in ours {
+        let (address, name) = host;
+        // One name in two ways of writing: one line, so that no resolver finds two addresses.
+        if last.is_some_and(|(at, before)| at == address && before.eq_ignore_ascii_case(name)) {
+            after.pop();
+            after.extend_from_slice(format!(" {name}\n").as_bytes());
+        } else {
+            after.extend_from_slice(format!("{address} {name}\n").as_bytes());
+        }
+        last = Some(host);
     }
     after.extend_from_slice(END);
     after.push(b'\n');

@@ -1,7 +1,8 @@
 //! The file itself: opened once, checked, and written in place.
 //!
 //! A container's owner can put anything where its hosts file should be. What is found there must be a regular file on a file
-//! system that only stores (writing to one of /proc or /sys does things), and it must not be the machine's own.
+//! system that only stores (writing to one of /proc or /sys does things), it must not be the machine's own, and it must be a
+//! text. What a process has as its `/etc/hosts` is opened with the rights of that process.
 
 use std::{
     fs::{self, File},
@@ -15,15 +16,24 @@ use std::{
 };
 
 use mesh_proto::message::Refusal;
-use nix::{fcntl::OFlag, sys::statfs::fstatfs};
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::statfs::fstatfs,
+};
 use tokio::runtime::Handle;
 
-use super::edit;
+use super::{
+    edit,
+    scan::{Scan, take_out},
+};
+use crate::sys::borrow::{Denied, Rights};
 
-/// The largest hosts file that is read, in octets.
-const MAX: u64 = 1 << 20;
+/// The largest hosts file that is kept, in bytes, our block not counted.
+pub(super) const MAX: u64 = 1 << 20;
+/// The setuid and setgid bits.
+const SET_ID: u32 = 0o6000;
 
-/// File systems on which a write stores octets and does nothing else, by `f_type` (linux/magic.h; ZFS and bcachefs from
+/// File systems on which a write stores bytes and does nothing else, by `f_type` (linux/magic.h; ZFS and bcachefs from
 /// their own sources).
 const STORING: [u32; 13] = [
     0xef53,      // ext2, ext3, ext4
@@ -56,74 +66,78 @@ pub(crate) struct HostsFile {
 
 /// Which file it is, wherever it was found: no other one has this number for as long as it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct FileId {
+pub(crate) struct FileId {
     dev: u64,
     ino: u64,
 }
 
+impl FileId {
+    pub(super) fn of(metadata: &fs::Metadata) -> Self {
+        Self { dev: metadata.dev(), ino: metadata.ino() }
+    }
+}
+
+/// Why a hosts file is not kept.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unkept {
+    /// It is no hosts file: what was asked for can't be.
+    Refused(Refusal),
+    /// The process whose file it is could not write it: the instance does without its names there.
+    Barred(Refusal),
+}
+
+impl Unkept {
+    /// What is wrong with it.
+    pub(crate) fn refusal(self) -> Refusal {
+        match self {
+            Self::Refused(refusal) | Self::Barred(refusal) => refusal,
+        }
+    }
+}
+
 impl HostsFile {
-    /// Takes what [`super::Place::reach`] found, on either side of the agent's socket.
+    /// Takes what [`super::Place::reach`] found, on either side of the agent's socket, where an operator or a runtime named it.
     ///
     /// # Errors
     /// If it is not a file that may be written to.
     pub(crate) fn open(found: &OwnedFd) -> Result<Self, Refusal> {
-        Self::open_unleased(found)?.ok_or_else(|| {
-            let name = fs::read_link(reference(found)).unwrap_or_default();
-            Refusal::new(
-                format!("the hosts file {} can't be had at present: somebody holds a lease on it", name.display()),
-                "try again in a minute, or attach by --netns PATH, without a hosts file",
-            )
-        })
+        Self::open_unleased(found, None).map_err(Unkept::refusal)?.ok_or_else(|| leased(found))
     }
 
-    /// The same; `None` if somebody holds a lease on the file (fcntl(2), `F_SETLEASE`), as whoever owns it may, and for which we
-    /// don't wait. The kernel takes it from him within `/proc/sys/fs/lease-break-time`, because we asked.
+    /// The same, with these rights if some are given; `None` if another process holds a lease on the file (fcntl(2),
+    /// `F_SETLEASE`), as its owner may, and for which we don't wait. The kernel takes it away within
+    /// `/proc/sys/fs/lease-break-time`, because we asked.
     ///
     /// # Errors
     /// If it is not a file that may be written to.
-    pub(crate) fn open_unleased(found: &OwnedFd) -> Result<Option<Self>, Refusal> {
-        // Through the descriptor, so that what was checked is what is opened.
-        let reference = reference(found);
-        let name = fs::read_link(&reference).unwrap_or_default();
-        let refuse = |why: String| {
-            Refusal::new(
-                format!("the hosts file {} is refused: {why}", name.display()),
-                "give another one with --hosts FILE, or attach by --netns PATH, without a hosts file",
-            )
-        };
-        let metadata = fs::metadata(&reference).map_err(|e| refuse(e.to_string()))?;
-        if !metadata.is_file() {
-            return Err(refuse("it is not a regular file".into()));
-        }
-        if metadata.len() > MAX {
-            return Err(refuse(format!("it has {} octets, and {MAX} is the most", metadata.len())));
-        }
-        let kind = fstatfs(found).map_err(|e| refuse(e.to_string()))?.filesystem_type();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "magic numbers have 32 bits")]
-        let kind = kind.0 as u32;
-        if !STORING.contains(&kind) {
-            return Err(refuse(format!("it is on no ordinary file system, but on one of type {kind:#x}")));
-        }
-        if is_our_own(&metadata) {
-            return Err(refuse("it is the machine's own".into()));
-        }
-        let mut options = File::options();
-        options.read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits());
-        match options.open(&reference) {
-            Ok(file) => {
-                let id = id(&file.metadata().map_err(|e| refuse(e.to_string()))?);
-                Ok(Some(Self {
-                    file,
-                    id,
-                    name,
-                    written: vec![],
-                    #[cfg(test)]
-                    stalled: Default::default(),
-                }))
+    pub(super) fn open_unleased(found: &OwnedFd, rights: Option<&Rights>) -> Result<Option<Self>, Unkept> {
+        let name = fs::read_link(reference(found)).unwrap_or_default();
+        let refuse = |why: String| Unkept::Refused(refusal(&name, &why));
+        check(found).map_err(refuse)?;
+        let file = match open_for_writing(found, rights) {
+            Ok(file) => file,
+            Err(Denied::Process(e)) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(Denied::Process(e)) if rights.is_some() => {
+                return Err(barred(&name, &format!("its process may not write it ({e})")));
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(e) => Err(refuse(e.to_string())),
-        }
+            Err(Denied::Process(e)) => return Err(refuse(e.to_string())),
+            Err(Denied::Ourselves(call, e)) => {
+                return Err(barred(
+                    &name,
+                    &format!("the agent can't find out whether its process may write it ({call}: {e})"),
+                ));
+            }
+        };
+        check_text(&file).map_err(refuse)?;
+        let id = FileId::of(&file.metadata().map_err(|e| refuse(e.to_string()))?);
+        Ok(Some(Self {
+            file,
+            id,
+            name,
+            written: vec![],
+            #[cfg(test)]
+            stalled: Default::default(),
+        }))
     }
 
     /// Puts these names, and no others, into our block. Gives whether that changed anything.
@@ -134,7 +148,7 @@ impl HostsFile {
         self.rewrite(Some(names))
     }
 
-    /// Takes our block out. Gives whether that changed anything.
+    /// Takes our block out, whatever else the file has become. Gives whether that changed anything.
     ///
     /// # Errors
     /// As [`Self::put`].
@@ -177,33 +191,68 @@ impl HostsFile {
     }
 
     fn try_rewrite(&mut self, names: Option<&[(Ipv4Addr, String)]>) -> io::Result<bool> {
+        if self.file.metadata()?.len() > MAX {
+            // What is ours must not stay there; an earlier version may even have made it so long.
+            let taken_out = take_out(&self.file)?;
+            match names {
+                None => return Ok(taken_out),
+                Some(_) if self.file.metadata()?.len() > MAX => {
+                    return Err(io::Error::other(format!(
+                        "it has grown to more than {MAX} bytes, so the names are not in it"
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
         let found = self.read_settled()?;
-        let mut before = edit::without_remains(&found, &self.written).to_vec();
-        // Where somebody cut the file while we wrote, there is a hole.
-        before.retain(|b| *b != 0);
+        if found.contains(&0) {
+            return match names {
+                None => take_out(&self.file),
+                Some(_) => Err(io::Error::other("it holds a NUL byte, so it is no hosts file any more")),
+            };
+        }
+        let before = edit::without_remains(&found, &self.written);
         let after = match names {
-            Some(names) => edit::with_block(&before, names),
-            None => edit::without_block(&before),
+            Some(names) => edit::with_block(before, names),
+            None => edit::without_block(before),
         };
         if after == found {
             return Ok(false);
         }
-        // What stands there already isn't written again: it might be somebody's past by now.
-        let same = if after.starts_with(&found) { found.len() } else { 0 };
         if self.file.metadata()?.len() != found.len() as u64 {
             return Err(io::Error::new(io::ErrorKind::Interrupted, "it is being written to"));
         }
+        self.replace(&found, after)?;
+        Ok(true)
+    }
+
+    fn replace(&mut self, found: &[u8], after: Vec<u8>) -> io::Result<()> {
+        if let Some(more) = after.strip_prefix(found).filter(|_| !found.is_empty()) {
+            // What stands there already isn't written again: it might be the past by now. At the end, wherever that is: where a
+            // runtime has emptied the file meanwhile, there must be no hole.
+            self.append(more)?;
+            let emptied = self.file.metadata()?.len() == more.len() as u64;
+            self.written = if emptied { more.to_vec() } else { after };
+            return Ok(());
+        }
         // First write, then cut: a reader in between sees too much, never too little.
-        self.file.write_all_at(after.get(same..).unwrap_or_default(), same as u64)?;
-        // What somebody else has cut meanwhile must not become longer by that.
+        self.file.write_all_at(&after, 0)?;
+        // What a runtime has cut meanwhile must not become longer by that.
         if found.len() > after.len() && self.file.metadata()?.len() == found.len() as u64 {
             self.file.set_len(after.len() as u64)?;
         }
         self.written = after;
-        Ok(true)
+        Ok(())
     }
 
-    /// What is in the file. Nobody means to leave it empty: whoever has emptied it is given time to fill it.
+    fn append(&self, more: &[u8]) -> io::Result<()> {
+        fcntl(&self.file, FcntlArg::F_SETFL(OFlag::O_APPEND | OFlag::O_NONBLOCK))?;
+        let written = self.file.write_all_at(more, 0);
+        fcntl(&self.file, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        written
+    }
+
+    /// What is in the file. No runtime means to leave it empty: one that has emptied it is given time to fill it.
     fn read_settled(&self) -> io::Result<Vec<u8>> {
         for _ in 0..20 {
             let found = self.read()?;
@@ -220,9 +269,9 @@ impl HostsFile {
         drop(self.stalled.blocking_lock());
         let length = self.file.metadata()?.len();
         if length > MAX {
-            return Err(io::Error::other(format!("it has grown to more than {MAX} octets")));
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "it has just grown"));
         }
-        // One more than there should be: whoever is writing to it right now is not cut short, but waited for.
+        // One more than there should be: a runtime that is writing to it right now is not cut short, but waited for.
         let mut found = vec![0; usize::try_from(length).map_err(io::Error::other)? + 1];
         let mut filled = 0;
         while let Some(rest) = found.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -239,115 +288,86 @@ impl HostsFile {
     }
 }
 
-fn reference(fd: &impl AsRawFd) -> PathBuf {
+/// Another process holds a lease on it.
+pub(super) fn leased(found: &OwnedFd) -> Refusal {
+    let name = fs::read_link(reference(found)).unwrap_or_default();
+    Refusal::new(
+        format!("the hosts file {} can't be had at present: another process holds a lease on it", name.display()),
+        "try again in a minute, or attach by --netns PATH, without a hosts file",
+    )
+}
+
+fn refusal(name: &Path, why: &str) -> Refusal {
+    Refusal::new(
+        format!("the hosts file {} is refused: {why}", name.display()),
+        "give another one with --hosts FILE, or attach by --netns PATH, without a hosts file",
+    )
+}
+
+/// The hosts file of a process that lends no right to write it.
+pub(super) fn barred(name: &Path, why: &str) -> Unkept {
+    Unkept::Barred(Refusal::new(
+        format!("no names are kept in the hosts file {}: {why}", name.display()),
+        "give a file to keep them in with --hosts FILE, if it is to be written nevertheless",
+    ))
+}
+
+/// Whether what is behind a reference (`O_PATH`) is a file that can be opened and written to without doing anything else.
+fn check(found: &OwnedFd) -> Result<(), String> {
+    let metadata = fs::metadata(reference(found)).map_err(|e| e.to_string())?;
+    if !metadata.is_file() {
+        return Err("it is not a regular file".into());
+    }
+    if metadata.mode() & SET_ID != 0 {
+        return Err("it has the setuid or setgid bit, as no hosts file has".into());
+    }
+    let kind = fstatfs(found).map_err(|e| e.to_string())?.filesystem_type();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "magic numbers have 32 bits")]
+    let kind = kind.0 as u32;
+    if !STORING.contains(&kind) {
+        return Err(format!("it is on no ordinary file system, but on one of type {kind:#x}"));
+    }
+    if is_our_own(&metadata) {
+        return Err("it is the machine's own".into());
+    }
+    Ok(())
+}
+
+/// Opens it through the reference, so that what was checked is what is opened.
+fn open_for_writing(found: &OwnedFd, rights: Option<&Rights>) -> Result<File, Denied> {
+    match rights {
+        Some(rights) => rights.open(found, OFlag::O_NONBLOCK.bits()),
+        None => {
+            let mut options = File::options();
+            options.read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits());
+            options.open(reference(found)).map_err(Denied::Process)
+        }
+    }
+}
+
+/// Whether it is a text of bounded length, but for what an earlier version may have put there.
+fn check_text(file: &File) -> Result<(), String> {
+    let Scan { length, ours, nul, whole } = Scan::of(file).map_err(|e| e.to_string())?;
+    let ours: u64 = ours.iter().map(|block| block.end - block.start).sum();
+    if !whole || length - ours > MAX {
+        return Err(format!("it has {} bytes, and {MAX} is the most", length - ours));
+    }
+    match nul {
+        true => Err("it holds a NUL byte, so it is no hosts file".into()),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn reference(fd: &impl AsRawFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 /// Whether this is the hosts file of the machine itself: of the agent, that is, and of the first process where the agent is in a
 /// container of its own and sees the machine's processes.
 fn is_our_own(metadata: &fs::Metadata) -> bool {
-    let is = |path| fs::metadata(path).is_ok_and(|own| id(&own) == id(metadata));
+    let is = |path| fs::metadata(path).is_ok_and(|own| FileId::of(&own) == FileId::of(metadata));
     is("/etc/hosts") || is("/proc/1/root/etc/hosts")
 }
 
-fn id(metadata: &fs::Metadata) -> FileId {
-    FileId { dev: metadata.dev(), ino: metadata.ino() }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::{super::Place, *};
-    use crate::state::tests::Scratch;
-
-    fn open(path: impl Into<PathBuf>) -> Result<HostsFile, Refusal> {
-        HostsFile::open(&Place::Path(path.into()).reach()?)
-    }
-
-    fn names() -> Vec<(Ipv4Addr, String)> {
-        vec![(Ipv4Addr::new(100, 112, 0, 2), "db".into())]
-    }
-
-    #[test]
-    fn names_come_and_go_in_place() {
-        let scratch = Scratch::new("hosts");
-        let path = scratch.0.join("hosts");
-        fs::write(&path, "127.0.0.1 localhost\n").unwrap();
-        let inode = fs::metadata(&path).unwrap().ino();
-        let mut hosts = open(&path).unwrap();
-        hosts.put(&names()).unwrap();
-        hosts.put(&names()).unwrap();
-        assert_eq!(
-            fs::read_to_string(&path).unwrap(),
-            "127.0.0.1 localhost\n# mesh-node begin\n100.112.0.2 db\n# mesh-node end\n"
-        );
-        hosts.clear().unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "127.0.0.1 localhost\n");
-        assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
-    }
-
-    #[test]
-    fn what_comes_of_two_who_write_at_once_is_put_right() {
-        let scratch = Scratch::new("both");
-        let path = scratch.0.join("hosts");
-        let block = "# mesh-node begin\n100.112.0.2 db\n# mesh-node end\n";
-        fs::write(&path, "127.0.0.1 localhost\n").unwrap();
-        let mut hosts = open(&path).unwrap();
-        hosts.put(&names()).unwrap();
-        // Somebody emptied it, we wrote, he wrote: over our beginning, or before it with a hole between.
-        let theirs = "127.0.0.1 localhost\n172.17.0.2 web\n";
-        let ours = fs::read_to_string(&path).unwrap();
-        for both in [format!("{theirs}{}", &ours[theirs.len()..]), format!("{theirs}\0\0\0{block}")] {
-            fs::write(&path, both).unwrap();
-            assert!(hosts.put(&names()).unwrap());
-            assert_eq!(fs::read_to_string(&path).unwrap(), format!("{theirs}{block}"));
-            fs::write(&path, "127.0.0.1 localhost\n").unwrap();
-            hosts.put(&names()).unwrap();
-        }
-        assert!(!hosts.put(&names()).unwrap(), "it is there");
-    }
-
-    #[test]
-    fn what_is_no_hosts_file_is_refused_and_not_touched() {
-        let scratch = Scratch::new("hostile");
-        let at = |name: &str| scratch.0.join(name);
-        let refused = |path: PathBuf, why: &str| {
-            let error = open(&path).expect_err(why);
-            assert!(error.error.contains(why), "{error}");
-            assert!(error.hint.is_some_and(|hint| hint.contains("--hosts FILE")));
-        };
-        fs::write(at("victim"), "precious").unwrap();
-        symlink(at("victim"), at("link")).unwrap();
-        refused(at("link"), "symbolic link");
-        assert_eq!(fs::read(at("victim")).unwrap(), b"precious");
-        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        refused(at("fifo"), "not a regular file");
-        refused(scratch.0.clone(), "not a regular file");
-        refused("/dev/null".into(), "not a regular file");
-        File::create(at("large")).unwrap().set_len(MAX + 1).unwrap();
-        refused(at("large"), "1048576 is the most");
-        refused("/etc/hosts".into(), "the machine's own");
-        refused(at("missing"), "cannot open");
-        // A regular file as far as stat(2) can tell, where a write would not store but act.
-        refused("/proc/self/comm".into(), "no ordinary file system");
-    }
-
-    #[test]
-    fn a_process_in_our_own_file_system_has_only_the_machines_own() {
-        let ours = Place::Process(std::process::id().cast_signed()).reach();
-        let error = ours.and_then(|found| HostsFile::open(&found)).unwrap_err();
-        assert!(error.error.contains("the machine's own") || error.error.contains("symbolic link"), "{error}");
-    }
-
-    #[test]
-    fn a_file_that_grows_too_large_is_left_alone() {
-        let scratch = Scratch::new("growing");
-        let path = scratch.0.join("hosts");
-        fs::write(&path, "").unwrap();
-        let mut hosts = open(&path).unwrap();
-        File::options().write(true).open(&path).unwrap().set_len(MAX + 1).unwrap();
-        assert!(hosts.put(&names()).unwrap_err().to_string().contains("has grown"));
-        assert_eq!(fs::metadata(&path).unwrap().len(), MAX + 1);
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@ use std::{
 
 use mesh_proto::ServicePath;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{mpsc, watch},
     task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     HostsFile,
     file::FileId,
-    guard::{Guard, Guards, keep},
+    guard::{Bell, Guard, Guards, keep},
 };
 
 /// How long somebody waits for a file.
@@ -41,6 +41,8 @@ struct Shared {
     kept: Mutex<HashMap<FileId, (ServicePath, Weak<KeptFile>)>>,
     /// Told of each that is not any more.
     released: watch::Sender<()>,
+    /// Told of each in whose place another file may stand.
+    moved: mpsc::UnboundedSender<FileId>,
 }
 
 /// A hosts file that is kept for somebody else.
@@ -63,7 +65,7 @@ pub(super) struct KeptFile {
     id: FileId,
     work: Mutex<Work>,
     done: watch::Sender<Done>,
-    bell: Arc<Notify>,
+    bell: Arc<Bell>,
     guard: OnceLock<Option<Guard>>,
     keeping: JoinHandle<()>,
 }
@@ -91,10 +93,17 @@ struct Done {
 }
 
 impl Files {
-    /// None yet; what is put into them stays there if there are guards.
+    /// None yet; what is put into them stays there if there are guards. For tests that move no file.
+    #[cfg(test)]
     pub(crate) fn new(guards: Option<Guards>) -> Self {
+        Self::watched(guards).0
+    }
+
+    /// None yet, and what tells of files in whose place another one may stand; what is put into them stays there if there are guards.
+    pub(crate) fn watched(guards: Option<Guards>) -> (Self, mpsc::UnboundedReceiver<FileId>) {
         let (kept, released) = (Mutex::default(), watch::Sender::default());
-        Self { inner: Arc::new(Shared { guards, kept, released }) }
+        let (moved, moves) = mpsc::unbounded_channel();
+        (Self { inner: Arc::new(Shared { guards, kept, released, moved }) }, moves)
     }
 
     /// Keeps a file for a service; the same once more is the same. Within a tokio runtime.
@@ -163,6 +172,16 @@ impl Kept {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Which file it is.
+    pub(crate) fn id(&self) -> FileId {
+        self.0.id
+    }
+
+    /// Another file may stand in its place.
+    pub(super) fn moved(&self) {
+        let _ = self.0.files.inner.moved.send(self.0.id);
+    }
+
     /// The trouble with it, if it is another one than the last: one that lasts is told once.
     pub(crate) fn news(&self, outcome: io::Result<()>) -> Option<io::Error> {
         let mut work = self.0.work();
@@ -189,7 +208,7 @@ impl Kept {
 impl KeptFile {
     fn new(files: Files, file: HostsFile) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| {
-            let (id, bell) = (file.id(), Arc::<Notify>::default());
+            let (id, bell) = (file.id(), Arc::<Bell>::default());
             let keeping = tokio::spawn(keep(this.clone(), file.name().to_owned(), Arc::clone(&bell)));
             let work = Work { at_rest: Some(file), names: None, asked: 0, trouble: None };
             let (work, done) = (Mutex::new(work), watch::Sender::default());
@@ -273,7 +292,7 @@ impl Drop for KeptFile {
 #[cfg(test)]
 impl Kept {
     /// What its guard listens to.
-    pub(super) fn bell(&self) -> Arc<Notify> {
+    pub(super) fn bell(&self) -> Arc<Bell> {
         Arc::clone(&self.0.bell)
     }
 

@@ -5,7 +5,10 @@ use std::{
     collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -44,7 +47,15 @@ struct Inner {
 struct Post {
     writes: Writes,
     /// Who wants to know of which file.
-    bells: Mutex<HashMap<Watched, Arc<Notify>>>,
+    bells: Mutex<HashMap<Watched, Arc<Bell>>>,
+}
+
+/// What rings when a file has been written to, or moved.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    pub(super) rung: Notify,
+    /// Another file may stand in its place.
+    moved: AtomicBool,
 }
 
 /// The watch over one file, until dropped.
@@ -70,10 +81,17 @@ impl Guards {
     ///
     /// # Errors
     /// If the file can't be watched over.
-    pub(super) fn guard(&self, path: &Path, bell: &Arc<Notify>) -> io::Result<Guard> {
+    pub(super) fn guard(&self, path: &Path, bell: &Arc<Bell>) -> io::Result<Guard> {
         let watched = self.inner.post.writes.watch(path)?;
         self.inner.post.bells().insert(watched, Arc::clone(bell));
         Ok(Guard { guards: self.clone(), watched })
+    }
+}
+
+impl Bell {
+    fn ring_for_move(&self) {
+        self.moved.store(true, Ordering::Relaxed);
+        self.rung.notify_one();
     }
 }
 
@@ -84,7 +102,7 @@ impl Drop for Inner {
 }
 
 impl Post {
-    fn bells(&self) -> MutexGuard<'_, HashMap<Watched, Arc<Notify>>> {
+    fn bells(&self) -> MutexGuard<'_, HashMap<Watched, Arc<Bell>>> {
         self.bells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,8 +130,9 @@ async fn ring(post: Arc<Post>) {
             let bells = post.bells();
             for written in written {
                 match written {
-                    Written::One(watched) => bells.get(&watched).into_iter().for_each(|bell| bell.notify_one()),
-                    Written::Any => bells.values().for_each(|bell| bell.notify_one()),
+                    Written::One(watched) => bells.get(&watched).into_iter().for_each(|bell| bell.rung.notify_one()),
+                    Written::Moved(watched) => bells.get(&watched).into_iter().for_each(|bell| bell.ring_for_move()),
+                    Written::Any => bells.values().for_each(|bell| bell.ring_for_move()),
                 }
             }
         }
@@ -122,11 +141,14 @@ async fn ring(post: Arc<Post>) {
 }
 
 /// Looks at a file whenever its bell rings, for as long as anybody keeps it.
-pub(super) async fn keep(file: Weak<KeptFile>, hosts: PathBuf, bell: Arc<Notify>) {
+pub(super) async fn keep(file: Weak<KeptFile>, hosts: PathBuf, bell: Arc<Bell>) {
     let (mut times, mut last) = (0, Instant::now());
     loop {
-        bell.notified().await;
+        bell.rung.notified().await;
         let Some(file) = Kept::of(&file) else { return };
+        if bell.moved.swap(false, Ordering::Relaxed) {
+            file.moved();
+        }
         if let Some(error) = file.news(file.look().await) {
             tracing::warn!(hosts = %hosts.display(), %error, "the names could not be put back into a hosts file");
         }
@@ -196,7 +218,7 @@ mod tests {
         let (_scratch, _path, kept) = kept("guard-busy").await;
         let (bell, begun, before) = (kept.bell(), Instant::now(), kept.asked());
         for n in 1..=u64::from(AT_ONCE) + 9 {
-            bell.notify_one();
+            bell.rung.notify_one();
             while kept.asked() < before + n {
                 sleep(Duration::from_millis(1)).await;
             }

@@ -6,8 +6,9 @@ mod file;
 mod files;
 mod guard;
 mod place;
+mod scan;
 
-pub(crate) use file::HostsFile;
+pub(crate) use file::{FileId, HostsFile, Unkept};
 pub(crate) use files::{Files, Kept, Taken};
 pub(crate) use guard::Guards;
 pub(crate) use place::Place;

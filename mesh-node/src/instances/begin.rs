@@ -10,9 +10,9 @@ use mesh_proto::{
 use tokio::task::spawn_blocking;
 
 use super::{
-    hosts::{Hosts, put_names},
-    manager::{Instances, blocking},
-    table::{Attachment, Entry},
+    hosts::Hosts,
+    manager::{Instances, blocking, one_line},
+    table::{Attachment, Entry, Told},
     watch::Watch,
 };
 use crate::{
@@ -46,6 +46,8 @@ pub(crate) struct Wish {
     pub(crate) place: NamespacePlace,
     /// The hosts file, open, and where it was found.
     pub(crate) hosts: Option<(Place, HostsFile)>,
+    /// Why a hosts file that is there is not to be kept.
+    pub(crate) unkept: Option<Refusal>,
     /// A pidfd of the process whose end is the instance's.
     pub(crate) process: Option<OwnedFd>,
     /// Whether the instance's end shows without that of the namespace.
@@ -56,23 +58,27 @@ impl Instances {
     /// The same attachment once more, perhaps with a hosts file now.
     pub(super) async fn again(&self, instance: InstanceId, hosts: Option<Hosts>) -> Result<Attachment, Refusal> {
         if let Some(hosts) = hosts {
-            let (file, place, view) = (hosts.file.clone(), hosts.place.clone(), self.inner.parts.control.view());
-            let is_new = match self.table().get_mut(instance) {
+            let (file, place) = (hosts.file.clone(), hosts.place.clone());
+            let (is_new, replaced) = match self.table().get_mut(instance) {
                 Some(entry) => {
                     let is_new = !entry.wants(&place);
-                    entry.keep_hosts(hosts);
-                    is_new
+                    let replaced = entry.keep_hosts(hosts);
+                    (is_new, replaced)
                 }
-                None => false,
+                None => (false, vec![]),
             };
-            if let Err(refusal) = put_names(view.as_deref(), instance, &file).await {
+            drop(self.table().let_go(replaced));
+            if let Err(refusal) = self.put_names(instance, &file).await {
                 if is_new {
                     let mut table = self.table();
-                    let dropped = table.get_mut(instance).and_then(|entry| entry.drop_hosts(&place));
+                    let dropped = table.get_mut(instance).map(|entry| entry.drop_hosts(&place)).unwrap_or_default();
                     // Should they come to stand there after all, they go again.
-                    drop(table.let_go(dropped.into_iter().collect()));
+                    drop(table.let_go(dropped));
                 }
                 return Err(refusal);
+            }
+            if let Some(entry) = self.table().get_mut(instance) {
+                entry.attachment.unkept = None;
             }
             self.save();
         }
@@ -128,6 +134,9 @@ impl Instances {
         control.connected(CONNECT_PATIENCE).await;
         let (service, client) = (wish.service.clone(), wish.client);
         match control.ask(Ask::Attach { service: service.clone(), client }).await {
+            Ok(Answer::Attached { address, .. }) if !self.is_of_the_mesh(address) => {
+                Err(Refusal::bare(format!("the coordinator gives the address {address}, which is none of the mesh's")))
+            }
             Ok(Answer::Attached { instance, address, revision }) => {
                 let held = Held { instance, service, address, client, draining: false };
                 self.table().start(held.clone());
@@ -141,6 +150,11 @@ impl Instances {
             }
             Err(why) => Err(why.into()),
         }
+    }
+
+    /// Whether an address can be one of an instance's: any other one would take traffic that is none of the mesh's.
+    pub(super) fn is_of_the_mesh(&self, address: Ipv4Addr) -> bool {
+        self.inner.parts.control.view().is_none_or(|view| view.network.range.holds(address))
     }
 
     /// Whether the stream has ended, or does right now.
@@ -194,6 +208,7 @@ impl Instances {
             place: wish.place,
             mark: Some(mark),
             hosts: hosts.iter().map(|hosts| hosts.place.clone()).collect(),
+            unkept: wish.unkept.map(|why| one_line(&why)),
         };
         let watch = match wish
             .process
@@ -209,6 +224,7 @@ impl Instances {
             attachment: attachment.clone(),
             port: None,
             hosts: hosts.into_iter().collect(),
+            told: Told::default(),
             since,
             ending: false,
             _watch: watch,
@@ -216,7 +232,7 @@ impl Instances {
         self.table().add(entry);
         self.save();
         let prepared = mem::take(prepared);
-        let made = self.make_interface(&attachment, (wish.namespace, prepared), &view, file).await;
+        let made = self.make_interface(&attachment, (wish.namespace, prepared), file).await;
         if made.is_err() {
             let mut table = self.table();
             let hosts = table.remove(instance).map(|entry| entry.hosts).unwrap_or_default();
@@ -232,7 +248,6 @@ impl Instances {
         &self,
         attachment: &Attachment,
         (namespace, prepared): (Arc<Namespace>, Prepared),
-        view: &View,
         hosts: Option<Kept>,
     ) -> Result<(), Refusal> {
         let (inner, addressing) = (Arc::clone(&self.inner), attachment.addressing());
@@ -241,7 +256,7 @@ impl Instances {
         });
         let (namespace, tun) = made.await?;
         if let Some(file) = hosts
-            && let Err(refusal) = put_names(Some(view), attachment.instance, &file).await
+            && let Err(refusal) = self.put_names(attachment.instance, &file).await
         {
             drop(tun);
             let _ = blocking(move || attach::remove(&namespace)).await;

@@ -81,8 +81,8 @@ impl Instances {
         let dropped = {
             let mut table = self.table();
             let instance = table.by_namespace(namespace);
-            let dropped = instance.and_then(|instance| table.get_mut(instance)?.drop_hosts(&place));
-            table.let_go(dropped.into_iter().collect())
+            let dropped = instance.and_then(|instance| Some(table.get_mut(instance)?.drop_hosts(&place)));
+            table.let_go(dropped.unwrap_or_default())
         };
         self.save();
         join_all(dropped).await;

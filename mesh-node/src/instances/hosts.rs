@@ -1,13 +1,18 @@
 //! The hosts files in which instances' names are kept.
 
 use std::{
+    collections::BTreeSet,
     net::Ipv4Addr,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use futures_util::future::join_all;
-use mesh_proto::{InstanceId, ServicePath, View, message::Refusal, names::names};
+use mesh_proto::{
+    InstanceId, ServicePath,
+    message::Refusal,
+    names::{Names, names},
+};
 use serde::{Deserialize, Deserializer};
 use tokio::{
     task::{JoinSet, spawn_blocking},
@@ -15,12 +20,13 @@ use tokio::{
 };
 
 use super::{
-    manager::{Inner, Instances},
+    manager::{Inner, Instances, one_line},
     recover::process_in,
+    table::Told,
 };
 use crate::{
     attach::NamespaceId,
-    hosts::{HostsFile, Kept, Place, Taken},
+    hosts::{HostsFile, Kept, Place, Taken, Unkept},
 };
 
 /// How long a hosts file that another instance keeps is waited for: its end may not have been heard of yet.
@@ -33,6 +39,8 @@ const WRITTEN: Duration = Duration::from_secs(8);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long until a hosts file that can't be had is tried again; doubled each time, up to [`LATE`].
 const SOON: Duration = Duration::from_millis(50);
+/// How many names that are left out the log names at a time.
+const WARNINGS: usize = 20;
 /// The longest that this becomes.
 const LATE: Duration = Duration::from_secs(10);
 
@@ -145,15 +153,19 @@ impl Instances {
             return Ok(());
         }
         let at = left.place.clone();
-        let opened = spawn_blocking(move || HostsFile::open_unleased(&at.reach()?)).await;
-        match opened.unwrap_or_else(|e| Err(Refusal::bare(e.to_string()))) {
+        let opened = spawn_blocking(move || at.open_again()).await;
+        let unkept = match opened.unwrap_or_else(|e| Err(Unkept::Refused(Refusal::bare(e.to_string())))) {
             Ok(Some(file)) => return self.keep_again(left, file).await,
             Ok(None) => return Err(Later::Leased),
-            Err(error) if self.wants(left).is_some() => {
-                tracing::warn!(service = %left.service, %error, "a hosts file of it does not follow changes any more");
+            Err(unkept) => unkept.refusal(),
+        };
+        // Else it has gone with the instance.
+        if let Some(instance) = self.wants(left) {
+            tracing::warn!(service = %left.service, error = %unkept, hint = unkept.hint, "a hosts file of it does not follow changes any more");
+            if let Some(entry) = self.table().get_mut(instance) {
+                entry.attachment.unkept = Some(one_line(&unkept));
             }
-            // It has gone with the instance.
-            Err(_) => {}
+            self.save();
         }
         Ok(())
     }
@@ -173,11 +185,13 @@ impl Instances {
         let hosts = Hosts { place: place.clone(), file: file.clone() };
         let written = match wanted {
             Some(instance) => {
-                if let Some(entry) = self.table().get_mut(instance) {
-                    entry.keep_hosts(hosts);
+                {
+                    let mut table = self.table();
+                    let replaced = table.get_mut(instance).map(|entry| entry.keep_hosts(hosts)).unwrap_or_default();
+                    drop(table.let_go(replaced));
                 }
-                // A runtime may have rewritten it while nobody looked.
-                put_names(self.inner.parts.control.view().as_deref(), instance, &file).await
+                // A runtime may have rewritten it while no agent looked.
+                self.put_names(instance, &file).await
             }
             None => {
                 let cleared = self.table().let_go(vec![hosts]);
@@ -189,6 +203,35 @@ impl Instances {
             tracing::warn!(%service, ?place, %error, "the names in a hosts file are out of date");
         }
         Ok(())
+    }
+}
+
+impl Instances {
+    /// What belongs into an instance's hosts files, if the view holds it. What is left out is said once.
+    pub(super) fn names_of(&self, instance: InstanceId) -> Option<Vec<(Ipv4Addr, String)>> {
+        let view = self.inner.parts.control.view()?;
+        let Names { hosts, warnings, beyond, .. } = names(&view, view.instance(instance)?.service)?;
+        let mut table = self.table();
+        if let Some(entry) = table.get_mut(instance) {
+            let service = &entry.attachment.service;
+            let all: BTreeSet<_> = warnings.into_iter().collect();
+            let news: Vec<_> = all.difference(&entry.told.logged).collect();
+            news.iter().take(WARNINGS).for_each(|left_out| tracing::warn!(%instance, %service, "{left_out}"));
+            if let Some(more) = news.len().checked_sub(WARNINGS).filter(|more| *more > 0) {
+                tracing::warn!(%instance, %service, more, "more names are left out: `mesh-node hosts {service}` says all");
+            }
+            entry.told = Told { logged: all, beyond };
+        }
+        Some(hosts)
+    }
+
+    /// Writes what the view says into an instance's hosts file.
+    pub(super) async fn put_names(&self, instance: InstanceId, file: &Kept) -> Result<(), Refusal> {
+        let Some(names) = self.names_of(instance) else { return Ok(()) };
+        file.put_within(WRITTEN, names).await.map_err(|e| {
+            let hint = "give another one with --hosts FILE, or attach by --netns PATH, without a hosts file";
+            Refusal::new(format!("the names can't be written into the hosts file: {e}"), hint)
+        })
     }
 }
 
@@ -217,20 +260,6 @@ async fn reopen_later(inner: Weak<Inner>, left: Left) {
     }
 }
 
-/// What belongs into an instance's hosts file, if the view holds it.
-pub(super) fn names_of(view: &View, instance: InstanceId) -> Option<Vec<(Ipv4Addr, String)>> {
-    Some(names(view, view.instance(instance)?.service)?.hosts)
-}
-
-/// Writes what the view says into an instance's hosts file.
-pub(super) async fn put_names(view: Option<&View>, instance: InstanceId, file: &Kept) -> Result<(), Refusal> {
-    let Some(names) = view.and_then(|view| names_of(view, instance)) else { return Ok(()) };
-    file.put_within(WRITTEN, names).await.map_err(|e| {
-        let hint = "give another one with --hosts FILE, or attach by --netns PATH, without a hosts file";
-        Refusal::new(format!("the names can't be written into the hosts file: {e}"), hint)
-    })
-}
-
 /// Of several hosts files, or of the one at most that earlier versions knew.
 pub(super) fn places<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Place>, D::Error> {
     #[derive(Deserialize)]
@@ -245,5 +274,6 @@ pub(super) fn places<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Place>, D
     })
 }
 
+pub(super) mod moved;
 #[cfg(test)]
 mod tests;

@@ -235,6 +235,7 @@ impl Agent {
             namespace: Arc::new(Namespace::open(path.as_ref()).unwrap()),
             place: NamespacePlace::Path(path.into()),
             hosts,
+            unkept: None,
             process: None,
             watched: false,
         };

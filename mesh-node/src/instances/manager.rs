@@ -1,6 +1,9 @@
 //! What can be done with the instances of this runner. In each namespace one change at a time.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use mesh_engine::Port;
 use mesh_proto::{
@@ -15,14 +18,15 @@ use tokio::{
 use super::{
     begin::Wish,
     end::Cause,
+    hosts::moved,
     store::{self, Remembered},
-    table::Table,
+    table::{Entry, Table},
 };
 use crate::{
     attach::{self, AttachError, Namespace, NamespaceId, Staging},
     control::Control,
     dataplane::Dataplane,
-    hosts::{Files, Guards},
+    hosts::{Files, Guards, Place},
     local,
     state::StateDir,
     turns::{Turn, Turns},
@@ -63,6 +67,8 @@ pub(crate) struct Instances {
 pub(super) struct Inner {
     pub(super) parts: Parts,
     pub(super) files: Files,
+    /// Where it is looked for a hosts file that has been replaced.
+    following: Mutex<HashSet<(NamespaceId, Place)>>,
     pub(super) processes: mpsc::UnboundedSender<NamespaceId>,
     /// Told of every end of an instance.
     pub(super) ends: watch::Sender<()>,
@@ -80,8 +86,10 @@ impl Instances {
     /// ended, for [`Self::end`].
     pub(crate) async fn start(parts: Parts, remembered: Remembered) -> (Self, mpsc::UnboundedReceiver<NamespaceId>) {
         let (processes, ended) = mpsc::unbounded_channel();
+        let (files, moves) = Files::watched(parts.guards.clone());
         let inner = Inner {
-            files: Files::new(parts.guards.clone()),
+            files,
+            following: Mutex::default(),
             parts,
             processes,
             ends: watch::Sender::default(),
@@ -91,6 +99,7 @@ impl Instances {
             saving: Mutex::default(),
         };
         let instances = Self { inner: Arc::new(inner) };
+        tokio::spawn(moved::follow(Arc::downgrade(&instances.inner), moves));
         instances.recover(remembered).await;
         (instances, ended)
     }
@@ -109,7 +118,7 @@ impl Instances {
 
     /// The instances, by identifier.
     pub(crate) fn list(&self) -> Vec<local::Instance> {
-        self.table().iter().filter(|entry| !entry.ending).map(|entry| entry.attachment.answer()).collect()
+        self.table().iter().filter(|entry| !entry.ending).map(Entry::answer).collect()
     }
 
     /// Changes when an instance has ended.
@@ -147,16 +156,25 @@ impl Instances {
         let _coming = self.inner.coming.read().await;
         let _turn = self.turn(wish.namespace.id()).await;
         self.supersede(&wish.namespace).await;
+        if let Some(Refusal { error, hint }) = &wish.unkept {
+            tracing::warn!(service = %wish.service, error, hint, "attached without its names in that hosts file");
+        }
         let there = self.table().plan(wish.namespace.id(), &wish.service, wish.client)?;
         let hosts = match wish.hosts.take() {
             Some(found) => Some(self.keep(&wish.service, found).await?),
             None => None,
         };
         let (attachment, since) = match there {
-            Some(instance) => (self.again(instance, hosts).await?, None),
+            Some(instance) => {
+                if let Some(entry) = self.table().get_mut(instance).filter(|_| wish.unkept.is_some()) {
+                    entry.attachment.unkept = wish.unkept.as_ref().map(one_line);
+                }
+                (self.again(instance, hosts).await?, None)
+            }
             None => self.anew(wish, hosts).await?,
         };
-        Ok(Begun { instance: attachment.answer(), since })
+        let instance = self.table().get(attachment.instance).map_or_else(|| attachment.answer(), Entry::answer);
+        Ok(Begun { instance, since })
     }
 
     /// The numbers of namespaces are given again: the end of whoever had this one before may not have been heard of yet.
@@ -306,6 +324,10 @@ impl Instances {
         self.inner.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn following(&self) -> MutexGuard<'_, HashSet<(NamespaceId, Place)>> {
+        self.inner.following.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Remembers the instances as they are. What can't be remembered works nevertheless, until the agent restarts.
     pub(super) fn save(&self) {
         let _saving = self.inner.saving.lock().unwrap_or_else(PoisonError::into_inner);
@@ -314,6 +336,11 @@ impl Instances {
             tracing::warn!(%error, "cannot remember the instances: a restart of the agent would lose the latest changes");
         }
     }
+}
+
+/// A refusal and what to do about it, as one text.
+pub(super) fn one_line(Refusal { error, hint }: &Refusal) -> String {
+    hint.iter().fold(error.clone(), |text, hint| format!("{text}; {hint}"))
 }
 
 fn missing(instance: InstanceId) -> Refusal {

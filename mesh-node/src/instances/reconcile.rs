@@ -10,7 +10,6 @@ use mesh_proto::{
 use super::{
     begin::service_address,
     end::Cause,
-    hosts::names_of,
     manager::{Instances, blocking},
     recover::reopen,
     table::{Attachment, Entry},
@@ -78,7 +77,7 @@ impl Instances {
 
     fn renew_names(&self, instance: InstanceId) {
         let files = self.table().get(instance).map(Entry::files).unwrap_or_default();
-        let Some(names) = self.inner.parts.control.view().and_then(|view| names_of(&view, instance)) else { return };
+        let Some(names) = self.names_of(instance) else { return };
         for file in files {
             // In turn from here on; nobody waits for a file system that doesn't answer.
             let put = file.put(names.clone());
@@ -112,7 +111,9 @@ impl Instances {
         let attachment = self.table().get(old).map(|entry| entry.attachment.clone())?;
         let ask = Ask::Attach { service: attachment.service.clone(), client: attachment.client };
         let (instance, address, revision) = match self.inner.parts.control.ask(ask).await {
-            Ok(Answer::Attached { instance, address, revision }) => (instance, address, revision),
+            Ok(Answer::Attached { instance, address, revision }) if self.is_of_the_mesh(address) => {
+                (instance, address, revision)
+            }
             // The next stream brings the next occasion.
             Ok(_) | Err(AskError::Away(_)) => return Some(old),
             Err(AskError::Refused(why)) => {

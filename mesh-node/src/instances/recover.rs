@@ -6,7 +6,7 @@ use super::{
     hosts::Left,
     manager::{Instances, blocking},
     store::Remembered,
-    table::{Attachment, Entry},
+    table::{Attachment, Entry, Told},
     watch::Watch,
 };
 use crate::{
@@ -75,7 +75,15 @@ impl Instances {
         let instance = attachment.instance;
         let watch = process.and_then(|fd| Watch::new(fd, attachment.namespace, self.inner.processes.clone()).ok());
         let port = Some(self.inner.parts.dataplane.attach(tun, instance));
-        self.table().add(Entry { attachment, port, hosts: vec![], since: None, ending: false, _watch: watch });
+        self.table().add(Entry {
+            attachment,
+            port,
+            hosts: vec![],
+            told: Told::default(),
+            since: None,
+            ending: false,
+            _watch: watch,
+        });
         Ok(())
     }
 }

@@ -1,6 +1,9 @@
 //! Which instances there are: the bookkeeping, pure, so that every rule of it can be tried without a namespace.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use mesh_engine::Port;
 use mesh_proto::{
@@ -14,7 +17,7 @@ use super::hosts::{self, Hosts};
 
 use crate::{
     attach::{Addressing, Mark, NamespaceId},
-    hosts::{Kept, Place},
+    hosts::{FileId, Kept, Place},
     local::{self, NamespacePlace},
 };
 
@@ -46,6 +49,9 @@ pub(super) struct Attachment {
     /// Where its hosts files were found: each container of a shared namespace has its own.
     #[serde(deserialize_with = "hosts::places")]
     pub(super) hosts: Vec<Place>,
+    /// Why there is a hosts file in which its names are not kept, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unkept: Option<String>,
 }
 
 impl Attachment {
@@ -75,6 +81,7 @@ impl Attachment {
             draining: self.draining,
             connections: None,
             containers: vec![],
+            warnings: self.unkept.iter().cloned().collect(),
         }
     }
 }
@@ -88,6 +95,8 @@ pub(super) struct Entry {
     pub(super) port: Option<Port>,
     /// Its hosts files, open.
     pub(super) hosts: Vec<Hosts>,
+    /// What has been said of its names: those that were left out, and why.
+    pub(super) told: Told,
     /// The view that holds it first: earlier ones can't be expected to. `None`: any.
     pub(super) since: Option<Have>,
     /// It is being taken out.
@@ -96,12 +105,43 @@ pub(super) struct Entry {
     pub(super) _watch: Option<super::watch::Watch>,
 }
 
+/// What has been said of an instance's names.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// In the log.
+    pub(super) logged: BTreeSet<String>,
+    /// That there are more names than a hosts file takes.
+    pub(super) beyond: Option<String>,
+}
+
 impl Entry {
-    /// From now on its names are kept in this hosts file as well.
-    pub(super) fn keep_hosts(&mut self, hosts: Hosts) {
-        self.drop_hosts(&hosts.place);
+    /// As it is told.
+    pub(super) fn answer(&self) -> local::Instance {
+        let mut answer = self.attachment.answer();
+        answer.warnings.extend(self.told.beyond.iter().filter(|_| !self.hosts.is_empty()).cloned());
+        answer
+    }
+
+    /// From now on its names are kept in this hosts file as well. One that stood at the same place before may be mounted
+    /// somewhere: the first one stays beside the last one. Gives those that don't.
+    pub(super) fn keep_hosts(&mut self, hosts: Hosts) -> Vec<Hosts> {
+        let mut there = self.drop_hosts(&hosts.place);
+        there.retain(|kept| !kept.file.is(&hosts.file));
+        let others = there.split_off(there.len().min(1));
         self.attachment.hosts.push(hosts.place.clone());
+        self.hosts.extend(there);
         self.hosts.push(hosts);
+        others
+    }
+
+    /// The places of a hosts file in whose stead another one may stand.
+    pub(super) fn places_of(&self, file: FileId) -> impl Iterator<Item = &Place> {
+        self.hosts.iter().filter(move |hosts| hosts.file.id() == file).map(|hosts| &hosts.place)
+    }
+
+    /// The file that its names were put into last, of those at a place.
+    pub(super) fn latest(&self, place: &Place) -> Option<FileId> {
+        self.hosts.iter().rfind(|hosts| hosts.place == *place).map(|hosts| hosts.file.id())
     }
 
     /// Whether its names belong into this hosts file.
@@ -115,10 +155,9 @@ impl Entry {
     }
 
     /// From now on they aren't any more.
-    pub(super) fn drop_hosts(&mut self, place: &Place) -> Option<Hosts> {
+    pub(super) fn drop_hosts(&mut self, place: &Place) -> Vec<Hosts> {
         self.attachment.hosts.retain(|kept| kept != place);
-        let at = self.hosts.iter().position(|kept| kept.place == *place)?;
-        Some(self.hosts.swap_remove(at))
+        self.hosts.extract_if(.., |kept| kept.place == *place).collect()
     }
 
     fn keeps(&self, file: &Kept) -> bool {
@@ -309,6 +348,7 @@ pub(super) mod tests {
             place: NamespacePlace::Path("/run/netns/x".into()),
             mark: Some(Mark::draw().unwrap()),
             hosts: vec![],
+            unkept: None,
         }
     }
 
@@ -322,6 +362,7 @@ pub(super) mod tests {
             attachment: attachment(id, service, ino),
             port,
             hosts: vec![],
+            told: Told::default(),
             since: None,
             ending: false,
             _watch: None,
@@ -394,9 +435,11 @@ pub(super) mod tests {
             let file = HostsFile::open(&place.reach().unwrap()).unwrap();
             Hosts { place: place.clone(), file: files.keep(file, &"shop/db".parse().unwrap()).unwrap() }
         };
-        [&places[0], &places[1], &places[0]].into_iter().for_each(|place| entry.keep_hosts(keep(place)));
+        [&places[0], &places[1], &places[0]]
+            .into_iter()
+            .for_each(|place| assert!(entry.keep_hosts(keep(place)).is_empty()));
         assert_eq!((entry.attachment.hosts.len(), entry.hosts.len()), (2, 2));
-        assert!(entry.drop_hosts(&places[0]).is_some() && entry.drop_hosts(&places[0]).is_none());
+        assert_eq!([(); 2].map(|()| entry.drop_hosts(&places[0]).len()), [1, 0]);
         assert_eq!(entry.attachment.hosts, [places[1].clone()]);
     }
 

@@ -33,8 +33,10 @@ impl AsRawFd for Owned {
 /// What has happened.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Written {
-    /// Whoever had this file open for writing has closed it.
+    /// A program that had this file open for writing has closed it.
     One(Watched),
+    /// This file has another name, or fewer of them: another one may stand in its place.
+    Moved(Watched),
     /// So many things that nobody knows which any more.
     Any,
 }
@@ -51,12 +53,14 @@ impl Writes {
         registered.map(Self).map_err(|e| e.into_parts().1)
     }
 
-    /// Watches over a file, wherever it is written to from. The same file once more is the same watch.
+    /// Watches over a file, wherever it is written to or renamed from. The same file once more is the same watch.
     ///
     /// # Errors
     /// If it isn't there, or this user has too many watches (`fs.inotify.max_user_watches`).
     pub(crate) fn watch(&self, path: &Path) -> io::Result<Watched> {
-        Ok(self.0.get_ref().0.add_watch(path, AddWatchFlags::IN_CLOSE_WRITE)?)
+        // Where another file takes its name, it has one link less: that is a change of its attributes.
+        let events = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_MOVE_SELF;
+        Ok(self.0.get_ref().0.add_watch(path, events)?)
     }
 
     /// Ends a watch.
@@ -74,8 +78,13 @@ impl Writes {
             let mut ready = self.0.readable().await?;
             match self.0.get_ref().0.read_events() {
                 Ok(events) => {
-                    let overflow = |mask: AddWatchFlags| mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
-                    let what = |mask, watched| if overflow(mask) { Written::Any } else { Written::One(watched) };
+                    let what = |mask: AddWatchFlags, watched| match mask {
+                        _ if mask.contains(AddWatchFlags::IN_Q_OVERFLOW) => Written::Any,
+                        _ if mask.intersects(AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_MOVE_SELF) => {
+                            Written::Moved(watched)
+                        }
+                        _ => Written::One(watched),
+                    };
                     return Ok(events.iter().map(|event| what(event.mask, event.wd)).collect());
                 }
                 Err(Errno::EAGAIN) => ready.clear_ready(),

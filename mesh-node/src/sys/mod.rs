@@ -1,6 +1,7 @@
 //! System calls: the only place with `unsafe`. Each file wraps one kernel interface in types that can't be misused, and
 //! decides nothing about the mesh.
 
+pub(crate) mod borrow;
 pub(crate) mod epoll;
 pub(crate) mod fd;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::Path,
     process::Command,
 };
@@ -200,5 +200,117 @@ fn by_process_a_container_cannot_make_root_write_elsewhere() {
         assert!(!fs::read_to_string("/etc/hosts").expect("still there").contains("warp"));
         let instances = coordinator.json(&["instances"]);
         assert_eq!(instances["instances"].as_array().map(Vec::len), Some(0), "{instances:#}");
+    });
+}
+
+/// A process whose `/etc/hosts` is a file that it could not write itself.
+fn lodger(how: &str) -> Daemon {
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-euc", how]);
+    let lodger = Daemon::start(command, Path::new("/run/lodger.log"));
+    wait::until_true("the process to be ready", || Path::new("/run/ready").exists());
+    fs::remove_file("/run/ready").expect("its sign");
+    lodger
+}
+
+#[test]
+fn root_writes_into_no_file_that_the_process_itself_could_not_write() {
+    isolated(|| {
+        let (_world, coordinator, aws) = stage();
+        let settle = "touch /run/ready; exec sleep infinity";
+        let bind = format!("mount --bind /run/victim /etc/hosts; {settle}");
+        let as_user = "setpriv --reuid=12345 --regid=12345 --clear-groups";
+        for victim in ["root:*:19000:0:99999:7:::\n", "127.0.0.1 localhost\n"] {
+            for (owner, how) in [
+                // An ordinary user's own namespaces; and root's mount, for a process that gives up being root.
+                (0, format!("chmod 777 /run; exec {as_user} unshare --user --map-root-user --mount sh -euc '{bind}'")),
+                (
+                    0,
+                    format!(
+                        "chmod 777 /run; exec unshare --mount sh -euc 'mount --bind /run/victim /etc/hosts; exec {as_user} sh -c \"{settle}\"'"
+                    ),
+                ),
+                // Root, without what makes root root.
+                (
+                    7,
+                    format!(
+                        "exec unshare --mount sh -euc 'mount --bind /run/victim /etc/hosts; exec setpriv --bounding-set=-all --inh-caps=-all sh -c \"{settle}\"'"
+                    ),
+                ),
+            ] {
+                fs::write("/run/victim", victim).expect("a file");
+                fs::set_permissions("/run/victim", fs::Permissions::from_mode(0o644)).expect("its mode");
+                if std::os::unix::fs::chown("/run/victim", Some(owner), None).is_err() {
+                    continue; // in a user namespace of one user
+                }
+                let process = lodger(&how);
+                let attached = aws.command(&["attach", "shop/db", "--pid", &process.pid().to_string()]).done();
+                assert!(
+                    attached.stderr.contains("warning: ") && attached.stderr.contains("--hosts FILE"),
+                    "{}",
+                    attached.stderr
+                );
+                let status = aws.command(&["status", "--json"]).done().json();
+                assert!(
+                    status["instances"][0]["warnings"][0].as_str().is_some_and(|text| text.contains("--hosts FILE")),
+                    "{status:#}"
+                );
+                assert_eq!(fs::read_to_string("/run/victim").expect("still there"), victim, "{how}");
+                aws.command(&["detach", status["instances"][0]["id"].as_str().expect("an id")]).done();
+                assert_eq!(fs::read_to_string("/run/victim").expect("still there"), victim, "{how}");
+                process.kill();
+            }
+        }
+        assert_eq!(coordinator.json(&["instances"])["instances"].as_array().map(Vec::len), Some(0));
+    });
+}
+
+#[test]
+fn a_file_with_a_nul_byte_keeps_every_byte() {
+    isolated(|| {
+        let (_world, coordinator, aws) = stage();
+        let program = b"\x7fELF\0\0 not a text\n\0\0";
+        fs::write("/run/program", program).expect("a file");
+        is_refused(&coordinator, &aws, Path::new("/run/program"), "NUL");
+        let container = container("mount --bind /run/program /etc/hosts");
+        aws.command(&["attach", "shop/db", "--pid", &container.pid().to_string()]).refused(&["NUL"]);
+        container.kill();
+        assert_eq!(fs::read("/run/program").expect("still there"), program);
+    });
+}
+
+#[test]
+fn names_that_others_push_in_are_bounded_and_always_taken_out_again() {
+    isolated(|| {
+        let (_world, coordinator, aws) = stage();
+        let services: String = (0..4000).map(|n| format!("[services.a-service-of-another-deployment-{n}]\n")).collect();
+        let crowd = |trust: &str| format!("deployment = \"crowd\"\ntrust = [{trust}]\n{services}");
+        declare(&coordinator, &[&crowd("\"shop\"")]);
+        let theirs = "127.0.0.1 localhost\n";
+        fs::write("/run/theirs", theirs).expect("a file");
+        let namespace = Namespace::create("container");
+        let path = namespace.path();
+        let netns = path.to_str().expect("ASCII");
+        let attach = || aws.command(&["attach", "shop/app", "--netns", netns, "--hosts", "/run/theirs"]).done();
+        let attached = attach();
+        assert!(attached.stderr.contains("host names are left out"), "{}", attached.stderr);
+        let read = || fs::read_to_string("/run/theirs").expect("the file");
+        assert!(read().len() <= theirs.len() + (256 << 10), "{}", read().len());
+        assert!(read().contains(" db.warp\n") && read().contains(".crowd.warp\n"));
+        assert!(aws.command(&["hosts", "shop/app"]).done().stderr.contains("host names are left out"));
+        // What changes is followed, whatever others have pushed in.
+        declare(&coordinator, &["deployment = \"late\"\ntrust = [\"shop\"]\n[services.api]\n"]);
+        wait::until_true("the new name", || read().contains(" api.late.warp\n"));
+        declare(&coordinator, &[&crowd("")]);
+        wait::until_true("the names to go", || !read().contains("crowd"));
+        aws.command(&["detach", "--netns", netns]).done();
+        assert_eq!(read(), theirs);
+        // What an earlier version left, too long for it to read again, is no obstacle.
+        let old = "100.112.9.9 a-name-of-long-ago.crowd.warp\n".repeat(40_000);
+        fs::write("/run/theirs", format!("{theirs}# mesh-node begin\n{old}# mesh-node end\n")).expect("the file");
+        attach();
+        assert!(read().starts_with(theirs) && read().contains(" db.warp\n") && !read().contains("long-ago"));
+        aws.command(&["detach", "--netns", netns]).done();
+        assert_eq!(read(), theirs);
     });
 }

@@ -210,3 +210,150 @@ fn the_environment_in_each_format_before_any_instance_runs() {
         aws.command(&["env", "shop"]).expect_code(2);
     });
 }
+
+/// What the runner gives a container that is described to it (oci-hooks(5), `precreate`).
+fn precreate(runner: &Runner, service: &str) -> serde_json::Value {
+    let config = serde_json::json!({
+        "ociVersion": "1.0.2", "process": {"args": ["sh"], "env": ["PATH=/bin"]}, "annotations": {"mesh.service": service},
+    });
+    let mut hook = std::process::Command::new("sh");
+    let program = std::env::var("MESH_NODE").expect("the agent");
+    let state = runner.state().display().to_string();
+    hook.args([
+        "-euc",
+        "printf %s \"$1\" | \"$2\" hook precreate --state \"$3\"",
+        "hook",
+        &config.to_string(),
+        &program,
+        &state,
+    ]);
+    mesh_netns_tests::run(hook).done().json()
+}
+
+#[test]
+fn a_hostile_coordinator_puts_nothing_into_containers_but_names_of_the_mesh() {
+    isolated(|| {
+        let world = World::new();
+        let mut coordinator = world.coordinator(&[]);
+        declare(
+            &coordinator,
+            &[concat!(
+                "deployment = \"shop\"\n[services.db]\naliases = [\"alias-1\", \"alias-2\", \"alias-3\", \"fine\"]\n[services.stray]\n",
+                "[services.app]\nist = [ { service = \"db\", variables = [\"VAR_1\", \"VAR_2\", \"VAR_3\", \"GOOD\"], hostnames = [\"host.one\"] } ]\n",
+            )],
+        );
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let (stray, good) =
+            (coordinator.address_of("shop/stray").to_string(), coordinator.address_of("shop/db").to_string());
+        coordinator.stop();
+        let database = rusqlite::Connection::open(coordinator.data().join("mesh-coord.db")).expect("the database");
+        for (what, hostile) in [
+            ("alias-1", r"x1\n203.0.113.66 api.bank.example"),
+            ("alias-2", "deb.debian.org #"),
+            ("alias-3", "0x7f.1"),
+            ("host.one", "localhost"),
+            ("VAR_1", "LD_PRELOAD"),
+            ("VAR_2", "LD_PRELOAD=/tmp/evil.so:"),
+            ("VAR_3", "BASH_ENV"),
+            (stray.as_str(), "203.0.113.66"),
+        ] {
+            let change = "UPDATE record SET value = replace(value, ?1, ?2)";
+            let (what, hostile) = (format!("\"{what}\""), format!("\"{hostile}\""));
+            assert!(database.execute(change, [what, hostile]).expect("a change") > 0);
+        }
+        drop(database);
+        coordinator.start();
+        let connected = || aws.command(&["status", "--json"]).is_connected();
+        mesh_netns_tests::wait::until_true("the agent to be connected", connected);
+        let inside = aws.run("shop/app", &["sh", "-c", "cat /etc/hosts; tr '\\0' '\\n' </proc/self/environ"]).done();
+        let formats =
+            ["shell", "json", "docker", "systemd"].map(|f| aws.command(&["env", "shop/app", "--format", f]).done());
+        let container = precreate(&aws, "shop/app");
+        let hosts = aws.command(&["hosts", "shop/app"]).done();
+        let all: Vec<String> = formats.iter().chain([&inside, &hosts]).map(|outcome| outcome.stdout.clone()).collect();
+        for text in all.iter().cloned().chain([container.to_string()]) {
+            for hostile in ["203.0.113.66", "bank", "debian.org", "LD_PRELOAD", "evil", "BASH_ENV", "0x7f", "stray"] {
+                assert!(!text.contains(hostile), "{hostile}: {text}");
+            }
+        }
+        assert!(!hosts.stdout.contains("localhost"), "{}", hosts.stdout);
+        // What is in order is there, and what isn't is said.
+        let has = |text: &str, line: &str| text.lines().any(|there| there == line);
+        assert!(
+            has(&inside.stdout, &format!("{good} fine")) && has(&inside.stdout, &format!("GOOD={good}")),
+            "{}",
+            inside.stdout
+        );
+        assert!(container["process"]["env"].as_array().is_some_and(|env| env.contains(&format!("GOOD={good}").into())));
+        for left_out in ["LD_PRELOAD", "BASH_ENV", "0x7f.1", "localhost"] {
+            assert!(hosts.stderr.contains(left_out), "{left_out}: {}", hosts.stderr);
+        }
+    });
+}
+
+#[test]
+fn names_that_programs_read_as_addresses_are_refused_and_underscores_are_not() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        for (file, word) in [
+            ("deployment = \"shop\"\n[services.\"10\"]\n", "`10`"),
+            ("deployment = \"shop\"\n[services.\"0x1f\"]\n", "`0x1f`"),
+            ("deployment = \"42\"\n[services.db]\n", "`42`"),
+            ("deployment = \"shop\"\n[services.db]\naliases = [\"0x7f.1\"]\n", "0x7f.1"),
+            ("deployment = \"shop\"\n[services.db]\naliases = [\"017\"]\n", "017"),
+        ] {
+            coordinator.apply(file).refused(&[word, "IP address"]);
+        }
+        coordinator
+            .apply("deployment = \"shop\"\n[services.db]\n[services.app]\nist = [{ service = \"db\", variables = [\"NODE_OPTIONS\"] }]\n")
+            .refused(&["NODE_OPTIONS", "Node.js"]);
+        declare(&coordinator, &["deployment = \"shop\"\n[services.app]\n[services.db]\naliases = [\"My_SQL\"]\n"]);
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let _db = speaking(&aws, &["shop/db"]);
+        let ways = ["My_SQL", "my_sql", "MY_SQL.warp"].map(|way| (way.to_owned(), "shop/db".to_owned()));
+        reaches_by(&aws, "shop/app", &ways);
+        let lines = aws.command(&["hosts", "shop/app"]).done().stdout;
+        assert!(
+            lines.lines().any(|line| line.ends_with(" my_sql")) && lines.lines().any(|line| line.ends_with(" My_SQL")),
+            "{lines}"
+        );
+    });
+}
+
+#[test]
+fn more_variables_than_a_program_can_have_are_said_to_be_that_and_can_be_left_out() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        let long = "a-name-".repeat(8);
+        let crowd = |n: u32| {
+            let services: String = (0..4000).map(|service| format!("[services.\"{long}{service}\"]\n")).collect();
+            format!("deployment = \"crowd-{n}\"\ntrust = [\"shop\"]\n{services}")
+        };
+        declare(&coordinator, &["deployment = \"shop\"\n[services.app]\n"]);
+        for n in 0..3 {
+            declare(&coordinator, &[&crowd(n)]);
+        }
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let run = |flags: &[&str]| aws.command(&[&["run"], flags, &["shop/app", "--", "env"]].concat());
+        let refused = run(&[]).expect_code(126);
+        assert!(
+            refused.stderr.contains("E2BIG") && refused.stderr.contains("--no-foreign-variables"),
+            "{}",
+            refused.stderr
+        );
+        let config = precreate(&aws, "shop/app");
+        assert!(
+            config["annotations"]["mesh.refused"].as_str().is_some_and(|why| why.contains("foreign_variables = false"))
+        );
+        let without = run(&["--no-foreign-variables"]).done().stdout;
+        assert!(without.contains("WARP_IST_app=") && !without.contains("crowd"), "{without}");
+        let environment = aws.command(&["env", "shop/app", "--no-foreign-variables", "--format", "json"]).done().json();
+        assert_eq!(environment.as_object().map(serde_json::Map::len), Some(1), "{environment}");
+        std::fs::write(aws.state().join("config.toml"), "[containers]\nforeign_variables = false\n")
+            .expect("the configuration");
+        let config = precreate(&aws, "shop/app");
+        assert!(config["process"]["env"].as_array().is_some_and(|env| env.len() == 2), "{config}");
+    });
+}

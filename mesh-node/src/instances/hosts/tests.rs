@@ -292,6 +292,35 @@ async fn a_hosts_file_that_does_not_answer_holds_up_nobody() {
     agent.until("its names are taken out after all", |_| read(0) == "127.0.0.1 localhost\n").await;
 }
 
+#[tokio::test]
+async fn a_hosts_file_that_is_replaced_is_followed() {
+    let (world, ns) = (World::new("replaced"), namespace());
+    let [hosts, next, away] = ["hosts", "next", "away"].map(|name| world.scratch.0.join(name));
+    std::fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    let agent = world.agent().await;
+    agent.attach_with("shop/db", &ns, Some(&Place::Path(hosts.clone()))).await.unwrap();
+    // As an editor does, or a deployment tool; and once more.
+    std::fs::hard_link(&hosts, &away).unwrap();
+    for theirs in ["::1 localhost\n", "10.0.0.1 other\n"] {
+        std::fs::write(&next, theirs).unwrap();
+        std::fs::rename(&next, &hosts).unwrap();
+        agent
+            .until("in the new one", |_| read(&hosts).starts_with(theirs) && read(&hosts).contains("app.warp\n"))
+            .await;
+    }
+    // First away, then made anew.
+    std::fs::remove_file(&hosts).unwrap();
+    std::fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
+    agent.until("in the newest", |_| read(&hosts).contains("app.warp\n")).await;
+    // The first one may be mounted in a container.
+    declare_cache(&world);
+    agent.attach("shop/app", &namespace()).await.unwrap();
+    agent.until("both follow", |_| [&hosts, &away].into_iter().all(|path| read(path).contains("cache.warp\n"))).await;
+    agent.instances.detach(InstanceId(1)).await.unwrap();
+    assert_eq!((read(&hosts), read(&away)), ("127.0.0.1 localhost\n".to_owned(), "127.0.0.1 localhost\n".to_owned()));
+}
+
 /// One service more, with the next view.
 fn declare_cache(world: &World) {
     let service = Service {
