@@ -57,9 +57,7 @@ pub(crate) fn process(pid: i32) -> Result<(NamespacePlace, OwnedFd, OwnedFd), Re
 /// A hosts file, and how the agent finds it again.
 pub(crate) fn hosts(place: Place) -> Result<(Place, OwnedFd), Refusal> {
     let place = match place {
-        Place::Path(path) => {
-            Place::Path(absolute(&path).map_err(|e| Refusal::bare(format!("{}: {e}", path.display())))?)
-        }
+        Place::Path(path) => Place::of(absolute(&path).map_err(|e| Refusal::bare(format!("{}: {e}", path.display())))?),
         by_process @ Place::Process(_) => by_process,
     };
     place.reach().map(|fd| (place, fd))

@@ -56,6 +56,7 @@ const STORING: [u32; 13] = [
 pub(crate) struct HostsFile {
     file: File,
     id: FileId,
+    owner: u32,
     name: PathBuf,
     /// The whole file as we wrote it last.
     written: Vec<u8>,
@@ -129,10 +130,11 @@ impl HostsFile {
             }
         };
         check_text(&file).map_err(refuse)?;
-        let id = FileId::of(&file.metadata().map_err(|e| refuse(e.to_string()))?);
+        let metadata = file.metadata().map_err(|e| refuse(e.to_string()))?;
         Ok(Some(Self {
             file,
-            id,
+            id: FileId::of(&metadata),
+            owner: metadata.uid(),
             name,
             written: vec![],
             #[cfg(test)]
@@ -159,6 +161,11 @@ impl HostsFile {
     /// Which it is.
     pub(super) fn id(&self) -> FileId {
         self.id
+    }
+
+    /// Whose it is.
+    pub(super) fn owner(&self) -> u32 {
+        self.owner
     }
 
     /// What it is called.

@@ -63,6 +63,7 @@ pub(crate) struct Kept(Arc<KeptFile>);
 pub(super) struct KeptFile {
     files: Files,
     id: FileId,
+    owner: u32,
     work: Mutex<Work>,
     done: watch::Sender<Done>,
     bell: Arc<Bell>,
@@ -177,6 +178,11 @@ impl Kept {
         self.0.id
     }
 
+    /// Whose it was when it was opened.
+    pub(crate) fn owner(&self) -> u32 {
+        self.0.owner
+    }
+
     /// Another file may stand in its place.
     pub(super) fn moved(&self) {
         let _ = self.0.files.inner.moved.send(self.0.id);
@@ -208,11 +214,11 @@ impl Kept {
 impl KeptFile {
     fn new(files: Files, file: HostsFile) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| {
-            let (id, bell) = (file.id(), Arc::<Bell>::default());
+            let (id, owner, bell) = (file.id(), file.owner(), Arc::<Bell>::default());
             let keeping = tokio::spawn(keep(this.clone(), file.name().to_owned(), Arc::clone(&bell)));
             let work = Work { at_rest: Some(file), names: None, asked: 0, trouble: None };
             let (work, done) = (Mutex::new(work), watch::Sender::default());
-            Self { files, id, work, done, bell, guard: OnceLock::new(), keeping }
+            Self { files, id, owner, work, done, bell, guard: OnceLock::new(), keeping }
         })
     }
 

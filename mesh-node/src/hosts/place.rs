@@ -2,14 +2,23 @@
 //! link.
 
 use std::{
+    collections::VecDeque,
+    ffi::OsString,
     fs::File,
     io,
-    os::{fd::OwnedFd, unix::fs::OpenOptionsExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use mesh_proto::message::Refusal;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::{
+    fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat},
+    sys::stat::Mode,
+    unistd::geteuid,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -17,6 +26,9 @@ use super::{
     file::{FileId, barred, leased},
 };
 use crate::sys::borrow::Rights;
+
+/// How many symbolic links are followed on the way to a file, as the kernel has it (path_resolution(7)).
+const LINKS: u32 = 40;
 
 /// Where a hosts file was found, to find it again after a restart of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,10 +80,26 @@ impl Place {
         self.open_reached(&self.reach().map_err(Unkept::Refused)?)
     }
 
+    /// By a path that an operator has given: `/proc/PID/root/etc/hosts` is what that process has, however it is written.
+    pub(crate) fn of(path: PathBuf) -> Self {
+        let process = || path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/root/etc/hosts")?.parse().ok();
+        process().filter(|pid| *pid > 0).map_or(Self::Path(path.clone()), Self::Process)
+    }
+
     /// Whether another file is there by now; `None`: none is, or only what can't be reached.
     pub(crate) fn leads_elsewhere(&self, file: FileId) -> Option<bool> {
         let found = File::from(self.reach().ok()?);
         Some(FileId::of(&found.metadata().ok()?) != file)
+    }
+
+    /// Whether the file there may take the place of one that `owner` had: whoever may only rename files in a directory must not
+    /// have the agent write into those of others.
+    pub(crate) fn is_heir_of(&self, owner: u32) -> bool {
+        let Self::Path(path) = self else { return true };
+        let heir =
+            self.reach().and_then(|found| File::from(found).metadata().map_err(|e| Refusal::bare(e.to_string())));
+        let directory = path.parent().and_then(|directory| std::fs::metadata(directory).ok());
+        heir.is_ok_and(|heir| heir.uid() == owner || directory.is_some_and(|directory| directory.uid() == heir.uid()))
     }
 
     fn open_reached(&self, found: &OwnedFd) -> Result<Option<HostsFile>, Unkept> {
@@ -87,12 +115,47 @@ impl Place {
     }
 }
 
+/// Opens what a path leads to. Whoever owns a directory on the way could lead the agent anywhere by a symbolic link in there:
+/// only those of root, or of the agent's own user, are followed, and none at the end.
 fn reach_path(path: &Path) -> io::Result<OwnedFd> {
-    let file = File::options().read(true).custom_flags((OFlag::O_PATH | OFlag::O_NOFOLLOW).bits()).open(path)?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let file = File::from(openat2(AT_FDCWD, &without_links(path)?, how)?);
     match file.metadata()?.is_symlink() {
         true => Err(io::Error::from_raw_os_error(libc::ELOOP)),
         false => Ok(file.into()),
     }
+}
+
+/// The path that is meant, without the symbolic links on its way.
+fn without_links(path: &Path) -> io::Result<PathBuf> {
+    let parts = |path: &Path| path.components().map(|part| part.as_os_str().to_owned()).collect::<Vec<OsString>>();
+    let (mut rest, mut at, mut links) = (VecDeque::from(parts(&std::path::absolute(path)?)), PathBuf::from("/"), 0);
+    while let Some(part) = rest.pop_front() {
+        if part == ".." {
+            at.pop();
+            continue;
+        }
+        let next = at.join(part);
+        if rest.is_empty() {
+            return Ok(next);
+        }
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let there = File::from(open(&next, flags, Mode::empty())?);
+        let metadata = there.metadata()?;
+        if !metadata.is_symlink() {
+            at = next;
+            continue;
+        }
+        links += 1;
+        if links > LINKS || ![0, geteuid().as_raw()].contains(&metadata.uid()) {
+            return Err(io::Error::from_raw_os_error(libc::ELOOP));
+        }
+        let target = PathBuf::from(readlinkat(&there, "")?);
+        parts(&target).into_iter().rev().for_each(|part| rest.push_front(part));
+    }
+    Ok(at)
 }
 
 fn reach_in_process(pid: i32) -> io::Result<OwnedFd> {
@@ -101,4 +164,57 @@ fn reach_in_process(pid: i32) -> io::Result<OwnedFd> {
     let root = File::options().read(true).custom_flags(directory).open(format!("/proc/{pid}/root"))?;
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS);
     Ok(openat2(root, "etc/hosts", how)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{lchown, symlink},
+    };
+
+    use super::*;
+    use crate::state::tests::Scratch;
+
+    #[test]
+    fn only_the_links_of_root_lead_to_a_hosts_file() {
+        let scratch = Scratch::new("links");
+        let at = |name: &str| scratch.0.join(name);
+        fs::create_dir(at("there")).unwrap();
+        fs::write(at("there/hosts"), "").unwrap();
+        symlink("there", at("relative")).unwrap();
+        symlink(at("relative/../relative"), at("absolute")).unwrap();
+        for way in ["there/hosts", "relative/hosts", "absolute/hosts", "there/../there/./hosts"] {
+            assert!(Place::Path(at(way)).reach().is_ok(), "{way}");
+        }
+        symlink("hosts", at("there/link")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        lchown(at("relative"), Some(12345), None).unwrap();
+        for way in ["there/link", "relative/hosts", "absolute/hosts", "loop/hosts"] {
+            let refusal = Place::Path(at(way)).reach().unwrap_err();
+            assert!(refusal.error.contains("symbolic link"), "{way}: {refusal}");
+        }
+        assert!(Place::Path(at("there/none")).reach().unwrap_err().error.contains("cannot open"));
+    }
+
+    #[test]
+    fn a_process_is_a_process_however_its_file_is_written() {
+        assert_eq!(Place::of("/proc/7/root/etc/hosts".into()), Place::Process(7));
+        for path in ["/proc/self/root/etc/hosts", "/proc/7/root/etc/other", "/run/hosts", "/proc/-7/root/etc/hosts"] {
+            assert_eq!(Place::of(path.into()), Place::Path(path.into()));
+        }
+    }
+
+    #[test]
+    fn a_file_of_root_is_no_heir_of_a_users() {
+        let scratch = Scratch::new("heirs");
+        let path = scratch.0.join("hosts");
+        fs::write(&path, "").unwrap();
+        let place = Place::Path(path.clone());
+        assert!(place.is_heir_of(0));
+        lchown(&scratch.0, Some(12345), None).unwrap();
+        assert!(!place.is_heir_of(12345), "as where a user has put a link to it there");
+        lchown(&path, Some(12345), None).unwrap();
+        assert!(place.is_heir_of(0) && place.is_heir_of(12345));
+    }
 }

@@ -339,8 +339,8 @@ impl Instances {
 }
 
 /// A refusal and what to do about it, as one text.
-pub(super) fn one_line(Refusal { error, hint }: &Refusal) -> String {
-    hint.iter().fold(error.clone(), |text, hint| format!("{text}; {hint}"))
+pub(super) fn one_line(Refusal { error, hint }: &Refusal) -> Box<str> {
+    hint.iter().fold(error.clone(), |text, hint| format!("{text}; {hint}")).into()
 }
 
 fn missing(instance: InstanceId) -> Refusal {

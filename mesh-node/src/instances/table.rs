@@ -51,7 +51,7 @@ pub(super) struct Attachment {
     pub(super) hosts: Vec<Place>,
     /// Why there is a hosts file in which its names are not kept, if that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) unkept: Option<String>,
+    pub(super) unkept: Option<Box<str>>,
 }
 
 impl Attachment {
@@ -81,7 +81,7 @@ impl Attachment {
             draining: self.draining,
             connections: None,
             containers: vec![],
-            warnings: self.unkept.iter().cloned().collect(),
+            warnings: self.unkept.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -140,8 +140,8 @@ impl Entry {
     }
 
     /// The file that its names were put into last, of those at a place.
-    pub(super) fn latest(&self, place: &Place) -> Option<FileId> {
-        self.hosts.iter().rfind(|hosts| hosts.place == *place).map(|hosts| hosts.file.id())
+    pub(super) fn latest(&self, place: &Place) -> Option<Kept> {
+        self.hosts.iter().rfind(|hosts| hosts.place == *place).map(|hosts| hosts.file.clone())
     }
 
     /// Whether its names belong into this hosts file.

@@ -168,7 +168,7 @@ impl Claims {
             self.variables.extend(variables(&service.name).map(|name| Claim::new(Rank::Automatic, name, service)));
         }
         let aliases = view.naming(service.id).into_iter().flat_map(|naming| &naming.aliases);
-        self.hosts.extend(aliases.flat_map(|a| alias_hosts(a)).map(|name| Claim::new(Rank::Alias, name, service)));
+        self.hosts.extend(aliases.flat_map(|alias| claimed(alias)).map(|name| Claim::new(Rank::Alias, name, service)));
     }
 
     fn foreign(&mut self, deployment: &Deployment, service: &Service) {
@@ -191,6 +191,14 @@ impl Claims {
                     .push(format!("no host name can be made from `{}/{}`: {why}", deployment.name, service.name));
             })
             .ok()
+    }
+}
+
+/// What an alias claims; one that none can be, itself alone, to be left out.
+fn claimed(alias: &str) -> Vec<String> {
+    match check_host_name(alias) {
+        Ok(()) => alias_hosts(alias).collect(),
+        Err(_) => vec![alias.to_owned()],
     }
 }
 

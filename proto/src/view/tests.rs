@@ -194,3 +194,22 @@ fn a_record_of_a_kind_not_known_is_an_error() {
     let error = serde_json::from_str::<Record>(r#"{"kind":"relay","id":"r-1"}"#).unwrap_err().to_string();
     assert!(error.contains("relay"), "{error}");
 }
+
+#[test]
+fn addresses_that_are_none_of_the_mesh_are_left_out() {
+    let network = Network { range: Range::DEFAULT, mtu: 1344 };
+    let mut view = View::empty(Epoch([0; 16]), Revision(1), RunnerId(1), network);
+    for (id, address) in [(1, [100, 112, 0, 1]), (2, [203, 0, 113, 66]), (3, [127, 0, 0, 1]), (4, [100, 112, 0, 0])] {
+        let (service, deployment) = (ServiceId(id), DeploymentId(1));
+        let name = "db".parse().unwrap();
+        view.put(Record::Service(
+            Service { id: service, deployment, name, address: address.into(), automatic_names: true }.into(),
+        ));
+        let (state, runner) = (InstanceState::Live, RunnerId(1));
+        view.put(Record::Instance(
+            Instance { id: InstanceId(id), service, runner, address: address.into(), state }.into(),
+        ));
+    }
+    assert_eq!(view.sift().len(), 6);
+    assert_eq!((view.services().count(), view.instances().count(), view.sift()), (1, 1, vec![]));
+}

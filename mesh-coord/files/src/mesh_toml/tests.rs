@@ -225,7 +225,7 @@ fn names_and_patterns_are_told_where_they_stand() {
         ),
         (
             &app("ist = [{ service = 'db', hostnames = ['1.2.3.4'] }]"),
-            "mesh.toml:4: `hostnames`: `1.2.3.4` would be read as an IP address: let its last label have a letter",
+            "mesh.toml:4: `hostnames`: `1.2.3.4` would be read as an IP address: let its last label be no number, in decimal, octal or hexadecimal",
         ),
         (
             &app("ist = [{ service = 'db', variables = ['MY-VAR'] }]"),

@@ -36,11 +36,15 @@ impl Instances {
         table.iter().flat_map(of).collect()
     }
 
-    /// Whether another file stands at the place by now; `None`: none does.
+    /// Whether another file stands at the place by now, and may; `None`: none does.
     async fn has_moved(&self, left: &Left) -> Option<bool> {
         let latest = self.wants(left).and_then(|instance| self.table().get(instance)?.latest(&left.place))?;
         let place = left.place.clone();
-        spawn_blocking(move || place.leads_elsewhere(latest)).await.ok()?
+        let look = move || {
+            let moved = place.leads_elsewhere(latest.id());
+            moved.filter(|moved| !moved || place.is_heir_of(latest.owner()))
+        };
+        spawn_blocking(look).await.ok()?
     }
 }
 
@@ -60,7 +64,7 @@ async fn follow_one(inner: Weak<Inner>, left: Left) {
                 // What stands in the way may go.
                 let _ = this.reopen(&left).await;
             }
-            // Not there yet: it is being made, or mounted.
+            // Not there yet, as while it is made; or none to be written to.
             None => quiet = 0,
         }
         if quiet == 2 {
