@@ -32,7 +32,7 @@ impl Faults {
     #[must_use]
     pub fn of(runner: &mut Runner) -> Self {
         let path = PathBuf::from(format!("{}.faults", runner.state().display()));
-        fs::write(&path, [0; 4]).expect("a file of four octets");
+        fs::write(&path, [0; 5]).expect("a file of five octets");
         let library = Path::new(&program("MESH_NODE")).with_file_name("libmesh_faults.so");
         assert!(library.exists(), "{} is missing: cargo build -p mesh-faults", library.display());
         runner.set_environment("LD_PRELOAD", &library);
@@ -52,5 +52,13 @@ impl Faults {
     /// From now on it works.
     pub fn allow(&self, offload: Offload) {
         self.refuse(offload, 0);
+    }
+
+    /// From now on the agents' wall clock is set back by so many hours.
+    ///
+    /// # Panics
+    /// If that can't be said.
+    pub fn set_clock_back(&self, hours: u8) {
+        self.0.write_all_at(&[hours], 4).expect("the file");
     }
 }

@@ -1,6 +1,7 @@
 //! A kernel that refuses its offloads, on demand: a library that is loaded before libc (`LD_PRELOAD`, ld.so(8)) into an
-//! agent under test. The agent's own code runs as it is; what it is told by these four calls is decided by the octets of
-//! a file that both sides have mapped. Each is the errno to answer with, or zero.
+//! agent under test. The agent's own code runs as it is; what it is told by these calls is decided by the octets of a file
+//! that both sides have mapped. Each is the errno to answer with, or zero; that of the clock is by how many hours it is
+//! set back.
 #![allow(unsafe_code, reason = "stands where libc's functions stand, and calls them")]
 
 use std::{
@@ -17,7 +18,8 @@ const UDP_GSO: usize = 0;
 const UDP_GRO: usize = 1;
 const TUN_OFFLOADS: usize = 2;
 const TUN_GSO: usize = 3;
-const LENGTH: usize = 4;
+const CLOCK: usize = 4;
+const LENGTH: usize = 5;
 
 /// linux/virtio_net.h: the header's second octet of a TCP super-packet over IPv4, and the header's length.
 const GSO_TCPV4: u8 = 1;
@@ -146,5 +148,27 @@ pub unsafe extern "C" fn write(fd: c_int, octets: *const c_void, length: usize) 
         }
         // SAFETY: the caller's octets; the real function is one of this type.
         None => unsafe { mem::transmute::<usize, Write>(real(c"write", &REAL))(fd, octets, length) },
+    }
+}
+
+type ClockGettime = unsafe extern "C" fn(libc::clockid_t, *mut libc::timespec) -> c_int;
+
+/// clock_gettime(2): the wall clock is set back.
+///
+/// # Safety
+/// As libc's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> c_int {
+    static REAL: OnceLock<usize> = OnceLock::new();
+    // SAFETY: the caller's place for the time, which the real function, one of this type, has filled if it returns zero.
+    unsafe {
+        let result = mem::transmute::<usize, ClockGettime>(real(c"clock_gettime", &REAL))(clock, time);
+        if result == 0
+            && clock == libc::CLOCK_REALTIME
+            && let Some(hours) = fault(CLOCK)
+        {
+            (*time).tv_sec -= libc::time_t::from(hours) * 3600;
+        }
+        result
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, io::ErrorKind, net::Ipv4Addr};
 
-use mesh_netns_tests::{Instance, Runner, Stack, World, isolated, traffic::Answer, wait};
+use mesh_netns_tests::{Faults, Instance, Runner, Stack, World, isolated, traffic::Answer, wait};
 use serde_json::Value;
 
 use crate::common::{SHOP, declare, reaches};
@@ -136,5 +136,29 @@ fn a_runner_answers_from_the_address_that_was_asked() {
         let _calls = app.serve(80, Answer::Echo);
         reaches(&db, app.service_address, 80);
         assert_eq!(aws.peer("ovh").expect("a peer")["endpoint"], "10.77.0.1:51820");
+    });
+}
+
+/// The other runner remembers a later time stamp of its handshakes, and may take none that is older (WireGuard §5.4.2).
+#[test]
+fn a_runner_whose_clock_was_set_back_is_reached_again() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP]);
+        let mut aws = world.machine("aws", Stack::Dual);
+        let faults = Faults::of(&mut aws);
+        aws.start(&[&coordinator.url(false), &coordinator.token(&["--any"]), "--name", "aws"]);
+        let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
+        let (app, db) = (aws.attach("shop/app"), ovh.attach("shop/db"));
+        let _servers = [db.serve(5432, Answer::Echo), app.serve(80, Answer::Echo)];
+        reaches(&app, db.service_address, 5432);
+        aws.stop();
+        faults.set_clock_back(5);
+        aws.start_alone(&[]);
+        // The limit is the kernel's, which sends SYNs again for two minutes, and the runner's, which refuses after three
+        // handshakes: one of them is answered.
+        reaches(&app, db.service_address, 5432);
+        reaches(&db, app.service_address, 80);
     });
 }
