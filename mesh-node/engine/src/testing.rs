@@ -1,7 +1,7 @@
 //! What the unit tests share: packets made by other means than the code under test, and a sink that remembers.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -180,6 +180,8 @@ pub(crate) fn is_sound(packet: &[u8]) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     pub(crate) sent: Vec<(SocketAddr, Vec<u8>, usize)>,
+    /// From which address of ours each of all that were sent was to leave.
+    pub(crate) sources: Vec<Option<IpAddr>>,
     pub(crate) delivered: Vec<(Port, Vec<u8>)>,
     pub(crate) events: Vec<Event>,
 }
@@ -189,6 +191,11 @@ impl Sink for Recorder {
         assert!(stride > 0 && stride <= batch.len() && batch.len() <= crate::MAX_BATCH);
         assert!(batch.len().div_ceil(stride) <= crate::MAX_SEGMENTS);
         self.sent.push((to, batch.to_vec(), stride));
+    }
+
+    fn send_from(&mut self, from: Option<IpAddr>, to: SocketAddr, batch: &[u8], stride: usize) {
+        self.sources.push(from);
+        self.send(to, batch, stride);
     }
 
     fn deliver(&mut self, to: Port, packet: &[u8]) {

@@ -88,7 +88,10 @@ impl Agent {
             }
         };
         let found = find(&view, &service).and_then(|service| names(&view, service)).ok_or_else(|| {
-            Refusal::new(format!("there is no service {service}"), "`mesh-coord services` lists those that there are")
+            Refusal::new(
+                format!("there is no service {service}"),
+                "an administrator of the coordinator lists those that there are with `mesh-coord services`",
+            )
         })?;
         let hosts = found.hosts.iter().cloned().map(|(address, name)| local::Host { address, name }).collect();
         let Names { variables, foreign_variables, warnings, .. } = found;

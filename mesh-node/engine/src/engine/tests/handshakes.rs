@@ -382,3 +382,24 @@ fn a_runner_whose_clock_was_set_back_is_asked_in_turn() {
     assert!(world.dropped(2, Reason::HandshakeRejected) >= 2);
     assert_eq!(world.delivered(20).len(), 1, "what waited has come through, by the other's handshake");
 }
+
+/// The answers to handshakes, and all that follows, until the address is of no use any more.
+#[test]
+fn what_is_answered_leaves_from_the_address_that_was_asked() {
+    let mut world = World::new();
+    let asked: std::net::IpAddr = [10, 19, 0, 100].into();
+    world.read(1, 10, &complete(&call().syn().build()));
+    while let Some(Datagrams { from, to, batch, stride }) = world.wire.pop_front() {
+        let (runner, local) = if to == endpoint(2) { (2, Some(asked)) } else { (1, None) };
+        world.with(runner, |engine, sink, now| engine.handle_udp_at(local, from, &batch, stride, now, sink));
+    }
+    assert_eq!(world.delivered(20).len(), 1);
+    world.read(2, 20, &complete(&reply().flags(SYN_ACK).build()));
+    let sources = std::mem::take(&mut world.sinks[1].sources);
+    assert!(sources.len() >= 2 && sources.iter().all(|source| *source == Some(asked)), "{sources:?}");
+    assert!(world.sinks[0].sources.iter().all(Option::is_none));
+    // The machine's addresses have changed.
+    world.engine(2).moved();
+    world.read(2, 20, &complete(&reply().build()));
+    assert!(world.sinks[1].sources.iter().all(Option::is_none), "{:?}", world.sinks[1].sources);
+}
