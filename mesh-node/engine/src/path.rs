@@ -134,9 +134,8 @@ fn tried(candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
     first.iter().chain(seen).chain(others).map(|at| canonical(*at)).filter(usable)
 }
 
-/// Whether a runner can be there: not what means another machine to everyone, or many (a coordinator refuses these; one of
-/// version 0.1 does not). Loopback passes, for runners that
-/// share a machine.
+/// Whether a runner can be there: not what means another machine to everyone, or many. A coordinator refuses these, and one
+/// of version 0.1 does not. (Of loopback see [`crate::route::Route`].)
 fn is_usable(at: IpAddr) -> bool {
     match at {
         IpAddr::V4(at) => !at.is_unspecified() && !at.is_multicast() && !at.is_broadcast() && !at.is_link_local(),

@@ -132,8 +132,9 @@ impl Peer {
 
     /// Where a handshake is sent: to the address that was proven, and to some of the others in turn (a handshake that
     /// begins goes to no others at first). How often it takes until all have had it comes with it.
-    pub(crate) fn targets(&mut self, begins: bool, now: Instant) -> (Vec<Hop>, usize) {
-        let unproven: Vec<SocketAddr> = self.path.unproven(&self.runner.endpoints).collect();
+    pub(crate) fn targets(&mut self, begins: bool, has_loopback: bool, now: Instant) -> (Vec<Hop>, usize) {
+        let can_be = |at: &SocketAddr| has_loopback || !at.ip().is_loopback();
+        let unproven: Vec<SocketAddr> = self.path.unproven(&self.runner.endpoints).filter(can_be).collect();
         let proven = self.path.endpoint();
         let search = self.search.get_or_insert_default();
         let alone = begins && proven.is_some() && !search.is_broken();

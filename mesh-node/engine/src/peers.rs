@@ -57,6 +57,8 @@ pub(crate) struct Peers {
     /// What has waited in vain for a runner that doesn't answer, and is to be refused.
     refused: Vec<(RunnerId, Staged)>,
     pub(crate) departed: Departed,
+    /// Whether runners may be at loopback.
+    has_loopback: bool,
     /// The MTU of every `mesh0`.
     mtu: usize,
     admissions: Admissions,
@@ -79,6 +81,7 @@ impl Peers {
             broken_at: None,
             departed: Departed::default(),
             refused: vec![],
+            has_loopback: false,
             mtu: 0,
             admissions,
         }

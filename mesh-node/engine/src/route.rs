@@ -70,6 +70,9 @@ pub(crate) struct Route {
     /// The other runners, by identifier: the view's own records, since there may be thousands that are idle.
     pub(crate) runners: Box<[Arc<Runner>]>,
     owners: NumberMap<u32, Owner>,
+    /// Whether the coordinator has seen this runner at loopback, as when all of the mesh is one machine: else others can't
+    /// be there.
+    pub(crate) has_loopback: bool,
     /// The runners in the order of their keys: they are looked for in handshakes only.
     by_key: Box<[u32]>,
 }
@@ -118,7 +121,9 @@ impl Route {
         }
         let mut by_key: Box<[u32]> = (0..runners.len() as u32).collect();
         by_key.sort_unstable_by_key(|runner| runners[*runner as usize].public_key.0);
-        Self { services, instances, runners, owners, by_key }
+        let own = view.runner(view.runner).map(|own| &own.endpoints[..]).unwrap_or_default();
+        let has_loopback = own.iter().any(|endpoint| canonical(*endpoint).ip().is_loopback());
+        Self { services, instances, runners, owners, has_loopback, by_key }
     }
 
     /// Whose `address` is.

@@ -11,7 +11,7 @@ impl Peers {
     /// Takes the runners of a new map. Who isn't in it is forgotten; who has another key is somebody else.
     pub(crate) fn remap<S: Sink>(&mut self, route: &Route, mtu: usize, turn: &mut Turn<'_, S>) {
         self.outbox.flush(turn.sink);
-        self.mtu = mtu;
+        (self.mtu, self.has_loopback) = (mtu, route.has_loopback);
         let mut old: BTreeMap<RunnerId, Peer> =
             std::mem::take(&mut self.list).into_iter().map(|peer| (peer.runner.id, peer)).collect();
         for runner in &route.runners {

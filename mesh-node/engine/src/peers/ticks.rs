@@ -82,7 +82,7 @@ impl Peers {
 
     /// Sends an initiation where the runner may be. Gives how often that takes until it was sent everywhere.
     fn ask_at<S: Sink>(&mut self, runner: u32, message: &[u8; CONTROL], begins: bool, turn: &mut Turn<'_, S>) -> usize {
-        let (targets, rounds) = self.list[runner as usize].targets(begins, turn.now);
+        let (targets, rounds) = self.list[runner as usize].targets(begins, self.has_loopback, turn.now);
         targets.into_iter().for_each(|hop| self.outbox.send(hop, message, turn.sink));
         rounds
     }

@@ -403,3 +403,18 @@ fn what_is_answered_leaves_from_the_address_that_was_asked() {
     world.read(2, 20, &complete(&reply().build()));
     assert!(world.sinks[1].sources.iter().all(Option::is_none), "{:?}", world.sinks[1].sources);
 }
+
+#[test]
+fn loopback_is_another_machines_unless_the_coordinator_sees_us_there() {
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 9999));
+    for (own, expected) in [(endpoint(1), vec![at(1)]), (([127, 0, 0, 1], 1).into(), vec![loopback, at(1)])] {
+        let mut builder = with_runner_2(vec![loopback, at(1)], 2);
+        let runner = builder.0.runner(RunnerId(1)).expect("ourselves");
+        let runner = Runner { endpoints: vec![own], ..Runner::clone(runner) };
+        builder.0.put(Record::Runner(runner.into()));
+        let mut world = World::new();
+        world.map(1, &builder);
+        world.read(1, 10, &complete(&call().syn().build()));
+        assert_eq!(sent_to(&world), expected);
+    }
+}
