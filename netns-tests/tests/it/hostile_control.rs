@@ -180,13 +180,14 @@ fn after_its_removal_it_has_nothing() {
         assert!(status == 401 || status == 403, "{status}: {words}");
         wait::until_true("the far ends of its connections to be reset", || scene.server.ended().len() >= ended + 7);
         assert!(scene.server.resets() >= 7, "{:?}", scene.server.ended());
-        // The session it had is worth nothing, and there won't be another one.
-        let before = scene.victim.drops("unknown-session");
+        // The session it had is worth nothing, and there won't be another one. (That it has just left is known, and counted
+        // apart from what strangers send.)
+        let before = scene.victim.drops("departed");
         outlaw.smuggle(&[0x45; 60]);
-        wait::until_true("its session to be refused", || scene.victim.drops("unknown-session") > before);
-        let before = scene.victim.drops("unknown-runner");
+        wait::until_true("its session to be refused", || scene.victim.drops("departed") > before);
+        let before = scene.victim.drops("departed");
         assert!(outlaw.ask().is_none(), "a handshake with one that was removed");
-        wait::until_true("it to be counted", || scene.victim.drops("unknown-runner") > before);
+        wait::until_true("it to be counted", || scene.victim.drops("departed") > before);
         scene.assert_unharmed();
         drop(standing);
     });
