@@ -14,9 +14,10 @@ pub const PROTOCOL: u32 = 1;
 #[error("{error}")]
 pub struct Refusal {
     /// What happened, and where.
+    #[serde(deserialize_with = "words::plain")]
     pub error: String,
     /// What to try next.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "words::plain_or_none")]
     pub hint: Option<String>,
 }
 
@@ -255,6 +256,7 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub code: String,
     /// In words.
+    #[serde(deserialize_with = "words::plain")]
     pub detail: String,
 }
 
@@ -322,6 +324,8 @@ pub enum Down {
         result: Result<Answer, Refusal>,
     },
 }
+
+mod words;
 
 #[cfg(test)]
 mod tests;

@@ -58,7 +58,7 @@ pub(crate) fn process(pid: i32) -> Result<(NamespacePlace, OwnedFd, OwnedFd), Re
 pub(crate) fn hosts(place: Place) -> Result<(Place, OwnedFd), Refusal> {
     let place = match place {
         Place::Path(path) => Place::of(absolute(&path).map_err(|e| Refusal::bare(format!("{}: {e}", path.display())))?),
-        by_process @ Place::Process(_) => by_process,
+        by_process @ (Place::Process(_) | Place::Runtime(..)) => by_process,
     };
     place.reach().map(|fd| (place, fd))
 }

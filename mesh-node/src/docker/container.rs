@@ -109,7 +109,7 @@ pub(super) fn open(pid: i32, hosts: PathBuf) -> Result<Opened, Refusal> {
 /// sees the machine's processes but not its files, finds it there.
 fn place(pid: i32, hosts: PathBuf) -> Place {
     match std::fs::symlink_metadata(&hosts) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Place::Process(pid),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Place::Runtime(pid, hosts),
         _ => Place::Path(hosts),
     }
 }
@@ -139,7 +139,8 @@ mod tests {
         let at = |name: &str| scratch.0.join(name);
         std::fs::write(at("hosts"), "").unwrap();
         assert_eq!(place(7, at("hosts")), Place::Path(at("hosts")));
-        assert_eq!(place(7, at("containers/f00d/hosts")), Place::Process(7));
+        let elsewhere = at("containers/f00d/hosts");
+        assert_eq!(place(7, elsewhere.clone()), Place::Runtime(7, elsewhere));
         // Whatever else is wrong with it is for the error to say.
         assert_eq!(place(7, at("hosts/hosts")), Place::Path(at("hosts/hosts")));
     }

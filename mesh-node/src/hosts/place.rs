@@ -16,7 +16,10 @@ use std::{
 use mesh_proto::message::Refusal;
 use nix::{
     fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat},
-    sys::stat::Mode,
+    sys::{
+        stat::Mode,
+        statfs::{PROC_SUPER_MAGIC, fstatfs},
+    },
     unistd::geteuid,
 };
 use serde::{Deserialize, Serialize};
@@ -38,6 +41,8 @@ pub(crate) enum Place {
     Path(PathBuf),
     /// `/etc/hosts` as this process sees it.
     Process(i32),
+    /// The same, as long as it is this file of its runtime's, whose path leads nowhere for an agent in a container of its own.
+    Runtime(i32, PathBuf),
 }
 
 impl Place {
@@ -48,7 +53,9 @@ impl Place {
     pub(crate) fn reach(&self) -> Result<OwnedFd, Refusal> {
         let (found, path) = match self {
             Self::Path(path) => (reach_path(path), path.display().to_string()),
-            Self::Process(pid) => (reach_in_process(*pid), format!("/proc/{pid}/root/etc/hosts")),
+            Self::Process(pid) | Self::Runtime(pid, _) => {
+                (reach_in_process(*pid), format!("/proc/{pid}/root/etc/hosts"))
+            }
         };
         found.map_err(|e| match e.raw_os_error() {
             Some(libc::ELOOP) => Refusal::new(
@@ -103,7 +110,15 @@ impl Place {
     }
 
     fn open_reached(&self, found: &OwnedFd) -> Result<Option<HostsFile>, Unkept> {
-        let Self::Process(pid) = self else { return HostsFile::open_unleased(found, None) };
+        let pid = match self {
+            Self::Path(_) => return HostsFile::open_unleased(found, None),
+            Self::Process(pid) => pid,
+            // What a root made the mount of is not the container's choice.
+            Self::Runtime(pid, path) if mounted_from(*pid, path) => {
+                return HostsFile::open_unleased(&self.reach().map_err(Unkept::Refused)?, None);
+            }
+            Self::Runtime(pid, _) => pid,
+        };
         let rights = Rights::of(*pid).map_err(|e| {
             barred(
                 Path::new(&format!("/proc/{pid}/root/etc/hosts")),
@@ -149,13 +164,34 @@ fn without_links(path: &Path) -> io::Result<PathBuf> {
             continue;
         }
         links += 1;
-        if links > LINKS || ![0, geteuid().as_raw()].contains(&metadata.uid()) {
+        // Those of /proc/PID lead elsewhere than they say.
+        let magic = fstatfs(&there)?.filesystem_type() == PROC_SUPER_MAGIC;
+        if magic || links > LINKS || ![0, geteuid().as_raw()].contains(&metadata.uid()) {
             return Err(io::Error::from_raw_os_error(libc::ELOOP));
         }
         let target = PathBuf::from(readlinkat(&there, "")?);
         parts(&target).into_iter().rev().for_each(|part| rest.push_front(part));
     }
     Ok(at)
+}
+
+/// Whether the last mount over a process's `/etc/hosts` is of this file (proc_pid_mountinfo(5)): the path there begins at the root of
+/// its file system, so that it is the end of the whole one.
+fn mounted_from(pid: i32, path: &Path) -> bool {
+    let Ok(mounts) = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")) else { return false };
+    is_mounted_from(&mounts, path)
+}
+
+fn is_mounted_from(mounts: &str, path: &Path) -> bool {
+    let root_of = |line: &str| {
+        let mut fields = line.split(' ').skip(3);
+        let (root, at) = (fields.next()?, fields.next()?);
+        (at == "/etc/hosts").then(|| PathBuf::from(root))
+    };
+    let Some(root) = mounts.lines().filter_map(root_of).next_back() else { return false };
+    let Ok(inner) = root.strip_prefix("/") else { return false };
+    // A file system's root that is a container's directory would leave the name alone, as any file has it.
+    inner.components().count() >= 2 && path.ends_with(inner)
 }
 
 fn reach_in_process(pid: i32) -> io::Result<OwnedFd> {
@@ -194,6 +230,8 @@ mod tests {
             let refusal = Place::Path(at(way)).reach().unwrap_err();
             assert!(refusal.error.contains("symbolic link"), "{way}: {refusal}");
         }
+        let by_process = format!("/proc/{}/root{}", std::process::id(), at("there/hosts").display());
+        assert!(Place::Path(by_process.into()).reach().unwrap_err().error.contains("symbolic link"));
         assert!(Place::Path(at("there/none")).reach().unwrap_err().error.contains("cannot open"));
     }
 
@@ -203,6 +241,29 @@ mod tests {
         for path in ["/proc/self/root/etc/hosts", "/proc/7/root/etc/other", "/run/hosts", "/proc/-7/root/etc/hosts"] {
             assert_eq!(Place::of(path.into()), Place::Path(path.into()));
         }
+    }
+
+    #[test]
+    fn a_runtimes_own_file_is_known_by_its_mount() {
+        let hosts = Path::new("/var/lib/docker/containers/f00d/hosts");
+        let line = |root: &str| format!("7 1 8:1 {root} /etc/hosts rw,relatime - ext4 /dev/sda1 rw\n");
+        let other = "6 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
+        for own in ["/var/lib/docker/containers/f00d/hosts", "/containers/f00d/hosts", "/f00d/hosts"] {
+            assert!(is_mounted_from(&format!("{other}{}", line(own)), hosts), "{own}");
+        }
+        for foreign in [
+            "/hosts",
+            "/etc/shadow",
+            "/var/lib/docker/containers/beef/hosts",
+            "/x/var/lib/docker/containers/f00d/hosts",
+        ] {
+            assert!(!is_mounted_from(&line(foreign), hosts), "{foreign}");
+        }
+        assert!(
+            !is_mounted_from(&(line("/f00d/hosts") + &line("/etc/shadow")), hosts),
+            "the last one covers the others"
+        );
+        assert!(!is_mounted_from(other, hosts));
     }
 
     #[test]

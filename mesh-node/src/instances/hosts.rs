@@ -147,7 +147,7 @@ impl Instances {
 
     async fn reopen(&self, left: &Left) -> Result<(), Later> {
         // The process was the instance's: it is gone with that, or before it, and its number may be another's by now.
-        if let Place::Process(pid) = left.place
+        if let Place::Process(pid) | Place::Runtime(pid, _) = left.place
             && (self.wants(left).is_none() || process_in(pid, left.namespace).is_none())
         {
             return Ok(());

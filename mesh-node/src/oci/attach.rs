@@ -18,6 +18,7 @@ use crate::{
     config::Config,
     containers::{ContainerId, Labels, Member},
     hosts::{HostsFile, Place},
+    journal,
     local::{self, Client, Request},
     state::StateDir,
 };
@@ -88,11 +89,23 @@ pub(crate) fn agent(state: &StateDir) -> Client<'_> {
     Client::new(state).within(PATIENCE).patient(start)
 }
 
+/// What runtimes, and Kubernetes, call the hosts files that they make.
+const RUNTIMES: [&str; 2] = ["hosts", "etc-hosts"];
+
 /// The hosts file that its runtime has made for the container, if it has made one.
 fn hosts(config: &Path) -> Result<Option<(Place, OwnedFd)>, Refusal> {
     let spec = Spec::at(config)
         .map_err(|e| Refusal::bare(format!("the container's {} can't be read: {e}", config.display())))?;
     let Some(source) = spec.source_of("/etc/hosts") else { return Ok(None) };
+    // Runtimes mount their own so, too, where a container may write nothing; what else it may only read, root doesn't write for it.
+    let runtimes = source.file_name().is_some_and(|name| RUNTIMES.contains(&name.to_string_lossy().as_ref()));
+    if spec.is_read_only("/etc/hosts") && !runtimes {
+        let hosts = source.display();
+        journal::warn(&format!(
+            "no names are kept in {hosts}: it is mounted over the container's /etc/hosts to be read only"
+        ));
+        return Ok(None);
+    }
     let found = target::hosts(Place::Path(source));
     // The agent looks for itself; here it is known what to do about it.
     let checked = found.and_then(|(place, file)| HostsFile::open(&file).map(|_| (place, file)));

@@ -101,12 +101,22 @@ impl Spec {
         Some(PathBuf::from(path)).filter(|path| path.is_absolute())
     }
 
+    /// Whether the mount at `destination` is to be read only.
+    pub(super) fn is_read_only(&self, destination: &str) -> bool {
+        let options = self.mount_at(destination).and_then(|mount| mount.get("options")?.as_array());
+        options.into_iter().flatten().any(|option| option == "ro" || option == "rro")
+    }
+
     /// Where the mount at `destination` comes from.
     pub(super) fn source_of(&self, destination: &str) -> Option<PathBuf> {
+        let mount = self.mount_at(destination)?;
+        mount.get("source")?.as_str().map(PathBuf::from).filter(|path| path.is_absolute())
+    }
+
+    fn mount_at(&self, destination: &str) -> Option<&Value> {
         let mounts = self.0.get("mounts")?.as_array()?;
         // The last one covers the others.
-        let mount = mounts.iter().rfind(|mount| mount.get("destination").is_some_and(|at| at == destination))?;
-        mount.get("source")?.as_str().map(PathBuf::from).filter(|path| path.is_absolute())
+        mounts.iter().rfind(|mount| mount.get("destination").is_some_and(|at| at == destination))
     }
 
     /// These variables, if the first process can be started with them.
@@ -356,6 +366,10 @@ mod tests {
             {"destination": "/proc", "source": "proc"},
         ]});
         assert_eq!(spec(mounts.clone()).source_of("/etc/hosts"), Some("/b".into()));
+        assert!(!spec(mounts.clone()).is_read_only("/etc/hosts"));
+        let shadow =
+            json!({"mounts": [{"destination": "/etc/hosts", "source": "/etc/shadow", "options": ["rbind", "ro"]}]});
+        assert!(spec(shadow).is_read_only("/etc/hosts"));
         assert_eq!(spec(mounts).source_of("/proc"), None);
     }
 

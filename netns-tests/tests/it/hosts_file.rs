@@ -314,3 +314,33 @@ fn names_that_others_push_in_are_bounded_and_always_taken_out_again() {
         assert_eq!(read(), theirs);
     });
 }
+
+#[test]
+fn a_file_that_is_replaced_is_followed_unless_it_is_anothers() {
+    isolated(|| {
+        let (_world, _coordinator, aws) = stage();
+        fs::create_dir("/run/etc").expect("a directory");
+        fs::write("/run/etc/hosts", "127.0.0.1 localhost\n").expect("a file");
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let namespace = Namespace::create("container");
+        let netns = namespace.path();
+        let netns = netns.to_str().expect("ASCII");
+        aws.command(&["attach", "shop/app", "--netns", netns, "--hosts", "/run/etc/hosts"]).done();
+        fs::write("/run/etc/next", "::1 localhost\n").expect("a file");
+        fs::rename("/run/etc/next", "/run/etc/hosts").expect("in its place");
+        wait::until_true("the names in the new file", || read("/run/etc/hosts").contains(" db.warp\n"));
+        assert!(read("/run/etc/hosts").starts_with("::1 localhost\n"));
+        // By way of a directory that has become a link of a user's, root is led nowhere.
+        fs::create_dir("/run/victim").expect("a directory");
+        fs::write("/run/victim/hosts", "precious\n").expect("a file");
+        fs::rename("/run/etc", "/run/away").expect("away");
+        symlink("/run/victim", "/run/etc").expect("a link");
+        if std::os::unix::fs::lchown("/run/etc", Some(12345), None).is_ok() {
+            let refused = aws.command(&["attach", "shop/app", "--netns", netns, "--hosts", "/run/etc/hosts"]);
+            refused.refused(&["symbolic link"]);
+            assert_eq!(read("/run/victim/hosts"), "precious\n");
+        }
+        aws.command(&["detach", "--netns", netns]).done();
+        assert_eq!(read("/run/away/hosts"), "::1 localhost\n");
+    });
+}
