@@ -164,8 +164,8 @@ fn without_links(path: &Path) -> io::Result<PathBuf> {
             continue;
         }
         links += 1;
-        // Those of /proc/PID lead elsewhere than they say.
-        let magic = fstatfs(&there)?.filesystem_type() == PROC_SUPER_MAGIC;
+        // Those of /proc/PID lead elsewhere than they say; /proc/self and its like do not.
+        let magic = at != Path::new("/proc") && fstatfs(&there)?.filesystem_type() == PROC_SUPER_MAGIC;
         if magic || links > LINKS || ![0, geteuid().as_raw()].contains(&metadata.uid()) {
             return Err(io::Error::from_raw_os_error(libc::ELOOP));
         }
