@@ -257,7 +257,7 @@ async fn follow_addresses(mut endpoints: watch::Receiver<Vec<SocketAddr>>, datap
 }
 
 /// A mesh that is in use goes on; whoever adds such a route should hear of it.
-async fn warn_of_clash(range: mesh_proto::Range) {
+pub(crate) async fn warn_of_clash(range: mesh_proto::Range) {
     if let Ok(Ok(Some(clash))) = tokio::task::spawn_blocking(move || attach::clash(range)).await {
         tracing::warn!(%range, "this machine's routes clash with the mesh's range: {clash}");
     }

@@ -28,6 +28,7 @@ impl Agent {
             endpoints: self.endpoints.borrow().clone(),
             peers: report.iter().flat_map(|report| peers(report, view.as_deref())).collect(),
             instances: self.shown(report.as_ref()),
+            waiting: self.containers.waiting(),
             drops: report.iter().flat_map(drops).collect(),
             traffic: report.iter().flat_map(traffic).collect(),
             offloads: offloads(self.operator, *self.control.switches().borrow(), report.as_ref()),

@@ -1,29 +1,37 @@
 //! Whether a namespace uses addresses of the range for something else.
 
-use std::{io, net::Ipv4Addr};
+use std::{io, net::Ipv4Addr, ops::ControlFlow};
 
 use mesh_proto::Range;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 
 use super::{link, namespace::interface, netlink::Netlink, routes};
 
-/// What overlaps the range, in words. Default routes don't count, nor do `mesh0` and what came with it.
+/// What uses addresses of the range, in words. A route to more than the range is no clash, as a default route or 100.64.0.0/10
+/// may be: the more specific one wins. Nor are `mesh0` and what came with it.
 pub(super) fn find(netlink: &mut Netlink, range: Range) -> io::Result<Option<String>> {
     let mesh = link::find(netlink, link::NAME)?.filter(link::Link::is_ours).map(|link| link.index);
-    for (index, address, prefix) in routes::addresses(netlink)? {
-        if Some(index) != mesh && range.overlaps(address, prefix) {
-            return Ok(Some(format!("{address}/{prefix} is an address of {}", interface(index))));
-        }
+    let of_range = |index, address, prefix| {
+        (Some(index) != mesh && range.contains(address))
+            .then(|| format!("{address}/{prefix} is an address of {}", interface(index)))
+    };
+    if let Some(clash) = routes::find_address(netlink, of_range)? {
+        return Ok(Some(clash));
     }
-    let overlapping = |route: &&RouteMessage| {
+    let clashes = |route: &RouteMessage| {
         let (destination, prefix) = routes::destination(route);
-        // 0.0.0.0/1 and 128.0.0.0/1 are how VPN clients write a default route.
-        prefix > 1
-            && range.overlaps(destination, prefix)
+        prefix >= range.prefix()
+            && range.contains(destination)
             && route.header.protocol != routes::PROTOCOL
             && (oif(route).is_none() || oif(route) != mesh)
     };
-    Ok(routes::dump(netlink)?.iter().find(overlapping).map(describe))
+    netlink.gather(routes::request(None, None), |found, answer| match routes::read(answer) {
+        Some(route) if clashes(&route) => {
+            *found = Some(describe(&route));
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    })
 }
 
 fn describe(route: &RouteMessage) -> String {

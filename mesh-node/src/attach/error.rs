@@ -1,6 +1,8 @@
 //! Why a namespace could not be attached.
 
-use std::{io, path::PathBuf};
+use std::{io, net::Ipv4Addr, path::PathBuf};
+
+use mesh_proto::Range;
 
 use crate::sys::tun::DEVICE;
 
@@ -36,6 +38,26 @@ pub(crate) enum AttachError {
     /// Another process serves it.
     #[error("mesh0 of this namespace is served by another process: is a second agent running on this machine?")]
     Served,
+    /// An MTU that nothing works with.
+    #[error(
+        "the coordinator says that the MTU is {0}, and 576 to 65535 are possible: look at `mesh-coord serve --mtu`"
+    )]
+    Mtu(u16),
+    /// An address that can't be.
+    #[error(
+        "the coordinator gives the address {address}, which is not one of its range {range}: is its database damaged?"
+    )]
+    Address {
+        /// The address.
+        address: Ipv4Addr,
+        /// The range.
+        range: Range,
+    },
+    /// The instance's interface is not in its namespace.
+    #[error(
+        "mesh0 is not in the namespace of this instance any more: something has moved it to another one, or taken its mark. Detach the instance and attach it again"
+    )]
+    Gone,
     /// The namespace has the range's addresses otherwise in use.
     #[error(
         "the namespace already uses addresses of the mesh's range: {0}. Attach it without that network, or choose another range when the coordinator is set up"

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::ControlFlow,
     os::fd::{AsFd, AsRawFd},
 };
 
@@ -38,6 +39,10 @@ pub(super) struct Link {
     /// Its kind, in words.
     kind: String,
     alias: Option<String>,
+    /// Whether it is up.
+    pub(super) up: bool,
+    /// Its MTU in octets.
+    pub(super) mtu: u32,
     /// For a TUN device: whether some process has its queue open.
     pub(super) served: bool,
 }
@@ -76,6 +81,19 @@ pub(super) fn find(netlink: &mut Netlink, name: &str) -> io::Result<Option<Link>
     }
 }
 
+/// Finds the one of an attachment, whatever it is called by now.
+pub(super) fn find_marked(netlink: &mut Netlink, mark: Mark) -> io::Result<Option<Link>> {
+    netlink.gather(RouteNetlinkMessage::GetLink(LinkMessage::default()), |found, answer| match answer {
+        RouteNetlinkMessage::NewLink(link)
+            if Some(read(&link)).is_some_and(|link| link.is_ours() && link.bears(mark)) =>
+        {
+            *found = Some(read(&link));
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    })
+}
+
 /// Sets the MTU, and with it how much TCP may put into one super-packet: as much as fits one batch of datagrams, so
 /// that each read of the TUN makes one send. And marks it.
 pub(super) fn set(netlink: &mut Netlink, index: u32, mtu: u16, mark: Option<Mark>) -> io::Result<()> {
@@ -100,6 +118,16 @@ pub(super) fn up(netlink: &mut Netlink, index: u32) -> io::Result<()> {
     let mut message = message(index);
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
+    netlink.change(RouteNetlinkMessage::SetLink(message))
+}
+
+/// Gives an interface another name, for which it has to be down.
+pub(super) fn rename(netlink: &mut Netlink, index: u32, name: &str) -> io::Result<()> {
+    let mut down = message(index);
+    down.header.change_mask = LinkFlags::Up;
+    netlink.change(RouteNetlinkMessage::SetLink(down))?;
+    let mut message = message(index);
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
     netlink.change(RouteNetlinkMessage::SetLink(message))
 }
 
@@ -131,11 +159,14 @@ fn message(index: u32) -> LinkMessage {
 
 fn read(message: &LinkMessage) -> Link {
     let index = message.header.index;
-    let mut link = Link { index, tun: None, kind: "physical".to_owned(), alias: None, served: false };
+    let up = message.header.flags.contains(LinkFlags::Up);
+    let kind = "physical".to_owned();
+    let mut link = Link { index, tun: None, kind, alias: None, up, mtu: 0, served: false };
     let (mut data, mut is_tun) = (None, false);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Carrier(carrier) => link.served = *carrier != 0,
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {

@@ -6,10 +6,12 @@
 mod clash;
 mod connections;
 mod error;
+mod events;
 #[cfg(test)]
 pub(crate) mod lab;
 mod link;
 mod mark;
+mod mend;
 mod namespace;
 mod netlink;
 mod routes;
@@ -27,8 +29,11 @@ use mesh_proto::Range;
 use self::{error::At, link::Link, namespace::within, netlink::Netlink};
 pub(crate) use self::{
     error::AttachError,
+    events::{Events, News, Nsid, number},
     mark::Mark,
+    mend::mend,
     namespace::{Namespace, NamespaceId, Staging},
+    rules::Seen,
 };
 use crate::sys::tun::{self, Tun};
 
@@ -50,6 +55,15 @@ pub(crate) struct Addressing {
 /// A `mesh0` in its namespace, down and without addresses. Dropped, it is gone, which takes as long as to make it.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared(Option<Tun>);
+
+/// A namespace that is attached.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// The TUN's queue, non-blocking.
+    pub(crate) queue: OwnedFd,
+    /// What rules others had there.
+    pub(crate) seen: Seen,
+}
 
 /// Where a `mesh0` is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +89,7 @@ pub(crate) fn prepare(staging: &Staging, ns: &Namespace, at: Birthplace) -> Resu
     }
 }
 
-/// Makes `mesh0` with its addresses, routes and rules, and gives the TUN's queue (non-blocking). When this returns, all
-/// is in place; if it fails, all is as before. A `mesh0` that an ended agent left is taken over.
+/// Makes `mesh0` with its addresses, routes and rules. When this returns, all is in place; if it fails, all is as before. A `mesh0` that an ended agent left is taken over.
 ///
 /// # Errors
 /// If the namespace uses addresses of the range otherwise, or if a step fails.
@@ -85,7 +98,8 @@ pub(crate) fn create(
     ns: &Namespace,
     a: &Addressing,
     prepared: Prepared,
-) -> Result<OwnedFd, AttachError> {
+) -> Result<Made, AttachError> {
+    sound(a)?;
     if let Some(what) = clash_in(ns, a.range)? {
         return Err(AttachError::Clash(what));
     }
@@ -105,7 +119,7 @@ pub(crate) fn create(
 ///
 /// # Errors
 /// As for [`create`], clashes excepted.
-pub(crate) fn recover(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedFd, AttachError> {
+pub(crate) fn recover(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<Made, AttachError> {
     attachable(ns)?;
     establish(staging, ns, a, Prepared(None))
 }
@@ -128,6 +142,7 @@ pub(crate) fn holds(ns: &Namespace, mark: Option<Mark>) -> Result<bool, AttachEr
 /// # Errors
 /// If it isn't attached, or a step fails.
 pub(crate) fn readdress(ns: &Namespace, a: &Addressing) -> Result<(), AttachError> {
+    sound(a)?;
     within(ns, || {
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
         let link = mesh0(&mut netlink)?;
@@ -167,7 +182,8 @@ pub(crate) fn withdraw(ns: &Namespace) -> Result<(), AttachError> {
     within(ns, || delete(&mut Netlink::open().at("opening a netlink socket")?))
 }
 
-/// A live route or address of the agent's own namespace that overlaps the range, in words. Default routes don't count.
+/// A live route or address of the agent's own namespace that takes addresses of the range, in words. Routes to more than the
+/// range don't count.
 ///
 /// # Errors
 /// If they can't be read.
@@ -184,6 +200,19 @@ pub(crate) fn clash_in(ns: &Namespace, range: Range) -> Result<Option<String>, A
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
         clash::find(&mut netlink, range).at("reading addresses and routes")
     })
+}
+
+/// Whether this is what a coordinator gives. One that means harm, or whose database was damaged, could say anything.
+fn sound(a: &Addressing) -> Result<(), AttachError> {
+    /// What every IPv4 host takes (RFC 791), and the least that a coordinator lets its operator choose.
+    const LEAST_MTU: u16 = 576;
+    if a.mtu < LEAST_MTU {
+        return Err(AttachError::Mtu(a.mtu));
+    }
+    let foreign = [a.instance, a.service]
+        .into_iter()
+        .find(|address| !a.range.contains(*address) || *address == a.range.first() || *address == a.range.last());
+    foreign.map_or(Ok(()), |address| Err(AttachError::Address { address, range: a.range }))
 }
 
 /// Whether the namespace may be attached: it isn't the machine's, and has no `mesh0` but one that we may take over, which is
@@ -214,17 +243,17 @@ fn delete(netlink: &mut Netlink) -> Result<(), AttachError> {
 }
 
 /// Takes what is prepared, takes over or makes `mesh0`, and sets everything up.
-fn establish(staging: &Staging, ns: &Namespace, a: &Addressing, prepared: Prepared) -> Result<OwnedFd, AttachError> {
+fn establish(staging: &Staging, ns: &Namespace, a: &Addressing, prepared: Prepared) -> Result<Made, AttachError> {
     let (Prepared(prepared), name) = (prepared, in_staging());
-    within(ns, || {
+    let seen = within(ns, || {
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
         let left = if prepared.is_none() { left(&mut netlink)? } else { None };
         // First of all: from here on nothing for the range goes anywhere but through mesh0.
-        bar(&mut netlink, a)?;
-        match left {
-            Some(link) => link::move_to(&mut netlink, link.index, staging, &name).at("taking mesh0 out"),
-            None => Ok(()),
+        let seen = bar(&mut netlink, a)?;
+        if let Some(link) = left {
+            link::move_to(&mut netlink, link.index, staging, &name).at("taking mesh0 out")?;
         }
+        Ok(seen)
     })?;
     let tun = prepared.map_or_else(|| bring(staging, ns, &name), Ok)?;
     within(ns, || {
@@ -239,7 +268,7 @@ fn establish(staging: &Staging, ns: &Namespace, a: &Addressing, prepared: Prepar
     })?;
     // Last of all: whatever fails before this leaves no device behind.
     tun.set_persistent(true).at("making mesh0 persistent")?;
-    Ok(tun.into_queue())
+    Ok(Made { queue: tun.into_queue(), seen })
 }
 
 /// The name of a device for as long as it is in staging, where others may be at the same time.
@@ -294,16 +323,18 @@ fn furnish(tun: io::Result<Tun>) -> Result<Tun, AttachError> {
 
 /// Bars the range on every interface, in and out. (But a socket that a program binds to another interface on purpose, by
 /// `SO_BINDTODEVICE`, goes past all routing: `ip_route_output_key_hash_rcu` of net/ipv4/route.c.)
-fn bar(netlink: &mut Netlink, a: &Addressing) -> Result<(), AttachError> {
+fn bar(netlink: &mut Netlink, a: &Addressing) -> Result<Seen, AttachError> {
+    let mut seen = Seen::default();
     routes::bar(netlink, a.range).at("adding the unreachable route")?;
-    rules::apply(netlink, a.range).at("adding the policy rules")
+    rules::apply(netlink, a.range, &mut seen).at("adding the policy rules")?;
+    Ok(seen)
 }
 
 /// Opens it on `mesh0`, and lets go of another range that the namespace had before.
 fn lead(netlink: &mut Netlink, index: u32, a: &Addressing) -> Result<(), AttachError> {
-    routes::lead(netlink, index, a.range, [a.instance, a.service])
-        .at("setting the addresses and the route of mesh0")?;
-    routes::remove(netlink, Some(a.range)).at("deleting the routes of a former range")
+    let addresses = [a.instance, a.service];
+    routes::lead(netlink, index, a.range, addresses).at("setting the addresses and the route of mesh0")?;
+    routes::remove(netlink, Some((a.range, index, addresses))).at("deleting the routes of a former range")
 }
 
 /// Switches IPv6 off on `mesh0`, where the overlay has no use for it, as well as can be: by sysctl, of the namespace

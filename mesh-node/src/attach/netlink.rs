@@ -1,7 +1,7 @@
 //! A small blocking netlink client (rtnetlink(7)): one request, one answer. It belongs to the namespace of the thread
 //! that opened it.
 
-use std::io;
+use std::{io, ops::ControlFlow};
 
 use rtnetlink::{
     packet_core::{
@@ -19,6 +19,20 @@ pub(super) enum Exists {
     Refuse,
     /// Put the new one in its place.
     Replace,
+    /// Put the new one beside it.
+    Repeat,
+}
+
+/// How often a dump is begun anew because something changed in its midst. What is seen after that has to do: a container that
+/// never stops changing its network is not to hold the agent up.
+const DUMPS: usize = 4;
+
+/// Whether an answer of many parts is of one state of things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dump {
+    Whole,
+    /// Something changed while it was read.
+    Interrupted,
 }
 
 /// A conversation with the kernel about one namespace's network.
@@ -33,6 +47,8 @@ impl Netlink {
     pub(super) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
+        // The kernel then leaves out of dumps what was not asked for. Before Linux 4.20 it can't, and all comes.
+        let _ = socket.set_netlink_get_strict_chk(true);
         Ok(Self { socket, sequence: 0 })
     }
 
@@ -41,13 +57,23 @@ impl Netlink {
         let flags = match exists {
             Exists::Refuse => NLM_F_CREATE | NLM_F_EXCL,
             Exists::Replace => NLM_F_CREATE | NLM_F_REPLACE,
+            Exists::Repeat => NLM_F_CREATE,
         };
-        self.ask(message, NLM_F_ACK | flags).map(drop)
+        self.ask(message, NLM_F_ACK | flags, &mut |_| ControlFlow::Continue(())).map(drop)
+    }
+
+    /// Makes something unless there is such a thing already; returns whether it was made.
+    pub(super) fn ensure(&mut self, message: RouteNetlinkMessage) -> io::Result<bool> {
+        match self.make(message, Exists::Refuse) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Changes or deletes something.
     pub(super) fn change(&mut self, message: RouteNetlinkMessage) -> io::Result<()> {
-        self.ask(message, NLM_F_ACK).map(drop)
+        self.ask(message, NLM_F_ACK, &mut |_| ControlFlow::Continue(())).map(drop)
     }
 
     /// Deletes something. To find it gone already is as good.
@@ -68,22 +94,40 @@ impl Netlink {
 
     /// Asks for one thing.
     pub(super) fn get(&mut self, message: RouteNetlinkMessage) -> io::Result<Option<RouteNetlinkMessage>> {
-        Ok(self.ask(message, NLM_F_ACK)?.into_iter().next())
+        let mut found = None;
+        self.ask(message, NLM_F_ACK, &mut |answer| {
+            found.get_or_insert(answer);
+            ControlFlow::Continue(())
+        })?;
+        Ok(found)
     }
 
-    /// Asks for all of a kind.
-    pub(super) fn dump(&mut self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
-        // What changes in the midst of a dump may be left out of it: the kernel says so, and is asked anew.
-        for _ in 0..16 {
-            match self.ask(message.clone(), NLM_F_DUMP) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
+    /// Asks for all of a kind. Each is judged as it comes, and only what `each` keeps is kept: a namespace can hold more than
+    /// there is memory for.
+    pub(super) fn gather<T: Default>(
+        &mut self,
+        message: RouteNetlinkMessage,
+        mut each: impl FnMut(&mut T, RouteNetlinkMessage) -> ControlFlow<()>,
+    ) -> io::Result<T> {
+        for _ in 1..DUMPS {
+            let mut gathered = T::default();
+            match self.ask(message.clone(), NLM_F_DUMP, &mut |answer| each(&mut gathered, answer))? {
+                Dump::Whole => return Ok(gathered),
+                // What changes in the midst of a dump may be left out of it: the kernel says so, and is asked anew.
+                Dump::Interrupted => {}
             }
         }
-        Err(io::ErrorKind::ResourceBusy.into())
+        let mut gathered = T::default();
+        self.ask(message, NLM_F_DUMP, &mut |answer| each(&mut gathered, answer))?;
+        Ok(gathered)
     }
 
-    fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    fn ask(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        each: &mut dyn FnMut(RouteNetlinkMessage) -> ControlFlow<()>,
+    ) -> io::Result<Dump> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | flags;
@@ -93,7 +137,7 @@ impl Netlink {
         request.serialize(&mut octets);
         self.socket.send_to(&octets, &SocketAddr::new(0, 0), 0)?;
 
-        let (mut answers, mut interrupted) = (Vec::new(), false);
+        let mut dump = Dump::Whole;
         loop {
             let (octets, from) = self.socket.recv_from_full()?;
             if from.port_number() != 0 {
@@ -114,14 +158,17 @@ impl Netlink {
                 if answer.header.sequence_number != self.sequence {
                     continue;
                 }
-                interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
+                if answer.header.flags & NLM_F_DUMP_INTR != 0 {
+                    dump = Dump::Interrupted;
+                }
                 match answer.payload {
-                    NetlinkPayload::InnerMessage(inner) => answers.push(inner),
-                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) if interrupted => {
-                        return Err(io::ErrorKind::Interrupted.into());
+                    NetlinkPayload::InnerMessage(inner) if each(inner).is_break() => {
+                        // The rest of the answer goes with the socket.
+                        *self = Self::open()?;
+                        return Ok(Dump::Whole);
                     }
-                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(dump),
                     NetlinkPayload::Overrun(_) => return Err(io::ErrorKind::Interrupted.into()),
                     _ => {}
                 }

@@ -1,8 +1,13 @@
 //! Addresses and routes of an attached namespace.
+//!
+//! The routes that decide are in a table of our own, which [`super::rules`] asks before all others, so that what others do
+//! to the main table touches no traffic of the mesh. The main table has a copy: for programs that read it, and for the
+//! moment in which somebody has deleted our rules.
 
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
+    ops::ControlFlow,
 };
 
 use mesh_proto::Range;
@@ -17,16 +22,36 @@ use super::netlink::{Exists, Netlink};
 /// Who made a route or rule, in the kernel's books (`rtm_protocol`): us. `m` for mesh; nobody else has this number.
 pub(super) const PROTOCOL: RouteProtocol = RouteProtocol::Other(b'm');
 
+/// Our routing table: `mesh` in ASCII, so that nobody else has it.
+pub(super) const TABLE: u32 = u32::from_be_bytes(*b"mesh");
+
+/// The main table.
+const MAIN: u32 = RouteHeader::RT_TABLE_MAIN as u32;
+
+/// Where the range is led from.
+const TABLES: [u32; 2] = [TABLE, MAIN];
+
 /// The last metric that there is: behind every other route.
 const LAST: u32 = u32::MAX;
+
+/// The most routes of our own table and addresses that are looked at in one go. There are four and two of ours.
+const MOST: usize = 64;
+
+/// A route of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Route {
+    table: u32,
+    destination: (Ipv4Addr, u8),
+    kind: RouteType,
+    metric: u32,
+    oif: Option<u32>,
+    source: Option<Ipv4Addr>,
+}
 
 /// Puts a route behind all others that refuses the range, so that nothing leaves by another interface for want of
 /// `mesh0`.
 pub(super) fn bar(netlink: &mut Netlink, range: Range) -> io::Result<()> {
-    let mut route = route(range);
-    route.header.kind = RouteType::Unreachable;
-    route.attributes.push(RouteAttribute::Priority(LAST));
-    netlink.make(RouteNetlinkMessage::NewRoute(route), Exists::Replace)
+    barriers(range).iter().try_for_each(|route| netlink.make(route.message(), Exists::Replace))
 }
 
 /// Gives the interface these addresses and no others, and leads the range to it; connections go out from the first.
@@ -35,12 +60,9 @@ pub(super) fn lead(netlink: &mut Netlink, index: u32, range: Range, addresses: [
     for address in addresses {
         netlink.make(RouteNetlinkMessage::NewAddress(address_message(index, address)), Exists::Replace)?;
     }
-    let mut route = route(range);
-    route.header.kind = RouteType::Unicast;
-    route.header.scope = RouteScope::Link;
-    route.attributes.push(RouteAttribute::Oif(index));
-    route.attributes.push(RouteAttribute::PrefSource(RouteAddress::Inet(addresses[0])));
-    netlink.make(RouteNetlinkMessage::NewRoute(route), Exists::Replace)?;
+    for route in leading(index, range, addresses) {
+        netlink.make(route.message(), Exists::Replace)?;
+    }
     // Only now: with an address go the routes that prefer it as their source.
     for old in present.into_iter().filter(|old| !addresses.contains(old)) {
         netlink.delete(RouteNetlinkMessage::DelAddress(address_message(index, old)))?;
@@ -48,48 +70,83 @@ pub(super) fn lead(netlink: &mut Netlink, index: u32, range: Range, addresses: [
     Ok(())
 }
 
-/// Deletes our routes, but for those to `keep`.
-pub(super) fn remove(netlink: &mut Netlink, keep: Option<Range>) -> io::Result<()> {
-    for route in dump(netlink)? {
-        let kept = keep.is_some_and(|range| destination(&route) == (range.first(), range.prefix()));
-        if route.header.protocol == PROTOCOL && !kept {
-            netlink.delete(RouteNetlinkMessage::DelRoute(route))?;
-        }
+/// Puts back what is missing of [`bar`] and [`lead`]; returns whether anything of it was.
+pub(super) fn mend(netlink: &mut Netlink, index: u32, range: Range, addresses: [Ipv4Addr; 2]) -> io::Result<Missing> {
+    let mut missing = Missing::default();
+    let present = addresses_of(netlink, index)?;
+    for address in addresses.into_iter().filter(|address| !present.contains(address)) {
+        netlink.make(RouteNetlinkMessage::NewAddress(address_message(index, address)), Exists::Replace)?;
+        missing.addresses = true;
+    }
+    let (barriers, leading) = (barriers(range), leading(index, range, addresses));
+    let (ours, copies): (Vec<_>, Vec<_>) = barriers.iter().chain(&leading).partition(|route| route.table == TABLE);
+    let present = routes_of(netlink, TABLE, None)?;
+    for route in ours.iter().filter(|route| !present.iter().any(|found| Route::read(found) == ***route)) {
+        netlink.make(route.message(), Exists::Replace)?;
+        missing.routes = true;
+    }
+    let leads_elsewhere = |found: &RouteMessage| {
+        let route = Route::read(found);
+        !ours.contains(&&route) && matches!(route.kind, RouteType::Unicast | RouteType::Local)
+    };
+    for foreign in present.into_iter().filter(leads_elsewhere) {
+        // One of ours that was changed has been replaced by now.
+        netlink.delete(RouteNetlinkMessage::DelRoute(foreign))?;
+        missing.routes = true;
+    }
+    for route in copies {
+        missing.routes |= netlink.ensure(route.message())?;
+    }
+    Ok(missing)
+}
+
+/// What was missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Missing {
+    pub(super) addresses: bool,
+    pub(super) routes: bool,
+}
+
+/// Deletes our routes, but for those to `keep`: its range, the interface and its addresses.
+pub(super) fn remove(netlink: &mut Netlink, keep: Option<(Range, u32, [Ipv4Addr; 2])>) -> io::Result<()> {
+    let kept = keep.map(|(range, index, addresses)| [barriers(range), leading(index, range, addresses)].concat());
+    let is_old = |route: &RouteMessage| !kept.iter().flatten().any(|kept| *kept == Route::read(route));
+    for table in TABLES {
+        let ours = routes_of(netlink, table, Some(PROTOCOL))?;
+        let old = ours.into_iter().filter(is_old);
+        old.map(RouteNetlinkMessage::DelRoute).try_for_each(|route| netlink.delete(route))?;
     }
     Ok(())
 }
 
-/// All IPv4 routes, of all tables.
-pub(super) fn dump(netlink: &mut Netlink) -> io::Result<Vec<RouteMessage>> {
+/// Asks for the IPv4 routes of a table, if one is named, that were made by somebody, if that is said.
+pub(super) fn request(table: Option<u32>, protocol: Option<RouteProtocol>) -> RouteNetlinkMessage {
     let mut request = RouteMessage::default();
     request.header.address_family = AddressFamily::Inet;
-    let answers = netlink.dump(RouteNetlinkMessage::GetRoute(request))?;
-    Ok(answers
-        .into_iter()
-        .filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewRoute(r) if r.header.address_family == AddressFamily::Inet => Some(r),
-            _ => None,
-        })
-        .collect())
+    request.header.protocol = protocol.unwrap_or(RouteProtocol::Unspec);
+    request.attributes.extend(table.map(RouteAttribute::Table));
+    RouteNetlinkMessage::GetRoute(request)
 }
 
-/// All IPv4 addresses: of which interface, with which prefix.
-pub(super) fn addresses(netlink: &mut Netlink) -> io::Result<Vec<(u32, Ipv4Addr, u8)>> {
+/// An IPv4 route, if that is what a message tells of.
+pub(super) fn read(message: RouteNetlinkMessage) -> Option<RouteMessage> {
+    match message {
+        RouteNetlinkMessage::NewRoute(r) if r.header.address_family == AddressFamily::Inet => Some(r),
+        _ => None,
+    }
+}
+
+/// The first IPv4 address of which `what` says something, by interface, address and prefix.
+pub(super) fn find_address<T>(
+    netlink: &mut Netlink,
+    what: impl Fn(u32, Ipv4Addr, u8) -> Option<T>,
+) -> io::Result<Option<T>> {
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
-    let answers = netlink.dump(RouteNetlinkMessage::GetAddress(request))?;
-    Ok(answers
-        .iter()
-        .filter_map(|answer| {
-            let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
-            // IFA_LOCAL is the address; IFA_ADDRESS is the other end's on a point-to-point interface.
-            let local = message.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
-                _ => None,
-            })?;
-            Some((message.header.index, local, message.header.prefix_len))
-        })
-        .collect())
+    netlink.gather(RouteNetlinkMessage::GetAddress(request), |found, answer| {
+        *found = address(&answer).and_then(|(index, address, prefix)| what(index, address, prefix));
+        if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
 }
 
 /// Where a route leads.
@@ -101,9 +158,52 @@ pub(super) fn destination(route: &RouteMessage) -> (Ipv4Addr, u8) {
     (address.unwrap_or(Ipv4Addr::UNSPECIFIED), route.header.destination_prefix_length)
 }
 
+/// The table that a route is in.
+pub(super) fn table(route: &RouteMessage) -> u32 {
+    let table = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    table.unwrap_or_else(|| route.header.table.into())
+}
+
+/// The routes of a table, made by somebody if that is said, as far as they are looked at in one go.
+fn routes_of(netlink: &mut Netlink, of: u32, protocol: Option<RouteProtocol>) -> io::Result<Vec<RouteMessage>> {
+    let is_asked_for =
+        |route: &RouteMessage| table(route) == of && protocol.is_none_or(|protocol| route.header.protocol == protocol);
+    let found = netlink.gather(request(Some(of), protocol), |found: &mut Vec<_>, answer| {
+        found.extend(read(answer).filter(is_asked_for));
+        enough(found)
+    });
+    match found {
+        // There is no such table.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(vec![]),
+        other => other,
+    }
+}
+
+fn enough<T>(found: &[T]) -> ControlFlow<()> {
+    if found.len() < MOST { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+}
+
+fn address(message: &RouteNetlinkMessage) -> Option<(u32, Ipv4Addr, u8)> {
+    let RouteNetlinkMessage::NewAddress(message) = message else { return None };
+    // IFA_LOCAL is the address; IFA_ADDRESS is the other end's on a point-to-point interface.
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+        _ => None,
+    })?;
+    Some((message.header.index, local, message.header.prefix_len))
+}
+
 fn addresses_of(netlink: &mut Netlink, index: u32) -> io::Result<Vec<Ipv4Addr>> {
-    let all = addresses(netlink)?;
-    Ok(all.into_iter().filter(|(of, ..)| *of == index).map(|(_, address, _)| address).collect())
+    let mut request = AddressMessage::default();
+    request.header.family = AddressFamily::Inet;
+    request.header.index = index;
+    netlink.gather(RouteNetlinkMessage::GetAddress(request), |found: &mut Vec<_>, answer| {
+        found.extend(address(&answer).filter(|(of, ..)| *of == index).map(|(_, address, _)| address));
+        enough(found)
+    })
 }
 
 fn address_message(index: u32, address: Ipv4Addr) -> AddressMessage {
@@ -116,12 +216,84 @@ fn address_message(index: u32, address: Ipv4Addr) -> AddressMessage {
     message
 }
 
-fn route(range: Range) -> RouteMessage {
-    let mut route = RouteMessage::default();
-    route.header.address_family = AddressFamily::Inet;
-    route.header.destination_prefix_length = range.prefix();
-    route.header.table = RouteHeader::RT_TABLE_MAIN;
-    route.header.protocol = PROTOCOL;
-    route.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(range.first())));
-    route
+/// The routes that refuse the range.
+fn barriers(range: Range) -> Vec<Route> {
+    let route = |table| Route {
+        table,
+        destination: (range.first(), range.prefix()),
+        kind: RouteType::Unreachable,
+        metric: LAST,
+        oif: None,
+        source: None,
+    };
+    TABLES.map(route).into()
+}
+
+/// The routes that lead the range to `mesh0`, and the two addresses to the namespace itself.
+fn leading(index: u32, range: Range, addresses: [Ipv4Addr; 2]) -> Vec<Route> {
+    let [instance, _] = addresses;
+    let own = addresses.map(|address| Route {
+        table: TABLE,
+        destination: (address, 32),
+        kind: RouteType::Local,
+        metric: 0,
+        oif: Some(index),
+        source: None,
+    });
+    let range = TABLES.map(|table| Route {
+        table,
+        destination: (range.first(), range.prefix()),
+        kind: RouteType::Unicast,
+        metric: 0,
+        oif: Some(index),
+        source: Some(instance),
+    });
+    own.into_iter().chain(range).collect()
+}
+
+impl Route {
+    fn message(&self) -> RouteNetlinkMessage {
+        let (address, prefix) = self.destination;
+        let mut route = RouteMessage::default();
+        route.header.address_family = AddressFamily::Inet;
+        route.header.destination_prefix_length = prefix;
+        route.header.table = u8::try_from(self.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+        route.header.protocol = PROTOCOL;
+        route.header.kind = self.kind;
+        route.header.scope = match self.kind {
+            RouteType::Local => RouteScope::Host,
+            RouteType::Unicast => RouteScope::Link,
+            _ => RouteScope::Universe,
+        };
+        route.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(address)));
+        route.attributes.push(RouteAttribute::Table(self.table));
+        route.attributes.extend((self.metric != 0).then_some(RouteAttribute::Priority(self.metric)));
+        route.attributes.extend(self.oif.map(RouteAttribute::Oif));
+        route.attributes.extend(self.source.map(|source| RouteAttribute::PrefSource(RouteAddress::Inet(source))));
+        RouteNetlinkMessage::NewRoute(route)
+    }
+
+    fn read(message: &RouteMessage) -> Self {
+        let mut route = Self {
+            table: table(message),
+            destination: destination(message),
+            kind: message.header.kind,
+            metric: 0,
+            oif: None,
+            source: None,
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Priority(metric) => route.metric = *metric,
+                RouteAttribute::Oif(index) => route.oif = Some(*index),
+                RouteAttribute::PrefSource(RouteAddress::Inet(source)) => route.source = Some(*source),
+                _ => {}
+            }
+        }
+        // The kernel says from which address even those go that name none.
+        if route.kind == RouteType::Local {
+            route.source = None;
+        }
+        route
+    }
 }

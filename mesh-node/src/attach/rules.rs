@@ -2,31 +2,38 @@
 //!
 //! Linux takes a packet for any of its addresses from any interface ("weak host model", RFC 1122 §3.3.4.2): without
 //! these a neighbour on a container's bridge could reach the instance's address past the mesh, with a source of its
-//! choice. The look-up of local addresses stands first by default, so it is moved behind them.
+//! choice. So they stand before the look-up of local addresses, which is the first rule by default. All have its priority,
+//! 0: nothing that others add with any priority, or with the one that the kernel chooses, can come between or before, and the
+//! namespace's own addresses are found first as ever. Rules of one priority stand in the order in which they were added, so
+//! the look-up is added again behind ours, and the old one deleted (as is what others had at 0).
 
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
+    ops::ControlFlow,
 };
 
 use mesh_proto::Range;
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::RouteProtocol,
-    rule::{RuleAction, RuleAttribute, RuleMessage},
+    rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage},
 };
 
 use super::{
     link::NAME,
     netlink::{Exists, Netlink},
-    routes::PROTOCOL,
+    routes::{PROTOCOL, TABLE},
 };
 
 /// The routing table of the kernel's own addresses (`RT_TABLE_LOCAL`).
 const LOCAL: u32 = 255;
 
-/// Where look-ups for what may pass go on.
-const PASS: u32 = 100;
+/// The most rules that are looked at, of priority 0 and of ours elsewhere. There are four by us and the kernel.
+const MOST: usize = 64;
+
+/// How often the rules are put in order before that is given up, because somebody else does so at the same time.
+const ATTEMPTS: usize = 4;
 
 /// A policy rule, as far as ours differ from each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,51 +43,114 @@ struct Rule {
     iif: Option<String>,
     to: Option<(Ipv4Addr, u8)>,
     action: RuleAction,
-    goto: Option<u32>,
     table: u32,
     /// Whether it asks for anything else as well.
     others: bool,
 }
 
-/// Puts the rules for a range in place, and those for another range away. At no instant is the range open.
-pub(super) fn apply(netlink: &mut Netlink, range: Range) -> io::Result<()> {
-    let (wanted, present) = (wanted(range), dump(netlink)?);
-    for rule in wanted.iter().filter(|rule| !present.contains(rule)) {
-        netlink.make(RouteNetlinkMessage::NewRule(rule.message()), Exists::Refuse)?;
+/// What there is.
+#[derive(Debug, Default)]
+struct Present {
+    /// All of priority 0, in order.
+    front: Vec<RuleMessage>,
+    /// Ours of another priority: those of an earlier version.
+    stale: Vec<RuleMessage>,
+    /// Whether somebody other than us looks up local addresses, anywhere.
+    local: bool,
+    /// There are more than are looked at.
+    more: bool,
+}
+
+/// What others had at priority 0 behind the look-up of local addresses, when it was last seen.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen(Option<Vec<RuleMessage>>);
+
+/// Puts the rules for a range in place, and those for another range away. At no instant is the range open. Returns whether
+/// anything had to be done.
+///
+/// What came to stand at 0 since it was `seen` was given that by the kernel, most likely: it chooses the priority before the
+/// second rule that there is, which is 0 here. The later one would stand before the earlier, which VPNs count on: so it does.
+pub(super) fn apply(netlink: &mut Netlink, range: Range, seen: &mut Seen) -> io::Result<bool> {
+    let mut changed = false;
+    for _ in 0..ATTEMPTS {
+        let present = look(netlink)?;
+        if present.more {
+            let wanted = wanted(range);
+            let first = present.front.iter().map(Rule::read).take(wanted.len());
+            // What stands behind ours is not our concern.
+            return if first.eq(wanted) { Ok(changed) } else { Err(too_many()) };
+        }
+        let mut others: Vec<_> = present.front.iter().filter(|rule| !Rule::read(rule).is_ours()).cloned().collect();
+        if !present.local {
+            // An earlier version took it away.
+            others.insert(0, first().message());
+        }
+        let others = in_order(others, seen.0.as_deref());
+        let front = wanted(range).map(|rule| rule.message()).into_iter().chain(others.iter().cloned());
+        let front: Vec<_> = front.collect();
+        let same = |(wanted, found): (&RuleMessage, &RuleMessage)| match Rule::read(found) {
+            found if found.is_ours() => found == Rule::read(wanted),
+            _ => found == wanted,
+        };
+        let is_so = front.len() == present.front.len() && front.iter().zip(&present.front).all(same);
+        if is_so && present.stale.is_empty() {
+            seen.0 = Some(others);
+            return Ok(changed);
+        }
+        changed = true;
+        if !is_so {
+            for rule in front {
+                netlink.make(RouteNetlinkMessage::NewRule(rule), Exists::Repeat)?;
+            }
+            // The kernel deletes the first that fits: each of these is the first of all.
+            for rule in present.front {
+                netlink.delete(RouteNetlinkMessage::DelRule(rule))?;
+            }
+            seen.0 = Some(others);
+        }
+        for rule in present.stale {
+            netlink.delete(RouteNetlinkMessage::DelRule(rule))?;
+        }
     }
-    for rule in present.iter().filter(|rule| (rule.protocol == PROTOCOL && !wanted.contains(rule)) || rule.is_first()) {
-        netlink.delete(RouteNetlinkMessage::DelRule(rule.message()))?;
-    }
-    Ok(())
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "something else changes them all the time"))
 }
 
 /// Takes our rules away, after the kernel's own has been put back.
 pub(super) fn remove(netlink: &mut Netlink) -> io::Result<()> {
-    let present = dump(netlink)?;
-    let (ours, others): (Vec<_>, Vec<_>) = present.into_iter().partition(|rule| rule.protocol == PROTOCOL);
-    if !ours.is_empty() && !others.iter().any(Rule::is_local_lookup) {
+    let Present { front, stale, local, .. } = look(netlink)?;
+    let ours: Vec<_> = front.into_iter().chain(stale).filter(|rule| Rule::read(rule).is_ours()).collect();
+    if !ours.is_empty() && !local {
         netlink.make(RouteNetlinkMessage::NewRule(first().message()), Exists::Refuse)?;
     }
-    ours.iter().try_for_each(|rule| netlink.delete(RouteNetlinkMessage::DelRule(rule.message())))
+    ours.into_iter().try_for_each(|rule| netlink.delete(RouteNetlinkMessage::DelRule(rule)))
 }
 
-/// In the order in which they have to be made: where a `goto` leads has to be there first.
-fn wanted(range: Range) -> [Rule; 4] {
-    let rule = |priority, iif: Option<&str>, action| Rule {
-        priority,
+/// The rules of others at 0 in the order in which they would stand with priorities chosen by the kernel of a namespace that
+/// isn't attached: those that are new since they were `seen` stand behind the look-up of local addresses and before the
+/// rest, the last one first.
+fn in_order(present: Vec<RuleMessage>, seen: Option<&[RuleMessage]>) -> Vec<RuleMessage> {
+    let Some(seen) = seen else { return present };
+    let is_lookup = |rule: &RuleMessage| Rule::read(rule).is_local_lookup();
+    let (mut old, new): (Vec<_>, Vec<_>) = present.into_iter().partition(|rule| is_lookup(rule) || seen.contains(rule));
+    let behind = old.iter().position(is_lookup).map_or(0, |at| at + 1);
+    old.splice(behind..behind, new.into_iter().rev());
+    old
+}
+
+fn wanted(range: Range) -> [Rule; 3] {
+    let rule = |iif: Option<&str>, action, table| Rule {
+        priority: 0,
         protocol: PROTOCOL,
         iif: iif.map(str::to_owned),
         to: Some((range.first(), range.prefix())),
         action,
-        goto: (action == RuleAction::Goto).then_some(PASS),
-        table: 0,
+        table,
         others: false,
     };
     [
-        Rule { to: None, table: LOCAL, ..rule(PASS, None, RuleAction::ToTable) },
-        rule(10, Some("lo"), RuleAction::Goto),
-        rule(11, Some(NAME), RuleAction::Goto),
-        rule(12, None, RuleAction::Blackhole),
+        rule(Some("lo"), RuleAction::ToTable, TABLE),
+        rule(Some(NAME), RuleAction::ToTable, TABLE),
+        rule(None, RuleAction::Blackhole, 0),
     ]
 }
 
@@ -92,33 +162,52 @@ const fn first() -> Rule {
         iif: None,
         to: None,
         action: RuleAction::ToTable,
-        goto: None,
         table: LOCAL,
         others: false,
     }
 }
 
-fn dump(netlink: &mut Netlink) -> io::Result<Vec<Rule>> {
+fn look(netlink: &mut Netlink) -> io::Result<Present> {
     let mut request = RuleMessage::default();
     request.header.family = AddressFamily::Inet;
-    let answers = netlink.dump(RouteNetlinkMessage::GetRule(request))?;
-    Ok(answers
-        .into_iter()
-        .filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewRule(rule) if rule.header.family == AddressFamily::Inet => Some(Rule::read(&rule)),
-            _ => None,
-        })
-        .collect())
+    netlink.gather(RouteNetlinkMessage::GetRule(request), |present: &mut Present, answer| {
+        let RouteNetlinkMessage::NewRule(mut message) = answer else { return ControlFlow::Continue(()) };
+        if message.header.family != AddressFamily::Inet {
+            return ControlFlow::Continue(());
+        }
+        let rule = Rule::read(&message);
+        present.local |= !rule.is_ours() && rule.is_local_lookup();
+        if rule.priority != 0 && !rule.is_ours() {
+            return ControlFlow::Continue(());
+        }
+        if present.front.len() + present.stale.len() >= MOST {
+            present.more = true;
+            return ControlFlow::Break(());
+        }
+        if rule.priority == 0 {
+            // The kernel names no priority of 0, and takes none for one that it may choose.
+            message.attributes.retain(|attribute| !matches!(attribute, RuleAttribute::Priority(_)));
+            message.attributes.push(RuleAttribute::Priority(0));
+            message.header.flags &= RuleFlags::Invert;
+            present.front.push(message);
+        } else {
+            present.stale.push(message);
+        }
+        ControlFlow::Continue(())
+    })
+}
+
+fn too_many() -> io::Error {
+    io::Error::other(format!("there are more than {MOST} of priority 0 (`ip rule`): delete some of them"))
 }
 
 impl Rule {
-    fn is_local_lookup(&self) -> bool {
-        Self { priority: 0, protocol: RouteProtocol::Kernel, ..self.clone() } == first()
+    fn is_ours(&self) -> bool {
+        self.protocol == PROTOCOL
     }
 
-    /// Whether it is the look-up of local addresses before all others, whoever made it.
-    fn is_first(&self) -> bool {
-        self.priority == 0 && self.is_local_lookup()
+    fn is_local_lookup(&self) -> bool {
+        Self { priority: 0, protocol: RouteProtocol::Kernel, ..self.clone() } == first()
     }
 
     fn message(&self) -> RuleMessage {
@@ -133,7 +222,7 @@ impl Rule {
             message.attributes.push(RuleAttribute::Destination(IpAddr::V4(address)));
         }
         message.attributes.extend(self.iif.clone().map(RuleAttribute::Iifname));
-        message.attributes.extend(self.goto.map(RuleAttribute::Goto));
+        message.attributes.extend((self.table != 0).then_some(RuleAttribute::Table(self.table)));
         message
     }
 
@@ -144,9 +233,10 @@ impl Rule {
             iif: None,
             to: None,
             action: message.header.action,
-            goto: None,
             table: message.header.table.into(),
-            others: message.header.src_len != 0 || message.header.tos != 0,
+            others: message.header.src_len != 0
+                || message.header.tos != 0
+                || message.header.flags.contains(RuleFlags::Invert),
         };
         for attribute in &message.attributes {
             match attribute {
@@ -154,7 +244,6 @@ impl Rule {
                 RuleAttribute::Protocol(protocol) => rule.protocol = *protocol,
                 RuleAttribute::Iifname(name) => rule.iif = Some(name.clone()),
                 RuleAttribute::Destination(IpAddr::V4(to)) => rule.to = Some((*to, message.header.dst_len)),
-                RuleAttribute::Goto(priority) => rule.goto = Some(*priority),
                 RuleAttribute::Table(table) => rule.table = *table,
                 // Always told; this value says "not used".
                 RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::SuppressIfGroup(u32::MAX) => {}

@@ -21,7 +21,13 @@ fn connect(ns: &Namespace, to: &str) -> ErrorKind {
 
 /// All of an attachment, in one go.
 fn create(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedFd, AttachError> {
-    prepare(staging, ns, Birthplace::Staging).and_then(|prepared| super::create(staging, ns, a, prepared))
+    let prepared = prepare(staging, ns, Birthplace::Staging)?;
+    super::create(staging, ns, a, prepared).map(|made| made.queue)
+}
+
+/// What a new agent does about it.
+fn recover(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedFd, AttachError> {
+    super::recover(staging, ns, a).map(|made| made.queue)
 }
 
 /// Addresses of another range.
@@ -61,7 +67,7 @@ fn wherever_it_is_made_it_is_the_same() {
     let staging = Staging::new().unwrap();
     let pictures = [Birthplace::Staging, Birthplace::There].map(|at| {
         let ns = namespace();
-        let _queue = super::create(&staging, &ns, &addressing(7), prepare(&staging, &ns, at).unwrap()).unwrap();
+        let _made = super::create(&staging, &ns, &addressing(7), prepare(&staging, &ns, at).unwrap()).unwrap();
         picture(&ns)
     });
     assert_eq!(pictures[0], pictures[1]);
@@ -85,17 +91,21 @@ fn attaching_gives_exactly_this_and_removing_takes_it_all_back() {
     );
     assert_eq!(
         ip(&ns, "rule"),
-        "10:\tfrom all to 100.112.0.0/12 iif lo goto 100 proto 109\n\
-         11:\tfrom all to 100.112.0.0/12 iif mesh0 goto 100 proto 109\n\
-         12:\tfrom all to 100.112.0.0/12 blackhole proto 109\n\
-         100:\tfrom all lookup local proto 109\n\
+        "0:\tfrom all to 100.112.0.0/12 iif lo lookup 1835365224 proto 109\n\
+         0:\tfrom all to 100.112.0.0/12 iif mesh0 lookup 1835365224 proto 109\n\
+         0:\tfrom all to 100.112.0.0/12 blackhole proto 109\n\
+         0:\tfrom all lookup local\n\
          32766:\tfrom all lookup main\n\
          32767:\tfrom all lookup default"
     );
+    let range = "100.112.0.0/12 dev mesh0 proto 109 scope link src 100.112.1.7\n\
+         unreachable 100.112.0.0/12 proto 109 metric 4294967295";
+    assert_eq!(ip(&ns, "-4 route show table main"), range);
     assert_eq!(
-        ip(&ns, "-4 route show table main"),
-        "100.112.0.0/12 dev mesh0 proto 109 scope link src 100.112.1.7\n\
-         unreachable 100.112.0.0/12 proto 109 metric 4294967295"
+        ip(&ns, "-4 route show table 1835365224"),
+        format!(
+            "{range}\nlocal 100.112.0.1 dev mesh0 proto 109 scope host\nlocal 100.112.1.7 dev mesh0 proto 109 scope host"
+        )
     );
 
     remove(&ns).unwrap();
@@ -199,7 +209,7 @@ fn nothing_for_the_range_comes_in_by_another_interface() {
     let _queue = create(&staging, &ns, &addressing(7)).unwrap();
     assert_eq!(&arrives_first(), b"n", "the neighbour got in past the mesh");
     // What the rules are for: without them Linux takes it.
-    ip(&ns, "rule delete pref 12");
+    ip(&ns, "rule delete pref 0 blackhole");
     assert_eq!(&arrives_first(), b"i");
 }
 
@@ -260,8 +270,10 @@ fn a_clash_is_named_and_nothing_is_changed() {
     let (staging, [ns, _other]) = (Staging::new().unwrap(), neighbours());
     ip(&ns, "route add default via 192.0.2.2");
     ip(&ns, "route add 0.0.0.0/1 via 192.0.2.2");
-    ip(&ns, "route add 100.0.0.0/11 via 192.0.2.2");
-    assert_eq!(clash_in(&ns, addressing(7).range).unwrap(), None, "default routes and neighbours are no clash");
+    ip(&ns, "route add 100.96.0.0/12 via 192.0.2.2");
+    ip(&ns, "route add 100.64.0.0/10 via 192.0.2.2 table 52");
+    ip(&ns, "route add 100.0.0.0/8 dev veth");
+    assert_eq!(clash_in(&ns, addressing(7).range).unwrap(), None, "less specific routes and neighbours are no clash");
     for (make, unmake, what) in [
         (
             "addr add 100.113.0.5/16 dev veth",
@@ -269,9 +281,9 @@ fn a_clash_is_named_and_nothing_is_changed() {
             "100.113.0.5/16 is an address of veth",
         ),
         (
-            "route add 100.64.0.0/10 via 192.0.2.2 table 52",
-            "route delete 100.64.0.0/10 table 52",
-            "100.64.0.0/10 is routed via 192.0.2.2 to veth (table 52)",
+            "route add 100.112.0.0/12 via 192.0.2.2 table 52",
+            "route delete 100.112.0.0/12 table 52",
+            "100.112.0.0/12 is routed via 192.0.2.2 to veth (table 52)",
         ),
         (
             "route add blackhole 100.112.3.0/24",
@@ -294,15 +306,35 @@ fn a_clash_is_named_and_nothing_is_changed() {
 fn what_fails_half_way_leaves_nothing() {
     let (staging, ns) = (Staging::new().unwrap(), namespace());
     let before = picture(&ns);
-    // An MTU that no interface takes, and addresses that can't be a source: one step early, one late.
-    for broken in
-        [Addressing { mtu: 1, ..addressing(7) }, Addressing { instance: Ipv4Addr::BROADCAST, ..addressing(7) }]
-    {
+    // More rules than are looked at.
+    (1..=70).for_each(|n| drop(ip(&ns, &format!("rule add pref 0 from 192.0.2.{n} lookup 7"))));
+    let crowded = picture(&ns);
+    let error = create(&staging, &ns, &addressing(7)).unwrap_err();
+    assert!(matches!(error, AttachError::Step { .. }), "{error}");
+    assert_eq!(picture(&ns), crowded);
+    (1..=70).for_each(|n| drop(ip(&ns, &format!("rule delete pref 0 from 192.0.2.{n} lookup 7"))));
+    assert_eq!(picture(&ns), before);
+    assert_eq!(within_staging(&staging), "lo", "a device is left in staging");
+}
+
+#[test]
+fn what_no_coordinator_gives_is_not_set_up() {
+    let (staging, ns) = (Staging::new().unwrap(), namespace());
+    let before = picture(&ns);
+    for broken in [
+        Addressing { mtu: 575, ..addressing(7) },
+        Addressing { instance: Ipv4Addr::BROADCAST, ..addressing(7) },
+        Addressing { service: [192, 0, 2, 1].into(), ..addressing(7) },
+        Addressing { service: addressing(7).range.first(), ..addressing(7) },
+    ] {
         let error = create(&staging, &ns, &broken).unwrap_err();
-        assert!(matches!(error, AttachError::Step { .. }), "{error}");
+        assert!(matches!(error, AttachError::Mtu(_) | AttachError::Address { .. }), "{error}");
         assert_eq!(picture(&ns), before);
     }
-    assert_eq!(within_staging(&staging), "lo", "a device is left in staging");
+    let _queue = create(&staging, &ns, &addressing(7)).unwrap();
+    let before = picture(&ns);
+    readdress(&ns, &Addressing { mtu: 0, ..addressing(7) }).unwrap_err();
+    assert_eq!(picture(&ns), before);
 }
 
 fn within_staging(staging: &Staging) -> String {
@@ -359,7 +391,7 @@ fn other_addresses_take_the_place_of_the_old_ones() {
     for part in [
         "10.9.0.0/16 dev mesh0 proto 109 scope link src 10.9.1.8",
         "unreachable 10.9.0.0/16",
-        "12:\tfrom all to 10.9.0.0/16 blackhole",
+        "0:\tfrom all to 10.9.0.0/16 blackhole",
         "mtu 1280",
     ] {
         assert!(changed.contains(part), "`{part}` is not in: {changed}");

@@ -69,6 +69,12 @@ impl Attach {
             let pending: Vec<&str> = answer.pending.iter().map(|name| &**name).collect();
             note(&format!("note: these runners do not know of it yet: {}", pending.join(", ")));
         }
+        if answer.instance.draining {
+            let id = answer.instance.id;
+            note(&format!(
+                "note: {id} is drained, and stays so: it takes no new connections until it is detached and attached again"
+            ));
+        }
         if context.output.json {
             context.output.print_json(&answer)?;
         } else {

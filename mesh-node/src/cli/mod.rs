@@ -70,7 +70,7 @@ enum Command {
     Status(status::Status),
     /// Show the last refused connections
     Denied(denied::Denied),
-    /// Have a container runtime, or systemd, start what says which service it is (--label mesh.service=D/S) as its instance
+    /// Have a container runtime, or systemd, start what says which service it is (Docker: --label mesh.service=D/S; podman: --annotation mesh.service=D/S) as its instance
     Setup(setup::Setup),
     /// For container runtimes to call: a CNI plugin, the last one of a chain
     Cni(cni::Cni),

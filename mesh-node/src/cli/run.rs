@@ -4,6 +4,7 @@
 //! and exec. It stays behind to pass on signals and the exit code, and to take the instance out at the end.
 
 mod child;
+mod daemons;
 mod world;
 
 use std::{ffi::OsString, os::fd::AsFd as _, path::PathBuf, process::ExitCode};

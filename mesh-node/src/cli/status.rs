@@ -78,6 +78,14 @@ fn render(context: &Context, status: &local::Status) -> String {
             }
         }
     }
+    if !status.waiting.is_empty() {
+        let rows = status.waiting.iter().map(|waiting| {
+            let hint = waiting.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
+            [waiting.container.short(), format!("{}{hint}", waiting.error)]
+        });
+        text.push('\n');
+        text += &output.table(["WAITING", "WITHOUT THE MESH, SINCE"], rows);
+    }
     for (name, offload) in &status.offloads {
         if let Some(why) = &offload.why {
             text += &format!("\n{} {name}: {why}\n", output.ink(Ink::Bad, "offload"));

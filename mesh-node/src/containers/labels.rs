@@ -52,10 +52,56 @@ const OF_A_RUN: [&[&str]; 7] = [
 /// What is said of a container that is no member by [`leave_out_the_images`].
 pub(crate) const IMAGES_OWN: &str = "it runs without the mesh: its image itself says what would make it a member, and that doesn't count; give the container a label (podman: an annotation) that its image has not";
 
+/// What ours are called besides; we write those ourselves.
+const WRITTEN: [&str; 2] = ["mesh.variables", "mesh.refused"];
+
+/// Whether a label is none of ours, but meant as one: it is called as only ours are, or as nobody would call another one. (Other
+/// programs' begin with `mesh.` too, but they are called after a domain, and have a `/` behind it.)
+fn is_mistyped(name: &str) -> bool {
+    let known = [SERVICE, CLIENT].into_iter().chain(WRITTEN).any(|known| known == name);
+    let plain = name.trim().to_ascii_lowercase();
+    let near = [SERVICE, CLIENT].iter().any(|ours| distance(&plain, ours) <= 2);
+    !known && !plain.contains('/') && (plain.starts_with("mesh.") || near)
+}
+
+/// Refuses labels that say nothing, though they were meant to: their container would start without the mesh.
+fn check_names(labels: &Labels) -> Result<(), Refusal> {
+    let Some(name) = labels.keys().find(|name| is_mistyped(name)) else { return Ok(()) };
+    let nearest = [SERVICE, CLIENT].into_iter().min_by_key(|ours| distance(&name.to_ascii_lowercase(), ours));
+    Err(Refusal::new(
+        format!("there is no label or annotation {name}"),
+        format!(
+            "it is {}={}",
+            nearest.unwrap_or(SERVICE),
+            if nearest == Some(CLIENT) { "true" } else { "DEPLOYMENT/SERVICE" }
+        ),
+    ))
+}
+
+/// How many characters differ, were left out, put in or exchanged with the next one; more than that of long names.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(24).collect(), b.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let replaced = rows[i][j] + usize::from(x != y);
+            let mut least = replaced.min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                least = least.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
 /// Leaves out what a container may have from its image and what would make it a member: whoever made the image doesn't decide
 /// who may be reached as the database. What the run gave with the very same value can't be told apart from that. All goes that
 /// is of the same giver: what remained would say something else than he did.
 pub(crate) fn leave_out_the_images(labels: &mut Labels, of_image: &Labels) {
+    labels.retain(|name, value| !is_mistyped(name) || of_image.get(name) != Some(value));
     for marks in OF_A_RUN {
         let is_the_images = |name: &&str| of_image.get(*name).is_some_and(|value| labels.get(*name) == Some(value));
         if marks.iter().any(is_the_images) {
@@ -69,6 +115,7 @@ pub(crate) fn leave_out_the_images(labels: &mut Labels, of_image: &Labels) {
 /// # Errors
 /// If it asks for the mesh, and what it says makes no sense.
 pub(crate) fn member(labels: &Labels, sources: &Sources) -> Result<Option<Member>, Refusal> {
+    check_names(labels)?;
     let Some((service, once)) = service(labels, sources)? else { return Ok(None) };
     let client = match get(labels, CLIENT) {
         None | Some("false") => false,
@@ -224,6 +271,34 @@ mod tests {
             let refusal = member(&labels(&list), &Sources::default()).unwrap_err();
             assert!(refusal.hint.is_some_and(|hint| hint.contains("mesh.")), "{}", refusal.error);
         }
+    }
+
+    #[test]
+    fn a_mistyped_label_is_refused_with_the_right_one_and_others_labels_are_not() {
+        for (name, right) in [
+            ("mesh.servcie", "mesh.service="),
+            ("mesh.Service", "mesh.service="),
+            ("Mesh.service", "mesh.service="),
+            ("mesh.service ", "mesh.service="),
+            ("mesh-service", "mesh.service="),
+            ("mehs.service", "mesh.service="),
+            ("mesh.cleint", "mesh.client="),
+            ("mesh.deployment", "mesh."),
+        ] {
+            for also in [("x", "y"), (SERVICE, "shop/db")] {
+                let refusal = member(&labels(&[(name, "shop/db"), also]), &Sources::default()).unwrap_err();
+                assert!(refusal.error.contains(name) && refusal.hint.unwrap().contains(right), "{}", refusal.error);
+            }
+            let mut from_the_image = labels(&[(name, "shop/db")]);
+            leave_out_the_images(&mut from_the_image, &labels(&[(name, "shop/db")]));
+            assert_eq!(member(&from_the_image, &Sources::default()), Ok(None), "{name}");
+        }
+        let others =
+            ["mesh.traefik.io/traffic-type", "service", "kuma.io/mesh", "mesh", "meshed", "com.mesh.service", "role"];
+        for name in others {
+            assert_eq!(member(&labels(&[(name, "shop/db")]), &Sources::default()), Ok(None), "{name}");
+        }
+        assert!(member(&labels(&[("mesh.variables", "{}"), ("mesh.refused", "so")]), &Sources::default()).is_ok());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Containers come and go: of each container and of each namespace one change at a time.
 
 use std::{
+    collections::BTreeMap,
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -66,6 +67,8 @@ struct Inner {
     /// Whoever changes what a container holds has its turn, and after that the one at the namespace.
     ids: Turns<ContainerId>,
     namespaces: Turns<NamespaceId>,
+    /// Those that run without the mesh though they ask for it, and why.
+    waiting: Mutex<BTreeMap<ContainerId, Refusal>>,
 }
 
 impl Containers {
@@ -74,7 +77,8 @@ impl Containers {
         let (ended, runs) = mpsc::unbounded_channel();
         let remembered = table::load(&state);
         let (ids, namespaces) = (Turns::default(), Turns::default());
-        let inner = Inner { instances, state, table: Mutex::default(), ended, ids, namespaces };
+        let (table, waiting) = (Mutex::default(), Mutex::default());
+        let inner = Inner { instances, state, table, ended, ids, namespaces, waiting };
         let containers = Self { inner: Arc::new(inner) };
         for (id, holder) in remembered {
             containers.take_up(&id, holder).await;
@@ -148,6 +152,26 @@ impl Containers {
     pub(crate) fn holding(&self, instance: InstanceId) -> Vec<ContainerId> {
         let namespace = self.inner.instances.namespace_of(instance);
         namespace.map(|namespace| self.table().holding(namespace)).unwrap_or_default()
+    }
+
+    /// A container runs without the mesh, and is tried again; `None`: not any more.
+    pub(crate) fn waits(&self, id: &ContainerId, why: Option<Refusal>) {
+        let mut waiting = self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => drop(waiting.insert(id.clone(), why)),
+            None => drop(waiting.remove(id)),
+        }
+    }
+
+    /// The containers that run without the mesh though they ask for it.
+    pub(crate) fn waiting(&self) -> Vec<local::Waiting> {
+        let waiting = self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = waiting.iter().map(|(container, why)| local::Waiting {
+            container: container.clone(),
+            error: why.error.clone(),
+            hint: why.hint.clone(),
+        });
+        all.collect()
     }
 
     async fn take_up(&self, id: &ContainerId, holder: Holder) {

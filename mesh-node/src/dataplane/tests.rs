@@ -34,6 +34,7 @@ fn service(at: At) -> Ipv4Addr {
 fn create(staging: &Staging, ns: &Namespace, at: At) -> OwnedFd {
     attach::create(staging, ns, &at.addressing(), attach::prepare(staging, ns, attach::Birthplace::Staging).unwrap())
         .unwrap()
+        .queue
 }
 
 /// Two runners, whose sockets are in `host` or in our own namespace, with an instance each.
@@ -194,7 +195,7 @@ fn connections_survive_the_agent() {
     let mut plane = Plane::start(1, None);
     plane.set_map(&view(1, &local(), &[(1, endpoint(&plane))]));
     for (ns, at) in [&a, &b].into_iter().zip(local()) {
-        plane.attach(attach::recover(&staging, ns, &at.addressing()).unwrap(), at);
+        plane.attach(attach::recover(&staging, ns, &at.addressing()).unwrap().queue, at);
     }
     receive(&callee, 100, 1);
     exchange(&caller, &callee, 10 * MEGABYTE);

@@ -121,23 +121,30 @@ impl Docker {
             let Ok(place) = self.places.acquire().await else { return };
             let attached = self.try_attach(&api, &id).await;
             drop(place);
-            match attached {
-                Ok(Done::Attached) if attempts.have_failed() => {
-                    tracing::info!(container = %id, "it is in the mesh now");
-                    return;
+            let refusal = match attached {
+                Ok(done) => {
+                    if matches!(done, Done::Attached) && attempts.have_failed() {
+                        tracing::info!(container = %id, "it is in the mesh now");
+                    }
+                    break;
                 }
-                Ok(_) => return,
-                Err(_) if !runs(&api, &id).await => return,
-                // It may have been attached before, and what stands in the way have come since.
-                Err(Refusal { error, hint }) if !self.holds(&id) && attempts.is_new(&error) => {
-                    tracing::warn!(container = %id, error, hint, "it runs without the mesh; it is tried again and again");
-                }
-                Err(Refusal { error, .. }) => tracing::debug!(container = %id, error, "it is tried again and again"),
+                Err(_) if !runs(&api, &id).await => break,
+                Err(refusal) => refusal,
+            };
+            let Refusal { error, hint } = &refusal;
+            // It may have been attached before, and what stands in the way have come since.
+            if !self.holds(&id) && attempts.is_new(error) {
+                tracing::warn!(container = %id, error, hint, "it runs without the mesh; it is tried again and again");
+            } else {
+                tracing::debug!(container = %id, error, "it is tried again and again");
             }
+            self.containers.waits(&id, (!self.holds(&id)).then_some(refusal));
             if !attempts.next().await {
-                return;
+                // Another start of it is looked after, or Docker has ended.
+                break;
             }
         }
+        self.containers.waits(&id, None);
     }
 
     fn holds(&self, id: &ContainerId) -> bool {

@@ -13,10 +13,11 @@ use super::{
     hosts::Hosts,
     manager::{Instances, blocking, one_line},
     table::{Attachment, Entry, Told},
+    upkeep::Attached,
     watch::Watch,
 };
 use crate::{
-    attach::{self, AttachError, Birthplace, Mark, Namespace, Prepared},
+    attach::{self, AttachError, Birthplace, Made, Mark, Namespace, Prepared},
     control::AskError,
     hosts::{HostsFile, Kept, Place},
     local::NamespacePlace,
@@ -252,20 +253,22 @@ impl Instances {
     ) -> Result<(), Refusal> {
         let (inner, addressing) = (Arc::clone(&self.inner), attachment.addressing());
         let made = blocking(move || {
-            attach::create(&inner.parts.staging, &namespace, &addressing, prepared).map(|tun| (namespace, tun))
+            attach::create(&inner.parts.staging, &namespace, &addressing, prepared).map(|made| (namespace, made))
         });
-        let (namespace, tun) = made.await?;
+        let (namespace, Made { queue, seen }) = made.await?;
         if let Some(file) = hosts
             && let Err(refusal) = self.put_names(attachment.instance, &file).await
         {
-            drop(tun);
+            drop(queue);
             let _ = blocking(move || attach::remove(&namespace)).await;
             return Err(refusal);
         }
-        let port = self.inner.parts.dataplane.attach(tun, attachment.instance);
+        let port = self.inner.parts.dataplane.attach(queue, attachment.instance);
         if let Some(entry) = self.table().get_mut(attachment.instance) {
             entry.port = Some(port);
         }
+        // Nobody listens only when the agent ends.
+        let _ = self.inner.attached.send(Attached { namespace: attachment.namespace, seen });
         Ok(())
     }
 

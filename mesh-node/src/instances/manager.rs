@@ -20,7 +20,8 @@ use super::{
     end::Cause,
     hosts::moved,
     store::{self, Remembered},
-    table::{Entry, Table},
+    table::Table,
+    upkeep::{self, Attached, Troubles},
 };
 use crate::{
     attach::{self, AttachError, Namespace, NamespaceId, Staging},
@@ -72,7 +73,11 @@ pub(super) struct Inner {
     pub(super) processes: mpsc::UnboundedSender<NamespaceId>,
     /// Told of every end of an instance.
     pub(super) ends: watch::Sender<()>,
-    table: Mutex<Table>,
+    /// Notified of every namespace that is attached.
+    pub(super) attached: mpsc::UnboundedSender<Attached>,
+    /// What is wrong with instances.
+    pub(super) troubles: Troubles,
+    pub(super) table: Mutex<Table>,
     /// Whoever changes what a namespace holds has its turn. Nobody waits for another's coordinator or kernel.
     turns: Turns<NamespaceId>,
     /// Shared by those that attach; whoever takes all out waits for these.
@@ -87,12 +92,15 @@ impl Instances {
     pub(crate) async fn start(parts: Parts, remembered: Remembered) -> (Self, mpsc::UnboundedReceiver<NamespaceId>) {
         let (processes, ended) = mpsc::unbounded_channel();
         let (files, moves) = Files::watched(parts.guards.clone());
+        let (attached, attachments) = mpsc::unbounded_channel();
         let inner = Inner {
             files,
             following: Mutex::default(),
             parts,
             processes,
             ends: watch::Sender::default(),
+            attached,
+            troubles: Troubles::default(),
             table: Mutex::default(),
             turns: Turns::default(),
             coming: tokio::sync::RwLock::default(),
@@ -100,6 +108,7 @@ impl Instances {
         };
         let instances = Self { inner: Arc::new(inner) };
         tokio::spawn(moved::follow(Arc::downgrade(&instances.inner), moves));
+        tokio::spawn(upkeep::keep(Arc::downgrade(&instances.inner), attachments));
         instances.recover(remembered).await;
         (instances, ended)
     }
@@ -118,7 +127,13 @@ impl Instances {
 
     /// The instances, by identifier.
     pub(crate) fn list(&self) -> Vec<local::Instance> {
-        self.table().iter().filter(|entry| !entry.ending).map(Entry::answer).collect()
+        let table = self.table();
+        let shown = table.iter().filter(|entry| !entry.ending).map(|entry| {
+            let mut instance = entry.answer();
+            instance.warnings.extend(self.inner.troubles.of(entry.attachment.namespace));
+            instance
+        });
+        shown.collect()
     }
 
     /// Changes when an instance has ended.

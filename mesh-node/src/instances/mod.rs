@@ -7,10 +7,12 @@ mod hosts;
 #[cfg(test)]
 pub(crate) mod lab;
 mod manager;
+mod pace;
 mod reconcile;
 mod recover;
 mod store;
 mod table;
+mod upkeep;
 mod watch;
 
 pub(crate) use begin::Wish;

@@ -13,8 +13,12 @@ use super::{
     manager::{Instances, blocking},
     recover::reopen,
     table::{Attachment, Entry},
+    upkeep::{Attached, Kind},
 };
-use crate::{attach, control::AskError};
+use crate::{
+    attach::{self, AttachError, Made},
+    control::AskError,
+};
 
 /// What an instance needs to be as the view has it.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +34,7 @@ impl Instances {
     /// Follows the view until the agent ends.
     pub(crate) async fn follow(self) {
         let (mut views, mut links) = (self.inner.parts.control.views(), self.inner.parts.control.links());
-        let mut synced = false;
+        let (mut synced, mut range) = (false, None);
         loop {
             tokio::select! {
                 changed = views.changed() => if changed.is_err() { return },
@@ -48,6 +52,9 @@ impl Instances {
             }
             let view = views.borrow_and_update().clone();
             if let Some(view) = view {
+                if range.replace(view.network.range).is_some_and(|before| before != view.network.range) {
+                    tokio::spawn(crate::agent::warn_of_clash(view.network.range));
+                }
                 self.reconcile(&view).await;
             }
         }
@@ -92,12 +99,26 @@ impl Instances {
     async fn readdress(&self, next: Attachment) {
         let (instance, address) = (next.instance, next.address);
         let (remembered, addressing) = (next.clone(), next.addressing());
+        let before = self.table().get(instance).map(|entry| entry.attachment.network.range);
         let done = blocking(move || {
-            reopen(&remembered).map_or(Ok(()), |namespace| attach::readdress(&namespace, &addressing))
+            let Some(namespace) = reopen(&remembered) else { return Ok(()) };
+            let is_new = before != Some(addressing.range);
+            match if is_new { attach::clash_in(&namespace, addressing.range)? } else { None } {
+                Some(clash) => Err(AttachError::Clash(clash)),
+                None => attach::readdress(&namespace, &addressing),
+            }
         });
         match done.await {
-            Ok(()) => tracing::info!(%instance, %address, "has other addresses now"),
-            Err(error) => tracing::warn!(%instance, %error, "cannot be given its new addresses"),
+            Ok(()) => {
+                self.inner.troubles.clear(next.namespace, Kind::Addresses);
+                tracing::info!(%instance, %address, "has other addresses now");
+            }
+            Err(error) => {
+                let trouble = format!("it cannot be given its new addresses: {}", error.error);
+                self.inner.troubles.set(next.namespace, Kind::Addresses, trouble);
+                tracing::warn!(%instance, %error, "cannot be given its new addresses");
+                return;
+            }
         }
         if let Some(entry) = self.table().get_mut(instance) {
             entry.attachment = next;
@@ -169,19 +190,20 @@ impl Instances {
             let _ = self.inner.parts.dataplane.report().await;
         }
         let (inner, remembered) = (Arc::clone(&self.inner), next.clone());
-        let tun = blocking(move || {
+        let Made { queue, seen } = blocking(move || {
             let namespace = reopen(&remembered).ok_or("its namespace is gone")?;
             attach::recover(&inner.parts.staging, &namespace, &remembered.addressing()).map_err(|e| e.to_string())
         })
         .await
         .map_err(|refusal| refusal.error)?;
-        let port = self.inner.parts.dataplane.attach(tun, held.instance);
+        let port = self.inner.parts.dataplane.attach(queue, held.instance);
         let since = Some(Have { epoch: view.epoch, revision });
         let mut table = self.table();
         if let Some(entry) = table.remove(old.instance) {
             table.add(Entry { attachment: next, port: Some(port), since, ..entry });
         }
         drop(table);
+        let _ = self.inner.attached.send(Attached { namespace: old.namespace, seen });
         self.save();
         Ok(())
     }

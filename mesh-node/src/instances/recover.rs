@@ -7,10 +7,11 @@ use super::{
     manager::{Instances, blocking},
     store::Remembered,
     table::{Attachment, Entry, Told},
+    upkeep::Attached,
     watch::Watch,
 };
 use crate::{
-    attach::{self, Mark, Namespace, NamespaceId},
+    attach::{self, Made, Mark, Namespace, NamespaceId},
     local::NamespacePlace,
     sys::process,
 };
@@ -51,7 +52,7 @@ impl Instances {
         // What an earlier version made is marked from now on.
         let attachment = Attachment { mark: old.mark.or_else(|| Mark::draw().ok()), ..old.clone() };
         let (inner, addressing) = (Arc::clone(&self.inner), attachment.addressing());
-        let (tun, process) = blocking(move || {
+        let (Made { queue, seen }, process) = blocking(move || {
             let namespace = reopen(&old).ok_or("its namespace is gone")?;
             // The numbers of namespaces are given again. One without our interface is somebody else's by now.
             if !attach::holds(&namespace, old.mark).map_err(|e| e.to_string())? {
@@ -67,14 +68,15 @@ impl Instances {
                     }
                 },
             };
-            let tun = attach::recover(&inner.parts.staging, &namespace, &addressing).map_err(|e| e.to_string())?;
-            Ok((tun, process))
+            let made = attach::recover(&inner.parts.staging, &namespace, &addressing).map_err(|e| e.to_string())?;
+            Ok((made, process))
         })
         .await
         .map_err(|refusal| refusal.error)?;
         let instance = attachment.instance;
         let watch = process.and_then(|fd| Watch::new(fd, attachment.namespace, self.inner.processes.clone()).ok());
-        let port = Some(self.inner.parts.dataplane.attach(tun, instance));
+        let port = Some(self.inner.parts.dataplane.attach(queue, instance));
+        let namespace = attachment.namespace;
         self.table().add(Entry {
             attachment,
             port,
@@ -84,6 +86,7 @@ impl Instances {
             ending: false,
             _watch: watch,
         });
+        let _ = self.inner.attached.send(Attached { namespace, seen });
         Ok(())
     }
 }

@@ -177,12 +177,26 @@ pub(crate) struct Status {
     pub(crate) drops: BTreeMap<String, u64>,
     /// What the data plane's system calls carried, by kind.
     pub(crate) traffic: BTreeMap<String, Calls>,
+    /// The containers that ask for the mesh and run without it, until what stands in the way is gone.
+    #[serde(default)]
+    pub(crate) waiting: Vec<Waiting>,
     /// The offloads: without any one of them traffic is several times slower.
     #[serde(default)]
     pub(crate) offloads: BTreeMap<String, Offload>,
     /// What is wrong on this machine, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
+}
+
+/// A container that asks for the mesh and runs without it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Waiting {
+    /// Which.
+    pub(crate) container: ContainerId,
+    /// What stands in the way.
+    pub(crate) error: String,
+    /// What to do about it.
+    pub(crate) hint: Option<String>,
 }
 
 /// An offload.
@@ -410,7 +424,12 @@ mod tests {
                 rx_bytes: 1,
                 tx_bytes: 2,
             }],
-            instances: vec![Instance { connections: Some(4), containers: vec!["f00".parse().unwrap()], ..instance() }],
+            instances: vec![Instance {
+                connections: Some(4),
+                containers: vec!["f00".parse().unwrap()],
+                ..instance()
+            }],
+            waiting: vec![Waiting { container: "f00".parse().unwrap(), error: "so".into(), hint: None }],
             drops: [("malformed".to_owned(), 0)].into(),
             traffic: [("tun-reads".to_owned(), Calls { count: 1, bytes: 60 })].into(),
             offloads: [("udp-gso".to_owned(), Offload { on: false, why: Some("so".to_owned()) })].into(),
@@ -425,6 +444,7 @@ mod tests {
             "instances": [{"id": "i-3", "service": "shop/db", "address": "100.112.0.9",
                 "service_address": "100.112.0.2", "interface": "mesh0", "client": false, "draining": false,
                 "connections": 4, "containers": ["f00"]}],
+            "waiting": [{"container": "f00", "error": "so", "hint": null}],
             "drops": {"malformed": 0}, "traffic": {"tun-reads": {"count": 1, "bytes": 60}},
             "offloads": {"udp-gso": {"on": false, "why": "so"}}, "warnings": ["no room"]});
         frozen(&status, shape);

@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::{self, File},
-    io::Write as _,
+    io::{self, Read as _, Write as _},
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::PathBuf,
 };
@@ -16,6 +16,7 @@ use super::{
     argv::{self, Call, Task},
     line,
 };
+use crate::containers::Labels;
 
 /// The configuration of the container that it makes, if that is this one. What it tells its hooks is not always right: crun
 /// says where it is itself, and with a user namespace that can be `/`.
@@ -59,6 +60,33 @@ pub(super) fn log(call: &Call, refusal: &Refusal) {
     drop(written);
 }
 
+/// The labels that the caller gives the container that it makes, if it is podman's command.
+pub(super) fn labels() -> Labels {
+    labels_of(&fs::read(format!("/proc/{}/cmdline", getppid())).unwrap_or_default())
+}
+
+/// `podman [OPTION…] [container|pod] run|create [OPTION…] IMAGE …`. Where the image begins isn't known without knowing all options,
+/// so all words count that stand behind a `--label`; those of ours that are meant for a program within are none that it knows.
+fn labels_of(text: &[u8]) -> Labels {
+    let words: Vec<_> = text.split(|octet| *octet == 0).map(String::from_utf8_lossy).collect();
+    let is_podman = words.first().is_some_and(|program| program.rsplit('/').next() == Some("podman"));
+    if !is_podman || !words.iter().any(|word| word == "run" || word == "create") {
+        return Labels::new();
+    }
+    let after = words.iter().zip(words.iter().skip(1));
+    let separate = after.filter(|(option, _)| *option == "--label" || *option == "-l").map(|(_, label)| label.as_ref());
+    let joined = words.iter().filter_map(|word| word.strip_prefix("--label=").or_else(|| word.strip_prefix("-l=")));
+    let all = separate.chain(joined).map(|label| label.split_once('=').unwrap_or((label, "")));
+    all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// What stands on standard input, to be passed on as it is.
+pub(super) fn described(from: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    from.take(super::spec::MAX + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 /// What a process was called with, if that was a runtime.
 fn call(process: Pid) -> Call {
     parse(&fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default())
@@ -73,6 +101,21 @@ fn parse(text: &[u8]) -> Call {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_are_seen_where_podman_was_called_with_them() {
+        let of = |line: &str| labels_of(line.replace(' ', "\0").as_bytes()).into_iter().collect::<Vec<_>>();
+        let label = vec![("mesh.service".to_owned(), "shop/app".to_owned())];
+        for line in [
+            "podman run --rm --label mesh.service=shop/app bb sh",
+            "/usr/bin/podman --log-level debug container create -l mesh.service=shop/app bb",
+            "podman run --label=mesh.service=shop/app bb",
+        ] {
+            assert_eq!(of(line), label, "{line}");
+        }
+        assert_eq!(of("podman start --label mesh.service=shop/app"), []);
+        assert_eq!(of("conmon run --label mesh.service=shop/app"), []);
+    }
 
     #[test]
     fn a_runtime_is_understood_by_its_command_line() {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{Config, Fail, Sources},
-    containers::{IMAGES_OWN, Labels, Member, member},
+    containers::{IMAGES_OWN, Labels, Member, SERVICE, member},
     journal,
     state::StateDir,
 };
@@ -45,16 +45,20 @@ pub(crate) enum Stage {
 pub(crate) fn run(stage: Stage, said: Option<Member>, bare: bool, state: &StateDir) -> Result<(), Refusal> {
     match stage {
         Stage::Precreate => {
-            let mut spec = Spec::read(io::stdin().lock()).map_err(|e| nonsense(&e))?;
+            let described = caller::described(io::stdin().lock()).map_err(|e| nonsense(&e))?;
+            let mut spec = Spec::read(&described[..]).map_err(|e| nonsense(&e))?;
+            let labels = no_labels();
+            // It is called for every container; those that are none of ours go out as they came.
+            let is_none_of_ours = || member(&spec.annotations(), &Sources::default()) == Ok(None);
+            if said.is_none() && labels.is_ok() && is_none_of_ours() {
+                return give(&described);
+            }
             let hooks = own_hooks(state)?;
-            if let Err(refusal) = adopt(&mut spec, said, state, &hooks) {
+            if let Err(refusal) = labels.and_then(|()| adopt(&mut spec, said, state, &hooks)) {
                 // podman keeps to itself what this hook says: the next one can make itself heard.
                 spec.refuse(&text(&refusal), &hooks);
             }
-            let mut out = io::stdout().lock();
-            out.write_all(&spec.to_json())
-                .and_then(|()| out.flush())
-                .map_err(|e| Refusal::bare(format!("the container's configuration can't be written: {e}")))
+            give(&spec.to_json())
         }
         Stage::CreateRuntime => {
             let container: attach::State = input()?;
@@ -68,6 +72,29 @@ pub(crate) fn run(stage: Stage, said: Option<Member>, bare: bool, state: &StateD
                 note(&refusal);
             }
             Ok(())
+        }
+    }
+}
+
+/// Gives the runtime the container's configuration.
+fn give(config: &[u8]) -> Result<(), Refusal> {
+    let mut out = io::stdout().lock();
+    let given = out.write_all(config).and_then(|()| out.flush());
+    given.map_err(|e| Refusal::bare(format!("the container's configuration can't be written: {e}")))
+}
+
+/// podman passes a container's labels on to nobody. As far as they can be seen where it was called, one that was meant for us is
+/// refused: the container would start without the mesh.
+fn no_labels() -> Result<(), Refusal> {
+    let labels = caller::labels();
+    match member(&labels, &Sources::default()) {
+        Ok(None) => Ok(()),
+        Ok(Some(member)) => Err(Refusal::new(
+            "podman tells its hooks nothing of labels",
+            format!("give it an annotation: --annotation {SERVICE}={}", member.service),
+        )),
+        Err(refusal) => {
+            Err(Refusal::new(refusal.error, format!("with podman it is --annotation {SERVICE}=DEPLOYMENT/SERVICE")))
         }
     }
 }

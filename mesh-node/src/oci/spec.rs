@@ -21,7 +21,7 @@ const VARIABLES: &str = "mesh.variables";
 /// The annotation that says why the container can't have the mesh: for the hook that is called when it is made.
 pub(super) const REFUSED: &str = "mesh.refused";
 /// The largest file that is read, in octets. (Docker's are about 10 KB.)
-const MAX: u64 = 16 << 20;
+pub(super) const MAX: u64 = 16 << 20;
 /// How long a runtime waits for our hooks, in seconds: longer than these wait for anything.
 pub(super) const HOOK_TIMEOUT: u64 = 30;
 

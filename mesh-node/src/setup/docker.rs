@@ -18,7 +18,7 @@ const RUNC: &str = "runc";
 /// What calls something else by its name, and nothing more.
 const ENV: &str = "/usr/bin/env";
 /// How to be rid of what `--undo` leaves.
-const STUB: &str = "the runtime `mesh` stays there as another name of runc, without which containers that were made meanwhile could not start. When `docker inspect --format '{{.HostConfig.Runtime}} {{.Name}}' $(docker ps --all --quiet)` shows none of them any more, take `mesh` out of runtimes in /etc/docker/daemon.json yourself. Restart those that run before mesh-node itself is taken off the machine: until they end, Docker may call it for them";
+const STUB: &str = "the runtime `mesh` stays in daemon.json as a name for runc: containers made with it could not start otherwise. Remove it when `docker inspect --format '{{.HostConfig.Runtime}} {{.Name}}' $(docker ps --all --quiet)` names it no more; restart those that run before you uninstall mesh-node";
 
 pub(super) fn set_up(ourselves: &Ourselves) -> Result<Plan, Refusal> {
     let edit = Edit::of(FILE, |before| enter(before, ourselves).map(Some))?;

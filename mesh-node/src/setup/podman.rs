@@ -22,7 +22,8 @@ pub(super) fn set_up(ourselves: &Ourselves) -> Result<Plan, Refusal> {
     let hook = json!({
         "version": "1.0.0",
         "hook": {"path": ourselves.program, "args": arguments.collect::<Vec<_>>(), "timeout": 30},
-        "when": {"annotations": {"^mesh\\.service$": ".*"}},
+        // podman tells nobody of labels, so that one which is given in place of an annotation only shows to who is always called.
+        "when": {"always": true},
         "stages": ["precreate"],
     });
     let hook = serde_json::to_string_pretty(&hook).map_err(|e| Refusal::bare(e.to_string()))? + "\n";
@@ -40,7 +41,7 @@ pub(super) fn set_up(ourselves: &Ourselves) -> Result<Plan, Refusal> {
             ),
         ));
     }
-    let then = "nothing has to be restarted; containers that exist have the hook from their next start on";
+    let then = "nothing has to be restarted; containers that exist have the hook from their next start on. With podman it is an annotation, not a label: podman run --annotation mesh.service=DEPLOYMENT/SERVICE …";
     Ok(Plan { edits, notes: vec![], then })
 }
 

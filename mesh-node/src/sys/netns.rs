@@ -1,9 +1,10 @@
 //! Network namespaces (network_namespaces(7), ioctl_nsfs(2)): what a descriptor is, making one, and working in one.
-#![allow(unsafe_code, reason = "NS_GET_NSTYPE has no safe wrapper")]
+#![allow(unsafe_code, reason = "NS_GET_NSTYPE and the number of a message's namespace have no safe wrapper")]
 
 use std::{
     fs::File,
     io,
+    mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     panic, thread,
 };
@@ -12,6 +13,8 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::statfs::{NSFS_MAGIC, fstatfs},
 };
+use rtnetlink::sys::Socket;
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// Whether the descriptor is that of a network namespace.
 ///
@@ -52,6 +55,71 @@ pub(crate) fn make() -> io::Result<OwnedFd> {
         unshare(CloneFlags::CLONE_NEWNET)?;
         Ok(File::open("/proc/thread-self/ns/net")?.into())
     })
+}
+
+/// A netlink socket that can be waited for.
+#[derive(Debug)]
+pub(crate) struct Ear(AsyncFd<Socket>);
+
+impl Ear {
+    /// Within a tokio runtime.
+    ///
+    /// # Errors
+    /// If the socket can't be waited for.
+    pub(crate) fn new(socket: Socket) -> io::Result<Self> {
+        // SAFETY: the descriptor is owned by the socket, and that by the `AsyncFd`, which nobody can take it out of.
+        let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+        registered.map(Self).map_err(|e| e.into_parts().1)
+    }
+
+    /// The namespace that the next message is from, by its number; `None`: the socket's own.
+    ///
+    /// # Errors
+    /// What recvmsg(2) says; `ENOBUFS`: there was more than could be kept.
+    pub(crate) async fn sender(&self) -> io::Result<Option<i32>> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            if let Ok(result) = ready.try_io(|socket| sender(socket.get_ref())) {
+                return result;
+            }
+        }
+    }
+}
+
+/// Takes one message from a netlink socket that listens to all namespaces, and returns the number of the one that it is from;
+/// `None`: the socket's own. What it says isn't read.
+///
+/// # Errors
+/// What recvmsg(2) says; `ENOBUFS`: there was more than could be kept.
+#[allow(clippy::unnecessary_cast, reason = "with musl, cmsg_len is a socklen_t")]
+fn sender(socket: &impl AsRawFd) -> io::Result<Option<i32>> {
+    // Aligned for a `cmsghdr`, and with room for more than one with an int.
+    let (mut control, mut byte) = (MaybeUninit::<[u64; 8]>::zeroed(), 0_u8);
+    let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    // SAFETY: all zeroes is a valid `msghdr`.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    (header.msg_iov, header.msg_iovlen) = (&raw mut part, 1);
+    (header.msg_control, header.msg_controllen) = (control.as_mut_ptr().cast(), size_of_val(&control) as _);
+    // SAFETY: the header describes the buffers above, which outlive the call. What doesn't fit is left out.
+    let received =
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_TRUNC | libc::MSG_CMSG_CLOEXEC) };
+    if received < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has filled in the header; each `cmsghdr` is within `control`, which is aligned for it, and the data of
+    // one that says that it holds an int is read as one.
+    unsafe {
+        let mut next = libc::CMSG_FIRSTHDR(&raw const header);
+        while !next.is_null() {
+            let found = &*next;
+            let holds_int = found.cmsg_len as usize >= libc::CMSG_LEN(size_of::<i32>() as u32) as usize;
+            if holds_int && (found.cmsg_level, found.cmsg_type) == (libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID) {
+                return Ok(Some(libc::CMSG_DATA(next).cast::<i32>().read_unaligned()));
+            }
+            next = libc::CMSG_NXTHDR(&raw const header, next);
+        }
+    }
+    Ok(None)
 }
 
 fn in_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {

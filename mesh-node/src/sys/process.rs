@@ -67,10 +67,20 @@ impl End {
 #[derive(Debug, Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum Capability {
+    /// Hearing of what changes in other network namespaces.
+    NetBroadcast = 11,
     /// Changing interfaces, addresses and routes.
     NetAdmin = 12,
     /// Mounting, entering namespaces, and much more.
     SysAdmin = 21,
+}
+
+/// Whether this process has a capability: proc(5), «status».
+pub(crate) fn has(capability: Capability) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    effective.is_some_and(|set| set & (1 << capability as u32) != 0)
 }
 
 /// Takes a capability from whatever this thread executes later on (capabilities(7): out of the bounding set, and out of

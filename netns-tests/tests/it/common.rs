@@ -7,6 +7,9 @@ use mesh_netns_tests::{Coordinator, Instance, traffic, wait};
 /// The range that a coordinator chooses when it isn't told one.
 pub(crate) const RANGE: (Ipv4Addr, u8) = (Ipv4Addr::new(100, 112, 0, 0), 12);
 
+/// The routing table in which an instance's namespace has the routes of the range.
+pub(crate) const MESH_TABLE: u32 = u32::from_be_bytes(*b"mesh");
+
 /// An address of the range that nobody has.
 pub(crate) const NOBODY: Ipv4Addr = Ipv4Addr::new(100, 120, 0, 1);
 

@@ -13,7 +13,7 @@ use mesh_netns_tests::{
     wait,
 };
 
-use crate::common::{BILLING, NOBODY, RANGE, SHOP, declare, is_refused, reaches};
+use crate::common::{BILLING, MESH_TABLE, NOBODY, RANGE, SHOP, declare, is_refused, reaches};
 
 /// A second way out of an instance, as containers have: a link to a gateway that would forward anything.
 fn gateway_of(instance: &Namespace) -> Namespace {
@@ -114,8 +114,16 @@ fn without_mesh0_nothing_for_the_range_leaves_by_another_interface() {
             let census = Census::take(&leaves.frames(), RANGE, &[]);
             assert_eq!(census.of_the_range, 0, "{how}:\n{}", leaves.text());
         };
+        // It would be put back, were the agent there.
+        aws.pause();
         app.namespace.ip(&["link set mesh0 down"]);
         nothing_leaves("mesh0 is down");
+        app.namespace.ip(&["rule del pref 0 blackhole", &format!("route flush table {MESH_TABLE}")]);
+        nothing_leaves("mesh0 is down and the routes are gone");
+        aws.resume();
+        wait::until_true("all of that to be put back", || {
+            app.connect(db.service_address, 5432).is_ok() && app.namespace.ip_output("rule").contains("blackhole")
+        });
         app.namespace.ip(&["link del mesh0"]);
         nothing_leaves("mesh0 is gone");
     });

@@ -14,7 +14,7 @@ use mesh_netns_tests::{
     traffic::{Answer, Server, connect_from},
 };
 
-use crate::common::{NOBODY, declare, is_refused, reaches};
+use crate::common::{MESH_TABLE, NOBODY, declare, is_refused, reaches};
 
 /// Administratively prohibited, and host unreachable (RFC 792, RFC 1812 §5.2.7.1).
 const PROHIBITED: Option<(u8, u8)> = Some((3, 13));
@@ -295,7 +295,7 @@ fn a_one_way_trust_lets_no_syn_back() {
         };
 
         // A caller that waits for the answer to its own SYN: the kernel there would take a SYN for a simultaneous open.
-        app.namespace.ip(&[&format!("route add blackhole {}/32", api.address)]);
+        app.namespace.ip(&[&format!("route add blackhole {}/32 table {MESH_TABLE}", api.address)]);
         let arrives = Capture::interface(&app.namespace, "mesh0");
         let source = SocketAddrV4::new(api.address, 7000);
         thread::scope(|scope| {

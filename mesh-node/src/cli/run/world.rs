@@ -14,7 +14,10 @@ use nix::{
     unistd::{getegid, geteuid},
 };
 
-use super::super::{output::note, target};
+use super::{
+    super::{output::note, target},
+    daemons,
+};
 use crate::{
     hosts::Place,
     local::NamespacePlace,
@@ -42,6 +45,11 @@ impl World {
                 None
             }
         };
+        if let Err(e) = daemons::hide() {
+            note(&format!(
+                "warning: names may be answered by a daemon of the machine, which doesn't know those of the mesh: {e}"
+            ));
+        }
         // Found again, by a restarted agent, as long as we run: by us.
         let (place, namespace, process) = target::process(pid)?;
         Ok(Self { place, namespace, hosts, process })
@@ -91,11 +99,16 @@ fn enter(netns: Option<&Path>) -> Result<(), Refusal> {
 fn own_hosts() -> io::Result<()> {
     const HOSTS: &str = "/etc/hosts";
     let before = fs::read(HOSTS)?;
+    stand_in(&before, Path::new(HOSTS))
+}
+
+/// Has a file with this text stand in for another one, for this mount namespace.
+pub(super) fn stand_in(text: &[u8], at: &Path) -> io::Result<()> {
     let copy = std::env::temp_dir().join(format!("mesh-node-hosts-{:016x}", getrandom::u64()?));
     let mut file = fs::File::options().write(true).create_new(true).mode(0o644).open(&copy)?;
     let _gone = Removed(copy.clone());
-    file.write_all(&before)?;
-    mount(Some(&copy), HOSTS, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    file.write_all(text)?;
+    mount(Some(&copy), at, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     Ok(())
 }
 
