@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -28,6 +30,8 @@ const VIRTUAL: [&str; 20] = [
 struct Found {
     interface: String,
     address: IpAddr,
+    /// Whether it is the machine's own network, whatever it is called: a bridge can be that as well.
+    own: bool,
 }
 
 /// Tells the endpoints, now and whenever they change, until nobody listens. None of the range that the view has: the
@@ -57,9 +61,44 @@ pub(crate) fn watch(port: u16, views: watch::Receiver<Option<Arc<View>>>) -> wat
 
 fn interfaces() -> Vec<Found> {
     let Ok(all) = getifaddrs() else { return vec![] };
-    all.filter(|i| i.flags.contains(InterfaceFlags::IFF_UP))
-        .filter_map(|i| i.address.and_then(address).map(|address| Found { interface: i.interface_name, address }))
-        .collect()
+    let ways_out = ways_out();
+    let up = all.filter(|i| i.flags.contains(InterfaceFlags::IFF_UP));
+    up.filter_map(|i| {
+        let address = i.address.and_then(address)?;
+        let own = ways_out.contains(&i.interface_name) || has_physical_port(&i.interface_name);
+        Some(Found { interface: i.interface_name, address, own })
+    })
+    .collect()
+}
+
+/// The interfaces that a default route leads to: proc_net(5).
+fn ways_out() -> BTreeSet<String> {
+    let v4 = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let v6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
+    let v4 = v4.lines().skip(1).filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [interface, destination, .., mask, _, _, _] = fields[..] else { return None };
+        (destination == "00000000" && mask == "00000000").then(|| interface.to_owned())
+    });
+    let v6 = v6.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let ([_, prefix, ..], interface) = (&fields[..], fields.last()?) else { return None };
+        // The one that refuses all, where there is none, is at lo.
+        (*prefix == "00" && *interface != "lo" && fields[0].bytes().all(|digit| digit == b'0'))
+            .then(|| (*interface).to_owned())
+    });
+    v4.chain(v6).collect()
+}
+
+/// Whether it is a bridge that a card of the machine is a port of, itself or below a bond or a VLAN.
+fn has_physical_port(interface: &str) -> bool {
+    let at = |interface: &str| Path::new("/sys/class/net").join(interface);
+    let names = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let is_card = |interface: &str| at(interface).join("device").exists();
+    names(at(interface).join("brif")).filter_map(|port| port.into_string().ok()).any(|port| {
+        let below = names(at(&port)).filter_map(|name| name.to_str()?.strip_prefix("lower_").map(str::to_owned));
+        is_card(&port) || below.into_iter().any(|lower| is_card(&lower))
+    })
 }
 
 fn address(address: SockaddrStorage) -> Option<IpAddr> {
@@ -67,14 +106,14 @@ fn address(address: SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
 }
 
-/// The addresses to tell: those of the machine's own interfaces; if it has none, those of container bridges and the like;
+/// The addresses to tell: those of the machine's own interfaces, bridges that are its network included; if it has none, those of container bridges and the like;
 /// if there are none either (everything runs on this machine), loopback.
 fn select(found: Vec<Found>, range: Option<Range>) -> Vec<IpAddr> {
     let rank = |found: &Found| {
         if found.address.is_loopback() {
             2
         } else {
-            u8::from(VIRTUAL.iter().any(|prefix| found.interface.starts_with(prefix)))
+            u8::from(!found.own && VIRTUAL.iter().any(|prefix| found.interface.starts_with(prefix)))
         }
     };
     let in_range = |address| matches!(address, IpAddr::V4(a) if range.is_some_and(|range| range.contains(a)));
@@ -113,7 +152,11 @@ mod tests {
     use super::*;
 
     fn selected(found: &[(&str, &str)]) -> Vec<String> {
-        let found = found.iter().map(|(i, a)| Found { interface: (*i).into(), address: a.parse().unwrap() }).collect();
+        let found = found.iter().map(|(i, a)| match i.strip_suffix('*') {
+            Some(own) => Found { interface: own.into(), address: a.parse().unwrap(), own: true },
+            None => Found { interface: (*i).into(), address: a.parse().unwrap(), own: false },
+        });
+        let found = found.collect();
         select(found, Some(Range::DEFAULT)).iter().map(ToString::to_string).collect()
     }
 
@@ -135,6 +178,14 @@ mod tests {
             ("veth12ab", "169.254.3.4"),
         ];
         assert_eq!(selected(&found), ["2001:db8::5", "192.168.1.5", "10.0.0.5"], "nor any of the mesh's own range");
+    }
+
+    #[test]
+    fn a_bridge_that_is_the_machines_own_network_is_told() {
+        let found =
+            [("lo", "127.0.0.1"), ("br-lan*", "192.168.1.5"), ("docker0", "172.17.0.1"), ("br-0a1b2c", "172.18.0.1")];
+        assert_eq!(selected(&found), ["192.168.1.5"]);
+        assert_eq!(selected(&[("virbr1*", "10.0.0.5"), ("eth0", "10.0.1.5")]), ["10.0.0.5", "10.0.1.5"]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod learned;
 mod leave;
 mod paths;
 mod pins;
+mod probe;
 mod requests;
 mod status;
 mod why;

@@ -70,7 +70,9 @@ impl Agent {
             Request::Names { service } => value(&self.names(service).await?),
             Request::Status => value(&self.status().await),
             Request::Denied => value(&self.denied().await),
-            Request::Why { caller, callee, port } => value(&self.why(Question { caller, callee, port }).await?),
+            Request::Why { caller, callee, port, probe } => {
+                value(&self.why(Question { caller, callee, port }, probe).await?)
+            }
         }
     }
 
@@ -98,13 +100,14 @@ impl Agent {
         Ok(local::Names { version: VERSION, hosts, variables, warnings, foreign_variables })
     }
 
-    async fn why(&self, question: Question) -> Result<local::Why, Refusal> {
+    async fn why(&self, question: Question, probe: bool) -> Result<local::Why, Refusal> {
         let (view, report) = (self.control.view(), self.dataplane.report().await);
         let own = view.as_deref().and_then(|view| why::explain(view, report.as_ref(), &question));
-        let Explanation { allowed, steps } = match own {
+        let said = match own {
             Some(explanation) => explanation,
             None => self.why_elsewhere(view.as_deref(), report.as_ref(), &question).await?,
         };
+        let Explanation { allowed, steps } = if probe { self.probe(&question, said).await? } else { said };
         let verdict = if allowed { local::Verdict::Allow } else { local::Verdict::Deny };
         Ok(local::Why { version: VERSION, verdict, steps })
     }

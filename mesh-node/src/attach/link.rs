@@ -81,6 +81,20 @@ pub(super) fn find(netlink: &mut Netlink, name: &str) -> io::Result<Option<Link>
     }
 }
 
+/// How many packets have left by an interface.
+pub(super) fn sent(netlink: &mut Netlink, name: &str) -> io::Result<u64> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    let Some(RouteNetlinkMessage::NewLink(link)) = netlink.get(RouteNetlinkMessage::GetLink(message))? else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    let sent = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Stats64(stats) => Some(stats.tx_packets),
+        _ => None,
+    });
+    Ok(sent.unwrap_or_default())
+}
+
 /// Finds the one of an attachment, whatever it is called by now.
 pub(super) fn find_marked(netlink: &mut Netlink, mark: Mark) -> io::Result<Option<Link>> {
     netlink.gather(RouteNetlinkMessage::GetLink(LinkMessage::default()), |found, answer| match answer {

@@ -14,6 +14,7 @@ mod mark;
 mod mend;
 mod namespace;
 mod netlink;
+mod probe;
 mod routes;
 mod rules;
 
@@ -33,6 +34,7 @@ pub(crate) use self::{
     mark::Mark,
     mend::mend,
     namespace::{Namespace, NamespaceId, Staging},
+    probe::{Probed, probe},
     rules::Seen,
 };
 use crate::sys::tun::{self, Tun};

@@ -162,10 +162,13 @@ impl Netlink {
                     dump = Dump::Interrupted;
                 }
                 match answer.payload {
-                    NetlinkPayload::InnerMessage(inner) if each(inner).is_break() => {
-                        // The rest of the answer goes with the socket.
-                        *self = Self::open()?;
-                        return Ok(Dump::Whole);
+                    NetlinkPayload::InnerMessage(inner) => {
+                        let enough = each(inner).is_break();
+                        if enough {
+                            // The rest of the answer goes with the socket.
+                            *self = Self::open()?;
+                            return Ok(Dump::Whole);
+                        }
                     }
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
                     NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(dump),

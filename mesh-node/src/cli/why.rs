@@ -20,12 +20,15 @@ pub(super) struct Why {
     /// On which TCP port
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
+    /// Really open a connection, from an instance of CALLER on this runner, and say what became of it; takes a few seconds
+    #[arg(long)]
+    probe: bool,
 }
 
 impl Why {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let Self { caller, callee, port } = self;
-        let why: local::Why = context.agent().ask(&Request::Why { caller, callee, port }, &[])?;
+        let Self { caller, callee, port, probe } = self;
+        let why: local::Why = context.agent().ask(&Request::Why { caller, callee, port, probe }, &[])?;
         let output = &context.output;
         if output.json {
             output.print_json(&why)?;

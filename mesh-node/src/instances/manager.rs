@@ -20,7 +20,7 @@ use super::{
     end::Cause,
     hosts::moved,
     store::{self, Remembered},
-    table::Table,
+    table::{Entry, Table},
     upkeep::{self, Attached, Troubles},
 };
 use crate::{
@@ -77,6 +77,8 @@ pub(super) struct Inner {
     pub(super) attached: mpsc::UnboundedSender<Attached>,
     /// What is wrong with instances.
     pub(super) troubles: Troubles,
+    /// Held by the one that tries a connection.
+    pub(super) probing: tokio::sync::Mutex<()>,
     pub(super) table: Mutex<Table>,
     /// Whoever changes what a namespace holds has its turn. Nobody waits for another's coordinator or kernel.
     turns: Turns<NamespaceId>,
@@ -101,6 +103,7 @@ impl Instances {
             ends: watch::Sender::default(),
             attached,
             troubles: Troubles::default(),
+            probing: tokio::sync::Mutex::default(),
             table: Mutex::default(),
             turns: Turns::default(),
             coming: tokio::sync::RwLock::default(),

@@ -8,6 +8,7 @@ mod hosts;
 pub(crate) mod lab;
 mod manager;
 mod pace;
+mod probe;
 mod reconcile;
 mod recover;
 mod store;

@@ -424,11 +424,7 @@ mod tests {
                 rx_bytes: 1,
                 tx_bytes: 2,
             }],
-            instances: vec![Instance {
-                connections: Some(4),
-                containers: vec!["f00".parse().unwrap()],
-                ..instance()
-            }],
+            instances: vec![Instance { connections: Some(4), containers: vec!["f00".parse().unwrap()], ..instance() }],
             waiting: vec![Waiting { container: "f00".parse().unwrap(), error: "so".into(), hint: None }],
             drops: [("malformed".to_owned(), 0)].into(),
             traffic: [("tun-reads".to_owned(), Calls { count: 1, bytes: 60 })].into(),

@@ -82,6 +82,9 @@ pub(crate) enum Request {
         callee: ServicePath,
         /// On which port.
         port: u16,
+        /// Whether to open such a connection, from an instance of the caller on this runner.
+        #[serde(default)]
+        probe: bool,
     },
 }
 

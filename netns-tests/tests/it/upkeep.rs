@@ -248,3 +248,34 @@ fn a_network_that_is_larger_than_the_range_is_no_clash() {
         refused.refused(&["100.112.9.0/24 is routed via 172.20.0.1"]);
     });
 }
+
+#[test]
+fn a_firewall_in_a_container_that_eats_the_mesh_is_named_by_a_probe() {
+    isolated(|| {
+        let (_world, _coordinator, aws, db) = stage();
+        let app = aws.attach_in(container("app"), "shop/app");
+        let probe = |code: i32| {
+            let outcome = aws.command(&["why", "shop/app", "shop/db", "5432", "--probe", "--json"]).expect_code(code);
+            let steps = outcome.json()["steps"].as_array().expect("steps").clone();
+            let step = steps.iter().find(|step| step["step"] == "probe").expect("a step of the probe");
+            step["code"].as_str().expect("a code").to_owned()
+        };
+        assert_eq!(probe(1), "refused-by-callee");
+        let _server = db.serve(5432, Answer::Echo);
+        assert_eq!(probe(0), "answered");
+        let nft = |command: &str| {
+            let status = app.namespace.command("nft").arg(command).status().expect("nft of nftables");
+            assert!(status.success(), "nft {command}");
+        };
+        nft(
+            "add table ip guard; add chain ip guard out { type filter hook output priority 0; }; add rule ip guard out ip daddr 100.64.0.0/10 drop",
+        );
+        assert_eq!(probe(1), "never-left");
+        nft("flush chain ip guard out; add rule ip guard out ip daddr 100.64.0.0/10 reject");
+        assert_eq!(probe(1), "refused-in-container");
+        nft("delete table ip guard");
+        assert_eq!(probe(0), "answered");
+        let refused = aws.command(&["why", "shop/db", "shop/app", "80", "--probe"]).expect_code(1);
+        assert!(refused.stdout.contains("refused it"), "{}", refused.stdout);
+    });
+}

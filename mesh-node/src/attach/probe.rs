@@ -1,0 +1,50 @@
+//! Opens a connection from within a namespace, to see what becomes of it.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use super::{AttachError, Namespace, error::At, link, namespace::within, netlink::Netlink};
+
+/// How long an answer may take: a SYN is sent again after one second and after three.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What became of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Probed {
+    /// It was opened, and closed again.
+    Answered,
+    /// It was refused, with this error, and a packet had left by `mesh0` before.
+    Refused(io::ErrorKind),
+    /// It was refused, and nothing had left by `mesh0`.
+    RefusedWithin(io::ErrorKind),
+    /// Nothing left by `mesh0`.
+    Stayed,
+    /// There was no answer.
+    Unanswered,
+}
+
+/// Opens a connection from a namespace; takes [`PATIENCE`] at most.
+///
+/// # Errors
+/// If `mesh0` isn't there.
+pub(crate) fn probe(ns: &Namespace, to: (Ipv4Addr, u16)) -> Result<Probed, AttachError> {
+    within(ns, || {
+        let sent = || -> Result<u64, AttachError> {
+            let mut netlink = Netlink::open().at("opening a netlink socket")?;
+            link::sent(&mut netlink, link::NAME).at("looking for mesh0")
+        };
+        let before = sent()?;
+        let result = TcpStream::connect_timeout(&SocketAddr::from(to), PATIENCE);
+        let left = sent()? != before;
+        Ok(match (result, left) {
+            (Ok(_), _) => Probed::Answered,
+            (Err(error), true) if error.kind() == io::ErrorKind::TimedOut => Probed::Unanswered,
+            (Err(error), false) if error.kind() == io::ErrorKind::TimedOut => Probed::Stayed,
+            (Err(error), true) => Probed::Refused(error.kind()),
+            (Err(error), false) => Probed::RefusedWithin(error.kind()),
+        })
+    })
+}
