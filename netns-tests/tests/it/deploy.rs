@@ -86,7 +86,7 @@ fn mistakes_in_a_file_are_named_with_line_and_way_out() {
             ),
             ("deployment = \"shop\"\n[services.a]\nist = [{ service = \"b\" }]\n", &["b"]),
             ("deployment = \"shop\"\n[services.a]\nist = [{ service = \"a\", variables = [\"1X\"] }]\n", &["1X"]),
-            ("deployment = \"shop\"\n[services.a]\nist = [{ service = \"a\", hostnames = [\"a_b\"] }]\n", &["a_b"]),
+            ("deployment = \"shop\"\n[services.a]\nist = [{ service = \"a\", hostnames = [\"a b\"] }]\n", &["a b"]),
             ("deployment = \"shop\"\n[services.a]\nist = [{ service = \"a\" }, { service = \"a\" }]\n", &["a"]),
             ("deployment = \"shop\"\ntrust = [{ deployment = \"x\", ports = [0] }]\n", &["0"]),
             ("deployment = \"shop\"\ntrust = [\"shop\"]\n", &["shop"]),
