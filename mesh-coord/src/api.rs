@@ -39,6 +39,12 @@ pub(crate) struct NewToken {
     pub(crate) expires: UnixSeconds,
     /// What the operator may not have expected.
     pub(crate) warnings: Vec<String>,
+    /// Where runners reach the coordinator, as it was told (`serve --advertise`); the token says it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) urls: Vec<String>,
+    /// Where they may reach it, by its own guess.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) guess: Option<String>,
 }
 
 /// The runners.

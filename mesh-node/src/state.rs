@@ -36,6 +36,8 @@ pub(crate) struct StateDir {
     /// Whether nothing is written any more: the runner has left. Locked while a file is put in its place, and while all are
     /// deleted.
     closed: Arc<Mutex<bool>>,
+    /// Whether it is an ordinary user's, and nothing else was said.
+    own: bool,
     /// What is to be written yet, and what couldn't be.
     later: Arc<Later>,
 }
@@ -46,12 +48,13 @@ impl StateDir {
     /// # Errors
     /// If there is no home to put it in, or its socket's path would be too long.
     pub(crate) fn locate(given: Option<PathBuf>) -> Result<Self, Refusal> {
+        let own = given.is_none() && !nix::unistd::geteuid().is_root();
         let path = match given {
             Some(path) => path,
             None if nix::unistd::geteuid().is_root() => SYSTEM.into(),
             None => user_state(env::var_os("XDG_STATE_HOME").map(Into::into), env::home_dir())?,
         };
-        let state = Self { path, closed: Arc::default(), later: Arc::default() };
+        let state = Self { path, own, closed: Arc::default(), later: Arc::default() };
         let (socket, length) = (state.socket(), state.socket().as_os_str().as_bytes().len());
         if length > MAX_SOCKET_PATH {
             return Err(Refusal::new(
@@ -73,6 +76,11 @@ impl StateDir {
     /// Whether it is that of root's agent.
     pub(crate) fn is_system(&self) -> bool {
         self.path == Path::new(SYSTEM)
+    }
+
+    /// Whether it is an ordinary user's own, since nothing else was said.
+    pub(crate) const fn is_own(&self) -> bool {
+        self.own
     }
 
     /// Where the agent's socket is.

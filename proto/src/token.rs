@@ -1,7 +1,8 @@
 //! Join tokens, admin tokens and runners' credentials, as text.
 //!
 //! A token carries the fingerprint of the coordinator's key, so that whoever uses it trusts that coordinator and no
-//! other: `mesh1.` + base64url(fingerprint ‖ id ‖ secret), RFC 4648 §5 without padding.
+//! other: `mesh1.` + base64url(fingerprint ‖ id ‖ secret), RFC 4648 §5 without padding. One that begins with `mesh2.`
+//! also carries where the coordinator is: 1 to 16 URLs follow the secret, each after a byte with its length.
 
 use std::{fmt, str::FromStr};
 
@@ -32,6 +33,9 @@ pub enum ParseTokenError {
         /// How many there should be.
         expected: usize,
     },
+    /// What follows the secret are no URLs.
+    #[error("the {0} is cut short or damaged: the coordinator's URLs in it can't be read")]
+    Urls(&'static str),
     /// Characters outside the base64url alphabet.
     #[error("the {0} is damaged: it holds a character that no {0} has")]
     Damaged(&'static str),
@@ -86,6 +90,14 @@ impl TokenKind {
         }
     }
 
+    /// How one begins that carries URLs.
+    const fn prefix_with_urls(self) -> &'static str {
+        match self {
+            Self::Join => "mesh2.",
+            Self::Admin => "meshadmin2.",
+        }
+    }
+
     const fn words(self) -> &'static str {
         match self {
             Self::Join => "join token",
@@ -105,7 +117,14 @@ pub struct Token {
     pub id: TokenId,
     /// What shows that the holder was given it.
     pub secret: Secret,
+    /// Where the coordinator is, as it says itself: `https://…`; empty in a token of the first form.
+    pub urls: Vec<String>,
 }
+
+/// The most URLs that a token carries.
+pub const MAX_URLS: usize = 16;
+/// What every token holds: a fingerprint, an identifier, a secret; in bytes.
+const FIXED: usize = 72;
 
 impl Token {
     /// Reads a token of the given kind; white space around it (a file's last newline) is ignored.
@@ -113,7 +132,11 @@ impl Token {
     /// # Errors
     /// If it is of another kind, truncated or damaged.
     pub fn parse(kind: TokenKind, text: &str) -> Result<Self, ParseTokenError> {
-        let bytes = decode::<72>(kind.prefix(), kind.words(), text.trim())?;
+        let text = text.trim();
+        let (bytes, urls) = match text.strip_prefix(kind.prefix_with_urls()) {
+            Some(body) => decode_with_urls(kind.words(), body)?,
+            None => (decode::<FIXED>(kind.prefix(), kind.words(), text)?, Vec::new()),
+        };
         let (fingerprint, rest) = bytes.split_at(32);
         let (id, secret) = rest.split_at(8);
         Ok(Self {
@@ -121,18 +144,63 @@ impl Token {
             fingerprint: Fingerprint(array(fingerprint)),
             id: TokenId(u64::from_be_bytes(array(id))),
             secret: Secret::from_bytes(array(secret)),
+            urls,
         })
     }
 
     /// The token as its holder keeps it. Secret: it goes to standard output or over TLS, and nowhere else.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(72));
+        let prefix = if self.urls.is_empty() { self.kind.prefix() } else { self.kind.prefix_with_urls() };
+        self.encode(prefix, &self.urls)
+    }
+
+    /// The token without the URLs: what the coordinator is shown, whatever its version.
+    #[must_use]
+    pub fn to_bare_text(&self) -> Zeroizing<String> {
+        self.encode(self.kind.prefix(), &[])
+    }
+
+    fn encode(&self, prefix: &str, urls: &[String]) -> Zeroizing<String> {
+        let length = FIXED + urls.iter().map(|url| 1 + url.len()).sum::<usize>();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length));
         bytes.extend_from_slice(&self.fingerprint.0);
         bytes.extend_from_slice(&self.id.0.to_be_bytes());
         bytes.extend_from_slice(self.secret.bytes());
-        Zeroizing::new(format!("{}{}", self.kind.prefix(), BASE64URL.encode(&*bytes)))
+        for url in urls.iter().filter(|url| is_url(url)).take(MAX_URLS) {
+            bytes.push(u8::try_from(url.len()).unwrap_or(0));
+            bytes.extend_from_slice(url.as_bytes());
+        }
+        Zeroizing::new(format!("{prefix}{}", BASE64URL.encode(&*bytes)))
     }
+}
+
+/// What may stand for a URL in a token; whether it is one, only its user can say.
+fn is_url(text: &str) -> bool {
+    text.starts_with("https://") && text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The fixed part of a token, and the URLs behind it.
+type Parts = (Zeroizing<[u8; FIXED]>, Vec<String>);
+
+fn decode_with_urls(what: &'static str, body: &str) -> Result<Parts, ParseTokenError> {
+    // No longer than the largest there is: nothing of an endless text is decoded.
+    if body.len() > ((FIXED + MAX_URLS * 256) * 4).div_ceil(3) {
+        return Err(ParseTokenError::Urls(what));
+    }
+    let bytes = BASE64URL.decode(body).map(Zeroizing::new).map_err(|_| ParseTokenError::Damaged(what))?;
+    let (fixed, mut rest) = bytes.split_at_checked(FIXED).ok_or(ParseTokenError::Urls(what))?;
+    let mut urls = Vec::new();
+    while let Some((length, after)) = rest.split_first() {
+        let (url, after) = after.split_at_checked(usize::from(*length)).ok_or(ParseTokenError::Urls(what))?;
+        let url = str::from_utf8(url).ok().filter(|url| is_url(url)).ok_or(ParseTokenError::Urls(what))?;
+        urls.push(url.to_owned());
+        rest = after;
+    }
+    if urls.is_empty() || urls.len() > MAX_URLS {
+        return Err(ParseTokenError::Urls(what));
+    }
+    Ok((Zeroizing::new(array(fixed)), urls))
 }
 
 /// What a runner shows the coordinator after it has enrolled: `meshrunner1.` + base64url(id ‖ secret).
@@ -201,7 +269,42 @@ mod tests {
             fingerprint: Fingerprint([1; 32]),
             id: TokenId(7),
             secret: Secret::from_bytes([3; 32]),
+            urls: vec![],
         }
+    }
+
+    #[test]
+    fn a_token_with_urls_is_frozen_and_read_back() {
+        let with = |urls: &[&str]| Token { urls: urls.iter().map(|url| (*url).to_owned()).collect(), ..token() };
+        let text = with(&["https://c:7443"]).to_text();
+        assert_eq!(
+            *text,
+            "mesh2.AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEAAAAAAAAABwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDDmh0dHBzOi8vYzo3NDQz"
+        );
+        let most: Vec<String> = (0..MAX_URLS).map(|n| format!("https://{n}{}", "x".repeat(240))).collect();
+        for urls in [vec!["https://c:7443".to_owned(), "https://[::1]:1".to_owned()], most] {
+            for kind in [TokenKind::Join, TokenKind::Admin] {
+                let token = Token { kind, urls: urls.clone(), ..token() };
+                let read = Token::parse(kind, &token.to_text()).unwrap();
+                assert_eq!((read.id, &read.urls, read.to_text()), (TokenId(7), &urls, token.to_text()));
+                assert_eq!(read.to_bare_text(), Token { urls: vec![], ..token }.to_text());
+            }
+        }
+        let text = with(&["https://c:7443", "https://d:7443"]).to_text();
+        for length in "mesh2.".len()..text.len() {
+            // Where the second URL is missing altogether the first is a whole token; every other cut is noticed.
+            let whole = Token::parse(TokenKind::Join, &text[..length]).is_ok_and(|read| read.urls.len() == 1);
+            assert!(whole || Token::parse(TokenKind::Join, &text[..length]).is_err(), "{length}");
+        }
+        let raw = |tail: &[u8]| format!("mesh2.{}", BASE64URL.encode([&[1; FIXED][..], tail].concat()));
+        let too_many: Vec<u8> = (0..=MAX_URLS).flat_map(|_| *b"\x09https://a").collect();
+        for tail in
+            [&b""[..], b"\0", b"\x09https://", b"\x08http://a", b"\x0ahttps://\xffa", b"\x0ahttps://a ", &too_many]
+        {
+            let error = Token::parse(TokenKind::Join, &raw(tail)).unwrap_err().to_string();
+            assert!(error.contains("URLs in it can't be read"), "{tail:?}: {error}");
+        }
+        assert!(Token::parse(TokenKind::Join, &raw(b"\x09https://a")).is_ok());
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! How a command reaches the coordinator: by its socket, or from afar.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
@@ -9,25 +13,63 @@ use mesh_model::{AdminCommand, Outcome};
 use mesh_proto::token::{Token, TokenKind};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
+use zeroize::Zeroizing;
 
 use super::output::Refused;
 use crate::{api::Done, data};
 
 /// The variable that holds the admin token: arguments can be seen by every user of the machine.
 const TOKEN_VARIABLE: &str = "MESH_ADMIN_TOKEN";
+/// The variable that says where the coordinator is, if it is elsewhere.
+const URL_VARIABLE: &str = "MESH_COORD_URL";
+/// The variable that says where its data directory is, if it is on this machine.
+const DATA_VARIABLE: &str = "MESH_COORD_DATA";
 
 /// Where the coordinator is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Reach {
-    /// The data directory of the coordinator on this machine, if it is not the default one
-    #[arg(long, value_name = "DIR", env = "MESH_COORD_DATA", hide_env_values = true)]
+    /// The data directory of the coordinator on this machine, if it is not the default one [env: MESH_COORD_DATA]
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// A coordinator elsewhere; $MESH_ADMIN_TOKEN holds the admin token
-    #[arg(long)]
+    /// A coordinator elsewhere; $MESH_ADMIN_TOKEN holds the admin token [env: MESH_COORD_URL]
+    #[arg(long, conflicts_with = "data")]
     url: Option<Url>,
 }
 
+/// Which coordinator is meant.
+enum Place {
+    Here(PathBuf),
+    Afar(Vec<Url>),
+}
+
 impl Reach {
+    /// The URL that was given.
+    pub(crate) fn url(&self) -> Option<String> {
+        self.url.as_ref().map(Url::to_string).or_else(|| variable(URL_VARIABLE))
+    }
+
+    /// Flags come before variables, and a URL in one before what the admin token says.
+    fn place(&self, token: Option<&Token>) -> Result<Place> {
+        if let Some(url) = &self.url {
+            return Ok(Place::Afar(vec![url.clone()]));
+        }
+        if let Some(data) = &self.data {
+            return Ok(Place::Here(data.clone()));
+        }
+        if let Some(url) = variable(URL_VARIABLE) {
+            return Ok(Place::Afar(vec![url.parse().with_context(|| format!("${URL_VARIABLE}"))?]));
+        }
+        if let Some(data) = variable(DATA_VARIABLE) {
+            return Ok(Place::Here(data.into()));
+        }
+        let urls = token.map(|token| &*token.urls).unwrap_or_default();
+        if urls.is_empty() {
+            return Ok(Place::Here(data::default_directory()));
+        }
+        let urls = urls.iter().map(|url| url.parse()).collect::<Result<_, _>>();
+        Ok(Place::Afar(urls.with_context(|| format!("${TOKEN_VARIABLE}"))?))
+    }
+
     /// Asks to be shown something.
     ///
     /// # Errors
@@ -56,37 +98,87 @@ impl Reach {
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<T> {
         let path = format!("/v1/admin/{path}");
-        let answer = match &self.url {
-            Some(url) => {
-                let text = env::var(TOKEN_VARIABLE).map_err(|_| {
-                    anyhow!("--url needs an admin token in ${TOKEN_VARIABLE}: make one with `mesh-coord token create --admin`")
+        let text = variable(TOKEN_VARIABLE).map(Zeroizing::new);
+        let token = text.as_ref().map(|text| Token::parse(TokenKind::Admin, text)).transpose();
+        let place = self.place(token.as_ref().ok().and_then(Option::as_ref))?;
+        let answer = match place {
+            Place::Afar(urls) => {
+                let token = token.with_context(|| format!("${TOKEN_VARIABLE}"))?.ok_or_else(|| {
+                    anyhow!(
+                        "a coordinator elsewhere wants an admin token, in ${TOKEN_VARIABLE}: make one there with `mesh-coord token \
+                         create --admin`"
+                    )
                 })?;
-                let token = Token::parse(TokenKind::Admin, &text).with_context(|| format!("${TOKEN_VARIABLE}"))?;
-                let stream = mesh_link::connect(url, token.fingerprint).await?;
-                mesh_link::request(stream, &url.authority(), method, &path, Some(text.trim()), body).await
+                let (stream, url) = mesh_link::connect_any(&urls, token.fingerprint).await?;
+                let bearer = token.to_bare_text();
+                mesh_link::request(stream, &url.authority(), method, &path, Some(&bearer), body).await
             }
-            None => mesh_link::request(self.socket().await?, "localhost", method, &path, None, body).await,
+            Place::Here(directory) => {
+                let socket = socket(&directory, self.data.is_none(), text.is_some()).await?;
+                mesh_link::request(socket, "localhost", method, &path, None, body).await
+            }
         };
         answer.map_err(|error| match error {
             RequestError::Refused { refusal, .. } => Refused(refusal).into(),
             lost @ RequestError::Lost(_) => lost.into(),
         })
     }
+}
 
-    async fn socket(&self) -> Result<UnixStream> {
-        let directory = self.data.clone().unwrap_or_else(data::default_directory);
-        let path = data::socket_path(&directory)?;
-        let shown = path.display();
-        UnixStream::connect(&path).await.or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => bail!(
-                "no coordinator answers at {shown}: start `mesh-coord serve`, or name the data directory of the running \
-                 one with --data, or its address with --url"
-            ),
-            std::io::ErrorKind::PermissionDenied => bail!(
-                "{shown} may not be used by this user: run as root or as the coordinator's own user, or use --url with an \
-                 admin token"
-            ),
-            _ => Err(error).with_context(|| format!("{shown} cannot be connected to")),
-        })
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+async fn socket(directory: &Path, is_default: bool, has_token: bool) -> Result<UnixStream> {
+    let path = data::socket_path(directory)?;
+    let shown = path.display();
+    UnixStream::connect(&path).await.or_else(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied if is_default && runs_as_root() => {
+            bail!("a coordinator runs on this machine as root or as a user of its own: `sudo mesh-coord …` reaches it")
+        }
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused if has_token => bail!(
+            "no coordinator answers at {shown}; ${TOKEN_VARIABLE} is set, and where that coordinator is isn't said: give its address \
+             with --url, or in ${URL_VARIABLE}"
+        ),
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => bail!(
+            "no coordinator answers at {shown}: start `mesh-coord serve`, or name the data directory of the running \
+             one with --data, or its address with --url"
+        ),
+        ErrorKind::PermissionDenied => bail!(
+            "{shown} may not be used by this user: run as root or as the coordinator's own user, or use --url with an \
+             admin token"
+        ),
+        _ => Err(error).with_context(|| format!("{shown} cannot be connected to")),
+    })
+}
+
+/// Whether the system's coordinator listens, for a user who has none of his own: its directory can't be entered, but which
+/// sockets there are is no secret (proc_net(5)).
+fn runs_as_root() -> bool {
+    let sockets = || std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    !nix::unistd::geteuid().is_root() && sockets().lines().any(|line| line.ends_with(data::SYSTEM_SOCKET))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_with_the_command_comes_first() {
+        let token = |urls: &[&str]| Token {
+            kind: TokenKind::Admin,
+            fingerprint: mesh_proto::token::Fingerprint([1; 32]),
+            id: mesh_proto::TokenId(1),
+            secret: mesh_proto::Secret::from_bytes([3; 32]),
+            urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+        };
+        let url: Url = "https://given".parse().unwrap();
+        let given = Reach { data: None, url: Some(url.clone()) }.place(Some(&token(&["https://token"]))).unwrap();
+        assert!(matches!(given, Place::Afar(urls) if urls == [url]));
+        let here = Reach { data: Some("/d".into()), url: None }.place(Some(&token(&["https://token"]))).unwrap();
+        assert!(matches!(here, Place::Here(path) if path == Path::new("/d")));
+        let said = Reach { data: None, url: None }.place(Some(&token(&["https://token:1"]))).unwrap();
+        assert!(matches!(said, Place::Afar(urls) if urls[0].to_string() == "https://token:1"));
+        assert!(Reach { data: None, url: None }.place(Some(&token(&["https://to ken"]))).is_err());
     }
 }

@@ -1,15 +1,17 @@
 //! The command line: what there is, and how a command ends. Data goes to standard output, everything else to standard
 //! error; 0 is done, 1 refused or failed, 2 wrong usage.
 
-use std::process::ExitCode;
+use std::{env, ffi::OsString, process::ExitCode, sync::OnceLock};
 
 use anyhow::Result;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use mesh_proto::message::PROTOCOL;
 
 mod apply;
 mod client;
 mod delete;
 mod list;
+mod manual;
 mod node;
 mod output;
 mod serve;
@@ -22,7 +24,7 @@ use client::Reach;
 
 /// The coordinator of a mesh: it knows the runners, deployments and trust, and tells each runner what concerns it.
 #[derive(Debug, Parser)]
-#[command(name = "mesh-coord", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "mesh-coord", version = version(), propagate_version = true, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -56,6 +58,11 @@ enum Command {
     Node(node::Node),
     /// Switch an offload off or on, at once and until it is switched back, should a kernel turn out to corrupt packets
     Switch(switch::Switch),
+    /// Print what a shell needs to complete this program's commands
+    Completions(manual::Completions),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(manual::Man),
 }
 
 /// A command that only shows something.
@@ -70,7 +77,7 @@ struct Listing {
 
 /// Runs the command that the process was started with.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(hoisted(env::args_os().collect()));
     mesh_process::secrets::hide_arguments();
     let code = match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,6 +89,41 @@ pub(crate) fn main() -> ExitCode {
     };
     mesh_process::log::flush();
     code
+}
+
+/// The version, and which one of the protocol it speaks.
+fn version() -> &'static str {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    VERSION.get_or_init(|| format!("{} (protocol {PROTOCOL})", env!("CARGO_PKG_VERSION")))
+}
+
+/// `mesh-coord --data DIR nodes` is `mesh-coord nodes --data DIR`: which coordinator is meant may stand before the command.
+fn hoisted(arguments: Vec<OsString>) -> Vec<OsString> {
+    let mut rest = arguments.into_iter().peekable();
+    let mut line: Vec<OsString> = rest.next().into_iter().collect();
+    let mut early = Vec::new();
+    while let Some(argument) = rest.next_if(|argument| is_place(argument)) {
+        let whole = argument.as_encoded_bytes().contains(&b'=');
+        early.push(argument);
+        if !whole {
+            early.extend(rest.next());
+        }
+    }
+    if rest.peek().is_none() {
+        line.append(&mut early);
+    }
+    let literal = |argument: &OsString| argument == "--";
+    line.extend(std::iter::from_fn(|| rest.next_if(|argument| !literal(argument))));
+    line.append(&mut early);
+    line.extend(rest);
+    line
+}
+
+fn is_place(argument: &OsString) -> bool {
+    let argument = argument.as_encoded_bytes();
+    [&b"--data"[..], b"--url"]
+        .iter()
+        .any(|flag| argument.strip_prefix(*flag).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"=")))
 }
 
 /// Ends the process as any wrong usage does, where the definitions can't say what is wrong.
@@ -105,6 +147,8 @@ fn run(command: Command) -> Result<()> {
             Command::Audit(args) => list::audit(args).await,
             Command::Node(args) => node::run(args).await,
             Command::Switch(args) => switch::run(args).await,
+            Command::Completions(args) => manual::completions(&args),
+            Command::Man(args) => manual::man(&args),
         }
     });
     // A blocking task that hangs (a disk that doesn't answer) must not keep the process.
@@ -159,6 +203,25 @@ mod tests {
             "mesh-coord switch tun-gso on --node r1 --json",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+        }
+    }
+
+    #[test]
+    fn which_coordinator_is_meant_may_stand_before_the_command() {
+        let line = |text: &str| {
+            let arguments = hoisted(text.split_whitespace().map(OsString::from).collect());
+            arguments.join(std::ffi::OsStr::new(" ")).into_string().unwrap()
+        };
+        for (given, meant) in [
+            ("m --data /d nodes --json", "m nodes --json --data /d"),
+            ("m --url=https://h token create --any", "m token create --any --url=https://h"),
+            ("m --data /d trust -- api", "m trust --data /d -- api"),
+            ("m nodes --data /d", "m nodes --data /d"),
+            ("m --data", "m --data"),
+            ("m --database nodes", "m --database nodes"),
+            ("m", "m"),
+        ] {
+            assert_eq!(line(given), meant, "{given}");
         }
     }
 

@@ -1,19 +1,25 @@
 //! `serve`: the coordinator itself.
 
-use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf};
+use std::{
+    io::IsTerminal as _,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use mesh_proto::{PrivateKey, Range};
+use mesh_link::Url;
+use mesh_proto::{PrivateKey, Range, token::MAX_URLS};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use zeroize::Zeroizing;
 
+use super::wrong_usage;
 use crate::{
     coordinator::{Choice, Coordinator},
     data::{self, DataDirectory},
     http::{
-        Api,
+        Advertised, Api,
         server::{listen, listen_unix, raise_descriptors, serve, serve_unix},
     },
     random,
@@ -31,7 +37,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "DIR", env = "MESH_COORD_DATA", hide_env_values = true)]
     data: Option<PathBuf>,
     /// Where it listens; [::] takes IPv4 as well
-    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:7443")]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:7443", value_parser = parse_address)]
     listen: SocketAddr,
     /// The range of overlay addresses, chosen at the first start [default: 100.112.0.0/12]
     #[arg(long, value_name = "CIDR")]
@@ -42,6 +48,15 @@ pub(super) struct Serve {
     /// More names or addresses for its certificate
     #[arg(long = "name", value_name = "HOST", num_args = 1..)]
     names: Vec<String>,
+    /// Where runners reach it: https://HOST:PORT. New tokens carry it, and `mesh-node join TOKEN` is enough then
+    #[arg(long, value_name = "URL", env = "MESH_COORD_ADVERTISE", value_delimiter = ',', hide_env_values = true)]
+    advertise: Vec<Url>,
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected ADDR:PORT, such as [::]:7443 for all addresses, 0.0.0.0:7443 or 192.0.2.1:7443".to_owned()
+    })
 }
 
 fn mtu_range() -> std::ops::RangeInclusive<i64> {
@@ -49,6 +64,9 @@ fn mtu_range() -> std::ops::RangeInclusive<i64> {
 }
 
 pub(super) async fn run(args: Serve) -> Result<()> {
+    if args.advertise.len() > MAX_URLS {
+        wrong_usage(&format!("--advertise: at most {MAX_URLS} URLs"));
+    }
     start_log();
     mesh_process::secrets::forbid_dumps();
     let data = DataDirectory::open(&args.data.unwrap_or_else(data::default_directory))?;
@@ -67,8 +85,9 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be waited for")?;
     let mut absence = tokio::spawn(watch::absence::watch(coordinator.clone(), tokio::time::Instant::now()));
-    let router = Api::new(coordinator, identity.fingerprint, enrol_key).router();
     let address = listener.local_addr().context("the listener has no address")?;
+    let advertised = Advertised { urls: args.advertise, guess: guess(address) };
+    let router = Api::new(coordinator, identity.fingerprint, enrol_key).advertising(advertised).router();
     info!(%address, fingerprint = %identity.fingerprint, socket = %data.socket().display(), "ready");
     let mut writer = writer;
     tokio::select! {
@@ -92,6 +111,19 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let _ = writer.await;
     let _ = std::fs::remove_file(data.socket());
     Ok(())
+}
+
+/// Where others may reach it: at the address that it listens on, else at the machine's name.
+fn guess(address: SocketAddr) -> Option<Url> {
+    let host = if address.ip().is_unspecified() {
+        nix::unistd::gethostname().ok()?.into_string().ok()?
+    } else {
+        match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        }
+    };
+    format!("https://{host}:{}", address.port()).parse().ok()
 }
 
 fn enrol_key(data: &DataDirectory) -> Result<PrivateKey> {

@@ -102,7 +102,27 @@ async fn create(args: Create) -> Result<()> {
     for warning in &made.warnings {
         note(&format!("warning: {warning}"));
     }
-    if args.json { print_json(&made) } else { print(&made.token) }
+    if args.json {
+        return print_json(&made);
+    }
+    print(&made.token)?;
+    if !args.admin {
+        note(&join_line(&made, args.reach.url()));
+    }
+    Ok(())
+}
+
+/// What to type on the other machine.
+fn join_line(made: &api::NewToken, reached: Option<String>) -> String {
+    let token = &made.token;
+    if !made.urls.is_empty() {
+        return format!("on the machine, as root:  mesh-node join {token}");
+    }
+    // Nobody has said where runners reach it; the operator of a guess that is wrong sees what to put right.
+    let url = reached.or_else(|| made.guess.clone()).unwrap_or_else(|| "https://HOST:7443".to_owned());
+    format!(
+        "on the machine, as root:  mesh-node join {url} {token}\n(the URL is a guess: `serve --advertise URL` puts it into tokens)"
+    )
 }
 
 async fn list(args: Listing) -> Result<()> {

@@ -7,6 +7,7 @@ use axum::{
     extract::{Path, State, rejection::PathRejection},
     routing::{get, post},
 };
+use mesh_link::Url;
 use mesh_model::{Admin, AdminCommand, Command, NewPurpose, Outcome, UnixSeconds, Via, record::By};
 use mesh_proto::{
     Label,
@@ -75,8 +76,10 @@ async fn create_token(
     let Outcome::TokenCreated { token: id, expires, warnings } = done.outcome else {
         return Err(Failure::unexpected(&done.outcome).into());
     };
-    let token = Token { kind, fingerprint: api.fingerprint, id, secret }.to_text().to_string();
-    Ok(Json(NewToken { version: VERSION, id, token, expires, warnings }))
+    let urls: Vec<String> = api.advertised.urls.iter().map(Url::to_string).collect();
+    let token = Token { kind, fingerprint: api.fingerprint, id, secret, urls: urls.clone() }.to_text().to_string();
+    let guess = api.advertised.guess.as_ref().map(Url::to_string);
+    Ok(Json(NewToken { version: VERSION, id, token, expires, warnings, urls, guess }))
 }
 
 /// Has a command carried out, and logs what came of it.

@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
+use mesh_link::Url;
 use mesh_proto::{PrivateKey, token::Fingerprint};
 use tokio::time::timeout;
 
@@ -44,11 +45,27 @@ pub(crate) struct Api {
     pub(crate) fingerprint: Fingerprint,
     /// Against which machines that enrol prove that they hold their keys.
     pub(crate) enrol_key: Arc<PrivateKey>,
+    /// Where runners reach the coordinator: stands in every new token.
+    pub(crate) advertised: Arc<Advertised>,
     failures: Arc<Failures>,
     budget: Budget,
 }
 
+/// Where the coordinator is, as others see it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Advertised {
+    /// As its operator says.
+    pub(crate) urls: Vec<Url>,
+    /// The best guess without that: for people, never in a token.
+    pub(crate) guess: Option<Url>,
+}
+
 impl Api {
+    /// The same with URLs in its tokens.
+    pub(crate) fn advertising(self, advertised: Advertised) -> Self {
+        Self { advertised: Arc::new(advertised), ..self }
+    }
+
     pub(crate) fn new(coordinator: Coordinator, fingerprint: Fingerprint, enrol_key: PrivateKey) -> Self {
         Self {
             coordinator,
@@ -56,6 +73,7 @@ impl Api {
             enrol_key: Arc::new(enrol_key),
             failures: Arc::default(),
             budget: Budget::default(),
+            advertised: Arc::default(),
         }
     }
 

@@ -19,8 +19,8 @@ const ATTEMPTS: u32 = 5;
 /// What the operator wants to be.
 #[derive(Debug)]
 pub(crate) struct Application {
-    /// Which coordinator.
-    pub(crate) coordinator: Url,
+    /// Where the coordinator is, one at least.
+    pub(crate) coordinators: Vec<Url>,
     /// What lets us in.
     pub(crate) token: Token,
     /// The runner's name.
@@ -67,7 +67,7 @@ pub(crate) async fn enrol(state: &StateDir, identity: &mut Identity, wish: &Appl
         .prove(info.enrol_key, &enrol_purpose(wish.token.id))
         .ok_or_else(|| Refusal::new("the coordinator's enrolment key is no key", "is its data directory damaged?"))?;
     identity.save(state)?;
-    let token = wish.token.to_text();
+    let token = wish.token.to_bare_text();
     let body = Enrol {
         token: token.to_string(),
         name: wish.name.clone(),
@@ -87,11 +87,11 @@ pub(crate) async fn enrol(state: &StateDir, identity: &mut Identity, wish: &Appl
         name: wish.name.clone(),
         provider: Some(wish.provider.clone()),
         credential,
-        coordinator: wish.coordinator.clone(),
+        coordinators: wish.coordinators.clone(),
         fingerprint: wish.token.fingerprint,
     });
     identity.save(state)?;
-    tracing::info!(%runner, name = %wish.name, coordinator = %wish.coordinator, "enrolled");
+    tracing::info!(%runner, name = %wish.name, "enrolled");
     Ok(())
 }
 
@@ -115,7 +115,7 @@ async fn request<T: serde::de::DeserializeOwned>(
         }
         attempt += 1;
         let wait: Duration = backoff.next(control::random());
-        tracing::info!(%lost, "trying again");
+        tracing::debug!(%lost, "trying again");
         tokio::time::sleep(wait).await;
     }
 }
@@ -131,27 +131,26 @@ async fn request_once<T: serde::de::DeserializeOwned>(
     path: &str,
     body: Option<&(impl serde::Serialize + Sync)>,
 ) -> Result<T, Failure> {
-    let stream = mesh_link::connect(&wish.coordinator, wish.token.fingerprint).await.map_err(|error| match error {
-        LinkError::OtherCoordinator { .. } => Failure::Final(Refusal::new(
-            error.to_string(),
-            "the token was made by another coordinator: is the URL right, and the token current?",
-        )),
-        LinkError::Unreachable { .. } | LinkError::NoUrl { .. } | LinkError::Tls { .. } => Failure::Lost(Refusal::new(
-            error.to_string(),
-            "is the coordinator running, and does a firewall let its port through?",
-        )),
-    })?;
-    mesh_link::request(stream, &wish.coordinator.authority(), method, path, None, body).await.map_err(|error| {
-        match error {
-            // Too late (408) and too many (429) say nothing about the token.
-            RequestError::Refused { status, refusal }
-                if (400..500).contains(&status) && !matches!(status, 408 | 429) =>
-            {
-                Failure::Final(refusal)
+    let (stream, url) =
+        mesh_link::connect_any(&wish.coordinators, wish.token.fingerprint).await.map_err(|error| match error {
+            LinkError::OtherCoordinator { .. } => Failure::Final(Refusal::new(
+                error.to_string(),
+                "the token was made by another coordinator: is the URL right, and the token current?",
+            )),
+            LinkError::Unreachable { .. } | LinkError::NoUrl { .. } | LinkError::Tls { .. } => {
+                Failure::Lost(Refusal::new(
+                    error.to_string(),
+                    "is the coordinator running, and does a firewall let its port through?",
+                ))
             }
-            RequestError::Refused { refusal, .. } => Failure::Lost(refusal),
-            RequestError::Lost(_) => Failure::Lost(Refusal::new(error.to_string(), "try again")),
+        })?;
+    mesh_link::request(stream, &url.authority(), method, path, None, body).await.map_err(|error| match error {
+        // Too late (408) and too many (429) say nothing about the token.
+        RequestError::Refused { status, refusal } if (400..500).contains(&status) && !matches!(status, 408 | 429) => {
+            Failure::Final(refusal)
         }
+        RequestError::Refused { refusal, .. } => Failure::Lost(refusal),
+        RequestError::Lost(_) => Failure::Lost(Refusal::new(error.to_string(), "try again")),
     })
 }
 

@@ -39,10 +39,17 @@ pub(crate) struct Enrolment {
     pub(crate) provider: Option<Label>,
     /// What shows who it is.
     pub(crate) credential: Credential,
-    /// Where the coordinator is.
-    pub(crate) coordinator: Url,
+    /// Where the coordinator is, one at least: the first that answers is taken.
+    pub(crate) coordinators: Vec<Url>,
     /// The key that the coordinator has.
     pub(crate) fingerprint: Fingerprint,
+}
+
+impl Enrolment {
+    /// The URLs, for people.
+    pub(crate) fn shown(&self) -> String {
+        self.coordinators.iter().map(Url::to_string).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// As it lies on disk, version 1.
@@ -65,7 +72,11 @@ struct FileEnrolment {
     #[serde(default)]
     provider: Option<Label>,
     credential: Zeroizing<String>,
+    /// The first, for agents that know one only.
     coordinator: Url,
+    /// All of them, if there are more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    coordinators: Vec<Url>,
     fingerprint: Fingerprint,
 }
 
@@ -97,9 +108,11 @@ impl Identity {
         }
         let private_key = PrivateKey::from_file_text(&file.private_key).map_err(|e| damaged(&e.to_string()))?;
         let enrolment = match file.enrolment {
-            Some(FileEnrolment { runner, name, provider, credential, coordinator, fingerprint }) => {
+            Some(FileEnrolment { runner, name, provider, credential, coordinator, coordinators, fingerprint }) => {
                 let credential = Credential::from_str(&credential).map_err(|e| damaged(&e.to_string()))?;
-                Some(Enrolment { runner, name, provider, credential, coordinator, fingerprint })
+                // An agent that knows one only may have changed that one.
+                let all = if coordinators.first() == Some(&coordinator) { coordinators } else { vec![coordinator] };
+                Some(Enrolment { runner, name, provider, credential, coordinators: all, fingerprint })
             }
             None => None,
         };
@@ -111,13 +124,16 @@ impl Identity {
     /// # Errors
     /// If it can't be written.
     pub(crate) fn save(&self, state: &StateDir) -> Result<(), Refusal> {
-        let enrolment = self.enrolment.as_ref().map(|e| FileEnrolment {
-            runner: e.runner,
-            name: e.name.clone(),
-            provider: e.provider.clone(),
-            credential: e.credential.to_text(),
-            coordinator: e.coordinator.clone(),
-            fingerprint: e.fingerprint,
+        let enrolment = self.enrolment.as_ref().and_then(|e| {
+            Some(FileEnrolment {
+                runner: e.runner,
+                name: e.name.clone(),
+                provider: e.provider.clone(),
+                credential: e.credential.to_text(),
+                coordinator: e.coordinators.first()?.clone(),
+                coordinators: if e.coordinators.len() > 1 { e.coordinators.clone() } else { vec![] },
+                fingerprint: e.fingerprint,
+            })
         });
         let file = File {
             version: 1,
@@ -157,7 +173,7 @@ mod tests {
             name: "a".parse().unwrap(),
             provider: Some("aws".parse().unwrap()),
             credential: Credential { runner: RunnerId(7), secret: Secret::from_bytes([3; 32]) },
-            coordinator: "https://c:7443".parse().unwrap(),
+            coordinators: vec!["https://c:7443".parse().unwrap()],
             fingerprint: Fingerprint([1; 32]),
         });
         identity.listen = Some(0);
@@ -171,6 +187,39 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let debug = format!("{read:?}");
         assert!(!debug.contains(&identity.private_key.to_file_text()) && !debug.contains("AwMD"), "{debug}");
+    }
+
+    #[test]
+    fn what_is_there_already_is_not_written_and_one_url_is_written_as_before() {
+        let scratch = Scratch::new("unchanged");
+        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+        let mut identity = Identity::new().unwrap();
+        let urls = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Url>>();
+        identity.enrolment = Some(Enrolment {
+            runner: RunnerId(7),
+            name: "a".parse().unwrap(),
+            provider: None,
+            credential: Credential { runner: RunnerId(7), secret: Secret::from_bytes([3; 32]) },
+            coordinators: urls(&["https://c:7443"]),
+            fingerprint: Fingerprint([1; 32]),
+        });
+        identity.save(&state).unwrap();
+        let text = || std::fs::read_to_string(scratch.0.join(FILE)).unwrap();
+        assert!(!text().contains("coordinators"), "{}", text());
+        // Nothing can be written where this stands.
+        let obstacle = scratch.0.join(format!("{FILE}.next"));
+        std::fs::create_dir(&obstacle).unwrap();
+        Identity::load(&state).unwrap().unwrap().save(&state).unwrap();
+        identity.enrolment.as_mut().unwrap().coordinators = urls(&["https://c:7443", "https://d:7443"]);
+        assert!(identity.save(&state).unwrap_err().error.contains("cannot write"));
+        std::fs::remove_dir(&obstacle).unwrap();
+        identity.save(&state).unwrap();
+        let read = || Identity::load(&state).unwrap().unwrap().enrolment.unwrap().coordinators;
+        assert_eq!(read(), urls(&["https://c:7443", "https://d:7443"]));
+        // As an agent of the previous version leaves it that was told another URL.
+        let changed = text().replace(r#""coordinator":"https://c:7443""#, r#""coordinator":"https://e:7443""#);
+        std::fs::write(scratch.0.join(FILE), changed).unwrap();
+        assert_eq!(read(), urls(&["https://e:7443"]));
     }
 
     #[test]

@@ -38,9 +38,15 @@ impl Agent {
         let mut ended = self.instances.detach_all().await;
         // One that doesn't know us (any more) need not be told.
         if !self.control.link().unknown {
-            match self.control.ask(Ask::Leave).await? {
-                Answer::Left => {}
-                _ => return Err(Refusal::bare("the coordinator's answer doesn't fit the question")),
+            // The coordinator closes the stream then.
+            self.control.expect_end(true);
+            match self.control.ask(Ask::Leave).await {
+                Ok(Answer::Left) => {}
+                other => {
+                    self.control.expect_end(false);
+                    other?;
+                    return Err(Refusal::bare("the coordinator's answer doesn't fit the question"));
+                }
             }
         }
         // What was attached in between must not be left with an interface that nobody serves.

@@ -11,11 +11,12 @@ mod leave;
 mod paths;
 mod pins;
 mod probe;
+mod reload;
 mod requests;
 mod status;
 mod why;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use mesh_link::Url;
 use mesh_proto::{
@@ -23,7 +24,7 @@ use mesh_proto::{
     message::{Have, Refusal, Switches},
 };
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc, watch},
 };
 
@@ -35,16 +36,20 @@ use crate::{
     config::Config,
     containers::Containers,
     control::{Control, Ourselves, Target},
-    dataplane::{DataEvent, Dataplane},
-    docker, hosts,
+    dataplane::{self, DataEvent, Dataplane},
+    hosts,
     instances::{self, Instances},
     local::{self, Call},
     notify,
     state::{Lock, StateDir},
+    sys::udp::Udp,
 };
 
 /// The UDP port, unless the operator wants another.
 const DEFAULT_PORT: u16 = 51820;
+
+/// How long the end of an agent may wait for the stream to be closed in order.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What local requests are answered from.
 #[derive(Debug)]
@@ -56,7 +61,7 @@ struct Agent {
     operator: Switches,
     runner: RunnerId,
     name: Label,
-    coordinator: Url,
+    coordinators: Vec<Url>,
     control: Control,
     dataplane: Arc<Dataplane>,
     instances: Instances,
@@ -72,8 +77,26 @@ struct Agent {
 pub(crate) enum Purpose {
     /// To run until it is told to end. Instances stay attached then: the next one takes them up.
     Run,
+    /// The same, by an operator who has just joined: what comes next is said.
+    First,
     /// To leave the mesh, and end.
     Leave,
+}
+
+/// What an agent needs of the machine and can be had only once: held to see that it is there.
+pub(crate) struct Ready {
+    _udp: Udp,
+    _staging: Staging,
+}
+
+/// Finds out whether an agent could run here, before anything is spent on it.
+///
+/// # Errors
+/// If its port is taken, or its rights don't do.
+pub(crate) fn prepare(identity: &Identity) -> Result<Ready, Refusal> {
+    let udp = dataplane::listen(identity.listen.unwrap_or(DEFAULT_PORT)).map_err(|e| Refusal::bare(e.to_string()))?;
+    let staging = Staging::new().map_err(|e| Refusal::bare(e.to_string()))?;
+    Ok(Ready { _udp: udp, _staging: staging })
 }
 
 /// Runs the agent. Gives what it has left, if it has left the mesh as its purpose was.
@@ -88,10 +111,11 @@ pub(crate) async fn run(
     purpose: Purpose,
 ) -> Result<Option<local::Leave>, Refusal> {
     let Identity { private_key, enrolment, listen, endpoints: given } = identity;
-    let Some(Enrolment { runner, name, credential, coordinator, fingerprint, .. }) = enrolment else {
+    let Some(Enrolment { runner, name, credential, coordinators, fingerprint, .. }) = enrolment else {
         return Err(Refusal::new("this machine has not joined", "mesh-node join URL TOKEN"));
     };
     let mut end = signal_of_end()?;
+    let hangup = catch(SignalKind::hangup())?;
     let known = learned::load(&state);
     let (dataplane, events) = Dataplane::start(private_key, listen.unwrap_or(DEFAULT_PORT), known, pins::open(&state))
         .map_err(|e| Refusal::bare(e.to_string()))?;
@@ -142,7 +166,7 @@ pub(crate) async fn run(
         operator: offloads,
         runner,
         name: name.clone(),
-        coordinator: coordinator.clone(),
+        coordinators: coordinators.clone(),
         control: control.clone(),
         dataplane: Arc::clone(&dataplane),
         instances: instances.clone(),
@@ -157,25 +181,23 @@ pub(crate) async fn run(
     let held = instances.clone();
     let ourselves =
         Ourselves { port: dataplane.port(), endpoints_only, endpoints, applied, held: Box::new(move || held.hello()) };
-    let target = Target { url: coordinator, fingerprint, runner, credential: credential.to_text() };
+    let target = Target { urls: coordinators, fingerprint, runner, credential: credential.to_text() };
     tokio::spawn(keeper.run(target, ourselves));
     tokio::spawn(switch(control.switches(), offloads, Arc::clone(&dataplane)));
     tokio::spawn(follow_addresses(agent.endpoints.clone(), dataplane));
     tracing::info!(%runner, %name, port = agent.dataplane.port(), state = %state.path().display(), "running");
 
-    if config.containers.cdi.is_empty() {
-        cdi::remove();
-    } else {
-        tokio::spawn(cdi::keep(Arc::clone(&agent), config.containers.cdi));
-    }
-    for socket in config.containers.watch {
-        tokio::spawn(docker::watch(socket, agent.containers.clone(), state.clone()));
-    }
+    let mut following = reload::Following::start(&agent, config);
+    tokio::spawn(async move { following.keep(hangup).await });
 
     let told = serve(&agent, calls, events, ended, &confirmed, &learn);
     let leaving = async {
         match purpose {
             Purpose::Run => std::future::pending().await,
+            Purpose::First => {
+                agent.welcome().await;
+                std::future::pending().await
+            }
             Purpose::Leave => agent.leave().await.map(Some),
         }
     };
@@ -188,10 +210,28 @@ pub(crate) async fn run(
             Ok(None)
         }
     };
+    // Without it the coordinator's log would speak of a broken connection.
+    agent.control.close(FAREWELL).await;
     for socket in state.spare_socket().into_iter().chain([state.socket()]) {
         let _ = std::fs::remove_file(socket);
     }
     result
+}
+
+impl Agent {
+    /// Says what an operator who has just joined does next.
+    async fn welcome(&self) {
+        if !self.control.connected(Duration::MAX).await {
+            return;
+        }
+        mesh_process::log::say(&format!(
+            "connected: this machine is the runner {} now, for as long as this runs (or `systemctl start mesh-node`). Next, in another \
+             terminal:\n  mesh-node run DEPLOYMENT/SERVICE -- COMMAND        starts a program as a service\n  mesh-node attach \
+             DEPLOYMENT/SERVICE --netns PATH  brings a network namespace in\n  mesh-node setup docker|podman                     has \
+             containers say it by a label\n  mesh-node status                                  shows what there is",
+            self.name
+        ));
+    }
 }
 
 /// Passes on what happens, until the data plane fails.
@@ -264,13 +304,16 @@ pub(crate) async fn warn_of_clash(range: mesh_proto::Range) {
     }
 }
 
+fn catch(kind: SignalKind) -> Result<Signal, Refusal> {
+    signal(kind).map_err(|e| Refusal::bare(format!("signals can't be caught: {e}")))
+}
+
 fn fixed(endpoints: Vec<SocketAddr>) -> watch::Receiver<Vec<SocketAddr>> {
     watch::channel(endpoints).1
 }
 
 /// SIGTERM, or SIGINT from a terminal.
 fn signal_of_end() -> Result<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>, Refusal> {
-    let catch = |kind| signal(kind).map_err(|e| Refusal::bare(format!("signals can't be caught: {e}")));
     let (mut terminate, mut interrupt) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
     Ok(Box::pin(async move {
         tokio::select! {

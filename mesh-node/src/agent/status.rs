@@ -23,7 +23,11 @@ impl Agent {
             version: VERSION,
             runner: local::Runner { id: self.runner, name: self.name.clone() },
             map: map_state(&link, *self.applied.borrow()),
-            coordinator: local::Coordinator { url: self.coordinator.to_string(), error, hint: hint.flatten() },
+            coordinator: local::Coordinator {
+                url: self.coordinators.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+                error,
+                hint: hint.flatten(),
+            },
             port: self.dataplane.port(),
             endpoints: self.endpoints.borrow().clone(),
             peers: report.iter().flat_map(|report| peers(report, view.as_deref())).collect(),

@@ -27,7 +27,7 @@ pub(super) struct Attach {
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
     /// A process in the network namespace, such as a container's first one; its end is the instance's
-    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "PID", value_parser = target::parse_pid)]
     pid: Option<i32>,
     /// The hosts file to keep names in; with --pid by default the process's /etc/hosts
     #[arg(long, value_name = "FILE")]

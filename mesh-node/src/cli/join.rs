@@ -8,12 +8,12 @@ use std::{
 };
 
 use clap::Args;
-use mesh_link::Url;
-use mesh_process::secrets;
+use mesh_link::{Url, UrlError};
+use mesh_process::{log::say, secrets};
 use mesh_proto::{
     Label,
     message::{Refusal, Switches},
-    token::{Token, TokenKind},
+    token::{MAX_URLS, Token, TokenKind},
 };
 use zeroize::Zeroizing;
 
@@ -31,10 +31,10 @@ const TOKEN_VARIABLE: &str = "MESH_TOKEN";
 
 #[derive(Debug, Args)]
 pub(super) struct Join {
-    /// The coordinator: https://HOST:PORT. Needed the first time only
-    #[arg(value_name = "URL")]
-    coordinator: Option<Url>,
-    /// The join token; `-`: from standard input; @FILE: from a file; by default from $MESH_TOKEN
+    /// Where the coordinator is, https://HOST:PORT, if the token doesn't say it; several with commas between. The first time only
+    #[arg(value_name = "URL", value_parser = Place::parse)]
+    coordinator: Option<Place>,
+    /// The join token, the first time: `-` for standard input, @FILE for a file, by default $MESH_TOKEN, or the token itself
     #[arg(value_name = "TOKEN", value_parser = TokenArgument::parse)]
     token: Option<TokenArgument>,
     /// The runner's name; by default the host's
@@ -44,7 +44,7 @@ pub(super) struct Join {
     #[arg(long, value_name = "PROVIDER")]
     provider: Option<Label>,
     /// The UDP port; 0: any. Remembered; the first time 51820
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = parse_port)]
     listen: Option<u16>,
     /// Where other runners reach this one, instead of its interfaces' addresses; `auto`: at those again. Remembered
     #[arg(long, value_name = "ADDR:PORT", value_parser = Endpoint::parse)]
@@ -52,6 +52,9 @@ pub(super) struct Join {
     /// Take the name over from the runner that has it
     #[arg(long)]
     replace: bool,
+    /// Join, and end: the agent is started otherwise, as by systemd
+    #[arg(long)]
+    enrol_only: bool,
     /// No TCP super-packets on mesh0
     #[arg(long)]
     no_tun_gso: bool,
@@ -80,10 +83,33 @@ impl std::fmt::Debug for TokenArgument {
     }
 }
 
+/// What stands first: a place, or the token if nothing follows it.
+#[derive(Debug, Clone)]
+enum Place {
+    Urls(Vec<Url>),
+    Token(TokenArgument),
+}
+
+impl Place {
+    fn parse(text: &str) -> Result<Self, String> {
+        // A path may hold anything, and a token holds neither of these.
+        if text.starts_with('@') || text == "-" || !text.contains([':', '/']) {
+            return TokenArgument::parse(text).map(Self::Token);
+        }
+        let urls: Vec<Url> =
+            text.split(',').map(str::parse).collect::<Result<_, UrlError>>().map_err(|e| e.to_string())?;
+        if urls.len() > MAX_URLS { Err(format!("at most {MAX_URLS} URLs")) } else { Ok(Self::Urls(urls)) }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Endpoint {
     Auto,
     At(SocketAddr),
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "expected the number of a UDP port, from 0 to 65535, such as 51820".to_owned())
 }
 
 impl Endpoint {
@@ -104,9 +130,9 @@ impl Join {
         let variable = secrets::take_variable(TOKEN_VARIABLE);
         // Only root reads its own /proc/self afterwards all the same.
         if nix::unistd::geteuid().is_root() {
-            secrets::forbid_dumps()
+            secrets::forbid_dumps();
         } else {
-            secrets::forbid_core_files()
+            secrets::forbid_core_files();
         }
         let state = &context.state;
         let lock = state.take()?;
@@ -114,6 +140,39 @@ impl Join {
             Some(identity) => identity,
             None => Identity::new()?,
         };
+        self.choose(&mut identity);
+        let offloads = Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro };
+        let runtime = runtime()?;
+        let ended = runtime.block_on(async {
+            let purpose = if identity.enrolment.is_some() {
+                self.go_on(&mut identity)?;
+                // Nothing but the options given now can be new.
+                if let Err(error) = identity.save(state) {
+                    tracing::warn!("{}: what was given now holds until the next start", error.error);
+                }
+                Purpose::Run
+            } else {
+                let wish = self.application(variable)?;
+                // What would keep the agent from running must not cost the token.
+                let ready = agent::prepare(&identity)?;
+                agent::enrol(state, &mut identity, &wish).await?;
+                drop(ready);
+                Purpose::First
+            };
+            if self.enrol_only {
+                say("this machine is a runner of the mesh now; its agent is started with `mesh-node join`, or systemctl start mesh-node");
+                return Ok(None);
+            }
+            agent::run(state.clone(), lock, identity, offloads, purpose).await
+        });
+        // What still blocks is not waited for: nothing is half done that the next start does not mend.
+        runtime.shutdown_background();
+        ended?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What is remembered of the options.
+    fn choose(&self, identity: &mut Identity) {
         if let Some(port) = self.listen {
             identity.listen = Some(port);
         }
@@ -124,43 +183,35 @@ impl Join {
             };
             identity.endpoints = self.endpoint.iter().filter_map(at).collect();
         }
-        let offloads = Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro };
-        let runtime = runtime()?;
-        let ended = runtime.block_on(async {
-            if identity.enrolment.is_some() {
-                self.go_on(&mut identity)?;
-                // Nothing but the options given now can be new.
-                if let Err(error) = identity.save(state) {
-                    tracing::warn!("{}: what was given now holds until the next start", error.error);
-                }
-            } else {
-                let wish = self.application(variable)?;
-                agent::enrol(state, &mut identity, &wish).await?;
-            }
-            agent::run(state.clone(), lock, identity, offloads, Purpose::Run).await
-        });
-        // What still blocks is not waited for: nothing is half done that the next start does not mend.
-        runtime.shutdown_background();
-        ended?;
-        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The URLs and the token that were given.
+    fn given(&self) -> Result<(Option<&[Url]>, Option<&TokenArgument>), Refusal> {
+        match (&self.coordinator, &self.token) {
+            (None, token) => Ok((None, token.as_ref())),
+            (Some(Place::Urls(urls)), token) => Ok((Some(urls), token.as_ref())),
+            (Some(Place::Token(token)), None) => Ok((None, Some(token))),
+            (Some(Place::Token(_)), Some(_)) => Err(Refusal::new(
+                "what stands before the token is no URL",
+                "write https://HOST:PORT before the token, or nothing if the token begins with mesh2.",
+            )),
+        }
     }
 
     /// A runner that has joined goes on; the coordinator may have moved, but not be another one.
     fn go_on(&self, identity: &mut Identity) -> Result<(), Refusal> {
         let Some(enrolment) = &mut identity.enrolment else { return Ok(()) };
+        let (urls, token) = self.given()?;
         // A token that is only in the environment may be long out of date.
-        if let Some(argument) = &self.token {
-            let token = read_token(argument)?;
-            if token.fingerprint != enrolment.fingerprint {
-                return Err(Refusal::new(
-                    format!(
-                        "this machine has joined another coordinator, at {}, as {}",
-                        enrolment.coordinator, enrolment.name
-                    ),
-                    "to join this one as well run a second agent with a --state DIR and a --listen PORT of its own; to move, \
-                     leave that one first: `mesh-node leave`",
-                ));
-            }
+        let token = token.map(read_token).transpose()?;
+        if let Some(token) = &token
+            && token.fingerprint != enrolment.fingerprint
+        {
+            return Err(Refusal::new(
+                format!("this machine has joined another coordinator, at {}, as {}", enrolment.shown(), enrolment.name),
+                "to join this one as well run a second agent with a --state DIR and a --listen PORT of its own; to move, \
+                 leave that one first: `mesh-node leave`",
+            ));
         }
         if let Some(name) = self.name.as_ref().filter(|name| **name != enrolment.name) {
             return Err(Refusal::new(
@@ -176,24 +227,42 @@ impl Join {
                 "leave --provider out; to join with another one begin with a new --state DIR",
             ));
         }
-        if let Some(url) = &self.coordinator {
-            enrolment.coordinator = url.clone();
+        let new = match (urls, token) {
+            (Some(urls), _) => urls.to_vec(),
+            (None, Some(token)) => urls_of(&token)?,
+            (None, None) => vec![],
+        };
+        if !new.is_empty() {
+            enrolment.coordinators = new;
         }
         Ok(())
     }
 
     fn application(&self, variable: Option<Zeroizing<String>>) -> Result<Application, Refusal> {
-        let how = "mesh-node join https://HOST:7443 TOKEN; `mesh-coord token create` makes one";
-        let coordinator = self
-            .coordinator
-            .clone()
-            .ok_or_else(|| Refusal::new("this machine has not joined a mesh, and there is no URL", how))?;
-        let argument = match (&self.token, variable) {
+        let how = "on the coordinator's machine `mesh-coord token create` makes a token and prints the whole `mesh-node join` line";
+        let (urls, token) = self.given()?;
+        let argument = match (token, variable) {
             (Some(argument), _) => argument.clone(),
             (None, Some(token)) => TokenArgument(token),
+            (None, None) if urls.is_none() => {
+                return Err(Refusal::new(
+                    "this machine has not joined a mesh, and there is neither a URL nor a token",
+                    how,
+                ));
+            }
             (None, None) => return Err(Refusal::new("there is no token, and none in $MESH_TOKEN", how)),
         };
         let token = read_token(&argument)?;
+        let coordinators = match urls {
+            Some(urls) => urls.to_vec(),
+            None => urls_of(&token)?,
+        };
+        if coordinators.is_empty() {
+            return Err(Refusal::new(
+                "this token doesn't say where the coordinator is, and no URL is given",
+                "mesh-node join https://HOST:7443 TOKEN; a token carries the URL if its coordinator was started with --advertise URL",
+            ));
+        }
         let name = match &self.name {
             Some(name) => name.clone(),
             None => host_name()?,
@@ -202,8 +271,15 @@ impl Join {
             Some(provider) => provider.clone(),
             None => "default".parse().map_err(|e| Refusal::bare(format!("`default` is no label: {e}")))?,
         };
-        Ok(Application { coordinator, token, name, provider, replace: self.replace })
+        Ok(Application { coordinators, token, name, provider, replace: self.replace })
     }
+}
+
+/// The URLs that a token carries.
+fn urls_of(token: &Token) -> Result<Vec<Url>, Refusal> {
+    token.urls.iter().map(|url| url.parse()).collect::<Result<_, UrlError>>().map_err(|e| {
+        Refusal::new(format!("the token says where the coordinator is, and {e}"), "give the URL before the token")
+    })
 }
 
 fn read_token(argument: &TokenArgument) -> Result<Token, Refusal> {
@@ -224,7 +300,7 @@ fn read_token(argument: &TokenArgument) -> Result<Token, Refusal> {
                 "the token can't be read from {}: {e}",
                 if *argument.0 == "-" { "standard input" } else { argument.0.trim_start_matches('@') }
             ),
-            "give it as `-` (standard input), @FILE, or in $MESH_TOKEN",
+            "give it as `-` (standard input), as @FILE, or in $MESH_TOKEN",
         )
     })?;
     Token::parse(TokenKind::Join, &text)
@@ -250,68 +326,4 @@ fn label(host: &str) -> Option<Label> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_name_becomes_a_label() {
-        for (host, name) in [
-            ("web-1.example.org", Some("web-1")),
-            ("My_Machine", Some("my-machine")),
-            ("_x_", Some("x")),
-            ("été", Some("t")),
-            ("localhost", None),
-            ("", None),
-            ("---", None),
-        ] {
-            assert_eq!(label(host).as_deref(), name, "{host}");
-        }
-        assert_eq!(label(&"x".repeat(80)).unwrap().len(), 63);
-    }
-
-    #[test]
-    fn who_has_joined_keeps_its_provider_and_is_told_so() {
-        use mesh_proto::{
-            RunnerId, Secret,
-            token::{Credential, Fingerprint},
-        };
-        let label = |text: &str| text.parse::<Label>().unwrap();
-        let go_on = |given: Option<&str>, known: Option<&str>| {
-            let mut identity = Identity::new().unwrap();
-            identity.enrolment = Some(agent::Enrolment {
-                runner: RunnerId(7),
-                name: label("a"),
-                provider: known.map(label),
-                credential: Credential { runner: RunnerId(7), secret: Secret::from_bytes([3; 32]) },
-                coordinator: "https://c:7443".parse().unwrap(),
-                fingerprint: Fingerprint([1; 32]),
-            });
-            let join = Join {
-                coordinator: None,
-                token: None,
-                name: None,
-                provider: given.map(label),
-                listen: None,
-                endpoint: vec![],
-                replace: false,
-                no_tun_gso: false,
-                no_udp_gso: false,
-                no_udp_gro: false,
-            };
-            join.go_on(&mut identity)
-        };
-        let error = go_on(Some("ovh"), Some("aws")).unwrap_err();
-        assert!(error.error.contains("the provider aws, and not with ovh"), "{error}");
-        for (given, known) in [(Some("aws"), Some("aws")), (None, Some("aws")), (Some("ovh"), None)] {
-            go_on(given, known).unwrap();
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_token_is_said_without_the_token() {
-        let error = read_token(&TokenArgument::parse("hunter2").unwrap()).unwrap_err();
-        assert!(error.error.contains("mesh1.") && !error.error.contains("hunter2"), "{error}");
-        let error = read_token(&TokenArgument::parse("@/nonexistent/token").unwrap()).unwrap_err();
-        assert!(error.error.contains("can't be read"), "{error}");
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@ mod hook;
 mod hosts;
 mod join;
 mod leave;
+mod manual;
 mod output;
 mod run;
 mod setup;
@@ -17,17 +18,17 @@ mod status;
 pub(crate) mod target;
 mod why;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::OnceLock};
 
 use clap::{Args, Parser, Subcommand};
-use mesh_proto::message::Refusal;
+use mesh_proto::message::{PROTOCOL, Refusal};
 
 use self::output::{Failure, Output};
 use crate::{local::Client, oci, state::StateDir};
 
 /// The agent of mesh: gives the services of this machine private addresses, names and encrypted connections
 #[derive(Debug, Parser)]
-#[command(name = "mesh-node", version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(name = "mesh-node", version = version(), arg_required_else_help = true, max_term_width = 100)]
 #[command(
     after_help = "Called as mesh-runc, or by `mesh-node runc-wrapper`, it stands before runc; every argument is runc's then."
 )]
@@ -73,11 +74,24 @@ enum Command {
     /// Have a container runtime, or systemd, start what says which service it is (Docker: --label mesh.service=D/S; podman: --annotation mesh.service=D/S) as its instance
     Setup(setup::Setup),
     /// For container runtimes to call: a CNI plugin, the last one of a chain
+    #[command(hide = true)]
     Cni(cni::Cni),
     /// For container runtimes to call: their hooks
+    #[command(hide = true)]
     Hook(hook::Hook),
     /// Explain whether a service may open connections to another one, and how
     Why(why::Why),
+    /// Print what a shell needs to complete this program's commands
+    Completions(manual::Completions),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(manual::Man),
+}
+
+/// The version, and which one of the protocol it speaks.
+fn version() -> &'static str {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    VERSION.get_or_init(|| format!("{} (protocol {PROTOCOL})", env!("CARGO_PKG_VERSION")))
 }
 
 /// What every command is given.
@@ -144,6 +158,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Setup(setup) => setup.run(&context),
         Command::Hook(hook) => hook.run(&context),
         Command::Why(why) => why.run(&context),
+        Command::Completions(completions) => completions.run(&context),
+        Command::Man(man) => man.run(),
     }
 }
 

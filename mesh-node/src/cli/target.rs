@@ -22,6 +22,13 @@ use crate::{
     sys::{netns, process},
 };
 
+/// The number of a process, as it was typed.
+pub(crate) fn parse_pid(text: &str) -> Result<i32, String> {
+    text.parse().ok().filter(|pid| *pid > 0).ok_or_else(|| {
+        "expected the number of a process, such as 4711; a container's first one: docker inspect -f '{{.State.Pid}}' NAME".to_owned()
+    })
+}
+
 /// A namespace, and how the agent finds it again.
 pub(crate) fn namespace(path: &Path) -> Result<(NamespacePlace, OwnedFd), Refusal> {
     let place = absolute(path).map_err(|e| Refusal::bare(format!("{}: {e}", path.display())))?;

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_tungstenite::WebSocketStream;
 
 use super::{
-    Keeper, Ourselves, Target,
+    Intent, Keeper, Ourselves, Target,
     backoff::{Backoff, random},
     open::{OpenError, open},
     session::{self, Ended},
@@ -26,9 +26,9 @@ const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) async fn keep(keeper: Keeper, target: Target, mut ourselves: Ourselves) {
     let mut backoff = Backoff::default();
     let mut silent = false;
-    while !keeper.link.is_closed() {
+    while !keeper.link.is_closed() && *keeper.desk.intent.borrow() != Intent::End {
         let wait = match open(&target).await {
-            Ok(stream) => {
+            Ok((stream, url)) => {
                 let began = Instant::now();
                 let ended = attend(stream, target.runner, &keeper, &mut ourselves).await;
                 if let Some(trouble) = ended.refused {
@@ -40,10 +40,8 @@ pub(super) async fn keep(keeper: Keeper, target: Target, mut ourselves: Ourselve
                     backoff.reset();
                 }
                 silent &= !ended.welcomed;
-                let trouble = Refusal::new(
-                    format!("the stream to {} ended: {}", target.url, ended.why),
-                    "it is opened again by itself",
-                );
+                let trouble =
+                    Refusal::new(format!("the stream to {url} ended: {}", ended.why), "it is opened again by itself");
                 report(&keeper, trouble, &mut silent);
                 backoff.next(random())
             }
@@ -64,6 +62,9 @@ pub(super) async fn keep(keeper: Keeper, target: Target, mut ourselves: Ourselve
 /// Makes the trouble known: in `status` always, in the log once for each time that the coordinator is away, and again
 /// if the reason becomes another one.
 fn report(keeper: &Keeper, trouble: Refusal, silent: &mut bool) {
+    if *keeper.desk.intent.borrow() != Intent::Stay {
+        return;
+    }
     let news = keeper.link.borrow().trouble.as_ref() != Some(&trouble);
     if !*silent || news {
         let hint = trouble.hint.as_deref().unwrap_or_default();

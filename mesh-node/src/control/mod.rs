@@ -31,8 +31,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Which coordinator, and who we are to it.
 #[derive(Debug)]
 pub(crate) struct Target {
-    /// Where it is.
-    pub(crate) url: Url,
+    /// Where it is, one at least.
+    pub(crate) urls: Vec<Url>,
     /// The key that it must have.
     pub(crate) fingerprint: Fingerprint,
     /// Who we are.
@@ -101,8 +101,22 @@ type Question = (Ask, oneshot::Sender<Result<Answer, Refusal>>);
 #[derive(Debug, Clone, Default)]
 struct Desk {
     open: Arc<Mutex<Option<mpsc::UnboundedSender<Question>>>>,
-    /// Somebody waits for a stream: don't put the next attempt off.
+    /// A stream is waited for: the next attempt is not put off.
     bell: Arc<Notify>,
+    /// What is to become of the stream.
+    intent: Arc<watch::Sender<Intent>>,
+}
+
+/// What is to become of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Intent {
+    /// It is kept up.
+    #[default]
+    Stay,
+    /// Its end is expected: the coordinator is told that the runner leaves.
+    Leave,
+    /// It is closed, since the agent ends.
+    End,
 }
 
 impl Desk {
@@ -175,6 +189,18 @@ impl Control {
             self.desk.bell.notify_one();
         }
         matches!(tokio::time::timeout(patience, link.wait_for(|link| link.connected)).await, Ok(Ok(_)))
+    }
+
+    /// Whether the end of the stream is expected: the runner leaves.
+    pub(crate) fn expect_end(&self, expected: bool) {
+        self.desk.intent.send_replace(if expected { Intent::Leave } else { Intent::Stay });
+    }
+
+    /// Closes the stream with a word to the coordinator, and waits for that for so long.
+    pub(crate) async fn close(&self, patience: Duration) {
+        let mut link = self.link.clone();
+        self.desk.intent.send_replace(Intent::End);
+        let _ = tokio::time::timeout(patience, link.wait_for(|link| !link.connected)).await;
     }
 
     /// Waits for a view that does, for so long.

@@ -6,7 +6,7 @@ use hyper::{
     Request,
     header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
 };
-use mesh_link::LinkError;
+use mesh_link::{LinkError, Url};
 use mesh_proto::message::Refusal;
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
@@ -30,12 +30,12 @@ pub(super) enum OpenError {
     Unknown(Refusal),
 }
 
-/// Opens a stream.
+/// Opens a stream; also where to.
 ///
 /// # Errors
 /// If the coordinator isn't there, isn't the right one, or doesn't want us.
-pub(super) async fn open(target: &Target) -> Result<WebSocketStream<mesh_link::Stream>, OpenError> {
-    let stream = mesh_link::connect(&target.url, target.fingerprint).await.map_err(|error| {
+pub(super) async fn open(target: &Target) -> Result<(WebSocketStream<mesh_link::Stream>, Url), OpenError> {
+    let (stream, url) = mesh_link::connect_any(&target.urls, target.fingerprint).await.map_err(|error| {
         let hint = match error {
             LinkError::Unreachable { .. } | LinkError::NoUrl { .. } => {
                 "is the coordinator running, and reachable from here?"
@@ -47,20 +47,18 @@ pub(super) async fn open(target: &Target) -> Result<WebSocketStream<mesh_link::S
         };
         OpenError::Away(Refusal::new(error.to_string(), hint))
     })?;
-    let request = request(target).map_err(|e| OpenError::Away(Refusal::bare(e)))?;
+    let request = request(target, &url).map_err(|e| OpenError::Away(Refusal::bare(e)))?;
     let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
     match tokio::time::timeout(TIMEOUT, client_async_with_config(request, stream, Some(config))).await {
-        Ok(Ok((stream, _))) => Ok(stream),
+        Ok(Ok((stream, _))) => Ok((stream, url)),
         Ok(Err(tungstenite::Error::Http(response))) => Err(refused(&response)),
-        Ok(Err(error)) => {
-            Err(OpenError::Away(Refusal::bare(format!("{} does not answer as it should: {error}", target.url))))
-        }
-        Err(_) => Err(OpenError::Away(Refusal::bare(format!("{} does not answer", target.url)))),
+        Ok(Err(error)) => Err(OpenError::Away(Refusal::bare(format!("{url} does not answer as it should: {error}")))),
+        Err(_) => Err(OpenError::Away(Refusal::bare(format!("{url} does not answer")))),
     }
 }
 
-fn request(target: &Target) -> Result<Request<()>, String> {
-    let authority = target.url.authority();
+fn request(target: &Target, url: &Url) -> Result<Request<()>, String> {
+    let authority = url.authority();
     let bearer = Zeroizing::new(format!("Bearer {}", *target.credential));
     let mut bearer = HeaderValue::from_str(&bearer).map_err(|e| e.to_string())?;
     bearer.set_sensitive(true);
@@ -83,7 +81,7 @@ fn refused(response: &hyper::Response<Option<Vec<u8>>>) -> OpenError {
         return OpenError::Unknown(Refusal::new(
             format!("the coordinator does not know this runner (any more){why}"),
             "if it was removed on purpose, `mesh-node leave` ends the agent and deletes its identity; to join again, do that \
-             first and then `mesh-node join URL TOKEN` with a new token",
+             first and then `mesh-node join TOKEN` with a new token",
         ));
     }
     OpenError::Away(said.unwrap_or_else(|| Refusal::bare(format!("the coordinator answers with HTTP {status}"))))

@@ -13,19 +13,25 @@ use mesh_proto::{
     message::{Answer, Cause, Down, Have, PROTOCOL, Refusal, Up},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::{mpsc, oneshot},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Error, Message},
+    tungstenite::{
+        Error, Message,
+        protocol::{CloseFrame, frame::coding::CloseCode},
+    },
 };
 
-use super::{Keeper, Ourselves, Question, process};
+use super::{Intent, Keeper, Ourselves, Question, process};
 
 /// How long the coordinator may be silent: three of its heartbeats.
 pub(super) const SILENCE: Duration = Duration::from_secs(6);
+
+/// How long the coordinator may take to answer a good-bye.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -78,8 +84,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         let hello = self.hello(ourselves);
         self.send(&hello).await?;
         let mut deadline = Instant::now() + SILENCE;
+        let mut intent = self.keeper.desk.intent.subscribe();
         loop {
             tokio::select! {
+                () = is_over(&mut intent) => return Err(self.close().await),
                 message = timeout_at(deadline, self.stream.next()) => {
                     let message = message.map_err(|_| format!("nothing was heard for {} s", SILENCE.as_secs()))?;
                     deadline = Instant::now() + SILENCE;
@@ -99,6 +107,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 }
             }
         }
+    }
+
+    /// Says good-bye as WebSocket and TLS have it, so that the coordinator doesn't take it for a fault.
+    async fn close(&mut self) -> String {
+        let frame = CloseFrame { code: CloseCode::Away, reason: "the agent ends".into() };
+        let farewell = async {
+            self.stream.close(Some(frame)).await?;
+            // What is on its way is of no use any more; the answer to the close is.
+            while let Some(Ok(_)) = self.stream.next().await {}
+            self.stream.get_mut().shutdown().await?;
+            Ok::<_, Error>(())
+        };
+        let _ = timeout(FAREWELL, farewell).await;
+        "the agent ends".to_owned()
     }
 
     fn hello(&self, ourselves: &mut Ourselves) -> Up {
@@ -223,6 +245,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             Ok(sent) => sent.map_err(|e| broken(&e)),
             Err(_) => Err("the coordinator takes nothing any more".into()),
         }
+    }
+}
+
+/// Waits until the agent ends.
+async fn is_over(intent: &mut watch::Receiver<Intent>) {
+    if intent.wait_for(|intent| *intent == Intent::End).await.is_err() {
+        std::future::pending().await
     }
 }
 

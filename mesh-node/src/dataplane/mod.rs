@@ -106,6 +106,14 @@ fn in_use(error: &std::io::Error) -> &'static str {
     }
 }
 
+/// Takes the UDP port; 0: any.
+///
+/// # Errors
+/// If it is taken.
+pub(crate) fn listen(port: u16) -> Result<Udp, DataplaneError> {
+    Udp::bind(port).map_err(|source| DataplaneError::Listen { port, source })
+}
+
 impl Dataplane {
     /// Starts the thread. `listen_port` 0: any port. `known`: where runners were found in an earlier run. `pins`: the
     /// memory in which that run may have left its connections.
@@ -118,9 +126,8 @@ impl Dataplane {
         known: Vec<(RunnerId, SocketAddr)>,
         pins: Box<dyn PinMemory>,
     ) -> Result<(Self, UnboundedReceiver<DataEvent>), DataplaneError> {
-        let listen = |source| DataplaneError::Listen { port: listen_port, source };
-        let udp = Udp::bind(listen_port).map_err(listen)?;
-        let port = udp.port().map_err(listen)?;
+        let udp = listen(listen_port)?;
+        let port = udp.port().map_err(|source| DataplaneError::Listen { port: listen_port, source })?;
 
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| DataplaneError::Start(error.into()))?;

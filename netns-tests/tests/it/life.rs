@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use mesh_netns_tests::{Coordinator, Runner, Stack, World, isolated, run, traffic::Answer, wait};
+use mesh_netns_tests::{Coordinator, Namespace, Runner, Stack, World, isolated, run, traffic::Answer, wait};
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     sys::signal::{Signal, kill},
@@ -141,17 +141,21 @@ fn an_agent_starts_again_where_nothing_can_be_written_and_cuts_no_instance_off()
         );
         assert!(aws.log().contains("can't be written to"), "{}", aws.log());
         aws.command(&["join"]).refused(&["another agent is running"]);
-        let other = aws.attach("shop/app");
+        // Others are not told to wait for what a restart would forget: it is attached, and said not to be known everywhere.
+        let other = Namespace::create("other");
+        aws.command(&["attach", "shop/app", "--netns", "/run/netns/other"]).done();
 
         // What could not be written is, once it can be.
         mount(&format!("-o remount,rw {state}"));
         fs::remove_file(format!("{state}/fill")).expect("a file to remove");
         wait::until_true("everything to be written", || warnings().is_empty());
         let remembered = fs::read_to_string(format!("{state}/instances.json")).expect("the instances");
-        assert!(remembered.contains(&other.id.replace("i-", "")), "{remembered}");
+        assert!(remembered.contains("/run/netns/other"), "{remembered}");
         aws.kill();
         aws.start(&[]);
-        reaches(&other, db.service_address, 5432);
+        reaches(&app, db.service_address, 5432);
+        assert_eq!(aws.json(&["status"])["instances"].as_array().map(Vec::len), Some(2));
+        drop(other);
     });
 }
 

@@ -17,6 +17,7 @@ mod hosts_file;
 mod leave;
 mod life;
 mod load;
+mod manners;
 mod names;
 mod refusals;
 mod replicas;

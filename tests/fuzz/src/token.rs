@@ -13,7 +13,10 @@ pub fn run(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     for kind in [TokenKind::Join, TokenKind::Admin] {
         match Token::parse(kind, text) {
-            Ok(token) => assert_eq!(*token.to_text(), text.trim()),
+            Ok(token) => {
+                assert_eq!(*token.to_text(), text.trim());
+                assert!(Token::parse(kind, &token.to_bare_text()).is_ok_and(|bare| bare.urls.is_empty()));
+            }
             Err(error) => is_discreet(&error, text),
         }
     }

@@ -65,8 +65,8 @@ async fn coordinator(info: Info, react: Reaction) -> Application {
     });
     let secret = Secret::from_bytes([3; 32]);
     Application {
-        coordinator: url.parse().unwrap(),
-        token: Token { kind: TokenKind::Join, fingerprint, id: TokenId(1), secret },
+        coordinators: vec![url.parse().unwrap()],
+        token: Token { kind: TokenKind::Join, fingerprint, id: TokenId(1), secret, urls: vec![] },
         name: "a".parse().unwrap(),
         provider: "here".parse().unwrap(),
         replace: false,

@@ -1,0 +1,120 @@
+//! SIGHUP: the configuration is read again. What can't be read changes nothing, and nothing ends.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use mesh_proto::ServicePath;
+use tokio::{signal::unix::Signal, task::AbortHandle};
+
+use super::{Agent, cdi};
+use crate::{config::Config, docker};
+
+/// What runs because of the configuration.
+#[derive(Debug)]
+pub(super) struct Following {
+    agent: Arc<Agent>,
+    config: Config,
+    watches: BTreeMap<PathBuf, AbortHandle>,
+    cdi: Option<AbortHandle>,
+}
+
+impl Following {
+    /// Starts it.
+    pub(super) fn start(agent: &Arc<Agent>, config: Config) -> Self {
+        let mut this =
+            Self { agent: Arc::clone(agent), config: Config::default(), watches: BTreeMap::new(), cdi: None };
+        this.watch(&config.containers.watch);
+        this.devices(config.containers.cdi.clone());
+        this.config = config;
+        this
+    }
+
+    /// Reads the configuration again whenever the signal comes.
+    pub(super) async fn keep(&mut self, mut hangup: Signal) {
+        while hangup.recv().await.is_some() {
+            self.reload();
+        }
+    }
+
+    fn reload(&mut self) {
+        let path = Config::path(&self.agent.state).display().to_string();
+        match Config::load(&self.agent.state) {
+            Ok(config) if config == self.config => tracing::info!(path, "SIGHUP: the configuration is as before"),
+            Ok(config) => {
+                tracing::info!(
+                    path,
+                    changed = changes(&self.config, &config).join(", "),
+                    "SIGHUP: the configuration has changed"
+                );
+                if config.containers.watch != self.config.containers.watch {
+                    self.watch(&config.containers.watch);
+                }
+                if config.containers.cdi != self.config.containers.cdi {
+                    self.devices(config.containers.cdi.clone());
+                }
+                self.config = config;
+            }
+            Err(error) => {
+                let hint = error.hint.as_deref().unwrap_or_default();
+                tracing::warn!(hint, "SIGHUP: nothing has changed: {}", error.error);
+            }
+        }
+    }
+
+    fn watch(&mut self, sockets: &[PathBuf]) {
+        self.watches.retain(|socket, watch| {
+            let stays = sockets.contains(socket);
+            if !stays {
+                watch.abort();
+            }
+            stays
+        });
+        for socket in sockets {
+            let agent = &self.agent;
+            self.watches.entry(socket.clone()).or_insert_with(|| {
+                let watch = docker::watch(socket.clone(), agent.containers.clone(), agent.state.clone());
+                tokio::spawn(watch).abort_handle()
+            });
+        }
+    }
+
+    fn devices(&mut self, services: Vec<ServicePath>) {
+        if let Some(before) = self.cdi.take() {
+            before.abort();
+        }
+        if services.is_empty() {
+            cdi::remove();
+        } else {
+            self.cdi = Some(tokio::spawn(cdi::keep(Arc::clone(&self.agent), services)).abort_handle());
+        }
+    }
+}
+
+/// The settings that differ, as they are called in the file.
+fn changes(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (old, new) = (&old.containers, &new.containers);
+    [
+        ("containers.fail", old.fail != new.fail),
+        ("containers.runc", old.runc != new.runc),
+        ("containers.watch", old.watch != new.watch),
+        ("containers.cdi", old.cdi != new.cdi),
+        ("containers.sources", old.sources != new.sources),
+    ]
+    .into_iter()
+    .filter_map(|(name, differs)| differs.then_some(name))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_has_changed_is_named_as_in_the_file() {
+        let config = |text: &str| Config::parse(text, Path::new("config.toml")).unwrap();
+        let (old, new) = (config(""), config("[containers]\nfail = \"open\"\nwatch = []\n"));
+        assert_eq!(changes(&old, &new), ["containers.fail", "containers.watch"]);
+        assert!(changes(&old, &old).is_empty());
+    }
+}
