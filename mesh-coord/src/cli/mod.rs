@@ -102,7 +102,7 @@ fn hoisted(arguments: Vec<OsString>) -> Vec<OsString> {
     let mut rest = arguments.into_iter().peekable();
     let mut line: Vec<OsString> = rest.next().into_iter().collect();
     let mut early = Vec::new();
-    while let Some(argument) = rest.next_if(|argument| is_place(argument)) {
+    while let Some(argument) = rest.next_if(is_place) {
         let whole = argument.as_encoded_bytes().contains(&b'=');
         early.push(argument);
         if !whole {

@@ -225,10 +225,8 @@ impl Agent {
             return;
         }
         mesh_process::log::say(&format!(
-            "connected: this machine is the runner {} now, for as long as this runs (or `systemctl start mesh-node`). Next, in another \
-             terminal:\n  mesh-node run DEPLOYMENT/SERVICE -- COMMAND        starts a program as a service\n  mesh-node attach \
-             DEPLOYMENT/SERVICE --netns PATH  brings a network namespace in\n  mesh-node setup docker|podman                     has \
-             containers say it by a label\n  mesh-node status                                  shows what there is",
+            "connected: this machine is the runner {} now. Next, in another terminal: mesh-node run DEPLOYMENT/SERVICE -- COMMAND, \
+             mesh-node attach DEPLOYMENT/SERVICE --netns PATH, or mesh-node setup docker|podman|systemd; mesh-node status shows all",
             self.name
         ));
     }

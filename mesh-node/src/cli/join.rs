@@ -15,6 +15,7 @@ use mesh_proto::{
     message::{Refusal, Switches},
     token::{MAX_URLS, Token, TokenKind},
 };
+use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use super::{
@@ -144,6 +145,8 @@ impl Join {
         let offloads = Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro };
         let runtime = runtime()?;
         let ended = runtime.block_on(async {
+            // From here on SIGHUP ends nothing, whether the agent listens to it yet or not.
+            let _hangup = signal(SignalKind::hangup());
             let purpose = if identity.enrolment.is_some() {
                 self.go_on(&mut identity)?;
                 // Nothing but the options given now can be new.

@@ -52,8 +52,12 @@ impl FromStr for Url {
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
         let refuse = |why| UrlError { given: text.chars().take(120).collect(), why };
-        let rest = text.strip_prefix("https://").ok_or_else(|| refuse("it does not begin with https://"))?;
+        let scheme = text.split_at_checked(8).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("https://"));
+        let (_, rest) = scheme.ok_or_else(|| refuse("it does not begin with https://"))?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if rest.contains('/') {
+            return Err(refuse("a path follows the host, and a coordinator has none"));
+        }
         let (host, port) = if let Some(rest) = rest.strip_prefix('[') {
             let (address, after) = rest.split_once(']').ok_or_else(|| refuse("a `]` is missing"))?;
             if !matches!(address.parse(), Ok(IpAddr::V6(_))) {
@@ -115,6 +119,7 @@ mod tests {
             ("https://coord.example:7443", "https://coord.example:7443"),
             ("https://coord.example", "https://coord.example:7443"),
             ("https://192.0.2.1:9/", "https://192.0.2.1:9"),
+            ("HTTPS://coord.example", "https://coord.example:7443"),
             ("https://[2001:db8::1]:9", "https://[2001:db8::1]:9"),
             ("https://[2001:db8::1]", "https://[2001:db8::1]:7443"),
         ] {
@@ -129,7 +134,9 @@ mod tests {
             ("coord.example:7443", "does not begin with https://"),
             ("http://coord.example", "does not begin with https://"),
             ("https://", "host is missing"),
-            ("https://a/b", "other characters"),
+            ("https://a/b", "a path follows"),
+            ("https://a:7443/path", "a path follows"),
+            ("https:/", "does not begin with https://"),
             ("https://u@h", "other characters"),
             ("https://h:0", "port"),
             ("https://h:x", "port"),
