@@ -83,6 +83,8 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let (coordinator, writer) = Coordinator::start(store, choice).await?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
+    // A log or file that has reached its limit (setrlimit(2)) is an error like any other.
+    let _limit = signal(SignalKind::from_raw(nix::libc::SIGXFSZ));
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be waited for")?;
     let mut absence = tokio::spawn(watch::absence::watch(coordinator.clone(), tokio::time::Instant::now()));
     let address = listener.local_addr().context("the listener has no address")?;

@@ -145,8 +145,9 @@ impl Join {
         let offloads = Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro };
         let runtime = runtime()?;
         let ended = runtime.block_on(async {
-            // From here on SIGHUP ends nothing, whether the agent listens to it yet or not.
-            let _hangup = signal(SignalKind::hangup());
+            // From here on these end nothing: SIGHUP, whether the agent listens to it yet or not, and a log or file that has
+            // reached its limit (setrlimit(2)).
+            let _caught = [SignalKind::hangup(), SignalKind::from_raw(libc::SIGXFSZ)].map(signal);
             let purpose = if identity.enrolment.is_some() {
                 self.go_on(&mut identity)?;
                 // Nothing but the options given now can be new.
