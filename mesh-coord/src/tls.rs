@@ -24,7 +24,7 @@ use crate::data::DataDirectory;
 
 const KEY_FILE: &str = "tls-key.pem";
 
-/// What the coordinator shows whoever connects.
+/// What the coordinator shows its clients.
 #[derive(Debug)]
 pub(crate) struct Identity {
     /// SHA-256 of the certificate's SubjectPublicKeyInfo: the same as long as the key's file is.

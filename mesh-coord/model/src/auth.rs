@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Refusal {
-    /// What whoever shows a token with a secret that is nobody's is told.
+    /// The refusal of a token that is unknown or has another secret.
     #[must_use]
     pub fn unknown_token() -> Self {
         TokenRefusal::Unknown.into()

@@ -1,5 +1,5 @@
-//! Who is next: the operator, then the teams in turn, and within a team its runners and tokens in turn. Whoever asks for
-//! much waits for its own; whoever asks for little is next after one of each of the others.
+//! Which request is next: the operator's, then the teams' in turn, and within a team its runners' and tokens' in turn. A
+//! tenant that asks for much waits for its own requests; one that asks for little is next after one of each of the others.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -6,7 +6,7 @@ use mesh_proto::Label;
 use super::*;
 use crate::{
     data::scratch::Scratch,
-    store::{MemoryStore, SqliteStore},
+    store::{MemoryStore, SqliteStore, Watch},
     testing::file,
 };
 

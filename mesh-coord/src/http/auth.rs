@@ -1,5 +1,5 @@
 //! Who asks: an administrator, at the socket or with a token, or a runner with its credential. What is shown is compared
-//! first; only what is nobody's counts as a failure and can be slowed down.
+//! first; only an unknown secret counts as a failure and can be slowed down.
 
 use axum::{
     extract::FromRequestParts,
@@ -36,8 +36,8 @@ impl Origin {
 }
 
 impl Api {
-    /// What is said to an attempt with a secret that is nobody's: why, or to a source that keeps trying, to wait. Nothing
-    /// that came with a good secret gets here, whatever its source did before.
+    /// The answer to an attempt with an unknown secret: why, or to a source that keeps trying, to wait. Nothing that came
+    /// with a good secret gets here, whatever its source did before.
     pub(super) fn failed(&self, origin: Origin, refused: Refused) -> Refused {
         let Origin::Network(address) = origin else { return refused };
         let now = self.coordinator.clock.now().running.0;

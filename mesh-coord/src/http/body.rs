@@ -90,7 +90,7 @@ struct Lent {
 }
 
 impl Budget {
-    /// So many KiB for the tenant, if its team has no more then than what is left: whoever comes next finds something.
+    /// So many KiB for the tenant, if its team has no more then than what is left: the next team finds something.
     fn borrow(&self, tenant: &Tenant, kib: usize) -> Option<Loan> {
         let mut lent = self.lock();
         let own = lent.teams.get(&tenant.team).copied().unwrap_or(0) + kib;

@@ -1,6 +1,6 @@
-//! Who may have how many connections at once. Whoever has proved nothing shares a part of the places by address; a runner
-//! or the holder of a token has places of its own, shared by team. Where no place is left, one of whoever has the most
-//! gives way.
+//! How many connections each may have at once. Strangers, which have proved nothing, share a part of the places by address;
+//! a runner or the holder of a token has places of its own, shared by team. Where no place is left, the holder of the most
+//! gives one up.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -198,7 +198,7 @@ impl Places {
         self.addresses.get(&address)?.iter().min_by_key(|id| (stage(id), **id)).copied()
     }
 
-    /// The newest connection of whoever has the most in the team that has the most, if that is more than `tenant` would have.
+    /// The newest connection of the largest holder in the largest team, if that is larger than `tenant` would be.
     fn most_of_the_largest(&self, tenant: &Tenant) -> Option<Id> {
         let count = |team: &Team| team.values().map(BTreeSet::len).sum::<usize>();
         let (name, largest) = self.teams.iter().max_by_key(|(_, team)| count(team))?;
@@ -256,7 +256,7 @@ mod tests {
         for _ in 0..200 {
             places.enter(address(1));
         }
-        assert!(places.held.contains_key(&newest), "whoever speaks stays before those that don't");
+        assert!(places.held.contains_key(&newest), "one that speaks stays before those that don't");
         assert_eq!((places.strangers, places.addresses[&address(1)].len()), (64, 64));
         let mapped: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
         assert!(places.enter(mapped).1.is_some(), "the same address");

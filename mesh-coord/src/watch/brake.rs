@@ -2,14 +2,14 @@
 //! keep the others waiting. What goes beyond waits for its turn, and what would wait for long is refused.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use mesh_proto::message::Refusal;
 use tokio::time::{Instant, sleep_until};
 
-/// How long a turn may be off: nobody waits longer for an answer.
+/// How long a turn may be off: no asker waits longer for an answer.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// The turns of one runner, or of one token.
@@ -77,6 +77,21 @@ impl Brake {
     }
 }
 
+/// What limits one runner.
+#[derive(Debug, Clone)]
+pub(crate) struct Brakes {
+    /// What is decided on and kept.
+    pub(crate) commands: Arc<Brake>,
+    /// What is only noted.
+    pub(crate) notes: Arc<Brake>,
+}
+
+impl Default for Brakes {
+    fn default() -> Self {
+        Self { commands: Arc::new(Brake::commands()), notes: Arc::new(Brake::notes()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,7 +104,7 @@ mod tests {
         let turns: Vec<Instant> = (0..burst + 3).map(|_| brake.take(1, start).unwrap()).collect();
         assert_eq!(turns.iter().filter(|turn| **turn == start).count(), burst as usize);
         assert_eq!(turns[burst as usize..], [1, 2, 3].map(|n| start + interval * n));
-        // Whoever was quiet for long enough has them all again.
+        // A runner that was quiet for long enough has them all again.
         let later = start + interval * (burst + 3);
         assert!(brake.is_fresh(later) && (0..burst).all(|_| brake.take(1, later) == Ok(later)));
         assert_eq!(brake.take(1, later), Ok(later + interval));

@@ -7,32 +7,27 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use mesh_proto::{
-    Label, Revision, RunnerId, TokenId, View,
+    Revision, RunnerId, TokenId, View,
     message::{Have, Switches},
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
-
-use crate::coordinator::{Coordinator, Core, Failure};
+use tokio::{sync::watch, time::Instant};
 
 pub(crate) mod absence;
+mod asks;
 mod brake;
 mod newcomer;
 mod owed;
+mod settle;
 pub(crate) mod stream;
 mod told;
 
-pub(crate) use brake::{Brake, Busy};
+pub(crate) use brake::{Brake, Brakes, Busy};
 pub(crate) use owed::Owed;
-
-/// How long [`settle`] waits at most.
-const SETTLE: Duration = Duration::from_secs(2);
+pub(crate) use settle::await_applied;
+use settle::settle;
 
 /// Tokens' brakes that are kept before those are forgotten that brake nothing.
 const TOKEN_BRAKES: usize = 1024;
@@ -62,21 +57,6 @@ impl Default for Sessions {
             #[cfg(test)]
             worked_out: 0,
         }
-    }
-}
-
-/// What limits one runner.
-#[derive(Debug, Clone)]
-pub(crate) struct Brakes {
-    /// What is decided on and kept.
-    pub(crate) commands: Arc<Brake>,
-    /// What is only noted.
-    pub(crate) notes: Arc<Brake>,
-}
-
-impl Default for Brakes {
-    fn default() -> Self {
-        Self { commands: Arc::new(Brake::commands()), notes: Arc::new(Brake::notes()) }
     }
 }
 
@@ -361,55 +341,6 @@ impl Sessions {
     fn session(&mut self, runner: RunnerId, number: u64) -> Option<&mut Session> {
         self.runners.get_mut(&runner)?.session.as_mut().filter(|session| session.number == number)
     }
-}
-
-/// Waits until what changed up to `revision` is in force at the runners that `asker` knows of and that are connected, for
-/// two seconds at most; returns those where it isn't yet.
-pub(crate) async fn settle(
-    coordinator: &Coordinator,
-    asker: RunnerId,
-    revision: Revision,
-) -> Result<Vec<Label>, Failure> {
-    let deadline = Instant::now() + SETTLE;
-    let begin = move |core: &mut Core| {
-        let known = core.look(asker).iter().flat_map(|view| view.runners().map(|runner| runner.id)).collect();
-        (Arc::new(known), core.sessions.progress.subscribe())
-    };
-    let (known, mut progress) = coordinator.visit(begin).await?;
-    loop {
-        let known = Arc::clone(&known);
-        let pending = coordinator.visit(move |core| names(core, &core.sessions.unsettled(&known, revision))).await?;
-        if pending.is_empty() || !matches!(timeout_at(deadline, progress.changed()).await, Ok(Ok(()))) {
-            return Ok(pending);
-        }
-    }
-}
-
-/// Waits until what changed up to `revision` is in force at all of these runners, until `deadline` at most; returns those
-/// where it isn't yet. Who was removed meanwhile has nothing in force.
-pub(crate) async fn await_applied(
-    coordinator: &Coordinator,
-    runners: BTreeSet<RunnerId>,
-    revision: Revision,
-    deadline: Instant,
-) -> Result<Vec<Label>, Failure> {
-    let mut progress = coordinator.visit(|core| core.sessions.progress.subscribe()).await?;
-    let runners = Arc::new(runners);
-    loop {
-        let concerned = Arc::clone(&runners);
-        let look = move |core: &mut Core| {
-            let standing = concerned.iter().copied().filter(|runner| core.state.stands(*runner)).collect();
-            names(core, &core.sessions.pending(&standing, revision))
-        };
-        let pending = coordinator.visit(look).await?;
-        if pending.is_empty() || !matches!(timeout_at(deadline, progress.changed()).await, Ok(Ok(()))) {
-            return Ok(pending);
-        }
-    }
-}
-
-fn names(core: &Core, runners: &[RunnerId]) -> Vec<Label> {
-    runners.iter().filter_map(|id| core.state.runner(*id)).map(|runner| runner.name.clone()).collect()
 }
 
 #[cfg(test)]

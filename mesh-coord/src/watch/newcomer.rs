@@ -1,5 +1,5 @@
 //! Two machines with one identity: a copy of a machine that is a runner. The one that was there first is kept, as long as
-//! it answers; an agent that has started anew, or whose network has changed, has nobody there who answers.
+//! it answers; behind an agent that has started anew no process is left that answers.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -21,8 +21,8 @@ const PREFERENCE: Duration = Duration::from_secs(60);
 
 /// What is known when a stream wants to begin.
 enum First {
-    /// Nobody is in its way.
-    Nobody,
+    /// No other process is in its way.
+    Clear,
     /// Another process was there a moment ago, and the newcomer was refused as its copy.
     Gone(Option<Peer>),
     /// Another process has a stream.
@@ -38,14 +38,14 @@ pub(super) async fn admit(
 ) -> Result<Result<(), Refusal>, Failure> {
     let look = move |core: &mut Core| core.sessions.first(runner, newcomer, refused, Instant::now());
     let first = match coordinator.visit(look).await? {
-        First::Nobody => return Ok(Ok(())),
+        First::Clear => return Ok(Ok(())),
         First::Gone(last) => last,
         First::There { number, peer, asked, mut answered } => {
             let outcome = timeout(PROBE, async { answered.wait_for(|answer| *answer >= asked).await.map(drop) }).await;
             let (there, ended) = (matches!(outcome, Ok(Ok(()))), matches!(outcome, Ok(Err(_))));
             if !there {
                 if ended {
-                    // Nobody is thrown out: it has only not been noted yet.
+                    // It has ended already, and that has not been noted yet.
                     coordinator.visit(move |core| core.sessions.close(runner, number, None)).await?;
                 }
                 return Ok(Ok(()));
@@ -87,17 +87,15 @@ async fn refuse(
 }
 
 impl Sessions {
-    /// Who is in the newcomer's way; whoever has a stream is asked whether it is there.
+    /// Which process is in the newcomer's way; one that has a stream is asked whether it is there.
     fn first(&mut self, runner: RunnerId, newcomer: Peer, refused: bool, now: Instant) -> First {
         let started = self.started;
-        let Some(presence) = self.runners.get_mut(&runner) else { return First::Nobody };
+        let Some(presence) = self.runners.get_mut(&runner) else { return First::Clear };
         if newcomer.process.is_none() {
-            return First::Nobody;
+            return First::Clear;
         }
         match &presence.session {
-            Some(session) if session.peer.process.is_none() || session.peer.process == newcomer.process => {
-                First::Nobody
-            }
+            Some(session) if session.peer.process.is_none() || session.peer.process == newcomer.process => First::Clear,
             Some(session) => {
                 session.probe.send_modify(|asked| *asked += 1);
                 let asked = *session.probe.borrow();
@@ -109,7 +107,7 @@ impl Sessions {
                 if refused && other && now.saturating_duration_since(since) < PREFERENCE {
                     First::Gone(presence.last)
                 } else {
-                    First::Nobody
+                    First::Clear
                 }
             }
         }

@@ -11,14 +11,14 @@ use std::{
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures_util::{
-    FutureExt as _, SinkExt as _, StreamExt as _,
+    SinkExt as _, StreamExt as _,
     future::BoxFuture,
     stream::{FuturesUnordered, SplitSink, SplitStream},
 };
-use mesh_model::{Command, Outcome, RunnerCommand};
+use mesh_model::{Command, RunnerCommand};
 use mesh_proto::{
     RunnerId, View,
-    message::{Answer, Ask, Cause, Down, Have, PROTOCOL, Refusal, Up},
+    message::{Cause, Down, Have, PROTOCOL, Refusal, Up},
 };
 use tokio::{
     sync::watch,
@@ -26,10 +26,10 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use super::{Brakes, Busy, Opened, Peer, newcomer, settle, told::Told};
+use super::{Brakes, Busy, Opened, Peer, asks::answer, newcomer, told::Told};
 use crate::{
     coordinator::{Coordinator, Core, Failure},
-    http::{failure, place::Place},
+    http::place::Place,
 };
 
 /// How often the agent is asked whether it is still there.
@@ -55,6 +55,10 @@ impl End {
 
     fn lost(why: impl Into<String>) -> Self {
         Self { code: GOING_AWAY, why: why.into() }
+    }
+
+    fn no_place() -> Self {
+        Self::lost("the coordinator has no place for it any more")
     }
 }
 
@@ -82,16 +86,8 @@ pub(crate) async fn serve(
     socket: WebSocket,
 ) {
     let (down, up) = socket.split();
-    let mut stream =
-        Stream { coordinator: coordinator.clone(), runner, from: from.ip(), place: place.clone(), down, up };
-    let mut begun = None;
-    let end = tokio::select! {
-        Err(end) = stream.run(&mut begun) => end,
-        () = place.lost() => End::lost("the coordinator has no place for it any more"),
-    };
-    if let Some((number, sent)) = begun {
-        let _ = coordinator.visit(move |core| core.sessions.close(runner, number, sent)).await;
-    }
+    let mut stream = Stream { coordinator, runner, from: from.ip(), place, down, up };
+    let Err(end) = stream.run().await;
     info!(%runner, %from, why = %end.why, "stream ended");
     // A close frame's reason has room for 123 octets.
     let mut reason = end.why;
@@ -118,15 +114,12 @@ struct Hello {
     told: Told,
 }
 
-/// A stream that has begun: its number, and the view that was sent last.
-type Begun = (u64, Option<Arc<View>>);
-
 type Asks = FuturesUnordered<BoxFuture<'static, Down>>;
 
 enum Never {}
 
 impl Stream {
-    async fn run(&mut self, begun: &mut Option<Begun>) -> Result<Never, End> {
+    async fn run(&mut self) -> Result<Never, End> {
         let Hello { have, peer, refused, mut told } = self.hello().await?;
         let (runner, coordinator) = (self.runner, self.coordinator.clone());
         let brakes = coordinator
@@ -150,25 +143,32 @@ impl Stream {
             .ok_or_else(|| End::refused("the runner was removed"))?;
         self.place.begin();
         info!(%runner, from = %self.from, took_over = opened.replaced.is_some(), "stream began");
-        let (_, sent) = begun.insert((opened.number, None));
-        self.converse(opened, told, &brakes, peer, sent).await
+        let (number, mut sent) = (opened.number, None);
+        let Err(end) = self.converse(opened, told, &brakes, peer, &mut sent).await;
+        let _ = coordinator.visit(move |core| core.sessions.close(runner, number, sent)).await;
+        Err(end)
     }
 
     /// Waits, and lets the agent know meanwhile that the coordinator is there.
     async fn beat<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, End> {
-        let mut wait = std::pin::pin!(wait);
+        let (mut wait, place) = (std::pin::pin!(wait), self.place.clone());
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         loop {
             tokio::select! {
                 done = &mut wait => return Ok(done),
                 _ = heartbeat.tick() => self.send(&Down::Ping).await?,
+                () = place.lost() => return Err(End::no_place()),
             }
         }
     }
 
     /// Reads the first message: the view that the agent has, and what it tells of its runner.
     async fn hello(&mut self) -> Result<Hello, End> {
-        let first = timeout(SILENCE, self.receive()).await.map_err(|_| End::refused("no hello came"))??;
+        let place = self.place.clone();
+        let first = tokio::select! {
+            first = timeout(SILENCE, self.receive()) => first.map_err(|_| End::refused("no hello came"))??,
+            () = place.lost() => return Err(End::no_place()),
+        };
         let Some(Up::Hello { protocol, version, have, endpoints, port, endpoints_only, instances, process, refused }) =
             first
         else {
@@ -201,7 +201,7 @@ impl Stream {
         sent: &mut Option<Arc<View>>,
     ) -> Result<Never, End> {
         let Opened { number, view, mut news, mut switches, has, seen, replaced, mut probe, answered } = opened;
-        let coordinator = self.coordinator.clone();
+        let (coordinator, place) = (self.coordinator.clone(), self.place.clone());
         // The same process again has only lost its connection.
         if replaced.is_some_and(|replaced| replaced.process.is_none() || replaced.process != peer.process) {
             self.beat(note_takeover(&coordinator, self.runner, self.from)).await??;
@@ -274,6 +274,7 @@ impl Stream {
                     }
                 }
                 Some(answer) = asks.next() => self.send(&answer).await?,
+                () = place.lost() => return Err(End::no_place()),
                 // What an old stream began with must not come after what the newest one did.
                 () = told.due() => match self.look(number).await? {
                     Some(_) => self.beat(told.keep(&coordinator)).await??,
@@ -374,62 +375,4 @@ fn read(text: &Utf8Bytes) -> Result<Up, End> {
         debug!(%error, "a message could not be read");
         End::refused(format!("a message that makes no sense: {error}"))
     })
-}
-
-fn answer(
-    coordinator: Coordinator,
-    brakes: Brakes,
-    runner: RunnerId,
-    request: u64,
-    ask: Ask,
-) -> BoxFuture<'static, Down> {
-    async move {
-        let turn = match ask {
-            // Who waits for others costs little, and who leaves does so once.
-            Ask::Settle { .. } => brakes.notes.turn(1).await,
-            Ask::Leave => Ok(()),
-            _ => brakes.commands.turn(1).await,
-        };
-        let result = match turn {
-            Ok(()) => find_answer(&coordinator, runner, ask).await.map_err(|failure| failure::refusal(&failure)),
-            Err(busy) => Err(busy.into()),
-        };
-        Down::Answer { request, result }
-    }
-    .boxed()
-}
-
-async fn find_answer(coordinator: &Coordinator, runner: RunnerId, ask: Ask) -> Result<Answer, Failure> {
-    let submit = |what| coordinator.submit(Command::Runner { by: runner, what });
-    match ask {
-        Ask::Attach { service, client } => {
-            let done = submit(RunnerCommand::Attach { service, client }).await?;
-            match done.outcome {
-                Outcome::Attached { instance, address, .. } => {
-                    Ok(Answer::Attached { instance, address, revision: done.revision })
-                }
-                other => Err(Failure::unexpected(&other)),
-            }
-        }
-        Ask::Detach { instance } => {
-            let done = submit(RunnerCommand::Detach { instance }).await?;
-            Ok(Answer::Detached { revision: done.revision })
-        }
-        Ask::Drain { instance } => {
-            let done = submit(RunnerCommand::Drain { instance }).await?;
-            Ok(Answer::Drained { revision: done.revision })
-        }
-        Ask::Leave => {
-            submit(RunnerCommand::Leave).await?;
-            Ok(Answer::Left)
-        }
-        Ask::Settle { revision } => Ok(Answer::Settled { pending: settle(coordinator, runner, revision).await? }),
-        Ask::Lookup { service } => {
-            let view = coordinator.visit(move |core| core.state.lookup_view(runner, &service, core.epoch)).await??;
-            Ok(Answer::Found { view })
-        }
-        Ask::Why { caller, callee, port } => {
-            Ok(coordinator.visit(move |core| core.state.why(runner, &caller, &callee, port)).await??)
-        }
-    }
 }

@@ -7,6 +7,8 @@ mod common;
 mod containment;
 mod coordinator_away;
 mod coordinator_crash;
+mod coordinator_signals;
+mod copied_machine;
 mod denied;
 mod deploy;
 mod harness;

@@ -1,0 +1,187 @@
+//! The task that owns the state and the store.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use mesh_model::{Change, Command, Record, State};
+use mesh_proto::Revision;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
+use tracing::{error, info, warn};
+
+use super::{
+    Core, Done, Failure,
+    keyring::Keyring,
+    queue::{Queue, Request, Submission},
+};
+use crate::{
+    clock::Clock,
+    store::{Store, StoreError, Watch},
+};
+
+/// How long a commit may take before its command, and those that wait for it, are refused. The commit goes on.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
+/// How often commands are refused while a commit takes longer than that.
+const SLOW_LOOK: Duration = Duration::from_millis(500);
+/// How often a command is decided on again because another coordinator has written in between.
+const ATTEMPTS: usize = 8;
+
+/// The task.
+pub(super) struct Writer<S> {
+    pub(super) store: S,
+    pub(super) watch: Watch,
+    pub(super) core: Core,
+    pub(super) queue: Arc<Queue>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) keyring: Arc<Keyring>,
+    /// Why the last commit failed, if it did.
+    pub(super) trouble: Option<StoreError>,
+}
+
+impl<S: Store> Writer<S> {
+    /// Carries out requests until the last handle is dropped.
+    pub(super) async fn run(mut self, mut gone: mpsc::Receiver<Infallible>) {
+        let queue = Arc::clone(&self.queue);
+        let _closed = Closed(&queue);
+        loop {
+            tokio::select! {
+                request = queue.next() => match request {
+                    Request::Submit(submission) => self.carry_out(submission).await,
+                    Request::Visit(visit) => visit(&mut self.core),
+                },
+                commit = self.watch.next() => match commit {
+                    Ok(commit) => self.absorb(&commit.changes, commit.revision),
+                    Err(error) => {
+                        warn!(%error, "the store's commits can't be followed: reading all of it");
+                        if let Err(error) = self.reload().await {
+                            error!(%error, "the store can't be read: the coordinator ends");
+                            return;
+                        }
+                    }
+                },
+                _ = gone.recv() => return,
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, submission: Submission) {
+        let Submission { command, answer } = submission;
+        // The asker may have gone, or may have been answered already.
+        let mut answer = Some(answer);
+        let result = self.decide_and_commit(&command, &mut answer).await;
+        if let Some(answer) = answer {
+            drop(answer.send(result));
+        }
+    }
+
+    async fn decide_and_commit(&mut self, command: &Command, answer: &mut Option<Answer>) -> Result<Done, Failure> {
+        let mut attempts = 1;
+        loop {
+            let decision = self.core.state.decide(command, self.clock.now())?;
+            if decision.changes.is_empty() {
+                return Ok(Done { outcome: decision.outcome, revision: self.core.state.revision() });
+            }
+            match self.commit(decision.changes, answer).await {
+                Ok(revision) => {
+                    if self.trouble.take().is_some() {
+                        info!("the store takes commits again");
+                    }
+                    self.catch_up(revision).await?;
+                    return Ok(Done { outcome: decision.outcome, revision });
+                }
+                Err(StoreError::Stale { actual, .. }) if attempts < ATTEMPTS => {
+                    attempts += 1;
+                    self.catch_up(actual).await?;
+                }
+                Err(error) => {
+                    note(&mut self.trouble, &error);
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    /// Commits. Meanwhile those are let in who only look; once it takes too long, commands are refused.
+    async fn commit(&mut self, changes: Vec<Change>, answer: &mut Option<Answer>) -> Result<Revision, StoreError> {
+        let Self { store, core, queue, trouble, .. } = self;
+        let mut commit = std::pin::pin!(store.commit(core.state.revision(), changes));
+        let mut patience = std::pin::pin!(sleep(COMMIT_PATIENCE));
+        loop {
+            tokio::select! {
+                committed = &mut commit => return committed,
+                visit = queue.next_visit() => visit(core),
+                () = &mut patience => {
+                    note(trouble, &StoreError::Slow);
+                    let waiting = queue.submissions().into_iter().map(|waiting| waiting.answer);
+                    for answer in answer.take().into_iter().chain(waiting) {
+                        drop(answer.send(Err(StoreError::Slow.into())));
+                    }
+                    patience.set(sleep(SLOW_LOOK));
+                }
+            }
+        }
+    }
+
+    /// Takes in what is committed, up to `revision`. There is this one way only, for our own commits and for others'.
+    async fn catch_up(&mut self, revision: Revision) -> Result<(), StoreError> {
+        while self.core.state.revision() < revision {
+            match self.watch.next().await {
+                Ok(commit) => self.absorb(&commit.changes, commit.revision),
+                Err(_) => return self.reload().await,
+            }
+        }
+        Ok(())
+    }
+
+    fn absorb(&mut self, changes: &[Change], revision: Revision) {
+        let Core { state, sessions, .. } = &mut self.core;
+        let mut concerned = Vec::new();
+        for change in changes {
+            match change {
+                Change::Put(Record::Runner(runner)) if state.runner(runner.id).is_none() => sessions.expect(runner.id),
+                Change::Put(Record::Deployment(after)) => concerned.push((after.id, state.concerned(&after.name))),
+                _ => {}
+            }
+        }
+        let affected = self.core.state.absorb(changes, revision);
+        self.keyring.absorb(&self.core.state, changes);
+        self.core.tell(&affected);
+        // Only now does it show which runners have yet to apply this.
+        for (deployment, runners) in concerned {
+            self.core.owed.note(deployment, runners, revision, &self.core.sessions);
+        }
+        self.core.tell_switches();
+    }
+
+    async fn reload(&mut self) -> Result<(), StoreError> {
+        let loaded = self.store.load().await?;
+        self.watch = self.store.watch(loaded.revision).await?;
+        self.core.state =
+            State::load(loaded.revision, loaded.records).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        self.keyring.load(&self.core.state);
+        let connected = self.core.sessions.connected().collect();
+        self.core.tell(&connected);
+        self.core.tell_switches();
+        Ok(())
+    }
+}
+
+type Answer = oneshot::Sender<Result<Done, Failure>>;
+
+/// Reports the store's trouble: once, and not for each command that comes while the disk is full.
+fn note(trouble: &mut Option<StoreError>, error: &StoreError) {
+    if trouble.as_ref() != Some(error) {
+        error!(%error, hint = error.hint(), "a commit failed");
+        *trouble = Some(error.clone());
+    }
+}
+
+/// Nothing waits for a writer that has ended, however it ended.
+struct Closed<'a>(&'a Queue);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}

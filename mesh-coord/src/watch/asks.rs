@@ -1,0 +1,73 @@
+//! What an agent asks, and what is answered.
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use mesh_model::{Command, Outcome, RunnerCommand};
+use mesh_proto::{
+    RunnerId,
+    message::{Answer, Ask, Down},
+};
+
+use super::{Brakes, settle};
+use crate::{
+    coordinator::{Coordinator, Failure},
+    http::failure,
+};
+
+/// Answers when its turn has come.
+pub(super) fn answer(
+    coordinator: Coordinator,
+    brakes: Brakes,
+    runner: RunnerId,
+    request: u64,
+    ask: Ask,
+) -> BoxFuture<'static, Down> {
+    async move {
+        let turn = match ask {
+            // Who waits for others costs little, and who leaves does so once.
+            Ask::Settle { .. } => brakes.notes.turn(1).await,
+            Ask::Leave => Ok(()),
+            _ => brakes.commands.turn(1).await,
+        };
+        let result = match turn {
+            Ok(()) => find_answer(&coordinator, runner, ask).await.map_err(|failure| failure::refusal(&failure)),
+            Err(busy) => Err(busy.into()),
+        };
+        Down::Answer { request, result }
+    }
+    .boxed()
+}
+
+async fn find_answer(coordinator: &Coordinator, runner: RunnerId, ask: Ask) -> Result<Answer, Failure> {
+    let submit = |what| coordinator.submit(Command::Runner { by: runner, what });
+    match ask {
+        Ask::Attach { service, client } => {
+            let done = submit(RunnerCommand::Attach { service, client }).await?;
+            match done.outcome {
+                Outcome::Attached { instance, address, .. } => {
+                    Ok(Answer::Attached { instance, address, revision: done.revision })
+                }
+                other => Err(Failure::unexpected(&other)),
+            }
+        }
+        Ask::Detach { instance } => {
+            let done = submit(RunnerCommand::Detach { instance }).await?;
+            Ok(Answer::Detached { revision: done.revision })
+        }
+        Ask::Drain { instance } => {
+            let done = submit(RunnerCommand::Drain { instance }).await?;
+            Ok(Answer::Drained { revision: done.revision })
+        }
+        Ask::Leave => {
+            submit(RunnerCommand::Leave).await?;
+            Ok(Answer::Left)
+        }
+        Ask::Settle { revision } => Ok(Answer::Settled { pending: settle(coordinator, runner, revision).await? }),
+        Ask::Lookup { service } => {
+            let view = coordinator.visit(move |core| core.state.lookup_view(runner, &service, core.epoch)).await??;
+            Ok(Answer::Found { view })
+        }
+        Ask::Why { caller, callee, port } => {
+            Ok(coordinator.visit(move |core| core.state.why(runner, &caller, &callee, port)).await??)
+        }
+    }
+}
