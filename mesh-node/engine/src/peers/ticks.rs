@@ -223,7 +223,7 @@ impl Peers {
             }
         }
         let peer = &self.list[runner as usize];
-        if peer.is_broken() && peer.may_ask(false, turn.now) {
+        if peer.is_broken() && peer.may_ask(peer.has_staged(), turn.now) {
             self.begin(runner, turn);
         }
         if let Some(index) = self.list[runner as usize].rest(turn.now) {
