@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     manager::{Inner, Instances, one_line},
     recover::process_in,
-    table::Told,
+    table::{Entry, Told},
 };
 use crate::{
     attach::NamespaceId,
@@ -161,11 +161,15 @@ impl Instances {
         };
         // Else it has gone with the instance.
         if let Some(instance) = self.wants(left) {
-            tracing::warn!(service = %left.service, error = %unkept, hint = unkept.hint, "a hosts file of it does not follow changes any more");
-            if let Some(entry) = self.table().get_mut(instance) {
-                entry.attachment.unkept = Some(one_line(&unkept));
+            let text = Some(one_line(&unkept));
+            let is_new = self.table().get_mut(instance).is_some_and(|entry| {
+                let before = std::mem::replace(&mut entry.attachment.unkept, text.clone());
+                before != text
+            });
+            if is_new {
+                tracing::warn!(service = %left.service, error = %unkept, hint = unkept.hint, "a hosts file of it does not follow changes any more");
+                self.save();
             }
-            self.save();
         }
         Ok(())
     }
@@ -187,7 +191,11 @@ impl Instances {
             Some(instance) => {
                 {
                     let mut table = self.table();
-                    let replaced = table.get_mut(instance).map(|entry| entry.keep_hosts(hosts)).unwrap_or_default();
+                    let keep = |entry: &mut Entry| {
+                        entry.attachment.unkept = None;
+                        entry.keep_hosts(hosts)
+                    };
+                    let replaced = table.get_mut(instance).map(keep).unwrap_or_default();
                     drop(table.let_go(replaced));
                 }
                 // A runtime may have rewritten it while no agent looked.

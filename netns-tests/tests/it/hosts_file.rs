@@ -344,3 +344,35 @@ fn a_file_that_is_replaced_is_followed_unless_it_is_anothers() {
         assert_eq!(read("/run/away/hosts"), "::1 localhost\n");
     });
 }
+
+#[test]
+fn a_container_that_mounts_another_file_later_gains_nothing() {
+    isolated(|| {
+        let (_world, _coordinator, aws) = stage();
+        fs::write("/run/own", "127.0.0.1 localhost\n").expect("a file");
+        if std::os::unix::fs::chown("/run/own", Some(12345), None).is_err() {
+            return; // in a user namespace of one user
+        }
+        fs::write("/run/victim", "precious\n").expect("a file");
+        let process = lodger(
+            "chmod 777 /run; exec setpriv --reuid=12345 --regid=12345 --clear-groups unshare --user --map-root-user --mount sh -euc '\
+             mount --bind /run/own /etc/hosts; touch /run/ready; until [ -e /run/go ]; do sleep 0.1; done; \
+             mount --bind /run/victim /etc/hosts; chmod 600 /run/own; exec sleep infinity'",
+        );
+        aws.command(&["attach", "shop/db", "--pid", &process.pid().to_string()]).done();
+        assert!(fs::read_to_string("/run/own").expect("its own").contains(" app.warp\n"), "its own file it may write");
+        fs::write("/run/go", "").expect("the sign");
+        let warned = || {
+            aws.json(&["status"])["instances"][0]["warnings"][0]
+                .as_str()
+                .is_some_and(|text| text.contains("--hosts FILE"))
+        };
+        wait::until_true("the agent to look for the file, and to say that it is not written", warned);
+        assert_eq!(fs::read_to_string("/run/victim").expect("still there"), "precious\n");
+        let id = aws.json(&["status"])["instances"][0]["id"].as_str().expect("an id").to_owned();
+        aws.command(&["detach", &id]).done();
+        assert_eq!(fs::read_to_string("/run/victim").expect("still there"), "precious\n");
+        assert_eq!(fs::read_to_string("/run/own").expect("its own"), "127.0.0.1 localhost\n");
+        process.kill();
+    });
+}
