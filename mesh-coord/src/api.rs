@@ -6,7 +6,7 @@ use mesh_model::{
     Admin, Offload, Outcome, TrustChange, UnixSeconds,
     declare::Trust as Entry,
     outcome::BothWays,
-    record::{self, TrustSource},
+    record::{self, TrustSource, Verdict},
     tables::{InstanceRow, RunnerRow},
 };
 use mesh_proto::{
@@ -77,6 +77,9 @@ pub(crate) struct Node {
     /// The offloads that are switched off there.
     #[serde(default)]
     pub(crate) off: Vec<Offload>,
+    /// All that it hosts is drained, what it attaches later as well.
+    #[serde(default)]
+    pub(crate) drained: bool,
 }
 
 /// Whether a runner is heard.
@@ -195,6 +198,9 @@ pub(crate) struct Token {
     pub(crate) expires_seconds: u64,
     /// The runners that it enrolled and that are not removed.
     pub(crate) nodes: Vec<Label>,
+    /// What people call it.
+    #[serde(default)]
+    pub(crate) name: Option<String>,
 }
 
 /// What was changed, newest first.
@@ -213,6 +219,18 @@ pub(crate) struct AuditEntry {
     pub(crate) by: String,
     pub(crate) action: String,
     pub(crate) detail: String,
+    /// `done` or `refused`.
+    #[serde(default)]
+    pub(crate) result: Verdict,
+    /// The name of the token that was shown.
+    #[serde(default)]
+    pub(crate) by_name: Option<String>,
+    /// The team whose it is that was changed.
+    #[serde(default)]
+    pub(crate) team: Option<Label>,
+    /// What was changed, by name.
+    #[serde(default)]
+    pub(crate) object: Option<String>,
 }
 
 /// Who may call a deployment.
@@ -277,6 +295,7 @@ fn node(core: &Core, row: RunnerRow, now: UnixSeconds) -> Node {
         agent: row.version,
         ephemeral: row.ephemeral,
         off: row.off,
+        drained: row.drained,
     }
 }
 
@@ -355,6 +374,7 @@ impl Tokens {
             uses_left: row.uses_left,
             expires_seconds: row.expires.since(now),
             nodes: row.runners,
+            name: row.name,
         });
         Self { version: VERSION, tokens: tokens.collect() }
     }
@@ -368,6 +388,10 @@ impl Audit {
             by: entry.by.to_string(),
             action: entry.action,
             detail: entry.detail,
+            result: entry.result,
+            by_name: entry.by_name,
+            team: entry.team,
+            object: entry.object,
         };
         Self { version: VERSION, audit: core.state.audit(reader, limit).into_iter().map(entry).collect() }
     }

@@ -117,7 +117,7 @@ impl World {
     }
 
     pub(crate) async fn token_that_is(&self, purpose: NewPurpose, ephemeral: bool) -> String {
-        let wish = NewToken { purpose, ttl: 3600, ephemeral };
+        let wish = NewToken { purpose, ttl: 3600, ephemeral, name: None };
         let made: api::NewToken = self.admin(Method::POST, "tokens", Some(&wish)).await.unwrap();
         made.token
     }
@@ -177,7 +177,7 @@ impl World {
 /// A runner that may host anything, of a coordinator that doesn't listen.
 pub(crate) async fn enrolled(coordinator: &Coordinator) -> RunnerId {
     let secret = || Secret::from_bytes([1; 32]);
-    let token = NewToken { purpose: NewPurpose::JoinAny { uses: 1 }, ttl: 3600, ephemeral: false };
+    let token = NewToken { purpose: NewPurpose::JoinAny { uses: 1 }, ttl: 3600, ephemeral: false, name: None };
     let command = Command::CreateToken { by: Admin::socket(0), token, secret: secret().hash() };
     let Outcome::TokenCreated { token, .. } = coordinator.submit(command).await.unwrap().outcome else { panic!() };
     let wish = Enrolment {

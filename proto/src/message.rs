@@ -178,6 +178,11 @@ pub enum Ask {
         /// Which.
         instance: InstanceId,
     },
+    /// New connections to an instance that was drained.
+    Undrain {
+        /// Which.
+        instance: InstanceId,
+    },
     /// The end of this runner: it and its instances are removed, and its credential is good for nothing any more.
     Leave,
     /// Answered when every runner concerned has applied this revision, or after two seconds.
@@ -221,6 +226,11 @@ pub enum Answer {
     },
     /// To [`Ask::Drain`].
     Drained {
+        /// The commit that changed it.
+        revision: Revision,
+    },
+    /// To [`Ask::Undrain`].
+    Undrained {
         /// The commit that changed it.
         revision: Revision,
     },

@@ -181,7 +181,7 @@ impl World {
         let purpose = NewPurpose::JoinAny { uses: 100 };
         let create = Command::CreateToken {
             by: Admin::socket(0),
-            token: NewToken { purpose, ttl: 3600, ephemeral: false },
+            token: NewToken { purpose, ttl: 3600, ephemeral: false, name: None },
             secret: secret.hash(),
         };
         let Ok(Outcome::TokenCreated { token, .. }) = self.commit(&create) else { panic!("no token") };

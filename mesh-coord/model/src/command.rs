@@ -35,6 +35,15 @@ pub enum Command {
         /// The hash of its secret, which the coordinator has drawn.
         secret: SecretHash,
     },
+    /// An administrator was refused something; for the audit: [`crate::Outcome::Noted`].
+    Refused {
+        /// Who.
+        by: Admin,
+        /// What they wanted, in a word.
+        action: String,
+        /// On what, and why not.
+        detail: String,
+    },
     /// A runner's wish.
     Runner {
         /// Which runner: from [`crate::State::authenticate_runner`].
@@ -138,6 +147,29 @@ pub enum AdminCommand {
     RemoveNode {
         /// Which.
         name: Label,
+        /// Also where it has instances.
+        #[serde(default)]
+        force: bool,
+    },
+    /// No new connections to an instance from now on: [`crate::Outcome::InstanceDrained`].
+    Drain {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// New connections to an instance that was drained: [`crate::Outcome::InstanceDrained`].
+    Undrain {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// No new connections to what a runner hosts and will host: [`crate::Outcome::NodeDrained`].
+    DrainNode {
+        /// Which.
+        name: Label,
+    },
+    /// New connections to a runner that was drained: [`crate::Outcome::NodeDrained`].
+    UndrainNode {
+        /// Which.
+        name: Label,
     },
     /// Switches an offload: [`crate::Outcome::Switched`]. It is on where the mesh's switch and the runner's own are.
     Switch {
@@ -222,6 +254,9 @@ pub struct NewToken {
     /// The runners that it enrols are removed when nobody has heard them for [`crate::limits::EPHEMERAL`] seconds.
     #[serde(default)]
     pub ephemeral: bool,
+    /// What people call it; the audit names it.
+    #[serde(default)]
+    pub name: Option<String>,
 }
 
 /// What a new token is for.
@@ -287,6 +322,11 @@ pub enum RunnerCommand {
     },
     /// No new connections to an instance from now on: [`crate::Outcome::Drained`]. Again, it changes nothing.
     Drain {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// New connections to an instance that was drained: [`crate::Outcome::Undrained`].
+    Undrain {
         /// Which.
         instance: InstanceId,
     },

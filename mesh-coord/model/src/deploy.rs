@@ -4,19 +4,24 @@ mod check;
 mod gather;
 mod plan;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use mesh_proto::{Label, ServiceName, ServicePath, names::DeclarationError};
 
 use crate::{
     Admin, Class, Decision, Key, Now, Outcome, Record, Refusal, State,
+    audit::Note,
     declare::{File, Trust},
     draft::Draft,
     limits,
-    outcome::Plan,
+    outcome::{DeploymentPlan, Plan, ServiceChange},
     record::{Deployment, Holder},
     refusal::at_most,
-    words::{Candidates, count, list, quoted},
+    share,
+    words::{Candidates, count, list},
 };
 
 /// What is refused about what files declare.
@@ -150,19 +155,29 @@ pub(crate) fn apply(
     let made = targets.keys().filter(|name| state.deployment_named(name).is_none()).count();
     at_most(limits::DEPLOYMENTS, state.deployments.len() + made, "deployments", "the coordinator")?;
 
+    if let Some(team) = &by.team {
+        let held = state.index.deployments_of.get(team).map_or(0, BTreeSet::len);
+        share::check("deployments", team, (held, made), (state.deployments.len(), limits::DEPLOYMENTS))?;
+    }
+
     // All files are seen together: one may trust what another one makes.
     let find = |name: &Label| after.get(name).or_else(|| state.deployment_named(name)).map(AsRef::as_ref);
+    let shown = |name: &Label| find(name).filter(|d| by.rules(&d.team));
     let mut plan = Plan { dry_run, deployments: Vec::new(), warnings: Vec::new() };
     for (name, target) in &targets {
         let Some(deployment) = after.get(name) else { continue };
         let warnings = check::contents(state, by, deployment, target, &find).map_err(|r| target.refused(r))?;
         plan.warnings.extend(warnings);
-        let changes = plan::carry_out(&mut draft, deployment, target, &find, force).map_err(|r| target.refused(r))?;
+        let changes = plan::carry_out(&mut draft, deployment, target, &shown, force).map_err(|r| target.refused(r))?;
         plan.warnings.extend(check::warnings(state, by, deployment, target));
         if !changes.is_empty() {
-            draft.audit(by.via, "apply", plan::in_words(&changes, target));
+            let note = Note::admin(state, by, "apply", plan::in_words(&changes, target));
+            draft.audit(note.of(Some(&deployment.team)).on(name));
         }
         plan.deployments.push(changes);
+    }
+    if let Some(team) = &by.team {
+        check_shares(state, team, &plan, now)?;
     }
     if !dry_run {
         return Ok(draft.decided(Outcome::Planned(plan)));
@@ -171,6 +186,28 @@ pub(crate) fn apply(
         plan::forget_addresses(deployment);
     }
     Ok(Draft::unchanged(Outcome::Planned(plan)))
+}
+
+/// Whether a team's administrator may make that many services.
+fn check_shares(state: &State, team: &Label, plan: &Plan, now: Now) -> Result<(), Refusal> {
+    let added =
+        |d: &DeploymentPlan| d.services.iter().filter(|s| matches!(s.change, ServiceChange::Added { .. })).count();
+    let all: usize = plan.deployments.iter().map(added).sum();
+    let of_team = state.index.deployments_of.get(team);
+    let number = |id| state.index.services_of.get(id).map_or(0, BTreeMap::len);
+    let held = of_team.into_iter().flatten().map(number).sum();
+    share::check("services", team, (held, all), (state.services.len(), limits::ALL_SERVICES))?;
+    for deployment in &plan.deployments {
+        let known = state.deployment_named(&deployment.deployment);
+        let Some(known) = known.or_else(|| state.deployments.get(of_team?.first()?).map(|e| &e.record)) else {
+            continue;
+        };
+        if added(deployment) > state.room_for_addresses(known, now) {
+            let whose = format!("team `{team}`");
+            return Err(Refusal::Share { what: "addresses", whose, held: state.index.held.of_team(team) });
+        }
+    }
+    Ok(())
 }
 
 /// Deletes a deployment, and takes its name off all trust lists: one made later under its name is another one.
@@ -190,7 +227,7 @@ pub(crate) fn delete(state: &State, by: &Admin, name: &Label, force: bool, now: 
     for service in state.services_of(deployment.id) {
         instances.extend(draft.end_instances(state.instances_of(service.record.id)));
         draft.delete(Key::Service(service.record.id));
-        draft.free(service.record.address, Holder::Service);
+        draft.free(service.record.address, Holder::Service, Some(deployment));
         services += 1;
     }
     draft.delete(Key::Deployment(deployment.id));
@@ -203,7 +240,8 @@ pub(crate) fn delete(state: &State, by: &Admin, name: &Label, force: bool, now: 
             untrusted_by.push(entry.record.name.clone());
         }
     }
-    draft.audit(by.via, "delete", format!("{name} with {}", count(services, "service")));
+    let detail = format!("{name} with {}", count(services, "service"));
+    draft.audit(Note::admin(state, by, "delete", detail).of(Some(&deployment.team)).on(name));
     Ok(draft.decided(Outcome::Deleted { deployment: name.clone(), services, instances, untrusted_by }))
 }
 
@@ -218,13 +256,12 @@ impl State {
 
     /// The deployment of that name, if the administrator may change it.
     pub(crate) fn own_deployment(&self, by: &Admin, name: &Label) -> Result<&Arc<Deployment>, Refusal> {
-        let deployment = self.known_deployment(name)?;
-        match &by.team {
-            Some(team) if !by.rules(&deployment.team) => {
-                Err(Refusal::NotYours { what: format!("the deployment {}", quoted(name)), team: team.clone() })
-            }
-            _ => Ok(deployment),
-        }
+        let Some(team) = &by.team else { return self.known_deployment(name) };
+        self.deployment_named(name).filter(|deployment| by.rules(&deployment.team)).ok_or_else(|| {
+            let own = self.index.deployments_of.get(team).into_iter().flatten();
+            let nearest = Candidates::of(name, own.filter_map(|id| self.deployments.get(id)).map(|e| &*e.record.name));
+            Refusal::NoneOfTeam { name: name.clone(), team: team.clone(), nearest }
+        })
     }
 
     /// The service of that name in the deployment.

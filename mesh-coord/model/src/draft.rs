@@ -7,11 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use mesh_proto::{DeploymentId, InstanceId, RunnerId, ServiceId, TokenId, message::Switches};
+use mesh_proto::{DeploymentId, InstanceId, Label, RunnerId, ServiceId, TokenId, message::Switches};
 
 use crate::{
-    Change, Decision, Key, Now, Outcome, Record, State, UnixSeconds, limits,
-    record::{Audit, By, Freed, Holder, Instance, Meta, Next, Runner},
+    Change, Decision, Key, Now, Outcome, Record, State, UnixSeconds,
+    audit::Ring,
+    limits,
+    record::{Deployment, Freed, Holder, Instance, Meta, Next, Runner},
 };
 
 /// The changes of one decision, by key: the last one to a record counts.
@@ -29,6 +31,8 @@ pub(crate) struct Draft<'a> {
     forgotten: Vec<(UnixSeconds, RunnerId)>,
     /// From which place on freed addresses are looked through, so that none is looked at twice.
     pub(crate) rested_from: BTreeMap<Holder, u64>,
+    /// How many entries of the audit this decision makes, by kind and by whose doing they are.
+    pub(crate) noted: BTreeMap<Ring, BTreeMap<(Option<Label>, Option<RunnerId>), usize>>,
     changes: BTreeMap<Key, Change>,
 }
 
@@ -44,6 +48,7 @@ impl<'a> Draft<'a> {
             removed: 0,
             forgotten: Vec::new(),
             rested_from: BTreeMap::new(),
+            noted: BTreeMap::new(),
             changes: BTreeMap::new(),
         }
     }
@@ -60,16 +65,18 @@ impl<'a> Draft<'a> {
         self.changes.is_empty()
     }
 
-    /// Sets an address to rest.
-    pub(crate) fn free(&mut self, address: Ipv4Addr, from: Holder) {
-        let freed = Freed { address, from, at: self.now.running, order: self.next.freed };
+    /// Sets an address to rest that a deployment had.
+    pub(crate) fn free(&mut self, address: Ipv4Addr, from: Holder, deployment: Option<&Deployment>) {
+        let team = deployment.map(|deployment| deployment.team.clone());
+        let freed = Freed { address, from, at: self.now.running, order: self.next.freed, team };
         self.next.freed += 1;
         self.put(Record::Freed(Arc::new(freed)));
     }
 
     pub(crate) fn end_instance(&mut self, instance: &Instance) {
         self.delete(Key::Instance(instance.id));
-        self.free(instance.address, Holder::Instance);
+        let home = self.state.home(instance).map(|(deployment, _)| &**deployment);
+        self.free(instance.address, Holder::Instance, home);
     }
 
     /// Ends these instances and says which they were.
@@ -122,17 +129,12 @@ impl<'a> Draft<'a> {
         InstanceId(take(&mut self.next.instance))
     }
 
-    /// Notes who did this. The oldest entry makes room.
-    pub(crate) fn audit(&mut self, by: impl Into<By>, action: &str, detail: String) {
-        let number = take(&mut self.next.audit);
-        let (by, action) = (by.into(), action.to_owned());
-        self.put(Record::Audit(Arc::new(Audit { number, at: self.now.day, by, action, detail })));
-        if let Some(old) = number.checked_sub(limits::AUDIT).filter(|old| self.state.audit.contains_key(old)) {
-            self.delete(Key::Audit(old));
-        }
+    pub(crate) fn audit_number(&mut self) -> u64 {
+        take(&mut self.next.audit)
     }
 
     pub(crate) fn decided(mut self, outcome: Outcome) -> Decision {
+        self.make_room_in_audit();
         let Meta { next, switches, .. } = &*self.state.meta;
         if (&self.next, &self.switches) != (next, switches) {
             let (next, switches) = (self.next.clone(), self.switches);

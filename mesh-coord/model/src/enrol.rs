@@ -1,18 +1,20 @@
 //! Machines become runners, and are removed.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use mesh_proto::{Label, RunnerId, TokenId, message::Switches};
+use mesh_proto::{InstanceId, Label, RunnerId, TokenId, message::Switches};
 
 use crate::{
     Admin, Class, Decision, Enrolment, Now, Outcome, Record, Refusal, State,
+    audit::{ENROL, Note},
     auth::{check_revoked, check_time},
     draft::Draft,
     limits,
-    record::{By, Purpose, Runner, Scope, Token},
+    record::{By, Instance, Purpose, Runner, Scope, Token},
     refusal::{at_most, did_you_mean},
+    share,
     token::TokenRefusal,
-    words::Candidates,
+    words::{Candidates, count, list},
 };
 
 /// What is refused about joining the mesh and leaving it.
@@ -28,12 +30,12 @@ pub enum EnrolRefusal {
         runner: Label,
     },
     /// Another runner has the name.
-    #[error("the name `{name}` is taken by another runner (provider {provider})")]
+    #[error("the name `{name}` is taken by another runner{}", provider.as_ref().map_or(String::new(), |provider| format!(" (provider {provider})")))]
     NameTaken {
         /// The name.
         name: Label,
-        /// That runner's provider.
-        provider: Label,
+        /// That runner's provider, where whoever holds the token may know it.
+        provider: Option<Label>,
     },
     /// The name's holder may host what the token doesn't cover.
     #[error(
@@ -54,14 +56,29 @@ pub enum EnrolRefusal {
         /// Which.
         runner: Label,
     },
+    /// It would go with its instances.
+    #[error("the runner `{name}` has {}", with_instances(instances))]
+    Hosting {
+        /// Which.
+        name: Label,
+        /// Its instances, and of which service each is.
+        instances: Vec<(InstanceId, String)>,
+    },
     /// There is none of this name to remove.
-    #[error("there is no runner `{name}`")]
+    #[error("{} `{name}`", team.as_ref().map_or("there is no runner".to_owned(), |team| format!("team `{team}` has no runner")))]
     NoRunner {
         /// What was asked for.
         name: Label,
+        /// The team of whoever asks.
+        team: Option<Label>,
         /// What was probably meant.
         nearest: Option<Candidates>,
     },
+}
+
+fn with_instances(instances: &[(InstanceId, String)]) -> String {
+    let which = instances.iter().map(|(id, service)| format!("{id} of `{service}`"));
+    format!("{}: {}", count(instances.len(), "instance"), list(which))
 }
 
 impl EnrolRefusal {
@@ -69,7 +86,7 @@ impl EnrolRefusal {
         match self {
             Self::NotProved | Self::UnknownCredential | Self::Removed { .. } => Class::Unauthorised,
             Self::KeyRemoved { .. } | Self::ReplaceOutOfScope { .. } => Class::Forbidden,
-            Self::NameTaken { .. } => Class::Conflict,
+            Self::NameTaken { .. } | Self::Hosting { .. } => Class::Conflict,
             Self::NoRunner { .. } => Class::NotFound,
         }
     }
@@ -88,7 +105,10 @@ impl EnrolRefusal {
             Self::ReplaceOutOfScope { name, .. } => {
                 format!("choose another name with --name, or remove that runner with `mesh-coord node remove {name}`")
             }
-            Self::NoRunner { name, nearest } => {
+            Self::Hosting { name, .. } => format!(
+                "`mesh-coord node drain {name}` takes them out of new connections; --force ends them and removes the runner for good"
+            ),
+            Self::NoRunner { name, nearest, .. } => {
                 did_you_mean(name, nearest.as_ref()).unwrap_or("`mesh-coord nodes` lists them".to_owned())
             }
         })
@@ -130,11 +150,17 @@ pub(crate) fn enrol(state: &State, wish: &Enrolment, now: Now) -> Result<Decisio
                 token: token.id,
                 scope: scope.clone(),
                 ephemeral: *ephemeral,
+                team: token.owner().cloned(),
                 ..(**runner).clone()
             }
         }
         None => {
-            at_most(limits::RUNNERS, state.index.runner_names.len() + 1, "runners", "the mesh")?;
+            let standing = state.index.runner_names.len();
+            at_most(limits::RUNNERS, standing + 1, "runners", "the mesh")?;
+            if let Some(team) = token.owner() {
+                let held = state.index.runners_of.get(team).map_or(0, BTreeSet::len);
+                share::check("runners", team, (held, 1), (standing, limits::RUNNERS))?;
+            }
             Runner {
                 id: draft.runner_id(),
                 name: wish.name.clone(),
@@ -151,26 +177,41 @@ pub(crate) fn enrol(state: &State, wish: &Enrolment, now: Now) -> Result<Decisio
                 ephemeral: *ephemeral,
                 silent: false,
                 switches: Switches::default(),
+                team: token.owner().cloned(),
+                drained: false,
+                undrained: BTreeSet::new(),
             }
         }
     };
     let (id, how) = (runner.id, if known.is_some() { ", again" } else { "" });
     let instead = replaced.map(|old| format!(", in the place of {old}")).unwrap_or_default();
-    draft.audit(
-        By::Token(token.id),
-        "enrol",
-        format!("{id} `{}` (provider {}){how}{instead}", runner.name, runner.provider),
-    );
+    // One that enrols again and again is noted a few times an hour.
+    let often = || state.recent_of(&runner, now).filter(|e| e.action == ENROL).count() >= limits::ENROLMENTS_NOTED;
+    if known.is_none() || replaced.is_some() || !often() {
+        let detail = format!("{id} `{}` (provider {}){how}{instead}", runner.name, runner.provider);
+        let mut note = Note::runner(By::Token(token.id), &runner, ENROL, detail).on(&runner.name);
+        note.named(token.name.as_ref());
+        draft.audit(note);
+    }
     draft.put(Record::Runner(Arc::new(runner)));
     Ok(draft.decided(Outcome::Enrolled { runner: id, new: known.is_none(), replaced }))
 }
 
 /// Removes a runner for good.
-pub(crate) fn remove(state: &State, by: &Admin, name: &Label, now: Now) -> Result<Decision, Refusal> {
+pub(crate) fn remove(state: &State, by: &Admin, name: &Label, force: bool, now: Now) -> Result<Decision, Refusal> {
     let runner = state.ruled_runner(by, name)?;
+    if !force && state.number_on(runner.id) > 0 {
+        let described = |i: &Arc<Instance>| {
+            let (deployment, service) = state.home(i)?;
+            Some((i.id, format!("{}/{}", deployment.name, service.name)))
+        };
+        let instances = state.instances_on(runner.id).filter_map(described).collect();
+        return Err(EnrolRefusal::Hosting { name: name.clone(), instances }.into());
+    }
     let mut draft = Draft::new(state, now);
     let instances = draft.remove_runner(runner);
-    draft.audit(by.via, "node-remove", format!("{} `{name}`", runner.id));
+    let detail = format!("{} `{name}` with {}", runner.id, count(instances.len(), "instance"));
+    draft.audit(Note::admin(state, by, "node-remove", detail).of(runner.owner()).on(name));
     let mut warnings = Vec::new();
     if let Some(token) = state.tokens.get(&runner.token)
         && let Purpose::Join { uses_left: 1.., .. } = token.purpose
@@ -186,7 +227,8 @@ pub(crate) fn remove(state: &State, by: &Admin, name: &Label, now: Now) -> Resul
 pub(crate) fn leave(state: &State, runner: &Arc<Runner>, now: Now) -> Decision {
     let mut draft = Draft::new(state, now);
     let instances = draft.remove_runner(runner);
-    draft.audit(By::Runner(runner.id), "node-leave", format!("{} `{}`", runner.id, runner.name));
+    let detail = format!("{} `{}`", runner.id, runner.name);
+    draft.audit(Note::runner(By::Runner(runner.id), runner, "node-leave", detail).on(&runner.name));
     draft.decided(Outcome::Left { instances })
 }
 
@@ -196,7 +238,7 @@ pub(crate) fn expire(state: &State, runner: &Arc<Runner>, now: Now) -> Decision 
     if runner.ephemeral {
         draft.remove_runner(runner);
         let detail = format!("{} `{}`, ephemeral, was not heard for {} s", runner.id, runner.name, limits::EPHEMERAL);
-        draft.audit(By::Coordinator, "node-expire", detail);
+        draft.audit(Note::runner(By::Coordinator, runner, "node-expire", detail).on(&runner.name));
     }
     draft.decided(Outcome::Noted)
 }
@@ -205,15 +247,30 @@ impl State {
     /// The runner of that name that is not removed, if `by` may decide on it.
     pub(crate) fn ruled_runner(&self, by: &Admin, name: &Label) -> Result<&Arc<Runner>, Refusal> {
         let Some(runner) = self.runner_named(name) else {
-            let nearest = Candidates::of(name, self.index.runner_names.keys().map(|n| &**n));
-            return Err(EnrolRefusal::NoRunner { name: name.clone(), nearest }.into());
+            return Err(self.no_runner(by, name));
         };
         match &by.team {
             Some(team) if !self.scope_covers(&Scope::Teams([team.clone()].into()), &runner.scope) => {
-                Err(Refusal::NotYours { what: format!("the runner `{name}`"), team: team.clone() })
+                // Others than those that it sees are none of its business.
+                if self.sees(by, runner) {
+                    return Err(Refusal::NotYours { what: format!("the runner `{name}`"), team: team.clone() });
+                }
+                Err(self.no_runner(by, name))
             }
             _ => Ok(runner),
         }
+    }
+
+    fn no_runner(&self, by: &Admin, name: &Label) -> Refusal {
+        let standing = self.index.runner_names.values().filter_map(|id| self.runner(*id));
+        let nearest = match &by.team {
+            None => Candidates::of(name, standing.map(|runner| &*runner.name)),
+            Some(team) => {
+                let own = self.index.runners_of.get(team).into_iter().flatten().filter_map(|id| self.runner(*id));
+                Candidates::of(name, own.filter(|runner| self.sees(by, runner)).map(|runner| &*runner.name))
+            }
+        };
+        EnrolRefusal::NoRunner { name: name.clone(), team: by.team.clone(), nearest }.into()
     }
 }
 
@@ -227,7 +284,8 @@ fn replace(
     let state = draft.state;
     let Some(other) = state.runner_named(&wish.name).filter(|other| Some(other.id) != own) else { return Ok(None) };
     if !wish.replace {
-        return Err(EnrolRefusal::NameTaken { name: wish.name.clone(), provider: other.provider.clone() }.into());
+        let provider = Some(&other.provider).filter(|_| state.scope_covers(scope, &other.scope)).cloned();
+        return Err(EnrolRefusal::NameTaken { name: wish.name.clone(), provider }.into());
     }
     // Else a token for one deployment could throw out another team's runner.
     if !state.scope_covers(scope, &other.scope) {

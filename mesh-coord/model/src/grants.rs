@@ -21,6 +21,9 @@ pub(crate) struct Grants {
     callees: BTreeMap<DeploymentId, BTreeSet<DeploymentId>>,
     /// What it takes to work out who may call a deployment: [`Matches::work`].
     work: BTreeMap<DeploymentId, usize>,
+    /// How many entries, patterns and ports each trust list has; and all together.
+    sizes: BTreeMap<DeploymentId, usize>,
+    entries: usize,
 }
 
 impl Grants {
@@ -42,6 +45,19 @@ impl Grants {
     /// How many services of `callee` there are that `caller` may call.
     pub(crate) fn number(&self, caller: DeploymentId, callee: DeploymentId) -> usize {
         self.by_callee.get(&callee).and_then(|callers| callers.get(&caller)).map_or(0, BTreeMap::len)
+    }
+
+    /// How many entries, patterns and ports all trust lists have.
+    pub(crate) const fn entries(&self) -> usize {
+        self.entries
+    }
+
+    fn set_size(&mut self, callee: DeploymentId, size: usize) {
+        self.entries -= self.sizes.remove(&callee).unwrap_or_default();
+        self.entries += size;
+        if size > 0 {
+            self.sizes.insert(callee, size);
+        }
     }
 
     /// What it took to work out who may call these deployments.
@@ -67,7 +83,9 @@ impl State {
             }
         }
         self.grants.work.remove(&callee);
-        let Some(to) = self.deployments.get(&callee).map(|e| Arc::clone(&e.record)) else { return };
+        let to = self.deployments.get(&callee).map(|e| Arc::clone(&e.record));
+        self.grants.set_size(callee, to.as_ref().map_or(0, |to| to.trust.len() + names_in(&to.trust)));
+        let Some(to) = to else { return };
         let (resolved, work) = self.resolved(&to);
         if work > 0 {
             self.grants.work.insert(callee, work);
@@ -154,6 +172,12 @@ impl<'a> Matches<'a> {
             (0..self.services.len()).filter(|place| pattern.matches(self.services[*place])).collect()
         })
     }
+}
+
+/// How many patterns and ports there are in a trust list.
+pub(crate) fn names_in(trust: &[Trust]) -> usize {
+    let ports = |entry: &Trust| if let Ports::Only(ports) = &entry.ports { ports.len() } else { 0 };
+    trust.iter().map(|entry| entry.services.as_ref().map_or(0, Vec::len) + ports(entry)).sum()
 }
 
 fn union(a: &Ports, b: &Ports) -> Ports {

@@ -14,6 +14,7 @@ use mesh_proto::{
 
 use crate::{
     Class, Decision, Now, Outcome, Record, Refusal, State,
+    audit::{HOST, Note},
     draft::Draft,
     limits,
     record::{By, Runner, Scope, Service},
@@ -54,6 +55,14 @@ pub enum HostRefusal {
         /// The runner.
         runner: Label,
     },
+    /// An instance that isn't there, or is another team's: which of the two is not for a team's administrator to know.
+    #[error("{} {instance}", team.as_ref().map_or("there is no instance".to_owned(), |team| format!("team `{team}` has no instance")))]
+    UnknownInstance {
+        /// Which.
+        instance: InstanceId,
+        /// The team of whoever asks.
+        team: Option<Label>,
+    },
     /// A client takes no connections anyway.
     #[error("the instance {instance} is a client: it never gets connections, so there is nothing to drain")]
     ClientDrained {
@@ -80,7 +89,7 @@ impl HostRefusal {
         match self {
             Self::OutOfScope { .. } => Class::Forbidden,
             Self::BadEndpoint { .. } | Self::BadVersion => Class::Invalid,
-            Self::NoInstance { .. } => Class::NotFound,
+            Self::NoInstance { .. } | Self::UnknownInstance { .. } => Class::NotFound,
             Self::ClientDrained { .. } | Self::ServiceShare { .. } => Class::Conflict,
         }
     }
@@ -98,6 +107,7 @@ impl HostRefusal {
                 Some("give addresses of this machine that its peers can reach (--endpoint)".to_owned())
             }
             Self::NoInstance { .. } => Some("`mesh-node status` lists those of a runner".to_owned()),
+            Self::UnknownInstance { .. } => Some("`mesh-coord instances` lists them".to_owned()),
             Self::ServiceShare { .. } => Some(format!(
                 "a service can have {} instances on one runner, and no more than are left for others: attach it on another",
                 limits::INSTANCES_OF_SERVICE_ON_RUNNER
@@ -141,17 +151,38 @@ pub(crate) fn attach(
         return Err(HostRefusal::ServiceShare { service: path.clone(), runner: runner.name.clone(), here: both }.into());
     }
 
+    let deployment = state.deployments.get(&service.deployment).map(|e| &e.record);
     let mut draft = Draft::new(state, now);
+    let address = draft.instance_address()?;
+    if let Some(deployment) = deployment.filter(|deployment| state.room_for_addresses(deployment, now) == 0) {
+        let whose = format!("the deployment `{}`", deployment.name);
+        return Err(Refusal::Share { what: "addresses", whose, held: state.index.held.of(deployment.id) });
+    }
     let instance = Instance {
         id: draft.instance_id(),
         service: service.id,
         runner: runner.id,
-        address: draft.instance_address()?,
-        state: state_of(client, false),
+        address,
+        state: state_of(client, runner.drained),
     };
     let outcome = Outcome::Attached { instance: instance.id, service: service.id, address: instance.address };
     draft.put(Record::Instance(Arc::new(instance)));
+    if !client && both == 0 {
+        note_hosting(&mut draft, runner, path, deployment.map(|deployment| &deployment.team));
+    }
     Ok(draft.decided(outcome))
+}
+
+/// A runner that begins to draw a service's traffic is worth an entry in the audit, once.
+fn note_hosting(draft: &mut Draft<'_>, runner: &Runner, path: &ServicePath, team: Option<&Label>) {
+    let service = path.to_string();
+    let state = draft.state;
+    let noted = || state.recent_of(runner, draft.now).filter(|entry| entry.action == HOST).count();
+    if state.is_noted_to_host(runner.id, &service) || noted() >= limits::HOSTING_NOTED {
+        return;
+    }
+    let detail = format!("{} `{}` begins to host `{service}`", runner.id, runner.name);
+    draft.audit(Note::runner(By::Runner(runner.id), runner, HOST, detail).of(team).on(&service));
 }
 
 /// The end of an instance. Asked again, or of another runner's instance, it changes nothing and tells nothing.
@@ -161,23 +192,6 @@ pub(crate) fn detach(state: &State, runner: &Arc<Runner>, instance: InstanceId, 
         draft.end_instance(instance);
     }
     draft.decided(Outcome::Detached)
-}
-
-/// No new connections to an instance from now on. It is never taken back: what is drained is to end.
-pub(crate) fn drain(state: &State, runner: &Arc<Runner>, instance: InstanceId, now: Now) -> Result<Decision, Refusal> {
-    let Some(instance) = state.instances.get(&instance).filter(|i| i.runner == runner.id) else {
-        return Err(HostRefusal::NoInstance { instance, runner: runner.name.clone() }.into());
-    };
-    let mut draft = Draft::new(state, now);
-    match instance.state {
-        InstanceState::Client => return Err(HostRefusal::ClientDrained { instance: instance.id }.into()),
-        InstanceState::Draining => {}
-        InstanceState::Live => {
-            let drained = Instance { state: InstanceState::Draining, ..(**instance).clone() };
-            draft.put(Record::Instance(Arc::new(drained)));
-        }
-    }
-    Ok(draft.decided(Outcome::Drained))
 }
 
 /// Nobody hears a runner: others are preferred from now on.
@@ -207,19 +221,12 @@ pub(crate) fn copy_refused(state: &State, runner: &Arc<Runner>, first: &str, fro
 /// Agents that fight over one identity don't fill the audit: within an hour the same is noted once, and all in all no more
 /// than [`limits::TAKEOVERS_NOTED`] times.
 fn note_now_and_then(state: &State, runner: &Runner, action: &str, detail: String, now: Now) -> Decision {
-    let by = By::Runner(runner.id);
-    let noted: Vec<_> = state
-        .audit
-        .values()
-        .rev()
-        .take_while(|entry| now.day.since(entry.at) < 3600)
-        .filter(|entry| entry.by == by && entry.action == action)
-        .collect();
+    let noted: Vec<_> = state.recent_of(runner, now).filter(|entry| entry.action == action).collect();
     if noted.len() >= limits::TAKEOVERS_NOTED || noted.iter().any(|entry| entry.detail == detail) {
         return Draft::unchanged(Outcome::Noted);
     }
     let mut draft = Draft::new(state, now);
-    draft.audit(by, action, detail);
+    draft.audit(Note::runner(By::Runner(runner.id), runner, action, detail));
     draft.decided(Outcome::Noted)
 }
 

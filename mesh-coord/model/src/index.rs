@@ -13,6 +13,8 @@ use mesh_proto::{
 
 use crate::{
     Change, Key, Record, State, UnixSeconds,
+    audit::Rings,
+    held::Held,
     record::{Deployment, Holder, Runner, Service, TrustSource},
     state::{DeploymentEntry, RunnerEntry, ServiceEntry},
 };
@@ -37,6 +39,13 @@ pub(crate) struct Index {
     /// The removed runners, in the order in which they are forgotten.
     pub(crate) removed: BTreeSet<(UnixSeconds, RunnerId)>,
     pub(crate) deployments_of: BTreeMap<Label, BTreeSet<DeploymentId>>,
+    /// The runners that count for a team and are not removed.
+    pub(crate) runners_of: BTreeMap<Label, BTreeSet<RunnerId>>,
+    /// Freed addresses by the team that had them, in the order of reuse.
+    pub(crate) freed_of: BTreeMap<Label, BTreeSet<u64>>,
+    /// How many addresses there are where.
+    pub(crate) held: Held,
+    pub(crate) rings: Rings,
     /// The deployments on whose trust lists a name stands.
     pub(crate) trusting: BTreeMap<Label, BTreeSet<DeploymentId>>,
 }
@@ -66,6 +75,9 @@ impl State {
             self.resolve_grants(callee);
         }
         touched.extend(self.touched(changes));
+        for deployment in &touched {
+            self.count_held(*deployment);
+        }
         self.add_seers(&touched, &mut affected);
         affected
     }
@@ -138,6 +150,9 @@ impl State {
                     None => {
                         index.runner_names.insert(record.name.clone(), record.id);
                         index.enrolled_by.entry(record.token).or_default().insert(record.id);
+                        if let Some(team) = record.owner() {
+                            index.runners_of.entry(team.clone()).or_default().insert(record.id);
+                        }
                     }
                     Some(at) => {
                         index.removed.insert((at, record.id));
@@ -172,9 +187,13 @@ impl State {
             }
             Record::Freed(record) => {
                 index.resting.entry(record.from).or_default().insert(record.order, record.address);
+                if let Some(team) = &record.team {
+                    index.freed_of.entry(team.clone()).or_default().insert(record.order);
+                }
                 self.freed.insert(record.address, record);
             }
             Record::Audit(record) => {
+                index.rings.insert(&record);
                 self.audit.insert(record.number, record);
             }
         }
@@ -190,6 +209,9 @@ impl State {
                 remove_if(&mut index.runner_keys, &record.public_key, &id);
                 remove_if(&mut index.runner_names, &record.name, &id);
                 remove_member(&mut index.enrolled_by, &record.token, &id);
+                if let Some(team) = record.owner() {
+                    remove_member(&mut index.runners_of, team, &id);
+                }
                 if let Some(at) = record.removed {
                     index.removed.remove(&(at, id));
                 }
@@ -223,6 +245,9 @@ impl State {
             }
             Key::Freed(address) => {
                 let Some(record) = self.freed.remove(&address) else { return };
+                if let Some(team) = &record.team {
+                    remove_member(&mut index.freed_of, team, &record.order);
+                }
                 if let Some(order) = index.resting.get_mut(&record.from) {
                     remove_if(order, &record.order, &address);
                     if order.is_empty() {
@@ -231,7 +256,9 @@ impl State {
                 }
             }
             Key::Audit(number) => {
-                self.audit.remove(&number);
+                if let Some(record) = self.audit.remove(&number) {
+                    index.rings.remove(&record);
+                }
             }
         }
     }

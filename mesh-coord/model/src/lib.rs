@@ -14,13 +14,17 @@ pub mod tables;
 pub mod work;
 
 mod alloc;
+mod audit;
 mod auth;
 mod deploy;
 mod draft;
+mod drain;
 mod enrol;
 mod grants;
+mod held;
 mod host;
 mod index;
+mod share;
 mod state;
 mod switch;
 #[cfg(test)]

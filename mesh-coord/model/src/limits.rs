@@ -7,16 +7,34 @@ use std::ops::RangeInclusive;
 pub const QUARANTINE: u64 = 600;
 /// MTUs of `mesh0`, in octets: from IPv4's minimum to what a jumbo frame has room for.
 pub const MTU: RangeInclusive<u16> = 576..=8920;
-/// Entries of the audit that are kept.
-pub const AUDIT: u64 = 10_000;
+/// Entries of the audit that are kept of administrators, and as many of runners.
+pub const AUDIT: usize = 10_000;
+/// Entries of the audit that are kept of what administrators were refused.
+pub const AUDIT_REFUSED: usize = 1000;
+/// What administrators of one team are refused within an hour and that is noted.
+pub const REFUSALS_NOTED: usize = 60;
+/// Characters of the reason that are noted.
+pub const REFUSED_DETAIL: usize = 500;
+/// Entries of the audit about one runner that enrols again, within an hour.
+pub const ENROLMENTS_NOTED: usize = 4;
+/// Entries of the audit about one runner that begins to host services, within an hour.
+pub const HOSTING_NOTED: usize = 100;
+/// One of so many places is the operator's: no team's administrators can take it.
+pub const OPERATORS_PART: usize = 16;
+/// How many times as many addresses as are left a team may have, where there are several.
+pub const ADDRESSES_SHARE: usize = 8;
 /// Entries of the audit about streams of one runner that took over from another one, in an hour.
 pub const TAKEOVERS_NOTED: usize = 10;
 /// Removed runners that are kept.
 pub const REMOVED_RUNNERS: usize = 1000;
 /// Runners that are not removed.
 pub const RUNNERS: usize = 10_000;
-/// Tokens, those that are good for nothing any more included.
+/// Tokens that are good for something.
 pub const TOKENS: usize = 10_000;
+/// Tokens that are kept although they are good for nothing any more and have no runners.
+pub const DEAD_TOKENS: usize = 2000;
+/// Bytes of a token's name.
+pub const TOKEN_NAME: usize = 64;
 /// How long a token is kept after it expired, in seconds, so that its holder hears why it is refused.
 pub const DEAD_TOKEN: u64 = 30 * 86_400;
 /// How long a token may be good, in seconds.
@@ -31,6 +49,10 @@ pub const DEPLOYMENTS: usize = 10_000;
 pub const FILES: usize = 1024;
 /// Services of a deployment.
 pub const SERVICES: usize = 4096;
+/// Services, where teams' own administrators ask for more.
+pub const ALL_SERVICES: usize = 65_536;
+/// Entries, patterns and ports of all trust lists, where teams' own administrators ask for more.
+pub const ALL_TRUST: usize = 65_536;
 /// Instances of a service.
 pub const INSTANCES_OF_SERVICE: usize = 256;
 /// Instances of a service on one runner: no runner alone can have them all.

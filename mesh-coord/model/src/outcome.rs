@@ -107,6 +107,28 @@ pub enum Outcome {
     Detached,
     /// To `Drain`.
     Drained,
+    /// To a runner's `Undrain`.
+    Undrained,
+    /// To an administrator's `Drain` and `Undrain`.
+    InstanceDrained {
+        /// Which.
+        instance: InstanceId,
+        /// Of which service.
+        service: String,
+        /// On which runner.
+        node: Option<Label>,
+        /// Whether it is out of new connections now.
+        draining: bool,
+    },
+    /// To `DrainNode` and `UndrainNode`.
+    NodeDrained {
+        /// Which.
+        node: Label,
+        /// Whether what it hosts is out of new connections now.
+        drained: bool,
+        /// The instances that this has changed.
+        instances: Vec<InstanceId>,
+    },
     /// To `Leave`.
     Left {
         /// Its instances, which have ended.
@@ -123,7 +145,7 @@ pub enum Outcome {
         /// What the operator may not have expected.
         warnings: Vec<String>,
     },
-    /// To `Endpoints`, `TakenOver`, `Silent` and `Expire`.
+    /// To `Endpoints`, `TakenOver`, `Silent`, `Expire` and `Refused`.
     Noted,
 }
 
@@ -143,6 +165,16 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.deployments.iter().all(DeploymentPlan::is_empty)
+    }
+
+    /// The services that go.
+    #[must_use]
+    pub fn removed(&self) -> Vec<String> {
+        let of = |d: &DeploymentPlan| {
+            let gone = d.services.iter().filter(|s| matches!(s.change, ServiceChange::Removed { .. }));
+            gone.map(|s| format!("{}/{}", d.deployment, s.service)).collect::<Vec<_>>()
+        };
+        self.deployments.iter().flat_map(of).collect()
     }
 }
 

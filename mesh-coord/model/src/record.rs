@@ -11,8 +11,8 @@ use std::{
 };
 
 use mesh_proto::{
-    DeploymentId, Label, PublicKey, RunnerId, SecretHash, ServiceId, ServiceName, TokenId, message::Switches,
-    view::Network,
+    DeploymentId, InstanceId, Label, PublicKey, RunnerId, SecretHash, ServiceId, ServiceName, TokenId,
+    message::Switches, view::Network,
 };
 use serde::{Deserialize, Serialize};
 
@@ -159,6 +159,23 @@ pub struct Runner {
     /// Its own switches.
     #[serde(default, skip_serializing_if = "is_default")]
     pub switches: Switches,
+    /// The team whose token it enrolled with: it counts for that team. `None`: an operator's.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub team: Option<Label>,
+    /// All that it hosts is drained, what it attaches later as well.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub drained: bool,
+    /// Instances that were drained and are so no longer, whatever the agent remembers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub undrained: BTreeSet<InstanceId>,
+}
+
+impl Runner {
+    /// The team that it counts for.
+    #[must_use]
+    pub fn owner(&self) -> Option<&Label> {
+        self.team.as_ref().or_else(|| self.scope.only_team())
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -177,6 +194,15 @@ pub enum Scope {
     Deployments(BTreeSet<DeploymentId>),
 }
 
+impl Scope {
+    fn only_team(&self) -> Option<&Label> {
+        match self {
+            Self::Teams(teams) if teams.len() == 1 => teams.first(),
+            Self::Any | Self::Teams(_) | Self::Deployments(_) => None,
+        }
+    }
+}
+
 /// A join or admin token, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
@@ -192,6 +218,23 @@ pub struct Token {
     pub revoked: Option<UnixSeconds>,
     /// What it is good for.
     pub purpose: Purpose,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub name: Option<String>,
+    /// The team whose administrator made it: it counts for that team. `None`: an operator's.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub team: Option<Label>,
+}
+
+impl Token {
+    /// The team that it counts for.
+    #[must_use]
+    pub fn owner(&self) -> Option<&Label> {
+        self.team.as_ref().or(match &self.purpose {
+            Purpose::Admin { team } => team.as_ref(),
+            Purpose::Join { scope, .. } => scope.only_team(),
+        })
+    }
 }
 
 /// What a token is good for.
@@ -258,7 +301,7 @@ pub struct Service {
 }
 
 /// An address that was in use: it rests, and is used again last of all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Freed {
     /// The address.
     pub address: Ipv4Addr,
@@ -268,6 +311,9 @@ pub struct Freed {
     pub at: RunningSeconds,
     /// Its place in the order of reuse: lower ones first.
     pub order: u64,
+    /// Whose it was: it counts for that team while it rests.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub team: Option<Label>,
 }
 
 /// What kind of thing holds an address.
@@ -280,7 +326,7 @@ pub enum Holder {
     Instance,
 }
 
-/// An entry of the audit: who changed what, when. Only the last [`limits::AUDIT`] are kept.
+/// An entry of the audit: who changed what, when. Only the last [`limits::AUDIT`] of a kind are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
     /// Its number: one more than the entry before.
@@ -290,10 +336,39 @@ pub struct Audit {
     /// Who.
     pub by: By,
     /// What, in a word: `apply`, `delete`, `trust`, `token-create`, `token-revoke`, `node-remove`, `node-leave`,
-    /// `node-expire`, `switch`, `enrol`, `stream-taken-over`.
+    /// `node-expire`, `node-drain`, `node-undrain`, `drain`, `undrain`, `switch`, `enrol`, `host`, `stream-taken-over`.
     pub action: String,
     /// On what, in words.
     pub detail: String,
+    /// Whether it was done.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub result: Verdict,
+    /// The name of the token that was shown.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub by_name: Option<String>,
+    /// The team that whoever did it is bound to.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub by_team: Option<Label>,
+    /// The team whose it is that was changed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub team: Option<Label>,
+    /// What was changed, by name.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub object: Option<String>,
+    /// The runner that it is about, where a runner did it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub runner: Option<RunnerId>,
+}
+
+/// What came of what an entry of the audit tells.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It was done.
+    #[default]
+    Done,
+    /// It was refused: nothing has changed.
+    Refused,
 }
 
 /// Who changed something.

@@ -90,8 +90,34 @@ pub enum Refusal {
         /// How many there may be.
         most: usize,
     },
+    /// A deployment that isn't there, or another team's: which of the two is not for a team's administrator to know.
+    #[error("team `{team}` has no deployment `{name}`")]
+    NoneOfTeam {
+        /// What was asked for.
+        name: Label,
+        /// The team of whoever asks.
+        team: Label,
+        /// What was probably meant.
+        nearest: Option<Candidates>,
+    },
+    /// A name that something else has, which is not for a team's administrator to know.
+    #[error("the name `{name}` is not free")]
+    NotFree {
+        /// Which.
+        name: Label,
+    },
+    /// More of something than is left for others.
+    #[error("{whose} has {held} {what}, and the places left are for others")]
+    Share {
+        /// Of what.
+        what: &'static str,
+        /// Whose share.
+        whose: String,
+        /// How many there are.
+        held: usize,
+    },
     /// No address is left.
-    #[error("the range {range} has no free address: {used} in use, {resting} freed and at rest")]
+    #[error("the range {range} has no free address")]
     RangeExhausted {
         /// The range.
         range: Range,
@@ -115,9 +141,11 @@ impl Refusal {
             Self::Trust(refusal) => refusal.class(),
             Self::Host(refusal) => refusal.class(),
             Self::Mtu { .. } => Class::Invalid,
-            Self::NoDeployment { .. } | Self::NoService { .. } => Class::NotFound,
+            Self::NoDeployment { .. } | Self::NoService { .. } | Self::NoneOfTeam { .. } => Class::NotFound,
             Self::NotYours { .. } => Class::Forbidden,
-            Self::TooMany { .. } | Self::RangeExhausted { .. } => Class::Conflict,
+            Self::TooMany { .. } | Self::NotFree { .. } | Self::Share { .. } | Self::RangeExhausted { .. } => {
+                Class::Conflict
+            }
         }
     }
 
@@ -137,12 +165,19 @@ impl Refusal {
             Self::NoService { name, nearest, .. } => {
                 Some(did_you_mean(name, nearest.as_ref()).unwrap_or("`mesh-coord services` lists them".to_owned()))
             }
+            Self::NoneOfTeam { name, nearest, .. } => {
+                Some(did_you_mean(name, nearest.as_ref()).unwrap_or("`mesh-coord deployments` lists them".to_owned()))
+            }
+            Self::NotFree { .. } => Some("choose another name".to_owned()),
+            Self::Share { what, .. } => Some(format!(
+                "do without some of the {what}, or ask the coordinator's operator: no share binds the operator"
+            )),
             Self::NotYours { .. } => {
                 Some("use a token of that team, or one made with `mesh-coord token create --admin`".to_owned())
             }
             Self::TooMany { .. } => Some("the limit is fixed: have fewer, or divide them up".to_owned()),
             Self::RangeExhausted { quarantine, .. } => Some(format!(
-                "freed addresses can be used again after {}; a larger range needs a new coordinator (`serve --range`)",
+                "`mesh-coord instances` and `services` show what has them, and freed ones can be used again after {}; a larger range needs a new coordinator (`serve --range`)",
                 duration(*quarantine)
             )),
         }

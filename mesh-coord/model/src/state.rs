@@ -12,7 +12,9 @@ use mesh_proto::{
 };
 
 use crate::{
-    Command, Decision, Now, Record, Refusal, RunningSeconds, deploy, enrol,
+    Command, Decision, Now, Record, Refusal, RunningSeconds, audit, deploy,
+    drain::{self, Way},
+    enrol,
     grants::Grants,
     host,
     index::Index,
@@ -92,6 +94,7 @@ impl State {
         }
         for deployment in state.deployments.keys().copied().collect::<Vec<_>>() {
             state.resolve_grants(deployment);
+            state.count_held(deployment);
         }
         Ok(state)
     }
@@ -121,10 +124,15 @@ impl State {
                 A::Delete { deployment, force } => deploy::delete(self, by, deployment, *force, now),
                 A::Trust { deployment, change } => trust::change(self, by, deployment, change, now),
                 A::RevokeToken { token, with_nodes } => token::revoke(self, by, *token, *with_nodes, now),
-                A::RemoveNode { name } => enrol::remove(self, by, name, now),
+                A::RemoveNode { name, force } => enrol::remove(self, by, name, *force, now),
+                A::Drain { instance } => drain::instance(self, by, *instance, Way::Drain, now),
+                A::Undrain { instance } => drain::instance(self, by, *instance, Way::Undrain, now),
+                A::DrainNode { name } => drain::node(self, by, name, Way::Drain, now),
+                A::UndrainNode { name } => drain::node(self, by, name, Way::Undrain, now),
                 A::Switch { offload, on, node } => switch::switch(self, by, *offload, *on, node.as_ref(), now),
             },
             Command::CreateToken { by, token, secret } => token::create(self, by, token, secret, now),
+            Command::Refused { by, action, detail } => Ok(audit::refused(self, by, action, detail, now)),
             Command::Enrol(enrolment) => enrol::enrol(self, enrolment, now),
             Command::Silent(runner) => Ok(host::silent(self, self.standing(*runner)?, now)),
             Command::Expire(runner) => Ok(enrol::expire(self, self.standing(*runner)?, now)),
@@ -137,7 +145,8 @@ impl State {
                     R::Endpoints { endpoints } => host::endpoints(self, runner, endpoints, now),
                     R::Attach { service, client } => host::attach(self, runner, service, *client, now),
                     R::Detach { instance } => Ok(host::detach(self, runner, *instance, now)),
-                    R::Drain { instance } => host::drain(self, runner, *instance, now),
+                    R::Drain { instance } => drain::own(self, runner, *instance, Way::Drain, now),
+                    R::Undrain { instance } => drain::own(self, runner, *instance, Way::Undrain, now),
                     R::Leave => Ok(enrol::leave(self, runner, now)),
                     R::TakenOver { from } => Ok(host::taken_over(self, runner, *from, now)),
                     R::CopyRefused { first, from } => Ok(host::copy_refused(self, runner, first, *from, now)),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use mesh_proto::{Label, RunnerId, message::Switches};
 
-use crate::{Admin, Decision, Now, Offload, Outcome, Record, Refusal, State, draft::Draft, record::Runner};
+use crate::{
+    Admin, Decision, Now, Offload, Outcome, Record, Refusal, State, audit::Note, draft::Draft, record::Runner,
+};
 
 /// Switches an offload, of one runner or of the mesh.
 pub(crate) fn switch(
@@ -25,7 +27,8 @@ pub(crate) fn switch(
             *offload.of(&mut switches) = on;
             if switches != runner.switches {
                 draft.put(Record::Runner(Arc::new(Runner { switches, ..(**runner).clone() })));
-                draft.audit(by.via, "switch", format!("{} {word} on {} `{name}`", offload.name(), runner.id));
+                let detail = format!("{} {word} on {} `{name}`", offload.name(), runner.id);
+                draft.audit(Note::admin(state, by, "switch", detail).of(runner.owner()).on(name));
             }
             if on && !*offload.of(&mut state.meta.switches.clone()) {
                 warnings.push(format!(
@@ -42,7 +45,7 @@ pub(crate) fn switch(
             let mut switches = state.meta.switches;
             *offload.of(&mut switches) = on;
             if switches != state.meta.switches {
-                draft.audit(by.via, "switch", format!("{} {word} on all nodes", offload.name()));
+                draft.audit(Note::admin(state, by, "switch", format!("{} {word} on all nodes", offload.name())));
                 draft.switches = switches;
             }
         }

@@ -1,6 +1,7 @@
 //! What the tables show: rows of plain data, limited to what the reader rules.
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -12,7 +13,7 @@ use crate::{
     Admin, Offload, State, UnixSeconds,
     auth::check_time,
     declare::{Pattern, Trust},
-    record::{Audit, Deployment, Purpose, Scope, Service, Token, TrustSource},
+    record::{Deployment, Purpose, Runner, Scope, Service, Token, TrustSource},
 };
 
 /// A row of `deployments`.
@@ -101,6 +102,8 @@ pub struct RunnerRow {
     pub ephemeral: bool,
     /// The offloads that are switched off there, by the mesh's switch or its own.
     pub off: Vec<Offload>,
+    /// All that it hosts is drained, what it attaches later as well.
+    pub drained: bool,
 }
 
 /// A row of `token list`.
@@ -122,6 +125,8 @@ pub struct TokenRow {
     pub state: String,
     /// The runners that it enrolled and that are not removed.
     pub runners: Vec<Label>,
+    /// What people call it.
+    pub name: Option<String>,
 }
 
 impl State {
@@ -174,22 +179,16 @@ impl State {
         let mut rows: Vec<RunnerRow> = self
             .runners
             .values()
-            .filter(|entry| match &reader.team {
-                None => true,
-                Some(team) => {
-                    let team = Scope::Teams([team.clone()].into());
-                    self.scope_covers(&team, &entry.record.scope)
-                        || self.instances_on(entry.record.id).any(|i| self.may_run(&team, i))
-                }
-            })
+            .filter(|entry| self.sees(reader, &entry.record))
             .map(|entry| RunnerRow {
                 id: entry.record.id,
                 name: entry.record.name.clone(),
                 provider: entry.record.provider.clone(),
                 version: entry.record.version.clone(),
                 endpoints: entry.shown.endpoints.clone(),
-                scope: self.scope_in_words(&entry.record.scope),
-                instances: self.instances_on(entry.record.id).count(),
+                scope: self.scope_for(reader, &entry.record.scope),
+                instances: self.instances_seen(reader, entry.record.id),
+                drained: entry.record.drained,
                 enrolled: entry.record.enrolled,
                 token: entry.record.token,
                 removed: entry.record.removed,
@@ -237,18 +236,46 @@ impl State {
                     expires: t.expires,
                     state: state.to_owned(),
                     runners: self.enrolled_by(t.id).map(|r| r.name.clone()).collect(),
+                    name: t.name.clone(),
                 }
             })
             .collect()
     }
 
-    /// The last `limit` entries of the audit, newest first; none for a team's administrator, since entries tell of all.
-    #[must_use]
-    pub fn audit(&self, reader: &Admin, limit: usize) -> Vec<Audit> {
-        if reader.team.is_some() {
-            return Vec::new();
+    /// Whether a team's administrator is shown a runner: one that may host nothing but the team's deployments, or that
+    /// hosts one of them.
+    pub(crate) fn sees(&self, reader: &Admin, runner: &Runner) -> bool {
+        let Some(team) = &reader.team else { return true };
+        let team = Scope::Teams([team.clone()].into());
+        self.scope_covers(&team, &runner.scope) || self.instances_on(runner.id).any(|i| self.may_run(&team, i))
+    }
+
+    /// What a runner may host, in words that name nothing of other teams.
+    fn scope_for(&self, reader: &Admin, scope: &Scope) -> String {
+        let Some(team) = &reader.team else { return self.scope_in_words(scope) };
+        match scope {
+            Scope::Teams(teams) if teams.contains(team) && teams.len() > 1 => format!("team {team}, among others"),
+            Scope::Deployments(ids) => {
+                let own = |id: &DeploymentId| self.deployments.get(id).is_some_and(|e| e.record.team == *team);
+                let shown: BTreeSet<DeploymentId> = ids.iter().filter(|id| own(id)).copied().collect();
+                let others = shown.len() < ids.len();
+                let words = self.scope_in_words(&Scope::Deployments(shown));
+                if others { format!("{words}, among others") } else { words }
+            }
+            Scope::Teams(teams) if !teams.contains(team) => "other teams".to_owned(),
+            Scope::Any | Scope::Teams(_) => self.scope_in_words(scope),
         }
-        self.audit.values().rev().take(limit).map(|entry| (**entry).clone()).collect()
+    }
+
+    /// How many instances of what the reader rules a runner has.
+    fn instances_seen(&self, reader: &Admin, runner: RunnerId) -> usize {
+        match &reader.team {
+            None => self.number_on(runner),
+            Some(team) => {
+                let team = Scope::Teams([team.clone()].into());
+                self.instances_on(runner).filter(|i| self.may_run(&team, i)).count()
+            }
+        }
     }
 
     fn deployments_of(&self, reader: &Admin) -> impl Iterator<Item = &Arc<Deployment>> {

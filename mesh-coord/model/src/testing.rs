@@ -89,7 +89,7 @@ impl World {
     }
 
     pub(crate) fn token(&mut self, purpose: NewPurpose) -> TokenId {
-        let token = NewToken { purpose, ttl: 3600, ephemeral: false };
+        let token = NewToken { purpose, ttl: 3600, ephemeral: false, name: None };
         match self.run(&Command::CreateToken { by: self.admin.clone(), token, secret: SECRET.hash() }).unwrap() {
             Outcome::TokenCreated { token, .. } => token,
             other => panic!("{other:?}"),

@@ -1,15 +1,20 @@
 //! Tokens: made, revoked, and what their scopes cover.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use mesh_proto::{Label, SecretHash, TokenId};
 
 use crate::{
     Admin, Class, Decision, Key, NewPurpose, NewToken, Now, Outcome, Record, Refusal, State,
+    audit::Note,
     draft::Draft,
     limits,
     record::{Deployment, Purpose, Scope, Token},
     refusal::at_most,
+    share,
     words::{duration, list, quoted},
     work,
 };
@@ -83,6 +88,12 @@ pub enum TokenRefusal {
         /// What was asked for.
         uses: u32,
     },
+    /// A name that is none.
+    #[error(
+        "a token's name has 1 to {} bytes, and neither control characters nor marks of writing direction",
+        limits::TOKEN_NAME
+    )]
+    Name,
     /// A scope with nothing in it.
     #[error("a join token needs a scope: this one would be good for nothing")]
     NoScope,
@@ -96,7 +107,7 @@ impl TokenRefusal {
             }
             Self::NotJoin { .. } | Self::NotAdmin { .. } => Class::Forbidden,
             Self::NoToken { .. } => Class::NotFound,
-            Self::Ttl { .. } | Self::Uses { .. } | Self::NoScope => Class::Invalid,
+            Self::Ttl { .. } | Self::Uses { .. } | Self::Name | Self::NoScope => Class::Invalid,
         }
     }
 
@@ -118,6 +129,7 @@ impl TokenRefusal {
             Self::NoToken { .. } => "`mesh-coord token list` shows them",
             Self::Ttl { .. } => "give another --ttl, as in `--ttl 1h`",
             Self::Uses { .. } => "give another --uses",
+            Self::Name => "as in `--name ci-deploy`",
             Self::NoScope => "give --team, --deployment or --any",
         };
         Some(hint.to_owned())
@@ -136,10 +148,13 @@ pub(crate) fn create(
         return Err(TokenRefusal::Ttl { ttl: new.ttl }.into());
     }
     let mut draft = Draft::new(state, now);
-    let forgotten = forget_dead(&mut draft);
-    at_most(limits::TOKENS, state.tokens.len() - forgotten + 1, "tokens", "the coordinator")?;
+    forget_dead(&mut draft, None);
+    check_places(state, by, now)?;
+    if let Some(name) = &new.name {
+        check_name(name)?;
+    }
     let mut warnings = Vec::new();
-    let purpose = purpose(state, new, &mut warnings)?;
+    let purpose = purpose(state, by, new, &mut warnings)?;
     if let Some(team) = by.team.as_ref().filter(|team| !state.token_within(&purpose, team)) {
         return Err(Refusal::NotYours { what: "what such a token would allow".to_owned(), team: team.clone() });
     }
@@ -151,22 +166,26 @@ pub(crate) fn create(
         expires: now.day.plus(new.ttl),
         revoked: None,
         purpose,
+        name: new.name.clone(),
+        team: by.team.clone(),
     };
     let (id, expires) = (token.id, token.expires);
-    draft.audit(by.via, "token-create", format!("{id}: {}", state.purpose_in_words(&token.purpose)));
+    let called = token.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+    let detail = format!("{id}{called}: {}", state.purpose_in_words(&token.purpose));
+    draft.audit(Note::admin(state, by, "token-create", detail).of(token.owner()).on(id));
     draft.put(Record::Token(Arc::new(token)));
     Ok(draft.decided(Outcome::TokenCreated { token: id, expires, warnings }))
 }
 
 /// Revokes a token, and with `with_nodes` the runners that it enrolled. A second time changes nothing about the token.
 pub(crate) fn revoke(state: &State, by: &Admin, id: TokenId, with_nodes: bool, now: Now) -> Result<Decision, Refusal> {
-    let token = state.tokens.get(&id).ok_or(TokenRefusal::NoToken { token: id })?;
-    if let Some(team) = by.team.as_ref().filter(|team| !state.token_within(&token.purpose, team)) {
-        return Err(Refusal::NotYours { what: format!("the token {id}"), team: team.clone() });
-    }
+    let known = state.tokens.get(&id);
+    let own = |token: &&Arc<Token>| by.team.as_ref().is_none_or(|team| state.token_within(&token.purpose, team));
+    let token = known.filter(own).ok_or(TokenRefusal::NoToken { token: id })?;
     let mut draft = Draft::new(state, now);
     if token.revoked.is_none() {
         draft.put(Record::Token(Arc::new(Token { revoked: Some(now.day), ..(**token).clone() })));
+        forget_dead(&mut draft, Some(id));
     }
     let enrolled: Vec<_> = state.enrolled_by(id).collect();
     let names = enrolled.iter().map(|r| r.name.clone()).collect();
@@ -179,7 +198,9 @@ pub(crate) fn revoke(state: &State, by: &Admin, id: TokenId, with_nodes: bool, n
     if !draft.is_empty() {
         let runners =
             if removed.is_empty() { String::new() } else { format!(", with {}", list(removed.iter().map(quoted))) };
-        draft.audit(by.via, "token-revoke", format!("{id}{runners}"));
+        let called = token.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+        let detail = format!("{id}{called}{runners}");
+        draft.audit(Note::admin(state, by, "token-revoke", detail).of(token.owner()).on(id));
     }
     Ok(draft.decided(Outcome::TokenRevoked { token: id, removed, standing }))
 }
@@ -249,7 +270,7 @@ impl State {
     }
 }
 
-fn purpose(state: &State, new: &NewToken, warnings: &mut Vec<String>) -> Result<Purpose, Refusal> {
+fn purpose(state: &State, by: &Admin, new: &NewToken, warnings: &mut Vec<String>) -> Result<Purpose, Refusal> {
     let (scope, uses) = match &new.purpose {
         NewPurpose::Admin { team } => {
             warn_of_unknown_teams(state, team.iter(), warnings);
@@ -264,7 +285,7 @@ fn purpose(state: &State, new: &NewToken, warnings: &mut Vec<String>) -> Result<
         NewPurpose::JoinDeployments { deployments, uses } => {
             at_most(limits::SCOPE, deployments.len(), "deployments", "the token's scope")?;
             let ids: Result<BTreeSet<_>, Refusal> =
-                deployments.iter().map(|name| Ok(state.known_deployment(name)?.id)).collect();
+                deployments.iter().map(|name| Ok(state.own_deployment(by, name)?.id)).collect();
             (Scope::Deployments(ids?), *uses)
         }
     };
@@ -291,19 +312,51 @@ fn warn_of_unknown_teams<'a>(state: &State, teams: impl IntoIterator<Item = &'a 
     }
 }
 
-/// Forgets tokens that have been good for nothing for long. How many.
-fn forget_dead(draft: &mut Draft<'_>) -> usize {
-    let dead: Vec<_> = draft
-        .state
-        .tokens
-        .values()
-        .filter(|t| draft.now.day.since(t.expires) > limits::DEAD_TOKEN)
-        .map(|t| t.id)
-        .collect();
-    for id in &dead {
-        draft.delete(Key::Token(*id));
+/// A name is shown to people, in tables and in the audit.
+fn check_name(name: &str) -> Result<(), TokenRefusal> {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let fits = (1..=limits::TOKEN_NAME).contains(&name.len());
+    if fits && !name.chars().any(|c| c.is_control() || turns(c)) { Ok(()) } else { Err(TokenRefusal::Name) }
+}
+
+/// Whether there is a place for one more token. What is revoked, expired or used up takes none.
+fn check_places(state: &State, by: &Admin, now: Now) -> Result<(), Refusal> {
+    let good = || state.tokens.values().filter(|token| !is_dead(token, now));
+    let all = good().count();
+    at_most(limits::TOKENS, all + 1, "tokens", "the coordinator")?;
+    match &by.team {
+        Some(team) => {
+            let held = good().filter(|token| token.owner() == Some(team)).count();
+            share::check("tokens", team, (held, 1), (all, limits::TOKENS))
+        }
+        None => Ok(()),
     }
-    dead.len()
+}
+
+/// Whether a token is good for nothing any more.
+fn is_dead(token: &Token, now: Now) -> bool {
+    let used_up = matches!(token.purpose, Purpose::Join { uses_left: 0, .. });
+    used_up || token.revoked.is_some() || now.day >= token.expires
+}
+
+/// Forgets tokens that have been good for nothing for long, and of those that have no runners all that are too many: the
+/// oldest of the team that has most. `dying` is one that this decision revokes.
+fn forget_dead(draft: &mut Draft<'_>, dying: Option<TokenId>) {
+    let (state, now) = (draft.state, draft.now);
+    let mut dead: BTreeMap<Option<&Label>, Vec<TokenId>> = BTreeMap::new();
+    for token in state.tokens.values() {
+        if now.day.since(token.expires) > limits::DEAD_TOKEN {
+            draft.delete(Key::Token(token.id));
+        } else if (is_dead(token, now) || dying == Some(token.id)) && !state.index.enrolled_by.contains_key(&token.id) {
+            dead.entry(token.owner()).or_default().push(token.id);
+        }
+    }
+    let surplus = dead.values().map(Vec::len).sum::<usize>().saturating_sub(limits::DEAD_TOKENS);
+    dead.values_mut().for_each(|ids| ids.reverse());
+    for _ in 0..surplus {
+        let Some(most) = dead.values_mut().max_by_key(|ids| ids.len()) else { return };
+        most.pop().into_iter().for_each(|id| draft.delete(Key::Token(id)));
+    }
 }
 
 #[cfg(test)]

@@ -6,13 +6,15 @@ use mesh_proto::{Label, Ports};
 
 use crate::{
     Admin, Class, Decision, Now, Outcome, Record, Refusal, State, TrustChange,
+    audit::Note,
     declare::{Pattern, Trust},
     draft::Draft,
-    grants::Matches,
+    grants::{Matches, names_in},
     limits,
     outcome::{BothWays, May, Opened},
     record::{Deployment, TrustSource},
     refusal::at_most,
+    share,
     words::{list, quoted},
 };
 
@@ -128,7 +130,7 @@ pub(crate) fn change(
     }
     let (trust, concerned) = match change {
         TrustChange::Add { callers, services, ports } => {
-            (added(state, callee, callers, services.as_ref(), ports)?, callers.clone())
+            (added(state, by, callee, callers, services.as_ref(), ports)?, callers.clone())
         }
         TrustChange::Remove { callers, services, ports } => {
             (removed(callee, callers, services.as_ref(), ports)?, callers.clone())
@@ -141,7 +143,7 @@ pub(crate) fn change(
     let after = Arc::new(Deployment { trust, ..(**callee).clone() });
     let names = state.names_in(callee);
     check_size(state, by, &after, &names)?;
-    let find = |name: &Label| state.deployment_named(name).map(AsRef::as_ref);
+    let find = |name: &Label| state.deployment_named(name).map(AsRef::as_ref).filter(|d| by.rules(&d.team));
     let directions: Vec<BothWays> =
         concerned.iter().map(|caller| both_ways(&find, caller, Some(callee), &after)).collect();
     let warnings = unmatched(&after, names);
@@ -151,7 +153,8 @@ pub(crate) fn change(
     }
     let mut draft = Draft::new(state, now);
     if let Outcome::Trusted { directions, .. } = &outcome {
-        draft.audit(by.via, "trust", format!("{name}: {}", list(directions.iter().map(BothWays::sentence))));
+        let detail = format!("{name}: {}", list(directions.iter().map(BothWays::sentence)));
+        draft.audit(Note::admin(state, by, "trust", detail).of(Some(&callee.team)).on(name));
     }
     draft.put(Record::Deployment(after));
     Ok(draft.decided(outcome))
@@ -164,7 +167,7 @@ impl State {
     /// If there is no such deployment, or it is another team's.
     pub fn trust_list(&self, reader: &Admin, name: &Label) -> Result<Outcome, Refusal> {
         let callee = self.own_deployment(reader, name)?;
-        let find = |name: &Label| self.deployment_named(name).map(AsRef::as_ref);
+        let find = |name: &Label| self.deployment_named(name).map(AsRef::as_ref).filter(|d| reader.rules(&d.team));
         let callers: BTreeSet<&Label> = callee.trust.iter().map(|t| &t.caller).collect();
         Ok(Outcome::Trusted {
             deployment: name.clone(),
@@ -184,10 +187,7 @@ impl State {
 pub(crate) fn check_size(state: &State, by: &Admin, after: &Deployment, services: &[&str]) -> Result<(), Refusal> {
     let whose = || format!("the trust list of `{}`", after.name);
     let before = state.deployment_named(&after.name);
-    let size = |d: &Deployment| {
-        let ports = |entry: &Trust| if let Ports::Only(ports) = &entry.ports { ports.len() } else { 0 };
-        d.trust.iter().map(|entry| entry.services.as_ref().map_or(0, Vec::len) + ports(entry)).sum()
-    };
+    let size = |d: &Deployment| names_in(&d.trust);
     let most = |limit: usize, before: Option<usize>| limit.max(before.unwrap_or_default());
     let entries = before.map(|d| d.trust.len());
     at_most(most(limits::TRUST, entries), after.trust.len(), "entries", whose())?;
@@ -208,6 +208,11 @@ pub(crate) fn check_size(state: &State, by: &Admin, after: &Deployment, services
         whose(),
     )?;
     if by.team.is_some() {
+        let all = |d: &Deployment| d.trust.len() + size(d);
+        let held = |id| state.deployments.get(id).map_or(0, |e| all(&e.record));
+        let own = state.index.deployments_of.get(&after.team).into_iter().flatten().map(held).sum();
+        let more = all(after).saturating_sub(before.map_or(0, |d| all(d)));
+        share::check("entries in trust lists", &after.team, (own, more), (state.grants.entries(), limits::ALL_TRUST))?;
         let team = state.grants.work(state.index.deployments_of.get(&after.team).into_iter().flatten());
         let others = team - known.unwrap_or_default();
         let whose = format!("all trust lists of team `{}`", after.team);
@@ -218,6 +223,7 @@ pub(crate) fn check_size(state: &State, by: &Admin, after: &Deployment, services
 
 /// Checks one entry of the trust list of `callee`, where `find` finds deployments as they will be.
 pub(crate) fn check_entry<'a>(
+    by: &Admin,
     entry: &Trust,
     callee: &Deployment,
     find: &impl Fn(&Label) -> Option<&'a Deployment>,
@@ -242,6 +248,7 @@ pub(crate) fn check_entry<'a>(
         at_most(limits::PATTERNS, ports.len(), "ports", format!("the trust of `{deployment}` in `{caller}`"))?;
     }
     match find(&caller) {
+        Some(from) if from.team != callee.team && by.team.is_some() => Err(Refusal::NotFree { name: caller }),
         Some(from) if from.team != callee.team => Err(TrustRefusal::OtherTeam {
             caller,
             caller_team: from.team.clone(),
@@ -313,6 +320,7 @@ pub(crate) fn unmatched<'a>(callee: &'a Deployment, services: Vec<&'a str>) -> V
 
 fn added(
     state: &State,
+    by: &Admin,
     callee: &Deployment,
     callers: &BTreeSet<Label>,
     services: Option<&Vec<Pattern>>,
@@ -321,7 +329,7 @@ fn added(
     let mut trust = callee.trust.clone();
     for caller in callers {
         let entry = Trust { caller: caller.clone(), services: services.cloned(), ports: ports.clone() };
-        check_entry(&entry, callee, &|name| state.deployment_named(name).map(AsRef::as_ref))?;
+        check_entry(by, &entry, callee, &|name| state.deployment_named(name).map(AsRef::as_ref))?;
         if !trust.contains(&entry) {
             trust.push(entry);
         }

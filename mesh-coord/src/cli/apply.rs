@@ -1,6 +1,10 @@
 //! `apply`.
 
-use std::{fs::File, io::Read as _, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Args;
@@ -20,7 +24,7 @@ const MAX_FILE: u64 = 1 << 20;
 
 #[derive(Debug, Args)]
 pub(super) struct Apply {
-    /// mesh.toml or warp.config.js; all of them are carried out, or none
+    /// mesh.toml or warp.config.js, or - for a mesh.toml on standard input; all of them are carried out, or none
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The deployment of services that are declared by a warp.config.js
@@ -32,6 +36,9 @@ pub(super) struct Apply {
     /// Also remove services that have live instances: these end
     #[arg(long)]
     force: bool,
+    /// Remove services that the files no longer declare; without it, apply asks on a terminal and refuses elsewhere
+    #[arg(long)]
+    prune: bool,
     #[command(flatten)]
     reach: Reach,
     /// Print the plan as JSON
@@ -57,8 +64,11 @@ pub(super) async fn run(args: Apply) -> Result<()> {
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\nerror: "));
-    let command = AdminCommand::Apply { files: declared, dry_run: args.dry_run, force: args.force };
-    let Outcome::Planned(plan) = args.reach.order(&command).await? else { bail!("the coordinator answered otherwise") };
+    if !args.dry_run && !args.prune && !args.force {
+        let plan = order(&args, declared.clone(), true).await?;
+        may_remove(&args, &plan)?;
+    }
+    let plan = order(&args, declared, args.dry_run).await?;
     for warning in &plan.warnings {
         note(&format!("warning: {warning}"));
     }
@@ -68,15 +78,60 @@ pub(super) async fn run(args: Apply) -> Result<()> {
     print(&show(&plan))
 }
 
-fn read(path: &PathBuf) -> Result<String> {
+async fn order(args: &Apply, files: Vec<declare::File>, dry_run: bool) -> Result<Plan> {
+    let command = AdminCommand::Apply { files, dry_run, force: args.force };
+    match args.reach.order(&command).await? {
+        Outcome::Planned(plan) => Ok(plan),
+        _ => bail!("the coordinator answered otherwise"),
+    }
+}
+
+/// What a file leaves out by mistake is gone for good, with its address: that is asked for on a terminal, and has to be
+/// said elsewhere.
+fn may_remove(args: &Apply, plan: &Plan) -> Result<()> {
+    let removed = plan.removed();
+    if removed.is_empty() {
+        return Ok(());
+    }
+    let asks = io::stdin().is_terminal() && io::stderr().is_terminal() && !args.files.iter().any(|f| is_stdin(f));
+    let which = removed.join(", ");
+    let what = if removed.len() == 1 { "this service" } else { "these services" };
+    if !asks {
+        if args.json {
+            print_versioned(plan)?;
+        } else {
+            print(&show(plan))?;
+        }
+        bail!("{what} would be removed, and nothing has changed: {which}. Apply with --prune if that is meant");
+    }
+    note(&show(plan));
+    // It is a prompt: the answer stands on its line.
+    let _ = write!(io::stderr(), "Remove {what} for good: {which}? [y/N] ");
+    let mut answer = String::new();
+    io::stdin().lock().take(80).read_line(&mut answer).context("the answer cannot be read")?;
+    ensure!(matches!(answer.trim(), "y" | "Y" | "yes"), "nothing has changed");
+    Ok(())
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn read(path: &Path) -> Result<String> {
+    if is_stdin(path) {
+        return read_all(io::stdin().lock(), "standard input");
+    }
     let shown = path.display();
+    read_all(File::open(path).with_context(|| format!("{shown} cannot be opened"))?, &shown.to_string())
+}
+
+fn read_all(file: impl io::Read, shown: &str) -> Result<String> {
     let mut text = String::new();
-    let file = File::open(path).with_context(|| format!("{shown} cannot be opened"))?;
     let read = file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| match error.kind() {
-        std::io::ErrorKind::InvalidData => anyhow!("{shown} is not UTF-8 text"),
+        io::ErrorKind::InvalidData => anyhow!("{shown} is not UTF-8 text"),
         _ => anyhow!("{shown} cannot be read: {error}"),
     })?;
-    ensure!(read as u64 <= MAX_FILE, "{shown} has more than {MAX_FILE} octets: no deployment file is that large");
+    ensure!(read as u64 <= MAX_FILE, "{shown} has more than {MAX_FILE} bytes: no deployment file is that large");
     Ok(text)
 }
 
@@ -87,7 +142,7 @@ fn show(plan: &Plan) -> String {
     }
     lines.push(match (plan.is_empty(), plan.dry_run) {
         (true, _) => "nothing to change".to_owned(),
-        (false, true) => "this was the plan only (--dry-run): nothing has changed".to_owned(),
+        (false, true) => "this was the plan only: nothing has changed".to_owned(),
         (false, false) => "done".to_owned(),
     });
     lines.join("\n")

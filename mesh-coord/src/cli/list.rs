@@ -26,15 +26,17 @@ pub(super) async fn nodes(args: Listing) -> Result<()> {
             node.id.to_string(),
             node.name.to_string(),
             node.provider.to_string(),
-            if node.ephemeral { format!("{}, ephemeral", word(&node.state)) } else { word(&node.state) },
+            state_of(&node),
             seen,
             node.instances.to_string(),
             node.scope,
             endpoints.join(", "),
+            if node.agent.is_empty() { "-".to_owned() } else { node.agent },
             node.off.iter().map(|offload| offload.name()).collect::<Vec<_>>().join(", "),
         ]
     };
-    let header = ["id", "name", "provider", "state", "seen", "instances", "may host", "endpoints", "switched off"];
+    let header =
+        ["id", "name", "provider", "state", "seen", "instances", "may host", "endpoints", "agent", "switched off"];
     let none =
         "no nodes yet: make a token with `mesh-coord token create`, then `mesh-node join URL TOKEN` on a machine";
     print_table(&header, nodes.nodes.into_iter().map(row).collect(), none)
@@ -109,13 +111,19 @@ pub(super) async fn audit(args: Listing) -> Result<()> {
         return print_json(&audit);
     }
     let row = |entry: api::AuditEntry| {
-        vec![entry.number.to_string(), time::date(entry.at.0), entry.by, entry.action, entry.detail]
+        let by = entry.by_name.map_or(entry.by.clone(), |name| format!("{} ({name})", entry.by));
+        vec![entry.number.to_string(), time::date(entry.at.0), by, entry.action, word(&entry.result), entry.detail]
     };
     print_table(
-        &["number", "when (UTC)", "who", "what", "on what"],
+        &["number", "when (UTC)", "who", "what", "result", "on what"],
         audit.audit.into_iter().map(row).collect(),
         "nothing was changed yet",
     )
+}
+
+fn state_of(node: &api::Node) -> String {
+    let more = [(node.ephemeral, ", ephemeral"), (node.drained, ", drained")];
+    more.into_iter().filter(|(is, _)| *is).fold(word(&node.state), |state, (_, word)| state + word)
 }
 
 fn join(items: &[impl ToString]) -> String {

@@ -13,6 +13,7 @@ mod delete;
 mod list;
 mod manual;
 mod node;
+mod numbers;
 mod output;
 mod serve;
 mod switch;
@@ -53,6 +54,10 @@ enum Command {
     Instances(Listing),
     /// List what was changed, when, and by whom
     Audit(Listing),
+    /// Give an instance no new connections; those that stand stay
+    Drain(node::OfInstance),
+    /// Give an instance that was drained new connections again
+    Undrain(node::OfInstance),
     /// Work on one runner
     #[command(subcommand)]
     Node(node::Node),
@@ -145,6 +150,8 @@ fn run(command: Command) -> Result<()> {
             Command::Services(args) => list::services(args).await,
             Command::Instances(args) => list::instances(args).await,
             Command::Audit(args) => list::audit(args).await,
+            Command::Drain(args) => node::drain(args).await,
+            Command::Undrain(args) => node::undrain(args).await,
             Command::Node(args) => node::run(args).await,
             Command::Switch(args) => switch::run(args).await,
             Command::Completions(args) => manual::completions(&args),
@@ -194,6 +201,16 @@ mod tests {
             "mesh-coord instances",
             "mesh-coord audit",
             "mesh-coord node remove r1",
+            "mesh-coord node remove r1 --force",
+            "mesh-coord node list",
+            "mesh-coord node drain r1 --json",
+            "mesh-coord node undrain r1",
+            "mesh-coord drain i-7",
+            "mesh-coord undrain i-7 --url https://h:7443",
+            "mesh-coord apply -",
+            "mesh-coord apply mesh.toml --prune",
+            "mesh-coord trust api --deployment shop",
+            "mesh-coord token create --any --name ci",
             "mesh-coord token create --any --ephemeral",
             "mesh-coord token revoke t-1 --with-nodes",
             "mesh-coord trust --app shop --clear --wait",
@@ -203,6 +220,27 @@ mod tests {
             "mesh-coord switch tun-gso on --node r1 --json",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+        }
+    }
+
+    /// What was expected, and an example.
+    #[test]
+    fn wrong_numbers_and_addresses_are_told_with_an_example() {
+        for (line, words) in [
+            ("mesh-coord trust api --app shop --port http", &["`http`", "1 to 65535", "443"][..]),
+            ("mesh-coord trust api --app shop --port 0", &["`0`", "1 to 65535"]),
+            ("mesh-coord serve --listen 7443", &["`7443`", "[::]:7443"]),
+            ("mesh-coord serve --listen :7443", &["`:7443`", "[::]:7443"]),
+            ("mesh-coord serve --listen host:7443", &["`host:7443`", "127.0.0.1:7443"]),
+            ("mesh-coord serve --range x", &["`x`", "100.112.0.0/12"]),
+            ("mesh-coord serve --mtu big", &["`big`", "576 to 8920", "1344"]),
+            ("mesh-coord token create --any --ttl soon", &["`soon`", "1h"]),
+            ("mesh-coord token create --any --uses many", &["`many`", "1 to 100000"]),
+            ("mesh-coord drain 7", &["i-7"]),
+            ("mesh-coord token revoke 1", &["t-7"]),
+        ] {
+            let error = Cli::try_parse_from(line.split_whitespace()).unwrap_err().to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{line}: {error}");
         }
     }
 
@@ -253,6 +291,8 @@ mod tests {
             "mesh-coord switch udp-gso",
             "mesh-coord switch gso off",
             "mesh-coord switch udp-gro maybe",
+            "mesh-coord drain r1",
+            "mesh-coord node drain",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

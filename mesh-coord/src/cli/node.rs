@@ -1,23 +1,46 @@
-//! `node remove`.
+//! `node remove`, `node drain`, `node undrain`; `drain` and `undrain` of an instance.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use mesh_model::{AdminCommand, Outcome};
-use mesh_proto::Label;
+use mesh_proto::{InstanceId, Label};
 
 use super::{
+    Listing,
     client::Reach,
+    list,
     output::{count, note, print, print_versioned},
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Node {
+    /// List the runners, as `nodes` does
+    List(Listing),
     /// Remove a runner for good: its peers drop it at once, and its instances end
     Remove(Remove),
+    /// Give the instances of a runner no new connections, nor those that it gets later; those that stand stay
+    Drain(Named),
+    /// Give the instances of a runner new connections again
+    Undrain(Named),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Remove {
+    /// Its name, as `nodes` shows it
+    name: Label,
+    /// Also where it has instances: they end
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    reach: Reach,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A runner to do something with.
+#[derive(Debug, Args)]
+pub(super) struct Named {
     /// Its name, as `nodes` shows it
     name: Label,
     #[command(flatten)]
@@ -27,8 +50,38 @@ pub(super) struct Remove {
     json: bool,
 }
 
-pub(super) async fn run(Node::Remove(args): Node) -> Result<()> {
-    let outcome = args.reach.order(&AdminCommand::RemoveNode { name: args.name.clone() }).await?;
+/// An instance to do something with.
+#[derive(Debug, Args)]
+pub(super) struct OfInstance {
+    /// As `instances` shows it, such as i-7
+    #[arg(value_name = "INSTANCE")]
+    instance: InstanceId,
+    #[command(flatten)]
+    reach: Reach,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(command: Node) -> Result<()> {
+    match command {
+        Node::List(args) => list::nodes(args).await,
+        Node::Remove(args) => remove(args).await,
+        Node::Drain(Named { name, reach, json }) => turn(AdminCommand::DrainNode { name }, reach, json).await,
+        Node::Undrain(Named { name, reach, json }) => turn(AdminCommand::UndrainNode { name }, reach, json).await,
+    }
+}
+
+pub(super) async fn drain(OfInstance { instance, reach, json }: OfInstance) -> Result<()> {
+    turn(AdminCommand::Drain { instance }, reach, json).await
+}
+
+pub(super) async fn undrain(OfInstance { instance, reach, json }: OfInstance) -> Result<()> {
+    turn(AdminCommand::Undrain { instance }, reach, json).await
+}
+
+async fn remove(args: Remove) -> Result<()> {
+    let outcome = args.reach.order(&AdminCommand::RemoveNode { name: args.name.clone(), force: args.force }).await?;
     if args.json {
         return print_versioned(&outcome);
     }
@@ -39,4 +92,29 @@ pub(super) async fn run(Node::Remove(args): Node) -> Result<()> {
         print(&format!("{} ({runner}) is removed; {} ended", args.name, count(instances.len(), "instance")))?;
     }
     Ok(())
+}
+
+async fn turn(command: AdminCommand, reach: Reach, json: bool) -> Result<()> {
+    let outcome = reach.order(&command).await?;
+    if json {
+        return print_versioned(&outcome);
+    }
+    match outcome {
+        Outcome::InstanceDrained { instance, service, node, draining } => {
+            let place = node.map_or(String::new(), |node| format!(" on {node}"));
+            print(&format!("{instance} of {service}{place} {}", effect(draining)))
+        }
+        Outcome::NodeDrained { node, drained, instances } => {
+            let ids: Vec<String> = instances.iter().map(ToString::to_string).collect();
+            let which = if ids.is_empty() { String::new() } else { format!(": {}", ids.join(", ")) };
+            let later = if drained { "what it gets later as well; " } else { "" };
+            let changed = count(ids.len(), "instance");
+            print(&format!("{node} {}; {later}{changed} changed{which}", effect(drained)))
+        }
+        _ => bail!("the coordinator answered otherwise"),
+    }
+}
+
+const fn effect(drained: bool) -> &'static str {
+    if drained { "gets no new connections; those that stand stay" } else { "gets new connections again" }
 }

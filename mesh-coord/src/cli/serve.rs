@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use zeroize::Zeroizing;
 
-use super::wrong_usage;
+use super::{numbers, wrong_usage};
 use crate::{
     coordinator::{Choice, Coordinator},
     data::{self, DataDirectory},
@@ -37,13 +37,13 @@ pub(super) struct Serve {
     #[arg(long, value_name = "DIR", env = "MESH_COORD_DATA", hide_env_values = true)]
     data: Option<PathBuf>,
     /// Where it listens; [::] takes IPv4 as well
-    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:7443", value_parser = parse_address)]
+    #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:7443", value_parser = numbers::listen)]
     listen: SocketAddr,
     /// The range of overlay addresses, chosen at the first start [default: 100.112.0.0/12]
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = numbers::range)]
     range: Option<Range>,
     /// The MTU of every mesh0, in octets [default: 1344]
-    #[arg(long, value_name = "OCTETS", value_parser = clap::value_parser!(u16).range(mtu_range()))]
+    #[arg(long, value_name = "OCTETS", value_parser = numbers::mtu)]
     mtu: Option<u16>,
     /// More names or addresses for its certificate
     #[arg(long = "name", value_name = "HOST", num_args = 1..)]
@@ -51,16 +51,6 @@ pub(super) struct Serve {
     /// Where runners reach it: https://HOST:PORT. New tokens carry it, and `mesh-node join TOKEN` is enough then
     #[arg(long, value_name = "URL", env = "MESH_COORD_ADVERTISE", value_delimiter = ',', hide_env_values = true)]
     advertise: Vec<Url>,
-}
-
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        "expected ADDR:PORT, such as [::]:7443 for all addresses, 0.0.0.0:7443 or 192.0.2.1:7443".to_owned()
-    })
-}
-
-fn mtu_range() -> std::ops::RangeInclusive<i64> {
-    i64::from(*mesh_model::limits::MTU.start())..=i64::from(*mesh_model::limits::MTU.end())
 }
 
 pub(super) async fn run(args: Serve) -> Result<()> {

@@ -11,6 +11,7 @@ use mesh_proto::{Label, TokenId};
 use super::{
     Listing,
     client::Reach,
+    numbers,
     output::{note, print, print_json, print_table, print_versioned},
     time, wrong_usage,
 };
@@ -46,11 +47,14 @@ pub(super) struct Create {
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = time::parse)]
     ttl: Duration,
     /// How many runners it can enrol
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value = "1", value_parser = numbers::uses)]
     uses: u32,
     /// The runners that it enrols are removed when the coordinator has not heard them for ten minutes
     #[arg(long, conflicts_with = "admin")]
     ephemeral: bool,
+    /// What to call it: `token list` and the audit name it
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     #[command(flatten)]
     reach: Reach,
     /// Print JSON: the token and what is known of it
@@ -97,7 +101,7 @@ async fn create(args: Create) -> Result<()> {
     } else {
         NewPurpose::JoinTeams { teams: args.teams.into_iter().collect::<BTreeSet<_>>(), uses }
     };
-    let wish = NewToken { purpose, ttl: args.ttl.as_secs(), ephemeral: args.ephemeral };
+    let wish = NewToken { purpose, ttl: args.ttl.as_secs(), ephemeral: args.ephemeral, name: args.name };
     let made: api::NewToken = args.reach.request(Method::POST, "tokens", Some(&wish)).await?;
     for warning in &made.warnings {
         note(&format!("warning: {warning}"));
@@ -140,6 +144,7 @@ async fn list(args: Listing) -> Result<()> {
         let nodes: Vec<&str> = token.nodes.iter().map(|name| &**name).collect();
         vec![
             token.id.to_string(),
+            token.name.unwrap_or_else(|| "-".to_owned()),
             token.kind,
             token.scope,
             token.state,
@@ -148,7 +153,7 @@ async fn list(args: Listing) -> Result<()> {
             nodes.join(", "),
         ]
     };
-    let header = ["id", "kind", "scope", "state", "uses left", "expires", "nodes"];
+    let header = ["id", "name", "kind", "scope", "state", "uses left", "expires", "nodes"];
     print_table(&header, tokens.tokens.into_iter().map(row).collect(), "no tokens")
 }
 

@@ -5,15 +5,20 @@ use std::{collections::BTreeSet, time::Duration};
 use anyhow::{Result, bail};
 use clap::Args;
 use mesh_link::Method;
-use mesh_model::{AdminCommand, Outcome, TrustChange, declare::Pattern, outcome::BothWays};
+use mesh_model::{
+    AdminCommand, Outcome, TrustChange,
+    declare::Pattern,
+    outcome::{BothWays, May},
+};
 use mesh_proto::{Label, Ports};
 
 use super::{
     client::Reach,
+    numbers,
     output::{note, print, print_json},
     time,
 };
-use crate::api::{TrustAndWait, TrustPage};
+use crate::api::{Deployments, TrustAndWait, TrustPage};
 
 /// How long the runners have.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,13 +29,13 @@ pub(super) struct Trust {
     #[arg(value_name = "CALLER", value_delimiter = ',')]
     callers: Vec<Label>,
     /// The deployment that is called: it decides who may
-    #[arg(long, value_name = "DEPLOYMENT")]
+    #[arg(long, value_name = "DEPLOYMENT", visible_alias = "deployment")]
     app: Label,
     /// Only these of its services, as in `--service '*-tcp'` [default: those that it exposes]
     #[arg(long = "service", value_name = "PATTERN", requires = "callers")]
     services: Vec<Pattern>,
     /// Only these ports [default: all]
-    #[arg(long = "port", value_name = "PORT", requires = "callers", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long = "port", value_name = "PORT", requires = "callers", value_parser = numbers::port)]
     ports: Vec<u16>,
     /// Take the right away from the callers
     #[arg(long, requires = "callers", conflicts_with = "clear")]
@@ -76,6 +81,7 @@ pub(super) async fn run(args: Trust) -> Result<()> {
         bail!("the coordinator answered otherwise");
     };
     warn(&warnings);
+    warn_of_unknown(&directions, &reach).await;
     if json {
         let page: TrustPage = reach.get(&path).await?;
         return print_json(&page.listing);
@@ -95,6 +101,9 @@ async fn change_and_wait(
     let what = TrustAndWait { change, milliseconds };
     let page: TrustPage = reach.request(Method::POST, &format!("trust-and-wait/{app}"), Some(&what)).await?;
     warn(&page.warnings);
+    if changes {
+        warn_of_unknown(&page.directions, reach).await;
+    }
     if json {
         print_json(&page.listing)?;
     } else {
@@ -111,6 +120,27 @@ async fn change_and_wait(
         time::show_short(timeout),
         pending.join(", ")
     )
+}
+
+/// A caller that doesn't exist may be one that will, or a slip: what is nearest is sought here, among what may be seen.
+async fn warn_of_unknown(directions: &[BothWays], reach: &Reach) {
+    let unknown: Vec<&Label> = directions
+        .iter()
+        .filter(|both| both.changed && matches!(both.forward, May::OnceThere { .. }))
+        .map(|both| &both.caller)
+        .collect();
+    if unknown.is_empty() {
+        return;
+    }
+    let known = reach.get::<Deployments>("deployments").await.map(|all| all.deployments).unwrap_or_default();
+    for caller in unknown {
+        let names = known.iter().map(|deployment| &*deployment.deployment);
+        let nearest = mesh_model::nearest(caller, names).map(|name| format!("; the nearest is `{name}`"));
+        note(&format!(
+            "warning: there is no deployment `{caller}` yet{}: the entry waits for one",
+            nearest.unwrap_or_default()
+        ));
+    }
 }
 
 fn show(app: &Label, directions: &[BothWays]) -> Result<()> {

@@ -114,6 +114,10 @@ const fn name(command: &AdminCommand) -> &'static str {
         AdminCommand::Trust { .. } => "trust",
         AdminCommand::RevokeToken { .. } => "token-revoke",
         AdminCommand::RemoveNode { .. } => "node-remove",
+        AdminCommand::Drain { .. } => "drain",
+        AdminCommand::Undrain { .. } => "undrain",
+        AdminCommand::DrainNode { .. } => "node-drain",
+        AdminCommand::UndrainNode { .. } => "node-undrain",
         AdminCommand::Switch { .. } => "switch",
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mesh_model::{
     Change, Record, UnixSeconds,
-    record::{Audit, By, Key},
+    record::{Audit, By, Key, Verdict},
 };
 use mesh_proto::Revision;
 
@@ -19,6 +19,12 @@ pub(super) fn put(number: u64) -> Change {
         by: By::Socket { uid: 0 },
         action: "apply".to_owned(),
         detail: "日本 \"quoted\" '; DROP TABLE record".to_owned(),
+        result: Verdict::Done,
+        by_name: None,
+        by_team: None,
+        team: None,
+        object: None,
+        runner: None,
     })))
 }
 

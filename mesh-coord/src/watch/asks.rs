@@ -57,6 +57,10 @@ async fn find_answer(coordinator: &Coordinator, runner: RunnerId, ask: Ask) -> R
             let done = submit(RunnerCommand::Drain { instance }).await?;
             Ok(Answer::Drained { revision: done.revision })
         }
+        Ask::Undrain { instance } => {
+            let done = submit(RunnerCommand::Undrain { instance }).await?;
+            Ok(Answer::Undrained { revision: done.revision })
+        }
         Ask::Leave => {
             submit(RunnerCommand::Leave).await?;
             Ok(Answer::Left)

@@ -121,7 +121,7 @@ async fn a_removed_runner_is_cut_off_and_stays_out() {
     let mut agent = world.connect(&credential).await.unwrap();
     agent.hello(None, Vec::new()).await;
     agent.news().await;
-    world.order(AdminCommand::RemoveNode { name: label("one") }).await;
+    world.order(AdminCommand::RemoveNode { name: label("one"), force: true }).await;
     let why = agent.hear().await.unwrap_err();
     assert!(why.contains("removed"), "{why}");
     let Err(Error::Http(response)) = world.connect(&credential).await else { panic!("it came back in") };
@@ -212,7 +212,7 @@ async fn an_agent_that_makes_no_sense_is_sent_away_with_the_reason() {
             }
         };
         assert!(ended.contains(why), "{ended}, and not {why}");
-        world.order(AdminCommand::RemoveNode { name: label(&format!("r{}", why.len())) }).await;
+        world.order(AdminCommand::RemoveNode { name: label(&format!("r{}", why.len())), force: true }).await;
     }
     // The coordinator is none the worse for it.
     world.agent("sane").await;
@@ -377,7 +377,7 @@ async fn a_change_of_trust_waits_for_those_who_lose_by_it_too() {
     assert_eq!(change(&world, Some(TrustChange::Clear), 1).await, ["callee", "caller"]);
     apply(&world, &mut callee).await;
     assert_eq!(change(&world, None, 1).await, ["caller"], "who doesn't see the deployment any more has yet to hear so");
-    world.order(AdminCommand::RemoveNode { name: label("caller") }).await;
+    world.order(AdminCommand::RemoveNode { name: label("caller"), force: true }).await;
     assert!(change(&world, None, 60_000).await.is_empty());
 }
 

@@ -104,8 +104,12 @@ impl Told {
     pub(super) async fn precede(&mut self, ask: &Ask, coordinator: &Coordinator, brake: &Brake) -> Result<(), Refusal> {
         match ask {
             Ask::Settle { .. } | Ask::Lookup { .. } | Ask::Why { .. } => Ok(()),
-            Ask::Attach { .. } | Ask::Detach { .. } | Ask::Drain { .. } | Ask::Leave if self.hello.is_none() => Ok(()),
-            Ask::Attach { .. } | Ask::Detach { .. } | Ask::Drain { .. } | Ask::Leave => {
+            Ask::Attach { .. } | Ask::Detach { .. } | Ask::Drain { .. } | Ask::Undrain { .. } | Ask::Leave
+                if self.hello.is_none() =>
+            {
+                Ok(())
+            }
+            Ask::Attach { .. } | Ask::Detach { .. } | Ask::Drain { .. } | Ask::Undrain { .. } | Ask::Leave => {
                 brake.turn(self.weight()).await?;
                 self.keep_hello(coordinator).await.map_err(|failure| failure::refusal(&failure))
             }

@@ -66,6 +66,7 @@ impl Agent {
             Request::Containers => value(&self.containers.list()),
             Request::DetachContainer { id } => value(&self.containers.detach(&id).await),
             Request::Drain { instance } => value(&self.instances.drain(instance).await?),
+            Request::Undrain { instance } => value(&self.instances.undrain(instance).await?),
             Request::Leave => value(&self.leave().await?),
             Request::Names { service } => value(&self.names(service).await?),
             Request::Status => value(&self.status().await),

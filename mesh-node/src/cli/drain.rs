@@ -1,4 +1,4 @@
-//! `mesh-node drain`: takes an instance out of new connections.
+//! `mesh-node drain` and `undrain`: an instance out of new connections, and back.
 
 use std::process::ExitCode;
 
@@ -20,16 +20,24 @@ pub(super) struct Drain {
 
 impl Drain {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let answer: local::Drain = context.agent().ask(&Request::Drain { instance: self.instance }, &[])?;
-        if !answer.pending.is_empty() {
-            let pending: Vec<&str> = answer.pending.iter().map(|name| &**name).collect();
-            note(&format!("note: these runners do not know of it yet: {}", pending.join(", ")));
-        }
-        if context.output.json {
-            context.output.print_json(&answer)?;
-        } else {
-            context.output.print(&attach::instances(context, std::slice::from_ref(&answer.instance)))?;
-        }
-        Ok(ExitCode::SUCCESS)
+        ask(context, &Request::Drain { instance: self.instance })
     }
+
+    pub(super) fn undo(self, context: &Context) -> Result<ExitCode, Failure> {
+        ask(context, &Request::Undrain { instance: self.instance })
+    }
+}
+
+fn ask(context: &Context, request: &Request) -> Result<ExitCode, Failure> {
+    let answer: local::Drain = context.agent().ask(request, &[])?;
+    if !answer.pending.is_empty() {
+        let pending: Vec<&str> = answer.pending.iter().map(|name| &**name).collect();
+        note(&format!("note: these runners do not know of it yet: {}", pending.join(", ")));
+    }
+    if context.output.json {
+        context.output.print_json(&answer)?;
+    } else {
+        context.output.print(&attach::instances(context, std::slice::from_ref(&answer.instance)))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -59,6 +59,8 @@ enum Command {
     Detach(detach::Detach),
     /// Give an instance no new connections; those that stand stay
     Drain(drain::Drain),
+    /// Give an instance that was drained new connections again
+    Undrain(drain::Drain),
     /// Leave the mesh: detach all instances, tell the coordinator, delete the identity
     Leave(leave::Leave),
     /// Run a command as an instance of a service, in a new namespace with nothing but the mesh
@@ -148,6 +150,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Attach(attach) => attach.run(&context),
         Command::Detach(detach) => detach.run(&context),
         Command::Drain(drain) => drain.run(&context),
+        Command::Undrain(drain) => drain.undo(&context),
         Command::Leave(leave) => leave.run(&context),
         Command::Run(run) => run.run(&context),
         Command::Env(env) => env.run(&context),

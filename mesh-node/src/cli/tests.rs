@@ -22,6 +22,7 @@ fn what_the_contract_names_is_understood() {
         "detach i-7",
         "detach --netns /run/netns/x",
         "drain i-7 --json",
+        "undrain i-7",
         "leave --state /s --json",
         "run shop/db --client --netns /run/netns/x -- ls -l",
         "env shop/db --format docker",

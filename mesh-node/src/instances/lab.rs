@@ -91,7 +91,7 @@ impl Model {
                 self.view.revision = self.view.revision.next();
                 Ok(Answer::Attached { instance, address, revision: self.view.revision })
             }
-            Ask::Drain { .. } | Ask::Leave => Err(Refusal::bare("not played")),
+            Ask::Drain { .. } | Ask::Undrain { .. } | Ask::Leave => Err(Refusal::bare("not played")),
             Ask::Detach { instance } => {
                 self.keep(|id| id != *instance);
                 Ok(Answer::Detached { revision: self.view.revision })

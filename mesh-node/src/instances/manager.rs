@@ -251,18 +251,36 @@ impl Instances {
     /// # Errors
     /// If it isn't here, only calls, or the coordinator is away.
     pub(crate) async fn drain(&self, instance: InstanceId) -> Result<local::Drain, Refusal> {
+        let drained = self.turn_connections(instance, Ask::Drain { instance }).await?;
+        tracing::info!(%instance, service = %drained.instance.service, "drained: no new connections");
+        Ok(drained)
+    }
+
+    /// New connections to an instance that was drained; waits as [`Self::drain`] does.
+    ///
+    /// # Errors
+    /// If it isn't here, only calls, or the coordinator is away.
+    pub(crate) async fn undrain(&self, instance: InstanceId) -> Result<local::Drain, Refusal> {
+        let undrained = self.turn_connections(instance, Ask::Undrain { instance }).await?;
+        tracing::info!(%instance, service = %undrained.instance.service, "undrained: new connections again");
+        Ok(undrained)
+    }
+
+    async fn turn_connections(&self, instance: InstanceId, ask: Ask) -> Result<local::Drain, Refusal> {
         let turn = self.turn_of(instance).await.ok_or_else(|| missing(instance))?;
         if self.table().get(instance).is_none_or(|entry| entry.ending) {
             return Err(missing(instance));
         }
         let control = &self.inner.parts.control;
-        let Answer::Drained { revision } = control.ask(Ask::Drain { instance }).await? else {
-            return Err(Refusal::bare("the coordinator's answer doesn't fit the question"));
+        let (revision, draining) = match control.ask(ask).await? {
+            Answer::Drained { revision } => (revision, true),
+            Answer::Undrained { revision } => (revision, false),
+            _ => return Err(Refusal::bare("the coordinator's answer doesn't fit the question")),
         };
         let attachment = {
             let mut table = self.table();
             let entry = table.get_mut(instance).ok_or_else(|| missing(instance))?;
-            entry.attachment.draining = true;
+            entry.attachment.draining = draining;
             entry.attachment.clone()
         };
         self.save();
@@ -271,7 +289,6 @@ impl Instances {
             Some(view) => self.settle(Have { epoch: view.epoch, revision }).await,
             None => vec![],
         };
-        tracing::info!(%instance, service = %attachment.service, "drained: no new connections");
         Ok(local::Drain { version: local::VERSION, instance: attachment.answer(), pending })
     }
 

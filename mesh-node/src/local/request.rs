@@ -63,6 +63,11 @@ pub(crate) enum Request {
         /// Which.
         instance: InstanceId,
     },
+    /// New connections to an instance that was drained. Answer: [`super::Drain`].
+    Undrain {
+        /// Which.
+        instance: InstanceId,
+    },
     /// The opposite of joining, after which the agent ends. Answer: [`super::Leave`].
     Leave,
     /// What an instance of the service is given. Answer: [`super::Names`].

@@ -208,6 +208,7 @@ fn what_an_agent_says_is_frozen() {
         ),
         (Ask::Detach { instance: InstanceId(4) }, r#"{"ask":"detach","instance":"i-4"}"#),
         (Ask::Drain { instance: InstanceId(4) }, r#"{"ask":"drain","instance":"i-4"}"#),
+        (Ask::Undrain { instance: InstanceId(4) }, r#"{"ask":"undrain","instance":"i-4"}"#),
         (Ask::Leave, r#"{"ask":"leave"}"#),
         (Ask::Settle { revision: Revision(7) }, r#"{"ask":"settle","revision":7}"#),
         (Ask::Lookup { service: path("shop/db") }, r#"{"ask":"lookup","service":"shop/db"}"#),
@@ -253,6 +254,7 @@ fn what_the_coordinator_says_is_frozen() {
             r#"{"answer":"attached","instance":"i-4","address":"100.112.0.3","revision":7}"#.to_owned(),
         ),
         (Answer::Drained { revision: Revision(8) }, r#"{"answer":"drained","revision":8}"#.to_owned()),
+        (Answer::Undrained { revision: Revision(8) }, r#"{"answer":"undrained","revision":8}"#.to_owned()),
         (Answer::Left, r#"{"answer":"left"}"#.to_owned()),
         (Answer::Detached { revision: Revision(8) }, r#"{"answer":"detached","revision":8}"#.to_owned()),
         (

@@ -20,7 +20,7 @@ fn a_runner_is_known_by_its_credential_until_it_is_removed() {
     let nobody = Credential { runner: mesh_proto::RunnerId(99), secret: SECRET };
     assert_eq!(refused(world.state.authenticate_runner(&nobody)), wrong, "as for one that never was");
 
-    world.order(crate::AdminCommand::RemoveNode { name: label("r1") }).unwrap();
+    world.order(crate::AdminCommand::RemoveNode { name: label("r1"), force: true }).unwrap();
     assert_eq!(
         refused(world.state.authenticate_runner(&shown(SECRET))),
         "Unauthorised: the runner `r1` was removed from the mesh | to join as a new runner, delete the agent's state \

@@ -41,8 +41,12 @@ pub(super) fn settings(
         (None, Some(asked)) => asked.clone(),
         (None, None) => DEFAULT_TEAM.parse().expect("it is a label"),
     };
-    if let Some(own) = by.team.as_ref().filter(|_| !by.rules(&team)) {
+    // What the file asks for is judged first: it says nothing of what there is.
+    if let Some(own) = by.team.as_ref().filter(|_| asked.is_some_and(|asked| !by.rules(asked))) {
         return Err(not_yours(own));
+    }
+    if let Some(own) = by.team.as_ref().filter(|_| !by.rules(&team)) {
+        return Err(if existing.is_some() { Refusal::NotFree { name: name.clone() } } else { not_yours(own) });
     }
     let Some(existing) = existing else { return Ok(Err(team)) };
     match asked {
@@ -77,7 +81,7 @@ pub(super) fn contents<'a>(
         let entries = says.trust.as_deref().unwrap_or_default();
         at_most(limits::TRUST, entries.len(), "entries", format!("`trust` of `{name}`"))?;
         for entry in entries {
-            trust::check_entry(entry, deployment, find)?;
+            trust::check_entry(by, entry, deployment, find)?;
         }
     }
     trust::check_size(state, by, deployment, &services.keys().map(|name| &***name).collect::<Vec<_>>())?;

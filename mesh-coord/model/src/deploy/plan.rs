@@ -121,7 +121,7 @@ fn services(
     for service in gone.into_values() {
         let instances = draft.end_instances(state.instances_of(service.id));
         draft.delete(Key::Service(service.id));
-        draft.free(service.address, Holder::Service);
+        draft.free(service.address, Holder::Service, Some(deployment));
         plans.push(ServicePlan { service: service.name.clone(), change: ServiceChange::Removed { instances } });
     }
     plans.sort_by(|a, b| a.service.cmp(&b.service));

@@ -369,7 +369,17 @@ fn a_team_s_administrator_deploys_for_the_team_only() {
             "Forbidden: {of} is not team `acme`'s, and this admin token is good for that team only | use a token of that team, or one made with `mesh-coord token create --admin`"
         )
     };
-    assert_eq!(refused(world.apply(vec![whole("bank: vault")])), refusal("bank.toml: the deployment `bank`"));
+    // That there is such a deployment is not for a team's administrator to know; that the name isn't free is.
+    for file in [whole("bank: vault"), file(declared("bank", Some("acme"), ["vault"]))] {
+        assert_eq!(
+            refused(world.apply(vec![file])),
+            "Conflict: bank.toml: the name `bank` is not free | choose another name"
+        );
+    }
+    for name in ["bank", "elsewhere"] {
+        let text = refused(world.apply(vec![file(declared(name, Some("evil"), ["vault"]))]));
+        assert_eq!(text, refusal(&format!("{name}.toml: the deployment `{name}`")));
+    }
     assert_eq!(
         refused(world.apply(vec![whole("shop: db")])),
         refusal("shop.toml: the deployment `shop`"),
@@ -377,7 +387,10 @@ fn a_team_s_administrator_deploys_for_the_team_only() {
     );
     world.apply(vec![file(declared("shop", Some("acme"), ["db"]))]).unwrap();
     let delete = AdminCommand::Delete { deployment: label("bank"), force: true };
-    assert_eq!(refused(world.order(delete)), refusal("the deployment `bank`"));
+    assert_eq!(
+        refused(world.order(delete)),
+        "NotFound: team `acme` has no deployment `bank` | `mesh-coord deployments` lists them"
+    );
 }
 
 #[test]

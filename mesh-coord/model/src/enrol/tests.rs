@@ -166,16 +166,16 @@ fn removing_a_runner_ends_all_that_it_had() {
     assert_eq!(world.view(other).instances().count(), 2);
 
     assert_eq!(
-        refused(world.order(AdminCommand::RemoveNode { name: label("r11") })),
+        refused(world.order(AdminCommand::RemoveNode { name: label("r11"), force: true })),
         "NotFound: there is no runner `r11` | did you mean `r1`?"
     );
-    let outcome = world.order(AdminCommand::RemoveNode { name: label("r1") }).unwrap();
+    let outcome = world.order(AdminCommand::RemoveNode { name: label("r1"), force: true }).unwrap();
     let warnings = vec!["its token t-1 can enrol more runners: `mesh-coord token revoke t-1` ends that".to_owned()];
     assert_eq!(outcome, Outcome::NodeRemoved { runner, instances: vec![instance], warnings });
     assert_eq!(world.view(other).instances().count(), 1);
     assert!(world.view(other).runner(runner).is_none(), "its peers drop it");
     assert_eq!(
-        refused(world.order(AdminCommand::RemoveNode { name: label("r1") })),
+        refused(world.order(AdminCommand::RemoveNode { name: label("r1"), force: true })),
         "NotFound: there is no runner `r1` | did you mean `r2`?"
     );
     let attach = RunnerCommand::Attach { service: path("shop/db"), client: false };
@@ -194,16 +194,25 @@ fn removing_a_runner_ends_all_that_it_had() {
 fn a_team_s_administrator_removes_only_the_team_s_runners() {
     let mut world = World::new();
     world.apply(vec![file(declared("shop", Some("acme"), ["db"]))]).unwrap();
-    world.join("wide");
+    let wide = world.join("wide");
     let token = world.token(NewPurpose::JoinTeams { teams: [label("acme")].into(), uses: 1 });
     world.join_with(token, "narrow");
     world.admin = Admin { team: Some(label("acme")), ..Admin::socket(0) };
+    let remove = |name: &str| AdminCommand::RemoveNode { name: label(name), force: true };
+    for name in ["wide", "nowhere"] {
+        assert_eq!(
+            refused(world.order(remove(name))),
+            format!("NotFound: team `acme` has no runner `{name}` | `mesh-coord nodes` lists them")
+        );
+    }
+    // One that hosts a service of the team is seen, and is another's to decide on.
+    world.attach(wide, "shop/db");
     assert_eq!(
-        refused(world.order(AdminCommand::RemoveNode { name: label("wide") })),
+        refused(world.order(remove("wide"))),
         "Forbidden: the runner `wide` is not team `acme`'s, and this admin token is good for that team only | use a \
          token of that team, or one made with `mesh-coord token create --admin`"
     );
-    world.order(AdminCommand::RemoveNode { name: label("narrow") }).unwrap();
+    world.order(AdminCommand::RemoveNode { name: label("narrow"), force: true }).unwrap();
 }
 
 #[test]
@@ -214,7 +223,7 @@ fn the_removals_longest_ago_are_forgotten() {
         world.now = world.now.plus(1);
         let name = format!("r{n}");
         world.join_with(token, &name);
-        world.order(AdminCommand::RemoveNode { name: label(&name) }).unwrap();
+        world.order(AdminCommand::RemoveNode { name: label(&name), force: true }).unwrap();
     }
     let nodes = world.state.nodes(&Admin::socket(0));
     assert_eq!((nodes.len(), &*nodes[0].name), (limits::REMOVED_RUNNERS, "r3"));
@@ -238,7 +247,7 @@ fn who_leaves_is_gone_with_what_it_had() {
 #[test]
 fn only_an_ephemeral_runner_expires() {
     let mut world = World::new();
-    let wish = NewToken { purpose: NewPurpose::JoinAny { uses: 2 }, ttl: 3600, ephemeral: true };
+    let wish = NewToken { purpose: NewPurpose::JoinAny { uses: 2 }, ttl: 3600, ephemeral: true, name: None };
     let create = Command::CreateToken { by: world.admin.clone(), token: wish, secret: SECRET.hash() };
     let Ok(Outcome::TokenCreated { token, .. }) = world.run(&create) else { panic!("a token") };
     let (stays, goes) = (world.join("stays"), world.join_with(token, "goes"));
@@ -250,4 +259,82 @@ fn only_an_ephemeral_runner_expires() {
     let last = world.state.audit(&Admin::socket(0), 1).remove(0);
     assert_eq!((last.action.as_str(), last.by), ("node-expire", By::Coordinator));
     assert!(world.state.tokens(&Admin::socket(0), world.now)[0].scope.contains("ephemeral"));
+}
+
+#[test]
+fn a_runner_with_instances_is_removed_only_when_that_is_meant() {
+    let mut world = World::new();
+    world.apply(vec![whole("shop: db app")]).unwrap();
+    let runner = world.join("r1");
+    let (db, _) = world.attach(runner, "shop/db");
+    world.attach(runner, "shop/app");
+    let remove = |force| AdminCommand::RemoveNode { name: label("r1"), force };
+    assert_eq!(
+        refused(world.order(remove(false))),
+        "Conflict: the runner `r1` has 2 instances: i-1 of `shop/db` and i-2 of `shop/app` | `mesh-coord node drain r1` \
+         takes them out of new connections; --force ends them and removes the runner for good"
+    );
+    assert!(world.state.stands(runner));
+    let Ok(Outcome::NodeRemoved { instances, .. }) = world.order(remove(true)) else { panic!("it is removed") };
+    assert_eq!((instances.len(), instances[0]), (2, db));
+    let idle = world.join("idle");
+    world.order(AdminCommand::RemoveNode { name: label("idle"), force: false }).unwrap();
+    assert!(!world.state.stands(idle));
+}
+
+#[test]
+fn a_runner_that_enrols_again_and_again_does_not_wash_out_the_audit() {
+    let mut world = World::new();
+    let token = world.token(NewPurpose::JoinAny { uses: 1 });
+    world.join_with(token, "r1");
+    let before = world.state.audit(&Admin::socket(0), 10_000).len();
+    for n in 0..300 {
+        let wish = Enrolment { name: label(&format!("r{n}")), ..enrolment(token, "r1") };
+        enrol(&mut world, wish).unwrap();
+    }
+    let after = world.state.audit(&Admin::socket(0), 10_000).len();
+    assert!(after - before <= limits::ENROLMENTS_NOTED, "{after}");
+    world.now = world.now.plus(3600);
+    enrol(&mut world, enrolment(token, "r1")).unwrap();
+    assert_eq!(world.state.audit(&Admin::socket(0), 10_000).len(), after + 1, "an hour later it is news again");
+}
+
+#[test]
+fn the_runners_of_one_team_leave_places_for_others() {
+    let mut world = World::new();
+    world.admin = Admin { team: Some(label("mallory")), ..Admin::socket(0) };
+    let token = world.token(NewPurpose::JoinTeams { teams: [label("mallory")].into(), uses: 100_000 });
+    let first = world.join_with(token, "m0");
+    let like = world.state.runner(first).unwrap().clone();
+    let more = (1..4680).map(|n: u16| crate::record::Runner {
+        id: RunnerId(100_000 + u64::from(n)),
+        name: label(&format!("more{n}")),
+        public_key: PublicKey(std::array::from_fn(|i| n.to_be_bytes()[i % 2])),
+        ..(*like).clone()
+    });
+    let changes: Vec<_> = more.map(|runner| crate::Change::Put(crate::Record::Runner(runner.into()))).collect();
+    world.commit(&changes);
+    let mut n = 0;
+    let refusal = loop {
+        n += 1;
+        if let Err(refusal) = world.run(&Command::Enrol(enrolment(token, &format!("m{n}")))) {
+            break refusal;
+        }
+    };
+    assert!(refusal.to_string().starts_with("team `mallory` has 4688 runners"), "{refusal}");
+    world.admin = Admin::socket(0);
+    let token = world.token(NewPurpose::JoinTeams { teams: [label("alice")].into(), uses: 100_000 });
+    for n in 0..100 {
+        world.join_with(token, &format!("a{n}"));
+    }
+}
+
+#[test]
+fn a_taken_name_tells_nothing_of_a_runner_beyond_the_tokens_scope() {
+    let mut world = World::new();
+    world.join("secret");
+    world.admin = Admin { team: Some(label("acme")), ..Admin::socket(0) };
+    let token = world.token(NewPurpose::JoinTeams { teams: [label("acme")].into(), uses: 1 });
+    let wish = Enrolment { public_key: PublicKey([9; 32]), ..enrolment(token, "secret") };
+    assert!(refused(enrol(&mut world, wish)).starts_with("Conflict: the name `secret` is taken by another runner |"));
 }

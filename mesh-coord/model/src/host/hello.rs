@@ -8,7 +8,7 @@ use std::{
 };
 
 use mesh_proto::{
-    InstanceId, ServiceId,
+    DeploymentId, InstanceId, ServiceId,
     message::Held,
     view::{Instance, InstanceState},
 };
@@ -37,6 +37,7 @@ pub(crate) fn hello(
         silent: false,
         ..(**runner).clone()
     };
+    let told = Runner { undrained: still_undrained(runner, held), ..told };
     at_most(limits::INSTANCES_ON_RUNNER, held.len(), "instances", format!("the runner `{}`", runner.name))?;
 
     let mut draft = Draft::new(state, now);
@@ -72,8 +73,9 @@ fn keep(draft: &mut Draft<'_>, runner: &Runner, instance: &Instance, told: &Held
     let same = instance.runner == runner.id
         && instance.address == told.address
         && state.service_at(&told.service).is_some_and(|service| service.id == instance.service);
-    // What was drained stays so, whichever of the two remembers it.
-    let drained = told.draining || instance.state == InstanceState::Draining;
+    // What was drained stays so, whichever of the two remembers it; what no longer is as well.
+    let told_so = told.draining && !runner.undrained.contains(&instance.id);
+    let drained = told_so || instance.state == InstanceState::Draining;
     let wanted = state_of(told.client, drained);
     if same && instance.state != wanted {
         draft.put(Record::Instance(Arc::new(Instance { state: wanted, ..instance.clone() })));
@@ -86,6 +88,17 @@ fn keep(draft: &mut Draft<'_>, runner: &Runner, instance: &Instance, told: &Held
 struct Adoption {
     /// How many there are of each service: on the runner, and all in all.
     counted: BTreeMap<ServiceId, (usize, usize)>,
+    /// How many more addresses each deployment may have.
+    room: BTreeMap<DeploymentId, usize>,
+}
+
+/// The instances that were drained once and are so no longer, of which the agent says still that they are.
+fn still_undrained(runner: &Runner, held: &[Held]) -> BTreeSet<InstanceId> {
+    if runner.undrained.is_empty() {
+        return BTreeSet::new();
+    }
+    let draining = held.iter().filter(|told| told.draining).map(|told| told.instance);
+    draining.filter(|instance| runner.undrained.contains(instance)).collect()
 }
 
 impl Adoption {
@@ -99,9 +112,14 @@ impl Adoption {
         });
         let InstanceId(number) = told.instance;
         let given_soon = number > 0 && number < state.meta.next.instance.saturating_add(limits::ADOPT_AHEAD);
-        if !shares(*here, *there) || !given_soon || !draft.adopt_address(told.address) {
+        let room = self.room.entry(service.deployment).or_insert_with(|| {
+            let home = state.deployments.get(&service.deployment);
+            home.map_or(0, |home| state.room_for_addresses(&home.record, draft.now))
+        });
+        if !shares(*here, *there) || *room == 0 || !given_soon || !draft.adopt_address(told.address) {
             return false;
         }
+        *room -= 1;
         (*here, *there) = (*here + 1, *there + 1);
         draft.next.instance = draft.next.instance.max(number + 1);
         draft.put(Record::Instance(Arc::new(Instance {
@@ -109,7 +127,7 @@ impl Adoption {
             service: service.id,
             runner: runner.id,
             address: told.address,
-            state: state_of(told.client, told.draining),
+            state: state_of(told.client, told.draining || runner.drained),
         })));
         true
     }

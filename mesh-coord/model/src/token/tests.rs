@@ -1,14 +1,14 @@
 use mesh_proto::TokenId;
 
 use crate::{
-    Admin, AdminCommand, Command, NewPurpose, NewToken, Outcome, Refusal, RunnerCommand, UnixSeconds, limits,
+    Admin, AdminCommand, Command, NewPurpose, NewToken, Outcome, Refusal, RunnerCommand, UnixSeconds, Via, limits,
     testing::{SECRET, World, declared, enrolment, file, label, path, refused, whole},
 };
 
 fn create(world: &mut World, purpose: NewPurpose, ttl: u64) -> Result<(TokenId, UnixSeconds, Vec<String>), Refusal> {
     let command = Command::CreateToken {
         by: world.admin.clone(),
-        token: NewToken { purpose, ttl, ephemeral: false },
+        token: NewToken { purpose, ttl, ephemeral: false, name: None },
         secret: SECRET.hash(),
     };
     match world.run(&command)? {
@@ -122,7 +122,6 @@ fn a_team_s_administrator_makes_and_ends_tokens_for_the_team_only() {
     for purpose in [
         NewPurpose::JoinAny { uses: 1 },
         NewPurpose::JoinTeams { teams: [label("acme"), label("evil")].into(), uses: 1 },
-        NewPurpose::JoinDeployments { deployments: [label("bank")].into(), uses: 1 },
         NewPurpose::Admin { team: None },
         NewPurpose::Admin { team: Some(label("evil")) },
     ] {
@@ -136,10 +135,20 @@ fn a_team_s_administrator_makes_and_ends_tokens_for_the_team_only() {
         let (token, ..) = create(&mut world, purpose, 1).unwrap();
         world.order(AdminCommand::RevokeToken { token, with_nodes: true }).unwrap();
     }
-    assert!(
-        refused(world.order(AdminCommand::RevokeToken { token: foreign, with_nodes: true }))
-            .starts_with("Forbidden: the token t-1 is not team `acme`'s")
-    );
+    // What is another team's and what isn't there sound the same.
+    for token in [foreign, TokenId(77)] {
+        assert_eq!(
+            refused(world.order(AdminCommand::RevokeToken { token, with_nodes: true })),
+            format!("NotFound: there is no token {token} | `mesh-coord token list` shows them")
+        );
+    }
+    for deployment in ["bank", "nowhere"] {
+        let purpose = NewPurpose::JoinDeployments { deployments: [label(deployment)].into(), uses: 1 };
+        assert_eq!(
+            refused(create(&mut world, purpose, 1)),
+            format!("NotFound: team `acme` has no deployment `{deployment}` | `mesh-coord deployments` lists them")
+        );
+    }
 }
 
 #[test]
@@ -178,4 +187,102 @@ fn a_token_made_while_the_clock_was_ahead_is_not_good_for_that_long() {
     }
     world.off = 0;
     world.run(&Command::Enrol(enrolment(spare, "r3"))).unwrap();
+}
+
+fn team(name: &str) -> Admin {
+    Admin { team: Some(label(name)), ..Admin::socket(0) }
+}
+
+/// So many more tokens like this one.
+fn more(world: &mut World, like: TokenId, number: usize) {
+    let first = world.state.meta.next.token;
+    let next = crate::record::Next { token: first + number as u64, ..world.state.meta.next.clone() };
+    let meta = crate::record::Meta { next, ..(*world.state.meta).clone() };
+    let token = world.state.tokens[&like].clone();
+    let tokens = (0..number as u64).map(|n| crate::record::Token { id: TokenId(first + n), ..(*token).clone() });
+    let put = |record| crate::Change::Put(record);
+    let mut changes: Vec<_> = tokens.map(|token| put(crate::Record::Token(token.into()))).collect();
+    changes.push(put(crate::Record::Meta(meta.into())));
+    world.commit(&changes);
+}
+
+const WISH: NewPurpose = NewPurpose::Admin { team: None };
+
+/// A hundred years of tokens of one team keep neither the operator nor another team from making theirs.
+#[test]
+fn one_teams_tokens_leave_places_for_the_operator_and_for_others() {
+    let mut world = World::new();
+    let own = |team: &str| NewPurpose::Admin { team: Some(label(team)) };
+    world.admin = team("mallory");
+    let (first, ..) = create(&mut world, own("mallory"), 10 * 365 * 86_400).unwrap();
+    more(&mut world, first, 4680);
+    let refusal = loop {
+        if let Err(refusal) = create(&mut world, own("mallory"), 10 * 365 * 86_400) {
+            break refusal;
+        }
+    };
+    assert!(refusal.to_string().starts_with("team `mallory` has 4688 tokens"), "{refusal}");
+    world.admin = team("eve");
+    let (eves, ..) = create(&mut world, own("eve"), 3600).unwrap();
+    more(&mut world, eves, 2300);
+    while create(&mut world, own("eve"), 3600).is_ok() {}
+    world.admin = team("alice");
+    for _ in 0..100 {
+        create(&mut world, own("alice"), 3600).unwrap();
+    }
+    // What is left is the operator's, to the last place.
+    world.admin = Admin::socket(0);
+    let (operators, ..) = create(&mut world, WISH, 3600).unwrap();
+    let left = limits::TOKENS - world.state.tokens.len();
+    assert!(left > limits::TOKENS / limits::OPERATORS_PART);
+    more(&mut world, operators, left);
+    assert!(create(&mut world, WISH, 3600).is_err());
+    // A token that is revoked frees its place at once.
+    world.order(AdminCommand::RevokeToken { token: first, with_nodes: false }).unwrap();
+    create(&mut world, WISH, 3600).unwrap();
+    assert!(refused(create(&mut world, WISH, 3600)).contains("10001 tokens"));
+    // One that expires as well.
+    world.now = world.now.plus(3600);
+    create(&mut world, WISH, 3600).unwrap();
+}
+
+#[test]
+fn revoked_tokens_are_kept_in_a_bounded_list_of_which_no_team_takes_all() {
+    let mut world = World::new();
+    let first = world.token(NewPurpose::Admin { team: Some(label("alice")) });
+    world.order(AdminCommand::RevokeToken { token: first, with_nodes: false }).unwrap();
+    world.admin = team("mallory");
+    let many = world.token(NewPurpose::Admin { team: Some(label("mallory")) });
+    world.order(AdminCommand::RevokeToken { token: many, with_nodes: false }).unwrap();
+    more(&mut world, many, limits::DEAD_TOKENS);
+    for _ in 0..10 {
+        let token = world.token(NewPurpose::Admin { team: Some(label("mallory")) });
+        world.order(AdminCommand::RevokeToken { token, with_nodes: false }).unwrap();
+    }
+    assert!(world.state.tokens.len() <= limits::DEAD_TOKENS + 1, "{}", world.state.tokens.len());
+    assert!(world.state.tokens.contains_key(&first), "the list is shared by team");
+}
+
+#[test]
+fn a_token_has_a_name_that_people_can_read() {
+    let mut world = World::new();
+    let wish = |name: &str| Command::CreateToken {
+        by: Admin::socket(0),
+        token: NewToken { purpose: WISH, ttl: 3600, ephemeral: false, name: Some(name.to_owned()) },
+        secret: SECRET.hash(),
+    };
+    for bad in ["", "a\nb", "a\u{202e}b", &"x".repeat(65)] {
+        assert!(refused(world.run(&wish(bad))).starts_with("Invalid: a token's name has 1 to 64 bytes"), "{bad:?}");
+    }
+    let Ok(Outcome::TokenCreated { token, .. }) = world.run(&wish("ci deploy")) else { panic!("a token") };
+    assert_eq!(world.state.tokens(&Admin::socket(0), world.now)[0].name.as_deref(), Some("ci deploy"));
+    let by = Admin { via: Via::Token(token), team: None };
+    world
+        .run(&Command::Admin {
+            by,
+            what: AdminCommand::Apply { files: vec![whole("shop: db")], dry_run: false, force: false },
+        })
+        .unwrap();
+    let entries = world.state.audit(&Admin::socket(0), 2);
+    assert_eq!((entries[0].by_name.as_deref(), &*entries[1].detail), (Some("ci deploy"), "t-1 (ci deploy): admin"));
 }

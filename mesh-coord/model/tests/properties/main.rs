@@ -12,7 +12,7 @@ use std::{
 };
 
 use mesh_model::{
-    Change, Command, Now, Outcome, Record, Refusal, RunnerCommand, RunningSeconds, State, UnixSeconds,
+    AdminCommand, Change, Command, Now, Outcome, Record, Refusal, RunnerCommand, RunningSeconds, State, UnixSeconds,
     record::{Key, Meta},
 };
 use mesh_proto::{
@@ -103,18 +103,25 @@ impl World {
         }
     }
 
-    /// What is drained stays drained; a runner falls silent by one command and is heard again by another.
+    /// What is drained stays drained until it is undrained; a runner falls silent by one command and is heard again by another.
     fn check_states(&self, before: &State, command: &Command) {
         let instances = |state: &State| -> BTreeMap<_, _> {
             let of = |record| if let Record::Instance(i) = record { Some((i.id, i.state)) } else { None };
             state.records().filter_map(of).collect()
         };
         let now = instances(&self.state);
+        let drains =
+            matches!(command, Command::Admin { what: AdminCommand::Drain { .. } | AdminCommand::DrainNode { .. }, .. });
+        let undrains = matches!(
+            command,
+            Command::Admin { what: AdminCommand::Undrain { .. } | AdminCommand::UndrainNode { .. }, .. }
+                | Command::Runner { what: RunnerCommand::Undrain { .. }, .. }
+        );
         for (id, state) in instances(before) {
             match (state, now.get(&id)) {
-                (InstanceState::Draining, Some(now)) => assert_ne!(*now, InstanceState::Live, "{id}"),
+                (InstanceState::Draining, Some(InstanceState::Live)) => assert!(undrains, "{id}: {command:?}"),
                 (InstanceState::Live, Some(InstanceState::Draining)) => {
-                    assert!(matches!(command, Command::Runner { .. }), "{command:?}");
+                    assert!(drains || matches!(command, Command::Runner { .. }), "{command:?}");
                 }
                 _ => {}
             }

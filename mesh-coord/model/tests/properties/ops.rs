@@ -143,7 +143,7 @@ pub(crate) fn busy() -> Vec<Op> {
     )];
     kinds.push(Kind::Token(
         None,
-        NewToken { purpose: NewPurpose::JoinAny { uses: 50 }, ttl: 1_000_000, ephemeral: false },
+        NewToken { purpose: NewPurpose::JoinAny { uses: 50 }, ttl: 1_000_000, ephemeral: false, name: None },
     ));
     kinds.push(Kind::Token(
         None,
@@ -151,6 +151,7 @@ pub(crate) fn busy() -> Vec<Op> {
             purpose: NewPurpose::JoinTeams { teams: [label("x")].into(), uses: 50 },
             ttl: 1_000_000,
             ephemeral: false,
+            name: None,
         },
     ));
     for (n, name) in (1..).zip(RUNNERS) {
@@ -210,9 +211,17 @@ fn kind() -> impl Strategy<Value = Kind> {
             .prop_map(|(deployment, change)| AdminCommand::Trust { deployment, change }).boxed()),
         1 => admin((1..6u64, any::<bool>())
             .prop_map(|(t, with_nodes)| AdminCommand::RevokeToken { token: TokenId(t), with_nodes }).boxed()),
-        1 => admin(label(&RUNNERS).prop_map(|name| AdminCommand::RemoveNode { name }).boxed()),
+        1 => admin((label(&RUNNERS), any::<bool>())
+            .prop_map(|(name, force)| AdminCommand::RemoveNode { name, force }).boxed()),
+        2 => admin((1..18u64, any::<bool>()).prop_map(|(i, drain)| {
+            let instance = InstanceId(i);
+            if drain { AdminCommand::Drain { instance } } else { AdminCommand::Undrain { instance } }
+        }).boxed()),
+        2 => admin((label(&RUNNERS), any::<bool>()).prop_map(|(name, drain)| {
+            if drain { AdminCommand::DrainNode { name } } else { AdminCommand::UndrainNode { name } }
+        }).boxed()),
         2 => (team_of_admin(), purpose(), prop_oneof![Just(1000u64), Just(100_000)])
-            .prop_map(|(team, purpose, ttl)| Kind::Token(team, NewToken { purpose, ttl, ephemeral: ttl > 1000 })),
+            .prop_map(|(team, purpose, ttl)| Kind::Token(team, NewToken { purpose, ttl, ephemeral: ttl > 1000, name: None })),
         4 => enrol(),
         9 => runner((path(), any::<bool>())
             .prop_map(|(service, client)| RunnerCommand::Attach { service, client }).boxed()),
@@ -221,6 +230,7 @@ fn kind() -> impl Strategy<Value = Kind> {
             endpoints: vec![([203, 0, 113, 9], port).into()]
         }).boxed()),
         2 => runner((1..18u64).prop_map(|i| RunnerCommand::Drain { instance: InstanceId(i) }).boxed()),
+        1 => runner((1..18u64).prop_map(|i| RunnerCommand::Undrain { instance: InstanceId(i) }).boxed()),
         1 => runner(Just(RunnerCommand::Leave).boxed()),
         1 => admin((select(&Offload::ALL[..]), any::<bool>(), option::of(label(&RUNNERS)))
             .prop_map(|(offload, on, node)| AdminCommand::Switch { offload, on, node }).boxed()),

@@ -1,0 +1,235 @@
+//! The audit: who changed what, or was refused. Entries of administrators, of runners and of what was refused are kept
+//! apart, each kind by team and runner: the oldest entry of whoever has most makes room, so that nobody can wash out what
+//! others did.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use mesh_proto::{Label, RunnerId};
+
+use crate::{
+    Admin, Decision, Key, Now, Outcome, Record, State, UnixSeconds, Via,
+    draft::Draft,
+    limits,
+    record::{Audit, By, Runner, Verdict},
+};
+
+/// How long what repeats itself is not noted again, in seconds.
+const HOUR: u64 = 3600;
+/// The action of an entry about a runner that begins to host a service.
+pub(crate) const HOST: &str = "host";
+/// The action of an enrolment's entry.
+pub(crate) const ENROL: &str = "enrol";
+
+/// A kind of entries that makes room for its own only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Ring {
+    /// What administrators changed.
+    Administrators,
+    /// What runners did, or the coordinator with them.
+    Runners,
+    /// What administrators were refused.
+    Refused,
+}
+
+impl Ring {
+    fn of(entry: &Audit) -> Self {
+        match (entry.result, entry.by) {
+            (Verdict::Refused, _) => Self::Refused,
+            (Verdict::Done, By::Runner(_) | By::Coordinator) => Self::Runners,
+            (Verdict::Done, By::Token(_)) if entry.action == ENROL => Self::Runners,
+            (Verdict::Done, By::Socket { .. } | By::Token(_)) => Self::Administrators,
+        }
+    }
+
+    const fn limit(self) -> usize {
+        match self {
+            Self::Administrators | Self::Runners => limits::AUDIT,
+            Self::Refused => limits::AUDIT_REFUSED,
+        }
+    }
+}
+
+/// Within a ring: whose doing it is.
+type Holder = (Option<Label>, Option<RunnerId>);
+
+fn holder(entry: &Audit) -> Holder {
+    (entry.by_team.clone(), entry.runner)
+}
+
+/// The numbers of the entries, by kind and by whose doing they are. No empty collection stands in a map.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Rings {
+    entries: BTreeMap<Ring, BTreeMap<Holder, std::collections::BTreeSet<u64>>>,
+    /// Which services each runner is noted to host.
+    hosting: BTreeMap<(RunnerId, String), u64>,
+}
+
+impl Rings {
+    pub(crate) fn insert(&mut self, entry: &Audit) {
+        self.entries.entry(Ring::of(entry)).or_default().entry(holder(entry)).or_default().insert(entry.number);
+        if let (HOST, Some(runner), Some(object)) = (entry.action.as_str(), entry.runner, &entry.object) {
+            let last = self.hosting.entry((runner, object.clone())).or_default();
+            *last = entry.number.max(*last);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, entry: &Audit) {
+        let (ring, holder) = (Ring::of(entry), holder(entry));
+        if let Some(holders) = self.entries.get_mut(&ring) {
+            if let Some(numbers) = holders.get_mut(&holder) {
+                numbers.remove(&entry.number);
+                if numbers.is_empty() {
+                    holders.remove(&holder);
+                }
+            }
+            if holders.is_empty() {
+                self.entries.remove(&ring);
+            }
+        }
+        if let (Some(runner), Some(object)) = (entry.runner, &entry.object) {
+            let key = (runner, object.clone());
+            if self.hosting.get(&key) == Some(&entry.number) {
+                self.hosting.remove(&key);
+            }
+        }
+    }
+}
+
+/// An entry in the making.
+pub(crate) struct Note(Audit);
+
+impl Note {
+    fn new(by: By, action: &str, detail: String) -> Self {
+        Self(Audit {
+            number: 0,
+            at: UnixSeconds(0),
+            by,
+            action: action.to_owned(),
+            detail,
+            result: Verdict::Done,
+            by_name: None,
+            by_team: None,
+            team: None,
+            object: None,
+            runner: None,
+        })
+    }
+
+    /// What an administrator did.
+    pub(crate) fn admin(state: &State, by: &Admin, action: &str, detail: String) -> Self {
+        let mut note = Self::new(by.via.into(), action, detail);
+        if let Via::Token(id) = by.via {
+            note.0.by_name = state.tokens.get(&id).and_then(|token| token.name.clone());
+        }
+        note.0.by_team.clone_from(&by.team);
+        note
+    }
+
+    /// What a runner did, or somebody for it.
+    pub(crate) fn runner(by: By, runner: &Runner, action: &str, detail: String) -> Self {
+        let mut note = Self::new(by, action, detail);
+        let team = runner.owner().cloned();
+        (note.0.by_team, note.0.team, note.0.runner) = (team.clone(), team, Some(runner.id));
+        note
+    }
+
+    /// Whose it is that was changed: this team's administrators see the entry.
+    pub(crate) fn of(mut self, team: Option<&Label>) -> Self {
+        self.0.team = team.cloned();
+        self
+    }
+
+    /// Notes the name of the token that was shown.
+    pub(crate) fn named(&mut self, name: Option<&String>) {
+        self.0.by_name = name.cloned();
+    }
+
+    /// What was changed, by name.
+    pub(crate) fn on(mut self, object: impl ToString) -> Self {
+        self.0.object = Some(object.to_string());
+        self
+    }
+}
+
+impl Draft<'_> {
+    /// Notes who did something.
+    pub(crate) fn audit(&mut self, Note(entry): Note) {
+        let entry = Audit { number: self.audit_number(), at: self.now.day, ..entry };
+        *self.noted.entry(Ring::of(&entry)).or_default().entry(holder(&entry)).or_default() += 1;
+        self.put(Record::Audit(Arc::new(entry)));
+    }
+
+    /// Forgets entries where there are too many of their kind.
+    pub(crate) fn make_room_in_audit(&mut self) {
+        for (ring, noted) in std::mem::take(&mut self.noted) {
+            let held = self.state.index.rings.entries.get(&ring);
+            let mut sizes: BTreeMap<Option<&Label>, usize> = BTreeMap::new();
+            let each = held.into_iter().flatten().map(|(holder, numbers)| (holder, numbers.len()));
+            for ((team, _), size) in each.chain(noted.iter().map(|(holder, size)| (holder, *size))) {
+                *sizes.entry(team.as_ref()).or_default() += size;
+            }
+            let surplus = sizes.values().sum::<usize>().saturating_sub(ring.limit());
+            let mut left: BTreeMap<&Holder, _> =
+                held.into_iter().flatten().map(|(holder, numbers)| (holder, numbers.iter())).collect();
+            for _ in 0..surplus {
+                let most = left.iter().filter(|(_, numbers)| numbers.len() > 0).max_by_key(|((team, _), numbers)| {
+                    (sizes.get(&team.as_ref()).copied().unwrap_or_default(), numbers.len())
+                });
+                let Some(holder) = most.map(|(holder, _)| *holder) else { break };
+                if let Some(number) = left.get_mut(holder).and_then(Iterator::next) {
+                    self.delete(Key::Audit(*number));
+                }
+                if let Some(size) = sizes.get_mut(&holder.0.as_ref()) {
+                    *size -= 1;
+                }
+            }
+        }
+    }
+}
+
+/// An administrator was refused something. The same isn't noted twice within an hour, nor more than some of one team.
+pub(crate) fn refused(state: &State, by: &Admin, action: &str, detail: &str, now: Now) -> Decision {
+    let mut note = Note::admin(state, by, action, detail.chars().take(limits::REFUSED_DETAIL).collect());
+    note.0.result = Verdict::Refused;
+    note.0.team.clone_from(&by.team);
+    let same = |entry: &Audit| (&entry.action, &entry.detail, entry.by) == (&note.0.action, &note.0.detail, note.0.by);
+    let recent: Vec<_> = state.recent(Ring::Refused, &holder(&note.0), now).collect();
+    if recent.len() >= limits::REFUSALS_NOTED || recent.into_iter().any(|entry| same(entry)) {
+        return Draft::unchanged(Outcome::Noted);
+    }
+    let mut draft = Draft::new(state, now);
+    draft.audit(note);
+    draft.decided(Outcome::Noted)
+}
+
+impl State {
+    fn recent(&self, ring: Ring, holder: &Holder, now: Now) -> impl Iterator<Item = &Arc<Audit>> + use<'_> {
+        let numbers = self.index.rings.entries.get(&ring).and_then(|holders| holders.get(holder));
+        let entries = numbers.into_iter().flatten().rev().filter_map(|number| self.audit.get(number));
+        entries.take_while(move |entry| now.day.since(entry.at) < HOUR)
+    }
+
+    /// What a runner is noted to have done within the last hour, newest first.
+    pub(crate) fn recent_of(&self, runner: &Runner, now: Now) -> impl Iterator<Item = &Arc<Audit>> {
+        self.recent(Ring::Runners, &(runner.owner().cloned(), Some(runner.id)), now)
+    }
+
+    /// Whether the audit says already that the runner hosts this.
+    pub(crate) fn is_noted_to_host(&self, runner: RunnerId, service: &str) -> bool {
+        self.index.rings.hosting.contains_key(&(runner, service.to_owned()))
+    }
+
+    /// The last `limit` entries of the audit, newest first; for a team's administrator those about what is the team's,
+    /// and what the team's administrators did or were refused.
+    #[must_use]
+    pub fn audit(&self, reader: &Admin, limit: usize) -> Vec<Audit> {
+        let own = |entry: &&Arc<Audit>| match &reader.team {
+            None => true,
+            team => entry.team == *team || entry.by_team == *team,
+        };
+        self.audit.values().rev().filter(own).take(limit).map(|entry| (**entry).clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

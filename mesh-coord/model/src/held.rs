@@ -1,0 +1,48 @@
+//! How many addresses each deployment and each team has.
+
+use std::collections::BTreeMap;
+
+use mesh_proto::{DeploymentId, Label};
+
+use crate::State;
+
+/// The counts; none stands where there is nothing.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    deployments: BTreeMap<DeploymentId, (Label, usize)>,
+    teams: BTreeMap<Label, usize>,
+}
+
+impl Held {
+    pub(crate) fn of(&self, deployment: DeploymentId) -> usize {
+        self.deployments.get(&deployment).map_or(0, |(_, held)| *held)
+    }
+
+    pub(crate) fn of_team(&self, team: &Label) -> usize {
+        self.teams.get(team).copied().unwrap_or_default()
+    }
+
+    fn set(&mut self, deployment: DeploymentId, now: Option<(Label, usize)>) {
+        if let Some((team, held)) = self.deployments.remove(&deployment)
+            && let Some(all) = self.teams.get_mut(&team)
+        {
+            *all -= held;
+            if *all == 0 {
+                self.teams.remove(&team);
+            }
+        }
+        if let Some((team, held)) = now.filter(|(_, held)| *held > 0) {
+            *self.teams.entry(team.clone()).or_default() += held;
+            self.deployments.insert(deployment, (team, held));
+        }
+    }
+}
+
+impl State {
+    /// Counts what a deployment has.
+    pub(crate) fn count_held(&mut self, deployment: DeploymentId) {
+        let held: usize = self.services_of(deployment).map(|s| 1 + self.number_of(s.record.id)).sum();
+        let team = self.deployments.get(&deployment).map(|e| e.record.team.clone());
+        self.index.held.set(deployment, team.map(|team| (team, held)));
+    }
+}

@@ -1,0 +1,68 @@
+//! What is everybody's is shared: by team, then deployment. A team may have more as long as it has no more than what is
+//! left, so that however many take all that they get, whoever asks for little gets it. The operator isn't bound by shares,
+//! and has places of its own.
+
+use std::net::Ipv4Addr;
+
+use mesh_proto::Label;
+
+use crate::{Now, Refusal, RunningSeconds, State, limits, record::Deployment};
+
+/// Refuses a team more of something of which `taken` of `most` are taken, `held` by the team.
+pub(crate) fn check(
+    what: &'static str,
+    team: &Label,
+    (held, more): (usize, usize),
+    (taken, most): (usize, usize),
+) -> Result<(), Refusal> {
+    let left = (most - most / limits::OPERATORS_PART).saturating_sub(taken);
+    if more == 0 || held + more <= left {
+        return Ok(());
+    }
+    Err(Refusal::Share { what, whose: format!("team `{team}`"), held })
+}
+
+impl State {
+    /// How many more addresses a deployment may have, of those that neither anybody has nor rest.
+    pub(crate) fn room_for_addresses(&self, deployment: &Deployment, now: Now) -> usize {
+        let range = self.meta.network.range;
+        let most = (range.last().to_bits() - range.first().to_bits()) as usize - 1;
+        let rest = self.first_at_rest(now);
+        let at_rest = usize::try_from(self.meta.next.freed - rest).unwrap_or(usize::MAX);
+        let left = most.saturating_sub(self.index.addresses.len()).saturating_sub(at_rest);
+        let own = self.index.freed_of.get(&deployment.team).map_or(0, |orders| orders.range(rest..).count());
+        let team = self.index.held.of_team(&deployment.team) + own;
+        let share = |held: usize, left: usize| left.saturating_mul(limits::ADDRESSES_SHARE).saturating_sub(held);
+        // Who is alone leaves nothing for anybody.
+        let of_team = if self.index.deployments_of.len() > 1 { share(team, left).min(left) } else { left };
+        match self.index.deployments_of.get(&deployment.team) {
+            Some(all) if all.len() > 1 => share(self.index.held.of(deployment.id), of_team).min(of_team),
+            _ => of_team,
+        }
+    }
+
+    /// The place in the order of reuse from which on freed addresses still rest. They were freed in that order.
+    fn first_at_rest(&self, now: Now) -> u64 {
+        let next = |order: u64| {
+            let kinds = self.index.resting.values();
+            kinds.filter_map(|kind| kind.range(order..).next()).map(|(order, address)| (*order, *address)).min()
+        };
+        let rests = |(_, address): (u64, Ipv4Addr)| {
+            let freed = self.freed.get(&address);
+            freed.is_none_or(|freed| self.now_rests(freed.at, now))
+        };
+        let (mut from, mut to) = (0, self.meta.next.freed);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            if next(middle).is_none_or(rests) { to = middle } else { from = middle + 1 }
+        }
+        next(from).map_or(self.meta.next.freed, |(order, _)| order)
+    }
+
+    fn now_rests(&self, freed: RunningSeconds, now: Now) -> bool {
+        now.running.since(freed) < self.meta.quarantine
+    }
+}
+
+#[cfg(test)]
+mod tests;

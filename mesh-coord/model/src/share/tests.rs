@@ -1,0 +1,113 @@
+use mesh_proto::Ports;
+
+use crate::{
+    Admin, RunnerCommand, limits,
+    testing::{World, declared, file, label, path, refused, whole},
+};
+
+fn team(name: &str) -> Admin {
+    Admin { team: Some(label(name)), ..Admin::socket(0) }
+}
+
+/// In a range of 254 addresses, of which a quarantine of ten minutes keeps those that were freed.
+#[test]
+fn no_team_and_no_deployment_takes_the_last_addresses() {
+    let mut world = World::with_range("10.9.0.0/24");
+    world
+        .apply(vec![
+            file(declared("shop", Some("alice"), ["db"])),
+            file(declared("a", Some("mallory"), ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"])),
+            file(declared("b", Some("mallory"), ["s0", "s1", "s2", "s3"])),
+        ])
+        .unwrap();
+    let (greedy, honest) = (world.join("greedy"), world.join("honest"));
+    let attach = |world: &mut World, runner, service: &str| {
+        world.wish(runner, RunnerCommand::Attach { service: path(service), client: false })
+    };
+    for service in ["a/s0", "a/s1", "a/s2", "a/s3", "a/s4", "a/s5", "a/s6", "a/s7"] {
+        while attach(&mut world, greedy, service).is_ok() {}
+    }
+    assert!(refused(attach(&mut world, greedy, "a/s7")).contains("the places left are for others"));
+    for _ in 0..2 {
+        attach(&mut world, honest, "b/s0").unwrap();
+    }
+    // Attaching and detaching, which leaves addresses at rest, takes no more.
+    loop {
+        let Ok(crate::Outcome::Attached { instance, .. }) = attach(&mut world, greedy, "b/s1") else { break };
+        world.detach(greedy, instance);
+    }
+    for _ in 0..10 {
+        attach(&mut world, honest, "shop/db").unwrap();
+    }
+}
+
+#[test]
+fn a_team_that_is_alone_has_all_addresses() {
+    let mut world = World::with_range("10.9.0.0/24");
+    world.apply(vec![whole("a: s0 s1 s2 s3 s4 s5 s6 s7")]).unwrap();
+    let mut attached = 0;
+    for runner in ["r1", "r2"].map(|name| world.join(name)) {
+        for n in 0..8 {
+            let wish = RunnerCommand::Attach { service: path(&format!("a/s{n}")), client: false };
+            while world.wish(runner, wish.clone()).is_ok() {
+                attached += 1;
+            }
+        }
+    }
+    assert_eq!(attached, 246);
+}
+
+#[test]
+fn one_teams_deployments_and_services_leave_places_for_others() {
+    let mut world = World::new();
+    world.admin = team("mallory");
+    let mut made = 0;
+    let refusal = loop {
+        let some = (made..made + 300).map(|n| file(declared(&format!("m{n}"), Some("mallory"), ["x"]))).collect();
+        match world.apply(some) {
+            Ok(_) => made += 300,
+            Err(refusal) => break refusal,
+        }
+    };
+    assert!(refusal.to_string().contains("has 4800 deployments"), "{refusal}");
+    let mut services = made;
+    for n in 0..20 {
+        let names: Vec<String> = (0..4096).map(|n| format!("s{n}")).collect();
+        match world.apply(vec![file(declared(&format!("m{n}"), Some("mallory"), names.iter().map(|s| &**s)))]) {
+            Ok(_) => services += 4095,
+            Err(refusal) => {
+                assert!(refusal.to_string().contains("services, and the places left are for others"), "{refusal}");
+                break;
+            }
+        }
+    }
+    assert!(services < limits::ALL_SERVICES / 2);
+    world.admin = team("alice");
+    world.apply((0..100).map(|n| file(declared(&format!("a{n}"), Some("alice"), ["x"]))).collect()).unwrap();
+    // The operator isn't bound by shares.
+    world.admin = Admin::socket(0);
+    for n in 0..5 {
+        let some = (0..1000).map(|m| whole(&format!("o{n}-{m}: x"))).collect();
+        world.apply(some).unwrap();
+    }
+}
+
+#[test]
+fn one_teams_trust_lists_leave_places_for_others() {
+    let mut world = World::new();
+    world.admin = team("mallory");
+    let callers: Vec<String> = (0..1000).map(|n| format!("c{n}")).collect();
+    let callers: Vec<&str> = callers.iter().map(|c| &**c).collect();
+    let mut refusal = None;
+    for n in 0..60 {
+        world.apply(vec![file(declared(&format!("m{n}"), Some("mallory"), ["x"]))]).unwrap();
+        if let Err(refused) = world.trust_on(&format!("m{n}"), &callers, Some(&["x"]), Ports::All) {
+            refusal = Some(refused.to_string());
+            break;
+        }
+    }
+    assert!(refusal.unwrap().contains("entries in trust lists, and the places left are for others"));
+    world.admin = team("alice");
+    world.apply(vec![file(declared("shop", Some("alice"), ["x"]))]).unwrap();
+    world.trust("shop", &callers[..50]).unwrap();
+}
