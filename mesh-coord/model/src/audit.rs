@@ -50,16 +50,16 @@ impl Ring {
 }
 
 /// Within a ring: whose doing it is.
-type Holder = (Option<Label>, Option<RunnerId>);
+pub(crate) type Whose = (Option<Label>, Option<RunnerId>);
 
-fn holder(entry: &Audit) -> Holder {
+fn holder(entry: &Audit) -> Whose {
     (entry.by_team.clone(), entry.runner)
 }
 
 /// The numbers of the entries, by kind and by whose doing they are. No empty collection stands in a map.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Rings {
-    entries: BTreeMap<Ring, BTreeMap<Holder, std::collections::BTreeSet<u64>>>,
+    entries: BTreeMap<Ring, BTreeMap<Whose, std::collections::BTreeSet<u64>>>,
     /// Which services each runner is noted to host.
     hosting: BTreeMap<(RunnerId, String), u64>,
 }
@@ -169,7 +169,7 @@ impl Draft<'_> {
                 *sizes.entry(team.as_ref()).or_default() += size;
             }
             let surplus = sizes.values().sum::<usize>().saturating_sub(ring.limit());
-            let mut left: BTreeMap<&Holder, _> =
+            let mut left: BTreeMap<&Whose, _> =
                 held.into_iter().flatten().map(|(holder, numbers)| (holder, numbers.iter())).collect();
             for _ in 0..surplus {
                 let most = left.iter().filter(|(_, numbers)| numbers.len() > 0).max_by_key(|((team, _), numbers)| {
@@ -203,7 +203,7 @@ pub(crate) fn refused(state: &State, by: &Admin, action: &str, detail: &str, now
 }
 
 impl State {
-    fn recent(&self, ring: Ring, holder: &Holder, now: Now) -> impl Iterator<Item = &Arc<Audit>> + use<'_> {
+    fn recent(&self, ring: Ring, holder: &Whose, now: Now) -> impl Iterator<Item = &Arc<Audit>> + use<'_> {
         let numbers = self.index.rings.entries.get(&ring).and_then(|holders| holders.get(holder));
         let entries = numbers.into_iter().flatten().rev().filter_map(|number| self.audit.get(number));
         entries.take_while(move |entry| now.day.since(entry.at) < HOUR)

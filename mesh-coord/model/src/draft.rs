@@ -7,11 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use mesh_proto::{DeploymentId, InstanceId, Label, RunnerId, ServiceId, TokenId, message::Switches};
+use mesh_proto::{DeploymentId, InstanceId, RunnerId, ServiceId, TokenId, message::Switches};
 
 use crate::{
     Change, Decision, Key, Now, Outcome, Record, State, UnixSeconds,
-    audit::Ring,
+    audit::{Ring, Whose},
     limits,
     record::{Deployment, Freed, Holder, Instance, Meta, Next, Runner},
 };
@@ -32,7 +32,7 @@ pub(crate) struct Draft<'a> {
     /// From which place on freed addresses are looked through, so that none is looked at twice.
     pub(crate) rested_from: BTreeMap<Holder, u64>,
     /// How many entries of the audit this decision makes, by kind and by whose doing they are.
-    pub(crate) noted: BTreeMap<Ring, BTreeMap<(Option<Label>, Option<RunnerId>), usize>>,
+    pub(crate) noted: BTreeMap<Ring, BTreeMap<Whose, usize>>,
     changes: BTreeMap<Key, Change>,
 }
 

@@ -69,9 +69,8 @@ async fn create_token(
             TokenKind::Join
         }
     };
-    let who = By::from(by.via);
-    let result = coordinator.submit(Command::CreateToken { by, token, secret: secret.hash() }).await;
-    log(who, "token-create", &result);
+    let result = coordinator.submit(Command::CreateToken { by: by.clone(), token, secret: secret.hash() }).await;
+    note(&coordinator, by, "token-create", &result).await;
     let done = result?;
     let Outcome::TokenCreated { token: id, expires, warnings } = done.outcome else {
         return Err(Failure::unexpected(&done.outcome).into());
@@ -84,10 +83,21 @@ async fn create_token(
 
 /// Has a command carried out, and logs what came of it.
 async fn carry_out(coordinator: &Coordinator, by: Admin, what: AdminCommand) -> Result<coordinator::Done, Failure> {
-    let (who, name) = (By::from(by.via), name(&what));
-    let result = coordinator.submit(Command::Admin { by, what }).await;
-    log(who, name, &result);
+    let name = name(&what);
+    let result = coordinator.submit(Command::Admin { by: by.clone(), what }).await;
+    note(coordinator, by, name, &result).await;
     result
+}
+
+/// Logs what came of a command. What was done is in the audit already; what was refused is noted there now.
+async fn note(coordinator: &Coordinator, by: Admin, what: &str, result: &Result<coordinator::Done, Failure>) {
+    log(By::from(by.via), what, result);
+    if let Err(Failure::Refused(refusal)) = result {
+        let command = Command::Refused { by, action: what.to_owned(), detail: refusal.to_string() };
+        if let Err(failure) = coordinator.submit(command).await {
+            warn!(%failure, "a refusal could not be noted in the audit");
+        }
+    }
 }
 
 /// The holder of a token has turns, as a runner has; the operator needs none.

@@ -215,6 +215,9 @@ async fn a_teams_administrator_sees_and_changes_their_own_only() {
         let (status, refusal) = refused(order(command).await);
         assert!(status == 403 || status == 404, "{status} {refusal:?}");
     }
+    let audit = get("audit").await.unwrap();
+    let refused_ones = audit["audit"].as_array().unwrap().iter().filter(|entry| entry["result"] == "refused");
+    assert!(refused_ones.count() >= 3, "what was refused is there as such: {audit}");
     let everything = mesh_model::NewToken { purpose: any(1), ttl: 60, ephemeral: false, name: None };
     refused(world.request::<Value>(Method::POST, "/v1/admin/tokens", Some(&admin), Some(&everything)).await);
     assert_eq!(

@@ -1,7 +1,7 @@
 use mesh_proto::Ports;
 
 use crate::{
-    Admin, RunnerCommand, limits,
+    Admin, Outcome, RunnerCommand, limits,
     testing::{World, declared, file, label, path, refused, whole},
 };
 
@@ -32,8 +32,7 @@ fn no_team_and_no_deployment_takes_the_last_addresses() {
         attach(&mut world, honest, "b/s0").unwrap();
     }
     // Attaching and detaching, which leaves addresses at rest, takes no more.
-    loop {
-        let Ok(crate::Outcome::Attached { instance, .. }) = attach(&mut world, greedy, "b/s1") else { break };
+    while let Ok(Outcome::Attached { instance, .. }) = attach(&mut world, greedy, "b/s1") {
         world.detach(greedy, instance);
     }
     for _ in 0..10 {

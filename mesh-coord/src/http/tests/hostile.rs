@@ -87,7 +87,7 @@ async fn a_good_credential_is_taken_whatever_came_from_its_address_before() {
 async fn what_a_good_secret_is_refused_for_is_said_to_it_however_often() {
     let world = World::new().await;
     let credential = world.runner("gone").await;
-    world.order(mesh_model::AdminCommand::RemoveNode { name: crate::testing::label("gone") }).await;
+    world.order(mesh_model::AdminCommand::RemoveNode { name: crate::testing::label("gone"), force: true }).await;
     for _ in 0..50 {
         let Err(Error::Http(response)) = world.connect(&credential).await else { panic!("it got in") };
         assert_eq!(response.status(), 401, "so that it knows that it was removed");
