@@ -232,10 +232,12 @@ impl Stream {
                 }
                 Ok(()) = probe.changed() => self.send(&Down::Ping).await?,
                 message = self.receive() => {
+                    // The end of the connection is no answer.
+                    let message = message?;
                     heard = Instant::now();
                     answer_probe(&probe, &answered);
                     self.note_seen(&seen);
-                    match message? {
+                    match message {
                         None | Some(Up::Pong) => {}
                         Some(Up::Hello { .. }) => return Err(End::refused("a second hello")),
                         // One of another epoch would count for more than it is worth.
