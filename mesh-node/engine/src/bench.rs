@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use crate::{
     Map, Port, Sink,
     coalesce::Coalescer,
+    flow::Role,
     packet::{Content, Packet},
 };
 
@@ -26,7 +27,7 @@ impl Coalescing {
         }
         match Packet::parse(self.0.packet(segment.len())) {
             Ok(packet @ Packet { content: Content::Tcp(tcp), .. }) => {
-                self.0.deliver(runner, Port(runner), &packet, &tcp, sink);
+                self.0.deliver(runner, Port(runner), (0, Role::Caller), &packet, &tcp, sink);
                 true
             }
             _ => {

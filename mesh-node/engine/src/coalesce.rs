@@ -8,6 +8,7 @@ use smoltcp::wire::{Ipv4Packet, TcpPacket, checksum};
 
 use crate::{
     Port, Sink, UDP_BUFFER, VNET,
+    flow::Role,
     packet::{FLAGS, Flags, HEADERS, IPV4, Packet, Tcp},
     vnet,
 };
@@ -22,6 +23,9 @@ pub(crate) struct Coalescer {
     group: Option<Group>,
     /// What stood where the next packet was decrypted to.
     saved: [u8; HEADERS],
+    /// The flow of what was added last, which of its ends sent that, and the sequence number behind it.
+    of: (u32, Role),
+    reached: u32,
     enabled: bool,
 }
 
@@ -42,7 +46,7 @@ struct Group {
 impl Coalescer {
     pub(crate) fn new() -> Self {
         let arena = vec![0; VNET + LONGEST + UDP_BUFFER].into();
-        Self { arena, group: None, saved: [0; HEADERS], enabled: true }
+        Self { arena, group: None, saved: [0; HEADERS], of: (0, Role::Caller), reached: 0, enabled: true }
     }
 
     /// Switches super-packets on or off.
@@ -108,14 +112,30 @@ impl Coalescer {
         self.arena[VNET + FLAGS] |= ending;
         group.end += payload;
         group.count += 1;
+        self.reached = self.reached.wrapping_add(payload as u32);
         if payload < group.size || ending != 0 {
             self.flush(sink);
         }
         true
     }
 
-    /// Delivers the packet in the slot to `port`, at once or as the beginning of a new group; the group before goes first.
-    pub(crate) fn deliver(&mut self, runner: u32, port: Port, packet: &Packet, tcp: &Tcp, sink: &mut impl Sink) {
+    /// The flow of what has joined just now, which of its ends sent it, and the sequence number behind it.
+    #[inline]
+    pub(crate) const fn joined(&self) -> (u32, Role, u32) {
+        (self.of.0, self.of.1, self.reached)
+    }
+
+    /// Delivers the packet in the slot, which is `of` a flow, to `port`: at once or as the beginning of a new group; the
+    /// group before goes first.
+    pub(crate) fn deliver(
+        &mut self,
+        runner: u32,
+        port: Port,
+        of: (u32, Role),
+        packet: &Packet,
+        tcp: &Tcp,
+        sink: &mut impl Sink,
+    ) {
         let start = self.start();
         if let Some(headers) = self.group.as_ref().map(|group| group.tcp.headers) {
             let mut theirs = [0; HEADERS];
@@ -126,6 +146,7 @@ impl Coalescer {
             self.arena.copy_within(start..start + packet.len, VNET);
         }
         let size = packet.len - tcp.headers;
+        (self.of, self.reached) = (of, tcp.sequence.wrapping_add(size as u32));
         let end = VNET + packet.len;
         let group = Group { runner, port, packet: *packet, tcp: *tcp, size, count: 1, end };
         // The congestion echo may stand in a group, in every segment (RFC 3168 §6.1).

@@ -191,7 +191,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
         self.now = now;
         self.waiting.deliver(now, sink);
-        self.flows.tick(now);
+        self.reset_silent(now, sink);
         self.reset_again(now, sink);
         self.peers.tick(&mut Turn { now, sink, drops: &mut self.drops });
         self.refuse_unreachable(now, sink);

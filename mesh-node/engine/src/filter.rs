@@ -85,6 +85,20 @@ impl Filter {
     }
 }
 
+impl Filter {
+    /// The deployment of a service, both by index.
+    #[inline]
+    pub(crate) fn deployment(&self, service: u32) -> u32 {
+        self.deployments.get(service as usize).copied().unwrap_or(u32::MAX)
+    }
+
+    /// The team of each deployment, by index. Where the view doesn't say, a deployment is a team of its own.
+    pub(crate) fn teams(&self) -> Box<[u32]> {
+        let named = self.teams.iter().flatten().max().map_or(0, |last| last + 1);
+        (named..).zip(&self.teams).map(|(own, team)| team.unwrap_or(own)).collect()
+    }
+}
+
 const fn key(caller: u32, callee: u32) -> u64 {
     (caller as u64) << 32 | callee as u64
 }

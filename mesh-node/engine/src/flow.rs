@@ -5,11 +5,15 @@
 
 mod attempt;
 mod count;
+mod due;
 mod entry;
 mod hash;
+mod kept;
 mod pins;
 mod right;
+mod share;
 mod skip;
+mod track;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,9 +26,12 @@ pub use self::pins::{PIN_MEMORY, PinMemory};
 use self::{
     attempt::Attempt,
     count::Counts,
+    due::Due,
     hash::{Pair, Seeded},
-    pins::{Pin, Pins},
+    kept::{KEPT_OCTETS, Kept},
+    pins::{Found, Pin, Pins},
     right::{resolve, right},
+    share::Level,
 };
 pub(crate) use self::{
     entry::{End, Flow, New, Phase, Resolved, Role, Seat, Way},
@@ -33,44 +40,19 @@ pub(crate) use self::{
 use crate::{
     Reason,
     filter::Filter,
-    packet::{Flags, Packet, Tcp},
+    packet::{Packet, Tcp},
     route::Route,
 };
 
-/// How long the end of a flow is remembered: TIME-WAIT, as Linux has it (include/net/tcp.h, `TCP_TIMEWAIT_LEN`).
-const LINGER: Duration = Duration::from_secs(60);
-
-/// How long an attempt is remembered after its last SYN: longer than the wait between any two SYNs that are not the very
-/// last (RFC 6298 §2; 1, 2, 4 … 32 s).
-const ATTEMPT: Duration = Duration::from_secs(70);
-
-/// How many more entries the lists of what is due may have than there are flows, four times over.
-const SLACK: usize = 1024;
-
-/// How long an established flow may be silent (net/netfilter/nf_conntrack_proto_tcp.c, five days), and how often we look.
-const SILENCE: Duration = Duration::from_secs(5 * 24 * 3600);
-const LOOK: Duration = Duration::from_secs(3600);
-
-/// When nearly everything that stands has shown itself to an engine that has just started. From then on what only
-/// answers must have been asked.
+/// When nearly everything that stands has shown itself to an engine that has just started without its memory.
 const WARM: Duration = Duration::from_secs(60);
 
-/// Standing flows of one caller at most: every local port to one destination. And with one other runner: a quarter of
-/// all that there is room for.
+/// Standing flows of one caller at most: every local port to one destination.
 const PER_CALLER: u32 = 1 << 16;
-const PER_RUNNER: u32 = 1 << 16;
 
-/// SYNs that are kept at most, to be sent to another instance should one refuse, and how long one may be: it may carry
-/// data (RFC 7413), which nobody has to keep.
-const KEPT: usize = 4096;
-const KEPT_OCTETS: usize = 2048;
-
-/// When something is due for a slot, if it still holds the same flow.
-struct Due {
-    at: Instant,
-    slot: u32,
-    generation: u64,
-}
+/// How many slots are looked at for a flow that gives way to another, and how many give way at most.
+const PROBES: usize = 256;
+const GIVE_WAY: usize = 8;
 
 /// All flows that have an end here.
 pub(crate) struct Flows {
@@ -79,20 +61,26 @@ pub(crate) struct Flows {
     index: HashMap<Pair, u32, Seeded>,
     pins: Pins,
     counts: Counts,
-    /// Flows that have ended, and attempts, in the order in which they are forgotten.
+    /// Flows that have ended, those that were reset, and those that have only begun, in the order in which they are
+    /// forgotten.
     ended: VecDeque<Due>,
+    reset: VecDeque<Due>,
     opening: VecDeque<Due>,
-    /// Attempts that can be moved, oldest first.
-    kept: VecDeque<(u32, u64)>,
+    kept: Kept,
     generation: u64,
-    warm: Instant,
+    /// Of which flow a segment has passed last, and which of its ends has sent it.
+    latest: (u32, Role),
+    /// Until when connections may stand that are not known here; `None`: all are known.
+    cold: Option<Instant>,
     look: Instant,
+    /// Where the search for a flow that gives way goes on.
+    hand: usize,
 }
 
 impl Flows {
     /// Takes up the flows that `memory` holds. `seed` keeps the instances from choosing ports that fall together.
     pub(crate) fn new(memory: Box<dyn PinMemory>, seed: u64, now: Instant) -> Self {
-        let (pins, found) = Pins::open(memory);
+        let (pins, Found { pins: found, whole }) = Pins::open(memory);
         let mut flows = Self {
             slots: vec![],
             free: vec![],
@@ -100,45 +88,49 @@ impl Flows {
             pins,
             counts: Counts::default(),
             ended: VecDeque::new(),
+            reset: VecDeque::new(),
             opening: VecDeque::new(),
-            kept: VecDeque::new(),
+            kept: Kept::new(seed),
             generation: 0,
-            warm: now + WARM,
-            look: now + LOOK,
+            latest: (0, Role::Caller),
+            cold: (!whole).then(|| now + WARM),
+            look: now + due::LOOK,
+            hand: 0,
         };
         flows.take_up(found, now);
         flows
     }
 
     fn take_up(&mut self, found: Vec<(u32, Pin)>, now: Instant) {
-        for (slot, pin) in found {
+        for (slot, mut pin) in found {
             let pair = Pair::of(pin.caller, pin.callee);
             if self.index.contains_key(&pair) {
                 self.pins.clear(slot);
                 continue;
             }
+            // The caller has never acknowledged it: that it calls is nothing but its callee's word.
+            let payer = if pin.phase == Phase::Open && pin.acks[Role::Caller as usize].is_none() {
+                pin.phase = Phase::Claimed;
+                self.pins.clear(slot);
+                Role::Callee
+            } else {
+                Role::Caller
+            };
             self.generation += 1;
             let generation = self.generation;
             while self.slots.len() < slot as usize {
                 self.free.push(self.slots.len() as u32);
                 self.slots.push(None);
             }
-            self.slots.push(Some(Flow {
-                pin,
-                since: now,
-                generation,
-                resolved: None,
-                attempt: None,
-                goes_on: false,
-                held: false,
-            }));
+            let flow = Flow::new(pin, payer, generation, now);
+            self.counts.enter(&flow);
+            self.slots.push(Some(flow));
             self.index.insert(pair, slot);
-            self.counts.enter(&pin);
             self.schedule(slot, pin.phase, generation, now);
         }
     }
 
-    /// The flow that a packet belongs to, and who of the two has sent it.
+    /// The flow that a packet belongs to, and which of the two has sent it.
     #[inline]
     pub(crate) fn find(&self, packet: &Packet, tcp: &Tcp) -> Option<(u32, Role)> {
         let source = End { address: packet.source, port: tcp.source_port };
@@ -154,49 +146,82 @@ impl Flows {
         self.slots.get(slot as usize)?.as_ref()
     }
 
+    /// Of which flow a segment has passed last, and which of its ends has sent it.
+    #[inline]
+    pub(crate) const fn latest(&self) -> (u32, Role) {
+        self.latest
+    }
+
     /// All of them, by slot.
     pub(crate) fn all(&self) -> impl Iterator<Item = (u32, &Flow)> {
         (0..).zip(&self.slots).filter_map(|(slot, flow)| Some((slot, flow.as_ref()?)))
     }
 
-    /// Whether an engine that lives since this table was made has seen nearly all that stands.
-    pub(crate) fn is_warm(&self, now: Instant) -> bool {
-        now >= self.warm
+    /// Whether connections may stand that are not known here.
+    pub(crate) fn is_cold(&self, now: Instant) -> bool {
+        self.cold.is_some_and(|until| now < until)
     }
 
     /// Follows a new flow, which takes the place of what its ends had before.
     ///
-    /// Nobody has more than there is left for all others: however many fill the table, there is room for who has little.
-    /// (Choudhury and Hahne, Dynamic queue length thresholds, 1998.)
-    ///
     /// # Errors
-    /// If there is no room for it.
+    /// If the tenant that it counts for has as many as it may.
     pub(crate) fn begin(&mut self, new: New, now: Instant) -> Result<u32, Reason> {
-        let New { phase, caller, callee, caller_is, caller_seat, callee_seat, isn, resolved } = new;
-        let pin = Pin { phase, caller, callee, caller_is, caller_seat, callee_seat, fins: 0, isn, acks: [None, None] };
-        let left = self.pins.capacity().saturating_sub(self.counts.standing() as u32);
-        let too_many = |count: u32, most: u32| count >= most || count > left;
-        if too_many(self.counts.of_caller(caller_is), PER_CALLER)
-            || self.counts.with_runners(&pin).any(|count| too_many(count, PER_RUNNER))
-        {
-            return Err(Reason::TooManyConnections);
-        }
+        let New { phase, caller, callee, caller_is, caller_seat, callee_seat, isn, resolved, payer } = new;
+        let (fins, fin_acks, acks) = (0, [None; 2], [None; 2]);
+        let pin = Pin { phase, caller, callee, caller_is, caller_seat, callee_seat, fins, fin_acks, isn, acks };
+        self.generation += 1;
+        let generation = self.generation;
+        let mut flow = Flow::new(pin, payer, generation, now);
+        flow.resolved = Some(resolved);
         let pair = Pair::of(caller, callee);
         if let Some(slot) = self.index.get(&pair) {
             self.forget(*slot);
         }
+        self.make_room(&flow)?;
         let slot = self.vacant().ok_or(Reason::TooManyConnections)?;
-        self.generation += 1;
-        let generation = self.generation;
-        let flow =
-            Flow { pin, since: now, generation, resolved: Some(resolved), attempt: None, goes_on: false, held: false };
+        self.counts.enter(&flow);
         self.slots[slot as usize] = Some(flow);
         self.index.insert(pair, slot);
-        self.counts.enter(&pin);
-        self.counts.place(&pin, &resolved);
-        self.pins.write(slot, &pin);
+        if phase != Phase::Claimed {
+            self.pins.write(slot, &pin);
+        }
         self.schedule(slot, phase, generation, now);
         Ok(slot)
+    }
+
+    /// Sees to it that one more may stand: what has only begun of who has most gives way to who has less.
+    ///
+    /// # Errors
+    /// If the tenant that it counts for has as many as it may.
+    fn make_room(&mut self, flow: &Flow) -> Result<(), Reason> {
+        for _ in 0..GIVE_WAY {
+            if self.limit(flow).is_none() {
+                return Ok(());
+            }
+            let greedy = self.greedier(flow).ok_or(Reason::TooManyConnections)?;
+            self.forget(greedy);
+        }
+        if self.limit(flow).is_none() { Ok(()) } else { Err(Reason::TooManyConnections) }
+    }
+
+    fn limit(&self, flow: &Flow) -> Option<Level> {
+        let Some(tenant) = self.counts.tenant(flow) else { return Some(Level::Team) };
+        self.counts.limit(tenant, self.pins.capacity(), PER_CALLER)
+    }
+
+    /// A flow that has only begun, of a tenant that has more such than the one of `flow` has in all.
+    fn greedier(&mut self, flow: &Flow) -> Option<u32> {
+        let tenant = self.counts.tenant(flow)?;
+        for _ in 0..PROBES.min(self.slots.len()) {
+            self.hand = if self.hand + 1 < self.slots.len() { self.hand + 1 } else { 0 };
+            let gives_way = self.slots[self.hand].as_ref().filter(|other| other.pin.phase == Phase::Opening);
+            let greedy = gives_way.and_then(|other| self.counts.tenant(other));
+            if greedy.is_some_and(|greedy| self.counts.is_greedier(greedy, tenant)) {
+                return Some(self.hand as u32);
+            }
+        }
+        None
     }
 
     /// A free slot. What has ended makes room for what begins.
@@ -209,7 +234,8 @@ impl Flows {
                 self.slots.push(None);
                 return Some(self.slots.len() as u32 - 1);
             }
-            let Due { slot, generation, .. } = self.ended.pop_front()?;
+            // Of what was reset an end may not know yet.
+            let Due { slot, generation, .. } = self.ended.pop_front().or_else(|| self.reset.pop_front())?;
             if self.holds(slot, generation) {
                 self.forget(slot);
             }
@@ -218,21 +244,14 @@ impl Flows {
 
     /// Keeps the SYN of an attempt, so that it can be moved when it is refused.
     pub(crate) fn keep(&mut self, slot: u32, syn: Vec<u8>) {
-        if syn.len() > KEPT_OCTETS {
-            return;
-        }
-        while self.kept.len() >= KEPT
-            && let Some((slot, generation)) = self.kept.pop_front()
+        let Some(Some(flow)) = self.slots.get_mut(slot as usize) else { return };
+        let Some(tenant) = self.counts.tenant(flow).filter(|_| syn.len() <= KEPT_OCTETS) else { return };
+        flow.attempt = Some(Box::new(Attempt::new(syn)));
+        if let Some((slot, generation)) = self.kept.push(tenant, slot, flow.generation)
+            && self.holds(slot, generation)
+            && let Some(flow) = &mut self.slots[slot as usize]
         {
-            if self.holds(slot, generation)
-                && let Some(flow) = &mut self.slots[slot as usize]
-            {
-                flow.attempt = None;
-            }
-        }
-        if let Some(Some(flow)) = self.slots.get_mut(slot as usize) {
-            flow.attempt = Some(Box::new(Attempt::new(syn)));
-            self.kept.push_back((slot, flow.generation));
+            flow.attempt = None;
         }
     }
 
@@ -256,19 +275,17 @@ impl Flows {
         now: Instant,
     ) {
         let Some(Some(flow)) = self.slots.get_mut(slot as usize) else { return };
-        if let Some(before) = flow.resolved.replace(resolved) {
-            self.counts.displace(&before);
-        }
-        self.counts.leave(&flow.pin);
+        self.counts.leave(flow);
+        flow.resolved = Some(resolved);
         flow.pin.callee_seat = seat;
         flow.pin.acks[Role::Callee as usize] = None;
+        flow.sent[Role::Callee as usize] = None;
         (flow.attempt, flow.since) = (attempt, now);
-        self.counts.enter(&flow.pin);
-        self.counts.place(&flow.pin, &resolved);
+        self.counts.enter(flow);
         self.pins.write(slot, &flow.pin);
     }
 
-    /// Whether the caller of a flow is where it was and may still call, whoever is called.
+    /// Whether the caller of a flow is where it was and may still call, whatever is called.
     pub(crate) fn may_be_opened(&self, slot: u32, route: &Route, filter: &Filter) -> bool {
         self.get(slot).is_some_and(|flow| right(&flow.pin, route, filter).is_some())
     }
@@ -283,92 +300,24 @@ impl Flows {
         hasher.finish()
     }
 
-    /// Takes account of a segment that passes.
-    #[inline]
-    pub(crate) fn pass(&mut self, slot: u32, role: Role, tcp: &Tcp, now: Instant) {
-        let Some(Some(flow)) = self.slots.get_mut(slot as usize) else { return };
-        flow.since = now;
-        if tcp.flags.has(Flags::ACK) {
-            let known = flow.pin.acks[role as usize].replace(tcp.acknowledgment);
-            if known.is_none() {
-                self.pins.write(slot, &flow.pin);
-            } else if known != Some(tcp.acknowledgment) {
-                self.pins.write_ack(slot, role, tcp.acknowledgment);
-            }
-        }
-        const PLAIN: u8 = Flags::ACK | Flags::PSH | Flags::URG | Flags::ECE;
-        if flow.pin.phase != Phase::Open || tcp.flags.0 & !PLAIN != 0 {
-            self.follow(slot, role, tcp, now);
-        }
-    }
-
-    /// The same for a segment that may change the flow's phase.
-    fn follow(&mut self, slot: u32, role: Role, tcp: &Tcp, now: Instant) {
-        let Some(Some(flow)) = self.slots.get_mut(slot as usize) else { return };
-        if !flow.pin.phase.stands() {
-            flow.goes_on |= flow.pin.phase == Phase::Ended && flow.pin.fins != 3 && !tcp.flags.has(Flags::RST);
-            return;
-        }
-        let answered = match role {
-            Role::Callee => tcp.flags.has(Flags::SYN) && tcp.flags.has(Flags::ACK),
-            // We may have missed the SYN-ACK.
-            Role::Caller => tcp.flags.has(Flags::ACK),
-        };
-        if tcp.flags.has(Flags::FIN) {
-            flow.pin.fins |= 1 << role as u8;
-        }
-        let ended = tcp.flags.has(Flags::RST) || flow.pin.fins == 3;
-        if ended {
-            let ignored = tcp.flags.has(Flags::RST) && flow.pin.acks[role.other() as usize] != Some(tcp.sequence);
-            self.end(slot, Phase::Ended, now);
-            if let Some(Some(flow)) = self.slots.get_mut(slot as usize) {
-                flow.goes_on = ignored;
-            }
-        } else if answered && flow.pin.phase == Phase::Opening {
-            flow.pin.phase = Phase::Open;
-            flow.attempt = None;
-            self.pins.write(slot, &flow.pin);
-        } else if tcp.flags.has(Flags::FIN) {
-            self.pins.write(slot, &flow.pin);
-        }
-    }
-
-    /// Ends a flow, and remembers it for a while.
-    pub(crate) fn end(&mut self, slot: u32, phase: Phase, now: Instant) {
-        let Some(Some(flow)) = self.slots.get_mut(slot as usize) else { return };
-        if flow.pin.phase.stands() {
-            self.counts.leave(&flow.pin);
-            if let Some(resolved) = &flow.resolved {
-                self.counts.displace(resolved);
-            }
-        }
-        flow.pin.phase = phase;
-        (flow.attempt, flow.goes_on) = (None, false);
-        let generation = flow.generation;
-        self.pins.write(slot, &flow.pin);
-        self.schedule(slot, phase, generation, now);
-    }
-
-    /// Sees to it that a flow that has ended is remembered for as long as it is held, if there is room for it.
-    pub(crate) fn hold(&mut self, slot: u32, held: bool) {
-        if let Some(Some(flow)) = self.slots.get_mut(slot as usize) {
-            flow.held = held;
-        }
-    }
-
-    /// Finds everybody's place in a new map, and gives the flows whose right or whose other end is gone.
+    /// Finds everything's place in a new map, and gives the flows whose right or whose other end is gone.
     pub(crate) fn resolve(&mut self, route: &Route, filter: &Filter) -> Vec<u32> {
-        self.counts.forget_places(route);
+        let Self { slots, counts, kept, .. } = self;
+        counts.clear(route, filter);
         let mut broken = vec![];
-        for (slot, flow) in (0..).zip(&mut self.slots) {
+        for (slot, flow) in (0..).zip(slots.iter_mut()) {
             let Some(flow) = flow else { continue };
             flow.resolved = resolve(&flow.pin, route, filter);
-            match &flow.resolved {
-                Some(resolved) if flow.pin.phase.stands() => self.counts.place(&flow.pin, resolved),
-                None if flow.may_stand() => broken.push(slot),
-                _ => {}
+            counts.enter(flow);
+            if flow.resolved.is_none() && flow.may_stand() {
+                broken.push(slot);
             }
         }
+        let whose = |slot: u32, generation| {
+            let flow = slots.get(slot as usize)?.as_ref()?;
+            if flow.generation == generation && flow.attempt.is_some() { counts.tenant(flow) } else { None }
+        };
+        kept.rekey(whose);
         broken
     }
 
@@ -389,62 +338,9 @@ impl Flows {
         self.counts.linked()
     }
 
-    /// How many flows stand.
+    /// How many flows stand that are no mere claim.
     pub(crate) const fn standing(&self) -> usize {
-        self.counts.standing()
-    }
-
-    /// Forgets what has come due by `now`.
-    pub(crate) fn tick(&mut self, now: Instant) {
-        while self.ended.front().is_some_and(|due| due.at <= now)
-            && let Some(Due { slot, generation, .. }) = self.ended.pop_front()
-        {
-            let Some(flow) = self.get(slot).filter(|flow| flow.generation == generation) else { continue };
-            if flow.held {
-                self.ended.push_back(Due { at: now + LINGER, slot, generation });
-            } else {
-                self.forget(slot);
-            }
-        }
-        while self.opening.front().is_some_and(|due| due.at <= now)
-            && let Some(Due { slot, generation, .. }) = self.opening.pop_front()
-        {
-            let Some(flow) = self.get(slot).filter(|flow| flow.generation == generation) else { continue };
-            let (phase, again) = (flow.pin.phase, flow.since + ATTEMPT);
-            match phase {
-                Phase::Opening if again <= now => self.forget(slot),
-                Phase::Opening => self.opening.push_back(Due { at: again, slot, generation }),
-                _ => {}
-            }
-        }
-        if self.look <= now {
-            self.look = now + LOOK;
-            let silent = |flow: &Flow| now.saturating_duration_since(flow.since) >= SILENCE;
-            let gone: Vec<u32> = self.all().filter(|(_, flow)| silent(flow)).map(|(slot, _)| slot).collect();
-            gone.into_iter().for_each(|slot| self.forget(slot));
-        }
-    }
-
-    /// When [`Self::tick`] wants to be called. (Nobody is woken to look for silent ones: where nothing happens at all, they
-    /// are in nobody's way.)
-    pub(crate) fn next_tick(&self) -> Option<Instant> {
-        [self.ended.front(), self.opening.front()].into_iter().flatten().map(|due| due.at).min()
-    }
-
-    fn schedule(&mut self, slot: u32, phase: Phase, generation: u64, now: Instant) {
-        let (all, after) = match phase {
-            Phase::Opening => (&mut self.opening, ATTEMPT),
-            Phase::Open => return,
-            Phase::Ended | Phase::Reset => (&mut self.ended, LINGER),
-        };
-        // Those whose slot has another flow by now are in the way if somebody opens the same again and again.
-        if all.len() > 4 * self.slots.len() + SLACK {
-            let slots = &self.slots;
-            let holds =
-                |due: &Due| slots.get(due.slot as usize)?.as_ref().map(|flow| flow.generation == due.generation);
-            all.retain(|due| holds(due) == Some(true));
-        }
-        all.push_back(Due { at: now + after, slot, generation });
+        self.counts.acknowledged()
     }
 
     fn holds(&self, slot: u32, generation: u64) -> bool {
@@ -453,12 +349,7 @@ impl Flows {
 
     fn forget(&mut self, slot: u32) {
         let Some(flow) = self.slots.get_mut(slot as usize).and_then(Option::take) else { return };
-        if flow.pin.phase.stands() {
-            self.counts.leave(&flow.pin);
-            if let Some(resolved) = &flow.resolved {
-                self.counts.displace(resolved);
-            }
-        }
+        self.counts.leave(&flow);
         self.index.remove(&Pair::of(flow.pin.caller, flow.pin.callee));
         self.pins.clear(slot);
         self.free.push(slot);

@@ -27,7 +27,7 @@ fn take(coalescer: &mut Coalescer, runner: u32, octets: &[u8], sink: &mut Record
     if !coalescer.join(runner, octets.len(), sink) {
         assert_eq!(coalescer.packet(octets.len()), octets);
         let (packet, tcp) = packet(octets);
-        coalescer.deliver(runner, PORT, &packet, &tcp, sink);
+        coalescer.deliver(runner, PORT, (0, Role::Caller), &packet, &tcp, sink);
     }
 }
 

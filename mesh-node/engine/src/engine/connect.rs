@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use mesh_proto::{Direction, InstanceId};
+use mesh_proto::{Direction, InstanceId, rules};
 
 use super::{Engine, choose::Pick, refused::No};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     packet::{Content, Flags, Packet, Tcp},
     peers::Turn,
     refuse::Refusal,
-    route::{Owner, Place},
+    route::Owner,
     segment::Unit,
     vnet::Vnet,
 };
@@ -66,6 +66,7 @@ impl Engine {
             return Err(No::silent(Reason::Moved));
         }
         let (caller_end, callee_end) = (seen.sender(), seen.receiver());
+        let to_caller = self.way_of(from).ok_or(No::silent(Reason::UnknownSource))?;
         let Pick { seat, way } = self.pick(destination, caller_end, callee_end, from, &[], now)?;
         let new = New {
             phase: Phase::Opening,
@@ -75,7 +76,8 @@ impl Engine {
             caller_seat: from,
             callee_seat: seat,
             isn: tcp.sequence,
-            resolved: self.resolved(source, destination, way),
+            resolved: self.resolved(source, destination, [to_caller, way]),
+            payer: Role::Caller,
         };
         let slot = self.flows.begin(new, now).map_err(No::prohibited)?;
         if matches!(destination, Owner::Service(_)) {
@@ -116,7 +118,7 @@ impl Engine {
         // Everybody had it: once more from the beginning.
         let pick = pick.or_else(|_| self.pick(owner, caller, callee, from, &[current], now));
         let Pick { seat, way } = pick.unwrap_or(Pick { seat: current, way });
-        let resolved = self.resolved_from(from, owner, way).ok_or(No::nobody(Reason::NoLiveInstance))?;
+        let resolved = self.resolved_from(caller, from, owner, way).ok_or(No::nobody(Reason::NoLiveInstance))?;
         self.flows.repin(slot, seat, resolved, attempt, now);
         Ok(way)
     }
@@ -155,14 +157,15 @@ impl Engine {
         if refuses && self.try_another(slot, now, sink) {
             return Err(No::silent(Reason::TriedAnother));
         }
-        self.flows.pass(slot, role, tcp, now);
+        self.flows.pass(slot, role, seen.packet, tcp, now);
         Ok(way)
     }
 
-    /// Takes up a connection that stood before: an engine that knew it has ended without leaving its memory.
+    /// Takes up a connection that stood before: an engine that knew it has ended without leaving its memory. Only one that
+    /// the end that is taken for the caller may open; and it is the sender's until the other end has acknowledged it.
     fn adopt(&mut self, seen: &Seen<'_>, direction: Direction, now: Instant) -> Result<Way, No> {
-        let Seen { tcp, from, source, destination, .. } = *seen;
-        if direction == Direction::Reply && self.flows.is_warm(now) {
+        let Seen { tcp, from, source, destination, packet } = *seen;
+        if !self.flows.is_cold(now) {
             return Err(No::prohibited(Reason::NoConnection));
         }
         // A connection can't be opened from a service address.
@@ -172,32 +175,43 @@ impl Engine {
             _ => direction == Direction::Call,
         };
         let (sender, receiver) = (seen.sender(), seen.receiver());
-        let pick = self.guess(destination, sender, receiver, from)?;
         let (caller_owner, callee_owner) = if is_call { (source, destination) } else { (destination, source) };
+        let (caller_end, callee_end) = if is_call { (sender, receiver) } else { (receiver, sender) };
         let Owner::Instance(caller) = caller_owner else { return Err(No::prohibited(Reason::NoConnection)) };
+        if !self.may_call(caller_owner, callee_owner, caller_end, callee_end) {
+            return Err(No::prohibited(Reason::NoConnection));
+        }
+        let pick = self.guess(destination, sender, receiver, from)?;
         if tcp.flags.has(Flags::RST) {
             return Ok(pick.way);
         }
         let from_way = self.way_of(from).ok_or(No::silent(Reason::UnknownSource))?;
-        let (caller_end, callee_end, caller_seat, callee_seat, to_caller, to_callee) = if is_call {
-            (sender, receiver, from, pick.seat, from_way, pick.way)
+        let (payer, seats, ways) = if is_call {
+            (Role::Caller, [from, pick.seat], [from_way, pick.way])
         } else {
-            (receiver, sender, pick.seat, from, pick.way, from_way)
+            (Role::Callee, [pick.seat, from], [pick.way, from_way])
         };
-        let service = self.map.route.service_of(callee_owner);
+        let [caller_seat, callee_seat] = seats;
         let new = New {
-            phase: Phase::Open,
+            phase: Phase::Claimed,
             caller: caller_end,
             callee: callee_end,
             caller_is: self.map.route.instances[caller as usize].id,
             caller_seat,
             callee_seat,
             isn: 0,
-            resolved: Resolved { service, ways: [to_caller, to_callee] },
+            resolved: self.resolved(caller_owner, callee_owner, ways),
+            payer,
         };
         let slot = self.flows.begin(new, now).map_err(No::prohibited)?;
-        self.flows.pass(slot, if is_call { Role::Caller } else { Role::Callee }, tcp, now);
+        self.flows.pass(slot, payer, packet, tcp, now);
         Ok(pick.way)
+    }
+
+    fn may_call(&self, caller: Owner, callee: Owner, caller_end: End, callee_end: End) -> bool {
+        let (from, to) = (self.map.route.service_of(caller), self.map.route.service_of(callee));
+        let segment = rules::Segment { source_port: caller_end.port, destination_port: callee_end.port, opens: true };
+        self.map.filter.verdict(from, to, segment) == Ok(Direction::Call)
     }
 
     /// Whoever had an attempt has refused it: gives it to another one. False: there is none, and the refusal has to
@@ -214,7 +228,7 @@ impl Engine {
         // Who has not answered once may have missed it: the refusal is the caller's when there is no hope left.
         let pick = fresh.or_else(|_| self.pick(owner, caller, callee, from, &attempt.hopeless(), now));
         let Ok(Pick { seat, way }) = pick else { return false };
-        let Some(resolved) = self.resolved_from(from, owner, way) else { return false };
+        let Some(resolved) = self.resolved_from(caller, from, owner, way) else { return false };
         let mut syn = attempt.syn.clone();
         self.flows.repin(slot, seat, resolved, Some(attempt), now);
         match way {
@@ -271,23 +285,20 @@ impl Engine {
         true
     }
 
-    /// Where the ends of a connection are in the current map.
-    fn resolved(&self, caller: Owner, callee: Owner, to_callee: Way) -> Resolved {
-        let route = &self.map.route;
-        let to_caller = match caller {
-            Owner::Instance(instance) => match route.instances[instance as usize].place {
-                Place::Here => Way::Instance(instance),
-                Place::There(runner) => Way::Runner(runner),
-            },
-            Owner::Service(_) => to_callee,
-        };
-        Resolved { service: route.service_of(callee), ways: [to_caller, to_callee] }
+    /// A connection between these in the current map.
+    fn resolved(&self, caller: Owner, callee: Owner, ways: [Way; 2]) -> Resolved {
+        let services = [caller, callee].map(|owner| self.map.route.service_of(owner));
+        Resolved {
+            service: services[1],
+            ways,
+            deployments: services.map(|service| self.map.filter.deployment(service)),
+        }
     }
 
-    /// The same, by where the caller is.
-    fn resolved_from(&self, caller: Seat, callee: Owner, to_callee: Way) -> Option<Resolved> {
-        let service = self.map.route.service_of(callee);
-        Some(Resolved { service, ways: [self.way_of(caller)?, to_callee] })
+    /// The same, by the caller's address and where it is.
+    fn resolved_from(&self, caller: End, from: Seat, callee: Owner, to_callee: Way) -> Option<Resolved> {
+        let owner = self.map.route.owner(caller.address)?;
+        Some(self.resolved(owner, callee, [self.way_of(from)?, to_callee]))
     }
 
     /// A seat in the current map.

@@ -83,10 +83,12 @@ impl Engine {
         let ends = self.inbox.packet(len).get(FLAGS).is_some_and(|flags| Flags(*flags).has(Flags::FIN));
         let last = if ends { Packet::parse(self.inbox.packet(len)).ok() } else { None };
         if self.inbox.join(runner, len, sink) {
-            if let Some(packet @ Packet { content: Content::Tcp(tcp), .. }) = last
-                && let Some((slot, role)) = self.flows.find(&packet, &tcp)
-            {
-                self.flows.pass(slot, role, &tcp, now);
+            let (slot, role, end) = self.inbox.joined();
+            match last {
+                Some(packet @ Packet { content: Content::Tcp(tcp), .. }) => {
+                    self.flows.pass(slot, role, &packet, &tcp, now);
+                }
+                _ => self.flows.extend(slot, role, end),
             }
             return Ok(());
         }
@@ -98,7 +100,7 @@ impl Engine {
         let way = self.way_here(runner, &packet, &tcp, len, now, sink);
         match way.and_then(|way| self.port(way).ok_or(No::silent(Reason::NotAttached))) {
             Ok(port) => {
-                self.inbox.deliver(runner, port, &packet, &tcp, sink);
+                self.inbox.deliver(runner, port, self.flows.latest(), &packet, &tcp, sink);
                 Ok(())
             }
             Err(No { reason, told }) => {

@@ -105,6 +105,13 @@ impl Engine {
         }
     }
 
+    /// Forgets what has come due. What has been silent for too long is reset: an end may still hold on to it.
+    pub(super) fn reset_silent(&mut self, now: Instant, sink: &mut impl Sink) {
+        for slot in self.flows.tick(now) {
+            self.reset(slot, now, sink);
+        }
+    }
+
     /// An attempt has lost whoever had it, and nothing else: gives it to another one, of whom the caller never hears.
     /// False: there is none, or it is no such attempt.
     fn goes_elsewhere(&mut self, slot: u32, now: Instant, sink: &mut impl Sink) -> bool {
@@ -119,7 +126,7 @@ impl Engine {
         if !self.map.route.runners.iter().any(|runner| parts(Seat::There(runner.id))) {
             return;
         }
-        let of = self.flows.all().filter(|(_, flow)| matches!(flow.phase(), Phase::Opening | Phase::Open));
+        let of = self.flows.all().filter(|(_, flow)| flow.phase().stands());
         let far = of.flat_map(|(slot, flow)| {
             Role::BOTH.into_iter().filter(move |role| parts(flow.seat(*role))).map(move |role| (slot, role))
         });
@@ -133,11 +140,10 @@ impl Engine {
     /// be away.
     pub(super) fn reset_of(&mut self, instance: InstanceId, now: Instant, sink: &mut impl Sink) {
         let here = Seat::Here(instance);
-        let stands = |phase| matches!(phase, Phase::Opening | Phase::Open);
         let of = self
             .flows
             .all()
-            .filter(|(_, flow)| stands(flow.phase()) && Role::BOTH.iter().any(|role| flow.seat(*role) == here));
+            .filter(|(_, flow)| flow.phase().stands() && Role::BOTH.iter().any(|role| flow.seat(*role) == here));
         let slots: Vec<u32> = of.map(|(slot, _)| slot).collect();
         for slot in slots {
             let calls = self.flows.get(slot).is_some_and(|flow| flow.seat(Role::Caller) == here);

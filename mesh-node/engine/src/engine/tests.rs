@@ -185,6 +185,6 @@ fn reply() -> Segment {
 }
 
 /// Room for some flows.
-const PINS: usize = 64 << 10;
+const PINS: usize = 256 << 10;
 
 const SYN_ACK: u8 = Flags::SYN | Flags::ACK;

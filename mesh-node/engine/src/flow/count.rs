@@ -1,20 +1,26 @@
 //! How many flows stand, by whom they concern: kept as they come and go, never counted over.
 
-use mesh_proto::{InstanceId, RunnerId};
+use mesh_proto::RunnerId;
 
-use super::{Pin, Resolved, Role, Seat, Way};
-use crate::{number::NumberMap, route::Route};
+use super::{
+    Flow, Phase, Role, Seat, Way,
+    share::{Level, Shares, Tenant, both, less},
+};
+use crate::{filter::Filter, number::NumberMap, route::Route};
 
 /// The counts of standing flows.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     all: usize,
-    /// By the calling instance's identifier.
-    callers: NumberMap<u64, u32>,
+    /// Those of them that only one end has spoken for.
+    claimed: usize,
     /// By the identifier of the other runner.
-    runners: NumberMap<u64, u32>,
-    /// By the identifier of the other runner, whoever calls: while there are any, the path is kept open.
-    linked: NumberMap<u64, u32>,
+    links: NumberMap<u64, u32>,
+    shares: Shares,
+    /// Those that nobody has answered.
+    half: Shares,
+    /// The team of each deployment in the current map.
+    teams: Box<[u32]>,
     /// By the called instance, if it is here: an index of the current route.
     here: Vec<u32>,
     /// By the called service and the other runner that it is called on: indexes of the current route.
@@ -22,28 +28,32 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// A flow stands from now on.
-    pub(super) fn enter(&mut self, pin: &Pin) {
-        if pin.phase.stands() {
-            self.all += 1;
-            *self.callers.entry(pin.caller_is.0).or_default() += 1;
-            runners(pin).for_each(|runner| *self.runners.entry(runner).or_default() += 1);
-            runners(pin).for_each(|runner| *self.linked.entry(runner).or_default() += 1);
-        }
+    /// There is a new map, in which nobody has been counted yet.
+    pub(super) fn clear(&mut self, route: &Route, filter: &Filter) {
+        self.teams = filter.teams();
+        (self.all, self.claimed) = (0, 0);
+        self.links.clear();
+        self.shares.clear();
+        self.half.clear();
+        self.here.clear();
+        self.here.resize(route.instances.len(), 0);
+        self.there.clear();
     }
 
-    /// It does no longer.
-    pub(super) fn leave(&mut self, pin: &Pin) {
-        self.all = self.all.saturating_sub(1);
-        less(&mut self.callers, pin.caller_is.0);
-        runners(pin).for_each(|runner| less(&mut self.runners, runner));
-        runners(pin).for_each(|runner| less(&mut self.linked, runner));
-    }
-
-    /// A standing flow has this place in the current map.
-    pub(super) fn place(&mut self, pin: &Pin, resolved: &Resolved) {
-        if !pin.phase.stands() {
+    /// A flow stands from now on, if it does at all.
+    pub(super) fn enter(&mut self, flow: &Flow) {
+        if !flow.pin.phase.stands() {
             return;
+        }
+        self.all += 1;
+        self.claimed += usize::from(flow.pin.phase == Phase::Claimed);
+        runners(flow).for_each(|runner| *self.links.entry(runner).or_default() += 1);
+        let Some(resolved) = flow.resolved else { return };
+        if let Some(tenant) = self.tenant(flow) {
+            self.shares.add(tenant);
+            if flow.pin.phase == Phase::Opening {
+                self.half.add(tenant);
+            }
         }
         match resolved.ways[Role::Callee as usize] {
             Way::Instance(instance) => {
@@ -55,8 +65,21 @@ impl Counts {
         }
     }
 
-    /// It has it no longer.
-    pub(super) fn displace(&mut self, resolved: &Resolved) {
+    /// It does no longer, or is about to change.
+    pub(super) fn leave(&mut self, flow: &Flow) {
+        if !flow.pin.phase.stands() {
+            return;
+        }
+        self.all = self.all.saturating_sub(1);
+        self.claimed = self.claimed.saturating_sub(usize::from(flow.pin.phase == Phase::Claimed));
+        runners(flow).for_each(|runner| less(&mut self.links, runner));
+        let Some(resolved) = flow.resolved else { return };
+        if let Some(tenant) = self.tenant(flow) {
+            self.shares.remove(tenant);
+            if flow.pin.phase == Phase::Opening {
+                self.half.remove(tenant);
+            }
+        }
         match resolved.ways[Role::Callee as usize] {
             Way::Instance(instance) => {
                 if let Some(count) = self.here.get_mut(instance as usize) {
@@ -67,29 +90,44 @@ impl Counts {
         }
     }
 
-    /// There is a new map, in which nobody has a place yet.
-    pub(super) fn forget_places(&mut self, route: &Route) {
-        self.here.clear();
-        self.here.resize(route.instances.len(), 0);
-        self.there.clear();
+    /// Whom a flow counts for.
+    pub(super) fn tenant(&self, flow: &Flow) -> Option<Tenant> {
+        let resolved = flow.resolved?;
+        let deployment = resolved.deployments[flow.payer as usize];
+        let team = self.teams.get(deployment as usize).copied()?;
+        Some(Tenant { team, deployment, leaf: resolved.ways[flow.payer as usize] })
     }
 
-    /// The other runners that have an end of a flow.
+    /// Where whom a flow counts for has as many as it may, of `capacity` in all and `most` for each.
+    pub(super) fn limit(&self, tenant: Tenant, capacity: u32, most: u32) -> Option<Level> {
+        let free = capacity.saturating_sub(self.all as u32);
+        self.shares.limit(tenant, free, most)
+    }
+
+    /// Whether `greedy` has more that nobody has answered than `tenant` has in all, at the first level where they differ.
+    pub(super) fn is_greedier(&self, greedy: Tenant, tenant: Tenant) -> bool {
+        let (half, all) = (self.half.above(greedy), self.shares.above(tenant));
+        if greedy.team != tenant.team {
+            half.1 > all.1
+        } else if greedy.deployment != tenant.deployment {
+            half.0 > all.0
+        } else {
+            greedy.leaf != tenant.leaf && self.half.of(greedy) > self.shares.of(tenant)
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn all_of(&self, tenant: Tenant) -> u32 {
+        self.shares.of(tenant)
+    }
+
+    /// The other runners with which flows stand.
     pub(super) fn linked(&self) -> impl Iterator<Item = RunnerId> {
-        self.linked.keys().map(|runner| RunnerId(*runner))
+        self.links.keys().copied().map(RunnerId)
     }
 
-    pub(super) const fn standing(&self) -> usize {
-        self.all
-    }
-
-    pub(super) fn of_caller(&self, instance: InstanceId) -> u32 {
-        self.callers.get(&instance.0).copied().unwrap_or(0)
-    }
-
-    /// The counts of the other runners that a flow concerns.
-    pub(super) fn with_runners(&self, pin: &Pin) -> impl Iterator<Item = u32> {
-        runners(pin).map(|runner| self.runners.get(&runner).copied().unwrap_or(0))
+    pub(super) const fn acknowledged(&self) -> usize {
+        self.all - self.claimed
     }
 
     #[inline]
@@ -103,22 +141,9 @@ impl Counts {
     }
 }
 
-fn runners(pin: &Pin) -> impl Iterator<Item = u64> + use<> {
-    [pin.caller_seat, pin.callee_seat].into_iter().filter_map(|seat| match seat {
+fn runners(flow: &Flow) -> impl Iterator<Item = u64> + use<> {
+    [flow.pin.caller_seat, flow.pin.callee_seat].into_iter().filter_map(|seat| match seat {
         Seat::There(runner) => Some(runner.0),
         Seat::Here(_) => None,
     })
-}
-
-fn less(counts: &mut NumberMap<u64, u32>, key: u64) {
-    if let Some(count) = counts.get_mut(&key) {
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            counts.remove(&key);
-        }
-    }
-}
-
-const fn both(service: u32, runner: u32) -> u64 {
-    (service as u64) << 32 | runner as u64
 }

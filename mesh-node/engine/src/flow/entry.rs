@@ -51,7 +51,7 @@ impl Seat {
 }
 
 /// The same by the current map: an index of the route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Way {
     Instance(u32),
     Runner(u32),
@@ -66,13 +66,16 @@ pub(crate) enum Phase {
     Open = 2,
     /// Ended by its ends: both FINs have passed, or a RST.
     Ended = 3,
-    /// Ended by us: whoever goes on is told so.
+    /// Ended by us: the end that goes on is told so.
     Reset = 4,
+    /// One end has spoken for it, and the other one not yet. An engine that has just started follows such a one for a
+    /// while, and leaves it to none.
+    Claimed = 5,
 }
 
 impl Phase {
-    pub(super) const fn stands(self) -> bool {
-        matches!(self, Self::Opening | Self::Open)
+    pub(crate) const fn stands(self) -> bool {
+        matches!(self, Self::Opening | Self::Open | Self::Claimed)
     }
 }
 
@@ -86,11 +89,22 @@ pub(crate) struct Flow {
     /// The service that is called, and the ways to the caller and the callee, in the current map. `None` before the first.
     pub(super) resolved: Option<Resolved>,
     pub(super) attempt: Option<Box<Attempt>>,
-    /// It has ended by a RST, but perhaps not for the one that was told: the RST had not the sequence number that it
-    /// expects, since an acknowledgment of its was on the way to whoever made the RST.
-    pub(super) goes_on: bool,
+    /// Whom it counts for: the caller, but until the other end has acknowledged it, the end that has spoken for it.
+    pub(super) payer: Role,
+    /// Behind the last octet that an end has sent, as far as it was seen.
+    pub(super) sent: [Option<u32>; 2],
+    /// It has ended by a RST, but one end may not have had that, or not have taken it.
+    pub(super) goes_on: Option<GoesOn>,
     /// It is not forgotten yet though it has ended long ago.
     pub(super) held: bool,
+}
+
+/// The end of a flow for which a RST was that seemed to end it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GoesOn {
+    pub(super) role: Role,
+    /// It takes the RST if that arrives.
+    pub(super) surely_not: bool,
 }
 
 /// A flow in the current map.
@@ -98,6 +112,8 @@ pub(crate) struct Flow {
 pub(crate) struct Resolved {
     pub(crate) service: u32,
     pub(crate) ways: [Way; 2],
+    /// The deployments of the caller and of the callee.
+    pub(crate) deployments: [u32; 2],
 }
 
 impl Flow {
@@ -140,7 +156,11 @@ impl Flow {
 
     /// Whether an end may still hold on to it.
     pub(super) const fn may_stand(&self) -> bool {
-        self.pin.phase.stands() || self.goes_on
+        let doubtful = match self.goes_on {
+            Some(end) => !end.surely_not,
+            None => false,
+        };
+        self.pin.phase.stands() || doubtful
     }
 }
 
@@ -154,4 +174,21 @@ pub(crate) struct New {
     pub(crate) callee_seat: Seat,
     pub(crate) isn: u32,
     pub(crate) resolved: Resolved,
+    pub(crate) payer: Role,
+}
+
+impl Flow {
+    pub(super) const fn new(pin: Pin, payer: Role, generation: u64, now: Instant) -> Self {
+        Self {
+            pin,
+            since: now,
+            generation,
+            resolved: None,
+            attempt: None,
+            payer,
+            sent: [None, None],
+            goes_on: None,
+            held: false,
+        }
+    }
 }

@@ -47,10 +47,20 @@ pub(crate) struct Pin {
     pub(crate) callee_seat: Seat,
     /// Who has sent a FIN: a bit for each [`Role`].
     pub(crate) fins: u8,
+    /// The acknowledgment numbers that acknowledge these, as far as they were seen.
+    pub(crate) fin_acks: [Option<u32>; 2],
     /// The initial sequence number of the caller's attempt (RFC 9293 §3.4.1).
     pub(crate) isn: u32,
     /// The last acknowledgment number from each [`Role`], which is what it expects next.
     pub(crate) acks: [Option<u32>; 2],
+}
+
+/// What an engine finds in its memory.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) pins: Vec<(u32, Pin)>,
+    /// An engine has left it, and nothing of it is damaged: what isn't in there was no connection.
+    pub(crate) whole: bool,
 }
 
 /// The memory, as records.
@@ -62,20 +72,25 @@ pub(crate) struct Pins {
 
 impl Pins {
     /// Takes up what the memory holds, or formats it.
-    pub(crate) fn open(mut memory: Box<dyn PinMemory>) -> (Self, Vec<(u32, Pin)>) {
+    pub(crate) fn open(mut memory: Box<dyn PinMemory>) -> (Self, Found) {
         let octets = memory.octets();
         let capacity = (octets.len().saturating_sub(HEADER) / RECORD).min(1 << 24) as u32;
         let mut pins = Self { memory, capacity, used: 0 };
         let octets = pins.memory.octets();
-        let Some((header, records)) = octets.split_at_mut_checked(HEADER) else { return (pins, vec![]) };
-        let mut found: Vec<(u32, Pin)> = vec![];
+        let mut found = Found::default();
+        let Some((header, records)) = octets.split_at_mut_checked(HEADER) else { return (pins, found) };
         if header[..USED] == MAGIC {
             let used = u32::from_le_bytes([header[USED], header[USED + 1], header[USED + 2], header[USED + 3]]);
-            let records = (0..used.min(capacity)).zip(records.chunks_exact(RECORD));
-            found.extend(records.filter_map(|(slot, record)| Some((slot, read(record)?))));
+            found.whole = used <= capacity;
+            for (slot, record) in (0..used.min(capacity)).zip(records.chunks_exact(RECORD)) {
+                match read(record) {
+                    Some(pin) => found.pins.push((slot, pin)),
+                    None => found.whole &= record[0] == 0,
+                }
+            }
         }
         header[..USED].copy_from_slice(&MAGIC);
-        pins.set_used(found.last().map_or(0, |(slot, _)| slot + 1));
+        pins.set_used(found.pins.last().map_or(0, |(slot, _)| slot + 1));
         (pins, found)
     }
 
@@ -100,7 +115,9 @@ impl Pins {
             | bit(matches!(pin.callee_seat, Seat::Here(_)), 1)
             | bit(pin.acks[0].is_some(), 2)
             | bit(pin.acks[1].is_some(), 3)
-            | (pin.fins & 3) << 4;
+            | (pin.fins & 3) << 4
+            | bit(pin.fin_acks[0].is_some(), 6)
+            | bit(pin.fin_acks[1].is_some(), 7);
         record[4..8].copy_from_slice(&pin.caller.address.octets());
         record[8..12].copy_from_slice(&pin.callee.address.octets());
         record[12..14].copy_from_slice(&pin.caller.port.to_le_bytes());
@@ -108,6 +125,8 @@ impl Pins {
         record[16..24].copy_from_slice(&pin.caller_is.0.to_le_bytes());
         record[24..32].copy_from_slice(&pin.caller_seat.number().to_le_bytes());
         record[32..40].copy_from_slice(&pin.callee_seat.number().to_le_bytes());
+        record[40..44].copy_from_slice(&pin.fin_acks[0].unwrap_or(0).to_le_bytes());
+        record[44..48].copy_from_slice(&pin.fin_acks[1].unwrap_or(0).to_le_bytes());
         record[48..CHECK].copy_from_slice(&pin.isn.to_le_bytes());
         let check = sum(&record[..CHECK]);
         record[CHECK..56].copy_from_slice(&check.to_le_bytes());
@@ -171,6 +190,7 @@ fn read(record: &[u8]) -> Option<Pin> {
         caller_seat: seat(is_set(0), long(24)),
         callee_seat: seat(is_set(1), long(32)),
         fins: record[1] >> 4 & 3,
+        fin_acks: [is_set(6).then(|| word(40)), is_set(7).then(|| word(44))],
         isn: word(48),
         acks: [is_set(2).then(|| word(56)), is_set(3).then(|| word(60))],
     })
@@ -196,8 +216,9 @@ mod tests {
             ]
         };
         let phase = prop_oneof![Just(Phase::Opening), Just(Phase::Open), Just(Phase::Ended), Just(Phase::Reset)];
-        (phase, end(), end(), any::<u64>(), seat(), seat(), 0u8..4, any::<u32>(), any::<[Option<u32>; 2]>()).prop_map(
-            |(phase, caller, callee, id, caller_seat, callee_seat, fins, isn, acks)| Pin {
+        let pairs = (any::<[Option<u32>; 2]>(), any::<[Option<u32>; 2]>());
+        (phase, end(), end(), any::<u64>(), seat(), seat(), 0u8..4, any::<u32>(), pairs).prop_map(
+            |(phase, caller, callee, id, caller_seat, callee_seat, fins, isn, (acks, fin_acks))| Pin {
                 phase,
                 caller,
                 callee,
@@ -205,6 +226,7 @@ mod tests {
                 caller_seat,
                 callee_seat,
                 fins,
+                fin_acks,
                 isn,
                 acks,
             },
@@ -217,14 +239,14 @@ mod tests {
 
     /// What the next engine finds in the memory of this one.
     fn again(mut pins: Pins) -> Vec<(u32, Pin)> {
-        Pins::open(Box::new(pins.memory.octets().to_vec())).1
+        Pins::open(Box::new(pins.memory.octets().to_vec())).1.pins
     }
 
     proptest! {
         #[test]
         fn what_is_written_is_found_again(list in proptest::collection::vec(pin(), 1..8), ack: u32) {
             let (mut pins, found) = Pins::open(Box::new(memory(8)));
-            prop_assert!(found.is_empty() && pins.capacity() == 8);
+            prop_assert!(found.pins.is_empty() && !found.whole && pins.capacity() == 8);
             for (slot, pin) in (0..).zip(&list) {
                 pins.write(slot, pin);
             }
@@ -248,7 +270,7 @@ mod tests {
             }
             let length = content.len();
             let (mut pins, found) = Pins::open(Box::new(content));
-            prop_assert!(found.is_empty(), "nothing has the right check");
+            prop_assert!(found.pins.is_empty(), "nothing has the right check");
             prop_assert_eq!(pins.memory.octets().len(), length);
         }
 
@@ -257,7 +279,9 @@ mod tests {
             let (mut pins, _) = Pins::open(Box::new(memory(1)));
             pins.write(0, &pin);
             pins.memory.octets()[HEADER + at] ^= flip;
-            prop_assert_eq!(again(pins), vec![]);
+            let (_, found) = Pins::open(Box::new(pins.memory.octets().to_vec()));
+            prop_assert!(found.pins.is_empty());
+            prop_assert!(!found.whole || at == 0, "what was there is known to be lost");
         }
     }
 
@@ -266,7 +290,7 @@ mod tests {
         let mut old = memory(2);
         old.fill(7);
         let (pins, found) = Pins::open(Box::new(old));
-        assert!(found.is_empty());
+        assert!(found.pins.is_empty() && !found.whole);
         assert_eq!(again(pins), []);
     }
 }

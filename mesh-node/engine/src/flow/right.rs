@@ -10,7 +10,7 @@ use crate::{
 
 /// Both ends of a flow in a map, if they are still there and the right still is.
 pub(super) fn resolve(pin: &Pin, route: &Route, filter: &Filter) -> Option<Resolved> {
-    let Right { to_caller, callee, service } = right(pin, route, filter)?;
+    let Right { to_caller, caller, callee, service } = right(pin, route, filter)?;
     let to_callee = way(pin.callee_seat, route)?;
     if matches!((to_caller, to_callee), (Way::Runner(_), Way::Runner(_))) {
         return None;
@@ -19,12 +19,15 @@ pub(super) fn resolve(pin: &Pin, route: &Route, filter: &Filter) -> Option<Resol
         Owner::Instance(callee) => is_there(callee, to_callee, route),
         Owner::Service(_) => route.takers(service).any(|callee| is_there(callee, to_callee, route)),
     };
-    stands.then_some(Resolved { service, ways: [to_caller, to_callee] })
+    let deployments = [caller, service].map(|service| filter.deployment(service));
+    stands.then_some(Resolved { service, ways: [to_caller, to_callee], deployments })
 }
 
 /// The caller's side of a flow in a map.
 pub(super) struct Right {
     to_caller: Way,
+    /// The service that calls.
+    caller: u32,
     callee: Owner,
     service: u32,
 }
@@ -42,7 +45,7 @@ pub(super) fn right(pin: &Pin, route: &Route, filter: &Filter) -> Option<Right> 
     let service = route.service_of(callee);
     let segment = rules::Segment { source_port: pin.caller.port, destination_port: pin.callee.port, opens: true };
     let allowed = filter.verdict(instance.service, service, segment) == Ok(Direction::Call);
-    allowed.then_some(Right { to_caller, callee, service })
+    allowed.then_some(Right { to_caller, caller: instance.service, callee, service })
 }
 
 /// A seat in a map.

@@ -24,6 +24,7 @@ fn whoever_has_fewest_gets_the_next() {
     for port in (0..6).filter(|port| taken[usize::from(*port)] == left) {
         world.say(2, 11, &syn(11, port).flags(Flags::FIN | Flags::ACK).sequence(1001));
         world.say(2, left, &back(11, port).flags(Flags::FIN | Flags::ACK));
+        world.say(2, 11, &Segment { acknowledgment: 5001, ..syn(11, port).flags(Flags::ACK).sequence(1002) });
     }
     world.callees();
     world.delivered(11);
@@ -239,8 +240,8 @@ fn a_caller_has_a_bounded_number_of_connections() {
     let mut world = World::of(&[super::super::view(1)]);
     world.attach(1, 10);
     world.attach(1, 30);
-    // Room for this many in the memory, and in the table; the other half is for others.
-    let room = (PINS - 64) / 64 / 2 + 1;
+    // Room for this many in the memory, and in the table; the rest is for others.
+    let room = (PINS - 64) / 64 / 4 + 1;
     let to = |n: usize| tcp().between(address(10), address(3)).source_port(n as u16).syn();
     for n in 0..room {
         world.read(1, 10, &complete(&to(n).build()));
@@ -251,7 +252,7 @@ fn a_caller_has_a_bounded_number_of_connections() {
     assert_eq!((world.delivered(30).len(), world.delivered(10)[0][20..22].to_vec()), (0, vec![3, 13]));
     assert_eq!(world.dropped(1, Reason::TooManyConnections), 1);
     // One that has ended makes room.
-    world.read(1, 10, &complete(&to(0).flags(Flags::RST).build()));
+    world.read(1, 10, &complete(&to(0).flags(Flags::RST).sequence(1001).build()));
     world.delivered(30);
     world.read(1, 10, &complete(&to(room).build()));
     assert_eq!(world.delivered(30).len(), 1);

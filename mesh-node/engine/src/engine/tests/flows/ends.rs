@@ -82,13 +82,15 @@ fn an_end_that_had_to_ignore_the_other_runners_reset_is_reset_here() {
             world.read(2, 20, &acknowledge);
         }
         world.carry();
-        assert_eq!(world.resets(20)[0], 2000, "what it expected next by the last acknowledgment there");
+        let mut told = world.resets(20);
+        assert_eq!(told[0], 2000, "what it expected next by the last acknowledgment there");
         // The next one was on its way already, before or after that RST came by.
         if !before {
             world.read(2, 20, &acknowledge);
         }
         world.map(2, &unrelated(2));
-        assert_eq!(world.resets(20), [2500]);
+        told.extend(world.resets(20));
+        assert_eq!(told, [2000, 2500], "once more with the right one, whichever runner says it");
     }
 }
 

@@ -69,13 +69,13 @@ fn a_restarted_engine_leaves_every_connection_where_it_is() {
 }
 
 #[test]
-fn a_warm_engine_takes_no_answers_to_what_was_never_asked() {
-    let mut world = World::new();
+fn only_an_engine_without_its_memory_takes_up_what_it_does_not_know_and_only_at_first() {
     let told = |world: &mut World| {
         world.read(2, 20, &complete(&reply().build()));
         world.carry();
         (world.delivered(10).len(), world.resets(20).len())
     };
+    let mut world = World::new();
     world.send(10, &call().syn().source_port(1).build());
     world.delivered(20);
     assert_eq!(told(&mut world), (1, 0), "it may have stood before");
@@ -85,10 +85,42 @@ fn a_warm_engine_takes_no_answers_to_what_was_never_asked() {
     world.delivered(20);
     assert_eq!(told(&mut world), (0, 1));
     assert_eq!(world.dropped(2, Reason::NoConnection), 1);
-    // What is on the way to the callee may stand without our knowing.
     world.send(10, &call().build());
-    assert_eq!(world.delivered(20).len(), 1);
-    assert_eq!(told(&mut world), (1, 0));
+    assert_eq!((world.delivered(20).len(), world.resets(10).len()), (0, 1), "nor what asks");
+    // One that has its memory knows all that stands.
+    let memory = Shared(Arc::new(Mutex::new(vec![0; PINS])));
+    let mut world = World::new();
+    for _ in 0..2 {
+        world.restart(2, &memory);
+    }
+    world.map(2, &super::super::view(2));
+    world.attach(2, 20);
+    world.engine(2).learned(mesh_proto::RunnerId(1), endpoint(1));
+    world.wait(Duration::from_secs(1));
+    assert_eq!(told(&mut world), (0, 1));
+}
+
+#[test]
+fn what_is_claimed_counts_for_who_claims_it_and_is_left_to_no_engine() {
+    let memory = Shared(Arc::new(Mutex::new(vec![0; PINS])));
+    let mut world = World::of(&[view(1), view(2), view(3)]);
+    world.restart(2, &memory);
+    world.map(2, &view(2));
+    CALLERS.iter().chain(&CALLEES).for_each(|(runner, instance)| world.attach(*runner, *instance));
+    // Instance 20 says that 11 calls it, of the same deployment, from as many ports as there are.
+    let room = (PINS - 64) / 64 / 4 + 1;
+    for port in 0..2 * room as u16 {
+        world.read(2, 20, &complete(&back(11, port).flags(0).build()));
+    }
+    for port in [11, 20] {
+        world.delivered(port);
+    }
+    assert_eq!(world.dropped(2, Reason::TooManyConnections), room as u64, "a quarter of all is its own share");
+    assert_eq!(world.engine(2).report(Instant::now()).connections, 0);
+    (30_000..30_000 + room as u16 / 4).for_each(|port| assert!(world.open(2, 11, port) > 0));
+    let opened = world.engine(2).report(Instant::now()).connections;
+    world.restart(2, &memory);
+    assert_eq!(world.engine(2).flows.all().count(), opened);
 }
 
 #[test]
