@@ -15,6 +15,10 @@ pub enum Bug {
     QuarantineIgnored,
     /// The ends of a connection to which the right is gone are not told.
     ResetForgotten,
+    /// What a hostile instance sends reaches whom it is for, whatever it says.
+    SourceBelieved,
+    /// An engine follows so few connections that hostile instances leave too little to others.
+    TableTooSmall,
 }
 
 /// The view in which every permission is its opposite.

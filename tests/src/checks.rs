@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     time::Duration,
 };
 
@@ -13,9 +14,15 @@ use mesh_proto::{
 
 use crate::{
     host::{End, Phase},
+    hostile::is_hostile,
     packet::{self, Read, Tcp},
+    reference::Service,
     world::{Failure, PORTS, World},
 };
+
+/// How many connections of one instance are tried beside hostile ones: by a table of 4,095, so many as 1,000 are of the
+/// real one.
+const PROMISED: usize = 15;
 
 impl World {
     /// *Safety*: what is delivered, the reference verdict lets through, on the view that is in force where it arrives.
@@ -27,6 +34,9 @@ impl World {
         }
         if segment.flags & packet::RST != 0 {
             return Ok(()); // refusals are the runners' own
+        }
+        if self.is_hostile_runner(id) {
+            return Ok(()); // what reaches it is its own affair
         }
         let Some(runner) = self.runners.get(&id) else { return Ok(()) };
         let (Some(view), Some(host)) = (&runner.agent.view, runner.hosts.get(&port)) else {
@@ -100,7 +110,11 @@ impl World {
         self.run_until(self.now + Duration::from_secs(80))?;
         self.check_standing()?;
         self.probe()?;
-        self.check_memory()?;
+        if self.hostile {
+            self.probe_number()?;
+        } else {
+            self.check_memory()?;
+        }
         self.network.rough = true;
         Ok(())
     }
@@ -110,14 +124,20 @@ impl World {
         let rejected = self.rejected();
         let all = self.all_ends();
         let mut asked = vec![];
+        // Those of hostile ones are their own affair, and what they have to do with others is theirs as well.
+        let hostile: BTreeSet<Ipv4Addr> = self.hostile_addresses();
         let list: Vec<_> = self
             .hosts()
+            .filter(|(_, host)| !hostile.contains(&host.address))
             .flat_map(|(id, host)| {
                 host.connections.iter().map(move |(ends, c)| (id, host.port, host.service, *ends, c.clone()))
             })
             .collect();
         for (id, port, service, ends, connection) in list {
             let (ours, theirs) = ends;
+            if hostile.contains(&theirs.0) {
+                continue;
+            }
             let right = match connection.calls {
                 true => self.reference.may_open(service, connection.service, theirs.1),
                 false => true,
@@ -160,14 +180,63 @@ impl World {
         Ok(())
     }
 
+    /// Where hostile instances are: their own addresses and their services'.
+    fn hostile_addresses(&self) -> BTreeSet<Ipv4Addr> {
+        let of_services = self.service_addresses().into_iter().filter(|(service, _)| is_hostile(*service));
+        let of_instances = self.hosts().filter(|(_, host)| is_hostile(host.service)).map(|(_, host)| host.address);
+        let all = of_instances.chain(of_services.map(|(_, address)| address));
+        if self.hostile { all.collect() } else { BTreeSet::new() }
+    }
+
+    /// *Fairness*: beside hostile ones an instance opens as many connections as were promised.
+    fn probe_number(&mut self) -> Result<(), Failure> {
+        let rejected = self.rejected();
+        let services = self.service_addresses();
+        let hosts: Vec<_> =
+            self.hosts().map(|(id, h)| (id, h.port, h.service, h.ended || h.draining || h.refuses)).collect();
+        let pair = hosts.iter().filter(|(.., service, ended)| !is_hostile(*service) && !ended).find_map(|caller| {
+            let may = |callee: &Service| {
+                let takes = || hosts.iter().filter(|(.., service, _)| service == callee);
+                !is_hostile(*callee)
+                    && *callee != caller.2
+                    && self.reference.may_open(caller.2, *callee, PORTS[0])
+                    && takes().next().is_some()
+                    && takes().all(|(.., away)| !away)
+            };
+            let (_, address) = services.iter().find(|(service, _)| may(service))?;
+            Some((caller.0, caller.1, *address))
+        });
+        let Some((runner, port, address)) = pair else { return Ok(()) };
+        let mut opened = vec![];
+        for _ in 0..PROMISED {
+            opened.extend(self.dial(runner, port, (address, PORTS[0]))?);
+        }
+        self.run_until(self.now + Duration::from_secs(20))?;
+        let Some(host) = self.host(runner, port) else { return Ok(()) };
+        let is_open = |ends: &&(End, End)| host.connections.get(*ends).is_some_and(|c| c.phase == Phase::Open);
+        let count = opened.iter().filter(is_open).count();
+        if count < PROMISED && self.rejected() == rejected {
+            return Err(self.failure(format!("{count} of {PROMISED} connections that were promised, on {runner}")));
+        }
+        for ends in opened {
+            if let Some(reset) = self.host(runner, port).and_then(|host| host.abort(ends)) {
+                self.transmit(runner, port, reset)?;
+            }
+        }
+        self.run_until(self.now + Duration::from_secs(1))
+    }
+
     fn probe(&mut self) -> Result<(), Failure> {
         let rejected = self.rejected();
         let addresses = self.service_addresses();
         let hosts: Vec<_> =
             self.hosts().map(|(id, h)| (id, h.port, h.service, h.ended, h.draining, h.refuses)).collect();
         let mut probes = Vec::new();
-        for (runner, port, caller, ended, ..) in &hosts {
-            for (callee, address) in &addresses {
+        let spared = |service: Service| !self.hostile || !is_hostile(service);
+        let callers: Vec<_> = hosts.iter().filter(|(_, _, service, ..)| spared(*service)).copied().collect();
+        let callees: Vec<_> = addresses.into_iter().filter(|(service, _)| spared(*service)).collect();
+        for (runner, port, caller, ended, ..) in &callers {
+            for (callee, address) in &callees {
                 for dialled in PORTS {
                     if let Some(ends) = self.dial(*runner, *port, (*address, dialled))? {
                         probes.push((*runner, *port, *caller, *ended, *callee, dialled, ends));

@@ -224,6 +224,14 @@ impl Host {
 }
 
 impl Connection {
+    pub(crate) const fn sends(&self) -> u32 {
+        self.sends
+    }
+
+    pub(crate) const fn expects(&self) -> u32 {
+        self.expects
+    }
+
     fn segment(&self, (ours, theirs): (End, End), flags: u8, data: Option<u8>) -> Tcp {
         let acknowledgment = if flags & ACK != 0 { self.expects } else { 0 };
         Tcp { source: ours, destination: theirs, sequence: self.sends, acknowledgment, flags, data }

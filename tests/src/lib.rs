@@ -13,6 +13,7 @@ mod bug;
 mod checks;
 mod control;
 mod host;
+mod hostile;
 mod network;
 mod operations;
 mod packet;
@@ -30,6 +31,27 @@ pub fn run(seed: u64, operations: u32, bug: Option<Bug>) -> Result<Vec<String>, 
     let (trace, errors) = errors::watched(|| live(seed, operations, bug));
     let trace = trace?;
     if errors.is_empty() { Ok(trace) } else { Err(Failure { what: format!("errors were logged: {errors:?}"), trace }) }
+}
+
+/// The same in a world where one service of each deployment, and a whole runner, are in hostile hands.
+///
+/// # Errors
+/// The first thing that was not as it should be for all others.
+pub fn run_beside_hostile_ones(seed: u64, operations: u32, bug: Option<Bug>) -> Result<(), Failure> {
+    let (result, errors) = errors::watched(|| {
+        let mut world = World::new(seed, bug);
+        world.hostile = true;
+        for _ in 0..operations {
+            world.operate()?;
+        }
+        world.settle_and_probe()
+    });
+    result?;
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure { what: format!("errors were logged: {errors:?}"), trace: vec![] })
+    }
 }
 
 /// Lives for a while, then for a day without the coordinator: agents restart, a runner's address changes, containers are

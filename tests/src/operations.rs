@@ -13,6 +13,7 @@ use crate::{
     bug::Bug,
     control::Sent,
     host::{Host, Phase},
+    hostile::is_hostile,
     packet::{FIN, SYN, Tcp},
     reference::Service,
     world::{DEPLOYMENTS, Failure, PORTS, SERVICES, World, deployment_name, label, service_name},
@@ -24,6 +25,9 @@ const REPLICAS: usize = 3;
 impl World {
     /// One random operation, and a little time.
     pub(crate) fn operate(&mut self) -> Result<(), Failure> {
+        if self.hostile && self.rng.chance(25) {
+            self.assault()?;
+        }
         match self.rng.below(100) {
             0..7 => self.deploy(),
             7..15 => self.trust(),
@@ -99,6 +103,9 @@ impl World {
         let running = |service: &Service| self.hosts().filter(|(_, h)| !h.ended && h.service == *service).count();
         let free: Vec<Service> = self.reference.services.iter().copied().filter(|s| running(s) < REPLICAS).collect();
         let (Some(service), Some(runner)) = (self.rng.pick(&free).copied(), self.some_runner()) else { return };
+        if self.is_hostile_runner(runner) && !is_hostile(service) {
+            return;
+        }
         let path = ServicePath { deployment: deployment_name(service.0), service: service_name(service.1) };
         let attach = RunnerCommand::Attach { service: path, client: false };
         let Ok(Outcome::Attached { instance, address, .. }) =
@@ -287,14 +294,14 @@ impl World {
         let (seed, now) = (self.rng.bytes(), self.instant());
         let others: Vec<_> = self.runners.iter().filter(|(o, _)| **o != id).map(|(o, r)| (*o, r.address)).collect();
         others.iter().try_for_each(|(other, _)| self.forget(*other, id))?;
-        let bug = self.bug;
+        let (bug, records) = (self.bug, self.records());
         let Some(runner) = self.runners.get_mut(&id) else { return Ok(()) };
         // The old one ends first, and leaves what it has in memory.
         runner.engine = Engine::new(runner.key.clone(), seed, Box::new(vec![]), now);
         if bug == Some(Bug::PinLost) {
             runner.pins.lose();
         }
-        runner.engine = Engine::new(runner.key.clone(), seed, runner.pins.lend(), now);
+        runner.engine = Engine::new(runner.key.clone(), seed, runner.pins.lend(records), now);
         runner.hosts.iter().for_each(|(port, host)| runner.engine.attach(*port, host.instance));
         others.iter().for_each(|(other, address)| runner.engine.learned(*other, *address));
         self.bring_into_force(id)

@@ -24,6 +24,7 @@ use crate::{
     bug::{Bug, swapped},
     control::{Agent, Message, Sent},
     host::{End, Host},
+    hostile,
     network::{Event, Network},
     packet::{self, Tcp},
     reference::{Reference, Service},
@@ -73,9 +74,9 @@ pub(crate) struct Pins(Arc<Mutex<Vec<u8>>>);
 struct Lent(Vec<u8>, Pins);
 
 impl Pins {
-    pub(crate) fn lend(&self) -> Box<dyn PinMemory> {
+    pub(crate) fn lend(&self, records: usize) -> Box<dyn PinMemory> {
         let mut octets = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        octets.resize(1 << 18, 0);
+        octets.resize(64 + 64 * records, 0);
         Box::new(Lent(octets, self.clone()))
     }
 
@@ -116,6 +117,8 @@ pub struct World {
     pub(crate) hasty: Option<String>,
     /// Nobody hears the coordinator.
     pub(crate) away: bool,
+    /// Some instances, and a runner, are hostile.
+    pub hostile: bool,
     /// A right is being taken away, or an end.
     ending: bool,
 }
@@ -165,11 +168,17 @@ impl World {
             freed: BTreeMap::new(),
             hasty: None,
             away: false,
+            hostile: false,
             ending: false,
             rng: Rng::new(rng.next()),
         };
         world.enrol();
         world
+    }
+
+    /// How many connections an engine has room for.
+    pub(crate) fn records(&self) -> usize {
+        if self.bug == Some(Bug::TableTooSmall) { 64 } else { 4095 }
     }
 
     pub(crate) fn into_trace(self) -> Vec<String> {
@@ -199,7 +208,7 @@ impl World {
             });
             let Ok(Outcome::Enrolled { runner, .. }) = self.commit(&enrol) else { panic!("not enrolled") };
             let pins = Pins::default();
-            let engine = Engine::new(key.clone(), self.rng.bytes(), pins.lend(), self.instant());
+            let engine = Engine::new(key.clone(), self.rng.bytes(), pins.lend(self.records()), self.instant());
             let address = self.fresh_address();
             let hosts = BTreeMap::new();
             let (agent, sent) = (Agent::default(), Sent::default());
@@ -348,7 +357,9 @@ impl World {
     /// Gives a runner's engine the view that its agent has.
     pub(crate) fn bring_into_force(&mut self, id: RunnerId) -> Result<(), Failure> {
         let view = self.runners.get(&id).and_then(|runner| runner.agent.view.as_ref());
-        let Some(map) = view.map(|view| compile(view, self.bug)) else { return Ok(()) };
+        let lawless = self.is_hostile_runner(id);
+        let map = |view: &View| if lawless { Map::compile(&hostile::lawless(view)) } else { compile(view, self.bug) };
+        let Some(map) = view.map(map) else { return Ok(()) };
         let now = self.instant();
         self.ending(id, |engine, said| engine.handle_map(map, now, said))
     }

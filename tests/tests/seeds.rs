@@ -1,10 +1,11 @@
 //! Random lives of a mesh. A seed that fails is printed, and fails the same way each time.
 
-use mesh_tests::{Bug, run};
+use mesh_tests::{Bug, run, run_beside_hostile_ones};
 
 /// Seeds, and operations of each.
 const SEEDS: u64 = 100;
 const OPERATIONS: u32 = 250;
+const HOSTILE_SEEDS: u64 = 40;
 
 #[test]
 fn every_seed_keeps_its_promises() {
@@ -20,6 +21,34 @@ fn every_seed_keeps_its_promises() {
             });
         }
     });
+}
+
+#[test]
+fn nothing_that_hostile_instances_and_runners_send_changes_what_others_may_do() {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from) as u64;
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                for seed in (thread..HOSTILE_SEEDS).step_by(threads as usize) {
+                    if let Err(failure) = run_beside_hostile_ones(seed, OPERATIONS, None) {
+                        panic!("seed {seed}: {failure:?}");
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_a_hostile_instance_does_to_others_is_found() {
+    for (bug, words) in [
+        (Bug::SourceBelieved, &["was reset on", "whose other end is there: true", "instead of"][..]),
+        (Bug::TableTooSmall, &["that were promised", "instead of"]),
+    ] {
+        let found = (0..30).filter_map(|seed| run_beside_hostile_ones(seed, 150, Some(bug)).err());
+        let found: Vec<String> = found.map(|failure| failure.what).take(1).collect();
+        assert!(found.iter().any(|what| words.iter().any(|words| what.contains(words))), "{bug:?}: {found:#?}");
+    }
 }
 
 #[test]

@@ -65,6 +65,7 @@ reasons! {
     // On the way from an instance.
     UnknownPort, "unknown-interface", "from an interface that belongs to no known instance";
     ForgedSource, "forged-source", "sent from an address that isn't the sender's";
+    TinySegments, "tiny-segments", "a super-packet of more segments than TCP makes";
     BadChecksum, "bad-checksum", "sent with a checksum that is wrong";
     NotAttached, "not-attached", "the destination's interface isn't back yet";
     StagingFull, "staging-full", "too much waits for the handshake already";

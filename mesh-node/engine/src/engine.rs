@@ -19,6 +19,7 @@ use crate::{
     outbox::Hop,
     peers::{Peers, Turn},
     route::{Instance, canonical},
+    segment,
     timers::Waiting,
     tunnel::Identity,
 };
@@ -76,11 +77,16 @@ impl Engine {
     }
 
     /// Takes in what was read from the TUN `from`: `virtio_net_hdr`, then a packet or super-packet. It may be written
-    /// over.
-    pub fn handle_tun(&mut self, from: Port, octets: &mut [u8], now: Instant, sink: &mut impl Sink) {
+    /// over. Returns of how many segments it was, which is what the work with it goes by.
+    pub fn handle_tun(&mut self, from: Port, octets: &mut [u8], now: Instant, sink: &mut impl Sink) -> usize {
         self.now = now;
-        if let Err(reason) = self.take_from_tun(from, octets, None, now, sink) {
-            self.drops.count(reason);
+        let segments = segment::count(octets);
+        match self.take_from_tun(from, octets, None, now, sink) {
+            Ok(()) => segments,
+            Err(reason) => {
+                self.drops.count(reason);
+                1
+            }
         }
     }
 

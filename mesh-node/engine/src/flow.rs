@@ -108,8 +108,9 @@ impl Flows {
                 self.pins.clear(slot);
                 continue;
             }
-            // The caller has never acknowledged it: that it calls is nothing but its callee's word.
-            let payer = if pin.phase == Phase::Open && pin.acks[Role::Caller as usize].is_none() {
+            // Earlier versions took up what only the callee had spoken for, and left it as if it stood.
+            let is_claim = pin.isn == 0 && pin.acks[Role::Caller as usize].is_none();
+            let payer = if pin.phase == Phase::Open && is_claim {
                 pin.phase = Phase::Claimed;
                 self.pins.clear(slot);
                 Role::Callee

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::{
-    number::NumberHasher,
+    number::{NumberHasher, NumberMap},
     packet::{Packet, Tcp},
 };
 
@@ -27,26 +27,51 @@ pub(crate) const RUNNER: u32 = 1000;
 /// How many SYNs are remembered.
 const SYNS: usize = 1024;
 
-/// A limit on refusals to one sender, which retransmitted SYNs are exempt from: who retransmits a SYN got no refusal,
+/// Tenants of one sender that are told apart at a time.
+const TENANTS: usize = 1024;
+
+/// What occurs most often, the first of several: who has most of what all share, and gives way first.
+pub(crate) fn greediest<K: Copy + PartialEq>(keys: impl Iterator<Item = K>) -> Option<K> {
+    let mut counts: Vec<(K, usize)> = vec![];
+    for key in keys {
+        match counts.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((key, 1)),
+        }
+    }
+    counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(key, _)| key)
+}
+
+/// A limit on refusals to one sender, and there to each tenant, which retransmitted SYNs are exempt from: who retransmits a SYN got no refusal,
 /// or got it at a bad moment, and would wait for nothing.
 #[derive(Debug)]
 pub(crate) struct Limit {
     rate: Rate,
-    left: Bucket,
+    /// Empty until the first refusal.
+    left: NumberMap<u32, Bucket>,
     /// SYNs seen, in the places that their fingerprints name. Empty until the first one.
     syns: Vec<u64>,
 }
 
 impl Limit {
     /// A limit of `rate` refusals a second.
-    pub(crate) const fn new(rate: u32) -> Self {
-        Self { rate: Rate { each_second: rate, at_once: rate }, left: Bucket::full(), syns: Vec::new() }
+    pub(crate) fn new(rate: u32) -> Self {
+        Self { rate: Rate { each_second: rate, at_once: rate }, left: NumberMap::default(), syns: Vec::new() }
     }
 
-    /// Whether a refusal of this packet may be sent.
-    pub(crate) fn admits(&mut self, packet: &Packet, tcp: Option<&Tcp>, now: Instant) -> bool {
-        let again = tcp.is_some_and(|tcp| tcp.flags.opens() && self.is_retransmitted(packet, tcp));
-        again || self.left.take(self.rate, now)
+    /// Whether a refusal of this packet of `tenant`'s may be sent.
+    pub(crate) fn admits(&mut self, tenant: u32, packet: &Packet, tcp: Option<&Tcp>, now: Instant) -> bool {
+        if tcp.is_some_and(|tcp| tcp.flags.opens() && self.is_retransmitted(packet, tcp)) {
+            return true;
+        }
+        if self.left.len() >= TENANTS && !self.left.contains_key(&tenant) {
+            let Self { left, rate, .. } = self;
+            left.retain(|_, bucket| bucket.is_empty(*rate, now));
+            if left.len() >= TENANTS {
+                return false;
+            }
+        }
+        self.left.entry(tenant).or_default().take(self.rate, now)
     }
 
     fn is_retransmitted(&mut self, packet: &Packet, tcp: &Tcp) -> bool {
@@ -77,7 +102,7 @@ mod tests {
         let now = Instant::now();
         let mut limit = Limit::new(RUNNER);
         let syn = |port| packet(&tcp().source_port(port).syn().build());
-        let mut admits = |(packet, tcp): (Packet, Tcp), now| limit.admits(&packet, Some(&tcp), now);
+        let mut admits = |(packet, tcp): (Packet, Tcp), now| limit.admits(0, &packet, Some(&tcp), now);
         assert!((0..RUNNER).all(|port| admits(syn(port as u16), now)));
         assert!(!admits(syn(5000), now), "the limit");
         assert!(admits(syn(5000), now) && admits(syn(5000), now), "the same SYN again");
@@ -87,5 +112,18 @@ mod tests {
         let later = now + Duration::from_secs(3600);
         assert!((6000..6000 + RUNNER).all(|port| admits(syn(port as u16), later)));
         assert!(!admits(syn(9000), later), "but not without bound");
+    }
+
+    #[test]
+    fn a_tenant_that_is_refused_without_end_leaves_others_theirs() {
+        let now = Instant::now();
+        let mut limit = Limit::new(RUNNER);
+        let mut admits = |tenant, port| {
+            let (packet, tcp) = packet(&tcp().source_port(port).build());
+            limit.admits(tenant, &packet, Some(&tcp), now)
+        };
+        let admitted = (0..5 * RUNNER).filter(|port| admits(1, *port as u16)).count();
+        assert_eq!(admitted as u32, RUNNER);
+        assert!(admits(2, 1));
     }
 }

@@ -141,5 +141,24 @@ pub(crate) const fn is_divisible(size: usize, flags: Flags) -> bool {
     size >= SMALLEST && !flags.has(Flags::SYN) && !flags.has(Flags::RST) && !flags.has(Flags::URG)
 }
 
+/// The most segments of a super-packet: as many as of Linux's least MSS (`TCP_MIN_SND_MSS`) go into 64 KiB. One of more
+/// would keep all others waiting, and no TCP makes it.
+const MOST: usize = 65535 / 48;
+
+/// Of how many segments what was read from a TUN is.
+#[inline]
+pub(crate) fn count(octets: &[u8]) -> usize {
+    match Vnet::parse(octets) {
+        Ok((Vnet { size: Some(size), .. }, packet)) => packet.len().saturating_sub(IPV4 + 20).div_ceil(size).max(1),
+        _ => 1,
+    }
+}
+
+/// Whether a super-packet is of more segments than are worth an instance's turn.
+#[inline]
+pub(crate) const fn is_crumbled(packet: &Packet, tcp: &Tcp, size: usize) -> bool {
+    packet.len - tcp.headers > MOST * size
+}
+
 #[cfg(test)]
 mod tests;

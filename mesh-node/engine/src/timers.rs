@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Port, Sink, refuse::Refusal};
+use crate::{Port, Sink, limit::greediest, refuse::Refusal};
 
 /// How long: the socket is released within microseconds.
 const WAIT: Duration = Duration::from_millis(1);
 
-/// How many wait at most; more than that, and the oldest goes early.
+/// How many wait at most; more than that, and the oldest of the TUN that has most goes early.
 const WAITING: usize = 256;
 
 /// Refusals that wait, oldest first.
@@ -25,7 +25,9 @@ impl Waiting {
     /// Lets a refusal wait.
     pub(crate) fn push(&mut self, to: Port, refusal: Refusal, now: Instant, sink: &mut impl Sink) {
         if self.0.len() >= WAITING
-            && let Some((_, port, refusal)) = self.0.pop_front()
+            && let Some(most) = greediest(self.0.iter().map(|(_, port, _)| *port))
+            && let Some(oldest) = self.0.iter().position(|(_, port, _)| *port == most)
+            && let Some((_, port, refusal)) = self.0.remove(oldest)
         {
             sink.deliver(port, refusal.octets());
         }
@@ -59,6 +61,18 @@ mod tests {
         refuse::Unreachable,
         testing::{Recorder, packet, tcp},
     };
+
+    #[test]
+    fn a_flood_of_refusals_to_one_makes_no_others_go_early() {
+        let (start, mut waiting, mut sink) = (Instant::now(), Waiting::default(), Recorder::default());
+        let syn = tcp().syn().build();
+        let refusal = Refusal::unreachable(&syn, &packet(&syn).0, Unreachable::Prohibited);
+        waiting.push(Port(1), refusal.clone(), start, &mut sink);
+        (0..1000).for_each(|_| waiting.push(Port(2), refusal.clone(), start, &mut sink));
+        assert!(sink.delivered.iter().all(|(port, _)| *port == Port(2)));
+        waiting.deliver(start + WAIT, &mut sink);
+        assert!(sink.delivered.iter().any(|(port, _)| *port == Port(1)));
+    }
 
     #[test]
     fn each_is_delivered_once_in_order_and_none_is_lost() {

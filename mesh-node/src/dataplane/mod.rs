@@ -5,6 +5,7 @@ mod gso;
 mod io;
 #[cfg(test)]
 pub(crate) mod lab;
+mod share;
 mod worker;
 
 use std::{

@@ -111,6 +111,7 @@ mod tests {
         octets.extend(record(&mut Unstructured::new(&[1; 80])).unwrap());
         // Open.
         octets[HEADER] = 2;
+        octets[HEADER + 48] = 1;
         seal(&mut octets[HEADER..]);
         let sender = channel().0;
         assert_eq!(World::from_memory(Box::new(Kept { octets, sender })), 1);

@@ -10,7 +10,7 @@ use crate::{
     packet::{Content, Packet, Tcp},
     peers::Turn,
     refuse::{Refusal, Unreachable},
-    segment::{Unit, is_divisible, split},
+    segment::{Unit, is_crumbled, is_divisible, split},
     vnet::Vnet,
 };
 
@@ -50,6 +50,9 @@ impl Engine {
         };
         if vnet.size.is_some_and(|size| !is_divisible(size, tcp.flags)) {
             return Err(Reason::Malformed);
+        }
+        if vnet.size.is_some_and(|size| is_crumbled(&packet, &tcp, size)) {
+            return Err(Reason::TinySegments);
         }
         let way = self.way(local, &packet, &tcp, waited, octets, now, sink);
         let way = way.and_then(|way| match way {
@@ -141,7 +144,7 @@ impl Engine {
             },
             _ => None,
         };
-        if !attached.limit.admits(packet, tcp, now) {
+        if !attached.limit.admits(0, packet, tcp, now) {
             self.drops.count(Reason::RefusalLimited);
             return;
         }

@@ -171,7 +171,9 @@ impl Engine {
     /// Tells whoever sent a segment from `runner` that it may not pass.
     fn reset_sender(&mut self, runner: u32, packet: &Packet, tcp: &Tcp, now: Instant, sink: &mut impl Sink) {
         let Some(mut reset) = Refusal::reset(packet, tcp) else { return };
-        let admitted = self.peers.get_mut(runner).dealings().limit.admits(packet, Some(tcp), now);
+        let tenant = self.map.route.owner(packet.source).map(|owner| self.map.route.service_of(owner));
+        let tenant = tenant.map_or(u32::MAX, |service| self.map.filter.deployment(service));
+        let admitted = self.peers.get_mut(runner).dealings().limit.admits(tenant, packet, Some(tcp), now);
         let mut turn = Turn { now, sink, drops: &mut self.drops };
         let sent = if admitted {
             self.peers.answer(runner, reset.packet_mut(), &mut turn)

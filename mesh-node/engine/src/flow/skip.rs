@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{End, Seat};
+use crate::limit::greediest;
 
 /// How long it is skipped where another one is there.
 const SKIPPED: Duration = Duration::from_secs(1);
@@ -18,8 +19,12 @@ impl Skips {
     /// Notes that a connection to a service was refused there just now.
     pub(crate) fn add(&mut self, callee: End, seat: Seat, now: Instant) {
         self.0.retain(|(of, at, until)| *until > now && (*of, *at) != (callee, seat));
-        if self.0.len() >= MOST {
-            self.0.remove(0);
+        // Of the service that has most, so that one whose ports are all refused leaves others theirs.
+        if self.0.len() >= MOST
+            && let Some(address) = greediest(self.0.iter().map(|(of, ..)| of.address))
+            && let Some(oldest) = self.0.iter().position(|(of, ..)| of.address == address)
+        {
+            self.0.remove(oldest);
         }
         self.0.push((callee, seat, now + SKIPPED));
     }
@@ -57,5 +62,15 @@ mod tests {
         assert!(!skips.holds(port(1), there, now));
         (0..1000).for_each(|id| skips.add(port(1), Seat::Here(InstanceId(id)), now));
         assert!(skips.0.len() <= MOST && skips.holds(port(1), Seat::Here(InstanceId(999)), now));
+    }
+
+    #[test]
+    fn a_service_that_refuses_on_every_port_takes_no_others_place() {
+        let (now, mut skips) = (Instant::now(), Skips::default());
+        let at = |service, port| End { address: Ipv4Addr::new(100, 112, 0, service), port };
+        let there = Seat::There(RunnerId(1));
+        skips.add(at(1, 5432), there, now);
+        (0..5000).for_each(|port| skips.add(at(2, port), there, now));
+        assert!(skips.holds(at(1, 5432), there, now) && skips.0.len() <= MOST);
     }
 }

@@ -219,6 +219,23 @@ fn an_instance_that_writes_to_its_interface_by_itself_gets_no_more_sent_than_tcp
         assert!(world.delivered(20).is_empty(), "{size}");
     }
     assert_eq!(malformed(&mut world) - before, 2);
-    world.read(1, 10, &much.read(8));
-    assert_eq!(malformed(&mut world) - before, 2, "as little as that may be");
+    // No more segments than the least that Linux makes of so much.
+    world.read(1, 10, &much.read(43));
+    assert_eq!(world.dropped(1, Reason::TinySegments), 1);
+    for (size, payload) in [(44, 60_000), (8, 10_000)] {
+        world.read(1, 10, &call().payload(&vec![7; payload]).read(size));
+    }
+    assert_eq!((world.dropped(1, Reason::TinySegments), malformed(&mut world) - before), (1, 2));
+}
+
+#[test]
+fn what_an_instance_sends_costs_by_its_segments() {
+    let mut world = lawless();
+    let mut cost = |packet: Vec<u8>| {
+        world.with(1, |engine, sink, now| engine.handle_tun(Port(10), &mut packet.clone(), now, sink))
+    };
+    assert_eq!(cost(call().payload(&[7; 60_000]).read(1292)), 47);
+    assert_eq!(cost(call().payload(&[7; 60_000]).read(48)), 1250);
+    assert_eq!(cost(call().payload(&[7; 9]).read(1292)), 1);
+    assert_eq!(cost(call().payload(&[7; 60_000]).read(8)), 1, "what is dropped is no work");
 }

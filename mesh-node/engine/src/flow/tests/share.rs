@@ -155,3 +155,24 @@ fn what_one_end_only_claims_counts_for_it_and_not_for_long() {
     assert!(flows.tick(now + ATTEMPT).is_empty());
     assert_eq!(flows.all().count(), 0);
 }
+
+#[test]
+fn what_an_earlier_version_left_of_mere_claims_does_not_stand_for_days() {
+    let now = Instant::now();
+    let memory = std::sync::Arc::<std::sync::Mutex<Vec<u8>>>::default();
+    let (mut pins, _) = Pins::open(Box::new(Window(std::sync::Arc::clone(&memory), vec![0; 64 + 64 * 4])));
+    for (slot, isn, ack) in [(0, 0, None), (1, 0, Some(1)), (2, 1000, None)] {
+        let caller = end(100, slot as u16);
+        let (caller_is, caller_seat) = (InstanceId(100), Seat::Here(InstanceId(100)));
+        let (callee, callee_seat) = (end(1, 5432), Seat::Here(InstanceId(119)));
+        let (phase, fins, fin_acks, acks) = (Phase::Open, 0, [None; 2], [ack, Some(7)]);
+        let pin = Pin { phase, caller, callee, caller_is, caller_seat, callee_seat, fins, fin_acks, isn, acks };
+        pins.write(slot, &pin);
+    }
+    drop(pins);
+    let left = std::mem::take(&mut *memory.lock().unwrap());
+    let mut flows = Flows::new(Box::new(left), 7, now);
+    assert_eq!((flows.all().count(), flows.standing()), (3, 2));
+    assert!(flows.tick(now + ATTEMPT).is_empty());
+    assert_eq!(flows.all().count(), 2);
+}
