@@ -14,6 +14,7 @@ mod world;
 
 pub mod coalesce_oracle;
 pub mod datagram;
+pub mod hostile;
 pub mod mesh_toml;
 pub mod messages;
 pub mod pins;
@@ -30,6 +31,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("coalesce_oracle", coalesce_oracle::run),
     ("datagram", datagram::run),
+    ("hostile", hostile::run),
     ("mesh_toml", mesh_toml::run),
     ("messages", messages::run),
     ("pins", pins::run),

@@ -89,6 +89,8 @@ pub(crate) struct World {
     given: usize,
     /// What the peer opens datagrams into.
     buffer: Vec<u8>,
+    /// The only TUN that says anything, if it is only one.
+    only: Option<u32>,
 }
 
 #[derive(Default)]
@@ -136,6 +138,7 @@ impl World {
             taken: 0,
             given: 0,
             buffer: vec![0; UDP_BUFFER],
+            only: None,
         };
         for instance in OURS {
             world.attach(instance as u32, InstanceId(instance));
@@ -230,8 +233,9 @@ impl World {
                 self.write(port, read_from_tun(&ip, size));
             }
             Op::WriteAnswer => {
-                if !self.read.is_empty() {
-                    let (port, octets) = u.choose(&self.read)?.clone();
+                let read = self.readable();
+                if !read.is_empty() {
+                    let (port, octets) = u.choose(&read)?.clone();
                     let flags = some_flags(u)?;
                     let payload = vec![0; *u.choose(&[0, 0, 1, 5000])?];
                     if let Packet::Tcp(segment) = Packet::read(&octets[VNET..]) {
@@ -241,8 +245,9 @@ impl World {
                 }
             }
             Op::WriteUnreachable => {
-                if !self.read.is_empty() {
-                    let (port, octets) = u.choose(&self.read)?.clone();
+                let read = self.readable();
+                if !read.is_empty() {
+                    let (port, octets) = u.choose(&read)?.clone();
                     let ip = &octets[VNET..];
                     if let Packet::Tcp(segment) = Packet::read(ip) {
                         let quoted = &ip[..ip.len().min(usize::from(u.int_in_range(0..=64u8)?))];
@@ -402,6 +407,23 @@ impl World {
         panic!("it never has enough: {:?}", self.engine.next_timeout());
     }
 
+    /// What instances were sent that may answer.
+    fn readable(&self) -> Vec<(u32, Vec<u8>)> {
+        self.read.iter().filter(|(port, _)| self.only.is_none_or(|only| only == *port)).cloned().collect()
+    }
+
+    /// From now on nothing but this TUN and the peer say anything.
+    pub(crate) fn confine(&mut self, only: u32) {
+        self.only = Some(only);
+    }
+
+    /// An instance sends a segment; which TUNs it reaches.
+    pub(crate) fn say(&mut self, port: u32, segment: &Segment) -> Vec<u32> {
+        let before = self.read.len();
+        self.write(port, read_from_tun(&segment.write(&[], &[]), 0));
+        self.read[before..].iter().map(|(to, _)| *to).collect()
+    }
+
     fn has_session(&self) -> bool {
         let report = self.engine.report(self.now);
         report.peers.iter().any(|peer| peer.runner == RunnerId(2) && peer.handshake_age.is_some())
@@ -412,6 +434,9 @@ impl World {
     }
 
     fn a_port(&self, u: &mut Unstructured<'_>) -> Result<u32> {
+        if let Some(only) = self.only {
+            return Ok(only);
+        }
         if self.attached.is_empty() || u.ratio(1, 16)? {
             return u.int_in_range(8..=15);
         }

@@ -165,7 +165,9 @@ impl Engine {
     /// the end that is taken for the caller may open; and it is the sender's until the other end has acknowledged it.
     fn adopt(&mut self, seen: &Seen<'_>, direction: Direction, now: Instant) -> Result<Way, No> {
         let Seen { tcp, from, source, destination, packet } = *seen;
-        if !self.flows.is_cold(now) {
+        // A RST takes up nothing, and its receiver may not know yet.
+        let is_reset = tcp.flags.has(Flags::RST) && direction == Direction::Call;
+        if !is_reset && !self.flows.is_cold(now) {
             return Err(No::prohibited(Reason::NoConnection));
         }
         // A connection can't be opened from a service address.

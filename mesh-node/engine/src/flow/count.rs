@@ -55,6 +55,9 @@ impl Counts {
                 self.half.add(tenant);
             }
         }
+        if flow.pin.phase == Phase::Claimed {
+            return; // no load yet
+        }
         match resolved.ways[Role::Callee as usize] {
             Way::Instance(instance) => {
                 if let Some(count) = self.here.get_mut(instance as usize) {
@@ -79,6 +82,9 @@ impl Counts {
             if flow.pin.phase == Phase::Opening {
                 self.half.remove(tenant);
             }
+        }
+        if flow.pin.phase == Phase::Claimed {
+            return; // no load yet
         }
         match resolved.ways[Role::Callee as usize] {
             Way::Instance(instance) => {
