@@ -47,6 +47,9 @@ pub struct Frame {
     pub bytes: Vec<u8>,
 }
 
+/// linux/if_packet.h.
+const PACKET_VNET_HDR: libc::c_int = 15;
+
 /// A packet socket of the calling thread's namespace, on one interface or on all.
 pub(crate) struct PacketSocket(OwnedFd);
 
@@ -73,6 +76,17 @@ impl PacketSocket {
         // SAFETY: the pointer and the length are those of `address`, which lives through the call.
         let bound = unsafe { libc::bind(fd, (&raw const address).cast(), size_of_val(&address) as u32) };
         if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
+    }
+
+    /// One that only sends, over interfaces without a link layer.
+    pub(crate) fn open_mute() -> io::Result<Self> {
+        // SAFETY: no pointers are passed.
+        let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `fd` is open and owned by nobody else.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
     /// The next packet, if there is one. `buffer` is scratch space, of the size of the largest packet.
@@ -108,6 +122,17 @@ impl PacketSocket {
             libc::sendto(self.0.as_raw_fd(), packet.as_ptr().cast(), packet.len(), 0, to, size_of_val(&address) as u32)
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// From now on every packet that is sent has a `virtio_net_hdr` before it (packet(7), `PACKET_VNET_HDR`).
+    pub(crate) fn expect_vnet(&self) -> io::Result<()> {
+        let on: libc::c_int = 1;
+        // SAFETY: the pointer and the length are those of `on`, which lives through the call.
+        let set = unsafe {
+            let value = (&raw const on).cast();
+            libc::setsockopt(self.0.as_raw_fd(), libc::SOL_PACKET, PACKET_VNET_HDR, value, size_of_val(&on) as u32)
+        };
+        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// How many packets were lost since the last call because nobody had fetched them in time.

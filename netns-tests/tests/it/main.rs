@@ -11,6 +11,8 @@ mod coordinator_signals;
 mod copied_machine;
 mod denied;
 mod deploy;
+mod fair_shares;
+mod fair_turns;
 mod harness;
 mod hostile;
 mod hostile_control;
