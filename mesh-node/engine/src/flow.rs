@@ -207,8 +207,7 @@ impl Flows {
     }
 
     fn limit(&self, flow: &Flow) -> Option<Level> {
-        let Some(tenant) = self.counts.tenant(flow) else { return Some(Level::Team) };
-        self.counts.limit(tenant, self.pins.capacity(), PER_CALLER)
+        self.counts.limit(flow, self.pins.capacity(), PER_CALLER)
     }
 
     /// A flow that has only begun, of a tenant that has more such than the one of `flow` has in all.

@@ -121,8 +121,8 @@ fn what_a_caller_on_another_runner_sends_takes_no_connection_from_its_own_deploy
             [(&web, PORT), (&web, OTHER_PORT), (&db, PORT)].map(|(callee, port)| callee.serve(port, Answer::Echo));
         let attack = || {
             pretends(&evil, &there, &web);
-            // What was sent before has arrived when this has, whatever comes of it.
-            let _ = other.connect(web.service_address, PORT);
+            // What was sent before has arrived when this has.
+            reaches(&other, web.service_address, PORT);
             reaches(&web, db.service_address, PORT);
         };
         reaches(&web, db.service_address, PORT);

@@ -50,9 +50,9 @@ impl Counts {
         runners(flow).for_each(|runner| *self.links.entry(runner).or_default() += 1);
         let Some(resolved) = flow.resolved else { return };
         if let Some(tenant) = self.tenant(flow) {
-            self.shares.add(tenant);
+            self.shares.add(tenant, payer(flow));
             if flow.pin.phase == Phase::Opening {
-                self.half.add(tenant);
+                self.half.add(tenant, payer(flow));
             }
         }
         if flow.pin.phase == Phase::Claimed {
@@ -78,9 +78,9 @@ impl Counts {
         runners(flow).for_each(|runner| less(&mut self.links, runner));
         let Some(resolved) = flow.resolved else { return };
         if let Some(tenant) = self.tenant(flow) {
-            self.shares.remove(tenant);
+            self.shares.remove(tenant, payer(flow));
             if flow.pin.phase == Phase::Opening {
-                self.half.remove(tenant);
+                self.half.remove(tenant, payer(flow));
             }
         }
         if flow.pin.phase == Phase::Claimed {
@@ -105,9 +105,10 @@ impl Counts {
     }
 
     /// Where whom a flow counts for has as many as it may, of `capacity` in all and `most` for each.
-    pub(super) fn limit(&self, tenant: Tenant, capacity: u32, most: u32) -> Option<Level> {
+    pub(super) fn limit(&self, flow: &Flow, capacity: u32, most: u32) -> Option<Level> {
+        let Some(tenant) = self.tenant(flow) else { return Some(Level::Team) };
         let free = capacity.saturating_sub(self.all as u32);
-        self.shares.limit(tenant, free, most)
+        self.shares.limit(tenant, payer(flow), free, most)
     }
 
     /// Whether `greedy` has more that nobody has answered than `tenant` has in all, at the first level where they differ.
@@ -145,6 +146,11 @@ impl Counts {
     pub(super) fn there(&self, service: u32, runner: u32) -> u32 {
         self.there.get(&both(service, runner)).copied().unwrap_or(0)
     }
+}
+
+/// The address of the end that a flow counts for.
+fn payer(flow: &Flow) -> u32 {
+    flow.end(flow.payer).address.into()
 }
 
 fn runners(flow: &Flow) -> impl Iterator<Item = u64> + use<> {

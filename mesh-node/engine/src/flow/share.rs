@@ -35,17 +35,22 @@ pub(super) struct Shares {
     runners: NumberMap<u64, u32>,
     /// By the runner and the team.
     guests: NumberMap<u64, u32>,
+    /// By the address of a caller on another runner.
+    callers: NumberMap<u64, u32>,
 }
+
+/// So much a caller on another runner may have though another one of its deployment there has all.
+const LITTLE: u32 = 1024;
 
 impl Shares {
     /// There is a new map, and nothing has been counted in it yet.
     pub(super) fn clear(&mut self) {
-        let Self { teams, deployments, leaves, runners, guests } = self;
-        [teams, deployments, leaves, runners, guests].into_iter().for_each(NumberMap::clear);
+        let Self { teams, deployments, leaves, runners, guests, callers } = self;
+        [teams, deployments, leaves, runners, guests, callers].into_iter().for_each(NumberMap::clear);
     }
 
-    /// The tenant has one more.
-    pub(super) fn add(&mut self, tenant: Tenant) {
+    /// The tenant has one more, which its instance with this address pays for.
+    pub(super) fn add(&mut self, tenant: Tenant, address: u32) {
         let more = |counts: &mut NumberMap<u64, u32>, key| *counts.entry(key).or_default() += 1;
         more(&mut self.teams, tenant.team.into());
         more(&mut self.deployments, tenant.deployment.into());
@@ -53,36 +58,40 @@ impl Shares {
         if let Way::Runner(runner) = tenant.leaf {
             more(&mut self.runners, runner.into());
             more(&mut self.guests, both(runner, tenant.team));
+            more(&mut self.callers, address.into());
         }
     }
 
     /// The tenant has one less.
-    pub(super) fn remove(&mut self, tenant: Tenant) {
+    pub(super) fn remove(&mut self, tenant: Tenant, address: u32) {
         less(&mut self.teams, tenant.team.into());
         less(&mut self.deployments, tenant.deployment.into());
         less(&mut self.leaves, tenant.leaf_key());
         if let Way::Runner(runner) = tenant.leaf {
             less(&mut self.runners, runner.into());
             less(&mut self.guests, both(runner, tenant.team));
+            less(&mut self.callers, address.into());
         }
     }
 
-    /// Where the tenant has as much as it may, with `free` left for all and `most` for each instance.
-    pub(super) fn limit(&self, tenant: Tenant, free: u32, most: u32) -> Option<Level> {
+    /// Where the tenant has as much as it may, with `free` left for all and `most` for each instance. On another runner
+    /// the one with this address is let have a little, and all of its deployment there a quarter more.
+    pub(super) fn limit(&self, tenant: Tenant, address: u32, free: u32, most: u32) -> Option<Level> {
         let team = get(&self.teams, tenant.team.into());
         let Some(of_team) = room(free, team) else { return Some(Level::Team) };
         let Some(of_deployment) = room(of_team, get(&self.deployments, tenant.deployment.into())) else {
             return Some(Level::Deployment);
         };
         let leaf = get(&self.leaves, tenant.leaf_key());
-        if leaf >= most || room(of_deployment, leaf).is_none() {
+        let own = if let Way::Runner(_) = tenant.leaf { get(&self.callers, address.into()) } else { leaf };
+        let fits = |left: u32| leaf < left.min(most) || (own < left.min(LITTLE) && leaf < most + most / 4);
+        if !fits(of_deployment) {
             return Some(Level::Leaf);
         }
         let Way::Runner(runner) = tenant.leaf else { return None };
         let of_runner = room(free, get(&self.runners, runner.into()));
         let of_guest = of_runner.and_then(|left| room(left, get(&self.guests, both(runner, tenant.team))));
-        let of_leaf = of_guest.and_then(|left| room(left, leaf));
-        of_leaf.is_none().then_some(Level::Runner)
+        (!of_guest.is_some_and(fits)).then_some(Level::Runner)
     }
 
     /// How much the tenant has.

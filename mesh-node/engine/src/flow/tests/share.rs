@@ -105,6 +105,22 @@ fn a_tenant_that_asks_for_little_gets_it_however_greedy_the_others_are() {
 }
 
 #[test]
+fn a_caller_that_has_all_leaves_some_to_others_of_its_deployment_on_its_runner() {
+    let now = Instant::now();
+    for phase in [Phase::Claimed, Phase::Open] {
+        let (mut flows, map) = crowd(ALL, now);
+        fill(&mut flows, &map, &[150], phase, now);
+        for sibling in 151..160 {
+            assert_eq!(open(&mut flows, &map, sibling, Phase::Open, 1000, now), 1000, "{phase:?} {sibling}");
+        }
+        // However many there are, not all that another deployment's callers there get.
+        fill(&mut flows, &map, &(151..170).collect::<Vec<_>>(), Phase::Open, now);
+        assert!(flows.standing() <= ALL / 4 + ALL / 16, "{phase:?} {}", flows.standing());
+        assert_eq!(open(&mut flows, &map, 250, Phase::Open, 1000, now), 1000, "{phase:?}");
+    }
+}
+
+#[test]
 fn what_nobody_has_answered_gives_way_to_who_has_less() {
     let now = Instant::now();
     let (mut flows, map) = crowd(4096, now);
