@@ -194,15 +194,15 @@ impl StateDir {
         written
     }
 
-    /// [`Self::write`], unless the file holds just that already.
+    /// [`Self::write`], unless the file holds just that already. What fails is tried again.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If it isn't written yet.
     pub(crate) fn write_changed(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         let new = Zeroizing::new(serde_json::to_vec(value)?);
         match fs::read(self.path.join(name)).map(Zeroizing::new) {
             Ok(old) if old == new => Ok(()),
-            _ => self.write(name, value),
+            _ => self.write(name, value).or_else(|_| self.remember(name, value)),
         }
     }
 
