@@ -157,7 +157,7 @@ impl Coordinator {
     /// `mesh-coord apply` of a file with this text.
     #[track_caller]
     pub fn apply(&self, text: &str) -> Outcome {
-        self.command(&["apply", &self.file("mesh.toml", text)])
+        self.command(&["apply", "--prune", &self.file("mesh.toml", text)])
     }
 
     /// A join token.

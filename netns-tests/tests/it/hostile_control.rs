@@ -174,7 +174,7 @@ fn after_its_removal_it_has_nothing() {
         let mut control = stream(&scene.hostile).expect("its credential is good");
         assert_eq!(control.hear().expect("a greeting")["type"], "welcome");
 
-        coordinator.command(&["node", "remove", "hostile"]).done();
+        coordinator.command(&["node", "remove", "hostile", "--force"]).done();
         while control.hear().is_some() {}
         let (status, words) = stream(&scene.hostile).err().expect("a credential of nobody");
         assert!(status == 401 || status == 403, "{status}: {words}");

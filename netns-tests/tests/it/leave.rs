@@ -76,7 +76,7 @@ fn a_runner_that_was_removed_leaves_by_itself() {
         declare(&coordinator, &[SHOP]);
         let mut aws = world.runner(&coordinator, "aws", Stack::Dual);
         let db = aws.attach("shop/db");
-        coordinator.command(&["node", "remove", "aws"]).done();
+        coordinator.command(&["node", "remove", "aws", "--force"]).done();
         wait::until_true("the agent to hear that it is unknown", || {
             aws.json(&["status"])["coordinator"]["error"].as_str().is_some_and(|error| error.contains("does not know"))
         });

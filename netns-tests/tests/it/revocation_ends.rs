@@ -164,7 +164,7 @@ fn a_runner_that_is_removed() {
         let [mut to_ovh, _within_ovh] = stage.to_db(1);
         let mut from_there = Crowd::gather(&dbs[1].namespace, dbs[0].address, PORT, 5);
         let syns = [&dbs[0], &dbs[1]].map(Instance::capture);
-        coordinator.command(&["node", "remove", "ovh"]).done();
+        coordinator.command(&["node", "remove", "ovh", "--force"]).done();
         // At the others everything that went to it or came from it.
         to_ovh.assert_told();
         assert_resets(&servers[0], Standing::COUNT + 5);

@@ -107,7 +107,7 @@ fn a_runner_that_is_removed_is_dropped_by_its_peers() {
         let (_calls, server) = (app.serve(80, Answer::Echo), db.serve(5432, Answer::Echo));
         let mut standing = app.connect(db.service_address, 5432).expect("a connection");
         ping(&mut standing, b"before").expect("an echo");
-        coordinator.command(&["node", "remove", "ovh"]).done();
+        coordinator.command(&["node", "remove", "ovh", "--force"]).done();
         wait::until_true("the peer to drop it", || aws.peer("ovh").is_none());
         assert_eq!(coordinator.node("ovh").expect("a node")["state"], "removed");
         is_refused(&app, db.service_address, 5432);
