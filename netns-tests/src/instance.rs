@@ -57,12 +57,20 @@ impl Instance {
 
     /// From now on nothing that arrives gets in: whoever connects hears nothing, as of a machine that hangs.
     pub fn freeze(&self) {
-        self.namespace.ip(&["rule add pref 1 iif mesh0 blackhole"]);
+        self.block("add", &["action", "block"]);
     }
 
     /// Ends [`Instance::freeze`].
     pub fn thaw(&self) {
-        self.namespace.ip(&["rule del pref 1 iif mesh0"]);
+        self.block("del", &[]);
+    }
+
+    /// By IPsec's policies: the agent puts back what the mesh's own rules and routes lose.
+    fn block(&self, verb: &str, more: &[&str]) {
+        for address in [self.address, self.service_address] {
+            let policy = format!("xfrm policy {verb} src 0.0.0.0/0 dst {address}/32 dir in");
+            self.namespace.ip(&[[&[policy.as_str()], more].concat().join(" ").as_str()]);
+        }
     }
 
     /// The lines of its hosts file.

@@ -70,8 +70,17 @@ impl Place {
     /// # Errors
     /// If the tenant has no place left.
     pub(crate) fn prove(&self, tenant: &Tenant) -> Result<(), Refused> {
+        self.change_over(tenant).map_err(refused)
+    }
+
+    /// The same, for what is soon over: without a place of the tenant's it keeps the one that it has.
+    pub(crate) fn prove_if_there_is_room(&self, tenant: &Tenant) {
+        let _ = self.change_over(tenant);
+    }
+
+    fn change_over(&self, tenant: &Tenant) -> Result<(), Full> {
         let mut taken = self.0.seats.lock();
-        let gone = taken.places.prove(self.0.id, tenant).map_err(refused)?;
+        let gone = taken.places.prove(self.0.id, tenant)?;
         if let Some(gone) = gone {
             taken.holders.remove(&gone);
         }
