@@ -6,16 +6,13 @@ use std::{
     ffi::OsString,
     fs::File,
     io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    },
-    path::{Path, PathBuf},
+    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
+    path::{Component, Path, PathBuf},
 };
 
 use mesh_proto::message::Refusal;
 use nix::{
-    fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat},
+    fcntl::{OFlag, open, openat, readlinkat},
     sys::{
         stat::Mode,
         statfs::{PROC_SUPER_MAGIC, fstatfs},
@@ -133,14 +130,27 @@ impl Place {
 /// Opens what a path leads to. Whoever owns a directory on the way could lead the agent anywhere by a symbolic link in there:
 /// only those of root, or of the agent's own user, are followed, and none at the end.
 fn reach_path(path: &Path) -> io::Result<OwnedFd> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-    let file = File::from(openat2(AT_FDCWD, &without_links(path)?, how)?);
-    match file.metadata()?.is_symlink() {
-        true => Err(io::Error::from_raw_os_error(libc::ELOOP)),
-        false => Ok(file.into()),
+    walk(Path::new("/"), &without_links(path)?)
+}
+
+/// Opens what is below a directory, and follows no link on the way, which could lead out of it. (openat2(2) can do the same, but
+/// systemd's RestrictSUIDSGID= takes it away.)
+fn walk(root: &Path, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let mut at = open(root, flags | OFlag::O_DIRECTORY, Mode::empty())?;
+    for part in path.components() {
+        let part = match part {
+            Component::RootDir => continue,
+            Component::Normal(part) => part,
+            _ => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        };
+        let next = File::from(openat(&at, part, flags | OFlag::O_NOFOLLOW, Mode::empty())?);
+        if next.metadata()?.is_symlink() {
+            return Err(io::Error::from_raw_os_error(libc::ELOOP));
+        }
+        at = next.into();
     }
+    Ok(at)
 }
 
 /// The path that is meant, without the symbolic links on its way.
@@ -195,11 +205,7 @@ fn is_mounted_from(mounts: &str, path: &Path) -> bool {
 }
 
 fn reach_in_process(pid: i32) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let directory = (OFlag::O_PATH | OFlag::O_DIRECTORY).bits();
-    let root = File::options().read(true).custom_flags(directory).open(format!("/proc/{pid}/root"))?;
-    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS);
-    Ok(openat2(root, "etc/hosts", how)?)
+    walk(Path::new(&format!("/proc/{pid}/root")), Path::new("etc/hosts"))
 }
 
 #[cfg(test)]

@@ -142,8 +142,12 @@ fn a_hundred_start_as_fast_as_docker_can_and_none_is_left() {
         std::thread::scope(|scope| {
             for _ in 0..AT_A_TIME {
                 scope.spawn(|| {
-                    while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        docker.container(&[&DB[..], &["--name", name]].concat(), &["sleep", "1000"]);
+                    loop {
+                        let n = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(name) = names.get(n) else { break };
+                        // One runner has at most 64 instances of a service.
+                        let service = ["mesh.service=shop/db", "mesh.service=shop/app"][n % 2];
+                        docker.container(&["--label", service, "--name", name], &["sleep", "1000"]);
                     }
                 });
             }

@@ -60,7 +60,11 @@ fn docker_starts_members_after_setup_and_none_after_undo() {
 
         // Containers that were made with it go on, and start again, without.
         let undone = stage.aws.command(&["setup", "docker", "--undo"]).done();
-        assert!(undone.stderr.contains("take `mesh` out of runtimes"), "{}", undone.stderr);
+        assert!(
+            undone.stderr.contains("the runtime `mesh` stays in daemon.json as a name for runc"),
+            "{}",
+            undone.stderr
+        );
         docker.reload();
         let runtimes = || docker.command(&["info", "--format", "{{json .Runtimes}} {{.DefaultRuntime}}"]).done().stdout;
         wait::until_true("Docker to know", || !runtimes().contains("runc-wrapper") && runtimes().ends_with(" runc\n"));
