@@ -9,11 +9,15 @@ mod mesh;
 #[path = "../../../mesh-node/engine/tests/oracle/mod.rs"]
 mod oracle;
 mod packet;
+#[expect(dead_code, reason = "the model's own tests use the rest")]
+#[path = "../../../mesh-coord/model/tests/properties/reference.rs"]
+mod reference;
 mod sink;
 mod world;
 
 pub mod coalesce_oracle;
 pub mod datagram;
+pub mod hello;
 pub mod hostile;
 pub mod mesh_toml;
 pub mod messages;
@@ -31,6 +35,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("coalesce_oracle", coalesce_oracle::run),
     ("datagram", datagram::run),
+    ("hello", hello::run),
     ("hostile", hostile::run),
     ("mesh_toml", mesh_toml::run),
     ("messages", messages::run),
