@@ -45,7 +45,7 @@ impl Room {
     /// The parts of so many places.
     pub(crate) const fn of(places: usize) -> Self {
         let strangers = if places / 4 < 2048 { places / 4 } else { 2048 };
-        Self { strangers, of_address: 64, tenants: places - strangers, of_token: 32, of_runner: 4, of_runner_new: 2 }
+        Self { strangers, of_address: 64, tenants: places - strangers, of_token: 256, of_runner: 4, of_runner_new: 2 }
     }
 }
 

@@ -1,6 +1,6 @@
 //! How a machine becomes a runner: asks the coordinator whom the token names, and no other.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use mesh_link::{LinkError, Method, RequestError, Url};
 use mesh_proto::{
@@ -15,6 +15,10 @@ use crate::{attach, control, state::StateDir};
 
 /// How often a request is tried whose answer doesn't come.
 const ATTEMPTS: u32 = 5;
+
+/// The same where a connection came about and was broken off, as by a coordinator to which many machines of one address come
+/// at once: for about a minute.
+const ATTEMPTS_WHERE_IT_ANSWERS: u32 = 20;
 
 /// What the operator wants to be.
 #[derive(Debug)]
@@ -105,12 +109,13 @@ async fn request<T: serde::de::DeserializeOwned>(
     let mut backoff = control::Backoff::default();
     let mut attempt = 1;
     loop {
-        let lost = match request_once(wish, method.clone(), path, body).await {
+        let (lost, most) = match request_once(wish, method.clone(), path, body).await {
             Ok(answer) => return Ok(answer),
             Err(Failure::Final(refusal)) => return Err(refusal),
-            Err(Failure::Lost(refusal)) => refusal,
+            Err(Failure::Unreachable(refusal)) => (refusal, ATTEMPTS),
+            Err(Failure::Lost(refusal)) => (refusal, ATTEMPTS_WHERE_IT_ANSWERS),
         };
-        if attempt == ATTEMPTS {
+        if attempt >= most {
             return Err(lost);
         }
         attempt += 1;
@@ -122,6 +127,7 @@ async fn request<T: serde::de::DeserializeOwned>(
 
 enum Failure {
     Final(Refusal),
+    Unreachable(Refusal),
     Lost(Refusal),
 }
 
@@ -137,8 +143,11 @@ async fn request_once<T: serde::de::DeserializeOwned>(
                 error.to_string(),
                 "the token was made by another coordinator: is the URL right, and the token current?",
             )),
-            LinkError::Unreachable { .. } | LinkError::NoUrl { .. } | LinkError::Tls { .. } => {
-                Failure::Lost(Refusal::new(
+            LinkError::Tls { ref source, .. } if source.kind() == io::ErrorKind::ConnectionReset => {
+                Failure::Lost(Refusal::new(error.to_string(), "try again; is that the coordinator's port?"))
+            }
+            LinkError::Tls { .. } | LinkError::Unreachable { .. } | LinkError::NoUrl { .. } => {
+                Failure::Unreachable(Refusal::new(
                     error.to_string(),
                     "is the coordinator running, and does a firewall let its port through?",
                 ))
