@@ -105,7 +105,7 @@ fn an_agent_is_installed_enrolled_upgraded_removed_and_purged() {
         fs::write(&file, set_up).expect("cannot mend a file");
         let removed = dpkg(&systemd, &["--remove", "mesh-node"]);
         assert!(removed.stdout.contains("+++ /etc/docker/daemon.json"), "{}", removed.stdout);
-        assert!(removed.stderr.contains("Restart those that run"), "{}", removed.stderr);
+        assert!(removed.stderr.contains("restart those that run"), "{}", removed.stderr);
         systemd.command(&["test", "-e", "/run/reloaded"]).done();
         let there = |path: &str| systemd.root().join(path).exists();
         let runtimes = || fs::read_to_string(systemd.root().join("etc/docker/daemon.json")).expect("Docker's file");
