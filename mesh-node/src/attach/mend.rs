@@ -37,6 +37,8 @@ pub(crate) fn mend(ns: &Namespace, a: &Addressing, seen: &mut Seen) -> Result<Ve
         }
         if link.mtu != u32::from(a.mtu) {
             link::set(&mut netlink, link.index, a.mtu, a.mark).at("setting the MTU of mesh0")?;
+            // Below 1280 the kernel forgets IPv6 there, and above it switches it on anew (net/ipv6/addrconf.c).
+            without_ipv6(&mut netlink, link.index);
             note(true, "the MTU of mesh0");
         }
         if !link.up {

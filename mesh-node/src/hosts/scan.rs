@@ -171,8 +171,8 @@ mod tests {
         (scratch, File::options().read(true).write(true).open(path).unwrap())
     }
 
-    fn taken_out(text: &[u8]) -> Vec<u8> {
-        let (scratch, file) = file("taken-out", text);
+    fn taken_out(name: &str, text: &[u8]) -> Vec<u8> {
+        let (scratch, file) = file(name, text);
         take_out(&file).unwrap();
         fs::read(scratch.0.join("hosts")).unwrap()
     }
@@ -184,8 +184,8 @@ mod tests {
         let text = format!("{line}{block}{line}\0# mesh-node begin\n{line}");
         let found = Scan::of(&file("scan", text.as_bytes()).1).unwrap();
         assert_eq!((found.ours.len(), found.nul, found.length), (1, true, text.len() as u64));
-        assert!(taken_out(text.as_bytes()) == format!("{line}{line}\0# mesh-node begin\n{line}").into_bytes());
-        assert!(taken_out(format!("{line}{block}").as_bytes()) == line.as_bytes());
+        assert!(taken_out("block", text.as_bytes()) == format!("{line}{line}\0# mesh-node begin\n{line}").into_bytes());
+        assert!(taken_out("block", format!("{line}{block}").as_bytes()) == line.as_bytes());
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
         ) {
             let text = lines.join(&b'\n');
             let expected = edit::without_block(&text);
-            prop_assert_eq!(&taken_out(&text), &expected);
+            prop_assert_eq!(&taken_out("lines", &text), &expected);
             let found = Scan::of(&file("pieces", &text).1).unwrap();
             prop_assert!(found.nul == expected.contains(&0));
         }
