@@ -82,6 +82,14 @@ struct Space {
     nsid: Option<Nsid>,
 }
 
+impl Space {
+    /// Whether a change in the namespace with this number may be a change in this one. The first look asks for the number, and changes are
+    /// heard from then on, before the number is known here: so a namespace without a number may be any.
+    fn may_be(&self, nsid: Nsid) -> bool {
+        self.nsid.is_none_or(|known| known == nsid)
+    }
+}
+
 /// What came of looking at a namespace.
 #[derive(Debug)]
 struct Looked {
@@ -128,8 +136,8 @@ pub(super) async fn keep(inner: Weak<Inner>, mut attached: mpsc::UnboundedReceiv
                 }
                 match news {
                     News::Of(nsid) => {
-                        let space = spaces.values_mut().find(|space| space.nsid == Some(nsid));
-                        space.into_iter().for_each(|space| space.pace.heard(Instant::now()));
+                        let concerned = spaces.values_mut().filter(|space| space.may_be(nsid));
+                        concerned.for_each(|space| space.pace.heard(Instant::now()));
                     }
                     News::Lost => drop(lost.get_or_insert_with(|| Instant::now() + LOST_ROUND)),
                 }
