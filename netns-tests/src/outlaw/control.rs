@@ -33,6 +33,24 @@ impl Control {
     /// # Panics
     /// If there is no coordinator at all.
     pub fn open(from: &Namespace, to: SocketAddr, identity: &Identity) -> Result<Self, (u16, String)> {
+        let hello = json!({"type": "hello", "protocol": 1, "version": "outlaw", "have": null, "endpoints": [],
+            "port": super::PORT, "instances": []});
+        Self::open_saying(from, to, identity, &hello)
+    }
+
+    /// Opens one with a first message of one's own.
+    ///
+    /// # Errors
+    /// What the coordinator says instead of letting it in: its status, and its words.
+    ///
+    /// # Panics
+    /// If there is no coordinator at all.
+    pub fn open_saying(
+        from: &Namespace,
+        to: SocketAddr,
+        identity: &Identity,
+        hello: &Value,
+    ) -> Result<Self, (u16, String)> {
         let tcp = from.enter(|| TcpStream::connect(to)).expect("the coordinator");
         tcp.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
         let name = ServerName::from(to.ip());
@@ -49,8 +67,7 @@ impl Control {
             Err(e) => panic!("no stream: {e}"),
         };
         let mut control = Self { socket, asked: 0 };
-        control.say(&json!({"type": "hello", "protocol": 1, "version": "outlaw", "have": null, "endpoints": [],
-            "port": super::PORT, "instances": []}));
+        control.say(hello);
         Ok(control)
     }
 

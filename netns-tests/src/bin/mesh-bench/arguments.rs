@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     pub(crate) rounds: usize,
     /// How long a transfer takes.
     pub(crate) seconds: u64,
-    /// Which contenders, by name; `memory` is one of them.
+    /// Which contenders, by name; `memory` and `hello` count as such.
     names: Vec<String>,
     /// The congestion control of every socket.
     pub(crate) cc: String,
@@ -24,8 +24,9 @@ pub(crate) struct Arguments {
     pub(crate) wireguard_go: Option<PathBuf>,
 }
 
-/// The measurement that isn't one of a contender.
+/// The measurements that aren't one of a contender.
 const MEMORY: &str = "memory";
+const HELLO: &str = "hello";
 
 impl Arguments {
     pub(crate) fn given() -> Result<Self, String> {
@@ -73,6 +74,10 @@ impl Arguments {
         self.wants(MEMORY)
     }
 
+    pub(crate) fn wants_hello(&self) -> bool {
+        self.wants(HELLO)
+    }
+
     pub(crate) const fn transfer(&self) -> Duration {
         Duration::from_secs(self.seconds)
     }
@@ -88,7 +93,7 @@ fn number(word: &str, text: &str) -> Result<u64, String> {
 }
 
 fn names(text: &str) -> Result<Vec<String>, String> {
-    let known: Vec<&str> = ALWAYS.iter().chain(ON_REQUEST).chain(&[MEMORY]).copied().collect();
+    let known: Vec<&str> = ALWAYS.iter().chain(ON_REQUEST).chain(&[MEMORY, HELLO]).copied().collect();
     text.split(',')
         .map(|name| {
             let name = name.trim();

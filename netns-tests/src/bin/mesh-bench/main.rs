@@ -8,6 +8,7 @@ mod arguments;
 mod chart;
 mod contender;
 mod figures;
+mod hello;
 mod iperf;
 mod known;
 mod machine;
@@ -26,7 +27,8 @@ use std::{process::ExitCode, time::Instant};
 use mesh_netns_tests::{World, furnish};
 
 use crate::{
-    arguments::Arguments, figures::Figures, machine::Machine, measure::Sample, memory::Memory, record::Record,
+    arguments::Arguments, figures::Figures, hello::Hello, machine::Machine, measure::Sample, memory::Memory,
+    record::Record,
 };
 
 fn main() -> ExitCode {
@@ -69,7 +71,8 @@ fn main() -> ExitCode {
         contenders.iter().zip(samples).map(|(contender, samples)| Figures::new(contender, samples)).collect();
     drop(contenders);
     let memory = arguments.wants_memory().then(|| Memory::measure(&world));
-    let record = Record { machine, arguments: &arguments, figures, memory, took: begun.elapsed() };
+    let hello = arguments.wants_hello().then(|| Hello::measure(&world));
+    let record = Record { machine, arguments: &arguments, figures, memory, hello, took: begun.elapsed() };
     print!("{}", table::text(&record));
     match record.write() {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@ use crate::{
     arguments::Arguments,
     chart,
     figures::Figures,
+    hello::Hello,
     machine::Machine,
     memory::Memory,
     targets::{self, Result as Target},
@@ -19,6 +20,7 @@ pub(crate) struct Record<'a> {
     pub(crate) arguments: &'a Arguments,
     pub(crate) figures: Vec<Figures>,
     pub(crate) memory: Option<Memory>,
+    pub(crate) hello: Option<Hello>,
     pub(crate) took: Duration,
 }
 
@@ -54,6 +56,7 @@ impl Record<'_> {
             "took_s": self.took.as_secs(),
             "contenders": contenders,
             "memory": self.memory.as_ref().map(Memory::json),
+            "hello": self.hello.as_ref().map(Hello::json),
             "targets": targets,
         })
     }

@@ -41,6 +41,9 @@ pub(crate) fn text(record: &Record<'_>) -> String {
     if let Some(memory) = &record.memory {
         text += &memory.text();
     }
+    if let Some(hello) = &record.hello {
+        text += &hello.text();
+    }
     let results = record.results();
     if !results.is_empty() {
         let _ = writeln!(text, "\n{:<46}{:<24}{:<18}aim", "", "ratio, median [range]", "bound");
