@@ -126,10 +126,7 @@ pub(crate) async fn run(
         tracing::warn!(%error, "containers that ask for the mesh won't start until that is put right");
         Config::default()
     });
-    let guards = hosts::Guards::new().inspect_err(|error| {
-        tracing::warn!(%error, "hosts files that a runtime rewrites will not be put right");
-    });
-    let guards = guards.ok();
+    let guards = hosts::Guards::new();
 
     let view = apply::load(&state, runner);
     if let Some(view) = &view {

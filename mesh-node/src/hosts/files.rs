@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     HostsFile,
     file::FileId,
-    guard::{Bell, Guard, Guards, keep},
+    guard::{Bell, Guard, Guards, Unwatched, keep},
 };
 
 /// How long somebody waits for a file.
@@ -67,7 +67,7 @@ pub(super) struct KeptFile {
     work: Mutex<Work>,
     done: watch::Sender<Done>,
     bell: Arc<Bell>,
-    guard: OnceLock<Option<Guard>>,
+    guard: OnceLock<Guard>,
     keeping: JoinHandle<()>,
 }
 
@@ -82,6 +82,8 @@ struct Work {
     asked: u64,
     /// The trouble that has been told.
     trouble: Option<String>,
+    /// It is told that the file can't be watched over.
+    unwatched: bool,
 }
 
 /// What has been done.
@@ -201,6 +203,11 @@ impl Kept {
         this.upgrade().map(Self)
     }
 
+    /// Whether nothing tells of changes by others, though something should.
+    pub(super) fn is_unwatched(&self) -> bool {
+        self.0.files.inner.guards.is_some() && self.0.guard.get().is_none()
+    }
+
     /// Puts back what is to be there.
     pub(super) async fn look(&self) -> io::Result<()> {
         // What nobody wants there is nobody's to take out either.
@@ -216,7 +223,7 @@ impl KeptFile {
         Arc::new_cyclic(|this: &Weak<Self>| {
             let (id, owner, bell) = (file.id(), file.owner(), Arc::<Bell>::default());
             let keeping = tokio::spawn(keep(this.clone(), file.name().to_owned(), Arc::clone(&bell)));
-            let work = Work { at_rest: Some(file), names: None, asked: 0, trouble: None };
+            let work = Work { at_rest: Some(file), names: None, asked: 0, trouble: None, unwatched: false };
             let (work, done) = (Mutex::new(work), watch::Sender::default());
             Self { files, id, owner, work, done, bell, guard: OnceLock::new(), keeping }
         })
@@ -248,7 +255,7 @@ impl KeptFile {
     /// Does what is asked for, and what is meanwhile. Blocks.
     fn work_off(&self, mut file: HostsFile) {
         // Before it is first written: what a runtime writes after that is heard of.
-        self.guard.get_or_init(|| self.guard(&file));
+        self.watch_over(&file);
         loop {
             let (asked, names) = {
                 let work = self.work();
@@ -267,14 +274,20 @@ impl KeptFile {
         }
     }
 
-    fn guard(&self, file: &HostsFile) -> Option<Guard> {
-        let guard = self.files.inner.guards.as_ref()?.guard(&file.reference(), &self.bell);
-        guard
-            .inspect_err(|error| {
-                let hosts = file.name().display();
-                tracing::warn!(%hosts, %error, "if its runtime rewrites this hosts file, the names are gone until they change");
-            })
-            .ok()
+    /// Has changes of the file by others heard, if they aren't yet.
+    fn watch_over(&self, file: &HostsFile) {
+        let Some(guards) = self.files.inner.guards.as_ref().filter(|_| self.guard.get().is_none()) else { return };
+        match guards.guard(&file.reference(), &self.bell) {
+            // There is one thread at a time at a file.
+            Ok(guard) => drop(self.guard.set(guard)),
+            Err(Unwatched::All) => {}
+            Err(Unwatched::This(error)) => {
+                if !std::mem::replace(&mut self.work().unwatched, true) {
+                    let hosts = file.name().display();
+                    tracing::warn!(%hosts, %error, "if its runtime rewrites this hosts file, the names are put back later only");
+                }
+            }
+        }
     }
 
     fn work(&self) -> MutexGuard<'_, Work> {

@@ -143,7 +143,7 @@ impl Agent {
             control: control.clone(),
             dataplane,
             staging: Staging::new().unwrap(),
-            guards: Some(Guards::new().unwrap()),
+            guards: Guards::new(),
             applied: applied_receiver.clone(),
         };
         let (instances, mut ended) = Instances::start(parts, load(state)).await;

@@ -44,8 +44,8 @@ pub(crate) struct Parts {
     pub(crate) dataplane: Arc<Dataplane>,
     /// Where their TUNs are made.
     pub(crate) staging: Staging,
-    /// What keeps the names in hosts files, if that can be.
-    pub(crate) guards: Option<Guards>,
+    /// What keeps the names in hosts files.
+    pub(crate) guards: Guards,
     /// The view that is in force.
     pub(crate) applied: watch::Receiver<Option<Have>>,
 }
@@ -93,7 +93,7 @@ impl Instances {
     /// ended, for [`Self::end`].
     pub(crate) async fn start(parts: Parts, remembered: Remembered) -> (Self, mpsc::UnboundedReceiver<NamespaceId>) {
         let (processes, ended) = mpsc::unbounded_channel();
-        let (files, moves) = Files::watched(parts.guards.clone());
+        let (files, moves) = Files::watched(Some(parts.guards.clone()));
         let (attached, attachments) = mpsc::unbounded_channel();
         let inner = Inner {
             files,
