@@ -36,6 +36,22 @@ fn run_ends_as_its_command_does() {
 }
 
 #[test]
+fn what_is_run_does_not_have_the_secrets_of_whoever_runs_it() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP]);
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let mut command = aws.prepare(&["run", "shop/app", "--", "env"]);
+        let token = coordinator.token(&["--any"]);
+        command.env("MESH_TOKEN", &token).env("MESH_ADMIN_TOKEN", "meshadmin1.secret").env("THEIRS", "stays");
+        let environment = run(command).done().stdout;
+        assert!(!environment.contains(&token) && !environment.contains("meshadmin1."), "{environment}");
+        assert!(environment.contains("THEIRS=stays\n"), "{environment}");
+    });
+}
+
+#[test]
 fn why_and_denied_explain_a_refusal() {
     isolated(|| {
         let world = World::new();

@@ -34,6 +34,10 @@ const PASSED_ON: [Signal; 8] = [
     Signal::SIGWINCH,
 ];
 
+/// Variables with secrets that are for the mesh's own programs. The command shall not have them, and pass them on, because they were
+/// set where it was started.
+const SECRETS: [&str; 2] = ["MESH_TOKEN", "MESH_ADMIN_TOKEN"];
+
 pub(super) async fn run(
     program: &OsString,
     arguments: &[OsString],
@@ -41,7 +45,11 @@ pub(super) async fn run(
 ) -> Result<ExitCode, Failure> {
     // Caught before the command runs, so that none ends us and leaves it behind.
     let mut signals = catch().map_err(|e| Refusal::bare(format!("signals can't be caught: {e}")))?;
-    let mut child = Command::new(program).args(arguments).envs(variables).spawn().map_err(|e| {
+    let mut command = Command::new(program);
+    for secret in SECRETS {
+        command.env_remove(secret);
+    }
+    let mut child = command.args(arguments).envs(variables).spawn().map_err(|e| {
         let code = if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
         if e.kind() == io::ErrorKind::ArgumentListTooLong {
             return Failure::Code(too_long(arguments, variables), code);
