@@ -104,7 +104,13 @@ impl World {
 
     /// Declares a deployment with these services.
     pub(crate) async fn deploy(&self, name: &str, team: &str, services: &[&str]) {
-        self.order(AdminCommand::Apply { files: vec![file(name, team, services)], dry_run: false, force: false }).await;
+        self.order(AdminCommand::Apply {
+            files: vec![file(name, team, services)],
+            dry_run: false,
+            force: false,
+            prune: None,
+        })
+        .await;
     }
 
     pub(crate) async fn trust(&self, caller: &str, callee: &str) {

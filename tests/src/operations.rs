@@ -67,7 +67,7 @@ impl World {
             services: services.iter().map(|s| (service_name(*s), Declared::default())).collect(),
         };
         let file = File { name: "mesh.toml".to_owned(), declaration: Declaration::Whole(whole) };
-        let apply = AdminCommand::Apply { files: vec![file], dry_run: false, force: true };
+        let apply = AdminCommand::Apply { files: vec![file], dry_run: false, force: true, prune: None };
         if self.admin(apply, format!("deploy {deployment} with {services:?}")) {
             self.reference.teams.insert(deployment, team);
             self.reference.services.retain(|(d, _)| *d != deployment);

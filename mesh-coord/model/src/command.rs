@@ -119,6 +119,10 @@ pub enum AdminCommand {
         /// Also remove services that have instances.
         #[serde(default)]
         force: bool,
+        /// Whether services that the files no longer declare may be removed. `None`: from a program that knows nothing of this, and
+        /// sees to it by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prune: Option<bool>,
     },
     /// Deletes a deployment, and takes its name off all trust lists: [`crate::Outcome::Deleted`].
     Delete {

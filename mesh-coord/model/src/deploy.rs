@@ -89,6 +89,12 @@ pub enum DeployRefusal {
         /// Which services, and how many instances each has.
         services: Vec<(ServiceName, usize)>,
     },
+    /// Services that would go without a word about it.
+    #[error("{} would be removed, and nothing has changed: {}", if services.len() == 1 { "this service" } else { "these services" }, services.join(", "))]
+    Prunes {
+        /// Which: `DEPLOYMENT/SERVICE`.
+        services: Vec<String>,
+    },
     /// Port 0.
     #[error("`{key}` of the service `{service}` is 0, which is no port")]
     PortZero {
@@ -111,7 +117,7 @@ impl DeployRefusal {
     pub(crate) fn class(&self) -> Class {
         match self {
             Self::In { refusal, .. } => refusal.class(),
-            Self::TeamFixed { .. } | Self::Running { .. } => Class::Conflict,
+            Self::TeamFixed { .. } | Self::Running { .. } | Self::Prunes { .. } => Class::Conflict,
             _ => Class::Invalid,
         }
     }
@@ -129,10 +135,20 @@ impl DeployRefusal {
                 format!("leave `team` as it is, or delete the deployment first (`mesh-coord delete {deployment}`)")
             }
             Self::Running { .. } => "detach them first, or end them with --force".to_owned(),
+            Self::Prunes { .. } => "apply with --prune if that is meant".to_owned(),
             Self::PortZero { key, .. } => format!("leave `{key}` out, or choose 1 to 65535"),
             Self::FileName | Self::Names(_) => return None,
         })
     }
+}
+
+/// What the administrator agrees to lose.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Consent {
+    /// Services with instances.
+    pub(crate) force: bool,
+    /// Services that the files no longer declare.
+    pub(crate) prune: bool,
 }
 
 /// Makes deployments as the files say: all of them, or none.
@@ -141,7 +157,7 @@ pub(crate) fn apply(
     by: &Admin,
     files: &[File],
     dry_run: bool,
-    force: bool,
+    consent: Consent,
     now: Now,
 ) -> Result<Decision, Refusal> {
     let targets = gather::gather(files)?;
@@ -168,7 +184,8 @@ pub(crate) fn apply(
         let Some(deployment) = after.get(name) else { continue };
         let warnings = check::contents(state, by, deployment, target, &find).map_err(|r| target.refused(r))?;
         plan.warnings.extend(warnings);
-        let changes = plan::carry_out(&mut draft, deployment, target, &shown, force).map_err(|r| target.refused(r))?;
+        let changes =
+            plan::carry_out(&mut draft, deployment, target, &shown, consent.force).map_err(|r| target.refused(r))?;
         plan.warnings.extend(check::warnings(state, by, deployment, target));
         if !changes.is_empty() {
             let note = Note::admin(state, by, "apply", plan::in_words(&changes, target));
@@ -180,6 +197,10 @@ pub(crate) fn apply(
         check_shares(state, team, &plan, now)?;
     }
     if !dry_run {
+        let removed = plan.removed();
+        if !removed.is_empty() && !consent.prune && !consent.force {
+            return Err(DeployRefusal::Prunes { services: removed }.into());
+        }
         return Ok(draft.decided(Outcome::Planned(plan)));
     }
     for deployment in &mut plan.deployments {

@@ -120,7 +120,10 @@ impl State {
         let now = now.into();
         match command {
             Command::Admin { by, what } => match what {
-                A::Apply { files, dry_run, force } => deploy::apply(self, by, files, *dry_run, *force, now),
+                A::Apply { files, dry_run, force, prune } => {
+                    let consent = deploy::Consent { force: *force, prune: prune.unwrap_or(true) };
+                    deploy::apply(self, by, files, *dry_run, consent, now)
+                }
                 A::Delete { deployment, force } => deploy::delete(self, by, deployment, *force, now),
                 A::Trust { deployment, change } => trust::change(self, by, deployment, change, now),
                 A::RevokeToken { token, with_nodes } => token::revoke(self, by, *token, *with_nodes, now),

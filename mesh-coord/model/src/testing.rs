@@ -65,7 +65,7 @@ impl World {
     }
 
     pub(crate) fn apply_with(&mut self, files: Vec<File>, dry_run: bool, force: bool) -> Result<Plan, Refusal> {
-        match self.order(AdminCommand::Apply { files, dry_run, force })? {
+        match self.order(AdminCommand::Apply { files, dry_run, force, prune: None })? {
             Outcome::Planned(plan) => Ok(plan),
             other => panic!("{other:?}"),
         }

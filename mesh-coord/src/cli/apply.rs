@@ -64,11 +64,13 @@ pub(super) async fn run(args: Apply) -> Result<()> {
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\nerror: "));
-    if !args.dry_run && !args.prune && !args.force {
-        let plan = order(&args, declared.clone(), true).await?;
-        may_remove(&args, &plan)?;
+    let mut prune = args.prune || args.force;
+    if !args.dry_run && !prune {
+        let plan = order(&args, declared.clone(), true, false).await?;
+        prune = may_remove(&args, &plan)?;
     }
-    let plan = order(&args, declared, args.dry_run).await?;
+    // What others have added meanwhile is not removed unasked: the coordinator sees to that.
+    let plan = order(&args, declared, args.dry_run, prune).await?;
     for warning in &plan.warnings {
         note(&format!("warning: {warning}"));
     }
@@ -78,8 +80,8 @@ pub(super) async fn run(args: Apply) -> Result<()> {
     print(&show(&plan))
 }
 
-async fn order(args: &Apply, files: Vec<declare::File>, dry_run: bool) -> Result<Plan> {
-    let command = AdminCommand::Apply { files, dry_run, force: args.force };
+async fn order(args: &Apply, files: Vec<declare::File>, dry_run: bool, prune: bool) -> Result<Plan> {
+    let command = AdminCommand::Apply { files, dry_run, force: args.force, prune: Some(prune) };
     match args.reach.order(&command).await? {
         Outcome::Planned(plan) => Ok(plan),
         _ => bail!("the coordinator answered otherwise"),
@@ -87,11 +89,11 @@ async fn order(args: &Apply, files: Vec<declare::File>, dry_run: bool) -> Result
 }
 
 /// What a file leaves out by mistake is gone for good, with its address: that is asked for on a terminal, and has to be
-/// said elsewhere.
-fn may_remove(args: &Apply, plan: &Plan) -> Result<()> {
+/// said elsewhere. Returns whether services may be removed.
+fn may_remove(args: &Apply, plan: &Plan) -> Result<bool> {
     let removed = plan.removed();
     if removed.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let asks = io::stdin().is_terminal() && io::stderr().is_terminal() && !args.files.iter().any(|f| is_stdin(f));
     let which = removed.join(", ");
@@ -110,7 +112,7 @@ fn may_remove(args: &Apply, plan: &Plan) -> Result<()> {
     let mut answer = String::new();
     io::stdin().lock().take(80).read_line(&mut answer).context("the answer cannot be read")?;
     ensure!(matches!(answer.trim(), "y" | "Y" | "yes"), "nothing has changed");
-    Ok(())
+    Ok(true)
 }
 
 fn is_stdin(path: &Path) -> bool {

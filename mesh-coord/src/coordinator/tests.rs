@@ -11,7 +11,8 @@ use crate::{
 };
 
 fn apply(name: &str) -> Command {
-    let what = AdminCommand::Apply { files: vec![file(name, "acme", &["db"])], dry_run: false, force: false };
+    let what =
+        AdminCommand::Apply { files: vec![file(name, "acme", &["db"])], dry_run: false, force: false, prune: None };
     Command::Admin { by: Admin::socket(0), what }
 }
 

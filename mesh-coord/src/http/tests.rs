@@ -203,7 +203,12 @@ async fn a_teams_administrator_sees_and_changes_their_own_only() {
     let audit = get("audit").await.unwrap();
     let seen: Vec<&Value> = audit["audit"].as_array().unwrap().iter().map(|entry| &entry["object"]).collect();
     assert!(seen.contains(&&json!("shop")) && !seen.contains(&&json!("bank")), "{audit}");
-    let apply = |name, team| AdminCommand::Apply { files: vec![file(name, team, &["x"])], dry_run: false, force: true };
+    let apply = |name, team| AdminCommand::Apply {
+        files: vec![file(name, team, &["x"])],
+        dry_run: false,
+        force: true,
+        prune: None,
+    };
     order(apply("shop", "acme")).await.unwrap();
     order(apply("new", "acme")).await.unwrap();
     for command in [

@@ -277,7 +277,7 @@ async fn a_dry_run_tells_nobody_anything() {
     let truth = world.truth(&agent).await;
     agent.reach(&truth).await;
     let files = vec![file("shop", "acme", &["db", "dry"])];
-    world.order(AdminCommand::Apply { files, dry_run: true, force: false }).await;
+    world.order(AdminCommand::Apply { files, dry_run: true, force: false, prune: None }).await;
     world.deploy("shop", "acme", &["db", "wet"]).await;
     agent.news().await;
     let names: Vec<String> = agent.view.as_ref().unwrap().services().map(|s| s.name.to_string()).collect();

@@ -30,7 +30,7 @@ pub(crate) fn apply(name: &str, data: &[u8]) {
     let files: Vec<File> = declarations.map(|declaration| File { name: name.to_owned(), declaration }).collect();
     let apply = || Command::Admin {
         by: Admin::socket(0),
-        what: AdminCommand::Apply { files: files.clone(), dry_run: false, force: false },
+        what: AdminCommand::Apply { files: files.clone(), dry_run: false, force: false, prune: None },
     };
     let Ok(decision) = state.decide(&apply(), UnixSeconds(1)) else { return };
     if !decision.changes.is_empty() {

@@ -70,7 +70,7 @@ impl World {
             declared("rig", "hostile", &rig),
         ];
         files.extend((0..20).map(|n| declared(&format!("other{n}"), "third", &["db"])));
-        world.order(AdminCommand::Apply { files, dry_run: false, force: false });
+        world.order(AdminCommand::Apply { files, dry_run: false, force: false, prune: None });
         for (callee, caller) in [("bank", "shop"), ("common", "shop")] {
             let change =
                 TrustChange::Add { callers: BTreeSet::from([label(caller)]), services: None, ports: Ports::All };

@@ -124,6 +124,33 @@ fn a_deployment_s_team_never_changes() {
 }
 
 #[test]
+fn a_request_that_says_that_nothing_is_to_go_removes_nothing() {
+    let mut world = World::new();
+    world.apply(vec![whole("shop: db app")]).unwrap();
+    let order = |world: &mut World, json: &str| {
+        let less = serde_json::to_string(&[whole("shop: app")]).unwrap();
+        let command = format!(r#"{{"command":"apply","files":{less}{json}}}"#);
+        world.order(serde_json::from_str(&command).unwrap())
+    };
+    let refusal = refused(order(&mut world, r#","prune":false"#));
+    assert_eq!(
+        refusal,
+        "Conflict: this service would be removed, and nothing has changed: shop/db | apply with --prune if that is meant"
+    );
+    assert!(world.state.service_at(&path("shop/db")).is_some());
+    // The plan is there for who asks for it only; and what removes nothing needs no word.
+    order(&mut world, r#","prune":false,"dry_run":true"#).unwrap();
+    let files = vec![whole("shop: app db cache")];
+    world.order(AdminCommand::Apply { files, dry_run: false, force: false, prune: Some(false) }).unwrap();
+    order(&mut world, r#","prune":true"#).unwrap();
+    assert!(world.state.service_at(&path("shop/db")).is_none());
+    // Programs from before there was such a word asked by themselves.
+    world.apply(vec![whole("shop: app db")]).unwrap();
+    order(&mut world, "").unwrap();
+    assert!(world.state.service_at(&path("shop/db")).is_none());
+}
+
+#[test]
 fn services_with_instances_go_only_by_force_and_take_these_along() {
     let mut world = World::new();
     world.apply(vec![whole("shop: db app web")]).unwrap();

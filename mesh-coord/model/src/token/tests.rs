@@ -280,7 +280,7 @@ fn a_token_has_a_name_that_people_can_read() {
     world
         .run(&Command::Admin {
             by,
-            what: AdminCommand::Apply { files: vec![whole("shop: db")], dry_run: false, force: false },
+            what: AdminCommand::Apply { files: vec![whole("shop: db")], dry_run: false, force: false, prune: None },
         })
         .unwrap();
     let entries = world.state.audit(&Admin::socket(0), 2);

@@ -139,6 +139,7 @@ pub(crate) fn busy() -> Vec<Op> {
                 .collect(),
             dry_run: false,
             force: false,
+            prune: None,
         },
     )];
     kinds.push(Kind::Token(
@@ -312,7 +313,7 @@ fn apply() -> BoxedStrategy<AdminCommand> {
     let file = (prop_oneof![2 => whole.boxed(), 1 => single.boxed()], select(&["one.toml", "two.toml"][..]))
         .prop_map(|(declaration, name)| File { name: name.to_owned(), declaration });
     (vec(file, 1..3), prop::bool::weighted(0.1), any::<bool>())
-        .prop_map(|(files, dry_run, force)| AdminCommand::Apply { files, dry_run, force })
+        .prop_map(|(files, dry_run, force)| AdminCommand::Apply { files, dry_run, force, prune: None })
         .boxed()
 }
 
