@@ -108,6 +108,22 @@ pub struct Declared {
     pub ist: Vec<Ist>,
 }
 
+impl Declared {
+    /// The bytes of the names in it.
+    pub(crate) fn bytes(&self) -> usize {
+        let ist = |ist: &Ist| {
+            let names = ist.variables.iter().chain(&ist.hostnames);
+            ist.service.len() + names.map(String::len).sum::<usize>()
+        };
+        self.aliases.iter().map(String::len).sum::<usize>() + self.ist.iter().map(ist).sum::<usize>()
+    }
+}
+
+/// The bytes of patterns.
+pub(crate) fn bytes_of(patterns: Option<&Vec<Pattern>>) -> usize {
+    patterns.into_iter().flatten().map(|pattern| pattern.0.len()).sum()
+}
+
 /// One deployment file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {

@@ -11,10 +11,11 @@ use std::{
 
 use mesh_proto::{Label, ServiceName, ServicePath, names::DeclarationError};
 
+use self::gather::Target;
 use crate::{
     Admin, Class, Decision, Key, Now, Outcome, Record, Refusal, State,
     audit::Note,
-    declare::{File, Trust},
+    declare::{self, File, Trust},
     draft::Draft,
     limits,
     outcome::{DeploymentPlan, Plan, ServiceChange},
@@ -195,6 +196,7 @@ pub(crate) fn apply(
     }
     if let Some(team) = &by.team {
         check_shares(state, team, &plan, now)?;
+        check_names(state, team, &targets)?;
     }
     if !dry_run {
         let removed = plan.removed();
@@ -229,6 +231,29 @@ fn check_shares(state: &State, team: &Label, plan: &Plan, now: Now) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Whether a team's administrator may declare that many names. What is no more than before always may be.
+fn check_names(state: &State, team: &Label, targets: &BTreeMap<&Label, Target<'_>>) -> Result<(), Refusal> {
+    let names = &state.index.names;
+    let more = |(name, target): (&&Label, &Target<'_>)| {
+        let known = state.deployment_named(name);
+        let declared: usize = target.declared().map(|(_, declared)| declared.bytes()).sum();
+        let (before, after) = match target {
+            Target::Whole { says, .. } => {
+                (known.map_or(0, |known| names.of(known.id)), declared + declare::bytes_of(says.expose.as_ref()))
+            }
+            Target::Singles(singles) => {
+                let there = known.into_iter().flat_map(|known| state.services_of(known.id));
+                let those = there.filter(|service| singles.contains_key(&service.record.name));
+                (those.map(|service| service.record.declared.bytes()).sum(), declared)
+            }
+        };
+        after.saturating_sub(before)
+    };
+    let more = targets.iter().map(more).sum();
+    let held = state.index.deployments_of.get(team).into_iter().flatten().map(|id| names.of(*id)).sum();
+    share::check("bytes of names", team, (held, more), (names.all(), limits::ALL_NAMES))
 }
 
 /// Deletes a deployment, and takes its name off all trust lists: one made later under its name is another one.

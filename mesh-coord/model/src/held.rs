@@ -1,4 +1,4 @@
-//! How many addresses each deployment and each team has.
+//! How much each deployment and each team has of what is shared.
 
 use std::collections::BTreeMap;
 
@@ -34,6 +34,40 @@ impl Held {
         if let Some((team, held)) = now.filter(|(_, held)| *held > 0) {
             *self.teams.entry(team.clone()).or_default() += held;
             self.deployments.insert(deployment, (team, held));
+        }
+    }
+}
+
+/// How many bytes of names the deployments declare; none stands where there is nothing.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Names {
+    deployments: BTreeMap<DeploymentId, usize>,
+    all: usize,
+}
+
+impl Names {
+    pub(crate) fn of(&self, deployment: DeploymentId) -> usize {
+        self.deployments.get(&deployment).copied().unwrap_or_default()
+    }
+
+    pub(crate) const fn all(&self) -> usize {
+        self.all
+    }
+
+    pub(crate) fn add(&mut self, deployment: DeploymentId, bytes: usize) {
+        if bytes > 0 {
+            *self.deployments.entry(deployment).or_default() += bytes;
+            self.all += bytes;
+        }
+    }
+
+    pub(crate) fn take(&mut self, deployment: DeploymentId, bytes: usize) {
+        if let Some(held) = self.deployments.get_mut(&deployment) {
+            *held -= bytes;
+            self.all -= bytes;
+            if *held == 0 {
+                self.deployments.remove(&deployment);
+            }
         }
     }
 }

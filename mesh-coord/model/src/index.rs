@@ -14,7 +14,8 @@ use mesh_proto::{
 use crate::{
     Change, Key, Record, State, UnixSeconds,
     audit::Rings,
-    held::Held,
+    declare,
+    held::{Held, Names},
     record::{Deployment, Holder, Runner, Service, TrustSource},
     state::{DeploymentEntry, RunnerEntry, ServiceEntry},
 };
@@ -45,6 +46,8 @@ pub(crate) struct Index {
     pub(crate) freed_of: BTreeMap<Label, BTreeSet<u64>>,
     /// How many addresses there are where.
     pub(crate) held: Held,
+    /// How many bytes of names each deployment declares.
+    pub(crate) names: Names,
     pub(crate) rings: Rings,
     /// The deployments on whose trust lists a name stands.
     pub(crate) trusting: BTreeMap<Label, BTreeSet<DeploymentId>>,
@@ -169,11 +172,13 @@ impl State {
                 for trust in &record.trust {
                     index.trusting.entry(trust.caller.clone()).or_default().insert(record.id);
                 }
+                index.names.add(record.id, declare::bytes_of(record.expose.as_ref()));
                 let entry = DeploymentEntry { shown: Arc::new(shown_deployment(&record)), record };
                 self.deployments.insert(entry.record.id, entry);
             }
             Record::Service(record) => {
                 index.addresses.insert(record.address, Holder::Service);
+                index.names.add(record.deployment, record.declared.bytes());
                 index.services_of.entry(record.deployment).or_default().insert(record.name.clone(), record.id);
                 let (shown, naming) = shown_service(&record);
                 let entry = ServiceEntry { shown: Arc::new(shown), naming: Arc::new(naming), record };
@@ -226,10 +231,12 @@ impl State {
                 for trust in &record.trust {
                     remove_member(&mut index.trusting, &trust.caller, &id);
                 }
+                index.names.take(id, declare::bytes_of(record.expose.as_ref()));
             }
             Key::Service(id) => {
                 let Some(ServiceEntry { record, .. }) = self.services.remove(&id) else { return };
                 remove_if(&mut index.addresses, &record.address, &Holder::Service);
+                index.names.take(record.deployment, record.declared.bytes());
                 if let Some(names) = index.services_of.get_mut(&record.deployment) {
                     remove_if(names, &record.name, &id);
                     if names.is_empty() {

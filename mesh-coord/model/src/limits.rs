@@ -51,6 +51,8 @@ pub const FILES: usize = 1024;
 pub const SERVICES: usize = 4096;
 /// Services, where teams' own administrators ask for more.
 pub const ALL_SERVICES: usize = 65_536;
+/// Bytes of all aliases, of the names in `ist` and of the patterns in `expose`, where teams' own administrators ask for more.
+pub const ALL_NAMES: usize = 16 << 20;
 /// Entries, patterns and ports of all trust lists, where teams' own administrators ask for more.
 pub const ALL_TRUST: usize = 65_536;
 /// Instances of a service.

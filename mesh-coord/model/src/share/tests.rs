@@ -1,8 +1,10 @@
-use mesh_proto::Ports;
+use mesh_proto::{Ports, view::Ist};
 
 use crate::{
-    Admin, Outcome, RunnerCommand, limits,
-    testing::{World, declared, file, label, path, refused, whole},
+    Admin, AdminCommand, Outcome, RunnerCommand, State,
+    declare::Declaration,
+    limits,
+    testing::{World, declared, file, label, path, refused, single, whole},
 };
 
 fn team(name: &str) -> Admin {
@@ -109,4 +111,60 @@ fn one_teams_trust_lists_leave_places_for_others() {
     world.admin = team("alice");
     world.apply(vec![file(declared("shop", Some("alice"), ["x"]))]).unwrap();
     world.trust("shop", &callers[..50]).unwrap();
+}
+
+#[test]
+fn one_teams_names_leave_room_for_others() {
+    let mut world = World::new();
+    world.admin = team("mallory");
+    // Services with as many aliases, variables and host names as there may be, of about 60 bytes each.
+    let fat = |name: &str, whose: &str| {
+        let mut deployment = declared(name, Some(whose), ["s0", "s1", "s2", "s3"]);
+        for (service, says) in &mut deployment.services {
+            let all =
+                |kind: char| (0..limits::NAMES).map(|n| format!("{service}{kind}{n}{}", "n".repeat(50))).collect();
+            says.aliases = all('a');
+            says.ist = vec![Ist { service: service.clone(), variables: all('v'), hostnames: all('h') }];
+        }
+        file(deployment)
+    };
+    let mut refusal = None;
+    for n in 0..200 {
+        if let Err(refused) = world.apply(vec![fat(&format!("m{n}"), "mallory")]) {
+            refusal = Some((n, refused.to_string()));
+            break;
+        }
+    }
+    let (made, refusal) = refusal.unwrap();
+    assert!(refusal.contains("bytes of names, and the places left are for others"), "{refusal}");
+    // As it is, or with less, it may always be; and what was given up is there again.
+    world.apply(vec![fat("m0", "mallory")]).unwrap();
+    world
+        .apply(vec![file(declared("m0", Some("mallory"), ["x"])), file(declared("m1", Some("mallory"), ["x"]))])
+        .unwrap();
+    world.apply(vec![fat("m0", "mallory")]).unwrap();
+    let more = ["m1", "new", "newer"];
+    refused(world.apply(more.map(|name| fat(name, "mallory")).into()));
+    // One service at a time is no way around it.
+    let mut one_by_one = more.into_iter().flat_map(|name| {
+        let Declaration::Whole(deployment) = fat(name, "mallory").declaration else { panic!() };
+        deployment.services.into_iter().map(move |(service, says)| single(&format!("{name}/{service}"), says))
+    });
+    assert!(one_by_one.any(|file| world.apply(vec![file]).is_err()));
+
+    world.admin = team("alice");
+    for n in 0..5 {
+        world.apply(vec![fat(&format!("a{n}"), "alice")]).unwrap();
+    }
+    // The operator isn't bound by shares.
+    world.admin = Admin::socket(0);
+    world.apply((0..40).map(|n| fat(&format!("o{n}"), "mallory")).collect()).unwrap();
+    // What is counted is a function of the records.
+    let loaded = State::load(world.state.revision(), world.state.records()).unwrap();
+    assert_eq!(loaded, world.state);
+    for n in 0..made {
+        world.order(AdminCommand::Delete { deployment: label(&format!("m{n}")), force: true }).unwrap();
+    }
+    world.admin = team("mallory");
+    world.apply(vec![fat("m0", "mallory")]).unwrap();
 }
