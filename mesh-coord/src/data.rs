@@ -55,11 +55,14 @@ pub(crate) fn socket_path(directory: &Path) -> Result<PathBuf> {
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
     path: PathBuf,
+    read_only: bool,
     _lock: Flock<File>,
 }
 
 impl DataDirectory {
     /// Makes the directory if there is none (mode 0700) and takes hold of it.
+    ///
+    /// One on a disk that is read-only can be held as well, if it was held before.
     ///
     /// # Errors
     /// If it can't be made or written to, belongs to somebody else, or another coordinator holds it.
@@ -72,24 +75,30 @@ impl DataDirectory {
             .with_context(|| format!("the data directory {} cannot be made (choose another --data)", path.display()))?;
         keep_private(path)?;
         let lock = path.join(LOCK);
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
-            .open(&lock)
+        let open =
+            |options: &mut OpenOptions| options.custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC).open(&lock);
+        let writable = open(OpenOptions::new().create(true).truncate(false).write(true).mode(0o600));
+        let read_only = writable.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem);
+        let file = writable
+            .or_else(
+                |error| if read_only { open(OpenOptions::new().read(true)).map_err(|_| error) } else { Err(error) },
+            )
             .with_context(|| {
                 format!("{} cannot be written to (make it writable, or choose another --data)", path.display())
             })?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(lock) => Ok(Self { path: path.to_owned(), read_only, _lock: lock }),
             Err((_, nix::Error::EWOULDBLOCK)) => bail!(
                 "another coordinator is running with the data directory {}: stop it first, or choose another --data",
                 path.display()
             ),
             Err((_, error)) => Err(error).with_context(|| format!("{} cannot be locked", lock.display())),
         }
+    }
+
+    /// Whether its disk is read-only.
+    pub(crate) const fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// The path of a file in it.

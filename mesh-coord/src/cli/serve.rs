@@ -1,17 +1,22 @@
 //! `serve`: the coordinator itself.
 
 use std::{
+    convert::Infallible,
     io::IsTerminal as _,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
 use anyhow::{Context as _, Result};
+use axum::Router;
 use clap::Args;
 use mesh_link::Url;
 use mesh_proto::{PrivateKey, Range, token::MAX_URLS};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+};
+use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use super::{numbers, wrong_usage};
@@ -68,7 +73,15 @@ pub(super) async fn run(args: Serve) -> Result<()> {
         .map_err(|error| anyhow::anyhow!("{}: {error}: {}", database.display(), error.hint()))?;
     // Before anything is set up in the database: a port that is taken must not cost a first start.
     let listener = listen(args.listen)?;
-    let socket = listen_unix(&data.socket())?;
+    let socket = if data.is_read_only() {
+        warn!(
+            "the disk with --data is read-only: runners and readers are served, commands are refused, and there is no admin socket \
+             (use --url and an admin token) until the disk is writable and mesh-coord was restarted"
+        );
+        None
+    } else {
+        Some(listen_unix(&data.socket())?)
+    };
     let choice = Choice { range: args.range, mtu: args.mtu };
     let (coordinator, writer) = Coordinator::start(store, choice).await?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
@@ -84,7 +97,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let mut writer = writer;
     tokio::select! {
         never = serve(listener, identity.certificate.subscribe(), router.clone(), raise_descriptors()) => match never {},
-        never = serve_unix(socket, router) => match never {},
+        never = serve_socket(socket, router) => match never {},
         ended = &mut writer => {
             ended.context("the coordinator's writer failed")?;
             anyhow::bail!("the coordinator's writer ended: its log says why");
@@ -103,6 +116,13 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let _ = writer.await;
     let _ = std::fs::remove_file(data.socket());
     Ok(())
+}
+
+async fn serve_socket(socket: Option<UnixListener>, router: Router) -> Infallible {
+    match socket {
+        Some(socket) => serve_unix(socket, router).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Where others may reach it: at the address that it listens on, else at the machine's name.

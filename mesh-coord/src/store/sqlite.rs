@@ -3,7 +3,7 @@
 
 use std::{
     fs::OpenOptions,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
@@ -51,6 +51,8 @@ enum Request {
 impl SqliteStore {
     /// Opens the database at `path`, made (mode 0600) if there is none, and checks that it is whole. The caller sees to
     /// it that nobody else does.
+    ///
+    /// One on a disk that is read-only is opened to be read, if it was used before: then each commit fails until the disk is writable.
     ///
     /// # Errors
     /// If it can't be read and written, is damaged, of a later version, or something else's.
@@ -128,32 +130,23 @@ fn gone() -> StoreError {
 struct Database {
     path: PathBuf,
     connection: Connection,
+    access: Access,
     feed: Arc<Feed>,
+}
+
+/// What a connection is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Write,
+    /// The disk was read-only.
+    Read,
 }
 
 impl Database {
     fn open(path: PathBuf) -> Result<Self, StoreError> {
-        // Made by us, and not by SQLite, for its mode; SQLite gives its side files the same one.
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(from_io(&error)),
-            _ => {}
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(&path, flags)?;
-        let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
-        if mode != "wal" {
-            return Err(StoreError::Failed(format!("its disk allows the journal mode `{mode}` only, and not WAL")));
-        }
-        connection.pragma_update(None, "synchronous", "full")?;
-        connection.pragma_update(None, "trusted_schema", "off")?;
-        let _: i64 = connection.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |row| row.get(0))?;
-        let check: String = connection.pragma_query_value(None, "integrity_check", |row| row.get(0))?;
-        if check != "ok" {
-            return Err(StoreError::Damaged(check));
-        }
-        prepare(&mut connection)?;
+        let (connection, access) = connect_as_may_be(&path)?;
         let feed = Arc::new(Feed::new(revision(&connection)?));
-        Ok(Self { path, connection, feed })
+        Ok(Self { path, connection, access, feed })
     }
 
     fn serve(mut self, mut queue: mpsc::Receiver<Request>) {
@@ -190,7 +183,18 @@ impl Database {
         Ok(Loaded { revision, records })
     }
 
+    /// Opens the database anew: the disk may be writable by now. The old connection goes first, because SQLite shares what it knows of a
+    /// file among a process's connections, also that it can't be written to.
+    fn try_to_write(&mut self) -> Result<(), StoreError> {
+        self.connection = Connection::open_in_memory()?;
+        (self.connection, self.access) = connect_as_may_be(&self.path)?;
+        if self.access == Access::Read { Err(StoreError::ReadOnly) } else { Ok(()) }
+    }
+
     fn commit(&mut self, expected: Revision, changes: Vec<Change>) -> Result<Revision, StoreError> {
+        if self.access == Access::Read {
+            self.try_to_write()?;
+        }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let actual = revision(&transaction)?;
         if actual != expected {
@@ -232,30 +236,112 @@ impl Database {
     }
 }
 
-/// Makes the tables in an empty database, and refuses one that isn't ours or is of a later version.
-fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let number = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let (application, format) = (number("application_id")?, number("user_version")?);
-    let anything: Option<i64> =
-        transaction.query_row("SELECT 1 FROM sqlite_schema", [], |row| row.get(0)).optional()?;
-    match (anything, application, format) {
-        (None, ..) => {
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "application_id", APPLICATION)?;
-            transaction.pragma_update(None, "user_version", FORMAT)?;
-            transaction.commit()?;
-            Ok(())
+/// Opens the database to be read and written; on a disk that is read-only, to be read.
+fn connect_as_may_be(path: &Path) -> Result<(Connection, Access), StoreError> {
+    let connection = match connect(path) {
+        Err(error) if is_on_read_only_disk(path) => {
+            return Ok((connect_to_read(path).map_err(|_| error)?, Access::Read));
         }
-        (_, APPLICATION, FORMAT) => Ok(()),
+        connected => connected?,
+    };
+    // SQLite takes what it gets.
+    let access = if connection.is_readonly(rusqlite::MAIN_DB)? { Access::Read } else { Access::Write };
+    Ok((connection, access))
+}
+
+/// Opens the database to be read and written, and makes it if there is none.
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    // Made by us, and not by SQLite, for its mode; SQLite gives its side files the same one.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(from_io(&error)),
+        _ => {}
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(StoreError::Failed(format!("its disk allows the journal mode `{mode}` only, and not WAL")));
+    }
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "trusted_schema", "off")?;
+    let _: i64 = connection.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |row| row.get(0))?;
+    check(&connection)?;
+    prepare(&mut connection)?;
+    Ok(connection)
+}
+
+/// Opens the database on a disk that is read-only. If its log was taken into it, SQLite is told that the file doesn't change, because
+/// it makes files beside it otherwise. If not, those of the last process that had it open are there.
+fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let connection = if std::fs::metadata(log).is_ok_and(|log| log.len() > 0) {
+        Connection::open_with_flags(path, flags)?
+    } else {
+        let uri = format!("file:{}?immutable=1", escaped(path.as_os_str().as_bytes()));
+        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?
+    };
+    connection.pragma_update(None, "trusted_schema", "off")?;
+    check(&connection)?;
+    match identify(&connection)? {
+        Identity::Ours => Ok(connection),
+        Identity::Empty => Err(StoreError::ReadOnly),
+    }
+}
+
+/// As it stands in a URI (RFC 3986, section 2.1).
+fn escaped(path: &[u8]) -> String {
+    let one = |byte: &u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => char::from(*byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    path.iter().map(one).collect()
+}
+
+fn check(connection: &Connection) -> Result<(), StoreError> {
+    let check: String = connection.pragma_query_value(None, "integrity_check", |row| row.get(0))?;
+    if check == "ok" { Ok(()) } else { Err(StoreError::Damaged(check)) }
+}
+
+/// Whose database it is.
+enum Identity {
+    Ours,
+    /// Nobody's yet.
+    Empty,
+}
+
+fn identify(connection: &Connection) -> Result<Identity, StoreError> {
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (application, format) = (number("application_id")?, number("user_version")?);
+    let anything: Option<i64> = connection.query_row("SELECT 1 FROM sqlite_schema", [], |row| row.get(0)).optional()?;
+    match (anything, application, format) {
+        (None, ..) => Ok(Identity::Empty),
+        (_, APPLICATION, FORMAT) => Ok(Identity::Ours),
         (_, APPLICATION, found) => Err(StoreError::Newer { found, known: FORMAT }),
         _ => Err(StoreError::Failed("the file is some other program's database".to_owned())),
     }
 }
 
+/// Makes the tables in an empty database, and refuses one that isn't ours or is of a later version.
+fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if let Identity::Empty = identify(&transaction)? {
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", FORMAT)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
 fn revision(connection: &Connection) -> Result<Revision, StoreError> {
     let revision: i64 = connection.query_row("SELECT revision FROM head", [], |row| row.get(0))?;
     u64::try_from(revision).map(Revision).map_err(|_| StoreError::Damaged(format!("its revision is {revision}")))
+}
+
+fn is_on_read_only_disk(path: &Path) -> bool {
+    path.parent().and_then(|parent| statvfs(parent).ok()).is_some_and(|disk| disk.flags().contains(FsFlags::ST_RDONLY))
 }
 
 /// What the disk says of an error that SQLite doesn't tell more of.

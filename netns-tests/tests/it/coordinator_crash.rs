@@ -298,10 +298,27 @@ fn a_disk_that_is_full_or_read_only_stops_nothing_but_changes() {
         let trust = coordinator.json(&["trust", "--app", "shop"]);
         assert_eq!(trust["trust"].as_array().map(Vec::len), Some(1), "what was refused is not there: {trust:#}");
 
-        // Read-only from the start on (a file that is open can't be made so): it says what is wrong, and nothing is lost by it.
+        // Read-only from the start on (a file that is open can't be made so): who only reads is served, and nothing is lost by it.
+        let admin = coordinator.command(&["token", "create", "--admin"]).done().stdout.trim().to_owned();
         coordinator.stop();
         mount("remount,ro");
-        coordinator.command(&["serve"]).refused(&["/run/coord", "ead-only"]);
+        let reader = Daemon::start(coordinator.prepare(&["serve"]), Path::new("/run/reader.log"));
+        let afar = |arguments: &[&str]| {
+            let mut command = coordinator.prepare(arguments);
+            command.args(["--url", &coordinator.url(false)]).env("MESH_ADMIN_TOKEN", &admin);
+            run(command)
+        };
+        wait::until_true("the agents to be served", || {
+            let nodes = afar(&["nodes", "--json"]);
+            nodes.code == Some(0)
+                && nodes.json()["nodes"].as_array().is_some_and(|all| all.iter().all(|node| node["state"] == "online"))
+        });
+        afar(&["trust", "third", "--app", "shop"]).refused(&["ead-only", "writable"]);
+        assert!(reader.log().contains("no admin socket"), "{}", reader.log());
+        ping(&mut standing, b"still there?").expect("the old connection");
+        assert!(reader.terminate().success());
+        // One that has never run there says what is wrong.
+        coordinator.command(&["serve", "--data", "/run/coord/other"]).refused(&["/run/coord/other", "ead-only"]);
         mount("remount,rw");
         coordinator.start();
         wait::until_true("the agents to be back", || {

@@ -66,8 +66,15 @@ impl Disk {
     }
 
     fn make_read_only(&self) {
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        mount(None::<&str>, self.path(), None::<&str>, flags, None::<&str>).unwrap();
+        self.remount(MsFlags::MS_RDONLY);
+    }
+
+    fn make_writable(&self) {
+        self.remount(MsFlags::empty());
+    }
+
+    fn remount(&self, flags: MsFlags) {
+        mount(None::<&str>, self.path(), None::<&str>, MsFlags::MS_REMOUNT | flags, None::<&str>).unwrap();
     }
 }
 
@@ -156,18 +163,61 @@ fn a_start_on_a_full_disk_says_so_and_harms_nothing() {
     });
 }
 
+/// Opens it on a disk that is read-only: what is confirmed can be read, and is changed once the disk is writable.
+async fn reads_only(disk: &Disk, confirmed: u64) {
+    disk.make_read_only();
+    let store = SqliteStore::open(&disk.database()).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(revision_of(&store).await, (Revision(confirmed), usize::try_from(confirmed).unwrap()));
+        let change = vec![put(confirmed + 1)];
+        assert_eq!(store.commit(Revision(confirmed), change).await, Err(StoreError::ReadOnly));
+    }
+    let mut watch = store.watch(Revision(confirmed)).await.unwrap();
+    disk.make_writable();
+    assert_eq!(store.commit(Revision(confirmed), vec![put(confirmed + 1)]).await, Ok(Revision(confirmed + 1)));
+    assert_eq!(watch.next().await.unwrap().revision, Revision(confirmed + 1));
+    assert_eq!(revision_of(&store).await.0, Revision(confirmed + 1));
+}
+
 #[test]
-fn a_start_on_a_read_only_disk_says_so() {
+fn a_start_on_a_read_only_disk_serves_readers_whatever_the_last_end_was() {
     isolated(|disk| {
         runs(async {
-            drop(DataDirectory::open(disk.path()).unwrap());
-            drop(SqliteStore::open(&disk.database()).await.unwrap());
+            let store = SqliteStore::open(&disk.database()).await.unwrap();
+            store.commit(Revision(0), vec![put(1)]).await.unwrap();
+            drop(store);
+            reads_only(&disk, 1).await;
+            // Killed: its log and what goes with it are still there.
+            let store = SqliteStore::open(&disk.database()).await.unwrap();
+            store.commit(Revision(2), vec![put(3)]).await.unwrap();
+            let other = Disk::new();
+            for side in ["", "-wal", "-shm"] {
+                let name = format!("db{side}");
+                fs::copy(disk.path().join(&name), other.path().join(&name)).unwrap();
+            }
+            drop(store);
+            reads_only(&other, 3).await;
+        });
+    });
+}
+
+#[test]
+fn a_first_start_on_a_read_only_disk_says_so() {
+    isolated(|disk| {
+        runs(async {
             disk.make_read_only();
             let error = SqliteStore::open(&disk.database()).await.unwrap_err();
             assert_eq!(error, StoreError::ReadOnly);
             assert!(error.hint().contains("make --data writable"));
             let error = format!("{:#}", DataDirectory::open(disk.path()).unwrap_err());
             assert!(error.contains("Read-only file system") && error.contains("--data"), "{error}");
+            // What was never set up can't be served either.
+            disk.make_writable();
+            drop(DataDirectory::open(disk.path()).unwrap());
+            fs::write(disk.database(), "").unwrap();
+            disk.make_read_only();
+            assert_eq!(SqliteStore::open(&disk.database()).await.unwrap_err(), StoreError::ReadOnly);
+            assert!(DataDirectory::open(disk.path()).unwrap().is_read_only());
         });
     });
 }
