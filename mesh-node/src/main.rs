@@ -3,6 +3,7 @@
 
 mod agent;
 mod attach;
+mod callback;
 mod cli;
 mod cni;
 mod config;

@@ -1,4 +1,6 @@
-//! Keeps the file that says what our CDI devices bring.
+//! Keeps the file that describes the CDI devices of mesh.
+
+mod file;
 
 use std::{
     collections::BTreeMap,
@@ -14,12 +16,10 @@ use mesh_proto::{ServicePath, message::Refusal};
 use serde_json::Value;
 use tokio::{task::spawn_blocking, time::sleep};
 
+pub(crate) use self::file::{FILE, is_ours};
+
 use super::Agent;
-use crate::{
-    config::Config,
-    local::Foreign,
-    oci::{self, cdi},
-};
+use crate::{callback::Hooks, config::Config, local::Foreign};
 
 /// How often the coordinator is asked about services of deployments that nothing runs of here: no view tells of these.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// Keeps it for these services until the agent ends. It stays then, as instances do.
 pub(super) async fn keep(agent: Arc<Agent>, services: Vec<ServicePath>) {
-    let hooks = match oci::own_hooks(&agent.state) {
+    let hooks = match Hooks::of(&agent.state) {
         Ok(hooks) => hooks,
         Err(error) => {
             tracing::warn!(%error, "there are no CDI devices");
@@ -36,7 +36,7 @@ pub(super) async fn keep(agent: Arc<Agent>, services: Vec<ServicePath>) {
         }
     };
     let mut views = agent.control.views();
-    let mut known = spawn_blocking(|| ours().as_ref().map(cdi::variables)).await.ok().flatten().unwrap_or_default();
+    let mut known = spawn_blocking(|| ours().as_ref().map(file::variables)).await.ok().flatten().unwrap_or_default();
     let foreign = Config::load(&agent.state).map_or(Foreign::Set, |config| config.containers.foreign_variables.into());
     let (mut written, mut told) = (None, BTreeMap::new());
     loop {
@@ -59,15 +59,15 @@ pub(super) async fn keep(agent: Arc<Agent>, services: Vec<ServicePath>) {
             devices.insert(service.clone(), known.get(service).cloned());
         }
         let pause = if devices.values().all(Option::is_some) { AGAIN } else { SOON };
-        let (file, left_out) = cdi::file(&devices, &hooks);
-        if written.as_ref() != Some(&file) {
+        let (content, left_out) = file::file(&devices, &hooks);
+        if written.as_ref() != Some(&content) {
             for service in left_out {
                 tracing::warn!(%service, "it has no CDI device: another service's is called as its would be");
             }
-            let text = file.clone();
+            let text = content.clone();
             match spawn_blocking(move || replace(&text)).await.unwrap_or_else(|e| Err(e.into())) {
-                Ok(()) => written = Some(file),
-                Err(error) => tracing::warn!(file = cdi::FILE, %error, "the CDI devices can't be written"),
+                Ok(()) => written = Some(content),
+                Err(error) => tracing::warn!(file = FILE, %error, "the CDI devices can't be written"),
             }
         }
         tokio::select! {
@@ -81,18 +81,18 @@ pub(super) async fn keep(agent: Arc<Agent>, services: Vec<ServicePath>) {
 pub(super) fn remove() {
     if ours().is_some() {
         // Without the right to do so there is nothing of ours in there either.
-        let _ = fs::remove_file(cdi::FILE);
+        let _ = fs::remove_file(FILE);
     }
 }
 
 /// The file as it is, if it is ours.
 fn ours() -> Option<Value> {
-    let file = serde_json::from_slice(&fs::read(cdi::FILE).ok()?).ok()?;
-    cdi::is_ours(&file).then_some(file)
+    let file = serde_json::from_slice(&fs::read(FILE).ok()?).ok()?;
+    is_ours(&file).then_some(file)
 }
 
 fn replace(file: &Value) -> io::Result<()> {
-    let path = Path::new(cdi::FILE);
+    let path = Path::new(FILE);
     // All of it as other vendors' programs make it, and ordinary users' runtimes read it, whatever this process's umask.
     let directory = path.parent().unwrap_or(path);
     if !directory.exists() {

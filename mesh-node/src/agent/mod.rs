@@ -1,7 +1,7 @@
 //! The running agent: puts the parts together, and passes between them what concerns more than one.
 
 mod apply;
-mod cdi;
+pub(crate) mod cdi;
 mod endpoints;
 mod enrol;
 mod identity;
@@ -16,7 +16,7 @@ mod requests;
 mod status;
 mod why;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use mesh_link::Url;
 use mesh_proto::{
@@ -26,6 +26,7 @@ use mesh_proto::{
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc, watch},
+    task::AbortHandle,
 };
 
 pub(crate) use enrol::{Application, enrol};
@@ -83,6 +84,10 @@ pub(crate) enum Purpose {
     Leave,
 }
 
+/// Makes the task that attaches what the Docker of one socket starts, until it is aborted. The agent gets it from above: it
+/// doesn't know its ways in.
+pub(crate) type WatchDocker = fn(PathBuf, Containers, StateDir) -> AbortHandle;
+
 /// What an agent needs of the machine and can be had only once: held to see that it is there.
 pub(crate) struct Ready {
     _udp: Udp,
@@ -109,6 +114,7 @@ pub(crate) async fn run(
     identity: Identity,
     offloads: Switches,
     purpose: Purpose,
+    watch: WatchDocker,
 ) -> Result<Option<local::Leave>, Refusal> {
     let Identity { private_key, enrolment, listen, endpoints: given } = identity;
     let Some(Enrolment { runner, name, credential, coordinators, fingerprint, .. }) = enrolment else {
@@ -130,7 +136,7 @@ pub(crate) async fn run(
 
     let view = apply::load(&state, runner);
     if let Some(view) = &view {
-        warn_of_clash(view.network.range).await;
+        attach::warn_of_clash(view.network.range).await;
     }
     let heard = view.as_ref().and_then(|_| state.written(apply::FILE));
     let (control, keeper) = Control::new(view, heard);
@@ -184,7 +190,7 @@ pub(crate) async fn run(
     tokio::spawn(follow_addresses(agent.endpoints.clone(), dataplane));
     tracing::info!(%runner, %name, port = agent.dataplane.port(), state = %state.path().display(), "running");
 
-    let mut following = reload::Following::start(&agent, config);
+    let mut following = reload::Following::start(&agent, config, watch);
     tokio::spawn(async move { following.keep(hangup).await });
 
     let told = serve(&agent, calls, events, ended, &confirmed, &learn);
@@ -289,13 +295,6 @@ async fn follow_addresses(mut endpoints: watch::Receiver<Vec<SocketAddr>>, datap
     endpoints.mark_unchanged();
     while endpoints.changed().await.is_ok() {
         dataplane.moved();
-    }
-}
-
-/// A mesh that is in use goes on; whoever adds such a route should hear of it.
-pub(crate) async fn warn_of_clash(range: mesh_proto::Range) {
-    if let Ok(Ok(Some(clash))) = tokio::task::spawn_blocking(move || attach::clash(range)).await {
-        tracing::warn!(%range, "this machine's routes clash with the mesh's range: {clash}");
     }
 }
 

@@ -5,23 +5,29 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use mesh_proto::ServicePath;
 use tokio::{signal::unix::Signal, task::AbortHandle};
 
-use super::{Agent, cdi};
-use crate::{config::Config, docker};
+use super::{Agent, WatchDocker, cdi};
+use crate::config::Config;
 
 /// What runs because of the configuration.
 #[derive(Debug)]
 pub(super) struct Following {
     agent: Arc<Agent>,
     config: Config,
+    watch_docker: WatchDocker,
     watches: BTreeMap<PathBuf, AbortHandle>,
     cdi: Option<AbortHandle>,
 }
 
 impl Following {
     /// Starts it.
-    pub(super) fn start(agent: &Arc<Agent>, config: Config) -> Self {
-        let mut this =
-            Self { agent: Arc::clone(agent), config: Config::default(), watches: BTreeMap::new(), cdi: None };
+    pub(super) fn start(agent: &Arc<Agent>, config: Config, watch_docker: WatchDocker) -> Self {
+        let mut this = Self {
+            agent: Arc::clone(agent),
+            config: Config::default(),
+            watch_docker,
+            watches: BTreeMap::new(),
+            cdi: None,
+        };
         this.watch(&config.containers.watch);
         this.devices(config.containers.cdi.clone());
         this.config = config;
@@ -69,11 +75,10 @@ impl Following {
             stays
         });
         for socket in sockets {
-            let agent = &self.agent;
-            self.watches.entry(socket.clone()).or_insert_with(|| {
-                let watch = docker::watch(socket.clone(), agent.containers.clone(), agent.state.clone());
-                tokio::spawn(watch).abort_handle()
-            });
+            let (agent, watch) = (&self.agent, self.watch_docker);
+            self.watches
+                .entry(socket.clone())
+                .or_insert_with(|| watch(socket.clone(), agent.containers.clone(), agent.state.clone()));
         }
     }
 

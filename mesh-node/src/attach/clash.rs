@@ -34,6 +34,14 @@ pub(super) fn find(netlink: &mut Netlink, range: Range) -> io::Result<Option<Str
     })
 }
 
+/// Logs a warning if this machine's routes clash with the range. A mesh that is in use goes on; the operator who added such a
+/// route reads of it.
+pub(crate) async fn warn_of_clash(range: Range) {
+    if let Ok(Ok(Some(clash))) = tokio::task::spawn_blocking(move || super::clash(range)).await {
+        tracing::warn!(%range, "this machine's routes clash with the mesh's range: {clash}");
+    }
+}
+
 fn describe(route: &RouteMessage) -> String {
     let (destination, prefix) = routes::destination(route);
     let gateway: Option<Ipv4Addr> = route.attributes.iter().find_map(|attribute| match attribute {

@@ -27,8 +27,8 @@ use std::{
 
 use mesh_proto::Range;
 
-use self::{error::At, link::Link, namespace::within, netlink::Netlink};
 pub(crate) use self::{
+    clash::warn_of_clash,
     error::AttachError,
     events::{Events, News, Nsid, number},
     mark::Mark,
@@ -37,6 +37,7 @@ pub(crate) use self::{
     probe::{Probed, probe},
     rules::Seen,
 };
+use self::{error::At, link::Link, namespace::within, netlink::Netlink};
 use crate::sys::tun::{self, Tun};
 
 /// What `mesh0` is given.

@@ -8,12 +8,11 @@ use mesh_proto::ServicePath;
 use super::{
     Context,
     output::{Failure, note},
-    target,
 };
 use crate::{
     containers::ContainerId,
     hosts::Place,
-    local::{self, Request},
+    local::{self, Request, target},
     oci,
 };
 

@@ -5,8 +5,8 @@ use std::{os::fd::AsFd as _, path::PathBuf, process::ExitCode};
 use clap::{ArgGroup, Args};
 use mesh_proto::InstanceId;
 
-use super::{Context, attach, output::Failure, target};
-use crate::local::{self, Request};
+use super::{Context, attach, output::Failure};
+use crate::local::{self, Request, target};
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).args(["instance", "netns"])))]

@@ -23,7 +23,10 @@ use super::{
     output::{self, Failure},
     runtime,
 };
-use crate::agent::{self, Application, Identity, Purpose};
+use crate::{
+    agent::{self, Application, Identity, Purpose},
+    docker,
+};
 
 /// The longest token file that is read, in octets.
 const MAX_TOKEN: u64 = 16 << 10;
@@ -167,7 +170,7 @@ impl Join {
                 say("this machine is a runner of the mesh now; its agent is started with `mesh-node join`, or systemctl start mesh-node");
                 return Ok(None);
             }
-            agent::run(state.clone(), lock, identity, offloads, purpose).await
+            agent::run(state.clone(), lock, identity, offloads, purpose, docker::watch).await
         });
         // What still blocks is not waited for: nothing is half done that the next start does not mend.
         runtime.shutdown_background();

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     agent::{self, Identity, Purpose},
+    docker,
     local::{self, Request},
 };
 
@@ -37,7 +38,14 @@ impl Leave {
                 };
                 mesh_process::log::start(output::log_colours());
                 let runtime = runtime()?;
-                let run = agent::run(context.state.clone(), lock, identity, Switches::default(), Purpose::Leave);
+                let run = agent::run(
+                    context.state.clone(),
+                    lock,
+                    identity,
+                    Switches::default(),
+                    Purpose::Leave,
+                    docker::watch,
+                );
                 let left = runtime.block_on(run);
                 runtime.shutdown_background();
                 left?.ok_or_else(|| Refusal::new("interrupted before it was done", "run it again"))?

@@ -15,8 +15,7 @@ mod output;
 mod run;
 mod setup;
 mod status;
-pub(crate) mod target;
-mod why;
+pub(crate) mod why;
 
 use std::{path::PathBuf, process::ExitCode, sync::OnceLock};
 

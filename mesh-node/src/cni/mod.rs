@@ -18,10 +18,9 @@ use serde_json::{Value, json};
 
 use self::call::{Call, Failure, SUPPORTED};
 use crate::{
-    cli::target,
     config::{Config, Sources},
     containers::{ContainerId, Member},
-    local::{self, Request},
+    local::{self, Request, target},
     oci,
 };
 

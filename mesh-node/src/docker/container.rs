@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     attach::Namespace,
-    cli::target,
     containers::ContainerId,
     hosts::{HostsFile, Place, Unkept},
+    local::target,
 };
 
 /// How long Docker may take to know that a process has ended, in seconds.

@@ -6,7 +6,7 @@ use mesh_proto::message::Refusal;
 use serde::Deserialize;
 use tokio::{
     sync::Semaphore,
-    task::spawn_blocking,
+    task::{AbortHandle, spawn_blocking},
     time::{sleep, timeout},
 };
 
@@ -64,8 +64,12 @@ enum Done {
     Nothing,
 }
 
-/// Attaches what Docker starts, for as long as the agent runs; by way of this socket.
-pub(crate) async fn watch(socket: PathBuf, containers: Containers, state: StateDir) {
+/// Starts to attach what Docker starts, by its API at this socket. Ends with the runtime, or when the handle aborts it.
+pub(crate) fn watch(socket: PathBuf, containers: Containers, state: StateDir) -> AbortHandle {
+    tokio::spawn(follow(socket, containers, state)).abort_handle()
+}
+
+async fn follow(socket: PathBuf, containers: Containers, state: StateDir) {
     let docker = Arc::new(Docker { socket, containers, state, places: Semaphore::new(AT_ONCE) });
     let mut troubles = Troubles::default();
     loop {

@@ -53,7 +53,7 @@ impl Instances {
             let view = views.borrow_and_update().clone();
             if let Some(view) = view {
                 if range.replace(view.network.range).is_some_and(|before| before != view.network.range) {
-                    tokio::spawn(crate::agent::warn_of_clash(view.network.range));
+                    tokio::spawn(attach::warn_of_clash(view.network.range));
                 }
                 self.reconcile(&view).await;
             }

@@ -8,7 +8,7 @@ use std::{
 use mesh_proto::{InstanceId, Label, Revision, RunnerId, ServicePath, message::Step};
 use serde::{Deserialize, Serialize};
 
-use crate::containers::ContainerId;
+use super::ContainerId;
 
 /// The version of every shape in this module.
 pub(crate) const VERSION: u32 = 1;

@@ -4,11 +4,14 @@
 mod answer;
 mod client;
 mod codec;
+mod container_id;
 mod request;
 mod server;
+pub(crate) mod target;
 
 pub(crate) use answer::*;
 pub(crate) use client::Client;
+pub(crate) use container_id::ContainerId;
 pub(crate) use request::{NamespacePlace, Request};
 pub(crate) use server::{Call, serve};
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use mesh_proto::{InstanceId, ServicePath};
 use serde::{Deserialize, Serialize};
 
-use crate::{containers::ContainerId, hosts::Place};
+use super::ContainerId;
+use crate::hosts::Place;
 
 /// A request, on one line of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,12 +14,11 @@ use super::{caller, spec::Spec};
 use crate::{
     agent::IDENTITY,
     attach::{AttachError, Namespace},
-    cli::target,
     config::Config,
     containers::{ContainerId, Labels, Member},
     hosts::{HostsFile, Place},
     journal,
-    local::{self, Client, Request},
+    local::{self, Client, Request, target},
     state::StateDir,
 };
 

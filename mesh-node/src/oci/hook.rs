@@ -9,11 +9,11 @@ use serde::de::DeserializeOwned;
 
 use super::{
     attach, caller, line,
-    spec::{Hooks, REFUSED, Spec},
+    spec::{REFUSED, Spec},
     storage, text,
-    wrapper::own_hooks,
 };
 use crate::{
+    callback::{Hooks, UnknownProgram},
     config::{Config, Fail, Sources},
     containers::{IMAGES_OWN, Labels, Member, SERVICE, member},
     journal,
@@ -53,7 +53,7 @@ pub(crate) fn run(stage: Stage, said: Option<Member>, bare: bool, state: &StateD
             if said.is_none() && labels.is_ok() && is_none_of_ours() {
                 return give(&described);
             }
-            let hooks = own_hooks(state)?;
+            let hooks = hooks(state)?;
             if let Err(refusal) = labels.and_then(|()| adopt(&mut spec, said, state, &hooks)) {
                 // podman keeps to itself what this hook says: the next one can make itself heard.
                 spec.refuse(&text(&refusal), &hooks);
@@ -74,6 +74,11 @@ pub(crate) fn run(stage: Stage, said: Option<Member>, bare: bool, state: &StateD
             Ok(())
         }
     }
+}
+
+/// The hooks that a container of the mesh needs.
+pub(super) fn hooks(state: &StateDir) -> Result<Hooks, Refusal> {
+    Hooks::of(state).map_err(|e| Refusal::new(e.to_string(), UnknownProgram::hint()))
 }
 
 /// Gives the runtime the container's configuration.

@@ -3,7 +3,6 @@
 mod argv;
 mod attach;
 mod caller;
-pub(crate) mod cdi;
 mod content;
 mod docker;
 mod go;
@@ -15,7 +14,7 @@ mod wrapper;
 
 pub(crate) use attach::{agent, detach};
 pub(crate) use hook::{Stage, note, run as hook, settle};
-pub(crate) use wrapper::{is_called, main as wrapper, own_hooks};
+pub(crate) use wrapper::{is_called, main as wrapper};
 
 use mesh_proto::message::Refusal;
 

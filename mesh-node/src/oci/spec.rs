@@ -12,6 +12,7 @@ use mesh_proto::message::Refusal;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    callback::{HOOK_TIMEOUT, Hooks},
     containers::{CLIENT, Labels, Member, SERVICE, texts},
     exec,
 };
@@ -22,18 +23,6 @@ const VARIABLES: &str = "mesh.variables";
 pub(super) const REFUSED: &str = "mesh.refused";
 /// The largest file that is read, in octets. (Docker's are about 10 KB.)
 pub(super) const MAX: u64 = 16 << 20;
-/// How long a runtime waits for our hooks, in seconds: longer than these wait for anything.
-pub(super) const HOOK_TIMEOUT: u64 = 30;
-
-/// How our hooks are called.
-#[derive(Debug, Clone)]
-pub(crate) struct Hooks {
-    /// This program.
-    pub(super) program: PathBuf,
-    /// The agent's state directory.
-    pub(super) state: PathBuf,
-}
-
 /// A container's configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Spec(Map<String, Value>);

@@ -20,8 +20,9 @@ use super::{
     attach,
     caller::log,
     docker::Container,
+    hook::hooks,
     hook::{note, of_its_own, settle},
-    spec::{Hooks, Spec},
+    spec::Spec,
     storage,
 };
 use crate::{
@@ -117,7 +118,7 @@ fn create(agent: Result<(&StateDir, Containers), Refusal>, path: &Path, id: &str
     let Some((state, member)) = ours(&spec, id, agent)? else { return Ok(()) };
     let variables = attach::variables(state, &member).and_then(|variables| spec.takes(variables));
     let Some(variables) = settle(state, &member, variables)? else { return Ok(()) };
-    spec.adopt(&member, &variables, &own_hooks(state)?);
+    spec.adopt(&member, &variables, &hooks(state)?);
     let replaced = spec
         .replace(path)
         .map_err(|e| Refusal::bare(format!("the container's {} can't be written: {e}", path.display())));
@@ -179,15 +180,6 @@ fn bundle_of(root: Option<&Path>, id: &str) -> Option<PathBuf> {
         Some(root) => runc(root).or_else(|| crun(root)),
         None => runc(Path::new("/run/runc")).or_else(|| crun(Path::new("/run/crun"))),
     }
-}
-
-/// How our hooks are called: by this program, for the same agent.
-///
-/// # Errors
-/// If it can't be found out which program this is.
-pub(crate) fn own_hooks(state: &StateDir) -> Result<Hooks, Refusal> {
-    let program = env::current_exe().map_err(|e| Refusal::bare(format!("this program can't be found: {e}")))?;
-    Ok(Hooks { program, state: std::path::absolute(state.path()).unwrap_or_else(|_| state.path().to_owned()) })
 }
 
 /// The first `runc` that isn't ourselves.

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::{Edit, Plan};
 use crate::{
+    agent::cdi,
     config::{Config, Containers},
-    oci::cdi,
 };
 
 /// What lines of ours end in.

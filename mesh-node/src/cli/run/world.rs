@@ -14,13 +14,10 @@ use nix::{
     unistd::{getegid, geteuid},
 };
 
-use super::{
-    super::{output::note, target},
-    daemons,
-};
+use super::{super::output::note, daemons};
 use crate::{
     hosts::Place,
-    local::NamespacePlace,
+    local::{NamespacePlace, target},
     sys::process::{self, Capability},
 };
 

@@ -1,4 +1,4 @@
-//! What the commands open on the agent's behalf: namespaces, hosts files, processes. The agent checks what it is given.
+//! Opens what is passed to the agent beside a request: namespaces, hosts files, processes. The agent checks each again.
 
 use std::{
     fs::File,
@@ -15,10 +15,10 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
+use super::NamespacePlace;
 use crate::{
     attach::AttachError,
     hosts::Place,
-    local::NamespacePlace,
     sys::{netns, process},
 };
 

@@ -9,7 +9,7 @@ use mesh_proto::{
 };
 use serde_json::{Value, json};
 
-use super::spec::{HOOK_TIMEOUT, Hooks};
+use crate::callback::{HOOK_TIMEOUT, Hooks};
 
 /// Where runtimes look for such files that change with the machine's run.
 pub(crate) const FILE: &str = "/var/run/cdi/mesh.json";
@@ -23,7 +23,7 @@ const SERVICE: &str = "--service=";
 
 /// The file, for these services with their variables. `None`: they aren't known; nothing starts with that device, but who asks
 /// for it is told why. Gives with it the services that have no device: theirs would be called as another one's is.
-pub(crate) fn file(
+pub(super) fn file(
     services: &BTreeMap<ServicePath, Option<BTreeMap<String, String>>>,
     hooks: &Hooks,
 ) -> (Value, Vec<ServicePath>) {
@@ -42,7 +42,7 @@ pub(crate) fn file(
 }
 
 /// The variables of the services that a file of ours knows them of.
-pub(crate) fn variables(file: &Value) -> BTreeMap<ServicePath, BTreeMap<String, String>> {
+pub(super) fn variables(file: &Value) -> BTreeMap<ServicePath, BTreeMap<String, String>> {
     let of = |device: &Value| {
         let edits = device.get("containerEdits")?;
         let texts = |list: &Value| Some(list.as_array()?.iter().filter_map(Value::as_str).map(str::to_owned).collect());
