@@ -20,6 +20,7 @@ package_of() {
     cc) echo gcc libc6-dev ;;
     c++) echo g++ ;;
     ip) echo iproute2 ;;
+    nft) echo nftables ;;
     unshare | nsenter | setpriv) echo util-linux ;;
     *) echo "$1" ;;
     esac

@@ -23,6 +23,7 @@ mod life;
 mod load;
 mod manners;
 mod names;
+mod nat;
 mod operators;
 mod refusals;
 mod replicas;
