@@ -75,7 +75,7 @@ fn words(probed: &Probed, callee: &ServicePath, port: u16) -> (bool, &'static st
         ),
         Probed::RefusedWithin(kind) => {
             let detail = format!(
-                "it was refused in the caller's container ({}) and never reached mesh0: look at the firewall (`nft list ruleset`) and the routing (`ip rule`) there",
+                "the caller's own container refused it ({}), and it never reached mesh0: look at the firewall (`nft list ruleset`) and the routing (`ip rule`) there",
                 what(kind)
             );
             (false, "refused-in-container", detail)

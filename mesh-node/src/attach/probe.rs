@@ -1,7 +1,7 @@
 //! Opens a connection from within a namespace, to see what becomes of it.
 
 use std::{
-    io,
+    fs, io,
     net::{Ipv4Addr, SocketAddr, TcpStream},
     time::Duration,
 };
@@ -18,12 +18,21 @@ pub(crate) enum Probed {
     Answered,
     /// It was refused, with this error, and a packet had left by `mesh0` before.
     Refused(io::ErrorKind),
-    /// It was refused, and nothing had left by `mesh0`.
+    /// It was refused, and nothing had left by `mesh0`: the namespace's own firewall, most likely.
     RefusedWithin(io::ErrorKind),
     /// Nothing left by `mesh0`.
     Stayed,
     /// There was no answer.
     Unanswered,
+}
+
+/// How often the calling thread's namespace has told somebody that a destination is out of reach (`OutDestUnreachs` of proc(5),
+/// «net/snmp»): the firewall of a container does so to the container itself.
+fn refusals() -> Option<u64> {
+    let text = fs::read_to_string("/proc/thread-self/net/snmp").ok()?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Icmp: "));
+    let at = lines.next()?.split(' ').position(|name| name == "OutDestUnreachs")?;
+    lines.next()?.split(' ').nth(at)?.parse().ok()
 }
 
 /// Opens a connection from a namespace; takes [`PATIENCE`] at most.
@@ -36,12 +45,16 @@ pub(crate) fn probe(ns: &Namespace, to: (Ipv4Addr, u16)) -> Result<Probed, Attac
             let mut netlink = Netlink::open().at("opening a netlink socket")?;
             link::sent(&mut netlink, link::NAME).at("looking for mesh0")
         };
-        let before = sent()?;
+        let (before, refused_before) = (sent()?, refusals());
         let result = TcpStream::connect_timeout(&SocketAddr::from(to), PATIENCE);
         let left = sent()? != before;
         Ok(match (result, left) {
             (Ok(_), _) => Probed::Answered,
             (Err(error), true) if error.kind() == io::ErrorKind::TimedOut => Probed::Unanswered,
+            (Err(error), false) if error.kind() == io::ErrorKind::TimedOut && refusals() != refused_before => {
+                // A rule about the whole range takes the refusal as well, which goes to an address of the range.
+                Probed::RefusedWithin(io::ErrorKind::ConnectionRefused)
+            }
             (Err(error), false) if error.kind() == io::ErrorKind::TimedOut => Probed::Stayed,
             (Err(error), true) => Probed::Refused(error.kind()),
             (Err(error), false) => Probed::RefusedWithin(error.kind()),

@@ -273,12 +273,20 @@ fn a_firewall_in_a_container_that_eats_the_mesh_is_named_by_a_probe() {
             let status = app.namespace.command("nft").arg(command).status().expect("nft of nftables");
             assert!(status.success(), "nft {command}");
         };
-        nft(
-            "add table ip guard; add chain ip guard out { type filter hook output priority 0; }; add rule ip guard out ip daddr 100.64.0.0/10 drop",
-        );
-        assert_eq!(probe(1), "never-left");
-        nft("delete table ip guard");
-        assert_eq!(probe(0), "answered");
+        for (rule, code) in [
+            ("ip daddr 100.64.0.0/10 drop", "never-left"),
+            // The first takes the refusal, too, which goes to an address of the mesh.
+            ("ip daddr 100.64.0.0/10 reject", "refused-in-container"),
+            ("tcp dport 5432 reject", "refused-in-container"),
+            ("tcp dport 5432 reject with tcp reset", "refused-in-container"),
+        ] {
+            nft(&format!(
+                "add table ip guard; add chain ip guard out {{ type filter hook output priority 0; }}; add rule ip guard out {rule}"
+            ));
+            assert_eq!(probe(1), code, "{rule}");
+            nft("delete table ip guard");
+            assert_eq!(probe(0), "answered");
+        }
         let refused = aws.command(&["why", "shop/db", "shop/app", "80", "--probe"]).expect_code(1);
         assert!(refused.stdout.contains("refused it"), "{}", refused.stdout);
     });
