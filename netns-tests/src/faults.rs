@@ -54,11 +54,11 @@ impl Faults {
         self.refuse(offload, 0);
     }
 
-    /// From now on the agents' wall clock is set back by so many hours.
+    /// From now on the agents' wall clock is so many hours ahead, or behind if that is negative.
     ///
     /// # Panics
     /// If that can't be said.
-    pub fn set_clock_back(&self, hours: u8) {
-        self.0.write_all_at(&[hours], 4).expect("the file");
+    pub fn set_clock(&self, hours: i8) {
+        self.0.write_all_at(&hours.to_le_bytes(), 4).expect("the file");
     }
 }

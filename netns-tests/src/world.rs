@@ -141,9 +141,11 @@ impl World {
         }
     }
 
-    /// Has the router send what is for another network to a machine, by IPv4: as if that network were behind it.
+    /// Has the router send what is for another network to a machine: as if that network were behind it.
     pub fn route(&self, network: &str, machine: &Namespace) {
-        ip_batch(&[&format!("route replace {network} via {}", self.network_of(machine).v4(2))]);
+        let (there, v6) = (self.network_of(machine), network.contains(':'));
+        let via = if v6 { there.v6(2).to_string() } else { there.v4(2).to_string() };
+        ip_batch(&[&format!("route replace {network} via {via}")]);
     }
 
     fn network_of(&self, machine: &Namespace) -> Network {

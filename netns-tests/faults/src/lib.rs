@@ -1,7 +1,7 @@
 //! A kernel that refuses its offloads, on demand: a library that is loaded before libc (`LD_PRELOAD`, ld.so(8)) into an
 //! agent under test. The agent's own code runs as it is; what it is told by these calls is decided by the octets of a file
 //! that both sides have mapped. Each is the errno to answer with, or zero; that of the clock is by how many hours it is
-//! set back.
+//! ahead, as a signed number.
 #![allow(unsafe_code, reason = "stands where libc's functions stand, and calls them")]
 
 use std::{
@@ -153,7 +153,7 @@ pub unsafe extern "C" fn write(fd: c_int, octets: *const c_void, length: usize) 
 
 type ClockGettime = unsafe extern "C" fn(libc::clockid_t, *mut libc::timespec) -> c_int;
 
-/// clock_gettime(2): the wall clock is set back.
+/// clock_gettime(2): the wall clock is off.
 ///
 /// # Safety
 /// As libc's.
@@ -167,7 +167,8 @@ pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::
             && clock == libc::CLOCK_REALTIME
             && let Some(hours) = fault(CLOCK)
         {
-            (*time).tv_sec -= libc::time_t::from(hours) * 3600;
+            // The octet is a signed one.
+            (*time).tv_sec += libc::time_t::from(hours as i8) * 3600;
         }
         result
     }

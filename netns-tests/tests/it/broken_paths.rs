@@ -3,7 +3,11 @@
 
 use std::{collections::BTreeSet, io::ErrorKind, net::Ipv4Addr};
 
-use mesh_netns_tests::{Faults, Instance, Runner, Stack, World, isolated, traffic::Answer, wait};
+use mesh_netns_tests::{
+    Faults, Instance, Runner, Stack, World, isolated,
+    traffic::{Answer, ping},
+    wait,
+};
 use serde_json::Value;
 
 use crate::common::{SHOP, declare, reaches};
@@ -121,21 +125,26 @@ fn a_runner_answers_from_the_address_that_was_asked() {
         let coordinator = world.coordinator(&[]);
         declare(&coordinator, &[SHOP]);
         let aws = world.runner(&coordinator, "aws", Stack::Dual);
-        let mut ovh = world.machine("ovh", Stack::Dual);
-        ovh.namespace().ip(&["addr add 10.77.0.1/32 dev lo"]);
-        world.route("10.77.0.1/32", ovh.namespace());
-        let (url, token) = (coordinator.url(false), coordinator.token(&["--any"]));
-        ovh.start(&[&url, &token, "--name", "ovh", "--endpoint", "10.77.0.1:51820"]);
-        let (app, db) = (aws.attach("shop/app"), ovh.attach("shop/db"));
-        let _server = db.serve(5432, Answer::Echo);
-        for _ in 0..3 {
-            reaches(&app, db.service_address, 5432);
-            assert_eq!(aws.peer("ovh").expect("a peer")["endpoint"], "10.77.0.1:51820");
-        }
-        // By the callee's own handshake as well.
+        let app = aws.attach("shop/app");
         let _calls = app.serve(80, Answer::Echo);
-        reaches(&db, app.service_address, 80);
-        assert_eq!(aws.peer("ovh").expect("a peer")["endpoint"], "10.77.0.1:51820");
+        for (name, asked, prefix, endpoint) in
+            [("ovh", "10.77.0.1", 32, "10.77.0.1:51820"), ("cellar", "fd77::1", 128, "[fd77::1]:51820")]
+        {
+            let mut runner = world.machine(name, Stack::Dual);
+            runner.namespace().ip(&[&format!("addr add {asked}/{prefix} dev lo")]);
+            world.route(&format!("{asked}/{prefix}"), runner.namespace());
+            let (url, token) = (coordinator.url(false), coordinator.token(&["--any"]));
+            runner.start(&[&url, &token, "--name", name, "--endpoint", endpoint]);
+            let db = runner.attach("shop/db");
+            let _server = db.serve(5432, Answer::Echo);
+            for _ in 0..3 {
+                reaches(&app, db.address, 5432);
+                assert_eq!(aws.peer(name).expect("a peer")["endpoint"], endpoint);
+            }
+            // By the callee's own handshake as well.
+            reaches(&db, app.service_address, 80);
+            assert_eq!(aws.peer(name).expect("a peer")["endpoint"], endpoint);
+        }
     });
 }
 
@@ -154,11 +163,44 @@ fn a_runner_whose_clock_was_set_back_is_reached_again() {
         let _servers = [db.serve(5432, Answer::Echo), app.serve(80, Answer::Echo)];
         reaches(&app, db.service_address, 5432);
         aws.stop();
-        faults.set_clock_back(5);
+        faults.set_clock(-5);
         aws.start_alone(&[]);
         // The limit is the kernel's, which sends SYNs again for two minutes, and the runner's, which refuses after three
         // handshakes: one of them is answered.
         reaches(&app, db.service_address, 5432);
         reaches(&db, app.service_address, 80);
+    });
+}
+
+/// Forward, whoever heard it remembers a time stamp of the future; and back, all that it sends is older than that.
+#[test]
+fn a_runner_whose_clock_jumps_is_reached_before_and_after() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP]);
+        let mut aws = world.machine("aws", Stack::Dual);
+        let faults = Faults::of(&mut aws);
+        aws.start(&[&coordinator.url(false), &coordinator.token(&["--any"]), "--name", "aws"]);
+        let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
+        let (app, db) = (aws.attach("shop/app"), ovh.attach("shop/db"));
+        let _servers = [db.serve(5432, Answer::Echo), app.serve(80, Answer::Echo)];
+        let both = || {
+            reaches(&app, db.service_address, 5432);
+            reaches(&db, app.service_address, 80);
+        };
+        both();
+        let mut standing = app.connect(db.service_address, 5432).expect("a connection");
+        for hours in [100, 0, -100, 0] {
+            // While it runs, and at a start, when there are new handshakes.
+            faults.set_clock(hours);
+            ping(&mut standing, b"still there?").expect("the old connection");
+            both();
+            aws.stop();
+            aws.start_alone(&[]);
+            both();
+            ping(&mut standing, b"still there?").expect("the old connection");
+            wait::until_true("it to follow the coordinator", || aws.command(&["status", "--json"]).is_connected());
+        }
     });
 }

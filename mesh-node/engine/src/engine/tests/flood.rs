@@ -64,6 +64,22 @@ fn strangers_cost_little_and_keep_nobody_out() {
     assert_eq!(world.delivered(20).len(), 1, "in no time");
 }
 
+/// What filters by address (a NAT, a firewall with states) lets no cookie through that comes from elsewhere.
+#[test]
+fn who_has_to_prove_its_address_is_asked_from_the_one_that_it_asked() {
+    for (asked, from) in [("10.19.0.100", "198.18.0.7:4000"), ("fd00:19::100", "[fd00:18::7]:4000")] {
+        let mut world = three();
+        let (asked, from) = (asked.parse().unwrap(), from.parse().unwrap());
+        for message in initiations(9, 1000) {
+            world.with(2, |engine, sink, now| engine.handle_udp_at(Some(asked), from, &message, CONTROL, now, sink));
+        }
+        let cookies = world.dropped(2, Reason::UnderLoad);
+        let sources = std::mem::take(&mut world.sinks[1].sources);
+        assert!(cookies > 0 && sources.len() as u64 == cookies, "{cookies} of {}", sources.len());
+        assert!(sources.iter().all(|source| *source == Some(asked)), "{sources:?}");
+    }
+}
+
 #[test]
 fn a_runner_that_floods_is_limited_and_keeps_nobody_out() {
     let mut world = three();

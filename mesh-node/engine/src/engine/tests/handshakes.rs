@@ -386,8 +386,13 @@ fn a_runner_whose_clock_was_set_back_is_asked_in_turn() {
 /// The answers to handshakes, and all that follows, until the address is of no use any more.
 #[test]
 fn what_is_answered_leaves_from_the_address_that_was_asked() {
+    for asked in ["10.19.0.100", "fd00:19::100"] {
+        answers_leave_from(asked.parse().unwrap());
+    }
+}
+
+fn answers_leave_from(asked: std::net::IpAddr) {
     let mut world = World::new();
-    let asked: std::net::IpAddr = [10, 19, 0, 100].into();
     world.read(1, 10, &complete(&call().syn().build()));
     while let Some(Datagrams { from, to, batch, stride }) = world.wire.pop_front() {
         let (runner, local) = if to == endpoint(2) { (2, Some(asked)) } else { (1, None) };
