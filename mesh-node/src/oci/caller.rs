@@ -74,10 +74,27 @@ fn labels_of(text: &[u8]) -> Labels {
         return Labels::new();
     }
     let after = words.iter().zip(words.iter().skip(1));
-    let separate = after.filter(|(option, _)| *option == "--label" || *option == "-l").map(|(_, label)| label.as_ref());
-    let joined = words.iter().filter_map(|word| word.strip_prefix("--label=").or_else(|| word.strip_prefix("-l=")));
+    let separate =
+        after.filter(|(option, _)| *option == "--label" || ends_in_l(option)).map(|(_, label)| label.as_ref());
+    let joined = words.iter().filter_map(|word| word.strip_prefix("--label=").or_else(|| behind_l(word)));
     let all = separate.chain(joined).map(|label| label.split_once('=').unwrap_or((label, "")));
     all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// Whether a word is short options of which the last is `-l`, as in `-dl`; what is behind it is the next word.
+fn ends_in_l(word: &str) -> bool {
+    word.strip_prefix('-').and_then(|options| options.strip_suffix('l')).is_some_and(are_flags)
+}
+
+/// What a word has behind its `-l`, as in `-lNAME=VALUE` or `-dl=NAME=VALUE`.
+fn behind_l(word: &str) -> Option<&str> {
+    let (flags, label) = word.strip_prefix('-')?.split_once('l')?;
+    (are_flags(flags) && label.contains('.')).then(|| label.strip_prefix('=').unwrap_or(label))
+}
+
+/// Short options of `podman run` that take no value.
+fn are_flags(options: &str) -> bool {
+    options.chars().all(|option| "diPtq".contains(option))
 }
 
 /// What stands on standard input, to be passed on as it is.
@@ -110,6 +127,10 @@ mod tests {
             "podman run --rm --label mesh.service=shop/app bb sh",
             "/usr/bin/podman --log-level debug container create -l mesh.service=shop/app bb",
             "podman run --label=mesh.service=shop/app bb",
+            "podman run -l=mesh.service=shop/app bb",
+            "podman run -lmesh.service=shop/app bb",
+            "podman run -dl mesh.service=shop/app bb",
+            "podman run -itlmesh.service=shop/app bb",
         ] {
             assert_eq!(of(line), label, "{line}");
         }
