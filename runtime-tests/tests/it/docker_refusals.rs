@@ -205,6 +205,16 @@ fn whatever_stands_in_the_way_is_said_by_docker() {
         );
         refused(&[&DB[..], &["--network", "host"]].concat(), &["machine's own network namespace", "--network host"]);
         refused(&[&DB[..], &["--volume", "/etc/hosts:/etc/hosts"]].concat(), &["machine's own", "mount nothing over"]);
+        for (label, words) in [
+            ("mesh.servcie=shop/db", ["no label or annotation mesh.servcie", "mesh.service=DEPLOYMENT/SERVICE"]),
+            ("Mesh.Service=shop/db", ["no label or annotation Mesh.Service", "mesh.service=DEPLOYMENT/SERVICE"]),
+            ("mesh.deployment=shop", ["no label or annotation mesh.deployment", "mesh."]),
+            ("mesh-service=shop/db", ["no label or annotation mesh-service", "mesh.service=DEPLOYMENT/SERVICE"]),
+        ] {
+            refused(&["--label", label], &words);
+            refused(&[&DB[..], &["--label", label]].concat(), &words);
+        }
+        refused(&[&DB[..], &["--label", "mesh.cleint=true"]].concat(), &["mesh.cleint", "mesh.client=true"]);
         stage.coordinator.stop();
         let refused = docker.run(&DB, "true");
         assert!(refused.stderr.contains("coordinator"), "{}", refused.stderr);

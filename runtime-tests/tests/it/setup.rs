@@ -98,6 +98,32 @@ fn docker_starts_members_after_setup_and_none_after_undo() {
 }
 
 #[test]
+fn a_label_for_podman_is_refused_and_an_annotation_that_is_mistyped_too() {
+    isolated(|| {
+        let stage = Stage::new(&[SHOP]);
+        let podman = Podman::as_configured(&stage.lab, &stage.aws);
+        stage.aws.command(&["setup", "podman"]).done();
+        let refused = |flags: &[&str], words: &[&str]| {
+            let outcome = podman.run(&[flags, &["--network", "none"]].concat(), "echo it runs");
+            assert!(outcome.code != Some(0) && !outcome.stdout.contains("it runs"), "{flags:?}: {}", outcome.stdout);
+            for word in words {
+                assert!(outcome.stderr.contains(word), "{flags:?}: nothing of `{word}` in: {}", outcome.stderr);
+            }
+            assert!(stage.instances().is_empty(), "no partial effect");
+        };
+        let as_label = ["labels", "--annotation mesh.service=shop/db"];
+        refused(&["--label", "mesh.service=shop/db"], &as_label);
+        refused(&["--label=mesh.service=shop/db"], &as_label);
+        refused(&["-lmesh.service=shop/db"], &as_label);
+        refused(&["--label", "mesh.servcie=shop/db"], &["mesh.servcie", "--annotation mesh.service="]);
+        refused(&["--annotation", "mesh.servcie=shop/db"], &["mesh.servcie", "mesh.service=DEPLOYMENT/SERVICE"]);
+        refused(&["--annotation", "mesh.service=shop"], &["`shop` names no service"]);
+        // Other labels are no concern of ours.
+        podman.run(&["--label", "service=db", "--network", "none"], "! ip addr show mesh0").done();
+    });
+}
+
+#[test]
 fn podman_starts_members_after_setup_and_none_after_undo() {
     isolated(|| {
         let stage = Stage::new(&[SHOP]);
