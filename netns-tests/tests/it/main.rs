@@ -13,6 +13,7 @@ mod denied;
 mod deploy;
 mod fair_shares;
 mod fair_turns;
+mod getting_started;
 mod harness;
 mod hostile;
 mod hostile_control;
