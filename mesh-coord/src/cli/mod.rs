@@ -177,6 +177,11 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_page_is_what_the_definitions_say() {
+        mesh_docs_check::reference("docs/reference/mesh-coord.md", Cli::command());
+    }
+
+    #[test]
     fn every_command_of_the_contract_is_understood() {
         for line in [
             "mesh-coord serve",

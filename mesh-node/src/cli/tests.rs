@@ -12,6 +12,11 @@ fn the_command_line_makes_sense() {
 }
 
 #[test]
+fn the_reference_page_is_what_the_definitions_say() {
+    mesh_docs_check::reference("docs/reference/mesh-node.md", Cli::command());
+}
+
+#[test]
 fn what_the_contract_names_is_understood() {
     for line in [
         "join https://c:7443 TOKEN --name a --provider aws --state /s --listen 0 --endpoint 192.0.2.1:1 --endpoint [::1]:2",

@@ -68,3 +68,14 @@ impl Counters {
         ALL.iter().map(|&(counter, name)| (name, self.0[counter as usize])).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_is_documented() {
+        let names: Vec<&str> = ALL.iter().map(|(_, name)| *name).collect();
+        mesh_docs_check::names("docs/reference/drop-reasons.md", "counters", &names);
+    }
+}
