@@ -177,7 +177,7 @@ impl Config {
             let line = before.matches('\n').count() + 1;
             Refusal::new(
                 format!("the configuration is wrong: {}, line {line}: {}", path.display(), e.message()),
-                "the README describes it under «Containers»; without the file everything has its default",
+                "docs/operate/configuration.md lists every setting; without the file everything has its default",
             )
         })
     }
@@ -230,7 +230,7 @@ mod tests {
             ("[containers]\nrunc = \"/usr/bin/runsc\"\n", Some("/usr/bin/runsc")),
             ("[containers]\nrunc = \"/usr/bin/runsc\"\nfial = \"open\"\n", Some("/usr/bin/runsc")),
             ("[containers]\n#runc = \"/usr/sbin/runc\"\nfial = \"open\"\n", None),
-            ("[containers]\nfial = \"open\" # see runc = in the README\n", None),
+            ("[containers]\nfial = \"open\" # see runc = in the documentation\n", None),
             ("this is no configuration", None),
         ] {
             fs::write(scratch.0.join(FILE), text).unwrap();

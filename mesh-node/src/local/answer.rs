@@ -378,7 +378,7 @@ mod tests {
         }
     }
 
-    /// The shape is what SPEC §5 says, and fields that were added stay.
+    /// The shape is that of docs/reference/json.md, and fields that were added stay.
     fn frozen<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, shape: Value) {
         assert_eq!(serde_json::to_value(value).unwrap(), shape);
         assert_eq!(&serde_json::from_value::<T>(shape).unwrap(), value);

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{docker::octets, go};
 
-/// The store of the machine's containerd (containerd, docs/ops.md), of which Docker's packages make use.
+/// The store of the machine's containerd (containerd's documentation, ops.md), of which Docker's packages make use.
 const MACHINES: &str = "/var/lib/containerd";
 /// That of the one which Docker starts itself where there is no other, beside its containers (moby, cmd/dockerd/daemon.go).
 const DOCKERS: &str = "containerd/daemon";

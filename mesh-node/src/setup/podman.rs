@@ -37,7 +37,7 @@ pub(super) fn set_up(ourselves: &Ourselves) -> Result<Plan, Refusal> {
         return Err(Refusal::new(
             format!("{other} says where podman's hooks are"),
             format!(
-                "add \"/etc/containers/oci/hooks.d\" to its hooks_dir and write {HOOK} yourself, as the README has it"
+                "add \"/etc/containers/oci/hooks.d\" to its hooks_dir and write {HOOK} yourself, as docs/guides/podman.md shows it"
             ),
         ));
     }

@@ -5,7 +5,7 @@ use mesh_netns_tests::{Instance, Runner, Stack, World, isolated, traffic::Answer
 
 use crate::common::{HELPER, declare};
 
-/// A service, its host name, and its variables (without `WARP_IST_`): the rows of SPEC §3.
+/// A service, its host name, and its variables (without `WARP_IST_`): the rows of docs/reference/names-and-variables.md.
 type Row = (&'static str, &'static str, &'static [&'static str]);
 
 /// Names that come out alike cannot be in one deployment, so there are four.

@@ -1,4 +1,4 @@
-//! The figures for programs, and for the README.
+//! The figures for programs, and for docs/internals/performance.md.
 
 use std::{fs, path::Path, time::Duration};
 

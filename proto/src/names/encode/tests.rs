@@ -7,7 +7,7 @@ fn host(name: &str) -> Result<String, HostNameError> {
     host_label(&name.parse().unwrap())
 }
 
-/// SPEC §3, row by row: name, host name, variable, shell variable (empty: the same).
+/// The table of docs/reference/names-and-variables.md, row by row: name, host name, variable, shell variable (empty: the same).
 #[test]
 fn the_table_of_the_contract() {
     for (name, host_name, variable_name, shell) in [

@@ -70,7 +70,7 @@ impl Names {
     }
 }
 
-/// The deployment of SPEC §4, and one that lets it call.
+/// The deployment of docs/reference/mesh-toml.md, and one that lets it call.
 fn shop() -> World {
     world()
         .deployment(1, "shop", "acme")
