@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     pub(crate) rounds: usize,
     /// How long a transfer takes.
     pub(crate) seconds: u64,
-    /// Which contenders, by name; `memory` and `hello` count as such.
+    /// Which contenders, by name; `memory`, `hello` and `flood` count as such.
     names: Vec<String>,
     /// The congestion control of every socket.
     pub(crate) cc: String,
@@ -27,6 +27,7 @@ pub(crate) struct Arguments {
 /// The measurements that aren't one of a contender.
 const MEMORY: &str = "memory";
 const HELLO: &str = "hello";
+const FLOOD: &str = "flood";
 
 impl Arguments {
     pub(crate) fn given() -> Result<Self, String> {
@@ -78,6 +79,10 @@ impl Arguments {
         self.wants(HELLO)
     }
 
+    pub(crate) fn wants_floods(&self) -> bool {
+        self.wants(FLOOD)
+    }
+
     pub(crate) const fn transfer(&self) -> Duration {
         Duration::from_secs(self.seconds)
     }
@@ -93,7 +98,7 @@ fn number(word: &str, text: &str) -> Result<u64, String> {
 }
 
 fn names(text: &str) -> Result<Vec<String>, String> {
-    let known: Vec<&str> = ALWAYS.iter().chain(ON_REQUEST).chain(&[MEMORY, HELLO]).copied().collect();
+    let known: Vec<&str> = ALWAYS.iter().chain(ON_REQUEST).chain(&[MEMORY, HELLO, FLOOD]).copied().collect();
     text.split(',')
         .map(|name| {
             let name = name.trim();

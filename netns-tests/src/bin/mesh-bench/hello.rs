@@ -82,11 +82,11 @@ impl Names {
     fn hello(self, services: usize, first: u32) -> Value {
         let instance = |number: usize| {
             let service = match self {
-                Self::Unknown => format!("s-{number}-{}", "x".repeat(150)),
+                Self::Unknown => format!("s-{number}-{}", "x".repeat(135)),
                 Self::Known => format!("s-{}", number % services),
             };
             let address = first + u32::try_from(number).expect("a few");
-            json!({"instance": 1_000_000 + number, "service": {"deployment": "shop", "service": service},
+            json!({"instance": format!("i-{}", 1_000_000 + number), "service": format!("shop/{service}"),
                 "address": std::net::Ipv4Addr::from(address), "client": false})
         };
         let instances: Vec<Value> = (0..INSTANCES).map(instance).collect();
@@ -130,10 +130,10 @@ fn longest(coordinator: &Coordinator, act: impl FnOnce() + Send) -> f64 {
     thread::scope(|scope| {
         let act = scope.spawn(act);
         let mut longest = Duration::ZERO;
-        let mut verbs = ["trust", "untrust"].into_iter().cycle();
+        let mut changes = [&["--service", "s-0"][..], &["--remove"]].into_iter().cycle();
         while !act.is_finished() {
-            let verb = verbs.next().unwrap_or_default();
-            let mut command = coordinator.prepare(&[verb, "audit", "--app", "shop", "--service", "s-0"]);
+            let change = changes.next().unwrap_or_default();
+            let mut command = coordinator.prepare(&[&["trust", "audit", "--app", "shop"], change].concat());
             let begun = Instant::now();
             let output = command.output().expect("mesh-coord runs");
             longest = longest.max(begun.elapsed());

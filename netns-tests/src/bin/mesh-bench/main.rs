@@ -8,6 +8,7 @@ mod arguments;
 mod chart;
 mod contender;
 mod figures;
+mod flood;
 mod hello;
 mod iperf;
 mod known;
@@ -27,8 +28,8 @@ use std::{process::ExitCode, time::Instant};
 use mesh_netns_tests::{World, furnish};
 
 use crate::{
-    arguments::Arguments, figures::Figures, hello::Hello, machine::Machine, measure::Sample, memory::Memory,
-    record::Record,
+    arguments::Arguments, figures::Figures, flood::Floods, hello::Hello, machine::Machine, measure::Sample,
+    memory::Memory, record::Record,
 };
 
 fn main() -> ExitCode {
@@ -72,7 +73,8 @@ fn main() -> ExitCode {
     drop(contenders);
     let memory = arguments.wants_memory().then(|| Memory::measure(&world));
     let hello = arguments.wants_hello().then(|| Hello::measure(&world));
-    let record = Record { machine, arguments: &arguments, figures, memory, hello, took: begun.elapsed() };
+    let floods = arguments.wants_floods().then(|| Floods::measure(&world, &arguments.cc, arguments.transfer()));
+    let record = Record { machine, arguments: &arguments, figures, memory, hello, floods, took: begun.elapsed() };
     print!("{}", table::text(&record));
     match record.write() {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@ use crate::{
     arguments::Arguments,
     chart,
     figures::Figures,
+    flood::Floods,
     hello::Hello,
     machine::Machine,
     memory::Memory,
@@ -21,6 +22,7 @@ pub(crate) struct Record<'a> {
     pub(crate) figures: Vec<Figures>,
     pub(crate) memory: Option<Memory>,
     pub(crate) hello: Option<Hello>,
+    pub(crate) floods: Option<Floods>,
     pub(crate) took: Duration,
 }
 
@@ -57,6 +59,7 @@ impl Record<'_> {
             "contenders": contenders,
             "memory": self.memory.as_ref().map(Memory::json),
             "hello": self.hello.as_ref().map(Hello::json),
+            "floods": self.floods.as_ref().map(Floods::json),
             "targets": targets,
         })
     }

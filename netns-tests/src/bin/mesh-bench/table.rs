@@ -44,6 +44,9 @@ pub(crate) fn text(record: &Record<'_>) -> String {
     if let Some(hello) = &record.hello {
         text += &hello.text();
     }
+    if let Some(floods) = &record.floods {
+        text += &floods.text();
+    }
     let results = record.results();
     if !results.is_empty() {
         let _ = writeln!(text, "\n{:<46}{:<24}{:<18}aim", "", "ratio, median [range]", "bound");
