@@ -113,6 +113,8 @@ fn a_connection_that_is_idle_for_longer_than_the_nat_remembers_carries_bytes_inw
         let listener = db.namespace.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 5432))).expect("a port");
         let mut client = app.connect(db.service_address, 5432).expect("a connection from behind the NAT");
         let (mut server, _) = listener.accept().expect("a connection");
+        let endpoint = || aws.peer("cellar").expect("a peer")["endpoint"].clone();
+        let before = endpoint();
 
         // Nothing is said on it until the NAT has forgotten others who say nothing. To ask it is to remind it: each is asked once.
         let outside = aws.namespace().ip_output("-4 -o addr show eth0");
@@ -137,5 +139,7 @@ fn a_connection_that_is_idle_for_longer_than_the_nat_remembers_carries_bytes_inw
         client.write_all(b"ok").expect("it stands");
         server.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
         server.read_exact(&mut [0; 2]).expect("the answer");
+        // A NAT that had forgotten it would have given it another port when it spoke next, a minute later.
+        assert_eq!(endpoint(), before, "the way in stood all the time");
     });
 }
