@@ -5,7 +5,7 @@ use std::{
     path::{PathBuf, absolute},
 };
 
-use crate::state::StateDir;
+use crate::{hint::Hint, state::StateDir};
 
 /// How long a runtime waits for a hook, in seconds: longer than the hooks wait for anything.
 pub(crate) const HOOK_TIMEOUT: u64 = 30;
@@ -24,10 +24,9 @@ pub(crate) struct Hooks {
 #[error("cannot determine the path of this program: {0}")]
 pub(crate) struct UnknownProgram(#[from] io::Error);
 
-impl UnknownProgram {
-    /// What to try next.
-    pub(crate) const fn hint() -> &'static str {
-        "is /proc mounted, and readable by this user?"
+impl Hint for UnknownProgram {
+    fn hint(&self) -> Option<String> {
+        Some("is /proc mounted, and readable by this user?".into())
     }
 }
 

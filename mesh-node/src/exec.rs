@@ -1,46 +1,56 @@
-//! What a program can be started with: execve(2), «Limits on size of arguments and environment».
+//! Whether the kernel starts a program with these arguments and variables: execve(2), "Limits on size of arguments and
+//! environment".
 
 use std::{collections::BTreeMap, fs};
 
-/// What to do about it where a container starts.
-pub(crate) const HINT_CONTAINERS: &str = "leave out those that lead to other deployments' services, with foreign_variables = false under \
-    [containers] in the agent's config.toml: host names lead there nevertheless";
-
-/// The kernel's own: three quarters of `_STK_LIM` (fs/exec.c).
+/// The most that arguments and environment may take, in bytes: three quarters of `_STK_LIM` (fs/exec.c).
 const MOST: u64 = 6 << 20;
-/// The least that it takes, whatever the limit of the stack (`ARG_MAX`, linux/limits.h).
+/// What the kernel accepts under any stack limit, in bytes (`ARG_MAX`, linux/limits.h).
 const LEAST: u64 = 128 << 10;
-/// The program's path, the auxiliary vector and what else lies on a new stack.
-const BESIDE: u64 = 8 << 10;
+/// The program's path, the auxiliary vector and what else lies on a new stack, in bytes.
+const OVERHEAD: u64 = 8 << 10;
 
-/// Whether a program can be started with arguments and variables of these lengths, and with `ours` beside. `stack`: the limit of its
-/// stack, if it is another one than this process's.
+/// Arguments and environment are larger than the kernel accepts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{program} cannot be started: its arguments and environment would take {total} bytes, of which {ours} are the {count} \
+     variables of the mesh, and the kernel accepts {limit} (E2BIG)"
+)]
+pub(crate) struct TooLarge {
+    /// What was to be started, in words.
+    program: &'static str,
+    /// The size of everything, in bytes.
+    total: u64,
+    /// The size of the mesh's variables, in bytes.
+    ours: u64,
+    /// The number of the mesh's variables.
+    count: usize,
+    /// The limit, in bytes.
+    limit: u64,
+}
+
+/// Checks that a program can be started with arguments and variables of these lengths, and with `ours` added. `stack`: the limit
+/// of its stack in bytes, if it differs from this process's.
 ///
 /// # Errors
-/// How much it would be.
+/// If the kernel would refuse.
 pub(crate) fn fits(
-    whose: &str,
+    program: &'static str,
     theirs: impl Iterator<Item = usize>,
     ours: &BTreeMap<String, String>,
     stack: Option<u64>,
-) -> Result<(), String> {
+) -> Result<(), TooLarge> {
     let limit = (stack.unwrap_or_else(own_stack) / 4).clamp(LEAST, MOST);
-    // A NUL behind each text, and a pointer to it.
-    let text = |length: usize| (length + 1 + size_of::<usize>()) as u64;
-    let theirs: u64 = theirs.map(text).sum();
-    let sum: u64 = ours.iter().map(|(name, value)| text(name.len() + 1 + value.len())).sum();
-    match theirs + sum + BESIDE > limit {
-        false => Ok(()),
-        true => Err(format!(
-            "{whose} can't be started: its arguments and environment would take {} bytes, of which {sum} are the {} variables of the \
-             mesh, and the kernel takes {limit} (E2BIG)",
-            theirs + sum,
-            ours.len(),
-        )),
-    }
+    // Each text has a NUL behind it and a pointer to it.
+    let size = |length: usize| (length + 1 + size_of::<usize>()) as u64;
+    let theirs: u64 = theirs.map(size).sum();
+    let count = ours.len();
+    let ours: u64 = ours.iter().map(|(name, value)| size(name.len() + 1 + value.len())).sum();
+    let total = theirs + ours;
+    if total + OVERHEAD > limit { Err(TooLarge { program, total, ours, count, limit }) } else { Ok(()) }
 }
 
-/// The limit of this process's stack (proc(5), «limits»).
+/// The limit of this process's stack in bytes (proc(5), "limits").
 fn own_stack() -> u64 {
     const USUAL: u64 = 8 << 20;
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();

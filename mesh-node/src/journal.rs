@@ -1,26 +1,26 @@
-//! The machine's journal: for what a program has to say whose standard error nobody keeps.
+//! Warnings in the machine's journal, from programs whose standard error is discarded.
 
 use std::os::unix::net::UnixDatagram;
 
-/// Where systemd's journal listens (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+/// systemd's journal (systemd.io/JOURNAL_NATIVE_PROTOCOL).
 const JOURNAL: &str = "/run/systemd/journal/socket";
-/// Where any other listens (RFC 3164 without the time and the machine, as syslog(3) has it).
+/// Any other syslog daemon (RFC 3164 without time and machine, as syslog(3) sends it).
 const SYSLOG: &str = "/dev/log";
-/// Of syslog(3): `LOG_WARNING`.
+/// `LOG_WARNING` of syslog(3).
 const WARNING: u8 = 4;
-/// `LOG_DAEMON`.
+/// `LOG_DAEMON` of syslog(3).
 const DAEMON: u8 = 3 << 3;
 
-/// Writes a warning there, under this program's name. On a machine without a journal there is nowhere to write it.
+/// Writes a warning under this program's name. Without a journal on the machine the warning is lost.
 pub(crate) fn warn(text: &str) {
-    // A line is a field of its own there.
+    // The journal ends a field at a line break.
     let text = text.replace(|c: char| c.is_control(), " ");
     let Ok(socket) = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket)) else {
         return;
     };
     let entry = format!("MESSAGE={text}\nPRIORITY={WARNING}\nSYSLOG_IDENTIFIER=mesh-node\n");
     if socket.send_to(entry.as_bytes(), JOURNAL).is_err() {
-        // A journal that is full or away must not hold up a container.
+        // A journal that is full or absent must not delay a container.
         let _ = socket.send_to(format!("<{}>mesh-node: {text}", DAEMON | WARNING).as_bytes(), SYSLOG);
     }
 }

@@ -12,6 +12,7 @@ mod control;
 mod dataplane;
 mod docker;
 mod exec;
+mod hint;
 mod hosts;
 mod instances;
 mod journal;

@@ -1,4 +1,4 @@
-//! Tells a service manager that the agent is up (sd_notify(3)), so that what is ordered behind it finds the agent there.
+//! Notifies the service manager that the agent is ready (sd_notify(3)), so that units ordered after it can use it.
 
 use std::{
     env, io,
@@ -11,18 +11,18 @@ use std::{
     },
 };
 
-/// Where the manager listens, if there is one that wants to know.
+/// The variable that holds the manager's socket.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// From now on the agent answers.
+/// Reports that the agent answers requests.
 pub(crate) fn ready() {
     let Some(socket) = env::var_os(SOCKET) else { return };
-    if let Err(error) = tell(socket.as_bytes(), b"READY=1") {
-        tracing::warn!(%error, socket = %socket.display(), "the service manager can't be told that the agent is up");
+    if let Err(error) = notify(socket.as_bytes(), b"READY=1") {
+        tracing::warn!(%error, socket = %socket.display(), "cannot notify the service manager that the agent is ready");
     }
 }
 
-fn tell(socket: &[u8], what: &[u8]) -> io::Result<()> {
+fn notify(socket: &[u8], what: &[u8]) -> io::Result<()> {
     let address = match socket.strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(socket))?,
@@ -42,16 +42,16 @@ mod tests {
     }
 
     #[test]
-    fn the_manager_is_told_by_a_path_and_by_an_abstract_name() {
+    fn the_manager_is_notified_at_a_path_and_at_an_abstract_name() {
         let scratch = Scratch::new("notify");
         let path = scratch.0.join("socket");
         let manager = UnixDatagram::bind(&path).unwrap();
-        tell(path.as_os_str().as_bytes(), b"READY=1").unwrap();
+        notify(path.as_os_str().as_bytes(), b"READY=1").unwrap();
         assert_eq!(received(&manager), b"READY=1");
         let name = path.as_os_str().as_bytes();
         let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
-        tell(&[b"@", name].concat(), b"READY=1").unwrap();
+        notify(&[b"@", name].concat(), b"READY=1").unwrap();
         assert_eq!(received(&manager), b"READY=1");
-        assert!(tell(scratch.0.join("nobody").as_os_str().as_bytes(), b"READY=1").is_err());
+        assert!(notify(scratch.0.join("missing").as_os_str().as_bytes(), b"READY=1").is_err());
     }
 }

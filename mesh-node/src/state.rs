@@ -1,5 +1,5 @@
-//! The state directory: where it is, who may use it, and files in it that are whole at any moment. Where nothing can be
-//! written (a full disk, one mounted read-only), an agent goes on with what is there.
+//! The state directory: its place, its owner, and files that are complete at any moment. On a full or read-only disk an agent
+//! continues with the state it has.
 
 mod later;
 mod lock;
@@ -16,38 +16,107 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use mesh_proto::message::Refusal;
 use nix::unistd::{AccessFlags, access};
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use self::later::Later;
 pub(crate) use self::{lock::Lock, socket::make_room};
+use crate::hint::Hint;
 
-/// Where the agent of root keeps its state.
+/// The state directory of root's agent.
 const SYSTEM: &str = "/var/lib/mesh-node";
-/// The longest path of a Unix socket, in octets: `sun_path` without the final NUL (unix(7)).
+/// The longest path of a Unix socket, in bytes: `sun_path` without the final NUL (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
+
+/// What is wrong with the state directory or a file in it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateError {
+    /// There is no home directory.
+    #[error("there is no home directory to keep the state in")]
+    NoHome,
+    /// The path of the agent's socket is too long.
+    #[error(
+        "the path of the agent's socket, {path}, is {length} bytes long, and the system accepts {MAX_SOCKET_PATH}",
+        path = path.display()
+    )]
+    SocketPathTooLong {
+        /// The socket's path.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// The directory can't be made, entered or locked, or isn't private.
+    #[error("cannot use the state directory {path}: {error}", path = path.display())]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+    /// Another agent has locked the directory.
+    #[error("another agent is running with the state directory {path}", path = path.display())]
+    Taken {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file can't be read.
+    #[error("cannot read {path}: {error}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+    /// A file isn't what an agent has written. The content isn't quoted: it may hold secrets.
+    #[error("{path} is damaged, at line {line} column {column}", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+    },
+}
+
+impl Hint for StateError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoHome => "name a state directory: --state DIR".into(),
+            Self::SocketPathTooLong { .. } => {
+                "choose a state directory with a shorter path: --state DIR, or $MESH_NODE_STATE".into()
+            }
+            Self::Unusable { .. } => "choose another one with --state DIR".into(),
+            Self::Taken { path } => {
+                let path = path.display();
+                format!("see it with `mesh-node status --state {path}`; a second agent needs a --state DIR of its own")
+            }
+            Self::Unreadable { .. } => "is it a file that this user may read?".into(),
+            Self::Damaged { path, .. } => format!("restore {} from a backup, or move it away", path.display()),
+        })
+    }
+}
 
 /// A state directory, which may not exist yet.
 #[derive(Debug, Clone)]
 pub(crate) struct StateDir {
     path: PathBuf,
-    /// Whether nothing is written any more: the runner has left. Locked while a file is put in its place, and while all are
-    /// deleted.
+    /// Whether the runner has left, so that nothing may be written any more. Locked while a file is put into place and while all
+    /// are deleted.
     closed: Arc<Mutex<bool>>,
-    /// Whether it is an ordinary user's, and nothing else was said.
+    /// Whether it is an ordinary user's default.
     own: bool,
-    /// What is to be written yet, and what couldn't be.
+    /// Writes that are pending or have failed.
     later: Arc<Later>,
 }
 
 impl StateDir {
-    /// The directory given by the operator, else root's or the user's own.
+    /// The directory that the operator names, else root's or the user's default.
     ///
     /// # Errors
-    /// If there is no home to put it in, or its socket's path would be too long.
-    pub(crate) fn locate(given: Option<PathBuf>) -> Result<Self, Refusal> {
+    /// If there is no home directory, or the path of the socket would be too long.
+    pub(crate) fn locate(given: Option<PathBuf>) -> Result<Self, StateError> {
         let own = given.is_none() && !nix::unistd::geteuid().is_root();
         let path = match given {
             Some(path) => path,
@@ -57,85 +126,73 @@ impl StateDir {
         let state = Self { path, own, closed: Arc::default(), later: Arc::default() };
         let (socket, length) = (state.socket(), state.socket().as_os_str().as_bytes().len());
         if length > MAX_SOCKET_PATH {
-            return Err(Refusal::new(
-                format!(
-                    "the path of the agent's socket, {}, is {length} octets long, and the system takes {MAX_SOCKET_PATH}",
-                    socket.display()
-                ),
-                "choose a state directory with a shorter path: --state DIR, or $MESH_NODE_STATE",
-            ));
+            return Err(StateError::SocketPathTooLong { path: socket, length });
         }
         Ok(state)
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is that of root's agent.
+    /// Whether it is the default of root's agent.
     pub(crate) fn is_system(&self) -> bool {
         self.path == Path::new(SYSTEM)
     }
 
-    /// Whether it is an ordinary user's own, since nothing else was said.
+    /// Whether it is an ordinary user's default.
     pub(crate) const fn is_own(&self) -> bool {
         self.own
     }
 
-    /// Where the agent's socket is.
+    /// The path of the agent's socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.path.join("agent.sock")
     }
 
-    /// Makes the directory, for its owner only, and takes it for this process.
+    /// Makes the directory, for its owner only, and locks it for this process.
     ///
     /// # Errors
-    /// If it can't be made or isn't private, or another agent works on it.
-    pub(crate) fn take(&self) -> Result<Lock, Refusal> {
-        let path = self.path.display();
-        let failed = |e: io::Error| {
-            Refusal::new(format!("cannot use the state directory {path}: {e}"), "choose another one with --state DIR")
-        };
+    /// If it can't be made or made private, or another agent has locked it.
+    pub(crate) fn take(&self) -> Result<Lock, StateError> {
+        let failed = |error: io::Error| StateError::Unusable { path: self.path.clone(), error };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(failed)?;
         self.make_private().map_err(failed)?;
         match lock::take(&self.path) {
             Ok(lock) => {
                 if let Some(error) = self.unwritable() {
-                    tracing::warn!(state = %path, "{error}");
+                    tracing::warn!(state = %self.path.display(), "{error}");
                 }
                 Ok(lock)
             }
-            Err(lock::Error::Taken) => Err(Refusal::new(
-                format!("another agent is running with the state directory {path}"),
-                format!("see it with `mesh-node status --state {path}`; a second agent needs a --state DIR of its own"),
-            )),
+            Err(lock::Error::Taken) => Err(StateError::Taken { path: self.path.clone() }),
             Err(lock::Error::Failed(e)) => Err(failed(e)),
         }
     }
 
-    /// Says that nothing can be written there, if so.
+    /// The warning that nothing can be written there, if so.
     fn unwritable(&self) -> Option<String> {
         let error = access(&self.path, AccessFlags::W_OK).err()?;
         Some(format!(
-            "the state directory can't be written to ({}): the agent works with what is there, and a restart loses what \
-             changes from now on",
+            "cannot write to the state directory ({}): the agent continues with the state it has, and a restart loses \
+             later changes",
             error.desc()
         ))
     }
 
-    /// What is wrong with the directory now, for people to read.
+    /// The current problems of the directory, in words.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let files = self.later.troubles().into_iter().map(|(name, error)| {
             format!(
-                "{} can't be written ({error}): it is tried again and again, and a restart before that loses the changes",
+                "cannot write {} ({error}): the agent retries, and a restart before it succeeds loses the changes",
                 self.path.join(name).display()
             )
         });
         self.unwritable().into_iter().chain(files).collect()
     }
 
-    /// Takes others' rights to the directory away, if it is ours to do so.
+    /// Removes other users' access to the directory, if it is the agent's own.
     fn make_private(&self) -> io::Result<()> {
         let metadata = fs::metadata(&self.path)?;
         if metadata.uid() != nix::unistd::geteuid().as_raw() {
@@ -144,44 +201,43 @@ impl StateDir {
         if metadata.mode() & 0o077 == 0 {
             return Ok(());
         }
-        // `--state /tmp` must not lock everybody out of /tmp.
+        // `--state /tmp` must not lock other users out of /tmp.
         let known = |name: &std::ffi::OsStr| name == "lock" || name == "identity.json";
         let mut entries = fs::read_dir(&self.path)?.map(|entry| entry.map(|e| e.file_name())).peekable();
         if entries.peek().is_some() && !entries.any(|name| name.is_ok_and(|name| known(&name))) {
             return Err(io::Error::other("it holds other things and is open to other users"));
         }
         match fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700)) {
-            // The files in it are private by themselves.
+            // The files in it have private modes themselves.
             Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
             other => other,
         }
     }
 
-    /// Reads a file of JSON; `None` if there is none.
+    /// Reads a JSON file; `None` if there is none.
     ///
     /// # Errors
-    /// If it can't be read, or doesn't hold what it should.
-    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Refusal> {
+    /// If it can't be read or is damaged.
+    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
         let path = self.path.join(name);
         let bytes = match fs::read(&path) {
             Ok(bytes) => Zeroizing::new(bytes),
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Refusal::bare(format!("cannot read {}: {e}", path.display()))),
+            Err(error) => return Err(StateError::Unreadable { path, error }),
         };
         serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-            // The category and place only: the message can quote the file, which may hold secrets.
-            let (line, column) = (e.line(), e.column());
-            Refusal::bare(format!("{} is damaged, at line {line} column {column}", path.display()))
+            // The position only: the message can quote the file, which may hold secrets.
+            StateError::Damaged { path, line: e.line(), column: e.column() }
         })
     }
 
-    /// Writes a file of JSON, mode 0600, in the place of the one before: after a crash at any instant there is the one or
-    /// the other, whole. Blocks for as long as the disk does.
+    /// Replaces a JSON file, mode 0600: after a crash at any instant either the old or the new content is there, complete. Blocks as
+    /// long as the disk does.
     ///
     /// # Errors
-    /// If it can't be written; the one before is then untouched.
+    /// If it can't be written; the old content is then unchanged.
     pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
-        // Never whole in memory: a view may be large, and what is freed of it would stay ours.
+        // Streamed: a view may be large, and the allocator would keep the memory of a copy.
         let written = self.replace(name, |file| {
             let mut writer = io::BufWriter::new(file);
             serde_json::to_writer(&mut writer, value)?;
@@ -194,10 +250,10 @@ impl StateDir {
         written
     }
 
-    /// [`Self::write`], unless the file holds just that already. What fails is tried again.
+    /// [`Self::write`], unless the file has the same content already. A failed write is retried.
     ///
     /// # Errors
-    /// If it isn't written yet.
+    /// If it hasn't been written yet.
     pub(crate) fn write_changed(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         let new = Zeroizing::new(serde_json::to_vec(value)?);
         match fs::read(self.path.join(name)).map(Zeroizing::new) {
@@ -206,11 +262,11 @@ impl StateDir {
         }
     }
 
-    /// [`Self::write`] for what goes on without: waits a moment only for a slow disk, and what fails is tried again until it
-    /// succeeds or there is something newer.
+    /// [`Self::write`] that waits only a moment for a slow disk. A failed write is retried until it succeeds or newer content
+    /// replaces it.
     ///
     /// # Errors
-    /// If it isn't written yet.
+    /// If it hasn't been written yet.
     pub(crate) fn remember(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         later::write(self, name, Zeroizing::new(serde_json::to_vec(value)?))
     }
@@ -222,7 +278,7 @@ impl StateDir {
         }
         let (path, next) = (self.path.join(name), self.path.join(format!("{name}.next")));
         let written = write_whole(&next, write);
-        // It may have left meanwhile.
+        // The runner may have left meanwhile.
         let closed = self.closed();
         if *closed {
             wipe(&next)?;
@@ -234,8 +290,8 @@ impl StateDir {
         fs::File::open(&self.path)?.sync_all()
     }
 
-    /// Deletes files, those with secrets overwritten first (as far as the file system writes in place), and keeps anybody
-    /// from writing any again.
+    /// Deletes files and prevents later writes. Small files, which may hold secrets, are overwritten first (effective on file
+    /// systems that write in place).
     ///
     /// # Errors
     /// If one can't be deleted.
@@ -254,18 +310,18 @@ impl StateDir {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a damaged file aside, so that it can be looked at and doesn't stand in the way.
+    /// Renames a damaged file, so that it can be examined and is not read again.
     pub(crate) fn put_aside(&self, name: &str) {
         let _ = fs::rename(self.path.join(name), self.path.join(format!("{name}.damaged")));
     }
 
-    /// When a file was last written.
+    /// The time of a file's last write.
     pub(crate) fn written(&self, name: &str) -> Option<std::time::SystemTime> {
         fs::metadata(self.path.join(name)).ok()?.modified().ok()
     }
 }
 
-/// Writes a file of mode 0600, and waits until it is on the disk. A piece of one is not left to fill the disk.
+/// Writes a file of mode 0600 and waits until it is on disk. An incomplete file is removed, so that it doesn't fill the disk.
 fn write_whole(path: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
     let written = write(&mut file).and_then(|()| file.sync_all());
@@ -275,7 +331,7 @@ fn write_whole(path: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>)
     written
 }
 
-/// Deletes a file, if it is there, overwritten first unless it is large: secrets are not.
+/// Deletes a file if it exists; a small one, which may hold secrets, is overwritten first.
 fn wipe(path: &Path) -> io::Result<()> {
     let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
     if metadata.is_file() && metadata.len() < 1 << 20 {
@@ -288,11 +344,11 @@ fn wipe(path: &Path) -> io::Result<()> {
 }
 
 /// `$XDG_STATE_HOME/mesh-node`, by default `~/.local/state/mesh-node` (XDG Base Directory Specification 0.8).
-fn user_state(xdg: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf, Refusal> {
+fn user_state(xdg: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf, StateError> {
     xdg.filter(|path| path.is_absolute())
         .or_else(|| home.filter(|home| home.is_absolute()).map(|home| home.join(".local/state")))
         .map(|base| base.join("mesh-node"))
-        .ok_or_else(|| Refusal::new("there is no home directory to keep the state in", "say where: --state DIR"))
+        .ok_or(StateError::NoHome)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Of many things each one's changes in turn, and those of different ones side by side.
+//! A keyed async mutex: one change per key at a time; different keys run concurrently.
 
 use std::{
     collections::HashMap,
@@ -8,11 +8,11 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-/// Who is at what.
+/// The locks that are held or waited for, by key.
 #[derive(Debug)]
 pub(crate) struct Turns<K>(Mutex<HashMap<K, Weak<tokio::sync::Mutex<()>>>>);
 
-/// Somebody's turn, until dropped.
+/// A held lock; dropping it releases it.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Turn(#[expect(dead_code, reason = "held, not used")] OwnedMutexGuard<()>);
@@ -24,14 +24,14 @@ impl<K> Default for Turns<K> {
 }
 
 impl<K: Eq + Hash> Turns<K> {
-    /// Waits until all who have asked for `what` before are done with it.
+    /// Waits until every earlier caller has released the lock of `what`.
     pub(crate) async fn of(&self, what: K) -> Turn {
         Turn(self.lock(what).lock_owned().await)
     }
 
     fn lock(&self, what: K) -> Arc<tokio::sync::Mutex<()>> {
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever has or waits for a turn holds its lock. There are as many as change something just now.
+        // A caller that holds or waits for a lock keeps its count above zero.
         locks.retain(|_, lock| lock.strong_count() > 0);
         if let Some(lock) = locks.get(&what).and_then(Weak::upgrade) {
             return lock;
@@ -71,7 +71,7 @@ mod tests {
         drop(second);
         drop(at_once(third.as_mut()).unwrap());
         drop(other);
-        assert!(turns.0.lock().unwrap().values().all(|lock| lock.strong_count() == 0), "nobody's any more");
+        assert!(turns.0.lock().unwrap().values().all(|lock| lock.strong_count() == 0), "no lock is held any more");
         drop(at_once(pin!(turns.of(3))).unwrap());
         assert_eq!(turns.0.lock().unwrap().len(), 1, "and forgotten");
     }

@@ -36,7 +36,7 @@ use crate::{
     attach::{self, NamespaceId, Staging},
     config::Config,
     containers::Containers,
-    control::{Control, Ourselves, Target},
+    control::{Control, LocalState, Target},
     dataplane::{self, DataEvent, Dataplane},
     hosts,
     instances::{self, Instances},
@@ -139,7 +139,7 @@ pub(crate) async fn run(
         attach::warn_of_clash(view.network.range).await;
     }
     let heard = view.as_ref().and_then(|_| state.written(apply::FILE));
-    let (control, keeper) = Control::new(view, heard);
+    let (control, session) = Control::new(view, heard);
     let (applied_sender, applied) = watch::channel(None);
     let (confirmed, confirmations) = mpsc::unbounded_channel();
     let (views, links) = (control.views(), control.links());
@@ -182,10 +182,10 @@ pub(crate) async fn run(
     let calls = local::serve(&state)?;
     notify::ready();
     let held = instances.clone();
-    let ourselves =
-        Ourselves { port: dataplane.port(), endpoints_only, endpoints, applied, held: Box::new(move || held.hello()) };
+    let local =
+        LocalState { port: dataplane.port(), endpoints_only, endpoints, applied, held: Box::new(move || held.hello()) };
     let target = Target { urls: coordinators, fingerprint, runner, credential: credential.to_text() };
-    tokio::spawn(keeper.run(target, ourselves));
+    tokio::spawn(session.run(target, local));
     tokio::spawn(switch(control.switches(), offloads, Arc::clone(&dataplane)));
     tokio::spawn(follow_addresses(agent.endpoints.clone(), dataplane));
     tracing::info!(%runner, %name, port = agent.dataplane.port(), state = %state.path().display(), "running");

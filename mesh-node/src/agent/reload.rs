@@ -6,7 +6,7 @@ use mesh_proto::ServicePath;
 use tokio::{signal::unix::Signal, task::AbortHandle};
 
 use super::{Agent, WatchDocker, cdi};
-use crate::config::Config;
+use crate::{config::Config, hint::Hint as _};
 
 /// What runs because of the configuration.
 #[derive(Debug)]
@@ -60,8 +60,8 @@ impl Following {
                 self.config = config;
             }
             Err(error) => {
-                let hint = error.hint.as_deref().unwrap_or_default();
-                tracing::warn!(hint, "SIGHUP: nothing has changed: {}", error.error);
+                let hint = error.hint().unwrap_or_default();
+                tracing::warn!(hint, "SIGHUP: nothing has changed: {error}");
             }
         }
     }

@@ -11,6 +11,7 @@ use super::{Agent, why::DOUBTFUL};
 use crate::{
     control::Link,
     dataplane::{Report, Traffic},
+    hint::Hint as _,
     local::{self, VERSION},
 };
 
@@ -18,7 +19,7 @@ impl Agent {
     pub(super) async fn status(&self) -> local::Status {
         let (view, link) = (self.control.view(), self.control.link());
         let report = self.dataplane.report().await;
-        let (error, hint) = link.trouble.clone().map(|trouble| (trouble.error, trouble.hint)).unzip();
+        let (error, hint) = link.trouble.as_ref().map(|trouble| (trouble.to_string(), trouble.hint())).unzip();
         local::Status {
             version: VERSION,
             runner: local::Runner { id: self.runner, name: self.name.clone() },

@@ -1,18 +1,18 @@
-//! `mesh-node attach`: puts an instance into a namespace.
+//! `mesh-node attach`: attaches an instance in a namespace.
 
 use std::{os::fd::AsFd as _, path::PathBuf, process::ExitCode};
 
 use clap::{ArgGroup, Args};
-use mesh_proto::ServicePath;
+use mesh_proto::{Label, ServicePath};
 
 use super::{
     Context,
+    error::Expected,
     output::{Failure, note},
 };
 use crate::{
-    containers::ContainerId,
     hosts::Place,
-    local::{self, Request, target},
+    local::{self, ContainerId, Request, target},
     oci,
 };
 
@@ -25,18 +25,22 @@ pub(super) struct Attach {
     /// The network namespace, such as /run/netns/NAME
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
-    /// A process in the network namespace, such as a container's first one; its end is the instance's
-    #[arg(long, value_name = "PID", value_parser = target::parse_pid)]
+    /// A process in the network namespace, such as a container's first one; the instance ends with it
+    #[arg(long, value_name = "PID", value_parser = parse_pid)]
     pid: Option<i32>,
-    /// The hosts file to keep names in; with --pid by default the process's /etc/hosts
+    /// The hosts file to write names to; with --pid the default is the process's /etc/hosts
     #[arg(long, value_name = "FILE")]
     hosts: Option<PathBuf>,
-    /// It only calls others, and is never called
+    /// Only open connections; the instance accepts none
     #[arg(long)]
     client: bool,
-    /// Give an agent that is just starting a few seconds to come up
+    /// Wait a few seconds for an agent that is just starting
     #[arg(long)]
     patient: bool,
+}
+
+fn parse_pid(text: &str) -> Result<i32, Expected> {
+    text.parse().ok().filter(|pid| *pid > 0).ok_or(Expected::Pid)
 }
 
 impl Attach {
@@ -64,15 +68,10 @@ impl Attach {
         let agent = if self.patient { oci::agent(&context.state) } else { context.agent() };
         let answer: local::Attach = agent.ask(&request, &fds)?;
         warnings(&answer.instance);
-        if !answer.pending.is_empty() {
-            let pending: Vec<&str> = answer.pending.iter().map(|name| &**name).collect();
-            note(&format!("note: these runners do not know of it yet: {}", pending.join(", ")));
-        }
+        note_pending(&answer.pending);
         if answer.instance.draining {
             let id = answer.instance.id;
-            note(&format!(
-                "note: {id} is drained, and stays so: it takes no new connections until it is detached and attached again"
-            ));
+            note(&format!("note: {id} stays drained: it accepts no new connections until `mesh-node undrain {id}`"));
         }
         if context.output.json {
             context.output.print_json(&answer)?;
@@ -83,12 +82,20 @@ impl Attach {
     }
 }
 
-/// Says on standard error what an instance does without.
+/// Prints the warnings of an instance on standard error.
 pub(super) fn warnings(instance: &local::Instance) {
     instance.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
 }
 
-/// Instances, for people.
+/// Notes on standard error which runners have not applied a change yet.
+pub(super) fn note_pending(pending: &[Label]) {
+    if !pending.is_empty() {
+        let names: Vec<&str> = pending.iter().map(|name| &**name).collect();
+        note(&format!("note: these runners have not applied the change yet: {}", names.join(", ")));
+    }
+}
+
+/// A table of instances.
 pub(super) fn instances(context: &Context, instances: &[local::Instance]) -> String {
     let rows = instances.iter().map(|instance| {
         let kind = match (instance.client, instance.draining) {

@@ -1,4 +1,4 @@
-//! `mesh-node cni`: for container runtimes to call.
+//! `mesh-node cni`: called by container runtimes.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `mesh-node denied`: who was refused lately.
+//! `mesh-node denied`: the most recently refused connections.
 
 use std::process::ExitCode;
 
@@ -21,12 +21,12 @@ impl Denied {
         if context.output.json {
             context.output.print_json(&answer)?;
         } else if answer.denied.is_empty() {
-            note("nothing was refused");
+            note("no connection was refused");
         } else {
             let rows = answer.denied.iter().map(|refused| {
                 let port = if refused.port == 0 { "-".to_owned() } else { refused.port.to_string() };
                 let (caller, callee) = (refused.caller.clone(), refused.callee.clone());
-                // An agent of version 0.1 sends no words.
+                // An agent of version 0.1 sends no text.
                 let reason = if refused.text.is_empty() { &refused.reason } else { &refused.text };
                 [
                     caller,
@@ -41,14 +41,14 @@ impl Denied {
                 .output
                 .print(&context.output.table(["CALLER", "CALLEE", "PORT", "REASON", "COUNT", "LAST"], rows))?;
             if let Some(why) = answer.denied.iter().find_map(why) {
-                note(&format!("more of the last one: {why}"));
+                note(&format!("for more about the last one: {why}"));
             }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// The command that says more, if both ends have names.
+/// The command that explains a refusal, if both ends have names.
 fn why(refused: &local::Refused) -> Option<String> {
     let (caller, callee) = (&refused.caller, &refused.callee);
     let named = refused.port != 0 && caller.contains('/') && callee.contains('/');
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_that_says_more_can_be_pasted() {
+    fn the_command_that_explains_it_can_be_pasted() {
         let refused = |caller: &str, callee: &str, port| local::Refused {
             caller: caller.to_owned(),
             callee: callee.to_owned(),

@@ -1,4 +1,4 @@
-//! `mesh-node detach`: takes an instance out of its namespace.
+//! `mesh-node detach`: detaches an instance from its namespace.
 
 use std::{os::fd::AsFd as _, path::PathBuf, process::ExitCode};
 
@@ -14,7 +14,7 @@ pub(super) struct Detach {
     /// The instance, such as i-7
     #[arg(value_name = "INSTANCE")]
     instance: Option<InstanceId>,
-    /// The network namespace that it is in
+    /// The network namespace of the instance
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
 }

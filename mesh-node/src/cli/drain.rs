@@ -1,14 +1,11 @@
-//! `mesh-node drain` and `undrain`: an instance out of new connections, and back.
+//! `mesh-node drain` and `undrain`: stops new connections to an instance, and allows them again.
 
 use std::process::ExitCode;
 
 use clap::Args;
 use mesh_proto::InstanceId;
 
-use super::{
-    Context, attach,
-    output::{Failure, note},
-};
+use super::{Context, attach, output::Failure};
 use crate::local::{self, Request};
 
 #[derive(Debug, Args)]
@@ -30,10 +27,7 @@ impl Drain {
 
 fn ask(context: &Context, request: &Request) -> Result<ExitCode, Failure> {
     let answer: local::Drain = context.agent().ask(request, &[])?;
-    if !answer.pending.is_empty() {
-        let pending: Vec<&str> = answer.pending.iter().map(|name| &**name).collect();
-        note(&format!("note: these runners do not know of it yet: {}", pending.join(", ")));
-    }
+    attach::note_pending(&answer.pending);
     if context.output.json {
         context.output.print_json(&answer)?;
     } else {

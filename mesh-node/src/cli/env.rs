@@ -1,4 +1,4 @@
-//! `mesh-node env`: a service's variables, before any instance of it runs.
+//! `mesh-node env`: the variables of a service's instances, whether one runs or not.
 
 use std::{collections::BTreeMap, process::ExitCode};
 
@@ -12,11 +12,11 @@ pub(super) struct Env {
     /// The service: DEPLOYMENT/SERVICE
     #[arg(value_name = "D/S")]
     service: ServicePath,
-    /// `shell`: for eval, those that a shell can set; `json`: all, in a plain map; `docker`: all, for --env-file; `systemd`: for
-    /// EnvironmentFile=, those that it takes
+    /// The form: `shell` for eval, without names that a shell can't set; `json`: all, as one object; `docker`: all, for
+    /// --env-file; `systemd` for EnvironmentFile=, without names that systemd rejects
     #[arg(long, value_enum, default_value = "shell")]
     format: Format,
-    /// Leave out the variables that lead to other deployments' services
+    /// Leave out the variables of other deployments' services
     #[arg(long)]
     no_foreign_variables: bool,
 }
@@ -41,7 +41,7 @@ impl Env {
     }
 }
 
-/// No value holds anything that a shell would have to be told of: they are addresses and ports.
+/// Values need no quoting: they are addresses and ports.
 fn render(variables: &BTreeMap<String, String>, format: Format) -> String {
     let all = matches!(format, Format::Json | Format::Docker);
     let fits = |name: &str| all || is_identifier(name);
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_and_systemd_are_given_what_they_can_set_and_docker_all() {
+    fn a_shell_and_systemd_get_the_names_they_accept_and_docker_all() {
         let variables = [("PORT", "80"), ("WARP_IST_my-db", "100.112.0.2"), ("WARP_IST_my_db", "100.112.0.2")];
         let names = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         assert_eq!(render(&names, Format::Shell), "export PORT=80\nexport WARP_IST_my_db=100.112.0.2\n");

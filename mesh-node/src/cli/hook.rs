@@ -1,4 +1,4 @@
-//! `mesh-node hook`: for container runtimes to call.
+//! `mesh-node hook`: called by container runtimes.
 
 use std::process::ExitCode;
 
@@ -13,13 +13,13 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Hook {
-    /// When it is called
+    /// The stage of the container
     #[arg(value_name = "STAGE", value_enum)]
     stage: Stage,
-    /// The service, whatever the container's annotations say
+    /// The service, instead of the one in the container's annotations
     #[arg(long, value_name = "D/S")]
     service: Option<ServicePath>,
-    /// Nothing has given the container the service's variables: it doesn't start without
+    /// The container lacks the service's variables, and must not start without them
     #[arg(long, requires = "service", hide = true)]
     bare: bool,
 }
@@ -29,9 +29,8 @@ impl Hook {
         let said = self.service.map(|service| Member { service, client: false });
         match oci::hook(self.stage, said, self.bare, &context.state) {
             Ok(()) => Ok(ExitCode::SUCCESS),
-            Err(refusal) => {
-                // On one line: it comes into the runtime's own error.
-                oci::note(&refusal);
+            Err(error) => {
+                oci::note(&error);
                 Ok(ExitCode::FAILURE)
             }
         }

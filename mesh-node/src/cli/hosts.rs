@@ -1,15 +1,15 @@
-//! `mesh-node hosts`: a service's names, before any instance of it runs.
+//! `mesh-node hosts`: the names of a service's instances, whether one runs or not.
 
 use std::process::ExitCode;
 
 use clap::Args;
-use mesh_proto::{ServicePath, message::Refusal};
+use mesh_proto::ServicePath;
 
 use super::{
     Context,
     output::{Failure, note},
 };
-use crate::local::{self, Request};
+use crate::local::{self, ClientError, Request};
 
 #[derive(Debug, Args)]
 pub(super) struct Hosts {
@@ -32,8 +32,8 @@ impl Hosts {
     }
 }
 
-/// What the agent says of a service's names. Those that were left out are told on standard error.
-pub(super) fn names(context: &Context, service: &ServicePath) -> Result<local::Names, Refusal> {
+/// The names of a service's instances. Prints on standard error which names were left out.
+pub(super) fn names(context: &Context, service: &ServicePath) -> Result<local::Names, ClientError> {
     let names: local::Names = context.agent().ask(&Request::Names { service: service.clone() }, &[])?;
     names.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
     Ok(names)

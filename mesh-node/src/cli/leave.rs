@@ -1,12 +1,13 @@
-//! `mesh-node leave`: the opposite of `join`.
+//! `mesh-node leave`: undoes `join`.
 
 use std::process::ExitCode;
 
 use clap::Args;
-use mesh_proto::message::{Refusal, Switches};
+use mesh_proto::message::Switches;
 
 use super::{
     Context, attach,
+    error::CliError,
     output::{self, Failure, note},
     runtime,
 };
@@ -23,18 +24,11 @@ impl Leave {
     #[expect(clippy::unused_self, reason = "every command is run the same way")]
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let left = match context.state.take() {
-            // Nobody runs on this directory: we have to do it ourselves.
+            // No agent runs: this process is the agent for as long as it takes.
             Ok(lock) => {
                 let Some(identity) = Identity::load(&context.state)?.filter(|identity| identity.enrolment.is_some())
                 else {
-                    return Err(Refusal::new(
-                        format!(
-                            "this machine has not joined a mesh: {} holds no identity",
-                            context.state.path().display()
-                        ),
-                        "name another directory with --state DIR, if the runner's is another one",
-                    )
-                    .into());
+                    return Err(CliError::NotJoined { state: context.state.path().to_owned() }.into());
                 };
                 mesh_process::log::start(output::log_colours());
                 let runtime = runtime()?;
@@ -48,7 +42,7 @@ impl Leave {
                 );
                 let left = runtime.block_on(run);
                 runtime.shutdown_background();
-                left?.ok_or_else(|| Refusal::new("interrupted before it was done", "run it again"))?
+                left?.ok_or(CliError::Interrupted)?
             }
             Err(_) => context.agent().ask::<local::Leave>(&Request::Leave, &[])?,
         };

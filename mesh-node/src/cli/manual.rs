@@ -1,23 +1,22 @@
-//! Completions for shells and manual pages, made from the definitions of the command line.
+//! Shell completions and manual pages, generated from the command line's definitions.
 
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
-use mesh_proto::message::Refusal;
 
-use super::{Cli, Context, output::Failure};
+use super::{Cli, Context, error::CliError, output::Failure};
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {
-    /// For which shell
+    /// The shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Man {
-    /// Where the pages are written: one for the program, and one for each of its commands
+    /// The directory for the pages: one for the program, and one for each command
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
@@ -33,12 +32,8 @@ impl Completions {
 
 impl Man {
     pub(super) fn run(self) -> Result<std::process::ExitCode, Failure> {
-        clap_mangen::generate_to(Cli::command(), &self.directory).map_err(|e| {
-            Refusal::new(
-                format!("the manual pages can't be written to {}: {e}", self.directory.display()),
-                "name a directory that is there",
-            )
-        })?;
+        clap_mangen::generate_to(Cli::command(), &self.directory)
+            .map_err(|error| CliError::Manual { directory: self.directory, error })?;
         Ok(std::process::ExitCode::SUCCESS)
     }
 }

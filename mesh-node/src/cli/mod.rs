@@ -1,4 +1,4 @@
-//! The command line: one file a command. Data on standard output, everything else on standard error.
+//! The command line: one file per command. Data goes to standard output, everything else to standard error.
 
 mod attach;
 mod cni;
@@ -6,6 +6,7 @@ mod denied;
 mod detach;
 mod drain;
 mod env;
+mod error;
 mod hook;
 mod hosts;
 mod join;
@@ -20,16 +21,19 @@ pub(crate) mod why;
 use std::{path::PathBuf, process::ExitCode, sync::OnceLock};
 
 use clap::{Args, Parser, Subcommand};
-use mesh_proto::message::{PROTOCOL, Refusal};
+use mesh_proto::message::PROTOCOL;
 
-use self::output::{Failure, Output};
+use self::{
+    error::CliError,
+    output::{Failure, Output},
+};
 use crate::{local::Client, oci, state::StateDir};
 
 /// The agent of mesh: gives the services of this machine private addresses, names and encrypted connections
 #[derive(Debug, Parser)]
 #[command(name = "mesh-node", version = version(), arg_required_else_help = true, max_term_width = 100)]
 #[command(
-    after_help = "Called as mesh-runc, or by `mesh-node runc-wrapper`, it stands before runc; every argument is runc's then."
+    after_help = "Called as mesh-runc, or as `mesh-node runc-wrapper`, it runs runc for a container runtime; all arguments are then runc's."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -40,7 +44,7 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct Global {
-    /// The agent's state directory; by default /var/lib/mesh-node, as an ordinary user $XDG_STATE_HOME/mesh-node
+    /// The agent's state directory; the default is /var/lib/mesh-node for root and $XDG_STATE_HOME/mesh-node for other users
     #[arg(long, global = true, value_name = "DIR", env = "MESH_NODE_STATE")]
     state: Option<PathBuf>,
     /// Print JSON
@@ -50,52 +54,53 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Join this machine to a mesh, and run its agent in the foreground
+    /// Join this machine to a mesh and run its agent in the foreground
     Join(join::Join),
-    /// Put an instance of a service into a network namespace
+    /// Attach an instance of a service in a network namespace
     Attach(attach::Attach),
-    /// Take an instance out of its namespace
+    /// Detach an instance from its namespace
     Detach(detach::Detach),
-    /// Give an instance no new connections; those that stand stay
+    /// Stop new connections to an instance; open ones stay
     Drain(drain::Drain),
-    /// Give an instance that was drained new connections again
+    /// Allow new connections to a drained instance again
     Undrain(drain::Drain),
-    /// Leave the mesh: detach all instances, tell the coordinator, delete the identity
+    /// Leave the mesh: detach all instances, notify the coordinator, delete the identity
     Leave(leave::Leave),
     /// Run a command as an instance of a service, in a new namespace with nothing but the mesh
     Run(run::Run),
-    /// Print the environment variables that a service's instances are given
+    /// Print the environment variables of a service's instances
     Env(env::Env),
-    /// Print the hosts file lines that a service's instances are given
+    /// Print the hosts file lines of a service's instances
     Hosts(hosts::Hosts),
-    /// Show the runner, its peers, its instances, and what was dropped
+    /// Show this runner, its peers, its instances and dropped packets
     Status(status::Status),
-    /// Show the last refused connections
+    /// Show the most recently refused connections
     Denied(denied::Denied),
-    /// Have a container runtime, or systemd, start what says which service it is (Docker: --label mesh.service=D/S; podman: --annotation mesh.service=D/S) as its instance
+    /// Set up a container runtime or systemd to start containers or units as instances of the service that they name (Docker:
+    /// --label mesh.service=D/S; podman: --annotation mesh.service=D/S)
     Setup(setup::Setup),
-    /// For container runtimes to call: a CNI plugin, the last one of a chain
+    /// A CNI plugin, the last one of a chain; called by container runtimes
     #[command(hide = true)]
     Cni(cni::Cni),
-    /// For container runtimes to call: their hooks
+    /// The hooks of a container; called by container runtimes
     #[command(hide = true)]
     Hook(hook::Hook),
-    /// Explain whether a service may open connections to another one, and how
+    /// Explain whether one service may open connections to another
     Why(why::Why),
-    /// Print what a shell needs to complete this program's commands
+    /// Print a completion script for a shell
     Completions(manual::Completions),
     /// Write the manual pages
     #[command(hide = true)]
     Man(manual::Man),
 }
 
-/// The version, and which one of the protocol it speaks.
+/// The version of the program and of its protocol.
 fn version() -> &'static str {
     static VERSION: OnceLock<String> = OnceLock::new();
     VERSION.get_or_init(|| format!("{} (protocol {PROTOCOL})", env!("CARGO_PKG_VERSION")))
 }
 
-/// What every command is given.
+/// What every command works with.
 #[derive(Debug)]
 struct Context {
     state: StateDir,
@@ -110,7 +115,7 @@ impl Context {
 
 /// Runs the command line.
 pub(crate) fn main() -> ExitCode {
-    // Every option is runc's then, `--version` as well.
+    // All options are runc's then, `--version` included.
     if let Some(called) = oci::is_called(std::env::args_os()) {
         return oci::wrapper(called);
     }
@@ -125,7 +130,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> ExitCode {
-    // What `run` does itself must not be mistaken for what its command does.
+    // A failure of `run` itself must differ from a failure of its command.
     let ours = if matches!(cli.command, Command::Run(_)) { run::OURS } else { 1 };
     match dispatch(cli) {
         Ok(code) => code,
@@ -165,12 +170,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     }
 }
 
-/// A runtime for a command that waits for more than one thing.
-fn runtime() -> Result<tokio::runtime::Runtime, Refusal> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Refusal::bare(format!("the program can't start: {e}")))
+/// An async runtime for a command that waits for several events.
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How the command line speaks: tables for people, JSON for programs, errors for both.
+//! The output of the command line: tables for people, JSON for programs, errors for both.
 
 use std::{
     env,
@@ -9,32 +9,42 @@ use comfy_table::{Table, presets::NOTHING};
 use mesh_proto::message::Refusal;
 use serde::Serialize;
 
-/// How a command ends that doesn't do what it should.
+use super::error::CliError;
+use crate::hint::Hint;
+
+/// How a failed command ends.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It was refused, or failed.
+    /// With the usual exit code.
     Refused(Refusal),
-    /// The same, with an exit code of its own.
+    /// With this exit code.
     Code(Refusal, u8),
-    /// Whoever read the output has seen enough.
+    /// The reader of standard output has closed it, which is no error.
     BrokenPipe,
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl Failure {
+    /// A failure with this exit code.
+    pub(super) fn with_code(error: &impl Hint, code: u8) -> Self {
+        Self::Code(error.refusal(), code)
     }
 }
 
-/// Where data goes, and in what form.
+impl<E: Hint> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Refused(error.refusal())
+    }
+}
+
+/// Standard output, in the form that the user asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output {
-    /// JSON was asked for.
+    /// Whether that is JSON.
     pub(super) json: bool,
     colours: bool,
 }
 
-/// A colour or weight, where there are colours.
+/// A colour or weight.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Ink {
     Bold,
@@ -53,17 +63,17 @@ impl Output {
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(Failure::BrokenPipe),
-            Err(e) => Err(Refusal::bare(format!("cannot write to standard output: {e}")).into()),
+            Err(e) => Err(CliError::Output(e).into()),
         }
     }
 
     /// Prints one line of JSON.
     pub(super) fn print_json(&self, value: &impl Serialize) -> Result<(), Failure> {
-        let line = serde_json::to_string(value).map_err(|e| Refusal::bare(e.to_string()))?;
+        let line = serde_json::to_string(value).map_err(CliError::Json)?;
         self.print(&format!("{line}\n"))
     }
 
-    /// Text in a colour, if there are colours.
+    /// Text in a colour, if standard output shows colours.
     pub(super) fn ink(&self, ink: Ink, text: &str) -> String {
         paint(self.colours, ink, text)
     }
@@ -86,7 +96,7 @@ impl Output {
     }
 }
 
-/// Says on standard error what happened and what to try.
+/// Prints an error and its hint on standard error.
 pub(super) fn complain(refusal: &Refusal) {
     let colours = colours(io::stderr().is_terminal());
     let mut text = format!("{} {}\n", paint(colours, Ink::Bad, "error:"), refusal.error);
@@ -96,12 +106,12 @@ pub(super) fn complain(refusal: &Refusal) {
     mesh_process::log::say(&text);
 }
 
-/// Says something on standard error that is no error.
+/// Prints a note on standard error.
 pub(super) fn note(text: &str) {
     mesh_process::log::say(text);
 }
 
-/// Whether there are colours on standard error: for the log.
+/// Whether standard error shows colours: for the log.
 pub(super) fn log_colours() -> bool {
     colours(io::stderr().is_terminal())
 }

@@ -1,10 +1,11 @@
-//! `mesh-node run`: a command as an instance, in a namespace with nothing but the mesh.
+//! `mesh-node run`: runs a command as an instance, in a namespace with only the mesh.
 //!
-//! This process enters the new namespaces itself, and the command inherits them, so nothing has to be done between fork
-//! and exec. It stays behind to pass on signals and the exit code, and to take the instance out at the end.
+//! This process enters the new namespaces itself and the command inherits them, so nothing happens between fork and exec. It then
+//! forwards signals, returns the exit code and detaches the instance.
 
 mod child;
 mod daemons;
+mod error;
 mod world;
 
 use std::{ffi::OsString, os::fd::AsFd as _, path::PathBuf, process::ExitCode};
@@ -12,15 +13,18 @@ use std::{ffi::OsString, os::fd::AsFd as _, path::PathBuf, process::ExitCode};
 use clap::Args;
 use mesh_proto::{ServicePath, message::Refusal};
 
-use self::world::World;
+use self::{error::RunError, world::World};
 use super::{
     Context,
     output::{Failure, complain},
     runtime,
 };
-use crate::local::{self, Request};
+use crate::{
+    hint::Hint as _,
+    local::{self, Request},
+};
 
-/// The exit code for failures of our own, as env(1) has it.
+/// The exit code for failures of `run` itself, as env(1) has it.
 pub(super) const OURS: u8 = 125;
 
 #[derive(Debug, Args)]
@@ -28,13 +32,13 @@ pub(super) struct Run {
     /// The service: DEPLOYMENT/SERVICE
     #[arg(value_name = "D/S")]
     service: ServicePath,
-    /// It only calls others, and is never called
+    /// Only open connections; the instance accepts none
     #[arg(long)]
     pub(super) client: bool,
-    /// A network namespace that is there already, instead of a new one
+    /// An existing network namespace, instead of a new one
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
-    /// Leave out the variables that lead to other deployments' services
+    /// Leave out the variables of other deployments' services
     #[arg(long)]
     no_foreign_variables: bool,
     /// The command and its arguments
@@ -44,9 +48,9 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        // Before anything is made: is there an agent at all?
+        // Before anything is made: fail if no agent answers.
         let _: local::Status = context.agent().ask(&Request::Status, &[])?;
-        // Namespaces are entered before the runtime could start a thread: the kernel demands it.
+        // Before the async runtime starts a thread: the kernel lets only single-threaded processes enter user namespaces.
         let world = World::enter(self.netns.as_deref())?;
         let (hosts, file) = world.hosts.unzip();
         let fds: Vec<_> = [Some(&world.namespace), file.as_ref(), Some(&world.process)]
@@ -66,8 +70,8 @@ impl Run {
         let instance = attached.instance.id;
         let result = self.command_in(context);
         let detached = context.agent().ask::<local::Detach>(&Request::Detach { instance: Some(instance) }, &[]);
-        if let Err(refusal) = detached {
-            complain(&Refusal { error: format!("{instance} is not detached: {}", refusal.error), hint: refusal.hint });
+        if let Err(error) = detached {
+            complain(&Refusal { error: format!("{instance} is not detached: {error}"), hint: error.hint() });
         }
         result
     }
@@ -77,7 +81,7 @@ impl Run {
         let variables = names.chosen((!self.no_foreign_variables).into());
         world::drop_capabilities();
         let Some((program, arguments)) = self.command.split_first() else {
-            return Err(Refusal::bare("there is no command").into());
+            return Err(RunError::NoCommand.into());
         };
         runtime()?.block_on(child::run(program, arguments, &variables))
     }

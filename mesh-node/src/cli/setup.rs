@@ -1,4 +1,4 @@
-//! `mesh-node setup`: makes a container runtime, or systemd, call us.
+//! `mesh-node setup`: makes a container runtime or systemd call this program.
 
 use std::process::ExitCode;
 
@@ -17,19 +17,19 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Setup {
-    /// Which runtime
+    /// The runtime
     #[arg(value_name = "RUNTIME", value_enum)]
     runtime: Runtime,
-    /// cdi: a service that becomes a device, any number of times; cni: the service of everything in the network
+    /// cdi: a service that gets a device, any number of times; cni: the service of everything in the network
     #[arg(long = "service", value_name = "D/S")]
     services: Vec<ServicePath>,
-    /// cni: the network, where there is more than one in /etc/cni/net.d
+    /// cni: the network, if there are several in /etc/cni/net.d
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
-    /// Only show what would change
+    /// Show the changes without making them
     #[arg(long)]
     dry_run: bool,
-    /// Take it out again
+    /// Remove the setup
     #[arg(long)]
     undo: bool,
 }
@@ -38,7 +38,7 @@ impl Setup {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let Self { runtime, services, network, dry_run, undo } = self;
         let wish = Wish { runtime, undo, services, network };
-        wish.check().map_err(|refusal| Failure::Code(refusal, 2))?;
+        wish.check().map_err(|error| Failure::with_code(&error, 2))?;
         let Plan { edits, notes, then } = setup::plan(&wish, &context.state)?;
         let edits: Vec<_> = edits.into_iter().filter(Edit::changes).collect();
         let then = (!edits.is_empty() && !dry_run).then_some(then);
@@ -62,24 +62,24 @@ impl Setup {
     }
 }
 
-/// What is changed, for programs.
+/// The changes, for programs.
 #[derive(Debug, Serialize)]
 struct Shown<'a> {
     /// [`VERSION`].
     version: u32,
     changes: Vec<Change>,
-    /// Whether it is carried out, and not only shown.
+    /// Whether the changes are made, and not only shown.
     done: bool,
-    /// What is left as it is, and why.
+    /// What stays unchanged, and why.
     notes: &'a [String],
-    /// What only the operator can do.
+    /// The operator's next steps.
     then: Option<&'static str>,
 }
 
-/// What is changed of one file.
+/// The change of one file.
 #[derive(Debug, Serialize)]
 struct Change {
     path: String,
-    /// As for people.
+    /// The diff, as for people.
     diff: String,
 }

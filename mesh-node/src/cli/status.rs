@@ -1,4 +1,4 @@
-//! `mesh-node status`: what the agent knows and does.
+//! `mesh-node status`: the state of the agent.
 
 use std::process::ExitCode;
 
@@ -103,12 +103,12 @@ fn render(context: &Context, status: &local::Status) -> String {
     text
 }
 
-/// A path by which no handshake was answered.
+/// The state of a path without an answered handshake.
 fn no_answer(tries: u64) -> String {
     format!("no answer ({tries} {})", if tries == 1 { "try" } else { "tries" })
 }
 
-/// A time, with its unit.
+/// A duration with its unit.
 fn seconds(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -118,7 +118,7 @@ fn seconds(seconds: u64) -> String {
     }
 }
 
-/// An amount, with its unit.
+/// An amount of bytes with its unit.
 fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
     let (mut whole, mut tenths, mut unit) = (bytes, 0, "B");

@@ -1,4 +1,4 @@
-//! `mesh-node why`: whether a connection may be opened, step by step.
+//! `mesh-node why`: whether a connection is allowed, step by step.
 
 use std::process::ExitCode;
 
@@ -13,11 +13,11 @@ use crate::local::{self, Request, Verdict};
 
 #[derive(Debug, Args)]
 pub(super) struct Why {
-    /// Who calls: DEPLOYMENT/SERVICE
+    /// The service that opens the connection: DEPLOYMENT/SERVICE
     caller: ServicePath,
-    /// Whom: DEPLOYMENT/SERVICE
+    /// The service that accepts it: DEPLOYMENT/SERVICE
     callee: ServicePath,
-    /// On which TCP port
+    /// The TCP port
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// Really open a connection, from an instance of CALLER on this runner, and say what became of it; takes a few seconds

@@ -1,4 +1,4 @@
-//! What a plugin is called with: variables, and a network's configuration on standard input.
+//! A plugin's input: variables, and a network's configuration on standard input.
 
 use std::{
     collections::BTreeMap,
@@ -6,44 +6,24 @@ use std::{
     path::PathBuf,
 };
 
-use mesh_proto::message::Refusal;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::CniError;
 use crate::{
     config::Sources,
-    containers::{ContainerId, Labels, Member, SERVICE, counts, member, texts},
+    containers::{Labels, Member, SERVICE, counts, member, texts},
+    local::ContainerId,
     state::StateDir,
 };
 
-/// The versions of the specification that we know.
+/// The supported versions of the specification.
 pub(super) const SUPPORTED: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
-/// The longest configuration that is read, in octets.
+/// The longest configuration that is read, in bytes.
 const MAX: u64 = 4 << 20;
 
-/// Why it comes to nothing, with the specification's number for it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) code: u32,
-    pub(super) refusal: Refusal,
-}
-
-impl Failure {
-    pub(super) fn new(code: u32, error: impl Into<String>) -> Self {
-        Self { code, refusal: Refusal::bare(error) }
-    }
-
-    /// A variable that is missing or makes no sense.
-    pub(super) fn environment(name: &str) -> Self {
-        Self::new(
-            4,
-            format!("{name} is missing, or holds what it shouldn't: CNI plugins are for container runtimes to call"),
-        )
-    }
-}
-
-/// A network's configuration, as far as it concerns us. What runtimes have nothing to say of they leave out, or write as
-/// `null` (containerd: the annotations of a pod that has none).
+/// The relevant fields of a network's configuration. Runtimes omit a field without a value or write it as `null` (containerd: the
+/// annotations of a pod without any).
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Network {
@@ -54,9 +34,9 @@ struct Network {
     prev_result: Option<Value>,
     #[serde(deserialize_with = "or_nothing")]
     runtime_config: RuntimeConfig,
-    /// The service of all that is in this network; written by whoever configures the machine.
+    /// The service of all containers in this network, from the machine's administrator.
     service: Option<String>,
-    /// Whether they only call.
+    /// Whether they only open connections.
     #[serde(deserialize_with = "or_nothing")]
     client: bool,
     /// The agent's state directory.
@@ -85,12 +65,12 @@ fn or_nothing<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D)
     Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
-/// One call.
+/// One call of the plugin.
 #[derive(Debug)]
 pub(super) struct Call {
-    /// The version that the caller speaks.
+    /// The caller's version of the specification.
     pub(super) version: String,
-    /// What the plugins before us have come to.
+    /// The result of the plugins before this one.
     pub(super) previous: Option<Value>,
     /// The namespace.
     pub(super) namespace: Option<PathBuf>,
@@ -103,21 +83,16 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Reads it.
+    /// Reads a call.
     ///
     /// # Errors
-    /// If the configuration makes no sense, or is of a version that isn't known here.
-    pub(super) fn read(stdin: impl io::Read, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+    /// If the configuration is invalid or has an unsupported version.
+    pub(super) fn read(stdin: impl io::Read, variable: impl Fn(&str) -> Option<String>) -> Result<Self, CniError> {
         let mut text = Vec::new();
-        stdin.take(MAX).read_to_end(&mut text).map_err(|e| Failure::new(5, e.to_string()))?;
-        let mut network: Network =
-            serde_json::from_slice(&text).map_err(|e| Failure::new(6, format!("the network's configuration: {e}")))?;
+        stdin.take(MAX).read_to_end(&mut text)?;
+        let mut network: Network = serde_json::from_slice(&text)?;
         if !SUPPORTED.contains(&network.cni_version.as_str()) {
-            let known = SUPPORTED.join(", ");
-            return Err(Failure::new(
-                1,
-                format!("cniVersion {:?} is not known here: {known} are", network.cni_version),
-            ));
+            return Err(CniError::Version(network.cni_version));
         }
         let variable = |name| variable(name).filter(|value| !value.is_empty());
         let state = network.state.take().or_else(|| variable("MESH_NODE_STATE").map(PathBuf::from));
@@ -128,7 +103,7 @@ impl Call {
             version: network.cni_version.clone(),
             previous: network.prev_result.take(),
             namespace: variable("CNI_NETNS").map(PathBuf::from),
-            state: StateDir::locate(state).map_err(|refusal| Failure { code: 7, refusal })?,
+            state: StateDir::locate(state)?,
             container: variable("CNI_CONTAINERID").unwrap_or_default(),
             interface: variable("CNI_IFNAME").unwrap_or_default(),
             arguments: arguments.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
@@ -136,27 +111,27 @@ impl Call {
         })
     }
 
-    /// What the agent knows this attachment by.
+    /// The agent's identifier for this attachment.
     ///
     /// # Errors
-    /// If its parts are missing, or hold what they shouldn't.
-    pub(super) fn id(&self) -> Result<ContainerId, Failure> {
+    /// If a part of it is missing or invalid.
+    pub(super) fn id(&self) -> Result<ContainerId, CniError> {
         if self.container.is_empty() {
-            return Err(Failure::environment("CNI_CONTAINERID"));
+            return Err(CniError::Environment("CNI_CONTAINERID"));
         }
         if self.interface.is_empty() {
-            return Err(Failure::environment("CNI_IFNAME"));
+            return Err(CniError::Environment("CNI_IFNAME"));
         }
         let id = self.id_of(&self.container, &self.interface);
-        id.parse().map_err(|_| Failure::environment("CNI_CONTAINERID or CNI_IFNAME"))
+        id.parse().map_err(|_| CniError::Environment("CNI_CONTAINERID or CNI_IFNAME"))
     }
 
-    /// What the identifiers of this network begin with. No name holds a `+`.
+    /// The start of this network's identifiers. No name contains a `+`.
     pub(super) fn prefix(&self) -> String {
         format!("cni+{}+", self.network.name)
     }
 
-    /// The identifiers of the attachments that the runtime knows.
+    /// The identifiers of the attachments that the runtime still has.
     pub(super) fn valid(&self) -> Vec<String> {
         self.network.valid.iter().map(|known| self.id_of(&known.container, &known.ifname)).collect()
     }
@@ -165,21 +140,21 @@ impl Call {
         format!("{}{container}+{interface}", self.prefix())
     }
 
-    /// What it belongs to: by the network's own configuration; by a pod's annotations, or Nomad's arguments, for the
-    /// deployments that the agent's configuration names for these.
+    /// The container's membership: from the network's configuration; from a pod's annotations or Nomad's arguments, for the
+    /// deployments that the agent's configuration allows for these.
     ///
     /// # Errors
-    /// If what is said makes no sense.
-    pub(super) fn member(&self, sources: &Sources) -> Result<Option<Member>, Failure> {
+    /// If a source names an invalid service.
+    pub(super) fn member(&self, sources: &Sources) -> Result<Option<Member>, CniError> {
         let none = Sources::default();
         if let Some(service) = &self.network.service {
             let labels = Labels::from([(SERVICE.to_owned(), service.clone())]);
-            let member = member(&labels, &none).map_err(|refusal| Failure { code: 7, refusal })?;
+            let member = member(&labels, &none).map_err(CniError::Service)?;
             return Ok(member.map(|member| Member { client: self.network.client, ..member }));
         }
         if !sources.pods.is_empty() {
             let found = member(&texts(Some(&self.network.runtime_config.annotations)), &none);
-            let found = found.map_err(|refusal| Failure { code: 7, refusal })?;
+            let found = found.map_err(CniError::Service)?;
             let found = found.filter(|member| counts(&sources.pods, &member.service.deployment));
             if found.is_some() {
                 return Ok(found);
@@ -201,7 +176,7 @@ mod tests {
 
     use super::*;
 
-    fn call(network: &Value, variables: &[(&str, &str)]) -> Result<Call, Failure> {
+    fn call(network: &Value, variables: &[(&str, &str)]) -> Result<Call, CniError> {
         let variables: BTreeMap<_, _> = variables.iter().copied().collect();
         let state = Some("/run/mesh-node".to_owned());
         Call::read(network.to_string().as_bytes(), |name| match name {
@@ -231,12 +206,12 @@ mod tests {
         assert_eq!(read.namespace, Some("/run/netns/x".into()));
         assert_eq!(call(&network(json!({})), &[("CNI_NETNS", "")]).unwrap().namespace, None);
         for missing in [&variables[..1], &variables[1..2]] {
-            assert_eq!(call(&network(json!({})), missing).unwrap().id().unwrap_err().code, 4);
+            assert_eq!(call(&network(json!({})), missing).unwrap().id().unwrap_err().code(), 4);
         }
     }
 
     #[test]
-    fn who_may_say_what_a_container_belongs_to() {
+    fn only_configured_sources_make_members() {
         let none = Sources::default();
         let (pods, nomad) = (vec!["shop".to_owned()], vec!["*".to_owned()]);
         let sources = Sources { pods, nomad, ..Sources::default() };
@@ -244,7 +219,7 @@ mod tests {
         let annotated = |service: &str| {
             network(json!({"runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"mesh.service": service}}}))
         };
-        assert_eq!(of(&annotated("shop/db"), "", &none), None, "whoever may make pods must not become anything");
+        assert_eq!(of(&annotated("shop/db"), "", &none), None, "a user who may make pods must not choose any service");
         assert_eq!(of(&annotated("shop/db"), "", &sources).as_deref(), Some("shop/db"));
         assert_eq!(of(&annotated("billing/api"), "", &sources), None);
         let arguments = "IgnoreUnknown=1;NOMAD_JOB_ID=shop;NOMAD_GROUP_NAME=web";
@@ -254,17 +229,17 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_has_the_number_of_the_specification() {
-        let code = |network: &Value| call(network, &[]).unwrap_err().code;
+    fn an_invalid_call_has_the_number_of_the_specification() {
+        let code = |network: &Value| call(network, &[]).unwrap_err().code();
         assert_eq!(code(&network(json!({"cniVersion": "0.2.0"}))), 1);
         assert_eq!(code(&json!({})), 1);
         assert_eq!(code(&json!("text")), 6);
         let wrong = call(&network(json!({"service": "shop"})), &[]).unwrap();
-        assert_eq!(wrong.member(&Sources::default()).unwrap_err().code, 7);
+        assert_eq!(wrong.member(&Sources::default()).unwrap_err().code(), 7);
     }
 
     #[test]
-    fn what_is_null_is_nothing() {
+    fn null_means_absent() {
         let all = json!({
             "prevResult": null, "runtimeConfig": null, "service": null, "client": null, "state": null, "args": null,
             "cni.dev/valid-attachments": null,
@@ -272,22 +247,22 @@ mod tests {
         let read = call(&network(all), &[]).unwrap();
         assert!(read.previous.is_none() && read.valid().is_empty());
         let sources = Sources::everything();
-        // As containerd says it of a pod without annotations; and what no runtime says.
+        // containerd writes this for a pod without annotations; no runtime writes the others.
         for annotations in [json!(null), json!([]), json!({"mesh.service": null}), json!({"mesh.service": 7})] {
             let network = network(json!({"runtimeConfig": {"io.kubernetes.cri.pod-annotations": annotations}}));
             assert_eq!(of(&network, "", &sources), None, "{network}");
         }
         let odd = json!({"mesh.service": "shop/db", "replicas": 7});
         let odd = network(json!({"runtimeConfig": {"io.kubernetes.cri.pod-annotations": odd}}));
-        assert_eq!(of(&odd, "", &sources).as_deref(), Some("shop/db"), "one that is no text spoils no other");
+        assert_eq!(of(&odd, "", &sources).as_deref(), Some("shop/db"), "a value that is no text spoils no other");
         let odd = call(&network(json!({"cni.dev/valid-attachments": [{"containerID": null}]})), &[]).unwrap();
         assert_eq!(odd.valid(), ["cni+net++"]);
-        assert_eq!(call(&json!({"cniVersion": null}), &[]).unwrap_err().code, 1);
+        assert_eq!(call(&json!({"cniVersion": null}), &[]).unwrap_err().code(), 1);
     }
 
     proptest! {
         #[test]
-        fn whatever_comes_is_read_or_refused(text in ".{0,60}", arguments in "[;=A-Z]{0,12}") {
+        fn any_input_is_read_or_refused(text in ".{0,60}", arguments in "[;=A-Z]{0,12}") {
             let _ = Call::read(text.as_bytes(), |_| Some(arguments.clone()));
             if let Ok(call) = call(&network(json!({"name": text, "service": text})), &[("CNI_ARGS", &arguments)]) {
                 let _ = (call.id(), call.member(&Sources::default()));

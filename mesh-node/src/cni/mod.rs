@@ -1,8 +1,8 @@
-//! `mesh-node cni`, installed as `mesh` among the CNI plugins: the last one of a chain (CNI specification 0.3.1 to 1.1.0). It
-//! attaches what the chain has made a namespace for, and passes the chain's result on as it came. By CNI there are neither
-//! names nor variables.
+//! `mesh-node cni`, installed as `mesh` among the CNI plugins: the last one of a chain (CNI specification 0.3.1 to 1.1.0). It attaches
+//! the namespace that the chain has made, and passes the chain's result on unchanged. CNI has no place for names and variables.
 
 mod call;
+mod error;
 
 use std::{
     env,
@@ -13,25 +13,22 @@ use std::{
     process::ExitCode,
 };
 
-use mesh_proto::message::Refusal;
 use serde_json::{Value, json};
 
-use self::call::{Call, Failure, SUPPORTED};
+use self::{
+    call::{Call, SUPPORTED},
+    error::{CniError, Lost},
+};
 use crate::{
     config::{Config, Sources},
-    containers::{ContainerId, Member},
-    local::{self, Request, target},
+    containers::Member,
+    hint::Hint,
+    local::{self, ClientError, ContainerId, Request, target},
     oci,
 };
 
-/// What this program is called as a plugin.
+/// The plugin's name.
 const NAME: &str = "mesh";
-/// What the specification reserves for plugins' own failures begins here.
-const OWN: u32 = 100;
-/// «Try again later».
-const LATER: u32 = 11;
-/// «The plugin is not available».
-const UNAVAILABLE: u32 = 50;
 
 /// Whether this program was called as a plugin.
 pub(crate) fn is_called(mut arguments: impl Iterator<Item = OsString>) -> bool {
@@ -39,30 +36,29 @@ pub(crate) fn is_called(mut arguments: impl Iterator<Item = OsString>) -> bool {
     Path::new(&program).file_name() == Some(OsStr::new(NAME)) && env::var_os("CNI_COMMAND").is_some()
 }
 
-/// Does what `$CNI_COMMAND` says.
+/// Carries out `$CNI_COMMAND`.
 pub(crate) fn main() -> ExitCode {
     let (version, result) = match env::var("CNI_COMMAND").as_deref() {
         Ok("VERSION") => (SUPPORTED[SUPPORTED.len() - 1].to_owned(), Ok(Some(json!({"supportedVersions": SUPPORTED})))),
         Ok(command) => match Call::read(io::stdin().lock(), |name| env::var(name).ok()) {
             Ok(call) => (call.version.clone(), carry_out(command, &call)),
-            // What can't be read has brought nothing in, or its namespace's end takes it out: nobody is kept from taking it down.
-            Err(failure) if command == "DEL" => {
-                oci::note(&failure.refusal);
+            // An unreadable configuration has attached nothing, or the end of the namespace detaches it. DEL must not fail.
+            Err(error) if command == "DEL" => {
+                oci::note(&error);
                 return ExitCode::SUCCESS;
             }
-            Err(failure) => (SUPPORTED[0].to_owned(), Err(failure)),
+            Err(error) => (SUPPORTED[0].to_owned(), Err(error)),
         },
-        Err(_) => (SUPPORTED[0].to_owned(), Err(Failure::environment("CNI_COMMAND"))),
+        Err(_) => (SUPPORTED[0].to_owned(), Err(CniError::Environment("CNI_COMMAND"))),
     };
-    let (answer, code) = match result {
+    let (mut answer, code) = match result {
         Ok(None) => return ExitCode::SUCCESS,
         Ok(Some(answer)) => (answer, ExitCode::SUCCESS),
-        Err(Failure { code, refusal }) => {
-            let details = refusal.hint.unwrap_or_default();
-            (json!({"code": code, "msg": format!("mesh: {}", refusal.error), "details": details}), ExitCode::FAILURE)
+        Err(error) => {
+            let details = error.hint().unwrap_or_default();
+            (json!({"code": error.code(), "msg": format!("mesh: {error}"), "details": details}), ExitCode::FAILURE)
         }
     };
-    let mut answer = answer;
     if let Some(answer) = answer.as_object_mut() {
         answer.insert("cniVersion".into(), version.into());
     }
@@ -72,80 +68,67 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn carry_out(command: &str, call: &Call) -> Result<Option<Value>, Failure> {
+fn carry_out(command: &str, call: &Call) -> Result<Option<Value>, CniError> {
     match command {
         "ADD" => add(call).map(Some),
         "DEL" => {
-            // Whoever takes a container down is not to be kept from it; the agent finds out by itself.
-            if let Err(refusal) = call.id().map_err(|failure| failure.refusal).and_then(|id| detach(call, id)) {
-                oci::note(&refusal);
+            // DEL must not fail: the agent notices the end of a container by itself.
+            if let Err(error) = call.id().and_then(|id| Ok(oci::detach(&call.state, id)?)) {
+                oci::note(&error);
             }
             Ok(None)
         }
         "CHECK" => check(call).map(|()| None),
-        "STATUS" => match containers(call) {
-            Ok(_) => Ok(None),
-            Err(refusal) => Err(Failure { code: UNAVAILABLE, refusal }),
-        },
-        "GC" => collect(call).map(|()| None).map_err(|refusal| Failure { code: LATER, refusal }),
-        other => Err(Failure::new(4, format!("CNI_COMMAND={other} is not known here"))),
+        "STATUS" => containers(call).map(|_| None).map_err(CniError::Unavailable),
+        "GC" => Ok(collect(call).map(|()| None)?),
+        other => Err(CniError::Command(other.to_owned())),
     }
 }
 
-fn add(call: &Call) -> Result<Value, Failure> {
-    let Some(result) = call.previous.clone() else {
-        return Err(Failure::new(7, "there is no prevResult: put this plugin behind others, in a list of `plugins`"));
-    };
+fn add(call: &Call) -> Result<Value, CniError> {
+    let Some(result) = call.previous.clone() else { return Err(CniError::First) };
     let config = Config::load(&call.state);
     let sources = Sources::possible(config.as_ref().map(|config| &config.containers));
     let Some(member) = call.member(&sources)? else { return Ok(result) };
-    config.map_err(|refusal| Failure { code: LATER, refusal })?;
+    config?;
     let attached = attach(call, &member)?;
-    match oci::settle(&call.state, &member, attached) {
-        Ok(_) => Ok(result),
-        // Most of what stands in the way doesn't for ever: no agent, no coordinator, nothing declared yet.
-        Err(refusal) => Err(Failure { code: LATER, refusal }),
-    }
+    oci::settle(&call.state, &member, attached)?;
+    Ok(result)
 }
 
-/// What is wrong with the call is a failure; what the agent refuses is for the configuration to judge.
-fn attach(call: &Call, member: &Member) -> Result<Result<(), Refusal>, Failure> {
+/// Attaches the container. The outer error is a wrong call; the inner one is the agent's, which the configuration may tolerate.
+fn attach(call: &Call, member: &Member) -> Result<Result<(), ClientError>, CniError> {
     let id = call.id()?;
-    let path = call.namespace.clone().ok_or_else(|| Failure::environment("CNI_NETNS"))?;
-    let (_, namespace) = target::namespace(&path).map_err(|refusal| Failure { code: 3, refusal })?;
+    let path = call.namespace.clone().ok_or(CniError::Environment("CNI_NETNS"))?;
+    let (_, namespace) = target::namespace(&path)?;
     let Member { service, client } = member.clone();
     let request = Request::AttachContainer { id, service, client, hosts: None, namespace: Some(path) };
     Ok(oci::agent(&call.state).ask::<local::Attach>(&request, &[namespace.as_fd()]).map(drop))
 }
 
-fn check(call: &Call) -> Result<(), Failure> {
-    // A mistake in the configuration is no reason to take a pod down that may be none of ours.
+fn check(call: &Call) -> Result<(), CniError> {
+    // An invalid configuration must not take down a pod that may be outside the mesh.
     let sources = Config::load(&call.state).map(|config| config.containers.sources).unwrap_or_default();
     let Some(member) = call.member(&sources)? else { return Ok(()) };
     let id = call.id()?;
-    let (is_there, code) = match containers(call) {
-        Ok(all) if all.contains(&id) => (Ok(()), OWN),
-        Ok(_) => (Err(Refusal::bare(format!("{id} is not attached any more"))), OWN),
-        Err(refusal) => (Err(refusal), LATER),
-    };
-    // What may start without the mesh may go on without it.
-    oci::settle(&call.state, &member, is_there).map(drop).map_err(|refusal| Failure { code, refusal })
+    // A container that may start without the mesh may also continue without it.
+    match containers(call) {
+        Ok(all) if all.contains(&id) => Ok(()),
+        Ok(_) => oci::settle::<(), _>(&call.state, &member, Err(Lost(id))).map(drop).map_err(CniError::Check),
+        Err(error) => Ok(oci::settle::<(), _>(&call.state, &member, Err(error)).map(drop)?),
+    }
 }
 
-/// Lets go of all of this network's containers but those that the runtime names.
-fn collect(call: &Call) -> Result<(), Refusal> {
+/// Releases all containers of this network except those that the runtime names.
+fn collect(call: &Call) -> Result<(), ClientError> {
     let (prefix, valid) = (call.prefix(), call.valid());
     let all = containers(call)?;
     let stale = all.into_iter().filter(|id| id.to_string().starts_with(&prefix) && !valid.contains(&id.to_string()));
-    stale.into_iter().try_for_each(|id| detach(call, id))
+    stale.into_iter().try_for_each(|id| oci::detach(&call.state, id))
 }
 
-fn containers(call: &Call) -> Result<Vec<ContainerId>, Refusal> {
+fn containers(call: &Call) -> Result<Vec<ContainerId>, ClientError> {
     oci::agent(&call.state).ask::<local::Containers>(&Request::Containers, &[]).map(|answer| answer.containers)
-}
-
-fn detach(call: &Call, id: ContainerId) -> Result<(), Refusal> {
-    oci::detach(&call.state, id)
 }
 
 #[cfg(test)]
@@ -156,7 +139,7 @@ mod tests {
     use crate::state::tests::Scratch;
 
     #[test]
-    fn with_a_wrong_configuration_no_pod_starts_without_the_mesh_that_could_be_a_member() {
+    fn with_an_invalid_configuration_no_possible_member_starts_without_the_mesh() {
         let scratch = Scratch::new("cni-config");
         fs::write(scratch.0.join("config.toml"), "[containers]\nfial = \"open\"\n").unwrap();
         let add = |annotations: Value, arguments: &'static str| {
@@ -169,9 +152,9 @@ mod tests {
         };
         let nomad = "IgnoreUnknown=1;NOMAD_JOB_ID=shop;NOMAD_GROUP_NAME=web";
         for refused in [add(json!({"mesh.service": "shop/db"}), ""), add(json!({}), nomad)] {
-            let failure = refused.unwrap_err();
-            assert!(failure.code == LATER && failure.refusal.error.contains("config.toml, line 2: "), "{failure:?}");
+            let error = refused.unwrap_err();
+            assert!(error.code() == 11 && error.to_string().contains("config.toml, line 2: "), "{error:?}");
         }
-        assert_eq!(add(json!({"app": "web"}), "IgnoreUnknown=1;K8S_POD_NAME=web"), Ok(json!({"ips": []})));
+        assert_eq!(add(json!({"app": "web"}), "IgnoreUnknown=1;K8S_POD_NAME=web").unwrap(), json!({"ips": []}));
     }
 }

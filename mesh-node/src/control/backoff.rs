@@ -1,4 +1,4 @@
-//! How long to wait before the next attempt: longer each time, and never for everybody at once.
+//! How long to wait before the next attempt: longer each time, and never the same for all runners.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl Backoff {
     }
 }
 
-/// A number nobody can predict; if the system has no randomness, always the same.
+/// An unpredictable number; if the system has no randomness, always the same.
 pub(crate) fn random() -> u64 {
     getrandom::u64().unwrap_or_default()
 }

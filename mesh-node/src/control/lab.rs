@@ -16,7 +16,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::Role},
 };
 
-use super::{Keeper, Ourselves, link};
+use super::{LocalState, SessionState, link};
 
 /// The coordinator's end of one stream.
 pub(crate) struct Peer(WebSocketStream<DuplexStream>);
@@ -62,11 +62,11 @@ impl Peer {
 pub(crate) struct Streams(mpsc::UnboundedSender<WebSocketStream<DuplexStream>>);
 
 impl Streams {
-    pub(crate) fn new(keeper: Keeper, runner: RunnerId, mut ourselves: Ourselves) -> Self {
+    pub(crate) fn new(state: SessionState, runner: RunnerId, mut local: LocalState) -> Self {
         let (sender, mut streams) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Some(stream) = streams.recv().await {
-                link::attend(stream, runner, &keeper, &mut ourselves).await;
+                link::attend(stream, runner, &state, &mut local).await;
             }
         });
         Self(sender)

@@ -1,8 +1,8 @@
 //! Stream after stream: opens one, serves it until it ends, waits, opens the next.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use mesh_proto::{RunnerId, message::Refusal};
+use mesh_proto::RunnerId;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout},
@@ -10,83 +10,82 @@ use tokio::{
 use tokio_tungstenite::WebSocketStream;
 
 use super::{
-    Intent, Keeper, Ourselves, Target,
+    Intent, LocalState, SessionState, Target, Trouble,
     backoff::{Backoff, random},
-    open::{OpenError, open},
-    session::{self, Ended},
+    open::open,
+    session::{self, Ended, SessionEnd},
 };
+use crate::hint::Hint as _;
 
 /// How long a stream has to last before its end is worth a quick attempt. (Two agents with one identity end each other's.)
 const STEADY: Duration = Duration::from_secs(10);
-/// How often a runner that the coordinator doesn't know asks whether it does by now.
+/// How often a runner that the coordinator doesn't know tries again.
 const UNKNOWN_INTERVAL: Duration = Duration::from_secs(30);
-/// How often an agent that is refused asks whether it still is: a copy, for as long as the first machine is there.
+/// How often a refused agent tries again. A copy is refused as long as the first machine is connected.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
 
-pub(super) async fn keep(keeper: Keeper, target: Target, mut ourselves: Ourselves) {
+pub(super) async fn keep(state: SessionState, target: Target, mut local: LocalState) {
     let mut backoff = Backoff::default();
-    let mut silent = false;
-    while !keeper.link.is_closed() && *keeper.desk.intent.borrow() != Intent::End {
+    let mut reported = false;
+    while !state.link.is_closed() && *state.queue.intent.borrow() != Intent::End {
         let wait = match open(&target).await {
             Ok((stream, url)) => {
                 let began = Instant::now();
-                let ended = attend(stream, target.runner, &keeper, &mut ourselves).await;
-                if let Some(trouble) = ended.refused {
-                    report(&keeper, trouble, &mut silent);
-                    let _ = timeout(REFUSED_INTERVAL, keeper.desk.bell.notified()).await;
-                    continue;
+                let Ended { why: end, welcomed } = attend(stream, target.runner, &state, &mut local).await;
+                if let SessionEnd::Refused(refusal) = end {
+                    report(&state, Trouble::Refused(refusal), &mut reported);
+                    REFUSED_INTERVAL
+                } else {
+                    if began.elapsed() > STEADY {
+                        backoff.reset();
+                    }
+                    reported &= !welcomed;
+                    report(&state, Trouble::Ended { url, end }, &mut reported);
+                    backoff.next(random())
                 }
-                if began.elapsed() > STEADY {
-                    backoff.reset();
-                }
-                silent &= !ended.welcomed;
-                let trouble =
-                    Refusal::new(format!("the stream to {url} ended: {}", ended.why), "it is opened again by itself");
-                report(&keeper, trouble, &mut silent);
-                backoff.next(random())
             }
-            Err(OpenError::Away(trouble)) => {
-                report(&keeper, trouble, &mut silent);
-                backoff.next(random())
-            }
-            Err(OpenError::Unknown(trouble)) => {
-                keeper.link.send_modify(|link| link.unknown = true);
-                report(&keeper, trouble, &mut silent);
+            Err(trouble @ Trouble::Unknown(_)) => {
+                state.link.send_modify(|link| link.unknown = true);
+                report(&state, trouble, &mut reported);
                 UNKNOWN_INTERVAL
             }
+            Err(trouble) => {
+                report(&state, trouble, &mut reported);
+                backoff.next(random())
+            }
         };
-        let _ = timeout(wait, keeper.desk.bell.notified()).await;
+        let _ = timeout(wait, state.queue.bell.notified()).await;
     }
 }
 
-/// Makes the trouble known: in `status` always, in the log once for each time that the coordinator is away, and again
-/// if the reason becomes another one.
-fn report(keeper: &Keeper, trouble: Refusal, silent: &mut bool) {
-    if *keeper.desk.intent.borrow() != Intent::Stay {
+/// Publishes the trouble: in `status` always; in the log once for each absence of the coordinator, and again when the reason
+/// changes.
+fn report(state: &SessionState, trouble: Trouble, reported: &mut bool) {
+    if *state.queue.intent.borrow() != Intent::Stay {
         return;
     }
-    let news = keeper.link.borrow().trouble.as_ref() != Some(&trouble);
-    if !*silent || news {
-        let hint = trouble.hint.as_deref().unwrap_or_default();
-        if keeper.link.borrow().unknown {
+    let is_new = state.link.borrow().trouble.as_ref().is_none_or(|old| old.refusal() != trouble.refusal());
+    if !*reported || is_new {
+        let hint = trouble.hint().unwrap_or_default();
+        if state.link.borrow().unknown {
             tracing::warn!(hint, "cut off from all other runners: {trouble}");
         } else {
-            tracing::warn!(hint, "no coordinator, everything goes on with the last map: {trouble}");
+            tracing::warn!(hint, "no coordinator, everything continues with the last map: {trouble}");
         }
-        *silent = true;
+        *reported = true;
     }
-    keeper.link.send_modify(|link| link.trouble = Some(trouble));
+    state.link.send_modify(|link| link.trouble = Some(Arc::new(trouble)));
 }
 
 /// Serves one stream.
 pub(super) async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
     stream: WebSocketStream<S>,
     runner: RunnerId,
-    keeper: &Keeper,
-    ourselves: &mut Ourselves,
+    state: &SessionState,
+    local: &mut LocalState,
 ) -> Ended {
-    let ended = session::serve(stream, runner, keeper, ourselves).await;
-    keeper.desk.close();
-    keeper.link.send_modify(|link| (link.connected, link.synced) = (false, false));
+    let ended = session::serve(stream, runner, state, local).await;
+    state.queue.close();
+    state.link.send_modify(|link| (link.connected, link.synced) = (false, false));
     ended
 }

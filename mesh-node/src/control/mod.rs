@@ -1,12 +1,17 @@
-//! The stream to the coordinator: kept up for as long as the agent runs, whatever happens to the other end. What comes
-//! over it is the view; without it everything goes on with the last one.
+//! The stream to the coordinator: reopened for as long as the agent runs. It carries the view; while it is down everything
+//! continues with the last view.
+//!
+//! [`Control`] is the handle that the agent's parts share. [`SessionState`] is the stream's side of it and runs in one task: `link`
+//! opens stream after stream, `session` serves one.
 
+pub(crate) mod ask;
 mod backoff;
 #[cfg(test)]
 pub(crate) mod lab;
 mod link;
 mod open;
 mod session;
+mod trouble;
 
 use std::{
     net::SocketAddr,
@@ -23,104 +28,91 @@ use mesh_proto::{
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
+pub(crate) use ask::{AskError, Question};
 pub(crate) use backoff::{Backoff, random};
+pub(crate) use trouble::{Away, Trouble};
 
-/// How long the coordinator may think about a question. It answers `Settle` after two seconds at most.
+/// How long the coordinator may take to answer a question. It answers `Settle` within two seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which coordinator, and who we are to it.
+/// The coordinator, and this runner's account there.
 #[derive(Debug)]
 pub(crate) struct Target {
-    /// Where it is, one at least.
+    /// The coordinator's URLs, at least one.
     pub(crate) urls: Vec<Url>,
-    /// The key that it must have.
+    /// The fingerprint of the coordinator's key.
     pub(crate) fingerprint: Fingerprint,
-    /// Who we are.
+    /// This runner.
     pub(crate) runner: RunnerId,
-    /// What shows it.
+    /// The runner's credential.
     pub(crate) credential: Zeroizing<String>,
 }
 
-/// What the stream tells about this runner.
-pub(crate) struct Ourselves {
-    /// Our UDP port.
+/// What the stream reports about this runner.
+pub(crate) struct LocalState {
+    /// The UDP port.
     pub(crate) port: u16,
     /// Whether the operator has given the endpoints.
     pub(crate) endpoints_only: bool,
-    /// Where we may be reached; told again when it changes.
+    /// The addresses at which other runners reach this one; every change is reported.
     pub(crate) endpoints: watch::Receiver<Vec<SocketAddr>>,
-    /// The view that is in force; told when it changes.
+    /// The view in force; every change is reported.
     pub(crate) applied: watch::Receiver<Option<Have>>,
-    /// The instances that we hold, asked when a stream begins.
+    /// Lists this runner's instances; called when a stream begins.
     pub(crate) held: Box<dyn Fn() -> Vec<Held> + Send + Sync>,
 }
 
 /// The state of the stream.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Link {
-    /// Whether the coordinator has welcomed us and is still there.
+    /// Whether the coordinator has accepted the current stream.
     pub(crate) connected: bool,
-    /// Whether the view is the coordinator's, as of this stream.
+    /// Whether the view at hand is the coordinator's, by the current stream.
     pub(crate) synced: bool,
-    /// When the coordinator was last heard, over this stream or an earlier one.
+    /// The time of the coordinator's last message, over this stream or an earlier one.
     pub(crate) heard: Option<SystemTime>,
-    /// Why we are not connected.
-    pub(crate) trouble: Option<Refusal>,
-    /// The coordinator has said that it doesn't know us (any more), or that we are a copy.
+    /// Why there is no stream.
+    pub(crate) trouble: Option<Arc<Trouble>>,
+    /// The coordinator has said that it doesn't know this runner (any more), or that this machine is a copy.
     pub(crate) unknown: bool,
-    /// It has said that this machine is a copy of another one.
+    /// The coordinator has said that this machine is a copy of another one.
     pub(crate) copy: bool,
 }
 
-/// This process, drawn by lot: tells the coordinator a copy of this machine from this machine.
+/// A random number for this process, by which the coordinator distinguishes this machine from a copy of it.
 fn process() -> u64 {
     static PROCESS: LazyLock<u64> = LazyLock::new(random);
     *PROCESS
 }
 
-/// Why a question has no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum AskError {
-    /// The coordinator isn't there, or went away before it answered: whether it has acted isn't known.
-    Away(Refusal),
-    /// It says no.
-    Refused(Refusal),
-}
+/// A question that waits for its answer.
+type Pending = (Ask, oneshot::Sender<Result<Answer, Refusal>>);
 
-impl From<AskError> for Refusal {
-    fn from(error: AskError) -> Self {
-        match error {
-            AskError::Away(refusal) | AskError::Refused(refusal) => refusal,
-        }
-    }
-}
-
-type Question = (Ask, oneshot::Sender<Result<Answer, Refusal>>);
-
-/// The way to put questions to the stream that is up, if one is.
+/// Passes questions to the current stream.
 #[derive(Debug, Clone, Default)]
-struct Desk {
-    open: Arc<Mutex<Option<mpsc::UnboundedSender<Question>>>>,
-    /// A stream is waited for: the next attempt is not put off.
+struct RequestQueue {
+    /// The current stream's queue; `None` without a stream.
+    open: Arc<Mutex<Option<mpsc::UnboundedSender<Pending>>>>,
+    /// Rings when something waits for a stream: the next attempt is made at once.
     bell: Arc<Notify>,
-    /// What is to become of the stream.
+    /// What should happen to the stream.
     intent: Arc<watch::Sender<Intent>>,
 }
 
-/// What is to become of the stream.
+/// What should happen to the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Intent {
-    /// It is kept up.
+    /// It is kept open.
     #[default]
     Stay,
-    /// Its end is expected: the coordinator is told that the runner leaves.
+    /// The runner leaves: the coordinator will end it.
     Leave,
-    /// It is closed, since the agent ends.
+    /// The agent ends: it is closed.
     End,
 }
 
-impl Desk {
-    fn open(&self) -> mpsc::UnboundedReceiver<Question> {
+impl RequestQueue {
+    fn open(&self) -> mpsc::UnboundedReceiver<Pending> {
         let (sender, receiver) = mpsc::unbounded_channel();
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         receiver
@@ -130,7 +122,7 @@ impl Desk {
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn get(&self) -> Option<mpsc::UnboundedSender<Question>> {
+    fn get(&self) -> Option<mpsc::UnboundedSender<Pending>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -141,23 +133,23 @@ pub(crate) struct Control {
     views: watch::Receiver<Option<Arc<View>>>,
     link: watch::Receiver<Link>,
     switches: watch::Receiver<Switches>,
-    desk: Desk,
+    queue: RequestQueue,
 }
 
 impl Control {
-    /// Prepares a stream that begins with the view of an earlier run, if there is one, and the time at which that was
-    /// current. Nothing happens until the [`Keeper`] runs.
-    pub(crate) fn new(view: Option<Arc<View>>, heard: Option<SystemTime>) -> (Self, Keeper) {
+    /// Prepares a stream that begins with the view of an earlier run, if there is one, and the time at which that view was
+    /// current. Nothing happens until the [`SessionState`] runs.
+    pub(crate) fn new(view: Option<Arc<View>>, heard: Option<SystemTime>) -> (Self, SessionState) {
         let (views, view_receiver) = watch::channel(view);
         let (link, link_receiver) = watch::channel(Link { heard, ..Link::default() });
         let (switches, switches_receiver) = watch::channel(Switches::default());
-        let desk = Desk::default();
+        let queue = RequestQueue::default();
         let control =
-            Self { views: view_receiver, link: link_receiver, switches: switches_receiver, desk: desk.clone() };
-        (control, Keeper { views, link, switches, desk })
+            Self { views: view_receiver, link: link_receiver, switches: switches_receiver, queue: queue.clone() };
+        (control, SessionState { views, link, switches, queue })
     }
 
-    /// The view that we have.
+    /// The view at hand.
     pub(crate) fn view(&self) -> Option<Arc<View>> {
         self.views.borrow().clone()
     }
@@ -177,79 +169,72 @@ impl Control {
         self.link.clone()
     }
 
-    /// Follows the offloads that the coordinator leaves on.
+    /// Follows the offloads that the coordinator allows.
     pub(crate) fn switches(&self) -> watch::Receiver<Switches> {
         self.switches.clone()
     }
 
-    /// Waits for a stream, for so long; whether there is one. The next attempt is made at once.
+    /// Waits up to `patience` for a stream; returns whether there is one. The next attempt is made at once.
     pub(crate) async fn connected(&self, patience: Duration) -> bool {
         let mut link = self.link.clone();
         if !link.borrow().connected {
-            self.desk.bell.notify_one();
+            self.queue.bell.notify_one();
         }
         matches!(tokio::time::timeout(patience, link.wait_for(|link| link.connected)).await, Ok(Ok(_)))
     }
 
-    /// Whether the end of the stream is expected: the runner leaves.
+    /// Sets whether the end of the stream is expected because the runner leaves.
     pub(crate) fn expect_end(&self, expected: bool) {
-        self.desk.intent.send_replace(if expected { Intent::Leave } else { Intent::Stay });
+        self.queue.intent.send_replace(if expected { Intent::Leave } else { Intent::Stay });
     }
 
-    /// Closes the stream with a word to the coordinator, and waits for that for so long.
+    /// Closes the stream in order, and waits up to `patience` for that.
     pub(crate) async fn close(&self, patience: Duration) {
         let mut link = self.link.clone();
-        self.desk.intent.send_replace(Intent::End);
+        self.queue.intent.send_replace(Intent::End);
         let _ = tokio::time::timeout(patience, link.wait_for(|link| !link.connected)).await;
     }
 
-    /// Waits for a view that does, for so long.
-    pub(crate) async fn view_where(&self, patience: Duration, does: impl Fn(&View) -> bool) -> Option<Arc<View>> {
+    /// Waits up to `patience` for a view with this property.
+    pub(crate) async fn view_where(&self, patience: Duration, has: impl Fn(&View) -> bool) -> Option<Arc<View>> {
         let mut views = self.views.clone();
-        let found = views.wait_for(|view| view.as_deref().is_some_and(&does));
+        let found = views.wait_for(|view| view.as_deref().is_some_and(&has));
         tokio::time::timeout(patience, found).await.ok()?.ok()?.clone()
     }
 
     /// Asks the coordinator.
     ///
     /// # Errors
-    /// If it is away, or refuses.
-    pub(crate) async fn ask(&self, ask: Ask) -> Result<Answer, AskError> {
-        let desk = self.desk.get().ok_or_else(|| self.away())?;
+    /// If it is away, refuses, or answers another question.
+    pub(crate) async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, AskError> {
+        let queue = self.queue.get().ok_or_else(|| self.away())?;
         let (sender, receiver) = oneshot::channel();
-        desk.send((ask, sender)).map_err(|_| self.away())?;
+        queue.send((question.into(), sender)).map_err(|_| self.away())?;
         match tokio::time::timeout(ANSWER_TIMEOUT, receiver).await {
-            Ok(Ok(result)) => result.map_err(AskError::Refused),
+            Ok(Ok(Ok(answer))) => Q::read(answer).ok_or(AskError::Mismatch),
+            Ok(Ok(Err(refusal))) => Err(AskError::Refused(refusal)),
             Ok(Err(_)) | Err(_) => Err(self.away()),
         }
     }
 
     fn away(&self) -> AskError {
         let link = self.link();
-        // It is there, and knows nothing of us: what there is to do about that is said in the trouble.
-        if let Some(trouble) = link.trouble.clone().filter(|_| link.unknown) {
-            return AskError::Away(trouble);
-        }
-        let because = link.trouble.map(|t| format!(" ({t})")).unwrap_or_default();
-        AskError::Away(Refusal::new(
-            format!("the coordinator is away{because}"),
-            "try again when it is back: `mesh-node status` tells",
-        ))
+        AskError::Away(Away { trouble: link.trouble, unknown: link.unknown })
     }
 }
 
-/// Keeps the stream up.
+/// The stream's side of [`Control`].
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct SessionState {
     views: watch::Sender<Option<Arc<View>>>,
     link: watch::Sender<Link>,
     switches: watch::Sender<Switches>,
-    desk: Desk,
+    queue: RequestQueue,
 }
 
-impl Keeper {
-    /// Runs for as long as anybody holds a [`Control`].
-    pub(crate) async fn run(self, target: Target, ourselves: Ourselves) {
-        link::keep(self, target, ourselves).await;
+impl SessionState {
+    /// Keeps a stream open for as long as there is a [`Control`].
+    pub(crate) async fn run(self, target: Target, local: LocalState) {
+        link::keep(self, target, local).await;
     }
 }

@@ -1,4 +1,4 @@
-//! One stream: says who we are, keeps the view current, carries questions and their answers.
+//! One stream: introduces this runner, keeps the view current, carries questions and their answers.
 
 use std::{
     collections::HashMap,
@@ -25,43 +25,94 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Intent, Keeper, Ourselves, Question, process};
+use super::{Intent, LocalState, Pending, SessionState, process};
 
 /// How long the coordinator may be silent: three of its heartbeats.
 pub(super) const SILENCE: Duration = Duration::from_secs(6);
 
-/// How long the coordinator may take to answer a good-bye.
+/// How long the coordinator may take to answer the close of a stream.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How a stream ended.
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// Why, in words.
-    pub(super) why: String,
-    /// Whether it had begun.
+    /// Why.
+    pub(super) why: SessionEnd,
+    /// Whether the coordinator had accepted it.
     pub(super) welcomed: bool,
-    /// The coordinator gives this agent none, and says what to do.
-    pub(super) refused: Option<Refusal>,
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionEnd {
+    /// The agent has closed it.
+    #[error("the agent ends")]
+    AgentEnds,
+    /// The coordinator has sent nothing for [`SILENCE`].
+    #[error("nothing was heard for {} s", SILENCE.as_secs())]
+    Silent,
+    /// The coordinator accepts no data.
+    #[error("the coordinator accepts no data")]
+    Stuck,
+    /// The coordinator has closed it without a reason.
+    #[error("the coordinator closed it")]
+    Closed,
+    /// The coordinator has closed it with this reason.
+    #[error("{0}")]
+    ClosedBecause(String),
+    /// A frame that isn't text.
+    #[error("it carried a frame that is not text")]
+    NotText,
+    /// A message of another protocol version, or none.
+    #[error("it carried a message that this version does not understand: {0}")]
+    Unintelligible(serde_json::Error),
+    /// Another runner's view.
+    #[error("it carried the view of {theirs}, and this is {ours}")]
+    OtherRunner {
+        /// The runner of the view.
+        theirs: RunnerId,
+        /// This runner.
+        ours: RunnerId,
+    },
+    /// The coordinator refuses this agent.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// A message of this agent can't be written.
+    #[error("a message cannot be written: {0}")]
+    Unwritable(serde_json::Error),
+    /// The connection broke. (A coordinator that is killed doesn't close TLS, which rustls reports at length.)
+    #[error("the connection broke")]
+    Broken,
+    /// The connection failed otherwise.
+    #[error(transparent)]
+    Failed(Box<Error>),
+}
+
+impl From<Error> for SessionEnd {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => Self::Broken,
+            other => Self::Failed(Box::new(other)),
+        }
+    }
 }
 
 /// Serves a stream until it ends.
 pub(super) async fn serve<S>(
     stream: WebSocketStream<S>,
     runner: RunnerId,
-    keeper: &Keeper,
-    ourselves: &mut Ourselves,
+    state: &SessionState,
+    local: &mut LocalState,
 ) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut session =
-        Session { stream, runner, keeper, waiting: HashMap::new(), asked: 0, resyncing: false, refused: None };
-    let why = match session.run(ourselves).await {
+    let mut session = Session { stream, runner, state, waiting: HashMap::new(), asked: 0, resyncing: false };
+    let why = match session.run(local).await {
         Ok(never) => match never {},
         Err(why) => why,
     };
-    let refused = session.refused.take();
-    Ended { why, welcomed: keeper.link.borrow().connected, refused }
+    Ended { why, welcomed: state.link.borrow().connected }
 }
 
 enum Never {}
@@ -69,133 +120,130 @@ enum Never {}
 struct Session<'a, S> {
     stream: WebSocketStream<S>,
     runner: RunnerId,
-    keeper: &'a Keeper,
+    state: &'a SessionState,
     waiting: HashMap<u64, oneshot::Sender<Result<Answer, Refusal>>>,
     asked: u64,
-    /// A snapshot is on its way: deltas before it lead nowhere.
+    /// A snapshot is on its way: deltas before it don't apply.
     resyncing: bool,
-    refused: Option<Refusal>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
-    async fn run(&mut self, ourselves: &mut Ourselves) -> Result<Never, String> {
-        // Open first, then tell what is held: whoever attaches from here on asks.
-        let mut questions: mpsc::UnboundedReceiver<Question> = self.keeper.desk.open();
-        let hello = self.hello(ourselves);
+    async fn run(&mut self, local: &mut LocalState) -> Result<Never, SessionEnd> {
+        // Questions are accepted before the hello lists the instances: one that is attached from here on is asked for.
+        let mut questions: mpsc::UnboundedReceiver<Pending> = self.state.queue.open();
+        let hello = self.hello(local);
         self.send(&hello).await?;
         let mut deadline = Instant::now() + SILENCE;
-        let mut intent = self.keeper.desk.intent.subscribe();
+        let mut intent = self.state.queue.intent.subscribe();
         loop {
             tokio::select! {
                 () = is_over(&mut intent) => return Err(self.close().await),
                 message = timeout_at(deadline, self.stream.next()) => {
-                    let message = message.map_err(|_| format!("nothing was heard for {} s", SILENCE.as_secs()))?;
+                    let message = message.map_err(|_| SessionEnd::Silent)?;
                     deadline = Instant::now() + SILENCE;
-                    self.receive(message.transpose().map_err(|e| broken(&e))?, ourselves).await?;
+                    self.receive(message.transpose()?, local).await?;
                 }
                 Some((ask, answer)) = questions.recv() => {
                     self.asked += 1;
-                    // Whoever gave up waiting leaves nothing behind.
                     self.waiting.retain(|_, waiting| !waiting.is_closed());
                     self.waiting.insert(self.asked, answer);
                     self.send(&Up::Ask { request: self.asked, ask }).await?;
                 }
-                Ok(()) = ourselves.applied.changed() => self.tell_applied(ourselves).await?,
-                Ok(()) = ourselves.endpoints.changed() => {
-                    let endpoints = ourselves.endpoints.borrow_and_update().clone();
+                Ok(()) = local.applied.changed() => self.report_applied(local).await?,
+                Ok(()) = local.endpoints.changed() => {
+                    let endpoints = local.endpoints.borrow_and_update().clone();
                     self.send(&Up::Endpoints { endpoints }).await?;
                 }
             }
         }
     }
 
-    /// Says good-bye as WebSocket and TLS have it, so that the coordinator doesn't take it for a fault.
-    async fn close(&mut self) -> String {
+    /// Closes WebSocket and TLS in order, so that the coordinator doesn't log a broken connection.
+    async fn close(&mut self) -> SessionEnd {
         let frame = CloseFrame { code: CloseCode::Away, reason: "the agent ends".into() };
         let farewell = async {
             self.stream.close(Some(frame)).await?;
-            // What is on its way is of no use any more; the answer to the close is.
+            // Later messages are dropped; only the answer to the close counts.
             while let Some(Ok(_)) = self.stream.next().await {}
             self.stream.get_mut().shutdown().await?;
             Ok::<_, Error>(())
         };
         let _ = timeout(FAREWELL, farewell).await;
-        "the agent ends".to_owned()
+        SessionEnd::AgentEnds
     }
 
-    fn hello(&self, ourselves: &mut Ourselves) -> Up {
+    fn hello(&self, local: &mut LocalState) -> Up {
         Up::Hello {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            have: self.keeper.views.borrow().as_ref().map(|view| Have { epoch: view.epoch, revision: view.revision }),
-            endpoints: ourselves.endpoints.borrow_and_update().clone(),
-            port: ourselves.port,
-            endpoints_only: ourselves.endpoints_only,
-            instances: (ourselves.held)(),
+            have: self.state.views.borrow().as_ref().map(|view| Have { epoch: view.epoch, revision: view.revision }),
+            endpoints: local.endpoints.borrow_and_update().clone(),
+            port: local.port,
+            endpoints_only: local.endpoints_only,
+            instances: (local.held)(),
             process: Some(process()),
-            refused: self.keeper.link.borrow().copy,
+            refused: self.state.link.borrow().copy,
         }
     }
 
-    async fn receive(&mut self, message: Option<Message>, ourselves: &mut Ourselves) -> Result<(), String> {
+    async fn receive(&mut self, message: Option<Message>, local: &mut LocalState) -> Result<(), SessionEnd> {
         let text = match message {
             Some(Message::Text(text)) => text,
             Some(Message::Ping(_) | Message::Pong(_)) => return Ok(()),
-            Some(Message::Close(Some(frame))) if !frame.reason.is_empty() => return Err(frame.reason.to_string()),
-            Some(Message::Close(_)) | None => return Err("the coordinator has closed it".into()),
-            Some(Message::Binary(_) | Message::Frame(_)) => return Err("it carried something other than text".into()),
+            Some(Message::Close(Some(frame))) if !frame.reason.is_empty() => {
+                return Err(SessionEnd::ClosedBecause(frame.reason.to_string()));
+            }
+            Some(Message::Close(_)) | None => return Err(SessionEnd::Closed),
+            Some(Message::Binary(_) | Message::Frame(_)) => return Err(SessionEnd::NotText),
         };
-        let message = serde_json::from_str(&text)
-            .map_err(|e| format!("it carried something that this version doesn't understand: {e}"))?;
-        self.keeper.link.send_modify(|link| link.heard = Some(SystemTime::now()));
-        // News of the view come first. When something else does there are none: the view that we have is the latest.
+        let message = serde_json::from_str(&text).map_err(SessionEnd::Unintelligible)?;
+        self.state.link.send_modify(|link| link.heard = Some(SystemTime::now()));
+        // The coordinator sends changes of the view first. Any other message means that the view at hand is the latest.
         if matches!(message, Down::Ping | Down::Switches(_) | Down::Answer { .. })
-            && self.keeper.link.borrow().connected
+            && self.state.link.borrow().connected
             && !self.resyncing
         {
-            self.sync(ourselves).await?;
+            self.sync(local).await?;
         }
         match message {
             Down::Welcome { seen_from } => {
                 tracing::info!(%seen_from, "connected to the coordinator");
-                self.keeper.link.send_modify(|link| {
+                self.state.link.send_modify(|link| {
                     (link.connected, link.unknown, link.copy) = (true, false, false);
                     link.trouble = None;
                 });
             }
             Down::Snapshot { view } => {
                 if view.runner != self.runner {
-                    return Err(format!("it carried the view of {}, and this is {}", view.runner, self.runner));
+                    return Err(SessionEnd::OtherRunner { theirs: view.runner, ours: self.runner });
                 }
                 self.resyncing = false;
-                self.take(sifted(view), ourselves).await?;
+                self.take(sifted(view), local).await?;
             }
             Down::Delta(delta) if !self.resyncing => {
-                let view = self.keeper.views.borrow().clone();
+                let view = self.state.views.borrow().clone();
                 let applied = view.map(|view| {
                     let mut view = View::clone(&view);
                     view.apply(&delta).map(|()| sifted(view))
                 });
                 match applied {
-                    Some(Ok(view)) => self.take(view, ourselves).await?,
+                    Some(Ok(view)) => self.take(view, local).await?,
                     Some(Err(gap)) => self.resync(&gap.to_string()).await?,
-                    None => self.resync("a delta came before any view").await?,
+                    None => self.resync("a change before any view").await?,
                 }
             }
             Down::Delta(_) => {}
             Down::Switches(switches) => {
-                let _ = self.keeper.switches.send(switches);
+                let _ = self.state.switches.send(switches);
             }
             Down::Refused { cause, refusal } => {
-                self.keeper.link.send_modify(|link| (link.unknown, link.copy) = (true, cause == Cause::Copy));
-                let why = refusal.to_string();
-                self.refused = Some(refusal);
-                return Err(why);
+                self.state.link.send_modify(|link| (link.unknown, link.copy) = (true, cause == Cause::Copy));
+                return Err(SessionEnd::Refused(refusal));
             }
             Down::Ping => self.send(&Up::Pong).await?,
             Down::Answer { request, result } => {
                 if let Some(waiting) = self.waiting.remove(&request) {
-                    // Whoever asked may have given up.
+                    // The asking task may have given up.
                     let _ = waiting.send(result);
                 }
             }
@@ -203,47 +251,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         Ok(())
     }
 
-    async fn take(&mut self, view: View, ourselves: &mut Ourselves) -> Result<(), String> {
-        tracing::debug!(revision = %view.revision, epoch = %view.epoch, "a view has come");
+    async fn take(&mut self, view: View, local: &mut LocalState) -> Result<(), SessionEnd> {
+        tracing::debug!(revision = %view.revision, epoch = %view.epoch, "received a view");
         let unchanged = self
-            .keeper
+            .state
             .views
             .borrow()
             .as_ref()
             .is_some_and(|old| (old.epoch, old.revision) == (view.epoch, view.revision) && **old == view);
         if !unchanged {
-            self.keeper.views.send_replace(Some(Arc::new(view)));
+            self.state.views.send_replace(Some(Arc::new(view)));
         }
-        self.sync(ourselves).await
+        self.sync(local).await
     }
 
-    /// The view is the coordinator's. What an earlier stream was told of it, this one was not.
-    async fn sync(&mut self, ourselves: &mut Ourselves) -> Result<(), String> {
-        let first = self.keeper.link.send_if_modified(|link| !std::mem::replace(&mut link.synced, true));
-        if first { self.tell_applied(ourselves).await } else { Ok(()) }
+    /// The view at hand is the coordinator's. This stream hasn't reported yet what is in force of it.
+    async fn sync(&mut self, local: &mut LocalState) -> Result<(), SessionEnd> {
+        let first = self.state.link.send_if_modified(|link| !std::mem::replace(&mut link.synced, true));
+        if first { self.report_applied(local).await } else { Ok(()) }
     }
 
-    async fn resync(&mut self, why: &str) -> Result<(), String> {
-        tracing::info!(why, "the view can't be continued: asking for a new one");
+    async fn resync(&mut self, why: &str) -> Result<(), SessionEnd> {
+        tracing::info!(why, "a change does not apply to the view: asking for a snapshot");
         self.resyncing = true;
         self.send(&Up::Resync).await
     }
 
-    /// Tells which revision is in force, if that can mean anything to this coordinator: not before it has shown its epoch.
-    async fn tell_applied(&mut self, ourselves: &mut Ourselves) -> Result<(), String> {
-        let applied = *ourselves.applied.borrow_and_update();
-        let epoch = self.keeper.views.borrow().as_ref().map(|view| view.epoch);
-        match applied.filter(|applied| Some(applied.epoch) == epoch && self.keeper.link.borrow().synced) {
+    /// Reports the revision in force, once the coordinator has shown its epoch: a revision means nothing in another one.
+    async fn report_applied(&mut self, local: &mut LocalState) -> Result<(), SessionEnd> {
+        let applied = *local.applied.borrow_and_update();
+        let epoch = self.state.views.borrow().as_ref().map(|view| view.epoch);
+        match applied.filter(|applied| Some(applied.epoch) == epoch && self.state.link.borrow().synced) {
             Some(Have { revision, .. }) => self.send(&Up::Applied { revision }).await,
             None => Ok(()),
         }
     }
 
-    async fn send(&mut self, message: &Up) -> Result<(), String> {
-        let text = serde_json::to_string(message).map_err(|e| e.to_string())?;
+    async fn send(&mut self, message: &Up) -> Result<(), SessionEnd> {
+        let text = serde_json::to_string(message).map_err(SessionEnd::Unwritable)?;
         match timeout(SILENCE, self.stream.send(Message::text(text))).await {
-            Ok(sent) => sent.map_err(|e| broken(&e)),
-            Err(_) => Err("the coordinator takes nothing any more".into()),
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(SessionEnd::Stuck),
         }
     }
 }
@@ -255,22 +303,14 @@ async fn is_over(intent: &mut watch::Receiver<Intent>) {
     }
 }
 
-/// Why the stream broke. (A coordinator that is killed says no good-bye, which rustls explains at length.)
-fn broken(error: &Error) -> String {
-    match error {
-        Error::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => "the connection broke".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-/// The view without what it can't hold.
+/// The view without addresses outside the mesh's range.
 fn sifted(mut view: View) -> View {
     let left_out = view.sift();
     if let Some(first) = left_out.first() {
         tracing::warn!(
             count = left_out.len(),
             ?first,
-            "the coordinator names addresses that are none of the mesh's: left out"
+            "the coordinator sent addresses outside the mesh's range: left out"
         );
     }
     view

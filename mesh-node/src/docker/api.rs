@@ -1,5 +1,4 @@
-//! As much of HTTP as it takes: one request a connection, by HTTP/1.0, so that what is answered ends with the connection and
-//! comes in no chunks.
+//! A minimal HTTP client: one request per connection by HTTP/1.0, so that the answer ends with the connection and isn't chunked.
 
 use std::{
     io,
@@ -15,66 +14,67 @@ use tokio::{
     time::timeout,
 };
 
-/// The API's versions, in the order in which they are tried: Docker since 28.1 and podman have the first, by which it tells of
-/// which platform an image is; Docker since 25 the second, Docker before 29 the third. What is asked for here reads the same by
-/// all of them. (Without a version podman has another API.)
+/// The API's versions in the order of attempts. The first one (Docker since 28.1, podman) reports an image's platform; Docker since 25
+/// has the second, Docker before 29 the third. The requests of this module have the same answers in all. (Without a version podman
+/// has another API.)
 const VERSIONS: [&str; 3] = ["v1.49", "v1.44", "v1.24"];
-/// The longest line and the longest answer, in octets.
+/// The longest line and the longest answer, in bytes.
 const MAX: u64 = 16 << 20;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How much is shown of what a refusal says, in characters.
+/// How much of an error message is logged, in characters.
 const SHOWN: usize = 200;
 
-/// A Docker that answers, and by which version of its API.
+/// A Docker that answers, with the version of its API.
 #[derive(Debug, Clone)]
 pub(super) struct Api {
     socket: PathBuf,
     version: &'static str,
 }
 
-/// Why something isn't known of Docker.
+/// Why Docker doesn't answer a request.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
     /// There is no socket.
     #[error("there is no such socket")]
     Absent,
-    /// It is somebody else's.
+    /// The process that answers runs as another user.
     #[error(
-        "it is answered by a process of user {0}, who is neither root nor the user of this agent: whatever he names would be attached"
+        "it is answered by a process of user {0}, which is neither root nor the user of this agent, and could have any \
+         container attached"
     )]
     Stranger(u32),
-    /// It says no.
+    /// Docker refuses.
     #[error("{path}: {status} {said}")]
     Refused { path: String, status: u16, said: String },
-    /// It can't be reached, breaks off, or takes too long.
+    /// The connection fails, breaks, or takes too long.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The image is there, but not what the container was made from.
-    #[error("it doesn't know the image {0} as it is for the container's platform")]
+    /// The image exists, but not for the container's platform.
+    #[error("it does not have the image {0} for the container's platform")]
     OtherPlatform(String),
-    /// It says something else than was asked for.
+    /// The answer has another form.
     #[error("{path} is answered with something else: {error}")]
     Nonsense { path: String, error: serde_json::Error },
 }
 
-/// An answer that goes on and on, a line of JSON at a time.
+/// An endless answer, one line of JSON at a time.
 pub(super) struct Lines {
     path: String,
     stream: BufReader<UnixStream>,
 }
 
-/// What a refusal says.
+/// The body of an error.
 #[derive(Deserialize)]
 struct Message {
     message: String,
 }
 
 impl Api {
-    /// Finds out by which version it is asked, for as long as it is the same Docker.
+    /// Finds a version of the API that the Docker at this socket supports.
     ///
     /// # Errors
-    /// If there is none, it is somebody else's, or it takes no version that we know.
+    /// If there is no Docker, it runs as another user, or it supports no known version.
     pub(super) async fn find(socket: &Path) -> Result<Self, ApiError> {
         let mut refusals = vec![];
         for version in VERSIONS {
@@ -88,10 +88,10 @@ impl Api {
         Err(ApiError::Refused { path: "/version".to_owned(), status: 400, said: refusals.join("; ") })
     }
 
-    /// Asks for something, and gives the whole answer.
+    /// Sends a request and returns the whole answer.
     ///
     /// # Errors
-    /// If there is nobody, he refuses, or what he says makes no sense.
+    /// If the connection fails, Docker refuses, or the answer has another form.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ApiError> {
         let answer = async {
             let mut body = Vec::new();
@@ -101,7 +101,7 @@ impl Api {
         timeout(PATIENCE, answer).await.map_err(io::Error::from)?
     }
 
-    /// Asks for something that goes on.
+    /// Sends a request with an endless answer.
     ///
     /// # Errors
     /// As [`Api::get`].
@@ -115,7 +115,7 @@ impl Api {
             io::ErrorKind::NotFound => ApiError::Absent,
             _ => ApiError::Io(e),
         })?;
-        // SO_PEERCRED, unix(7): whoever listens. What he says becomes instances, so it must be somebody who could do that anyway.
+        // SO_PEERCRED, unix(7). The answers decide what is attached, so the process must have the right to attach.
         let answers = stream.peer_cred()?.uid();
         if answers != 0 && answers != geteuid().as_raw() {
             return Err(ApiError::Stranger(answers));
@@ -126,7 +126,7 @@ impl Api {
         let first = line(&mut stream).await?;
         let status = status(&first)
             .ok_or_else(|| io::Error::other(format!("it doesn't speak HTTP, but says: {}", shown(&first))))?;
-        // An empty line ends the header; nothing at all ends everything.
+        // An empty line ends the header; the end of the stream ends everything.
         while !matches!(line(&mut stream).await?.trim_end(), "") {}
         if status == 200 {
             return Ok(stream);
@@ -140,10 +140,10 @@ impl Api {
 }
 
 impl Lines {
-    /// The next line; `None`: that was all.
+    /// The next line; `None`: the answer has ended.
     ///
     /// # Errors
-    /// If the connection breaks, or what comes makes no sense.
+    /// If the connection breaks, or the line has another form.
     pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ApiError> {
         match line(&mut self.stream).await? {
             text if text.is_empty() => Ok(None),
@@ -153,13 +153,13 @@ impl Lines {
 }
 
 impl ApiError {
-    /// Whether what was asked for isn't there, rather than not to be known.
+    /// Whether the requested object doesn't exist.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: 404, .. })
     }
 }
 
-/// For a query: everything that isn't unreserved, as octets (RFC 3986, 2.1).
+/// Percent-encodes everything but unreserved characters (RFC 3986, 2.1).
 pub(super) fn escape(text: &str) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~".contains(b);
     text.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
@@ -174,12 +174,12 @@ fn nonsense(path: &str, error: serde_json::Error) -> ApiError {
     ApiError::Nonsense { path: path.to_owned(), error }
 }
 
-/// As much of it as belongs into a log, on one line.
+/// The start of a text for the log, on one line.
 fn shown(said: &str) -> String {
     said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).filter(|c| !c.is_control()).collect()
 }
 
-/// A line with its end; empty: there is no more.
+/// A line with its line break; empty at the end of the stream.
 async fn line(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<String> {
     let mut text = String::new();
     stream.take(MAX).read_line(&mut text).await?;

@@ -1,4 +1,4 @@
-//! What Docker knows of a container.
+//! Containers as Docker describes them.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,19 +11,19 @@ use tokio::time::sleep;
 
 use super::{
     api::Api,
+    error::DockerError,
     image::{Configured, Manifest},
 };
 use crate::{
     attach::Namespace,
-    containers::ContainerId,
     hosts::{HostsFile, Place, Unkept},
-    local::target,
+    local::{ContainerId, target},
 };
 
-/// How long Docker may take to know that a process has ended, in seconds.
+/// How long Docker may take to notice the end of a process, in seconds.
 const NOTICED: usize = 10;
 
-/// As much of it as matters here.
+/// The relevant fields of Docker's description.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Container {
@@ -34,7 +34,7 @@ pub(super) struct Container {
     pub(super) image: String,
     #[serde(default)]
     pub(super) image_manifest_descriptor: Option<Manifest>,
-    /// Where its hosts file is, by a path of Docker's; empty if it has none.
+    /// Docker's path of its hosts file; empty if it has none.
     #[serde(default)]
     pub(super) hosts_path: PathBuf,
 }
@@ -46,25 +46,24 @@ pub(super) struct State {
     pub(super) pid: i32,
 }
 
-/// What is known of a container; `None`: it is gone.
-pub(super) async fn inspect(api: &Api, id: &ContainerId) -> Result<Option<Container>, Refusal> {
+/// Asks for a container; `None`: it is gone.
+pub(super) async fn inspect(api: &Api, id: &ContainerId) -> Result<Option<Container>, DockerError> {
     match api.get(&format!("/containers/{id}/json")).await {
         Ok(container) => Ok(Some(container)),
         Err(e) if e.is_not_found() => Ok(None),
-        Err(e) => Err(Refusal::new(format!("Docker doesn't say what it is: {e}"), "its own log may say why")),
+        Err(e) => Err(DockerError::Inspect(e)),
     }
 }
 
-/// Whether a container that has not been attached is one to speak of: one that has ended perhaps had the mesh, by its runtime,
-/// for as long as it ran.
+/// Whether a container that isn't attached still runs. One that has ended may have had the mesh, by its runtime, while it ran.
 pub(super) async fn runs(api: &Api, id: &ContainerId) -> bool {
     let process = async || inspect(api, id).await.map(|container| container.map_or(0, |container| container.state.pid));
     let Ok(pid) = process().await else { return true };
     if pid > 0 && has_ended(pid) {
-        // An agent in a container of its own may be unable to see anybody's processes, but Docker knows soon.
+        // An agent in a container may see no processes of the machine; Docker notices the end soon.
         for _ in 0..NOTICED {
             sleep(Duration::from_secs(1)).await;
-            if process().await != Ok(pid) {
+            if process().await.ok() != Some(pid) {
                 return false;
             }
         }
@@ -72,13 +71,13 @@ pub(super) async fn runs(api: &Api, id: &ContainerId) -> bool {
     pid > 0
 }
 
-/// Whether there is no process of this number (any more): one that nobody has waited for yet has no namespaces either.
+/// Whether no process of this number runs. A zombie counts as ended: it has no namespaces.
 fn has_ended(pid: i32) -> bool {
     let namespace = std::fs::read_link(format!("/proc/{pid}/ns/net"));
     namespace.is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
 }
 
-/// What is opened of a container: its namespace, its hosts file, its first process.
+/// The open files of a container: its namespace, its hosts file, its first process.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) namespace: Namespace,
@@ -87,10 +86,10 @@ pub(super) struct Opened {
     pub(super) process: std::os::fd::OwnedFd,
 }
 
-/// Opens what a container is attached by.
-pub(super) fn open(pid: i32, hosts: PathBuf) -> Result<Opened, Refusal> {
+/// Opens the files by which a container is attached.
+pub(super) fn open(pid: i32, hosts: PathBuf) -> Result<Opened, DockerError> {
     let (_, namespace, process) = target::process(pid)?;
-    let namespace = Namespace::from_fd(namespace).map_err(|e| Refusal::bare(e.to_string()))?;
+    let namespace = Namespace::from_fd(namespace)?;
     let (hosts, unkept) = match hosts == Path::new("") {
         true => (None, None),
         false => {
@@ -98,15 +97,15 @@ pub(super) fn open(pid: i32, hosts: PathBuf) -> Result<Opened, Refusal> {
             match place.open(&found) {
                 Ok(file) => (Some((place, file)), None),
                 Err(Unkept::Barred(why)) => (None, Some(why)),
-                Err(Unkept::Refused(refusal)) => return Err(refusal),
+                Err(Unkept::Refused(refusal)) => return Err(refusal.into()),
             }
         }
     };
     Ok(Opened { namespace, hosts, unkept, process })
 }
 
-/// Where Docker's own file is: it is mounted over the container's `/etc/hosts`, and an agent in a container of its own, which
-/// sees the machine's processes but not its files, finds it there.
+/// The place of Docker's hosts file. It is mounted over the container's `/etc/hosts`: an agent in a container, which sees the
+/// machine's processes but not its files, finds it there.
 fn place(pid: i32, hosts: PathBuf) -> Place {
     match std::fs::symlink_metadata(&hosts) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Place::Runtime(pid, hosts),
@@ -120,11 +119,11 @@ mod tests {
     use crate::state::tests::Scratch;
 
     #[test]
-    fn what_has_ended_is_told_from_what_runs() {
+    fn an_ended_process_is_told_from_a_running_one() {
         assert!(!has_ended(nix::unistd::getpid().as_raw()));
         let mut child = std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
         let pid = child.id().cast_signed();
-        // It closes its output as it ends, and is not waited for yet.
+        // It closes its output as it ends, and remains a zombie.
         std::io::copy(&mut child.stdout.take().unwrap(), &mut std::io::sink()).unwrap();
         while !has_ended(pid) {
             std::thread::yield_now();
@@ -134,20 +133,20 @@ mod tests {
     }
 
     #[test]
-    fn a_hosts_file_is_taken_by_the_process_only_where_its_path_leads_nowhere() {
+    fn a_hosts_file_is_found_by_the_process_only_if_its_path_does_not_exist() {
         let scratch = Scratch::new("docker-hosts");
         let at = |name: &str| scratch.0.join(name);
         std::fs::write(at("hosts"), "").unwrap();
         assert_eq!(place(7, at("hosts")), Place::Path(at("hosts")));
         let elsewhere = at("containers/f00d/hosts");
         assert_eq!(place(7, elsewhere.clone()), Place::Runtime(7, elsewhere));
-        // Whatever else is wrong with it is for the error to say.
+        // Other errors are reported when it is opened.
         assert_eq!(place(7, at("hosts/hosts")), Place::Path(at("hosts/hosts")));
     }
 
     #[test]
     fn containers_read_the_same_by_every_version() {
-        // As Docker 20.10 and 29 answer, in part; containerd's image store names the manifest's digest.
+        // Excerpts of Docker 20.10's and 29's answers; with containerd's image store the manifest's digest is included.
         for text in [
             r#"{"Id":"ID","State":{"Status":"running","Pid":7},"Image":"sha256:1","HostsPath":"/h","Config":{"Labels":{"a":"b"}}}"#,
             r#"{"Id":"ID","State":{"Status":"exited","Pid":0},"Image":"sha256:2","HostsPath":"","Config":{"Labels":null},"ImageManifestDescriptor":{"digest":"sha256:2"}}"#,

@@ -1,4 +1,4 @@
-//! What is known of an image.
+//! Images as Docker describes them.
 
 use std::{path::Path, time::Duration};
 
@@ -8,23 +8,23 @@ use serde_json::Value;
 use super::api::{Api, ApiError, escape};
 use crate::containers::Labels;
 
-/// What a container or an image was given.
+/// The configuration of a container or an image.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Configured {
-    /// Since Docker 29 left out where there are none.
+    /// Docker 29 and later omit it if there are none.
     #[serde(default)]
     pub(super) labels: Option<Labels>,
 }
 
-/// What a container says of the one image that it was made from, of an image for several platforms: the descriptor of its
-/// manifest. (OCI image specification, «OCI Image Index Specification»; Docker has it with containerd's image store.)
+/// The manifest from which a container was made, of an image for several platforms (OCI image specification, "OCI Image Index
+/// Specification"). Docker reports it with containerd's image store.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Manifest {
     /// Its SHA-256, as `sha256:HEX`.
     #[serde(default)]
     digest: Option<String>,
-    /// Which platform it is for, where there is a choice.
+    /// Its platform, if the image has several.
     #[serde(default)]
     platform: Option<Value>,
 }
@@ -47,24 +47,24 @@ struct Image {
     architecture: String,
 }
 
-/// The labels of an image, by what a container says that its image is: a digest, and which image of several that means.
+/// The labels of an image, by the digest that a container names and the manifest of its platform.
 pub(super) async fn labels(api: &Api, image: &str, manifest: Option<&Manifest>) -> Result<Labels, ApiError> {
     let platform = manifest.and_then(|manifest| manifest.platform.as_ref());
-    // A Docker that doesn't know this parameter yet ignores it.
+    // Older versions of Docker ignore this parameter.
     let query = platform.map(|platform| format!("?platform={}", escape(&platform.to_string()))).unwrap_or_default();
     let found: Image = api.get(&format!("/images/{}/json{query}", escape(image))).await?;
     let is = |name: &str, value: &str| platform.is_none_or(|platform| platform.get(name).is_none_or(|is| is == value));
-    // Where none of its images is for this machine Docker says nothing of them, in words that look like an image without labels.
+    // If no image fits this machine's platform, Docker answers with empty fields, which look like an image without labels.
     if found.architecture.is_empty() || !is("os", &found.os) || !is("architecture", &found.architecture) {
         return Err(ApiError::OtherPlatform(image.to_owned()));
     }
     Ok(found.config.and_then(|config| config.labels).unwrap_or_default())
 }
 
-/// The same for who has no runtime, and no more time than that.
+/// [`labels`] for callers without an async runtime; waits up to `patience`.
 ///
 /// # Errors
-/// If Docker isn't there, or not ours to believe, or doesn't know the image ([`ApiError::is_not_found`]).
+/// If Docker is absent, runs as another user, or doesn't know the image ([`ApiError::is_not_found`]).
 pub(crate) fn image_labels(
     socket: &Path,
     image: &str,

@@ -1,8 +1,9 @@
-//! Docker by its API (podman's service speaks it as well): containers that were started without `mesh-runc` are attached a
-//! moment after their start, and those that started while no agent ran when one is back.
+//! Docker by its API, which podman's service offers too. Containers that start without `mesh-runc` are attached a moment after their
+//! start, and those that start while no agent runs, when one is back.
 
 mod api;
 mod container;
+mod error;
 mod image;
 mod retry;
 mod watch;

@@ -1,4 +1,4 @@
-//! What is refused while a container runs is tried again: most of what stands in the way doesn't for ever.
+//! Retries attaching running containers: most errors are temporary.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,32 +7,32 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 
-use crate::containers::ContainerId;
+use crate::local::ContainerId;
 
-/// How long until it is tried again; doubled each time, up to [`LATE`].
+/// The pause before the first retry; doubled each time, up to [`LATE`].
 const SOON: Duration = Duration::from_secs(1);
-/// The longest that this becomes.
+/// The longest pause.
 const LATE: Duration = Duration::from_secs(60);
-/// Of how many different errors it is known that they have been said; more than these are not said.
+/// The number of different errors that are logged; further ones are not.
 const REMEMBERED: usize = 16;
 
-/// What has gone wrong since it last went well.
+/// The errors that were logged since the last success.
 #[derive(Debug, Default)]
 pub(super) struct Troubles(BTreeSet<String>);
 
 impl Troubles {
-    /// Whether this is a new one.
+    /// Whether an error is new and should be logged.
     pub(super) fn is_new(&mut self, error: &str) -> bool {
         self.0.len() < REMEMBERED && self.0.insert(error.to_owned())
     }
 }
 
-/// The containers that have started during one run of Docker, as far as they are still looked after. That ends with it.
+/// The containers that started during one run of Docker and are still being attached. Dropped, it ends their attempts.
 #[derive(Debug, Default)]
 pub(super) struct Starts(BTreeMap<ContainerId, watch::Sender<()>>);
 
 impl Starts {
-    /// A container has started. Whoever looks after an earlier start of it need not any longer.
+    /// A container has started. Ends the attempts at an earlier start of it.
     pub(super) fn add(&mut self, id: ContainerId) -> Attempts {
         self.0.retain(|_, start| !start.is_closed());
         let (start, over) = watch::channel(());
@@ -51,17 +51,17 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    /// The last one has failed. Whether that is to be said: it wasn't yet, and there will be another one.
+    /// Whether the error of the last attempt should be logged: it is new, and another attempt follows.
     pub(super) fn is_new(&mut self, error: &str) -> bool {
         self.over.has_changed().is_ok() && self.troubles.is_new(error)
     }
 
-    /// Whether any of their failures was said.
+    /// Whether an error was logged.
     pub(super) fn have_failed(&self) -> bool {
         !self.troubles.0.is_empty()
     }
 
-    /// Waits until it is time for the next one. Gives `false` when there is none.
+    /// Waits until the next attempt is due. Returns `false` if there is none.
     pub(super) async fn next(&mut self) -> bool {
         let pause = self.pause;
         self.pause = (pause * 2).min(LATE);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trouble_is_said_once_and_not_without_end() {
+    fn an_error_is_logged_once_and_their_number_is_limited() {
         let mut troubles = Troubles::default();
         assert!(troubles.is_new("denied") && !troubles.is_new("denied"));
         assert!(troubles.is_new("strange") && !troubles.is_new("denied"));
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_tried_less_and_less_often_and_never_given_up() {
+    async fn retries_become_rarer_and_never_end() {
         let mut starts = Starts::default();
         let mut attempts = starts.add(id());
         let mut pauses = vec![];
@@ -102,13 +102,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_next_start_or_the_end_of_docker_ends_it_at_once() {
+    async fn the_next_start_or_the_end_of_docker_ends_them_at_once() {
         let mut starts = Starts::default();
         let before = Instant::now();
         let mut first = starts.add(id());
         assert!(first.is_new("away") && first.have_failed());
         let mut second = starts.add(id());
-        assert!(!first.is_new("gone") && !first.next().await, "another one looks after it");
+        assert!(!first.is_new("gone") && !first.next().await, "a later start replaces it");
         let other = starts.add("cafe".parse().unwrap());
         assert_eq!(starts.0.len(), 2);
         drop(other);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_needs_no_looking_after_is_forgotten() {
+    async fn ended_attempts_are_forgotten() {
         let mut starts = Starts::default();
         drop(starts.add(id()));
         let _one = starts.add("cafe".parse().unwrap());

@@ -1,4 +1,4 @@
-//! Dockers that answer what real ones do, and what none does.
+//! Servers that answer as Docker does, and as Docker never does.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ const OLD: &str = "HTTP/1.0 400 Bad Request\r\nContent-Type: application/json\r\
     {\"message\":\"client version 1.44 is too new. Maximum supported API version is 1.41\"}\n";
 const VERSION: &str = "HTTP/1.0 200 OK\r\n\r\n{\"ApiVersion\":\"1.41\"}";
 
-/// Answers each connection with the next of these texts, as they are; whatever is asked by a version other than `speaks` gets `no`.
+/// Answers each connection with the next of these texts; a request for a version other than `speaks` gets `no`.
 fn server(name: &str, speaks: &'static str, no: &'static str, answers: &'static [&'static str]) -> (Scratch, PathBuf) {
     let scratch = Scratch::new(name);
     let socket = scratch.0.join("socket");
@@ -56,14 +56,14 @@ async fn answers_are_read_whole_or_line_by_line_whatever_version_docker_speaks()
 }
 
 #[tokio::test]
-async fn a_docker_of_no_version_that_we_know_says_so_itself() {
+async fn an_unsupported_docker_is_quoted() {
     let (_scratch, socket) = server("docker-future", "v2.0", OLD, &[]);
     let error = Api::find(&socket).await.unwrap_err().to_string();
     assert!(error.contains("400") && error.contains("Maximum supported API version is 1.41"), "{error}");
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_an_error_and_says_which() {
+async fn an_invalid_answer_is_an_error_that_shows_it() {
     let answers = &[
         "HTTP/1.0 404 Not Found\r\n\r\n{\"message\":\"No such container: x\"}",
         "HTTP/1.0 500 Oh\r\n\r\nno\x07\njson",
@@ -101,11 +101,11 @@ async fn an_images_labels_are_found_in_either_form() {
 }
 
 #[tokio::test]
-async fn what_an_image_is_for_another_platform_is_not_taken_for_what_runs() {
+async fn an_image_of_another_platform_is_not_mistaken_for_the_containers() {
     let answers = &[
         "HTTP/1.0 200 OK\r\n\r\n{\"Os\":\"linux\",\"Architecture\":\"386\"}",
         "HTTP/1.0 200 OK\r\n\r\n{\"Os\":\"linux\",\"Architecture\":\"amd64\"}",
-        // As Docker 29 says it by older versions of the API where it has an image for none of this machine's platforms.
+        // Docker 29's answer by older versions of the API if no image fits this machine's platform.
         "HTTP/1.0 200 OK\r\n\r\n{\"Os\":\"\",\"Architecture\":\"\",\"Config\":{\"Hostname\":\"\"}}",
         "HTTP/1.0 200 OK\r\n\r\n{\"Config\":null}",
     ];
@@ -121,6 +121,6 @@ async fn what_an_image_is_for_another_platform_is_not_taken_for_what_runs() {
 }
 
 #[test]
-fn a_query_holds_anything() {
+fn a_query_may_hold_any_character() {
     assert_eq!(escape(r#"{"a":["é"]}"#), "%7B%22a%22%3A%5B%22%C3%A9%22%5D%7D");
 }

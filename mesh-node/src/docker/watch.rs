@@ -1,8 +1,7 @@
-//! Follows what Docker starts.
+//! Follows the containers that Docker starts.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use mesh_proto::message::Refusal;
 use serde::Deserialize;
 use tokio::{
     sync::Semaphore,
@@ -13,35 +12,38 @@ use tokio::{
 use super::{
     api::{self, Api, ApiError},
     container::{Container, Opened, State, inspect, open, runs},
+    error::DockerError,
     image,
     retry::{Attempts, Starts, Troubles},
 };
 use crate::{
     config::{Config, Sources},
-    containers::{ContainerId, Containers, IMAGES_OWN, Life, Member, Start, leave_out_the_images, member},
+    containers::{Containers, IMAGES_OWN, Life, Member, Start, leave_out_the_images, member},
+    hint::Hint as _,
+    local::ContainerId,
     state::StateDir,
 };
 
-/// How soon we look again for a Docker that is not there, or has gone.
+/// The pause before the next look for a Docker that is absent or has ended.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// How long it may take to open what a container is attached by.
+/// How long opening a container's files may take.
 const OPENED: Duration = Duration::from_secs(5);
 
-/// How many containers are looked at at a time.
+/// The number of containers attached at a time.
 const AT_ONCE: usize = 16;
 
-/// Which events are asked for.
+/// The filter for events.
 const STARTS: &str = r#"{"type":{"container":true},"event":{"start":true}}"#;
 
-/// Of a list of containers.
+/// An entry of a list of containers.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Listed {
     id: String,
 }
 
-/// Of an event.
+/// An event.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Event {
@@ -55,12 +57,12 @@ struct Actor {
     id: String,
 }
 
-/// What has come of a container.
+/// The outcome of attaching a container.
 #[derive(Debug)]
 enum Done {
     /// It is in the mesh.
     Attached,
-    /// It is none of ours, or doesn't run.
+    /// It is no member, or doesn't run.
     Nothing,
 }
 
@@ -75,11 +77,11 @@ async fn follow(socket: PathBuf, containers: Containers, state: StateDir) {
     loop {
         let socket = docker.socket.display();
         match docker.follow(&mut troubles).await {
-            Ok(()) => tracing::info!(%socket, "Docker has ended; what it starts is attached when it is back"),
-            // There need not be one.
+            Ok(()) => tracing::info!(%socket, "Docker has ended; its containers are attached when it is back"),
+            // Many machines have no Docker.
             Err(error @ ApiError::Absent) => tracing::debug!(%socket, %error, "no Docker"),
             Err(error) if troubles.is_new(&error.to_string()) => {
-                tracing::warn!(%socket, %error, "what Docker starts can't be followed; it is tried again and again")
+                tracing::warn!(%socket, %error, "what Docker starts can't be followed; the agent retries")
             }
             Err(error) => tracing::debug!(%socket, %error, "what Docker starts can't be followed"),
         }
@@ -96,17 +98,17 @@ struct Docker {
 }
 
 impl Docker {
-    /// Follows one run of Docker.
+    /// Follows Docker until it ends.
     async fn follow(self: &Arc<Self>, troubles: &mut Troubles) -> Result<(), ApiError> {
         let api = Api::find(&self.socket).await?;
-        // First the events, then the list: what starts between the two is in both, and not in neither.
+        // First the events, then the list: a container that starts in between is in both.
         let mut events = api.follow(&format!("/events?filters={}", api::escape(STARTS))).await?;
         let running: Vec<Listed> = api.get("/containers/json").await?;
         tracing::info!(socket = %self.socket.display(), running = running.len(), "following what Docker starts");
         *troubles = Troubles::default();
         let mut starts = Starts::default();
         let mut look_after = |id: String| {
-            // What comes from elsewhere leads to no other place of the API.
+            // A valid identifier can't form a path to another place of the API.
             let Ok(id) = id.parse::<ContainerId>() else { return };
             let attempts = starts.add(id.clone());
             tokio::spawn(Arc::clone(self).look_after(api.clone(), id, attempts));
@@ -118,14 +120,14 @@ impl Docker {
         Ok(())
     }
 
-    /// Attaches a container that has started, if it is one of ours. What stands in the way may go, so it is tried for as long as
-    /// the container runs.
+    /// Attaches a container that has started, if it is a member. Most errors are temporary, so this retries as long as the container
+    /// runs.
     async fn look_after(self: Arc<Self>, api: Api, id: ContainerId, mut attempts: Attempts) {
         loop {
             let Ok(place) = self.places.acquire().await else { return };
             let attached = self.try_attach(&api, &id).await;
             drop(place);
-            let refusal = match attached {
+            let error = match attached {
                 Ok(done) => {
                     if matches!(done, Done::Attached) && attempts.have_failed() {
                         tracing::info!(container = %id, "it is in the mesh now");
@@ -133,18 +135,18 @@ impl Docker {
                     break;
                 }
                 Err(_) if !runs(&api, &id).await => break,
-                Err(refusal) => refusal,
+                Err(error) => error.refusal(),
             };
-            let Refusal { error, hint } = &refusal;
-            // It may have been attached before, and what stands in the way have come since.
-            if !self.holds(&id) && attempts.is_new(error) {
-                tracing::warn!(container = %id, error, hint, "it runs without the mesh; it is tried again and again");
+            // An error may also follow an earlier success.
+            let hint = error.hint.as_deref().unwrap_or_default();
+            if !self.holds(&id) && attempts.is_new(&error.error) {
+                tracing::warn!(container = %id, %error, hint, "it runs without the mesh; the agent retries");
             } else {
-                tracing::debug!(container = %id, error, "it is tried again and again");
+                tracing::debug!(container = %id, %error, "the agent retries");
             }
-            self.containers.waits(&id, (!self.holds(&id)).then_some(refusal));
+            self.containers.waits(&id, (!self.holds(&id)).then_some(error));
             if !attempts.next().await {
-                // Another start of it is looked after, or Docker has ended.
+                // Another task handles a later start of it, or Docker has ended.
                 break;
             }
         }
@@ -155,36 +157,33 @@ impl Docker {
         self.containers.list().containers.contains(id)
     }
 
-    async fn try_attach(&self, api: &Api, id: &ContainerId) -> Result<Done, Refusal> {
+    async fn try_attach(&self, api: &Api, id: &ContainerId) -> Result<Done, DockerError> {
         match inspect(api, id).await? {
             Some(container) => self.attach(api, container).await,
             None => Ok(Done::Nothing),
         }
     }
 
-    async fn attach(&self, api: &Api, container: Container) -> Result<Done, Refusal> {
+    async fn attach(&self, api: &Api, container: Container) -> Result<Done, DockerError> {
         let Some(member) = self.member(api, &container).await? else { return Ok(Done::Nothing) };
         let service = member.service.clone();
         let attached = self.attach_member(api, container, member).await;
-        attached.map_err(|refusal| Refusal { error: format!("{service}: {}", refusal.error), ..refusal })
+        attached.map_err(|error| DockerError::Member { service, error: Box::new(error) })
     }
 
-    /// What it belongs to, if it is ours.
-    async fn member(&self, api: &Api, container: &Container) -> Result<Option<Member>, Refusal> {
+    /// Its membership, if any.
+    async fn member(&self, api: &Api, container: &Container) -> Result<Option<Member>, DockerError> {
         let config = Config::load(&self.state);
-        // Who is refused because the configuration is wrong is attached when it is put right.
+        // A container refused for an invalid configuration is attached when the configuration is corrected.
         let sources = Sources::possible(config.as_ref().map(|config| &config.containers));
         let mut labels = container.config.labels.clone().unwrap_or_default();
-        // Most containers ask for nothing, whoever gave them their labels.
+        // Most containers have no label that matters, neither their own nor their image's.
         if member(&labels, &sources) == Ok(None) {
             return Ok(None);
         }
-        let of_image =
-            image::labels(api, &container.image, container.image_manifest_descriptor.as_ref()).await.map_err(|e| {
-                let image = &container.image;
-                let what = format!("its image {image} can't be asked for, so nobody knows who gave its labels: {e}");
-                Refusal::new(what, "is the image still there?")
-            })?;
+        let of_image = image::labels(api, &container.image, container.image_manifest_descriptor.as_ref())
+            .await
+            .map_err(|error| DockerError::UnknownImage { image: container.image.clone(), error })?;
         leave_out_the_images(&mut labels, &of_image);
         let member = member(&labels, &sources);
         if member == Ok(None) {
@@ -192,19 +191,18 @@ impl Docker {
             return Ok(None);
         }
         config?;
-        member
+        Ok(member?)
     }
 
-    async fn attach_member(&self, api: &Api, container: Container, member: Member) -> Result<Done, Refusal> {
+    async fn attach_member(&self, api: &Api, container: Container, member: Member) -> Result<Done, DockerError> {
         let Container { id, state: State { pid }, hosts_path, .. } = container;
         if pid <= 0 {
             return Ok(Done::Nothing);
         }
-        // Others are not to wait for a hosts file whose file system doesn't answer.
+        // A hosts file whose file system doesn't answer must not delay other containers.
         let opened = timeout(OPENED, spawn_blocking(move || open(pid, hosts_path))).await;
-        let opened = opened.map_err(|_| Refusal::bare("the file system of its hosts file doesn't answer"))?;
-        let opened = opened.map_err(|e| Refusal::bare(e.to_string()))?;
-        // Its number may have been given to another process before we held on to that; or it has ended, which is no error.
+        let opened = opened.map_err(|_| DockerError::HostsStalled)??;
+        // The number may have been reused before the process was opened; or the container has ended, which is no error.
         if inspect(api, &id).await?.is_none_or(|now| now.state.pid != pid) {
             return Ok(Done::Nothing);
         }
@@ -212,7 +210,8 @@ impl Docker {
         let Member { service, client } = member;
         let (namespace, life) = (Arc::new(namespace), Life::Process(process));
         let start = Start { id, service, client, namespace, hosts, unkept, life };
-        self.containers.attach(start).await.map(|_| Done::Attached)
+        self.containers.attach(start).await?;
+        Ok(Done::Attached)
     }
 }
 

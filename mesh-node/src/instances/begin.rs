@@ -147,7 +147,7 @@ impl Instances {
             Ok(_) => Err(Refusal::bare("the coordinator's answer doesn't fit the question")),
             // It had fallen silent, and that shows only now. An instance that it may have given us ends with the next stream.
             Err(AskError::Away(why)) if self.is_away().await => {
-                self.take_over(wish).await.map(|held| (held, None)).ok_or(why)
+                self.take_over(wish).await.map(|held| (held, None)).ok_or_else(|| why.into())
             }
             Err(why) => Err(why.into()),
         }

@@ -23,7 +23,7 @@ use crate::{
         lab::{PATIENCE, ip},
     },
     control::{
-        Control, Ourselves,
+        Control, LocalState,
         lab::{Peer, Streams},
     },
     dataplane::{DataEvent, Dataplane},
@@ -128,7 +128,7 @@ impl Agent {
         let (dataplane, mut events) =
             Dataplane::start(PrivateKey::from_bytes([7; 32]), 0, vec![], Box::new(vec![0; 1 << 16])).unwrap();
         let dataplane = Arc::new(dataplane);
-        let (control, keeper) = Control::new(view, None);
+        let (control, session) = Control::new(view, None);
         let (applied, applied_receiver) = watch::channel(None);
         let mut views = control.views();
         tokio::spawn(async move {
@@ -159,14 +159,14 @@ impl Agent {
             }
         });
         let held = instances.clone();
-        let ourselves = Ourselves {
+        let local = LocalState {
             port: 1,
             endpoints_only: false,
             endpoints: watch::channel(vec![]).1,
             applied: applied_receiver,
             held: Box::new(move || held.hello()),
         };
-        let streams = Streams::new(keeper, RunnerId(1), ourselves);
+        let streams = Streams::new(session, RunnerId(1), local);
         Self { instances, streams, control, model: Arc::clone(model), stream: None, events, dataplane: weak }
     }
 

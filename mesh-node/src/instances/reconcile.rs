@@ -136,7 +136,7 @@ impl Instances {
                 (instance, address, revision)
             }
             // The next stream brings the next occasion.
-            Ok(_) | Err(AskError::Away(_)) => return Some(old),
+            Ok(_) | Err(AskError::Away(_) | AskError::Mismatch) => return Some(old),
             Err(AskError::Refused(why)) => {
                 tracing::warn!(instance = %old, service = %attachment.service, %why, "the coordinator does not have it any more: detached");
                 self.end_in_turn(old, Cause::Order).await;

@@ -1,4 +1,4 @@
-//! What the agent answers, and `--json` prints: version 1. Fields may be added, never renamed or dropped.
+//! The agent's answers, which `--json` prints: version 1. Fields may be added, never renamed or dropped.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,18 +26,18 @@ pub(crate) struct Instance {
     pub(crate) service_address: Ipv4Addr,
     /// The interface in its namespace.
     pub(crate) interface: String,
-    /// Whether it only calls.
+    /// Whether it only opens connections.
     pub(crate) client: bool,
-    /// Whether it takes no new connections any more.
+    /// Whether it accepts no new connections.
     #[serde(default)]
     pub(crate) draining: bool,
-    /// Connections to it that stand; only `status` tells.
+    /// The number of open connections to it; in `status` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) connections: Option<u32>,
-    /// The containers that hold it; only `status` tells.
+    /// The containers that hold it; in `status` only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) containers: Vec<ContainerId>,
-    /// What it does without, and what to do about it; in words.
+    /// What it lacks and what to do about it, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Attach {
     pub(crate) version: u32,
     /// The instance.
     pub(crate) instance: Instance,
-    /// The runners that did not know it in time.
+    /// The runners that did not apply it in time.
     pub(crate) pending: Vec<Label>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Attach {
 pub(crate) struct Detach {
     /// [`VERSION`].
     pub(crate) version: u32,
-    /// The instance that is no more.
+    /// The instance that has ended.
     pub(crate) instance: Instance,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Detach {
 pub(crate) struct DetachContainer {
     /// [`VERSION`].
     pub(crate) version: u32,
-    /// The instance that is no more; absent if others hold it, or there was none.
+    /// The instance that has ended; absent if other containers hold it, or there was none.
     pub(crate) instance: Option<Instance>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Drain {
     pub(crate) version: u32,
     /// The instance.
     pub(crate) instance: Instance,
-    /// The runners that did not know it in time.
+    /// The runners that did not apply it in time.
     pub(crate) pending: Vec<Label>,
 }
 
@@ -96,13 +96,13 @@ pub(crate) struct Drain {
 pub(crate) struct Leave {
     /// [`VERSION`].
     pub(crate) version: u32,
-    /// Who we were.
+    /// The runner that has left.
     pub(crate) runner: Runner,
-    /// The instances that are no more.
+    /// The instances that have ended.
     pub(crate) instances: Vec<Instance>,
 }
 
-/// What an instance is given: for `env` and `hosts`.
+/// The names of a service's instances: for `env` and `hosts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Names {
     /// [`VERSION`].
@@ -111,15 +111,15 @@ pub(crate) struct Names {
     pub(crate) hosts: Vec<Host>,
     /// Its environment variables.
     pub(crate) variables: BTreeMap<String, String>,
-    /// Names that were left out, and why.
+    /// Names that were left out, with the reason.
     pub(crate) warnings: Vec<String>,
-    /// Those of the variables that lead to other deployments' services.
+    /// The names of the variables of other deployments' services.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) foreign_variables: BTreeSet<String>,
 }
 
 impl Names {
-    /// The variables, those that lead to other deployments' services as wished.
+    /// The variables, with or without those of other deployments' services.
     pub(crate) fn chosen(self, foreign: Foreign) -> BTreeMap<String, String> {
         let Self { mut variables, foreign_variables, .. } = self;
         if foreign == Foreign::LeftOut {
@@ -129,13 +129,13 @@ impl Names {
     }
 }
 
-/// What becomes of the variables that lead to other deployments' services: one that is trusted by many has more than a program
-/// may be started with.
+/// Whether the variables of other deployments' services are set. A service with access to many can have more variables than the
+/// kernel lets a program start with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Foreign {
     /// They are set.
     Set,
-    /// They aren't; host names lead there nevertheless.
+    /// They are not; the services remain reachable by host names.
     LeftOut,
 }
 
@@ -159,31 +159,31 @@ pub(crate) struct Host {
 pub(crate) struct Status {
     /// [`VERSION`].
     pub(crate) version: u32,
-    /// Who we are.
+    /// This runner.
     pub(crate) runner: Runner,
-    /// What we know.
+    /// The state of the map.
     pub(crate) map: MapState,
-    /// The coordinator, and what is wrong with it if anything is.
+    /// The coordinator, and why there is no connection to it.
     pub(crate) coordinator: Coordinator,
-    /// Our UDP port.
+    /// The UDP port.
     pub(crate) port: u16,
-    /// Where we say that we can be reached.
+    /// The addresses at which this runner says it can be reached.
     pub(crate) endpoints: Vec<SocketAddr>,
-    /// The other runners that we know, by name.
+    /// The other known runners, by name.
     pub(crate) peers: Vec<Peer>,
-    /// Our instances.
+    /// This runner's instances.
     pub(crate) instances: Vec<Instance>,
-    /// How many packets died, by reason; reasons for which none did, too.
+    /// The number of dropped packets by reason, zeros included.
     pub(crate) drops: BTreeMap<String, u64>,
-    /// What the data plane's system calls carried, by kind.
+    /// The data plane's system calls, by kind.
     pub(crate) traffic: BTreeMap<String, Calls>,
-    /// The containers that ask for the mesh and run without it, until what stands in the way is gone.
+    /// The containers that ask for the mesh and run without it for now.
     #[serde(default)]
     pub(crate) waiting: Vec<Waiting>,
-    /// The offloads: without any one of them traffic is several times slower.
+    /// The offloads. Traffic is several times slower without any one of them.
     #[serde(default)]
     pub(crate) offloads: BTreeMap<String, Offload>,
-    /// What is wrong on this machine, in words.
+    /// Problems on this machine, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
 }
@@ -191,29 +191,29 @@ pub(crate) struct Status {
 /// A container that asks for the mesh and runs without it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Waiting {
-    /// Which.
+    /// The container.
     pub(crate) container: ContainerId,
-    /// What stands in the way.
+    /// Why it runs without the mesh.
     pub(crate) error: String,
-    /// What to do about it.
+    /// What to try next.
     pub(crate) hint: Option<String>,
 }
 
 /// An offload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Offload {
-    /// Whether it is switched on.
+    /// Whether it is on.
     pub(crate) on: bool,
-    /// Why it isn't, or isn't everywhere; in words.
+    /// Why it is off, or off for some instances, in words.
     pub(crate) why: Option<String>,
 }
 
-/// How many system calls of a kind there were, and what they carried. Large ones are a sign that offloads work.
+/// System calls of one kind. A high number of bytes per call shows that offloads work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Calls {
-    /// How many.
+    /// The number of calls.
     pub(crate) count: u64,
-    /// Octets in all, headers included.
+    /// The bytes they carried, headers included.
     pub(crate) bytes: u64,
 }
 
@@ -226,40 +226,40 @@ pub(crate) struct Runner {
     pub(crate) name: Label,
 }
 
-/// The state of our knowledge.
+/// The state of the map.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MapState {
     /// The revision in force; absent before the first.
     pub(crate) revision: Option<Revision>,
-    /// How long ago it was known to be the latest; absent before the first.
+    /// The seconds since it was known to be the latest; absent before the first.
     pub(crate) age_seconds: Option<u64>,
-    /// Whether the coordinator is there.
+    /// Whether the coordinator is connected.
     pub(crate) connected: bool,
-    /// The same with what else there is; absent from an agent of an earlier version.
+    /// The state of the connection; absent from an agent of an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) state: Option<LinkState>,
 }
 
-/// How a runner and its coordinator stand.
+/// The connection between a runner and its coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LinkState {
-    /// It is there.
+    /// There is one.
     Connected,
-    /// It can't be reached: everything goes on with the last map.
+    /// The coordinator is unreachable: everything continues with the last map.
     Away,
-    /// It is there, and doesn't know this runner (any more): the others are out of reach.
+    /// The coordinator doesn't know this runner (any more): other runners are unreachable.
     Refused,
 }
 
-/// The coordinator as we see it.
+/// The coordinator as this runner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Coordinator {
-    /// Where it is.
+    /// Its URLs.
     pub(crate) url: String,
     /// Why there is no connection.
     pub(crate) error: Option<String>,
-    /// What to do about it.
+    /// What to try next.
     pub(crate) hint: Option<String>,
 }
 
@@ -267,9 +267,9 @@ pub(crate) struct Coordinator {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Path {
-    /// By UDP, with nobody in between.
+    /// By UDP, without a relay.
     Direct,
-    /// Not at all, so far.
+    /// Not so far.
     None,
 }
 
@@ -282,22 +282,22 @@ pub(crate) struct Peer {
     pub(crate) provider: Label,
     /// How it is reached.
     pub(crate) path: Path,
-    /// Where it was last.
+    /// Its last address.
     pub(crate) endpoint: Option<SocketAddr>,
-    /// The age of the session in use.
+    /// The age of the current session in seconds.
     pub(crate) handshake_age_seconds: Option<u64>,
-    /// How many handshakes went unanswered; 0 if the path is in order, or none was needed.
+    /// The number of unanswered handshakes; 0 if the path works or none was needed.
     #[serde(default)]
     pub(crate) tries: u64,
-    /// For how long.
+    /// The seconds since the first of them.
     #[serde(default)]
     pub(crate) failed_seconds: Option<u64>,
-    /// Where they were sent.
+    /// The addresses they were sent to.
     #[serde(default)]
     pub(crate) tried: Vec<SocketAddr>,
-    /// Octets received from it.
+    /// Bytes received from it.
     pub(crate) rx_bytes: u64,
-    /// Octets sent to it.
+    /// Bytes sent to it.
     pub(crate) tx_bytes: u64,
 }
 
@@ -306,33 +306,33 @@ pub(crate) struct Peer {
 pub(crate) struct Denied {
     /// [`VERSION`].
     pub(crate) version: u32,
-    /// The last hundred, latest first.
+    /// The last hundred, newest first.
     pub(crate) denied: Vec<Refused>,
 }
 
 /// Refusals of one pair, port and reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refused {
-    /// Who called: `DEPLOYMENT/SERVICE`, or an address that nobody is known by.
+    /// The caller: `DEPLOYMENT/SERVICE`, or an unknown address.
     pub(crate) caller: String,
-    /// Whom, likewise.
+    /// The callee, likewise.
     pub(crate) callee: String,
-    /// On which port; 0 for what wasn't TCP.
+    /// The TCP port; 0 for other protocols.
     pub(crate) port: u16,
-    /// Why: a code that stays the same.
+    /// The reason: a stable code.
     pub(crate) reason: String,
-    /// The same in words.
+    /// The reason in words.
     #[serde(default)]
     pub(crate) text: String,
-    /// The address from which the last one came.
+    /// The source address of the last one.
     #[serde(default)]
     pub(crate) caller_address: Option<Ipv4Addr>,
-    /// The address that it called.
+    /// The destination address of the last one.
     #[serde(default)]
     pub(crate) callee_address: Option<Ipv4Addr>,
-    /// How many times.
+    /// The number of refusals.
     pub(crate) count: u64,
-    /// How long ago the last time was.
+    /// The seconds since the last one.
     pub(crate) age_seconds: u64,
 }
 
@@ -341,19 +341,19 @@ pub(crate) struct Refused {
 pub(crate) struct Why {
     /// [`VERSION`].
     pub(crate) version: u32,
-    /// Whether the connection may be opened.
+    /// Whether the connection is allowed.
     pub(crate) verdict: Verdict,
-    /// How that came about.
+    /// The checks that lead to the verdict.
     pub(crate) steps: Vec<Step>,
 }
 
-/// Whether a connection may be opened.
+/// Whether a connection is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
-    /// It may.
+    /// It is.
     Allow,
-    /// It may not.
+    /// It isn't.
     Deny,
 }
 
@@ -378,7 +378,7 @@ mod tests {
         }
     }
 
-    /// The shape is that of docs/reference/json.md, and fields that were added stay.
+    /// The shape is that of docs/reference/json.md: fields that were added stay.
     fn frozen<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, shape: Value) {
         assert_eq!(serde_json::to_value(value).unwrap(), shape);
         assert_eq!(&serde_json::from_value::<T>(shape).unwrap(), value);

@@ -1,4 +1,4 @@
-//! The command line's side of the socket.
+//! The client's side of the agent's socket.
 
 use std::{
     io,
@@ -10,22 +10,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_proto::message::Refusal;
 use serde::de::DeserializeOwned;
 
-use super::{Request, codec};
+use super::{ClientError, Request, codec};
 use crate::state::StateDir;
 
-/// How long an agent may take for anything, unless it was said: more than its own waiting for a coordinator and for others adds
-/// up to.
+/// The default limit for an answer: longer than the agent itself waits for a coordinator and for other runners.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The end of the path of an agent's socket.
+/// The end of the path of every agent's socket.
 const SOCKET: &str = "/agent.sock";
-/// The directory of root's agent.
+/// The state directory of root's agent.
 const SYSTEM: &str = "/var/lib/mesh-node";
 
-/// Reaches the agent of one state directory.
+/// A client of the agent with one state directory.
 #[derive(Debug)]
 pub(crate) struct Client<'a> {
     state: &'a StateDir,
@@ -34,30 +32,29 @@ pub(crate) struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// The agent of this state directory.
+    /// A client of the agent with this state directory.
     pub(crate) const fn new(state: &'a StateDir) -> Self {
         Self { state, limit: LIMIT, patience: Duration::ZERO }
     }
 
-    /// Waits no longer than this for an answer.
+    /// Limits the wait for an answer.
     pub(crate) const fn within(self, limit: Duration) -> Self {
         Self { limit, ..self }
     }
 
-    /// Waits so long for an agent that is just starting.
+    /// Waits up to `patience` for an agent that is just starting.
     pub(crate) const fn patient(self, patience: Duration) -> Self {
         Self { patience, ..self }
     }
 
-    /// Asks, with descriptors beside the request.
+    /// Sends a request with descriptors, and returns the answer.
     ///
     /// # Errors
-    /// If the agent isn't there, or refuses.
-    pub(crate) fn ask<T: DeserializeOwned>(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<T, Refusal> {
+    /// If no agent listens, it doesn't answer, or it refuses.
+    pub(crate) fn ask<T: DeserializeOwned>(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<T, ClientError> {
         let stream = self.connect().map_err(|e| self.unreachable(&e))?;
         stream.set_read_timeout(Some(self.limit)).map_err(|e| self.unreachable(&e))?;
-        codec::send_request(&stream, request, fds)
-            .map_err(|e| Refusal::new(format!("the agent doesn't take the request: {e}"), "see the agent's log"))?;
+        codec::send_request(&stream, request, fds).map_err(ClientError::NotSent)?;
         codec::receive_answer(&stream)
     }
 
@@ -65,57 +62,45 @@ impl<'a> Client<'a> {
         let begun = Instant::now();
         loop {
             match self.connect_once() {
-                Err(e) if is_nobody(&e) && begun.elapsed() < self.patience => thread::sleep(Duration::from_millis(20)),
+                Err(e) if is_absent(&e) && begun.elapsed() < self.patience => thread::sleep(Duration::from_millis(20)),
                 other => return other,
             }
         }
     }
 
-    /// Where the agent is, or where it is if the state directory takes no socket.
+    /// Connects to the socket in the state directory, or to the second place.
     fn connect_once(&self) -> io::Result<UnixStream> {
         UnixStream::connect(self.state.socket()).or_else(|error| {
-            let spare = self.state.spare_socket().filter(|_| is_nobody(&error));
+            let spare = self.state.spare_socket().filter(|_| is_absent(&error));
             spare.and_then(|spare| UnixStream::connect(spare).ok()).ok_or(error)
         })
     }
 
-    fn unreachable(&self, error: &io::Error) -> Refusal {
-        let (socket, state) = (self.state.socket(), self.state.path().display());
+    fn unreachable(&self, error: &io::Error) -> ClientError {
         if let Some(running) = self.state.is_own().then(of_root).flatten() {
             return running;
         }
         match error.kind() {
-            io::ErrorKind::PermissionDenied => Refusal::new(
-                format!("no right to talk to the agent at {}", socket.display()),
-                "be root, or the user that the agent runs as",
-            ),
-            _ => Refusal::new(
-                format!("no agent is running with the state directory {state}"),
-                format!(
-                    "start it with `mesh-node join --state {state}` (the first time: `mesh-node join TOKEN`), or name another directory with --state DIR"
-                ),
-            ),
+            io::ErrorKind::PermissionDenied => ClientError::Forbidden { socket: self.state.socket() },
+            _ => ClientError::NoAgent { state: self.state.path().to_owned() },
         }
     }
 }
 
-/// An agent that runs as root, for a user who has none of his own: its directory can't be entered, but which sockets there
-/// are is no secret (proc_net(5)).
-fn of_root() -> Option<Refusal> {
+/// An agent that runs as root, for a user without an agent: its directory can't be entered, but the kernel lists all sockets to
+/// every user (proc_net(5)).
+fn of_root() -> Option<ClientError> {
     let sockets = std::fs::read_to_string("/proc/net/unix").ok()?;
     let is_roots = |directory: &str| std::fs::metadata(directory).is_ok_and(|directory| directory.uid() == 0);
     let socket = socket_of_root(&sockets, is_roots)?;
     let state = match socket.strip_suffix(SOCKET)? {
-        SYSTEM => String::new(),
-        other => format!(" --state {other}"),
+        SYSTEM => None,
+        other => Some(other.to_owned()),
     };
-    Some(Refusal::new(
-        "this user has no agent; one runs on this machine as root",
-        format!("ask that one: sudo mesh-node{state} status (or any other command)"),
-    ))
+    Some(ClientError::RootsAgent { state })
 }
 
-/// root's usual agent, or another one of root's.
+/// The socket of root's usual agent, or of another one of root's.
 fn socket_of_root(sockets: &str, is_roots: impl Fn(&str) -> bool) -> Option<&str> {
     let paths = sockets.lines().filter_map(|line| line.split_ascii_whitespace().nth(7));
     let agents = paths
@@ -123,8 +108,8 @@ fn socket_of_root(sockets: &str, is_roots: impl Fn(&str) -> bool) -> Option<&str
     agents.min_by_key(|path| path.strip_suffix(SOCKET) != Some(SYSTEM))
 }
 
-/// There is no socket, or a dead agent's.
-fn is_nobody(error: &io::Error) -> bool {
+/// Whether there is no socket, or only a dead agent's.
+fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 

@@ -1,7 +1,7 @@
-//! Requests and answers as octets. Both sides bound what they read, in size and in time.
+//! Requests and answers as bytes. Both sides limit what they read, in size and in time.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::{
         fd::{BorrowedFd, OwnedFd},
         unix::net::UnixStream,
@@ -13,20 +13,20 @@ use mesh_proto::message::Refusal;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Request;
+use super::{ClientError, Request, RequestError};
 use crate::sys::fd;
 
-/// The longest request, in octets.
+/// The longest request, in bytes.
 pub(super) const MAX_REQUEST: usize = 64 << 10;
-/// The longest answer, in octets.
+/// The longest answer, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
-/// How long a request may take to arrive, and an answer to be taken.
+/// How long a request may take to arrive, and an answer to be accepted.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sends a request.
 ///
 /// # Errors
-/// What the socket says.
+/// If the socket fails.
 pub(super) fn send_request(stream: &UnixStream, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
@@ -36,9 +36,9 @@ pub(super) fn send_request(stream: &UnixStream, request: &Request, fds: &[Borrow
 /// Receives a request and the descriptors that came with it.
 ///
 /// # Errors
-/// If none comes in time, or it is not one.
-pub(super) fn receive_request(stream: &UnixStream) -> Result<(Request, Vec<OwnedFd>), Refusal> {
-    let lost = |e: io::Error| Refusal::bare(format!("no request came: {e}"));
+/// If none comes in time, or it has another form.
+pub(super) fn receive_request(stream: &UnixStream) -> Result<(Request, Vec<OwnedFd>), RequestError> {
+    let lost = RequestError::Lost;
     let deadline = Instant::now() + PATIENCE;
     let (mut line, mut fds) = (Vec::new(), Vec::new());
     let mut buffer = [0; 4096];
@@ -52,25 +52,23 @@ pub(super) fn receive_request(stream: &UnixStream) -> Result<(Request, Vec<Owned
         fds.extend(more);
         match buffer.get(..n) {
             None | Some([]) => break,
-            Some(octets) => line.extend_from_slice(octets),
+            Some(bytes) => line.extend_from_slice(bytes),
         }
         if line.len() > MAX_REQUEST {
-            return Err(Refusal::bare(format!("the request is longer than {MAX_REQUEST} octets")));
+            return Err(RequestError::TooLong);
         }
     }
     decode_request(&line).map(|request| (request, fds))
 }
 
-fn decode_request(line: &[u8]) -> Result<Request, Refusal> {
-    serde_json::from_slice(line).map_err(|e| {
-        Refusal::new(format!("this is no request: {e}"), "is `mesh-node` here of the same version as the agent?")
-    })
+fn decode_request(line: &[u8]) -> Result<Request, RequestError> {
+    serde_json::from_slice(line).map_err(RequestError::Unintelligible)
 }
 
 /// Sends an answer.
 ///
 /// # Errors
-/// What the socket says.
+/// If the socket fails.
 pub(super) fn send_answer(mut stream: &UnixStream, answer: &Result<Value, Refusal>) -> io::Result<()> {
     let mut line = match answer {
         Ok(value) => serde_json::to_vec(value)?,
@@ -84,22 +82,19 @@ pub(super) fn send_answer(mut stream: &UnixStream, answer: &Result<Value, Refusa
 /// Reads an answer.
 ///
 /// # Errors
-/// The refusal, if the answer is one; or if there is no answer that makes sense.
-pub(super) fn receive_answer<T: DeserializeOwned>(stream: impl io::Read) -> Result<T, Refusal> {
-    let lost = |e: String| Refusal::new(format!("the agent's answer was lost: {e}"), "see the agent's log");
+/// If the answer is a refusal, has another form, or doesn't come.
+pub(super) fn receive_answer<T: DeserializeOwned>(stream: impl io::Read) -> Result<T, ClientError> {
     let mut line = Vec::new();
     stream.take(MAX_ANSWER as u64).read_to_end(&mut line).map_err(|e| match e.kind() {
-        io::ErrorKind::WouldBlock => Refusal::new("the agent does not answer", "see the agent's log"),
-        _ => lost(e.to_string()),
+        io::ErrorKind::WouldBlock => ClientError::Mute,
+        _ => ClientError::Lost(e),
     })?;
-    let value: Value = serde_json::from_slice(&line).map_err(|e| lost(e.to_string()))?;
+    let value: Value = serde_json::from_slice(&line)?;
     if value.get("error").is_some() {
-        return Err(serde_json::from_value(value).map_err(|e| lost(e.to_string()))?);
+        return Err(ClientError::Refused(serde_json::from_value(value)?));
     }
-    serde_json::from_value(value).map_err(|e| lost(e.to_string()))
+    Ok(serde_json::from_value(value)?)
 }
-
-use io::Read as _;
 
 #[cfg(test)]
 mod tests {
@@ -119,35 +114,38 @@ mod tests {
         };
         let line = r#"{"op":"attach","service":"shop/db","client":true,"namespace":{"path":"/run/netns/x"},"hosts":{"process":7},"process":false}"#;
         assert_eq!(serde_json::to_string(&attach).unwrap(), line);
-        assert_eq!(decode_request(line.as_bytes()), Ok(attach));
+        assert_eq!(decode_request(line.as_bytes()).unwrap(), attach);
         let line = r#"{"op":"attach-container","id":"f00","service":"shop/db","client":false,"hosts":{"path":"/h"},"namespace":null}"#;
         let (id, hosts) = ("f00".parse().unwrap(), Some(Place::Path("/h".into())));
         let attach =
             Request::AttachContainer { id, service: "shop/db".parse().unwrap(), client: false, hosts, namespace: None };
         assert_eq!(serde_json::to_string(&attach).unwrap(), line);
-        assert_eq!(decode_request(line.as_bytes()), Ok(attach));
+        assert_eq!(decode_request(line.as_bytes()).unwrap(), attach);
         assert!(decode_request(br#"{"op":"detach-container","id":"../etc"}"#).is_err());
         let least = r#"{"op":"attach","service":"shop/db","namespace":{"process":7}}"#;
         assert!(matches!(decode_request(least.as_bytes()), Ok(Request::Attach { client: false, hosts: None, .. })));
-        assert_eq!(decode_request(b"{\"op\":\"status\"}\n"), Ok(Request::Status));
+        assert_eq!(decode_request(b"{\"op\":\"status\"}\n").unwrap(), Request::Status);
         assert!(decode_request(br#"{"op":"attach","service":"shop/db","namespace":{"process":7},"hots":1}"#).is_err());
     }
 
     #[test]
     fn an_answer_is_a_value_or_a_refusal() {
-        assert_eq!(receive_answer::<Vec<u8>>(&b"[1,2]\n"[..]), Ok(vec![1, 2]));
+        assert_eq!(receive_answer::<Vec<u8>>(&b"[1,2]\n"[..]).unwrap(), [1, 2]);
         let refusal = receive_answer::<Vec<u8>>(&br#"{"error":"no","hint":"later"}"#[..]);
-        assert_eq!(refusal, Err(Refusal::new("no", "later")));
+        assert!(matches!(refusal, Err(ClientError::Refused(said)) if said == Refusal::new("no", "later")));
         for garbage in ["", "[1,", "\"x\"", r#"{"error":7}"#] {
-            assert!(receive_answer::<Vec<u8>>(garbage.as_bytes()).unwrap_err().error.contains("was lost"), "{garbage}");
+            assert!(
+                receive_answer::<Vec<u8>>(garbage.as_bytes()).unwrap_err().to_string().contains("was lost"),
+                "{garbage}"
+            );
         }
     }
 
     proptest! {
         #[test]
-        fn garbage_is_refused_and_nothing_worse(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(decode_request(&octets).is_err());
-            let _ = receive_answer::<super::super::Status>(&octets[..]);
+        fn garbage_is_refused_and_nothing_worse(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(decode_request(&bytes).is_err());
+            let _ = receive_answer::<super::super::Status>(&bytes[..]);
         }
 
         #[test]

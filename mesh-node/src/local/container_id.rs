@@ -1,4 +1,4 @@
-//! What containers are called.
+//! Container identifiers.
 
 use std::{fmt, str::FromStr};
 
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 #[serde(into = "String", try_from = "String")]
 pub(crate) struct ContainerId(String);
 
-/// Something else.
+/// A text that is no container's identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no container's identifier: 1 to 255 letters, digits, and any of `_+-.`")]
 pub(crate) struct NotAnId(String);
 
 impl ContainerId {
-    /// As people know it: of what is random as much as Docker and podman show.
+    /// The form for people: random parts shortened as Docker and podman do.
     pub(crate) fn short(&self) -> String {
         let is_random = |part: &str| part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit());
         let short = |part| if is_random(part) { part.get(..12).unwrap_or(part) } else { part };

@@ -1,10 +1,11 @@
-//! The agent's own socket: one JSON request and one JSON answer a connection, descriptors beside the request. The command
-//! line is a client of it like any other.
+//! The agent's socket: one JSON request and one JSON answer per connection, file descriptors with the request. The agent serves it;
+//! every way in is a client of it.
 
 mod answer;
 mod client;
 mod codec;
 mod container_id;
+mod error;
 mod request;
 mod server;
 pub(crate) mod target;
@@ -12,6 +13,7 @@ pub(crate) mod target;
 pub(crate) use answer::*;
 pub(crate) use client::Client;
 pub(crate) use container_id::ContainerId;
+pub(crate) use error::{ClientError, ListenError, RequestError, TargetError};
 pub(crate) use request::{NamespacePlace, Request};
 pub(crate) use server::{Call, serve};
 

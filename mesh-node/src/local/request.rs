@@ -1,4 +1,4 @@
-//! What the agent can be asked.
+//! Requests to the agent.
 
 use std::path::PathBuf;
 
@@ -12,12 +12,12 @@ use crate::hosts::Place;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Request {
-    /// Puts an instance into a namespace. Descriptors beside it, in this order: the network namespace; the hosts file if
-    /// `hosts` is given; a pidfd if `process` is set, whose end is the instance's end. Answer: [`super::Attach`].
+    /// Attaches an instance in a namespace. Descriptors, in this order: the network namespace; the hosts file if `hosts` is
+    /// given; a pidfd if `process` is set: the end of the process ends the instance. Answer: [`super::Attach`].
     Attach {
-        /// Of which service.
+        /// Its service.
         service: ServicePath,
-        /// Whether it only calls.
+        /// Whether it only opens connections.
         #[serde(default)]
         client: bool,
         /// Where the namespace was found.
@@ -25,55 +25,55 @@ pub(crate) enum Request {
         /// Where the hosts file was found.
         #[serde(default)]
         hosts: Option<Place>,
-        /// Whether a pidfd comes along.
+        /// Whether a pidfd follows.
         #[serde(default)]
         process: bool,
     },
-    /// Ends an instance, or the one in the namespace whose descriptor stands beside. Answer: [`super::Detach`].
+    /// Ends an instance, or the one in the namespace of the descriptor. Answer: [`super::Detach`].
     Detach {
-        /// Which, if not by namespace.
+        /// The instance; `None`: by namespace.
         #[serde(default)]
         instance: Option<InstanceId>,
     },
-    /// Gives a container its instance. Descriptors beside it, in this order: the network namespace; the hosts file if
-    /// `hosts` is given; a pidfd of its first process, unless `namespace` is given. Answer: [`super::Attach`].
+    /// Attaches a container's instance. Descriptors, in this order: the network namespace; the hosts file if `hosts` is given; a
+    /// pidfd of its first process, unless `namespace` is given. Answer: [`super::Attach`].
     AttachContainer {
-        /// Which container.
+        /// The container.
         id: ContainerId,
-        /// The service that it belongs to.
+        /// Its service.
         service: ServicePath,
-        /// Whether it only calls.
+        /// Whether it only opens connections.
         #[serde(default)]
         client: bool,
         /// Where the hosts file was found.
         #[serde(default)]
         hosts: Option<Place>,
-        /// Where the namespace was found, if that is all that is known: then the runtime tells of the end.
+        /// Where the namespace was found, if there is no process: then the runtime reports the end.
         #[serde(default)]
         namespace: Option<PathBuf>,
     },
-    /// The containers that hold instances. Answer: [`super::Containers`].
+    /// Lists the containers that hold instances. Answer: [`super::Containers`].
     Containers,
-    /// A container has ended, known here or not. Answer: [`super::DetachContainer`].
+    /// Reports the end of a container, known here or not. Answer: [`super::DetachContainer`].
     DetachContainer {
-        /// Which container.
+        /// The container.
         id: ContainerId,
     },
-    /// No new connections to an instance from now on. Answer: [`super::Drain`].
+    /// Stops new connections to an instance. Answer: [`super::Drain`].
     Drain {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// New connections to an instance that was drained. Answer: [`super::Drain`].
+    /// Allows new connections to a drained instance. Answer: [`super::Drain`].
     Undrain {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// The opposite of joining, after which the agent ends. Answer: [`super::Leave`].
+    /// Leaves the mesh, after which the agent ends. Answer: [`super::Leave`].
     Leave,
-    /// What an instance of the service is given. Answer: [`super::Names`].
+    /// Lists the names and variables of a service's instances. Answer: [`super::Names`].
     Names {
-        /// Which service.
+        /// The service.
         service: ServicePath,
     },
     /// Answer: [`super::Status`].
@@ -82,23 +82,23 @@ pub(crate) enum Request {
     Denied,
     /// Answer: [`super::Why`].
     Why {
-        /// Who calls.
+        /// The service that opens the connection.
         caller: ServicePath,
-        /// Whom.
+        /// The service that accepts it.
         callee: ServicePath,
-        /// On which port.
+        /// Its TCP port.
         port: u16,
-        /// Whether to open such a connection, from an instance of the caller on this runner.
+        /// Whether to open such a connection from an instance of the caller on this runner.
         #[serde(default)]
         probe: bool,
     },
 }
 
-/// Where a network namespace was found, to find it again after a restart of the agent.
+/// Where a network namespace was found: a restarted agent finds it there again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum NamespacePlace {
-    /// By a path.
+    /// At a path.
     Path(PathBuf),
     /// As that of a process.
     Process(i32),

@@ -1,4 +1,4 @@
-//! The agent's side of the socket.
+//! The agent's side of its socket.
 
 use std::{
     fs, io,
@@ -18,30 +18,33 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::{Request, codec};
-use crate::state::{self, StateDir};
+use super::{ListenError, Request, RequestError, codec};
+use crate::{
+    hint::Hint as _,
+    state::{self, StateDir},
+};
 
-/// The most connections at a time. Further ones wait in the socket's backlog.
+/// The number of connections served at a time. More of them wait in the socket's backlog.
 const CONNECTIONS: usize = 32;
 
 /// A request that waits for its answer.
 #[derive(Debug)]
 pub(crate) struct Call {
-    /// What is asked.
+    /// The request.
     pub(crate) request: Request,
-    /// What came beside it.
+    /// The descriptors that came with it.
     pub(crate) fds: Vec<OwnedFd>,
-    /// Where the answer goes.
+    /// Takes the answer.
     pub(crate) answer: oneshot::Sender<Result<Value, Refusal>>,
-    /// Ends when the answer has been given, or nobody wants it any more.
+    /// Closed when the answer has been sent, or the client is gone.
     pub(crate) given: oneshot::Receiver<()>,
 }
 
-/// Opens the socket, and gives the calls that come in until the receiver is dropped.
+/// Opens the socket. Its calls arrive at the receiver until that is dropped.
 ///
 /// # Errors
 /// If the socket can't be made.
-pub(crate) fn serve(state: &StateDir) -> Result<mpsc::Receiver<Call>, Refusal> {
+pub(crate) fn serve(state: &StateDir) -> Result<mpsc::Receiver<Call>, ListenError> {
     let listener = listen(state)?;
     let (calls, receiver) = mpsc::channel(CONNECTIONS);
     tokio::spawn(async move {
@@ -62,7 +65,7 @@ pub(crate) fn serve(state: &StateDir) -> Result<mpsc::Receiver<Call>, Refusal> {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection to the agent's socket was lost");
-                    // Out of descriptors, most likely: give the others time to end.
+                    // Out of descriptors, most likely: let other connections end first.
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
             }
@@ -71,8 +74,8 @@ pub(crate) fn serve(state: &StateDir) -> Result<mpsc::Receiver<Call>, Refusal> {
     Ok(receiver)
 }
 
-/// In the state directory, or in the second place if that takes no socket.
-fn listen(state: &StateDir) -> Result<UnixListener, Refusal> {
+/// Listens in the state directory, or in the second place if the directory takes no socket.
+fn listen(state: &StateDir) -> Result<UnixListener, ListenError> {
     let path = state.socket();
     let error = match bind(&path) {
         Ok(listener) => return Ok(listener),
@@ -81,16 +84,13 @@ fn listen(state: &StateDir) -> Result<UnixListener, Refusal> {
     if let Some(spare) = state.spare_socket()
         && let Ok(listener) = state::make_room(&spare).and_then(|()| bind(&spare))
     {
-        tracing::warn!(%error, "cannot listen at {}: the commands reach the agent by {}", path.display(), spare.display());
+        tracing::warn!(%error, "cannot listen at {}: commands reach the agent at {}", path.display(), spare.display());
         return Ok(listener);
     }
-    Err(Refusal::new(
-        format!("cannot listen at {}: {error}", path.display()),
-        "make the state directory writable, or choose another one with --state DIR",
-    ))
+    Err(ListenError { path, error })
 }
 
-/// The lock on the state directory is ours, so a socket that lies there is a dead agent's.
+/// Binds the socket. This process holds the lock on the state directory, so an existing socket is a dead agent's.
 fn bind(path: &std::path::Path) -> io::Result<UnixListener> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -104,15 +104,11 @@ fn bind(path: &std::path::Path) -> io::Result<UnixListener> {
 async fn converse(stream: UnixStream, calls: mpsc::Sender<Call>) {
     let received = spawn_blocking(move || {
         stream.set_nonblocking(false)?;
-        let request = if may_ask(&stream) {
-            codec::receive_request(&stream)
-        } else {
-            Err(Refusal::bare("only root and the user that the agent runs as may ask it"))
-        };
+        let request = if may_ask(&stream) { codec::receive_request(&stream) } else { Err(RequestError::Forbidden) };
         io::Result::Ok((stream, request))
     });
     let Ok(Ok((stream, request))) = received.await else { return };
-    // Dropped with the end of this.
+    // Dropped when this function returns.
     let (_giving, given) = oneshot::channel();
     let answer = match request {
         Ok((request, fds)) => {
@@ -120,16 +116,16 @@ async fn converse(stream: UnixStream, calls: mpsc::Sender<Call>) {
             let sent = calls.send(Call { request, fds, answer: sender, given }).await;
             match (sent, receiver.await) {
                 (Ok(()), Ok(answer)) => answer,
-                _ => Err(Refusal::new("the agent is stopping", "try again when it runs")),
+                _ => Err(RequestError::Stopping.refusal()),
             }
         }
-        Err(refusal) => Err(refusal),
+        Err(error) => Err(error.refusal()),
     };
-    // Whoever asked may have gone away: then nobody minds.
+    // The client may be gone.
     let _ = spawn_blocking(move || codec::send_answer(&stream, &answer)).await;
 }
 
-/// SO_PEERCRED, unix(7): who connected.
+/// Whether the client's user may ask (SO_PEERCRED, unix(7)).
 fn may_ask(stream: &UnixStream) -> bool {
     getsockopt(stream, PeerCredentials)
         .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw())

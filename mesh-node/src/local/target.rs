@@ -9,51 +9,40 @@ use std::{
     path::{Path, absolute},
 };
 
-use mesh_proto::message::Refusal;
 use nix::{
     fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use super::NamespacePlace;
+use super::{NamespacePlace, TargetError};
 use crate::{
-    attach::AttachError,
     hosts::Place,
     sys::{netns, process},
 };
 
-/// The number of a process, as it was typed.
-pub(crate) fn parse_pid(text: &str) -> Result<i32, String> {
-    text.parse().ok().filter(|pid| *pid > 0).ok_or_else(|| {
-        "expected the number of a process, such as 4711; a container's first one: docker inspect -f '{{.State.Pid}}' NAME".to_owned()
-    })
-}
-
 /// A namespace, and how the agent finds it again.
-pub(crate) fn namespace(path: &Path) -> Result<(NamespacePlace, OwnedFd), Refusal> {
-    let place = absolute(path).map_err(|e| Refusal::bare(format!("{}: {e}", path.display())))?;
-    let fd = open(path).map_err(|e| {
-        Refusal::new(
-            format!("cannot open the network namespace {}: {e}", path.display()),
-            "is it there? `ip netns list` names those under /run/netns; a process has one at /proc/PID/ns/net",
-        )
-    })?;
-    // The agent looks as well, but knows no path.
+///
+/// # Errors
+/// If the path can't be opened or leads to something else.
+pub(crate) fn namespace(path: &Path) -> Result<(NamespacePlace, OwnedFd), TargetError> {
+    let place = absolute(path).map_err(|error| TargetError::Path { path: path.to_owned(), error })?;
+    let fd = open(path).map_err(|error| TargetError::Namespace { path: path.to_owned(), error })?;
+    // The agent checks too, but doesn't know the path.
     if netns::is_network(&fd).is_ok_and(|is_network| !is_network) {
-        return Err(Refusal::bare(AttachError::NotANamespace { what: path.display().to_string() }.to_string()));
+        return Err(TargetError::NotANamespace { path: path.to_owned() });
     }
     Ok((NamespacePlace::Path(place), fd))
 }
 
-/// A process: its namespace, and what shows its end.
-pub(crate) fn process(pid: i32) -> Result<(NamespacePlace, OwnedFd, OwnedFd), Refusal> {
-    let refused = |e: std::io::Error| {
-        Refusal::new(format!("cannot open process {pid}: {e}"), "is it running, and yours to look at?")
-    };
+/// A process: how the agent finds its namespace again, the namespace, and a pidfd.
+///
+/// # Errors
+/// If the process has ended or can't be opened.
+pub(crate) fn process(pid: i32) -> Result<(NamespacePlace, OwnedFd, OwnedFd), TargetError> {
+    let refused = |error: std::io::Error| TargetError::Process { pid, error };
     let pidfd = process::pidfd(pid).map_err(refused)?;
     let namespace = open(Path::new(&format!("/proc/{pid}/ns/net"))).map_err(refused)?;
-    // To hold on to a process doesn't keep its number from being given to another one when it ends. That it still runs shows
-    // that the number was its own all the while.
+    // A pidfd doesn't reserve the number. That the process still runs shows that /proc/PID was its own when it was opened.
     let mut end = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     if poll(&mut end, PollTimeout::ZERO).map_err(|e| refused(e.into()))? > 0 {
         return Err(refused(std::io::Error::other("it has just ended")));
@@ -62,16 +51,22 @@ pub(crate) fn process(pid: i32) -> Result<(NamespacePlace, OwnedFd, OwnedFd), Re
 }
 
 /// A hosts file, and how the agent finds it again.
-pub(crate) fn hosts(place: Place) -> Result<(Place, OwnedFd), Refusal> {
+///
+/// # Errors
+/// If it can't be opened.
+pub(crate) fn hosts(place: Place) -> Result<(Place, OwnedFd), TargetError> {
     let place = match place {
-        Place::Path(path) => Place::of(absolute(&path).map_err(|e| Refusal::bare(format!("{}: {e}", path.display())))?),
+        Place::Path(path) => match absolute(&path) {
+            Ok(path) => Place::of(path),
+            Err(error) => return Err(TargetError::Path { path, error }),
+        },
         by_process @ (Place::Process(_) | Place::Runtime(..)) => by_process,
     };
-    place.reach().map(|fd| (place, fd))
+    place.reach().map(|fd| (place, fd)).map_err(TargetError::Hosts)
 }
 
 fn open(path: &Path) -> std::io::Result<OwnedFd> {
-    // A FIFO of that name must not hold us up.
+    // A FIFO of that name must not block.
     let flags = (OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits();
     File::options().read(true).custom_flags(flags).open(path).map(Into::into)
 }
@@ -92,8 +87,8 @@ mod tests {
         drop(child.stdin.take());
         let pidfd = process::pidfd(pid).unwrap();
         poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).unwrap();
-        // It has ended, and until it is waited for its number stays.
-        assert!(process(pid).unwrap_err().error.contains(&format!("cannot open process {pid}")));
+        // A zombie: it has ended and nothing has waited for it.
+        assert!(matches!(process(pid), Err(TargetError::Process { pid: of, .. }) if of == pid));
         child.wait().unwrap();
         assert!(process(pid).is_err());
     }

@@ -16,9 +16,10 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use super::*;
+use crate::hint::Hint as _;
 use crate::state::{StateDir, tests::Scratch};
 
-/// An agent that answers each request with the request, and how many descriptors came with it.
+/// An agent that answers each request with the request and the number of its descriptors.
 fn echo(name: &str) -> (Scratch, StateDir) {
     let scratch = Scratch::new(name);
     let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
@@ -35,12 +36,12 @@ fn echo(name: &str) -> (Scratch, StateDir) {
     (scratch, state)
 }
 
-/// Sends octets as they are, and gives the answer.
+/// Sends raw bytes and returns the answer.
 async fn raw(state: &StateDir, octets: Vec<u8>) -> Value {
     let socket = state.socket();
     let exchange = move || {
         let mut stream = UnixStream::connect(socket).unwrap();
-        // The agent may have hung up before all is sent.
+        // The agent may close the connection before everything is sent.
         let _ = stream.write_all(&octets);
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let mut answer = String::new();
@@ -61,7 +62,7 @@ async fn requests_are_answered_with_their_descriptors() {
     });
     let (answer, refused) = asked.await.unwrap();
     assert_eq!(answer, json!({"request": {"op": "status"}, "descriptors": 2}));
-    assert_eq!(refused, Err(Refusal::new("no", "later")));
+    assert!(matches!(refused, Err(ClientError::Refused(said)) if said == Refusal::new("no", "later")));
 }
 
 #[tokio::test]
@@ -91,5 +92,5 @@ async fn without_an_agent_the_command_that_starts_it_is_named() {
     let scratch = Scratch::new("socket-none");
     let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
     let error = Client::new(&state).ask::<Value>(&Request::Status, &[]).unwrap_err();
-    assert!(error.error.contains("no agent is running") && error.hint.unwrap().contains("mesh-node join --state"));
+    assert!(matches!(error, ClientError::NoAgent { .. }) && error.hint().unwrap().contains("mesh-node join --state"));
 }

@@ -1,5 +1,5 @@
-//! What a runtime is called with: the command line of runc, as far as it concerns us (runc(8), and as containerd's
-//! go-runc and podman's conmon use it). What isn't understood is passed on; it is never an error here.
+//! Parses runc's command line, as far as the wrapper needs it (runc(8), and as containerd's go-runc and podman's conmon use it).
+//! Unknown arguments are passed on and never an error.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -7,13 +7,13 @@ use std::{
     path::PathBuf,
 };
 
-/// Global options: of runc 1.3, of crun 1.21, and of others that are called alike.
+/// Global options of runc 1.3, crun 1.21 and compatible runtimes.
 const GLOBAL: Options = Options {
     valued: &["root", "log", "log-format", "log-level", "criu", "rootless", "cgroup-manager"],
     plain: &["debug", "systemd-cgroup", "version", "v", "help", "h"],
 };
 
-/// Options of `create`, `run`, `restore` and `exec`, of the same.
+/// Their options of `create`, `run`, `restore` and `exec`.
 const LOCAL: Options = Options {
     valued: &[
         "bundle",
@@ -69,7 +69,7 @@ const LOCAL: Options = Options {
     ],
 };
 
-/// The commands: what follows an option that isn't known, and is one of these, is not its value.
+/// The commands. A command after an unknown option is not that option's value.
 const COMMANDS: [&str; 18] = [
     "checkpoint",
     "create",
@@ -94,39 +94,39 @@ const COMMANDS: [&str; 18] = [
 /// A call of the runtime.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Call {
-    /// Where it keeps the state of containers.
+    /// The directory of the containers' state.
     pub(super) root: Option<PathBuf>,
-    /// Where it writes what goes wrong.
+    /// The log file for errors.
     pub(super) log: Option<PathBuf>,
-    /// Whether it does so in JSON.
+    /// Whether the log is JSON.
     pub(super) json: bool,
-    /// What it is to do.
+    /// The task.
     pub(super) task: Task,
 }
 
-/// What the runtime is to do.
+/// The runtime's task.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Task {
-    /// To make a container, by `restore` from a checkpoint: runc calls the same hooks then.
+    /// Makes a container, also by `restore` from a checkpoint, for which runc calls the same hooks.
     Create {
-        /// Its configuration; by default `config.json` in the bundle, which is the current directory by default.
+        /// Its configuration; the default is `config.json` in the bundle, and the default bundle is the current directory.
         config: PathBuf,
         /// Its identifier.
         id: String,
     },
-    /// To run a further process in a container.
+    /// Runs another process in a container.
     Exec {
-        /// The file that says which.
+        /// The file that describes the process.
         process: PathBuf,
         /// The container's identifier.
         id: String,
     },
-    /// Nothing that concerns us.
+    /// Anything else.
     #[default]
     Other,
 }
 
-/// Reads the arguments, without the program's name.
+/// Parses the arguments, without the program's name.
 pub(super) fn parse(arguments: &[OsString]) -> Call {
     let mut words = Words(arguments);
     let mut call = Call::default();
@@ -149,7 +149,7 @@ pub(super) fn parse(arguments: &[OsString]) -> Call {
     call
 }
 
-/// The identifier is the last word, whatever is not understood before it.
+/// The identifier is the last word, whatever unknown words precede it.
 fn create(words: Words<'_>) -> Option<Task> {
     let (id, before) = words.0.split_last()?;
     let id = id.to_str().filter(|id| !id.starts_with('-'))?.to_owned();
@@ -171,8 +171,7 @@ fn create(words: Words<'_>) -> Option<Task> {
     Some(Task::Create { config: config.unwrap_or_else(|| bundle.join("config.json")), id })
 }
 
-/// With a file that says what to run the identifier is the last word. Without one a command follows, and its words are not
-/// the runtime's.
+/// With a file that describes the process the identifier is the last word. Without one the words of a command follow.
 fn exec(mut words: Words<'_>) -> Option<Task> {
     let mut process = None;
     while let Some((name, value)) = words.option(&LOCAL, |words| words.len() < 2) {
@@ -183,7 +182,7 @@ fn exec(mut words: Words<'_>) -> Option<Task> {
     Some(Task::Exec { process: process?, id: words.0.last()?.to_str()?.to_owned() })
 }
 
-/// The file that is meant: crun takes other places as well.
+/// The log's path, if it is a file: crun also accepts other targets.
 fn log(value: &OsStr) -> Option<PathBuf> {
     match value.as_bytes() {
         value if [&b"journald:"[..], b"syslog:"].iter().any(|other| value.starts_with(other)) => None,
@@ -191,15 +190,15 @@ fn log(value: &OsStr) -> Option<PathBuf> {
     }
 }
 
-/// Options that are known.
+/// Known options.
 struct Options {
-    /// Those with a value, in the same word or as the next one.
+    /// With a value, in the same word or the next one.
     valued: &'static [&'static str],
-    /// Those without.
+    /// Without a value.
     plain: &'static [&'static str],
 }
 
-/// The words that are still to be read.
+/// The words that remain.
 struct Words<'a>(&'a [OsString]);
 
 impl<'a> Words<'a> {
@@ -209,8 +208,8 @@ impl<'a> Words<'a> {
         Some(next)
     }
 
-    /// The next word if it is an option, and its value. One that isn't known is taken to have one, unless the words after it
-    /// begin with another option, or are `no_value`.
+    /// The next word if it is an option, and its value. An unknown option has a value unless another option follows or `no_value`
+    /// holds for the words after it.
     fn option(
         &mut self,
         known: &Options,
@@ -227,8 +226,8 @@ impl<'a> Words<'a> {
     }
 }
 
-/// An option's name, and what follows it in the same word; `None` if it is no option. Go's begin with one hyphen or two, and a
-/// lone one is an argument.
+/// An option's name and its value in the same word; `None` for an argument. Go's options begin with one hyphen or two; a lone
+/// hyphen is an argument.
 fn split(word: &OsStr) -> Option<(&OsStr, Option<&OsStr>)> {
     let text = word.as_bytes();
     let text = text.strip_prefix(b"--").or_else(|| text.strip_prefix(b"-")).filter(|text| !text.is_empty())?;

@@ -1,4 +1,4 @@
-//! What a hook asks the agent for when a container starts and when it has ended.
+//! A hook's requests to the agent, when a container starts and when it has ended.
 
 use std::{
     collections::BTreeMap,
@@ -7,10 +7,9 @@ use std::{
     time::Duration,
 };
 
-use mesh_proto::message::Refusal;
 use serde::Deserialize;
 
-use super::{caller, spec::Spec};
+use super::{OciError, caller, spec::Spec};
 use crate::{
     agent::IDENTITY,
     attach::{AttachError, Namespace},
@@ -18,48 +17,49 @@ use crate::{
     containers::{ContainerId, Labels, Member},
     hosts::{HostsFile, Place},
     journal,
-    local::{self, Client, Request, target},
+    local::{self, Client, ClientError, Request, target},
     state::StateDir,
 };
 
-/// How long the agent may take. It waits itself for a coordinator that is just coming, for its view, and for the others.
+/// How long the agent may take. It waits for a coordinator that is just connecting, for its view, and for other runners.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long an agent that is just starting may take, as after an upgrade, or with the machine.
+/// How long an agent may take to start, after an upgrade or with the machine.
 const START: Duration = Duration::from_secs(5);
-/// How long the end of a container may be held up: an agent that is busy or away finds out by itself.
+/// How long the end of a container may be delayed: an agent that is busy or away notices the end by itself.
 const PARTING: Duration = Duration::from_secs(2);
 
-/// What a runtime tells a hook on standard input: the state of the container (OCI runtime specification, «State»).
+/// The state of a container, which a runtime writes to a hook's standard input (OCI runtime specification, "State").
 #[derive(Debug, Deserialize)]
 pub(super) struct State {
     /// The container.
     pub(super) id: ContainerId,
-    /// Its first process, unless it has ended.
+    /// Its first process; 0 if it has ended.
     #[serde(default)]
     pub(super) pid: i32,
     /// The directory of its `config.json`.
     #[serde(default)]
     pub(super) bundle: PathBuf,
-    /// What the runtime was told besides.
+    /// Its annotations.
     #[serde(default)]
     pub(super) annotations: Labels,
 }
 
-/// The variables of the service's instances, without those that the configuration leaves out.
-pub(super) fn variables(state: &StateDir, member: &Member) -> Result<BTreeMap<String, String>, Refusal> {
+/// The variables of the service's instances that the configuration allows.
+pub(super) fn variables(state: &StateDir, member: &Member) -> Result<BTreeMap<String, String>, OciError> {
     let foreign = Config::load(state)?.containers.foreign_variables;
     let request = Request::Names { service: member.service.clone() };
-    agent(state).ask::<local::Names>(&request, &[]).map(|names| names.chosen(foreign.into()))
+    let names: local::Names = agent(state).ask(&request, &[])?;
+    Ok(names.chosen(foreign.into()))
 }
 
-/// Gives a container that starts its instance.
-pub(super) fn attach(state: &StateDir, container: &State, member: &Member) -> Result<(), Refusal> {
+/// Attaches the instance of a container that starts.
+pub(super) fn attach(state: &StateDir, container: &State, member: &Member) -> Result<(), OciError> {
     let (_, namespace, process) = target::process(container.pid)?;
-    let namespace = Namespace::from_fd(namespace).map_err(|e| Refusal::bare(e.to_string()))?;
-    // The agent looks as well, but the hosts file is the machine's too then, and this is what is to be said.
+    let namespace = Namespace::from_fd(namespace)?;
+    // The agent checks too, but first it would complain about the hosts file, which is the machine's as well.
     if namespace.is_host() {
-        return Err(Refusal::bare(AttachError::Host.to_string()));
+        return Err(AttachError::Host.into());
     }
     let mut config = container.bundle.join("config.json");
     if !config.exists() {
@@ -72,42 +72,41 @@ pub(super) fn attach(state: &StateDir, container: &State, member: &Member) -> Re
         .collect();
     let Member { service, client } = member.clone();
     let request = Request::AttachContainer { id: container.id.clone(), service, client, hosts, namespace: None };
-    agent(state).ask::<local::Attach>(&request, &fds).map(drop)
+    let _: local::Attach = agent(state).ask(&request, &fds)?;
+    Ok(())
 }
 
-/// Tells the agent that a container has ended.
-pub(crate) fn detach(state: &StateDir, id: ContainerId) -> Result<(), Refusal> {
+/// Reports the end of a container to the agent.
+pub(crate) fn detach(state: &StateDir, id: ContainerId) -> Result<(), ClientError> {
     let agent = Client::new(state).within(PARTING);
     agent.ask::<local::DetachContainer>(&Request::DetachContainer { id }, &[]).map(drop)
 }
 
-/// The agent, asked by a runtime: given time to start, and no more than that to answer.
+/// The agent as a runtime asks it: with time to start, and a limit for its answer.
 pub(crate) fn agent(state: &StateDir) -> Client<'_> {
-    // Where no agent has ever been, none is starting.
+    // Without an identity no agent can be starting.
     let start = if state.written(IDENTITY).is_some() { START } else { Duration::ZERO };
     Client::new(state).within(PATIENCE).patient(start)
 }
 
-/// What runtimes, and Kubernetes, call the hosts files that they make.
+/// The names of hosts files that runtimes and Kubernetes make.
 const RUNTIMES: [&str; 2] = ["hosts", "etc-hosts"];
 
-/// The hosts file that its runtime has made for the container, if it has made one.
-fn hosts(config: &Path) -> Result<Option<(Place, OwnedFd)>, Refusal> {
-    let spec = Spec::at(config)
-        .map_err(|e| Refusal::bare(format!("the container's {} can't be read: {e}", config.display())))?;
+/// The hosts file that the runtime made for the container, if any.
+fn hosts(config: &Path) -> Result<Option<(Place, OwnedFd)>, OciError> {
+    let spec = Spec::at(config).map_err(|error| OciError::ReadConfig { path: config.to_owned(), error })?;
     let Some(source) = spec.source_of("/etc/hosts") else { return Ok(None) };
-    // Runtimes mount their own so, too, where a container may write nothing; what else it may only read, root doesn't write for it.
+    // Runtimes mount their own file read-only in a read-only container. Another read-only file is the operator's: it stays unchanged.
     let runtimes = source.file_name().is_some_and(|name| RUNTIMES.contains(&name.to_string_lossy().as_ref()));
     if spec.is_read_only("/etc/hosts") && !runtimes {
         let hosts = source.display();
         journal::warn(&format!(
-            "no names are kept in {hosts}: it is mounted over the container's /etc/hosts to be read only"
+            "no names are written to {hosts}: it is mounted read-only over the container's /etc/hosts"
         ));
         return Ok(None);
     }
-    let found = target::hosts(Place::Path(source));
-    // The agent looks for itself; here it is known what to do about it.
-    let checked = found.and_then(|(place, file)| HostsFile::open(&file).map(|_| (place, file)));
-    let hint = "mount nothing over the container's /etc/hosts, or a file of its own";
-    checked.map(Some).map_err(|refusal| Refusal::new(refusal.error, hint))
+    let (place, file) = target::hosts(Place::Path(source)).map_err(|e| OciError::Hosts(Box::new(e)))?;
+    // The agent checks too; here the hint can name the mount.
+    HostsFile::open(&file).map_err(|e| OciError::Hosts(Box::new(e)))?;
+    Ok(Some((place, file)))
 }

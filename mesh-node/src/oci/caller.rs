@@ -1,4 +1,4 @@
-//! The runtime that has called this program as a hook: what it was called with itself, and where its caller looks.
+//! The runtime that called this program as a hook: its own arguments, and where its caller reads errors.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -8,7 +8,6 @@ use std::{
     path::PathBuf,
 };
 
-use mesh_proto::message::Refusal;
 use nix::unistd::{Pid, getppid};
 use serde_json::json;
 
@@ -16,10 +15,10 @@ use super::{
     argv::{self, Call, Task},
     line,
 };
-use crate::containers::Labels;
+use crate::{containers::Labels, hint::Hint};
 
-/// The configuration of the container that it makes, if that is this one. What it tells its hooks is not always right: crun
-/// says where it is itself, and with a user namespace that can be `/`.
+/// The path of the configuration from which the runtime makes this container. The bundle that it passes to its hooks is not always
+/// right: crun passes its own current directory, which can be `/` with a user namespace.
 pub(super) fn config(container: &str) -> Option<PathBuf> {
     match call(getppid()).task {
         Task::Create { config, id } if id == container && config.is_absolute() => Some(config),
@@ -27,9 +26,9 @@ pub(super) fn config(container: &str) -> Option<PathBuf> {
     }
 }
 
-/// For a hook whose standard error nobody reads, as with crun: where the caller of the runtime looks that has called it. podman
-/// takes the runtime's log for its error if that is one entry, and else what stands on the runtime's standard error.
-pub(super) fn report(refusal: &Refusal) {
+/// Reports an error to the caller of the runtime, for a hook whose standard error is discarded, as with crun. podman shows the
+/// runtime's log if that has one entry, and else the runtime's standard error.
+pub(super) fn report(error: &impl Hint) {
     let identity = |path: &str| fs::metadata(path).ok().map(|found| (found.rdev(), found.ino()));
     if identity("/proc/self/fd/2") != identity("/dev/null") {
         return;
@@ -39,36 +38,36 @@ pub(super) fn report(refusal: &Refusal) {
     if !matches!(call.task, Task::Create { .. }) {
         return;
     }
-    log(&call, refusal);
+    log(&call, error);
     let stderr = File::options().append(true).open(format!("/proc/{runtime}/fd/2"));
-    let written = stderr.and_then(|mut stderr| writeln!(stderr, "{}", line(refusal)));
-    // Nobody else is left to be told.
+    let written = stderr.and_then(|mut stderr| writeln!(stderr, "{}", line(error)));
+    // There is no other place to report to.
     drop(written);
 }
 
-/// Writes into the log file that the runtime was told of.
-pub(super) fn log(call: &Call, refusal: &Refusal) {
+/// Writes to the runtime's log file.
+pub(super) fn log(call: &Call, error: &dyn Hint) {
     let Some(log) = &call.log else { return };
-    let text = line(refusal);
+    let text = line(error);
     let entry = if call.json {
         json!({"level": "error", "msg": text}).to_string()
     } else {
         format!("level=error msg={text:?}")
     };
     let written = File::options().create(true).append(true).open(log).and_then(|mut file| writeln!(file, "{entry}"));
-    // It stands on standard error too.
+    // Standard error has the same text.
     drop(written);
 }
 
-/// The labels that the caller gives the container that it makes, if it is podman's command.
+/// The labels on the caller's command line, if that is podman.
 pub(super) fn labels() -> Labels {
     labels_of(&fs::read(format!("/proc/{}/cmdline", getppid())).unwrap_or_default())
 }
 
-/// `podman [OPTION…] [container|pod] run|create [OPTION…] IMAGE …`. Where the image begins isn't known without knowing all options,
-/// so all words count that stand behind a `--label`; those of ours that are meant for a program within are none that it knows.
+/// `podman [OPTION…] [container|pod] run|create [OPTION…] IMAGE …`. Only a list of all options would show where IMAGE is, so every
+/// `--label` counts; a program in the container is unlikely to have an option with a label of mesh.
 fn labels_of(text: &[u8]) -> Labels {
-    let words: Vec<_> = text.split(|octet| *octet == 0).map(String::from_utf8_lossy).collect();
+    let words: Vec<_> = text.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     let is_podman = words.first().is_some_and(|program| program.rsplit('/').next() == Some("podman"));
     if !is_podman || !words.iter().any(|word| word == "run" || word == "create") {
         return Labels::new();
@@ -81,12 +80,12 @@ fn labels_of(text: &[u8]) -> Labels {
     all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// Whether a word is short options of which the last is `-l`, as in `-dl`; what is behind it is the next word.
+/// Whether a word is a group of short options that ends with `-l`, as in `-dl`: the next word is its value.
 fn ends_in_l(word: &str) -> bool {
     word.strip_prefix('-').and_then(|options| options.strip_suffix('l')).is_some_and(are_flags)
 }
 
-/// What a word has behind its `-l`, as in `-lNAME=VALUE` or `-dl=NAME=VALUE`.
+/// The value of `-l` in the same word, as in `-lNAME=VALUE` or `-dl=NAME=VALUE`.
 fn behind_l(word: &str) -> Option<&str> {
     let (flags, label) = word.strip_prefix('-')?.split_once('l')?;
     (are_flags(flags) && label.contains('.')).then(|| label.strip_prefix('=').unwrap_or(label))
@@ -97,21 +96,21 @@ fn are_flags(options: &str) -> bool {
     options.chars().all(|option| "diPtq".contains(option))
 }
 
-/// What stands on standard input, to be passed on as it is.
+/// Standard input, to be passed on unchanged.
 pub(super) fn described(from: impl io::Read) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     from.take(super::spec::MAX + 1).read_to_end(&mut text)?;
     Ok(text)
 }
 
-/// What a process was called with, if that was a runtime.
+/// The arguments of a process, parsed as a runtime's.
 fn call(process: Pid) -> Call {
     parse(&fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default())
 }
 
-/// Each word has an octet of zero at its end: proc(5), «cmdline».
+/// Parses arguments that end with a NUL each (proc(5), "cmdline").
 fn parse(text: &[u8]) -> Call {
-    let words = text.strip_suffix(b"\0").unwrap_or(text).split(|octet| *octet == 0).skip(1);
+    let words = text.strip_suffix(b"\0").unwrap_or(text).split(|byte| *byte == 0).skip(1);
     argv::parse(&words.map(|word| OsStr::from_bytes(word).to_owned()).collect::<Vec<OsString>>())
 }
 
@@ -120,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_seen_where_podman_was_called_with_them() {
+    fn labels_are_read_from_podmans_command_line() {
         let of = |line: &str| labels_of(line.replace(' ', "\0").as_bytes()).into_iter().collect::<Vec<_>>();
         let label = vec![("mesh.service".to_owned(), "shop/app".to_owned())];
         for line in [

@@ -1,22 +1,22 @@
-//! What images are, in containerd's content store, where Docker keeps them too if it was told to (Docker 29: unless told
-//! otherwise). A blob is called by its SHA-256, and so proves by itself that it is the one: it doesn't matter where it lies.
+//! Reads images from containerd's content store, where Docker keeps them too if configured (since Docker 29: by default). A blob's
+//! name is its SHA-256, so its content can be verified, and any store is as good as another.
 
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{docker::octets, go};
+use super::{docker::read_up_to, go};
 
-/// The store of the machine's containerd (containerd's documentation, ops.md), of which Docker's packages make use.
+/// The store of the machine's containerd, which Docker's packages use (containerd's documentation, ops.md).
 const MACHINES: &str = "/var/lib/containerd";
-/// That of the one which Docker starts itself where there is no other, beside its containers (moby, cmd/dockerd/daemon.go).
+/// The store of the containerd that dockerd starts itself, relative to Docker's data root (moby, cmd/dockerd/daemon.go).
 const DOCKERS: &str = "containerd/daemon";
-/// Where the blobs are in there (containerd, plugins/content/local).
+/// The directory of the blobs in a store (containerd, plugins/content/local).
 const BLOBS: &str = "io.containerd.content.v1.content/blobs/sha256";
-/// The largest blob that is read, in octets: as much as containerd allows a manifest.
+/// The largest blob that is read, in bytes: containerd's limit for a manifest.
 const MAX: u64 = 8 << 20;
 
-/// The configuration of the image with this manifest (OCI image specification, «Image Configuration»). `None` if it isn't there,
+/// The configuration of the image with this manifest (OCI image specification, "Image Configuration"). `None` if no store has it,
 /// or the digest is that of an index of several images.
 pub(super) fn configuration(containers: &Path, manifest: &str) -> Option<Vec<u8>> {
     let beside = containers.parent().map(|docker| docker.join(DOCKERS));
@@ -26,18 +26,18 @@ pub(super) fn configuration(containers: &Path, manifest: &str) -> Option<Vec<u8>
         .find_map(|root| blob(&root, &go::configuration(&blob(&root, manifest)?).ok()??))
 }
 
-/// A blob, if it is there and what it is called.
+/// A blob, if it exists and its content matches its name.
 fn blob(root: &Path, digest: &str) -> Option<Vec<u8>> {
     let name = digest.strip_prefix("sha256:")?;
     if name.len() != 64 || !name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return None;
     }
-    octets(&root.join(BLOBS).join(name), MAX).filter(|octets| digest_of(octets) == name)
+    read_up_to(&root.join(BLOBS).join(name), MAX).filter(|bytes| digest_of(bytes) == name)
 }
 
-/// The SHA-256 in the digits that blobs are called by.
-fn digest_of(octets: &[u8]) -> String {
-    Sha256::digest(octets).iter().map(|octet| format!("{octet:02x}")).collect()
+/// The SHA-256 in hexadecimal digits, as in the names of blobs.
+fn digest_of(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -49,7 +49,7 @@ pub(super) mod tests {
     use super::*;
     use crate::state::tests::Scratch;
 
-    /// Puts a blob into the store beside a directory of containers, and gives its digest.
+    /// Puts a blob into the store beside a directory of containers and returns its digest.
     pub(in crate::oci) fn put(containers: &Path, blob: &Value) -> String {
         let text = blob.to_string();
         let name = digest_of(text.as_bytes());

@@ -1,5 +1,5 @@
-//! Docker's containers, by its own files: it doesn't pass their labels on to the runtime. (To ask it for the container would not
-//! do: it holds the container's lock while the runtime works.)
+//! Reads Docker's containers from its own files, because Docker doesn't pass labels to the runtime. (Its API can't help here: it holds
+//! the container's lock while the runtime works.)
 
 use std::{
     fs::{self, File},
@@ -8,35 +8,34 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mesh_proto::message::Refusal;
 use nix::unistd::geteuid;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{image::Image, spec::Spec};
+use super::{OciError, error::NotRoots, image::Image, spec::Spec};
 use crate::containers::{Labels, leave_out_the_images, texts};
 
-/// Where Docker keeps its containers, unless it was told otherwise.
+/// Docker's default directory of containers.
 const USUAL: &str = "/var/lib/docker/containers";
-/// What Docker mounts into a container from the container's own directory; with a shared network, from another one's.
+/// Files that Docker mounts into a container from the container's directory or, with a shared network, from another container's.
 const MOUNTED: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
-/// A container's own file in its directory.
+/// The description in a container's directory.
 const FILE: &str = "config.v2.json";
-/// The largest file that is read, in octets.
+/// The largest file that is read, in bytes.
 pub(super) const MAX: u64 = 16 << 20;
 
-/// A container of Docker's.
+/// One of Docker's containers.
 #[derive(Debug)]
 pub(super) struct Container {
     labels: Labels,
     image: Image,
     /// Docker's directory of containers.
     directory: PathBuf,
-    /// Whether nobody else than Docker can have written this.
-    believed: Result<(), Refusal>,
+    /// An error if a user other than root could have written this.
+    believed: Result<(), OciError>,
 }
 
-/// Of a container's file: moby, daemon/container/container.go.
+/// Fields of a container's description (moby, daemon/container/container.go).
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Written {
@@ -48,40 +47,40 @@ struct Written {
 }
 
 impl Container {
-    /// The container, if it is one of Docker's.
+    /// Finds the container, if it is one of Docker's.
     pub(super) fn find(spec: &Spec, id: &str) -> Option<Self> {
-        // Nothing but digits leads nowhere else.
+        // Digits can't form a path to another place.
         if id.len() != 64 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
         let usual = Path::new(USUAL).join(id).join(FILE);
-        // That place is Docker's alone. What is mounted may come from anywhere: whoever starts the container says from where.
+        // Only Docker writes to the usual place. A mount's source is chosen by the user who starts the container.
         let mounted = MOUNTED.iter().filter_map(|at| Some(spec.source_of(at)?.parent()?.parent()?.join(id).join(FILE)));
         let mounted = mounted.filter_map(|path| match roots_alone(&path) {
             Ok(path) => Self::read(&path, id, Ok(())),
-            Err(refusal) => Self::read(&path, id, Err(refusal)),
+            Err(error) => Self::read(&path, id, Err(error)),
         });
         let mut found = Self::read(&usual, id, Ok(())).into_iter().chain(mounted);
         let first = found.next()?;
         Some(if first.believed.is_ok() { first } else { found.find(|next| next.believed.is_ok()).unwrap_or(first) })
     }
 
-    fn read(path: &Path, id: &str, believed: Result<(), Refusal>) -> Option<Self> {
+    fn read(path: &Path, id: &str, believed: Result<(), OciError>) -> Option<Self> {
         let Written { id: written, config, image } = read(path)?;
         let (labels, directory) = (texts(config.get("Labels")), path.parent()?.parent()?.to_owned());
         (written == id).then_some(Self { labels, image, directory, believed })
     }
 
-    /// All its labels, those that it has from its image as well.
+    /// All its labels, those of its image included.
     pub(super) fn labels(&self) -> &Labels {
         &self.labels
     }
 
-    /// Its labels without those of its image that mean something to us. Docker is asked at one of these sockets if need be.
+    /// Its labels without those of its image that concern membership. Docker is asked at these sockets if its files don't suffice.
     ///
     /// # Errors
-    /// If the image's labels can't be found out, or the container's own come from somewhere that others write to.
-    pub(super) fn labels_of_its_own(self, sockets: &[PathBuf]) -> Result<Labels, Refusal> {
+    /// If the image's labels can't be determined, or other users may write to the container's description.
+    pub(super) fn labels_of_its_own(self, sockets: &[PathBuf]) -> Result<Labels, OciError> {
         self.believed?;
         let of_image = self.image.labels(&self.directory, sockets)?;
         let mut labels = self.labels;
@@ -90,39 +89,34 @@ impl Container {
     }
 }
 
-/// Reads a file of JSON, if it is there and whole.
+/// Reads a JSON file, if it exists and is complete.
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&octets(path, MAX)?).ok()
+    serde_json::from_slice(&read_up_to(path, MAX)?).ok()
 }
 
-/// What is in a file, up to so many octets.
-pub(super) fn octets(path: &Path, most: u64) -> Option<Vec<u8>> {
-    let mut octets = Vec::new();
-    File::open(path).ok()?.take(most).read_to_end(&mut octets).ok()?;
-    Some(octets)
+/// Reads at most `most` bytes of a file.
+pub(super) fn read_up_to(path: &Path, most: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(most).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
-/// Where a file is, by no way that anybody but root, or the user that we are, can have changed.
+/// The real path of a file that only root, or this process's user, can have written or replaced.
 ///
 /// # Errors
-/// If anybody else can.
-fn roots_alone(path: &Path) -> Result<PathBuf, Refusal> {
+/// If another user can.
+fn roots_alone(path: &Path) -> Result<PathBuf, OciError> {
     let others = |path: &Path| -> io::Result<bool> {
         let found = fs::symlink_metadata(path)?;
-        // In a directory with the sticky bit nobody replaces what isn't his, and whose the next one down is shows by itself.
+        // In a sticky directory only the owner can replace an entry, and the next component's owner is checked next.
         let writable = found.mode() & 0o022 != 0 && (found.is_file() || found.mode() & 0o1000 == 0);
         Ok(writable || ![0, geteuid().as_raw()].contains(&found.uid()))
     };
-    let refused = |why: &str| {
-        Refusal::new(
-            format!("{} says that it is one of Docker's containers, but {why}", path.display()),
-            "Docker's directory, and all above it, belong to root, and nobody else may write to them",
-        )
-    };
-    let real = path.canonicalize().map_err(|e| refused(&e.to_string()))?;
+    let refused = |why: NotRoots| OciError::NotDockers { path: path.to_owned(), why };
+    let real = path.canonicalize().map_err(|e| refused(e.into()))?;
     for above in real.ancestors() {
-        if others(above).map_err(|e| refused(&e.to_string()))? {
-            return Err(refused(&format!("others than root may write to {}", above.display())));
+        if others(above).map_err(|e| refused(e.into()))? {
+            return Err(refused(NotRoots::Writable(above.to_owned())));
         }
     }
     Ok(real)
@@ -137,7 +131,7 @@ mod tests {
     use super::*;
     use crate::state::tests::Scratch;
 
-    /// Docker's directory, with one container of one image.
+    /// Docker's directory with one container of one image.
     struct Docker(Scratch);
 
     fn id() -> String {
@@ -207,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_may_write_decides_nothing() {
+    fn a_description_that_others_may_write_decides_nothing() {
         let docker = Docker::new("others", &json!({"mesh.service": "shop/db"}), &json!({}));
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         let file = docker.containers().join(id()).join(FILE);
@@ -216,17 +210,17 @@ mod tests {
         {
             mode(&path, wrong);
             let found = find(&docker, &id()).unwrap();
-            assert_eq!(found.labels()["mesh.service"], "shop/db", "it is known what it would be");
-            let refusal = found.labels_of_its_own(&[]).unwrap_err();
-            assert!(refusal.error.contains(&format!("write to {}", path.display())), "{}", refusal.error);
+            assert_eq!(found.labels()["mesh.service"], "shop/db", "what it asks for is known");
+            let error = found.labels_of_its_own(&[]).unwrap_err();
+            assert!(error.to_string().contains(&format!("write to {}", path.display())), "{error}");
             mode(&path, right);
         }
         mode(&docker.0.0, 0o1777);
-        assert!(find(&docker, &id()).unwrap().believed.is_ok(), "as /tmp, where each keeps his own");
+        assert!(find(&docker, &id()).unwrap().believed.is_ok(), "as in /tmp, where only the owner replaces a file");
     }
 
     #[test]
-    fn a_link_leads_nobody_past_that() {
+    fn a_link_does_not_evade_the_check() {
         let docker = Docker::new("linked", &json!({"mesh.service": "shop/db"}), &json!({}));
         let elsewhere = Scratch::new("linked-from");
         std::os::unix::fs::symlink(docker.containers(), elsewhere.0.join("containers")).unwrap();

@@ -1,5 +1,5 @@
-//! JSON that somebody else wrote and Docker or podman reads as well, by Go's encoding/json: that takes a name in capitals for the same, and
-//! of one that stands there twice it takes both. Where it could read something else than we do, nothing is known.
+//! Reads JSON that Docker or podman also read, with Go's encoding/json: that ignores the case of names and merges duplicates. A text
+//! that Go could read differently is ambiguous and tells nothing.
 
 use std::fmt;
 
@@ -11,35 +11,35 @@ use serde_json::{Value, value::RawValue};
 
 use crate::containers::{Labels, texts};
 
-/// It can be read in more than one way, or not at all.
+/// The text can be read in more than one way, or not at all.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ambiguous;
 
-/// The labels in the configuration of an image (OCI image specification, «Image Configuration»).
+/// The labels in the configuration of an image (OCI image specification, "Image Configuration").
 pub(super) fn labels(configuration: &[u8]) -> Result<Labels, Ambiguous> {
     let Some(config) = member(whole(configuration)?, "config")? else { return Ok(Labels::new()) };
     let Some(labels) = member(config, "Labels")? else { return Ok(Labels::new()) };
     serde_json::from_str::<Value>(labels.get()).map(|labels| texts(Some(&labels))).map_err(|_| Ambiguous)
 }
 
-/// The annotations in the manifest of an image («Image Manifest»).
+/// The annotations in the manifest of an image ("Image Manifest").
 pub(super) fn annotations(manifest: &[u8]) -> Result<Labels, Ambiguous> {
     let Some(annotations) = member(whole(manifest)?, "annotations")? else { return Ok(Labels::new()) };
     serde_json::from_str::<Value>(annotations.get()).map(|annotations| texts(Some(&annotations))).map_err(|_| Ambiguous)
 }
 
-/// The digest of an image's configuration, as its manifest has it; none: it isn't the manifest of one image.
+/// The digest of an image's configuration, from the image's manifest; `None`: it isn't the manifest of one image.
 pub(super) fn configuration(manifest: &[u8]) -> Result<Option<String>, Ambiguous> {
     let Some(config) = member(whole(manifest)?, "config")? else { return Ok(None) };
     let Some(digest) = member(config, "digest")? else { return Ok(None) };
     serde_json::from_str(digest.get()).map(Some).map_err(|_| Ambiguous)
 }
 
-fn whole(octets: &[u8]) -> Result<&RawValue, Ambiguous> {
-    serde_json::from_slice(octets).map_err(|_| Ambiguous)
+fn whole(text: &[u8]) -> Result<&RawValue, Ambiguous> {
+    serde_json::from_slice(text).map_err(|_| Ambiguous)
 }
 
-/// A member of an object, or of none (`null`), that stands there once at most and in this spelling.
+/// A member of an object (or of `null`) that occurs at most once, in exactly this spelling.
 fn member<'a>(object: &'a RawValue, name: &str) -> Result<Option<&'a RawValue>, Ambiguous> {
     let object: Option<Members<'_>> = serde_json::from_str(object.get()).map_err(|_| Ambiguous)?;
     let mut same = object.into_iter().flat_map(|Members(all)| all).filter(|(there, _)| folded(there) == folded(name));
@@ -50,7 +50,7 @@ fn member<'a>(object: &'a RawValue, name: &str) -> Result<Option<&'a RawValue>, 
     }
 }
 
-/// A name as encoding/json compares it (`foldName` of its fold.go), as far as it could be one with letters of ASCII alone.
+/// A name as encoding/json compares it (`foldName` of its fold.go), for names that may equal an ASCII one.
 fn folded(name: &str) -> String {
     let fold = |c| match c {
         '\u{17f}' => 's',
@@ -60,7 +60,7 @@ fn folded(name: &str) -> String {
     name.chars().map(fold).collect()
 }
 
-/// All members of an object as they stand there.
+/// All members of an object in their order, duplicates included.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {

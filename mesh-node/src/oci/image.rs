@@ -1,16 +1,16 @@
-//! The labels of a Docker container's image. A container has them too, and nothing there says which of its labels are whose.
+//! The labels of a Docker container's image. Docker copies them to the container, without a mark that tells them from the
+//! container's own.
 
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use mesh_proto::message::Refusal;
 use serde::Deserialize;
 
 use super::{
-    content,
-    docker::{MAX, octets},
+    OciError, content,
+    docker::{MAX, read_up_to},
     go,
 };
 use crate::{
@@ -18,39 +18,39 @@ use crate::{
     docker::{self, Manifest},
 };
 
-/// How long Docker may take to tell of an image: it does so from its memory and a few small files, and without a lock that
-/// it holds while a container starts (moby, daemon/containerd/image_inspect.go and daemon/images/image_inspect.go).
+/// How long Docker may take to describe an image: it needs its memory and a few small files, and no lock that it holds while a
+/// container starts (moby, daemon/containerd/image_inspect.go and daemon/images/image_inspect.go).
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a container's `config.v2.json` says of its image.
+/// The image in a container's `config.v2.json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Image {
-    /// Its digest; empty for a container that was made from nothing.
+    /// Its digest; empty for a container without an image.
     #[serde(default, rename = "Image")]
     id: String,
-    /// Which one, if it is an image of several.
+    /// The manifest of its platform, if the image has several.
     #[serde(default, rename = "ImageManifest")]
     manifest: Option<Manifest>,
-    /// What keeps its layers, which is part of the path to where it is described.
+    /// The storage driver, which is part of the path of the image's description.
     #[serde(default)]
     driver: String,
 }
 
 impl Image {
-    /// Its labels: from the files of Docker's own image store, beside this directory of containers, or of containerd's; where it is
-    /// in neither, Docker is asked at these sockets. (Not first of all: when it starts, after a reboot for instance, it starts
-    /// containers before it answers.) It is the same image whoever knows it, by its digest.
+    /// Its labels: from Docker's own image store, beside this directory of containers, or from containerd's; else from Docker at one of
+    /// these sockets. (Docker comes last: after a reboot it starts containers before it answers.) The digest ensures that every
+    /// source describes the same image.
     ///
     /// # Errors
-    /// If nobody knows.
-    pub(super) fn labels(&self, containers: &Path, sockets: &[PathBuf]) -> Result<Labels, Refusal> {
+    /// If no source knows the image.
+    pub(super) fn labels(&self, containers: &Path, sockets: &[PathBuf]) -> Result<Labels, OciError> {
         if self.id.is_empty() {
             return Ok(Labels::new());
         }
         let manifest = self.manifest.as_ref().and_then(Manifest::digest).unwrap_or(&self.id);
         let files = self.stored(containers).or_else(|| content::configuration(containers, manifest));
-        // What could be read in more than one way Docker is asked for: it tells it as it has read it.
+        // Docker itself resolves what is ambiguous.
         if let Some(labels) = files.and_then(|image| go::labels(&image).ok()) {
             return Ok(labels);
         }
@@ -61,17 +61,10 @@ impl Image {
                 Err(error) => answers.push(format!("{}: {error}", socket.display())),
             }
         }
-        Err(Refusal::new(
-            format!(
-                "Docker can't be asked for the image {}, so nobody knows whether it makes itself a member ({})",
-                self.id,
-                answers.join("; ")
-            ),
-            "is the image still there? Where Docker is asked stands in the agent's configuration: [containers] watch = [\"/var/run/docker.sock\"]",
-        ))
+        Err(OciError::UnknownImage { image: self.id.clone(), answers: answers.join("; ") })
     }
 
-    /// In Docker's own store: moby, daemon/internal/image/fs.go.
+    /// Its configuration in Docker's own store (moby, daemon/internal/image/fs.go).
     fn stored(&self, containers: &Path) -> Option<Vec<u8>> {
         let digest = self.id.strip_prefix("sha256:")?;
         let plain = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -79,7 +72,7 @@ impl Image {
             return None;
         }
         let store = containers.parent()?.join("image").join(&self.driver).join("imagedb/content/sha256");
-        octets(&store.join(digest), MAX)
+        read_up_to(&store.join(digest), MAX)
     }
 }
 
@@ -135,17 +128,17 @@ mod tests {
         let scratch = Scratch::new("image-asked");
         let sockets = ["/nonexistent/docker.sock".into(), docker(&scratch)];
         let containers = scratch.0.join("containers");
-        assert_eq!(image("sha256:abc").labels(&containers, &sockets), Ok(expected()));
+        assert_eq!(image("sha256:abc").labels(&containers, &sockets).unwrap(), expected());
         let store = scratch.0.join("image/overlayfs/imagedb/content/sha256");
         fs::create_dir_all(&store).unwrap();
         fs::write(store.join("abc"), json!({"config": {"Labels": {"a": "b"}}}).to_string()).unwrap();
         assert_eq!(image("sha256:abc").labels(&containers, &sockets).unwrap()["a"], "b", "the file comes first");
         fs::write(store.join("abc"), json!({}).to_string()).unwrap();
-        assert_eq!(image("sha256:abc").labels(&containers, &[]), Ok(Labels::new()), "without a configuration");
+        assert_eq!(image("sha256:abc").labels(&containers, &[]).unwrap(), Labels::new(), "without a configuration");
         fs::write(store.join("abc"), "{\"config\":{\"labels\":{\"a\":\"b\"}}}").unwrap();
-        assert_eq!(image("sha256:abc").labels(&containers, &sockets), Ok(expected()), "Docker reads it otherwise");
+        assert_eq!(image("sha256:abc").labels(&containers, &sockets).unwrap(), expected(), "Docker reads it otherwise");
         fs::write(store.join("abc"), "{").unwrap();
-        assert_eq!(image("sha256:abc").labels(&containers, &sockets), Ok(expected()), "a damaged one is none");
+        assert_eq!(image("sha256:abc").labels(&containers, &sockets).unwrap(), expected(), "a damaged one is none");
     }
 
     #[test]
@@ -156,10 +149,10 @@ mod tests {
         let config = put(json!({"config": {"Labels": expected()}}));
         let manifest = put(json!({"config": {"digest": config}}));
         let index = put(json!({"manifests": [{"digest": manifest}]}));
-        assert_eq!(image(&manifest).labels(&containers, &[]), Ok(expected()));
+        assert_eq!(image(&manifest).labels(&containers, &[]).unwrap(), expected());
         let of_several = json!({"Image": index, "Driver": "overlayfs", "ImageManifest": {"digest": manifest}});
         let of_several: Image = serde_json::from_value(of_several).unwrap();
-        assert_eq!(of_several.labels(&containers, &[]), Ok(expected()));
+        assert_eq!(of_several.labels(&containers, &[]).unwrap(), expected());
         assert!(image(&index).labels(&containers, &[]).is_err(), "which of them it is is not known");
     }
 
@@ -167,7 +160,7 @@ mod tests {
     fn where_nobody_knows_nothing_is_taken_for_granted() {
         let scratch = Scratch::new("image-unknown");
         let socket = docker(&scratch);
-        let error = |id: &str, sockets: &[PathBuf]| image(id).labels(&scratch.0, sockets).unwrap_err().error;
+        let error = |id: &str, sockets: &[PathBuf]| image(id).labels(&scratch.0, sockets).unwrap_err().to_string();
         let unknown = error("sha256:f00", std::slice::from_ref(&socket));
         assert!(unknown.contains("404 No such image") && unknown.contains("docker.sock"), "{unknown}");
         assert!(error("sha256:abc", &["/nonexistent/docker.sock".into()]).contains("/nonexistent/docker.sock: "));
@@ -175,8 +168,8 @@ mod tests {
             json!({"Image": "sha256:abc", "ImageManifest": {"platform": {"os": "linux", "architecture": "386"}}});
         let other: Image = serde_json::from_value(other).unwrap();
         let refusal = other.labels(&scratch.0, std::slice::from_ref(&socket)).unwrap_err();
-        assert!(refusal.error.contains("as it is for the container's platform"), "{}", refusal.error);
+        assert!(refusal.to_string().contains("for the container's platform"), "{refusal}");
         assert!(error("../../etc/passwd", &[socket]).contains("../../etc/passwd"));
-        assert_eq!(image("").labels(&scratch.0, &[]), Ok(Labels::new()), "made from nothing");
+        assert_eq!(image("").labels(&scratch.0, &[]).unwrap(), Labels::new(), "made from nothing");
     }
 }

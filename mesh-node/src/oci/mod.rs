@@ -1,10 +1,11 @@
-//! Faces to container runtimes that follow the OCI runtime specification: a wrapper around runc, and hooks.
+//! The ways in for runtimes that follow the OCI runtime specification: a wrapper around runc, and hooks.
 
 mod argv;
 mod attach;
 mod caller;
 mod content;
 mod docker;
+mod error;
 mod go;
 mod hook;
 mod image;
@@ -13,20 +14,21 @@ mod storage;
 mod wrapper;
 
 pub(crate) use attach::{agent, detach};
+pub(crate) use error::OciError;
 pub(crate) use hook::{Stage, note, run as hook, settle};
 pub(crate) use wrapper::{is_called, main as wrapper};
 
-use mesh_proto::message::Refusal;
+use crate::hint::Hint;
 
-/// A refusal on one line, as it comes into a runtime's own errors.
-fn line(refusal: &Refusal) -> String {
-    format!("mesh: {}", text(refusal))
+/// An error with its hint on one line, for a runtime's own error message.
+fn line(error: &dyn Hint) -> String {
+    format!("mesh: {}", text(error))
 }
 
-/// The same without saying who speaks.
-fn text(refusal: &Refusal) -> String {
-    match &refusal.hint {
-        Some(hint) => format!("{} ({hint})", refusal.error),
-        None => refusal.error.clone(),
+/// An error with its hint, without a prefix.
+fn text(error: &dyn Hint) -> String {
+    match error.hint() {
+        Some(hint) => format!("{error} ({hint})"),
+        None => error.to_string(),
     }
 }

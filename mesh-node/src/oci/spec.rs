@@ -1,4 +1,4 @@
-//! A container's `config.json` (OCI runtime specification 1.0 and 1.1): what we read there, and what we put in.
+//! A container's `config.json` (OCI runtime specification 1.0 and 1.1).
 
 use std::{
     collections::BTreeMap,
@@ -8,40 +8,39 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mesh_proto::message::Refusal;
 use serde_json::{Map, Value, json};
 
 use crate::{
     callback::{HOOK_TIMEOUT, Hooks},
     containers::{CLIENT, Labels, Member, SERVICE, texts},
-    exec,
+    exec::{self, TooLarge},
 };
 
-/// The annotation that holds what we put into the environment, and what was there before: for `exec`.
+/// The annotation with the variables that mesh has set and the values they replaced: for `exec`.
 const VARIABLES: &str = "mesh.variables";
-/// The annotation that says why the container can't have the mesh: for the hook that is called when it is made.
+/// The annotation with the reason why the container can't have the mesh: for the hook that runs when the container is made.
 pub(super) const REFUSED: &str = "mesh.refused";
-/// The largest file that is read, in octets. (Docker's are about 10 KB.)
+/// The largest file that is read, in bytes. (Docker's have about 10 KB.)
 pub(super) const MAX: u64 = 16 << 20;
 /// A container's configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Spec(Map<String, Value>);
 
 impl Spec {
-    /// Reads it.
+    /// Reads a configuration.
     ///
     /// # Errors
-    /// If it can't be read, or isn't an object of JSON.
+    /// If it can't be read, or isn't a JSON object.
     pub(super) fn read(from: impl io::Read) -> io::Result<Self> {
         let mut text = Vec::new();
         from.take(MAX + 1).read_to_end(&mut text)?;
         if text.len() as u64 > MAX {
-            return Err(io::Error::other(format!("it is longer than {MAX} octets")));
+            return Err(io::Error::other(format!("it is longer than {MAX} bytes")));
         }
         Ok(Self(serde_json::from_slice(&text)?))
     }
 
-    /// Reads that of a bundle.
+    /// Reads the configuration of a bundle.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -57,10 +56,10 @@ impl Spec {
         Self::read(File::open(path)?)
     }
 
-    /// Writes it in the place of the file before: there is the one or the other, whole.
+    /// Replaces the file: at any moment either the old or the new content is there, complete.
     ///
     /// # Errors
-    /// If it can't be written; the one before is then untouched.
+    /// If it can't be written; the old content is then unchanged.
     pub(super) fn replace(&self, path: &Path) -> io::Result<()> {
         let next = path.with_added_extension("mesh");
         match fs::remove_file(&next) {
@@ -74,29 +73,29 @@ impl Spec {
         replaced.inspect_err(|_| drop(fs::remove_file(&next)))
     }
 
-    /// As it is written.
+    /// Its text.
     pub(super) fn to_json(&self) -> Vec<u8> {
         Value::Object(self.0.clone()).to_string().into_bytes()
     }
 
-    /// The annotations that are texts, as all should be.
+    /// The annotations whose values are texts, as all should be.
     pub(super) fn annotations(&self) -> Labels {
         texts(self.0.get("annotations"))
     }
 
-    /// The root of its file system, where that is said for itself and not for the bundle.
+    /// The root of its file system, if the path is absolute and not relative to the bundle.
     pub(super) fn root(&self) -> Option<PathBuf> {
         let path = self.0.get("root")?.get("path")?.as_str()?;
         Some(PathBuf::from(path)).filter(|path| path.is_absolute())
     }
 
-    /// Whether the mount at `destination` is to be read only.
+    /// Whether the mount at `destination` is read-only.
     pub(super) fn is_read_only(&self, destination: &str) -> bool {
         let options = self.mount_at(destination).and_then(|mount| mount.get("options")?.as_array());
         options.into_iter().flatten().any(|option| option == "ro" || option == "rro")
     }
 
-    /// Where the mount at `destination` comes from.
+    /// The source of the mount at `destination`.
     pub(super) fn source_of(&self, destination: &str) -> Option<PathBuf> {
         let mount = self.mount_at(destination)?;
         mount.get("source")?.as_str().map(PathBuf::from).filter(|path| path.is_absolute())
@@ -104,37 +103,35 @@ impl Spec {
 
     fn mount_at(&self, destination: &str) -> Option<&Value> {
         let mounts = self.0.get("mounts")?.as_array()?;
-        // The last one covers the others.
+        // The last one hides the others.
         mounts.iter().rfind(|mount| mount.get("destination").is_some_and(|at| at == destination))
     }
 
-    /// These variables, if the first process can be started with them.
+    /// Checks that the first process can start with these variables, and returns them.
     ///
     /// # Errors
-    /// If the kernel would refuse: the runtime would only say that an argument list is too long.
-    pub(super) fn takes(&self, variables: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Refusal> {
+    /// If the kernel would refuse: the runtime would only report that an argument list is too long.
+    pub(super) fn takes(&self, variables: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, TooLarge> {
         let texts = |key| {
             let list = self.0.get("process").and_then(|process| process.get(key)).and_then(Value::as_array);
             list.into_iter().flatten().filter_map(Value::as_str)
         };
         let theirs = texts("args").chain(texts("env")).map(str::len);
-        exec::fits("the container's program", theirs, &variables, self.stack())
-            .map_err(|why| Refusal::new(why, exec::HINT_CONTAINERS))?;
+        exec::fits("the container's program", theirs, &variables, self.stack())?;
         Ok(variables)
     }
 
-    /// The limit of the first process's stack, if the container has one of its own.
+    /// The limit of the first process's stack in bytes, if the container sets one.
     fn stack(&self) -> Option<u64> {
         let limits = self.0.get("process")?.get("rlimits")?.as_array()?;
         limits.iter().find(|limit| limit.get("type").is_some_and(|kind| kind == "RLIMIT_STACK"))?.get("soft")?.as_u64()
     }
 
-    /// Makes the container one of `member`: with these variables, whatever stood there, and with our hooks. Once more
-    /// changes nothing.
+    /// Makes the container one of `member`: sets these variables, replacing others of the same names, and adds the hooks. Idempotent.
     pub(super) fn adopt(&mut self, member: &Member, variables: &BTreeMap<String, String>, hooks: &Hooks) {
         let mut before = self.set_variables(variables);
         let annotations = object(self.0.entry("annotations"));
-        // What an earlier call of ours replaced is what counts, not what that put there.
+        // After a second call the values before the first one count.
         if let Some(earlier) = annotations.get(VARIABLES).and_then(recorded) {
             before.extend(earlier.into_iter().filter(|(name, _)| variables.contains_key(name)));
         }
@@ -145,13 +142,13 @@ impl Spec {
         self.call(hooks, &["createRuntime", "poststop"]);
     }
 
-    /// Makes the container one that does not start, for a reason that our hook tells then.
+    /// Makes the container one that doesn't start; the hook reports the reason.
     pub(super) fn refuse(&mut self, why: &str, hooks: &Hooks) {
         object(self.0.entry("annotations")).insert(REFUSED.into(), why.into());
         self.call(hooks, &["createRuntime"]);
     }
 
-    /// Has our hooks called at these stages, once each.
+    /// Adds the hooks of these stages, once each.
     fn call(&mut self, hooks: &Hooks, stages: &[&str]) {
         let all = object(self.0.entry("hooks"));
         for stage in stages.iter().copied() {
@@ -168,7 +165,7 @@ impl Spec {
         }
     }
 
-    /// Sets variables of the first process. Gives what each replaced.
+    /// Sets variables of the first process. Returns the values they replace.
     fn set_variables(&mut self, variables: &BTreeMap<String, String>) -> BTreeMap<String, Option<String>> {
         let environment = array(object(self.0.entry("process")).entry("env"));
         variables.iter().map(|(name, value)| (name.clone(), set(environment, name, value))).collect()
@@ -200,7 +197,7 @@ fn get<'a>(environment: &'a [Value], name: &str) -> Option<&'a str> {
     environment.iter().rev().find_map(|entry| entry.as_str()?.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// Sets a variable once. Gives what it was.
+/// Sets a variable, once. Returns its previous value.
 fn set(environment: &mut Vec<Value>, name: &str, value: &str) -> Option<String> {
     let before = get(environment, name).map(str::to_owned);
     let is_it = |entry: &Value| entry.as_str().and_then(|text| text.strip_prefix(name)?.strip_prefix('=')).is_some();
@@ -209,7 +206,7 @@ fn set(environment: &mut Vec<Value>, name: &str, value: &str) -> Option<String> 
     before
 }
 
-/// What is there if it is an object; else an empty one is put there.
+/// The entry's object; any other value is replaced by an empty one.
 fn object(entry: serde_json::map::Entry<'_>) -> &mut Map<String, Value> {
     let value = entry.or_insert_with(|| json!({}));
     if !value.is_object() {
@@ -221,7 +218,7 @@ fn object(entry: serde_json::map::Entry<'_>) -> &mut Map<String, Value> {
     }
 }
 
-/// The same for an array.
+/// The entry's array; any other value is replaced by an empty one.
 fn array(entry: serde_json::map::Entry<'_>) -> &mut Vec<Value> {
     let value = entry.or_insert_with(|| json!([]));
     if !value.is_array() {
@@ -315,7 +312,7 @@ mod tests {
         assert_eq!(
             exec(json!(["PORT=9999"])),
             json!(["PORT=9999", "WARP_IST_my-db=100.112.0.2"]),
-            "given for this process alone"
+            "set for this process alone"
         );
         let mut process = spec(json!({"env": ["A=b"]}));
         let before = process.clone();
@@ -324,12 +321,11 @@ mod tests {
     }
 
     #[test]
-    fn more_variables_than_a_program_can_have_are_refused_before_the_runtime_does() {
+    fn too_many_variables_are_refused_before_the_runtime_refuses_them() {
         let many =
             |count: usize| (0..count).map(|n| (format!("WARP_IST_{n:0100}"), "100.112.0.2".to_owned())).collect();
         let refusal = docker().takes(many(60_000)).unwrap_err();
-        assert!(refusal.error.contains("60000 variables of the mesh"), "{refusal}");
-        assert!(refusal.hint.is_some_and(|hint| hint.contains("foreign_variables = false")));
+        assert!(refusal.to_string().contains("60000 variables of the mesh"), "{refusal}");
         assert_eq!(docker().takes(many(1000)).unwrap().len(), 1000);
         let rlimits = json!([{"type": "RLIMIT_STACK", "soft": 1 << 20, "hard": 1 << 20}]);
         let small = spec(json!({"process": {"env": [], "rlimits": rlimits}}));

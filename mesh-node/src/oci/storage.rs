@@ -1,5 +1,5 @@
-//! The annotations of a container's image, where containers/storage keeps both, as with podman. podman gives them to the container
-//! as if they were its own, and nothing there says whose they are.
+//! The annotations of a container's image in containers/storage, as podman uses it. podman copies them to the container, without a
+//! mark that tells them from the container's own.
 
 use std::{
     ffi::OsStr,
@@ -7,38 +7,38 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mesh_proto::message::Refusal;
 use serde::Deserialize;
 
 use super::{
-    docker::{MAX, octets},
+    docker::{MAX, read_up_to},
+    error::StoreError,
     go,
     spec::Spec,
 };
 use crate::containers::{Labels, leave_out_the_images};
 
-/// Where containers/storage is told of further stores of images: containers-storage.conf(5).
-const CONFIGURATIONS: [&str; 2] = ["/etc/containers/storage.conf", "/usr/share/containers/storage.conf"];
-/// Which containers there are: containers/storage, containers.go. Those of the second go with a restart of the machine.
+/// The configurations that name more stores of images: containers-storage.conf(5).
+pub(super) const CONFIGURATIONS: [&str; 2] = ["/etc/containers/storage.conf", "/usr/share/containers/storage.conf"];
+/// The lists of containers (containers/storage, containers.go). The second one ends with a restart of the machine.
 const LISTS: [&str; 2] = ["containers.json", "volatile-containers.json"];
-/// What podman mounts from where it keeps what goes with a restart, in a container of any kind.
+/// Files that podman mounts into any container from its directory for volatile state.
 const MOUNTED: [&str; 4] = ["/run/.containerenv", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname"];
 
-/// Of a container's entry in such a list.
+/// A container's entry in such a list.
 #[derive(Debug, Deserialize)]
 struct Entry {
     #[serde(default)]
     layer: String,
-    /// Empty if it was made of none.
+    /// Empty for a container without an image.
     #[serde(default)]
     image: String,
 }
 
-/// The annotations that a container has not from its image, as far as that would make it a member.
+/// The container's annotations without those of its image that concern membership.
 ///
 /// # Errors
-/// If nobody knows.
-pub(super) fn own_annotations(spec: &Spec) -> Result<Labels, Refusal> {
+/// If the image's annotations can't be determined.
+pub(super) fn own_annotations(spec: &Spec) -> Result<Labels, StoreError> {
     let mut annotations = spec.annotations();
     if let Some((store, root)) = spec.root().and_then(|root| Some((Store::of(&root)?, root))) {
         let image = store.image(&root, spec)?;
@@ -49,7 +49,7 @@ pub(super) fn own_annotations(spec: &Spec) -> Result<Labels, Refusal> {
     Ok(annotations)
 }
 
-/// Where containers and images are kept, by a driver.
+/// A store of containers and images, by one driver.
 #[derive(Debug)]
 struct Store {
     directory: PathBuf,
@@ -57,7 +57,7 @@ struct Store {
 }
 
 impl Store {
-    /// The one that the root of a container is in, if it is in any.
+    /// The store that holds the root of a container, if one does.
     fn of(root: &Path) -> Option<Self> {
         let mut places = root.ancestors().filter_map(|place| {
             let (directory, driver) = (place.parent()?.to_owned(), place.file_name()?.to_str()?.to_owned());
@@ -66,7 +66,7 @@ impl Store {
         places.find(|store| ["containers", "layers"].iter().all(|what| store.place(what).is_dir()))
     }
 
-    /// Where it keeps its containers, for instance.
+    /// The directory of its `what`, such as containers.
     fn place(&self, what: &str) -> PathBuf {
         self.directory.join(self.called(what))
     }
@@ -76,60 +76,46 @@ impl Store {
     }
 
     /// The image of the container with this root; empty if it has none.
-    fn image(&self, root: &Path, spec: &Spec) -> Result<String, Refusal> {
+    fn image(&self, root: &Path, spec: &Spec) -> Result<String, StoreError> {
         let layers: Vec<&OsStr> = root.iter().collect();
-        let passing = MOUNTED.iter().filter_map(|mounted| {
+        let volatile = MOUNTED.iter().filter_map(|mounted| {
             let source = spec.source_of(mounted)?;
             source.ancestors().find(|place| place.ends_with(self.called("containers"))).map(Path::to_owned)
         });
         let mut lists =
-            [self.place("containers")].into_iter().chain(passing).flat_map(|place| LISTS.map(|l| place.join(l)));
+            [self.place("containers")].into_iter().chain(volatile).flat_map(|place| LISTS.map(|l| place.join(l)));
         let found = lists.find_map(|list| {
-            let all: Vec<Entry> = serde_json::from_slice(&octets(&list, MAX)?).ok()?;
+            let all: Vec<Entry> = serde_json::from_slice(&read_up_to(&list, MAX)?).ok()?;
             all.into_iter().find(|entry| layers.contains(&OsStr::new(&entry.layer)))
         });
-        found.map(|entry| entry.image).ok_or_else(|| {
-            let (root, place) = (root.display(), self.place("containers"));
-            unknown(&format!("the container with the root {root} is not listed in {}", place.display()))
-        })
+        let missing = || StoreError::NotListed { root: root.to_owned(), place: self.place("containers") };
+        found.map(|entry| entry.image).ok_or_else(missing)
     }
 
     /// The annotations of an image.
-    fn annotations(&self, image: &str) -> Result<Labels, Refusal> {
-        if !image.bytes().all(|octet| octet.is_ascii_alphanumeric()) {
-            return Err(unknown(&format!("the image {image} has an odd name")));
+    fn annotations(&self, image: &str) -> Result<Labels, StoreError> {
+        if !image.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(StoreError::OddName(image.to_owned()));
         }
         let directories =
             [self.directory.clone()].into_iter().chain(CONFIGURATIONS.iter().flat_map(|file| further(Path::new(file))));
         let mut places = directories.flat_map(images);
-        let manifest = places.find_map(|place| octets(&place.join(image).join("manifest"), MAX));
-        let manifest =
-            manifest.ok_or_else(|| unknown(&format!("the image {image} is not in {}", self.directory.display())))?;
-        go::annotations(&manifest)
-            .map_err(|_| unknown(&format!("the image {image} has a manifest that can be read in more than one way")))
+        let manifest = places.find_map(|place| read_up_to(&place.join(image).join("manifest"), MAX));
+        let missing = || StoreError::NoImage { image: image.to_owned(), place: self.directory.clone() };
+        go::annotations(&manifest.ok_or_else(missing)?).map_err(|_| StoreError::Ambiguous(image.to_owned()))
     }
 }
 
-fn unknown(what: &str) -> Refusal {
-    Refusal::new(
-        format!("{what}, so nobody knows whether its image makes it a member"),
-        format!(
-            "is the image still there, by `podman image inspect`? A store that only an option of podman's names has to stand in {} too",
-            CONFIGURATIONS[0]
-        ),
-    )
-}
-
-/// Where a store keeps images, by whatever driver.
+/// The directories of images in a store, one per driver.
 fn images(directory: PathBuf) -> impl Iterator<Item = PathBuf> {
     let all = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     all.filter(|path| path.to_string_lossy().ends_with("-images"))
 }
 
-/// Further stores of images that a configuration names.
+/// The stores of images that a configuration adds.
 fn further(configuration: &Path) -> Vec<PathBuf> {
     let stores = || {
-        let text = String::from_utf8(octets(configuration, MAX)?).ok()?;
+        let text = String::from_utf8(read_up_to(configuration, MAX)?).ok()?;
         let table: toml::Table = text.parse().ok()?;
         let storage = table.get("storage")?;
         let options = storage.get("options").and_then(|options| options.get("additionalimagestores"));
@@ -150,7 +136,7 @@ mod tests {
     use crate::state::tests::Scratch;
 
     /// What counts of a container with `mesh.service=shop/db` whose image's manifest is this.
-    fn counts(scratch: &Scratch, list: &str, entry: &Value, manifest: &str) -> Result<Option<String>, Refusal> {
+    fn counts(scratch: &Scratch, list: &str, entry: &Value, manifest: &str) -> Result<Option<String>, StoreError> {
         let (containers, image) = (scratch.0.join("overlay-containers"), scratch.0.join("overlay-images/f00"));
         let _ = fs::remove_dir_all(&containers);
         for directory in [&containers, &image, &scratch.0.join("overlay-layers")] {
@@ -191,10 +177,13 @@ mod tests {
             ("f00", "no JSON"),
         ] {
             let refusal = counts(&scratch, LISTS[0], &json!({"layer": "a", "image": image}), manifest).unwrap_err();
-            assert!(refusal.error.contains("nobody knows"), "{refusal:?}");
+            assert!(
+                matches!(refusal, StoreError::Ambiguous(_) | StoreError::OddName(_) | StoreError::NoImage { .. }),
+                "{refusal:?}"
+            );
         }
         let another = counts(&scratch, LISTS[0], &json!({"layer": "c", "image": "f00"}), "{}").unwrap_err();
-        assert!(another.error.contains("is not listed"), "{another:?}");
+        assert!(matches!(another, StoreError::NotListed { .. }), "{another:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! `mesh-runc`: stands before runc, as Docker's runtime for instance. A container that asks for the mesh is given its
-//! variables and our hooks; all else is passed on as it came, and whatever concerns no container of ours never fails here. (The
-//! one exception: the configuration names another runtime than runc, and which one can't be made out; see [`Config::runc`].)
+//! `mesh-runc`: runs runc for Docker and other runtimes. A container that asks for the mesh gets its variables and hooks first;
+//! everything else is passed on unchanged and never fails here. (One exception: the configuration names another runtime than runc,
+//! and which one can't be determined; see [`Config::runc`].)
 
 use std::{
     env,
@@ -12,51 +12,53 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use mesh_proto::message::Refusal;
 use serde_json::Value;
 
 use super::{
+    OciError,
     argv::{self, Call, Task},
     attach,
     caller::log,
     docker::Container,
-    hook::hooks,
     hook::{note, of_its_own, settle},
     spec::Spec,
     storage,
 };
 use crate::{
+    callback::Hooks,
     config::{Config, Containers, Sources},
     containers::{Labels, Member, member},
+    hint::Hint as _,
     state::StateDir,
 };
 
-/// What this program is called as the wrapper.
+/// The name of this program as the wrapper.
 const NAME: &str = "mesh-runc";
-/// The command that is the same.
+/// The command for the same.
 const COMMAND: &str = "runc-wrapper";
-/// What stands behind.
+/// The default runtime.
 const RUNC: &str = "runc";
-/// Where that is looked for besides `$PATH`, which a daemon may not have.
+/// Where it is searched besides `$PATH`, which a daemon may lack.
 const PLACES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How this program was called as the wrapper.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Called {
-    /// The agent's state directory, if that was said.
+    /// The agent's state directory, if given.
     state: Option<PathBuf>,
     /// The arguments for runc.
     arguments: Vec<OsString>,
 }
 
-/// How this program was called, if as the wrapper: `mesh-runc ARGUMENTS` or `mesh-node runc-wrapper [--state DIR] ARGUMENTS`.
+/// The arguments, if this program was called as the wrapper: `mesh-runc ARGUMENTS` or
+/// `mesh-node runc-wrapper [--state DIR] ARGUMENTS`.
 pub(crate) fn is_called(arguments: impl Iterator<Item = OsString>) -> Option<Called> {
     let mut arguments = arguments.peekable();
     let program = arguments.next()?;
     if Path::new(&program).file_name() == Some(OsStr::new(NAME)) {
         return Some(Called { state: None, arguments: arguments.collect() });
     }
-    // As with every other command, before it or behind it: runc has no option of that name.
+    // Before or after the command, as with every other one: runc has no option of that name.
     let before = state_option(&mut arguments);
     if arguments.next()? != COMMAND {
         return None;
@@ -65,23 +67,25 @@ pub(crate) fn is_called(arguments: impl Iterator<Item = OsString>) -> Option<Cal
     Some(Called { state, arguments: arguments.collect() })
 }
 
-/// The agent's state directory, if that comes next.
+/// The value of `--state`, if that is the next option.
 fn state_option(arguments: &mut Peekable<impl Iterator<Item = OsString>>) -> Option<PathBuf> {
     arguments.next_if(|word| word == "--state").and_then(|_| arguments.next()).map(PathBuf::from)
 }
 
-/// Does our part, and becomes runc.
+/// Prepares the container, then executes runc in place of this process.
 pub(crate) fn main(called: Called) -> ExitCode {
     let Called { state, arguments } = called;
     let call = argv::parse(&arguments);
     let state = StateDir::locate(state.or_else(|| env::var_os("MESH_NODE_STATE").map(Into::into)));
     let become_runc = || {
-        let agent = state.as_ref().map_err(Refusal::clone);
-        let agent = agent.and_then(|state| Config::load(state).map(|config| (state, config.containers)));
+        let agent = match &state {
+            Ok(state) => Config::load(state).map(|config| (state, config.containers)).map_err(OciError::from),
+            Err(error) => Err(error.refusal().into()),
+        };
         let runc = match (&agent, &state) {
             (Ok((_, config)), _) => config.runc.clone(),
             (Err(_), Ok(state)) => Config::runc(state)?,
-            // Where no state directory can be, no agent is, and none that is configured.
+            // Without a state directory there is no agent and no configuration.
             (Err(_), Err(_)) => None,
         };
         match &call.task {
@@ -91,47 +95,42 @@ pub(crate) fn main(called: Called) -> ExitCode {
         }
         let runc = match runc {
             Some(named) if identity(&named).is_some_and(|found| Some(found) == ourselves()) => {
-                return Err(Refusal::new(
-                    format!("runc = \"{}\" in the agent's configuration is mesh-runc itself", named.display()),
-                    "name the runtime that is to stand behind it there, or take the line out for the machine's runc",
-                ));
+                return Err(OciError::WrapsItself(named));
             }
             Some(named) => named,
             None => find_runc()?,
         };
         let error = Command::new(&runc).args(&arguments).exec();
-        Err(Refusal::new(format!("cannot run {}: {error}", runc.display()), "is runc installed there?"))
+        Err(OciError::Exec { runc, error })
     };
     match become_runc() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(refusal) => {
-            report(&call, &refusal);
+        Err(error) => {
+            report(&call, &error);
             ExitCode::FAILURE
         }
     }
 }
 
-/// A container is made. What is wrong with the agent's state or configuration concerns ours alone.
-fn create(agent: Result<(&StateDir, Containers), Refusal>, path: &Path, id: &str) -> Result<(), Refusal> {
-    // What is no configuration is runc's to complain about.
+/// Prepares a new container. An error in the agent's state or configuration concerns only members of the mesh.
+fn create(agent: Result<(&StateDir, Containers), OciError>, path: &Path, id: &str) -> Result<(), OciError> {
+    // runc reports an unreadable configuration itself.
     let Ok(mut spec) = Spec::at(path) else { return Ok(()) };
     let Some((state, member)) = ours(&spec, id, agent)? else { return Ok(()) };
-    let variables = attach::variables(state, &member).and_then(|variables| spec.takes(variables));
+    let variables = attach::variables(state, &member).and_then(|variables| Ok(spec.takes(variables)?));
     let Some(variables) = settle(state, &member, variables)? else { return Ok(()) };
-    spec.adopt(&member, &variables, &hooks(state)?);
-    let replaced = spec
-        .replace(path)
-        .map_err(|e| Refusal::bare(format!("the container's {} can't be written: {e}", path.display())));
+    spec.adopt(&member, &variables, &Hooks::of(state)?);
+    let replaced = spec.replace(path).map_err(|error| OciError::WriteConfig { path: path.to_owned(), error });
     settle(state, &member, replaced).map(drop)
 }
 
-/// What the container belongs to, and whose agent is asked. Where the configuration is wrong, all that any could take for a
-/// member is refused: it would start without the mesh otherwise.
+/// The container's membership, and the state directory of its agent. With an invalid configuration every container that any
+/// configuration could make a member is refused, because it would start without the mesh otherwise.
 fn ours<'a>(
     spec: &Spec,
     id: &str,
-    agent: Result<(&'a StateDir, Containers), Refusal>,
-) -> Result<Option<(&'a StateDir, Member)>, Refusal> {
+    agent: Result<(&'a StateDir, Containers), OciError>,
+) -> Result<Option<(&'a StateDir, Member)>, OciError> {
     let sources = Sources::possible(agent.as_ref().map(|(_, containers)| containers));
     let with_annotations = |labels: Labels, annotations: Labels| labels.into_iter().chain(annotations).collect();
     let container = Container::find(spec, id);
@@ -149,7 +148,7 @@ fn ours<'a>(
     Ok(member.map(|member| (state, member)))
 }
 
-/// A further process runs in a container. It gets what the first one has, as far as that can be found out.
+/// Gives another process in a container the variables of the first one, if those can be determined.
 fn exec(root: Option<&Path>, process: &Path, id: &str) {
     let shared = || {
         let bundle = bundle_of(root, id)?;
@@ -160,11 +159,11 @@ fn exec(root: Option<&Path>, process: &Path, id: &str) {
         (spec != before).then(|| spec.replace(process))
     };
     if let Some(Err(error)) = shared() {
-        note(&Refusal::bare(format!("a process in {id} is without the variables of its service: {error}")));
+        note(&OciError::ExecVariables { container: id.to_owned(), error });
     }
 }
 
-/// The bundle of a container that runs, by the runtime's own files: `state.json` of runc, `status` of crun.
+/// The bundle of a running container, from the runtime's own files: `state.json` of runc, `status` of crun.
 fn bundle_of(root: Option<&Path>, id: &str) -> Option<PathBuf> {
     let read = |root: &Path, file: &str| {
         let text = fs::read(root.join(id).join(file)).ok()?;
@@ -182,38 +181,34 @@ fn bundle_of(root: Option<&Path>, id: &str) -> Option<PathBuf> {
     }
 }
 
-/// The first `runc` that isn't ourselves.
-fn find_runc() -> Result<PathBuf, Refusal> {
+/// The first `runc` that isn't this program.
+fn find_runc() -> Result<PathBuf, OciError> {
     let ourselves = ourselves();
     let path = env::var_os("PATH").unwrap_or_default();
     let places = env::split_paths(&path).chain(env::split_paths(PLACES)).filter(|place| place.is_absolute());
     let mut found = places.map(|place| place.join(RUNC)).filter(|path| path.is_file());
-    found.find(|path| identity(path) != ourselves).ok_or_else(|| {
-        Refusal::new(
-            "there is no runc on this machine",
-            "install it, or name the runtime that stands behind mesh-runc in the agent's configuration: [containers] runc = \"/PATH\"",
-        )
-    })
+    found.find(|path| identity(path) != ourselves).ok_or(OciError::NoRunc)
 }
 
-/// This program, by whatever name.
+/// The identity of this program's file.
 fn ourselves() -> Option<(u64, u64)> {
     identity(&env::current_exe().ok()?)
 }
 
-/// What tells a file from all others.
+/// A file's device and inode.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
-/// Where the runtime's caller looks: into its log file, and on standard error.
-fn report(call: &Call, refusal: &Refusal) {
-    note(refusal);
-    log(call, refusal);
+/// Writes an error where the runtime's caller reads it: to the log file and to standard error.
+fn report(call: &Call, error: &OciError) {
+    note(error);
+    log(call, error);
 }
 
 #[cfg(test)]
 mod tests {
+    use mesh_proto::message::Refusal;
     use serde_json::json;
 
     use super::*;
@@ -239,24 +234,27 @@ mod tests {
     }
 
     #[test]
-    fn with_a_wrong_configuration_nobody_is_let_out_who_could_be_a_member() {
+    fn with_an_invalid_configuration_no_possible_member_starts() {
         let scratch = Scratch::new("wrapper-config");
         let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
-        let of = |annotations: Value, agent: Result<Containers, Refusal>| {
+        let of = |annotations: Value, agent: Result<Containers, OciError>| {
             let spec = Spec::read(json!({"annotations": annotations}).to_string().as_bytes()).unwrap();
             let found = ours(&spec, "f00", agent.map(|config| (&state, config)))?;
-            Ok(found.map(|(_, member)| member.service.to_string()))
+            Ok::<_, OciError>(found.map(|(_, member)| member.service.to_string()))
         };
-        let wrong = || Refusal::bare("line 2");
+        let wrong = || OciError::from(Refusal::bare("line 2"));
         let compose = json!({
             "com.docker.compose.project": "shop", "com.docker.compose.service": "db", "com.docker.compose.oneoff": "False"
         });
-        assert_eq!(of(compose.clone(), Err(wrong())), Err(wrong()));
-        assert_eq!(of(json!({"mesh.service": "shop/db"}), Err(wrong())), Err(wrong()));
-        assert_eq!(of(json!({"maintainer": "me"}), Err(wrong())), Ok(None));
-        assert_eq!(of(compose.clone(), Ok(Containers::default())), Ok(None));
+        assert_eq!(of(compose.clone(), Err(wrong())).unwrap_err().to_string(), "line 2");
+        assert_eq!(of(json!({"mesh.service": "shop/db"}), Err(wrong())).unwrap_err().to_string(), "line 2");
+        assert_eq!(of(json!({"maintainer": "me"}), Err(wrong())).unwrap(), None);
+        assert_eq!(of(compose.clone(), Ok(Containers::default())).unwrap(), None);
         let sources = Sources { compose: vec!["shop".to_owned()], ..Sources::default() };
-        assert_eq!(of(compose, Ok(Containers { sources, ..Containers::default() })), Ok(Some("shop/db".to_owned())));
+        assert_eq!(
+            of(compose, Ok(Containers { sources, ..Containers::default() })).unwrap().as_deref(),
+            Some("shop/db")
+        );
     }
 
     #[test]
@@ -276,10 +274,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_where_the_caller_looks() {
+    fn an_error_is_written_where_the_caller_reads_it() {
         let scratch = Scratch::new("runtime-log");
         let call = Call { log: Some(scratch.0.join("log.json")), json: true, ..Call::default() };
-        report(&call, &Refusal::new("no \"db\"", "declare it"));
+        report(&call, &Refusal::new("no \"db\"", "declare it").into());
         let entry: Value = serde_json::from_str(&fs::read_to_string(scratch.0.join("log.json")).unwrap()).unwrap();
         assert_eq!(entry, json!({"level": "error", "msg": "mesh: no \"db\" (declare it)"}));
     }

@@ -1,51 +1,50 @@
-//! CDI: the services that the agent keeps devices for, in its own configuration. That file is the operator's, so one line of it is
-//! ours and says so, and the rest stays as it is to the octet.
+//! CDI: the services with devices, in the agent's configuration. The file belongs to the operator, so this module changes one marked
+//! line and keeps the rest, to the byte.
 
 use std::{collections::BTreeSet, path::Path};
 
-use mesh_proto::{ServicePath, message::Refusal};
+use mesh_proto::ServicePath;
 use serde_json::Value;
 
-use super::{Edit, Plan};
+use super::{Edit, Plan, SetupError};
 use crate::{
     agent::cdi,
     config::{Config, Containers},
 };
 
-/// What lines of ours end in.
+/// The end of the lines that this module writes.
 const MARK: &str = " # by `mesh-node setup cdi`";
-/// The table that the setting is in.
+/// The table of the setting.
 const TABLE: &str = "[containers]";
 
-pub(super) fn set_up(configuration: &Path, services: &[ServicePath]) -> Result<Plan, Refusal> {
+pub(super) fn set_up(configuration: &Path, services: &[ServicePath]) -> Result<Plan, SetupError> {
     let edit = Edit::of(configuration, |before| enter(before.unwrap_or_default(), configuration, services).map(Some))?;
-    let then = "then: systemctl restart mesh-node; what is attached stays so. podman has these devices then; Docker 25 to 28.1 needs {\"features\": {\"cdi\": true}} in its daemon.json";
+    let then = "next: systemctl restart mesh-node; attached instances stay. podman then has these devices; Docker 25 to 28.1 needs {\"features\": {\"cdi\": true}} in its daemon.json";
     Ok(Plan { edits: vec![edit], notes: vec![], then })
 }
 
-pub(super) fn undo(configuration: &Path) -> Result<Plan, Refusal> {
+pub(super) fn undo(configuration: &Path) -> Result<Plan, SetupError> {
     let line = Edit::of(configuration, |before| match before {
         Some(text) => leave(text, configuration),
         None => Ok(None),
     })?;
-    // An agent without these services takes the file away as well; perhaps none is started again.
+    // An agent without these services removes the file too, but perhaps none starts again.
     let ours = |text: &str| serde_json::from_str::<Value>(text).is_ok_and(|file| cdi::is_ours(&file));
     let devices = Edit::of(cdi::FILE, |before| match before.filter(|_| line.changes()) {
         Some(text) if ours(text) => Ok(None),
         _ => Ok(before.map(str::to_owned)),
     })?;
-    let then = "then: systemctl restart mesh-node; what is attached stays so";
+    let then = "next: systemctl restart mesh-node; attached instances stay";
     Ok(Plan { edits: vec![line, devices], notes: vec![], then })
 }
 
-/// The configuration with these services, and those that we have put there before.
-fn enter(text: &str, path: &Path, services: &[ServicePath]) -> Result<String, Refusal> {
+/// The configuration with these services and those that were added before.
+fn enter(text: &str, path: &Path, services: &[ServicePath]) -> Result<String, SetupError> {
     let before = Config::parse(text, path)?;
     let listed = &before.containers.cdi;
     let all: BTreeSet<&ServicePath> = listed.iter().chain(services).collect();
     if all.is_empty() {
-        let hint = "say which services are to be devices: mesh-node setup cdi --service shop/db";
-        return Err(Refusal::new("no service is listed", hint));
+        return Err(SetupError::NoService);
     }
     if all.len() == listed.iter().collect::<BTreeSet<_>>().len() {
         return Ok(text.to_owned());
@@ -53,10 +52,8 @@ fn enter(text: &str, path: &Path, services: &[ServicePath]) -> Result<String, Re
     let names: Vec<String> = all.iter().map(|service| toml::Value::String(service.to_string()).to_string()).collect();
     let line = format!("cdi = [{}]{MARK}\n", names.join(", "));
     let refused = || {
-        Refusal::new(
-            format!("{} is not such that a line can be put there safely", path.display()),
-            format!("write it yourself, under {TABLE}: {}", line.trim_end_matches('\n').trim_end_matches(MARK)),
-        )
+        let line = line.trim_end_matches('\n').trim_end_matches(MARK).to_owned();
+        SetupError::AddLine { path: path.to_owned(), line, table: TABLE }
     };
     let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
     let table = format!("{TABLE}{MARK}\n");
@@ -75,25 +72,22 @@ fn enter(text: &str, path: &Path, services: &[ServicePath]) -> Result<String, Re
     }
 }
 
-/// The configuration without what we have put there; `None` if that is all there is.
-fn leave(text: &str, path: &Path) -> Result<Option<String>, Refusal> {
+/// The configuration without the added lines; `None` if nothing else is left.
+fn leave(text: &str, path: &Path) -> Result<Option<String>, SetupError> {
     let before = Config::parse(text, path)?;
     if !text.split_inclusive('\n').any(is_setting) {
         return Ok(Some(text.to_owned()));
     }
     let without: Vec<&str> = text.split_inclusive('\n').filter(|line| !is_setting(line)).collect();
     let wanted = Containers { cdi: vec![], ..before.containers };
-    // The operator may have put something of his own below our heading since.
+    // The operator may have added settings below the added heading.
     let bare: String = without.iter().copied().filter(|line| !is_heading(line)).collect();
     let kept: String =
         without.iter().map(|line| if is_heading(line) { line.replace(MARK, "") } else { (*line).to_owned() }).collect();
     let fits = |text: &String| Config::parse(text, path).is_ok_and(|config| config.containers == wanted);
     match [bare, kept].into_iter().find(fits) {
         Some(text) => Ok(Some(text).filter(|text| !text.is_empty())),
-        None => Err(Refusal::new(
-            format!("the line can't be taken out of {} safely", path.display()),
-            "take `cdi` out yourself",
-        )),
+        None => Err(SetupError::RemoveLine { path: path.to_owned() }),
     }
 }
 
@@ -108,10 +102,11 @@ fn is_heading(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hint::Hint as _;
 
     const FILE: &str = "/etc/mesh-node/config.toml";
 
-    fn entered(before: &str, services: &[&str]) -> Result<String, Refusal> {
+    fn entered(before: &str, services: &[&str]) -> Result<String, SetupError> {
         let services: Vec<ServicePath> = services.iter().map(|service| service.parse().unwrap()).collect();
         enter(before, Path::new(FILE), &services)
     }
@@ -150,12 +145,12 @@ mod tests {
         assert_eq!(entered(his, &["shop/app"]).unwrap(), his, "it is there already");
         let refusal = entered(his, &["shop/db"]).unwrap_err();
         assert_eq!(
-            refusal.hint.as_deref(),
+            refusal.hint().as_deref(),
             Some("write it yourself, under [containers]: cdi = [\"shop/app\", \"shop/db\"]")
         );
         assert_eq!(left(his).as_deref(), Some(his));
         assert!(entered("containers = { fail = \"open\" }\n", &["shop/db"]).is_err());
-        assert!(entered("", &[]).unwrap_err().hint.unwrap().contains("--service shop/db"));
-        assert!(entered("containers = [", &["shop/db"]).unwrap_err().error.contains("line 1"));
+        assert!(entered("", &[]).unwrap_err().hint().unwrap().contains("--service shop/db"));
+        assert!(entered("containers = [", &["shop/db"]).unwrap_err().to_string().contains("line 1"));
     }
 }

@@ -1,33 +1,34 @@
-//! Docker: `mesh-node runc-wrapper` as the runtime `mesh`, and that as the default one.
+//! Docker: `mesh-node runc-wrapper` as the runtime `mesh`, which becomes the default.
 
 use std::path::Path;
 
-use mesh_proto::message::Refusal;
+use serde::de::Error as _;
 use serde_json::{Map, Value};
 
-use super::{Edit, Ourselves, Plan, json, plain};
+use super::{Caller, Edit, Plan, SetupError, error::Occupied, json, plain};
 
 const FILE: &str = "/etc/docker/daemon.json";
-/// What the runtime is called in there.
+/// The runtime's name in it.
 const NAME: &str = "mesh";
-/// By what it is known as ours: how the program is called, or what.
+/// The marks of mesh's runtime: its first argument, or the name of its program.
 const COMMAND: &str = "runc-wrapper";
 const LINK: &str = "mesh-runc";
-/// What stands behind it, and is Docker's own default.
+/// Docker's own default runtime, which the wrapper runs.
 const RUNC: &str = "runc";
-/// What calls something else by its name, and nothing more.
+/// A program that only runs another one.
 const ENV: &str = "/usr/bin/env";
-/// How to be rid of what `--undo` leaves.
+/// How to remove what `--undo` leaves.
 const STUB: &str = "the runtime `mesh` stays in daemon.json as a name for runc: containers made with it could not start otherwise. Remove it when `docker inspect --format '{{.HostConfig.Runtime}} {{.Name}}' $(docker ps --all --quiet)` names it no more; restart those that run before you uninstall mesh-node";
 
-pub(super) fn set_up(ourselves: &Ourselves) -> Result<Plan, Refusal> {
-    let edit = Edit::of(FILE, |before| enter(before, ourselves).map(Some))?;
-    let then = "then: systemctl reload docker. Containers that exist keep their runtime; make those anew that belong to the mesh";
+pub(super) fn set_up(caller: &Caller) -> Result<Plan, SetupError> {
+    let edit = Edit::of(FILE, |before| enter(before, caller).map(Some))?;
+    let then =
+        "next: systemctl reload docker. Existing containers keep their runtime; recreate those that belong to the mesh";
     Ok(Plan { edits: vec![edit], notes: vec![], then })
 }
 
-/// `runc`: what stands behind the wrapper by the configuration.
-pub(super) fn undo(runc: Option<&Path>) -> Result<Plan, Refusal> {
+/// `runc`: the runtime that the configuration names for the wrapper.
+pub(super) fn undo(runc: Option<&Path>) -> Result<Plan, SetupError> {
     let runc = runc.map_or_else(|| Ok(RUNC.to_owned()), plain)?;
     let mut stub = false;
     let edit = Edit::of(FILE, |before| {
@@ -37,59 +38,54 @@ pub(super) fn undo(runc: Option<&Path>) -> Result<Plan, Refusal> {
     })?;
     let mut notes = if stub { vec![STUB.to_owned()] } else { vec![] };
     if stub && !is_runc(&runc) {
-        notes.push(format!("it is {runc} that stands behind it, and if it was the default it stays so: runc in its place would be no sandbox"));
+        notes.push(format!("mesh-runc runs {runc}, so `mesh` stays the default runtime if it was: runc in its place would be no sandbox"));
     }
-    Ok(Plan { edits: vec![edit], notes, then: "then: systemctl reload docker" })
+    Ok(Plan { edits: vec![edit], notes, then: "next: systemctl reload docker" })
 }
 
-fn enter(before: Option<&str>, ourselves: &Ourselves) -> Result<String, Refusal> {
+fn enter(before: Option<&str>, caller: &Caller) -> Result<String, SetupError> {
     let text = text_of(before);
     let file = parse(text)?;
-    let in_the_way = |what: String, hint: &str| Refusal::new(format!("{FILE} has {what} already"), hint);
+    let occupied = |entry| SetupError::Occupied { file: FILE, entry };
     match file.get("default-runtime").map(|name| name.as_str().unwrap_or_default()) {
         None | Some(RUNC | NAME) => {}
-        Some(other) => {
-            return Err(in_the_way(
-                format!("the default runtime {other}"),
-                "name its program in the agent's configuration ([containers] runc = \"/PATH\"), take it out there, and try again",
-            ));
-        }
+        Some(other) => return Err(occupied(Occupied::Default(other.to_owned()))),
     }
     let there = runtime(&file)?;
     if there.is_some_and(|runtime| !is_ours(runtime) && !is_stub(runtime)) {
-        return Err(in_the_way(format!("another runtime that is called {NAME}"), "call that one otherwise there"));
+        return Err(occupied(Occupied::Name(NAME)));
     }
-    // Docker writes path and arguments into a script as they are.
-    let program = plain(&ourselves.program)?;
-    ourselves.state.as_deref().map(plain).transpose()?;
-    let arguments: Vec<String> = [COMMAND.to_owned()].into_iter().chain(ourselves.state_option()).collect();
+    // Docker writes path and arguments into a script without quotes.
+    let program = plain(&caller.program)?;
+    caller.state.as_deref().map(plain).transpose()?;
+    let arguments: Vec<String> = [COMMAND.to_owned()].into_iter().chain(caller.state_option()).collect();
     change(text, &program, &arguments, NAME)
 }
 
-/// The configuration without us. The name of the runtime stays, for the containers that were made with it.
-fn leave(before: Option<&str>, runc: &str) -> Result<Option<String>, Refusal> {
+/// The configuration without the wrapper. The runtime's name stays, for the containers that were made with it.
+fn leave(before: Option<&str>, runc: &str) -> Result<Option<String>, SetupError> {
     let text = text_of(before);
     let file = parse(text)?;
     if !runtime(&file)?.is_some_and(is_ours) {
         return Ok(before.map(str::to_owned));
     }
     let default = match file.get("default-runtime").and_then(Value::as_str) {
-        // Said, since a reload leaves Docker 20.10 with the default of before where none is said.
+        // Explicit, because Docker 20.10 keeps the previous default at a reload if none is set.
         Some(NAME) if is_runc(runc) => RUNC,
         other => other.unwrap_or_default(),
     };
-    // By way of another program, not as `path`: with arguments Docker 20.10 keeps a script under the runtime's name, and the
-    // shims of containers that run call that until these end.
+    // With arguments Docker 20.10 keeps a script under the runtime's name, which the shims of running containers call until those
+    // end. A `path` alone would remove the script, so another program is the path and runc its argument.
     change(text, ENV, &[runc.to_owned()], default).map(Some)
 }
 
-/// Whether a program is what Docker itself takes by default.
+/// Whether a program is Docker's default runtime.
 fn is_runc(program: &str) -> bool {
     Path::new(program).file_name().is_some_and(|name| name == RUNC)
 }
 
-/// The configuration with this as the runtime `mesh`, and with this default if it is one.
-fn change(text: &str, path: &str, arguments: &[String], default: &str) -> Result<String, Refusal> {
+/// The configuration with this runtime `mesh`, and with this default unless it is empty.
+fn change(text: &str, path: &str, arguments: &[String], default: &str) -> Result<String, SetupError> {
     let quoted = |text: &str| Value::from(text).to_string();
     let arguments: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
     let runtime = format!("{{\"path\": {}, \"runtimeArgs\": [{}]}}", quoted(path), arguments.join(", "));
@@ -109,7 +105,7 @@ fn change(text: &str, path: &str, arguments: &[String], default: &str) -> Result
         }
         Ok(text)
     };
-    changed().map_err(|e: serde_json::Error| damaged(&e))
+    changed().map_err(damaged)
 }
 
 fn is_ours(runtime: &Value) -> bool {
@@ -117,7 +113,7 @@ fn is_ours(runtime: &Value) -> bool {
     argument(runtime).is_some_and(|first| first == COMMAND) || by_name().is_some_and(|name| name == LINK)
 }
 
-/// Whether it is what `--undo` leaves.
+/// Whether a runtime is what `--undo` leaves.
 fn is_stub(runtime: &Value) -> bool {
     runtime.get("path").is_some_and(|path| path == ENV) && argument(runtime).is_some()
 }
@@ -130,26 +126,26 @@ fn argument(runtime: &Value) -> Option<&str> {
     runtime.get("runtimeArgs")?.get(0)?.as_str()
 }
 
-/// The runtime of our name.
-fn runtime(file: &Map<String, Value>) -> Result<Option<&Value>, Refusal> {
+/// The runtime with the wrapper's name.
+fn runtime(file: &Map<String, Value>) -> Result<Option<&Value>, SetupError> {
     match file.get("runtimes") {
         None => Ok(None),
         Some(Value::Object(runtimes)) => Ok(runtimes.get(NAME)),
-        Some(_) => Err(damaged(&"`runtimes` is not an object")),
+        Some(_) => Err(damaged(serde_json::Error::custom("`runtimes` is not an object"))),
     }
 }
 
-/// What is in the file, where there is one with something in it.
+/// The text of the file; an empty object if there is none or it is blank.
 fn text_of(before: Option<&str>) -> &str {
     before.filter(|text| !text.trim().is_empty()).unwrap_or("{}\n")
 }
 
-fn parse(text: &str) -> Result<Map<String, Value>, Refusal> {
-    serde_json::from_str(text).map_err(|e| damaged(&e))
+fn parse(text: &str) -> Result<Map<String, Value>, SetupError> {
+    serde_json::from_str(text).map_err(damaged)
 }
 
-fn damaged(why: &dyn std::fmt::Display) -> Refusal {
-    Refusal::new(format!("{FILE} is not what Docker takes: {why}"), "put it right first; it can hold no comments")
+fn damaged(error: serde_json::Error) -> SetupError {
+    SetupError::DockerConfig { file: FILE, error }
 }
 
 #[cfg(test)]
@@ -157,13 +153,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::hint::Hint as _;
 
-    fn ourselves(state: Option<&str>) -> Ourselves {
-        Ourselves { program: "/usr/bin/mesh-node".into(), state: state.map(Into::into) }
+    fn caller(state: Option<&str>) -> Caller {
+        Caller { program: "/usr/bin/mesh-node".into(), state: state.map(Into::into) }
     }
 
     fn entered(before: Option<&str>, state: Option<&str>) -> String {
-        enter(before, &ourselves(state)).unwrap()
+        enter(before, &caller(state)).unwrap()
     }
 
     fn left(before: &str) -> String {
@@ -201,24 +198,24 @@ mod tests {
         assert_eq!(file["default-runtime"], "mesh", "runc would be another one than was chosen");
         let file: Value = serde_json::from_str(&leave(Some(his), "/usr/local/bin/runc").unwrap().unwrap()).unwrap();
         assert_eq!(file["default-runtime"], "runc");
-        assert_eq!(leave(None, RUNC), Ok(None));
+        assert_eq!(leave(None, RUNC).unwrap(), None);
     }
 
     #[test]
-    fn what_is_somebody_elses_is_in_the_way() {
+    fn another_runtime_prevents_the_change() {
         for (before, words) in [
             (r#"{"default-runtime": "nvidia"}"#, "the default runtime nvidia"),
-            (r#"{"runtimes": {"mesh": {"path": "/opt/other"}}}"#, "another runtime that is called mesh"),
+            (r#"{"runtimes": {"mesh": {"path": "/opt/other"}}}"#, "another runtime with the name mesh"),
             (r#"{"runtimes": []}"#, "not an object"),
             ("{", "not what Docker takes"),
             ("{\n  // ours\n}", "line 2"),
         ] {
-            let refusal = enter(Some(before), &ourselves(None)).unwrap_err();
-            assert!(refusal.error.contains(words) && refusal.hint.is_some(), "{}", refusal.error);
+            let refusal = enter(Some(before), &caller(None)).unwrap_err();
+            assert!(refusal.to_string().contains(words) && refusal.hint().is_some(), "{refusal}");
         }
         let theirs = r#"{"runtimes": {"mesh": {"path": "/opt/other"}}, "default-runtime": "mesh"}"#;
-        assert_eq!(leave(Some(theirs), RUNC), Ok(Some(theirs.to_owned())));
-        let odd = Ourselves { program: "/opt/my programs/mesh-node".into(), state: None };
-        assert!(enter(None, &odd).unwrap_err().error.contains("/opt/my programs/mesh-node"));
+        assert_eq!(leave(Some(theirs), RUNC).unwrap().as_deref(), Some(theirs));
+        let odd = Caller { program: "/opt/my programs/mesh-node".into(), state: None };
+        assert!(enter(None, &odd).unwrap_err().to_string().contains("/opt/my programs/mesh-node"));
     }
 }

@@ -1,4 +1,4 @@
-//! A change of one file: shown, carried out whole or not at all.
+//! A change of one file: shown as a diff, and made completely or not at all.
 
 use std::{
     fs::{self, File},
@@ -7,9 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mesh_proto::message::Refusal;
+use super::SetupError;
 
-/// A file, or a link, as it is and as it is to be; `None`: it is not there.
+/// A file or link before and after the change; `None`: it doesn't exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Edit {
     path: PathBuf,
@@ -17,16 +17,16 @@ pub(crate) struct Edit {
     after: Option<Content>,
 }
 
-/// What is at a path.
+/// The content of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Content {
     Text(String),
-    /// What a link leads to.
+    /// The target of a link.
     Link(PathBuf),
 }
 
 impl Content {
-    /// As people are shown it.
+    /// Its lines in the diff.
     fn lines(&self) -> Vec<String> {
         match self {
             Self::Text(text) => text.lines().map(str::to_owned).collect(),
@@ -36,63 +36,59 @@ impl Content {
 }
 
 impl Edit {
-    /// What `change` makes of a file.
+    /// The change that `change` makes to a file.
     ///
     /// # Errors
-    /// If it can't be read, or `change` refuses.
+    /// If the file can't be read, or `change` refuses.
     pub(super) fn of(
         path: impl Into<PathBuf>,
-        change: impl FnOnce(Option<&str>) -> Result<Option<String>, Refusal>,
-    ) -> Result<Self, Refusal> {
+        change: impl FnOnce(Option<&str>) -> Result<Option<String>, SetupError>,
+    ) -> Result<Self, SetupError> {
         let path = path.into();
         let before = match fs::read_to_string(&path) {
             Ok(text) => Some(text),
             Err(e) if e.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_ok() => {
-                let what = format!("{} is a link that leads nowhere", path.display());
-                return Err(Refusal::new(what, "make it lead somewhere, or take it out"));
+                return Err(SetupError::Dangling { path });
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(unreadable(&path, &e)),
+            Err(error) => return Err(SetupError::Read { path, error }),
         };
         let after = change(before.as_deref())?;
         Ok(Self { path, before: before.map(Content::Text), after: after.map(Content::Text) })
     }
 
-    /// What `change` makes of a link.
+    /// The change that `change` makes to a link.
     ///
     /// # Errors
-    /// If there is something else of that name, or `change` refuses.
+    /// If the path is no link, or `change` refuses.
     pub(super) fn of_link(
         path: impl Into<PathBuf>,
-        change: impl FnOnce(Option<&Path>) -> Result<Option<PathBuf>, Refusal>,
-    ) -> Result<Self, Refusal> {
+        change: impl FnOnce(Option<&Path>) -> Result<Option<PathBuf>, SetupError>,
+    ) -> Result<Self, SetupError> {
         let path = path.into();
         let before = match fs::read_link(&path) {
             Ok(to) => Some(to),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
-                return Err(Refusal::new(
-                    format!("{} is there already, and not from us", path.display()),
-                    "rename it, or take it out",
-                ));
+                return Err(SetupError::Foreign { path });
             }
-            Err(e) => return Err(unreadable(&path, &e)),
+            Err(error) => return Err(SetupError::Read { path, error }),
         };
         let after = change(before.as_deref())?;
         Ok(Self { path, before: before.map(Content::Link), after: after.map(Content::Link) })
     }
 
-    /// Whether there is anything to do.
+    /// Whether it changes anything.
     pub(crate) fn changes(&self) -> bool {
         self.before != self.after
     }
 
-    /// What it is a change of.
+    /// The path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The lines that go and those that come, for people.
+    /// The removed and added lines, for people.
     pub(crate) fn diff(&self) -> String {
         let name = |there: &Option<Content>| match there {
             Some(_) => self.path.display().to_string(),
@@ -114,38 +110,21 @@ impl Edit {
         text
     }
 
-    /// Carries it out.
+    /// Makes the change.
     ///
     /// # Errors
-    /// If the file can't be written; then it is as it was.
-    pub(crate) fn apply(&self) -> Result<(), Refusal> {
+    /// If the file can't be written; it is then unchanged.
+    pub(crate) fn apply(&self) -> Result<(), SetupError> {
         let done = match &self.after {
             Some(content) => replace(&self.path, content),
             None => fs::remove_file(&self.path),
         };
-        done.map_err(|e| failed("change", &self.path, &e))
-    }
-}
-
-/// Why a file is not known.
-pub(super) fn unreadable(path: &Path, error: &io::Error) -> Refusal {
-    failed("read", path, error)
-}
-
-fn failed(what: &str, path: &Path, error: &io::Error) -> Refusal {
-    let message = format!("cannot {what} {}: {error}", path.display());
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => Refusal::new(message, "be root"),
-        io::ErrorKind::ReadOnlyFilesystem => Refusal::new(
-            message,
-            "the machine's configuration comes from elsewhere then: make the change there; --dry-run shows it",
-        ),
-        _ => Refusal::bare(message),
+        done.map_err(|error| SetupError::Change { path: self.path.clone(), error })
     }
 }
 
 fn replace(path: &Path, content: &Content) -> io::Result<()> {
-    // A file can be a link to where it is kept, and then that is changed; the link stays.
+    // If the path is a link, its target is changed and the link stays.
     let kept = match content {
         Content::Text(_) => fs::canonicalize(path).ok(),
         Content::Link(_) => None,
@@ -178,10 +157,10 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::state::tests::Scratch;
+    use crate::{hint::Hint as _, state::tests::Scratch};
 
     #[test]
-    fn a_change_is_shown_and_carried_out_and_taken_back() {
+    fn a_change_is_shown_made_and_undone() {
         let scratch = Scratch::new("edit");
         let path = scratch.0.join("a/b.conf");
         let change = |text: Option<&'static str>| Edit::of(&path, |_| Ok(text.map(str::to_owned))).unwrap();
@@ -195,11 +174,11 @@ mod tests {
         let gone = change(None);
         assert!(gone.diff().ends_with("+++ /dev/null\n-one\n-2\n-three\n"), "{}", gone.diff());
         gone.apply().unwrap();
-        assert_eq!(fs::read_dir(scratch.0.join("a")).unwrap().count(), 0, "nothing beside it either");
+        assert_eq!(fs::read_dir(scratch.0.join("a")).unwrap().count(), 0, "nothing is left beside it");
     }
 
     #[test]
-    fn a_file_that_is_kept_elsewhere_is_changed_there() {
+    fn the_target_of_a_link_is_changed_and_the_link_stays() {
         let scratch = Scratch::new("edit-kept");
         let (path, kept) = (scratch.0.join("daemon.json"), scratch.0.join("kept.json"));
         fs::write(&kept, "one\n").unwrap();
@@ -211,19 +190,19 @@ mod tests {
         assert_eq!(fs::metadata(&kept).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 2);
         fs::remove_file(&kept).unwrap();
-        assert!(Edit::of(&path, |_| Ok(None)).unwrap_err().error.contains("leads nowhere"));
+        assert!(Edit::of(&path, |_| Ok(None)).unwrap_err().to_string().contains("leads nowhere"));
     }
 
     #[test]
     fn an_error_says_what_to_do_about_it() {
-        let refusal = |kind: io::ErrorKind| failed("change", Path::new("/x"), &kind.into());
-        assert_eq!(refusal(io::ErrorKind::PermissionDenied).hint.as_deref(), Some("be root"));
-        assert!(refusal(io::ErrorKind::ReadOnlyFilesystem).hint.unwrap().contains("--dry-run"));
-        assert_eq!(refusal(io::ErrorKind::IsADirectory).hint, None);
+        let hint = |kind: io::ErrorKind| SetupError::Change { path: "/x".into(), error: kind.into() }.hint();
+        assert_eq!(hint(io::ErrorKind::PermissionDenied).as_deref(), Some("be root"));
+        assert!(hint(io::ErrorKind::ReadOnlyFilesystem).unwrap().contains("--dry-run"));
+        assert_eq!(hint(io::ErrorKind::IsADirectory), None);
     }
 
     #[test]
-    fn a_link_comes_and_goes_and_a_file_is_in_its_way() {
+    fn a_link_is_made_and_removed_and_a_file_prevents_it() {
         let scratch = Scratch::new("edit-link");
         let path = scratch.0.join("bin/mesh");
         let change = |to: Option<&str>| Edit::of_link(&path, |_| Ok(to.map(PathBuf::from)));
@@ -235,7 +214,7 @@ mod tests {
         change(None).unwrap().apply().unwrap();
         assert_eq!(fs::read_dir(scratch.0.join("bin")).unwrap().count(), 0);
         fs::write(&path, "").unwrap();
-        assert!(change(None).unwrap_err().error.contains("not from us"));
+        assert!(matches!(change(None), Err(SetupError::Foreign { .. })));
     }
 
     #[test]

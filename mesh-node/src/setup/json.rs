@@ -1,15 +1,15 @@
-//! Changes of a JSON text that leave all else of it as it is, to the octet: the files are somebody else's.
+//! Changes of a JSON text that keep everything else, to the byte: the files belong to other programs.
 
 use std::{collections::BTreeMap, ops::Range};
 
 use serde_json::{Value, value::RawValue};
 
-/// What stands under a name in an object.
+/// The value of a name in an object.
 pub(super) fn get<'a>(object: &'a str, name: &str) -> serde_json::Result<Option<&'a str>> {
     Ok(entries(object)?.get(name).map(|value| value.get()))
 }
 
-/// An object with this value under this name: where the name stands already, or as the last one.
+/// The object with this value under this name: in place of the old value, or as the last member.
 pub(super) fn set(object: &str, name: &str, value: &str) -> serde_json::Result<String> {
     let entries = entries(object)?;
     if let Some(there) = entries.get(name) {
@@ -26,13 +26,13 @@ pub(super) fn set(object: &str, name: &str, value: &str) -> serde_json::Result<S
     })
 }
 
-/// Where in a text a part of it stands that was borrowed from it.
+/// The range of a part that was borrowed from the text.
 pub(super) fn place(text: &str, part: &RawValue) -> Range<usize> {
     let start = (part.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
     start..start + part.get().len()
 }
 
-/// What comes before something further for it to stand as what is at `start` does: on a line of its own, or not.
+/// The whitespace before `start`, to lay out another entry in the same way: on its own line or not.
 pub(super) fn indent(text: &str, start: usize) -> &str {
     let before = text.get(..start).unwrap_or_default();
     let line = before.rfind('\n').and_then(|at| before.get(at..)).unwrap_or(" ");
@@ -87,7 +87,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_else_is_there_stays(
+        fn everything_else_stays(
             entries in prop::collection::btree_map(".*", value(), 0..5), name in ".*", pretty: bool
         ) {
             let mut object: Map<String, Value> = entries.into_iter().collect();

@@ -1,32 +1,31 @@
-//! podman: a hook (oci-hooks(5)), and the directory that it is in made known (containers.conf(5)).
+//! podman: a hook (oci-hooks(5)), and a configuration that names its directory (containers.conf(5)).
 
 use std::{fs, path::Path};
 
-use mesh_proto::message::Refusal;
 use serde_json::{Value, json};
 
-use super::{Edit, Ourselves, Plan, gone, own};
+use super::{Caller, Edit, Plan, SetupError, gone, own};
 
 const HOOK: &str = "/etc/containers/oci/hooks.d/mesh.json";
 const CONFIGURATION: &str = "/etc/containers/containers.conf.d/mesh.conf";
-/// What makes the directory of the hook one of podman's. The first is the one that it has by itself.
+/// Adds the hook's directory to podman's. The first one is podman's default.
 const TEXT: &str = "# Written by `mesh-node setup podman`, which takes it out again with --undo.
 [engine]
 hooks_dir = [\"/usr/share/containers/oci/hooks.d\", \"/etc/containers/oci/hooks.d\"]
 ";
-/// Other files that may say where hooks are.
+/// Other files that may list the directories of hooks.
 const OTHERS: [&str; 2] = ["/etc/containers/containers.conf", "/etc/containers/containers.conf.d"];
 
-pub(super) fn set_up(ourselves: &Ourselves) -> Result<Plan, Refusal> {
-    let arguments = ["mesh-node", "hook", "precreate"].map(str::to_owned).into_iter().chain(ourselves.state_option());
+pub(super) fn set_up(caller: &Caller) -> Result<Plan, SetupError> {
+    let arguments = ["mesh-node", "hook", "precreate"].map(str::to_owned).into_iter().chain(caller.state_option());
     let hook = json!({
         "version": "1.0.0",
-        "hook": {"path": ourselves.program, "args": arguments.collect::<Vec<_>>(), "timeout": 30},
-        // podman tells nobody of labels, so that one which is given in place of an annotation only shows to who is always called.
+        "hook": {"path": caller.program, "args": arguments.collect::<Vec<_>>(), "timeout": 30},
+        // podman passes labels to no hook. Only a hook that always runs can refuse a label in place of an annotation.
         "when": {"always": true},
         "stages": ["precreate"],
     });
-    let hook = serde_json::to_string_pretty(&hook).map_err(|e| Refusal::bare(e.to_string()))? + "\n";
+    let hook = format!("{hook:#}\n");
     let edits = vec![
         Edit::of(HOOK, |before| own(HOOK, before, is_our_hook).map(|()| Some(hook)))?,
         Edit::of(CONFIGURATION, |before| {
@@ -34,20 +33,16 @@ pub(super) fn set_up(ourselves: &Ourselves) -> Result<Plan, Refusal> {
         })?,
     ];
     if let Some(other) = said_elsewhere() {
-        return Err(Refusal::new(
-            format!("{other} says where podman's hooks are"),
-            format!(
-                "add \"/etc/containers/oci/hooks.d\" to its hooks_dir and write {HOOK} yourself, as docs/guides/podman.md shows it"
-            ),
-        ));
+        return Err(SetupError::PodmanHooks { other, hook: HOOK });
     }
-    let then = "nothing has to be restarted; containers that exist have the hook from their next start on. With podman it is an annotation, not a label: podman run --annotation mesh.service=DEPLOYMENT/SERVICE …";
+    let then = "no restart is needed; existing containers have the hook from their next start on. podman needs an annotation, not a label: podman run --annotation mesh.service=DEPLOYMENT/SERVICE …";
     Ok(Plan { edits, notes: vec![], then })
 }
 
-pub(super) fn undo() -> Result<Plan, Refusal> {
+pub(super) fn undo() -> Result<Plan, SetupError> {
     let edits = vec![Edit::of(HOOK, gone(is_our_hook))?, Edit::of(CONFIGURATION, gone(|text| text == TEXT))?];
-    let then = "nothing has to be restarted; what is attached stays so until it ends, and starts again without";
+    let then =
+        "no restart is needed; attached containers stay attached until they end, and start without the mesh next time";
     Ok(Plan { edits, notes: vec![], then })
 }
 
@@ -56,7 +51,7 @@ fn is_our_hook(text: &str) -> bool {
     hook["hook"]["args"][0] == "mesh-node" && hook["hook"]["args"][1] == "hook"
 }
 
-/// A file of podman's configuration other than ours that has its own list of directories.
+/// Another file of podman's configuration that lists directories of hooks.
 fn said_elsewhere() -> Option<String> {
     let [file, directory] = OTHERS;
     let further = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -76,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_of_directories_is_told_from_a_remark_about_one() {
+    fn a_list_of_directories_is_told_from_a_comment_about_one() {
         assert!(says_where("[engine]\n  hooks_dir = [\"/x\"]\n") && says_where("hooks_dir=[]"));
         assert!(
             !says_where("#hooks_dir = [\"/x\"]\n")
@@ -86,8 +81,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_from_us_is_in_the_way() {
-        assert!(own(HOOK, Some("{}"), is_our_hook).unwrap_err().error.contains("not from us"));
+    fn a_foreign_hook_prevents_the_change() {
+        assert!(matches!(own(HOOK, Some("{}"), is_our_hook), Err(SetupError::Foreign { .. })));
         assert!(own(HOOK, Some(r#"{"hook": {"args": ["mesh-node", "hook", "precreate"]}}"#), is_our_hook).is_ok());
         assert!(own(HOOK, None, is_our_hook).is_ok());
     }

@@ -1,22 +1,25 @@
-//! One agent at a time on a state directory, also where nothing can be written.
+//! One agent at a time per state directory, even where nothing can be written.
 
 use std::{fs, io, os::unix::fs::OpenOptionsExt as _, path::Path};
 
-/// Shows that no other agent works on the directory, for as long as it lives.
+/// Keeps other agents off the directory until dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    /// The lock file, which agents of earlier versions take; `None` where there is none and none can be made.
+    /// The lock file, which agents of earlier versions lock; `None` if there is none and none can be made.
     _file: Option<fs::File>,
     _directory: fs::File,
 }
 
+/// Why the directory isn't locked.
 pub(super) enum Error {
+    /// Another process has locked it.
     Taken,
+    /// It can't be locked.
     Failed(io::Error),
 }
 
-/// Takes the directory itself, which needs no writing (flock(2)), and the lock file in it. One of them is enough: NFS locks
-/// no directory, and where nothing can be written there may be no file.
+/// Locks the directory itself, which needs no writing (flock(2)), and the lock file in it. One of the two is enough: NFS locks no
+/// directory, and a read-only directory may have no lock file.
 pub(super) fn take(directory: &Path) -> Result<Lock, Error> {
     let path = directory.join("lock");
     let file = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);

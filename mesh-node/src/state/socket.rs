@@ -1,4 +1,4 @@
-//! A second place for the agent's socket: where the state directory takes none (mounted read-only, no inode left).
+//! A second place for the agent's socket, for a state directory that takes no socket: mounted read-only, or without a free inode.
 
 use std::{
     env, fs, io,
@@ -8,11 +8,11 @@ use std::{
 
 use super::StateDir;
 
-/// Where root's agents have it; below is a name for each state directory.
+/// The directory of root's second places. Each is named after its state directory.
 const SYSTEM: &str = "/run/mesh-node";
 
 impl StateDir {
-    /// The second place; `None` if there is no directory for such things, or no state directory.
+    /// The second place; `None` without a runtime directory or without a state directory.
     pub(crate) fn spare_socket(&self) -> Option<PathBuf> {
         let state = fs::metadata(&self.path).ok()?;
         Some(directory()?.join(format!("{:x}-{:x}.sock", state.dev(), state.ino())))
@@ -30,7 +30,7 @@ fn directory() -> Option<PathBuf> {
 /// Makes the directory of a second place, for its owner only.
 ///
 /// # Errors
-/// If it can't be made, or is another user's or open to others.
+/// If it can't be made, belongs to another user or is open to others.
 pub(crate) fn make_room(socket: &Path) -> io::Result<()> {
     let directory = socket.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;

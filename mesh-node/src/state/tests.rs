@@ -1,6 +1,6 @@
 use super::*;
 
-/// A directory of its own for a test, removed at its end.
+/// A test's own directory, removed at the end of the test.
 pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
@@ -27,18 +27,18 @@ fn files_are_private_and_read_back_and_leave_nothing_beside() {
     let scratch = Scratch::new("state");
     let state = StateDir::locate(Some(scratch.0.join("a/b"))).unwrap();
     let _lock = state.take().unwrap();
-    assert_eq!(state.read::<Vec<u8>>("x.json"), Ok(None));
+    assert_eq!(state.read::<Vec<u8>>("x.json").unwrap(), None);
     state.write("x.json", &[1, 2]).unwrap();
     state.write("x.json", &[3]).unwrap();
-    assert_eq!(state.read::<Vec<u8>>("x.json"), Ok(Some(vec![3])));
+    assert_eq!(state.read::<Vec<u8>>("x.json").unwrap(), Some(vec![3]));
     assert_eq!((mode(state.path()), mode(&state.path().join("x.json"))), (0o700, 0o600));
     assert_eq!(fs::read_dir(state.path()).unwrap().count(), 2, "the lock and the file");
     state.clear(&["x.json", "nothing.json"]).unwrap();
     assert_eq!(fs::read_dir(state.path()).unwrap().count(), 1);
-    assert!(state.write("x.json", &[4]).is_err(), "whoever is late writes nothing");
+    assert!(state.write("x.json", &[4]).is_err(), "a late write changes nothing");
 }
 
-/// Leaves while it is written.
+/// A value that makes the runner leave while it is being written.
 struct Leaves<'a>(&'a StateDir);
 
 impl Serialize for Leaves<'_> {
@@ -55,7 +55,7 @@ fn what_is_being_written_when_the_runner_leaves_is_not_put_back() {
     state.write("x.json", &1).unwrap();
     state.write("x.json", &Leaves(&state)).unwrap_err();
     assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
-    // Another file, of which nothing was there yet.
+    // Another file, which doesn't exist yet.
     let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
     state.write("y.json", &Leaves(&state)).unwrap_err();
     assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
@@ -76,7 +76,7 @@ fn one_agent_at_a_time() {
     let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
     let lock = state.take().unwrap();
     let error = state.take().unwrap_err();
-    assert!(error.error.contains("another agent is running"), "{error}");
+    assert!(matches!(error, StateError::Taken { .. }), "{error}");
     drop(lock);
     state.take().unwrap();
 }
@@ -88,7 +88,7 @@ fn a_directory_that_others_use_is_not_taken_from_them() {
     fs::set_permissions(&scratch.0, open.clone()).unwrap();
     let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
     fs::write(scratch.0.join("thesis.tex"), "").unwrap();
-    assert!(state.take().unwrap_err().error.contains("holds other things"));
+    assert!(state.take().unwrap_err().to_string().contains("holds other things"));
     assert_eq!(mode(&scratch.0), 0o755);
     fs::remove_file(scratch.0.join("thesis.tex")).unwrap();
     drop(state.take().unwrap());
@@ -104,14 +104,14 @@ fn the_path_of_the_socket_has_a_limit() {
     let fits = format!("/{}", "x".repeat(MAX_SOCKET_PATH - "//agent.sock".len()));
     StateDir::locate(Some(fits.clone().into())).unwrap();
     let error = StateDir::locate(Some(format!("{fits}x").into())).unwrap_err();
-    assert!(error.error.contains("108 octets") && error.hint.unwrap().contains("--state"), "{}", error.error);
+    assert!(error.to_string().contains("108 bytes") && error.hint().unwrap().contains("--state"), "{error}");
 }
 
 #[test]
-fn a_users_state_is_where_xdg_has_it() {
+fn a_users_state_is_where_xdg_says() {
     let at = |xdg: Option<&str>, home: Option<&str>| user_state(xdg.map(Into::into), home.map(Into::into));
-    assert_eq!(at(Some("/s"), Some("/h")), Ok("/s/mesh-node".into()));
-    assert_eq!(at(None, Some("/h")), Ok("/h/.local/state/mesh-node".into()));
-    assert_eq!(at(Some("relative"), Some("/h")), Ok("/h/.local/state/mesh-node".into()));
+    assert_eq!(at(Some("/s"), Some("/h")).unwrap(), Path::new("/s/mesh-node"));
+    assert_eq!(at(None, Some("/h")).unwrap(), Path::new("/h/.local/state/mesh-node"));
+    assert_eq!(at(Some("relative"), Some("/h")).unwrap(), Path::new("/h/.local/state/mesh-node"));
     assert!(at(None, None).is_err());
 }

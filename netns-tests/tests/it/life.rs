@@ -135,11 +135,11 @@ fn an_agent_starts_again_where_nothing_can_be_written_and_cuts_no_instance_off()
         reaches(&app, db.service_address, 5432);
         let warnings = || aws.json(&["status"])["warnings"].as_array().cloned().unwrap_or_default();
         assert!(
-            warnings()[0].as_str().is_some_and(|warning| warning.contains("can't be written to")),
+            warnings()[0].as_str().is_some_and(|warning| warning.contains("cannot write to the state directory")),
             "{:?}",
             warnings()
         );
-        assert!(aws.log().contains("can't be written to"), "{}", aws.log());
+        assert!(aws.log().contains("cannot write to the state directory"), "{}", aws.log());
         aws.command(&["join"]).refused(&["another agent is running"]);
         // Others are not told to wait for what a restart would forget: it is attached, and said not to be known everywhere.
         let other = Namespace::create("other");

@@ -134,7 +134,7 @@ fn where_no_file_describes_the_image_docker_is_asked() {
         let docker = with_images_in_no_files(&stage);
         image(&docker, "sly", "mesh.service=shop/db");
         is_left_alone(&stage, &docker, &[]);
-        let words = ["shop/db: Docker can't be asked for the image sha256:", "/var/run/docker.sock: ", "watch = ["];
+        let words = ["shop/db: cannot ask Docker for the image sha256:", "/var/run/docker.sock: ", "watch = ["];
         is_refused(&stage, &docker, &DB, &words);
         stage.configure("[containers]\nfail = \"open\"\n");
         is_left_alone(&stage, &docker, &DB);
@@ -159,7 +159,7 @@ fn a_mistake_in_the_configuration_neither_lets_a_member_out_nor_puts_another_run
         is_refused(&stage, &docker, &[], &["cannot run /run/sandbox"]);
         // Which would call itself without end.
         stage.configure(&format!("[containers]\nrunc = {:?}\n", mesh_node()));
-        is_refused(&stage, &docker, &[], &["is mesh-runc itself", "take the line out"]);
+        is_refused(&stage, &docker, &[], &["is mesh-runc itself", "remove the line"]);
         stage.configure("[containers]\nrunc = \"/run/sandbox\nfail = \"open\"\n");
         is_refused(&stage, &docker, &[], &["/run/aws/config.toml, line 2"]);
         stage.configure("");

@@ -243,7 +243,7 @@ fn while_the_configuration_is_wrong_nobody_who_could_be_a_member_is_passed_over(
         let labels = ["project=shop", "service=db", "oneoff=False"].map(|label| format!("com.docker.compose.{label}"));
         let labels = labels.each_ref().map(|label| ["--label", label]).concat();
         let db = docker.container(&labels, &["sleep", "1000"]);
-        is_refused(&stage, &db, "the configuration is wrong");
+        is_refused(&stage, &db, "invalid configuration");
         // In one step: half of it may be right, and say something else.
         let (file, beside) = (stage.aws.state().join("config.toml"), stage.aws.state().join("config.toml.new"));
         fs::write(&beside, &right).expect("cannot write a file");
@@ -254,7 +254,7 @@ fn while_the_configuration_is_wrong_nobody_who_could_be_a_member_is_passed_over(
         fs::remove_file(socket).expect("cannot remove a link");
         start_and_mistake(&mut stage);
         let other = docker.container(&labels, &["sleep", "1000"]);
-        is_refused(&stage, &other, "the configuration is wrong");
+        is_refused(&stage, &other, "invalid configuration");
         docker.exec(&db, &[], "ip addr show mesh0").done();
         assert_eq!(said_of(&stage, &db, WITHOUT).len(), 1, "{}", stage.aws.log());
         assert!(said_of(&stage, &plain, "").is_empty(), "{}", stage.aws.log());
@@ -377,7 +377,7 @@ fn nobody_else_passes_for_docker() {
         follow(&mut stage, socket);
         wait::until_true("several calls", || stranger.log().matches("called").count() >= 3);
         assert!(!stranger.log().contains("GET"), "{}", stranger.log());
-        let said = "answered by a process of user 65534, who is neither root nor the user of this agent";
+        let said = "answered by a process of user 65534, which is neither root nor the user of this agent";
         assert_eq!(stage.aws.log().matches(said).count(), 1, "{}", stage.aws.log());
     });
 }

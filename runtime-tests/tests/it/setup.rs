@@ -164,7 +164,7 @@ fn what_stands_in_the_way_is_said() {
         fs::create_dir_all("/etc/docker").expect("cannot make a directory");
         for text in ["{\n  // ours\n  \"dns\": []\n}\n", "[]", "{\"runtimes\": 1}"] {
             fs::write(DAEMON, text).expect("cannot write a file");
-            setup(&[]).refused(&["daemon.json is not what Docker takes", "put it right first"]);
+            setup(&[]).refused(&["daemon.json is not what Docker takes", "correct it first"]);
             setup(&["--undo"]).refused(&["daemon.json is not what Docker takes"]);
             assert_eq!(read(DAEMON), text);
         }
@@ -181,7 +181,7 @@ fn what_stands_in_the_way_is_said() {
         mount(Some(etc), etc, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("cannot mount over /etc");
         mount(None::<&str>, etc, None::<&str>, how, None::<&str>).expect("cannot make /etc read-only");
         assert!(setup(&["--dry-run"]).done().stdout.contains("+++ /etc/docker/daemon.json"));
-        setup(&[]).refused(&["cannot change /etc/docker/daemon.json", "Read-only", "comes from elsewhere"]);
+        setup(&[]).refused(&["cannot change /etc/docker/daemon.json", "Read-only", "is made elsewhere"]);
         assert!(!Path::new(DAEMON).exists());
     });
 }
@@ -383,7 +383,7 @@ fn what_somebody_else_set_up_for_cdi_cni_and_systemd_is_not_touched() {
             stage.aws.command(&[&["setup"], arguments].concat()).refused(words);
             assert_eq!(all_below(&places), before);
         };
-        refused(&["systemd"], &["mesh-attach@.service is there already", "not from us"]);
+        refused(&["systemd"], &["mesh-attach@.service is there already", "did not write it"]);
         refused(&["cdi", "--service", "shop/db"], &["config.toml", "cdi = [\"shop/app\", \"shop/db\"]"]);
         refused(&["cni", "--network", "shop"], &["/usr/lib/cni/mesh is there already, and leads to /bin/true"]);
         refused(&["cni", "--network", "web"], &["no list for a network web", "shop"]);

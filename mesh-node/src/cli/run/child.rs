@@ -1,4 +1,4 @@
-//! The command itself: started, sent the signals that we get, waited for.
+//! The command: starts it, forwards signals to it, waits for it.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,6 @@ use std::{
     process::{ExitCode, ExitStatus},
 };
 
-use mesh_proto::message::Refusal;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, getpgrp, tcgetpgrp},
@@ -19,10 +18,10 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{super::output::Failure, OURS};
+use super::{super::output::Failure, OURS, RunError};
 use crate::exec;
 
-/// Signals that are meant for the command when they are sent to us.
+/// Signals to this process that are forwarded to the command.
 const PASSED_ON: [Signal; 8] = [
     Signal::SIGHUP,
     Signal::SIGINT,
@@ -34,8 +33,7 @@ const PASSED_ON: [Signal; 8] = [
     Signal::SIGWINCH,
 ];
 
-/// Variables with secrets that are for the mesh's own programs. The command shall not have them, and pass them on, because they were
-/// set where it was started.
+/// Variables with secrets of the mesh's own programs. The command must not inherit them from the place where it was started.
 const SECRETS: [&str; 2] = ["MESH_TOKEN", "MESH_ADMIN_TOKEN"];
 
 pub(super) async fn run(
@@ -43,23 +41,24 @@ pub(super) async fn run(
     arguments: &[OsString],
     variables: &BTreeMap<String, String>,
 ) -> Result<ExitCode, Failure> {
-    // Caught before the command runs, so that none ends us and leaves it behind.
-    let mut signals = catch().map_err(|e| Refusal::bare(format!("signals can't be caught: {e}")))?;
+    // Caught before the command runs: a signal that ended this process would leave the command behind.
+    let mut signals = catch().map_err(RunError::Signals)?;
     let mut command = Command::new(program);
     for secret in SECRETS {
         command.env_remove(secret);
     }
     let mut child = command.args(arguments).envs(variables).spawn().map_err(|e| {
         let code = if e.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-        if e.kind() == io::ErrorKind::ArgumentListTooLong {
-            return Failure::Code(too_long(arguments, variables), code);
-        }
-        Failure::Code(Refusal::bare(format!("cannot run {}: {e}", program.display())), code)
+        let error = match e.kind() {
+            io::ErrorKind::ArgumentListTooLong => too_large(arguments, variables),
+            _ => RunError::Start { program: program.into(), error: e },
+        };
+        Failure::with_code(&error, code)
     })?;
     loop {
         tokio::select! {
             status = child.wait() => {
-                let status = status.map_err(|e| Refusal::bare(format!("cannot wait for the command: {e}")))?;
+                let status = status.map_err(RunError::Wait)?;
                 return Ok(code(status));
             }
             Some(signal) = signals.recv() => pass_on(&child, signal),
@@ -67,20 +66,16 @@ pub(super) async fn run(
     }
 }
 
-/// Of what there is too much, and what to do about it.
-fn too_long(arguments: &[OsString], variables: &BTreeMap<String, String>) -> Refusal {
+/// Why the kernel finds the argument list too long.
+fn too_large(arguments: &[OsString], variables: &BTreeMap<String, String>) -> RunError {
     let inherited =
         std::env::vars_os().filter(|(name, _)| name.to_str().is_none_or(|name| !variables.contains_key(name)));
     let theirs =
         arguments.iter().map(|text| text.len()).chain(inherited.map(|(name, value)| name.len() + 1 + value.len()));
-    let why = exec::fits("the command", theirs, variables, None).err();
-    Refusal::new(
-        why.unwrap_or_else(|| {
-            "the command can't be started: one of its arguments is longer than the kernel takes (E2BIG)".into()
-        }),
-        "leave out the variables that lead to other deployments' services, with --no-foreign-variables: host names lead there \
-         nevertheless",
-    )
+    match exec::fits("the command", theirs, variables, None) {
+        Err(error) => RunError::TooLarge(error),
+        Ok(()) => RunError::LongArgument,
+    }
 }
 
 fn catch() -> io::Result<mpsc::UnboundedReceiver<Signal>> {
@@ -94,7 +89,7 @@ fn catch() -> io::Result<mpsc::UnboundedReceiver<Signal>> {
 }
 
 fn pass_on(child: &Child, signal: Signal) {
-    // What is typed at a terminal goes to everybody in its foreground, the command included.
+    // The terminal sends its signals to the whole foreground group, the command included.
     let typed = matches!(signal, Signal::SIGINT | Signal::SIGQUIT | Signal::SIGWINCH);
     if typed && tcgetpgrp(io::stdin()).is_ok_and(|foreground| foreground == getpgrp()) {
         return;
@@ -105,7 +100,7 @@ fn pass_on(child: &Child, signal: Signal) {
     }
 }
 
-/// The command's own code; 128 and the signal's number if one ended it.
+/// The command's exit code; 128 plus the signal's number if a signal ended it.
 fn code(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(OURS))
@@ -126,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_commands_end_is_ours() {
+    fn the_exit_code_is_the_commands() {
         assert_eq!(run_sh("exit 0"), ExitCode::from(0));
         assert_eq!(run_sh("exit 7"), ExitCode::from(7));
         assert_eq!(run_sh("kill -9 $$"), ExitCode::from(137));
@@ -139,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn more_variables_than_a_program_can_have_are_said_to_be_that() {
+    fn too_many_variables_are_reported_as_such() {
         let variables = (0..60_000).map(|n| (format!("WARP_IST_{n:0100}"), "100.112.0.2".to_owned())).collect();
         let outcome = super::super::runtime().unwrap().block_on(run(&"true".into(), &[], &variables));
         let Err(Failure::Code(refusal, 126)) = outcome else { panic!("{outcome:?}") };
@@ -148,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_run_has_the_codes_of_env() {
+    fn a_command_that_cannot_run_has_the_codes_of_env() {
         let refused = |program: &str| match run_with(program, &[]) {
             Err(Failure::Code(_, code)) => code,
             other => panic!("{other:?}"),

@@ -1,5 +1,5 @@
-//! What answers for names in the machine's stead and doesn't see the command's own hosts file: nscd (and what stands in for it),
-//! and systemd-resolved by nss-resolve. The command is not to find them.
+//! Hides name service daemons from the command: nscd (and its replacements) and systemd-resolved through nss-resolve. They run
+//! outside its mount namespace and don't read its hosts file.
 
 use std::{
     collections::BTreeSet,
@@ -11,24 +11,24 @@ use nix::mount::{MsFlags, mount};
 
 use super::world::stand_in;
 
-/// Where they listen. glibc asks nscd before it looks into nsswitch.conf.
+/// The directories of their sockets. glibc asks nscd before it reads nsswitch.conf.
 const DIRECTORIES: [&str; 3] = ["/run/nscd", "/var/run/nscd", "/run/systemd/resolve"];
-/// In which order glibc asks: nsswitch.conf(5).
+/// The order in which glibc asks: nsswitch.conf(5).
 const ORDER: &str = "/etc/nsswitch.conf";
-/// The longest file that is kept, in octets. They are of one to twenty lines.
+/// The longest file that is kept, in bytes. They have one to twenty lines.
 const MAX: u64 = 64 << 10;
 
-/// Hides them in this mount namespace, which is ours alone.
+/// Hides them in this mount namespace, which no other process uses.
 pub(super) fn hide() -> io::Result<()> {
     let found: BTreeSet<PathBuf> = DIRECTORIES.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
     let hidden = found.iter().try_for_each(|directory| empty(directory));
-    // Also against a daemon that comes, or comes again, while the command runs.
+    // The order also covers a daemon that starts while the command runs.
     let order = fs::read_to_string(ORDER).ok().and_then(|text| files_first(&text));
     let ordered = order.map_or(Ok(()), |text| stand_in(text.as_bytes(), Path::new(ORDER)));
     hidden.and(ordered)
 }
 
-/// Empties a directory of all but its files: resolv.conf may be one of them.
+/// Hides everything in a directory but its files: resolv.conf may be one of them.
 fn empty(directory: &Path) -> io::Result<()> {
     let files: Vec<_> = fs::read_dir(directory)?.flatten().filter_map(|entry| kept(&entry.path())).collect();
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -41,7 +41,7 @@ fn kept(path: &Path) -> Option<(PathBuf, Vec<u8>)> {
     Some((path.file_name()?.into(), fs::read(path).ok().filter(|_| is_kept)?))
 }
 
-/// The order with the hosts file before all else, if it isn't so already.
+/// The file with `files` first in the order of hosts; `None` if it is first already.
 fn files_first(text: &str) -> Option<String> {
     let order = |line: &str| {
         let services = line.trim_start().strip_prefix("hosts:")?;

@@ -1,4 +1,4 @@
-//! The world that the command sees: a network namespace with lo and mesh0, and a hosts file of its own.
+//! The command's world: a network namespace with lo and mesh0, and its own hosts file.
 
 use std::{
     fs,
@@ -7,21 +7,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mesh_proto::message::Refusal;
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, setns, unshare},
     unistd::{getegid, geteuid},
 };
 
-use super::{super::output::note, daemons};
+use super::{super::output::note, RunError, daemons};
 use crate::{
     hosts::Place,
     local::{NamespacePlace, target},
     sys::process::{self, Capability},
 };
 
-/// What the agent has to know of it.
+/// What the agent needs for an instance in it.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) place: NamespacePlace,
@@ -31,45 +30,37 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Enters a world: that of `netns`, or a new one.
-    pub(super) fn enter(netns: Option<&Path>) -> Result<Self, Refusal> {
+    /// Enters the network namespace `netns` or a new one, with new mounts.
+    pub(super) fn enter(netns: Option<&Path>) -> Result<Self, RunError> {
         enter(netns)?;
         let pid = nix::unistd::getpid().as_raw();
         let hosts = match own_hosts() {
             Ok(()) => Some(target::hosts(Place::Process(pid))?),
             Err(e) => {
-                note(&format!("warning: there is no hosts file to put names in, only variables: {e}"));
+                note(&format!(
+                    "warning: the command gets variables but no host names, because it has no hosts file: {e}"
+                ));
                 None
             }
         };
         if let Err(e) = daemons::hide() {
             note(&format!(
-                "warning: names may be answered by a daemon of the machine, which doesn't know those of the mesh: {e}"
+                "warning: a name service of the machine may answer first, and it doesn't know the mesh's names: {e}"
             ));
         }
-        // Found again, by a restarted agent, as long as we run: by us.
+        // A restarted agent finds the namespace through this process, which runs as long as the command.
         let (place, namespace, process) = target::process(pid)?;
         Ok(Self { place, namespace, hosts, process })
     }
 }
 
-fn enter(netns: Option<&Path>) -> Result<(), Refusal> {
+fn enter(netns: Option<&Path>) -> Result<(), RunError> {
     let root = geteuid().is_root();
-    let refused = |what: &str, e: nix::Error| {
-        let hint = if root {
-            "in a container that takes CAP_SYS_ADMIN"
-        } else {
-            "be root, or allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, \
-             kernel.apparmor_restrict_unprivileged_userns)"
-        };
-        Refusal::new(format!("{what}: {e}"), hint)
-    };
     let mut flags = CloneFlags::CLONE_NEWNS;
     match netns {
         Some(path) => {
             let (_, fd) = target::namespace(path)?;
-            setns(fd, CloneFlags::CLONE_NEWNET)
-                .map_err(|e| refused(&format!("cannot enter the network namespace {}", path.display()), e))?;
+            setns(fd, CloneFlags::CLONE_NEWNET).map_err(|error| RunError::Enter { path: path.to_owned(), error })?;
         }
         None => flags |= CloneFlags::CLONE_NEWNET,
     }
@@ -77,29 +68,28 @@ fn enter(netns: Option<&Path>) -> Result<(), Refusal> {
     if !root {
         flags |= CloneFlags::CLONE_NEWUSER;
     }
-    unshare(flags).map_err(|e| refused("cannot make namespaces", e))?;
+    unshare(flags).map_err(RunError::Namespaces)?;
     if !root {
-        // user_namespaces(7): without privileges one may map oneself only, and has to give up setgroups(2) first.
+        // user_namespaces(7): an unprivileged process may map only itself, after it has given up setgroups(2).
         let maps =
             [("setgroups", "deny".to_owned()), ("uid_map", format!("0 {uid} 1")), ("gid_map", format!("0 {gid} 1"))];
         for (file, text) in maps {
-            fs::write(format!("/proc/self/{file}"), text)
-                .map_err(|e| Refusal::bare(format!("cannot set up the user namespace ({file}): {e}")))?;
+            fs::write(format!("/proc/self/{file}"), text).map_err(|error| RunError::UserNamespace { file, error })?;
         }
     }
-    // What we mount is ours alone.
+    // Later mounts stay in this namespace.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-        .map_err(|e| refused("cannot make the mounts private", e))
+        .map_err(RunError::Mounts)
 }
 
-/// Puts a copy of the machine's hosts file in its place, for this mount namespace.
+/// Mounts a copy of the machine's hosts file over it, in this mount namespace.
 fn own_hosts() -> io::Result<()> {
     const HOSTS: &str = "/etc/hosts";
     let before = fs::read(HOSTS)?;
     stand_in(&before, Path::new(HOSTS))
 }
 
-/// Has a file with this text stand in for another one, for this mount namespace.
+/// Mounts a file with this text over another one, in this mount namespace.
 pub(super) fn stand_in(text: &[u8], at: &Path) -> io::Result<()> {
     let copy = std::env::temp_dir().join(format!("mesh-node-hosts-{:016x}", getrandom::u64()?));
     let mut file = fs::File::options().write(true).create_new(true).mode(0o644).open(&copy)?;
@@ -109,7 +99,7 @@ pub(super) fn stand_in(text: &[u8], at: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The mount keeps the file; its name isn't needed.
+/// Removes the name of a mounted file: the mount keeps the file.
 struct Removed(PathBuf);
 
 impl Drop for Removed {
@@ -118,8 +108,8 @@ impl Drop for Removed {
     }
 }
 
-/// Takes from the command what it could change its network with. Where that isn't possible (no `CAP_SETPCAP`), the command
-/// has no such rights either.
+/// Drops the capabilities with which the command could change its network. Without `CAP_SETPCAP` this fails, and the command has
+/// none of them either.
 pub(super) fn drop_capabilities() {
     for capability in [Capability::NetAdmin, Capability::SysAdmin] {
         if let Err(error) = process::deny_children(capability) {

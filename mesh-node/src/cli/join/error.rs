@@ -1,0 +1,114 @@
+//! Why a machine does not join as asked.
+
+use std::{ffi::OsString, io};
+
+use mesh_link::UrlError;
+use mesh_proto::{
+    Label,
+    label::NameError,
+    token::{MAX_URLS, ParseTokenError},
+};
+
+use crate::hint::Hint;
+
+/// Where tokens come from.
+const TOKENS: &str =
+    "on the coordinator's machine `mesh-coord token create` makes a token and prints the whole `mesh-node join` line";
+
+/// Why a machine does not join as asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JoinError {
+    /// Two arguments, of which the first is no URL.
+    #[error("the argument before the token is no URL")]
+    NotAUrl,
+    /// The machine is a runner of another mesh.
+    #[error("this machine has joined another coordinator, at {coordinator}, as {name}")]
+    OtherCoordinator {
+        /// That coordinator's URLs.
+        coordinator: String,
+        /// The runner's name there.
+        name: Label,
+    },
+    /// The machine has another name.
+    #[error("this machine has joined as {known}, and not as {given}")]
+    OtherName {
+        /// Its name.
+        known: Label,
+        /// The name that was given.
+        given: Label,
+    },
+    /// The machine has another provider.
+    #[error("this machine has joined with the provider {known}, and not with {given}")]
+    OtherProvider {
+        /// Its provider.
+        known: Label,
+        /// The provider that was given.
+        given: Label,
+    },
+    /// Neither URL nor token.
+    #[error("this machine has not joined a mesh, and there is neither a URL nor a token")]
+    Nothing,
+    /// No token.
+    #[error("there is no token, and none in $MESH_TOKEN")]
+    NoToken,
+    /// No URL.
+    #[error("this token doesn't say where the coordinator is, and no URL is given")]
+    NoUrl,
+    /// The token's URLs are unusable.
+    #[error("the URL in the token is unusable: {0}")]
+    UrlInToken(UrlError),
+    /// The token can't be read.
+    #[error("cannot read the token from {place}: {error}")]
+    UnreadableToken {
+        /// The file, or standard input.
+        place: String,
+        /// The cause.
+        error: io::Error,
+    },
+    /// The text is no join token.
+    #[error(transparent)]
+    InvalidToken(#[from] ParseTokenError),
+    /// A name is no label.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The host's name holds nothing usable.
+    #[error("the host's name, {}, is unusable as a runner's name", .0.display())]
+    HostName(OsString),
+}
+
+impl Hint for JoinError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NotAUrl => "write https://HOST:PORT before the token, or nothing if the token begins with mesh2.",
+            Self::OtherCoordinator { .. } => {
+                "to join this one as well run a second agent with a --state DIR and a --listen PORT of its own; to move, leave \
+                 that one first: `mesh-node leave`"
+            }
+            Self::OtherName { .. } => "leave --name out; to join under another name begin with a new --state DIR",
+            Self::OtherProvider { .. } => {
+                "leave --provider out; to join with another provider begin with a new --state DIR"
+            }
+            Self::Nothing | Self::NoToken => TOKENS,
+            Self::NoUrl => {
+                "mesh-node join https://HOST:7443 TOKEN; a token carries the URL if its coordinator was started with \
+                 --advertise URL"
+            }
+            Self::UrlInToken(_) => "give the URL before the token",
+            Self::UnreadableToken { .. } => "give it as `-` (standard input), as @FILE, or in $MESH_TOKEN",
+            Self::InvalidToken(_) => "`mesh-coord token create` makes a join token; copy it whole",
+            Self::Name(_) | Self::HostName(_) => "choose one: --name NAME",
+        };
+        Some(hint.into())
+    }
+}
+
+/// Why the first argument is no list of URLs.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PlaceError {
+    /// One of them is no URL.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// There are too many.
+    #[error("at most {MAX_URLS} URLs")]
+    TooMany,
+}

@@ -1,0 +1,216 @@
+//! Why a container does not get the mesh, or a runtime does not run.
+
+use std::{io, path::PathBuf};
+
+use mesh_proto::{ServicePath, message::Refusal};
+
+use crate::{
+    attach::AttachError,
+    callback::UnknownProgram,
+    config::ConfigError,
+    containers::SERVICE,
+    exec::TooLarge,
+    hint::Hint,
+    local::{ClientError, TargetError},
+};
+
+/// Why a container does not get the mesh, or a runtime does not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OciError {
+    /// A container of this service doesn't get the mesh.
+    #[error("{service}: {error}")]
+    Member {
+        /// The service.
+        service: ServicePath,
+        /// The cause.
+        error: Box<dyn Hint>,
+    },
+    /// What another part of the agent refuses.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The agent doesn't answer or refuses.
+    #[error(transparent)]
+    Agent(#[from] ClientError),
+    /// The configuration is invalid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The container's process can't be opened.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The container's namespace can't be used.
+    #[error(transparent)]
+    Namespace(#[from] AttachError),
+    /// The hooks can't be named.
+    #[error(transparent)]
+    Program(#[from] UnknownProgram),
+    /// The container has more variables than its program can start with.
+    #[error(transparent)]
+    TooManyVariables(#[from] TooLarge),
+    /// The runtime's input isn't what its specification says.
+    #[error("the runtime's standard input is invalid: {0}")]
+    Input(io::Error),
+    /// The runtime doesn't accept the output.
+    #[error("cannot write the container's configuration: {0}")]
+    Output(io::Error),
+    /// The container's configuration can't be read.
+    #[error("cannot read the container's {path}: {error}", path = path.display())]
+    ReadConfig {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+    /// The container's configuration can't be replaced.
+    #[error("cannot write the container's {path}: {error}", path = path.display())]
+    WriteConfig {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+    /// The container's hosts file can't be used.
+    #[error("{0}")]
+    Hosts(Box<dyn Hint>),
+    /// podman was given a label for the mesh.
+    #[error("podman does not pass labels to its hooks")]
+    PodmanLabel(ServicePath),
+    /// podman was given an invalid label for the mesh.
+    #[error("{0}")]
+    PodmanInvalid(Refusal),
+    /// An earlier hook has recorded this reason.
+    #[error("{0}")]
+    Recorded(String),
+    /// The CDI device was written before its service was known.
+    #[error("its CDI device is not ready: the service was unknown a moment ago")]
+    DeviceNotReady,
+    /// Users other than root could have written the container's description.
+    #[error("{path} says that it is one of Docker's containers, but {why}", path = path.display())]
+    NotDockers {
+        /// The description.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: NotRoots,
+    },
+    /// No source knows the labels of a Docker image.
+    #[error(
+        "cannot ask Docker for the image {image}, so it is unknown whether the image makes its containers members by itself \
+         ({answers})"
+    )]
+    UnknownImage {
+        /// The image.
+        image: String,
+        /// What each Docker answered.
+        answers: String,
+    },
+    /// No source knows the annotations of a podman image.
+    #[error("{0}, so it is unknown whether the image makes its containers members by itself")]
+    UnknownAnnotations(#[from] StoreError),
+    /// The configured runtime is this program.
+    #[error("runc = \"{}\" in the agent's configuration is mesh-runc itself", .0.display())]
+    WrapsItself(PathBuf),
+    /// There is no runtime.
+    #[error("there is no runc on this machine")]
+    NoRunc,
+    /// The runtime can't be run.
+    #[error("cannot run {runc}: {error}", runc = runc.display())]
+    Exec {
+        /// The runtime.
+        runc: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+    /// A process doesn't get the variables of its container's service.
+    #[error("a process in {container} lacks the variables of its service: {error}")]
+    ExecVariables {
+        /// The container.
+        container: String,
+        /// The cause.
+        error: io::Error,
+    },
+}
+
+impl Hint for OciError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Member { error, .. } => return error.hint(),
+            Self::Refused(refusal) => return refusal.hint.clone(),
+            Self::Agent(error) => return error.hint(),
+            Self::Config(error) => return error.hint(),
+            Self::Target(error) => return error.hint(),
+            Self::Program(error) => return error.hint(),
+            Self::Namespace(_) | Self::Recorded(_) => return None,
+            Self::TooManyVariables(_) => {
+                "leave out the variables of other deployments' services, with foreign_variables = false under [containers] in \
+                 the agent's config.toml: their host names remain reachable"
+                    .into()
+            }
+            Self::Input(_) => "container runtimes call this command by their hooks".into(),
+            Self::Output(_) => "see the runtime's log".into(),
+            Self::ReadConfig { .. } | Self::WriteConfig { .. } | Self::ExecVariables { .. } => {
+                "is the disk full or read-only, or the bundle another user's?".into()
+            }
+            Self::Hosts(_) => "mount nothing over the container's /etc/hosts, or a file of its own".into(),
+            Self::PodmanLabel(service) => format!("use an annotation: --annotation {SERVICE}={service}"),
+            Self::PodmanInvalid(_) => format!("with podman use --annotation {SERVICE}=DEPLOYMENT/SERVICE"),
+            Self::DeviceNotReady => "start it again in a few seconds".into(),
+            Self::NotDockers { .. } => {
+                "Docker's directory and all directories above it must belong to root, and only root may write to them".into()
+            }
+            Self::UnknownImage { .. } => {
+                "is the image still there? The agent's configuration names the sockets of Docker that are asked: \
+                 [containers] watch = [\"/var/run/docker.sock\"]"
+                    .into()
+            }
+            Self::UnknownAnnotations(_) => format!(
+                "is the image still there, by `podman image inspect`? A store that only an option of podman's names must be in \
+                 {} too",
+                super::storage::CONFIGURATIONS[0]
+            ),
+            Self::WrapsItself(_) => {
+                "name the runtime that mesh-runc should run, or remove the line for the machine's runc".into()
+            }
+            Self::NoRunc => "install it, or name the runtime that mesh-runc should run in the agent's configuration: \
+                 [containers] runc = \"/PATH\""
+                .into(),
+            Self::Exec { .. } => "is runc installed there?".into(),
+        })
+    }
+}
+
+/// Why a file may have been written by a user other than root.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotRoots {
+    /// It can't be examined.
+    #[error("it cannot be examined: {0}")]
+    Io(#[from] io::Error),
+    /// Others may write.
+    #[error("users other than root may write to {}", .0.display())]
+    Writable(PathBuf),
+}
+
+/// What is missing in a store of containers/storage.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// The container isn't listed.
+    #[error("the container with the root {root} is not listed in {place}", root = root.display(), place = place.display())]
+    NotListed {
+        /// The container's root.
+        root: PathBuf,
+        /// The directory of the lists.
+        place: PathBuf,
+    },
+    /// The image's name isn't one that the store makes.
+    #[error("the image {0} has an odd name")]
+    OddName(String),
+    /// The image is in no known store.
+    #[error("the image {image} is not in {place}", place = place.display())]
+    NoImage {
+        /// The image.
+        image: String,
+        /// The store.
+        place: PathBuf,
+    },
+    /// Parsers may read the manifest differently.
+    #[error("the image {0} has a manifest that can be read in more than one way")]
+    Ambiguous(String),
+}

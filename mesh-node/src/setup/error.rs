@@ -1,0 +1,267 @@
+//! Why nothing is set up.
+
+use std::{io, path::PathBuf};
+
+use crate::{callback::UnknownProgram, config::ConfigError, hint::Hint};
+
+/// Why nothing is set up, or taken out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    /// `--service` doesn't go with the runtime.
+    #[error("there is nothing to do with these services")]
+    Services,
+    /// `--network` doesn't go with the runtime.
+    #[error("there is nothing to do with a network")]
+    Network,
+    /// The path of this program is unknown.
+    #[error(transparent)]
+    Program(#[from] UnknownProgram),
+    /// The state directory's path can't be made absolute.
+    #[error("cannot resolve the state directory: {0}")]
+    StatePath(io::Error),
+    /// The agent's configuration is invalid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file can't be read.
+    #[error("cannot read {path}: {error}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+    /// A file can't be changed.
+    #[error("cannot change {path}: {error}", path = path.display())]
+    Change {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+    /// A file is a dangling link.
+    #[error("{path} is a link that leads nowhere", path = path.display())]
+    Dangling {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another program's file has the name of one of mesh's.
+    #[error("{path} is there already, and `mesh-node setup` did not write it", path = path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another program's link has the name of one of mesh's.
+    #[error("{path} is there already, and leads to {target}", path = path.display(), target = target.display())]
+    ForeignLink {
+        /// The link.
+        path: PathBuf,
+        /// Its target.
+        target: PathBuf,
+    },
+    /// A path would need quotes where it is written.
+    #[error("{0} has characters with a special meaning in the file that it is written to")]
+    OddPath(String),
+    /// A package has installed the unit.
+    #[error("a package has brought {unit} already", unit = unit.display())]
+    Packaged {
+        /// The unit.
+        unit: PathBuf,
+    },
+    /// Docker's configuration has an entry that mesh needs.
+    #[error("{file} has {entry} already")]
+    Occupied {
+        /// Docker's configuration.
+        file: &'static str,
+        /// The entry.
+        entry: Occupied,
+    },
+    /// Docker's configuration is invalid.
+    #[error("{file} is not what Docker takes: {error}")]
+    DockerConfig {
+        /// Docker's configuration.
+        file: &'static str,
+        /// The cause.
+        error: serde_json::Error,
+    },
+    /// Another file of podman's configuration lists the directories of hooks.
+    #[error("{other} says where podman's hooks are")]
+    PodmanHooks {
+        /// That file.
+        other: String,
+        /// The hook that mesh would write.
+        hook: &'static str,
+    },
+    /// No service is listed for CDI.
+    #[error("no service is listed")]
+    NoService,
+    /// A line can't be added to the agent's configuration.
+    #[error("cannot add a line to {path} safely", path = path.display())]
+    AddLine {
+        /// The configuration.
+        path: PathBuf,
+        /// The line to add by hand.
+        line: String,
+        /// The table that it belongs to.
+        table: &'static str,
+    },
+    /// The line can't be removed from the agent's configuration.
+    #[error("cannot remove the line from {path} safely", path = path.display())]
+    RemoveLine {
+        /// The configuration.
+        path: PathBuf,
+    },
+    /// A network's list is needed and can't be chosen.
+    #[error("{error}{}", passed_over(.damaged))]
+    Lists {
+        /// Why.
+        error: ListsError,
+        /// The lists that can't be read.
+        damaged: Vec<String>,
+    },
+    /// A network's list is invalid.
+    #[error("{path} is not the list of a network: {error}", path = path.display())]
+    List {
+        /// The list.
+        path: PathBuf,
+        /// The cause.
+        error: serde_json::Error,
+    },
+    /// A network's list has no plugin before mesh's.
+    #[error("{path} has no plugin that makes an interface", path = path.display())]
+    NoInterface {
+        /// The list.
+        path: PathBuf,
+    },
+    /// The plugins' directory isn't known.
+    #[error("the network's plugin {first} is in none of {directories}")]
+    NoPlugins {
+        /// The list's first plugin.
+        first: String,
+        /// The directories.
+        directories: String,
+        /// Mesh's entry in the list.
+        entry: String,
+    },
+    /// The list has mesh's plugin with other settings.
+    #[error("{path} has mesh's plugin already, with other settings: {there}", path = path.display())]
+    OtherSettings {
+        /// The list.
+        path: PathBuf,
+        /// The plugin's entry.
+        there: String,
+        /// The network.
+        network: String,
+    },
+    /// Mesh's plugin is the first one.
+    #[error("mesh's plugin is the first one in {path}, where it does nothing", path = path.display())]
+    First {
+        /// The list.
+        path: PathBuf,
+    },
+}
+
+/// What Docker's configuration has already.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Occupied {
+    /// Another default runtime.
+    #[error("the default runtime {0}")]
+    Default(String),
+    /// Another runtime of mesh's name.
+    #[error("another runtime with the name {0}")]
+    Name(&'static str),
+}
+
+/// Why no list of a network can be chosen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListsError {
+    /// There is none.
+    #[error("there is no network in {0}")]
+    None(&'static str),
+    /// None has the name.
+    #[error("there is no list for a network {wanted} in {directory}")]
+    Unknown {
+        /// The name.
+        wanted: String,
+        /// The directory of lists.
+        directory: &'static str,
+        /// The names that there are.
+        names: String,
+    },
+    /// Several are possible.
+    #[error("there is more than one network in {directory}: {names}")]
+    Several {
+        /// The directory of lists.
+        directory: &'static str,
+        /// Their names.
+        names: String,
+    },
+    /// Several have the name.
+    #[error("more than one list in {directory} is for the network {wanted}")]
+    Duplicate {
+        /// The name.
+        wanted: String,
+        /// The directory of lists.
+        directory: &'static str,
+    },
+}
+
+/// `; passed over: …`, if there are any.
+fn passed_over(damaged: &[String]) -> String {
+    if damaged.is_empty() { String::new() } else { format!("; passed over: {}", damaged.join("; ")) }
+}
+
+/// The hint for files that other programs have written.
+const RENAME: &str = "rename it, or remove it";
+
+impl Hint for SetupError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Services => "--service goes with `cdi`, any number of times, and once with `cni`".into(),
+            Self::Network => "--network goes with `cni`".into(),
+            Self::Program(error) => return error.hint(),
+            Self::StatePath(_) => "name it by an absolute path: --state DIR".into(),
+            Self::Config(error) => return error.hint(),
+            Self::Read { error, .. } | Self::Change { error, .. } => match error.kind() {
+                io::ErrorKind::PermissionDenied => "be root".into(),
+                io::ErrorKind::ReadOnlyFilesystem => {
+                    "the machine's configuration is made elsewhere: make the change there; --dry-run shows it".into()
+                }
+                _ => return None,
+            },
+            Self::Dangling { .. } => "give it a target, or remove it".into(),
+            Self::Foreign { .. } | Self::ForeignLink { .. } => RENAME.into(),
+            Self::OddPath(_) => "move it to a path of letters, digits and /._-+".into(),
+            Self::Packaged { .. } => "there is nothing to set up: systemctl enable --now mesh-node".into(),
+            Self::Occupied { entry: Occupied::Default(_), .. } => {
+                "name its program in the agent's configuration ([containers] runc = \"/PATH\"), remove it there, and try again"
+                    .into()
+            }
+            Self::Occupied { entry: Occupied::Name(_), .. } => "rename that one there".into(),
+            Self::DockerConfig { .. } => "correct it first; it can hold no comments".into(),
+            Self::PodmanHooks { hook, .. } => format!(
+                "add \"/etc/containers/oci/hooks.d\" to its hooks_dir and write {hook} yourself, as docs/guides/podman.md shows"
+            ),
+            Self::NoService => "name the services that get devices: mesh-node setup cdi --service shop/db".into(),
+            Self::AddLine { line, table, .. } => format!("write it yourself, under {table}: {line}"),
+            Self::RemoveLine { .. } => "remove `cdi` yourself".into(),
+            Self::Lists { error, .. } => match error {
+                ListsError::None(_) => {
+                    "set the runtime's own network up first, as a list: NAME.conflist. Mesh's plugin comes behind its plugins"
+                        .into()
+                }
+                ListsError::Unknown { names, .. } => format!("the networks are: {names}"),
+                ListsError::Several { .. } => "choose one: --network NAME".into(),
+                ListsError::Duplicate { .. } => "rename one".into(),
+            },
+            Self::List { .. } => "correct it first".into(),
+            Self::NoInterface { .. } => "mesh's plugin comes behind others: add those first".into(),
+            Self::NoPlugins { first, entry, .. } => {
+                format!("end the list with {entry} yourself, and add a link mesh to mesh-node beside {first}")
+            }
+            Self::OtherSettings { network, .. } => {
+                format!("change it there, or remove it first: mesh-node setup cni --undo --network {network}")
+            }
+            Self::First { .. } => "remove it there, or remove the file".into(),
+        })
+    }
+}
