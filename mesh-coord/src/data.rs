@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use mesh_process::directory;
 use nix::{
     fcntl::{Flock, FlockArg},
     unistd::{Uid, geteuid},
@@ -21,19 +22,15 @@ const SOCKET: &str = "admin.sock";
 /// The end of the path of the system's coordinator's socket: systemd has it below /var/lib/private.
 pub(crate) const SYSTEM_SOCKET: &str = "/mesh-coord/admin.sock";
 const LOCK: &str = "lock";
-/// `sun_path` (unix(7)) holds 108 octets, the closing zero among them.
-const SOCKET_PATH_MAX: usize = 107;
 
 /// Where the coordinator keeps its state when it isn't told: for root the system's place, else the user's own.
 pub(crate) fn default_directory() -> PathBuf {
     if geteuid().is_root() {
         return PathBuf::from("/var/lib/mesh-coord");
     }
-    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_STATE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-        .unwrap_or_else(|| PathBuf::from("."))
-        .join("mesh-coord")
+    let variable = |name: &str| env::var_os(name).map(PathBuf::from);
+    directory::user_state(variable("XDG_STATE_HOME"), variable("HOME"), "mesh-coord")
+        .unwrap_or_else(|| PathBuf::from("./mesh-coord"))
 }
 
 /// The admin socket of the coordinator whose data directory this is.
@@ -42,12 +39,7 @@ pub(crate) fn default_directory() -> PathBuf {
 /// If its path is longer than the system allows.
 pub(crate) fn socket_path(directory: &Path) -> Result<PathBuf> {
     let path = directory.join(SOCKET);
-    let length = path.as_os_str().len();
-    ensure!(
-        length <= SOCKET_PATH_MAX,
-        "the socket's path {} has {length} octets, and the system allows {SOCKET_PATH_MAX}: choose a shorter --data",
-        path.display()
-    );
+    directory::check_socket(&path).context("choose a shorter --data")?;
     Ok(path)
 }
 
@@ -138,15 +130,8 @@ impl DataDirectory {
     /// Writes a file of mode 0600, whole or not at all.
     fn write(&self, name: &str, contents: &[u8]) -> io::Result<()> {
         let new = self.file(&format!("{name}.new"));
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new)?;
-        file.write_all(contents)?;
-        file.sync_all()?;
-        fs::rename(&new, self.file(name))?;
-        File::open(&self.path)?.sync_all()
+        directory::write_new(&new, |file| file.write_all(contents))?;
+        directory::put_in_place(&new, &self.file(name))
     }
 }
 
@@ -161,7 +146,7 @@ fn keep_private(path: &Path) -> Result<()> {
         owner == own,
         "the data directory {shown} belongs to user {owner}, and this is user {own}: choose another --data"
     );
-    if metadata.mode() & 0o077 == 0 {
+    if !directory::is_open_to_others(&metadata) {
         return Ok(());
     }
     let empty = fs::read_dir(path).with_context(|| format!("{shown} cannot be read"))?.next().is_none();
@@ -247,9 +232,9 @@ mod tests {
 
     #[test]
     fn a_socket_path_that_is_too_long_is_refused() {
-        let fits = format!("/{}", "d".repeat(SOCKET_PATH_MAX - "//admin.sock".len()));
-        assert_eq!(socket_path(Path::new(&fits)).unwrap().as_os_str().len(), SOCKET_PATH_MAX);
-        let error = socket_path(Path::new(&(fits + "d"))).unwrap_err().to_string();
-        assert!(error.contains("has 108 octets") && error.contains("shorter --data"), "{error}");
+        let fits = format!("/{}", "d".repeat(directory::MAX_SOCKET_PATH - "//admin.sock".len()));
+        assert_eq!(socket_path(Path::new(&fits)).unwrap().as_os_str().len(), directory::MAX_SOCKET_PATH);
+        let error = format!("{:#}", socket_path(Path::new(&(fits + "d"))).unwrap_err());
+        assert!(error.contains("is 108 bytes long") && error.contains("shorter --data"), "{error}");
     }
 }

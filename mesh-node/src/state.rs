@@ -8,14 +8,12 @@ mod socket;
 use std::{
     env, fs,
     io::{self, Write as _},
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    },
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use mesh_process::directory::{self, SocketPathTooLong};
 use nix::unistd::{AccessFlags, access};
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -26,8 +24,6 @@ use crate::hint::Hint;
 
 /// The state directory of root's agent.
 const SYSTEM: &str = "/var/lib/mesh-node";
-/// The longest path of a Unix socket, in bytes: `sun_path` without the final NUL (unix(7)).
-const MAX_SOCKET_PATH: usize = 107;
 
 /// What is wrong with the state directory or a file in it.
 #[derive(Debug, thiserror::Error)]
@@ -36,16 +32,8 @@ pub(crate) enum StateError {
     #[error("there is no home directory to keep the state in")]
     NoHome,
     /// The path of the agent's socket is too long.
-    #[error(
-        "the path of the agent's socket, {path}, is {length} bytes long, and the system accepts {MAX_SOCKET_PATH}",
-        path = path.display()
-    )]
-    SocketPathTooLong {
-        /// The socket's path.
-        path: PathBuf,
-        /// Its length in bytes.
-        length: usize,
-    },
+    #[error(transparent)]
+    SocketPathTooLong(#[from] SocketPathTooLong),
     /// The directory can't be made, entered or locked, or isn't private.
     #[error("cannot use the state directory {path}: {error}", path = path.display())]
     Unusable {
@@ -84,7 +72,7 @@ impl Hint for StateError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoHome => "name a state directory: --state DIR".into(),
-            Self::SocketPathTooLong { .. } => {
+            Self::SocketPathTooLong(_) => {
                 "choose a state directory with a shorter path: --state DIR, or $MESH_NODE_STATE".into()
             }
             Self::Unusable { .. } => "choose another one with --state DIR".into(),
@@ -121,13 +109,11 @@ impl StateDir {
         let path = match given {
             Some(path) => path,
             None if nix::unistd::geteuid().is_root() => SYSTEM.into(),
-            None => user_state(env::var_os("XDG_STATE_HOME").map(Into::into), env::home_dir())?,
+            None => directory::user_state(env::var_os("XDG_STATE_HOME").map(Into::into), env::home_dir(), "mesh-node")
+                .ok_or(StateError::NoHome)?,
         };
         let state = Self { path, own, closed: Arc::default(), later: Arc::default() };
-        let (socket, length) = (state.socket(), state.socket().as_os_str().as_bytes().len());
-        if length > MAX_SOCKET_PATH {
-            return Err(StateError::SocketPathTooLong { path: socket, length });
-        }
+        directory::check_socket(&state.socket())?;
         Ok(state)
     }
 
@@ -198,7 +184,7 @@ impl StateDir {
         if metadata.uid() != nix::unistd::geteuid().as_raw() {
             return Err(io::Error::other("it belongs to another user"));
         }
-        if metadata.mode() & 0o077 == 0 {
+        if !directory::is_open_to_others(&metadata) {
             return Ok(());
         }
         // `--state /tmp` must not lock other users out of /tmp.
@@ -277,7 +263,7 @@ impl StateDir {
             return Err(has_left());
         }
         let (path, next) = (self.path.join(name), self.path.join(format!("{name}.next")));
-        let written = write_whole(&next, write);
+        let written = directory::write_new(&next, write);
         // The runner may have left meanwhile.
         let closed = self.closed();
         if *closed {
@@ -285,9 +271,9 @@ impl StateDir {
             return Err(has_left());
         }
         written?;
-        fs::rename(&next, &path)?;
+        let placed = directory::put_in_place(&next, &path);
         drop(closed);
-        fs::File::open(&self.path)?.sync_all()
+        placed
     }
 
     /// Deletes files and prevents later writes. Small files, which may hold secrets, are overwritten first (effective on file
@@ -303,7 +289,7 @@ impl StateDir {
                 wipe(&path)?;
             }
         }
-        fs::File::open(&self.path)?.sync_all()
+        directory::sync(&self.path)
     }
 
     fn closed(&self) -> MutexGuard<'_, bool> {
@@ -321,16 +307,6 @@ impl StateDir {
     }
 }
 
-/// Writes a file of mode 0600 and waits until it is on disk. An incomplete file is removed, so that it doesn't fill the disk.
-fn write_whole(path: &Path, write: impl FnOnce(&mut fs::File) -> io::Result<()>) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
-    let written = write(&mut file).and_then(|()| file.sync_all());
-    if written.is_err() {
-        let _ = fs::remove_file(path);
-    }
-    written
-}
-
 /// Deletes a file if it exists; a small one, which may hold secrets, is overwritten first.
 fn wipe(path: &Path) -> io::Result<()> {
     let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
@@ -341,14 +317,6 @@ fn wipe(path: &Path) -> io::Result<()> {
         file.sync_all()?;
     }
     fs::remove_file(path)
-}
-
-/// `$XDG_STATE_HOME/mesh-node`, by default `~/.local/state/mesh-node` (XDG Base Directory Specification 0.8).
-fn user_state(xdg: Option<PathBuf>, home: Option<PathBuf>) -> Result<PathBuf, StateError> {
-    xdg.filter(|path| path.is_absolute())
-        .or_else(|| home.filter(|home| home.is_absolute()).map(|home| home.join(".local/state")))
-        .map(|base| base.join("mesh-node"))
-        .ok_or(StateError::NoHome)
 }
 
 #[cfg(test)]

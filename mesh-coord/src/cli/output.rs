@@ -1,9 +1,9 @@
 //! What people and programs read: tables and JSON on standard output, complaints on standard error.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use anyhow::{Context as _, Error, Result};
-use comfy_table::{ContentArrangement, Table, presets};
+use mesh_process::output;
 use mesh_proto::message::Refusal;
 use serde::Serialize;
 
@@ -14,16 +14,12 @@ use crate::api::VERSION;
 #[error("{}", .0.error)]
 pub(crate) struct Refused(pub(crate) Refusal);
 
-/// Prints a line, or several.
+/// Prints a line, or several, for people.
 ///
 /// # Errors
-/// If standard output doesn't take it.
+/// If standard output doesn't accept it.
 pub(crate) fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
-        .and_then(|()| out.flush())
-        .context("cannot write to standard output")
+    output::print(&format!("{}\n", text.strip_suffix('\n').unwrap_or(text))).context("cannot write to standard output")
 }
 
 /// Prints a value as one line of JSON.
@@ -31,7 +27,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
 /// # Errors
 /// If standard output doesn't take it.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
-    print(&serde_json::to_string(value)?)
+    output::print_raw(&format!("{}\n", serde_json::to_string(value)?)).context("cannot write to standard output")
 }
 
 /// Prints a shape of the model's own as one line of JSON, with the version.
@@ -66,21 +62,8 @@ pub(crate) fn print_table(header: &[&str], rows: Vec<Vec<String>>, none: &str) -
 }
 
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header.iter().map(|name| name.to_uppercase()));
-    // Names may hold anything printable, terminals' own marks among them: nothing here may move a cursor.
-    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| visible(&cell))));
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
-}
-
-/// The text without control characters or marks that turn the writing direction.
-fn visible(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
+    let lines = output::table(header.iter().map(|name| name.to_uppercase()), rows);
+    lines.into_iter().map(|line| line + "\n").collect()
 }
 
 /// Says something beside the data, on standard error.
@@ -116,8 +99,9 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_steer_a_terminal() {
-        assert_eq!(visible("a\u{1b}[2Jb\u{202e}c 我✅"), "a\u{fffd}[2Jb\u{fffd}c 我✅");
+    fn a_name_cannot_spoof_a_row() {
+        let rows = vec![vec!["a\u{202e}b".into(), "refused".into()], vec!["c\u{1b}[2Jd".into(), "x".into()]];
+        assert_eq!(table(&["name", "state"], rows), "NAME      STATE\na\u{fffd}b       refused\nc\u{fffd}[2Jd   x\n");
     }
 
     #[test]

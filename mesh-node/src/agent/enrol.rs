@@ -106,7 +106,7 @@ async fn request<T: serde::de::DeserializeOwned>(
     path: &str,
     body: Option<&(impl serde::Serialize + Sync)>,
 ) -> Result<T, Refusal> {
-    let mut backoff = control::Backoff::default();
+    let mut backoff = control::pauses();
     let mut attempt = 1;
     loop {
         let (lost, most) = match request_once(wish, method.clone(), path, body).await {
@@ -119,7 +119,7 @@ async fn request<T: serde::de::DeserializeOwned>(
             return Err(lost);
         }
         attempt += 1;
-        let wait: Duration = backoff.next(control::random());
+        let wait: Duration = backoff.next_spread(control::random());
         tracing::debug!(%lost, "trying again");
         tokio::time::sleep(wait).await;
     }

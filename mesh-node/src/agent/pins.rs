@@ -21,8 +21,10 @@ impl PinMemory for Pins {
 /// The memory for the engine. Without a file it is lost with this process, and the agent goes on all the same.
 pub(crate) fn open(state: &StateDir) -> Box<dyn PinMemory> {
     let path = state.path().join(FILE);
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
-    if state.read::<Option<String>>(BOOT).ok().flatten() != Some(boot.clone()) {
+    let boot = mesh_process::boot_id().ok();
+    // Version 0.1 wrote the identifier with its line break.
+    let known = state.read::<Option<String>>(BOOT).ok().flatten();
+    if known.map(|known| known.map(|known| known.trim().to_owned())) != Some(boot.clone()) {
         let _ = fs::remove_file(&path);
         if let Err(error) = state.write(BOOT, &boot) {
             tracing::debug!(%error, "cannot note the machine's boot");

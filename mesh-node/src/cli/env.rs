@@ -35,7 +35,7 @@ impl Env {
         let format = if context.output.json { Format::Json } else { self.format };
         match format {
             Format::Json => context.output.print_json(&variables)?,
-            text => context.output.print(&render(&variables, text))?,
+            text => context.output.print_data(&render(&variables, text))?,
         }
         Ok(ExitCode::SUCCESS)
     }

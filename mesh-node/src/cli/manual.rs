@@ -25,7 +25,7 @@ impl Completions {
     pub(super) fn run(self, context: &Context) -> Result<std::process::ExitCode, Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "mesh-node", &mut script);
-        context.output.print(&String::from_utf8_lossy(&script))?;
+        context.output.print_data(&String::from_utf8_lossy(&script))?;
         Ok(std::process::ExitCode::SUCCESS)
     }
 }

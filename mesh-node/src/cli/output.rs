@@ -2,10 +2,10 @@
 
 use std::{
     env,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
 };
 
-use comfy_table::{Table, presets::NOTHING};
+use mesh_process::output;
 use mesh_proto::message::Refusal;
 use serde::Serialize;
 
@@ -57,20 +57,20 @@ impl Output {
         Self { json, colours: colours(io::stdout().is_terminal()) }
     }
 
-    /// Prints `text` as it is.
+    /// Prints text for people. Names in it can't spoof a row.
     pub(super) fn print(&self, text: &str) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Ok(()) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(Failure::BrokenPipe),
-            Err(e) => Err(CliError::Output(e).into()),
-        }
+        written(output::print(text))
+    }
+
+    /// Prints data for programs; on a terminal like text for people.
+    pub(super) fn print_data(&self, text: &str) -> Result<(), Failure> {
+        if io::stdout().is_terminal() { self.print(text) } else { written(output::print_raw(text)) }
     }
 
     /// Prints one line of JSON.
     pub(super) fn print_json(&self, value: &impl Serialize) -> Result<(), Failure> {
         let line = serde_json::to_string(value).map_err(CliError::Json)?;
-        self.print(&format!("{line}\n"))
+        written(output::print_raw(&format!("{line}\n")))
     }
 
     /// Text in a colour, if standard output shows colours.
@@ -84,15 +84,17 @@ impl Output {
         heading: [&str; N],
         rows: impl IntoIterator<Item = [String; N]>,
     ) -> String {
-        let mut table = Table::new();
-        table.load_preset(NOTHING).set_header(heading).add_rows(rows);
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
-        let text = table.to_string();
-        let mut lines = text.lines().map(str::trim_end);
-        let heading = lines.next().map(|line| self.ink(Ink::Bold, line)).into_iter();
-        heading.chain(lines.map(str::to_owned)).map(|line| line + "\n").collect()
+        let mut lines = output::table(heading.map(str::to_owned), rows).into_iter();
+        let heading = lines.next().map(|line| self.ink(Ink::Bold, &line)).into_iter();
+        heading.chain(lines).map(|line| line + "\n").collect()
+    }
+}
+
+fn written(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Err(Failure::BrokenPipe),
+        Err(e) => Err(CliError::Output(e).into()),
     }
 }
 
@@ -135,10 +137,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_are_aligned_whatever_the_script() {
+    fn a_name_cannot_spoof_a_row() {
         let output = Output { json: false, colours: false };
-        let rows = [["我的数据".to_owned(), "1".to_owned()], ["db".to_owned(), "22".to_owned()]];
-        assert_eq!(output.table(["NAME", "N"], rows), "NAME      N\n我的数据  1\ndb        22\n");
+        let rows = [["a\u{202e}b".to_owned(), "1".to_owned()], ["c\u{2067}\u{1b}d".to_owned(), "22".to_owned()]];
+        assert_eq!(output.table(["NAME", "N"], rows), "NAME  N\na\u{fffd}b   1\nc\u{fffd}\u{fffd}d  22\n");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio_tungstenite::WebSocketStream;
 
 use super::{
     Intent, LocalState, SessionState, Target, Trouble,
-    backoff::{Backoff, random},
+    backoff::{pauses, random},
     open::open,
     session::{self, Ended, SessionEnd},
 };
@@ -25,7 +25,7 @@ const UNKNOWN_INTERVAL: Duration = Duration::from_secs(30);
 const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
 
 pub(super) async fn keep(state: SessionState, target: Target, mut local: LocalState) {
-    let mut backoff = Backoff::default();
+    let mut backoff = pauses();
     let mut reported = false;
     while !state.link.is_closed() && *state.queue.intent.borrow() != Intent::End {
         let wait = match open(&target).await {
@@ -41,7 +41,7 @@ pub(super) async fn keep(state: SessionState, target: Target, mut local: LocalSt
                     }
                     reported &= !welcomed;
                     report(&state, Trouble::Ended { url, end }, &mut reported);
-                    backoff.next(random())
+                    backoff.next_spread(random())
                 }
             }
             Err(trouble @ Trouble::Unknown(_)) => {
@@ -51,7 +51,7 @@ pub(super) async fn keep(state: SessionState, target: Target, mut local: LocalSt
             }
             Err(trouble) => {
                 report(&state, trouble, &mut reported);
-                backoff.next(random())
+                backoff.next_spread(random())
             }
         };
         let _ = timeout(wait, state.queue.bell.notified()).await;

@@ -29,7 +29,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 pub(crate) use ask::{AskError, Question};
-pub(crate) use backoff::{Backoff, random};
+pub(crate) use backoff::{pauses, random};
 pub(crate) use trouble::{Away, Trouble};
 
 /// How long the coordinator may take to answer a question. It answers `Settle` within two seconds.

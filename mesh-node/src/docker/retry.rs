@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use mesh_process::Backoff;
 use tokio::{sync::watch, time::timeout};
 
 use crate::local::ContainerId;
@@ -37,7 +38,7 @@ impl Starts {
         self.0.retain(|_, start| !start.is_closed());
         let (start, over) = watch::channel(());
         self.0.insert(id, start);
-        Attempts { over, pause: SOON, troubles: Troubles::default() }
+        Attempts { over, pauses: Backoff::new(SOON, LATE), troubles: Troubles::default() }
     }
 }
 
@@ -46,7 +47,7 @@ impl Starts {
 pub(super) struct Attempts {
     /// Closed when they are over.
     over: watch::Receiver<()>,
-    pause: Duration,
+    pauses: Backoff,
     troubles: Troubles,
 }
 
@@ -63,9 +64,7 @@ impl Attempts {
 
     /// Waits until the next attempt is due. Returns `false` if there is none.
     pub(super) async fn next(&mut self) -> bool {
-        let pause = self.pause;
-        self.pause = (pause * 2).min(LATE);
-        timeout(pause, self.over.changed()).await.is_err()
+        timeout(self.pauses.next_pause(), self.over.changed()).await.is_err()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The instances on disk.
 
-use std::{fs, io};
+use std::io;
 
 use mesh_proto::message::Held;
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ pub(super) fn save(state: &StateDir, attachments: Vec<Attachment>, ended: Vec<He
 
 /// The kernel's number for this start of the machine (random(4)).
 pub(crate) fn boot() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    mesh_process::boot_id().unwrap_or_default()
 }
 
 #[cfg(test)]

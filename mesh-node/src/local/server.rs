@@ -1,14 +1,13 @@
 //! The agent's side of its socket.
 
 use std::{
-    fs, io,
-    os::{
-        fd::OwnedFd,
-        unix::{fs::PermissionsExt as _, net::UnixStream},
-    },
+    io,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
     sync::Arc,
 };
 
+use mesh_process::socket;
 use mesh_proto::message::Refusal;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde_json::Value;
@@ -91,14 +90,10 @@ fn listen(state: &StateDir) -> Result<UnixListener, ListenError> {
 }
 
 /// Binds the socket. This process holds the lock on the state directory, so an existing socket is a dead agent's.
-fn bind(path: &std::path::Path) -> io::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let listener = socket::bind(path)?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }
 
 async fn converse(stream: UnixStream, calls: mpsc::Sender<Call>) {
@@ -127,6 +122,5 @@ async fn converse(stream: UnixStream, calls: mpsc::Sender<Call>) {
 
 /// Whether the client's user may ask (SO_PEERCRED, unix(7)).
 fn may_ask(stream: &UnixStream) -> bool {
-    getsockopt(stream, PeerCredentials)
-        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw())
+    getsockopt(stream, PeerCredentials).is_ok_and(|peer| socket::is_trusted(peer.uid()))
 }

@@ -101,17 +101,8 @@ fn a_directory_that_others_use_is_not_taken_from_them() {
 
 #[test]
 fn the_path_of_the_socket_has_a_limit() {
-    let fits = format!("/{}", "x".repeat(MAX_SOCKET_PATH - "//agent.sock".len()));
+    let fits = format!("/{}", "x".repeat(directory::MAX_SOCKET_PATH - "//agent.sock".len()));
     StateDir::locate(Some(fits.clone().into())).unwrap();
     let error = StateDir::locate(Some(format!("{fits}x").into())).unwrap_err();
     assert!(error.to_string().contains("108 bytes") && error.hint().unwrap().contains("--state"), "{error}");
-}
-
-#[test]
-fn a_users_state_is_where_xdg_says() {
-    let at = |xdg: Option<&str>, home: Option<&str>| user_state(xdg.map(Into::into), home.map(Into::into));
-    assert_eq!(at(Some("/s"), Some("/h")).unwrap(), Path::new("/s/mesh-node"));
-    assert_eq!(at(None, Some("/h")).unwrap(), Path::new("/h/.local/state/mesh-node"));
-    assert_eq!(at(Some("relative"), Some("/h")).unwrap(), Path::new("/h/.local/state/mesh-node"));
-    assert!(at(None, None).is_err());
 }

@@ -1,4 +1,4 @@
-//! The log, on standard error: whoever keeps it may be slow, stop reading, or be gone, and the program goes on.
+//! The log on standard error. Its reader may be slow, stop or disappear; the program continues.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -12,16 +12,16 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use crate::lines::Lines;
+use crate::{lines::Lines, output::visible_lines};
 
-/// How long the end of a program may wait for its last lines to be written.
+/// How long a program waits at its end for its last lines to be written.
 const LAST: Duration = Duration::from_secs(1);
-/// What is left out unless it is asked for: boringtun reports every stranger's packet as an error.
+/// A directive that is added unless the user names boringtun, which reports every stranger's packet as an error.
 const QUIET: &str = "boringtun=off";
 
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
-/// Starts the log of a program that goes on for long: `info` and above, or as `$RUST_LOG` says.
+/// Starts the log of a long-running program: `info` and above, or as `$RUST_LOG` says.
 pub fn start(colours: bool) {
     let Ok(lines) = Lines::start(io::stderr()) else { return };
     let lines = LINES.get_or_init(|| lines);
@@ -37,11 +37,11 @@ pub fn start(colours: bool) {
         .with_ansi(colours)
         .log_internal_errors(false)
         .finish();
-    // Fails only if there is one already.
+    // Fails only if there is a subscriber already.
     let _ = tracing::subscriber::set_global_default(subscriber);
     panic::set_hook(Box::new(|info| say(&panic_text(info))));
     if let Some(error) = mistake {
-        tracing::warn!("$RUST_LOG is left aside: {error}; write for example RUST_LOG=debug");
+        tracing::warn!("ignoring $RUST_LOG: {error}; write for example RUST_LOG=debug");
     }
 }
 
@@ -62,24 +62,26 @@ fn quiet(filter: EnvFilter) -> EnvFilter {
     }
 }
 
-/// Says something on standard error: in order with the log where there is one, and as unable to stall.
+/// Prints a message on standard error: in order with the log if there is one, and never blocked longer than the log. Control
+/// characters and bidirectional controls are replaced ([`visible_lines`]).
 pub fn say(text: &str) {
-    let line = format!("{}\n", text.trim_end());
+    let line = format!("{}\n", visible_lines(text.trim_end()));
     match LINES.get() {
         Some(lines) => lines.push(line.as_bytes()),
-        // If that can't be written, nothing can.
+        // There is no other place to report to.
         None => drop(io::stderr().lock().write_all(line.as_bytes())),
     }
 }
 
-/// Waits a moment for the last lines to be written: before the program ends.
+/// Waits a moment for the last lines to be written, before the program ends.
 pub fn flush() {
     if let Some(lines) = LINES.get() {
         lines.flush(LAST);
     }
 }
 
-/// The standard hook writes to standard error itself, and would wait there with the panicking task's locks held.
+/// The message of a panic. The standard hook would write to standard error itself, and block there with the panicking task's locks
+/// held.
 fn panic_text(info: &PanicHookInfo<'_>) -> String {
     let payload = info.payload();
     let message = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(|s| &**s));
@@ -91,7 +93,7 @@ fn panic_text(info: &PanicHookInfo<'_>) -> String {
     format!("error: the thread {name} panicked{place}: {message} (please report this){trace}")
 }
 
-/// What the subscriber writes to: one call a line.
+/// The subscriber's writer: one call per line.
 struct Line(Arc<Lines>);
 
 impl Write for Line {
