@@ -22,30 +22,19 @@ const DOCKER: &str = "/var/run/docker.sock";
 /// Why there is no configuration to work with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    /// The file can't be read.
     #[error("cannot read the configuration {path}: {error}", path = path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
-    /// The file holds bytes that are no text.
+    Unreadable { path: PathBuf, error: io::Error },
     #[error("invalid configuration: {path}, line {line}: it is not UTF-8", path = path.display())]
     NotUtf8 {
-        /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
     },
-    /// The file is no TOML, or has an unknown setting or value.
     #[error("invalid configuration: {path}, line {line}: {message}", path = path.display())]
     Invalid {
-        /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The parser's message.
         message: String,
     },
 }

@@ -1,5 +1,7 @@
-//! The agent of mesh: joins a machine to a mesh, gives services' instances their addresses, names and `mesh0`, and
-//! carries their packets.
+//! The agent of mesh: joins a machine to a mesh, attaches services' instances (addresses, names, `mesh0`), and carries their packets.
+//!
+//! The modules stand on floors; an import goes down, never up: ways in (`cli`, `setup`, `cni`, `oci`, `docker`), the agent (`agent`,
+//! `containers`, `instances`), its hands (`local`, `attach`, `hosts`, `dataplane`, `control`), and the ground (the rest).
 
 mod agent;
 mod attach;

@@ -28,38 +28,19 @@ const SYSTEM: &str = "/var/lib/mesh-node";
 /// What is wrong with the state directory or a file in it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
-    /// There is no home directory.
     #[error("there is no home directory to keep the state in")]
     NoHome,
     /// The path of the agent's socket is too long.
     #[error(transparent)]
     SocketPathTooLong(#[from] SocketPathTooLong),
-    /// The directory can't be made, entered or locked, or isn't private.
     #[error("cannot use the state directory {path}: {error}", path = path.display())]
-    Unusable {
-        /// The directory.
-        path: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
-    /// Another agent has locked the directory.
+    Unusable { path: PathBuf, error: io::Error },
     #[error("another agent is running with the state directory {path}", path = path.display())]
-    Taken {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A file can't be read.
+    Taken { path: PathBuf },
     #[error("cannot read {path}: {error}", path = path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
-    /// A file isn't what an agent has written. The content isn't quoted: it may hold secrets.
+    Unreadable { path: PathBuf, error: io::Error },
     #[error("{path} is damaged, at line {line} column {column}", path = path.display())]
     Damaged {
-        /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,

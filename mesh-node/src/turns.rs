@@ -48,7 +48,7 @@ mod tests {
 
     use super::*;
 
-    /// What a future comes to if it is asked once.
+    /// The output of a future that is polled once.
     fn at_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
         match future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
             Poll::Ready(value) => Some(value),
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn one_waits_for_those_before_and_for_nobody_else() {
+    fn a_caller_waits_for_earlier_ones_of_the_same_key() {
         let turns = Turns::default();
         let first = at_once(pin!(turns.of(1))).unwrap();
         let mut second = pin!(turns.of(1));

@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_name_cannot_spoof_a_row() {
         let rows = vec![vec!["a\u{202e}b".into(), "refused".into()], vec!["c\u{1b}[2Jd".into(), "x".into()]];
-        assert_eq!(table(&["name", "state"], rows), "NAME      STATE\na\u{fffd}b       refused\nc\u{fffd}[2Jd   x\n");
+        assert_eq!(table(&["name", "state"], rows), "NAME    STATE\na\u{fffd}b     refused\nc\u{fffd}[2Jd  x\n");
     }
 
     #[test]

@@ -9,73 +9,41 @@ use crate::sys::tun::DEVICE;
 /// Why a namespace could not be attached, changed or left.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AttachError {
-    /// It can't be opened.
     #[error("can't open the network namespace {}: {source}", path.display())]
-    Open {
-        /// What was to be opened.
-        path: PathBuf,
-        /// Why it wasn't.
-        source: io::Error,
-    },
-    /// It is something else.
+    Open { path: PathBuf, source: io::Error },
     #[error("{what} is not a network namespace: give one such as /run/netns/NAME or /proc/PID/ns/net")]
-    NotANamespace {
-        /// What was given.
-        what: String,
-    },
-    /// It is the machine's own.
+    NotANamespace { what: String },
     #[error(
         "this is the machine's own network namespace, which mesh never changes: give the container a network namespace \
          of its own (not `--network host`), or use `mesh-node run`"
     )]
     Host,
-    /// There is something else called `mesh0`.
     #[error("there is already an interface mesh0 in this namespace, {what}, which mesh did not make: remove it first")]
-    Foreign {
-        /// What it is, in words.
-        what: String,
-    },
-    /// Another process serves it.
+    Foreign { what: String },
     #[error("mesh0 of this namespace is served by another process: is a second agent running on this machine?")]
     Served,
-    /// An MTU that nothing works with.
     #[error(
         "the coordinator says that the MTU is {0}, and 576 to 65535 are possible: look at `mesh-coord serve --mtu`"
     )]
     Mtu(u16),
-    /// An address that can't be.
     #[error(
         "the coordinator gives the address {address}, which is not one of its range {range}: is its database damaged?"
     )]
-    Address {
-        /// The address.
-        address: Ipv4Addr,
-        /// The range.
-        range: Range,
-    },
-    /// The instance's interface is not in its namespace.
+    Address { address: Ipv4Addr, range: Range },
     #[error(
         "mesh0 is not in the namespace of this instance any more: something has moved it to another one, or taken its mark. Detach the instance and attach it again"
     )]
     Gone,
-    /// The namespace has the range's addresses otherwise in use.
     #[error(
         "the namespace already uses addresses of the mesh's range: {0}. Attach it without that network, or choose another range when the coordinator is set up"
     )]
     Clash(String),
-    /// No TUN devices here.
     #[error(
         "can't open {DEVICE}: {0}. Load the module (`modprobe tun`), or give the agent's container that device and CAP_NET_ADMIN"
     )]
     NoTun(io::Error),
-    /// One of the steps failed.
     #[error("{doing}: {source}{}", hint(source))]
-    Step {
-        /// Which one.
-        doing: &'static str,
-        /// Why.
-        source: io::Error,
-    },
+    Step { doing: &'static str, source: io::Error },
 }
 
 /// Says what was being done when something failed.

@@ -7,30 +7,16 @@ use crate::hint::Hint;
 /// An error of the command line itself.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
-    /// Standard output accepts nothing.
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
-    /// A value has no JSON form.
     #[error("cannot write the answer as JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// The async runtime doesn't start.
     #[error("the program cannot start: {0}")]
     Runtime(io::Error),
-    /// The manual pages can't be written.
     #[error("cannot write the manual pages to {directory}: {error}", directory = directory.display())]
-    Manual {
-        /// The directory.
-        directory: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
-    /// The state directory holds no identity.
+    Manual { directory: PathBuf, error: io::Error },
     #[error("this machine has not joined a mesh: {state} holds no identity", state = state.display())]
-    NotJoined {
-        /// The state directory.
-        state: PathBuf,
-    },
-    /// A signal ended the command early.
+    NotJoined { state: PathBuf },
     #[error("interrupted before it was done")]
     Interrupted,
 }
@@ -52,15 +38,12 @@ impl Hint for CliError {
 /// What an option expects, for the error of an argument that doesn't fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Expected {
-    /// A process.
     #[error(
         "expected the number of a process, such as 4711; a container's first one: docker inspect -f '{{{{.State.Pid}}}}' NAME"
     )]
     Pid,
-    /// A UDP port.
     #[error("expected the number of a UDP port, from 0 to 65535, such as 51820")]
     Port,
-    /// An address with a port.
     #[error("expected ADDR:PORT, such as 203.0.113.7:51820 or [2001:db8::7]:51820")]
     Endpoint,
 }

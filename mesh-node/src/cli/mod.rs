@@ -29,7 +29,7 @@ use self::{
 };
 use crate::{local::Client, oci, state::StateDir};
 
-/// The agent of mesh: gives the services of this machine private addresses, names and encrypted connections
+/// The agent of mesh: private addresses, names and encrypted connections for the services of this machine
 #[derive(Debug, Parser)]
 #[command(name = "mesh-node", version = version(), arg_required_else_help = true, max_term_width = 100)]
 #[command(

@@ -7,7 +7,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 }
 
 #[test]
-fn the_command_line_makes_sense() {
+fn the_command_line_is_consistent() {
     Cli::command().debug_assert();
 }
 
@@ -17,7 +17,7 @@ fn the_reference_page_is_what_the_definitions_say() {
 }
 
 #[test]
-fn what_the_contract_names_is_understood() {
+fn the_documented_commands_are_understood() {
     for line in [
         "join https://c:7443 TOKEN --name a --provider aws --state /s --listen 0 --endpoint 192.0.2.1:1 --endpoint [::1]:2",
         "join https://c:7443 - --replace --no-tun-gso --no-udp-gso --no-udp-gro",
@@ -73,7 +73,7 @@ fn wrong_usage_is_exit_code_2() {
 }
 
 #[test]
-fn what_follows_the_command_of_run_is_the_commands() {
+fn arguments_after_the_command_of_run_belong_to_it() {
     let command = |line: &str| match parse(line).unwrap() {
         Cli { command: Command::Run(run), global } => (run.command.join(" ".as_ref()), run.client, global.json),
         other => panic!("{other:?}"),

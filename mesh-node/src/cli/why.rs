@@ -20,7 +20,7 @@ pub(super) struct Why {
     /// The TCP port
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
-    /// Really open a connection, from an instance of CALLER on this runner, and say what became of it; takes a few seconds
+    /// Open a connection from an instance of CALLER on this runner and show the result; takes a few seconds
     #[arg(long)]
     probe: bool,
 }

@@ -23,25 +23,19 @@ const OWN: u32 = 100;
 /// Why a call fails.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CniError {
-    /// The network's configuration has a version that this plugin doesn't know.
     #[error("unsupported cniVersion {0:?}: this plugin supports {list}", list = SUPPORTED.join(", "))]
     Version(String),
     /// The namespace can't be opened.
     #[error(transparent)]
     Namespace(#[from] TargetError),
-    /// A variable is missing or invalid.
     #[error("{0} is missing or invalid: container runtimes call CNI plugins")]
     Environment(&'static str),
-    /// `$CNI_COMMAND` is unknown.
     #[error("unsupported CNI_COMMAND={0}")]
     Command(String),
-    /// The network's configuration can't be read.
     #[error("cannot read the network's configuration: {0}")]
     Io(#[from] io::Error),
-    /// The network's configuration isn't what the specification says.
     #[error("the network's configuration: {0}")]
     Json(#[from] serde_json::Error),
-    /// The plugin is the first one of its chain.
     #[error("there is no prevResult: put this plugin behind others, in a list of `plugins`")]
     First,
     /// The network's configuration names an invalid service.

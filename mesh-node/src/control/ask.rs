@@ -29,7 +29,6 @@ pub(crate) enum AskError {
     /// The coordinator refuses.
     #[error(transparent)]
     Refused(Refusal),
-    /// The coordinator has answered another question.
     #[error("the coordinator's answer doesn't fit the question")]
     Mismatch,
 }

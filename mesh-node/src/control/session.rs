@@ -45,42 +45,28 @@ pub(super) struct Ended {
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionEnd {
-    /// The agent has closed it.
     #[error("the agent ends")]
     AgentEnds,
-    /// The coordinator has sent nothing for [`SILENCE`].
     #[error("nothing was heard for {} s", SILENCE.as_secs())]
     Silent,
-    /// The coordinator accepts no data.
     #[error("the coordinator accepts no data")]
     Stuck,
-    /// The coordinator has closed it without a reason.
     #[error("the coordinator closed it")]
     Closed,
     /// The coordinator has closed it with this reason.
     #[error("{0}")]
     ClosedBecause(String),
-    /// A frame that isn't text.
     #[error("it carried a frame that is not text")]
     NotText,
-    /// A message of another protocol version, or none.
     #[error("it carried a message that this version does not understand: {0}")]
     Unintelligible(serde_json::Error),
-    /// Another runner's view.
     #[error("it carried the view of {theirs}, and this is {ours}")]
-    OtherRunner {
-        /// The runner of the view.
-        theirs: RunnerId,
-        /// This runner.
-        ours: RunnerId,
-    },
+    OtherRunner { theirs: RunnerId, ours: RunnerId },
     /// The coordinator refuses this agent.
     #[error(transparent)]
     Refused(Refusal),
-    /// A message of this agent can't be written.
     #[error("a message cannot be written: {0}")]
     Unwritable(serde_json::Error),
-    /// The connection broke. (A coordinator that is killed doesn't close TLS, which rustls reports at length.)
     #[error("the connection broke")]
     Broken,
     /// The connection failed otherwise.

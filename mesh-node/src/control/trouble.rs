@@ -16,45 +16,21 @@ pub(crate) enum Trouble {
     /// There is no pinned TLS connection.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// The request for a stream can't be written.
     #[error("cannot ask {url} for a stream: {error}")]
-    Request {
-        /// The coordinator.
-        url: Url,
-        /// The cause.
-        error: hyper::http::Error,
-    },
-    /// The coordinator's answer is no WebSocket.
+    Request { url: Url, error: hyper::http::Error },
     #[error("{url} does not answer as a coordinator does: {error}")]
-    Handshake {
-        /// The coordinator.
-        url: Url,
-        /// The cause.
-        error: Box<tungstenite::Error>,
-    },
-    /// The coordinator accepts the connection and doesn't answer in time.
+    Handshake { url: Url, error: Box<tungstenite::Error> },
     #[error("{url} does not answer")]
-    Mute {
-        /// The coordinator.
-        url: Url,
-    },
-    /// The coordinator doesn't know this runner, and most likely never will.
+    Mute { url: Url },
     #[error("the coordinator does not know this runner (any more){}", Said(.0.as_ref()))]
     Unknown(Option<Refusal>),
     /// The coordinator, or a proxy before it, refuses for now.
     #[error(transparent)]
     Refused(Refusal),
-    /// An HTTP error without a coordinator's words.
     #[error("the coordinator answers with HTTP {0}")]
     Status(StatusCode),
-    /// The stream has ended.
     #[error("the stream to {url} ended: {end}")]
-    Ended {
-        /// The coordinator.
-        url: Url,
-        /// Why.
-        end: SessionEnd,
-    },
+    Ended { url: Url, end: SessionEnd },
 }
 
 impl Hint for Trouble {

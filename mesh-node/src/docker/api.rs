@@ -35,25 +35,20 @@ pub(super) struct Api {
 /// Why Docker doesn't answer a request.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// There is no socket.
     #[error("there is no such socket")]
     Absent,
-    /// The process that answers runs as another user.
     #[error(
         "it is answered by a process of user {0}, which is neither root nor the user of this agent, and could have any \
          container attached"
     )]
     Stranger(u32),
-    /// Docker refuses.
     #[error("{path}: {status} {said}")]
     Refused { path: String, status: u16, said: String },
     /// The connection fails, breaks, or takes too long.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The image exists, but not for the container's platform.
     #[error("it does not have the image {0} for the container's platform")]
     OtherPlatform(String),
-    /// The answer has another form.
     #[error("{path} is answered with something else: {error}")]
     Nonsense { path: String, error: serde_json::Error },
 }

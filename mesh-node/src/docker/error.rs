@@ -8,14 +8,8 @@ use crate::{attach::AttachError, config::ConfigError, hint::Hint, local::TargetE
 /// Why a container of Docker's is not attached.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DockerError {
-    /// A container of this service.
     #[error("{service}: {error}")]
-    Member {
-        /// The service.
-        service: ServicePath,
-        /// The cause.
-        error: Box<Self>,
-    },
+    Member { service: ServicePath, error: Box<Self> },
     /// What another part of the agent refuses.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -28,21 +22,12 @@ pub(super) enum DockerError {
     /// The container's namespace can't be used.
     #[error(transparent)]
     Namespace(#[from] AttachError),
-    /// Docker doesn't describe the container.
     #[error("Docker does not describe the container: {0}")]
     Inspect(ApiError),
-    /// Docker doesn't describe the image.
     #[error("cannot ask for its image {image}, so it is unknown which of its labels are the image's: {error}")]
-    UnknownImage {
-        /// The image.
-        image: String,
-        /// The cause.
-        error: ApiError,
-    },
-    /// The hosts file can't be opened in time.
+    UnknownImage { image: String, error: ApiError },
     #[error("the file system of its hosts file does not answer")]
     HostsStalled,
-    /// The thread that opens the hosts file has ended.
     #[error("cannot open what the container is attached by: {0}")]
     Thread(#[from] tokio::task::JoinError),
 }

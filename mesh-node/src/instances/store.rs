@@ -52,6 +52,8 @@ pub(crate) fn boot() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::{instances::table::tests::attachment, state::tests::Scratch};
 

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_see_what_docker_shows() {
+    fn the_short_form_is_that_of_docker() {
         let random = "0123456789abcdef".repeat(4);
         for (id, short) in [
             (random.clone(), "0123456789ab"),

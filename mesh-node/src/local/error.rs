@@ -15,34 +15,21 @@ use crate::{
 /// Why a client has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    /// This user has no agent, and root has one.
     #[error("this user has no agent; one runs on this machine as root")]
     RootsAgent {
         /// Its state directory; `None`: the usual one.
         state: Option<String>,
     },
-    /// This user may not connect.
     #[error("no right to talk to the agent at {socket}", socket = socket.display())]
-    Forbidden {
-        /// The agent's socket.
-        socket: PathBuf,
-    },
-    /// No agent listens.
+    Forbidden { socket: PathBuf },
     #[error("no agent is running with the state directory {state}", state = state.display())]
-    NoAgent {
-        /// The state directory.
-        state: PathBuf,
-    },
-    /// The request can't be sent.
+    NoAgent { state: PathBuf },
     #[error("the agent does not accept the request: {0}")]
     NotSent(io::Error),
-    /// No answer came in time.
     #[error("the agent does not answer")]
     Mute,
-    /// The connection ended before the answer.
     #[error("the agent's answer was lost: {0}")]
     Lost(io::Error),
-    /// The answer has another form.
     #[error("the agent's answer was lost: {0}")]
     Unintelligible(#[from] serde_json::Error),
     /// The agent refuses.
@@ -75,19 +62,14 @@ impl Hint for ClientError {
 /// Why the agent carries out no request of a connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
-    /// No request came in time.
     #[error("no request came: {0}")]
     Lost(io::Error),
-    /// It is too long.
     #[error("the request is longer than {MAX_REQUEST} bytes")]
     TooLong,
-    /// It has another form.
     #[error("this is no request: {0}")]
     Unintelligible(serde_json::Error),
-    /// Another user asks.
     #[error("only root and the user that the agent runs as may ask it")]
     Forbidden,
-    /// The agent ends.
     #[error("the agent is stopping")]
     Stopping,
 }
@@ -123,36 +105,14 @@ impl Hint for ListenError {
 /// Why something can't be passed to the agent beside a request.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TargetError {
-    /// The path can't be made absolute.
     #[error("{path}: {error}", path = path.display())]
-    Path {
-        /// The path.
-        path: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
-    /// The namespace can't be opened.
+    Path { path: PathBuf, error: io::Error },
     #[error("cannot open the network namespace {path}: {error}", path = path.display())]
-    Namespace {
-        /// Its path.
-        path: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
-    /// The path leads to something else.
+    Namespace { path: PathBuf, error: io::Error },
     #[error("{path} is not a network namespace", path = path.display())]
-    NotANamespace {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The process can't be opened.
+    NotANamespace { path: PathBuf },
     #[error("cannot open process {pid}: {error}")]
-    Process {
-        /// Its number.
-        pid: i32,
-        /// The cause.
-        error: io::Error,
-    },
+    Process { pid: i32, error: io::Error },
     /// The hosts file can't be opened.
     #[error(transparent)]
     Hosts(Refusal),

@@ -37,12 +37,12 @@ fn echo(name: &str) -> (Scratch, StateDir) {
 }
 
 /// Sends raw bytes and returns the answer.
-async fn raw(state: &StateDir, octets: Vec<u8>) -> Value {
+async fn raw(state: &StateDir, bytes: Vec<u8>) -> Value {
     let socket = state.socket();
     let exchange = move || {
         let mut stream = UnixStream::connect(socket).unwrap();
         // The agent may close the connection before everything is sent.
-        let _ = stream.write_all(&octets);
+        let _ = stream.write_all(&bytes);
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -75,7 +75,7 @@ async fn the_socket_is_its_owners_and_replaces_a_dead_agents() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_refused_and_the_next_is_served() {
+async fn an_invalid_request_is_refused_and_the_next_is_served() {
     let (_scratch, state) = echo("socket-garbage");
     for garbage in [b"".to_vec(), b"\n".to_vec(), b"{\"op\":\"format\"}\n".to_vec(), vec![0xff; 100]] {
         let answer = raw(&state, garbage).await;

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_docker_and_podman_call_is_understood() {
+    fn the_calls_of_docker_and_podman_are_understood() {
         // As they did (docker 20.10 with containerd 1.6; podman 4.3 with conmon 2.1), paths shortened.
         let docker = "--root /run/docker/runtime-runc/moby --log /run/c/f00/log.json --log-format json";
         let create = read(&format!("{docker} create --bundle /run/c/f00 --pid-file /run/c/f00/init.pid f00"));
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_does_not_hide_the_rest() {
+    fn unknown_arguments_do_not_hide_the_rest() {
         for line in [
             "--frob create --bundle /b f00",
             "--frob 7 --nice create --bundle /b f00",

@@ -17,14 +17,8 @@ use crate::{
 /// Why a container does not get the mesh, or a runtime does not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OciError {
-    /// A container of this service doesn't get the mesh.
     #[error("{service}: {error}")]
-    Member {
-        /// The service.
-        service: ServicePath,
-        /// The cause.
-        error: Box<dyn Hint>,
-    },
+    Member { service: ServicePath, error: Box<dyn Hint> },
     /// What another part of the agent refuses.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -46,32 +40,17 @@ pub(crate) enum OciError {
     /// The container has more variables than its program can start with.
     #[error(transparent)]
     TooManyVariables(#[from] TooLarge),
-    /// The runtime's input isn't what its specification says.
     #[error("the runtime's standard input is invalid: {0}")]
     Input(io::Error),
-    /// The runtime doesn't accept the output.
     #[error("cannot write the container's configuration: {0}")]
     Output(io::Error),
-    /// The container's configuration can't be read.
     #[error("cannot read the container's {path}: {error}", path = path.display())]
-    ReadConfig {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
-    /// The container's configuration can't be replaced.
+    ReadConfig { path: PathBuf, error: io::Error },
     #[error("cannot write the container's {path}: {error}", path = path.display())]
-    WriteConfig {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
+    WriteConfig { path: PathBuf, error: io::Error },
     /// The container's hosts file can't be used.
     #[error("{0}")]
     Hosts(Box<dyn Hint>),
-    /// podman was given a label for the mesh.
     #[error("podman does not pass labels to its hooks")]
     PodmanLabel(ServicePath),
     /// podman was given an invalid label for the mesh.
@@ -80,53 +59,25 @@ pub(crate) enum OciError {
     /// An earlier hook has recorded this reason.
     #[error("{0}")]
     Recorded(String),
-    /// The CDI device was written before its service was known.
     #[error("its CDI device is not ready: the service was unknown a moment ago")]
     DeviceNotReady,
-    /// Users other than root could have written the container's description.
     #[error("{path} says that it is one of Docker's containers, but {why}", path = path.display())]
-    NotDockers {
-        /// The description.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: NotRoots,
-    },
-    /// No source knows the labels of a Docker image.
+    NotDockers { path: PathBuf, why: NotRoots },
     #[error(
         "cannot ask Docker for the image {image}, so it is unknown whether the image makes its containers members by itself \
          ({answers})"
     )]
-    UnknownImage {
-        /// The image.
-        image: String,
-        /// What each Docker answered.
-        answers: String,
-    },
-    /// No source knows the annotations of a podman image.
+    UnknownImage { image: String, answers: String },
     #[error("{0}, so it is unknown whether the image makes its containers members by itself")]
     UnknownAnnotations(#[from] StoreError),
-    /// The configured runtime is this program.
     #[error("runc = \"{}\" in the agent's configuration is mesh-runc itself", .0.display())]
     WrapsItself(PathBuf),
-    /// There is no runtime.
     #[error("there is no runc on this machine")]
     NoRunc,
-    /// The runtime can't be run.
     #[error("cannot run {runc}: {error}", runc = runc.display())]
-    Exec {
-        /// The runtime.
-        runc: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
-    /// A process doesn't get the variables of its container's service.
+    Exec { runc: PathBuf, error: io::Error },
     #[error("a process in {container} lacks the variables of its service: {error}")]
-    ExecVariables {
-        /// The container.
-        container: String,
-        /// The cause.
-        error: io::Error,
-    },
+    ExecVariables { container: String, error: io::Error },
 }
 
 impl Hint for OciError {
@@ -180,10 +131,8 @@ impl Hint for OciError {
 /// Why a file may have been written by a user other than root.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotRoots {
-    /// It can't be examined.
     #[error("it cannot be examined: {0}")]
     Io(#[from] io::Error),
-    /// Others may write.
     #[error("users other than root may write to {}", .0.display())]
     Writable(PathBuf),
 }
@@ -191,26 +140,12 @@ pub(crate) enum NotRoots {
 /// What is missing in a store of containers/storage.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StoreError {
-    /// The container isn't listed.
     #[error("the container with the root {root} is not listed in {place}", root = root.display(), place = place.display())]
-    NotListed {
-        /// The container's root.
-        root: PathBuf,
-        /// The directory of the lists.
-        place: PathBuf,
-    },
-    /// The image's name isn't one that the store makes.
+    NotListed { root: PathBuf, place: PathBuf },
     #[error("the image {0} has an odd name")]
     OddName(String),
-    /// The image is in no known store.
     #[error("the image {image} is not in {place}", place = place.display())]
-    NoImage {
-        /// The image.
-        image: String,
-        /// The store.
-        place: PathBuf,
-    },
-    /// Parsers may read the manifest differently.
+    NoImage { image: String, place: PathBuf },
     #[error("the image {0} has a manifest that can be read in more than one way")]
     Ambiguous(String),
 }

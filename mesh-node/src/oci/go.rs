@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_there_plainly_is_read() {
+    fn unambiguous_text_is_read() {
         let of = |text: &str| labels(text.as_bytes()).map(|labels| labels.into_iter().collect::<Vec<_>>());
         assert_eq!(of(r#"{"a": 1, "config": {"Labels": {"x": "y"}}}"#), Ok(vec![("x".to_owned(), "y".to_owned())]));
         for none in ["{}", r#"{"config": null}"#, r#"{"config": {"Env": []}}"#, r#"{"config": {"Labels": null}}"#] {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_docker_could_read_otherwise_is_not_known() {
+    fn text_that_docker_could_read_differently_is_ambiguous() {
         for text in [
             r#"{"config": {"labels": {"x": "y"}}}"#,
             r#"{"Config": {"Labels": {"x": "y"}}}"#,

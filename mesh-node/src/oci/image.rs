@@ -98,7 +98,7 @@ mod tests {
         [("mesh.service".to_owned(), "shop/db".to_owned())].into()
     }
 
-    /// Somebody who speaks Docker's API as version 29 does, and knows the image `sha256:abc` alone.
+    /// A server that answers as Docker 29 does, and knows only the image `sha256:abc`.
     fn docker(scratch: &Scratch) -> PathBuf {
         let socket = scratch.0.join("docker.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_no_file_docker_is_asked_for() {
+    fn docker_is_asked_for_an_image_without_a_file() {
         let scratch = Scratch::new("image-asked");
         let sockets = ["/nonexistent/docker.sock".into(), docker(&scratch)];
         let containers = scratch.0.join("containers");
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_containerd_keeps_is_known_without_docker() {
+    fn an_image_of_containerd_is_known_without_docker() {
         let scratch = Scratch::new("image-content");
         let containers = scratch.0.join("containers");
         let put = |blob| content::tests::put(&containers, &blob);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_knows_nothing_is_taken_for_granted() {
+    fn an_image_that_no_source_knows_is_an_error() {
         let scratch = Scratch::new("image-unknown");
         let socket = docker(&scratch);
         let error = |id: &str, sockets: &[PathBuf]| image(id).labels(&scratch.0, sockets).unwrap_err().to_string();

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_container_is_told_why_by_our_hook_and_by_no_other() {
+    fn only_the_hook_of_mesh_reports_a_refusal() {
         let mut refused = docker();
         refused.refuse("there is no such service", &hooks());
         assert_eq!(refused.annotations()[REFUSED], "there is no such service");
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_further_process_has_what_the_first_one_has() {
+    fn another_process_gets_the_variables_of_the_first_one() {
         let mut adopted = docker();
         adopted.adopt(&member(), &variables(), &hooks());
         let exec = |environment: Value| {
@@ -317,7 +317,7 @@ mod tests {
         let mut process = spec(json!({"env": ["A=b"]}));
         let before = process.clone();
         docker().share_variables(&mut process);
-        assert_eq!(process, before, "none of ours");
+        assert_eq!(process, before, "the container is no member");
     }
 
     #[test]

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::state::tests::Scratch;
 
-    /// What counts of a container with `mesh.service=shop/db` whose image's manifest is this.
+    /// The service that remains of a container with `mesh.service=shop/db` and an image with this manifest.
     fn counts(scratch: &Scratch, list: &str, entry: &Value, manifest: &str) -> Result<Option<String>, StoreError> {
         let (containers, image) = (scratch.0.join("overlay-containers"), scratch.0.join("overlay-images/f00"));
         let _ = fs::remove_dir_all(&containers);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_image_says_of_itself_does_not_count() {
+    fn annotations_of_the_image_do_not_count() {
         let scratch = Scratch::new("storage");
         let service = Ok(Some("shop/db".to_owned()));
         let entry = json!({"layer": "a", "image": "f00"});
@@ -164,11 +164,11 @@ mod tests {
             assert_eq!(counts(&scratch, list, &json!({"layer": "a"}), &claims), service, "it has no image");
         }
         let others = json!({"annotations": {"mesh.service": "shop/app"}}).to_string();
-        assert_eq!(counts(&scratch, LISTS[0], &entry, &others), service, "the run has said otherwise");
+        assert_eq!(counts(&scratch, LISTS[0], &entry, &others), service, "the user set another value");
     }
 
     #[test]
-    fn what_nobody_knows_is_refused() {
+    fn an_unknown_image_is_refused() {
         let scratch = Scratch::new("storage-unknown");
         for (image, manifest) in [
             ("beef", "{}"),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_goes_with_a_restart_can_be_elsewhere() {
+    fn a_volatile_list_can_be_elsewhere() {
         let scratch = Scratch::new("storage-transient");
         let entry = json!({"layer": "a", "image": "f00"});
         let claims = json!({"annotations": {"mesh.service": "shop/db"}}).to_string();

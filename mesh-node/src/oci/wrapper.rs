@@ -94,7 +94,7 @@ pub(crate) fn main(called: Called) -> ExitCode {
             Task::Other => {}
         }
         let runc = match runc {
-            Some(named) if identity(&named).is_some_and(|found| Some(found) == ourselves()) => {
+            Some(named) if identity(&named).is_some_and(|found| Some(found) == this_program()) => {
                 return Err(OciError::WrapsItself(named));
             }
             Some(named) => named,
@@ -148,7 +148,7 @@ fn ours<'a>(
     Ok(member.map(|member| (state, member)))
 }
 
-/// Gives another process in a container the variables of the first one, if those can be determined.
+/// Sets the variables of a container's first process for another one, if they can be determined.
 fn exec(root: Option<&Path>, process: &Path, id: &str) {
     let shared = || {
         let bundle = bundle_of(root, id)?;
@@ -183,15 +183,15 @@ fn bundle_of(root: Option<&Path>, id: &str) -> Option<PathBuf> {
 
 /// The first `runc` that isn't this program.
 fn find_runc() -> Result<PathBuf, OciError> {
-    let ourselves = ourselves();
+    let this = this_program();
     let path = env::var_os("PATH").unwrap_or_default();
     let places = env::split_paths(&path).chain(env::split_paths(PLACES)).filter(|place| place.is_absolute());
     let mut found = places.map(|place| place.join(RUNC)).filter(|path| path.is_file());
-    found.find(|path| identity(path) != ourselves).ok_or(OciError::NoRunc)
+    found.find(|path| identity(path) != this).ok_or(OciError::NoRunc)
 }
 
 /// The identity of this program's file.
-fn ourselves() -> Option<(u64, u64)> {
+fn this_program() -> Option<(u64, u64)> {
     identity(&env::current_exe().ok()?)
 }
 

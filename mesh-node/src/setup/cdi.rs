@@ -134,21 +134,21 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_puts_below_our_heading_keeps_a_heading() {
+    fn settings_below_the_added_heading_keep_a_heading() {
         let after = entered("", &["shop/db"]).unwrap() + "fail = \"open\"\n";
         assert_eq!(left(&after).unwrap(), "[containers]\nfail = \"open\"\n");
     }
 
     #[test]
     fn the_operators_own_list_is_his() {
-        let his = "[containers]\ncdi = [\"shop/app\"]\n";
-        assert_eq!(entered(his, &["shop/app"]).unwrap(), his, "it is there already");
-        let refusal = entered(his, &["shop/db"]).unwrap_err();
+        let theirs = "[containers]\ncdi = [\"shop/app\"]\n";
+        assert_eq!(entered(theirs, &["shop/app"]).unwrap(), theirs, "it is there already");
+        let refusal = entered(theirs, &["shop/db"]).unwrap_err();
         assert_eq!(
             refusal.hint().as_deref(),
             Some("write it yourself, under [containers]: cdi = [\"shop/app\", \"shop/db\"]")
         );
-        assert_eq!(left(his).as_deref(), Some(his));
+        assert_eq!(left(theirs).as_deref(), Some(theirs));
         assert!(entered("containers = { fail = \"open\" }\n", &["shop/db"]).is_err());
         assert!(entered("", &[]).unwrap_err().hint().unwrap().contains("--service shop/db"));
         assert!(entered("containers = [", &["shop/db"]).unwrap_err().to_string().contains("line 1"));

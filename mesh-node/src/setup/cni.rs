@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_or_has_no_other_plugin_is_refused() {
+    fn a_text_that_is_no_list_of_plugins_is_refused() {
         let path = Path::new(FILE);
         for text in ["", "{", "{\"type\": \"bridge\", \"name\": \"x\"}", "{\"name\": \"x\", \"plugins\": 1}"] {
             assert!(

@@ -191,12 +191,12 @@ mod tests {
         assert_eq!(file, json!({"default-runtime": "runc", "runtimes": {"mesh": stub}}));
         assert!(has_stub(&undone));
         assert_eq!(left(&undone), undone);
-        // What the operator has put behind the wrapper stays there; what he wrote himself is known by its name.
-        let his = r#"{"runtimes": {"mesh": {"path": "/usr/bin/mesh-runc"}}, "default-runtime": "mesh"}"#;
-        let file: Value = serde_json::from_str(&leave(Some(his), "/opt/crun").unwrap().unwrap()).unwrap();
+        // The runtime that the operator configured for the wrapper stays; a wrapper that the operator added is known by its name.
+        let added = r#"{"runtimes": {"mesh": {"path": "/usr/bin/mesh-runc"}}, "default-runtime": "mesh"}"#;
+        let file: Value = serde_json::from_str(&leave(Some(added), "/opt/crun").unwrap().unwrap()).unwrap();
         assert_eq!(file["runtimes"]["mesh"], json!({"path": "/usr/bin/env", "runtimeArgs": ["/opt/crun"]}));
         assert_eq!(file["default-runtime"], "mesh", "runc would be another one than was chosen");
-        let file: Value = serde_json::from_str(&leave(Some(his), "/usr/local/bin/runc").unwrap().unwrap()).unwrap();
+        let file: Value = serde_json::from_str(&leave(Some(added), "/usr/local/bin/runc").unwrap().unwrap()).unwrap();
         assert_eq!(file["default-runtime"], "runc");
         assert_eq!(leave(None, RUNC).unwrap(), None);
     }

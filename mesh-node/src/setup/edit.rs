@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_what_to_do_about_it() {
+    fn an_error_has_a_hint() {
         let hint = |kind: io::ErrorKind| SetupError::Change { path: "/x".into(), error: kind.into() }.hint();
         assert_eq!(hint(io::ErrorKind::PermissionDenied).as_deref(), Some("be root"));
         assert!(hint(io::ErrorKind::ReadOnlyFilesystem).unwrap().contains("--dry-run"));

@@ -7,166 +7,63 @@ use crate::{callback::UnknownProgram, config::ConfigError, hint::Hint};
 /// Why nothing is set up, or taken out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SetupError {
-    /// `--service` doesn't go with the runtime.
     #[error("there is nothing to do with these services")]
     Services,
-    /// `--network` doesn't go with the runtime.
     #[error("there is nothing to do with a network")]
     Network,
     /// The path of this program is unknown.
     #[error(transparent)]
     Program(#[from] UnknownProgram),
-    /// The state directory's path can't be made absolute.
     #[error("cannot resolve the state directory: {0}")]
     StatePath(io::Error),
     /// The agent's configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A file can't be read.
     #[error("cannot read {path}: {error}", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
-    /// A file can't be changed.
+    Read { path: PathBuf, error: io::Error },
     #[error("cannot change {path}: {error}", path = path.display())]
-    Change {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
-    /// A file is a dangling link.
+    Change { path: PathBuf, error: io::Error },
     #[error("{path} is a link that leads nowhere", path = path.display())]
-    Dangling {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Another program's file has the name of one of mesh's.
+    Dangling { path: PathBuf },
     #[error("{path} is there already, and `mesh-node setup` did not write it", path = path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Another program's link has the name of one of mesh's.
+    Foreign { path: PathBuf },
     #[error("{path} is there already, and leads to {target}", path = path.display(), target = target.display())]
-    ForeignLink {
-        /// The link.
-        path: PathBuf,
-        /// Its target.
-        target: PathBuf,
-    },
-    /// A path would need quotes where it is written.
+    ForeignLink { path: PathBuf, target: PathBuf },
     #[error("{0} has characters with a special meaning in the file that it is written to")]
     OddPath(String),
-    /// A package has installed the unit.
     #[error("a package has brought {unit} already", unit = unit.display())]
-    Packaged {
-        /// The unit.
-        unit: PathBuf,
-    },
-    /// Docker's configuration has an entry that mesh needs.
+    Packaged { unit: PathBuf },
     #[error("{file} has {entry} already")]
-    Occupied {
-        /// Docker's configuration.
-        file: &'static str,
-        /// The entry.
-        entry: Occupied,
-    },
-    /// Docker's configuration is invalid.
+    Occupied { file: &'static str, entry: Occupied },
     #[error("{file} is not what Docker takes: {error}")]
-    DockerConfig {
-        /// Docker's configuration.
-        file: &'static str,
-        /// The cause.
-        error: serde_json::Error,
-    },
-    /// Another file of podman's configuration lists the directories of hooks.
+    DockerConfig { file: &'static str, error: serde_json::Error },
     #[error("{other} says where podman's hooks are")]
-    PodmanHooks {
-        /// That file.
-        other: String,
-        /// The hook that mesh would write.
-        hook: &'static str,
-    },
-    /// No service is listed for CDI.
+    PodmanHooks { other: String, hook: &'static str },
     #[error("no service is listed")]
     NoService,
-    /// A line can't be added to the agent's configuration.
     #[error("cannot add a line to {path} safely", path = path.display())]
-    AddLine {
-        /// The configuration.
-        path: PathBuf,
-        /// The line to add by hand.
-        line: String,
-        /// The table that it belongs to.
-        table: &'static str,
-    },
-    /// The line can't be removed from the agent's configuration.
+    AddLine { path: PathBuf, line: String, table: &'static str },
     #[error("cannot remove the line from {path} safely", path = path.display())]
-    RemoveLine {
-        /// The configuration.
-        path: PathBuf,
-    },
-    /// A network's list is needed and can't be chosen.
+    RemoveLine { path: PathBuf },
     #[error("{error}{}", passed_over(.damaged))]
-    Lists {
-        /// Why.
-        error: ListsError,
-        /// The lists that can't be read.
-        damaged: Vec<String>,
-    },
-    /// A network's list is invalid.
+    Lists { error: ListsError, damaged: Vec<String> },
     #[error("{path} is not the list of a network: {error}", path = path.display())]
-    List {
-        /// The list.
-        path: PathBuf,
-        /// The cause.
-        error: serde_json::Error,
-    },
-    /// A network's list has no plugin before mesh's.
+    List { path: PathBuf, error: serde_json::Error },
     #[error("{path} has no plugin that makes an interface", path = path.display())]
-    NoInterface {
-        /// The list.
-        path: PathBuf,
-    },
-    /// The plugins' directory isn't known.
+    NoInterface { path: PathBuf },
     #[error("the network's plugin {first} is in none of {directories}")]
-    NoPlugins {
-        /// The list's first plugin.
-        first: String,
-        /// The directories.
-        directories: String,
-        /// Mesh's entry in the list.
-        entry: String,
-    },
-    /// The list has mesh's plugin with other settings.
+    NoPlugins { first: String, directories: String, entry: String },
     #[error("{path} has mesh's plugin already, with other settings: {there}", path = path.display())]
-    OtherSettings {
-        /// The list.
-        path: PathBuf,
-        /// The plugin's entry.
-        there: String,
-        /// The network.
-        network: String,
-    },
-    /// Mesh's plugin is the first one.
+    OtherSettings { path: PathBuf, there: String, network: String },
     #[error("mesh's plugin is the first one in {path}, where it does nothing", path = path.display())]
-    First {
-        /// The list.
-        path: PathBuf,
-    },
+    First { path: PathBuf },
 }
 
 /// What Docker's configuration has already.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Occupied {
-    /// Another default runtime.
     #[error("the default runtime {0}")]
     Default(String),
-    /// Another runtime of mesh's name.
     #[error("another runtime with the name {0}")]
     Name(&'static str),
 }
@@ -174,35 +71,14 @@ pub(crate) enum Occupied {
 /// Why no list of a network can be chosen.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListsError {
-    /// There is none.
     #[error("there is no network in {0}")]
     None(&'static str),
-    /// None has the name.
     #[error("there is no list for a network {wanted} in {directory}")]
-    Unknown {
-        /// The name.
-        wanted: String,
-        /// The directory of lists.
-        directory: &'static str,
-        /// The names that there are.
-        names: String,
-    },
-    /// Several are possible.
+    Unknown { wanted: String, directory: &'static str, names: String },
     #[error("there is more than one network in {directory}: {names}")]
-    Several {
-        /// The directory of lists.
-        directory: &'static str,
-        /// Their names.
-        names: String,
-    },
-    /// Several have the name.
+    Several { directory: &'static str, names: String },
     #[error("more than one list in {directory} is for the network {wanted}")]
-    Duplicate {
-        /// The name.
-        wanted: String,
-        /// The directory of lists.
-        directory: &'static str,
-    },
+    Duplicate { wanted: String, directory: &'static str },
 }
 
 /// `; passed over: …`, if there are any.

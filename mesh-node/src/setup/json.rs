@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_comes_where_its_name_stands_or_last_as_the_others_do() {
+    fn a_value_replaces_the_old_one_or_is_added_in_the_same_layout() {
         for (before, after) in [
             ("{}\n", "{\n  \"b\": 1\n}\n"),
             ("{\"a\": {\"b\": 2}}", "{\"a\": {\"b\": 2}, \"b\": 1}"),

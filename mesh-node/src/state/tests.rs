@@ -49,7 +49,7 @@ impl Serialize for Leaves<'_> {
 }
 
 #[test]
-fn what_is_being_written_when_the_runner_leaves_is_not_put_back() {
+fn a_write_during_leaving_restores_nothing() {
     let scratch = Scratch::new("leaves");
     let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
     state.write("x.json", &1).unwrap();
@@ -82,7 +82,7 @@ fn one_agent_at_a_time() {
 }
 
 #[test]
-fn a_directory_that_others_use_is_not_taken_from_them() {
+fn a_directory_with_other_files_is_refused() {
     let scratch = Scratch::new("shared");
     let open = fs::Permissions::from_mode(0o755);
     fs::set_permissions(&scratch.0, open.clone()).unwrap();

@@ -1,5 +1,5 @@
-//! CDI (Container Device Interface, specification 0.5): a file that says what `--device mesh.warp/service=shop.db` brings. Runtimes
-//! read it at every start of a container.
+//! The CDI file (Container Device Interface, specification 0.5), which describes `--device mesh.warp/service=shop.db`. Runtimes read it
+//! at every start of a container.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,18 +11,18 @@ use serde_json::{Value, json};
 
 use crate::callback::{HOOK_TIMEOUT, Hooks};
 
-/// Where runtimes look for such files that change with the machine's run.
+/// The path of the file, in the directory for files that end with a restart of the machine.
 pub(crate) const FILE: &str = "/var/run/cdi/mesh.json";
-/// The kind of our devices.
+/// The kind of the devices.
 const KIND: &str = "mesh.warp/service";
 
-/// What starts with the hook's option of this name is without variables.
+/// The hook's option for a container without variables.
 const BARE: &str = "--bare";
-/// What the hook's service follows.
+/// The hook's option for the service.
 const SERVICE: &str = "--service=";
 
-/// The file, for these services with their variables. `None`: they aren't known; nothing starts with that device, but who asks
-/// for it is told why. Gives with it the services that have no device: theirs would be called as another one's is.
+/// The file for these services with their variables. `None`: they aren't known, and a container with that device doesn't start but
+/// reports why. Also returns services left out because their device name collides with another's.
 pub(super) fn file(
     services: &BTreeMap<ServicePath, Option<BTreeMap<String, String>>>,
     hooks: &Hooks,
@@ -41,7 +41,7 @@ pub(super) fn file(
     (json!({"cdiVersion": "0.5.0", "kind": KIND, "devices": devices}), left_out)
 }
 
-/// The variables of the services that a file of ours knows them of.
+/// The variables in a file, by service.
 pub(super) fn variables(file: &Value) -> BTreeMap<ServicePath, BTreeMap<String, String>> {
     let of = |device: &Value| {
         let edits = device.get("containerEdits")?;
@@ -49,7 +49,7 @@ pub(super) fn variables(file: &Value) -> BTreeMap<ServicePath, BTreeMap<String, 
         let arguments: Vec<String> = texts(edits.get("hooks")?.get(0)?.get("args")?)?;
         let service = arguments.iter().find_map(|argument| argument.strip_prefix(SERVICE)?.parse().ok())?;
         let variables: Vec<String> = texts(edits.get("env")?)?;
-        // An earlier version took them as they came.
+        // An earlier version didn't check names.
         let pairs = variables.iter().filter_map(|variable| variable.split_once('='));
         let pairs = pairs.filter(|(name, _)| *name == "PORT" || check_given_variable(name).is_ok());
         let variables = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
@@ -59,7 +59,7 @@ pub(super) fn variables(file: &Value) -> BTreeMap<ServicePath, BTreeMap<String, 
     devices.into_iter().flatten().filter_map(of).collect()
 }
 
-/// Whether a file is one of ours.
+/// Whether mesh has written a file.
 pub(crate) fn is_ours(file: &Value) -> bool {
     file.get("kind").is_some_and(|kind| kind == KIND)
 }
@@ -111,14 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_known_is_read_again_and_what_was_not_isnt() {
+    fn known_variables_are_read_again() {
         let hooks = Hooks { program: "/usr/bin/mesh-node".into(), state: "/s".into() };
         let service = |path: &str| path.parse::<ServicePath>().unwrap();
         let variables: BTreeMap<_, _> = [("A".to_owned(), "b=c".to_owned())].into();
         let services = [
             (service("shop/my db"), Some(variables.clone())),
             (service("shop/quiet"), Some(BTreeMap::new())),
-            (service("shop/nobody"), None),
+            (service("shop/unknown"), None),
         ];
         let (file, _) = file(&services.into(), &hooks);
         let known = [(service("shop/my db"), variables), (service("shop/quiet"), BTreeMap::new())];

@@ -18,60 +18,30 @@ const TOKENS: &str =
 /// Why a machine does not join as asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JoinError {
-    /// Two arguments, of which the first is no URL.
     #[error("the argument before the token is no URL")]
     NotAUrl,
-    /// The machine is a runner of another mesh.
     #[error("this machine has joined another coordinator, at {coordinator}, as {name}")]
-    OtherCoordinator {
-        /// That coordinator's URLs.
-        coordinator: String,
-        /// The runner's name there.
-        name: Label,
-    },
-    /// The machine has another name.
+    OtherCoordinator { coordinator: String, name: Label },
     #[error("this machine has joined as {known}, and not as {given}")]
-    OtherName {
-        /// Its name.
-        known: Label,
-        /// The name that was given.
-        given: Label,
-    },
-    /// The machine has another provider.
+    OtherName { known: Label, given: Label },
     #[error("this machine has joined with the provider {known}, and not with {given}")]
-    OtherProvider {
-        /// Its provider.
-        known: Label,
-        /// The provider that was given.
-        given: Label,
-    },
-    /// Neither URL nor token.
+    OtherProvider { known: Label, given: Label },
     #[error("this machine has not joined a mesh, and there is neither a URL nor a token")]
     Nothing,
-    /// No token.
     #[error("there is no token, and none in $MESH_TOKEN")]
     NoToken,
-    /// No URL.
     #[error("this token doesn't say where the coordinator is, and no URL is given")]
     NoUrl,
-    /// The token's URLs are unusable.
     #[error("the URL in the token is unusable: {0}")]
     UrlInToken(UrlError),
-    /// The token can't be read.
     #[error("cannot read the token from {place}: {error}")]
-    UnreadableToken {
-        /// The file, or standard input.
-        place: String,
-        /// The cause.
-        error: io::Error,
-    },
+    UnreadableToken { place: String, error: io::Error },
     /// The text is no join token.
     #[error(transparent)]
     InvalidToken(#[from] ParseTokenError),
     /// A name is no label.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The host's name holds nothing usable.
     #[error("the host's name, {}, is unusable as a runner's name", .0.display())]
     HostName(OsString),
 }
@@ -108,7 +78,6 @@ pub(super) enum PlaceError {
     /// One of them is no URL.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// There are too many.
     #[error("at most {MAX_URLS} URLs")]
     TooMany,
 }

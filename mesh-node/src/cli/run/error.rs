@@ -7,54 +7,30 @@ use crate::{exec::TooLarge, hint::Hint, local::TargetError};
 /// Why a command does not run.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RunError {
-    /// No command is given.
     #[error("there is no command")]
     NoCommand,
-    /// Signals can't be caught.
     #[error("cannot catch signals: {0}")]
     Signals(io::Error),
-    /// The command can't be started.
     #[error("cannot run {program}: {error}", program = program.display())]
-    Start {
-        /// The command.
-        program: PathBuf,
-        /// The cause.
-        error: io::Error,
-    },
+    Start { program: PathBuf, error: io::Error },
     /// Arguments and environment are too large.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
-    /// One argument or variable is too long.
     #[error("the command cannot be started: one of its arguments is longer than the kernel accepts (E2BIG)")]
     LongArgument,
-    /// The end of the command can't be observed.
     #[error("cannot wait for the command: {0}")]
     Wait(io::Error),
     /// The namespace or hosts file can't be opened.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// The namespace can't be entered.
     #[error("cannot enter the network namespace {path}: {error}", path = path.display())]
-    Enter {
-        /// The namespace.
-        path: PathBuf,
-        /// The cause.
-        error: nix::Error,
-    },
-    /// Namespaces can't be made.
+    Enter { path: PathBuf, error: nix::Error },
     #[error("cannot make namespaces: {0}")]
     Namespaces(nix::Error),
-    /// The mounts can't be separated from the machine's.
     #[error("cannot make the mounts private: {0}")]
     Mounts(nix::Error),
-    /// The user namespace can't be set up.
     #[error("cannot set up the user namespace ({file}): {error}")]
-    UserNamespace {
-        /// The file of `/proc/self`.
-        file: &'static str,
-        /// The cause.
-        error: io::Error,
-    },
+    UserNamespace { file: &'static str, error: io::Error },
 }
 
 /// What this user lacks to make namespaces.
