@@ -52,6 +52,41 @@ fn what_is_run_does_not_have_the_secrets_of_whoever_runs_it() {
 }
 
 #[test]
+fn a_name_reorders_no_row_of_either_program() {
+    // The first control shows the rest of its line from right to left, the second does so until the end of the paragraph.
+    const NAME: &str = "d\u{202e}b\u{2067}";
+    const SHOWN: &str = "d\u{fffd}b\u{fffd}";
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        let file = format!("deployment = \"shop\"\n[services.app]\n[services.\"{NAME}\"]\nport = 5432\n");
+        let applied = coordinator.apply(&file).done();
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let service = format!("shop/{NAME}");
+        let (app, db) = (aws.attach("shop/app"), aws.attach(&service));
+        is_refused(&app, db.service_address, 4711);
+        wait::until_true("the refusal", || aws.json(&["denied"])["denied"][0]["port"] == 4711);
+        let shown = [
+            ("apply", applied),
+            ("services", coordinator.command(&["services"]).done()),
+            ("instances", coordinator.command(&["instances"]).done()),
+            ("audit", coordinator.command(&["audit"]).done()),
+            ("status", aws.command(&["status"]).done()),
+            ("denied", aws.command(&["denied"]).done()),
+            ("why", aws.command(&["why", "shop/app", &service, "5432"]).done()),
+            ("an error", aws.command(&["why", "shop/app", &format!("{service}x"), "5432"]).expect_code(1)),
+            ("drain", aws.command(&["drain", &db.id]).done()),
+        ];
+        for (command, outcome) in shown {
+            let text = format!("{}{}", outcome.stdout, outcome.stderr);
+            assert!(!text.contains(['\u{202e}', '\u{2067}']), "{command}: {text:?}");
+            assert!(text.contains(SHOWN) || command == "audit", "{command}: {text:?}");
+        }
+        assert_eq!(aws.json(&["denied"])["denied"][0]["callee"], service.as_str(), "programs get the name itself");
+    });
+}
+
+#[test]
 fn why_and_denied_explain_a_refusal() {
     isolated(|| {
         let world = World::new();
