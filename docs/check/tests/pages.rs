@@ -67,23 +67,30 @@ fn every_path_that_is_named_exists() {
 #[test]
 fn every_page_that_the_code_cites_exists() {
     let mut missing = Vec::new();
+    rust_files(&mut |path| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        cited(&text).filter(|page| !root().join(page).exists()).for_each(|page| {
+            missing.push(format!("{}: {page}", path.strip_prefix(root()).unwrap_or(path).display()));
+        });
+    });
+    assert!(missing.is_empty(), "pages that are cited and don't exist:\n{}", missing.join("\n"));
+}
+
+/// Every source file, but those of this crate.
+fn rust_files(visitor: &mut dyn FnMut(&Path)) {
     let mut visit = vec![root()];
     while let Some(directory) = visit.pop() {
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             let path = entry.path();
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if !["target", ".git", "check"].iter().any(|skipped| path.ends_with(skipped)) {
+                if !["target", ".git", "docs/check"].iter().any(|skipped| path.ends_with(skipped)) {
                     visit.push(path);
                 }
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).unwrap_or_default();
-                cited(&text).filter(|page| !root().join(page).exists()).for_each(|page| {
-                    missing.push(format!("{}: {page}", path.strip_prefix(root()).unwrap_or(&path).display()));
-                });
+                visitor(&path);
             }
         }
     }
-    assert!(missing.is_empty(), "pages that are cited and don't exist:\n{}", missing.join("\n"));
 }
 
 fn cited(text: &str) -> impl Iterator<Item = String> {
@@ -136,6 +143,36 @@ fn readme_and_architecture_stay_short() {
     assert!(lines <= 150 && words <= 1000, "README.md: {lines} lines of 150, {words} words of 1,000");
     let lines = read("ARCHITECTURE.md").lines().count();
     assert!(lines <= 150, "ARCHITECTURE.md: {lines} lines of 150");
+}
+
+/// Tests that the table of shared resources names are there.
+#[test]
+fn every_test_that_shows_a_limit_exists() {
+    let page = all().into_iter().find(|page| page.path == "docs/security/shared-resources.md").expect("the page");
+    let mut sources = String::new();
+    rust_files(&mut |path| sources += &fs::read_to_string(path).unwrap_or_default());
+    let is_test = |word: &str| word.matches('_').count() > 2 && !word.contains(['/', '.']);
+    let gone = page.quoted().filter(|(_, word)| is_test(word)).filter(|(_, word)| {
+        let name = word.trim_end_matches('…');
+        let end = if name.len() == word.len() { "(" } else { "" };
+        !sources.contains(&format!("fn {name}{end}"))
+    });
+    let gone: Vec<String> = gone.map(|(line, word)| format!("{}:{line}: {word}", page.path)).collect();
+    assert!(gone.is_empty(), "tests that don't exist:\n{}", gone.join("\n"));
+}
+
+/// The compiler that the pages ask for is the one of `Cargo.toml`.
+#[test]
+fn the_oldest_compiler_is_the_one_that_is_named() {
+    let manifest = read("Cargo.toml");
+    let version = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")).expect("rust-version");
+    let minor: String = version.trim_end_matches('"').split('.').take(2).collect::<Vec<_>>().join(".");
+    for page in all().iter().filter(|page| page.path != "CHANGELOG.md") {
+        for named in page.text.split("Rust 1.").skip(1) {
+            let named = named.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+            assert_eq!(format!("1.{named}"), minor, "{}: the oldest Rust", page.path);
+        }
+    }
 }
 
 /// Name and meaning come from the code, cause and cure from the page.
