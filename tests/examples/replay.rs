@@ -1,5 +1,5 @@
-//! `cargo run --example replay SEED [LAST]`: lives the life of a seed again and prints its trace, or looks through the
-//! seeds up to LAST for one that fails.
+//! `cargo run --example replay SEED [LAST]`: runs a seed again and prints its trace, or searches the seeds up to LAST
+//! for one that fails.
 
 use mesh_tests::run;
 

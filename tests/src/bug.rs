@@ -1,27 +1,27 @@
-//! Mistakes that can be planted, for the tests of the simulation itself.
+//! Bugs that can be planted, to test the simulation itself.
 
 use mesh_proto::{Record, View, view::Grant};
 
-/// A mistake to be planted, for the tests of the simulation itself.
+/// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
     /// Runners take every permission for its opposite.
     DirectionSwapped,
     /// The coordinator loses one delta in four.
     DeltaDropped,
-    /// An agent that restarts finds nothing of what the one before knew of connections.
+    /// A restarted agent has lost its predecessor's connections.
     PinLost,
-    /// Addresses are given again at once.
+    /// Addresses are reused at once.
     QuarantineIgnored,
-    /// The ends of a connection to which the right is gone are not told.
+    /// The ends of a connection whose right is gone get no RST.
     ResetForgotten,
-    /// What a hostile instance sends reaches whom it is for, whatever it says.
+    /// Packets of hostile instances reach their destination in spite of the verdict.
     SourceBelieved,
-    /// An engine follows so few connections that hostile instances leave too little to others.
+    /// An engine follows so few connections that hostile instances leave too few to others.
     TableTooSmall,
 }
 
-/// The view in which every permission is its opposite.
+/// The view with every permission reversed.
 pub(crate) fn swapped(view: &View) -> View {
     let mut swapped = View::empty(view.epoch, view.revision, view.runner, view.network);
     let services = |deployment| view.services().filter(move |s| s.deployment == deployment).map(|s| s.id);

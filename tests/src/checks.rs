@@ -20,12 +20,12 @@ use crate::{
     world::{Failure, PORTS, World},
 };
 
-/// How many connections of one instance are tried beside hostile ones: by a table of 4,095, so many as 1,000 are of the
+/// How many connections of one instance are tried beside hostile ones: as many of a table of 4,095 as 1,000 are of the
 /// real one.
 const PROMISED: usize = 15;
 
 impl World {
-    /// *Safety*: what is delivered, the reference verdict lets through, on the view that is in force where it arrives.
+    /// *Safety*: the reference verdict allows every delivered packet, by the view in force at the receiver.
     pub(crate) fn check_safety(&mut self, id: RunnerId, port: Port, read: Read) -> Result<(), Failure> {
         let Read::Tcp(segment) = read else { return Ok(()) };
         self.note(format!("{id} delivers {segment:?}"));
@@ -61,7 +61,7 @@ impl World {
         Ok(())
     }
 
-    /// Notes the connections to which the right is gone, or whose other end is: they may be reset from now on.
+    /// Notes the connections whose right or whose other end is gone: they may be reset from now on.
     pub(crate) fn mark(&mut self) {
         let ends: BTreeMap<(End, End), Vec<u32>> = self.all_ends();
         let gone: BTreeSet<(End, End)> = self
@@ -73,7 +73,7 @@ impl World {
                 let opens = matches!(connection.phase, Phase::Asking | Phase::Answering);
                 let allowed = match connection.calls {
                     true => self.reference.may_open(host.service, connection.service, theirs.1),
-                    // The caller's end knows better.
+                    // The caller's end has the exact state.
                     false => true,
                 };
                 !allowed || !(is_there || opens) || host.ended
@@ -87,7 +87,7 @@ impl World {
         }
     }
 
-    /// Who has which ends: their own initial sequence numbers.
+    /// The owners of connections' ends, by their initial sequence numbers.
     fn all_ends(&self) -> BTreeMap<(End, End), Vec<u32>> {
         let mut all: BTreeMap<(End, End), Vec<u32>> = BTreeMap::new();
         for (_, host) in self.hosts() {
@@ -98,15 +98,15 @@ impl World {
         all
     }
 
-    /// *Liveness*: on a calm network every instance dials every service, on both ports. *Persistence*: what stood and may
-    /// stand does. *Revocation*: what may not is reset at whichever end is left, idle or not.
+    /// *Liveness*: on a calm network every instance dials every service on both ports. *Persistence*: an allowed
+    /// connection stands. *Revocation*: a forbidden one is reset at its remaining ends, idle or not.
     pub(crate) fn settle_and_probe(&mut self) -> Result<(), Failure> {
         self.note("calm".to_owned());
         self.mark();
         self.network.rough = false;
         self.network.cut.clear();
-        // Long enough for a runner that was cut off or has moved to be found again, for standing attempts to end, and for
-        // what is remembered of them to be forgotten.
+        // Long enough to find a runner that was cut off or has moved, for attempts to end, and for their records to be
+        // forgotten.
         self.run_until(self.now + Duration::from_secs(80))?;
         self.check_standing()?;
         self.probe()?;
@@ -124,7 +124,7 @@ impl World {
         let rejected = self.rejected();
         let all = self.all_ends();
         let mut asked = vec![];
-        // Those of hostile ones are their own affair, and what they have to do with others is theirs as well.
+        // Connections of hostile instances don't matter, whatever the other end is.
         let hostile: BTreeSet<Ipv4Addr> = self.hostile_addresses();
         let list: Vec<_> = self
             .hosts()
@@ -168,7 +168,7 @@ impl World {
             let Some(now) = self.host(id, port).and_then(|host| host.connections.get(&ends).cloned()) else { continue };
             let well = match (now.phase, other) {
                 (Phase::Open, true) => now.answers > 0 || rejected_since,
-                // Whoever talks hears that the other end is gone.
+                // An end that sends notices that the other end is gone.
                 (Phase::Reset, false) => true,
                 (Phase::Reset, true) => now.doomed,
                 _ => rejected_since,
@@ -180,7 +180,7 @@ impl World {
         Ok(())
     }
 
-    /// Where hostile instances are: their own addresses and their services'.
+    /// The addresses of hostile instances and of their services.
     fn hostile_addresses(&self) -> BTreeSet<Ipv4Addr> {
         let of_services = self.service_addresses().into_iter().filter(|(service, _)| is_hostile(*service));
         let of_instances = self.hosts().filter(|(_, host)| is_hostile(host.service)).map(|(_, host)| host.address);
@@ -188,7 +188,7 @@ impl World {
         if self.hostile { all.collect() } else { BTreeSet::new() }
     }
 
-    /// *Fairness*: beside hostile ones an instance opens as many connections as were promised.
+    /// *Fairness*: beside hostile instances an instance opens as many connections as promised.
     fn probe_number(&mut self) -> Result<(), Failure> {
         let rejected = self.rejected();
         let services = self.service_addresses();
@@ -256,15 +256,15 @@ impl World {
             let of_callee =
                 || hosts.iter().filter(|(_, _, service, ended, draining, _)| *service == callee && !ended && !draining);
             let expected = match self.reference.may_open(caller, callee, dialled) {
-                // It has no address any more: its packets are forged ones.
+                // It has no address any more, so its packets are forged.
                 _ if ended => (false, vec![]),
                 true if of_callee().any(|(.., refuses)| !refuses) => (true, vec![]),
                 true if of_callee().next().is_some() => (false, vec![None]),
                 true => (false, vec![Some(1)]),
                 false => (false, vec![Some(13)]),
             };
-            // On a calm network nothing is repeated: what is rejected as a replay is an artefact of the clocks (see
-            // `World::forget`), of a tunnel that one end made anew while the other still has the one before.
+            // On a calm network nothing is repeated: a rejected replay is an artefact of the clocks (see
+            // `World::forget`), of a tunnel that one end has made anew while the other still has the old one.
             let connected = heard.phase == Phase::Open;
             let delayed = expected.0 && heard.refusals.is_empty() && self.rejected() > rejected;
             if !delayed && (connected, &heard.refusals) != (expected.0, &expected.1) {
@@ -289,10 +289,10 @@ impl World {
         let all = self.all_ends();
         for (id, runner) in &self.runners {
             let followed = runner.engine.report(self.instant()).connections;
-            // Both ends of one within the runner are one connection.
+            // Both ends of a connection within the runner are one connection.
             let ends = runner.hosts.values().flat_map(|host| host.connections.iter());
             let there = ends.filter(|(_, c)| c.phase != Phase::Reset).count();
-            // Attempts that came to nothing are remembered for a while.
+            // Failed attempts are remembered for a while.
             let attempts = 4 * runner.hosts.len() * all.len().min(16) + 64;
             if followed > there + attempts {
                 let what = format!("{id} follows {followed} connections, and there are {there}");

@@ -1,4 +1,4 @@
-//! The control stream of one runner, seen from both ends: what the coordinator sent last, and what the agent has.
+//! The control stream of one runner at both ends: what the coordinator has sent, and what the agent has.
 
 use mesh_proto::{Delta, View};
 
@@ -13,16 +13,16 @@ pub(crate) struct Agent {
     pub(crate) view: Option<View>,
 }
 
-/// The coordinator's side: the view that the agent has once all that was sent has arrived.
+/// The coordinator's side: the view that the agent will have once everything has arrived.
 #[derive(Default)]
 pub(crate) struct Sent {
     pub(crate) view: Option<View>,
-    /// Grows with each stream: what was under way on an earlier one is lost.
+    /// Grows with each stream: messages of an earlier one are lost.
     pub(crate) stream: u64,
 }
 
 impl Sent {
-    /// What brings the agent from what it was sent to `next`; nothing if that is the same.
+    /// The message that leads from the last one to `next`; none if that is equal.
     pub(crate) fn advance(&mut self, next: View) -> Option<Message> {
         let message = match &self.view {
             Some(last) if last.epoch == next.epoch => {
@@ -40,7 +40,8 @@ impl Sent {
 }
 
 impl Agent {
-    /// Takes a message in; `false` if it doesn't follow on what is there, and a snapshot must be asked for.
+    /// Handles a message. Returns false if it doesn't continue the agent's view, so that a snapshot has to be
+    /// requested.
     pub(crate) fn receive(&mut self, message: Message) -> bool {
         match (message, &mut self.view) {
             (Message::Snapshot(view), mine) => *mine = Some(view),

@@ -1,4 +1,4 @@
-//! Nothing that happens in a simulation is a reason to log an error: one that is logged fails it.
+//! Nothing in a simulation is a reason to log an error: a logged error fails it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use tracing::{
     span,
 };
 
-/// Runs `action`, and gives what was logged at ERROR by this thread meanwhile beside its result.
+/// Runs `action`, and returns its result with everything that this thread logged at ERROR meanwhile.
 pub fn watched<T>(action: impl FnOnce() -> T) -> (T, Vec<String>) {
     let errors = Errors::default();
     let result = tracing::subscriber::with_default(errors.clone(), action);

@@ -1,5 +1,5 @@
-//! An instance's end: TCP as a kernel speaks it, in so far as the mesh can notice: handshakes with retransmission, RSTs that
-//! are believed only with the right number (RFC 9293 §3.10.7, RFC 5961 §3 and §4), and one question at a time.
+//! An instance's TCP, as far as the mesh can notice it: handshakes with retransmission, RSTs that are accepted only
+//! with the right number (RFC 9293 §3.10.7, RFC 5961 §3 and §4), and one question at a time.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -11,7 +11,7 @@ use crate::{
     reference::Service,
 };
 
-/// How often a SYN is sent, one second apart; and a question.
+/// How often a SYN, or a question, is sent, one second apart.
 pub(crate) const TRIES: u32 = 6;
 
 /// A question and its answer.
@@ -26,23 +26,23 @@ pub(crate) struct Host {
     pub(crate) service: Service,
     pub(crate) address: Ipv4Addr,
     pub(crate) port: Port,
-    /// Its service was deleted: it goes on, and must be heard by nobody.
+    /// Its service was deleted: it goes on, but no packet of it may arrive.
     pub(crate) ended: bool,
-    /// It takes no new connections, by the mesh's doing, or refuses them itself.
+    /// It accepts no new connections: it is draining, or refuses them itself.
     pub(crate) draining: bool,
     pub(crate) refuses: bool,
     next_port: u16,
     next_isn: u32,
-    /// By our own end and the other.
+    /// By the local end and the other end.
     pub(crate) connections: BTreeMap<(End, End), Connection>,
 }
 
-/// How far a connection has come, seen from one end.
+/// The state of a connection at one end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// We have sent a SYN.
+    /// This end has sent a SYN.
     Asking,
-    /// We have answered one.
+    /// This end has answered a SYN.
     Answering,
     Open,
     /// It was reset, or refused.
@@ -53,25 +53,25 @@ pub(crate) enum Phase {
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     pub(crate) phase: Phase,
-    /// We have opened it.
+    /// This end has opened it.
     pub(crate) calls: bool,
-    /// SYNs sent, or questions that wait for their answer.
+    /// How often the SYN, or the pending question, was sent.
     tries: u32,
-    /// What is sent next, and what is expected next.
+    /// The next sequence number to send, and the next one that is expected.
     sends: u32,
     expects: u32,
-    /// A question is out.
+    /// A question is pending.
     asks: bool,
-    /// Both initial sequence numbers: by theirs the other end is known.
+    /// Both initial sequence numbers. That of the other end identifies it.
     pub(crate) ours: u32,
     pub(crate) theirs: u32,
-    /// Whom it calls; of the callee's end, whose it is.
+    /// The callee; at the callee's end, the service of the instance.
     pub(crate) service: Service,
     /// The right to it, or its other end, was gone at some time: it may be reset.
     pub(crate) doomed: bool,
-    /// RST, or destination unreachable with this code: all that came while it was opened.
+    /// RST, or destination unreachable with this code: everything that arrived while it was opened.
     pub(crate) refusals: Vec<Option<u8>>,
-    /// Questions that were answered.
+    /// The number of answered questions.
     pub(crate) answers: u32,
 }
 
@@ -86,14 +86,14 @@ impl Host {
             ended: false,
             draining: false,
             refuses: false,
-            // A container that takes another one's place doesn't begin where that one did.
+            // A container that replaces another one starts with other numbers.
             next_port: 30_000 + (port.0 % 64) as u16 * 400,
             next_isn: (number as u32).wrapping_mul(20_000_000).wrapping_add(port.0.wrapping_mul(7919)),
             connections: BTreeMap::new(),
         }
     }
 
-    /// Begins a connection; the SYN is to be sent, and the pair of ends to be watched.
+    /// Starts a connection. The SYN has to be sent, and the pair of ends has to be watched.
     pub(crate) fn connect(&mut self, to: End, service: Service) -> ((End, End), Tcp) {
         self.next_port = self.next_port.checked_add(1).unwrap_or(30_000);
         self.next_isn = self.next_isn.wrapping_add(100_003);
@@ -117,14 +117,14 @@ impl Host {
         (ends, syn)
     }
 
-    /// Puts a question on a connection that stands.
+    /// Sends a question on a standing connection.
     pub(crate) fn ask(&mut self, ends: (End, End)) -> Option<Tcp> {
         let connection = self.connections.get_mut(&ends).filter(|c| c.phase == Phase::Open && !c.asks)?;
         (connection.asks, connection.tries) = (true, 1);
         Some(connection.segment(ends, ACK, Some(QUESTION)))
     }
 
-    /// What has to be sent again, unless it was answered or given up.
+    /// The segments that have to be retransmitted.
     pub(crate) fn again(&mut self, ends: (End, End)) -> Option<Tcp> {
         let connection = self.connections.get_mut(&ends)?;
         let waits = connection.phase == Phase::Asking || (connection.phase == Phase::Open && connection.asks);
@@ -137,13 +137,13 @@ impl Host {
         Some(if opens { connection.segment(ends, SYN, None) } else { connection.segment(ends, ACK, Some(QUESTION)) })
     }
 
-    /// Ends a connection; the RST is to be sent.
+    /// Ends a connection. The RST has to be sent.
     pub(crate) fn abort(&mut self, ends: (End, End)) -> Option<Tcp> {
         let connection = self.connections.remove(&ends)?;
         (connection.phase == Phase::Open).then(|| connection.segment(ends, RST | ACK, None))
     }
 
-    /// Takes what came out of the TUN; the answer is to be sent.
+    /// Handles a packet from the TUN. The answer has to be sent.
     pub(crate) fn receive(&mut self, read: Read) -> Option<Tcp> {
         let segment = match read {
             Read::Tcp(segment) => segment,
@@ -179,7 +179,7 @@ impl Host {
                 connection.theirs = segment.sequence;
                 Some(connection.segment(ends, ACK, None))
             }
-            // Our answer to its SYN-ACK was lost.
+            // The answer to its SYN-ACK was lost.
             Phase::Open if segment.flags & SYN != 0 => Some(connection.segment(ends, ACK, None)),
             _ => {
                 if segment.flags & ACK != 0 && connection.phase == Phase::Answering {
@@ -193,7 +193,8 @@ impl Host {
     fn take_syn(&mut self, ends: (End, End), segment: Tcp) -> Option<Tcp> {
         if let Some(connection) = self.connections.get(&ends).filter(|c| c.phase != Phase::Reset) {
             let same = connection.phase == Phase::Answering && connection.expects == segment.sequence.wrapping_add(1);
-            // What isn't the same again gets an ACK, and whoever has forgotten us answers that with a RST.
+            // Anything but a retransmission gets an ACK. An end that has forgotten this connection answers it with a
+            // RST.
             return Some(match same {
                 true => connection.answer(ends),
                 false => connection.segment(ends, ACK, None),
@@ -237,7 +238,7 @@ impl Connection {
         Tcp { source: ours, destination: theirs, sequence: self.sends, acknowledgment, flags, data }
     }
 
-    /// Our SYN-ACK.
+    /// This end's SYN-ACK.
     fn answer(&self, ends: (End, End)) -> Tcp {
         Tcp { sequence: self.sends.wrapping_sub(1), ..self.segment(ends, SYN | ACK, None) }
     }
@@ -254,7 +255,7 @@ impl Connection {
             self.phase = Phase::Reset;
             return None;
         }
-        // A challenge, if it lies within the window.
+        // A challenge ACK, if it is within the window.
         let near = segment.sequence.wrapping_sub(self.expects) < 0xffff;
         (self.phase != Phase::Asking && near).then(|| self.segment(ends, ACK, None))
     }

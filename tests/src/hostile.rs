@@ -1,5 +1,5 @@
-//! Instances, and a runner, that respect nothing: they send what they like, with numbers that they can't know, one by one
-//! and in floods. Whatever they do, nobody else notices (`checks.rs`).
+//! Hostile instances, and a hostile runner: they send anything, with numbers that they can't know, singly and in
+//! floods. No other instance must notice (`checks.rs`).
 
 use mesh_engine::Port;
 use mesh_proto::{InstanceId, Ports, Record, RunnerId, View, view::Grant};
@@ -15,15 +15,15 @@ use crate::{
 /// The service of each deployment whose instances are hostile.
 pub(crate) const HOSTILE: usize = SERVICES - 1;
 
-/// Segments of a flood at most: twice what one instance may have of a simulated engine's table.
+/// The most segments of a flood: twice what one instance may have of a simulated engine's table.
 const FLOOD: u64 = 2048;
 
-/// Whether a service's instances are hostile, in a world that has such.
+/// Whether a service's instances are hostile, in a world with hostile ones.
 pub(crate) const fn is_hostile(service: Service) -> bool {
     service.1 == HOSTILE
 }
 
-/// The view of a runner that takes everything for allowed.
+/// The view of a runner that allows everything.
 pub(crate) fn lawless(view: &View) -> View {
     let mut lawless = view.clone();
     let deployments: Vec<_> = view.deployments().map(|deployment| deployment.id).collect();
@@ -36,12 +36,12 @@ pub(crate) fn lawless(view: &View) -> View {
 }
 
 impl World {
-    /// A runner in whose place a hostile program is.
+    /// The runner that a hostile program replaces.
     pub(crate) fn is_hostile_runner(&self, id: RunnerId) -> bool {
         self.hostile && self.runners.keys().next_back() == Some(&id)
     }
 
-    /// A hostile instance, or several, send what they like.
+    /// One or several hostile instances send anything.
     pub(crate) fn assault(&mut self) -> Result<(), Failure> {
         let all: Vec<_> = self.hosts().filter(|(_, host)| is_hostile(host.service)).collect();
         let all: Vec<_> = all.into_iter().map(|(id, host)| (id, host.port, host.instance)).collect();
@@ -61,7 +61,7 @@ impl World {
         Ok(())
     }
 
-    /// The same segment from port after port.
+    /// The same segment from many ports.
     fn flood(&mut self, runner: RunnerId, port: Port, instance: InstanceId) -> Result<(), Failure> {
         let Some(first) = self.a_segment(runner, port) else { return Ok(()) };
         let count = 1 + self.rng.below(FLOOD);
@@ -75,7 +75,7 @@ impl World {
         Ok(())
     }
 
-    /// Octets as a TUN gives them: a segment, one that is spoilt, a super-packet, or an ICMP error about somebody's.
+    /// A read of a TUN: a segment, a damaged one, a super-packet, or an ICMP error about another instance's packet.
     fn anything(&mut self, runner: RunnerId, port: Port) -> Vec<u8> {
         let Some(segment) = self.a_segment(runner, port) else { return vec![] };
         let mut octets = segment.to_bytes();
@@ -104,12 +104,12 @@ impl World {
         octets
     }
 
-    /// A segment of an instance's, or with another one's address, between ends that there are.
+    /// A segment of an instance, or with another one's address, between existing ends.
     fn a_segment(&mut self, runner: RunnerId, port: Port) -> Option<Tcp> {
         let own = self.host(runner, port)?.address;
         let mut addresses: Vec<_> = self.hosts().map(|(_, host)| host.address).collect();
         addresses.extend(self.service_addresses().values());
-        // Ends of connections that stand, with their numbers: as if it had heard all.
+        // Ends of standing connections with their numbers, as if it had intercepted everything.
         let mut known: Vec<(End, End, u32, u32)> = vec![];
         for (_, host) in self.hosts() {
             known.extend(host.connections.iter().map(|((ours, theirs), c)| (*ours, *theirs, c.sends(), c.expects())));
@@ -122,7 +122,7 @@ impl World {
         let sequence = self.rng.below(1 << 32) as u32;
         let (mut source, destination, sequence, acknowledgment) =
             known.unwrap_or(((own, from), (any, to), sequence, sequence.wrapping_mul(7)));
-        // Its own address or its service's: everything else is for nothing.
+        // Its own address or its service's: packets from others are dropped at once.
         let honest = if self.bug == Some(Bug::SourceBelieved) { 10 } else { 90 };
         if self.rng.chance(honest) {
             let service = self.host(runner, port)?.service;
@@ -136,7 +136,7 @@ impl World {
 
     fn write(&mut self, runner: RunnerId, port: Port, mut octets: Vec<u8>) -> Result<(), Failure> {
         if self.bug == Some(Bug::SourceBelieved) {
-            // Whatever it says, it is let through.
+            // The verdict is ignored.
             let read = crate::packet::read(&octets);
             let crate::packet::Read::Tcp(segment) = read else { return Ok(()) };
             let to = self.hosts().find(|(_, host)| host.address == segment.destination.0);

@@ -1,10 +1,10 @@
-//! The whole mesh in one thread: the coordinator's model, a packet engine for each runner, hosts that speak just enough
-//! TCP, and a network that loses, delays, reorders and repeats. Time is virtual and randomness comes from a seed, so a
-//! run that fails can be repeated step by step.
+//! The whole mesh in one thread: the coordinator's model, a packet engine for each runner, hosts with just enough TCP,
+//! and a network that loses, delays, reorders and repeats. Time is virtual and randomness comes from a seed, so that a
+//! failed run can be repeated step by step.
 //!
-//! Two things are checked. *Safety*, at every packet: nothing reaches an instance that the reference verdict does not
-//! let through, nor anything with a forged source. *Liveness*, whenever the network is calm: each instance dials each
-//! service, and what it hears is what a small model of its own ([`reference`]) foretells, by exactly one refusal.
+//! Two things are checked. *Safety*, at every packet: nothing reaches an instance without the reference verdict's
+//! permission or with a forged source. *Liveness*, whenever the network is calm: each instance dials each service, and
+//! gets the result that a small independent model ([`reference`]) predicts, with exactly one refusal.
 
 pub mod errors;
 pub mod reference;
@@ -23,20 +23,20 @@ mod world;
 pub use bug::Bug;
 pub use world::{Failure, World};
 
-/// Runs `operations` random operations from `seed`, with a `bug` planted or none, and returns the trace.
+/// Runs `operations` random operations from `seed`, with a planted `bug` if there is one, and returns the trace.
 ///
 /// # Errors
-/// The first thing that was not as it should be.
+/// The first violation.
 pub fn run(seed: u64, operations: u32, bug: Option<Bug>) -> Result<Vec<String>, Failure> {
     let (trace, errors) = errors::watched(|| live(seed, operations, bug));
     let trace = trace?;
     if errors.is_empty() { Ok(trace) } else { Err(Failure { what: format!("errors were logged: {errors:?}"), trace }) }
 }
 
-/// The same in a world where one service of each deployment, and a whole runner, are in hostile hands.
+/// Runs in a world in which one service of each deployment, and a whole runner, are hostile.
 ///
 /// # Errors
-/// The first thing that was not as it should be for all others.
+/// The first violation for the others.
 pub fn run_beside_hostile_ones(seed: u64, operations: u32, bug: Option<Bug>) -> Result<(), Failure> {
     let (result, errors) = errors::watched(|| {
         let mut world = World::new(seed, bug);
@@ -54,11 +54,11 @@ pub fn run_beside_hostile_ones(seed: u64, operations: u32, bug: Option<Bug>) -> 
     }
 }
 
-/// Lives for a while, then for a day without the coordinator: agents restart, a runner's address changes, containers are
-/// restarted and attached again. Every hour all is probed as after a calm.
+/// Runs for a while, then for a day without the coordinator: agents restart, a runner's address changes, containers are
+/// restarted and attached again. Every hour everything is checked as after a calm.
 ///
 /// # Errors
-/// The first thing that was not as it should be.
+/// The first violation.
 pub fn day_away(seed: u64) -> Result<(), Failure> {
     let (result, errors) = errors::watched(|| {
         let mut world = World::new(seed, None);

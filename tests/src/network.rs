@@ -1,4 +1,4 @@
-//! What is on its way, and when it arrives.
+//! The datagrams and messages on their way, and when they arrive.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ pub(crate) struct Network {
     sequence: u64,
     /// Whether datagrams are lost, repeated and reordered.
     pub(crate) rough: bool,
-    /// Pairs of runners' current addresses between which nothing passes, the lesser first.
+    /// Pairs of runners' current addresses that are cut off from each other, the lesser address first.
     pub(crate) cut: BTreeSet<(SocketAddr, SocketAddr)>,
 }
 

@@ -1,4 +1,4 @@
-//! What happens to the world: one random operation after the other.
+//! Random operations on the world.
 
 use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     world::{DEPLOYMENTS, Failure, PORTS, SERVICES, World, deployment_name, label, service_name},
 };
 
-/// Instances of a service at most.
+/// The most instances of a service.
 const REPLICAS: usize = 3;
 
 impl World {
@@ -57,7 +57,7 @@ impl World {
     fn deploy(&mut self) {
         let deployment = self.rng.below(DEPLOYMENTS as u64) as usize;
         let services: BTreeSet<usize> = (0..SERVICES).filter(|_| self.rng.chance(60)).collect();
-        // Deployment 3 is another team's; whom it trusts and who trusts it must not matter.
+        // Deployment 3 is of another team: its trust, and trust in it, must have no effect.
         let team = usize::from(deployment == 3);
         let whole = Deployment {
             name: deployment_name(deployment),
@@ -117,7 +117,7 @@ impl World {
         let port = Port(self.next_port);
         self.next_port += 1;
         let Some(runner) = self.runners.get_mut(&runner) else { return };
-        runner.engine.attach(port, instance);
+        runner.engine.handle_attach(port, instance);
         runner.hosts.insert(port, Host::new(instance, service, address, port));
     }
 
@@ -129,7 +129,7 @@ impl World {
             runner.hosts.remove(&port);
         }
         let now = self.instant();
-        self.ending(runner, |engine, said| engine.detach(port, now, said))
+        self.ending(runner, |engine, said| engine.handle_detach(port, now, said))
     }
 
     fn drain(&mut self) {
@@ -141,7 +141,7 @@ impl World {
         self.note(format!("drain {instance} on {runner}: {drained}"));
     }
 
-    /// A program stops listening, or begins to.
+    /// A program stops listening, or starts again.
     fn refuse(&mut self) {
         let Some((runner, port, instance)) = self.some_host() else { return };
         let Some(host) = self.host(runner, port) else { return };
@@ -150,7 +150,7 @@ impl World {
         self.note(format!("{instance} on {runner} {word}"));
     }
 
-    /// The coordinator loses a runner's stream for long, and it comes back.
+    /// The coordinator loses a runner's stream for long, until it comes back.
     fn silence(&mut self) {
         let Some(runner) = self.some_runner() else { return };
         self.note(format!("{runner} is silent"));
@@ -168,7 +168,7 @@ impl World {
         self.dial(runner, port, to).map(drop)
     }
 
-    /// Data on a connection that stands.
+    /// Data on a standing connection.
     fn talk(&mut self) -> Result<(), Failure> {
         let Some((runner, port, _)) = self.some_host() else { return Ok(()) };
         let Some(host) = self.runners.get(&runner).and_then(|r| r.hosts.get(&port)) else { return Ok(()) };
@@ -226,7 +226,7 @@ impl World {
         self.publish([id]);
     }
 
-    /// An hour in which nobody hears the coordinator.
+    /// An hour without the coordinator.
     pub(crate) fn hour_away(&mut self, roams: Option<RunnerId>) -> Result<(), Failure> {
         for _ in 0..5 {
             match self.rng.below(4) {
@@ -241,8 +241,8 @@ impl World {
         self.settle_and_probe()
     }
 
-    /// A runner's address changes, and its peers hear of it from nobody but itself. (Two that both move without having
-    /// spoken in between can't find each other.)
+    /// A runner's address changes, and only the runner itself can announce it. (Two runners that both move without
+    /// contact in between can't find each other.)
     fn move_alone(&mut self, runner: Option<RunnerId>) -> Result<(), Failure> {
         let Some(id) = runner else { return Ok(()) };
         let address = self.fresh_address();
@@ -250,10 +250,10 @@ impl World {
         if let Some(runner) = self.runners.get_mut(&id) {
             runner.address = address;
         }
-        self.engine(id, |engine, _| engine.moved())
+        self.engine(id, |engine, _| engine.handle_address_change())
     }
 
-    /// A container ends, and another one of its service takes its place, as an agent has it while the coordinator is away.
+    /// A container ends, and another one of its service replaces it, as an agent does while the coordinator is away.
     fn restart_container(&mut self) -> Result<(), Failure> {
         let Some((runner, port, instance)) = self.some_host() else { return Ok(()) };
         let Some(host) = self.host(runner, port).filter(|host| !host.ended) else { return Ok(()) };
@@ -263,11 +263,11 @@ impl World {
             runner.hosts.remove(&port);
         }
         let now = self.instant();
-        self.ending(runner, |engine, said| engine.detach(port, now, said))?;
+        self.ending(runner, |engine, said| engine.handle_detach(port, now, said))?;
         let port = Port(self.next_port);
         self.next_port += 1;
         if let Some(runner) = self.runners.get_mut(&runner) {
-            runner.engine.attach(port, instance);
+            runner.engine.handle_attach(port, instance);
             let mut host = Host::new(instance, service, address, port);
             host.draining = draining;
             runner.hosts.insert(port, host);
@@ -287,7 +287,7 @@ impl World {
         self.publish(all);
     }
 
-    /// An agent is replaced: the TUNs, the view, and the addresses of the others are what it finds again.
+    /// An agent is replaced. The new one finds the TUNs, the view, and the addresses of the other runners.
     fn restart_agent(&mut self) -> Result<(), Failure> {
         let Some(id) = self.some_runner() else { return Ok(()) };
         self.note(format!("{id}'s agent restarts"));
@@ -296,14 +296,14 @@ impl World {
         others.iter().try_for_each(|(other, _)| self.forget(*other, id))?;
         let (bug, records) = (self.bug, self.records());
         let Some(runner) = self.runners.get_mut(&id) else { return Ok(()) };
-        // The old one ends first, and leaves what it has in memory.
+        // The old one ends first and leaves its memory.
         runner.engine = Engine::new(runner.key.clone(), seed, Box::new(vec![]), now);
         if bug == Some(Bug::PinLost) {
             runner.pins.lose();
         }
         runner.engine = Engine::new(runner.key.clone(), seed, runner.pins.lend(records), now);
-        runner.hosts.iter().for_each(|(port, host)| runner.engine.attach(*port, host.instance));
-        others.iter().for_each(|(other, address)| runner.engine.learned(*other, *address));
+        runner.hosts.iter().for_each(|(port, host)| runner.engine.handle_attach(*port, host.instance));
+        others.iter().for_each(|(other, address)| runner.engine.handle_known_endpoint(*other, *address));
         self.bring_into_force(id)
     }
 }

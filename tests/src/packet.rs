@@ -1,4 +1,4 @@
-//! IPv4 and TCP as the simulated hosts speak it: no options, no data but a mark, checksums right.
+//! The IPv4 and TCP of the simulated hosts: without options, with at most one byte of data, and with valid checksums.
 
 use std::net::Ipv4Addr;
 
@@ -14,18 +14,18 @@ pub(crate) struct Tcp {
     pub(crate) source: (Ipv4Addr, u16),
     pub(crate) destination: (Ipv4Addr, u16),
     pub(crate) sequence: u32,
-    /// Without meaning where the flags have no ACK.
+    /// Meaningless without ACK.
     pub(crate) acknowledgment: u32,
     pub(crate) flags: u8,
-    /// The one octet of data, if any. [`Self::FORGED`] marks what must never arrive.
+    /// The one byte of data, if any. [`Self::FORGED`] marks data that must never arrive.
     pub(crate) data: Option<u8>,
 }
 
-/// What can be read from a TUN.
+/// A packet from a TUN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Read {
     Tcp(Tcp),
-    /// A destination unreachable with this code, about a segment from this port to there.
+    /// A destination unreachable with this code, about a segment from this port to that end.
     Unreachable {
         code: u8,
         port: u16,
@@ -41,7 +41,7 @@ impl Tcp {
         self.flags & (SYN | ACK) == SYN
     }
 
-    /// As a TUN with `IFF_VNET_HDR` gives it: `virtio_net_hdr` of zeros, then the packet.
+    /// In the format of a TUN with `IFF_VNET_HDR`: `virtio_net_hdr` of zeros, then the packet.
     pub(crate) fn to_bytes(self) -> Vec<u8> {
         let length = 40 + u16::from(self.data.is_some());
         let mut tcp = Vec::with_capacity(21);

@@ -1,18 +1,18 @@
-//! The reference: who may call whom, in as few lines as possible, and by another road than the model's.
+//! The reference: which service may call which, in as few lines as possible and independently of the model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A service: a deployment's number and a service's within it.
 pub type Service = (usize, usize);
 
-/// What the operators have asked for.
+/// The requests of the operators.
 #[derive(Debug, Default)]
 pub struct Reference {
     /// Each deployment's team.
     pub teams: BTreeMap<usize, usize>,
     /// The services that exist.
     pub services: BTreeSet<Service>,
-    /// Callee trusts caller, on this port only if one is given.
+    /// The callee trusts the caller, on this port only if there is one.
     pub trust: BTreeSet<(usize, usize, Option<u16>)>,
 }
 

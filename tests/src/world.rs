@@ -1,4 +1,4 @@
-//! The world: what is in it, its clock, and how packets and views take their way.
+//! The world: its parts, its clock, and the ways of packets and views.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_engine::{Engine, Event as EngineEvent, Map, PinMemory, Port, Reason, Sink};
+use mesh_engine::{Datagrams, Engine, Event as EngineEvent, Map, PinMemory, Port, Reason, Sink};
 use mesh_model::{
     Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Outcome, Record, RunnerCommand, State, UnixSeconds,
     record::Meta,
@@ -34,15 +34,15 @@ use crate::{
 pub(crate) const RUNNERS: u64 = 4;
 pub(crate) const DEPLOYMENTS: usize = 4;
 pub(crate) const SERVICES: usize = 3;
-/// The only port that a port rule ever names, and one that none does.
+/// The only port that port rules name, and one that none names.
 pub(crate) const PORTS: [u16; 2] = [5432, 80];
 
 /// How long an address rests at least: ten minutes, which the coordinator counts in whole seconds.
 const REST: Duration = Duration::from_secs(599);
 
-/// What was not as it should be, with all that led to it.
+/// A violation, with everything that led to it.
 pub struct Failure {
-    /// What was wrong.
+    /// The violation.
     pub what: String,
     /// Every operation and arrival before it.
     pub trace: Vec<String>,
@@ -58,7 +58,7 @@ impl fmt::Debug for Failure {
 pub(crate) struct Runner {
     pub(crate) key: PrivateKey,
     pub(crate) engine: Engine,
-    /// What the engine leaves to the next one.
+    /// The memory that the engine leaves to the next one.
     pub(crate) pins: Pins,
     pub(crate) agent: Agent,
     pub(crate) sent: Sent,
@@ -66,11 +66,11 @@ pub(crate) struct Runner {
     pub(crate) hosts: BTreeMap<Port, Host>,
 }
 
-/// The memory of a runner's engines: lent to one after the other, as a file that is mapped.
+/// The memory of a runner's engines: each one gets it in turn, like a mapped file.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pins(Arc<Mutex<Vec<u8>>>);
 
-/// Memory that is given back when its engine is dropped.
+/// Memory that returns when its engine is dropped.
 struct Lent(Vec<u8>, Pins);
 
 impl Pins {
@@ -86,7 +86,7 @@ impl Pins {
 }
 
 impl PinMemory for Lent {
-    fn octets(&mut self) -> &mut [u8] {
+    fn bytes(&mut self) -> &mut [u8] {
         &mut self.0
     }
 }
@@ -111,19 +111,19 @@ pub struct World {
     pub(crate) next_port: u32,
     pub(crate) next_address: u8,
     pub(crate) trace: Vec<String>,
-    /// When addresses were given back.
+    /// When addresses were released.
     freed: BTreeMap<Ipv4Addr, Duration>,
-    /// An address was given again too early.
+    /// An address was reused too early.
     pub(crate) hasty: Option<String>,
-    /// Nobody hears the coordinator.
+    /// The coordinator can't be reached.
     pub(crate) away: bool,
     /// Some instances, and a runner, are hostile.
     pub hostile: bool,
-    /// A right is being taken away, or an end.
+    /// A right or an end is being removed.
     ending: bool,
 }
 
-/// Takes what an engine has to say.
+/// Records the effects of an engine.
 #[derive(Default)]
 pub(crate) struct Said {
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
@@ -143,10 +143,10 @@ impl Sink for Said {
 }
 
 impl World {
-    /// Some runners without instances, and nothing declared.
+    /// Some runners without instances, and no deployments.
     pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut rng = Rng::new(seed);
-        // So small that addresses come back.
+        // So small that addresses are reused.
         let range: Range = "100.112.0.0/24".parse().expect("a range");
         let mut meta = Meta::new(Shared { range, mtu: 1344 }).expect("the default MTU is one");
         meta.next.service_address = Ipv4Addr::new(100, 112, 0, 215);
@@ -255,7 +255,7 @@ impl World {
         self.state.records().filter_map(address).collect()
     }
 
-    /// *Rest*: an address isn't given again for ten minutes.
+    /// *Rest*: an address isn't reused for ten minutes.
     fn check_rest(&mut self, before: &BTreeSet<Ipv4Addr>) {
         let after = self.addresses();
         for address in after.difference(before) {
@@ -266,7 +266,7 @@ impl World {
         self.freed.extend(before.difference(&after).map(|address| (*address, self.now)));
     }
 
-    /// Sends each of these runners what has changed for it.
+    /// Sends each of these runners its changes.
     pub(crate) fn publish(&mut self, to: impl IntoIterator<Item = RunnerId>) {
         if self.away {
             return;
@@ -279,7 +279,7 @@ impl World {
             if self.bug == Some(Bug::DeltaDropped) && matches!(message, Message::Delta(_)) && self.rng.chance(25) {
                 continue;
             }
-            // A stream keeps its order: nothing overtakes.
+            // A stream keeps its order.
             let event = Event::Control { runner: id, stream: runner.sent.stream, message };
             self.network.at(self.now + Duration::from_millis(20), event);
         }
@@ -327,7 +327,7 @@ impl World {
                 };
                 let stride = bytes.len();
                 self.engine(id, |engine, said| {
-                    engine.handle_udp(from, &bytes, stride, now, said);
+                    engine.handle_udp(&Datagrams { from, local: None, bytes: &bytes, stride }, now, said);
                     engine.flush(said);
                 })
             }
@@ -354,7 +354,7 @@ impl World {
         }
     }
 
-    /// Gives a runner's engine the view that its agent has.
+    /// Passes the view of a runner's agent to its engine.
     pub(crate) fn bring_into_force(&mut self, id: RunnerId) -> Result<(), Failure> {
         let view = self.runners.get(&id).and_then(|runner| runner.agent.view.as_ref());
         let lawless = self.is_hostile_runner(id);
@@ -364,7 +364,7 @@ impl World {
         self.ending(id, |engine, said| engine.handle_map(map, now, said))
     }
 
-    /// Has a runner's engine do what may end connections.
+    /// Calls a runner's engine for an input that may end connections.
     pub(crate) fn ending(&mut self, id: RunnerId, action: impl FnOnce(&mut Engine, &mut Said)) -> Result<(), Failure> {
         self.ending = true;
         let result = self.engine(id, action);
@@ -372,11 +372,11 @@ impl World {
         result
     }
 
-    /// Has a runner's engine drop its tunnel to another one, whose agent restarts. The mock clock doesn't move the wall
-    /// clock, so that a tunnel made anew sends older time stamps than the one before, and would be taken for a replay.
+    /// Makes a runner's engine drop its tunnel to another one, whose agent restarts. The mock clock doesn't move the
+    /// wall clock, so that a new tunnel sends older time stamps than the earlier one, like a replay.
     pub(crate) fn forget(&mut self, id: RunnerId, other: RunnerId) -> Result<(), Failure> {
         let Some(view) = self.runners.get(&id).and_then(|runner| runner.agent.view.as_ref()) else { return Ok(()) };
-        // Another key is another tunnel, and no other runner.
+        // Another key makes another tunnel, but not another runner.
         let mut another = view.clone();
         if let Some(runner) = view.runner(other) {
             let public_key = PrivateKey::from_bytes([0xAA; 32]).public();
@@ -391,7 +391,7 @@ impl World {
 
     // === Packets ===
 
-    /// Opens a connection from the host at `port`; its ends.
+    /// Opens a connection from the host at `port`, and returns its ends.
     pub(crate) fn dial(&mut self, runner: RunnerId, port: Port, to: End) -> Result<Option<(End, End)>, Failure> {
         let service = self.service_of(to.0);
         let Some(host) = self.host(runner, port) else { return Ok(None) };
@@ -402,7 +402,7 @@ impl World {
         Ok(Some(ends))
     }
 
-    /// Puts a question on a connection.
+    /// Sends a question on a connection.
     pub(crate) fn ask(&mut self, runner: RunnerId, port: Port, ends: (End, End)) -> Result<(), Failure> {
         let Some(host) = self.host(runner, port) else { return Ok(()) };
         let instance = host.instance;
@@ -411,7 +411,7 @@ impl World {
         self.transmit(runner, port, question)
     }
 
-    /// Whose an address is; nobody's is that of a service that there never is.
+    /// The owner of an address. An address without an owner is that of a service that never exists.
     fn service_of(&self, address: Ipv4Addr) -> Service {
         let instance =
             self.hosts().find(|(_, host)| host.address == address && !host.ended).map(|(_, host)| host.service);
@@ -427,7 +427,7 @@ impl World {
         })
     }
 
-    /// Lets a runner's engine do something, then has what it says take its way.
+    /// Calls a runner's engine, and passes on its effects.
     pub(crate) fn engine(&mut self, id: RunnerId, action: impl FnOnce(&mut Engine, &mut Said)) -> Result<(), Failure> {
         let mut said = Said::default();
         let Some(runner) = self.runners.get_mut(&id) else { return Ok(()) };

@@ -1,8 +1,8 @@
-//! Random lives of a mesh. A seed that fails is printed, and fails the same way each time.
+//! Random runs of a mesh. A seed that fails is printed, and fails in the same way each time.
 
 use mesh_tests::{Bug, run, run_beside_hostile_ones};
 
-/// Seeds, and operations of each.
+/// The number of seeds, and of operations for each.
 const SEEDS: u64 = 100;
 const OPERATIONS: u32 = 250;
 const HOSTILE_SEEDS: u64 = 40;
@@ -55,13 +55,13 @@ fn what_a_hostile_instance_does_to_others_is_found() {
 fn a_seed_replays_to_the_same_trace() {
     let first = run(7, 150, None).unwrap_or_else(|failure| panic!("{failure:?}"));
     assert!(first.len() > 150);
-    // The mock clock is a thread's own: a fresh thread begins at the same instant.
+    // The mock clock belongs to a thread: a new thread begins at the same instant.
     let again =
         std::thread::spawn(|| run(7, 150, None).unwrap_or_else(|failure| panic!("{failure:?}"))).join().unwrap();
     assert!(first == again, "the traces part at step {:?}", first.iter().zip(&again).position(|(a, b)| a != b));
 }
 
-/// The bug is found within some seeds, by the check that is there for it.
+/// Some seed finds the bug, by the check for it.
 fn is_found(bug: Bug, words: &[&str]) {
     let failures = (0..30).filter_map(|seed| run(seed, 150, Some(bug)).err());
     let mut seen = vec![];

@@ -1,5 +1,5 @@
-//! Tunnels over hours of virtual time: sessions are renewed without losing a packet, idle ones end, and what was idle or
-//! broken comes back.
+//! Tunnels over hours of virtual time: sessions are renewed without losing a packet, idle ones end, and idle or broken
+//! ones come back.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_engine::{Engine, Event, Map, Port, Sink, VNET};
+use mesh_engine::{Datagrams, Engine, Event, Map, Port, Sink, VNET};
 use mesh_proto::{
     DeploymentId, Epoch, InstanceId, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
     view::{Instance, InstanceState, Network, Runner, Service},
@@ -17,7 +17,7 @@ use mock_instant::MockClock;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The first octet of a handshake initiation (WireGuard, §5.4.2).
+/// The first byte of a handshake initiation (WireGuard, §5.4.2).
 const INITIATION: u8 = 1;
 
 /// Two runners with one instance each, on a wire without delay.
@@ -28,10 +28,10 @@ struct Pair {
     now: Duration,
     /// Whether the wire is cut.
     cut: bool,
-    /// Initiations and other datagrams that were on the wire.
+    /// The number of initiations and of other datagrams on the wire.
     initiations: usize,
     datagrams: usize,
-    /// To which address each was sent, by which end, and when.
+    /// The destination of each datagram, its sender, and the time.
     log: Vec<(usize, SocketAddr, Duration)>,
 }
 
@@ -61,7 +61,7 @@ fn endpoint(runner: u64) -> SocketAddr {
     ([192, 0, 2, runner as u8], 51820).into()
 }
 
-/// The address of a runner's one instance.
+/// The address of a runner's only instance.
 fn address(runner: u64) -> Ipv4Addr {
     Ipv4Addr::from_bits(Range::DEFAULT.first().to_bits() + 1000 + runner as u32)
 }
@@ -70,7 +70,7 @@ fn map(runner: u64) -> Map {
     map_where(runner, |number| vec![endpoint(number)])
 }
 
-/// The same where the runners are elsewhere.
+/// The runners at other addresses.
 fn map_where(runner: u64, endpoints: impl Fn(u64) -> Vec<SocketAddr>) -> Map {
     let network = Network { range: Range::DEFAULT, mtu: 1344 };
     let mut view = View::empty(Epoch([0; 16]), Revision(1), RunnerId(runner), network);
@@ -108,7 +108,7 @@ const ACK: u8 = 0x10;
 /// A segment from one runner's instance to the other's.
 fn packet(from: u64, flags: u8) -> Vec<u8> {
     let mut octets = vec![0; VNET + 40];
-    // The checksum is yet to be made.
+    // With a partial checksum.
     octets[0] = 1;
     let ip = &mut octets[VNET..];
     (ip[0], ip[3], ip[8], ip[9], ip[32], ip[33]) = (0x45, 40, 64, 6, 0x50, flags);
@@ -123,7 +123,7 @@ impl Pair {
         let engine = |runner| {
             let mut engine = Engine::new(key(runner), [runner as u8; 32], Box::new(vec![0; 1 << 16]), start);
             engine.handle_map(map(runner), start, &mut Said::default());
-            engine.attach(Port(1), InstanceId(runner));
+            engine.handle_attach(Port(1), InstanceId(runner));
             engine
         };
         let engines = [engine(0), engine(1)];
@@ -135,7 +135,7 @@ impl Pair {
         self.start + self.now
     }
 
-    /// One end's instance sends a packet that is of no connection; whether it arrives at once.
+    /// One end's instance sends a packet of no connection. Returns whether it arrives at once.
     fn send(&mut self, from: usize) -> bool {
         self.send_with(from, RST_ACK)
     }
@@ -160,13 +160,14 @@ impl Pair {
                 self.datagrams += 1;
                 if !self.cut {
                     let (to, stride) = (1 - from, datagram.len());
-                    self.engines[to].handle_udp(endpoint(from as u64), &datagram, stride, now, &mut self.sinks[to]);
+                    let received = Datagrams { from: endpoint(from as u64), local: None, bytes: &datagram, stride };
+                    self.engines[to].handle_udp(&received, now, &mut self.sinks[to]);
                 }
             }
         }
     }
 
-    /// Lets time pass, from one of the engines' timers to the next; how often one of them was due.
+    /// Lets time pass from timer to timer. Returns how often a timer was due.
     fn wait(&mut self, time: Duration) -> usize {
         let (end, mut due) = (self.now + time, 0);
         loop {
@@ -187,7 +188,7 @@ impl Pair {
         }
     }
 
-    /// How many times something passes that is counted by `count`.
+    /// How much `count` grows during an action.
     fn counted(&mut self, count: fn(&Self) -> usize, act: impl FnOnce(&mut Self)) -> usize {
         let before = count(self);
         act(self);
@@ -195,7 +196,7 @@ impl Pair {
     }
 }
 
-/// What no test may see logged.
+/// No test may log this.
 fn without_errors(test: impl FnOnce(&mut Pair)) {
     let ((), errors) = errors::watched(|| test(&mut Pair::new()));
     assert_eq!(errors, [""; 0]);
@@ -223,7 +224,7 @@ fn sessions_are_renewed_without_losing_a_packet() {
 
 #[test]
 fn one_side_may_do_all_the_talking() {
-    // The responder's side: it can't renew, the initiator has nothing to send.
+    // The responder's side: it can't renew the session, and the initiator has nothing to send.
     without_errors(|pair| {
         assert!(pair.send(0));
         let (mut sent, mut arrived) = (0, 0);
@@ -277,7 +278,7 @@ fn who_was_idle_needs_no_handshake_while_the_session_lasts() {
 
 #[test]
 fn whatever_the_silence_the_next_packets_arrive() {
-    // (The mock clock doesn't move the wall clock, so that a tunnel made anew sends older time stamps: both are.)
+    // (The mock clock doesn't move the wall clock, so that a new tunnel sends older time stamps: both are new.)
     for idle in [1, 14, 16, 59, 119, 121, 160, 200, 539, 541, 700, 86_400] {
         without_errors(|pair| {
             assert!(pair.send(0) && pair.send(1));
@@ -304,8 +305,8 @@ fn a_cut_heals_within_seconds_and_is_not_hammered() {
                     }
                 },
             );
-            // One in five seconds until patience is out; then one for each second in which something is sent, at most, and
-            // what is sent meanwhile is refused.
+            // One in five seconds until patience has run out; then at most one for each second in which a packet is
+            // sent, and the packets are rejected.
             assert!(handshakes <= 4 + length / 2, "{handshakes} in {length} s");
             pair.cut = false;
             let start = pair.now;
@@ -323,7 +324,7 @@ fn a_greeting_out_of_long_silence_is_dated_right() {
         assert!(pair.send(0) && pair.send(1));
         pair.wait(150 * SECOND);
         pair.cut = true;
-        pair.engines[0].learned(RunnerId(1), endpoint(1));
+        pair.engines[0].handle_known_endpoint(RunnerId(1), endpoint(1));
         pair.wait(10 * SECOND);
         pair.cut = false;
         assert_eq!(pair.counted(|pair| pair.initiations, |pair| _ = pair.wait(5 * SECOND)), 1, "it is tried again");
@@ -342,7 +343,7 @@ fn nobody_is_called_for_ever() {
             pair.engines.iter().all(|engine| engine.next_timeout().is_none()),
             "five minutes after the last packet"
         );
-        // A sender that insists is served for as long as it does, if less and less often.
+        // A sender that insists gets handshakes as long as it does, but less and less often.
         for _ in 0..300 {
             pair.send(0);
             pair.wait(SECOND);
@@ -378,7 +379,7 @@ fn while_a_connection_stands_both_ends_keep_the_path_open_and_no_longer() {
     });
 }
 
-/// What a runner names as its own addresses may be others'.
+/// The addresses that a runner names may belong to others.
 #[test]
 fn whatever_a_runner_names_few_datagrams_go_to_others() {
     let victim = |number: usize| SocketAddr::from(([203, 0, 113, number as u8], 53));
@@ -405,7 +406,7 @@ fn whatever_a_runner_names_few_datagrams_go_to_others() {
     }
 }
 
-/// Where it names others every second, and answers at its own address, the budget holds.
+/// Even if a runner names other addresses every second and answers at its own, the budget holds.
 #[test]
 fn a_runner_that_names_other_addresses_all_the_time_has_no_more_sent_there() {
     without_errors(|pair| {

@@ -1,6 +1,6 @@
-//! What each part of the path takes for a super-packet of 45 segments: `cargo bench -p mesh-engine --features bench`.
+//! The time of each part of the path for a super-packet of 45 segments: `cargo bench -p mesh-engine --features bench`.
 //!
-//! `scripts/bench` measures the whole of it, with system calls and the kernel's TCP.
+//! `scripts/bench` measures the whole path, with system calls and the kernel's TCP.
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
@@ -17,11 +17,11 @@ use mesh_engine::{
     split,
 };
 
-/// Segments in a super-packet, and the octets of payload in each: MTU 1408 with 20 octets of IPv4 and 20 of TCP.
+/// Segments in a super-packet, and the bytes of payload in each: MTU 1408 with 20 bytes of IPv4 and 20 of TCP.
 const SEGMENTS: usize = 45;
 const SIZE: u16 = 1368;
 
-/// A mesh of which nearly all has nothing to do with the connection.
+/// A mesh in which nearly nothing is related to the connection.
 const CROWD: Crowd = Crowd { runners: 1000, callers: 10 };
 
 const ACK: u8 = 0x10;
@@ -69,7 +69,7 @@ fn coalesce(c: &mut Criterion) {
 
 fn decide(c: &mut Criterion) {
     let packet = super_packet();
-    let address = |at: usize| <[u8; 4]>::try_from(&packet[VNET + at..VNET + at + 4]).expect("four octets").into();
+    let address = |at: usize| <[u8; 4]>::try_from(&packet[VNET + at..VNET + at + 4]).expect("four bytes").into();
     let (from, to) = ((address(12), 1), (address(16), 80));
     for (name, crowd) in [("among 2 runners", Crowd::default()), ("among 1000 runners and 10000 rules", CROWD)] {
         let map = map(1, crowd);
@@ -80,7 +80,7 @@ fn decide(c: &mut Criterion) {
     }
 }
 
-/// The engine's own work for a super-packet that stays on its runner: parsing, routing, verdict, connection, accounts.
+/// The engine's own work for a super-packet that stays on its runner: parsing, routing, verdict, flow table.
 fn local(c: &mut Criterion) {
     for (name, crowd) in [("among 2 runners", Crowd::default()), ("among 1000 runners and 10000 rules", CROWD)] {
         let (mut world, mut packet) = (World::local(crowd), super_packet());

@@ -1,5 +1,5 @@
-//! Pushes super-packets through two engines and does nothing else, so that instructions can be counted, which are the
-//! same in every run however busy the machine is:
+//! Sends super-packets through two engines and does nothing else, so that instructions can be counted. Their number doesn't
+//! depend on the load of the machine:
 //!
 //! ```text
 //! export CARGO_PROFILE_BENCH_DEBUG=line-tables-only
@@ -9,8 +9,8 @@
 //! callgrind_annotate callgrind.out.*
 //! ```
 //!
-//! `send`, `receive` and `local` are the functions to count in; `pair` or `crowd` says what the runners know; the last
-//! argument is how many turns there are.
+//! Count in `send`, `receive` or `local`. The arguments are the size of the mesh, `pair` or `crowd`, and the number of
+//! turns.
 
 #[path = "../tests/lab/mod.rs"]
 mod lab;
@@ -63,5 +63,5 @@ fn main() {
         local(&mut near, &mut buffer, &mut wire);
     }
     assert_eq!((far.wires[1].packets, wire.packets), (1 + turns, 1 + turns), "each arrives as one");
-    println!("{turns} turns, {} octets across, {} within", far.wires[1].delivered, wire.delivered);
+    println!("{turns} turns, {} bytes across, {} within", far.wires[1].delivered, wire.delivered);
 }

@@ -1,33 +1,34 @@
-//! Parts of the path by themselves, for `benches/`. Not a part of the interface: only the feature `bench` shows it.
+//! Parts of the packet path for `benches/`. They are no part of the interface: only the feature `bench` shows them.
 
 use std::net::Ipv4Addr;
 
 use crate::{
     Map, Port, Sink,
     coalesce::Coalescer,
-    flow::Role,
+    flow::{Role, Slot},
+    index::RunnerIx,
     packet::{Content, Packet},
 };
 
-/// Builds super-packets of segments that somebody else has decrypted.
+/// Builds super-packets of decrypted segments.
 pub struct Coalescing(Coalescer);
 
 impl Coalescing {
-    /// With nothing in it.
+    /// Without an open group.
     #[must_use]
     pub fn new() -> Self {
         Self(Coalescer::new())
     }
 
-    /// Takes a segment from a runner, as a copy of it, for a TUN of the same number. False: it is none.
+    /// Takes a copy of a segment from a runner, for a TUN of the same number. Returns false if it isn't a segment.
     pub fn take(&mut self, runner: u32, segment: &[u8], sink: &mut impl Sink) -> bool {
         self.decrypt(segment);
-        if self.0.join(runner, segment.len(), sink) {
+        if self.0.join(RunnerIx(runner), segment.len(), sink) {
             return true;
         }
         match Packet::parse(self.0.packet(segment.len())) {
             Ok(packet @ Packet { content: Content::Tcp(tcp), .. }) => {
-                self.0.deliver(runner, Port(runner), (0, Role::Caller), &packet, &tcp, sink);
+                self.0.deliver(RunnerIx(runner), Port(runner), (Slot(0), Role::Caller), &packet, &tcp, sink);
                 true
             }
             _ => {
@@ -37,17 +38,17 @@ impl Coalescing {
         }
     }
 
-    /// Takes what turns out not to be authentic, and leaves these octets.
-    pub fn forged(&mut self, octets: &[u8]) {
-        self.decrypt(octets);
+    /// Takes bytes that turn out not to be authentic.
+    pub fn forged(&mut self, bytes: &[u8]) {
+        self.decrypt(bytes);
         self.0.discard();
     }
 
-    /// Puts octets where they would be decrypted to, with their authentication behind them.
-    fn decrypt(&mut self, octets: &[u8]) {
+    /// Puts bytes into the slot, with their authentication behind them.
+    fn decrypt(&mut self, bytes: &[u8]) {
         let slot = self.0.slot();
-        slot[..octets.len()].copy_from_slice(octets);
-        slot[octets.len()..][..16].fill(0xee);
+        slot[..bytes.len()].copy_from_slice(bytes);
+        slot[bytes.len()..][..16].fill(0xee);
     }
 
     /// Switches super-packets on or off.
@@ -55,7 +56,7 @@ impl Coalescing {
         self.0.enable(enabled);
     }
 
-    /// Delivers what is open.
+    /// Delivers the open group.
     pub fn flush(&mut self, sink: &mut impl Sink) {
         self.0.flush(sink);
     }
@@ -67,7 +68,7 @@ impl Default for Coalescing {
     }
 }
 
-/// The verdict on a segment between two addresses of a map: who they are, and whether it may.
+/// The verdict on a segment between two addresses of a map, with the look-up of their owners.
 #[must_use]
 pub fn verdict(map: &Map, source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16), opens: bool) -> bool {
     let owner = |address| map.route.owner(address).map(|owner| map.route.service_of(owner));

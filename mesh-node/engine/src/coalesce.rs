@@ -1,19 +1,19 @@
-//! From segments to super-packets, without moving a payload: a segment is decrypted so that its payload comes to lie
-//! right behind the group's, its headers over the group's last octets, which are saved before and put back after.
+//! Joins segments to super-packets without moving a payload: a segment is decrypted so that its payload lies right behind
+//! the group's, and its headers over the group's last bytes, which are saved before and restored after.
 //!
-//! There is one group at a time, the latest thing to be delivered, and a segment joins that or none: so nothing is ever
-//! delivered out of order.
+//! There is one group at a time, and a segment joins that group or none, so that nothing is delivered out of order.
 
 use smoltcp::wire::{Ipv4Packet, TcpPacket, checksum};
 
 use crate::{
     Port, Sink, UDP_BUFFER, VNET,
-    flow::Role,
+    flow::{Role, Slot},
+    index::RunnerIx,
     packet::{FLAGS, Flags, HEADERS, IPV4, Packet, Tcp},
     vnet,
 };
 
-/// The longest packet that can be built: its length has 16 bits.
+/// The longest packet in bytes: its length field has 16 bits.
 const LONGEST: usize = 65535;
 
 /// Builds super-packets, and holds the buffer in which packets are decrypted.
@@ -21,23 +21,23 @@ pub(crate) struct Coalescer {
     /// The group with its `virtio_net_hdr`, then room for one more datagram.
     arena: Box<[u8]>,
     group: Option<Group>,
-    /// What stood where the next packet was decrypted to.
+    /// The bytes that the next packet is decrypted over.
     saved: [u8; HEADERS],
-    /// The flow of what was added last, which of its ends sent that, and the sequence number behind it.
-    of: (u32, Role),
+    /// The flow of the last segment, the end that sent it, and the sequence number behind it.
+    of: (Slot, Role),
     reached: u32,
     enabled: bool,
 }
 
 /// Segments that are delivered as one.
 struct Group {
-    runner: u32,
+    runner: RunnerIx,
     port: Port,
     packet: Packet,
     tcp: Tcp,
     /// Octets of payload in each segment.
     size: usize,
-    /// How many segments.
+    /// The number of segments.
     count: usize,
     /// The end of the group in the arena.
     end: usize,
@@ -46,7 +46,7 @@ struct Group {
 impl Coalescer {
     pub(crate) fn new() -> Self {
         let arena = vec![0; VNET + LONGEST + UDP_BUFFER].into();
-        Self { arena, group: None, saved: [0; HEADERS], of: (0, Role::Caller), reached: 0, enabled: true }
+        Self { arena, group: None, saved: [0; HEADERS], of: (Slot(0), Role::Caller), reached: 0, enabled: true }
     }
 
     /// Switches super-packets on or off.
@@ -54,12 +54,12 @@ impl Coalescer {
         self.enabled = enabled;
     }
 
-    /// Where the next packet begins, if the group is the one that is open now.
+    /// The offset of the next packet in the arena.
     fn start(&self) -> usize {
         self.group.as_ref().map_or(VNET, |group| group.end - group.tcp.headers)
     }
 
-    /// Where to decrypt a datagram to: at least [`UDP_BUFFER`] octets, into whose beginning the packet has to go.
+    /// The buffer for the next packet, which goes to its beginning: at least [`UDP_BUFFER`] bytes. A call of
     /// [`Self::join`], [`Self::deliver`] or [`Self::discard`] has to follow.
     pub(crate) fn slot(&mut self) -> &mut [u8] {
         let start = self.start();
@@ -69,29 +69,29 @@ impl Coalescer {
         &mut self.arena[start..]
     }
 
-    /// The packet of `len` octets that was decrypted to the slot.
+    /// The packet of `len` bytes in the slot.
     pub(crate) fn packet(&self, len: usize) -> &[u8] {
         let start = self.start();
         &self.arena[start..start + len]
     }
 
-    /// Forgets what is in the slot.
+    /// Drops the packet in the slot.
     pub(crate) fn discard(&mut self) {
         if let Some(group) = &self.group {
             self.arena[group.end - group.tcp.headers..group.end].copy_from_slice(&self.saved[..group.tcp.headers]);
         }
     }
 
-    /// Adds the packet in the slot, of `len` octets and from `runner`, to the group, if it follows on that. A group
-    /// that can't grow any more is delivered.
+    /// Adds the packet in the slot, of `len` bytes and from `runner`, to the group, if it continues that. A group that
+    /// can't grow any more is delivered.
     #[inline]
-    pub(crate) fn join(&mut self, runner: u32, len: usize, sink: &mut impl Sink) -> bool {
+    pub(crate) fn join(&mut self, runner: RunnerIx, len: usize, sink: &mut impl Sink) -> bool {
         let Some(group) = &mut self.group else { return false };
         let start = group.end - group.tcp.headers;
         let headers = group.tcp.headers;
         let (earlier, slot) = self.arena.split_at_mut(start);
         let theirs = &slot[..len];
-        // The group's own headers may have the slot over their end.
+        // The slot may cover the end of the group's own headers.
         let mut ours = [0; HEADERS];
         let intact = headers.min(start - VNET);
         ours[..intact].copy_from_slice(&earlier[VNET..VNET + intact]);
@@ -119,19 +119,19 @@ impl Coalescer {
         true
     }
 
-    /// The flow of what has joined just now, which of its ends sent it, and the sequence number behind it.
+    /// The flow of the segment that has just joined, the end that sent it, and the sequence number behind it.
     #[inline]
-    pub(crate) const fn joined(&self) -> (u32, Role, u32) {
+    pub(crate) const fn joined(&self) -> (Slot, Role, u32) {
         (self.of.0, self.of.1, self.reached)
     }
 
-    /// Delivers the packet in the slot, which is `of` a flow, to `port`: at once or as the beginning of a new group; the
-    /// group before goes first.
+    /// Delivers the packet in the slot to `port`, at once or as the beginning of a new group, after the group before. `of`
+    /// is its flow and the end that sent it.
     pub(crate) fn deliver(
         &mut self,
-        runner: u32,
+        runner: RunnerIx,
         port: Port,
-        of: (u32, Role),
+        of: (Slot, Role),
         packet: &Packet,
         tcp: &Tcp,
         sink: &mut impl Sink,
@@ -149,7 +149,7 @@ impl Coalescer {
         (self.of, self.reached) = (of, tcp.sequence.wrapping_add(size as u32));
         let end = VNET + packet.len;
         let group = Group { runner, port, packet: *packet, tcp: *tcp, size, count: 1, end };
-        // The congestion echo may stand in a group, in every segment (RFC 3168 §6.1).
+        // The ECN echo may be set in every segment of a group (RFC 3168 §6.1).
         let grows = self.enabled && size > 0 && tcp.flags.0 & !Flags::ECE == Flags::ACK && packet.len < LONGEST;
         self.group = Some(group);
         if !grows {
@@ -160,20 +160,20 @@ impl Coalescer {
     /// Delivers the open group.
     pub(crate) fn flush(&mut self, sink: &mut impl Sink) {
         let Some(group) = self.group.take() else { return };
-        let octets = &mut self.arena[..group.end];
+        let bytes = &mut self.arena[..group.end];
         if group.count == 1 {
-            octets[..VNET].copy_from_slice(&vnet::COMPLETE);
+            bytes[..VNET].copy_from_slice(&vnet::COMPLETE);
         } else {
-            octets[..VNET].copy_from_slice(&vnet::super_packet(group.tcp.headers, group.size));
+            bytes[..VNET].copy_from_slice(&vnet::super_packet(group.tcp.headers, group.size));
             let len = group.end - VNET;
-            let mut ip = Ipv4Packet::new_unchecked(&mut octets[VNET..VNET + IPV4]);
+            let mut ip = Ipv4Packet::new_unchecked(&mut bytes[VNET..VNET + IPV4]);
             ip.set_total_len(len as u16);
             ip.fill_checksum();
             let (source, destination) = (group.packet.source.into(), group.packet.destination.into());
             let sum = checksum::pseudo_header(&source, &destination, ip.next_header(), (len - IPV4) as u32);
-            TcpPacket::new_unchecked(&mut octets[VNET + IPV4..]).set_checksum(sum);
+            TcpPacket::new_unchecked(&mut bytes[VNET + IPV4..]).set_checksum(sum);
         }
-        sink.deliver(group.port, octets);
+        sink.deliver(group.port, bytes);
     }
 
     /// Drops the group if it is for `port`.
@@ -184,8 +184,8 @@ impl Coalescer {
     }
 }
 
-/// Whether the packet `theirs` continues a segment with the headers `ours` (both IPv4 without options): equal but for
-/// what differs from segment to segment, with the sequence number `sequence`.
+/// Whether the packet `theirs` continues a segment with the headers `ours` (both IPv4 without options): its sequence number
+/// is `sequence`, and only fields that change from segment to segment differ.
 #[inline]
 fn follows(ours: &[u8], theirs: &[u8], sequence: u32) -> bool {
     let headers = ours.len();

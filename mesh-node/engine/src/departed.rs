@@ -1,4 +1,4 @@
-//! What has just left the map: what comes from there for a while is late, and nothing to worry about.
+//! Runners, sessions and addresses that have just left the map. Their packets are late and harmless.
 
 use std::{
     collections::VecDeque,
@@ -8,13 +8,15 @@ use std::{
 
 use mesh_proto::PublicKey;
 
-/// How long a runner may go on before it has heard that it is not to: the time for which a handshake is tried.
+use crate::tunnel::TunnelIx;
+
+/// How long a runner may go on until it learns that it has been removed: as long as a handshake is tried.
 const GRACE: Duration = Duration::from_secs(120);
 
-/// How many of a kind are remembered.
+/// How many of each kind are remembered.
 const REMEMBERED: usize = 256;
 
-/// The latest of a kind that have left.
+/// The latest departures of one kind.
 #[derive(Debug)]
 pub(crate) struct Recent<T>(VecDeque<(Instant, T)>);
 
@@ -25,7 +27,7 @@ impl<T> Default for Recent<T> {
 }
 
 impl<T: PartialEq> Recent<T> {
-    /// It has left.
+    /// Notes a departure.
     pub(crate) fn note(&mut self, one: T, now: Instant) {
         if self.0.len() >= REMEMBERED {
             self.0.pop_front();
@@ -33,18 +35,18 @@ impl<T: PartialEq> Recent<T> {
         self.0.push_back((now, one));
     }
 
-    /// Whether it left a moment ago.
+    /// Whether it has left lately.
     pub(crate) fn holds(&self, one: &T, now: Instant) -> bool {
         let lately = |then: Instant| now.saturating_duration_since(then) < GRACE;
         self.0.iter().rev().take_while(|(then, _)| lately(*then)).any(|(_, other)| other == one)
     }
 }
 
-/// Runners, by key and by the sessions that they had, and addresses.
+/// Runners by key and by session, and addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Departed {
     pub(crate) keys: Recent<PublicKey>,
-    pub(crate) sessions: Recent<u32>,
+    pub(crate) sessions: Recent<TunnelIx>,
     pub(crate) addresses: Recent<Ipv4Addr>,
 }
 

@@ -1,4 +1,4 @@
-//! Every reason for which a packet dies, and one counter for each.
+//! Every reason to drop a packet, with a counter.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ use mesh_proto::rules::Denial;
 
 macro_rules! reasons {
     ($($variant:ident, $name:literal, $words:literal;)*) => {
-        /// Why a packet died.
+        /// Why a packet was dropped.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[expect(missing_docs, reason = "each reason says itself what it means, see its `Display`")]
+        #[expect(missing_docs, reason = "the `Display` of each reason explains it")]
         pub enum Reason {
             $($variant,)*
         }
@@ -38,7 +38,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    // Of packets, wherever they come from.
+    // Of packets from anywhere.
     Malformed, "malformed", "not an IPv4 packet that can be read";
     NotIpv4, "not-ipv4", "not IPv4";
     NotTcp, "not-tcp", "only TCP crosses";

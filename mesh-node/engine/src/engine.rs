@@ -1,4 +1,4 @@
-//! The facade: takes what comes in to whoever deals with it.
+//! The facade: every input of the engine, and what can be asked of it.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -7,229 +7,167 @@ use std::{
 
 use mesh_proto::{InstanceId, PrivateKey, RunnerId};
 
-use self::reset::Resets;
+use self::core::Core;
 use crate::{
-    Denied, Failing, InstanceReport, Map, PeerReport, PinMemory, Port, Reason, Report, Sink, Switches,
-    coalesce::Coalescer,
-    denied::Denials,
-    drop::Drops,
-    flow::{Flows, Skips},
-    homes::Homes,
-    number::Numbers,
-    outbox::Hop,
-    peers::{Peers, Turn},
-    route::{Instance, canonical},
-    segment,
-    timers::Waiting,
-    tunnel::Identity,
+    Denied, Failing, InstanceReport, Map, PeerReport, PinMemory, Port, Reason, Report, Sink, Switches, cx::Cx,
+    drop::Drops, outbox::AddressPair, route::canonical, segment,
 };
 
 mod choose;
 mod connect;
+mod core;
 mod from_tun;
 mod from_udp;
 mod keepalive;
-mod refused;
+mod pending_resets;
+mod rejection;
 mod reset;
+mod retry;
 mod unreachable;
 
 /// The packet engine of one runner. See the crate's documentation for how it is driven.
 pub struct Engine {
-    map: Map,
-    homes: Homes,
-    flows: Flows,
-    skips: Skips,
-    resets: Resets,
-    peers: Peers,
-    inbox: Coalescer,
-    waiting: Waiting,
+    core: Core,
     drops: Drops,
-    denials: Denials,
-    switches: Switches,
-    /// When it is to be seen whether a keepalive is due; `None` while no connection stands with another runner.
-    next_keepalive: Option<Instant>,
-    /// The latest time that we were told.
+    /// The latest time that was passed in.
     now: Instant,
 }
 
+/// What one receive call of the UDP socket returned.
+#[derive(Debug, Clone, Copy)]
+pub struct Datagrams<'a> {
+    /// The sender.
+    pub from: SocketAddr,
+    /// The machine's address that they were sent to, if known: answers leave from it.
+    pub local: Option<IpAddr>,
+    /// The datagrams, one after another.
+    pub bytes: &'a [u8],
+    /// The length of each datagram in bytes; the last one may be shorter.
+    pub stride: usize,
+}
+
 impl Engine {
-    /// An engine that knows nobody and lets nothing through until it is given a map. `seed` has to be random: from it
-    /// come session indexes and the like. `pins` is the memory in which an earlier engine may have left its connections
-    /// (best with [`crate::PIN_MEMORY`] octets); they are taken up, whatever else it holds is not.
+    /// Creates an engine that drops everything until it gets a map. `seed` has to be random: session indices and the
+    /// like are drawn from it. `pins` is the memory in which an earlier engine may have left its connections (best with
+    /// [`crate::PIN_MEMORY`] bytes); valid records are adopted, anything else in it is ignored.
     #[must_use]
     pub fn new(private_key: PrivateKey, seed: [u8; 32], pins: Box<dyn PinMemory>, now: Instant) -> Self {
-        let mut numbers = Numbers::new(seed);
-        Self {
-            map: Map::nobody(),
-            homes: Homes::default(),
-            flows: Flows::new(pins, numbers.draw(), now),
-            skips: Skips::default(),
-            resets: Resets::default(),
-            peers: Peers::new(Identity::new(&private_key), numbers),
-            inbox: Coalescer::new(),
-            waiting: Waiting::default(),
-            drops: Drops::new(),
-            denials: Denials::new(),
-            switches: Switches::default(),
-            next_keepalive: None,
-            now,
-        }
+        Self { core: Core::new(&private_key, seed, pins, now), drops: Drops::new(), now }
     }
 
-    /// Takes in what was read from the TUN `from`: `virtio_net_hdr`, then a packet or super-packet. It may be written
-    /// over. Returns of how many segments it was, which is what the work with it goes by.
-    pub fn handle_tun(&mut self, from: Port, octets: &mut [u8], now: Instant, sink: &mut impl Sink) -> usize {
+    fn begin<'a, S: Sink>(&'a mut self, now: Instant, sink: &'a mut S) -> (&'a mut Core, Cx<'a, S>) {
         self.now = now;
-        let segments = segment::count(octets);
-        match self.take_from_tun(from, octets, None, now, sink) {
+        (&mut self.core, Cx { now, sink, drops: &mut self.drops })
+    }
+
+    /// Handles what was read from the TUN `from`: `virtio_net_hdr`, then a packet or super-packet. The bytes may be
+    /// overwritten. Returns the number of segments, which is what the work is proportional to.
+    pub fn handle_tun(&mut self, from: Port, bytes: &mut [u8], now: Instant, sink: &mut impl Sink) -> usize {
+        let (core, mut cx) = self.begin(now, sink);
+        let segments = segment::count(bytes);
+        match core.take_from_tun(from, bytes, None, &mut cx) {
             Ok(()) => segments,
             Err(reason) => {
-                self.drops.count(reason);
+                cx.drops.count(reason);
                 1
             }
         }
     }
 
-    /// Takes in what was received from `from`: datagrams of `stride` octets, of which the last may be shorter.
-    pub fn handle_udp(
-        &mut self,
-        from: SocketAddr,
-        datagrams: &[u8],
-        stride: usize,
-        now: Instant,
-        sink: &mut impl Sink,
-    ) {
-        self.handle_udp_at(None, from, datagrams, stride, now, sink);
-    }
-
-    /// The same, where it is known to which of the machine's addresses they were sent: answers leave from there.
-    pub fn handle_udp_at(
-        &mut self,
-        local: Option<IpAddr>,
-        from: SocketAddr,
-        datagrams: &[u8],
-        stride: usize,
-        now: Instant,
-        sink: &mut impl Sink,
-    ) {
-        self.now = now;
-        let back = Hop { to: canonical(from), from: local.map(|local| local.to_canonical()) };
-        for datagram in datagrams.chunks(stride.max(1)) {
-            if let Err(reason) = self.take_from_udp(back, datagram, now, sink) {
-                self.drops.count(reason);
+    /// Handles received datagrams.
+    pub fn handle_udp(&mut self, received: &Datagrams<'_>, now: Instant, sink: &mut impl Sink) {
+        let (core, mut cx) = self.begin(now, sink);
+        let Datagrams { from, local, bytes, stride } = *received;
+        let back = AddressPair { to: canonical(from), from: local.map(|local| local.to_canonical()) };
+        for datagram in bytes.chunks(stride.max(1)) {
+            if let Err(reason) = core.take_from_udp(back, datagram, &mut cx) {
+                cx.drops.count(reason);
             }
         }
     }
 
-    /// Ends a turn: sends the datagrams and delivers the segments that were waiting for more of their kind.
-    pub fn flush(&mut self, sink: &mut impl Sink) {
-        self.expect_keepalives(self.now);
-        self.peers.flush(sink);
-        self.inbox.flush(sink);
-    }
-
-    /// Puts a map in the place of the one before. Peers that it doesn't hold are forgotten, with their keys.
+    /// Replaces the map. Runners that the new one doesn't hold are forgotten, with their keys.
     pub fn handle_map(&mut self, map: Map, now: Instant, sink: &mut impl Sink) {
-        self.now = now;
-        self.reset_parting(&map, now, sink);
-        self.flush(sink);
-        let mut turn = Turn { now, sink, drops: &mut self.drops };
-        self.peers.remap(&map.route, map.mtu, &mut turn);
-        let gone = self.map.route.instances.iter().filter(|instance| map.route.owner(instance.address).is_none());
-        gone.for_each(|instance| self.peers.departed.addresses.note(instance.address, now));
-        self.homes.resolve(&map.route);
-        self.map = map;
-        self.reset_broken(now, sink);
-        self.flush(sink);
+        let (core, mut cx) = self.begin(now, sink);
+        core.replace_map(map, &mut cx);
     }
 
-    /// From now on `port` is the TUN of `instance`, whether the map knows it yet or not.
-    pub fn attach(&mut self, port: Port, instance: InstanceId) {
-        for left in self.homes.attach(port, instance, &self.map.route) {
-            self.inbox.forget(left);
-            self.waiting.forget(left);
-        }
+    /// `port` is the TUN of `instance` from now on. The map need not hold the instance yet.
+    pub fn handle_attach(&mut self, port: Port, instance: InstanceId) {
+        self.core.attach(port, instance);
     }
 
-    /// From now on nothing is taken from or delivered to `port`, and its instance counts as ended: its connections are
-    /// reset.
-    pub fn detach(&mut self, port: Port, now: Instant, sink: &mut impl Sink) {
-        self.now = now;
-        self.flush(sink);
-        if let Some(instance) = self.homes.instance(port) {
-            self.reset_of(instance, now, sink);
-        }
-        self.flush(sink);
-        self.homes.detach(port, &self.map.route);
-        self.inbox.forget(port);
-        self.waiting.forget(port);
+    /// `port` is no longer used, and its instance has ended: its connections are reset.
+    pub fn handle_detach(&mut self, port: Port, now: Instant, sink: &mut impl Sink) {
+        let (core, mut cx) = self.begin(now, sink);
+        core.detach(port, &mut cx);
     }
 
-    /// An instance of an earlier run has ended meanwhile, which the map need not know yet: its connections are reset, and
-    /// nobody waits for it to be attached.
-    pub fn ended(&mut self, instance: InstanceId, now: Instant, sink: &mut impl Sink) {
-        self.now = now;
-        self.homes.bury(instance, &self.map.route);
-        self.reset_of(instance, now, sink);
-        self.flush(sink);
+    /// An instance of an earlier run has ended, which the map may not show yet: its connections are reset, and its TUN
+    /// isn't expected any more.
+    pub fn handle_ended(&mut self, instance: InstanceId, now: Instant, sink: &mut impl Sink) {
+        let (core, mut cx) = self.begin(now, sink);
+        core.end_instance(instance, &mut cx);
     }
 
-    /// An endpoint at which a runner was authenticated in an earlier run: tried first, and with a handshake at once
-    /// (with the map that first holds the runner, if none does yet).
-    pub fn learned(&mut self, runner: RunnerId, endpoint: SocketAddr) {
-        self.peers.recall(runner, canonical(endpoint), self.now);
+    /// A runner was authenticated at `endpoint` in an earlier run. The engine tries that address first and starts a
+    /// handshake at once, or with the first map that holds the runner.
+    pub fn handle_known_endpoint(&mut self, runner: RunnerId, endpoint: SocketAddr) {
+        self.core.peers.recall(runner, canonical(endpoint), self.now);
     }
 
-    /// The machine's own addresses have changed: a handshake with everyone in touch, who learn the new one by it.
-    pub fn moved(&mut self) {
-        self.peers.greet_all(self.now);
+    /// The machine's own addresses have changed. The engine starts a handshake with every runner in contact, which
+    /// tells it the new address.
+    pub fn handle_address_change(&mut self) {
+        self.core.peers.greet_all(self.now);
     }
 
     /// Switches offloads. With `tun_gso` off every segment is delivered by itself; with `udp_gso` off every datagram
-    /// is sent by itself. (`udp_gro` is the owner's business.)
-    pub const fn set_switches(&mut self, switches: Switches) {
-        self.switches = switches;
-        self.inbox.enable(switches.tun_gso);
-        self.peers.enable_batches(switches.udp_gso);
+    /// is sent by itself. (`udp_gro` concerns the owner's socket only.)
+    pub const fn handle_switches(&mut self, switches: Switches) {
+        self.core.switches = switches;
+        self.core.inbox.enable(switches.tun_gso);
+        self.core.peers.enable_batches(switches.udp_gso);
     }
 
-    /// Does what has come due by `now`.
+    /// Does what is due by `now`.
     pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
-        self.now = now;
-        self.waiting.deliver(now, sink);
-        self.reset_silent(now, sink);
-        self.reset_again(now, sink);
-        self.peers.tick(&mut Turn { now, sink, drops: &mut self.drops });
-        self.refuse_unreachable(now, sink);
-        self.keep_alive(now, sink);
+        let (core, mut cx) = self.begin(now, sink);
+        core.time_passed(&mut cx);
     }
 
-    /// When [`Self::handle_timeout`] wants to be called next, and for what. `None`: not before something comes in.
+    /// Ends a turn: sends the datagrams and delivers the segments that were held back to be batched.
+    pub fn flush(&mut self, sink: &mut impl Sink) {
+        self.core.flush(self.now, sink);
+    }
+
+    /// When [`Self::handle_timeout`] has to be called next, and what for. `None`: not before another input.
     #[must_use]
     pub fn next_timeout(&self) -> Option<(Instant, &'static str)> {
-        let refusal = self.waiting.next().map(|at| (at, "a refusal that waits"));
-        let tick = self.peers.next_tick().map(|at| (at, "the tunnels' timers"));
-        let flow = self.flows.next_tick().map(|at| (at, "the end of what is remembered of a connection"));
-        let reset = self.resets.next().map(|at| (at, "a reset that is sent again"));
-        let keepalive = self.next_keepalive.map(|at| (at, "a keepalive"));
-        [refusal, tick, flow, reset, keepalive].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let core = &self.core;
+        let reject = core.delayed.next().map(|at| (at, "a delayed reject"));
+        let tick = core.peers.next_tick().map(|at| (at, "the tunnels' timers"));
+        let flow = core.flows.next_tick().map(|at| (at, "the expiry of a connection's record"));
+        let reset = core.resets.next().map(|at| (at, "the retransmission of a reset"));
+        let keepalive = core.next_keepalive.map(|at| (at, "a keepalive"));
+        [reject, tick, flow, reset, keepalive].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    /// The engine's state, for people to read.
+    /// The engine's state for `status`.
     #[must_use]
     pub fn report(&self, now: Instant) -> Report {
-        let route = &self.map.route;
-        let denied = self.denials.all().into_iter().map(|denial| Denied {
-            caller: denial.caller.address,
-            caller_service: denial.caller.service,
-            callee: denial.callee.address,
-            callee_service: denial.callee.service,
-            port: denial.port,
-            reason: denial.reason,
-            count: denial.count,
-            age: now.saturating_duration_since(denial.last),
+        let core = &self.core;
+        let denied = core.denials.latest_first().into_iter().map(|entry| Denied {
+            caller: entry.caller.address,
+            caller_service: entry.caller.service,
+            callee: entry.callee.address,
+            callee_service: entry.callee.service,
+            port: entry.port,
+            reason: entry.reason,
+            count: entry.count,
+            age: now.saturating_duration_since(entry.last),
         });
-        let peers = self.peers.list().iter().map(|peer| PeerReport {
+        let peers = core.peers.list().values().map(|peer| PeerReport {
             runner: peer.runner.id,
             endpoint: peer.path.authenticated(),
             handshake_age: peer.tunnel.as_ref().and_then(|tunnel| tunnel.session_age()),
@@ -237,20 +175,20 @@ impl Engine {
             rx_bytes: peer.rx_bytes,
             tx_bytes: peer.tx_bytes,
         });
-        let here = |(index, instance): (u32, &Instance)| {
-            self.homes.port(index)?;
-            Some(InstanceReport { instance: instance.id, open: self.flows.open_here(index) })
-        };
+        let instances = core.map.route.instances.iter().filter_map(|(index, instance)| {
+            core.ports.port(index)?;
+            Some(InstanceReport { instance: instance.id, open: core.flows.open_here(index) })
+        });
         Report {
             peers: peers.collect(),
             drops: self.drops.all().collect(),
             denied: denied.collect(),
-            instances: (0..).zip(&route.instances).filter_map(here).collect(),
-            connections: self.flows.standing(),
+            instances: instances.collect(),
+            connections: core.flows.standing(),
         }
     }
 
-    /// The count of one reason for which packets died.
+    /// How many packets were dropped for this reason.
     #[must_use]
     pub fn dropped(&self, reason: Reason) -> u64 {
         self.drops.get(reason)

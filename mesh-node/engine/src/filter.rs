@@ -1,6 +1,6 @@
-//! The verdict, compiled: rules are kept as rules (deployment may call service), never expanded to addresses.
+//! The verdict, compiled. Rules stay rules (a deployment may call a service) and are never expanded to addresses.
 //!
-//! `mesh_proto::rules` holds the reference that this has to agree with.
+//! The reference is in `mesh_proto::rules`; tests compare the two.
 
 use std::collections::BTreeMap;
 
@@ -9,60 +9,61 @@ use mesh_proto::{
     rules::{Denial, Segment},
 };
 
-use crate::{number::NumberMap, route::Service};
+use crate::{
+    index::{DeploymentIx, Ix as _, IxVec, ServiceIx, TeamIx},
+    number::NumberMap,
+    route::Service,
+};
 
 /// The rules of a view. What is absent grants nothing.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Filter {
-    /// By service.
-    deployments: Box<[u32]>,
-    /// By deployment; `None` where the view doesn't say.
-    teams: Box<[Option<u32>]>,
-    /// By caller's deployment and callee.
+    deployments: IxVec<ServiceIx, DeploymentIx>,
+    /// `None` if the view doesn't hold the deployment.
+    teams: IxVec<DeploymentIx, Option<TeamIx>>,
+    /// By the caller's deployment and the callee.
     grants: NumberMap<u64, Ports>,
 }
 
 impl Filter {
-    /// Compiles the rules that concern `services`, which are sorted by identifier.
-    pub(crate) fn compile(view: &View, services: &[Service]) -> Self {
-        let mut numbers: BTreeMap<DeploymentId, u32> = BTreeMap::new();
+    /// Compiles the rules for `services`, which are sorted by identifier.
+    pub(crate) fn compile(view: &View, services: &IxVec<ServiceIx, Service>) -> Self {
+        let mut numbers: BTreeMap<DeploymentId, DeploymentIx> = BTreeMap::new();
         let deployments = services
-            .iter()
+            .values()
             .map(|service| {
-                let next = numbers.len() as u32;
+                let next = DeploymentIx::new(numbers.len());
                 view.service(service.id).map_or(next, |s| *numbers.entry(s.deployment).or_insert(next))
             })
             .collect();
-        let mut names: BTreeMap<&Label, u32> = BTreeMap::new();
-        let mut teams = vec![None; numbers.len()];
+        let mut names: BTreeMap<&Label, TeamIx> = BTreeMap::new();
+        let mut teams: IxVec<DeploymentIx, Option<TeamIx>> = numbers.iter().map(|_| None).collect();
         for (id, number) in &numbers {
             if let Some(deployment) = view.deployment(*id) {
-                let next = names.len() as u32;
-                teams[*number as usize] = Some(*names.entry(&deployment.team).or_insert(next));
+                let next = TeamIx::new(names.len());
+                teams[*number] = Some(*names.entry(&deployment.team).or_insert(next));
             }
         }
         let grants = view
             .grants()
             .filter_map(|grant| {
-                let callee = services.binary_search_by_key(&grant.callee, |s| s.id).ok()?;
-                Some((key(*numbers.get(&grant.caller)?, callee as u32), grant.ports.clone()))
+                let callee = services.find_by(&grant.callee, |s| s.id)?;
+                Some((key(*numbers.get(&grant.caller)?, callee), grant.ports.clone()))
             })
             .collect();
-        Self { deployments, teams: teams.into(), grants }
+        Self { deployments, teams, grants }
     }
 
-    /// The verdict on a segment that a service sends to another. Both are indexes of the services compiled with.
+    /// The verdict on a segment from one service to another.
     #[inline]
-    pub(crate) fn verdict(&self, source: u32, destination: u32, segment: Segment) -> Verdict {
-        let (Some(&from), Some(&to)) =
-            (self.deployments.get(source as usize), self.deployments.get(destination as usize))
-        else {
+    pub(crate) fn verdict(&self, source: ServiceIx, destination: ServiceIx, segment: Segment) -> Verdict {
+        let (Some(&from), Some(&to)) = (self.deployments.get(source), self.deployments.get(destination)) else {
             return Err(Denial::UnknownService);
         };
         if from == to {
             return Ok(Direction::Call);
         }
-        match (self.teams[from as usize], self.teams[to as usize]) {
+        match (self.teams[from], self.teams[to]) {
             (Some(a), Some(b)) if a == b => {}
             (Some(_), Some(_)) => return Err(Denial::AnotherTeam),
             _ => return Err(Denial::UnknownService),
@@ -72,7 +73,7 @@ impl Filter {
             Some(_) => Denial::PortNotTrusted,
             None => Denial::NoTrust,
         };
-        // The way back: the permission is the receiver's, and its port rule looks at the sender's port.
+        // The reply direction: the grant is the receiver's, and its port rule applies to the sender's port.
         match self.grants.get(&key(to, source)) {
             Some(ports) if ports.contain(segment.source_port) => {}
             _ => return Err(refusal),
@@ -83,24 +84,22 @@ impl Filter {
             (true, refusal) => Err(refusal),
         }
     }
-}
 
-impl Filter {
-    /// The deployment of a service, both by index.
+    /// The deployment of a service.
     #[inline]
-    pub(crate) fn deployment(&self, service: u32) -> u32 {
-        self.deployments.get(service as usize).copied().unwrap_or(u32::MAX)
+    pub(crate) fn deployment(&self, service: ServiceIx) -> DeploymentIx {
+        self.deployments.get(service).copied().unwrap_or(DeploymentIx::UNKNOWN)
     }
 
-    /// The team of each deployment, by index. Where the view doesn't say, a deployment is a team of its own.
-    pub(crate) fn teams(&self) -> Box<[u32]> {
-        let named = self.teams.iter().flatten().max().map_or(0, |last| last + 1);
-        (named..).zip(&self.teams).map(|(own, team)| team.unwrap_or(own)).collect()
+    /// The team of each deployment. A deployment that the view doesn't hold is a team of its own.
+    pub(crate) fn teams(&self) -> IxVec<DeploymentIx, TeamIx> {
+        let named = self.teams.values().flatten().max().map_or(0, |last| last.0 + 1);
+        (named..).zip(self.teams.values()).map(|(own, team)| team.unwrap_or(TeamIx(own))).collect()
     }
 }
 
-const fn key(caller: u32, callee: u32) -> u64 {
-    (caller as u64) << 32 | callee as u64
+const fn key(caller: DeploymentIx, callee: ServiceIx) -> u64 {
+    (caller.0 as u64) << 32 | callee.0 as u64
 }
 
 #[cfg(test)]

@@ -1,24 +1,28 @@
-//! The packet engine: packets and time in, packets and events out. Sans-IO: it opens nothing, reads no clock, spawns
+//! The packet engine: packets and time in, packets and events out. It is sans-IO: it opens nothing, reads no clock, spawns
 //! nothing and locks nothing. One thread owns an [`Engine`] and feeds it.
 //!
-//! A turn of the owner's loop: [`Engine::handle_udp`] and [`Engine::handle_tun`] for what was read, then
-//! [`Engine::flush`] once, then sleep until [`Engine::next_timeout`] and call [`Engine::handle_timeout`]. All effects
-//! go to the [`Sink`] that is passed in. A change of the mesh arrives as a [`Map`], compiled on another thread from a
-//! [`mesh_proto::View`].
+//! Every input is a `handle_…` method. In each turn of its loop the owner calls [`Engine::handle_udp`] and
+//! [`Engine::handle_tun`] for what it has read, then [`Engine::flush`] once; it sleeps until [`Engine::next_timeout`] and
+//! then calls [`Engine::handle_timeout`]. All effects go to the [`Sink`] that is passed in. A change of the mesh arrives
+//! as a [`Map`], which another thread compiles from a [`mesh_proto::View`].
 //!
-//! The one clock that is read nevertheless is boringtun's own (see `tunnel`): tests switch it to a mock.
+//! One clock is read nevertheless: boringtun's own (see `tunnel`). Tests replace it by a mock.
+//!
+//! Inside, each input becomes a call of `engine::core::Core` with one `Cx` (time, sink, counters).
 
 #[cfg(any(test, feature = "bench"))]
 #[doc(hidden)]
 pub mod bench;
 mod coalesce;
-mod denied;
+mod cx;
+mod delayed;
+mod denial_log;
 mod departed;
 mod drop;
 mod engine;
 mod filter;
 mod flow;
-mod homes;
+mod index;
 mod limit;
 mod map;
 mod number;
@@ -29,7 +33,8 @@ mod packet;
 mod path;
 mod peer;
 mod peers;
-mod refuse;
+mod ports;
+mod reject_packet;
 mod route;
 mod search;
 mod segment;
@@ -38,12 +43,11 @@ mod staged;
 mod stats;
 #[cfg(test)]
 mod testing;
-mod timers;
 mod tunnel;
 mod vnet;
 
 pub use drop::Reason;
-pub use engine::Engine;
+pub use engine::{Datagrams, Engine};
 pub use flow::{PIN_MEMORY, PinMemory};
 pub use map::Map;
 pub use mesh_proto::message::Switches;
@@ -51,20 +55,19 @@ pub use segment::split;
 pub use sink::{Event, Port, Sink};
 pub use stats::{Denied, Failing, InstanceReport, PeerReport, Report};
 
-/// The length of `struct virtio_net_hdr` (linux/virtio_net.h) in octets, without mergeable buffers: what stands before
-/// every packet that is read from or written to a TUN opened with `IFF_VNET_HDR`.
+/// The length in bytes of `struct virtio_net_hdr` (linux/virtio_net.h) without mergeable buffers, which precedes every
+/// packet of a TUN that was opened with `IFF_VNET_HDR`.
 pub const VNET: usize = 10;
 
-/// The largest thing that a TUN's read can give or its write can take: [`VNET`] and an IPv4 packet. A read buffer has
-/// to have this length.
+/// The most bytes in one read or write of a TUN: [`VNET`] and an IPv4 packet. A read buffer has to have this length.
 pub const TUN_BUFFER: usize = VNET + 65535;
 
-/// The largest thing that a UDP socket can give, with or without `UDP_GRO`. A receive buffer has to have this length.
+/// The most bytes in one message from a UDP socket, with or without `UDP_GRO`. A receive buffer has to have this length.
 pub const UDP_BUFFER: usize = 65535;
 
-/// The most datagrams in one [`Sink::send`]: what every kernel with `UDP_SEGMENT` takes (`UDP_MAX_SEGMENTS`, 64 at first
-/// and 128 in later ones).
+/// The most datagrams in one [`Sink::send`], which every kernel with `UDP_SEGMENT` accepts (`UDP_MAX_SEGMENTS`, 64 at
+/// first and 128 later).
 pub const MAX_SEGMENTS: usize = 64;
 
-/// The most octets in one [`Sink::send`]: a UDP payload over IPv4.
+/// The most bytes in one [`Sink::send`]: the longest UDP payload over IPv4.
 pub const MAX_BATCH: usize = 65507;

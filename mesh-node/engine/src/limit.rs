@@ -1,4 +1,4 @@
-//! How much one sender may ask for: refusals, handshakes.
+//! Limits on what one sender can cause: rejects and handshakes.
 
 use std::time::Instant;
 
@@ -13,24 +13,24 @@ mod bucket;
 pub(crate) use admission::{Admission, Admissions, Mac};
 pub(crate) use bucket::{Bucket, Rate};
 
-/// What an address of a runner occupies among the limits.
+/// The size in bytes of a known address among the limits.
 #[cfg(test)]
-pub(crate) const ADMISSION_OCTETS: usize = admission::KNOWN;
+pub(crate) const ADMISSION_BYTES: usize = admission::KNOWN;
 
-/// Refusals a second to an instance, in the long run and at once. One packet in, one out: there is nothing to amplify,
-/// so this only bounds the work, and is more than connects can fail one after another.
+/// Rejects to an instance, a second and at once. Each answers one packet, so that nothing is amplified: the limit bounds
+/// the work, and is more than connects can fail one after another.
 pub(crate) const INSTANCE: u32 = 10_000;
 
-/// The same to another runner, whose own engine should have refused already.
+/// Rejects to another runner, whose own engine should have rejected the packet already.
 pub(crate) const RUNNER: u32 = 1000;
 
 /// How many SYNs are remembered.
 const SYNS: usize = 1024;
 
-/// Tenants of one sender that are told apart at a time.
+/// How many tenants of one sender are distinguished at a time.
 const TENANTS: usize = 1024;
 
-/// What occurs most often, the first of several: who has most of what all share, and gives way first.
+/// The most frequent key, and between equals the first: the holder of most of a shared resource makes room.
 pub(crate) fn greediest<K: Copy + PartialEq>(keys: impl Iterator<Item = K>) -> Option<K> {
     let mut counts: Vec<(K, usize)> = vec![];
     for key in keys {
@@ -42,24 +42,24 @@ pub(crate) fn greediest<K: Copy + PartialEq>(keys: impl Iterator<Item = K>) -> O
     counts.into_iter().rev().max_by_key(|(_, count)| *count).map(|(key, _)| key)
 }
 
-/// A limit on refusals to one sender, and there to each tenant, which retransmitted SYNs are exempt from: who retransmits a SYN got no refusal,
-/// or got it at a bad moment, and would wait for nothing.
+/// A limit on rejects to each tenant of one sender. Retransmitted SYNs are exempt: their sender got no reject, or missed
+/// it, and would wait in vain.
 #[derive(Debug)]
 pub(crate) struct Limit {
     rate: Rate,
-    /// Empty until the first refusal.
+    /// Empty until the first reject.
     left: NumberMap<u32, Bucket>,
-    /// SYNs seen, in the places that their fingerprints name. Empty until the first one.
+    /// Fingerprints of SYNs, each in the place that it selects. Empty until the first one.
     syns: Vec<u64>,
 }
 
 impl Limit {
-    /// A limit of `rate` refusals a second.
+    /// A limit of `rate` rejects a second.
     pub(crate) fn new(rate: u32) -> Self {
         Self { rate: Rate { each_second: rate, at_once: rate }, left: NumberMap::default(), syns: Vec::new() }
     }
 
-    /// Whether a refusal of this packet of `tenant`'s may be sent.
+    /// Whether a reject of this packet of `tenant` may be sent.
     pub(crate) fn admits(&mut self, tenant: u32, packet: &Packet, tcp: Option<&Tcp>, now: Instant) -> bool {
         if tcp.is_some_and(|tcp| tcp.flags.opens() && self.is_retransmitted(packet, tcp)) {
             return true;

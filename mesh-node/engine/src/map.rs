@@ -1,10 +1,10 @@
-//! The compiled view: what the data path looks things up in.
+//! A compiled view, for the look-ups of the data path.
 
 use mesh_proto::{Revision, View};
 
 use crate::{filter::Filter, route::Route};
 
-/// A [`View`], made ready for look-ups. Compiled on any thread, then handed to [`crate::Engine::handle_map`].
+/// A compiled [`View`]. Any thread can compile it; [`crate::Engine::handle_map`] takes it.
 #[derive(Debug, Clone)]
 pub struct Map {
     revision: Revision,
@@ -14,7 +14,7 @@ pub struct Map {
 }
 
 impl Map {
-    /// Compiles a view. Takes time in proportion to the view's size.
+    /// Compiles a view, in time proportional to its size.
     #[must_use]
     pub fn compile(view: &View) -> Self {
         let route = Route::compile(view);
@@ -22,8 +22,8 @@ impl Map {
         Self { revision: view.revision, mtu: usize::from(view.network.mtu), route, filter }
     }
 
-    /// The map in which there is nobody.
-    pub(crate) fn nobody() -> Self {
+    /// The map without any addresses.
+    pub(crate) fn empty() -> Self {
         Self { revision: Revision(0), mtu: 0, route: Route::default(), filter: Filter::default() }
     }
 

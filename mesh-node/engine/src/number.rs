@@ -5,10 +5,10 @@ use std::{
     hash::{BuildHasherDefault, DefaultHasher, Hasher},
 };
 
-/// A map for keys that no attacker chooses: addresses and indexes that the coordinator or we ourselves gave out.
+/// A map whose keys no attacker chooses: addresses and indices that the coordinator or this engine assigned.
 pub(crate) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
 
-/// Multiplication by 2^64/φ (Knuth, TAOCP 3, §6.4), folded since hashbrown looks at both ends of the hash.
+/// Multiplication by 2^64/φ (Knuth, TAOCP 3, §6.4), folded since hashbrown uses both ends of the hash.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct NumberHasher(u64);
 
@@ -32,7 +32,7 @@ impl Hasher for NumberHasher {
     }
 }
 
-/// Numbers that differ from run to run, without being secrets: SipHash over the seed and a counter.
+/// Numbers that differ from run to run and are no secrets: SipHash over the seed and a counter.
 #[derive(Debug)]
 pub(crate) struct Numbers {
     seed: [u8; 32],

@@ -9,9 +9,9 @@ mod theirs;
 
 use self::theirs::Step;
 
-fn cut(octets: &mut [u8]) -> Vec<Vec<u8>> {
+fn cut(bytes: &mut [u8]) -> Vec<Vec<u8>> {
     let mut segments = vec![];
-    split(octets, |segment| segments.push(segment.to_vec()));
+    split(bytes, |segment| segments.push(segment.to_vec()));
     segments
 }
 
@@ -19,8 +19,8 @@ fn join(steps: &[Step]) -> Vec<Vec<u8>> {
     let (mut coalescing, mut sink) = (Coalescing::new(), Recorder::default());
     for step in steps {
         match step {
-            Step::Segment(runner, octets) => assert!(coalescing.take(*runner, octets, &mut sink)),
-            Step::Forged(octets) => coalescing.forged(octets),
+            Step::Segment(runner, bytes) => assert!(coalescing.take(*runner, bytes, &mut sink)),
+            Step::Forged(bytes) => coalescing.forged(bytes),
             Step::Flush => coalescing.flush(&mut sink),
             Step::Enable(enabled) => {
                 coalescing.flush(&mut sink);
@@ -29,7 +29,7 @@ fn join(steps: &[Step]) -> Vec<Vec<u8>> {
         }
     }
     coalescing.flush(&mut sink);
-    sink.delivered.into_iter().map(|(_, octets)| octets).collect()
+    sink.delivered.into_iter().map(|(_, bytes)| bytes).collect()
 }
 
 proptest! {

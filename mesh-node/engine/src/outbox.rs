@@ -1,38 +1,38 @@
-//! What is on its way to the UDP socket: datagrams of one length to one address, collected until there are as many as one
-//! `sendmsg(2)` with `UDP_SEGMENT` takes.
+//! Outgoing datagrams: those of one length to one address are collected into batches for `sendmsg(2)` with
+//! `UDP_SEGMENT`.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{MAX_BATCH, MAX_SEGMENTS, Sink};
 
-/// The most that a single datagram can need while it is made: an IPv4 packet and WireGuard's overhead.
+/// The most bytes that one datagram needs while it is written: an IPv4 packet and WireGuard's overhead.
 const DATAGRAM: usize = 65535 + 32;
 
-/// Between which addresses a datagram goes.
+/// The addresses of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Hop {
+pub(crate) struct AddressPair {
     pub(crate) to: SocketAddr,
-    /// Which of our own addresses it leaves from; `None`: whichever the system takes. What is answered leaves from the
-    /// address that was asked: a firewall or a NAT in between lets nothing else through.
+    /// The machine's address that it leaves from; `None`: the system chooses. An answer leaves from the address that the
+    /// question was sent to: a firewall or a NAT in between lets nothing else through.
     pub(crate) from: Option<IpAddr>,
 }
 
-impl From<SocketAddr> for Hop {
+impl From<SocketAddr> for AddressPair {
     fn from(to: SocketAddr) -> Self {
         Self { to, from: None }
     }
 }
 
-/// Datagrams waiting for more of their kind.
+/// Datagrams that wait for more of their kind.
 pub(crate) struct Outbox {
-    octets: Box<[u8]>,
-    hop: Hop,
+    bytes: Box<[u8]>,
+    addresses: AddressPair,
     /// The length of every datagram but the last.
     stride: usize,
-    /// How many there are, and how many octets.
+    /// The number of datagrams, and of their bytes.
     count: usize,
     len: usize,
-    /// Whether the last one is shorter, so that none can follow.
+    /// Whether the last datagram is shorter, so that none can follow.
     closed: bool,
     enabled: bool,
 }
@@ -40,8 +40,8 @@ pub(crate) struct Outbox {
 impl Outbox {
     pub(crate) fn new() -> Self {
         Self {
-            octets: vec![0; MAX_BATCH + DATAGRAM].into(),
-            hop: SocketAddr::from(([0, 0, 0, 0], 0)).into(),
+            bytes: vec![0; MAX_BATCH + DATAGRAM].into(),
+            addresses: SocketAddr::from(([0, 0, 0, 0], 0)).into(),
             stride: 0,
             count: 0,
             len: 0,
@@ -55,16 +55,16 @@ impl Outbox {
         self.enabled = enabled;
     }
 
-    /// Adds a datagram of `len` octets, written by `write`, which gets a larger buffer and says whether it wrote.
+    /// Adds a datagram of `len` bytes. `write` gets a larger buffer and returns whether it wrote the datagram.
     #[inline]
     pub(crate) fn push(
         &mut self,
-        hop: Hop,
+        addresses: AddressPair,
         len: usize,
         sink: &mut impl Sink,
         write: impl FnOnce(&mut [u8]) -> bool,
     ) -> bool {
-        let fits = self.hop == hop
+        let fits = self.addresses == addresses
             && !self.closed
             && len <= self.stride
             && self.count < MAX_SEGMENTS
@@ -72,11 +72,11 @@ impl Outbox {
         if !fits {
             self.flush(sink);
         }
-        if !write(&mut self.octets[self.len..]) {
+        if !write(&mut self.bytes[self.len..]) {
             return false;
         }
         if self.count == 0 {
-            (self.hop, self.stride) = (hop, len);
+            (self.addresses, self.stride) = (addresses, len);
         }
         self.closed = len < self.stride;
         self.count += 1;
@@ -87,17 +87,17 @@ impl Outbox {
         true
     }
 
-    /// Sends a datagram of its own, behind those that wait.
-    pub(crate) fn send(&mut self, hop: Hop, datagram: &[u8], sink: &mut impl Sink) {
+    /// Sends one datagram by itself, after those that wait.
+    pub(crate) fn send(&mut self, addresses: AddressPair, datagram: &[u8], sink: &mut impl Sink) {
         self.flush(sink);
-        sink.send_from(hop.from, hop.to, datagram, datagram.len());
+        sink.send_from(addresses.from, addresses.to, datagram, datagram.len());
     }
 
-    /// Sends what waits.
+    /// Sends the datagrams that wait.
     pub(crate) fn flush(&mut self, sink: &mut impl Sink) {
         if self.count > 0 {
             let stride = if self.count == 1 { self.len } else { self.stride };
-            sink.send_from(self.hop.from, self.hop.to, &self.octets[..self.len], stride);
+            sink.send_from(self.addresses.from, self.addresses.to, &self.bytes[..self.len], stride);
         }
         (self.count, self.len, self.closed) = (0, 0, false);
     }

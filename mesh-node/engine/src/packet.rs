@@ -1,4 +1,4 @@
-//! A checked look at a packet: what it is, where it comes from, where it goes.
+//! Parses and checks packets.
 
 use std::net::Ipv4Addr;
 
@@ -10,13 +10,13 @@ use crate::Reason;
 /// The length of an IPv4 header without options, the only kind that crosses.
 pub(crate) const IPV4: usize = 20;
 
-/// The longest headers of a TCP segment that crosses: IPv4 without options, TCP with as many as fit (RFC 9293 §3.1).
+/// The longest headers of a TCP segment that crosses: IPv4 without options, TCP with all that fit (RFC 9293 §3.1).
 pub(crate) const HEADERS: usize = IPV4 + 60;
 
-/// Where a TCP header's flags stand in a packet without IPv4 options.
+/// The offset of the TCP flags in a packet without IPv4 options.
 pub(crate) const FLAGS: usize = IPV4 + 13;
 
-/// The flags of a TCP header, octet 13 (RFC 9293 §3.1).
+/// The flags of a TCP header (RFC 9293 §3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flags(pub(crate) u8);
 
@@ -35,7 +35,7 @@ impl Flags {
         self.0 & flag != 0
     }
 
-    /// Whether the segment opens a connection: SYN without ACK, whatever else is set.
+    /// Whether the segment opens a connection: SYN without ACK.
     pub(crate) const fn opens(self) -> bool {
         self.0 & (Self::SYN | Self::ACK) == Self::SYN
     }
@@ -46,7 +46,7 @@ impl Flags {
 pub(crate) struct Packet {
     pub(crate) source: Ipv4Addr,
     pub(crate) destination: Ipv4Addr,
-    /// In octets, as the header says: there are at least as many.
+    /// In bytes, by the header. There may be more bytes behind.
     pub(crate) len: usize,
     pub(crate) content: Content,
 }
@@ -55,10 +55,10 @@ pub(crate) struct Packet {
 pub(crate) enum Content {
     /// A TCP segment, or a super-packet of several.
     Tcp(Tcp),
-    /// Something that doesn't cross.
+    /// A packet that doesn't cross.
     Foreign {
         why: Reason,
-        /// Whether it is neither an ICMP error nor a later fragment: those are never answered (RFC 1812 §4.3.2.7).
+        /// False for an ICMP error or a later fragment: they are never answered (RFC 1812 §4.3.2.7).
         answerable: bool,
     },
 }
@@ -71,12 +71,12 @@ pub(crate) struct Tcp {
     pub(crate) sequence: u32,
     pub(crate) acknowledgment: u32,
     pub(crate) flags: Flags,
-    /// Where the payload begins, counted from the start of the IPv4 header.
+    /// The offset of the payload from the start of the IPv4 header.
     pub(crate) headers: usize,
 }
 
 impl Tcp {
-    /// What a verdict needs to know.
+    /// What a verdict depends on.
     pub(crate) const fn segment(&self) -> rules::Segment {
         rules::Segment {
             source_port: self.source_port,
@@ -87,30 +87,30 @@ impl Tcp {
 }
 
 impl Packet {
-    /// Looks at the packet that `octets` begin with.
+    /// Parses the packet at the beginning of `bytes`.
     ///
     /// # Errors
-    /// If it isn't one, or not IPv4: there is nobody to answer then.
+    /// If it isn't a valid IPv4 packet. Then it can't be answered.
     #[inline]
-    pub(crate) fn parse(octets: &[u8]) -> Result<Self, Reason> {
-        match octets.first().map(|first| first >> 4) {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Reason> {
+        match bytes.first().map(|first| first >> 4) {
             Some(4) => {}
             Some(_) => return Err(Reason::NotIpv4),
             None => return Err(Reason::Malformed),
         }
-        let ip = Ipv4Packet::new_checked(octets).map_err(|_| Reason::Malformed)?;
+        let ip = Ipv4Packet::new_checked(bytes).map_err(|_| Reason::Malformed)?;
         let (header, len) = (usize::from(ip.header_len()), usize::from(ip.total_len()));
         if header < IPV4 || len < header {
             return Err(Reason::Malformed);
         }
         let content = match Self::foreign(&ip) {
             Some(why) => Content::Foreign { why, answerable: ip.frag_offset() == 0 && !is_icmp_error(&ip) },
-            None => Content::Tcp(Tcp::parse(&octets[header..len])?),
+            None => Content::Tcp(Tcp::parse(&bytes[header..len])?),
         };
         Ok(Self { source: ip.src_addr(), destination: ip.dst_addr(), len, content })
     }
 
-    /// Whether both addresses are one host's: else nobody is answered (RFC 1812 §4.3.2.7, RFC 9293 §3.9.2.3).
+    /// Whether each address is that of one host. Other packets are not answered (RFC 1812 §4.3.2.7, RFC 9293 §3.9.2.3).
     pub(crate) fn is_between_hosts(&self) -> bool {
         let one_host = |address: Ipv4Addr| {
             !address.is_broadcast() && !address.is_multicast() && !address.is_unspecified() && !address.is_loopback()
@@ -118,16 +118,16 @@ impl Packet {
         one_host(self.source) && one_host(self.destination)
     }
 
-    /// The segment that an ICMP "destination unreachable" without IP options quotes (RFC 792: the header and eight
-    /// octets at least). Nothing but its addresses, ports, sequence number and, if they are there, flags is known.
-    pub(crate) fn quoted(octets: &[u8]) -> Option<(Self, Tcp)> {
+    /// The segment that an ICMP "destination unreachable" without IP options quotes (RFC 792: the header and at least eight
+    /// bytes). Only its addresses, ports, sequence number and, if quoted, flags are known.
+    pub(crate) fn quoted(bytes: &[u8]) -> Option<(Self, Tcp)> {
         const ICMP: usize = 8;
-        let outer = Ipv4Packet::new_checked(octets).ok()?;
-        let error = octets.get(IPV4..usize::from(outer.total_len()))?;
+        let outer = Ipv4Packet::new_checked(bytes).ok()?;
+        let error = bytes.get(IPV4..usize::from(outer.total_len()))?;
         let is_error = outer.next_header() == IpProtocol::Icmp && usize::from(outer.header_len()) == IPV4;
         let quoted = error.get(ICMP..).filter(|_| is_error && error[0] == 3 && outer.frag_offset() == 0)?;
         let (header, segment) = quoted.split_at_checked(IPV4)?;
-        // Its length may be more than what is quoted, so that it can't be checked as a packet of its own.
+        // The quote may be shorter than the packet, so that it can't be checked as a packet.
         let ip = Ipv4Packet::new_unchecked(header);
         if header[0] != 0x45 || ip.next_header() != IpProtocol::Tcp || ip.frag_offset() != 0 {
             return None;
@@ -146,7 +146,7 @@ impl Packet {
         Some((packet, tcp))
     }
 
-    /// Why it doesn't cross, if it doesn't.
+    /// The reason why the packet doesn't cross, if there is one.
     fn foreign(ip: &Ipv4Packet<&[u8]>) -> Option<Reason> {
         if ip.more_frags() || ip.frag_offset() != 0 {
             Some(Reason::Fragment)
@@ -161,7 +161,7 @@ impl Packet {
 }
 
 impl Tcp {
-    /// Looks at a whole segment behind an IPv4 header of [`IPV4`] octets.
+    /// Parses a whole segment behind an IPv4 header of [`IPV4`] bytes.
     #[inline]
     fn parse(segment: &[u8]) -> Result<Self, Reason> {
         let tcp = TcpPacket::new_checked(segment).map_err(|_| Reason::Malformed)?;
@@ -176,7 +176,7 @@ impl Tcp {
     }
 }
 
-/// Queries and their answers (RFC 792, RFC 950, RFC 1256) are no errors; neither is what nobody has given a meaning.
+/// Queries and their answers (RFC 792, RFC 950, RFC 1256) are no errors, and neither are unassigned types.
 fn is_icmp_error(ip: &Ipv4Packet<&[u8]>) -> bool {
     ip.next_header() == IpProtocol::Icmp && ip.payload().first().is_none_or(|kind| matches!(kind, 3 | 4 | 5 | 11 | 12))
 }

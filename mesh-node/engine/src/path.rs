@@ -1,51 +1,50 @@
-//! Where a runner is.
+//! The endpoint of a runner.
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{outbox::Hop, route::canonical};
+use crate::{outbox::AddressPair, route::canonical};
 
-/// The most addresses of a runner that are tried; the coordinator gives fewer.
+/// The most addresses of a runner that are tried. The coordinator lists fewer.
 const CANDIDATES: usize = 16;
 
-/// Where a runner is, or may be. Where the map says that it may be (the candidates) is kept elsewhere.
+/// What is known of a runner's endpoint, apart from the map's candidates.
 #[derive(Debug, Default)]
 pub(crate) struct Path {
-    /// Where it was authenticated last, or was in an earlier run.
+    /// Where the runner was authenticated last, perhaps in an earlier run.
     endpoint: Option<SocketAddr>,
-    /// Whether that was in this run.
+    /// Whether it was in this run.
     authenticated: bool,
-    /// Made when there are any.
+    /// Made when it is needed.
     hints: Option<Box<Hints>>,
 }
 
-/// What else is known of where a runner is.
 #[derive(Debug, Default)]
 struct Hints {
-    /// Where an initiation of its came from that no data has followed yet. It may have been recorded and sent again by
-    /// anybody, so it is one more address to try and nothing else.
-    claimed: Option<Hop>,
-    /// To which of our own addresses it was that it sent, at the endpoint.
+    /// The source of an initiation that no data has followed yet. An attacker may have replayed it, so that it is only
+    /// one more address to try.
+    claimed: Option<AddressPair>,
+    /// The address of this machine that the runner sends to from its endpoint.
     local: Option<IpAddr>,
 }
 
 impl Path {
-    /// Where packets go.
+    /// The address for packets.
     pub(crate) const fn endpoint(&self) -> Option<SocketAddr> {
         self.endpoint
     }
 
-    /// Whether there was ever more to go by than the map.
+    /// Whether more is known than the map.
     pub(crate) fn is_known(&self) -> bool {
         self.endpoint.is_some() || self.claimed().is_some()
     }
 
-    /// Where it was authenticated in this run.
+    /// Where the runner was authenticated in this run.
     pub(crate) fn authenticated(&self) -> Option<SocketAddr> {
         self.endpoint.filter(|_| self.authenticated)
     }
 
-    /// Takes note of other candidates; whether it has left the place where it was. (An endpoint that the map never held,
-    /// as behind a NAT, says nothing by its absence.)
+    /// Takes new candidates. Returns whether the runner has left its endpoint. (Only an endpoint that the map held before
+    /// can be left; behind a NAT the map never holds it.)
     pub(crate) fn offer(&mut self, before: &[SocketAddr], candidates: &[SocketAddr]) -> bool {
         let left = self.endpoint.is_some_and(|at| holds(before, at) && !holds(candidates, at));
         if left {
@@ -55,7 +54,7 @@ impl Path {
         left
     }
 
-    /// Where it was in an earlier run, unless this run knows better.
+    /// Takes the endpoint of an earlier run, unless this run knows better.
     pub(crate) fn recall(&mut self, endpoint: SocketAddr) {
         if !self.authenticated {
             self.endpoint = Some(endpoint);
@@ -63,28 +62,28 @@ impl Path {
         }
     }
 
-    /// Notes that an initiation of its came by `hop`, seen from here.
-    pub(crate) fn claim(&mut self, hop: Hop) {
-        self.hints.get_or_insert_default().claimed = Some(hop);
+    /// Notes the way back to the sender of an initiation.
+    pub(crate) fn claim(&mut self, pair: AddressPair) {
+        self.hints.get_or_insert_default().claimed = Some(pair);
     }
 
-    /// Notes that it was authenticated by `hop`, seen from here; whether the other end of it is news.
+    /// Notes the way back to the authenticated runner. Returns whether the endpoint is new.
     #[inline]
-    pub(crate) fn confirm(&mut self, hop: Hop) -> bool {
-        if self.local() != hop.from {
-            self.hints.get_or_insert_default().local = hop.from;
+    pub(crate) fn confirm(&mut self, pair: AddressPair) -> bool {
+        if self.local() != pair.from {
+            self.hints.get_or_insert_default().local = pair.from;
         }
-        if self.authenticated && self.endpoint == Some(hop.to) {
+        if self.authenticated && self.endpoint == Some(pair.to) {
             return false;
         }
         if let Some(hints) = &mut self.hints {
             hints.claimed = None;
         }
-        (self.endpoint, self.authenticated) = (Some(hop.to), true);
+        (self.endpoint, self.authenticated) = (Some(pair.to), true);
         true
     }
 
-    /// Our own addresses have changed.
+    /// The machine's own addresses have changed.
     pub(crate) fn forget_local(&mut self) {
         if let Some(hints) = &mut self.hints {
             hints.local = None;
@@ -96,36 +95,36 @@ impl Path {
         self.hints.as_ref()?.local
     }
 
-    fn claimed(&self) -> Option<Hop> {
+    fn claimed(&self) -> Option<AddressPair> {
         self.hints.as_ref()?.claimed
     }
 
-    /// How packets go to it.
+    /// The addresses for packets.
     #[inline]
-    pub(crate) fn hop(&self) -> Option<Hop> {
-        Some(Hop { to: self.endpoint?, from: self.local() })
+    pub(crate) fn addresses(&self) -> Option<AddressPair> {
+        Some(AddressPair { to: self.endpoint?, from: self.local() })
     }
 
-    /// How a handshake goes to one of the places where it may be.
-    pub(crate) fn hop_to(&self, to: SocketAddr) -> Hop {
-        let known = self.hop().into_iter().chain(self.claimed()).find(|hop| hop.to == to);
+    /// The addresses for a handshake to one of the candidates.
+    pub(crate) fn addresses_to(&self, to: SocketAddr) -> AddressPair {
+        let known = self.addresses().into_iter().chain(self.claimed()).find(|pair| pair.to == to);
         known.unwrap_or(to.into())
     }
 
-    /// Where it was never proven to be: tried in turn.
+    /// The addresses that were never proven.
     pub(crate) fn unproven(&self, candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
-        let claimed = self.claimed().map(|hop| hop.to).filter(|at| !holds(candidates, *at));
+        let claimed = self.claimed().map(|pair| pair.to).filter(|at| !holds(candidates, *at));
         claimed.into_iter().chain(tried(candidates)).filter(|at| Some(*at) != self.endpoint)
     }
 
-    /// Everywhere that it may be.
+    /// All addresses.
     pub(crate) fn all(&self, candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
         self.endpoint.into_iter().chain(self.unproven(candidates))
     }
 }
 
-/// The candidates that are tried, so that equal places compare equal. The last, where the coordinator has seen the
-/// runner, comes third, and so with the first three that are tried.
+/// The candidates that are tried, in canonical form. The last one, where the coordinator has seen the runner, comes third,
+/// so that it is among the first three.
 fn tried(candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
     let candidates = &candidates[..candidates.len().min(CANDIDATES)];
     let (first, others) = candidates.split_at(candidates.len().min(2));
@@ -134,8 +133,8 @@ fn tried(candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
     first.iter().chain(seen).chain(others).map(|at| canonical(*at)).filter(usable)
 }
 
-/// Whether a runner can be there: not what means another machine to everyone, or many. A coordinator refuses these, and one
-/// of version 0.1 does not. (Of loopback see [`crate::route::Route`].)
+/// Whether a runner can have this address: not one that means many machines, or another one on each machine. A coordinator
+/// of version 0.1 doesn't filter these. (For loopback addresses see [`crate::route::Route`].)
 fn is_usable(at: IpAddr) -> bool {
     match at {
         IpAddr::V4(at) => !at.is_unspecified() && !at.is_multicast() && !at.is_broadcast() && !at.is_link_local(),
@@ -232,16 +231,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_answered_leaves_from_the_address_that_was_asked() {
+    fn answers_leave_from_the_address_that_was_asked() {
         let (asked, other): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         let mut path = Path::default();
-        path.claim(Hop { to: at(7), from: Some(other) });
-        assert_eq!(path.hop_to(at(7)).from, Some(other));
-        assert!(path.confirm(Hop { to: at(1), from: Some(asked) }));
-        assert_eq!((path.hop(), path.hop_to(at(2))), (Some(Hop { to: at(1), from: Some(asked) }), at(2).into()));
-        assert!(!path.confirm(Hop { to: at(1), from: Some(other) }), "its place is no news");
-        assert_eq!(path.hop_to(at(1)).from, Some(other), "ours is");
+        path.claim(AddressPair { to: at(7), from: Some(other) });
+        assert_eq!(path.addresses_to(at(7)).from, Some(other));
+        assert!(path.confirm(AddressPair { to: at(1), from: Some(asked) }));
+        assert_eq!(
+            (path.addresses(), path.addresses_to(at(2))),
+            (Some(AddressPair { to: at(1), from: Some(asked) }), at(2).into())
+        );
+        assert!(!path.confirm(AddressPair { to: at(1), from: Some(other) }), "its place is no news");
+        assert_eq!(path.addresses_to(at(1)).from, Some(other), "ours is");
         path.forget_local();
-        assert_eq!(path.hop(), Some(at(1).into()));
+        assert_eq!(path.addresses(), Some(at(1).into()));
     }
 }

@@ -1,4 +1,4 @@
-//! One runner, as seen by another: its tunnel while there is use for it, where it is, and what waits for a session.
+//! Another runner: its tunnel while that is in use, its addresses, and the packets that wait for a session.
 
 use std::{
     collections::VecDeque,
@@ -13,37 +13,38 @@ use crate::{
     Port, Reason,
     drop::Drops,
     limit::{self, Bucket, Limit, Rate},
-    outbox::Hop,
+    outbox::AddressPair,
     path::Path,
     search::{Ask, GRACE, Search},
     staged::{Full, Queue, Staged},
-    tunnel::{CONTROL, SESSION, Tunnel},
+    tunnel::{CONTROL, SESSION, Tunnel, TunnelIx},
 };
 
 /// How often the tunnels in use are ticked.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 
-/// Without data for this long, a tunnel has nothing to do until its session ends: more than the 15 s after which silence
+/// After this long without data, a tunnel needs no ticks until its session ends: more than the 15 s after which silence
 /// leads to a handshake.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// How long a handshake is tried that nobody waits for: four times, 5 s apart, and a moment for the last answer.
+/// How long a handshake is tried when no packet waits for it: four times, 5 s apart, and time for the last answer.
 const PATIENCE: Duration = Duration::from_secs(18);
 
-/// When an initiation that wasn't answered is sent again, everywhere: a round trip is never this long, and boringtun
-/// makes a new one after 5 s only. (The other side takes it once, by its time stamp.)
+/// When an unanswered initiation is sent again, to every address: a round trip is never this long, and boringtun makes a
+/// new one only after 5 s. (The other side accepts a time stamp once.)
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// At how many addresses that were never proven a runner is looked for at a time.
+/// How many unproven addresses of a runner are tried at a time.
 const AT_A_TIME: usize = 3;
 
-/// Initiations from one runner, which are worth four Diffie-Hellmans each: one in 20 ms, as other WireGuards hold it.
+/// Initiations from one runner, which cost four Diffie-Hellmans each: one in 20 ms, as in other implementations of
+/// WireGuard.
 pub(crate) const INITIATIONS: Rate = Rate { each_second: 50, at_once: 5 };
 
-/// Answers to our initiations from one runner, or somebody who has seen one: three Diffie-Hellmans each.
+/// Responses from one runner, or from an attacker that has seen an initiation: three Diffie-Hellmans each.
 pub(crate) const RESPONSES: Rate = Rate { each_second: 10, at_once: 20 };
 
-/// How long a packet waits for a session: TCP has sent it again by then.
+/// How long a packet waits for a session: TCP has retransmitted it by then.
 const STAGED_FOR: Duration = Duration::from_secs(10);
 
 /// One runner.
@@ -51,52 +52,52 @@ pub(crate) struct Peer {
     /// As the map has it.
     pub(crate) runner: Arc<Runner>,
     pub(crate) path: Path,
-    /// Made when there is use for it.
+    /// Made when it is needed.
     pub(crate) tunnel: Option<Box<Tunnel>>,
-    /// When it wants to be ticked next; `None` while there is nothing to do.
+    /// When its next tick is due; `None` while it needs none.
     pub(crate) next_tick: Option<Instant>,
-    /// Whether it is on the list of those that are ticked.
+    /// Whether it is on the list of peers that need ticks.
     pub(crate) listed: bool,
     pub(crate) rx_bytes: u64,
     pub(crate) tx_bytes: u64,
-    /// When data or a keepalive came from it last.
+    /// When the last data or keepalive arrived.
     pub(crate) heard: Option<Instant>,
-    /// When there was data or a handshake last.
+    /// When the last data or handshake was handled.
     used: Instant,
-    /// Made with the first handshake, and given up with the tunnel unless that is unanswered.
+    /// Made with the first handshake, and dropped with the tunnel unless a handshake is unanswered.
     search: Option<Box<Search>>,
-    /// Made when there is something to be kept, and given up with the tunnel: most that are known are idle.
-    dealings: Option<Box<Dealings>>,
+    /// Made when it is needed, and dropped with the tunnel: most runners are idle.
+    active: Option<Box<ActiveState>>,
 }
 
-/// What is kept of a runner with which there is something to do.
-pub(crate) struct Dealings {
-    /// For refusals sent to it.
-    pub(crate) limit: Limit,
-    /// For [`INITIATIONS`] that were right: nobody else can use them up.
+/// The state of a runner that isn't idle.
+pub(crate) struct ActiveState {
+    /// For rejects that are sent to it.
+    pub(crate) reject_limit: Limit,
+    /// For authentic [`INITIATIONS`], so that an attacker can't use them up.
     pub(crate) initiations: Bucket,
-    /// For [`RESPONSES`], right or wrong.
+    /// For [`RESPONSES`], authentic or not.
     pub(crate) responses: Bucket,
     staged: Queue,
-    attempt: Option<Attempt>,
+    initiation: Option<SentInitiation>,
 }
 
 /// The latest initiation.
-struct Attempt {
+struct SentInitiation {
     message: [u8; CONTROL],
     sent: Instant,
-    /// How often it is to be sent again.
+    /// How often it will be sent again.
     left: usize,
 }
 
-impl Default for Dealings {
+impl Default for ActiveState {
     fn default() -> Self {
         Self {
-            limit: Limit::new(limit::RUNNER),
+            reject_limit: Limit::new(limit::RUNNER),
             initiations: Bucket::full(),
             responses: Bucket::full(),
             staged: Queue::default(),
-            attempt: None,
+            initiation: None,
         }
     }
 }
@@ -114,11 +115,11 @@ impl Peer {
             heard: None,
             used: now,
             search: None,
-            dealings: None,
+            active: None,
         }
     }
 
-    /// Takes what a new map has of it; whether it has to be looked for at other addresses.
+    /// Takes its record in a new map. Returns whether it has to be searched at other addresses.
     pub(crate) fn offer(&mut self, runner: &Arc<Runner>) -> bool {
         let left = self.path.offer(&self.runner.endpoints, &runner.endpoints);
         let found = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.has_session());
@@ -130,16 +131,17 @@ impl Peer {
         left && found || renewed
     }
 
-    /// Where a handshake is sent: to the address that was proven, and to some of the others in turn (a handshake that
-    /// begins goes to no others at first). How often it takes until all have had it comes with it.
-    pub(crate) fn targets(&mut self, begins: bool, has_loopback: bool, now: Instant) -> (Vec<Hop>, usize) {
+    /// The addresses to send a handshake to: the proven one, and some of the others in turn (a new handshake goes to the
+    /// proven one alone at first). Returns also how many rounds it takes to try all of them.
+    pub(crate) fn targets(&mut self, begins: bool, has_loopback: bool, now: Instant) -> (Vec<AddressPair>, usize) {
         let can_be = |at: &SocketAddr| has_loopback || !at.ip().is_loopback();
         let unproven: Vec<SocketAddr> = self.path.unproven(&self.runner.endpoints).filter(can_be).collect();
         let proven = self.path.endpoint();
         let search = self.search.get_or_insert_default();
         let alone = begins && proven.is_some() && !search.is_broken();
-        let turn = search.turn(unproven.len(), if alone { 0 } else { AT_A_TIME }, now);
-        let targets = proven.into_iter().chain(turn.map(|i| unproven[i])).map(|to| self.path.hop_to(to)).collect();
+        let batch = search.next_batch(unproven.len(), if alone { 0 } else { AT_A_TIME }, now);
+        let targets =
+            proven.into_iter().chain(batch.map(|i| unproven[i])).map(|to| self.path.addresses_to(to)).collect();
         (targets, unproven.len().div_ceil(AT_A_TIME).max(1))
     }
 
@@ -148,14 +150,14 @@ impl Peer {
         self.path.all(&self.runner.endpoints)
     }
 
-    /// What is kept of it, from now on at least.
-    pub(crate) fn dealings(&mut self) -> &mut Dealings {
-        self.dealings.get_or_insert_default()
+    /// Its active state, which is made if there is none.
+    pub(crate) fn active(&mut self) -> &mut ActiveState {
+        self.active.get_or_insert_default()
     }
 
-    /// Whether it has begun as many handshakes as it may.
+    /// Whether it has started as many handshakes as it may.
     pub(crate) fn has_begun_enough(&self, now: Instant) -> bool {
-        self.dealings.as_ref().is_some_and(|dealings| dealings.initiations.is_empty(INITIATIONS, now))
+        self.active.as_ref().is_some_and(|active| active.initiations.is_empty(INITIATIONS, now))
     }
 
     /// Notes that there was data or a handshake.
@@ -163,38 +165,39 @@ impl Peer {
         self.used = now;
     }
 
-    /// Whether packets can be sent to it at once.
+    /// Whether packets can be sent at once.
     pub(crate) fn is_ready(&self) -> bool {
         self.tunnel.as_ref().is_some_and(|tunnel| tunnel.has_session()) && self.path.endpoint().is_some()
     }
 
-    /// Keeps what was read from the TUN `from` until there is a session.
+    /// Keeps a packet from the TUN `from` until there is a session.
     ///
     /// # Errors
     /// If too much waits already.
-    pub(crate) fn stage(&mut self, from: Port, octets: &[u8], now: Instant, drops: &mut Drops) -> Result<(), Reason> {
+    pub(crate) fn stage(&mut self, from: Port, bytes: &[u8], now: Instant, drops: &mut Drops) -> Result<(), Reason> {
         let since = if self.may_ask(true, now) || self.has_hope(now) { Some(now) } else { now.checked_sub(GRACE) };
         let full = if self.is_broken() { Reason::NoHandshake } else { Reason::StagingFull };
-        let displaced = self.dealings().staged.push(from, octets, since.unwrap_or(now)).map_err(|Full| full)?;
+        let displaced = self.active().staged.push(from, bytes, since.unwrap_or(now)).map_err(|Full| full)?;
         (0..displaced).for_each(|_| drops.count(Reason::StagingFull));
         Ok(())
     }
 
-    /// What waited, now that there is a session.
+    /// Removes and returns the packets that wait.
     pub(crate) fn take_staged(&mut self) -> VecDeque<Staged> {
-        self.dealings.as_mut().map(|dealings| dealings.staged.take()).unwrap_or_default()
+        self.active.as_mut().map(|active| active.staged.take()).unwrap_or_default()
     }
 
-    /// Whether something waits.
+    /// Whether packets wait.
     pub(crate) fn has_staged(&self) -> bool {
-        self.dealings.as_ref().is_some_and(|dealings| !dealings.staged.is_empty())
+        self.active.as_ref().is_some_and(|active| !active.staged.is_empty())
     }
 
-    /// Gives up what has waited too long. What waits for a runner that doesn't answer is given back, to be refused.
+    /// Drops the packets that have waited too long. If the runner doesn't answer, they are returned instead, to be
+    /// rejected.
     pub(crate) fn expire_staged(&mut self, now: Instant, drops: &mut Drops) -> Vec<Staged> {
         let broken = self.is_broken();
-        let Some(dealings) = &mut self.dealings else { return vec![] };
-        let expired = dealings.staged.expired(if broken { GRACE } else { STAGED_FOR }, now);
+        let Some(active) = &mut self.active else { return vec![] };
+        let expired = active.staged.expired(if broken { GRACE } else { STAGED_FOR }, now);
         if broken {
             return expired;
         }
@@ -202,38 +205,38 @@ impl Peer {
         vec![]
     }
 
-    /// Remembers an initiation that was sent just now, and is to be sent again so often.
+    /// Remembers an initiation that has just been sent and will be sent again `left` times.
     pub(crate) fn attempted(&mut self, message: &[u8; CONTROL], left: usize, now: Instant) {
         self.search.get_or_insert_default().tried(now);
-        self.dealings().attempt = Some(Attempt { message: *message, sent: now, left });
+        self.active().initiation = Some(SentInitiation { message: *message, sent: now, left });
     }
 
-    /// The initiation that has to be sent again.
+    /// The initiation, if it has to be sent again now.
     pub(crate) fn attempt_again(&mut self, now: Instant) -> Option<[u8; CONTROL]> {
-        let dealings = self.dealings.as_mut()?;
+        let active = self.active.as_mut()?;
         if self.tunnel.as_ref().is_none_or(|tunnel| tunnel.asking().is_none()) {
-            dealings.attempt = None;
+            active.initiation = None;
         }
-        let attempt = dealings.attempt.as_mut()?;
-        if attempt.left == 0 || now.saturating_duration_since(attempt.sent) < AGAIN {
+        let initiation = active.initiation.as_mut()?;
+        if initiation.left == 0 || now.saturating_duration_since(initiation.sent) < AGAIN {
             return None;
         }
-        (attempt.left, attempt.sent) = (attempt.left - 1, now);
-        Some(attempt.message)
+        (initiation.left, initiation.sent) = (initiation.left - 1, now);
+        Some(initiation.message)
     }
 
-    /// Whether handshakes with it go unanswered.
+    /// Whether handshakes go unanswered.
     #[inline]
     pub(crate) fn is_failing(&self) -> bool {
         self.search.as_ref().is_some_and(|search| search.is_failing())
     }
 
-    /// How many do, and for how long.
+    /// How many handshakes are unanswered, and for how long.
     pub(crate) fn failing(&self, now: Instant) -> Option<(u32, Duration)> {
         self.search.as_ref()?.failing(now)
     }
 
-    /// Whether that has been so for so long that traffic for it is refused.
+    /// Whether handshakes have been unanswered for so long that traffic is rejected.
     #[inline]
     pub(crate) fn is_broken(&self) -> bool {
         self.search.as_ref().is_some_and(|search| search.is_broken())
@@ -244,17 +247,17 @@ impl Peer {
         self.search.get_or_insert_default().want(now);
     }
 
-    /// Takes account of time: whether traffic for it is refused from now on.
+    /// Returns whether patience has just run out, so that traffic is rejected from now on.
     pub(crate) fn breaks(&mut self, now: Instant) -> bool {
         self.search.as_mut().is_some_and(|search| search.breaks(now))
     }
 
-    /// Notes that it has answered: whether traffic for it was refused.
+    /// Notes that it has answered. Returns whether traffic was rejected before.
     pub(crate) fn answered(&mut self) -> bool {
         self.search.as_mut().is_some_and(|search| search.answered())
     }
 
-    /// Whether a handshake may be sent now; `wanted`: for traffic that waits.
+    /// Whether a handshake may be sent now. `wanted`: for packets that wait.
     pub(crate) fn may_ask(&self, wanted: bool, now: Instant) -> bool {
         self.next_ask(wanted).is_none_or(|at| at <= now)
     }
@@ -264,13 +267,13 @@ impl Peer {
         self.search.as_ref()?.next(ask)
     }
 
-    /// Whether something that waits may still be answered soon.
+    /// Whether an answer may still arrive soon.
     fn has_hope(&self, now: Instant) -> bool {
         self.search.as_ref().is_none_or(|search| !search.is_broken() || search.has_hope(now))
     }
 
-    /// Decides when to tick next. A tunnel without use is given up, with its keys: its index is returned.
-    pub(crate) fn rest(&mut self, now: Instant) -> Option<u32> {
+    /// Decides when the next tick is due. An unused tunnel is dropped with its keys, and its index is returned.
+    pub(crate) fn rest(&mut self, now: Instant) -> Option<TunnelIx> {
         let since = |then: Instant| now.saturating_duration_since(then);
         if self.is_broken() {
             let over = self.search.as_ref().is_some_and(|search| search.is_over(now));
@@ -285,7 +288,7 @@ impl Peer {
         let Some(tunnel) = &self.tunnel else {
             self.next_tick = self.has_staged().then(|| now + TICK);
             if self.next_tick.is_none() {
-                // What was tried is given up; what is wanted next begins anew.
+                // The next traffic starts a new search.
                 self.search = None;
             }
             return None;
@@ -302,7 +305,7 @@ impl Peer {
         if rest.is_some() {
             return None;
         }
-        (self.dealings, self.search) = (None, None);
+        (self.active, self.search) = (None, None);
         self.tunnel.take().map(|tunnel| tunnel.index())
     }
 }
@@ -315,8 +318,8 @@ mod tests {
     #[test]
     fn a_runner_that_is_known_and_idle_takes_little_beside_the_views_record() {
         let map = Builder::new(1).runner(2).map();
-        let peer = Peer::new(Arc::clone(&map.route.runners[0]), Instant::now());
-        assert!(peer.dealings.is_none() && peer.tunnel.is_none());
-        assert!(size_of::<Peer>() + limit::ADMISSION_OCTETS <= 160, "{}", size_of::<Peer>());
+        let peer = Peer::new(Arc::clone(&map.route.runners[crate::index::RunnerIx(0)]), Instant::now());
+        assert!(peer.active.is_none() && peer.tunnel.is_none());
+        assert!(size_of::<Peer>() + limit::ADMISSION_BYTES <= 160, "{}", size_of::<Peer>());
     }
 }

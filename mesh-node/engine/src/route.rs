@@ -1,4 +1,4 @@
-//! Who has which address, and where a packet for it goes.
+//! The addresses of a map: their owners, and where packets for them go.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -11,32 +11,34 @@ use mesh_proto::{
     view::{self, InstanceState, Runner},
 };
 
-use crate::{denied::Party, number::NumberMap, packet::Packet};
+use crate::{
+    index::{InstanceIx, Ix as _, IxVec, RunnerIx, ServiceIx},
+    number::NumberMap,
+    packet::Packet,
+};
 
-/// Whose an address is: indexes into the lists of [`Route`].
+/// The owner of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    Service(u32),
-    Instance(u32),
+    Service(ServiceIx),
+    Instance(InstanceIx),
 }
 
 /// Where an instance runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// On this runner.
-    Here,
-    /// On another one: an index into [`Route::runners`].
-    There(u32),
+pub(crate) enum RunsOn {
+    ThisRunner,
+    Runner(RunnerIx),
 }
 
-/// Whose something is, for shares of what is bounded: numbers that tell apart and mean nothing else.
+/// The team and the deployment of a service, across maps: numbers that only tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Tenant {
+pub(crate) struct Affiliation {
     pub(crate) team: u64,
     pub(crate) deployment: u64,
 }
 
-impl Tenant {
+impl Affiliation {
     fn of(view: &View, deployment: DeploymentId) -> Self {
         let mut hasher = DefaultHasher::new();
         view.deployment(deployment).map(|deployment| &deployment.team).hash(&mut hasher);
@@ -44,20 +46,28 @@ impl Tenant {
     }
 }
 
+/// One end of a rejected packet, as the map had it then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Party {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) service: Option<ServiceId>,
+    pub(crate) affiliation: Affiliation,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) id: ServiceId,
     pub(crate) address: Ipv4Addr,
-    tenant: Tenant,
+    affiliation: Affiliation,
     /// By identifier.
-    instances: Vec<u32>,
+    instances: Vec<InstanceIx>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Instance {
     pub(crate) id: InstanceId,
-    pub(crate) service: u32,
-    pub(crate) place: Place,
+    pub(crate) service: ServiceIx,
+    pub(crate) runs_on: RunsOn,
     pub(crate) address: Ipv4Addr,
     state: InstanceState,
 }
@@ -65,49 +75,49 @@ pub(crate) struct Instance {
 /// The addresses of a view.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Route {
-    pub(crate) services: Box<[Service]>,
-    pub(crate) instances: Box<[Instance]>,
-    /// The other runners, by identifier: the view's own records, since there may be thousands that are idle.
-    pub(crate) runners: Box<[Arc<Runner>]>,
+    pub(crate) services: IxVec<ServiceIx, Service>,
+    pub(crate) instances: IxVec<InstanceIx, Instance>,
+    /// The other runners, by identifier. These are the view's own records, since thousands of them may be idle.
+    pub(crate) runners: IxVec<RunnerIx, Arc<Runner>>,
     owners: NumberMap<u32, Owner>,
-    /// Whether the coordinator has seen this runner at loopback, as when all of the mesh is one machine: else others can't
-    /// be there.
+    /// Whether the coordinator has seen this runner at a loopback address, as when the whole mesh is one machine.
+    /// Otherwise other runners can't be at loopback addresses.
     pub(crate) has_loopback: bool,
-    /// The runners in the order of their keys: they are looked for in handshakes only.
-    by_key: Box<[u32]>,
+    /// The runners in the order of their keys, for handshakes.
+    by_key: Box<[RunnerIx]>,
 }
 
 impl Route {
-    /// Compiles the addresses. What refers to something that the view doesn't hold is left out; so is an address that
-    /// two have, or that lies outside of the range.
+    /// Compiles the addresses. References to records that the view doesn't hold are left out, and so are addresses
+    /// with two owners or outside of the range.
     pub(crate) fn compile(view: &View) -> Self {
-        let runners: Box<[Arc<Runner>]> =
+        let runners: IxVec<RunnerIx, Arc<Runner>> =
             view.runners().filter(|runner| runner.id != view.runner).map(Arc::clone).collect();
         let service = |s: &Arc<view::Service>| Service {
             id: s.id,
             address: s.address,
-            tenant: Tenant::of(view, s.deployment),
+            affiliation: Affiliation::of(view, s.deployment),
             instances: vec![],
         };
-        let mut services: Box<[Service]> = view.services().map(service).collect();
-        let instances: Box<[Instance]> = view
+        let mut services: IxVec<ServiceIx, Service> = view.services().map(service).collect();
+        let instances: IxVec<InstanceIx, Instance> = view
             .instances()
             .filter_map(|instance| {
-                let place = if instance.runner == view.runner {
-                    Place::Here
+                let runs_on = if instance.runner == view.runner {
+                    RunsOn::ThisRunner
                 } else {
-                    Place::There(runners.binary_search_by_key(&instance.runner, |r| r.id).ok()? as u32)
+                    RunsOn::Runner(runners.find_by(&instance.runner, |r| r.id)?)
                 };
-                let service = services.binary_search_by_key(&instance.service, |s| s.id).ok()? as u32;
-                Some(Instance { id: instance.id, service, place, address: instance.address, state: instance.state })
+                let service = services.find_by(&instance.service, |s| s.id)?;
+                Some(Instance { id: instance.id, service, runs_on, address: instance.address, state: instance.state })
             })
             .collect();
-        for (index, instance) in instances.iter().enumerate() {
-            services[instance.service as usize].instances.push(index as u32);
+        for (index, instance) in instances.iter() {
+            services[instance.service].instances.push(index);
         }
 
-        let all = (services.iter().zip(0..).map(|(s, i)| (s.address, Owner::Service(i))))
-            .chain(instances.iter().zip(0..).map(|(x, i)| (x.address, Owner::Instance(i))))
+        let all = (services.iter().map(|(i, s)| (s.address, Owner::Service(i))))
+            .chain(instances.iter().map(|(i, x)| (x.address, Owner::Instance(i))))
             .filter(|(address, _)| view.network.range.contains(*address));
         let mut owners = NumberMap::default();
         let mut clashes = vec![];
@@ -119,93 +129,91 @@ impl Route {
         for address in clashes {
             owners.remove(&address);
         }
-        let mut by_key: Box<[u32]> = (0..runners.len() as u32).collect();
-        by_key.sort_unstable_by_key(|runner| runners[*runner as usize].public_key.0);
+        let mut by_key: Box<[RunnerIx]> = (0..runners.len()).map(RunnerIx::new).collect();
+        by_key.sort_unstable_by_key(|runner| runners[*runner].public_key.0);
         let own = view.runner(view.runner).map(|own| &own.endpoints[..]).unwrap_or_default();
         let has_loopback = own.iter().any(|endpoint| canonical(*endpoint).ip().is_loopback());
         Self { services, instances, runners, owners, has_loopback, by_key }
     }
 
-    /// Whose `address` is.
+    /// The owner of `address`.
     #[inline]
     pub(crate) fn owner(&self, address: Ipv4Addr) -> Option<Owner> {
         self.owners.get(&address.to_bits()).copied()
     }
 
-    /// Whose an address is, for people to read.
-    pub(crate) fn party(&self, address: Ipv4Addr) -> Party {
-        let service = self.owner(address).map(|owner| &self.services[self.service_of(owner) as usize]);
-        let tenant = service.map(|service| service.tenant).unwrap_or_default();
-        Party { address, service: service.map(|service| service.id), tenant }
+    fn party(&self, address: Ipv4Addr) -> Party {
+        let service = self.owner(address).map(|owner| &self.services[self.service_of(owner)]);
+        let affiliation = service.map(|service| service.affiliation).unwrap_or_default();
+        Party { address, service: service.map(|service| service.id), affiliation }
     }
 
-    /// The ends of a packet.
+    /// The sender and the receiver of a packet.
     pub(crate) fn parties(&self, packet: &Packet) -> (Party, Party) {
         (self.party(packet.source), self.party(packet.destination))
     }
 
-    /// The service that an owner is, or belongs to.
+    /// The service that an owner is or belongs to.
     #[inline]
-    pub(crate) fn service_of(&self, owner: Owner) -> u32 {
+    pub(crate) fn service_of(&self, owner: Owner) -> ServiceIx {
         match owner {
             Owner::Service(service) => service,
-            Owner::Instance(instance) => self.instances[instance as usize].service,
+            Owner::Instance(instance) => self.instances[instance].service,
         }
     }
 
-    /// Whose key this is.
-    pub(crate) fn runner_by_key(&self, key: &PublicKey) -> Option<u32> {
-        let found = self.by_key.binary_search_by_key(&key.0, |runner| self.runners[*runner as usize].public_key.0);
+    /// The runner with this key.
+    pub(crate) fn runner_by_key(&self, key: &PublicKey) -> Option<RunnerIx> {
+        let found = self.by_key.binary_search_by_key(&key.0, |runner| self.runners[*runner].public_key.0);
         found.ok().map(|at| self.by_key[at])
     }
 
-    /// An instance of this runner.
-    pub(crate) fn here(&self, id: InstanceId) -> Option<u32> {
-        let index = self.instances.binary_search_by_key(&id, |instance| instance.id).ok()?;
-        (self.instances[index].place == Place::Here).then_some(index as u32)
+    /// An instance, if it runs on this runner.
+    pub(crate) fn local(&self, id: InstanceId) -> Option<InstanceIx> {
+        let index = self.instances.find_by(&id, |instance| instance.id)?;
+        (self.instances[index].runs_on == RunsOn::ThisRunner).then_some(index)
     }
 
-    /// Whether packets may come from `owner`'s address by the tunnel to `runner`.
+    /// Whether packets from `owner`'s address may come by the tunnel to `runner`.
     #[inline]
-    pub(crate) fn is_on(&self, owner: Owner, runner: u32) -> bool {
-        let on = |instance: u32| self.instances[instance as usize].place == Place::There(runner);
+    pub(crate) fn is_on(&self, owner: Owner, runner: RunnerIx) -> bool {
+        let on = |instance: InstanceIx| self.instances[instance].runs_on == RunsOn::Runner(runner);
         match owner {
             Owner::Instance(instance) => on(instance),
-            Owner::Service(service) => self.services[service as usize].instances.iter().any(|i| on(*i)),
+            Owner::Service(service) => self.services[service].instances.iter().any(|i| on(*i)),
         }
     }
 
-    /// A runner by its identifier.
-    pub(crate) fn runner(&self, id: RunnerId) -> Option<u32> {
-        self.runners.binary_search_by_key(&id, |runner| runner.id).ok().map(|index| index as u32)
+    pub(crate) fn runner(&self, id: RunnerId) -> Option<RunnerIx> {
+        self.runners.find_by(&id, |runner| runner.id)
     }
 
-    /// The instances at which segments for a service's address may arrive, by identifier: all but clients.
+    /// The instances that segments for a service's address may go to, by identifier: all but clients.
     #[inline]
-    pub(crate) fn takers(&self, service: u32) -> impl Iterator<Item = u32> {
-        let takes = |instance: &u32| self.instances[*instance as usize].state != InstanceState::Client;
-        self.services[service as usize].instances.iter().copied().filter(takes)
+    pub(crate) fn takers(&self, service: ServiceIx) -> impl Iterator<Item = InstanceIx> {
+        let takes = |instance: &InstanceIx| self.instances[*instance].state != InstanceState::Client;
+        self.services[service].instances.iter().copied().filter(takes)
     }
 
-    /// Those of an owner at which connections may be opened, by identifier. (A client is answered at its own address,
-    /// and calls from there only.)
+    /// The instances of an owner that accept new connections, by identifier. (A client only calls, from its own
+    /// address.)
     #[inline]
-    pub(crate) fn open_to(&self, owner: Owner) -> impl Iterator<Item = u32> {
+    pub(crate) fn open_to(&self, owner: Owner) -> impl Iterator<Item = InstanceIx> {
         let one = match &owner {
             Owner::Instance(instance) => Some(*instance),
             Owner::Service(_) => None,
         };
         let all = match owner {
-            Owner::Service(service) => &self.services[service as usize].instances[..],
+            Owner::Service(service) => &self.services[service].instances[..],
             Owner::Instance(_) => &[],
         };
-        let is_live = |instance: &u32| self.instances[*instance as usize].state == InstanceState::Live;
+        let is_live = |instance: &InstanceIx| self.instances[*instance].state == InstanceState::Live;
         one.into_iter().chain(all.iter().copied()).filter(is_live)
     }
 
-    /// Those of an owner at which segments of standing connections may arrive, by identifier.
+    /// The instances of an owner that segments of standing connections may go to, by identifier.
     #[inline]
-    pub(crate) fn standing_at(&self, owner: Owner) -> impl Iterator<Item = u32> {
+    pub(crate) fn standing_at(&self, owner: Owner) -> impl Iterator<Item = InstanceIx> {
         let (one, all) = match owner {
             Owner::Instance(instance) => (Some(instance), None),
             Owner::Service(service) => (None, Some(self.takers(service))),
@@ -214,7 +222,8 @@ impl Route {
     }
 }
 
-/// The address without IPv4 mapping (RFC 4291 §2.5.5.2) and without a flow label, so that equal places compare equal.
+/// The address without IPv4 mapping (RFC 4291 §2.5.5.2) and without a flow label, so that equal endpoints compare
+/// equal.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(_) => address,

@@ -1,56 +1,56 @@
-//! What is known of a runner that doesn't answer: since when, how often it was asked, and when it may be asked again.
+//! The search for a runner that doesn't answer: since when, how often it was asked, and when it may be asked again.
 
 use std::time::{Duration, Instant};
 
-/// So many handshakes, five seconds for each, are what a runner is given before traffic for it is refused.
+/// A runner gets this many handshakes, five seconds each, before traffic for it is rejected.
 const HANDSHAKES: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What is sent to a runner that is known not to answer waits this long, in case it answers by now: longer than any round
+/// A packet for a runner that is known not to answer waits this long, in case it answers now: longer than any round
 /// trip.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
-/// How often such a runner is asked at most: where it was once, when traffic wants it.
+/// How often such a runner is asked at most at a proven address, while traffic waits.
 const PROVEN: Duration = Duration::from_secs(1);
 
-/// The same at addresses that were never proven to be its own, and where no traffic waits: less and less often, by for how
-/// long it has not answered.
+/// How often it is asked at unproven addresses, and while no traffic waits: less and less often, by how long it hasn't
+/// answered.
 const PACES: [(Duration, Duration); 3] = [
     (Duration::from_secs(60), Duration::from_secs(5)),
     (Duration::from_secs(300), Duration::from_secs(10)),
     (Duration::MAX, Duration::from_secs(30)),
 ];
 
-/// How long after the last traffic for it such a runner is asked, and remembered as one that doesn't answer.
+/// How long after the last traffic for it such a runner is asked and its silence is remembered.
 const FORGET: Duration = Duration::from_secs(300);
 
-/// The most datagrams to unproven addresses of one runner in a minute, whatever it names and however often.
+/// The most datagrams to unproven addresses of one runner in a minute, however many addresses it names.
 const BUDGET: u8 = 30;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The state of the search for one runner.
 #[derive(Debug, Default)]
 pub(crate) struct Search {
-    /// Since when handshakes go unanswered, and how many have.
+    /// Since when handshakes are unanswered, and how many.
     since: Option<Instant>,
     tries: u32,
     last: Option<Instant>,
-    /// When there was traffic for it last.
+    /// When there was traffic for the runner last.
     wanted: Option<Instant>,
     broken: bool,
-    /// Which of the unproven addresses is next.
+    /// The next unproven address.
     cursor: u8,
-    /// How much of [`BUDGET`] is used, in the minute that began then.
+    /// How much of [`BUDGET`] is used, in the minute that began at `minute`.
     spent: u8,
     minute: Option<Instant>,
 }
 
-/// Why a runner is asked.
+/// The reason to ask a runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ask {
-    /// Traffic waits, and the runner was once where the handshake goes.
+    /// Traffic waits, and the handshake goes to a proven address.
     Wanted,
-    /// Nothing waits, or it never was there.
+    /// No traffic waits, or the address is unproven.
     Chance,
 }
 
@@ -67,7 +67,7 @@ impl Search {
         self.wanted = Some(now);
     }
 
-    /// Something authentic came from the runner; whether traffic was refused before.
+    /// The runner has answered. Returns whether traffic was rejected before.
     pub(crate) const fn answered(&mut self) -> bool {
         (self.since, self.tries, self.last, self.wanted) = (None, 0, None, None);
         std::mem::replace(&mut self.broken, false)
@@ -84,13 +84,13 @@ impl Search {
         self.since.map(|since| (self.tries, now.saturating_duration_since(since)))
     }
 
-    /// Whether traffic is refused.
+    /// Whether traffic is rejected.
     #[inline]
     pub(crate) const fn is_broken(&self) -> bool {
         self.broken
     }
 
-    /// Takes account of time; whether patience has run out just now.
+    /// Returns whether patience has just run out.
     pub(crate) fn breaks(&mut self, now: Instant) -> bool {
         let out = self.failing(now).is_some_and(|(tries, failing)| tries >= HANDSHAKES && failing >= PATIENCE);
         let breaks = out && self.wanted.is_some() && !self.broken;
@@ -98,7 +98,7 @@ impl Search {
         breaks
     }
 
-    /// When the runner may be asked again; `None`: at once.
+    /// When the runner may be asked again. `None`: at once.
     pub(crate) fn next(&self, ask: Ask) -> Option<Instant> {
         let (since, last) = (self.since.filter(|_| self.broken)?, self.last?);
         let failing = last.saturating_duration_since(since);
@@ -106,23 +106,23 @@ impl Search {
         Some(last + if ask == Ask::Wanted { PROVEN } else { pace.unwrap_or(PROVEN) })
     }
 
-    /// Whether a handshake was sent so lately that its answer may be under way.
+    /// Whether the answer to the last handshake may be on its way.
     pub(crate) fn has_hope(&self, now: Instant) -> bool {
         self.last.is_some_and(|last| now.saturating_duration_since(last) < GRACE)
     }
 
-    /// Whether there has been no traffic for so long that it need not be looked for.
+    /// Whether there has been no traffic for so long that the search can end.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.wanted.is_none_or(|wanted| now.saturating_duration_since(wanted) >= FORGET)
     }
 
-    /// The runner has named other addresses: they are tried at once.
+    /// The runner has other addresses, which are tried at once.
     pub(crate) const fn renew(&mut self) {
         (self.last, self.cursor) = (None, 0);
     }
 
-    /// Which of `all` unproven addresses are tried now, at most `most`: in turn, as far as the budget goes.
-    pub(crate) fn turn(&mut self, all: usize, most: usize, now: Instant) -> impl Iterator<Item = usize> + use<> {
+    /// The unproven addresses, out of `all`, that are tried now: at most `most`, in turn, within the budget.
+    pub(crate) fn next_batch(&mut self, all: usize, most: usize, now: Instant) -> impl Iterator<Item = usize> + use<> {
         if self.minute.is_none_or(|minute| now.saturating_duration_since(minute) >= MINUTE) {
             (self.minute, self.spent) = (Some(now), 0);
         }
@@ -175,12 +175,12 @@ mod tests {
     #[test]
     fn unproven_addresses_are_tried_in_turn_and_within_a_budget() {
         let (start, mut search) = (Instant::now(), Search::default());
-        let mut turn = |now| search.turn(5, 3, now).collect::<Vec<_>>();
-        assert_eq!(turn(start), [0, 1, 2]);
-        assert_eq!(turn(start), [3, 4, 0]);
-        let more: usize = (0..60).map(|second| turn(start + seconds(second)).len()).sum();
+        let mut batch = |now| search.next_batch(5, 3, now).collect::<Vec<_>>();
+        assert_eq!(batch(start), [0, 1, 2]);
+        assert_eq!(batch(start), [3, 4, 0]);
+        let more: usize = (0..60).map(|second| batch(start + seconds(second)).len()).sum();
         assert_eq!(more + 6, usize::from(BUDGET));
-        assert_eq!(turn(start + MINUTE).len(), 3);
-        assert_eq!(search.turn(0, 3, start).count(), 0);
+        assert_eq!(batch(start + MINUTE).len(), 3);
+        assert_eq!(search.next_batch(0, 3, start).count(), 0);
     }
 }

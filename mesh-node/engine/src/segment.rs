@@ -1,5 +1,5 @@
-//! From a TCP super-packet to its segments, without moving a payload: each segment's headers are written in front of its
-//! payload, over the end of the one before, which has been dealt with by then.
+//! Cuts a TCP super-packet into its segments without moving a payload: the headers of each segment are written in front of
+//! its payload, over the end of the segment before, which is no longer needed.
 
 use smoltcp::wire::{Ipv4Packet, TcpPacket, TcpSeqNumber};
 
@@ -9,35 +9,35 @@ use crate::{
     vnet::{COMPLETE, Vnet, is_vouched_for},
 };
 
-/// What one read of a TUN gave: a TCP segment, or a super-packet of several.
+/// One read of a TUN: a TCP segment, or a super-packet of several.
 pub(crate) struct Unit<'a> {
     /// With its `virtio_net_hdr`.
-    pub(crate) octets: &'a mut [u8],
+    pub(crate) bytes: &'a mut [u8],
     pub(crate) packet: Packet,
     pub(crate) tcp: Tcp,
-    /// For a super-packet the octets of payload in each segment but the last; never zero.
+    /// For a super-packet, the bytes of payload in each segment but the last; never zero.
     pub(crate) size: Option<usize>,
     /// Whether the checksum still has to be completed.
     pub(crate) partial: bool,
 }
 
 impl Unit<'_> {
-    /// Completes the checksum of a segment, or checks it where nobody has: the other end takes it for right from then on.
-    /// (Those of a super-packet's segments are made with the segments.)
+    /// Completes the checksum of a segment, or verifies it if the kernel hasn't: the other runner trusts it. (The segments
+    /// of a super-packet get theirs when they are cut.)
     ///
     /// # Errors
-    /// If it is wrong: what was damaged on the way to us must not become right by being joined with others.
+    /// If it is wrong: joining with other segments must not make a damaged one valid.
     #[inline]
     pub(crate) fn complete(&mut self) -> Result<(), Reason> {
         match (self.size, self.partial) {
             (Some(_), _) => Ok(()),
             (None, true) => {
-                complete(self.octets, &self.packet);
+                complete(self.bytes, &self.packet);
                 Ok(())
             }
-            (None, false) if is_vouched_for(self.octets) => Ok(()),
+            (None, false) if is_vouched_for(self.bytes) => Ok(()),
             (None, false) => {
-                let tcp = TcpPacket::new_unchecked(&self.octets[VNET + IPV4..VNET + self.packet.len]);
+                let tcp = TcpPacket::new_unchecked(&self.bytes[VNET + IPV4..VNET + self.packet.len]);
                 let is_right = tcp.verify_checksum(&self.packet.source.into(), &self.packet.destination.into());
                 if is_right { Ok(()) } else { Err(Reason::BadChecksum) }
             }
@@ -45,30 +45,30 @@ impl Unit<'_> {
     }
 }
 
-/// The segments of a super-packet, one after another.
+/// Cuts off one segment after another.
 pub(crate) struct Segments<'a> {
     /// The super-packet with its `virtio_net_hdr`.
-    octets: &'a mut [u8],
+    bytes: &'a mut [u8],
     packet: Packet,
     tcp: Tcp,
     template: [u8; HEADERS],
     /// Octets of payload in each segment but the last.
     size: usize,
-    /// How many have been cut off.
+    /// How many segments are cut off.
     cut: usize,
 }
 
 impl<'a> Segments<'a> {
-    /// Starts with the super-packet in `octets`, [`VNET`] octets of `virtio_net_hdr` first. `packet`, with `tcp` in it,
-    /// is what it was parsed to. `size` is not zero.
-    pub(crate) fn new(octets: &'a mut [u8], packet: Packet, tcp: Tcp, size: usize) -> Self {
+    /// Starts with the super-packet in `bytes`, [`VNET`] bytes of `virtio_net_hdr` first, which was parsed to `packet` and
+    /// `tcp`. `size` is not zero.
+    pub(crate) fn new(bytes: &'a mut [u8], packet: Packet, tcp: Tcp, size: usize) -> Self {
         let mut template = [0; HEADERS];
-        template[..tcp.headers].copy_from_slice(&octets[VNET..VNET + tcp.headers]);
-        Self { octets, packet, tcp, template, size, cut: 0 }
+        template[..tcp.headers].copy_from_slice(&bytes[VNET..VNET + tcp.headers]);
+        Self { bytes, packet, tcp, template, size, cut: 0 }
     }
 
-    /// The next segment, complete, and its length in octets: [`VNET`] octets of `virtio_net_hdr`, then the packet, then
-    /// whatever of the super-packet is still to come. What comes before or within may be written over afterwards.
+    /// The next segment, complete, and its length in bytes: [`VNET`] bytes of `virtio_net_hdr`, then the packet, then the
+    /// rest of the super-packet. Everything before the rest may be overwritten afterwards.
     pub(crate) fn next(&mut self) -> Option<(&mut [u8], usize)> {
         let payload = self.packet.len - self.tcp.headers;
         let offset = self.cut * self.size;
@@ -81,15 +81,15 @@ impl<'a> Segments<'a> {
         self.cut += 1;
 
         let len = self.tcp.headers + part;
-        let octets = &mut self.octets[offset..];
-        octets[..VNET].copy_from_slice(&COMPLETE);
-        let headers = &mut octets[VNET..VNET + self.tcp.headers];
+        let bytes = &mut self.bytes[offset..];
+        bytes[..VNET].copy_from_slice(&COMPLETE);
+        let headers = &mut bytes[VNET..VNET + self.tcp.headers];
         headers.copy_from_slice(&self.template[..self.tcp.headers]);
         let mut ip = Ipv4Packet::new_unchecked(&mut headers[..IPV4]);
         ip.set_total_len(len as u16);
         ip.set_ident(ip.ident().wrapping_add(cut as u16));
         ip.fill_checksum();
-        let mut tcp = TcpPacket::new_unchecked(&mut octets[VNET + IPV4..VNET + len]);
+        let mut tcp = TcpPacket::new_unchecked(&mut bytes[VNET + IPV4..VNET + len]);
         tcp.set_seq_number(TcpSeqNumber(self.tcp.sequence.wrapping_add(offset as u32) as i32));
         if !last {
             tcp.set_fin(false);
@@ -99,22 +99,22 @@ impl<'a> Segments<'a> {
             tcp.set_cwr(false);
         }
         tcp.fill_checksum(&self.packet.source.into(), &self.packet.destination.into());
-        Some((octets, VNET + len))
+        Some((bytes, VNET + len))
     }
 }
 
-/// Completes the checksum of the segment in `octets`, [`VNET`] octets of `virtio_net_hdr` first, which is cleared.
-fn complete(octets: &mut [u8], packet: &Packet) {
-    octets[..VNET].copy_from_slice(&COMPLETE);
-    TcpPacket::new_unchecked(&mut octets[VNET + IPV4..VNET + packet.len])
+/// Completes the checksum of the segment in `bytes` and clears its [`VNET`] bytes of `virtio_net_hdr`.
+fn complete(bytes: &mut [u8], packet: &Packet) {
+    bytes[..VNET].copy_from_slice(&COMPLETE);
+    TcpPacket::new_unchecked(&mut bytes[VNET + IPV4..VNET + packet.len])
         .fill_checksum(&packet.source.into(), &packet.destination.into());
 }
 
-/// Cuts a super-packet that a TUN refused to take (`EINVAL`) into packets that it takes: `each` is called with one
-/// after another, [`crate::VNET`] octets of `virtio_net_hdr` first. Anything else comes as it is, but with its checksum
-/// complete. `packet` is written over.
+/// Cuts a super-packet that a TUN refused (`EINVAL`) into packets that it accepts. `each` is called for every one, with
+/// [`crate::VNET`] bytes of `virtio_net_hdr` first. Any other packet is passed unchanged except for a complete checksum.
+/// `packet` is overwritten.
 pub fn split(packet: &mut [u8], mut each: impl FnMut(&[u8])) {
-    let parsed = Vnet::parse(packet).and_then(|(vnet, octets)| Ok((vnet, Packet::parse(octets)?)));
+    let parsed = Vnet::parse(packet).and_then(|(vnet, bytes)| Ok((vnet, Packet::parse(bytes)?)));
     match parsed {
         Ok((Vnet { size: Some(size), .. }, parsed @ Packet { content: Content::Tcp(tcp), .. })) => {
             let mut segments = Segments::new(packet, parsed, tcp, size);
@@ -130,31 +130,31 @@ pub fn split(packet: &mut [u8], mut each: impl FnMut(&[u8])) {
     }
 }
 
-/// The least that a segment of a super-packet from a TUN carries: what TCP makes of the least MSS that Linux takes from
-/// anybody, with all options (`TCP_MIN_SND_MSS` of include/net/tcp.h). Who may write to the interface by itself, past TCP,
-/// could have us send a hundred times as much as it gives us otherwise.
+/// The fewest bytes of payload in a segment of a super-packet from a TUN: what TCP sends with the least MSS that Linux
+/// accepts and all options (`TCP_MIN_SND_MSS` of include/net/tcp.h). Otherwise a container that writes to its interface
+/// past TCP could make this runner send a hundred times as much.
 const SMALLEST: usize = 8;
 
-/// Whether a super-packet of an instance, with segments of this size and with these flags, can be cut: one that opens, ends
-/// badly or is urgent never is one.
+/// Whether a super-packet of an instance, with segments of this size and with these flags, can be cut. TCP makes none with
+/// SYN, RST or URG.
 pub(crate) const fn is_divisible(size: usize, flags: Flags) -> bool {
     size >= SMALLEST && !flags.has(Flags::SYN) && !flags.has(Flags::RST) && !flags.has(Flags::URG)
 }
 
-/// The most segments of a super-packet: as many as of Linux's least MSS (`TCP_MIN_SND_MSS`) go into 64 KiB. One of more
-/// would keep all others waiting, and no TCP makes it.
+/// The most segments of a super-packet: those of Linux's least MSS (`TCP_MIN_SND_MSS`) in 64 KiB. TCP never makes one with
+/// more, which would keep other instances waiting.
 const MOST: usize = 65535 / 48;
 
-/// Of how many segments what was read from a TUN is.
+/// The number of segments in a read of a TUN.
 #[inline]
-pub(crate) fn count(octets: &[u8]) -> usize {
-    match Vnet::parse(octets) {
+pub(crate) fn count(bytes: &[u8]) -> usize {
+    match Vnet::parse(bytes) {
         Ok((Vnet { size: Some(size), .. }, packet)) => packet.len().saturating_sub(IPV4 + 20).div_ceil(size).max(1),
         _ => 1,
     }
 }
 
-/// Whether a super-packet is of more segments than are worth an instance's turn.
+/// Whether a super-packet has more segments than TCP would make.
 #[inline]
 pub(crate) const fn is_crumbled(packet: &Packet, tcp: &Tcp, size: usize) -> bool {
     packet.len - tcp.headers > MOST * size

@@ -1,52 +1,55 @@
-//! Where the engine's effects go.
+//! The outputs of the engine.
 
 use std::net::{IpAddr, SocketAddr};
 
 use mesh_proto::RunnerId;
 
-/// A TUN device, by a number of the caller's choice.
+/// A TUN device, by a number that the owner chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port(pub u32);
 
-/// Takes what the engine has to say, at once: nothing is kept for later by the engine but what it says it keeps.
+/// Receives the effects of the engine, at once. The engine keeps nothing back except for batches, see
+/// [`crate::Engine::flush`].
 pub trait Sink {
-    /// Sends datagrams of `stride` octets each, of which the last may be shorter, to `to`: one `sendmsg(2)` with
-    /// `UDP_SEGMENT`, or without it if there is one datagram only (`stride == batch.len()`). At most
-    /// [`crate::MAX_SEGMENTS`] datagrams, at most [`crate::MAX_BATCH`] octets. IPv4 addresses are never mapped.
+    /// Sends datagrams of `stride` bytes each, of which the last may be shorter, to `to`: by one `sendmsg(2)`, with
+    /// `UDP_SEGMENT` unless there is only one datagram (`stride == batch.len()`). There are at most
+    /// [`crate::MAX_SEGMENTS`] datagrams of at most [`crate::MAX_BATCH`] bytes together. `to` is never an IPv4-mapped
+    /// address.
     fn send(&mut self, to: SocketAddr, batch: &[u8], stride: usize);
 
-    /// The same, from one of the machine's own addresses if that is still one: what was sent there is answered from there.
+    /// Sends datagrams from the machine's address `from`, if it still has that address: an answer leaves from the address
+    /// that the question was sent to.
     fn send_from(&mut self, from: Option<IpAddr>, to: SocketAddr, batch: &[u8], stride: usize) {
         let _ = from;
         self.send(to, batch, stride);
     }
 
-    /// Writes a packet, [`crate::VNET`] octets of `virtio_net_hdr` first, to a TUN by one `write(2)`. What that refuses
-    /// with `EINVAL` can be cut with [`crate::split`].
+    /// Writes a packet, [`crate::VNET`] bytes of `virtio_net_hdr` first, to a TUN by one `write(2)`. If that fails with
+    /// `EINVAL`, [`crate::split`] can cut the packet.
     fn deliver(&mut self, to: Port, packet: &[u8]);
 
-    /// Takes note of something.
+    /// Notifies the owner of the engine.
     fn event(&mut self, event: Event);
 }
 
-/// Something that the owner of the engine wants to know.
+/// A notification for the owner of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A runner was authenticated at this address, which is another one than before: worth remembering.
+    /// A runner was authenticated at a new address, which is worth remembering.
     Endpoint {
-        /// Who.
+        /// The runner.
         runner: RunnerId,
-        /// Where; never an IPv4-mapped address.
+        /// Its address; never an IPv4-mapped one.
         endpoint: SocketAddr,
     },
-    /// Handshakes with a runner have gone unanswered for so long that traffic for it is refused from now on.
+    /// Handshakes with a runner have gone unanswered for so long that traffic for it is rejected from now on.
     Unreachable {
-        /// Who.
+        /// The runner.
         runner: RunnerId,
     },
-    /// It has answered.
+    /// A runner that was unreachable has answered.
     Reachable {
-        /// Who.
+        /// The runner.
         runner: RunnerId,
     },
 }

@@ -1,5 +1,5 @@
-//! What waits for a session with a runner. One sender can't take all of the room: a newcomer with less displaces the latest
-//! of the sender with most.
+//! Packets that wait for a session with a runner. A sender can't take all of the room: one with less displaces the latest
+//! packet of the sender with most.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -8,65 +8,65 @@ use std::{
 
 use crate::Port;
 
-/// How much waits at most, in packets and octets.
+/// The most packets, and the most bytes, that wait for one runner.
 const PACKETS: usize = 32;
-const OCTETS: usize = 256 << 10;
+const BYTES: usize = 256 << 10;
 
 /// A packet that waits for a session, as it was read from a TUN.
 pub(crate) struct Staged {
     pub(crate) from: Port,
-    pub(crate) octets: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     pub(crate) since: Instant,
 }
 
-/// What waits for one runner, oldest first.
+/// The packets that wait for one runner, oldest first.
 #[derive(Default)]
 pub(crate) struct Queue {
     all: VecDeque<Staged>,
-    octets: usize,
+    bytes: usize,
 }
 
-/// There is no room that is the sender's.
+/// The sender has no room left.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
 impl Queue {
-    /// Keeps a packet. Gives how many others had to make room for it.
+    /// Keeps a packet. Returns how many others had to make room for it.
     ///
     /// # Errors
-    /// If none of them is of a sender that has more.
-    pub(crate) fn push(&mut self, from: Port, octets: &[u8], since: Instant) -> Result<usize, Full> {
+    /// If no other sender has more.
+    pub(crate) fn push(&mut self, from: Port, bytes: &[u8], since: Instant) -> Result<usize, Full> {
         let mut displaced = 0;
-        while self.all.len() >= PACKETS || self.octets + octets.len() > OCTETS {
+        while self.all.len() >= PACKETS || self.bytes + bytes.len() > BYTES {
             let by_packets = self.all.len() >= PACKETS;
-            let weight = |staged: &Staged| if by_packets { 1 } else { staged.octets.len() };
+            let weight = |staged: &Staged| if by_packets { 1 } else { staged.bytes.len() };
             let mut held: BTreeMap<u32, usize> = BTreeMap::new();
             self.all.iter().for_each(|staged| *held.entry(staged.from.0).or_default() += weight(staged));
-            let own = held.get(&from.0).copied().unwrap_or(0) + if by_packets { 1 } else { octets.len() };
+            let own = held.get(&from.0).copied().unwrap_or(0) + if by_packets { 1 } else { bytes.len() };
             let most = held.into_iter().max_by_key(|(_, weight)| *weight).filter(|(_, weight)| *weight > own);
             let (greedy, _) = most.ok_or(Full)?;
             let last = self.all.iter().rposition(|staged| staged.from.0 == greedy).ok_or(Full)?;
             self.remove(last);
             displaced += 1;
         }
-        self.octets += octets.len();
-        self.all.push_back(Staged { from, octets: octets.to_vec(), since });
+        self.bytes += bytes.len();
+        self.all.push_back(Staged { from, bytes: bytes.to_vec(), since });
         Ok(displaced)
     }
 
     fn remove(&mut self, at: usize) -> Option<Staged> {
         let staged = self.all.remove(at)?;
-        self.octets -= staged.octets.len();
+        self.bytes -= staged.bytes.len();
         Some(staged)
     }
 
-    /// Everything.
+    /// Removes and returns all packets.
     pub(crate) fn take(&mut self) -> VecDeque<Staged> {
-        self.octets = 0;
+        self.bytes = 0;
         std::mem::take(&mut self.all)
     }
 
-    /// What has waited for so long.
+    /// Removes and returns the packets that have waited for `limit`.
     pub(crate) fn expired(&mut self, limit: Duration, now: Instant) -> Vec<Staged> {
         let mut expired = vec![];
         let is_late = |staged: &Staged| now.saturating_duration_since(staged.since) >= limit;
@@ -96,9 +96,9 @@ mod tests {
         for port in 2..10 {
             assert_eq!(queue.push(Port(port), &[0; 60], now), Ok(1));
         }
-        assert_eq!(queue.push(Port(10), &vec![0; OCTETS], now), Err(Full), "more than a share");
+        assert_eq!(queue.push(Port(10), &vec![0; BYTES], now), Err(Full), "more than a share");
         assert_eq!(queue.take().iter().filter(|staged| staged.from != Port(1)).count(), 8);
-        assert_eq!((queue.octets, queue.is_empty()), (0, true));
+        assert_eq!((queue.bytes, queue.is_empty()), (0, true));
     }
 
     #[test]
@@ -109,6 +109,6 @@ mod tests {
         assert_eq!(queue.push(Port(2), &[0; 60_000], now), Ok(1));
         assert_eq!(queue.push(Port(3), &[0; 60], now), Ok(0));
         assert_eq!(queue.expired(Duration::ZERO, now).len(), 5);
-        assert_eq!(queue.octets, 0);
+        assert_eq!(queue.bytes, 0);
     }
 }

@@ -1,4 +1,4 @@
-//! What an engine has to say about itself.
+//! The report of an engine.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -9,75 +9,75 @@ use mesh_proto::{InstanceId, RunnerId, ServiceId};
 
 use crate::Reason;
 
-/// The state of an engine, for people to read.
+/// The state of an engine for `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Every runner that the map holds but our own, by identifier.
+    /// The other runners in the map, by identifier.
     pub peers: Vec<PeerReport>,
-    /// Every reason for which a packet can die, and how many have. All reasons, also those with a count of zero.
+    /// How many packets were dropped for each reason, including reasons with a count of zero.
     pub drops: Vec<(Reason, u64)>,
-    /// The last hundred refusals, latest first.
+    /// The last hundred rejections, latest first.
     pub denied: Vec<Denied>,
-    /// The instances that are attached and that the map holds, by identifier.
+    /// The attached instances in the map, by identifier.
     pub instances: Vec<InstanceReport>,
-    /// Connections that stand and have an end here.
+    /// Standing connections with a local end.
     pub connections: usize,
 }
 
 /// An instance of this runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceReport {
-    /// Which.
+    /// Its identifier.
     pub instance: InstanceId,
-    /// Connections to it that stand.
+    /// Standing connections to it.
     pub open: u32,
 }
 
 /// The tunnel to one runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerReport {
-    /// Who.
+    /// The runner.
     pub runner: RunnerId,
-    /// Where it was authenticated last; `None` if never.
+    /// The last address at which it was authenticated; `None` if never.
     pub endpoint: Option<SocketAddr>,
-    /// The age of the session in use; `None` if there is none.
+    /// The age of the current session; `None` if there is none.
     pub handshake_age: Option<Duration>,
-    /// Handshakes that go unanswered; `None` if none does.
+    /// Unanswered handshakes; `None` if there are none.
     pub failing: Option<Failing>,
-    /// Octets of IP packets received from it.
+    /// Bytes of IP packets received from it.
     pub rx_bytes: u64,
-    /// Octets of IP packets sent to it.
+    /// Bytes of IP packets sent to it.
     pub tx_bytes: u64,
 }
 
-/// Handshakes that go unanswered.
+/// Unanswered handshakes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failing {
-    /// How many.
+    /// The number of handshakes.
     pub tries: u32,
-    /// Since the first of them.
+    /// The time since the first of them.
     pub since: Duration,
-    /// Where they are sent, in turn.
+    /// The addresses that are tried in turn.
     pub tried: Vec<SocketAddr>,
 }
 
-/// Refusals of the same pair of services, port and reason; the addresses are those of the last one.
+/// Rejections of the same pair of services, port and reason. The addresses are those of the last one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
-    /// The source address of what was refused.
+    /// The source address of the packet.
     pub caller: Ipv4Addr,
-    /// Whose address that was, if it was known here.
+    /// The service with that address, if known.
     pub caller_service: Option<ServiceId>,
     /// The destination address.
     pub callee: Ipv4Addr,
-    /// Whose address that was, if it was known here.
+    /// The service with that address, if known.
     pub callee_service: Option<ServiceId>,
-    /// The destination's TCP port; zero for what isn't TCP.
+    /// The destination's TCP port; zero if the packet isn't TCP.
     pub port: u16,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// How many times.
+    /// The number of rejections.
     pub count: u64,
-    /// How long ago the last time was.
+    /// The time since the last one.
     pub age: Duration,
 }

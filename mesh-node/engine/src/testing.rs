@@ -1,4 +1,4 @@
-//! What the unit tests share: packets made by other means than the code under test, and a sink that remembers.
+//! Shared by the unit tests: packets that are built independently of the code under test, and a sink that records.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -17,9 +17,9 @@ use crate::{
 
 /// The checksum of RFC 1071, the slow way.
 pub(crate) fn sum(parts: &[&[u8]]) -> u16 {
-    let octets: Vec<u8> = parts.concat();
+    let bytes: Vec<u8> = parts.concat();
     let mut sum: u32 =
-        octets.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
     while sum > 0xffff {
         sum = (sum >> 16) + (sum & 0xffff);
     }
@@ -29,15 +29,15 @@ pub(crate) fn sum(parts: &[&[u8]]) -> u16 {
 /// An IPv4 packet around `payload`, with `options`.
 pub(crate) fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
     let header = 20 + options.len();
-    let mut octets = vec![0x40 | (header / 4) as u8, 0, 0, 0, 0x12, 0x34, 0x40, 0, 64, protocol, 0, 0];
-    octets[2..4].copy_from_slice(&((header + payload.len()) as u16).to_be_bytes());
-    octets.extend(from.octets());
-    octets.extend(to.octets());
-    octets.extend(options);
-    let check = !sum(&[&octets]);
-    octets[10..12].copy_from_slice(&check.to_be_bytes());
-    octets.extend(payload);
-    octets
+    let mut bytes = vec![0x40 | (header / 4) as u8, 0, 0, 0, 0x12, 0x34, 0x40, 0, 64, protocol, 0, 0];
+    bytes[2..4].copy_from_slice(&((header + payload.len()) as u16).to_be_bytes());
+    bytes.extend(from.octets());
+    bytes.extend(to.octets());
+    bytes.extend(options);
+    let check = !sum(&[&bytes]);
+    bytes[10..12].copy_from_slice(&check.to_be_bytes());
+    bytes.extend(payload);
+    bytes
 }
 
 /// A TCP segment in the making: by default an ACK without payload from 100.112.0.10:40000 to 100.112.0.20:5432.
@@ -137,30 +137,30 @@ impl Segment {
         ipv4(self.from, self.to, 6, &[], &segment)
     }
 
-    /// As a TUN's read gives it: a super-packet if it is longer than one segment of `size`.
+    /// In the format of a TUN's read: a super-packet if it is longer than one segment of `size`.
     pub(crate) fn read(&self, size: usize) -> Vec<u8> {
-        let mut octets = vec![0; VNET];
-        octets[0] = 1;
+        let mut bytes = vec![0; VNET];
+        bytes[0] = 1;
         if self.payload.len() > size {
-            octets[1] = 1;
-            octets[2..4].copy_from_slice(&((40 + self.options.len()) as u16).to_ne_bytes());
-            octets[4..6].copy_from_slice(&(size as u16).to_ne_bytes());
+            bytes[1] = 1;
+            bytes[2..4].copy_from_slice(&((40 + self.options.len()) as u16).to_ne_bytes());
+            bytes[4..6].copy_from_slice(&(size as u16).to_ne_bytes());
         }
-        octets[6..8].copy_from_slice(&20u16.to_ne_bytes());
-        octets[8..10].copy_from_slice(&16u16.to_ne_bytes());
-        octets.extend(self.partial());
-        octets
+        bytes[6..8].copy_from_slice(&20u16.to_ne_bytes());
+        bytes[8..10].copy_from_slice(&16u16.to_ne_bytes());
+        bytes.extend(self.partial());
+        bytes
     }
 }
 
-/// A complete packet as a TUN's read gives it.
+/// A complete packet in the format of a TUN's read.
 pub(crate) fn complete(packet: &[u8]) -> Vec<u8> {
     [&[0; VNET], packet].concat()
 }
 
-/// The packet that `octets` are, which has to be a TCP segment.
-pub(crate) fn packet(octets: &[u8]) -> (Packet, Tcp) {
-    let packet = Packet::parse(octets).expect("a packet");
+/// Parses `bytes`, which have to be a TCP segment.
+pub(crate) fn packet(bytes: &[u8]) -> (Packet, Tcp) {
+    let packet = Packet::parse(bytes).expect("a packet");
     match packet.content {
         Content::Tcp(tcp) => (packet, tcp),
         Content::Foreign { why, .. } => panic!("not TCP: {why}"),
@@ -176,11 +176,11 @@ pub(crate) fn is_sound(packet: &[u8]) -> bool {
         && sum(&[&packet[12..20], &[0, packet[9]], &length, &packet[20..]]) == 0xffff
 }
 
-/// Remembers all effects.
+/// Records all effects.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     pub(crate) sent: Vec<(SocketAddr, Vec<u8>, usize)>,
-    /// From which address of ours each of all that were sent was to leave.
+    /// The source address of each batch in `sent`.
     pub(crate) sources: Vec<Option<IpAddr>>,
     pub(crate) delivered: Vec<(Port, Vec<u8>)>,
     pub(crate) events: Vec<Event>,
@@ -207,7 +207,7 @@ impl Sink for Recorder {
     }
 }
 
-/// A view in the making, with runners, deployments, services and instances of few words.
+/// Builds a view.
 pub(crate) struct Builder(pub(crate) View);
 
 /// The key of the runner with this number.
@@ -215,7 +215,7 @@ pub(crate) fn key(runner: u64) -> PrivateKey {
     PrivateKey::from_bytes([runner as u8; 32])
 }
 
-/// Where the runner with this number listens.
+/// The endpoint of the runner with this number.
 pub(crate) fn endpoint(runner: u64) -> SocketAddr {
     ([192, 0, 2, runner as u8], 51820).into()
 }
@@ -226,7 +226,7 @@ pub(crate) fn address(number: u64) -> Ipv4Addr {
 }
 
 impl Builder {
-    /// The view of a runner with nobody in it.
+    /// The empty view of a runner.
     pub(crate) fn new(runner: u64) -> Self {
         let network = Network { range: Range::DEFAULT, mtu: 1344 };
         Self(View::empty(Epoch([0; 16]), Revision(1), RunnerId(runner), network))
@@ -254,7 +254,7 @@ impl Builder {
         self
     }
 
-    /// A service, whose address is that of its number.
+    /// A service with the address of its number.
     pub(crate) fn service(mut self, id: u64, deployment: u64) -> Self {
         self.0.put(Record::Service(Arc::new(Service {
             id: ServiceId(id),
@@ -266,7 +266,7 @@ impl Builder {
         self
     }
 
-    /// A live instance, whose address is that of its number.
+    /// A live instance with the address of its number.
     pub(crate) fn instance(self, id: u64, service: u64, runner: u64) -> Self {
         self.instance_that_is(InstanceState::Live, id, service, runner)
     }

@@ -1,4 +1,4 @@
-//! `struct virtio_net_hdr` (linux/virtio_net.h), in the machine's byte order, as it stands before each packet of a TUN.
+//! `struct virtio_net_hdr` (linux/virtio_net.h) in front of each packet of a TUN, in the machine's byte order.
 
 use crate::{Reason, VNET};
 
@@ -6,26 +6,26 @@ const NEEDS_CSUM: u8 = 1;
 const DATA_VALID: u8 = 2;
 const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
-/// Set beside the type where the first segment has CWR (RFC 3168 §6.1.2).
+/// Set in addition if the first segment has CWR (RFC 3168 §6.1.2).
 const GSO_ECN: u8 = 0x80;
 
-/// What the kernel says of a packet that was read. `hdr_len` isn't looked at: on forwarded packets it is something else.
+/// What the kernel says of a packet. `hdr_len` is ignored: forwarded packets have other values in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Vnet {
     /// Whether the checksum still has to be completed.
     pub(crate) partial: bool,
-    /// For a super-packet the octets of payload in each segment but the last; never zero.
+    /// For a super-packet, the bytes of payload in each segment but the last; never zero.
     pub(crate) size: Option<usize>,
 }
 
 impl Vnet {
-    /// Splits what was read into the header and the packet.
+    /// Splits a read into the header and the packet.
     ///
     /// # Errors
-    /// If it is too short, or of a kind of super-packet that was never asked for.
+    /// If it is too short, or a kind of super-packet that isn't enabled.
     #[inline]
-    pub(crate) fn parse(octets: &[u8]) -> Result<(Self, &[u8]), Reason> {
-        let (header, packet) = octets.split_first_chunk::<VNET>().ok_or(Reason::Malformed)?;
+    pub(crate) fn parse(bytes: &[u8]) -> Result<(Self, &[u8]), Reason> {
+        let (header, packet) = bytes.split_first_chunk::<VNET>().ok_or(Reason::Malformed)?;
         let size = usize::from(u16::from_ne_bytes([header[4], header[5]]));
         let size = match header[1] & !GSO_ECN {
             GSO_NONE => None,
@@ -36,15 +36,15 @@ impl Vnet {
     }
 }
 
-/// Whether the kernel says that it has checked the checksum of a packet that was read, or has yet to make it.
-pub(crate) fn is_vouched_for(octets: &[u8]) -> bool {
-    octets.first().is_some_and(|flags| flags & (NEEDS_CSUM | DATA_VALID) != 0)
+/// Whether the kernel has verified the checksum of a packet, or left it to be completed.
+pub(crate) fn is_vouched_for(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|flags| flags & (NEEDS_CSUM | DATA_VALID) != 0)
 }
 
-/// The header of a packet that is complete.
+/// The header of a complete packet.
 pub(crate) const COMPLETE: [u8; VNET] = [0; VNET];
 
-/// The header of a super-packet: `headers` octets of IPv4 without options and TCP, then segments of `size`, with only
+/// The header of a super-packet: `headers` bytes of IPv4 without options and TCP, then segments of `size`, with only
 /// the pseudo-header's sum in the checksum field.
 pub(crate) fn super_packet(headers: usize, size: usize) -> [u8; VNET] {
     let mut header = COMPLETE;
@@ -57,7 +57,7 @@ pub(crate) fn super_packet(headers: usize, size: usize) -> [u8; VNET] {
     header
 }
 
-/// Where the checksum stands in a TCP header.
+/// The offset of the checksum in a TCP header.
 const TCP_CHECKSUM: u16 = 16;
 
 #[cfg(test)]
@@ -67,11 +67,11 @@ mod tests {
     #[test]
     fn only_what_was_asked_for_is_taken() {
         let read = |kind: u8, size: u16| {
-            let mut octets = [0; VNET + 3];
-            (octets[0], octets[1]) = (NEEDS_CSUM, kind);
-            octets[2..4].copy_from_slice(&9999u16.to_ne_bytes());
-            octets[4..6].copy_from_slice(&size.to_ne_bytes());
-            Vnet::parse(&octets).map(|(vnet, packet)| (vnet.size, packet.len()))
+            let mut bytes = [0; VNET + 3];
+            (bytes[0], bytes[1]) = (NEEDS_CSUM, kind);
+            bytes[2..4].copy_from_slice(&9999u16.to_ne_bytes());
+            bytes[4..6].copy_from_slice(&size.to_ne_bytes());
+            Vnet::parse(&bytes).map(|(vnet, packet)| (vnet.size, packet.len()))
         };
         assert_eq!(read(GSO_NONE, 0), Ok((None, 3)));
         assert_eq!(read(GSO_NONE, 7), Ok((None, 3)), "without a type the size means nothing");

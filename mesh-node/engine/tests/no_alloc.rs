@@ -1,4 +1,4 @@
-//! Once a tunnel stands, packets cross without a single allocation.
+//! Once a tunnel stands, packets cross without any allocation.
 
 mod heap;
 mod lab;
@@ -18,10 +18,10 @@ const SYN: u8 = 0x02;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 
-/// Lets the instance of an end send what `octets` are, which are left as they are.
-fn send(world: &mut World, end: usize, octets: &[u8], buffer: &mut [u8]) {
-    let buffer = &mut buffer[..octets.len()];
-    buffer.copy_from_slice(octets);
+/// Sends `bytes` from the instance of an end. They are not changed.
+fn send(world: &mut World, end: usize, bytes: &[u8], buffer: &mut [u8]) {
+    let buffer = &mut buffer[..bytes.len()];
+    buffer.copy_from_slice(bytes);
     world.turn_of(end, buffer);
 }
 
@@ -34,11 +34,11 @@ fn packets_cross_without_allocation() {
     let (bulk, small) = (read(ACK, 6, 60_000, 1292), read(ACK | PSH, 6, 3, 1292));
     let kinds = [(0, bulk.clone()), (1, back(bulk)), (0, small.clone()), (1, back(small)), (0, read(0, 17, 20, 1292))];
     let mut all = |world: &mut World, times: u64| {
-        for (end, octets) in (0..times).flat_map(|_| &kinds) {
-            send(world, *end, octets, &mut buffer);
+        for (end, bytes) in (0..times).flat_map(|_| &kinds) {
+            send(world, *end, bytes, &mut buffer);
         }
     };
-    // The first of each kind may make room for the others.
+    // The first packet of each kind may allocate room for the others.
     all(&mut world, 1);
     let before = [0, 1].map(|end| (world.wires[end].packets, world.wires[end].delivered));
     assert_eq!(allocations(|| all(&mut world, 50)), 0);
@@ -48,9 +48,9 @@ fn packets_cross_without_allocation() {
     assert_eq!(world.wires[1].packets - before[1].0, 100, "joined");
     assert_eq!(world.engines[0].dropped(Reason::NotTcp), 51);
 
-    // Nor one by one.
+    // Without batches.
     for engine in &mut world.engines {
-        engine.set_switches(Switches { tun_gso: false, udp_gso: false, ..Switches::default() });
+        engine.handle_switches(Switches { tun_gso: false, udp_gso: false, ..Switches::default() });
     }
     world.wires[0].sends.reserve(1000);
     world.wires[1].sends.reserve(1000);
@@ -80,7 +80,7 @@ fn packets_of_a_thousand_connections_cross_without_allocation() {
             send(world, 1, back, &mut buffer);
         }
     };
-    // The tunnel may make room for its first packet of a length that has to be padded.
+    // The tunnel may allocate room for its first padded packet.
     all(&mut world, 1);
     let packets = packets.map(|count| count + 1);
     assert_eq!(allocations(|| all(&mut world, there.len())), 0);
@@ -92,9 +92,9 @@ fn packets_of_a_thousand_connections_cross_without_allocation() {
 fn packets_within_a_runner_pass_without_allocation() {
     let (mut world, mut wire) = (World::local(Crowd::default()), Wire::new());
     let mut buffer = vec![0; TUN_BUFFER];
-    let mut pass = |port: u32, octets: &[u8]| {
-        let buffer = &mut buffer[..octets.len()];
-        buffer.copy_from_slice(octets);
+    let mut pass = |port: u32, bytes: &[u8]| {
+        let buffer = &mut buffer[..bytes.len()];
+        buffer.copy_from_slice(bytes);
         world.engines[0].handle_tun(Port(port), buffer, world.now, &mut wire);
         world.engines[0].flush(&mut wire);
     };

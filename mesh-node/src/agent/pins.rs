@@ -13,8 +13,8 @@ pub(crate) const BOOT: &str = "boot.json";
 struct Pins(Mapping);
 
 impl PinMemory for Pins {
-    fn octets(&mut self) -> &mut [u8] {
-        self.0.octets()
+    fn bytes(&mut self) -> &mut [u8] {
+        self.0.bytes()
     }
 }
 

@@ -130,7 +130,7 @@ fn traffic(report: &Report) -> [(String, local::Calls); 4] {
         ("udp-sends", udp_sends),
         ("udp-receives", udp_receives),
     ];
-    kinds.map(|(kind, calls)| (kind.to_owned(), local::Calls { count: calls.count, bytes: calls.octets }))
+    kinds.map(|(kind, calls)| (kind.to_owned(), local::Calls { count: calls.count, bytes: calls.bytes }))
 }
 
 /// The offloads, and why one isn't in use. `tun-gro`, super-packets to a TUN, is switched with `tun-gso`, those from one.

@@ -1,8 +1,8 @@
-//! What happened at the descriptors, counted.
+//! Counts what happens at the descriptors.
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// Something that happened at a descriptor and has to be accounted for.
+        /// Something that happens at a descriptor.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Counter {
             $($(#[$doc])* $name,)*
@@ -15,19 +15,19 @@ macro_rules! counters {
 counters! {
     /// The socket's send buffer was full: datagrams dropped.
     UdpSendFull = "udp-send-full",
-    /// sendmsg(2) failed otherwise: no route, a firewall of the host's.
+    /// sendmsg(2) failed otherwise: there is no route, or the host's firewall refuses.
     UdpSendFailed = "udp-send-failed",
     /// The kernel refused a batch, whose datagrams were then sent singly: the route has no `UDP_SEGMENT`.
     UdpGsoUnsupported = "udp-gso-unsupported",
-    /// The same, because the datagrams don't fit the route's MTU, or because an old kernel is in doubt.
+    /// The kernel refused a batch because the datagrams don't fit the route's MTU, or because it is old.
     UdpGsoRefused = "udp-gso-refused",
-    /// Batches that weren't tried, because the route of an earlier one to that family had no `UDP_SEGMENT`.
+    /// Batches that weren't tried, because an earlier route of that family had no `UDP_SEGMENT`.
     UdpGsoOff = "udp-gso-off",
     /// The kernel can't receive datagrams in batches (`UDP_GRO`).
     UdpGroUnsupported = "udp-gro-unsupported",
     /// Messages that found the socket's receive buffer full. One may have been a batch of up to 64 datagrams.
     UdpReceiveFull = "udp-receive-full",
-    /// Messages longer than any packet can be, of which the end was missing: dropped.
+    /// Messages longer than any packet, which were truncated: dropped.
     UdpTruncated = "udp-truncated",
     /// Datagrams without content: dropped.
     UdpEmpty = "udp-empty",
@@ -35,7 +35,7 @@ counters! {
     UdpReceiveFailed = "udp-receive-failed",
     /// A packet for a TUN that was just detached: dropped.
     TunUnknown = "tun-unknown",
-    /// A TUN took no more: packets dropped.
+    /// A TUN's queue was full: packets dropped.
     TunFull = "tun-full",
     /// The interface is down: packets dropped.
     TunDown = "tun-down",
@@ -49,7 +49,7 @@ counters! {
     TunReadFailed = "tun-read-failed",
 }
 
-/// A count of each.
+/// All counters.
 #[derive(Debug, Default)]
 pub(super) struct Counters([u64; ALL.len()]);
 
@@ -63,7 +63,7 @@ impl Counters {
         self.0[counter as usize]
     }
 
-    /// All, by name.
+    /// All counters, by name.
     pub(super) fn list(&self) -> Vec<(&'static str, u64)> {
         ALL.iter().map(|&(counter, name)| (name, self.0[counter as usize])).collect()
     }

@@ -1,11 +1,11 @@
-//! Batches of datagrams by `UDP_SEGMENT`, and what to do where the kernel refuses them.
+//! Sends batches of datagrams by `UDP_SEGMENT`, or singly if the kernel refuses that.
 
 use std::{io, net::SocketAddr};
 
 use super::counters::{Counter, Counters};
 
-/// Which IP families have a route that can't do it (an `EIO`: IPsec, or a device without checksum offload before Linux
-/// 6.11). By family and not by destination: a machine seldom has two uplinks, and the price is speed only.
+/// The IP families with a route that can't do it (an `EIO`: IPsec, or a device without checksum offload before Linux
+/// 6.11). Routes aren't distinguished: a machine seldom has two uplinks, and only speed is lost.
 #[derive(Debug, Default)]
 pub(super) struct Gso {
     v4_off: bool,
@@ -13,13 +13,13 @@ pub(super) struct Gso {
 }
 
 impl Gso {
-    /// Forgets what was learned, since the operator has switched it on anew.
+    /// Forgets what was learned: the operator has switched it on again.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
 
-    /// Sends datagrams of `stride` octets, in one call if that works, else singly. `raw` does the sending: to whom,
-    /// what, in pieces of which length.
+    /// Sends datagrams of `stride` bytes, in one call if that works, else singly. `raw` sends: its arguments are the
+    /// destination, the bytes, and the length of the pieces.
     pub(super) fn send(
         &mut self,
         to: SocketAddr,
@@ -44,8 +44,8 @@ impl Gso {
                                  will be several times slower"
                             );
                         }
-                        // EINVAL is ambiguous: pieces too long for this route, or a kernel that is in doubt. The next
-                        // batch may go to another runner, and is tried.
+                        // EINVAL is ambiguous: the pieces may be too long for this route. The next batch may go to
+                        // another runner and is tried.
                         Some(libc::EINVAL | libc::EMSGSIZE) => counters.add(Counter::UdpGsoRefused, 1),
                         _ => {
                             let datagrams = batch.len().div_ceil(stride.max(1)) as u64;
@@ -79,7 +79,7 @@ mod tests {
 
     const BATCH: [u8; 250] = [7; 250];
 
-    /// A kernel that answers batches with `batches` and single datagrams with `singles`; what it was given.
+    /// A kernel that answers batches with `batches` and single datagrams with `singles`, and records them.
     struct Kernel {
         batches: Option<i32>,
         singles: Option<i32>,
@@ -93,8 +93,8 @@ mod tests {
 
         fn send(&mut self, gso: &mut Gso, counters: &mut Counters, to: impl Into<std::net::IpAddr>) {
             self.given.clear();
-            gso.send((to, 1).into(), &BATCH, 100, counters, |_, octets, segment| {
-                self.given.push((octets.len(), segment));
+            gso.send((to, 1).into(), &BATCH, 100, counters, |_, bytes, segment| {
+                self.given.push((bytes.len(), segment));
                 let answer = if segment.is_some() { self.batches } else { self.singles };
                 answer.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
             });

@@ -1,4 +1,4 @@
-//! Where the engine's effects become system calls.
+//! Turns the engine's effects into system calls.
 
 use std::{
     collections::HashMap,
@@ -12,13 +12,14 @@ use mesh_engine::{Event, Port, Sink, TUN_BUFFER};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    DataEvent,
     counters::{Counter, Counters},
+    event::DataEvent,
     gso::Gso,
+    report::Traffic,
 };
 use crate::sys::udp::{Inbox, Udp};
 
-/// The descriptors, and what is known of them.
+/// The descriptors and their state.
 #[derive(Debug)]
 pub(super) struct Io {
     pub(super) udp: Udp,
@@ -27,49 +28,19 @@ pub(super) struct Io {
     pub(super) traffic: Traffic,
     events: UnboundedSender<DataEvent>,
     tuns: HashMap<Port, File>,
-    /// What was found gone during this turn.
+    /// TUNs that were found gone in this turn.
     gone: Vec<Port>,
     /// For super-packets that have to be cut.
     scratch: Box<[u8]>,
-    /// The socket's own count of messages that it had no room for, as last told.
+    /// The socket's count of messages that it had no room for, at the last look.
     overflow: u32,
 }
 
-/// How many system calls of a kind succeeded, and how much they carried.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Calls {
-    /// So many calls.
-    pub(crate) count: u64,
-    /// So many octets in all, headers included.
-    pub(crate) octets: u64,
-}
-
-impl Calls {
-    fn add(&mut self, octets: usize) {
-        self.count += 1;
-        self.octets += octets as u64;
-    }
-}
-
-/// What went through the descriptors. Where offloads work, bulk traffic makes tens of kilobytes a call; where one is
-/// missing, 1.4 KB, at several times the cost.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Traffic {
-    /// Packets and super-packets from TUNs.
-    pub(crate) tun_reads: Calls,
-    /// Packets and super-packets to TUNs.
-    pub(crate) tun_writes: Calls,
-    /// Datagrams and batches sent.
-    pub(crate) udp_sends: Calls,
-    /// Datagrams and batches received.
-    pub(crate) udp_receives: Calls,
-}
-
-/// What reading a TUN gave.
+/// The outcome of reading a TUN.
 pub(super) enum Reading {
-    /// A packet of that length.
+    /// A packet of this length in bytes.
     Packet(usize),
-    /// Nothing for now.
+    /// No packet for now.
     Empty,
 }
 
@@ -100,24 +71,24 @@ impl Io {
         self.tuns.values()
     }
 
-    /// Marks a TUN as one that is never going to be of use again.
+    /// Marks a TUN as gone for good.
     pub(super) fn give_up(&mut self, port: Port) {
         if !self.gone.contains(&port) {
             self.gone.push(port);
         }
     }
 
-    /// What was given up, once each.
+    /// Removes and returns a TUN that was given up.
     pub(super) fn take_gone(&mut self) -> Option<Port> {
         self.gone.pop()
     }
 
-    /// Nobody may be listening any more: then the data plane is about to end.
-    pub(super) fn tell(&self, event: DataEvent) {
+    /// Notifies the owner. An owner that no longer listens is about to end the data plane.
+    pub(super) fn notify(&self, event: DataEvent) {
         let _ = self.events.send(event);
     }
 
-    /// Reads a packet from a TUN, `virtio_net_hdr` first. A TUN that fails is given up, and empty from then on.
+    /// Reads a packet from a TUN, `virtio_net_hdr` first. A TUN that fails is given up and empty from then on.
     pub(super) fn read(&mut self, port: Port, packet: &mut [u8]) -> Reading {
         let Some(mut tun) = self.tuns.get(&port) else { return Reading::Empty };
         loop {
@@ -130,8 +101,8 @@ impl Io {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Reading::Empty,
                 Err(error) => {
-                    // EBADFD: the device is gone. Of anything else nothing good can come either, and since epoll would
-                    // tell of it without end, it is treated alike.
+                    // EBADFD: the device is gone. Other errors are treated alike, since epoll would report them without
+                    // end.
                     if error.raw_os_error() != Some(libc::EBADFD) {
                         self.counters.add(Counter::TunReadFailed, 1);
                         tracing::warn!(%error, "a TUN can't be read any more and is given up");
@@ -143,7 +114,7 @@ impl Io {
         }
     }
 
-    /// Receives into `inbox`, and counts what was lost on the way.
+    /// Receives into `inbox`, and counts lost messages.
     pub(super) fn receive(&mut self, inbox: &mut Inbox) -> io::Result<()> {
         let result = self.udp.receive(inbox);
         let lost = inbox.overflow().wrapping_sub(self.overflow);
@@ -169,7 +140,7 @@ impl Io {
         self.counters.add(counter, 1);
     }
 
-    /// Cuts a super-packet that the TUN refused, and writes the segments.
+    /// Cuts a super-packet that the TUN refused, and writes its segments.
     fn deliver_singly(&mut self, to: Port, packet: &[u8]) {
         let Some((mut tun, scratch)) = self.tuns.get(&to).zip(self.scratch.get_mut(..packet.len())) else { return };
         scratch.copy_from_slice(packet);
@@ -198,8 +169,8 @@ impl Sink for Io {
 
     fn send_from(&mut self, from: Option<IpAddr>, to: SocketAddr, batch: &[u8], stride: usize) {
         let (udp, sends) = (&self.udp, &mut self.traffic.udp_sends);
-        self.gso.send(to, batch, stride, &mut self.counters, |to, octets, segment| {
-            udp.send(from, to, octets, segment).inspect(|()| sends.add(octets.len()))
+        self.gso.send(to, batch, stride, &mut self.counters, |to, bytes, segment| {
+            udp.send(from, to, bytes, segment).inspect(|()| sends.add(bytes.len()))
         });
     }
 
@@ -207,7 +178,7 @@ impl Sink for Io {
         let Some(mut tun) = self.tuns.get(&to) else { return self.counters.add(Counter::TunUnknown, 1) };
         match write(&mut tun, packet) {
             Ok(()) => self.traffic.tun_writes.add(packet.len()),
-            // Linux 6.6.44 and its like refuse good super-packets (torvalds e269d79c7d35).
+            // Linux 6.6.44 and similar versions refuse valid super-packets (torvalds e269d79c7d35).
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.deliver_singly(to, packet),
             Err(error) => self.count_write(&error, to),
         }
@@ -215,9 +186,9 @@ impl Sink for Io {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Endpoint { runner, endpoint } => self.tell(DataEvent::Endpoint { runner, endpoint }),
-            Event::Unreachable { runner } => self.tell(DataEvent::Unreachable(runner)),
-            Event::Reachable { runner } => self.tell(DataEvent::Reachable(runner)),
+            Event::Endpoint { runner, endpoint } => self.notify(DataEvent::Endpoint { runner, endpoint }),
+            Event::Unreachable { runner } => self.notify(DataEvent::Unreachable(runner)),
+            Event::Reachable { runner } => self.notify(DataEvent::Reachable(runner)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! For tests: data planes with a hand-made mesh of one service on each, and traffic of the kernel's own TCP.
+//! For tests: data planes with one service each, and traffic of the kernel's own TCP.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -37,7 +37,7 @@ impl At {
     }
 }
 
-/// A data plane with what belongs to it.
+/// A data plane with its events and a runtime.
 pub(crate) struct Plane {
     pub(crate) dataplane: Dataplane,
     events: UnboundedReceiver<DataEvent>,
@@ -50,7 +50,7 @@ pub(crate) fn key(runner: u64) -> PrivateKey {
 }
 
 impl Plane {
-    /// One for a runner, whose socket is in the namespace `host`, or in ours.
+    /// Starts a runner's data plane with its socket in the namespace `host`, or in the test's.
     pub(crate) fn start(runner: u64, host: Option<&Namespace>) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let start = || Dataplane::start(key(runner), 0, Vec::new(), Box::new(vec![0; 1 << 16])).unwrap();
@@ -58,7 +58,7 @@ impl Plane {
         Self { dataplane, events, runtime }
     }
 
-    /// Gives it a map, and waits until it decides.
+    /// Replaces the map, and waits until it is in use.
     pub(crate) fn set_map(&mut self, view: &View) {
         self.dataplane.set_map(Map::compile(view));
         self.wait_for(|event| *event == DataEvent::Applied(view.revision));
@@ -81,7 +81,7 @@ impl Plane {
                 }
             }
         };
-        self.runtime.block_on(async { tokio::time::timeout(PATIENCE, next).await }).expect("it never came")
+        self.runtime.block_on(async { tokio::time::timeout(PATIENCE, next).await }).expect("the event never came")
     }
 
     pub(crate) fn report(&self) -> Report {
@@ -135,7 +135,7 @@ pub(crate) fn view(me: u64, instances: &[At], runners: &[(u64, SocketAddr)]) -> 
     view
 }
 
-/// Where a data plane of this machine is to be found.
+/// The endpoint of a data plane on this machine.
 pub(crate) fn endpoint(plane: &Plane) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, plane.dataplane.port()).into()
 }
@@ -153,45 +153,45 @@ pub(crate) fn connect(from: &Namespace, to: &Namespace, address: Ipv4Addr) -> (T
     (caller, callee)
 }
 
-/// Sends so many octets each way at once, in writes of odd sizes, and checks that just these arrive.
-pub(crate) fn exchange(a: &TcpStream, b: &TcpStream, octets: usize) {
+/// Sends so many bytes each way at once, in writes of odd sizes, and checks that just these arrive.
+pub(crate) fn exchange(a: &TcpStream, b: &TcpStream, bytes: usize) {
     thread::scope(|scope| {
         for (from, to, seed) in [(a, b, 1), (b, a, 2)] {
-            scope.spawn(move || send(from, octets, seed));
-            scope.spawn(move || receive(to, octets, seed));
+            scope.spawn(move || send(from, bytes, seed));
+            scope.spawn(move || receive(to, bytes, seed));
         }
     });
 }
 
-/// Sends so many octets one way.
-pub(crate) fn send(mut stream: &TcpStream, octets: usize, seed: u64) {
+/// Sends so many bytes one way.
+pub(crate) fn send(mut stream: &TcpStream, bytes: usize, seed: u64) {
     let block = block(seed);
     let (mut sent, mut size) = (0, 1);
-    while sent < octets {
+    while sent < bytes {
         let start = sent % block.len();
-        // From one octet to more than a super-packet.
+        // From one byte to more than a super-packet.
         size = size * 7 % 131_071;
-        let end = (start + size).min(block.len()).min(start + octets - sent);
+        let end = (start + size).min(block.len()).min(start + bytes - sent);
         stream.write_all(&block[start..end]).unwrap();
         sent += end - start;
     }
 }
 
 /// Receives them.
-pub(crate) fn receive(mut stream: &TcpStream, octets: usize, seed: u64) {
+pub(crate) fn receive(mut stream: &TcpStream, bytes: usize, seed: u64) {
     let block = block(seed);
     let mut buffer = vec![0; 1 << 17];
     let mut received = 0;
-    while received < octets {
+    while received < bytes {
         let start = received % block.len();
-        let want = (octets - received).min(buffer.len()).min(block.len() - start);
+        let want = (bytes - received).min(buffer.len()).min(block.len() - start);
         let n = match stream.read(&mut buffer[..want]) {
             // With a timeout set, signal(7) promises no restart: other tests of this process handle signals.
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             read => read.unwrap(),
         };
-        assert!(n > 0, "the connection ended after {received} of {octets} octets");
-        assert!(buffer[..n] == block[start..start + n], "something else arrived, within {n} octets after {received}");
+        assert!(n > 0, "the connection ended after {received} of {bytes} bytes");
+        assert!(buffer[..n] == block[start..start + n], "something else arrived, within {n} bytes after {received}");
         received += n;
     }
 }

@@ -1,9 +1,8 @@
-//! How much of a turn each TUN has.
+//! Divides a turn among the TUNs.
 //!
-//! What a packet costs is by its segments, not by its octets: sealed, sent and delivered one by one, a small one costs as
-//! much as a large one. So a turn is divided by segments, and evenly among the TUNs that have something to give; who has
-//! had more than its share pays in the turns that follow (Shreedhar and Varghese, Efficient fair queueing using deficit
-//! round robin, 1995).
+//! The cost of a packet is proportional to its segments and not to its bytes: a small segment is sealed and sent like a
+//! large one. So a turn is divided by segments, evenly among the TUNs that have packets. A TUN that exceeds its share pays
+//! in the following turns (Shreedhar and Varghese, Efficient fair queueing using deficit round robin, 1995).
 
 use std::collections::HashMap;
 
@@ -12,20 +11,20 @@ use mesh_engine::Port;
 /// The segments of one turn: 32 super-packets of 64 KiB at the usual MTU.
 const SEGMENTS: usize = 32 * SUPER;
 
-/// The segments of such a super-packet, which is what a TUN has at least, however many want a turn.
+/// The segments of such a super-packet, which is the least share of a TUN.
 const SUPER: usize = 51;
 
-/// What TUNs have had beyond their shares.
+/// By how much TUNs have exceeded their shares.
 #[derive(Debug, Default)]
 pub(super) struct Shares(HashMap<Port, usize>);
 
 impl Shares {
-    /// What each of so many TUNs has of a turn.
+    /// The share of each TUN in a turn, in segments.
     pub(super) fn of(tuns: usize) -> usize {
         (SEGMENTS / tuns.max(1)).max(SUPER)
     }
 
-    /// What is left of a TUN's `share` of this turn: nothing as long as it pays for earlier ones.
+    /// What is left of a TUN's `share` of this turn after it has paid for earlier turns.
     pub(super) fn begin(&mut self, port: Port, share: usize) -> usize {
         let Some(debt) = self.0.get_mut(&port) else { return share };
         if *debt >= share {
@@ -37,7 +36,7 @@ impl Shares {
         left
     }
 
-    /// It has had so much more than there was left.
+    /// Notes that a TUN has exceeded its share by this much.
     pub(super) fn owe(&mut self, port: Port, segments: usize) {
         if segments > 0 {
             *self.0.entry(port).or_default() += segments;
@@ -54,8 +53,8 @@ impl Shares {
 mod tests {
     use super::*;
 
-    /// What each of these TUNs, which have packets of so many segments without end, gets done in so many turns; and the
-    /// most segments that a turn had.
+    /// The segments that each TUN sends in this many turns, if it always has packets of so many segments; and the most
+    /// segments in one turn.
     fn run(packets: &[usize], turns: usize) -> (Vec<usize>, usize) {
         let (mut shares, mut done, mut longest) = (Shares::default(), vec![0; packets.len()], 0);
         for _ in 0..turns {
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_leaves_no_debt_to_who_comes() {
+    fn a_tun_that_goes_leaves_no_debt_to_the_next() {
         let mut shares = Shares::default();
         shares.owe(Port(1), 10_000);
         assert_eq!(shares.begin(Port(1), 100), 0);

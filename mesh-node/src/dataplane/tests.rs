@@ -1,4 +1,4 @@
-//! Real engines, real TUNs, real sockets, the kernel's own TCP.
+//! Real engines, real TUNs, real sockets, and the kernel's own TCP.
 
 use std::{net::Ipv4Addr, os::fd::OwnedFd};
 
@@ -6,8 +6,9 @@ use mesh_engine::{Sink, Switches};
 
 use super::{
     counters::Counter,
-    io::{Calls, Reading},
+    io::Reading,
     lab::{At, Plane, connect, endpoint, exchange, receive, send, view},
+    report::Calls,
     *,
 };
 use crate::attach::{
@@ -37,7 +38,7 @@ fn create(staging: &Staging, ns: &Namespace, at: At) -> OwnedFd {
         .queue
 }
 
-/// Two runners, whose sockets are in `host` or in our own namespace, with an instance each.
+/// Two runners with an instance each. Their sockets are in `host` or in the test's own namespace.
 struct Pair {
     planes: [Plane; 2],
     namespaces: [Namespace; 2],
@@ -56,9 +57,9 @@ impl Pair {
         Self { planes, namespaces }
     }
 
-    fn exchange(&self, octets: usize) {
+    fn exchange(&self, bytes: usize) {
         let (caller, callee) = connect(&self.namespaces[0], &self.namespaces[1], service(remote()[1]));
-        exchange(&caller, &callee, octets);
+        exchange(&caller, &callee, bytes);
     }
 
     fn switch(&self, switches: Switches) {
@@ -78,9 +79,9 @@ fn neighbours() -> (Plane, [Namespace; 2]) {
     (plane, namespaces)
 }
 
-/// Octets a call.
+/// Bytes a call.
 fn mean(calls: Calls) -> u64 {
-    calls.octets / calls.count.max(1)
+    calls.bytes / calls.count.max(1)
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn two_runners_carry_the_same_bytes_by_wireguard() {
     pair.exchange(50 * MEGABYTE);
     for plane in &pair.planes {
         let report = plane.report();
-        assert!(report.traffic.udp_sends.octets > 50 * MEGABYTE as u64);
+        assert!(report.traffic.udp_sends.bytes > 50 * MEGABYTE as u64);
         for calls in [report.traffic.tun_reads, report.traffic.udp_sends, report.traffic.udp_receives] {
             assert!(mean(calls) > 5000, "an offload is missing: {:?}", report.traffic);
         }
@@ -121,16 +122,16 @@ fn from_descriptor_to_descriptor_no_packet_costs_an_allocation() {
     let (caller, callee) = connect(&pair.namespaces[0], &pair.namespaces[1], service(remote()[1]));
     exchange(&caller, &callee, MEGABYTE);
     let all_off = Switches { tun_gso: false, udp_gso: false, udp_gro: false };
-    for (switches, octets, least) in [(Switches::default(), 60 * MEGABYTE, 1000), (all_off, 20 * MEGABYTE, 10_000)] {
+    for (switches, bytes, least) in [(Switches::default(), 60 * MEGABYTE, 1000), (all_off, 20 * MEGABYTE, 10_000)] {
         pair.switch(switches);
         let before = pair.planes.each_ref().map(Plane::report);
-        exchange(&caller, &callee, octets);
+        exchange(&caller, &callee, bytes);
         for (plane, before) in pair.planes.iter().zip(before) {
             let after = plane.report();
             let calls = after.traffic.udp_sends.count - before.traffic.udp_sends.count;
             let allocations = after.allocations - before.allocations;
             assert!(calls > least, "{calls} sends only");
-            // The report itself is made of a few.
+            // The report itself allocates a few times.
             assert!(allocations < 100, "{allocations} allocations with {calls} sends");
         }
     }
@@ -143,17 +144,17 @@ fn every_offload_can_be_switched_off_while_traffic_flows() {
     for bits in (0..8).rev() {
         let switches = Switches { tun_gso: bits & 1 != 0, udp_gso: bits & 2 != 0, udp_gro: bits & 4 != 0 };
         pair.switch(switches);
-        // Commands are done in order: with its answer the switch is made.
+        // Commands are executed in order: after its answer the switch has been made.
         let before = pair.planes.each_ref().map(Plane::report)[0].traffic;
         exchange(&caller, &callee, 2 * MEGABYTE);
         let after = pair.planes[0].report().traffic;
         if !switches.tun_gso {
-            // The largest that any read can have given, were all others empty.
-            let reads = after.tun_reads.octets - before.tun_reads.octets;
+            // The largest possible read, if all others were empty.
+            let reads = after.tun_reads.bytes - before.tun_reads.bytes;
             assert!(reads <= (after.tun_reads.count - before.tun_reads.count) * 1400, "{switches:?}");
         }
         if !switches.udp_gso {
-            let sends = after.udp_sends.octets - before.udp_sends.octets;
+            let sends = after.udp_sends.bytes - before.udp_sends.bytes;
             assert!(sends <= (after.udp_sends.count - before.udp_sends.count) * 1400, "{switches:?}");
         }
     }
@@ -164,7 +165,7 @@ fn a_path_that_takes_no_batches_is_slow_and_not_broken() {
     let host = namespace();
     let pair = Pair::new(Some(&host));
     pair.exchange(MEGABYTE);
-    // Datagrams of 1376 octets don't fit: the kernel refuses batches of them, and cuts single ones into fragments.
+    // Datagrams of 1376 bytes don't fit: the kernel refuses batches of them, and cuts single ones into fragments.
     ip(&host, "link set lo mtu 1300");
     pair.exchange(5 * MEGABYTE);
     assert!(pair.planes.iter().any(|plane| plane.count("udp-gso-refused") > 0));
@@ -188,7 +189,7 @@ fn connections_survive_the_agent() {
     exchange(&caller, &callee, MEGABYTE);
     drop(plane);
     [&a, &b].into_iter().for_each(abandoned);
-    // What is sent meanwhile is lost on the way, and sent again by the kernel.
+    // What is sent meanwhile is lost, and the kernel retransmits it.
     send(&caller, 100, 1);
 
     let staging = Staging::new().unwrap();
@@ -210,7 +211,7 @@ fn the_end_of_a_namespace_is_told() {
     let port = plane.attach(create(&staging, &third, at), at);
     drop(third);
     assert_eq!(plane.wait_for(|event| matches!(event, DataEvent::Gone(_))), DataEvent::Gone(port));
-    // The same by hand, and the other instance goes on.
+    // An explicit detach has the same effect, and the other instance goes on.
     ip(&a, "link delete mesh0");
     plane.wait_for(|event| matches!(event, DataEvent::Gone(gone) if *gone != port));
     let at = At { n: 3, runner: 1 };
@@ -224,7 +225,7 @@ fn the_end_of_a_namespace_is_told() {
 #[test]
 fn a_queue_of_no_use_is_given_up_and_does_no_harm() {
     let (mut plane, [a, b]) = neighbours();
-    // What is readable but is no TUN: the end of a pipe, a directory, a file (which epoll refuses).
+    // A readable descriptor that isn't a TUN: the end of a pipe, a directory, a file (which epoll refuses).
     let (reader, writer) = nix::unistd::pipe().unwrap();
     drop(reader);
     for useless in
@@ -254,11 +255,11 @@ fn a_super_packet_that_the_kernel_refuses_is_delivered_in_pieces() {
     let (mut io, port) = (Io::new(Udp::bind(0).unwrap(), events), Port(1));
     io.insert(port, create(&staging, &ns, at));
 
-    // virtio_net_hdr: to be cut into segments of 1000 octets, but with the checksum where TCP has none, as the kernels
-    // with the fault take every super-packet to be.
+    // virtio_net_hdr: to be cut into segments of 1000 bytes, but with the checksum where TCP has none. Kernels with the
+    // fault take every super-packet for one like this.
     let mut packet = vec![1, 1, 40, 0, 0, 0, 20, 0, 6, 0];
     packet[4..6].copy_from_slice(&1000_u16.to_ne_bytes());
-    // IPv4 from 100.112.1.9, TCP from port 9 to 9 with ACK, 2500 octets.
+    // IPv4 from 100.112.1.9, TCP from port 9 to 9 with ACK, 2500 bytes.
     let length = (20 + 20 + 2500_u16).to_be_bytes();
     packet.extend([0x45, 0, length[0], length[1], 0, 0, 0x40, 0, 64, 6, 0, 0, 100, 112, 1, 9]);
     packet.extend(at.addressing().instance.octets());
@@ -267,10 +268,10 @@ fn a_super_packet_that_the_kernel_refuses_is_delivered_in_pieces() {
     io.deliver(port, &packet);
 
     assert_eq!(io.counters.get(Counter::TunGsoRefused), 1);
-    assert_eq!(io.traffic.tun_writes, Calls { count: 3, octets: 3 * 50 + 2500 });
+    assert_eq!(io.traffic.tun_writes, Calls { count: 3, bytes: 3 * 50 + 2500 });
     let mut answers = 0;
     while let Reading::Packet(length) = io.read(port, &mut packet) {
-        // The 14th octet of TCP: RST.
+        // The 14th byte of TCP: RST.
         assert_eq!((length, packet[10 + 20 + 13]), (10 + 40, 4));
         answers += 1;
     }

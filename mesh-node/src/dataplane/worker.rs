@@ -1,4 +1,4 @@
-//! The data plane's thread: waits, reads, lets the engine work, and never queues.
+//! The data plane's thread: it waits, reads, calls the engine, and never queues.
 
 use std::{
     io,
@@ -7,15 +7,16 @@ use std::{
     time::Instant,
 };
 
-use mesh_engine::{Engine, Map, Port, Switches, TUN_BUFFER, UDP_BUFFER};
+use mesh_engine::{Datagrams, Engine, Map, Port, Switches, TUN_BUFFER, UDP_BUFFER};
 use mesh_proto::InstanceId;
 use nix::sys::eventfd::EventFd;
 use tokio::sync::oneshot;
 
 use super::{
-    DataEvent, Report,
     counters::Counter,
+    event::DataEvent,
     io::{Io, Reading},
+    report::Report,
     share::Shares,
 };
 use crate::sys::{
@@ -24,7 +25,7 @@ use crate::sys::{
     udp::{Inbox, Message},
 };
 
-/// What other threads ask for.
+/// A request of another thread.
 pub(super) enum Command {
     Attach(Port, OwnedFd, InstanceId),
     Detach(Port),
@@ -35,16 +36,16 @@ pub(super) enum Command {
     Report(oneshot::Sender<Report>),
 }
 
-/// How many packets or super-packets one TUN at most, and how many batches of messages the socket, may give in one turn: enough to make
-/// full batches of what waits, little enough that the others' turn comes. What is left is told by the next wait. (With 8
-/// batches a stream was 7 % slower and a round trip beside it 15 % longer, with 1, or 8 super-packets, it was slower, too.)
+/// The most packets or super-packets of one TUN in a turn, and the most receive calls: enough to fill batches, and few
+/// enough to keep the turn short. The next wait reports what is left. (With 8 receive calls a stream was 7 % slower and a
+/// round trip beside it 15 % longer; with 1, or with 8 super-packets, the stream was slower as well.)
 const DRAIN: usize = 32;
 const RECEIVES: usize = 2;
 
-/// So many failures of the socket in a row, and nothing received between them, are its end.
+/// After this many failures of the socket in a row it is considered broken.
 const FAILURES: u32 = 1000;
 
-/// What epoll tells by; a TUN's token is its port.
+/// The tokens of the socket and the wake-up for epoll. A TUN's token is its port.
 const UDP: u64 = u64::MAX;
 const WAKE: u64 = u64::MAX - 1;
 
@@ -87,7 +88,7 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Works until the other side is dropped.
+    /// Runs until the handle is dropped.
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut ready = Vec::new();
         while self.turn(&mut ready)? {}
@@ -97,8 +98,7 @@ impl Worker {
     fn turn(&mut self, ready: &mut Vec<Ready>) -> io::Result<bool> {
         let timeout = self.engine.next_timeout().map(|(at, _)| at.saturating_duration_since(Instant::now()));
         self.poll.wait(ready, timeout)?;
-        // What has arrived goes before what is to be sent: it frees the sender's window, and its buffer is the one that
-        // overflows.
+        // Receiving comes before sending: it frees the sender's window, and the receive buffer is the one that overflows.
         if ready.iter().any(|ready| ready.token == UDP) {
             self.receive()?;
         }
@@ -115,10 +115,10 @@ impl Worker {
         }
         let mut running = true;
         if ready.iter().any(|ready| ready.token == WAKE) {
-            running = self.obey();
+            running = self.execute_requests();
         }
         self.engine.flush(&mut self.io);
-        self.bury();
+        self.close_gone();
         Ok(running)
     }
 
@@ -138,8 +138,8 @@ impl Worker {
                 } else if message.datagrams.is_empty() {
                     self.io.counters.add(Counter::UdpEmpty, 1);
                 } else {
-                    let Message { from, local, datagrams, stride, .. } = message;
-                    self.engine.handle_udp_at(local, from, datagrams, stride, now, &mut self.io);
+                    let Message { from, local, datagrams: bytes, stride, .. } = message;
+                    self.engine.handle_udp(&Datagrams { from, local, bytes, stride }, now, &mut self.io);
                 }
             }
             if !self.inbox.is_full() {
@@ -164,16 +164,16 @@ impl Worker {
                         left = left.saturating_sub(segments);
                     }
                 }
-                // The kernel says that the device is gone, and there is nothing left to read.
+                // The kernel reports that the device is gone, and nothing is left to read.
                 Reading::Empty if error => return self.io.give_up(port),
                 Reading::Empty => return,
             }
         }
     }
 
-    /// Does what was asked for. False: nobody can ask any more.
-    fn obey(&mut self) -> bool {
-        // Before looking: what is sent after the look wakes us anew.
+    /// Executes the requests. Returns false when the handle is gone.
+    fn execute_requests(&mut self) -> bool {
+        // First, so that a request after the loop causes another wake-up.
         let _ = self.wake.read();
         loop {
             match self.commands.try_recv() {
@@ -190,21 +190,21 @@ impl Worker {
                 self.set_offloads(&queue);
                 let added = self.poll.add(&queue, port.0.into());
                 self.io.insert(port, queue);
-                self.engine.attach(port, instance);
+                self.engine.handle_attach(port, instance);
                 if let Err(error) = added {
-                    tracing::warn!(%error, "a TUN can't be waited for and is given up");
+                    tracing::warn!(%error, "epoll doesn't accept a TUN, which is given up");
                     self.io.give_up(port);
                 }
             }
             Command::Detach(port) => self.close(port),
-            Command::Ended(instance) => self.engine.ended(instance, Instant::now(), &mut self.io),
+            Command::Ended(instance) => self.engine.handle_ended(instance, Instant::now(), &mut self.io),
             Command::Map(map) => {
                 let revision = map.revision();
                 self.engine.handle_map(*map, Instant::now(), &mut self.io);
-                self.io.tell(DataEvent::Applied(revision));
+                self.io.notify(DataEvent::Applied(revision));
             }
             Command::Switches(switches) => self.switch(switches),
-            Command::Moved => self.engine.moved(),
+            Command::Moved => self.engine.handle_address_change(),
             Command::Report(to) => {
                 let report = Report {
                     engine: self.engine.report(Instant::now()),
@@ -213,7 +213,7 @@ impl Worker {
                     #[cfg(test)]
                     allocations: crate::sys::heap::allocations(),
                 };
-                // Whoever asked may have given up waiting.
+                // The caller may have stopped waiting.
                 let _ = to.send(report);
             }
         }
@@ -231,7 +231,7 @@ impl Worker {
             let lacking = self.io.queues().filter(|queue| !offloads(queue, switches.tun_gso)).count();
             self.io.counters.add(Counter::TunGsoUnsupported, lacking as u64);
         }
-        self.engine.set_switches(switches);
+        self.engine.handle_switches(switches);
     }
 
     fn set_gro(&mut self) {
@@ -248,21 +248,21 @@ impl Worker {
     }
 
     fn close(&mut self, port: Port) {
-        self.engine.detach(port, Instant::now(), &mut self.io);
+        self.engine.handle_detach(port, Instant::now(), &mut self.io);
         self.io.remove(port);
         self.shares.forget(port);
     }
 
-    /// Closes what was found gone during this turn.
-    fn bury(&mut self) {
+    /// Closes the TUNs that were found gone in this turn.
+    fn close_gone(&mut self) {
         while let Some(port) = self.io.take_gone() {
             self.close(port);
-            self.io.tell(DataEvent::Gone(port));
+            self.io.notify(DataEvent::Gone(port));
         }
     }
 }
 
-/// Switches the offloads of a TUN. False: they are wanted, and it has none.
+/// Switches the offloads of a TUN. Returns false if they are wanted and it has none.
 fn offloads(queue: impl AsFd, on: bool) -> bool {
     let set = tun::set_offloads(queue, on);
     if let Err(error) = &set {

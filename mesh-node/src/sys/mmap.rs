@@ -1,4 +1,4 @@
-//! A file mapped into memory, whose content outlives this process at any instant.
+//! Maps a file into memory. Its content outlives this process at any instant.
 #![allow(unsafe_code, reason = "mapping memory, and looking at what is mapped")]
 
 use std::{
@@ -17,7 +17,7 @@ use nix::{
     sys::mman::{MapFlags, ProtFlags, mmap, munmap},
 };
 
-/// A file of our own, mapped and shared.
+/// A mapped and shared file of the agent.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: NonNull<c_void>,
@@ -25,16 +25,16 @@ pub(crate) struct Mapping {
     _file: File,
 }
 
-// SAFETY: the memory belongs to this value alone, whichever thread that is on; other processes that map the file are kept
-// out by the lock of the state directory.
+// SAFETY: this value alone uses the memory, on one thread at a time; the lock of the state directory keeps other
+// processes from mapping the file.
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    /// Maps a file, which is made if it isn't there and is given `length` octets, all of which have their place on disk:
-    /// a full disk is found here, not by a signal later.
+    /// Maps a file, which is created if it doesn't exist. It gets `length` bytes, with all of their blocks allocated,
+    /// so that a full disk is an error here and not a signal later.
     ///
     /// # Errors
-    /// If it can't be made or mapped, or is no file of our own.
+    /// If it can't be created or mapped, or isn't a regular file of the agent.
     pub(crate) fn open(path: &Path, length: NonZeroUsize) -> io::Result<Self> {
         let file = fs::OpenOptions::new()
             .read(true)
@@ -47,27 +47,27 @@ impl Mapping {
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
-        let octets = i64::try_from(length.get()).map_err(io::Error::other)?;
-        posix_fallocate(&file, 0, octets)?;
+        let bytes = i64::try_from(length.get()).map_err(io::Error::other)?;
+        posix_fallocate(&file, 0, bytes)?;
         file.set_len(length.get() as u64)?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice, of a file that has this length and that nobody
-        // shortens: it stands in a directory which is ours alone.
+        // SAFETY: a new mapping at an address of the kernel's choice, of a file that has this length and isn't
+        // truncated: only the agent uses its directory.
         let start = unsafe { mmap(None, length, protection, MapFlags::MAP_SHARED, &file, 0)? };
         Ok(Self { start, length, _file: file })
     }
 
     /// The content.
-    pub(crate) const fn octets(&mut self) -> &mut [u8] {
-        // SAFETY: that many octets are mapped there, readable and writable, until this value is dropped; any of them has
-        // a value; and `&mut self` is the only way to them.
+    pub(crate) const fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: that many bytes are mapped, readable and writable, until this value is dropped; all byte values are
+        // valid, and `&mut self` makes the access unique.
         unsafe { slice::from_raw_parts_mut(self.start.cast().as_ptr(), self.length.get()) }
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: it is what was mapped, and no reference to it outlives this value. It can't fail for such.
+        // SAFETY: the arguments are those of the mapping, and no reference outlives this value. It can't fail for them.
         let _ = unsafe { munmap(self.start, self.length.get()) };
     }
 }
@@ -84,11 +84,11 @@ mod tests {
         let scratch = Scratch::new("mapping");
         let (path, length) = (scratch.0.join("pins"), NonZeroUsize::new(10_000).unwrap());
         let mut first = Mapping::open(&path, length).unwrap();
-        assert!(first.octets().iter().all(|octet| *octet == 0) && first.octets().len() == 10_000);
-        first.octets()[7000] = 7;
+        assert!(first.bytes().iter().all(|byte| *byte == 0) && first.bytes().len() == 10_000);
+        first.bytes()[7000] = 7;
         assert_eq!(fs::read(&path).unwrap()[7000], 7, "as whoever comes after a kill finds it");
         drop(first);
-        assert_eq!(Mapping::open(&path, length).unwrap().octets()[7000], 7);
+        assert_eq!(Mapping::open(&path, length).unwrap().bytes()[7000], 7);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let link = scratch.0.join("link");
         symlink(&path, &link).unwrap();

@@ -1,4 +1,4 @@
-//! How segments are joined, beside an implementation that shares nothing with it.
+//! Joins segments, in comparison with an independent implementation.
 
 use std::net::SocketAddr;
 
@@ -6,8 +6,8 @@ use mesh_engine::{Event, Port, Sink, bench::Coalescing};
 
 use crate::{oracle::Step, sink::is_deliverable};
 
-/// Joins a stream of segments: all come out as they were, in order, and as many joined as tun-rs joins or Linux does. See
-/// the engine's `tests/oracle`.
+/// Joins a stream of segments: all are delivered unchanged and in order, and as many are joined as tun-rs or Linux
+/// joins. See the engine's `tests/oracle`.
 pub fn run(data: &[u8]) {
     crate::oracle::joining(data, |steps| {
         let (mut coalescing, mut delivered) = (Coalescing::new(), Delivered::default());

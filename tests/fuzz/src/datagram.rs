@@ -1,11 +1,11 @@
-//! What comes from the network: from anybody, and from another runner that is authenticated.
+//! Datagrams from the network: from anywhere, and from another, authenticated runner.
 
 use arbitrary::Unstructured;
 
 use crate::world::{Op, World};
 
-/// The first octet says whether there is a session in the beginning. Whatever the peer seals, nothing reaches an
-/// instance that may not, and every datagram is accounted for.
+/// The first byte says whether there is a session at the beginning. Nothing that the peer seals reaches an instance
+/// without permission, and every datagram is counted.
 pub fn run(data: &[u8]) {
     const OPS: &[Op] = &[
         Op::Garbage,
@@ -24,7 +24,7 @@ pub fn run(data: &[u8]) {
     let mut u = Unstructured::new(data);
     let Ok(session) = u.arbitrary() else { return };
     let mut world = World::new(session, Box::new(vec![0; 64 + 64 * 64]));
-    // It ends where the input does.
+    // The run ends with the input.
     let _ = world.live(&mut u, OPS);
     world.end();
 }

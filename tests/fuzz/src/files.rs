@@ -1,12 +1,12 @@
-//! What the two kinds of deployment files have in common.
+//! Shared by the two kinds of deployment files.
 
 use std::path::Path;
 
 use mesh_model::{Admin, AdminCommand, Command, Outcome, Record, State, UnixSeconds, declare::File, record::Meta};
 use mesh_proto::{Range, Revision, view::Network};
 
-/// Reads a deployment file, and carries it out on a coordinator that has never seen another. What is refused is refused
-/// on few lines that begin with the file's name; what was carried out changes nothing when it is carried out again.
+/// Reads a deployment file, and applies it to an empty coordinator. A refusal has few lines, which begin with the
+/// file's name. Applying the file again changes nothing.
 pub(crate) fn apply(name: &str, data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let deployment = "shop".parse().expect("a label");

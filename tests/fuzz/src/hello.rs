@@ -1,4 +1,4 @@
-//! What a hostile runner says to the coordinator's model, beside an honest runner of another team.
+//! Messages of a hostile runner to the coordinator's model, beside an honest runner of another team.
 
 mod checks;
 
@@ -31,20 +31,20 @@ const HOSTILE: RunnerId = RunnerId(2);
 const EPOCH: Epoch = Epoch([7; 16]);
 const SECRET: Secret = Secret::from_bytes([1; 32]);
 
-/// More than this in one life finds nothing new.
+/// A longer run finds nothing new.
 const STEPS: usize = 32;
 
-/// Services that a hostile runner asks for: its own, one that both may host, others', and none.
+/// The services that a hostile runner requests: its own, one that both may host, others', and none.
 const PATHS: &[&str] =
     &["rig/web", "rig/s7", "common/api", "shop/db", "shop/app", "bank/vault", "other3/db", "rig/none", "nowhere/db"];
 
-/// Whatever the hostile runner says: what others hold stays as it is, it costs the writer a few look-ups for each
-/// instance that is told, the records make the same state again, every runner knows what it should and no more, and the
-/// honest runner gets what it asks for.
+/// Whatever the hostile runner sends: the state of others doesn't change, the writer needs a few look-ups for each
+/// named instance, the records restore the same state, every runner gets exactly its view, and the honest runner's
+/// requests succeed.
 pub fn run(data: &[u8]) {
     static BEFORE: OnceLock<World> = OnceLock::new();
     let mut world = BEFORE.get_or_init(World::new).clone();
-    // It ends where the input does.
+    // The run ends with the input.
     let _ = world.live(&mut Unstructured::new(data));
     world.end();
 }
@@ -97,7 +97,7 @@ impl World {
             }
             self.now += u64::from(u.arbitrary::<u8>()?).pow(2) / 32;
             match u.int_in_range(0..=9u8)? {
-                // The honest runner goes on meanwhile, and leaves addresses behind.
+                // The honest runner goes on meanwhile, and releases addresses.
                 0 => self.honest_replaces(),
                 1 => self.honest_says_the_same(),
                 _ => {
@@ -109,7 +109,7 @@ impl World {
         Ok(())
     }
 
-    /// What the hostile runner says.
+    /// The messages of the hostile runner.
     fn wish(&self, u: &mut Unstructured<'_>) -> Result<RunnerCommand> {
         Ok(match u.int_in_range(0..=15u8)? {
             0 => RunnerCommand::Endpoints { endpoints: some_endpoints(u)? },
@@ -130,7 +130,7 @@ impl World {
         })
     }
 
-    /// The instances that the runner says it holds: its own, others', and such as never were.
+    /// The instances that the runner claims to hold: its own, others', and imaginary ones.
     fn some_instances(&self, u: &mut Unstructured<'_>) -> Result<Vec<Held>> {
         let mut told = vec![];
         if u.arbitrary()? {
@@ -140,7 +140,7 @@ impl World {
             told.extend(self.held_by(HONEST));
         }
         if u.ratio(1, 4)? {
-            // As many as it likes, of one service and in order.
+            // Any number, of one service and in order.
             let (service, many, first) = (some_path(u)?, u.int_in_range(1..=600u64)?, self.some_instance(u)?.0);
             let bits = some_address(u)?.to_bits();
             told.extend((0..many).map(|n| Held {
@@ -200,7 +200,7 @@ impl World {
         assert!(again == self.state, "the records make another state");
     }
 
-    /// After a hello the runner has just what it was said to keep.
+    /// After a hello the runner has exactly the instances that it was told to keep.
     fn check_welcome(&self, before: &State, told: &[Held], outcome: &Outcome) {
         let Outcome::Welcomed { ended, adopted, rejected } = outcome else { panic!("{outcome:?}") };
         let had: BTreeSet<_> = before.instances_on(HOSTILE).map(|i| i.id).collect();
@@ -212,7 +212,7 @@ impl World {
         assert_eq!(adopted.iter().copied().collect::<BTreeSet<_>>(), &has - &had);
     }
 
-    /// No address has two holders; one that was freed rests.
+    /// No address has two holders, and a released one rests.
     fn check_addresses(&self, before: &State) {
         let holders = |state: &State| {
             let all: Vec<_> = state.records().filter_map(|record| holder(&record)).collect();
@@ -235,14 +235,14 @@ impl World {
         }
     }
 
-    /// An instance of the honest runner's is replaced.
+    /// An instance of the honest runner is replaced.
     fn honest_replaces(&mut self) {
         let last = self.state.instances_on(HONEST).last().expect("it has some").id;
         self.must(HONEST, RunnerCommand::Detach { instance: last });
         self.attach(HONEST, "shop/app");
     }
 
-    /// The honest runner's stream begins anew: it keeps all, and nothing changes.
+    /// The honest runner's stream restarts: it keeps everything, and nothing changes.
     fn honest_says_the_same(&mut self) {
         let before = self.state.clone();
         let instances = self.held_by(HONEST);
@@ -299,7 +299,7 @@ impl World {
         }
     }
 
-    /// What has to succeed.
+    /// A request that has to succeed.
     fn run(&mut self, command: &Command) -> Outcome {
         let decision =
             self.state.decide(command, self.time()).unwrap_or_else(|refusal| panic!("{command:?}: {refusal}"));
@@ -349,7 +349,7 @@ fn some_path(u: &mut Unstructured<'_>) -> Result<ServicePath> {
     Ok(path(u.choose(PATHS)?))
 }
 
-/// Mostly one of the range.
+/// Mostly an address of the range.
 fn some_address(u: &mut Unstructured<'_>) -> Result<Ipv4Addr> {
     if u.ratio(1, 16)? {
         return Ok(Ipv4Addr::from_bits(u.arbitrary()?));

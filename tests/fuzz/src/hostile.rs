@@ -1,4 +1,4 @@
-//! What a hostile instance and a hostile runner send, beside two instances that have nothing to do with either.
+//! Packets of a hostile instance and of a hostile runner, beside two unrelated instances.
 
 use arbitrary::Unstructured;
 
@@ -8,11 +8,11 @@ use crate::{
     world::{Op, World},
 };
 
-/// The hostile instance is 13, of the caller's own deployment; the hostile runner is the peer.
+/// The hostile instance is 13, of the caller's deployment. The hostile runner is the peer.
 const HOSTILE: u32 = 13;
 
 /// Instance 10 calls instance 12, of another deployment that trusts it. Whatever the hostile ones send, that connection
-/// stands, and 10 opens others.
+/// stands, and instance 10 can open others.
 pub fn run(data: &[u8]) {
     const OPS: &[Op] = &[
         Op::WriteSegment,
@@ -53,7 +53,7 @@ pub fn run(data: &[u8]) {
     };
     open(&mut world, 50_000);
     world.confine(HOSTILE);
-    // It ends where the input does.
+    // The run ends with the input.
     let _ = world.live(&mut u, OPS);
     assert_eq!(world.say(12, &back(50_000, ACK)), [10], "a connection that stands");
     assert_eq!(world.say(10, &there(50_000, ACK)), [12], "and its other way");

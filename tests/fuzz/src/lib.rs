@@ -1,7 +1,6 @@
-//! What is fuzzed: one function for each kind of thing that comes from outside, which panics if a promise is broken.
+//! The fuzz targets: one function for each kind of input from outside, which panics if a promise is broken.
 //!
-//! `scripts/fuzz` hands them to libFuzzer. What that has found worth keeping stands in `corpus/`, and is replayed by
-//! `cargo test`.
+//! `scripts/fuzz` passes them to libFuzzer. Its interesting inputs are in `corpus/`, which `cargo test` replays.
 #![forbid(unsafe_code)]
 
 mod files;
@@ -28,10 +27,10 @@ pub mod tun;
 pub mod view;
 pub mod warp_config;
 
-/// What a target does with an input.
+/// A target's function.
 pub type Target = fn(&[u8]);
 
-/// Every target, by the name that it has everywhere.
+/// Every target, by its name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("coalesce_oracle", coalesce_oracle::run),
     ("datagram", datagram::run),

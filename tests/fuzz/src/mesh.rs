@@ -1,4 +1,4 @@
-//! The mesh in which the engine is fuzzed: it is that of runner 1.
+//! The mesh of runner 1, in which the engine is fuzzed.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -10,10 +10,10 @@ use mesh_proto::{
     view::{Deployment, Grant, Instance, InstanceState, Network, Runner, Service},
 };
 
-/// Our own instances: 10 and 11 (a client) of service 1, 12 of service 2, 13 of service 3.
+/// The local instances: 10 and 11 (a client) of service 1, 12 of service 2, 13 of service 3.
 pub(crate) const OURS: [u64; 4] = [10, 11, 12, 13];
 
-/// Parts of the mesh that come and go: a bit each.
+/// The parts of the mesh that come and go: a bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape(pub(crate) u8);
 
@@ -27,16 +27,17 @@ impl Shape {
     const PEER: u8 = 64;
     const DRAINING: u8 = 128;
 
-    /// With everything that is there in the beginning.
+    /// With all parts that are there at the beginning.
     pub(crate) const FIRST: Self = Self(Self::TRUST | Self::FAR_CALLEE | Self::NEAR_CALLEE | Self::CALLER | Self::PEER);
 
     const fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
     }
 
-    /// Service 1 of deployment 1; 2 of deployment 2, which lets deployment 1 call it on 5432, with instances near and
-    /// far; 3 of deployment 1; 4 of deployment 3, which nobody may call and which may call deployment 1's service 3; 5 of
-    /// deployment 4, of another team, that the grant doesn't help. Runner 2 speaks WireGuard, runner 3 is never heard.
+    /// Service 1 is of deployment 1. Service 2 is of deployment 2, which deployment 1 may call on 5432, with local and
+    /// remote instances. Service 3 is of deployment 1. Service 4 is of deployment 3, which no other may call and which
+    /// may call service 3 of deployment 1. Service 5 is of deployment 4, of another team, to which the grant doesn't
+    /// apply. Runner 2 has a WireGuard peer; runner 3 never answers.
     pub(crate) fn view(self, revision: u64) -> View {
         let network = Network { range: Range::DEFAULT, mtu: 1344 };
         let mut view = View::empty(Epoch([0; 16]), Revision(revision), RunnerId(1), network);
@@ -98,7 +99,7 @@ pub(crate) fn key(runner: u64) -> PrivateKey {
     PrivateKey::from_bytes([runner as u8; 32])
 }
 
-/// Where a runner listens.
+/// The endpoint of a runner.
 pub(crate) fn endpoint(runner: u64) -> SocketAddr {
     ([192, 0, 2, runner as u8], 51820).into()
 }
@@ -108,7 +109,7 @@ pub(crate) fn address(number: u64) -> Ipv4Addr {
     Ipv4Addr::from_bits(Range::DEFAULT.first().to_bits() + number as u32)
 }
 
-/// Addresses worth trying.
+/// Interesting addresses.
 pub(crate) fn addresses() -> Vec<Ipv4Addr> {
     let known = [1, 2, 3, 4, 5, 10, 11, 12, 13, 20, 21, 22, 23, 30, 99].map(address);
     let others = [[0, 0, 0, 0], [127, 0, 0, 1], [255; 4], [224, 0, 0, 1], [8, 8, 8, 8]].map(Ipv4Addr::from);

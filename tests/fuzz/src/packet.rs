@@ -1,4 +1,4 @@
-//! IPv4 and TCP, made and read by other means than the engine's: what is made may be as wrong as the input wants.
+//! IPv4 and TCP, built and parsed independently of the engine. A built packet can be as wrong as the input wants.
 
 use std::net::Ipv4Addr;
 
@@ -15,7 +15,7 @@ pub(crate) const ACK: u8 = 16;
 const TCP: u8 = 6;
 const ICMP: u8 = 1;
 
-/// A TCP segment, as far as it matters here.
+/// A TCP segment, as far as needed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Segment {
     pub(crate) source: (Ipv4Addr, u16),
@@ -25,7 +25,7 @@ pub(crate) struct Segment {
     pub(crate) flags: u8,
 }
 
-/// What an IPv4 packet is.
+/// The content of an IPv4 packet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Packet {
     Tcp(Segment),
@@ -72,7 +72,7 @@ impl Segment {
         self.flags & (SYN | ACK) == SYN
     }
 
-    /// The segment that the other end might send next.
+    /// A segment that the other end might send next.
     pub(crate) fn answer(&self, flags: u8) -> Self {
         let counts = u32::from(self.flags & (SYN | FIN) != 0);
         Self {
@@ -123,7 +123,7 @@ fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, content: &[u8]) -> Vec<u8> {
     ip
 }
 
-/// As a TUN's read gives it; `size` makes a super-packet of it, if it isn't zero.
+/// In the format of a TUN's read. `size` makes it a super-packet, unless it is zero.
 pub(crate) fn read_from_tun(packet: &[u8], size: u16) -> Vec<u8> {
     let mut octets = vec![0; VNET];
     if size > 0 {
@@ -135,10 +135,10 @@ pub(crate) fn read_from_tun(packet: &[u8], size: u16) -> Vec<u8> {
     octets
 }
 
-/// Spoils a packet as the input says: mostly not at all.
+/// Damages a packet by the input: mostly not at all.
 pub(crate) fn spoil(packet: &mut Vec<u8>, u: &mut Unstructured<'_>) -> Result<()> {
     match u.arbitrary::<u8>()? {
-        // A fragment, other protocols, lengths that are wrong, whatever.
+        // A fragment, other protocols, wrong lengths, and so on.
         0 => packet[6..8].copy_from_slice(&u.arbitrary::<[u8; 2]>()?),
         1 => packet[9] = u.arbitrary()?,
         2 => packet[2..4].copy_from_slice(&u.arbitrary::<[u8; 2]>()?),

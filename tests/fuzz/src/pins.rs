@@ -1,4 +1,4 @@
-//! The memory in which connections outlive the agent: a file that may hold anything.
+//! The memory in which connections outlive the agent: a file with any content.
 
 use std::sync::mpsc::{Sender, channel};
 
@@ -10,8 +10,8 @@ use crate::{
     world::{Op, World},
 };
 
-/// Starts an engine on arbitrary memory, lives on with what it has taken up, and starts another one on what that leaves
-/// behind: it has the same connections.
+/// Starts an engine on arbitrary memory, goes on with the connections that it adopts, and starts another one on the
+/// memory that it leaves: that one has the same connections.
 pub fn run(data: &[u8]) {
     let mut u = Unstructured::new(data);
     let Ok(memory) = memory(&mut u) else { return };
@@ -29,26 +29,26 @@ pub fn run(data: &[u8]) {
     assert_eq!(again, before, "connections before and after a restart");
 }
 
-/// Memory that comes back when its engine is gone.
+/// Memory that returns when its engine is dropped.
 struct Kept {
     octets: Vec<u8>,
     sender: Sender<Vec<u8>>,
 }
 
 impl PinMemory for Kept {
-    fn octets(&mut self) -> &mut [u8] {
+    fn bytes(&mut self) -> &mut [u8] {
         &mut self.octets
     }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // Nobody asks for that of the second engine.
+        // Not needed from the second engine.
         let _ = self.sender.send(std::mem::take(&mut self.octets));
     }
 }
 
-/// The layout, which is the engine's own affair (mesh-engine, flow/pins.rs): known here to get past its checks.
+/// The layout, which is internal to the engine (mesh-engine, flow/pins.rs), known here to get past its checks.
 const MAGIC: &[u8; 16] = b"mesh pins v1 64\n";
 const HEADER: usize = 64;
 const RECORD: usize = 64;
@@ -63,7 +63,7 @@ fn memory(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     for _ in 0..records {
         octets.extend(if u.ratio(1, 16)? { u.arbitrary::<[u8; RECORD]>()? } else { record(u)? });
     }
-    // Room for more, or too little.
+    // Too much room, or too little.
     if u.ratio(1, 16)? {
         octets.truncate(usize::from(u.arbitrary::<u16>()?));
     } else {
@@ -91,7 +91,7 @@ fn record(u: &mut Unstructured<'_>) -> Result<[u8; RECORD]> {
     Ok(record)
 }
 
-/// Makes the check right (Fowler, Noll and Vo's hash 1a).
+/// Corrects the checksum (FNV-1a).
 fn seal(record: &mut [u8]) {
     let check =
         record[..CHECK].iter().fold(0x811c_9dc5_u32, |sum, octet| (sum ^ u32::from(*octet)).wrapping_mul(0x0100_0193));
@@ -102,7 +102,7 @@ fn seal(record: &mut [u8]) {
 mod tests {
     use super::*;
 
-    /// If the layout changes, this has to follow, or the fuzzer never gets past the checks.
+    /// This has to follow a change of the layout, or the fuzzer never gets past the checks.
     #[test]
     fn a_record_with_the_right_check_is_taken_up() {
         let mut octets = vec![0; HEADER];

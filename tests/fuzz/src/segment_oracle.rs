@@ -1,8 +1,8 @@
-//! How super-packets are cut, beside an implementation that shares nothing with it.
+//! Cuts super-packets, in comparison with an independent implementation.
 
 use mesh_engine::split;
 
-/// Cuts a super-packet of any headers: tun-rs gives the very same segments. See the engine's `tests/oracle`.
+/// Cuts a super-packet with any headers into the same segments as tun-rs. See the engine's `tests/oracle`.
 pub fn run(data: &[u8]) {
     crate::oracle::cutting(data, |octets| {
         let mut segments = vec![];

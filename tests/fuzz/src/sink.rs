@@ -1,10 +1,10 @@
-//! Where the engine's effects go.
+//! The outputs of the engine.
 
 use std::net::SocketAddr;
 
 use mesh_engine::{Event, MAX_BATCH, MAX_SEGMENTS, Port, Sink, TUN_BUFFER, VNET};
 
-/// Checks what the engine promises of every effect, and counts.
+/// Checks what the engine promises of every effect, and counts them.
 #[derive(Debug, Default)]
 pub(crate) struct Counting {
     pub(crate) sent: u64,
@@ -25,13 +25,13 @@ impl Sink for Counting {
     fn event(&mut self, _: Event) {}
 }
 
-/// What [`Sink::send`] says of a batch.
+/// The promises of [`Sink::send`].
 pub(crate) fn is_sendable(batch: &[u8], stride: usize) {
     assert!(stride > 0 && stride <= batch.len() && batch.len() <= MAX_BATCH);
     assert!(batch.len().div_ceil(stride) <= MAX_SEGMENTS);
 }
 
-/// What [`Sink::deliver`] says of a packet.
+/// The promises of [`Sink::deliver`].
 pub(crate) fn is_deliverable(packet: &[u8]) {
     assert!(packet.len() >= VNET + 20 && packet.len() <= TUN_BUFFER);
 }

@@ -1,4 +1,4 @@
-//! What is pasted into a command line: tokens, credentials, names.
+//! Texts that are pasted into a command line: tokens, credentials, names.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -7,8 +7,8 @@ use mesh_proto::{
     token::{Credential, Fingerprint, Token, TokenKind},
 };
 
-/// Reads a text as each of them. What is read can be written, and is the same again; what is refused is refused in
-/// few words, which hold no secret.
+/// Parses a text as each of them. A parsed one can be written and parsed again. A refusal has few words, without a
+/// secret.
 pub fn run(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     for kind in [TokenKind::Join, TokenKind::Admin] {
@@ -33,11 +33,11 @@ pub fn run(data: &[u8]) {
     is_written_as_read::<ServicePath>(text);
 }
 
-/// The message is short, and has nothing of a text that may hold most of a secret.
+/// The message is short, and quotes nothing of a text that may contain most of a secret.
 fn is_discreet(error: &impl Display, text: &str) {
     let message = error.to_string();
     assert!(message.len() < 200, "{message}");
-    // From the tenth character on it can't be a prefix that is quoted; and no word of a message is as long as a secret.
+    // From the tenth character on it can't be a quoted prefix, and no word of a message is as long as a secret.
     for word in text.get(10..).unwrap_or_default().split_whitespace().filter(|word| word.len() > 20) {
         assert!(!message.contains(word), "{message}");
     }

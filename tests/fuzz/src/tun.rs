@@ -1,11 +1,11 @@
-//! What instances send.
+//! Packets from instances.
 
 use arbitrary::Unstructured;
 
 use crate::world::{Op, World};
 
-/// The first octet says whether there is a session in the beginning. Whatever an instance sends, nothing goes anywhere
-/// that may not, nothing under another's address, and every packet is accounted for.
+/// The first byte says whether there is a session at the beginning. Whatever an instance sends, nothing goes anywhere
+/// without permission or with another's address, and every packet is counted.
 pub fn run(data: &[u8]) {
     const OPS: &[Op] = &[
         Op::Write,
@@ -26,7 +26,7 @@ pub fn run(data: &[u8]) {
     let mut u = Unstructured::new(data);
     let Ok(session) = u.arbitrary() else { return };
     let mut world = World::new(session, Box::new(vec![0; 64 + 64 * 64]));
-    // It ends where the input does.
+    // The run ends with the input.
     let _ = world.live(&mut u, OPS);
     world.end();
 }

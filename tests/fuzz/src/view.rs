@@ -57,10 +57,10 @@ fn take(engine: &mut Engine, view: &View, now: Instant) {
     let mut sink = Counting::default();
     engine.handle_map(map, now, &mut sink);
     for instance in view.instances().take(4) {
-        engine.attach(Port(instance.id.0 as u32), instance.id);
+        engine.handle_attach(Port(instance.id.0 as u32), instance.id);
     }
     let _ = engine.report(now);
-    engine.set_switches(Switches::default());
+    engine.handle_switches(Switches::default());
     if let Some((at, _)) = engine.next_timeout() {
         engine.handle_timeout(at, &mut sink);
     }

@@ -1,4 +1,4 @@
-//! An engine between its TUNs, its coordinator and another runner that is authenticated and says what it likes.
+//! An engine between its TUNs, its coordinator, and an authenticated runner that sends anything.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use boringtun::{
     noise::{Tunn, TunnResult},
     x25519,
 };
-use mesh_engine::{Engine, Event, Map, PinMemory, Port, Reason, Sink, Switches, UDP_BUFFER, VNET};
+use mesh_engine::{Datagrams, Engine, Event, Map, PinMemory, Port, Reason, Sink, Switches, UDP_BUFFER, VNET};
 use mesh_proto::{InstanceId, RunnerId, ServiceId, View, rules};
 use mock_instant::MockClock;
 
@@ -21,44 +21,44 @@ use crate::{
     sink::{is_deliverable, is_sendable},
 };
 
-/// What may happen.
+/// The possible inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {
-    /// A datagram of no meaning arrives.
+    /// A random datagram arrives.
     Garbage,
-    /// The peer seals octets of no meaning.
+    /// The peer seals random bytes.
     Seal,
     /// The peer seals a segment.
     SealSegment,
-    /// The peer answers something that it was sent.
+    /// The peer answers a packet that it got.
     SealAnswer,
-    /// Something that the peer sealed arrives again, or damaged.
+    /// A sealed datagram of the peer arrives again, or damaged.
     Again,
-    /// The peer begins a handshake.
+    /// The peer starts a handshake.
     Handshake,
-    /// An instance sends octets of no meaning.
+    /// An instance sends random bytes.
     Write,
     /// An instance sends a segment, or a super-packet.
     WriteSegment,
-    /// An instance answers something that it was sent.
+    /// An instance answers a packet that it got.
     WriteAnswer,
-    /// An instance refuses something that it was sent by ICMP.
+    /// An instance refuses a packet by ICMP.
     WriteUnreachable,
     /// Time passes.
     Wait,
     /// The mesh changes.
     Map,
-    /// A TUN comes.
+    /// A TUN is attached.
     Attach,
-    /// A TUN goes.
+    /// A TUN is detached.
     Detach,
-    /// The peer stops listening, or begins again.
+    /// The peer stops answering, or starts again.
     Deaf,
-    /// What else the owner of an engine may do.
+    /// The other inputs of an engine.
     Other,
 }
 
-/// Where what is checked came from.
+/// The origin of a checked packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Peer,
@@ -66,10 +66,10 @@ enum Origin {
     Neither,
 }
 
-/// More than this in one life finds nothing new.
+/// A longer run finds nothing new.
 const STEPS: usize = 48;
 
-/// What the engine under test is runner 1; the peer is runner 2.
+/// The engine under test is runner 1; the peer is runner 2.
 pub(crate) struct World {
     engine: Engine,
     peer: Tunn,
@@ -80,16 +80,16 @@ pub(crate) struct World {
     effects: Effects,
     /// Datagrams that the peer has sealed.
     sealed: Vec<Vec<u8>>,
-    /// Segments that the peer was sent, and that instances were.
+    /// Segments that the peer got, and that instances got.
     heard: Vec<Segment>,
     read: Vec<(u32, Vec<u8>)>,
-    /// SYNs of ours, which the engine may keep and send again.
+    /// SYNs of local instances, which the engine may keep and send again.
     syns: BTreeSet<(Ipv4Addr, Ipv4Addr, u32)>,
     taken: usize,
     given: usize,
-    /// What the peer opens datagrams into.
+    /// The buffer into which the peer opens datagrams.
     buffer: Vec<u8>,
-    /// The only TUN that says anything, if it is only one.
+    /// The only TUN that sends, if there is only one.
     only: Option<u32>,
 }
 
@@ -117,7 +117,7 @@ impl Sink for Effects {
 }
 
 impl World {
-    /// With all TUNs attached, and with a session with the peer or without.
+    /// With all TUNs attached, with or without a session with the peer.
     pub(crate) fn new(session: bool, pins: Box<dyn PinMemory>) -> Self {
         MockClock::set_time(Duration::from_secs(1_000_000));
         let now = Instant::now();
@@ -158,7 +158,7 @@ impl World {
         Engine::new(key(1), [1; 32], pins, now).report(now).connections
     }
 
-    /// Lives as the input says, of what `ops` allow.
+    /// Runs by the input, with the inputs in `ops`.
     pub(crate) fn live(&mut self, u: &mut Unstructured<'_>, ops: &[Op]) -> Result<()> {
         for _ in 0..STEPS {
             if u.is_empty() {
@@ -191,7 +191,7 @@ impl World {
                 let (segment, options, payload) = a_segment(u)?;
                 let mut packets = vec![];
                 for index in 0..count {
-                    // They may follow on one another.
+                    // They may continue one another.
                     let sequence = segment.sequence.wrapping_add(index * payload.len() as u32);
                     let mut packet = Segment { sequence, ..segment }.write(&options, &payload);
                     spoil(&mut packet, u)?;
@@ -223,7 +223,7 @@ impl World {
             Op::WriteSegment => {
                 let port = self.a_port(u)?;
                 let (mut segment, options, payload) = a_segment(u)?;
-                // Most things are refused that come from elsewhere than here.
+                // Most packets from elsewhere are rejected.
                 if u.ratio(7, 8)? && OURS.contains(&u64::from(port)) {
                     segment.source.0 = crate::mesh::address(port.into());
                 }
@@ -279,18 +279,18 @@ impl World {
             }
             Op::Detach => {
                 let port = u.int_in_range(8..=15)?;
-                self.engine.detach(Port(port), self.now, &mut self.effects);
+                self.engine.handle_detach(Port(port), self.now, &mut self.effects);
                 self.settle(Origin::Neither);
                 self.attached.remove(&port);
             }
             Op::Deaf => self.deaf = !self.deaf,
             Op::Other => {
                 match u.int_in_range(0..=3u8)? {
-                    0 => self.engine.moved(),
-                    1 => self.engine.learned(RunnerId(u.int_in_range(1..=4)?), endpoint(2)),
+                    0 => self.engine.handle_address_change(),
+                    1 => self.engine.handle_known_endpoint(RunnerId(u.int_in_range(1..=4)?), endpoint(2)),
                     2 => {
                         let (tun_gso, udp_gso) = (u.arbitrary()?, u.arbitrary()?);
-                        self.engine.set_switches(Switches { tun_gso, udp_gso, udp_gro: true });
+                        self.engine.handle_switches(Switches { tun_gso, udp_gso, udp_gro: true });
                     }
                     _ => self.engine.flush(&mut self.effects),
                 }
@@ -300,7 +300,7 @@ impl World {
         Ok(())
     }
 
-    /// The end: what the engine says of itself agrees with itself.
+    /// The end: the engine's report is consistent.
     pub(crate) fn end(&mut self) -> usize {
         let report = self.engine.report(self.now);
         let open: usize = report.instances.iter().map(|instance| instance.open as usize).sum();
@@ -309,7 +309,7 @@ impl World {
     }
 
     fn attach(&mut self, port: u32, instance: InstanceId) {
-        self.engine.attach(Port(port), instance);
+        self.engine.handle_attach(Port(port), instance);
         self.attached.retain(|_, attached| *attached != instance);
         self.attached.insert(port, instance);
     }
@@ -335,16 +335,17 @@ impl World {
         self.settle(Origin::Port(port));
     }
 
-    /// Whether it may have been staged for runner 3, with which there never is a session.
+    /// Whether it may wait for runner 3, with which there is never a session.
     fn is_for_the_silent(&self, octets: &[u8]) -> bool {
         matches!(octets.get(VNET..).map(Packet::read), Some(Packet::Tcp(_)))
     }
 
-    /// Datagrams arrive, of which `quiet` lead to nothing if all goes well.
+    /// Datagrams arrive, `quiet` of which have no effect if they are accepted.
     fn receive(&mut self, from: SocketAddr, datagrams: &[u8], stride: usize, quiet: usize) {
         let drops = self.drops();
         self.taken += datagrams.len();
-        self.engine.handle_udp(from, datagrams, stride, self.now, &mut self.effects);
+        let received = Datagrams { from, local: None, bytes: datagrams, stride };
+        self.engine.handle_udp(&received, self.now, &mut self.effects);
         self.engine.flush(&mut self.effects);
         let delivered: usize = self.effects.delivered.iter().map(|(_, octets)| pieces(octets).len()).sum();
         let sent: usize = self.effects.sent.iter().map(|(_, batch, stride)| batch.len().div_ceil(*stride)).sum();
@@ -370,7 +371,7 @@ impl World {
         let from = self.sealed.len().saturating_sub(packets.len());
         let datagrams = self.sealed[from..].to_vec();
         let quiet = packets.iter().filter(|packet| packet.is_empty()).count();
-        // As UDP_GRO gives them, if they are of one length.
+        // As UDP_GRO returns them, if they have one length.
         match datagrams.split_first() {
             Some((first, rest)) if rest.iter().all(|other| other.len() == first.len()) => {
                 self.receive(endpoint(2), &datagrams.concat(), first.len(), quiet);
@@ -390,7 +391,7 @@ impl World {
     fn wait(&mut self, time: Duration) {
         MockClock::advance(time);
         self.now += time;
-        // It says when it wants to be called, and is then content.
+        // After a due timeout the engine asks for a later one.
         for _ in 0..64 {
             self.engine.handle_timeout(self.now, &mut self.effects);
             self.settle(Origin::Neither);
@@ -407,17 +408,17 @@ impl World {
         panic!("it never has enough: {:?}", self.engine.next_timeout());
     }
 
-    /// What instances were sent that may answer.
+    /// The packets that instances got and may answer.
     fn readable(&self) -> Vec<(u32, Vec<u8>)> {
         self.read.iter().filter(|(port, _)| self.only.is_none_or(|only| only == *port)).cloned().collect()
     }
 
-    /// From now on nothing but this TUN and the peer say anything.
+    /// From now on only this TUN and the peer send.
     pub(crate) fn confine(&mut self, only: u32) {
         self.only = Some(only);
     }
 
-    /// An instance sends a segment; which TUNs it reaches.
+    /// An instance sends a segment. Returns the TUNs that it reaches.
     pub(crate) fn say(&mut self, port: u32, segment: &Segment) -> Vec<u32> {
         let before = self.read.len();
         self.write(port, read_from_tun(&segment.write(&[], &[]), 0));
@@ -444,7 +445,7 @@ impl World {
         u.choose(&ports).copied()
     }
 
-    /// Ends a turn: checks all effects, and lets the peer take what it was sent.
+    /// Ends a turn: checks all effects, and lets the peer receive its datagrams.
     fn settle(&mut self, mut origin: Origin) {
         let mut buffer = std::mem::take(&mut self.buffer);
         for _ in 0..16 {
@@ -470,23 +471,24 @@ impl World {
                     }
                 }
             }
-            // Nobody can have much sent for little: resets of what was opened are the most that there is.
+            // No sender causes much for little: at most the resets of its connections.
             assert!(self.given <= 16 * self.taken + (64 << 10), "{} for {}", self.given, self.taken);
             if answers.is_empty() {
                 self.buffer = buffer;
                 return;
             }
-            // What waited for the session comes from whoever wrote it.
+            // Packets that waited for the session come from their senders.
             origin = Origin::Neither;
             for answer in answers {
                 self.taken += answer.len();
-                self.engine.handle_udp(endpoint(2), &answer, answer.len(), self.now, &mut self.effects);
+                let received = Datagrams { from: endpoint(2), local: None, bytes: &answer, stride: answer.len() };
+                self.engine.handle_udp(&received, self.now, &mut self.effects);
             }
         }
         panic!("the two talk for ever");
     }
 
-    /// What reaches an instance: only what may.
+    /// Checks a packet to an instance.
     fn check_delivered(&self, port: u32, octets: &[u8], origin: Origin) {
         let instance = self.attached.get(&port).unwrap_or_else(|| panic!("delivered to {port}, which isn't there"));
         for piece in pieces(octets) {
@@ -508,7 +510,7 @@ impl World {
         }
     }
 
-    /// What is sent to the peer: only what may be.
+    /// Checks a packet to the peer.
     fn check_sealed(&mut self, ip: &[u8], origin: Origin) {
         let Packet::Tcp(segment) = Packet::read(ip) else { panic!("only TCP crosses: {ip:?}") };
         self.heard.push(segment);
@@ -520,7 +522,7 @@ impl World {
         self.check(&segment, origin);
     }
 
-    /// What passes passes by the reference verdict, and from whoever may have that address.
+    /// A packet passes only by the reference verdict, and from a possible owner of its address.
     fn check(&self, segment: &Segment, origin: Origin) {
         let (source, destination) = (self.service_at(segment.source.0), self.service_at(segment.destination.0));
         let (Some(source), Some(destination)) = (source, destination) else { panic!("nobody's: {segment:?}") };
@@ -560,7 +562,7 @@ impl World {
     }
 }
 
-/// The segments of what was delivered, complete or a super-packet. They are what they are said to be.
+/// The segments of a delivered packet or super-packet, whose headers are right.
 fn pieces(octets: &[u8]) -> Vec<Vec<u8>> {
     let size = usize::from(u16::from_ne_bytes([octets[4], octets[5]]));
     let headers = VNET + 20 + usize::from(octets.get(VNET + 32).map_or(0, |offset| offset >> 4)) * 4;
@@ -575,11 +577,11 @@ fn pieces(octets: &[u8]) -> Vec<Vec<u8>> {
     pieces
 }
 
-/// Octets of no meaning, up to some thousands.
+/// Random bytes, up to some thousands.
 fn some_octets(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let (length, fill) = (usize::from(u.arbitrary::<u16>()?), u.int_in_range(0..=3u8)?);
     match fill {
-        // Few that are told, and many that are not.
+        // A few by the input, or many by a pattern.
         0 => Ok(vec![0; length]),
         _ => Ok(u.bytes(u.len().min(length % 256))?.to_vec()),
     }

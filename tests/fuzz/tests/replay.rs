@@ -1,4 +1,4 @@
-//! Replays the corpora: whatever once broke a promise, or led to where nothing else does.
+//! Replays the corpora: inputs that once broke a promise, or that reach code which no other input reaches.
 
 use std::{fs, path::Path};
 
@@ -11,7 +11,7 @@ fn no_corpus_breaks_a_promise() {
         files.sort();
         assert!(!files.is_empty(), "{name} has no corpus");
         for file in files {
-            // Said beforehand: a stack that overflows or a loop without end tells nothing.
+            // Printed beforehand, since a stack overflow or an endless loop prints nothing.
             println!("{}", file.display());
             run(&fs::read(&file).unwrap());
         }

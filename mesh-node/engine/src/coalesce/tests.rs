@@ -8,35 +8,35 @@ use crate::{
 
 const PORT: Port = Port(3);
 
-/// Gives segments to a coalescer as if they had been decrypted, and returns what it delivers.
+/// Passes decrypted segments to a coalescer and returns its deliveries.
 fn coalesce<'a>(segments: impl IntoIterator<Item = (u32, &'a [u8])>) -> Vec<Vec<u8>> {
     let (mut coalescer, mut sink) = (Coalescer::new(), Recorder::default());
-    for (runner, octets) in segments {
-        take(&mut coalescer, runner, octets, &mut sink);
+    for (runner, bytes) in segments {
+        take(&mut coalescer, runner, bytes, &mut sink);
     }
     coalescer.flush(&mut sink);
-    sink.delivered.into_iter().map(|(port, octets)| (assert_eq!(port, PORT), octets).1).collect()
+    sink.delivered.into_iter().map(|(port, bytes)| (assert_eq!(port, PORT), bytes).1).collect()
 }
 
-fn take(coalescer: &mut Coalescer, runner: u32, octets: &[u8], sink: &mut Recorder) {
+fn take(coalescer: &mut Coalescer, runner: u32, bytes: &[u8], sink: &mut Recorder) {
     let slot = coalescer.slot();
     assert!(slot.len() >= UDP_BUFFER);
-    slot[..octets.len()].copy_from_slice(octets);
-    // Decryption leaves the authentication behind the packet.
-    slot[octets.len()..][..16].fill(0xee);
-    if !coalescer.join(runner, octets.len(), sink) {
-        assert_eq!(coalescer.packet(octets.len()), octets);
-        let (packet, tcp) = packet(octets);
-        coalescer.deliver(runner, PORT, (0, Role::Caller), &packet, &tcp, sink);
+    slot[..bytes.len()].copy_from_slice(bytes);
+    // Decryption leaves the authentication code behind the packet.
+    slot[bytes.len()..][..16].fill(0xee);
+    if !coalescer.join(RunnerIx(runner), bytes.len(), sink) {
+        assert_eq!(coalescer.packet(bytes.len()), bytes);
+        let (packet, tcp) = packet(bytes);
+        coalescer.deliver(RunnerIx(runner), PORT, (Slot(0), Role::Caller), &packet, &tcp, sink);
     }
 }
 
 fn one_by_one(segments: &[Segment]) -> Vec<Vec<u8>> {
     let built: Vec<_> = segments.iter().map(Segment::build).collect();
-    coalesce(built.iter().map(|octets| (0, octets.as_slice())))
+    coalesce(built.iter().map(|bytes| (0, bytes.as_slice())))
 }
 
-/// Segments of 100 octets in a row.
+/// Segments of 100 bytes in a row.
 fn row(count: u32) -> Vec<Segment> {
     (0..count).map(|i| tcp().sequence(1000 + 100 * i).payload(&[i as u8; 100])).collect()
 }
@@ -78,14 +78,14 @@ fn the_end_of_a_row_is_where_something_differs() {
 
 #[test]
 fn fields_of_the_ip_header_must_be_equal_too() {
-    // Type of service, flags (don't fragment), time to live: with the checksum put right.
+    // Type of service, flags (don't fragment), time to live: with the checksum corrected.
     for (at, value) in [(1, 0x02), (6, 0x00), (8, 63)] {
-        let mut octets: Vec<Vec<u8>> = row(2).iter().map(Segment::build).collect();
-        octets[1][at] = value;
-        octets[1][10..12].fill(0);
-        let check = !sum(&[&octets[1][..20]]);
-        octets[1][10..12].copy_from_slice(&check.to_be_bytes());
-        assert_eq!(coalesce(octets.iter().map(|o| (0, o.as_slice()))).len(), 2, "octet {at}");
+        let mut bytes: Vec<Vec<u8>> = row(2).iter().map(Segment::build).collect();
+        bytes[1][at] = value;
+        bytes[1][10..12].fill(0);
+        let check = !sum(&[&bytes[1][..20]]);
+        bytes[1][10..12].copy_from_slice(&check.to_be_bytes());
+        assert_eq!(coalesce(bytes.iter().map(|o| (0, o.as_slice()))).len(), 2, "byte {at}");
     }
 }
 
@@ -101,7 +101,7 @@ fn what_ends_a_row_is_not_followed() {
         let lengths: Vec<usize> = one_by_one(&segments).iter().map(|d| d.len() - VNET - 40).collect();
         assert_eq!(lengths, [100 + segments[1].payload.len(), 100], "end {i}");
     }
-    // By itself, each of these and a segment without payload goes at once.
+    // Each of these, and a segment without payload, is delivered at once.
     let (mut coalescer, mut sink) = (Coalescer::new(), Recorder::default());
     for segment in [tcp(), tcp().syn(), tcp().flags(Flags::RST), tcp().flags(Flags::ACK | Flags::PSH).payload(b"x")] {
         take(&mut coalescer, 0, &segment.build(), &mut sink);
@@ -111,8 +111,8 @@ fn what_ends_a_row_is_not_followed() {
 
 #[test]
 fn runners_are_not_mixed() {
-    let octets: Vec<Vec<u8>> = row(2).iter().map(Segment::build).collect();
-    assert_eq!(coalesce([(0, octets[0].as_slice()), (1, octets[1].as_slice())]).len(), 2);
+    let bytes: Vec<Vec<u8>> = row(2).iter().map(Segment::build).collect();
+    assert_eq!(coalesce([(0, bytes[0].as_slice()), (1, bytes[1].as_slice())]).len(), 2);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn switched_off_nothing_is_joined() {
 }
 
 #[test]
-fn a_super_packet_has_at_most_65535_octets() {
+fn a_super_packet_has_at_most_65535_bytes() {
     let segments: Vec<_> = (0..60).map(|i| tcp().sequence(1000 + 1292 * i).payload(&[i as u8; 1292])).collect();
     let delivered = one_by_one(&segments);
     let lengths: Vec<usize> = delivered.iter().map(Vec::len).collect();
@@ -159,7 +159,7 @@ fn nothing_is_delivered_to_a_tun_that_is_gone() {
 }
 
 proptest! {
-    /// Segmenting and coalescing is the identity, but for the identification, which the kernel sets anew.
+    /// Segmenting and coalescing restores the packet except for the identification, which the kernel assigns.
     #[test]
     fn cutting_and_joining_gives_the_same(
         payload in prop::collection::vec(any::<u8>(), 2..30000),
@@ -182,7 +182,7 @@ proptest! {
         prop_assert_eq!(joined, [whole]);
     }
 
-    /// Whatever comes in whatever order comes out in that order, whole and sound.
+    /// Every packet is delivered in the order of arrival, complete and valid.
     #[test]
     fn nothing_is_lost_or_reordered(
         steps in prop::collection::vec((0u16..3, 0usize..120, prop::sample::select(vec![0, Flags::PSH, Flags::CWR]), any::<bool>()), 1..60),
@@ -199,12 +199,12 @@ proptest! {
             next[i] = next[i].wrapping_add(len as u32);
             streams[i].extend(payload);
         }
-        let delivered = coalesce(segments.iter().map(|octets| (0, octets.as_slice())));
+        let delivered = coalesce(segments.iter().map(|bytes| (0, bytes.as_slice())));
         let mut seen: [Vec<u8>; 3] = Default::default();
-        for octets in delivered {
-            let mut octets = octets;
+        for bytes in delivered {
+            let mut bytes = bytes;
             let mut parts = vec![];
-            split(&mut octets, |part| parts.push(part.to_vec()));
+            split(&mut bytes, |part| parts.push(part.to_vec()));
             for part in parts {
                 prop_assert!(is_sound(&part[VNET..]));
                 let (packet, tcp) = packet(&part[VNET..]);

@@ -1,102 +1,125 @@
-//! Which instance, or which runner, a new connection goes to.
+//! Chooses the instance or the runner that gets a new connection.
 
 use std::time::Instant;
 
-use super::{Engine, refused::No};
+use super::{core::Core, rejection::Rejection};
 use crate::{
     Reason,
-    flow::{End, Seat, Way},
-    route::{Owner, Place},
+    flow::{End, Location, Target},
+    index::RunnerIx,
+    route::{Owner, RunsOn},
 };
 
-/// Who is to have a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pick {
-    pub(super) seat: Seat,
-    pub(super) way: Way,
+/// A connection that needs a callee.
+#[derive(Clone, Copy)]
+pub(super) struct Call {
+    pub(super) caller: End,
+    pub(super) callee: End,
+    /// Where the caller is.
+    pub(super) from: Location,
+    /// The owner of the callee's address.
+    pub(super) owner: Owner,
 }
 
-/// How good a choice is; the least is the best. A moment ago refused; out of reach; far; how many connections each
-/// instance there has (times 2²⁰); and what decides where all are equal.
-type Rank = (bool, bool, bool, u64, u64);
+/// The callee of a connection, by identifier and in the current map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub(super) location: Location,
+    pub(super) target: Target,
+}
 
-impl Engine {
-    /// Who should have a connection of `caller`, who is at `from`, to `callee`: the live instance with the fewest open
-    /// connections, here if there is one here, else the runner with the fewest for each of its instances. Not one that is
-    /// among `tried`. What comes from another runner stays on this one: it has chosen already.
+/// How good a candidate is: the least is the best, the first field counts most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    refused_lately: bool,
+    unreachable: bool,
+    remote: bool,
+    /// Open connections for each of its instances, times 2²⁰.
+    load: u64,
+    /// Decides between equals.
+    tie: u64,
+}
+
+impl Core {
+    /// Chooses a callee: the live instance with the fewest open connections if one is local, else the runner with the
+    /// fewest for each of its instances. Candidates in `tried` are left out. A connection from another runner stays on
+    /// this one: that runner has chosen already.
     ///
     /// # Errors
-    /// If there is nobody (left).
-    pub(super) fn pick(
-        &self,
-        owner: Owner,
-        caller: End,
-        callee: End,
-        from: Seat,
-        tried: &[Seat],
-        now: Instant,
-    ) -> Result<Pick, No> {
+    /// If no candidate is left.
+    pub(super) fn choose(&self, call: &Call, tried: &[Location], now: Instant) -> Result<Choice, Rejection> {
         let route = &self.map.route;
-        let service = route.service_of(owner);
-        let mut best: Option<(Rank, Pick)> = None;
-        let mut consider = |demoted: bool, far: bool, load: u64, pick: Pick| {
-            if !tried.contains(&pick.seat) {
-                let skipped = self.skips.holds(callee, pick.seat, now);
-                let rank = (skipped, demoted, far, load, self.flows.tie(caller, callee, pick.seat));
+        let service = route.service_of(call.owner);
+        let mut best: Option<(Rank, Choice)> = None;
+        let mut consider = |unreachable: bool, remote: bool, load: u64, choice: Choice| {
+            if !tried.contains(&choice.location) {
+                let refused_lately = self.skips.holds(call.callee, choice.location, now);
+                let tie = self.flows.tie(call.caller, call.callee, choice.location);
+                let rank = Rank { refused_lately, unreachable, remote, load, tie };
                 if best.is_none_or(|(least, _)| rank < least) {
-                    best = Some((rank, pick));
+                    best = Some((rank, choice));
                 }
             }
         };
         let mut missing = false;
-        let mut runners: Vec<(u32, u64)> = vec![];
-        for instance in route.open_to(owner) {
-            match route.instances[instance as usize].place {
-                Place::Here if self.homes.port(instance).is_some() => {
-                    let seat = Seat::Here(route.instances[instance as usize].id);
+        let mut runners: Vec<(RunnerIx, u64)> = vec![];
+        for instance in route.open_to(call.owner) {
+            match route.instances[instance].runs_on {
+                RunsOn::ThisRunner if self.ports.port(instance).is_some() => {
+                    let location = Location::Here(route.instances[instance].id);
                     let load = u64::from(self.flows.open_here(instance)) << 20;
-                    consider(false, false, load, Pick { seat, way: Way::Instance(instance) });
+                    consider(false, false, load, Choice { location, target: Target::Instance(instance) });
                 }
-                Place::Here => missing |= !self.homes.is_gone(instance),
-                Place::There(runner) => match runners.iter_mut().find(|(known, _)| *known == runner) {
+                RunsOn::ThisRunner => missing |= !self.ports.has_ended(instance),
+                RunsOn::Runner(runner) => match runners.iter_mut().find(|(known, _)| *known == runner) {
                     Some((_, instances)) => *instances += 1,
                     None => runners.push((runner, 1)),
                 },
             }
         }
-        if matches!(from, Seat::Here(_)) {
+        if matches!(call.from, Location::Here(_)) {
             for (runner, instances) in runners {
                 let open = u64::from(self.flows.open_there(service, runner));
-                let demoted = route.runners[runner as usize].silent || self.peers.is_demoted(runner, now);
-                let seat = Seat::There(route.runners[runner as usize].id);
-                consider(demoted, true, (open << 20) / instances, Pick { seat, way: Way::Runner(runner) });
+                let unreachable = route.runners[runner].silent || self.peers.is_demoted(runner, now);
+                let location = Location::There(route.runners[runner].id);
+                consider(
+                    unreachable,
+                    true,
+                    (open << 20) / instances,
+                    Choice { location, target: Target::Runner(runner) },
+                );
             }
         }
         match best {
-            Some((_, pick)) => Ok(pick),
-            // While the agent starts, TUNs come back one by one: what is sent meanwhile is sent again by TCP.
-            None if missing => Err(No::silent(Reason::NotAttached)),
-            None => Err(No::nobody(Reason::NoLiveInstance)),
+            Some((_, choice)) => Ok(choice),
+            // While the agent starts, TUNs come back one by one. TCP retransmits what arrives meanwhile.
+            None if missing => Err(Rejection::silent(Reason::NotAttached)),
+            None => Err(Rejection::no_host(Reason::NoLiveInstance)),
         }
     }
 
-    /// Who has a connection that stood before it was followed here: by the ends alone, so that it stays the same.
-    pub(super) fn guess(&self, owner: Owner, caller: End, callee: End, from: Seat) -> Result<Pick, No> {
+    /// Guesses the callee of a connection that stood before this engine followed it: by its ends alone, so that the
+    /// guess never changes. `other` is the end that is looked for, at the address of `owner`.
+    pub(super) fn guess(&self, owner: Owner, sender: End, other: End, from: Location) -> Result<Choice, Rejection> {
         let route = &self.map.route;
-        let picks = route.standing_at(owner).filter_map(|instance| {
-            let found = &route.instances[instance as usize];
-            match (found.place, from) {
-                (Place::Here, _) if self.homes.is_gone(instance) => None,
-                (Place::Here, _) => Some(Pick { seat: Seat::Here(found.id), way: Way::Instance(instance) }),
-                (Place::There(runner), Seat::Here(_)) => {
-                    let seat = Seat::There(route.runners[runner as usize].id);
-                    Some(Pick { seat, way: Way::Runner(runner) })
+        let choices = route.standing_at(owner).filter_map(|instance| {
+            let found = &route.instances[instance];
+            match (found.runs_on, from) {
+                (RunsOn::ThisRunner, _) if self.ports.has_ended(instance) => None,
+                (RunsOn::ThisRunner, _) => {
+                    Some(Choice { location: Location::Here(found.id), target: Target::Instance(instance) })
                 }
-                (Place::There(_), Seat::There(_)) => None,
+                (RunsOn::Runner(runner), Location::Here(_)) => {
+                    let location = Location::There(route.runners[runner].id);
+                    Some(Choice { location, target: Target::Runner(runner) })
+                }
+                (RunsOn::Runner(_), Location::There(_)) => None,
             }
         });
-        let best =
-            picks.min_by_key(|pick| (matches!(pick.seat, Seat::There(_)), self.flows.tie(caller, callee, pick.seat)));
-        best.ok_or(No::nobody(Reason::NoLiveInstance))
+        let rank = |choice: &Choice| {
+            let remote = matches!(choice.location, Location::There(_));
+            (remote, self.flows.tie(sender, other, choice.location))
+        };
+        choices.min_by_key(rank).ok_or(Rejection::no_host(Reason::NoLiveInstance))
     }
 }

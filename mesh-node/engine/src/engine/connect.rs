@@ -1,34 +1,36 @@
-//! How connections are opened, moved while nobody has answered, and followed.
+//! Opens connections, moves them while they are unanswered, and follows them.
 
 use std::time::Instant;
 
-use mesh_proto::{Direction, InstanceId, rules};
+use mesh_proto::{Direction, rules};
 
-use super::{Engine, choose::Pick, refused::No};
+use super::{
+    choose::{Call, Choice},
+    core::Core,
+    rejection::Rejection,
+};
 use crate::{
     Reason, Sink,
-    flow::{End, New, Phase, Resolved, Role, Seat, Way},
-    packet::{Content, Flags, Packet, Tcp},
-    peers::Turn,
-    refuse::Refusal,
+    cx::Cx,
+    flow::{End, Location, Phase, Pin, Progress, Resolved, Role, Slot, Target},
+    index::RunnerIx,
+    packet::{Flags, Packet, Tcp},
     route::Owner,
-    segment::Unit,
-    vnet::Vnet,
 };
 
-/// A segment, and what is known of it.
+/// A segment with what the map says of it.
 #[derive(Clone, Copy)]
-pub(super) struct Seen<'a> {
+pub(super) struct Classified<'a> {
     pub(super) packet: &'a Packet,
     pub(super) tcp: &'a Tcp,
     /// Where it came from.
-    pub(super) from: Seat,
-    /// Whose its addresses are.
+    pub(super) from: Location,
+    /// The owners of its addresses.
     pub(super) source: Owner,
     pub(super) destination: Owner,
 }
 
-impl Seen<'_> {
+impl Classified<'_> {
     const fn sender(&self) -> End {
         End { address: self.packet.source, port: self.tcp.source_port }
     }
@@ -38,137 +40,138 @@ impl Seen<'_> {
     }
 }
 
-impl Engine {
-    /// Takes a SYN that may pass, and gives where it goes. `kept` makes a copy of it, as a TUN's read gives it. One that
-    /// has waited for a session with `waited` goes there or nowhere.
-    pub(super) fn open(
+impl Core {
+    /// Handles a SYN that may pass, and returns where it goes. `kept` copies it in the format of a TUN's read. A SYN
+    /// that has `waited` for a session with a runner goes there or is dropped.
+    pub(super) fn open<S: Sink>(
         &mut self,
-        seen: &Seen<'_>,
-        waited: Option<u32>,
+        segment: &Classified<'_>,
+        waited: Option<RunnerIx>,
         kept: impl FnOnce() -> Vec<u8>,
-        now: Instant,
-        sink: &mut impl Sink,
-    ) -> Result<Way, No> {
-        let Seen { packet, tcp, from, source, destination } = *seen;
-        let Owner::Instance(caller) = source else { return Err(No::prohibited(Reason::OpensFromService)) };
+        cx: &mut Cx<'_, S>,
+    ) -> Result<Target, Rejection> {
+        let Classified { packet, tcp, from, source, destination } = *segment;
+        let Owner::Instance(caller) = source else { return Err(Rejection::prohibited(Reason::OpensFromService)) };
         if let Some((slot, role)) = self.flows.find(packet, tcp)
             && let Some(flow) = self.flows.get(slot)
         {
-            let same = role == Role::Caller && flow.isn() == tcp.sequence && flow.seat(role) == from;
+            let same = role == Role::Caller && flow.isn() == tcp.sequence && flow.location(role) == from;
             match flow.phase() {
-                Phase::Opening | Phase::Open if same => return self.open_again(slot, destination, waited, now, sink),
-                // It has a past that one of its ends has forgotten: the other one is told.
-                Phase::Open => self.reset_end(slot, role.other(), now, sink),
+                Phase::Opening | Phase::Open if same => return self.open_again(slot, destination, waited, cx),
+                // One end has forgotten the connection: the other one gets a RST.
+                Phase::Open => self.reset_end(slot, role.other(), cx),
                 _ => {}
             }
         }
         if waited.is_some() {
-            return Err(No::silent(Reason::Moved));
+            return Err(Rejection::silent(Reason::Moved));
         }
-        let (caller_end, callee_end) = (seen.sender(), seen.receiver());
-        let to_caller = self.way_of(from).ok_or(No::silent(Reason::UnknownSource))?;
-        let Pick { seat, way } = self.pick(destination, caller_end, callee_end, from, &[], now)?;
-        let new = New {
+        let call = Call { caller: segment.sender(), callee: segment.receiver(), from, owner: destination };
+        let to_caller = self.target_at(from).ok_or(Rejection::silent(Reason::UnknownSource))?;
+        let Choice { location, target } = self.choose(&call, &[], cx.now)?;
+        let pin = Pin {
             phase: Phase::Opening,
-            caller: caller_end,
-            callee: callee_end,
-            caller_is: self.map.route.instances[caller as usize].id,
-            caller_seat: from,
-            callee_seat: seat,
+            caller: call.caller,
+            callee: call.callee,
+            caller_is: self.map.route.instances[caller].id,
+            caller_location: from,
+            callee_location: location,
             isn: tcp.sequence,
-            resolved: self.resolved(source, destination, [to_caller, way]),
-            payer: Role::Caller,
+            progress: Progress::default(),
         };
-        let slot = self.flows.begin(new, now).map_err(No::prohibited)?;
+        let resolved = self.resolved(source, destination, [to_caller, target]);
+        let slot = self.flows.begin(pin, resolved, Role::Caller, cx.now).map_err(Rejection::prohibited)?;
         if matches!(destination, Owner::Service(_)) {
             self.flows.keep(slot, kept());
         }
-        Ok(way)
+        Ok(target)
     }
 
-    /// Takes a SYN for the second time: whoever had it has not answered.
-    fn open_again(
+    /// Handles a retransmitted SYN: the callee that has it didn't answer, so another one gets it.
+    fn open_again<S: Sink>(
         &mut self,
-        slot: u32,
+        slot: Slot,
         owner: Owner,
-        waited: Option<u32>,
-        now: Instant,
-        sink: &mut impl Sink,
-    ) -> Result<Way, No> {
-        let Some((flow, way)) = self.flows.get(slot).and_then(|flow| Some((flow, flow.way(Role::Callee)?))) else {
-            return Err(No::nobody(Reason::NoLiveInstance));
+        waited: Option<RunnerIx>,
+        cx: &mut Cx<'_, S>,
+    ) -> Result<Target, Rejection> {
+        let flow = self.flows.get(slot);
+        let Some((flow, target)) = flow.and_then(|flow| Some((flow, flow.target(Role::Callee)?))) else {
+            return Err(Rejection::no_host(Reason::NoLiveInstance));
         };
-        let (caller, callee, from) = (flow.end(Role::Caller), flow.end(Role::Callee), flow.seat(Role::Caller));
-        let current = flow.seat(Role::Callee);
+        let from = flow.location(Role::Caller);
+        let call = Call { caller: flow.end(Role::Caller), callee: flow.end(Role::Callee), from, owner };
+        let current = flow.location(Role::Callee);
         match (flow.phase(), waited) {
-            (_, Some(runner)) if way != Way::Runner(runner) => return Err(No::silent(Reason::Moved)),
-            (Phase::Open, _) | (_, Some(_)) => return Ok(way),
+            (_, Some(runner)) if target != Target::Runner(runner) => return Err(Rejection::silent(Reason::Moved)),
+            (Phase::Open, _) | (_, Some(_)) => return Ok(target),
             _ => {}
         }
-        if let Way::Runner(runner) = way {
-            self.peers.doubt(runner, &mut Turn { now, sink, drops: &mut self.drops });
+        if let Target::Runner(runner) = target {
+            self.peers.doubt(runner, cx);
         }
         let mut attempt = self.flows.take_attempt(slot);
         let mut tried = vec![current];
         if let Some(attempt) = &mut attempt {
-            attempt.leave(current);
+            attempt.note_unanswered(current);
             tried = attempt.tried();
         }
-        let pick = self.pick(owner, caller, callee, from, &tried, now);
-        // Everybody had it: once more from the beginning.
-        let pick = pick.or_else(|_| self.pick(owner, caller, callee, from, &[current], now));
-        let Pick { seat, way } = pick.unwrap_or(Pick { seat: current, way });
-        let resolved = self.resolved_from(caller, from, owner, way).ok_or(No::nobody(Reason::NoLiveInstance))?;
-        self.flows.repin(slot, seat, resolved, attempt, now);
-        Ok(way)
+        let choice = self.choose(&call, &tried, cx.now);
+        // If every candidate had it, a second round begins.
+        let choice = choice.or_else(|_| self.choose(&call, &[current], cx.now));
+        let Choice { location, target } = choice.unwrap_or(Choice { location: current, target });
+        let resolved = self.resolved_call(&call, target).ok_or(Rejection::no_host(Reason::NoLiveInstance))?;
+        self.flows.repin(slot, location, resolved, attempt, cx.now);
+        Ok(target)
     }
 
-    /// Takes a segment that doesn't open a connection, and whose verdict is `direction`; gives where it goes.
-    pub(super) fn follow(
+    /// Handles a segment that doesn't open a connection and may pass in `direction`, and returns where it goes.
+    pub(super) fn follow<S: Sink>(
         &mut self,
-        seen: &Seen<'_>,
+        segment: &Classified<'_>,
         direction: Direction,
-        now: Instant,
-        sink: &mut impl Sink,
-    ) -> Result<Way, No> {
-        let Some((slot, role)) = self.flows.find(seen.packet, seen.tcp) else {
-            return self.adopt(seen, direction, now);
+        cx: &mut Cx<'_, S>,
+    ) -> Result<Target, Rejection> {
+        let Some((slot, role)) = self.flows.find(segment.packet, segment.tcp) else {
+            return self.adopt(segment, direction, cx.now);
         };
-        let tcp = seen.tcp;
-        let Some(flow) = self.flows.get(slot) else { return Err(No::silent(Reason::NoConnection)) };
-        if flow.seat(role) != seen.from {
-            // Who was left must not go on waiting for the rest of the handshake.
+        let tcp = segment.tcp;
+        let Some(flow) = self.flows.get(slot) else { return Err(Rejection::silent(Reason::NoConnection)) };
+        if flow.location(role) != segment.from {
+            // A callee that the attempt has left gets a RST, else it would wait for the rest of the handshake.
             let is_answer = tcp.flags.has(Flags::SYN);
-            return Err(if is_answer { No::prohibited(Reason::Moved) } else { No::silent(Reason::Moved) });
+            let reject = if is_answer { Rejection::prohibited } else { Rejection::silent };
+            return Err(reject(Reason::Moved));
         }
         if flow.phase() == Phase::Reset {
-            return Err(No::prohibited(Reason::NoConnection));
+            return Err(Rejection::prohibited(Reason::NoConnection));
         }
-        let way = flow.way(role.other()).ok_or(No::nobody(Reason::NoLiveInstance))?;
+        let target = flow.target(role.other()).ok_or(Rejection::no_host(Reason::NoLiveInstance))?;
         let refuses = flow.phase() == Phase::Opening
             && role == Role::Callee
             && tcp.flags.has(Flags::RST)
             && (!tcp.flags.has(Flags::ACK) || tcp.acknowledgment == flow.isn().wrapping_add(1));
         let listens = flow.phase() == Phase::Opening && role == Role::Callee && tcp.flags.has(Flags::SYN);
         if listens {
-            let (callee, seat) = (flow.end(role), flow.seat(role));
-            self.skips.remove(callee, seat);
+            let (callee, location) = (flow.end(role), flow.location(role));
+            self.skips.remove(callee, location);
         }
-        if refuses && self.try_another(slot, now, sink) {
-            return Err(No::silent(Reason::TriedAnother));
+        if refuses && self.try_another(slot, cx) {
+            return Err(Rejection::silent(Reason::TriedAnother));
         }
-        self.flows.pass(slot, role, seen.packet, tcp, now);
-        Ok(way)
+        self.flows.pass(slot, role, segment.packet, tcp, cx.now);
+        Ok(target)
     }
 
-    /// Takes up a connection that stood before: an engine that knew it has ended without leaving its memory. Only one that
-    /// the end that is taken for the caller may open; and it is the sender's until the other end has acknowledged it.
-    fn adopt(&mut self, seen: &Seen<'_>, direction: Direction, now: Instant) -> Result<Way, No> {
-        let Seen { tcp, from, source, destination, packet } = *seen;
-        // A RST takes up nothing, and its receiver may not know yet.
+    /// Adopts a connection that stood before: the engine that followed it ended without leaving its memory. The
+    /// presumed caller must have the right to open it, and it counts for the sender until the other end has
+    /// acknowledged it.
+    fn adopt(&mut self, segment: &Classified<'_>, direction: Direction, now: Instant) -> Result<Target, Rejection> {
+        let Classified { tcp, from, source, destination, packet } = *segment;
+        // A RST adopts nothing, but passes: its receiver may not know yet.
         let is_reset = tcp.flags.has(Flags::RST) && direction == Direction::Call;
         if !is_reset && !self.flows.is_cold(now) {
-            return Err(No::prohibited(Reason::NoConnection));
+            return Err(Rejection::prohibited(Reason::NoConnection));
         }
         // A connection can't be opened from a service address.
         let is_call = match (source, destination) {
@@ -176,38 +179,38 @@ impl Engine {
             (_, Owner::Service(_)) => true,
             _ => direction == Direction::Call,
         };
-        let (sender, receiver) = (seen.sender(), seen.receiver());
+        let (sender, receiver) = (segment.sender(), segment.receiver());
         let (caller_owner, callee_owner) = if is_call { (source, destination) } else { (destination, source) };
         let (caller_end, callee_end) = if is_call { (sender, receiver) } else { (receiver, sender) };
-        let Owner::Instance(caller) = caller_owner else { return Err(No::prohibited(Reason::NoConnection)) };
+        let Owner::Instance(caller) = caller_owner else { return Err(Rejection::prohibited(Reason::NoConnection)) };
         if !self.may_call(caller_owner, callee_owner, caller_end, callee_end) {
-            return Err(No::prohibited(Reason::NoConnection));
+            return Err(Rejection::prohibited(Reason::NoConnection));
         }
-        let pick = self.guess(destination, sender, receiver, from)?;
+        let choice = self.guess(destination, sender, receiver, from)?;
         if tcp.flags.has(Flags::RST) {
-            return Ok(pick.way);
+            return Ok(choice.target);
         }
-        let from_way = self.way_of(from).ok_or(No::silent(Reason::UnknownSource))?;
-        let (payer, seats, ways) = if is_call {
-            (Role::Caller, [from, pick.seat], [from_way, pick.way])
+        let to_sender = self.target_at(from).ok_or(Rejection::silent(Reason::UnknownSource))?;
+        let (payer, locations, targets) = if is_call {
+            (Role::Caller, [from, choice.location], [to_sender, choice.target])
         } else {
-            (Role::Callee, [pick.seat, from], [pick.way, from_way])
+            (Role::Callee, [choice.location, from], [choice.target, to_sender])
         };
-        let [caller_seat, callee_seat] = seats;
-        let new = New {
+        let [caller_location, callee_location] = locations;
+        let pin = Pin {
             phase: Phase::Claimed,
             caller: caller_end,
             callee: callee_end,
-            caller_is: self.map.route.instances[caller as usize].id,
-            caller_seat,
-            callee_seat,
+            caller_is: self.map.route.instances[caller].id,
+            caller_location,
+            callee_location,
             isn: 0,
-            resolved: self.resolved(caller_owner, callee_owner, ways),
-            payer,
+            progress: Progress::default(),
         };
-        let slot = self.flows.begin(new, now).map_err(No::prohibited)?;
+        let resolved = self.resolved(caller_owner, callee_owner, targets);
+        let slot = self.flows.begin(pin, resolved, payer, now).map_err(Rejection::prohibited)?;
         self.flows.pass(slot, payer, packet, tcp, now);
-        Ok(pick.way)
+        Ok(choice.target)
     }
 
     fn may_call(&self, caller: Owner, callee: Owner, caller_end: End, callee_end: End) -> bool {
@@ -216,111 +219,27 @@ impl Engine {
         self.map.filter.verdict(from, to, segment) == Ok(Direction::Call)
     }
 
-    /// Whoever had an attempt has refused it: gives it to another one. False: there is none, and the refusal has to
-    /// reach the caller.
-    pub(super) fn try_another(&mut self, slot: u32, now: Instant, sink: &mut impl Sink) -> bool {
-        let Some(flow) = self.flows.get(slot) else { return false };
-        let (caller, callee, from) = (flow.end(Role::Caller), flow.end(Role::Callee), flow.seat(Role::Caller));
-        let refuser = flow.seat(Role::Callee);
-        let Some(owner) = self.map.route.owner(callee.address) else { return false };
-        self.skips.add(callee, refuser, now);
-        let Some(mut attempt) = self.flows.take_attempt(slot) else { return false };
-        attempt.refuse(refuser);
-        let fresh = self.pick(owner, caller, callee, from, &attempt.tried(), now);
-        // Who has not answered once may have missed it: the refusal is the caller's when there is no hope left.
-        let pick = fresh.or_else(|_| self.pick(owner, caller, callee, from, &attempt.hopeless(), now));
-        let Ok(Pick { seat, way }) = pick else { return false };
-        let Some(resolved) = self.resolved_from(caller, from, owner, way) else { return false };
-        let mut syn = attempt.syn.clone();
-        self.flows.repin(slot, seat, resolved, Some(attempt), now);
-        match way {
-            Way::Instance(instance) => {
-                if let Some(port) = self.homes.port(instance) {
-                    sink.deliver(port, &syn);
-                }
-            }
-            Way::Runner(runner) => {
-                let sent = self.send_kept(runner, from, &mut syn, now, sink);
-                if let Err(reason) = sent {
-                    self.drops.count(reason);
-                }
-            }
-        }
-        true
-    }
-
-    /// Sends a kept SYN of an instance of ours to another runner.
-    fn send_kept(
-        &mut self,
-        runner: u32,
-        from: Seat,
-        syn: &mut [u8],
-        now: Instant,
-        sink: &mut impl Sink,
-    ) -> Result<(), Reason> {
-        let Seat::Here(caller) = from else { return Err(Reason::NoConnection) };
-        let port = self.homes.port_of(caller).ok_or(Reason::NotAttached)?;
-        let (vnet, ip) = Vnet::parse(syn)?;
-        let packet = Packet::parse(ip)?;
-        let Content::Tcp(tcp) = packet.content else { return Err(Reason::NotTcp) };
-        let mut unit = Unit { octets: syn, packet, tcp, size: vnet.size, partial: vnet.partial };
-        self.peers.send(runner, port, &mut unit, &mut Turn { now, sink, drops: &mut self.drops })
-    }
-
-    /// Takes an ICMP error of the instance `from`, in `ip`, if it refuses a connection: by a packet filter of its own,
-    /// say. ICMP doesn't cross, so the caller gets a RST if there is nobody else.
-    pub(super) fn refused_by_icmp(&mut self, from: InstanceId, ip: &[u8], now: Instant, sink: &mut impl Sink) -> bool {
-        let Some((packet, tcp)) = Packet::quoted(ip) else { return false };
-        let Some((slot, Role::Caller)) = self.flows.find(&packet, &tcp) else { return false };
-        let Some(flow) = self.flows.get(slot) else { return false };
-        let refuses = flow.phase() == Phase::Opening
-            && flow.seat(Role::Callee) == Seat::Here(from)
-            && flow.isn() == tcp.sequence
-            && tcp.flags.opens();
-        if !refuses {
-            return false;
-        }
-        if !self.try_another(slot, now, sink) {
-            self.reset_end(slot, Role::Caller, now, sink);
-            self.flows.end(slot, Phase::Ended, now);
-        }
-        true
-    }
-
-    /// A connection between these in the current map.
-    fn resolved(&self, caller: Owner, callee: Owner, ways: [Way; 2]) -> Resolved {
+    /// A connection between these owners in the current map.
+    pub(super) fn resolved(&self, caller: Owner, callee: Owner, targets: [Target; 2]) -> Resolved {
         let services = [caller, callee].map(|owner| self.map.route.service_of(owner));
         Resolved {
             service: services[1],
-            ways,
+            targets,
             deployments: services.map(|service| self.map.filter.deployment(service)),
         }
     }
 
-    /// The same, by the caller's address and where it is.
-    fn resolved_from(&self, caller: End, from: Seat, callee: Owner, to_callee: Way) -> Option<Resolved> {
-        let owner = self.map.route.owner(caller.address)?;
-        Some(self.resolved(owner, callee, [self.way_of(from)?, to_callee]))
+    /// A call to `target` in the current map, if the map holds the caller.
+    pub(super) fn resolved_call(&self, call: &Call, target: Target) -> Option<Resolved> {
+        let owner = self.map.route.owner(call.caller.address)?;
+        Some(self.resolved(owner, call.owner, [self.target_at(call.from)?, target]))
     }
 
-    /// A seat in the current map.
-    fn way_of(&self, seat: Seat) -> Option<Way> {
-        match seat {
-            Seat::Here(instance) => self.map.route.here(instance).map(Way::Instance),
-            Seat::There(runner) => self.map.route.runner(runner).map(Way::Runner),
-        }
-    }
-
-    /// The last refusal of an attempt, by RST, as its callee would send it.
-    pub(super) fn abort(&self, slot: u32, role: Role) -> Option<Refusal> {
-        let flow = self.flows.get(slot)?;
-        let (from, to) = (flow.end(role.other()), flow.end(role));
-        match (flow.ack(role), role, flow.phase()) {
-            (Some(ack), ..) => Some(Refusal::abort(from, to, ack, None)),
-            // It has sent nothing but its SYN (RFC 9293 §3.10.7.3).
-            (None, Role::Caller, Phase::Opening) => Some(Refusal::abort(from, to, 0, Some(flow.isn().wrapping_add(1)))),
-            // What it says next is answered.
-            _ => None,
+    /// A location in the current map.
+    fn target_at(&self, location: Location) -> Option<Target> {
+        match location {
+            Location::Here(instance) => self.map.route.local(instance).map(Target::Instance),
+            Location::There(runner) => self.map.route.runner(runner).map(Target::Runner),
         }
     }
 }

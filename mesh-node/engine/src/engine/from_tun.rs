@@ -1,49 +1,53 @@
-//! What instances send.
+//! Packets from local instances.
 
-use std::time::Instant;
-
-use super::{Engine, connect::Seen, refused::No};
+use super::{connect::Classified, core::Core, rejection::Rejection};
 use crate::{
     Port, Reason, Sink,
-    flow::{Seat, Way},
-    homes::Local,
+    cx::Cx,
+    flow::{Location, Target},
+    index::RunnerIx,
     packet::{Content, Packet, Tcp},
-    peers::Turn,
-    refuse::{Refusal, Unreachable},
+    ports::Sender,
+    reject_packet::{RejectPacket, Unreachable},
     segment::{Unit, is_crumbled, is_divisible, split},
     vnet::Vnet,
 };
 
-impl Engine {
-    /// Takes in what was read from a TUN, or what was read before and has waited for a session with the runner `waited`.
+/// Where a segment of a local instance goes next.
+enum Hop {
+    Local(Port),
+    Runner(RunnerIx),
+}
+
+impl Core {
+    /// Handles what was read from a TUN. `waited`: it was read earlier, and has waited for a session with this runner.
     ///
     /// # Errors
-    /// The reason why it died here.
+    /// The reason why it was dropped.
     #[inline]
-    pub(super) fn take_from_tun(
+    pub(super) fn take_from_tun<S: Sink>(
         &mut self,
         from: Port,
-        octets: &mut [u8],
-        waited: Option<u32>,
-        now: Instant,
-        sink: &mut impl Sink,
+        bytes: &mut [u8],
+        waited: Option<RunnerIx>,
+        cx: &mut Cx<'_, S>,
     ) -> Result<(), Reason> {
-        let local = self.homes.behind(from).and_then(|attached| attached.local).ok_or(Reason::UnknownPort)?;
-        let (vnet, ip) = Vnet::parse(octets)?;
+        let sender = self.ports.get(from).and_then(|port| port.sender).ok_or(Reason::UnknownPort)?;
+        let (vnet, ip) = Vnet::parse(bytes)?;
         let packet = Packet::parse(ip)?;
-        // A descriptor is an identity.
-        if packet.source != local.address && packet.source != local.service_address {
+        // The descriptor is the sender's identity.
+        if packet.source != sender.address && packet.source != sender.service_address {
             return Err(Reason::ForgedSource);
         }
         let tcp = match packet.content {
             Content::Tcp(tcp) => tcp,
             Content::Foreign { why, answerable } => {
-                if !answerable && self.refused_by_icmp(local.instance, ip, now, sink) {
+                if !answerable && self.refused_by_icmp(sender.instance, ip, cx) {
                     return Err(Reason::TriedAnother);
                 }
                 if answerable {
-                    self.denials.note(self.map.route.parties(&packet), 0, why, now);
-                    self.refuse(from, ip, &packet, None, Unreachable::Prohibited, now, sink);
+                    self.denials.note(self.map.route.parties(&packet), 0, why, cx.now);
+                    self.send_reject(from, ip, &packet, None, Unreachable::Prohibited, cx);
                 }
                 return Err(why);
             }
@@ -54,38 +58,38 @@ impl Engine {
         if vnet.size.is_some_and(|size| is_crumbled(&packet, &tcp, size)) {
             return Err(Reason::TinySegments);
         }
-        let way = self.way(local, &packet, &tcp, waited, octets, now, sink);
-        let way = way.and_then(|way| match way {
-            Way::Instance(_) => self.port(way).map(Ok).ok_or(No::silent(Reason::NotAttached)),
-            Way::Runner(runner) => Ok(Err(runner)),
+        let target = self.local_segment_target(sender, &packet, &tcp, waited, bytes, cx);
+        let hop = target.and_then(|target| match target {
+            Target::Instance(_) => self.port(target).map(Hop::Local).ok_or(Rejection::silent(Reason::NotAttached)),
+            Target::Runner(runner) => Ok(Hop::Runner(runner)),
         });
-        match way {
-            Ok(Ok(to)) => {
+        match hop {
+            Ok(Hop::Local(to)) => {
                 if vnet.size.is_some() && !self.switches.tun_gso {
-                    split(octets, |segment| sink.deliver(to, segment));
+                    split(bytes, |segment| cx.sink.deliver(to, segment));
                 } else {
-                    sink.deliver(to, octets);
+                    cx.sink.deliver(to, bytes);
                 }
                 Ok(())
             }
-            Ok(Err(runner)) => {
-                let mut unit = Unit { octets, packet, tcp, size: vnet.size, partial: vnet.partial };
-                let sent = self.peers.send(runner, from, &mut unit, &mut Turn { now, sink, drops: &mut self.drops });
+            Ok(Hop::Runner(runner)) => {
+                let mut unit = Unit { bytes, packet, tcp, size: vnet.size, partial: vnet.partial };
+                let sent = self.peers.send(runner, from, &mut unit, cx);
                 if sent == Err(Reason::NoHandshake) && tcp.flags.opens() {
-                    // Nothing more can wait for a runner that doesn't answer.
-                    let id = self.map.route.runners[runner as usize].id;
-                    return Err(self.refuse_syn(id, from, octets, now, sink).err().unwrap_or(Reason::NoHandshake));
+                    // The queue for a runner that doesn't answer is full.
+                    let id = self.map.route.runners[runner].id;
+                    return Err(self.reject_syn(id, from, bytes, cx).err().unwrap_or(Reason::NoHandshake));
                 }
                 sent
             }
-            Err(No { reason, told }) => {
+            Err(Rejection { reason, answer }) => {
                 if tcp.flags.opens() && reason != Reason::Moved {
-                    self.denials.note(self.map.route.parties(&packet), tcp.destination_port, reason, now);
+                    self.denials.note(self.map.route.parties(&packet), tcp.destination_port, reason, cx.now);
                 }
-                // The caller of one that has waited was told when its connection was reset.
-                if let Some(told) = told.filter(|_| waited.is_none()) {
-                    let (_, ip) = Vnet::parse(octets)?;
-                    self.refuse(from, ip, &packet, Some(&tcp), told, now, sink);
+                // If the segment has waited, its sender was notified when the connection was reset.
+                if let Some(answer) = answer.filter(|_| waited.is_none()) {
+                    let (_, ip) = Vnet::parse(bytes)?;
+                    self.send_reject(from, ip, &packet, Some(&tcp), answer, cx);
                 }
                 Err(reason)
             }
@@ -94,64 +98,60 @@ impl Engine {
 
     /// Where a segment of a local instance goes.
     #[inline]
-    #[expect(clippy::too_many_arguments, reason = "each is something else, and a struct would be made for one call")]
-    fn way(
+    fn local_segment_target<S: Sink>(
         &mut self,
-        local: Local,
+        sender: Sender,
         packet: &Packet,
         tcp: &Tcp,
-        waited: Option<u32>,
-        octets: &[u8],
-        now: Instant,
-        sink: &mut impl Sink,
-    ) -> Result<Way, No> {
+        waited: Option<RunnerIx>,
+        bytes: &[u8],
+        cx: &mut Cx<'_, S>,
+    ) -> Result<Target, Rejection> {
         let route = &self.map.route;
         let opens = tcp.flags.opens();
-        if opens && packet.source != local.address {
-            return Err(No::prohibited(Reason::OpensFromService));
+        if opens && packet.source != sender.address {
+            return Err(Rejection::prohibited(Reason::OpensFromService));
         }
         let owner = |address| route.owner(address);
-        let destination = owner(packet.destination).ok_or(const { No::prohibited(Reason::UnknownDestination) })?;
-        let verdict = self.map.filter.verdict(local.service, route.service_of(destination), tcp.segment());
-        let direction = verdict.map_err(|denial| No::prohibited(denial.into()))?;
-        let source = owner(packet.source).ok_or(const { No::silent(Reason::ForgedSource) })?;
-        let seen = Seen { packet, tcp, from: Seat::Here(local.instance), source, destination };
-        if opens {
-            self.open(&seen, waited, || octets.to_vec(), now, sink)
-        } else {
-            self.follow(&seen, direction, now, sink)
-        }
+        let destination =
+            owner(packet.destination).ok_or(const { Rejection::prohibited(Reason::UnknownDestination) })?;
+        let verdict = self.map.filter.verdict(sender.service, route.service_of(destination), tcp.segment());
+        let direction = verdict.map_err(|denial| Rejection::prohibited(denial.into()))?;
+        let source = owner(packet.source).ok_or(const { Rejection::silent(Reason::ForgedSource) })?;
+        let from = Location::Here(sender.instance);
+        let segment = Classified { packet, tcp, from, source, destination };
+        if opens { self.open(&segment, waited, || bytes.to_vec(), cx) } else { self.follow(&segment, direction, cx) }
     }
 
-    /// Tells the instance behind `to` that its packet, which stands in `ip`, may not pass: by ICMP, but by RST if it is a
-    /// TCP segment that doesn't open a connection.
-    #[expect(clippy::too_many_arguments, reason = "each is something else, and a struct would be made for one call")]
-    pub(super) fn refuse(
+    /// Answers the instance behind `to`, whose packet in `ip` may not pass: by ICMP, or by RST if it is a TCP segment
+    /// that doesn't open a connection.
+    pub(super) fn send_reject<S: Sink>(
         &mut self,
         to: Port,
         ip: &[u8],
         packet: &Packet,
         tcp: Option<&Tcp>,
-        told: Unreachable,
-        now: Instant,
-        sink: &mut impl Sink,
+        answer: Unreachable,
+        cx: &mut Cx<'_, S>,
     ) {
-        let Some(attached) = self.homes.behind_mut(to).filter(|_| packet.is_between_hosts()) else { return };
+        let Some(entry) = self.ports.get_mut(to).filter(|_| packet.is_between_hosts()) else { return };
         let reset = match tcp {
-            Some(tcp) if !tcp.flags.opens() => match Refusal::reset(packet, tcp) {
+            Some(tcp) if !tcp.flags.opens() => match RejectPacket::reset(packet, tcp) {
                 Some(reset) => Some(reset),
                 None => return,
             },
             _ => None,
         };
-        if !attached.limit.admits(0, packet, tcp, now) {
-            self.drops.count(Reason::RefusalLimited);
+        if !entry.reject_limit.admits(0, packet, tcp, cx.now) {
+            cx.drops.count(Reason::RefusalLimited);
             return;
         }
         match (reset, tcp) {
-            (Some(reset), _) => sink.deliver(to, reset.octets()),
-            (None, None) => sink.deliver(to, Refusal::unreachable(ip, packet, told).octets()),
-            (None, Some(_)) => self.waiting.push(to, Refusal::unreachable(ip, packet, told), now, sink),
+            (Some(reset), _) => cx.sink.deliver(to, reset.bytes()),
+            (None, None) => cx.sink.deliver(to, RejectPacket::unreachable(ip, packet, answer).bytes()),
+            (None, Some(_)) => {
+                self.delayed.push(to, RejectPacket::unreachable(ip, packet, answer), cx.now, cx.sink);
+            }
         }
     }
 }

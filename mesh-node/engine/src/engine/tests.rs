@@ -21,20 +21,20 @@ use crate::{
     testing::{Builder, Recorder, Segment, address, complete, endpoint, key, tcp},
 };
 
-/// The services: 1 (caller) of deployment 1, 2 (callee) of deployment 2, which lets deployment 1 call it on 5432; 3 of
-/// deployment 1 as well; 4 of deployment 3 that nobody trusts; 5 of deployment 1 without instances. Instances: 10 of
-/// service 1 and 30 of service 3 on runner 1, 20 of service 2 and 40 of service 4 on runner 2. Addresses are those of
-/// the numbers, and an instance's port has its number.
+/// Services: 1 (caller) of deployment 1; 2 (callee) of deployment 2, which deployment 1 may call on port 5432; 3 of
+/// deployment 1; 4 of deployment 3, which has no trust; 5 of deployment 1, without instances. Instances: 10 of service 1
+/// and 30 of service 3 on runner 1, 20 of service 2 and 40 of service 4 on runner 2. Each has the address and the port of
+/// its number.
 fn view(runner: u64) -> Builder {
     unrelated(runner).grant(1, 2, Ports::Only([5432].into()))
 }
 
-/// The same without the trust.
+/// [`view`] without the trust.
 fn unrelated(runner: u64) -> Builder {
     others(runner).instance(10, 1, 1)
 }
 
-/// The same without instance 10 either.
+/// [`view`] without the trust and without instance 10.
 fn others(runner: u64) -> Builder {
     let builder = Builder::new(runner).runner(1).runner(2);
     let builder = builder.deployment(1, "acme").deployment(2, "acme").deployment(3, "acme");
@@ -42,12 +42,12 @@ fn others(runner: u64) -> Builder {
     builder.instance(30, 3, 1).instance(20, 2, 2).instance(40, 4, 2)
 }
 
-/// Engines, their TUNs, and what is on the wire between them.
+/// Engines, their TUNs, and the datagrams between them.
 struct World {
     engines: Vec<Engine>,
     sinks: Vec<Recorder>,
     wire: VecDeque<Datagrams>,
-    /// Where each engine sends from, if not from where the map says.
+    /// The address that each engine sends from.
     from: Vec<SocketAddr>,
     now: Instant,
 }
@@ -60,7 +60,7 @@ struct Datagrams {
 }
 
 impl World {
-    /// Runners 1 and 2 with [`view`], and their instances attached.
+    /// Runners 1 and 2 with [`view`] and attached instances.
     fn new() -> Self {
         let mut world = Self::of(&[view(1), view(2)]);
         for (runner, instance) in [(1, 10), (1, 30), (2, 20), (2, 40)] {
@@ -82,11 +82,11 @@ impl World {
     }
 
     fn attach(&mut self, runner: u64, instance: u32) {
-        self.engine(runner).attach(Port(instance), InstanceId(instance.into()));
+        self.engine(runner).handle_attach(Port(instance), InstanceId(instance.into()));
     }
 
     fn detach(&mut self, runner: u64, instance: u32) {
-        self.with(runner, |engine, sink, now| engine.detach(Port(instance), now, sink));
+        self.with(runner, |engine, sink, now| engine.handle_detach(Port(instance), now, sink));
     }
 
     fn engine(&mut self, runner: u64) -> &mut Engine {
@@ -107,23 +107,24 @@ impl World {
         self.with(runner, |engine, sink, now| engine.handle_map(view.map(), now, sink));
     }
 
-    /// A runner reads this from a TUN.
-    fn read(&mut self, runner: u64, port: u32, octets: &[u8]) {
-        self.with(runner, |engine, sink, now| engine.handle_tun(Port(port), &mut octets.to_vec(), now, sink));
+    /// A runner reads these bytes from a TUN.
+    fn read(&mut self, runner: u64, port: u32, bytes: &[u8]) {
+        self.with(runner, |engine, sink, now| engine.handle_tun(Port(port), &mut bytes.to_vec(), now, sink));
     }
 
-    /// An instance on runner 1 sends a packet, and the wire is carried empty.
+    /// An instance on runner 1 sends a packet. Returns when the wire is empty.
     fn send(&mut self, port: u32, packet: &[u8]) {
         self.read(1, port, &complete(packet));
         self.carry();
     }
 
-    /// A runner receives this from the wire.
-    fn receive(&mut self, runner: u64, from: SocketAddr, datagrams: &[u8], stride: usize) {
-        self.with(runner, |engine, sink, now| engine.handle_udp(from, datagrams, stride, now, sink));
+    /// A runner receives these datagrams.
+    fn receive(&mut self, runner: u64, from: SocketAddr, bytes: &[u8], stride: usize) {
+        let received = crate::Datagrams { from, local: None, bytes, stride };
+        self.with(runner, |engine, sink, now| engine.handle_udp(&received, now, sink));
     }
 
-    /// Carries everything on the wire to where it goes, and what is sent in answer.
+    /// Delivers the datagrams on the wire, and the answers to them.
     fn carry(&mut self) {
         while let Some(Datagrams { from, to, batch, stride }) = self.wire.pop_front() {
             if let Some(runner) = self.from.iter().position(|at| *at == to) {
@@ -132,7 +133,7 @@ impl World {
         }
     }
 
-    /// Lets time pass in steps of a quarter of a second at most, and the wire be carried.
+    /// Lets time pass, in steps of at most a quarter of a second, and delivers datagrams.
     fn wait(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -144,15 +145,15 @@ impl World {
         }
     }
 
-    /// What has been delivered to a TUN since the last call, without the `virtio_net_hdr` of complete packets.
+    /// The complete packets that were delivered to a TUN since the last call, without their `virtio_net_hdr`.
     fn delivered(&mut self, port: u32) -> Vec<Vec<u8>> {
         let mut delivered = vec![];
         for sink in &mut self.sinks {
             let (these, others) = sink.delivered.drain(..).partition(|(to, _)| *to == Port(port));
             sink.delivered = others;
-            delivered.extend(Vec::into_iter(these).map(|(_, octets)| {
-                assert_eq!(octets[..VNET], [0; VNET], "complete");
-                octets[VNET..].to_vec()
+            delivered.extend(Vec::into_iter(these).map(|(_, bytes)| {
+                assert_eq!(bytes[..VNET], [0; VNET], "complete");
+                bytes[VNET..].to_vec()
             }));
         }
         delivered
@@ -168,7 +169,7 @@ impl World {
         self.engine(runner).report(now).drops.iter().map(|(_, count)| count).sum()
     }
 
-    /// Nothing is waiting anywhere, and nothing was delivered.
+    /// Whether no datagram is on the wire and no packet was delivered.
     fn is_quiet(&self) -> bool {
         self.wire.is_empty() && self.sinks.iter().all(|sink| sink.delivered.is_empty())
     }

@@ -8,13 +8,13 @@ use super::*;
 const ASKED: Segment = Segment { source_port: 40000, destination_port: 5432, opens: true };
 
 #[test]
-fn a_map_with_nobody_grants_nothing() {
-    assert_eq!(Filter::default().verdict(0, 0, ASKED), Err(Denial::UnknownService));
+fn an_empty_map_grants_nothing() {
+    assert_eq!(Filter::default().verdict(ServiceIx(0), ServiceIx(0), ASKED), Err(Denial::UnknownService));
     let nobody = Builder::new(1).map();
-    assert_eq!(nobody.filter.verdict(0, 0, ASKED), Err(Denial::UnknownService));
+    assert_eq!(nobody.filter.verdict(ServiceIx(0), ServiceIx(0), ASKED), Err(Denial::UnknownService));
 }
 
-/// A view in which anything may be missing, or refer to what is.
+/// A view in which records may be missing or refer to missing ones.
 fn view() -> impl Strategy<Value = View> {
     let ports = prop_oneof![Just(Ports::All), prop::collection::btree_set(0u16..4, 0..3).prop_map(Ports::Only),];
     (
@@ -43,8 +43,7 @@ proptest! {
     fn the_compiled_verdict_is_the_reference_verdict(view in view()) {
         let map = crate::Map::compile(&view);
         let index = |id: u64| {
-            let at = map.route.services.binary_search_by_key(&ServiceId(id), |s| s.id);
-            at.map_or(u32::MAX, |index| index as u32)
+            map.route.services.find_by(&ServiceId(id), |s| s.id).unwrap_or(ServiceIx(u32::MAX))
         };
         for (from, to) in (0..6).flat_map(|from| (0..6).map(move |to| (from, to))) {
             for (source_port, destination_port, opens) in

@@ -1,50 +1,47 @@
-//! What an attempt to connect has come to so far.
+//! What has happened to an attempt to connect so far.
 
-use super::Seat;
+use super::end::Location;
 
-/// What an attempt needs to be moved.
+/// What is needed to move an attempt.
 pub(crate) struct Attempt {
-    /// The SYN, as a TUN's read gives it.
+    /// The SYN, in the format of a TUN's read.
     pub(crate) syn: Vec<u8>,
-    /// Who has refused it.
-    refused: Vec<Seat>,
-    /// Who had it and has not answered, twice those that it came back to.
-    left: Vec<Seat>,
+    /// The locations that have refused it.
+    refused: Vec<Location>,
+    /// The locations that didn't answer; twice if it happened twice.
+    unanswered: Vec<Location>,
 }
 
 impl Attempt {
-    /// One that has just begun.
     pub(super) const fn new(syn: Vec<u8>) -> Self {
-        Self { syn, refused: vec![], left: vec![] }
+        Self { syn, refused: vec![], unanswered: vec![] }
     }
 
-    /// Notes who has not answered.
-    pub(crate) fn leave(&mut self, seat: Seat) {
-        if !self.is_given_up(seat) {
-            self.left.push(seat);
+    pub(crate) fn note_unanswered(&mut self, location: Location) {
+        if !self.is_given_up(location) {
+            self.unanswered.push(location);
         }
     }
 
-    /// Notes who has refused.
-    pub(crate) fn refuse(&mut self, seat: Seat) {
-        if !self.refused.contains(&seat) {
-            self.refused.push(seat);
+    pub(crate) fn note_refused(&mut self, location: Location) {
+        if !self.refused.contains(&location) {
+            self.refused.push(location);
         }
     }
 
-    /// Whether it was left to itself twice: once may have been a lost packet.
-    fn is_given_up(&self, seat: Seat) -> bool {
-        self.left.iter().filter(|left| **left == seat).count() > 1
+    /// Whether it didn't answer twice. Once may have been a lost packet.
+    fn is_given_up(&self, location: Location) -> bool {
+        self.unanswered.iter().filter(|at| **at == location).count() > 1
     }
 
-    /// Who has had it, for whatever has become of it.
-    pub(crate) fn tried(&self) -> Vec<Seat> {
-        [&self.refused[..], &self.left].concat()
+    /// Every location that has had the attempt.
+    pub(crate) fn tried(&self) -> Vec<Location> {
+        [&self.refused[..], &self.unanswered].concat()
     }
 
-    /// Those from whom nothing is to be hoped for.
-    pub(crate) fn hopeless(&self) -> Vec<Seat> {
-        let given_up = self.left.iter().copied().filter(|seat| self.is_given_up(*seat));
+    /// The locations that won't accept it.
+    pub(crate) fn hopeless(&self) -> Vec<Location> {
+        let given_up = self.unanswered.iter().copied().filter(|location| self.is_given_up(*location));
         self.refused.iter().copied().chain(given_up).collect()
     }
 }

@@ -1,46 +1,50 @@
-//! How many flows stand, by whom they concern: kept as they come and go, never counted over.
+//! The number of standing flows, for everything that they are counted by. The counts are kept up to date as flows come
+//! and go.
 
 use mesh_proto::RunnerId;
 
 use super::{
-    Flow, Phase, Role, Seat, Way,
-    share::{Level, Shares, Tenant, both, less},
+    end::{Location, Phase, Role, Target},
+    entry::Flow,
+    usage::{Level, Tenant, Usage, both, less},
 };
-use crate::{filter::Filter, number::NumberMap, route::Route};
+use crate::{
+    filter::Filter,
+    index::{DeploymentIx, InstanceIx, IxVec, RunnerIx, ServiceIx, TeamIx},
+    number::NumberMap,
+    route::Route,
+};
 
-/// The counts of standing flows.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     all: usize,
-    /// Those of them that only one end has spoken for.
+    /// How many of them are claims of one end.
     claimed: usize,
     /// By the identifier of the other runner.
     links: NumberMap<u64, u32>,
-    shares: Shares,
-    /// Those that nobody has answered.
-    half: Shares,
-    /// The team of each deployment in the current map.
-    teams: Box<[u32]>,
-    /// By the called instance, if it is here: an index of the current route.
-    here: Vec<u32>,
-    /// By the called service and the other runner that it is called on: indexes of the current route.
+    usage: Usage,
+    /// Of unanswered attempts only.
+    unanswered: Usage,
+    teams: IxVec<DeploymentIx, TeamIx>,
+    /// By the called instance, if that is local.
+    here: IxVec<InstanceIx, u32>,
+    /// By the called service and the runner of the callee.
     there: NumberMap<u64, u32>,
 }
 
 impl Counts {
-    /// There is a new map, in which nobody has been counted yet.
+    /// Starts again at zero, for a new map.
     pub(super) fn clear(&mut self, route: &Route, filter: &Filter) {
         self.teams = filter.teams();
         (self.all, self.claimed) = (0, 0);
         self.links.clear();
-        self.shares.clear();
-        self.half.clear();
-        self.here.clear();
-        self.here.resize(route.instances.len(), 0);
+        self.usage.clear();
+        self.unanswered.clear();
+        self.here.reset(route.instances.len(), 0);
         self.there.clear();
     }
 
-    /// A flow stands from now on, if it does at all.
+    /// Counts a flow, if it stands.
     pub(super) fn enter(&mut self, flow: &Flow) {
         if !flow.pin.phase.stands() {
             return;
@@ -50,25 +54,25 @@ impl Counts {
         runners(flow).for_each(|runner| *self.links.entry(runner).or_default() += 1);
         let Some(resolved) = flow.resolved else { return };
         if let Some(tenant) = self.tenant(flow) {
-            self.shares.add(tenant, payer(flow));
+            self.usage.add(tenant, payer(flow));
             if flow.pin.phase == Phase::Opening {
-                self.half.add(tenant, payer(flow));
+                self.unanswered.add(tenant, payer(flow));
             }
         }
         if flow.pin.phase == Phase::Claimed {
             return; // no load yet
         }
-        match resolved.ways[Role::Callee as usize] {
-            Way::Instance(instance) => {
-                if let Some(count) = self.here.get_mut(instance as usize) {
+        match resolved.targets[Role::Callee as usize] {
+            Target::Instance(instance) => {
+                if let Some(count) = self.here.get_mut(instance) {
                     *count += 1;
                 }
             }
-            Way::Runner(runner) => *self.there.entry(both(resolved.service, runner)).or_default() += 1,
+            Target::Runner(runner) => *self.there.entry(both(resolved.service.0, runner.0)).or_default() += 1,
         }
     }
 
-    /// It does no longer, or is about to change.
+    /// Takes a flow off the counts, if it stands, before it ends or changes.
     pub(super) fn leave(&mut self, flow: &Flow) {
         if !flow.pin.phase.stands() {
             return;
@@ -78,54 +82,53 @@ impl Counts {
         runners(flow).for_each(|runner| less(&mut self.links, runner));
         let Some(resolved) = flow.resolved else { return };
         if let Some(tenant) = self.tenant(flow) {
-            self.shares.remove(tenant, payer(flow));
+            self.usage.remove(tenant, payer(flow));
             if flow.pin.phase == Phase::Opening {
-                self.half.remove(tenant, payer(flow));
+                self.unanswered.remove(tenant, payer(flow));
             }
         }
         if flow.pin.phase == Phase::Claimed {
             return; // no load yet
         }
-        match resolved.ways[Role::Callee as usize] {
-            Way::Instance(instance) => {
-                if let Some(count) = self.here.get_mut(instance as usize) {
+        match resolved.targets[Role::Callee as usize] {
+            Target::Instance(instance) => {
+                if let Some(count) = self.here.get_mut(instance) {
                     *count = count.saturating_sub(1);
                 }
             }
-            Way::Runner(runner) => less(&mut self.there, both(resolved.service, runner)),
+            Target::Runner(runner) => less(&mut self.there, both(resolved.service.0, runner.0)),
         }
     }
 
-    /// Whom a flow counts for.
+    /// The tenant that a flow counts for.
     pub(super) fn tenant(&self, flow: &Flow) -> Option<Tenant> {
         let resolved = flow.resolved?;
         let deployment = resolved.deployments[flow.payer as usize];
-        let team = self.teams.get(deployment as usize).copied()?;
-        Some(Tenant { team, deployment, leaf: resolved.ways[flow.payer as usize] })
+        let team = self.teams.get(deployment).copied()?;
+        Some(Tenant { team, deployment, leaf: resolved.targets[flow.payer as usize] })
     }
 
-    /// Where whom a flow counts for has as many as it may, of `capacity` in all and `most` for each.
+    /// The level at which the flow's tenant has as many as it may, of `capacity` in all and `most` for each instance.
     pub(super) fn limit(&self, flow: &Flow, capacity: u32, most: u32) -> Option<Level> {
         let Some(tenant) = self.tenant(flow) else { return Some(Level::Team) };
         let free = capacity.saturating_sub(self.all as u32);
-        self.shares.limit(tenant, payer(flow), free, most)
+        self.usage.limit(tenant, payer(flow), free, most)
     }
 
-    /// Whether `greedy` has more that nobody has answered than `tenant` has in all, at the first level where they differ.
+    /// Whether `greedy` has more unanswered attempts than `tenant` has flows, at the first level where they differ.
     pub(super) fn is_greedier(&self, greedy: Tenant, tenant: Tenant) -> bool {
-        let (half, all) = (self.half.above(greedy), self.shares.above(tenant));
         if greedy.team != tenant.team {
-            half.1 > all.1
+            self.unanswered.of_team(greedy) > self.usage.of_team(tenant)
         } else if greedy.deployment != tenant.deployment {
-            half.0 > all.0
+            self.unanswered.of_deployment(greedy) > self.usage.of_deployment(tenant)
         } else {
-            greedy.leaf != tenant.leaf && self.half.of(greedy) > self.shares.of(tenant)
+            greedy.leaf != tenant.leaf && self.unanswered.of(greedy) > self.usage.of(tenant)
         }
     }
 
     #[cfg(test)]
     pub(super) fn all_of(&self, tenant: Tenant) -> u32 {
-        self.shares.of(tenant)
+        self.usage.of(tenant)
     }
 
     /// The other runners with which flows stand.
@@ -138,13 +141,13 @@ impl Counts {
     }
 
     #[inline]
-    pub(super) fn here(&self, instance: u32) -> u32 {
-        self.here.get(instance as usize).copied().unwrap_or(0)
+    pub(super) fn here(&self, instance: InstanceIx) -> u32 {
+        self.here.get(instance).copied().unwrap_or(0)
     }
 
     #[inline]
-    pub(super) fn there(&self, service: u32, runner: u32) -> u32 {
-        self.there.get(&both(service, runner)).copied().unwrap_or(0)
+    pub(super) fn there(&self, service: ServiceIx, runner: RunnerIx) -> u32 {
+        self.there.get(&both(service.0, runner.0)).copied().unwrap_or(0)
     }
 }
 
@@ -154,8 +157,8 @@ fn payer(flow: &Flow) -> u32 {
 }
 
 fn runners(flow: &Flow) -> impl Iterator<Item = u64> + use<> {
-    [flow.pin.caller_seat, flow.pin.callee_seat].into_iter().filter_map(|seat| match seat {
-        Seat::There(runner) => Some(runner.0),
-        Seat::Here(_) => None,
+    [flow.pin.caller_location, flow.pin.callee_location].into_iter().filter_map(|location| match location {
+        Location::There(runner) => Some(runner.0),
+        Location::Here(_) => None,
     })
 }

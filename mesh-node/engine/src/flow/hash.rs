@@ -1,12 +1,12 @@
-//! How flows are found by their ends.
+//! Finds flows by their ends.
 
-use super::End;
+use super::end::End;
 
-/// The ends of a flow, whoever of them is the caller.
+/// The ends of a flow, in an order that doesn't depend on their roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pair(u64, u64);
+pub(super) struct FlowKey(u64, u64);
 
-impl Pair {
+impl FlowKey {
     #[inline]
     pub(super) fn of(a: End, b: End) -> Self {
         let number = |end: End| u64::from(end.address.to_bits()) << 16 | u64::from(end.port);
@@ -15,14 +15,14 @@ impl Pair {
     }
 }
 
-impl std::hash::Hash for Pair {
+impl std::hash::Hash for FlowKey {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         state.write_u64(self.0);
         state.write_u64(self.1);
     }
 }
 
-/// Makes [`Folded`] hashers that start from a seed.
+/// Builds [`Folded`] hashers that start from a seed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seeded(pub(super) u64);
 
@@ -35,8 +35,7 @@ impl std::hash::BuildHasher for Seeded {
     }
 }
 
-/// Folded multiplication by an odd constant, of the kind of wyhash: whoever doesn't know the seed can't choose what
-/// falls together.
+/// Folded multiplication by an odd constant, as in wyhash. An attacker without the seed can't choose keys that collide.
 pub(super) struct Folded(u64);
 
 impl std::hash::Hasher for Folded {

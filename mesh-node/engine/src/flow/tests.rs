@@ -1,13 +1,26 @@
-mod share;
 mod track;
+mod usage;
+
+use std::time::{Duration, Instant};
 
 use mesh_proto::{InstanceId, RunnerId};
 use proptest::prelude::*;
 
-use super::{due::*, kept::MOST, share::Tenant, *};
-use crate::testing::{Builder, Segment, address, packet, tcp};
+use super::{
+    due::*,
+    kept_syns::{KEPT_BYTES, MOST},
+    usage::Tenant,
+    *,
+};
+use crate::{
+    Reason,
+    index::{DeploymentIx, InstanceIx, RunnerIx, ServiceIx, TeamIx},
+    route::Route,
+    testing::{Builder, Segment, address, packet, tcp},
+};
 
-/// Service 1 with instance 10 here, service 2 with 20 and 21 here and 22 on runner 2, all of one deployment.
+/// Service 1 has the local instance 10. Service 2 has the local instances 20 and 21, and 22 on runner 2. All are of one
+/// deployment.
 fn builder() -> Builder {
     let builder = Builder::new(1).runner(1).runner(2).deployment(1, "acme").service(1, 1).service(2, 1);
     builder.instance(10, 1, 1).instance(20, 2, 1).instance(21, 2, 1).instance(22, 2, 2)
@@ -24,23 +37,38 @@ fn flows(records: usize, now: Instant) -> Flows {
     flows
 }
 
-fn new(port: u16, phase: Phase, callee: Seat) -> New {
+/// A flow to be followed.
+struct New {
+    pin: Pin,
+    resolved: Resolved,
+    payer: Role,
+}
+
+impl Flows {
+    fn begin_new(&mut self, new: New, now: Instant) -> Result<Slot, Reason> {
+        self.begin(new.pin, new.resolved, new.payer, now)
+    }
+}
+
+fn new(port: u16, phase: Phase, callee: Location) -> New {
     let map = builder().map();
-    let way = match callee {
-        Seat::Here(id) => Way::Instance(map.route.here(id).unwrap()),
-        Seat::There(id) => Way::Runner(map.route.runner(id).unwrap()),
+    let target = match callee {
+        Location::Here(id) => Target::Instance(map.route.local(id).unwrap()),
+        Location::There(id) => Target::Runner(map.route.runner(id).unwrap()),
     };
-    New {
+    let pin = Pin {
         phase,
-        payer: Role::Caller,
         caller: end(10, port),
         callee: end(2, 5432),
         caller_is: InstanceId(10),
-        caller_seat: Seat::Here(InstanceId(10)),
-        callee_seat: callee,
+        caller_location: Location::Here(InstanceId(10)),
+        callee_location: callee,
         isn: 1000,
-        resolved: Resolved { service: 1, ways: [Way::Instance(0), way], deployments: [0, 0] },
-    }
+        progress: Progress::default(),
+    };
+    let targets = [Target::Instance(InstanceIx(0)), target];
+    let resolved = Resolved { service: ServiceIx(1), targets, deployments: [DeploymentIx(0); 2] };
+    New { pin, resolved, payer: Role::Caller }
 }
 
 fn segment(role: Role, port: u16) -> Segment {
@@ -63,35 +91,35 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let port = 0..6u16;
     prop_oneof![
-        4 => (port.clone(), any::<bool>(), 0..3u8).prop_map(|(p, open, seat)| Step::Begin(p, open, seat)),
+        4 => (port.clone(), any::<bool>(), 0..3u8).prop_map(|(p, open, location)| Step::Begin(p, open, location)),
         8 => (port.clone(), any::<bool>(), any::<u8>(), any::<u32>()).prop_map(|(p, r, f, a)| Step::Pass(p, r, f & 0x17, a)),
-        1 => (port.clone(), 0..3u8).prop_map(|(p, seat)| Step::Repin(p, seat)),
+        1 => (port.clone(), 0..3u8).prop_map(|(p, location)| Step::Repin(p, location)),
         1 => port.prop_map(Step::End),
         1 => (0..100u16).prop_map(Step::Wait),
         1 => Just(Step::Map),
     ]
 }
 
-fn seat(number: u8) -> Seat {
+fn location(number: u8) -> Location {
     match number {
-        0 => Seat::Here(InstanceId(20)),
-        1 => Seat::Here(InstanceId(21)),
-        _ => Seat::There(RunnerId(2)),
+        0 => Location::Here(InstanceId(20)),
+        1 => Location::Here(InstanceId(21)),
+        _ => Location::There(RunnerId(2)),
     }
 }
 
-/// Counted over.
+/// Compares the counts with a recount.
 fn check(flows: &Flows, route: &Route) {
     let standing = || flows.all().filter(|(_, flow)| flow.phase().stands());
     assert_eq!(flows.standing(), standing().filter(|(_, flow)| flow.phase() != Phase::Claimed).count());
-    for (index, instance) in (0..).zip(&route.instances) {
-        let at = Seat::Here(instance.id);
-        let counted = standing().filter(|(_, flow)| flow.seat(Role::Callee) == at).count();
+    for (index, instance) in route.instances.iter() {
+        let at = Location::Here(instance.id);
+        let counted = standing().filter(|(_, flow)| flow.location(Role::Callee) == at).count();
         assert_eq!(flows.open_here(index) as usize, counted, "{}", instance.id);
     }
-    let there = standing().filter(|(_, flow)| flow.seat(Role::Callee) == Seat::There(RunnerId(2))).count();
-    assert_eq!(flows.open_there(1, 0) as usize, there);
-    let tenant = Tenant { team: 0, deployment: 0, leaf: Way::Instance(0) };
+    let there = standing().filter(|(_, flow)| flow.location(Role::Callee) == Location::There(RunnerId(2))).count();
+    assert_eq!(flows.open_there(ServiceIx(1), RunnerIx(0)) as usize, there);
+    let tenant = Tenant { team: TeamIx(0), deployment: DeploymentIx(0), leaf: Target::Instance(InstanceIx(0)) };
     let paid = standing().filter(|(_, flow)| flow.payer == Role::Caller).count();
     assert_eq!(flows.counts.all_of(tenant) as usize, paid);
 }
@@ -102,11 +130,11 @@ fn contents(flows: &Flows) -> Vec<Pin> {
     all
 }
 
-/// Memory that can be looked at while it is lent.
+/// Memory that a test can read after the engine has dropped it.
 struct Window(std::sync::Arc<std::sync::Mutex<Vec<u8>>>, Vec<u8>);
 
 impl PinMemory for Window {
-    fn octets(&mut self) -> &mut [u8] {
+    fn bytes(&mut self) -> &mut [u8] {
         &mut self.1
     }
 }
@@ -133,12 +161,12 @@ proptest! {
             match step {
                 Step::Begin(port, open, at) => {
                     let phase = if open { Phase::Open } else { Phase::Opening };
-                    prop_assert!(flows.begin(new(port, phase, seat(at)), now).is_ok());
+                    prop_assert!(flows.begin_new(new(port, phase, location(at)), now).is_ok());
                 }
                 Step::Pass(port, callee, flags, ack) => {
                     let role = if callee { Role::Callee } else { Role::Caller };
-                    let octets = Segment { acknowledgment: ack, ..segment(role, port).flags(flags) }.build();
-                    let (packet, tcp) = packet(&octets);
+                    let bytes = Segment { acknowledgment: ack, ..segment(role, port).flags(flags) }.build();
+                    let (packet, tcp) = packet(&bytes);
                     if let Some((slot, found)) = flows.find(&packet, &tcp) {
                         prop_assert_eq!(found, role);
                         flows.pass(slot, role, &packet, &tcp, now);
@@ -146,8 +174,8 @@ proptest! {
                 }
                 Step::Repin(port, at) => {
                     if let Some(slot) = find(&flows, port).filter(|s| flows.get(*s).unwrap().phase() == Phase::Opening) {
-                        let resolved = new(port, Phase::Opening, seat(at)).resolved;
-                        flows.repin(slot, seat(at), resolved, None, now);
+                        let resolved = new(port, Phase::Opening, location(at)).resolved;
+                        flows.repin(slot, location(at), resolved, None, now);
                     }
                 }
                 Step::End(port) => {
@@ -179,9 +207,9 @@ proptest! {
 fn what_has_ended_is_remembered_for_a_minute_and_what_is_open_for_days() {
     let mut now = Instant::now();
     let mut flows = flows(32, now);
-    let slot = flows.begin(new(1, Phase::Open, seat(0)), now).unwrap();
-    flows.begin(new(2, Phase::Open, seat(1)), now).unwrap();
-    flows.begin(new(3, Phase::Opening, seat(1)), now).unwrap();
+    let slot = flows.begin_new(new(1, Phase::Open, location(0)), now).unwrap();
+    flows.begin_new(new(2, Phase::Open, location(1)), now).unwrap();
+    flows.begin_new(new(3, Phase::Opening, location(1)), now).unwrap();
     flows.end(slot, Phase::Ended, now);
     let mut wait = |flows: &mut Flows, seconds| {
         now += Duration::from_secs(seconds);
@@ -192,23 +220,23 @@ fn what_has_ended_is_remembered_for_a_minute_and_what_is_open_for_days() {
     assert_eq!(wait(&mut flows, 1), (2, 0));
     assert_eq!(wait(&mut flows, 10), (1, 0));
     assert_eq!(wait(&mut flows, 4 * 24 * 3600), (1, 0));
-    assert_eq!(wait(&mut flows, 2 * 24 * 3600), (1, 1), "its ends have to be told");
+    assert_eq!(wait(&mut flows, 2 * 24 * 3600), (1, 1), "its ends need a RST");
 }
 
 #[test]
 fn what_has_ended_makes_room_and_what_stands_does_not() {
     let now = Instant::now();
-    // A quarter of all is what one caller has at most.
+    // One caller gets a quarter of all at most.
     let mut flows = flows(8, now);
-    let slot = flows.begin(new(1, Phase::Open, seat(0)), now).unwrap();
-    flows.begin(new(2, Phase::Open, seat(0)), now).unwrap();
-    assert_eq!(flows.begin(new(3, Phase::Opening, seat(0)), now), Err(Reason::TooManyConnections));
+    let slot = flows.begin_new(new(1, Phase::Open, location(0)), now).unwrap();
+    flows.begin_new(new(2, Phase::Open, location(0)), now).unwrap();
+    assert_eq!(flows.begin_new(new(3, Phase::Opening, location(0)), now), Err(Reason::TooManyConnections));
     flows.end(slot, Phase::Ended, now);
     for port in 3..20 {
-        let slot = flows.begin(new(port, Phase::Open, seat(0)), now).unwrap();
+        let slot = flows.begin_new(new(port, Phase::Open, location(0)), now).unwrap();
         flows.end(slot, Phase::Ended, now);
     }
-    flows.begin(new(30, Phase::Opening, seat(0)), now).unwrap();
+    flows.begin_new(new(30, Phase::Opening, location(0)), now).unwrap();
     assert_eq!((flows.standing(), flows.slots.len()), (2, 8));
 }
 
@@ -217,31 +245,40 @@ fn only_so_many_syns_are_kept() {
     let now = Instant::now();
     let mut flows = flows(8 * MOST, now);
     for port in 0..MOST as u16 + 5 {
-        let slot = flows.begin(new(port, Phase::Opening, seat(0)), now).unwrap();
+        let slot = flows.begin_new(new(port, Phase::Opening, location(0)), now).unwrap();
         flows.keep(slot, vec![0; 50]);
     }
     let kept = flows.all().filter(|(_, flow)| flow.attempt.is_some()).count();
     assert_eq!(kept, MOST);
-    assert!(flows.take_attempt(0).is_none() && flows.take_attempt(MOST as u32).is_some());
+    assert!(flows.take_attempt(Slot(0)).is_none() && flows.take_attempt(Slot(MOST as u32)).is_some());
 }
 
 #[test]
 fn a_syn_that_carries_much_is_not_kept() {
     let now = Instant::now();
     let mut flows = flows(16, now);
-    for (port, len) in [(0, KEPT_OCTETS), (1, KEPT_OCTETS + 1)] {
-        let slot = flows.begin(new(port, Phase::Opening, seat(0)), now).unwrap();
+    for (port, len) in [(0, KEPT_BYTES), (1, KEPT_BYTES + 1)] {
+        let slot = flows.begin_new(new(port, Phase::Opening, location(0)), now).unwrap();
         flows.keep(slot, vec![0; len]);
-        assert_eq!(flows.take_attempt(slot).is_some(), len == KEPT_OCTETS);
+        assert_eq!(flows.take_attempt(slot).is_some(), len == KEPT_BYTES);
     }
 }
 
 #[test]
-fn who_opens_the_same_again_and_again_fills_nothing() {
+fn opening_the_same_connection_again_and_again_fills_nothing() {
     let now = Instant::now();
     let mut flows = flows(4, now);
     for isn in 0..100_000 {
-        let slot = flows.begin(New { isn, ..new(1, Phase::Opening, seat(0)) }, now).unwrap();
+        let slot = flows
+            .begin_new(
+                {
+                    let mut new = new(1, Phase::Opening, location(0));
+                    new.pin.isn = isn;
+                    new
+                },
+                now,
+            )
+            .unwrap();
         flows.keep(slot, vec![0; 50]);
         if isn % 2 == 0 {
             flows.end(slot, Phase::Ended, now);
@@ -249,7 +286,7 @@ fn who_opens_the_same_again_and_again_fills_nothing() {
     }
     let most = 4 * 4 + SLACK + 1;
     assert!(flows.opening.len() <= most && flows.ended.len() <= most && flows.kept.len() <= MOST);
-    // What is due is done nevertheless.
+    // Due flows are forgotten nevertheless.
     assert_eq!(flows.all().count(), 1);
     assert!(flows.tick(now + ATTEMPT).is_empty());
     assert_eq!((flows.all().count(), flows.next_tick()), (0, None));

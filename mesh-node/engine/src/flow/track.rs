@@ -1,21 +1,28 @@
-//! What the segments that pass say of a flow.
+//! Follows the segments of a flow.
 //!
-//! Only what the kernels at its ends take ends a connection: a RST with the sequence number that its receiver expects
-//! (RFC 5961 §3), and FINs of both once they are acknowledged.
+//! A connection ends only by what the kernels at its ends accept: a RST with the sequence number that its receiver
+//! expects (RFC 5961 §3), or FINs of both ends that are acknowledged.
 
 use std::time::Instant;
 
-use super::{Flow, Flows, Phase, Role, entry::GoesOn};
-use crate::packet::{Flags, Packet, Tcp};
+use super::{
+    end::{Phase, Role},
+    entry::{Flow, RstReceiver},
+    table::Flows,
+};
+use crate::{
+    index::Slot,
+    packet::{Flags, Packet, Tcp},
+};
 
-/// What becomes of a RST where it arrives.
+/// What a RST does at its receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reset {
-    /// It has the sequence number that is expected there.
-    Taken,
-    /// It will have if all before it arrives. If something is missing, the other end says so (RFC 5961 §3.2, challenge
-    /// ACK).
-    PerhapsTaken,
+    /// It has the expected sequence number.
+    Accepted,
+    /// It has the expected sequence number unless an earlier segment is lost. Then the receiver answers by a challenge
+    /// ACK (RFC 5961 §3.2).
+    PerhapsAccepted,
     Ignored,
 }
 
@@ -25,13 +32,13 @@ const fn reaches(a: u32, b: u32) -> bool {
 }
 
 impl Flows {
-    /// Takes account of a segment that passes.
+    /// Follows a segment that passes.
     #[inline]
-    pub(crate) fn pass(&mut self, slot: u32, role: Role, packet: &Packet, tcp: &Tcp, now: Instant) {
-        let Some(Some(flow)) = self.slots.get_mut(slot as usize) else { return };
+    pub(crate) fn pass(&mut self, slot: Slot, role: Role, packet: &Packet, tcp: &Tcp, now: Instant) {
+        let Some(Some(flow)) = self.slots.get_mut(slot) else { return };
         (flow.since, self.latest) = (now, (slot, role));
         if tcp.flags.has(Flags::ACK) {
-            let known = flow.pin.acks[role as usize].replace(tcp.acknowledgment);
+            let known = flow.pin.progress.acks[role as usize].replace(tcp.acknowledgment);
             if known.is_none() {
                 if flow.pin.phase != Phase::Claimed {
                     self.pins.write(slot, &flow.pin);
@@ -41,53 +48,54 @@ impl Flows {
             }
         }
         const PLAIN: u8 = Flags::ACK | Flags::PSH | Flags::URG | Flags::ECE;
-        if flow.pin.phase != Phase::Open || flow.pin.fins == 3 || tcp.flags.0 & !PLAIN != 0 {
+        if flow.pin.phase != Phase::Open || flow.pin.progress.fins == 3 || tcp.flags.0 & !PLAIN != 0 {
             self.follow(slot, role, packet, tcp, now);
         } else {
             flow.reach(role, tcp.sequence.wrapping_add((packet.len - tcp.headers) as u32));
         }
     }
 
-    /// Takes account of segments of the flow that have passed unseen, up to the sequence number `end`.
+    /// Follows segments that were joined to a group, up to the sequence number `end`.
     #[inline]
-    pub(crate) fn extend(&mut self, slot: u32, role: Role, end: u32) {
-        if let Some(Some(flow)) = self.slots.get_mut(slot as usize) {
+    pub(crate) fn extend(&mut self, slot: Slot, role: Role, end: u32) {
+        if let Some(Some(flow)) = self.slots.get_mut(slot) {
             flow.reach(role, end);
         }
     }
 
-    /// The same for a segment that may change the flow's phase.
-    fn follow(&mut self, slot: u32, role: Role, packet: &Packet, tcp: &Tcp, now: Instant) {
-        let Some(Some(flow)) = self.slots.get_mut(slot as usize) else { return };
+    /// Follows a segment that may change the flow's phase.
+    fn follow(&mut self, slot: Slot, role: Role, packet: &Packet, tcp: &Tcp, now: Instant) {
+        let Some(Some(flow)) = self.slots.get_mut(slot) else { return };
         let is_reset = tcp.flags.has(Flags::RST);
         if !flow.pin.phase.stands() {
-            if flow.goes_on.is_some_and(|end| end.role == role) && !is_reset {
-                self.go_on(slot);
+            if flow.rst_receiver.is_some_and(|receiver| receiver.role == role) && !is_reset {
+                self.revive(slot);
             }
             return;
         }
         if is_reset {
-            let surely = match flow.takes(role, tcp) {
-                Reset::Taken => true,
-                Reset::PerhapsTaken => false,
+            let accepts = match flow.accepts(role, tcp) {
+                Reset::Accepted => true,
+                Reset::PerhapsAccepted => false,
                 Reset::Ignored => return,
             };
-            return self.end_unless(slot, Phase::Ended, Some(GoesOn { role: role.other(), surely_not: surely }), now);
+            let receiver = RstReceiver { role: role.other(), accepts };
+            return self.end_by(slot, Phase::Ended, Some(receiver), now);
         }
         let end = tcp.sequence.wrapping_add((packet.len - tcp.headers) as u32);
         let controls = u32::from(tcp.flags.has(Flags::SYN)) + u32::from(tcp.flags.has(Flags::FIN));
         let end = end.wrapping_add(controls);
         flow.reach(role, end);
         if tcp.flags.has(Flags::FIN) {
-            flow.pin.fins |= 1 << role as u8;
-            flow.pin.fin_acks[role as usize] = Some(end);
+            flow.pin.progress.fins |= 1 << role as u8;
+            flow.pin.progress.fin_acks[role as usize] = Some(end);
         }
         if flow.is_over() {
             return self.end(slot, Phase::Ended, now);
         }
         let answered = match (flow.pin.phase, role) {
             (Phase::Opening, Role::Callee) => tcp.flags.has(Flags::SYN) && tcp.flags.has(Flags::ACK),
-            // We may have missed the SYN-ACK.
+            // The SYN-ACK may have passed before this engine followed the flow.
             (Phase::Opening, Role::Caller) => tcp.flags.has(Flags::ACK),
             (Phase::Claimed, role) => role != flow.payer && tcp.flags.has(Flags::ACK),
             _ => false,
@@ -99,14 +107,14 @@ impl Flows {
         }
     }
 
-    /// Both ends have spoken: a flow is open from now on.
-    fn acknowledge(&mut self, slot: u32) {
-        let Some(mut flow) = self.slots.get_mut(slot as usize).and_then(Option::take) else { return };
+    /// Both ends have shown the flow: it is open from now on.
+    fn acknowledge(&mut self, slot: Slot) {
+        let Some(mut flow) = self.slots.get_mut(slot).and_then(Option::take) else { return };
         self.counts.leave(&flow);
         let claims = std::mem::replace(&mut flow.pin.phase, Phase::Open) == Phase::Claimed;
         flow.attempt = None;
         if claims && flow.payer != Role::Caller {
-            // It is the caller's, if the caller may have one more.
+            // It counts for the caller from now on, if the caller may have one more.
             let claimed_by = std::mem::replace(&mut flow.payer, Role::Caller);
             if self.limit(&flow).is_some() {
                 flow.payer = claimed_by;
@@ -114,16 +122,16 @@ impl Flows {
         }
         self.counts.enter(&flow);
         self.pins.write(slot, &flow.pin);
-        self.slots[slot as usize] = Some(flow);
+        self.slots[slot] = Some(flow);
     }
 
-    /// An end has not taken the RST that seemed to end a flow.
-    fn go_on(&mut self, slot: u32) {
-        let Some(mut flow) = self.slots.get_mut(slot as usize).and_then(Option::take) else { return };
+    /// An end has ignored the RST that ended the flow: it goes on.
+    fn revive(&mut self, slot: Slot) {
+        let Some(mut flow) = self.slots.get_mut(slot).and_then(Option::take) else { return };
         let ended = std::mem::replace(&mut flow.pin.phase, Phase::Open);
         if self.limit(&flow).is_none() {
-            flow.goes_on = None;
-            // What was due for its end is no longer.
+            flow.rst_receiver = None;
+            // Invalidates the entry in the queue of ended flows.
             self.generation += 1;
             flow.generation = self.generation;
             self.counts.enter(&flow);
@@ -131,12 +139,12 @@ impl Flows {
         } else {
             flow.pin.phase = ended;
         }
-        self.slots[slot as usize] = Some(flow);
+        self.slots[slot] = Some(flow);
     }
 }
 
 impl Flow {
-    /// Notes that an end has sent what comes before the sequence number `end`.
+    /// Notes that an end has sent everything before the sequence number `end`.
     #[inline]
     const fn reach(&mut self, role: Role, end: u32) {
         match self.sent[role as usize] {
@@ -145,32 +153,32 @@ impl Flow {
         }
     }
 
-    /// What the other end makes of a RST of `role`.
-    fn takes(&self, role: Role, tcp: &Tcp) -> Reset {
+    /// Whether the other end accepts a RST of `role`.
+    fn accepts(&self, role: Role, tcp: &Tcp) -> Reset {
         if self.pin.phase == Phase::Opening && role == Role::Callee {
-            // RFC 9293 §3.10.7.3: while its SYN is out, the caller takes nothing but an answer to that.
+            // In SYN-SENT the caller accepts only a RST that acknowledges its SYN (RFC 9293 §3.10.7.3).
             let answers = tcp.flags.has(Flags::ACK) && tcp.acknowledgment == self.pin.isn.wrapping_add(1);
-            return if answers { Reset::Taken } else { Reset::Ignored };
+            return if answers { Reset::Accepted } else { Reset::Ignored };
         }
         let asked = (self.pin.phase == Phase::Opening).then(|| self.pin.isn.wrapping_add(1));
-        let Some(expected) = self.pin.acks[role.other() as usize].or(asked) else {
-            return Reset::PerhapsTaken;
+        let Some(expected) = self.pin.progress.acks[role.other() as usize].or(asked) else {
+            return Reset::PerhapsAccepted;
         };
-        // Some send a RST after their FIN as if they hadn't sent that, and Linux takes it (`tcp_reset_check`).
-        let before_fin = self.pin.fins & 1 << role as u8 != 0 && tcp.sequence == expected.wrapping_sub(1);
+        // Some stacks send a RST after a FIN with the FIN's own sequence number, and Linux accepts it (`tcp_reset_check`).
+        let before_fin = self.pin.progress.fins & 1 << role as u8 != 0 && tcp.sequence == expected.wrapping_sub(1);
         if tcp.sequence == expected || before_fin {
-            return Reset::Taken;
+            return Reset::Accepted;
         }
         let is_sent = self.sent[role as usize].is_none_or(|sent| reaches(sent, tcp.sequence));
-        if is_sent && reaches(tcp.sequence, expected) { Reset::PerhapsTaken } else { Reset::Ignored }
+        if is_sent && reaches(tcp.sequence, expected) { Reset::PerhapsAccepted } else { Reset::Ignored }
     }
 
-    /// Whether both ends have said all, and have acknowledged that.
+    /// Whether both ends have sent a FIN and have acknowledged the other's.
     fn is_over(&self) -> bool {
         let is_acknowledged = |role: Role| {
-            let ack = self.pin.acks[role.other() as usize].zip(self.pin.fin_acks[role as usize]);
+            let ack = self.pin.progress.acks[role.other() as usize].zip(self.pin.progress.fin_acks[role as usize]);
             ack.is_some_and(|(ack, fin)| reaches(ack, fin))
         };
-        self.pin.fins == 3 && Role::BOTH.into_iter().all(is_acknowledged)
+        self.pin.progress.fins == 3 && Role::BOTH.into_iter().all(is_acknowledged)
     }
 }

@@ -1,10 +1,10 @@
-//! Which initiations are looked into when more come than there is time for.
+//! Decides which initiations are examined when there are too many.
 //!
-//! To look into one costs a Diffie-Hellman (0.05 ms) before anything is known of its sender, whose address may be forged
-//! as well. So there are four shares, and whoever floods one leaves the others: addresses where the map has runners,
-//! and all others; each with a proof that the sender is at its address (a cookie, whitepaper §5.3), and without. Who
-//! finds the share without proof used up is sent a cookie, so that a runner needs one round trip more at worst; with
-//! proof each address has a limit of its own, so that one can't use up the share. What is remembered is bounded.
+//! It costs a Diffie-Hellman (0.05 ms) to find out the sender of an initiation, and its source address may be forged. So
+//! there are four shares, and a flood of one leaves the others alone: for addresses of runners in the map and for all
+//! others, each with a proof of the sender's address (a cookie, whitepaper §5.3) and without. If the share without proof
+//! is used up, the sender gets a cookie, so that a runner needs one more round trip at worst. With a proof each address
+//! has a limit of its own, so that no address can use up the share. The memory is bounded.
 
 use std::{
     collections::BTreeMap,
@@ -13,51 +13,51 @@ use std::{
     time::Instant,
 };
 
-use super::{Bucket, Rate};
+use super::bucket::{Bucket, Rate};
 
-/// What all addresses together have, in each of the four shares: at worst an eighth of a core goes into them.
+/// The limit on each of the four shares: at worst they take an eighth of a core.
 const SHARE: Rate = Rate { each_second: 250, at_once: 250 };
 
-/// What one address has. A runner begins a handshake in five seconds, but several may share an address, and all of them
-/// may have restarted.
+/// The limit on one address. A runner starts a handshake in five seconds, but several may share an address, and all of
+/// them may have restarted.
 const ADDRESS: Rate = Rate { each_second: 10, at_once: 20 };
 
-/// How many addresses that are not in the map have a limit of their own at one time.
-const SEATS: usize = 1024;
+/// How many addresses outside of the map have a limit of their own at a time.
+const PLACES: usize = 1024;
 
-/// How many initiations are remembered that have been answered.
+/// How many answered initiations are remembered.
 const ANSWERED: usize = 256;
 
-/// The authentication of an initiation, by which two are told apart (whitepaper §5.4.4).
+/// The authentication code of an initiation, which identifies it (whitepaper §5.4.4).
 pub(crate) type Mac = [u8; 16];
 
-/// What becomes of an initiation.
+/// The decision on an initiation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
     Granted,
-    /// The sender is to prove its address first.
+    /// The sender has to prove its address first.
     Unproven,
     Refused,
 }
 
-/// What is left of each share and limit.
+/// All shares and limits.
 pub(crate) struct Admissions {
     seed: u64,
-    /// Where runners are, in order.
+    /// The addresses of runners, sorted.
     known: Box<[Source]>,
-    /// The limits of those from where something came: most that are known are idle.
+    /// The limits of those that have sent something: most runners are idle.
     limits: BTreeMap<Source, Known>,
     known_claimed: Bucket,
     known_proven: Bucket,
     others_claimed: Bucket,
     others_proven: Bucket,
-    /// Those that have proven their address, in the places that it gives them. Empty until the first one.
-    seats: Vec<Option<(Source, Bucket)>>,
-    /// Initiations that have been answered, in the places that they give themselves. Empty until the first one.
+    /// Other addresses that were proven, each in the place that its hash selects. Empty until the first one.
+    places: Vec<Option<(Source, Bucket)>>,
+    /// Answered initiations, each in the place that its first byte selects. Empty until the first one.
     answered: Vec<Mac>,
 }
 
-/// What is left to an address where runners are.
+/// The limits of an address of runners.
 #[derive(Debug, Default)]
 struct Known {
     claimed: Bucket,
@@ -65,7 +65,7 @@ struct Known {
 }
 
 impl Admissions {
-    /// `seed` decides which addresses share a place; nobody else should know.
+    /// `seed` decides which addresses share a place. It has to be secret.
     pub(crate) fn new(seed: u64) -> Self {
         let full = Bucket::full();
         Self {
@@ -76,13 +76,13 @@ impl Admissions {
             known_proven: full,
             others_claimed: full,
             others_proven: full,
-            seats: vec![],
+            places: vec![],
             answered: vec![],
         }
     }
 
-    /// From now on, these are the addresses where runners are.
-    pub(crate) fn know(&mut self, addresses: impl Iterator<Item = IpAddr>) {
+    /// Replaces the addresses of runners.
+    pub(crate) fn set_known(&mut self, addresses: impl Iterator<Item = IpAddr>) {
         let mut sources: Vec<Source> = addresses.map(Source::of).collect();
         sources.sort_unstable();
         sources.dedup();
@@ -90,16 +90,16 @@ impl Admissions {
         self.known = sources.into();
     }
 
-    /// Whether an initiation from this address, `proven` or only claimed, is to be looked into.
+    /// Decides on an initiation from this address, which is `proven` or only claimed.
     pub(crate) fn admit(&mut self, from: IpAddr, proven: bool, now: Instant) -> Admission {
         let source = Source::of(from);
         let known = self.known.binary_search(&source).ok().map(|_| self.limits.entry(source).or_default());
         let (own, share) = match (known, proven) {
             (Some(known), false) => (Some(&mut known.claimed), &mut self.known_claimed),
             (Some(known), true) => (Some(&mut known.proven), &mut self.known_proven),
-            // A limit on an address that anybody can claim would be a limit on its owner.
+            // An attacker could use up a limit on an unproven address in its owner's name.
             (None, false) => (None, &mut self.others_claimed),
-            (None, true) => (Some(seat(&mut self.seats, self.seed, source)), &mut self.others_proven),
+            (None, true) => (Some(place(&mut self.places, self.seed, source)), &mut self.others_proven),
         };
         let granted = own.is_none_or(|own| own.take(ADDRESS, now)) && share.take(SHARE, now);
         match (granted, proven) {
@@ -109,47 +109,47 @@ impl Admissions {
         }
     }
 
-    /// Notes that an initiation was answered: another copy of it is not worth looking into.
+    /// Notes that an initiation was answered. Copies of it are dropped.
     pub(crate) fn answered(&mut self, mac: Mac) {
         self.answered.resize(ANSWERED, Mac::default());
         self.answered[usize::from(mac[0])] = mac;
     }
 
-    /// Whether this initiation is known to have been answered.
+    /// Whether this initiation was answered lately.
     pub(crate) fn was_answered(&self, mac: &Mac) -> bool {
         self.answered.get(usize::from(mac[0])) == Some(mac)
     }
 }
 
-/// The limit of an address: whoever had the place before begins anew when it comes back, which the share bounds.
-fn seat(seats: &mut Vec<Option<(Source, Bucket)>>, seed: u64, source: Source) -> &mut Bucket {
+/// The limit of an address. Another address with the same place loses its state, which the share bounds.
+fn place(places: &mut Vec<Option<(Source, Bucket)>>, seed: u64, source: Source) -> &mut Bucket {
     let mut hasher = DefaultHasher::new();
     hasher.write_u64(seed);
     hasher.write_u64(source.0);
-    seats.resize(SEATS, None);
-    let seat = &mut seats[hasher.finish() as usize % SEATS];
-    let (owner, bucket) = seat.get_or_insert((source, Bucket::full()));
+    places.resize(PLACES, None);
+    let place = &mut places[hasher.finish() as usize % PLACES];
+    let (owner, bucket) = place.get_or_insert((source, Bucket::full()));
     if *owner != source {
         (*owner, *bucket) = (source, Bucket::full());
     }
     bucket
 }
 
-/// Where something comes from, as far as one sender can't choose: an IPv4 address or the /64 of an IPv6 one.
+/// The part of an address that a sender can't choose: an IPv4 address, or the /64 of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Source(u64);
 
 impl Source {
     fn of(address: IpAddr) -> Self {
         Self(match address {
-            // No /64 begins with 32 zero bits but those of the obsolete IPv4-compatible addresses.
+            // Only the obsolete IPv4-compatible addresses have a /64 that begins with 32 zero bits.
             IpAddr::V4(address) => u64::from(address.to_bits()),
             IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
         })
     }
 }
 
-/// What [`Admissions::know`] keeps of an address.
+/// The bytes that [`Admissions::set_known`] keeps for each address.
 #[cfg(test)]
 pub(super) const KNOWN: usize = size_of::<Source>();
 

@@ -2,26 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-/// So much in the long run, and so much at once.
+/// A sustained rate, and a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
-    /// A second; not zero.
+    /// Not zero.
     pub(crate) each_second: u32,
     pub(crate) at_once: u32,
 }
 
-/// What is left of a [`Rate`], full at first. Kept as the time at which it will be full again (the virtual scheduling
-/// algorithm of ITU-T I.371), so nothing is lost by rounding, however often it is asked.
+/// What is left of a [`Rate`], full at first. The bucket is stored as the time when it will be full again (the virtual
+/// scheduling algorithm of ITU-T I.371), so that rounding loses nothing.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Bucket(Option<Instant>);
 
 impl Bucket {
-    /// A full one.
     pub(crate) const fn full() -> Self {
         Self(None)
     }
 
-    /// Takes one, if there is one.
+    /// Takes a token. Returns false if there is none.
     pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> bool {
         let after = self.after(rate, now);
         if let Some(full) = after {
@@ -30,12 +29,12 @@ impl Bucket {
         after.is_some()
     }
 
-    /// Whether there is none.
+    /// Whether there is no token.
     pub(crate) fn is_empty(&self, rate: Rate, now: Instant) -> bool {
         self.after(rate, now).is_none()
     }
 
-    /// When it would be full again if one were taken; `None` if there is none.
+    /// When it would be full again after taking a token; `None` if there is none.
     fn after(&self, rate: Rate, now: Instant) -> Option<Instant> {
         let each = Duration::from_secs(1) / rate.each_second;
         let full = self.0.map_or(now, |full| full.max(now)) + each;

@@ -6,8 +6,8 @@ use crate::testing::{ipv4, packet, tcp};
 const A: Ipv4Addr = Ipv4Addr::new(100, 112, 0, 10);
 const B: Ipv4Addr = Ipv4Addr::new(100, 112, 0, 20);
 
-fn foreign(octets: &[u8]) -> (Reason, bool) {
-    match Packet::parse(octets).unwrap().content {
+fn foreign(bytes: &[u8]) -> (Reason, bool) {
+    match Packet::parse(bytes).unwrap().content {
         Content::Foreign { why, answerable } => (why, answerable),
         Content::Tcp(_) => panic!("TCP"),
     }
@@ -15,15 +15,15 @@ fn foreign(octets: &[u8]) -> (Reason, bool) {
 
 /// An IPv4 packet with these flags and this fragment offset.
 fn fragment(field: u16, protocol: u8) -> Vec<u8> {
-    let mut octets = ipv4(A, B, protocol, &[], &[8; 64]);
-    octets[6..8].copy_from_slice(&field.to_be_bytes());
-    octets
+    let mut bytes = ipv4(A, B, protocol, &[], &[8; 64]);
+    bytes[6..8].copy_from_slice(&field.to_be_bytes());
+    bytes
 }
 
 #[test]
 fn a_segment_is_read() {
-    let octets = tcp().options(&[1, 1, 1, 0]).payload(b"hello").build();
-    let (packet, tcp) = packet(&octets);
+    let bytes = tcp().options(&[1, 1, 1, 0]).payload(b"hello").build();
+    let (packet, tcp) = packet(&bytes);
     assert_eq!((packet.source, packet.destination, packet.len), (A, B, 49));
     assert_eq!((tcp.source_port, tcp.destination_port, tcp.headers), (40000, 5432, 44));
     assert_eq!((tcp.sequence, tcp.acknowledgment, tcp.flags), (1000, 2000, Flags(Flags::ACK)));
@@ -68,7 +68,7 @@ fn icmp_errors_are_never_answered_and_queries_are() {
 }
 
 #[test]
-fn nobody_is_answered_about_what_is_for_many() {
+fn packets_for_many_hosts_are_not_answered() {
     let to = |to: [u8; 4]| Packet::parse(&ipv4(A, to.into(), 17, &[], &[0; 8])).unwrap().is_between_hosts();
     assert!(to([100, 112, 0, 20]) && to([8, 8, 8, 8]));
     assert!(!to([255, 255, 255, 255]) && !to([224, 0, 0, 251]) && !to([0, 0, 0, 0]) && !to([127, 0, 0, 1]));
@@ -85,7 +85,7 @@ fn lengths_that_lie_are_malformed() {
     for (at, value) in [(0, 0x44), (2, 0xff), (3, 19), (3, 39), (32, 0x40), (32, 0xf0)] {
         let mut bad = good.clone();
         bad[at] = value;
-        assert_eq!(Packet::parse(&bad), Err(Reason::Malformed), "octet {at} is {value:#x}");
+        assert_eq!(Packet::parse(&bad), Err(Reason::Malformed), "byte {at} is {value:#x}");
     }
     let longer = [good.as_slice(), &[0; 9]].concat();
     assert_eq!(Packet::parse(&longer).unwrap().len, good.len(), "what follows isn't part of it");
@@ -93,14 +93,14 @@ fn lengths_that_lie_are_malformed() {
 
 proptest! {
     #[test]
-    fn whatever_is_read_lies_within(octets in prop::collection::vec(any::<u8>(), 0..120), first: bool) {
-        let mut octets = octets;
-        if first && octets.len() > 9 {
-            (octets[0], octets[9]) = (0x45, 6);
-            (octets[2], octets[6], octets[7]) = (0, 0, 0);
+    fn whatever_is_read_lies_within(bytes in prop::collection::vec(any::<u8>(), 0..120), first: bool) {
+        let mut bytes = bytes;
+        if first && bytes.len() > 9 {
+            (bytes[0], bytes[9]) = (0x45, 6);
+            (bytes[2], bytes[6], bytes[7]) = (0, 0, 0);
         }
-        if let Ok(packet) = Packet::parse(&octets) {
-            prop_assert!(packet.len <= octets.len());
+        if let Ok(packet) = Packet::parse(&bytes) {
+            prop_assert!(packet.len <= bytes.len());
             if let Content::Tcp(tcp) = packet.content {
                 prop_assert!(tcp.headers <= packet.len && tcp.headers <= HEADERS && tcp.headers >= 40);
             }

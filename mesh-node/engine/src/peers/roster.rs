@@ -1,29 +1,37 @@
-//! Who the other runners are.
+//! Keeps the list of runners up to date.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use mesh_proto::RunnerId;
 
-use super::{Peers, Turn};
-use crate::{Reason, Sink, drop::Drops, peer::Peer, route::Route};
+use super::Peers;
+use crate::{
+    Reason, Sink,
+    cx::Cx,
+    drop::Drops,
+    index::{IxVec, RunnerIx},
+    peer::Peer,
+    route::Route,
+};
 
 impl Peers {
-    /// Takes the runners of a new map. Who isn't in it is forgotten; who has another key is somebody else.
-    pub(crate) fn remap<S: Sink>(&mut self, route: &Route, mtu: usize, turn: &mut Turn<'_, S>) {
-        self.outbox.flush(turn.sink);
+    /// Takes the runners of a new map. Runners that it doesn't hold are forgotten; a runner with another key starts
+    /// anew.
+    pub(crate) fn remap<S: Sink>(&mut self, route: &Route, mtu: usize, cx: &mut Cx<'_, S>) {
+        self.outbox.flush(cx.sink);
         (self.mtu, self.has_loopback) = (mtu, route.has_loopback);
-        let mut old: BTreeMap<RunnerId, Peer> =
-            std::mem::take(&mut self.list).into_iter().map(|peer| (peer.runner.id, peer)).collect();
-        for runner in &route.runners {
+        let list: IxVec<RunnerIx, Peer> = std::mem::take(&mut self.list);
+        let mut old: BTreeMap<RunnerId, Peer> = list.into_values().map(|peer| (peer.runner.id, peer)).collect();
+        for runner in route.runners.values() {
             let known = old.remove(&runner.id);
             let mut peer = match known {
                 Some(peer) if peer.runner.public_key == runner.public_key => peer,
                 known => {
-                    count_staged(known, turn.drops);
-                    Peer::new(Arc::clone(runner), turn.now)
+                    count_staged(known, cx.drops);
+                    Peer::new(Arc::clone(runner), cx.now)
                 }
             };
-            // What is sent to where it was would be lost until its silence is noticed.
+            // Packets to its former endpoint would be lost until its silence is noticed.
             if peer.offer(runner) {
                 self.greet.push(runner.id);
             }
@@ -34,54 +42,53 @@ impl Peers {
             self.list.push(peer);
         }
         for peer in old.into_values() {
-            // Should it come back, it may still hold the session that ends here.
+            // If the runner comes back, it may still hold the session that ends here.
             if let Some(endpoint) = peer.path.authenticated().filter(|_| peer.tunnel.is_some()) {
                 self.recalled.insert(peer.runner.id, endpoint);
             }
-            self.departed.keys.note(peer.runner.public_key, turn.now);
+            self.departed.keys.note(peer.runner.public_key, cx.now);
             if let Some(tunnel) = &peer.tunnel {
-                self.departed.sessions.note(tunnel.index(), turn.now);
+                self.departed.sessions.note(tunnel.index(), cx.now);
             }
-            count_staged(Some(peer), turn.drops);
+            count_staged(Some(peer), cx.drops);
         }
 
-        let listed = || self.list.iter().zip(0..);
-        self.indexes = listed().filter_map(|(peer, i)| Some((peer.tunnel.as_ref()?.index(), i))).collect();
-        self.awake = listed().filter(|(peer, _)| peer.listed).map(|(_, i)| i).collect();
-        self.next_tick = self.list.iter().filter_map(|peer| peer.next_tick).min();
-        self.admissions.know(self.list.iter().flat_map(Peer::all).map(|at| at.ip()));
-        self.greet(turn);
+        self.by_tunnel = self.list.iter().filter_map(|(i, peer)| Some((peer.tunnel.as_ref()?.index(), i))).collect();
+        self.awake = self.list.iter().filter(|(_, peer)| peer.listed).map(|(i, _)| i).collect();
+        self.next_tick = self.list.values().filter_map(|peer| peer.next_tick).min();
+        self.admissions.set_known(self.list.values().flat_map(Peer::all).map(|at| at.ip()));
+        self.greet(cx);
     }
 
-    /// Notes where a runner was in an earlier run: it is greeted there, with the next tick or map.
+    /// Notes where a runner was in an earlier run. It gets a handshake there with the next tick or map.
     pub(crate) fn recall(&mut self, runner: RunnerId, endpoint: SocketAddr, now: Instant) {
-        match self.list.binary_search_by_key(&runner, |peer| peer.runner.id) {
-            Ok(known) => {
+        match self.list.find_by(&runner, |peer| peer.runner.id) {
+            Some(known) => {
                 self.list[known].path.recall(endpoint);
                 self.greet.push(runner);
                 self.next_tick = Some(now);
             }
-            Err(_) => {
+            None => {
                 self.recalled.insert(runner, endpoint);
             }
         }
     }
 
-    /// Our own addresses have changed: everyone with whom we have or had a session is greeted with the next tick, so that
-    /// they learn where we are now from us, whether or not the coordinator can tell them. (Who has been idle for long would
-    /// look for us where we were.)
+    /// The machine's own addresses have changed: every runner with a present or past session gets a handshake with the
+    /// next tick and learns the new address by it, even if the coordinator can't be reached. (An idle runner would
+    /// otherwise send to the old address.)
     pub(crate) fn greet_all(&mut self, now: Instant) {
-        self.list.iter_mut().for_each(|peer| peer.path.forget_local());
-        let known = self.list.iter().filter(|peer| peer.tunnel.is_some() || peer.path.is_known());
+        self.list.values_mut().for_each(|peer| peer.path.forget_local());
+        let known = self.list.values().filter(|peer| peer.tunnel.is_some() || peer.path.is_known());
         self.greet.extend(known.map(|peer| peer.runner.id));
         self.next_tick = Some(now);
     }
 
-    /// Begins a handshake with those that were known before: they may hold a session that we have no part in any more.
-    pub(super) fn greet<S: Sink>(&mut self, turn: &mut Turn<'_, S>) {
+    /// Starts handshakes with runners that may hold a session that this engine doesn't have.
+    pub(super) fn greet<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
         for id in std::mem::take(&mut self.greet) {
-            if let Ok(runner) = self.list.binary_search_by_key(&id, |peer| peer.runner.id) {
-                self.begin(runner as u32, turn);
+            if let Some(runner) = self.list.find_by(&id, |peer| peer.runner.id) {
+                self.begin(runner, cx);
             }
         }
     }

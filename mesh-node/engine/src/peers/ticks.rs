@@ -1,184 +1,191 @@
-//! What the other runners' tunnels need as time passes.
+//! The timers of the tunnels to other runners.
 
 use std::time::{Duration, Instant};
 
-use super::{Peers, Turn};
+use super::Peers;
 use crate::{
     Event, Sink,
-    outbox::Hop,
+    cx::Cx,
+    index::RunnerIx,
+    outbox::AddressPair,
     peer::{Peer, TICK},
     tunnel::{self, CONTROL, Tunnel},
 };
 
-/// How long a runner may say nothing before a caller that waits for it makes us ask: less than the wait between two SYNs.
+/// If a runner is silent for this long, a retransmitted SYN for it starts a handshake: less than the wait between two
+/// SYNs.
 const DOUBT: Duration = Duration::from_millis(500);
 
-/// How long it may leave unanswered what asks for an answer before we ask whether it is there: longer than a round trip
-/// and a delayed acknowledgement.
+/// If a runner doesn't answer data for this long, a handshake finds out whether it is there: longer than a round trip and
+/// a delayed acknowledgement.
 const SILENT: Duration = Duration::from_millis(1500);
 
-/// The age at which the handshake with a runner that doesn't answer is made anew when that is asked again: so long before
-/// it would be given up that there is time for an answer.
+/// A handshake of this age with a runner that doesn't answer is replaced by a new one when the runner is asked again: the
+/// old one would be given up before the answer.
 const OLD: Duration = Duration::from_secs(50);
 
-/// After how long without a datagram a keepalive is sent, at the latest, in steps of two seconds: a NAT that forgets after
-/// 30 s, as many do, has had one by then. How much earlier one may go, so that those to many runners don't go together, in milliseconds.
+/// A keepalive is sent after this long without a datagram, at the latest, in steps of two seconds: in time for a NAT that
+/// forgets after 30 s, as many do.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// How much earlier it may be sent, in milliseconds, so that keepalives to many runners don't come together.
 const JITTER: u64 = 5000;
 
 impl Peers {
-    /// Does what has come due.
-    pub(crate) fn tick<S: Sink>(&mut self, turn: &mut Turn<'_, S>) {
-        if self.next_tick.is_none_or(|at| at > turn.now) {
+    /// Does what is due.
+    pub(crate) fn tick<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
+        if self.next_tick.is_none_or(|at| at > cx.now) {
             return;
         }
-        self.greet(turn);
+        self.greet(cx);
         let mut awake = std::mem::take(&mut self.awake);
         for runner in &awake {
-            if self.list[*runner as usize].next_tick.is_some_and(|at| at <= turn.now) {
-                self.tick_one(*runner, false, turn);
-                self.doubt_after(SILENT, *runner, turn);
+            if self.list[*runner].next_tick.is_some_and(|at| at <= cx.now) {
+                self.tick_one(*runner, false, cx);
+                self.doubt_after(SILENT, *runner, cx);
             }
         }
         awake.append(&mut self.awake);
         awake.retain(|runner| {
-            let peer = &mut self.list[*runner as usize];
+            let peer = &mut self.list[*runner];
             peer.listed = peer.next_tick.is_some();
             peer.listed
         });
         self.awake = awake;
-        self.next_tick = self.awake.iter().filter_map(|runner| self.list[*runner as usize].next_tick).min();
+        self.next_tick = self.awake.iter().filter_map(|runner| self.list[*runner].next_tick).min();
     }
 
-    /// Begins a handshake with a runner, unless one is under way. One that doesn't answer is asked now and then only.
-    pub(super) fn begin<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {
-        let peer = &self.list[runner as usize];
-        let (broken, may_ask) = (peer.is_broken(), peer.may_ask(peer.has_staged(), turn.now));
+    /// Starts a handshake with a runner, unless one is under way. A runner that doesn't answer is asked less often.
+    pub(super) fn begin<S: Sink>(&mut self, runner: RunnerIx, cx: &mut Cx<'_, S>) {
+        let peer = &self.list[runner];
+        let (broken, may_ask) = (peer.is_broken(), peer.may_ask(peer.has_staged(), cx.now));
         if may_ask {
-            // A handshake that was begun so long ago is about to be given up, whatever is answered.
-            let is_old = |tunnel: &Tunnel| tunnel.asking_for(turn.now) >= OLD;
+            let is_old = |tunnel: &Tunnel| tunnel.asking_for(cx.now) >= OLD;
             if broken && peer.tunnel.as_deref().is_some_and(is_old) {
                 self.drop_tunnel(runner);
             }
-            let (mut message, tunnel) = ([0; CONTROL], self.tunnel(runner, turn.now));
-            let begun = if broken {
-                tunnel.initiate_anew(&mut message, turn.now)
-            } else {
-                tunnel.initiate(&mut message, turn.now)
-            };
+            let (mut message, tunnel) = ([0; CONTROL], self.tunnel(runner, cx.now));
+            let begun =
+                if broken { tunnel.initiate_anew(&mut message, cx.now) } else { tunnel.initiate(&mut message, cx.now) };
             if begun.is_some() {
-                let left = self.ask_at(runner, &message, true, turn);
-                self.list[runner as usize].attempted(&message, if broken { 0 } else { left }, turn.now);
+                let left = self.ask_at(runner, &message, true, cx);
+                self.list[runner].attempted(&message, if broken { 0 } else { left }, cx.now);
             }
         }
-        self.wake(runner, turn.now);
+        self.wake(runner, cx.now);
     }
 
-    fn drop_tunnel(&mut self, runner: u32) {
-        if let Some(tunnel) = self.list[runner as usize].tunnel.take() {
-            self.indexes.remove(&tunnel.index());
+    fn drop_tunnel(&mut self, runner: RunnerIx) {
+        if let Some(tunnel) = self.list[runner].tunnel.take() {
+            self.by_tunnel.remove(&tunnel.index());
         }
     }
 
-    /// Sends an initiation where the runner may be. Gives how often that takes until it was sent everywhere.
-    fn ask_at<S: Sink>(&mut self, runner: u32, message: &[u8; CONTROL], begins: bool, turn: &mut Turn<'_, S>) -> usize {
-        let (targets, rounds) = self.list[runner as usize].targets(begins, self.has_loopback, turn.now);
-        targets.into_iter().for_each(|hop| self.outbox.send(hop, message, turn.sink));
+    /// Sends an initiation to the addresses of a runner. Returns how many rounds it takes to try all of them.
+    fn ask_at<S: Sink>(
+        &mut self,
+        runner: RunnerIx,
+        message: &[u8; CONTROL],
+        begins: bool,
+        cx: &mut Cx<'_, S>,
+    ) -> usize {
+        let (targets, rounds) = self.list[runner].targets(begins, self.has_loopback, cx.now);
+        targets.into_iter().for_each(|addresses| self.outbox.send(addresses, message, cx.sink));
         rounds
     }
 
-    /// There is something to tell a runner: begins a handshake if there is no session.
-    pub(crate) fn reach<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {
-        if !self.list[runner as usize].is_ready() {
-            self.begin(runner, turn);
+    /// Starts a handshake with a runner if there is no session.
+    pub(crate) fn reach<S: Sink>(&mut self, runner: RunnerIx, cx: &mut Cx<'_, S>) {
+        if !self.list[runner].is_ready() {
+            self.begin(runner, cx);
         }
     }
 
-    /// An initiation of a runner's is not newer than one before: it was recorded, and sent again by anybody; or the clock
-    /// there was set back, and it would be refused for as long as we remember. So it is asked in turn, by our clock, if
-    /// nothing else has come from it lately. (Its answer is the proof; whoever sends recorded ones gains nothing.)
-    pub(super) fn ask_back<S: Sink>(&mut self, runner: u32, back: Hop, turn: &mut Turn<'_, S>) {
-        let peer = &mut self.list[runner as usize];
-        if peer.tunnel.as_ref().is_some_and(|tunnel| tunnel.silent_for(turn.now) >= SILENT) {
+    /// An initiation of a runner isn't newer than an earlier one. Either an attacker has replayed it, or the runner's clock
+    /// was set back, and all of its initiations would be refused from now on. So this runner starts a handshake itself, if
+    /// the other one was silent lately. (The other runner's answer is the proof, so that a replay gains nothing.)
+    pub(super) fn ask_back<S: Sink>(&mut self, runner: RunnerIx, back: AddressPair, cx: &mut Cx<'_, S>) {
+        let peer = &mut self.list[runner];
+        if peer.tunnel.as_ref().is_some_and(|tunnel| tunnel.silent_for(cx.now) >= SILENT) {
             peer.path.claim(back);
-            self.begin(runner, turn);
+            self.begin(runner, cx);
         }
     }
 
-    /// Keeps the path to a runner open, with which connections stand: with a keepalive if nothing was sent for a while, and
-    /// with a handshake if there is no session, or none for long.
-    pub(crate) fn keep_alive<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {
+    /// Keeps the path to a runner open while connections to it stand: by a keepalive if nothing was sent for a while, and
+    /// by a handshake if there is no session, or soon will be none.
+    pub(crate) fn keep_alive<S: Sink>(&mut self, runner: RunnerIx, cx: &mut Cx<'_, S>) {
         let jitter = Duration::from_millis(self.numbers.draw() % JITTER);
-        let peer = &mut self.list[runner as usize];
+        let peer = &mut self.list[runner];
         if peer.is_failing() {
-            // It is being looked for, and that goes on.
-            return peer.want(turn.now);
+            // The search for the runner goes on.
+            return peer.want(cx.now);
         }
         let Some(tunnel) = peer.tunnel.as_mut().filter(|tunnel| tunnel.has_session()) else {
-            // Only where it was once: who never was there has no part in a connection.
+            // A runner that was never seen is no end of a standing connection.
             if peer.path.is_known() {
-                peer.want(turn.now);
-                self.begin(runner, turn);
+                peer.want(cx.now);
+                self.begin(runner, cx);
             }
             return;
         };
-        if turn.now.saturating_duration_since(tunnel.sent()) + jitter < KEEPALIVE {
+        if cx.now.saturating_duration_since(tunnel.sent()) + jitter < KEEPALIVE {
             return;
         }
-        if tunnel.is_stale(turn.now) {
-            self.tick_one(runner, false, turn);
+        if tunnel.is_stale(cx.now) {
+            self.tick_one(runner, false, cx);
         }
-        let Peer { tunnel, path, .. } = &mut self.list[runner as usize];
-        let (Some(tunnel), Some(hop)) = (tunnel.as_mut(), path.hop()) else { return };
-        let silent = tunnel.silent_for(turn.now) >= 3 * KEEPALIVE;
+        let Peer { tunnel, path, .. } = &mut self.list[runner];
+        let (Some(tunnel), Some(addresses)) = (tunnel.as_mut(), path.addresses()) else { return };
+        let silent = tunnel.silent_for(cx.now) >= 3 * KEEPALIVE;
         let (mut message, renew) = ([0; CONTROL], (silent || tunnel.is_worn()) && tunnel.asking().is_none());
-        if let Some(len) = tunnel.keepalive(&mut message, turn.now) {
-            self.outbox.send(hop, &message[..len], turn.sink);
+        if let Some(len) = tunnel.keepalive(&mut message, cx.now) {
+            self.outbox.send(addresses, &message[..len], cx.sink);
         }
         if renew {
-            self.begin(runner, turn);
+            self.begin(runner, cx);
         }
     }
 
-    /// Somebody there has not answered what surely asks for an answer: it may be the runner that isn't there any more.
-    pub(crate) fn doubt<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {
-        self.doubt_after(DOUBT, runner, turn);
+    /// A callee has not answered a SYN: perhaps because its runner is gone.
+    pub(crate) fn doubt<S: Sink>(&mut self, runner: RunnerIx, cx: &mut Cx<'_, S>) {
+        self.doubt_after(DOUBT, runner, cx);
     }
 
-    /// If nothing at all has come from the runner for so long, a handshake finds out within seconds whether it is there:
+    /// If data has gone unanswered for this long, a handshake finds out within seconds whether the runner is there;
     /// boringtun would wait for fifteen.
-    fn doubt_after<S: Sink>(&mut self, limit: Duration, runner: u32, turn: &mut Turn<'_, S>) {
-        let tunnel = self.list[runner as usize].tunnel.as_ref();
-        let silent = |tunnel: &Tunnel| tunnel.asking().is_none() && tunnel.ignored_for(turn.now) >= limit;
+    fn doubt_after<S: Sink>(&mut self, limit: Duration, runner: RunnerIx, cx: &mut Cx<'_, S>) {
+        let tunnel = self.list[runner].tunnel.as_ref();
+        let silent = |tunnel: &Tunnel| tunnel.asking().is_none() && tunnel.ignored_for(cx.now) >= limit;
         if tunnel.is_some_and(|tunnel| tunnel.has_session() && silent(tunnel)) {
-            self.begin(runner, turn);
+            self.begin(runner, cx);
         }
     }
 
-    /// Notes that there is data for or from a runner; ticks its tunnel if it has slept.
+    /// Notes that there is data for or from a runner, and ticks its tunnel if that is stale.
     #[inline]
-    pub(super) fn use_now<S: Sink>(&mut self, runner: u32, turn: &mut Turn<'_, S>) {
-        let peer = &mut self.list[runner as usize];
-        peer.touch(turn.now);
-        if peer.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_stale(turn.now)) {
-            self.tick_one(runner, false, turn);
+    pub(super) fn use_now<S: Sink>(&mut self, runner: RunnerIx, cx: &mut Cx<'_, S>) {
+        let peer = &mut self.list[runner];
+        peer.touch(cx.now);
+        if peer.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_stale(cx.now)) {
+            self.tick_one(runner, false, cx);
         }
-        self.wake(runner, turn.now);
+        self.wake(runner, cx.now);
     }
 
-    /// Sees to it that a runner is ticked before long.
+    /// Makes sure that a runner is ticked soon.
     #[inline]
-    pub(super) fn wake(&mut self, runner: u32, now: Instant) {
-        let (peer, soon) = (&mut self.list[runner as usize], now + TICK);
+    pub(super) fn wake(&mut self, runner: RunnerIx, now: Instant) {
+        let (peer, soon) = (&mut self.list[runner], now + TICK);
         if peer.next_tick.is_none_or(|at| at > soon) {
             peer.next_tick = Some(soon);
             self.schedule(runner);
         }
     }
 
-    /// Takes account of when a runner wants to be ticked next.
-    fn schedule(&mut self, runner: u32) {
-        let peer = &mut self.list[runner as usize];
+    /// Puts a runner on the list of those that need ticks.
+    fn schedule(&mut self, runner: RunnerIx) {
+        let peer = &mut self.list[runner];
         let Some(at) = peer.next_tick else { return };
         if !std::mem::replace(&mut peer.listed, true) {
             self.awake.push(runner);
@@ -186,48 +193,49 @@ impl Peers {
         self.next_tick = Some(self.next_tick.map_or(at, |next| next.min(at)));
     }
 
-    /// Ticks one runner's tunnel: `anyway` before a handshake.
-    pub(super) fn tick_one<S: Sink>(&mut self, runner: u32, anyway: bool, turn: &mut Turn<'_, S>) {
-        let peer = &mut self.list[runner as usize];
-        if peer.breaks(turn.now) {
-            turn.sink.event(Event::Unreachable { runner: peer.runner.id });
+    /// Ticks one runner's tunnel, `anyway` if a handshake follows.
+    pub(super) fn tick_one<S: Sink>(&mut self, runner: RunnerIx, anyway: bool, cx: &mut Cx<'_, S>) {
+        let peer = &mut self.list[runner];
+        if peer.breaks(cx.now) {
+            cx.sink.event(Event::Unreachable { runner: peer.runner.id });
             self.broken.push(peer.runner.id);
-            self.broken_at = Some(turn.now);
+            self.broken_at = Some(cx.now);
         }
         let id = peer.runner.id;
-        self.refused.extend(peer.expire_staged(turn.now, turn.drops).into_iter().map(|staged| (id, staged)));
+        self.rejected.extend(peer.expire_staged(cx.now, cx.drops).into_iter().map(|staged| (id, staged)));
         let mut message = [0; CONTROL];
         let due = peer.tunnel.as_mut().map_or(Ok(None), |tunnel| {
-            if anyway { tunnel.tick_anyway(&mut message, turn.now) } else { tunnel.tick(&mut message, turn.now) }
+            if anyway { tunnel.tick_anyway(&mut message, cx.now) } else { tunnel.tick(&mut message, cx.now) }
         });
         match due {
-            // One that doesn't answer is asked at another pace.
+            // A runner that doesn't answer is asked at a pace of its own.
             Ok(Some(CONTROL)) if peer.is_broken() => {}
             Ok(Some(CONTROL)) => {
-                self.ask_at(runner, &message, false, turn);
-                self.list[runner as usize].attempted(&message, 0, turn.now);
+                self.ask_at(runner, &message, false, cx);
+                self.list[runner].attempted(&message, 0, cx.now);
             }
             Ok(Some(len)) => {
-                peer.path.hop().into_iter().for_each(|hop| self.outbox.send(hop, &message[..len], turn.sink));
+                let addresses = peer.path.addresses();
+                addresses.into_iter().for_each(|addresses| self.outbox.send(addresses, &message[..len], cx.sink));
             }
             Ok(None) => {
-                if let Some(message) = peer.attempt_again(turn.now) {
-                    self.ask_at(runner, &message, false, turn);
+                if let Some(message) = peer.attempt_again(cx.now) {
+                    self.ask_at(runner, &message, false, cx);
                 }
             }
             Err(tunnel::Dead) => {
                 self.drop_tunnel(runner);
-                if self.list[runner as usize].has_staged() {
-                    self.begin(runner, turn);
+                if self.list[runner].has_staged() {
+                    self.begin(runner, cx);
                 }
             }
         }
-        let peer = &self.list[runner as usize];
-        if peer.is_broken() && peer.may_ask(peer.has_staged(), turn.now) {
-            self.begin(runner, turn);
+        let peer = &self.list[runner];
+        if peer.is_broken() && peer.may_ask(peer.has_staged(), cx.now) {
+            self.begin(runner, cx);
         }
-        if let Some(index) = self.list[runner as usize].rest(turn.now) {
-            self.indexes.remove(&index);
+        if let Some(index) = self.list[runner].rest(cx.now) {
+            self.by_tunnel.remove(&index);
         }
         self.schedule(runner);
     }

@@ -3,10 +3,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::testing::{complete, is_sound, packet, tcp};
 
-/// Every way of cutting, through the public door.
-fn cut(mut octets: Vec<u8>) -> Vec<Vec<u8>> {
+/// Cuts by the public function.
+fn cut(mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
     let mut segments = vec![];
-    split(&mut octets, |segment| segments.push(segment.to_vec()));
+    split(&mut bytes, |segment| segments.push(segment.to_vec()));
     segments
 }
 
@@ -20,7 +20,7 @@ fn a_super_packet_becomes_its_segments() {
     for (i, segment) in segments.iter().enumerate() {
         let expected = whole.clone().flags(flags[i]).sequence(1000 + 100 * i as u32);
         let mut expected = expected.payload(payload.chunks(100).nth(i).unwrap()).build();
-        // The identification counts on (RFC 6864 §4.1 lets it, since these can't be fragmented).
+        // The identification is incremented (RFC 6864 §4.1 allows it, since these can't be fragmented).
         let mut segment = segment.clone();
         assert_eq!(segment[..VNET], COMPLETE);
         assert!(is_sound(&segment[VNET..]), "segment {i}");
@@ -47,9 +47,9 @@ fn what_is_no_super_packet_is_completed_only() {
 
 #[test]
 fn a_size_beyond_the_payload_is_one_segment() {
-    let mut octets = tcp().payload(&[7; 50]).read(10);
-    octets[4..6].copy_from_slice(&u16::MAX.to_ne_bytes());
-    assert_eq!(cut(octets), [complete(&tcp().payload(&[7; 50]).build())]);
+    let mut bytes = tcp().payload(&[7; 50]).read(10);
+    bytes[4..6].copy_from_slice(&u16::MAX.to_ne_bytes());
+    assert_eq!(cut(bytes), [complete(&tcp().payload(&[7; 50]).build())]);
 }
 
 proptest! {
@@ -74,14 +74,14 @@ proptest! {
     }
 
     #[test]
-    fn nothing_panics(mut octets in prop::collection::vec(any::<u8>(), 0..200), genuine: bool, at: usize, to: u8) {
+    fn nothing_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..200), genuine: bool, at: usize, to: u8) {
         if genuine {
-            octets = tcp().payload(&octets).read(30);
+            bytes = tcp().payload(&bytes).read(30);
         }
-        if !octets.is_empty() {
-            let at = at % octets.len();
-            octets[at] = to;
+        if !bytes.is_empty() {
+            let at = at % bytes.len();
+            bytes[at] = to;
         }
-        cut(octets);
+        cut(bytes);
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::{key, tcp};
 
-/// Two ends, and the time.
+/// Both ends of a tunnel, and the time.
 struct Pair {
     identities: [Identity; 2],
     tunnels: [Tunnel; 2],
@@ -13,8 +13,8 @@ impl Pair {
         let now = Instant::now();
         let identities = [Identity::new(&key(1)), Identity::new(&key(2))];
         let tunnels = [
-            Tunnel::new(&identities[0], &key(2).public(), 0x00aa_0001, now),
-            Tunnel::new(&identities[1], &key(1).public(), 0x00bb_0002, now),
+            Tunnel::new(&identities[0], &key(2).public(), TunnelIx(0x00aa_0001), now),
+            Tunnel::new(&identities[1], &key(1).public(), TunnelIx(0x00bb_0002), now),
         ];
         Self { identities, tunnels, now }
     }
@@ -25,7 +25,7 @@ impl Pair {
         message
     }
 
-    /// Gives a message to an end, and returns its answer.
+    /// Passes a message to an end and returns its answer.
     fn answer(&mut self, end: usize, message: &[u8]) -> Result<(Outcome, Vec<u8>), Reason> {
         let mut reply = [0; CONTROL];
         let outcome = self.tunnels[end].handshake(message, &mut reply, self.now)?;
@@ -103,7 +103,7 @@ fn what_does_not_fit_is_not_given_to_boringtun() {
     assert_eq!(pair.tunnels[0].seal(&mut packet, len, 1344, &mut [0; 500], now), None);
     assert_eq!(pair.tunnels[0].seal(&mut [0; 1], 0, 1344, &mut [0; 40], now), None);
     assert_eq!(pair.open(1, &datagram), Ok(packet), "nothing was lost by it");
-    // Unauthenticated, but of the right index and far too long (boringtun would panic).
+    // Not authentic, but with the right index and far too long (boringtun would panic).
     let forged = [&datagram[..8], &[9; 8], &[0; 2950]].concat();
     assert_eq!(pair.open(1, &forged), Err(Reason::NotAuthentic));
     assert_eq!(pair.tunnels[1].open(&[&forged[..], &[0; 70000]].concat(), &mut [0; 3000], now), Err(Reason::TooLarge));
@@ -117,7 +117,7 @@ fn forged_and_garbled_messages_change_nothing() {
     for at in 4..datagram.len() {
         let mut garbled = datagram.clone();
         garbled[at] ^= 1;
-        assert!(pair.open(1, &garbled).is_err(), "octet {at}");
+        assert!(pair.open(1, &garbled).is_err(), "byte {at}");
     }
     assert_eq!(pair.open(1, &datagram), Ok(packet));
 }
@@ -146,7 +146,7 @@ fn a_cookie_proves_one_address_and_leads_to_another_initiation_at_once() {
     let len = pair.identities[1].prove(here, &first, &mut cookie).expect_err("no proof");
     let reply = &cookie[..len];
     assert!(len < first.len(), "nothing to amplify");
-    assert_eq!(pair.identities[0].read(reply), Ok(Handshake::Cookie { index: 0x00aa_0001 }));
+    assert_eq!(pair.identities[0].read(reply), Ok(Handshake::Cookie { index: TunnelIx(0x00aa_0001) }));
     assert_eq!(pair.answer(0, reply).unwrap().0, Outcome::Cookie);
     let (mut second, now) = ([0; CONTROL], pair.now);
     assert_eq!(pair.tunnels[0].retry(&mut second, now), Some(CONTROL));
@@ -171,7 +171,7 @@ fn unanswered_initiations_are_given_up_before_boringtun_gives_up() {
 
 #[test]
 fn the_clock_is_the_real_one() {
-    // `tests/` switches boringtun's mock clock on, which must never get in here: it stands still by itself.
+    // `tests/` enables boringtun's mock clock, which stands still by itself and must never get in here.
     let pair = Pair::connected();
     let age = pair.tunnels[0].session_age();
     assert!((0..1_000_000).any(|_| pair.tunnels[0].session_age() > age));

@@ -1,4 +1,4 @@
-//! Counts a thread's allocations: for the engine's tests, and for those of the agent's data plane.
+//! Counts a thread's allocations, for the tests of the engine and of the agent's data plane.
 #![allow(unsafe_code, reason = "a global allocator can't be written without")]
 
 use std::{
@@ -6,7 +6,7 @@ use std::{
     cell::Cell,
 };
 
-/// The system's allocator, with a count.
+/// The system's allocator with a counter.
 struct Counting;
 
 thread_local! {
@@ -19,15 +19,15 @@ pub(crate) fn allocations() -> u64 {
 }
 
 fn count() {
-    // A thread that is ending has no counter any more, and nobody to read it.
+    // A thread that is ending has no counter any more.
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
 }
 
-// SAFETY: everything is left to the system's allocator, which keeps the promises; counting allocates nothing.
+// SAFETY: all calls are passed to the system's allocator, which keeps the contract. Counting doesn't allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: the caller's promises are the same ones.
+        // SAFETY: the caller keeps the same contract.
         unsafe { System.alloc(layout) }
     }
 

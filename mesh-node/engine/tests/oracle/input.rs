@@ -1,4 +1,4 @@
-//! An input, read piece by piece: zeros where it ends.
+//! An input, read piece by piece. It continues with zeros.
 
 pub(super) struct Input<'a>(pub(super) &'a [u8]);
 
@@ -9,11 +9,11 @@ impl Input<'_> {
 
     pub(super) fn take<const N: usize>(&mut self) -> [u8; N] {
         let mut taken = [0; N];
-        taken.fill_with(|| self.octet());
+        taken.fill_with(|| self.byte());
         taken
     }
 
-    pub(super) fn octet(&mut self) -> u8 {
+    pub(super) fn byte(&mut self) -> u8 {
         let Some((first, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
         *first

@@ -1,13 +1,13 @@
-//! Streams of segments: most follow on one another, and some don't.
+//! Streams of segments, most of which continue one another.
 
 use super::{ACK, CWR, ECE, FIN, FLAGS, IPV4, LONGEST, PSH, input::Input, sound};
 
-/// What is done with a coalescer.
+/// An input of a coalescer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// A segment arrives from a runner.
     Segment(u32, Vec<u8>),
-    /// A datagram arrives that isn't authentic, and leaves these octets where it was decrypted to.
+    /// A datagram that isn't authentic arrives and leaves these bytes in the slot.
     Forged(Vec<u8>),
     /// A turn ends.
     Flush,
@@ -18,7 +18,7 @@ pub(crate) enum Step {
 impl Step {
     const fn len(&self) -> usize {
         match self {
-            Self::Segment(_, octets) | Self::Forged(octets) => octets.len(),
+            Self::Segment(_, bytes) | Self::Forged(bytes) => bytes.len(),
             Self::Flush | Self::Enable(_) => 0,
         }
     }
@@ -26,7 +26,7 @@ impl Step {
 
 /// One direction of a connection.
 pub(super) struct Flow {
-    /// IPv4 and TCP without what differs from segment to segment.
+    /// The fields of IPv4 and TCP that don't change.
     template: Vec<u8>,
     runner: u32,
     identity: u16,
@@ -38,7 +38,7 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// With headers that may hold anything.
+    /// Arbitrary headers.
     pub(super) fn any(input: &mut Input<'_>) -> Self {
         let mut flow = Self::new(0);
         let [tos, ttl, fragment, reserved] = input.take();
@@ -66,14 +66,14 @@ impl Flow {
         Self { template, runner: 0, identity: 7, sequence, size: 1000, echo: 0 }
     }
 
-    /// How long the headers are.
+    /// The length of the headers.
     pub(super) const fn headers(&self) -> usize {
         self.template.len()
     }
 
     /// Other options.
     fn options(&mut self, input: &mut Input<'_>) {
-        let words = input.octet() % 11;
+        let words = input.byte() % 11;
         self.template.truncate(IPV4 + 20);
         self.template[32] = self.template[32] & 0x0f | (5 + words) << 4;
         (0..words).for_each(|_| self.template.extend(input.take::<4>()));
@@ -101,18 +101,18 @@ impl Flow {
     }
 }
 
-/// As many steps as can be worth it, and as many octets as make two super-packets of the longest kind.
+/// The most steps, and the most bytes: enough for two super-packets of the greatest length.
 const STEPS: usize = 200;
-const OCTETS: usize = 2 * LONGEST + 5000;
+const BYTES: usize = 2 * LONGEST + 5000;
 
 /// The steps that an input describes.
 pub(super) fn stream(input: &mut Input<'_>) -> Vec<Step> {
     let (mut flows, mut current, mut steps) = ([0, 1, 2].map(Flow::new), 0, vec![]);
-    let mut octets = 0;
-    while !input.is_empty() && steps.len() < STEPS && octets < OCTETS {
+    let mut bytes = 0;
+    while !input.is_empty() && steps.len() < STEPS && bytes < BYTES {
         let before = steps.len();
-        let kind = input.octet();
-        // Mostly the same one goes on.
+        let kind = input.byte();
+        // Mostly the same connection goes on.
         current = usize::from((kind >> 5).checked_sub(5).unwrap_or(current as u8));
         let flow = &mut flows[current];
         let size = flow.size;
@@ -120,42 +120,42 @@ pub(super) fn stream(input: &mut Input<'_>) -> Vec<Step> {
             0..=6 => steps.push(flow.next(ACK, size)),
             7..=9 => {
                 let most = (LONGEST / size).min(64) as u8;
-                (0..=input.octet() % most).for_each(|_| steps.push(flow.next(ACK, size)));
+                (0..=input.byte() % most).for_each(|_| steps.push(flow.next(ACK, size)));
             }
-            10 => steps.push(flow.next(ACK, usize::from(input.octet()) % size + 1)),
-            11 => steps.push(flow.next(ACK, size + 1 + usize::from(input.octet()))),
+            10 => steps.push(flow.next(ACK, usize::from(input.byte()) % size + 1)),
+            11 => steps.push(flow.next(ACK, size + 1 + usize::from(input.byte()))),
             12 => steps.push(flow.next(ACK | PSH, size)),
             13 => steps.push(flow.next(ACK | FIN, size)),
-            14 => steps.push(flow.next(ACK | PSH, usize::from(input.octet()) % size + 1)),
+            14 => steps.push(flow.next(ACK | PSH, usize::from(input.byte()) % size + 1)),
             15 => flow.echo ^= ECE,
             16 => steps.push(flow.next(ACK | CWR, size)),
-            17 => steps.push(flow.next(input.octet(), size)),
+            17 => steps.push(flow.next(input.byte(), size)),
             18 => steps.push(flow.next(ACK, 0)),
-            // A gap, or something that was sent before.
-            19 => flow.sequence = flow.sequence.wrapping_add_signed(i32::from(input.octet() as i8)),
+            // A gap, or a retransmission.
+            19 => flow.sequence = flow.sequence.wrapping_add_signed(i32::from(input.byte() as i8)),
             20 => flow.sequence = flow.sequence.wrapping_sub(2 * size as u32),
             21 => flow.template[28..32].copy_from_slice(&input.take::<4>()),
-            22 => flow.template[35] = input.octet(),
+            22 => flow.template[35] = input.byte(),
             23 => flow.options(input),
-            24 => flow.template[[1, 8, 39][usize::from(input.octet() % 3)]] = input.octet(),
-            25 => flow.template[6] = input.octet() & 0xc0,
-            26 => flow.template[32] ^= input.octet() & 0x0f,
-            27 => flow.size = 1 + usize::from(input.half()) % if input.octet() < 200 { 1500 } else { LONGEST },
+            24 => flow.template[[1, 8, 39][usize::from(input.byte() % 3)]] = input.byte(),
+            25 => flow.template[6] = input.byte() & 0xc0,
+            26 => flow.template[32] ^= input.byte() & 0x0f,
+            27 => flow.size = 1 + usize::from(input.half()) % if input.byte() < 200 { 1500 } else { LONGEST },
             28 => flow.identity = input.half(),
             29 => {
                 // A checksum that is wrong.
                 let Step::Segment(runner, mut packet) = flow.next(ACK, size) else { continue };
-                packet[[10, 36][usize::from(input.octet() % 2)]] ^= 1 | input.octet();
+                packet[[10, 36][usize::from(input.byte() % 2)]] ^= 1 | input.byte();
                 steps.push(Step::Segment(runner, packet));
             }
-            30 => match input.octet() % 4 {
-                0 => steps.push(Step::Enable(input.octet() >= 64)),
+            30 => match input.byte() % 4 {
+                0 => steps.push(Step::Enable(input.byte() >= 64)),
                 1 => flow.runner ^= 1,
                 _ => steps.push(Step::Flush),
             },
-            _ => steps.push(Step::Forged(vec![input.octet(); usize::from(input.half()) % 3000])),
+            _ => steps.push(Step::Forged(vec![input.byte(); usize::from(input.half()) % 3000])),
         }
-        octets += steps[before..].iter().map(Step::len).sum::<usize>();
+        bytes += steps[before..].iter().map(Step::len).sum::<usize>();
     }
     steps
 }

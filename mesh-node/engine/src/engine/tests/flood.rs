@@ -1,9 +1,9 @@
-//! More handshakes, and other datagrams, than anybody needs.
+//! Floods of handshakes and of other datagrams.
 
 use super::*;
 use crate::tunnel::{CONTROL, Identity, Tunnel};
 
-/// Initiations of the runner with this number to runner 2, all of them right.
+/// Authentic initiations of this runner to runner 2.
 fn initiations(runner: u64, count: u32) -> Vec<[u8; CONTROL]> {
     let (identity, now) = (Identity::new(&key(runner)), Instant::now());
     let initiation = |index| {
@@ -12,16 +12,16 @@ fn initiations(runner: u64, count: u32) -> Vec<[u8; CONTROL]> {
         assert_eq!(len, Some(CONTROL));
         message
     };
-    (0..count).map(initiation).collect()
+    (0..count).map(crate::tunnel::TunnelIx).map(initiation).collect()
 }
 
-/// The `n`th address of those that no runner is known to be at.
+/// The `n`th address at which no runner is known.
 fn elsewhere(n: usize) -> SocketAddr {
     let [a, b] = (n as u16).to_be_bytes();
     ([198, 18, a, b], 4000).into()
 }
 
-/// Runner 2 receives these, ten thousand a second, the `n`th from `from(n)`; what it answers is lost.
+/// Runner 2 receives these, ten thousand a second, the `n`th from `from(n)`. Its answers are lost.
 fn flood(world: &mut World, messages: &[[u8; CONTROL]], from: impl Fn(usize) -> SocketAddr) {
     for (n, message) in messages.iter().enumerate() {
         world.receive(2, from(n), message, CONTROL);
@@ -30,7 +30,7 @@ fn flood(world: &mut World, messages: &[[u8; CONTROL]], from: impl Fn(usize) -> 
     world.wire.clear();
 }
 
-/// A runner 3 as well, with instance 50 of the calling service.
+/// A world with a third runner, which has instance 50 of the calling service.
 fn three() -> World {
     let view = |runner| view(runner).runner(3).instance(50, 1, 3);
     let mut world = World::of(&[view(1), view(2), view(3)]);
@@ -40,7 +40,7 @@ fn three() -> World {
     world
 }
 
-/// Instance 50 opens a connection, which arrives at once.
+/// Checks that instance 50 opens a connection at once.
 fn connects(world: &mut World) {
     let syn = tcp().between(address(50), address(2)).syn().build();
     world.read(3, 50, &complete(&syn));
@@ -49,7 +49,7 @@ fn connects(world: &mut World) {
 }
 
 #[test]
-fn strangers_cost_little_and_keep_nobody_out() {
+fn strangers_cost_little_and_keep_no_runner_out() {
     let mut world = three();
     let messages = initiations(9, 3000);
     flood(&mut world, &messages, elsewhere);
@@ -57,21 +57,22 @@ fn strangers_cost_little_and_keep_nobody_out() {
     assert!(looked_into <= 250 + 75, "{looked_into} Diffie-Hellmans in 0.3 s");
     assert_eq!(looked_into + asked, 3000);
     connects(&mut world);
-    // Nor somebody who is where nobody expects it: it is asked to prove that, and has the time of a round trip for it.
+    // A runner at an unknown address isn't kept out either: it has to prove its address, which takes a round trip.
     flood(&mut world, &messages[..500], elsewhere);
     world.from[0] = elsewhere(60_000);
     world.send(10, &call().syn().build());
-    assert_eq!(world.delivered(20).len(), 1, "in no time");
+    assert_eq!(world.delivered(20).len(), 1, "at once");
 }
 
-/// What filters by address (a NAT, a firewall with states) lets no cookie through that comes from elsewhere.
+/// A NAT or a stateful firewall lets no cookie through that comes from another address.
 #[test]
-fn who_has_to_prove_its_address_is_asked_from_the_one_that_it_asked() {
+fn a_cookie_leaves_from_the_address_that_was_asked() {
     for (asked, from) in [("10.19.0.100", "198.18.0.7:4000"), ("fd00:19::100", "[fd00:18::7]:4000")] {
         let mut world = three();
         let (asked, from) = (asked.parse().unwrap(), from.parse().unwrap());
         for message in initiations(9, 1000) {
-            world.with(2, |engine, sink, now| engine.handle_udp_at(Some(asked), from, &message, CONTROL, now, sink));
+            let received = crate::Datagrams { from, local: Some(asked), bytes: &message, stride: CONTROL };
+            world.with(2, |engine, sink, now| engine.handle_udp(&received, now, sink));
         }
         let cookies = world.dropped(2, Reason::UnderLoad);
         let sources = std::mem::take(&mut world.sinks[1].sources);
@@ -81,23 +82,23 @@ fn who_has_to_prove_its_address_is_asked_from_the_one_that_it_asked() {
 }
 
 #[test]
-fn a_runner_that_floods_is_limited_and_keeps_nobody_out() {
+fn a_runner_that_floods_is_limited_and_keeps_no_other_out() {
     let mut world = three();
     let messages = initiations(1, 1500);
     flood(&mut world, &messages, |n| if n % 2 == 0 { endpoint(1) } else { elsewhere(n) });
     let limited = world.dropped(2, Reason::HandshakeLimited);
-    assert!(limited >= 200, "of the 250 that were looked into and more, 50 a second are answered: {limited}");
+    assert!(limited >= 200, "of the 250 that were decrypted and more, 50 a second are answered: {limited}");
     assert_eq!(world.drops(2), limited + world.dropped(2, Reason::UnderLoad));
     connects(&mut world);
 }
 
 #[test]
-fn copies_of_an_initiation_are_told_without_looking_into_them() {
+fn copies_of_an_initiation_are_recognized_without_decryption() {
     let mut world = three();
     let [old, new] = initiations(1, 2)[..] else { unreachable!() };
     flood(&mut world, &[new; 1000], elsewhere);
-    assert_eq!((world.dropped(2, Reason::HandshakeRejected), world.drops(2)), (999, 999), "not even a cookie is due");
-    // An older one has to be looked into, but uses up nothing that is its owner's.
+    assert_eq!((world.dropped(2, Reason::HandshakeRejected), world.drops(2)), (999, 999), "no cookies are sent either");
+    // An older copy has to be decrypted, but uses up none of the runner's limit.
     flood(&mut world, &[old; 200], elsewhere);
     assert_eq!(world.dropped(2, Reason::HandshakeRejected), 1199);
     world.send(10, &call().syn().build());
@@ -105,16 +106,16 @@ fn copies_of_an_initiation_are_told_without_looking_into_them() {
 }
 
 #[test]
-fn answers_from_whoever_has_seen_our_initiation_are_limited() {
+fn responses_to_an_intercepted_initiation_are_limited() {
     let mut world = World::new();
     world.read(1, 10, &complete(&call().syn().build()));
     world.carry();
     world.delivered(20);
-    // Another session begins, whose answer comes a thousand times.
+    // Another session begins. Its response arrives a thousand times.
     world.with(1, |engine, sink, now| {
-        let mut turn = crate::peers::Turn { now, sink, drops: &mut engine.drops };
-        engine.peers.recall(mesh_proto::RunnerId(2), endpoint(2), now);
-        engine.peers.tick(&mut turn);
+        let mut cx = crate::cx::Cx { now, sink, drops: &mut engine.drops };
+        engine.core.peers.recall(mesh_proto::RunnerId(2), endpoint(2), now);
+        engine.core.peers.tick(&mut cx);
     });
     let initiation = world.wire.pop_front().expect("an initiation");
     world.receive(2, initiation.from, &initiation.batch, initiation.stride);
@@ -125,7 +126,7 @@ fn answers_from_whoever_has_seen_our_initiation_are_limited() {
     }
     assert!(world.dropped(1, Reason::HandshakeLimited) >= 980);
     world.send(10, &call().build());
-    assert_eq!(world.delivered(20).len(), 1, "by a session that stands");
+    assert_eq!(world.delivered(20).len(), 1, "by the standing session");
 }
 
 #[test]
@@ -139,10 +140,10 @@ fn garbage_of_every_kind_and_length_is_counted_and_changes_nothing() {
     let mut sent = 0;
     for kind in 0..=6 {
         for len in (1..=200).chain([500, 1500, 9000, 65_507]) {
-            let mut octets = [&[kind, 0, 0, 0], &index[..], &[0xa5; 8]].concat();
-            octets.resize(len.max(16), kind);
-            octets.truncate(len);
-            world.receive(2, endpoint(1), &octets, len);
+            let mut bytes = [&[kind, 0, 0, 0], &index[..], &[0xa5; 8]].concat();
+            bytes.resize(len.max(16), kind);
+            bytes.truncate(len);
+            world.receive(2, endpoint(1), &bytes, len);
             sent += 1;
             assert_eq!(world.drops(2), sent, "kind {kind}, length {len}");
         }
@@ -153,13 +154,13 @@ fn garbage_of_every_kind_and_length_is_counted_and_changes_nothing() {
 }
 
 #[test]
-fn guessed_indexes_lead_nowhere() {
+fn guessed_indices_lead_nowhere() {
     let mut world = World::new();
     world.send(10, &call().syn().build());
     world.delivered(20);
     for index in 0..20_000u32 {
-        let octets = [&[4, 0, 0, 0], &index.wrapping_mul(0x9e37_79b1).to_le_bytes()[..], &[0; 40]].concat();
-        world.receive(2, elsewhere(index as usize), &octets, octets.len());
+        let bytes = [&[4, 0, 0, 0], &index.wrapping_mul(0x9e37_79b1).to_le_bytes()[..], &[0; 40]].concat();
+        world.receive(2, elsewhere(index as usize), &bytes, bytes.len());
     }
     assert_eq!(world.drops(2), 20_000);
     assert!(world.dropped(2, Reason::UnknownSession) >= 19_900);
@@ -173,9 +174,9 @@ fn the_largest_datagram_to_a_tunnel_that_has_no_session_yet() {
     world.read(1, 10, &complete(&call().syn().build()));
     let index = world.wire[0].batch[4..8].to_vec();
     for kind in [4, 1, 2, 3] {
-        let mut octets = [&[kind, 0, 0, 0], &index[..]].concat();
-        octets.resize(65_507, 0xff);
-        world.receive(1, endpoint(66), &octets, octets.len());
+        let mut bytes = [&[kind, 0, 0, 0], &index[..]].concat();
+        bytes.resize(65_507, 0xff);
+        world.receive(1, endpoint(66), &bytes, bytes.len());
     }
     assert_eq!((world.dropped(1, Reason::UnknownSession), world.dropped(1, Reason::NotWireGuard)), (1, 3));
     world.carry();
@@ -195,7 +196,7 @@ fn reordered_datagrams_arrive_and_replayed_ones_are_counted() {
     for datagram in datagrams.iter().skip(600).rev().chain(&datagrams) {
         world.receive(2, endpoint(1), datagram, datagram.len());
     }
-    // The last 900 in reverse order; then all again, of which those before are new, but most of them too late.
+    // The last 900 in reverse order, then all of them. The earlier ones are new, but most of them too late.
     let arrived = world.delivered(20).len() as u64;
     assert_eq!(arrived + world.dropped(2, Reason::Replayed), 2400);
     assert!((1000..1100).contains(&arrived), "boringtun's window is about 1024 wide: {arrived}");

@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 /// Service 1 calls service 2 of the same deployment. Service 2 has 20 and 21 on runner 2, and 22 on runner 3; service 1
 /// has 10 on runner 1, 11 on runner 2, and 12 on runner 3.
 fn view(runner: u64) -> Builder {
-    nobody(runner).instance(20, 2, 2).instance(21, 2, 2).instance(22, 2, 3)
+    no_callees(runner).instance(20, 2, 2).instance(21, 2, 2).instance(22, 2, 3)
 }
 
-/// The same without service 2's instances.
-fn nobody(runner: u64) -> Builder {
+/// [`view`] without service 2's instances.
+fn no_callees(runner: u64) -> Builder {
     let builder = Builder::new(runner).runner(1).runner(2).runner(3).deployment(1, "acme");
     let builder = builder.service(1, 1).service(2, 1);
     builder.instance(10, 1, 1).instance(11, 1, 2).instance(12, 1, 3)
@@ -31,7 +31,7 @@ fn world() -> World {
     world
 }
 
-/// A SYN from a caller's instance, with this local port.
+/// A SYN from a caller with this local port.
 fn syn(caller: u32, port: u16) -> Segment {
     tcp().between(address(caller.into()), address(2)).source_port(port).syn()
 }
@@ -46,21 +46,21 @@ impl World {
         self.carry();
     }
 
-    /// Which of the callees have been given a SYN since the last call, and with which flags.
+    /// The callees that have got a SYN since the last call.
     fn callees(&mut self) -> Vec<u32> {
         CALLEES.iter().map(|(_, port)| *port).filter(|port| !self.delivered(*port).is_empty()).collect()
     }
 
-    /// Opens a connection, all the way, and gives who has it.
+    /// Opens a connection and returns its callee.
     fn open(&mut self, runner: u64, caller: u32, port: u16) -> u32 {
         self.say(runner, caller, &syn(caller, port));
         let callees = self.callees();
-        assert_eq!(callees.len(), 1, "one instance has it: {callees:?}");
+        assert_eq!(callees.len(), 1, "one instance gets it: {callees:?}");
         self.establish(runner, caller, port, callees[0]);
         callees[0]
     }
 
-    /// The rest of a handshake.
+    /// Completes a handshake.
     fn establish(&mut self, runner: u64, caller: u32, port: u16, callee: u32) {
         let on = CALLEES.iter().find(|(_, port)| *port == callee).expect("a callee").0;
         self.say(on, callee, &back(caller, port).flags(SYN_ACK));
@@ -69,7 +69,7 @@ impl World {
         assert_eq!(self.callees(), [callee]);
     }
 
-    /// The rest of a handshake with a callee on the caller's own runner.
+    /// Completes a handshake with a callee on the caller's own runner.
     fn establish_here(&mut self, port: u16, callee: u32) {
         self.say(1, callee, &back(10, port).flags(SYN_ACK));
         self.say(1, 10, &syn(10, port).flags(Flags::ACK).sequence(1001));
@@ -80,7 +80,7 @@ impl World {
         let delivered = self.delivered(port);
         delivered
             .iter()
-            .map(|octets| packet(octets).1)
+            .map(|bytes| packet(bytes).1)
             .filter(|tcp| tcp.flags.has(Flags::RST))
             .map(|t| t.sequence)
             .collect()

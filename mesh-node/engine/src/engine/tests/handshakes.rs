@@ -10,7 +10,7 @@ fn sent_to(world: &World) -> Vec<SocketAddr> {
     world.wire.iter().map(|d| d.to).collect()
 }
 
-/// [`view`] of runner 1, in which runner 2 may be at these addresses, with this key.
+/// [`view`] of runner 1, in which runner 2 has these addresses and this key.
 fn with_runner_2(endpoints: Vec<SocketAddr>, public_key: u64) -> Builder {
     let mut builder = view(1);
     let runner = builder.0.runner(RunnerId(2)).expect("runner 2");
@@ -34,9 +34,9 @@ fn all_addresses_are_tried_and_the_first_that_authenticates_is_kept() {
 #[test]
 fn the_known_address_is_tried_first_and_the_others_when_it_is_silent() {
     let mut world = World::new();
-    world.engine(1).learned(RunnerId(2), at(9));
+    world.engine(1).handle_known_endpoint(RunnerId(2), at(9));
     world.map(1, &with_runner_2(vec![endpoint(2)], 2));
-    assert_eq!(sent_to(&world), [at(9)], "greeted at once, without any packet");
+    assert_eq!(sent_to(&world), [at(9)], "a handshake at once, without any packet");
     world.carry();
     world.read(1, 10, &complete(&call().syn().build()));
     assert!(world.wire.is_empty(), "a handshake is under way");
@@ -47,10 +47,10 @@ fn the_known_address_is_tried_first_and_the_others_when_it_is_silent() {
 }
 
 #[test]
-fn who_was_known_in_an_earlier_run_is_greeted_at_once() {
-    // With a map, before it, or after it.
+fn a_runner_that_was_known_in_an_earlier_run_gets_a_handshake_at_once() {
+    // The endpoint is known before or after the map.
     let mut world = World::of(&[view(1), view(2)]);
-    world.engine(1).learned(RunnerId(2), endpoint(2));
+    world.engine(1).handle_known_endpoint(RunnerId(2), endpoint(2));
     let (at, _) = world.engine(1).next_timeout().expect("a greeting");
     assert!(at <= world.now);
     world.wait(Duration::from_millis(1));
@@ -59,13 +59,13 @@ fn who_was_known_in_an_earlier_run_is_greeted_at_once() {
 }
 
 #[test]
-fn a_restarted_runner_that_greets_is_heard_at_once() {
+fn the_handshake_of_a_restarted_runner_replaces_the_session_at_once() {
     let mut world = World::new();
     world.send(10, &call().syn().build());
     world.delivered(20);
     let mut engine = Engine::new(key(1), [9; 32], Box::new(vec![0; PINS]), world.now);
-    engine.attach(Port(10), InstanceId(10));
-    engine.learned(RunnerId(2), endpoint(2));
+    engine.handle_attach(Port(10), InstanceId(10));
+    engine.handle_known_endpoint(RunnerId(2), endpoint(2));
     world.engines[0] = engine;
     world.read(2, 20, &complete(&reply().build()));
     world.carry();
@@ -92,7 +92,7 @@ fn a_runner_that_moves_is_followed_once_it_sends() {
 }
 
 #[test]
-fn a_replayed_initiation_moves_nobody() {
+fn a_replayed_initiation_moves_no_endpoint() {
     let mut world = World::new();
     world.read(1, 10, &complete(&call().syn().build()));
     let initiation = world.wire[0].batch.clone();
@@ -100,28 +100,32 @@ fn a_replayed_initiation_moves_nobody() {
     world.receive(2, at(66), &initiation, initiation.len());
     assert!(world.wire.is_empty());
     assert_eq!(world.dropped(2, Reason::HandshakeRejected), 1);
-    // Even to a runner that can't know that it is one, since it has restarted.
+    // A restarted runner can't recognize the replay.
     let mut engine = Engine::new(key(2), [9; 32], Box::new(vec![0; PINS]), world.now);
-    engine.attach(Port(20), InstanceId(20));
+    engine.handle_attach(Port(20), InstanceId(20));
     world.engines[1] = engine;
     world.map(2, &view(2));
     world.sinks[1].events.clear();
     world.receive(2, at(66), &initiation, initiation.len());
-    assert_eq!((sent_to(&world), &world.sinks[1].events[..]), (vec![at(66)], &[][..]), "an answer that is of no use");
+    assert_eq!(
+        (sent_to(&world), &world.sinks[1].events[..]),
+        (vec![at(66)], &[][..]),
+        "the answer is useless to the attacker"
+    );
 }
 
 #[test]
-fn who_has_moved_and_greeted_is_found_though_its_last_word_was_lost() {
+fn a_runner_that_has_moved_is_found_though_its_last_message_was_lost() {
     let mut world = World::new();
-    // It is somewhere that the map doesn't know, and says so.
+    // It starts a handshake from an address that the map doesn't hold.
     world.from[1] = at(9);
-    world.engine(2).learned(RunnerId(1), endpoint(1));
+    world.engine(2).handle_known_endpoint(RunnerId(1), endpoint(1));
     world.with(2, |engine, sink, now| engine.handle_timeout(now, sink));
     for _ in 0..2 {
         let Datagrams { from, to, batch, stride } = world.wire.pop_front().expect("an initiation and its answer");
         world.receive(if to == at(9) { 2 } else { 1 }, from, &batch, stride);
     }
-    assert_eq!(sent_to(&world), [endpoint(1)], "by this one it would be found");
+    assert_eq!(sent_to(&world), [endpoint(1)], "this message would announce it");
     world.wire.clear();
     world.read(1, 10, &complete(&call().syn().build()));
     world.carry();
@@ -130,7 +134,7 @@ fn who_has_moved_and_greeted_is_found_though_its_last_word_was_lost() {
 }
 
 #[test]
-fn both_may_begin_at_once() {
+fn both_runners_may_start_a_handshake_at_once() {
     let mut world = World::new();
     let (syn, other) = (call().syn().build(), tcp().between(address(20), address(10)).ports(5432, 1).build());
     world.read(1, 10, &complete(&syn));
@@ -157,12 +161,12 @@ fn what_waits_is_bounded_kept_in_order_and_given_up() {
     world.wait(Duration::from_millis(1250));
     assert_eq!(world.dropped(1, Reason::NoHandshake), 32);
     assert!(world.is_quiet());
-    // It is found at last, and what waits then goes in order.
+    // It is found at last, and the waiting packets go in order.
     for port in 50..53 {
         world.read(1, 10, &complete(&call().source_port(port).syn().build()));
     }
     world.map(1, &with_runner_2(vec![at(5)], 3));
-    assert_eq!(world.dropped(1, Reason::RunnerGone), 3, "somebody else");
+    assert_eq!(world.dropped(1, Reason::RunnerGone), 3, "a runner with another key");
     world.map(1, &with_runner_2(vec![at(5)], 2));
     for port in 60..63 {
         world.read(1, 10, &complete(&call().source_port(port).syn().build()));
@@ -183,18 +187,18 @@ fn large_packets_wait_up_to_a_bound() {
 }
 
 #[test]
-fn what_waited_is_judged_by_the_map_of_the_day() {
+fn what_waited_is_judged_by_the_current_map() {
     let mut world = World::new();
     world.read(1, 10, &complete(&call().syn().build()));
     world.map(1, &unrelated(1));
     world.carry();
     world.wait(Duration::from_millis(1));
-    assert_eq!((world.delivered(20).len(), world.delivered(10).len()), (0, 1), "refused, by the caller's own runner");
+    assert_eq!((world.delivered(20).len(), world.delivered(10).len()), (0, 1), "rejected by the caller's own runner");
     assert_eq!((world.dropped(1, Reason::NoTrust), world.drops(2)), (1, 0));
 }
 
 #[test]
-fn who_is_not_in_the_map_is_cut_off_at_once() {
+fn a_runner_outside_of_the_map_is_cut_off_at_once() {
     let mut world = World::new();
     world.send(10, &call().syn().build());
     world.delivered(20);
@@ -202,12 +206,12 @@ fn who_is_not_in_the_map_is_cut_off_at_once() {
     alone = alone.instance(20, 2, 2).instance(10, 1, 1).grant(1, 2, Ports::All);
     world.map(2, &alone);
     world.carry();
-    assert_eq!(world.delivered(10).len(), 1, "the last that is heard: its connection is reset");
+    assert_eq!(world.delivered(10).len(), 1, "the last message: its connection is reset");
     world.send(10, &call().build());
     assert!(world.is_quiet());
     assert_eq!((world.dropped(2, Reason::Departed), world.dropped(2, Reason::UnknownSession)), (1, 0));
     let mut again = Engine::new(key(1), [9; 32], Box::new(vec![0; PINS]), world.now);
-    again.attach(Port(10), InstanceId(10));
+    again.handle_attach(Port(10), InstanceId(10));
     world.engines[0] = again;
     world.map(1, &view(1));
     world.send(10, &call().syn().build());
@@ -219,9 +223,9 @@ fn who_is_not_in_the_map_is_cut_off_at_once() {
 #[test]
 fn a_session_that_is_not_confirmed_yet_is_kept_as_well() {
     let mut world = World::new();
-    world.engine(1).learned(RunnerId(2), endpoint(2));
+    world.engine(1).handle_known_endpoint(RunnerId(2), endpoint(2));
     world.with(1, |engine, sink, now| engine.handle_timeout(now, sink));
-    // Initiation and response arrive, the keepalive behind them doesn't.
+    // Initiation and response arrive, but not the keepalive after them.
     for to in [2, 1] {
         let datagrams = world.wire.pop_front().expect("a handshake");
         world.receive(to, datagrams.from, &datagrams.batch, datagrams.stride);
@@ -233,22 +237,22 @@ fn a_session_that_is_not_confirmed_yet_is_kept_as_well() {
 }
 
 #[test]
-fn who_comes_back_into_the_map_is_greeted() {
+fn a_runner_that_comes_back_into_the_map_gets_a_handshake() {
     let mut world = World::new();
     world.send(10, &call().syn().build());
     world.delivered(20);
-    // Runner 1 has no use for runner 2 for a while, which doesn't hear of it.
+    // Runner 2 leaves runner 1's map for a while without getting a new map itself.
     world.map(1, &Builder::new(1).runner(1).deployment(1, "acme").service(1, 1).instance(10, 1, 1));
     world.map(1, &view(1));
     world.carry();
     world.read(2, 20, &complete(&reply().build()));
     world.carry();
-    assert_eq!(world.delivered(10).len(), 1, "not lost in the session before");
+    assert_eq!(world.delivered(10).len(), 1, "not lost in the earlier session");
     assert_eq!(world.dropped(1, Reason::UnknownSession), 0);
 }
 
 #[test]
-fn a_runner_whose_address_has_changed_is_greeted_there() {
+fn a_runner_whose_address_has_changed_gets_a_handshake_there() {
     let mut world = World::new();
     world.send(10, &call().syn().build());
     world.delivered(20);
@@ -275,7 +279,7 @@ fn a_new_key_is_a_new_tunnel() {
 }
 
 #[test]
-fn a_map_that_changes_nothing_changes_nothing() {
+fn an_equal_map_changes_nothing() {
     let mut world = World::new();
     world.send(10, &call().syn().build());
     world.delivered(20);
@@ -296,15 +300,15 @@ fn an_idle_engine_sleeps() {
     let now = world.now;
     assert_eq!(world.engine(1).next_timeout(), Some((now + Duration::from_millis(250), "the tunnels' timers")));
     world.wait(Duration::from_secs(31));
-    assert!(world.engine(1).peers.next_tick().is_none(), "nothing waits for the handshake any more");
+    assert!(world.engine(1).core.peers.next_tick().is_none(), "nothing waits for the handshake any more");
     world.wait(now + Duration::from_secs(72) - world.now);
     assert_eq!(world.engine(1).next_timeout(), None);
 }
 
-/// Whether runner 1 would rather choose somebody else than runner 2.
+/// Whether runner 1 prefers other runners to runner 2.
 fn is_demoted(world: &mut World) -> bool {
     let now = world.now;
-    world.engine(1).peers.is_demoted(0, now)
+    world.engine(1).core.peers.is_demoted(crate::index::RunnerIx(0), now)
 }
 
 #[test]
@@ -313,7 +317,7 @@ fn a_runner_that_falls_silent_is_demoted_within_seconds_until_it_is_back() {
     world.send(10, &call().syn().build());
     world.wait(Duration::from_secs(30));
     let endpoint = std::mem::replace(&mut world.from[1], at(5));
-    assert!(!is_demoted(&mut world), "it owes nothing");
+    assert!(!is_demoted(&mut world), "it owes no answer");
     world.send(10, &call().payload(b"are you there?").build());
     world.wait(Duration::from_millis(1250));
     assert!(!is_demoted(&mut world), "it may be slow");
@@ -326,11 +330,11 @@ fn a_runner_that_falls_silent_is_demoted_within_seconds_until_it_is_back() {
 }
 
 #[test]
-fn a_runner_that_answers_nothing_since_nothing_asks_for_it_is_not_doubted() {
+fn a_runner_that_owes_no_answer_is_not_doubted() {
     let mut world = World::new();
     world.send(10, &call().syn().build());
     world.wait(Duration::from_secs(20));
-    // The last acknowledgment of a connection, and a reset.
+    // The last ACK of a connection, and a RST.
     world.send(10, &call().build());
     world.send(10, &call().flags(Flags::RST).build());
     for _ in 0..32 {
@@ -351,13 +355,13 @@ fn a_runner_that_is_never_found_is_demoted() {
     assert!(is_demoted(&mut world));
 }
 
-/// Its initiations are older, by their time stamps, than one that was answered before. (Here the older one is made first,
-/// and sent after the other.)
+/// The time stamps of its initiations are older than one that was answered before. (Here the older one is made first and
+/// sent last.)
 #[test]
-fn a_runner_whose_clock_was_set_back_is_asked_in_turn() {
+fn a_runner_whose_clock_was_set_back_gets_a_handshake_in_return() {
     let mut world = World::new();
     let mut set_back = Engine::new(key(1), [9; 32], Box::new(vec![0; PINS]), world.now);
-    set_back.attach(Port(10), InstanceId(10));
+    set_back.handle_attach(Port(10), InstanceId(10));
     let mut other = std::mem::replace(&mut world.engines[0], set_back);
     world.map(1, &view(1));
     world.read(1, 10, &complete(&call().syn().build()));
@@ -375,17 +379,17 @@ fn a_runner_whose_clock_was_set_back_is_asked_in_turn() {
         stride: older.stride,
     });
     world.carry();
-    assert!(world.delivered(20).is_empty(), "a moment ago it was heard: this may be a recorded one");
+    assert!(world.delivered(20).is_empty(), "it was heard a moment ago, so this may be a replay");
     world.now += Duration::from_secs(2);
     world.wire.push_back(older);
     world.carry();
     assert!(world.dropped(2, Reason::HandshakeRejected) >= 2);
-    assert_eq!(world.delivered(20).len(), 1, "what waited has come through, by the other's handshake");
+    assert_eq!(world.delivered(20).len(), 1, "the waiting packet was sent after the handshake of the other runner");
 }
 
-/// The answers to handshakes, and all that follows, until the address is of no use any more.
+/// Checks the answers to handshakes, and everything after them until the address changes.
 #[test]
-fn what_is_answered_leaves_from_the_address_that_was_asked() {
+fn answers_leave_from_the_address_that_was_asked() {
     for asked in ["10.19.0.100", "fd00:19::100"] {
         answers_leave_from(asked.parse().unwrap());
     }
@@ -396,7 +400,9 @@ fn answers_leave_from(asked: std::net::IpAddr) {
     world.read(1, 10, &complete(&call().syn().build()));
     while let Some(Datagrams { from, to, batch, stride }) = world.wire.pop_front() {
         let (runner, local) = if to == endpoint(2) { (2, Some(asked)) } else { (1, None) };
-        world.with(runner, |engine, sink, now| engine.handle_udp_at(local, from, &batch, stride, now, sink));
+        world.with(runner, |engine, sink, now| {
+            engine.handle_udp(&crate::Datagrams { from, local, bytes: &batch, stride }, now, sink)
+        });
     }
     assert_eq!(world.delivered(20).len(), 1);
     world.read(2, 20, &complete(&reply().flags(SYN_ACK).build()));
@@ -404,13 +410,13 @@ fn answers_leave_from(asked: std::net::IpAddr) {
     assert!(sources.len() >= 2 && sources.iter().all(|source| *source == Some(asked)), "{sources:?}");
     assert!(world.sinks[0].sources.iter().all(Option::is_none));
     // The machine's addresses have changed.
-    world.engine(2).moved();
+    world.engine(2).handle_address_change();
     world.read(2, 20, &complete(&reply().build()));
     assert!(world.sinks[1].sources.iter().all(Option::is_none), "{:?}", world.sinks[1].sources);
 }
 
 #[test]
-fn loopback_is_another_machines_unless_the_coordinator_sees_us_there() {
+fn loopback_addresses_are_not_tried_unless_the_coordinator_sees_this_runner_there() {
     let loopback = SocketAddr::from(([127, 0, 0, 1], 9999));
     for (own, expected) in [(endpoint(1), vec![at(1)]), (([127, 0, 0, 1], 1).into(), vec![loopback, at(1)])] {
         let mut builder = with_runner_2(vec![loopback, at(1)], 2);

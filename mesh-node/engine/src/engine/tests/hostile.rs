@@ -2,7 +2,7 @@ use super::*;
 use crate::testing::ipv4;
 use proptest::prelude::*;
 
-/// A world in which runner 1 sends what it likes: its map says that everything is its own and everything allowed.
+/// A world in which runner 1 has a map that allows everything.
 fn lawless() -> World {
     let everything =
         Builder::new(1).runner(1).runner(2).deployment(1, "acme").service(1, 1).service(2, 1).service(3, 1);
@@ -16,18 +16,18 @@ fn lawless() -> World {
     world
 }
 
-/// Has runner 1's tunnel carry this packet, whatever its own engine thinks of it.
+/// Sends a packet by runner 1's tunnel, past the checks of its engine.
 fn smuggle(world: &mut World, packet: &[u8]) {
     world.with(1, |engine, sink, now| {
         let mut drops = crate::drop::Drops::new();
-        let mut turn = crate::peers::Turn { now, sink, drops: &mut drops };
-        engine.peers.answer(0, &mut packet.to_vec(), &mut turn).expect("a session");
+        let mut cx = crate::cx::Cx { now, sink, drops: &mut drops };
+        engine.core.peers.answer(crate::index::RunnerIx(0), &mut packet.to_vec(), &mut cx).expect("a session");
     });
     world.carry();
 }
 
 #[test]
-fn a_runner_sends_for_nobody_but_its_own_instances() {
+fn a_runner_sends_only_for_its_own_instances() {
     let mut world = lawless();
     for (from, reason) in [
         (address(40), Reason::ForeignSource),
@@ -69,7 +69,7 @@ fn what_is_not_tcp_is_not_taken_from_runners_either() {
         (fragment, Reason::Fragment),
         ([&[0x60, 0, 0, 0, 0, 0][..], &[0; 34]].concat(), Reason::NotIpv4),
         (vec![1; 9], Reason::Malformed),
-        // Of no length, as a keepalive is.
+        // Without length, like a keepalive.
         ([&[0x45, 0, 0, 0][..], &[0; 36]].concat(), Reason::Malformed),
     ] {
         smuggle(&mut world, &packet);
@@ -105,10 +105,10 @@ fn datagrams_of_any_length_to_a_live_session_are_counted() {
         forged.truncate(len);
         world.receive(2, genuine.from, &forged, len.max(1));
     }
-    assert_eq!(world.drops(2), before + lengths.len() as u64 - 1, "the empty one is none");
+    assert_eq!(world.drops(2), before + lengths.len() as u64 - 1, "an empty datagram isn't counted");
     world.delivered(20);
     world.receive(2, genuine.from, &genuine.batch, genuine.stride);
-    assert_eq!(world.delivered(20).len(), 1, "and the genuine one still arrives");
+    assert_eq!(world.delivered(20).len(), 1, "the genuine datagram still arrives");
     world.receive(2, genuine.from, &genuine.batch, 0);
     assert!(world.delivered(20).is_empty());
 }
@@ -117,8 +117,8 @@ fn datagrams_of_any_length_to_a_live_session_are_counted() {
 fn strangers_are_not_answered() {
     let mut world = World::of(&[view(1), view(2), view(3)]);
     world.attach(2, 20);
-    // Runner 3's key is in nobody's map.
-    world.with(3, |engine, _, _| engine.attach(Port(10), InstanceId(10)));
+    // No map has runner 3's key.
+    world.with(3, |engine, _, _| engine.handle_attach(Port(10), InstanceId(10)));
     let mut theirs = view(3);
     theirs = theirs.instance(10, 1, 3);
     world.map(3, &theirs);
@@ -129,8 +129,8 @@ fn strangers_are_not_answered() {
     assert!(world.is_quiet());
 }
 
-/// Octets that are near enough to something real to be looked at.
-fn octets() -> impl Strategy<Value = Vec<u8>> {
+/// Bytes that resemble real packets.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let noise = prop::collection::vec(any::<u8>(), 0..300);
     let real = prop::sample::select(vec![
         call().syn().read(9000),
@@ -141,13 +141,13 @@ fn octets() -> impl Strategy<Value = Vec<u8>> {
         complete(&ipv4(address(10), address(2), 1, &[1, 1, 1, 1], &[8; 30])),
     ]);
     let changed = (real, prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), 0usize..2000)
-        .prop_map(|(mut octets, changes, len)| {
+        .prop_map(|(mut bytes, changes, len)| {
             for (at, value) in changes {
-                let at = at.index(octets.len());
-                octets[at] = value;
+                let at = at.index(bytes.len());
+                bytes[at] = value;
             }
-            octets.truncate(len);
-            octets
+            bytes.truncate(len);
+            bytes
         });
     prop_oneof![noise, changed]
 }
@@ -156,7 +156,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 300 } else { 3000 }))]
 
     #[test]
-    fn nothing_that_an_instance_sends_panics(reads in prop::collection::vec(octets(), 1..40)) {
+    fn nothing_that_an_instance_sends_panics(reads in prop::collection::vec(bytes(), 1..40)) {
         let mut world = World::new();
         for read in &reads {
             world.read(1, 10, read);
@@ -167,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_that_a_runner_sends_panics(packets in prop::collection::vec(octets(), 1..40)) {
+    fn nothing_that_a_runner_sends_panics(packets in prop::collection::vec(bytes(), 1..40)) {
         let mut world = lawless();
         for packet in &packets {
             if packet.len() > VNET {
@@ -192,16 +192,16 @@ proptest! {
             world.receive(to, datagrams.from, &datagrams.batch, datagrams.stride);
         }
         for (which, at, value, len, stride) in changes {
-            let mut octets = which.get(&seen).clone();
-            let at = at.index(octets.len());
-            octets[at] = value;
-            octets.truncate(len);
+            let mut bytes = which.get(&seen).clone();
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+            bytes.truncate(len);
             for runner in [1, 2] {
-                world.receive(runner, endpoint(9), &octets, stride);
+                world.receive(runner, endpoint(9), &bytes, stride);
             }
         }
-        for octets in noise {
-            world.receive(1, endpoint(9), &octets, 100);
+        for bytes in noise {
+            world.receive(1, endpoint(9), &bytes, 100);
         }
         world.carry();
     }
@@ -219,7 +219,7 @@ fn an_instance_that_writes_to_its_interface_by_itself_gets_no_more_sent_than_tcp
         assert!(world.delivered(20).is_empty(), "{size}");
     }
     assert_eq!(malformed(&mut world) - before, 2);
-    // No more segments than the least that Linux makes of so much.
+    // No more segments than Linux makes at its least MSS.
     world.read(1, 10, &much.read(43));
     assert_eq!(world.dropped(1, Reason::TinySegments), 1);
     for (size, payload) in [(44, 60_000), (8, 10_000)] {
@@ -237,5 +237,5 @@ fn what_an_instance_sends_costs_by_its_segments() {
     assert_eq!(cost(call().payload(&[7; 60_000]).read(1292)), 47);
     assert_eq!(cost(call().payload(&[7; 60_000]).read(48)), 1250);
     assert_eq!(cost(call().payload(&[7; 9]).read(1292)), 1);
-    assert_eq!(cost(call().payload(&[7; 60_000]).read(8)), 1, "what is dropped is no work");
+    assert_eq!(cost(call().payload(&[7; 60_000]).read(8)), 1, "a dropped packet costs one");
 }

@@ -2,9 +2,9 @@ use super::*;
 use crate::testing::{ipv4, packet};
 use mesh_proto::{ServiceId, view::InstanceState};
 
-/// What a refused sender is told.
+/// The answer to a sender.
 #[derive(Debug, PartialEq)]
-enum Told {
+enum Answer {
     Nothing,
     /// ICMP 3 with this code.
     Icmp(u8),
@@ -13,8 +13,8 @@ enum Told {
 
 const MOMENT: Duration = Duration::from_millis(1);
 
-/// What instance 10 is told about a packet: at once, and a moment later.
-fn told(world: &mut World, packet: &[u8]) -> (Told, Told) {
+/// The answers that instance 10 gets to a packet: at once, and a moment later.
+fn answer(world: &mut World, packet: &[u8]) -> (Answer, Answer) {
     let drops = world.drops(1);
     world.send(10, packet);
     let at_once = read_refusal(world);
@@ -22,28 +22,28 @@ fn told(world: &mut World, packet: &[u8]) -> (Told, Told) {
     let later = read_refusal(world);
     world.wait(Duration::from_secs(2));
     assert!(world.is_quiet(), "one in, one out");
-    assert_eq!(world.drops(1), drops + 1, "and counted once");
+    assert_eq!(world.drops(1), drops + 1, "counted once");
     (at_once, later)
 }
 
-fn read_refusal(world: &mut World) -> Told {
+fn read_refusal(world: &mut World) -> Answer {
     let delivered = world.delivered(10);
     assert!(delivered.len() <= 1);
     match delivered.first() {
-        None => Told::Nothing,
-        Some(octets) if octets[9] == 1 => {
-            assert_eq!((octets[20], &octets[16..20]), (3, &address(10).octets()[..]));
-            Told::Icmp(octets[21])
+        None => Answer::Nothing,
+        Some(bytes) if bytes[9] == 1 => {
+            assert_eq!((bytes[20], &bytes[16..20]), (3, &address(10).octets()[..]));
+            Answer::Icmp(bytes[21])
         }
-        Some(octets) => {
-            assert!(packet(octets).1.flags.has(Flags::RST));
-            Told::Reset
+        Some(bytes) => {
+            assert!(packet(bytes).1.flags.has(Flags::RST));
+            Answer::Reset
         }
     }
 }
 
 #[test]
-fn each_refusal_is_told_as_the_contract_says() {
+fn each_rejection_is_answered_as_specified() {
     let mut world = World::new();
     let to = |to: u64| tcp().between(address(10), address(to));
     let foreign = |protocol, options: &[u8]| ipv4(address(10), address(2), protocol, options, &[0; 20]);
@@ -51,28 +51,28 @@ fn each_refusal_is_told_as_the_contract_says() {
         packet[7] = 9;
         packet
     };
-    let at_once = |told| (told, Told::Nothing);
-    let later = |told| (Told::Nothing, told);
+    let at_once = |answer| (answer, Answer::Nothing);
+    let later = |answer| (Answer::Nothing, answer);
     for (what, packet, expected) in [
-        ("UDP", foreign(17, &[]), at_once(Told::Icmp(13))),
-        ("UDP to nobody", ipv4(address(10), address(999), 17, &[], &[0; 20]), at_once(Told::Icmp(13))),
-        ("UDP from the service", ipv4(address(1), address(2), 17, &[], &[0; 20]), (Told::Nothing, Told::Nothing)),
-        ("SCTP", foreign(132, &[]), at_once(Told::Icmp(13))),
-        ("ICMP echo", ipv4(address(10), address(2), 1, &[], &[8, 0, 0, 0]), at_once(Told::Icmp(13))),
-        ("an ICMP error", ipv4(address(10), address(2), 1, &[], &[3, 1, 0, 0]), at_once(Told::Nothing)),
-        ("IP options", foreign(6, &[1, 1, 1, 0]), at_once(Told::Icmp(13))),
-        ("a later fragment", later_fragment(foreign(17, &[])), at_once(Told::Nothing)),
-        ("UDP to all", ipv4(address(10), [255; 4].into(), 17, &[], &[0; 20]), at_once(Told::Nothing)),
-        ("a SYN to all", tcp().between(address(10), [224, 0, 0, 1].into()).syn().build(), at_once(Told::Nothing)),
-        ("a SYN to nobody", to(999).syn().build(), later(Told::Icmp(13))),
-        ("a segment to nobody", to(999).build(), at_once(Told::Reset)),
-        ("a SYN without trust", to(4).syn().build(), later(Told::Icmp(13))),
-        ("a SYN to another port", to(2).ports(1, 80).syn().build(), later(Told::Icmp(13))),
-        ("a SYN and FIN", to(4).flags(Flags::SYN | Flags::FIN).build(), later(Told::Icmp(13))),
-        ("a segment without trust", to(4).build(), at_once(Told::Reset)),
-        ("a RST without trust", to(4).flags(Flags::RST).build(), at_once(Told::Nothing)),
-        ("a SYN to no live instance", to(5).syn().build(), later(Told::Icmp(1))),
-        ("a segment to no instance", to(5).build(), at_once(Told::Reset)),
+        ("UDP", foreign(17, &[]), at_once(Answer::Icmp(13))),
+        ("UDP to an unknown address", ipv4(address(10), address(999), 17, &[], &[0; 20]), at_once(Answer::Icmp(13))),
+        ("UDP from the service", ipv4(address(1), address(2), 17, &[], &[0; 20]), (Answer::Nothing, Answer::Nothing)),
+        ("SCTP", foreign(132, &[]), at_once(Answer::Icmp(13))),
+        ("ICMP echo", ipv4(address(10), address(2), 1, &[], &[8, 0, 0, 0]), at_once(Answer::Icmp(13))),
+        ("an ICMP error", ipv4(address(10), address(2), 1, &[], &[3, 1, 0, 0]), at_once(Answer::Nothing)),
+        ("IP options", foreign(6, &[1, 1, 1, 0]), at_once(Answer::Icmp(13))),
+        ("a later fragment", later_fragment(foreign(17, &[])), at_once(Answer::Nothing)),
+        ("UDP to all", ipv4(address(10), [255; 4].into(), 17, &[], &[0; 20]), at_once(Answer::Nothing)),
+        ("a SYN to all", tcp().between(address(10), [224, 0, 0, 1].into()).syn().build(), at_once(Answer::Nothing)),
+        ("a SYN to an unknown address", to(999).syn().build(), later(Answer::Icmp(13))),
+        ("a segment to an unknown address", to(999).build(), at_once(Answer::Reset)),
+        ("a SYN without trust", to(4).syn().build(), later(Answer::Icmp(13))),
+        ("a SYN to another port", to(2).ports(1, 80).syn().build(), later(Answer::Icmp(13))),
+        ("a SYN and FIN", to(4).flags(Flags::SYN | Flags::FIN).build(), later(Answer::Icmp(13))),
+        ("a segment without trust", to(4).build(), at_once(Answer::Reset)),
+        ("a RST without trust", to(4).flags(Flags::RST).build(), at_once(Answer::Nothing)),
+        ("a SYN to no live instance", to(5).syn().build(), later(Answer::Icmp(1))),
+        ("a segment to no instance", to(5).build(), at_once(Answer::Reset)),
     ] {
         if what == "UDP from the service" {
             world.send(10, &packet);
@@ -80,7 +80,7 @@ fn each_refusal_is_told_as_the_contract_says() {
             assert_eq!((refusal.len(), refusal[0][21], &refusal[0][16..20]), (1, 13, &address(1).octets()[..]));
             continue;
         }
-        assert_eq!(told(&mut world, &packet), expected, "{what}");
+        assert_eq!(answer(&mut world, &packet), expected, "{what}");
     }
     assert_eq!(world.drops(2), 0, "none of it crossed");
 }
@@ -109,9 +109,9 @@ fn a_forged_source_is_dropped_in_silence() {
 }
 
 #[test]
-fn an_interface_that_belongs_to_nobody_sends_nothing() {
+fn an_interface_without_an_instance_sends_nothing() {
     let mut world = World::new();
-    world.engine(1).attach(Port(99), InstanceId(99));
+    world.engine(1).handle_attach(Port(99), InstanceId(99));
     for port in [98, 99] {
         world.send(port, &call().syn().build());
     }
@@ -122,19 +122,19 @@ fn an_interface_that_belongs_to_nobody_sends_nothing() {
 
 #[test]
 fn the_callees_runner_refuses_with_a_reset() {
-    // The caller's runner still holds a trust that is gone.
+    // The caller's runner still has a map with a trust that is gone.
     let mut world = World::of(&[view(1), unrelated(2)]);
     world.attach(1, 10);
     world.attach(2, 20);
     world.send(10, &call().syn().build());
-    let told = world.delivered(10);
-    assert_eq!(told.len(), 1);
-    let (reset, tcp) = packet(&told[0]);
+    let answer = world.delivered(10);
+    assert_eq!(answer.len(), 1);
+    let (reset, tcp) = packet(&answer[0]);
     assert_eq!((reset.source, tcp.source_port, tcp.acknowledgment), (address(2), 5432, 1001));
     assert_eq!(tcp.flags, Flags(Flags::RST | Flags::ACK));
     assert_eq!(world.dropped(2, Reason::NoTrust), 1);
     world.send(10, &call().build());
-    assert_eq!(packet(&world.delivered(10)[0]).1.flags, Flags(Flags::RST), "what stood is reset too");
+    assert_eq!(packet(&world.delivered(10)[0]).1.flags, Flags(Flags::RST), "the standing connection is reset, too");
     assert!(world.is_quiet());
 }
 
@@ -146,7 +146,7 @@ fn the_right_to_call_ends_for_standing_connections() {
     assert_eq!(world.delivered(20).len(), 2);
     world.map(1, &unrelated(1));
     let (_, reset) = packet(&world.delivered(10)[0]);
-    assert_eq!((reset.flags, reset.sequence), (Flags(Flags::RST), 2000), "before it says anything");
+    assert_eq!((reset.flags, reset.sequence), (Flags(Flags::RST), 2000), "before it sends anything");
     world.send(10, &call().build());
     assert_eq!(packet(&world.delivered(10)[0]).1.flags, Flags(Flags::RST));
     world.map(2, &unrelated(2));
@@ -161,7 +161,7 @@ fn a_reply_is_no_right_to_call() {
     let mut world = World::new();
     world.send(10, &call().syn().build());
     world.delivered(20);
-    // Service 2 may answer service 1, but not open a connection to it, not even from the port that may be called.
+    // Service 2 may answer service 1, but may not open a connection to it, even from the port that service 1 may call.
     world.read(2, 20, &complete(&tcp().between(address(20), address(1)).ports(5432, 80).syn().build()));
     world.carry();
     assert!(world.is_quiet());
@@ -177,7 +177,7 @@ fn drained_instances_and_clients_take_no_connections() {
             let mut world = World::new();
             world.map(1, &view(1).instance_that_is(state, 20, 2, 2));
             let syn = tcp().between(address(10), address(to)).syn().build();
-            assert_eq!(told(&mut world, &syn), (Told::Nothing, Told::Icmp(1)), "{state:?}");
+            assert_eq!(answer(&mut world, &syn), (Answer::Nothing, Answer::Icmp(1)), "{state:?}");
         }
     }
 }
@@ -187,16 +187,16 @@ fn an_instance_that_has_ended_is_not_there_and_one_that_is_not_back_yet_may_come
     let mut world = World::new();
     let syn = tcp().between(address(10), address(3)).syn().build();
     world.detach(1, 30);
-    assert_eq!(told(&mut world, &syn), (Told::Nothing, Told::Icmp(1)));
-    assert_eq!(told(&mut world, &tcp().between(address(10), address(3)).build()), (Told::Reset, Told::Nothing));
+    assert_eq!(answer(&mut world, &syn), (Answer::Nothing, Answer::Icmp(1)));
+    assert_eq!(answer(&mut world, &tcp().between(address(10), address(3)).build()), (Answer::Reset, Answer::Nothing));
     world.attach(1, 30);
     world.send(10, &syn);
     assert_eq!(world.delivered(30), std::slice::from_ref(&syn));
 
     let mut world = World::of(&[view(1)]);
     world.attach(1, 10);
-    assert_eq!(told(&mut world, &syn), (Told::Nothing, Told::Nothing));
-    assert_eq!(told(&mut world, &tcp().between(address(10), address(3)).build()), (Told::Nothing, Told::Nothing));
+    assert_eq!(answer(&mut world, &syn), (Answer::Nothing, Answer::Nothing));
+    assert_eq!(answer(&mut world, &tcp().between(address(10), address(3)).build()), (Answer::Nothing, Answer::Nothing));
     assert_eq!(world.dropped(1, Reason::NotAttached), 2);
 }
 
@@ -256,18 +256,18 @@ fn a_refusal_says_when_it_wants_to_be_sent() {
     assert_eq!(world.engine(1).next_timeout(), None);
     world.send(10, &tcp().between(address(10), address(4)).syn().build());
     let now = world.now;
-    assert_eq!(world.engine(1).next_timeout(), Some((now + MOMENT, "a refusal that waits")));
+    assert_eq!(world.engine(1).next_timeout(), Some((now + MOMENT, "a delayed reject")));
     world.wait(MOMENT);
     assert_eq!(world.engine(1).next_timeout(), None);
 }
 
 #[test]
-fn a_refusal_does_not_reach_whoever_comes_after() {
+fn a_reject_does_not_reach_the_next_instance_on_the_port() {
     let syn = tcp().between(address(10), address(4)).syn().build();
     for (port, instance) in [(77, 10), (10, 30)] {
         let mut world = World::new();
         world.send(10, &syn);
-        world.engine(1).attach(Port(port), InstanceId(instance));
+        world.engine(1).handle_attach(Port(port), InstanceId(instance));
         world.wait(MOMENT);
         assert!(world.is_quiet(), "{instance} at {port}");
     }

@@ -44,7 +44,7 @@ fn a_checksum_left_to_the_hardware_is_completed() {
     let syn = call().syn();
     world.read(1, 10, &syn.read(9000));
     world.carry();
-    assert_eq!(world.delivered(20), [syn.build()], "from the staging");
+    assert_eq!(world.delivered(20), [syn.build()], "after it has waited");
     let data = call().payload(b"hello");
     world.read(1, 10, &data.read(9000));
     world.carry();
@@ -62,11 +62,11 @@ fn a_checksum_that_is_wrong_does_not_become_right_on_the_way() {
     world.send(10, &damaged);
     assert_eq!((world.dropped(1, Reason::BadChecksum), world.drops(1)), (1, 1));
     assert!(world.is_quiet());
-    // The kernel says whether it has checked it (VIRTIO_NET_HDR_F_DATA_VALID).
+    // The kernel may have verified it (VIRTIO_NET_HDR_F_DATA_VALID).
     for (flags, packet) in [(0, &data), (2, &data), (2, &damaged)] {
-        let mut octets = complete(packet);
-        octets[0] = flags;
-        world.read(1, 10, &octets);
+        let mut bytes = complete(packet);
+        bytes[0] = flags;
+        world.read(1, 10, &bytes);
         world.carry();
         assert_eq!(world.delivered(20), std::slice::from_ref(packet));
     }
@@ -114,8 +114,8 @@ fn offloads_can_be_switched_off() {
     world.send(10, &call().syn().build());
     world.delivered(20);
     let off = Switches { tun_gso: false, udp_gso: false, udp_gro: false };
-    world.engine(1).set_switches(off);
-    world.engine(2).set_switches(off);
+    world.engine(1).handle_switches(off);
+    world.engine(2).handle_switches(off);
     let payload = [7; 5000];
     world.read(1, 10, &call().payload(&payload).read(1000));
     assert_eq!(world.wire.len(), 5, "datagrams by themselves");
@@ -146,7 +146,7 @@ fn a_packet_that_no_datagram_can_carry_is_dropped() {
     world.delivered(20);
     world.read(1, 10, &complete(&call().payload(&vec![0; crate::MAX_BATCH - OVERHEAD - 40]).build()));
     world.carry();
-    assert_eq!(world.dropped(1, Reason::TooLarge), 0, "this is the longest that can be");
+    assert_eq!(world.dropped(1, Reason::TooLarge), 0, "the longest possible packet");
     world.delivered(20);
     world.read(1, 10, &complete(&call().payload(&vec![0; crate::MAX_BATCH - OVERHEAD - 39]).build()));
     assert_eq!(world.dropped(1, Reason::TooLarge), 1);

@@ -1,12 +1,12 @@
-//! What ends a flow, and what doesn't.
+//! Which segments end a flow.
 
 use super::*;
 use crate::packet::Flags;
 
-/// A flow that stands: both ends expect 2000 of the other.
-fn established(now: Instant) -> (Flows, u32) {
+/// A standing flow. Both ends expect sequence number 2000.
+fn established(now: Instant) -> (Flows, Slot) {
     let mut flows = flows(64, now);
-    let slot = flows.begin(new(1, Phase::Opening, seat(0)), now).unwrap();
+    let slot = flows.begin_new(new(1, Phase::Opening, location(0)), now).unwrap();
     let said = [
         (Role::Callee, segment(Role::Callee, 1).flags(Flags::SYN | Flags::ACK).sequence(1999)),
         (Role::Caller, segment(Role::Caller, 1).sequence(2000)),
@@ -57,7 +57,7 @@ fn a_reset_behind_data_that_is_lost_ends_nothing_if_the_other_end_goes_on() {
         say(&mut flows, Role::Callee, &callee().flags(Flags::RST).sequence(2100), now);
         assert_eq!(flows.standing(), 0, "it may have ended");
         if goes_on {
-            // The challenge: it still waits for what was lost.
+            // The challenge ACK: the lost data is still missing.
             say(&mut flows, Role::Caller, &caller(), now);
         }
         let later = now + Duration::from_secs(120);
@@ -79,7 +79,7 @@ fn while_an_attempt_waits_for_its_answer_no_other_reset_ends_it() {
         (Segment { acknowledgment: 1001, ..segment(Role::Callee, 1).flags(Flags::RST | Flags::ACK) }, true),
     ] {
         let mut flows = flows(64, now);
-        flows.begin(new(1, Phase::Opening, seat(0)), now).unwrap();
+        flows.begin_new(new(1, Phase::Opening, location(0)), now).unwrap();
         say(&mut flows, Role::Callee, &reset, now);
         assert_eq!(flows.standing(), usize::from(!ends), "{reset:?}");
     }
@@ -106,20 +106,20 @@ fn a_connection_is_over_when_both_ends_have_acknowledged_that() {
     let minutes = |n: u64| now + Duration::from_secs(60 * n);
     say(&mut flows, Role::Caller, &caller().flags(Flags::ACK | Flags::FIN), now);
     let last = Segment { acknowledgment: 2001, ..callee().flags(Flags::ACK | Flags::FIN).payload(&[7; 50]) };
-    // It is sent again and again, and doesn't arrive.
+    // Retransmissions don't arrive.
     for minute in [0, 1, 3, 5] {
         say(&mut flows, Role::Callee, &last, minutes(minute));
         assert!(flows.tick(minutes(minute)).is_empty());
         assert_eq!(flows.standing(), 1, "{minute}");
     }
-    // An acknowledgment of a part is not enough.
+    // A partial acknowledgment is not enough.
     say(&mut flows, Role::Caller, &Segment { acknowledgment: 2050, ..caller().sequence(2001) }, minutes(5));
     assert_eq!(flows.standing(), 1);
     say(&mut flows, Role::Caller, &Segment { acknowledgment: 2051, ..caller().sequence(2001) }, minutes(5));
     assert_eq!((flows.standing(), flows.get(slot).unwrap().phase()), (0, Phase::Ended));
     assert!(flows.tick(minutes(6)).is_empty());
     assert_eq!(flows.all().count(), 0);
-    // If it is never acknowledged, it doesn't stand for ever.
+    // A flow that is never acknowledged ends some time.
     let (mut flows, _) = established(now);
     say(&mut flows, Role::Caller, &caller().flags(Flags::ACK | Flags::FIN), now);
     say(&mut flows, Role::Callee, &last, now);

@@ -2,25 +2,25 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use super::*;
 
-/// The `n`th address of a network that no runner is in.
+/// The `n`th address of a network without runners.
 fn stranger(n: u32) -> IpAddr {
     Ipv4Addr::from_bits(0x0a00_0000 + n).into()
 }
 
-/// Where runners are.
+/// The addresses of runners.
 fn runner(n: u32) -> IpAddr {
     Ipv4Addr::from_bits(0xc000_0200 + n).into()
 }
 
-/// Where runners 1 to 100 are known to be, and the time.
+/// Admissions with the addresses of runners 1 to 100, and the time.
 fn admissions() -> (Admissions, Instant) {
     let mut admissions = Admissions::new(7);
-    admissions.know((1..=100).map(runner));
+    admissions.set_known((1..=100).map(runner));
     (admissions, Instant::now())
 }
 
-/// How many of 10,000 a second are looked into in ten seconds, the `n`th of which comes from `from(n)`; `between` is
-/// called after each.
+/// How many of 10,000 initiations a second are admitted in ten seconds. The `n`th comes from `from(n)`; `between` is called
+/// after each.
 fn flood(
     admissions: &mut Admissions,
     start: Instant,
@@ -37,7 +37,7 @@ fn flood(
     granted
 }
 
-/// What a share gives in ten seconds at most.
+/// The most that a share admits in ten seconds.
 const IN_TEN_SECONDS: u32 = 10 * SHARE.each_second + SHARE.at_once;
 
 #[test]
@@ -51,7 +51,7 @@ fn a_flood_from_many_addresses_is_bounded_and_leaves_the_runners_their_share() {
             proven,
             |n| stranger(n % 65536),
             |admissions, n, now| {
-                // Each of the hundred runners twice in the ten seconds.
+                // Each of the hundred runners comes twice in the ten seconds.
                 if n % 500 == 250 {
                     refused += u32::from(admissions.admit(runner(1 + n / 500 % 100), false, now) != Admission::Granted);
                 }
@@ -74,7 +74,7 @@ fn a_flood_in_the_name_of_runners_leaves_them_what_needs_proof() {
         |admissions, n, now| {
             if n % 500 == 250 {
                 let from = runner(1 + n / 500 % 100);
-                // Asked to prove it, as it probably is, it comes again with the cookie.
+                // It probably has to prove its address, and comes again with the cookie.
                 let first = admissions.admit(from, false, now);
                 outcomes.push(if first == Admission::Unproven { admissions.admit(from, true, now) } else { first });
             }
@@ -134,10 +134,10 @@ fn a_new_map_forgets_no_limit() {
         (0..100).filter(|_| admissions.admit(runner(1), true, now) == Admission::Granted).count()
     };
     assert_eq!(take(&mut admissions), ADDRESS.at_once as usize);
-    admissions.know((1..=2).map(runner));
+    admissions.set_known((1..=2).map(runner));
     assert_eq!(take(&mut admissions), 0);
     assert_eq!((admissions.known.len(), admissions.limits.len()), (2, 1), "nothing has come from the other one");
-    admissions.know((2..=2).map(runner));
+    admissions.set_known((2..=2).map(runner));
     assert!(admissions.limits.is_empty());
 }
 

@@ -1,4 +1,4 @@
-//! Who gets a connection that begins.
+//! Which instance gets a new connection.
 
 use super::*;
 
@@ -16,10 +16,10 @@ fn connections_spread_evenly_and_the_callers_own_runner_comes_first() {
 }
 
 #[test]
-fn whoever_has_fewest_gets_the_next() {
+fn the_instance_with_the_fewest_gets_the_next_connection() {
     let mut world = world();
     let taken: Vec<u32> = (0..6).map(|port| world.open(2, 11, port)).collect();
-    // All of one end; the next ones go there.
+    // All connections of one instance end: the next ones go there.
     let left = taken[0];
     for port in (0..6).filter(|port| taken[usize::from(*port)] == left) {
         world.say(2, 11, &syn(11, port).flags(Flags::FIN | Flags::ACK).sequence(1001));
@@ -35,7 +35,7 @@ fn whoever_has_fewest_gets_the_next() {
 }
 
 #[test]
-fn who_refuses_is_skipped_and_the_caller_never_hears_of_it() {
+fn an_instance_that_refuses_is_skipped_without_the_callers_notice() {
     let mut world = world();
     let refuse = |world: &mut World, caller: u32, port: u16| {
         let asked = world.callees();
@@ -52,12 +52,12 @@ fn who_refuses_is_skipped_and_the_caller_never_hears_of_it() {
     assert_eq!(last.len(), 1);
     assert!(!refusers.contains(&last[0]) && world.delivered(10).is_empty());
     world.establish(1, 10, 1, last[0]);
-    // For a second nobody else is asked, though the others have fewer connections.
+    // For a second no other instance is asked, though the others have fewer connections.
     assert!((2..5).all(|port| world.open(1, 10, port) == last[0]));
     world.wait(Duration::from_secs(1));
     assert!(refusers.contains(&world.open(1, 10, 6)));
 
-    // All refuse: the last one's refusal is the caller's.
+    // All refuse: the caller gets the last refusal.
     world.wait(Duration::from_secs(1));
     world.say(1, 10, &syn(10, 7));
     for _ in 0..2 {
@@ -65,9 +65,9 @@ fn who_refuses_is_skipped_and_the_caller_never_hears_of_it() {
         assert!(world.delivered(10).is_empty());
     }
     refuse(&mut world, 10, 7);
-    let told = world.delivered(10);
-    assert_eq!(told.len(), 1);
-    assert_eq!(packet(&told[0]).1.flags, Flags(Flags::RST | Flags::ACK));
+    let answers = world.delivered(10);
+    assert_eq!(answers.len(), 1);
+    assert_eq!(packet(&answers[0]).1.flags, Flags(Flags::RST | Flags::ACK));
     assert!(world.callees().is_empty());
 }
 
@@ -76,14 +76,17 @@ fn an_instances_own_packet_filter_refuses_too() {
     let mut world = world();
     world.say(3, 12, &syn(12, 1));
     let syn_there = world.delivered(22).remove(0);
-    let refusal =
-        crate::refuse::Refusal::unreachable(&syn_there, &packet(&syn_there).0, crate::refuse::Unreachable::Prohibited);
-    world.read(3, 22, refusal.octets());
+    let refusal = crate::reject_packet::RejectPacket::unreachable(
+        &syn_there,
+        &packet(&syn_there).0,
+        crate::reject_packet::Unreachable::Prohibited,
+    );
+    world.read(3, 22, refusal.bytes());
     world.carry();
     let asked = world.callees();
     assert!(asked == [20] || asked == [21], "{asked:?}");
     assert!(world.delivered(12).is_empty());
-    // The last one's becomes a RST, since ICMP doesn't cross.
+    // The last refusal becomes a RST, since ICMP doesn't cross.
     for _ in 0..2 {
         let asked = CALLEES
             .iter()
@@ -96,32 +99,35 @@ fn an_instances_own_packet_filter_refuses_too() {
             })
             .unwrap()
             .1;
-        world.read(2, asked, refusal.octets());
+        world.read(2, asked, refusal.bytes());
         world.carry();
     }
-    let told = world.delivered(12);
-    assert_eq!(told.len(), 1);
-    assert_eq!((packet(&told[0]).1.flags, packet(&told[0]).1.acknowledgment), (Flags(Flags::RST | Flags::ACK), 1001));
+    let answers = world.delivered(12);
+    assert_eq!(answers.len(), 1);
+    assert_eq!(
+        (packet(&answers[0]).1.flags, packet(&answers[0]).1.acknowledgment),
+        (Flags(Flags::RST | Flags::ACK), 1001)
+    );
 }
 
 #[test]
-fn who_does_not_answer_loses_the_syn_on_its_first_retransmission() {
+fn an_instance_that_does_not_answer_loses_the_syn_on_its_first_retransmission() {
     let mut world = world();
     world.say(1, 10, &syn(10, 1));
     let first = world.callees()[0];
     world.say(1, 10, &syn(10, 1));
     let second = world.callees()[0];
     assert_ne!(first, second);
-    // The late answer of the first does no harm, and it hears that nobody waits for it.
+    // The late answer of the first instance does no harm, and the instance gets a RST.
     let on = |callee: u32| CALLEES.iter().find(|(_, port)| *port == callee).unwrap().0;
     world.say(on(first), first, &back(10, 1).flags(SYN_ACK).sequence(9999));
     assert!(world.delivered(10).is_empty());
     assert_eq!(world.resets(first), [2000], "with the sequence number that it has acknowledged");
     world.establish(1, 10, 1, second);
-    // From now on it stays, whatever the caller sends again.
+    // From now on it stays, whatever the caller retransmits.
     world.say(1, 10, &syn(10, 1));
     assert_eq!(world.callees(), [second]);
-    // A new initial sequence number is a new attempt: the old one's callee hears of it.
+    // A new initial sequence number is a new attempt: the callee of the old one gets a RST.
     world.say(1, 10, &syn(10, 1).sequence(77));
     let resets: Vec<u32> =
         CALLEES.iter().filter(|(_, port)| !world.delivered(*port).is_empty()).map(|(_, p)| *p).collect();
@@ -130,7 +136,7 @@ fn who_does_not_answer_loses_the_syn_on_its_first_retransmission() {
 
 #[test]
 fn two_instances_on_one_runner_are_tried_one_after_the_other() {
-    let one_runner = |runner| nobody(runner).instance(20, 2, 2).instance(21, 2, 2);
+    let one_runner = |runner| no_callees(runner).instance(20, 2, 2).instance(21, 2, 2);
     let mut world = World::of(&[one_runner(1), one_runner(2)]);
     [(1, 10), (2, 20), (2, 21)].into_iter().for_each(|(runner, instance)| world.attach(runner, instance));
     world.say(1, 10, &syn(10, 1));
@@ -139,31 +145,31 @@ fn two_instances_on_one_runner_are_tried_one_after_the_other() {
     let second = world.callees();
     assert_ne!(first, second);
     world.say(1, 10, &syn(10, 1));
-    assert_eq!(world.callees(), first, "and once more from the beginning");
+    assert_eq!(world.callees(), first, "then the second round begins");
 }
 
 #[test]
-fn one_that_has_missed_the_syn_is_asked_again_before_the_others_refusals_count() {
-    let one_runner = |runner| nobody(runner).instance(20, 2, 2).instance(21, 2, 2);
+fn an_instance_that_has_missed_the_syn_is_asked_again_before_the_others_refusals_count() {
+    let one_runner = |runner| no_callees(runner).instance(20, 2, 2).instance(21, 2, 2);
     let mut world = World::of(&[one_runner(1), one_runner(2)]);
     [(1, 10), (2, 20), (2, 21)].into_iter().for_each(|(runner, instance)| world.attach(runner, instance));
     let refuse = |world: &mut World, refuser: u32| {
         let no = back(10, 1).flags(Flags::RST | Flags::ACK).sequence(0);
         world.say(2, refuser, &Segment { acknowledgment: 1001, ..no });
     };
-    // One refuses, the other one has missed it.
+    // One refuses, the other one has missed the SYN.
     world.say(1, 10, &syn(10, 1));
     let refuser = world.callees()[0];
     refuse(&mut world, refuser);
     let other = world.callees();
     assert_eq!(other.len(), 1);
     assert!(world.delivered(10).is_empty());
-    for (others, told) in [(&other[..], 0), (&[], 1)] {
+    for (others, resets) in [(&other[..], 0), (&[], 1)] {
         world.say(1, 10, &syn(10, 1));
         assert_eq!(world.callees(), [refuser]);
         refuse(&mut world, refuser);
-        // It may have missed the first one, but not both.
-        assert_eq!((&world.callees()[..], world.delivered(10).len()), (others, told));
+        // It may have missed one SYN, but not two.
+        assert_eq!((&world.callees()[..], world.delivered(10).len()), (others, resets));
     }
 }
 
@@ -175,7 +181,7 @@ fn a_runner_that_does_not_answer_comes_last() {
     let mut fresh = World::of(&[view(1), view(2), view(3)]);
     CALLERS.iter().chain(&CALLEES).for_each(|(runner, instance)| fresh.attach(*runner, *instance));
     fresh.from[1] = ([203, 0, 113, 9], 1).into();
-    // The SYNs for runner 2 wait for a handshake; retransmitted, they go to the other one.
+    // The SYNs for runner 2 wait for a handshake. Their retransmissions go to the other runner.
     let stuck: Vec<u16> = (0..10)
         .filter(|port| {
             fresh.say(1, 10, &syn(10, *port));
@@ -189,8 +195,8 @@ fn a_runner_that_does_not_answer_comes_last() {
     }
     fresh.wait(Duration::from_secs(2));
     fresh.callees();
-    assert!((20..30).all(|port| fresh.open(1, 10, port) == 22), "nobody waits any more");
-    // What waited for runner 2 has another home by now, should it be found after all.
+    assert!((20..30).all(|port| fresh.open(1, 10, port) == 22), "no connection waits any more");
+    // The SYNs that waited for runner 2 have moved by the time that it is found.
     fresh.from[1] = endpoint(2);
     fresh.wait(Duration::from_secs(20));
     assert!(fresh.callees().is_empty());
@@ -202,7 +208,7 @@ fn a_runner_that_falls_silent_is_found_out_within_seconds() {
     let mut world = world();
     let taken: Vec<u32> = (0..12).map(|port| world.open(1, 10, port)).collect();
     assert!(taken.contains(&22) && taken.contains(&20));
-    // Runner 2 is cut off. Its session with us goes on for minutes.
+    // Runner 2 is cut off. Its session stands for minutes.
     world.from[1] = ([203, 0, 113, 9], 1).into();
     let lost = |world: &mut World, ports: std::ops::Range<u16>| {
         let mut lost = 0;
@@ -217,7 +223,7 @@ fn a_runner_that_falls_silent_is_found_out_within_seconds() {
         lost
     };
     assert!((1..4).contains(&lost(&mut world, 100..110)), "the first one or two wait for a second");
-    assert_eq!(lost(&mut world, 200..210), 0, "and nobody after that");
+    assert_eq!(lost(&mut world, 200..210), 0, "and no connection after that");
 }
 
 #[test]
@@ -240,7 +246,7 @@ fn a_caller_has_a_bounded_number_of_connections() {
     let mut world = World::of(&[super::super::view(1)]);
     world.attach(1, 10);
     world.attach(1, 30);
-    // Room for this many in the memory, and in the table; the rest is for others.
+    // The memory and the table have room for this many. The rest is for others.
     let room = (PINS - 64) / 64 / 4 + 1;
     let to = |n: usize| tcp().between(address(10), address(3)).source_port(n as u16).syn();
     for n in 0..room {
@@ -251,7 +257,7 @@ fn a_caller_has_a_bounded_number_of_connections() {
     world.wait(Duration::from_millis(1));
     assert_eq!((world.delivered(30).len(), world.delivered(10)[0][20..22].to_vec()), (0, vec![3, 13]));
     assert_eq!(world.dropped(1, Reason::TooManyConnections), 1);
-    // One that has ended makes room.
+    // An ended connection makes room.
     world.read(1, 10, &complete(&to(0).flags(Flags::RST).sequence(1001).build()));
     world.delivered(30);
     world.read(1, 10, &complete(&to(room).build()));
@@ -260,8 +266,8 @@ fn a_caller_has_a_bounded_number_of_connections() {
 
 #[test]
 fn an_attempt_whose_instance_ends_goes_to_another_one() {
-    // Of two on the caller's own runner.
-    let here = |runner| nobody(runner).instance(20, 2, 1).instance(21, 2, 1);
+    // The caller's own runner has two instances.
+    let here = |runner| no_callees(runner).instance(20, 2, 1).instance(21, 2, 1);
     let mut world = World::of(&[here(1)]);
     [10, 20, 21].into_iter().for_each(|instance| world.attach(1, instance));
     world.say(1, 10, &syn(10, 1));
@@ -269,19 +275,19 @@ fn an_attempt_whose_instance_ends_goes_to_another_one() {
     world.detach(1, first);
     let second = world.callees();
     assert!(second.len() == 1 && second[0] != first, "{second:?}");
-    assert!(world.delivered(10).is_empty(), "its caller hears nothing of that");
+    assert!(world.delivered(10).is_empty(), "without the caller's notice");
     world.establish_here(1, second[0]);
-    // There is nobody else.
+    // No other instance is left.
     world.say(1, 10, &syn(10, 2));
     assert_eq!(world.callees(), second);
     world.detach(1, second[0]);
-    assert_eq!(world.delivered(10).len(), 2, "both hear so, the one that stood and the attempt");
+    assert_eq!(world.delivered(10).len(), 2, "the standing connection and the attempt are reset");
 }
 
 #[test]
 fn an_attempt_whose_runner_is_no_longer_in_the_map_goes_to_another_one() {
     let mut world = world();
-    // Runner 2 doesn't answer, and is out of the map before the SYN is sent again.
+    // Runner 2 doesn't answer and leaves the map before the SYN is retransmitted.
     world.from[1] = ([203, 0, 113, 9], 1).into();
     let stuck: Vec<u16> = (0..10)
         .filter(|port| {
@@ -292,18 +298,18 @@ fn an_attempt_whose_runner_is_no_longer_in_the_map_goes_to_another_one() {
     assert!(!stuck.is_empty());
     let report = |world: &mut World| world.engine(1).report(Instant::now()).connections;
     let before = report(&mut world);
-    world.map(1, &nobody(1).instance(22, 2, 3));
+    world.map(1, &no_callees(1).instance(22, 2, 3));
     world.carry();
-    let given: Vec<u16> = world.delivered(22).iter().map(|octets| packet(octets).1.source_port).collect();
+    let given: Vec<u16> = world.delivered(22).iter().map(|bytes| packet(bytes).1.source_port).collect();
     assert_eq!(given, stuck);
     assert!(world.delivered(10).is_empty());
     assert_eq!(report(&mut world), before);
     world.establish(1, 10, stuck[0], 22);
-    // But not where the right is gone as well.
+    // An attempt without the right doesn't move.
     world.say(1, 10, &syn(10, 99));
     world.callees();
-    world.map(1, &nobody(1).deployment(2, "acme").service(2, 2).instance(22, 2, 3));
+    world.map(1, &no_callees(1).deployment(2, "acme").service(2, 2).instance(22, 2, 3));
     assert_eq!(world.delivered(10).len(), before + 1);
     world.carry();
-    assert!(world.delivered(22).iter().all(|octets| packet(octets).1.flags.has(Flags::RST)));
+    assert!(world.delivered(22).iter().all(|bytes| packet(bytes).1.flags.has(Flags::RST)));
 }

@@ -1,54 +1,54 @@
-//! Refusals that wait a moment.
+//! Rejects that are delivered a millisecond later.
 //!
 //! An ICMP error that arrives while the connecting thread still holds the socket is only noted by Linux, and the thread
-//! then waits for its SYN's retransmission (net/ipv4/tcp_ipv4.c, `tcp_v4_err`, `sock_owned_by_user`). So the only one
-//! that a SYN gets is sent a millisecond later.
+//! then waits for its SYN's retransmission (net/ipv4/tcp_ipv4.c, `tcp_v4_err`, `sock_owned_by_user`). A SYN gets only
+//! one error, so that one is delayed.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-use crate::{Port, Sink, limit::greediest, refuse::Refusal};
+use crate::{Port, Sink, limit::greediest, reject_packet::RejectPacket};
 
-/// How long: the socket is released within microseconds.
+/// The delay. The kernel releases the socket within microseconds.
 const WAIT: Duration = Duration::from_millis(1);
 
-/// How many wait at most; more than that, and the oldest of the TUN that has most goes early.
+/// How many wait at most. Beyond that, the oldest of the TUN with most is delivered early.
 const WAITING: usize = 256;
 
-/// Refusals that wait, oldest first.
+/// Delayed rejects, oldest first.
 #[derive(Default)]
-pub(crate) struct Waiting(VecDeque<(Instant, Port, Refusal)>);
+pub(crate) struct DelayedRejects(VecDeque<(Instant, Port, RejectPacket)>);
 
-impl Waiting {
-    /// Lets a refusal wait.
-    pub(crate) fn push(&mut self, to: Port, refusal: Refusal, now: Instant, sink: &mut impl Sink) {
+impl DelayedRejects {
+    /// Delays a reject.
+    pub(crate) fn push(&mut self, to: Port, refusal: RejectPacket, now: Instant, sink: &mut impl Sink) {
         if self.0.len() >= WAITING
             && let Some(most) = greediest(self.0.iter().map(|(_, port, _)| *port))
             && let Some(oldest) = self.0.iter().position(|(_, port, _)| *port == most)
             && let Some((_, port, refusal)) = self.0.remove(oldest)
         {
-            sink.deliver(port, refusal.octets());
+            sink.deliver(port, refusal.bytes());
         }
         self.0.push_back((now + WAIT, to, refusal));
     }
 
-    /// When [`Self::deliver`] wants to be called.
+    /// When [`Self::deliver`] is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.0.front().map(|(at, ..)| *at)
     }
 
-    /// Delivers those that have waited long enough.
+    /// Delivers the rejects that are due.
     pub(crate) fn deliver(&mut self, now: Instant, sink: &mut impl Sink) {
         while self.next().is_some_and(|at| at <= now)
             && let Some((_, port, refusal)) = self.0.pop_front()
         {
-            sink.deliver(port, refusal.octets());
+            sink.deliver(port, refusal.bytes());
         }
     }
 
-    /// Drops those for a TUN that is gone.
+    /// Drops the rejects for a TUN that is gone.
     pub(crate) fn forget(&mut self, port: Port) {
         self.0.retain(|(_, to, _)| *to != port);
     }
@@ -58,15 +58,15 @@ impl Waiting {
 mod tests {
     use super::*;
     use crate::{
-        refuse::Unreachable,
+        reject_packet::Unreachable,
         testing::{Recorder, packet, tcp},
     };
 
     #[test]
     fn a_flood_of_refusals_to_one_makes_no_others_go_early() {
-        let (start, mut waiting, mut sink) = (Instant::now(), Waiting::default(), Recorder::default());
+        let (start, mut waiting, mut sink) = (Instant::now(), DelayedRejects::default(), Recorder::default());
         let syn = tcp().syn().build();
-        let refusal = Refusal::unreachable(&syn, &packet(&syn).0, Unreachable::Prohibited);
+        let refusal = RejectPacket::unreachable(&syn, &packet(&syn).0, Unreachable::Prohibited);
         waiting.push(Port(1), refusal.clone(), start, &mut sink);
         (0..1000).for_each(|_| waiting.push(Port(2), refusal.clone(), start, &mut sink));
         assert!(sink.delivered.iter().all(|(port, _)| *port == Port(2)));
@@ -76,9 +76,9 @@ mod tests {
 
     #[test]
     fn each_is_delivered_once_in_order_and_none_is_lost() {
-        let (start, mut waiting, mut sink) = (Instant::now(), Waiting::default(), Recorder::default());
+        let (start, mut waiting, mut sink) = (Instant::now(), DelayedRejects::default(), Recorder::default());
         let syn = tcp().syn().build();
-        let refusal = Refusal::unreachable(&syn, &packet(&syn).0, Unreachable::Prohibited);
+        let refusal = RejectPacket::unreachable(&syn, &packet(&syn).0, Unreachable::Prohibited);
         assert_eq!(waiting.next(), None);
         for port in 0..=WAITING as u32 {
             waiting.push(Port(port), refusal.clone(), start, &mut sink);

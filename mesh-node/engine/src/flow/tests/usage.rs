@@ -1,10 +1,11 @@
-//! Who has how many of the flows, and what that leaves to others.
+//! How many flows each tenant gets, and what that leaves to others.
 
-use super::*;
-use crate::map::Map;
+use super::{super::pins::Pins, *};
+use crate::{index::Ix as _, map::Map};
 
-/// Flows of this capacity, and a map in which deployment `n` has service `n` with the instances `100 n` to `100 n + 19`
-/// here and the same from 50 on on runner 2. Deployments 1 to 20 are team acme's, from 21 on each is a team's of its own.
+/// A flow table of this capacity, and a map in which deployment `n` has service `n` with the local instances `100 n` to
+/// `100 n + 19`, and as many from `100 n + 50` on runner 2. Deployments 1 to 20 are team acme's; each other deployment is
+/// of another team.
 fn crowd(records: usize, now: Instant) -> (Flows, Map) {
     let mut builder = Builder::new(1).runner(1).runner(2).runner(3);
     for deployment in 1..=40u64 {
@@ -23,45 +24,46 @@ fn crowd(records: usize, now: Instant) -> (Flows, Map) {
 
 /// A connection of an instance to its own deployment's service.
 fn of(map: &Map, instance: u64, port: u16, phase: Phase) -> New {
-    let service = map.route.services.iter().position(|s| s.id.0 == instance / 100).unwrap() as u32;
-    let at = map.route.instances.iter().position(|i| i.id.0 == instance).unwrap() as u32;
-    let (seat, way) = match instance % 100 {
-        0..50 => (Seat::Here(InstanceId(instance)), Way::Instance(at)),
-        _ => (Seat::There(RunnerId(2)), Way::Runner(map.route.runner(RunnerId(2)).unwrap())),
+    let service = ServiceIx::new(map.route.services.values().position(|s| s.id.0 == instance / 100).unwrap());
+    let at = InstanceIx::new(map.route.instances.values().position(|i| i.id.0 == instance).unwrap());
+    let (location, target) = match instance % 100 {
+        0..50 => (Location::Here(InstanceId(instance)), Target::Instance(at)),
+        _ => (Location::There(RunnerId(2)), Target::Runner(map.route.runner(RunnerId(2)).unwrap())),
     };
     let callee = instance / 100 * 100 + 19;
-    let to = Way::Instance(map.route.here(InstanceId(callee)).unwrap());
+    let to = Target::Instance(map.route.local(InstanceId(callee)).unwrap());
     let deployment = map.filter.deployment(service);
-    New {
+    let pin = Pin {
         phase,
         caller: end(instance, port),
         callee: end(instance / 100, 5432),
         caller_is: InstanceId(instance),
-        caller_seat: seat,
-        callee_seat: Seat::Here(InstanceId(callee)),
+        caller_location: location,
+        callee_location: Location::Here(InstanceId(callee)),
         isn: 1000,
-        resolved: Resolved { service, ways: [way, to], deployments: [deployment; 2] },
-        payer: Role::Caller,
-    }
+        progress: Progress::default(),
+    };
+    let resolved = Resolved { service, targets: [target, to], deployments: [deployment; 2] };
+    New { pin, resolved, payer: Role::Caller }
 }
 
-/// How many connections an instance opens until it is refused, of so many.
+/// How many of `most` connections an instance opens until it is refused.
 fn open(flows: &mut Flows, map: &Map, instance: u64, phase: Phase, most: u16, now: Instant) -> usize {
-    (0..most).take_while(|port| flows.begin(of(map, instance, *port, phase), now).is_ok()).count()
+    (0..most).take_while(|port| flows.begin_new(of(map, instance, *port, phase), now).is_ok()).count()
 }
 
-/// As many connections as these instances get, each in turn.
+/// Opens as many connections as these instances get, in turn.
 fn fill(flows: &mut Flows, map: &Map, instances: &[u64], phase: Phase, now: Instant) {
     let mut willing = instances.to_vec();
     for port in 0..=u16::MAX {
-        willing.retain(|instance| flows.begin(of(map, *instance, port, phase), now).is_ok());
+        willing.retain(|instance| flows.begin_new(of(map, *instance, port, phase), now).is_ok());
         if willing.is_empty() {
             return;
         }
     }
 }
 
-/// What there is room for, and by how much less a test has that fills it often.
+/// The usual capacity, and the divisor for tests that fill the table often.
 const ALL: usize = 1 << 18;
 const SCALE: u16 = 8;
 
@@ -97,7 +99,8 @@ fn a_tenant_that_asks_for_little_gets_it_however_greedy_the_others_are() {
                 assert_eq!(open(&mut flows, &map, tenant, Phase::Open, before, now), usize::from(before));
                 fill(&mut flows, &map, &greedy, Phase::Open, now);
                 let from = before..before + 1000 / SCALE;
-                let opened = from.filter(|port| flows.begin(of(&map, tenant, *port, Phase::Open), now).is_ok()).count();
+                let opened =
+                    from.filter(|port| flows.begin_new(of(&map, tenant, *port, Phase::Open), now).is_ok()).count();
                 assert_eq!(opened, usize::from(1000 / SCALE), "beside twelve {what}, of {tenant} that has {before}");
             }
         }
@@ -113,7 +116,7 @@ fn a_caller_that_has_all_leaves_some_to_others_of_its_deployment_on_its_runner()
         for sibling in 151..160 {
             assert_eq!(open(&mut flows, &map, sibling, Phase::Open, 1000, now), 1000, "{phase:?} {sibling}");
         }
-        // However many there are, not all that another deployment's callers there get.
+        // Many callers of one deployment leave room for another deployment's callers on the same runner.
         fill(&mut flows, &map, &(151..170).collect::<Vec<_>>(), Phase::Open, now);
         assert!(flows.standing() <= ALL / 4 + ALL / 16, "{phase:?} {}", flows.standing());
         assert_eq!(open(&mut flows, &map, 250, Phase::Open, 1000, now), 1000, "{phase:?}");
@@ -121,13 +124,13 @@ fn a_caller_that_has_all_leaves_some_to_others_of_its_deployment_on_its_runner()
 }
 
 #[test]
-fn what_nobody_has_answered_gives_way_to_who_has_less() {
+fn unanswered_attempts_make_room_for_tenants_with_less() {
     let now = Instant::now();
     let (mut flows, map) = crowd(4096, now);
     let greedy: Vec<u64> = (21..40).flat_map(|deployment| [100 * deployment, 100 * deployment + 1]).collect();
     fill(&mut flows, &map, &greedy, Phase::Opening, now);
-    assert_eq!(open(&mut flows, &map, 100, Phase::Open, 150, now), 150, "of 4096, of which 20 teams want all");
-    // But not what stands.
+    assert_eq!(open(&mut flows, &map, 100, Phase::Open, 150, now), 150, "of 4096, all wanted by 20 teams");
+    // Standing flows make no room.
     let (mut flows, map) = crowd(4096, now);
     fill(&mut flows, &map, &greedy, Phase::Open, now);
     let standing = flows.standing();
@@ -141,16 +144,16 @@ fn a_flood_of_attempts_takes_no_others_kept_syn() {
     let now = Instant::now();
     let (mut flows, map) = crowd(ALL, now);
     let keep = |flows: &mut Flows, instance, port| {
-        let slot = flows.begin(of(&map, instance, port, Phase::Opening), now).unwrap();
+        let slot = flows.begin_new(of(&map, instance, port, Phase::Opening), now).unwrap();
         flows.keep(slot, vec![0; 40]);
         slot
     };
-    let ours: Vec<u32> = (0..100).map(|port| keep(&mut flows, 100, port)).collect();
+    let ours: Vec<Slot> = (0..100).map(|port| keep(&mut flows, 100, port)).collect();
     for (port, instance) in (0..10_000).zip([2100, 2101, 200, 201, 2250].into_iter().cycle()) {
         keep(&mut flows, instance, port);
     }
     assert_eq!(flows.kept.len(), MOST);
-    // Also by another map.
+    // A new map changes nothing.
     flows.resolve(&map.route, &map.filter);
     assert!(ours.into_iter().all(|slot| flows.take_attempt(slot).is_some()));
 }
@@ -161,12 +164,13 @@ fn what_one_end_only_claims_counts_for_it_and_not_for_long() {
     let (mut flows, map) = crowd(ALL, now);
     let claim = |flows: &mut Flows, port| {
         let new = of(&map, 100, port, Phase::Claimed);
-        flows.begin(New { payer: Role::Callee, ..new }, now).is_ok()
+        flows.begin_new(New { payer: Role::Callee, ..new }, now).is_ok()
     };
     let claimed = (0..=u16::MAX).take_while(|port| claim(&mut flows, *port)).count();
     assert_eq!(claimed, ALL / 4, "as many as its callee may have");
-    assert_eq!(flows.standing(), 0, "which are none yet");
-    let caller = Tenant { team: 0, deployment: 0, leaf: Way::Instance(map.route.here(InstanceId(100)).unwrap()) };
+    assert_eq!(flows.standing(), 0, "claims don't count as standing");
+    let caller = Target::Instance(map.route.local(InstanceId(100)).unwrap());
+    let caller = Tenant { team: TeamIx(0), deployment: DeploymentIx(0), leaf: caller };
     assert_eq!(flows.counts.all_of(caller), 0);
     assert!(flows.tick(now + ATTEMPT).is_empty());
     assert_eq!(flows.all().count(), 0);
@@ -179,11 +183,11 @@ fn what_an_earlier_version_left_of_mere_claims_does_not_stand_for_days() {
     let (mut pins, _) = Pins::open(Box::new(Window(std::sync::Arc::clone(&memory), vec![0; 64 + 64 * 4])));
     for (slot, isn, ack) in [(0, 0, None), (1, 0, Some(1)), (2, 1000, None)] {
         let caller = end(100, slot as u16);
-        let (caller_is, caller_seat) = (InstanceId(100), Seat::Here(InstanceId(100)));
-        let (callee, callee_seat) = (end(1, 5432), Seat::Here(InstanceId(119)));
-        let (phase, fins, fin_acks, acks) = (Phase::Open, 0, [None; 2], [ack, Some(7)]);
-        let pin = Pin { phase, caller, callee, caller_is, caller_seat, callee_seat, fins, fin_acks, isn, acks };
-        pins.write(slot, &pin);
+        let (caller_is, caller_location) = (InstanceId(100), Location::Here(InstanceId(100)));
+        let (callee, callee_location) = (end(1, 5432), Location::Here(InstanceId(119)));
+        let (phase, progress) = (Phase::Open, Progress { acks: [ack, Some(7)], ..Progress::default() });
+        let pin = Pin { phase, caller, callee, caller_is, caller_location, callee_location, isn, progress };
+        pins.write(Slot(slot), &pin);
     }
     drop(pins);
     let left = std::mem::take(&mut *memory.lock().unwrap());

@@ -7,30 +7,30 @@ use crate::testing::{ipv4, is_sound, packet, sum, tcp};
 fn icmp_quotes_what_was_refused() {
     let udp = ipv4([100, 112, 0, 10].into(), [100, 112, 0, 20].into(), 17, &[], &[7; 100]);
     for (code, number) in [(Unreachable::Host, 1), (Unreachable::Prohibited, 13)] {
-        let refusal = Refusal::unreachable(&udp, &Packet::parse(&udp).unwrap(), code);
-        let octets = &refusal.octets()[VNET..];
-        assert_eq!(refusal.octets()[..VNET], COMPLETE);
-        assert_eq!((octets[9], &octets[12..16], &octets[16..20]), (1, &[100, 112, 0, 20][..], &[100, 112, 0, 10][..]));
-        assert_eq!((octets[20], octets[21]), (3, number));
-        assert_eq!(octets[28..], udp);
-        assert_eq!((sum(&[&octets[..20]]), sum(&[&octets[20..]])), (0xffff, 0xffff), "checksums");
+        let refusal = RejectPacket::unreachable(&udp, &Packet::parse(&udp).unwrap(), code);
+        let bytes = &refusal.bytes()[VNET..];
+        assert_eq!(refusal.bytes()[..VNET], COMPLETE);
+        assert_eq!((bytes[9], &bytes[12..16], &bytes[16..20]), (1, &[100, 112, 0, 20][..], &[100, 112, 0, 10][..]));
+        assert_eq!((bytes[20], bytes[21]), (3, number));
+        assert_eq!(bytes[28..], udp);
+        assert_eq!((sum(&[&bytes[..20]]), sum(&[&bytes[20..]])), (0xffff, 0xffff), "checksums");
     }
 }
 
 #[test]
-fn icmp_is_at_most_576_octets_long() {
+fn icmp_is_at_most_576_bytes_long() {
     let long = tcp().payload(&[7; 5000]).build();
-    let refusal = Refusal::unreachable(&long, &packet(&long).0, Unreachable::Host);
-    assert_eq!(refusal.octets().len(), VNET + 576);
-    assert_eq!(refusal.octets()[VNET + 28..], long[..548]);
+    let refusal = RejectPacket::unreachable(&long, &packet(&long).0, Unreachable::Host);
+    assert_eq!(refusal.bytes().len(), VNET + 576);
+    assert_eq!(refusal.bytes()[VNET + 28..], long[..548]);
 }
 
 fn reset(segment: &[u8]) -> Option<(u32, u32, Flags)> {
     let (parsed, header) = packet(segment);
-    let refusal = Refusal::reset(&parsed, &header)?;
-    let octets = &refusal.octets()[VNET..];
-    assert!(is_sound(octets));
-    let (answer, tcp) = packet(octets);
+    let refusal = RejectPacket::reset(&parsed, &header)?;
+    let bytes = &refusal.bytes()[VNET..];
+    assert!(is_sound(bytes));
+    let (answer, tcp) = packet(bytes);
     assert_eq!((answer.source, answer.destination), (parsed.destination, parsed.source));
     assert_eq!((tcp.source_port, tcp.destination_port), (header.destination_port, header.source_port));
     Some((tcp.sequence, tcp.acknowledgment, tcp.flags))

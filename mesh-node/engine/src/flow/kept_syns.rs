@@ -1,34 +1,35 @@
-//! The SYNs that are kept, to be sent to another instance should one refuse: shared by the callers, so that a flood of
-//! one takes no other's.
+//! The kept SYNs, which are sent to another instance when one refuses. The room is shared by the callers, so that a
+//! flood from one doesn't displace the SYNs of others.
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{hash::Seeded, share::Tenant};
+use super::{hash::Seeded, usage::Tenant};
+use crate::index::{Slot, TeamIx};
 
-/// How many are kept at most, and how long one may be: it may carry data (RFC 7413), which nobody has to keep.
+/// How many SYNs are kept at most, and how long one may be: a SYN may carry data (RFC 7413), which need not be kept.
 const KEPT: usize = 4096;
-pub(super) const KEPT_OCTETS: usize = 2048;
+pub(super) const KEPT_BYTES: usize = 2048;
 
-/// Attempts that can be moved, by whose they are, oldest first: slots with their generations.
-pub(super) struct Kept {
-    queues: HashMap<Tenant, VecDeque<(u32, u64)>, Seeded>,
+/// The attempts that can be moved, oldest first for each tenant: slots with their generations.
+pub(super) struct KeptSyns {
+    queues: HashMap<Tenant, VecDeque<(Slot, u64)>, Seeded>,
     len: usize,
 }
 
-impl Kept {
+impl KeptSyns {
     pub(super) fn new(seed: u64) -> Self {
         Self { queues: HashMap::with_hasher(Seeded(seed)), len: 0 }
     }
 
-    /// Adds one. Gives the one whose SYN is kept no longer: the oldest of who has most, in the team that has most.
-    pub(super) fn push(&mut self, tenant: Tenant, slot: u32, generation: u64) -> Option<(u32, u64)> {
+    /// Adds an attempt. Returns the one whose SYN has to go: the oldest of the tenant with most, in the team with most.
+    pub(super) fn push(&mut self, tenant: Tenant, slot: Slot, generation: u64) -> Option<(Slot, u64)> {
         self.queues.entry(tenant).or_default().push_back((slot, generation));
         self.len += 1;
         if self.len <= KEPT { None } else { self.pop() }
     }
 
-    fn pop(&mut self) -> Option<(u32, u64)> {
-        let mut teams: Vec<(u32, usize)> = vec![];
+    fn pop(&mut self) -> Option<(Slot, u64)> {
+        let mut teams: Vec<(TeamIx, usize)> = vec![];
         for (tenant, queue) in &self.queues {
             match teams.iter_mut().find(|(team, _)| *team == tenant.team) {
                 Some((_, count)) => *count += queue.len(),
@@ -47,13 +48,13 @@ impl Kept {
         oldest
     }
 
-    /// There is a new map, by which `whose` says whose each attempt is, if it is one still.
-    pub(super) fn rekey(&mut self, whose: impl Fn(u32, u64) -> Option<Tenant>) {
+    /// Assigns the attempts to the tenants of a new map. `tenant` returns `None` for what is no attempt any more.
+    pub(super) fn rekey(&mut self, tenant: impl Fn(Slot, u64) -> Option<Tenant>) {
         self.len = 0;
         let mut before: Vec<_> = self.queues.drain().collect();
         before.sort_unstable_by_key(|(tenant, _)| *tenant);
         for (slot, generation) in before.into_iter().flat_map(|(_, queue)| queue) {
-            if let Some(tenant) = whose(slot, generation) {
+            if let Some(tenant) = tenant(slot, generation) {
                 self.queues.entry(tenant).or_default().push_back((slot, generation));
                 self.len += 1;
             }

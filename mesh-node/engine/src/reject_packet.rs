@@ -1,4 +1,4 @@
-//! Refusals: what a sender is told when its packet may not pass.
+//! The packets that tell a sender that its packet was rejected: ICMP errors and RSTs.
 
 use std::net::Ipv4Addr;
 
@@ -19,16 +19,16 @@ use crate::{
 /// The code of an ICMP "destination unreachable" (RFC 792; RFC 1812 §5.2.7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unreachable {
-    /// Allowed, but nobody is there.
+    /// Allowed, but no instance takes it.
     Host = 1,
     /// "Communication administratively prohibited".
     Prohibited = 13,
 }
 
-/// A refusal, with its `virtio_net_hdr`.
+/// A packet that rejects another one, with its `virtio_net_hdr`.
 #[derive(Clone)]
-pub(crate) struct Refusal {
-    octets: [u8; VNET + LONGEST],
+pub(crate) struct RejectPacket {
+    bytes: [u8; VNET + LONGEST],
     len: usize,
 }
 
@@ -38,11 +38,11 @@ const LONGEST: usize = 576;
 /// The header of an ICMP "destination unreachable".
 const ICMP: usize = 8;
 
-impl Refusal {
-    /// Says by ICMP that `packet`, which stands in `octets`, can't be delivered. It comes from the packet's destination,
-    /// since we have no address of our own in the mesh.
-    pub(crate) fn unreachable(octets: &[u8], packet: &Packet, code: Unreachable) -> Self {
-        let quoted = &octets[..packet.len.min(LONGEST - IPV4 - ICMP)];
+impl RejectPacket {
+    /// An ICMP error for `packet`, which is in `bytes`. Its source is the packet's destination, since the engine has no
+    /// address in the mesh.
+    pub(crate) fn unreachable(bytes: &[u8], packet: &Packet, code: Unreachable) -> Self {
+        let quoted = &bytes[..packet.len.min(LONGEST - IPV4 - ICMP)];
         let mut refusal = Self::new(packet.destination, packet.source, IpProtocol::Icmp, ICMP + quoted.len());
         let mut icmp = Icmpv4Packet::new_unchecked(refusal.payload_mut());
         icmp.set_msg_type(Icmpv4Message::DstUnreachable);
@@ -52,8 +52,8 @@ impl Refusal {
         refusal
     }
 
-    /// Says by RST that the segment belongs to no connection (RFC 9293 §3.5.2, group 1, and §3.10.7.1). A RST is never
-    /// answered.
+    /// A RST for a segment that belongs to no connection (RFC 9293 §3.5.2, group 1, and §3.10.7.1). `None` for a RST,
+    /// which is never answered.
     pub(crate) fn reset(packet: &Packet, tcp: &Tcp) -> Option<Self> {
         if tcp.flags.has(Flags::RST) {
             return None;
@@ -70,8 +70,8 @@ impl Refusal {
         Some(Self::abort(from, to, sequence, acknowledgment))
     }
 
-    /// A RST from one end of a connection to the other (RFC 9293 §3.10.7.4; RFC 5961 §3: only one with exactly the
-    /// sequence number that the other expects next ends the connection).
+    /// A RST from one end of a connection to the other (RFC 9293 §3.10.7.4). It ends the connection only with exactly the
+    /// sequence number that the receiver expects (RFC 5961 §3).
     pub(crate) fn abort(from: End, to: End, sequence: u32, acknowledgment: Option<u32>) -> Self {
         let reset = TcpRepr {
             src_port: from.port,
@@ -93,28 +93,28 @@ impl Refusal {
         refusal
     }
 
-    /// For [`crate::Sink::deliver`].
-    pub(crate) fn octets(&self) -> &[u8] {
-        &self.octets[..self.len]
+    /// The packet for [`crate::Sink::deliver`].
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 
-    /// Without the `virtio_net_hdr`, to be written over.
+    /// The packet without the `virtio_net_hdr`, which may be overwritten.
     pub(crate) fn packet_mut(&mut self) -> &mut [u8] {
-        &mut self.octets[VNET..self.len]
+        &mut self.bytes[VNET..self.len]
     }
 
     fn new(source: Ipv4Addr, destination: Ipv4Addr, next_header: IpProtocol, payload_len: usize) -> Self {
         let len = VNET + IPV4 + payload_len;
-        let mut octets = [0; VNET + LONGEST];
-        octets[..VNET].copy_from_slice(&COMPLETE);
+        let mut bytes = [0; VNET + LONGEST];
+        bytes[..VNET].copy_from_slice(&COMPLETE);
         let header = Ipv4Repr { src_addr: source, dst_addr: destination, next_header, payload_len, hop_limit: 64 };
-        let mut packet = Ipv4Packet::new_unchecked(&mut octets[VNET..len]);
+        let mut packet = Ipv4Packet::new_unchecked(&mut bytes[VNET..len]);
         header.emit(&mut packet, &ChecksumCapabilities::default());
-        Self { octets, len }
+        Self { bytes, len }
     }
 
     fn payload_mut(&mut self) -> &mut [u8] {
-        &mut self.octets[VNET + IPV4..self.len]
+        &mut self.bytes[VNET + IPV4..self.len]
     }
 }
 

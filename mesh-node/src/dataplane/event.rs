@@ -1,0 +1,28 @@
+//! What the data plane's thread tells its owner.
+
+use std::net::SocketAddr;
+
+use mesh_engine::Port;
+use mesh_proto::{Revision, RunnerId};
+
+/// A notification of the data plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DataEvent {
+    /// The map of this revision is in use.
+    Applied(Revision),
+    /// The TUN is gone: its namespace ended, or the interface was deleted. The port is detached already.
+    Gone(Port),
+    /// A runner was authenticated at a new address, which is worth remembering.
+    Endpoint {
+        /// The runner.
+        runner: RunnerId,
+        /// Its address.
+        endpoint: SocketAddr,
+    },
+    /// Handshakes with a runner go unanswered, and traffic for it is rejected.
+    Unreachable(RunnerId),
+    /// A runner that was unreachable has answered.
+    Reachable(RunnerId),
+    /// The thread has ended for this reason, and no packet passes any more.
+    Failed(String),
+}
