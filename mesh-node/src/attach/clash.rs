@@ -1,4 +1,4 @@
-//! Whether a namespace uses addresses of the range for something else.
+//! Detects other uses of the range's addresses in a namespace.
 
 use std::{io, net::Ipv4Addr, ops::ControlFlow};
 
@@ -7,8 +7,8 @@ use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 
 use super::{link, namespace::interface, netlink::Netlink, routes};
 
-/// What uses addresses of the range, in words. A route to more than the range is no clash, as a default route or 100.64.0.0/10
-/// may be: the more specific one wins. Nor are `mesh0` and what came with it.
+/// Another use of the range's addresses, in words. A route to more than the range, such as a default route or
+/// 100.64.0.0/10, is no clash: the more specific one wins. `mesh0` and its routes are ignored.
 pub(super) fn find(netlink: &mut Netlink, range: Range) -> io::Result<Option<String>> {
     let mesh = link::find(netlink, link::NAME)?.filter(link::Link::is_ours).map(|link| link.index);
     let of_range = |index, address, prefix| {

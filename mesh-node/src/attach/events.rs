@@ -1,5 +1,6 @@
-//! Hears of what changes in attached namespaces, by one socket for all of them: one in each would keep it alive, and cost a
-//! descriptor each. (`NETLINK_LISTEN_ALL_NSID`, netlink(7): a socket hears of all namespaces that have a number in its own.)
+//! Receives the changes in attached namespaces by one socket for all of them. A socket in each namespace would keep it
+//! alive and cost a descriptor. (`NETLINK_LISTEN_ALL_NSID`, netlink(7): a socket gets the messages of all namespaces
+//! that have a number in its own namespace.)
 
 use std::{
     io,
@@ -22,37 +23,38 @@ use super::{
 };
 use crate::sys::netns::Ear;
 
-/// What is heard of: `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV4_RULE` of linux/rtnetlink.h.
+/// The subscribed groups: `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV4_RULE` of
+/// linux/rtnetlink.h.
 const GROUPS: [u32; 4] = [1, 5, 7, 8];
 
-/// The number of a namespace where the events are heard.
+/// The number of a namespace in the namespace of the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Nsid(i32);
 
-/// What was heard.
+/// A notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum News {
-    /// Something has changed in this namespace.
+    /// Something in this namespace has changed.
     Of(Nsid),
-    /// More than could be told, in any of them.
+    /// Messages were lost, so that any namespace may have changed.
     Lost,
 }
 
-/// Hears of changes.
+/// The subscription.
 #[derive(Debug)]
 pub(crate) struct Events(Ear);
 
 impl Events {
-    /// Listens in the agent's own namespace.
+    /// Subscribes in the agent's own namespace.
     ///
     /// # Errors
-    /// If that can't be: before Linux 4.2.
+    /// Before Linux 4.2.
     pub(crate) fn new(staging: &Staging) -> Result<Self, AttachError> {
         let socket = within(staging, || listen().at("listening for changes in namespaces"))?;
         Ear::new(socket).map(Self).at("listening for changes in namespaces")
     }
 
-    /// The next thing that happens.
+    /// Waits for the next notification.
     ///
     /// # Errors
     /// If the socket fails.
@@ -70,14 +72,14 @@ impl Events {
     }
 }
 
-/// Has changes in a namespace heard of from now on, and returns by which number.
+/// Subscribes to the changes in a namespace, and returns its number.
 ///
 /// # Errors
-/// If it can't be given one.
+/// If the kernel can't assign a number.
 pub(crate) fn number(staging: &Staging, ns: &Namespace) -> Result<Nsid, AttachError> {
     within(staging, || {
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
-        // Where a TUN device was moved there it has one already. -1: any that is free.
+        // A namespace into which a TUN device was moved has a number already. -1: any free number.
         let message = |id: Option<i32>| {
             let mut message = NsidMessage::default();
             message.attributes.extend(id.map(NsidAttribute::Id));

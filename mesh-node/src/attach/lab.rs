@@ -1,4 +1,4 @@
-//! For tests: network namespaces of their own, and `ip` (iproute2) to look at them with other eyes than ours.
+//! For tests: network namespaces, and `ip` (iproute2) to inspect them independently.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 use super::{Addressing, Namespace};
 use crate::sys::netns;
 
-/// Longer than anything takes; only a failure lasts as long.
+/// Longer than everything takes. Only a failure takes as long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An empty namespace with lo up.
@@ -28,7 +28,7 @@ pub(crate) fn namespace() -> Namespace {
 /// Two namespaces with interface `veth` each, 192.0.2.1/24 in the first and 192.0.2.2/24 in the second.
 pub(crate) fn neighbours() -> [Namespace; 2] {
     let pair = [namespace(), namespace()];
-    // `ip` can name a namespace by a process in it, or by a path: this thread's descriptor of the other.
+    // `ip` names a namespace by a process in it or by a path, here of this thread's descriptor.
     let other = std::os::fd::AsRawFd::as_raw_fd(&pair[1].as_fd());
     let path = format!("/proc/{}/fd/{other}", std::process::id());
     ip(&pair[0], &format!("link add veth type veth peer name veth netns {path}"));
@@ -39,12 +39,12 @@ pub(crate) fn neighbours() -> [Namespace; 2] {
     pair
 }
 
-/// Does something in a namespace.
+/// Runs `work` in a namespace.
 pub(crate) fn within<T: Send>(ns: &Namespace, work: impl FnOnce() -> T + Send) -> T {
     netns::within(ns, work).unwrap()
 }
 
-/// Runs `ip` in a namespace, and gives what it prints.
+/// Runs `ip` in a namespace, and returns its output.
 pub(crate) fn ip(ns: &Namespace, arguments: &str) -> String {
     let run = || Command::new("ip").args(arguments.split(' ')).output();
     let output = within(ns, run).expect("`ip` is needed: install iproute2");
@@ -53,13 +53,13 @@ pub(crate) fn ip(ns: &Namespace, arguments: &str) -> String {
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-/// Waits until no process serves `mesh0`: another test's child has a copy of our descriptors until it executes its
+/// Waits until no process serves `mesh0`: another test's child has copies of our descriptors until it executes its
 /// program.
 pub(crate) fn abandoned(ns: &Namespace) {
     eventually("mesh0 is abandoned", || ip(ns, "link show mesh0").contains("NO-CARRIER"));
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
@@ -68,19 +68,19 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// All that is to be seen of a namespace's network.
+/// Everything visible of a namespace's network.
 pub(crate) fn picture(ns: &Namespace) -> String {
     let all = ["-o link", "-o addr", "rule", "-4 route show table all"].map(|what| ip(ns, what)).join("\n\n");
     // A device whose carrier never changed is in "state UNKNOWN", and in "state UP" later.
     all.replace("state UNKNOWN", "state UP")
 }
 
-/// Who owns our devices: in a user namespace that doesn't know the owner that nobody is, we ourselves.
+/// The owner of our devices: in a user namespace that doesn't know our owner, the test's own user.
 pub(crate) fn owner() -> String {
     if all_users() { super::link::OWNER.to_string() } else { "root".to_owned() }
 }
 
-/// Whether all users are known here: this is no user namespace but the first.
+/// Whether all users are known here: this is the initial user namespace.
 pub(super) fn all_users() -> bool {
     fs::read_to_string("/proc/self/uid_map").unwrap().trim_end().ends_with(&u32::MAX.to_string())
 }

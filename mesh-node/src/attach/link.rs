@@ -22,8 +22,9 @@ use super::{mark::Mark, netlink::Netlink};
 /// The interface's name in every instance's namespace.
 pub(super) const NAME: &str = "mesh0";
 
-/// Who owns our TUN devices: a user that nobody is, so that nobody without `CAP_NET_ADMIN` can attach to one. (Of the
-/// upper half of the numbers, which no distribution or container runtime hands out; not 65534 or -2, "nobody".)
+/// The owner of our TUN devices: a user that doesn't exist, so that only processes with `CAP_NET_ADMIN` can attach to
+/// one. (The number is from the upper half, which no distribution or container runtime assigns, and isn't 65534 or -2,
+/// "nobody".)
 pub(super) const OWNER: u32 = 0xffff_6d65;
 
 /// The most packets that wait for the data plane in a TUN. (The kernel's default is 500.)
@@ -34,32 +35,32 @@ const QUEUE: u32 = 1000;
 pub(super) struct Link {
     /// Its number, in its namespace.
     pub(super) index: u32,
-    /// For a TUN device its owner, if it has one.
+    /// The owner of a TUN device, if it has one.
     tun: Option<Option<u32>>,
     /// Its kind, in words.
     kind: String,
     alias: Option<String>,
     /// Whether it is up.
     pub(super) up: bool,
-    /// Its MTU in octets.
+    /// Its MTU in bytes.
     pub(super) mtu: u32,
-    /// For a TUN device: whether some process has its queue open.
+    /// For a TUN device: whether a process has its queue open.
     pub(super) served: bool,
 }
 
 impl Link {
-    /// Whether it was made by an agent: a TUN device with the owner that none but ours has.
+    /// Whether an agent made it: a TUN device with our owner.
     pub(super) fn is_ours(&self) -> bool {
-        // In a user namespace that doesn't know our owner, the agent's own user stands in for it.
+        // In a user namespace that doesn't know our owner, the agent's own user replaces it.
         self.tun.is_some_and(|owner| owner == Some(OWNER) || owner == Some(nix::unistd::geteuid().as_raw()))
     }
 
-    /// Whether it is the one of the attachment with this mark.
+    /// Whether it belongs to the attachment with this mark.
     pub(super) fn bears(&self, mark: Mark) -> bool {
         self.alias.as_ref().is_some_and(|alias| *alias == mark.alias())
     }
 
-    /// What it is, in words.
+    /// Its description for an error.
     pub(super) fn describe(&self) -> String {
         match self.tun {
             Some(Some(owner)) => format!("a TUN device of user {owner}"),
@@ -95,7 +96,7 @@ pub(super) fn sent(netlink: &mut Netlink, name: &str) -> io::Result<u64> {
     Ok(sent.unwrap_or_default())
 }
 
-/// Finds the one of an attachment, whatever it is called by now.
+/// Finds the interface of an attachment by its mark, whatever its name is.
 pub(super) fn find_marked(netlink: &mut Netlink, mark: Mark) -> io::Result<Option<Link>> {
     netlink.gather(RouteNetlinkMessage::GetLink(LinkMessage::default()), |found, answer| match answer {
         RouteNetlinkMessage::NewLink(link)
@@ -108,8 +109,8 @@ pub(super) fn find_marked(netlink: &mut Netlink, mark: Mark) -> io::Result<Optio
     })
 }
 
-/// Sets the MTU, and with it how much TCP may put into one super-packet: as much as fits one batch of datagrams, so
-/// that each read of the TUN makes one send. And marks it.
+/// Sets the mark, the MTU, and how much TCP may put into one super-packet: as much as fits one batch of datagrams, so
+/// that each read of the TUN makes one send.
 pub(super) fn set(netlink: &mut Netlink, index: u32, mtu: u16, mark: Option<Mark>) -> io::Result<()> {
     let mut message = message(index);
     message.attributes.push(LinkAttribute::Mtu(mtu.into()));
@@ -119,7 +120,7 @@ pub(super) fn set(netlink: &mut Netlink, index: u32, mtu: u16, mark: Option<Mark
     netlink.change(RouteNetlinkMessage::SetLink(message))
 }
 
-/// Moves an interface to another namespace and gives it a name there. It arrives down, without addresses and routes.
+/// Moves an interface to another namespace and renames it. It arrives down, without addresses and routes.
 pub(super) fn move_to(netlink: &mut Netlink, index: u32, namespace: impl AsFd, name: &str) -> io::Result<()> {
     let mut message = message(index);
     message.attributes.push(LinkAttribute::NetNsFd(namespace.as_fd().as_raw_fd()));
@@ -127,7 +128,7 @@ pub(super) fn move_to(netlink: &mut Netlink, index: u32, namespace: impl AsFd, n
     netlink.change(RouteNetlinkMessage::SetLink(message))
 }
 
-/// Puts an interface up.
+/// Sets an interface up.
 pub(super) fn up(netlink: &mut Netlink, index: u32) -> io::Result<()> {
     let mut message = message(index);
     message.header.flags = LinkFlags::Up;
@@ -135,7 +136,7 @@ pub(super) fn up(netlink: &mut Netlink, index: u32) -> io::Result<()> {
     netlink.change(RouteNetlinkMessage::SetLink(message))
 }
 
-/// Gives an interface another name, for which it has to be down.
+/// Renames an interface, which has to be down.
 pub(super) fn rename(netlink: &mut Netlink, index: u32, name: &str) -> io::Result<()> {
     let mut down = message(index);
     down.header.change_mask = LinkFlags::Up;
@@ -145,7 +146,7 @@ pub(super) fn rename(netlink: &mut Netlink, index: u32, name: &str) -> io::Resul
     netlink.change(RouteNetlinkMessage::SetLink(message))
 }
 
-/// Keeps IPv6 from giving an interface addresses. By itself this leaves IPv6 on; it is the second best.
+/// Keeps IPv6 from assigning addresses to an interface. IPv6 itself stays on, so that switching it off is better.
 pub(super) fn without_ipv6_addresses(netlink: &mut Netlink, index: u32) -> io::Result<()> {
     let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
     let mut message = message(index);
@@ -160,7 +161,7 @@ pub(super) fn delete(netlink: &mut Netlink, index: u32) -> io::Result<()> {
 
 /// How many TCP segments make one batch of WireGuard datagrams.
 fn segments(mtu: u16) -> u32 {
-    // WireGuard pads to 16 octets and adds a header of 16 and a tag of 16.
+    // WireGuard pads to 16 bytes and adds a header of 16 and a tag of 16.
     let datagram = usize::from(mtu).next_multiple_of(16) + 32;
     (mesh_engine::MAX_BATCH / datagram).clamp(1, mesh_engine::MAX_SEGMENTS) as u32
 }
@@ -198,7 +199,7 @@ fn read(message: &LinkMessage) -> Link {
         }
     }
     if is_tun {
-        // IFLA_TUN_OWNER of linux/if_link.h: an u32, absent without owner.
+        // IFLA_TUN_OWNER of linux/if_link.h: a u32, absent without an owner.
         let owner = data.into_iter().flatten().find(|nla| nla.kind() == 1 && nla.value_len() == 4);
         link.tun = Some(owner.map(|nla| {
             let mut value = [0; 4];

@@ -1,31 +1,31 @@
-//! By what a `mesh0` is known again.
+//! The mark by which a `mesh0` is recognized.
 
 use std::io;
 
 use serde::{Deserialize, Serialize};
 
-/// What the `mesh0` of one attachment bears as its alias (`IFLA_IFALIAS`, which `ip link` shows), and no other: random.
+/// The mark of one attachment's `mesh0`: a random alias (`IFLA_IFALIAS`, which `ip link` shows).
 ///
-/// The numbers of namespaces are given again, and with `CAP_NET_ADMIN` another container can make a `mesh0` that looks like
-/// ours: without its mark an agent that starts again would give it the instance of whoever had the number before. The
-/// container itself can read the mark, and with `CAP_NET_ADMIN` change it: against that one it is no protection, and needs to
-/// be none, since the instance is its own.
+/// The numbers of namespaces are reused, and with `CAP_NET_ADMIN` a container can make an interface that looks like
+/// `mesh0`. Without the mark a restarted agent could assign it the instance of the namespace that had the number
+/// before. The container itself can read the mark and, with `CAP_NET_ADMIN`, change it. The mark doesn't protect
+/// against that and need not, since the instance is the container's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub(crate) struct Mark(u128);
 
 impl Mark {
-    /// Draws one.
+    /// Draws a mark.
     ///
     /// # Errors
-    /// If the system gives no randomness.
+    /// If the system has no randomness.
     pub(crate) fn draw() -> io::Result<Self> {
-        let mut octets = [0; 16];
-        getrandom::fill(&mut octets)?;
-        Ok(Self(u128::from_ne_bytes(octets)))
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(u128::from_ne_bytes(bytes)))
     }
 
-    /// The alias. Its beginning is for people.
+    /// The alias. Its beginning explains it to people.
     pub(super) fn alias(self) -> String {
         format!("mesh-node {}", String::from(self))
     }

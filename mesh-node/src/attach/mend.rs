@@ -1,4 +1,4 @@
-//! Puts back what something else in an attached namespace has changed of what we set up there.
+//! Restores the set-up of an attached namespace after changes by other programs.
 
 use super::{
     Addressing, AttachError, Seen,
@@ -9,17 +9,17 @@ use super::{
     routes, rules, without_ipv6,
 };
 
-/// Looks whether all is as [`super::create`] has made it, and puts back what isn't; returns what that was. What it costs doesn't depend on what else
-/// the namespace holds, but for the rules, which are counted.
+/// Checks that everything is as [`super::create`] has made it, and restores what isn't. Returns what was restored. The
+/// cost doesn't depend on the rest of the namespace, except for the rules, whose number is limited.
 ///
 /// # Errors
-/// If the interface is gone, or something can't be put back.
+/// If the interface is gone, or something can't be restored.
 pub(crate) fn mend(ns: &Namespace, a: &Addressing, seen: &mut Seen) -> Result<Vec<&'static str>, AttachError> {
     within(ns, || {
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
         let mut mended = vec![];
         let mut note = |was_wrong: bool, what| mended.extend(was_wrong.then_some(what));
-        // First of all: the range is barred. Where that fails the rest is seen to nevertheless.
+        // The range is barred first. If that fails, the rest is restored nevertheless.
         let rules = rules::apply(&mut netlink, a.range, seen).at("putting the policy rules back");
         note(*rules.as_ref().unwrap_or(&false), "policy rules");
         let found = link::find(&mut netlink, link::NAME).at("looking for mesh0")?.filter(Link::is_ours);
@@ -37,7 +37,8 @@ pub(crate) fn mend(ns: &Namespace, a: &Addressing, seen: &mut Seen) -> Result<Ve
         }
         if link.mtu != u32::from(a.mtu) {
             link::set(&mut netlink, link.index, a.mtu, a.mark).at("setting the MTU of mesh0")?;
-            // Below 1280 the kernel forgets IPv6 there, and above it switches it on anew (net/ipv6/addrconf.c).
+            // Below 1280 the kernel disables IPv6 on the interface, and above it enables it again
+            // (net/ipv6/addrconf.c).
             without_ipv6(&mut netlink, link.index);
             note(true, "the MTU of mesh0");
         }
@@ -54,9 +55,9 @@ pub(crate) fn mend(ns: &Namespace, a: &Addressing, seen: &mut Seen) -> Result<Ve
     })
 }
 
-/// The interface of the attachment, if it is there by another name; it has its own again.
+/// Finds the attachment's interface under another name, and restores its name.
 fn renamed(netlink: &mut Netlink, a: &Addressing) -> Result<Link, AttachError> {
-    // Nothing is to leave by another interface, found or not.
+    // Whether it is found or not, nothing may leave by another interface.
     routes::bar(netlink, a.range).at("adding the unreachable route")?;
     let found = a.mark.map(|mark| link::find_marked(netlink, mark)).transpose().at("looking for mesh0")?.flatten();
     let mut link = found.ok_or(AttachError::Gone)?;

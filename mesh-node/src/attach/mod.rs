@@ -1,7 +1,7 @@
-//! Puts `mesh0` into an instance's network namespace, and takes it out again.
+//! Puts `mesh0` into an instance's network namespace, and removes it.
 //!
-//! Everything here blocks (call it from `spawn_blocking`), works by netlink in short-lived threads inside the
-//! namespaces, and leaves the caller's own namespace alone. All of it can be repeated.
+//! Everything here blocks (call it by `spawn_blocking`) and uses netlink in short-lived threads inside the namespaces.
+//! The caller's own namespace doesn't change. Every operation can be repeated.
 
 mod clash;
 mod connections;
@@ -40,47 +40,47 @@ pub(crate) use self::{
 use self::{error::At, link::Link, namespace::within, netlink::Netlink};
 use crate::sys::tun::{self, Tun};
 
-/// What `mesh0` is given.
+/// The configuration of `mesh0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Addressing {
-    /// The instance's address: the source of the connections that it opens.
+    /// The instance's address, which is the source of its connections.
     pub(crate) instance: Ipv4Addr,
     /// The address of its service.
     pub(crate) service: Ipv4Addr,
     /// The range of overlay addresses.
     pub(crate) range: Range,
-    /// The MTU in octets.
+    /// The MTU in bytes.
     pub(crate) mtu: u16,
-    /// By what it is known again; `None`: it stays as it is.
+    /// The mark; `None`: it doesn't change.
     pub(crate) mark: Option<Mark>,
 }
 
-/// A `mesh0` in its namespace, down and without addresses. Dropped, it is gone, which takes as long as to make it.
+/// A `mesh0` in its namespace, down and without addresses. Dropping it deletes it, which takes as long as making it.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared(Option<Tun>);
 
-/// A namespace that is attached.
+/// An attached namespace.
 #[derive(Debug)]
 pub(crate) struct Made {
     /// The TUN's queue, non-blocking.
     pub(crate) queue: OwnedFd,
-    /// What rules others had there.
+    /// The rules of other programs in the namespace.
     pub(crate) seen: Seen,
 }
 
-/// Where a `mesh0` is made.
+/// Where to make a `mesh0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Birthplace {
-    /// In staging: its queue doesn't keep the namespace alive, which is where the end of an instance shows. But when an
-    /// interface changes namespaces the kernel waits for all processors (`rcu_barrier` in `__dev_change_net_namespace`,
-    /// net/core/dev.c), some 20 ms.
+    /// In the staging namespace. Then its queue doesn't keep the instance's namespace alive, so that the end of the
+    /// namespace shows the end of the instance. But when an interface changes namespaces, the kernel waits for all
+    /// processors (`rcu_barrier` in `__dev_change_net_namespace`, net/core/dev.c), which takes some 20 ms.
     Staging,
-    /// In the namespace itself, at once. Its queue keeps the namespace alive (`sk_alloc` in `tun_chr_open`, drivers/net/tun.c):
-    /// for an instance whose end shows otherwise, as that of a process.
+    /// In the namespace itself. Its queue keeps the namespace alive (`sk_alloc` in `tun_chr_open`, drivers/net/tun.c).
+    /// This is for an instance whose end shows otherwise, like that of a process.
     There,
 }
 
-/// Makes a `mesh0` ahead of what it is to be given. Where an ended agent has left one nothing is made.
+/// Makes a `mesh0` before its configuration is known. If an earlier agent has left one, this does nothing.
 ///
 /// # Errors
 /// If the namespace is the machine's own or has another `mesh0`, or if a step fails.
@@ -92,8 +92,10 @@ pub(crate) fn prepare(staging: &Staging, ns: &Namespace, at: Birthplace) -> Resu
     }
 }
 
-/// Makes `mesh0` with its addresses, routes and rules. When this returns, all is in place; if it fails, all is as before. A `mesh0` that an ended agent left is taken over.
+/// Makes `mesh0` with its addresses, routes and rules. On return everything is in place; on failure everything is as
+/// before. A `mesh0` of an earlier agent is taken over.
 ///
+/// # Errors
 /// # Errors
 /// If the namespace uses addresses of the range otherwise, or if a step fails.
 pub(crate) fn create(
@@ -107,7 +109,7 @@ pub(crate) fn create(
         return Err(AttachError::Clash(what));
     }
     establish(staging, ns, a, prepared).inspect_err(|error| {
-        // What somebody else has made there meanwhile is his.
+        // Another program may have made something there meanwhile, which stays.
         if matches!(error, AttachError::Foreign { .. } | AttachError::Served) {
             return;
         }
@@ -117,21 +119,21 @@ pub(crate) fn create(
     })
 }
 
-/// After a restart of the agent: takes the `mesh0` that an earlier one left, or makes one if there is none. Connections
-/// survive it. If it fails, the range stays barred.
+/// After a restart of the agent: takes over the `mesh0` of the earlier one, or makes one if there is none. Connections
+/// survive. If this fails, the range stays barred.
 ///
 /// # Errors
-/// As for [`create`], clashes excepted.
+/// As for [`create`], except for clashes.
 pub(crate) fn recover(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<Made, AttachError> {
     attachable(ns)?;
     establish(staging, ns, a, Prepared(None))
 }
 
-/// Whether the `mesh0` of an attachment is there: one that an agent made, and that bears this mark. What an earlier version of
-/// the agent made has none: then any that an agent made will do.
+/// Whether the namespace has the `mesh0` of an attachment: one that an agent made and that has this mark. The `mesh0`
+/// of an earlier version has no mark; then any that an agent made is accepted.
 ///
 /// # Errors
-/// If it can't be looked for.
+/// If the interfaces can't be listed.
 pub(crate) fn holds(ns: &Namespace, mark: Option<Mark>) -> Result<bool, AttachError> {
     within(ns, || {
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
@@ -140,7 +142,7 @@ pub(crate) fn holds(ns: &Namespace, mark: Option<Mark>) -> Result<bool, AttachEr
     })
 }
 
-/// Gives an attached namespace other addresses, another range or another MTU.
+/// Changes the addresses, the range or the MTU of an attached namespace.
 ///
 /// # Errors
 /// If it isn't attached, or a step fails.
@@ -155,7 +157,7 @@ pub(crate) fn readdress(ns: &Namespace, a: &Addressing) -> Result<(), AttachErro
     })
 }
 
-/// Takes back all that [`create`] made, but leaves lo up. Does nothing where there is nothing.
+/// Removes everything that [`create`] made, except that lo stays up. Does nothing if there is nothing.
 ///
 /// # Errors
 /// If a step fails.
@@ -168,16 +170,16 @@ pub(crate) fn remove(ns: &Namespace) -> Result<(), AttachError> {
     })
 }
 
-/// Ends the connections that the namespace has from or at these addresses. `mesh0` should still be there, so that their
-/// other ends hear of it. Gives how many there were.
+/// Ends the namespace's connections from or to these addresses. `mesh0` should still be there, so that the other ends
+/// notice. Returns how many there were.
 ///
 /// # Errors
-/// If the kernel can't; then those that the engine has reset have ended, and perhaps not all of them.
+/// If the kernel can't end them. Then those that the engine has reset have ended, and others may remain.
 pub(crate) fn end_connections(ns: &Namespace, addresses: &[Ipv4Addr]) -> Result<usize, AttachError> {
     within(ns, || connections::destroy(addresses).at("ending the connections"))
 }
 
-/// Takes `mesh0` out, and leaves the range barred: for a namespace that an instance has died in.
+/// Removes `mesh0` and leaves the range barred, for a namespace whose instance has ended.
 ///
 /// # Errors
 /// If a step fails.
@@ -185,8 +187,8 @@ pub(crate) fn withdraw(ns: &Namespace) -> Result<(), AttachError> {
     within(ns, || delete(&mut Netlink::open().at("opening a netlink socket")?))
 }
 
-/// A live route or address of the agent's own namespace that takes addresses of the range, in words. Routes to more than the
-/// range don't count.
+/// A live route or address in the agent's own namespace that uses addresses of the range, in words. Routes to more than
+/// the range don't count.
 ///
 /// # Errors
 /// If they can't be read.
@@ -194,7 +196,7 @@ pub(crate) fn clash(range: Range) -> Result<Option<String>, AttachError> {
     clash_in(&Namespace::host()?, range)
 }
 
-/// The same for another namespace, where `mesh0` and what came with it don't count. ([`create`] does this itself.)
+/// A live route or address in another namespace, except for `mesh0` and its routes. ([`create`] checks this itself.)
 ///
 /// # Errors
 /// If they can't be read.
@@ -205,9 +207,9 @@ pub(crate) fn clash_in(ns: &Namespace, range: Range) -> Result<Option<String>, A
     })
 }
 
-/// Whether this is what a coordinator gives. One that means harm, or whose database was damaged, could say anything.
+/// Whether the configuration is valid. A hostile coordinator, or one with a damaged database, could send anything.
 fn sound(a: &Addressing) -> Result<(), AttachError> {
-    /// What every IPv4 host takes (RFC 791), and the least that a coordinator lets its operator choose.
+    /// The least MTU that every IPv4 host accepts (RFC 791), and the least that a coordinator allows.
     const LEAST_MTU: u16 = 576;
     if a.mtu < LEAST_MTU {
         return Err(AttachError::Mtu(a.mtu));
@@ -218,8 +220,8 @@ fn sound(a: &Addressing) -> Result<(), AttachError> {
     foreign.map_or(Ok(()), |address| Err(AttachError::Address { address, range: a.range }))
 }
 
-/// Whether the namespace may be attached: it isn't the machine's, and has no `mesh0` but one that we may take over, which is
-/// given.
+/// Whether the namespace may be attached: it isn't the machine's, and has no `mesh0` but one of an earlier agent, which
+/// is returned.
 fn attachable(ns: &Namespace) -> Result<Option<Link>, AttachError> {
     if ns.is_host() {
         return Err(AttachError::Host);
@@ -230,7 +232,7 @@ fn attachable(ns: &Namespace) -> Result<Option<Link>, AttachError> {
     })
 }
 
-/// The `mesh0` that an ended agent has left, if there is one.
+/// The `mesh0` of an earlier agent, if there is one.
 fn left(netlink: &mut Netlink) -> Result<Option<Link>, AttachError> {
     match link::find(netlink, link::NAME).at("looking for mesh0")? {
         Some(link) if !link.is_ours() => Err(AttachError::Foreign { what: link.describe() }),
@@ -239,19 +241,19 @@ fn left(netlink: &mut Netlink) -> Result<Option<Link>, AttachError> {
     }
 }
 
-/// Deletes `mesh0`, if it is there and ours.
+/// Deletes `mesh0`, if it is there and an agent made it.
 fn delete(netlink: &mut Netlink) -> Result<(), AttachError> {
     let link = link::find(netlink, link::NAME).at("looking for mesh0")?;
     link.filter(Link::is_ours).map_or(Ok(()), |link| link::delete(netlink, link.index).at("deleting mesh0"))
 }
 
-/// Takes what is prepared, takes over or makes `mesh0`, and sets everything up.
+/// Uses the prepared `mesh0`, takes one over or makes one, and configures everything.
 fn establish(staging: &Staging, ns: &Namespace, a: &Addressing, prepared: Prepared) -> Result<Made, AttachError> {
     let (Prepared(prepared), name) = (prepared, in_staging());
     let seen = within(ns, || {
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
         let left = if prepared.is_none() { left(&mut netlink)? } else { None };
-        // First of all: from here on nothing for the range goes anywhere but through mesh0.
+        // First: from here on packets for the range leave by mesh0 or not at all.
         let seen = bar(&mut netlink, a)?;
         if let Some(link) = left {
             link::move_to(&mut netlink, link.index, staging, &name).at("taking mesh0 out")?;
@@ -269,18 +271,18 @@ fn establish(staging: &Staging, ns: &Namespace, a: &Addressing, prepared: Prepar
         link::up(&mut netlink, link.index).at("putting mesh0 up")?;
         lead(&mut netlink, link.index, a)
     })?;
-    // Last of all: whatever fails before this leaves no device behind.
+    // Last: an earlier failure leaves no device behind.
     tun.set_persistent(true).at("making mesh0 persistent")?;
     Ok(Made { queue: tun.into_queue(), seen })
 }
 
-/// The name of a device for as long as it is in staging, where others may be at the same time.
+/// A unique name for a device in the staging namespace, where several may be at a time.
 fn in_staging() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("tun{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Brings the TUN device of that name, which may be in staging or is made, into a namespace as `mesh0`.
+/// Brings the TUN device of that name, which is in the staging namespace or is made, into a namespace as `mesh0`.
 fn bring(staging: &Staging, ns: &Namespace, name: &str) -> Result<Tun, AttachError> {
     within(staging, || {
         let mut netlink = Netlink::open().at("opening a netlink socket")?;
@@ -291,10 +293,11 @@ fn bring(staging: &Staging, ns: &Namespace, name: &str) -> Result<Tun, AttachErr
     })
 }
 
-/// Opens the TUN device of that name in staging, where we are: the one that was moved here, or a new one.
+/// Opens the TUN device of that name in the staging namespace of this thread: the one that was moved there, or a new
+/// one.
 fn open(netlink: &mut Netlink, name: &str) -> Result<Tun, AttachError> {
     let tun = match Tun::open(name) {
-        // Made by somebody who copied ours, or by an agent that made them otherwise: of no use.
+        // Another program, or an agent that makes them otherwise, made it: it can't be used.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             let link = link::find(netlink, name).and_then(present).at("looking for the former TUN device")?;
             link::delete(netlink, link.index).at("deleting a TUN device of another kind")?;
@@ -305,16 +308,16 @@ fn open(netlink: &mut Netlink, name: &str) -> Result<Tun, AttachError> {
     furnish(tun)
 }
 
-/// Gives a TUN device that was opened what all of ours have.
+/// Configures an opened TUN device.
 fn furnish(tun: io::Result<Tun>) -> Result<Tun, AttachError> {
     let tun = tun.map_err(|error| match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => AttachError::NoTun(error),
         Some(libc::EBUSY) => AttachError::Served,
         _ => AttachError::Step { doing: "opening a TUN device", source: error },
     })?;
-    // Until all is done, what was persistent is not: a failure leaves no device behind.
+    // The device isn't persistent until everything is done: a failure leaves no device behind.
     tun.set_persistent(false).at("taking over a TUN device")?;
-    // In a user namespace that doesn't know the owner that nobody is, only ourselves are left.
+    // A user namespace that doesn't know our owner has only the agent's own user.
     tun.set_owner(link::OWNER)
         .or_else(|_| tun.set_owner(nix::unistd::geteuid().as_raw()))
         .at("setting the owner of the TUN device")?;
@@ -324,8 +327,8 @@ fn furnish(tun: io::Result<Tun>) -> Result<Tun, AttachError> {
     Ok(tun)
 }
 
-/// Bars the range on every interface, in and out. (But a socket that a program binds to another interface on purpose, by
-/// `SO_BINDTODEVICE`, goes past all routing: `ip_route_output_key_hash_rcu` of net/ipv4/route.c.)
+/// Bars the range on every interface, in both directions. (A socket that a program binds to another interface by
+/// `SO_BINDTODEVICE` bypasses all routing: `ip_route_output_key_hash_rcu` of net/ipv4/route.c.)
 fn bar(netlink: &mut Netlink, a: &Addressing) -> Result<Seen, AttachError> {
     let mut seen = Seen::default();
     routes::bar(netlink, a.range).at("adding the unreachable route")?;
@@ -333,15 +336,15 @@ fn bar(netlink: &mut Netlink, a: &Addressing) -> Result<Seen, AttachError> {
     Ok(seen)
 }
 
-/// Opens it on `mesh0`, and lets go of another range that the namespace had before.
+/// Opens the range on `mesh0`, and releases another range that the namespace had before.
 fn lead(netlink: &mut Netlink, index: u32, a: &Addressing) -> Result<(), AttachError> {
     let addresses = [a.instance, a.service];
     routes::lead(netlink, index, a.range, addresses).at("setting the addresses and the route of mesh0")?;
     routes::remove(netlink, Some((a.range, index, addresses))).at("deleting the routes of a former range")
 }
 
-/// Switches IPv6 off on `mesh0`, where the overlay has no use for it, as well as can be: by sysctl, of the namespace
-/// that this thread is in; where /proc/sys is read-only, at least no address is made.
+/// Switches IPv6 off on `mesh0`, as far as possible: the overlay doesn't use it. It works by sysctl of this thread's
+/// namespace; if /proc/sys is read-only, at least no address is assigned.
 fn without_ipv6(netlink: &mut Netlink, index: u32) {
     let switched = fs::write(format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", link::NAME), "1");
     let settled = match switched {

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::{AttachError, error::At};
 use crate::sys::netns;
 
-/// Which network namespace: two handles with the same identity are the same one, for as long as either is open.
+/// The identity of a network namespace: two handles with the same identity are the same namespace, as long as either is
+/// open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct NamespaceId {
     /// The device of the namespace file system.
@@ -36,13 +37,13 @@ impl Namespace {
     /// # Errors
     /// If it can't be opened, or is something else.
     pub(crate) fn open(path: &Path) -> Result<Self, AttachError> {
-        // Non-blocking: a FIFO of that name would hold us up for ever.
+        // Non-blocking: opening a FIFO would block for ever.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
         let file = file.map_err(|source| AttachError::Open { path: path.to_owned(), source })?;
         Self::checked(file.into(), || path.display().to_string())
     }
 
-    /// Takes a descriptor that somebody else opened.
+    /// Uses a descriptor that another program opened.
     ///
     /// # Errors
     /// If it isn't that of a network namespace.
@@ -53,43 +54,43 @@ impl Namespace {
     /// The namespace of a process.
     ///
     /// # Errors
-    /// If there is no such process, or it may not be looked at (that takes `CAP_SYS_PTRACE`, or the same user).
+    /// If there is no such process, or it can't be inspected (that takes `CAP_SYS_PTRACE`, or the same user).
     pub(crate) fn of_pid(pid: u32) -> Result<Self, AttachError> {
         Self::open(Path::new(&format!("/proc/{pid}/ns/net")))
     }
 
-    /// The agent's own.
+    /// The agent's own namespace.
     ///
     /// # Errors
-    /// If `/proc` isn't there.
+    /// Without `/proc`.
     pub(crate) fn host() -> Result<Self, AttachError> {
         Self::open(Path::new("/proc/self/ns/net"))
     }
 
-    /// Finds a namespace that some process is in or that has a name; `None` if it is gone, or can't be seen from here.
+    /// Finds a namespace that has a process or a name. `None` if it is gone or not visible.
     pub(crate) fn find(id: NamespaceId) -> Option<Self> {
         let named = entries("/run/netns").chain(entries("/run/docker/netns"));
         let mut paths = of_processes().chain(named);
         paths.find_map(|path| {
             let metadata = fs::metadata(&path).ok()?;
-            // Looked at again once it is open: a process can end and another get its number.
+            // Checked again once it is open: a process can end, and another can get its number.
             (identity(&metadata) == id).then(|| Self::open(&path).ok())?.filter(|found| found.id == id)
         })
     }
 
-    /// Whether a process that can be seen from here is in that namespace.
+    /// Whether a visible process is in that namespace.
     pub(crate) fn is_inhabited(id: NamespaceId) -> bool {
         of_processes().any(|path| fs::metadata(path).is_ok_and(|metadata| identity(&metadata) == id))
     }
 
-    /// Which one it is.
+    /// Its identity.
     pub(crate) const fn id(&self) -> NamespaceId {
         self.id
     }
 
-    /// Whether it is the agent's own, that of the machine's first process, or the kernel's first one.
+    /// Whether it is the agent's own namespace, that of the machine's first process, or the kernel's first one.
     pub(crate) fn is_host(&self) -> bool {
-        // `NET_NS_INIT_INO` of linux/nsfs.h, since 6.18. Before, no namespace has this number.
+        // `NET_NS_INIT_INO` of linux/nsfs.h, since 6.18. Before, no namespace had this number.
         const INITIAL: u64 = 0xefff_fff9;
         self.id.ino == INITIAL
             || ["/proc/self/ns/net", "/proc/1/ns/net"]
@@ -115,15 +116,15 @@ impl AsFd for Namespace {
     }
 }
 
-/// The agent's own namespace, in which TUN devices are made before they are moved: a queue keeps alive the namespace
-/// that it was opened in, which must not be an instance's.
+/// The staging namespace of the agent, where TUN devices are made before they are moved: a queue keeps the namespace
+/// alive in which it was opened, which must not be an instance's.
 #[derive(Debug)]
 pub(crate) struct Staging {
     fd: OwnedFd,
 }
 
 impl Staging {
-    /// Makes an empty namespace, which lives as long as this and the queues that were opened in it.
+    /// Makes an empty namespace, which lives as long as this value and the queues that were opened in it.
     ///
     /// # Errors
     /// Without the right to make network namespaces.
@@ -138,7 +139,7 @@ impl AsFd for Staging {
     }
 }
 
-/// Does `work` in a namespace, in a thread of its own.
+/// Runs `work` in a namespace, in a thread of its own.
 pub(super) fn within<T: Send>(
     namespace: impl AsFd,
     work: impl FnOnce() -> Result<T, AttachError> + Send,
@@ -161,7 +162,7 @@ fn identity(metadata: &fs::Metadata) -> NamespaceId {
     NamespaceId { dev: metadata.dev(), ino: metadata.ino() }
 }
 
-/// For the message of an error: the name by which people know an interface.
+/// The name of an interface, for an error.
 pub(super) fn interface(index: u32) -> String {
     nix::net::if_::if_indextoname(index)
         .map_or_else(|_| format!("interface {index}"), |name| name.to_string_lossy().into_owned())

@@ -1,4 +1,4 @@
-//! A small blocking netlink client (rtnetlink(7)): one request, one answer. It belongs to the namespace of the thread
+//! A small blocking netlink client (rtnetlink(7)): one request, one answer. It works on the namespace of the thread
 //! that opened it.
 
 use std::{io, ops::ControlFlow};
@@ -12,30 +12,30 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
-/// What to do where there is such a thing already.
+/// What to do if the object exists.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Exists {
     /// Fail with `AlreadyExists`.
     Refuse,
-    /// Put the new one in its place.
+    /// Replace it.
     Replace,
-    /// Put the new one beside it.
+    /// Add the new one beside it.
     Repeat,
 }
 
-/// How often a dump is begun anew because something changed in its midst. What is seen after that has to do: a container that
-/// never stops changing its network is not to hold the agent up.
+/// How often a dump is restarted because something changed meanwhile. Then the result has to do: a container that never
+/// stops changing its network must not block the agent.
 const DUMPS: usize = 4;
 
-/// Whether an answer of many parts is of one state of things.
+/// Whether a dump is consistent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Dump {
     Whole,
-    /// Something changed while it was read.
+    /// Something changed during the dump.
     Interrupted,
 }
 
-/// A conversation with the kernel about one namespace's network.
+/// A netlink socket for one namespace's network.
 #[derive(Debug)]
 pub(super) struct Netlink {
     socket: Socket,
@@ -43,16 +43,16 @@ pub(super) struct Netlink {
 }
 
 impl Netlink {
-    /// Opens one in the calling thread's namespace.
+    /// Opens a socket in the calling thread's namespace.
     pub(super) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
-        // The kernel then leaves out of dumps what was not asked for. Before Linux 4.20 it can't, and all comes.
+        // Then the kernel filters dumps by the request. Before Linux 4.20 it can't, and sends everything.
         let _ = socket.set_netlink_get_strict_chk(true);
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// Makes something.
+    /// Makes an object.
     pub(super) fn make(&mut self, message: RouteNetlinkMessage, exists: Exists) -> io::Result<()> {
         let flags = match exists {
             Exists::Refuse => NLM_F_CREATE | NLM_F_EXCL,
@@ -62,7 +62,7 @@ impl Netlink {
         self.ask(message, NLM_F_ACK | flags, &mut |_| ControlFlow::Continue(())).map(drop)
     }
 
-    /// Makes something unless there is such a thing already; returns whether it was made.
+    /// Makes an object unless it exists. Returns whether it was made.
     pub(super) fn ensure(&mut self, message: RouteNetlinkMessage) -> io::Result<bool> {
         match self.make(message, Exists::Refuse) {
             Ok(()) => Ok(true),
@@ -71,12 +71,12 @@ impl Netlink {
         }
     }
 
-    /// Changes or deletes something.
+    /// Changes or deletes an object.
     pub(super) fn change(&mut self, message: RouteNetlinkMessage) -> io::Result<()> {
         self.ask(message, NLM_F_ACK, &mut |_| ControlFlow::Continue(())).map(drop)
     }
 
-    /// Deletes something. To find it gone already is as good.
+    /// Deletes an object. An object that is gone already is no error.
     pub(super) fn delete(&mut self, message: RouteNetlinkMessage) -> io::Result<()> {
         match self.change(message) {
             // ENODEV: links; ESRCH: routes; EADDRNOTAVAIL: addresses; ENOENT: rules.
@@ -92,7 +92,7 @@ impl Netlink {
         }
     }
 
-    /// Asks for one thing.
+    /// Sends a request with one answer.
     pub(super) fn get(&mut self, message: RouteNetlinkMessage) -> io::Result<Option<RouteNetlinkMessage>> {
         let mut found = None;
         self.ask(message, NLM_F_ACK, &mut |answer| {
@@ -102,8 +102,8 @@ impl Netlink {
         Ok(found)
     }
 
-    /// Asks for all of a kind. Each is judged as it comes, and only what `each` keeps is kept: a namespace can hold more than
-    /// there is memory for.
+    /// Lists all objects of a kind. Each is passed to `each` as it arrives, and only what that keeps is kept: a
+    /// namespace can hold more than fits into memory.
     pub(super) fn gather<T: Default>(
         &mut self,
         message: RouteNetlinkMessage,
@@ -113,7 +113,7 @@ impl Netlink {
             let mut gathered = T::default();
             match self.ask(message.clone(), NLM_F_DUMP, &mut |answer| each(&mut gathered, answer))? {
                 Dump::Whole => return Ok(gathered),
-                // What changes in the midst of a dump may be left out of it: the kernel says so, and is asked anew.
+                // A dump may miss what changes meanwhile. The kernel reports that, and the dump is restarted.
                 Dump::Interrupted => {}
             }
         }
@@ -133,23 +133,23 @@ impl Netlink {
         request.header.flags = NLM_F_REQUEST | flags;
         request.header.sequence_number = self.sequence;
         request.finalize();
-        let mut octets = vec![0; request.buffer_len()];
-        request.serialize(&mut octets);
-        self.socket.send_to(&octets, &SocketAddr::new(0, 0), 0)?;
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
 
         let mut dump = Dump::Whole;
         loop {
-            let (octets, from) = self.socket.recv_from_full()?;
+            let (bytes, from) = self.socket.recv_from_full()?;
             if from.port_number() != 0 {
                 continue; // from a process, and not the kernel
             }
-            let mut rest = &octets[..];
+            let mut rest = &bytes[..];
             while let Some(length) = length(rest) {
                 let (this, next) = rest.split_at_checked(length).ok_or(io::ErrorKind::InvalidData)?;
                 rest = next.get(length.next_multiple_of(4) - length..).unwrap_or_default();
                 let answer = match NetlinkMessage::<RouteNetlinkMessage>::deserialize(this) {
                     Ok(answer) => answer,
-                    // A link, route or rule with something newer than our decoder: none of ours.
+                    // A link, route or rule with an attribute that our decoder doesn't know: it isn't ours.
                     Err(error) => {
                         tracing::debug!(%error, "a netlink message was left out");
                         continue;
@@ -165,7 +165,7 @@ impl Netlink {
                     NetlinkPayload::InnerMessage(inner) => {
                         let enough = each(inner).is_break();
                         if enough {
-                            // The rest of the answer goes with the socket.
+                            // Closing the socket drops the rest of the answer.
                             *self = Self::open()?;
                             return Ok(Dump::Whole);
                         }
@@ -180,8 +180,8 @@ impl Netlink {
     }
 }
 
-/// The length of the netlink message at the start of `octets` (`struct nlmsghdr`), if there is one.
-fn length(octets: &[u8]) -> Option<usize> {
-    let length = u32::from_ne_bytes(*octets.first_chunk()?) as usize;
+/// The length of the netlink message at the start of `bytes` (`struct nlmsghdr`), if there is one.
+fn length(bytes: &[u8]) -> Option<usize> {
+    let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
     (length >= 16).then_some(length)
 }

@@ -1,4 +1,4 @@
-//! Opens a connection from within a namespace, to see what becomes of it.
+//! Opens a connection from within a namespace and reports its outcome.
 
 use std::{
     fs, io,
@@ -8,26 +8,26 @@ use std::{
 
 use super::{AttachError, Namespace, error::At, link, namespace::within, netlink::Netlink};
 
-/// How long an answer may take: a SYN is sent again after one second and after three.
+/// How long an answer may take: a SYN is retransmitted after one second and after three.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// What became of a connection.
+/// The outcome of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Probed {
-    /// It was opened, and closed again.
+    /// It was opened, and is closed again.
     Answered,
-    /// It was refused, with this error, and a packet had left by `mesh0` before.
+    /// It was refused with this error, and a packet had left by `mesh0` before.
     Refused(io::ErrorKind),
-    /// It was refused, and nothing had left by `mesh0`: the namespace's own firewall, most likely.
+    /// It was refused, and no packet had left by `mesh0`: probably by the namespace's own firewall.
     RefusedWithin(io::ErrorKind),
-    /// Nothing left by `mesh0`.
+    /// No packet has left by `mesh0`.
     Stayed,
     /// There was no answer.
     Unanswered,
 }
 
-/// How often the calling thread's namespace has told somebody that a destination is out of reach (`OutDestUnreachs` of proc(5),
-/// «net/snmp»): the firewall of a container does so to the container itself.
+/// How often the calling thread's namespace has reported an unreachable destination (`OutDestUnreachs` of proc(5),
+/// "net/snmp"): a container's firewall reports one to the container itself.
 fn refusals() -> Option<u64> {
     let text = fs::read_to_string("/proc/thread-self/net/snmp").ok()?;
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Icmp: "));
@@ -35,7 +35,7 @@ fn refusals() -> Option<u64> {
     lines.next()?.split(' ').nth(at)?.parse().ok()
 }
 
-/// Opens a connection from a namespace; takes [`PATIENCE`] at most.
+/// Opens a connection from a namespace. It takes [`PATIENCE`] at most.
 ///
 /// # Errors
 /// If `mesh0` isn't there.

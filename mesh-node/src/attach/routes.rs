@@ -1,8 +1,8 @@
 //! Addresses and routes of an attached namespace.
 //!
-//! The routes that decide are in a table of our own, which [`super::rules`] asks before all others, so that what others do
-//! to the main table touches no traffic of the mesh. The main table has a copy: for programs that read it, and for the
-//! moment in which somebody has deleted our rules.
+//! The routes that decide are in a table of our own, which [`super::rules`] selects before all others, so that changes
+//! to the main table don't affect the mesh. The main table has a copy, for programs that read it, and for the moment in
+//! which another program has deleted our rules.
 
 use std::{
     io,
@@ -19,22 +19,22 @@ use rtnetlink::packet_route::{
 
 use super::netlink::{Exists, Netlink};
 
-/// Who made a route or rule, in the kernel's books (`rtm_protocol`): us. `m` for mesh; nobody else has this number.
+/// The origin of our routes and rules for the kernel (`rtm_protocol`): `m` for mesh, which no other program uses.
 pub(super) const PROTOCOL: RouteProtocol = RouteProtocol::Other(b'm');
 
-/// Our routing table: `mesh` in ASCII, so that nobody else has it.
+/// Our routing table: `mesh` in ASCII, which no other program uses.
 pub(super) const TABLE: u32 = u32::from_be_bytes(*b"mesh");
 
 /// The main table.
 const MAIN: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 
-/// Where the range is led from.
+/// Which interface the route applies to.
 const TABLES: [u32; 2] = [TABLE, MAIN];
 
-/// The last metric that there is: behind every other route.
+/// The highest metric, behind every other route.
 const LAST: u32 = u32::MAX;
 
-/// The most routes of our own table and addresses that are looked at in one go. There are four and two of ours.
+/// The most addresses, and routes of our own table, that are read at a time. We make two and four.
 const MOST: usize = 64;
 
 /// A route of ours.
@@ -48,13 +48,13 @@ struct Route {
     source: Option<Ipv4Addr>,
 }
 
-/// Puts a route behind all others that refuses the range, so that nothing leaves by another interface for want of
-/// `mesh0`.
+/// Adds a route behind all others that refuses the range, so that nothing leaves by another interface when `mesh0` is
+/// missing.
 pub(super) fn bar(netlink: &mut Netlink, range: Range) -> io::Result<()> {
     barriers(range).iter().try_for_each(|route| netlink.make(route.message(), Exists::Replace))
 }
 
-/// Gives the interface these addresses and no others, and leads the range to it; connections go out from the first.
+/// Sets the interface's addresses, and routes the range to it. Connections leave from the first address.
 pub(super) fn lead(netlink: &mut Netlink, index: u32, range: Range, addresses: [Ipv4Addr; 2]) -> io::Result<()> {
     let present = addresses_of(netlink, index)?;
     for address in addresses {
@@ -63,14 +63,14 @@ pub(super) fn lead(netlink: &mut Netlink, index: u32, range: Range, addresses: [
     for route in leading(index, range, addresses) {
         netlink.make(route.message(), Exists::Replace)?;
     }
-    // Only now: with an address go the routes that prefer it as their source.
+    // Only now: deleting an address also deletes the routes with it as their preferred source.
     for old in present.into_iter().filter(|old| !addresses.contains(old)) {
         netlink.delete(RouteNetlinkMessage::DelAddress(address_message(index, old)))?;
     }
     Ok(())
 }
 
-/// Puts back what is missing of [`bar`] and [`lead`]; returns whether anything of it was.
+/// Restores what is missing of [`bar`] and [`lead`]. Returns whether anything was missing.
 pub(super) fn mend(netlink: &mut Netlink, index: u32, range: Range, addresses: [Ipv4Addr; 2]) -> io::Result<Missing> {
     let mut missing = Missing::default();
     let present = addresses_of(netlink, index)?;
@@ -90,7 +90,7 @@ pub(super) fn mend(netlink: &mut Netlink, index: u32, range: Range, addresses: [
         !ours.contains(&&route) && matches!(route.kind, RouteType::Unicast | RouteType::Local)
     };
     for foreign in present.into_iter().filter(leads_elsewhere) {
-        // One of ours that was changed has been replaced by now.
+        // A changed route of ours is replaced by now.
         netlink.delete(RouteNetlinkMessage::DelRoute(foreign))?;
         missing.routes = true;
     }
@@ -107,7 +107,7 @@ pub(super) struct Missing {
     pub(super) routes: bool,
 }
 
-/// Deletes our routes, but for those to `keep`: its range, the interface and its addresses.
+/// Deletes our routes, except those for the range, the interface and the addresses in `keep`.
 pub(super) fn remove(netlink: &mut Netlink, keep: Option<(Range, u32, [Ipv4Addr; 2])>) -> io::Result<()> {
     let kept = keep.map(|(range, index, addresses)| [barriers(range), leading(index, range, addresses)].concat());
     let is_old = |route: &RouteMessage| !kept.iter().flatten().any(|kept| *kept == Route::read(route));
@@ -119,7 +119,7 @@ pub(super) fn remove(netlink: &mut Netlink, keep: Option<(Range, u32, [Ipv4Addr;
     Ok(())
 }
 
-/// Asks for the IPv4 routes of a table, if one is named, that were made by somebody, if that is said.
+/// Asks for the IPv4 routes of a table, or of an origin, if given.
 pub(super) fn request(table: Option<u32>, protocol: Option<RouteProtocol>) -> RouteNetlinkMessage {
     let mut request = RouteMessage::default();
     request.header.address_family = AddressFamily::Inet;
@@ -128,7 +128,7 @@ pub(super) fn request(table: Option<u32>, protocol: Option<RouteProtocol>) -> Ro
     RouteNetlinkMessage::GetRoute(request)
 }
 
-/// An IPv4 route, if that is what a message tells of.
+/// The IPv4 route in a message, if there is one.
 pub(super) fn read(message: RouteNetlinkMessage) -> Option<RouteMessage> {
     match message {
         RouteNetlinkMessage::NewRoute(r) if r.header.address_family == AddressFamily::Inet => Some(r),
@@ -136,7 +136,7 @@ pub(super) fn read(message: RouteNetlinkMessage) -> Option<RouteMessage> {
     }
 }
 
-/// The first IPv4 address of which `what` says something, by interface, address and prefix.
+/// The first IPv4 address for which `what` returns something, by interface, address and prefix.
 pub(super) fn find_address<T>(
     netlink: &mut Netlink,
     what: impl Fn(u32, Ipv4Addr, u8) -> Option<T>,
@@ -149,7 +149,7 @@ pub(super) fn find_address<T>(
     })
 }
 
-/// Where a route leads.
+/// The destination of a route.
 pub(super) fn destination(route: &RouteMessage) -> (Ipv4Addr, u8) {
     let address = route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
@@ -158,7 +158,7 @@ pub(super) fn destination(route: &RouteMessage) -> (Ipv4Addr, u8) {
     (address.unwrap_or(Ipv4Addr::UNSPECIFIED), route.header.destination_prefix_length)
 }
 
-/// The table that a route is in.
+/// The table of a route.
 pub(super) fn table(route: &RouteMessage) -> u32 {
     let table = route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Table(table) => Some(*table),
@@ -167,7 +167,7 @@ pub(super) fn table(route: &RouteMessage) -> u32 {
     table.unwrap_or_else(|| route.header.table.into())
 }
 
-/// The routes of a table, made by somebody if that is said, as far as they are looked at in one go.
+/// The routes of a table, of an origin if given, up to the limit.
 fn routes_of(netlink: &mut Netlink, of: u32, protocol: Option<RouteProtocol>) -> io::Result<Vec<RouteMessage>> {
     let is_asked_for =
         |route: &RouteMessage| table(route) == of && protocol.is_none_or(|protocol| route.header.protocol == protocol);
@@ -188,7 +188,7 @@ fn enough<T>(found: &[T]) -> ControlFlow<()> {
 
 fn address(message: &RouteNetlinkMessage) -> Option<(u32, Ipv4Addr, u8)> {
     let RouteNetlinkMessage::NewAddress(message) = message else { return None };
-    // IFA_LOCAL is the address; IFA_ADDRESS is the other end's on a point-to-point interface.
+    // IFA_LOCAL is the address; IFA_ADDRESS is the peer's on a point-to-point interface.
     let local = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
         _ => None,
@@ -290,7 +290,7 @@ impl Route {
                 _ => {}
             }
         }
-        // The kernel says from which address even those go that name none.
+        // The kernel also reports a source address for routes without one.
         if route.kind == RouteType::Local {
             route.source = None;
         }

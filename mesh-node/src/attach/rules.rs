@@ -1,11 +1,11 @@
 //! Policy rules (ip-rule(8)) that let the range in and out through `mesh0` and `lo` only.
 //!
-//! Linux takes a packet for any of its addresses from any interface ("weak host model", RFC 1122 §3.3.4.2): without
-//! these a neighbour on a container's bridge could reach the instance's address past the mesh, with a source of its
-//! choice. So they stand before the look-up of local addresses, which is the first rule by default. All have its priority,
-//! 0: nothing that others add with any priority, or with the one that the kernel chooses, can come between or before, and the
-//! namespace's own addresses are found first as ever. Rules of one priority stand in the order in which they were added, so
-//! the look-up is added again behind ours, and the old one deleted (as is what others had at 0).
+//! Linux accepts a packet for any of its addresses on any interface ("weak host model", RFC 1122 §3.3.4.2): without
+//! these rules a neighbour on a container's bridge could reach the instance's address past the mesh, with any source.
+//! So they precede the look-up of local addresses, which is the first rule by default. All of them have its priority,
+//! 0, so that rules of other programs, with any priority or with one that the kernel chooses, can't precede them, and
+//! the namespace's own addresses are still found first. Rules of one priority are ordered by age, so the look-up is
+//! added again behind ours, and the old one is deleted (and so are other programs' rules at 0, which are added again).
 
 use std::{
     io,
@@ -29,10 +29,10 @@ use super::{
 /// The routing table of the kernel's own addresses (`RT_TABLE_LOCAL`).
 const LOCAL: u32 = 255;
 
-/// The most rules that are looked at, of priority 0 and of ours elsewhere. There are four by us and the kernel.
+/// The most rules that are read, of priority 0 and ours elsewhere. There are four of ours and the kernel's.
 const MOST: usize = 64;
 
-/// How often the rules are put in order before that is given up, because somebody else does so at the same time.
+/// How often the rules are put in order before giving up because another program does the same.
 const ATTEMPTS: usize = 4;
 
 /// A policy rule, as far as ours differ from each other.
@@ -44,32 +44,32 @@ struct Rule {
     to: Option<(Ipv4Addr, u8)>,
     action: RuleAction,
     table: u32,
-    /// Whether it asks for anything else as well.
+    /// Whether it has other conditions as well.
     others: bool,
 }
 
-/// What there is.
+/// The existing rules.
 #[derive(Debug, Default)]
 struct Present {
     /// All of priority 0, in order.
     front: Vec<RuleMessage>,
-    /// Ours of another priority: those of an earlier version.
+    /// Ours of another priority, from an earlier version.
     stale: Vec<RuleMessage>,
-    /// Whether somebody other than us looks up local addresses, anywhere.
+    /// Whether a rule of another program looks up local addresses.
     local: bool,
-    /// There are more than are looked at.
+    /// There are more than are read.
     more: bool,
 }
 
-/// What others had at priority 0 behind the look-up of local addresses, when it was last seen.
+/// The rules of other programs at priority 0 behind the look-up of local addresses, at the last look.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen(Option<Vec<RuleMessage>>);
 
-/// Puts the rules for a range in place, and those for another range away. At no instant is the range open. Returns whether
+/// Adds the rules for a range, and deletes those for another range. The range is never open in between. Returns whether
 /// anything had to be done.
 ///
-/// What came to stand at 0 since it was `seen` was given that by the kernel, most likely: it chooses the priority before the
-/// second rule that there is, which is 0 here. The later one would stand before the earlier, which VPNs count on: so it does.
+/// The rules at 0 that are newer than `seen` probably got that priority from the kernel: it chooses the priority before
+/// the second rule, which is 0 here. VPNs expect that a later rule precedes an earlier one, so that is restored.
 pub(super) fn apply(netlink: &mut Netlink, range: Range, seen: &mut Seen) -> io::Result<bool> {
     let mut changed = false;
     for _ in 0..ATTEMPTS {
@@ -77,12 +77,12 @@ pub(super) fn apply(netlink: &mut Netlink, range: Range, seen: &mut Seen) -> io:
         if present.more {
             let wanted = wanted(range);
             let first = present.front.iter().map(Rule::read).take(wanted.len());
-            // What stands behind ours is not our concern.
+            // The rules behind ours don't matter.
             return if first.eq(wanted) { Ok(changed) } else { Err(too_many()) };
         }
         let mut others: Vec<_> = present.front.iter().filter(|rule| !Rule::read(rule).is_ours()).cloned().collect();
         if !present.local {
-            // An earlier version took it away.
+            // An earlier version deleted it.
             others.insert(0, first().message());
         }
         let others = in_order(others, seen.0.as_deref());
@@ -102,7 +102,7 @@ pub(super) fn apply(netlink: &mut Netlink, range: Range, seen: &mut Seen) -> io:
             for rule in front {
                 netlink.make(RouteNetlinkMessage::NewRule(rule), Exists::Repeat)?;
             }
-            // The kernel deletes the first that fits: each of these is the first of all.
+            // The kernel deletes the first rule that matches: each of these is the first one.
             for rule in present.front {
                 netlink.delete(RouteNetlinkMessage::DelRule(rule))?;
             }
@@ -115,7 +115,7 @@ pub(super) fn apply(netlink: &mut Netlink, range: Range, seen: &mut Seen) -> io:
     Err(io::Error::new(io::ErrorKind::ResourceBusy, "something else changes them all the time"))
 }
 
-/// Takes our rules away, after the kernel's own has been put back.
+/// Deletes our rules, after the kernel's own one is restored.
 pub(super) fn remove(netlink: &mut Netlink) -> io::Result<()> {
     let Present { front, stale, local, .. } = look(netlink)?;
     let ours: Vec<_> = front.into_iter().chain(stale).filter(|rule| Rule::read(rule).is_ours()).collect();
@@ -125,9 +125,9 @@ pub(super) fn remove(netlink: &mut Netlink) -> io::Result<()> {
     ours.into_iter().try_for_each(|rule| netlink.delete(RouteNetlinkMessage::DelRule(rule)))
 }
 
-/// The rules of others at 0 in the order in which they would stand with priorities chosen by the kernel of a namespace that
-/// isn't attached: those that are new since they were `seen` stand behind the look-up of local addresses and before the
-/// rest, the last one first.
+/// The rules of other programs at 0, in the order that they would have with priorities chosen by the kernel in a
+/// namespace without an attachment: those that are newer than `seen` come behind the look-up of local addresses and
+/// before the rest, the latest first.
 fn in_order(present: Vec<RuleMessage>, seen: Option<&[RuleMessage]>) -> Vec<RuleMessage> {
     let Some(seen) = seen else { return present };
     let is_lookup = |rule: &RuleMessage| Rule::read(rule).is_local_lookup();
@@ -185,7 +185,7 @@ fn look(netlink: &mut Netlink) -> io::Result<Present> {
             return ControlFlow::Break(());
         }
         if rule.priority == 0 {
-            // The kernel names no priority of 0, and takes none for one that it may choose.
+            // The kernel omits a priority of 0, and takes it for a request to choose one.
             message.attributes.retain(|attribute| !matches!(attribute, RuleAttribute::Priority(_)));
             message.attributes.push(RuleAttribute::Priority(0));
             message.header.flags &= RuleFlags::Invert;
@@ -245,7 +245,7 @@ impl Rule {
                 RuleAttribute::Iifname(name) => rule.iif = Some(name.clone()),
                 RuleAttribute::Destination(IpAddr::V4(to)) => rule.to = Some((*to, message.header.dst_len)),
                 RuleAttribute::Table(table) => rule.table = *table,
-                // Always told; this value says "not used".
+                // Always reported; this value means "not used".
                 RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
                 _ => rule.others = true,
             }

@@ -1,4 +1,4 @@
-//! In namespaces of their own, looked at from outside: by `ip` and by sockets.
+//! In namespaces, inspected from outside by `ip` and by sockets.
 
 use std::{
     fs::File,
@@ -13,19 +13,19 @@ use super::{
     *,
 };
 
-/// What `connect` to an address of the range says there.
+/// The error of `connect` to an address of the range in a namespace.
 fn connect(ns: &Namespace, to: &str) -> ErrorKind {
     let to = format!("{to}:80").parse().unwrap();
     within(ns, || TcpStream::connect_timeout(&to, Duration::from_secs(5))).unwrap_err().kind()
 }
 
-/// All of an attachment, in one go.
+/// Makes a whole attachment.
 fn create(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedFd, AttachError> {
     let prepared = prepare(staging, ns, Birthplace::Staging)?;
     super::create(staging, ns, a, prepared).map(|made| made.queue)
 }
 
-/// What a new agent does about it.
+/// What a new agent does with it.
 fn recover(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<OwnedFd, AttachError> {
     super::recover(staging, ns, a).map(|made| made.queue)
 }
@@ -41,7 +41,7 @@ fn elsewhere() -> Addressing {
     }
 }
 
-/// The first packet in a queue, whatever it is.
+/// The first packet in a queue.
 fn first_packet(queue: &OwnedFd) -> Option<Vec<u8>> {
     let mut buffer = vec![0; mesh_engine::TUN_BUFFER];
     let mut file: File = queue.as_fd().try_clone_to_owned().unwrap().into();
@@ -74,7 +74,7 @@ fn wherever_it_is_made_it_is_the_same() {
 }
 
 #[test]
-fn attaching_gives_exactly_this_and_removing_takes_it_all_back() {
+fn attaching_makes_exactly_this_and_removing_undoes_it() {
     let (staging, ns) = (Staging::new().unwrap(), namespace());
     let before = picture(&ns);
     let queue = create(&staging, &ns, &addressing(7)).unwrap();
@@ -158,7 +158,7 @@ fn connections_of_an_instance_that_ends_are_ended_and_no_others() {
         })
     };
     let (mut other, mut own) = pair("127.0.0.1", "127.0.0.1");
-    // By IPv4, and by IPv6 with IPv4 in it.
+    // By IPv4, and by IPv6 with a mapped address.
     let ours = [pair("0.0.0.0", &addressing.service.to_string()), pair("::", &addressing.instance.to_string())];
     let count = end_connections(&ns, &[addressing.instance, addressing.service]).unwrap();
     assert_eq!(count, 2, "the other end of each hears of it before it is its turn");
@@ -202,23 +202,23 @@ fn nothing_for_the_range_comes_in_by_another_interface() {
             sender.send_to(what, to).unwrap();
         }
         let mut what = [0];
-        // With a timeout set, signal(7) promises no restart: other tests of this process handle signals.
+        // With a timeout set, signal(7) promises no restart, and other tests of this process handle signals.
         while socket.recv_from(&mut what).is_err_and(|error| error.kind() == ErrorKind::Interrupted) {}
         what
     };
     let _queue = create(&staging, &ns, &addressing(7)).unwrap();
     assert_eq!(&arrives_first(), b"n", "the neighbour got in past the mesh");
-    // What the rules are for: without them Linux takes it.
+    // The purpose of the rules: without them Linux accepts it.
     ip(&ns, "rule delete pref 0 blackhole");
     assert_eq!(&arrives_first(), b"i");
 }
 
 #[test]
-fn a_neighbour_asks_in_vain_who_has_the_address() {
+fn a_neighbour_gets_no_arp_answer_for_the_address() {
     let (staging, [ns, neighbour]) = (Staging::new().unwrap(), neighbours());
     let _queue = create(&staging, &ns, &addressing(7)).unwrap();
     ip(&neighbour, "route add 100.112.0.0/12 dev veth");
-    // Asked three times, this often.
+    // Three ARP requests are sent.
     within(&neighbour, || fs::write("/proc/sys/net/ipv4/neigh/veth/retrans_time_ms", "50")).unwrap();
     assert_eq!(connect(&neighbour, "100.112.1.7"), ErrorKind::HostUnreachable, "ARP was answered");
 }
@@ -306,7 +306,7 @@ fn a_clash_is_named_and_nothing_is_changed() {
 fn what_fails_half_way_leaves_nothing() {
     let (staging, ns) = (Staging::new().unwrap(), namespace());
     let before = picture(&ns);
-    // More rules than are looked at.
+    // More rules than are read.
     (1..=70).for_each(|n| drop(ip(&ns, &format!("rule add pref 0 from 192.0.2.{n} lookup 7"))));
     let crowded = picture(&ns);
     let error = create(&staging, &ns, &addressing(7)).unwrap_err();
@@ -351,7 +351,7 @@ fn an_ended_agents_mesh0_is_taken_over_as_it_was() {
     abandoned(&ns);
     assert!(ip(&ns, "-4 route").contains("dev mesh0"), "mesh0 went with its agent");
 
-    // By the call for it, and by a plain attach.
+    // By the function for it, and by a plain attach.
     for attempt in [recover, create] {
         let queue = attempt(&Staging::new().unwrap(), &ns, &addressing(7)).unwrap();
         assert_eq!(picture(&ns), before);

@@ -1,15 +1,15 @@
-//! What is written into a hosts file (hosts(5)): a pure function of what is there and of our names.
+//! The content of a hosts file (hosts(5)) with our names: a pure function.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 /// The line before our names.
 pub(super) const BEGIN: &[u8] = b"# mesh-node begin";
-/// The line behind them.
+/// The line after our names.
 pub(super) const END: &[u8] = b"# mesh-node end";
 
-/// `before` with our block renewed: `names` between the markers, at the end of the file, one name a line (with its other way of
-/// writing, if that follows it). A short name
-/// (without a dot) that stands elsewhere in the file is left out; so is the whole block if there are no names.
+/// `before` with a new block: `names` between the markers at the end of the file, one a line (with its other spelling,
+/// if that follows). A short name (without a dot) that the file has elsewhere is left out. Without names there is no
+/// block.
 pub(super) fn with_block(before: &[u8], names: &[(Ipv4Addr, String)]) -> Vec<u8> {
     let mut after = without_block(before);
     let taken = names_in(&after);
@@ -26,7 +26,7 @@ pub(super) fn with_block(before: &[u8], names: &[(Ipv4Addr, String)]) -> Vec<u8>
     let mut last: Option<&(Ipv4Addr, String)> = None;
     for host in ours {
         let (address, name) = host;
-        // One name in two ways of writing: one line, so that no resolver finds two addresses.
+        // Both spellings of a name are on one line, so that no resolver finds two addresses.
         if last.is_some_and(|(at, before)| at == address && before.eq_ignore_ascii_case(name)) {
             after.pop();
             after.extend_from_slice(format!(" {name}\n").as_bytes());
@@ -40,7 +40,7 @@ pub(super) fn with_block(before: &[u8], names: &[(Ipv4Addr, String)]) -> Vec<u8>
     after
 }
 
-/// `before` without our block. A marker that has lost its fellow goes, and takes no line of anybody else's with it.
+/// `before` without our block. A marker without its counterpart is removed, with no other line.
 pub(super) fn without_block(before: &[u8]) -> Vec<u8> {
     let lines: Vec<&[u8]> = before.split_inclusive(|b| *b == b'\n').collect();
     let mut kept = Vec::with_capacity(before.len());
@@ -61,8 +61,8 @@ pub(super) fn without_block(before: &[u8]) -> Vec<u8> {
     kept
 }
 
-/// `found` without what is left of the file as we wrote it, `written`. Somebody had emptied it just before, and wrote over the
-/// beginning just after: the rest of ours then stands behind his, without its beginning.
+/// `found` without the rest of `written`, the file as the agent wrote it. Another program had emptied the file just
+/// before and overwrote its beginning just after, so that the rest of the agent's text follows without its beginning.
 pub(super) fn without_remains<'a>(found: &'a [u8], written: &[u8]) -> &'a [u8] {
     let whole = |file: &[u8]| file.split_inclusive(|b| *b == b'\n').any(|line| is(line, BEGIN));
     if found.len() != written.len() || whole(found) || !whole(written) {
@@ -70,7 +70,7 @@ pub(super) fn without_remains<'a>(found: &'a [u8], written: &[u8]) -> &'a [u8] {
     }
     let same = found.iter().rev().zip(written.iter().rev()).take_while(|(a, b)| a == b).count();
     let (theirs, ours) = found.split_at(found.len() - same);
-    // The end of their last line is theirs.
+    // The end of the last line is theirs.
     let end = usize::from(ours.starts_with(b"\n"));
     found.get(..theirs.len() + end).unwrap_or(theirs)
 }
@@ -79,7 +79,7 @@ fn is(line: &[u8], marker: &[u8]) -> bool {
     line.trim_ascii_end() == marker
 }
 
-/// Every name in a hosts file, in lower case (host names are compared without regard to it, RFC 4343).
+/// Every name in a hosts file, in lower case (host names are case-insensitive, RFC 4343).
 fn names_in(file: &[u8]) -> BTreeSet<String> {
     file.split(|b| *b == b'\n')
         .filter_map(|line| line.split(|b| *b == b'#').next())
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_without_its_fellow_takes_nobodys_lines_away() {
+    fn a_marker_without_its_counterpart_takes_no_other_line_away() {
         assert_eq!(edit("# mesh-node begin\n10.0.0.1 mine\n", &[]), "10.0.0.1 mine\n");
         assert_eq!(edit("10.0.0.1 mine\n# mesh-node end\n", &[]), "10.0.0.1 mine\n");
         let twice = "# mesh-node begin\n10.0.0.1 mine\n# mesh-node begin\n1.2.3.4 old\n# mesh-node end\n10.0.0.2 too\n";
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_wrote_over_leaves_nothing_of_ours() {
+    fn an_overwritten_file_keeps_nothing_of_ours() {
         let written = edit("127.0.0.1 localhost\n::1 localhost\n", &[DB_WARP, DB]);
         for theirs in [
             "127.0.0.1 localhost\n172.17.0.2 a-longer-name web\n",

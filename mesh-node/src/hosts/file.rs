@@ -1,8 +1,8 @@
-//! The file itself: opened once, checked, and written in place.
+//! A hosts file: it is opened once, checked, and written in place.
 //!
-//! A container's owner can put anything where its hosts file should be. What is found there must be a regular file on a file
-//! system that only stores (writing to one of /proc or /sys does things), it must not be the machine's own, and it must be a
-//! text. What a process has as its `/etc/hosts` is opened with the rights of that process.
+//! A container's owner can put anything in place of its hosts file. It has to be a regular file on a file system that
+//! only stores (a write to /proc or /sys has effects), it must not be the machine's own hosts file, and it has to be a
+//! text. The `/etc/hosts` of a process is opened with that process's rights.
 
 use std::{
     fs::{self, File},
@@ -28,13 +28,13 @@ use super::{
 };
 use crate::sys::borrow::{Denied, Rights};
 
-/// The largest hosts file that is kept, in bytes, our block not counted.
+/// The largest hosts file that is kept, in bytes without our block.
 pub(super) const MAX: u64 = 1 << 20;
 /// The setuid and setgid bits.
 const SET_ID: u32 = 0o6000;
 
-/// File systems on which a write stores bytes and does nothing else, by `f_type` (linux/magic.h; ZFS and bcachefs from
-/// their own sources).
+/// The file systems on which a write only stores bytes, by `f_type` (linux/magic.h; ZFS and bcachefs by their own
+/// sources).
 const STORING: [u32; 13] = [
     0xef53,      // ext2, ext3, ext4
     0x5846_5342, // XFS
@@ -51,21 +51,21 @@ const STORING: [u32; 13] = [
     0xff53_4d42, // CIFS
 ];
 
-/// An instance's hosts file, open.
+/// An open hosts file of an instance.
 #[derive(Debug)]
 pub(crate) struct HostsFile {
     file: File,
     id: FileId,
     owner: u32,
     name: PathBuf,
-    /// The whole file as we wrote it last.
+    /// The whole file as the agent wrote it last.
     written: Vec<u8>,
     /// While a test holds this, the file system doesn't answer.
     #[cfg(test)]
     pub(crate) stalled: std::sync::Arc<tokio::sync::Mutex<()>>,
 }
 
-/// Which file it is, wherever it was found: no other one has this number for as long as it is open.
+/// The identity of the file: no other file has it while this one is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct FileId {
     dev: u64,
@@ -81,14 +81,14 @@ impl FileId {
 /// Why a hosts file is not kept.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unkept {
-    /// It is no hosts file: what was asked for can't be.
+    /// It is no hosts file, so that the request is refused.
     Refused(Refusal),
-    /// The process whose file it is could not write it: the instance does without its names there.
+    /// Its process could not write it: the instance gets no names there.
     Barred(Refusal),
 }
 
 impl Unkept {
-    /// What is wrong with it.
+    /// The problem.
     pub(crate) fn refusal(self) -> Refusal {
         match self {
             Self::Refused(refusal) | Self::Barred(refusal) => refusal,
@@ -97,20 +97,21 @@ impl Unkept {
 }
 
 impl HostsFile {
-    /// Takes what [`super::Place::reach`] found, on either side of the agent's socket, where an operator or a runtime named it.
+    /// Takes the file that [`super::Place::reach`] found, on either side of the agent's socket, and that an operator or
+    /// a runtime named.
     ///
     /// # Errors
-    /// If it is not a file that may be written to.
+    /// If it isn't a file that may be written.
     pub(crate) fn open(found: &OwnedFd) -> Result<Self, Refusal> {
         Self::open_unleased(found, None).map_err(Unkept::refusal)?.ok_or_else(|| leased(found))
     }
 
-    /// The same, with these rights if some are given; `None` if another process holds a lease on the file (fcntl(2),
-    /// `F_SETLEASE`), as its owner may, and for which we don't wait. The kernel takes it away within
-    /// `/proc/sys/fs/lease-break-time`, because we asked.
+    /// Takes a file with these rights, if given. `None` if another process holds a lease on the file (fcntl(2),
+    /// `F_SETLEASE`), as its owner may: the agent doesn't wait for it. The attempt makes the kernel end the lease
+    /// within `/proc/sys/fs/lease-break-time`.
     ///
     /// # Errors
-    /// If it is not a file that may be written to.
+    /// If it isn't a file that may be written.
     pub(super) fn open_unleased(found: &OwnedFd, rights: Option<&Rights>) -> Result<Option<Self>, Unkept> {
         let name = fs::read_link(reference(found)).unwrap_or_default();
         let refuse = |why: String| Unkept::Refused(refusal(&name, &why));
@@ -142,15 +143,15 @@ impl HostsFile {
         }))
     }
 
-    /// Puts these names, and no others, into our block. Gives whether that changed anything.
+    /// Puts exactly these names into our block. Returns whether the file has changed.
     ///
     /// # Errors
-    /// If the file can't be read or written any more, or has grown beyond the limit; then it is left as it is.
+    /// If the file can't be read or written any more, or has grown beyond the limit. Then it isn't changed.
     pub(super) fn put(&mut self, names: &[(Ipv4Addr, String)]) -> io::Result<bool> {
         self.rewrite(Some(names))
     }
 
-    /// Takes our block out, whatever else the file has become. Gives whether that changed anything.
+    /// Removes our block, whatever the file has become. Returns whether the file has changed.
     ///
     /// # Errors
     /// As [`Self::put`].
@@ -158,35 +159,35 @@ impl HostsFile {
         self.rewrite(None)
     }
 
-    /// Which it is.
+    /// Its identity.
     pub(super) fn id(&self) -> FileId {
         self.id
     }
 
-    /// Whose it is.
+    /// Its owner.
     pub(super) fn owner(&self) -> u32 {
         self.owner
     }
 
-    /// What it is called.
+    /// Its name.
     pub(crate) fn name(&self) -> &Path {
         &self.name
     }
 
-    /// A path that leads to this file and no other, for as long as this process holds it.
+    /// A path that leads to exactly this file, as long as this process holds it.
     pub(super) fn reference(&self) -> PathBuf {
         reference(&self.file)
     }
 
-    /// Closes it where that may take its time: as long as a write, if one is still under way.
+    /// Closes it, which may block as long as a write that is still under way.
     pub(crate) fn let_go(self) {
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn_blocking(move || drop(self));
         }
     }
 
-    /// Runtimes rewrite the file as well, and nothing keeps them from doing so at the same moment. What comes of that is put
-    /// right by the next call, which their closing of the file brings about.
+    /// Runtimes rewrite the file as well, perhaps at the same moment. The next call, which their close of the file
+    /// causes, corrects the result.
     fn rewrite(&mut self, names: Option<&[(Ipv4Addr, String)]>) -> io::Result<bool> {
         let mut attempts = 10;
         loop {
@@ -199,7 +200,7 @@ impl HostsFile {
 
     fn try_rewrite(&mut self, names: Option<&[(Ipv4Addr, String)]>) -> io::Result<bool> {
         if self.file.metadata()?.len() > MAX {
-            // What is ours must not stay there; an earlier version may even have made it so long.
+            // Our block must not stay. An earlier version may even have made the file that long.
             let taken_out = take_out(&self.file)?;
             match names {
                 None => return Ok(taken_out),
@@ -235,16 +236,16 @@ impl HostsFile {
 
     fn replace(&mut self, found: &[u8], after: Vec<u8>) -> io::Result<()> {
         if let Some(more) = after.strip_prefix(found).filter(|_| !found.is_empty()) {
-            // What stands there already isn't written again: it might be the past by now. At the end, wherever that is: where a
-            // runtime has emptied the file meanwhile, there must be no hole.
+            // Equal bytes aren't written again: they may be outdated by now. At the end, wherever that is: if a runtime
+            // has emptied the file meanwhile, there must be no hole.
             self.append(more)?;
             let emptied = self.file.metadata()?.len() == more.len() as u64;
             self.written = if emptied { more.to_vec() } else { after };
             return Ok(());
         }
-        // First write, then cut: a reader in between sees too much, never too little.
+        // Written first and truncated afterwards: a reader in between sees too much and never too little.
         self.file.write_all_at(&after, 0)?;
-        // What a runtime has cut meanwhile must not become longer by that.
+        // A file that a runtime has truncated meanwhile must not become longer again.
         if found.len() > after.len() && self.file.metadata()?.len() == found.len() as u64 {
             self.file.set_len(after.len() as u64)?;
         }
@@ -259,7 +260,7 @@ impl HostsFile {
         written
     }
 
-    /// What is in the file. No runtime means to leave it empty: one that has emptied it is given time to fill it.
+    /// Reads the file. A runtime doesn't leave it empty on purpose: it gets time to fill an empty file.
     fn read_settled(&self) -> io::Result<Vec<u8>> {
         for _ in 0..20 {
             let found = self.read()?;
@@ -278,7 +279,7 @@ impl HostsFile {
         if length > MAX {
             return Err(io::Error::new(io::ErrorKind::Interrupted, "it has just grown"));
         }
-        // One more than there should be: a runtime that is writing to it right now is not cut short, but waited for.
+        // One byte more than expected: a runtime that is writing right now is waited for.
         let mut found = vec![0; usize::try_from(length).map_err(io::Error::other)? + 1];
         let mut filled = 0;
         while let Some(rest) = found.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -311,7 +312,7 @@ fn refusal(name: &Path, why: &str) -> Refusal {
     )
 }
 
-/// The hosts file of a process that lends no right to write it.
+/// The hosts file of a process that has no right to write it.
 pub(super) fn barred(name: &Path, why: &str) -> Unkept {
     Unkept::Barred(Refusal::new(
         format!("no names are kept in the hosts file {}: {why}", name.display()),
@@ -319,7 +320,7 @@ pub(super) fn barred(name: &Path, why: &str) -> Unkept {
     ))
 }
 
-/// Whether what is behind a reference (`O_PATH`) is a file that can be opened and written to without doing anything else.
+/// Whether a reference (`O_PATH`) leads to a file that can be opened and written without side effects.
 fn check(found: &OwnedFd) -> Result<(), String> {
     let metadata = fs::metadata(reference(found)).map_err(|e| e.to_string())?;
     if !metadata.is_file() {
@@ -340,7 +341,7 @@ fn check(found: &OwnedFd) -> Result<(), String> {
     Ok(())
 }
 
-/// Opens it through the reference, so that what was checked is what is opened.
+/// Opens the file through the reference, so that it is the checked one.
 fn open_for_writing(found: &OwnedFd, rights: Option<&Rights>) -> Result<File, Denied> {
     match rights {
         Some(rights) => rights.open(found, OFlag::O_NONBLOCK.bits()),
@@ -352,7 +353,7 @@ fn open_for_writing(found: &OwnedFd, rights: Option<&Rights>) -> Result<File, De
     }
 }
 
-/// Whether it is a text of bounded length, but for what an earlier version may have put there.
+/// Whether the file is a text of limited length, apart from the block of an earlier version.
 fn check_text(file: &File) -> Result<(), String> {
     let Scan { length, ours, nul, whole } = Scan::of(file).map_err(|e| e.to_string())?;
     let ours: u64 = ours.iter().map(|block| block.end - block.start).sum();
@@ -369,8 +370,8 @@ pub(super) fn reference(fd: &impl AsRawFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
-/// Whether this is the hosts file of the machine itself: of the agent, that is, and of the first process where the agent is in a
-/// container of its own and sees the machine's processes.
+/// Whether this is the machine's own hosts file: that of the agent, or that of the first process if the agent runs in a
+/// container and sees the machine's processes.
 fn is_our_own(metadata: &fs::Metadata) -> bool {
     let is = |path| fs::metadata(path).is_ok_and(|own| FileId::of(&own) == FileId::of(metadata));
     is("/etc/hosts") || is("/proc/1/root/etc/hosts")

@@ -1,7 +1,7 @@
-//! The hosts files that this runner keeps: each for one service, whose instances have the same names, and at each of them one
-//! thread at most.
+//! The hosts files that this runner keeps. Each has the names of one service, and at most one thread works on it.
 //!
-//! A file system may not answer for a while, or ever, and nobody is to wait for that. What a file is to hold is noted at once,
+//! A file system may not answer for a while, or ever, and no caller may wait for that. So the wanted content is
+//! recorded at once, and one thread works on the file until it has the latest wanted content.
 //! and one thread is at it until it holds what was noted last.
 
 use std::{
@@ -25,10 +25,10 @@ use super::{
     guard::{Bell, Guard, Guards, Unwatched, keep},
 };
 
-/// How long somebody waits for a file.
+/// How long a caller waits for a file.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The hosts files that are kept.
+/// The kept hosts files.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
     inner: Arc<Shared>,
@@ -37,28 +37,28 @@ pub(crate) struct Files {
 #[derive(Debug)]
 struct Shared {
     guards: Option<Guards>,
-    /// For whom each is kept.
+    /// The service that each file is kept for.
     kept: Mutex<HashMap<FileId, (ServicePath, Weak<KeptFile>)>>,
-    /// Told of each that is not any more.
+    /// Notified when a file isn't kept any more.
     released: watch::Sender<()>,
-    /// Told of each in whose place another file may stand.
+    /// Notified when another file may have replaced one.
     moved: mpsc::UnboundedSender<FileId>,
 }
 
-/// A hosts file that is kept for somebody else.
+/// The hosts file is kept for another service.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) file: HostsFile,
     pub(crate) by: ServicePath,
-    /// As that one has it, if it still has.
+    /// The handle of the other holder, if it still has one.
     pub(crate) there: Option<Kept>,
 }
 
-/// A hosts file that is kept, until the last of these is dropped and nobody is at it any more.
+/// A kept hosts file. It is kept until the last handle is dropped and no thread works on it.
 #[derive(Debug, Clone)]
 pub(crate) struct Kept(Arc<KeptFile>);
 
-/// What all of them share.
+/// Shared by all handles.
 #[derive(Debug)]
 pub(super) struct KeptFile {
     files: Files,
@@ -71,48 +71,48 @@ pub(super) struct KeptFile {
     keeping: JoinHandle<()>,
 }
 
-/// What there is to do.
+/// The work on a file.
 #[derive(Debug)]
 struct Work {
-    /// The file, unless a thread is at it.
+    /// The file, unless a thread works on it.
     at_rest: Option<HostsFile>,
-    /// What our block is to hold; `None`: there is to be none.
+    /// The wanted block; `None`: without a block.
     names: Option<Vec<(Ipv4Addr, String)>>,
-    /// How many times somebody has asked for it to be so.
+    /// How many requests there were.
     asked: u64,
-    /// The trouble that has been told.
+    /// The problem that was logged last.
     trouble: Option<String>,
-    /// It is told that the file can't be watched over.
+    /// It has been logged that the file has no watch.
     unwatched: bool,
 }
 
-/// What has been done.
+/// The finished work.
 #[derive(Debug, Default)]
 struct Done {
-    /// Up to which of those times.
+    /// The latest finished request.
     asked: u64,
-    /// How it went.
+    /// Its result.
     trouble: Option<String>,
 }
 
 impl Files {
-    /// None yet; what is put into them stays there if there are guards. For tests that move no file.
+    /// Without files. Rewritten files are restored if there are guards. For tests in which no file is replaced.
     #[cfg(test)]
     pub(crate) fn new(guards: Option<Guards>) -> Self {
         Self::watched(guards).0
     }
 
-    /// None yet, and what tells of files in whose place another one may stand; what is put into them stays there if there are guards.
+    /// Without files, and with the events of replaced files. Rewritten files are restored if there are guards.
     pub(crate) fn watched(guards: Option<Guards>) -> (Self, mpsc::UnboundedReceiver<FileId>) {
         let (kept, released) = (Mutex::default(), watch::Sender::default());
         let (moved, moves) = mpsc::unbounded_channel();
         (Self { inner: Arc::new(Shared { guards, kept, released, moved }) }, moves)
     }
 
-    /// Keeps a file for a service; the same once more is the same. Within a tokio runtime.
+    /// Keeps a file for a service. A second call returns the same handle. Within a tokio runtime.
     ///
     /// # Errors
-    /// If it is kept for another one's.
+    /// If it is kept for another service.
     pub(crate) fn keep(&self, file: HostsFile, holder: &ServicePath) -> Result<Kept, Box<Taken>> {
         let (by, there) = match self.kept().entry(file.id()) {
             Entry::Occupied(there) => (there.get().0.clone(), there.get().1.upgrade().map(Kept)),
@@ -142,15 +142,15 @@ impl Files {
 }
 
 impl Kept {
-    /// From now on our block is to hold these names, and no others. Gives how it went.
+    /// Our block has exactly these names from now on. Returns whether the file has changed.
     ///
     /// # Errors
-    /// If that can't be, or takes too long; then it is done when the file system answers.
+    /// If that fails or takes too long. In the latter case it is done when the file system answers.
     pub(crate) fn put(&self, names: Vec<(Ipv4Addr, String)>) -> impl Future<Output = io::Result<()>> + use<> {
         self.put_within(PATIENCE, names)
     }
 
-    /// The same, where that may take so long.
+    /// [`Self::put`] with another time limit.
     ///
     /// # Errors
     /// As [`Self::put`].
@@ -162,7 +162,7 @@ impl Kept {
         self.0.done(patience, self.0.ask(|work| work.names = Some(names)))
     }
 
-    /// From now on there is to be no block. Gives how it went.
+    /// There is no block from now on. Returns whether the file has changed.
     ///
     /// # Errors
     /// As [`Self::put`].
@@ -170,27 +170,27 @@ impl Kept {
         self.0.done(PATIENCE, self.0.ask(|work| work.names = None))
     }
 
-    /// Whether the other one is this very file.
+    /// Whether both are the same file.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Which file it is.
+    /// Its identity.
     pub(crate) fn id(&self) -> FileId {
         self.0.id
     }
 
-    /// Whose it was when it was opened.
+    /// Its owner when it was opened.
     pub(crate) fn owner(&self) -> u32 {
         self.0.owner
     }
 
-    /// Another file may stand in its place.
+    /// Another file may have replaced it.
     pub(super) fn moved(&self) {
         let _ = self.0.files.inner.moved.send(self.0.id);
     }
 
-    /// The trouble with it, if it is another one than the last: one that lasts is told once.
+    /// Its problem, if it differs from the last one: a lasting problem is logged once.
     pub(crate) fn news(&self, outcome: io::Result<()>) -> Option<io::Error> {
         let mut work = self.0.work();
         let before = work.trouble.take();
@@ -198,19 +198,19 @@ impl Kept {
         outcome.err().filter(|_| work.trouble != before)
     }
 
-    /// One that somebody still has.
+    /// A handle, if there still is one.
     pub(super) fn of(this: &Weak<KeptFile>) -> Option<Self> {
         this.upgrade().map(Self)
     }
 
-    /// Whether nothing tells of changes by others, though something should.
+    /// Whether changes by other programs aren't noticed although they should be.
     pub(super) fn is_unwatched(&self) -> bool {
         self.0.files.inner.guards.is_some() && self.0.guard.get().is_none()
     }
 
-    /// Puts back what is to be there.
+    /// Restores the wanted content.
     pub(super) async fn look(&self) -> io::Result<()> {
-        // What nobody wants there is nobody's to take out either.
+        // Without a wanted block there is nothing to restore.
         if self.0.work().names.is_none() {
             return Ok(());
         }
@@ -229,7 +229,7 @@ impl KeptFile {
         })
     }
 
-    /// Asks for what is wanted from now on.
+    /// Records the wanted content.
     fn ask(self: &Arc<Self>, change: impl FnOnce(&mut Work)) -> u64 {
         let mut work = self.work();
         change(&mut work);
@@ -241,7 +241,7 @@ impl KeptFile {
         work.asked
     }
 
-    /// Waits until it is so, for as long as it may take.
+    /// Waits until it is done, without a time limit.
     fn done(&self, patience: Duration, asked: u64) -> impl Future<Output = io::Result<()>> + use<> {
         let mut done = self.done.subscribe();
         async move {
@@ -252,9 +252,9 @@ impl KeptFile {
         }
     }
 
-    /// Does what is asked for, and what is meanwhile. Blocks.
+    /// Does the requested work, including what is requested meanwhile. Blocks.
     fn work_off(&self, mut file: HostsFile) {
-        // Before it is first written: what a runtime writes after that is heard of.
+        // Watched before the first write, so that every later write of a runtime is noticed.
         self.watch_over(&file);
         loop {
             let (asked, names) = {
@@ -274,11 +274,11 @@ impl KeptFile {
         }
     }
 
-    /// Has changes of the file by others heard, if they aren't yet.
+    /// Watches the file for changes by other programs, unless it is watched already.
     fn watch_over(&self, file: &HostsFile) {
         let Some(guards) = self.files.inner.guards.as_ref().filter(|_| self.guard.get().is_none()) else { return };
         match guards.guard(&file.reference(), &self.bell) {
-            // There is one thread at a time at a file.
+            // Only one thread works on a file at a time.
             Ok(guard) => drop(self.guard.set(guard)),
             Err(Unwatched::All) => {}
             Err(Unwatched::This(error)) => {
@@ -302,7 +302,7 @@ impl Drop for KeptFile {
         if let Some(file) = self.work.get_mut().unwrap_or_else(PoisonError::into_inner).at_rest.take() {
             file.let_go();
         }
-        // Not before nothing of ours is left to write to it, or to stop the watch over it.
+        // The agent has no more writes to it by then, and no watch on it.
         self.files.kept().remove(&self.id);
         self.files.inner.released.send_replace(());
     }
@@ -310,12 +310,12 @@ impl Drop for KeptFile {
 
 #[cfg(test)]
 impl Kept {
-    /// What its guard listens to.
+    /// The bell of its guard.
     pub(super) fn bell(&self) -> Arc<Bell> {
         Arc::clone(&self.0.bell)
     }
 
-    /// How many times somebody has asked for what is wanted.
+    /// How many requests there were.
     pub(super) fn asked(&self) -> u64 {
         self.0.work().asked
     }
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_one_holders_until_he_lets_go() {
+    async fn a_file_has_one_holder_until_it_is_released() {
         let (scratch, files) = (Scratch::new("holders"), Files::new(None));
         let [db, api] = holders();
         let first = files.keep(open(&scratch).1, &db).unwrap();
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn while_it_does_not_answer_one_thread_waits_and_what_is_wanted_last_comes_to_stand_there() {
+    async fn while_a_file_system_does_not_answer_one_thread_waits_and_the_latest_names_win() {
         let (scratch, files) = (Scratch::new("stalled"), Files::new(None));
         let (path, file) = open(&scratch);
         let stalled = Arc::clone(&file.stalled).lock_owned().await;
@@ -383,16 +383,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_trouble_that_lasts_is_told_once() {
+    async fn a_lasting_problem_is_logged_once() {
         let (scratch, files) = (Scratch::new("troubles"), Files::new(None));
         let (path, file) = open(&scratch);
         let kept = files.keep(file, &holders()[0]).unwrap();
         kept.put(names("db.warp")).await.unwrap();
-        let mut told = vec![];
+        let mut logged = vec![];
         for length in [2 << 20, 3 << 20, 0, 2 << 20] {
             fs::File::options().write(true).open(&path).unwrap().set_len(length).unwrap();
-            told.push(kept.news(kept.look().await).is_some());
+            logged.push(kept.news(kept.look().await).is_some());
         }
-        assert_eq!(told, [true, false, false, true]);
+        assert_eq!(logged, [true, false, false, true]);
     }
 }

@@ -1,5 +1,5 @@
-//! Puts our block back when somebody has rewritten a hosts file without it. Runtimes do so after hooks have run, and at every
-//! connection to another network.
+//! Restores our block when another program has rewritten a hosts file without it. Runtimes rewrite it after hooks have
+//! run, and at every connection to another network.
 
 use std::{
     collections::HashMap,
@@ -21,30 +21,31 @@ use tokio::{
 use super::{Kept, files::KeptFile};
 use crate::sys::inotify::{Watched, Writes, Written};
 
-/// How many times a file is looked at at once. A runtime may write several times before the container's program reads.
+/// How many times in a row a file is checked at once. A runtime may write several times before the container's program
+/// reads.
 const AT_ONCE: u32 = 32;
-/// How long we wait then, for a container that fights us, or only keeps us busy. Doubled each time that it has written again.
+/// The pause after that, for a container that keeps rewriting the file. It doubles each time.
 const SOON: Duration = Duration::from_millis(10);
-/// The longest that this becomes; after as long a peace all is forgotten.
+/// The longest pause. After as long without a write the count starts again.
 const LATE: Duration = Duration::from_secs(60);
-/// How long what is written is gathered: whoever does nothing but write is heard of no more often than this.
+/// How long events are collected: a container that always writes causes no more events than this.
 const BREATH: Duration = Duration::from_millis(1);
 
-/// How often a file that isn't watched over is looked at.
+/// How often a file without a watch is checked.
 const UNWATCHED: Duration = Duration::from_secs(10);
 
-/// Guards over any number of files.
+/// Guards of any number of files.
 #[derive(Debug, Clone)]
 pub(crate) struct Guards {
     inner: Arc<Mutex<Opened>>,
 }
 
-/// What changes of files are heard by.
+/// The inotify instance, if there is one.
 #[derive(Debug, Default)]
 struct Opened {
     inner: Option<Arc<Inner>>,
-    /// It is said already that there is none.
-    told: bool,
+    /// Its absence has been logged.
+    logged: bool,
 }
 
 #[derive(Debug)]
@@ -53,60 +54,60 @@ struct Inner {
     ringing: JoinHandle<()>,
 }
 
-/// Where what is written is heard of, and passed on.
+/// Collects the events and passes them on.
 #[derive(Debug)]
 struct Post {
     writes: Writes,
-    /// Who wants to know of which file.
+    /// The bells of the watched files.
     bells: Mutex<HashMap<Watched, Arc<Bell>>>,
 }
 
-/// What rings when a file has been written to, or moved.
+/// Rings when a file was written or moved.
 #[derive(Debug, Default)]
 pub(super) struct Bell {
     pub(super) rung: Notify,
-    /// Another file may stand in its place.
+    /// Another file may have replaced it.
     moved: AtomicBool,
 }
 
-/// The watch over one file, until dropped.
+/// A watch on one file, until dropped.
 #[derive(Debug)]
 pub(super) struct Guard {
     inner: Arc<Inner>,
     watched: Watched,
 }
 
-/// Why a file isn't watched over. It is looked at every now and then instead, and each time it is tried again.
+/// Why a file has no watch. It is checked regularly instead, and each check tries to get a watch.
 #[derive(Debug)]
 pub(super) enum Unwatched {
-    /// No file is: that is in the log.
+    /// No file has one, which is logged.
     All,
-    /// This one isn't.
+    /// This file has none.
     This(io::Error),
 }
 
 impl Guards {
-    /// Guards over nothing yet; within a tokio runtime.
+    /// Guards without files; within a tokio runtime.
     pub(crate) fn new() -> Self {
         let guards = Self { inner: Arc::default() };
-        // Before others use up what there is.
+        // At once, before other programs use up the instances.
         let _ = guards.opened();
         guards
     }
 
-    /// What changes are heard by, tried again where there was none.
+    /// The inotify instance. If there is none, this tries again to open one.
     fn opened(&self) -> Option<Arc<Inner>> {
         let mut opened = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if opened.inner.is_none() {
             match Inner::open() {
                 Ok(inner) => {
-                    if opened.told {
+                    if opened.logged {
                         tracing::info!("hosts files are watched over again");
                     }
-                    *opened = Opened { inner: Some(Arc::new(inner)), told: false };
+                    *opened = Opened { inner: Some(Arc::new(inner)), logged: false };
                 }
-                Err(error) if !opened.told => {
-                    opened.told = true;
+                Err(error) if !opened.logged => {
+                    opened.logged = true;
                     tracing::warn!(
                         %error,
                         "hosts files can't be watched over (sysctl fs.inotify.max_user_instances may be too low): what a runtime \
@@ -119,11 +120,11 @@ impl Guards {
         opened.inner.clone()
     }
 
-    /// From now on the bell rings when the file there has been written to. It may have one watch at a time. Blocks for as long as
-    /// its file system does. Within a tokio runtime.
+    /// The bell rings when the file was written from now on. A file has one watch at a time. Blocks as long as its file
+    /// system does. Within a tokio runtime.
     ///
     /// # Errors
-    /// If the file can't be watched over.
+    /// If the file can't be watched.
     pub(super) fn guard(&self, path: &Path, bell: &Arc<Bell>) -> Result<Guard, Unwatched> {
         let inner = self.opened().ok_or(Unwatched::All)?;
         let watched = inner.post.writes.watch(path).map_err(Unwatched::This)?;
@@ -168,7 +169,7 @@ impl Drop for Guard {
     }
 }
 
-/// Tells the guards of what is written.
+/// Passes the events to the guards.
 async fn ring(post: Arc<Post>) {
     loop {
         let written = match post.writes.next().await {
@@ -192,7 +193,7 @@ async fn ring(post: Arc<Post>) {
     }
 }
 
-/// Looks at a file whenever its bell rings, and every now and then where it can't, for as long as anybody keeps it.
+/// Checks a file whenever its bell rings, and regularly while it has no watch, as long as it is kept.
 pub(super) async fn keep(file: Weak<KeptFile>, hosts: PathBuf, bell: Arc<Bell>) {
     let (mut times, mut last) = (0, Instant::now());
     loop {
@@ -209,14 +210,14 @@ pub(super) async fn keep(file: Weak<KeptFile>, hosts: PathBuf, bell: Arc<Bell>) 
             tracing::warn!(hosts = %hosts.display(), %error, "the names could not be put back into a hosts file");
         }
         drop(file);
-        // Whether or not they were gone: to look is work as well.
+        // Counted even if the names were still there: a check is work as well.
         times = if last.elapsed() > LATE { 1 } else { times + 1 };
         sleep(pause(times)).await;
         last = Instant::now();
     }
 }
 
-/// How long to wait after having looked so many times.
+/// The pause after this many checks.
 fn pause(times: u32) -> Duration {
     match times.checked_sub(AT_ONCE) {
         None => Duration::ZERO,
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_only_keeps_us_busy_gets_no_more_than_whoever_fights_us() {
+    async fn frequent_writes_get_no_more_checks_than_removed_names() {
         let (_scratch, _path, kept) = kept("guard-busy").await;
         let (bell, begun, before) = (kept.bell(), Instant::now(), kept.asked());
         for n in 1..=u64::from(AT_ONCE) + 9 {
@@ -283,14 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn whoever_fights_us_wins_more_and_more_time() {
+    fn the_pauses_grow_while_a_container_keeps_rewriting_the_file() {
         assert_eq!([1, AT_ONCE - 1].map(pause), [Duration::ZERO; 2]);
         assert_eq!([AT_ONCE, AT_ONCE + 1, AT_ONCE + 2].map(pause), [SOON, SOON * 2, SOON * 4]);
         assert_eq!([AT_ONCE + 13, u32::MAX].map(pause), [LATE; 2]);
     }
 
-    /// Runs the body of a test as root of a user namespace of its own, whose settings it may change: this test binary starts
-    /// itself again for it, through unshare(1).
+    /// Runs the body of a test as root of its own user namespace, whose settings the test may change: this test binary
+    /// starts itself again through unshare(1).
     fn isolated<F: FnOnce()>(test: F) {
         const INSIDE: &str = "MESH_NODE_INSIDE";
         if std::env::var_os(INSIDE).is_some() {
@@ -309,7 +310,7 @@ mod tests {
         assert!(ran, "{name}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// How many inotify instances there may be in this user namespace.
+    /// Sets how many inotify instances this user namespace may have.
     fn allow_instances(number: u32) {
         fs::write("/proc/sys/user/max_inotify_instances", number.to_string()).unwrap();
     }
@@ -320,11 +321,11 @@ mod tests {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
             runtime.block_on(async {
-                // As after all that the machine's other programs have taken.
+                // As if other programs had used up all of them.
                 allow_instances(0);
                 let (_scratch, path, kept) = kept("guard-late").await;
                 assert!(kept.is_unwatched());
-                // Whatever happens, some tens of looks later it has.
+                // At the latest some tens of checks later it has one.
                 let so = |what: &'static str, condition: &'static dyn Fn(&Path, &Kept) -> bool| {
                     let (path, kept) = (path.clone(), kept.clone());
                     async move {

@@ -1,5 +1,5 @@
-//! An instance's hosts file: our names stand between two marker lines, everything else stays as it is, and whoever owns
-//! the container can't make us touch any other file, nor wait for it, nor be busy with it without end.
+//! An instance's hosts file. Our names are between two marker lines, and everything else stays as it is. The
+//! container's owner can't make the agent touch another file, wait for a file, or work on one without end.
 
 mod edit;
 mod file;

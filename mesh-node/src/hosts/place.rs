@@ -1,5 +1,5 @@
-//! Where a hosts file is. What a container's owner has put there is reached inside the container, and never through a symbolic
-//! link.
+//! Where a hosts file is. A path that a container's owner controls is resolved inside the container, and never through
+//! a symbolic link.
 
 use std::{
     collections::VecDeque,
@@ -27,26 +27,27 @@ use super::{
 };
 use crate::sys::borrow::Rights;
 
-/// How many symbolic links are followed on the way to a file, as the kernel has it (path_resolution(7)).
+/// How many symbolic links are followed on the way to a file, as in the kernel (path_resolution(7)).
 const LINKS: u32 = 40;
 
-/// Where a hosts file was found, to find it again after a restart of the agent.
+/// The place of a hosts file, to find it again after a restart of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Place {
-    /// By a path of the machine's.
+    /// By a path of the machine.
     Path(PathBuf),
     /// `/etc/hosts` as this process sees it.
     Process(i32),
-    /// The same, as long as it is this file of its runtime's, whose path leads nowhere for an agent in a container of its own.
+    /// `/etc/hosts` as this process sees it, while it is this file of its runtime, whose path leads nowhere if the
+    /// agent runs in a container.
     Runtime(i32, PathBuf),
 }
 
 impl Place {
-    /// Opens what is there as a mere reference (`O_PATH`, open(2)), which has no effect on it whatever it is.
+    /// Opens the place as a mere reference (`O_PATH`, open(2)), which has no side effects.
     ///
     /// # Errors
-    /// If nothing is there, or only a symbolic link.
+    /// If there is nothing, or only a symbolic link.
     pub(crate) fn reach(&self) -> Result<OwnedFd, Refusal> {
         let (found, path) = match self {
             Self::Path(path) => (reach_path(path), path.display().to_string()),
@@ -66,17 +67,18 @@ impl Place {
         })
     }
 
-    /// Opens the hosts file there. One that a path leads to has been named by an operator or a runtime, and is opened with the
-    /// rights of the agent. What a process has as its own has been put there by it, or by what made its mounts: it is looked for
-    /// once more, and opened with the rights of that process, whatever the caller has found.
+    /// Opens the hosts file. A path comes from an operator or a runtime and is opened with the agent's rights. The file
+    /// of a process comes from that process or its mounts: it is looked up again and opened with that process's rights,
+    /// whatever the caller has found.
     ///
     /// # Errors
-    /// If it is no hosts file, or not the process's to write.
+    /// If it is no hosts file, or the process may not write it.
     pub(crate) fn open(&self, found: &OwnedFd) -> Result<HostsFile, Unkept> {
         self.open_reached(found)?.ok_or_else(|| Unkept::Refused(leased(found)))
     }
 
-    /// The same after a restart of the agent, or where the file has been replaced; `None` if another process holds a lease on it.
+    /// Opens it after a restart of the agent, or after the file was replaced. `None` if another process holds a lease
+    /// on it.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -84,20 +86,20 @@ impl Place {
         self.open_reached(&self.reach().map_err(Unkept::Refused)?)
     }
 
-    /// By a path that an operator has given: `/proc/PID/root/etc/hosts` is what that process has, however it is written.
+    /// By a path from an operator. Every spelling of `/proc/PID/root/etc/hosts` means the file of that process.
     pub(crate) fn of(path: PathBuf) -> Self {
         let process = || path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/root/etc/hosts")?.parse().ok();
         process().filter(|pid| *pid > 0).map_or(Self::Path(path.clone()), Self::Process)
     }
 
-    /// Whether another file is there by now; `None`: none is, or only what can't be reached.
+    /// Whether another file is there by now; `None`: none is, or it can't be reached.
     pub(crate) fn leads_elsewhere(&self, file: FileId) -> Option<bool> {
         let found = File::from(self.reach().ok()?);
         Some(FileId::of(&found.metadata().ok()?) != file)
     }
 
-    /// Whether the file there may take the place of one that `owner` had: whoever may only rename files in a directory must not
-    /// have the agent write into those of others.
+    /// Whether the file there may replace one of `owner`: a user that can only rename files in a directory must not
+    /// make the agent write to files of others.
     pub(crate) fn is_heir_of(&self, owner: u32) -> bool {
         let Self::Path(path) = self else { return true };
         let heir =
@@ -110,7 +112,7 @@ impl Place {
         let pid = match self {
             Self::Path(_) => return HostsFile::open_unleased(found, None),
             Self::Process(pid) => pid,
-            // What a root made the mount of is not the container's choice.
+            // A mount that a root user made is not the container's choice.
             Self::Runtime(pid, path) if mounted_from(*pid, path) => {
                 return HostsFile::open_unleased(&self.reach().map_err(Unkept::Refused)?, None);
             }
@@ -127,14 +129,14 @@ impl Place {
     }
 }
 
-/// Opens what a path leads to. Whoever owns a directory on the way could lead the agent anywhere by a symbolic link in there:
-/// only those of root, or of the agent's own user, are followed, and none at the end.
+/// Opens the file that a path leads to. The owner of a directory on the way could lead the agent anywhere by a symbolic
+/// link: only links of root, or of the agent's own user, are followed, and none at the end.
 fn reach_path(path: &Path) -> io::Result<OwnedFd> {
     walk(Path::new("/"), &without_links(path)?)
 }
 
-/// Opens what is below a directory, and follows no link on the way, which could lead out of it. (openat2(2) can do the same, but
-/// systemd's RestrictSUIDSGID= takes it away.)
+/// Opens a path below a directory without following links, which could lead out of it. (openat2(2) can do the same, but
+/// systemd's RestrictSUIDSGID= denies it.)
 fn walk(root: &Path, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     let mut at = open(root, flags | OFlag::O_DIRECTORY, Mode::empty())?;
@@ -153,7 +155,7 @@ fn walk(root: &Path, path: &Path) -> io::Result<OwnedFd> {
     Ok(at)
 }
 
-/// The path that is meant, without the symbolic links on its way.
+/// The path without the symbolic links on its way.
 fn without_links(path: &Path) -> io::Result<PathBuf> {
     let parts = |path: &Path| path.components().map(|part| part.as_os_str().to_owned()).collect::<Vec<OsString>>();
     let (mut rest, mut at, mut links) = (VecDeque::from(parts(&std::path::absolute(path)?)), PathBuf::from("/"), 0);
@@ -174,7 +176,7 @@ fn without_links(path: &Path) -> io::Result<PathBuf> {
             continue;
         }
         links += 1;
-        // Those of /proc/PID lead elsewhere than they say; /proc/self and its like do not.
+        // The links in /proc/PID don't lead to their text; /proc/self and the like do.
         let magic = at != Path::new("/proc") && fstatfs(&there)?.filesystem_type() == PROC_SUPER_MAGIC;
         if magic || links > LINKS || ![0, geteuid().as_raw()].contains(&metadata.uid()) {
             return Err(io::Error::from_raw_os_error(libc::ELOOP));
@@ -185,8 +187,8 @@ fn without_links(path: &Path) -> io::Result<PathBuf> {
     Ok(at)
 }
 
-/// Whether the last mount over a process's `/etc/hosts` is of this file (proc_pid_mountinfo(5)): the path there begins at the root of
-/// its file system, so that it is the end of the whole one.
+/// Whether the last mount over a process's `/etc/hosts` is of this file (proc_pid_mountinfo(5)). The path there starts
+/// at the root of its file system, so that it is the end of the whole path.
 fn mounted_from(pid: i32, path: &Path) -> bool {
     let Ok(mounts) = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")) else { return false };
     is_mounted_from(&mounts, path)
@@ -200,7 +202,7 @@ fn is_mounted_from(mounts: &str, path: &Path) -> bool {
     };
     let Some(root) = mounts.lines().filter_map(root_of).next_back() else { return false };
     let Ok(inner) = root.strip_prefix("/") else { return false };
-    // A file system's root that is a container's directory would leave the name alone, as any file has it.
+    // If a container's directory is the root of a file system, only the name is left, which any file may have.
     inner.components().count() >= 2 && path.ends_with(inner)
 }
 
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_root_is_no_heir_of_a_users() {
+    fn a_file_of_root_does_not_replace_a_users() {
         let scratch = Scratch::new("heirs");
         let path = scratch.0.join("hosts");
         fs::write(&path, "").unwrap();

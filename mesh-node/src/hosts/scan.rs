@@ -1,34 +1,34 @@
-//! A file of any length, read in pieces: where our block stands in it, and whether it is a text. Takes the block out of files that
-//! are too long to be kept, without holding them in memory.
+//! Reads a file of any length in pieces: where our block is, and whether the file is a text. Removes the block from
+//! files that are too long to be kept, without holding them in memory.
 
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _};
 
 use super::edit::{BEGIN, END};
 
-/// How much is read at once, in bytes.
+/// How much is read at a time, in bytes.
 const PIECE: usize = 1 << 16;
-/// How much of a file is looked through, in bytes: a container can make one of any length, and nothing waits for all of it.
+/// How much of a file is read at most, in bytes: a container can make it of any length, which must not take for ever.
 const FAR: u64 = 256 << 20;
-/// The most blocks that are taken out of one file. There is one; what is beyond is the container's own work.
+/// The most blocks that are removed from one file. The agent writes one; more are the container's work.
 const BLOCKS: usize = 64;
-/// The longest line that can be a marker, with blanks behind it.
+/// The longest line that can be a marker, with trailing blanks.
 const MARKER: usize = 128;
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Scan {
     /// Its length.
     pub(super) length: u64,
-    /// What is ours: whole blocks, and markers that have lost their fellows.
+    /// Our parts: whole blocks, and markers without their counterparts.
     pub(super) ours: Vec<Range<u64>>,
-    /// Whether there is a NUL in what is not ours.
+    /// Whether there is a NUL outside of our parts.
     pub(super) nul: bool,
-    /// Whether all of it has been looked through.
+    /// Whether the whole file was read.
     pub(super) whole: bool,
 }
 
 impl Scan {
-    /// Looks through a file.
+    /// Reads a file.
     ///
     /// # Errors
     /// If it can't be read.
@@ -49,7 +49,7 @@ impl Scan {
     }
 }
 
-/// Takes what is ours out of a file, wherever it stands and whatever stands beside it. Gives whether there was anything.
+/// Removes our parts from a file, wherever they are. Returns whether there were any.
 ///
 /// # Errors
 /// If it can't be read or written.
@@ -70,7 +70,7 @@ pub(super) fn take_out(file: &File) -> io::Result<bool> {
             (from, to) = (from + count as u64, to + count as u64);
         }
     }
-    // What has been added meanwhile stays.
+    // Additions of other programs stay.
     if file.metadata()?.len() != length {
         return Err(io::Error::new(io::ErrorKind::Interrupted, "it is being written to"));
     }
@@ -81,13 +81,13 @@ pub(super) fn take_out(file: &File) -> io::Result<bool> {
 /// The lines seen so far.
 #[derive(Debug, Default)]
 struct Lines {
-    /// Where the current one begins.
+    /// The start of the current line.
     begin: u64,
     /// Its first bytes.
     line: Vec<u8>,
-    /// The begin marker whose end has not come yet.
+    /// The begin marker whose end hasn't come yet.
     open: Option<Range<u64>>,
-    /// Whether there has been a NUL since that.
+    /// Whether there was a NUL after it.
     nul_since: bool,
     ours: Vec<Range<u64>>,
     nul: bool,
@@ -132,7 +132,7 @@ impl Lines {
         self.line.clear();
     }
 
-    /// The begin marker that has been seen has no end: it goes, and nothing behind it.
+    /// The begin marker has no end: it is removed, and nothing behind it.
     fn give_up(&mut self) {
         self.nul |= std::mem::take(&mut self.nul_since);
         if let Some(open) = self.open.take() {

@@ -1,5 +1,6 @@
-//! Opening a file with the rights of another process (credentials(7), user_namespaces(7)): the kernel decides, asked by a
-//! short-lived child that has taken on that process's user namespace, identifiers and capabilities, and hands the descriptor back.
+//! Opens a file with the rights of another process (credentials(7), user_namespaces(7)). The kernel decides: a
+//! short-lived child takes on that process's user namespace, identifiers and capabilities, opens the file, and returns
+//! the descriptor.
 #![allow(unsafe_code, reason = "fork(2), capset(2) and sendmsg(2) between fork and exit have no safe wrapper")]
 
 use std::{
@@ -25,33 +26,33 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// `_LINUX_CAPABILITY_VERSION_3` (linux/capability.h).
 const CAPABILITIES_V3: u32 = 0x2008_0522;
 
-/// What a process may do to files: its own identifiers and capabilities, in its own user namespace.
+/// The rights of a process to files: its identifiers and capabilities, in its user namespace.
 #[derive(Debug)]
 pub(crate) struct Rights {
     uid: u32,
     gid: u32,
     groups: Vec<u32>,
     capabilities: u64,
-    /// Its user namespace, unless that is ours.
+    /// Its user namespace, unless that is the agent's.
     namespace: Option<OwnedFd>,
 }
 
 /// Why a file is not opened.
 #[derive(Debug)]
 pub(crate) enum Denied {
-    /// The process whose rights count may not.
+    /// The process itself may not open it.
     Process(io::Error),
-    /// This process can't take on the rights of the other one: which call says so, and what.
+    /// The agent can't take on the process's rights: the call that failed, and its error.
     Ourselves(&'static str, io::Error),
 }
 
 impl Rights {
-    /// Those that a process has now.
+    /// The present rights of a process.
     ///
     /// # Errors
-    /// If it has ended, or can't be looked at from here.
+    /// If it has ended, or can't be inspected.
     pub(crate) fn of(pid: i32) -> io::Result<Self> {
-        // A number is given again once a process has ended: one that still runs at the end had it all the while.
+        // A number is reused only after a process has ended: a process that still runs at the end had it all the while.
         let process = pidfd(pid)?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let theirs = fs::File::open(format!("/proc/{pid}/ns/user"))?;
@@ -64,16 +65,16 @@ impl Rights {
         Ok(Self { namespace: (!is_ours).then(|| theirs.into()), ..rights })
     }
 
-    /// Opens the file behind a descriptor (`O_PATH`, open(2)) for reading and writing, with these rights and no others.
+    /// Opens the file behind a descriptor (`O_PATH`, open(2)) for reading and writing, with exactly these rights.
     ///
     /// # Errors
-    /// If the file can't be opened with these rights, or these can't be taken on.
+    /// If the file can't be opened with these rights, or they can't be taken on.
     pub(crate) fn open(&self, file: &OwnedFd, flags: i32) -> Result<fs::File, Denied> {
         let ourselves = |call| move |e: io::Error| Denied::Ourselves(call, e);
         let (ours, theirs) = UnixStream::pair().map_err(ourselves("socketpair"))?;
         let steps = self.steps(file, flags, theirs.as_raw_fd()).map_err(ourselves("/proc/self/status"))?;
-        // SAFETY: the child makes system calls on memory that was prepared before, and ends without running anything else: no
-        // lock that another thread of this process held can be in its way.
+        // SAFETY: the child makes only system calls on memory that was prepared before, and then ends: it can't block
+        // on a lock that another thread of this process held.
         let child = match unsafe { libc::fork() } {
             0 => steps.run(),
             -1 => return Err(Denied::Ourselves("fork", io::Error::last_os_error())),
@@ -81,11 +82,11 @@ impl Rights {
         };
         drop(theirs);
         let answer = receive(&ours);
-        // A file system that doesn't answer may keep the child for as long as it wishes, but not the caller.
-        // SAFETY: the call takes two integers; the child is waited for below only, so that the number is still its own.
+        // A file system that doesn't answer may block the child, but not the caller.
+        // SAFETY: the call takes two integers. The child is waited for only below, so that the number is still its own.
         unsafe { libc::kill(child, libc::SIGKILL) };
         let reaped = thread::Builder::new().name("reap".into()).spawn(move || {
-            // SAFETY: no status is asked for, so no memory of ours is written to.
+            // SAFETY: no status is requested, so that no memory is written.
             while unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) } < 0
                 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
             {}
@@ -97,7 +98,8 @@ impl Rights {
     fn steps(&self, file: &OwnedFd, flags: i32, answer: RawFd) -> io::Result<Steps> {
         let own = fs::read_to_string("/proc/self/status")?;
         let own = parse(&own).ok_or_else(|| io::Error::other("unreadable"))?;
-        // Where this process is in no group that the other one isn't in, nothing has to be taken away, which needs a capability.
+        // If this process has only groups that the other one has, too, none has to be dropped, which takes a
+        // capability.
         let within = |group: &u32| self.groups.contains(group) || *group == self.gid;
         Ok(Steps {
             groups: (!own.groups.iter().all(within) || self.groups.len() > own.groups.len() && own.may_set_groups())
@@ -121,7 +123,7 @@ impl Rights {
     }
 }
 
-/// What the child does, all of it prepared.
+/// Everything that the child does, prepared.
 struct Steps {
     groups: Option<Vec<u32>>,
     gid: u32,
@@ -138,17 +140,17 @@ struct Steps {
 const CALLS: [&str; 7] = ["open", "setgroups", "setresgid", "setresuid", "capset", "setns", "close_range"];
 
 impl Steps {
-    /// Runs in the child only: system calls and nothing else, from here to its end.
+    /// Runs in the child only: from here to its end there are only system calls.
     fn run(&self) -> ! {
         let (call, result) = self.take_on_and_open();
-        // SAFETY: errno is the calling thread's own.
+        // SAFETY: errno belongs to the calling thread.
         let error = if result < 0 { unsafe { *libc::__errno_location() } } else { 0 };
         self.report(call, error, (result >= 0).then_some(result));
-        // SAFETY: ends this process at once, without what is registered for its end.
+        // SAFETY: ends this process at once, without exit handlers.
         unsafe { libc::_exit(0) }
     }
 
-    /// Which call was the last, and what came of it: a descriptor, if it was the last of all.
+    /// The last call and its result, which is a descriptor if all succeeded.
     fn take_on_and_open(&self) -> (u8, libc::c_int) {
         macro_rules! step {
             ($number:expr, $call:expr) => {
@@ -158,7 +160,7 @@ impl Steps {
                 }
             };
         }
-        // A child that hangs holds nothing of the agent's.
+        // A child that hangs must not hold the agent's descriptors.
         let mut kept = [Some(self.file), Some(self.answer), self.namespace];
         kept.sort_unstable();
         let mut from: u32 = 0;
@@ -170,20 +172,20 @@ impl Steps {
             from = fd + 1;
         }
         step!(6, libc::syscall(libc::SYS_close_range, from, u32::MAX, 0));
-        // The raw calls: the wrappers of libc have the threads of a process follow, and this one has no others.
+        // The raw calls: libc's wrappers would change other threads of the process as well, and this one has none.
         if let Some(groups) = &self.groups {
             step!(1, libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()));
         }
         step!(2, libc::syscall(libc::SYS_setresgid, self.gid, self.gid, self.gid));
         step!(3, libc::prctl(libc::PR_SET_KEEPCAPS, 1_u64, 0_u64, 0_u64, 0_u64));
         step!(3, libc::syscall(libc::SYS_setresuid, self.uid, self.uid, self.uid));
-        // Those that this process still has, effective again: needed to enter the namespace.
+        // Makes the remaining permitted capabilities effective, which entering the namespace takes.
         step!(4, limit_capabilities(u64::MAX));
         if let Some(namespace) = self.namespace {
             step!(5, libc::syscall(libc::SYS_setns, namespace, libc::CLONE_NEWUSER));
         }
         step!(4, limit_capabilities(self.capabilities));
-        // SAFETY: the path ends with a NUL, and no file is made, so that no mode is read.
+        // SAFETY: the path ends with a NUL. No file is created, so that no mode is read.
         (0, unsafe { libc::open(self.path.as_ptr().cast(), self.flags) })
     }
 
@@ -200,8 +202,8 @@ impl Steps {
         if let Some(fd) = fd {
             let size = size_of::<RawFd>() as libc::c_uint;
             message.msg_control = control.as_mut_ptr().cast();
-            // SAFETY: the macros calculate within `control`, which has room for one header and one descriptor and is aligned
-            // for both.
+            // SAFETY: the macros calculate within `control`, which is aligned and has room for one header and one
+            // descriptor.
             unsafe {
                 message.msg_controllen = libc::CMSG_SPACE(size) as _;
                 let header = libc::CMSG_FIRSTHDR(&raw const message);
@@ -211,7 +213,7 @@ impl Steps {
                 libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(fd);
             }
         }
-        // SAFETY: the message points to buffers that outlive the call. Without an answer the parent knows that there is none.
+        // SAFETY: the message points to buffers that outlive the call. If there is no answer, the parent notices.
         unsafe { libc::sendmsg(self.answer, &raw const message, libc::MSG_NOSIGNAL) };
     }
 }
@@ -231,10 +233,10 @@ struct Data {
     inheritable: u32,
 }
 
-/// Leaves this process those of its permitted capabilities that are in `mask`, and makes these effective.
+/// Drops this process's permitted capabilities that aren't in `mask`, and makes the others effective.
 ///
 /// # Safety
-/// None to be kept: it is `unsafe` only to stand among the other calls of a child.
+/// There are no requirements: it is `unsafe` like the other calls of the child.
 unsafe fn limit_capabilities(mask: u64) -> libc::c_long {
     let mut header = Header { version: CAPABILITIES_V3, pid: 0 };
     let mut data = MaybeUninit::<[Data; 2]>::zeroed();
@@ -275,7 +277,7 @@ fn receive(from: &UnixStream) -> Result<fs::File, Denied> {
     }
 }
 
-/// From proc(5), «status»: what counts for files.
+/// The values of proc(5), "status", that matter for files.
 fn parse(status: &str) -> Option<Rights> {
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let fourth = |name| field(name)?.split_ascii_whitespace().nth(3)?.parse().ok();
@@ -305,7 +307,7 @@ mod tests {
     use super::*;
     use crate::state::tests::Scratch;
 
-    /// A process that has become what it is to be, and stays so.
+    /// A process that has changed its rights and stays like that.
     struct Process(Child);
 
     impl Process {

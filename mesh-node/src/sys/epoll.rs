@@ -14,16 +14,16 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 #[derive(Debug)]
 pub(crate) struct Poll {
     epoll: Epoll,
-    /// Whether there is epoll_pwait2(2): Linux 5.11, and no seccomp filter of before.
+    /// Whether epoll_pwait2(2) works: Linux 5.11, without an older seccomp filter.
     fine: bool,
 }
 
-/// Something is ready.
+/// A ready descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ready {
-    /// What the descriptor was added with.
+    /// The token of the descriptor.
     pub(crate) token: u64,
-    /// There is an error or a hang-up to be found; perhaps also something to read.
+    /// Whether there is an error or a hang-up. There may be something to read as well.
     pub(crate) error: bool,
 }
 
@@ -31,7 +31,7 @@ impl Poll {
     /// An empty set.
     ///
     /// # Errors
-    /// What epoll_create1(2) says.
+    /// The error of epoll_create1(2).
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, fine: cfg!(target_pointer_width = "64") })
     }
@@ -39,16 +39,16 @@ impl Poll {
     /// Waits for `fd` to be readable, from now until it is closed.
     ///
     /// # Errors
-    /// What epoll_ctl(2) says.
+    /// The error of epoll_ctl(2).
     pub(crate) fn add(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
         Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
     }
 
-    /// Waits until something is ready, at most `timeout` (`None`: for ever), and puts it into `ready`. A signal ends
-    /// the waiting early, with nothing.
+    /// Waits until a descriptor is ready, at most `timeout` (`None`: for ever), and puts the ready ones into `ready`. A
+    /// signal ends the wait early, with none.
     ///
     /// # Errors
-    /// What epoll_wait(2) says.
+    /// The error of epoll_wait(2).
     pub(crate) fn wait(&mut self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
         ready.clear();
         let mut events = [EpollEvent::empty(); 64];
@@ -74,8 +74,8 @@ impl Poll {
 
 fn pwait2(epoll: &Epoll, events: &mut [EpollEvent], timeout: Option<Duration>) -> io::Result<usize> {
     let timeout = timeout.map(nix::sys::time::TimeSpec::from);
-    // SAFETY: `EpollEvent` is a transparent `epoll_event`, of which as many may be written as there are; `TimeSpec` is a
-    // transparent `timespec`, as the 64-bit kernels take it; the signal mask may be null.
+    // SAFETY: `EpollEvent` is a transparent `epoll_event`, and the given number of them may be written; `TimeSpec` is a
+    // transparent `timespec`, as 64-bit kernels take it; the signal mask may be null.
     let count = unsafe {
         libc::syscall(
             libc::SYS_epoll_pwait2,
@@ -91,7 +91,7 @@ fn pwait2(epoll: &Epoll, events: &mut [EpollEvent], timeout: Option<Duration>) -
 }
 
 fn coarse(epoll: &Epoll, events: &mut [EpollEvent], timeout: Option<Duration>) -> io::Result<usize> {
-    // Rounded up: to wake too early is to spin.
+    // Rounded up, since waking too early would spin.
     let millis = timeout.map(|t| t.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u16::MAX));
     Ok(epoll.wait(events, millis.map_or(EpollTimeout::NONE, EpollTimeout::from))?)
 }

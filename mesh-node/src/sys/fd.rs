@@ -1,4 +1,4 @@
-//! Descriptors beside a message on a unix socket (`SCM_RIGHTS`, unix(7)).
+//! Passes descriptors with a message on a unix socket (`SCM_RIGHTS`, unix(7)).
 #![allow(unsafe_code, reason = "a received descriptor is only a number until it is owned")]
 
 use std::{
@@ -15,22 +15,19 @@ use nix::{
     sys::socket::{ControlMessage, MsgFlags, sendmsg},
 };
 
-/// The most descriptors that one message may carry; no request of ours has more than three.
+/// The most descriptors in one message. No request has more than three.
 const MOST: usize = 4;
 
-/// Sends `bytes`, with `fds` beside the first of them.
+/// Sends `bytes`, and `fds` with the first of them.
 ///
 /// # Errors
-/// What sendmsg(2) says; `InvalidInput` if there are descriptors but no octet for them to ride on.
+/// The error of sendmsg(2); `InvalidInput` for descriptors without any byte.
 pub(crate) fn send_with_fds(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     if fds.is_empty() {
         return (&*stream).write_all(bytes);
     }
     if bytes.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "descriptors travel beside octets, and there are none",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "descriptors can only be sent with at least one byte"));
     }
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let sent = loop {
@@ -43,11 +40,11 @@ pub(crate) fn send_with_fds(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd
     (&*stream).write_all(bytes.get(sent..).unwrap_or_default())
 }
 
-/// Receives what is there, at most `buffer.len()` octets, and the descriptors beside it, close-on-exec. No octets: the
-/// other end is done.
+/// Receives at most `buffer.len()` bytes and the descriptors with them, close-on-exec. No bytes: the other end has
+/// finished.
 ///
 /// # Errors
-/// What recvmsg(2) says; `InvalidData` if more descriptors came than any request has (all are closed then).
+/// The error of recvmsg(2); `InvalidData` if there were more descriptors than any request has (all of them are closed).
 pub(crate) fn recv_with_fds(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // Room for the header and the descriptors, aligned for both.
@@ -60,7 +57,7 @@ pub(crate) fn recv_with_fds(stream: &UnixStream, buffer: &mut [u8]) -> io::Resul
     // SAFETY: CMSG_SPACE only calculates.
     message.msg_controllen = unsafe { libc::CMSG_SPACE((MOST * size_of::<RawFd>()) as libc::c_uint) } as _;
     let count = loop {
-        // SAFETY: the message points to buffers that outlive the call, with no more than their true lengths.
+        // SAFETY: the message points to buffers that outlive the call, with lengths that don't exceed theirs.
         match unsafe { libc::recvmsg(stream.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) } {
             count if count >= 0 => break count.cast_unsigned(),
             _ => match io::Error::last_os_error() {
@@ -69,7 +66,7 @@ pub(crate) fn recv_with_fds(stream: &UnixStream, buffer: &mut [u8]) -> io::Resul
             },
         }
     };
-    // Before anything is refused: whatever isn't owned would stay open for ever.
+    // Before any check: descriptors without an owner would stay open for ever.
     let fds = own(&message);
     if message.msg_flags & libc::MSG_CTRUNC != 0 {
         return Err(io::Error::new(
@@ -80,12 +77,12 @@ pub(crate) fn recv_with_fds(stream: &UnixStream, buffer: &mut [u8]) -> io::Resul
     Ok((count, fds))
 }
 
-/// The descriptors beside a message that was received. (nix gives none if there were more than there was room for.)
+/// The descriptors of a received message. (nix returns none if there were more than there was room for.)
 #[allow(clippy::unnecessary_cast, reason = "with musl, cmsg_len is a socklen_t")]
 fn own(message: &libc::msghdr) -> Vec<OwnedFd> {
     let mut fds = Vec::new();
     // SAFETY: the kernel has filled `msg_control` and set `msg_controllen`; the macros stay within, and the data of
-    // SCM_RIGHTS are descriptors that it has just put into our table, for us alone.
+    // SCM_RIGHTS are new descriptors that only this code knows.
     unsafe {
         let mut header = libc::CMSG_FIRSTHDR(message);
         while let Some(control) = header.as_ref() {

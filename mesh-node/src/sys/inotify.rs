@@ -1,4 +1,4 @@
-//! Noticing that a file has been written to: inotify(7).
+//! Notices that a file was written to: inotify(7).
 #![allow(unsafe_code, reason = "tokio trusts whoever registers a descriptor to keep it")]
 
 use std::{
@@ -13,14 +13,14 @@ use nix::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// One watch over one file.
+/// A watch on a file.
 pub(crate) type Watched = WatchDescriptor;
 
-/// Watches over any number of files.
+/// Watches on any number of files.
 #[derive(Debug)]
 pub(crate) struct Writes(AsyncFd<Owned>);
 
-/// An inotify instance, as tokio wants to see it.
+/// An inotify instance in the form that tokio needs.
 #[derive(Debug)]
 struct Owned(Inotify);
 
@@ -30,49 +30,49 @@ impl AsRawFd for Owned {
     }
 }
 
-/// What has happened.
+/// An event.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     /// A program that had this file open for writing has closed it.
     One(Watched),
-    /// This file has another name, or fewer of them: another one may stand in its place.
+    /// This file was renamed or unlinked: another file may have its name.
     Moved(Watched),
-    /// So many things that nobody knows which any more.
+    /// Events were lost.
     Any,
 }
 
 impl Writes {
-    /// With no watch yet; within a tokio runtime.
+    /// Without a watch; within a tokio runtime.
     ///
     /// # Errors
     /// If this user has too many instances (`fs.inotify.max_user_instances`).
     pub(crate) fn new() -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        // SAFETY: the descriptor is owned, by us and then by the `AsyncFd`, which nobody can take it out of.
+        // SAFETY: the `AsyncFd` owns the descriptor and never gives it away.
         let registered = unsafe { AsyncFd::register_with_interest(Owned(inotify), Interest::READABLE) };
         registered.map(Self).map_err(|e| e.into_parts().1)
     }
 
-    /// Watches over a file, wherever it is written to or renamed from. The same file once more is the same watch.
+    /// Watches a file for writes and renames. A second call for the same file returns the same watch.
     ///
     /// # Errors
-    /// If it isn't there, or this user has too many watches (`fs.inotify.max_user_watches`).
+    /// If the file doesn't exist, or this user has too many watches (`fs.inotify.max_user_watches`).
     pub(crate) fn watch(&self, path: &Path) -> io::Result<Watched> {
-        // Where another file takes its name, it has one link less: that is a change of its attributes.
+        // If another file takes its name, it loses a link, which is a change of its attributes.
         let events = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_MOVE_SELF;
         Ok(self.0.get_ref().0.add_watch(path, events)?)
     }
 
     /// Ends a watch.
     pub(crate) fn unwatch(&self, watched: Watched) {
-        // It may have ended with its file.
+        // The watch may have ended with its file.
         let _ = self.0.get_ref().0.rm_watch(watched);
     }
 
-    /// Waits for what happens next.
+    /// Waits for the next event.
     ///
     /// # Errors
-    /// What read(2) says.
+    /// The error of read(2).
     pub(crate) async fn next(&self) -> io::Result<Vec<Written>> {
         loop {
             let mut ready = self.0.readable().await?;

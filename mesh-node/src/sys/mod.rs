@@ -1,5 +1,5 @@
-//! System calls: the only place with `unsafe`. Each file wraps one kernel interface in types that can't be misused, and
-//! decides nothing about the mesh.
+//! System calls: the only modules with `unsafe`. Each file wraps one kernel interface in types that can't be misused,
+//! and makes no decisions about the mesh.
 
 pub(crate) mod borrow;
 pub(crate) mod epoll;

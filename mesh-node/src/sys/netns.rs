@@ -1,4 +1,5 @@
-//! Network namespaces (network_namespaces(7), ioctl_nsfs(2)): what a descriptor is, making one, and working in one.
+//! Network namespaces (network_namespaces(7), ioctl_nsfs(2)): recognizes their descriptors, makes one, and works in
+//! one.
 #![allow(unsafe_code, reason = "NS_GET_NSTYPE and the number of a message's namespace have no safe wrapper")]
 
 use std::{
@@ -16,16 +17,16 @@ use nix::{
 use rtnetlink::sys::Socket;
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Whether the descriptor is that of a network namespace.
+/// Whether a descriptor is that of a network namespace.
 ///
 /// # Errors
-/// What fstatfs(2) and ioctl(2) say.
+/// The error of fstatfs(2) or ioctl(2).
 pub(crate) fn is_network(fd: impl AsFd) -> io::Result<bool> {
-    // Other file systems and devices may give the ioctl's number another meaning.
+    // Other file systems and devices may use the ioctl's number for something else.
     if fstatfs(&fd)?.filesystem_type() != NSFS_MAGIC {
         return Ok(false);
     }
-    // SAFETY: NS_GET_NSTYPE takes no argument, and nsfs gives it this meaning.
+    // SAFETY: NS_GET_NSTYPE takes no argument, and the descriptor is one of nsfs.
     let kind = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), nix::request_code_none!(0xb7, 0x3)) };
     if kind < 0 {
         return Err(io::Error::last_os_error());
@@ -33,8 +34,8 @@ pub(crate) fn is_network(fd: impl AsFd) -> io::Result<bool> {
     Ok(kind == libc::CLONE_NEWNET)
 }
 
-/// Runs `work` in a namespace, in a thread of its own, which is the only thing that ever enters it. What the thread
-/// opens there stays there.
+/// Runs `work` in a namespace, in a thread of its own: no other thread enters it. The descriptors that the thread opens
+/// stay in the namespace.
 ///
 /// # Errors
 /// If the thread can't be started or may not enter: setns(2).
@@ -57,7 +58,7 @@ pub(crate) fn make() -> io::Result<OwnedFd> {
     })
 }
 
-/// A netlink socket that can be waited for.
+/// A netlink socket for tokio.
 #[derive(Debug)]
 pub(crate) struct Ear(AsyncFd<Socket>);
 
@@ -67,15 +68,15 @@ impl Ear {
     /// # Errors
     /// If the socket can't be waited for.
     pub(crate) fn new(socket: Socket) -> io::Result<Self> {
-        // SAFETY: the descriptor is owned by the socket, and that by the `AsyncFd`, which nobody can take it out of.
+        // SAFETY: the `AsyncFd` owns the socket, which owns the descriptor and never gives it away.
         let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
         registered.map(Self).map_err(|e| e.into_parts().1)
     }
 
-    /// The namespace that the next message is from, by its number; `None`: the socket's own.
+    /// Waits for the next message, and returns the number of its namespace; `None`: the socket's own.
     ///
     /// # Errors
-    /// What recvmsg(2) says; `ENOBUFS`: there was more than could be kept.
+    /// The error of recvmsg(2); `ENOBUFS`: messages were lost.
     pub(crate) async fn sender(&self) -> io::Result<Option<i32>> {
         loop {
             let mut ready = self.0.readable().await?;
@@ -86,11 +87,11 @@ impl Ear {
     }
 }
 
-/// Takes one message from a netlink socket that listens to all namespaces, and returns the number of the one that it is from;
-/// `None`: the socket's own. What it says isn't read.
+/// Takes one message from a netlink socket that listens to all namespaces, and returns the number of its namespace;
+/// `None`: the socket's own. The content isn't read.
 ///
 /// # Errors
-/// What recvmsg(2) says; `ENOBUFS`: there was more than could be kept.
+/// The error of recvmsg(2); `ENOBUFS`: messages were lost.
 #[allow(clippy::unnecessary_cast, reason = "with musl, cmsg_len is a socklen_t")]
 fn sender(socket: &impl AsRawFd) -> io::Result<Option<i32>> {
     // Aligned for a `cmsghdr`, and with room for more than one with an int.
@@ -100,14 +101,14 @@ fn sender(socket: &impl AsRawFd) -> io::Result<Option<i32>> {
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     (header.msg_iov, header.msg_iovlen) = (&raw mut part, 1);
     (header.msg_control, header.msg_controllen) = (control.as_mut_ptr().cast(), size_of_val(&control) as _);
-    // SAFETY: the header describes the buffers above, which outlive the call. What doesn't fit is left out.
+    // SAFETY: the header describes the buffers above, which outlive the call. A longer message is truncated.
     let received =
         unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_TRUNC | libc::MSG_CMSG_CLOEXEC) };
     if received < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has filled in the header; each `cmsghdr` is within `control`, which is aligned for it, and the data of
-    // one that says that it holds an int is read as one.
+    // SAFETY: the kernel has filled in the header; each `cmsghdr` is within `control`, which is aligned for it, and
+    // only data of the type int is read as one.
     unsafe {
         let mut next = libc::CMSG_FIRSTHDR(&raw const header);
         while !next.is_null() {

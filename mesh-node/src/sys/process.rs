@@ -1,4 +1,4 @@
-//! Processes: noticing their end, and what their children may do.
+//! Processes: notices their end, and restricts their children.
 #![allow(unsafe_code, reason = "pidfd_open(2), capset(2) and prctl(2) have no safe wrapper in nix")]
 
 use std::{
@@ -9,25 +9,25 @@ use std::{
 use nix::libc;
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Opens a process, as a descriptor that becomes readable when it ends: pidfd_open(2), close-on-exec by itself.
+/// Opens a process as a descriptor that becomes readable when it ends: pidfd_open(2), which is close-on-exec.
 ///
 /// # Errors
 /// If there is no such process.
 pub(crate) fn pidfd(pid: i32) -> io::Result<OwnedFd> {
-    // SAFETY: the call takes two integers and touches no memory of ours.
+    // SAFETY: the call takes two integers and touches no memory.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+    // SAFETY: the kernel has just returned this descriptor, which no other code knows.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The number of the process behind a pidfd: proc(5), «fdinfo».
+/// The number of the process behind a pidfd: proc(5), "fdinfo".
 ///
 /// # Errors
-/// If the descriptor is no pidfd, or the process has ended or can't be seen from here.
+/// If the descriptor isn't a pidfd, or the process has ended or isn't visible from here.
 pub(crate) fn pid_of(pidfd: impl AsFd) -> io::Result<i32> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd()))?;
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
@@ -39,22 +39,22 @@ pub(crate) fn pid_of(pidfd: impl AsFd) -> io::Result<i32> {
     }
 }
 
-/// The end of a process, to be waited for.
+/// Waits for the end of a process.
 #[derive(Debug)]
 pub(crate) struct End(AsyncFd<OwnedFd>);
 
 impl End {
-    /// Of the process behind a pidfd; within a tokio runtime.
+    /// Takes a pidfd; within a tokio runtime.
     ///
     /// # Errors
-    /// If the descriptor can't be waited for: it is no pidfd.
+    /// If the descriptor can't be waited for: it isn't a pidfd.
     pub(crate) fn of(pidfd: OwnedFd) -> io::Result<Self> {
-        // SAFETY: the descriptor is owned, by us and then by the `AsyncFd`, which nobody can take it out of.
+        // SAFETY: the `AsyncFd` owns the descriptor and never gives it away.
         let registered = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) };
         registered.map(Self).map_err(|e| e.into_parts().1)
     }
 
-    /// Waits for it.
+    /// Waits for the end.
     ///
     /// # Errors
     /// If the runtime ends first.
@@ -67,15 +67,15 @@ impl End {
 #[derive(Debug, Clone, Copy)]
 #[repr(u32)]
 pub(crate) enum Capability {
-    /// Hearing of what changes in other network namespaces.
+    /// To receive changes in other network namespaces.
     NetBroadcast = 11,
-    /// Changing interfaces, addresses and routes.
+    /// To change interfaces, addresses and routes.
     NetAdmin = 12,
-    /// Mounting, entering namespaces, and much more.
+    /// To mount, to enter namespaces, and much more.
     SysAdmin = 21,
 }
 
-/// Whether this process has a capability: proc(5), «status».
+/// Whether this process has a capability: proc(5), "status".
 pub(crate) fn has(capability: Capability) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -83,13 +83,13 @@ pub(crate) fn has(capability: Capability) -> bool {
     effective.is_some_and(|set| set & (1 << capability as u32) != 0)
 }
 
-/// Takes a capability from whatever this thread executes later on (capabilities(7): out of the bounding set, and out of
-/// the inheritable and ambient ones, from which a program could have it otherwise). This thread keeps it.
+/// Takes a capability from the programs that this thread executes (capabilities(7): from the bounding set, and from the
+/// inheritable and ambient ones, by which a program could get it otherwise). This thread keeps it.
 ///
 /// # Errors
 /// Without `CAP_SETPCAP`.
 pub(crate) fn deny_children(capability: Capability) -> io::Result<()> {
-    // SAFETY: the calls take integers and touch no memory of ours.
+    // SAFETY: the calls take integers and touch no memory.
     unsafe {
         check(libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0))?;
         check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_LOWER, capability as libc::c_ulong, 0, 0))?;

@@ -11,17 +11,17 @@ use std::{
     },
 };
 
-/// Where TUN devices are opened.
+/// The device that creates TUN devices.
 pub(crate) const DEVICE: &str = "/dev/net/tun";
 
-/// What `TUNSETOFFLOAD` is asked for, best first. The kernel refuses a set with a bit that it doesn't know.
+/// The values for `TUNSETOFFLOAD`, best first. The kernel refuses a set with an unknown bit.
 const OFFLOADS: [u32; 3] =
     [libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6, libc::TUN_F_CSUM | libc::TUN_F_TSO4, 0];
 
-/// `struct virtio_net_hdr` in octets, without mergeable buffers. A device that persisted may have been given another.
+/// The length of `struct virtio_net_hdr` in bytes, without mergeable buffers. A persistent device may have another.
 const VNET_HEADER: c_int = 10;
 
-/// A queue of a TUN device. The device goes when this is closed, unless it was made persistent.
+/// A queue of a TUN device. Closing it deletes the device, unless that is persistent.
 #[derive(Debug)]
 pub(crate) struct Tun(OwnedFd);
 
@@ -36,7 +36,7 @@ impl Tun {
         let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(DEVICE)?;
         // SAFETY: an `ifreq` of zeros is a valid one, with an empty name.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        // The last octet stays zero.
+        // The last byte stays zero.
         if name.len() >= request.ifr_name.len() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -51,7 +51,7 @@ impl Tun {
         Ok(Self(file.into()))
     }
 
-    /// Gives the device to a user, so that a process without `CAP_NET_ADMIN` that finds it can't attach to it.
+    /// Sets the owner of the device, so that a process without `CAP_NET_ADMIN` can't attach to it.
     ///
     /// # Errors
     /// `EINVAL` if this user namespace has no such user.
@@ -59,7 +59,7 @@ impl Tun {
         self.ioctl(libc::TUNSETOWNER, c_ulong::from(uid))
     }
 
-    /// Whether the device outlives its queue.
+    /// Sets whether the device outlives its queue.
     ///
     /// # Errors
     /// `EBADFD` if the device is gone.
@@ -84,8 +84,8 @@ impl AsFd for Tun {
     }
 }
 
-/// Lets the kernel exchange TCP super-packets and partial checksums over a queue, or no longer. Says whether it does;
-/// an old kernel may do less than asked for.
+/// Enables or disables TCP super-packets and partial checksums on a queue. Returns whether they are enabled; an old
+/// kernel may enable fewer than requested.
 ///
 /// # Errors
 /// `EBADFD` if the device is gone.

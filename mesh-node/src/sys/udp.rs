@@ -1,4 +1,4 @@
-//! The UDP socket of the tunnel (udp(7)): both IP families, many datagrams a call by `UDP_SEGMENT` and `UDP_GRO`.
+//! The UDP socket of the tunnel (udp(7)): both IP families, and many datagrams a call by `UDP_SEGMENT` and `UDP_GRO`.
 #![allow(unsafe_code, reason = "sendmsg and recvmmsg with control messages and without an allocation a call")]
 
 use std::{
@@ -23,26 +23,26 @@ mod control;
 
 use self::control::{Control, Source, notes};
 
-/// What is asked for as the socket's buffers, in octets. A datagram that finds the buffer full takes up to 64 TCP
-/// segments with it, since whole GRO batches are dropped.
+/// The requested size of the socket's buffers in bytes. A full buffer drops whole GRO batches, with up to 64 TCP
+/// segments each.
 const SOCKET_BUFFER: usize = 8 << 20;
 
-/// How many messages one [`Udp::receive`] takes; more than four were slower when measured (they don't fit the cache).
+/// How many messages one [`Udp::receive`] takes. More than four were slower when measured (they don't fit the cache).
 const BATCH: usize = 4;
 
 /// The tunnel's socket. Non-blocking, not connected.
 #[derive(Debug)]
 pub(crate) struct Udp {
     socket: OwnedFd,
-    /// Whether it is an IPv6 socket, which speaks IPv4 by mapped addresses (RFC 4291 §2.5.5.2).
+    /// Whether it is an IPv6 socket, which uses mapped addresses for IPv4 (RFC 4291 §2.5.5.2).
     dual: bool,
 }
 
 impl Udp {
-    /// Binds to a port of all addresses of the machine, 0 for any port. IPv4 only where there is no IPv6.
+    /// Binds a port of all addresses of the machine, 0 for any port. It is IPv4 only if the machine has no IPv6.
     ///
     /// # Errors
-    /// `AddrInUse`, or whatever else bind(2) says.
+    /// `AddrInUse`, or another error of bind(2).
     pub(crate) fn bind(port: u16) -> io::Result<Self> {
         match Self::bind_dual(port) {
             Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL | Errno::EPROTONOSUPPORT) => Ok(Self::bind_v4(port)?),
@@ -53,10 +53,10 @@ impl Udp {
     fn bind_dual(port: u16) -> nix::Result<Self> {
         let socket = open(AddressFamily::Inet6)?;
         setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
-        // Outer packets may be fragmented: a path with a smaller MTU is slow then, and not broken.
+        // Outer packets may be fragmented: a path with a smaller MTU is then slow but works.
         set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)?;
         set(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
-        // IPv4 destinations come with it as well, mapped.
+        // This option also reports IPv4 destinations, as mapped addresses.
         set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         bind(socket.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0)))?;
         Ok(Self { socket, dual: true })
@@ -70,46 +70,47 @@ impl Udp {
         Ok(Self { socket, dual: false })
     }
 
-    /// The port that it is bound to.
+    /// The bound port.
     ///
     /// # Errors
-    /// What getsockname(2) says.
+    /// The error of getsockname(2).
     pub(crate) fn port(&self) -> io::Result<u16> {
         let name: SockaddrStorage = getsockname(self.socket.as_raw_fd())?;
         let v6 = name.as_sockaddr_in6().map(SockaddrIn6::port);
         v6.or_else(|| name.as_sockaddr_in().map(SockaddrIn::port)).ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
-    /// Lets datagrams of one sender arrive in batches (`UDP_GRO`, Linux 5.0), or each by itself.
+    /// Enables or disables batches of received datagrams (`UDP_GRO`, Linux 5.0).
     ///
     /// # Errors
-    /// `ENOPROTOOPT` where the kernel is too old.
+    /// `ENOPROTOOPT` if the kernel is too old.
     pub(crate) fn set_gro(&self, on: bool) -> io::Result<()> {
         Ok(set(&self.socket, libc::SOL_UDP, libc::UDP_GRO, on.into())?)
     }
 
-    /// Sends one datagram, or with `segment` as many as `octets` make in pieces of that length (`UDP_SEGMENT`). They leave
-    /// from `from`, if the machine still has that address, and else from whichever the kernel takes.
+    /// Sends one datagram, or with `segment` several of that length (`UDP_SEGMENT`). They leave from `from` if the
+    /// machine still has that address, else from an address that the kernel chooses.
     ///
     /// # Errors
-    /// What sendmsg(2) says. With `segment`: `EIO` if the route can't do it, `EINVAL` if the pieces don't fit its MTU.
+    /// The error of sendmsg(2). With `segment`: `EIO` if the route can't do it, `EINVAL` if the pieces don't fit its
+    /// MTU.
     pub(crate) fn send(
         &self,
         from: Option<IpAddr>,
         to: SocketAddr,
-        octets: &[u8],
+        bytes: &[u8],
         segment: Option<u16>,
     ) -> io::Result<()> {
-        let sent = self.send_from(from, to, octets, segment);
+        let sent = self.send_from(from, to, bytes, segment);
         match (&sent, from) {
-            (Err(error), Some(_)) if is_not_ours(error) => self.send_from(None, to, octets, segment),
+            (Err(error), Some(_)) if is_not_ours(error) => self.send_from(None, to, bytes, segment),
             _ => sent,
         }
     }
 
-    fn send_from(&self, from: Option<IpAddr>, to: SocketAddr, octets: &[u8], segment: Option<u16>) -> io::Result<()> {
+    fn send_from(&self, from: Option<IpAddr>, to: SocketAddr, bytes: &[u8], segment: Option<u16>) -> io::Result<()> {
         let mut name = Name::from(if self.dual { mapped(to) } else { to });
-        let mut part = libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
+        let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         let mut control = Control::default();
         // SAFETY: a `msghdr` of zeros is a valid one.
         let mut message: libc::msghdr = unsafe { mem::zeroed() };
@@ -123,7 +124,7 @@ impl Udp {
             message.msg_controllen = length as _;
         }
         loop {
-            // SAFETY: all that `message` points to outlives the call, and sendmsg writes to none of it.
+            // SAFETY: everything that `message` points to outlives the call, and sendmsg writes to none of it.
             match unsafe { libc::sendmsg(self.socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) } {
                 sent if sent >= 0 => return Ok(()),
                 _ => match io::Error::last_os_error() {
@@ -134,10 +135,10 @@ impl Udp {
         }
     }
 
-    /// Takes what has arrived, at most [`BATCH`] messages; [`Inbox::messages`] has them then. None if nothing has.
+    /// Receives at most [`BATCH`] messages, which [`Inbox::messages`] then returns.
     ///
     /// # Errors
-    /// What recvmmsg(2) says, but for `EAGAIN`.
+    /// The error of recvmmsg(2), except for `EAGAIN`.
     pub(crate) fn receive(&self, inbox: &mut Inbox) -> io::Result<()> {
         inbox.filled = 0;
         let mut names = [Name::default(); BATCH];
@@ -155,7 +156,7 @@ impl Udp {
             message.msg_hdr.msg_control = (&raw mut controls[i]).cast();
             message.msg_hdr.msg_controllen = size_of::<Control>() as _;
         }
-        // SAFETY: every header points to buffers of its own that outlive the call, with their true lengths.
+        // SAFETY: every header points to separate buffers that outlive the call, with their true lengths.
         let count = unsafe {
             libc::recvmmsg(
                 self.socket.as_raw_fd(),
@@ -215,32 +216,32 @@ struct Slot {
 /// Datagrams of one sender that arrived together.
 #[derive(Debug)]
 pub(crate) struct Message<'a> {
-    /// Who sent them; IPv4 addresses are never mapped.
+    /// The sender; never an IPv4-mapped address.
     pub(crate) from: SocketAddr,
-    /// To which of the machine's addresses; never mapped.
+    /// The machine's address that they were sent to; never a mapped one.
     pub(crate) local: Option<IpAddr>,
-    /// One after the other.
+    /// The datagrams, one after another.
     pub(crate) datagrams: &'a mut [u8],
-    /// The length of each but the last, which may be shorter. Zero only if all is empty.
+    /// The length of each but the last, which may be shorter. It is zero only if all are empty.
     pub(crate) stride: usize,
-    /// Whether there was more than the buffer could take, so that the end is missing.
+    /// Whether the buffer was too short, so that the end is missing.
     pub(crate) truncated: bool,
 }
 
 impl Inbox {
-    /// Buffers of `length` octets each.
+    /// Buffers of `length` bytes each.
     pub(crate) fn new(length: usize) -> Self {
         let slot =
             |_| Slot { buffer: vec![0; length].into(), len: 0, stride: 0, truncated: false, from: None, local: None };
         Self { slots: [0; BATCH].map(slot), filled: 0, overflow: 0 }
     }
 
-    /// Whether the last receive took all that it could: there may be more.
+    /// Whether the last receive filled all buffers, so that there may be more.
     pub(crate) fn is_full(&self) -> bool {
         self.filled == BATCH
     }
 
-    /// What the last receive took.
+    /// The messages of the last receive.
     pub(crate) fn messages(&mut self) -> impl Iterator<Item = Message<'_>> {
         self.slots.iter_mut().take(self.filled).filter_map(|slot| {
             Some(Message {
@@ -260,11 +261,11 @@ impl Inbox {
     }
 }
 
-/// A socket with what both families need.
+/// A socket with the options of both families.
 fn open(family: AddressFamily) -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(family, SockType::Datagram, flags, None)?;
-    // The limits of net.core.{r,w}mem_max bind those without CAP_NET_ADMIN.
+    // net.core.{r,w}mem_max limit this without CAP_NET_ADMIN.
     setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BUFFER)
         .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &SOCKET_BUFFER))?;
     setsockopt(&socket, sockopt::SndBufForce, &SOCKET_BUFFER)
@@ -280,7 +281,7 @@ fn set(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) -> nix::Resu
     Errno::result(result).map(drop)
 }
 
-/// An address as the kernel has it.
+/// The kernel's format of an address.
 #[derive(Clone, Copy)]
 struct Name {
     storage: libc::sockaddr_in6,
@@ -312,7 +313,7 @@ impl From<SocketAddr> for Name {
 }
 
 impl Name {
-    /// The address as the rest of the program has it: canonical. `None` if it is neither IPv4 nor IPv6.
+    /// The canonical address. `None` if it is neither IPv4 nor IPv6.
     fn address(&self) -> Option<SocketAddr> {
         match c_int::from(self.storage.sin6_family) {
             libc::AF_INET6 => {
@@ -323,7 +324,7 @@ impl Name {
                 })
             }
             libc::AF_INET => {
-                // SAFETY: the kernel has put a `sockaddr_in` here, as the family says; it is smaller than what it is in.
+                // SAFETY: the kernel has written a `sockaddr_in` here, by its family, which is smaller than the buffer.
                 let v4 = unsafe { (&raw const self.storage).cast::<libc::sockaddr_in>().read() };
                 Some(SocketAddrV4::from(SockaddrIn::from(v4)).into())
             }
@@ -339,8 +340,8 @@ fn mapped(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Whether a datagram may have been refused because its source is none of the machine's addresses any more. (`EINVAL` can
-/// have other reasons: then it is refused again.)
+/// Whether a datagram may have been refused because the machine no longer has the source address. (`EINVAL` can have
+/// other reasons, by which a second attempt fails as well.)
 fn is_not_ours(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EADDRNOTAVAIL | libc::ENODEV | libc::ENETUNREACH))
 }

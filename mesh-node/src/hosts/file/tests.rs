@@ -1,4 +1,4 @@
-//! What is taken for a hosts file, and what becomes of it.
+//! What is accepted as a hosts file, and what happens to it.
 
 use std::os::unix::fs::symlink;
 
@@ -32,14 +32,14 @@ fn names_come_and_go_in_place() {
 }
 
 #[test]
-fn what_comes_of_two_who_write_at_once_is_put_right() {
+fn two_writes_at_once_are_corrected() {
     let scratch = Scratch::new("both");
     let path = scratch.0.join("hosts");
     let block = "# mesh-node begin\n100.112.0.2 db\n# mesh-node end\n";
     fs::write(&path, "127.0.0.1 localhost\n").unwrap();
     let mut hosts = open(&path).unwrap();
     hosts.put(&names()).unwrap();
-    // A runtime emptied it, we wrote, it wrote: over our beginning.
+    // A runtime emptied the file, the agent wrote, and the runtime wrote over the beginning.
     let theirs = "127.0.0.1 localhost\n172.17.0.2 web\n";
     let ours = fs::read_to_string(&path).unwrap();
     fs::write(&path, format!("{theirs}{}", &ours[theirs.len()..])).unwrap();
@@ -75,7 +75,7 @@ fn a_file_with_a_nul_is_no_hosts_file_and_keeps_every_byte() {
     let refusal = open(&path).unwrap_err();
     assert!(refusal.error.contains("NUL"), "{refusal}");
     assert_eq!(fs::read(&path).unwrap(), program);
-    // It becomes one while names are kept there: they are not renewed, and go alone.
+    // It becomes one while names are kept there: they are not renewed, and only they are removed.
     fs::write(&path, "127.0.0.1 localhost\n").unwrap();
     let mut hosts = open(&path).unwrap();
     hosts.put(&names()).unwrap();
@@ -93,7 +93,7 @@ fn names_are_taken_out_of_a_file_of_any_length() {
     let block =
         |lines: usize| format!("# mesh-node begin\n{}# mesh-node end\n", "100.112.0.2 an-old-name\n".repeat(lines));
     let own = "10.9.8.7 a-name-among-many\n".repeat(1 << 16);
-    // An earlier version made it longer than it would read.
+    // An earlier version wrote more than it would read.
     fs::write(&path, format!("127.0.0.1 localhost\n{}::1 localhost\n", block(1 << 16))).unwrap();
     let mut hosts = open(&path).unwrap();
     hosts.put(&names()).unwrap();
@@ -137,7 +137,7 @@ fn what_is_no_hosts_file_is_refused_and_not_touched() {
     refused(at("setuid"), "setuid");
     refused("/etc/hosts".into(), "the machine's own");
     refused(at("missing"), "cannot open");
-    // A regular file as far as stat(2) can tell, where a write would not store but act.
+    // A regular file by stat(2), on which a write doesn't store but acts.
     refused("/proc/self/comm".into(), "no ordinary file system");
 }
 

@@ -1,11 +1,11 @@
-//! What is said beside datagrams, by control messages (cmsg(3), ip(7), ipv6(7), udp(7)).
+//! Control messages with datagrams (cmsg(3), ip(7), ipv6(7), udp(7)).
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::raw::{c_int, c_uint},
 };
 
-/// The source of a datagram as the kernel takes it.
+/// The source address of a datagram in the kernel's format.
 #[derive(Clone, Copy)]
 pub(super) enum Source {
     V4(libc::in_pktinfo),
@@ -13,7 +13,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// `None` if it is of another family than the destination.
+    /// `None` if its family isn't the destination's.
     pub(super) fn new(dual: bool, from: IpAddr, to: SocketAddr) -> Option<Self> {
         match (from, to) {
             (IpAddr::V4(from), SocketAddr::V4(_)) if !dual => Some(Self::V4(libc::in_pktinfo {
@@ -38,7 +38,7 @@ impl Source {
 pub(super) struct Control([u64; 14]);
 
 impl Control {
-    /// Writes what is said beside a datagram, and gives its length.
+    /// Writes the control messages of a datagram, and returns their length.
     pub(super) fn fill(&mut self, segment: Option<u16>, source: Option<Source>) -> usize {
         let mut length = 0;
         if let Some(segment) = segment {
@@ -51,7 +51,7 @@ impl Control {
         }
     }
 
-    /// Writes one control message at `at`, and gives where it ends. Plain old data only.
+    /// Writes one control message at `at`, and returns its end. Plain old data only.
     #[allow(clippy::unnecessary_cast, reason = "with musl, cmsg_len is a socklen_t")]
     fn put<T: Copy>(&mut self, at: usize, level: c_int, kind: c_int, value: T) -> usize {
         // SAFETY: CMSG_SPACE and CMSG_LEN only calculate.
@@ -59,7 +59,8 @@ impl Control {
             (libc::CMSG_SPACE(size_of::<T>() as c_uint) as usize, libc::CMSG_LEN(size_of::<T>() as c_uint) as usize)
         };
         assert!(at.is_multiple_of(align_of::<libc::cmsghdr>()) && at + space <= size_of::<Self>());
-        // SAFETY: `at` is aligned for a `cmsghdr`, and there is room for one with its data, as was just asserted.
+        // SAFETY: `at` is aligned for a `cmsghdr`, and the assertion above makes sure that there is room for it and its
+        // data.
         unsafe {
             let header = (&raw mut self.0).cast::<u8>().add(at).cast::<libc::cmsghdr>();
             (*header).cmsg_level = level;
@@ -71,7 +72,7 @@ impl Control {
     }
 }
 
-/// What is said beside a message.
+/// The control messages of a received message.
 #[derive(Default)]
 pub(super) struct Notes {
     pub(super) stride: Option<usize>,
@@ -108,13 +109,13 @@ pub(super) fn notes(message: &libc::msghdr) -> Notes {
     notes
 }
 
-/// What a control message of the kernel's carries, if it is long enough for it. Plain old data only.
+/// The content of a control message, if that is long enough. Plain old data only.
 ///
 /// # Safety
 /// `control` is the header of a whole control message.
 #[allow(clippy::unnecessary_cast, reason = "with musl, cmsg_len is a socklen_t")]
 unsafe fn data<T: Copy>(control: &libc::cmsghdr) -> Option<T> {
-    // SAFETY: the data stands behind the header, by the caller's promise and as its length says.
+    // SAFETY: the data follows the header, as the caller guarantees, and the length was checked.
     unsafe {
         let long_enough = control.cmsg_len as usize >= libc::CMSG_LEN(size_of::<T>() as c_uint) as usize;
         long_enough.then(|| libc::CMSG_DATA(control).cast::<T>().read_unaligned())

@@ -1,4 +1,4 @@
-//! The socket against itself, over loopback.
+//! The socket with itself, over loopback.
 
 use std::os::fd::AsFd;
 
@@ -8,7 +8,7 @@ use super::*;
 
 const LENGTH: usize = 65535;
 
-/// Waits for something to arrive, and takes it.
+/// Waits for a message, and receives it.
 fn take_into(socket: &Udp, inbox: &mut Inbox) {
     let mut wait = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut wait, PollTimeout::from(5000_u16)), Ok(1));
@@ -16,13 +16,13 @@ fn take_into(socket: &Udp, inbox: &mut Inbox) {
     assert!(inbox.messages().count() > 0);
 }
 
-/// All that arrives until `octets` have: every message with its sender.
-fn take(socket: &Udp, octets: usize) -> Vec<(SocketAddr, Vec<u8>, usize)> {
+/// Receives until `bytes` bytes have arrived: every message with its sender.
+fn take(socket: &Udp, bytes: usize) -> Vec<(SocketAddr, Vec<u8>, usize)> {
     let mut inbox = Inbox::new(LENGTH);
     let mut taken = Vec::new();
-    while taken.iter().map(|(_, bytes, _): &(_, Vec<u8>, _)| bytes.len()).sum::<usize>() < octets {
+    while taken.iter().map(|(_, bytes, _): &(_, Vec<u8>, _)| bytes.len()).sum::<usize>() < bytes {
         let mut wait = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-        assert_eq!(poll(&mut wait, PollTimeout::from(5000_u16)), Ok(1), "{octets} octets expected, {taken:?}");
+        assert_eq!(poll(&mut wait, PollTimeout::from(5000_u16)), Ok(1), "{bytes} bytes expected, {taken:?}");
         socket.receive(&mut inbox).unwrap();
         taken.extend(inbox.messages().map(|m| {
             assert!(!m.truncated);
@@ -107,7 +107,7 @@ fn a_full_buffer_is_told() {
     }
     let mut inbox = Inbox::new(LENGTH);
     let mut arrived = 0;
-    // The count travels with the next message that does arrive.
+    // The count comes with the next message that arrives.
     while {
         there.receive(&mut inbox).unwrap();
         inbox.filled > 0
@@ -128,7 +128,7 @@ fn nothing_there_is_no_error_and_a_taken_port_is_one() {
     assert_eq!(Udp::bind(socket.port().unwrap()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
 }
 
-/// Loopback has every address of 127/8, so that one socket is at several.
+/// Loopback has every address of 127/8, so that one socket has several.
 #[test]
 fn a_datagram_says_to_which_address_it_was_sent_and_leaves_from_the_one_that_is_wanted() {
     for gro in [false, true] {
@@ -165,9 +165,9 @@ fn over_ipv6_too() {
 fn an_address_that_is_gone_does_not_keep_a_datagram_back() {
     let (socket, other) = (Udp::bind(0).unwrap(), Udp::bind(0).unwrap());
     for (to, gone) in loopback(&other).into_iter().zip(["192.0.2.77", "2001:db8::77"]) {
-        for (segment, octets) in [(None, 500), (Some(200), 500)] {
-            socket.send(Some(gone.parse().unwrap()), to, &pattern(octets), segment).unwrap();
-            assert_eq!(datagrams(&take(&other, octets)).concat(), pattern(octets));
+        for (segment, bytes) in [(None, 500), (Some(200), 500)] {
+            socket.send(Some(gone.parse().unwrap()), to, &pattern(bytes), segment).unwrap();
+            assert_eq!(datagrams(&take(&other, bytes)).concat(), pattern(bytes));
         }
     }
     let wrong = "2001:db8::77".parse().unwrap();
