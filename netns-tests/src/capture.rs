@@ -1,4 +1,4 @@
-//! Packets as they pass: captures, and the sending of packets that no honest program would send.
+//! Captures packets, and sends packets that no honest program would send.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,7 @@ use crate::{
     wait,
 };
 
-/// Collects all that passes an interface, or all interfaces of a namespace, until it is dropped.
+/// Captures everything on an interface, or on all interfaces of a namespace, until it is dropped.
 pub struct Capture {
     socket: Arc<PacketSocket>,
     frames: Arc<Mutex<Vec<Frame>>>,
@@ -61,10 +61,10 @@ impl Capture {
         Self { socket, frames, stop, thread: Some(thread) }
     }
 
-    /// All that has passed so far.
+    /// Everything captured so far.
     ///
     /// # Panics
-    /// If packets were lost on their way to the capture: then it proves nothing.
+    /// If packets were lost before they were captured: then the capture proves nothing.
     #[must_use]
     pub fn frames(&self) -> Vec<Frame> {
         drain(&self.socket, &self.frames);
@@ -72,25 +72,25 @@ impl Capture {
         self.frames.lock().expect("no one panics holding it").clone()
     }
 
-    /// How many IPv4 packets that the machine itself did not send are such as `which` says.
+    /// How many IPv4 packets from other machines match `which`.
     #[must_use]
     pub fn received(&self, which: impl Fn(&Seen<'_>) -> bool) -> usize {
         self.count(false, which)
     }
 
-    /// How many that it did send.
+    /// How many IPv4 packets of the machine itself match `which`.
     #[must_use]
     pub fn sent(&self, which: impl Fn(&Seen<'_>) -> bool) -> usize {
         self.count(true, which)
     }
 
-    /// [`Capture::received`], but what is sent again counts once: a kernel that waits longer than a second does that.
+    /// [`Capture::received`] without retransmissions: a kernel that waits longer than a second makes some.
     #[must_use]
     pub fn received_once(&self, which: impl Fn(&Seen<'_>) -> bool) -> usize {
         self.count_once(false, which)
     }
 
-    /// [`Capture::sent`], but what is sent again counts once.
+    /// [`Capture::sent`] without retransmissions.
     #[must_use]
     pub fn sent_once(&self, which: impl Fn(&Seen<'_>) -> bool) -> usize {
         self.count_once(true, which)
@@ -106,9 +106,9 @@ impl Capture {
         all.map(|seen| seen.content()).collect::<BTreeSet<_>>().len()
     }
 
-    /// Waits until each SYN such as `which` says that the machine has sent has come back as a refusal such as `refusal`
-    /// says, and makes sure that there are no more of these; how many they are. It is one for a `connect`, and another
-    /// one for each time that its kernel had to wait longer than a second.
+    /// Waits until each sent SYN that matches `which` has been answered by a refusal that matches `refusal`, checks
+    /// that there are no more refusals, and returns their number. There is one for a `connect`, and another one for
+    /// each time that its kernel had to wait longer than a second.
     ///
     /// # Panics
     /// If there are too few, too many, or no SYNs at all.
@@ -126,14 +126,14 @@ impl Capture {
         wait::until_true(what, || self.received(&which) >= count);
     }
 
-    /// One line a packet, for messages of failed assertions.
+    /// One line for each packet, for the messages of assertions.
     #[must_use]
     pub fn text(&self) -> String {
         let line = |frame: &Frame| {
             let way = if frame.outgoing { "out" } else { "in" };
             match Seen::parse(&frame.bytes) {
                 Some(seen) => format!(
-                    "{way} {} -> {} protocol {} ports {:?} flags {:?} icmp {:?} {} octets\n",
+                    "{way} {} -> {} protocol {} ports {:?} flags {:?} icmp {:?} {} bytes\n",
                     seen.source,
                     seen.destination,
                     seen.protocol,
@@ -142,7 +142,7 @@ impl Capture {
                     seen.icmp(),
                     frame.bytes.len()
                 ),
-                None => format!("{way} ethertype {:#06x}, {} octets\n", frame.ethertype, frame.bytes.len()),
+                None => format!("{way} ethertype {:#06x}, {} bytes\n", frame.ethertype, frame.bytes.len()),
             }
         };
         self.frames().iter().map(line).collect()
@@ -158,7 +158,7 @@ impl Drop for Capture {
     }
 }
 
-/// Puts packets onto an interface, past routes, rules and the kernel's own checks.
+/// Sends packets to an interface, past routes, rules and the kernel's checks.
 pub struct Injector {
     socket: PacketSocket,
     interface: u32,
@@ -177,13 +177,13 @@ impl Injector {
         Self { socket, interface: index, station: [0; 6] }
     }
 
-    /// On an Ethernet: towards the station with this address.
+    /// On an Ethernet: to the station with this address.
     #[must_use]
     pub fn to_station(self, station: [u8; 6]) -> Self {
         Self { station, ..self }
     }
 
-    /// Sends one.
+    /// Sends a packet.
     ///
     /// # Panics
     /// If the interface doesn't take it.
@@ -194,13 +194,13 @@ impl Injector {
     }
 }
 
-/// A frame as the packet that it is, if it goes this way and is such as `which` says.
+/// The packet in a frame, if its direction is right and it matches `which`.
 fn such<'a>(frame: &'a Frame, outgoing: bool, which: &impl Fn(&Seen<'_>) -> bool) -> Option<Seen<'a>> {
     Seen::parse(&frame.bytes).filter(|seen| frame.outgoing == outgoing && which(seen))
 }
 
 fn drain(socket: &PacketSocket, frames: &Mutex<Vec<Frame>>) {
-    // Locked while draining, so that two drains don't put frames in another order.
+    // Locked while draining, so that two drains don't reorder frames.
     let mut frames = frames.lock().expect("no one panics holding it");
     let mut buffer = vec![0; 70_000];
     while let Ok(Some(frame)) = socket.receive(&mut buffer) {

@@ -1,5 +1,5 @@
-//! What passed the underlay, by kind: in the end there must be nothing but WireGuard, the TLS to the coordinator, and
-//! what Ethernet and IPv6 need to find each other.
+//! Counts the frames on the underlay by kind: only WireGuard, the TLS to the coordinator, and the needs of Ethernet and
+//! IPv6 are allowed.
 
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
@@ -19,14 +19,14 @@ pub struct Census {
     pub neighbours: usize,
     /// Anything else, with how often.
     pub other: BTreeMap<String, usize>,
-    /// Among all of them: an address of the overlay as source or destination, unencrypted.
+    /// Of these, frames with an unencrypted overlay address as source or destination.
     pub of_the_range: usize,
-    /// Among all of them: one of the patterns somewhere inside.
+    /// Of these, frames that contain one of the patterns.
     pub with_pattern: usize,
 }
 
 impl Census {
-    /// Counts `frames`, on the look-out for addresses of `range` (first address and prefix length) and for `patterns`.
+    /// Counts `frames`, and looks for addresses of `range` (first address and prefix length) and for `patterns`.
     #[must_use]
     pub fn take(frames: &[Frame], range: (Ipv4Addr, u8), patterns: &[&[u8]]) -> Self {
         let mut census = Self::default();

@@ -17,7 +17,7 @@ use crate::{
     wait,
 };
 
-/// `mesh-coord serve` in a namespace of its own.
+/// `mesh-coord serve` in its own namespace.
 pub struct Coordinator {
     namespace: Namespace,
     network: Network,
@@ -67,14 +67,14 @@ impl Coordinator {
         self.daemon.take().expect("the coordinator runs").kill();
     }
 
-    /// Stops it in its tracks (SIGSTOP), and does something; the disk is then as a power cut would leave it.
+    /// Stops it (SIGSTOP) while `act` runs. Its disk is then in the state that a power cut would leave.
     ///
     /// # Panics
     /// If it doesn't run.
     pub fn frozen<R>(&self, act: impl FnOnce() -> R) -> R {
         let daemon = self.daemon.as_ref().expect("the coordinator runs");
         daemon.signal(Signal::SIGSTOP);
-        // It stands when the kernel says so, not when the signal was sent.
+        // The kernel's state counts, since the signal takes effect later.
         let state = format!("/proc/{}/stat", daemon.pid());
         wait::until_true("the coordinator to stand still", || {
             fs::read_to_string(&state)
@@ -94,7 +94,7 @@ impl Coordinator {
         self.daemon.as_ref().expect("the coordinator runs").pid()
     }
 
-    /// Its directory. Copied while it is stopped it is a backup.
+    /// Its directory. A copy of it while it is stopped is a backup.
     #[must_use]
     pub fn data(&self) -> &Path {
         &self.data
@@ -115,13 +115,13 @@ impl Coordinator {
         }
     }
 
-    /// All that it has said.
+    /// Its whole log.
     #[must_use]
     pub fn log(&self) -> String {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
     }
 
-    /// A command as one would type it; its arguments.
+    /// The arguments of a command, as an operator types it.
     #[must_use]
     pub fn prepare(&self, arguments: &[&str]) -> Command {
         let mut command = self.namespace.command(&program("MESH_COORD"));
@@ -141,7 +141,7 @@ impl Coordinator {
         self.command(&[arguments, &["--json"]].concat()).done().json()
     }
 
-    /// Writes `text` into a file of that name in a directory of its own; its path.
+    /// Writes `text` into a file of that name in a new directory, and returns its path.
     ///
     /// # Panics
     /// If that fails.

@@ -1,6 +1,6 @@
 //! Many connections at once, from one namespace, held open.
 //!
-//! [`NamedServer`] is the other side. [`Load`] is a crowd of short connections, [`Transfer`] a long and busy one:
+//! [`NamedServer`] is the other side. [`Load`] is a crowd of short connections, and [`Transfer`] a long and busy one:
 //!
 //! ```text
 //! let servers = [&a, &b].map(|instance| NamedServer::start(&instance.namespace, &instance.id, 80));
@@ -9,7 +9,7 @@
 //! crowd.assert_all_answer();
 //! let of_a = crowd.split_off(&a.id);              // a Crowd of its own
 //! a_is_gone();  of_a.wait_all(Condition::Reset);  // by poll, nothing is read or written
-//! let busy: Vec<Transfer> = crowd.transfer(Pace::Steady);   // every octet is checked, both ways at once
+//! let busy: Vec<Transfer> = crowd.transfer(Pace::Steady);   // every byte is checked, both ways at once
 //! let load = Load::start(&app.namespace, a.service_address, 80, 4);
 //! wait::until_true("…", || load.done() > 1000);
 //! assert_eq!(load.finish().failures, []);
@@ -29,7 +29,7 @@ use crate::{Namespace, Pace, Transfer, speech, traffic, wait};
 #[cfg(doc)]
 use crate::{Load, NamedServer};
 
-/// What has become of a connection.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
     /// It stands, as far as this end knows.
@@ -47,7 +47,7 @@ pub struct Crowd {
     members: Vec<Member>,
 }
 
-/// One of them.
+/// A connection.
 pub struct Member {
     /// The connection.
     pub stream: TcpStream,
@@ -57,10 +57,11 @@ pub struct Member {
 }
 
 impl Crowd {
-    /// Opens `count` connections, one after another, each with a blocking `connect`, and asks each whom it has reached.
+    /// Opens `count` connections, one after another, each by a blocking `connect`, and asks each for the name of its
+    /// server.
     ///
     /// # Panics
-    /// If a `connect` or an answer fails: none may.
+    /// If a `connect` or an answer fails.
     #[must_use]
     #[track_caller]
     pub fn gather(namespace: &Namespace, to: Ipv4Addr, port: u16, count: usize) -> Self {
@@ -77,10 +78,10 @@ impl Crowd {
         Ok(())
     }
 
-    /// Takes in connections that have been opened otherwise.
+    /// Adds connections that were opened otherwise.
     ///
     /// # Panics
-    /// If one of them doesn't say whom it has reached.
+    /// If one of them gets no name.
     #[must_use]
     #[track_caller]
     pub fn of(streams: impl IntoIterator<Item = TcpStream>) -> Self {
@@ -122,7 +123,7 @@ impl Crowd {
         self.members.iter().filter(|member| member.at == name).count()
     }
 
-    /// Takes those out that have reached this server.
+    /// Removes and returns those that have reached this server.
     #[must_use]
     pub fn split_off(&mut self, name: &str) -> Self {
         let (of_it, others) = std::mem::take(&mut self.members).into_iter().partition(|member| member.at == name);
@@ -130,7 +131,7 @@ impl Crowd {
         Self { members: of_it }
     }
 
-    /// Takes others in.
+    /// Adds others.
     pub fn join(&mut self, other: Self) {
         self.members.extend(other.members);
     }
@@ -166,7 +167,7 @@ impl Crowd {
         said.into_iter().enumerate().map(heard).collect()
     }
 
-    /// Each sends one small segment that nobody answers: the other end's kernel has to acknowledge it by and by.
+    /// Sends one small segment on each, without an answer: the other end's kernel delays its acknowledgment.
     ///
     /// # Panics
     /// If a connection has failed already.
@@ -243,7 +244,7 @@ impl Member {
     /// # Panics
     /// If that fails, which it can't.
     pub fn condition(&mut self) -> Condition {
-        // The error is told once only, so what was seen is kept.
+        // The socket reports the error only once, so it is kept.
         if matches!(self.condition, Condition::Open | Condition::Ended) {
             let mut fds = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
             poll(&mut fds, PollTimeout::ZERO).expect("poll");

@@ -32,7 +32,7 @@ impl Faults {
     #[must_use]
     pub fn of(runner: &mut Runner) -> Self {
         let path = PathBuf::from(format!("{}.faults", runner.state().display()));
-        fs::write(&path, [0; 5]).expect("a file of five octets");
+        fs::write(&path, [0; 5]).expect("a file of five bytes");
         let library = Path::new(&program("MESH_NODE")).with_file_name("libmesh_faults.so");
         assert!(library.exists(), "{} is missing: cargo build -p mesh-faults", library.display());
         runner.set_environment("LD_PRELOAD", &library);
@@ -45,8 +45,8 @@ impl Faults {
     /// # Panics
     /// If that can't be said.
     pub fn refuse(&self, offload: Offload, errno: i32) {
-        let octet = u8::try_from(errno).expect("an errno");
-        self.0.write_all_at(&[octet], offload as u64).expect("the file");
+        let byte = u8::try_from(errno).expect("an errno");
+        self.0.write_all_at(&[byte], offload as u64).expect("the file");
     }
 
     /// From now on it works.

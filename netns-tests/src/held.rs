@@ -1,4 +1,4 @@
-//! Connections that somebody is stuck on: what must not hang when they end.
+//! Connections with a blocked reader or writer, which must not hang when they end.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +15,10 @@ use crate::{Condition, Crowd, speech, wait};
 pub struct Held(Vec<JoinHandle<Condition>>);
 
 impl Crowd {
-    /// A thread for each connection that blocks in `read`, without a limit, as idle programs do.
+    /// A thread for each connection that blocks in `read` without a time limit, as idle programs do.
     ///
     /// # Panics
-    /// If a socket can't be told so.
+    /// If a socket option can't be set.
     #[must_use]
     pub fn block(self) -> Held {
         self.hold(|mut stream| {
@@ -31,8 +31,8 @@ impl Crowd {
         })
     }
 
-    /// A thread for each connection that goes on sending small segments that nobody answers, so that the other end's
-    /// kernel nearly always has an acknowledgment that it delays (tcp(7), `TCP_QUICKACK`).
+    /// A thread for each connection that keeps sending small segments without getting an answer, so that the other
+    /// end's kernel nearly always has a delayed acknowledgment (tcp(7), `TCP_QUICKACK`).
     #[must_use]
     pub fn chatter(self) -> Held {
         self.hold(|mut stream| {
@@ -62,7 +62,7 @@ impl Held {
         self.0.iter().all(|thread| !thread.is_finished())
     }
 
-    /// Waits until all have ended; how.
+    /// Waits until all have ended, and returns how.
     ///
     /// # Panics
     /// If one of them hangs.

@@ -32,7 +32,7 @@ impl Instance {
         Server::start(&self.namespace, port, answer)
     }
 
-    /// A server in it that gives the instance's identifier as its name.
+    /// A server in it that has the instance's identifier as its name.
     #[must_use]
     pub fn serve_named(&self, port: u16) -> NamedServer {
         NamedServer::start(&self.namespace, &self.id, port)
@@ -55,7 +55,7 @@ impl Instance {
         Capture::interface(&self.namespace, "mesh0")
     }
 
-    /// From now on nothing that arrives gets in: whoever connects hears nothing, as of a machine that hangs.
+    /// From now on all incoming packets are dropped: a caller gets no answer, as from a machine that hangs.
     pub fn freeze(&self) {
         self.block("add", &["action", "block"]);
     }

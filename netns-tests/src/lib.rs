@@ -1,10 +1,10 @@
-//! Black-box tests of mesh: the built programs in network namespaces, with the kernel's own TCP. This is the harness; the
-//! tests are in `tests/it/`, a file a behaviour. Nothing of mesh's own libraries is used: what the programs say is read
-//! as the literal JSON that is promised to users.
+//! Black-box tests of mesh: the built programs in network namespaces, with the kernel's own TCP. This is the harness;
+//! the tests are in `tests/it/`, one file for each behaviour. mesh's own libraries are not used: the output of the
+//! programs is parsed as the JSON that users are promised.
 //!
-//! A test makes a [`World`]: a router (the test's own namespace), a [`Coordinator`] and [`Runner`]s on underlay networks
-//! of their own behind it, and [`Instance`]s, each a namespace with `mesh0` in it. [`isolated`] gives every test a
-//! process and namespaces of its own, so that nothing has to be cleaned up and no test disturbs another one.
+//! A test makes a [`World`]: a router (the test's own namespace), a [`Coordinator`] and [`Runner`]s, each on its own
+//! underlay network, and [`Instance`]s, each a namespace with `mesh0` in it. [`isolated`] runs every test in its own
+//! process and namespaces, so that nothing has to be cleaned up and no test disturbs another one.
 
 mod capture;
 mod census;

@@ -1,4 +1,4 @@
-//! Load: short connections without end, and long transfers that are checked to the octet.
+//! Load: endless short connections, and long transfers whose bytes are all checked.
 
 use std::{
     collections::BTreeMap,
@@ -17,8 +17,8 @@ use crate::{Namespace, Pace, speech, traffic, wait};
 /// How long it may take until so much has come and gone as is waited for, on a machine that does much else besides.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// New connections, one after another in some threads, until it is told to stop: each connects, asks who it is, has
-/// something echoed, and ends; every other one is ended by the server first.
+/// New connections, one after another in several threads, until it is stopped: each connects, asks for the server's
+/// name, gets something echoed, and ends. The server ends every other one first.
 pub struct Load {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -169,7 +169,7 @@ fn talk(stream: &mut TcpStream, server_ends: bool, at: &mut Option<String>) -> i
     if server_ends { speech::bye(stream) } else { speech::leave(stream) }
 }
 
-/// A connection that is busy both ways at once; both ends check every octet.
+/// A connection that is busy in both directions at once. Both ends check every byte.
 pub struct Transfer {
     shared: Arc<Moving>,
     thread: Option<JoinHandle<io::Result<()>>>,
@@ -191,7 +191,7 @@ impl Transfer {
         Self { shared, thread: Some(thread) }
     }
 
-    /// How many octets have come back so far.
+    /// How many bytes have come back so far.
     #[must_use]
     pub fn moved(&self) -> u64 {
         self.shared.moved.load(Ordering::Acquire)
@@ -199,8 +199,8 @@ impl Transfer {
 
     /// Waits until so many more have.
     #[track_caller]
-    pub fn wait_more(&self, octets: u64) {
-        let enough = self.moved() + octets;
+    pub fn wait_more(&self, bytes: u64) {
+        let enough = self.moved() + bytes;
         wait::true_within(LIMIT, "a transfer to go on", || self.moved() >= enough);
     }
 
@@ -213,7 +213,7 @@ impl Transfer {
     /// Ends it in good order: the rest arrives, is checked, and both ends close.
     ///
     /// # Errors
-    /// Whatever has happened to the connection, or `InvalidData` if an octet was not what was sent.
+    /// The error of the connection, or `InvalidData` if a byte is wrong.
     ///
     /// # Panics
     /// If its thread has.

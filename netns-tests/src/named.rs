@@ -1,4 +1,4 @@
-//! A server that says which instance it is, and knows how each of its connections has ended.
+//! A server that names its instance, and knows how each of its connections has ended.
 
 use std::{
     collections::BTreeMap,
@@ -42,14 +42,14 @@ struct Shared {
 /// How a connection of a [`NamedServer`] has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    /// The other end.
+    /// The caller's end.
     pub caller: SocketAddrV4,
     /// [`Condition::Ended`] if the caller has closed it.
     pub how: Condition,
 }
 
 impl NamedServer {
-    /// On all addresses of `namespace`; its name is what [`crate::Crowd::spread`] will count by.
+    /// On all addresses of `namespace`. [`crate::Crowd::spread`] counts by its name.
     ///
     /// # Panics
     /// If the port is taken.
@@ -83,15 +83,15 @@ impl NamedServer {
         self.listening = Some(Listening { listener, thread });
     }
 
-    /// Listens no longer, so that whoever comes is refused. Its connections stay.
+    /// Stops listening, so that new connections are refused. Its connections stay.
     pub fn stop_listening(&mut self) {
         let Some(Listening { listener, thread }) = self.listening.take() else { return };
-        // Wakes whoever is in accept (tcp(7)); std has it for streams only.
+        // Wakes a thread in accept (tcp(7)); std offers it only for streams.
         let _ = nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
         let _ = thread.join();
     }
 
-    /// Answers nobody until [`NamedServer::resume`]. The kernel goes on taking connections, up to its backlog.
+    /// Answers no connection until [`NamedServer::resume`]. The kernel still accepts connections, up to its backlog.
     pub fn pause(&self) {
         *lock(&self.shared.paused) = true;
     }
@@ -102,20 +102,20 @@ impl NamedServer {
         self.shared.resumed.notify_all();
     }
 
-    /// Resets all its connections, as happens to a program that dies before it has read everything.
+    /// Resets all its connections, as when a program ends before it has read everything.
     pub fn break_off(&self) {
         for (_, stream) in lock(&self.shared.open).values() {
             let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
-            // One that has failed already needs no more.
+            // A failed connection needs no reset.
             let _ = setsockopt(stream, sockopt::Linger, &at_once);
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// Whether there is nothing in its namespace any more that a TCP would have to say or hear (proc(5), `/proc/net/tcp`).
+    /// Whether its namespace has no TCP state any more (proc(5), `/proc/net/tcp`).
     ///
     /// # Panics
-    /// If the kernel doesn't tell.
+    /// If the kernel doesn't report it.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         const TIME_WAIT: &str = "06";
@@ -134,7 +134,7 @@ impl NamedServer {
         self.shared.accepted.load(Ordering::Acquire)
     }
 
-    /// How many of them stand, as far as their readers have noticed.
+    /// How many of them stand, as far as their readers know.
     #[must_use]
     pub fn open(&self) -> usize {
         lock(&self.shared.open).len()
@@ -146,13 +146,13 @@ impl NamedServer {
         lock(&self.shared.open).values().map(|(caller, _)| *caller).collect()
     }
 
-    /// How those have ended that don't.
+    /// How the others have ended.
     #[must_use]
     pub fn ended(&self) -> Vec<Ended> {
         lock(&self.shared.ended).clone()
     }
 
-    /// How many connections have been reset, as their readers have noticed.
+    /// How many connections were reset, as far as their readers know.
     #[must_use]
     pub fn resets(&self) -> usize {
         lock(&self.shared.ended).iter().filter(|ended| ended.how == Condition::Reset).count()
@@ -197,7 +197,7 @@ fn serve(mut stream: TcpStream, number: usize, caller: SocketAddrV4, shared: &Sh
         Ok(()) => Condition::Ended,
         Err(error) => Condition::of(error),
     };
-    // Counted first: whoever sees the connection gone finds out how.
+    // Counted first, so that the outcome is known once the connection is gone.
     lock(&shared.ended).push(Ended { caller, how });
     lock(&shared.open).remove(&number);
 }
@@ -207,7 +207,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Condition {
-    /// What an error of a read or write says of its connection.
+    /// The meaning of a read or write error.
     #[must_use]
     pub fn of(error: &io::Error) -> Self {
         match (error.kind(), error.raw_os_error()) {

@@ -25,7 +25,7 @@ pub struct Namespace {
     door: Door,
 }
 
-/// The way into a namespace, for whoever may outlive its [`Namespace`].
+/// The way into a namespace, for code that may outlive its [`Namespace`].
 #[derive(Debug, Clone)]
 pub(crate) struct Door(Arc<OwnedFd>);
 
@@ -86,7 +86,7 @@ impl Namespace {
         PathBuf::from("/run/netns").join(&self.name)
     }
 
-    /// Runs `task` in this namespace, in a thread of its own. Sockets opened there stay there.
+    /// Runs `task` in this namespace, in its own thread. Sockets opened there stay there.
     pub fn enter<R: Send>(&self, task: impl FnOnce() -> R + Send) -> R {
         self.door.enter(task)
     }

@@ -1,5 +1,5 @@
-//! A runner whose identity is in the hands of a program that respects nothing: it says what it likes, by WireGuard to the
-//! other runners and by the stream to the coordinator.
+//! A runner whose identity is used by a hostile program, which sends anything: by WireGuard to the other runners, and
+//! by the stream to the coordinator.
 
 use std::{
     fs,
@@ -22,10 +22,10 @@ mod flood;
 pub use control::Control;
 pub use flood::{Flood, Kind};
 
-/// The port of every runner that wasn't given another one.
+/// The default port of a runner.
 const PORT: u16 = 51820;
 
-/// What a runner knows of itself and of others, from the files of its agent.
+/// What a runner knows of itself and of others, from its agent's files.
 pub struct Identity {
     private: [u8; 32],
     credential: String,
@@ -33,7 +33,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity of a runner, and the view that it has now.
+    /// The identity of a runner, and its current view.
     ///
     /// # Panics
     /// If its files can't be read.
@@ -49,13 +49,13 @@ impl Identity {
         Self { private, credential: text(&identity["enrolment"]["credential"]), view }
     }
 
-    /// What it authenticates itself to the coordinator with.
+    /// Its credential for the coordinator.
     #[must_use]
     pub fn credential(&self) -> &str {
         &self.credential
     }
 
-    /// Its view, as it lies on the disk.
+    /// Its view, as stored on disk.
     #[must_use]
     pub fn view(&self) -> &Value {
         &self.view
@@ -64,7 +64,7 @@ impl Identity {
     /// The records of a kind in its view.
     ///
     /// # Panics
-    /// If it has none at all.
+    /// If it has no view.
     #[must_use]
     pub fn records(&self, kind: &str) -> Vec<&Value> {
         self.all().iter().filter(|record| record["kind"] == kind).collect()
@@ -73,7 +73,7 @@ impl Identity {
     /// All records in its view.
     ///
     /// # Panics
-    /// If it has none at all.
+    /// If it has no view.
     #[must_use]
     pub fn all(&self) -> &[Value] {
         find_records(&self.view).unwrap_or_else(|| panic!("no records in {:#}", self.view))
@@ -83,7 +83,7 @@ impl Identity {
         x25519::StaticSecret::from(self.private)
     }
 
-    /// The key of another runner, and where it is by IPv4.
+    /// The key of another runner, and its IPv4 endpoint.
     fn peer(&self, name: &str) -> (x25519::PublicKey, SocketAddr) {
         let runners = self.records("runner");
         let runner = runners.iter().find(|runner| runner["name"] == name);
@@ -96,13 +96,13 @@ impl Identity {
     }
 }
 
-/// The file has the view inside something that says its version.
+/// The file wraps the view with a version.
 fn find_records(value: &Value) -> Option<&Vec<Value>> {
     value["records"].as_array().or_else(|| value.as_object()?.values().find_map(|inner| find_records(inner)))
 }
 
 fn key(text: &str) -> [u8; 32] {
-    BASE64.decode(text).ok().and_then(|octets| octets.try_into().ok()).expect("32 octets in base64")
+    BASE64.decode(text).ok().and_then(|bytes| bytes.try_into().ok()).expect("32 bytes in base64")
 }
 
 /// A runner that speaks WireGuard to another one, from its own machine and port.
@@ -114,10 +114,10 @@ pub struct Outlaw {
 }
 
 impl Outlaw {
-    /// In the place of a runner whose agent doesn't run, towards the runner of that name.
+    /// Replaces a runner whose agent doesn't run, towards the runner of that name.
     ///
     /// # Panics
-    /// If that is impossible.
+    /// If that fails.
     #[must_use]
     pub fn new(runner: &Runner, peer: &str) -> Self {
         let identity = Identity::of(runner);
@@ -129,14 +129,14 @@ impl Outlaw {
         Self { socket, identity, peer, tunnel }
     }
 
-    /// What it is.
+    /// Its identity.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Asks for a session. The other runner's answer, if there is one, which isn't confirmed yet: it begins with its
-    /// type, its own index, and ours.
+    /// Requests a session. Returns the other runner's answer, if there is one. The session isn't confirmed yet: the
+    /// answer begins with its type, its sender's index, and this side's index.
     ///
     /// # Panics
     /// If the socket fails.
@@ -148,7 +148,7 @@ impl Outlaw {
         self.send(initiation);
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(1) {
-            // Whatever still comes by the sessions of the agent before is of no interest.
+            // Messages of the earlier agent's sessions are ignored.
             if let Some(datagram) = self.receive().filter(|datagram| datagram[0] == 2) {
                 return Some(datagram);
             }
@@ -156,10 +156,10 @@ impl Outlaw {
         None
     }
 
-    /// Takes an answer to [`Self::ask`]: from now on [`Self::seal`] works.
+    /// Uses an answer to [`Self::ask`]: [`Self::seal`] works from now on.
     ///
     /// # Panics
-    /// If it doesn't fit.
+    /// If the answer is invalid.
     pub fn confirm(&mut self, answer: &[u8]) {
         let mut buffer = [0; 256];
         let TunnResult::WriteToNetwork(keepalive) = self.tunnel.decapsulate(None, answer, &mut buffer) else {
@@ -169,7 +169,7 @@ impl Outlaw {
         self.send(&keepalive);
     }
 
-    /// Both, until there is a session.
+    /// Requests until there is a session.
     #[track_caller]
     pub fn connect(&mut self) {
         let answer = wait::until("the other runner to answer a handshake", || self.ask());
@@ -199,7 +199,7 @@ impl Outlaw {
     /// Sends a packet through the session.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no session.
     pub fn smuggle(&mut self, packet: &[u8]) {
         let datagram = self.seal(packet);
         self.send(&datagram);

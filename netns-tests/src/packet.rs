@@ -1,4 +1,4 @@
-//! IPv4 packets made by hand, wrong ones included, and what captured ones say of themselves.
+//! IPv4 packets made by hand, including invalid ones, and the fields of captured ones.
 
 use std::net::Ipv4Addr;
 
@@ -24,37 +24,37 @@ pub mod flag {
 /// An IPv4 packet to be sent.
 #[derive(Debug, Clone)]
 pub struct Ipv4 {
-    /// The sender that it claims.
+    /// The claimed sender.
     pub source: Ipv4Addr,
-    /// Whom it is for.
+    /// The destination.
     pub destination: Ipv4Addr,
-    /// What it carries.
+    /// The protocol.
     pub protocol: u8,
     /// Header options, padded to a multiple of four by [`Ipv4::encode`].
     pub options: Vec<u8>,
     /// Whether more fragments follow.
     pub more_fragments: bool,
-    /// Where this fragment begins, in units of eight octets.
+    /// The offset of this fragment, in units of eight bytes.
     pub fragment_offset: u16,
-    /// What follows the header.
+    /// The payload.
     pub payload: Vec<u8>,
 }
 
 impl Ipv4 {
-    /// A packet with nothing special about it.
+    /// An ordinary packet.
     #[must_use]
     pub fn new(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: Vec<u8>) -> Self {
         let (options, more_fragments, fragment_offset) = (Vec::new(), false, 0);
         Self { source, destination, protocol, options, more_fragments, fragment_offset, payload }
     }
 
-    /// As it goes over the wire.
+    /// The packet in wire format.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut options = self.options.clone();
         options.resize(options.len().next_multiple_of(4), 0);
         let header = 20 + options.len();
-        let total = u16::try_from(header + self.payload.len()).expect("a packet of at most 65,535 octets");
+        let total = u16::try_from(header + self.payload.len()).expect("a packet of at most 65,535 bytes");
         let fragment = u16::from(self.more_fragments) << 13 | self.fragment_offset;
         let mut packet = vec![0x40 | (header / 4) as u8, 0];
         packet.extend(total.to_be_bytes());
@@ -74,22 +74,22 @@ impl Ipv4 {
 /// A TCP segment to be sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Segment<'a> {
-    /// The sender that it claims, and its port.
+    /// The claimed sender, and its port.
     pub source: (Ipv4Addr, u16),
-    /// Whom it is for.
+    /// The destination, and its port.
     pub destination: (Ipv4Addr, u16),
     /// Sequence number.
     pub seq: u32,
     /// Acknowledgement number.
     pub ack: u32,
-    /// Of [`flag`].
+    /// Flags of [`flag`].
     pub flags: u8,
     /// Data.
     pub payload: &'a [u8],
 }
 
 impl Segment<'_> {
-    /// Whole, without an IP header.
+    /// The whole segment without an IP header.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut segment = Vec::new();
@@ -107,7 +107,7 @@ impl Segment<'_> {
         segment
     }
 
-    /// In an IPv4 packet.
+    /// The segment in an IPv4 packet.
     #[must_use]
     pub fn packet(&self) -> Ipv4 {
         Ipv4::new(self.source.0, self.destination.0, protocol::TCP, self.encode())
@@ -138,21 +138,21 @@ pub fn echo_request() -> Vec<u8> {
     message
 }
 
-/// What a captured IPv4 packet says of itself.
+/// The fields of a captured IPv4 packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
-    /// Who sent it.
+    /// The sender.
     pub source: Ipv4Addr,
-    /// Whom it is for.
+    /// The destination.
     pub destination: Ipv4Addr,
-    /// What it carries.
+    /// The protocol.
     pub protocol: u8,
-    /// What follows the header.
+    /// The payload.
     pub body: &'a [u8],
 }
 
 impl<'a> Seen<'a> {
-    /// Reads a packet, if it is IPv4 and whole enough.
+    /// Parses a packet, if it is IPv4 and long enough.
     #[must_use]
     pub fn parse(packet: &'a [u8]) -> Option<Self> {
         let header = usize::from(packet.first()? & 15) * 4;
@@ -185,7 +185,7 @@ impl<'a> Seen<'a> {
         (self.protocol == protocol::TCP).then_some(u32::from_be_bytes(number))
     }
 
-    /// What is the same when a kernel sends it again, and only then: of a TCP segment all but the window, the checksum and
+    /// What is equal in retransmissions and nowhere else: of a TCP segment everything but the window, the checksum and
     /// the options.
     #[must_use]
     pub fn content(&self) -> (Ipv4Addr, Ipv4Addr, u8, &'a [u8]) {
@@ -227,7 +227,7 @@ fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: 
     header
 }
 
-/// RFC 1071, over parts of which all but the last have an even length.
+/// The checksum of RFC 1071. All parts but the last have an even length.
 fn checksum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2));
     let mut sum: u32 = words.map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0))).sum();

@@ -1,4 +1,4 @@
-//! The programs under test: started, asked, ended. Never by name: only by the handle that started them.
+//! The programs under test: started, queried and ended by their handles, never by name.
 
 use std::{
     env,
@@ -21,7 +21,7 @@ use crate::wait;
 /// A command that takes this long hangs.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
-/// Where the program is whose path the environment variable gives.
+/// The path of a program, from an environment variable.
 pub(crate) fn program(variable: &str) -> String {
     env::var(variable).unwrap_or_else(|_| {
         panic!("{variable} is not set: it gives the path of the program under test. scripts/test sets it, or: cargo build -p mesh-coord -p mesh-node -p mesh-faults && {variable}=$PWD/target/debug/… cargo test -p mesh-netns-tests")
@@ -57,7 +57,7 @@ impl Outcome {
         self.code == Some(0) && self.json()["map"]["connected"] == true
     }
 
-    /// It did what it was told.
+    /// It succeeded.
     ///
     /// # Panics
     /// If it didn't.
@@ -127,7 +127,7 @@ fn wait_for(child: &mut Child, limit: Duration, what: &str) -> ExitStatus {
     wait::within(limit, &format!("the end of {what}"), || child.try_wait().expect("cannot wait for a child"))
 }
 
-/// A program that runs until it is told to stop. Its log is printed when the test fails.
+/// A program that runs until it is stopped. Its log is printed when the test fails.
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,

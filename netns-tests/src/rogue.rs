@@ -1,4 +1,4 @@
-//! An instance whose program writes to `mesh0` by itself, past its kernel's TCP: CAP_NET_RAW and CAP_NET_ADMIN in its own
+//! An instance whose program writes to `mesh0` past its kernel's TCP: CAP_NET_RAW and CAP_NET_ADMIN in its own
 //! namespace are enough.
 
 use std::{fs, net::Ipv4Addr, ops::RangeInclusive};
@@ -10,7 +10,7 @@ use crate::{
     wait,
 };
 
-/// What such an instance sends by.
+/// The socket of such an instance.
 pub struct Rogue {
     address: Ipv4Addr,
     interface: u32,
@@ -18,7 +18,7 @@ pub struct Rogue {
     offloading: PacketSocket,
 }
 
-/// All ports, the one included that no kernel opens a connection from.
+/// All ports, including those from which no kernel opens a connection.
 const ALL: RangeInclusive<u16> = 0..=u16::MAX;
 
 /// virtio_net_hdr (linux/virtio_net.h): the checksum is partial, and the packet is TCP over IPv4 to be cut.
@@ -26,10 +26,10 @@ const NEEDS_CSUM: u8 = 1;
 const GSO_TCPV4: u8 = 1;
 
 impl Rogue {
-    /// In an instance. The queue of its `mesh0` becomes so long that nothing it sends is lost on the way to its runner.
+    /// In an instance. The queue of its `mesh0` becomes so long that no packet is lost before its runner reads it.
     ///
     /// # Panics
-    /// If it has no `mesh0`, or may not do so.
+    /// If it has no `mesh0`, or no right to do so.
     #[must_use]
     pub fn new(instance: &Instance) -> Self {
         Self::lengthen(instance);
@@ -40,27 +40,28 @@ impl Rogue {
         Self { address: instance.address, interface, plain, offloading }
     }
 
-    /// Nothing that an instance sends is lost on the way to its runner.
+    /// Makes the queue of an instance's `mesh0` so long that no packet is lost before its runner reads it.
     pub fn lengthen(instance: &Instance) {
         instance.namespace.ip(&["link set mesh0 txqueuelen 200000"]);
     }
 
-    /// The kernel of an instance accepts every SYN for a port that it listens on, and remembers none (tcp(7), `tcp_syncookies`).
+    /// Makes the kernel of an instance accept every SYN for a port that it listens on without remembering any (tcp(7),
+    /// `tcp_syncookies`).
     ///
     /// # Panics
-    /// If it can't be told so.
+    /// If the setting can't be changed.
     pub fn accept_without_memory(instance: &Instance) {
         let setting = "/proc/sys/net/ipv4/tcp_syncookies";
         instance.namespace.enter(|| fs::write(setting, "2")).unwrap_or_else(|e| panic!("{setting}: {e}"));
         Self::lengthen(instance);
     }
 
-    /// The kernel of an instance sends nothing more by itself: what surprises it stays without a RST.
+    /// Keeps the kernel of an instance from sending anything by itself: unexpected segments get no RST.
     pub fn silence(instance: &Instance) {
         instance.namespace.ip(&["rule add pref 1 blackhole"]);
     }
 
-    /// A segment without data from each port of one of its addresses.
+    /// Sends a segment without data from each port of one of its addresses.
     ///
     /// # Panics
     /// If the interface doesn't take it.
@@ -76,8 +77,8 @@ impl Rogue {
         }
     }
 
-    /// Sends SYNs from more and more ports to one that answers, or never does, until its runner refuses some: it has all
-    /// that it can have. Its kernel must be silent ([`Rogue::silence`]), or it ends them.
+    /// Sends SYNs from more and more ports, until its runner refuses some: then it has its full share. The callee may
+    /// answer or not. Its own kernel must be silent ([`Rogue::silence`]), or it would end the connections.
     ///
     /// # Panics
     /// If its runner never refuses any.
@@ -93,10 +94,10 @@ impl Rogue {
                 return;
             }
         }
-        // It has as many as there are ports.
+        // It has used every port.
     }
 
-    /// Waits until its runner has read all that it has sent.
+    /// Waits until its runner has read everything that it has sent.
     #[track_caller]
     pub fn wait_read(&self, runner: &Runner) {
         const REASON: &str = "not-tcp";
@@ -109,16 +110,16 @@ impl Rogue {
         });
     }
 
-    /// Super-packets of `octets` of data to be cut into segments of `size`.
+    /// Sends super-packets with `bytes` bytes of data, to be cut into segments of `size`.
     ///
     /// # Panics
     /// If the interface doesn't take them.
-    pub fn crumble(&self, to: (Ipv4Addr, u16), octets: usize, size: u16, count: usize) {
-        let payload = vec![b'x'; octets];
+    pub fn crumble(&self, to: (Ipv4Addr, u16), bytes: usize, size: u16, count: usize) {
+        let payload = vec![b'x'; bytes];
         let source = (self.address, 1);
         let segment = Segment { source, destination: to, seq: 1, ack: 1, flags: flag::ACK, payload: &payload };
         let mut whole = vec![NEEDS_CSUM, GSO_TCPV4];
-        // Headers, size, and where the checksum begins and is put.
+        // Headers, size, and the start and the offset of the checksum.
         whole.extend([40, size, 20, 16].into_iter().flat_map(u16::to_ne_bytes));
         whole.extend(segment.packet().encode());
         for _ in 0..count {

@@ -15,7 +15,7 @@ use crate::{
     wait,
 };
 
-/// `mesh-node join` in a namespace of its own.
+/// `mesh-node join` in its own namespace.
 pub struct Runner {
     namespace: Namespace,
     state: PathBuf,
@@ -285,7 +285,7 @@ impl Runner {
         let (deployment, _) = service.split_once('/').expect("DEPLOYMENT/SERVICE");
         wait::until_true("the other runners to know the instance", || {
             let mut command = Command::new(program("MESH_COORD"));
-            // Without a change: who hasn't put into force yet what holds now.
+            // Without a change: the runners that haven't applied the current state.
             command.args(["trust", "--app", deployment, "--wait", "--timeout", "10ms", "--json"]);
             command.env("MESH_COORD_DATA", coordinator);
             let late_still = run(command).json()["pending"].clone();
@@ -293,8 +293,8 @@ impl Runner {
         });
     }
 
-    /// `mesh-node drain` of an instance of its own, until every runner concerned knows of it. The agent waits for them two
-    /// seconds at most; to drain once more is to wait once more.
+    /// `mesh-node drain` of a local instance, until every affected runner has applied it. The agent waits two seconds
+    /// at most; draining again waits again.
     #[track_caller]
     pub fn drain(&self, instance: &Instance) {
         let known = || self.json(&["drain", &instance.id])["pending"] == json!([]);

@@ -1,4 +1,4 @@
-//! What a [`crate::NamedServer`] is asked, one octet first, and how it answers.
+//! The questions to a [`crate::NamedServer`], which begin with one byte, and its answers.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -12,7 +12,7 @@ use crate::pattern::Pattern;
 
 /// Its name.
 const WHO: u8 = b'w';
-/// The same octets.
+/// The same bytes.
 const ECHO: u8 = b'e';
 /// Nothing.
 const HUSH: u8 = b'h';
@@ -30,7 +30,7 @@ pub enum Pace {
     Steady,
 }
 
-/// The octets of a frame of a transfer; a frame of none is the last.
+/// The bytes of a frame of a transfer. An empty frame is the last one.
 const FRAME: u32 = 64 << 10;
 
 pub(crate) fn ask_who(stream: &mut TcpStream) -> io::Result<String> {
@@ -78,8 +78,8 @@ fn end(stream: &mut TcpStream) -> io::Result<()> {
     }
 }
 
-/// A transfer, from the side that has opened the connection: both ends send until `stop`, and check all that they get.
-/// `moved` counts the octets that have arrived. Nothing is left of the connection but its end.
+/// A transfer, at the caller's end: both ends send until `stop`, and check all that they receive. `moved` counts the
+/// received bytes. The connection can only be closed afterwards.
 pub(crate) fn transfer(stream: &mut TcpStream, pace: Pace, stop: &AtomicBool, moved: &AtomicU64) -> io::Result<()> {
     stream.write_all(&[TRANSFER, u8::from(pace == Pace::Steady)])?;
     both_ways(stream, pace, [1, 2], stop, moved, false)?;
@@ -165,7 +165,7 @@ fn check_frames(from: &mut impl Read, mut pattern: Pattern, moved: &AtomicU64) -
         match u32::from_be_bytes(length) {
             0 => return Ok(()),
             FRAME => pattern.check(from, u64::from(FRAME))?,
-            _ => return Err(io::Error::new(ErrorKind::InvalidData, "wrong octets between two frames")),
+            _ => return Err(io::Error::new(ErrorKind::InvalidData, "wrong bytes between two frames")),
         }
         moved.fetch_add(u64::from(FRAME), Ordering::AcqRel);
     }

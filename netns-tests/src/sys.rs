@@ -62,7 +62,7 @@ impl PacketSocket {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: `fd` is open and owned by nobody else.
+        // SAFETY: `fd` is open and has no other owner.
         let socket = Self(unsafe { OwnedFd::from_raw_fd(fd) });
         // For root; others get at most rmem_max.
         let size: libc::c_int = 64 << 20;
@@ -85,7 +85,7 @@ impl PacketSocket {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: `fd` is open and owned by nobody else.
+        // SAFETY: `fd` is open and has no other owner.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
@@ -135,7 +135,7 @@ impl PacketSocket {
         if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// How many packets were lost since the last call because nobody had fetched them in time.
+    /// How many packets were lost since the last call because they were not fetched in time.
     pub(crate) fn lost(&self) -> io::Result<u32> {
         // struct tpacket_stats (linux/if_packet.h): tp_packets, tp_drops.
         let mut statistics = [0u32; 2];
@@ -158,7 +158,8 @@ pub(crate) fn tun(name: &str) -> io::Result<OwnedFd> {
     request[..name.len()].copy_from_slice(name.as_bytes());
     let kind = (libc::IFF_TUN | libc::IFF_NO_PI) as u16;
     request[16..18].copy_from_slice(&kind.to_ne_bytes());
-    // SAFETY: the request is a struct ifreq (40 octets: 16 of a name, here shorter, then the flags) that lives through it.
+    // SAFETY: the request is a struct ifreq (40 bytes: 16 of a name, here shorter, then the flags) that outlives the
+    // call.
     let made = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF as _, request.as_mut_ptr()) };
     if made < 0 { Err(io::Error::last_os_error()) } else { Ok(device) }
 }

@@ -1,4 +1,4 @@
-//! Kernel TCP as programs use it: blocking sockets, servers, bulk transfers that are checked to the octet.
+//! Kernel TCP as programs use it: blocking sockets, servers, and bulk transfers whose bytes are all checked.
 
 use std::{
     io::{self, Read, Write},
@@ -21,7 +21,7 @@ use nix::sys::{
 
 use crate::{Namespace, pattern::Pattern};
 
-/// A `connect` that takes this long got no answer at all.
+/// A `connect` that takes this long got no answer.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
 /// A plain blocking `connect` from the calling thread's namespace, as programs call it.
@@ -50,23 +50,24 @@ pub fn connect_from(source: Option<SocketAddrV4>, to: Ipv4Addr, port: u16) -> io
     Ok(stream)
 }
 
-/// Whether this error of [`connect`] means that nothing came in [`CONNECT_LIMIT`]: EINPROGRESS (socket(7), SO_SNDTIMEO).
+/// Whether this error of [`connect`] means that no answer came in [`CONNECT_LIMIT`]: EINPROGRESS (socket(7),
+/// SO_SNDTIMEO).
 #[must_use]
 pub fn unanswered(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::ETIMEDOUT | libc::EAGAIN))
 }
 
-/// A read or write on a connection that takes this long will not come to anything.
+/// A read or write that takes this long has failed.
 pub(crate) const STALL: Duration = Duration::from_secs(60);
 
 /// What a [`Server`] does with a connection.
 #[derive(Debug, Clone)]
 pub enum Answer {
-    /// Sends back what comes, until the other end has finished.
+    /// Sends back everything until the other end has finished.
     Echo,
-    /// Says this and closes.
+    /// Sends this text and closes.
     Greeting(String),
-    /// Checks so many octets, as [`exchange`] sends them, then sends as many.
+    /// Checks this many bytes, as [`exchange`] sends them, then sends as many.
     Exchange(u64),
 }
 
@@ -100,7 +101,7 @@ impl Server {
                     }
                     accepted.fetch_add(1, Ordering::AcqRel);
                     let answer = answer.clone();
-                    // A connection that breaks is the caller's to notice.
+                    // The caller notices a connection that breaks.
                     thread::spawn(move || serve(stream, &answer));
                 }
             }
@@ -124,7 +125,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        // Shutting a listening socket down wakes whoever is in accept (tcp(7)); std has it for streams only.
+        // Shutting down a listening socket wakes a thread in accept (tcp(7)); std offers it only for streams.
         let fd = self.listener.as_raw_fd();
         let _ = nix::sys::socket::shutdown(fd, nix::sys::socket::Shutdown::Both);
         if let Some(thread) = self.thread.take() {
@@ -145,9 +146,9 @@ fn serve(mut stream: TcpStream, answer: &Answer) -> io::Result<()> {
             }
         }
         Answer::Greeting(text) => stream.write_all(text.as_bytes()),
-        Answer::Exchange(octets) => {
-            Pattern::new(0).check(&mut stream, *octets)?;
-            Pattern::new(0).send(&mut stream, *octets)
+        Answer::Exchange(bytes) => {
+            Pattern::new(0).check(&mut stream, *bytes)?;
+            Pattern::new(0).send(&mut stream, *bytes)
         }
     }
 }
@@ -155,7 +156,7 @@ fn serve(mut stream: TcpStream, answer: &Answer) -> io::Result<()> {
 /// Sends `text` and expects it back, on a connection to an [`Answer::Echo`].
 ///
 /// # Errors
-/// Whatever happens to the connection, or `InvalidData` when something else comes back.
+/// The error of the connection, or `InvalidData` if anything else comes back.
 pub fn ping(stream: &mut TcpStream, text: &[u8]) -> io::Result<()> {
     stream.write_all(text)?;
     let mut back = vec![0; text.len()];
@@ -163,11 +164,11 @@ pub fn ping(stream: &mut TcpStream, text: &[u8]) -> io::Result<()> {
     if back == text { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "another text came back")) }
 }
 
-/// The other side of [`Answer::Exchange`]: so many octets there, so many back, each checked.
+/// The other side of [`Answer::Exchange`]: sends this many bytes, then receives as many, each checked.
 ///
 /// # Errors
-/// Whatever happens to the connection, or `InvalidData` when an octet is not what was sent.
-pub fn exchange(stream: &mut TcpStream, octets: u64) -> io::Result<()> {
-    Pattern::new(0).send(stream, octets)?;
-    Pattern::new(0).check(stream, octets)
+/// The error of the connection, or `InvalidData` if a byte is wrong.
+pub fn exchange(stream: &mut TcpStream, bytes: u64) -> io::Result<()> {
+    Pattern::new(0).send(stream, bytes)?;
+    Pattern::new(0).check(stream, bytes)
 }

@@ -1,19 +1,20 @@
-//! Waiting for conditions. The only place where time is spent idly: nothing is true because time has passed.
+//! Waits for conditions. This is the only place that spends time idly: no condition holds merely because time has
+//! passed.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-/// How long a condition may take that has no promise of its own.
+/// How long a condition may take that promises no time.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks until there is an answer, and returns it. Panics, naming `what`, when there is none in [`PATIENCE`].
+/// Asks until there is an answer, and returns it. Panics with `what` if there is none in [`PATIENCE`].
 pub fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
     within(PATIENCE, what, condition)
 }
 
-/// [`until`] with a limit of its own.
+/// [`until`] with another time limit.
 pub fn within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;
     loop {
@@ -25,12 +26,12 @@ pub fn within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Opt
     }
 }
 
-/// [`until`] for what is either true or not.
+/// [`until`] for a condition.
 pub fn until_true(what: &str, condition: impl FnMut() -> bool) {
     true_within(PATIENCE, what, condition);
 }
 
-/// [`until_true`] with a limit of its own.
+/// [`until_true`] with another time limit.
 pub fn true_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     within(limit, what, || condition().then_some(()));
 }

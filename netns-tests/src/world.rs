@@ -1,4 +1,4 @@
-//! The underlay: a router, and behind it a network of its own for the coordinator and for every runner.
+//! The underlay: a router, and behind it a network for the coordinator and for every runner.
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,8 +24,8 @@ pub enum Stack {
     V6,
 }
 
-/// A router, which is the test's own namespace, and whatever is plugged into it. Everything that passes between
-/// machines passes it, so that is where to capture.
+/// A router, which is the test's own namespace, and the machines behind it. All packets between machines pass it, so
+/// that they can be captured there.
 pub struct World {
     networks: Cell<u8>,
     /// By the name of the machine that is on it.
@@ -38,7 +38,7 @@ impl World {
     /// Makes the calling process's namespace a router. Inside [`crate::isolated`] only.
     ///
     /// # Panics
-    /// If that is impossible.
+    /// If that fails.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it changes the process's namespace")]
     pub fn new() -> Self {
@@ -73,8 +73,8 @@ impl World {
         network
     }
 
-    /// Joins two machines directly, by a veth pair of MTU 1500 past the router: `cable` on either, with
-    /// [`World::cable_end`] as its IPv4 address. No machine can have two of them.
+    /// Connects two machines directly, by a veth pair of MTU 1500 past the router: `cable` on either side, with
+    /// [`World::cable_end`] as its IPv4 address. A machine has at most one.
     pub fn cable(one: &Namespace, other: &Namespace) {
         one.ip(&[&format!("link add cable mtu 1500 type veth peer name cable mtu 1500 netns {}", other.name())]);
         for (machine, end) in [(one, 0), (other, 1)] {
@@ -89,12 +89,12 @@ impl World {
         Ipv4Addr::new(10, 99, 0, 1 + end)
     }
 
-    /// Takes a machine off its network; the router forgets the network as well.
+    /// Removes a machine's network, also from the router.
     pub fn unplug(&self, machine: &Namespace) {
         machine.ip(&["link del eth0"]);
     }
 
-    /// Cuts a machine off: its link stays up, but nothing passes any more, either way, without a word.
+    /// Cuts a machine off: its link stays up, but packets are dropped silently in both directions.
     pub fn cut(&self, machine: &Namespace) {
         self.block(machine, None, "add");
     }
@@ -104,7 +104,7 @@ impl World {
         self.block(machine, None, "del");
     }
 
-    /// The same between two machines only.
+    /// Cuts two machines off from each other.
     pub fn cut_between(&self, one: &Namespace, other: &Namespace) {
         self.block(one, Some(other), "add");
     }
@@ -114,10 +114,10 @@ impl World {
         self.block(one, Some(other), "del");
     }
 
-    /// From now on everything in UDP that passes the router passes through this weather.
+    /// From now on all UDP through the router passes this weather.
     ///
     /// # Panics
-    /// If there can be no TUN interfaces here.
+    /// If TUN interfaces can't be made.
     #[must_use]
     pub fn weather(&self, weather: Weather) -> Storm {
         let networks: Vec<u8> = self.plugged.borrow().values().map(|network| network.0).collect();
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    /// Has the router send what is for another network to a machine: as if that network were behind it.
+    /// Makes the router send packets for another network to a machine, as if that network were behind it.
     pub fn route(&self, network: &str, machine: &Namespace) {
         let (there, v6) = (self.network_of(machine), network.contains(':'));
         let via = if v6 { there.v6(2).to_string() } else { there.v4(2).to_string() };
@@ -170,7 +170,7 @@ impl World {
         coordinator
     }
 
-    /// A machine on a network of its own that no agent runs on yet. It is to follow the newest coordinator.
+    /// A machine on its own network without a running agent. It will follow the newest coordinator.
     #[must_use]
     pub fn machine(&self, name: &str, stack: Stack) -> Runner {
         let namespace = Namespace::create(name);

@@ -1,4 +1,4 @@
-//! What there is in the lab: taken before containers start and compared after their end, so that whatever is left of them shows.
+//! A census of the lab before containers start and after their end, which shows what is left of them.
 
 mod agents;
 mod namespaces;
@@ -15,28 +15,28 @@ use serde_json::Value;
 
 use crate::{Lab, Stage};
 
-/// How often it is taken while something is still left.
+/// How often it is repeated while something is left.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// What tells our block in a hosts file.
+/// The marker of our block in a hosts file.
 const BLOCK: &str = "# mesh-node";
-/// Where runtimes keep their files, and agents theirs; both are of the test's own.
+/// The directories of runtimes and agents, both of the test itself.
 const FILES: [&str; 2] = ["/run", "/var/lib"];
-/// Where hooks and devices are looked for by runtimes.
+/// The directories of hooks and devices for runtimes.
 const DIRECTORIES: [&str; 4] =
     ["/run/cdi", "/etc/cdi", "/etc/containers/oci/hooks.d", "/usr/share/containers/oci/hooks.d"];
 
-/// All that containers could leave behind: instances at the coordinator and at the agents, what these remember and hold open,
-/// network namespaces and the interfaces in them, our blocks in hosts files, files of hooks and devices, processes of ours,
-/// and control groups in which something runs.
+/// Everything that containers could leave behind: instances at the coordinator and at the agents, the agents' records
+/// and descriptors, network namespaces and their interfaces, our blocks in hosts files, files of hooks and devices, our
+/// processes, and non-empty control groups.
 #[derive(Debug)]
 pub struct Census(Things);
 
-/// By what makes a thing the same one; and what else is known of it.
+/// By the identity of each thing; with more about it.
 type Things = BTreeMap<String, String>;
 
 impl Stage {
-    /// Takes one, when the runtimes and their networks are there: what there is now may stay.
+    /// Takes a census when the runtimes and their networks are there: what exists now may stay.
     ///
     /// # Panics
     /// If the coordinator doesn't answer.
@@ -45,7 +45,7 @@ impl Stage {
         Census::take(self)
     }
 
-    /// What there is that there was not `before`, in words.
+    /// Everything that didn't exist `before`, in words.
     ///
     /// # Panics
     /// If the coordinator doesn't answer.
@@ -56,10 +56,10 @@ impl Stage {
         new.map(|(thing, more)| if more.is_empty() { thing } else { format!("{thing} ({more})") }).collect()
     }
 
-    /// Waits until there is nothing that there was not `before`.
+    /// Waits until nothing exists that didn't exist `before`.
     ///
     /// # Panics
-    /// If something is left, which it names.
+    /// If something is left. The message names it.
     #[track_caller]
     pub fn nothing_is_left(&self, before: &Census) {
         let deadline = Instant::now() + wait::PATIENCE;
@@ -91,13 +91,13 @@ impl Census {
     }
 }
 
-/// Adds one of several that are as good as each other: the first, the second.
+/// Adds one of several equal things: the first, the second.
 fn count(things: &mut Things, what: &str, more: String) {
     let number = (1..).find(|number| !things.contains_key(&format!("{what}, no. {number}"))).unwrap_or(0);
     things.insert(format!("{what}, no. {number}"), more);
 }
 
-/// Those that the coordinator knows.
+/// The instances that the coordinator knows.
 fn instances(stage: &Stage, things: &mut Things) {
     let all = stage.coordinator.json(&["instances"]);
     for instance in all["instances"].as_array().into_iter().flatten() {
@@ -106,7 +106,7 @@ fn instances(stage: &Stage, things: &mut Things) {
     }
 }
 
-/// What is ours in the files of runtimes.
+/// Our parts in the files of runtimes.
 fn files(directory: &Path, things: &mut Things) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let (Ok(kind), path) = (entry.file_type(), entry.path()) else { continue };
@@ -118,7 +118,7 @@ fn files(directory: &Path, things: &mut Things) {
         if name == "config.json.mesh" {
             things.insert(format!("file {}", path.display()), String::new());
         }
-        // Nothing of mesh's is called so elsewhere, and others' can be large.
+        // mesh's names are unique, and other files can be large.
         if kind.is_file() && name == "hosts" {
             let text = fs::read(&path).unwrap_or_default();
             if String::from_utf8_lossy(&text).contains(BLOCK) {
@@ -135,8 +135,8 @@ fn entries(directory: &Path, things: &mut Things) {
     }
 }
 
-/// The control groups of the lab in which something runs, of whichever hierarchy. Empty ones are the runtimes' own: podman keeps
-/// one for all that watch over containers, and forgets that of a container when its watcher was killed.
+/// The non-empty control groups of the lab in every hierarchy. Empty ones are the runtimes' own: podman keeps one for
+/// all monitors, and forgets a container's when its monitor was killed.
 fn groups(lab: &Lab, things: &mut Things) {
     for root in lab.groups() {
         below(&root, things);
@@ -158,7 +158,7 @@ fn below(group: &Path, things: &mut Things) {
     }
 }
 
-/// What is in a JSON file, if it is there.
+/// The content of a JSON file, if it exists.
 fn remembered(file: &Path) -> Option<Value> {
     serde_json::from_slice(&fs::read(file).ok()?).ok()
 }

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 
 use crate::{Lab, image, mesh_node};
 
-/// Keeps whoever loses his parent, and outlives the daemon in it.
+/// Adopts orphans, and outlives the daemon in it.
 const SUPERVISE: &str = r#"containerd "$@" & echo $! >"$0"; wait $!; exec sleep infinity"#;
 
-/// `containerd` on a runner, whose agent our plugin and `mesh-runc` ask.
+/// `containerd` on a runner. Our plugin and `mesh-runc` ask the runner's agent.
 pub struct Containerd {
     directory: PathBuf,
     group: String,
@@ -26,7 +26,7 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts it, with our plugin among those of CNI, which has no network yet.
+    /// Starts it with our plugin among its CNI plugins, without a network.
     ///
     /// # Panics
     /// If it doesn't start.
@@ -71,7 +71,7 @@ impl Containerd {
         run(command)
     }
 
-    /// Lets `ctr run --cni` give containers a network that these plugins make.
+    /// Makes `ctr run --cni` use a network of these plugins.
     ///
     /// # Panics
     /// If it can't be written.
@@ -98,8 +98,8 @@ impl Containerd {
         self.ctr(runner, &[&ours[..], flags, &[&root(), name, "/bin/sh", "-c", &script]].concat()).done();
     }
 
-    /// The same as [`Self::run`] in a user namespace, whose root is user 100000 outside, with these annotations: of a whole
-    /// configuration, since `ctr` maps users of images only.
+    /// [`Self::run`] in a user namespace, whose root is user 100000 outside, with these annotations. It uses a complete
+    /// configuration, since `ctr` maps users only for images.
     ///
     /// # Panics
     /// If the configuration can't be written.
@@ -142,10 +142,10 @@ impl Containerd {
         self.ctr(runner, &["tasks", "exec", "--exec-id", "further", name, "/bin/sh", "-c", script])
     }
 
-    /// Kills a container's first process, and has it start again.
+    /// Kills a container's first process, and starts it again.
     ///
     /// # Panics
-    /// If one or the other can't be.
+    /// If that fails.
     #[track_caller]
     pub fn restart(&self, runner: &Runner, name: &str) {
         self.kill_task(runner, name);
@@ -155,7 +155,7 @@ impl Containerd {
     /// Kills a container's first process, and forgets the container.
     ///
     /// # Panics
-    /// If one or the other can't be.
+    /// If that fails.
     #[track_caller]
     pub fn remove(&self, runner: &Runner, name: &str) {
         self.kill_task(runner, name);
@@ -164,7 +164,7 @@ impl Containerd {
 
     fn kill_task(&self, runner: &Runner, name: &str) {
         self.ctr(runner, &["tasks", "kill", "--signal", "SIGKILL", name]).done();
-        // The shim hears of the end in its own time.
+        // The shim notices the end later.
         wait::until_true("the end of a task", || self.ctr(runner, &["tasks", "delete", name]).code == Some(0));
     }
 
@@ -172,10 +172,10 @@ impl Containerd {
         format!("/{}/{name}", self.group)
     }
 
-    /// The first process of a container that runs.
+    /// The first process of a running container.
     ///
     /// # Panics
-    /// If it doesn't.
+    /// If it doesn't run.
     #[track_caller]
     #[must_use]
     pub fn pid(&self, runner: &Runner, name: &str) -> Pid {
@@ -196,7 +196,7 @@ impl Containerd {
         wait::until_true("the end of containerd", || kill(daemon, None).is_err());
     }
 
-    /// Where `mesh-runc` is.
+    /// The path of `mesh-runc`.
     #[must_use]
     pub fn wrapper(&self) -> String {
         self.directory.join("mesh-runc").display().to_string()

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use crate::{Lab, image, mesh_node};
 
-/// Keeps whoever loses his parent, and reaps him: without that dockerd takes ended containers of a killed daemon for
-/// running ones. It outlives the daemon in it.
+/// Adopts and reaps orphans: otherwise dockerd takes ended containers of a killed daemon for running ones. It outlives
+/// the daemon in it.
 const SUPERVISE: &str = r#"dockerd "$@" & echo $! >"$0"; wait $!; exec sleep infinity"#;
 
 /// `dockerd` on a runner.
@@ -32,12 +32,12 @@ pub struct Docker {
 /// A container that runs in the background.
 #[derive(Debug)]
 pub struct Container {
-    /// Its identifier, whole.
+    /// Its full identifier.
     pub id: String,
 }
 
 impl Docker {
-    /// Starts it on the machine of a runner, whose agent `mesh-runc` then asks, and gives it the image `busybox`.
+    /// Starts it on a runner's machine, whose agent `mesh-runc` asks, and loads the image `busybox`.
     ///
     /// # Panics
     /// If it doesn't start.
@@ -46,7 +46,7 @@ impl Docker {
         Self::start_wrapped(lab, runner, json!({}))
     }
 
-    /// The same with containers in user namespaces: their root is user 100,000 of the machine.
+    /// Starts it with containers in user namespaces: their root is user 100,000 of the machine.
     ///
     /// # Panics
     /// If it doesn't start.
@@ -69,7 +69,7 @@ impl Docker {
         Self::start_with(lab, runner, configuration)
     }
 
-    /// Starts it as it comes, with runc. Where it can be asked is then [`Docker::socket`].
+    /// Starts it unchanged, with runc. Its API is at [`Docker::socket`].
     ///
     /// # Panics
     /// If it doesn't start.
@@ -80,7 +80,7 @@ impl Docker {
         Self::start_with(lab, runner, configuration)
     }
 
-    /// Starts it with a configuration as it is: a `daemon.json`.
+    /// Starts it with this `daemon.json`.
     ///
     /// # Panics
     /// If it doesn't start.
@@ -94,7 +94,7 @@ impl Docker {
         docker
     }
 
-    /// `docker run FLAGS COMMAND`, not run yet, as an ordinary user of an image in which the machine's own programs are.
+    /// `docker run FLAGS COMMAND`, not yet started, as an ordinary user of an image with the machine's own programs.
     #[track_caller]
     #[must_use]
     pub fn prepare_own(&self, flags: &[&str], command: &[&str]) -> Command {
@@ -118,7 +118,7 @@ impl Docker {
         command.arg("--pidfile").arg(self.directory.join("dockerd.pid"));
         command.arg("--data-root").arg(&self.data);
         command.args(["--cgroup-parent", &format!("/{}", self.group), "--shutdown-timeout", "1"]);
-        // What the wrapper inherits, by way of containerd and its shims.
+        // The environment that the wrapper inherits through containerd and its shims.
         command.env("MESH_NODE_STATE", runner.state());
         let mut daemon = Daemon::start(command, &self.directory.join("log"));
         wait::until_true("dockerd to answer", || {
@@ -138,7 +138,7 @@ impl Docker {
         wait::until_true("the end of dockerd", || kill(daemon, None).is_err());
     }
 
-    /// Has the daemon read its configuration again (SIGHUP), as `systemctl reload docker` does.
+    /// Makes the daemon read its configuration again (SIGHUP), as `systemctl reload docker` does.
     ///
     /// # Panics
     /// If it doesn't run.
@@ -152,7 +152,7 @@ impl Docker {
         run(self.prepare(arguments))
     }
 
-    /// `docker ARGUMENTS`, not run yet.
+    /// `docker ARGUMENTS`, not yet started.
     #[must_use]
     pub fn prepare(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
@@ -160,7 +160,7 @@ impl Docker {
         self.address(command)
     }
 
-    /// Has a client of Docker's API, a command, ask this one.
+    /// Makes a command, a client of Docker's API, use this Docker.
     #[must_use]
     pub fn address(&self, mut client: Command) -> Command {
         client.env("DOCKER_HOST", self.host()).env("DOCKER_CONFIG", &self.directory);
@@ -189,19 +189,19 @@ impl Docker {
         self.command(&[&["exec"], flags, &[&container.id, "sh", "-c", script]].concat())
     }
 
-    /// What `docker inspect` says of a container.
+    /// The output of `docker inspect` for a container.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no such container.
     #[track_caller]
     pub fn inspect(&self, container: &Container) -> Value {
         self.command(&["inspect", &container.id]).done().json()[0].clone()
     }
 
-    /// The first process of a container that runs.
+    /// The first process of a running container.
     ///
     /// # Panics
-    /// If it doesn't.
+    /// If it doesn't run.
     #[track_caller]
     pub fn pid(&self, container: &Container) -> i32 {
         let found = self.inspect(container);
@@ -236,7 +236,7 @@ impl Docker {
 }
 
 impl Drop for Docker {
-    /// The daemon takes its containers with it, so that their control groups can be removed.
+    /// Ends the daemon's containers with it, so that their control groups can be removed.
     fn drop(&mut self) {
         let Some(daemon) = &self.daemon else { return };
         let mut list = Command::new("docker");
@@ -245,7 +245,7 @@ impl Drop for Docker {
         if !all.trim().is_empty() {
             let mut remove = Command::new("docker");
             remove.arg("--host").arg(self.host()).args(["rm", "--force"]).args(all.split_whitespace());
-            // Nothing to be done about it here, and all ends with the test's PID namespace.
+            // Nothing can be done about it here, and everything ends with the test's PID namespace.
             let _ = remove.output();
         }
         if std::thread::panicking() {

@@ -1,5 +1,5 @@
-//! Images made on the spot: a static busybox and nothing else; and a file system in which the machine's own programs run, with
-//! its /usr mounted into it.
+//! Images made on the spot: a static busybox and nothing else; and a file system for the machine's own programs, with
+//! its /usr mounted.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use std::{
 
 use mesh_netns_tests::run;
 
-/// Where Debian's busybox-static puts it.
+/// The path in Debian's busybox-static.
 const BUSYBOX: &str = "/bin/busybox";
 /// The programs of it that tests use.
 const APPLETS: [&str; 17] = [
@@ -18,7 +18,7 @@ const APPLETS: [&str; 17] = [
     "true", "wc",
 ];
 
-/// Its files, in a directory; made once.
+/// Its files in a directory, made once.
 ///
 /// # Panics
 /// If they can't be made.
@@ -37,7 +37,7 @@ pub(crate) fn directory() -> PathBuf {
     root
 }
 
-/// The same as a tar archive.
+/// Its files as a tar archive.
 ///
 /// # Panics
 /// If it can't be made.
@@ -49,7 +49,7 @@ pub(crate) fn archive() -> PathBuf {
     archive
 }
 
-/// What there has to be besides /usr, as a tar archive; made once.
+/// The files besides /usr as a tar archive, made once.
 ///
 /// # Panics
 /// If it can't be made.

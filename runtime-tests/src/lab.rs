@@ -1,4 +1,4 @@
-//! What runtimes find in the test's namespaces.
+//! The environment of runtimes in the test's namespaces.
 
 use std::{
     env, fs, io,
@@ -15,12 +15,12 @@ use nix::{
 
 /// Where the kernel's control groups are mounted.
 const GROUPS: &str = "/sys/fs/cgroup";
-/// Where those of the second version are on a machine that has both.
+/// The mount point of the second version on a machine with both.
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
-/// How long the last processes of a control group may take to be gone.
+/// How long the last processes of a control group may take to disappear.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A machine's worth of directories for runtimes, inside [`mesh_netns_tests::isolated`] only.
+/// The directories of a machine for runtimes, inside [`mesh_netns_tests::isolated`] only.
 pub struct Lab {
     group: String,
 }
@@ -41,9 +41,9 @@ impl Lab {
         };
         let empty = |directory: &str| empty_for("mode=755", directory);
         ["/var/lib", "/opt"].into_iter().for_each(empty);
-        // podman keeps its locks there, of all its storages together, and makes them where there are none.
+        // podman keeps the locks of all its storages there, and makes them if they are missing.
         empty_for("mode=1777", "/dev/shm");
-        // crun does not work on a machine that has control groups of both versions: this one has the first only.
+        // crun doesn't work on a machine with control groups of both versions: this one has only the first.
         if Path::new(UNIFIED).exists() {
             empty(UNIFIED);
         }
@@ -51,29 +51,29 @@ impl Lab {
         Self { group: format!("mesh-runtime-tests-{}", unique.trim()) }
     }
 
-    /// The control group under which this test's containers are.
+    /// The control group of this test's containers.
     #[must_use]
     pub fn group(&self) -> &str {
         &self.group
     }
 
-    /// That group of every hierarchy, where it is.
+    /// The directory of that group in every hierarchy.
     pub(crate) fn groups(&self) -> impl Iterator<Item = PathBuf> {
         let kinds = fs::read_dir(GROUPS).into_iter().flatten().flatten().map(|entry| entry.path());
-        // What is on the tmpfs there goes with it.
+        // Everything on the tmpfs disappears with it.
         let kinds = kinds.filter(|kind| kind != Path::new(UNIFIED)).chain([PathBuf::from(GROUPS)]);
         kinds.map(|kind| kind.join(&self.group))
     }
 }
 
 impl Drop for Lab {
-    /// All of the test's processes are gone with its PID namespace; its control groups are the machine's.
+    /// The test's processes end with its PID namespace, but its control groups are the machine's.
     fn drop(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         for group in self.groups() {
             while group.exists() && remove(&group).is_err() && Instant::now() < deadline {
-                // What runtimes left behind became a child of this process, the first of its PID namespace; until it is
-                // waited for it is in its group. All that was started here has been waited for by now.
+                // Orphans of the runtimes are children of this process, the first of its PID namespace, and stay in
+                // their group until they are waited for. The test's own children have been waited for by now.
                 while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|status| status != WaitStatus::StillAlive) {}
                 thread::sleep(Duration::from_millis(10));
             }
@@ -81,7 +81,7 @@ impl Drop for Lab {
     }
 }
 
-/// Removes a control group and those in it.
+/// Removes a control group and its descendants.
 fn remove(group: &Path) -> io::Result<()> {
     for entry in fs::read_dir(group)? {
         let entry = entry?;
@@ -97,7 +97,7 @@ fn bind(what: &str, at: &str) {
         .unwrap_or_else(|e| panic!("cannot mount over {at}: {e}"));
 }
 
-/// Copies a directory of configuration files, links as links. What is neither file, directory nor link isn't needed.
+/// Copies a directory of configuration files, links as links. Other types aren't needed.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     fs::set_permissions(to, fs::metadata(from)?.permissions())?;
@@ -115,10 +115,10 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The agent's program, by a path that is good everywhere.
+/// The agent's program, by a path that is valid everywhere.
 ///
 /// # Panics
-/// If `MESH_NODE` doesn't give it.
+/// If `MESH_NODE` isn't set.
 #[must_use]
 pub fn mesh_node() -> PathBuf {
     let path = env::var_os("MESH_NODE").expect("MESH_NODE is not set: it gives the path of the program under test");
@@ -133,7 +133,7 @@ pub struct Stage {
     pub coordinator: Coordinator,
     /// The runner.
     pub aws: Runner,
-    /// What its runtimes find.
+    /// The directories of its runtimes.
     pub lab: Lab,
 }
 
@@ -161,10 +161,10 @@ impl Stage {
         fs::write(self.aws.state().join("config.toml"), text).expect("cannot write the agent's configuration");
     }
 
-    /// The services of the instances that the coordinator has, and what state they are in.
+    /// The services and the states of the instances that the coordinator has.
     ///
     /// # Panics
-    /// If it doesn't say.
+    /// If the coordinator doesn't answer.
     #[must_use]
     pub fn instances(&self) -> Vec<String> {
         let all = self.coordinator.json(&["instances"]);
@@ -173,7 +173,7 @@ impl Stage {
     }
 }
 
-/// Has a runner's agent offer these services as devices of CDI, and waits until the first of them is ready.
+/// Makes a runner's agent offer these services as CDI devices, and waits until the first of them is ready.
 ///
 /// # Panics
 /// If it doesn't.
@@ -185,7 +185,7 @@ pub fn offer(runner: &mut Runner, services: &[&str]) {
     wait::until_true("the device", || is_ready(&services[0].replace('/', ".")).unwrap_or(false));
 }
 
-/// Whether a device has what is known of its service.
+/// Whether a device has the data of its service.
 fn is_ready(name: &str) -> Option<bool> {
     let file: serde_json::Value = serde_json::from_slice(&fs::read("/var/run/cdi/mesh.json").ok()?).ok()?;
     let device = file["devices"].as_array()?.iter().find(|device| device["name"] == name)?;

@@ -1,4 +1,4 @@
-//! Our plugin of CNI, called by hand as runtimes call it.
+//! Our CNI plugin, called by hand as runtimes call it.
 
 use std::{
     fs,
@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 
 use crate::mesh_node;
 
-/// The plugin, under the name that it is called by.
+/// The plugin under the name by which it is called.
 #[derive(Debug)]
 pub struct Plugin {
     directory: PathBuf,
 }
 
 impl Plugin {
-    /// Puts it into a directory of its own; once more changes nothing.
+    /// Puts it into its own directory. A second call changes nothing.
     ///
     /// # Panics
     /// If that fails.
@@ -33,16 +33,16 @@ impl Plugin {
         Self { directory }
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// A network's configuration, in which the plugin is the last one of a chain.
+    /// The configuration of a network with the plugin as the last one of a chain.
     ///
     /// # Panics
-    /// If `more` is no object.
+    /// If `more` isn't an object.
     #[must_use]
     pub fn network(more: &Value) -> Value {
         let mut network = json!({
@@ -53,14 +53,14 @@ impl Plugin {
         network
     }
 
-    /// The same in a version of the specification, with a result of the plugin before as that version has it.
+    /// The configuration in a version of the specification, with the result of the plugin before in that version.
     ///
     /// # Panics
-    /// If `more` is no object.
+    /// If `more` isn't an object.
     #[must_use]
     pub fn network_of(version: &str, more: &Value) -> Value {
         let mut address = json!({"address": "10.1.2.3/24", "interface": 0});
-        // «version» of an address went with 1.0.0.
+        // "version" of an address was removed by 1.0.0.
         if version < "1.0.0" {
             address["version"] = "4".into();
         }
@@ -77,7 +77,7 @@ impl Plugin {
         self.call_with("IgnoreUnknown=1", runner, command, id, netns, network)
     }
 
-    /// The same with arguments of the runtime's (`CNI_ARGS`).
+    /// Calls it with the runtime's arguments (`CNI_ARGS`).
     ///
     /// # Panics
     /// If the configuration can't be written.

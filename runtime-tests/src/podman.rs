@@ -1,4 +1,4 @@
-//! podman: on a runner, with our hooks in its directory of hooks, or with `mesh-runc` as its runtime.
+//! podman on a runner, with our hooks in its directory of hooks, or with `mesh-runc` as its runtime.
 
 use std::{
     fs,
@@ -19,12 +19,12 @@ pub struct Podman {
     namespace: PathBuf,
     directory: PathBuf,
     group: String,
-    /// What it is told of its runtime and its hooks.
+    /// The options for its runtime and its hooks.
     flags: Vec<String>,
 }
 
 impl Podman {
-    /// As it is installed, and as /etc/containers configures it.
+    /// As installed, with the configuration in /etc/containers.
     ///
     /// # Panics
     /// If it can't be set up.
@@ -33,10 +33,10 @@ impl Podman {
         Self::new(lab, runner, vec![])
     }
 
-    /// Whether it can call plugins of CNI, as it is configured: Debian builds it without since version 5.
+    /// Whether its configuration can call CNI plugins: Debian builds it without since version 5.
     ///
     /// # Panics
-    /// If it isn't there.
+    /// If podman isn't installed.
     #[must_use]
     pub fn knows_cni(runner: &Runner) -> bool {
         let mut ask = runner.namespace().command("podman");
@@ -44,7 +44,7 @@ impl Podman {
         !run(ask).stderr.contains("cni support is not enabled")
     }
 
-    /// With crun behind it, and our hook in its directory of hooks.
+    /// With crun as its runtime, and our hook in its directory of hooks.
     ///
     /// # Panics
     /// If it can't be set up.
@@ -66,8 +66,8 @@ impl Podman {
         Self::new(lab, runner, vec!["--hooks-dir".to_owned(), text(&hooks).to_owned()])
     }
 
-    /// With `mesh-runc` as its runtime, and runc behind that. podman passes no variables on, so the agent's state directory is
-    /// made the usual one: there can be one such runner only.
+    /// With `mesh-runc` as its runtime, and runc behind that. podman passes no variables on, so the agent's state
+    /// directory is made the default one: there can be only one such runner.
     ///
     /// # Panics
     /// If it can't be set up.
@@ -95,7 +95,7 @@ impl Podman {
         run(self.prepare(arguments))
     }
 
-    /// Its service, with Docker's API.
+    /// Its service with Docker's API.
     ///
     /// # Panics
     /// If it doesn't start.
@@ -108,7 +108,7 @@ impl Podman {
         (daemon, socket)
     }
 
-    /// `podman ARGUMENTS`, not run yet.
+    /// `podman ARGUMENTS`, not yet started.
     #[must_use]
     pub fn prepare(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
@@ -140,7 +140,7 @@ impl Podman {
         run(self.prepare_run(&[kind, flags].concat(), command))
     }
 
-    /// `podman run FLAGS busybox COMMAND`, not run yet.
+    /// `podman run FLAGS busybox COMMAND`, not yet started.
     #[must_use]
     pub fn prepare_run(&self, flags: &[&str], command: &[&str]) -> Command {
         self.prepare_image("localhost/busybox", flags, command)
@@ -152,7 +152,7 @@ impl Podman {
         run(self.prepare_image(&format!("localhost/{image}"), &[&["--rm"], flags].concat(), &["sh", "-c", script]))
     }
 
-    /// Makes an image whose manifest has an annotation, and gives where the manifest is kept.
+    /// Makes an image whose manifest has an annotation, and returns the path of the manifest.
     ///
     /// # Panics
     /// If that fails.
@@ -174,7 +174,7 @@ impl Podman {
         self.prepare(&[&["run"][..], &ours, flags, &[image], command].concat())
     }
 
-    /// `podman run FLAGS COMMAND`, not run yet, as an ordinary user of an image in which the machine's own programs are.
+    /// `podman run FLAGS COMMAND`, not yet started, as an ordinary user of an image with the machine's own programs.
     #[track_caller]
     #[must_use]
     pub fn prepare_own(&self, flags: &[&str], command: &[&str]) -> Command {
@@ -191,28 +191,28 @@ impl Podman {
         self.command(&["exec", &container.id, "sh", "-c", script])
     }
 
-    /// Removes a container, running or not. After one that has ended podman cleans up in a process of its own as well, and what
-    /// is mounted for it can be in use by the one when the other takes it away: that is podman's own, so it is told until it
-    /// has done it.
+    /// Removes a container, running or not. After the end of a container podman cleans up in another process as well,
+    /// and a mount may be in use by one process when the other removes it. That is podman's own race, so the command is
+    /// repeated until it succeeds.
     pub fn remove(&self, container: &Container) {
         let remove = ["rm", "--force", "--time", "0", &container.id];
         let is_gone = || self.command(&["container", "exists", &container.id]).code == Some(1);
         wait::until_true("podman to clear away", || self.command(&remove).code == Some(0) || is_gone());
     }
 
-    /// The first process of a container that runs.
+    /// The first process of a running container.
     ///
     /// # Panics
-    /// If it doesn't.
+    /// If it doesn't run.
     #[track_caller]
     pub fn pid(&self, container: &Container) -> i32 {
         self.process(container, "Pid")
     }
 
-    /// What watches over a container that runs: conmon.
+    /// The monitor of a running container: conmon.
     ///
     /// # Panics
-    /// If it doesn't.
+    /// If it doesn't run.
     #[track_caller]
     pub fn monitor(&self, container: &Container) -> Pid {
         Pid::from_raw(self.process(container, "ConmonPid"))
@@ -233,7 +233,7 @@ impl Drop for Podman {
         command.arg("--root").arg(self.directory.join("root")).arg("--runroot").arg(self.directory.join("runroot"));
         command.arg("--tmpdir").arg(self.directory.join("tmp"));
         command.args(["--cgroup-manager", "cgroupfs", "rm", "--force", "--all", "--time", "0"]);
-        // Nothing to be done about it here, and all ends with the test's PID namespace.
+        // Nothing can be done about it here, and everything ends with the test's PID namespace.
         let _ = command.output();
     }
 }

@@ -1,6 +1,7 @@
-//! systemd as the first process of a machine of its own. It is root, and a system's units set about /tmp, /dev and the kernel's
-//! settings, so nothing of the real machine is within its reach: its root is its own, with an overlay over the machine's /usr; the
-//! kernel's settings are read-only but for the network's; and of the machine's units it has none that does such things.
+//! systemd as the first process of its own machine. It is root, and a system's units change /tmp, /dev and the kernel's
+//! settings, so it can't reach the real machine: it has its own root with an overlay over the machine's /usr, the
+//! kernel's settings are read-only except for the network's, and it has none of the machine's units that change such
+//! things.
 
 use std::{
     fs,
@@ -15,7 +16,7 @@ use crate::{Lab, mesh_node};
 
 /// The manager itself.
 const SYSTEMD: &str = "/usr/lib/systemd/systemd";
-/// The units of Debian's that there are besides those under test.
+/// The units of Debian that are installed besides those under test.
 const THEIRS: [&str; 16] = [
     "basic.target",
     "local-fs.target",
@@ -34,7 +35,7 @@ const THEIRS: [&str; 16] = [
     "timers.target",
     "umount.target",
 ];
-/// Makes that machine of the namespaces that it runs in, its root of the directory `$1`, and its agent of the program `$2`.
+/// Makes that machine in its namespaces: `$1` is the directory of its root, `$2` the agent's program.
 const BOOT: &str = r#"set -e
 mount --make-rprivate /
 mount --rbind "$1" "$1"
@@ -76,14 +77,14 @@ exec env -i container=lab PATH=/usr/sbin:/usr/bin SYSTEMD_GENERATOR_PATH=/none \
     SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/none /usr/lib/systemd/systemd --system --show-status=no --unit=basic.target
 "#;
 
-/// A machine with systemd on a runner's network, with the agent's program at /usr/bin/mesh-node of its own.
+/// A machine with systemd on a runner's network, with the agent's program as its own /usr/bin/mesh-node.
 pub struct Systemd {
     root: PathBuf,
     daemon: Daemon,
 }
 
 impl Systemd {
-    /// Boots it. The runner's own agent is none of its business; its network is.
+    /// Boots it. It shares the runner's network, but not the runner's agent.
     ///
     /// # Panics
     /// If it doesn't come up.
@@ -92,7 +93,7 @@ impl Systemd {
         let root = PathBuf::from(format!("/run/systemd-{}", runner.namespace().name()));
         furnish(&root);
         let mut command = runner.namespace().command("sh");
-        // The groups that the lab removes; what systemd makes is below them.
+        // The control groups that the lab removes. systemd's are below them.
         let enter = "for group; do mkdir $group; echo $$ >$group/cgroup.procs; done; \
              exec unshare --mount --pid --cgroup --ipc --uts --fork --kill-child sh \"$ROOT.sh\" \"$ROOT\" \"$PROGRAM\"";
         command.args(["-ec", enter, "sh"]).args(groups(lab)).env("ROOT", &root).env("PROGRAM", mesh_node());
@@ -106,16 +107,16 @@ impl Systemd {
         machine
     }
 
-    /// Its root directory, from outside. What is mounted in there isn't seen: /run, for one.
+    /// Its root directory from outside, without mounts such as /run.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Ends a runner's agent, and has a new one run here in its place, as `mesh-node setup systemd` has it.
+    /// Ends a runner's agent, and starts another one here in its place by `mesh-node setup systemd`.
     ///
     /// # Panics
-    /// If that is impossible.
+    /// If that fails.
     pub fn take_over(&self, runner: &mut Runner) {
         self.join(runner);
         self.command(&["mesh-node", "setup", "systemd"]).done();
@@ -124,16 +125,16 @@ impl Systemd {
         self.wait_connected();
     }
 
-    /// Waits until the agent follows the coordinator: it is up before that.
+    /// Waits until the agent follows the coordinator, which is after its start.
     pub fn wait_connected(&self) {
         let is_connected = || self.command(&["mesh-node", "status", "--json"]).is_connected();
         wait::until_true("the agent to follow the coordinator", is_connected);
     }
 
-    /// Ends a runner's agent, and lets this machine be that runner.
+    /// Ends a runner's agent, and makes this machine that runner.
     ///
     /// # Panics
-    /// If that is impossible.
+    /// If that fails.
     pub fn join(&self, runner: &mut Runner) {
         runner.stop();
         let state = self.root.join("var/lib/mesh-node");
@@ -143,10 +144,10 @@ impl Systemd {
         }
     }
 
-    /// Gives it a unit, or a drop-in of one: `shop.service`, `shop.service.d/mesh.conf`.
+    /// Installs a unit, or a drop-in of one: `shop.service`, `shop.service.d/mesh.conf`.
     ///
     /// # Panics
-    /// If that is impossible.
+    /// If that fails.
     pub fn unit(&self, name: &str, text: &str) {
         write(&self.root.join(format!("etc/systemd/system/{name}")), text);
         self.systemctl(&["daemon-reload"]).done();
@@ -164,7 +165,7 @@ impl Systemd {
         self.systemctl(&["is-active", unit]).code == Some(0)
     }
 
-    /// What the journal has of a unit.
+    /// The journal of a unit.
     #[must_use]
     pub fn journal(&self, unit: &str) -> String {
         self.command(&["journalctl", "--sync"]).done();
@@ -180,7 +181,7 @@ impl Systemd {
         run(self.prepare(arguments))
     }
 
-    /// The same, not yet started.
+    /// A command on that machine, not yet started.
     ///
     /// # Panics
     /// If it isn't up.
@@ -194,7 +195,7 @@ impl Systemd {
         command
     }
 
-    /// Its first process, as it is known outside, once that is systemd.
+    /// Its first process by its outer number, once that is systemd.
     fn first(&self) -> Option<String> {
         let starter = self.daemon.pid();
         let children = fs::read_to_string(format!("/proc/{starter}/task/{starter}/children")).ok()?;
@@ -214,7 +215,7 @@ fn groups(lab: &Lab) -> Vec<PathBuf> {
     kinds.into_iter().filter(|kind| kind.exists()).map(|kind| kind.join(lab.group())).collect()
 }
 
-/// What is in its root before it boots.
+/// The content of its root before it boots.
 fn furnish(root: &Path) {
     for directory in ["usr", "proc", "sys", "dev", "run", "tmp", "root", "opt/mesh", "var/lib", "var/log", "var/tmp"] {
         fs::create_dir_all(root.join(directory)).expect("cannot make a directory");

@@ -1,7 +1,7 @@
-//! A kernel that refuses its offloads, on demand: a library that is loaded before libc (`LD_PRELOAD`, ld.so(8)) into an
-//! agent under test. The agent's own code runs as it is; what it is told by these calls is decided by the octets of a file
-//! that both sides have mapped. Each is the errno to answer with, or zero; that of the clock is by how many hours it is
-//! ahead, as a signed number.
+//! A kernel that refuses its offloads on demand: a library that is loaded before libc (`LD_PRELOAD`, ld.so(8)) into an
+//! agent under test. The agent's own code is unchanged. The results of these calls are controlled by the bytes of a
+//! file that both sides have mapped. Each is the errno to return, or zero; that of the clock is the number of hours
+//! that it is ahead, signed.
 #![allow(unsafe_code, reason = "stands where libc's functions stand, and calls them")]
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-/// The places of the octets in the file that `MESH_FAULTS` names.
+/// The offsets of the bytes in the file that `MESH_FAULTS` names.
 const UDP_GSO: usize = 0;
 const UDP_GRO: usize = 1;
 const TUN_OFFLOADS: usize = 2;
@@ -21,11 +21,11 @@ const TUN_GSO: usize = 3;
 const CLOCK: usize = 4;
 const LENGTH: usize = 5;
 
-/// linux/virtio_net.h: the header's second octet of a TCP super-packet over IPv4, and the header's length.
+/// linux/virtio_net.h: the header's second byte of a TCP super-packet over IPv4, and the header's length.
 const GSO_TCPV4: u8 = 1;
 const VNET: usize = 10;
 
-/// The errno that is asked for at a place.
+/// The errno that is requested at an offset.
 fn fault(place: usize) -> Option<c_int> {
     static FILE: OnceLock<Option<&'static [AtomicU8; LENGTH]>> = OnceLock::new();
     let faults = (*FILE.get_or_init(map))?;
@@ -33,8 +33,8 @@ fn fault(place: usize) -> Option<c_int> {
 }
 
 fn map() -> Option<&'static [AtomicU8; LENGTH]> {
-    // SAFETY: getenv gives a text that ends with zero, or nothing; it is used before anybody can change it. The mapping is
-    // of a file with `LENGTH` octets at least, and stays for as long as the process.
+    // SAFETY: getenv returns a NUL-terminated text, or nothing; it is used before it can change. The mapping is of a
+    // file with at least `LENGTH` bytes, and stays for the life of the process.
     unsafe {
         let path: *const c_char = libc::getenv(c"MESH_FAULTS".as_ptr());
         if path.is_null() {
@@ -134,11 +134,11 @@ type Write = unsafe extern "C" fn(c_int, *const c_void, usize) -> isize;
 /// # Safety
 /// As libc's.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn write(fd: c_int, octets: *const c_void, length: usize) -> isize {
+pub unsafe extern "C" fn write(fd: c_int, bytes: *const c_void, length: usize) -> isize {
     static REAL: OnceLock<usize> = OnceLock::new();
     let is_super = length > VNET && {
-        // SAFETY: there are `length` octets.
-        let head = unsafe { std::slice::from_raw_parts(octets.cast::<u8>(), VNET + 1) };
+        // SAFETY: there are `length` bytes.
+        let head = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), VNET + 1) };
         head[1] == GSO_TCPV4 && head[VNET] == 0x45
     };
     match fault(TUN_GSO).filter(|_| is_super) {
@@ -146,8 +146,8 @@ pub unsafe extern "C" fn write(fd: c_int, octets: *const c_void, length: usize) 
             refuse(errno);
             -1
         }
-        // SAFETY: the caller's octets; the real function is one of this type.
-        None => unsafe { mem::transmute::<usize, Write>(real(c"write", &REAL))(fd, octets, length) },
+        // SAFETY: the caller's bytes; the real function has this type.
+        None => unsafe { mem::transmute::<usize, Write>(real(c"write", &REAL))(fd, bytes, length) },
     }
 }
 
@@ -167,7 +167,7 @@ pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::
             && clock == libc::CLOCK_REALTIME
             && let Some(hours) = fault(CLOCK)
         {
-            // The octet is a signed one.
+            // The byte is signed.
             (*time).tv_sec += libc::time_t::from(hours as i8) * 3600;
         }
         result

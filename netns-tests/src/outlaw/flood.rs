@@ -30,11 +30,11 @@ const MESSAGES: u32 = 4000;
 /// What a flood consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Initiations of keys that nobody knows, otherwise right.
+    /// Authentic initiations of unknown keys.
     Strangers,
     /// Right initiations of the runner itself, each newer than the one before.
     Own,
-    /// Initiations that aren't meant for whom they are sent to.
+    /// Initiations for another runner.
     Junk,
 }
 

@@ -1,4 +1,5 @@
-//! Agents are killed, stopped, upgraded under load, again and again: nobody notices but those whose instance has died.
+//! Agents are killed, stopped and upgraded under load, again and again: only connections of an instance that has ended
+//! notice.
 
 use std::{env, fs, net::Ipv4Addr, path::Path};
 
@@ -37,26 +38,26 @@ impl Standing {
         self.busy.iter().for_each(|transfer| transfer.wait_more(1));
     }
 
-    /// Every idle connection answers, every transfer ends with all octets as they were sent.
+    /// Every idle connection answers, and every transfer ends with all bytes correct.
     #[track_caller]
     fn finish(self) {
         for mut idle in self.idle {
             idle.assert_all_answer();
         }
         for transfer in self.busy {
-            transfer.finish().expect("every octet as it was sent");
+            transfer.finish().expect("every byte as it was sent");
         }
     }
 }
 
-/// Three instances of `db` on two runners, callers on both, and `how` each agent is replaced again and again. Between, the
-/// service is scaled up and down.
+/// Three instances of `db` on two runners, callers on both, and each agent is replaced by `how` again and again.
+/// Meanwhile the service is scaled up and down.
 fn replaced(how: impl Fn(&mut Runner, usize)) {
     let (_world, coordinator, [mut aws, mut ovh]) = shop(["aws", "ovh"]);
     let [a, b, c] = [aws.attach("shop/db"), aws.attach("shop/db"), ovh.attach("shop/db")];
     let _servers = serve([&a, &b, &c]);
     let callers = [aws.attach("shop/app"), ovh.attach("shop/app")];
-    // From the side where two are at hand, from the one where one is, and across: by an instance's own address.
+    // From the runner with two instances, from the one with one, and across: by an instance's own address.
     let standing = Standing::open(&[&callers[0], &callers[1]], &a);
     let mut across: Vec<Crowd> = [(&callers[0], &c), (&callers[1], &a), (&callers[1], &b)]
         .map(|(caller, db)| Crowd::gather(&caller.namespace, db.address, PORT, 5))
@@ -119,8 +120,8 @@ fn upgraded_twenty_times_it_loses_nothing() {
     });
 }
 
-/// An instance whose end is that of a process, as a container's is. Its namespace outlives it, held by a mount and by
-/// whatever sockets are left in it.
+/// An instance that ends with a process, like a container's. Its namespace outlives the process, held by a mount and by
+/// remaining sockets.
 struct Container {
     namespace: Namespace,
     process: Daemon,
@@ -171,7 +172,7 @@ fn what_died_while_the_agent_was_away_is_gone_everywhere() {
         assert_eq!(more.at(&lives.id), 10);
         of_living.assert_all_answer();
 
-        // The coordinator away as well: nobody waits for the dead one, whichever runner they call from.
+        // Without the coordinator as well: no caller on any runner waits for the ended instance.
         let near = aws.attach("shop/app");
         coordinator.stop();
         aws.kill();
@@ -193,7 +194,7 @@ fn a_killed_container_is_gone_at_once_whatever_it_leaves_in_its_namespace() {
         let (_world, coordinator, [aws, ovh]) = shop(["aws", "ovh"]);
         let (near, far) = (aws.attach("shop/app"), ovh.attach("shop/app"));
         let container = Container::start(&aws, "container", "shop/db");
-        // Its sockets are the test's: they stay when it dies, and keep the namespace.
+        // The test owns its sockets: they outlive the process and keep the namespace.
         let server = container.serve();
         let mut crowds = [&near, &far].map(|app| Crowd::gather(&app.namespace, container.service_address, PORT, 10));
         crowds.iter_mut().for_each(Crowd::assert_all_answer);
@@ -206,7 +207,7 @@ fn a_killed_container_is_gone_at_once_whatever_it_leaves_in_its_namespace() {
             is_refused(app, container.service_address, PORT);
         }
         assert_eq!(server.accepted(), 20);
-        // Others are told first; what is left in a namespace that nobody runs in comes after.
+        // Other runners are notified first, and the rest of an empty namespace is cleared afterwards.
         wait::until_true("mesh0 to be taken out", || container.namespace.interface("mesh0").is_none());
     });
 }

@@ -1,5 +1,5 @@
-//! Runners between which nothing passes, as where a firewall takes UDP away: that is said, by everything that an operator
-//! looks at, and nothing hangs.
+//! Runners between which no packets pass, as when a firewall drops UDP: everything that an operator looks at says so,
+//! and nothing hangs.
 
 use std::{collections::BTreeSet, io::ErrorKind, net::Ipv4Addr};
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::common::{SHOP, declare, reaches};
 
-/// The connection is refused as one to a host that is out of reach, without a limit of our own.
+/// The connection is refused as one to an unreachable host, by the engine's own limit.
 #[track_caller]
 fn is_out_of_reach(caller: &Instance, to: Ipv4Addr, port: u16) {
     let error = caller.connect(to, port).expect_err("nothing passes");
@@ -41,7 +41,7 @@ fn a_path_that_is_blocked_says_so_everywhere_and_heals() {
         declare(&coordinator, &[SHOP]);
         let aws = world.runner(&coordinator, "aws", Stack::Dual);
         let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
-        // Before the two have ever spoken.
+        // Before the two have had a session.
         world.cut_between(aws.namespace(), ovh.namespace());
         let (app, db) = (aws.attach("shop/app"), ovh.attach("shop/db"));
         let _server = db.serve(5432, Answer::Echo);
@@ -116,8 +116,8 @@ fn an_instance_on_a_runner_that_answers_takes_what_another_cannot() {
     });
 }
 
-/// A machine with two addresses is asked at the second, and answers from there: what filters by address lets nothing else
-/// through.
+/// A machine with two addresses is asked at the second one, and answers from it: a firewall by addresses lets nothing
+/// else through.
 #[test]
 fn a_runner_answers_from_the_address_that_was_asked() {
     isolated(|| {
@@ -148,7 +148,7 @@ fn a_runner_answers_from_the_address_that_was_asked() {
     });
 }
 
-/// The other runner remembers a later time stamp of its handshakes, and may take none that is older (WireGuard §5.4.2).
+/// The other runner remembers a later time stamp of its handshakes, and may refuse earlier ones (WireGuard §5.4.2).
 #[test]
 fn a_runner_whose_clock_was_set_back_is_reached_again() {
     isolated(|| {
@@ -165,14 +165,15 @@ fn a_runner_whose_clock_was_set_back_is_reached_again() {
         aws.stop();
         faults.set_clock(-5);
         aws.start_alone(&[]);
-        // The limit is the kernel's, which sends SYNs again for two minutes, and the runner's, which refuses after three
-        // handshakes: one of them is answered.
+        // The limit is the kernel's, which retransmits SYNs for two minutes, and the runner's, which rejects after
+        // three handshakes: one of them is answered.
         reaches(&app, db.service_address, 5432);
         reaches(&db, app.service_address, 80);
     });
 }
 
-/// Forward, whoever heard it remembers a time stamp of the future; and back, all that it sends is older than that.
+/// After a jump forward, other runners remember a time stamp of the future; after a jump back, all handshakes are older
+/// than that.
 #[test]
 fn a_runner_whose_clock_jumps_is_reached_before_and_after() {
     isolated(|| {

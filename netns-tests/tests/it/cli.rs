@@ -22,10 +22,10 @@ fn run_ends_as_its_command_does() {
         aws.run("shop/app", &["/etc/hosts"]).expect_code(126);
         aws.run("shop/nothing", &["true"]).expect_code(125);
         aws.command(&["run", "shop/app"]).expect_code(2);
-        // Its streams are the command's own.
+        // The command's own streams.
         let outcome = aws.run("shop/app", &["sh", "-c", "echo out; echo err >&2"]).done();
         assert_eq!((outcome.stdout.as_str(), outcome.stderr.trim_end()), ("out\n", "err"));
-        // A namespace with nothing but the mesh, which ends with the command.
+        // A namespace with only the mesh, which ends with the command.
         let links = aws.run("shop/app", &["ip", "-o", "link"]).done().stdout;
         assert!(links.lines().count() == 2 && links.contains("mesh0") && links.contains("lo:"), "{links}");
         let count = || coordinator.json(&["instances"])["instances"].as_array().map(Vec::len);
@@ -36,7 +36,7 @@ fn run_ends_as_its_command_does() {
 }
 
 #[test]
-fn what_is_run_does_not_have_the_secrets_of_whoever_runs_it() {
+fn a_command_does_not_get_the_secrets_of_its_caller() {
     isolated(|| {
         let world = World::new();
         let coordinator = world.coordinator(&[]);
@@ -107,7 +107,7 @@ fn why_and_denied_explain_a_refusal() {
         }
         let deny = aws.command(&["why", "shop/app", "billing/api", "80", "--json"]).expect_code(1).json();
         assert_eq!(deny["verdict"], "deny", "{deny:#}");
-        // The command that would add the rule, as one could type it.
+        // The command that would add the rule, ready to be typed.
         let command = "mesh-coord trust shop --app billing";
         assert!(deny.to_string().contains(command), "{deny:#}");
         let text = aws.command(&["why", "shop/app", "billing/api", "80"]).expect_code(1);
@@ -181,7 +181,7 @@ fn json_has_the_promised_shape() {
         has(peer, &["name", "provider", "path", "endpoint", "handshake_age_seconds", "rx_bytes", "tx_bytes"]);
         assert_eq!((&peer["name"], &peer["provider"]), (&"ovh".into(), &"ovh".into()));
 
-        // Every command with output has both forms, and tables go to people.
+        // Every command with output has both forms, and people get tables.
         for command in [&["nodes"][..], &["services"], &["deployments"], &["instances"], &["audit"], &["token", "list"]]
         {
             assert_eq!(coordinator.json(command)["version"], 1, "{command:?}");
@@ -233,7 +233,7 @@ fn secrets_and_sockets_are_for_their_owner_only() {
         let world = World::new();
         let coordinator = world.coordinator(&[]);
         let aws = world.runner(&coordinator, "aws", Stack::Dual);
-        // All that is written when it joins has been then.
+        // By then everything has been written that is written when it joins.
         wait::until_true("the first view to be in force", || {
             let status = aws.json(&["status"]);
             let revision = &status["map"]["revision"];
@@ -306,7 +306,7 @@ fn a_range_that_the_machine_uses_already_is_refused() {
         let runner = world.runner(&coordinator, "ovh", Stack::Dual);
         let db = runner.attach("shop/db");
         assert_eq!(db.service_address.octets()[..2], [172, 30]);
-        // The same for a container: its own network would be cut off.
+        // The same applies to a container: its own network would be cut off.
         let container = mesh_netns_tests::Namespace::create("container");
         container.ip(&["link add d1 type veth peer name d2", "link set d1 up", "addr add 172.30.6.1/24 dev d1"]);
         let path = container.path();

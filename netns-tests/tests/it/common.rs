@@ -1,16 +1,16 @@
-//! What the tests declare and do again and again.
+//! Common declarations and steps of the tests.
 
 use std::{io::ErrorKind, net::Ipv4Addr};
 
 use mesh_netns_tests::{Coordinator, Instance, traffic, wait};
 
-/// The range that a coordinator chooses when it isn't told one.
+/// The default range of a coordinator.
 pub(crate) const RANGE: (Ipv4Addr, u8) = (Ipv4Addr::new(100, 112, 0, 0), 12);
 
 /// The routing table in which an instance's namespace has the routes of the range.
 pub(crate) const MESH_TABLE: u32 = u32::from_be_bytes(*b"mesh");
 
-/// An address of the range that nobody has.
+/// An address of the range without an owner.
 pub(crate) const NOBODY: Ipv4Addr = Ipv4Addr::new(100, 120, 0, 1);
 
 /// The path of the helper program.
@@ -19,10 +19,10 @@ pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_mesh-netns-helper");
 /// Two services that may call each other.
 pub(crate) const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
 
-/// A deployment that trusts nobody and that nobody trusts.
+/// A deployment without trust in either direction.
 pub(crate) const BILLING: &str = "deployment = \"billing\"\n[services.api]\n";
 
-/// A coordinator's deployments, all of which must be taken.
+/// Applies a coordinator's deployments, which must be accepted.
 #[track_caller]
 pub(crate) fn declare(coordinator: &Coordinator, files: &[&str]) {
     for file in files {
@@ -30,14 +30,14 @@ pub(crate) fn declare(coordinator: &Coordinator, files: &[&str]) {
     }
 }
 
-/// `caller` opens a connection and hears back what it says there, to an [`traffic::Answer::Echo`].
+/// `caller` opens a connection to an [`traffic::Answer::Echo`] and gets its text back.
 #[track_caller]
 pub(crate) fn reaches(caller: &Instance, to: Ipv4Addr, port: u16) {
     let mut stream = caller.connect(to, port).unwrap_or_else(|e| panic!("{} -> {to}:{port}: {e}", caller.address));
     traffic::ping(&mut stream, b"are you there?").expect("an echo");
 }
 
-/// Waits until the caller's own runner refuses: as long as only the callee's knows that it must, `caller` gets a RST.
+/// Waits until the caller's own runner rejects: until then the callee's rejects, and `caller` gets a RST.
 #[track_caller]
 pub(crate) fn wait_refused_at_home(caller: &Instance, to: Ipv4Addr, port: u16) {
     wait::until_true("the caller's own runner to refuse", || {

@@ -1,5 +1,5 @@
-//! What an instance can do that has every capability in its own namespace, and what its neighbours can: nothing that its
-//! service may not do, except cut itself off.
+//! An instance with every capability in its own namespace, and its neighbours, can do only what the service may do,
+//! apart from cutting the instance off.
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
@@ -15,7 +15,7 @@ use mesh_netns_tests::{
 
 use crate::common::{BILLING, MESH_TABLE, NOBODY, RANGE, SHOP, declare, is_refused, reaches};
 
-/// A second way out of an instance, as containers have: a link to a gateway that would forward anything.
+/// A second way out of an instance, like a container's: a link to a gateway that forwards anything.
 fn gateway_of(instance: &Namespace) -> Namespace {
     let gateway = Namespace::create("gateway");
     gateway.ip(&[
@@ -102,19 +102,19 @@ fn without_mesh0_nothing_for_the_range_leaves_by_another_interface() {
         let nothing_leaves = |how: &str| {
             for to in [db.service_address, db.address, NOBODY] {
                 let error = app.connect(to, 5432).expect_err(how);
-                // Whatever the kernel calls it, it is not the end of a long wait for an answer.
+                // Whichever error the kernel reports, it isn't a time-out.
                 assert!(!unanswered(&error), "{how}: connect to {to} was not refused in {CONNECT_LIMIT:?}: {error}");
                 let socket = app.namespace.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).expect("a socket");
                 socket.send_to(b"x", (to, 53)).expect_err(how);
             }
-            // The way out works; it is only that nothing for the range may take it.
+            // The way out works, but not for the range.
             let socket = app.namespace.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).expect("a socket");
             socket.send_to(b"x", (Ipv4Addr::new(1, 1, 1, 1), 53)).expect("the default route");
             leaves.wait_received(1, "what goes to the world", |p| p.destination == Ipv4Addr::new(1, 1, 1, 1));
             let census = Census::take(&leaves.frames(), RANGE, &[]);
             assert_eq!(census.of_the_range, 0, "{how}:\n{}", leaves.text());
         };
-        // It would be put back, were the agent there.
+        // A running agent would restore it.
         aws.pause();
         app.namespace.ip(&["link set mesh0 down"]);
         nothing_leaves("mesh0 is down");
@@ -139,8 +139,8 @@ fn a_neighbour_on_the_containers_own_bridge_reaches_no_overlay_address() {
         let db = aws.attach("shop/db");
         let server = db.serve(5432, Answer::Echo);
         let neighbour = gateway_of(&db.namespace);
-        // Linux takes a packet for any of its addresses, whichever interface it comes by (the weak host model, RFC 1122
-        // §3.3.4.2), so a route of the neighbour's own would lead there.
+        // Linux accepts a packet for any of its addresses on any interface (the weak host model, RFC 1122 §3.3.4.2), so
+        // that a route of the neighbour leads there.
         neighbour.ip(&[&format!("route add {}/{} via 192.168.7.2", RANGE.0, RANGE.1)]);
         let answers = Capture::interface(&neighbour, "port");
         let injector = Injector::new(&neighbour, "port").to_station([2, 0, 0, 0, 0, 2]);
@@ -158,7 +158,7 @@ fn a_neighbour_on_the_containers_own_bridge_reaches_no_overlay_address() {
                     injector.send(&segment.packet());
                 }
             }
-            // As its kernel would do it; the limit is short because silence is a fine answer.
+            // As its kernel would do. The limit is short because silence is a valid answer.
             neighbour.enter(|| {
                 std::net::TcpStream::connect_timeout(&(to, 5432).into(), Duration::from_millis(300))
                     .expect_err("no way in")
@@ -184,7 +184,7 @@ fn the_machine_and_strangers_on_it_reach_nothing() {
         let routes = aws.namespace().ip_output("route show table all");
         let db = aws.attach("shop/db");
         let server = db.serve(5432, Answer::Echo);
-        // The machine's own network settings are as they were: the range means nothing there.
+        // The machine's own network settings are unchanged: the range has no meaning there.
         assert_eq!(aws.namespace().ip_output("addr"), before);
         assert_eq!(aws.namespace().ip_output("rule"), rules);
         assert_eq!(aws.namespace().ip_output("route show table all"), routes);
@@ -212,7 +212,7 @@ fn the_machines_own_namespace_and_a_taken_one_are_refused() {
         let db = aws.attach("shop/db");
         let path = db.namespace.path();
         let path = path.to_str().expect("ASCII");
-        // The same again is the same; another service in the same namespace is not.
+        // A repeated attach changes nothing; another service in the same namespace is refused.
         let again = aws.json(&["attach", "shop/db", "--netns", path]);
         assert_eq!(again["instance"]["id"], db.id.as_str());
         aws.command(&["attach", "billing/api", "--netns", path]).refused(&["shop/db"]);

@@ -1,4 +1,5 @@
-//! The coordinator away: everything goes on with the last map. And back, with an older or newer database: its truth holds.
+//! Without the coordinator everything goes on with the last map. When it is back, with an older or newer database, its
+//! state applies.
 
 use std::{fs, path::Path, process::Command};
 
@@ -17,7 +18,7 @@ fn copy(from: &Path, to: &Path) {
     run(command).done();
 }
 
-/// Waits until each of the runners has applied what the coordinator has for it.
+/// Waits until each of the runners has applied the coordinator's state.
 fn agree(coordinator: &Coordinator, runners: &mut [&mut Runner]) {
     for runner in runners {
         runner.wait_connected();
@@ -62,7 +63,7 @@ fn agents_restart_and_old_and_new_connections_work() {
         let status = aws.json(&["status"]);
         assert!(status["map"]["connected"] == false && status["map"]["age_seconds"].is_u64(), "{status:#}");
         assert_eq!(status["instances"].as_array().map(Vec::len), Some(2), "{status:#}");
-        // What needs the coordinator says so.
+        // Commands that need the coordinator say so.
         aws.command(&["detach", "i-4711"]).refused(&[]);
         coordinator.command(&["services"]).refused(&["mesh-coord serve"]);
 
@@ -138,7 +139,7 @@ fn back_with_an_older_database() {
         coordinator.start();
         agree(&coordinator, &mut [&mut aws, &mut ovh]);
 
-        // All this the backup knows nothing of: an instance, a trust, a service.
+        // The backup has none of these: an instance, a trust, a service.
         let api = ovh.attach("billing/api");
         coordinator.command(&["trust", "shop", "--app", "billing"]).done();
         declare(&coordinator, &["deployment = \"shop\"\n[services.app]\n[services.cache]\n[services.db]\n"]);
@@ -151,7 +152,7 @@ fn back_with_an_older_database() {
         copy(backup, coordinator.data());
         coordinator.start();
         agree(&coordinator, &mut [&mut aws, &mut ovh]);
-        // The agents end with its truth: no trust, no such service; and the instance, which is a fact, is taken in.
+        // The agents end with its state: no trust, no such service. The instance, which exists, is added.
         wait_refused_at_home(&app, api.service_address, 80);
         wait::until_true("the names to be gone", || !hosts("cache.warp") && !hosts("api.billing.warp"));
         wait::until_true("the instance to be taken in", || {
@@ -176,7 +177,7 @@ fn back_with_a_newer_database_that_has_another_history() {
         coordinator.stop();
         copy(coordinator.data(), backup);
         coordinator.start();
-        // One history, which the agents follow...
+        // The agents follow one history...
         coordinator.command(&["trust", "shop", "--app", "billing"]).done();
         wait::until_true("the trust", || app.connect(api.service_address, 80).is_ok());
         agree(&coordinator, &mut [&mut aws, &mut ovh]);
@@ -184,7 +185,7 @@ fn back_with_a_newer_database_that_has_another_history() {
         coordinator.stop();
         aws.stop();
         ovh.stop();
-        // ...and another one from the same backup, which goes beyond it while they are away.
+        // ...and then another one from the same backup, which goes further while they are away.
         copy(backup, coordinator.data());
         coordinator.start();
         let service = |n: u64| format!("deployment = \"other\"\n[services.s{n}]\n");

@@ -1,5 +1,5 @@
-//! The coordinator is killed at random instants, its disk is as a power cut leaves it, fills up, or can't be written: what
-//! it has confirmed is there, and nothing is half done.
+//! The coordinator is killed at random instants; its disk fails as in a power cut, fills up, or can't be written:
+//! everything that it has confirmed is there, and nothing is half done.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,7 +43,7 @@ impl Confirmed {
     }
 }
 
-/// Clients that write until they are told to stop.
+/// Clients that write until they are stopped.
 struct Writers {
     stop: Arc<AtomicBool>,
     confirmed: Arc<Mutex<Confirmed>>,
@@ -58,7 +58,7 @@ fn command(data: &Path, arguments: &[&str]) -> Outcome {
 }
 
 impl Writers {
-    /// Names begin with `round`, and `confirmed` is what has been confirmed before.
+    /// Names begin with `round`. `confirmed` is what was confirmed before.
     fn start(coordinator: &Coordinator, round: &str, confirmed: &Arc<Mutex<Confirmed>>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let threads = (0..WRITERS).map(|writer| {
@@ -76,7 +76,7 @@ impl Writers {
         Self { threads: threads.collect(), stop, confirmed: Arc::clone(confirmed) }
     }
 
-    /// Waits until so many more are confirmed.
+    /// Waits until this many more are confirmed.
     fn wait_more(&self, more: usize) {
         let enough = lock(&self.confirmed).count() + more;
         wait::until_true("writes to be confirmed", || lock(&self.confirmed).count() >= enough);
@@ -92,7 +92,7 @@ fn lock(confirmed: &Mutex<Confirmed>) -> std::sync::MutexGuard<'_, Confirmed> {
     confirmed.lock().expect("nobody panics with it")
 }
 
-/// One of each kind. What isn't answered may be there or not, but not by half.
+/// One command of each kind. An unanswered one may have been executed or not, but not by half.
 fn write(data: &Path, name: &str, confirmed: &Mutex<Confirmed>) {
     let files = ["a", "b"].map(|half| {
         let path = format!("/run/{half}-{name}.toml");
@@ -116,10 +116,10 @@ fn write(data: &Path, name: &str, confirmed: &Mutex<Confirmed>) {
     }
 }
 
-/// By deployment: those that it trusts, and the number of its services.
+/// By deployment: the deployments that it trusts, and the number of its services.
 type Deployments = BTreeMap<String, (Vec<String>, u64)>;
 
-/// What a coordinator holds: the deployments and the tokens.
+/// The content of a coordinator: the deployments and the tokens.
 fn held(data: &Path) -> (Deployments, BTreeSet<String>) {
     let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
     let all = command(data, &["deployments"]).done().json();
@@ -132,7 +132,7 @@ fn held(data: &Path) -> (Deployments, BTreeSet<String>) {
     (deployments.collect(), tokens.collect())
 }
 
-/// All that was confirmed is there, and of what wasn't nothing by half. `all`: none may be missing.
+/// Everything confirmed is there, and nothing unconfirmed is half there. `all`: nothing may be missing.
 #[track_caller]
 fn check(data: &Path, confirmed: &Confirmed, all: bool) {
     let (deployments, tokens) = held(data);
@@ -155,7 +155,7 @@ fn check(data: &Path, confirmed: &Confirmed, all: bool) {
     }
 }
 
-/// SQLite's own check of a database that no coordinator has open.
+/// SQLite's own check of a database that isn't open.
 #[track_caller]
 fn check_integrity(data: &Path) {
     let database = rusqlite::Connection::open(data.join("mesh-coord.db")).expect("the database");
@@ -163,7 +163,7 @@ fn check_integrity(data: &Path) {
     assert_eq!(said, "ok");
 }
 
-/// A number below `bound` that is another one each time; a failure tells which.
+/// A random number below `bound`; a failure prints it.
 fn random(bound: usize) -> usize {
     let drawn = RandomState::new().hash_one(0) as usize % bound;
     println!("drawn: {drawn} of {bound}");
@@ -203,7 +203,7 @@ fn serve(copy: &Path) -> Daemon {
     daemon
 }
 
-/// Copies a directory but for its socket.
+/// Copies a directory without its socket.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).expect("a directory");
     for entry in fs::read_dir(from).expect("the data directory") {
@@ -234,7 +234,7 @@ fn a_power_cut_at_any_instant_leaves_what_was_confirmed() {
         }
         writers.finish();
         for (n, (data, then)) in copies.into_iter().enumerate() {
-            // Of every other one the end of the log never reached the disk, torn within a page even.
+            // In every other copy the end of the log never reached the disk, and is torn even within a page.
             let torn = n % 2 == 1;
             if torn {
                 let log = fs::OpenOptions::new().write(true).open(data.join("mesh-coord.db-wal")).expect("the log");
@@ -261,7 +261,7 @@ fn mount(options: &str) {
 }
 
 fn fill() {
-    // Until nothing goes in any more: the last write fails.
+    // Until the disk is full: the last write fails.
     let _ = fs::write("/run/coord/filler", vec![7; 64 << 20]);
 }
 
@@ -317,7 +317,7 @@ fn a_disk_that_is_full_or_read_only_stops_nothing_but_changes() {
         assert!(reader.log().contains("no admin socket"), "{}", reader.log());
         ping(&mut standing, b"still there?").expect("the old connection");
         assert!(reader.terminate().success());
-        // One that has never run there says what is wrong.
+        // A coordinator that has never run there says what is wrong.
         coordinator.command(&["serve", "--data", "/run/coord/other"]).refused(&["/run/coord/other", "ead-only"]);
         mount("remount,rw");
         coordinator.start();
@@ -328,12 +328,12 @@ fn a_disk_that_is_full_or_read_only_stops_nothing_but_changes() {
     });
 }
 
-/// So many agents.
+/// The number of agents.
 const AGENTS: usize = 200;
-/// How long all of them together may take, in a debug build on a machine that does much else besides.
+/// How long all of them together may take, in a debug build on a busy machine.
 const LIMIT: Duration = Duration::from_secs(240);
 
-/// A process's resident memory, in octets (proc(5)).
+/// A process's resident memory in bytes (proc(5)).
 fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
@@ -369,7 +369,7 @@ fn two_hundred_agents_come_back_at_once() {
         wait::true_within(LIMIT, "all to be back", || online(&coordinator) == AGENTS);
         let after = resident(coordinator.pid());
         println!("{AGENTS} agents: {} kB resident before the restart, {} kB after", before >> 10, after >> 10);
-        assert!(after < 200 << 20, "{after} octets for {AGENTS} agents");
+        assert!(after < 200 << 20, "{after} bytes for {AGENTS} agents");
         declare(&coordinator, &["deployment = \"more\"\n[services.x]\n"]);
         drop(agents);
     });

@@ -1,4 +1,4 @@
-//! What an operator may send the coordinator while it works.
+//! The signals that an operator may send to a working coordinator.
 
 use std::process::Command;
 
@@ -25,7 +25,7 @@ fn sighup_reads_the_certificate_again_and_ends_nothing() {
         std::fs::write(coordinator.data().join("tls-key.pem"), "rubbish").expect("a file");
         hangup();
         wait::until_true("the mistake to be named", || coordinator.log().contains("tls-key.pem is damaged"));
-        // Who comes now is shown the certificate that was good.
+        // New connections get the certificate that was valid.
         let _two = world.runner(&coordinator, "two", Stack::Dual);
         assert!(!coordinator.log().contains("stream ended"), "{}", coordinator.log());
         standing.assert_all_answer();

@@ -1,4 +1,4 @@
-//! One identity in use at two machines, and a machine that comes back from nowhere.
+//! One identity in use on two machines, and a machine that comes back after a long time.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ use mesh_netns_tests::{Coordinator, Crowd, Daemon, Runner, Stack, World, isolate
 
 use crate::common::{SHOP, declare};
 
-/// Starts an agent with a copy of the runner's state directory, on a machine that has none of its namespaces.
+/// Starts an agent with a copy of the runner's state directory, on a machine without its namespaces.
 fn start_copy(of: &Runner, on: &Runner) -> Daemon {
     fs::create_dir_all(on.state()).expect("a directory");
     for entry in fs::read_dir(of.state()).expect("a state directory").map(|entry| entry.expect("an entry")) {
@@ -49,7 +49,7 @@ fn a_copied_machine_is_refused_and_no_connection_of_the_first_breaks() {
         assert!(coordinator.log().contains("two machines use one identity"), "{}", coordinator.log());
         assert_eq!((audit(&coordinator, "copy-refused"), audit(&coordinator, "stream-taken-over")), (1, 0));
 
-        // Neither a restart of the coordinator nor one of the first agent is the copy's chance.
+        // The copy isn't accepted after a restart of the coordinator or of the first agent either.
         coordinator.kill();
         coordinator.start();
         one.wait_connected();
@@ -69,7 +69,7 @@ fn a_machine_that_lost_its_power_is_no_copy_of_itself() {
         declare(&coordinator, &[SHOP]);
         let mut one = world.runner(&coordinator, "one", Stack::Dual);
         let db = one.attach("shop/db");
-        // What it would say as it ends doesn't get through.
+        // Its messages at its end don't get through.
         world.cut(one.namespace());
         one.kill();
         world.mend(one.namespace());

@@ -1,4 +1,5 @@
-//! What `denied` remembers: of whom it was, though they are gone, and of everyone, though one is loud.
+//! What `denied` remembers: the names of services that are gone, and entries of every tenant in spite of a flood from
+//! one.
 
 use mesh_netns_tests::{Stack, World, isolated, wait};
 use serde_json::Value;

@@ -1,4 +1,5 @@
-//! Declaring: what files say is what is there, whole or not at all; each mistake has a message that leads out of it.
+//! Declaring: the files describe the whole state, which is applied completely or not at all. Each mistake has a helpful
+//! message.
 
 use mesh_netns_tests::{Coordinator, Stack, World, isolated, wait};
 use serde_json::Value;
@@ -124,7 +125,7 @@ fn what_cannot_change_and_what_needs_force() {
             aws.json(&["status"])["instances"].as_array().is_some_and(Vec::is_empty)
         });
         wait::until_true("mesh0 to be gone", || db.namespace.interface("mesh0").is_none());
-        // The address rests before it is used again.
+        // The address rests before it is reused.
         let address = db.service_address;
         declare(&coordinator, &["deployment = \"new\"\n[services.a]\n[services.b]\n[services.c]\n"]);
         for service in ["new/a", "new/b", "new/c"] {

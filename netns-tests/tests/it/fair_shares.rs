@@ -1,4 +1,4 @@
-//! What one instance sends takes neither rights nor connections from others, whichever runner it is on.
+//! Nothing that one instance sends takes rights or connections from others, on any runner.
 
 use std::{
     fs, io,
@@ -17,7 +17,7 @@ use crate::common::{declare, reaches};
 const PORT: u16 = 5432;
 const OTHER_PORT: u16 = 80;
 
-/// What a tenant is promised.
+/// The number of connections that a tenant is promised.
 const MANY: usize = 1000;
 
 fn scene<const N: usize>(files: &[&str], names: [&str; N]) -> (World, Coordinator, [Runner; N]) {
@@ -28,7 +28,7 @@ fn scene<const N: usize>(files: &[&str], names: [&str; N]) -> (World, Coordinato
     (world, coordinator, runners)
 }
 
-/// Accepts connections in an instance and holds them, until this is dropped.
+/// Accepts connections in an instance and holds them, until it is dropped.
 struct Holder {
     listener: TcpListener,
     held: Receiver<TcpStream>,
@@ -51,12 +51,12 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // Wakes who is in accept.
+        // Wakes the thread in accept.
         let _ = nix::sys::socket::shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
     }
 }
 
-/// So many connections, one after another; or how many there were when one failed.
+/// Opens this many connections, one after another. If one fails, returns how many there were.
 fn open(caller: &Instance, to: Ipv4Addr, count: usize) -> Result<Vec<TcpStream>, (usize, io::Error)> {
     caller.namespace.enter(|| {
         let mut opened = Vec::with_capacity(count);
@@ -76,8 +76,8 @@ fn opens(who: &str, caller: &Instance, to: &Instance, count: usize) -> Vec<TcpSt
         .unwrap_or_else(|(had, error)| panic!("{who}: {had} connections of {count}, then {error}"))
 }
 
-/// Segments that open nothing, from every port and both addresses of an instance: a kernel that listens resets what those
-/// with ACK seem to be of, and drops those without flags without a word.
+/// Segments that open nothing, from every port and both addresses of an instance: a listening kernel answers those with
+/// ACK by a RST, and drops those without flags silently.
 fn pretends(evil: &Instance, at: &Runner, to: &Instance) {
     let rogue = Rogue::new(evil);
     let attempts = [
@@ -121,7 +121,7 @@ fn what_a_caller_on_another_runner_sends_takes_no_connection_from_its_own_deploy
             [(&web, PORT), (&web, OTHER_PORT), (&db, PORT)].map(|(callee, port)| callee.serve(port, Answer::Echo));
         let attack = || {
             pretends(&evil, &there, &web);
-            // What was sent before has arrived when this has.
+            // The segments before this one have arrived by then.
             reaches(&other, web.service_address, PORT);
             reaches(&web, db.service_address, PORT);
         };
@@ -130,7 +130,7 @@ fn what_a_caller_on_another_runner_sends_takes_no_connection_from_its_own_deploy
         here.stop();
         here.start_alone(&[]);
         reaches(&web, db.service_address, PORT);
-        // One that remembers nothing takes the word of who is the first to say something.
+        // An engine without memory believes the first sender.
         here.stop();
         fs::remove_file(here.state().join("pins")).expect("the agent's memory");
         here.start_alone(&[]);
@@ -152,7 +152,7 @@ fn a_tenant_that_calls_itself_between_two_runners_takes_no_connection_between_th
         let dbs = ["by/db", "twin/db"].map(|service| there.attach(service));
         let holders = dbs.each_ref().map(Holder::start);
         let rogue = Rogue::new(&a);
-        // Nobody answers, and nobody refuses.
+        // No server answers, and none refuses.
         Rogue::silence(&b);
         rogue.sweep(a.address, (b.service_address, 9), flag::SYN);
         rogue.wait_read(&here);
@@ -161,8 +161,8 @@ fn a_tenant_that_calls_itself_between_two_runners_takes_no_connection_between_th
     });
 }
 
-/// Twelve instances of this team's hold all they can before a tenant of team alice's comes, but for the thousand that one
-/// of its instances has.
+/// Twelve instances of this team hold all that they can get before a tenant of team alice comes, apart from the
+/// thousand of one of its instances.
 fn crowded_out_by(team: &str) {
     let evil = format!("deployment = \"evil\"\nteam = \"{team}\"\n[services.a]\n[services.b]\n");
     let by = "deployment = \"by\"\nteam = \"alice\"\n[services.app]\n[services.db]\n[services.far]\n";
@@ -178,7 +178,7 @@ fn crowded_out_by(team: &str) {
     let _accepts = b.serve(9, Answer::Echo);
     for evil in &evils {
         let rogue = Rogue::new(evil);
-        // What is answered stands: its kernel resets nothing.
+        // Answered connections stand: its kernel resets none.
         Rogue::silence(evil);
         rogue.take_all(&here, (b.service_address, 9));
     }

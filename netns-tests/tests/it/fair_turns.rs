@@ -1,4 +1,4 @@
-//! The data plane's turn is shared by what it costs: super-packets of the smallest segments keep nobody waiting.
+//! The data plane's turn is shared by cost: super-packets of the smallest segments don't delay others.
 
 use mesh_netns_tests::{
     Rogue, Stack, World, isolated,
@@ -7,10 +7,10 @@ use mesh_netns_tests::{
 
 use crate::common::{SHOP, declare, reaches};
 
-const OCTETS: u64 = 4 << 20;
+const BYTES: u64 = 4 << 20;
 
 #[test]
-fn a_flood_of_the_smallest_segments_keeps_nobody_from_connecting_and_transferring() {
+fn a_flood_of_the_smallest_segments_keeps_no_other_from_connecting_and_transferring() {
     const EVIL: &str = "deployment = \"evil\"\nteam = \"mallory\"\n[services.a]\n[services.b]\n";
     isolated(|| {
         let world = World::new();
@@ -21,7 +21,7 @@ fn a_flood_of_the_smallest_segments_keeps_nobody_from_connecting_and_transferrin
         let (a, b) = (here.attach("evil/a"), there.attach("evil/b"));
         let callees = [&near, &far];
         let _echoes = callees.map(|callee| callee.serve(9002, Answer::Echo));
-        let _bulks = callees.map(|callee| callee.serve(9001, Answer::Exchange(OCTETS)));
+        let _bulks = callees.map(|callee| callee.serve(9001, Answer::Exchange(BYTES)));
         let rogue = Rogue::new(&a);
         let target = (b.service_address, 9);
         let before = here.drops("tiny-segments");
@@ -34,7 +34,7 @@ fn a_flood_of_the_smallest_segments_keeps_nobody_from_connecting_and_transferrin
                 for callee in callees {
                     reaches(&app, callee.address, 9002);
                     let mut stream = app.connect(callee.address, 9001).expect("a connection");
-                    exchange(&mut stream, OCTETS).expect("every octet, both ways");
+                    exchange(&mut stream, BYTES).expect("every byte, both ways");
                 }
             });
             flood();

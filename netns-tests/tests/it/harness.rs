@@ -1,5 +1,5 @@
-//! The harness itself, almost without mesh: a world that didn't carry packets, or a capture that saw nothing, would let every
-//! refusal pass.
+//! The harness itself, almost without mesh: a world that carries no packets, or a capture that sees none, would let
+//! every refusal pass.
 
 use std::{
     io::ErrorKind,
@@ -55,7 +55,7 @@ fn machines_reach_each_other_through_the_router_by_both_protocols() {
         let capture = Capture::here();
         let server = Server::start(&b, 80, Answer::Exchange(200_000));
         let mut stream = a.enter(|| connect(to.v4(2), 80)).expect("a connection");
-        exchange(&mut stream, 200_000).expect("all octets, both ways");
+        exchange(&mut stream, 200_000).expect("all bytes, both ways");
         assert_eq!(server.accepted(), 1);
         let refused = a.enter(|| TcpStream::connect((to.v6(2), 81))).expect_err("nobody listens there");
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
@@ -109,7 +109,7 @@ fn what_is_attached_is_known_to_those_as_well_that_were_too_slow_for_its_agent()
         ovh.pause();
         let agent = Pid::from_raw(i32::try_from(ovh.pid()).expect("a process"));
         let resumed = thread::spawn(move || {
-            // It goes on when the agent on aws has given up, and the harness waits.
+            // It continues when the agent on aws has given up, and the harness waits.
             wait::until_true("it to be waited for", || asks("trust\0--app\0shop\0--wait"));
             kill(agent, Signal::SIGCONT).expect("cannot send a signal");
         });

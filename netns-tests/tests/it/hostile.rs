@@ -1,5 +1,5 @@
-//! A runner whose identity is valid and whose program is not ours: what it sends that it may not is refused and counted,
-//! and nobody else notices.
+//! A runner with a valid identity and a hostile program: forbidden packets are dropped and counted, and no other runner
+//! notices.
 
 use std::net::Ipv4Addr;
 
@@ -13,21 +13,21 @@ use crate::common::{NOBODY, SHOP, declare};
 
 const PORT: u16 = 9000;
 
-/// Trusts nobody.
+/// Without trust.
 pub(crate) const VAULT: &str = "deployment = \"vault\"\n[services.safe]\n";
 
-/// A runner that is about to turn hostile, its victim, and a bystander whose connections to the victim stand.
+/// A runner that becomes hostile, its victim, and a bystander with standing connections to the victim.
 pub(crate) struct Scene {
     pub(crate) hostile: Runner,
     pub(crate) victim: Runner,
     pub(crate) bystander: Runner,
-    /// What the hostile runner legitimately has.
+    /// The hostile runner's legitimate instance.
     pub(crate) own: Instance,
-    /// Whom it may call, at the victim.
+    /// An instance of the victim that it may call.
     pub(crate) db: Instance,
-    /// Whom it may not call, at the victim.
+    /// An instance of the victim that it may not call.
     pub(crate) safe: Instance,
-    /// At the bystander, of the same service as its own.
+    /// An instance of the bystander, of the same service as the hostile runner's.
     pub(crate) other: Instance,
     pub(crate) server: NamedServer,
     crowd: Crowd,
@@ -46,14 +46,14 @@ impl Scene {
         (coordinator, Self { hostile, victim, bystander, own, db, safe, other, server, crowd })
     }
 
-    /// The bystander's connections stand, and new ones come about.
+    /// The bystander's connections stand, and new ones succeed.
     #[track_caller]
     pub(crate) fn assert_unharmed(&mut self) {
         self.crowd.assert_all_answer();
         Crowd::gather(&self.other.namespace, self.db.service_address, PORT, 1).assert_all_answer();
     }
 
-    /// From now on somebody else speaks for the hostile runner, and has a session with the victim.
+    /// From now on a hostile program replaces the runner, and has a session with the victim.
     pub(crate) fn turn(&mut self) -> Outlaw {
         self.hostile.stop();
         let mut outlaw = Outlaw::new(&self.hostile, "victim");
@@ -61,7 +61,7 @@ impl Scene {
         outlaw
     }
 
-    /// Waits until the victim has counted so many more drops for one of these reasons than `before`.
+    /// Waits until the victim has counted this many more drops than `before` for one of these reasons.
     #[track_caller]
     fn wait_drops(&self, reasons: &[&str], before: u64, count: u64) {
         let drops = || reasons.iter().map(|reason| self.victim.drops(reason)).sum::<u64>() - before;
@@ -161,7 +161,7 @@ fn garbage_of_any_length_and_kind_is_counted_also_before_the_handshake_is_done()
         let (_coordinator, mut scene) = Scene::set(&world);
         scene.hostile.stop();
         let mut outlaw = Outlaw::new(&scene.hostile, "victim");
-        // The victim has answered and waits for the first message of the session, whose index it has just told.
+        // The victim has answered and waits for the first message of the session, whose index it has just sent.
         let answer = wait::until("the victim to answer a handshake", || outlaw.ask());
         let index = &answer[4..8];
         const REASONS: [&str; 6] =
@@ -170,11 +170,11 @@ fn garbage_of_any_length_and_kind_is_counted_also_before_the_handshake_is_done()
         let mut sent = 0;
         for kind in 0..=5u8 {
             for len in [1, 3, 4, 15, 16, 31, 32, 33, 64, 92, 148, 1000, 1500, 9000, 40_000, 65_507] {
-                let mut octets = [&[kind, 0, 0, 0], index, &[0xa5; 8]].concat();
-                octets.resize(16.max(len), kind);
-                outlaw.send(&octets[..len]);
+                let mut bytes = [&[kind, 0, 0, 0], index, &[0xa5; 8]].concat();
+                bytes.resize(16.max(len), kind);
+                outlaw.send(&bytes[..len]);
                 sent += 1;
-                // One after another: no buffer on the way is to be a test.
+                // One after another, so that no buffer in between overflows.
                 scene.wait_drops(&REASONS, before, sent);
             }
         }

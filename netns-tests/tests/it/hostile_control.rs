@@ -1,5 +1,5 @@
-//! What a runner with a valid credential and a program that is not ours gets out of the coordinator: nothing beyond its
-//! scope, and nothing after its removal.
+//! What a runner with a valid credential and a hostile program gets from the coordinator: nothing beyond its scope, and
+//! nothing after its removal.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ fn stream(runner: &Runner) -> Result<Control, (u16, String)> {
     Control::open(runner.namespace(), STREAM.parse().expect("an address"), &Identity::of(runner))
 }
 
-/// A coordinator with more than a runner may know, and a runner that may host the shop only, without an agent any more.
+/// A coordinator with more than the runner may know. The runner may host the shop only, and its agent has ended.
 fn confined(world: &World) -> (Coordinator, Runner) {
     let coordinator = world.coordinator(&[]);
     declare(&coordinator, &[SHOP, VAULT, TILL, AUDIT, LABS]);
@@ -36,7 +36,7 @@ fn confined(world: &World) -> (Coordinator, Runner) {
     (coordinator, runner)
 }
 
-/// The records of a view without what is drawn by lot, in words.
+/// The records of a view without random values, in words.
 fn words(records: &[&Value]) -> BTreeSet<String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let word = |record: &Value| {
@@ -72,7 +72,7 @@ fn its_whole_view_holds_what_its_own_services_touch_and_nothing_else() {
         let [vaults, tills, audits, labs] = &others;
         let _instances = [vaults.attach("vault/safe"), vaults.attach("till/books"), labs.attach("labs/x")];
         let (pay, _eye) = (tills.attach("till/pay"), audits.attach("audit/eye"));
-        // While it hosts nothing it knows nobody.
+        // While it hosts nothing it knows no others.
         let path = hostile.state().join("view.json");
         let at = |text: &str| std::fs::read_to_string(&path).is_ok_and(|view| view.contains(text));
         wait::until_true("a view", || path.exists());
@@ -93,7 +93,7 @@ fn its_whole_view_holds_what_its_own_services_touch_and_nothing_else() {
         let instance = |of: &mesh_netns_tests::Instance, service: &str, runner: &str| {
             format!("instance {} {} {} {} live", of.id, id("service", service), id("runner", runner), of.address)
         };
-        // Not the audit: it may call the shop's other service only.
+        // Not the audit: it may call only the shop's other service.
         let mut expected: BTreeSet<String> = ["hostile", "tills"].map(|name| format!("runner {name}")).into();
         expected.extend(["shop", "till"].map(|name| format!("deployment {name}")));
         expected.extend([
@@ -103,7 +103,7 @@ fn its_whole_view_holds_what_its_own_services_touch_and_nothing_else() {
             instance(&app, "app", "hostile"),
             instance(&pay, "pay", "tills"),
             format!("grant {shop} {} {}", id("service", "pay"), json!({"only": [443]})),
-            // What names the instances of its own deployment see.
+            // The names that the instances of its own deployment see.
             format!("naming {}", id("service", "app")),
             format!("naming {}", id("service", "db")),
         ]);
@@ -125,7 +125,7 @@ fn its_whole_view_holds_what_its_own_services_touch_and_nothing_else() {
             }
         };
         let records = snapshot["view"]["records"].as_array().expect("records");
-        // It said that it holds no instances any more: less is left of it.
+        // It claims to hold no instances any more: it gets even less.
         let known = words(&records.iter().collect::<Vec<_>>());
         assert!(known.is_subset(&found), "{:#?}", known.difference(&found).collect::<Vec<_>>());
         for ask in [
@@ -143,7 +143,7 @@ fn its_whole_view_holds_what_its_own_services_touch_and_nothing_else() {
             let text = result.to_string();
             assert!(!text.contains("r-") && !text.contains("100."), "{ask} tells more than that it is refused: {text}");
         }
-        // What isn't its own is gone as far as it is concerned, and stays where it is.
+        // The records of others disappear from its view, and stay where they are.
         let detached = control.ask(&json!({"ask": "detach", "instance": pay.id}));
         assert!(detached["Ok"].is_object(), "{detached:#}");
         let attached = control.ask(&json!({"ask": "attach", "service": "shop/db"}));
@@ -166,7 +166,7 @@ fn after_its_removal_it_has_nothing() {
         let world = World::new();
         let (coordinator, mut scene) = Scene::set(&world);
         let standing = Crowd::gather(&scene.own.namespace, scene.db.service_address, 9000, 7);
-        // Already when it says that it holds no instances, as it does next, nothing of them may stand.
+        // When it claims to hold no instances, as it does next, none of them may stand.
         let ended = scene.server.ended().len();
         scene.hostile.stop();
         let mut outlaw = Outlaw::new(&scene.hostile, "victim");
@@ -180,8 +180,8 @@ fn after_its_removal_it_has_nothing() {
         assert!(status == 401 || status == 403, "{status}: {words}");
         wait::until_true("the far ends of its connections to be reset", || scene.server.ended().len() >= ended + 7);
         assert!(scene.server.resets() >= 7, "{:?}", scene.server.ended());
-        // The session it had is worth nothing, and there won't be another one. (That it has just left is known, and counted
-        // apart from what strangers send.)
+        // Its session is useless, and it gets no new one. (The coordinator knows that it has just left, and counts its
+        // messages apart from strangers'.)
         let before = scene.victim.drops("departed");
         outlaw.smuggle(&[0x45; 60]);
         wait::until_true("its session to be refused", || scene.victim.drops("departed") > before);

@@ -1,4 +1,4 @@
-//! Ten thousand handshakes a second from sixty-five thousand addresses, and whoever behaves connects and transfers.
+//! Ten thousand handshakes a second from sixty-five thousand addresses: honest runners still connect and transfer.
 
 use std::time::Instant;
 
@@ -12,16 +12,16 @@ use crate::{common::reaches, hostile::Scene};
 
 const EACH_SECOND: u32 = 10_000;
 
-/// What is transferred each way.
-const OCTETS: u64 = 64 << 20;
+/// The bytes that are transferred in each direction.
+const BYTES: u64 = 64 << 20;
 
-/// How fast, in Mbit/s, both ways together.
+/// The speed in Mbit/s, both directions together.
 #[track_caller]
 fn transfers(caller: &Instance, callee: &Instance) -> f64 {
     let mut stream = caller.connect(callee.service_address, 9001).expect("a connection");
     let begun = Instant::now();
-    exchange(&mut stream, OCTETS).expect("every octet, both ways");
-    (2 * OCTETS * 8) as f64 / begun.elapsed().as_secs_f64() / 1e6
+    exchange(&mut stream, BYTES).expect("every byte, both ways");
+    (2 * BYTES * 8) as f64 / begun.elapsed().as_secs_f64() / 1e6
 }
 
 /// How many connections a second, each answered, one after another.
@@ -33,11 +33,11 @@ fn connects(caller: &Instance, callee: &Instance) -> f64 {
 }
 
 #[test]
-fn a_flood_of_handshakes_keeps_nobody_from_connecting_and_transferring() {
+fn a_flood_of_handshakes_keeps_no_runner_from_connecting_and_transferring() {
     isolated(|| {
         let world = World::new();
         let (coordinator, mut scene) = Scene::set(&world);
-        let _bulk = scene.db.serve(9001, Answer::Exchange(OCTETS));
+        let _bulk = scene.db.serve(9001, Answer::Exchange(BYTES));
         let _echo = scene.db.serve(9002, Answer::Echo);
         // These have no session with the victim yet.
         let [near, far]: [Runner; 2] = ["near", "far"].map(|name| world.runner(&coordinator, name, Stack::Dual));
@@ -57,20 +57,20 @@ fn a_flood_of_handshakes_keeps_nobody_from_connecting_and_transferring() {
         let flood = outlaw.flood(scene.hostile.namespace(), &[Kind::Strangers, Kind::Own, Kind::Junk], EACH_SECOND);
         wait::until_true("the flood to have begun", || flood.sent() > u64::from(EACH_SECOND));
 
-        // A handshake in the middle of it, connections over a session that stands, a transfer.
+        // A handshake during the flood, connections over a standing session, a transfer.
         let begun = Instant::now();
         reaches(&callers[1], scene.db.service_address, 9002);
         let first = begun.elapsed();
         let rate = transfers(&scene.other, &scene.db);
         let often = connects(&scene.other, &scene.db);
         scene.assert_unharmed();
-        // A bystander that comes back has to begin anew.
+        // A bystander that comes back needs a new handshake.
         scene.bystander.kill();
         scene.bystander.start_alone(&[]);
         scene.assert_unharmed();
 
         wait::until_true("the flood to have been one", || flood.sent() > 5 * u64::from(EACH_SECOND));
-        // Counted before it is looked how long it has lasted by then.
+        // Counted before the duration is read.
         let after = drops(&scene);
         let (sent, lasted) = (flood.sent(), flood.lasted());
         drop(flood);

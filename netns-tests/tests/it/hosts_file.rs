@@ -1,4 +1,5 @@
-//! The hosts file: ours between markers, theirs untouched; and a container must not make root write elsewhere.
+//! The hosts file: our names are between markers and the rest is unchanged, and a container can't make root write
+//! elsewhere.
 
 use std::{
     fs,
@@ -20,7 +21,7 @@ fn stage() -> (World, Coordinator, Runner) {
     (world, coordinator, aws)
 }
 
-/// An attachment with such a file is refused, whole: no interface, no instance.
+/// An attachment with such a file is refused completely: no interface, no instance.
 #[track_caller]
 fn is_refused(coordinator: &Coordinator, runner: &Runner, hosts: &Path, word: &str) {
     let namespace = Namespace::create("container");
@@ -79,7 +80,7 @@ fn the_machines_own_file_by_any_name() {
         let (_world, coordinator, aws) = stage();
         let before = fs::read("/etc/hosts").expect("the machine's own");
         is_refused(&coordinator, &aws, Path::new("/etc/hosts"), "own");
-        // /run/hosts is the same file (device and inode) by another name, and this is a third one.
+        // /run/hosts is the same file (device and inode) under another name, and this is a third one.
         is_refused(&coordinator, &aws, Path::new("/run/hosts"), "own");
         fs::hard_link("/run/hosts", "/run/third").expect("a hard link");
         is_refused(&coordinator, &aws, Path::new("/run/third"), "own");
@@ -151,7 +152,7 @@ fn a_file_that_holds_another_instances_names_is_refused() {
     });
 }
 
-/// A process in namespaces of its own, as a container's first one; `mounts` is what it does before it settles down.
+/// A process in its own namespaces, like a container's first one. `mounts` runs at its start.
 fn container(mounts: &str) -> Daemon {
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "sh", "-euc", &format!("{mounts}; touch /run/ready; exec sleep infinity")]);
@@ -203,7 +204,7 @@ fn by_process_a_container_cannot_make_root_write_elsewhere() {
     });
 }
 
-/// A process whose `/etc/hosts` is a file that it could not write itself.
+/// A process whose `/etc/hosts` is a file that it can't write itself.
 fn lodger(how: &str) -> Daemon {
     let mut command = Command::new("unshare");
     command.args(["--net", "sh", "-euc", how]);
@@ -222,7 +223,7 @@ fn root_writes_into_no_file_that_the_process_itself_could_not_write() {
         let as_user = "setpriv --reuid=12345 --regid=12345 --clear-groups";
         for victim in ["root:*:19000:0:99999:7:::\n", "127.0.0.1 localhost\n"] {
             for (owner, how) in [
-                // An ordinary user's own namespaces; and root's mount, for a process that gives up being root.
+                // An ordinary user's own namespaces; and root's mount, for a process that drops root.
                 (0, format!("chmod 777 /run; exec {as_user} unshare --user --map-root-user --mount sh -euc '{bind}'")),
                 (
                     0,
@@ -230,7 +231,7 @@ fn root_writes_into_no_file_that_the_process_itself_could_not_write() {
                         "chmod 777 /run; exec unshare --mount sh -euc 'mount --bind /run/victim /etc/hosts; exec {as_user} sh -c \"{settle}\"'"
                     ),
                 ),
-                // Root, without what makes root root.
+                // Root without its capabilities.
                 (
                     7,
                     format!(
@@ -298,14 +299,14 @@ fn names_that_others_push_in_are_bounded_and_always_taken_out_again() {
         assert!(read().len() <= theirs.len() + (256 << 10), "{}", read().len());
         assert!(read().contains(" db.warp\n") && read().contains(".crowd.warp\n"));
         assert!(aws.command(&["hosts", "shop/app"]).done().stderr.contains("host names are left out"));
-        // What changes is followed, whatever others have pushed in.
+        // Changes are written, whatever other programs have inserted.
         declare(&coordinator, &["deployment = \"late\"\ntrust = [\"shop\"]\n[services.api]\n"]);
         wait::until_true("the new name", || read().contains(" api.late.warp\n"));
         declare(&coordinator, &[&crowd("")]);
         wait::until_true("the names to go", || !read().contains("crowd"));
         aws.command(&["detach", "--netns", netns]).done();
         assert_eq!(read(), theirs);
-        // What an earlier version left, too long for it to read again, is no obstacle.
+        // The block of an earlier version, which is too long to be read again, is no obstacle.
         let old = "100.112.9.9 a-name-of-long-ago.crowd.warp\n".repeat(40_000);
         fs::write("/run/theirs", format!("{theirs}# mesh-node begin\n{old}# mesh-node end\n")).expect("the file");
         attach();
@@ -330,7 +331,7 @@ fn a_file_that_is_replaced_is_followed_unless_it_is_anothers() {
         fs::rename("/run/etc/next", "/run/etc/hosts").expect("in its place");
         wait::until_true("the names in the new file", || read("/run/etc/hosts").contains(" db.warp\n"));
         assert!(read("/run/etc/hosts").starts_with("::1 localhost\n"));
-        // By way of a directory that has become a link of a user's, root is led nowhere.
+        // A directory that a user has replaced by a link leads root nowhere.
         fs::create_dir("/run/victim").expect("a directory");
         fs::write("/run/victim/hosts", "precious\n").expect("a file");
         fs::rename("/run/etc", "/run/away").expect("away");

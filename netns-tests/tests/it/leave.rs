@@ -1,4 +1,4 @@
-//! A runner leaves the mesh, and nothing of it stays; tokens and offloads that end.
+//! A runner leaves the mesh without a trace; tokens and offloads that end.
 
 use mesh_netns_tests::{Condition, Crowd, Instance, Pace, Runner, Stack, World, isolated, traffic::Answer, wait};
 
@@ -8,7 +8,7 @@ fn has_mesh0(instance: &Instance) -> bool {
     instance.namespace.interface("mesh0").is_some()
 }
 
-/// What is left in a state directory but for the lock.
+/// The content of a state directory apart from the lock.
 fn left_behind(runner: &Runner) -> Vec<String> {
     let names = std::fs::read_dir(runner.state()).expect("the state directory");
     let names = names.map(|entry| entry.expect("an entry").file_name().into_string().expect("an ASCII name"));
@@ -16,7 +16,7 @@ fn left_behind(runner: &Runner) -> Vec<String> {
 }
 
 #[test]
-fn whoever_leaves_takes_everything_along() {
+fn a_runner_that_leaves_removes_everything() {
     isolated(|| {
         let world = World::new();
         let coordinator = world.coordinator(&[]);
@@ -112,7 +112,7 @@ fn a_token_can_take_the_nodes_along_that_it_enrolled() {
 }
 
 #[test]
-fn offloads_are_switched_under_load_and_not_an_octet_is_lost() {
+fn offloads_are_switched_under_load_without_losing_a_byte() {
     isolated(|| {
         let world = World::new();
         let coordinator = world.coordinator(&[]);
@@ -135,7 +135,7 @@ fn offloads_are_switched_under_load_and_not_an_octet_is_lost() {
             }
         }
         for transfer in transfers {
-            transfer.finish().expect("every octet as it was sent");
+            transfer.finish().expect("every byte as it was sent");
         }
         coordinator.command(&["switch", "udp-gso", "off"]).done();
         assert_eq!(coordinator.node("aws").expect("it is listed")["off"], serde_json::json!(["udp-gso"]));

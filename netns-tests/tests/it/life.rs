@@ -1,4 +1,4 @@
-//! The programs as processes: what becomes of their logs, their files and their arguments ends none of them.
+//! The programs as processes: no problem with their logs, files or arguments ends one.
 
 use std::{
     fs::{self, File},
@@ -16,7 +16,7 @@ use nix::{
 
 use crate::common::{SHOP, declare, reaches};
 
-/// A program whose log goes elsewhere than the harness has it.
+/// A program whose log doesn't go to the harness.
 struct Program(Child);
 
 impl Program {
@@ -40,7 +40,7 @@ fn is_connected(runner: &Runner) -> bool {
     runner.command(&["status", "--json"]).is_connected()
 }
 
-/// The agent of `runner`, which has joined, once more, with all that it can say.
+/// Starts the agent of `runner`, which has joined, again with full logging.
 fn talkative(runner: &Runner, log: impl Into<Stdio>) -> Program {
     let mut command = runner.prepare(&["join"]);
     command.env("RUST_LOG", "debug");
@@ -119,7 +119,7 @@ fn an_agent_starts_again_where_nothing_can_be_written_and_cuts_no_instance_off()
         let _server = db.serve(5432, Answer::Echo);
         reaches(&app, db.service_address, 5432);
 
-        // Full, to the last byte.
+        // Full to the last byte.
         let mut fill = File::create(format!("{state}/fill")).expect("a file");
         for size in [1 << 20, 4096, 1] {
             while fill.write_all(&vec![1; size]).is_ok() {}
@@ -141,11 +141,12 @@ fn an_agent_starts_again_where_nothing_can_be_written_and_cuts_no_instance_off()
         );
         assert!(aws.log().contains("cannot write to the state directory"), "{}", aws.log());
         aws.command(&["join"]).refused(&["another agent is running"]);
-        // Others are not told to wait for what a restart would forget: it is attached, and said not to be known everywhere.
+        // Other runners don't wait for an instance that a restart would forget: it is attached, and the output says
+        // that it isn't known everywhere.
         let other = Namespace::create("other");
         aws.command(&["attach", "shop/app", "--netns", "/run/netns/other"]).done();
 
-        // What could not be written is, once it can be.
+        // The write succeeds once the disk allows it.
         mount(&format!("-o remount,rw {state}"));
         fs::remove_file(format!("{state}/fill")).expect("a file to remove");
         wait::until_true("everything to be written", || warnings().is_empty());
@@ -165,7 +166,7 @@ fn a_name_whose_first_address_swallows_packets_costs_no_connection() {
         let world = World::new();
         let mut coordinator = world.coordinator(&[]);
         let mut aws = world.machine("aws", Stack::Dual);
-        // The coordinator's own networks are 1 and 10.0.1.0/24: nothing answers at the others, and nothing says so.
+        // The coordinator's own networks are 1 and 10.0.1.0/24: packets to the others are dropped silently.
         let hosts = "10.0.1.2 coord.example\nfd00:1::77 coord.example\n10.0.1.77 coord.example\n";
         fs::write("/run/hosts", hosts).expect("a hosts file");
         mount("--bind /run/hosts /etc/hosts");
@@ -209,7 +210,7 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
 }
 
 #[test]
-fn logs_that_nobody_reads_stall_neither_program_and_are_there_when_somebody_does() {
+fn unread_logs_stall_neither_program_and_are_there_when_read() {
     isolated(|| {
         let world = World::new();
         let (mut coordinator, mut runner) = joined(&world);

@@ -1,4 +1,4 @@
-//! Many connections: the harness's own crowd without mesh first, then a service that is scaled under load.
+//! Many connections: first the harness's own crowd without mesh, then a service that is scaled under load.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -12,7 +12,7 @@ use crate::replicas::{PORT, crowd, shop};
 const FROM: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 1);
 const TO: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 
-/// Two namespaces that reach each other.
+/// Two connected namespaces.
 fn wired() -> [Namespace; 2] {
     let (a, b) = (Namespace::create("a"), Namespace::create("b"));
     a.ip(&["link add v type veth peer name v netns b", "link set v up", &format!("addr add {FROM}/24 dev v")]);
@@ -35,7 +35,7 @@ fn a_crowd_knows_whom_it_has_reached_and_what_became_of_it() {
         assert_eq!(crowd.conditions(), [(Condition::Open, 300)].into());
         assert_eq!((one.accepted(), one.open(), other.accepted()), (200, 200, 100));
 
-        // One that listens no longer refuses, and keeps what it has.
+        // A server that stops listening refuses, and keeps its connections.
         one.stop_listening();
         let refused = a.enter(|| mesh_netns_tests::traffic::connect(TO, 1)).expect_err("nobody listens");
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
@@ -43,7 +43,7 @@ fn a_crowd_knows_whom_it_has_reached_and_what_became_of_it() {
         one.listen();
         crowd.join(Crowd::gather(&a, TO, 1, 1));
 
-        // What is reset is seen without a read.
+        // A reset is noticed without a read.
         let mut of_other = crowd.split_off("other");
         other.break_off();
         of_other.wait_all(Condition::Reset);
@@ -87,7 +87,7 @@ fn transfers_and_short_connections() {
         fast[0].wait_more(100 << 20);
         transfers.iter().for_each(|transfer| transfer.wait_more(1 << 20));
         for transfer in transfers.into_iter().chain(fast) {
-            assert!(transfer.finish().expect("every octet") > 1 << 20);
+            assert!(transfer.finish().expect("every byte") > 1 << 20);
         }
         let before = load.tally();
         assert_eq!((before.served.keys().collect::<Vec<_>>(), before.failures), (vec![&"server".to_owned()], vec![]));
@@ -104,14 +104,14 @@ fn transfers_and_short_connections() {
     });
 }
 
-/// Attaches one more of shop/db, and starts its server after that, as containers do.
+/// Attaches another shop/db, and starts its server afterwards, as containers do.
 fn scale_up(runner: &Runner) -> (Instance, NamedServer) {
     let db = runner.attach("shop/db");
     let server = db.serve_named(PORT);
     (db, server)
 }
 
-/// What a load may have suffered of the end of one instance without a warning: what it had there.
+/// The failures that a load may have when an instance ends without a warning: its connections there.
 #[track_caller]
 fn assert_unharmed_but_at(tally: &Tally, killed: &Instance, most: usize) {
     let failures = &tally.failures;
@@ -132,14 +132,14 @@ fn from_one_to_three_and_back_to_one_under_load() {
         let mut of_a = callers.each_ref().map(|caller| crowd(caller, &a, 10));
         loads.iter().for_each(|load| load.wait_more(100));
 
-        // Up to three.
+        // Scales up to three.
         let (b, b_server) = scale_up(&ovh);
         let (c, c_server) = scale_up(&aws);
         let served = |by: &Instance| loads.iter().map(|load| load.served_by(&by.id)).sum::<usize>();
         wait::until_true("each of the three to get its share", || [&a, &b, &c].iter().all(|db| served(db) > 100));
         let long: Vec<Transfer> = callers.iter().flat_map(|app| crowd(app, &a, 4).transfer(Pace::Steady)).collect();
         let mut of_all = callers.each_ref().map(|caller| crowd(caller, &a, 20));
-        // a has more than c at first, and it depends on the load how many more.
+        // At first a has more than c. How many more depends on the load.
         wait::until_true("each of the three to be given one that stays", || {
             let is_so = [&a, &b, &c].iter().all(|db| of_all.iter().any(|crowd| crowd.at(&db.id) > 0));
             if !is_so {
@@ -150,7 +150,7 @@ fn from_one_to_three_and_back_to_one_under_load() {
         let tallies = loads.each_ref().map(Load::tally);
         assert!(tallies.iter().all(|tally| tally.failures.is_empty()), "{tallies:#?}");
 
-        // One is killed, with all that it has.
+        // One is killed with all its connections.
         let lost = of_all.each_mut().map(|crowd| crowd.split_off(&c.id));
         drop(long);
         aws.command(&["detach", &c.id]).done();
@@ -163,7 +163,7 @@ fn from_one_to_three_and_back_to_one_under_load() {
         }
         drop(c_server);
 
-        // One is drained, and ended when it has nothing left: nobody notices.
+        // One is drained, and ended when it has no connections left: no caller notices.
         ovh.drain(&b);
         of_all.iter_mut().for_each(|crowd| crowd.split_off(&b.id).leave());
         wait::until_true("the last one of b to end", || b_server.open() == 0 && b_server.is_quiet());

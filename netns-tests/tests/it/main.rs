@@ -1,4 +1,4 @@
-//! mesh in network namespaces: the built programs, kernel TCP, a file a behaviour. `scripts/test` runs it.
+//! mesh in network namespaces: the built programs, kernel TCP, one file for each behaviour. `scripts/test` runs it.
 
 mod agent_restart;
 mod broken_paths;

@@ -1,4 +1,4 @@
-//! What an operator meets every day: joining, signals, ends, help.
+//! An operator's daily work: joining, signals, ends, help.
 
 use std::{
     fs,
@@ -29,7 +29,7 @@ fn a_port_that_is_taken_costs_no_token() {
     });
 }
 
-/// What `token create` printed: the token alone, and beside it the line for the other machine.
+/// `token create` prints the token on stdout, and the line for the other machine on stderr.
 fn token_of(outcome: &Outcome, prefix: &str) -> String {
     let token = outcome.stdout.trim().to_owned();
     assert!(token.starts_with(prefix) && !token.contains(char::is_whitespace), "{token}");
@@ -40,7 +40,7 @@ fn token_of(outcome: &Outcome, prefix: &str) -> String {
 fn a_token_that_says_where_the_coordinator_is_is_all_that_a_join_needs() {
     isolated(|| {
         let world = World::new();
-        // Nothing answers at the first.
+        // Nothing answers at the first URL.
         let urls = "https://10.0.1.77:7443,https://10.0.1.2:7443";
         let coordinator = world.coordinator(&["--advertise", urls]);
         assert_eq!(coordinator.url(false), "https://10.0.1.2:7443");
@@ -54,7 +54,7 @@ fn a_token_that_says_where_the_coordinator_is_is_all_that_a_join_needs() {
         assert!(identity.contains("10.0.1.77") && identity.contains("10.0.1.2"), "{identity}");
         aws.stop();
         aws.start(&[]);
-        // The old form goes on, with either token.
+        // The old form still works, with either token.
         let mut ovh = world.machine("ovh", Stack::Dual);
         ovh.start(&["https://10.0.1.2:7443", &token, "--name", "ovh"]);
         let other = world.machine("other", Stack::Dual);
@@ -127,7 +127,7 @@ fn an_agent_that_ends_or_leaves_leaves_no_line_that_frightens() {
         aws.command(&["leave"]).done();
         wait::until_true("the agent to have left", || aws.log().contains("has left the mesh"));
         assert!(!aws.log().contains("WARN"), "{}", aws.log());
-        // A first join in vain says what is wrong once.
+        // A first join that fails says once what is wrong.
         let (other, token) = (world.machine("other", Stack::Dual), coordinator.token(&["--any"]));
         let refused = other.join_in_vain(&["https://10.0.1.2:1", &token]).refused(&["10.0.1.2:1"]);
         assert_eq!(refused.stderr.matches("10.0.1.2:1").count(), 1, "{}", refused.stderr);
@@ -174,7 +174,7 @@ fn both_programs_explain_themselves() {
         for page in ["mesh-node.1", "mesh-node-join.1", "mesh-coord.1", "mesh-coord-token-create.1"] {
             assert!(fs::read_to_string(format!("/run/man/{page}")).is_ok_and(|text| text.contains(".SH")), "{page}");
         }
-        // A number or an address that is none is explained with an example.
+        // An invalid number or address is explained with an example.
         for (arguments, words) in [
             (&["attach", "shop/db", "--pid", "abc"][..], "4711"),
             (&["join", "--listen", ":7443"], "51820"),

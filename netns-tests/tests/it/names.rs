@@ -25,7 +25,7 @@ const TABLE: [(&str, &[Row]); 4] = [
     ),
 ];
 
-/// An instance of each service that tells its name to whoever connects to port 5432.
+/// An instance of each service, which sends its name to every caller on port 5432.
 fn speaking(runner: &Runner, services: &[&str]) -> Vec<(Instance, Server)> {
     let one = |service: &&str| {
         let instance = runner.attach(service);
@@ -35,7 +35,7 @@ fn speaking(runner: &Runner, services: &[&str]) -> Vec<(Instance, Server)> {
     services.iter().map(one).collect()
 }
 
-/// A program run as an instance of `caller` reaches `service` by each of these (`$` begins a variable).
+/// A program that runs as an instance of `caller` reaches `service` by each of these (`$` begins a variable).
 #[track_caller]
 fn reaches_by(runner: &Runner, caller: &str, expected: &[(String, String)]) {
     let ways: Vec<&str> = expected.iter().map(|(way, _)| way.as_str()).collect();
@@ -66,11 +66,11 @@ fn every_row_of_the_table_by_every_name_and_variable() {
                 let variables = variables.iter().map(|variable| format!("$WARP_IST_{variable}"));
                 expected.extend(names.into_iter().chain(variables).map(|way| (way, path.clone())));
             }
-            // From another runner, from the same, and from one that has no IPv4.
+            // From another runner, from the same one, and from one without IPv4.
             for runner in [&aws, &ovh, &basement] {
                 reaches_by(runner, &format!("{deployment}/caller"), &expected);
             }
-            // Nothing else is there: the variables of this deployment's services, and no more.
+            // There are only the variables of this deployment's services.
             let environment = aws.command(&["env", &format!("{deployment}/caller"), "--format", "json"]).done().json();
             let mut given: Vec<&str> = environment.as_object().expect("a map").keys().map(String::as_str).collect();
             let mut wanted = vec!["WARP_IST_caller".to_owned()];
@@ -133,7 +133,7 @@ fn another_deployments_services_aliases_ist_and_port() {
         let environment = aws.command(&["env", "shop/app", "--format", "json"]).done().json();
         assert_eq!(environment["PORT"], "3000");
         assert!(!environment.to_string().contains("hidden"), "{environment:#}");
-        // Trust is directional, and so are names.
+        // Trust has a direction, and so do names.
         let hosts = aws.command(&["hosts", "apis/my api"]).done().stdout;
         assert!(!hosts.contains("shop"), "{hosts}");
     });
@@ -189,7 +189,7 @@ fn the_environment_in_each_format_before_any_instance_runs() {
             "PORT": "80",
         });
         assert_eq!(json, expected);
-        // Valid identifiers only; a shell takes it as it is.
+        // Only valid identifiers, so that a shell accepts them.
         let shell = aws.command(&["env", "shop/app", "--format", "shell"]).done().stdout;
         let mut script = std::process::Command::new("sh");
         script.arg("-euc").arg(format!("{shell}\nenv")).env_clear().env("PATH", "/usr/bin:/bin");
@@ -199,7 +199,7 @@ fn the_environment_in_each_format_before_any_instance_runs() {
             "{seen}\n{shell}"
         );
         assert!(!shell.contains("my-db"), "{shell}");
-        // For `docker run --env-file`: NAME=VALUE, as they are.
+        // For `docker run --env-file`: unquoted NAME=VALUE.
         let docker = aws.command(&["env", "shop/app", "--format", "docker"]).done().stdout;
         assert!(
             docker.lines().any(|line| line == format!("WARP_IST_it's_my-db={}", address("shop/it's my-db"))),
@@ -211,7 +211,7 @@ fn the_environment_in_each_format_before_any_instance_runs() {
     });
 }
 
-/// What the runner gives a container that is described to it (oci-hooks(5), `precreate`).
+/// The specification of a container after the runner's hook (oci-hooks(5), `precreate`).
 fn precreate(runner: &Runner, service: &str) -> serde_json::Value {
     let config = serde_json::json!({
         "ociVersion": "1.0.2", "process": {"args": ["sh"], "env": ["PATH=/bin"]}, "annotations": {"mesh.service": service},
@@ -277,7 +277,7 @@ fn a_hostile_coordinator_puts_nothing_into_containers_but_names_of_the_mesh() {
             }
         }
         assert!(!hosts.stdout.contains("localhost"), "{}", hosts.stdout);
-        // What is in order is there, and what isn't is said.
+        // Valid settings apply, and invalid ones are reported.
         let has = |text: &str, line: &str| text.lines().any(|there| there == line);
         assert!(
             has(&inside.stdout, &format!("{good} fine")) && has(&inside.stdout, &format!("GOOD={good}")),

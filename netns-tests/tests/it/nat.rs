@@ -1,4 +1,4 @@
-//! A runner behind a NAT, which forgets whom it lets in where nothing has passed for a while.
+//! A runner behind a NAT, which forgets connections without traffic.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use crate::common::{SHOP, declare};
 
 /// After how long the NAT forgets, as many do (RFC 4787, section 4.3, has two minutes as the least; the kernel 30 s and 120 s).
 const MEMORY: &str = "30";
-/// How often the NAT is asked whether it still remembers somebody who says nothing.
+/// How often to check whether the NAT still remembers a silent connection.
 const PROBES: Duration = Duration::from_secs(8);
 
-/// Source ports change, and nothing comes in that isn't an answer.
+/// Source ports change, and only answers come in.
 const RULES: &str = "table ip nat {
     chain post {
         type nat hook postrouting priority 100;
@@ -37,7 +37,7 @@ fn feed(mut command: Command, text: &str) {
     assert!(child.wait().expect("a child").success(), "nft takes no rules here");
 }
 
-/// Puts a machine behind a NAT that forgets soon; or why that can't be.
+/// Puts a machine behind a NAT that forgets soon, or returns why that isn't possible.
 fn put_behind(nat: &Namespace, machine: &Runner) -> io::Result<()> {
     let name = machine.namespace().name();
     nat.ip(&[
@@ -56,18 +56,18 @@ fn put_behind(nat: &Namespace, machine: &Runner) -> io::Result<()> {
     feed(nft, RULES);
     nat.enter(|| {
         fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
-        // The tracker is there only now that a rule needs it.
+        // The tracker is loaded only when a rule needs it.
         ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"]
             .iter()
             .try_for_each(|name| fs::write(format!("/proc/sys/net/netfilter/{name}"), MEMORY))
     })
 }
 
-/// Somebody in the machine who spoke with somebody outside once, and is silent since.
+/// A program on the machine that has sent a datagram outside once and is silent since.
 struct Silent {
     inside: UdpSocket,
     outside: UdpSocket,
-    /// Where it seems to be, from outside.
+    /// Its address as seen from outside.
     at: SocketAddr,
 }
 
@@ -86,7 +86,7 @@ impl Silent {
     }
 
     fn is_reached(&self) -> bool {
-        // It may be told that there is nobody (ICMP).
+        // The port may be closed (ICMP).
         let _ = self.outside.send_to(b"still there?", self.at);
         self.inside.recv(&mut [0; 16]).is_ok()
     }
@@ -104,7 +104,7 @@ fn a_connection_that_is_idle_for_longer_than_the_nat_remembers_carries_bytes_inw
         let nat = Namespace::create("nat");
         world.plug(&nat, Stack::V4);
         if let Err(error) = put_behind(&nat, &cellar) {
-            // Kernels before 5.13 show these settings to nobody in a user namespace.
+            // Kernels before 5.13 don't show these settings in a user namespace.
             println!("\nNOT RUN: net.netfilter.nf_conntrack_udp_timeout can't be set here ({error}): run it as root");
             return;
         }
@@ -116,7 +116,8 @@ fn a_connection_that_is_idle_for_longer_than_the_nat_remembers_carries_bytes_inw
         let endpoint = || aws.peer("cellar").expect("a peer")["endpoint"].clone();
         let before = endpoint();
 
-        // Nothing is said on it until the NAT has forgotten others who say nothing. To ask it is to remind it: each is asked once.
+        // The connection is silent until the NAT has forgotten other silent ones. A check reminds it, so each is
+        // checked once.
         let outside = aws.namespace().ip_output("-4 -o addr show eth0");
         let outside =
             outside.split_whitespace().find_map(|word| word.strip_suffix("/24")?.parse().ok()).expect("an address");

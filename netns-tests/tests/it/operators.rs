@@ -1,4 +1,4 @@
-//! What operators order by command: nodes removed, instances drained, files applied; and who reads of it in the audit.
+//! The operators' commands: nodes are removed, instances drained, files applied. The audit shows who did it.
 
 use std::process::Stdio;
 
@@ -25,13 +25,13 @@ fn a_node_with_live_instances_is_removed_by_force_only() {
         assert!(removed.stdout.contains("1 instance ended"), "{}", removed.stdout);
         wait::until_true("the runner to be refused", || ovh.json(&["status"])["map"]["state"] == "refused");
         wait::until_true("nothing to lead there", || app.connect(db.service_address, PORT).is_err());
-        // One without instances needs no force.
+        // A node without instances needs no `--force`.
         aws.command(&["detach", &app.id]).done();
         coordinator.command(&["node", "remove", "aws"]).done();
     });
 }
 
-/// Until the callers' runners send every new connection to `to` alone.
+/// Waits until the callers' runners send every new connection to `to`.
 fn wait_all_go_to(callers: [&Instance; 2], to: &Instance) {
     for caller in callers {
         wait::until_true("new connections to leave the drained instances out", || {
@@ -59,7 +59,7 @@ fn an_instance_that_an_operator_drains_keeps_what_stands_and_gets_nothing_new() 
         assert!(said.contains(&a.id) && said.contains("those that stand stay"), "{said}");
         wait_all_go_to([&near, &afar], &b);
         assert_eq!((state_of(&coordinator, &a), state_of(&coordinator, &b)), ("draining".into(), "live".into()));
-        // It holds across a restart of the agent, which has the instance from its own files.
+        // It survives a restart of the agent, which reads the instance from its own files.
         aws.kill();
         aws.start(&[]);
         assert_eq!(state_of(&coordinator, &a), "draining");
@@ -87,7 +87,7 @@ fn a_node_that_is_drained_is_left_out_with_all_that_it_gets_later() {
         assert_eq!(standing.spread(), spread([(&a, 20)]), "the one at hand");
         coordinator.command(&["node", "drain", "aws"]).done();
         wait_all_go_to([&near, &afar], &b);
-        // What starts there now is drained from the beginning, also after the agent was restarted.
+        // An instance that starts there now is drained from the beginning, also after a restart of the agent.
         aws.kill();
         aws.start(&[]);
         let later = aws.attach("shop/db");
@@ -135,7 +135,7 @@ fn services_are_removed_without_a_terminal_by_prune_only() {
         let refused = coordinator.command(&["apply", &less]).expect_code(1);
         assert!(refused.stderr.contains("--prune") && refused.stderr.contains("shop/db"), "{}", refused.stderr);
         assert_eq!(services(&coordinator), ["app", "db"], "nothing has changed");
-        // The plan is shown all the same, and in JSON where that was asked for.
+        // The plan is shown all the same, in JSON if requested.
         assert!(refused.stdout.contains("- db"), "{}", refused.stdout);
         let refused = coordinator.command(&["apply", &less, "--json"]).expect_code(1);
         assert_eq!(refused.json()["version"], 1);
@@ -143,7 +143,7 @@ fn services_are_removed_without_a_terminal_by_prune_only() {
         assert_eq!(services(&coordinator), ["app", "db"]);
         coordinator.command(&["apply", "--prune", &less]).done();
         assert_eq!(services(&coordinator), ["app", "cache"]);
-        // What only adds or changes needs nothing.
+        // A file that only adds or changes needs no confirmation.
         coordinator
             .command(&[
                 "apply",
@@ -188,7 +188,7 @@ fn trust_in_a_deployment_that_does_not_exist_warns_and_names_the_nearest() {
             assert!(words.iter().all(|word| slip.stderr.contains(word)), "{}", slip.stderr);
             coordinator.command(&["trust", "shpo", "--app", "billing", "--remove"]).done();
         }
-        // With nothing that is near, no guess.
+        // Without a similar name there is no suggestion.
         let far = coordinator.command(&["trust", "warehouse", "--app", "billing"]).done();
         assert!(far.stderr.contains("no deployment `warehouse`") && !far.stderr.contains("nearest"), "{}", far.stderr);
         let known = coordinator.command(&["trust", "shop", "--app", "billing"]).done();
@@ -200,7 +200,7 @@ fn trust_in_a_deployment_that_does_not_exist_warns_and_names_the_nearest() {
 const ACME: &str = "deployment = \"web\"\nteam = \"acme\"\n[services.front]\n";
 const RIVAL: &str = "deployment = \"vault\"\nteam = \"rival\"\n[services.gold]\n";
 
-/// The audit as `command` shows it, newest first: action, result, by, and all of it as text.
+/// The audit as `command` shows it, newest first: action, result, by, and the whole text.
 fn audit(outcome: Outcome) -> (Vec<Value>, String) {
     let audit = outcome.done().json();
     (audit["audit"].as_array().expect("an array").clone(), audit.to_string())
@@ -246,7 +246,7 @@ fn a_teams_administrator_reads_of_its_own_and_of_what_was_refused_and_of_no_othe
         let (_, text) = audit(order(&rival, &["audit", "--json"]));
         assert!(text.contains("robs-runners") || text.contains("rob"), "{text}");
         assert!(text.contains("i-99") && !text.contains("acme") && !text.contains("ann"), "{text}");
-        // The operator reads all of it; in the table as well.
+        // The operator sees all of it, in the table as well.
         let (entries, text) = audit(coordinator.command(&["audit", "--json"]));
         assert!(entries.iter().filter(|entry| entry["result"] == "refused").count() == 3, "{text}");
         let table = coordinator.command(&["audit"]).done().stdout;

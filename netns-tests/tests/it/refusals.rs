@@ -1,4 +1,4 @@
-//! What is refused: each with exactly one refusal to the sender, and nothing of it at the target.
+//! Rejected packets: the sender gets exactly one refusal for each, and the target gets nothing.
 
 use std::{
     collections::BTreeSet,
@@ -19,8 +19,8 @@ use crate::common::{MESH_TABLE, NOBODY, declare, is_refused, reaches};
 /// Administratively prohibited, and host unreachable (RFC 792, RFC 1812 §5.2.7.1).
 const PROHIBITED: Option<(u8, u8)> = Some((3, 13));
 
-/// `app` calls; everybody else is called. `shop` lets `billing` call, which gives `shop` nothing in return; `vault` lets
-/// `shop` call on one port; `attic` has nothing to do with anybody; `rival` belongs to another team.
+/// `app` calls; all others are called. `shop` lets `billing` call, without getting the right in return. `vault` lets
+/// `shop` call on one port; `attic` has no trust in either direction; `rival` belongs to another team.
 const FILES: [&str; 5] = [
     "deployment = \"shop\"\ntrust = [\"billing\", \"rival\"]\n[services.app]\n[services.db]\n",
     "deployment = \"billing\"\n[services.api]\n",
@@ -40,21 +40,21 @@ struct Scene {
     _world: World,
 }
 
-/// How many refusals there must be.
+/// The expected number of refusals.
 #[derive(Debug, Clone, Copy)]
 enum Count {
-    /// So many.
+    /// This many.
     Of(usize),
     /// One for each SYN that the caller's kernel has sent.
     OfEachSyn,
 }
 
 impl Scene {
-    /// The caller on one runner, everybody else on the other one, or all on one.
+    /// The caller on one runner and all others on the other one, or all on one.
     fn set(one_runner: bool) -> Self {
         let world = World::new();
         let coordinator = world.coordinator(&[]);
-        // A trust across teams is refused when asked for, so `shop` is declared without before `rival` exists.
+        // A trust across teams is refused, so `shop` is declared without it before `rival` exists.
         declare(&coordinator, &FILES);
         let aws = world.runner(&coordinator, "aws", Stack::Dual);
         let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
@@ -75,12 +75,12 @@ impl Scene {
         &self.others.iter().find(|(name, ..)| *name == service).expect("one of the others").1
     }
 
-    /// A permitted round trip: whatever was sent before it has arrived, or never will.
+    /// A permitted round trip: earlier packets have arrived by then, or never will.
     fn fence(&self) {
         reaches(&self.app, self.db.service_address, 9000);
     }
 
-    /// `attempt` brings the caller exactly as many refusals such as `refusal` says, and the target sees nothing.
+    /// `attempt` causes exactly as many refusals that match `refusal`, and the target gets nothing.
     #[track_caller]
     fn refuses(
         &self,
@@ -104,7 +104,7 @@ impl Scene {
         self.fence();
         assert_eq!(back.received(&refusal), count, "{what}: refusals at the caller:\n{}", back.text());
         let from_app = |p: &Seen<'_>| [self.app.address, self.app.service_address].contains(&p.source);
-        // The fence goes to `db`; whatever else is captured there came from the attempt.
+        // The fence goes to `db`; other captured packets come from the attempt.
         let leaked = there.received(|p| from_app(p) && p.ports().is_none_or(|(_, to)| to != 9000));
         let leaked = if target.address == self.db.address { leaked } else { there.received(from_app) };
         assert_eq!(leaked, 0, "{what}: seen by the target:\n{}", there.text());
@@ -133,17 +133,17 @@ fn connects_that_are_not_allowed(one_runner: bool) {
         assert_eq!(server.accepted(), 0, "{service}");
     }
 
-    // The port that the trust names, and the way that the other trust permits.
+    // The port that the trust names, and the direction that the other trust permits.
     let _kv = target("vault/kv").serve(8200, Answer::Echo);
     reaches(&scene.app, target("vault/kv").service_address, 8200);
     reaches(target("billing/api"), scene.db.service_address, 9000);
-    // A trust across teams, asked for before the other team's deployment existed, has no effect.
+    // A trust across teams, requested before the other team's deployment existed, has no effect.
     is_refused(target("rival/spy"), scene.db.service_address, 9000);
 
     let denied = scene.aws.json(&["denied"]);
     let text = denied.to_string();
     for (service, callee, _) in &scene.others {
-        // By its name where this runner may know it, else by the address that was dialled.
+        // By its name if this runner may know it, else by the dialled address.
         let named = [(*service).to_owned(), callee.service_address.to_string()].iter().any(|name| text.contains(name));
         assert!(named, "`denied` says nothing of {service}: {denied:#}");
     }
@@ -201,7 +201,7 @@ fn whatever_is_not_plain_tcp(one_runner: bool) {
     {
         refuses(what, 1, vec![Ipv4 { options: option.to_vec(), ..syn.packet() }]);
     }
-    // An error about an error could go back and forth for ever (RFC 1122 §3.2.2).
+    // An error about an error could be answered for ever (RFC 1122 §3.2.2).
     let error = [&[3, 1, 0xfc, 0xfe, 0, 0, 0, 0][..], &syn.packet().encode()[..28]].concat();
     refuses("an ICMP error, in silence", 0, vec![Ipv4::new(from, to, protocol::ICMP, error)]);
 }
@@ -274,8 +274,8 @@ fn segments_of_no_connection_that_may_be_are_reset() {
     });
 }
 
-/// `billing` may call `shop`: while it does, `shop` must not be able to open anything the other way, however it dresses
-/// the SYN up as part of the connection.
+/// `billing` may call `shop`. `shop` must not be able to open a connection to it, even by a SYN that looks like part of
+/// an existing one.
 #[test]
 fn a_one_way_trust_lets_no_syn_back() {
     isolated(|| {
@@ -294,7 +294,7 @@ fn a_one_way_trust_lets_no_syn_back() {
             payload: &[],
         };
 
-        // A caller that waits for the answer to its own SYN: the kernel there would take a SYN for a simultaneous open.
+        // A caller that waits for the answer to its own SYN: its kernel would take a SYN for a simultaneous open.
         app.namespace.ip(&[&format!("route add blackhole {}/32 table {MESH_TABLE}", api.address)]);
         let arrives = Capture::interface(&app.namespace, "mesh0");
         let source = SocketAddrV4::new(api.address, 7000);
@@ -309,14 +309,14 @@ fn a_one_way_trust_lets_no_syn_back() {
             ] {
                 scene.refuses(what, api, Count::Of(1), prohibited, || injector.send(&segment(flags, 0).packet()));
             }
-            // What the trust does permit on the way back, so that the above can't pass for the wrong reason.
+            // A permitted reply, so that the checks above can't pass for the wrong reason.
             let syn = arrives
                 .frames()
                 .into_iter()
                 .find(|f| !f.outgoing && Seen::parse(&f.bytes).is_some_and(|p| p.ports() == Some((7000, 7002))));
             let syn = syn.expect("captured above");
             let body = Seen::parse(&syn.bytes).expect("parsed above").body;
-            let seq = u32::from_be_bytes(body[4..8].try_into().expect("four octets"));
+            let seq = u32::from_be_bytes(body[4..8].try_into().expect("four bytes"));
             injector.send(&segment(flag::SYN | flag::ACK, seq.wrapping_add(1)).packet());
             waiting.join().expect("no panic").expect("the connection that is allowed");
         });
@@ -350,7 +350,8 @@ fn twenty_thousand_connects_are_each_ended_by_their_refusal() {
         println!("\nthe slowest of 20,000 connects that were refused took {slowest:.1?}");
         back.wait_refused(|p| p.destination == stranger, |p| p.icmp() == PROHIBITED);
         assert_eq!(back.sent_once(|p| opens(p) && p.destination == stranger), 20_000);
-        // One that comes while the connecting thread holds its socket is noted only, and the kernel waits for a second.
+        // A reject that arrives while the connecting thread holds its socket is only noted, and the kernel waits for a
+        // second.
         let mut refused = BTreeSet::new();
         for frame in back.frames() {
             let Some(seen) = Seen::parse(&frame.bytes) else { continue };

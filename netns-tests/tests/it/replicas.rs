@@ -1,4 +1,4 @@
-//! Several instances of a service: which of them a connection goes to.
+//! Several instances of a service: which of them gets a connection.
 
 use std::{collections::BTreeMap, net::SocketAddrV4};
 
@@ -17,7 +17,7 @@ pub(crate) fn shop<const N: usize>(names: [&str; N]) -> (World, Coordinator, [Ru
     (world, coordinator, runners)
 }
 
-/// So many connections of each of these.
+/// The number of connections of each of these.
 pub(crate) fn spread<const N: usize>(counts: [(&Instance, usize); N]) -> BTreeMap<String, usize> {
     counts.into_iter().map(|(instance, count)| (instance.id.clone(), count)).collect()
 }
@@ -36,7 +36,7 @@ pub(crate) fn crowd(caller: &Instance, db: &Instance, count: usize) -> Crowd {
 }
 
 #[test]
-fn those_at_hand_share_what_comes_and_nobody_else_gets_any() {
+fn local_instances_share_the_connections_and_no_others_get_any() {
     isolated(|| {
         let (_world, _coordinator, [aws, ovh, cellar]) = shop(["aws", "ovh", "cellar"]);
         let [a, b, c] = [aws.attach("shop/db"), aws.attach("shop/db"), ovh.attach("shop/db")];
@@ -52,7 +52,7 @@ fn those_at_hand_share_what_comes_and_nobody_else_gets_any() {
         assert_eq!(from_afar.spread(), spread([(&a, 100), (&b, 100), (&c, 100)]), "three afar");
         assert_eq!(servers.each_ref().map(NamedServer::open), [250, 250, 400]);
 
-        // Fewest of those that are open now, not of those that ever came.
+        // By the connections that are open now, not by all that ever were.
         of_two.split_off(&a.id).leave();
         let mut more = crowd(&near_two, &a, 100);
         assert_eq!(more.spread(), spread([(&a, 100)]), "a has 100 from afar, b has 250");
@@ -85,7 +85,7 @@ fn each_of_a_callers_instances_is_answered_at_its_own_address() {
         assert_eq!(callers[0], [(apps[0].address, 30), (apps[1].address, 30)].into());
         assert_eq!(callers[1].remove(&apps[2].address), Some(30));
 
-        // With the same port all of them, and each hears what it has said itself.
+        // All have the same port, and each gets its own text back.
         let streams = apps.each_ref().map(|app| {
             let from = SocketAddrV4::new(app.address, 40_000);
             let dial = || connect_from(Some(from), dbs[0].service_address, PORT);
@@ -111,13 +111,13 @@ fn one_that_dials_its_own_service_reaches_itself() {
             assert_eq!(own.spread(), spread([(db, 30)]));
             own.assert_all_answer();
         }
-        // Others of its own service it reaches by their own addresses.
+        // It reaches other instances of its own service by their own addresses.
         for (from, to) in [(&a, &b), (&a, &c), (&c, &a), (&b, &a)] {
             let mut crossing = Crowd::gather(&from.namespace, to.address, PORT, 5);
             assert_eq!(crossing.spread(), spread([(to, 5)]));
             crossing.assert_all_answer();
         }
-        // And itself it reaches, even if it isn't there to be reached.
+        // It reaches itself, even if it is drained.
         servers[0].stop_listening();
         let error = a.connect(a.service_address, PORT).expect_err("it doesn't listen itself");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);

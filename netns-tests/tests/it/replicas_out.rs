@@ -1,4 +1,4 @@
-//! Instances that are taken out of new connections, by command or because their runner is not heard.
+//! Instances without new connections: drained by a command, or on a silent runner.
 
 use mesh_netns_tests::{
     Capture, Condition, Coordinator, Crowd, Instance, Pace, isolated,
@@ -11,7 +11,7 @@ use crate::{
     replicas::{PORT, crowd, serve, shop, spread},
 };
 
-/// The state of an instance, once the coordinator has heard its runner: a stream that starved begins anew.
+/// The state of an instance, once the coordinator has contact with its runner: a starved stream starts again.
 fn state_of(coordinator: &Coordinator, instance: &Instance) -> String {
     wait::until("its runner to be heard", || {
         let services = coordinator.json(&["services"]);
@@ -34,7 +34,7 @@ fn a_drained_one_gets_none_and_keeps_its_own() {
         let busy: Vec<_> =
             [&near, &afar].into_iter().flat_map(|caller| crowd(caller, &a, 2).transfer(Pace::Steady)).collect();
         assert_eq!(servers.each_ref().map(|server| server.accepted()), [22, 22]);
-        // When the command returns, everybody knows.
+        // When the command returns, every runner has applied it.
         aws.drain(&a);
         assert_eq!((state_of(&coordinator, &a), state_of(&coordinator, &b)), ("draining".into(), "live".into()));
         let syns = a.capture();
@@ -45,13 +45,13 @@ fn a_drained_one_gets_none_and_keeps_its_own() {
             is_refused(caller, a.address, PORT);
         }
         assert_eq!(syns.received(opens), 0, "{}", syns.text());
-        // It may still call, and is answered; it reaches itself as well.
+        // It may still call and gets answers, also from itself.
         crowd(&a, &a, 1).assert_all_answer();
         Crowd::gather(&a.namespace, b.address, PORT, 1).assert_all_answer();
         for crowd in &mut crowds {
             crowd.assert_all_answer();
         }
-        // Draining twice is draining once; with the last one out there is nobody.
+        // A second drain changes nothing. With the last one drained there is none left.
         aws.drain(&a);
         aws.drain(&b);
         for caller in [&near, &afar] {
@@ -61,7 +61,7 @@ fn a_drained_one_gets_none_and_keeps_its_own() {
         }
         busy.iter().for_each(|transfer| transfer.wait_more(1 << 20));
         for transfer in busy {
-            transfer.finish().expect("every octet");
+            transfer.finish().expect("every byte");
         }
         for crowd in &mut crowds {
             crowd.assert_all_answer();
@@ -91,7 +91,7 @@ fn a_client_never_gets_any() {
             all.assert_all_answer();
         }
         assert_eq!(syns.received(opens), 0, "{}", syns.text());
-        // It calls like any other, its own service too.
+        // It calls like any other instance, its own service too.
         let [app, _other] = [&near, &afar].map(|app| app.serve_named(80));
         let mut calls = Crowd::gather(&client.namespace, near.service_address, 80, 10);
         assert_eq!((calls.spread(), app.open()), (spread([(&near, 10)]), 10));
@@ -111,12 +111,13 @@ fn a_runner_that_is_cut_off_is_passed_over_and_used_again_when_it_is_back() {
         assert_eq!(standing.spread(), spread([(&a, 10), (&b, 10)]));
         let mut of_a = standing.split_off(&a.id);
         standing.split_off(&b.id).leave();
-        // With fewer connections than the one that is cut off, b is chosen anyway; with more, a would be.
+        // With fewer connections than the instance that is cut off, b is chosen anyway; with more, a would be.
         let mut standing = crowd(&app, &a, 10);
         standing.join(crowd(&app, &a, 20));
         world.cut(ovh.namespace());
 
-        // Each gets through: at first by a SYN that is sent again, then, when it is clear that nobody answers, at once.
+        // Each connect succeeds: at first by a retransmitted SYN, then, once the runner is known not to answer, at
+        // once.
         let mut during = None;
         let at_once = |mine: &Capture, crowd: &Crowd| mine.sent(opens) == crowd.len();
         wait::until_true("the runner to be passed over", || {
@@ -130,7 +131,7 @@ fn a_runner_that_is_cut_off_is_passed_over_and_used_again_when_it_is_back() {
             is_over
         });
         world.mend(ovh.namespace());
-        // What stood there stands, and new ones come to it again.
+        // The connections there stand, and new ones go there again.
         of_a.assert_all_answer();
         standing.assert_all_answer();
         let mut after = None;

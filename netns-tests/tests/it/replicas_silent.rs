@@ -1,5 +1,5 @@
-//! Instances that refuse, or say nothing, while another one of their service would answer: by one `connect`, and by the
-//! count of what the caller's kernel sends and hears.
+//! Instances that refuse or don't answer, while another one of their service would: checked by one `connect`, and by
+//! the segments of the caller's kernel.
 
 use std::{io::ErrorKind, time::Instant};
 
@@ -10,12 +10,12 @@ use mesh_netns_tests::{
 
 use crate::replicas::{PORT, crowd, serve, shop, spread};
 
-/// What a caller's kernel has sent and heard: SYNs out; SYN-ACKs, RSTs and ICMP in. What was sent again counts once.
+/// The segments of a caller's kernel: SYNs out; SYN-ACKs, RSTs and ICMP in. Retransmissions don't count.
 fn heard(capture: &Capture) -> [usize; 4] {
     heard_by(capture, |_| true)
 }
 
-/// The same of the only connection in `one`; and the RSTs out.
+/// The segments of the only connection in `one`, and the RSTs out.
 fn heard_by_one(capture: &Capture, one: &mut Crowd) -> ([usize; 4], usize) {
     let port = one.members()[0].local().port();
     let is_its = |p: &Seen<'_>| p.ports().is_none_or(|(from, to)| from == port || to == port);
@@ -27,19 +27,19 @@ fn heard_by(capture: &Capture, which: impl Fn(&Seen<'_>) -> bool) -> [usize; 4] 
     [capture.sent_once(|p| which(p) && opens(p)), received(accepts), received(resets), received(|p| p.icmp().is_some())]
 }
 
-/// The SYNs that an instance was given; those that were sent again count once.
+/// The SYNs that an instance got. Retransmissions don't count.
 fn syns(at: &Capture) -> usize {
     at.received_once(opens)
 }
 
-/// Whether a caller's kernel has sent the SYN of its only connection again: at least once, and again for each time that it had
-/// to wait for longer.
+/// Whether a caller's kernel has retransmitted the SYN of its only connection: at least once, and again for each time
+/// that it had to wait longer.
 fn was_sent_again(capture: &Capture) -> bool {
     capture.sent(opens) > 1
 }
 
-/// Makes `to` the one with the fewest connections of all, so that it is the next one's turn, by one connection held to
-/// each of the others.
+/// Gives `to` the fewest connections of all, by one held connection to each of the others, so that it gets the next
+/// one.
 #[track_caller]
 fn make_next(to: &Instance, caller: &Instance, all: usize) -> Crowd {
     let mut others = crowd(caller, to, all);
@@ -53,7 +53,7 @@ fn make_next(to: &Instance, caller: &Instance, all: usize) -> Crowd {
 fn one_that_listens_is_found_among_two_that_refuse() {
     isolated(|| {
         let (_world, _coordinator, [aws, ovh, cellar]) = shop(["aws", "ovh", "cellar"]);
-        // Near, at the other end, and divided between the two: wherever the refusal comes from.
+        // Near, at the other end, and divided between the two: the refusal comes from different places.
         let dbs = [aws.attach("shop/db"), aws.attach("shop/db"), ovh.attach("shop/db"), ovh.attach("shop/db")];
         for caller in [&aws, &cellar].map(|runner| runner.attach("shop/app")) {
             for listening in &dbs {
@@ -65,7 +65,7 @@ fn one_that_listens_is_found_among_two_that_refuse() {
                 assert_eq!(crowd.spread(), spread([(listening, 20)]));
                 crowd.assert_all_answer();
                 assert_eq!(heard(&mine), [20, 20, 0, 0], "{}", mine.text());
-                // Whoever has refused is left alone for a second.
+                // An instance that has refused is skipped for a second.
                 for capture in &refusing {
                     let limit = 1 + started.elapsed().as_secs() as usize;
                     assert!(syns(capture) <= limit, "{} SYNs, not {limit}: {}", syns(capture), capture.text());
@@ -90,7 +90,7 @@ fn all_refuse_and_the_last_ones_refusal_arrives() {
                 assert_eq!(theirs.each_ref().map(syns), [round; 3], "each was asked once");
             }
         }
-        // As soon as one listens it is found, though it has refused a moment ago.
+        // As soon as an instance listens it is found, although it has just refused.
         let servers = serve([&dbs[2]]);
         for caller in &callers {
             crowd(caller, &dbs[0], 5).assert_all_answer();
@@ -104,7 +104,7 @@ fn one_that_is_frozen_loses_the_syn_on_its_first_retransmission() {
     isolated(|| {
         let (_world, _coordinator, [aws, ovh, cellar]) = shop(["aws", "ovh", "cellar"]);
         let [near, afar] = [&aws, &cellar].map(|runner| runner.attach("shop/app"));
-        // Two on one runner: for a caller afar it is the callee's runner that gives the SYN to the other one.
+        // Two on one runner: for a remote caller the callee's runner moves the SYN to the other one.
         let [a, b] = [aws.attach("shop/db"), aws.attach("shop/db")];
         let _servers = serve([&a, &b]);
         for caller in [&near, &afar] {
@@ -114,15 +114,15 @@ fn one_that_is_frozen_loses_the_syn_on_its_first_retransmission() {
             let mut one = crowd(caller, &a, 1);
             assert_eq!(one.spread(), spread([(&b, 1)]));
             assert!(was_sent_again(&mine) && heard(&mine) == [1, 1, 0, 0], "{}", mine.text());
-            // a was given none but the first, so b was given the second.
+            // a got only the first, so b got the second.
             assert_eq!((at_a.received(opens), syns(&at_b)), (1, 1), "{}{}", at_a.text(), at_b.text());
             a.thaw();
             one.assert_all_answer();
             others.assert_all_answer();
-            // So that none of them is counted any more when the next caller comes.
+            // So that none of them is counted when the next caller comes.
             [one, others].into_iter().for_each(Crowd::leave);
         }
-        // One on another runner: the caller's runner gives it to that one, though another is nearer.
+        // One on another runner: the caller's runner moves the SYN there, although another instance is nearer.
         let c = ovh.attach("shop/db");
         let _server = c.serve_named(PORT);
         a.freeze();
@@ -142,7 +142,7 @@ fn what_the_left_one_says_late_does_no_harm() {
         let [near, afar] = [&aws, &cellar].map(|runner| runner.attach("shop/app"));
         let [a, b] = [aws.attach("shop/db"), aws.attach("shop/db")];
         let servers = serve([&a, &b]);
-        // On one runner. Whatever its kernel may have kept back: here is its answer, made by hand.
+        // On one runner. Its kernel may have held back its answer: this one is made by hand.
         for caller in [&near, &afar] {
             let mut others = make_next(&a, caller, 2);
             a.freeze();
@@ -170,13 +170,13 @@ fn what_the_left_one_says_late_does_no_harm() {
         }
         assert_eq!(servers.each_ref().map(|server| server.resets()), [0, 0]);
 
-        // On another runner, whose agent hangs: it takes the SYN late, and the instance answers late.
+        // On another runner, whose agent hangs: it handles the SYN late, and the instance answers late.
         let c = ovh.attach("shop/db");
         let _server = c.serve_named(PORT);
         let warm = crowd(&afar, &a, 12);
         assert!(warm.at(&c.id) > 0);
         warm.leave();
-        // (The two that stay on aws make it ovh's turn.)
+        // (The two standing ones on aws make ovh the next.)
         let mut others = crowd(&afar, &a, 4);
         others.split_off(&c.id).leave();
         ovh.pause();

@@ -1,4 +1,4 @@
-//! Names work where a daemon answers for the machine: it doesn't see the hosts file of a command's own.
+//! Names work where a daemon resolves for the machine: it doesn't see a command's own hosts file.
 
 use std::{fs, io::Read as _, os::unix::net::UnixListener, thread, time::Duration};
 
@@ -19,7 +19,7 @@ fn a_daemon_that_answers_for_the_machine_is_out_of_a_commands_reach() {
             UnixListener::bind(socket).expect("our own /run")
         });
         fs::write("/run/systemd/resolve/resolv.conf", "nameserver 192.0.2.53\n").expect("our own /run");
-        // Whoever asks one of them waits for its answer.
+        // A program that asks one of them waits for its answer.
         for listener in listeners {
             thread::spawn(move || {
                 for mut stream in listener.incoming().flatten() {
@@ -34,7 +34,7 @@ fn a_daemon_that_answers_for_the_machine_is_out_of_a_commands_reach() {
         assert!(outcome.stdout.contains("db.warp"), "{}", outcome.stdout);
         assert!(!outcome.stdout.contains("socket") && !outcome.stdout.contains("io.systemd"), "{}", outcome.stdout);
         assert!(outcome.stdout.contains("nameserver 192.0.2.53"), "{}", outcome.stdout);
-        // The machine's own are where they were.
+        // The machine's own daemons are unchanged.
         assert!(sockets.iter().all(|socket| fs::exists(socket).expect("our own /run")));
     });
 }

@@ -1,5 +1,5 @@
-//! Trust that is taken away, as a transaction: when the command returns it is in force, and nothing stands that stood on
-//! it; nothing else is touched.
+//! Trust is removed in a transaction: when the command returns it has been applied, and all connections that needed it
+//! have ended; no others are affected.
 
 use std::{io::ErrorKind, net::Ipv4Addr};
 
@@ -21,7 +21,7 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// How many they are.
+    /// Their number.
     pub(crate) const COUNT: usize = 10 + 3 + 3 + 2;
 
     #[track_caller]
@@ -32,14 +32,14 @@ impl Standing {
         Self { idle: gather(10), blocked: gather(3).block(), chatting: gather(3).chatter(), busy }
     }
 
-    /// No octet passes, and whoever was on them hears that they are reset.
+    /// No byte passes, and both ends notice the reset.
     #[track_caller]
     pub(crate) fn assert_reset(mut self) {
         assert_eq!(self.idle.answering(), 0);
         self.assert_told();
     }
 
-    /// The same without saying anything on them.
+    /// The same without sending on them.
     #[track_caller]
     pub(crate) fn assert_told(&mut self) {
         self.assert_idle_told();
@@ -51,7 +51,7 @@ impl Standing {
         }
     }
 
-    /// Those hear of it that have nothing to say.
+    /// Idle ones notice it.
     #[track_caller]
     pub(crate) fn assert_idle_told(&mut self) {
         self.idle.wait_all(Condition::Reset);
@@ -71,7 +71,7 @@ impl Standing {
     }
 }
 
-/// Waits until so many connections of a server have been reset at its end, and makes sure that no others have.
+/// Waits until this many connections of a server were reset at its end, and checks that no others were.
 #[track_caller]
 pub(crate) fn assert_resets(server: &NamedServer, count: usize) {
     wait::until_true(&format!("{count} connections to end at the server"), || server.ended().len() >= count);
@@ -79,7 +79,7 @@ pub(crate) fn assert_resets(server: &NamedServer, count: usize) {
     assert_eq!((server.resets(), others), (count, vec![]));
 }
 
-/// `apis` trusts `shop`. Of shop/app there is one on each runner, of both services of apis one on ovh.
+/// `apis` trusts `shop`. shop/app has an instance on each runner, and both services of apis have one on ovh.
 struct Stage {
     world: World,
     coordinator: Coordinator,
@@ -111,8 +111,8 @@ fn trust(coordinator: &Coordinator, arguments: &[&str]) -> Outcome {
     coordinator.command(&[&["trust", "--app", "apis"], arguments].concat())
 }
 
-/// Takes all trust away while one runner can't hear of it: once the others have put it into force, whoever waits is told of
-/// that one; the outcome of having waited.
+/// Removes all trust while one runner can't be reached: once the others have applied it, a waiting command reports that
+/// one. Returns its outcome.
 #[track_caller]
 fn clear_without(coordinator: &Coordinator, away: &str) -> Outcome {
     let waited = |timeout: &str| trust(coordinator, &["--wait", "--timeout", timeout, "--json"]);
@@ -150,7 +150,7 @@ fn when_the_command_returns_it_is_in_force_everywhere() {
         bystanders.iter_mut().chain([&mut bystander]).for_each(Standing::assert_untouched);
         assert_eq!([&server, &other, &third].map(NamedServer::open), [0, 2 * Standing::COUNT, Standing::COUNT]);
 
-        // And given again, likewise.
+        // And added again, likewise.
         trust(coordinator, &["shop", "--wait"]).done();
         for caller in [near, afar] {
             Crowd::gather(&caller.namespace, grpc.service_address, 80, 3).assert_all_answer();
@@ -173,7 +173,7 @@ fn one_of_two_callers_or_some_ports_or_some_services() {
         let mut kept = [near, afar].each_ref().map(to(80));
         let lost = [near, afar].each_ref().map(to(81));
 
-        // From all ports to one, in one step: by a file.
+        // From all ports to one, in one step by a file.
         let narrow = "deployment = \"apis\"\ntrust = [\"labs\", { deployment = \"shop\", services = [\"grpc\"], ports = [80] }]\n\
                       [services.grpc]\n[services.web]\n";
         let of_services = [near, afar].map(|caller| Standing::new(caller, web.service_address, 80));
@@ -212,7 +212,7 @@ fn a_callers_runner_that_cannot_hear_of_it_is_named_and_the_callees_refuses() {
         victims.into_iter().for_each(Standing::assert_reset);
         assert_resets(&server, 2 * Standing::COUNT);
         is_refused(near, grpc.service_address, 80);
-        // Its own runner lets it pass still, so it is the callee's that refuses: by a RST.
+        // The caller's own runner still lets it pass, so the callee's rejects it by a RST.
         let (syns, mine) = (grpc.capture(), afar.capture());
         let error = afar.connect(grpc.service_address, 80).expect_err("the callee's runner refuses");
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -233,16 +233,16 @@ fn a_callers_runner_that_is_cut_off_is_named_and_applies_it_when_it_is_back() {
         world.cut(aws.namespace());
         clear_without(coordinator, "aws");
         of_near.assert_reset();
-        // At the callee's end nothing is left of them, though the other end can't be told.
+        // Nothing is left at the callee's end, although the other end can't be reset.
         assert_resets(&server, 2 * Standing::COUNT);
         is_refused(near, grpc.service_address, 80);
 
         world.mend(aws.namespace());
-        // Those that are idle are told as well.
+        // Idle ones are reset as well.
         of_afar.assert_told();
         wait_refused_at_home(afar, grpc.service_address, 80);
 
-        // The same the other way round: it is the callee's runner that is away.
+        // The other way round: the callee's runner is away.
         trust(coordinator, &["shop", "--wait"]).done();
         let [mut of_near, mut of_afar] = [near, afar].map(|caller| Standing::new(caller, grpc.service_address, 80));
         world.cut(ovh.namespace());

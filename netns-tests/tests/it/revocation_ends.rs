@@ -1,5 +1,5 @@
-//! An end that is gone: an instance, a runner, a deployment. Whoever was connected is reset, wherever it is, and nobody
-//! hangs; nobody else notices.
+//! An end that is gone: an instance, a runner, a deployment. Its connections are reset at every other end, none hangs,
+//! and no others are affected.
 
 use mesh_netns_tests::{
     Condition, Coordinator, Crowd, Instance, NamedServer, Runner, World, isolated, packet::opens, wait,
@@ -11,7 +11,7 @@ use crate::{
     revocation::{Standing, assert_resets},
 };
 
-/// Two of shop/app and two of shop/db, one of each on each runner.
+/// Two instances of shop/app and two of shop/db, one of each on each runner.
 struct Stage {
     _world: World,
     coordinator: Coordinator,
@@ -53,7 +53,7 @@ fn a_callee_that_is_detached() {
         assert_resets(&stage.servers[0], 2 * Standing::COUNT);
         kept.iter_mut().for_each(Standing::assert_untouched);
         assert_eq!(stage.servers[1].resets(), 0);
-        // New ones find the other one.
+        // New connections go to the other one.
         for app in &stage.apps {
             let mut new = Crowd::gather(&app.namespace, stage.dbs[0].service_address, PORT, 5);
             assert_eq!(new.at(&stage.dbs[1].id), 5);
@@ -90,7 +90,7 @@ fn without_a_coordinator_a_detached_ones_far_ends_are_reset_all_the_same() {
         stage.aws.command(&["detach", &stage.dbs[0].id]).done();
         [&mut of_near, &mut of_afar].into_iter().for_each(Standing::assert_told);
         kept.iter_mut().for_each(Standing::assert_untouched);
-        // And a caller.
+        // A caller ends as well.
         let [lost, mut kept] = kept;
         stage.aws.command(&["detach", &stage.apps[0].id]).done();
         assert_resets(&stage.servers[1], Standing::COUNT);
@@ -165,14 +165,14 @@ fn a_runner_that_is_removed() {
         let mut from_there = Crowd::gather(&dbs[1].namespace, dbs[0].address, PORT, 5);
         let syns = [&dbs[0], &dbs[1]].map(Instance::capture);
         coordinator.command(&["node", "remove", "ovh", "--force"]).done();
-        // At the others everything that went to it or came from it.
+        // At the others, all connections to it and from it.
         to_ovh.assert_told();
         assert_resets(&servers[0], Standing::COUNT + 5);
-        // And there, by the last word of those that it was connected with, and by its own agent.
+        // And at the removed runner, by the last packets of the others and by its own agent.
         from_ovh.assert_told();
         from_there.wait_all(Condition::Reset);
         kept.assert_untouched();
-        // Nothing passes to or from it any more.
+        // No packets go to it or come from it any more.
         wait_refused_at_home(&apps[0], dbs[1].address, PORT);
         let mut new = Crowd::gather(&apps[0].namespace, dbs[1].service_address, PORT, 10);
         assert_eq!(new.at(&dbs[0].id), 10);

@@ -1,5 +1,5 @@
-//! Where runners are found: at the addresses that the operator gives, at another one after a move, and not at all any
-//! more once they are removed.
+//! Where runners are found: at the addresses from the operator, at another one after a move, and nowhere once they are
+//! removed.
 
 use std::{net::TcpStream, time::Duration};
 
@@ -51,7 +51,7 @@ fn a_runner_whose_address_changes_while_the_coordinator_is_away_is_found_again()
         coordinator.kill();
         world.unplug(ovh.namespace());
         world.plug(ovh.namespace(), Stack::Dual);
-        // Nobody can tell the peer but the runner itself.
+        // Only the runner itself can notify its peer.
         ping(&mut old, b"after").expect("the same connection goes on");
         reaches(&app, db.service_address, 5432);
     });
@@ -113,7 +113,7 @@ fn a_runner_that_is_removed_is_dropped_by_its_peers() {
         is_refused(&app, db.service_address, 5432);
         assert!(ping(&mut standing, b"after").is_err(), "nothing passes that stood on it");
         assert_eq!(server.accepted(), 1);
-        // It goes on with what it knows, but nobody listens to it; silence is a fine answer, so the limit is short.
+        // It goes on with its map, but no other runner answers. Silence is a valid answer, so the limit is short.
         let (to, limit) = ((app.service_address, 80).into(), Duration::from_millis(300));
         assert!(db.namespace.enter(|| TcpStream::connect_timeout(&to, limit)).is_err());
         coordinator.command(&["node", "remove", "nobody"]).refused(&["nobody"]);

@@ -1,4 +1,4 @@
-//! Join tokens: each way in which one may not do has an outcome of its own.
+//! Join tokens: each invalid one has its own error.
 
 use std::{
     fs::File,
@@ -12,14 +12,14 @@ use mesh_netns_tests::{Coordinator, Runner, Stack, World, isolated, run, wait};
 
 use crate::common::{BILLING, SHOP, declare};
 
-/// The identifiers of the tokens that stand, newest last.
+/// The identifiers of the valid tokens, newest last.
 fn ids(coordinator: &Coordinator) -> Vec<String> {
     let list = coordinator.json(&["token", "list"]);
     let tokens = list["tokens"].as_array().unwrap_or_else(|| panic!("no tokens in {list:#}"));
     tokens.iter().map(|token| token["id"].as_str().expect("an id").to_owned()).collect()
 }
 
-/// A join that ends by itself, and leaves nobody enrolled.
+/// A join that fails and enrols no runner.
 #[track_caller]
 fn is_refused(coordinator: &Coordinator, machine: &Runner, url: &str, token: &str, words: &[&str]) {
     let before = coordinator.json(&["nodes"]);
@@ -62,7 +62,7 @@ fn expired_used_up_revoked_or_unknown() {
         }
         is_refused(&coordinator, &machine, &url, &twice, &["used"]);
 
-        // One bit of the secret is wrong: not a word about which token it almost is.
+        // One bit of the secret is wrong: the error doesn't name the similar token.
         let mut wrong = coordinator.token(&["--any"]);
         let last = if wrong.ends_with('A') { "E" } else { "A" };
         let at = wrong.len() - 6;
@@ -85,7 +85,7 @@ fn truncated_or_of_another_kind_or_none_at_all() {
         let admin = coordinator.command(&["token", "create", "--admin"]).done().stdout;
         is_refused(&coordinator, &machine, &url, admin.trim(), &["mesh1."]);
         machine.join_in_vain(&[&url]).refused(&["token"]);
-        // Nobody there, or no coordinator at all.
+        // No answer, or no coordinator.
         machine.join_in_vain(&["https://10.0.1.2:1", &token, "--name", "a"]).refused(&["10.0.1.2:1"]);
         let usage = machine.join_in_vain(&["ftp://10.0.1.2", &token, "--name", "a"]).expect_code(2);
         assert!(usage.stderr.contains("https"), "{}", usage.stderr);
@@ -125,7 +125,7 @@ fn a_scope_bounds_what_the_runner_may_ever_host() {
         let _x = two.attach("labs/x");
         two.command(&["run", "shop/db", "--", "true"]).expect_code(125);
 
-        // By id, not by name: a deployment that is deleted and made again is another one.
+        // By identifier and not by name: a deployment that is deleted and declared again is another one.
         one.command(&["detach", &db.id]).done();
         coordinator.command(&["delete", "shop", "--force"]).done();
         declare(&coordinator, &[SHOP]);
@@ -137,8 +137,8 @@ fn a_scope_bounds_what_the_runner_may_ever_host() {
     });
 }
 
-/// Stands between an agent and the coordinator, and cuts the connection in the very moment at which the coordinator
-/// begins to answer an enrolment that it has recorded.
+/// A proxy between an agent and the coordinator that cuts the connection at the moment in which the coordinator begins
+/// to answer an enrolment that it has recorded.
 fn lose_the_answer(coordinator: &Coordinator, listener: &TcpListener) {
     for client in listener.incoming() {
         let mut client = client.expect("a connection");
@@ -172,12 +172,12 @@ fn a_lost_answer_and_a_second_try() {
         drop(listener);
         machine.kill();
         let first = coordinator.node("aws").expect("recorded");
-        // The token is used up, but not by a stranger: the same key gets the same runner.
+        // The token is used up, but the same key gets the same runner.
         machine.start(&[&[coordinator.url(false).as_str(), &token], &arguments[..]].concat());
         let nodes = coordinator.json(&["nodes"]);
         assert_eq!(nodes["nodes"].as_array().map(Vec::len), Some(1), "{nodes:#}");
         assert_eq!(nodes["nodes"][0]["id"], first["id"]);
-        // And once it has its identity, it needs no token.
+        // Once the runner has its identity, it needs no token.
         machine.stop();
         machine.start(&[]);
         assert_eq!(coordinator.json(&["nodes"])["nodes"][0]["id"], first["id"]);
@@ -197,7 +197,7 @@ fn a_taken_name_and_replace() {
         let arguments = [url.as_str(), &token, "--name", "aws", "--provider", "ovh"];
         new.join_in_vain(&arguments).refused(&["aws", "--replace"]);
         assert_eq!(coordinator.node("aws").expect("the old one")["provider"], "aws");
-        // The refusal has used nothing up.
+        // The refusal has used up nothing.
         new.start(&[&arguments[..], &["--replace"]].concat());
         let is_new =
             |node: &serde_json::Value| node["name"] == "aws" && node["provider"] == "ovh" && node["state"] == "online";
@@ -205,7 +205,7 @@ fn a_taken_name_and_replace() {
         let live: Vec<_> =
             nodes["nodes"].as_array().expect("an array").iter().filter(|n| n["state"] != "removed").collect();
         assert!(live.len() == 1 && is_new(live[0]), "{nodes:#}");
-        // The old one is out, with its instances.
+        // The old runner is removed with its instances.
         wait::until_true("the old runner's instance to be gone", || {
             coordinator.json(&["instances"])["instances"].as_array().is_some_and(Vec::is_empty)
         });
@@ -228,7 +228,7 @@ fn a_token_by_file_by_standard_input_and_by_variable() {
         let two = world.machine("two", Stack::Dual);
         let mut command = two.prepare(&["join", &url, "-", "--name", "two"]);
         let mut child = command.stdin(Stdio::from(File::open(&file).expect("the file"))).spawn().expect("a process");
-        // That token has been used once already: it was read, and refused for that.
+        // The token was read, and refused because it was used before.
         let status = wait::until("the join to end", || child.try_wait().expect("a child"));
         assert_eq!(status.code(), Some(1));
 

@@ -1,4 +1,4 @@
-//! Permitted traffic: on one runner, across two, across three on different networks; every octet arrives, and the
+//! Permitted traffic: on one runner, across two, across three on different networks. Every byte arrives, and the
 //! underlay sees none of it.
 
 use mesh_netns_tests::{
@@ -11,12 +11,12 @@ use crate::common::{RANGE, SHOP, declare, reaches};
 
 const MUCH: u64 = 100_000_000;
 
-/// 100 MB there and 100 MB back, both ends checking every octet.
+/// 100 MB in each direction. Both ends check every byte.
 #[track_caller]
 fn exchanges_much(caller: &Instance, callee: &Instance, port: u16) {
     let server = callee.serve(port, Answer::Exchange(MUCH));
     let mut stream = caller.connect(callee.service_address, port).expect("a connection");
-    exchange(&mut stream, MUCH).expect("every octet, both ways");
+    exchange(&mut stream, MUCH).expect("every byte, both ways");
     assert_eq!(server.accepted(), 1);
 }
 
@@ -106,7 +106,7 @@ fn the_underlay_sees_wireguard_and_tls_only() {
         let world = World::new();
         let coordinator = world.coordinator(&[]);
         declare(&coordinator, &[SHOP]);
-        // From the very first packet: enrolment, stream, attachment, and every handshake.
+        // From the first packet on: enrolment, stream, attachment, and every handshake.
         let underlay = Capture::here();
         let aws = world.runner(&coordinator, "aws", Stack::Dual);
         let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
@@ -115,7 +115,7 @@ fn the_underlay_sees_wireguard_and_tls_only() {
         let _server = db.serve(5432, Answer::Echo);
         let mut stream = app.connect(db.service_address, 5432).expect("a connection");
         for round in 0..200usize {
-            // A question and its answer at a time, so that the capture keeps up with all of them.
+            // One round trip at a time, so that the capture keeps up.
             ping(&mut stream, &SECRETS[round % 2].repeat(1 + round * 3)).expect("an echo");
         }
         let census = Census::take(&inside.frames(), RANGE, &SECRETS);
@@ -144,7 +144,7 @@ fn an_instance_that_dials_its_own_service_reaches_itself() {
 }
 
 #[test]
-fn nobody_listens_and_nobody_lives() {
+fn a_closed_port_and_a_service_without_instances_refuse() {
     isolated(|| {
         let world = World::new();
         let coordinator = world.coordinator(&[]);
@@ -152,7 +152,7 @@ fn nobody_listens_and_nobody_lives() {
         let aws = world.runner(&coordinator, "aws", Stack::Dual);
         let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
         let app = aws.attach("shop/app");
-        // Allowed, but no live instance: the same errno as a refusal, another ICMP code.
+        // Allowed, but no live instance: the same errno as for a rejection, with another ICMP code.
         let back = Capture::interface(&app.namespace, "mesh0");
         crate::common::is_refused(&app, coordinator.address_of("shop/db"), 5432);
         back.wait_refused(|_| true, |p| p.icmp() == Some((3, 1)));
@@ -161,7 +161,7 @@ fn nobody_listens_and_nobody_lives() {
         let error = app.connect(db.service_address, 5432).expect_err("nobody listens");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 
-        // And after its end there is none again, as soon as the runners know.
+        // After its end there is none again, as soon as the runners know.
         aws.command(&["detach", &db.id]).refused(&[]);
         ovh.command(&["detach", &db.id]).done();
         assert!(db.namespace.interface("mesh0").is_none());

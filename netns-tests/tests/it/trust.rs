@@ -1,4 +1,4 @@
-//! Trust given and taken away, by command and by file; what it opens, what it leaves shut, what it says.
+//! Trust that is added and removed, by command and by file: what it permits, what stays forbidden, and what is printed.
 
 use mesh_netns_tests::{
     Stack, World, isolated,
@@ -25,7 +25,7 @@ fn given_and_taken_away() {
         assert!(said.contains("shop may now call billing") && said.contains("billing may not call shop"), "{said}");
         wait::until_true("the trust to be known", || app.connect(api.service_address, 80).is_ok());
         is_refused(&api, app.service_address, 80);
-        // Names are written when the map is in force already.
+        // Names are written after the map is in use.
         for name in ["api.billing.warp", "api.billing", "billing-api"] {
             let line = format!("{} {name}", api.service_address);
             wait::until_true(&line, || app.hosts_lines().contains(&line));
@@ -91,7 +91,7 @@ fn the_file_rules_where_it_says_so() {
         coordinator.command(&["apply", &file]).done();
         coordinator.command(&["trust", "other", "--app", "shop"]).refused(&["mesh.toml"]);
         coordinator.command(&["trust", "billing", "--app", "shop", "--remove"]).refused(&["mesh.toml"]);
-        // Whom it trusts need not exist yet: the entry waits.
+        // The trusted deployment need not exist yet: the entry waits.
         let shown = coordinator.json(&["trust", "--app", "shop"]);
         assert_eq!(shown["trust"][0]["caller"], "billing", "{shown:#}");
         let aws = world.runner(&coordinator, "aws", Stack::Dual);
@@ -99,7 +99,7 @@ fn the_file_rules_where_it_says_so() {
         let (db, api) = (aws.attach("shop/db"), aws.attach("billing/api"));
         let _server = db.serve(5432, Answer::Echo);
         reaches(&api, db.service_address, 5432);
-        // Deleting a deployment takes its name off all lists.
+        // Deleting a deployment removes its name from all lists.
         aws.command(&["detach", &api.id]).done();
         coordinator.command(&["delete", "billing"]).done();
         let shown = coordinator.json(&["trust", "--app", "shop"]);

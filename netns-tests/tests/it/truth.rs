@@ -1,4 +1,5 @@
-//! Speed never costs truth: much, over renewed sessions, at any MTU, and whatever the kernel refuses to do for us.
+//! Speed never corrupts data: large transfers, over renewed sessions, at any MTU, and whatever offloads the kernel
+//! refuses.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -32,12 +33,12 @@ impl Pair {
         Self { coordinator, runners, app, db }
     }
 
-    /// So many octets there and back, each checked.
+    /// A round trip of this many bytes, each checked.
     #[track_caller]
-    fn exchange(&self, octets: u64) {
-        let server = self.db.serve(5432, Answer::Exchange(octets));
+    fn exchange(&self, bytes: u64) {
+        let server = self.db.serve(5432, Answer::Exchange(bytes));
         let mut stream = self.app.connect(self.db.service_address, 5432).expect("a connection");
-        exchange(&mut stream, octets).expect("every octet, both ways");
+        exchange(&mut stream, bytes).expect("every byte, both ways");
         assert_eq!(server.accepted(), 1);
     }
 
@@ -47,7 +48,7 @@ impl Pair {
     }
 }
 
-/// What the four descriptors have taken a call, in octets.
+/// The bytes that each kind of call carries.
 fn means(runner: &Runner) -> BTreeMap<String, u64> {
     let status = runner.json(&["status"]);
     let calls = status["traffic"].as_object().unwrap_or_else(|| panic!("no traffic: {status:#}"));
@@ -59,7 +60,7 @@ fn means(runner: &Runner) -> BTreeMap<String, u64> {
 fn ten_gigabytes_of_odd_writes_arrive_across_a_rekeying() {
     const ALL: u64 = 10_000_000_000;
     const PART: u64 = 250_000_000;
-    // Two minutes until the session is renewed, and as long again as all of it may take where little is to be had.
+    // Two minutes until the session is renewed, and as much for the rest on a slow machine.
     const LIMIT: Duration = Duration::from_secs(900);
     isolated_for(LIMIT, || {
         let world = World::new();
@@ -73,17 +74,17 @@ fn ten_gigabytes_of_odd_writes_arrive_across_a_rekeying() {
             rekeyed |= now < age;
             age = now;
         }
-        // Without offloads it would be 1.4 KB a call, at several times the cost, and nobody would notice.
+        // Without offloads a call carries 1.4 KB, at several times the cost, which would otherwise go unnoticed.
         for runner in &pair.runners {
             for (calls, mean) in means(runner) {
-                assert!(mean > 5000, "an offload is missing: {calls} carry {mean} octets each");
+                assert!(mean > 5000, "an offload is missing: {calls} carry {mean} bytes each");
             }
         }
     });
 }
 
 #[test]
-fn any_mtu_carries_the_same_octets() {
+fn any_mtu_carries_the_same_bytes() {
     isolated(|| {
         let world = World::new();
         for mtu in [1279, 1280, 1281, 1343, 1344, 1345, 1407, 1408, 1409] {
@@ -96,7 +97,7 @@ fn any_mtu_carries_the_same_octets() {
 }
 
 #[test]
-fn datagrams_that_are_lost_doubled_and_late_cost_no_octet() {
+fn lost_repeated_and_late_datagrams_cost_no_byte() {
     isolated(|| {
         let world = World::new();
         let pair = Pair::new(&world);
@@ -110,7 +111,7 @@ fn datagrams_that_are_lost_doubled_and_late_cost_no_octet() {
 }
 
 #[test]
-fn what_its_operator_switches_off_stays_off_and_the_octets_are_the_same() {
+fn what_its_operator_switches_off_stays_off_and_the_bytes_are_the_same() {
     isolated(|| {
         let world = World::new();
         let mut pair = Pair::new(&world);
@@ -152,7 +153,7 @@ fn whatever_the_kernel_refuses_is_crossed_under_load() {
             assert_eq!(whys(runner), BTreeMap::new(), "all four are there");
         }
 
-        // The path's batches: too long for it, or in doubt, or never possible.
+        // The path's batches: too long, ambiguous, or impossible.
         for errno in [libc::EMSGSIZE, libc::EINVAL, libc::EIO] {
             faults.iter().for_each(|faults| faults.refuse(Offload::UdpGso, errno));
             go_on();
@@ -172,7 +173,7 @@ fn whatever_the_kernel_refuses_is_crossed_under_load() {
             assert!(whys["udp-gso"].contains("refuses it on some routes"), "{whys:?}");
             assert!(whys["tun-gro"].contains("refused super-packets"), "{whys:?}");
         }
-        // What a route could not do once is tried again when the operator says so.
+        // An offload that failed is tried again when the operator enables it.
         for state in ["off", "on"] {
             pair.coordinator.command(&["switch", "udp-gso", state]).done();
             let on = || pair.runners.iter().all(|runner| offload(runner, "udp-gso")["on"] == (state == "on"));
@@ -196,7 +197,7 @@ fn whatever_the_kernel_refuses_is_crossed_under_load() {
             let means = means(runner);
             assert!(means["tun-reads"] < 1400 && means["udp-receives"] < 1500, "{means:?}");
         }
-        // And none of it is for ever.
+        // Each of them can be undone.
         for faults in &faults {
             faults.allow(Offload::UdpGro);
             faults.allow(Offload::TunOffloads);
@@ -207,7 +208,7 @@ fn whatever_the_kernel_refuses_is_crossed_under_load() {
             assert_eq!(whys(runner), BTreeMap::new());
         }
         for transfer in transfers {
-            transfer.finish().expect("every octet, both ways");
+            transfer.finish().expect("every byte, both ways");
         }
         assert_eq!(server.resets(), 0);
     });
@@ -217,7 +218,7 @@ fn offload(runner: &Runner, name: &str) -> Value {
     runner.json(&["status"])["offloads"][name].clone()
 }
 
-/// What is said of the offloads of which something has to be said.
+/// The offloads with a remark in the status.
 fn whys(runner: &Runner) -> BTreeMap<String, String> {
     let status = runner.json(&["status"]);
     let offloads = status["offloads"].as_object().unwrap_or_else(|| panic!("no offloads: {status:#}"));

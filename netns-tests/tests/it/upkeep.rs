@@ -1,4 +1,4 @@
-//! What is set up in a container survives whatever else sets up networks there, and never at the price of the container's own
+//! The set-up in a container survives other programs that configure its network, and never costs the container its own
 //! addresses.
 
 use std::{
@@ -16,10 +16,10 @@ use crate::common::{MESH_TABLE, SHOP, declare, reaches};
 /// The container's own address, on its bridge.
 const OWN: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 2);
 
-/// The two rules with which wg-quick leads all traffic into a VPN but that to the local network.
+/// The two rules by which wg-quick routes all traffic but the local network's into a VPN.
 const VPN: [&str; 2] = ["rule add not fwmark 51820 table 7", "rule add table main suppress_prefixlength 0"];
 
-/// A namespace as a container on a bridge has it, with a table in which all goes elsewhere.
+/// A namespace like that of a container on a bridge, with a table that routes everything elsewhere.
 fn container(name: &str) -> Namespace {
     let container = Namespace::create(name);
     container.ip(&[
@@ -35,7 +35,7 @@ fn container(name: &str) -> Namespace {
     container
 }
 
-/// A world with `shop/db` on a runner, and what answers there.
+/// A world with `shop/db` on a runner, and a server there.
 fn stage() -> (World, Coordinator, Runner, Instance) {
     let world = World::new();
     let coordinator = world.coordinator(&[]);
@@ -45,7 +45,7 @@ fn stage() -> (World, Coordinator, Runner, Instance) {
     (world, coordinator, aws, db)
 }
 
-/// At this instant, without waiting for anything to be put back.
+/// At this instant, without waiting for a repair.
 #[track_caller]
 fn reaches_itself(container: &Namespace, why: &str) {
     for own in [Ipv4Addr::LOCALHOST, OWN] {
@@ -99,14 +99,15 @@ fn a_vpn_that_spares_the_local_network_spares_it_in_an_attached_container() {
         let (_world, _coordinator, aws, _db) = stage();
         let plain = container("plain");
         plain.ip(&VPN);
-        // Which comes first of what others have beside the look-up of local addresses: the later one, as ever.
+        // The order of other programs' rules beside the look-up of local addresses: the later rule comes first, as
+        // usual.
         let order = |namespace: &Namespace| {
             let rules = namespace.ip_output("rule");
             let others = rules.lines().filter_map(|rule| rule.split_once(":\t")).map(|(_, rule)| rule.to_owned());
             others.filter(|rule| !rule.contains("100.112.0.0")).collect::<Vec<_>>()
         };
         let expected = order(&plain);
-        // Some of these are changed while the agent looks at them for the first time.
+        // Some of these change while the agent inspects them for the first time.
         let apps = [0, 1, 2, 3, 4, 5, 6, 7].map(|number| {
             let app = aws.attach_in(container(&format!("app-{number}")), "shop/app");
             app.namespace.ip(&VPN);
@@ -159,7 +160,7 @@ fn what_others_take_away_in_a_container_is_put_back() {
 }
 
 #[test]
-fn what_changes_without_end_is_said_in_status_and_holds_up_nobody_else() {
+fn endless_changes_are_reported_in_status_and_delay_no_other() {
     isolated(|| {
         let (_world, _coordinator, aws, db) = stage();
         let _server = db.serve(5432, Answer::Echo);
@@ -175,7 +176,7 @@ fn what_changes_without_end_is_said_in_status_and_holds_up_nobody_else() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    // It may not be there again yet.
+                    // It may not be restored yet.
                     let _ = app.namespace.ip_output("rule del pref 0 blackhole");
                 }
             });
@@ -189,7 +190,7 @@ fn what_changes_without_end_is_said_in_status_and_holds_up_nobody_else() {
     });
 }
 
-/// What a process has in memory and, since this was asked last, had at most: kilobytes.
+/// A process's resident memory, and its maximum since the last call, in kilobytes.
 fn memory(pid: u32) -> (u64, u64) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
     let field = |name: &str| {
@@ -205,7 +206,7 @@ fn memory(pid: u32) -> (u64, u64) {
 fn routes_rules_and_addresses_of_a_container_are_not_the_agents_memory() {
     isolated(|| {
         let (_world, _coordinator, aws, _db) = stage();
-        // What the first attachment takes is not what is asked about.
+        // The cost of the first attachment isn't measured.
         let warm = aws.attach_in(container("warm"), "shop/app");
         aws.command(&["detach", &warm.id]).done();
         let crowded = container("crowded");
@@ -275,7 +276,7 @@ fn a_firewall_in_a_container_that_eats_the_mesh_is_named_by_a_probe() {
         };
         for (rule, code) in [
             ("ip daddr 100.64.0.0/10 drop", "never-left"),
-            // The first takes the refusal, too, which goes to an address of the mesh.
+            // The first one also takes the reject, which goes to an address of the mesh.
             ("ip daddr 100.64.0.0/10 reject", "refused-in-container"),
             ("tcp dport 5432 reject", "refused-in-container"),
             ("tcp dport 5432 reject with tcp reset", "refused-in-container"),

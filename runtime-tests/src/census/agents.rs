@@ -1,4 +1,4 @@
-//! What agents remember and hold open.
+//! The records and the open descriptors of agents.
 
 use std::{
     fs,
@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::{Things, count, remembered};
 use crate::mesh_node;
 
-/// What an agent's descriptors may be of that belong to instances, by how the links of /proc/PID/fd begin (proc(5)).
+/// The kinds of an agent's descriptors that belong to instances, by the beginnings of the links in /proc/PID/fd
+/// (proc(5)).
 const HELD: [(&str, &str); 4] =
     [("net:[", "network namespace"), ("/dev/net/tun", "TUN"), ("pidfd:", "process"), ("anon_inode:[pidfd]", "process")];
 
@@ -24,7 +25,7 @@ pub(super) fn take(things: &mut Things) {
     for process in processes() {
         match process.arguments.get(1).map(String::as_str) {
             Some("join") => holds(&process, things),
-            // Hooks, commands, and whoever became none of these.
+            // Hooks, commands, and children before exec.
             _ => count(
                 things,
                 &format!("a process: {}", process.arguments.join(" ")),
@@ -59,7 +60,7 @@ fn remembers(state: &Path, things: &mut Things) {
             things.insert(format!("container {id} in containers.json of {}", state.display()), holder.to_string());
         }
     }
-    // What was being written, and what was put aside.
+    // Unfinished and replaced files.
     for entry in fs::read_dir(state).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !name.ends_with(".json") && name != "config.toml" {
@@ -68,7 +69,7 @@ fn remembers(state: &Path, things: &mut Things) {
     }
 }
 
-/// What the agent itself says, if it runs.
+/// The agent's own status, if it runs.
 fn answers(state: &Path, things: &mut Things) {
     if !state.join("agent.sock").exists() {
         return;
@@ -87,7 +88,7 @@ fn answers(state: &Path, things: &mut Things) {
     }
 }
 
-/// What an agent's open descriptors are, and over how many files it watches.
+/// The kinds of an agent's open descriptors, and the number of files that it watches.
 fn holds(process: &Process, things: &mut Things) {
     for descriptor in fs::read_dir(process.path("fd")).into_iter().flatten().flatten() {
         let link = fs::read_link(descriptor.path()).unwrap_or_default().display().to_string();
@@ -107,7 +108,7 @@ fn holds(process: &Process, things: &mut Things) {
 struct Process {
     pid: String,
     arguments: Vec<String>,
-    /// The state directory that it was told of.
+    /// Its state directory, by its environment.
     state: String,
 }
 
@@ -126,7 +127,7 @@ fn processes() -> impl Iterator<Item = Process> {
             fs::read_link(path.join("exe")).is_ok_and(|exe| exe == program || exe.ends_with("opt/mesh/mesh-node"));
         let words = |file: &str| {
             let text = fs::read(path.join(file)).unwrap_or_default();
-            let words = text.split(|octet| *octet == 0).filter(|word| !word.is_empty());
+            let words = text.split(|byte| *byte == 0).filter(|word| !word.is_empty());
             words.map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>()
         };
         let told = |words: Vec<String>| {

@@ -1,4 +1,4 @@
-//! Network namespaces, wherever they are held, and the interfaces in them.
+//! Network namespaces, whatever holds them, and the interfaces in them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,13 +19,13 @@ use super::Things;
 struct Found {
     /// A path by which it can be entered, if there is one.
     door: Option<PathBuf>,
-    /// Who holds it: processes that are in it, and where it is mounted.
+    /// Its holders: the processes in it, and its mounts.
     holders: BTreeSet<String>,
-    /// Whether somebody else than an agent by a descriptor holds it: those are counted with the agents.
+    /// Whether anything but an agent's descriptor holds it: those are counted with the agents.
     is_lived_in: bool,
 }
 
-/// All that are found, by their inodes.
+/// All namespaces, by their inodes.
 type All = BTreeMap<u64, Found>;
 
 pub(super) fn take(things: &mut Things) {
@@ -33,7 +33,7 @@ pub(super) fn take(things: &mut Things) {
     for (inode, Found { door, holders, is_lived_in }) in all {
         let holders: Vec<String> = holders.into_iter().collect();
         let holders = holders.join("; ");
-        // The number of an agent's own namespace, in which it makes interfaces, is another one after its restart.
+        // The number of an agent's staging namespace changes when the agent restarts.
         let name = if is_lived_in { format!("net:[{inode}]") } else { "an agent's own namespace".to_owned() };
         if is_lived_in {
             things.insert(format!("network namespace {name}"), holders.clone());
@@ -42,7 +42,7 @@ pub(super) fn take(things: &mut Things) {
             things.insert(format!("interface {interface} in {name}"), holders.clone());
         }
     }
-    // What ip(8) and systemd units take for one, mounted or not.
+    // ip(8) and systemd units use these, mounted or not.
     for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
         things.insert(format!("file {}", entry.path().display()), String::new());
     }
@@ -77,7 +77,7 @@ fn find() -> All {
     all
 }
 
-/// Those that are mounted where a process sees it (proc(5), «mountinfo»).
+/// The mounted namespaces that a process sees (proc(5), "mountinfo").
 fn mounted(process: &Path, is_here: bool, all: &mut All) {
     let text = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
     for line in text.lines() {
@@ -98,13 +98,13 @@ fn inode_of(link: &Path) -> Option<u64> {
     number(fs::read_link(link).ok()?.to_str()?)
 }
 
-/// That of `net:[4026531840]`.
+/// The inode in `net:[4026531840]`.
 fn number(text: &str) -> Option<u64> {
     text.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// The interfaces there are in a namespace, save lo and bridges: a bridge is a runtime's network's, and no container's. Those of a
-/// namespace that is gone by now are none.
+/// The interfaces in a namespace, except for lo and bridges: a bridge belongs to a runtime's network and not to a
+/// container. A namespace that is gone has none.
 fn interfaces(door: &Path) -> Vec<String> {
     let Ok(door) = File::open(door) else { return vec![] };
     let said = thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! CDI: a service is a device, where the agent's configuration says so.
+//! CDI: a service is a device if the agent's configuration says so.
 
 use std::{fs, path::Path};
 
@@ -44,7 +44,7 @@ fn a_further_process_has_the_names() {
         let container = podman.container(&[DB, ["--network", "none"]].concat(), &["sleep", "1000"]);
         let app = stage.coordinator.address_of("shop/app");
         assert_eq!(podman.exec(&container, "grep app.warp /etc/hosts").done().stdout, format!("{app} app.warp\n"));
-        // What devices bring into the environment podman gives to the first process only.
+        // podman passes the environment from devices only to the first process.
         assert_eq!(podman.exec(&container, "echo $WARP_IST_app").done().stdout, "\n");
         podman.remove(&container);
         stage.nothing_is_left(&before);
@@ -58,7 +58,7 @@ fn an_agent_that_starts_without_its_coordinator_goes_on_with_what_was_known() {
         let known = fs::read_to_string(FILE).expect("the devices");
         stage.coordinator.stop();
         stage.aws.stop();
-        // Nothing runs here that the agent's own map would tell of, and it has looked when it says so.
+        // No instance here gets a map from the agent, which has looked when it says so.
         stage.configure("[containers]\ncdi = [\"shop/db\", \"shop/nobody\"]\n");
         stage.aws.start_alone(&[]);
         wait::until_true("the devices", || fs::read_to_string(FILE).is_ok_and(|text| text.contains("shop.nobody")));
@@ -74,7 +74,7 @@ fn what_changes_is_in_the_next_container() {
     isolated(|| {
         let (stage, podman) = stage();
         let flags = [DB, ["--network", "none"]].concat();
-        // The agent hears of the changes to what runs here.
+        // The agent gets the changes for its instances.
         podman.container(&flags, &["sleep", "1000"]);
         stage.coordinator.apply(&SHOP.replace("[services.app]", "[services.app]\n[services.cache]")).done();
         let told = || fs::read_to_string(FILE).is_ok_and(|text| text.contains("WARP_IST_cache"));

@@ -14,12 +14,13 @@ fn call(stage: &Stage, command: &str, id: &str, netns: &str, network: &Value) ->
     plugin.call(&stage.aws, command, id, Path::new(netns), network)
 }
 
-/// Waits until no instance is left, and no interface in the pod: DEL has given the agent two seconds, and ends well without it.
+/// Waits until no instance is left, and no interface in the pod: DEL waits two seconds for the agent, and succeeds
+/// without it.
 fn wait_detached(stage: &Stage, pod: &Namespace) {
     wait::until_true("the end of the instance", || stage.instances().is_empty() && pod.interface("mesh0").is_none());
 }
 
-/// GC until it has been done: it gives the agent two seconds, and if that is busy says that it is to be tried again.
+/// Calls GC until it has been done: it waits two seconds for the agent, and if that is busy asks to be called again.
 fn collect(stage: &Stage, network: &Value) {
     wait::until_true("what is forgotten to be collected", || {
         let said = call(stage, "GC", "", "", network);
@@ -28,7 +29,7 @@ fn collect(stage: &Stage, network: &Value) {
     });
 }
 
-/// A pod whose annotations say what it is.
+/// A pod with annotations for the mesh.
 fn annotated(service: &str) -> Value {
     Plugin::network(&json!({"runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"mesh.service": service}}}))
 }
@@ -120,7 +121,7 @@ fn an_allocation_of_nomads_is_what_its_job_and_group_say_where_that_counts() {
             );
             plugin.call_with(&arguments, &stage.aws, command, "a110c", &alloc.path(), &network)
         };
-        // Anybody may call a job as a deployment is called; and one that is none is nobody's business.
+        // A job may have the name of a deployment, and one without is no member.
         for (job, group) in [("billing", "db"), ("shop", "")] {
             assert_eq!(nomad("ADD", job, group).done().json(), network["prevResult"]);
             assert!(alloc.interface("mesh0").is_none() && stage.instances().is_empty());
@@ -152,12 +153,12 @@ fn where_the_mesh_may_be_missing_the_chain_goes_on_without_it() {
             assert_eq!(said.json(), ours["prevResult"]);
             assert!(said.stderr.contains(words), "{words} is not in {}", said.stderr);
             assert!(pod.interface("mesh0").is_none());
-            // Or a runtime that checks what it has started would end it.
+            // Otherwise a runtime that checks its containers would end it.
             assert_eq!(call(stage, "CHECK", "f00", &path, &ours).done().stdout, "");
             assert_eq!(call(stage, "DEL", "f00", &path, &ours).done().stdout, "");
         };
         goes_without(&stage, "shop/nobody", "no service `nobody`");
-        // What the network's own configuration says is for its author to put right.
+        // Errors in the network's own configuration are for its author to correct.
         let wrong = Plugin::network(&json!({"service": "shop"}));
         assert_eq!(call(&stage, "ADD", "f00", &path, &wrong).expect_code(1).json()["code"], 7);
         stage.aws.kill();
@@ -189,7 +190,7 @@ fn what_a_runtime_has_forgotten_is_collected() {
             stage.instances() == ["shop/db live"] && pods[1].interface("mesh0").is_none()
         });
         assert!(pods[0].interface("mesh0").is_some());
-        // A restarted agent knows it still; and a namespace that is gone is the end in any case.
+        // A restarted agent still knows it, and a namespace that is gone always ends it.
         let [a, _b] = pods;
         drop(a);
         wait::until_true("the end of the instance", || stage.instances().is_empty());
@@ -226,10 +227,10 @@ fn what_stands_in_the_way_is_told_as_the_specification_has_it() {
         refused(&stage, &Plugin::network(&json!({"service": "shop/nobody"})), 11, "no service `nobody`");
         refused(&stage, &Plugin::network(&json!({"service": "shop"})), 7, "names no service");
         refused(&stage, &Plugin::network(&json!({"service": "shop/db", "prevResult": null})), 7, "no prevResult");
-        // Whoever may annotate pods becomes nothing by that, unless the operator says so.
+        // A user who may annotate pods gets nothing by that, unless the operator allows it.
         call(&stage, "ADD", "f00", &path, &annotated("shop/db")).done();
         assert!(pod.interface("mesh0").is_none());
-        // A pod without annotations, as containerd tells of it, is none of ours whatever is wrong here.
+        // A pod without annotations, as reported by containerd, is no member whatever is wrong here.
         let bare = Plugin::network(&json!({"runtimeConfig": {"io.kubernetes.cri.pod-annotations": null}}));
         stage.configure("[containers]\nfial = \"open\"\n");
         refused(&stage, &annotated("shop/db"), 11, "config.toml, line 2");

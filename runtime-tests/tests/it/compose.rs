@@ -1,21 +1,21 @@
-//! examples/compose as it is, on the Dockers of two machines: what its README says happens.
+//! examples/compose, unchanged, on the Dockers of two machines: the README's results are right.
 
 use std::time::Duration;
 
 use mesh_netns_tests::{Outcome, Stack, isolated_for, run, wait};
 use mesh_runtime_tests::{Docker, Stage, compose, example, make_images};
 
-/// How long the example may take to begin, on a machine that does much else besides.
+/// How long the example may take to start on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A command of the example's README, and what came of it: shown with `--nocapture`, which is where the README has it from.
+/// A command of the example's README, with its output: `--nocapture` shows it, and the README has it from there.
 #[track_caller]
 fn show(machine: &str, command: &str, outcome: Outcome) -> String {
     println!("{machine}$ {command}\n{}{}", outcome.stdout, outcome.stderr);
     outcome.done().stdout
 }
 
-/// Those in a text.
+/// The commands in a text.
 fn numbers(text: &str) -> Vec<u32> {
     text.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
@@ -35,7 +35,7 @@ fn the_example_does_what_it_says() {
 
         show("aws", "docker compose up --detach db cache", compose(&here, &["up", "--detach", "db", "cache"]));
         show("ovh", "docker compose up --detach app", compose(&there, &["up", "--detach", "app"]));
-        // Published as Docker publishes; behind it all goes through the mesh.
+        // Docker publishes the port; everything behind it goes through the mesh.
         let visit = || {
             let mut browser = ovh.namespace().command("busybox");
             browser.args(["wget", "-q", "-O", "-", "http://127.0.0.1:8080/cgi-bin/visit"]);
@@ -48,7 +48,7 @@ fn the_example_does_what_it_says() {
         assert!(counted >= 2 && kept >= 2, "{page}");
         assert_eq!(stage.instances().len(), 3, "{:?}", stage.instances());
 
-        // What another deployment may do, and what it may not.
+        // The rights of another deployment.
         let report = show("ovh", "docker compose run --rm report", compose(&there, &["run", "--rm", "-T", "report"]));
         assert!(report.starts_with(&format!("{kept} visits")), "{report}");
         let cache = stage.coordinator.address_of("shop/cache");
@@ -61,7 +61,7 @@ fn the_example_does_what_it_says() {
         println!("ovh$ mesh-node why reports/sales shop/cache 6379\n{}{}", why.stdout, why.stderr);
         assert!(why.stdout.contains("the `trust` key of shop's file rules who may"), "{}", why.stdout);
 
-        // The containers are others then, and the data is the volume's.
+        // The containers are new, and the data is in the volume.
         compose(&here, &["up", "--detach", "--force-recreate", "db"]).done();
         wait::true_within(LIMIT, "the database to be back", is_served);
         let page = visit().done().stdout;

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::refusals::{Network, Runtime, meet_all, path, said};
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
-/// What a container sees of the mesh. It begins with what the kernel says, so nothing has been waited for. The names not by cat:
-/// busybox's hands out the very pages of the file (sendfile(2)), and when the shim comes to read them the container may have
-/// ended, and its names be gone.
+/// What a container sees of the mesh. It begins with the kernel's state, so that nothing was waited for. The names
+/// aren't read by cat: busybox's passes the file's own pages (sendfile(2)), and when the shim reads them the container
+/// may have ended and its names be gone.
 const LOOK: &str = "ip addr; grep . /etc/hosts; echo \"app is <$WARP_IST_app>\"; cat /proc/self/uid_map; \
                     ip link set mesh0 down || echo is not allowed to";
 
@@ -41,7 +41,7 @@ fn by_cni_a_container_has_its_interface_and_leaves_nothing() {
         let said = containerd.run_mapped(&stage.aws, "mapped", &["--cni"], &json!({}), LOOK).done().stdout;
         assert!(said.contains("100000"), "it has no user namespace: {said}");
         is_attached(&said);
-        // Whom no plugin is called for is no member, and isn't told.
+        // A container without a call of the plugin is no member and gets no error.
         containerd.run(&stage.aws, "none", &[], "! ip addr show mesh0").done();
         stage.nothing_is_left(&before);
 
@@ -63,7 +63,7 @@ fn by_the_wrapper_a_container_has_all_before_it_starts_and_leaves_nothing() {
         let containerd = Containerd::start(&stage.lab, &stage.aws);
         let before = stage.census();
         let (app, db) = (stage.coordinator.address_of("shop/app"), stage.coordinator.address_of("shop/db"));
-        // containerd alone makes no hosts file: this is what those who use it do.
+        // containerd alone makes no hosts file: its users do this.
         fs::write("/run/hosts-of-db", "127.0.0.1 localhost\n").expect("cannot write a file");
         let wrapper = containerd.wrapper();
         let mount = "type=bind,src=/run/hosts-of-db,dst=/etc/hosts,options=rbind:rw";
@@ -81,7 +81,7 @@ fn by_the_wrapper_a_container_has_all_before_it_starts_and_leaves_nothing() {
         // It has no network but the mesh.
         is_attached(&containerd.run(&stage.aws, "db", &flags, LOOK).done().stdout);
         containerd.run(&stage.aws, "plain", &["--runc-binary", &wrapper], "! ip addr show mesh0").done();
-        // There `ctr` 1.7 forgets which runc it was told: `WithUIDOwner` of its task's options takes the place of the container's.
+        // There `ctr` 1.7 loses the requested runc: `WithUIDOwner` of its task's options replaces the container's.
         if !containerd.ctr(&stage.aws, &["--version"]).done().stdout.contains(" 1.7.") {
             let (flag, ours) = (["--runc-binary", &wrapper], json!({"mesh.service": "shop/db"}));
             let said = containerd.run_mapped(&stage.aws, "mapped", &flag, &ours, LOOK).done().stdout;
@@ -107,7 +107,7 @@ fn by_the_wrapper_a_container_has_all_before_it_starts_and_leaves_nothing() {
 }
 
 #[test]
-fn whoever_is_killed_nothing_of_a_container_stays() {
+fn nothing_of_a_container_stays_after_any_kill() {
     isolated(|| {
         let mut stage = Stage::new(&[SHOP]);
         let mut containerd = Containerd::start(&stage.lab, &stage.aws);
@@ -143,7 +143,7 @@ fn whoever_is_killed_nothing_of_a_container_stays() {
     });
 }
 
-/// How containerd comes to the mesh.
+/// How containerd uses the mesh.
 enum Ctr {
     Wrapper(Containerd),
     Cni(Containerd),
@@ -163,11 +163,11 @@ impl Runtime for Ctr {
             (_, Network::Host) => flags.push("--net-host"),
             (_, Network::Overlapping | Network::Taken) => flags.extend(["--with-ns", &namespace]),
         }
-        // As after a plugin that has nothing to do with the namespace: others don't go into the machine's.
+        // As after a plugin that doesn't enter the namespace: the others don't configure the machine's.
         let previous = json!({"cniVersion": "1.0.0", "interfaces": []});
         containerd.network(&json!([{"type": "mesh", "service": service, "prevResult": previous}]));
         let outcome = containerd.run(runner, "member", &flags, "echo it runs");
-        // What has not started `ctr` doesn't forget by itself.
+        // `ctr` doesn't forget a container that hasn't started by itself.
         containerd.ctr(runner, &["tasks", "delete", "--force", "member"]);
         containerd.ctr(runner, &["containers", "delete", "member"]);
         said(&outcome)

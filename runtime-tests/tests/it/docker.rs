@@ -1,4 +1,4 @@
-//! Docker, with `mesh-runc` as its runtime: a container that says which service it is comes up attached.
+//! Docker with `mesh-runc` as its runtime: a container with a service's label is attached at its start.
 
 use mesh_netns_tests::{isolated, wait};
 use mesh_runtime_tests::{Docker, Stage};
@@ -8,8 +8,8 @@ use nix::{
 };
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\nport = 5432\n";
-/// Not by cat: busybox's hands out the very pages of the file (sendfile(2)), and when Docker comes to read them the container
-/// may have ended, and its names be gone.
+/// Not by cat: busybox's passes the file's own pages (sendfile(2)), and when Docker reads them the container may have
+/// ended and its names be gone.
 const HOSTS: &str = "grep . /etc/hosts";
 const APP: [&str; 2] = ["--label", "mesh.service=shop/app"];
 const DB: [&str; 2] = ["--label", "mesh.service=shop/db"];
@@ -41,7 +41,7 @@ fn interface_names_and_variables_are_there_before_the_first_instruction() {
 }
 
 #[test]
-fn containers_reach_each_other_and_whoever_is_not_trusted_does_not() {
+fn containers_reach_each_other_and_untrusted_ones_do_not() {
     isolated(|| {
         let (stage, docker) = stage();
         stage.coordinator.apply("deployment = \"billing\"\n[services.api]\n").done();
@@ -98,7 +98,7 @@ fn whose_namespace_others_share_can_be_restarted() {
     isolated(|| {
         let (stage, docker) = stage();
         let db = docker.container(&[&DB[..], &["--name", "db"]].concat(), &["sleep", "1000"]);
-        // Docker gives it the hosts file of that one as well, and leaves it in the namespace that was.
+        // Docker also mounts that container's hosts file, and leaves it in the earlier namespace.
         let beside = docker.container(&[&DB[..], &["--network", "container:db"]].concat(), &["sleep", "1000"]);
         docker.command(&["restart", "--time", "0", &db.id]).done();
         for container in [&db, &beside] {
@@ -121,7 +121,7 @@ fn the_networks_of_docker_stay_as_they_are() {
             docker.container(&[&DB[..], &["--network", "private", "--name", "store"]].concat(), &["sleep", "1000"]);
         let beside = docker.container(&["--network", "private"], &["sleep", "1000"]);
         let address = stage.coordinator.address_of("shop/db");
-        // Docker's resolver answers for its network; ours is the hosts file.
+        // Docker's resolver answers for its network; the mesh's names are in the hosts file.
         assert!(docker.exec(&db, &[], "cat /etc/hosts").done().stdout.contains(&format!("{address} db.warp\n")));
         docker.exec(&db, &[], "nc -l -p 80 -e echo hello & ip route | grep default").done();
         assert!(docker.exec(&beside, &[], "ls /sys/class/net").done().stdout.lines().all(|name| name != "mesh0"));
@@ -162,7 +162,7 @@ fn a_container_can_at_most_cut_itself_off() {
 }
 
 #[test]
-fn a_privileged_container_is_nobody_else() {
+fn a_privileged_container_gets_no_other_identity() {
     isolated(|| {
         let (stage, docker) = stage();
         stage.coordinator.apply("deployment = \"billing\"\n[services.api]\n").done();
@@ -171,22 +171,23 @@ fn a_privileged_container_is_nobody_else() {
         let served = docker.container(&DB, &serve);
         let ask = format!("until nc -w 5 {db} 5432 </dev/null; do sleep 0.1; done");
         assert_eq!(docker.run(&APP, &ask).done().stdout, "the price list\n");
-        // What of `--privileged` concerns networks. (With all of it, a machine's root must have all of it as well.)
+        // The part of `--privileged` that concerns networks. (With all of it, the machine's root must have all of it as
+        // well.)
         let powers = ["NET_ADMIN", "NET_RAW", "SYS_ADMIN"].map(|power| ["--cap-add", power]).concat();
         let flags = [&["--label", "mesh.service=billing/api", "--network", "none"][..], &powers].concat();
         let sly = docker.container(&flags, &["sleep", "1000"]);
-        // The address of whoever may call the database, on its own interface.
+        // The address of a permitted caller, on its own interface.
         let app = stage.coordinator.address_of("shop/app");
         for address in [app, db] {
             docker.exec(&sly, &[], &format!("ip addr add {address}/32 dev mesh0")).done();
         }
         let forged = docker.exec(&sly, &[], &format!("nc -w 3 -s {app} {db} 5432 </dev/null"));
         assert!(forged.code != Some(0) && !forged.stdout.contains("price"), "{}", forged.stdout);
-        // Nor is it reached as what it says it is.
+        // It isn't reachable by that address either.
         docker.exec(&sly, &["--detach"], "nc -ll -p 5432 -e echo forged").done();
         assert_eq!(docker.run(&APP, &ask).done().stdout, "the price list\n");
         assert!(docker.exec(&served, &[], "ip addr show mesh0").done().stdout.contains(&db.to_string()));
-        // What it was it still is.
+        // Its own identity still works.
         assert!(docker.exec(&sly, &[], "ip addr show mesh0").done().stdout.contains(&api.to_string()));
     });
 }

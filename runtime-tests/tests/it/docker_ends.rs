@@ -1,4 +1,4 @@
-//! However a container of Docker's ends, nothing of it stays.
+//! Nothing of a Docker container stays, however it ends.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use nix::{
 };
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
-/// How many containers are started at a time: more of them don't make Docker faster, and take memory and processors from whatever
-/// else the machine does.
+/// How many containers are started at a time: more of them don't make Docker faster, and take memory and processors
+/// from other programs.
 const AT_A_TIME: usize = 8;
-/// How long it may take until all of them are removed.
+/// How long the removal of all of them may take.
 const LIMIT: Duration = Duration::from_secs(180);
 const DB: [&str; 2] = ["--label", "mesh.service=shop/db"];
 
@@ -60,7 +60,7 @@ fn a_container_that_is_killed_leaves_nothing() {
     isolated(|| {
         let (stage, docker, before) = stage();
         let db = docker.container(&DB, &["sleep", "1000"]);
-        // The census sees all that there is of a container.
+        // The census sees everything of a container.
         let there = stage.left(&before).join("\n");
         for words in [
             "instance i-1 at the coordinator",
@@ -103,10 +103,10 @@ fn a_container_outlives_the_daemon_of_docker_and_its_end_is_noticed() {
         let process = docker.pid(&db);
         docker.kill();
         assert_eq!(stage.instances(), ["shop/db live"]);
-        // No runtime is left to tell of it.
+        // No runtime is left to report it.
         kill(Pid::from_raw(process), Signal::SIGKILL).expect("cannot kill the container");
         wait::until_true("the end of the instance", || stage.instances().is_empty());
-        // What is Docker's own waits for Docker.
+        // Docker's own remains wait for Docker.
         docker.start_again(&stage.aws);
         stage.nothing_is_left(&before);
         docker.command(&["start", &db.id]).done();
@@ -127,7 +127,7 @@ fn a_killed_agent_knows_its_containers_when_it_is_back() {
         stage.aws.start(&[]);
         wait::until_true("the end of one instance", || stage.instances() == ["shop/db live"]);
         docker.exec(&stays, &[], "ip addr show mesh0").done();
-        // And it still watches over the other.
+        // It still watches the other one.
         signal(&docker, &stays, Signal::SIGKILL);
         stage.nothing_is_left(&before);
     });
@@ -166,7 +166,7 @@ fn a_container_that_starts_while_the_agent_restarts_waits_for_it() {
         stage.aws.kill();
         let db = std::thread::scope(|scope| {
             let started = scope.spawn(|| docker.container(&DB, &["sleep", "1000"]));
-            // The wrapper is at work, and finds nobody.
+            // The wrapper works and gets no answer.
             wait::until_true("the wrapper to run", || command_lines().any(|line| line.contains("mesh-runc\0--root")));
             stage.aws.start(&[]);
             started.join().expect("it starts")
@@ -177,7 +177,7 @@ fn a_container_that_starts_while_the_agent_restarts_waits_for_it() {
     });
 }
 
-/// Of all processes, their arguments separated by NULs.
+/// The arguments of all processes, separated by NULs.
 fn command_lines() -> impl Iterator<Item = String> {
     let all = fs::read_dir("/proc").expect("processes").flatten();
     all.filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok())

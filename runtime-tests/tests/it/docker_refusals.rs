@@ -1,5 +1,5 @@
-//! What isn't ours is left alone by `mesh-runc`, always; what asks for the mesh and can't have it does not start, and Docker's
-//! own error says what to do.
+//! `mesh-runc` never touches containers without the mesh. A container that needs the mesh and can't have it does not
+//! start, and Docker's own error says what to do.
 
 use std::{
     fs,
@@ -29,12 +29,12 @@ fn stage() -> (Stage, Docker) {
     (stage, docker)
 }
 
-/// A configuration by which this Docker is asked about images, if it has to be.
+/// A configuration in which this Docker is asked about images.
 fn asked(docker: &Docker) -> String {
     format!("[containers]\nwatch = [{:?}]\n", docker.socket())
 }
 
-/// What stands before mesh-runc in a mount namespace of its own: there no file describes an image, neither in Docker's own
+/// A wrapper for mesh-runc, in its own mount namespace without files that describe images, neither in Docker's own
 /// store nor in containerd's.
 const WITHOUT_IMAGES: &str = r#"#!/bin/sh
 exec unshare --mount sh -c 'for store in /var/lib/docker-*/image /var/lib/docker-*/containerd/daemon/io.containerd.content.*; do [ ! -d "$store" ] || mount -t tmpfs none "$store"; done; exec /run/mesh-runc "$@"' mesh "$@"
@@ -51,27 +51,27 @@ fn with_images_in_no_files(stage: &Stage) -> Docker {
     Docker::start_with(&stage.lab, &stage.aws, configuration.to_owned())
 }
 
-/// An image with these labels, of the container that is named.
+/// An image with these labels, made from this container.
 fn image(docker: &Docker, name: &str, labels: &str) {
     let made = docker.container(&[], &["true"]);
     docker.command(&["commit", "--change", &format!("LABEL {labels}"), &made.id, name]).done();
 }
 
-/// A container of this image, started with these flags, is no member.
+/// A container of this image and with these flags is no member.
 #[track_caller]
 fn is_no_member(docker: &Docker, flags: &[&str], image: &str) {
     let said = docker.command(&[&["run", "--rm"], flags, &[image, "ls", "/sys/class/net"]].concat()).done().stdout;
     assert!(!said.contains("mesh0"), "{flags:?}: {said}");
 }
 
-/// A container of this image, started with these flags, is one.
+/// A container of this image and with these flags is a member.
 #[track_caller]
 fn is_member(docker: &Docker, flags: &[&str], image: &str) {
     let said = docker.command(&[&["run", "--rm"], flags, &[image, "ls", "/sys/class/net"]].concat()).done().stdout;
     assert!(said.contains("mesh0"), "{flags:?}: {said}");
 }
 
-/// A container with these flags does not start, and Docker says each of these words.
+/// A container with these flags does not start, and Docker's error has each of these words.
 #[track_caller]
 fn is_refused(stage: &Stage, docker: &Docker, flags: &[&str], words: &[&str]) {
     let outcome = docker.run(flags, "echo it runs");
@@ -82,7 +82,7 @@ fn is_refused(stage: &Stage, docker: &Docker, flags: &[&str], words: &[&str]) {
     assert!(stage.instances().is_empty(), "no partial effect");
 }
 
-/// A container with these flags starts, and has nothing of the mesh.
+/// A container with these flags starts without anything of the mesh.
 #[track_caller]
 fn is_left_alone(stage: &Stage, docker: &Docker, flags: &[&str]) {
     let said = docker.run(flags, "env; cat /etc/hosts; ls /sys/class/net; echo it runs").done().stdout;
@@ -138,7 +138,7 @@ fn where_no_file_describes_the_image_docker_is_asked() {
         is_refused(&stage, &docker, &DB, &words);
         stage.configure("[containers]\nfail = \"open\"\n");
         is_left_alone(&stage, &docker, &DB);
-        // It answers while it starts the container, of all times.
+        // It answers just while it starts the container.
         stage.configure(&asked(&docker));
         is_member(&docker, &DB, "busybox");
         is_no_member(&docker, &[], "sly");
@@ -154,10 +154,10 @@ fn a_mistake_in_the_configuration_neither_lets_a_member_out_nor_puts_another_run
         is_refused(&stage, &docker, &COMPOSE, &["/run/aws/config.toml, line 2", "heroku"]);
         is_refused(&stage, &docker, &DB, &["/run/aws/config.toml, line 2", "heroku"]);
         is_left_alone(&stage, &docker, &[]);
-        // With the runtime that is named, as far as that can be made out; else with none.
+        // With the named runtime if that can be determined, else with none.
         stage.configure("[containers]\nrunc = \"/run/sandbox\"\nfial = \"open\"\n");
         is_refused(&stage, &docker, &[], &["cannot run /run/sandbox"]);
-        // Which would call itself without end.
+        // It would call itself without end.
         stage.configure(&format!("[containers]\nrunc = {:?}\n", mesh_node()));
         is_refused(&stage, &docker, &[], &["is mesh-runc itself", "remove the line"]);
         stage.configure("[containers]\nrunc = \"/run/sandbox\nfail = \"open\"\n");
@@ -237,13 +237,13 @@ fn a_runner_that_may_not_host_the_service_says_so() {
 }
 
 #[test]
-fn an_agent_that_hangs_holds_up_its_own_and_nobody_else() {
+fn an_agent_that_hangs_delays_only_its_own_containers() {
     isolated(|| {
         let (stage, docker) = stage();
         let db = docker.container(&DB, &["sleep", "1000"]);
         stage.aws.pause();
         docker.run(&[], "true").done();
-        // Not even the end of one of its own.
+        // Not even the end of its own container.
         docker.command(&["rm", "--force", &db.id]).done();
         let refused = docker.run(&DB, "true");
         assert!(refused.stderr.contains("the agent does not answer"), "{}", refused.stderr);

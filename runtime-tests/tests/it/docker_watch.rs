@@ -1,5 +1,5 @@
-//! Docker as it comes, with an agent that follows its events: attached a moment after the start, names included, and without
-//! variables.
+//! Unchanged Docker, with an agent that follows its events: containers are attached a moment after their start, with
+//! names and without variables.
 
 use std::{
     collections::BTreeSet,
@@ -21,13 +21,13 @@ use nix::{
 use crate::front::Front;
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
-/// What the log says of who is refused.
+/// The log line about a refused container.
 const WITHOUT: &str = "it runs without the mesh";
-/// How soon a container that was refused is tried again at the latest, and a machine's slowness.
+/// How soon a refused container is tried again at the latest, with time for a slow machine.
 const ONCE_AT_LEAST: Duration = Duration::from_secs(120);
 const DB: [&str; 2] = ["--label", "mesh.service=shop/db"];
 
-/// Docker without `mesh-runc`, and an agent that is told where it is.
+/// Docker without `mesh-runc`, and an agent that knows its socket.
 fn stage() -> (Stage, Docker) {
     let mut stage = Stage::new(&[SHOP]);
     let docker = Docker::start_plain(&stage.lab, &stage.aws);
@@ -35,7 +35,7 @@ fn stage() -> (Stage, Docker) {
     (stage, docker)
 }
 
-/// Starts the agent again, and has it follow what is at this socket.
+/// Restarts the agent, and makes it follow the program at this socket.
 fn follow(stage: &mut Stage, socket: &Path) {
     stage.configure(&format!("[containers]\nwatch = [{socket:?}]\n"));
     stage.aws.stop();
@@ -53,21 +53,21 @@ fn has_interface(docker: &Docker, container: &Container) -> bool {
     docker.exec(container, &[], "ip addr show mesh0").code == Some(0)
 }
 
-/// The same of one that was refused, with nobody doing anything about it any more: that is tried once a minute at least.
+/// The container was refused and nothing else happens: it is tried again at least once a minute.
 fn is_attached_after_all(stage: &Stage, docker: &Docker, container: &Container) {
     wait::true_within(ONCE_AT_LEAST, "the container to be attached after all", || has_interface(docker, container));
     is_attached(docker, container);
     wait::until_true("the log to say so", || !said_of(stage, container, "it is in the mesh now").is_empty());
 }
 
-/// What the agent's log says of a container in lines that hold these words, without their times.
+/// The agent's log lines about a container that hold these words, without their times.
 fn said_of(stage: &Stage, container: &Container, words: &str) -> Vec<String> {
     let log = stage.aws.log();
     let lines = log.lines().filter(|line| line.contains(&container.id) && line.contains(words));
     lines.map(|line| line.split_once(' ').map_or(line, |(_, said)| said).trim().to_owned()).collect()
 }
 
-/// Waits until the agent has said of a container that it is without the mesh, and why.
+/// Waits until the agent has logged that a container is without the mesh, and why.
 fn is_refused(stage: &Stage, container: &Container, why: &str) {
     wait::until_true(why, || said_of(stage, container, WITHOUT).iter().any(|said| said.contains(why)));
 }
@@ -90,7 +90,7 @@ fn what_docker_starts_is_attached_and_goes_when_it_ends() {
 }
 
 #[test]
-fn whatever_its_network_and_whoever_is_killed() {
+fn with_any_network_and_after_any_kill() {
     isolated(|| {
         let (mut stage, mut docker) = stage();
         docker.command(&["network", "create", "private"]).done();
@@ -105,7 +105,7 @@ fn whatever_its_network_and_whoever_is_killed() {
         stage.aws.start(&[]);
         wait::until_true("all three to be known again", || stage.instances() == ["shop/db live"; 3]);
         docker.exec(bridge, &[], "ip addr show mesh0").done();
-        // Nobody is left who could tell of it.
+        // No program is left to report it.
         let process = Pid::from_raw(docker.pid(none));
         docker.kill();
         kill(process, Signal::SIGKILL).expect("cannot kill a container");
@@ -198,7 +198,7 @@ fn what_started_while_the_coordinator_was_away_is_attached_when_it_is_back() {
         docker.command(&["rm", "--force", &gone.id]).done();
         stage.coordinator.start();
         is_attached_after_all(&stage, &docker, &db);
-        // Who ended meanwhile, perhaps just as he was tried again, has not stayed.
+        // A container that ended meanwhile, perhaps during an attempt, has left nothing.
         wait::until_true("that one alone", || stage.instances() == ["shop/db live"]);
         let mut said = said_of(&stage, &db, WITHOUT);
         said.sort_unstable();
@@ -224,13 +224,13 @@ fn what_mesh_runc_has_let_through_is_attached_when_it_can_be() {
 }
 
 #[test]
-fn while_the_configuration_is_wrong_nobody_who_could_be_a_member_is_passed_over() {
+fn while_the_configuration_is_wrong_no_possible_member_is_passed_over() {
     isolated(|| {
         let mut stage = Stage::new(&[SHOP]);
         let docker = Docker::start_plain(&stage.lab, &stage.aws);
         let socket = Path::new("/run/docker-at-times.sock");
         let right = format!("[containers]\nwatch = [{socket:?}]\n[containers.sources]\ncompose = [\"shop\"]\n");
-        // The mistake is made after the agent's start, and before it looks at any container.
+        // The mistake is made after the agent's start, before it looks at any container.
         let start_and_mistake = |stage: &mut Stage| {
             stage.configure(&right);
             stage.aws.stop();
@@ -244,13 +244,13 @@ fn while_the_configuration_is_wrong_nobody_who_could_be_a_member_is_passed_over(
         let labels = labels.each_ref().map(|label| ["--label", label]).concat();
         let db = docker.container(&labels, &["sleep", "1000"]);
         is_refused(&stage, &db, "invalid configuration");
-        // In one step: half of it may be right, and say something else.
+        // In one step, since half of the file may be valid with another meaning.
         let (file, beside) = (stage.aws.state().join("config.toml"), stage.aws.state().join("config.toml.new"));
         fs::write(&beside, &right).expect("cannot write a file");
         fs::rename(&beside, &file).expect("cannot rename a file");
         is_attached_after_all(&stage, &docker, &db);
         assert_eq!(stage.instances(), ["shop/db live"]);
-        // Who is in the mesh already stays there when the mistake comes back, and nothing else is said of it.
+        // Members stay in the mesh when the mistake comes back, and nothing else is logged about them.
         fs::remove_file(socket).expect("cannot remove a link");
         start_and_mistake(&mut stage);
         let other = docker.container(&labels, &["sleep", "1000"]);
@@ -301,7 +301,7 @@ fn what_the_wrapper_has_attached_stays_as_it_is() {
             docker.container(&[&DB[..], &["--network", &format!("container:{}", db.id)]].concat(), &["sleep", "1000"]);
         let other = docker.container(&["--label", "mesh.service=shop/app"], &["sleep", "1000"]);
         let all = [&db, &beside, &other];
-        // The second question is the last one, behind which it is attached.
+        // The second question is the last one before it is attached.
         let looked_at = |times: usize| {
             let asked =
                 |container: &&Container| front.asked(&format!("/containers/{}/json", container.id)) >= 2 * times;
@@ -319,11 +319,11 @@ fn what_the_wrapper_has_attached_stays_as_it_is() {
         stage.aws.start(&[]);
         looked_at(2);
         wait::until_true("the instances of before", || known(&stage) == before);
-        // Those that have ended before they are looked at had the mesh, too.
+        // Containers that have ended before the agent looks had the mesh, too.
         (0..5).for_each(|_| drop(docker.run(&DB, "true").done()));
         docker.exec(&beside, &[], "ip addr show mesh0 && test -n \"$WARP_IST_app\"").done();
         assert!(!stage.aws.log().contains("without the mesh"), "{}", stage.aws.log());
-        // Each lets go once, and the last one of the shared namespace ends the instance.
+        // Each is released once, and the last one of the shared namespace ends the instance.
         docker.command(&["rm", "--force", &beside.id, &other.id]).done();
         wait::until_true("the end of one", || stage.instances() == ["shop/db live"]);
         docker.exec(&db, &[], "ip addr show mesh0 && grep app.warp /etc/hosts").done();
@@ -360,13 +360,13 @@ fn a_docker_that_refuses_is_said_once_and_not_every_time() {
 }
 
 #[test]
-fn nobody_else_passes_for_docker() {
+fn no_other_process_passes_for_docker() {
     isolated(|| {
         let mut stage = Stage::new(&[SHOP]);
         let (directory, socket) = (Path::new("/run/stranger"), Path::new("/run/stranger/docker.sock"));
         fs::create_dir(directory).expect("cannot make a directory");
         nix::unistd::chown(directory, Some(65534.into()), None).expect("cannot give a directory away");
-        // What it is asked it would say.
+        // It would answer every question.
         let script = "my $l = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 5) or die $!; $| = 1; print \"listens\\n\"; \
              while (my $s = $l->accept) { print \"called\\n\"; print while <$s> }";
         let mut stranger = Command::new("setpriv");
@@ -386,7 +386,7 @@ fn nobody_else_passes_for_docker() {
 fn how_long_a_container_runs_without() {
     isolated(|| {
         let (_stage, docker) = stage();
-        // In hundredths of a second, by the container itself.
+        // In hundredths of a second, measured by the container itself.
         let script =
             "cut -d ' ' -f 1 /proc/uptime; until [ -e /sys/class/net/mesh0 ]; do :; done; cut -d ' ' -f 1 /proc/uptime";
         let mut delays: Vec<f64> = (0..11)

@@ -1,5 +1,5 @@
-//! `fail = "open"`: a container that can't have the mesh starts without, and its operator finds out why: in the machine's journal,
-//! by whichever way, and with Docker in the container's log as well.
+//! `fail = "open"`: a container that can't have the mesh starts without it, and its operator finds the reason in the
+//! machine's journal, and with Docker in the container's log as well.
 
 use std::{fs, os::unix::net::UnixDatagram, path::Path};
 
@@ -12,7 +12,7 @@ const SCRIPT: &str = "env; cat /etc/hosts; ls /sys/class/net; echo it runs";
 const NOBODY: &str = "mesh.service=shop/nobody";
 const DB: &str = "mesh.service=shop/db";
 
-/// What journald listens on, with nobody behind it but the test.
+/// journald's socket, with the test behind it.
 struct Journal(UnixDatagram);
 
 impl Journal {
@@ -23,7 +23,7 @@ impl Journal {
         Self(socket)
     }
 
-    /// What has come since.
+    /// The messages since.
     fn read(&self) -> String {
         let (mut said, mut entry) = (String::new(), vec![0; 65536]);
         while let Ok(length) = self.0.recv(&mut entry) {
@@ -33,7 +33,7 @@ impl Journal {
     }
 }
 
-/// The container has started, has no part in the mesh, and the journal says why.
+/// The container has started without the mesh, and the journal says why.
 #[track_caller]
 fn starts_without(stage: &Stage, journal: &Journal, outcome: Outcome, why: &str) -> Outcome {
     let outcome = outcome.done();
@@ -57,7 +57,7 @@ fn with_podman_the_journal_says_why() {
         offer(&mut stage.aws, &["shop/db"]);
         let journal = Journal::open();
         stage.configure(OPEN);
-        // The agent whose state directory is the usual one is configured here.
+        // The agent with the default state directory is configured here.
         fs::create_dir_all("/etc/mesh-node").expect("cannot make a directory");
         fs::write(Path::new("/etc/mesh-node/config.toml"), OPEN).expect("cannot write a file");
         let (hooks, device) = (

@@ -1,4 +1,4 @@
-//! A socket in front of Docker's that knows what it is asked, and can answer as another Docker would.
+//! A proxy for Docker's socket that records the requests, and can answer like another Docker.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -10,14 +10,14 @@ use std::{
 
 use mesh_runtime_tests::Docker;
 
-/// It answers for as long as the test runs.
+/// It answers as long as the test runs.
 pub(crate) struct Front {
     socket: PathBuf,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Front {
-    /// Takes requests by this version only, as Docker 29 does, and has this Docker answer them by its own.
+    /// Accepts requests of this API version only, as Docker 29 does, and passes them to this Docker in its own version.
     pub(crate) fn of(docker: &Docker, version: &'static str) -> Self {
         let its = docker.command(&["version", "--format", "{{.Server.APIVersion}}"]).done().stdout;
         let (its, behind) = (its.trim().to_owned(), docker.socket());
@@ -28,7 +28,7 @@ impl Front {
             };
             let mut docker = UnixStream::connect(&behind)?;
             write!(docker, "GET /v{its}/{rest}\r\nHost: docker\r\n\r\n")?;
-            // Events come for as long as either lives.
+            // Events are passed as long as both sides live.
             let (mut gone, of_docker) = (asker.try_clone()?, docker.try_clone()?);
             thread::spawn(move || {
                 let _ = gone.read(&mut [0]);
@@ -39,7 +39,7 @@ impl Front {
         })
     }
 
-    /// Answers a request, of which it is given the first line, as it likes.
+    /// Answers a request by a function of its first line.
     pub(crate) fn answering(answer: impl Fn(UnixStream, &str) -> io::Result<()> + Send + Sync + 'static) -> Self {
         let socket = PathBuf::from("/run/front.sock");
         let listener = UnixListener::bind(&socket).expect("cannot listen");
@@ -64,7 +64,7 @@ impl Front {
         Self { socket, asked }
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }

@@ -1,5 +1,5 @@
-//! The images, built from `packaging/Containerfile` and run by podman. No registry is asked: the base is what the programs need
-//! of this machine's own libraries.
+//! The images, built from `packaging/Containerfile` and run by podman. No registry is used: the base has the libraries
+//! of this machine that the programs need.
 
 use std::{fs, os::unix::net::UnixListener, path::Path, process::Command};
 
@@ -21,15 +21,15 @@ fn base(podman: &Podman) {
     podman.command(&["import", "--quiet", "/run/base.tar", "base"]).done();
 }
 
-/// How the images are made, and by which commands they are run.
+/// How the images are made, and the commands that run them.
 const RECIPE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/Containerfile");
 
-/// The words behind `podman run` of the command by which the recipe has an image run.
+/// The words after `podman run` in the recipe's command for an image.
 fn documented(name: &str) -> Vec<String> {
     let recipe = fs::read_to_string(RECIPE).expect("cannot read the recipe");
     let begins = format!("# podman run -d --name {name} ");
     let command = recipe.lines().skip_while(|line| !line.starts_with(&begins)).enumerate();
-    // It goes on in lines that are indented.
+    // It continues on indented lines.
     let lines = command.take_while(|(at, line)| *at == 0 || line.starts_with("#   "));
     let words: Vec<_> = lines.flat_map(|(_, line)| line.split_whitespace().skip(1).map(str::to_owned)).collect();
     assert_eq!(words.get(..2), Some(&["podman".to_owned(), "run".to_owned()][..]), "the recipe says nothing of {name}");
@@ -51,7 +51,7 @@ impl Machine {
         Self { podman, runner, group: format!("/{}", stage.lab.group()) }
     }
 
-    /// Builds the image of a program, and runs it by the recipe's own command with some words in place of others.
+    /// Builds the image of a program, and runs it by the recipe's command with some words replaced.
     fn start(&self, name: &str, program: &Path, instead: &[(&str, &str)]) {
         let context = format!("/run/context-{name}");
         fs::create_dir_all(&context).expect("cannot make a directory");
@@ -67,7 +67,7 @@ impl Machine {
         self.podman.command(&[&ours[..], &words].concat()).done();
     }
 
-    /// An agent that joins the mesh, and follows the Docker at this socket.
+    /// An agent that joins the mesh and follows the Docker at this socket.
     fn start_agent(&self, stage: &Stage, socket: &Path) {
         let (url, token) = (stage.coordinator.url(false), stage.coordinator.token(&["--any"]));
         let volume = format!("{}:/var/run/docker.sock", socket.display());
@@ -91,12 +91,12 @@ impl Machine {
         self.podman.command(&[&["exec", name, name], arguments].concat())
     }
 
-    /// Whether the agent says that this container holds an instance.
+    /// Whether the agent reports that this container has an instance.
     fn knows(&self, container: &Container) -> bool {
         self.within("mesh-node", &["status", "--json"]).done().stdout.contains(&container.id)
     }
 
-    /// What the agent has said.
+    /// The agent's log.
     fn log(&self) -> String {
         let outcome = self.podman.command(&["logs", "mesh-node"]).done();
         outcome.stdout + &outcome.stderr
@@ -109,7 +109,7 @@ fn a_coordinator_and_an_agent_run_from_their_images() {
         let stage = Stage::new(&[SHOP]);
         let machine = Machine::new(&stage);
         let coordinator = std::env::var("MESH_COORD").expect("MESH_COORD gives the path of the program under test");
-        // podman's own networks are none of ours.
+        // podman's own networks aren't used.
         let instead = [("-p", "--network"), ("7443:7443", "host")];
         machine.start("mesh-coord", Path::new(&coordinator), &instead);
         let token = wait::until("a token", || {
@@ -117,7 +117,7 @@ fn a_coordinator_and_an_agent_run_from_their_images() {
         });
         assert!(token.stdout.starts_with("mesh1."), "{}", token.stdout);
 
-        // The agent joins the mesh of the other one, which has services. There is a socket, and no Docker.
+        // The agent joins the other one's mesh, which has services. There is a socket without a Docker.
         let socket = Path::new("/run/docker.sock");
         let _listens = UnixListener::bind(socket).expect("cannot listen");
         machine.start_agent(&stage, socket);
@@ -153,7 +153,7 @@ fn an_agent_in_a_container_attaches_containers_with_user_namespaces() {
     });
 }
 
-/// The agent sees the processes of Docker's containers, and none of Docker's files.
+/// The agent sees the processes of Docker's containers, but not Docker's files.
 fn attaches_what_docker_starts(stage: &Stage, machine: &Machine, docker: &Docker) {
     machine.start_agent(stage, &docker.socket());
     let labelled =
@@ -164,14 +164,14 @@ fn attaches_what_docker_starts(stage: &Stage, machine: &Machine, docker: &Docker
     };
     let db = labelled(&[]);
     has(&db, "app.warp");
-    // Another one has the same namespace, and the same file.
+    // Another one has the same namespace and the same file.
     let beside = labelled(&["--network", &format!("container:{}", db.id)]);
     wait::until_true("both to be known", || machine.knows(&db) && machine.knows(&beside));
-    // Docker writes its file again, and our names are put back.
+    // Docker writes its file again, and the names are restored.
     docker.command(&["network", "create", "private"]).done();
     docker.command(&["network", "connect", "private", &db.id]).done();
     has(&db, "app.warp");
-    // The next agent finds all of it again.
+    // The next agent finds everything again.
     machine.podman.command(&["restart", "--time", "0", "mesh-node"]).done();
     machine.agent_follows();
     stage.coordinator.apply(&format!("{SHOP}[services.cache]\n")).done();
@@ -180,7 +180,7 @@ fn attaches_what_docker_starts(stage: &Stage, machine: &Machine, docker: &Docker
     wait::until_true("the end of that one", || !machine.knows(&beside));
     has(&db, "cache.warp");
     assert_eq!(stage.instances(), ["shop/db live"]);
-    // The machine's own hosts file is nobody's, also where it isn't the agent's.
+    // The machine's own hosts file is never written, even if it isn't the agent's.
     labelled(&["--volume", "/etc/hosts:/etc/hosts"]);
     wait::until_true("the machine's own to be refused", || machine.log().contains("it is the machine's own"));
     assert!(!fs::read_to_string("/etc/hosts").expect("the machine's hosts file").contains("warp"));

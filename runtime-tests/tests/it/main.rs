@@ -1,4 +1,4 @@
-//! mesh with real container runtimes: a file a runtime. `scripts/test runtimes` runs it.
+//! mesh with real container runtimes, one file for each. `scripts/test runtimes` runs it.
 
 mod cdi;
 mod cni;

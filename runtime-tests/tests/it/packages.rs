@@ -1,4 +1,4 @@
-//! The packages, as `packaging/build deb` makes them, installed by dpkg on a machine of their own.
+//! The packages of `packaging/build deb`, installed by dpkg on a machine of the test.
 
 use std::{env, fs, path::PathBuf};
 
@@ -6,11 +6,11 @@ use mesh_netns_tests::{Outcome, Stack, isolated, traffic, wait};
 use mesh_runtime_tests::{Stage, Systemd};
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
-/// Sends back what comes.
+/// Echoes its input.
 const ECHO: &str = "use IO::Socket::INET; my $l = IO::Socket::INET->new(LocalPort => 5432, Listen => 5) or die $!; \
      while (my $s = $l->accept) { while (sysread $s, my $t, 4096) { syswrite $s, $t } }";
 
-/// The package of a program, where the machine finds it.
+/// The package of a program, at its path on the machine.
 fn package(systemd: &Systemd, name: &str) -> String {
     let all = env::var("MESH_PACKAGES").expect(
         "MESH_PACKAGES is not set: it gives the directory of the packages. scripts/test sets it, or: packaging/build --profile dev deb",
@@ -26,10 +26,10 @@ fn package(systemd: &Systemd, name: &str) -> String {
     format!("/{file}")
 }
 
-/// A machine on which dpkg knows what the packages need, and nothing else.
+/// A machine whose dpkg knows only what the packages need.
 fn machine(stage: &Stage) -> Systemd {
     let systemd = Systemd::boot(&stage.lab, &stage.aws);
-    // A container in which nothing is to be started has this in its image.
+    // Images of containers that must not start services have this file.
     systemd.command(&["rm", "-f", "/usr/sbin/policy-rc.d"]).done();
     let known = systemd.root().join("var/lib/dpkg");
     for directory in ["info", "updates", "triggers", "alternatives"] {
@@ -45,7 +45,7 @@ fn machine(stage: &Stage) -> Systemd {
 }
 
 fn dpkg(systemd: &Systemd, arguments: &[&str]) -> Outcome {
-    // Of the packages that dpkg is told of it hasn't the lists of files.
+    // dpkg has no lists of files for the declared packages.
     systemd.command(&[&["dpkg", "--no-pager", "--force-confold"], arguments].concat()).done()
 }
 
@@ -85,7 +85,7 @@ fn an_agent_is_installed_enrolled_upgraded_removed_and_purged() {
         let kept = fs::read_to_string(systemd.root().join("etc/mesh-node/config.toml")).expect("the configuration");
         assert_eq!(kept, "[containers]\nwatch = []\n");
 
-        // What it has set up for runtimes would break them without it.
+        // Its set-up for runtimes would break them after its removal.
         let units = systemd.root().join("etc/systemd/system");
         fs::create_dir_all(&units).expect("cannot make a directory");
         let docker = "[Service]\nExecStart=/bin/sleep infinity\nExecReload=/bin/touch /run/reloaded\n";

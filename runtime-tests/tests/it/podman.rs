@@ -30,7 +30,7 @@ fn all_is_there(podman: fn(&Lab, &Runner) -> Podman) {
     let podman = podman(&stage.lab, &stage.aws);
     podman.command(&["network", "create", "further"]).done();
     let before = stage.census();
-    // Each line goes on with what is there when its turn comes, and nothing is waited for.
+    // Each line uses the present state, and nothing is waited for.
     let look =
         "grep app.warp /etc/hosts; echo \"$WARP_IST_app $PORT\"; ip addr show mesh0; ip route; ls /sys/class/net";
     let users = [&[][..], &MAPPED, &["--cap-drop", "ALL", "--user", "1000"]];
@@ -60,15 +60,15 @@ fn what_is_not_ours_is_left_alone() {
 
 #[test]
 fn an_image_does_not_make_itself_a_member_of_hooks() {
-    isolated(|| an_image_makes_nobody_a_member(Podman::with_hooks));
+    isolated(|| an_image_makes_no_container_a_member(Podman::with_hooks));
 }
 
 #[test]
 fn an_image_does_not_make_itself_a_member_of_the_wrapper() {
-    isolated(|| an_image_makes_nobody_a_member(Podman::with_wrapper));
+    isolated(|| an_image_makes_no_container_a_member(Podman::with_wrapper));
 }
 
-fn an_image_makes_nobody_a_member(podman: fn(&Lab, &Runner) -> Podman) {
+fn an_image_makes_no_container_a_member(podman: fn(&Lab, &Runner) -> Podman) {
     let stage = Stage::new(&[SHOP]);
     let podman = podman(&stage.lab, &stage.aws);
     let before = stage.census();
@@ -81,7 +81,7 @@ fn an_image_makes_nobody_a_member(podman: fn(&Lab, &Runner) -> Podman) {
         let said = run(&["--annotation", "mesh.service=shop/app"]);
         assert!(said.contains("mesh0") && said.contains("WARP_IST_db"), "{said}");
     }
-    // Nobody knows any more whose it is.
+    // The image of the container can no longer be determined.
     let refused = |service: &str| {
         let said = podman.run_image(
             "sly",
@@ -106,7 +106,7 @@ fn a_further_process_has_the_names_and_by_the_wrapper_the_variables() {
         let app = stage.coordinator.address_of("shop/app");
         for (podman, variables) in [
             (Podman::with_wrapper(&stage.lab, &stage.aws), format!("{app} 5432\n")),
-            // podman makes the environment of further processes itself, of what the container was created with.
+            // podman makes the environment of further processes itself, from the container's configuration.
             (Podman::with_hooks(&stage.lab, &stage.aws), "\n".to_owned()),
         ] {
             let before = stage.census();

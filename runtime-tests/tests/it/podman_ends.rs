@@ -1,4 +1,5 @@
-//! However a container of podman's ends, and whoever is killed, nothing of it stays. By our hook, by `mesh-runc`, and by CDI.
+//! Nothing of a podman container stays, however it ends and whichever process is killed. By our hook, by `mesh-runc`,
+//! and by CDI.
 
 use mesh_netns_tests::{Namespace, Runner, isolated, wait};
 use mesh_runtime_tests::{Census, Container, Lab, Podman, Stage, offer};
@@ -15,7 +16,7 @@ const ANNOTATED: [&str; 4] = ["--annotation", "mesh.service=shop/db", "--network
 const DEVICE: [&str; 4] = ["--device", "mesh.warp/service=shop.db", "--network", "none"];
 const MAPPED: [&str; 2] = ["--uidmap", "0:100000:65536"];
 
-/// One way by which podman's containers become instances.
+/// A way in which podman's containers become instances.
 struct Way {
     stage: Stage,
     podman: Podman,
@@ -65,7 +66,7 @@ impl Way {
         }
     }
 
-    /// The agent is killed, and what watches over the container in place of the daemon that podman doesn't have.
+    /// The agent is killed, and so is the container's monitor, which replaces the daemon that podman doesn't have.
     fn loses_those_who_watch(mut self) {
         let (stays, goes) = (self.container(&MAPPED), self.container(&[]));
         self.stage.aws.kill();
@@ -76,17 +77,17 @@ impl Way {
         let process = Pid::from_raw(self.podman.pid(&stays));
         end(self.podman.monitor(&stays));
         assert_eq!(self.stage.instances(), ["shop/db live"]);
-        // Nobody is left who could tell of it.
+        // No program is left to report it.
         end(process);
         wait::until_true("the end of the other", || self.stage.instances().is_empty());
-        // What is podman's own it clears away when it is told to, and has found out that it has ended.
+        // podman clears its own remains away on request, once it has found out that the container has ended.
         self.podman.remove(&stays);
         self.stage.nothing_is_left(&self.before);
     }
 }
 
-/// Kills a process that has nobody but the first one left, which is the test: and podman takes one that nobody has waited for for
-/// one that lives.
+/// Kills a process whose only remaining parent is the first process, which is the test. podman takes a process that
+/// hasn't been waited for as a running one.
 fn end(process: Pid) {
     kill(process, Signal::SIGKILL).expect("cannot kill a process");
     waitpid(process, None).expect("it is the test's to wait for");
@@ -108,17 +109,17 @@ fn by_a_device_it_comes_and_goes() {
 }
 
 #[test]
-fn by_a_hook_whoever_is_killed() {
+fn by_a_hook_after_any_kill() {
     isolated(|| Way::new(Podman::with_hooks, &ANNOTATED).loses_those_who_watch());
 }
 
 #[test]
-fn by_the_wrapper_whoever_is_killed() {
+fn by_the_wrapper_after_any_kill() {
     isolated(|| Way::new(Podman::with_wrapper, &ANNOTATED).loses_those_who_watch());
 }
 
 #[test]
-fn by_a_device_whoever_is_killed() {
+fn by_a_device_after_any_kill() {
     isolated(|| Way::new(Podman::as_configured, &DEVICE).loses_those_who_watch());
 }
 

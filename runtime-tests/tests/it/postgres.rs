@@ -14,18 +14,18 @@ const BILLING: &str = "deployment = \"billing\"\n[services.api]\n";
 const APP: &str = "mesh.service=shop/app";
 const API: &str = "mesh.service=billing/api";
 
-/// How many rows of 1 KB: 1 GB, which is there twice in the end, in memory.
+/// How many rows of 1 KB: 1 GB, which is in memory twice at the end.
 const ROWS: u32 = 1_000_000;
-/// How long a gigabyte may take, in a debug build on a machine that does much else besides.
+/// How long a gigabyte may take, in a debug build on a busy machine.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Where Debian puts the programs of PostgreSQL, of whichever version there is.
+/// Debian's directory of PostgreSQL's programs, of any version.
 fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").expect("there is no PostgreSQL: install postgresql").flatten();
     versions.map(|version| version.path().join("bin")).max().expect("a version of PostgreSQL")
 }
 
-/// A script in a container of the machine's own programs, as an instance of a service, with PostgreSQL's in its path.
+/// A script in a container with the machine's own programs, as an instance of a service, with PostgreSQL's in its path.
 fn client(docker: &Docker, label: &str, script: &str) -> Outcome {
     let script = format!("PATH={}:$PATH; export PGUSER=postgres; {script}", programs().display());
     run_for(LIMIT, docker.prepare_own(&["--rm", "--label", label], &["bash", "-c", &script]))
@@ -49,7 +49,7 @@ fn a_database_is_dumped_and_restored_over_the_mesh() {
         let is_ready = || client(&there, APP, "pg_isready -h db.warp").code == Some(0);
         wait::true_within(LIMIT, "PostgreSQL to answer", is_ready);
 
-        // By the name and by the variable; there is no other network in either container.
+        // By the name and by the variable. Neither container has another network.
         let fill = format!(
             "psql -q -h db.warp -c \"create table t as select n, repeat(md5(n::text), 32) as text from generate_series(1, {ROWS}) n\""
         );

@@ -1,5 +1,5 @@
-//! The same obstacles for every way into the mesh: a container that can't have it doesn't start, nothing of it is left, and
-//! what the runtime says to its user names the obstacle and what to do about it.
+//! The same obstacles for every way into the mesh: the container doesn't start, nothing of it is left, and the
+//! runtime's error names the obstacle and a remedy.
 
 use std::{path::PathBuf, process::Command};
 
@@ -10,25 +10,25 @@ use serde_json::json;
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
 const BILLING: &str = "deployment = \"billing\"\n[services.api]\n";
 
-/// What network the container gets.
+/// The container's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Network {
     /// None.
     Own,
     /// The machine's.
     Host,
-    /// One that has addresses of the mesh's range.
+    /// A network with addresses of the mesh's range.
     Overlapping,
-    /// A namespace in which somebody else has an interface called `mesh0`.
+    /// A namespace in which another program has an interface called `mesh0`.
     Taken,
 }
 
 /// A runtime on a runner.
 pub(crate) trait Runtime {
-    /// Starts a container of a service, waits for its end, and gives what the runtime says if it doesn't start.
+    /// Starts a container of a service, waits for its end, and returns the runtime's error if it doesn't start.
     fn start(&self, runner: &Runner, service: &str, network: Network) -> Result<(), String>;
 
-    /// Whether a container can ask for what is no service's name.
+    /// Whether a container can request an invalid service name.
     fn takes_any_name(&self) -> bool {
         true
     }
@@ -41,7 +41,7 @@ impl Wrapped {
     /// With a network of each kind.
     fn new(docker: Docker) -> Self {
         docker.command(&["network", "create", "--subnet", "100.112.5.0/24", "overlapping"]).done();
-        // A container that isn't ours, in whose namespace others can be.
+        // A container without the mesh, whose namespace others can join.
         let taken = docker.container(&["--network", "none", "--name", "taken"], &["sleep", "1000"]);
         let mut enter = Command::new("nsenter");
         enter.args(["--net", "--target", &docker.pid(&taken).to_string(), "ip", "link", "add", "mesh0"]);
@@ -73,7 +73,7 @@ impl Runtime for Hooked {
     }
 }
 
-/// podman as it comes, with our devices.
+/// Unchanged podman, with our devices.
 struct Devices(Podman);
 
 impl Runtime for Devices {
@@ -119,12 +119,12 @@ pub(crate) fn said(outcome: &mesh_netns_tests::Outcome) -> Result<(), String> {
     if outcome.stdout.contains("it runs") { Ok(()) } else { Err(outcome.stderr.clone()) }
 }
 
-/// Where there is a namespace with such a network.
+/// The path of a namespace with such a network.
 pub(crate) fn path(network: Network) -> PathBuf {
     PathBuf::from("/run/netns").join(format!("{network:?}").to_lowercase())
 }
 
-/// The namespaces of networks that aren't runtimes' own.
+/// The namespaces of networks that a runtime didn't make.
 fn furnish() -> [Namespace; 3] {
     [Network::Own, Network::Overlapping, Network::Taken].map(|network| {
         let namespace = Namespace::create(&format!("{network:?}").to_lowercase());
@@ -143,7 +143,7 @@ fn furnish() -> [Namespace; 3] {
     })
 }
 
-/// Meets every obstacle in turn on the way to `start`.
+/// Checks each obstacle in turn on the way to `start`.
 pub(crate) fn meet_all<R: Runtime>(start: impl FnOnce(&Stage, &mut Runner) -> R) {
     let mut stage = Stage::new(&[SHOP, BILLING]);
     let mut aws = stage.world.machine("confined", Stack::Dual);
@@ -174,7 +174,7 @@ pub(crate) fn meet_all<R: Runtime>(start: impl FnOnce(&Stage, &mut Runner) -> R)
     }
     for (network, words) in [
         (Network::Host, [&["machine's own network namespace"][..], &["a network namespace of its own"]]),
-        // Docker 28 sees to its networks after us, and refuses them itself.
+        // Docker 28 sets up its networks after us, and refuses them itself.
         (Network::Overlapping, [&["100.112.5."], &["addresses of the mesh's range", "conflicts with existing route"]]),
         (Network::Taken, [&["already an interface mesh0"], &["remove it first"]]),
     ] {

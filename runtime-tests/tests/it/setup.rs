@@ -1,5 +1,5 @@
-//! `mesh-node setup`: what it writes is what the runtimes take, it shows it first, and it takes it back. What it does for
-//! systemd is used in `systemd.rs`.
+//! `mesh-node setup`: the runtimes accept what it writes, it shows it first, and it undoes it. `systemd.rs` uses its
+//! set-up for systemd.
 
 use std::{
     collections::BTreeMap,
@@ -58,7 +58,7 @@ fn docker_starts_members_after_setup_and_none_after_undo() {
         });
         docker.command(&["stop", "--time", "0", &stopped.id]).done();
 
-        // Containers that were made with it go on, and start again, without.
+        // Existing containers with it go on, and start again without it.
         let undone = stage.aws.command(&["setup", "docker", "--undo"]).done();
         assert!(
             undone.stderr.contains("the runtime `mesh` stays in daemon.json as a name for runc"),
@@ -80,7 +80,7 @@ fn docker_starts_members_after_setup_and_none_after_undo() {
         let made = docker.container(&DB, &["sleep", "1000"]);
         assert_eq!(docker.inspect(&made)["HostConfig"]["Runtime"], "runc");
 
-        // Once more changes nothing; and what is left is in nobody's way.
+        // A second call changes nothing, and the remains do no harm.
         let left = read(DAEMON);
         let again = stage.aws.command(&["setup", "docker", "--undo"]).done();
         assert!(
@@ -118,7 +118,7 @@ fn a_label_for_podman_is_refused_and_an_annotation_that_is_mistyped_too() {
         refused(&["--label", "mesh.servcie=shop/db"], &["mesh.servcie", "--annotation mesh.service="]);
         refused(&["--annotation", "mesh.servcie=shop/db"], &["mesh.servcie", "mesh.service=DEPLOYMENT/SERVICE"]);
         refused(&["--annotation", "mesh.service=shop"], &["`shop` names no service"]);
-        // Other labels are no concern of ours.
+        // Other labels are ignored.
         podman.run(&["--label", "service=db", "--network", "none"], "! ip addr show mesh0").done();
     });
 }
@@ -140,7 +140,7 @@ fn podman_starts_members_after_setup_and_none_after_undo() {
 }
 
 #[test]
-fn what_somebody_else_wrote_is_not_touched() {
+fn files_of_others_are_not_touched() {
     isolated(|| {
         let stage = Stage::new(&[SHOP]);
         fs::create_dir_all("/etc/docker").expect("cannot make a directory");
@@ -168,7 +168,7 @@ fn what_stands_in_the_way_is_said() {
             setup(&["--undo"]).refused(&["daemon.json is not what Docker takes"]);
             assert_eq!(read(DAEMON), text);
         }
-        // It is kept elsewhere: there it is changed, and the link stays.
+        // The file is elsewhere: it is changed there, and the link stays.
         fs::remove_file(DAEMON).expect("cannot remove a file");
         symlink("/run/kept.json", DAEMON).expect("cannot make a link");
         setup(&[]).refused(&["daemon.json is a link that leads nowhere"]);
@@ -186,7 +186,7 @@ fn what_stands_in_the_way_is_said() {
     });
 }
 
-/// Everything below some places: files with their contents, links with where they lead to. Not podman's lock.
+/// Everything below some paths: files with their contents, and links with their targets. podman's lock is left out.
 fn all_below(places: &[&str]) -> BTreeMap<PathBuf, String> {
     let mut all = BTreeMap::new();
     let mut paths: Vec<PathBuf> = places.iter().map(PathBuf::from).collect();
@@ -205,7 +205,8 @@ fn all_below(places: &[&str]) -> BTreeMap<PathBuf, String> {
     all
 }
 
-/// Shows what a `setup` would do, which changes nothing below `places`; does it; and does it again, which is nothing.
+/// Shows what a `setup` would do, which changes nothing below `places`; does it; and does it again, which changes
+/// nothing.
 fn set_up(stage: &Stage, arguments: &[&str], places: &[&str]) -> Outcome {
     let setup = |more: &[&str]| stage.aws.command(&[&["setup"], arguments, more].concat()).done();
     let before = all_below(places);
@@ -218,7 +219,7 @@ fn set_up(stage: &Stage, arguments: &[&str], places: &[&str]) -> Outcome {
     done
 }
 
-/// Takes it back: below `places` everything is as it was.
+/// Undoes it: below `places` everything is as before.
 fn take_back(stage: &Stage, what: &str, places: &[&str], before: &BTreeMap<PathBuf, String>) {
     let shown = stage.aws.command(&["setup", what, "--undo", "--dry-run"]).done().stdout;
     assert!(!shown.is_empty());
@@ -312,7 +313,7 @@ fn what_is_in_a_network_is_attached_after_setup_and_is_not_after_undo() {
 }
 
 #[test]
-fn a_damaged_list_keeps_nobody_from_the_others() {
+fn a_damaged_list_does_not_block_the_others() {
     isolated(|| {
         let stage = Stage::new(&[SHOP]);
         own_plugins();
@@ -364,7 +365,7 @@ fn units_come_and_go() {
 }
 
 #[test]
-fn what_somebody_else_set_up_for_cdi_cni_and_systemd_is_not_touched() {
+fn set_ups_of_others_for_cdi_cni_and_systemd_are_not_touched() {
     isolated(|| {
         let stage = Stage::new(&[SHOP]);
         own_plugins();

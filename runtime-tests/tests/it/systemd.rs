@@ -7,26 +7,27 @@ use mesh_runtime_tests::{Census, Stage, Systemd};
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\nport = 5432\n[services.\"the web\"]\n";
 const DROP_IN: &str = include_str!("../../../examples/systemd/mesh-attach.conf");
-/// What the example is for.
+/// The purpose of the example.
 const EXAMPLE: &str = "shop.db";
 
-/// What says that a service has run.
+/// The output of a service that has run.
 const STARTED: &str = "/root/started";
-/// A service that does.
+/// A service with that output.
 const STARTS: &str = "ExecStart=/usr/bin/touch /root/started\nType=oneshot\n";
 
-/// Sends back what comes; one process, since systemd in a container has no word of the others' ends by the first control groups.
+/// Echoes its input in one process: in a container systemd isn't notified of other processes' ends with the first
+/// control groups.
 const ECHO: &str = "ExecStart=:/usr/bin/perl -MIO::Socket::INET -e ' \\
     my $listener = IO::Socket::INET->new(LocalPort => 5432, Listen => 5, ReuseAddr => 1) or die $!; \\
     while (my $stream = $listener->accept) { while (sysread $stream, my $text, 4096) { syswrite $stream, $text } }'\n";
 
 struct Machine {
-    // It ends before the lab clears away what it leaves.
+    // It ends before the lab clears its remains away.
     systemd: Systemd,
-    /// The runner that it is, if that isn't the stage's.
+    /// Its runner, if that isn't the stage's.
     _runner: Option<Runner>,
     stage: Stage,
-    /// What there was before anything was started.
+    /// What there was before the services started.
     before: Census,
 }
 
@@ -38,7 +39,7 @@ fn machine() -> Machine {
     Machine { systemd, _runner: None, before: stage.census(), stage }
 }
 
-/// The same with a runner that may host nothing but `shop`.
+/// The stage with a runner that may host nothing but `shop`.
 fn confined() -> Machine {
     let stage = Stage::new(&[SHOP, "deployment = \"billing\"\n[services.api]\n"]);
     let mut runner = stage.world.machine("confined", Stack::Dual);
@@ -50,14 +51,14 @@ fn confined() -> Machine {
 }
 
 impl Machine {
-    /// A service that is what its mesh-attach@.service is called after.
+    /// A service that is named like its mesh-attach@.service.
     fn service(&self, name: &str, instance: &str, text: &str) {
         self.systemd.unit(&format!("{name}.service.d/mesh-attach.conf"), &DROP_IN.replace(EXAMPLE, instance));
         self.systemd.unit(&format!("{name}.service"), &format!("[Service]\n{text}"));
     }
 
-    /// A service does not start; systemd says so, and what of its mesh-attach@.service is in the journal says why, and what to do.
-    /// (Not its status, whose lines systemd takes by the start: by the time that journald reads what a command of a moment said,
+    /// A service does not start. systemd reports it, and the journal of its mesh-attach@.service says why and what to
+    /// do. (Not its status, which selects lines by the start: when journald reads the output of a short command,
     /// systemd may have forgotten the start, and only the unit is known.) Nothing is left of either.
     fn is_refused(&self, name: &str, instance: &str, words: &[&str]) {
         let attach = format!("mesh-attach@{instance}");
@@ -99,7 +100,7 @@ fn a_service_is_attached_before_its_first_instruction_and_leaves_nothing() {
         let ovh = machine.stage.world.runner(&machine.stage.coordinator, "ovh", Stack::Dual);
         let db = ovh.attach("shop/db");
         let _server = db.serve(5432, Answer::Greeting("the price list\n".to_owned()));
-        // The first line asks the kernel itself; all of it is gone through once, and nothing is waited for.
+        // The first line asks the kernel itself. The script runs once and waits for nothing.
         let script = "ip -o addr show dev mesh0; cat /etc/hosts; env; nc db.warp 5432 </dev/null; \
                       nc $WARP_IST_db 5432 </dev/null; ip link set mesh0 down || echo is not allowed to";
         let text = format!("Type=oneshot\nRemainAfterExit=yes\nExecStart=:/usr/bin/busybox sh -c '{script}'\n");
@@ -138,7 +139,7 @@ fn restarted_it_is_the_same_instance_and_killed_it_is_none() {
         machine.nothing_is_left();
         assert_eq!(machine.systemd.systemctl(&["is-failed", "db"]).done().stdout, "failed\n");
 
-        // One that comes back by itself keeps its instance meanwhile.
+        // A service that restarts keeps its instance meanwhile.
         machine.service("db", "shop.db", "ExecStart=/usr/bin/sleep infinity\nRestart=always\nRestartSec=100ms\n");
         machine.systemd.systemctl(&["restart", "db"]).done();
         let again = machine.ids();
@@ -166,7 +167,7 @@ fn an_agent_that_is_upgraded_or_killed_leaves_connections_where_they_are() {
         let mut stream = wait::until("a connection", || app.connect(address, 5432).ok());
         let mut ping = |text: &str| traffic::ping(&mut stream, text.as_bytes()).expect("the connection stands");
         ping("before");
-        // What a package does when it is upgraded; systemd says that it is up when it answers.
+        // A package upgrade does this. systemd reports it as up when it answers.
         machine.systemd.systemctl(&["restart", "mesh-node"]).done();
         machine.systemd.command(&["mesh-node", "status"]).done();
         ping("restarted");
@@ -174,7 +175,7 @@ fn an_agent_that_is_upgraded_or_killed_leaves_connections_where_they_are() {
         ping("killed");
         wait::until_true("the agent to be back", || machine.systemd.command(&["mesh-node", "status"]).code == Some(0));
         assert_eq!(machine.ids(), first);
-        // One that is away when a service ends finds out when it is back.
+        // An agent that is away when a service ends notices it when it is back.
         machine.systemd.systemctl(&["stop", "mesh-node"]).done();
         machine.systemd.systemctl(&["stop", "db"]).done();
         machine.no_file_is_left();
@@ -214,7 +215,7 @@ fn what_cannot_have_the_mesh_does_not_start_and_the_journal_says_what_to_do() {
         machine.is_refused("nobody", "shop.nobody", &["error: ", "no service `nobody`", "hint: "]);
         machine.service("unnamed", "unnamed", STARTS);
         machine.is_refused("unnamed", "unnamed", &["names no service", "/etc/mesh-node/attach/unnamed.conf"]);
-        // A machine that has not joined: the agent's unit is passed over, and that is no failure of its own.
+        // On a machine that hasn't joined, the agent's unit is skipped without a failure.
         machine.systemd.systemctl(&["stop", "mesh-node"]).done();
         let state = machine.systemd.root().join("var/lib/mesh-node");
         fs::rename(&state, state.with_extension("away")).expect("cannot rename a directory");
@@ -224,7 +225,7 @@ fn what_cannot_have_the_mesh_does_not_start_and_the_journal_says_what_to_do() {
             !machine.systemd.is_active("mesh-node")
                 && machine.systemd.systemctl(&["is-failed", "mesh-node"]).code != Some(0)
         );
-        // Once it has, there is nothing to be put right by hand.
+        // Once it has joined, no repair is needed.
         fs::rename(state.with_extension("away"), &state).expect("cannot rename a directory");
         machine.systemd.systemctl(&["start", "db"]).done();
         assert!(Path::new(&machine.systemd.root().join("root/started")).exists());
@@ -233,7 +234,7 @@ fn what_cannot_have_the_mesh_does_not_start_and_the_journal_says_what_to_do() {
 }
 
 #[test]
-fn what_is_not_for_this_runner_or_finds_nobody_does_not_start_and_the_journal_says_what_to_do() {
+fn services_that_cannot_be_attached_do_not_start_and_the_journal_says_what_to_do() {
     isolated(|| {
         let mut machine = confined();
         machine.service("api", "billing.api", STARTS);
@@ -242,13 +243,13 @@ fn what_is_not_for_this_runner_or_finds_nobody_does_not_start_and_the_journal_sa
         machine.service("db", "shop.db", STARTS);
         machine.is_refused("db", "shop.db", &["the coordinator is away", "try again when it is back"]);
         machine.stage.coordinator.start();
-        // An agent that can't run, whatever systemd does for it.
+        // An agent that can't run, even with systemd's restarts.
         machine.systemd.systemctl(&["stop", "mesh-node"]).done();
         machine.systemd.unit("mesh-node.service.d/broken.conf", "[Service]\nExecStartPre=/usr/bin/false\n");
         machine.is_refused("db", "shop.db", &["no agent is running", "mesh-node"]);
         machine.systemd.unit("mesh-node.service.d/broken.conf", "");
         machine.systemd.systemctl(&["reset-failed"]).done();
-        // Somebody's namespace of that name makes way with the start that fails of it.
+        // A namespace of that name by another program is removed with the failed start.
         machine.systemd.command(&["ip", "netns", "add", "mesh-shop.db"]).done();
         machine.is_refused("db", "shop.db", &["/run/netns/mesh-shop.db", "File exists"]);
         machine.systemd.systemctl(&["start", "db"]).done();
@@ -258,7 +259,7 @@ fn what_is_not_for_this_runner_or_finds_nobody_does_not_start_and_the_journal_sa
 }
 
 #[test]
-fn whoever_a_service_runs_as_it_has_the_mesh_and_no_power_over_it() {
+fn a_service_of_any_user_has_the_mesh_and_no_power_over_it() {
     isolated(|| {
         let machine = machine();
         let script = "ip -o addr show dev mesh0; cat /etc/hosts; env; cat /proc/self/uid_map; id -u; \
@@ -271,7 +272,7 @@ fn whoever_a_service_runs_as_it_has_the_mesh_and_no_power_over_it() {
             ("private", "PrivateUsers=yes\n", "0\n"),
             ("both", "User=nobody\nPrivateUsers=yes\n", "65534\n"),
         ] {
-            // All of them are in the one namespace of the one instance.
+            // All of them are in the only namespace of the only instance.
             machine.service(name, "shop.app", &format!("{text}{user}"));
             machine.systemd.systemctl(&["start", name]).done();
             let said = machine.systemd.journal(name);

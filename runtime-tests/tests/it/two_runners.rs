@@ -60,6 +60,6 @@ fn a_large_file_comes_through_whole() {
         let fetch = "until nc db.warp 5432 >/files/received </dev/null; do sleep 0.1; done";
         there.run(&flags(APP), fetch).done();
         let read = |name: &str| fs::read(format!("{files}/{name}")).expect("the file");
-        assert!(read("sent") == read("received"), "the same octets");
+        assert!(read("sent") == read("received"), "the same bytes");
     });
 }

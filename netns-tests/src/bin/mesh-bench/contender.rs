@@ -18,7 +18,7 @@ pub(crate) const ALWAYS: &[&str] =
 /// Those that are measured if they are asked for, and there.
 pub(crate) const ON_REQUEST: &[&str] = &["boringtun-cli", "gotatun"];
 
-/// The inner MTU at which all are compared, in octets.
+/// The inner MTU at which all are compared, in bytes.
 pub(crate) const SAME_MTU: u16 = 1408;
 
 /// What mesh and WireGuard take by themselves.
@@ -57,14 +57,14 @@ pub(crate) trait Way {
 
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
-    /// The inner MTU in octets; the cable's own is 1500.
+    /// The inner MTU in bytes. The cable's own is 1500.
     pub(crate) mtu: u16,
     pub(crate) way: Box<dyn Way>,
     /// They serve from beginning to end.
     servers: Option<(Server, Daemon)>,
 }
 
-/// Makes those that are wanted. What can't be measured is told in `remarks`.
+/// Makes the wanted contenders. `remarks` names those that can't be measured.
 pub(crate) fn all(world: &World, arguments: &Arguments, remarks: &mut Vec<String>) -> Vec<Contender> {
     let mut all: Vec<Contender> = vec![];
     let mut add = |name, mtu, way: Box<dyn Way>| {

@@ -12,13 +12,13 @@ use crate::pingpong::Path;
 pub(crate) struct Transfer {
     /// What arrived.
     pub(crate) gbits: f64,
-    pub(crate) octets: f64,
+    pub(crate) bytes: f64,
     pub(crate) retransmits: f64,
 }
 
 impl Transfer {
     pub(crate) fn json(&self) -> Value {
-        json!({ "gbit_per_s": self.gbits, "octets": self.octets, "retransmits": self.retransmits })
+        json!({ "gbit_per_s": self.gbits, "octets": self.bytes, "retransmits": self.retransmits })
     }
 }
 
@@ -44,7 +44,7 @@ fn read(said: &Value) -> Option<Transfer> {
     let (sent, received) = (&said["end"]["sum_sent"], &said["end"]["sum_received"]);
     Some(Transfer {
         gbits: received["bits_per_second"].as_f64()? / 1e9,
-        octets: received["bytes"].as_f64()?,
+        bytes: received["bytes"].as_f64()?,
         retransmits: sent["retransmits"].as_f64()?,
     })
 }

@@ -17,12 +17,12 @@ use boringtun::{
 use mesh_netns_tests::Namespace;
 use serde_json::{Value, json};
 
-/// Identifiers and addresses from here on are given to nobody in so small a mesh.
+/// So small a mesh never assigns identifiers and addresses from here on.
 const FIRST: usize = 10_000;
 const RUNNERS: Ipv4Addr = Ipv4Addr::new(100, 127, 0, 0);
 const SERVICES: Ipv4Addr = Ipv4Addr::new(100, 126, 0, 0);
 
-/// Of a range for benchmarks (RFC 2544, appendix C.2.2): nobody is there.
+/// A range for benchmarks without machines (RFC 2544, appendix C.2.2).
 const NOWHERE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 
 /// A rule is of a deployment that calls and a service that is called: as many of the ones as of the others.
@@ -106,7 +106,7 @@ fn records(value: &mut Value) -> Option<&mut Vec<Value>> {
 pub(crate) fn connect(runners: &[StaticSecret], state: &Path, from: &Namespace, to: SocketAddr) {
     let identity: Value = serde_json::from_slice(&fs::read(state.join("identity.json")).expect("it")).expect("JSON");
     let private = identity["private_key"].as_str().and_then(|text| BASE64.decode(text).ok());
-    let private: [u8; 32] = private.and_then(|octets| octets.try_into().ok()).expect("a key");
+    let private: [u8; 32] = private.and_then(|bytes| bytes.try_into().ok()).expect("a key");
     let agent = PublicKey::from(&StaticSecret::from(private));
     let socket = from.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).expect("a port");
     socket.connect(to).expect("a way");
@@ -134,7 +134,7 @@ fn handshake(tunnel: &mut Tunn, socket: &UdpSocket) -> std::io::Result<bool> {
 
 /// Enough for a key.
 pub(crate) fn random() -> [u8; 32] {
-    let mut octets = [0; 32];
-    fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut octets)).expect("/dev/urandom");
-    octets
+    let mut bytes = [0; 32];
+    fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)).expect("/dev/urandom");
+    bytes
 }

@@ -22,7 +22,7 @@ pub(crate) struct Machine {
     busy: f64,
     /// Buffer sizes of sockets: they bound what TCP can do.
     settings: BTreeMap<&'static str, String>,
-    /// What whoever reads the figures should know.
+    /// Remarks for the reader of the figures.
     pub(crate) remarks: Vec<String>,
 }
 

@@ -1,6 +1,6 @@
-//! `scripts/bench`: how fast mesh is, beside what else there is, in one run on one machine: raw veth and other userspace
-//! WireGuards, between two namespaces that one veth pair joins. Rounds are interleaved, so that what changes on the
-//! machine meanwhile meets everybody.
+//! `scripts/bench`: the speed of mesh in comparison with others, in one run on one machine: raw veth and other
+//! userspace WireGuards, between two namespaces that are joined by a veth pair. Rounds are interleaved, so that changes
+//! of the machine affect all of them.
 //!
 //! The programs under test are found as in the tests (`MESH_COORD`, `MESH_NODE`); the namespaces are the script's.
 
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     }
     let mut samples: Vec<Vec<Sample>> = contenders.iter().map(|_| vec![]).collect();
     for round in 0..arguments.rounds {
-        // Another one is first each time: whatever comes with a place in the order meets everybody as well.
+        // Another contender is first each time, so that effects of the order affect all of them.
         for place in 0..contenders.len() {
             let index = (round + place) % contenders.len();
             let sample = measure::round(&contenders[index], &arguments);

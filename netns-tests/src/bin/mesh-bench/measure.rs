@@ -20,7 +20,7 @@ use crate::{
 /// Streams at once, where there is more than one.
 pub(crate) const STREAMS: usize = 8;
 
-/// A transfer is in full swing when its receiver has sent back so many octets, of acknowledgments.
+/// A transfer is in full swing when its receiver has sent back this many bytes of acknowledgments.
 const SWING: f64 = 20e3;
 
 /// How much longer a transfer is meant to take than the round trips beside it.
@@ -44,14 +44,14 @@ impl Bulk {
         Self { transfer, used: Meter::read(&*contender.way).used_since(&before) }
     }
 
-    /// Seconds of the daemons' for 10^9 octets.
+    /// The daemons' seconds for 10^9 bytes.
     pub(crate) fn daemons_per_gb(&self) -> f64 {
-        self.used.daemons / self.transfer.octets * 1e9
+        self.used.daemons / self.transfer.bytes * 1e9
     }
 
     /// Seconds of the whole machine's.
     pub(crate) fn machine_per_gb(&self) -> f64 {
-        self.used.machine / self.transfer.octets * 1e9
+        self.used.machine / self.transfer.bytes * 1e9
     }
 
     fn json(&self) -> Value {

@@ -20,7 +20,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Memory {
-    /// Resident, of an agent that has joined and knows nobody.
+    /// Resident, of an agent that has joined and knows no others.
     pub(crate) alone_kib: f64,
     /// Of that, what isn't the program itself.
     anonymous_kib: f64,

@@ -7,7 +7,7 @@ use mesh_netns_tests::Namespace;
 
 use crate::contender::Way;
 
-/// USER_HZ: proc(5) gives times in hundredths of a second on every Linux.
+/// USER_HZ: proc(5) reports times in hundredths of a second on every Linux.
 const TICK: f64 = 0.01;
 
 /// What has been used so far, in seconds.
@@ -74,7 +74,7 @@ fn overflows() -> f64 {
     both.find(|(name, _)| *name == "RcvbufErrors").and_then(|(_, value)| value.parse().ok()).unwrap_or(0.0)
 }
 
-/// Octets that have come in by all interfaces of a namespace, so far.
+/// The bytes that all interfaces of a namespace have received so far.
 pub(crate) fn received(namespace: &Namespace) -> f64 {
     let all = namespace.enter(|| fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default());
     let counts = all.lines().filter_map(|line| line.split_once(':')?.1.split_whitespace().next()?.parse::<f64>().ok());

@@ -1,4 +1,4 @@
-//! What a path costs besides bulk: round trips of one octet, and connections.
+//! The costs of a path besides bulk: round trips of one byte, and connections.
 
 use std::{
     ffi::OsString,
@@ -32,7 +32,7 @@ const PATIENCE: i64 = 10;
 /// Round trips that are made before any is counted.
 const WARM: usize = 20;
 
-/// Sends back every octet that comes, until it is dropped.
+/// Sends back every byte, until it is dropped.
 pub(crate) struct Server {
     listener: Arc<TcpListener>,
     threads: Vec<JoinHandle<()>>,
@@ -60,7 +60,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Whoever waits in accept(2) gets EINVAL.
+        // A thread in accept(2) gets EINVAL.
         let _ = shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
@@ -70,14 +70,14 @@ impl Drop for Server {
 
 fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut octet = [0];
-    while stream.read(&mut octet)? == 1 {
-        stream.write_all(&octet)?;
+    let mut byte = [0];
+    while stream.read(&mut byte)? == 1 {
+        stream.write_all(&byte)?;
     }
     Ok(())
 }
 
-/// Round trips of one octet on one connection.
+/// Round trips of one byte on one connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RoundTrips {
     pub(crate) count: usize,
@@ -119,7 +119,7 @@ impl Path<'_> {
         Ok(RoundTrips { count: times.len(), p50: at(50), p99: at(99) })
     }
 
-    /// Connections a second: connect, an octet there and back, close. So many threads at once for so long.
+    /// Connections a second, each with a round trip of one byte, in several threads for this time.
     pub(crate) fn connections(&self, at_once: usize, time: Duration) -> io::Result<f64> {
         let (done, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let begun = Instant::now();
@@ -144,7 +144,7 @@ impl Path<'_> {
         Ok(done.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64())
     }
 
-    /// Whether an octet gets there and back.
+    /// Whether a byte gets there and back.
     pub(crate) fn answers(&self) -> bool {
         self.from.enter(|| there_and_back(&mut self.connect()?)).is_ok()
     }
@@ -163,7 +163,7 @@ impl Path<'_> {
 }
 
 fn there_and_back(stream: &mut TcpStream) -> io::Result<()> {
-    let mut octet = [b'x'];
-    stream.write_all(&octet)?;
-    stream.read_exact(&mut octet)
+    let mut byte = [b'x'];
+    stream.write_all(&byte)?;
+    stream.read_exact(&mut byte)
 }

@@ -114,8 +114,8 @@ fn configure(interface: &str, own: &StaticSecret, peer: &PublicKey, peer_end: us
     assert!(answer[..length].starts_with(b"errno=0"), "{interface}: {}", String::from_utf8_lossy(&answer[..length]));
 }
 
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn version(path: &Path) -> String {

@@ -78,7 +78,7 @@ const RATIOS: &[Ratio] = &[
         aim: Some(AtMost(0.45)),
     },
     Ratio {
-        what: "round trip of an octet, p50",
+        what: "round trip of an byte, p50",
         of: "mesh",
         to: "wireguard-go",
         quantity: |sample| sample.idle.p50,

@@ -18,13 +18,13 @@ use crate::{
 /// Instances of shop/web at most.
 const WEBS: usize = 4;
 
-/// How often progress is told.
+/// How often progress is printed.
 const TELL: Duration = Duration::from_secs(10);
 
 /// How long a machine is cut off.
 const CUT: Duration = Duration::from_secs(3);
 
-/// When everybody has heard of an end, even if the first two resets got lost.
+/// By then all ends have got their reset, even if the first two were lost.
 const HEARD: Duration = Duration::from_secs(2);
 
 pub(crate) struct Churn {
@@ -36,11 +36,11 @@ pub(crate) struct Churn {
     pub(crate) done: BTreeMap<&'static str, u64>,
     /// Instances that ended without warning: connections to them may fail.
     killed: BTreeSet<String>,
-    /// Connections that failed just then, before they knew whom they had reached: by load and failure.
+    /// Connections that failed before they knew their server: by load and failure.
     orphans: BTreeSet<(usize, usize)>,
     /// Connections besides those of the loads.
     pub(crate) connections: u64,
-    /// What was done when, with whom.
+    /// The operations, with their times and subjects.
     history: Vec<(Instant, String)>,
 }
 
@@ -172,7 +172,7 @@ impl Churn {
         watch.expect(runner, mesh);
     }
 
-    /// Whoever is trusted gets through, and once trust is taken, nobody does, nor does what stands go on.
+    /// A trusted caller gets through. Without trust no connect succeeds, and standing connections end.
     fn trust(&mut self, mesh: &Mesh) {
         let (caller, to) = (self.chance.below(RUNNERS), mesh.api.instance.service_address);
         let caller = &mesh.apps[caller];
@@ -248,7 +248,7 @@ pub(crate) fn loads(mesh: &Mesh) -> u64 {
     mesh.loads.iter().map(|load| load.done() as u64).sum()
 }
 
-/// Octets that the transfers have brought back.
+/// The bytes that the transfers have brought back.
 pub(crate) fn moved(mesh: &Mesh) -> u64 {
     mesh.long.iter().map(|long| long.transfer.moved()).sum()
 }

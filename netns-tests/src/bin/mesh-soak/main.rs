@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let watch = Watch::start(&mesh, begun);
     let until = Instant::now() + arguments.time;
     let mut churn = Churn::new(arguments.seed, until);
-    // Where the harness itself gives up, the figures so far still tell something.
+    // If the harness itself gives up, the figures so far are still useful.
     let ended = catch_unwind(AssertUnwindSafe(|| churn.run(&world, &mut mesh, &watch)));
     let verdict = Verdict::new(mesh, watch, churn, &storm, ended, begun.elapsed());
     if arguments.json {

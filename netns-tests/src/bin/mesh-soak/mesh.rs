@@ -1,4 +1,4 @@
-//! The mesh: who is where, and the traffic that never ends.
+//! The mesh: its instances, and the endless traffic.
 
 use mesh_netns_tests::{Coordinator, Crowd, Instance, Load, NamedServer, Pace, Runner, Stack, Transfer, World};
 

@@ -1,5 +1,5 @@
-//! What must not happen: a wrong octet, a connection that ends by itself, a transfer that stands still for five seconds
-//! without an excuse, a connect that fails, and memory or descriptors that grow.
+//! The failures: a wrong byte, a connection that ends by itself, a transfer that stalls for five seconds without an
+//! excuse, a connect that fails, and memory or descriptors that grow.
 
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ const MORE_DESCRIPTORS: u64 = 8;
 pub(crate) struct Verdict {
     took: Duration,
     connections: u64,
-    octets: u64,
+    bytes: u64,
     datagrams: [u64; 2],
     changes: Vec<(&'static str, u64)>,
     longest_stall: Duration,
@@ -55,7 +55,7 @@ impl Verdict {
             wrong.push(text.unwrap_or_else(|| "the soak itself panicked".to_owned()));
         }
         watch.stop();
-        let (connections, octets) = (churn.connections + churn::loads(&mesh), churn::moved(&mesh));
+        let (connections, bytes) = (churn.connections + churn::loads(&mesh), churn::moved(&mesh));
         for (number, load) in mesh.loads.into_iter().enumerate() {
             let failures = load.finish().failures;
             let failed = (0..).zip(&failures).filter(|(index, failure)| !churn.excuses(number, *index, failure));
@@ -82,7 +82,7 @@ impl Verdict {
         Self {
             took,
             connections,
-            octets,
+            bytes,
             datagrams: [storm.passed(), storm.lost()],
             changes: churn.done.into_iter().collect(),
             longest_stall: seen.longest_stall,
@@ -111,7 +111,7 @@ impl Verdict {
             "wrong": self.wrong,
             "seconds": self.took.as_secs(),
             "connections": self.connections,
-            "octets": self.octets,
+            "octets": self.bytes,
             "datagrams": { "passed": self.datagrams[0], "lost": self.datagrams[1] },
             "changes": self.changes.iter().map(|(name, count)| (name.to_string(), json!(count))).collect::<serde_json::Map<_, _>>(),
             "longest_stall_ms": self.longest_stall.as_millis() as u64,
@@ -121,8 +121,8 @@ impl Verdict {
 
     /// For people, on standard error.
     pub(crate) fn print(&self) {
-        let Self { took, connections, octets, datagrams: [passed, lost], longest_stall, .. } = self;
-        eprintln!("\n{} s, {connections} connections, {} MiB moved and checked", took.as_secs(), octets >> 20);
+        let Self { took, connections, bytes, datagrams: [passed, lost], longest_stall, .. } = self;
+        eprintln!("\n{} s, {connections} connections, {} MiB moved and checked", took.as_secs(), bytes >> 20);
         eprintln!("underlay: {passed} datagrams passed, {lost} were lost");
         for (name, count) in &self.changes {
             eprintln!("  {count:4} x {name}");

@@ -75,7 +75,7 @@ impl Watch {
     /// A runner is down, or cut off, from now on.
     pub(crate) fn excuse(&self, runner: usize) {
         lock(&self.shared.excuses)[runner].since = Some(Instant::now());
-        // Whoever looks at a process that is gone finds nothing.
+        // A process that is gone has no figures.
         lock(&self.shared.processes).clear();
     }
 
@@ -115,9 +115,9 @@ fn watch(shared: &Shared, long: &[Long]) {
         thread::sleep(Duration::from_millis(100));
         let (now, excuses) = (Instant::now(), *lock(&shared.excuses));
         for ((long, moved), told) in long.iter().zip(&mut moved).zip(&mut told) {
-            let octets = long.transfer.moved();
-            if octets != moved.0 {
-                (*moved, *told) = ((octets, now), false);
+            let bytes = long.transfer.moved();
+            if bytes != moved.0 {
+                (*moved, *told) = ((bytes, now), false);
             }
             let excused = |runner: usize| if excuses[runner].since.is_some() { now } else { excuses[runner].until };
             let since = long.between.iter().map(|runner| excused(*runner)).fold(moved.1, Instant::max);
