@@ -69,7 +69,7 @@ impl Held {
     #[must_use]
     #[track_caller]
     pub fn wait_end(self) -> BTreeMap<Condition, usize> {
-        wait::until_true("everybody to notice the end of a connection", || self.0.iter().all(JoinHandle::is_finished));
+        wait::until_true("all ends to notice the end of a connection", || self.0.iter().all(JoinHandle::is_finished));
         let mut ends = BTreeMap::new();
         for thread in self.0 {
             *ends.entry(thread.join().expect("a thread that reads or writes")).or_default() += 1;

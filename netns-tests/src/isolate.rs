@@ -76,7 +76,7 @@ pub fn isolated_for<F: FnOnce()>(limit: Duration, test: F) {
         .map(|line| format!("{line}\n"))
         .collect();
     assert!(status.success() && ran, "{how}\n{output}\n{errors}");
-    // The figures that a test gives; libtest keeps them to itself unless asked (`--nocapture`).
+    // The figures of a test. libtest hides them unless asked (`--nocapture`).
     print!("{}", output.trim_start());
 }
 

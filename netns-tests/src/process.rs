@@ -24,7 +24,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// The path of a program, from an environment variable.
 pub(crate) fn program(variable: &str) -> String {
     env::var(variable).unwrap_or_else(|_| {
-        panic!("{variable} is not set: it gives the path of the program under test. scripts/test sets it, or: cargo build -p mesh-coord -p mesh-node -p mesh-faults && {variable}=$PWD/target/debug/… cargo test -p mesh-netns-tests")
+        panic!("{variable} is not set: it is the path of the program under test. scripts/test sets it, or: cargo build -p mesh-coord -p mesh-node -p mesh-faults && {variable}=$PWD/target/debug/… cargo test -p mesh-netns-tests")
     })
 }
 

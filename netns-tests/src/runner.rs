@@ -281,7 +281,7 @@ impl Runner {
         if late.is_empty() {
             return;
         }
-        let coordinator = self.coordinator.as_ref().expect("whoever is waited for follows a coordinator");
+        let coordinator = self.coordinator.as_ref().expect("the runner follows a coordinator");
         let (deployment, _) = service.split_once('/').expect("DEPLOYMENT/SERVICE");
         wait::until_true("the other runners to know the instance", || {
             let mut command = Command::new(program("MESH_COORD"));

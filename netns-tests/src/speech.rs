@@ -107,7 +107,7 @@ pub(crate) fn answer(stream: &mut TcpStream, name: &str, gate: impl Fn()) -> io:
                 let pace = if question[0] == 0 { Pace::Full } else { Pace::Steady };
                 both_ways(stream, pace, [2, 1], &AtomicBool::new(false), &AtomicU64::new(0), true)?;
             }
-            _ => return Err(io::Error::new(ErrorKind::InvalidData, "a question that nobody asks")),
+            _ => return Err(io::Error::new(ErrorKind::InvalidData, "an unknown question")),
         }
     }
     Ok(())

@@ -121,7 +121,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 /// If `MESH_NODE` isn't set.
 #[must_use]
 pub fn mesh_node() -> PathBuf {
-    let path = env::var_os("MESH_NODE").expect("MESH_NODE is not set: it gives the path of the program under test");
+    let path = env::var_os("MESH_NODE").expect("MESH_NODE is not set: it is the path of the program under test");
     fs::canonicalize(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 

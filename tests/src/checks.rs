@@ -146,9 +146,7 @@ impl World {
             match connection.phase {
                 Phase::Reset if connection.doomed || !connection.refusals.is_empty() => {}
                 Phase::Reset if connection.calls => {
-                    return Err(
-                        self.failure(format!("{ends:?} was reset on {id}, and nobody wanted that: {connection:?}"))
-                    );
+                    return Err(self.failure(format!("{ends:?} was reset on {id} without a reason: {connection:?}")));
                 }
                 Phase::Open if !right => {
                     return Err(

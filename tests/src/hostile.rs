@@ -53,8 +53,8 @@ impl World {
             } else {
                 self.note(format!("{instance} sends what it likes"));
                 for _ in 0..1 + self.rng.below(30) {
-                    let octets = self.anything(runner, port);
-                    self.write(runner, port, octets)?;
+                    let bytes = self.anything(runner, port);
+                    self.write(runner, port, bytes)?;
                 }
             }
         }
@@ -78,30 +78,30 @@ impl World {
     /// A read of a TUN: a segment, a damaged one, a super-packet, or an ICMP error about another instance's packet.
     fn anything(&mut self, runner: RunnerId, port: Port) -> Vec<u8> {
         let Some(segment) = self.a_segment(runner, port) else { return vec![] };
-        let mut octets = segment.to_bytes();
+        let mut bytes = segment.to_bytes();
         match self.rng.below(20) {
             0 => {
-                let at = self.rng.below(octets.len() as u64) as usize;
-                octets[at] = self.rng.below(256) as u8;
+                let at = self.rng.below(bytes.len() as u64) as usize;
+                bytes[at] = self.rng.below(256) as u8;
             }
             1 => {
-                octets.resize(octets.len() + 5000, 0);
-                let total = (octets.len() - VNET) as u16;
-                octets[VNET + 2..VNET + 4].copy_from_slice(&total.to_be_bytes());
-                (octets[0], octets[1]) = (1, 1);
-                octets[4..6].copy_from_slice(&(1 + self.rng.below(2000) as u16).to_ne_bytes());
+                bytes.resize(bytes.len() + 5000, 0);
+                let total = (bytes.len() - VNET) as u16;
+                bytes[VNET + 2..VNET + 4].copy_from_slice(&total.to_be_bytes());
+                (bytes[0], bytes[1]) = (1, 1);
+                bytes[4..6].copy_from_slice(&(1 + self.rng.below(2000) as u16).to_ne_bytes());
             }
             2 => {
-                let quoted = octets.split_off(VNET);
+                let quoted = bytes.split_off(VNET);
                 let (from, to) = (segment.source.0, segment.destination.0);
                 let mut icmp = vec![0x45, 0, 0, 28 + quoted.len() as u8, 0, 0, 0x40, 0, 64, 1, 0, 0];
                 icmp.extend(from.octets().into_iter().chain(to.octets()));
                 icmp.extend([3, self.rng.below(16) as u8, 0, 0, 0, 0, 0, 0]);
-                octets.extend([icmp, quoted].concat());
+                bytes.extend([icmp, quoted].concat());
             }
             _ => {}
         }
-        octets
+        bytes
     }
 
     /// A segment of an instance, or with another one's address, between existing ends.
@@ -134,10 +134,10 @@ impl World {
         Some(Tcp { source, destination, sequence, acknowledgment, flags, data: None })
     }
 
-    fn write(&mut self, runner: RunnerId, port: Port, mut octets: Vec<u8>) -> Result<(), Failure> {
+    fn write(&mut self, runner: RunnerId, port: Port, mut bytes: Vec<u8>) -> Result<(), Failure> {
         if self.bug == Some(Bug::SourceBelieved) {
             // The verdict is ignored.
-            let read = crate::packet::read(&octets);
+            let read = crate::packet::read(&bytes);
             let crate::packet::Read::Tcp(segment) = read else { return Ok(()) };
             let to = self.hosts().find(|(_, host)| host.address == segment.destination.0);
             let Some((at, to)) = to.map(|(at, host)| (at, host.port)) else { return Ok(()) };
@@ -147,7 +147,7 @@ impl World {
         }
         let now = self.instant();
         self.engine(runner, |engine, said| {
-            engine.handle_tun(port, &mut octets, now, said);
+            engine.handle_tun(port, &mut bytes, now, said);
             engine.flush(said);
         })
     }

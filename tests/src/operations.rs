@@ -88,7 +88,7 @@ impl World {
             true => TrustChange::Add { callers, services: None, ports },
             false => TrustChange::Clear,
         };
-        let words = format!("{callee} {} {caller} on {port:?}", if add { "trusts" } else { "trusts nobody, not even" });
+        let words = format!("{callee} {} {caller} on {port:?}", if add { "trusts" } else { "trusts none, not even" });
         if self.admin(AdminCommand::Trust { deployment: deployment_name(callee), change }, words) {
             match add {
                 true => {
@@ -246,7 +246,7 @@ impl World {
     fn move_alone(&mut self, runner: Option<RunnerId>) -> Result<(), Failure> {
         let Some(id) = runner else { return Ok(()) };
         let address = self.fresh_address();
-        self.note(format!("{id} moves to {address}, and nobody is told"));
+        self.note(format!("{id} moves to {address} unannounced"));
         if let Some(runner) = self.runners.get_mut(&id) {
             runner.address = address;
         }

@@ -75,9 +75,9 @@ struct Lent(Vec<u8>, Pins);
 
 impl Pins {
     pub(crate) fn lend(&self, records: usize) -> Box<dyn PinMemory> {
-        let mut octets = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        octets.resize(64 + 64 * records, 0);
-        Box::new(Lent(octets, self.clone()))
+        let mut bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        bytes.resize(64 + 64 * records, 0);
+        Box::new(Lent(bytes, self.clone()))
     }
 
     pub(crate) fn lose(&self) {
@@ -439,7 +439,7 @@ impl World {
         for (to, datagram) in said.datagrams {
             match datagram.first() {
                 Some(1) => self.note(format!("{id} at {from} asks {to} for a session")),
-                Some(2) => self.note(format!("{id} at {from} gives {to} a session")),
+                Some(2) => self.note(format!("{id} at {from} answers {to} with a session")),
                 _ => {}
             }
             self.network.datagram(self.now, &mut self.rng, from, to, &datagram);

@@ -107,14 +107,14 @@ const ACK: u8 = 0x10;
 
 /// A segment from one runner's instance to the other's.
 fn packet(from: u64, flags: u8) -> Vec<u8> {
-    let mut octets = vec![0; VNET + 40];
+    let mut bytes = vec![0; VNET + 40];
     // With a partial checksum.
-    octets[0] = 1;
-    let ip = &mut octets[VNET..];
+    bytes[0] = 1;
+    let ip = &mut bytes[VNET..];
     (ip[0], ip[3], ip[8], ip[9], ip[32], ip[33]) = (0x45, 40, 64, 6, 0x50, flags);
     ip[12..16].copy_from_slice(&address(from).octets());
     ip[16..20].copy_from_slice(&address(1 - from).octets());
-    octets
+    bytes
 }
 
 impl Pair {
@@ -333,7 +333,7 @@ fn a_greeting_out_of_long_silence_is_dated_right() {
 }
 
 #[test]
-fn nobody_is_called_for_ever() {
+fn no_runner_is_asked_for_ever() {
     without_errors(|pair| {
         pair.cut = true;
         assert!(!pair.send(0));

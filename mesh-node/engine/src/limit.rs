@@ -106,7 +106,7 @@ mod tests {
         assert!((0..RUNNER).all(|port| admits(syn(port as u16), now)));
         assert!(!admits(syn(5000), now), "the limit");
         assert!(admits(syn(5000), now) && admits(syn(5000), now), "the same SYN again");
-        assert!(!admits(syn(5001), now), "which gives others nothing");
+        assert!(!admits(syn(5001), now), "an exempt SYN adds no tokens");
         assert!(admits(syn(5002), now + Duration::from_millis(1)), "tokens come back");
         assert!(!admits(syn(5003), now + Duration::from_millis(1)));
         let later = now + Duration::from_secs(3600);

@@ -34,8 +34,8 @@ pub(super) fn find(netlink: &mut Netlink, range: Range) -> io::Result<Option<Str
     })
 }
 
-/// Logs a warning if this machine's routes clash with the range. A mesh that is in use goes on; the operator who added such a
-/// route reads of it.
+/// Logs a warning if this machine's routes clash with the range. A running mesh goes on; the warning is for the
+/// operator who added such a route.
 pub(crate) async fn warn_of_clash(range: Range) {
     if let Ok(Ok(Some(clash))) = tokio::task::spawn_blocking(move || super::clash(range)).await {
         tracing::warn!(%range, "this machine's routes clash with the mesh's range: {clash}");

@@ -22,16 +22,12 @@ pub(crate) enum AttachError {
     Foreign { what: String },
     #[error("mesh0 of this namespace is served by another process: is a second agent running on this machine?")]
     Served,
-    #[error(
-        "the coordinator says that the MTU is {0}, and 576 to 65535 are possible: look at `mesh-coord serve --mtu`"
-    )]
+    #[error("the coordinator sent the MTU {0}, and 576 to 65535 are possible: check `mesh-coord serve --mtu`")]
     Mtu(u16),
-    #[error(
-        "the coordinator gives the address {address}, which is not one of its range {range}: is its database damaged?"
-    )]
+    #[error("the coordinator sent the address {address}, which is not in its range {range}: is its database damaged?")]
     Address { address: Ipv4Addr, range: Range },
     #[error(
-        "mesh0 is not in the namespace of this instance any more: something has moved it to another one, or taken its mark. Detach the instance and attach it again"
+        "mesh0 is not in the namespace of this instance any more: something has moved it to another one, or removed its mark. Detach the instance and attach it again"
     )]
     Gone,
     #[error(

@@ -114,7 +114,7 @@ pub(crate) fn create(
             return;
         }
         if let Err(error) = remove(ns) {
-            tracing::warn!(%error, "a namespace could not be put back as it was after a failed attach");
+            tracing::warn!(%error, "a namespace could not be restored after a failed attach");
         }
     })
 }
@@ -352,7 +352,7 @@ fn without_ipv6(netlink: &mut Netlink, index: u32) {
         _ => Ok(()),
     };
     if let Err(error) = settled {
-        tracing::debug!(%error, "IPv6 stays on on mesh0; what it sends there is dropped");
+        tracing::debug!(%error, "IPv6 stays enabled on mesh0; its packets are dropped");
     }
 }
 

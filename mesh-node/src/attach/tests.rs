@@ -56,7 +56,7 @@ fn what_is_prepared_carries_nothing_and_is_gone_when_it_is_not_wanted() {
         let prepared = prepare(&staging, &ns, at).unwrap();
         let link = ip(&ns, "-br addr show mesh0");
         assert!(link.contains("DOWN") && !link.contains("100."), "{link}");
-        assert!(matches!(prepare(&staging, &ns, at), Err(AttachError::Served)), "it is somebody's");
+        assert!(matches!(prepare(&staging, &ns, at), Err(AttachError::Served)), "another process serves it");
         drop(prepared);
         assert_eq!(picture(&ns), before);
     }
@@ -411,7 +411,7 @@ fn a_namespace_is_known_by_its_identity() {
     assert_eq!(Namespace::of_pid(std::process::id()).unwrap().id(), Namespace::host().unwrap().id());
     assert!(!a.is_host());
 
-    assert!(Namespace::find(a.id()).is_none(), "nobody is in it");
+    assert!(Namespace::find(a.id()).is_none(), "no process is in it");
     let mut sleeper = within(&a, || std::process::Command::new("sleep").arg("60").spawn()).unwrap();
     let found = Namespace::find(a.id());
     sleeper.kill().unwrap();

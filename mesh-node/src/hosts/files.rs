@@ -284,7 +284,7 @@ impl KeptFile {
             Err(Unwatched::This(error)) => {
                 if !std::mem::replace(&mut self.work().unwatched, true) {
                     let hosts = file.name().display();
-                    tracing::warn!(%hosts, %error, "if its runtime rewrites this hosts file, the names are put back later only");
+                    tracing::warn!(%hosts, %error, "if its runtime rewrites this hosts file, the names are restored only later");
                 }
             }
         }
@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&kept.0), 2, "the thread's and ours");
         assert_eq!(last.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         drop(kept);
-        assert!(files.keep(open(&scratch).1, &holders()[1]).is_err(), "there is still somebody at it");
+        assert!(files.keep(open(&scratch).1, &holders()[1]).is_err(), "a thread still works on it");
         let mut released = files.released();
         drop(stalled);
         timeout(PATIENCE, released.changed()).await.unwrap().unwrap();

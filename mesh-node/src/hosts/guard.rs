@@ -102,7 +102,7 @@ impl Guards {
             match Inner::open() {
                 Ok(inner) => {
                     if opened.logged {
-                        tracing::info!("hosts files are watched over again");
+                        tracing::info!("hosts files are watched again");
                     }
                     *opened = Opened { inner: Some(Arc::new(inner)), logged: false };
                 }
@@ -110,8 +110,8 @@ impl Guards {
                     opened.logged = true;
                     tracing::warn!(
                         %error,
-                        "hosts files can't be watched over (sysctl fs.inotify.max_user_instances may be too low): what a runtime \
-                         rewrites is put right {UNWATCHED:?} later, until they can"
+                        "hosts files can't be watched (sysctl fs.inotify.max_user_instances may be too low): until they can, a file \
+                         that a runtime rewrites is restored {UNWATCHED:?} later"
                     );
                 }
                 Err(_) => {}
@@ -175,7 +175,7 @@ async fn ring(post: Arc<Post>) {
         let written = match post.writes.next().await {
             Ok(written) => written,
             Err(error) => {
-                tracing::warn!(%error, "hosts files that a runtime rewrites are not put right any more");
+                tracing::warn!(%error, "hosts files that a runtime rewrites are not restored any more");
                 return;
             }
         };
@@ -207,7 +207,7 @@ pub(super) async fn keep(file: Weak<KeptFile>, hosts: PathBuf, bell: Arc<Bell>) 
             file.moved();
         }
         if let Some(error) = file.news(file.look().await) {
-            tracing::warn!(hosts = %hosts.display(), %error, "the names could not be put back into a hosts file");
+            tracing::warn!(hosts = %hosts.display(), %error, "the names could not be restored in a hosts file");
         }
         drop(file);
         // Counted even if the names were still there: a check is work as well.

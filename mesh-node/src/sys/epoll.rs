@@ -114,7 +114,7 @@ mod tests {
             theirs.write_all(b"x").unwrap();
             for _ in 0..2 {
                 poll.wait(&mut ready, None).unwrap();
-                assert_eq!(ready, [Ready { token: 7, error: false }], "level-triggered: told until it is read");
+                assert_eq!(ready, [Ready { token: 7, error: false }], "level-triggered: reported until it is read");
             }
             drop(theirs);
             poll.wait(&mut ready, None).unwrap();

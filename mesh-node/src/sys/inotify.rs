@@ -1,5 +1,5 @@
 //! Notices that a file was written to: inotify(7).
-#![allow(unsafe_code, reason = "tokio trusts whoever registers a descriptor to keep it")]
+#![allow(unsafe_code, reason = "tokio requires that a registered descriptor stays open")]
 
 use std::{
     io,

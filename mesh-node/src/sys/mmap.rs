@@ -86,7 +86,7 @@ mod tests {
         let mut first = Mapping::open(&path, length).unwrap();
         assert!(first.bytes().iter().all(|byte| *byte == 0) && first.bytes().len() == 10_000);
         first.bytes()[7000] = 7;
-        assert_eq!(fs::read(&path).unwrap()[7000], 7, "as whoever comes after a kill finds it");
+        assert_eq!(fs::read(&path).unwrap()[7000], 7, "as after a kill");
         drop(first);
         assert_eq!(Mapping::open(&path, length).unwrap().bytes()[7000], 7);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);

@@ -13,7 +13,7 @@ use std::{
 use mesh_netns_tests::{Capture, Census};
 
 const USAGE: &str = "usage: mesh-netns-helper connect PORT HOST…     prints each HOST, and what the server says there
-       mesh-netns-helper serve PORT TEXT        says TEXT to whoever connects
+       mesh-netns-helper serve PORT TEXT        sends TEXT to every caller
        mesh-netns-helper udp PORT HOST          sends a datagram on a connected socket, waits for what comes of it
        mesh-netns-helper observe TEXT           counts what passes this namespace, until standard input ends
 A HOST that begins with `$` is the name of a variable that holds the host.";

@@ -116,7 +116,7 @@ impl Control {
 /// TLS towards whomever: it is the outlaw that isn't to be trusted here.
 fn trusting() -> ClientConfig {
     let provider = Arc::new(default_provider());
-    let verifier = Arc::new(Anybody(Arc::clone(&provider)));
+    let verifier = Arc::new(AnyServer(Arc::clone(&provider)));
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider has them")
@@ -126,9 +126,9 @@ fn trusting() -> ClientConfig {
 }
 
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyServer(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyServer {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

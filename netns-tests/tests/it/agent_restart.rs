@@ -181,7 +181,7 @@ fn what_died_while_the_agent_was_away_is_gone_everywhere() {
         more.wait_all(Condition::Reset);
         of_living.wait_all(Condition::Reset);
         is_refused(&near, db, PORT);
-        let error = caller.connect(db, PORT).expect_err("nobody is there");
+        let error = caller.connect(db, PORT).expect_err("no live instance");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{error}");
         coordinator.start();
         wait::until_true("the coordinator to know", || instances(&coordinator) == 2);

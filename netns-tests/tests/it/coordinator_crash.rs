@@ -89,7 +89,7 @@ impl Writers {
 }
 
 fn lock(confirmed: &Mutex<Confirmed>) -> std::sync::MutexGuard<'_, Confirmed> {
-    confirmed.lock().expect("nobody panics with it")
+    confirmed.lock().expect("no thread panics with it")
 }
 
 /// One command of each kind. An unanswered one may have been executed or not, but not by half.
@@ -298,7 +298,7 @@ fn a_disk_that_is_full_or_read_only_stops_nothing_but_changes() {
         let trust = coordinator.json(&["trust", "--app", "shop"]);
         assert_eq!(trust["trust"].as_array().map(Vec::len), Some(1), "what was refused is not there: {trust:#}");
 
-        // Read-only from the start on (a file that is open can't be made so): who only reads is served, and nothing is lost by it.
+        // Read-only from the start (an open file can't be made so): readers are served, and nothing is lost.
         let admin = coordinator.command(&["token", "create", "--admin"]).done().stdout.trim().to_owned();
         coordinator.stop();
         mount("remount,ro");

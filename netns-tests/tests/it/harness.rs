@@ -37,13 +37,13 @@ fn a_test_has_a_world_of_its_own() {
 
 #[test]
 fn a_failure_inside_is_a_failure_outside() {
-    let outcome = catch_unwind(|| isolated(|| panic!("the reason that the test gives")));
+    let outcome = catch_unwind(|| isolated(|| panic!("the reason of the test")));
     let panic = outcome.expect_err("it fails");
     if std::process::id() == 1 {
         resume_unwind(panic);
     }
     let text = panic.downcast_ref::<String>().expect("a message");
-    assert!(text.contains("the reason that the test gives"), "{text}");
+    assert!(text.contains("the reason of the test"), "{text}");
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn machines_reach_each_other_through_the_router_by_both_protocols() {
         let mut stream = a.enter(|| connect(to.v4(2), 80)).expect("a connection");
         exchange(&mut stream, 200_000).expect("all bytes, both ways");
         assert_eq!(server.accepted(), 1);
-        let refused = a.enter(|| TcpStream::connect((to.v6(2), 81))).expect_err("nobody listens there");
+        let refused = a.enter(|| TcpStream::connect((to.v6(2), 81))).expect_err("a closed port");
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
         let seen = capture.received(|p| p.protocol == protocol::TCP && p.ports().is_some_and(|(_, to)| to == 80));
         assert!(seen > 10, "the router sees what passes: {}", capture.text());

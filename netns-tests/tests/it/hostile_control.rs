@@ -176,7 +176,7 @@ fn after_its_removal_it_has_nothing() {
 
         coordinator.command(&["node", "remove", "hostile", "--force"]).done();
         while control.hear().is_some() {}
-        let (status, words) = stream(&scene.hostile).err().expect("a credential of nobody");
+        let (status, words) = stream(&scene.hostile).err().expect("an unknown credential");
         assert!(status == 401 || status == 403, "{status}: {words}");
         wait::until_true("the far ends of its connections to be reset", || scene.server.ended().len() >= ended + 7);
         assert!(scene.server.resets() >= 7, "{:?}", scene.server.ended());

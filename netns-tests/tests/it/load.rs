@@ -37,7 +37,7 @@ fn a_crowd_knows_whom_it_has_reached_and_what_became_of_it() {
 
         // A server that stops listening refuses, and keeps its connections.
         one.stop_listening();
-        let refused = a.enter(|| mesh_netns_tests::traffic::connect(TO, 1)).expect_err("nobody listens");
+        let refused = a.enter(|| mesh_netns_tests::traffic::connect(TO, 1)).expect_err("a closed port");
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
         crowd.assert_all_answer();
         one.listen();

@@ -128,7 +128,7 @@ fn connects_that_are_not_allowed(one_runner: bool) {
         scene.refuses_connect(what, target(service), target(service).service_address, 9000);
         scene.refuses_connect(what, target(service), target(service).address, 9000);
     }
-    scene.refuses_connect("an address nobody has", &scene.db, NOBODY, 9000);
+    scene.refuses_connect("an address without an owner", &scene.db, NOBODY, 9000);
     for (service, _, server) in &scene.others {
         assert_eq!(server.accepted(), 0, "{service}");
     }
@@ -183,7 +183,7 @@ fn whatever_is_not_plain_tcp(one_runner: bool) {
         1,
         vec![Ipv4::new(from, to, protocol::SCTP, vec![0x23, 0x28, 0x23, 0x29, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 4])],
     );
-    refuses("a protocol that nobody has heard of", 1, vec![Ipv4::new(from, to, 253, vec![0; 40])]);
+    refuses("an unknown protocol", 1, vec![Ipv4::new(from, to, 253, vec![0; 40])]);
 
     let syn =
         Segment { source: (from, 4000), destination: (to, 4001), seq: 1, ack: 0, flags: flag::SYN, payload: &[0; 64] };

@@ -84,7 +84,7 @@ fn all_refuse_and_the_last_ones_refusal_arrives() {
         for caller in &callers {
             let (mine, theirs) = (caller.capture(), dbs.each_ref().map(Instance::capture));
             for round in 1..=5 {
-                let error = caller.connect(dbs[0].service_address, PORT).expect_err("nobody listens");
+                let error = caller.connect(dbs[0].service_address, PORT).expect_err("a closed port");
                 assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
                 assert_eq!(heard(&mine), [round, 0, round, 0], "{}", mine.text());
                 assert_eq!(theirs.each_ref().map(syns), [round; 3], "each was asked once");

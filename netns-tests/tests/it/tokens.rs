@@ -211,7 +211,7 @@ fn a_taken_name_and_replace() {
         });
         old.kill();
         old.begin(&[]);
-        wait::until_true("the old one to be told", || old.log().contains("removed"));
+        wait::until_true("the old one to be notified", || old.log().contains("removed"));
     });
 }
 

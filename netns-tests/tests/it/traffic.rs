@@ -158,7 +158,7 @@ fn a_closed_port_and_a_service_without_instances_refuse() {
         back.wait_refused(|_| true, |p| p.icmp() == Some((3, 1)));
 
         let db = ovh.attach("shop/db");
-        let error = app.connect(db.service_address, 5432).expect_err("nobody listens");
+        let error = app.connect(db.service_address, 5432).expect_err("a closed port");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 
         // After its end there is none again, as soon as the runners know.

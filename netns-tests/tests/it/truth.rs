@@ -177,7 +177,7 @@ fn whatever_the_kernel_refuses_is_crossed_under_load() {
         for state in ["off", "on"] {
             pair.coordinator.command(&["switch", "udp-gso", state]).done();
             let on = || pair.runners.iter().all(|runner| offload(runner, "udp-gso")["on"] == (state == "on"));
-            wait::until_true("the switch to be told", on);
+            wait::until_true("the switch to arrive", on);
             go_on();
         }
         let off = pair.runners[0].drops("udp-gso-off");

@@ -35,7 +35,7 @@ struct Arguments {
     disk: Option<PathBuf>,
 }
 
-/// One way to start a container, which gives how long it took.
+/// A way to start a container, which returns how long it took.
 struct Kind<'a> {
     name: &'a str,
     start: &'a dyn Fn() -> Duration,
@@ -134,7 +134,8 @@ fn measure(rounds: usize) {
     });
 }
 
-/// Each kind in every round, and after each round what ends them, which isn't measured. What is added is told by round.
+/// Each kind in every round, and after each round their ends, which aren't measured. The additional time is printed by
+/// round.
 fn in_turn(what: &str, rounds: usize, kinds: &[Kind<'_>], end: &dyn Fn()) {
     let mut times: Vec<Vec<Duration>> = kinds.iter().map(|_| vec![]).collect();
     // One round to warm up.
@@ -160,7 +161,7 @@ fn in_turn(what: &str, rounds: usize, kinds: &[Kind<'_>], end: &dyn Fn()) {
     }
 }
 
-/// Starts many of one kind, and gives how long each took and all did.
+/// Starts many of one kind, and returns how long each took, and all together.
 fn at_once(docker: &Docker, flags: &[&str]) -> (Vec<Duration>, Duration) {
     let (next, times, begun) = (AtomicUsize::new(0), Mutex::new(vec![]), Instant::now());
     thread::scope(|scope| {
@@ -181,7 +182,7 @@ fn run_detached(docker: &Docker, flags: &[&str]) -> Command {
     docker.prepare(&[&["run", "--detach", "--network", "none"], flags, &["busybox", "sleep", "1000"]].concat())
 }
 
-/// Runs a command, and gives how long it took: by waiting for its end, not by looking for it now and then.
+/// Runs a command, and returns how long it took: by waiting for its end and not by polling.
 fn time(mut command: Command) -> Duration {
     let begun = Instant::now();
     let ended = command.output().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));

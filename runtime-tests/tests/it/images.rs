@@ -108,7 +108,7 @@ fn a_coordinator_and_an_agent_run_from_their_images() {
     isolated(|| {
         let stage = Stage::new(&[SHOP]);
         let machine = Machine::new(&stage);
-        let coordinator = std::env::var("MESH_COORD").expect("MESH_COORD gives the path of the program under test");
+        let coordinator = std::env::var("MESH_COORD").expect("MESH_COORD is the path of the program under test");
         // podman's own networks aren't used.
         let instead = [("-p", "--network"), ("7443:7443", "host")];
         machine.start("mesh-coord", Path::new(&coordinator), &instead);

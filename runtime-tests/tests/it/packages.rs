@@ -13,7 +13,7 @@ const ECHO: &str = "use IO::Socket::INET; my $l = IO::Socket::INET->new(LocalPor
 /// The package of a program, at its path on the machine.
 fn package(systemd: &Systemd, name: &str) -> String {
     let all = env::var("MESH_PACKAGES").expect(
-        "MESH_PACKAGES is not set: it gives the directory of the packages. scripts/test sets it, or: packaging/build --profile dev deb",
+        "MESH_PACKAGES is not set: it is the directory of the packages. scripts/test sets it, or: packaging/build --profile dev deb",
     );
     let all = fs::read_dir(&all).unwrap_or_else(|e| panic!("{all}: {e}")).flatten().map(|entry| entry.path());
     let is_it = |path: &PathBuf| {

@@ -13,8 +13,8 @@ pub fn run(data: &[u8]) {
         let (mut coalescing, mut delivered) = (Coalescing::new(), Delivered::default());
         for step in steps {
             match step {
-                Step::Segment(runner, octets) => assert!(coalescing.take(*runner, octets, &mut delivered)),
-                Step::Forged(octets) => coalescing.forged(octets),
+                Step::Segment(runner, bytes) => assert!(coalescing.take(*runner, bytes, &mut delivered)),
+                Step::Forged(bytes) => coalescing.forged(bytes),
                 Step::Flush => coalescing.flush(&mut delivered),
                 Step::Enable(enabled) => {
                     coalescing.flush(&mut delivered);

@@ -206,7 +206,7 @@ impl World {
         let had: BTreeSet<_> = before.instances_on(HOSTILE).map(|i| i.id).collect();
         let has: BTreeSet<_> = self.state.instances_on(HOSTILE).map(|i| i.id).collect();
         let mut kept: BTreeSet<_> = told.iter().map(|told| told.instance).collect();
-        rejected.iter().for_each(|id| assert!(kept.remove(id), "{id} was not told, or rejected twice"));
+        rejected.iter().for_each(|id| assert!(kept.remove(id), "{id} was not named, or rejected twice"));
         assert_eq!(has, kept);
         assert_eq!(ended.iter().copied().collect::<BTreeSet<_>>(), &had - &has);
         assert_eq!(adopted.iter().copied().collect::<BTreeSet<_>>(), &has - &had);

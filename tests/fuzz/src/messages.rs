@@ -23,6 +23,6 @@ pub(crate) fn round_trip<T: Serialize + DeserializeOwned + Debug>(data: &[u8]) -
     let again: T = serde_json::from_str(&written).unwrap_or_else(|error| panic!("{error} in {written}"));
     assert_eq!(serde_json::to_string(&again).expect("every message can be written"), written);
     // A field with its usual value is left out, but no field grows.
-    assert!(written.len() <= 64 * (data.len() + 16), "{} octets of {}", written.len(), data.len());
+    assert!(written.len() <= 64 * (data.len() + 16), "{} bytes of {}", written.len(), data.len());
     true
 }

@@ -125,14 +125,14 @@ fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, content: &[u8]) -> Vec<u8> {
 
 /// In the format of a TUN's read. `size` makes it a super-packet, unless it is zero.
 pub(crate) fn read_from_tun(packet: &[u8], size: u16) -> Vec<u8> {
-    let mut octets = vec![0; VNET];
+    let mut bytes = vec![0; VNET];
     if size > 0 {
-        (octets[0], octets[1]) = (1, 1);
-        octets[4..6].copy_from_slice(&size.to_ne_bytes());
-        octets[6..10].copy_from_slice(&[20u16.to_ne_bytes(), 16u16.to_ne_bytes()].concat());
+        (bytes[0], bytes[1]) = (1, 1);
+        bytes[4..6].copy_from_slice(&size.to_ne_bytes());
+        bytes[6..10].copy_from_slice(&[20u16.to_ne_bytes(), 16u16.to_ne_bytes()].concat());
     }
-    octets.extend(packet);
-    octets
+    bytes.extend(packet);
+    bytes
 }
 
 /// Damages a packet by the input: mostly not at all.

@@ -17,34 +17,33 @@ pub fn run(data: &[u8]) {
     let Ok(memory) = memory(&mut u) else { return };
     let length = memory.len();
     let (sender, receiver) = channel();
-    let mut world =
-        World::new(u.arbitrary().unwrap_or(true), Box::new(Kept { octets: memory, sender: sender.clone() }));
+    let mut world = World::new(u.arbitrary().unwrap_or(true), Box::new(Kept { bytes: memory, sender: sender.clone() }));
     let _ = world.live(&mut u, &[Op::Map, Op::Wait, Op::WriteSegment, Op::SealSegment, Op::WriteAnswer, Op::Detach]);
     let before = world.end();
     drop(world);
 
-    let memory = receiver.try_recv().expect("the engine gives it back");
+    let memory = receiver.try_recv().expect("the engine returns it");
     assert_eq!(memory.len(), length);
-    let again = World::from_memory(Box::new(Kept { octets: memory, sender }));
+    let again = World::from_memory(Box::new(Kept { bytes: memory, sender }));
     assert_eq!(again, before, "connections before and after a restart");
 }
 
 /// Memory that returns when its engine is dropped.
 struct Kept {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     sender: Sender<Vec<u8>>,
 }
 
 impl PinMemory for Kept {
     fn bytes(&mut self) -> &mut [u8] {
-        &mut self.octets
+        &mut self.bytes
     }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
         // Not needed from the second engine.
-        let _ = self.sender.send(std::mem::take(&mut self.octets));
+        let _ = self.sender.send(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -55,21 +54,21 @@ const RECORD: usize = 64;
 const CHECK: usize = 52;
 
 fn memory(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
-    let mut octets = vec![0; HEADER];
-    octets[..MAGIC.len()].copy_from_slice(MAGIC);
+    let mut bytes = vec![0; HEADER];
+    bytes[..MAGIC.len()].copy_from_slice(MAGIC);
     let records: u32 = u.int_in_range(0..=8)?;
     let used = if u.ratio(1, 8)? { u.arbitrary()? } else { records };
-    octets[16..20].copy_from_slice(&used.to_le_bytes());
+    bytes[16..20].copy_from_slice(&used.to_le_bytes());
     for _ in 0..records {
-        octets.extend(if u.ratio(1, 16)? { u.arbitrary::<[u8; RECORD]>()? } else { record(u)? });
+        bytes.extend(if u.ratio(1, 16)? { u.arbitrary::<[u8; RECORD]>()? } else { record(u)? });
     }
     // Too much room, or too little.
     if u.ratio(1, 16)? {
-        octets.truncate(usize::from(u.arbitrary::<u16>()?));
+        bytes.truncate(usize::from(u.arbitrary::<u16>()?));
     } else {
-        octets.resize(octets.len() + usize::from(u.arbitrary::<u8>()?), 0);
+        bytes.resize(bytes.len() + usize::from(u.arbitrary::<u8>()?), 0);
     }
-    Ok(octets)
+    Ok(bytes)
 }
 
 fn record(u: &mut Unstructured<'_>) -> Result<[u8; RECORD]> {
@@ -94,7 +93,7 @@ fn record(u: &mut Unstructured<'_>) -> Result<[u8; RECORD]> {
 /// Corrects the checksum (FNV-1a).
 fn seal(record: &mut [u8]) {
     let check =
-        record[..CHECK].iter().fold(0x811c_9dc5_u32, |sum, octet| (sum ^ u32::from(*octet)).wrapping_mul(0x0100_0193));
+        record[..CHECK].iter().fold(0x811c_9dc5_u32, |sum, byte| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     record[CHECK..56].copy_from_slice(&check.to_le_bytes());
 }
 
@@ -105,15 +104,15 @@ mod tests {
     /// This has to follow a change of the layout, or the fuzzer never gets past the checks.
     #[test]
     fn a_record_with_the_right_check_is_taken_up() {
-        let mut octets = vec![0; HEADER];
-        octets[..MAGIC.len()].copy_from_slice(MAGIC);
-        octets[16] = 1;
-        octets.extend(record(&mut Unstructured::new(&[1; 80])).unwrap());
+        let mut bytes = vec![0; HEADER];
+        bytes[..MAGIC.len()].copy_from_slice(MAGIC);
+        bytes[16] = 1;
+        bytes.extend(record(&mut Unstructured::new(&[1; 80])).unwrap());
         // Open.
-        octets[HEADER] = 2;
-        octets[HEADER + 48] = 1;
-        seal(&mut octets[HEADER..]);
+        bytes[HEADER] = 2;
+        bytes[HEADER + 48] = 1;
+        seal(&mut bytes[HEADER..]);
         let sender = channel().0;
-        assert_eq!(World::from_memory(Box::new(Kept { octets, sender })), 1);
+        assert_eq!(World::from_memory(Box::new(Kept { bytes, sender })), 1);
     }
 }

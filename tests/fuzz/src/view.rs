@@ -15,7 +15,7 @@ use crate::{messages::round_trip, sink::Counting};
 /// Reads lines of JSON: a view, then deltas. Each delta applies whole or not at all; every view that comes of it can be
 /// written, compiled, named and put into force.
 pub fn run(data: &[u8]) {
-    let mut lines = data.split(|octet| *octet == b'\n');
+    let mut lines = data.split(|byte| *byte == b'\n');
     let first = lines.next().unwrap_or_default();
     if !round_trip::<View>(first) {
         return;
@@ -64,7 +64,7 @@ fn take(engine: &mut Engine, view: &View, now: Instant) {
     if let Some((at, _)) = engine.next_timeout() {
         engine.handle_timeout(at, &mut sink);
     }
-    assert_eq!(sink.delivered, 0, "nobody has sent anything");
+    assert_eq!(sink.delivered, 0, "no instance has sent anything");
     for service in view.services().take(16) {
         if let Some(names) = names(view, service.id) {
             // One name, one address.
@@ -74,7 +74,7 @@ fn take(engine: &mut Engine, view: &View, now: Instant) {
         for other in view.services().take(16) {
             let ask =
                 |opens| verdict(view, service.id, other.id, Segment { source_port: 1, destination_port: 1, opens });
-            // Whoever may open a connection may go on with it.
+            // A service that may open a connection may go on with it.
             assert!(ask(true).is_err() || ask(false).is_ok());
         }
     }

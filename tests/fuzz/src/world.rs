@@ -176,15 +176,15 @@ impl World {
                 let from = *u.choose(&[endpoint(2), endpoint(3), ([203, 0, 113, 1], 1).into()])?;
                 let stride = usize::from(u.arbitrary::<u16>()?);
                 let kind = *u.choose(&[0, 1, 2, 3, 4])?;
-                let mut octets = some_octets(u)?;
-                if let Some(first) = octets.first_mut().filter(|_| kind > 0) {
+                let mut bytes = some_bytes(u)?;
+                if let Some(first) = bytes.first_mut().filter(|_| kind > 0) {
                     *first = kind;
                 }
-                self.receive(from, &octets, stride.max(1), 0);
+                self.receive(from, &bytes, stride.max(1), 0);
             }
             Op::Seal => {
-                let octets = some_octets(u)?;
-                self.seal_and_receive(&[octets]);
+                let bytes = some_bytes(u)?;
+                self.seal_and_receive(&[bytes]);
             }
             Op::SealSegment => {
                 let count = u.int_in_range(1..=3)?;
@@ -217,8 +217,8 @@ impl World {
             Op::Handshake => self.handshake(),
             Op::Write => {
                 let port = self.a_port(u)?;
-                let octets = some_octets(u)?;
-                self.write(port, octets);
+                let bytes = some_bytes(u)?;
+                self.write(port, bytes);
             }
             Op::WriteSegment => {
                 let port = self.a_port(u)?;
@@ -235,10 +235,10 @@ impl World {
             Op::WriteAnswer => {
                 let read = self.readable();
                 if !read.is_empty() {
-                    let (port, octets) = u.choose(&read)?.clone();
+                    let (port, bytes) = u.choose(&read)?.clone();
                     let flags = some_flags(u)?;
                     let payload = vec![0; *u.choose(&[0, 0, 1, 5000])?];
-                    if let Packet::Tcp(segment) = Packet::read(&octets[VNET..]) {
+                    if let Packet::Tcp(segment) = Packet::read(&bytes[VNET..]) {
                         let size = if payload.len() > 1000 { 1292 } else { 0 };
                         self.write(port, read_from_tun(&segment.answer(flags).write(&[], &payload), size));
                     }
@@ -247,8 +247,8 @@ impl World {
             Op::WriteUnreachable => {
                 let read = self.readable();
                 if !read.is_empty() {
-                    let (port, octets) = u.choose(&read)?.clone();
-                    let ip = &octets[VNET..];
+                    let (port, bytes) = u.choose(&read)?.clone();
+                    let ip = &bytes[VNET..];
                     if let Packet::Tcp(segment) = Packet::read(ip) {
                         let quoted = &ip[..ip.len().min(usize::from(u.int_in_range(0..=64u8)?))];
                         let (from, to) = (segment.destination.0, segment.source.0);
@@ -315,29 +315,26 @@ impl World {
     }
 
     /// A TUN's read.
-    fn write(&mut self, port: u32, mut octets: Vec<u8>) {
+    fn write(&mut self, port: u32, mut bytes: Vec<u8>) {
         let drops = self.drops();
-        self.taken += octets.len();
-        if let Some(Packet::Tcp(segment)) = octets.get(VNET..).map(Packet::read)
+        self.taken += bytes.len();
+        if let Some(Packet::Tcp(segment)) = bytes.get(VNET..).map(Packet::read)
             && segment.opens()
         {
             self.syns.insert((segment.source.0, segment.destination.0, segment.sequence));
         }
         let session = self.has_session();
-        self.engine.handle_tun(Port(port), &mut octets, self.now, &mut self.effects);
+        self.engine.handle_tun(Port(port), &mut bytes, self.now, &mut self.effects);
         self.engine.flush(&mut self.effects);
         let seen = self.effects.delivered.len() + self.effects.sent.len();
         // Without a session it may wait for one.
-        assert!(
-            !session || self.drops() > drops || seen > 0 || self.is_for_the_silent(&octets),
-            "lost without a trace"
-        );
+        assert!(!session || self.drops() > drops || seen > 0 || self.is_for_the_silent(&bytes), "lost without a trace");
         self.settle(Origin::Port(port));
     }
 
     /// Whether it may wait for runner 3, with which there is never a session.
-    fn is_for_the_silent(&self, octets: &[u8]) -> bool {
-        matches!(octets.get(VNET..).map(Packet::read), Some(Packet::Tcp(_)))
+    fn is_for_the_silent(&self, bytes: &[u8]) -> bool {
+        matches!(bytes.get(VNET..).map(Packet::read), Some(Packet::Tcp(_)))
     }
 
     /// Datagrams arrive, `quiet` of which have no effect if they are accepted.
@@ -347,7 +344,7 @@ impl World {
         let received = Datagrams { from, local: None, bytes: datagrams, stride };
         self.engine.handle_udp(&received, self.now, &mut self.effects);
         self.engine.flush(&mut self.effects);
-        let delivered: usize = self.effects.delivered.iter().map(|(_, octets)| pieces(octets).len()).sum();
+        let delivered: usize = self.effects.delivered.iter().map(|(_, bytes)| pieces(bytes).len()).sum();
         let sent: usize = self.effects.sent.iter().map(|(_, batch, stride)| batch.len().div_ceil(*stride)).sum();
         let cookies = datagrams.chunks(stride).filter(|datagram| datagram.first() == Some(&3)).count();
         let accounted = delivered + sent + (self.drops() - drops) as usize + cookies + quiet;
@@ -451,10 +448,10 @@ impl World {
         for _ in 0..16 {
             self.engine.flush(&mut self.effects);
             let (Effects { sent, delivered }, deaf) = (std::mem::take(&mut self.effects), self.deaf);
-            for (port, octets) in delivered {
-                self.given += octets.len();
-                self.check_delivered(port, &octets, origin);
-                self.read.push((port, octets));
+            for (port, bytes) in delivered {
+                self.given += bytes.len();
+                self.check_delivered(port, &bytes, origin);
+                self.read.push((port, bytes));
             }
             let mut answers = vec![];
             for (to, batch, stride) in sent {
@@ -489,9 +486,9 @@ impl World {
     }
 
     /// Checks a packet to an instance.
-    fn check_delivered(&self, port: u32, octets: &[u8], origin: Origin) {
+    fn check_delivered(&self, port: u32, bytes: &[u8], origin: Origin) {
         let instance = self.attached.get(&port).unwrap_or_else(|| panic!("delivered to {port}, which isn't there"));
-        for piece in pieces(octets) {
+        for piece in pieces(bytes) {
             match Packet::read(&piece[VNET..]) {
                 Packet::Tcp(segment) => {
                     if segment.flags & RST != 0 {
@@ -525,7 +522,7 @@ impl World {
     /// A packet passes only by the reference verdict, and from a possible owner of its address.
     fn check(&self, segment: &Segment, origin: Origin) {
         let (source, destination) = (self.service_at(segment.source.0), self.service_at(segment.destination.0));
-        let (Some(source), Some(destination)) = (source, destination) else { panic!("nobody's: {segment:?}") };
+        let (Some(source), Some(destination)) = (source, destination) else { panic!("without an owner: {segment:?}") };
         let asked = rules::Segment {
             source_port: segment.source.1,
             destination_port: segment.destination.1,
@@ -541,7 +538,7 @@ impl World {
             Origin::Peer => assert!(self.is_on(segment.source.0, 2), "forged by the peer: {segment:?}"),
             Origin::Port(port) => {
                 let own = self.attached.get(&port).and_then(|instance| self.view.instance(*instance));
-                let own = own.unwrap_or_else(|| panic!("from {port}, where nobody is: {segment:?}"));
+                let own = own.unwrap_or_else(|| panic!("from {port}, which has no instance: {segment:?}"));
                 let service = self.view.service(own.service).expect("it passed");
                 assert!([own.address, service.address].contains(&segment.source.0), "forged by {own:?}: {segment:?}");
             }
@@ -563,22 +560,22 @@ impl World {
 }
 
 /// The segments of a delivered packet or super-packet, whose headers are right.
-fn pieces(octets: &[u8]) -> Vec<Vec<u8>> {
-    let size = usize::from(u16::from_ne_bytes([octets[4], octets[5]]));
-    let headers = VNET + 20 + usize::from(octets.get(VNET + 32).map_or(0, |offset| offset >> 4)) * 4;
-    if octets[1] == 0 {
-        return vec![octets.to_vec()];
+fn pieces(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let size = usize::from(u16::from_ne_bytes([bytes[4], bytes[5]]));
+    let headers = VNET + 20 + usize::from(bytes.get(VNET + 32).map_or(0, |offset| offset >> 4)) * 4;
+    if bytes[1] == 0 {
+        return vec![bytes.to_vec()];
     }
     let mut pieces = vec![];
-    mesh_engine::split(&mut octets.to_vec(), |piece| {
-        assert!(piece.len() <= headers + size, "a piece of {} octets: {headers} + {size}", piece.len());
+    mesh_engine::split(&mut bytes.to_vec(), |piece| {
+        assert!(piece.len() <= headers + size, "a piece of {} bytes: {headers} + {size}", piece.len());
         pieces.push(piece.to_vec());
     });
     pieces
 }
 
 /// Random bytes, up to some thousands.
-fn some_octets(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+fn some_bytes(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let (length, fill) = (usize::from(u.arbitrary::<u16>()?), u.int_in_range(0..=3u8)?);
     match fill {
         // A few by the input, or many by a pattern.

@@ -10,8 +10,8 @@ const ASKED: Segment = Segment { source_port: 40000, destination_port: 5432, ope
 #[test]
 fn an_empty_map_grants_nothing() {
     assert_eq!(Filter::default().verdict(ServiceIx(0), ServiceIx(0), ASKED), Err(Denial::UnknownService));
-    let nobody = Builder::new(1).map();
-    assert_eq!(nobody.filter.verdict(ServiceIx(0), ServiceIx(0), ASKED), Err(Denial::UnknownService));
+    let empty = Builder::new(1).map();
+    assert_eq!(empty.filter.verdict(ServiceIx(0), ServiceIx(0), ASKED), Err(Denial::UnknownService));
 }
 
 /// A view in which records may be missing or refer to missing ones.

@@ -41,7 +41,7 @@ impl Memory {
         // From here on it goes by what it has on disk.
         coordinator.kill();
         runner.stop();
-        let [_, nobody] = again(&mut runner);
+        let [_, alone] = again(&mut runner);
         runner.stop();
         let secrets = known::enlarge(runner.state(), KNOWN, 0);
         let [_, known] = again(&mut runner);
@@ -56,7 +56,7 @@ impl Memory {
         Self {
             alone_kib,
             anonymous_kib,
-            known_kib: (known - nobody) / KNOWN as f64,
+            known_kib: (known - alone) / KNOWN as f64,
             session_kib: (connected - known) / SESSIONS as f64,
         }
     }

@@ -31,7 +31,7 @@ pub(crate) struct Churn {
     chance: Chance,
     begun: Instant,
     until: Instant,
-    told: Instant,
+    printed: Instant,
     /// How often each thing has happened.
     pub(crate) done: BTreeMap<&'static str, u64>,
     /// Instances that ended without warning: connections to them may fail.
@@ -67,7 +67,7 @@ impl Churn {
             chance: Chance::new(seed),
             begun: now,
             until,
-            told: now,
+            printed: now,
             done: BTreeMap::new(),
             killed: BTreeSet::new(),
             orphans: BTreeSet::new(),
@@ -93,8 +93,8 @@ impl Churn {
             mesh.idle.iter_mut().for_each(Crowd::assert_all_answer);
             let pause = self.chance.up_to(Duration::from_secs(3));
             thread::sleep(pause);
-            if self.told.elapsed() >= TELL {
-                self.told = Instant::now();
+            if self.printed.elapsed() >= TELL {
+                self.printed = Instant::now();
                 self.tell(mesh, watch);
             }
         }
@@ -113,8 +113,8 @@ impl Churn {
             Some(later) => format!("+{:.1}", later.as_secs_f64()),
             None => format!("-{:.1}", (when - at).as_secs_f64()),
         };
-        let told: Vec<String> = around.iter().map(|(at, what)| format!("{} s {what}", relative(*at))).collect();
-        told.join(", ")
+        let times: Vec<String> = around.iter().map(|(at, what)| format!("{} s {what}", relative(*at))).collect();
+        times.join(", ")
     }
 
     fn tell(&self, mesh: &Mesh, watch: &Watch) {
@@ -237,7 +237,7 @@ impl Churn {
         crowd.assert_all_answer();
         crowd.leave();
         self.connections += 1;
-        let error = app.connect(mesh.api.instance.service_address, PORT).expect_err("a connection that nobody allows");
+        let error = app.connect(mesh.api.instance.service_address, PORT).expect_err("a connection without a trust");
         assert!(!traffic::unanswered(&error), "{error}");
         runner.command(&["detach", &app.id]).done();
     }

@@ -68,7 +68,7 @@ impl Verdict {
                 )
             }));
         }
-        let long = Arc::into_inner(mesh.long).expect("nobody watches them any more");
+        let long = Arc::into_inner(mesh.long).expect("they are no longer watched");
         for long in long {
             let [from, to] = long.between.map(|runner| runner + 1);
             if let Err(error) = long.transfer.finish() {

@@ -109,15 +109,15 @@ impl Watch {
 fn watch(shared: &Shared, long: &[Long]) {
     let begun = Instant::now();
     let mut moved: Vec<(u64, Instant)> = vec![(0, begun); long.len()];
-    let mut told = vec![false; long.len()];
+    let mut reported = vec![false; long.len()];
     let mut sampled = begun;
     while !shared.over.load(Ordering::Acquire) {
         thread::sleep(Duration::from_millis(100));
         let (now, excuses) = (Instant::now(), *lock(&shared.excuses));
-        for ((long, moved), told) in long.iter().zip(&mut moved).zip(&mut told) {
+        for ((long, moved), reported) in long.iter().zip(&mut moved).zip(&mut reported) {
             let bytes = long.transfer.moved();
             if bytes != moved.0 {
-                (*moved, *told) = ((bytes, now), false);
+                (*moved, *reported) = ((bytes, now), false);
             }
             let excused = |runner: usize| if excuses[runner].since.is_some() { now } else { excuses[runner].until };
             let since = long.between.iter().map(|runner| excused(*runner)).fold(moved.1, Instant::max);
@@ -125,11 +125,11 @@ fn watch(shared: &Shared, long: &[Long]) {
             let mut seen = lock(&shared.seen);
             seen.longest_stall = seen.longest_stall.max(stall);
             let [from, to] = long.between.map(|runner| runner + 1);
-            if !*told && long.transfer.has_ended() {
-                *told = true;
+            if !*reported && long.transfer.has_ended() {
+                *reported = true;
                 seen.wrong.push(format!("the transfer from r{from} to r{to} has ended"));
-            } else if !*told && stall > STALL {
-                *told = true;
+            } else if !*reported && stall > STALL {
+                *reported = true;
                 seen.wrong.push(format!("the transfer from r{from} to r{to} stands still for {STALL:?}"));
             }
         }

@@ -7,16 +7,16 @@ use mesh_proto::{InstanceId, ServiceId, ServicePath, message::Held, view};
 
 use super::{HONEST, HOSTILE};
 
-/// How many look-ups it may cost: a few for each instance that is told, and once through those of each service that is
-/// among them; anything else but a hello may look for what was meant.
-pub(super) fn allowed(state: &State, told: &[Held]) -> usize {
-    let named: BTreeSet<_> = told.iter().map(|told| &told.service).collect();
+/// How many look-ups a hello may cost: a few for each named instance, and one pass through the instances of each named
+/// service. Other messages may search for similar names.
+pub(super) fn allowed(state: &State, held: &[Held]) -> usize {
+    let named: BTreeSet<_> = held.iter().map(|held| &held.service).collect();
     let of: BTreeSet<_> = services(state).filter(|(_, path)| named.contains(path)).map(|(id, _)| id).collect();
     let counted = state.records().filter(|record| matches!(record, Record::Instance(i) if of.contains(&i.service)));
-    200 + 4 * told.len() + 2 * counted.count()
+    200 + 4 * held.len() + 2 * counted.count()
 }
 
-/// Only what is the hostile runner's own, what is counted for all, what rests, and what is noted.
+/// Checks that a change concerns only the hostile runner's records, common counts, resting addresses, or the audit.
 pub(super) fn check_change(before: &State, change: &Change) {
     let key = change.key();
     match (&key, change) {
