@@ -59,10 +59,11 @@ fn a_name_reorders_no_row_of_either_program() {
     isolated(|| {
         let world = World::new();
         let coordinator = world.coordinator(&[]);
-        let file = format!("deployment = \"shop\"\n[services.app]\n[services.\"{NAME}\"]\nport = 5432\n");
+        declare(&coordinator, &[SHOP]);
+        let file = format!("deployment = \"billing\"\n[services.\"{NAME}\"]\nport = 5432\nnames = \"manual\"\n");
         let applied = coordinator.apply(&file).done();
         let aws = world.runner(&coordinator, "aws", Stack::Dual);
-        let service = format!("shop/{NAME}");
+        let service = format!("billing/{NAME}");
         let (app, db) = (aws.attach("shop/app"), aws.attach(&service));
         is_refused(&app, db.service_address, 4711);
         wait::until_true("the refusal", || aws.json(&["denied"])["denied"][0]["port"] == 4711);
@@ -73,7 +74,7 @@ fn a_name_reorders_no_row_of_either_program() {
             ("audit", coordinator.command(&["audit"]).done()),
             ("status", aws.command(&["status"]).done()),
             ("denied", aws.command(&["denied"]).done()),
-            ("why", aws.command(&["why", "shop/app", &service, "5432"]).done()),
+            ("why", aws.command(&["why", "shop/app", &service, "5432"]).expect_code(1)),
             ("an error", aws.command(&["why", "shop/app", &format!("{service}x"), "5432"]).expect_code(1)),
             ("drain", aws.command(&["drain", &db.id]).done()),
         ];
