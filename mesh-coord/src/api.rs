@@ -239,7 +239,7 @@ pub(crate) struct Trust {
     pub(crate) version: u32,
     pub(crate) deployment: Label,
     pub(crate) trust: Vec<TrustEntry>,
-    /// The runners concerned that have not put all of it into force, as far as the coordinator knows.
+    /// The runners concerned that have not confirmed that they apply all of it.
     pub(crate) pending: Vec<Label>,
 }
 
@@ -252,7 +252,7 @@ pub(crate) struct TrustPage {
     pub(crate) warnings: Vec<String>,
 }
 
-/// A change of a deployment's trust, if any, and how long to wait until it is in force.
+/// A change of a deployment's trust, if any, and how long to wait until all runners concerned have confirmed it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TrustAndWait {
     pub(crate) change: Option<TrustChange>,
@@ -279,7 +279,7 @@ impl Nodes {
 fn node(core: &Core, row: RunnerRow, now: UnixSeconds) -> Node {
     let state = match row.removed {
         Some(_) => NodeState::Removed,
-        None if core.sessions.is_online(row.id) => NodeState::Online,
+        None if core.sessions.is_connected(row.id) => NodeState::Online,
         None => NodeState::Silent,
     };
     Node {
@@ -288,8 +288,8 @@ fn node(core: &Core, row: RunnerRow, now: UnixSeconds) -> Node {
         provider: row.provider,
         state,
         endpoints: row.endpoints,
-        revision: core.sessions.in_force(row.id),
-        last_seen_seconds: core.sessions.last_seen(row.id).map(|seen| now.since(UnixSeconds(seen))),
+        revision: core.sessions.confirmed(row.id),
+        last_seen_seconds: core.links.last_heard(row.id).map(|seen| now.since(UnixSeconds(seen))),
         scope: row.scope,
         instances: row.instances,
         agent: row.version,
@@ -357,7 +357,7 @@ impl Instances {
 
 fn reachable(core: &Core, row: &InstanceRow) -> Reachable {
     match row.state {
-        _ if !core.sessions.is_online(row.runner_id) => Reachable::Unreachable,
+        _ if !core.sessions.is_connected(row.runner_id) => Reachable::Unreachable,
         InstanceState::Live => Reachable::Live,
         InstanceState::Draining => Reachable::Draining,
         InstanceState::Client => Reachable::Client,
@@ -398,6 +398,8 @@ impl Audit {
 }
 
 impl TrustPage {
+    /// The page without the runners that are pending.
+    ///
     /// # Errors
     /// If there is no such deployment for this reader.
     pub(crate) fn of(core: &Core, reader: &Admin, deployment: &Label) -> Result<Self, Failure> {
@@ -405,10 +407,9 @@ impl TrustPage {
             Outcome::Trusted { deployment, trust, directions, warnings } => (deployment, trust, directions, warnings),
             other => return Err(Failure::unexpected(&other)),
         };
-        let late = core.concerned(&deployment).into_iter().filter(|runner| !core.sessions.is_current(*runner));
-        let pending = late.filter_map(|runner| core.state.runner(runner)).map(|runner| runner.name.clone()).collect();
         let trust = trust.into_iter().map(TrustEntry::from).collect();
-        Ok(Self { listing: Trust { version: VERSION, deployment, trust, pending }, directions, warnings })
+        let listing = Trust { version: VERSION, deployment, trust, pending: Vec::new() };
+        Ok(Self { listing, directions, warnings })
     }
 }
 

@@ -2,17 +2,19 @@
 //! runners that it concerns; whoever wants to know something is let in between two commands, and while a commit is under
 //! way.
 
-use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow, ensure};
 use mesh_model::{
     Change, Command, Outcome, Record, Refusal, State, UnixSeconds,
     record::{Key, Meta},
 };
-use mesh_proto::{Epoch, Label, Range, Revision, RunnerId, View, view::Network};
+use mesh_proto::{Label, Range, Revision, RunnerId, message, view::Network};
+use mesh_sessions::Sessions;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::Instant,
 };
 use tracing::info;
 
@@ -21,13 +23,17 @@ use crate::{
     random,
     store::{Loaded, Store, StoreError},
     tenant::Tenant,
-    watch::{Owed, Sessions},
 };
 
+mod core;
 mod fair;
 mod keyring;
+mod links;
 mod queue;
 mod writer;
+
+pub(crate) use self::core::Core;
+pub(crate) use links::Line;
 
 use fair::Lane;
 use keyring::Keyring;
@@ -69,6 +75,18 @@ impl Failure {
     pub(crate) fn unexpected(outcome: &Outcome) -> Self {
         Self::Internal(format!("an answer to something else: {outcome:?}"))
     }
+
+    /// What the caller is told.
+    pub(crate) fn refusal(&self) -> message::Refusal {
+        match self {
+            Self::Refused(refusal) => refusal.clone().into(),
+            Self::Store(error) => message::Refusal::new(error.to_string(), error.hint()),
+            Self::Ending => message::Refusal::new(self.to_string(), "try again when it is back"),
+            Self::Internal(_) => {
+                message::Refusal::new(self.to_string(), "this is a bug: please report it with the log")
+            }
+        }
+    }
 }
 
 /// What came of a command.
@@ -78,55 +96,6 @@ pub(crate) struct Done {
     pub(crate) outcome: Outcome,
     /// The commit that holds what the command changed; the last one before it if it changed nothing.
     pub(crate) revision: Revision,
-}
-
-/// What the writer knows.
-#[derive(Debug)]
-pub(crate) struct Core {
-    /// What is committed.
-    pub(crate) state: State,
-    /// Who is connected.
-    pub(crate) sessions: Sessions,
-    /// Who has yet to put a change into force that it doesn't show in the state any more that it has to.
-    owed: Owed,
-    /// This life of the coordinator.
-    pub(crate) epoch: Epoch,
-}
-
-impl Core {
-    /// The view that a runner that is connected should have.
-    pub(crate) fn look(&mut self, runner: RunnerId) -> Option<Arc<View>> {
-        self.sessions.look(runner, || self.state.view(runner, self.epoch))
-    }
-
-    /// The runners that have to put into force what changes about a deployment, and those that may still have to what has
-    /// changed.
-    pub(crate) fn concerned(&self, deployment: &Label) -> BTreeSet<RunnerId> {
-        let mut concerned = self.state.concerned(deployment);
-        let known = self.state.deployment_named(deployment);
-        concerned.extend(known.into_iter().flat_map(|known| self.owed.of(known.id)));
-        concerned
-    }
-
-    /// Tells these runners that their views may have changed, and ends the streams of those that are none any more.
-    fn tell(&mut self, runners: &BTreeSet<RunnerId>) {
-        for runner in runners {
-            if self.state.stands(*runner) {
-                self.sessions.touch(*runner, self.state.revision());
-            } else {
-                self.sessions.cut_off(*runner);
-                self.owed.forget(*runner);
-            }
-        }
-    }
-
-    /// Tells the runners that are connected which offloads are on there, where that is news.
-    fn tell_switches(&mut self) {
-        let connected: Vec<RunnerId> = self.sessions.connected().collect();
-        for runner in connected {
-            self.sessions.switch(runner, self.state.switches(runner));
-        }
-    }
 }
 
 /// The way to the writer, on somebody's account.
@@ -158,8 +127,9 @@ impl Coordinator {
         }
         let watch = store.watch(loaded.revision).await.map_err(described)?;
         let state = State::load(loaded.revision, loaded.records)?;
-        let core = Core { state, sessions: Sessions::default(), owed: Owed::default(), epoch: random::epoch()? };
-        info!(revision = %core.state.revision(), epoch = %core.epoch, range = %core.state.network().range, "state loaded");
+        let sessions = Sessions::new(random::epoch()?, Instant::now().into_std());
+        let core = Core::new(state, sessions);
+        info!(revision = %core.state.revision(), epoch = %core.sessions.epoch(), range = %core.state.network().range, "state loaded");
         let (alive, gone) = mpsc::channel(1);
         let coordinator = Self {
             queue: Arc::default(),
@@ -214,6 +184,37 @@ impl Coordinator {
             }
         });
         self.queue.push(&self.lane, Request::Visit(visit))?;
+        answered.await.map_err(|_| Failure::Ending)
+    }
+
+    /// Waits until all runners that `deployment` concerns have confirmed what changed up to `revision`, for `patience` at
+    /// most; returns those that haven't.
+    ///
+    /// # Errors
+    /// If the coordinator is ending.
+    pub(crate) async fn wait_for_deployment(
+        &self,
+        deployment: Label,
+        revision: Revision,
+        patience: Duration,
+    ) -> Result<Vec<Label>, Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.visit(move |core| core.wait_for_deployment(&deployment, revision, patience, answer)).await?;
+        answered.await.map_err(|_| Failure::Ending)
+    }
+
+    /// The same for the connected runners that `asker` knows.
+    ///
+    /// # Errors
+    /// If the coordinator is ending.
+    pub(crate) async fn wait_for_peers(
+        &self,
+        asker: RunnerId,
+        revision: Revision,
+        patience: Duration,
+    ) -> Result<Vec<Label>, Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.visit(move |core| core.wait_for_peers(asker, revision, patience, answer)).await?;
         answered.await.map_err(|_| Failure::Ending)
     }
 

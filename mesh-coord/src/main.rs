@@ -9,7 +9,9 @@ mod clock;
 mod coordinator;
 mod data;
 mod http;
+mod places;
 mod random;
+mod rate;
 mod store;
 mod tenant;
 #[cfg(test)]

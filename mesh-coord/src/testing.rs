@@ -176,7 +176,7 @@ impl World {
     /// What the model says that the agent should know.
     pub(crate) async fn truth(&self, agent: &Agent) -> View {
         let runner = agent.view.as_ref().unwrap().runner;
-        self.coordinator.visit(move |core| core.state.view(runner, core.epoch).unwrap()).await.unwrap()
+        self.coordinator.visit(move |core| core.state.view(runner, core.sessions.epoch()).unwrap()).await.unwrap()
     }
 }
 

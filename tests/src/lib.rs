@@ -8,6 +8,7 @@
 
 pub mod errors;
 pub mod reference;
+pub mod waits;
 
 mod bug;
 mod checks;

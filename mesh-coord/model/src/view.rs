@@ -105,11 +105,11 @@ impl State {
 
     /// The runners whose views may hold something of the deployment of that name: they must apply what changes about it.
     #[must_use]
-    pub fn concerned(&self, deployment: &Label) -> BTreeSet<RunnerId> {
-        let mut concerned = BTreeSet::new();
+    pub fn affected_by(&self, deployment: &Label) -> BTreeSet<RunnerId> {
+        let mut affected = BTreeSet::new();
         let deployment = self.index.deployment_names.get(deployment);
-        self.add_seers(&deployment.into_iter().copied().collect(), &mut concerned);
-        concerned
+        self.add_seers(&deployment.into_iter().copied().collect(), &mut affected);
+        affected
     }
 }
 

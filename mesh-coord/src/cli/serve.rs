@@ -89,7 +89,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     // A log or file that has reached its limit (setrlimit(2)) is an error like any other.
     let _limit = signal(SignalKind::from_raw(nix::libc::SIGXFSZ));
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be waited for")?;
-    let mut absence = tokio::spawn(watch::absence::watch(coordinator.clone(), tokio::time::Instant::now()));
+    let mut silence = tokio::spawn(watch::silence::watch(coordinator.clone()));
     let address = listener.local_addr().context("the listener has no address")?;
     let advertised = Advertised { urls: args.advertise, guess: guess(address) };
     let router = Api::new(coordinator, identity.fingerprint, enrol_key).advertising(advertised).router();
@@ -102,7 +102,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
             ended.context("the coordinator's writer failed")?;
             anyhow::bail!("the coordinator's writer ended: its log says why");
         }
-        ended = &mut absence => {
+        ended = &mut silence => {
             ended.context("the watch for silent runners failed")?;
             anyhow::bail!("the coordinator's writer ended: its log says why");
         }
@@ -111,7 +111,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
         _ = interrupt.recv() => info!("SIGINT: ending"),
     }
     // What is confirmed is on the disk already; a commit under way is there or not.
-    absence.abort();
+    silence.abort();
     writer.abort();
     let _ = writer.await;
     let _ = std::fs::remove_file(data.socket());

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use mesh_link::Method;
 use mesh_model::{
-    AdminCommand, Outcome, TrustChange,
+    TrustChange,
     declare::Pattern,
     outcome::{BothWays, May},
 };
@@ -67,53 +67,24 @@ pub(super) async fn run(args: Trust) -> Result<()> {
         () if !callers.is_empty() => Some(TrustChange::Add { callers, services, ports }),
         () => None,
     };
-    if wait {
-        return change_and_wait(app, change, timeout.unwrap_or(TIMEOUT), &reach, json).await;
-    }
-    let path = format!("trust/{app}");
-    let Some(change) = change else {
-        let page: TrustPage = reach.get(&path).await?;
-        warn(&page.warnings);
-        return if json { print_json(&page.listing) } else { show(&app, &page.directions) };
-    };
-    let command = AdminCommand::Trust { deployment: app.clone(), change };
-    let Outcome::Trusted { directions, warnings, .. } = reach.order(&command).await? else {
-        bail!("the coordinator answered otherwise");
-    };
-    warn(&warnings);
-    warn_of_unknown(&directions, &reach).await;
-    if json {
-        let page: TrustPage = reach.get(&path).await?;
-        return print_json(&page.listing);
-    }
-    show(&app, &directions)
-}
-
-async fn change_and_wait(
-    app: Label,
-    change: Option<TrustChange>,
-    timeout: Duration,
-    reach: &Reach,
-    json: bool,
-) -> Result<()> {
     let changes = change.is_some();
-    let milliseconds = u64::try_from(timeout.as_millis())?;
-    let what = TrustAndWait { change, milliseconds };
+    let timeout = if wait { timeout.unwrap_or(TIMEOUT) } else { Duration::ZERO };
+    let what = TrustAndWait { change, milliseconds: u64::try_from(timeout.as_millis())? };
     let page: TrustPage = reach.request(Method::POST, &format!("trust-and-wait/{app}"), Some(&what)).await?;
     warn(&page.warnings);
     if changes {
-        warn_of_unknown(&page.directions, reach).await;
+        warn_of_unknown(&page.directions, &reach).await;
     }
     if json {
         print_json(&page.listing)?;
     } else {
         show(&app, &page.directions)?;
     }
-    if page.listing.pending.is_empty() {
+    if !wait || page.listing.pending.is_empty() {
         return Ok(());
     }
     let pending: Vec<&str> = page.listing.pending.iter().map(|name| &**name).collect();
-    let done = if changes { "it is changed, and will be in force there when they are back; " } else { "" };
+    let done = if changes { "the change is made, and they apply it when they are back; " } else { "" };
     bail!(
         "not in force after {} on: {}; {done}`mesh-coord nodes` shows their state, and `mesh-coord node remove NAME` cuts \
          one off for good",

@@ -34,7 +34,7 @@ async fn what_was_confirmed_outlasts_the_coordinator_and_the_epoch_does_not() {
         let store = SqliteStore::open(&path).await.unwrap();
         let (coordinator, writer) = Coordinator::start(store, Choice::default()).await.unwrap();
         coordinator.submit(apply(name)).await.unwrap();
-        epochs.push(coordinator.visit(|core| core.epoch).await.unwrap());
+        epochs.push(coordinator.visit(|core| core.sessions.epoch()).await.unwrap());
         drop(coordinator);
         writer.await.unwrap();
     }

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use mesh_model::{Change, Command, Record, State};
+use mesh_model::{Change, Command, State};
 use mesh_proto::Revision;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -48,7 +48,7 @@ impl<S: Store> Writer<S> {
             tokio::select! {
                 request = queue.next() => match request {
                     Request::Submit(submission) => self.carry_out(submission).await,
-                    Request::Visit(visit) => visit(&mut self.core),
+                    Request::Visit(visit) => self.core.visit(visit),
                 },
                 commit = self.watch.next() => match commit {
                     Ok(commit) => self.absorb(&commit.changes, commit.revision),
@@ -60,6 +60,7 @@ impl<S: Store> Writer<S> {
                         }
                     }
                 },
+                () = self.core.timer() => self.core.time_out(),
                 _ = gone.recv() => return,
             }
         }
@@ -110,7 +111,8 @@ impl<S: Store> Writer<S> {
         loop {
             tokio::select! {
                 committed = &mut commit => return committed,
-                visit = queue.next_visit() => visit(core),
+                visit = queue.next_visit() => core.visit(visit),
+                () = core.timer() => core.time_out(),
                 () = &mut patience => {
                     note(trouble, &StoreError::Slow);
                     let waiting = queue.submissions().into_iter().map(|waiting| waiting.answer);
@@ -135,34 +137,16 @@ impl<S: Store> Writer<S> {
     }
 
     fn absorb(&mut self, changes: &[Change], revision: Revision) {
-        let Core { state, sessions, .. } = &mut self.core;
-        let mut concerned = Vec::new();
-        for change in changes {
-            match change {
-                Change::Put(Record::Runner(runner)) if state.runner(runner.id).is_none() => sessions.expect(runner.id),
-                Change::Put(Record::Deployment(after)) => concerned.push((after.id, state.concerned(&after.name))),
-                _ => {}
-            }
-        }
-        let affected = self.core.state.absorb(changes, revision);
+        self.core.absorb(changes, revision);
         self.keyring.absorb(&self.core.state, changes);
-        self.core.tell(&affected);
-        // Only now does it show which runners have yet to apply this.
-        for (deployment, runners) in concerned {
-            self.core.owed.note(deployment, runners, revision, &self.core.sessions);
-        }
-        self.core.tell_switches();
     }
 
     async fn reload(&mut self) -> Result<(), StoreError> {
         let loaded = self.store.load().await?;
         self.watch = self.store.watch(loaded.revision).await?;
-        self.core.state =
-            State::load(loaded.revision, loaded.records).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        let state = State::load(loaded.revision, loaded.records);
+        self.core.reload(state.map_err(|error| StoreError::Damaged(error.to_string()))?);
         self.keyring.load(&self.core.state);
-        let connected = self.core.sessions.connected().collect();
-        self.core.tell(&connected);
-        self.core.tell_switches();
         Ok(())
     }
 }

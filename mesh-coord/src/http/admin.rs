@@ -8,7 +8,7 @@ use axum::{
     routing::{get, post},
 };
 use mesh_link::Url;
-use mesh_model::{Admin, AdminCommand, Command, NewPurpose, Outcome, UnixSeconds, Via, record::By};
+use mesh_model::{Admin, AdminCommand, Command, NewPurpose, Outcome, TrustChange, UnixSeconds, Via, record::By};
 use mesh_proto::{
     Label,
     token::{Token, TokenKind},
@@ -21,12 +21,12 @@ use super::{Api, auth::Administrator, body::Body, failure::Refused};
 use crate::{
     api::{Audit, Deployments, Done, Instances, NewToken, Nodes, Services, Tokens, TrustAndWait, TrustPage, VERSION},
     coordinator::{self, Coordinator, Core, Failure},
-    random, watch,
+    random,
 };
 
 /// Entries of the audit that are shown.
 const AUDIT_SHOWN: usize = 1000;
-/// How long a change of trust is waited for at most.
+/// The longest wait for a change of trust.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// The most that a command needs: `apply` with its files.
 const COMMAND_KIB: usize = 1024;
@@ -103,8 +103,8 @@ async fn note(coordinator: &Coordinator, by: Admin, what: &str, result: &Result<
 /// The holder of a token has turns, as a runner has; the operator needs none.
 async fn take_turn(coordinator: &Coordinator, by: &Admin) -> Result<(), Refused> {
     if let Via::Token(id) = by.via {
-        let brake = coordinator.visit(move |core| core.sessions.token_brake(id)).await?;
-        brake.turn(1).await?;
+        let limiter = coordinator.visit(move |core| core.limits.token(id)).await?;
+        limiter.turn(1).await?;
     }
     Ok(())
 }
@@ -165,48 +165,49 @@ async fn audit(reader: Administrator) -> Answer<Audit> {
     list(reader, |core, reader, _| Audit::of(core, reader, AUDIT_SHOWN)).await
 }
 
-async fn trust(
-    Administrator { by, coordinator }: Administrator,
-    path: Result<Path<Label>, PathRejection>,
-) -> Answer<TrustPage> {
-    let Path(deployment) =
-        path.map_err(|rejection| Refused::new(rejection.status(), rejection.body_text(), "give a deployment's name"))?;
-    Ok(Json(coordinator.visit(move |core| TrustPage::of(core, &by, &deployment)).await??))
+/// Shows who may call a deployment.
+async fn trust(administrator: Administrator, path: Result<Path<Label>, PathRejection>) -> Answer<TrustPage> {
+    trust_page(administrator, path, None, Duration::ZERO).await
 }
 
-/// Changes who may call a deployment, if that is asked for, and waits until all whom it concerns have put it into force.
-/// Takes as long as it was given, unlike other requests; whoever gives up hangs up.
+/// Changes who may call a deployment, if the request asks for that, and waits for the time that the request states until
+/// every runner concerned has confirmed it. The limit on the duration of other requests doesn't hold here.
 pub(super) async fn trust_and_wait(
-    Administrator { by, coordinator }: Administrator,
+    administrator: Administrator,
     path: Result<Path<Label>, PathRejection>,
     Body(what, _loan): Body<TrustAndWait, COMMAND_KIB>,
 ) -> Answer<TrustPage> {
+    let patience = Duration::from_millis(what.milliseconds).min(LONGEST_WAIT);
+    trust_page(administrator, path, what.change, patience).await
+}
+
+async fn trust_page(
+    Administrator { by, coordinator }: Administrator,
+    path: Result<Path<Label>, PathRejection>,
+    change: Option<TrustChange>,
+    patience: Duration,
+) -> Answer<TrustPage> {
     let Path(deployment) =
         path.map_err(|rejection| Refused::new(rejection.status(), rejection.body_text(), "give a deployment's name"))?;
-    let deadline = Instant::now() + Duration::from_millis(what.milliseconds).min(LONGEST_WAIT);
-    // Who loses sight of the deployment by this has to know it all the more.
-    let concerned =
-        |deployment: Label| coordinator.visit(move |core| (core.concerned(&deployment), core.state.revision()));
-    let (mut runners, mut revision) = concerned(deployment.clone()).await?;
-    let mut directions = None;
-    if let Some(change) = what.change {
-        take_turn(&coordinator, &by).await?;
-        let command = AdminCommand::Trust { deployment: deployment.clone(), change };
-        let done = carry_out(&coordinator, by.clone(), command).await?;
-        revision = done.revision;
-        let Outcome::Trusted { directions: both, warnings, .. } = done.outcome else {
+    let deadline = Instant::now() + patience;
+    let changed = match change {
+        Some(change) => {
+            take_turn(&coordinator, &by).await?;
+            let command = AdminCommand::Trust { deployment: deployment.clone(), change };
+            Some(carry_out(&coordinator, by.clone(), command).await?)
+        }
+        None => None,
+    };
+    let name = deployment.clone();
+    let look = move |core: &mut Core| (TrustPage::of(core, &by, &name), core.state.revision());
+    let (page, mut revision) = coordinator.visit(look).await?;
+    let mut page = page?;
+    if let Some(done) = changed {
+        let Outcome::Trusted { directions, warnings, .. } = done.outcome else {
             return Err(Failure::unexpected(&done.outcome).into());
         };
-        directions = Some((both, warnings));
-        runners.extend(concerned(deployment.clone()).await?.0);
+        (page.directions, page.warnings, revision) = (directions, warnings, done.revision);
     }
-    let mut page = {
-        let (by, deployment) = (by.clone(), deployment.clone());
-        coordinator.visit(move |core| TrustPage::of(core, &by, &deployment)).await??
-    };
-    if let Some((directions, warnings)) = directions {
-        (page.directions, page.warnings) = (directions, warnings);
-    }
-    page.listing.pending = watch::await_applied(&coordinator, runners, revision, deadline).await?;
+    page.listing.pending = coordinator.wait_for_deployment(deployment, revision, deadline - Instant::now()).await?;
     Ok(Json(page))
 }

@@ -11,8 +11,8 @@ use mesh_proto::{
     token::{Credential, Token, TokenKind},
 };
 
-use super::{Api, failure::Refused, place::Place, server::Origin};
-use crate::{coordinator::Coordinator, tenant::Tenant};
+use super::{Api, failure::Refused, server::Origin};
+use crate::{coordinator::Coordinator, places::Place, tenant::Tenant};
 
 /// An administrator who has shown that they are one.
 pub(super) struct Administrator {
@@ -104,7 +104,7 @@ impl FromRequestParts<Api> for AuthenticRunner {
 
 /// The connection's place is the tenant's from here on.
 fn prove(parts: &Parts, tenant: &Tenant) -> Result<(), Refused> {
-    parts.extensions.get::<Place>().map_or(Ok(()), |place| place.prove(tenant))
+    parts.extensions.get::<Place>().map_or(Ok(()), |place| Ok(place.prove(tenant)?))
 }
 
 fn unknown(refusal: mesh_model::Refusal) -> Refused {

@@ -8,9 +8,10 @@ use mesh_proto::{
 };
 use tracing::info;
 
-use super::{Api, body::Body, failure::Refused, place::Place, server::Origin};
+use super::{Api, body::Body, failure::Refused, server::Origin};
 use crate::{
     coordinator::{Core, Failure},
+    places::Place,
     random,
     tenant::Tenant,
 };
@@ -68,12 +69,12 @@ async fn carry_out(api: &Api, token: Token, tenant: &Tenant, wish: Enrol) -> Res
         replace: wish.replace,
         credential: secret.hash(),
     };
-    // A runner that enrols again and again has its turns for that as for everything else; nobody can take them in its name.
+    // Enrolling again and again is limited like everything else a runner does. The proof shows that it is that runner.
     if enrolment.proved {
         let key = wish.public_key;
-        let brakes = move |core: &mut Core| Some(core.sessions.brakes(core.state.runner_with(&key)?));
-        if let Some(brakes) = coordinator.visit(brakes).await? {
-            brakes.commands.turn(1).await?;
+        let limits = move |core: &mut Core| Some(core.limits.runner(core.state.runner_with(&key)?));
+        if let Some(limits) = coordinator.visit(limits).await? {
+            limits.commands.turn(1).await?;
         }
     }
     let done = coordinator.submit(Command::Enrol(enrolment)).await?;

@@ -9,7 +9,7 @@ use mesh_model::Class;
 use mesh_proto::message::Refusal;
 use tracing::warn;
 
-use crate::{coordinator::Failure, store::StoreError, watch::Busy};
+use crate::{coordinator::Failure, places::Full, rate::Busy, store::StoreError};
 
 /// A refusal with its status.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl IntoResponse for Refused {
 
 impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
-        Self { status: status(&failure), refusal: refusal(&failure) }
+        Self { status: status(&failure), refusal: failure.refusal() }
     }
 }
 
@@ -48,13 +48,20 @@ impl From<Busy> for Refused {
     }
 }
 
-/// The failure as whoever asked is told it.
-pub(crate) fn refusal(failure: &Failure) -> Refusal {
-    match failure {
-        Failure::Refused(refusal) => refusal.clone().into(),
-        Failure::Store(error) => Refusal::new(error.to_string(), error.hint()),
-        Failure::Ending => Refusal::new(failure.to_string(), "try again when it is back"),
-        Failure::Internal(_) => Refusal::new(failure.to_string(), "this is a bug: please report it with the log"),
+impl From<Full> for Refused {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Own => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "this credential has as many connections as one may have",
+                "wait until some of them have ended; is the same credential in use elsewhere?",
+            ),
+            Full::All => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the coordinator has no place for another connection of this team",
+                "try again in a moment; raise the limit of descriptors (LimitNOFILE) of mesh-coord for more",
+            ),
+        }
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Mutex, PoisonError},
 };
+
+use crate::places::share;
 
 /// Failures that a source has at hand.
 const BURST: u64 = 20;
@@ -50,14 +52,6 @@ impl Failures {
         }
         let meter = meters.entry(share(source)).or_insert(Meter { count: 0, at: now });
         *meter = Meter { count: meter.now(now).saturating_add(1).min(BURST), at: now };
-    }
-}
-
-/// What counts as one source: an IPv4 address, mapped into IPv6 or not, or an IPv6 /64 (a customer's usual share).
-pub(super) fn share(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
-        v4 => v4,
     }
 }
 

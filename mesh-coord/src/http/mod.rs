@@ -20,10 +20,8 @@ mod admin;
 mod auth;
 mod body;
 mod enrol;
-pub(crate) mod failure;
+mod failure;
 mod limit;
-pub(crate) mod place;
-pub(crate) mod places;
 pub(crate) mod server;
 mod stream;
 

@@ -33,10 +33,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use super::{
-    place::{Place, Seats},
-    places::{Room, Stage},
-};
+use crate::places::{Place, Room, Seats, Stage};
 
 /// How long the TLS handshake may take, and how long a connection may wait for a request's headers.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -10,8 +10,8 @@ use axum::{
     response::Response,
 };
 
-use super::{Api, MAX_MESSAGE, auth::AuthenticRunner, failure::Refused, place::Place, server::Origin};
-use crate::watch;
+use super::{Api, MAX_MESSAGE, auth::AuthenticRunner, failure::Refused, server::Origin};
+use crate::{places::Place, watch};
 
 /// What a stream that says nothing holds, in bytes.
 const READ_BUFFER: usize = 8 << 10;

@@ -1,4 +1,6 @@
-//! What an agent asks, and what is answered.
+//! Answers to what agents ask.
+
+use std::time::Duration;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use mesh_model::{Command, Outcome, RunnerCommand};
@@ -7,29 +9,31 @@ use mesh_proto::{
     message::{Answer, Ask, Down},
 };
 
-use super::{Brakes, settle};
 use crate::{
     coordinator::{Coordinator, Failure},
-    http::failure,
+    rate::RunnerLimits,
 };
 
-/// Answers when its turn has come.
+/// How long [`Ask::Settle`] waits at most.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Answers once the rate limit allows it.
 pub(super) fn answer(
     coordinator: Coordinator,
-    brakes: Brakes,
+    limits: RunnerLimits,
     runner: RunnerId,
     request: u64,
     ask: Ask,
 ) -> BoxFuture<'static, Down> {
     async move {
         let turn = match ask {
-            // Who waits for others costs little, and who leaves does so once.
-            Ask::Settle { .. } => brakes.notes.turn(1).await,
+            // Waiting costs little, and leaving happens once.
+            Ask::Settle { .. } => limits.notes.turn(1).await,
             Ask::Leave => Ok(()),
-            _ => brakes.commands.turn(1).await,
+            _ => limits.commands.turn(1).await,
         };
         let result = match turn {
-            Ok(()) => find_answer(&coordinator, runner, ask).await.map_err(|failure| failure::refusal(&failure)),
+            Ok(()) => find_answer(&coordinator, runner, ask).await.map_err(|failure| failure.refusal()),
             Err(busy) => Err(busy.into()),
         };
         Down::Answer { request, result }
@@ -65,9 +69,13 @@ async fn find_answer(coordinator: &Coordinator, runner: RunnerId, ask: Ask) -> R
             submit(RunnerCommand::Leave).await?;
             Ok(Answer::Left)
         }
-        Ask::Settle { revision } => Ok(Answer::Settled { pending: settle(coordinator, runner, revision).await? }),
+        Ask::Settle { revision } => {
+            Ok(Answer::Settled { pending: coordinator.wait_for_peers(runner, revision, SETTLE).await? })
+        }
         Ask::Lookup { service } => {
-            let view = coordinator.visit(move |core| core.state.lookup_view(runner, &service, core.epoch)).await??;
+            let view = coordinator
+                .visit(move |core| core.state.lookup_view(runner, &service, core.sessions.epoch()))
+                .await??;
             Ok(Answer::Found { view })
         }
         Ask::Why { caller, callee, port } => {

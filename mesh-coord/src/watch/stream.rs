@@ -1,4 +1,4 @@
-//! One runner's stream: what it should know goes down, what it has done and wants to know comes up.
+//! One runner's stream: views and answers go down, confirmations and questions come up.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -20,16 +20,18 @@ use mesh_proto::{
     RunnerId, View,
     message::{Cause, Down, Have, PROTOCOL, Refusal, Up},
 };
+use mesh_sessions::{News, Opened, Peer, Report, Sent, StreamId};
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at},
 };
 use tracing::{debug, info};
 
-use super::{Brakes, Busy, Opened, Peer, asks::answer, newcomer, told::Told};
+use super::{asks::answer, newcomer, report};
 use crate::{
-    coordinator::{Coordinator, Core, Failure},
-    http::place::Place,
+    coordinator::{Coordinator, Failure, Line},
+    places::Place,
+    rate::{Busy, RunnerLimits},
 };
 
 /// How often the agent is asked whether it is still there.
@@ -89,7 +91,7 @@ pub(crate) async fn serve(
     let mut stream = Stream { coordinator, runner, from: from.ip(), place, down, up };
     let Err(end) = stream.run().await;
     info!(%runner, %from, why = %end.why, "stream ended");
-    // A close frame's reason has room for 123 octets.
+    // A close frame's reason has room for 123 bytes.
     let mut reason = end.why;
     reason.truncate(reason.floor_char_boundary(123));
     let close = Message::Close(Some(CloseFrame { code: end.code, reason: reason.into() }));
@@ -109,9 +111,9 @@ struct Stream {
 struct Hello {
     have: Option<Have>,
     peer: Peer,
-    /// It says that it was refused as a copy before.
+    /// It reports that it was refused as a copy before.
     refused: bool,
-    told: Told,
+    report: Report,
 }
 
 type Asks = FuturesUnordered<BoxFuture<'static, Down>>;
@@ -120,32 +122,28 @@ enum Never {}
 
 impl Stream {
     async fn run(&mut self) -> Result<Never, End> {
-        let Hello { have, peer, refused, mut told } = self.hello().await?;
+        let Hello { have, peer, refused, mut report } = self.hello().await?;
         let (runner, coordinator) = (self.runner, self.coordinator.clone());
-        let brakes = coordinator
-            .visit(move |core| core.state.stands(runner).then(|| core.sessions.brakes(runner)))
+        let limits = coordinator
+            .visit(move |core| core.state.stands(runner).then(|| core.limits.runner(runner)))
             .await?
             .ok_or_else(|| End::refused("the runner was removed"))?;
-        self.beat(brakes.commands.turn(told.weight())).await??;
+        self.beat(limits.commands.turn(report.weight())).await??;
         if let Err(refusal) = self.beat(newcomer::admit(&coordinator, runner, peer, refused)).await?? {
             let why = refusal.to_string();
             self.send(&Down::Refused { cause: Cause::Copy, refusal }).await?;
             return Err(End::refused(why));
         }
-        self.beat(told.keep(&coordinator)).await??;
-        let opened = coordinator
-            .visit(move |core| {
-                let view = core.state.view(runner, core.epoch)?;
-                let switches = core.state.switches(runner);
-                Some(core.sessions.open(runner, peer, view, switches, have))
-            })
+        self.beat(report::store(&mut report, &coordinator)).await??;
+        let (opened, line) = coordinator
+            .visit(move |core| core.open(runner, peer, have))
             .await?
             .ok_or_else(|| End::refused("the runner was removed"))?;
         self.place.begin();
         info!(%runner, from = %self.from, took_over = opened.replaced.is_some(), "stream began");
-        let (number, mut sent) = (opened.number, None);
-        let Err(end) = self.converse(opened, told, &brakes, peer, &mut sent).await;
-        let _ = coordinator.visit(move |core| core.sessions.close(runner, number, sent)).await;
+        let (stream, mut sent) = (opened.stream, Sent::default());
+        let Err(end) = self.converse((opened, line), report, &limits, peer, &mut sent).await;
+        let _ = coordinator.visit(move |core| core.close(stream, sent.into_view())).await;
         Err(end)
     }
 
@@ -162,7 +160,7 @@ impl Stream {
         }
     }
 
-    /// Reads the first message: the view that the agent has, and what it tells of its runner.
+    /// Reads the first message: the view that the agent has, and what it reports of its runner.
     async fn hello(&mut self) -> Result<Hello, End> {
         let place = self.place.clone();
         let first = tokio::select! {
@@ -180,37 +178,38 @@ impl Stream {
                 "protocol {protocol} is not {PROTOCOL}, the coordinator's: upgrade {older}"
             )));
         }
-        // What only this machine or its link can reach is of use to a runner's peers only where it has nothing else.
+        // An address that only this machine or its link can reach helps the runner's peers only if it has no other.
         let local = match self.from {
             IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
             IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local(),
         };
         let of_use = !endpoints_only && port != 0 && (!local || endpoints.is_empty());
         let seen = of_use.then(|| SocketAddr::new(self.from, port));
-        let told = Told::new(self.runner, RunnerCommand::Hello { version, endpoints, seen, instances });
-        Ok(Hello { have, peer: Peer { process, from: self.from }, refused, told })
+        let hello = RunnerCommand::Hello { version, endpoints, seen, instances };
+        let report = Report::new(self.runner, hello, Instant::now().into_std());
+        Ok(Hello { have, peer: Peer { process, from: self.from }, refused, report })
     }
 
     /// `sent` is the view that was sent last, also when this ends.
     async fn converse(
         &mut self,
-        opened: Opened,
-        mut told: Told,
-        brakes: &Brakes,
+        (opened, line): (Opened, Line),
+        mut report: Report,
+        limits: &RunnerLimits,
         peer: Peer,
-        sent: &mut Option<Arc<View>>,
+        sent: &mut Sent,
     ) -> Result<Never, End> {
-        let Opened { number, view, mut news, mut switches, has, seen, replaced, mut probe, answered } = opened;
+        let Opened { stream, view, continued, switches: on, replaced } = opened;
+        let Line { mut outdated, mut switches, mut probe, answered, heard: last_heard } = line;
         let (coordinator, place) = (self.coordinator.clone(), self.place.clone());
         // The same process again has only lost its connection.
         if replaced.is_some_and(|replaced| replaced.process.is_none() || replaced.process != peer.process) {
             self.beat(note_takeover(&coordinator, self.runner, self.from)).await??;
         }
-        self.note_seen(&seen);
+        self.note_heard(&last_heard);
         self.send(&Down::Welcome { seen_from: self.from }).await?;
-        *sent = has;
+        *sent = Sent::new(continued);
         self.send_news(view, sent).await?;
-        let on = *switches.borrow_and_update();
         self.send(&Down::Switches(on)).await?;
         let mut asks = Asks::new();
         let mut heard = Instant::now();
@@ -218,14 +217,14 @@ impl Stream {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                changed = news.changed() => {
-                    let view = if changed.is_ok() { self.look(number).await? } else { None };
+                changed = outdated.changed() => {
+                    let view = if changed.is_ok() { self.view(stream).await? } else { None };
                     match view {
                         Some(view) => self.send_news(view, sent).await?,
                         None => return Err(self.cut_off(asks).await?),
                     }
                 }
-                // Its end is told by the news'.
+                // `outdated` signals the end.
                 Ok(()) = switches.changed() => {
                     let on = *switches.borrow_and_update();
                     self.send(&Down::Switches(on)).await?;
@@ -236,37 +235,40 @@ impl Stream {
                     let message = message?;
                     heard = Instant::now();
                     answer_probe(&probe, &answered);
-                    self.note_seen(&seen);
+                    self.note_heard(&last_heard);
                     match message {
                         None | Some(Up::Pong) => {}
                         Some(Up::Hello { .. }) => return Err(End::refused("a second hello")),
-                        // One of another epoch would count for more than it is worth.
-                        Some(Up::Applied { revision }) if sent.as_ref().is_none_or(|sent| sent.revision < revision) => {
-                            debug!(runner = %self.runner, %revision, "a view that was never sent is said to be in force");
+                        // One of another epoch would confirm more than the agent has applied.
+                        Some(Up::Applied { revision }) if !sent.reaches(revision) => {
+                            debug!(runner = %self.runner, %revision, "the agent confirms a view that was never sent");
                         }
                         Some(Up::Applied { revision }) => {
-                            self.beat(brakes.notes.turn(1)).await??;
-                            let runner = self.runner;
-                            self.coordinator.visit(move |core| core.sessions.applied(runner, number, revision)).await?;
+                            self.beat(limits.notes.turn(1)).await??;
+                            self.coordinator.visit(move |core| core.sessions.confirm(stream, revision)).await?;
                         }
                         Some(Up::Resync) => {
-                            self.beat(brakes.commands.turn(1)).await??;
-                            let Some(view) = self.look(number).await? else { continue };
-                            *sent = None;
+                            self.beat(limits.commands.turn(1)).await??;
+                            let Some(view) = self.view(stream).await? else { continue };
+                            sent.forget();
                             self.send_news(view, sent).await?;
                         }
-                        Some(Up::Endpoints { endpoints }) => told.endpoints(endpoints, &brakes.commands),
+                        Some(Up::Endpoints { endpoints }) => {
+                            let now = Instant::now();
+                            let turn = || limits.commands.take(1, now).ok().map(Instant::into_std);
+                            report.endpoints(endpoints, now.into_std(), turn);
+                        }
                         Some(Up::Ask { request, .. }) if asks.len() >= MAX_ASKS => {
                             let refusal = Refusal::new("too many questions at once", "wait for some answers first");
                             self.send(&Down::Answer { request, result: Err(refusal) }).await?;
                         }
-                        Some(Up::Ask { .. }) if told.is_behind() && self.look(number).await?.is_none() => {
+                        Some(Up::Ask { .. }) if report.is_behind() && self.view(stream).await?.is_none() => {
                             return Err(self.cut_off(asks).await?);
                         }
                         Some(Up::Ask { request, ask }) => {
-                            match self.beat(told.precede(&ask, &coordinator, &brakes.commands)).await? {
+                            match self.beat(report::precede(&mut report, &ask, &coordinator, &limits.commands)).await? {
                                 Ok(()) => {
-                                    asks.push(answer(coordinator.clone(), brakes.clone(), self.runner, request, ask));
+                                    asks.push(answer(coordinator.clone(), limits.clone(), self.runner, request, ask));
                                 }
                                 Err(refusal) => {
                                     self.send(&Down::Answer { request, result: Err(refusal) }).await?;
@@ -277,9 +279,9 @@ impl Stream {
                 }
                 Some(answer) = asks.next() => self.send(&answer).await?,
                 () = place.lost() => return Err(End::no_place()),
-                // What an old stream began with must not come after what the newest one did.
-                () = told.due() => match self.look(number).await? {
-                    Some(_) => self.beat(told.keep(&coordinator)).await??,
+                // What an old stream reports must not be stored after the reports of the newest one.
+                () = report::due(&report) => match self.view(stream).await? {
+                    Some(_) => self.beat(report::store(&mut report, &coordinator)).await??,
                     None => return Err(self.cut_off(asks).await?),
                 },
                 _ = heartbeat.tick() => {
@@ -307,21 +309,16 @@ impl Stream {
     }
 
     /// Sends what leads from the view that was sent last to this one: nothing, a delta, or all of it.
-    async fn send_news(&mut self, view: Arc<View>, sent: &mut Option<Arc<View>>) -> Result<(), End> {
-        let news = match sent {
-            Some(old) => {
-                let delta = old.delta_to(&view);
-                if delta.is_empty() {
-                    return Ok(());
-                }
-                Down::Delta(delta)
-            }
-            None => Down::Snapshot { view: View::clone(&view) },
+    async fn send_news(&mut self, view: Arc<View>, sent: &mut Sent) -> Result<(), End> {
+        let message = match sent.news(&view) {
+            None => return Ok(()),
+            Some(News::Delta(delta)) => Down::Delta(delta),
+            Some(News::Snapshot(view)) => Down::Snapshot { view: View::clone(&view) },
         };
-        // Should the sending fail half-way, nobody knows what arrived.
-        *sent = None;
-        self.send(&news).await?;
-        *sent = Some(view);
+        // If sending fails half-way, it is unknown what has arrived.
+        sent.forget();
+        self.send(&message).await?;
+        sent.sent(view);
         Ok(())
     }
 
@@ -346,18 +343,16 @@ impl Stream {
     }
 
     /// The view that the runner should have; `None` once this stream isn't its newest.
-    async fn look(&self, number: u64) -> Result<Option<Arc<View>>, Failure> {
-        let runner = self.runner;
-        let look = move |core: &mut Core| core.sessions.stands(runner, number).then(|| core.look(runner)).flatten();
-        self.coordinator.visit(look).await
+    async fn view(&self, stream: StreamId) -> Result<Option<Arc<View>>, Failure> {
+        self.coordinator.visit(move |core| core.view(stream)).await
     }
 
-    fn note_seen(&self, seen: &AtomicU64) {
-        seen.store(self.coordinator.now().0, Ordering::Relaxed);
+    fn note_heard(&self, last_heard: &AtomicU64) {
+        last_heard.store(self.coordinator.now().0, Ordering::Relaxed);
     }
 }
 
-/// What is heard after the question was put is its answer.
+/// Anything heard after a probe answers it.
 fn answer_probe(probe: &watch::Receiver<u64>, answered: &watch::Sender<u64>) {
     let asked = *probe.borrow();
     answered.send_if_modified(|answer| std::mem::replace(answer, asked) != asked);
@@ -366,7 +361,7 @@ fn answer_probe(probe: &watch::Receiver<u64>, answered: &watch::Sender<u64>) {
 async fn note_takeover(coordinator: &Coordinator, runner: RunnerId, from: IpAddr) -> Result<(), Failure> {
     let what = RunnerCommand::TakenOver { from };
     match coordinator.submit(Command::Runner { by: runner, what }).await {
-        // The writer has told of it, and the stream is worth more than the entry in the audit.
+        // The writer has logged the failure, and the stream is worth more than the entry in the audit.
         Ok(_) | Err(Failure::Store(_)) => Ok(()),
         Err(failure) => Err(failure),
     }

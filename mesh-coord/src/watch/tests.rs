@@ -343,11 +343,14 @@ async fn trusting() -> (World, [Agent; 2]) {
     (world, agents)
 }
 
-/// The agent takes what it should know, and says that it is in force.
+/// The agent takes what it should know and confirms it, and the coordinator has heard so.
 async fn apply(world: &World, agent: &mut Agent) {
     let truth = world.truth(agent).await;
     agent.reach(&truth).await;
     agent.applied().await;
+    while !world.coordinator.visit(move |core| core.sessions.is_current(truth.runner)).await.unwrap() {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// What an agent with one instance of shop/db says that it holds.
@@ -425,8 +428,7 @@ pub(super) async fn end(world: &World, mut agent: Agent) {
     let runner = agent.view.as_ref().unwrap().runner;
     agent.socket.close(None).await.unwrap();
     while agent.hear().await.is_ok() {}
-    let mut progress = world.coordinator.visit(|core| core.sessions.progress.subscribe()).await.unwrap();
-    while world.coordinator.visit(move |core| core.sessions.is_online(runner)).await.unwrap() {
-        progress.changed().await.unwrap();
+    while world.coordinator.visit(move |core| core.sessions.is_connected(runner)).await.unwrap() {
+        tokio::task::yield_now().await;
     }
 }

@@ -94,7 +94,7 @@ fn a_trust_across_teams_is_in_no_view() {
     let view = world.view(runner);
     assert_eq!((services(&world, &view), view.grants().count()), (vec!["evil/x".to_owned()], 0));
     let shop = label("shop");
-    assert!(!world.state.concerned(&shop).contains(&runner));
+    assert!(!world.state.affected_by(&shop).contains(&runner));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn what_an_instance_would_be_given_can_be_seen_before_one_runs() {
 fn those_concerned_by_a_deployment_are_its_hosts_and_its_peers_hosts() {
     let world = world();
     let names = |state: &State, deployment: &str| -> Vec<String> {
-        state.concerned(&label(deployment)).into_iter().map(|r| state.runner(r).unwrap().name.to_string()).collect()
+        state.affected_by(&label(deployment)).into_iter().map(|r| state.runner(r).unwrap().name.to_string()).collect()
     };
     assert_eq!(names(&world.state, "bank"), ["shop-db", "shop-web-tcp", "bank-vault"]);
     assert_eq!(names(&world.state, "nowhere"), [""; 0]);

@@ -1,18 +1,20 @@
-//! A connection's hold on its place.
+//! Each connection holds one of a bounded number of places, for as long as it lives.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use axum::http::StatusCode;
 use tokio::sync::watch;
 
-use super::{
-    failure::Refused,
-    places::{Full, Id, Places, Room, Stage},
-};
 use crate::tenant::Tenant;
+
+mod source;
+mod table;
+
+pub(crate) use source::share;
+pub(crate) use table::{Full, Room, Stage};
+use table::{Id, Places};
 
 /// The places of a listener.
 #[derive(Debug, Clone)]
@@ -69,8 +71,8 @@ impl Place {
     ///
     /// # Errors
     /// If the tenant has no place left.
-    pub(crate) fn prove(&self, tenant: &Tenant) -> Result<(), Refused> {
-        self.change_over(tenant).map_err(refused)
+    pub(crate) fn prove(&self, tenant: &Tenant) -> Result<(), Full> {
+        self.change_over(tenant)
     }
 
     /// The same, for what is soon over: without a place of the tenant's it keeps the one that it has.
@@ -104,20 +106,5 @@ impl Drop for Hold {
         let mut taken = self.seats.lock();
         taken.places.leave(self.id);
         taken.holders.remove(&self.id);
-    }
-}
-
-fn refused(full: Full) -> Refused {
-    match full {
-        Full::Own => Refused::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "this credential has as many connections as one may have",
-            "wait until some of them have ended; is the same credential in use elsewhere?",
-        ),
-        Full::All => Refused::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the coordinator has no place for another connection of this team",
-            "try again in a moment; raise the limit of descriptors (LimitNOFILE) of mesh-coord for more",
-        ),
     }
 }

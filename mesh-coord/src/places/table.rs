@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::limit::share;
+use super::share;
 use crate::tenant::{Tenant, Who};
 
 /// How far a connection has come that has proved nothing: the less, the sooner it gives way.

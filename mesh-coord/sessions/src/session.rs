@@ -1,0 +1,131 @@
+//! What is known of one runner's streams.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
+
+use mesh_proto::{
+    DeploymentId, Revision, RunnerId, View,
+    message::{Have, Switches},
+};
+
+/// A stream: which runner's, and which of all streams of this life of the coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId {
+    /// The runner.
+    pub runner: RunnerId,
+    /// The number.
+    pub number: u64,
+}
+
+/// The agent at the other end of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The agent's process, a random number; `None` for agents too old to send it.
+    pub process: Option<u64>,
+    /// The address that it connects from.
+    pub from: IpAddr,
+}
+
+/// A connected stream.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) number: u64,
+    pub(crate) peer: Peer,
+    pub(crate) switches: Switches,
+    /// The view that the runner should have, as it was worked out last.
+    pub(crate) view: Arc<View>,
+    /// The first commit since then that may have changed it. The stream asks for the new view when it has time, so that
+    /// a slow stream costs nothing, and a commit never waits for views to be worked out.
+    pub(crate) outdated: Option<Revision>,
+    /// The last revision at which `view` changed for the runner.
+    pub(crate) changed: Revision,
+    /// The revision that the agent has confirmed on this stream.
+    pub(crate) confirmed: Option<Revision>,
+}
+
+impl Session {
+    /// Whether the agent has confirmed all that changed up to `revision`. What may have changed counts as a change until
+    /// the view is worked out again.
+    pub(crate) fn has_confirmed(&self, revision: Revision) -> bool {
+        self.outdated.is_none_or(|outdated| outdated > revision)
+            && self.confirmed.is_some_and(|confirmed| confirmed >= revision.min(self.changed))
+    }
+
+    /// Whether the agent has confirmed all that changed.
+    pub(crate) fn is_current(&self) -> bool {
+        self.outdated.is_none() && self.has_confirmed(self.changed)
+    }
+}
+
+/// Whether a runner is connected.
+#[derive(Debug)]
+pub(crate) enum Link {
+    /// It is.
+    Connected(Session),
+    /// It is not.
+    Away {
+        /// When its last stream ended, or when it enrolled. `None`: not in this life of the coordinator.
+        since: Option<Instant>,
+        /// The agent of its last stream.
+        last: Option<Peer>,
+        /// The view that it should have had when its last stream ended.
+        view: Option<Arc<View>>,
+        /// The view that its last stream sent last.
+        sent: Option<Arc<View>>,
+    },
+}
+
+/// A runner that is or was connected in this life of the coordinator, or has enrolled in it.
+#[derive(Debug)]
+pub(crate) struct Presence {
+    pub(crate) link: Link,
+    /// Deployments that an earlier view held, with the revision of the first view that doesn't: until the agent confirms
+    /// that one, its runner may still act on what the earlier view said.
+    pub(crate) lost: BTreeMap<DeploymentId, Revision>,
+}
+
+impl Presence {
+    pub(crate) const fn away(since: Option<Instant>) -> Self {
+        Self { link: Link::Away { since, last: None, view: None, sent: None }, lost: BTreeMap::new() }
+    }
+
+    pub(crate) const fn session(&self) -> Option<&Session> {
+        match &self.link {
+            Link::Connected(session) => Some(session),
+            Link::Away { .. } => None,
+        }
+    }
+
+    pub(crate) const fn session_mut(&mut self) -> Option<&mut Session> {
+        match &mut self.link {
+            Link::Connected(session) => Some(session),
+            Link::Away { .. } => None,
+        }
+    }
+
+    /// Whether the runner may act on something that it was told of the deployment.
+    pub(crate) fn may_know(&self, deployment: DeploymentId) -> bool {
+        let view = match &self.link {
+            Link::Connected(session) => Some(&session.view),
+            Link::Away { view, .. } => view.as_ref(),
+        };
+        self.lost.contains_key(&deployment) || view.is_some_and(|view| view.deployment(deployment).is_some())
+    }
+
+    /// The view that the agent has, if it says so and the coordinator still has it too.
+    pub(crate) fn continued(&self, have: Option<Have>) -> Option<Arc<View>> {
+        let Link::Away { sent: Some(sent), .. } = &self.link else { return None };
+        have.is_some_and(|have| have.epoch == sent.epoch && have.revision == sent.revision).then(|| Arc::clone(sent))
+    }
+
+    /// Notes that `after` takes the place of the last view that was worked out.
+    pub(crate) fn replace_view(&mut self, after: &View) {
+        let before = match &self.link {
+            Link::Connected(session) => Some(&session.view),
+            Link::Away { view, .. } => view.as_ref(),
+        };
+        let gone = before.into_iter().flat_map(|view| view.deployments()).map(|deployment| deployment.id);
+        let gone: Vec<_> = gone.filter(|id| after.deployment(*id).is_none()).collect();
+        self.lost.extend(gone.into_iter().map(|deployment| (deployment, after.revision)));
+        self.lost.retain(|deployment, _| after.deployment(*deployment).is_none());
+    }
+}

@@ -1,0 +1,381 @@
+//! The runners of this life of the coordinator.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use mesh_model::{Change, Record, State};
+use mesh_proto::{
+    Epoch, Label, Revision, RunnerId, View,
+    message::{Have, Switches},
+};
+
+use crate::{
+    effect::Effect,
+    session::{Link, Peer, Presence, Session, StreamId},
+    wait::{Absent, Wait, WaitId, Waits},
+};
+
+/// The runners that are or were connected in this life of the coordinator, and those that wait for them.
+#[derive(Debug)]
+pub struct Sessions {
+    epoch: Epoch,
+    started: Instant,
+    runners: BTreeMap<RunnerId, Presence>,
+    /// The number of the last stream.
+    last: u64,
+    waits: Waits,
+    effects: VecDeque<Effect>,
+    views_made: u64,
+}
+
+/// What a new stream begins with.
+#[derive(Debug)]
+pub struct Opened {
+    /// The stream.
+    pub stream: StreamId,
+    /// The view that the runner should have.
+    pub view: Arc<View>,
+    /// The view that the agent has, if that one can be continued.
+    pub continued: Option<Arc<View>>,
+    /// The offloads that are on at the runner.
+    pub switches: Switches,
+    /// The agent whose stream was connected until now, and ends.
+    pub replaced: Option<Peer>,
+}
+
+impl Sessions {
+    /// No runner is connected when the coordinator's life of this `epoch` begins.
+    #[must_use]
+    pub fn new(epoch: Epoch, now: Instant) -> Self {
+        Self {
+            epoch,
+            started: now,
+            runners: BTreeMap::new(),
+            last: 0,
+            waits: Waits::default(),
+            effects: VecDeque::new(),
+            views_made: 0,
+        }
+    }
+
+    /// This life of the coordinator.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The next effect that has to be carried out, if there is one.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] has to be called.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.waits.next_deadline()
+    }
+
+    /// Ends the waits whose time is up.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(id) = self.waits.expired(now) {
+            self.end_wait(id);
+        }
+    }
+
+    // === Commits ===
+
+    /// Takes a commit into `state`, and lets the streams of all affected runners know.
+    pub fn absorb(&mut self, state: &mut State, changes: &[Change], revision: Revision, now: Instant) {
+        for change in changes {
+            match change {
+                Change::Put(Record::Runner(runner)) if state.runner(runner.id).is_none() => {
+                    self.runners.insert(runner.id, Presence::away(Some(now)));
+                }
+                Change::Put(_) | Change::Delete(_) => {}
+            }
+        }
+        let affected = state.absorb(changes, revision);
+        self.notify(state, affected);
+    }
+
+    /// Another state has taken the place of the one before: every view may have changed.
+    pub fn reloaded(&mut self, state: &State) {
+        self.notify(state, self.runners.keys().copied().collect::<Vec<_>>());
+    }
+
+    fn notify(&mut self, state: &State, affected: impl IntoIterator<Item = RunnerId>) {
+        for runner in affected {
+            if !state.stands(runner) {
+                self.remove(runner);
+            } else if let Some(session) = self.runners.get_mut(&runner).and_then(Presence::session_mut) {
+                session.outdated.get_or_insert(state.revision());
+                self.effects.push_back(Effect::Outdated(StreamId { runner, number: session.number }));
+            }
+        }
+        for (runner, presence) in &mut self.runners {
+            let Some(session) = presence.session_mut() else { continue };
+            let switches = state.switches(*runner);
+            if std::mem::replace(&mut session.switches, switches) != switches {
+                let stream = StreamId { runner: *runner, number: session.number };
+                self.effects.push_back(Effect::Switches(stream, switches));
+            }
+        }
+    }
+
+    fn remove(&mut self, runner: RunnerId) {
+        if let Some(presence) = self.runners.remove(&runner) {
+            let number = presence.session().map(|session| session.number);
+            self.effects.extend(number.map(|number| Effect::End(StreamId { runner, number })));
+            self.effects.push_back(Effect::Removed(runner));
+        }
+        for over in self.waits.forget(runner) {
+            self.end_wait(over);
+        }
+    }
+
+    // === Streams ===
+
+    /// Begins a stream of `runner`, whose agent reports that it has the view `have`. The newest stream of a runner
+    /// replaces the one before. `None` if the runner was removed.
+    pub fn open(&mut self, state: &State, runner: RunnerId, peer: Peer, have: Option<Have>) -> Option<Opened> {
+        let view = Arc::new(state.view(runner, self.epoch)?);
+        self.views_made += 1;
+        let switches = state.switches(runner);
+        let presence = self.runners.entry(runner).or_insert(Presence::away(None));
+        presence.replace_view(&view);
+        let continued = presence.continued(have);
+        let changed = match &continued {
+            Some(sent) if sent.delta_to(&view).is_empty() => sent.revision,
+            _ => view.revision,
+        };
+        self.last += 1;
+        let number = self.last;
+        // The agent may have that view. It has yet to confirm that it applies it.
+        let confirmed = None;
+        let session = Session { number, peer, switches, view: Arc::clone(&view), outdated: None, changed, confirmed };
+        let replaced = match std::mem::replace(&mut presence.link, Link::Connected(session)) {
+            Link::Connected(before) => {
+                self.effects.push_back(Effect::End(StreamId { runner, number: before.number }));
+                Some(before.peer)
+            }
+            Link::Away { .. } => None,
+        };
+        self.reconsider(runner);
+        Some(Opened { stream: StreamId { runner, number }, view, continued, switches, replaced })
+    }
+
+    /// The view that a stream's runner should have; `None` once the stream isn't its runner's newest.
+    pub fn view(&mut self, state: &State, stream: StreamId) -> Option<Arc<View>> {
+        self.is_open(stream).then(|| self.view_of(state, stream.runner)).flatten()
+    }
+
+    /// The view that a connected runner should have, worked out again if it is outdated.
+    fn view_of(&mut self, state: &State, runner: RunnerId) -> Option<Arc<View>> {
+        let presence = self.runners.get_mut(&runner)?;
+        let session = presence.session_mut()?;
+        if session.outdated.is_none() {
+            return Some(Arc::clone(&session.view));
+        }
+        let view = state.view(runner, self.epoch)?;
+        self.views_made += 1;
+        session.outdated = None;
+        if !session.view.delta_to(&view).is_empty() {
+            presence.replace_view(&view);
+            let session = presence.session_mut()?;
+            session.changed = view.revision;
+            session.view = Arc::new(view);
+        }
+        let view = presence.session().map(|session| Arc::clone(&session.view));
+        self.reconsider(runner);
+        view
+    }
+
+    /// The agent of this stream confirms that it has applied the view of `revision`. The stream checks that it has sent
+    /// such a view ([`crate::Sent::reaches`]).
+    pub fn confirm(&mut self, stream: StreamId, revision: Revision) {
+        let Some(presence) = self.runners.get_mut(&stream.runner) else { return };
+        let session = presence.session_mut().filter(|session| session.number == stream.number);
+        let Some(session) = session.filter(|session| session.confirmed < Some(revision)) else { return };
+        session.confirmed = Some(revision);
+        presence.lost.retain(|_, lost| *lost > revision);
+        self.reconsider(stream.runner);
+    }
+
+    /// Ends a stream that has sent `sent` last.
+    pub fn close(&mut self, stream: StreamId, sent: Option<Arc<View>>, now: Instant) {
+        let Some(presence) = self.runners.get_mut(&stream.runner) else { return };
+        let Some(session) = presence.session().filter(|session| session.number == stream.number) else { return };
+        let (last, view) = (Some(session.peer), Some(Arc::clone(&session.view)));
+        presence.link = Link::Away { since: Some(now), last, view, sent };
+        self.effects.push_back(Effect::End(stream));
+        self.reconsider(stream.runner);
+    }
+
+    /// Whether this stream is its runner's newest, and connected.
+    #[must_use]
+    pub fn is_open(&self, stream: StreamId) -> bool {
+        self.session(stream.runner).is_some_and(|session| session.number == stream.number)
+    }
+
+    // === Waits ===
+
+    /// The runners that `deployment` concerns: those whose views hold something of it now, and those that may still act
+    /// on an earlier view that did.
+    #[must_use]
+    pub fn affected(&self, state: &State, deployment: &Label) -> BTreeSet<RunnerId> {
+        let mut affected = state.affected_by(deployment);
+        if let Some(deployment) = state.deployment_named(deployment) {
+            let knowing = self.runners.iter().filter(|(_, presence)| presence.may_know(deployment.id));
+            affected.extend(knowing.map(|(runner, _)| *runner));
+        }
+        affected
+    }
+
+    /// Of these runners, those that haven't confirmed all that changed up to `revision`.
+    #[must_use]
+    pub fn unconfirmed(&self, runners: &BTreeSet<RunnerId>, revision: Revision, absent: Absent) -> BTreeSet<RunnerId> {
+        runners.iter().copied().filter(|runner| self.is_unconfirmed(*runner, revision, absent)).collect()
+    }
+
+    /// Waits until all runners that `deployment` concerns have confirmed what changed up to `revision`, until `deadline`
+    /// at most. The effect [`Effect::Waited`] ends it.
+    pub fn wait_for_deployment(
+        &mut self,
+        state: &State,
+        deployment: &Label,
+        revision: Revision,
+        deadline: Instant,
+        now: Instant,
+    ) -> WaitId {
+        let affected = self.affected(state, deployment);
+        self.wait(affected, (revision, Absent::Unconfirmed), deadline, now)
+    }
+
+    /// Waits until all connected runners that `asker` knows have confirmed what changed up to `revision`, until
+    /// `deadline` at most. The effect [`Effect::Waited`] ends it.
+    pub fn wait_for_peers(
+        &mut self,
+        state: &State,
+        asker: RunnerId,
+        revision: Revision,
+        deadline: Instant,
+        now: Instant,
+    ) -> WaitId {
+        let view = self.view_of(state, asker);
+        let peers = view.iter().flat_map(|view| view.runners()).map(|runner| runner.id).collect();
+        self.wait(peers, (revision, Absent::Ignored), deadline, now)
+    }
+
+    fn wait(
+        &mut self,
+        runners: BTreeSet<RunnerId>,
+        (revision, absent): (Revision, Absent),
+        deadline: Instant,
+        now: Instant,
+    ) -> WaitId {
+        let id = self.waits.next_id();
+        let unconfirmed = self.unconfirmed(&runners, revision, absent);
+        if unconfirmed.is_empty() || deadline <= now {
+            self.effects.push_back(Effect::Waited(id, unconfirmed.into_iter().collect()));
+        } else {
+            // A runner that counts for nothing while it is away needs no attention when it comes back.
+            let runners = if absent == Absent::Ignored { unconfirmed.clone() } else { runners };
+            self.waits.insert(id, (revision, absent), deadline, runners, unconfirmed);
+        }
+        id
+    }
+
+    /// Ends a wait for which no caller is left, without an effect.
+    pub fn cancel(&mut self, wait: WaitId) {
+        self.waits.remove(wait);
+    }
+
+    fn end_wait(&mut self, wait: WaitId) {
+        if let Some(unconfirmed) = self.waits.remove(wait) {
+            self.effects.push_back(Effect::Waited(wait, unconfirmed.into_iter().collect()));
+        }
+    }
+
+    /// Something about the runner has changed: waits for it may be over.
+    fn reconsider(&mut self, runner: RunnerId) {
+        if !self.waits.names(runner) {
+            return;
+        }
+        let (runners, waits) = (&self.runners, &mut self.waits);
+        let session = runners.get(&runner).and_then(Presence::session);
+        let is_unconfirmed = |wait: &Wait| is_unconfirmed(session, wait.revision, wait.absent);
+        for over in waits.reconsider(runner, is_unconfirmed) {
+            self.end_wait(over);
+        }
+    }
+
+    fn is_unconfirmed(&self, runner: RunnerId, revision: Revision, absent: Absent) -> bool {
+        is_unconfirmed(self.session(runner), revision, absent)
+    }
+
+    // === What is shown ===
+
+    /// The runners that are connected.
+    pub fn connected(&self) -> impl Iterator<Item = RunnerId> {
+        self.runners.iter().filter(|(_, presence)| presence.session().is_some()).map(|(runner, _)| *runner)
+    }
+
+    /// Whether the runner is connected.
+    #[must_use]
+    pub fn is_connected(&self, runner: RunnerId) -> bool {
+        self.session(runner).is_some()
+    }
+
+    /// The revision of the view that the connected runner has confirmed.
+    #[must_use]
+    pub fn confirmed(&self, runner: RunnerId) -> Option<Revision> {
+        self.session(runner)?.confirmed
+    }
+
+    /// Whether the runner is connected and has confirmed all that changed for it.
+    #[must_use]
+    pub fn is_current(&self, runner: RunnerId) -> bool {
+        self.session(runner).is_some_and(Session::is_current)
+    }
+
+    /// How many views were worked out in this life of the coordinator.
+    #[must_use]
+    pub const fn views_made(&self) -> u64 {
+        self.views_made
+    }
+
+    pub(crate) const fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(crate) fn presence(&self, runner: RunnerId) -> Option<&Presence> {
+        self.runners.get(&runner)
+    }
+
+    /// Since when a runner isn't connected, if it isn't. `Some(None)`: since before this life of the coordinator.
+    pub(crate) fn away_since(&self, runner: RunnerId) -> Option<Option<Instant>> {
+        match self.runners.get(&runner).map(|presence| &presence.link) {
+            Some(Link::Connected(_)) => None,
+            Some(Link::Away { since, .. }) => Some(*since),
+            None => Some(None),
+        }
+    }
+
+    fn session(&self, runner: RunnerId) -> Option<&Session> {
+        self.runners.get(&runner).and_then(Presence::session)
+    }
+}
+
+fn is_unconfirmed(session: Option<&Session>, revision: Revision, absent: Absent) -> bool {
+    match (session, absent) {
+        (Some(session), _) => !session.has_confirmed(revision),
+        (None, Absent::Unconfirmed) => true,
+        (None, Absent::Ignored) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! What the writer owns: the committed state and the sessions, with the channels that carry out what these decide.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use mesh_model::{Change, State};
+use mesh_proto::{Label, Revision, RunnerId, View, message::Have};
+use mesh_sessions::{Effect, Opened, Peer, Sessions, StreamId, WaitId};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
+
+use super::links::{Line, Links};
+use crate::rate::Limits;
+
+/// Waits that are kept before those whose caller has hung up are looked for.
+const WAITS: usize = 64;
+
+/// What the writer owns.
+#[derive(Debug)]
+pub(crate) struct Core {
+    /// What is committed.
+    pub(crate) state: State,
+    /// Which runners are connected, and what they have confirmed.
+    pub(crate) sessions: Sessions,
+    /// The channels to the streams.
+    pub(crate) links: Links,
+    /// The rate limits.
+    pub(crate) limits: Limits,
+    /// Where the results of waits go.
+    waiting: HashMap<WaitId, oneshot::Sender<Vec<Label>>>,
+    /// How many there are when those whose caller has hung up are looked for next.
+    sweep_at: usize,
+}
+
+impl Core {
+    pub(crate) fn new(state: State, sessions: Sessions) -> Self {
+        let (links, limits) = (Links::default(), Limits::default());
+        Self { state, sessions, links, limits, waiting: HashMap::new(), sweep_at: WAITS }
+    }
+
+    /// Begins a stream; `None` if the runner was removed.
+    pub(crate) fn open(&mut self, runner: RunnerId, peer: Peer, have: Option<Have>) -> Option<(Opened, Line)> {
+        let opened = self.sessions.open(&self.state, runner, peer, have)?;
+        let line = self.links.open(opened.stream, opened.switches);
+        Some((opened, line))
+    }
+
+    /// The view that a stream's runner should have; `None` once the stream isn't its runner's newest.
+    pub(crate) fn view(&mut self, stream: StreamId) -> Option<Arc<View>> {
+        self.sessions.view(&self.state, stream)
+    }
+
+    /// Ends a stream that has sent `sent` last.
+    pub(crate) fn close(&mut self, stream: StreamId, sent: Option<Arc<View>>) {
+        self.sessions.close(stream, sent, now());
+    }
+
+    /// Has `answer` sent the names of the runners that haven't confirmed what changed up to `revision` at `deployment`,
+    /// once there are none or after `patience`.
+    pub(super) fn wait_for_deployment(
+        &mut self,
+        deployment: &Label,
+        revision: Revision,
+        patience: Duration,
+        answer: oneshot::Sender<Vec<Label>>,
+    ) {
+        let now = now();
+        let wait = self.sessions.wait_for_deployment(&self.state, deployment, revision, now + patience, now);
+        self.register(wait, answer);
+    }
+
+    /// The same for the connected runners that `asker` knows.
+    pub(super) fn wait_for_peers(
+        &mut self,
+        asker: RunnerId,
+        revision: Revision,
+        patience: Duration,
+        answer: oneshot::Sender<Vec<Label>>,
+    ) {
+        let now = now();
+        let wait = self.sessions.wait_for_peers(&self.state, asker, revision, now + patience, now);
+        self.register(wait, answer);
+    }
+
+    fn register(&mut self, wait: WaitId, answer: oneshot::Sender<Vec<Label>>) {
+        self.waiting.insert(wait, answer);
+        if self.waiting.len() > self.sweep_at {
+            let sessions = &mut self.sessions;
+            self.waiting.retain(|wait, answer| {
+                if answer.is_closed() {
+                    sessions.cancel(*wait);
+                }
+                !answer.is_closed()
+            });
+            self.sweep_at = WAITS.max(2 * self.waiting.len());
+        }
+    }
+
+    /// Takes in a commit.
+    pub(super) fn absorb(&mut self, changes: &[Change], revision: Revision) {
+        self.sessions.absorb(&mut self.state, changes, revision, now());
+        self.carry_out();
+    }
+
+    /// Takes in a whole state instead of the one before.
+    pub(super) fn reload(&mut self, state: State) {
+        self.state = state;
+        self.sessions.reloaded(&self.state);
+        self.carry_out();
+    }
+
+    /// Lets a visitor in.
+    pub(super) fn visit(&mut self, visit: impl FnOnce(&mut Self)) {
+        visit(self);
+        self.carry_out();
+    }
+
+    /// Returns when [`Self::time_out`] has to be called.
+    pub(super) fn timer(&self) -> impl Future<Output = ()> + use<> {
+        let at = self.sessions.next_timeout();
+        async move {
+            match at {
+                Some(at) => sleep_until(Instant::from_std(at)).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Ends the waits whose time is up.
+    pub(super) fn time_out(&mut self) {
+        self.sessions.handle_timeout(now());
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.sessions.poll_effect() {
+            match effect {
+                Effect::Outdated(stream) => self.links.outdated(stream),
+                Effect::Switches(stream, switches) => self.links.switch(stream, switches),
+                Effect::End(stream) => self.links.end(stream),
+                Effect::Removed(runner) => {
+                    self.links.forget(runner);
+                    self.limits.forget(runner);
+                }
+                Effect::Waited(wait, unconfirmed) => {
+                    let names = unconfirmed.into_iter().filter_map(|id| self.state.runner(id));
+                    let names = names.map(|runner| runner.name.clone()).collect();
+                    drop(self.waiting.remove(&wait).map(|answer| answer.send(names)));
+                }
+            }
+        }
+    }
+}
+
+/// The time, by the clock that the runtime's timers follow.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}

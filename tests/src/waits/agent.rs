@@ -1,0 +1,111 @@
+//! One runner's agent: it applies views, writes them to disk, and confirms those that are both applied and written.
+
+use std::{sync::Arc, time::Duration};
+
+use mesh_proto::{Revision, View, message::Have};
+use mesh_sessions::{News, StreamId};
+
+use super::Bug;
+
+/// What an agent is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// It applies a view after this time.
+    After(Duration),
+    /// It applies nothing.
+    Never,
+}
+
+pub(super) struct Agent {
+    /// Drawn at each start.
+    pub(super) process: u64,
+    pub(super) pace: Pace,
+    /// Its disk takes nothing.
+    pub(super) disk_full: bool,
+    /// The stream that it believes to be connected.
+    pub(super) stream: Option<StreamId>,
+    /// The view that it has received.
+    received: Option<Arc<View>>,
+    /// The view that its data plane acts on.
+    pub(super) applied: Option<Arc<View>>,
+    /// The view on its disk.
+    written: Option<Arc<View>>,
+    /// What it has confirmed on this stream.
+    confirmed: Option<Revision>,
+}
+
+impl Agent {
+    pub(super) const fn new(process: u64) -> Self {
+        Self {
+            process,
+            pace: Pace::After(Duration::from_millis(10)),
+            disk_full: false,
+            stream: None,
+            received: None,
+            applied: None,
+            written: None,
+            confirmed: None,
+        }
+    }
+
+    pub(super) fn have(&self) -> Option<Have> {
+        self.received.as_ref().map(|view| Have { epoch: view.epoch, revision: view.revision })
+    }
+
+    /// A stream has begun.
+    pub(super) fn connected(&mut self, stream: StreamId) {
+        (self.stream, self.confirmed) = (Some(stream), None);
+    }
+
+    /// Takes news in; `false` if they don't follow on what is there, and a snapshot must be asked for.
+    pub(super) fn receive(&mut self, news: News) -> bool {
+        match (news, &self.received) {
+            (News::Snapshot(view), _) => self.received = Some(view),
+            (News::Delta(delta), Some(view)) => {
+                let mut view = View::clone(view);
+                if view.apply(&delta).is_err() {
+                    return false;
+                }
+                self.received = Some(Arc::new(view));
+            }
+            (News::Delta(_), None) => return false,
+        }
+        self.write();
+        true
+    }
+
+    /// Writes what was received, if the disk takes it.
+    pub(super) fn write(&mut self) {
+        if !self.disk_full {
+            self.written.clone_from(&self.received);
+        }
+    }
+
+    /// The data plane acts on what was received from now on.
+    pub(super) fn apply(&mut self) {
+        if self.pace != Pace::Never {
+            self.applied.clone_from(&self.received);
+        }
+    }
+
+    /// What is to be confirmed now, if that is news.
+    pub(super) fn confirm(&mut self, bug: Option<Bug>) -> Option<Revision> {
+        let (applied, written) = (self.applied.as_ref()?, self.written.as_ref()?);
+        // Confirming needs a view of this life of the coordinator.
+        let current = self.received.as_ref().is_some_and(|received| received.epoch == applied.epoch);
+        let kept = written.epoch == applied.epoch && written.revision >= applied.revision;
+        if !current || !(kept || bug == Some(Bug::ConfirmedUnwritten)) || self.confirmed >= Some(applied.revision) {
+            return None;
+        }
+        self.confirmed = Some(applied.revision);
+        self.confirmed
+    }
+
+    /// The process ends and begins again, with what is on its disk.
+    pub(super) fn restart(&mut self, process: u64) {
+        self.process = process;
+        (self.stream, self.confirmed) = (None, None);
+        self.received.clone_from(&self.written);
+        self.applied.clone_from(&self.written);
+    }
+}
