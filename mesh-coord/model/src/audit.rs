@@ -11,90 +11,11 @@ use crate::{
     draft::Draft,
     limits,
     record::{Audit, By, Runner, Verdict},
+    state::{Ring, Whose, holder},
 };
 
 /// How long what repeats itself is not noted again, in seconds.
 const HOUR: u64 = 3600;
-/// The action of an entry about a runner that begins to host a service.
-pub(crate) const HOST: &str = "host";
-/// The action of an enrolment's entry.
-pub(crate) const ENROL: &str = "enrol";
-
-/// A kind of entries that makes room for its own only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Ring {
-    /// What administrators changed.
-    Administrators,
-    /// What runners did, or the coordinator with them.
-    Runners,
-    /// What administrators were refused.
-    Refused,
-}
-
-impl Ring {
-    fn of(entry: &Audit) -> Self {
-        match (entry.result, entry.by) {
-            (Verdict::Refused, _) => Self::Refused,
-            (Verdict::Done, By::Runner(_) | By::Coordinator) => Self::Runners,
-            (Verdict::Done, By::Token(_)) if entry.action == ENROL => Self::Runners,
-            (Verdict::Done, By::Socket { .. } | By::Token(_)) => Self::Administrators,
-        }
-    }
-
-    const fn limit(self) -> usize {
-        match self {
-            Self::Administrators | Self::Runners => limits::AUDIT,
-            Self::Refused => limits::AUDIT_REFUSED,
-        }
-    }
-}
-
-/// Within a ring: whose doing it is.
-pub(crate) type Whose = (Option<Label>, Option<RunnerId>);
-
-fn holder(entry: &Audit) -> Whose {
-    (entry.by_team.clone(), entry.runner)
-}
-
-/// The numbers of the entries, by kind and by whose doing they are. No empty collection stands in a map.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Rings {
-    entries: BTreeMap<Ring, BTreeMap<Whose, std::collections::BTreeSet<u64>>>,
-    /// Which services each runner is noted to host.
-    hosting: BTreeMap<(RunnerId, String), u64>,
-}
-
-impl Rings {
-    pub(crate) fn insert(&mut self, entry: &Audit) {
-        self.entries.entry(Ring::of(entry)).or_default().entry(holder(entry)).or_default().insert(entry.number);
-        if let (HOST, Some(runner), Some(object)) = (entry.action.as_str(), entry.runner, &entry.object) {
-            let last = self.hosting.entry((runner, object.clone())).or_default();
-            *last = entry.number.max(*last);
-        }
-    }
-
-    pub(crate) fn remove(&mut self, entry: &Audit) {
-        let (ring, holder) = (Ring::of(entry), holder(entry));
-        if let Some(holders) = self.entries.get_mut(&ring) {
-            if let Some(numbers) = holders.get_mut(&holder) {
-                numbers.remove(&entry.number);
-                if numbers.is_empty() {
-                    holders.remove(&holder);
-                }
-            }
-            if holders.is_empty() {
-                self.entries.remove(&ring);
-            }
-        }
-        if let (Some(runner), Some(object)) = (entry.runner, &entry.object) {
-            let key = (runner, object.clone());
-            if self.hosting.get(&key) == Some(&entry.number) {
-                self.hosting.remove(&key);
-            }
-        }
-    }
-}
-
 /// An entry in the making.
 pub(crate) struct Note(Audit);
 

@@ -1,13 +1,13 @@
 //! Who somebody is, by what they show. Secrets are compared in constant time.
 
+use std::sync::Arc;
+
 use mesh_proto::{RunnerId, Secret, TokenId, token::Credential};
 
 use crate::{
-    Admin, Refusal, State, UnixSeconds, Via,
-    enrol::EnrolRefusal,
-    limits,
-    record::{Purpose, Token},
-    token::TokenRefusal,
+    Admin, Refusal, State, UnixSeconds, Via, limits,
+    record::{Purpose, Runner, Token},
+    refusal::{EnrolRefusal, TokenRefusal},
 };
 
 impl Refusal {
@@ -25,6 +25,15 @@ impl Refusal {
 }
 
 impl State {
+    /// The runner, if it is one still.
+    pub(crate) fn standing(&self, id: RunnerId) -> Result<&Arc<Runner>, Refusal> {
+        match self.runner(id) {
+            Some(runner) if runner.removed.is_none() => Ok(runner),
+            Some(runner) => Err(EnrolRefusal::Removed { runner: runner.name.clone() }.into()),
+            None => Err(EnrolRefusal::UnknownCredential.into()),
+        }
+    }
+
     /// Whose credential this is.
     ///
     /// # Errors

@@ -10,10 +10,9 @@ use std::{
 use mesh_proto::{DeploymentId, InstanceId, RunnerId, ServiceId, TokenId, message::Switches};
 
 use crate::{
-    Change, Decision, Key, Now, Outcome, Record, State, UnixSeconds,
-    audit::{Ring, Whose},
-    limits,
+    Change, Decision, Key, Now, Outcome, Record, State, UnixSeconds, limits,
     record::{Deployment, Freed, Holder, Instance, Meta, Next, Runner},
+    state::{Ring, Whose},
 };
 
 /// The changes of one decision, by key: the last one to a record counts.

@@ -8,8 +8,8 @@ use crate::{
     Admin, Decision, Now, Outcome, Record, Refusal, State,
     audit::Note,
     draft::Draft,
-    host::HostRefusal,
     record::{Deployment, Instance, Runner, Service},
+    refusal::HostRefusal,
 };
 
 /// Which way.

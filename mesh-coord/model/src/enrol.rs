@@ -2,118 +2,20 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use mesh_proto::{InstanceId, Label, RunnerId, TokenId, message::Switches};
+use mesh_proto::{Label, RunnerId, message::Switches};
 
 use crate::{
-    Admin, Class, Decision, Enrolment, Now, Outcome, Record, Refusal, State,
-    audit::{ENROL, Note},
+    Admin, Decision, Enrolment, Now, Outcome, Record, Refusal, State,
+    audit::Note,
     auth::{check_revoked, check_time},
     draft::Draft,
     limits,
     record::{By, Instance, Purpose, Runner, Scope, Token},
-    refusal::{at_most, did_you_mean},
+    refusal::{EnrolRefusal, TokenRefusal, at_most},
     share,
-    token::TokenRefusal,
-    words::{Candidates, count, list},
+    state::ENROL,
+    words::{Candidates, count},
 };
-
-/// What is refused about joining the mesh and leaving it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EnrolRefusal {
-    /// The private half of the key was not shown to be there.
-    #[error("the machine did not prove that it holds the private half of the key that it shows")]
-    NotProved,
-    /// The key was a removed runner's.
-    #[error("this machine's key was `{runner}`'s, which was removed from the mesh: it can't come back")]
-    KeyRemoved {
-        /// Whose it was.
-        runner: Label,
-    },
-    /// Another runner has the name.
-    #[error("the name `{name}` is taken by another runner{}", provider.as_ref().map_or(String::new(), |provider| format!(" (provider {provider})")))]
-    NameTaken {
-        /// The name.
-        name: Label,
-        /// That runner's provider, where whoever holds the token may know it.
-        provider: Option<Label>,
-    },
-    /// The name's holder may host what the token doesn't cover.
-    #[error(
-        "the token {token} can't take the name `{name}` over: the runner that has it may host more than this token allows"
-    )]
-    ReplaceOutOfScope {
-        /// The token.
-        token: TokenId,
-        /// The name.
-        name: Label,
-    },
-    /// No runner has this credential.
-    #[error("this coordinator knows no runner with this credential")]
-    UnknownCredential,
-    /// The runner was removed.
-    #[error("the runner `{runner}` was removed from the mesh")]
-    Removed {
-        /// Which.
-        runner: Label,
-    },
-    /// It would go with its instances.
-    #[error("the runner `{name}` has {}", with_instances(instances))]
-    Hosting {
-        /// Which.
-        name: Label,
-        /// Its instances, and of which service each is.
-        instances: Vec<(InstanceId, String)>,
-    },
-    /// There is none of this name to remove.
-    #[error("{} `{name}`", team.as_ref().map_or("there is no runner".to_owned(), |team| format!("team `{team}` has no runner")))]
-    NoRunner {
-        /// What was asked for.
-        name: Label,
-        /// The team of whoever asks.
-        team: Option<Label>,
-        /// What was probably meant.
-        nearest: Option<Candidates>,
-    },
-}
-
-fn with_instances(instances: &[(InstanceId, String)]) -> String {
-    let which = instances.iter().map(|(id, service)| format!("{id} of `{service}`"));
-    format!("{}: {}", count(instances.len(), "instance"), list(which))
-}
-
-impl EnrolRefusal {
-    pub(crate) fn class(&self) -> Class {
-        match self {
-            Self::NotProved | Self::UnknownCredential | Self::Removed { .. } => Class::Unauthorised,
-            Self::KeyRemoved { .. } | Self::ReplaceOutOfScope { .. } => Class::Forbidden,
-            Self::NameTaken { .. } | Self::Hosting { .. } => Class::Conflict,
-            Self::NoRunner { .. } => Class::NotFound,
-        }
-    }
-
-    pub(crate) fn hint(&self) -> Option<String> {
-        Some(match self {
-            Self::NotProved => "update mesh-node; if that doesn't help, its identity file is damaged".to_owned(),
-            Self::KeyRemoved { .. } | Self::UnknownCredential | Self::Removed { .. } => {
-                "to join as a new runner, delete the agent's state directory and run `mesh-node join URL TOKEN`"
-                    .to_owned()
-            }
-            Self::NameTaken { .. } => {
-                "choose another name with --name, or take this one over with --replace, which removes the other runner"
-                    .to_owned()
-            }
-            Self::ReplaceOutOfScope { name, .. } => {
-                format!("choose another name with --name, or remove that runner with `mesh-coord node remove {name}`")
-            }
-            Self::Hosting { name, .. } => format!(
-                "`mesh-coord node drain {name}` takes them out of new connections; --force ends them and removes the runner for good"
-            ),
-            Self::NoRunner { name, nearest, .. } => {
-                did_you_mean(name, nearest.as_ref()).unwrap_or("`mesh-coord nodes` lists them".to_owned())
-            }
-        })
-    }
-}
 
 /// Makes a machine a runner. One that is a runner already stays the same one and gets a new credential; with the token
 /// that it enrolled with this needs no further use of it, so that a lost answer does no harm.

@@ -13,109 +13,17 @@ use mesh_proto::{
 };
 
 use crate::{
-    Class, Decision, Now, Outcome, Record, Refusal, State,
-    audit::{HOST, Note},
+    Decision, Now, Outcome, Record, Refusal, State,
+    audit::Note,
     draft::Draft,
     limits,
     record::{By, Runner, Scope, Service},
-    refusal::{at_most, did_you_mean},
+    refusal::{HostRefusal, at_most},
+    state::HOST,
     words::Candidates,
 };
 
 pub(crate) use hello::hello;
-
-/// What is refused about what a runner hosts and tells.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HostRefusal {
-    /// The deployment doesn't exist, or the runner may not host it: which of the two is not for it to know.
-    #[error("there is no deployment `{deployment}` that `{runner}` may host: its token's scope is {scope}")]
-    OutOfScope {
-        /// What was asked for.
-        deployment: Label,
-        /// The runner.
-        runner: Label,
-        /// What it may host, in words.
-        scope: String,
-        /// What was probably meant, of what it may host.
-        nearest: Option<Candidates>,
-    },
-    /// An endpoint that no peer could use.
-    #[error("the endpoint {endpoint} {why}")]
-    BadEndpoint {
-        /// As told.
-        endpoint: SocketAddr,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// An instance that isn't there, or is another runner's.
-    #[error("there is no instance {instance} on `{runner}`")]
-    NoInstance {
-        /// Which.
-        instance: InstanceId,
-        /// The runner.
-        runner: Label,
-    },
-    /// An instance that isn't there, or is another team's: which of the two is not for a team's administrator to know.
-    #[error("{} {instance}", team.as_ref().map_or("there is no instance".to_owned(), |team| format!("team `{team}` has no instance")))]
-    UnknownInstance {
-        /// Which.
-        instance: InstanceId,
-        /// The team of whoever asks.
-        team: Option<Label>,
-    },
-    /// A client takes no connections anyway.
-    #[error("the instance {instance} is a client: it never gets connections, so there is nothing to drain")]
-    ClientDrained {
-        /// Which.
-        instance: InstanceId,
-    },
-    /// One runner that would have more of a service's instances than is good for the other runners.
-    #[error("`{runner}` has {here} instances of the service `{service}`, and the places left are for other runners")]
-    ServiceShare {
-        /// Which service.
-        service: ServicePath,
-        /// The runner.
-        runner: Label,
-        /// How many it has.
-        here: usize,
-    },
-    /// An agent's version that is none.
-    #[error("the agent's version is longer than {} octets, or holds control characters", limits::VERSION)]
-    BadVersion,
-}
-
-impl HostRefusal {
-    pub(crate) fn class(&self) -> Class {
-        match self {
-            Self::OutOfScope { .. } => Class::Forbidden,
-            Self::BadEndpoint { .. } | Self::BadVersion => Class::Invalid,
-            Self::NoInstance { .. } | Self::UnknownInstance { .. } => Class::NotFound,
-            Self::ClientDrained { .. } | Self::ServiceShare { .. } => Class::Conflict,
-        }
-    }
-
-    pub(crate) fn hint(&self) -> Option<String> {
-        match self {
-            Self::OutOfScope { deployment, nearest, .. } => {
-                Some(did_you_mean(deployment, nearest.as_ref()).unwrap_or_else(|| {
-                    format!(
-                        "if it exists, make a token for it (`mesh-coord token create --deployment {deployment}`) and join with that as a new runner"
-                    )
-                }))
-            }
-            Self::BadEndpoint { .. } => {
-                Some("give addresses of this machine that its peers can reach (--endpoint)".to_owned())
-            }
-            Self::NoInstance { .. } => Some("`mesh-node status` lists those of a runner".to_owned()),
-            Self::UnknownInstance { .. } => Some("`mesh-coord instances` lists them".to_owned()),
-            Self::ServiceShare { .. } => Some(format!(
-                "a service can have {} instances on one runner, and no more than are left for others: attach it on another",
-                limits::INSTANCES_OF_SERVICE_ON_RUNNER
-            )),
-            Self::BadVersion | Self::ClientDrained { .. } => None,
-        }
-    }
-}
 
 /// A runner's endpoints are these now.
 pub(crate) fn endpoints(

@@ -20,7 +20,7 @@ pub use key::{Change, Key, ParseKeyError};
 pub use mesh_proto::view::Instance;
 
 use crate::{
-    Refusal, RunningSeconds, UnixSeconds,
+    RunningSeconds, UnixSeconds,
     declare::{Declared, Pattern, Trust},
     limits,
 };
@@ -71,6 +71,18 @@ pub struct Meta {
     pub switches: Switches,
 }
 
+/// An MTU that no `mesh0` can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "an MTU of {mtu} bytes is not between {} and {}: choose another with --mtu; 1344 suits most networks",
+    limits::MTU.start(),
+    limits::MTU.end()
+)]
+pub struct MtuError {
+    /// The MTU, in bytes.
+    pub mtu: u16,
+}
+
 /// The numbers that are given next, once each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Next {
@@ -98,10 +110,10 @@ impl Meta {
     /// The record to commit at the coordinator's first start.
     ///
     /// # Errors
-    /// [`Refusal::Mtu`].
-    pub fn new(network: Network) -> Result<Self, Refusal> {
+    /// If no `mesh0` can have that MTU.
+    pub fn new(network: Network) -> Result<Self, MtuError> {
         if !limits::MTU.contains(&network.mtu) {
-            return Err(Refusal::Mtu { mtu: network.mtu });
+            return Err(MtuError { mtu: network.mtu });
         }
         let (first, last) = (network.range.first().to_bits(), network.range.last().to_bits());
         Ok(Self {

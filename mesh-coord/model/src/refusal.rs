@@ -3,15 +3,19 @@
 
 use mesh_proto::{Label, Range, ServiceName, message};
 
-use crate::{
-    deploy::DeployRefusal,
-    enrol::EnrolRefusal,
-    host::HostRefusal,
-    limits,
-    token::TokenRefusal,
-    trust::TrustRefusal,
-    words::{Candidates, duration},
-};
+use crate::words::{Candidates, duration};
+
+mod deploy;
+mod enrol;
+mod host;
+mod token;
+mod trust;
+
+pub use deploy::DeployRefusal;
+pub use enrol::EnrolRefusal;
+pub use host::HostRefusal;
+pub use token::TokenRefusal;
+pub use trust::TrustRefusal;
 
 /// What kind of refusal it is; mesh-coord makes an HTTP status of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,12 +50,6 @@ pub enum Refusal {
     /// About what a runner hosts and tells.
     #[error(transparent)]
     Host(#[from] HostRefusal),
-    /// An MTU that no `mesh0` can have.
-    #[error("an MTU of {mtu} octets is not between {} and {}", limits::MTU.start(), limits::MTU.end())]
-    Mtu {
-        /// What was given.
-        mtu: u16,
-    },
     /// There is no such deployment.
     #[error("there is no deployment `{name}`")]
     NoDeployment {
@@ -140,7 +138,6 @@ impl Refusal {
             Self::Deploy(refusal) => refusal.class(),
             Self::Trust(refusal) => refusal.class(),
             Self::Host(refusal) => refusal.class(),
-            Self::Mtu { .. } => Class::Invalid,
             Self::NoDeployment { .. } | Self::NoService { .. } | Self::NoneOfTeam { .. } => Class::NotFound,
             Self::NotYours { .. } => Class::Forbidden,
             Self::TooMany { .. } | Self::NotFree { .. } | Self::Share { .. } | Self::RangeExhausted { .. } => {
@@ -158,7 +155,6 @@ impl Refusal {
             Self::Deploy(refusal) => refusal.hint(),
             Self::Trust(refusal) => refusal.hint(),
             Self::Host(refusal) => refusal.hint(),
-            Self::Mtu { .. } => Some("choose another with --mtu; 1344 suits most networks".to_owned()),
             Self::NoDeployment { name, nearest } => {
                 Some(did_you_mean(name, nearest.as_ref()).unwrap_or("`mesh-coord deployments` lists them".to_owned()))
             }

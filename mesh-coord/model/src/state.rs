@@ -1,4 +1,4 @@
-//! All records of the mesh, as of one revision, and the decision on a command.
+//! All records of the mesh, as of one revision.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,15 +12,20 @@ use mesh_proto::{
 };
 
 use crate::{
-    Command, Decision, Now, Record, Refusal, RunningSeconds, audit, deploy,
-    drain::{self, Way},
-    enrol,
-    grants::Grants,
-    host,
-    index::Index,
+    Record, RunningSeconds,
     record::{Audit, Deployment, Freed, Instance, Meta, Runner, Service, Token},
-    switch, token, trust, work,
+    work,
 };
+
+mod grants;
+mod held;
+mod index;
+mod rings;
+
+use grants::Grants;
+pub(crate) use grants::{Matches, names_in};
+use index::Index;
+pub(crate) use rings::{ENROL, HOST, Ring, Whose, holder};
 
 /// The state of the mesh, as of one revision: all records, with indexes that are functions of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,53 +116,6 @@ impl State {
             .chain(self.audit.values().map(|a| Record::Audit(Arc::clone(a))))
     }
 
-    /// Decides on a command, and changes nothing. The changes hold for this state only: commit them on its revision.
-    ///
-    /// # Errors
-    /// Why the command is refused.
-    pub fn decide(&self, command: &Command, now: impl Into<Now>) -> Result<Decision, Refusal> {
-        use crate::{AdminCommand as A, RunnerCommand as R};
-        let now = now.into();
-        match command {
-            Command::Admin { by, what } => match what {
-                A::Apply { files, dry_run, force, prune } => {
-                    let consent = deploy::Consent { force: *force, prune: prune.unwrap_or(true) };
-                    deploy::apply(self, by, files, *dry_run, consent, now)
-                }
-                A::Delete { deployment, force } => deploy::delete(self, by, deployment, *force, now),
-                A::Trust { deployment, change } => trust::change(self, by, deployment, change, now),
-                A::RevokeToken { token, with_nodes } => token::revoke(self, by, *token, *with_nodes, now),
-                A::RemoveNode { name, force } => enrol::remove(self, by, name, *force, now),
-                A::Drain { instance } => drain::instance(self, by, *instance, Way::Drain, now),
-                A::Undrain { instance } => drain::instance(self, by, *instance, Way::Undrain, now),
-                A::DrainNode { name } => drain::node(self, by, name, Way::Drain, now),
-                A::UndrainNode { name } => drain::node(self, by, name, Way::Undrain, now),
-                A::Switch { offload, on, node } => switch::switch(self, by, *offload, *on, node.as_ref(), now),
-            },
-            Command::CreateToken { by, token, secret } => token::create(self, by, token, secret, now),
-            Command::Refused { by, action, detail } => Ok(audit::refused(self, by, action, detail, now)),
-            Command::Enrol(enrolment) => enrol::enrol(self, enrolment, now),
-            Command::Silent(runner) => Ok(host::silent(self, self.standing(*runner)?, now)),
-            Command::Expire(runner) => Ok(enrol::expire(self, self.standing(*runner)?, now)),
-            Command::Runner { by, what } => {
-                let runner = self.standing(*by)?;
-                match what {
-                    R::Hello { version, endpoints, seen, instances } => {
-                        host::hello(self, runner, version, endpoints, *seen, instances, now)
-                    }
-                    R::Endpoints { endpoints } => host::endpoints(self, runner, endpoints, now),
-                    R::Attach { service, client } => host::attach(self, runner, service, *client, now),
-                    R::Detach { instance } => Ok(host::detach(self, runner, *instance, now)),
-                    R::Drain { instance } => drain::own(self, runner, *instance, Way::Drain, now),
-                    R::Undrain { instance } => drain::own(self, runner, *instance, Way::Undrain, now),
-                    R::Leave => Ok(enrol::leave(self, runner, now)),
-                    R::TakenOver { from } => Ok(host::taken_over(self, runner, *from, now)),
-                    R::CopyRefused { first, from } => Ok(host::copy_refused(self, runner, first, *from, now)),
-                }
-            }
-        }
-    }
-
     /// The revision of the last commit.
     #[must_use]
     pub const fn revision(&self) -> Revision {
@@ -228,15 +186,6 @@ impl State {
     /// The instances on a runner, by identifier.
     pub fn instances_on(&self, runner: RunnerId) -> impl Iterator<Item = &Arc<Instance>> {
         self.index.instances_on.get(&runner).into_iter().flatten().filter_map(|id| self.instances.get(id))
-    }
-
-    /// The runner, if it is one still.
-    pub(crate) fn standing(&self, id: RunnerId) -> Result<&Arc<Runner>, Refusal> {
-        match self.runner(id) {
-            Some(runner) if runner.removed.is_none() => Ok(runner),
-            Some(runner) => Err(enrol::EnrolRefusal::Removed { runner: runner.name.clone() }.into()),
-            None => Err(enrol::EnrolRefusal::UnknownCredential.into()),
-        }
     }
 
     pub(crate) fn service_in(&self, deployment: DeploymentId, name: &str) -> Option<&Arc<Service>> {

@@ -8,133 +8,16 @@ use std::{
 use mesh_proto::{Label, SecretHash, TokenId};
 
 use crate::{
-    Admin, Class, Decision, Key, NewPurpose, NewToken, Now, Outcome, Record, Refusal, State,
+    Admin, Decision, Key, NewPurpose, NewToken, Now, Outcome, Record, Refusal, State,
     audit::Note,
     draft::Draft,
     limits,
     record::{Deployment, Purpose, Scope, Token},
-    refusal::at_most,
+    refusal::{TokenRefusal, at_most},
     share,
-    words::{duration, list, quoted},
+    words::{list, quoted},
     work,
 };
-
-/// What is refused about tokens.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TokenRefusal {
-    /// Not one of ours, or with another secret.
-    #[error("this coordinator has no such token")]
-    Unknown,
-    /// It is too old.
-    #[error("the token {token} expired {} ago", duration(*.ago))]
-    Expired {
-        /// Which.
-        token: TokenId,
-        /// Since when, in seconds.
-        ago: u64,
-    },
-    /// It is of a time that is still to come.
-    #[error(
-        "the token {token} was made at a time that is {} from now: the coordinator's clock was wrong then, or is now",
-        duration(*.by)
-    )]
-    Early {
-        /// Which.
-        token: TokenId,
-        /// By how much, in seconds.
-        by: u64,
-    },
-    /// It has enrolled all the runners that it may.
-    #[error("the token {token} is used up: it has enrolled as many runners as it may")]
-    UsedUp {
-        /// Which.
-        token: TokenId,
-    },
-    /// It was revoked.
-    #[error("the token {token} was revoked {} ago", duration(*.ago))]
-    Revoked {
-        /// Which.
-        token: TokenId,
-        /// Since when, in seconds.
-        ago: u64,
-    },
-    /// An admin token where a join token should be.
-    #[error("the token {token} is an admin token: it enrols no runner")]
-    NotJoin {
-        /// Which.
-        token: TokenId,
-    },
-    /// A join token where an admin token should be.
-    #[error("the token {token} is a join token: it gives no right to administer")]
-    NotAdmin {
-        /// Which.
-        token: TokenId,
-    },
-    /// There is none of this identifier to revoke.
-    #[error("there is no token {token}")]
-    NoToken {
-        /// What was asked for.
-        token: TokenId,
-    },
-    /// A time to live out of bounds.
-    #[error("a token can be good for 1 second to 10 years, not for {ttl} seconds")]
-    Ttl {
-        /// What was asked for, in seconds.
-        ttl: u64,
-    },
-    /// A number of uses out of bounds.
-    #[error("a token can enrol 1 to {} runners, not {uses}", limits::USES.end())]
-    Uses {
-        /// What was asked for.
-        uses: u32,
-    },
-    /// A name that is none.
-    #[error(
-        "a token's name has 1 to {} bytes, and neither control characters nor marks of writing direction",
-        limits::TOKEN_NAME
-    )]
-    Name,
-    /// A scope with nothing in it.
-    #[error("a join token needs a scope: this one would be good for nothing")]
-    NoScope,
-}
-
-impl TokenRefusal {
-    pub(crate) fn class(&self) -> Class {
-        match self {
-            Self::Unknown | Self::Expired { .. } | Self::Early { .. } | Self::UsedUp { .. } | Self::Revoked { .. } => {
-                Class::Unauthorised
-            }
-            Self::NotJoin { .. } | Self::NotAdmin { .. } => Class::Forbidden,
-            Self::NoToken { .. } => Class::NotFound,
-            Self::Ttl { .. } | Self::Uses { .. } | Self::Name | Self::NoScope => Class::Invalid,
-        }
-    }
-
-    pub(crate) fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::Unknown => {
-                "check that it is this coordinator's and was copied whole, or ask its operator for a new one"
-            }
-            Self::Early { .. } => {
-                "set the coordinator's clock right, or ask its operator for a new one (`mesh-coord token create`)"
-            }
-            Self::Expired { .. } | Self::UsedUp { .. } | Self::Revoked { .. } => {
-                "ask the coordinator's operator for a new one (`mesh-coord token create`)"
-            }
-            Self::NotJoin { .. } => {
-                "make a join token with `mesh-coord token create --team T`, `--deployment D` or `--any`"
-            }
-            Self::NotAdmin { .. } => "make an admin token with `mesh-coord token create --admin`",
-            Self::NoToken { .. } => "`mesh-coord token list` shows them",
-            Self::Ttl { .. } => "give another --ttl, as in `--ttl 1h`",
-            Self::Uses { .. } => "give another --uses",
-            Self::Name => "as in `--name ci-deploy`",
-            Self::NoScope => "give --team, --deployment or --any",
-        };
-        Some(hint.to_owned())
-    }
-}
 
 /// Makes a token.
 pub(crate) fn create(

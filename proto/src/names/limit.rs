@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::table::{Claim, Rank};
+use super::claim::{Claim, Rank};
 use crate::{DeploymentId, ServiceId, View};
 
 /// The most bytes that our names take in a hosts file, the lines around them included.

@@ -2,6 +2,7 @@
 //! that a service's instances see, and the checks that keep two services from being called the same.
 
 mod check;
+mod claim;
 mod encode;
 mod forms;
 mod limit;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    claim::{Claim, Rank},
     encode::{host_label, is_identifier},
     forms::{alias_hosts, check_host_name, foreign_hosts, in_any_case, own_hosts, variables},
     limit::limit,
@@ -123,31 +124,6 @@ fn callable<'a>(view: &'a View, caller: &'a Deployment) -> impl Iterator<Item = 
         (deployment.id != caller.id && deployment.team == caller.team && somewhere)
             .then_some((&**service, &**deployment))
     })
-}
-
-/// Where a name comes from. Of two claims the lesser rank wins: what was written down beats what was made from a name,
-/// and own names beat foreign ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Rank {
-    Ist,
-    Alias,
-    Automatic,
-    Foreign,
-}
-
-/// That a name should lead to a service.
-#[derive(Debug)]
-pub(super) struct Claim {
-    pub(super) rank: Rank,
-    pub(super) name: String,
-    pub(super) service: ServiceId,
-    pub(super) address: Ipv4Addr,
-}
-
-impl Claim {
-    const fn new(rank: Rank, name: String, service: &Service) -> Self {
-        Self { rank, name, service: service.id, address: service.address }
-    }
 }
 
 /// All claims, in the order in which the names will stand.

@@ -86,7 +86,7 @@ impl World {
             services: services.iter().map(|service| (service_name(*service), Declared::default())).collect(),
         };
         let file = File { name: "mesh.toml".to_owned(), declaration: Declaration::Whole(whole) };
-        if self.order(AdminCommand::Apply { files: vec![file], dry_run: false, force: true }).is_some() {
+        if self.order(AdminCommand::Apply { files: vec![file], dry_run: false, force: true, prune: None }).is_some() {
             self.note(format!("deploy {app} with {services:?}"));
             self.refer(|reference| {
                 reference.teams.insert(app, 0);

@@ -2,7 +2,7 @@
 //! parameters first and as an expression then, which doubles its work with each one inside another, and it has a frame
 //! on the stack for each bracket. What is written out needs neither.
 
-use super::{Fault, Result, fault};
+use super::{Fault, RUNS, Result, fault};
 
 /// Parentheses within one another.
 const PARENTHESES: usize = 8;
@@ -31,8 +31,8 @@ pub(super) fn check(text: &str) -> Result<()> {
                 scan.skip_regular_expression();
                 operand = false;
             }
-            '/' => return fault(at, format!("a division {}", super::literal::RUNS)),
-            '<' => return fault(at, format!("`<` {}", super::literal::RUNS)),
+            '/' => return fault(at, format!("a division {}", RUNS)),
+            '<' => return fault(at, format!("`<` {}", RUNS)),
             // At the start of a line this would begin a comment (ECMA-262 annex B.1.1).
             '-' if scan.eat("->") => return fault(at, "`-->` is no JavaScript"),
             '"' | '\'' => {
@@ -136,7 +136,7 @@ impl Scan<'_> {
                 '\\' => drop(self.next()),
                 '`' => return Ok(()),
                 '$' if self.rest().starts_with('{') => {
-                    let message = format!("a template with `${{…}}` {}", super::literal::RUNS);
+                    let message = format!("a template with `${{…}}` {}", RUNS);
                     return Err(Fault { at: self.at - 1, message });
                 }
                 _ => {}

@@ -10,10 +10,7 @@ use oxc_ast::ast::{
 use oxc_parser::Parser;
 use oxc_span::{GetSpan as _, SourceType, Span};
 
-use super::{Result, bounds, fault};
-
-/// How a message goes on about what can't be read off.
-pub(super) const RUNS: &str = "would need JavaScript to run, and this file is only read: write the value itself";
+use super::{RUNS, Result, bounds, fault};
 
 /// The stack for the parser, in octets. It recurses once an operator: 64 KiB of any of them fit, as a test shows. What no
 /// file needs is never touched.

@@ -11,10 +11,10 @@ use super::{DeployRefusal, gather::Target};
 use crate::{
     Admin, Refusal, State,
     declare::Declared,
-    grants::Matches,
     limits,
     record::{Deployment, TrustSource},
     refusal::at_most,
+    state::Matches,
     trust,
     words::quoted,
 };

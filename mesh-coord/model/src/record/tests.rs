@@ -3,7 +3,6 @@ use std::{net::Ipv4Addr, sync::Arc};
 use mesh_proto::{InstanceId, RunnerId, ServiceId, message::Switches, view::Network};
 
 use super::*;
-use crate::testing::refused;
 
 #[test]
 fn keys_are_read_back_as_written_and_nothing_else_is() {
@@ -162,9 +161,9 @@ fn an_mtu_out_of_bounds_is_refused() {
     for mtu in [0, 575, 8921, u16::MAX] {
         let network = Network { range: "100.112.0.0/12".parse().unwrap(), mtu };
         assert_eq!(
-            refused(Meta::new(network)),
+            Meta::new(network).unwrap_err().to_string(),
             format!(
-                "Invalid: an MTU of {mtu} octets is not between 576 and 8920 | choose another with --mtu; 1344 suits most networks"
+                "an MTU of {mtu} bytes is not between 576 and 8920: choose another with --mtu; 1344 suits most networks"
             )
         );
     }

@@ -46,7 +46,7 @@ impl World {
         let (expose, trust) = (None, None);
         let whole = Deployment { name: label(name), team: Some(label("acme")), expose, trust, services };
         let file = File { name: "mesh.toml".to_owned(), declaration: Declaration::Whole(whole) };
-        self.order(AdminCommand::Apply { files: vec![file], dry_run: false, force: true });
+        self.order(AdminCommand::Apply { files: vec![file], dry_run: false, force: true, prune: None });
     }
 
     fn trust(&mut self, change: TrustChange) -> Revision {

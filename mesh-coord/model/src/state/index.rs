@@ -11,13 +11,14 @@ use mesh_proto::{
     DeploymentId, InstanceId, Label, PublicKey, Revision, RunnerId, ServiceId, ServiceName, TokenId, view,
 };
 
-use crate::{
-    Change, Key, Record, State, UnixSeconds,
-    audit::Rings,
-    declare,
+use super::{
+    DeploymentEntry, RunnerEntry, ServiceEntry, State,
     held::{Held, Names},
+    rings::Rings,
+};
+use crate::{
+    Change, Key, Record, UnixSeconds, declare,
     record::{Deployment, Holder, Runner, Service, TrustSource},
-    state::{DeploymentEntry, RunnerEntry, ServiceEntry},
 };
 
 /// Ways to find records other than by key. No empty collection stands in a map.
@@ -311,7 +312,7 @@ fn shown_deployment(deployment: &Deployment) -> view::Deployment {
 }
 
 /// Which file it is concerns those who deploy, and no runner.
-pub(crate) const fn shown_source(source: &TrustSource) -> view::TrustSource {
+const fn shown_source(source: &TrustSource) -> view::TrustSource {
     match source {
         TrustSource::Command => view::TrustSource::Command,
         TrustSource::File(_) => view::TrustSource::File,

@@ -8,8 +8,8 @@ use std::{
 
 use mesh_proto::{DeploymentId, Ports, ServiceId, view::Grant};
 
+use super::State;
 use crate::{
-    State,
     declare::{Pattern, Trust},
     record::Deployment,
 };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mesh_proto::{DeploymentId, Label};
 
-use crate::State;
+use super::State;
 
 /// The counts; none stands where there is nothing.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

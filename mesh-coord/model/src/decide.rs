@@ -1,0 +1,56 @@
+//! The decision on a command: each part of the model decides on its own ones.
+
+use crate::{
+    Command, Decision, Now, Refusal, State, audit, deploy,
+    drain::{self, Way},
+    enrol, host, switch, token, trust,
+};
+
+impl State {
+    /// Decides on a command, and changes nothing. The changes hold for this state only: commit them on its revision.
+    ///
+    /// # Errors
+    /// Why the command is refused.
+    pub fn decide(&self, command: &Command, now: impl Into<Now>) -> Result<Decision, Refusal> {
+        use crate::{AdminCommand as A, RunnerCommand as R};
+        let now = now.into();
+        match command {
+            Command::Admin { by, what } => match what {
+                A::Apply { files, dry_run, force, prune } => {
+                    let consent = deploy::Consent { force: *force, prune: prune.unwrap_or(true) };
+                    deploy::apply(self, by, files, *dry_run, consent, now)
+                }
+                A::Delete { deployment, force } => deploy::delete(self, by, deployment, *force, now),
+                A::Trust { deployment, change } => trust::change(self, by, deployment, change, now),
+                A::RevokeToken { token, with_nodes } => token::revoke(self, by, *token, *with_nodes, now),
+                A::RemoveNode { name, force } => enrol::remove(self, by, name, *force, now),
+                A::Drain { instance } => drain::instance(self, by, *instance, Way::Drain, now),
+                A::Undrain { instance } => drain::instance(self, by, *instance, Way::Undrain, now),
+                A::DrainNode { name } => drain::node(self, by, name, Way::Drain, now),
+                A::UndrainNode { name } => drain::node(self, by, name, Way::Undrain, now),
+                A::Switch { offload, on, node } => switch::switch(self, by, *offload, *on, node.as_ref(), now),
+            },
+            Command::CreateToken { by, token, secret } => token::create(self, by, token, secret, now),
+            Command::Refused { by, action, detail } => Ok(audit::refused(self, by, action, detail, now)),
+            Command::Enrol(enrolment) => enrol::enrol(self, enrolment, now),
+            Command::Silent(runner) => Ok(host::silent(self, self.standing(*runner)?, now)),
+            Command::Expire(runner) => Ok(enrol::expire(self, self.standing(*runner)?, now)),
+            Command::Runner { by, what } => {
+                let runner = self.standing(*by)?;
+                match what {
+                    R::Hello { version, endpoints, seen, instances } => {
+                        host::hello(self, runner, version, endpoints, *seen, instances, now)
+                    }
+                    R::Endpoints { endpoints } => host::endpoints(self, runner, endpoints, now),
+                    R::Attach { service, client } => host::attach(self, runner, service, *client, now),
+                    R::Detach { instance } => Ok(host::detach(self, runner, *instance, now)),
+                    R::Drain { instance } => drain::own(self, runner, *instance, Way::Drain, now),
+                    R::Undrain { instance } => drain::own(self, runner, *instance, Way::Undrain, now),
+                    R::Leave => Ok(enrol::leave(self, runner, now)),
+                    R::TakenOver { from } => Ok(host::taken_over(self, runner, *from, now)),
+                    R::CopyRefused { first, from } => Ok(host::copy_refused(self, runner, first, *from, now)),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The module structure of this repository.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use mesh_tree_check::{Cycle, Floors, cycles, read, upward};
+
+/// Crates without a cycle, by the file of their root.
+const WITHOUT_CYCLES: [&str; 10] = [
+    "docs/check/src/lib.rs",
+    "mesh-coord/src/main.rs",
+    "mesh-node/engine/src/lib.rs",
+    "mesh-coord/files/src/lib.rs",
+    "mesh-coord/model/src/lib.rs",
+    "mesh-coord/sessions/src/lib.rs",
+    "proto/src/lib.rs",
+    "proto/link/src/lib.rs",
+    "proto/process/src/lib.rs",
+    "scripts/tree/src/lib.rs",
+];
+
+/// Crates that still have cycles, and how many of their modules may be part of one. The number only falls; a crate
+/// without any moves to the list above.
+const WITH_CYCLES: [(&str, usize); 1] = [("mesh-node/src/main.rs", 21)];
+
+/// The floors of the coordinator.
+const COORDINATOR: Floors<'_> = &[
+    &["cli"],
+    &["http"],
+    &["api", "watch"],
+    &["coordinator"],
+    &["clock", "data", "places", "random", "rate", "store", "tenant", "tls"],
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn cycles_of(file: &Path) -> Vec<Cycle> {
+    cycles(&read(file).expect("the crate can be read"))
+}
+
+fn shown(cycles: &[Cycle]) -> String {
+    cycles.iter().map(|cycle| format!("\n{cycle}")).collect()
+}
+
+#[test]
+fn modules_do_not_depend_on_each_other_in_a_circle() {
+    let of = |file: &str| shown(&cycles_of(&root().join(file)));
+    let found: Vec<String> = WITHOUT_CYCLES.iter().map(|file| format!("{file}:{}", of(file))).collect();
+    let tied: Vec<&String> = found.iter().filter(|found| !found.ends_with(':')).collect();
+    assert!(tied.is_empty(), "move what both need to a module below both: {tied:#?}");
+}
+
+#[test]
+fn no_more_modules_depend_on_each_other_in_a_circle_than_before() {
+    for (file, most) in WITH_CYCLES {
+        let found = cycles_of(&root().join(file));
+        let modules: usize = found.iter().map(|cycle| cycle.modules.len()).sum();
+        assert!(modules <= most, "{file}: {modules} modules, and {most} are the most: {}", shown(&found));
+    }
+}
+
+#[test]
+fn every_crate_that_ships_is_on_one_of_the_lists() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let members = manifest.lines().find(|line| line.starts_with("default-members")).unwrap();
+    for member in members.split('"').skip(1).step_by(2) {
+        let listed = WITHOUT_CYCLES.iter().chain(WITH_CYCLES.iter().map(|(file, _)| file));
+        assert!(
+            listed.into_iter().any(|file| file.strip_prefix(member).is_some_and(|rest| rest.starts_with("/src/"))),
+            "{member}"
+        );
+    }
+}
+
+#[test]
+fn no_module_of_the_coordinator_uses_one_on_a_higher_floor() {
+    let found = upward(&read(&root().join("mesh-coord/src/main.rs")).unwrap(), COORDINATOR);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixture").join(name).join("lib.rs")
+}
+
+#[test]
+fn a_cycle_through_a_re_export_and_one_below_the_root_are_found() {
+    let found = cycles_of(&fixture("knot"));
+    let found: Vec<String> = found
+        .iter()
+        .map(|c| format!("{}: {}", c.parent, c.modules.iter().cloned().collect::<Vec<_>>().join(" ")))
+        .collect();
+    assert_eq!(found, [": a b", "deep: left right"]);
+}
+
+#[test]
+fn a_use_by_tests_or_of_the_parent_is_no_cycle() {
+    let found = cycles_of(&fixture("straight"));
+    assert!(found.is_empty(), "{}", shown(&found));
+}
+
+#[test]
+fn a_module_that_uses_a_higher_one_or_is_on_no_floor_is_found() {
+    let found = upward(&read(&fixture("straight")).unwrap(), &[&["below"], &["above"]]);
+    assert!(found.len() == 1 && found[0].contains("`above` uses `below`"), "{found:?}");
+    let found = upward(&read(&fixture("straight")).unwrap(), &[&["above"]]);
+    assert_eq!(found, ["`below` is on no floor"]);
+}
