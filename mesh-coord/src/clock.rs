@@ -80,7 +80,7 @@ impl Clock {
     }
 }
 
-/// For how long the machine has been up, asleep or not (`clock_gettime(2)`). Nobody can set it.
+/// For how long the machine has been up, asleep or not (`clock_gettime(2)`). It can't be set.
 fn uptime() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }

@@ -1,6 +1,5 @@
-//! The one writer: a task that owns the state. A command is decided on, committed, and only then taken in and told to the
-//! runners that it concerns; whoever wants to know something is let in between two commands, and while a commit is under
-//! way.
+//! The one writer: a task that owns the state. It decides on a command, commits the changes, absorbs them into the state,
+//! and only then notifies the affected runners. Readers get their turn between two commands, and during a commit.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -40,8 +39,8 @@ use keyring::Keyring;
 use queue::{Queue, Request, Submission, Visit};
 use writer::Writer;
 
-/// The MTU of every `mesh0` unless the operator chooses another: 21×64 octets, which fits WireGuard over paths of 1404
-/// octets (IPv4) and 1424 (IPv6).
+/// The MTU of every `mesh0` unless the operator chooses another: 21×64 bytes, which fits WireGuard over paths of 1404
+/// bytes (IPv4) and 1424 (IPv6).
 const DEFAULT_MTU: u16 = 1344;
 
 /// What the operator may choose at the first start.
@@ -49,31 +48,31 @@ const DEFAULT_MTU: u16 = 1344;
 pub(crate) struct Choice {
     /// The range of overlay addresses. It stays.
     pub(crate) range: Option<Range>,
-    /// The MTU of every `mesh0`, in octets. It may be changed at a later start.
+    /// The MTU of every `mesh0`, in bytes. It may be changed at a later start.
     pub(crate) mtu: Option<u16>,
 }
 
-/// Why a command wasn't carried out.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// It may not be.
+    /// The model refuses it.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// It could not be kept.
+    /// The store can't take it.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The coordinator is ending.
     #[error("the coordinator is shutting down")]
     Ending,
-    /// Something that can't happen has; nothing that anybody else did wrong.
+    /// A bug of the coordinator, not a mistake of the caller.
     #[error("the coordinator has failed: {0}")]
     Internal(String),
 }
 
 impl Failure {
-    /// The answer to another command than the one that was given.
+    /// The model has answered another command than the one that was submitted.
     pub(crate) fn unexpected(outcome: &Outcome) -> Self {
-        Self::Internal(format!("an answer to something else: {outcome:?}"))
+        Self::Internal(format!("an unexpected outcome: {outcome:?}"))
     }
 
     /// What the caller is told.
@@ -98,7 +97,7 @@ pub(crate) struct Done {
     pub(crate) revision: Revision,
 }
 
-/// The way to the writer, on somebody's account.
+/// A handle to the writer, on the account of one caller.
 #[derive(Debug, Clone)]
 pub(crate) struct Coordinator {
     queue: Arc<Queue>,
@@ -152,7 +151,7 @@ impl Coordinator {
         Ok((coordinator, tokio::spawn(writer.run(gone))))
     }
 
-    /// The same on the account of `tenant`, whose turns it takes; `None`: the operator's.
+    /// A handle on the account of `tenant`, whose turns it takes; `None`: the operator's.
     pub(crate) fn on_account(&self, tenant: Option<&Tenant>) -> Self {
         let lane = tenant.map_or(Lane::First, |tenant| Lane::Tenant(tenant.clone()));
         Self { lane, ..self.clone() }
@@ -168,8 +167,8 @@ impl Coordinator {
         answered.await.unwrap_or(Err(Failure::Ending))
     }
 
-    /// Looks at what the writer knows, or changes who is connected, between two commands. To be brief about it: everybody
-    /// waits. Nothing is done for an asker that has gone before its turn.
+    /// Reads what the writer owns, or changes the sessions, between two commands. Keep `look` short: every other request
+    /// waits for it. It isn't called if the caller has gone before its turn.
     ///
     /// # Errors
     /// If the coordinator is ending.

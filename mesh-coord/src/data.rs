@@ -57,7 +57,7 @@ impl DataDirectory {
     /// One on a disk that is read-only can be held as well, if it was held before.
     ///
     /// # Errors
-    /// If it can't be made or written to, belongs to somebody else, or another coordinator holds it.
+    /// If it can't be made or written to, belongs to another user, or another coordinator holds it.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         socket_path(path)?;
         DirBuilder::new()
@@ -135,8 +135,7 @@ impl DataDirectory {
     }
 }
 
-/// Sees to it that nobody else can enter the directory. One that holds somebody's other files is left as it is, and
-/// refused.
+/// Closes the directory to other users. A directory that holds other files stays as it is, and is refused.
 fn keep_private(path: &Path) -> Result<()> {
     let shown = path.display();
     let metadata = fs::metadata(path).with_context(|| format!("{shown} cannot be looked at"))?;
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_made_once_and_nobody_else_can_read_it() {
+    fn a_secret_is_made_once_and_other_users_cannot_read_it() {
         let scratch = Scratch::new();
         let data = DataDirectory::open(scratch.path()).unwrap();
         let first = data.secret("key", || Ok(Zeroizing::new("one".to_owned()))).unwrap();

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 /// # Errors
 /// If the system has no randomness to give.
 pub(crate) fn fill(bytes: &mut [u8]) -> Result<()> {
-    getrandom::fill(bytes).context("the system gives no randomness")
+    getrandom::fill(bytes).context("the system returns no random bytes")
 }
 
 /// A new secret.

@@ -1,4 +1,4 @@
-//! The coordinator's own key and certificate. Whoever joins knows the key by its fingerprint, from the token; so the
+//! The coordinator's own key and certificate. An agent that joins knows the key by its fingerprint, from the token; so the
 //! certificate needs no authority, never expires, and is made anew from the key that stays: at each start, and at SIGHUP.
 
 use std::{

@@ -8,7 +8,7 @@ use mesh_proto::Label;
 mod mesh_toml;
 mod warp_config;
 
-/// The largest `mesh.toml`, in octets.
+/// The largest `mesh.toml`, in bytes.
 const TOML_MAX: usize = 1 << 20;
 
 /// What a file declares.
@@ -38,7 +38,7 @@ pub fn parse(path: &Path, text: &str, deployment: Option<&Label>) -> Result<Pars
     let is_script = path.extension().is_some_and(|e| e == "js" || e == "cjs" || e == "mjs");
     let limit = if is_script { warp_config::MAX } else { TOML_MAX };
     if text.len() > limit {
-        return Err(source.error(None, format!("has {} octets, and {limit} are the most", text.len())));
+        return Err(source.error(None, format!("has {} bytes, and {limit} are the most", text.len())));
     }
     match is_script {
         true => warp_config::parse(&source, deployment),
@@ -53,7 +53,7 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// An error at an offset in octets, or about the file as a whole.
+    /// An error at an offset in bytes, or about the file as a whole.
     fn error(&self, at: Option<usize>, message: impl Into<String>) -> FileError {
         FileError { place: self.place(at), message: message.into() }
     }
@@ -102,8 +102,8 @@ mod tests {
     #[test]
     fn large_files_are_refused_before_they_are_parsed() {
         let error = |name: &str, size| parse(Path::new(name), &"#".repeat(size), None).unwrap_err().to_string();
-        assert_eq!(error("mesh.toml", (1 << 20) + 1), "mesh.toml: has 1048577 octets, and 1048576 are the most");
-        assert_eq!(error("a.js", (1 << 16) + 1), "a.js: has 65537 octets, and 65536 are the most");
+        assert_eq!(error("mesh.toml", (1 << 20) + 1), "mesh.toml: has 1048577 bytes, and 1048576 are the most");
+        assert_eq!(error("a.js", (1 << 16) + 1), "a.js: has 65537 bytes, and 65536 are the most");
     }
 
     #[test]

@@ -15,13 +15,13 @@ mod literal;
 
 use literal::{Node, Property, Value};
 
-/// The largest file, in octets: the stack that the parser may need grows with it.
+/// The largest file, in bytes: the stack that the parser may need grows with it.
 pub(super) const MAX: usize = 1 << 16;
 
 /// The end of messages about what can only be known by running the script.
 const RUNS: &str = "would need JavaScript to run, and this file is only read: write the value itself";
 
-/// Something wrong at an offset in octets.
+/// Something wrong at an offset in bytes.
 #[derive(Debug, PartialEq, Eq)]
 struct Fault {
     at: usize,

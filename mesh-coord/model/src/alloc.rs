@@ -1,6 +1,6 @@
 //! Addresses. Services get fresh ones from the low end of the range, and freed ones only when there are no fresh ones
 //! left. Instances come and go far more often: they get fresh ones from the high end until enough freed ones have
-//! gathered, so that what is kept of them stays bounded. Whoever gets a freed address gets the one that was freed
+//! gathered, so that what is kept of them stays bounded. A freed address is given out in the order of freeing: the one freed
 //! longest ago, and none before its quarantine is over.
 
 use std::net::Ipv4Addr;
@@ -27,7 +27,7 @@ impl Draft<'_> {
             .ok_or_else(|| self.exhausted())
     }
 
-    /// Takes just this address for an instance that a runner brought back, if nobody has it and it doesn't rest.
+    /// Takes just this address for an instance that a runner brought back, if it is free and doesn't rest.
     pub(crate) fn adopt_address(&mut self, address: Ipv4Addr) -> bool {
         let range = self.state.meta.network.range;
         let usable = range.contains(address)
@@ -42,7 +42,7 @@ impl Draft<'_> {
         usable
     }
 
-    /// The next address that nobody has had.
+    /// The next address that was never used.
     fn fresh(&mut self, holder: Holder) -> Option<Ipv4Addr> {
         while self.next.service_address <= self.next.instance_address {
             let address = match holder {

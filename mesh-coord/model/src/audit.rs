@@ -1,5 +1,5 @@
 //! The audit: who changed what, or was refused. Entries of administrators, of runners and of what was refused are kept
-//! apart, each kind by team and runner: the oldest entry of whoever has most makes room, so that nobody can wash out what
+//! apart, each kind by team and runner: the holder of most entries loses its oldest one first, so that no actor can wash out what
 //! others did.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -46,7 +46,7 @@ impl Note {
         note
     }
 
-    /// What a runner did, or somebody for it.
+    /// What a runner did, or what was done for it.
     pub(crate) fn runner(by: By, runner: &Runner, action: &str, detail: String) -> Self {
         let mut note = Self::new(by, action, detail);
         let team = runner.owner().cloned();

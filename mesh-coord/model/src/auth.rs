@@ -1,4 +1,4 @@
-//! Who somebody is, by what they show. Secrets are compared in constant time.
+//! Authenticates runners and administrators. Secrets are compared in constant time.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl State {
     /// Whose credential this is.
     ///
     /// # Errors
-    /// If it is nobody's, or a removed runner's.
+    /// If no runner has it, or a removed one.
     pub fn authenticate_runner(&self, credential: &Credential) -> Result<RunnerId, Refusal> {
         match self.runner(credential.runner) {
             Some(runner) if runner.credential.matches(&credential.secret) => Ok(self.standing(runner.id)?.id),

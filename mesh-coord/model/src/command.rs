@@ -21,7 +21,7 @@ use crate::{
 pub enum Command {
     /// An administrator's order.
     Admin {
-        /// Who gives it: somebody at the socket, or from [`crate::State::authenticate_admin`].
+        /// The administrator: at the socket, or from [`crate::State::authenticate_admin`].
         by: Admin,
         /// What.
         what: AdminCommand,
@@ -53,15 +53,15 @@ pub enum Command {
     },
     /// A machine that wants to be a runner.
     Enrol(Enrolment),
-    /// The coordinator's own: nobody hears this runner. Others are preferred to it from now on, until its next stream
+    /// The coordinator's own: this runner is silent. Others are preferred to it from now on, until its next stream
     /// begins: [`crate::Outcome::Noted`].
     Silent(RunnerId),
-    /// The coordinator's own: nobody has heard this runner for [`crate::limits::EPHEMERAL`] seconds. If it is ephemeral it
+    /// The coordinator's own: this runner was silent for [`crate::limits::EPHEMERAL`] seconds. If it is ephemeral it
     /// is removed: [`crate::Outcome::Noted`].
     Expire(RunnerId),
 }
 
-/// Somebody who may administer the mesh, or one team's part of it.
+/// An administrator of the mesh, or of one team's part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// By what right.
@@ -70,7 +70,7 @@ pub struct Admin {
     pub team: Option<Label>,
 }
 
-/// By what right somebody administers.
+/// How an administrator is authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// They reached the coordinator's own socket.
@@ -83,7 +83,7 @@ pub enum Via {
 }
 
 impl Admin {
-    /// Whoever reached the coordinator's own socket: not bound to a team.
+    /// An administrator at the coordinator's own socket: not bound to a team.
     #[must_use]
     pub const fn socket(uid: u32) -> Self {
         Self { via: Via::Socket { uid }, team: None }
@@ -244,7 +244,7 @@ pub enum TrustChange {
         /// The ports of the entry.
         ports: Ports,
     },
-    /// Nobody may call any more.
+    /// No deployment may call any more.
     Clear,
 }
 
@@ -255,7 +255,7 @@ pub struct NewToken {
     pub purpose: NewPurpose,
     /// How long it is good, in seconds.
     pub ttl: u64,
-    /// The runners that it enrols are removed when nobody has heard them for [`crate::limits::EPHEMERAL`] seconds.
+    /// The runners that it enrols are removed after [`crate::limits::EPHEMERAL`] seconds of silence.
     #[serde(default)]
     pub ephemeral: bool,
     /// What people call it; the audit names it.

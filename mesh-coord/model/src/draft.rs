@@ -22,7 +22,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) next: Next,
     /// The mesh's switches.
     pub(crate) switches: Switches,
-    /// Addresses that this decision gives.
+    /// Addresses that this decision assigns.
     pub(crate) taken: BTreeSet<Ipv4Addr>,
     /// How many runners this decision removes.
     removed: usize,

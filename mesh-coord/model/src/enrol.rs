@@ -134,7 +134,7 @@ pub(crate) fn leave(state: &State, runner: &Arc<Runner>, now: Now) -> Decision {
     draft.decided(Outcome::Left { instances })
 }
 
-/// Nobody has heard a runner for long: one that is ephemeral is removed.
+/// A runner was silent for long: an ephemeral one is removed.
 pub(crate) fn expire(state: &State, runner: &Arc<Runner>, now: Now) -> Decision {
     let mut draft = Draft::new(state, now);
     if runner.ephemeral {
@@ -176,7 +176,7 @@ impl State {
     }
 }
 
-/// Sees to it that nobody else has the name: whoever had it and was removed for it.
+/// Frees the name; returns the runner that had it, which is removed.
 fn replace(
     draft: &mut Draft<'_>,
     wish: &Enrolment,

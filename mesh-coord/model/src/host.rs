@@ -102,7 +102,7 @@ pub(crate) fn detach(state: &State, runner: &Arc<Runner>, instance: InstanceId, 
     draft.decided(Outcome::Detached)
 }
 
-/// Nobody hears a runner: others are preferred from now on.
+/// A runner is silent: others are preferred from now on.
 pub(crate) fn silent(state: &State, runner: &Arc<Runner>, now: Now) -> Decision {
     let mut draft = Draft::new(state, now);
     if !runner.silent {
@@ -139,7 +139,7 @@ fn note_now_and_then(state: &State, runner: &Runner, action: &str, detail: Strin
 }
 
 /// Whether a runner that has `here` of the `there` instances of a service may have one more: not more than are left for
-/// others, so that whoever asks for one always gets it.
+/// others, so that a runner that asks for one always gets it.
 const fn shares(here: usize, there: usize) -> bool {
     here < limits::INSTANCES_OF_SERVICE_ON_RUNNER && here < limits::INSTANCES_OF_SERVICE.saturating_sub(there)
 }

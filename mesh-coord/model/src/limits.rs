@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 /// How long a freed address rests, in seconds, unless the record [`crate::record::Meta`] says otherwise.
 pub const QUARANTINE: u64 = 600;
-/// MTUs of `mesh0`, in octets: from IPv4's minimum to what a jumbo frame has room for.
+/// MTUs of `mesh0`, in bytes: from IPv4's minimum to what a jumbo frame has room for.
 pub const MTU: RangeInclusive<u16> = 576..=8920;
 /// Entries of the audit that are kept of administrators, and as many of runners.
 pub const AUDIT: usize = 10_000;
@@ -78,11 +78,11 @@ pub const TRUST_WORK_OF_TEAM: usize = 1 << 20;
 pub const SCOPE: usize = 256;
 /// Endpoints of a runner.
 pub const ENDPOINTS: usize = 16;
-/// How long nobody hears an ephemeral runner before it is removed, in seconds: longer than a machine takes to start.
+/// How long an ephemeral runner is silent before it is removed, in seconds: longer than a machine takes to start.
 pub const EPHEMERAL: u64 = 600;
-/// Octets of an agent's version.
+/// Bytes of an agent's version.
 pub const VERSION: usize = 64;
-/// Octets of a deployment file's name.
+/// Bytes of a deployment file's name.
 pub const FILE_NAME: usize = 4096;
 /// Freed instance addresses that gather before one of them is used again while there are fresh ones.
 pub const INSTANCE_ADDRESSES_RESTING: usize = 4096;

@@ -1,4 +1,4 @@
-//! What came of a command, for the answer to whoever gave it.
+//! The result of a command, for the answer to its caller.
 
 use std::{fmt, net::Ipv4Addr};
 

@@ -57,7 +57,7 @@ impl Record {
     }
 }
 
-/// What there is one of. It is rewritten by every commit that gives a number or an address.
+/// What there is one of. It is rewritten by every commit that assigns a number or an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     /// The range and the MTU, chosen at the coordinator's first start.
@@ -162,10 +162,10 @@ pub struct Runner {
     pub seen: Option<SocketAddr>,
     /// When it was removed: it can't come back.
     pub removed: Option<UnixSeconds>,
-    /// It is removed when nobody has heard it for [`limits::EPHEMERAL`] seconds.
+    /// It is removed after [`limits::EPHEMERAL`] seconds of silence.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ephemeral: bool,
-    /// Nobody hears it: others are preferred.
+    /// It is silent: others are preferred.
     #[serde(default, skip_serializing_if = "is_default")]
     pub silent: bool,
     /// Its own switches.
@@ -358,7 +358,7 @@ pub struct Audit {
     /// The name of the token that was shown.
     #[serde(default, skip_serializing_if = "is_default")]
     pub by_name: Option<String>,
-    /// The team that whoever did it is bound to.
+    /// The team that the actor is bound to.
     #[serde(default, skip_serializing_if = "is_default")]
     pub by_team: Option<Label>,
     /// The team whose it is that was changed.
@@ -387,12 +387,12 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum By {
-    /// Somebody at the coordinator's own socket.
+    /// A user at the coordinator's own socket.
     Socket {
         /// Their user id there.
         uid: u32,
     },
-    /// Whoever holds this token.
+    /// The holder of this token.
     Token(TokenId),
     /// A runner.
     Runner(RunnerId),

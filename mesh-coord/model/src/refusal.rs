@@ -22,9 +22,9 @@ pub use trust::TrustRefusal;
 pub enum Class {
     /// What was asked for can't be, whatever the state (400).
     Invalid,
-    /// Whoever asks has not shown who they are (401).
+    /// The caller is not authenticated (401).
     Unauthorised,
-    /// They have, and may not (403).
+    /// The caller is, and may not (403).
     Forbidden,
     /// There is no such thing (404).
     NotFound,
@@ -73,7 +73,7 @@ pub enum Refusal {
     NotYours {
         /// What was to be changed.
         what: String,
-        /// The team of whoever asks.
+        /// The caller's team.
         team: Label,
     },
     /// More of something than there may be.
@@ -93,7 +93,7 @@ pub enum Refusal {
     NoneOfTeam {
         /// What was asked for.
         name: Label,
-        /// The team of whoever asks.
+        /// The caller's team.
         team: Label,
         /// What was probably meant.
         nearest: Option<Candidates>,

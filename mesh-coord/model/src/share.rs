@@ -1,5 +1,5 @@
-//! What is everybody's is shared: by team, then deployment. A team may have more as long as it has no more than what is
-//! left, so that however many take all that they get, whoever asks for little gets it. The operator isn't bound by shares,
+//! Shared resources are divided by team, then by deployment. A team may have more as long as it has no more than what is
+//! left, so that however many take all that they get, a team that asks for little gets it. The operator isn't bound by shares,
 //! and has places of its own.
 
 use std::net::Ipv4Addr;
@@ -23,7 +23,7 @@ pub(crate) fn check(
 }
 
 impl State {
-    /// How many more addresses a deployment may have, of those that neither anybody has nor rest.
+    /// How many more addresses a deployment may have, of those that are neither in use nor resting.
     pub(crate) fn room_for_addresses(&self, deployment: &Deployment, now: Now) -> usize {
         let range = self.meta.network.range;
         let most = (range.last().to_bits() - range.first().to_bits()) as usize - 1;
@@ -33,7 +33,7 @@ impl State {
         let own = self.index.freed_of.get(&deployment.team).map_or(0, |orders| orders.range(rest..).count());
         let team = self.index.held.of_team(&deployment.team) + own;
         let share = |held: usize, left: usize| left.saturating_mul(limits::ADDRESSES_SHARE).saturating_sub(held);
-        // Who is alone leaves nothing for anybody.
+        // A single team need not leave anything for others.
         let of_team = if self.index.deployments_of.len() > 1 { share(team, left).min(left) } else { left };
         match self.index.deployments_of.get(&deployment.team) {
             Some(all) if all.len() > 1 => share(self.index.held.of(deployment.id), of_team).min(of_team),

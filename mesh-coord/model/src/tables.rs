@@ -98,7 +98,7 @@ pub struct RunnerRow {
     pub token: TokenId,
     /// When it was removed.
     pub removed: Option<UnixSeconds>,
-    /// It is removed when nobody hears it for long.
+    /// It is removed after a long silence.
     pub ephemeral: bool,
     /// The offloads that are switched off there, by the mesh's switch or its own.
     pub off: Vec<Offload>,

@@ -21,7 +21,7 @@ pub(crate) struct World {
     pub(crate) now: UnixSeconds,
     /// By how many seconds the clock of the day is off.
     pub(crate) off: i64,
-    /// Whoever gives the orders.
+    /// The administrator.
     pub(crate) admin: Admin,
 }
 

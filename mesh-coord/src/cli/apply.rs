@@ -19,7 +19,7 @@ use super::{
     output::{note, print, print_versioned},
 };
 
-/// The largest deployment file that is read, in octets: all files of one call go to the coordinator in one request.
+/// The largest deployment file that is read, in bytes: all files of one call go to the coordinator in one request.
 const MAX_FILE: u64 = 1 << 20;
 
 #[derive(Debug, Args)]
@@ -82,10 +82,11 @@ pub(super) async fn run(args: Apply) -> Result<()> {
 
 async fn order(args: &Apply, files: Vec<declare::File>, dry_run: bool, prune: bool) -> Result<Plan> {
     let command = AdminCommand::Apply { files, dry_run, force: args.force, prune: Some(prune) };
-    match args.reach.order(&command).await? {
-        Outcome::Planned(plan) => Ok(plan),
-        _ => bail!("the coordinator answered otherwise"),
-    }
+    let read = |outcome| match outcome {
+        Outcome::Planned(plan) => Some(plan),
+        _ => None,
+    };
+    args.reach.order(&command, read).await
 }
 
 /// What a file leaves out by mistake is gone for good, with its address: that is asked for on a terminal, and has to be

@@ -1,4 +1,4 @@
-//! How a command reaches the coordinator: by its socket, or from afar.
+//! How a command reaches the coordinator: by its socket, or over the network.
 
 use std::{
     env,
@@ -70,7 +70,7 @@ impl Reach {
         Ok(Place::Afar(urls.with_context(|| format!("${TOKEN_VARIABLE}"))?))
     }
 
-    /// Asks to be shown something.
+    /// Reads something.
     ///
     /// # Errors
     /// If the coordinator can't be reached, or refuses.
@@ -78,16 +78,16 @@ impl Reach {
         self.request(Method::GET, path, None::<&()>).await
     }
 
-    /// Gives a command.
+    /// Has a command carried out. `read` picks the answer of this command out of all outcomes; `Some` takes any.
     ///
     /// # Errors
-    /// If the coordinator can't be reached, or refuses.
-    pub(crate) async fn order(&self, command: &AdminCommand) -> Result<Outcome> {
+    /// If the coordinator can't be reached, refuses, or has answered another command.
+    pub(crate) async fn order<T>(&self, command: &AdminCommand, read: impl FnOnce(Outcome) -> Option<T>) -> Result<T> {
         let done: Done = self.request(Method::POST, "command", Some(command)).await?;
-        Ok(done.outcome)
+        read(done.outcome).context("the coordinator has answered another command: is its version another one?")
     }
 
-    /// Asks for anything.
+    /// Sends any request.
     ///
     /// # Errors
     /// If the coordinator can't be reached, or refuses.
@@ -105,7 +105,7 @@ impl Reach {
             Place::Afar(urls) => {
                 let token = token.with_context(|| format!("${TOKEN_VARIABLE}"))?.ok_or_else(|| {
                     anyhow!(
-                        "a coordinator elsewhere wants an admin token, in ${TOKEN_VARIABLE}: make one there with `mesh-coord token \
+                        "a coordinator elsewhere needs an admin token, in ${TOKEN_VARIABLE}: make one there with `mesh-coord token \
                          create --admin`"
                     )
                 })?;
@@ -133,11 +133,13 @@ async fn socket(directory: &Path, is_default: bool, has_token: bool) -> Result<U
     let path = data::socket_path(directory)?;
     let shown = path.display();
     UnixStream::connect(&path).await.or_else(|error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied if is_default && runs_as_root() => {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied
+            if is_default && runs_as_root() =>
+        {
             bail!("a coordinator runs on this machine as root or as a user of its own: `sudo mesh-coord …` reaches it")
         }
         ErrorKind::NotFound | ErrorKind::ConnectionRefused if has_token => bail!(
-            "no coordinator answers at {shown}; ${TOKEN_VARIABLE} is set, and where that coordinator is isn't said: give its address \
+            "no coordinator answers at {shown}; ${TOKEN_VARIABLE} is set, but no address of its coordinator: give it \
              with --url, or in ${URL_VARIABLE}"
         ),
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => bail!(

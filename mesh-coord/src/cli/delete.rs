@@ -26,16 +26,20 @@ pub(super) struct Delete {
 
 pub(super) async fn run(args: Delete) -> Result<()> {
     let command = AdminCommand::Delete { deployment: args.deployment, force: args.force };
-    let outcome = args.reach.order(&command).await?;
     if args.json {
-        return print_versioned(&outcome);
+        return print_versioned(&args.reach.order(&command, Some).await?);
     }
-    if let Outcome::Deleted { deployment, services, instances, untrusted_by } = &outcome {
-        let (services, instances) = (count(*services, "service"), count(instances.len(), "instance"));
-        print(&format!("{deployment} is deleted, with {services}; {instances} ended"))?;
-        for other in untrusted_by {
-            note(&format!("{deployment} is off the trust list of {other}"));
+    let read = |outcome| match outcome {
+        Outcome::Deleted { deployment, services, instances, untrusted_by } => {
+            Some((deployment, services, instances, untrusted_by))
         }
+        _ => None,
+    };
+    let (deployment, services, instances, untrusted_by) = args.reach.order(&command, read).await?;
+    let (services, instances) = (count(services, "service"), count(instances.len(), "instance"));
+    print(&format!("{deployment} is deleted, with {services}; {instances} ended"))?;
+    for other in untrusted_by {
+        note(&format!("{deployment} is off the trust list of {other}"));
     }
     Ok(())
 }

@@ -79,7 +79,7 @@ pub(crate) fn complain(error: &Error) {
     }
 }
 
-/// Whether whoever reads standard output has gone, which is no failure of ours.
+/// Whether the reader of standard output has gone, which is no failure of this program.
 pub(crate) fn is_broken_pipe(error: &Error) -> bool {
     error
         .chain()

@@ -47,8 +47,8 @@ pub(super) struct Serve {
     /// The range of overlay addresses, chosen at the first start [default: 100.112.0.0/12]
     #[arg(long, value_name = "CIDR", value_parser = numbers::range)]
     range: Option<Range>,
-    /// The MTU of every mesh0, in octets [default: 1344]
-    #[arg(long, value_name = "OCTETS", value_parser = numbers::mtu)]
+    /// The MTU of every mesh0, in bytes [default: 1344]
+    #[arg(long, value_name = "BYTES", value_parser = numbers::mtu)]
     mtu: Option<u16>,
     /// More names or addresses for its certificate
     #[arg(long = "name", value_name = "HOST", num_args = 1..)]

@@ -1,6 +1,6 @@
 //! `switch`.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use mesh_model::{AdminCommand, Offload, Outcome};
 use mesh_proto::Label;
@@ -46,14 +46,16 @@ pub(super) async fn run(args: Switch) -> Result<()> {
         OffloadName::UdpGro => Offload::UdpGro,
     };
     let on = args.state == OnOff::On;
-    let outcome = args.reach.order(&AdminCommand::Switch { offload, on, node: args.node }).await?;
+    let command = AdminCommand::Switch { offload, on, node: args.node };
     if args.json {
-        return print_versioned(&outcome);
+        return print_versioned(&args.reach.order(&command, Some).await?);
     }
-    let Outcome::Switched { offload, on, node, warnings } = &outcome else {
-        bail!("the coordinator answered otherwise");
+    let read = |outcome| match outcome {
+        Outcome::Switched { offload, on, node, warnings } => Some((offload, on, node, warnings)),
+        _ => None,
     };
+    let (offload, on, node, warnings) = args.reach.order(&command, read).await?;
     warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
     let place = node.as_ref().map_or_else(|| "all nodes".to_owned(), ToString::to_string);
-    print(&format!("{} is {} on {place}", offload.name(), if *on { "on" } else { "off" }))
+    print(&format!("{} is {} on {place}", offload.name(), if on { "on" } else { "off" }))
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{ArgGroup, Args, Subcommand};
 use mesh_link::Method;
 use mesh_model::{AdminCommand, NewPurpose, NewToken, Outcome};
@@ -19,7 +19,7 @@ use crate::api;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
-    /// Make a token, and print it alone: whoever holds it can use it
+    /// Make a token and print only the token. Anyone who has it can use it
     Create(Create),
     /// List the tokens, without their secrets
     List(Listing),
@@ -122,7 +122,7 @@ fn join_line(made: &api::NewToken, reached: Option<String>) -> String {
     if !made.urls.is_empty() {
         return format!("on the machine, as root:  mesh-node join {token}");
     }
-    // Nobody has said where runners reach it; the operator of a guess that is wrong sees what to put right.
+    // No URL is configured. An operator who sees a wrong guess knows what to correct.
     let url = reached.or_else(|| made.guess.clone()).unwrap_or_else(|| "https://HOST:7443".to_owned());
     format!(
         "on the machine, as root:  mesh-node join {url} {token}\n(the URL is a guess: `serve --advertise URL` puts it into tokens)"
@@ -159,24 +159,25 @@ async fn list(args: Listing) -> Result<()> {
 
 async fn revoke(args: Revoke) -> Result<()> {
     let command = AdminCommand::RevokeToken { token: args.token, with_nodes: args.with_nodes };
-    let outcome = args.reach.order(&command).await?;
     if args.json {
-        return print_versioned(&outcome);
+        return print_versioned(&args.reach.order(&command, Some).await?);
     }
-    let Outcome::TokenRevoked { removed, standing, .. } = &outcome else {
-        bail!("the coordinator answered otherwise");
+    let read = |outcome| match outcome {
+        Outcome::TokenRevoked { removed, standing, .. } => Some((removed, standing)),
+        _ => None,
     };
+    let (removed, standing) = args.reach.order(&command, read).await?;
     let names = |of: &[Label]| of.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
     if removed.is_empty() {
         print(&format!("{} is revoked", args.token))?;
     } else {
-        print(&format!("{} is revoked, and removed are the nodes that it enrolled: {}", args.token, names(removed)))?;
+        print(&format!("{} is revoked, and removed are the nodes that it enrolled: {}", args.token, names(&removed)))?;
     }
     if !standing.is_empty() {
         note(&format!(
             "the nodes that it enrolled stay: {} (`mesh-coord token revoke {} --with-nodes` removes them all, \
              `mesh-coord node remove NAME` one)",
-            names(standing),
+            names(&standing),
             args.token
         ));
     }

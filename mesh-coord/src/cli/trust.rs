@@ -20,7 +20,7 @@ use super::{
 };
 use crate::api::{Deployments, TrustAndWait, TrustPage};
 
-/// How long the runners have.
+/// How long `--wait` waits unless `--timeout` says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
@@ -40,10 +40,10 @@ pub(super) struct Trust {
     /// Take the right away from the callers
     #[arg(long, requires = "callers", conflicts_with = "clear")]
     remove: bool,
-    /// Take the right away from everybody
+    /// Take the right away from all callers
     #[arg(long, conflicts_with = "callers")]
     clear: bool,
-    /// Return when every runner concerned has put it into force; exit with 1 and name those that haven't in time
+    /// Return once every runner concerned has applied it; exit with 1 and name those that haven't in time
     #[arg(long)]
     wait: bool,
     /// How long to wait for them: 500ms, 10s, 2m [default: 10s]

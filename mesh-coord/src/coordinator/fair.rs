@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_little_waits_for_one_of_each_of_the_others() {
+    fn a_tenant_with_few_requests_waits_for_one_of_each_of_the_others() {
         let mut fair = Fair::default();
         for _ in 0..100 {
             fair.push(&of("loud", 1), "loud");

@@ -1,4 +1,4 @@
-//! The hashes of all secrets, for a look that costs the writer nothing: what a stranger shows goes no further than a hash.
+//! The hashes of all secrets, so that checking one costs the writer nothing: a stranger's secret goes no further than this.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use mesh_proto::{RunnerId, Secret, SecretHash, TokenId, token::Credential};
 
 use crate::tenant::Tenant;
 
-/// The secrets of tokens and runners, also of those that are good for nothing any more: they are told why.
+/// The secrets of tokens and runners, revoked and removed ones too: their holders are told why they are refused.
 #[derive(Debug, Default)]
 pub(crate) struct Keyring(RwLock<Secrets>);
 

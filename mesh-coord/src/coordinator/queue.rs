@@ -1,4 +1,4 @@
-//! What waits for the writer.
+//! Requests that wait for the writer.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -24,7 +24,7 @@ use crate::{
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 /// How often commands are refused while a commit takes longer than that.
 const SLOW_LOOK: Duration = Duration::from_millis(500);
-/// How often a command is decided on again because another coordinator has written in between.
+/// How many times a command is decided on while other writers commit in between.
 const ATTEMPTS: usize = 8;
 
 /// The task.
@@ -68,7 +68,7 @@ impl<S: Store> Writer<S> {
 
     async fn carry_out(&mut self, submission: Submission) {
         let Submission { command, answer } = submission;
-        // The asker may have gone, or may have been answered already.
+        // The caller may have gone, or may have been answered already.
         let mut answer = Some(answer);
         let result = self.decide_and_commit(&command, &mut answer).await;
         if let Some(answer) = answer {
@@ -103,7 +103,7 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Commits. Meanwhile those are let in who only look; once it takes too long, commands are refused.
+    /// Commits. Meanwhile readers get their turn; if it takes too long, waiting commands are refused.
     async fn commit(&mut self, changes: Vec<Change>, answer: &mut Option<Answer>) -> Result<Revision, StoreError> {
         let Self { store, core, queue, trouble, .. } = self;
         let mut commit = std::pin::pin!(store.commit(core.state.revision(), changes));
@@ -125,7 +125,7 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Takes in what is committed, up to `revision`. There is this one way only, for our own commits and for others'.
+    /// Absorbs all commits up to `revision`. Own commits and those of other writers take this one road.
     async fn catch_up(&mut self, revision: Revision) -> Result<(), StoreError> {
         while self.core.state.revision() < revision {
             match self.watch.next().await {
@@ -153,7 +153,7 @@ impl<S: Store> Writer<S> {
 
 type Answer = oneshot::Sender<Result<Done, Failure>>;
 
-/// Reports the store's trouble: once, and not for each command that comes while the disk is full.
+/// Logs a failure of the store once, not for each command that comes while the disk is full.
 fn note(trouble: &mut Option<StoreError>, error: &StoreError) {
     if trouble.as_ref() != Some(error) {
         error!(%error, hint = error.hint(), "a commit failed");
@@ -161,7 +161,7 @@ fn note(trouble: &mut Option<StoreError>, error: &StoreError) {
     }
 }
 
-/// Nothing waits for a writer that has ended, however it ended.
+/// Closes the queue when the writer ends, also by a panic: no request waits for ever.
 struct Closed<'a>(&'a Queue);
 
 impl Drop for Closed<'_> {

@@ -1,4 +1,4 @@
-//! What administrators see and order.
+//! What administrators read and change.
 
 use std::time::Duration;
 
@@ -28,9 +28,9 @@ use crate::{
 const AUDIT_SHOWN: usize = 1000;
 /// The longest wait for a change of trust.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
-/// The most that a command needs: `apply` with its files.
+/// The largest command, in KiB: `apply` with its files.
 const COMMAND_KIB: usize = 1024;
-/// The most that the wish for a token needs: a scope of 256 names.
+/// The largest request for a token, in KiB: a scope of 256 names.
 const TOKEN_KIB: usize = 64;
 
 pub(super) fn routes() -> Router<Api> {
@@ -81,7 +81,7 @@ async fn create_token(
     Ok(Json(NewToken { version: VERSION, id, token, expires, warnings, urls, guess }))
 }
 
-/// Has a command carried out, and logs what came of it.
+/// Runs a command and logs its result.
 async fn carry_out(coordinator: &Coordinator, by: Admin, what: AdminCommand) -> Result<coordinator::Done, Failure> {
     let name = name(&what);
     let result = coordinator.submit(Command::Admin { by: by.clone(), what }).await;
@@ -89,7 +89,7 @@ async fn carry_out(coordinator: &Coordinator, by: Admin, what: AdminCommand) -> 
     result
 }
 
-/// Logs what came of a command. What was done is in the audit already; what was refused is noted there now.
+/// Logs the result of a command. A success is in the audit already; a refusal is added to it here.
 async fn note(coordinator: &Coordinator, by: Admin, what: &str, result: &Result<coordinator::Done, Failure>) {
     log(By::from(by.via), what, result);
     if let Err(Failure::Refused(refusal)) = result {
@@ -100,7 +100,7 @@ async fn note(coordinator: &Coordinator, by: Admin, what: &str, result: &Result<
     }
 }
 
-/// The holder of a token has turns, as a runner has; the operator needs none.
+/// The holder of a token is rate-limited, as a runner is; the operator is not.
 async fn take_turn(coordinator: &Coordinator, by: &Admin) -> Result<(), Refused> {
     if let Via::Token(id) = by.via {
         let limiter = coordinator.visit(move |core| core.limits.token(id)).await?;

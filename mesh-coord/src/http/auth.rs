@@ -1,5 +1,5 @@
-//! Who asks: an administrator, at the socket or with a token, or a runner with its credential. What is shown is compared
-//! first; only an unknown secret counts as a failure and can be slowed down.
+//! Authenticates a request: an administrator, at the socket or with a token, or a runner with its credential. The secret is
+//! compared first; only an unknown one counts as a failure, and only failures are slowed down.
 
 use axum::{
     extract::FromRequestParts,
@@ -14,14 +14,14 @@ use mesh_proto::{
 use super::{Api, failure::Refused, server::Origin};
 use crate::{coordinator::Coordinator, places::Place, tenant::Tenant};
 
-/// An administrator who has shown that they are one.
+/// An authenticated administrator.
 pub(super) struct Administrator {
     pub(super) by: Admin,
     /// On their account.
     pub(super) coordinator: Coordinator,
 }
 
-/// A runner that has shown its credential.
+/// An authenticated runner.
 pub(super) struct AuthenticRunner {
     pub(super) runner: RunnerId,
     pub(super) tenant: Tenant,

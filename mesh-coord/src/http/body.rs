@@ -20,7 +20,7 @@ use crate::tenant::Tenant;
 
 /// What all bodies that are read or worked on may have together, in KiB.
 const ALL: usize = 64 << 10;
-/// How long a body may be on its way.
+/// How long a body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A request's body of at most `KIB` KiB. Keep the second part until the work is done.
@@ -75,7 +75,7 @@ fn too_large(kib: usize) -> Refused {
 }
 
 fn no_room() -> Refused {
-    let error = "the coordinator is working on as many large requests of this team as it can";
+    let error = "the coordinator is working on as many large requests of this team as it allows";
     Refused::new(StatusCode::SERVICE_UNAVAILABLE, error, "try again in a moment")
 }
 

@@ -1,4 +1,4 @@
-//! How a machine becomes a runner.
+//! Enrolment: a machine becomes a runner.
 
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use mesh_model::{Command, Enrolment, Outcome};
@@ -37,7 +37,7 @@ pub(super) async fn enrol(
     carry_out(&api, token, &tenant, wish).await.map(Json)
 }
 
-/// The token that is shown, if it is one of this coordinator's, whatever has become of it.
+/// The token in the request, if this coordinator made it, even one that is no longer good.
 fn shown(api: &Api, wish: &Enrol) -> Result<(Token, Tenant), Refused> {
     let refuse = |error: String, hint| Err(Refused::new(StatusCode::UNAUTHORIZED, error, hint));
     let token = match Token::parse(TokenKind::Join, &wish.token) {

@@ -1,4 +1,4 @@
-//! How a refusal is told: one shape, `{error, hint}`, and one mapping to statuses.
+//! How a refusal is answered: one shape, `{error, hint}`, and one mapping to statuses.
 
 use axum::{
     Json,

@@ -1,4 +1,4 @@
-//! A modest brake on guessing: a source that keeps failing hears no more than that. Good secrets are not looked at here.
+//! Slows down guessing: a source that keeps failing is told only that. Good secrets never get here.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! The API: what it has where, and what holds for every request.
+//! The API: its routes, and what holds for every request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -75,7 +75,7 @@ impl Api {
         }
     }
 
-    /// All that the API has.
+    /// All routes.
     pub(crate) fn router(self) -> Router {
         Router::new()
             .route("/v1/info", get(enrol::info))

@@ -186,8 +186,8 @@ pub(crate) async fn serve_unix(listener: UnixListener, router: Router) -> Infall
                     drop(place);
                 });
             }
-            Ok(uid) => warn!(%uid, "another user was turned away from the admin socket"),
-            Err(error) => warn!(%error, "whoever is at the admin socket cannot be known, and was turned away"),
+            Ok(uid) => warn!(%uid, "connection of another user to the admin socket refused"),
+            Err(error) => warn!(%error, "the user at the admin socket is unknown: connection refused"),
         }
     }
 }

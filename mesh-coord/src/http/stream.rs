@@ -25,7 +25,7 @@ pub(super) async fn stream(
 ) -> Result<Response, Refused> {
     let (Origin::Network(from), Some(Extension(place))) = (origin, place) else {
         let hint = "connect to the coordinator's URL";
-        return Err(Refused::new(StatusCode::BAD_REQUEST, "a stream is not to be had at the admin socket", hint));
+        return Err(Refused::new(StatusCode::BAD_REQUEST, "the admin socket serves no streams", hint));
     };
     let upgrade = upgrade
         .map_err(|rejection| Refused::new(rejection.status(), rejection.body_text(), "this path is a WebSocket's"))?;

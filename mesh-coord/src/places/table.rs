@@ -1,6 +1,6 @@
 //! How many connections each may have at once. Strangers, which have proved nothing, share a part of the places by address;
 //! a runner or the holder of a token has places of its own, shared by team. Where no place is left, the holder of the most
-//! gives one up.
+//! loses one.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

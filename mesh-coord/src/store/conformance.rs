@@ -102,7 +102,7 @@ async fn a_gap_is_told(store: impl Store) {
     assert_eq!(store.watch(Revision(0)).await.err(), Some(StoreError::Gap(Revision(0))));
     assert_eq!(store.watch(Revision(301)).await.err(), Some(StoreError::Gap(Revision(301))));
     let now = store.load().await.unwrap().revision;
-    assert!(store.watch(now).await.is_ok(), "whoever has loaded can watch");
+    assert!(store.watch(now).await.is_ok(), "a watch can begin at the loaded revision");
 }
 
 macro_rules! conform {

@@ -10,10 +10,10 @@ use tokio::sync::watch;
 
 use super::{Commit, StoreError};
 
-/// Commits that are remembered: whoever falls further behind loads anew.
+/// Commits that are kept: a watcher that falls further behind loads everything again.
 const REMEMBERED: usize = 256;
 
-/// Takes the commits of a store and gives them to its watchers.
+/// Takes the commits of a store and passes them on to its watchers.
 #[derive(Debug)]
 pub(super) struct Feed {
     recent: Arc<Mutex<Recent>>,

@@ -34,7 +34,7 @@ pub(crate) trait Store: Send + Sync + 'static {
         changes: Vec<Change>,
     ) -> impl Future<Output = Result<Revision, StoreError>> + Send;
 
-    /// The commits after `from`, whoever makes them, each once and in order.
+    /// The commits after `from`, those of other writers too, each once and in order.
     ///
     /// # Errors
     /// [`StoreError::Gap`] if they are no longer (or not yet) known: load, and watch from there.
@@ -62,7 +62,7 @@ pub(crate) struct Commit {
 /// Why a store didn't do as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StoreError {
-    /// Somebody else has written: decide again, on the current records.
+    /// Another writer has committed: decide again, on the current records.
     #[error("the database is at revision {actual}, and not at {expected}")]
     Stale {
         /// Where the caller thought it was.

@@ -24,7 +24,7 @@ const APPLICATION: i64 = 0x6d65_7368;
 /// Requests that wait for the thread.
 const QUEUE: usize = 64;
 
-/// How long the log's file stays after a commit that made it longer, in octets.
+/// How long the log's file stays after a commit that made it longer, in bytes.
 const LOG_LIMIT: i64 = 8 << 20;
 
 const SCHEMA: &str = "
@@ -49,8 +49,8 @@ enum Request {
 }
 
 impl SqliteStore {
-    /// Opens the database at `path`, made (mode 0600) if there is none, and checks that it is whole. The caller sees to
-    /// it that nobody else does.
+    /// Opens the database at `path`, made (mode 0600) if there is none, and checks that it is whole. The caller
+    /// ensures that no other process does.
     ///
     /// One on a disk that is read-only is opened to be read, if it was used before: then each commit fails until the disk is writable.
     ///
@@ -111,7 +111,7 @@ impl Store for SqliteStore {
     }
 }
 
-/// Closes the file before whoever holds the directory lets go of it.
+/// Closes the file before the lock on the directory is released.
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         drop(self.requests.take());
@@ -151,7 +151,7 @@ impl Database {
 
     fn serve(mut self, mut queue: mpsc::Receiver<Request>) {
         while let Some(request) = queue.blocking_recv() {
-            // Whoever asked may have gone.
+            // The caller may have gone.
             match request {
                 Request::Load(answer) => {
                     let loaded = self.load();
@@ -204,7 +204,7 @@ impl Database {
                     format!("it was put back from revision {known} to {actual} while in use: restart mesh-coord");
                 return Err(StoreError::Failed(what));
             }
-            // Somebody else's commits, of which we know the number only.
+            // Commits of another process: only their number is known.
             if actual > known {
                 self.feed.restart(actual);
             }
@@ -307,7 +307,7 @@ fn check(connection: &Connection) -> Result<(), StoreError> {
 /// Whose database it is.
 enum Identity {
     Ours,
-    /// Nobody's yet.
+    /// No program's yet.
     Empty,
 }
 

@@ -36,7 +36,7 @@ use crate::{
 
 /// How often the agent is asked whether it is still there.
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// How long it may say nothing, or take nothing.
+/// How long it may send nothing, or read nothing.
 const SILENCE: Duration = Duration::from_secs(6);
 /// Questions of one agent that are answered at once.
 const MAX_ASKS: usize = 64;
@@ -44,7 +44,7 @@ const MAX_ASKS: usize = 64;
 const POLICY: u16 = 1008;
 const GOING_AWAY: u16 = 1001;
 
-/// Why a stream ends, for the log and, where it can still be told, for the agent.
+/// Why a stream ends, for the log and, if it can still be sent, for the agent.
 struct End {
     code: u16,
     why: String,
@@ -79,7 +79,7 @@ impl From<Failure> for End {
     }
 }
 
-/// Serves the stream of a runner that has shown its credential, until it ends or has to give its place to another.
+/// Serves the stream of an authenticated runner until it ends or loses its place.
 pub(crate) async fn serve(
     coordinator: Coordinator,
     runner: RunnerId,
@@ -170,7 +170,7 @@ impl Stream {
         let Some(Up::Hello { protocol, version, have, endpoints, port, endpoints_only, instances, process, refused }) =
             first
         else {
-            return Err(End::refused("the first message is no hello"));
+            return Err(End::refused("the first message is not a hello"));
         };
         if protocol != PROTOCOL {
             let older = if protocol < PROTOCOL { "mesh-node" } else { "mesh-coord" };
@@ -326,7 +326,7 @@ impl Stream {
         let text = serde_json::to_string(message).map_err(|error| End::lost(error.to_string()))?;
         match timeout(SILENCE, self.down.send(Message::Text(text.into()))).await {
             Ok(sent) => sent.map_err(|error| End::lost(error.to_string())),
-            Err(_) => Err(End::lost("the agent takes nothing")),
+            Err(_) => Err(End::lost("the agent does not read")),
         }
     }
 
@@ -335,7 +335,7 @@ impl Stream {
         match self.up.next().await {
             Some(Ok(Message::Text(text))) => read(&text).map(Some),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
-            Some(Ok(Message::Binary(_))) => Err(End::refused("a message that is no text")),
+            Some(Ok(Message::Binary(_))) => Err(End::refused("a message that is not text")),
             Some(Ok(Message::Close(_))) => Err(End::lost("the agent closed it")),
             Some(Err(error)) => Err(End::lost(error.to_string())),
             None => Err(End::lost("the connection broke")),
@@ -370,6 +370,6 @@ async fn note_takeover(coordinator: &Coordinator, runner: RunnerId, from: IpAddr
 fn read(text: &Utf8Bytes) -> Result<Up, End> {
     serde_json::from_str(text).map_err(|error| {
         debug!(%error, "a message could not be read");
-        End::refused(format!("a message that makes no sense: {error}"))
+        End::refused(format!("a message that cannot be read: {error}"))
     })
 }

@@ -191,10 +191,10 @@ async fn an_agent_that_makes_no_sense_is_sent_away_with_the_reason() {
         )
     };
     for (messages, why) in [
-        (vec![Message::text("{}")], "makes no sense"),
-        (vec![Message::text("\u{0}\u{fffd}")], "makes no sense"),
-        (vec![Message::text(r#"{"type":"pong"}"#)], "no hello"),
-        (vec![Message::binary(vec![0xff; 9])], "no text"),
+        (vec![Message::text("{}")], "cannot be read"),
+        (vec![Message::text("\u{0}\u{fffd}")], "cannot be read"),
+        (vec![Message::text(r#"{"type":"pong"}"#)], "not a hello"),
+        (vec![Message::binary(vec![0xff; 9])], "not text"),
         (hello(PROTOCOL + 1), "upgrade mesh-coord"),
         ([hello(PROTOCOL), hello(PROTOCOL)].concat(), "second hello"),
         (vec![Message::text(many(2 << 20))], ""),

@@ -12,11 +12,11 @@ use oxc_span::{GetSpan as _, SourceType, Span};
 
 use super::{RUNS, Result, bounds, fault};
 
-/// The stack for the parser, in octets. It recurses once an operator: 64 KiB of any of them fit, as a test shows. What no
+/// The stack for the parser, in bytes. It recurses once an operator: 64 KiB of any of them fit, as a test shows. What no
 /// file needs is never touched.
 const STACK: usize = 64 << 20;
 
-/// A value, and where it stands, in octets.
+/// A value, and where it stands, in bytes.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) at: usize,

@@ -1,5 +1,5 @@
 //! The beginning of a runner's stream: what it holds and what is known of it are brought together. For each instance that
-//! it tells there is a fixed number of look-ups, however much the mesh holds, and no hint for a refusal that nobody reads.
+//! it tells there is a fixed number of look-ups, however much the mesh holds, and no hint is worked out for a refusal that is not shown.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

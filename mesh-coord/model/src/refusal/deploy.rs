@@ -23,7 +23,7 @@ pub enum DeployRefusal {
     #[error("no file was given to apply")]
     NoFile,
     /// A file whose name can't be kept.
-    #[error("a file's name is longer than {} octets, or holds control characters", limits::FILE_NAME)]
+    #[error("a file's name is longer than {} bytes, or holds control characters", limits::FILE_NAME)]
     FileName,
     /// Two files that each say what the whole deployment is.
     #[error("both {first} and {second} declare the deployment `{deployment}`")]

@@ -22,7 +22,7 @@ pub enum EnrolRefusal {
     NameTaken {
         /// The name.
         name: Label,
-        /// That runner's provider, where whoever holds the token may know it.
+        /// That runner's provider, if the token's holder may know it.
         provider: Option<Label>,
     },
     /// The name's holder may host what the token doesn't cover.
@@ -57,7 +57,7 @@ pub enum EnrolRefusal {
     NoRunner {
         /// What was asked for.
         name: Label,
-        /// The team of whoever asks.
+        /// The caller's team.
         team: Option<Label>,
         /// What was probably meant.
         nearest: Option<Candidates>,

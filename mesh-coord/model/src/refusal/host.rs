@@ -43,7 +43,7 @@ pub enum HostRefusal {
     UnknownInstance {
         /// Which.
         instance: InstanceId,
-        /// The team of whoever asks.
+        /// The caller's team.
         team: Option<Label>,
     },
     /// A client takes no connections anyway.
@@ -63,7 +63,7 @@ pub enum HostRefusal {
         here: usize,
     },
     /// An agent's version that is none.
-    #[error("the agent's version is longer than {} octets, or holds control characters", limits::VERSION)]
+    #[error("the agent's version is longer than {} bytes, or holds control characters", limits::VERSION)]
     BadVersion,
 }
 

@@ -55,7 +55,7 @@ impl Disk {
         self.path().join("db")
     }
 
-    /// Leaves not an octet free.
+    /// Leaves not an byte free.
     fn fill(&self) {
         let mut file = OpenOptions::new().create(true).append(true).open(self.path().join("filler")).unwrap();
         while file.write(&[0; 4096]).is_ok_and(|n| n > 0) {}
