@@ -55,27 +55,28 @@ pub(crate) const IMAGES_OWN: &str = "it runs without the mesh: its image itself 
 /// What ours are called besides; we write those ourselves.
 const WRITTEN: [&str; 2] = ["mesh.variables", "mesh.refused"];
 
+/// Names that other programs' conventions suggest for ours.
+const TAKEN_FOR_OURS: [&str; 7] =
+    ["mesh", "mesh/service", "mesh/client", "io.mesh.service", "io.mesh.client", "com.mesh.service", "com.mesh.client"];
+
 /// Whether a label is none of ours, but meant as one: it is called as only ours are, or as nobody would call another one. (Other
 /// programs' begin with `mesh.` too, but they are called after a domain, and have a `/` behind it.)
 fn is_mistyped(name: &str) -> bool {
     let known = [SERVICE, CLIENT].into_iter().chain(WRITTEN).any(|known| known == name);
     let plain = name.trim().to_ascii_lowercase();
     let near = [SERVICE, CLIENT].iter().any(|ours| distance(&plain, ours) <= 2);
-    !known && !plain.contains('/') && (plain.starts_with("mesh.") || near)
+    let foreign = plain.contains('/') || !(plain.starts_with("mesh.") || near);
+    !known && (!foreign || TAKEN_FOR_OURS.contains(&plain.as_str()))
 }
 
 /// Refuses labels that say nothing, though they were meant to: their container would start without the mesh.
 fn check_names(labels: &Labels) -> Result<(), Refusal> {
     let Some(name) = labels.keys().find(|name| is_mistyped(name)) else { return Ok(()) };
-    let nearest = [SERVICE, CLIENT].into_iter().min_by_key(|ours| distance(&name.to_ascii_lowercase(), ours));
-    Err(Refusal::new(
-        format!("there is no label or annotation {name}"),
-        format!(
-            "it is {}={}",
-            nearest.unwrap_or(SERVICE),
-            if nearest == Some(CLIENT) { "true" } else { "DEPLOYMENT/SERVICE" }
-        ),
-    ))
+    let plain = name.trim().to_ascii_lowercase();
+    let is_client =
+        distance(&plain, CLIENT) < distance(&plain, SERVICE) && plain != "mesh" || plain.ends_with("client");
+    let right = if is_client { "mesh.client=true" } else { "mesh.service=DEPLOYMENT/SERVICE" };
+    Err(Refusal::new(format!("there is no label or annotation {name}"), format!("it is {right}")))
 }
 
 /// How many characters differ, were left out, put in or exchanged with the next one; more than that of long names.
@@ -108,6 +109,11 @@ pub(crate) fn leave_out_the_images(labels: &mut Labels, of_image: &Labels) {
             labels.retain(|name, _| !marks.contains(&name.as_str()));
         }
     }
+    // Without a service it says nothing, and an image keeps no container from starting.
+    let asks = OF_A_RUN.iter().copied().flatten().any(|mark| labels.contains_key(*mark));
+    if !asks && labels.get(CLIENT).is_some() && labels.get(CLIENT) == of_image.get(CLIENT) {
+        labels.remove(CLIENT);
+    }
 }
 
 /// What the container with these labels belongs to; `None`: the mesh has nothing to do with it.
@@ -116,7 +122,9 @@ pub(crate) fn leave_out_the_images(labels: &mut Labels, of_image: &Labels) {
 /// If it asks for the mesh, and what it says makes no sense.
 pub(crate) fn member(labels: &Labels, sources: &Sources) -> Result<Option<Member>, Refusal> {
     check_names(labels)?;
-    let Some((service, once)) = service(labels, sources)? else { return Ok(None) };
+    let Some((service, once)) = service(labels, sources)? else {
+        return if labels.contains_key(CLIENT) { Err(no_service()) } else { Ok(None) };
+    };
     let client = match get(labels, CLIENT) {
         None | Some("false") => false,
         Some("true") => true,
@@ -128,6 +136,14 @@ pub(crate) fn member(labels: &Labels, sources: &Sources) -> Result<Option<Member
         }
     };
     Ok(Some(Member { service, client: client || once }))
+}
+
+/// The container asks for the mesh, and would start without it.
+fn no_service() -> Refusal {
+    Refusal::new(
+        format!("there is a label or annotation {CLIENT}, and none that names the service"),
+        format!("add {SERVICE}=DEPLOYMENT/SERVICE, or leave {CLIENT} out"),
+    )
 }
 
 /// The service, and whether the container runs beside it.
@@ -284,6 +300,12 @@ mod tests {
             ("mehs.service", "mesh.service="),
             ("mesh.cleint", "mesh.client="),
             ("mesh.deployment", "mesh."),
+            ("mesh", "mesh.service="),
+            ("mesh/service", "mesh.service="),
+            ("mesh/client", "mesh.client="),
+            ("io.mesh.service", "mesh.service="),
+            ("com.mesh.service", "mesh.service="),
+            ("com.mesh.client", "mesh.client="),
         ] {
             for also in [("x", "y"), (SERVICE, "shop/db")] {
                 let refusal = member(&labels(&[(name, "shop/db"), also]), &Sources::default()).unwrap_err();
@@ -293,12 +315,22 @@ mod tests {
             leave_out_the_images(&mut from_the_image, &labels(&[(name, "shop/db")]));
             assert_eq!(member(&from_the_image, &Sources::default()), Ok(None), "{name}");
         }
-        let others =
-            ["mesh.traefik.io/traffic-type", "service", "kuma.io/mesh", "mesh", "meshed", "com.mesh.service", "role"];
+        let others = ["mesh.traefik.io/traffic-type", "service", "kuma.io/mesh", "meshed", "io.mesher.service", "role"];
         for name in others {
             assert_eq!(member(&labels(&[(name, "shop/db")]), &Sources::default()), Ok(None), "{name}");
         }
         assert!(member(&labels(&[("mesh.variables", "{}"), ("mesh.refused", "so")]), &Sources::default()).is_ok());
+    }
+
+    #[test]
+    fn a_container_that_only_calls_and_names_no_service_is_refused_unless_its_image_says_so() {
+        let list = labels(&[(CLIENT, "true"), ("x", "y")]);
+        let refusal = member(&list, &Sources::default()).unwrap_err();
+        assert!(refusal.error.contains(CLIENT) && refusal.hint.unwrap().contains("mesh.service=DEPLOYMENT/SERVICE"));
+        let mut from_the_image = list;
+        leave_out_the_images(&mut from_the_image, &labels(&[(CLIENT, "true")]));
+        assert_eq!(member(&from_the_image, &Sources::default()), Ok(None));
+        assert_eq!(of(&[&COMPOSE[..], &[(CLIENT, "true")]].concat(), &Sources::everything()), named("shop/db", true));
     }
 
     #[test]
