@@ -108,6 +108,7 @@ impl Agent {
             Some(explanation) => explanation,
             None => self.why_elsewhere(view.as_deref(), report.as_ref(), &question).await?,
         };
+        let said = why::cut_off(said, &question, &self.control.link());
         let Explanation { allowed, steps } = if probe { self.probe(&question, said).await? } else { said };
         let verdict = if allowed { local::Verdict::Allow } else { local::Verdict::Deny };
         Ok(local::Why { version: VERSION, verdict, steps })

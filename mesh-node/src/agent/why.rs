@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use mesh_engine::PeerReport;
 use mesh_proto::{
     Label, RunnerId, ServicePath, View,
+    message::{Refusal, Step},
     view::{Deployment, Instance, InstanceState, Runner, Service},
     why::{self, End, Explanation, Facts, Path, Place, Presence},
 };
 
-use crate::dataplane::Report;
+use crate::{control::Link, dataplane::Report, hint::Hint as _};
 
 /// A handshake that is unanswered for so long is not under way any more: the next one begins.
 pub(super) const DOUBTFUL: Duration = Duration::from_secs(5);
@@ -65,6 +66,40 @@ pub(super) fn with_local_path(
     let paths: BTreeMap<&Label, &Path> = live.filter_map(|place| Some((place.runner, place.path.as_ref()?))).collect();
     let paths: Vec<(&Label, &Path)> = paths.into_iter().collect();
     said.with_paths(&question.caller, &question.callee, question.port, &paths)
+}
+
+/// The same on a runner that the coordinator refuses: the view at hand is an old one, and other runners drop what this one sends.
+/// Connections within this runner go on.
+pub(super) fn cut_off(mut said: Explanation, question: &Question, link: &Link) -> Explanation {
+    let within = |step: &Step| step.step == "path" && step.code == "local";
+    if !link.unknown || !said.allowed || said.steps.iter().any(within) {
+        return said;
+    }
+    let Question { caller, callee, port } = question;
+    let trouble = link.trouble.as_ref().map(|trouble| format!(": {}", one_line(&trouble.refusal())));
+    let path = Step {
+        step: "path".to_owned(),
+        ok: false,
+        code: if link.copy { "copied-runner" } else { "unknown-runner" }.to_owned(),
+        detail: format!("this runner is cut off from all other runners{}", trouble.unwrap_or_default()),
+    };
+    let verdict = Step {
+        step: "verdict".to_owned(),
+        ok: false,
+        code: "cut-off".to_owned(),
+        detail: format!(
+            "{caller} can't connect to {callee} on port {port} from here: other runners drop what this runner sends"
+        ),
+    };
+    said.allowed = false;
+    said.steps.retain(|step| step.step != "path" && step.step != "verdict");
+    said.steps.extend([path, verdict]);
+    said
+}
+
+/// A refusal and what to do about it, as one text.
+fn one_line(Refusal { error, hint }: &Refusal) -> String {
+    hint.iter().fold(error.clone(), |text, hint| format!("{text}; {hint}"))
 }
 
 fn find<'a>(view: &'a View, path: &ServicePath) -> Option<(&'a Service, &'a Deployment)> {

@@ -6,6 +6,7 @@ use mesh_proto::{
 };
 
 use super::*;
+use crate::control::Trouble;
 use mesh_proto::{DeploymentId, Ports};
 
 /// Runner 1 (a, ours) and runner 2 (b). Deployment 1 is shop with db (10) on b and `my db` (11) nowhere; deployment 2 is api
@@ -75,6 +76,37 @@ fn an_allowed_connection_is_followed_to_the_other_runner() {
     assert!(steps.iter().all(|(_, ok, _)| *ok), "{steps:?}");
     assert!(steps[1].2.contains("shop trusts api") && steps[1].2.contains("on port 5432"), "{steps:?}");
     assert!(steps[2].2.contains("runs on b") && steps[3].2.contains("192.0.2.2:51820"), "{steps:?}");
+}
+
+#[test]
+fn a_removed_runner_and_a_copy_reach_no_other_runner_and_say_so() {
+    let mut view = view(&[]);
+    let trouble = Some(Arc::new(Trouble::Unknown(None)));
+    let removed = Link { unknown: true, trouble: trouble.clone(), ..Link::default() };
+    let copied = Link { unknown: true, copy: true, trouble, ..Link::default() };
+    let question = Question { caller: "shop/my db".parse().unwrap(), callee: "shop/db".parse().unwrap(), port: 5432 };
+    let said = explain(&view, None, &question).unwrap();
+    assert!(said.allowed);
+    assert_eq!(cut_off(said.clone(), &question, &Link::default()), said);
+    for (link, code) in [(removed, "unknown-runner"), (copied, "copied-runner")] {
+        let cut = cut_off(said.clone(), &question, &link);
+        let [.., path, verdict] = &cut.steps[..] else { panic!("{cut:?}") };
+        assert!(!cut.allowed && cut.steps.len() == said.steps.len(), "{cut:?}");
+        assert_eq!((&*path.step, path.ok, &*path.code), ("path", false, code));
+        assert!(path.detail.contains("`mesh-node leave`"), "what to do: {}", path.detail);
+        assert_eq!((&*verdict.step, verdict.ok, &*verdict.code), ("verdict", false, "cut-off"));
+        // Within the runner nothing has changed.
+        let here = Instance {
+            id: InstanceId(12),
+            service: ServiceId(10),
+            runner: RunnerId(1),
+            address: std::net::Ipv4Addr::new(100, 112, 1, 12),
+            state: InstanceState::Live,
+        };
+        view.put(Record::Instance(Arc::new(here)));
+        let within = explain(&view, None, &question).unwrap();
+        assert_eq!(cut_off(within.clone(), &question, &link), within);
+    }
 }
 
 #[test]
