@@ -163,7 +163,12 @@ impl Join {
                 }
                 Purpose::Run
             } else {
-                let wish = self.application(variable)?;
+                let wish = match self.application(variable) {
+                    Err(error @ JoinError::Nothing) => {
+                        return Err(context.agent().of_root().map_or_else(|| error.into(), Failure::from));
+                    }
+                    other => other?,
+                };
                 // Find out what would stop the agent before the token is spent.
                 let ready = agent::prepare(&identity)?;
                 agent::enrol(state, &mut identity, &wish).await?;

@@ -28,7 +28,8 @@ impl Leave {
             Ok(lock) => {
                 let Some(identity) = Identity::load(&context.state)?.filter(|identity| identity.enrolment.is_some())
                 else {
-                    return Err(CliError::NotJoined { state: context.state.path().to_owned() }.into());
+                    let error = CliError::NotJoined { state: context.state.path().to_owned() };
+                    return Err(context.agent().of_root().map_or_else(|| error.into(), Failure::from));
                 };
                 mesh_process::log::start(output::log_colours());
                 let runtime = runtime()?;

@@ -58,6 +58,11 @@ impl<'a> Client<'a> {
         codec::receive_answer(&stream)
     }
 
+    /// Root's agent, for a user without one.
+    pub(crate) fn of_root(&self) -> Option<ClientError> {
+        self.state.is_own().then(of_root).flatten()
+    }
+
     fn connect(&self) -> io::Result<UnixStream> {
         let begun = Instant::now();
         loop {
@@ -77,7 +82,7 @@ impl<'a> Client<'a> {
     }
 
     fn unreachable(&self, error: &io::Error) -> ClientError {
-        if let Some(running) = self.state.is_own().then(of_root).flatten() {
+        if let Some(running) = self.of_root() {
             return running;
         }
         match error.kind() {
