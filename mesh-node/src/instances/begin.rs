@@ -127,7 +127,7 @@ impl Instances {
                 return Err(Refusal::bare(AttachError::Clash(clash).to_string()));
             }
         }
-        if !control.link().connected
+        if self.may_take_over()
             && let Some(held) = self.take_over(wish).await
         {
             return Ok((held, None));
@@ -146,7 +146,7 @@ impl Instances {
             }
             Ok(_) => Err(Refusal::bare("the coordinator's answer doesn't fit the question")),
             // It had fallen silent, and that shows only now. An instance that it may have given us ends with the next stream.
-            Err(AskError::Away(why)) if self.is_away().await => {
+            Err(AskError::Away(why)) if self.is_away().await && self.may_take_over() => {
                 self.take_over(wish).await.map(|held| (held, None)).ok_or_else(|| why.into())
             }
             Err(why) => Err(why.into()),
@@ -162,6 +162,13 @@ impl Instances {
     async fn is_away(&self) -> bool {
         let mut links = self.inner.parts.control.links();
         matches!(tokio::time::timeout(AWAY_PATIENCE, links.wait_for(|link| !link.connected)).await, Ok(Ok(_)))
+    }
+
+    /// Whether the coordinator is away. One that refuses this runner is there: it has removed the runner, or this machine is a
+    /// copy, and the instance is another machine's.
+    fn may_take_over(&self) -> bool {
+        let link = self.inner.parts.control.link();
+        !link.connected && !link.unknown
     }
 
     /// Takes over an instance of the service that has ended here, or is about to.
