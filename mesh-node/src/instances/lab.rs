@@ -8,7 +8,7 @@ use std::{
 
 use mesh_proto::{
     DeploymentId, Epoch, InstanceId, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, ServicePath, View,
-    message::{Answer, Ask, Down, Have, Held, Refusal, Up},
+    message::{Answer, Ask, Cause, Down, Have, Held, Refusal, Up},
     view::{Deployment, Instance, InstanceState, Network, Service},
 };
 use tokio::{
@@ -91,7 +91,15 @@ impl Model {
                 self.view.revision = self.view.revision.next();
                 Ok(Answer::Attached { instance, address, revision: self.view.revision })
             }
-            Ask::Drain { .. } | Ask::Undrain { .. } | Ask::Leave => Err(Refusal::bare("not played")),
+            Ask::Drain { instance } => {
+                self.turn(*instance, InstanceState::Draining);
+                Ok(Answer::Drained { revision: self.view.revision })
+            }
+            Ask::Undrain { instance } => {
+                self.turn(*instance, InstanceState::Live);
+                Ok(Answer::Undrained { revision: self.view.revision })
+            }
+            Ask::Leave => Err(Refusal::bare("not played")),
             Ask::Detach { instance } => {
                 self.keep(|id| id != *instance);
                 Ok(Answer::Detached { revision: self.view.revision })
@@ -99,6 +107,13 @@ impl Model {
             Ask::Settle { .. } => Ok(Answer::Settled { pending: vec![] }),
             Ask::Lookup { .. } | Ask::Why { .. } => Err(Refusal::bare("not asked here")),
         }
+    }
+
+    /// From now on an instance is in this state.
+    pub(crate) fn turn(&mut self, instance: InstanceId, state: InstanceState) {
+        let record = Instance { state, ..Instance::clone(self.view.instance(instance).unwrap()) };
+        self.view.put(Record::Instance(Arc::new(record)));
+        self.view.revision = self.view.revision.next();
     }
 
     pub(crate) fn keep(&mut self, such: impl Fn(InstanceId) -> bool) {
@@ -181,6 +196,14 @@ impl Agent {
     pub(crate) async fn disconnect(&mut self) {
         self.stream.take().unwrap().abort();
         self.control.links().wait_for(|link| !link.connected).await.unwrap();
+    }
+
+    /// The coordinator refuses this machine as a copy of another one.
+    pub(crate) async fn refuse(&self) {
+        let mut peer = self.streams.open().await;
+        let Some(Up::Hello { .. }) = peer.hear().await else { panic!("no hello") };
+        peer.say(&Down::Refused { cause: Cause::Copy, refusal: Refusal::bare("this machine is a copy") }).await;
+        self.control.links().wait_for(|link| link.unknown).await.unwrap();
     }
 
     /// What ends when the coordinator does.

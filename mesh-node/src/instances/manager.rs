@@ -277,16 +277,19 @@ impl Instances {
             Answer::Undrained { revision } => (revision, false),
             _ => return Err(Refusal::bare("the coordinator's answer doesn't fit the question")),
         };
+        let since = control.view().map(|view| Have { epoch: view.epoch, revision });
         let attachment = {
             let mut table = self.table();
             let entry = table.get_mut(instance).ok_or_else(|| missing(instance))?;
             entry.attachment.draining = draining;
+            // Earlier views say otherwise.
+            entry.since = since.or(entry.since);
             entry.attachment.clone()
         };
         self.save();
         drop(turn);
-        let pending = match control.view() {
-            Some(view) => self.settle(Have { epoch: view.epoch, revision }).await,
+        let pending = match since {
+            Some(since) => self.settle(since).await,
             None => vec![],
         };
         Ok(local::Drain { version: local::VERSION, instance: attachment.answer(), pending })

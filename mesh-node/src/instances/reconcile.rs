@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mesh_proto::{
     InstanceId, View,
     message::{Answer, Ask, Have, Held, Refusal},
+    view::InstanceState,
 };
 
 use super::{
@@ -65,6 +66,9 @@ impl Instances {
         let all: Vec<InstanceId> = self.table().iter().map(|entry| entry.attachment.instance).collect();
         for instance in all {
             let Some(_turn) = self.turn_of(instance).await else { continue };
+            if synced {
+                self.learn_draining(view, instance);
+            }
             let need = self.table().get(instance).map(|entry| need(view, entry));
             let instance = match need {
                 Some(Need::Addresses(next)) => {
@@ -80,6 +84,22 @@ impl Instances {
                 self.renew_names(instance);
             }
         }
+    }
+
+    /// An administrator of the coordinator drains and undrains instances as well.
+    fn learn_draining(&self, view: &View, instance: InstanceId) {
+        let learned = self.table().get_mut(instance).and_then(|entry| {
+            let draining = draining(view, entry).filter(|draining| *draining != entry.attachment.draining)?;
+            entry.attachment.draining = draining;
+            Some((entry.attachment.service.clone(), draining))
+        });
+        let Some((service, draining)) = learned else { return };
+        if draining {
+            tracing::info!(%instance, %service, "the coordinator has drained it: no new connections");
+        } else {
+            tracing::info!(%instance, %service, "the coordinator has undrained it: new connections again");
+        }
+        self.save();
     }
 
     fn renew_names(&self, instance: InstanceId) {
@@ -209,13 +229,21 @@ impl Instances {
     }
 }
 
+/// Whether the view is older than what is known of an instance.
+fn is_older(view: &View, entry: &Entry) -> bool {
+    entry.since.is_some_and(|since| since.epoch == view.epoch && view.revision < since.revision)
+}
+
+/// Whether an instance is drained, if the view says so.
+fn draining(view: &View, entry: &Entry) -> Option<bool> {
+    let here = view.instance(entry.attachment.instance).filter(|instance| instance.runner == view.runner)?;
+    (!entry.ending && !is_older(view, entry)).then_some(here.state == InstanceState::Draining)
+}
+
 /// What has to be done about an instance, seen from a view.
 fn need(view: &View, entry: &Entry) -> Need {
-    let Entry { attachment, since, ending, port, .. } = entry;
-    if *ending || port.is_none() {
-        return Need::Nothing;
-    }
-    if since.is_some_and(|since| since.epoch == view.epoch && view.revision < since.revision) {
+    let Entry { attachment, ending, port, .. } = entry;
+    if *ending || port.is_none() || is_older(view, entry) {
         return Need::Nothing;
     }
     let here = view.instance(attachment.instance).filter(|instance| instance.runner == view.runner);

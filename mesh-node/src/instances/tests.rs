@@ -1,6 +1,6 @@
 //! Instances as one agent has them, and the next one after it.
 
-use mesh_proto::{Epoch, InstanceId, Revision, RunnerId, View};
+use mesh_proto::{Epoch, InstanceId, Revision, RunnerId, View, view::InstanceState};
 
 use super::lab::{Agent, World, addresses};
 use crate::{
@@ -94,6 +94,43 @@ async fn while_the_coordinator_is_away_a_restarted_container_takes_its_instance_
     agent.connect().await;
     agent.until("told", |_| world.model.lock().unwrap().told.len() == 1).await;
     assert_eq!((agent.list(), world.instances()), (vec![1], vec![1]));
+}
+
+#[tokio::test]
+async fn a_machine_that_the_coordinator_refuses_takes_no_instance_over() {
+    let (world, first, second) = (World::new("refused"), namespace(), namespace());
+    let mut agent = world.agent().await;
+    agent.attach("shop/db", &first).await.unwrap();
+    agent.disconnect().await;
+    agent.instances.detach(InstanceId(1)).await.unwrap();
+    agent.refuse().await;
+    assert!(agent.attach("shop/db", &second).await.is_err(), "it may be the other machine's");
+    assert_eq!((agent.list(), ip(&second, "link").contains("mesh0")), (vec![], false));
+}
+
+#[tokio::test]
+async fn what_the_coordinator_drains_and_undrains_shows_here_and_after_a_restart() {
+    let (world, ns) = (World::new("drained"), namespace());
+    let mut agent = world.agent().await;
+    agent.attach("shop/db", &ns).await.unwrap();
+    let is_draining = |agent: &Agent| agent.instances.list()[0].draining;
+    for state in [InstanceState::Draining, InstanceState::Live, InstanceState::Draining] {
+        agent.disconnect().await;
+        world.model.lock().unwrap().turn(InstanceId(1), state);
+        agent.connect().await;
+        agent.until("learned", |agent| is_draining(agent) == (state == InstanceState::Draining)).await;
+    }
+    agent.kill().await;
+    let mut agent = Agent::start(&world.state, &world.model, None).await;
+    assert!(is_draining(&agent), "before there is a coordinator");
+    agent.connect().await;
+    for draining in [false, true] {
+        let said = match draining {
+            true => agent.instances.drain(InstanceId(1)).await,
+            false => agent.instances.undrain(InstanceId(1)).await,
+        };
+        assert_eq!((said.unwrap().instance.draining, is_draining(&agent)), (draining, draining));
+    }
 }
 
 #[tokio::test]
