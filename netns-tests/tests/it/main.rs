@@ -2,6 +2,7 @@
 
 mod agent_restart;
 mod broken_paths;
+mod bytes;
 mod cli;
 mod common;
 mod containment;
@@ -37,5 +38,4 @@ mod roaming;
 mod tokens;
 mod traffic;
 mod trust;
-mod truth;
 mod upkeep;
