@@ -16,10 +16,10 @@ const LEFT: &[(&str, usize)] = &[
     ("examples", 1),
     ("mesh-coord", 80),
     ("mesh-node/engine", 12),
-    ("mesh-node/src", 55),
+    ("mesh-node/src", 65),
     ("netns-tests", 19),
-    ("proto", 45),
-    ("runtime-tests", 35),
+    ("proto", 50),
+    ("runtime-tests", 39),
     ("tests", 10),
 ];
 
