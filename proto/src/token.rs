@@ -16,12 +16,12 @@ use crate::{RunnerId, Secret, TokenId};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseTokenError {
     /// Another prefix than the kind asked for.
-    #[error("this is no {expected}: it should begin with `{prefix}`")]
+    #[error("this is no {expected}: it should begin with {begins}")]
     Kind {
         /// What was expected, in words.
         expected: &'static str,
         /// How such a one begins.
-        prefix: &'static str,
+        begins: &'static str,
     },
     /// Not as long as every one of its kind.
     #[error("the {what} is cut short or has something added: {got} characters after the prefix, and not {expected}")]
@@ -68,7 +68,7 @@ impl TryFrom<String> for Fingerprint {
     type Error = ParseTokenError;
 
     fn try_from(text: String) -> Result<Self, ParseTokenError> {
-        decode("", "fingerprint", &text).map(|bytes| Self(*bytes))
+        decode("fingerprint", &text).map(|bytes| Self(*bytes))
     }
 }
 
@@ -95,6 +95,13 @@ impl TokenKind {
         match self {
             Self::Join => "mesh2.",
             Self::Admin => "meshadmin2.",
+        }
+    }
+
+    const fn begins(self) -> &'static str {
+        match self {
+            Self::Join => "`mesh1.` or `mesh2.`",
+            Self::Admin => "`meshadmin1.` or `meshadmin2.`",
         }
     }
 
@@ -135,7 +142,11 @@ impl Token {
         let text = text.trim();
         let (bytes, urls) = match text.strip_prefix(kind.prefix_with_urls()) {
             Some(body) => decode_with_urls(kind.words(), body)?,
-            None => (decode::<FIXED>(kind.prefix(), kind.words(), text)?, Vec::new()),
+            None => {
+                let kinds = ParseTokenError::Kind { expected: kind.words(), begins: kind.begins() };
+                let body = text.strip_prefix(kind.prefix()).ok_or(kinds)?;
+                (decode::<FIXED>(kind.words(), body)?, Vec::new())
+            }
         };
         let (fingerprint, rest) = bytes.split_at(32);
         let (id, secret) = rest.split_at(8);
@@ -229,18 +240,15 @@ impl FromStr for Credential {
     type Err = ParseTokenError;
 
     fn from_str(text: &str) -> Result<Self, ParseTokenError> {
-        let bytes = decode::<40>(Self::PREFIX, "runner's credential", text.trim())?;
+        let what = "runner's credential";
+        let kind = ParseTokenError::Kind { expected: what, begins: "`meshrunner1.`" };
+        let bytes = decode::<40>(what, text.trim().strip_prefix(Self::PREFIX).ok_or(kind)?)?;
         let (id, secret) = bytes.split_at(8);
         Ok(Self { runner: RunnerId(u64::from_be_bytes(array(id))), secret: Secret::from_bytes(array(secret)) })
     }
 }
 
-fn decode<const N: usize>(
-    prefix: &'static str,
-    what: &'static str,
-    text: &str,
-) -> Result<Zeroizing<[u8; N]>, ParseTokenError> {
-    let body = text.strip_prefix(prefix).ok_or(ParseTokenError::Kind { expected: what, prefix })?;
+fn decode<const N: usize>(what: &'static str, body: &str) -> Result<Zeroizing<[u8; N]>, ParseTokenError> {
     let (got, expected) = (body.chars().count(), (N * 4).div_ceil(3));
     if got != expected {
         return Err(ParseTokenError::Length { what, got, expected });
@@ -323,12 +331,13 @@ mod tests {
     fn what_is_wrong_with_a_token_is_said() {
         let text = token().to_text();
         let cases = [
-            ("hello".to_owned(), "should begin with `mesh1.`"),
+            ("hello".to_owned(), "should begin with `mesh1.` or `mesh2.`"),
             (text[..50].to_owned(), "cut short"),
             (format!("{}A", *text), "something added"),
             (text.replace("AQ", "A!"), "damaged"),
             (text.replace("AQ", "é!"), "damaged"),
-            (text.replace("mesh1.", "meshadmin1."), "should begin with `mesh1.`"),
+            (text.replace("mesh1.", "meshadmin1."), "should begin with `mesh1.` or `mesh2.`"),
+            (text.replace("mesh1.", "mesh3."), "should begin with `mesh1.` or `mesh2.`"),
         ];
         for (bad, why) in cases {
             let error = Token::parse(TokenKind::Join, &bad).unwrap_err().to_string();
