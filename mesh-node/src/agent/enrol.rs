@@ -143,7 +143,7 @@ async fn request_once<T: serde::de::DeserializeOwned>(
                 error.to_string(),
                 "the token was made by another coordinator: is the URL right, and the token current?",
             )),
-            LinkError::Tls { ref source, .. } if source.kind() == io::ErrorKind::ConnectionReset => {
+            LinkError::Tls { error: ref cause, .. } if cause.kind() == io::ErrorKind::ConnectionReset => {
                 Failure::Lost(Refusal::new(error.to_string(), "try again; is that the coordinator's port?"))
             }
             LinkError::Tls { .. } | LinkError::Unreachable { .. } | LinkError::NoUrl { .. } => {

@@ -26,20 +26,20 @@ pub type Stream = TlsStream<TcpStream>;
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// Nothing answers there.
-    #[error("cannot reach the coordinator at {url}: {source}{remark}")]
+    #[error("cannot reach the coordinator at {url}: {error}{remark}")]
     Unreachable {
         /// Where: the URLs that were tried.
         url: String,
         /// What the system says; for each address, if there is more than one.
-        source: io::Error,
+        error: io::Error,
         /// What else may be the reason; empty if nothing is known.
         remark: String,
     },
     /// There is nowhere to connect to.
-    #[error("cannot reach the coordinator: {source}")]
+    #[error("cannot reach the coordinator: {error}")]
     NoUrl {
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
     /// Somebody answers, and it is not the coordinator that the token or identity names.
     #[error("whoever answers at {url} is not the coordinator that is meant: its key has another fingerprint")]
@@ -48,12 +48,12 @@ pub enum LinkError {
         url: Url,
     },
     /// Somebody answers, and does not speak TLS as we do.
-    #[error("no TLS connection with {url}: {source}")]
+    #[error("no TLS connection with {url}: {error}")]
     Tls {
         /// Where.
         url: Url,
         /// What was wrong.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -81,8 +81,8 @@ pub async fn connect(url: &Url, fingerprint: Fingerprint) -> Result<Stream, Link
 pub async fn connect_any(urls: &[Url], fingerprint: Fingerprint) -> Result<(Stream, Url), LinkError> {
     let none = || io::Error::new(io::ErrorKind::InvalidInput, "no URL is known");
     let at = |url: usize| urls.get(url).or_else(|| urls.first());
-    let Some(first) = urls.first() else { return Err(LinkError::NoUrl { source: none() }) };
-    let connector = connector(fingerprint).map_err(|source| LinkError::Tls { url: first.clone(), source })?;
+    let Some(first) = urls.first() else { return Err(LinkError::NoUrl { error: none() }) };
+    let connector = connector(fingerprint).map_err(|error| LinkError::Tls { url: first.clone(), error })?;
     let attempt = |url: usize, address| {
         let (connector, url) = (connector.clone(), at(url).cloned());
         async move { attempt(connector, url, address).await }
@@ -95,12 +95,12 @@ pub async fn connect_any(urls: &[Url], fingerprint: Fingerprint) -> Result<(Stre
         if let Some(other) = failures.iter().find(is_other) {
             return LinkError::OtherCoordinator { url: place(other) };
         }
-        let source = io::Error::other(race::words(&failures));
+        let error = io::Error::other(race::words(&failures));
         if let Some(tls) = failures.iter().find(spoke) {
-            return LinkError::Tls { url: place(tls), source };
+            return LinkError::Tls { url: place(tls), error };
         }
         let remark = proxy::remark(first);
-        LinkError::Unreachable { url: shown(urls), source, remark }
+        LinkError::Unreachable { url: shown(urls), error, remark }
     })
 }
 
