@@ -7,6 +7,7 @@ use mesh_proto::ServicePath;
 
 use super::{
     Context,
+    error::Expected,
     output::{Failure, Ink},
 };
 use crate::local::{self, Request, Verdict};
@@ -18,11 +19,15 @@ pub(super) struct Why {
     /// The service that accepts it: DEPLOYMENT/SERVICE
     callee: ServicePath,
     /// The TCP port
-    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(value_parser = parse_port)]
     port: u16,
     /// Open a connection from an instance of CALLER on this runner and show the result; takes a few seconds
     #[arg(long)]
     probe: bool,
+}
+
+fn parse_port(text: &str) -> Result<u16, Expected> {
+    text.parse().ok().filter(|port| *port > 0).ok_or(Expected::TcpPort)
 }
 
 impl Why {
