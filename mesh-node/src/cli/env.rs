@@ -31,7 +31,7 @@ enum Format {
 
 impl Env {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let variables = names(context, &self.service)?.chosen((!self.no_foreign_variables).into());
+        let variables = names(context, &self.service, &[])?.chosen((!self.no_foreign_variables).into());
         let format = if context.output.json { Format::Json } else { self.format };
         match format {
             Format::Json => context.output.print_json(&variables)?,

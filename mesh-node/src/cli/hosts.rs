@@ -20,7 +20,7 @@ pub(super) struct Hosts {
 
 impl Hosts {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let names = names(context, &self.service)?;
+        let names = names(context, &self.service, &[])?;
         if context.output.json {
             let value = serde_json::json!({"version": local::VERSION, "hosts": names.hosts});
             context.output.print_json(&value)?;
@@ -32,9 +32,10 @@ impl Hosts {
     }
 }
 
-/// The names of a service's instances. Prints on standard error which names were left out.
-pub(super) fn names(context: &Context, service: &ServicePath) -> Result<local::Names, ClientError> {
+/// The names of a service's instances. Prints on standard error which names were left out, except for what has been `warned` of.
+pub(super) fn names(context: &Context, service: &ServicePath, warned: &[String]) -> Result<local::Names, ClientError> {
     let names: local::Names = context.agent().ask(&Request::Names { service: service.clone() }, &[])?;
-    names.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
+    let news = names.warnings.iter().filter(|warning| !warned.contains(warning));
+    news.for_each(|warning| note(&format!("warning: {warning}")));
     Ok(names)
 }

@@ -68,7 +68,7 @@ impl Run {
         let attached: local::Attach = context.agent().ask(&request, &fds)?;
         super::attach::warnings(&attached.instance);
         let instance = attached.instance.id;
-        let result = self.command_in(context);
+        let result = self.command_in(context, &attached.instance.warnings);
         let detached = context.agent().ask::<local::Detach>(&Request::Detach { instance: Some(instance) }, &[]);
         if let Err(error) = detached {
             complain(&Refusal { error: format!("{instance} is not detached: {error}"), hint: error.hint() });
@@ -76,8 +76,8 @@ impl Run {
         result
     }
 
-    fn command_in(&self, context: &Context) -> Result<ExitCode, Failure> {
-        let names = super::hosts::names(context, &self.service)?;
+    fn command_in(&self, context: &Context, warned: &[String]) -> Result<ExitCode, Failure> {
+        let names = super::hosts::names(context, &self.service, warned)?;
         let variables = names.chosen((!self.no_foreign_variables).into());
         world::drop_capabilities();
         let Some((program, arguments)) = self.command.split_first() else {

@@ -92,7 +92,7 @@ impl Hint for OciError {
             Self::Namespace(_) | Self::Recorded(_) => return None,
             Self::TooManyVariables(_) => {
                 "leave out the variables of other deployments' services, with foreign_variables = false under [containers] in \
-                 the agent's config.toml: their host names remain reachable"
+                 the agent's config.toml: their host names go on to lead there, except for those that are left out of the hosts file"
                     .into()
             }
             Self::Input(_) => "container runtimes call this command by their hooks".into(),

@@ -44,8 +44,8 @@ impl Hint for RunError {
             Self::Signals(_) | Self::Wait(_) => "has this user too many processes or open files (ulimit -a)?",
             Self::Start { .. } => "is it installed, and executable for this user?",
             Self::TooLarge(_) | Self::LongArgument => {
-                "leave out the variables of other deployments' services with --no-foreign-variables: their host names remain \
-                 reachable"
+                "leave out the variables of other deployments' services with --no-foreign-variables: their host names go on to \
+                 lead there, except for those that a warning says are left out"
             }
             Self::Target(error) => return error.hint(),
             Self::Enter { .. } | Self::Namespaces(_) | Self::Mounts(_) if nix::unistd::geteuid().is_root() => {
