@@ -1,7 +1,6 @@
 //! The hosts files in which instances' names are kept.
 
 use std::{
-    collections::BTreeSet,
     net::Ipv4Addr,
     sync::{Arc, Weak},
     time::Duration,
@@ -22,7 +21,7 @@ use tokio::{
 use super::{
     manager::{Inner, Instances, one_line},
     recover::process_in,
-    table::{Entry, Told},
+    table::Entry,
 };
 use crate::{
     attach::NamespaceId,
@@ -222,13 +221,11 @@ impl Instances {
         let mut table = self.table();
         if let Some(entry) = table.get_mut(instance) {
             let service = &entry.attachment.service;
-            let all: BTreeSet<_> = warnings.into_iter().collect();
-            let news: Vec<_> = all.difference(&entry.told.logged).collect();
+            let news = entry.told.news(warnings, beyond);
             news.iter().take(WARNINGS).for_each(|left_out| tracing::warn!(%instance, %service, "{left_out}"));
             if let Some(more) = news.len().checked_sub(WARNINGS).filter(|more| *more > 0) {
                 tracing::warn!(%instance, %service, more, "more names are left out: `mesh-node hosts {service}` says all");
             }
-            entry.told = Told { logged: all, beyond };
         }
         Some(hosts)
     }

@@ -114,6 +114,18 @@ pub(super) struct Told {
     pub(super) beyond: Option<String>,
 }
 
+impl Told {
+    /// What is new in the log. That names don't fit is said once, however many they are, until they do.
+    pub(super) fn news(&mut self, warnings: Vec<String>, beyond: Option<String>) -> Vec<String> {
+        let (counted, all): (BTreeSet<_>, BTreeSet<_>) =
+            warnings.into_iter().partition(|warning| Some(warning) == beyond.as_ref());
+        let others = all.difference(&self.logged).cloned();
+        let news = counted.into_iter().filter(|_| self.beyond.is_none()).chain(others).collect();
+        *self = Self { logged: all, beyond };
+        news
+    }
+}
+
 impl Entry {
     /// As it is told.
     pub(super) fn answer(&self) -> local::Instance {
@@ -454,6 +466,20 @@ pub(super) mod tests {
             value["hosts"] = serde_json::from_str(hosts).unwrap();
             assert_eq!(serde_json::from_value::<Attachment>(value).unwrap().hosts, places);
         }
+    }
+
+    #[test]
+    fn that_names_do_not_fit_is_said_once_however_many_they_are() {
+        let mut told = Told::default();
+        let over = |count: u32| Some(format!("{count} host names are left out"));
+        let mut news = |clash: &[&str], beyond: Option<String>| {
+            let warnings = clash.iter().map(|&text| text.to_owned()).chain(beyond.clone()).collect();
+            told.news(warnings, beyond)
+        };
+        assert_eq!(news(&["a"], over(3)), ["3 host names are left out", "a"]);
+        assert_eq!(news(&["a", "b"], over(4)), ["b"]);
+        assert_eq!(news(&["a"], None), [""; 0]);
+        assert_eq!(news(&["a"], over(2)), ["2 host names are left out"], "once more");
     }
 
     #[test]
