@@ -40,7 +40,10 @@ pub(super) async fn keep(state: SessionState, target: Target, mut local: LocalSt
                         backoff.reset();
                     }
                     reported &= !welcomed;
-                    report(&state, Trouble::Ended { url, end }, &mut reported);
+                    // The next attempt is made at once, and is told what this means.
+                    if !matches!(&end, SessionEnd::ClosedBecause(why) if why == session::REMOVED) {
+                        report(&state, Trouble::Ended { url, end }, &mut reported);
+                    }
                     backoff.next_spread(random())
                 }
             }

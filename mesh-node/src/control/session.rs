@@ -33,6 +33,9 @@ pub(super) const SILENCE: Duration = Duration::from_secs(6);
 /// How long the coordinator may take to answer the close of a stream.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// What the coordinator says when it closes the stream of a runner that was removed.
+pub(super) const REMOVED: &str = "the runner was removed";
+
 /// How a stream ended.
 #[derive(Debug)]
 pub(super) struct Ended {
