@@ -19,6 +19,7 @@ use crate::{
     attach::Namespace,
     containers::{Life, Start},
     dataplane::Report,
+    hint::with_nearest,
     hosts::{HostsFile, Place, Unkept},
     instances::Wish,
     local::{self, Call, NamespacePlace, Request, VERSION},
@@ -84,17 +85,16 @@ impl Agent {
             Some(view) => view,
             None => {
                 self.control.connected(CONNECT_PATIENCE).await;
-                match self.control.ask(Ask::Lookup { service: service.clone() }).await? {
+                let asked = self.control.ask(Ask::Lookup { service: service.clone() }).await;
+                match asked.map_err(|why| with_nearest(why.into(), &[&service], self.control.view().as_deref()))? {
                     Answer::Found { view } => Arc::new(view),
                     _ => return Err(Refusal::bare("the coordinator's answer doesn't fit the question")),
                 }
             }
         };
         let found = find(&view, &service).and_then(|service| names(&view, service)).ok_or_else(|| {
-            Refusal::new(
-                format!("there is no service {service}"),
-                "an administrator of the coordinator lists those that there are with `mesh-coord services`",
-            )
+            let refusal = Refusal::new(format!("there is no service {service}"), "`mesh-coord services` lists them");
+            with_nearest(refusal, &[&service], Some(&view))
         })?;
         let hosts = found.hosts.iter().cloned().map(|(address, name)| local::Host { address, name }).collect();
         let Names { variables, foreign_variables, warnings, .. } = found;
@@ -122,7 +122,9 @@ impl Agent {
         question: &Question,
     ) -> Result<Explanation, Refusal> {
         let Question { caller, callee, port } = question.clone();
-        let Answer::Why { allowed, steps } = self.control.ask(Ask::Why { caller, callee, port }).await? else {
+        let asked = self.control.ask(Ask::Why { caller, callee, port }).await;
+        let asked = asked.map_err(|why| with_nearest(why.into(), &[&question.caller, &question.callee], view))?;
+        let Answer::Why { allowed, steps } = asked else {
             return Err(Refusal::bare("the coordinator's answer doesn't fit the question"));
         };
         let said = Explanation { allowed, steps };

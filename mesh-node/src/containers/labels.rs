@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use mesh_proto::{ServicePath, message::Refusal};
 use serde_json::Value;
 
-use crate::config::Sources;
+use crate::{config::Sources, hint::distance};
 
 /// Labels or annotations, by name.
 pub(crate) type Labels = BTreeMap<String, String>;
@@ -77,25 +77,6 @@ fn check_names(labels: &Labels) -> Result<(), Refusal> {
         distance(&plain, CLIENT) < distance(&plain, SERVICE) && plain != "mesh" || plain.ends_with("client");
     let right = if is_client { "mesh.client=true" } else { "mesh.service=DEPLOYMENT/SERVICE" };
     Err(Refusal::new(format!("there is no label or annotation {name}"), format!("it is {right}")))
-}
-
-/// How many characters differ, were left out, put in or exchanged with the next one; more than that of long names.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(24).collect(), b.chars().collect());
-    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let replaced = rows[i][j] + usize::from(x != y);
-            let mut least = replaced.min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
-                least = least.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }
 
 /// Leaves out what a container may have from its image and what would make it a member: whoever made the image doesn't decide

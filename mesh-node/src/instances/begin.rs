@@ -19,6 +19,7 @@ use super::{
 use crate::{
     attach::{self, AttachError, Birthplace, Made, Mark, Namespace, Prepared},
     control::AskError,
+    hint::with_nearest,
     hosts::{HostsFile, Kept, Place},
     local::NamespacePlace,
 };
@@ -149,7 +150,7 @@ impl Instances {
             Err(AskError::Away(why)) if self.is_away().await && self.may_take_over() => {
                 self.take_over(wish).await.map(|held| (held, None)).ok_or_else(|| why.into())
             }
-            Err(why) => Err(why.into()),
+            Err(why) => Err(with_nearest(why.into(), &[&wish.service], control.view().as_deref())),
         }
     }
 
