@@ -18,7 +18,12 @@ mod setup;
 mod status;
 pub(crate) mod why;
 
-use std::{path::PathBuf, process::ExitCode, sync::OnceLock};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::OnceLock,
+};
 
 use clap::{Args, Parser, Subcommand};
 use mesh_proto::message::PROTOCOL;
@@ -27,7 +32,7 @@ use self::{
     error::CliError,
     output::{Failure, Output},
 };
-use crate::{local::Client, oci, state::StateDir};
+use crate::{hint::Hint as _, local::Client, oci, state::StateDir};
 
 /// The agent of mesh: private addresses, names and encrypted connections for the services of this machine
 #[derive(Debug, Parser)]
@@ -122,11 +127,28 @@ pub(crate) fn main() -> ExitCode {
     if crate::cni::is_called(std::env::args_os()) {
         return crate::cni::main();
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => return tell(&said),
+    };
     mesh_process::secrets::hide_arguments();
     let code = run(cli);
     mesh_process::log::flush();
     code
+}
+
+/// Prints a usage error, or the help or version that was asked for.
+fn tell(said: &clap::Error) -> ExitCode {
+    if said.use_stderr() {
+        said.exit();
+    }
+    match said.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            output::complain(&CliError::Output(error).refusal());
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 fn run(cli: Cli) -> ExitCode {
