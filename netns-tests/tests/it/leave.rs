@@ -75,11 +75,20 @@ fn a_runner_that_was_removed_leaves_by_itself() {
         let coordinator = world.coordinator(&[]);
         declare(&coordinator, &[SHOP]);
         let mut aws = world.runner(&coordinator, "aws", Stack::Dual);
-        let db = aws.attach("shop/db");
+        let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
+        let (db, _app) = (aws.attach("shop/db"), ovh.attach("shop/app"));
+        aws.command(&["why", "shop/db", "shop/app", "80"]).done();
         coordinator.command(&["node", "remove", "aws", "--force"]).done();
         wait::until_true("the agent to hear that it is unknown", || {
             aws.json(&["status"])["coordinator"]["error"].as_str().is_some_and(|error| error.contains("does not know"))
         });
+        let why = aws.command(&["why", "shop/db", "shop/app", "80"]).expect_code(1);
+        assert!(
+            why.stdout.contains("cut off from all other runners") && why.stdout.contains("mesh-node leave"),
+            "{}",
+            why.stdout
+        );
+        assert!(!aws.log().contains("opened again"), "{}", aws.log());
         aws.command(&["leave"]).done();
         assert_eq!(aws.ended().code(), Some(0));
         assert!(!has_mesh0(&db) && left_behind(&aws).is_empty());
