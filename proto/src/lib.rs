@@ -4,6 +4,7 @@
 //! The crate is pure: no sockets, no clocks, no files, no randomness. Everything that arrives from outside is parsed
 //! into a type that can only hold valid values, or refused with an error that says why.
 
+pub mod endpoint;
 pub mod ids;
 pub mod key;
 pub mod label;

@@ -9,6 +9,7 @@ use std::{
 
 use mesh_proto::{
     InstanceId, Label, Range, ServicePath,
+    endpoint::{self, EndpointError, Fault},
     view::{Instance, InstanceState},
 };
 
@@ -199,33 +200,27 @@ fn usable_endpoints(
     at_most(limits::ENDPOINTS, endpoints.len(), "endpoints", format!("the runner `{}`", runner.name))?;
     let mut usable = Vec::with_capacity(endpoints.len());
     for endpoint in endpoints {
-        check_endpoint(*endpoint, range).map_err(|why| HostRefusal::BadEndpoint { endpoint: *endpoint, why })?;
+        let shown =
+            is_shown(*endpoint, seen, range).map_err(|why| HostRefusal::BadEndpoint { endpoint: *endpoint, why })?;
         let endpoint = canonical(*endpoint);
-        if is_the_same_everywhere(endpoint, seen) && !usable.contains(&endpoint) {
+        if shown && !usable.contains(&endpoint) {
             usable.push(endpoint);
         }
     }
     Ok(usable)
 }
 
-/// Whether an address means the same machine to every peer: not loopback (but where the runner is seen there itself, as
-/// when all of the mesh is one machine), and not link-local.
-fn is_the_same_everywhere(endpoint: SocketAddr, seen: Option<SocketAddr>) -> bool {
-    match canonical(endpoint).ip() {
-        ip if ip.is_loopback() => seen.is_some_and(|seen| canonical(seen).ip().is_loopback()),
-        IpAddr::V4(ip) => !ip.is_link_local() && ip.octets()[0] != 0,
-        IpAddr::V6(ip) => !ip.is_unicast_link_local(),
-    }
-}
-
-fn check_endpoint(endpoint: SocketAddr, range: Range) -> Result<(), &'static str> {
-    match canonical(endpoint).ip() {
-        _ if endpoint.port() == 0 => Err("has no port"),
-        ip if ip.is_unspecified() => Err("has no address"),
-        ip if ip.is_multicast() => Err("is a multicast address"),
-        IpAddr::V4(ip) if ip.is_broadcast() => Err("is the broadcast address"),
-        IpAddr::V4(ip) if range.contains(ip) => Err("lies in the mesh's own range"),
-        _ => Ok(()),
+/// Whether peers hear of an endpoint. A loopback address counts only where the runner is seen at one itself, as when all
+/// of the mesh is one machine.
+///
+/// # Errors
+/// If no machine can have that address.
+fn is_shown(endpoint: SocketAddr, seen: Option<SocketAddr>, range: Range) -> Result<bool, EndpointError> {
+    match endpoint::check(endpoint, Some(range)) {
+        Ok(()) => Ok(true),
+        Err(EndpointError::Is(Fault::Loopback)) => Ok(seen.is_some_and(|seen| canonical(seen).ip().is_loopback())),
+        Err(fault) if fault.is_local() => Ok(false),
+        Err(fault) => Err(fault),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use mesh_link::{LinkError, Method, RequestError, Url};
 use mesh_proto::{
-    Label,
+    Label, endpoint,
     message::{Enrol, Enrolled, Info, PROTOCOL, Refusal, enrol_purpose},
     token::{Credential, Token},
 };
@@ -39,7 +39,7 @@ pub(crate) struct Application {
 /// that asks again.
 ///
 /// # Errors
-/// If the mesh's range clashes with a route here, the coordinator refuses, or doesn't answer.
+/// If the mesh's range clashes with a route here or holds an endpoint that was named, the coordinator refuses, or doesn't answer.
 pub(crate) async fn enrol(state: &StateDir, identity: &mut Identity, wish: &Application) -> Result<(), Refusal> {
     let info: Info = request(wish, Method::GET, "/v1/info", None::<&()>).await?;
     if info.protocol != PROTOCOL {
@@ -53,6 +53,14 @@ pub(crate) async fn enrol(state: &StateDir, identity: &mut Identity, wish: &Appl
         ));
     }
     let range = info.range;
+    for named in &identity.endpoints {
+        endpoint::check(*named, Some(range)).map_err(|why| {
+            Refusal::new(
+                format!("the endpoint {named} {why}"),
+                "name an address of this machine that other runners reach, or leave --endpoint out",
+            )
+        })?;
+    }
     let clash = tokio::task::spawn_blocking(move || attach::clash(range)).await;
     match clash {
         Ok(Ok(None)) => {}

@@ -14,14 +14,14 @@ use clap::Args;
 use mesh_link::{Url, UrlError};
 use mesh_process::{log::say, secrets};
 use mesh_proto::{
-    Label,
+    Label, endpoint,
     message::Switches,
     token::{MAX_URLS, Token, TokenKind},
 };
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use self::error::{JoinError, PlaceError};
+use self::error::{EndpointArgumentError, JoinError, PlaceError};
 use super::{
     Context,
     error::Expected,
@@ -125,11 +125,14 @@ fn parse_port(text: &str) -> Result<u16, Expected> {
 }
 
 impl Endpoint {
-    fn parse(text: &str) -> Result<Self, Expected> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            _ => text.parse().map(Self::At).map_err(|_| Expected::Endpoint),
+    /// What no peer could use is refused here, before a token is spent on it.
+    fn parse(text: &str) -> Result<Self, EndpointArgumentError> {
+        if text == "auto" {
+            return Ok(Self::Auto);
         }
+        let address = text.parse().map_err(|_| Expected::Endpoint)?;
+        endpoint::check(address, None)?;
+        Ok(Self::At(address))
     }
 }
 
@@ -150,6 +153,7 @@ impl Join {
             None => Identity::new()?,
         };
         self.choose(&mut identity);
+        warn_of_unusable(&identity.endpoints);
         let offloads = Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro };
         let runtime = runtime()?;
         let ended = runtime.block_on(async {
@@ -268,6 +272,15 @@ impl Join {
             None => "default".parse()?,
         };
         Ok(Application { coordinators, token, name, provider, replace: self.replace })
+    }
+}
+
+/// Endpoints that an earlier version has remembered may be such as no peer uses.
+fn warn_of_unusable(endpoints: &[SocketAddr]) {
+    for endpoint in endpoints {
+        if let Err(why) = endpoint::check(*endpoint, None) {
+            tracing::warn!("the endpoint {endpoint} {why}: no peer uses it; name others, or `--endpoint auto`");
+        }
     }
 }
 

@@ -19,7 +19,7 @@ fn the_reference_page_is_what_the_definitions_say() {
 #[test]
 fn the_documented_commands_are_understood() {
     for line in [
-        "join https://c:7443 TOKEN --name a --provider aws --state /s --listen 0 --endpoint 192.0.2.1:1 --endpoint [::1]:2",
+        "join https://c:7443 TOKEN --name a --provider aws --state /s --listen 0 --endpoint 192.0.2.1:1 --endpoint [2001:db8::1]:2",
         "join https://c:7443 - --replace --no-tun-gso --no-udp-gso --no-udp-gro",
         "join --state /s",
         "attach shop/db --netns /run/netns/x --client",
@@ -66,6 +66,11 @@ fn wrong_usage_is_exit_code_2() {
         "env shop/db --format xml",
         "join http://c T",
         "join https://c T --endpoint c:1",
+        "join https://c T --endpoint 224.0.0.1:80",
+        "join https://c T --endpoint 192.0.2.1:0",
+        "join https://c T --endpoint [::ffff:127.0.0.1]:5",
+        "join https://c T --endpoint 169.254.169.254:80",
+        "join https://c T --endpoint [64:ff9b::7f00:1]:5",
         "leave-me-alone",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");

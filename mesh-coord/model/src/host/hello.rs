@@ -13,7 +13,7 @@ use mesh_proto::{
     view::{Instance, InstanceState},
 };
 
-use super::{HostRefusal, canonical, check_endpoint, is_the_same_everywhere, shares, state_of, usable_endpoints};
+use super::{HostRefusal, canonical, is_shown, shares, state_of, usable_endpoints};
 use crate::{Decision, Now, Outcome, Record, Refusal, State, draft::Draft, limits, record::Runner, refusal::at_most};
 
 /// A runner's stream begins. Nothing new is no change.
@@ -33,7 +33,7 @@ pub(crate) fn hello(
     let told = Runner {
         version: version.to_owned(),
         endpoints: usable_endpoints(runner, seen, endpoints, range)?,
-        seen: seen.map(canonical).filter(|at| check_endpoint(*at, range).is_ok() && is_the_same_everywhere(*at, seen)),
+        seen: seen.map(canonical).filter(|at| is_shown(*at, seen, range) == Ok(true)),
         silent: false,
         ..(**runner).clone()
     };

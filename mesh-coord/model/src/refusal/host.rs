@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use mesh_proto::{InstanceId, Label, ServicePath};
+use mesh_proto::{InstanceId, Label, ServicePath, endpoint::EndpointError};
 
 use super::{Class, did_you_mean};
 use crate::{limits, words::Candidates};
@@ -22,13 +22,30 @@ pub enum HostRefusal {
         /// What was probably meant, of what it may host.
         nearest: Option<Candidates>,
     },
+    /// The other end of a connection doesn't exist, or the runner may not know of it: which of the two is not for it to know.
+    #[error(
+        "there is no service `{service}` that `{runner}` may know of: its token's scope is {scope}, and no trust connects \
+         that service with `{}`", if service.deployment == *callee { caller } else { callee }
+    )]
+    OutOfSight {
+        /// What was asked for.
+        service: ServicePath,
+        /// The runner.
+        runner: Label,
+        /// What it may host, in words.
+        scope: String,
+        /// The deployment of the calling end.
+        caller: Label,
+        /// The deployment of the called end.
+        callee: Label,
+    },
     /// An endpoint that no peer could use.
     #[error("the endpoint {endpoint} {why}")]
     BadEndpoint {
         /// As told.
         endpoint: SocketAddr,
         /// What is wrong with it.
-        why: &'static str,
+        why: EndpointError,
     },
     /// An instance that isn't there, or is another runner's.
     #[error("there is no instance {instance} on `{runner}`")]
@@ -70,7 +87,7 @@ pub enum HostRefusal {
 impl HostRefusal {
     pub(crate) fn class(&self) -> Class {
         match self {
-            Self::OutOfScope { .. } => Class::Forbidden,
+            Self::OutOfScope { .. } | Self::OutOfSight { .. } => Class::Forbidden,
             Self::BadEndpoint { .. } | Self::BadVersion => Class::Invalid,
             Self::NoInstance { .. } | Self::UnknownInstance { .. } => Class::NotFound,
             Self::ClientDrained { .. } | Self::ServiceShare { .. } => Class::Conflict,
@@ -86,6 +103,9 @@ impl HostRefusal {
                     )
                 }))
             }
+            Self::OutOfSight { caller, callee, .. } => Some(format!(
+                "if both are of one team, `mesh-coord trust {caller} --app {callee}` lets {caller} call {callee}"
+            )),
             Self::BadEndpoint { .. } => {
                 Some("give addresses of this machine that its peers can reach (--endpoint)".to_owned())
             }

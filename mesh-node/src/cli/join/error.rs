@@ -5,11 +5,12 @@ use std::{ffi::OsString, io};
 use mesh_link::UrlError;
 use mesh_proto::{
     Label,
+    endpoint::EndpointError,
     label::NameError,
     token::{MAX_URLS, ParseTokenError},
 };
 
-use crate::hint::Hint;
+use crate::{cli::error::Expected, hint::Hint};
 
 /// Where tokens come from.
 const TOKENS: &str =
@@ -80,4 +81,15 @@ pub(super) enum PlaceError {
     Url(#[from] UrlError),
     #[error("at most {MAX_URLS} URLs")]
     TooMany,
+}
+
+/// Why an argument is no endpoint.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EndpointArgumentError {
+    /// It is no address with a port.
+    #[error(transparent)]
+    Form(#[from] Expected),
+    /// No peer could use it.
+    #[error("it {0}: name an address of this machine that other runners reach")]
+    Unusable(#[from] EndpointError),
 }
