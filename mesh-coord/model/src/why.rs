@@ -1,5 +1,7 @@
 //! Why a connection may be opened, or may not: step by step, within what the asking runner may know.
 
+use std::sync::Arc;
+
 use mesh_proto::{
     DeploymentId, Label, Ports, RunnerId, ServiceId, ServicePath,
     message::Answer,
@@ -11,6 +13,7 @@ use mesh_proto::{
 use crate::{
     Refusal, State,
     record::{Runner, Service},
+    refusal::HostRefusal,
 };
 
 /// The verdict's rules, over everything: the reference for what views hold.
@@ -32,7 +35,7 @@ impl State {
     /// The answer to [`mesh_proto::message::Ask::Why`]. The path between the runners is for the asking one to say.
     ///
     /// # Errors
-    /// If there are no two such services, at least one of which the asking runner may host.
+    /// If there are no two such services, of which the asking runner may host one and know of the other one.
     pub fn why(
         &self,
         asker: RunnerId,
@@ -66,26 +69,58 @@ impl State {
         self.instances_of(service).filter_map(|instance| place(instance)).collect()
     }
 
-    /// The two services. The runner must be allowed to host one of them; else it hears the same as if neither existed.
+    /// The two services. The runner must be allowed to host one of them, and to know of the other one.
     fn both(
         &self,
         runner: &Runner,
         caller: &ServicePath,
         callee: &ServicePath,
     ) -> Result<(&Service, &Service), Refusal> {
-        let unknown = |path: &ServicePath| match self.deployment_named(&path.deployment) {
-            None => Refusal::NoDeployment { name: path.deployment.clone(), nearest: None },
-            Some(deployment) => {
-                Refusal::NoService { deployment: deployment.name.clone(), name: path.service.clone(), nearest: None }
-            }
-        };
-        let other = |path: &ServicePath| self.service_at(path).ok_or_else(|| unknown(path));
         match (self.hostable(runner, caller), self.hostable(runner, callee)) {
             (Ok(from), Ok(to)) => Ok((from, to)),
-            (Ok(from), Err(_)) => Ok((from, other(callee)?)),
-            (Err(_), Ok(to)) => Ok((other(caller)?, to)),
+            (Ok(from), Err(refusal)) => {
+                let to =
+                    self.in_sight(callee, from, refusal, |scope| unknown(runner, scope, callee, caller, callee))?;
+                Ok((from, to))
+            }
+            (Err(refusal), Ok(to)) => {
+                let from =
+                    self.in_sight(caller, to, refusal, |scope| unknown(runner, scope, caller, caller, callee))?;
+                Ok((from, to))
+            }
             (Err(refusal), Err(_)) => Err(refusal),
         }
+    }
+
+    /// The service at the other end. Beyond the scope only what views hold is told of (a rule leads from one end to the
+    /// other, or back): what is kept from the runner is answered as what doesn't exist.
+    fn in_sight(
+        &self,
+        path: &ServicePath,
+        own: &Service,
+        refusal: Refusal,
+        unknown: impl FnOnce(String) -> HostRefusal,
+    ) -> Result<&Arc<Service>, Refusal> {
+        let Refusal::Host(HostRefusal::OutOfScope { scope, .. }) = refusal else { return Err(refusal) };
+        let calls = |other: &Service| self.grants.number(other.deployment, own.deployment) > 0;
+        let called = |other: &Service| self.grants.get(own.deployment, other.deployment, other.id).is_some();
+        self.service_at(path).filter(|other| calls(other) || called(other)).ok_or_else(|| unknown(scope).into())
+    }
+}
+
+fn unknown(
+    runner: &Runner,
+    scope: String,
+    service: &ServicePath,
+    caller: &ServicePath,
+    callee: &ServicePath,
+) -> HostRefusal {
+    HostRefusal::OutOfSight {
+        service: Box::new(service.clone()),
+        runner: runner.name.clone(),
+        scope,
+        caller: caller.deployment.clone(),
+        callee: callee.deployment.clone(),
     }
 }
 

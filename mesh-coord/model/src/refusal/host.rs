@@ -29,7 +29,7 @@ pub enum HostRefusal {
     )]
     OutOfSight {
         /// What was asked for.
-        service: ServicePath,
+        service: Box<ServicePath>,
         /// The runner.
         runner: Label,
         /// What it may host, in words.

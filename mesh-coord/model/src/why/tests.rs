@@ -109,16 +109,18 @@ fn a_service_without_a_live_instance_is_named() {
     assert!(!why(&world, runner, "shop/db", "shop/app", 80).unwrap().0, "one that only calls doesn't answer");
 }
 
-/// One end must be the asker's to host; the other is told of as far as the rule goes.
+/// One end must be the asker's to host; the other is told of where a rule connects the two, as in the runner's view.
 #[test]
 fn a_runner_is_answered_within_its_scope() {
     let (mut world, _) = world();
     let token = world.token(NewPurpose::JoinDeployments { deployments: [label("api")].into(), uses: 1 });
     let narrow = world.join_with(token, "r2");
+    world.trust_on("shop", &["api"], Some(&["db"]), Ports::Only([5432].into())).unwrap();
+    assert!(why(&world, narrow, "api/web", "shop/db", 5432).unwrap().0);
     let (allowed, steps) = why(&world, narrow, "api/web", "shop/db", 80).unwrap();
     assert!(!allowed && steps.iter().all(|s| !s.contains("100.112.0.4") && !s.contains("r1")), "{steps:?}");
-    world.trust("shop", &["api"]).unwrap();
-    assert!(why(&world, narrow, "api/web", "shop/db", 80).unwrap().0);
+    assert!(!why(&world, narrow, "shop/db", "api/web", 80).unwrap().0, "the view holds what may be called");
+    assert!(refused(why(&world, narrow, "api/web", "shop/app", 80)).starts_with("Forbidden"), "and no more");
 
     // Neither end: what exists and what doesn't sound the same.
     let refusal = |world: &World, caller: &str, callee: &str| refused(why(world, narrow, caller, callee, 80));
@@ -131,11 +133,25 @@ fn a_runner_is_answered_within_its_scope() {
     assert_eq!(refusal(&world, "shop/app", "shop/nothing"), there);
     assert_eq!(refusal(&world, "nope/app", "shop/db"), there.replace("shop", "nope"));
     assert_eq!(
-        refusal(&world, "api/web", "shop/dbs"),
-        "NotFound: the deployment `shop` has no service `dbs` | `mesh-coord services` lists them"
-    );
-    assert_eq!(
         refusal(&world, "api/wev", "shop/db"),
         "NotFound: the deployment `api` has no service `wev` | did you mean `web`?"
     );
+}
+
+/// What exists elsewhere and what doesn't sound the same, in both directions, and no address is named.
+#[test]
+fn a_runner_learns_nothing_of_other_teams() {
+    let (mut world, _) = world();
+    let token = world.token(NewPurpose::JoinTeams { teams: [label("evil")].into(), uses: 1 });
+    let evil = world.join_with(token, "r2");
+    let refusal = |caller: &str, callee: &str| refused(why(&world, evil, caller, callee, 80));
+    assert_eq!(
+        refusal("bank/vault", "shop/db"),
+        "Forbidden: there is no service `shop/db` that `r2` may know of: its token's scope is team evil, and no trust \
+         connects that service with `bank` | if both are of one team, `mesh-coord trust bank --app shop` lets bank call shop"
+    );
+    assert_eq!(refusal("bank/vault", "shop/nope"), refusal("bank/vault", "shop/db").replace("shop/db", "shop/nope"));
+    assert_eq!(refusal("bank/vault", "nope/db"), refusal("bank/vault", "shop/db").replace("shop", "nope"));
+    assert_eq!(refusal("shop/nope", "bank/vault"), refusal("shop/db", "bank/vault").replace("shop/db", "shop/nope"));
+    assert_eq!(refusal("nope/db", "bank/vault"), refusal("shop/db", "bank/vault").replace("shop", "nope"));
 }
