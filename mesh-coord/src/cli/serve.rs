@@ -41,7 +41,7 @@ pub(super) struct Serve {
     /// ~/.local/state/mesh-coord]
     #[arg(long, value_name = "DIR", env = "MESH_COORD_DATA", hide_env_values = true)]
     data: Option<PathBuf>,
-    /// Where it listens; [::] takes IPv4 as well
+    /// Where it listens; `[::]` takes IPv4 as well
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:7443", value_parser = numbers::listen)]
     listen: SocketAddr,
     /// The range of overlay addresses, chosen at the first start [default: 100.112.0.0/12]
