@@ -77,13 +77,15 @@ pub(crate) fn instance(
     Ok(draft.decided(Outcome::InstanceDrained { instance: instance.id, service, node, draining }))
 }
 
-/// An administrator's order about a runner: what it has, and what it gets from now on.
+/// An administrator's order about a runner: what it has, and what it gets from now on. What was drained by itself is not
+/// this order's to undo.
 pub(crate) fn node(state: &State, by: &Admin, name: &Label, way: Way, now: Now) -> Result<Decision, Refusal> {
     let runner = state.ruled_runner(by, name)?;
     let mut draft = Draft::new(state, now);
     let mut instances = Vec::new();
+    let stays = |id| way == Way::Undrain && (!runner.drained || runner.drained_apart.contains(&id));
     for instance in state.instances_on(runner.id).filter(|i| i.state != InstanceState::Client) {
-        if instance.state != way.state() {
+        if instance.state != way.state() && !stays(instance.id) {
             put(&mut draft, instance, way);
             instances.push(instance.id);
         }
@@ -91,8 +93,17 @@ pub(crate) fn node(state: &State, by: &Admin, name: &Label, way: Way, now: Now) 
     let drained = way == Way::Drain;
     let mut after = Runner { drained, ..(**runner).clone() };
     match way {
-        Way::Drain => after.undrained.clear(),
-        Way::Undrain => after.undrained.extend(&instances),
+        Way::Drain => {
+            after.undrained.clear();
+            if !runner.drained {
+                let drained = state.instances_on(runner.id).filter(|i| i.state == InstanceState::Draining);
+                after.drained_apart = drained.map(|instance| instance.id).collect();
+            }
+        }
+        Way::Undrain => {
+            after.undrained.extend(&instances);
+            after.drained_apart.clear();
+        }
     }
     if after != **runner {
         draft.put(Record::Runner(Arc::new(after)));
@@ -118,19 +129,32 @@ fn set(draft: &mut Draft<'_>, instance: &Instance, way: Way) -> Result<(), Refus
     if instance.state == InstanceState::Client {
         return Err(HostRefusal::ClientDrained { instance: instance.id }.into());
     }
-    if instance.state == way.state() {
-        return Ok(());
+    let changes = instance.state != way.state();
+    if changes {
+        put(draft, instance, way);
     }
-    put(draft, instance, way);
-    if let Some(runner) = draft.state.runner(instance.runner) {
-        let mut after = Runner::clone(runner);
-        match way {
-            Way::Drain => after.undrained.remove(&instance.id),
-            Way::Undrain => after.undrained.insert(instance.id),
-        };
-        if after != **runner {
-            draft.put(Record::Runner(Arc::new(after)));
+    let state = draft.state;
+    let Some(runner) = state.runner(instance.runner) else { return Ok(()) };
+    let mut after = Runner::clone(runner);
+    match way {
+        Way::Drain => {
+            if changes {
+                after.undrained.remove(&instance.id);
+            }
+            if runner.drained {
+                after.drained_apart.retain(|id| state.instances.contains_key(id));
+                after.drained_apart.insert(instance.id);
+            }
         }
+        Way::Undrain => {
+            if changes {
+                after.undrained.insert(instance.id);
+            }
+            after.drained_apart.remove(&instance.id);
+        }
+    }
+    if after != **runner {
+        draft.put(Record::Runner(Arc::new(after)));
     }
     Ok(())
 }

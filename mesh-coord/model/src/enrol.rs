@@ -82,6 +82,7 @@ pub(crate) fn enrol(state: &State, wish: &Enrolment, now: Now) -> Result<Decisio
                 team: token.owner().cloned(),
                 drained: false,
                 undrained: BTreeSet::new(),
+                drained_apart: BTreeSet::new(),
             }
         }
     };

@@ -180,6 +180,10 @@ pub struct Runner {
     /// Instances that were drained and are so no longer, whatever the agent remembers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub undrained: BTreeSet<InstanceId>,
+    /// Of a drained runner: the instances that were drained by themselves, before it or since. They stay drained with it
+    /// undrained.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub drained_apart: BTreeSet<InstanceId>,
 }
 
 impl Runner {

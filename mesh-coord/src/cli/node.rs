@@ -20,7 +20,7 @@ pub(super) enum Node {
     Remove(Remove),
     /// Give the instances of a runner no new connections, nor those that it gets later; those that stand stay
     Drain(Named),
-    /// Give the instances of a runner new connections again
+    /// Undo `node drain`; an instance that was drained by itself stays drained
     Undrain(Named),
 }
 

@@ -103,3 +103,30 @@ fn a_teams_administrator_drains_only_what_is_the_teams() {
     assert!(refused(world.order(AdminCommand::DrainNode { name: label("wide") })).starts_with("Forbidden"));
     assert_eq!(state_of(&world, theirs), InstanceState::Live);
 }
+
+#[test]
+fn undraining_a_runner_undoes_only_what_draining_it_did() {
+    let mut world = world();
+    let runner = world.join("r1");
+    let [before, with, since, undrained] = [0; 4].map(|_| world.attach(runner, "shop/db").0);
+    let order = |world: &mut World, command| match world.order(command).unwrap() {
+        Outcome::NodeDrained { instances, .. } => instances,
+        _ => vec![],
+    };
+    world.wish(runner, RunnerCommand::Drain { instance: before }).unwrap();
+    assert_eq!(order(&mut world, AdminCommand::UndrainNode { name: label("r1") }), [], "the runner is not drained");
+    assert_eq!(state_of(&world, before), InstanceState::Draining);
+
+    let drained = order(&mut world, AdminCommand::DrainNode { name: label("r1") });
+    assert_eq!(drained, [with, since, undrained]);
+    order(&mut world, AdminCommand::Drain { instance: since });
+    order(&mut world, AdminCommand::Drain { instance: undrained });
+    order(&mut world, AdminCommand::Undrain { instance: undrained });
+    assert_eq!(state_of(&world, undrained), InstanceState::Live);
+    // Again is no other order.
+    order(&mut world, AdminCommand::DrainNode { name: label("r1") });
+    assert_eq!(order(&mut world, AdminCommand::UndrainNode { name: label("r1") }), [with, undrained]);
+    assert_eq!([before, since].map(|id| state_of(&world, id)), [InstanceState::Draining; 2]);
+    order(&mut world, AdminCommand::Undrain { instance: before });
+    assert_eq!(state_of(&world, before), InstanceState::Live);
+}

@@ -53,6 +53,7 @@ fn the_form_on_disk_is_frozen() {
                 team: None,
                 drained: false,
                 undrained: BTreeSet::new(),
+                drained_apart: BTreeSet::new(),
             })),
             r#"{"kind":"runner","id":"r-1","name":"r1","provider":"aws","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","credential":"cs1uhCLEB/ttCYaQ8RMLfe1+wvf14dML2dUh8BU2N5M=","enrolled":5,"token":"t-2","scope":{"deployments":["d-3"]},"version":"0.1.0","endpoints":["[2001:db8::1]:51820"],"seen":null,"removed":null}"#,
         ),
