@@ -17,10 +17,14 @@ use mesh_proto::Label;
 use super::{
     client::Reach,
     output::{note, print, print_versioned},
+    trust::warn_of_unknown,
 };
 
 /// The largest deployment file that is read, in bytes: all files of one call go to the coordinator in one request.
 const MAX_FILE: u64 = 1 << 20;
+
+/// What standard input is called where a file is named.
+const STDIN: &str = "stdin";
 
 #[derive(Debug, Args)]
 pub(super) struct Apply {
@@ -49,8 +53,13 @@ pub(super) struct Apply {
 pub(super) async fn run(args: Apply) -> Result<()> {
     let mut declared = Vec::new();
     let mut wrong = Vec::new();
+    ensure!(
+        args.files.iter().filter(|file| is_stdin(file)).count() <= 1,
+        "`-` is given more than once, and standard input can be read only once: put one of the files on the disk"
+    );
     for path in &args.files {
         let text = read(path)?;
+        let path = if is_stdin(path) { Path::new(STDIN) } else { path };
         match mesh_files::parse(path, &text, args.deployment.as_ref()) {
             Ok(parsed) => {
                 for warning in parsed.warnings {
@@ -74,6 +83,7 @@ pub(super) async fn run(args: Apply) -> Result<()> {
     for warning in &plan.warnings {
         note(&format!("warning: {warning}"));
     }
+    warn_of_unknown(plan.deployments.iter().flat_map(|deployment| &deployment.directions), &args.reach).await;
     if args.json {
         return print_versioned(&plan);
     }

@@ -94,9 +94,9 @@ pub(super) async fn run(args: Trust) -> Result<()> {
 }
 
 /// A caller that doesn't exist may be one that will, or a slip: what is nearest is sought here, among what may be seen.
-async fn warn_of_unknown(directions: &[BothWays], reach: &Reach) {
-    let unknown: Vec<&Label> = directions
-        .iter()
+pub(super) async fn warn_of_unknown<'a>(directions: impl IntoIterator<Item = &'a BothWays>, reach: &Reach) {
+    let unknown: BTreeSet<&Label> = directions
+        .into_iter()
         .filter(|both| both.changed && matches!(both.forward, May::OnceThere { .. }))
         .map(|both| &both.caller)
         .collect();
@@ -105,13 +105,13 @@ async fn warn_of_unknown(directions: &[BothWays], reach: &Reach) {
     }
     let known = reach.get::<Deployments>("deployments").await.map(|all| all.deployments).unwrap_or_default();
     for caller in unknown {
-        let names = known.iter().map(|deployment| &*deployment.deployment);
-        let nearest = mesh_model::nearest(caller, names).map(|name| format!("; the nearest is `{name}`"));
-        note(&format!(
-            "warning: there is no deployment `{caller}` yet{}: the entry waits for one",
-            nearest.unwrap_or_default()
-        ));
+        note(&of_unknown(caller, known.iter().map(|deployment| &*deployment.deployment)));
     }
+}
+
+fn of_unknown<'a>(caller: &Label, known: impl Iterator<Item = &'a str>) -> String {
+    let nearest = mesh_model::nearest(caller, known).map(|name| format!("; the nearest is `{name}`"));
+    format!("warning: there is no deployment `{caller}` yet{}: the entry waits for one", nearest.unwrap_or_default())
 }
 
 fn show(app: &Label, directions: &[BothWays]) -> Result<()> {
