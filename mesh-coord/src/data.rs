@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 /// The database's file in the data directory.
 pub(crate) const DATABASE: &str = "mesh-coord.db";
-const SOCKET: &str = "admin.sock";
+pub(crate) const SOCKET: &str = "admin.sock";
 /// The end of the path of the system's coordinator's socket: systemd has it below /var/lib/private.
 pub(crate) const SYSTEM_SOCKET: &str = "/mesh-coord/admin.sock";
 const LOCK: &str = "lock";

@@ -142,16 +142,26 @@ async fn socket(directory: &Path, is_default: bool, has_token: bool) -> Result<U
             "no coordinator answers at {shown}; ${TOKEN_VARIABLE} is set, but no address of its coordinator: give it \
              with --url, or in ${URL_VARIABLE}"
         ),
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => bail!(
-            "no coordinator answers at {shown}: start `mesh-coord serve`, or name the data directory of the running \
-             one with --data, or its address with --url"
-        ),
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            Err(silence(&shown.to_string(), elsewhere().filter(|_| is_default).as_deref()))
+        }
         ErrorKind::PermissionDenied => bail!(
             "{shown} may not be used by this user: run as root or as the coordinator's own user, or use --url with an \
              admin token"
         ),
         _ => Err(error).with_context(|| format!("{shown} cannot be connected to")),
     })
+}
+
+fn silence(shown: &str, elsewhere: Option<&str>) -> anyhow::Error {
+    let Some(other) = elsewhere else {
+        return anyhow!(
+            "no coordinator answers at {shown}: start `mesh-coord serve`, or name the data directory of the running \
+             one with --data, or its address with --url"
+        );
+    };
+    let sudo = if nix::unistd::geteuid().is_root() { "" } else { "sudo " };
+    anyhow!("no coordinator answers at {shown}, but in {other}: `{sudo}mesh-coord … --data {other}` reaches it")
 }
 
 /// Whether the system's coordinator listens, for a user who has none of his own: its directory can't be entered, but which
@@ -161,9 +171,40 @@ fn runs_as_root() -> bool {
     !nix::unistd::geteuid().is_root() && sockets().lines().any(|line| line.ends_with(data::SYSTEM_SOCKET))
 }
 
+/// The data directory of a coordinator that listens on this machine, though this user may not read it.
+fn elsewhere() -> Option<String> {
+    listening(&std::fs::read_to_string("/proc/net/unix").ok()?)
+}
+
+fn listening(sockets: &str) -> Option<String> {
+    let directory = |line: &str| {
+        let (fields, path) = line.split_once(" /")?;
+        let listens = fields.split_whitespace().nth(3) == Some("00010000");
+        listens.then(|| path.strip_suffix(data::SOCKET)).flatten()?.strip_suffix('/').map(|path| format!("/{path}"))
+    };
+    sockets.lines().find_map(directory)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_coordinator_with_another_directory_is_found_by_its_socket() {
+        let head = "Num       RefCount Protocol Flags    Type St Inode Path\n";
+        let of = |flags: &str, path: &str| {
+            listening(&format!("{head}0000000000000000: 00000002 00000000 {flags} 0001 01 4711 {path}\n"))
+        };
+        assert_eq!(of("00010000", "/srv/my coord/admin.sock").as_deref(), Some("/srv/my coord"));
+        for (flags, path) in [
+            ("00000000", "/srv/coord/admin.sock"),
+            ("00010000", "@/srv/coord/admin.sock"),
+            ("00010000", "/srv/xadmin.sock"),
+            ("00010000", "/run/agent.sock"),
+        ] {
+            assert_eq!(of(flags, path), None, "{flags} {path}");
+        }
+    }
 
     #[test]
     fn what_is_given_with_the_command_comes_first() {
