@@ -119,6 +119,8 @@ pub(super) fn instances(context: &Context, instances: &[local::Instance]) -> Str
             kind.to_owned(),
         ]
     });
-    let head = ["INSTANCE", "SERVICE", "ADDRESS", "SERVICE ADDRESS", "INTERFACE", "CONNECTIONS", "CONTAINERS", ""];
+    // Most instances are neither clients nor draining: the column is there where it says something.
+    let state = if instances.iter().any(|instance| instance.client || instance.draining) { "STATE" } else { "" };
+    let head = ["INSTANCE", "SERVICE", "ADDRESS", "SERVICE ADDRESS", "INTERFACE", "CONNECTIONS", "CONTAINERS", state];
     context.output.table(head, rows)
 }
