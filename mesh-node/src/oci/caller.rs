@@ -59,9 +59,22 @@ pub(super) fn log(call: &Call, error: &dyn Hint) {
     drop(written);
 }
 
-/// The labels on the caller's command line, if that is podman.
-pub(super) fn labels() -> Labels {
-    labels_of(&fs::read(format!("/proc/{}/cmdline", getppid())).unwrap_or_default())
+/// The labels on the caller's command line, if that is podman; `None`: it is podman, and there can be others.
+pub(super) fn labels() -> Option<Labels> {
+    let text = fs::read(format!("/proc/{}/cmdline", getppid())).unwrap_or_default();
+    shows_all(&text).then(|| labels_of(&text))
+}
+
+/// Whether the command line, if it is podman's, has all labels of the container.
+fn shows_all(text: &[u8]) -> bool {
+    let mut words = text.split(|byte| *byte == 0);
+    let is_podman = words.next().is_some_and(|program| program.rsplit(|byte| *byte == b'/').next() == Some(b"podman"));
+    let (mut creates, mut reads_file) = (false, false);
+    for word in words {
+        creates |= word == b"run" || word == b"create";
+        reads_file |= word.starts_with(b"--label-file");
+    }
+    !is_podman || creates && !reads_file
 }
 
 /// `podman [OPTION…] [container|pod] run|create [OPTION…] IMAGE …`. Only a list of all options would show where IMAGE is, so every
@@ -135,6 +148,22 @@ mod tests {
         }
         assert_eq!(of("podman start --label mesh.service=shop/app"), []);
         assert_eq!(of("conmon run --label mesh.service=shop/app"), []);
+    }
+
+    #[test]
+    fn podmans_command_line_does_not_always_have_the_labels() {
+        let shows = |line: &str| shows_all(line.replace(' ', "\0").as_bytes());
+        assert!(
+            shows("podman run --label a=b bb") && shows("/usr/bin/podman container create bb") && shows("buildah bud")
+        );
+        for line in [
+            "podman start c1",
+            "podman system service",
+            "podman run --label-file f bb",
+            "podman create --label-file=f bb",
+        ] {
+            assert!(!shows(line), "{line}");
+        }
     }
 
     #[test]

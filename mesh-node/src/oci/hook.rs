@@ -1,7 +1,10 @@
 //! `mesh-node hook`: called by runtimes when containers start and end (OCI runtime specification, "POSIX-platform Hooks";
 //! `precreate`: oci-hooks(5) of podman).
 
-use std::io::{self, Read as _, Write as _};
+use std::{
+    io::{self, Read as _, Write as _},
+    path::PathBuf,
+};
 
 use clap::ValueEnum;
 use serde::de::DeserializeOwned;
@@ -20,6 +23,8 @@ use crate::{
     state::StateDir,
 };
 
+/// What the journal says of a container whose labels can't be read.
+const NO_RECORD: &str = "podman's database doesn't show its labels; if one of them is for the mesh, it starts without the mesh: podman needs an annotation";
 /// The longest input that is read, in bytes.
 const MAX: u64 = 1 << 20;
 
@@ -47,10 +52,10 @@ pub(crate) fn run(stage: Stage, said: Option<Member>, bare: bool, state: &StateD
         Stage::Precreate => {
             let described = caller::described(io::stdin().lock()).map_err(OciError::Input)?;
             let mut spec = Spec::read(&described[..]).map_err(OciError::Input)?;
-            let labels = no_labels();
+            let annotated = member(&spec.annotations(), &Sources::default());
+            let labels = check_labels(&spec, said.as_ref().or(annotated.as_ref().ok().and_then(Option::as_ref)), state);
             // podman calls this hook for every container. Those outside the mesh stay unchanged, to the byte.
-            let is_none_of_ours = || member(&spec.annotations(), &Sources::default()) == Ok(None);
-            if said.is_none() && labels.is_ok() && is_none_of_ours() {
+            if said.is_none() && labels.is_ok() && annotated == Ok(None) {
                 return write(&described);
             }
             let hooks = Hooks::of(state)?;
@@ -82,15 +87,39 @@ fn write(config: &[u8]) -> Result<(), OciError> {
     out.write_all(config).and_then(|()| out.flush()).map_err(OciError::Output)
 }
 
-/// Refuses a label for the mesh on podman's command line: podman passes labels to no hook, and the container would start without the
-/// mesh.
-fn no_labels() -> Result<(), OciError> {
-    let labels = caller::labels();
-    match member(&labels, &Sources::default()) {
-        Ok(None) => Ok(()),
-        Ok(Some(member)) => Err(OciError::PodmanLabel(member.service)),
-        Err(refusal) => Err(OciError::PodmanInvalid(refusal)),
-    }
+/// Refuses a label for the mesh: podman passes labels to no hook, and the container would start without the mesh. `said`: its member by
+/// other means; a label may repeat that.
+fn check_labels(spec: &Spec, said: Option<&Member>, state: &StateDir) -> Result<(), OciError> {
+    let whose = "one of podman's containers";
+    let asked = match (storage::record(spec), caller::labels()) {
+        (Some(record), _) => {
+            let own = || Ok(storage::own_labels(&record)?);
+            of_its_own(whose, state, &Sources::default(), &record.labels(), own)
+        }
+        (None, Some(labels)) => member(&labels, &Sources::default()).map_err(OciError::Refused),
+        (None, None) => {
+            journal::warn(&format!("{whose}: {NO_RECORD}"));
+            Ok(None)
+        }
+    };
+    let refused = match asked {
+        Ok(None) => return Ok(()),
+        _ if is_followed(state) => return Ok(()),
+        Ok(Some(label)) if said.is_some_and(|said| *said == label) => return Ok(()),
+        Ok(Some(label)) => {
+            let refusal = Err::<(), _>(OciError::PodmanLabel(label.service.clone()));
+            return settle(state, &label, refusal).map(drop);
+        }
+        Err(OciError::Refused(refusal)) => OciError::PodmanInvalid(refusal),
+        Err(other) => other,
+    };
+    Err(refused)
+}
+
+/// Whether the agent follows podman's service: that reports labels.
+fn is_followed(state: &StateDir) -> bool {
+    let is_podmans = |socket: &PathBuf| socket.to_string_lossy().contains("podman");
+    Config::load(state).is_ok_and(|config| config.containers.watch.iter().any(is_podmans))
 }
 
 /// Makes the described container a member of the mesh, if it asks for that.

@@ -9,6 +9,7 @@ mod error;
 mod go;
 mod hook;
 mod image;
+mod libpod;
 mod spec;
 mod storage;
 mod wrapper;

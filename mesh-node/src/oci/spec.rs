@@ -89,6 +89,11 @@ impl Spec {
         Some(PathBuf::from(path)).filter(|path| path.is_absolute())
     }
 
+    /// The path of its control group.
+    pub(super) fn control_group(&self) -> Option<&str> {
+        self.0.get("linux")?.get("cgroupsPath")?.as_str()
+    }
+
     /// Whether the mount at `destination` is read-only.
     pub(super) fn is_read_only(&self, destination: &str) -> bool {
         let options = self.mount_at(destination).and_then(|mount| mount.get("options")?.as_array());

@@ -1,9 +1,10 @@
-//! The annotations of a container's image in containers/storage, as podman uses it. podman copies them to the container, without a
-//! mark that tells them from the container's own.
+//! The annotations and labels of a container's image in containers/storage, as podman uses it. podman copies them to the container,
+//! without a mark that tells them from the container's own.
 
 use std::{
     ffi::OsStr,
     fs,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use super::{
     docker::{MAX, read_up_to},
     error::StoreError,
-    go,
+    go, libpod,
     spec::Spec,
 };
 use crate::containers::{Labels, leave_out_the_images};
@@ -23,6 +24,9 @@ pub(super) const CONFIGURATIONS: [&str; 2] = ["/etc/containers/storage.conf", "/
 const LISTS: [&str; 2] = ["containers.json", "volatile-containers.json"];
 /// Files that podman mounts into any container from its directory for volatile state.
 const MOUNTED: [&str; 4] = ["/run/.containerenv", "/etc/hosts", "/etc/resolv.conf", "/etc/hostname"];
+
+/// How the name of an image's configuration begins: `=` and the BASE64 of `sha256:`, as far as the next byte doesn't change it.
+const SHA256: &[u8] = b"=c2hhMjU2O";
 
 /// A container's entry in such a list.
 #[derive(Debug, Deserialize)]
@@ -47,6 +51,27 @@ pub(super) fn own_annotations(spec: &Spec) -> Result<Labels, StoreError> {
         }
     }
     Ok(annotations)
+}
+
+/// The container's record in podman's database, with all its labels; `None`: it isn't found.
+pub(super) fn record(spec: &Spec) -> Option<libpod::Record> {
+    let store = spec.root().and_then(|root| Store::of(&root));
+    libpod::record(spec, store.map(|store| store.directory))
+}
+
+/// The container's labels without those of its image that concern membership.
+///
+/// # Errors
+/// If the image's labels can't be determined.
+pub(super) fn own_labels(record: &libpod::Record) -> Result<Labels, StoreError> {
+    let mut labels = record.labels();
+    if !record.image.is_empty() {
+        let store = record.store.clone().unwrap_or_default();
+        let configuration = of_image(&store, &record.image, configuration)?;
+        let of_image = go::labels(&configuration).map_err(|_| StoreError::Ambiguous(record.image.clone()))?;
+        leave_out_the_images(&mut labels, &of_image);
+    }
+    Ok(labels)
 }
 
 /// A store of containers and images, by one driver.
@@ -94,16 +119,28 @@ impl Store {
 
     /// The annotations of an image.
     fn annotations(&self, image: &str) -> Result<Labels, StoreError> {
-        if !image.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(StoreError::OddName(image.to_owned()));
-        }
-        let directories =
-            [self.directory.clone()].into_iter().chain(CONFIGURATIONS.iter().flat_map(|file| further(Path::new(file))));
-        let mut places = directories.flat_map(images);
-        let manifest = places.find_map(|place| read_up_to(&place.join(image).join("manifest"), MAX));
-        let missing = || StoreError::NoImage { image: image.to_owned(), place: self.directory.clone() };
-        go::annotations(&manifest.ok_or_else(missing)?).map_err(|_| StoreError::Ambiguous(image.to_owned()))
+        let manifest = of_image(&self.directory, image, |place| read_up_to(&place.join("manifest"), MAX))?;
+        go::annotations(&manifest).map_err(|_| StoreError::Ambiguous(image.to_owned()))
     }
+}
+
+/// Reads a file of an image, from the image's directory in this store or a further one.
+fn of_image(store: &Path, image: &str, read: impl Fn(&Path) -> Option<Vec<u8>>) -> Result<Vec<u8>, StoreError> {
+    if !image.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(StoreError::OddName(image.to_owned()));
+    }
+    let directories =
+        [store.to_owned()].into_iter().chain(CONFIGURATIONS.iter().flat_map(|file| further(Path::new(file))));
+    let missing = || StoreError::NoImage { image: image.to_owned(), place: store.to_owned() };
+    directories.flat_map(images).find_map(|place| read(&place.join(image))).ok_or_else(missing)
+}
+
+/// The configuration of an image, whose file is called `=` and the BASE64 of its digest; `None` if not exactly one is there.
+fn configuration(image: &Path) -> Option<Vec<u8>> {
+    let all = fs::read_dir(image).ok()?.flatten();
+    let mut found = all.filter(|entry| entry.file_name().as_bytes().starts_with(SHA256));
+    let (first, further) = (found.next()?, found.next());
+    read_up_to(&first.path(), MAX).filter(|_| further.is_none())
 }
 
 /// The directories of images in a store, one per driver.

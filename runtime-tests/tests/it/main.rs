@@ -14,6 +14,7 @@ mod images;
 mod packages;
 mod podman;
 mod podman_ends;
+mod podman_labels;
 mod postgres;
 mod refusals;
 mod setup;
