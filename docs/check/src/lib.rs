@@ -1,5 +1,5 @@
 //! Holds the documentation to the code, in tests: pages that are generated are compared with what the code says, and
-//! written anew with `UPDATE_DOCS=1`. The programs' own tests call [`reference`] and [`names`]; the tests of this crate
+//! written anew with `UPDATE_DOCS=1`. The programs' own tests call [`reference()`] and [`names`]; the tests of this crate
 //! check what concerns all pages.
 
 mod page;
