@@ -96,6 +96,23 @@ impl Reference {
             })
     }
 
+    /// Whether a runner may know of both: of what it may host, and of what a grant connects with that.
+    pub(crate) fn may_know(&self, runner: RunnerId, caller: &ServicePath, callee: &ServicePath) -> bool {
+        let connected = |own: &ServicePath, other: &ServicePath| {
+            let (Some(own), Some(other)) = (self.find(own), self.find(other)) else { return false };
+            let (own, from) = (self.deployment_of(own), self.deployment_of(other));
+            let calls = |g: &view::Grant| Some(g.caller) == from && self.deployment_of(g.callee) == own;
+            let is_called = |g: &view::Grant| Some(g.caller) == own && g.callee == other;
+            self.grants.iter().any(|g| calls(g) || is_called(g))
+        };
+        match (self.may_host(runner, caller), self.may_host(runner, callee)) {
+            (true, true) => true,
+            (true, false) => connected(caller, callee),
+            (false, true) => connected(callee, caller),
+            (false, false) => false,
+        }
+    }
+
     /// Whether a live instance is on a runner that is heard.
     pub(crate) fn is_answered(&self, service: ServiceId) -> bool {
         let is_heard = |runner: RunnerId| self.runners.iter().any(|r| r.id == runner && !r.silent);
