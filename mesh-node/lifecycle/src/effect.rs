@@ -1,0 +1,209 @@
+//! What the lifecycle wants done. The shell does it in this order; what takes time ends as [`crate::Input::Done`].
+
+use std::net::Ipv4Addr;
+
+use mesh_proto::{
+    InstanceId, Label, Range, ServicePath,
+    message::{Ask, Refusal},
+};
+
+use crate::{
+    Attachment, CallId, Error, Farewell, FileId, HostsPlace, Mark, NamespaceId, Nsid, OpId, Port, Remembered, SaveId,
+    Shown, WatchId,
+};
+
+/// Something to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Answers a call.
+    Reply(CallId, Result<Reply, Error>),
+    /// Closes what is open for a call.
+    Close(CallId),
+    /// Remembers this, whole, in the place of what was. It ends as [`crate::Input::Saved`].
+    Save(SaveId, Box<Remembered>),
+    /// Tells people.
+    Log(Notice),
+    /// Asks the coordinator: [`crate::Outcome::Answered`].
+    Ask(OpId, Ask),
+    /// The next attempt at a stream is made at once.
+    HurryStream,
+    /// An instance of an earlier agent has ended: no connection waits for it.
+    Departed(InstanceId),
+    /// Ends the watch over a process.
+    Unwatch(WatchId),
+    /// Closes a TUN.
+    StopServing(Port),
+    /// Serves the TUN that was made last in a namespace: [`crate::Outcome::Serving`].
+    Serve(OpId, NamespaceId, InstanceId),
+    /// What is done in the kernel.
+    Kernel(OpId, KernelStep),
+    /// Keeps the open hosts file of a call, or of an earlier operation, for a service: [`crate::Outcome::Hosts`], at once. From then on
+    /// this operation is its handle.
+    KeepHosts(OpId, HostsSource, ServicePath),
+    /// Writes names into a hosts file that is kept: [`crate::Outcome::Did`].
+    PutNames(OpId, OpId, Vec<(Ipv4Addr, String)>),
+    /// The same, where nobody waits for it.
+    RenewNames(OpId, InstanceId, Vec<(Ipv4Addr, String)>),
+    /// Takes the names out of a hosts file, and closes the handle. It is under way when the next effect begins:
+    /// [`crate::Outcome::Did`].
+    ClearNames(OpId, OpId),
+    /// Closes a handle and leaves the file as it is.
+    CloseHosts(OpId),
+    /// Opens a hosts file that was kept before; with a process of this namespace, if a process leads to it:
+    /// [`crate::Outcome::Opened`].
+    OpenHosts(OpId, HostsPlace, NamespaceId),
+    /// Closes what [`Effect::OpenHosts`] has opened.
+    CloseOpened(OpId),
+    /// Looks whether another file stands at a place than the one of this handle: [`crate::Outcome::Moved`].
+    CompareHosts(OpId, HostsPlace, OpId),
+}
+
+/// Where a hosts file comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostsSource {
+    /// It came with a call.
+    Call(CallId),
+    /// [`Effect::OpenHosts`] has opened it.
+    Opened(OpId),
+}
+
+/// Where a `mesh0` is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Birthplace {
+    /// In staging: its queue doesn't keep the namespace alive, which is where the end of an instance shows.
+    Staging,
+    /// In the namespace itself, which is quicker: for an instance whose end shows otherwise, as that of a process.
+    There,
+}
+
+/// What is done in the kernel. Each can be repeated.
+#[derive(Debug, Clone, PartialEq)]
+pub enum KernelStep {
+    /// Whether the `mesh0` of an attachment is in the namespace of a call: [`crate::Outcome::Is`].
+    Holds(CallId, Option<Mark>),
+    /// Whether a namespace has addresses of the range otherwise in use: [`crate::Outcome::Did`].
+    FindClash(CallId, Range),
+    /// Makes a `mesh0` ahead of its addresses: [`crate::Outcome::Did`].
+    Prepare(CallId, Birthplace),
+    /// Takes that back: [`crate::Outcome::Did`].
+    Discard(CallId),
+    /// Gives it addresses, routes and rules; if it fails all is as before: [`crate::Outcome::Did`].
+    Create(CallId, Box<Attachment>),
+    /// Makes the `mesh0` of an attachment the next instance's, or makes one: [`crate::Outcome::Did`].
+    Replace(Box<Attachment>),
+    /// Gives it other addresses; looks for a clash if `new_range`: [`crate::Outcome::Did`].
+    Readdress {
+        /// With the new addresses.
+        attachment: Box<Attachment>,
+        /// The range is another one than before.
+        new_range: bool,
+    },
+    /// Ends the connections that the namespace has at the instance's addresses: [`crate::Outcome::Did`].
+    EndConnections(Box<Attachment>),
+    /// Takes `mesh0` out: [`crate::Outcome::Did`].
+    Remove(Box<Attachment>, Farewell),
+    /// Takes up what an earlier agent left, and serves it: [`crate::Outcome::TakenUp`].
+    TakeUp(Box<Attachment>),
+    /// Whether a process is in the namespace: [`crate::Outcome::Is`].
+    IsInhabited(NamespaceId),
+    /// Watches a container's process, if it is one of the namespace: [`crate::Outcome::Watching`].
+    WatchProcess(i32, NamespaceId),
+    /// Puts back what something else has changed: [`crate::Outcome::Looked`].
+    Mend(Box<Attachment>, Option<Nsid>),
+}
+
+/// The answer to a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// What was there before is taken up.
+    Started,
+    /// The instance is there.
+    Attached(Shown, Vec<Label>),
+    /// The instance is no more.
+    Detached(Shown),
+    /// The container holds nothing any more; the instance that ended with it, if one did.
+    ContainerDetached(Option<Shown>),
+    /// All these are no more.
+    AllDetached(Vec<Shown>),
+    /// New connections are off or on.
+    DrainingSet(Shown, Vec<Label>),
+}
+
+/// Why an instance ended, in the words of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndReason {
+    /// A caller asked for it.
+    Asked,
+    /// The process is gone.
+    ProcessEnded,
+    /// The interface is gone.
+    InterfaceGone,
+    /// The last container is gone.
+    ContainerEnded,
+    /// Said already.
+    Unsaid,
+}
+
+/// What people are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of the log, and the shell's texts say what each means")]
+pub enum Notice {
+    /// An instance is attached without its names in a hosts file.
+    Unkept { service: ServicePath, why: Refusal },
+    /// An instance is there.
+    Attached { instance: InstanceId, service: ServicePath, address: Ipv4Addr },
+    /// An instance is no more.
+    Detached { instance: InstanceId, service: ServicePath, reason: EndReason },
+    /// An ended instance is given again.
+    TakingOver { instance: InstanceId, service: ServicePath },
+    /// No new connections, or again.
+    DrainingSet { instance: InstanceId, service: ServicePath, draining: bool },
+    /// A name is left out of a hosts file.
+    NameLeftOut { instance: InstanceId, service: ServicePath, warning: String },
+    /// More names are.
+    MoreNamesLeftOut { instance: InstanceId, service: ServicePath, more: usize },
+    /// An instance has other addresses.
+    Readdressed { instance: InstanceId, address: Ipv4Addr },
+    /// It can't be given them.
+    NotReaddressed { instance: InstanceId, why: Refusal },
+    /// The coordinator doesn't have an instance any more, and gives no other.
+    NotGivenAnew { instance: InstanceId, service: ServicePath, why: Refusal },
+    /// It gave another one.
+    AttachedAnew { old: InstanceId, new: InstanceId, service: ServicePath, address: Ipv4Addr },
+    /// Its interface can't be given to the other one.
+    NotAttachedAnew { old: InstanceId, service: ServicePath, why: String },
+    /// A drained instance takes connections again.
+    DrainLost { instance: InstanceId, why: Refusal },
+    /// Connections of an ended instance may be left.
+    NotSilenced { instance: InstanceId, why: Refusal },
+    /// `mesh0` of an ended instance is left.
+    NotRemoved { instance: InstanceId, why: Refusal },
+    /// An instance of an earlier agent is there.
+    TakenUp { instance: InstanceId, service: ServicePath },
+    /// It is not.
+    NotTakenUp { instance: InstanceId, service: ServicePath, why: String },
+    /// A hosts file of an earlier agent is kept by another service.
+    HostsLater { service: ServicePath, why: Refusal },
+    /// It is none that is kept.
+    HostsUnkept { service: ServicePath, why: Refusal },
+    /// Names can't be written.
+    HostsStale { service: ServicePath, place: HostsPlace, why: Refusal },
+    /// Names can't be taken out.
+    HostsNotCleared { place: HostsPlace, why: Refusal },
+    /// A hosts file keeps the start waiting.
+    HostsSlow,
+    /// Something had changed a namespace.
+    Mended { instance: InstanceId, what: String },
+    /// Something changes it all the time.
+    Fights { instance: InstanceId, what: String },
+    /// It can't be put back.
+    NotMended { instance: InstanceId, why: String },
+}
+
+/// A hosts file that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeptHosts {
+    pub(crate) place: HostsPlace,
+    pub(crate) handle: OpId,
+    pub(crate) file: FileId,
+}

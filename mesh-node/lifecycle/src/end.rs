@@ -1,0 +1,281 @@
+//! How an instance ends: for the others first, so that nothing is left to wait for it.
+
+use mesh_proto::{
+    InstanceId,
+    message::{Answer, Ask, Have},
+};
+
+use crate::{
+    AskError, Attachment, CallId, Effect, EndReason, Error, Farewell, KernelStep, Lifecycle, NamespaceId, Notice, OpId,
+    Outcome, Port, Reply, WatchId,
+    lifecycle::{Context, Departed, Owner},
+    patience,
+    space::{Doing, EndStep, Ending, Job, Standing, State, Then},
+};
+
+/// How many processes are remembered that ended before what they are watched for was there.
+const ENDED_PROCESSES: usize = 4096;
+
+impl Lifecycle {
+    pub(crate) fn detach(&mut self, call: CallId, instance: InstanceId, cx: &mut Context<'_>) {
+        match self.space_of(instance) {
+            Some(namespace) => self.queue(namespace, Job::Detach(call, instance)),
+            None => self.reply(call, Err(Error::Missing(instance)), cx),
+        }
+    }
+
+    pub(crate) fn detach_namespace(&mut self, call: CallId, namespace: NamespaceId, cx: &mut Context<'_>) {
+        let instance = self.spaces.get(&namespace).and_then(|space| space.attachment()).map(|there| there.instance);
+        match instance {
+            Some(instance) => self.queue(namespace, Job::Detach(call, instance)),
+            None => self.reply(call, Err(Error::Vacant), cx),
+        }
+    }
+
+    /// The process is an instance's or a container's, or of an attachment that is under way.
+    pub(crate) fn process_ended(&mut self, watch: WatchId, cx: &mut Context<'_>) {
+        if let Some(id) = self.containers.watched_by(watch) {
+            return self.container_job(&id, crate::containers::IdJob::Ended(watch), cx);
+        }
+        let is_watched = |state: &State| matches!(state, State::Standing(standing) if standing.watch == Some(watch));
+        let found = self.spaces.iter().find(|(_, space)| is_watched(&space.state)).map(|(namespace, _)| *namespace);
+        match found {
+            Some(namespace) => self.queue(namespace, Job::ProcessEnded(watch)),
+            None => {
+                self.ended_processes.insert(watch);
+                // Of watches that were ended just when their process did.
+                while self.ended_processes.len() > ENDED_PROCESSES {
+                    self.ended_processes.pop_first();
+                }
+            }
+        }
+    }
+
+    pub(crate) fn unwatch(&mut self, watch: WatchId, cx: &mut Context<'_>) {
+        self.ended_processes.remove(&watch);
+        cx.push(Effect::Unwatch(watch));
+    }
+
+    pub(crate) fn tun_gone(&mut self, port: Port) {
+        let is_served = |state: &State| matches!(state, State::Standing(standing) if standing.port == port);
+        let found = self.spaces.iter().find(|(_, space)| is_served(&space.state)).map(|(namespace, _)| *namespace);
+        if let Some(namespace) = found {
+            self.queue(namespace, Job::TunGone(port));
+        }
+    }
+
+    /// Takes what stands out of a namespace that is at rest, if it is as this says.
+    fn standing_if(&mut self, namespace: NamespaceId, is_it: impl Fn(&Standing) -> bool) -> Option<Standing> {
+        let space = self.spaces.get_mut(&namespace)?;
+        match std::mem::take(&mut space.state) {
+            State::Standing(standing) if is_it(&standing) => Some(*standing),
+            other => {
+                space.state = other;
+                None
+            }
+        }
+    }
+
+    pub(crate) fn begin_detach(
+        &mut self,
+        namespace: NamespaceId,
+        call: CallId,
+        instance: InstanceId,
+        cx: &mut Context<'_>,
+    ) {
+        match self.standing_if(namespace, |standing| standing.attachment.instance == instance) {
+            Some(standing) => {
+                self.end(namespace, standing, Farewell::Restored, EndReason::Asked, Then::Detached(call), cx);
+            }
+            None => self.reply(call, Err(Error::Missing(instance)), cx),
+        }
+    }
+
+    pub(crate) fn begin_detach_for_all(&mut self, namespace: NamespaceId, cx: &mut Context<'_>) {
+        match self.standing_if(namespace, |_| true) {
+            Some(standing) => {
+                self.end(namespace, standing, Farewell::Restored, EndReason::Unsaid, Then::DetachedForAll, cx);
+            }
+            None => self.detached_for_all(namespace, None),
+        }
+    }
+
+    pub(crate) fn begin_process_end(&mut self, namespace: NamespaceId, watch: WatchId, cx: &mut Context<'_>) {
+        if let Some(standing) = self.standing_if(namespace, |standing| standing.watch == Some(watch)) {
+            self.end(namespace, standing, Farewell::Barred, EndReason::ProcessEnded, Then::Nothing, cx);
+        }
+    }
+
+    /// Somebody else may have ended it before it was its turn, or have given its TUN to another instance.
+    pub(crate) fn begin_tun_end(&mut self, namespace: NamespaceId, port: Port, cx: &mut Context<'_>) {
+        if let Some(standing) = self.standing_if(namespace, |standing| standing.port == port) {
+            self.end_served(namespace, standing, None, (Farewell::Barred, EndReason::InterfaceGone), Then::Nothing, cx);
+        }
+    }
+
+    /// An instance that is alive ends.
+    pub(crate) fn end(
+        &mut self,
+        namespace: NamespaceId,
+        standing: Standing,
+        farewell: Farewell,
+        reason: EndReason,
+        then: Then,
+        cx: &mut Context<'_>,
+    ) {
+        let port = Some(standing.port);
+        self.end_served(namespace, standing, port, (farewell, reason), then, cx);
+    }
+
+    /// Without a port its TUN is gone already.
+    pub(crate) fn end_served(
+        &mut self,
+        namespace: NamespaceId,
+        standing: Standing,
+        port: Option<Port>,
+        (farewell, reason): (Farewell, EndReason),
+        then: Then,
+        cx: &mut Context<'_>,
+    ) {
+        if let Some(watch) = standing.watch {
+            self.unwatch(watch, cx);
+        }
+        let shown = standing.shown();
+        let held = shown.attachment.held();
+        self.departed.retain(|departed| departed.held.instance != held.instance);
+        self.departed.push(Departed { held, told: false });
+        let hosts = standing.hosts;
+        let step = EndStep::Saving(crate::SaveId(u64::MAX));
+        self.put(namespace, State::Ending(Box::new(Ending { shown, hosts, port, reason, farewell, step, then })));
+        let save = self.save(cx);
+        if let Some(State::Ending(ending)) = self.spaces.get_mut(&namespace).map(|space| &mut space.state) {
+            ending.step = EndStep::Saving(save);
+        }
+    }
+
+    pub(crate) fn advance_ending(&mut self, namespace: NamespaceId, mut ending: Ending, cx: &mut Context<'_>) {
+        match ending.step {
+            EndStep::Saving(save) if save <= self.saved => {
+                let instance = ending.shown.attachment.instance;
+                self.ask(namespace, Ask::Detach { instance }, cx);
+                ending.step = EndStep::Telling;
+            }
+            EndStep::Applying { since, until } if until <= cx.now || self.is_in_force(since) => {
+                return self.end_connections(namespace, ending, cx);
+            }
+            _ => {}
+        }
+        self.put(namespace, State::Ending(Box::new(ending)));
+    }
+
+    pub(crate) fn ending_done(
+        &mut self,
+        namespace: NamespaceId,
+        mut ending: Ending,
+        op: OpId,
+        outcome: Outcome,
+        cx: &mut Context<'_>,
+    ) {
+        let instance = ending.shown.attachment.instance;
+        match (&mut ending.step, outcome) {
+            (EndStep::Telling, outcome) => {
+                let is_news = self.told_of_end(instance, &outcome);
+                let since = match outcome {
+                    Outcome::Answered(Ok(Answer::Detached { revision })) => {
+                        self.view_at().map(|at| Have { revision, ..at })
+                    }
+                    _ => None,
+                };
+                match since.filter(|_| ending.port.is_some()) {
+                    Some(since) => {
+                        ending.step = EndStep::Applying { since, until: cx.now + patience::APPLY };
+                        self.advance_ending(namespace, ending, cx);
+                    }
+                    None => self.end_connections(namespace, ending, cx),
+                }
+                if is_news {
+                    self.save(cx);
+                }
+            }
+            (EndStep::EndingConnections, Outcome::Did(result)) => {
+                if let Err(why) = result {
+                    cx.push(Effect::Log(Notice::NotSilenced { instance, why }));
+                }
+                self.remove(namespace, ending, cx);
+            }
+            (EndStep::Removing(left), Outcome::Did(result)) => {
+                let place = left.remove(&op).flatten();
+                let is_over = left.is_empty();
+                if let Err(why) = result {
+                    cx.push(Effect::Log(match place {
+                        Some(place) => Notice::HostsNotCleared { place, why },
+                        None => Notice::NotRemoved { instance, why },
+                    }));
+                }
+                match is_over {
+                    true => self.ended(namespace, ending, cx),
+                    false => self.put(namespace, State::Ending(Box::new(ending))),
+                }
+            }
+            _ => self.put(namespace, State::Ending(Box::new(ending))),
+        }
+    }
+
+    fn end_connections(&mut self, namespace: NamespaceId, mut ending: Ending, cx: &mut Context<'_>) {
+        let attachment = Box::new(ending.shown.attachment.clone());
+        self.kernel(namespace, KernelStep::EndConnections(attachment), cx);
+        ending.step = EndStep::EndingConnections;
+        self.put(namespace, State::Ending(Box::new(ending)));
+    }
+
+    /// From here on another one can take its place.
+    fn remove(&mut self, namespace: NamespaceId, mut ending: Ending, cx: &mut Context<'_>) {
+        if let Some(port) = ending.port.take() {
+            cx.push(Effect::StopServing(port));
+        }
+        let hosts = std::mem::take(&mut ending.hosts);
+        let attachment = Box::new(ending.shown.attachment.clone());
+        let removing = self.kernel(namespace, KernelStep::Remove(attachment, ending.farewell), cx);
+        let left = self.let_go_for(namespace, hosts, cx).into_iter().chain([(removing, None)]);
+        ending.step = EndStep::Removing(left.collect());
+        self.put(namespace, State::Ending(Box::new(ending)));
+        self.stirred = true;
+    }
+
+    fn ended(&mut self, namespace: NamespaceId, ending: Ending, cx: &mut Context<'_>) {
+        self.put(namespace, State::Free);
+        self.save(cx);
+        let Ending { shown, reason, then, .. } = ending;
+        let Attachment { instance, service, .. } = shown.attachment.clone();
+        if reason != EndReason::Unsaid {
+            cx.push(Effect::Log(Notice::Detached { instance, service, reason }));
+        }
+        match then {
+            Then::Nothing => {}
+            Then::Detached(call) => self.reply(call, Ok(Reply::Detached(shown)), cx),
+            Then::DetachedForAll => self.detached_for_all(namespace, Some(shown)),
+            Then::LetGo(id, caller) => self.has_let_go(&id, caller, Some(shown), cx),
+            Then::Attach(attach) => self.attach_to_free(namespace, *attach, cx),
+        }
+    }
+
+    /// The coordinator was told of an end: it knows, unless it was away. Returns whether that is new.
+    pub(crate) fn told_of_end(&mut self, instance: InstanceId, outcome: &Outcome) -> bool {
+        if !matches!(outcome, Outcome::Answered(answer) if !matches!(answer, Err(AskError::Away(_)))) {
+            return false;
+        }
+        let before = self.departed.len();
+        self.departed.retain(|departed| departed.held.instance != instance);
+        self.departed.len() != before
+    }
+
+    /// Whether a container's last end leaves anybody in the namespace of its instance is found out first.
+    pub(crate) fn release(&mut self, namespace: NamespaceId, then: Then, cx: &mut Context<'_>) -> Result<(), Then> {
+        let Some(mut standing) = self.standing_if(namespace, |_| true) else { return Err(then) };
+        let op = self.op(Owner::Space(namespace));
+        cx.push(Effect::Kernel(op, KernelStep::IsInhabited(namespace)));
+        standing.doing = Doing::FindingProcesses(then);
+        self.put(namespace, State::Standing(Box::new(standing)));
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! After a restart of the agent: takes up what the one before left.
+
+use std::time::Instant;
+
+use mesh_proto::message::Held;
+
+use crate::{
+    Attachment, CallId, Effect, EndReason, KernelStep, Lifecycle, Notice, Outcome, Remembered, Reply, Shown, TakenUp,
+    lifecycle::{Context, Departed},
+    patience,
+    space::{Doing, EndStep, Ending, Said, Standing, State, Then, Upkeep},
+};
+
+/// How far the start of an agent is.
+#[derive(Debug)]
+pub(crate) enum Starting {
+    /// It has not begun.
+    Remembering(Box<Remembered>),
+    /// The instances are looked for.
+    Instances(CallId, Box<Remembered>),
+    /// The containers are: so many are left.
+    Containers(CallId, usize),
+    /// The hosts files are, for so long.
+    Hosts(CallId, Instant),
+    Over,
+}
+
+impl Starting {
+    pub(crate) const fn is_over(&self) -> bool {
+        matches!(self, Self::Over | Self::Hosts(..))
+    }
+
+    pub(crate) const fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Hosts(_, until) => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// A container is taken up, or has let go.
+    pub(crate) const fn one_let_go(&mut self) {
+        if let Self::Containers(_, left) = self {
+            *left = left.saturating_sub(1);
+        }
+    }
+}
+
+impl Lifecycle {
+    pub(crate) fn start(&mut self, call: CallId, cx: &mut Context<'_>) {
+        let Starting::Remembering(remembered) = std::mem::replace(&mut self.starting, Starting::Over) else { return };
+        // The map may hold them until the coordinator has heard: nothing is to wait for them.
+        for held in &remembered.ended {
+            cx.push(Effect::Departed(held.instance));
+            self.bury(held.clone());
+        }
+        for attachment in remembered.attachments.clone() {
+            let (namespace, service) = (attachment.namespace, attachment.service.clone());
+            // Their hosts files come after that: each can keep whatever opens it waiting, and no connection is to wait for that.
+            let hosts = attachment.hosts.clone();
+            match attachment.ending {
+                Some(_) => self.go_on_ending(attachment, cx),
+                None => {
+                    self.kernel(namespace, KernelStep::TakeUp(Box::new(attachment.clone())), cx);
+                    self.put(namespace, State::TakingUp(Box::new(attachment)));
+                }
+            }
+            hosts.into_iter().for_each(|place| self.seek_left(namespace, service.clone(), place, cx));
+        }
+        for left in remembered.hosts_left.clone() {
+            self.seek_left(left.namespace, left.service, left.place, cx);
+        }
+        self.starting = Starting::Instances(call, remembered);
+    }
+
+    fn bury(&mut self, held: Held) {
+        self.departed.retain(|departed| departed.held.instance != held.instance);
+        self.departed.push(Departed { held, told: false });
+    }
+
+    /// An agent was killed while it took this out.
+    fn go_on_ending(&mut self, attachment: Attachment, cx: &mut Context<'_>) {
+        let Some(farewell) = attachment.ending else { return };
+        let namespace = attachment.namespace;
+        cx.push(Effect::Departed(attachment.instance));
+        let removing = self.kernel(namespace, KernelStep::Remove(Box::new(attachment.clone()), farewell), cx);
+        let shown = Shown { attachment, warnings: vec![] };
+        let ending = Ending {
+            shown,
+            hosts: vec![],
+            port: None,
+            reason: EndReason::Asked,
+            farewell,
+            step: EndStep::Removing([(removing, None)].into()),
+            then: Then::Nothing,
+        };
+        self.put(namespace, State::Ending(Box::new(ending)));
+    }
+
+    /// An instance of an earlier agent is there, or has ended.
+    pub(crate) fn looked_for(&mut self, attachment: Attachment, outcome: Outcome, cx: &mut Context<'_>) {
+        let (instance, namespace, service) = (attachment.instance, attachment.namespace, attachment.service.clone());
+        match outcome {
+            Outcome::TakenUp(Ok(TakenUp { port, mark, watch })) => {
+                cx.push(Effect::Log(Notice::TakenUp { instance, service }));
+                let standing = Standing {
+                    attachment: Attachment { mark, ..attachment },
+                    port,
+                    watch,
+                    hosts: vec![],
+                    since: None,
+                    said: Said::default(),
+                    upkeep: Some(Upkeep::begun(cx.now)),
+                    doing: Doing::Nothing,
+                };
+                self.put(namespace, State::Standing(Box::new(standing)));
+            }
+            Outcome::TakenUp(Err(why)) => {
+                cx.push(Effect::Log(Notice::NotTakenUp { instance, service, why }));
+                cx.push(Effect::Departed(instance));
+                self.bury(attachment.held());
+                self.put(namespace, State::Free);
+            }
+            _ => self.put(namespace, State::TakingUp(Box::new(attachment))),
+        }
+    }
+
+    /// Looks how far the start is.
+    pub(crate) fn advance_start(&mut self, cx: &mut Context<'_>) -> bool {
+        match &mut self.starting {
+            Starting::Instances(call, remembered) => {
+                let is_left = |state: &State| matches!(state, State::TakingUp(_));
+                if self.spaces.values().any(|space| is_left(&space.state)) {
+                    return false;
+                }
+                let (call, containers) = (*call, std::mem::take(&mut remembered.containers));
+                self.starting = Starting::Containers(call, containers.len());
+                containers.into_iter().for_each(|(id, holder)| self.take_up_container(&id, holder, cx));
+                self.save(cx);
+                true
+            }
+            Starting::Containers(call, 0) => {
+                self.starting = Starting::Hosts(*call, cx.now + patience::HOSTS_AT_START);
+                true
+            }
+            Starting::Hosts(call, until) => {
+                let (call, is_late) = (*call, *until <= cx.now);
+                if self.seeks_at_start() {
+                    if !is_late {
+                        return false;
+                    }
+                    cx.push(Effect::Log(Notice::HostsSlow));
+                }
+                self.starting = Starting::Over;
+                self.reply(call, Ok(Reply::Started), cx);
+                true
+            }
+            Starting::Remembering(_) | Starting::Containers(..) | Starting::Over => false,
+        }
+    }
+}

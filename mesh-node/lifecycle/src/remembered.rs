@@ -1,0 +1,149 @@
+//! The one file by which the next agent finds its instances and containers again.
+
+use std::collections::BTreeMap;
+
+use mesh_proto::{ServicePath, message::Held};
+use serde::{Deserialize, Serialize};
+
+use crate::{Attachment, ContainerId, Holder, HostsPlace, NamespaceId};
+
+/// The version that is written. Version 1 kept the containers in a file of their own, [`OldContainers`].
+const VERSION: u32 = 2;
+
+/// What a restarted agent needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// 2, or 1 for what versions before 0.2 wrote.
+    pub version: u32,
+    /// Which start of the machine: no namespace or container outlives it, and their identities are given again.
+    pub boot: String,
+    /// The instances, also those that are being made or taken out.
+    pub attachments: Vec<Attachment>,
+    /// Instances whose end the coordinator does not know yet.
+    pub ended: Vec<Held>,
+    /// The containers that hold instances.
+    #[serde(default)]
+    pub containers: BTreeMap<ContainerId, Holder>,
+    /// Hosts files out of which names are still to be taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts_left: Vec<HostsLeft>,
+}
+
+/// A hosts file that could not be opened before its instance ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostsLeft {
+    /// The namespace of the instance.
+    pub namespace: NamespaceId,
+    /// Its service.
+    pub service: ServicePath,
+    /// Where the file was found.
+    pub place: HostsPlace,
+}
+
+/// The file of containers, as versions before 0.2 wrote it beside the one of instances. It is read once.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct OldContainers {
+    /// Which start of the machine.
+    boot: String,
+    /// The containers that hold instances.
+    containers: BTreeMap<ContainerId, Holder>,
+}
+
+impl Remembered {
+    /// Of an agent that had nothing, since this start of the machine.
+    #[must_use]
+    pub const fn nothing(boot: String) -> Self {
+        Self {
+            version: VERSION,
+            boot,
+            attachments: vec![],
+            ended: vec![],
+            containers: BTreeMap::new(),
+            hosts_left: vec![],
+        }
+    }
+
+    /// What the files of an earlier agent mean after this start of the machine. Instances of an earlier start have ended with it.
+    #[must_use]
+    pub fn taken_over(boot: String, file: Option<Self>, old: Option<OldContainers>) -> Self {
+        let mut now = Self::nothing(boot);
+        let version = file.as_ref().map_or(1, |file| file.version);
+        match file {
+            Some(file) if file.boot == now.boot => {
+                (now.attachments, now.ended, now.containers) = (file.attachments, file.ended, file.containers);
+                now.hosts_left = file.hosts_left;
+            }
+            Some(file) => {
+                now.hosts_left = file.hosts_left;
+                let told_already = |attachment: &&Attachment| attachment.ending.is_none();
+                let attached = file.attachments.iter().filter(told_already).map(Attachment::held);
+                now.ended = file.ended.into_iter().chain(attached).collect();
+            }
+            None => {}
+        }
+        // A newer file holds the containers itself. An old one beside it was left by an agent that was killed.
+        if let Some(old) = old.filter(|old| version < VERSION && old.boot == now.boot) {
+            now.containers = old.containers;
+        }
+        now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by mesh-node 0.1.0 (commit 0a5096a): one instance by path, one of a container, and one that ended while the
+    /// coordinator was away.
+    const INSTANCES: &str = include_str!("../tests/files/instances-0.1.json");
+    const CONTAINERS: &str = include_str!("../tests/files/containers-0.1.json");
+    const BOOT: &str = "02af2954-21b3-43e2-be88-65714e890e9c";
+
+    fn old() -> (Option<Remembered>, Option<OldContainers>) {
+        (serde_json::from_str(INSTANCES).unwrap(), serde_json::from_str(CONTAINERS).unwrap())
+    }
+
+    #[test]
+    fn the_files_of_0_1_are_taken_over() {
+        let (file, containers) = old();
+        let now = Remembered::taken_over(BOOT.to_owned(), file, containers);
+        let instances: Vec<u64> = now.attachments.iter().map(|attachment| attachment.instance.0).collect();
+        assert_eq!((instances, now.ended.len(), now.version), (vec![2, 3], 1, 2));
+        assert_eq!(now.attachments[0].hosts, [HostsPlace::Path("/tmp/lcold/hosts".into())]);
+        let holder = now.containers.values().next().unwrap();
+        assert_eq!((holder.namespace, holder.pid, holder.owned), (now.attachments[1].namespace, Some(20401), true));
+        let text = serde_json::to_string(&now).unwrap();
+        assert_eq!(serde_json::from_str::<Remembered>(&text).unwrap(), now);
+    }
+
+    #[test]
+    fn a_new_file_is_not_mixed_with_an_old_one_that_was_left() {
+        let (_, containers) = old();
+        let file = Remembered::nothing(BOOT.to_owned());
+        assert!(Remembered::taken_over(BOOT.to_owned(), Some(file), containers).containers.is_empty());
+    }
+
+    #[test]
+    fn a_restart_of_the_machine_ends_all() {
+        let (file, containers) = old();
+        let now = Remembered::taken_over("another".to_owned(), file, containers);
+        assert!(now.attachments.is_empty() && now.containers.is_empty());
+        assert_eq!(now.ended.iter().map(|held| held.instance.0).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn the_one_hosts_file_of_the_first_versions_is_understood() {
+        let mut value: serde_json::Value = serde_json::from_str(INSTANCES).unwrap();
+        for (hosts, places) in [("null", vec![]), (r#"{"path":"/h"}"#, vec![HostsPlace::Path("/h".into())])] {
+            value["attachments"][0]["hosts"] = serde_json::from_str(hosts).unwrap();
+            let file: Remembered = serde_json::from_value(value.clone()).unwrap();
+            assert_eq!(file.attachments[0].hosts, places);
+        }
+        value["attachments"][0].as_object_mut().unwrap().remove("mark");
+        let file: Remembered = serde_json::from_value(value).unwrap();
+        assert_eq!(
+            (file.attachments[0].mark, file.attachments[0].namespace),
+            (None, NamespaceId { dev: 4, ino: 4026534676 })
+        );
+    }
+}
