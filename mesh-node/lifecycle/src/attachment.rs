@@ -44,7 +44,7 @@ impl HostsPlace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Farewell {
-    /// As it was before the instance came: somebody asked for the end.
+    /// As it was before the instance came: its end was requested.
     Restored,
     /// Without `mesh0`, and the range stays barred: a process that outlives the instance must not reach the range by another
     /// interface.
@@ -119,7 +119,7 @@ pub struct Holder {
     pub pid: Option<i32>,
     /// Its hosts file, where the instance's names are kept.
     pub hosts: Option<HostsPlace>,
-    /// Whether the instance came with a container, and goes with the last. Else somebody attached it otherwise.
+    /// Whether the instance came with a container, and goes with the last. Else it was attached otherwise.
     pub owned: bool,
 }
 

@@ -156,12 +156,12 @@ impl Lifecycle {
             // It has started again before its last end was heard of.
             (IdJob::Attach(attach), Some(namespace)) if namespace != attach.request.namespace => {
                 self.containers.busy.entry(id.clone()).or_default().next = Some(attach);
-                self.queue(namespace, let_go(None, LetGoCaller::Nobody));
+                self.queue(namespace, let_go(None, LetGoCaller::None));
             }
             (IdJob::Attach(attach), _) => self.submit(*attach),
             (IdJob::Detach(call), Some(namespace)) => self.queue(namespace, let_go(None, LetGoCaller::Call(call))),
             (IdJob::Ended(watch), Some(namespace)) if self.containers.watched_by(watch).as_ref() == Some(id) => {
-                self.queue(namespace, let_go(run, LetGoCaller::Nobody));
+                self.queue(namespace, let_go(run, LetGoCaller::None));
             }
             (IdJob::Detach(call), None) => {
                 self.reply(call, Ok(Reply::ContainerDetached(None)), cx);
@@ -192,7 +192,7 @@ impl Lifecycle {
         let owned = self.containers.owned(namespace).unwrap_or_else(|| !self.holds(namespace));
         let hosts = attach.request.hosts.clone();
         attach.fresh = !self.containers.holding.contains_key(&start.id);
-        // What somebody attached otherwise doesn't end with its containers.
+        // An instance that was attached otherwise doesn't end with its containers.
         attach.watched = owned && start.watch.is_some();
         let id = start.id;
         let former = self.containers.hold(id.clone(), Holder { namespace, pid: start.pid, hosts, owned }, start.watch);
@@ -272,7 +272,7 @@ impl Lifecycle {
     ) {
         match caller {
             LetGoCaller::Call(call) => self.reply(call, Ok(Reply::ContainerDetached(shown)), cx),
-            LetGoCaller::Nobody => {}
+            LetGoCaller::None => {}
             LetGoCaller::Start => self.starting.one_let_go(),
         }
         self.container_free(id, cx);

@@ -42,7 +42,7 @@ pub enum Effect {
     KeepHosts(OpId, HostsSource, ServicePath),
     /// Writes names into a hosts file that is kept: [`crate::Outcome::Did`].
     PutNames(OpId, OpId, Vec<(Ipv4Addr, String)>),
-    /// The same, where nobody waits for it.
+    /// The same, without an answer.
     RenewNames(OpId, InstanceId, Vec<(Ipv4Addr, String)>),
     /// Takes the names out of a hosts file, and closes the handle. It is under way when the next effect begins:
     /// [`crate::Outcome::Did`].

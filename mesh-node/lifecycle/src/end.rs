@@ -106,7 +106,7 @@ impl Lifecycle {
         }
     }
 
-    /// Somebody else may have ended it before it was its turn, or have given its TUN to another instance.
+    /// It may have been ended before its turn came, or its TUN may belong to another instance.
     pub(crate) fn begin_tun_end(&mut self, namespace: NamespaceId, port: Port, cx: &mut Context<'_>) {
         if let Some(standing) = self.standing_if(namespace, |standing| standing.port == port) {
             self.end_served(namespace, standing, None, (Farewell::Barred, EndReason::InterfaceGone), Then::Nothing, cx);

@@ -114,7 +114,7 @@ impl Lifecycle {
     }
 
     /// Takes the names out of those of these hosts files in which no instance keeps its own; `others`: those of the namespace whose state
-    /// is just being changed. Each clearing is under way when the next effect begins, so that whoever keeps one from now on writes after
+    /// is just being changed. Each clearing is under way when the next effect begins, so that what keeps one from now on writes after
     /// it.
     pub(crate) fn let_go(&mut self, hosts: Vec<KeptHosts>, others: &[KeptHosts], cx: &mut Context<'_>) {
         self.clear_hosts(hosts, others, Owner::Clear, cx);

@@ -1,4 +1,4 @@
-//! The rules by which instances live on a runner: from «somebody asks for an instance» to «the coordinator knows that it ended»,
+//! The rules by which instances live on a runner: from "an instance is requested" to "the coordinator knows that it ended",
 //! containers included. Sans-IO: it opens nothing, reads no clock, spawns nothing and locks nothing. One task of the agent owns a
 //! [`Lifecycle`], does what it wants done ([`Effect`]) and tells it what came of that ([`Input`]).
 //!

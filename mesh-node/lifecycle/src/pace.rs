@@ -13,7 +13,7 @@ const LATE: Duration = Duration::from_secs(30);
 const PATIENT: u32 = 8;
 /// After how much time without a change the first pace is right again.
 const QUIET: Duration = Duration::from_secs(5);
-/// After how much time without anything to put back nobody fights.
+/// How long nothing has to be put back until the fight counts as over.
 const CALM: Duration = Duration::from_secs(60);
 
 /// The pace of one namespace.

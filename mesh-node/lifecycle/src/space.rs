@@ -63,7 +63,7 @@ pub(crate) enum Job {
 pub(crate) enum LetGoCaller {
     Call(CallId),
     /// Its process has ended, or it starts elsewhere.
-    Nobody,
+    None,
     /// The agent that starts.
     Start,
 }

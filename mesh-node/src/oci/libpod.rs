@@ -89,7 +89,7 @@ fn state_directory(source: &Path) -> Option<PathBuf> {
     source.ancestors().find(is_list)?.parent().map(Path::to_owned)
 }
 
-/// The content of a file, if it belongs to this process's user: whoever made a container's file system must not delay its start.
+/// The content of a file, if it belongs to this process's user: the maker of a container's file system must not delay its start.
 fn own_file(path: &Path) -> Option<Vec<u8>> {
     let is_own = |found: &fs::Metadata| found.is_file() && found.uid() == geteuid().as_raw() && found.len() <= MAX;
     if !fs::symlink_metadata(path).is_ok_and(|found| is_own(&found)) {
