@@ -32,7 +32,7 @@ pub enum Bug {
     ClearLost,
     /// A hosts file is kept for any service.
     HostsShared,
-    /// A namespace whose process is gone is left as if somebody had asked for that.
+    /// A namespace whose process is gone is left as if that had been requested.
     BarForgotten,
     /// What was prepared for nothing stays.
     DiscardLost,

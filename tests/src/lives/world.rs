@@ -77,7 +77,7 @@ pub(super) struct Life {
     pub(super) calls: BTreeMap<CallId, Issued>,
     pub(super) must: BTreeMap<Generation, Must>,
     pub(super) touched: BTreeMap<Generation, u64>,
-    /// Generations that somebody attached without a container.
+    /// Generations that were attached without a container.
     pub(super) plain: BTreeSet<Generation>,
     /// Running containers: where, and by which process.
     pub(super) containers: BTreeMap<String, (Generation, Option<i32>)>,
