@@ -96,11 +96,8 @@ fn what_is_not_ours_is_left_alone_whatever_the_agent_does() {
     isolated(|| {
         let (mut stage, docker) = stage();
         is_left_alone(&stage, &docker, &[]);
-        is_left_alone(
-            &stage,
-            &docker,
-            &["--network", "host", "--label", "service=shop", "--label", "role=web", "--label", "mesh.client=yes"],
-        );
+        is_left_alone(&stage, &docker, &["--network", "host", "--label", "service=shop", "--label", "role=web"]);
+        is_refused(&stage, &docker, &["--label", "mesh.client=yes"], &["mesh.client", "mesh.service"]);
         is_left_alone(&stage, &docker, &COMPOSE);
         stage.configure("[containers.sources]\ncompose = [\"billing\"]\n");
         is_left_alone(&stage, &docker, &COMPOSE);
