@@ -13,11 +13,12 @@ use mesh_proto::{
 };
 
 use crate::{
+    Failure,
     host::{End, Phase},
     hostile::is_hostile,
     packet::{self, Read, Tcp},
     reference::Service,
-    world::{Failure, PORTS, World},
+    world::{PORTS, World},
 };
 
 /// How many connections of one instance are tried beside hostile ones: as many of a table of 4,095 as 1,000 are of the

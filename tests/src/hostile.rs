@@ -5,11 +5,12 @@ use mesh_engine::Port;
 use mesh_proto::{InstanceId, Ports, Record, RunnerId, View, view::Grant};
 
 use crate::{
+    Failure,
     bug::Bug,
     host::End,
     packet::{ACK, FIN, RST, SYN, Tcp, VNET},
     reference::Service,
-    world::{Failure, PORTS, SERVICES, World},
+    world::{PORTS, SERVICES, World},
 };
 
 /// The service of each deployment whose instances are hostile.

@@ -14,6 +14,7 @@ pub mod waits;
 mod bug;
 mod checks;
 mod control;
+mod failure;
 mod host;
 mod hostile;
 mod network;
@@ -23,16 +24,15 @@ mod rng;
 mod world;
 
 pub use bug::Bug;
-pub use world::{Failure, World};
+pub use failure::{Failure, found_by};
+pub use world::World;
 
 /// Runs `operations` random operations from `seed`, with a planted `bug` if there is one, and returns the trace.
 ///
 /// # Errors
 /// The first violation.
 pub fn run(seed: u64, operations: u32, bug: Option<Bug>) -> Result<Vec<String>, Failure> {
-    let (trace, errors) = errors::watched(|| live(seed, operations, bug));
-    let trace = trace?;
-    if errors.is_empty() { Ok(trace) } else { Err(Failure { what: format!("errors were logged: {errors:?}"), trace }) }
+    failure::watched(|| live(seed, operations, bug), Clone::clone)
 }
 
 /// Runs in a world in which one service of each deployment, and a whole runner, are hostile.
@@ -40,20 +40,15 @@ pub fn run(seed: u64, operations: u32, bug: Option<Bug>) -> Result<Vec<String>, 
 /// # Errors
 /// The first violation for the others.
 pub fn run_beside_hostile_ones(seed: u64, operations: u32, bug: Option<Bug>) -> Result<(), Failure> {
-    let (result, errors) = errors::watched(|| {
+    let life = || {
         let mut world = World::new(seed, bug);
         world.hostile = true;
         for _ in 0..operations {
             world.operate()?;
         }
         world.settle_and_probe()
-    });
-    result?;
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure { what: format!("errors were logged: {errors:?}"), trace: vec![] })
-    }
+    };
+    failure::watched(life, |()| vec![])
 }
 
 /// Runs for a while, then for a day without the coordinator: agents restart, a runner's address changes, containers are
@@ -62,7 +57,7 @@ pub fn run_beside_hostile_ones(seed: u64, operations: u32, bug: Option<Bug>) -> 
 /// # Errors
 /// The first violation.
 pub fn day_away(seed: u64) -> Result<(), Failure> {
-    let (result, errors) = errors::watched(|| {
+    let life = || {
         let mut world = World::new(seed, None);
         for _ in 0..60 {
             world.operate()?;
@@ -76,13 +71,8 @@ pub fn day_away(seed: u64) -> Result<(), Failure> {
         world.away = false;
         world.restart_coordinator();
         world.settle_and_probe()
-    });
-    result?;
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure { what: format!("errors were logged: {errors:?}"), trace: vec![] })
-    }
+    };
+    failure::watched(life, |()| vec![])
 }
 
 fn live(seed: u64, operations: u32, bug: Option<Bug>) -> Result<Vec<String>, Failure> {

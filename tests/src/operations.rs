@@ -10,13 +10,14 @@ use mesh_model::{
 use mesh_proto::{Ports, RunnerId, ServicePath};
 
 use crate::{
+    Failure,
     bug::Bug,
     control::Sent,
     host::{Host, Phase},
     hostile::is_hostile,
     packet::{FIN, SYN, Tcp},
     reference::Service,
-    world::{DEPLOYMENTS, Failure, PORTS, SERVICES, World, deployment_name, label, service_name},
+    world::{DEPLOYMENTS, PORTS, SERVICES, World, deployment_name, label, service_name},
 };
 
 /// The most instances of a service.

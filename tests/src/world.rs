@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -21,6 +20,7 @@ use mesh_proto::{
 use mock_instant::MockClock;
 
 use crate::{
+    Failure,
     bug::{Bug, swapped},
     control::{Agent, Message, Sent},
     host::{End, Host},
@@ -39,21 +39,6 @@ pub(crate) const PORTS: [u16; 2] = [5432, 80];
 
 /// How long an address rests at least: ten minutes, which the coordinator counts in whole seconds.
 const REST: Duration = Duration::from_secs(599);
-
-/// A violation, with everything that led to it.
-pub struct Failure {
-    /// The violation.
-    pub what: String,
-    /// Every operation and arrival before it.
-    pub trace: Vec<String>,
-}
-
-impl fmt::Debug for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let last = self.trace.len().saturating_sub(40);
-        write!(f, "{}\nthe last steps:\n{}", self.what, self.trace[last..].join("\n"))
-    }
-}
 
 pub(crate) struct Runner {
     pub(crate) key: PrivateKey,

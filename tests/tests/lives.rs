@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mesh_tests::lives::{Bug, run, run_and_kill};
+use mesh_tests::{
+    found_by,
+    lives::{Bug, run, run_and_kill},
+};
 
 /// Seeds, and operations of each.
 const SEEDS: u64 = 100;
@@ -51,14 +54,7 @@ fn a_kill_at_every_single_effect_leaves_nothing_undone() {
 /// The mistake is found within some seeds, by the check that is there for it.
 fn is_found(bug: Bug, words: &[&str]) {
     let failures = (0..40).filter_map(|seed| run(seed, 200, Some(bug)).err());
-    let mut seen = vec![];
-    for failure in failures {
-        if words.iter().any(|words| failure.what.contains(words)) {
-            return;
-        }
-        seen.push(failure.what);
-    }
-    panic!("{bug:?} was not found, but {seen:#?}");
+    found_by(words, failures).unwrap_or_else(|seen| panic!("{bug:?} was not found, but {seen:#?}"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Random runs of a mesh. A seed that fails is printed, and fails in the same way each time.
 
-use mesh_tests::{Bug, run, run_beside_hostile_ones};
+use mesh_tests::{Bug, found_by, run, run_beside_hostile_ones};
 
 /// The number of seeds, and of operations for each.
 const SEEDS: u64 = 100;
@@ -64,14 +64,7 @@ fn a_seed_replays_to_the_same_trace() {
 /// Some seed finds the bug, by the check for it.
 fn is_found(bug: Bug, words: &[&str]) {
     let failures = (0..30).filter_map(|seed| run(seed, 150, Some(bug)).err());
-    let mut seen = vec![];
-    for failure in failures {
-        if words.iter().any(|words| failure.what.contains(words)) {
-            return;
-        }
-        seen.push(failure.what);
-    }
-    panic!("{bug:?} was not found, but {seen:#?}");
+    found_by(words, failures).unwrap_or_else(|seen| panic!("{bug:?} was not found, but {seen:#?}"));
 }
 
 #[test]

@@ -5,8 +5,9 @@ use mesh_sessions::WaitId;
 
 use super::{
     operations::PORTS,
-    world::{Failure, Waiting, World, deployment_name},
+    world::{Waiting, World, deployment_name},
 };
+use crate::Failure;
 
 impl World {
     /// Ends the waits that are over, and checks what their callers rely on.

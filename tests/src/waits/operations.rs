@@ -11,9 +11,9 @@ use mesh_proto::{Ports, Revision, ServiceName, ServicePath};
 use super::{
     Bug,
     agent::Pace,
-    world::{Failure, RUNNERS, World, deployment_name, label},
+    world::{RUNNERS, World, deployment_name, label},
 };
-use crate::reference::Reference;
+use crate::{Failure, reference::Reference};
 
 const DEPLOYMENTS: u64 = 3;
 const SERVICES: usize = 2;

@@ -17,28 +17,13 @@ use super::{
     agent::{Agent, Pace},
     coordinator::Coordinator,
 };
-use crate::{reference::Reference, rng::Rng};
+use crate::{Failure, reference::Reference, rng::Rng};
 
 pub(super) const RUNNERS: usize = 5;
 /// How long a message is under way.
 const LATENCY: Duration = Duration::from_millis(20);
 /// How often the streams' tasks and the search for silent runners come to their turn at least.
 const TICK: Duration = Duration::from_millis(200);
-
-/// What was not as it should be, with all that led to it.
-pub struct Failure {
-    /// What was wrong.
-    pub what: String,
-    /// Every operation before it.
-    pub trace: Vec<String>,
-}
-
-impl fmt::Debug for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let last = self.trace.len().saturating_sub(40);
-        write!(f, "{}\nthe last steps:\n{}", self.what, self.trace[last..].join("\n"))
-    }
-}
 
 enum Event {
     /// News reach an agent.
