@@ -79,7 +79,7 @@ pub struct ContainerId(String);
 pub struct NotAnId(String);
 
 impl ContainerId {
-    /// As people know it: of what is random as much as Docker and podman show.
+    /// The form for people: random parts shortened as Docker and podman do.
     #[must_use]
     pub fn short(&self) -> String {
         let is_random = |part: &str| part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit());

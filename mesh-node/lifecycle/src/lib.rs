@@ -46,6 +46,7 @@ pub use error::{AskError, Error};
 pub use id::{CallId, ContainerId, FileId, Mark, NamespaceId, NotAnId, Nsid, OpId, Port, SaveId, WatchId};
 pub use input::{AttachRequest, HostsAnswer, Input, Link, Look, Opened, Outcome, TakenUp};
 pub use lifecycle::Lifecycle;
+pub use pace::Pace;
 pub use remembered::{HostsLeft, OldContainers, Remembered};
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ const CALM: Duration = Duration::from_secs(60);
 
 /// The pace of one namespace.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pace {
+pub struct Pace {
     due: Option<Instant>,
     last: Option<Instant>,
     /// When something was put back last.
@@ -31,7 +31,7 @@ pub(crate) struct Pace {
 
 impl Pace {
     /// Something may have changed.
-    pub(crate) fn heard(&mut self, now: Instant) {
+    pub fn heard(&mut self, now: Instant) {
         if self.last.is_some_and(|last| now >= last + QUIET) {
             self.noise = 0;
         }
@@ -41,17 +41,17 @@ impl Pace {
     }
 
     /// When it is to be looked at next.
-    pub(crate) const fn due(&self) -> Option<Instant> {
+    pub const fn due(&self) -> Option<Instant> {
         self.due
     }
 
     /// It is being looked at: what changes from now on is for the next time.
-    pub(crate) const fn begins(&mut self) {
+    pub const fn begins(&mut self) {
         self.due = None;
     }
 
     /// It was looked at, and whether something had to be put back.
-    pub(crate) fn looked(&mut self, now: Instant, mended: bool) {
+    pub fn looked(&mut self, now: Instant, mended: bool) {
         if mended {
             (self.mended, self.strikes, self.noise) = (Some(now), self.strikes.saturating_add(1), 0);
         } else {
@@ -73,17 +73,17 @@ impl Pace {
     }
 
     /// Whether something in there changes it all the time.
-    pub(crate) const fn fights(&self) -> bool {
+    pub const fn fights(&self) -> bool {
         self.strikes > PATIENT
     }
 
     /// How often something was put back, in a row.
-    pub(crate) const fn strikes(&self) -> u32 {
+    pub const fn strikes(&self) -> u32 {
         self.strikes
     }
 
     /// The shortest time between two looks.
-    pub(crate) fn pause(&self) -> Duration {
+    pub fn pause(&self) -> Duration {
         let doubled = |times: u32, most: Duration| SOON.saturating_mul(1 << times.min(16)).min(most);
         match self.strikes.checked_sub(PATIENT) {
             Some(more) => doubled(more, LATE),

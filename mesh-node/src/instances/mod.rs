@@ -7,7 +7,6 @@ mod hosts;
 #[cfg(test)]
 pub(crate) mod lab;
 mod manager;
-mod pace;
 mod probe;
 mod reconcile;
 mod recover;

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use mesh_lifecycle::Pace;
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -14,7 +15,6 @@ use tokio::{
 
 use super::{
     manager::{Inner, Instances, blocking},
-    pace::Pace,
     recover::reopen,
 };
 use crate::{
@@ -119,14 +119,18 @@ pub(super) async fn keep(inner: Weak<Inner>, mut attached: mpsc::UnboundedReceiv
     let (mut batch, mut listen_at) = (0, Instant::now());
     let (done, mut looked) = mpsc::unbounded_channel();
     loop {
-        let due = spaces.values().filter(|space| space.seen.is_some()).filter_map(|space| space.pace.due());
+        let due = spaces
+            .values()
+            .filter(|space| space.seen.is_some())
+            .filter_map(|space| space.pace.due())
+            .map(Instant::from_std);
         let wake = due.chain(lost).min();
         let everything = tokio::select! {
             attachment = attached.recv() => {
                 let Some(Attached { namespace, seen }) = attachment else { return };
                 let space = spaces.entry(namespace).or_default();
                 space.seen = Some(seen);
-                space.pace.heard(Instant::now());
+                space.pace.heard(Instant::now().into_std());
                 false
             }
             news = hear(events.as_ref(), listen_at) => {
@@ -137,7 +141,7 @@ pub(super) async fn keep(inner: Weak<Inner>, mut attached: mpsc::UnboundedReceiv
                 match news {
                     News::Of(nsid) => {
                         let concerned = spaces.values_mut().filter(|space| space.may_be(nsid));
-                        concerned.for_each(|space| space.pace.heard(Instant::now()));
+                        concerned.for_each(|space| space.pace.heard(Instant::now().into_std()));
                     }
                     News::Lost => drop(lost.get_or_insert_with(|| Instant::now() + LOST_ROUND)),
                 }
@@ -167,11 +171,11 @@ pub(super) async fn keep(inner: Weak<Inner>, mut attached: mpsc::UnboundedReceiv
         let now = Instant::now();
         if everything {
             lost = None;
-            spaces.values_mut().for_each(|space| space.pace.heard(now));
+            spaces.values_mut().for_each(|space| space.pace.heard(now.into_std()));
         }
         let Some(inner) = inner.upgrade() else { return };
         for (namespace, space) in &mut spaces {
-            if space.pace.due().is_some_and(|due| due <= now)
+            if space.pace.due().is_some_and(|due| due <= now.into_std())
                 && let Some(seen) = space.seen.take()
             {
                 space.pace.begins();
@@ -211,7 +215,7 @@ fn conclude(inner: &Inner, namespace: NamespaceId, space: &mut Space, look: Look
     let was_fighting = space.pace.fights();
     match mended {
         Ok(mended) => {
-            space.pace.looked(Instant::now(), !mended.is_empty());
+            space.pace.looked(Instant::now().into_std(), !mended.is_empty());
             let what = mended.join(", ");
             if space.pace.fights() {
                 let (count, pause) = (space.pace.strikes(), space.pace.pause());
@@ -243,7 +247,7 @@ fn conclude(inner: &Inner, namespace: NamespaceId, space: &mut Space, look: Look
             }
         }
         Err(error) => {
-            space.pace.looked(Instant::now(), true);
+            space.pace.looked(Instant::now().into_std(), true);
             let trouble = format!("its network is not as the mesh set it up: {error}");
             if inner.troubles.set(namespace, Kind::Network, trouble) {
                 tracing::warn!(instance, error, "its network is not as the mesh set it up");

@@ -4,7 +4,6 @@
 mod answer;
 mod client;
 mod codec;
-mod container_id;
 mod error;
 mod request;
 mod server;
@@ -12,8 +11,8 @@ pub(crate) mod target;
 
 pub(crate) use answer::*;
 pub(crate) use client::Client;
-pub(crate) use container_id::ContainerId;
 pub(crate) use error::{ClientError, ListenError, RequestError, TargetError};
+pub(crate) use mesh_lifecycle::ContainerId;
 pub(crate) use request::{NamespacePlace, Request};
 pub(crate) use server::{Call, serve};
 
