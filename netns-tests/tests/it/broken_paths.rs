@@ -4,8 +4,8 @@
 use std::{collections::BTreeSet, io::ErrorKind, net::Ipv4Addr};
 
 use mesh_netns_tests::{
-    Faults, Instance, Runner, Stack, World, isolated,
-    traffic::{Answer, ping},
+    Coordinator, Faults, Instance, Runner, Stack, World, isolated,
+    traffic::{Answer, Server, ping},
     wait,
 };
 use serde_json::Value;
@@ -148,11 +148,17 @@ fn a_runner_answers_from_the_address_that_was_asked() {
     });
 }
 
-/// The other runner remembers a later time stamp of its handshakes, and may refuse earlier ones (WireGuard §5.4.2).
-#[test]
-fn a_runner_whose_clock_was_set_back_is_reached_again() {
-    isolated(|| {
-        let world = World::new();
+/// Two runners, of which one has a clock that can be set, and a service on each.
+struct Clocked {
+    aws: Runner,
+    faults: Faults,
+    app: Instance,
+    db: Instance,
+    _others: (Coordinator, Runner, [Server; 2]),
+}
+
+impl Clocked {
+    fn new(world: &World) -> Self {
         let coordinator = world.coordinator(&[]);
         declare(&coordinator, &[SHOP]);
         let mut aws = world.machine("aws", Stack::Dual);
@@ -160,7 +166,17 @@ fn a_runner_whose_clock_was_set_back_is_reached_again() {
         aws.start(&[&coordinator.url(false), &coordinator.token(&["--any"]), "--name", "aws"]);
         let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
         let (app, db) = (aws.attach("shop/app"), ovh.attach("shop/db"));
-        let _servers = [db.serve(5432, Answer::Echo), app.serve(80, Answer::Echo)];
+        let servers = [db.serve(5432, Answer::Echo), app.serve(80, Answer::Echo)];
+        Self { aws, faults, app, db, _others: (coordinator, ovh, servers) }
+    }
+}
+
+/// The other runner remembers a later time stamp of its handshakes, and may refuse earlier ones (WireGuard §5.4.2).
+#[test]
+fn a_runner_whose_clock_was_set_back_is_reached_again() {
+    isolated(|| {
+        let world = World::new();
+        let Clocked { mut aws, faults, app, db, _others } = Clocked::new(&world);
         reaches(&app, db.service_address, 5432);
         aws.stop();
         faults.set_clock(-5);
@@ -178,14 +194,7 @@ fn a_runner_whose_clock_was_set_back_is_reached_again() {
 fn a_runner_whose_clock_jumps_is_reached_before_and_after() {
     isolated(|| {
         let world = World::new();
-        let coordinator = world.coordinator(&[]);
-        declare(&coordinator, &[SHOP]);
-        let mut aws = world.machine("aws", Stack::Dual);
-        let faults = Faults::of(&mut aws);
-        aws.start(&[&coordinator.url(false), &coordinator.token(&["--any"]), "--name", "aws"]);
-        let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
-        let (app, db) = (aws.attach("shop/app"), ovh.attach("shop/db"));
-        let _servers = [db.serve(5432, Answer::Echo), app.serve(80, Answer::Echo)];
+        let Clocked { mut aws, faults, app, db, _others } = Clocked::new(&world);
         let both = || {
             reaches(&app, db.service_address, 5432);
             reaches(&db, app.service_address, 80);
