@@ -17,7 +17,10 @@ use rtnetlink::{
     },
 };
 
-use super::{mark::Mark, netlink::Netlink};
+use super::{
+    mark::{Mark, alias},
+    netlink::Netlink,
+};
 
 /// The interface's name in every instance's namespace.
 pub(super) const NAME: &str = "mesh0";
@@ -57,7 +60,7 @@ impl Link {
 
     /// Whether it belongs to the attachment with this mark.
     pub(super) fn bears(&self, mark: Mark) -> bool {
-        self.alias.as_ref().is_some_and(|alias| *alias == mark.alias())
+        self.alias.as_ref().is_some_and(|found| *found == alias(mark))
     }
 
     /// Its description for an error.
@@ -116,7 +119,7 @@ pub(super) fn set(netlink: &mut Netlink, index: u32, mtu: u16, mark: Option<Mark
     message.attributes.push(LinkAttribute::Mtu(mtu.into()));
     message.attributes.push(LinkAttribute::TxQueueLen(QUEUE));
     message.attributes.push(LinkAttribute::GsoMaxSegs(segments(mtu)));
-    message.attributes.extend(mark.map(|mark| LinkAttribute::IfAlias(mark.alias())));
+    message.attributes.extend(mark.map(|mark| LinkAttribute::IfAlias(alias(mark))));
     netlink.change(RouteNetlinkMessage::SetLink(message))
 }
 

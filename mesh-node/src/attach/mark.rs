@@ -1,48 +1,26 @@
-//! The mark by which a `mesh0` is recognized.
+//! The mark by which a `mesh0` is recognized: a random alias (`IFLA_IFALIAS`, which `ip link` shows).
+//!
+//! With `CAP_NET_ADMIN` a container can make an interface that looks like `mesh0`. Without the mark a restarted agent could
+//! assign it the instance of the namespace that had the number before. The container itself can read the mark and, with
+//! `CAP_NET_ADMIN`, change it. The mark doesn't protect against that and need not, since the instance is the container's own.
 
 use std::io;
 
-use serde::{Deserialize, Serialize};
+pub(crate) use mesh_lifecycle::Mark;
 
-/// The mark of one attachment's `mesh0`: a random alias (`IFLA_IFALIAS`, which `ip link` shows).
+/// Draws a mark.
 ///
-/// The numbers of namespaces are reused, and with `CAP_NET_ADMIN` a container can make an interface that looks like
-/// `mesh0`. Without the mark a restarted agent could assign it the instance of the namespace that had the number
-/// before. The container itself can read the mark and, with `CAP_NET_ADMIN`, change it. The mark doesn't protect
-/// against that and need not, since the instance is the container's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub(crate) struct Mark(u128);
-
-impl Mark {
-    /// Draws a mark.
-    ///
-    /// # Errors
-    /// If the system has no randomness.
-    pub(crate) fn draw() -> io::Result<Self> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes)?;
-        Ok(Self(u128::from_ne_bytes(bytes)))
-    }
-
-    /// The alias. Its beginning explains it to people.
-    pub(super) fn alias(self) -> String {
-        format!("mesh-node {}", String::from(self))
-    }
+/// # Errors
+/// If the system has no randomness.
+pub(crate) fn draw() -> io::Result<Mark> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(Mark(u128::from_ne_bytes(bytes)))
 }
 
-impl From<Mark> for String {
-    fn from(mark: Mark) -> Self {
-        format!("{:032x}", mark.0)
-    }
-}
-
-impl TryFrom<String> for Mark {
-    type Error = std::num::ParseIntError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        u128::from_str_radix(&text, 16).map(Self)
-    }
+/// The alias. Its beginning explains it to people.
+pub(super) fn alias(mark: Mark) -> String {
+    format!("mesh-node {}", String::from(mark))
 }
 
 #[cfg(test)]
@@ -51,7 +29,7 @@ mod tests {
 
     #[test]
     fn no_two_are_alike_and_each_is_read_as_written() {
-        let marks = [Mark::draw().unwrap(), Mark::draw().unwrap(), Mark(7)];
+        let marks = [draw().unwrap(), draw().unwrap(), Mark(7)];
         assert_ne!(marks[0], marks[1]);
         for mark in marks {
             let text = serde_json::to_string(&mark).unwrap();

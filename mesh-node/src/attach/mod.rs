@@ -31,7 +31,7 @@ pub(crate) use self::{
     clash::warn_of_clash,
     error::AttachError,
     events::{Events, News, Nsid, number},
-    mark::Mark,
+    mark::{Mark, draw as draw_mark},
     mend::mend,
     namespace::{Namespace, NamespaceId, Staging},
     probe::{Probed, probe},

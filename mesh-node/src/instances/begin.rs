@@ -17,7 +17,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    attach::{self, AttachError, Birthplace, Made, Mark, Namespace, Prepared},
+    attach::{self, AttachError, Birthplace, Made, Namespace, Prepared},
     control::AskError,
     hint::with_nearest,
     hosts::{HostsFile, Kept, Place},
@@ -204,7 +204,7 @@ impl Instances {
     ) -> Result<Attachment, Refusal> {
         let instance = held.instance;
         let view = self.view_with(instance).await?;
-        let mark = Mark::draw().map_err(|e| Refusal::bare(format!("the system gives no randomness: {e}")))?;
+        let mark = attach::draw_mark().map_err(|e| Refusal::bare(format!("the system gives no randomness: {e}")))?;
         let attachment = Attachment {
             instance,
             service: held.service.clone(),

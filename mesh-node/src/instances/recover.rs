@@ -11,7 +11,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    attach::{self, Made, Mark, Namespace, NamespaceId},
+    attach::{self, Made, Namespace, NamespaceId},
     local::NamespacePlace,
     sys::process,
 };
@@ -50,7 +50,7 @@ impl Instances {
 
     async fn take_up(&self, old: Attachment) -> Result<(), String> {
         // What an earlier version made is marked from now on.
-        let attachment = Attachment { mark: old.mark.or_else(|| Mark::draw().ok()), ..old.clone() };
+        let attachment = Attachment { mark: old.mark.or_else(|| attach::draw_mark().ok()), ..old.clone() };
         let (inner, addressing) = (Arc::clone(&self.inner), attachment.addressing());
         let (Made { queue, seen }, process) = blocking(move || {
             let namespace = reopen(&old).ok_or("its namespace is gone")?;

@@ -358,7 +358,7 @@ pub(super) mod tests {
             network: Network { range: mesh_proto::Range::DEFAULT, mtu: 1344 },
             namespace: namespace(ino),
             place: NamespacePlace::Path("/run/netns/x".into()),
-            mark: Some(Mark::draw().unwrap()),
+            mark: Some(crate::attach::draw_mark().unwrap()),
             hosts: vec![],
             unkept: None,
         }
