@@ -95,6 +95,12 @@ impl Guards {
         guards
     }
 
+    /// Whether nothing else has these: every file that was kept with them has been let go, and no work on one is under way.
+    #[cfg(test)]
+    pub(crate) fn are_unused(&self) -> bool {
+        Arc::strong_count(&self.inner) == 1
+    }
+
     /// The inotify instance. If there is none, this tries again to open one.
     fn opened(&self) -> Option<Arc<Inner>> {
         let mut opened = self.inner.lock().unwrap_or_else(PoisonError::into_inner);

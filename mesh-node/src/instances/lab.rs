@@ -136,6 +136,7 @@ pub(crate) struct Agent {
     stream: Option<JoinHandle<()>>,
     events: JoinHandle<()>,
     dataplane: Weak<Dataplane>,
+    guards: Guards,
 }
 
 impl Agent {
@@ -153,12 +154,13 @@ impl Agent {
             }
         });
         let weak = Arc::downgrade(&dataplane);
+        let guards = Guards::new();
         let parts = Parts {
             state: state.clone(),
             control: control.clone(),
             dataplane,
             staging: Staging::new().unwrap(),
-            guards: Guards::new(),
+            guards: guards.clone(),
             applied: applied_receiver.clone(),
         };
         let (instances, mut ended) = Instances::start(parts, load(state)).await;
@@ -182,7 +184,7 @@ impl Agent {
             held: Box::new(move || held.hello()),
         };
         let streams = Streams::new(session, RunnerId(1), local);
-        Self { instances, streams, control, model: Arc::clone(model), stream: None, events, dataplane: weak }
+        Self { instances, streams, control, model: Arc::clone(model), stream: None, events, dataplane: weak, guards }
     }
 
     /// The coordinator is there.
@@ -218,13 +220,13 @@ impl Agent {
 
     /// The agent is killed: nothing that it holds is taken back.
     pub(crate) async fn kill(self) {
-        let Self { instances, streams, control, stream, events, dataplane, .. } = self;
+        let Self { instances, streams, control, stream, events, dataplane, guards, .. } = self;
         events.abort();
         stream.inspect(JoinHandle::abort);
         drop((instances, streams, control));
-        // Whatever ran has let go of it: its queues are closed.
+        // What ran has let go of it: its queues are closed, and it writes no hosts file any more.
         let over = async {
-            while dataplane.strong_count() > 0 {
+            while dataplane.strong_count() > 0 || !guards.are_unused() {
                 tokio::task::yield_now().await;
             }
         };
