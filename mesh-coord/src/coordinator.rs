@@ -18,7 +18,7 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, Clocks, SystemClocks},
     random,
     store::{Loaded, Store, StoreError},
     tenant::Tenant,
@@ -118,6 +118,15 @@ impl Coordinator {
     /// # Errors
     /// If the store fails or holds what can't be a state, or the choice contradicts it.
     pub(crate) async fn start(store: impl Store, choice: Choice) -> Result<(Self, JoinHandle<()>)> {
+        Self::start_by(SystemClocks, store, choice).await
+    }
+
+    /// The same, by the clocks of another machine.
+    pub(crate) async fn start_by(
+        clocks: impl Clocks,
+        store: impl Store,
+        choice: Choice,
+    ) -> Result<(Self, JoinHandle<()>)> {
         let mut loaded = store.load().await.map_err(described)?;
         let changes = set_up(&loaded, choice)?;
         if !changes.is_empty() {
@@ -134,7 +143,7 @@ impl Coordinator {
             queue: Arc::default(),
             lane: Lane::First,
             _alive: alive,
-            clock: Arc::new(Clock::new(core.state.running())),
+            clock: Arc::new(Clock::new(core.state.running(), clocks)),
             keyring: Arc::default(),
             range: core.state.network().range,
         };

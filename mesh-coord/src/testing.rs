@@ -1,6 +1,14 @@
 //! A coordinator in a test's own process, on loopback, and those who talk to it.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use mesh_link::{Method, RequestError, Url};
@@ -22,6 +30,7 @@ use tokio_tungstenite::{
 
 use crate::{
     api,
+    clock::{Clocks, SystemClocks},
     coordinator::{Choice, Coordinator},
     data::{DataDirectory, scratch::Scratch},
     http::{
@@ -32,9 +41,30 @@ use crate::{
     tls::Identity,
 };
 
+/// This machine's clocks, with the time of day set ahead by so many seconds.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ahead(Arc<AtomicU64>);
+
+impl Ahead {
+    pub(crate) fn pass(&self, seconds: u64) {
+        self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+impl Clocks for Ahead {
+    fn day(&self) -> u64 {
+        SystemClocks.day() + self.0.load(Ordering::Relaxed)
+    }
+
+    fn uptime(&self) -> Duration {
+        SystemClocks.uptime()
+    }
+}
+
 /// A coordinator that listens, until this is dropped.
 pub(crate) struct World {
     pub(crate) coordinator: Coordinator,
+    pub(crate) clocks: Ahead,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) url: Url,
     pub(crate) socket: PathBuf,
@@ -52,7 +82,8 @@ impl World {
         let scratch = Scratch::new();
         let data = DataDirectory::open(scratch.path()).unwrap();
         let identity = Identity::open(&data, vec![]).unwrap();
-        let (coordinator, _) = Coordinator::start(store, Choice::default()).await.unwrap();
+        let clocks = Ahead::default();
+        let (coordinator, _) = Coordinator::start_by(clocks.clone(), store, Choice::default()).await.unwrap();
         let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
         let socket = listen_unix(&data.socket()).unwrap();
@@ -65,6 +96,7 @@ impl World {
         tasks.spawn(async move { match serve_unix(socket, for_unix).await {} });
         Self {
             coordinator,
+            clocks,
             fingerprint: identity.fingerprint,
             url,
             socket: data.socket(),

@@ -71,7 +71,7 @@ async fn tokens_expire() {
     let join = world.token(any(1)).await;
     let admin = world.token(NewPurpose::Admin { team: None }).await;
     let wish = world.wish(&join, "one", &key(1)).await;
-    world.coordinator.clock.pass(3600);
+    world.clocks.pass(3600);
     let (status, refusal) = refused(world.enrol(&wish).await);
     assert!(status == 401 && refusal.error.contains("expired"), "{status} {refusal:?}");
     let answer = world.request::<Value>(Method::GET, "/v1/admin/nodes", Some(&admin), None::<&()>).await;
