@@ -1,7 +1,9 @@
-//! Addresses. Services get fresh ones from the low end of the range, and freed ones only when there are no fresh ones
-//! left. Instances come and go far more often: they get fresh ones from the high end until enough freed ones have
-//! gathered, so that what is kept of them stays bounded. A freed address is given out in the order of freeing: the one freed
-//! longest ago, and none before its quarantine is over.
+//! Allocation of addresses.
+//!
+//! Services take fresh addresses from the low end of the range, and freed ones only when no fresh ones are left.
+//! Instances come and go far more often: they take fresh addresses from the high end until enough freed ones have
+//! gathered, so that the number of freed records stays bounded. Freed addresses are reused in the order of freeing,
+//! and never before their quarantine is over.
 
 use std::net::Ipv4Addr;
 
@@ -27,7 +29,7 @@ impl Draft<'_> {
             .ok_or_else(|| self.exhausted())
     }
 
-    /// Takes just this address for an instance that a runner brought back, if it is free and doesn't rest.
+    /// Takes exactly this address for an instance that a runner brought back, if it is free and not in quarantine.
     pub(crate) fn adopt_address(&mut self, address: Ipv4Addr) -> bool {
         let range = self.state.meta.network.range;
         let usable = range.contains(address)
@@ -57,7 +59,7 @@ impl Draft<'_> {
                     address
                 }
             };
-            // One that a runner brought back after a restore may stand in the way.
+            // An instance that a runner brought back after a restore may hold it.
             let had = self.state.index.addresses.contains_key(&address)
                 || self.state.freed.contains_key(&address)
                 || self.taken.contains(&address);
@@ -69,7 +71,7 @@ impl Draft<'_> {
         None
     }
 
-    /// The address that was freed longest ago by one of this kind, if its quarantine is over.
+    /// The address that this kind of holder freed longest ago, if its quarantine is over.
     fn rested(&mut self, kind: Holder) -> Option<Ipv4Addr> {
         let order = self.state.index.resting.get(&kind)?;
         let from = self.rested_from.get(&kind).copied().unwrap_or_default();

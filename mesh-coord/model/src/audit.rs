@@ -1,6 +1,6 @@
-//! The audit: who changed what, or was refused. Entries of administrators, of runners and of what was refused are kept
-//! apart, each kind by team and runner: the holder of most entries loses its oldest one first, so that no actor can wash out what
-//! others did.
+//! The audit: what was changed or refused, and by whom. Administrators, runners and refusals have separate rings, and
+//! each ring is shared by team and runner: the holder of most entries loses its oldest one first, so no actor can
+//! push out the entries of others.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,9 +14,10 @@ use crate::{
     state::{Ring, Whose, holder},
 };
 
-/// How long what repeats itself is not noted again, in seconds.
+/// For how many seconds a repeated event is not noted again.
 const HOUR: u64 = 3600;
-/// An entry in the making.
+
+/// An entry before it has a number and a time.
 pub(crate) struct Note(Audit);
 
 impl Note {
@@ -36,7 +37,7 @@ impl Note {
         })
     }
 
-    /// What an administrator did.
+    /// A change by an administrator.
     pub(crate) fn admin(state: &State, by: &Admin, action: &str, detail: String) -> Self {
         let mut note = Self::new(by.via.into(), action, detail);
         if let Via::Token(id) = by.via {
@@ -46,7 +47,7 @@ impl Note {
         note
     }
 
-    /// What a runner did, or what was done for it.
+    /// An action of a runner, or one of the coordinator on its behalf.
     pub(crate) fn runner(by: By, runner: &Runner, action: &str, detail: String) -> Self {
         let mut note = Self::new(by, action, detail);
         let team = runner.owner().cloned();
@@ -54,18 +55,18 @@ impl Note {
         note
     }
 
-    /// Whose it is that was changed: this team's administrators see the entry.
+    /// Sets the team that owns the changed object: its administrators see the entry.
     pub(crate) fn of(mut self, team: Option<&Label>) -> Self {
         self.0.team = team.cloned();
         self
     }
 
-    /// Notes the name of the token that was shown.
+    /// Sets the name of the token that authorised the action.
     pub(crate) fn named(&mut self, name: Option<&String>) {
         self.0.by_name = name.cloned();
     }
 
-    /// What was changed, by name.
+    /// Sets the name of the changed object.
     pub(crate) fn on(mut self, object: impl ToString) -> Self {
         self.0.object = Some(object.to_string());
         self
@@ -73,14 +74,14 @@ impl Note {
 }
 
 impl Draft<'_> {
-    /// Notes who did something.
+    /// Adds an entry.
     pub(crate) fn audit(&mut self, Note(entry): Note) {
         let entry = Audit { number: self.audit_number(), at: self.now.day, ..entry };
         *self.noted.entry(Ring::of(&entry)).or_default().entry(holder(&entry)).or_default() += 1;
         self.put(Record::Audit(Arc::new(entry)));
     }
 
-    /// Forgets entries where there are too many of their kind.
+    /// Deletes entries of rings that are over their limit.
     pub(crate) fn make_room_in_audit(&mut self) {
         for (ring, noted) in std::mem::take(&mut self.noted) {
             let held = self.state.index.rings.entries.get(&ring);
@@ -108,7 +109,7 @@ impl Draft<'_> {
     }
 }
 
-/// An administrator was refused something. The same isn't noted twice within an hour, nor more than some of one team.
+/// An administrator was refused. The same refusal is noted once an hour, and only a limited number per team.
 pub(crate) fn refused(state: &State, by: &Admin, action: &str, detail: &str, now: Now) -> Decision {
     let mut note = Note::admin(state, by, action, detail.chars().take(limits::REFUSED_DETAIL).collect());
     note.0.result = Verdict::Refused;
@@ -130,18 +131,18 @@ impl State {
         entries.take_while(move |entry| now.day.since(entry.at) < HOUR)
     }
 
-    /// What a runner is noted to have done within the last hour, newest first.
+    /// The runner's entries of the last hour, newest first.
     pub(crate) fn recent_of(&self, runner: &Runner, now: Now) -> impl Iterator<Item = &Arc<Audit>> {
         self.recent(Ring::Runners, &(runner.owner().cloned(), Some(runner.id)), now)
     }
 
-    /// Whether the audit says already that the runner hosts this.
+    /// Whether the audit already holds an entry that this runner hosts this service.
     pub(crate) fn is_noted_to_host(&self, runner: RunnerId, service: &str) -> bool {
         self.index.rings.hosting.contains_key(&(runner, service.to_owned()))
     }
 
-    /// The last `limit` entries of the audit, newest first; for a team's administrator those about what is the team's,
-    /// and what the team's administrators did or were refused.
+    /// The last `limit` entries, newest first. A team's administrator sees those about the team's objects, and those
+    /// that the team's administrators caused.
     #[must_use]
     pub fn audit(&self, reader: &Admin, limit: usize) -> Vec<Audit> {
         let own = |entry: &&Arc<Audit>| match &reader.team {

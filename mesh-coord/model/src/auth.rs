@@ -1,4 +1,4 @@
-//! Authenticates runners and administrators. Secrets are compared in constant time.
+//! Authentication of runners and administrators. Secrets are compared in constant time.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use crate::{
 };
 
 impl Refusal {
-    /// The refusal of a token that is unknown or has another secret.
+    /// An unknown token, or one with another secret.
     #[must_use]
     pub fn unknown_token() -> Self {
         TokenRefusal::Unknown.into()
     }
 
-    /// The same for a runner's credential.
+    /// An unknown runner's credential, or one with another secret.
     #[must_use]
     pub fn unknown_credential() -> Self {
         EnrolRefusal::UnknownCredential.into()
@@ -25,8 +25,8 @@ impl Refusal {
 }
 
 impl State {
-    /// The runner, if it is one still.
-    pub(crate) fn standing(&self, id: RunnerId) -> Result<&Arc<Runner>, Refusal> {
+    /// The runner, unless it is unknown or removed.
+    pub(crate) fn active_runner(&self, id: RunnerId) -> Result<&Arc<Runner>, Refusal> {
         match self.runner(id) {
             Some(runner) if runner.removed.is_none() => Ok(runner),
             Some(runner) => Err(EnrolRefusal::Removed { runner: runner.name.clone() }.into()),
@@ -34,21 +34,21 @@ impl State {
         }
     }
 
-    /// Whose credential this is.
+    /// The runner that has this credential.
     ///
     /// # Errors
-    /// If no runner has it, or a removed one.
+    /// If no runner has it, or the runner was removed.
     pub fn authenticate_runner(&self, credential: &Credential) -> Result<RunnerId, Refusal> {
         match self.runner(credential.runner) {
-            Some(runner) if runner.credential.matches(&credential.secret) => Ok(self.standing(runner.id)?.id),
+            Some(runner) if runner.credential.matches(&credential.secret) => Ok(self.active_runner(runner.id)?.id),
             _ => Err(EnrolRefusal::UnknownCredential.into()),
         }
     }
 
-    /// What the holder of an admin token may do.
+    /// The rights of an admin token.
     ///
     /// # Errors
-    /// If it is no admin token of this coordinator's, or no longer good.
+    /// If this coordinator has no such admin token, or the token is not valid now.
     pub fn authenticate_admin(&self, id: TokenId, secret: &Secret, now: UnixSeconds) -> Result<Admin, Refusal> {
         let token = self.token_shown(id, secret)?;
         let Purpose::Admin { team } = &token.purpose else { return Err(TokenRefusal::NotAdmin { token: id }.into()) };
@@ -56,16 +56,16 @@ impl State {
         Ok(Admin { via: Via::Token(id), team: team.clone() })
     }
 
-    /// The token that is shown, if its secret is right. Nothing is told of a token to those who don't hold it.
+    /// The token, if the secret is right. A wrong secret reveals nothing about the token.
     pub(crate) fn token_shown(&self, id: TokenId, secret: &Secret) -> Result<&Token, TokenRefusal> {
         self.tokens.get(&id).map(AsRef::as_ref).filter(|t| t.secret.matches(secret)).ok_or(TokenRefusal::Unknown)
     }
 }
 
-/// Whether the token is good at this time.
+/// Checks that the token is valid at this time.
 pub(crate) fn check_time(token: &Token, now: UnixSeconds) -> Result<(), TokenRefusal> {
     check_revoked(token, now)?;
-    // One that was made while the clock was years ahead must not be good for years.
+    // A token made while the clock was years ahead must not stay valid for years.
     if now.plus(limits::TOKEN_EARLY) < token.created {
         return Err(TokenRefusal::Early { token: token.id, by: token.created.since(now) });
     }
@@ -75,7 +75,7 @@ pub(crate) fn check_time(token: &Token, now: UnixSeconds) -> Result<(), TokenRef
     Ok(())
 }
 
-/// Whether the token is not revoked.
+/// Checks that the token is not revoked.
 pub(crate) fn check_revoked(token: &Token, now: UnixSeconds) -> Result<(), TokenRefusal> {
     match token.revoked {
         Some(at) => Err(TokenRefusal::Revoked { token: token.id, ago: now.since(at) }),

@@ -1,4 +1,4 @@
-//! What the coordinator may be asked to do.
+//! The commands of administrators, of runners and of the coordinator itself.
 
 use std::{
     collections::BTreeSet,
@@ -16,80 +16,80 @@ use crate::{
     record::By,
 };
 
-/// Something to decide on.
+/// A command to decide on.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// An administrator's order.
+    /// An administrator's command.
     Admin {
         /// The administrator: at the socket, or from [`crate::State::authenticate_admin`].
         by: Admin,
-        /// What.
+        /// What to do.
         what: AdminCommand,
     },
-    /// An administrator's wish for a token: [`crate::Outcome::TokenCreated`].
+    /// A request for a token: [`crate::Outcome::TokenCreated`].
     CreateToken {
-        /// Who asks.
+        /// The administrator.
         by: Admin,
-        /// What for.
+        /// The token to make.
         token: NewToken,
-        /// The hash of its secret, which the coordinator has drawn.
+        /// The hash of its secret, which the coordinator drew.
         secret: SecretHash,
     },
-    /// An administrator was refused something; for the audit: [`crate::Outcome::Noted`].
+    /// An administrator was refused; recorded in the audit: [`crate::Outcome::Noted`].
     Refused {
-        /// Who.
+        /// The administrator.
         by: Admin,
-        /// What they wanted, in a word.
+        /// The refused action, in a word.
         action: String,
-        /// On what, and why not.
+        /// Its object, and the reason.
         detail: String,
     },
-    /// A runner's wish.
+    /// A runner's request.
     Runner {
-        /// Which runner: from [`crate::State::authenticate_runner`].
+        /// The runner, from [`crate::State::authenticate_runner`].
         by: RunnerId,
-        /// What.
+        /// What to do.
         what: RunnerCommand,
     },
-    /// A machine that wants to be a runner.
+    /// A machine asks to become a runner.
     Enrol(Enrolment),
-    /// The coordinator's own: this runner is silent. Others are preferred to it from now on, until its next stream
-    /// begins: [`crate::Outcome::Noted`].
+    /// By the coordinator: this runner is silent. Other runners are preferred until its next stream begins:
+    /// [`crate::Outcome::Noted`].
     Silent(RunnerId),
-    /// The coordinator's own: this runner was silent for [`crate::limits::EPHEMERAL`] seconds. If it is ephemeral it
-    /// is removed: [`crate::Outcome::Noted`].
+    /// By the coordinator: this runner was silent for [`crate::limits::EPHEMERAL`] seconds. An ephemeral runner is
+    /// removed: [`crate::Outcome::Noted`].
     Expire(RunnerId),
 }
 
-/// An administrator of the mesh, or of one team's part of it.
+/// An administrator of the mesh, or of one team.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
-    /// By what right.
+    /// How it was authenticated.
     pub via: Via,
-    /// Only this team's deployments, tokens and runners.
+    /// The team whose deployments, tokens and runners it is limited to.
     pub team: Option<Label>,
 }
 
 /// How an administrator is authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
-    /// They reached the coordinator's own socket.
+    /// By its user id at the coordinator's own socket.
     Socket {
-        /// Their user id there.
+        /// The user id.
         uid: u32,
     },
-    /// They hold this admin token.
+    /// By this admin token.
     Token(TokenId),
 }
 
 impl Admin {
-    /// An administrator at the coordinator's own socket: not bound to a team.
+    /// An administrator at the coordinator's own socket, not limited to a team.
     #[must_use]
     pub const fn socket(uid: u32) -> Self {
         Self { via: Via::Socket { uid }, team: None }
     }
 
-    /// Whether what belongs to `team` is theirs to see and to change.
+    /// Whether it may see and change what belongs to `team`.
     #[must_use]
     pub fn rules(&self, team: &Label) -> bool {
         self.team.as_ref().is_none_or(|own| own == team)
@@ -105,88 +105,89 @@ impl From<Via> for By {
     }
 }
 
-/// An administrator's order. Serialised, it is the body of an admin request.
+/// An administrator's command. Serialised, it is the body of an admin request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum AdminCommand {
-    /// Makes deployments as files say: [`crate::Outcome::Planned`].
+    /// Creates and changes deployments as files declare: [`crate::Outcome::Planned`].
     Apply {
-        /// All of them are carried out, or none.
+        /// The files, applied together or not at all.
         files: Vec<File>,
-        /// Change nothing, only say what would be.
+        /// Only report what would change.
         #[serde(default)]
         dry_run: bool,
         /// Also remove services that have instances.
         #[serde(default)]
         force: bool,
-        /// Whether services that the files no longer declare may be removed. `None`: from a program that knows nothing of this, and
-        /// sees to it by itself.
+        /// Whether services that the files no longer declare may be removed. `None`: the client is older than this
+        /// field and asked the operator itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         prune: Option<bool>,
     },
-    /// Deletes a deployment, and takes its name off all trust lists: [`crate::Outcome::Deleted`].
+    /// Deletes a deployment, and removes its name from all trust lists: [`crate::Outcome::Deleted`].
     Delete {
-        /// Which.
+        /// The deployment.
         deployment: Label,
-        /// Also where it has instances.
+        /// Also if it has instances.
         #[serde(default)]
         force: bool,
     },
     /// Changes who may call a deployment: [`crate::Outcome::Trusted`].
     Trust {
-        /// Who is called.
+        /// The called deployment.
         deployment: Label,
-        /// How.
+        /// The change.
         change: TrustChange,
     },
     /// Ends a token: [`crate::Outcome::TokenRevoked`].
     RevokeToken {
-        /// Which.
+        /// The token.
         token: TokenId,
-        /// Remove the runners that it enrolled, too.
+        /// Also remove the runners that it enrolled.
         #[serde(default)]
         with_nodes: bool,
     },
     /// Removes a runner for good: [`crate::Outcome::NodeRemoved`].
     RemoveNode {
-        /// Which.
+        /// The name.
         name: Label,
-        /// Also where it has instances.
+        /// Also if it has instances.
         #[serde(default)]
         force: bool,
     },
-    /// No new connections to an instance from now on: [`crate::Outcome::InstanceDrained`].
+    /// Ends new connections to an instance: [`crate::Outcome::InstanceDrained`].
     Drain {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// New connections to an instance that was drained: [`crate::Outcome::InstanceDrained`].
+    /// Allows new connections to a drained instance: [`crate::Outcome::InstanceDrained`].
     Undrain {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// No new connections to what a runner hosts and will host: [`crate::Outcome::NodeDrained`].
+    /// Ends new connections to all that a runner hosts and will host: [`crate::Outcome::NodeDrained`].
     DrainNode {
-        /// Which.
+        /// The name.
         name: Label,
     },
-    /// New connections to a runner that was drained: [`crate::Outcome::NodeDrained`].
+    /// Allows new connections to a drained runner: [`crate::Outcome::NodeDrained`].
     UndrainNode {
-        /// Which.
+        /// The name.
         name: Label,
     },
-    /// Switches an offload: [`crate::Outcome::Switched`]. It is on where the mesh's switch and the runner's own are.
+    /// Switches an offload: [`crate::Outcome::Switched`]. It is on where the mesh's switch and the runner's own are
+    /// both on.
     Switch {
-        /// Which.
+        /// The offload.
         offload: Offload,
         /// On, or off.
         on: bool,
-        /// Of this runner only; `None`: the mesh's switch.
+        /// The runner; `None`: the whole mesh.
         node: Option<Label>,
     },
 }
 
-/// An offload that can be switched off, should a kernel turn out to corrupt packets.
+/// An offload that can be switched off, in case a kernel corrupts packets with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Offload {
@@ -202,7 +203,7 @@ impl Offload {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::TunGso, Self::UdpGso, Self::UdpGro];
 
-    /// As it is written.
+    /// Its name in commands.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -212,7 +213,7 @@ impl Offload {
         }
     }
 
-    /// Its place among the switches.
+    /// Its field among the switches.
     pub const fn of(self, switches: &mut Switches) -> &mut bool {
         match self {
             Self::TunGso => &mut switches.tun_gso,
@@ -222,151 +223,153 @@ impl Offload {
     }
 }
 
-/// How a deployment's trust is to change.
+/// A change of a deployment's trust.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum TrustChange {
-    /// Lets deployments call. What they could call before they still can.
+    /// Trusts deployments, in addition to what they may call already.
     Add {
-        /// Which deployments; they need not exist yet.
+        /// The calling deployments, which need not exist yet.
         callers: BTreeSet<Label>,
-        /// Which services; `None`: those that `expose` says.
+        /// The services; `None`: those of the callee's `expose`.
         services: Option<Vec<Pattern>>,
-        /// On which ports.
+        /// The ports.
         ports: Ports,
     },
-    /// Takes the right away: with services or ports given, just the entry that says so; without, all of theirs.
+    /// Removes trust: with services or ports exactly that entry, without all entries of these callers.
     Remove {
-        /// From which deployments.
+        /// The calling deployments.
         callers: BTreeSet<Label>,
         /// The services of the entry.
         services: Option<Vec<Pattern>>,
         /// The ports of the entry.
         ports: Ports,
     },
-    /// No deployment may call any more.
+    /// Removes all entries.
     Clear,
 }
 
-/// A token to be made. Serialised, it is the body of a request for one.
+/// A token to make. Serialised, it is the body of a request for one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewToken {
-    /// What it is for.
+    /// Its purpose.
     pub purpose: NewPurpose,
-    /// How long it is good, in seconds.
+    /// How long it is valid, in seconds.
     pub ttl: u64,
-    /// The runners that it enrols are removed after [`crate::limits::EPHEMERAL`] seconds of silence.
+    /// Whether its runners are removed after [`crate::limits::EPHEMERAL`] seconds of silence.
     #[serde(default)]
     pub ephemeral: bool,
-    /// What people call it; the audit names it.
+    /// A name for people, also shown in the audit.
     #[serde(default)]
     pub name: Option<String>,
 }
 
-/// What a new token is for.
+/// The purpose of a new token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "for", rename_all = "kebab-case")]
 pub enum NewPurpose {
-    /// To enrol runners that may host anything.
+    /// To enrol runners that may host any deployment.
     JoinAny {
-        /// How many.
+        /// The number of runners.
         uses: u32,
     },
     /// To enrol runners that may host the deployments of these teams.
     JoinTeams {
-        /// Which teams.
+        /// The teams.
         teams: BTreeSet<Label>,
-        /// How many runners.
+        /// The number of runners.
         uses: u32,
     },
     /// To enrol runners that may host these deployments.
     JoinDeployments {
-        /// Which deployments; they must exist.
+        /// The deployments, which must exist.
         deployments: BTreeSet<Label>,
-        /// How many runners.
+        /// The number of runners.
         uses: u32,
     },
-    /// To administer from afar.
+    /// To administer over the network.
     Admin {
-        /// Only what is this team's.
+        /// The team that it is limited to.
         team: Option<Label>,
     },
 }
 
-/// A runner's wish.
+/// A request from a runner.
 #[derive(Debug, Clone)]
 pub enum RunnerCommand {
-    /// Its stream begins: [`crate::Outcome::Welcomed`]. No change where nothing is new.
+    /// Its stream begins: [`crate::Outcome::Welcomed`]. If it reports nothing new, nothing changes.
     Hello {
         /// The agent's version.
         version: String,
-        /// Where it may be reached, as it says.
+        /// The endpoints that it reports.
         endpoints: Vec<SocketAddr>,
-        /// Where the coordinator sees it, with the UDP port that it told; `None`: only its own endpoints are to be tried.
+        /// Its address as the coordinator sees it, with the UDP port that it reports. `None`: peers use its own
+        /// endpoints only.
         seen: Option<SocketAddr>,
-        /// The instances that it holds.
+        /// The instances that it has.
         instances: Vec<Held>,
     },
-    /// Its endpoints are these now: [`crate::Outcome::Noted`].
+    /// Its endpoints have changed: [`crate::Outcome::Noted`].
     Endpoints {
-        /// All that it knows of.
+        /// All its endpoints.
         endpoints: Vec<SocketAddr>,
     },
     /// A new instance: [`crate::Outcome::Attached`].
     Attach {
-        /// Of which service.
+        /// The service.
         service: ServicePath,
-        /// One that is never a destination.
+        /// Whether it is never a destination.
         client: bool,
     },
-    /// The end of an instance: [`crate::Outcome::Detached`]. One that isn't there, or not on this runner, is no error.
+    /// Ends an instance: [`crate::Outcome::Detached`]. An unknown instance, or another runner's, is no error.
     Detach {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// No new connections to an instance from now on: [`crate::Outcome::Drained`]. Again, it changes nothing.
+    /// Ends new connections to an instance: [`crate::Outcome::Drained`]. A second time, nothing changes.
     Drain {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// New connections to an instance that was drained: [`crate::Outcome::Undrained`].
+    /// Allows new connections to a drained instance: [`crate::Outcome::Undrained`].
     Undrain {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// It leaves the mesh for good, with its instances: [`crate::Outcome::Left`].
+    /// It leaves the mesh for good, and its instances end: [`crate::Outcome::Left`].
     Leave,
-    /// A newer stream with its credential took the place of a standing one; for the audit: [`crate::Outcome::Noted`].
+    /// A newer stream with its credential replaced an open one; recorded in the audit: [`crate::Outcome::Noted`].
     TakenOver {
-        /// Where the newer one comes from.
+        /// The address of the newer stream.
         from: IpAddr,
     },
-    /// A copy of its machine showed its credential and was refused; for the audit: [`crate::Outcome::Noted`].
+    /// A copy of its machine presented its credential and was refused; recorded in the audit:
+    /// [`crate::Outcome::Noted`].
     CopyRefused {
-        /// Where the first one is, in words.
+        /// Where the first machine is, in words.
         first: String,
-        /// Where the copy comes from.
+        /// The address of the copy.
         from: IpAddr,
     },
 }
 
-/// A machine that wants to be a runner: [`crate::Outcome::Enrolled`].
+/// A machine asks to become a runner: [`crate::Outcome::Enrolled`].
 #[derive(Debug, Clone)]
 pub struct Enrolment {
-    /// The join token that it shows.
+    /// The join token that it presents.
     pub token: TokenId,
-    /// That token's secret, as shown.
+    /// The token's secret, as presented.
     pub secret: Secret,
-    /// The name that it wants.
+    /// The name that it asks for.
     pub name: Label,
     /// Its provider.
     pub provider: Label,
     /// Its WireGuard key.
     pub public_key: PublicKey,
-    /// Whether it has proved that it holds the private half: [`mesh_proto::PrivateKey::verify`].
+    /// Whether it has proved that it holds the private key: [`mesh_proto::PrivateKey::verify`].
     pub proved: bool,
-    /// Take the name over from the runner that has it, and remove that one.
+    /// Take the name over from the runner that has it, which is removed.
     pub replace: bool,
-    /// The hash of the new credential's secret, which the coordinator has drawn.
+    /// The hash of the new credential's secret, which the coordinator drew.
     pub credential: SecretHash,
 }

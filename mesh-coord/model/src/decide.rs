@@ -1,4 +1,4 @@
-//! The decision on a command: each part of the model decides on its own ones.
+//! Dispatches a command to the part of the model that decides on it.
 
 use crate::{
     Command, Decision, Now, Refusal, State, audit, deploy,
@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl State {
-    /// Decides on a command, and changes nothing. The changes hold for this state only: commit them on its revision.
+    /// Decides on a command without changing anything. Commit the changes on this state's revision only.
     ///
     /// # Errors
     /// Why the command is refused.
@@ -33,10 +33,10 @@ impl State {
             Command::CreateToken { by, token, secret } => token::create(self, by, token, secret, now),
             Command::Refused { by, action, detail } => Ok(audit::refused(self, by, action, detail, now)),
             Command::Enrol(enrolment) => enrol::enrol(self, enrolment, now),
-            Command::Silent(runner) => Ok(host::silent(self, self.standing(*runner)?, now)),
-            Command::Expire(runner) => Ok(enrol::expire(self, self.standing(*runner)?, now)),
+            Command::Silent(runner) => Ok(host::silent(self, self.active_runner(*runner)?, now)),
+            Command::Expire(runner) => Ok(enrol::expire(self, self.active_runner(*runner)?, now)),
             Command::Runner { by, what } => {
-                let runner = self.standing(*by)?;
+                let runner = self.active_runner(*by)?;
                 match what {
                     R::Hello { version, endpoints, seen, instances } => {
                         host::hello(self, runner, version, endpoints, *seen, instances, now)

@@ -1,12 +1,12 @@
-//! What an operator declares: the contents of deployment files, parsed and with every text checked for its form. The
-//! parsers (mesh-coord's `files`) make these; `deploy` decides on them.
+//! Declarations: the contents of deployment files, parsed, with the form of every text checked. The crate
+//! `mesh-files` makes them; `deploy` decides on them.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use mesh_proto::{Label, Ports, ServiceName, view::Ist};
 use serde::{Deserialize, Serialize};
 
-/// A pattern over service names: `*` stands for any characters, none included; everything else for itself.
+/// A pattern over service names: `*` matches any characters, or none; other characters match themselves.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Pattern(String);
@@ -17,7 +17,7 @@ pub struct Pattern(String);
 pub struct PatternError(String);
 
 impl Pattern {
-    /// Whether it matches `name`, whole.
+    /// Whether it matches the whole of `name`.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         crate::work::step();
@@ -26,7 +26,7 @@ impl Pattern {
         let mut pieces: Vec<&str> = tail.split('*').collect();
         let last = pieces.pop().unwrap_or_default();
         for piece in pieces {
-            // The leftmost place leaves the most room for what follows.
+            // The leftmost match leaves the most room for the rest.
             let Some(at) = rest.find(piece) else { return false };
             rest = &rest[at + piece.len()..];
         }
@@ -82,34 +82,34 @@ impl TryFrom<String> for Pattern {
     }
 }
 
-/// One caller that a deployment trusts.
+/// A trusted caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trust {
-    /// Whose services may call. It need not exist yet.
+    /// The calling deployment, which need not exist yet.
     pub caller: Label,
-    /// Which services they may call; `None`: those that the callee's `expose` says.
+    /// The services that it may call; `None`: those of the callee's `expose`.
     pub services: Option<Vec<Pattern>>,
-    /// On which ports.
+    /// The ports.
     pub ports: Ports,
 }
 
-/// One service as declared.
+/// A declared service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declared {
-    /// Further host names within the deployment.
+    /// More host names within the deployment.
     pub aliases: Vec<String>,
-    /// `PORT` in its own instances.
+    /// The value of `PORT` in its instances.
     pub port: Option<u16>,
-    /// For the platform's own ingress; only recorded.
+    /// For the platform's ingress; only recorded.
     pub public_port: Option<u16>,
-    /// `names = "manual"`: only `ist` and `aliases` lead to it.
+    /// `names = "manual"`: it has no names but those of `ist` and `aliases`.
     pub manual_names: bool,
-    /// Names that its own instances see.
+    /// Names that its instances see.
     pub ist: Vec<Ist>,
 }
 
 impl Declared {
-    /// The bytes of the names in it.
+    /// How many bytes its names have.
     pub(crate) fn bytes(&self) -> usize {
         let ist = |ist: &Ist| {
             let names = ist.variables.iter().chain(&ist.hostnames);
@@ -119,32 +119,32 @@ impl Declared {
     }
 }
 
-/// The bytes of patterns.
+/// How many bytes the patterns have.
 pub(crate) fn bytes_of(patterns: Option<&Vec<Pattern>>) -> usize {
     patterns.into_iter().flatten().map(|pattern| pattern.0.len()).sum()
 }
 
-/// One deployment file.
+/// A deployment file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
-    /// Its name, as the operator gave it; for messages.
+    /// Its name as the operator gave it, for messages.
     pub name: String,
-    /// What it says.
+    /// Its contents.
     pub declaration: Declaration,
 }
 
 /// The contents of one deployment file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Declaration {
-    /// A `mesh.toml`: the deployment is as this says, and has no other services.
+    /// A `mesh.toml`: the whole deployment.
     Whole(Deployment),
-    /// A `warp.config.js`: one service, the others stay as they are.
+    /// A `warp.config.js`: one service. The others stay as they are.
     Single {
-        /// The deployment, made if it doesn't exist.
+        /// The deployment, which is created if it doesn't exist.
         deployment: Label,
-        /// The service that it declares.
+        /// The name of the service.
         name: ServiceName,
-        /// As it declares it. `ist` may name services that are not declared yet.
+        /// The service. Its `ist` may name services that are not declared yet.
         service: Declared,
     },
 }
@@ -154,11 +154,11 @@ pub enum Declaration {
 pub struct Deployment {
     /// Its name.
     pub name: Label,
-    /// Its team; `None`: as it is, or `default` for a new one.
+    /// Its team; `None`: unchanged, or `default` if it is new.
     pub team: Option<Label>,
     /// What a trust without services opens; `None`: all services.
     pub expose: Option<Vec<Pattern>>,
-    /// Who may call; `None`: left to the `trust` command.
+    /// Its trust list; `None`: the `trust` command sets it.
     pub trust: Option<Vec<Trust>>,
     /// Its services.
     pub services: BTreeMap<ServiceName, Declared>,

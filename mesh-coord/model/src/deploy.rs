@@ -1,4 +1,4 @@
-//! Deployments: made and changed as files say, and deleted.
+//! Deployments: created and changed by files, and deleted.
 
 mod check;
 mod gather;
@@ -25,7 +25,7 @@ use crate::{
     words::{Candidates, count},
 };
 
-/// What the administrator agrees to lose.
+/// What the administrator agrees to remove.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Consent {
     /// Services with instances.
@@ -34,7 +34,7 @@ pub(crate) struct Consent {
     pub(crate) prune: bool,
 }
 
-/// Makes deployments as the files say: all of them, or none.
+/// Creates and changes deployments as the files declare: all of them, or none.
 pub(crate) fn apply(
     state: &State,
     by: &Admin,
@@ -59,7 +59,7 @@ pub(crate) fn apply(
         share::check("deployments", team, (held, made), (state.deployments.len(), limits::DEPLOYMENTS))?;
     }
 
-    // All files are seen together: one may trust what another one makes.
+    // Files are judged together: one may trust a deployment that another one creates.
     let find = |name: &Label| after.get(name).or_else(|| state.deployment_named(name)).map(AsRef::as_ref);
     let shown = |name: &Label| find(name).filter(|d| by.rules(&d.team));
     let mut plan = Plan { dry_run, deployments: Vec::new(), warnings: Vec::new() };
@@ -93,7 +93,7 @@ pub(crate) fn apply(
     Ok(Draft::unchanged(Outcome::Planned(plan)))
 }
 
-/// Whether a team's administrator may make that many services.
+/// Checks a team's share of services and addresses.
 fn check_shares(state: &State, team: &Label, plan: &Plan, now: Now) -> Result<(), Refusal> {
     let added =
         |d: &DeploymentPlan| d.services.iter().filter(|s| matches!(s.change, ServiceChange::Added { .. })).count();
@@ -115,7 +115,7 @@ fn check_shares(state: &State, team: &Label, plan: &Plan, now: Now) -> Result<()
     Ok(())
 }
 
-/// Whether a team's administrator may declare that many names. What is no more than before always may be.
+/// Checks a team's share of names. Declaring no more than before is always allowed.
 fn check_names(state: &State, team: &Label, targets: &BTreeMap<&Label, Target<'_>>) -> Result<(), Refusal> {
     let names = &state.index.names;
     let more = |(name, target): (&&Label, &Target<'_>)| {
@@ -138,7 +138,8 @@ fn check_names(state: &State, team: &Label, targets: &BTreeMap<&Label, Target<'_
     share::check("bytes of names", team, (held, more), (names.all(), limits::ALL_NAMES))
 }
 
-/// Deletes a deployment, and takes its name off all trust lists: one made later under its name is another one.
+/// Deletes a deployment and removes its name from all trust lists, because a later deployment of that name is another
+/// one.
 pub(crate) fn delete(state: &State, by: &Admin, name: &Label, force: bool, now: Now) -> Result<Decision, Refusal> {
     let deployment = state.own_deployment(by, name)?;
     let running: Vec<_> = state
@@ -174,7 +175,7 @@ pub(crate) fn delete(state: &State, by: &Admin, name: &Label, force: bool, now: 
 }
 
 impl State {
-    /// The deployment of that name.
+    /// The deployment with this name.
     pub(crate) fn known_deployment(&self, name: &Label) -> Result<&Arc<Deployment>, Refusal> {
         self.deployment_named(name).ok_or_else(|| {
             let nearest = Candidates::of(name, self.index.deployment_names.keys().map(|n| &**n));
@@ -182,7 +183,7 @@ impl State {
         })
     }
 
-    /// The deployment of that name, if the administrator may change it.
+    /// The deployment with this name, if the administrator may change it.
     pub(crate) fn own_deployment(&self, by: &Admin, name: &Label) -> Result<&Arc<Deployment>, Refusal> {
         let Some(team) = &by.team else { return self.known_deployment(name) };
         self.deployment_named(name).filter(|deployment| by.rules(&deployment.team)).ok_or_else(|| {
@@ -192,7 +193,7 @@ impl State {
         })
     }
 
-    /// The service of that name in the deployment.
+    /// The service with this name in the deployment.
     pub(crate) fn known_service(
         &self,
         deployment: &Deployment,

@@ -1,4 +1,4 @@
-//! A decision in the making: the changes so far, and the numbers and addresses that they take.
+//! A decision before it is complete: its changes so far, and the numbers and addresses that they use.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use crate::{
     state::{Ring, Whose},
 };
 
-/// The changes of one decision, by key: the last one to a record counts.
+/// The changes of one decision by key. The last change of a record counts.
 pub(crate) struct Draft<'a> {
     pub(crate) state: &'a State,
     pub(crate) now: Now,
@@ -26,11 +26,11 @@ pub(crate) struct Draft<'a> {
     pub(crate) taken: BTreeSet<Ipv4Addr>,
     /// How many runners this decision removes.
     removed: usize,
-    /// Those removed before that it forgets.
+    /// Earlier removed runners that this decision deletes.
     forgotten: Vec<(UnixSeconds, RunnerId)>,
-    /// From which place on freed addresses are looked through, so that none is looked at twice.
+    /// Where the search for a reusable address goes on, so that no address is looked at twice.
     pub(crate) rested_from: BTreeMap<Holder, u64>,
-    /// How many entries of the audit this decision makes, by kind and by whose doing they are.
+    /// How many audit entries this decision makes, by ring and holder.
     pub(crate) noted: BTreeMap<Ring, BTreeMap<Whose, usize>>,
     changes: BTreeMap<Key, Change>,
 }
@@ -64,7 +64,7 @@ impl<'a> Draft<'a> {
         self.changes.is_empty()
     }
 
-    /// Sets an address to rest that a deployment had.
+    /// Puts a deployment's address into quarantine.
     pub(crate) fn free(&mut self, address: Ipv4Addr, from: Holder, deployment: Option<&Deployment>) {
         let team = deployment.map(|deployment| deployment.team.clone());
         let freed = Freed { address, from, at: self.now.running, order: self.next.freed, team };
@@ -78,7 +78,7 @@ impl<'a> Draft<'a> {
         self.free(instance.address, Holder::Instance, home);
     }
 
-    /// Ends these instances and says which they were.
+    /// Ends these instances, and returns their identifiers.
     pub(crate) fn end_instances<'i>(
         &mut self,
         instances: impl IntoIterator<Item = &'i Arc<Instance>>,
@@ -92,7 +92,7 @@ impl<'a> Draft<'a> {
             .collect()
     }
 
-    /// Removes a runner for good, with its instances. The removals longest ago are forgotten where there are too many.
+    /// Removes a runner for good, with its instances. The oldest removed runners are deleted when there are too many.
     pub(crate) fn remove_runner(&mut self, runner: &Runner) -> Vec<InstanceId> {
         let ended = self.end_instances(self.state.instances_on(runner.id));
         self.put(Record::Runner(Arc::new(Runner { removed: Some(self.now.day), ..runner.clone() })));
@@ -142,7 +142,7 @@ impl<'a> Draft<'a> {
         Decision { changes: self.changes.into_values().collect(), outcome }
     }
 
-    /// The outcome with nothing to commit.
+    /// An outcome without changes.
     pub(crate) const fn unchanged(outcome: Outcome) -> Decision {
         Decision { changes: Vec::new(), outcome }
     }

@@ -1,4 +1,4 @@
-//! Out of new connections, and back: an instance, or all that a runner has and gets.
+//! Draining and undraining: an instance, or all instances of a runner, present and future.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use crate::{
     refusal::HostRefusal,
 };
 
-/// Which way.
+/// The direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// No new connections from now on; those that stand stay.
+    /// New connections end; open ones stay.
     Drain,
-    /// New connections again.
+    /// New connections are allowed again.
     Undrain,
 }
 
@@ -37,7 +37,7 @@ impl Way {
     }
 }
 
-/// A runner's own wish.
+/// A runner's request for one of its instances.
 pub(crate) fn own(
     state: &State,
     runner: &Arc<Runner>,
@@ -53,7 +53,7 @@ pub(crate) fn own(
     Ok(draft.decided(if way == Way::Drain { Outcome::Drained } else { Outcome::Undrained }))
 }
 
-/// An administrator's order about an instance.
+/// An administrator's command for an instance.
 pub(crate) fn instance(
     state: &State,
     by: &Admin,
@@ -77,8 +77,8 @@ pub(crate) fn instance(
     Ok(draft.decided(Outcome::InstanceDrained { instance: instance.id, service, node, draining }))
 }
 
-/// An administrator's order about a runner: what it has, and what it gets from now on. What was drained by itself is not
-/// this order's to undo.
+/// An administrator's command for a runner: its instances now and later. Instances that were drained individually
+/// stay so.
 pub(crate) fn node(state: &State, by: &Admin, name: &Label, way: Way, now: Now) -> Result<Decision, Refusal> {
     let runner = state.ruled_runner(by, name)?;
     let mut draft = Draft::new(state, now);
@@ -117,14 +117,14 @@ pub(crate) fn node(state: &State, by: &Admin, name: &Label, way: Way, now: Now) 
 }
 
 impl State {
-    /// Whose an instance is.
+    /// The deployment and the service of an instance.
     pub(crate) fn home(&self, instance: &Instance) -> Option<(&Arc<Deployment>, &Arc<Service>)> {
         let service = &self.services.get(&instance.service)?.record;
         Some((&self.deployments.get(&service.deployment)?.record, service))
     }
 }
 
-/// Changes an instance, and what its runner's next hello may say of it.
+/// Changes an instance, and records what the runner's next hello may report about it.
 fn set(draft: &mut Draft<'_>, instance: &Instance, way: Way) -> Result<(), Refusal> {
     if instance.state == InstanceState::Client {
         return Err(HostRefusal::ClientDrained { instance: instance.id }.into());

@@ -1,4 +1,4 @@
-//! Machines become runners, and are removed.
+//! Enrolment and removal of runners.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -17,87 +17,97 @@ use crate::{
     words::{Candidates, count},
 };
 
-/// Makes a machine a runner. One that is a runner already stays the same one and gets a new credential; with the token
-/// that it enrolled with this needs no further use of it, so that a lost answer does no harm.
-pub(crate) fn enrol(state: &State, wish: &Enrolment, now: Now) -> Result<Decision, Refusal> {
-    let token = state.token_shown(wish.token, &wish.secret)?;
+/// Makes a machine a runner. A known runner stays the same one and gets a new credential. With the token that it
+/// enrolled with, this uses the token up no further, so a lost answer does no harm.
+pub(crate) fn enrol(state: &State, request: &Enrolment, now: Now) -> Result<Decision, Refusal> {
+    let token = state.token_shown(request.token, &request.secret)?;
     let Purpose::Join { scope, uses_left, ephemeral } = &token.purpose else {
         return Err(TokenRefusal::NotJoin { token: token.id }.into());
     };
     check_revoked(token, now.day)?;
-    if !wish.proved {
+    if !request.proved {
         return Err(EnrolRefusal::NotProved.into());
     }
-    let known = state.index.runner_keys.get(&wish.public_key).and_then(|id| state.runner(*id));
+    let known = state.index.runner_keys.get(&request.public_key).and_then(|id| state.runner(*id));
     if let Some(runner) = known.filter(|r| r.removed.is_some()) {
         return Err(EnrolRefusal::KeyRemoved { runner: runner.name.clone() }.into());
     }
 
     let mut draft = Draft::new(state, now);
-    let again = known.is_some_and(|runner| runner.token == token.id);
-    if !again {
+    if known.is_none_or(|runner| runner.token != token.id) {
         check_time(token, now.day)?;
         let uses_left = uses_left.checked_sub(1).ok_or(TokenRefusal::UsedUp { token: token.id })?;
         let purpose = Purpose::Join { scope: scope.clone(), uses_left, ephemeral: *ephemeral };
         draft.put(Record::Token(Arc::new(Token { purpose, ..token.clone() })));
     }
-    let replaced = replace(&mut draft, wish, scope, known.map(|r| r.id))?;
-    let runner = match known {
+    let replaced = replace(&mut draft, request, scope, known.map(|r| r.id))?;
+    let before = match known {
         Some(runner) => {
             draft.end_instances(state.instances_on(runner.id).filter(|i| !state.may_run(scope, i)));
-            Runner {
-                name: wish.name.clone(),
-                provider: wish.provider.clone(),
-                credential: wish.credential.clone(),
-                token: token.id,
-                scope: scope.clone(),
-                ephemeral: *ephemeral,
-                team: token.owner().cloned(),
-                ..(**runner).clone()
-            }
+            (**runner).clone()
         }
-        None => {
-            let standing = state.index.runner_names.len();
-            at_most(limits::RUNNERS, standing + 1, "runners", "the mesh")?;
-            if let Some(team) = token.owner() {
-                let held = state.index.runners_of.get(team).map_or(0, BTreeSet::len);
-                share::check("runners", team, (held, 1), (standing, limits::RUNNERS))?;
-            }
-            Runner {
-                id: draft.runner_id(),
-                name: wish.name.clone(),
-                provider: wish.provider.clone(),
-                public_key: wish.public_key,
-                credential: wish.credential.clone(),
-                enrolled: now.day,
-                token: token.id,
-                scope: scope.clone(),
-                version: String::new(),
-                endpoints: Vec::new(),
-                seen: None,
-                removed: None,
-                ephemeral: *ephemeral,
-                silent: false,
-                switches: Switches::default(),
-                team: token.owner().cloned(),
-                drained: false,
-                undrained: BTreeSet::new(),
-                drained_apart: BTreeSet::new(),
-            }
-        }
+        None => new_runner(&mut draft, request, token.owner())?,
     };
-    let (id, how) = (runner.id, if known.is_some() { ", again" } else { "" });
-    let instead = replaced.map(|old| format!(", in the place of {old}")).unwrap_or_default();
-    // One that enrols again and again is noted a few times an hour.
-    let often = || state.recent_of(&runner, now).filter(|e| e.action == ENROL).count() >= limits::ENROLMENTS_NOTED;
-    if known.is_none() || replaced.is_some() || !often() {
-        let detail = format!("{id} `{}` (provider {}){how}{instead}", runner.name, runner.provider);
-        let mut note = Note::runner(By::Token(token.id), &runner, ENROL, detail).on(&runner.name);
-        note.named(token.name.as_ref());
-        draft.audit(note);
-    }
+    let runner = Runner {
+        name: request.name.clone(),
+        provider: request.provider.clone(),
+        credential: request.credential.clone(),
+        token: token.id,
+        scope: scope.clone(),
+        ephemeral: *ephemeral,
+        team: token.owner().cloned(),
+        ..before
+    };
+    let outcome = Outcome::Enrolled { runner: runner.id, new: known.is_none(), replaced };
+    note_enrolment(&mut draft, &runner, token, known.is_some(), replaced);
     draft.put(Record::Runner(Arc::new(runner)));
-    Ok(draft.decided(Outcome::Enrolled { runner: id, new: known.is_none(), replaced }))
+    Ok(draft.decided(outcome))
+}
+
+/// A runner that has never had a stream, if there is room for one more.
+fn new_runner(draft: &mut Draft<'_>, request: &Enrolment, team: Option<&Label>) -> Result<Runner, Refusal> {
+    let state = draft.state;
+    let runners = state.index.runner_names.len();
+    at_most(limits::RUNNERS, runners + 1, "runners", "the mesh")?;
+    if let Some(team) = team {
+        let held = state.index.runners_of.get(team).map_or(0, BTreeSet::len);
+        share::check("runners", team, (held, 1), (runners, limits::RUNNERS))?;
+    }
+    Ok(Runner {
+        id: draft.runner_id(),
+        name: request.name.clone(),
+        provider: request.provider.clone(),
+        public_key: request.public_key,
+        credential: request.credential.clone(),
+        enrolled: draft.now.day,
+        token: request.token,
+        scope: Scope::Deployments(BTreeSet::new()),
+        version: String::new(),
+        endpoints: Vec::new(),
+        seen: None,
+        removed: None,
+        ephemeral: false,
+        silent: false,
+        switches: Switches::default(),
+        team: None,
+        drained: false,
+        undrained: BTreeSet::new(),
+        drained_apart: BTreeSet::new(),
+    })
+}
+
+/// Notes an enrolment. Repeated ones are noted only a few times an hour.
+fn note_enrolment(draft: &mut Draft<'_>, runner: &Runner, token: &Token, again: bool, replaced: Option<RunnerId>) {
+    let noted = || draft.state.recent_of(runner, draft.now).filter(|e| e.action == ENROL).count();
+    if again && replaced.is_none() && noted() >= limits::ENROLMENTS_NOTED {
+        return;
+    }
+    let how = if again { ", again" } else { "" };
+    let instead = replaced.map(|old| format!(", in the place of {old}")).unwrap_or_default();
+    let detail = format!("{} `{}` (provider {}){how}{instead}", runner.id, runner.name, runner.provider);
+    let mut note = Note::runner(By::Token(token.id), runner, ENROL, detail).on(&runner.name);
+    note.named(token.name.as_ref());
+    draft.audit(note);
 }
 
 /// Removes a runner for good.
@@ -135,7 +145,7 @@ pub(crate) fn leave(state: &State, runner: &Arc<Runner>, now: Now) -> Decision {
     draft.decided(Outcome::Left { instances })
 }
 
-/// A runner was silent for long: an ephemeral one is removed.
+/// A runner was silent for long. An ephemeral runner is removed.
 pub(crate) fn expire(state: &State, runner: &Arc<Runner>, now: Now) -> Decision {
     let mut draft = Draft::new(state, now);
     if runner.ephemeral {
@@ -147,14 +157,14 @@ pub(crate) fn expire(state: &State, runner: &Arc<Runner>, now: Now) -> Decision 
 }
 
 impl State {
-    /// The runner of that name that is not removed, if `by` may decide on it.
+    /// The runner with this name that is not removed, if the administrator may change it.
     pub(crate) fn ruled_runner(&self, by: &Admin, name: &Label) -> Result<&Arc<Runner>, Refusal> {
         let Some(runner) = self.runner_named(name) else {
             return Err(self.no_runner(by, name));
         };
         match &by.team {
             Some(team) if !self.scope_covers(&Scope::Teams([team.clone()].into()), &runner.scope) => {
-                // Others than those that it sees are none of its business.
+                // A team learns nothing of runners that it doesn't see.
                 if self.sees(by, runner) {
                     return Err(Refusal::NotYours { what: format!("the runner `{name}`"), team: team.clone() });
                 }
@@ -177,22 +187,22 @@ impl State {
     }
 }
 
-/// Frees the name; returns the runner that had it, which is removed.
+/// Frees the name. Returns the runner that had it, which is removed.
 fn replace(
     draft: &mut Draft<'_>,
-    wish: &Enrolment,
+    request: &Enrolment,
     scope: &Scope,
     own: Option<RunnerId>,
 ) -> Result<Option<RunnerId>, Refusal> {
     let state = draft.state;
-    let Some(other) = state.runner_named(&wish.name).filter(|other| Some(other.id) != own) else { return Ok(None) };
-    if !wish.replace {
+    let Some(other) = state.runner_named(&request.name).filter(|other| Some(other.id) != own) else { return Ok(None) };
+    if !request.replace {
         let provider = Some(&other.provider).filter(|_| state.scope_covers(scope, &other.scope)).cloned();
-        return Err(EnrolRefusal::NameTaken { name: wish.name.clone(), provider }.into());
+        return Err(EnrolRefusal::NameTaken { name: request.name.clone(), provider }.into());
     }
-    // Else a token for one deployment could throw out another team's runner.
+    // Without this, a token for one deployment could remove another team's runner.
     if !state.scope_covers(scope, &other.scope) {
-        return Err(EnrolRefusal::ReplaceOutOfScope { token: wish.token, name: wish.name.clone() }.into());
+        return Err(EnrolRefusal::ReplaceOutOfScope { token: request.token, name: request.name.clone() }.into());
     }
     draft.remove_runner(other);
     Ok(Some(other.id))

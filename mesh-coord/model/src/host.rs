@@ -1,4 +1,4 @@
-//! What runners host and tell of themselves: the beginning of a stream, endpoints, instances.
+//! What runners report and host: their hello, endpoints and instances.
 
 mod hello;
 
@@ -26,7 +26,7 @@ use crate::{
 
 pub(crate) use hello::hello;
 
-/// A runner's endpoints are these now.
+/// Changes a runner's endpoints.
 pub(crate) fn endpoints(
     state: &State,
     runner: &Arc<Runner>,
@@ -42,7 +42,7 @@ pub(crate) fn endpoints(
     Ok(draft.decided(Outcome::Noted))
 }
 
-/// A new instance on a runner.
+/// Creates an instance on a runner.
 pub(crate) fn attach(
     state: &State,
     runner: &Arc<Runner>,
@@ -82,7 +82,7 @@ pub(crate) fn attach(
     Ok(draft.decided(outcome))
 }
 
-/// A runner that begins to draw a service's traffic is worth an entry in the audit, once.
+/// A runner that begins to receive a service's traffic is noted in the audit, once.
 fn note_hosting(draft: &mut Draft<'_>, runner: &Runner, path: &ServicePath, team: Option<&Label>) {
     let service = path.to_string();
     let state = draft.state;
@@ -94,7 +94,7 @@ fn note_hosting(draft: &mut Draft<'_>, runner: &Runner, path: &ServicePath, team
     draft.audit(Note::runner(By::Runner(runner.id), runner, HOST, detail).of(team).on(&service));
 }
 
-/// The end of an instance. Asked again, or of another runner's instance, it changes nothing and tells nothing.
+/// Ends an instance. A second time, or for another runner's instance, it changes nothing and reveals nothing.
 pub(crate) fn detach(state: &State, runner: &Arc<Runner>, instance: InstanceId, now: Now) -> Decision {
     let mut draft = Draft::new(state, now);
     if let Some(instance) = state.instances.get(&instance).filter(|i| i.runner == runner.id) {
@@ -103,7 +103,7 @@ pub(crate) fn detach(state: &State, runner: &Arc<Runner>, instance: InstanceId, 
     draft.decided(Outcome::Detached)
 }
 
-/// A runner is silent: others are preferred from now on.
+/// Marks a runner as silent: other runners are preferred.
 pub(crate) fn silent(state: &State, runner: &Arc<Runner>, now: Now) -> Decision {
     let mut draft = Draft::new(state, now);
     if !runner.silent {
@@ -112,7 +112,7 @@ pub(crate) fn silent(state: &State, runner: &Arc<Runner>, now: Now) -> Decision 
     draft.decided(Outcome::Noted)
 }
 
-/// A newer stream took the place of a standing one.
+/// A newer stream replaced an open one.
 pub(crate) fn taken_over(state: &State, runner: &Arc<Runner>, from: IpAddr, now: Now) -> Decision {
     let detail = format!("a second agent with the identity of {} `{}` came from {from}", runner.id, runner.name);
     note_now_and_then(state, runner, "stream-taken-over", detail, now)
@@ -127,8 +127,8 @@ pub(crate) fn copy_refused(state: &State, runner: &Arc<Runner>, first: &str, fro
     note_now_and_then(state, runner, "copy-refused", detail, now)
 }
 
-/// Agents that fight over one identity don't fill the audit: within an hour the same is noted once, and all in all no more
-/// than [`limits::TAKEOVERS_NOTED`] times.
+/// Notes the same detail once an hour, and at most [`limits::TAKEOVERS_NOTED`] details, so that agents that compete
+/// for one identity don't fill the audit.
 fn note_now_and_then(state: &State, runner: &Runner, action: &str, detail: String, now: Now) -> Decision {
     let noted: Vec<_> = state.recent_of(runner, now).filter(|entry| entry.action == action).collect();
     if noted.len() >= limits::TAKEOVERS_NOTED || noted.iter().any(|entry| entry.detail == detail) {
@@ -139,14 +139,15 @@ fn note_now_and_then(state: &State, runner: &Runner, action: &str, detail: Strin
     draft.decided(Outcome::Noted)
 }
 
-/// Whether a runner that has `here` of the `there` instances of a service may have one more: not more than are left for
-/// others, so that a runner that asks for one always gets it.
+/// Whether a runner that has `here` of a service's `there` instances may have one more. It may have no more than are
+/// left for others, so that a runner that has none always gets one.
 const fn shares(here: usize, there: usize) -> bool {
     here < limits::INSTANCES_OF_SERVICE_ON_RUNNER && here < limits::INSTANCES_OF_SERVICE.saturating_sub(there)
 }
 
 impl State {
-    /// The service, if the runner may host it. Nothing is gathered for a refusal: a hello asks thousands of times.
+    /// The service, if the runner may host it. It collects nothing for a refusal, because a hello asks thousands of
+    /// times.
     pub(crate) fn hosted_at(&self, runner: &Runner, path: &ServicePath) -> Option<&Arc<Service>> {
         let deployment = self.deployment_named(&path.deployment)?;
         self.service_in(deployment.id, &path.service).filter(|_| Self::scope_holds(&runner.scope, deployment))
@@ -173,7 +174,7 @@ impl State {
         self.known_service(deployment, &path.service)
     }
 
-    /// Whether an instance may go on where the scope is this.
+    /// Whether the scope allows the instance.
     pub(crate) fn may_run(&self, scope: &Scope, instance: &Instance) -> bool {
         let deployment = self.services.get(&instance.service).and_then(|s| self.deployments.get(&s.record.deployment));
         deployment.is_some_and(|d| Self::scope_holds(scope, &d.record))
@@ -188,9 +189,9 @@ const fn state_of(client: bool, draining: bool) -> InstanceState {
     }
 }
 
-/// The endpoints as peers can use them, each once. What leads to another machine from each of them is left out: an agent
-/// may offer it for a moment while its machine has no other address, and peers would send to themselves or to whatever
-/// answers at such an address on their own network.
+/// The endpoints that peers can use, without duplicates. Endpoints that mean something else on each machine are left
+/// out: an agent may offer them while its machine has no other address, and peers would send to themselves or to a
+/// stranger on their network.
 fn usable_endpoints(
     runner: &Runner,
     seen: Option<SocketAddr>,
@@ -210,8 +211,8 @@ fn usable_endpoints(
     Ok(usable)
 }
 
-/// Whether peers hear of an endpoint. A loopback address counts only where the runner is seen at one itself, as when all
-/// of the mesh is one machine.
+/// Whether peers are shown an endpoint. A loopback address counts only if the runner itself is seen at one, as when
+/// the whole mesh runs on one machine.
 ///
 /// # Errors
 /// If no machine can have that address.
@@ -224,7 +225,7 @@ fn is_shown(endpoint: SocketAddr, seen: Option<SocketAddr>, range: Range) -> Res
     }
 }
 
-/// Without IPv4-in-IPv6 mapping (RFC 4291 §2.5.5.2), and without a scope, which has no meaning elsewhere.
+/// Without IPv4-in-IPv6 mapping (RFC 4291 §2.5.5.2) and without a scope, which means nothing on other machines.
 fn canonical(endpoint: SocketAddr) -> SocketAddr {
     SocketAddr::new(endpoint.ip().to_canonical(), endpoint.port())
 }

@@ -1,7 +1,7 @@
-//! The coordinator's state machine, pure: commands in, changes or a refusal out.
+//! The coordinator's state machine: commands in, changes or a refusal out.
 //!
-//! The writer of the coordinator calls [`State::decide`], hands the changes to the store, and once they are there,
-//! [`State::absorb`]. There is no clock and no randomness in here: the time and every secret come in with the command.
+//! The coordinator's writer calls [`State::decide`], commits the changes to the store, and then calls
+//! [`State::absorb`]. There is no clock and no randomness here: the time and every secret come with the command.
 
 pub mod command;
 pub mod declare;

@@ -1,4 +1,4 @@
-//! The result of a command, for the answer to its caller.
+//! The results of commands.
 
 use std::{fmt, net::Ipv4Addr};
 
@@ -12,10 +12,10 @@ use crate::{
     words::{list, quoted},
 };
 
-/// What a command leads to, once the store has committed its changes.
+/// The result of deciding on a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// What to commit, all at once; with nothing to change there is no commit and no new revision.
+    /// What to commit, at once. Without changes there is no commit and no new revision.
     pub changes: Vec<Change>,
     /// The answer, if the commit succeeds.
     pub outcome: Outcome,
@@ -29,69 +29,69 @@ pub enum Outcome {
     Planned(Plan),
     /// To `Delete`.
     Deleted {
-        /// The deployment that is gone.
+        /// The deleted deployment.
         deployment: Label,
         /// How many services it had.
         services: usize,
         /// Its instances, which have ended.
         instances: Vec<InstanceId>,
-        /// The deployments on whose trust lists it stood.
+        /// The deployments whose trust lists contained it.
         untrusted_by: Vec<Label>,
     },
     /// To `Trust`.
     Trusted {
-        /// Who is called.
+        /// The called deployment.
         deployment: Label,
-        /// Who may call it now.
+        /// Its trust list now.
         trust: Vec<Trust>,
-        /// For each caller that the command named, or that lost its right, who may now call whom.
+        /// Both directions for each caller that the command named, or that lost its trust.
         directions: Vec<BothWays>,
-        /// What the operator may not have expected.
+        /// Effects that the operator may not expect.
         warnings: Vec<String>,
     },
     /// To `CreateToken`.
     TokenCreated {
-        /// Its identifier, which the token's text carries.
+        /// The token's identifier, also part of its text.
         token: TokenId,
-        /// From when on it is no longer good.
+        /// When it expires.
         expires: UnixSeconds,
-        /// What the operator may not have expected.
+        /// Effects that the operator may not expect.
         warnings: Vec<String>,
     },
     /// To `RevokeToken`.
     TokenRevoked {
-        /// Which.
+        /// The token.
         token: TokenId,
         /// The runners that were removed with it.
         removed: Vec<Label>,
-        /// The runners that it enrolled and that stay.
+        /// The runners that it enrolled and that remain.
         standing: Vec<Label>,
     },
     /// To `RemoveNode`.
     NodeRemoved {
-        /// Which.
+        /// The runner.
         runner: RunnerId,
         /// Its instances, which have ended.
         instances: Vec<InstanceId>,
-        /// What the operator may not have expected.
+        /// Effects that the operator may not expect.
         warnings: Vec<String>,
     },
     /// To an enrolment.
     Enrolled {
-        /// Which runner the machine is now.
+        /// The machine's runner.
         runner: RunnerId,
-        /// Whether it was none before.
+        /// Whether the machine is a new runner.
         new: bool,
-        /// The runner whose name it took over, which is removed.
+        /// The removed runner that had the name before.
         replaced: Option<RunnerId>,
     },
     /// To `Hello`.
     Welcomed {
-        /// Instances that the runner didn't hold any more: ended.
+        /// Instances that the runner no longer has. They have ended.
         ended: Vec<InstanceId>,
-        /// Instances that the coordinator didn't know: taken in.
+        /// Instances that the coordinator didn't know and has adopted.
         adopted: Vec<InstanceId>,
-        /// Instances that the runner holds and can't keep: it is to attach them anew.
+        /// Instances that the runner can't keep and has to attach anew.
         rejected: Vec<InstanceId>,
     },
     /// To `Attach`.
@@ -100,7 +100,7 @@ pub enum Outcome {
         instance: InstanceId,
         /// Its service.
         service: ServiceId,
-        /// Its own address.
+        /// Its address.
         address: Ipv4Addr,
     },
     /// To `Detach`.
@@ -111,22 +111,22 @@ pub enum Outcome {
     Undrained,
     /// To an administrator's `Drain` and `Undrain`.
     InstanceDrained {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
-        /// Of which service.
+        /// Its service.
         service: String,
-        /// On which runner.
+        /// Its runner.
         node: Option<Label>,
-        /// Whether it is out of new connections now.
+        /// Whether it gets no new connections now.
         draining: bool,
     },
     /// To `DrainNode` and `UndrainNode`.
     NodeDrained {
-        /// Which.
+        /// The runner.
         node: Label,
-        /// Whether what it hosts is out of new connections now.
+        /// Whether its instances get no new connections now.
         drained: bool,
-        /// The instances that this has changed.
+        /// The instances that have changed.
         instances: Vec<InstanceId>,
     },
     /// To `Leave`.
@@ -136,38 +136,38 @@ pub enum Outcome {
     },
     /// To `Switch`.
     Switched {
-        /// Which.
+        /// The offload.
         offload: Offload,
         /// Whether it is on.
         on: bool,
-        /// Of which runner; `None`: the mesh's switch.
+        /// The runner; `None`: the whole mesh.
         node: Option<Label>,
-        /// What the operator may not have expected.
+        /// Effects that the operator may not expect.
         warnings: Vec<String>,
     },
     /// To `Endpoints`, `TakenOver`, `Silent`, `Expire` and `Refused`.
     Noted,
 }
 
-/// What an `apply` does, or would do.
+/// What an `apply` changes, or would change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// It was only asked for: nothing has changed.
+    /// Whether it is a dry run, after which nothing has changed.
     pub dry_run: bool,
-    /// Each deployment that the files name, by name.
+    /// The deployments that the files name, by name.
     pub deployments: Vec<DeploymentPlan>,
-    /// What the operator may not have expected.
+    /// Effects that the operator may not expect.
     pub warnings: Vec<String>,
 }
 
 impl Plan {
-    /// Whether all is as the files say already.
+    /// Whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.deployments.iter().all(DeploymentPlan::is_empty)
     }
 
-    /// The services that go.
+    /// The services that are removed, as `DEPLOYMENT/SERVICE`.
     #[must_use]
     pub fn removed(&self) -> Vec<String> {
         let of = |d: &DeploymentPlan| {
@@ -178,73 +178,73 @@ impl Plan {
     }
 }
 
-/// What an `apply` does to one deployment.
+/// What an `apply` changes about one deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentPlan {
     /// Its name.
     pub deployment: Label,
     /// Its team.
     pub team: Label,
-    /// It doesn't exist yet.
+    /// Whether it is created.
     pub new: bool,
-    /// What changes in what it says of itself (`expose`, who rules its trust), in words.
+    /// Changes of its settings (`expose`, the source of its trust), in words.
     pub settings: Vec<String>,
-    /// Its services that are added, changed or removed, by name.
+    /// The services that are added, changed or removed, by name.
     pub services: Vec<ServicePlan>,
     /// How many services stay as they are.
     pub unchanged: usize,
-    /// For each caller whose entries on its trust list change, who may then call whom.
+    /// Both directions for each caller whose trust changes.
     pub directions: Vec<BothWays>,
 }
 
 impl DeploymentPlan {
-    /// Whether it is as the files say already.
+    /// Whether nothing changes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         !self.new && self.settings.is_empty() && self.services.is_empty() && self.directions.is_empty()
     }
 }
 
-/// What an `apply` does to one service.
+/// A service that an `apply` changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServicePlan {
     /// Its name.
     pub service: ServiceName,
-    /// What happens to it.
+    /// The change.
     pub change: ServiceChange,
 }
 
-/// What an `apply` does to a service.
+/// How an `apply` changes a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "lowercase")]
 pub enum ServiceChange {
-    /// It is new.
+    /// It is added.
     Added {
-        /// Its address; none in a dry run, which reserves nothing.
+        /// Its address; `None` in a dry run, which reserves none.
         address: Option<Ipv4Addr>,
     },
-    /// It is declared differently; its address and its instances stay.
+    /// Its declaration changes. It keeps its address and its instances.
     Changed {
-        /// Which of its keys, as they are written in a deployment file.
+        /// The changed keys, as in a deployment file.
         keys: Vec<String>,
     },
-    /// It is gone.
+    /// It is removed.
     Removed {
         /// Its instances, which have ended.
         instances: Vec<InstanceId>,
     },
 }
 
-/// Who may call whom, between two deployments: what `trust` prints.
+/// Which of two deployments may call the other, as `trust` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BothWays {
-    /// The deployment that the trust is about.
+    /// The trusted deployment.
     pub caller: Label,
-    /// The deployment that trusts.
+    /// The deployment whose trust list it is.
     pub callee: Label,
     /// Whether `caller` may call `callee`.
     pub forward: May,
-    /// Whether that is new.
+    /// Whether `forward` has changed.
     pub changed: bool,
     /// Whether `callee` may call `caller`.
     pub back: May,
@@ -272,7 +272,7 @@ impl BothWays {
     }
 }
 
-/// What a permission is limited to, in brackets; nothing if it isn't.
+/// The limits of a permission in brackets; empty if it has none.
 fn only(what: &[Opened]) -> String {
     if what.iter().any(|o| o.services.is_none() && o.ports == Ports::All) {
         return String::new();
@@ -294,29 +294,29 @@ impl fmt::Display for Opened {
     }
 }
 
-/// Whether a deployment may call another one.
+/// Whether one deployment may call another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "may", rename_all = "kebab-case")]
 pub enum May {
-    /// It may not.
+    /// No.
     Not,
-    /// It may, as soon as there is a deployment of its name in the same team.
+    /// Yes, once a deployment with its name exists in the same team.
     OnceThere {
-        /// What it then may call.
+        /// What it may call then.
         what: Vec<Opened>,
     },
-    /// It may.
+    /// Yes.
     Call {
-        /// What.
+        /// What it may call.
         what: Vec<Opened>,
     },
 }
 
-/// What one entry of a trust list opens.
+/// What an entry of a trust list opens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
-    /// Which services; `None`: all.
+    /// The services; `None`: all.
     pub services: Option<Vec<Pattern>>,
-    /// On which ports.
+    /// The ports.
     pub ports: Ports,
 }

@@ -1,11 +1,11 @@
-//! What the coordinator keeps: records, each with a key of its own, so that any engine that maps keys to texts and can
-//! compare and swap (SQLite, memory, etcd) can hold them. The engine notes with each the revision that wrote it.
+//! Records: all that the coordinator keeps. Each has its own key, so any engine that maps keys to texts and can
+//! compare and swap (SQLite, memory, etcd) can hold them. The engine keeps the revision of the last write with each.
 
+mod audit;
 mod key;
 
 use std::{
     collections::BTreeSet,
-    fmt,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -16,6 +16,7 @@ use mesh_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use audit::{Audit, By, Verdict};
 pub use key::{Change, Key, ParseKeyError};
 pub use mesh_proto::view::Instance;
 
@@ -25,7 +26,7 @@ use crate::{
     limits,
 };
 
-/// One thing that is kept.
+/// A record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 #[expect(missing_docs, reason = "each variant is documented at the type that it holds")]
@@ -41,7 +42,7 @@ pub enum Record {
 }
 
 impl Record {
-    /// What it is kept under.
+    /// The record's key.
     #[must_use]
     pub fn key(&self) -> Key {
         match self {
@@ -57,21 +58,21 @@ impl Record {
     }
 }
 
-/// What there is one of. It is rewritten by every commit that assigns a number or an address.
+/// The single record about the mesh itself. Every commit that assigns a number or an address rewrites it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
-    /// The range and the MTU, chosen at the coordinator's first start.
+    /// The range and the MTU.
     pub network: Network,
-    /// How long a freed address rests, in seconds.
+    /// The quarantine of freed addresses, in seconds.
     pub quarantine: u64,
-    /// The numbers that are given next.
+    /// The numbers to assign next.
     pub next: Next,
-    /// The offloads that are on where the runner's own switches leave them on.
+    /// The mesh's switches. An offload is on where the runner's switch is on as well.
     #[serde(default, skip_serializing_if = "is_default")]
     pub switches: Switches,
 }
 
-/// An MTU that no `mesh0` can have.
+/// An MTU that `mesh0` can't have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "an MTU of {mtu} bytes is not between {} and {}: choose another with --mtu; 1344 suits most networks",
@@ -83,26 +84,26 @@ pub struct MtuError {
     pub mtu: u16,
 }
 
-/// The numbers that are given next, once each.
+/// The numbers to assign next. None is assigned twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Next {
-    /// To a runner.
+    /// Of a runner.
     pub runner: u64,
-    /// To a token.
+    /// Of a token.
     pub token: u64,
-    /// To a deployment.
+    /// Of a deployment.
     pub deployment: u64,
-    /// To a service.
+    /// Of a service.
     pub service: u64,
-    /// To an instance.
+    /// Of an instance.
     pub instance: u64,
-    /// To an entry of the audit.
+    /// Of an audit entry.
     pub audit: u64,
-    /// To a freed address: its place in the order of reuse.
+    /// Of a freed address: its place in the order of reuse.
     pub freed: u64,
-    /// The first address that no service has had; they are given upwards.
+    /// The first address that no service has had. Services use the range upwards.
     pub service_address: Ipv4Addr,
-    /// The last address that no instance has had; they are given downwards.
+    /// The last address that no instance has had. Instances use the range downwards.
     pub instance_address: Ipv4Addr,
 }
 
@@ -110,7 +111,7 @@ impl Meta {
     /// The record to commit at the coordinator's first start.
     ///
     /// # Errors
-    /// If no `mesh0` can have that MTU.
+    /// If `mesh0` can't have that MTU.
     pub fn new(network: Network) -> Result<Self, MtuError> {
         if !limits::MTU.contains(&network.mtu) {
             return Err(MtuError { mtu: network.mtu });
@@ -135,14 +136,14 @@ impl Meta {
     }
 }
 
-/// A machine that runs, or ran, the agent.
+/// A machine that runs the agent, or ran it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runner {
     /// Its identifier.
     pub id: RunnerId,
-    /// Its name, unique among those that are not removed.
+    /// Its name, unique among runners that are not removed.
     pub name: Label,
-    /// Whose machine it is: a label, without effect.
+    /// A label for people: who owns the machine.
     pub provider: Label,
     /// Its WireGuard public key.
     pub public_key: PublicKey,
@@ -150,44 +151,44 @@ pub struct Runner {
     pub credential: SecretHash,
     /// When it enrolled first.
     pub enrolled: UnixSeconds,
-    /// The token with which it enrolled (last).
+    /// The token with which it enrolled last.
     pub token: TokenId,
-    /// That token's scope: what it may ever host.
+    /// The scope of that token.
     pub scope: Scope,
-    /// The agent's version, as told at the last stream; empty before the first.
+    /// The agent's version, from its last hello; empty before the first.
     pub version: String,
-    /// Where it may be reached by UDP, as it told.
+    /// Its UDP endpoints, as it reports them.
     pub endpoints: Vec<SocketAddr>,
-    /// Where the coordinator saw it, with its UDP port; `None` where the operator gave the endpoints.
+    /// Its address as the coordinator sees it, with its UDP port; `None` if the operator set the endpoints.
     pub seen: Option<SocketAddr>,
-    /// When it was removed: it can't come back.
+    /// When it was removed, which is final.
     pub removed: Option<UnixSeconds>,
-    /// It is removed after [`limits::EPHEMERAL`] seconds of silence.
+    /// Whether it is removed after [`limits::EPHEMERAL`] seconds of silence.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ephemeral: bool,
-    /// It is silent: others are preferred.
+    /// Whether it is silent, so that others are preferred.
     #[serde(default, skip_serializing_if = "is_default")]
     pub silent: bool,
     /// Its own switches.
     #[serde(default, skip_serializing_if = "is_default")]
     pub switches: Switches,
-    /// The team whose token it enrolled with: it counts for that team. `None`: an operator's.
+    /// The team whose token it enrolled with; `None`: the operator's.
     #[serde(default, skip_serializing_if = "is_default")]
     pub team: Option<Label>,
-    /// All that it hosts is drained, what it attaches later as well.
+    /// Whether all its instances are drained, also later ones.
     #[serde(default, skip_serializing_if = "is_default")]
     pub drained: bool,
-    /// Instances that were drained and are so no longer, whatever the agent remembers.
+    /// Instances that were undrained, whatever the agent remembers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub undrained: BTreeSet<InstanceId>,
-    /// Of a drained runner: the instances that were drained by themselves, before it or since. They stay drained with it
+    /// Instances of a drained runner that were also drained individually. They stay drained when the runner is
     /// undrained.
     #[serde(default, skip_serializing_if = "is_default")]
     pub drained_apart: BTreeSet<InstanceId>,
 }
 
 impl Runner {
-    /// The team that it counts for.
+    /// The team whose share it counts for.
     #[must_use]
     pub fn owner(&self) -> Option<&Label> {
         self.team.as_ref().or_else(|| self.scope.only_team())
@@ -202,11 +203,11 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// Everything.
+    /// Any deployment.
     Any,
     /// The deployments of these teams, also later ones.
     Teams(BTreeSet<Label>),
-    /// These deployments, and none made later under a name of theirs.
+    /// These deployments, but not later ones with the same names.
     Deployments(BTreeSet<DeploymentId>),
 }
 
@@ -228,22 +229,22 @@ pub struct Token {
     pub secret: SecretHash,
     /// When it was made.
     pub created: UnixSeconds,
-    /// From when on it is no longer good.
+    /// When it expires.
     pub expires: UnixSeconds,
     /// When it was revoked.
     pub revoked: Option<UnixSeconds>,
-    /// What it is good for.
+    /// Its purpose.
     pub purpose: Purpose,
-    /// What people call it.
+    /// A name for people.
     #[serde(default, skip_serializing_if = "is_default")]
     pub name: Option<String>,
-    /// The team whose administrator made it: it counts for that team. `None`: an operator's.
+    /// The team whose administrator made it; `None`: the operator's.
     #[serde(default, skip_serializing_if = "is_default")]
     pub team: Option<Label>,
 }
 
 impl Token {
-    /// The team that it counts for.
+    /// The team whose share it counts for.
     #[must_use]
     pub fn owner(&self) -> Option<&Label> {
         self.team.as_ref().or(match &self.purpose {
@@ -253,7 +254,7 @@ impl Token {
     }
 }
 
-/// What a token is good for.
+/// The purpose of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
@@ -261,47 +262,47 @@ pub enum Purpose {
     Join {
         /// What they may host.
         scope: Scope,
-        /// How many more it can enrol.
+        /// How many more runners it can enrol.
         uses_left: u32,
-        /// They are [`Runner::ephemeral`].
+        /// Whether these runners are [`Runner::ephemeral`].
         #[serde(default, skip_serializing_if = "is_default")]
         ephemeral: bool,
     },
-    /// To administer from afar.
+    /// To administer over the network.
     Admin {
-        /// Only this team's deployments, tokens and runners.
+        /// The team whose deployments, tokens and runners it is limited to.
         team: Option<Label>,
     },
 }
 
-/// A set of services.
+/// A deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
     /// Its identifier.
     pub id: DeploymentId,
     /// Its name, unique at any time.
     pub name: Label,
-    /// Whose it is; never changes.
+    /// Its team, which never changes.
     pub team: Label,
     /// What a trust without services opens; `None`: all services.
     pub expose: Option<Vec<Pattern>>,
-    /// Who may call.
+    /// Its trust list.
     pub trust: Vec<Trust>,
-    /// Who says so.
+    /// What set the trust list.
     pub trust_source: TrustSource,
 }
 
-/// What rules a deployment's trust.
+/// What sets a deployment's trust list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrustSource {
     /// The `trust` command.
     Command,
-    /// A deployment file's `trust` key; the file's name as it was given.
+    /// The `trust` key of this file, named as it was applied.
     File(String),
 }
 
-/// A service of a deployment.
+/// A service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its identifier.
@@ -312,27 +313,27 @@ pub struct Service {
     pub name: ServiceName,
     /// Its address.
     pub address: Ipv4Addr,
-    /// As it was declared.
+    /// Its declaration.
     pub declared: Declared,
 }
 
-/// An address that was in use: it rests, and is used again last of all.
+/// A freed address in quarantine, or waiting to be reused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Freed {
     /// The address.
     pub address: Ipv4Addr,
-    /// Who had it.
+    /// What kind of holder had it.
     pub from: Holder,
     /// When it was freed.
     pub at: RunningSeconds,
     /// Its place in the order of reuse: lower ones first.
     pub order: u64,
-    /// Whose it was: it counts for that team while it rests.
+    /// The team that had it. It counts for the team's share during the quarantine.
     #[serde(default, skip_serializing_if = "is_default")]
     pub team: Option<Label>,
 }
 
-/// What kind of thing holds an address.
+/// A kind of address holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Holder {
@@ -340,79 +341,6 @@ pub enum Holder {
     Service,
     /// An instance.
     Instance,
-}
-
-/// An entry of the audit: who changed what, when. Only the last [`limits::AUDIT`] of a kind are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Audit {
-    /// Its number: one more than the entry before.
-    pub number: u64,
-    /// When.
-    pub at: UnixSeconds,
-    /// Who.
-    pub by: By,
-    /// What, in a word: `apply`, `delete`, `trust`, `token-create`, `token-revoke`, `node-remove`, `node-leave`,
-    /// `node-expire`, `node-drain`, `node-undrain`, `drain`, `undrain`, `switch`, `enrol`, `host`, `stream-taken-over`.
-    pub action: String,
-    /// On what, in words.
-    pub detail: String,
-    /// Whether it was done.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub result: Verdict,
-    /// The name of the token that was shown.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub by_name: Option<String>,
-    /// The team that the actor is bound to.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub by_team: Option<Label>,
-    /// The team whose it is that was changed.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub team: Option<Label>,
-    /// What was changed, by name.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub object: Option<String>,
-    /// The runner that it is about, where a runner did it.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub runner: Option<RunnerId>,
-}
-
-/// What came of what an entry of the audit tells.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// It was done.
-    #[default]
-    Done,
-    /// It was refused: nothing has changed.
-    Refused,
-}
-
-/// Who changed something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum By {
-    /// A user at the coordinator's own socket.
-    Socket {
-        /// Their user id there.
-        uid: u32,
-    },
-    /// The holder of this token.
-    Token(TokenId),
-    /// A runner.
-    Runner(RunnerId),
-    /// The coordinator itself.
-    Coordinator,
-}
-
-impl fmt::Display for By {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Socket { uid } => write!(f, "uid {uid}"),
-            Self::Token(id) => write!(f, "token {id}"),
-            Self::Runner(id) => write!(f, "runner {id}"),
-            Self::Coordinator => f.write_str("coordinator"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Why a command was refused: what happened, where, and what to try next. Each part of the model has refusals of its
-//! own; here are those that all share.
+//! Refusals: what happened, where, and what to try next. Each part of the model has its own type; this is their
+//! union, with the refusals that all parts share.
 
 use mesh_proto::{Label, Range, ServiceName, message};
 
@@ -17,22 +17,22 @@ pub use host::HostRefusal;
 pub use token::TokenRefusal;
 pub use trust::TrustRefusal;
 
-/// What kind of refusal it is; mesh-coord makes an HTTP status of it.
+/// The kind of a refusal. mesh-coord turns it into an HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
-    /// What was asked for can't be, whatever the state (400).
+    /// The request is invalid in any state (400).
     Invalid,
     /// The caller is not authenticated (401).
     Unauthorised,
-    /// The caller is, and may not (403).
+    /// The caller is authenticated, but not allowed (403).
     Forbidden,
-    /// There is no such thing (404).
+    /// The named thing doesn't exist (404).
     NotFound,
-    /// It can't be as things stand (409).
+    /// The request contradicts the current state (409).
     Conflict,
 }
 
-/// Why a command was refused.
+/// A refused command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// About joining the mesh and leaving it.
@@ -41,34 +41,34 @@ pub enum Refusal {
     /// About tokens.
     #[error(transparent)]
     Token(#[from] TokenRefusal),
-    /// About what files declare.
+    /// About declarations.
     #[error(transparent)]
     Deploy(#[from] DeployRefusal),
     /// About who may call whom.
     #[error(transparent)]
     Trust(#[from] TrustRefusal),
-    /// About what a runner hosts and tells.
+    /// About runners' hellos and instances.
     #[error(transparent)]
     Host(#[from] HostRefusal),
-    /// There is no such deployment.
+    /// The deployment doesn't exist.
     #[error("there is no deployment `{name}`")]
     NoDeployment {
-        /// What was asked for.
+        /// The name that was asked for.
         name: Label,
-        /// What was probably meant.
+        /// Similar names.
         nearest: Option<Candidates>,
     },
-    /// There is no such service in the deployment.
+    /// The deployment has no such service.
     #[error("the deployment `{deployment}` has no service `{name}`")]
     NoService {
-        /// Where it was looked for.
+        /// The deployment.
         deployment: Label,
-        /// What was asked for.
+        /// The name that was asked for.
         name: ServiceName,
-        /// What was probably meant.
+        /// Similar names.
         nearest: Option<Candidates>,
     },
-    /// Something of another team, for a team's administrator.
+    /// It belongs to another team.
     #[error("{what} is not team `{team}`'s, and this admin token is good for that team only")]
     NotYours {
         /// What was to be changed.
@@ -76,60 +76,60 @@ pub enum Refusal {
         /// The caller's team.
         team: Label,
     },
-    /// More of something than there may be.
+    /// A limit is exceeded.
     #[error("{whose} would have {got} {what}, and {most} is the most")]
     TooMany {
-        /// Of what.
+        /// What is limited.
         what: &'static str,
-        /// Where.
+        /// Its owner.
         whose: String,
         /// How many there would be.
         got: usize,
-        /// How many there may be.
+        /// The limit.
         most: usize,
     },
-    /// A deployment that isn't there, or another team's: which of the two is not for a team's administrator to know.
+    /// The deployment doesn't exist, or belongs to another team. The administrator must not learn which.
     #[error("team `{team}` has no deployment `{name}`")]
     NoneOfTeam {
-        /// What was asked for.
+        /// The name that was asked for.
         name: Label,
         /// The caller's team.
         team: Label,
-        /// What was probably meant.
+        /// Similar names.
         nearest: Option<Candidates>,
     },
-    /// A name that something else has, which is not for a team's administrator to know.
+    /// The name is in use. The administrator must not learn by what.
     #[error("the name `{name}` is not free")]
     NotFree {
-        /// Which.
+        /// The name.
         name: Label,
     },
-    /// More of something than is left for others.
+    /// The rest is reserved for others.
     #[error("{whose} has {held} {what}, and the places left are for others")]
     Share {
-        /// Of what.
+        /// What is shared.
         what: &'static str,
-        /// Whose share.
+        /// Its owner.
         whose: String,
-        /// How many there are.
+        /// How many the owner has.
         held: usize,
     },
-    /// No address is left.
+    /// The range is used up.
     #[error("the range {range} has no free address")]
     RangeExhausted {
         /// The range.
         range: Range,
         /// How many addresses are in use.
         used: usize,
-        /// How many addresses are freed.
+        /// How many freed addresses there are.
         resting: usize,
-        /// How long a freed address rests, in seconds.
+        /// The quarantine of freed addresses, in seconds.
         quarantine: u64,
     },
 }
 
 impl Refusal {
-    /// What kind it is.
+    /// The kind of refusal.
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
@@ -146,7 +146,7 @@ impl Refusal {
         }
     }
 
-    /// What to try next. It may take a while to work out: it is for people, and not for the writer.
+    /// What to try next. It may take a while to compute, so the writer never asks for it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -186,12 +186,12 @@ impl From<Refusal> for message::Refusal {
     }
 }
 
-/// What was probably meant.
+/// A hint with the most similar name.
 pub(crate) fn did_you_mean(name: &str, candidates: Option<&Candidates>) -> Option<String> {
     candidates?.nearest(name).map(|nearest| format!("did you mean `{nearest}`?"))
 }
 
-/// Refuses more of something than there may be.
+/// Refuses more than `most` of something.
 pub(crate) fn at_most(most: usize, got: usize, what: &'static str, whose: impl Into<String>) -> Result<(), Refusal> {
     if got <= most { Ok(()) } else { Err(Refusal::TooMany { what, whose: whose.into(), got, most }) }
 }

@@ -1,6 +1,5 @@
-//! Shared resources are divided by team, then by deployment. A team may have more as long as it has no more than what is
-//! left, so that however many take all that they get, a team that asks for little gets it. The operator isn't bound by shares,
-//! and has places of its own.
+//! Shares: limited resources are divided by team, then by deployment. A team may have as much as is left for others,
+//! so that a team that asks for little always gets it. The operator is not limited by shares, and has a reserve.
 
 use std::net::Ipv4Addr;
 
@@ -8,7 +7,8 @@ use mesh_proto::Label;
 
 use crate::{Now, Refusal, RunningSeconds, State, limits, record::Deployment};
 
-/// Refuses a team more of something of which `taken` of `most` are taken, `held` by the team.
+/// Refuses `more` of something to a team that holds `held`, if it would have more than is left. `taken` of `most` are
+/// in use by all.
 pub(crate) fn check(
     what: &'static str,
     team: &Label,
@@ -23,7 +23,7 @@ pub(crate) fn check(
 }
 
 impl State {
-    /// How many more addresses a deployment may have, of those that are neither in use nor resting.
+    /// How many more addresses a deployment may have, of those that are neither in use nor in quarantine.
     pub(crate) fn room_for_addresses(&self, deployment: &Deployment, now: Now) -> usize {
         let range = self.meta.network.range;
         let most = (range.last().to_bits() - range.first().to_bits()) as usize - 1;
@@ -41,7 +41,7 @@ impl State {
         }
     }
 
-    /// The place in the order of reuse from which on freed addresses still rest. They were freed in that order.
+    /// The first place in the order of reuse that is still in quarantine. Addresses were freed in that order.
     fn first_at_rest(&self, now: Now) -> u64 {
         let next = |order: u64| {
             let kinds = self.index.resting.values();

@@ -1,4 +1,4 @@
-//! All records of the mesh, as of one revision.
+//! The state of the mesh: all records, as of one revision.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,7 @@ pub(crate) use grants::{Matches, names_in};
 use index::Index;
 pub(crate) use rings::{ENROL, HOST, Ring, Whose, holder};
 
-/// The state of the mesh, as of one revision: all records, with indexes that are functions of them.
+/// All records as of one revision, and indexes that are functions of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     pub(crate) revision: Revision,
@@ -43,21 +43,21 @@ pub struct State {
     pub(crate) grants: Grants,
 }
 
-/// A runner, and what its peers are shown of it.
+/// A runner, and what its peers see of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RunnerEntry {
     pub(crate) record: Arc<Runner>,
     pub(crate) shown: Arc<view::Runner>,
 }
 
-/// A deployment, and what is shown of it.
+/// A deployment, and what runners see of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeploymentEntry {
     pub(crate) record: Arc<Deployment>,
     pub(crate) shown: Arc<view::Deployment>,
 }
 
-/// A service, and what is shown of it: to all who see it, and to its own deployment's runners.
+/// A service, what all who may know it see, and what its own deployment's runners see in addition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServiceEntry {
     pub(crate) record: Arc<Service>,
@@ -65,7 +65,7 @@ pub(crate) struct ServiceEntry {
     pub(crate) naming: Arc<view::Naming>,
 }
 
-/// Records that can't be a coordinator's state.
+/// Records that are not the state of a coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
     /// There is no [`Meta`].
@@ -74,10 +74,10 @@ pub enum LoadError {
 }
 
 impl State {
-    /// The state that these records make, as of the revision of the last commit.
+    /// The state with these records, as of the last commit's revision.
     ///
     /// # Errors
-    /// If there is no [`Meta`] among them: on an empty store, commit [`Meta::new`] first.
+    /// If there is no [`Meta`] among them. On an empty store, commit [`Meta::new`] first.
     pub fn load(revision: Revision, records: impl IntoIterator<Item = Record>) -> Result<Self, LoadError> {
         let (meta, rest): (Vec<_>, Vec<_>) = records.into_iter().partition(|r| matches!(r, Record::Meta(_)));
         let Some(Record::Meta(meta)) = meta.into_iter().next() else { return Err(LoadError::NoMeta) };
@@ -104,7 +104,7 @@ impl State {
         Ok(state)
     }
 
-    /// Every record, in no particular order.
+    /// All records, in no particular order.
     pub fn records(&self) -> impl Iterator<Item = Record> {
         std::iter::once(Record::Meta(Arc::clone(&self.meta)))
             .chain(self.runners.values().map(|e| Record::Runner(Arc::clone(&e.record))))
@@ -122,13 +122,13 @@ impl State {
         self.revision
     }
 
-    /// A running time that is not before anything that rests: where a coordinator that has just started goes on.
+    /// The latest running time of the records: where a restarted coordinator goes on.
     #[must_use]
     pub fn running(&self) -> RunningSeconds {
         self.freed.values().map(|freed| freed.at).max().unwrap_or_default()
     }
 
-    /// What all runners share.
+    /// The mesh's range and MTU.
     #[must_use]
     pub fn network(&self) -> Network {
         self.meta.network
@@ -140,30 +140,30 @@ impl State {
         self.runners.get(&id).map(|e| &e.record)
     }
 
-    /// Whether there is such a runner, and it isn't removed.
+    /// Whether the runner exists and is not removed.
     #[must_use]
-    pub fn stands(&self, id: RunnerId) -> bool {
+    pub fn is_active(&self, id: RunnerId) -> bool {
         self.runner(id).is_some_and(|runner| runner.removed.is_none())
     }
 
-    /// The runner with that key that is not removed.
+    /// The runner with this key, unless it is removed.
     #[must_use]
     pub fn runner_with(&self, key: &PublicKey) -> Option<RunnerId> {
-        self.index.runner_keys.get(key).copied().filter(|id| self.stands(*id))
+        self.index.runner_keys.get(key).copied().filter(|id| self.is_active(*id))
     }
 
-    /// The runner of that name that is not removed.
+    /// The runner with this name that is not removed.
     #[must_use]
     pub fn runner_named(&self, name: &str) -> Option<&Arc<Runner>> {
         self.runner(*self.index.runner_names.get(name)?)
     }
 
     /// The runners that are not removed, by identifier.
-    pub fn standing_runners(&self) -> impl Iterator<Item = &Arc<Runner>> {
+    pub fn active_runners(&self) -> impl Iterator<Item = &Arc<Runner>> {
         self.runners.values().map(|e| &e.record).filter(|runner| runner.removed.is_none())
     }
 
-    /// The deployment of that name.
+    /// The deployment with this name.
     #[must_use]
     pub fn deployment_named(&self, name: &str) -> Option<&Arc<Deployment>> {
         work::step();
@@ -176,7 +176,7 @@ impl State {
         self.deployments.get(&id).map(|e| &*e.record.team)
     }
 
-    /// The service at that path.
+    /// The service at this path.
     #[must_use]
     pub fn service_at(&self, path: &ServicePath) -> Option<&Arc<Service>> {
         let deployment = self.index.deployment_names.get(&path.deployment)?;
@@ -220,7 +220,7 @@ impl State {
         self.index.instances_on.get(&runner).map_or(0, BTreeSet::len)
     }
 
-    /// The runners that have instances of a deployment's services; one may come several times.
+    /// The runners that host a deployment's services, possibly with repetitions.
     pub(crate) fn hosts_of(&self, deployment: DeploymentId) -> impl Iterator<Item = RunnerId> {
         self.services_of(deployment).flat_map(|s| self.instances_of(s.record.id)).map(|i| i.runner)
     }

@@ -1,4 +1,4 @@
-//! The offloads' switches: one set for the mesh, one for each runner.
+//! Switches of offloads: the mesh's, and each runner's own.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::{
     Admin, Decision, Now, Offload, Outcome, Record, Refusal, State, audit::Note, draft::Draft, record::Runner,
 };
 
-/// Switches an offload, of one runner or of the mesh.
+/// Switches an offload of one runner or of the mesh.
 pub(crate) fn switch(
     state: &State,
     by: &Admin,
@@ -54,7 +54,7 @@ pub(crate) fn switch(
 }
 
 impl State {
-    /// The offloads of a runner: on where both its own switch and the mesh's are.
+    /// The offloads of a runner. Each is on if both the mesh's switch and its own are on.
     #[must_use]
     pub fn switches(&self, runner: RunnerId) -> Switches {
         let (mesh, own) = (self.meta.switches, self.runner(runner).map(|runner| runner.switches).unwrap_or_default());

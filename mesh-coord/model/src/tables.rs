@@ -1,4 +1,4 @@
-//! What the tables show: rows of plain data, limited to what the reader rules.
+//! Rows of tables: plain data, limited to what the reader may see.
 
 use std::{
     collections::BTreeSet,
@@ -27,13 +27,13 @@ pub struct DeploymentRow {
     pub team: Label,
     /// How many services it has.
     pub services: usize,
-    /// How many instances these have.
+    /// How many instances its services have.
     pub instances: usize,
-    /// What a trust without services opens; `None`: all.
+    /// What a trust without services opens; `None`: all services.
     pub expose: Option<Vec<Pattern>>,
-    /// Who may call it.
+    /// Its trust list.
     pub trust: Vec<Trust>,
-    /// Who says so.
+    /// What set the trust list.
     pub trust_source: TrustSource,
 }
 
@@ -50,7 +50,7 @@ pub struct ServiceRow {
     pub team: Label,
     /// Its address.
     pub address: Ipv4Addr,
-    /// For the platform's own ingress.
+    /// For the platform's ingress.
     pub public_port: Option<u16>,
     /// Its instances.
     pub instances: Vec<InstanceRow>,
@@ -69,7 +69,7 @@ pub struct InstanceRow {
     pub address: Ipv4Addr,
     /// The name of its runner.
     pub runner: Label,
-    /// That runner: whether it is reachable is not for the model to know.
+    /// Its runner. Whether that is reachable, the model doesn't know.
     pub runner_id: RunnerId,
     /// Which connections it takes.
     pub state: InstanceState,
@@ -86,23 +86,23 @@ pub struct RunnerRow {
     pub provider: Label,
     /// The agent's version; empty before its first stream.
     pub version: String,
-    /// Where its peers try to reach it.
+    /// The endpoints that its peers try.
     pub endpoints: Vec<SocketAddr>,
-    /// What it may host, in words.
+    /// Its scope, in words.
     pub scope: String,
     /// How many instances it has.
     pub instances: usize,
     /// When it enrolled first.
     pub enrolled: UnixSeconds,
-    /// With which token it enrolled last.
+    /// The token with which it enrolled last.
     pub token: TokenId,
     /// When it was removed.
     pub removed: Option<UnixSeconds>,
-    /// It is removed after a long silence.
+    /// Whether it is removed after a long silence.
     pub ephemeral: bool,
-    /// The offloads that are switched off there, by the mesh's switch or its own.
+    /// The offloads that are off, by the mesh's switch or its own.
     pub off: Vec<Offload>,
-    /// All that it hosts is drained, what it attaches later as well.
+    /// Whether all its instances are drained, also later ones.
     pub drained: bool,
 }
 
@@ -113,19 +113,19 @@ pub struct TokenRow {
     pub id: TokenId,
     /// `join` or `admin`.
     pub kind: String,
-    /// What it is good for, in words.
+    /// Its purpose, in words.
     pub scope: String,
-    /// How many more runners it can enrol; none for an admin token.
+    /// How many more runners it can enrol; `None` for an admin token.
     pub uses_left: Option<u32>,
     /// When it was made.
     pub created: UnixSeconds,
-    /// From when on it is no longer good.
+    /// When it expires.
     pub expires: UnixSeconds,
     /// `good`, `expired`, `early` (made while the clock was ahead), `used up` or `revoked`.
     pub state: String,
-    /// The runners that it enrolled and that are not removed.
+    /// The runners that it enrolled, without removed ones.
     pub runners: Vec<Label>,
-    /// What people call it.
+    /// A name for people.
     pub name: Option<String>,
 }
 
@@ -172,8 +172,8 @@ impl State {
             .collect()
     }
 
-    /// The runners by name, removed ones last. A team's administrator sees those that may host nothing but the team's
-    /// deployments, and of the others those that host one of them.
+    /// The runners by name, removed ones last. A team's administrator sees those that may host only the team's
+    /// deployments, and those that host one of them.
     #[must_use]
     pub fn nodes(&self, reader: &Admin) -> Vec<RunnerRow> {
         let mut rows: Vec<RunnerRow> = self
@@ -242,15 +242,15 @@ impl State {
             .collect()
     }
 
-    /// Whether a team's administrator is shown a runner: one that may host nothing but the team's deployments, or that
-    /// hosts one of them.
+    /// Whether a team's administrator sees the runner: it may host only the team's deployments, or it hosts one of
+    /// them.
     pub(crate) fn sees(&self, reader: &Admin, runner: &Runner) -> bool {
         let Some(team) = &reader.team else { return true };
         let team = Scope::Teams([team.clone()].into());
         self.scope_covers(&team, &runner.scope) || self.instances_on(runner.id).any(|i| self.may_run(&team, i))
     }
 
-    /// What a runner may host, in words that name nothing of other teams.
+    /// The scope in words that reveal nothing about other teams.
     fn scope_for(&self, reader: &Admin, scope: &Scope) -> String {
         let Some(team) = &reader.team else { return self.scope_in_words(scope) };
         match scope {
@@ -267,7 +267,7 @@ impl State {
         }
     }
 
-    /// How many instances of what the reader rules a runner has.
+    /// How many instances of a runner the reader sees.
     fn instances_seen(&self, reader: &Admin, runner: RunnerId) -> usize {
         match &reader.team {
             None => self.number_on(runner),

@@ -1,4 +1,4 @@
-//! A coordinator's state for tests, with short ways to say what happens.
+//! A state for tests, with short ways to submit commands.
 
 use std::net::Ipv4Addr;
 
@@ -19,13 +19,13 @@ use crate::{
 pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) now: UnixSeconds,
-    /// By how many seconds the clock of the day is off.
+    /// How many seconds the time of day is off.
     pub(crate) off: i64,
     /// The administrator.
     pub(crate) admin: Admin,
 }
 
-/// Every token's and credential's secret here.
+/// The secret of every token and credential.
 pub(crate) const SECRET: Secret = Secret::from_bytes([1; 32]);
 
 impl World {
@@ -96,7 +96,7 @@ impl World {
         }
     }
 
-    /// A runner that may host anything; its key is made of its name.
+    /// Joins a runner that may host any deployment. Its key is derived from its name.
     pub(crate) fn join(&mut self, name: &str) -> RunnerId {
         let token = self.token(NewPurpose::JoinAny { uses: 1 });
         self.join_with(token, name)
@@ -110,17 +110,17 @@ impl World {
     }
 
     pub(crate) fn attach(&mut self, runner: RunnerId, service: &str) -> (InstanceId, Ipv4Addr) {
-        match self.wish(runner, RunnerCommand::Attach { service: path(service), client: false }).unwrap() {
+        match self.request(runner, RunnerCommand::Attach { service: path(service), client: false }).unwrap() {
             Outcome::Attached { instance, address, .. } => (instance, address),
             other => panic!("{other:?}"),
         }
     }
 
     pub(crate) fn detach(&mut self, runner: RunnerId, instance: InstanceId) {
-        self.wish(runner, RunnerCommand::Detach { instance }).unwrap();
+        self.request(runner, RunnerCommand::Detach { instance }).unwrap();
     }
 
-    pub(crate) fn wish(&mut self, by: RunnerId, what: RunnerCommand) -> Result<Outcome, Refusal> {
+    pub(crate) fn request(&mut self, by: RunnerId, what: RunnerCommand) -> Result<Outcome, Refusal> {
         self.run(&Command::Runner { by, what })
     }
 
@@ -133,7 +133,7 @@ impl World {
     }
 }
 
-/// How a file of services without further ado is applied: `shop: db app`.
+/// A file with plain services: `shop: db app`.
 pub(crate) fn whole(text: &str) -> File {
     let (name, services) = text.split_once(':').unwrap();
     file(declared(name, None, services.split_whitespace()))
@@ -149,7 +149,7 @@ pub(crate) fn declared<'a>(name: &str, team: Option<&str>, services: impl IntoIt
     }
 }
 
-/// `shop` is in `shop.toml`.
+/// The file `shop.toml` of a deployment `shop`.
 pub(crate) fn file(deployment: Deployment) -> File {
     File { name: format!("{}.toml", deployment.name), declaration: Declaration::Whole(deployment) }
 }

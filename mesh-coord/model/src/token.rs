@@ -1,4 +1,4 @@
-//! Tokens: made, revoked, and what their scopes cover.
+//! Tokens: creation, revocation, and what their scopes cover.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use crate::{
     work,
 };
 
-/// Makes a token.
+/// Creates a token.
 pub(crate) fn create(
     state: &State,
     by: &Admin,
@@ -60,7 +60,8 @@ pub(crate) fn create(
     Ok(draft.decided(Outcome::TokenCreated { token: id, expires, warnings }))
 }
 
-/// Revokes a token, and with `with_nodes` the runners that it enrolled. A second time changes nothing about the token.
+/// Revokes a token, and with `with_nodes` removes the runners that it enrolled. A second time doesn't change the
+/// token.
 pub(crate) fn revoke(state: &State, by: &Admin, id: TokenId, with_nodes: bool, now: Now) -> Result<Decision, Refusal> {
     let known = state.tokens.get(&id);
     let own = |token: &&Arc<Token>| by.team.as_ref().is_none_or(|team| state.token_within(&token.purpose, team));
@@ -89,7 +90,7 @@ pub(crate) fn revoke(state: &State, by: &Admin, id: TokenId, with_nodes: bool, n
 }
 
 impl State {
-    /// The runners that a token enrolled and that are not removed.
+    /// The runners that a token enrolled, without removed ones.
     pub(crate) fn enrolled_by(&self, token: TokenId) -> impl Iterator<Item = &Arc<crate::record::Runner>> {
         self.index.enrolled_by.get(&token).into_iter().flatten().filter_map(|id| self.runner(*id))
     }
@@ -117,7 +118,7 @@ impl State {
         }
     }
 
-    /// Whether what a token is good for is all `team`'s.
+    /// Whether all that a token allows belongs to `team`.
     pub(crate) fn token_within(&self, purpose: &Purpose, team: &Label) -> bool {
         match purpose {
             Purpose::Join { scope, .. } => self.scope_covers(&Scope::Teams([team.clone()].into()), scope),
@@ -125,7 +126,7 @@ impl State {
         }
     }
 
-    /// What may be hosted, in words.
+    /// The scope in words.
     pub(crate) fn scope_in_words(&self, scope: &Scope) -> String {
         match scope {
             Scope::Any => "any deployment".to_owned(),
@@ -141,7 +142,7 @@ impl State {
         }
     }
 
-    /// What a token is good for, in words.
+    /// The purpose in words.
     pub(crate) fn purpose_in_words(&self, purpose: &Purpose) -> String {
         match purpose {
             Purpose::Join { scope, ephemeral, .. } => {
@@ -186,7 +187,7 @@ fn purpose(state: &State, by: &Admin, new: &NewToken, warnings: &mut Vec<String>
     Ok(Purpose::Join { scope, uses_left: uses, ephemeral: new.ephemeral })
 }
 
-/// A team is only a label, so a mistyped one can't be refused.
+/// A team exists only as a label, so an unknown one is not refused.
 fn warn_of_unknown_teams<'a>(state: &State, teams: impl IntoIterator<Item = &'a Label>, warnings: &mut Vec<String>) {
     for team in teams {
         if !state.index.deployments_of.contains_key(team) {
@@ -195,14 +196,14 @@ fn warn_of_unknown_teams<'a>(state: &State, teams: impl IntoIterator<Item = &'a 
     }
 }
 
-/// A name is shown to people, in tables and in the audit.
+/// The name is shown to people, in tables and in the audit.
 fn check_name(name: &str) -> Result<(), TokenRefusal> {
     let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let fits = (1..=limits::TOKEN_NAME).contains(&name.len());
     if fits && !name.chars().any(|c| c.is_control() || turns(c)) { Ok(()) } else { Err(TokenRefusal::Name) }
 }
 
-/// Whether there is a place for one more token. What is revoked, expired or used up takes none.
+/// Checks that one more token may be created. Revoked, expired and used-up tokens don't count.
 fn check_places(state: &State, by: &Admin, now: Now) -> Result<(), Refusal> {
     let good = || state.tokens.values().filter(|token| !is_dead(token, now));
     let all = good().count();
@@ -216,14 +217,14 @@ fn check_places(state: &State, by: &Admin, now: Now) -> Result<(), Refusal> {
     }
 }
 
-/// Whether a token is good for nothing any more.
+/// Whether a token is no longer valid for anything.
 fn is_dead(token: &Token, now: Now) -> bool {
     let used_up = matches!(token.purpose, Purpose::Join { uses_left: 0, .. });
     used_up || token.revoked.is_some() || now.day >= token.expires
 }
 
-/// Forgets tokens that have been good for nothing for long, and of those that have no runners all that are too many: the
-/// oldest of the team that has most. `dying` is one that this decision revokes.
+/// Deletes tokens that have been invalid for long. If there are too many invalid ones without runners, it deletes the
+/// oldest of the team that has most. `dying` is revoked by this decision.
 fn forget_dead(draft: &mut Draft<'_>, dying: Option<TokenId>) {
     let (state, now) = (draft.state, draft.now);
     let mut dead: BTreeMap<Option<&Label>, Vec<TokenId>> = BTreeMap::new();

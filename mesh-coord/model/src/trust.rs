@@ -1,4 +1,4 @@
-//! Who may call a deployment: changed by command, checked, and told in both directions.
+//! Trust: changed by command, checked, and described in both directions.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
     words::{list, quoted},
 };
 
-/// Changes who may call a deployment.
+/// Changes a deployment's trust list.
 pub(crate) fn change(
     state: &State,
     by: &Admin,
@@ -63,10 +63,10 @@ pub(crate) fn change(
 }
 
 impl State {
-    /// Who may call a deployment, as [`Outcome::Trusted`] with both directions for each caller.
+    /// A deployment's trust list, as [`Outcome::Trusted`] with both directions for each caller.
     ///
     /// # Errors
-    /// If there is no such deployment, or it is another team's.
+    /// If the deployment doesn't exist, or belongs to another team.
     pub fn trust_list(&self, reader: &Admin, name: &Label) -> Result<Outcome, Refusal> {
         let callee = self.own_deployment(reader, name)?;
         let find = |name: &Label| self.deployment_named(name).map(AsRef::as_ref).filter(|d| reader.rules(&d.team));
@@ -84,8 +84,8 @@ impl State {
     }
 }
 
-/// Checks that working out who may call the deployment, with services of these names, takes no longer than others can
-/// wait for it. What is so already may stay.
+/// Checks that resolving the trust list, over services with these names, doesn't delay other commands too long. An
+/// existing list may stay as it is.
 pub(crate) fn check_size(state: &State, by: &Admin, after: &Deployment, services: &[&str]) -> Result<(), Refusal> {
     let whose = || format!("the trust list of `{}`", after.name);
     let before = state.deployment_named(&after.name);
@@ -123,7 +123,7 @@ pub(crate) fn check_size(state: &State, by: &Admin, after: &Deployment, services
     Ok(())
 }
 
-/// Checks one entry of the trust list of `callee`, where `find` finds deployments as they will be.
+/// Checks an entry of the trust list of `callee`. `find` returns deployments as they will be.
 pub(crate) fn check_entry<'a>(
     by: &Admin,
     entry: &Trust,
@@ -162,7 +162,7 @@ pub(crate) fn check_entry<'a>(
     }
 }
 
-/// Who may call whom between `caller` and the deployment that was `before` (if it was) and is `after`.
+/// Both directions between `caller` and a deployment that was `before` (if it existed) and is `after`.
 pub(crate) fn both_ways<'a>(
     find: &impl Fn(&Label) -> Option<&'a Deployment>,
     caller: &Label,

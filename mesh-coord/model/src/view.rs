@@ -1,4 +1,4 @@
-//! The view of a runner, by least knowledge.
+//! A runner's view, with the least knowledge that it needs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,7 +7,7 @@ use std::{
 
 use mesh_proto::{
     DeploymentId, Epoch, Label, RunnerId, ServiceId, ServicePath,
-    view::{Record, View},
+    view::{Grant, Record, View},
 };
 
 use crate::{
@@ -17,24 +17,24 @@ use crate::{
 };
 
 impl State {
-    /// The view of a runner by least knowledge; `None` for one that is unknown or removed.
+    /// The view of a runner; `None` if it is unknown or removed.
     ///
-    /// It holds the runner itself; all services of the deployments that it hosts; the services of other deployments that
-    /// these may call; the services of the deployments that may call one that it hosts; and of all these the instances
-    /// and their runners.
+    /// It holds the runner itself; all services of the deployments that it hosts; the services that these may call;
+    /// the services of deployments that may call one of its own; and the instances of all these services, with their
+    /// runners.
     #[must_use]
     pub fn view(&self, runner: RunnerId, epoch: Epoch) -> Option<View> {
         let runner = self.runner(runner).filter(|r| r.removed.is_none())?;
         Some(self.view_with(runner, self.instances_on(runner.id).map(|i| i.service).collect(), epoch))
     }
 
-    /// The answer to [`mesh_proto::message::Ask::Lookup`]: the view that the asking runner would have with one instance
-    /// of the service and nothing else.
+    /// The answer to [`mesh_proto::message::Ask::Lookup`]: the view that the runner would have with one instance of
+    /// the service and nothing else.
     ///
     /// # Errors
-    /// If there is no such service that it may host.
+    /// If there is no such service that the runner may host.
     pub fn lookup_view(&self, asker: RunnerId, service: &ServicePath, epoch: Epoch) -> Result<View, Refusal> {
-        let runner = self.standing(asker)?;
+        let runner = self.active_runner(asker)?;
         let service = self.hostable(runner, service)?;
         Ok(self.view_with(runner, BTreeSet::from([service.id]), epoch))
     }
@@ -62,24 +62,11 @@ impl State {
                 }
             }
             for caller in self.grants.callers(*deployment) {
-                let mut called = false;
-                // Few of the services may be hosted, or few be opened: neither is looked through for each of the other.
-                let mut note = |grant: &Arc<mesh_proto::view::Grant>| {
-                    view.put(Record::Grant(Arc::clone(grant)));
-                    called = true;
-                };
-                if hosted.len() < self.grants.number(caller, *deployment) {
-                    hosted
-                        .iter()
-                        .filter_map(|callee| self.grants.get(caller, *deployment, *callee))
-                        .for_each(&mut note);
-                } else {
-                    let opened = self.grants.between(caller, *deployment);
-                    opened.filter(|grant| hosted.contains(&grant.callee)).for_each(&mut note);
-                }
-                if called {
+                let grants = self.grants_to_hosted(caller, *deployment, hosted);
+                if !grants.is_empty() {
                     visible.extend(self.services_of(caller).map(|service| (service.record.id, service)));
                 }
+                grants.into_iter().for_each(|grant| view.put(Record::Grant(Arc::clone(grant))));
             }
         }
 
@@ -103,7 +90,22 @@ impl State {
         view
     }
 
-    /// The runners whose views may hold something of the deployment of that name: they must apply what changes about it.
+    /// The grants of `callee` to `caller` that are about the hosted services.
+    fn grants_to_hosted(
+        &self,
+        caller: DeploymentId,
+        callee: DeploymentId,
+        hosted: &BTreeSet<ServiceId>,
+    ) -> Vec<&Arc<Grant>> {
+        // Whichever is smaller is searched: the hosted services or the grants.
+        if hosted.len() < self.grants.number(caller, callee) {
+            hosted.iter().filter_map(|service| self.grants.get(caller, callee, *service)).collect()
+        } else {
+            self.grants.between(caller, callee).filter(|grant| hosted.contains(&grant.callee)).collect()
+        }
+    }
+
+    /// The runners whose views may hold something of the deployment: they have to apply its changes.
     #[must_use]
     pub fn affected_by(&self, deployment: &Label) -> BTreeSet<RunnerId> {
         let mut affected = BTreeSet::new();

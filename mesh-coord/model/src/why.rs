@@ -1,4 +1,4 @@
-//! Why a connection may be opened, or may not: step by step, within what the asking runner may know.
+//! Explains step by step whether a connection is allowed, within what the asking runner may know.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     refusal::HostRefusal,
 };
 
-/// The verdict's rules, over everything: the reference for what views hold.
+/// The rules over the whole state, which the rules over views must agree with.
 impl Rules for State {
     fn deployment_of(&self, service: ServiceId) -> Option<DeploymentId> {
         self.services.get(&service).map(|s| s.record.deployment)
@@ -32,10 +32,10 @@ impl Rules for State {
 }
 
 impl State {
-    /// The answer to [`mesh_proto::message::Ask::Why`]. The path between the runners is for the asking one to say.
+    /// The answer to [`mesh_proto::message::Ask::Why`]. The asking runner itself adds the path between the runners.
     ///
     /// # Errors
-    /// If there are no two such services, of which the asking runner may host one and know of the other one.
+    /// If either service doesn't exist, or the runner may host neither, or may not know the other one.
     pub fn why(
         &self,
         asker: RunnerId,
@@ -43,7 +43,7 @@ impl State {
         callee: &ServicePath,
         port: u16,
     ) -> Result<Answer, Refusal> {
-        let runner = self.standing(asker)?;
+        let runner = self.active_runner(asker)?;
         let (from, to) = self.both(runner, caller, callee)?;
         let deployment = self.deployments.get(&to.deployment);
         let facts = Facts {
@@ -51,7 +51,7 @@ impl State {
             callee: end(callee, to),
             port,
             trust_source: deployment.and_then(|entry| entry.shown.trust_source),
-            // Where nothing may be called, nothing is said of it but that it is there.
+            // A refused caller learns only that the callee exists.
             discloses: false,
             instances: self.places(to.id),
         };
@@ -59,7 +59,7 @@ impl State {
         Ok(Answer::Why { allowed, steps })
     }
 
-    /// Where the instances of a service are. How packets go there is not known here.
+    /// Where the instances of a service are. The paths of their packets are not known here.
     fn places(&self, service: ServiceId) -> Vec<Place<'_>> {
         let place = |instance: &Instance| {
             let runner = self.runner(instance.runner)?;
@@ -69,7 +69,7 @@ impl State {
         self.instances_of(service).filter_map(|instance| place(instance)).collect()
     }
 
-    /// The two services. The runner must be allowed to host one of them, and to know of the other one.
+    /// Both services. The runner must be allowed to host one of them and to know of the other.
     fn both(
         &self,
         runner: &Runner,
@@ -92,8 +92,8 @@ impl State {
         }
     }
 
-    /// The service at the other end. Beyond the scope only what views hold is told of (a rule leads from one end to the
-    /// other, or back): what is kept from the runner is answered as what doesn't exist.
+    /// The service at the other end. Beyond its scope the runner learns only of services that its views can hold,
+    /// those connected by a grant. Any other service is reported as unknown.
     fn in_sight(
         &self,
         path: &ServicePath,

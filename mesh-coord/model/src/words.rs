@@ -1,29 +1,29 @@
-//! Small things that messages are made of.
+//! Parts of messages.
 
 use crate::{limits, work};
 
-/// Names that a refusal may suggest. They are gathered with the refusal and compared only when its hint is asked for,
-/// which the writer never does.
+/// Names that a refusal may suggest. They are collected with the refusal, but compared only when its hint is asked
+/// for, which the writer never does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidates(Vec<String>);
 
 impl Candidates {
-    /// Those of `all` that are as long as `name`, more or less: [`limits::CANDIDATES`] at most.
+    /// Names of about the same length as `name`, at most [`limits::CANDIDATES`].
     pub(crate) fn of<'a>(name: &str, all: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let most = tolerance(name);
-        // A character has four bytes at most.
+        // A character has at most four bytes.
         let alike = |candidate: &&str| candidate.len().abs_diff(name.len()) <= 4 * most;
         Some(Self(all.into_iter().filter(alike).take(limits::CANDIDATES).map(str::to_owned).collect()))
     }
 
-    /// The one that `name` was probably meant to be.
+    /// The most similar name, if one is similar enough.
     #[must_use]
     pub fn nearest(&self, name: &str) -> Option<&str> {
         nearest(name, self.0.iter().map(String::as_str))
     }
 }
 
-/// The candidate that `name` was probably meant to be, of [`limits::CANDIDATES`] at most.
+/// The most similar of at most [`limits::CANDIDATES`] candidates, if one is similar enough.
 #[must_use]
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = tolerance(name);
@@ -36,13 +36,13 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// How many slips there may be between a name and what was meant.
+/// How many typing errors `name` may contain.
 fn tolerance(name: &str) -> usize {
     (name.chars().take(12).count() / 3).max(1)
 }
 
-/// The restricted edit distance (insertions, deletions, replacements and swaps of neighbours), if it is `most` at most.
-/// Only the band of the matrix where it can be that small is looked at.
+/// The restricted edit distance (insertions, deletions, replacements and swaps of neighbours), if it is at most
+/// `most`. Only the band of the matrix that can be that small is computed.
 fn distance(a: &[char], b: &str, most: usize) -> Option<usize> {
     work::step();
     let b: Vec<char> = b.chars().collect();
@@ -71,12 +71,12 @@ fn distance(a: &[char], b: &str, most: usize) -> Option<usize> {
     Some(rows[1][b.len()]).filter(|distance| *distance <= most)
 }
 
-/// `a`, `a and b`, `a, b and c`; after twelve, how many more there are.
+/// `a`, `a and b`, `a, b and c`; beyond twelve, how many more there are.
 pub(crate) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     const MOST: usize = 12;
     let mut rest = items.into_iter();
     let mut items: Vec<String> = rest.by_ref().take(MOST + 1).map(|item| item.to_string()).collect();
-    // What isn't shown isn't written either.
+    // The rest is counted without being formatted.
     let more = rest.count();
     if more > 0 {
         items.truncate(MOST);
@@ -94,7 +94,7 @@ pub(crate) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// A stretch of time in its largest whole unit.
+/// A duration in its largest whole unit.
 pub(crate) fn duration(seconds: u64) -> String {
     let (number, noun) = match seconds {
         0..60 => (seconds, "second"),
@@ -105,7 +105,7 @@ pub(crate) fn duration(seconds: u64) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// `` `text` ``, as names stand in messages.
+/// `` `text` ``, as names are written in messages.
 pub(crate) fn quoted(text: impl std::fmt::Display) -> String {
     format!("`{text}`")
 }

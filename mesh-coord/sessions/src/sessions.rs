@@ -108,7 +108,7 @@ impl Sessions {
 
     fn notify(&mut self, state: &State, affected: impl IntoIterator<Item = RunnerId>) {
         for runner in affected {
-            if !state.stands(runner) {
+            if !state.is_active(runner) {
                 self.remove(runner);
             } else if let Some(session) = self.runners.get_mut(&runner).and_then(Presence::session_mut) {
                 session.outdated.get_or_insert(state.revision());

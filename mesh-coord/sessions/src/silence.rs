@@ -18,7 +18,7 @@ impl Sessions {
     pub fn unheard(&self, state: &State, now: Instant) -> Vec<Command> {
         let ephemeral = Duration::from_secs(limits::EPHEMERAL);
         let start = self.started();
-        let unheard = state.standing_runners().filter_map(|runner| {
+        let unheard = state.active_runners().filter_map(|runner| {
             let since = self.away_since(runner.id)?.map_or(start, |since| since.max(start));
             let unheard = now.saturating_duration_since(since);
             if runner.ephemeral && unheard >= ephemeral {

@@ -125,7 +125,7 @@ impl Stream {
         let Hello { have, peer, refused, mut report } = self.hello().await?;
         let (runner, coordinator) = (self.runner, self.coordinator.clone());
         let limits = coordinator
-            .visit(move |core| core.state.stands(runner).then(|| core.limits.runner(runner)))
+            .visit(move |core| core.state.is_active(runner).then(|| core.limits.runner(runner)))
             .await?
             .ok_or_else(|| End::refused("the runner was removed"))?;
         self.beat(limits.commands.turn(report.weight())).await??;
@@ -297,7 +297,7 @@ impl Stream {
     /// Why the coordinator has ended this stream.
     async fn cut_off(&mut self, mut asks: Asks) -> Result<End, Failure> {
         let runner = self.runner;
-        let removed = self.coordinator.visit(move |core| !core.state.stands(runner)).await?;
+        let removed = self.coordinator.visit(move |core| !core.state.is_active(runner)).await?;
         // It may have asked for its removal itself.
         let deadline = Instant::now() + HEARTBEAT;
         while removed && let Ok(Some(answer)) = timeout_at(deadline, asks.next()).await {

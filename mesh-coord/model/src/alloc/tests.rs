@@ -39,7 +39,7 @@ fn a_service_keeps_its_address_until_it_is_deleted_and_the_next_gets_a_fresh_one
     assert_eq!(world.address("shop/db"), Ipv4Addr::new(100, 112, 0, 3), "freed ones come last");
 }
 
-/// In a range of 254 addresses: the freed ones come back in the order in which they were freed, each after its rest.
+/// In a range of 254 addresses, freed ones come back in the order of freeing, each after its quarantine.
 #[test]
 fn when_nothing_is_fresh_the_address_freed_longest_ago_comes_first_and_only_after_its_rest() {
     let mut world = World::with_range("10.0.0.0/24");
@@ -80,7 +80,7 @@ fn a_clock_that_jumps_ends_no_rest_and_lengthens_none() {
         world.off = off;
         assert!(world.apply(vec![whole("other: x")]).is_err(), "{off}");
     }
-    // A coordinator that is started anew goes on from where it is known to have been.
+    // A restarted coordinator goes on from the latest time that its records know.
     assert_eq!(world.state.running(), crate::RunningSeconds(world.now.0));
     world.off = -999_999;
     world.now = world.now.plus(599);
@@ -106,7 +106,7 @@ fn instances_use_what_has_rested_once_enough_has_gathered() {
     assert!(seen.insert(world.attach(runner, "shop/db").1), "what is kept of freed ones stays bounded, not empty");
 }
 
-/// A service's freed address is taken for an instance only when there is no other.
+/// An instance gets a service's freed address only if there is no other.
 #[test]
 fn instances_and_services_share_what_is_left_at_the_very_end() {
     let mut world = World::with_range("10.0.0.0/24");
@@ -121,13 +121,13 @@ fn instances_and_services_share_what_is_left_at_the_very_end() {
     assert_eq!(world.attach(runner, "shop/s000").1, last, "another instance's");
     assert_eq!(world.attach(runner, "shop/s000").1, Ipv4Addr::new(10, 0, 0, 253), "the service's");
     let wish = RunnerCommand::Attach { service: "shop/s000".parse().unwrap(), client: false };
-    assert!(matches!(world.wish(runner, wish), Err(Refusal::RangeExhausted { used: 254, resting: 0, .. })));
+    assert!(matches!(world.request(runner, wish), Err(Refusal::RangeExhausted { used: 254, resting: 0, .. })));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// In a small range under heavy use, against a list of who was freed when.
+    /// A small range under heavy use, compared with a list of when each address was freed.
     #[test]
     fn no_address_returns_before_its_rest_or_before_its_turn(
         steps in prop::collection::vec((0..3u8, any::<prop::sample::Index>(), 0..40u64), 600..900)
@@ -148,10 +148,10 @@ proptest! {
                 continue;
             }
             let wish = RunnerCommand::Attach { service: services[which.index(8)].parse().unwrap(), client: false };
-            if world.wish(runner, wish).is_err() {
+            if world.request(runner, wish).is_err() {
                 prop_assert_eq!(had.len(), 246, "there is nothing fresh");
                 prop_assert!(freed.first().is_none_or(|(at, _)| world.now.0 - at < 600), "nothing has rested");
-                // Make room: end the oldest half.
+                // To make room, the oldest half ends.
                 for (instance, address) in live.drain(..live.len() / 2) {
                     world.detach(runner, instance);
                     freed.push((world.now.0, address));

@@ -45,7 +45,7 @@ fn no_team_and_no_runner_washes_out_what_others_did() {
     assert_eq!(operators(&world), before, "each makes room for its own");
     assert_eq!(world.state.audit(&team("mallory"), usize::MAX).len(), limits::AUDIT - before);
 
-    // A runner that begins to host ever other services is noted some times an hour.
+    // A runner that begins to host ever more services is noted a limited number of times an hour.
     world.admin = ALL;
     let services: Vec<String> = (0..120).map(|n| format!("s{n}")).collect();
     world.apply(vec![file(declared("many", None, services.iter().map(|s| &**s)))]).unwrap();
@@ -75,7 +75,7 @@ fn a_runner_that_begins_to_host_a_service_is_noted_once() {
         world.detach(runner, instance);
     }
     let client = RunnerCommand::Attach { service: "shop/app".parse().unwrap(), client: true };
-    world.wish(runner, client).unwrap();
+    world.request(runner, client).unwrap();
     let entries: Vec<_> = world.state.audit(&team("acme"), 10).into_iter().filter(|e| e.action == "host").collect();
     assert_eq!(entries.len(), 1, "a client draws nothing");
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Whether what the files say of a deployment can be.
+//! Checks of what the files declare about a deployment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,10 +19,10 @@ use crate::{
     words::quoted,
 };
 
-/// The team of a deployment whose file names none.
+/// The team of a new deployment whose file names none.
 const DEFAULT_TEAM: &str = "default";
 
-/// The deployment as it will be, but for its services; for one that doesn't exist the team that it will have.
+/// The deployment with its new settings, without its services; if it doesn't exist, its future team.
 pub(super) fn settings(
     state: &State,
     by: &Admin,
@@ -41,7 +41,7 @@ pub(super) fn settings(
         (None, Some(asked)) => asked.clone(),
         (None, None) => DEFAULT_TEAM.parse().expect("it is a label"),
     };
-    // What the file asks for is judged first: it says nothing of what there is.
+    // The file's team is checked first, because that check reveals nothing about existing deployments.
     if let Some(own) = by.team.as_ref().filter(|_| asked.is_some_and(|asked| !by.rules(asked))) {
         return Err(not_yours(own));
     }
@@ -57,7 +57,7 @@ pub(super) fn settings(
     }
 }
 
-/// Checks all that the files say of a deployment, beside those that they don't name. What comes back are warnings.
+/// Checks a deployment's new contents, together with the services that the files don't mention. Returns warnings.
 pub(super) fn contents<'a>(
     state: &State,
     by: &Admin,
@@ -105,7 +105,7 @@ pub(super) fn contents<'a>(
     }
 }
 
-/// What the operator may not have expected of a deployment that will be so.
+/// Warnings about effects that the operator may not expect.
 pub(super) fn warnings(state: &State, by: &Admin, deployment: &Deployment, target: &Target<'_>) -> Vec<String> {
     let name = &deployment.name;
     let mut warnings = Vec::new();

@@ -1,4 +1,4 @@
-//! What all files of one call say about each deployment, taken together.
+//! Groups the files of one call by deployment.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -14,15 +14,15 @@ use crate::{
     words::list,
 };
 
-/// What the files say about one deployment.
+/// What the files declare about one deployment.
 pub(super) enum Target<'a> {
-    /// All of it.
+    /// The whole deployment.
     Whole { file: &'a str, says: &'a declare::Deployment },
-    /// Some of its services, each with its file; the others stay.
+    /// Some of its services, each with its file. The others stay as they are.
     Singles(BTreeMap<&'a ServiceName, (&'a str, &'a Declared)>),
 }
 
-/// Brings the files together by deployment. Files that contradict each other are refused.
+/// Groups the files by deployment, and refuses files that contradict each other.
 pub(super) fn gather(files: &[File]) -> Result<BTreeMap<&Label, Target<'_>>, Refusal> {
     if files.is_empty() {
         return Err(DeployRefusal::NoFile.into());
@@ -60,7 +60,7 @@ pub(super) fn gather(files: &[File]) -> Result<BTreeMap<&Label, Target<'_>>, Ref
 }
 
 impl Target<'_> {
-    /// The files, in words.
+    /// The names of the files, as a list.
     pub(super) fn files(&self) -> String {
         match self {
             Self::Whole { file, .. } => (*file).to_owned(),
@@ -68,12 +68,12 @@ impl Target<'_> {
         }
     }
 
-    /// The refusal of what these files say.
+    /// Adds the files' names to a refusal.
     pub(super) fn refused(&self, refusal: Refusal) -> Refusal {
         DeployRefusal::In { file: self.files(), refusal: Box::new(refusal) }.into()
     }
 
-    /// The deployment, where there is none of its name.
+    /// A new deployment.
     pub(super) fn new_deployment(&self, id: DeploymentId, name: &Label, team: Label) -> Deployment {
         let blank = Deployment {
             id,
@@ -86,7 +86,7 @@ impl Target<'_> {
         self.settle(&blank)
     }
 
-    /// The deployment, with what the files say of it in the place of what it was.
+    /// The deployment with the settings that the files declare.
     pub(super) fn settle(&self, before: &Deployment) -> Deployment {
         let mut after = before.clone();
         if let Self::Whole { file, says } = self {

@@ -1,4 +1,4 @@
-//! What the files change about a deployment: carried out, and told.
+//! Carries a deployment's changes out, and describes them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ use crate::{
     words::{count, list, quoted},
 };
 
-/// Drafts all changes that make the deployment be as `after`, with the services that the files declare.
+/// Drafts the changes that turn the deployment into `after` with the declared services.
 pub(super) fn carry_out<'a>(
     draft: &mut Draft<'_>,
     after: &Arc<Deployment>,
@@ -51,7 +51,7 @@ pub(super) fn carry_out<'a>(
     })
 }
 
-/// The plan for the audit.
+/// The plan in words, for the audit.
 pub(super) fn in_words(plan: &DeploymentPlan, target: &Target<'_>) -> String {
     let number = |kind: fn(&ServiceChange) -> bool| plan.services.iter().filter(|s| kind(&s.change)).count();
     let added = number(|c| matches!(c, ServiceChange::Added { .. }));
@@ -71,7 +71,7 @@ pub(super) fn in_words(plan: &DeploymentPlan, target: &Target<'_>) -> String {
     words
 }
 
-/// Takes the addresses out, where nothing was reserved.
+/// Removes the addresses from the plan of a dry run, which reserves none.
 pub(super) fn forget_addresses(plan: &mut DeploymentPlan) {
     for service in &mut plan.services {
         if let ServiceChange::Added { address } = &mut service.change {

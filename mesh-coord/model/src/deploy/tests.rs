@@ -7,7 +7,7 @@ use crate::{
     testing::{World, declared, file, ist, label, path, refused, single, trusting, whole},
 };
 
-/// A plan in a line a service: `+ db`, `~ db (port)`, `- db (1)`.
+/// A plan with one line per service: `+ db`, `~ db (port)`, `- db (1)`.
 fn lines(plan: &DeploymentPlan) -> Vec<String> {
     let line = |name: &ServiceName, change: &ServiceChange| match change {
         ServiceChange::Added { .. } => format!("+ {name}"),
@@ -138,13 +138,13 @@ fn a_request_that_says_that_nothing_is_to_go_removes_nothing() {
         "Conflict: this service would be removed, and nothing has changed: shop/db | apply with --prune if that is meant"
     );
     assert!(world.state.service_at(&path("shop/db")).is_some());
-    // The plan is there for who asks for it only; and what removes nothing needs no word.
+    // A dry run needs no consent, and neither does a plan without removals.
     order(&mut world, r#","prune":false,"dry_run":true"#).unwrap();
     let files = vec![whole("shop: app db cache")];
     world.order(AdminCommand::Apply { files, dry_run: false, force: false, prune: Some(false) }).unwrap();
     order(&mut world, r#","prune":true"#).unwrap();
     assert!(world.state.service_at(&path("shop/db")).is_none());
-    // Programs from before there was such a word asked by themselves.
+    // Clients from before this field asked the operator themselves.
     world.apply(vec![whole("shop: app db")]).unwrap();
     order(&mut world, "").unwrap();
     assert!(world.state.service_at(&path("shop/db")).is_none());
@@ -210,7 +210,7 @@ fn names_that_clash_are_refused_and_the_file_is_named() {
     let text = refused(world.apply(vec![file(deployment)]));
     assert!(text.starts_with("Invalid: shop.toml: `ist` of the service `app` names `dv`"), "{text}");
 
-    // With names given in `ist` the automatic ones are left out, with a warning.
+    // Names given in `ist` win over automatic ones, which are left out with a warning.
     world.apply(vec![single("shop/my-db", Declared::default())]).unwrap();
     world.apply(vec![single("shop/my db", Declared::default())]).unwrap_err();
     let named = Declared { ist: vec![ist("my-db", "DB")], ..Declared::default() };
@@ -296,7 +296,7 @@ fn files_of_one_call_may_trust_each_other_but_not_across_teams() {
         "Invalid: c.toml: `c` need not trust itself: the services of one deployment may always call each other | leave \
          it out"
     );
-    // One that waits: made later in another team it is without effect, and that is said.
+    // A caller that is created later in another team gets no access, and `apply` warns.
     world.apply(vec![trusting("c", "x", "later")]).unwrap();
     let plan = world.apply(vec![file(declared("later", Some("y"), ["db"]))]).unwrap();
     assert_eq!(plan.warnings, ["`c` trusts `later`, without effect: it is team `x`'s and `later` is team `y`'s"]);
@@ -396,7 +396,7 @@ fn a_team_s_administrator_deploys_for_the_team_only() {
             "Forbidden: {of} is not team `acme`'s, and this admin token is good for that team only | use a token of that team, or one made with `mesh-coord token create --admin`"
         )
     };
-    // That there is such a deployment is not for a team's administrator to know; that the name isn't free is.
+    // A team's administrator learns that the name is not free, but not that such a deployment exists.
     for file in [whole("bank: vault"), file(declared("bank", Some("acme"), ["vault"]))] {
         assert_eq!(
             refused(world.apply(vec![file])),

@@ -11,7 +11,7 @@ fn state_of(world: &World, instance: InstanceId) -> InstanceState {
 
 fn hello(world: &mut World, runner: mesh_proto::RunnerId, instances: Vec<Held>) {
     let hello = RunnerCommand::Hello { version: "1".to_owned(), endpoints: vec![], seen: None, instances };
-    world.wish(runner, hello).unwrap();
+    world.request(runner, hello).unwrap();
 }
 
 fn world() -> World {
@@ -40,7 +40,7 @@ fn a_drained_instance_takes_connections_again_whatever_its_agent_remembers() {
     let revision = world.state.revision();
     world.order(drain).unwrap();
     assert_eq!(world.state.revision(), revision, "again changes nothing");
-    // A restarted agent keeps it, whether it has heard of it or not.
+    // A restarted agent keeps it drained, whether or not it knows.
     hello(&mut world, runner, vec![held(instance, "shop/db")]);
     assert_eq!(state_of(&world, instance.0), InstanceState::Draining);
 
@@ -50,12 +50,12 @@ fn a_drained_instance_takes_connections_again_whatever_its_agent_remembers() {
         hello(&mut world, runner, remembers());
         assert_eq!(state_of(&world, instance.0), InstanceState::Live);
     }
-    // Once it doesn't, what it says counts again.
+    // Once the agent has reported it as live, its reports count again.
     hello(&mut world, runner, vec![held(instance, "shop/db")]);
     hello(&mut world, runner, remembers());
     assert_eq!(state_of(&world, instance.0), InstanceState::Draining);
-    // The runner itself can take it back, too.
-    assert_eq!(world.wish(runner, RunnerCommand::Undrain { instance: instance.0 }), Ok(Outcome::Undrained));
+    // The runner itself can undrain it, too.
+    assert_eq!(world.request(runner, RunnerCommand::Undrain { instance: instance.0 }), Ok(Outcome::Undrained));
     hello(&mut world, runner, remembers());
     assert_eq!(state_of(&world, instance.0), InstanceState::Live);
     let actions: Vec<String> = world.state.audit(&Admin::socket(0), 2).into_iter().map(|e| e.action).collect();
@@ -68,13 +68,13 @@ fn what_a_drained_runner_gets_later_is_drained_as_well() {
     let runner = world.join("r1");
     let (first, _) = world.attach(runner, "shop/db");
     let client = RunnerCommand::Attach { service: path("shop/db"), client: true };
-    world.wish(runner, client).unwrap();
+    world.request(runner, client).unwrap();
     let outcome = world.order(AdminCommand::DrainNode { name: label("r1") }).unwrap();
     assert_eq!(outcome, Outcome::NodeDrained { node: label("r1"), drained: true, instances: vec![first] });
     let second = world.attach(runner, "shop/db");
     assert_eq!(state_of(&world, second.0), InstanceState::Draining);
     assert!(world.state.nodes(&Admin::socket(0))[0].drained);
-    // A runner that enrols again is drained still.
+    // A runner that enrols again stays drained.
     let token = world.token(NewPurpose::JoinAny { uses: 1 });
     world.join_with(token, "r1");
     let third = world.attach(runner, "shop/db");
@@ -113,7 +113,7 @@ fn undraining_a_runner_undoes_only_what_draining_it_did() {
         Outcome::NodeDrained { instances, .. } => instances,
         _ => vec![],
     };
-    world.wish(runner, RunnerCommand::Drain { instance: before }).unwrap();
+    world.request(runner, RunnerCommand::Drain { instance: before }).unwrap();
     assert_eq!(order(&mut world, AdminCommand::UndrainNode { name: label("r1") }), [], "the runner is not drained");
     assert_eq!(state_of(&world, before), InstanceState::Draining);
 
@@ -123,7 +123,7 @@ fn undraining_a_runner_undoes_only_what_draining_it_did() {
     order(&mut world, AdminCommand::Drain { instance: undrained });
     order(&mut world, AdminCommand::Undrain { instance: undrained });
     assert_eq!(state_of(&world, undrained), InstanceState::Live);
-    // Again is no other order.
+    // A repeated command changes nothing.
     order(&mut world, AdminCommand::DrainNode { name: label("r1") });
     assert_eq!(order(&mut world, AdminCommand::UndrainNode { name: label("r1") }), [with, undrained]);
     assert_eq!([before, since].map(|id| state_of(&world, id)), [InstanceState::Draining; 2]);

@@ -30,7 +30,7 @@ fn a_token_enrols_as_many_runners_as_it_may() {
     );
 }
 
-/// The answer was lost: the same machine asks again, even when the token has meanwhile run out.
+/// The answer was lost: the same machine asks again, even after the token has expired.
 #[test]
 fn a_second_try_gives_the_same_runner_a_new_credential_and_uses_nothing_up() {
     let mut world = World::new();
@@ -113,7 +113,7 @@ fn a_taken_name_is_refused_and_taken_over_only_when_asked_for() {
     assert!(world.state.runner(old).unwrap().removed.is_some());
     assert_eq!(world.state.instances_on(old).count(), 0);
     assert!(world.state.view(old, Epoch([0; 16])).is_none());
-    // Its own name is not taken.
+    // A runner may keep its own name.
     assert_eq!(enrol(&mut world, Enrolment { replace: true, ..wish }).unwrap(), (new, false, None));
 }
 
@@ -150,7 +150,7 @@ fn the_scope_is_the_token_s_and_follows_when_a_runner_enrols_with_another_one() 
     assert!(world.state.instances_on(runner).all(|i| i.id != vault), "what it may no longer host has ended");
     assert_eq!(world.state.instances_on(runner).count(), 1);
     let attach = RunnerCommand::Attach { service: path("bank/vault"), client: false };
-    assert!(world.wish(runner, attach).is_err());
+    assert!(world.request(runner, attach).is_err());
     assert!(refused(enrol(&mut world, enrolment(token, "r2"))).contains("used up"), "that was a use of the token");
 }
 
@@ -179,13 +179,13 @@ fn removing_a_runner_ends_all_that_it_had() {
         "NotFound: there is no runner `r1` | did you mean `r2`?"
     );
     let attach = RunnerCommand::Attach { service: path("shop/db"), client: false };
-    assert!(refused(world.wish(runner, attach)).starts_with("Unauthorised: the runner `r1` was removed"));
+    assert!(refused(world.request(runner, attach)).starts_with("Unauthorised: the runner `r1` was removed"));
     assert_eq!(
         refused(enrol(&mut world, enrolment(token, "r1"))),
         "Forbidden: this machine's key was `r1`'s, which was removed from the mesh: it can't come back | to join as a \
          new runner, delete the agent's state directory and run `mesh-node join URL TOKEN`"
     );
-    // With a key of its own another machine can have the name.
+    // Another machine, with its own key, can have the name.
     let wish = Enrolment { public_key: PublicKey([9; 32]), ..enrolment(token, "r1") };
     assert!(enrol(&mut world, wish).unwrap().1);
 }
@@ -205,7 +205,7 @@ fn a_team_s_administrator_removes_only_the_team_s_runners() {
             format!("NotFound: team `acme` has no runner `{name}` | `mesh-coord nodes` lists them")
         );
     }
-    // One that hosts a service of the team is seen, and is another's to decide on.
+    // A runner that hosts a service of the team is visible to it, but another team administers it.
     world.attach(wide, "shop/db");
     assert_eq!(
         refused(world.order(remove("wide"))),
@@ -236,10 +236,10 @@ fn who_leaves_is_gone_with_what_it_had() {
     let (a, b) = (world.join("a"), world.join("b"));
     let (instance, address) = world.attach(a, "shop/db");
     world.attach(b, "shop/db");
-    assert_eq!(world.wish(a, RunnerCommand::Leave), Ok(Outcome::Left { instances: vec![instance] }));
+    assert_eq!(world.request(a, RunnerCommand::Leave), Ok(Outcome::Left { instances: vec![instance] }));
     assert!(world.state.view(a, Epoch([0; 16])).is_none() && world.view(b).instance(instance).is_none());
     assert!(world.state.freed.contains_key(&address));
-    assert!(refused(world.wish(a, RunnerCommand::Leave)).contains("removed"));
+    assert!(refused(world.request(a, RunnerCommand::Leave)).contains("removed"));
     let last = world.state.audit(&Admin::socket(0), 1).remove(0);
     assert_eq!((last.action.as_str(), last.by), ("node-leave", By::Runner(a)));
 }
@@ -254,7 +254,7 @@ fn only_an_ephemeral_runner_expires() {
     for runner in [stays, goes] {
         world.run(&Command::Expire(runner)).unwrap();
     }
-    let standing: Vec<_> = world.state.standing_runners().map(|runner| runner.id).collect();
+    let standing: Vec<_> = world.state.active_runners().map(|runner| runner.id).collect();
     assert_eq!(standing, [stays]);
     let last = world.state.audit(&Admin::socket(0), 1).remove(0);
     assert_eq!((last.action.as_str(), last.by), ("node-expire", By::Coordinator));
@@ -274,12 +274,12 @@ fn a_runner_with_instances_is_removed_only_when_that_is_meant() {
         "Conflict: the runner `r1` has 2 instances: i-1 of `shop/db` and i-2 of `shop/app` | `mesh-coord node drain r1` \
          takes them out of new connections; --force ends them and removes the runner for good"
     );
-    assert!(world.state.stands(runner));
+    assert!(world.state.is_active(runner));
     let Ok(Outcome::NodeRemoved { instances, .. }) = world.order(remove(true)) else { panic!("it is removed") };
     assert_eq!((instances.len(), instances[0]), (2, db));
     let idle = world.join("idle");
     world.order(AdminCommand::RemoveNode { name: label("idle"), force: false }).unwrap();
-    assert!(!world.state.stands(idle));
+    assert!(!world.state.is_active(idle));
 }
 
 #[test]

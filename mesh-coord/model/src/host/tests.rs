@@ -17,7 +17,7 @@ fn hello_at(
 ) -> Result<Outcome, Refusal> {
     let endpoints = endpoints.iter().map(|e| e.parse().unwrap()).collect();
     let seen = seen.map(|s| s.parse().unwrap());
-    world.wish(runner, RunnerCommand::Hello { version: "0.1.0".to_owned(), endpoints, seen, instances })
+    world.request(runner, RunnerCommand::Hello { version: "0.1.0".to_owned(), endpoints, seen, instances })
 }
 
 fn hello(world: &mut World, runner: RunnerId, instances: Vec<Held>) -> (Vec<u64>, Vec<u64>, Vec<u64>) {
@@ -41,13 +41,13 @@ fn world() -> (World, RunnerId) {
 fn a_stream_that_tells_nothing_new_changes_nothing() {
     let (mut world, runner) = world();
     let instance = world.attach(runner, "shop/db");
-    let told = || vec![held(instance, "shop/db")];
-    hello_at(&mut world, runner, &["192.0.2.1:51820"], Some("198.51.100.1:51820"), told()).unwrap();
+    let reported = || vec![held(instance, "shop/db")];
+    hello_at(&mut world, runner, &["192.0.2.1:51820"], Some("198.51.100.1:51820"), reported()).unwrap();
     let revision = world.state.revision();
-    hello_at(&mut world, runner, &["192.0.2.1:51820"], Some("198.51.100.1:51820"), told()).unwrap();
-    world.wish(runner, RunnerCommand::Endpoints { endpoints: vec!["192.0.2.1:51820".parse().unwrap()] }).unwrap();
+    hello_at(&mut world, runner, &["192.0.2.1:51820"], Some("198.51.100.1:51820"), reported()).unwrap();
+    world.request(runner, RunnerCommand::Endpoints { endpoints: vec!["192.0.2.1:51820".parse().unwrap()] }).unwrap();
     assert_eq!(world.state.revision(), revision);
-    hello_at(&mut world, runner, &["192.0.2.1:51820"], Some("198.51.100.2:51820"), told()).unwrap();
+    hello_at(&mut world, runner, &["192.0.2.1:51820"], Some("198.51.100.2:51820"), reported()).unwrap();
     assert_eq!(world.state.revision(), revision.next(), "it has moved");
 }
 
@@ -66,7 +66,7 @@ fn peers_are_shown_the_told_endpoints_and_the_seen_one_each_once() {
     assert_eq!(shown(&world).len(), 2, "a port that is none is not shown");
 }
 
-/// They lead to the peer itself, or to whatever has that address on its network, as a cloud's metadata service.
+/// Such endpoints lead to the peer itself, or to a stranger on its network such as a cloud's metadata service.
 #[test]
 fn addresses_that_mean_another_machine_to_each_peer_are_left_out() {
     let (mut world, runner) = world();
@@ -85,12 +85,12 @@ fn addresses_that_mean_another_machine_to_each_peer_are_left_out() {
     ];
     hello_at(&mut world, runner, &local, Some("198.51.100.1:51820"), vec![]).unwrap();
     assert_eq!(shown(&world), ["192.0.2.1:51820", "198.51.100.1:51820"]);
-    let told = local.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
-    world.wish(runner, RunnerCommand::Endpoints { endpoints: told }).unwrap();
+    let reported = local.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
+    world.request(runner, RunnerCommand::Endpoints { endpoints: reported }).unwrap();
     assert_eq!(shown(&world), ["192.0.2.1:51820", "198.51.100.1:51820"]);
     hello_at(&mut world, runner, &[], Some("[fe80::1]:51820"), vec![]).unwrap();
     assert_eq!(shown(&world), [""; 0]);
-    // All of the mesh on one machine.
+    // The whole mesh on one machine.
     hello_at(&mut world, runner, &["127.0.0.1:4000"], Some("127.0.0.1:51820"), vec![]).unwrap();
     assert_eq!(shown(&world), ["127.0.0.1:4000", "127.0.0.1:51820"]);
 }
@@ -121,7 +121,7 @@ fn endpoints_that_no_peer_could_use_are_refused() {
     );
     let version = RunnerCommand::Hello { version: "1\n".to_owned(), endpoints: vec![], seen: None, instances: vec![] };
     assert_eq!(
-        refused(world.wish(runner, version)),
+        refused(world.request(runner, version)),
         "Invalid: the agent's version is longer than 64 bytes, or holds control characters | "
     );
 }
@@ -137,14 +137,14 @@ fn instances_that_the_runner_no_longer_holds_end() {
     assert_eq!(world.state.instances_on(other).next().unwrap().id, c.0, "others' are not touched");
 }
 
-/// After a restore from a backup: what a runner holds and could have been given, it keeps.
+/// After a restore from a backup, a runner keeps the instances that it could have been given.
 #[test]
 fn unknown_instances_are_taken_in_where_they_fit() {
     let (mut world, runner) = world();
     let range_end = Ipv4Addr::new(100, 127, 255, 254);
     let fits = (InstanceId(40), range_end);
     assert_eq!(hello(&mut world, runner, vec![held(fits, "shop/db")]), (vec![], vec![40], vec![]));
-    // Numbers and addresses go on behind it.
+    // New numbers and addresses come after those of the instance.
     let next = world.attach(runner, "shop/db");
     assert_eq!(next, (InstanceId(41), Ipv4Addr::new(100, 127, 255, 253)));
 
@@ -160,8 +160,8 @@ fn unknown_instances_are_taken_in_where_they_fit() {
         ("no such number is given", held((InstanceId(0), Ipv4Addr::new(100, 127, 0, 9)), "shop/db")),
     ] {
         let number = bad.instance.0;
-        let told = keep().into_iter().chain([bad]).collect();
-        assert_eq!(hello(&mut world, runner, told), (vec![], vec![], vec![number]), "{what}");
+        let reported = keep().into_iter().chain([bad]).collect();
+        assert_eq!(hello(&mut world, runner, reported), (vec![], vec![], vec![number]), "{what}");
     }
     let twice = keep().into_iter().chain([
         held((InstanceId(60), Ipv4Addr::new(100, 127, 0, 9)), "shop/db"),
@@ -175,10 +175,10 @@ fn an_address_at_rest_is_not_brought_back() {
     let (mut world, runner) = world();
     let instance = world.attach(runner, "shop/db");
     world.detach(runner, instance.0);
-    let told = || vec![held(instance, "shop/db")];
-    assert_eq!(hello(&mut world, runner, told()), (vec![], vec![], vec![instance.0.0]));
+    let reported = || vec![held(instance, "shop/db")];
+    assert_eq!(hello(&mut world, runner, reported()), (vec![], vec![], vec![instance.0.0]));
     world.now = world.now.plus(600);
-    assert_eq!(hello(&mut world, runner, told()), (vec![], vec![instance.0.0], vec![]));
+    assert_eq!(hello(&mut world, runner, reported()), (vec![], vec![instance.0.0], vec![]));
 }
 
 #[test]
@@ -187,8 +187,8 @@ fn a_runner_takes_no_instance_of_others_and_none_out_of_its_scope() {
     let theirs = world.attach(other, "shop/db");
     let token = world.token(NewPurpose::JoinDeployments { deployments: [label("bank")].into(), uses: 1 });
     let runner = world.join_with(token, "r2");
-    let told = vec![held(theirs, "shop/db"), held((InstanceId(9), Ipv4Addr::new(100, 127, 0, 9)), "shop/db")];
-    assert_eq!(hello(&mut world, runner, told), (vec![], vec![], vec![theirs.0.0, 9]));
+    let reported = vec![held(theirs, "shop/db"), held((InstanceId(9), Ipv4Addr::new(100, 127, 0, 9)), "shop/db")];
+    assert_eq!(hello(&mut world, runner, reported), (vec![], vec![], vec![theirs.0.0, 9]));
     assert_eq!(world.state.instances_on(other).count(), 1);
 }
 
@@ -210,7 +210,7 @@ fn what_differs_from_what_is_known_ends_and_is_attached_anew() {
 fn attaching_to_what_isn_t_there_is_refused_with_the_nearest_name() {
     let (mut world, runner) = world();
     let attach = |world: &mut World, runner, service: &str| {
-        refused(world.wish(runner, RunnerCommand::Attach { service: path(service), client: false }))
+        refused(world.request(runner, RunnerCommand::Attach { service: path(service), client: false }))
     };
     assert_eq!(attach(&mut world, runner, "shp/db"), "NotFound: there is no deployment `shp` | did you mean `shop`?");
     assert_eq!(
@@ -229,7 +229,7 @@ fn attaching_to_what_isn_t_there_is_refused_with_the_nearest_name() {
             "Forbidden: there is no deployment `{name}` that `r2` may host: its token's scope is team acme | {hint}"
         )
     };
-    // What exists and what doesn't sound the same.
+    // An unknown deployment and one out of scope get the same answer.
     for name in ["shop", "nowhere"] {
         let hint = format!(
             "if it exists, make a token for it (`mesh-coord token create --deployment {name}`) and join with that as a new runner"
@@ -240,7 +240,7 @@ fn attaching_to_what_isn_t_there_is_refused_with_the_nearest_name() {
     world.attach(narrow, "depot/db");
 }
 
-/// However many runners take all that they get, one that asks for little gets it.
+/// However many runners take all that they may, one that asks for little gets it.
 #[test]
 fn no_runner_takes_the_last_places_of_a_service() {
     let (mut world, runner) = world();
@@ -249,29 +249,29 @@ fn no_runner_takes_the_last_places_of_a_service() {
         world.attach(runner, "shop/db");
     }
     assert_eq!(
-        refused(world.wish(runner, attach.clone())),
+        refused(world.request(runner, attach.clone())),
         "Conflict: `r1` has 64 instances of the service `shop/db`, and the places left are for other runners | a \
          service can have 64 instances on one runner, and no more than are left for others: attach it on another"
     );
     world.attach(runner, "shop/app");
     for n in 2..8 {
         let greedy = world.join(&format!("r{n}"));
-        while world.wish(greedy, attach.clone()).is_ok() {}
+        while world.request(greedy, attach.clone()).is_ok() {}
     }
     let honest = world.join("honest");
     world.attach(honest, "shop/db");
-    // Nor by bringing them back.
-    let told: Vec<Held> = (0..300)
+    // Bringing instances back is no way around the limit.
+    let reported: Vec<Held> = (0..300)
         .map(|n: u16| {
             let address = Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(100, 120, 0, 1)) + u32::from(n));
             held((InstanceId(10_000 + u64::from(n)), address), "bank/vault")
         })
         .collect();
-    let (_, adopted, rejected) = hello(&mut world, honest, told);
+    let (_, adopted, rejected) = hello(&mut world, honest, reported);
     assert_eq!((adopted.len(), rejected.len()), (64, 236));
 }
 
-/// What a hello costs the writer: some look-ups for each instance that it tells, whatever the mesh holds.
+/// The work of a hello is a few look-ups per reported instance, however large the mesh is.
 #[test]
 fn a_hello_costs_the_writer_the_same_in_a_small_mesh_and_in_a_large_one() {
     let steps = |services: usize, deployments: usize| {
@@ -287,7 +287,7 @@ fn a_hello_costs_the_writer_the_same_in_a_small_mesh_and_in_a_large_one() {
         }
         let token = world.token(NewPurpose::JoinDeployments { deployments: [label("shop")].into(), uses: 1 });
         let runner = world.join_with(token, "r1");
-        let told: Vec<Held> = (0..4096u32)
+        let reported: Vec<Held> = (0..4096u32)
             .map(|n| {
                 let service = match n % 4 {
                     0 => format!("shop/{long}{}y", n % 200),
@@ -300,7 +300,7 @@ fn a_hello_costs_the_writer_the_same_in_a_small_mesh_and_in_a_large_one() {
             .collect();
         let command = Command::Runner {
             by: runner,
-            what: RunnerCommand::Hello { version: "1".to_owned(), endpoints: vec![], seen: None, instances: told },
+            what: RunnerCommand::Hello { version: "1".to_owned(), endpoints: vec![], seen: None, instances: reported },
         };
         let before = work::steps();
         world.decide(&command).unwrap();
@@ -330,7 +330,7 @@ fn two_agents_that_fight_over_one_identity_are_noted_and_do_not_fill_the_audit()
     let (mut world, runner) = world();
     let before = world.state.audit(&Admin::socket(0), 100).len();
     for _ in 0..50 {
-        world.wish(runner, RunnerCommand::TakenOver { from: [192, 0, 2, 1].into() }).unwrap();
+        world.request(runner, RunnerCommand::TakenOver { from: [192, 0, 2, 1].into() }).unwrap();
         world.now = world.now.plus(1);
     }
     let entries = world.state.audit(&Admin::socket(0), 100);
@@ -338,13 +338,13 @@ fn two_agents_that_fight_over_one_identity_are_noted_and_do_not_fill_the_audit()
     let entry = (&*entries[0].action, &*entries[0].detail, entries[0].by.to_string());
     let detail = "a second agent with the identity of r-1 `r1` came from 192.0.2.1";
     assert_eq!(entry, ("stream-taken-over", detail, "runner r-1".to_owned()));
-    // Nor from ever other addresses; an hour later it is worth an entry again.
+    // New addresses are no way around the limit. An hour later it is noted again.
     for n in 0..50 {
-        world.wish(runner, RunnerCommand::TakenOver { from: [192, 0, 2, n].into() }).unwrap();
+        world.request(runner, RunnerCommand::TakenOver { from: [192, 0, 2, n].into() }).unwrap();
     }
     assert_eq!(world.state.audit(&Admin::socket(0), 100).len(), before + limits::TAKEOVERS_NOTED);
     world.now = world.now.plus(3600);
-    world.wish(runner, RunnerCommand::TakenOver { from: [192, 0, 2, 1].into() }).unwrap();
+    world.request(runner, RunnerCommand::TakenOver { from: [192, 0, 2, 1].into() }).unwrap();
     assert_eq!(world.state.audit(&Admin::socket(0), 100).len(), before + limits::TAKEOVERS_NOTED + 1);
 }
 
@@ -359,23 +359,23 @@ fn what_is_drained_stays_so_whoever_remembers_it() {
     let (a, b) = (world.join("a"), world.join("b"));
     let db = world.attach(a, "shop/db");
     let drain = |instance| RunnerCommand::Drain { instance };
-    assert_eq!(world.wish(a, drain(db.0)), Ok(Outcome::Drained));
+    assert_eq!(world.request(a, drain(db.0)), Ok(Outcome::Drained));
     assert_eq!(state_of(&world, db.0), InstanceState::Draining);
     let revision = world.state.revision();
-    assert_eq!(world.wish(a, drain(db.0)), Ok(Outcome::Drained));
+    assert_eq!(world.request(a, drain(db.0)), Ok(Outcome::Drained));
     assert_eq!(world.state.revision(), revision, "again changes nothing");
-    // An agent that has forgotten it, and one that brings it back after a restore.
+    // An agent that has forgotten the instance, and one that brings it back after a restore.
     hello(&mut world, a, vec![held(db, "shop/db")]);
     assert_eq!(state_of(&world, db.0), InstanceState::Draining);
     let other = world.attach(a, "shop/app");
     hello(&mut world, a, vec![held(db, "shop/db"), Held { draining: true, ..held(other, "shop/app") }]);
     assert_eq!(state_of(&world, other.0), InstanceState::Draining);
 
-    assert!(refused(world.wish(b, drain(db.0))).contains("no instance"), "another runner's");
-    assert!(refused(world.wish(a, drain(InstanceId(99)))).contains("mesh-node status"));
+    assert!(refused(world.request(b, drain(db.0))).contains("no instance"), "another runner's");
+    assert!(refused(world.request(a, drain(InstanceId(99)))).contains("mesh-node status"));
     let client = RunnerCommand::Attach { service: path("shop/db"), client: true };
-    let Ok(Outcome::Attached { instance, .. }) = world.wish(a, client) else { panic!("attached") };
-    assert!(refused(world.wish(a, drain(instance))).contains("client"));
+    let Ok(Outcome::Attached { instance, .. }) = world.request(a, client) else { panic!("attached") };
+    assert!(refused(world.request(a, drain(instance))).contains("client"));
 }
 
 #[test]

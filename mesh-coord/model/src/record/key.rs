@@ -1,4 +1,4 @@
-//! What records are kept under, and the steps of a commit.
+//! The keys of records, and the steps of a commit.
 
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Record;
 
-/// What a record is kept under; as text `meta`, `service/s-7`, `freed/100.112.0.9`, `audit/12`.
+/// The key of a record. As text: `meta`, `service/s-7`, `freed/100.112.0.9`, `audit/12`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each variant is documented at the record that it names")]
 pub enum Key {
@@ -36,7 +36,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// A text that is no record's key.
+/// A text that is not the key of a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not the key of a record")]
 pub struct ParseKeyError(String);
@@ -64,18 +64,18 @@ impl FromStr for Key {
     }
 }
 
-/// A step of a commit. The steps of one commit have different keys, so their order doesn't matter.
+/// A step of a commit. All steps of a commit have different keys, so their order doesn't matter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Change {
-    /// Keep this record, in the place of the one with its key.
+    /// Write this record, in place of the one with its key.
     Put(Record),
-    /// Keep the record with this key no longer.
+    /// Delete the record with this key.
     Delete(#[serde(with = "key_text")] Key),
 }
 
 impl Change {
-    /// The key of the record that is put or deleted.
+    /// The key of the written or deleted record.
     #[must_use]
     pub fn key(&self) -> Key {
         match self {

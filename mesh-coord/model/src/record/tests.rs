@@ -23,7 +23,7 @@ fn keys_are_read_back_as_written_and_nothing_else_is() {
     }
 }
 
-/// What is on disk stays readable: a change here needs a new version of the database.
+/// Databases of earlier versions stay readable: a change here needs a new version of the database.
 #[test]
 fn the_form_on_disk_is_frozen() {
     let network = Network { range: "100.112.0.0/12".parse().unwrap(), mtu: 1344 };

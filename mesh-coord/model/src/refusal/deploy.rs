@@ -1,4 +1,4 @@
-//! Refusals about what files declare.
+//! Refusals of declarations.
 
 use mesh_proto::{Label, ServiceName, ServicePath, names::DeclarationError};
 
@@ -8,86 +8,86 @@ use crate::{
     words::{count, list},
 };
 
-/// What is refused about what files declare.
+/// A refused declaration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeployRefusal {
-    /// A refusal of what one file says.
+    /// Adds the files to a refusal.
     #[error("{file}: {refusal}")]
     In {
-        /// The file, as it was named.
+        /// The files' names.
         file: String,
-        /// What is wrong with what it says.
+        /// The refusal.
         refusal: Box<Refusal>,
     },
-    /// Nothing to apply.
+    /// No file was given.
     #[error("no file was given to apply")]
     NoFile,
-    /// A file whose name can't be kept.
+    /// A file name that can't be kept.
     #[error("a file's name is longer than {} bytes, or holds control characters", limits::FILE_NAME)]
     FileName,
-    /// Two files that each say what the whole deployment is.
+    /// Two files declare the same whole deployment.
     #[error("both {first} and {second} declare the deployment `{deployment}`")]
     Twice {
-        /// Which.
+        /// The deployment.
         deployment: Label,
-        /// One file.
+        /// The first file.
         first: String,
-        /// The other one.
+        /// The second file.
         second: String,
     },
-    /// Two files that declare one service.
+    /// Two files declare the same service.
     #[error("both {first} and {second} declare the service `{service}`")]
     ServiceTwice {
-        /// Which.
+        /// The service.
         service: ServicePath,
-        /// One file.
+        /// The first file.
         first: String,
-        /// The other one.
+        /// The second file.
         second: String,
     },
-    /// A file that says what the whole deployment is, and one that adds a service to it.
+    /// One file declares a whole deployment, and another one adds a service to it.
     #[error("{whole} declares all services of `{deployment}`, and {single} declares another one")]
     WholeAndSingle {
-        /// Which.
+        /// The deployment.
         deployment: Label,
         /// The `mesh.toml`.
         whole: String,
         /// The `warp.config.js`.
         single: String,
     },
-    /// Another team than the deployment has.
+    /// The file names another team than the deployment has.
     #[error("the deployment `{deployment}` is team `{team}`'s, and a deployment's team can't change (to `{asked}`)")]
     TeamFixed {
-        /// Which.
+        /// The deployment.
         deployment: Label,
         /// Its team.
         team: Label,
-        /// What was asked for.
+        /// The team that the file names.
         asked: Label,
     },
-    /// Services that would go with their instances.
+    /// Services with instances would be removed.
     #[error("{} of `{deployment}` would be removed while {}", if services.len() == 1 { "a service" } else { "services" }, running(services))]
     Running {
-        /// Where.
+        /// The deployment.
         deployment: Label,
-        /// Which services, and how many instances each has.
+        /// The services, and how many instances each has.
         services: Vec<(ServiceName, usize)>,
     },
-    /// Services that would go without a word about it.
+    /// Services would be removed without consent.
     #[error("{} would be removed, and nothing has changed: {}", if services.len() == 1 { "this service" } else { "these services" }, services.join(", "))]
     Prunes {
-        /// Which: `DEPLOYMENT/SERVICE`.
+        /// The services, as `DEPLOYMENT/SERVICE`.
         services: Vec<String>,
     },
     /// Port 0.
     #[error("`{key}` of the service `{service}` is 0, which is no port")]
     PortZero {
-        /// Which service.
+        /// The service.
         service: ServiceName,
         /// `port` or `public_port`.
         key: &'static str,
     },
-    /// Names that can't be as declared.
+    /// Invalid names.
     #[error(transparent)]
     Names(#[from] DeclarationError),
 }

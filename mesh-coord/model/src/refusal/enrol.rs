@@ -1,20 +1,20 @@
-//! Refusals about joining the mesh and leaving it.
+//! Refusals about joining and leaving the mesh.
 
 use mesh_proto::{InstanceId, Label, TokenId};
 
 use super::{Class, did_you_mean};
 use crate::words::{Candidates, count, list};
 
-/// What is refused about joining the mesh and leaving it.
+/// A refused enrolment, removal or authentication of a runner.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnrolRefusal {
-    /// The private half of the key was not shown to be there.
+    /// The machine did not prove that it holds the private key.
     #[error("the machine did not prove that it holds the private half of the key that it shows")]
     NotProved,
-    /// The key was a removed runner's.
+    /// The key belonged to a removed runner.
     #[error("this machine's key was `{runner}`'s, which was removed from the mesh: it can't come back")]
     KeyRemoved {
-        /// Whose it was.
+        /// That runner.
         runner: Label,
     },
     /// Another runner has the name.
@@ -25,7 +25,7 @@ pub enum EnrolRefusal {
         /// That runner's provider, if the token's holder may know it.
         provider: Option<Label>,
     },
-    /// The name's holder may host what the token doesn't cover.
+    /// The runner that has the name may host more than the token allows.
     #[error(
         "the token {token} can't take the name `{name}` over: the runner that has it may host more than this token allows"
     )]
@@ -41,25 +41,25 @@ pub enum EnrolRefusal {
     /// The runner was removed.
     #[error("the runner `{runner}` was removed from the mesh")]
     Removed {
-        /// Which.
+        /// The runner.
         runner: Label,
     },
-    /// It would go with its instances.
+    /// The runner has instances.
     #[error("the runner `{name}` has {}", with_instances(instances))]
     Hosting {
-        /// Which.
+        /// The name.
         name: Label,
-        /// Its instances, and of which service each is.
+        /// Its instances, each with its service.
         instances: Vec<(InstanceId, String)>,
     },
-    /// There is none of this name to remove.
+    /// No runner has this name.
     #[error("{} `{name}`", team.as_ref().map_or("there is no runner".to_owned(), |team| format!("team `{team}` has no runner")))]
     NoRunner {
-        /// What was asked for.
+        /// The name that was asked for.
         name: Label,
         /// The caller's team.
         team: Option<Label>,
-        /// What was probably meant.
+        /// Similar names.
         nearest: Option<Candidates>,
     },
 }

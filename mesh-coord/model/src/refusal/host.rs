@@ -7,79 +7,79 @@ use mesh_proto::{InstanceId, Label, ServicePath, endpoint::EndpointError};
 use super::{Class, did_you_mean};
 use crate::{limits, words::Candidates};
 
-/// What is refused about what a runner hosts and tells.
+/// A refused report of a runner, or command about an instance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostRefusal {
-    /// The deployment doesn't exist, or the runner may not host it: which of the two is not for it to know.
+    /// The deployment doesn't exist, or the runner may not host it. It must not learn which.
     #[error("there is no deployment `{deployment}` that `{runner}` may host: its token's scope is {scope}")]
     OutOfScope {
-        /// What was asked for.
+        /// The name that was asked for.
         deployment: Label,
         /// The runner.
         runner: Label,
-        /// What it may host, in words.
+        /// The runner's scope, in words.
         scope: String,
-        /// What was probably meant, of what it may host.
+        /// Similar names that it may host.
         nearest: Option<Candidates>,
     },
-    /// The other end of a connection doesn't exist, or the runner may not know of it: which of the two is not for it to know.
+    /// The other end of a connection doesn't exist, or the runner may not know of it. It must not learn which.
     #[error(
         "there is no service `{service}` that `{runner}` may know of: its token's scope is {scope}, and no trust connects \
          that service with `{}`", if service.deployment == *callee { caller } else { callee }
     )]
     OutOfSight {
-        /// What was asked for.
+        /// The service that was asked for.
         service: Box<ServicePath>,
         /// The runner.
         runner: Label,
-        /// What it may host, in words.
+        /// The runner's scope, in words.
         scope: String,
-        /// The deployment of the calling end.
+        /// The calling deployment.
         caller: Label,
-        /// The deployment of the called end.
+        /// The called deployment.
         callee: Label,
     },
     /// An endpoint that no peer could use.
     #[error("the endpoint {endpoint} {why}")]
     BadEndpoint {
-        /// As told.
+        /// The endpoint as reported.
         endpoint: SocketAddr,
-        /// What is wrong with it.
+        /// Why no peer can use it.
         why: EndpointError,
     },
-    /// An instance that isn't there, or is another runner's.
+    /// The instance doesn't exist, or is on another runner.
     #[error("there is no instance {instance} on `{runner}`")]
     NoInstance {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
         /// The runner.
         runner: Label,
     },
-    /// An instance that isn't there, or is another team's: which of the two is not for a team's administrator to know.
+    /// The instance doesn't exist, or belongs to another team. The administrator must not learn which.
     #[error("{} {instance}", team.as_ref().map_or("there is no instance".to_owned(), |team| format!("team `{team}` has no instance")))]
     UnknownInstance {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
         /// The caller's team.
         team: Option<Label>,
     },
-    /// A client takes no connections anyway.
+    /// A client gets no connections anyway.
     #[error("the instance {instance} is a client: it never gets connections, so there is nothing to drain")]
     ClientDrained {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// One runner that would have more of a service's instances than is good for the other runners.
+    /// The runner has its share of the service's instances.
     #[error("`{runner}` has {here} instances of the service `{service}`, and the places left are for other runners")]
     ServiceShare {
-        /// Which service.
+        /// The service.
         service: ServicePath,
         /// The runner.
         runner: Label,
         /// How many it has.
         here: usize,
     },
-    /// An agent's version that is none.
+    /// An agent's version that can't be kept.
     #[error("the agent's version is longer than {} bytes, or holds control characters", limits::VERSION)]
     BadVersion,
 }

@@ -5,82 +5,82 @@ use mesh_proto::TokenId;
 use super::Class;
 use crate::{limits, words::duration};
 
-/// What is refused about tokens.
+/// A refused token, or request for one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenRefusal {
-    /// Not one of ours, or with another secret.
+    /// The token is unknown, or its secret is wrong.
     #[error("this coordinator has no such token")]
     Unknown,
-    /// It is too old.
+    /// It has expired.
     #[error("the token {token} expired {} ago", duration(*.ago))]
     Expired {
-        /// Which.
+        /// The token.
         token: TokenId,
-        /// Since when, in seconds.
+        /// How many seconds ago.
         ago: u64,
     },
-    /// It is of a time that is still to come.
+    /// It was made at a later time than now.
     #[error(
         "the token {token} was made at a time that is {} from now: the coordinator's clock was wrong then, or is now",
         duration(*.by)
     )]
     Early {
-        /// Which.
+        /// The token.
         token: TokenId,
-        /// By how much, in seconds.
+        /// By how many seconds.
         by: u64,
     },
-    /// It has enrolled all the runners that it may.
+    /// It has enrolled as many runners as it may.
     #[error("the token {token} is used up: it has enrolled as many runners as it may")]
     UsedUp {
-        /// Which.
+        /// The token.
         token: TokenId,
     },
     /// It was revoked.
     #[error("the token {token} was revoked {} ago", duration(*.ago))]
     Revoked {
-        /// Which.
+        /// The token.
         token: TokenId,
-        /// Since when, in seconds.
+        /// How many seconds ago.
         ago: u64,
     },
-    /// An admin token where a join token should be.
+    /// An admin token in place of a join token.
     #[error("the token {token} is an admin token: it enrols no runner")]
     NotJoin {
-        /// Which.
+        /// The token.
         token: TokenId,
     },
-    /// A join token where an admin token should be.
+    /// A join token in place of an admin token.
     #[error("the token {token} is a join token: it gives no right to administer")]
     NotAdmin {
-        /// Which.
+        /// The token.
         token: TokenId,
     },
-    /// There is none of this identifier to revoke.
+    /// No token has this identifier.
     #[error("there is no token {token}")]
     NoToken {
-        /// What was asked for.
+        /// The identifier that was asked for.
         token: TokenId,
     },
-    /// A time to live out of bounds.
+    /// A lifetime out of bounds.
     #[error("a token can be good for 1 second to 10 years, not for {ttl} seconds")]
     Ttl {
-        /// What was asked for, in seconds.
+        /// The lifetime, in seconds.
         ttl: u64,
     },
     /// A number of uses out of bounds.
     #[error("a token can enrol 1 to {} runners, not {uses}", limits::USES.end())]
     Uses {
-        /// What was asked for.
+        /// The number of runners.
         uses: u32,
     },
-    /// A name that is none.
+    /// An invalid name.
     #[error(
         "a token's name has 1 to {} bytes, and neither control characters nor marks of writing direction",
         limits::TOKEN_NAME
     )]
     Name,
-    /// A scope with nothing in it.
+    /// An empty scope.
     #[error("a join token needs a scope: this one would be good for nothing")]
     NoScope,
 }

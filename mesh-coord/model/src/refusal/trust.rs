@@ -1,72 +1,72 @@
-//! Refusals about who may call whom.
+//! Refusals about trust.
 
 use mesh_proto::Label;
 
 use super::Class;
 
-/// What is refused about who may call whom.
+/// A refused change of trust.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustRefusal {
-    /// A file's `trust` key rules.
+    /// A file sets the trust list.
     #[error("who may call `{deployment}` is ruled by the `trust` key of {file}")]
     RuledByFile {
-        /// Whose trust.
+        /// The called deployment.
         deployment: Label,
-        /// The file, as it was named when it was applied.
+        /// The file, named as it was applied.
         file: String,
     },
     /// No caller was named.
     #[error("no caller was named that may call `{deployment}`, or no longer")]
     NoCaller {
-        /// Whose trust.
+        /// The called deployment.
         deployment: Label,
     },
-    /// A deployment that would trust itself.
+    /// A deployment trusts itself.
     #[error("`{deployment}` need not trust itself: the services of one deployment may always call each other")]
     Own {
-        /// Which.
+        /// The deployment.
         deployment: Label,
     },
-    /// The caller is another team's.
+    /// Caller and callee belong to different teams.
     #[error(
         "`{caller}` is team `{caller_team}`'s and `{callee}` is team `{callee_team}`'s: deployments of different teams never reach each other"
     )]
     OtherTeam {
-        /// Who was to call.
+        /// The caller.
         caller: Label,
         /// Its team.
         caller_team: Label,
-        /// Whom.
+        /// The called deployment.
         callee: Label,
         /// Its team.
         callee_team: Label,
     },
-    /// An entry that opens nothing.
+    /// An entry opens nothing.
     #[error("the trust of `{deployment}` in `{caller}` has an empty list of {what}: it would open nothing")]
     OpensNothing {
-        /// Who trusts.
+        /// The called deployment.
         deployment: Label,
-        /// Whom.
+        /// The caller.
         caller: Label,
-        /// What list is empty.
+        /// The key with the empty list.
         what: &'static str,
     },
     /// Port 0.
     #[error("the trust of `{deployment}` in `{caller}` names port 0, which no service can listen on")]
     PortZero {
-        /// Who trusts.
+        /// The called deployment.
         deployment: Label,
-        /// Whom.
+        /// The caller.
         caller: Label,
     },
-    /// There is no such entry to remove.
+    /// There is no such entry.
     #[error("`{deployment}` has no such trust in `{caller}`: {standing}")]
     NotTrusted {
-        /// Who should trust.
+        /// The called deployment.
         deployment: Label,
-        /// Whom.
+        /// The caller.
         caller: Label,
-        /// What trust there is, in words.
+        /// The entries that there are, in words.
         standing: String,
     },
 }

@@ -11,7 +11,7 @@ fn team(name: &str) -> Admin {
     Admin { team: Some(label(name)), ..Admin::socket(0) }
 }
 
-/// In a range of 254 addresses, of which a quarantine of ten minutes keeps those that were freed.
+/// In a range of 254 addresses, with freed ones in quarantine for ten minutes.
 #[test]
 fn no_team_and_no_deployment_takes_the_last_addresses() {
     let mut world = World::with_range("10.9.0.0/24");
@@ -24,7 +24,7 @@ fn no_team_and_no_deployment_takes_the_last_addresses() {
         .unwrap();
     let (greedy, honest) = (world.join("greedy"), world.join("honest"));
     let attach = |world: &mut World, runner, service: &str| {
-        world.wish(runner, RunnerCommand::Attach { service: path(service), client: false })
+        world.request(runner, RunnerCommand::Attach { service: path(service), client: false })
     };
     for service in ["a/s0", "a/s1", "a/s2", "a/s3", "a/s4", "a/s5", "a/s6", "a/s7"] {
         while attach(&mut world, greedy, service).is_ok() {}
@@ -33,7 +33,7 @@ fn no_team_and_no_deployment_takes_the_last_addresses() {
     for _ in 0..2 {
         attach(&mut world, honest, "b/s0").unwrap();
     }
-    // Attaching and detaching, which leaves addresses at rest, takes no more.
+    // Attaching and detaching in turn, which fills the quarantine, gets no more.
     while let Ok(Outcome::Attached { instance, .. }) = attach(&mut world, greedy, "b/s1") {
         world.detach(greedy, instance);
     }
@@ -50,7 +50,7 @@ fn a_team_that_is_alone_has_all_addresses() {
     for runner in ["r1", "r2"].map(|name| world.join(name)) {
         for n in 0..8 {
             let wish = RunnerCommand::Attach { service: path(&format!("a/s{n}")), client: false };
-            while world.wish(runner, wish.clone()).is_ok() {
+            while world.request(runner, wish.clone()).is_ok() {
                 attached += 1;
             }
         }
@@ -85,7 +85,7 @@ fn one_teams_deployments_and_services_leave_places_for_others() {
     assert!(services < limits::ALL_SERVICES / 2);
     world.admin = team("alice");
     world.apply((0..100).map(|n| file(declared(&format!("a{n}"), Some("alice"), ["x"]))).collect()).unwrap();
-    // The operator isn't bound by shares.
+    // The operator is not limited by shares.
     world.admin = Admin::socket(0);
     for n in 0..5 {
         let some = (0..1000).map(|m| whole(&format!("o{n}-{m}: x"))).collect();
@@ -117,7 +117,7 @@ fn one_teams_trust_lists_leave_places_for_others() {
 fn one_teams_names_leave_room_for_others() {
     let mut world = World::new();
     world.admin = team("mallory");
-    // Services with as many aliases, variables and host names as there may be, of about 60 bytes each.
+    // Services with as many aliases, variables and host names as allowed, of about 60 bytes each.
     let fat = |name: &str, whose: &str| {
         let mut deployment = declared(name, Some(whose), ["s0", "s1", "s2", "s3"]);
         for (service, says) in &mut deployment.services {
@@ -137,7 +137,7 @@ fn one_teams_names_leave_room_for_others() {
     }
     let (made, refusal) = refusal.unwrap();
     assert!(refusal.contains("bytes of names, and the places left are for others"), "{refusal}");
-    // As it is, or with less, it may always be; and what was given up is there again.
+    // What is declared may be declared again, and what was given up becomes free.
     world.apply(vec![fat("m0", "mallory")]).unwrap();
     world
         .apply(vec![file(declared("m0", Some("mallory"), ["x"])), file(declared("m1", Some("mallory"), ["x"]))])
@@ -156,10 +156,10 @@ fn one_teams_names_leave_room_for_others() {
     for n in 0..5 {
         world.apply(vec![fat(&format!("a{n}"), "alice")]).unwrap();
     }
-    // The operator isn't bound by shares.
+    // The operator is not limited by shares.
     world.admin = Admin::socket(0);
     world.apply((0..40).map(|n| fat(&format!("o{n}"), "mallory")).collect()).unwrap();
-    // What is counted is a function of the records.
+    // The counts are a function of the records.
     let loaded = State::load(world.state.revision(), world.state.records()).unwrap();
     assert_eq!(loaded, world.state);
     for n in 0..made {

@@ -1,5 +1,5 @@
-//! Trust, resolved: from the callee's list with its patterns to who may call which service on which ports. Only grants
-//! that have effect are in here: both deployments exist and are of one team.
+//! Resolved trust: from a callee's list of patterns to who may call which service on which ports. It holds only
+//! grants in effect: both deployments exist and belong to one team.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,20 +14,20 @@ use crate::{
     record::Deployment,
 };
 
-/// All grants in effect. No empty collection stands in a map.
+/// All grants in effect. No map holds an empty collection.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Grants {
     by_callee: BTreeMap<DeploymentId, BTreeMap<DeploymentId, BTreeMap<ServiceId, Arc<Grant>>>>,
     callees: BTreeMap<DeploymentId, BTreeSet<DeploymentId>>,
-    /// What it takes to work out who may call a deployment: [`Matches::work`].
+    /// The work of resolving each trust list: [`Matches::work`].
     work: BTreeMap<DeploymentId, usize>,
-    /// How many entries, patterns and ports each trust list has; and all together.
+    /// How many entries, patterns and ports each trust list has, and all together.
     sizes: BTreeMap<DeploymentId, usize>,
     entries: usize,
 }
 
 impl Grants {
-    /// The deployments that have a service which `caller` may call.
+    /// The deployments with a service that `caller` may call.
     pub(crate) fn callees(&self, caller: DeploymentId) -> impl Iterator<Item = DeploymentId> {
         self.callees.get(&caller).into_iter().flatten().copied()
     }
@@ -37,12 +37,12 @@ impl Grants {
         self.by_callee.get(&callee).into_iter().flat_map(BTreeMap::keys).copied()
     }
 
-    /// What `caller` may call in `callee`, by service.
+    /// The grants of `callee` to `caller`, by service.
     pub(crate) fn between(&self, caller: DeploymentId, callee: DeploymentId) -> impl Iterator<Item = &Arc<Grant>> {
         self.by_callee.get(&callee).and_then(|callers| callers.get(&caller)).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// How many services of `callee` there are that `caller` may call.
+    /// How many services of `callee` the deployment `caller` may call.
     pub(crate) fn number(&self, caller: DeploymentId, callee: DeploymentId) -> usize {
         self.by_callee.get(&callee).and_then(|callers| callers.get(&caller)).map_or(0, BTreeMap::len)
     }
@@ -60,19 +60,19 @@ impl Grants {
         }
     }
 
-    /// What it took to work out who may call these deployments.
+    /// The work of resolving these trust lists.
     pub(crate) fn work<'a>(&self, callees: impl IntoIterator<Item = &'a DeploymentId>) -> usize {
         callees.into_iter().filter_map(|callee| self.work.get(callee)).sum()
     }
 
-    /// The permission of `callee`, a service of `to`, to `caller`.
+    /// The grant to call `callee`, a service of `to`.
     pub(crate) fn get(&self, caller: DeploymentId, to: DeploymentId, callee: ServiceId) -> Option<&Arc<Grant>> {
         self.by_callee.get(&to)?.get(&caller)?.get(&callee)
     }
 }
 
 impl State {
-    /// Works out anew who may call the services of `callee`.
+    /// Resolves the trust list of `callee` anew.
     pub(crate) fn resolve_grants(&mut self, callee: DeploymentId) {
         for caller in self.grants.by_callee.remove(&callee).into_iter().flat_map(BTreeMap::into_keys) {
             if let Some(callees) = self.grants.callees.get_mut(&caller) {
@@ -122,22 +122,23 @@ impl State {
     }
 }
 
-/// Which of a deployment's services the entries of its trust list open. Each pattern is held against the services once.
+/// Matches a deployment's services with the entries of its trust list. Each pattern is compared with the services
+/// once.
 pub(crate) struct Matches<'a> {
-    /// By name.
+    /// Sorted by name.
     services: Vec<&'a str>,
     seen: BTreeMap<&'a Pattern, Vec<usize>>,
-    /// How many names were held against patterns, and how many services with how many ports were opened.
+    /// How many names were compared with patterns, and how many services and ports were opened.
     pub(crate) work: usize,
 }
 
 impl<'a> Matches<'a> {
-    /// `services` are in order.
+    /// `services` must be sorted.
     pub(crate) const fn new(services: Vec<&'a str>) -> Self {
         Self { services, seen: BTreeMap::new(), work: 0 }
     }
 
-    /// The places of the services that an entry opens, where the deployment exposes `expose`.
+    /// The indices of the services that an entry opens, if the deployment exposes `expose`.
     pub(crate) fn opened(&mut self, entry: &'a Trust, expose: Option<&'a [Pattern]>) -> Vec<usize> {
         let ports = match &entry.ports {
             Ports::All => 0,
@@ -162,7 +163,7 @@ impl<'a> Matches<'a> {
         opened
     }
 
-    /// The places of the services that a pattern matches.
+    /// The indices of the services that a pattern matches.
     pub(crate) fn of(&mut self, pattern: &'a Pattern) -> &[usize] {
         self.seen.entry(pattern).or_insert_with(|| {
             if !pattern.is_wild() {
@@ -174,7 +175,7 @@ impl<'a> Matches<'a> {
     }
 }
 
-/// How many patterns and ports there are in a trust list.
+/// How many patterns and ports a trust list has.
 pub(crate) fn names_in(trust: &[Trust]) -> usize {
     let ports = |entry: &Trust| if let Ports::Only(ports) = &entry.ports { ports.len() } else { 0 };
     trust.iter().map(|entry| entry.services.as_ref().map_or(0, Vec::len) + ports(entry)).sum()

@@ -1,4 +1,4 @@
-//! How much each deployment and each team has of what is shared.
+//! How much of the shared resources each deployment and each team holds.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use mesh_proto::{DeploymentId, Label};
 
 use super::State;
 
-/// The counts; none stands where there is nothing.
+/// Addresses held. Zero is not stored.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Held {
     deployments: BTreeMap<DeploymentId, (Label, usize)>,
@@ -38,7 +38,7 @@ impl Held {
     }
 }
 
-/// How many bytes of names the deployments declare; none stands where there is nothing.
+/// Bytes of declared names. Zero is not stored.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Names {
     deployments: BTreeMap<DeploymentId, usize>,
@@ -73,7 +73,7 @@ impl Names {
 }
 
 impl State {
-    /// Counts what a deployment has.
+    /// Counts a deployment's addresses anew.
     pub(crate) fn count_held(&mut self, deployment: DeploymentId) {
         let held: usize = self.services_of(deployment).map(|s| 1 + self.number_of(s.record.id)).sum();
         let team = self.deployments.get(&deployment).map(|e| e.record.team.clone());

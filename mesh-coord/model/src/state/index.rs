@@ -1,5 +1,5 @@
-//! Records into the state and out of it, with the indexes: which is where, under which name and address. The indexes
-//! are functions of the records: a state that was loaded equals one that grew.
+//! Puts records into the state and removes them, together with the indexes. The indexes are functions of the records:
+//! a loaded state equals one that grew.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,49 +21,79 @@ use crate::{
     record::{Deployment, Holder, Runner, Service, TrustSource},
 };
 
-/// Ways to find records other than by key. No empty collection stands in a map.
+/// Ways to find records other than by key. No map holds an empty collection.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Index {
-    /// Runners that are not removed.
+    /// Without removed runners.
     pub(crate) runner_names: BTreeMap<Label, RunnerId>,
-    /// All runners: a removed one's key can't come back.
+    /// With removed runners, whose keys can't come back.
     pub(crate) runner_keys: BTreeMap<PublicKey, RunnerId>,
     pub(crate) deployment_names: BTreeMap<Label, DeploymentId>,
     pub(crate) services_of: BTreeMap<DeploymentId, BTreeMap<ServiceName, ServiceId>>,
     pub(crate) instances_of: BTreeMap<ServiceId, BTreeSet<InstanceId>>,
     pub(crate) instances_on: BTreeMap<RunnerId, BTreeSet<InstanceId>>,
-    /// Who has an address now.
+    /// The addresses in use.
     pub(crate) addresses: BTreeMap<Ipv4Addr, Holder>,
     /// Freed addresses in the order of reuse.
     pub(crate) resting: BTreeMap<Holder, BTreeMap<u64, Ipv4Addr>>,
-    /// The runners that a token enrolled and that are not removed.
+    /// The runners that a token enrolled, without removed ones.
     pub(crate) enrolled_by: BTreeMap<TokenId, BTreeSet<RunnerId>>,
-    /// The removed runners, in the order in which they are forgotten.
+    /// The removed runners, in the order in which they are deleted.
     pub(crate) removed: BTreeSet<(UnixSeconds, RunnerId)>,
     pub(crate) deployments_of: BTreeMap<Label, BTreeSet<DeploymentId>>,
-    /// The runners that count for a team and are not removed.
+    /// The runners that count for a team's share, without removed ones.
     pub(crate) runners_of: BTreeMap<Label, BTreeSet<RunnerId>>,
     /// Freed addresses by the team that had them, in the order of reuse.
     pub(crate) freed_of: BTreeMap<Label, BTreeSet<u64>>,
-    /// How many addresses there are where.
+    /// How many addresses each deployment and team holds.
     pub(crate) held: Held,
     /// How many bytes of names each deployment declares.
     pub(crate) names: Names,
     pub(crate) rings: Rings,
-    /// The deployments on whose trust lists a name stands.
+    /// The deployments whose trust lists contain a name.
     pub(crate) trusting: BTreeMap<Label, BTreeSet<DeploymentId>>,
 }
 
+impl Index {
+    fn add_runner(&mut self, runner: &Runner) {
+        self.runner_keys.insert(runner.public_key, runner.id);
+        match runner.removed {
+            None => {
+                self.runner_names.insert(runner.name.clone(), runner.id);
+                self.enrolled_by.entry(runner.token).or_default().insert(runner.id);
+                if let Some(team) = runner.owner() {
+                    self.runners_of.entry(team.clone()).or_default().insert(runner.id);
+                }
+            }
+            Some(at) => {
+                self.removed.insert((at, runner.id));
+            }
+        }
+    }
+
+    fn take_runner(&mut self, runner: &Runner) {
+        remove_if(&mut self.runner_keys, &runner.public_key, &runner.id);
+        remove_if(&mut self.runner_names, &runner.name, &runner.id);
+        remove_member(&mut self.enrolled_by, &runner.token, &runner.id);
+        if let Some(team) = runner.owner() {
+            remove_member(&mut self.runners_of, team, &runner.id);
+        }
+        if let Some(at) = runner.removed {
+            self.removed.remove(&(at, runner.id));
+        }
+    }
+}
+
 impl State {
-    /// Takes in what the store has committed, and says which runners' views may have changed by it: rather too many
-    /// than too few, and those that have no view any more as well.
+    /// Absorbs what the store has committed. Returns the runners whose views may have changed: rather too many than
+    /// too few, including those that no longer have a view.
     pub fn absorb(&mut self, changes: &[Change], revision: Revision) -> BTreeSet<RunnerId> {
         self.revision = revision;
         let mut affected: BTreeSet<RunnerId> = changes
             .iter()
             .filter_map(|change| if let Key::Runner(id) = change.key() { Some(id) } else { None })
             .collect();
-        // Who sees a deployment is asked before and after: either may be the larger.
+        // A deployment can have more viewers before the change or after it.
         let mut touched = self.touched(changes);
         self.add_seers(&touched, &mut affected);
         let dirty = self.callees_to_resolve(changes);
@@ -86,7 +116,7 @@ impl State {
         affected
     }
 
-    /// The deployments that the changed records belong to, as the state is now.
+    /// The deployments that the changed records belong to, in the current state.
     fn touched(&self, changes: &[Change]) -> BTreeSet<DeploymentId> {
         let of_service = |id| self.services.get(&id).map(|e| e.record.deployment);
         let mut touched = BTreeSet::new();
@@ -102,7 +132,7 @@ impl State {
         touched
     }
 
-    /// Adds the runners that host these deployments, or any that may call or be called by these.
+    /// Adds the runners that host these deployments, or deployments connected with them by a grant.
     pub(crate) fn add_seers(&self, touched: &BTreeSet<DeploymentId>, seers: &mut BTreeSet<RunnerId>) {
         let mut related = touched.clone();
         for deployment in touched {
@@ -112,8 +142,8 @@ impl State {
         seers.extend(related.into_iter().flat_map(|deployment| self.hosts_of(deployment)));
     }
 
-    /// The deployments whose grants depend on what is about to change. Who trusts a deployment is concerned only where
-    /// there is one of that name for the first time, or no longer.
+    /// The callees whose trust lists need resolving after these changes. Those that trust a deployment are among them
+    /// only if its name appears or disappears.
     fn callees_to_resolve(&self, changes: &[Change]) -> BTreeSet<DeploymentId> {
         let trusting = |name: &Label| self.index.trusting.get(name).into_iter().flatten().copied();
         let mut callees = BTreeSet::new();
@@ -142,26 +172,14 @@ impl State {
         callees
     }
 
-    /// Puts a record in, in the place of the one with its key. Grants are left to the caller.
+    /// Inserts a record in place of the one with its key. The caller resolves grants.
     pub(crate) fn insert(&mut self, record: Record) {
         self.remove(record.key());
         let index = &mut self.index;
         match record {
             Record::Meta(meta) => self.meta = meta,
             Record::Runner(record) => {
-                index.runner_keys.insert(record.public_key, record.id);
-                match record.removed {
-                    None => {
-                        index.runner_names.insert(record.name.clone(), record.id);
-                        index.enrolled_by.entry(record.token).or_default().insert(record.id);
-                        if let Some(team) = record.owner() {
-                            index.runners_of.entry(team.clone()).or_default().insert(record.id);
-                        }
-                    }
-                    Some(at) => {
-                        index.removed.insert((at, record.id));
-                    }
-                }
+                index.add_runner(&record);
                 self.runners.insert(record.id, RunnerEntry { shown: Arc::new(shown_runner(&record)), record });
             }
             Record::Token(record) => {
@@ -205,22 +223,14 @@ impl State {
         }
     }
 
-    /// Takes a record out, if it is there. Grants are left to the caller.
+    /// Removes the record, if it exists. The caller resolves grants.
     pub(crate) fn remove(&mut self, key: Key) {
         let index = &mut self.index;
         match key {
             Key::Meta => {}
             Key::Runner(id) => {
                 let Some(RunnerEntry { record, .. }) = self.runners.remove(&id) else { return };
-                remove_if(&mut index.runner_keys, &record.public_key, &id);
-                remove_if(&mut index.runner_names, &record.name, &id);
-                remove_member(&mut index.enrolled_by, &record.token, &id);
-                if let Some(team) = record.owner() {
-                    remove_member(&mut index.runners_of, team, &id);
-                }
-                if let Some(at) = record.removed {
-                    index.removed.remove(&(at, id));
-                }
+                index.take_runner(&record);
             }
             Key::Token(id) => {
                 self.tokens.remove(&id);
@@ -272,8 +282,8 @@ impl State {
     }
 }
 
-/// Removes the entry if it leads where it should. In one commit a name or an address can pass from one record to
-/// another; whichever step comes first, the new owner's entry stays.
+/// Removes the entry if it has this value. Within one commit a name or an address can pass from one record to
+/// another, and the new owner's entry stays whichever step comes first.
 fn remove_if<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: &K, value: &V) {
     if map.get(key) == Some(value) {
         map.remove(key);
@@ -311,7 +321,7 @@ fn shown_deployment(deployment: &Deployment) -> view::Deployment {
     }
 }
 
-/// Which file it is concerns those who deploy, and no runner.
+/// The name of the file is for operators only, so views don't contain it.
 const fn shown_source(source: &TrustSource) -> view::TrustSource {
     match source {
         TrustSource::Command => view::TrustSource::Command,

@@ -1,4 +1,4 @@
-//! The entries of the audit, by kind and by whose doing they are.
+//! Audit entries by ring and holder.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ pub(crate) const HOST: &str = "host";
 /// The action of an enrolment's entry.
 pub(crate) const ENROL: &str = "enrol";
 
-/// A kind of entries that makes room for its own only.
+/// Entries that compete for room only with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Ring {
-    /// What administrators changed.
+    /// Changes by administrators.
     Administrators,
-    /// What runners did, or the coordinator with them.
+    /// Actions of runners, and those of the coordinator on their behalf.
     Runners,
-    /// What administrators were refused.
+    /// Refusals of administrators.
     Refused,
 }
 
@@ -43,19 +43,19 @@ impl Ring {
     }
 }
 
-/// Within a ring: whose doing it is.
+/// The holder of entries within a ring.
 pub(crate) type Whose = (Option<Label>, Option<RunnerId>);
 
-/// Whose entry it is.
+/// The holder of an entry.
 pub(crate) fn holder(entry: &Audit) -> Whose {
     (entry.by_team.clone(), entry.runner)
 }
 
-/// The numbers of the entries, by kind and by whose doing they are. No empty collection stands in a map.
+/// The numbers of the entries, by ring and holder. No map holds an empty collection.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Rings {
     pub(crate) entries: BTreeMap<Ring, BTreeMap<Whose, BTreeSet<u64>>>,
-    /// Which services each runner is noted to host.
+    /// The last entry that notes that a runner hosts a service.
     pub(crate) hosting: BTreeMap<(RunnerId, String), u64>,
 }
 

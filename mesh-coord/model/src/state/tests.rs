@@ -22,7 +22,7 @@ fn a_runner_that_never_was_is_asked_to_join() {
     let mut world = World::new();
     let attach = RunnerCommand::Attach { service: path("shop/db"), client: false };
     assert_eq!(
-        refused(world.wish(RunnerId(7), attach)),
+        refused(world.request(RunnerId(7), attach)),
         "Unauthorised: this coordinator knows no runner with this credential | to join as a new runner, delete the \
          agent's state directory and run `mesh-node join URL TOKEN`"
     );

@@ -78,7 +78,7 @@ fn a_wide_runner_that_hosts_a_team_s_service_is_seen_by_the_team() {
         world.state.nodes(&evil()).iter().map(|r| format!("{}: {}, {}", r.name, r.scope, r.instances)).collect()
     };
     assert_eq!(seen(&world), ["narrow: team evil, 1", "wide: any deployment, 1"], "what others have there isn't told");
-    // Nor which other teams or deployments there are.
+    // It doesn't reveal which other teams or deployments there are.
     world.apply(vec![file(declared("plans", Some("secret-project"), ["x"]))]).unwrap();
     let teams = [label("alice"), label("evil"), label("secret-project")].into();
     let token = world.token(NewPurpose::JoinTeams { teams, uses: 1 });
@@ -126,7 +126,7 @@ fn secrets_are_in_no_row() {
     world.run(&crate::Command::Enrol(enrolment(token, "r9"))).unwrap();
     let runner = world.state.runner_named("r9").unwrap().id;
     let endpoints = vec!["192.0.2.1:1".parse().unwrap()];
-    world.wish(runner, RunnerCommand::Endpoints { endpoints }).unwrap();
+    world.request(runner, RunnerCommand::Endpoints { endpoints }).unwrap();
     let text = serde_json::to_string(&(
         world.state.nodes(&ALL),
         world.state.tokens(&ALL, world.now),

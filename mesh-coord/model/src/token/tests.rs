@@ -66,7 +66,7 @@ fn a_token_for_a_team_without_deployments_comes_with_a_warning() {
     assert_eq!(warnings, ["team `acme` has no deployment yet"]);
 }
 
-/// The scope is by identifier: who may host `shop` may not host what is later called `shop`.
+/// The scope is by identifier: a token for `shop` is not valid for a later deployment with that name.
 #[test]
 fn a_name_that_is_deleted_and_made_again_is_not_inherited() {
     let mut world = World::new();
@@ -78,7 +78,7 @@ fn a_name_that_is_deleted_and_made_again_is_not_inherited() {
     world.apply(vec![whole("shop: db")]).unwrap();
     let attach = RunnerCommand::Attach { service: path("shop/db"), client: false };
     assert_eq!(
-        refused(world.wish(runner, attach)),
+        refused(world.request(runner, attach)),
         "Forbidden: there is no deployment `shop` that `r1` may host: its token's scope is deployment d-2 (deleted) | \
          if it exists, make a token for it (`mesh-coord token create --deployment shop`) and join with that as a new \
          runner"
@@ -135,7 +135,7 @@ fn a_team_s_administrator_makes_and_ends_tokens_for_the_team_only() {
         let (token, ..) = create(&mut world, purpose, 1).unwrap();
         world.order(AdminCommand::RevokeToken { token, with_nodes: true }).unwrap();
     }
-    // What is another team's and what isn't there sound the same.
+    // An unknown deployment and another team's get the same answer.
     for token in [foreign, TokenId(77)] {
         assert_eq!(
             refused(world.order(AdminCommand::RevokeToken { token, with_nodes: true })),
@@ -171,7 +171,7 @@ fn a_token_made_while_the_clock_was_ahead_is_not_good_for_that_long() {
     let early = world.token(NewPurpose::JoinAny { uses: 2 });
     let enrol = |world: &mut World| world.run(&Command::Enrol(enrolment(early, "r1")));
     enrol(&mut world).unwrap();
-    // Put right, or nearly so.
+    // The clock is corrected, or nearly.
     world.off = 0;
     let said = refused(world.run(&Command::Enrol(enrolment(early, "r2"))));
     assert!(said.contains("3650 days from now") && said.contains("set the coordinator's clock right"), "{said}");
@@ -179,7 +179,7 @@ fn a_token_made_while_the_clock_was_ahead_is_not_good_for_that_long() {
     let made = world.token(NewPurpose::JoinAny { uses: 1 });
     world.off = -60;
     world.run(&Command::Enrol(enrolment(made, "r2"))).unwrap();
-    // And a time that it was wrongly behind or ahead costs a token nothing.
+    // A clock that was wrong for a while costs a token nothing.
     let spare = world.token(NewPurpose::JoinAny { uses: 1 });
     for off in [1_000_000_000, -900_000] {
         world.off = off;
@@ -193,7 +193,7 @@ fn team(name: &str) -> Admin {
     Admin { team: Some(label(name)), ..Admin::socket(0) }
 }
 
-/// So many more tokens like this one.
+/// Creates this many more tokens.
 fn more(world: &mut World, like: TokenId, number: usize) {
     let first = world.state.meta.next.token;
     let next = crate::record::Next { token: first + number as u64, ..world.state.meta.next.clone() };
@@ -208,7 +208,7 @@ fn more(world: &mut World, like: TokenId, number: usize) {
 
 const WISH: NewPurpose = NewPurpose::Admin { team: None };
 
-/// A hundred years of tokens of one team keep neither the operator nor another team from making theirs.
+/// A hundred years of one team's tokens keep neither the operator nor another team from creating theirs.
 #[test]
 fn one_teams_tokens_leave_places_for_the_operator_and_for_others() {
     let mut world = World::new();
@@ -230,18 +230,18 @@ fn one_teams_tokens_leave_places_for_the_operator_and_for_others() {
     for _ in 0..100 {
         create(&mut world, own("alice"), 3600).unwrap();
     }
-    // What is left is the operator's, to the last place.
+    // The reserve is the operator's, to the last place.
     world.admin = Admin::socket(0);
     let (operators, ..) = create(&mut world, WISH, 3600).unwrap();
     let left = limits::TOKENS - world.state.tokens.len();
     assert!(left > limits::TOKENS / limits::OPERATORS_PART);
     more(&mut world, operators, left);
     assert!(create(&mut world, WISH, 3600).is_err());
-    // A token that is revoked frees its place at once.
+    // A revoked token frees its place at once.
     world.order(AdminCommand::RevokeToken { token: first, with_nodes: false }).unwrap();
     create(&mut world, WISH, 3600).unwrap();
     assert!(refused(create(&mut world, WISH, 3600)).contains("10001 tokens"));
-    // One that expires as well.
+    // So does an expired one.
     world.now = world.now.plus(3600);
     create(&mut world, WISH, 3600).unwrap();
 }

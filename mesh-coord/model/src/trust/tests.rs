@@ -10,7 +10,7 @@ use crate::{
     work,
 };
 
-/// What the command prints.
+/// The lines that the command prints.
 fn told(outcome: Result<Outcome, Refusal>) -> Vec<String> {
     match outcome.unwrap() {
         Outcome::Trusted { directions, .. } => directions.iter().map(|d| d.sentence()).collect(),
@@ -122,7 +122,7 @@ fn what_can_t_be_trusted_is_refused() {
     );
     assert_eq!(refused(world.trust("shp", &["api"])), "NotFound: there is no deployment `shp` | did you mean `shop`?");
     world.admin = Admin { team: Some(label("evil")), ..Admin::socket(0) };
-    // Whether it is another team's or not there at all is not for a team's administrator to know.
+    // A team's administrator doesn't learn whether it exists.
     assert_eq!(
         refused(world.trust("shop", &["bank"])),
         "NotFound: team `evil` has no deployment `shop` | `mesh-coord deployments` lists them"
@@ -154,7 +154,7 @@ fn the_list_shows_who_may_call_with_both_directions() {
     assert_eq!(warnings, ["`shop` has no service yet that matches `nothing-*`, for `api` to call"]);
 }
 
-/// Whatever a trust list says, others don't wait for it to be worked out.
+/// Whatever a trust list holds, resolving it doesn't delay others.
 #[test]
 fn no_trust_list_takes_longer_than_others_can_wait() {
     let mut world = World::new();
@@ -168,7 +168,7 @@ fn no_trust_list_takes_longer_than_others_can_wait() {
     let before = work::steps();
     let text = refused(world.trust_on("shop", &callers, Some(&wild), Ports::All));
     assert!(text.starts_with("Conflict: the trust list of `shop` would have 262144 patterns and ports"), "{text}");
-    // The most that is left: every caller may call everything, by as many patterns as there may be.
+    // The most that is allowed: every caller may call everything, with the longest list of patterns.
     let text = refused(world.trust_on("shop", &callers[..16], Some(&wild), Ports::All));
     assert!(text.contains("names to look through"), "{text}");
     assert!(refused(world.trust("shop", &callers)).contains("names to look through"));
@@ -179,7 +179,7 @@ fn no_trust_list_takes_longer_than_others_can_wait() {
     let taken = work::steps() - before;
     assert!(taken < 20 * limits::TRUST_WORK as u64, "{taken}");
 
-    // The same few patterns for many callers are looked through once.
+    // A few patterns shared by many callers are compared once.
     let mut world = World::new();
     world.apply(vec![file(declared("shop", None, names[..200].iter().map(|n| &**n)))]).unwrap();
     let before = work::steps();

@@ -5,8 +5,8 @@ use crate::{
     testing::{World, declared, file, label, path, refused, whole},
 };
 
-/// Three deployments of a team: `api` may call `shop`'s `*-tcp`, `shop` may call `bank`. Each service on a runner of its
-/// own, named like it.
+/// Three deployments of one team: `api` may call `shop`'s `*-tcp`, and `shop` may call `bank`. Each service is on its
+/// own runner, which has its name.
 fn world() -> World {
     let mut world = World::new();
     world.apply(vec![whole("api: web cron"), whole("shop: db web-tcp"), whole("bank: vault safe")]).unwrap();
@@ -83,7 +83,7 @@ fn a_runner_with_nothing_on_it_knows_itself() {
     assert!(world.state.view(mesh_proto::RunnerId(99), Epoch([0; 16])).is_none(), "absent is not empty");
 }
 
-/// A trust that stands across teams, since the caller was made later: nobody sees anything of it.
+/// Trust across teams, because the caller was created later, has no effect on any view.
 #[test]
 fn a_trust_across_teams_is_in_no_view() {
     let mut world = world();

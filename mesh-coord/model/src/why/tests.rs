@@ -105,11 +105,11 @@ fn a_service_without_a_live_instance_is_named() {
             "- verdict: shop/db may connect to shop/app on port 80, but nothing there would answer"
         )
     );
-    world.wish(runner, RunnerCommand::Attach { service: path("shop/app"), client: true }).unwrap();
+    world.request(runner, RunnerCommand::Attach { service: path("shop/app"), client: true }).unwrap();
     assert!(!why(&world, runner, "shop/db", "shop/app", 80).unwrap().0, "one that only calls doesn't answer");
 }
 
-/// One end must be the asker's to host; the other is told of where a rule connects the two, as in the runner's view.
+/// The runner may host one end, and learns of the other where a grant connects the two, as in its view.
 #[test]
 fn a_runner_is_answered_within_its_scope() {
     let (mut world, _) = world();
@@ -122,7 +122,7 @@ fn a_runner_is_answered_within_its_scope() {
     assert!(!why(&world, narrow, "shop/db", "api/web", 80).unwrap().0, "the view holds what may be called");
     assert!(refused(why(&world, narrow, "api/web", "shop/app", 80)).starts_with("Forbidden"), "and no more");
 
-    // Neither end: what exists and what doesn't sound the same.
+    // It may host neither: an existing service and an unknown one get the same answer.
     let refusal = |world: &World, caller: &str, callee: &str| refused(why(world, narrow, caller, callee, 80));
     let there = refusal(&world, "shop/app", "shop/db");
     assert_eq!(
@@ -138,7 +138,7 @@ fn a_runner_is_answered_within_its_scope() {
     );
 }
 
-/// What exists elsewhere and what doesn't sound the same, in both directions, and no address is named.
+/// An existing service elsewhere and an unknown one get the same answer in both directions, without addresses.
 #[test]
 fn a_runner_learns_nothing_of_other_teams() {
     let (mut world, _) = world();

@@ -1,5 +1,5 @@
-//! Random sequences of commands against independent references: whatever is asked for, in whatever order, the state
-//! stays sound, and every runner knows just what it should.
+//! Random sequences of commands, checked against independent references: the state stays sound, and every runner
+//! knows exactly what it should.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic as the tests do")]
 
@@ -28,12 +28,12 @@ use reference::Reference;
 
 const EPOCH: Epoch = Epoch([7; 16]);
 
-/// The state under test, and what has been seen of it so far.
+/// The state under test, and what was observed of it.
 struct World {
     state: State,
     now: UnixSeconds,
     views: BTreeMap<RunnerId, View>,
-    /// Every key that was ever put, but for instances that a runner may bring back.
+    /// Every key that was ever put, without those of instances that a runner may bring back.
     given: BTreeSet<Key>,
     /// When each address was last freed.
     freed: BTreeMap<Ipv4Addr, UnixSeconds>,
@@ -79,7 +79,7 @@ impl World {
         self.check_views(&affected);
     }
 
-    /// Numbers are given once. Only a runner itself can bring an instance's number back.
+    /// No number is assigned twice. Only a runner can bring an instance's number back.
     fn check_numbers(&mut self, changes: &[Change], outcome: &Outcome) {
         let adopted: Vec<_> = match outcome {
             Outcome::Welcomed { adopted, .. } => adopted.clone(),
@@ -103,7 +103,8 @@ impl World {
         }
     }
 
-    /// What is drained stays drained until it is undrained; a runner falls silent by one command and is heard again by another.
+    /// A drained instance or runner stays drained until it is undrained. A runner becomes silent by one command and
+    /// is heard again by another.
     fn check_states(&self, before: &State, command: &Command) {
         let instances = |state: &State| -> BTreeMap<_, _> {
             let of = |record| if let Record::Instance(i) = record { Some((i.id, i.state)) } else { None };
@@ -126,7 +127,7 @@ impl World {
                 _ => {}
             }
         }
-        for runner in self.state.standing_runners() {
+        for runner in self.state.active_runners() {
             let was = before.runner(runner.id).is_some_and(|runner| runner.silent);
             match (was, runner.silent) {
                 (false, true) => assert!(matches!(command, Command::Silent(id) if *id == runner.id)),
@@ -136,13 +137,13 @@ impl World {
                 _ => {}
             }
         }
-        for runner in before.standing_runners() {
+        for runner in before.active_runners() {
             let stands = self.state.runner(runner.id).is_some_and(|now| now.removed.is_none());
             assert!(stands || runner.ephemeral || !matches!(command, Command::Expire(_)), "{}", runner.id);
         }
     }
 
-    /// What comes out of the store, as text, makes the same state.
+    /// The records, written as text and read back, make the same state.
     fn check_reload(&self) {
         let texts: Vec<(String, String)> = self
             .state
@@ -214,7 +215,7 @@ impl World {
         self.views = views;
     }
 
-    /// A runner judges what its services send and receive as somebody who knew all would.
+    /// A runner judges its services' traffic as an observer with full knowledge would.
     fn check_verdicts(&self, reference: &Reference, view: &View) {
         let own: BTreeSet<_> = view.instances().filter(|i| i.runner == view.runner).map(|i| i.service).collect();
         let all = reference.services();
@@ -230,7 +231,7 @@ impl World {
         }
     }
 
-    /// `why` says yes where the verdict does and somebody is there, and keeps to the asker's scope.
+    /// `why` agrees with the verdict if an instance answers, and stays within the runner's scope.
     fn check_why(&self, op: &Op) {
         let (caller, callee) = op.pair();
         for runner in self.views.keys() {
@@ -273,7 +274,7 @@ proptest! {
         }
     }
 
-    /// Mostly running worlds: everything declared, joined and attached first.
+    /// Worlds in which most is declared, joined and attached from the start.
     #[test]
     fn a_busy_mesh_stays_sound(ops in prop::collection::vec(ops::op(), 1..60)) {
         let mut world = World::new();

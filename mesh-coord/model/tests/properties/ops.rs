@@ -1,4 +1,5 @@
-//! Random commands over a small world, so that they meet: four deployments of two teams, five services, four runners.
+//! Random commands over a small world, so that they interact: four deployments of two teams, five services, four
+//! runners.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -11,11 +12,11 @@ use mesh_proto::{
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-/// Something that happens, so many seconds after the one before.
+/// An event, this many seconds after the one before.
 #[derive(Debug, Clone)]
 pub(crate) struct Op {
     pub(crate) after: u64,
-    /// By how many seconds the clock of the day is off then.
+    /// How many seconds the time of day is off.
     pub(crate) off: i64,
     kind: Kind,
     pair: (ServicePath, ServicePath),
@@ -35,9 +36,9 @@ enum Kind {
         credential: u8,
     },
     Runner(u64, RunnerCommand),
-    /// Nobody hears it, for long or very long.
+    /// The runner is silent, for long or very long.
     Unheard(u64, bool),
-    /// What it holds, but for those whose place is in the mask; and more.
+    /// A hello with its instances, without those in the mask, and with more.
     Hello {
         runner: u64,
         forgets: u16,

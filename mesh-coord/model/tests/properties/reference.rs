@@ -1,4 +1,4 @@
-//! What each runner should know and who may call whom, worked out by brute force from the records alone.
+//! What each runner should know, and who may call whom, computed by brute force from the records alone.
 
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ impl Reference {
         this
     }
 
-    /// On which ports a deployment's services may call a service of another one.
+    /// The ports on which a deployment's services may call another deployment's service.
     fn ports(&self, caller: &Deployment, callee: &Service) -> Ports {
         let mut open = BTreeSet::new();
         let Some(to) = self.deployments.iter().find(|d| d.id == callee.deployment) else { return Ports::Only(open) };
@@ -96,7 +96,8 @@ impl Reference {
             })
     }
 
-    /// Whether a runner may know of both: of what it may host, and of what a grant connects with that.
+    /// Whether the runner may know both services: it may host one, and may host the other or is connected with it by
+    /// a grant.
     pub(crate) fn may_know(&self, runner: RunnerId, caller: &ServicePath, callee: &ServicePath) -> bool {
         let connected = |own: &ServicePath, other: &ServicePath| {
             let (Some(own), Some(other)) = (self.find(own), self.find(other)) else { return false };
@@ -113,7 +114,7 @@ impl Reference {
         }
     }
 
-    /// Whether a live instance is on a runner that is heard.
+    /// Whether a live instance is on a runner that is not silent.
     pub(crate) fn is_answered(&self, service: ServiceId) -> bool {
         let is_heard = |runner: RunnerId| self.runners.iter().any(|r| r.id == runner && !r.silent);
         self.instances.iter().any(|i| i.service == service && i.state == InstanceState::Live && is_heard(i.runner))
