@@ -1,6 +1,8 @@
 //! The agent's configuration file. The agent and everything that starts containers read it; the latter at every start, so that a
 //! change of their settings needs no restart. Without the file every setting has its default.
 
+mod agent;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -9,6 +11,7 @@ use std::{
 use mesh_proto::ServicePath;
 use serde::Deserialize;
 
+pub(crate) use self::agent::Agent;
 use crate::{hint::Hint, state::StateDir};
 
 /// The configuration of root's agent.
@@ -56,6 +59,8 @@ impl Hint for ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Config {
+    /// The agent's own settings.
+    pub(crate) agent: Agent,
     /// How containers join the mesh.
     pub(crate) containers: Containers,
 }

@@ -1,6 +1,6 @@
 //! How a machine becomes a runner: asks the coordinator whom the token names, and no other.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use mesh_link::{LinkError, Method, RequestError, Url};
 use mesh_proto::{
@@ -40,7 +40,12 @@ pub(crate) struct Application {
 ///
 /// # Errors
 /// If the mesh's range clashes with a route here or holds an endpoint that was named, the coordinator refuses, or doesn't answer.
-pub(crate) async fn enrol(state: &StateDir, identity: &mut Identity, wish: &Application) -> Result<(), Refusal> {
+pub(crate) async fn enrol(
+    state: &StateDir,
+    identity: &mut Identity,
+    endpoints: &[SocketAddr],
+    wish: &Application,
+) -> Result<(), Refusal> {
     let info: Info = request(wish, Method::GET, "/v1/info", None::<&()>).await?;
     if info.protocol != PROTOCOL {
         let behind = if info.protocol > PROTOCOL { "this agent" } else { "the coordinator" };
@@ -53,7 +58,7 @@ pub(crate) async fn enrol(state: &StateDir, identity: &mut Identity, wish: &Appl
         ));
     }
     let range = info.range;
-    for named in &identity.endpoints {
+    for named in endpoints {
         endpoint::check(*named, Some(range)).map_err(|why| {
             Refusal::new(
                 format!("the endpoint {named} {why}"),

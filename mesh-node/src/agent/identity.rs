@@ -22,9 +22,9 @@ pub(crate) struct Identity {
     pub(crate) private_key: PrivateKey,
     /// What it got for it; `None` before the coordinator has answered.
     pub(crate) enrolment: Option<Enrolment>,
-    /// The UDP port that the operator wants.
+    /// The UDP port of the last `--listen`.
     pub(crate) listen: Option<u16>,
-    /// The endpoints that the operator gave.
+    /// The endpoints of the last `--endpoint`.
     pub(crate) endpoints: Vec<SocketAddr>,
 }
 

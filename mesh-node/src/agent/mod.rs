@@ -13,6 +13,7 @@ mod pins;
 mod probe;
 mod reload;
 mod requests;
+mod settings;
 mod status;
 mod why;
 
@@ -31,6 +32,7 @@ use tokio::{
 
 pub(crate) use enrol::{Application, enrol};
 pub(crate) use identity::{Enrolment, FILE as IDENTITY, Identity};
+pub(crate) use settings::{Flags, Settings};
 
 use crate::{
     attach::{self, NamespaceId, Staging},
@@ -45,9 +47,6 @@ use crate::{
     state::{Lock, StateDir},
     sys::udp::Udp,
 };
-
-/// The UDP port, unless the operator wants another.
-const DEFAULT_PORT: u16 = 51820;
 
 /// How long the end of an agent may wait for the stream to be closed in order.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -98,8 +97,8 @@ pub(crate) struct Ready {
 ///
 /// # Errors
 /// If its port is taken, or its rights don't do.
-pub(crate) fn prepare(identity: &Identity) -> Result<Ready, Refusal> {
-    let udp = dataplane::listen(identity.listen.unwrap_or(DEFAULT_PORT)).map_err(|e| Refusal::bare(e.to_string()))?;
+pub(crate) fn prepare(settings: &Settings) -> Result<Ready, Refusal> {
+    let udp = dataplane::listen(settings.listen).map_err(|e| Refusal::bare(e.to_string()))?;
     let staging = Staging::new().map_err(|e| Refusal::bare(e.to_string()))?;
     Ok(Ready { _udp: udp, _staging: staging })
 }
@@ -112,19 +111,20 @@ pub(crate) async fn run(
     state: StateDir,
     _lock: Lock,
     identity: Identity,
-    offloads: Switches,
+    settings: Settings,
     purpose: Purpose,
     watch: WatchDocker,
 ) -> Result<Option<local::Leave>, Refusal> {
-    let Identity { private_key, enrolment, listen, endpoints: given } = identity;
+    let Identity { private_key, enrolment, .. } = identity;
+    let Settings { listen, endpoints: given, offloads } = settings;
     let Some(Enrolment { runner, name, credential, coordinators, fingerprint, .. }) = enrolment else {
         return Err(Refusal::new("this machine has not joined", "mesh-node join URL TOKEN"));
     };
     let mut end = signal_of_end()?;
     let hangup = catch(SignalKind::hangup())?;
     let known = learned::load(&state);
-    let (dataplane, events) = Dataplane::start(private_key, listen.unwrap_or(DEFAULT_PORT), known, pins::open(&state))
-        .map_err(|e| Refusal::bare(e.to_string()))?;
+    let (dataplane, events) =
+        Dataplane::start(private_key, listen, known, pins::open(&state)).map_err(|e| Refusal::bare(e.to_string()))?;
     let dataplane = Arc::new(dataplane);
     let staging = Staging::new().map_err(|e| Refusal::bare(e.to_string()))?;
 

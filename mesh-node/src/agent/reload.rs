@@ -96,13 +96,16 @@ impl Following {
 
 /// The settings that differ, as they are called in the file.
 fn changes(old: &Config, new: &Config) -> Vec<&'static str> {
+    let agent = old.agent != new.agent;
     let (old, new) = (&old.containers, &new.containers);
     [
+        ("agent (from the next start)", agent),
         ("containers.fail", old.fail != new.fail),
         ("containers.runc", old.runc != new.runc),
         ("containers.watch", old.watch != new.watch),
         ("containers.cdi", old.cdi != new.cdi),
         ("containers.sources", old.sources != new.sources),
+        ("containers.foreign_variables", old.foreign_variables != new.foreign_variables),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))
@@ -118,8 +121,14 @@ mod tests {
     #[test]
     fn what_has_changed_is_named_as_in_the_file() {
         let config = |text: &str| Config::parse(text, Path::new("config.toml")).unwrap();
-        let (old, new) = (config(""), config("[containers]\nfail = \"open\"\nwatch = []\n"));
-        assert_eq!(changes(&old, &new), ["containers.fail", "containers.watch"]);
-        assert!(changes(&old, &old).is_empty());
+        let old = config("");
+        for (text, names) in [
+            ("[containers]\nfail = \"open\"\nwatch = []\n", &["containers.fail", "containers.watch"][..]),
+            ("[containers]\nforeign_variables = false\n", &["containers.foreign_variables"]),
+            ("[agent]\nlisten = 0\n", &["agent (from the next start)"]),
+            ("", &[]),
+        ] {
+            assert_eq!(changes(&old, &config(text)), names);
+        }
     }
 }

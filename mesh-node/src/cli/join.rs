@@ -29,8 +29,10 @@ use super::{
     runtime,
 };
 use crate::{
-    agent::{self, Application, Identity, Purpose},
+    agent::{self, Application, Flags, Identity, Purpose, Settings},
+    config::{self, Config},
     docker,
+    state::StateDir,
 };
 
 /// The longest token file that is read, in bytes.
@@ -152,9 +154,8 @@ impl Join {
             Some(identity) => identity,
             None => Identity::new()?,
         };
-        self.choose(&mut identity);
-        warn_of_unusable(&identity.endpoints);
-        let offloads = Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro };
+        let settings = self.settings(state, &mut identity);
+        warn_of_unusable(&settings.endpoints);
         let runtime = runtime()?;
         let ended = runtime.block_on(async {
             // From here on neither SIGHUP nor a file size limit (setrlimit(2)) ends the agent.
@@ -174,8 +175,8 @@ impl Join {
                     other => other?,
                 };
                 // Find out what would stop the agent before the token is spent.
-                let ready = agent::prepare(&identity)?;
-                agent::enrol(state, &mut identity, &wish).await?;
+                let ready = agent::prepare(&settings)?;
+                agent::enrol(state, &mut identity, &settings.endpoints, &wish).await?;
                 drop(ready);
                 Purpose::First
             };
@@ -183,7 +184,7 @@ impl Join {
                 say("this machine is a runner of the mesh now; start its agent with `mesh-node join`, or systemctl start mesh-node");
                 return Ok(());
             }
-            agent::run(state.clone(), lock, identity, offloads, purpose, docker::watch).await?;
+            agent::run(state.clone(), lock, identity, settings, purpose, docker::watch).await?;
             Ok::<_, Failure>(())
         });
         // Tasks that still block are abandoned: the next start repairs what they left undone.
@@ -192,18 +193,29 @@ impl Join {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Stores the options that are remembered.
-    fn choose(&self, identity: &mut Identity) {
-        if let Some(port) = self.listen {
-            identity.listen = Some(port);
+    /// The agent's settings. The flags that are remembered are stored in the identity.
+    fn settings(&self, state: &StateDir, identity: &mut Identity) -> Settings {
+        let at = |endpoint: &Endpoint| match endpoint {
+            Endpoint::At(address) => Some(*address),
+            Endpoint::Auto => None,
+        };
+        let flags = Flags {
+            listen: self.listen,
+            endpoints: (!self.endpoint.is_empty()).then(|| self.endpoint.iter().filter_map(at).collect()),
+            offloads: Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro },
+        };
+        identity.listen = flags.listen.or(identity.listen);
+        if let Some(endpoints) = &flags.endpoints {
+            identity.endpoints.clone_from(endpoints);
         }
-        if !self.endpoint.is_empty() {
-            let at = |endpoint: &Endpoint| match endpoint {
-                Endpoint::At(address) => Some(*address),
-                Endpoint::Auto => None,
-            };
-            identity.endpoints = self.endpoint.iter().filter_map(at).collect();
+        let file = Config::agent(state).unwrap_or_else(|error| {
+            tracing::warn!("until that is put right, the flags and the defaults count instead of [agent]: {error}");
+            config::Agent::default()
+        });
+        for line in flags.against(&file, identity) {
+            tracing::warn!(configuration = %Config::path(state).display(), "{line}");
         }
+        Settings::choose(&flags, &file, identity)
     }
 
     /// The URLs and the token that were given.

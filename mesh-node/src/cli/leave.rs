@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use mesh_proto::message::Switches;
 
 use super::{
     Context, attach,
@@ -12,7 +11,8 @@ use super::{
     runtime,
 };
 use crate::{
-    agent::{self, Identity, Purpose},
+    agent::{self, Flags, Identity, Purpose, Settings},
+    config::Config,
     docker,
     local::{self, Request},
 };
@@ -33,15 +33,10 @@ impl Leave {
                 };
                 mesh_process::log::start(output::log_colours());
                 let runtime = runtime()?;
-                let run = agent::run(
-                    context.state.clone(),
-                    lock,
-                    identity,
-                    Switches::default(),
-                    Purpose::Leave,
-                    docker::watch,
-                );
-                let left = runtime.block_on(run);
+                let file = Config::agent(&context.state).unwrap_or_default();
+                let settings = Settings::choose(&Flags::default(), &file, &identity);
+                let state = context.state.clone();
+                let left = runtime.block_on(agent::run(state, lock, identity, settings, Purpose::Leave, docker::watch));
                 runtime.shutdown_background();
                 left?.ok_or(CliError::Interrupted)?
             }

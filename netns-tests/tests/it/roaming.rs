@@ -1,7 +1,12 @@
 //! Where runners are found: at the addresses from the operator, at another one after a move, and nowhere once they are
 //! removed.
 
-use std::{net::TcpStream, time::Duration};
+use std::{
+    fs::{self, DirBuilder},
+    net::TcpStream,
+    os::unix::fs::DirBuilderExt as _,
+    time::Duration,
+};
 
 use mesh_netns_tests::{
     Stack, World, isolated,
@@ -92,6 +97,33 @@ fn a_runner_is_where_its_operator_says() {
         let _server = db.serve(5432, Answer::Echo);
         reaches(&app, db.service_address, 5432);
         assert_eq!(aws.peer("ovh").expect("a peer")["endpoint"], "10.0.3.2:4000");
+    });
+}
+
+#[test]
+fn the_configuration_says_where_a_runner_is_and_a_flag_wins() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        let mut ovh = world.machine("ovh", Stack::Dual);
+        DirBuilder::new().recursive(true).mode(0o700).create(ovh.state()).expect("a directory");
+        fs::write(ovh.state().join("config.toml"), "[agent]\nlisten = 4001\nendpoints = [\"10.0.3.2:4001\"]\n")
+            .expect("the configuration");
+        let (url, token) = (coordinator.url(false), coordinator.token(&["--any"]));
+        ovh.start(&[&url, &token, "--name", "ovh"]);
+        let is_at = |endpoint: &str| {
+            let told = || coordinator.node("ovh").expect("a node")["endpoints"] == serde_json::json!([endpoint]);
+            wait::until_true("the coordinator to be told", told);
+        };
+        is_at("10.0.3.2:4001");
+        assert!(ovh.stop().success());
+        ovh.start(&["--listen", "4000", "--endpoint", "10.0.3.2:4000"]);
+        is_at("10.0.3.2:4000");
+        assert!(ovh.log().contains("--listen counts for this start only"), "{}", ovh.log());
+        assert!(ovh.stop().success());
+        ovh.start(&[]);
+        is_at("10.0.3.2:4001");
+        assert!(ovh.log().contains("not the --endpoint of an earlier start"), "{}", ovh.log());
     });
 }
 

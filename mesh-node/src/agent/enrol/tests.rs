@@ -126,7 +126,7 @@ async fn an_answer_that_is_lost_is_asked_for_again_with_the_same_key() {
     };
     let wish = coordinator(info(PROTOCOL), Box::new(react)).await;
     let mut identity = Identity::new().unwrap();
-    enrol(&state, &mut identity, &wish).await.unwrap();
+    enrol(&state, &mut identity, &[], &wish).await.unwrap();
     let keys = keys.lock().unwrap();
     assert!(keys.len() == 2 && keys[0] == keys[1], "{keys:?}");
     let kept = Identity::load(&state).unwrap().unwrap().enrolment.unwrap();
@@ -143,7 +143,7 @@ async fn a_refusal_is_final_and_passed_on() {
         Some((409, r#"{"error":"the name `a` is taken","hint":"--replace"}"#.to_owned()))
     };
     let wish = coordinator(info(PROTOCOL), Box::new(react)).await;
-    let error = enrol(&state, &mut Identity::new().unwrap(), &wish).await.unwrap_err();
+    let error = enrol(&state, &mut Identity::new().unwrap(), &[], &wish).await.unwrap_err();
     assert_eq!(error, Refusal::new("the name `a` is taken", "--replace"));
 }
 
@@ -153,10 +153,10 @@ async fn another_coordinator_and_another_protocol_are_told_apart() {
     let never = || Box::new(|_: Enrol| -> Option<(u16, String)> { panic!("the token was shown") });
     let mut wish = coordinator(info(PROTOCOL), never()).await;
     wish.token.fingerprint = mesh_proto::token::Fingerprint([0; 32]);
-    let error = enrol(&state, &mut Identity::new().unwrap(), &wish).await.unwrap_err();
+    let error = enrol(&state, &mut Identity::new().unwrap(), &[], &wish).await.unwrap_err();
     assert!(error.error.contains("another fingerprint") && error.hint.unwrap().contains("another coordinator"));
     let wish = coordinator(info(PROTOCOL + 1), never()).await;
-    let error = enrol(&state, &mut Identity::new().unwrap(), &wish).await.unwrap_err();
+    let error = enrol(&state, &mut Identity::new().unwrap(), &[], &wish).await.unwrap_err();
     assert!(error.hint.unwrap().contains("upgrade this agent"));
     assert!(Identity::load(&state).unwrap().is_none(), "nothing was begun");
 }

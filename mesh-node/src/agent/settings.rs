@@ -1,0 +1,127 @@
+//! The agent's own settings: from the flags of `join`, the configuration, or what it remembers of earlier flags, in this order.
+
+use std::net::SocketAddr;
+
+use mesh_proto::message::Switches;
+
+use super::Identity;
+use crate::config;
+
+/// The UDP port, unless the operator chooses another.
+const DEFAULT_PORT: u16 = 51820;
+
+/// What counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// The UDP port, or 0 for any.
+    pub(crate) listen: u16,
+    /// The endpoints that the operator chose; none: the addresses of this machine's interfaces.
+    pub(crate) endpoints: Vec<SocketAddr>,
+    /// The offloads that the operator leaves on.
+    pub(crate) offloads: Switches,
+}
+
+/// The flags of this start; `None`: not given.
+#[derive(Debug, Default)]
+pub(crate) struct Flags {
+    /// `--listen`.
+    pub(crate) listen: Option<u16>,
+    /// `--endpoint`; none: `auto`.
+    pub(crate) endpoints: Option<Vec<SocketAddr>>,
+    /// Those that no flag disables.
+    pub(crate) offloads: Switches,
+}
+
+impl Settings {
+    /// What counts, of the three.
+    pub(crate) fn choose(flags: &Flags, file: &config::Agent, remembered: &Identity) -> Self {
+        let (given, left) = (flags.offloads, file.offloads());
+        let endpoints = flags.endpoints.as_ref().or(file.endpoints.as_ref()).unwrap_or(&remembered.endpoints);
+        Self {
+            listen: flags.listen.or(file.listen).or(remembered.listen).unwrap_or(DEFAULT_PORT),
+            endpoints: endpoints.clone(),
+            offloads: Switches {
+                tun_gso: given.tun_gso && left.tun_gso,
+                udp_gso: given.udp_gso && left.udp_gso,
+                udp_gro: given.udp_gro && left.udp_gro,
+            },
+        }
+    }
+}
+
+impl Flags {
+    /// Where the configuration says otherwise than these flags, or than flags of an earlier start: in words.
+    pub(crate) fn against(&self, file: &config::Agent, remembered: &Identity) -> Vec<String> {
+        let of = |name: &str, flag: &str, given: Option<bool>, old: Option<bool>| match (given, old) {
+            (Some(true), _) => Some(format!(
+                "{flag} counts for this start only: the configuration has another agent.{name}, which counts without the flag"
+            )),
+            (None, Some(true)) => {
+                Some(format!("agent.{name} in the configuration counts, and not the {flag} of an earlier start"))
+            }
+            _ => None,
+        };
+        let listen =
+            file.listen.map(|file| (self.listen.map(|given| given != file), remembered.listen.map(|old| old != file)));
+        let endpoints = file.endpoints.as_ref().map(|file| {
+            let old = (!remembered.endpoints.is_empty()).then(|| remembered.endpoints != *file);
+            (self.endpoints.as_ref().map(|given| given != file), old)
+        });
+        let listen = listen.and_then(|(given, old)| of("listen", "--listen", given, old));
+        let endpoints = endpoints.and_then(|(given, old)| of("endpoints", "--endpoint", given, old));
+        listen.into_iter().chain(endpoints).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> config::Agent {
+        toml::from_str(text).unwrap()
+    }
+
+    fn remembered(listen: Option<u16>, endpoints: &[&str]) -> Identity {
+        let endpoints = endpoints.iter().map(|text| text.parse().unwrap()).collect();
+        Identity { listen, endpoints, ..Identity::new().unwrap() }
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_configuration_and_that_over_an_earlier_flag() {
+        let choose = |given, text, old| {
+            let flags = Flags { listen: given, ..Flags::default() };
+            let settings = Settings::choose(&flags, &file(text), &remembered(old, &[]));
+            (settings.listen, flags.against(&file(text), &remembered(old, &[])).len())
+        };
+        assert_eq!(choose(None, "", None), (51820, 0));
+        assert_eq!(choose(None, "", Some(3)), (3, 0));
+        assert_eq!(choose(None, "listen = 2", None), (2, 0));
+        assert_eq!(choose(None, "listen = 2", Some(2)), (2, 0));
+        assert_eq!(choose(None, "listen = 2", Some(3)), (2, 1));
+        assert_eq!(choose(Some(1), "listen = 2", Some(1)), (1, 1));
+        assert_eq!(choose(Some(2), "listen = 2", Some(3)), (2, 0));
+        assert_eq!(choose(Some(1), "", Some(3)), (1, 0));
+    }
+
+    #[test]
+    fn automatic_endpoints_win_as_named_ones_do() {
+        let (old, named) = (remembered(None, &["192.0.2.3:1"]), |text: &str| vec![text.parse::<SocketAddr>().unwrap()]);
+        let choose = |given: Option<Vec<SocketAddr>>, text| {
+            let flags = Flags { endpoints: given, ..Flags::default() };
+            (Settings::choose(&flags, &file(text), &old).endpoints, flags.against(&file(text), &old).len())
+        };
+        let two = "endpoints = [\"192.0.2.2:1\"]";
+        assert_eq!(choose(None, ""), (named("192.0.2.3:1"), 0));
+        assert_eq!(choose(None, two), (named("192.0.2.2:1"), 1));
+        assert_eq!(choose(None, "endpoints = []"), (vec![], 1));
+        assert_eq!(choose(Some(vec![]), two), (vec![], 1));
+        assert_eq!(choose(Some(named("192.0.2.1:1")), ""), (named("192.0.2.1:1"), 0));
+    }
+
+    #[test]
+    fn an_offload_is_off_where_either_says_so() {
+        let flags = Flags { offloads: Switches { udp_gso: false, ..Switches::default() }, ..Flags::default() };
+        let settings = Settings::choose(&flags, &file("tun_gso = false"), &remembered(None, &[]));
+        assert_eq!(settings.offloads, Switches { tun_gso: false, udp_gso: false, udp_gro: true });
+    }
+}
