@@ -36,4 +36,8 @@ pub enum Bug {
     BarForgotten,
     /// What was prepared for nothing stays.
     DiscardLost,
+    /// That the coordinator refuses this runner is taken for its absence.
+    RefusalUnheard,
+    /// The agent is not told since which view an instance is drained.
+    RevisionLost,
 }

@@ -69,4 +69,6 @@ fn planted_mistakes_are_found() {
     is_found(Bug::HostsShared, &["holds the names of"]);
     is_found(Bug::BarForgotten, &["is not barred from the range"]);
     is_found(Bug::DiscardLost, &["is left with"]);
+    is_found(Bug::RefusalUnheard, &["is taken over from a coordinator that refuses"]);
+    is_found(Bug::RevisionLost, &["an earlier view has turned"]);
 }

@@ -108,6 +108,8 @@ impl Lifecycle {
         self.take_over_or(namespace, attaching, None, cx);
     }
 
+    /// Another instance of the service that has ended here, or is about to; without one the coordinator is asked, or the attachment fails
+    /// because of `why`. A coordinator that refuses this runner is there, and what it gave is another machine's: nothing is taken over.
     fn take_over_or(
         &mut self,
         namespace: NamespaceId,
@@ -124,7 +126,8 @@ impl Lifecycle {
             Step::TakingOver { until, .. } => until,
             _ => cx.now + patience::TAKE_OVER,
         };
-        if until > cx.now && self.view.is_some() && self.is_leaving(&service, client) {
+        let may_come = !self.link.unknown && self.view.is_some() && self.is_leaving(&service, client);
+        if until > cx.now && may_come {
             let why = why.map(Into::into);
             attaching.step = Step::TakingOver { until, why };
             return self.put(namespace, State::Attaching(Box::new(attaching)));
@@ -138,7 +141,7 @@ impl Lifecycle {
     /// Takes over an instance of `service` that ended here and that the coordinator never heard of. Only one that the view still
     /// holds is of any use, and one that was drained would get no connections.
     fn take_over(&mut self, service: &ServicePath, client: bool) -> Option<Held> {
-        let view = self.view.clone()?;
+        let view = self.view.clone().filter(|_| !self.link.unknown)?;
         let fits = |held: &Held| {
             is_like(held, service, client)
                 && view.instance(held.instance).is_some()

@@ -110,6 +110,13 @@ pub struct Shown {
     pub warnings: Vec<String>,
 }
 
+impl Shown {
+    pub(crate) fn of(attachment: Attachment) -> Self {
+        let warnings = attachment.unkept.iter().map(ToString::to_string).collect();
+        Self { attachment, warnings }
+    }
+}
+
 /// What is remembered of a container that holds an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {

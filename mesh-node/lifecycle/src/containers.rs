@@ -9,7 +9,7 @@ use crate::{
     CallId, ContainerId, Effect, Holder, HostsPlace, KernelStep, Lifecycle, NamespaceId, Outcome, Reply, Shown,
     WatchId,
     lifecycle::{Context, Owner},
-    space::{Attach, Job, LetGoCaller, State, Then},
+    space::{Attach, Doing, Job, LetGoCaller, State, Then},
 };
 
 /// The containers of this runner.
@@ -245,22 +245,30 @@ impl Lifecycle {
             }
             return;
         }
+        let clears = released.hosts.is_some_and(|place| self.drop_hosts(namespace, &place, (&id, caller), cx));
         self.save(cx);
-        if let Some(place) = released.hosts {
-            self.drop_hosts(namespace, &place, cx);
+        if !clears {
+            self.has_let_go(&id, caller, None, cx);
         }
-        self.has_let_go(&id, caller, None, cx);
     }
 
-    /// Takes the names out of one of the hosts files of a namespace's instance, and keeps that no longer.
-    fn drop_hosts(&mut self, namespace: NamespaceId, place: &HostsPlace, cx: &mut Context<'_>) {
-        let Some(State::Standing(standing)) = self.spaces.get_mut(&namespace).map(|space| &mut space.state) else {
-            return;
-        };
+    /// Takes the names out of one of the hosts files of a namespace's instance, and keeps that no longer. Returns whether it takes time.
+    fn drop_hosts(
+        &mut self,
+        namespace: NamespaceId,
+        place: &HostsPlace,
+        (id, caller): (&ContainerId, LetGoCaller),
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let Some(mut standing) = self.standing_if(namespace, |_| true) else { return false };
         let dropped = standing.drop_hosts(place);
-        let others = standing.hosts.clone();
-        self.let_go(dropped, &others, cx);
-        self.save(cx);
+        let left: BTreeMap<_, _> = self.let_go_of(&standing, dropped, cx).into_iter().collect();
+        let clears = !left.is_empty();
+        if clears {
+            standing.doing = Doing::LettingGo { left, container: id.clone(), caller };
+        }
+        self.put(namespace, State::Standing(Box::new(standing)));
+        clears
     }
 
     pub(crate) fn has_let_go(

@@ -158,6 +158,8 @@ pub enum Notice {
     TakingOver { instance: InstanceId, service: ServicePath },
     /// No new connections, or again.
     DrainingSet { instance: InstanceId, service: ServicePath, draining: bool },
+    /// An administrator of the coordinator has turned new connections off or on.
+    DrainLearned { instance: InstanceId, service: ServicePath, draining: bool },
     /// A name is left out of a hosts file.
     NameLeftOut { instance: InstanceId, service: ServicePath, warning: String },
     /// More names are.

@@ -7,7 +7,7 @@ use mesh_proto::{
 
 use crate::{
     AskError, Attachment, CallId, Effect, EndReason, Error, Farewell, KernelStep, Lifecycle, NamespaceId, Notice, OpId,
-    Outcome, Port, Reply, WatchId,
+    Outcome, Port, Reply, Shown, WatchId,
     lifecycle::{Context, Departed, Owner},
     patience,
     space::{Doing, EndStep, Ending, Job, Standing, State, Then},
@@ -65,7 +65,11 @@ impl Lifecycle {
     }
 
     /// Takes what stands out of a namespace that is at rest, if it is as this says.
-    fn standing_if(&mut self, namespace: NamespaceId, is_it: impl Fn(&Standing) -> bool) -> Option<Standing> {
+    pub(crate) fn standing_if(
+        &mut self,
+        namespace: NamespaceId,
+        is_it: impl Fn(&Standing) -> bool,
+    ) -> Option<Standing> {
         let space = self.spaces.get_mut(&namespace)?;
         match std::mem::take(&mut space.state) {
             State::Standing(standing) if is_it(&standing) => Some(*standing),
@@ -140,7 +144,7 @@ impl Lifecycle {
         if let Some(watch) = standing.watch {
             self.unwatch(watch, cx);
         }
-        let shown = standing.shown();
+        let shown = Shown::of(standing.attachment);
         let held = shown.attachment.held();
         self.departed.retain(|departed| departed.held.instance != held.instance);
         self.departed.push(Departed { held, told: false });

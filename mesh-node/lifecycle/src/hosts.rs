@@ -2,7 +2,6 @@
 //! the place.
 
 use std::{
-    collections::BTreeSet,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
@@ -113,21 +112,34 @@ impl Lifecycle {
         self.stirred = true;
     }
 
-    /// Takes the names out of those of these hosts files in which no instance keeps its own; `others`: those of the namespace whose state
-    /// is just being changed. Each clearing is under way when the next effect begins, so that what keeps one from now on writes after
-    /// it.
-    pub(crate) fn let_go(&mut self, hosts: Vec<KeptHosts>, others: &[KeptHosts], cx: &mut Context<'_>) {
-        self.clear_hosts(hosts, others, Owner::Clear, cx);
+    /// Takes the names of an instance out of those of these hosts files in which no instance keeps its own. Each clearing is under way
+    /// when the next effect begins, so that what keeps one from now on writes after it.
+    pub(crate) fn let_go(&mut self, standing: &Standing, hosts: Vec<KeptHosts>, cx: &mut Context<'_>) {
+        let Attachment { namespace, service, .. } = &standing.attachment;
+        let owner = |place| Owner::Clear(HostsLeft { namespace: *namespace, service: service.clone(), place });
+        self.clear_hosts(hosts, &standing.hosts, owner, cx);
     }
 
-    /// The same, where a namespace waits for the clearings that it returns.
+    /// The same, where a namespace whose state is just being changed waits for the clearings that it returns.
+    pub(crate) fn let_go_of(
+        &mut self,
+        standing: &Standing,
+        hosts: Vec<KeptHosts>,
+        cx: &mut Context<'_>,
+    ) -> Vec<(OpId, HostsPlace)> {
+        let namespace = standing.attachment.namespace;
+        self.clear_hosts(hosts, &standing.hosts, |_| Owner::Space(namespace), cx)
+    }
+
+    /// The same, of an instance that is no more.
     pub(crate) fn let_go_for(
         &mut self,
         namespace: NamespaceId,
         hosts: Vec<KeptHosts>,
         cx: &mut Context<'_>,
     ) -> Vec<(OpId, Option<HostsPlace>)> {
-        self.clear_hosts(hosts, &[], |_| Owner::Space(namespace), cx)
+        let clearings = self.clear_hosts(hosts, &[], |_| Owner::Space(namespace), cx);
+        clearings.into_iter().map(|(op, place)| (op, Some(place))).collect()
     }
 
     fn clear_hosts(
@@ -136,7 +148,7 @@ impl Lifecycle {
         others: &[KeptHosts],
         owner: impl Fn(HostsPlace) -> Owner,
         cx: &mut Context<'_>,
-    ) -> Vec<(OpId, Option<HostsPlace>)> {
+    ) -> Vec<(OpId, HostsPlace)> {
         let mut clearing = vec![];
         for KeptHosts { place, handle, file } in hosts {
             if self.keeper(file).is_some() || others.iter().any(|other| other.file == file) {
@@ -144,13 +156,22 @@ impl Lifecycle {
             } else {
                 let op = self.op(owner(place.clone()));
                 cx.push(Effect::ClearNames(op, handle));
-                clearing.push((op, Some(place)));
+                clearing.push((op, place));
             }
         }
         clearing
     }
 
-    pub(crate) fn cleared(place: HostsPlace, outcome: Outcome, cx: &mut Context<'_>) {
+    /// A hosts file is cleared, and needs not be remembered any more.
+    pub(crate) fn cleared(&mut self, place: HostsPlace, outcome: Outcome, cx: &mut Context<'_>) {
+        let was_left = place.pid().is_none();
+        Self::say_not_cleared(place, outcome, cx);
+        if was_left {
+            self.save(cx);
+        }
+    }
+
+    pub(crate) fn say_not_cleared(place: HostsPlace, outcome: Outcome, cx: &mut Context<'_>) {
         if let Outcome::Did(Err(why)) = outcome {
             cx.push(Effect::Log(Notice::HostsNotCleared { place, why }));
         }
@@ -166,16 +187,14 @@ impl Lifecycle {
         let view = self.view.as_ref()?;
         let Names { hosts, warnings, beyond, .. } = names(view, view.instance(attachment.instance)?.service)?;
         let (instance, service) = (attachment.instance, &attachment.service);
-        let all: BTreeSet<String> = warnings.into_iter().collect();
-        let news: Vec<&String> = all.difference(&said.names).collect();
-        for warning in news.iter().take(WARNINGS) {
-            let (service, warning) = (service.clone(), (*warning).clone());
-            cx.push(Effect::Log(Notice::NameLeftOut { instance, service, warning }));
+        let news = said.news(warnings, beyond);
+        let more = news.len().saturating_sub(WARNINGS);
+        for warning in news.into_iter().take(WARNINGS) {
+            cx.push(Effect::Log(Notice::NameLeftOut { instance, service: service.clone(), warning }));
         }
-        if let Some(more) = news.len().checked_sub(WARNINGS).filter(|more| *more > 0) {
+        if more > 0 {
             cx.push(Effect::Log(Notice::MoreNamesLeftOut { instance, service: service.clone(), more }));
         }
-        (said.names, said.beyond) = (all, beyond);
         Some(hosts)
     }
 
@@ -193,19 +212,23 @@ impl Lifecycle {
         self.open_hosts(namespace, place, cx);
     }
 
-    /// Hosts files that are looked for to take names out, and have no instance any more that remembers them.
+    /// Hosts files that are cleared, or looked for to be cleared, and have no instance any more that remembers them.
     pub(crate) fn hosts_left(&self) -> Vec<HostsLeft> {
-        let left = |((namespace, place), seek): (&(NamespaceId, HostsPlace), &Seek)| {
-            let is_left = seek.follows.is_none() && place.pid().is_none();
-            let remembered = self.spaces.get(namespace).and_then(|space| space.remembered());
-            let is_remembered = remembered.is_some_and(|attachment| attachment.hosts.contains(place));
-            (is_left && !is_remembered).then(|| HostsLeft {
-                namespace: *namespace,
-                service: seek.service.clone(),
-                place: place.clone(),
-            })
+        let sought = self.seeks.iter().filter(|(_, seek)| seek.follows.is_none());
+        let sought = sought.map(|((namespace, place), seek)| HostsLeft {
+            namespace: *namespace,
+            service: seek.service.clone(),
+            place: place.clone(),
+        });
+        let is_left = |left: &HostsLeft| {
+            let remembered = self.spaces.get(&left.namespace).and_then(|space| space.remembered());
+            // A file that a process leads to is gone with it.
+            left.place.pid().is_none() && !remembered.is_some_and(|attachment| attachment.hosts.contains(&left.place))
         };
-        self.seeks.iter().filter_map(left).collect()
+        let mut all: Vec<HostsLeft> = sought.chain(self.clearings()).filter(is_left).collect();
+        all.sort_by(|a, b| (a.namespace, &a.place).cmp(&(b.namespace, &b.place)));
+        all.dedup();
+        all
     }
 
     /// Whether the agent that starts still waits for a first attempt.
@@ -349,7 +372,7 @@ impl Lifecycle {
                 self.queue(namespace, Job::KeepOpened(place, op));
             }
             Outcome::Did(result) => {
-                Self::cleared(place.clone(), Outcome::Did(result), cx);
+                Self::say_not_cleared(place.clone(), Outcome::Did(result), cx);
                 self.sought(namespace, &place, cx);
             }
             Outcome::Opened(Opened::Leased) => self.later(namespace, &place, cx),
@@ -437,16 +460,14 @@ impl Lifecycle {
         };
         let hosts = KeptHosts { place: place.clone(), handle: op, file };
         if !standing.attachment.hosts.contains(&place) {
-            let others = standing.hosts.clone();
             standing.doing = Doing::Nothing;
+            self.let_go(&standing, vec![hosts], cx);
             self.put(namespace, State::Standing(Box::new(standing)));
-            self.let_go(vec![hosts], &others, cx);
             return self.sought(namespace, &place, cx);
         }
         standing.attachment.unkept = None;
         let replaced = standing.keep_hosts(hosts);
-        let others = standing.hosts.clone();
-        self.let_go(replaced, &others, cx);
+        self.let_go(&standing, replaced, cx);
         // A runtime may have rewritten it while no agent looked.
         let names = self.names_of(&standing.attachment, &mut standing.said, cx);
         match names {

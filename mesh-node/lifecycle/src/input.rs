@@ -43,6 +43,8 @@ pub struct Link {
     pub connected: bool,
     /// The view is the coordinator's, as of this stream.
     pub synced: bool,
+    /// The coordinator is there and refuses this runner: it has removed the runner, or this machine is a copy of another one.
+    pub unknown: bool,
 }
 
 /// What the lifecycle is told.

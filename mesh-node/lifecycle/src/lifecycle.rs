@@ -12,8 +12,8 @@ use mesh_proto::{
 };
 
 use crate::{
-    CallId, ContainerId, Effect, HostsPlace, Input, KernelStep, Link, NamespaceId, OpId, Outcome, Remembered, SaveId,
-    Shown, WatchId,
+    CallId, ContainerId, Effect, HostsLeft, HostsPlace, Input, KernelStep, Link, NamespaceId, OpId, Outcome,
+    Remembered, SaveId, Shown, WatchId,
     clear::Clearing,
     containers::Containers,
     hosts::Seek,
@@ -67,7 +67,7 @@ pub(crate) enum Owner {
     Seek(NamespaceId, HostsPlace),
     Container(ContainerId),
     /// A hosts file is cleared, and nothing waits for it.
-    Clear(HostsPlace),
+    Clear(HostsLeft),
     /// The coordinator is told of the end of an instance that never came into its namespace.
     Departed(InstanceId),
 }
@@ -195,6 +195,16 @@ impl Lifecycle {
         self.spaces.get(&namespace).is_some_and(|space| space.attachment().is_some())
     }
 
+    /// The hosts files that are being cleared while nothing waits for it.
+    pub(crate) fn clearings(&self) -> impl Iterator<Item = HostsLeft> {
+        let in_spaces = self.spaces.values().flat_map(Space::clearings);
+        let others = self.ops.values().filter_map(|owner| match owner {
+            Owner::Clear(left) => Some(left.clone()),
+            _ => None,
+        });
+        in_spaces.chain(others)
+    }
+
     pub(crate) fn op(&mut self, owner: Owner) -> OpId {
         self.next_op += 1;
         let op = OpId(self.next_op);
@@ -254,7 +264,7 @@ impl Lifecycle {
             Some(Owner::Settling(call)) => self.settled(call, outcome, cx),
             Some(Owner::Seek(namespace, place)) => self.seek_done(namespace, place, op, outcome, cx),
             Some(Owner::Container(id)) => self.container_found(id, outcome, cx),
-            Some(Owner::Clear(place)) => Self::cleared(place, outcome, cx),
+            Some(Owner::Clear(left)) => self.cleared(left.place, outcome, cx),
             Some(Owner::Departed(instance)) if self.told_of_end(instance, &outcome) => {
                 self.save(cx);
             }

@@ -8,7 +8,7 @@ use crate::{
     Attachment, CallId, Effect, EndReason, KernelStep, Lifecycle, Notice, Outcome, Remembered, Reply, Shown, TakenUp,
     lifecycle::{Context, Departed},
     patience,
-    space::{Doing, EndStep, Ending, Said, Standing, State, Then, Upkeep},
+    space::{Doing, EndStep, Ending, Job, Said, Standing, State, Then, Upkeep},
 };
 
 /// How far the start of an agent is.
@@ -83,9 +83,8 @@ impl Lifecycle {
         let namespace = attachment.namespace;
         cx.push(Effect::Departed(attachment.instance));
         let removing = self.kernel(namespace, KernelStep::Remove(Box::new(attachment.clone()), farewell), cx);
-        let shown = Shown { attachment, warnings: vec![] };
         let ending = Ending {
-            shown,
+            shown: Shown::of(attachment),
             hosts: vec![],
             port: None,
             reason: EndReason::Asked,
@@ -113,6 +112,10 @@ impl Lifecycle {
                     doing: Doing::Nothing,
                 };
                 self.put(namespace, State::Standing(Box::new(standing)));
+                // What has come meanwhile was for instances that stood.
+                if self.view.is_some() {
+                    self.queue(namespace, Job::Reconcile);
+                }
             }
             Outcome::TakenUp(Err(why)) => {
                 cx.push(Effect::Log(Notice::NotTakenUp { instance, service, why }));

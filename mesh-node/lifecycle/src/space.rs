@@ -11,8 +11,8 @@ use mesh_proto::{
 };
 
 use crate::{
-    AttachRequest, Attachment, CallId, ContainerId, EndReason, Error, Farewell, HostsPlace, Nsid, OpId, Port, SaveId,
-    Shown, WatchId, effect::KeptHosts, pace::Pace,
+    AttachRequest, Attachment, CallId, ContainerId, EndReason, Error, Farewell, HostsLeft, HostsPlace, Nsid, OpId,
+    Port, SaveId, Shown, WatchId, effect::KeptHosts, pace::Pace,
 };
 
 /// A namespace, and what waits for its turn there: one change at a time.
@@ -176,7 +176,7 @@ pub(crate) struct Standing {
 /// What has been said of an instance, and is not to be said again.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
-    /// The names that were left out.
+    /// The warnings about names in the log.
     pub(crate) names: BTreeSet<String>,
     /// That there are more names than a hosts file takes.
     pub(crate) beyond: Option<String>,
@@ -184,6 +184,18 @@ pub(crate) struct Said {
     pub(crate) addresses: Option<String>,
     /// Something else changes its network.
     pub(crate) network: Option<String>,
+}
+
+impl Said {
+    /// Which warnings about names are new in the log. That names don't fit is said once, however many they are, until they do.
+    pub(crate) fn news(&mut self, warnings: Vec<String>, beyond: Option<String>) -> Vec<String> {
+        let (counted, all): (BTreeSet<_>, BTreeSet<_>) =
+            warnings.into_iter().partition(|warning| Some(warning) == beyond.as_ref());
+        let others = all.difference(&self.names).cloned();
+        let news = counted.into_iter().filter(|_| self.beyond.is_none()).chain(others).collect();
+        (self.names, self.beyond) = (all, beyond);
+        news
+    }
 }
 
 /// What keeps a namespace as it was set up.
@@ -233,6 +245,12 @@ pub(crate) enum Doing {
     DrainingAnew(InstanceId),
     /// Its last container is gone: whether a process is left.
     FindingProcesses(Then),
+    /// A container has ended, and the names are taken out of its hosts file.
+    LettingGo {
+        left: BTreeMap<OpId, HostsPlace>,
+        container: ContainerId,
+        caller: LetGoCaller,
+    },
     /// The names are written into a file that was found again.
     Renaming(HostsPlace),
     /// It is looked at, and what has changed is put back.
@@ -360,6 +378,16 @@ impl Space {
         }
     }
 
+    /// The hosts files of ended containers that are being cleared.
+    pub(crate) fn clearings(&self) -> Vec<HostsLeft> {
+        let State::Standing(standing) = &self.state else { return vec![] };
+        let Doing::LettingGo { left, .. } = &standing.doing else { return vec![] };
+        let Attachment { namespace, service, .. } = &standing.attachment;
+        let left_at =
+            |place: &HostsPlace| HostsLeft { namespace: *namespace, service: service.clone(), place: place.clone() };
+        left.values().map(left_at).collect()
+    }
+
     /// Whether it is being taken out, and another one can't take its place yet.
     pub(crate) fn leaving(&self) -> Option<&Attachment> {
         match &self.state {
@@ -375,12 +403,11 @@ impl Standing {
         self.since.is_some_and(|since| since.epoch == view.epoch && view.revision < since.revision)
     }
 
-    /// As callers see it.
+    /// As callers see it, with what its names lack.
     pub(crate) fn shown(&self) -> Shown {
-        let attachment = self.attachment.clone();
-        let mut warnings: Vec<String> = attachment.unkept.iter().map(ToString::to_string).collect();
-        warnings.extend(self.said.beyond.iter().filter(|_| !self.hosts.is_empty()).cloned());
-        Shown { attachment, warnings }
+        let mut shown = Shown::of(self.attachment.clone());
+        shown.warnings.extend(self.said.beyond.iter().filter(|_| !self.hosts.is_empty()).cloned());
+        shown
     }
 
     /// From now on its names are kept in this hosts file as well. One that stood at the same place before may be mounted somewhere:

@@ -10,7 +10,7 @@ use mesh_proto::{
 
 use crate::{
     AskError, Attachment, CallId, Effect, EndReason, Error, Farewell, HostsAnswer, HostsPlace, KernelStep, Lifecycle,
-    Link, NamespaceId, Notice, OpId, Outcome, Port, SaveId,
+    Link, NamespaceId, Notice, OpId, Outcome, Port, SaveId, Shown,
     attach::one_line,
     attachment::service_address,
     effect::KeptHosts,
@@ -104,7 +104,7 @@ impl Lifecycle {
                 return self.name_further(namespace, standing, attach, (place, is_new), cx);
             }
             Doing::SavingDrain(call, save, since) if save <= self.saved => {
-                let shown = standing.shown();
+                let shown = Shown::of(standing.attachment.clone());
                 self.stand(namespace, standing);
                 return self.settle(call, Subject::DrainingSet(shown), since, cx);
             }
@@ -130,9 +130,8 @@ impl Lifecycle {
             (Doing::Naming(attach, place, is_new), Outcome::Did(result)) => {
                 if let Err(why) = result {
                     let dropped = if is_new { standing.drop_hosts(&place) } else { vec![] };
-                    let others = standing.hosts.clone();
+                    self.let_go(&standing, dropped, cx);
                     self.stand(namespace, standing);
-                    self.let_go(dropped, &others, cx);
                     self.save(cx);
                     return self.refuse_attach(*attach, why.into(), cx);
                 }
@@ -170,6 +169,22 @@ impl Lifecycle {
             (Doing::FindingProcesses(then), Outcome::Is(inhabited)) => {
                 let farewell = if inhabited { Farewell::Barred } else { Farewell::Restored };
                 self.end(namespace, standing, farewell, EndReason::ContainerEnded, then, cx);
+            }
+            (Doing::LettingGo { mut left, container, caller }, outcome) => {
+                if let Some(place) = left.remove(&op) {
+                    Self::say_not_cleared(place, outcome, cx);
+                }
+                match left.is_empty() {
+                    true => {
+                        self.stand(namespace, standing);
+                        self.save(cx);
+                        self.has_let_go(&container, caller, None, cx);
+                    }
+                    false => {
+                        standing.doing = Doing::LettingGo { left, container, caller };
+                        self.stand(namespace, standing);
+                    }
+                }
             }
             (Doing::Renaming(place), Outcome::Hosts(answer)) => {
                 self.kept_again(namespace, standing, place, op, answer, cx)
@@ -244,8 +259,7 @@ impl Lifecycle {
         let Some(place) = attach.request.hosts.clone() else { return self.stand(namespace, standing) };
         let is_new = !standing.attachment.hosts.contains(&place);
         let replaced = standing.keep_hosts(KeptHosts { place: place.clone(), handle: op, file });
-        let others = standing.hosts.clone();
-        self.let_go(replaced, &others, cx);
+        self.let_go(&standing, replaced, cx);
         self.save_standing(namespace, standing, |save| Doing::SavingHosts(attach, place, is_new, save), cx);
     }
 
@@ -324,6 +338,8 @@ impl Lifecycle {
                 let (instance, service) = (standing.attachment.instance, standing.attachment.service.clone());
                 cx.push(Effect::Log(Notice::DrainingSet { instance, service, draining }));
                 let since = self.view_at().map(|at| Have { revision, ..at });
+                // Earlier views say otherwise.
+                standing.since = since.or(standing.since);
                 self.save_standing(namespace, standing, |save| Doing::SavingDrain(call, save, since), cx);
             }
             Err(error) => {
@@ -342,13 +358,13 @@ impl Lifecycle {
             other => return space.state = other,
         };
         let Some(view) = self.view.clone() else { return self.stand(namespace, standing) };
-        let state = view.instance(standing.attachment.instance).map(|instance| instance.state);
-        if let Some(draining) = state.filter(|_| self.link.synced).map(|state| state == InstanceState::Draining)
-            && !standing.is_new_to(&view)
+        if let Some(draining) = standing.draining_in(&view).filter(|_| self.link.synced)
             && draining != standing.attachment.draining
         {
-            // A question that got no answer was carried out all the same.
+            // An administrator did it; or it was requested here, and the answer was lost.
             standing.attachment.draining = draining;
+            let (instance, service) = (standing.attachment.instance, standing.attachment.service.clone());
+            cx.push(Effect::Log(Notice::DrainLearned { instance, service, draining }));
             self.queue(namespace, Job::Reconcile);
             self.stand(namespace, standing);
             self.save(cx);
@@ -507,6 +523,14 @@ impl Lifecycle {
         let op = self.op(Owner::Departed(instance));
         cx.push(Effect::Ask(op, Ask::Detach { instance }));
         self.end_served(namespace, standing, port, (Farewell::Restored, EndReason::Unsaid), Then::Nothing, cx);
+    }
+}
+
+impl Standing {
+    /// Whether it is drained, if the view says so.
+    fn draining_in(&self, view: &View) -> Option<bool> {
+        let here = view.instance(self.attachment.instance).filter(|instance| instance.runner == view.runner)?;
+        (!self.is_new_to(view)).then_some(here.state == InstanceState::Draining)
     }
 }
 

@@ -42,7 +42,7 @@ impl Played {
         let mut this = Self { core: Lifecycle::new(remembered, now), now, view, effects: vec![] };
         this.tell(Input::Start(CallId(1000)));
         if connected {
-            this.tell(Input::Link(Link { connected: true, synced: true }));
+            this.tell(Input::Link(Link { connected: true, synced: true, unknown: false }));
         }
         this.tell(Input::View(Arc::new(this.view.clone())));
         this

@@ -15,6 +15,15 @@ pub(super) enum Presence {
     /// It takes questions and doesn't answer.
     Silent,
     Away,
+    /// It is there, and refuses this runner, as one that was removed or that is a copy.
+    Refusing,
+}
+
+impl Presence {
+    /// Whether it takes no questions.
+    pub(super) const fn is_away(self) -> bool {
+        matches!(self, Self::Away | Self::Refusing)
+    }
 }
 
 #[derive(Debug)]
@@ -60,6 +69,12 @@ impl Coordinator {
             self.view.put(Record::Service(Arc::new(moved)));
             self.view.revision = self.view.revision.next();
         }
+    }
+
+    /// An administrator drains or undrains an instance.
+    pub(super) fn turn(&mut self, instance: InstanceId, draining: bool) {
+        let ask = if draining { Ask::Drain { instance } } else { Ask::Undrain { instance } };
+        let _ = self.answer(&ask);
     }
 
     /// Keeps a copy of the database, or goes back to the last one.

@@ -27,8 +27,9 @@ impl Life {
             26..44 => self.start_container(),
             44..52 => self.detach(),
             52..56 => self.detach_container(),
-            56..60 => self.drain(),
-            60..68 => self.end_process(),
+            56..59 => self.drain(),
+            59..61 => self.drain_elsewhere(),
+            61..68 => self.end_process(),
             68..74 => self.end_namespace(),
             74..76 => self.hang_up(),
             76..80 => self.come_or_go(),
@@ -123,6 +124,7 @@ impl Life {
             // No agent that is killed now hears that it has ended there.
             if pid.is_none() && self.must.contains_key(&former) {
                 self.must.insert(former, Must::Either);
+                self.plain.insert(former);
             }
             pid.into_iter().for_each(|pid| self.end(pid));
         }
@@ -186,9 +188,25 @@ impl Life {
     fn drain(&mut self) {
         let Some((instance, _)) = self.rng.pick(&self.listed()).copied() else { return };
         let call = self.call(vec![]);
+        // A view from before may be on its way.
+        if self.rng.chance(50) {
+            self.move_service();
+        }
         let draining = self.rng.chance(60);
+        self.told_draining.insert(instance, (call, None));
         self.note(|| format!("{call:?}: draining of {instance} is {draining}"));
         self.input(Input::SetDraining(call, instance, draining));
+    }
+
+    /// An administrator of the coordinator does it.
+    fn drain_elsewhere(&mut self) {
+        let all = self.coordinator.instances();
+        let Some(instance) = self.rng.pick(&all).copied() else { return };
+        let draining = self.rng.chance(60);
+        self.note(|| format!("an administrator: draining of {instance} is {draining}"));
+        self.told_draining.remove(&instance);
+        self.coordinator.turn(instance, draining);
+        self.publish();
     }
 
     fn end(&mut self, pid: i32) {
@@ -255,7 +273,8 @@ impl Life {
 
     fn come_or_go(&mut self) {
         match self.coordinator.presence {
-            Presence::Away => self.connect(),
+            Presence::Away | Presence::Refusing => self.connect(),
+            _ if self.rng.chance(30) => self.refuse(),
             _ => self.disconnect(),
         }
     }
@@ -283,7 +302,8 @@ impl Life {
             self.note(|| "the coordinator is an older one".to_owned());
             // It may have no room for another instance.
             self.must.values_mut().filter(|must| **must == Must::Stand).for_each(|must| *must = Must::Either);
-            if self.coordinator.presence != Presence::Away {
+            self.told_draining.clear();
+            if !self.coordinator.presence.is_away() {
                 self.disconnect();
             }
             self.connect();

@@ -7,12 +7,12 @@ use std::{
 };
 
 use mesh_lifecycle::{
-    AskError, CallId, Effect, Farewell, HostsSource, Input, KernelStep, Lifecycle, Link, Look, NamespacePlace, Nsid,
-    OpId, Opened, Outcome, Port, Remembered, Reply, SaveId, TakenUp, WatchId,
+    AskError, CallId, Effect, Farewell, HostsSource, Input, KernelStep, Lifecycle, Link, Look, NamespacePlace, Notice,
+    Nsid, OpId, Opened, Outcome, Port, Remembered, Reply, SaveId, TakenUp, WatchId,
 };
 use mesh_proto::{
-    ServicePath,
-    message::{Ask, Have, Refusal},
+    InstanceId, Revision, ServicePath, View,
+    message::{Answer, Ask, Have, Refusal},
 };
 
 use super::{
@@ -42,6 +42,8 @@ pub(super) enum Event {
     Kernel(OpId, KernelStep),
     Ask(OpId, Ask),
     Disk(SaveId, Box<Remembered>),
+    /// The view of a stream.
+    View(u64, Arc<View>),
     Written(OpId, u64),
     Cleared(OpId, u64),
     Silence(u64),
@@ -77,7 +79,7 @@ pub(super) struct Life {
     pub(super) calls: BTreeMap<CallId, Issued>,
     pub(super) must: BTreeMap<Generation, Must>,
     pub(super) touched: BTreeMap<Generation, u64>,
-    /// Generations that were attached without a container.
+    /// Generations that were attached without a container, or whose container may have ended unheard.
     pub(super) plain: BTreeSet<Generation>,
     /// Running containers: where, and by which process.
     pub(super) containers: BTreeMap<String, (Generation, Option<i32>)>,
@@ -85,6 +87,8 @@ pub(super) struct Life {
     pub(super) started: bool,
     /// The coordinator is there, and the agent is not yet.
     waits_for_start: bool,
+    /// What was last asked for by a caller about each instance's drain, and answered.
+    pub(super) told_draining: BTreeMap<InstanceId, (CallId, Option<bool>)>,
     /// Calls whose callers have hung up.
     pub(super) hung: BTreeSet<CallId>,
     /// Namespaces in which a process is left behind a container.
@@ -157,6 +161,7 @@ impl Life {
             containers: BTreeMap::new(),
             started: false,
             waits_for_start: true,
+            told_draining: BTreeMap::new(),
             hung: BTreeSet::new(),
             must_be_barred: BTreeMap::new(),
             watched: BTreeMap::new(),
@@ -229,7 +234,7 @@ impl Life {
         }
         self.machine.agent_gone();
         self.started = false;
-        self.waits_for_start |= self.coordinator.presence != Presence::Away;
+        self.waits_for_start |= !self.coordinator.presence.is_away();
         self.coordinator.presence = Presence::Away;
         self.hung.clear();
         for issued in std::mem::take(&mut self.calls).into_values() {
@@ -310,15 +315,26 @@ impl Life {
         let held = self.core.hello();
         self.note(|| format!("the coordinator is there, and hears of {held:?}"));
         self.coordinator.hello(&held);
-        self.input(Input::Link(Link { connected: true, synced: false }));
-        self.publish();
-        self.input(Input::Link(Link { connected: true, synced: true }));
+        self.input(Input::Link(Link { connected: true, ..Link::default() }));
+        self.view_arrives(&Arc::new(self.coordinator.view.clone()));
+        self.input(Input::Link(Link { connected: true, synced: true, unknown: false }));
     }
 
     pub(super) fn disconnect(&mut self) {
         self.note(|| "the coordinator is away".to_owned());
         self.coordinator.presence = Presence::Away;
-        self.input(Input::Link(Link::default()));
+        self.stream_ends(Link::default());
+    }
+
+    /// The coordinator refuses this runner from now on.
+    pub(super) fn refuse(&mut self) {
+        self.note(|| "the coordinator refuses this runner".to_owned());
+        self.coordinator.presence = Presence::Refusing;
+        self.stream_ends(Link { unknown: self.bug != Some(Bug::RefusalUnheard), ..Link::default() });
+    }
+
+    fn stream_ends(&mut self, link: Link) {
+        self.input(Input::Link(link));
         let lost: Vec<_> =
             self.events.iter().filter(|(_, e)| matches!(e, Event::Ask(..))).map(|(key, _)| *key).collect();
         for key in lost {
@@ -330,14 +346,22 @@ impl Life {
         }
     }
 
-    /// Tells the agent what the view is, and that it is in force.
+    /// Sends the agent the view. Answers overtake views, and views don't overtake each other.
     pub(super) fn publish(&mut self) {
-        if self.coordinator.presence == Presence::Away {
+        if self.coordinator.presence.is_away() {
             return;
         }
-        let view = self.coordinator.view.clone();
+        let sent = self.events.iter().filter(|(_, event)| matches!(event, Event::View(..))).map(|(key, _)| key.0);
+        let from = sent.max().unwrap_or(self.now) - self.now;
+        let delay = from + Duration::from_millis(self.rng.below(150));
+        let view = Arc::new(self.coordinator.view.clone());
+        self.after(delay, Event::View(self.coordinator.stream, view));
+    }
+
+    /// A view is there, and comes into force.
+    fn view_arrives(&mut self, view: &Arc<View>) {
         let have = Have { epoch: view.epoch, revision: view.revision };
-        self.input(Input::View(Arc::new(view)));
+        self.input(Input::View(Arc::clone(view)));
         self.soon(60, Event::Input(Input::Applied(have)));
     }
 
@@ -361,19 +385,20 @@ impl Life {
             }
             Event::Ask(op, ask) => match self.coordinator.presence {
                 Presence::There => {
-                    let told = match (&ask, self.bug) {
-                        (Ask::Detach { .. }, Some(Bug::EndUntold)) => {
-                            Ok(mesh_proto::message::Answer::Detached { revision: self.coordinator.view.revision })
-                        }
-                        _ => self.coordinator.answer(&ask),
-                    };
+                    let told = self.answer(&ask);
                     self.publish();
                     self.input(Input::Done(op, Outcome::Answered(told.map_err(AskError::Refused))));
                 }
                 // Until the stream breaks.
                 Presence::Silent => self.soon(500, Event::Ask(op, ask)),
-                Presence::Away => self.input(Input::Done(op, Outcome::Answered(Err(away())))),
+                Presence::Away | Presence::Refusing => {
+                    self.input(Input::Done(op, Outcome::Answered(Err(away()))));
+                }
             },
+            Event::View(stream, view) if stream == self.coordinator.stream && !self.coordinator.presence.is_away() => {
+                self.view_arrives(&view);
+            }
+            Event::View(..) => {}
             Event::Disk(save, remembered) => {
                 if !(self.bug == Some(Bug::SaveLost) && self.rng.chance(25)) {
                     let mut remembered = *remembered;
@@ -411,6 +436,19 @@ impl Life {
         }
     }
 
+    fn answer(&mut self, ask: &Ask) -> Result<Answer, Refusal> {
+        if self.bug == Some(Bug::EndUntold) && matches!(ask, Ask::Detach { .. }) {
+            return Ok(Answer::Detached { revision: self.coordinator.view.revision });
+        }
+        let answer = self.coordinator.answer(ask);
+        match answer {
+            Ok(Answer::Drained { .. }) if self.bug == Some(Bug::RevisionLost) => {
+                Ok(Answer::Drained { revision: Revision(0) })
+            }
+            other => other,
+        }
+    }
+
     // === Effects ===
 
     fn execute(&mut self, effect: Effect) {
@@ -425,9 +463,14 @@ impl Life {
                 let delay = from + Duration::from_millis(1 + self.rng.below(10));
                 self.after(delay, Event::Disk(save, remembered));
             }
-            Effect::Log(notice) => self.note(|| format!("{notice:?}")),
+            Effect::Log(notice) => {
+                self.check_notice(&notice);
+                self.note(|| format!("{notice:?}"));
+            }
             Effect::Ask(op, ask) => match self.coordinator.presence {
-                Presence::Away => self.soon(2, Event::Input(Input::Done(op, Outcome::Answered(Err(away()))))),
+                Presence::Away | Presence::Refusing => {
+                    self.soon(2, Event::Input(Input::Done(op, Outcome::Answered(Err(away())))))
+                }
                 _ => self.soon(30, Event::Ask(op, ask)),
             },
             Effect::HurryStream | Effect::Departed(_) => {}
@@ -533,7 +576,7 @@ impl Life {
     }
 
     /// *One place*: an instance is served once, and only where it was made.
-    fn serve(&mut self, generation: Option<Generation>, port: Port, instance: mesh_proto::InstanceId) {
+    fn serve(&mut self, generation: Option<Generation>, port: Port, instance: InstanceId) {
         let all = self.machine.namespaces.values();
         let served = all.filter_map(|ns| ns.mesh0.as_ref()?.served).any(|(_, other)| other == instance);
         if served {
@@ -557,6 +600,23 @@ impl Life {
             if !is_there {
                 self.fail(format!("{} is made and not remembered", attachment.instance));
             }
+        }
+    }
+
+    /// *No relapse*: what a caller was told of a drain stands until another one decides. *One owner*: what a coordinator that refuses this
+    /// runner gave is another machine's.
+    fn check_notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::DrainLearned { instance, draining, .. } => {
+                let told = self.told_draining.get(instance).and_then(|(_, told)| *told);
+                if told.is_some_and(|told| told != *draining) {
+                    self.fail(format!("an earlier view has turned the drain of {instance} back"));
+                }
+            }
+            Notice::TakingOver { instance, .. } if self.coordinator.presence == Presence::Refusing => {
+                self.fail(format!("{instance} is taken over from a coordinator that refuses this runner"));
+            }
+            _ => {}
         }
     }
 
@@ -690,6 +750,12 @@ impl Life {
         // An agent opens its stream when it has taken up what there was.
         if matches!(result, Ok(Reply::Started)) {
             self.soon(20, Event::Started);
+        }
+        if let Ok(Reply::DrainingSet(shown, _)) = &result
+            && let Some((asked, told)) = self.told_draining.get_mut(&shown.attachment.instance)
+            && *asked == call
+        {
+            *told = Some(shown.attachment.draining);
         }
         let Some(issued) = self.calls.remove(&call) else {
             if self.hung.remove(&call) {
