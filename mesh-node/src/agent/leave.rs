@@ -6,7 +6,7 @@ use mesh_proto::message::{Answer, Ask, Refusal};
 
 use super::{Agent, apply, identity, learned, pins};
 use crate::{
-    containers, instances,
+    containers, hosts, instances,
     local::{self, VERSION},
     state::StateDir,
 };
@@ -15,8 +15,16 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// All that an agent keeps, the secret first.
-const FILES: [&str; 7] =
-    [identity::FILE, apply::FILE, instances::FILE, containers::FILE, learned::FILE, pins::FILE, pins::BOOT];
+const FILES: [&str; 8] = [
+    identity::FILE,
+    apply::FILE,
+    instances::FILE,
+    containers::FILE,
+    hosts::FILE,
+    learned::FILE,
+    pins::FILE,
+    pins::BOOT,
+];
 
 impl Agent {
     /// Leaves the mesh. The agent is to end then.

@@ -37,7 +37,7 @@ impl Agent {
             drops: report.iter().flat_map(drops).collect(),
             traffic: report.iter().flat_map(traffic).collect(),
             offloads: offloads(self.operator, *self.control.switches().borrow(), report.as_ref()),
-            warnings: self.state.warnings(),
+            warnings: [self.state.warnings(), self.instances.hosts_warnings()].concat(),
         }
     }
 

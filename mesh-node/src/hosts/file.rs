@@ -20,13 +20,17 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     sys::statfs::fstatfs,
 };
-use tokio::runtime::Handle;
+use tokio::runtime;
 
 use super::{
     edit,
+    id::FileId,
     scan::{Scan, take_out},
 };
-use crate::sys::borrow::{Denied, Rights};
+use crate::sys::{
+    borrow::{Denied, Rights},
+    handle::Handle,
+};
 
 /// The largest hosts file that is kept, in bytes without our block.
 pub(super) const MAX: u64 = 1 << 20;
@@ -58,24 +62,15 @@ pub(crate) struct HostsFile {
     id: FileId,
     owner: u32,
     name: PathBuf,
+    /// The process whose `/etc/hosts` it was.
+    process: Option<i32>,
+    /// `None` if its file system has none.
+    handle: Option<Handle>,
     /// The whole file as the agent wrote it last.
     written: Vec<u8>,
     /// While a test holds this, the file system doesn't answer.
     #[cfg(test)]
     pub(crate) stalled: std::sync::Arc<tokio::sync::Mutex<()>>,
-}
-
-/// The identity of the file: no other file has it while this one is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct FileId {
-    dev: u64,
-    ino: u64,
-}
-
-impl FileId {
-    pub(super) fn of(metadata: &fs::Metadata) -> Self {
-        Self { dev: metadata.dev(), ino: metadata.ino() }
-    }
 }
 
 /// Why a hosts file is not kept.
@@ -137,6 +132,8 @@ impl HostsFile {
             id: FileId::of(&metadata),
             owner: metadata.uid(),
             name,
+            process: None,
+            handle: Handle::of(found).ok(),
             written: vec![],
             #[cfg(test)]
             stalled: Default::default(),
@@ -157,6 +154,21 @@ impl HostsFile {
     /// As [`Self::put`].
     pub(super) fn clear(&mut self) -> io::Result<bool> {
         self.rewrite(None)
+    }
+
+    /// It is the `/etc/hosts` of this process.
+    pub(super) fn seen_by(self, pid: i32) -> Self {
+        Self { process: Some(pid), ..self }
+    }
+
+    /// The process whose `/etc/hosts` it was when it was opened.
+    pub(super) fn process(&self) -> Option<i32> {
+        self.process
+    }
+
+    /// Its handle, if its file system has such.
+    pub(super) fn handle(&self) -> Option<Handle> {
+        self.handle.clone()
     }
 
     /// Its identity.
@@ -181,7 +193,7 @@ impl HostsFile {
 
     /// Closes it, which may block as long as a write that is still under way.
     pub(crate) fn let_go(self) {
-        if let Ok(runtime) = Handle::try_current() {
+        if let Ok(runtime) = runtime::Handle::try_current() {
             runtime.spawn_blocking(move || drop(self));
         }
     }

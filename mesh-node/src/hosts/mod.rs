@@ -1,14 +1,24 @@
 //! An instance's hosts file. Our names are between two marker lines, and everything else stays as it is. The
 //! container's owner can't make the agent touch another file, wait for a file, or work on one without end.
 
+mod bell;
 mod edit;
 mod file;
 mod files;
 mod guard;
+mod id;
+mod keeping;
+mod kept;
+mod ledger;
+mod mounts;
 mod place;
 mod scan;
+mod seen;
 
-pub(crate) use file::{FileId, HostsFile, Unkept};
-pub(crate) use files::{Files, Kept, Taken};
+pub(crate) use file::{HostsFile, Unkept};
+pub(crate) use files::{Files, Taken};
 pub(crate) use guard::Guards;
+pub(crate) use id::FileId;
+pub(crate) use kept::Kept;
+pub(crate) use ledger::FILE;
 pub(crate) use place::Place;

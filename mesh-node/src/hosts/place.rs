@@ -23,9 +23,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     HostsFile, Unkept,
-    file::{FileId, barred, leased},
+    file::{barred, leased},
+    id::FileId,
 };
-use crate::sys::borrow::Rights;
+use crate::sys::{
+    borrow::Rights,
+    process::{has_ended, pidfd},
+};
 
 /// How many symbolic links are followed on the way to a file, as in the kernel (path_resolution(7)).
 const LINKS: u32 = 40;
@@ -92,10 +96,18 @@ impl Place {
         process().filter(|pid| *pid > 0).map_or(Self::Path(path.clone()), Self::Process)
     }
 
-    /// Whether another file is there by now; `None`: none is, or it can't be reached.
+    /// Whether another file is there by now; `None`: none is, or it can't be reached. A process that has no hosts file
+    /// any more does not have this one.
     pub(crate) fn leads_elsewhere(&self, file: FileId) -> Option<bool> {
-        let found = File::from(self.reach().ok()?);
-        Some(FileId::of(&found.metadata().ok()?) != file)
+        match self {
+            Self::Path(_) => {
+                let found = File::from(self.reach().ok()?);
+                Some(FileId::of(&found.metadata().ok()?) != file)
+            }
+            Self::Process(pid) | Self::Runtime(pid, _) => {
+                is_seen_by(*pid, &pidfd(*pid).ok()?, file).map(|is_seen| !is_seen)
+            }
+        }
     }
 
     /// Whether the file there may replace one of `owner`: a user that can only rename files in a directory must not
@@ -109,23 +121,35 @@ impl Place {
     }
 
     fn open_reached(&self, found: &OwnedFd) -> Result<Option<HostsFile>, Unkept> {
-        let pid = match self {
+        let (pid, rights) = match self {
             Self::Path(_) => return HostsFile::open_unleased(found, None),
-            Self::Process(pid) => pid,
             // A mount that a root user made is not the container's choice.
-            Self::Runtime(pid, path) if mounted_from(*pid, path) => {
-                return HostsFile::open_unleased(&self.reach().map_err(Unkept::Refused)?, None);
-            }
-            Self::Runtime(pid, _) => pid,
+            Self::Runtime(pid, path) if mounted_from(*pid, path) => (*pid, None),
+            Self::Process(pid) | Self::Runtime(pid, _) => (*pid, Some(rights_of(*pid)?)),
         };
-        let rights = Rights::of(*pid).map_err(|e| {
-            barred(
-                Path::new(&format!("/proc/{pid}/root/etc/hosts")),
-                &format!("whose process it is can't be seen: {e}"),
-            )
-        })?;
         let found = self.reach().map_err(Unkept::Refused)?;
-        HostsFile::open_unleased(&found, Some(&rights))
+        let opened = HostsFile::open_unleased(&found, rights.as_ref())?;
+        Ok(opened.map(|file| file.seen_by(pid)))
+    }
+}
+
+fn rights_of(pid: i32) -> Result<Rights, Unkept> {
+    Rights::of(pid).map_err(|e| {
+        barred(Path::new(&format!("/proc/{pid}/root/etc/hosts")), &format!("whose process it is can't be seen: {e}"))
+    })
+}
+
+/// Whether a process has this file as its `/etc/hosts`; `None`: it has ended, or that can't be seen.
+pub(super) fn is_seen_by(pid: i32, process: &OwnedFd, file: FileId) -> Option<bool> {
+    let seen = reach_in_process(pid).and_then(|found| File::from(found).metadata());
+    // After that: its number is given again only after its end.
+    if has_ended(process) {
+        return None;
+    }
+    match seen {
+        Ok(metadata) => Some(FileId::of(&metadata) == file),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => Some(false),
+        Err(_) => None,
     }
 }
 
@@ -137,7 +161,7 @@ fn reach_path(path: &Path) -> io::Result<OwnedFd> {
 
 /// Opens a path below a directory without following links, which could lead out of it. (openat2(2) can do the same, but
 /// systemd's RestrictSUIDSGID= denies it.)
-fn walk(root: &Path, path: &Path) -> io::Result<OwnedFd> {
+pub(super) fn walk(root: &Path, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     let mut at = open(root, flags | OFlag::O_DIRECTORY, Mode::empty())?;
     for part in path.components() {
@@ -206,7 +230,7 @@ fn is_mounted_from(mounts: &str, path: &Path) -> bool {
     inner.components().count() >= 2 && path.ends_with(inner)
 }
 
-fn reach_in_process(pid: i32) -> io::Result<OwnedFd> {
+pub(super) fn reach_in_process(pid: i32) -> io::Result<OwnedFd> {
     walk(Path::new(&format!("/proc/{pid}/root")), Path::new("etc/hosts"))
 }
 

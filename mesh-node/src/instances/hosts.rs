@@ -230,6 +230,11 @@ impl Instances {
         Some(hosts)
     }
 
+    /// In which hosts files names stay that no instance keeps there, and why.
+    pub(crate) fn hosts_warnings(&self) -> Vec<String> {
+        self.inner.files.warnings()
+    }
+
     /// Writes what the view says into an instance's hosts file.
     pub(super) async fn put_names(&self, instance: InstanceId, file: &Kept) -> Result<(), Refusal> {
         let Some(names) = self.names_of(instance) else { return Ok(()) };
@@ -279,6 +284,8 @@ pub(super) fn places<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Place>, D
     })
 }
 
+#[cfg(test)]
+mod covered;
 pub(super) mod moved;
 #[cfg(test)]
 mod tests;

@@ -93,7 +93,7 @@ impl Instances {
     /// ended, for [`Self::end`].
     pub(crate) async fn start(parts: Parts, remembered: Remembered) -> (Self, mpsc::UnboundedReceiver<NamespaceId>) {
         let (processes, ended) = mpsc::unbounded_channel();
-        let (files, moves) = Files::watched(Some(parts.guards.clone()));
+        let (files, moves) = Files::watched(Some(parts.guards.clone()), parts.state.clone());
         let (attached, attachments) = mpsc::unbounded_channel();
         let inner = Inner {
             files,
@@ -113,6 +113,7 @@ impl Instances {
         tokio::spawn(moved::follow(Arc::downgrade(&instances.inner), moves));
         tokio::spawn(upkeep::keep(Arc::downgrade(&instances.inner), attachments));
         instances.recover(remembered).await;
+        instances.inner.files.take_out_left();
         (instances, ended)
     }
 

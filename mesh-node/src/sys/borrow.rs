@@ -7,19 +7,19 @@ use std::{
     fs, io,
     mem::{self, MaybeUninit},
     os::{
-        fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
+        fd::{AsRawFd as _, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
     thread,
     time::Duration,
 };
 
-use nix::{
-    libc,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-};
+use nix::libc;
 
-use super::{fd::recv_with_fds, process::pidfd};
+use super::{
+    fd::recv_with_fds,
+    process::{has_ended, pidfd},
+};
 
 /// How long a file system may take to open a file.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -57,8 +57,7 @@ impl Rights {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let theirs = fs::File::open(format!("/proc/{pid}/ns/user"))?;
         let is_ours = same_file(&theirs, &fs::File::open("/proc/self/ns/user")?)?;
-        let mut end = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut end, PollTimeout::ZERO)? > 0 {
+        if has_ended(&process) {
             return Err(io::Error::other("it has just ended"));
         }
         let rights = parse(&status).ok_or_else(|| io::Error::other("its credentials can't be read"))?;
@@ -300,9 +299,14 @@ fn same_file(one: &fs::File, other: &fs::File) -> io::Result<bool> {
 mod tests {
     use std::{
         io::Read as _,
-        os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+        os::{
+            fd::AsFd as _,
+            unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+        },
         process::{Child, Command, Stdio},
     };
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     use super::*;
     use crate::state::tests::Scratch;

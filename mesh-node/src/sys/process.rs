@@ -6,7 +6,10 @@ use std::{
     os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
-use nix::libc;
+use nix::{
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Opens a process as a descriptor that becomes readable when it ends: pidfd_open(2), which is close-on-exec.
@@ -22,6 +25,12 @@ pub(crate) fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just returned this descriptor, which no other code knows.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether the process behind a pidfd has ended.
+pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut end = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut end, PollTimeout::ZERO) != Ok(0)
 }
 
 /// The number of the process behind a pidfd: proc(5), "fdinfo".

@@ -377,3 +377,54 @@ fn a_container_that_mounts_another_file_later_gains_nothing() {
         process.kill();
     });
 }
+
+/// `nsenter` into the mounts of a container.
+fn inside(container: &Daemon, script: &str) {
+    let mut command = Command::new("nsenter");
+    command.args([&format!("--mount=/proc/{}/ns/mnt", container.pid()), "sh", "-euc", script]);
+    assert!(command.status().expect("nsenter(1): install util-linux").success(), "{script}");
+}
+
+/// Which of these files hold names; the others are as they were.
+fn named(files: &[&str]) -> Vec<bool> {
+    let is_named = |file: &&str| {
+        let text = fs::read_to_string(file).expect("the file");
+        assert!(text.starts_with(THEIRS), "{text}");
+        text.contains(" app.warp\n") || text != THEIRS
+    };
+    files.iter().map(is_named).collect()
+}
+
+const THEIRS: &str = "127.0.0.1 localhost\n";
+
+#[test]
+fn by_process_names_stay_in_no_file_that_a_mount_covers() {
+    isolated(|| {
+        let (_world, _coordinator, mut aws) = stage();
+        let files = ["/run/first", "/run/second", "/run/third"];
+        files.iter().for_each(|file| fs::write(file, THEIRS).expect("a file"));
+        let container = container("mount --bind /run/first /etc/hosts");
+        aws.command(&["attach", "shop/db", "--pid", &container.pid().to_string()]).done();
+        assert_eq!(named(&files), [true, false, false]);
+        // While the agent runs.
+        inside(&container, "mount --bind /run/second /etc/hosts");
+        wait::until_true("the names to follow", || named(&files) == [false, true, false]);
+        // While it doesn't.
+        aws.kill();
+        inside(&container, "mount --bind /run/third /etc/hosts");
+        assert_eq!(named(&files), [false, true, false]);
+        aws.start_alone(&[]);
+        wait::until_true("the names to follow", || named(&files) == [false, false, true]);
+        // And one that can't be kept.
+        inside(&container, "mount -t tmpfs none /etc");
+        let warnings = || aws.json(&["status"])["instances"][0]["warnings"].to_string();
+        wait::until_true("a word of it", || named(&files) == [false; 3] && warnings().contains("/etc/hosts"));
+        inside(&container, "umount --lazy /etc");
+        wait::until_true("the names to be back", || {
+            named(&files) == [false, false, true] && !warnings().contains("hosts")
+        });
+        let instance = aws.json(&["status"])["instances"][0]["id"].as_str().expect("an id").to_owned();
+        aws.command(&["detach", &instance]).done();
+        assert_eq!(named(&files), [false; 3]);
+    });
+}

@@ -38,10 +38,15 @@ impl Instances {
 
     /// Whether another file stands at the place by now, and may; `None`: none does.
     async fn has_moved(&self, left: &Left) -> Option<bool> {
-        let latest = self.wants(left).and_then(|instance| self.table().get(instance)?.latest(&left.place))?;
+        let (latest, unkept) = self.wants(left).and_then(|instance| {
+            let table = self.table();
+            let entry = table.get(instance)?;
+            Some((entry.latest(&left.place)?, entry.attachment.unkept.is_some()))
+        })?;
         let place = left.place.clone();
         let look = move || {
-            let moved = place.leads_elsewhere(latest.id());
+            // One that could not be kept may be gone again: then nothing is wrong any more.
+            let moved = place.leads_elsewhere(latest.id()).map(|moved| moved || unkept);
             moved.filter(|moved| !moved || place.is_heir_of(latest.owner()))
         };
         spawn_blocking(look).await.ok()?

@@ -105,10 +105,10 @@ async fn names_are_put_back_when_a_runtime_rewrites_the_file() {
 }
 
 /// A process, in this namespace or the test's own, that has this file as its /etc/hosts.
-struct Process(Child);
+pub(super) struct Process(Child);
 
 impl Process {
-    fn with(hosts: &Path, ns: Option<&Namespace>) -> Self {
+    pub(super) fn with(hosts: &Path, ns: Option<&Namespace>) -> Self {
         let mut command = Command::new("nsenter");
         command.args(ns.map(|ns| format!("--net=/proc/{}/fd/{}", std::process::id(), ns.as_fd().as_raw_fd())));
         command.args(["unshare", "--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && echo && exec cat"]);
@@ -117,8 +117,20 @@ impl Process {
         Self(child)
     }
 
-    fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         Place::Process(self.0.id().cast_signed())
+    }
+
+    /// Its files.
+    pub(super) fn root(&self) -> std::path::PathBuf {
+        format!("/proc/{}/root", self.0.id()).into()
+    }
+
+    /// Runs a command where the process sees its files.
+    pub(super) fn runs(&self, script: &str, file: &Path) {
+        let mut command = Command::new("nsenter");
+        command.args([&format!("--mount=/proc/{}/ns/mnt", self.0.id()), "sh", "-euc", script]);
+        assert!(command.arg(file).status().unwrap().success(), "{script}");
     }
 }
 
