@@ -298,6 +298,9 @@ impl Lifecycle {
 
     /// A look has found another file, the same, or none.
     fn followed(&mut self, namespace: NamespaceId, place: HostsPlace, moved: Option<bool>, cx: &mut Context<'_>) {
+        // One that could not be kept may be gone again: then nothing is wrong any more.
+        let unkept = self.wants(namespace, &place).is_some_and(|standing| standing.attachment.unkept.is_some());
+        let moved = moved.map(|moved| moved || unkept);
         let Some(seek) = self.seeks.get_mut(&(namespace, place.clone())) else { return };
         let Some(follow) = &mut seek.follows else { return };
         match moved {
