@@ -1,4 +1,4 @@
-//! What the admin API and `--json` show: version 1. Fields may be added; a renamed or dropped one is a new version.
+//! The admin API and `--json` output, version 1. Fields may be added. A renamed or removed field needs a new version.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -16,15 +16,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::coordinator::{Core, Failure};
 
-/// The version of every shape in here.
+/// The version of all these shapes.
 pub(crate) const VERSION: u32 = 1;
 
 /// The answer to an administrator's command.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Done {
-    /// The commit that holds what it changed.
+    /// The commit with its changes.
     pub(crate) revision: Revision,
-    /// What came of it.
+    /// Its outcome.
     pub(crate) outcome: Outcome,
 }
 
@@ -33,16 +33,16 @@ pub(crate) struct Done {
 pub(crate) struct NewToken {
     pub(crate) version: u32,
     pub(crate) id: TokenId,
-    /// What its holder shows: a secret.
+    /// The token's text, a secret.
     pub(crate) token: String,
-    /// From when on it is no longer good, in unix seconds.
+    /// When it expires, in Unix seconds.
     pub(crate) expires: UnixSeconds,
-    /// What the operator may not have expected.
+    /// Effects that the operator may not expect.
     pub(crate) warnings: Vec<String>,
-    /// Where runners reach the coordinator, as it was told (`serve --advertise`); the token says it.
+    /// The URLs of `serve --advertise`, which the token contains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) urls: Vec<String>,
-    /// Where they may reach it, by its own guess.
+    /// The coordinator's guess of its URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) guess: Option<String>,
 }
@@ -62,35 +62,35 @@ pub(crate) struct Node {
     pub(crate) provider: Label,
     pub(crate) state: NodeState,
     pub(crate) endpoints: Vec<SocketAddr>,
-    /// Of the view that it says is in force; null if it isn't connected or hasn't said so.
+    /// The revision of the view that it has confirmed; null if it isn't connected or hasn't confirmed any.
     pub(crate) revision: Option<Revision>,
-    /// How long ago it was last heard; null if never since the coordinator started.
+    /// How long ago it was last heard; null if not since the coordinator's start.
     pub(crate) last_seen_seconds: Option<u64>,
-    /// What it may host, in words.
+    /// Its scope, in words.
     pub(crate) scope: String,
     pub(crate) instances: usize,
-    /// The agent's version; empty before it first connected.
+    /// The agent's version; empty before its first hello.
     pub(crate) agent: String,
-    /// It is removed when it was not heard for ten minutes.
+    /// Whether it is removed after ten minutes of silence.
     #[serde(default)]
     pub(crate) ephemeral: bool,
-    /// The offloads that are switched off there.
+    /// The offloads that are off.
     #[serde(default)]
     pub(crate) off: Vec<Offload>,
-    /// All that it hosts is drained, what it attaches later as well.
+    /// Whether all its instances are drained, also later ones.
     #[serde(default)]
     pub(crate) drained: bool,
 }
 
-/// Whether a runner is heard.
+/// Whether a runner is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum NodeState {
-    /// Its stream stands.
+    /// Connected.
     Online,
-    /// It doesn't; what it hosts stays as it is.
+    /// Not connected. Its instances stay.
     Silent,
-    /// It was removed, and can't come back.
+    /// Removed for good.
     Removed,
 }
 
@@ -109,11 +109,11 @@ pub(crate) struct Deployment {
     pub(crate) team: Label,
     pub(crate) services: usize,
     pub(crate) instances: usize,
-    /// The patterns that a trust without services opens; null: all services.
+    /// What a trust without services opens; null: all services.
     pub(crate) expose: Option<Vec<String>>,
     /// The deployments that may call it.
     pub(crate) trusts: Vec<Label>,
-    /// The file that rules its trust; null: the `trust` command.
+    /// The file that sets its trust list; null: the `trust` command.
     pub(crate) trust_file: Option<String>,
 }
 
@@ -135,7 +135,7 @@ pub(crate) struct Service {
     pub(crate) instances: Vec<ServiceInstance>,
 }
 
-/// An instance, within its service.
+/// An instance of a listed service.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ServiceInstance {
     pub(crate) id: InstanceId,
@@ -161,17 +161,17 @@ pub(crate) struct Instance {
     pub(crate) state: Reachable,
 }
 
-/// Which connections an instance takes, as far as the coordinator knows.
+/// The connections that an instance gets, as far as the coordinator knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Reachable {
-    /// New ones and standing ones.
+    /// New and open ones.
     Live,
-    /// Standing ones.
+    /// Only open ones.
     Draining,
-    /// None: it only calls.
+    /// None, because it only calls.
     Client,
-    /// Its runner isn't heard.
+    /// None, because its runner isn't connected.
     Unreachable,
 }
 
@@ -188,33 +188,33 @@ pub(crate) struct Token {
     pub(crate) id: TokenId,
     /// `join` or `admin`.
     pub(crate) kind: String,
-    /// In words.
+    /// Its purpose, in words.
     pub(crate) scope: String,
     /// `good`, `expired`, `used up` or `revoked`.
     pub(crate) state: String,
     /// Null for an admin token.
     pub(crate) uses_left: Option<u32>,
-    /// How long it is still good.
+    /// How long it is still valid.
     pub(crate) expires_seconds: u64,
-    /// The runners that it enrolled and that are not removed.
+    /// The runners that it enrolled, without removed ones.
     pub(crate) nodes: Vec<Label>,
-    /// What people call it.
+    /// A name for people.
     #[serde(default)]
     pub(crate) name: Option<String>,
 }
 
-/// What was changed, newest first.
+/// The audit, newest entry first.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Audit {
     pub(crate) version: u32,
     pub(crate) audit: Vec<AuditEntry>,
 }
 
-/// One change.
+/// An audit entry.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct AuditEntry {
     pub(crate) number: u64,
-    /// When, in unix seconds.
+    /// When it happened, in Unix seconds.
     pub(crate) at: UnixSeconds,
     pub(crate) by: String,
     pub(crate) action: String,
@@ -222,50 +222,50 @@ pub(crate) struct AuditEntry {
     /// `done` or `refused`.
     #[serde(default)]
     pub(crate) result: Verdict,
-    /// The name of the token that was shown.
+    /// The name of the actor's token.
     #[serde(default)]
     pub(crate) by_name: Option<String>,
-    /// The team whose it is that was changed.
+    /// The team that owns the changed object.
     #[serde(default)]
     pub(crate) team: Option<Label>,
-    /// What was changed, by name.
+    /// The name of the changed object.
     #[serde(default)]
     pub(crate) object: Option<String>,
 }
 
-/// Who may call a deployment.
+/// A deployment's trust list.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Trust {
     pub(crate) version: u32,
     pub(crate) deployment: Label,
     pub(crate) trust: Vec<TrustEntry>,
-    /// The runners concerned that have not confirmed that they apply all of it.
+    /// The affected runners that have not confirmed all of it.
     pub(crate) pending: Vec<Label>,
 }
 
-/// Who may call a deployment, and both directions for each caller.
+/// A deployment's trust list, and both directions for each caller.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TrustPage {
     pub(crate) listing: Trust,
     pub(crate) directions: Vec<BothWays>,
-    /// What the operator may not have expected.
+    /// Effects that the operator may not expect.
     pub(crate) warnings: Vec<String>,
 }
 
-/// A change of a deployment's trust, if any, and how long to wait until all runners concerned have confirmed it.
+/// An optional change of a trust list, and how long to wait for the affected runners' confirmations.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TrustAndWait {
     pub(crate) change: Option<TrustChange>,
     pub(crate) milliseconds: u64,
 }
 
-/// One caller's right.
+/// An entry of a trust list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TrustEntry {
     pub(crate) caller: Label,
-    /// Patterns of services; none: those that the deployment exposes.
+    /// The services; empty: those that the deployment exposes.
     pub(crate) services: Vec<String>,
-    /// None: every port.
+    /// The ports; empty: all.
     pub(crate) ports: Vec<u16>,
 }
 
@@ -398,10 +398,10 @@ impl Audit {
 }
 
 impl TrustPage {
-    /// The page without the runners that are pending.
+    /// The trust list, without pending runners.
     ///
     /// # Errors
-    /// If there is no such deployment for this reader.
+    /// If the reader sees no such deployment.
     pub(crate) fn of(core: &Core, reader: &Admin, deployment: &Label) -> Result<Self, Failure> {
         let (deployment, trust, directions, warnings) = match core.state.trust_list(reader, deployment)? {
             Outcome::Trusted { deployment, trust, directions, warnings } => (deployment, trust, directions, warnings),

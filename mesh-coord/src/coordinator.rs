@@ -1,5 +1,6 @@
-//! The one writer: a task that owns the state. It decides on a command, commits the changes, absorbs them into the state,
-//! and only then notifies the affected runners. Readers get their turn between two commands, and during a commit.
+//! The writer's handle and the writer itself: one task owns the state. It decides on a command, commits the changes,
+//! absorbs them into the state, and then notifies the affected runners. Readers get their turn between commands, and
+//! during a commit.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -39,16 +40,15 @@ use keyring::Keyring;
 use queue::{Queue, Request, Submission, Visit};
 use writer::Writer;
 
-/// The MTU of every `mesh0` unless the operator chooses another: 21×64 bytes, which fits WireGuard over paths of 1404
-/// bytes (IPv4) and 1424 (IPv6).
+/// The default MTU of `mesh0`: 21×64 bytes, which fits WireGuard over paths of 1404 bytes (IPv4) and 1424 (IPv6).
 const DEFAULT_MTU: u16 = 1344;
 
-/// What the operator may choose at the first start.
+/// The operator's choices for the mesh.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Choice {
-    /// The range of overlay addresses. It stays.
+    /// The range of overlay addresses, fixed at the first start.
     pub(crate) range: Option<Range>,
-    /// The MTU of every `mesh0`, in bytes. It may be changed at a later start.
+    /// The MTU of every `mesh0`, in bytes.
     pub(crate) mtu: Option<u16>,
 }
 
@@ -58,10 +58,10 @@ pub(crate) enum Failure {
     /// The model refuses it.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The store can't take it.
+    /// The store can't commit it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The coordinator is ending.
+    /// The coordinator is shutting down.
     #[error("the coordinator is shutting down")]
     Ending,
     /// A bug of the coordinator, not a mistake of the caller.
@@ -70,12 +70,12 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The model has answered another command than the one that was submitted.
+    /// The outcome belongs to another command.
     pub(crate) fn unexpected(outcome: &Outcome) -> Self {
         Self::Internal(format!("an unexpected outcome: {outcome:?}"))
     }
 
-    /// What the caller is told.
+    /// The refusal that the caller receives.
     pub(crate) fn refusal(&self) -> message::Refusal {
         match self {
             Self::Refused(refusal) => refusal.clone().into(),
@@ -88,12 +88,12 @@ impl Failure {
     }
 }
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Debug)]
 pub(crate) struct Done {
     /// The answer.
     pub(crate) outcome: Outcome,
-    /// The commit that holds what the command changed; the last one before it if it changed nothing.
+    /// The commit with its changes, or the last commit if it changed nothing.
     pub(crate) revision: Revision,
 }
 
@@ -102,26 +102,26 @@ pub(crate) struct Done {
 pub(crate) struct Coordinator {
     queue: Arc<Queue>,
     lane: Lane,
-    /// Closed when the last clone is gone.
+    /// Closed when the last clone is dropped.
     _alive: mpsc::Sender<Infallible>,
     pub(crate) clock: Arc<Clock>,
-    /// What is asked before the writer is.
+    /// Checks secrets without the writer.
     pub(crate) keyring: Arc<Keyring>,
     /// The range of overlay addresses.
     pub(crate) range: Range,
 }
 
 impl Coordinator {
-    /// Reads the store, which is set up if it is empty, and starts the writer. The writer ends when the last clone of the
-    /// coordinator is dropped; then its store is closed.
+    /// Reads the store, sets it up if it is empty, and starts the writer. The writer ends when the last clone of the
+    /// coordinator is dropped, and then closes its store.
     ///
     /// # Errors
-    /// If the store fails or holds what can't be a state, or the choice contradicts it.
+    /// If the store fails, holds no valid state, or contradicts the choice.
     pub(crate) async fn start(store: impl Store, choice: Choice) -> Result<(Self, JoinHandle<()>)> {
         Self::start_by(SystemClocks, store, choice).await
     }
 
-    /// The same, by the clocks of another machine.
+    /// The same, with other clocks.
     pub(crate) async fn start_by(
         clocks: impl Clocks,
         store: impl Store,
@@ -160,24 +160,24 @@ impl Coordinator {
         Ok((coordinator, tokio::spawn(writer.run(gone))))
     }
 
-    /// A handle on the account of `tenant`, whose turns it takes; `None`: the operator's.
+    /// A handle on the account of `tenant`, or of the operator.
     pub(crate) fn on_account(&self, tenant: Option<&Tenant>) -> Self {
         let lane = tenant.map_or(Lane::First, |tenant| Lane::Tenant(tenant.clone()));
         Self { lane, ..self.clone() }
     }
 
-    /// Has a command carried out. When this returns it is committed, and the views that it changes are on their way.
+    /// Carries out a command. On return it is committed, and changed views are on their way.
     ///
     /// # Errors
-    /// If it is refused, or can't be kept; then nothing has changed.
+    /// If it is refused or can't be committed. Then nothing has changed.
     pub(crate) async fn submit(&self, command: Command) -> Result<Done, Failure> {
         let (answer, answered) = oneshot::channel();
         self.queue.push(&self.lane, Request::Submit(Submission { command: Box::new(command), answer }))?;
         answered.await.unwrap_or(Err(Failure::Ending))
     }
 
-    /// Reads what the writer owns, or changes the sessions, between two commands. Keep `look` short: every other request
-    /// waits for it. It isn't called if the caller has gone before its turn.
+    /// Reads the writer's state, or changes the sessions, between two commands. All other requests wait for `look`,
+    /// so keep it short. It isn't called if the caller is gone before its turn.
     ///
     /// # Errors
     /// If the coordinator is ending.
@@ -195,8 +195,8 @@ impl Coordinator {
         answered.await.map_err(|_| Failure::Ending)
     }
 
-    /// Waits until all runners that `deployment` concerns have confirmed what changed up to `revision`, for `patience` at
-    /// most; returns those that haven't.
+    /// Waits, for at most `patience`, until all runners affected by `deployment` have confirmed what changed up to
+    /// `revision`. Returns those that haven't.
     ///
     /// # Errors
     /// If the coordinator is ending.
@@ -232,7 +232,7 @@ impl Coordinator {
     }
 }
 
-/// What must be written before the first command.
+/// The changes to commit before the first command.
 fn set_up(loaded: &Loaded, choice: Choice) -> Result<Vec<Change>> {
     let meta = loaded.records.iter().find_map(|record| match record {
         Record::Meta(meta) => Some(meta),

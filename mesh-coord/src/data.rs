@@ -1,4 +1,4 @@
-//! The data directory: who may enter it, who holds it, and the files with secrets in it.
+//! The data directory: who may enter it, which process holds it, and its files with secrets.
 
 use std::{
     env,
@@ -16,14 +16,14 @@ use nix::{
 };
 use zeroize::Zeroizing;
 
-/// The database's file in the data directory.
+/// The name of the database file.
 pub(crate) const DATABASE: &str = "mesh-coord.db";
 pub(crate) const SOCKET: &str = "admin.sock";
-/// The end of the path of the system's coordinator's socket: systemd has it below /var/lib/private.
+/// The end of the path of the system coordinator's socket, which systemd puts below /var/lib/private.
 pub(crate) const SYSTEM_SOCKET: &str = "/mesh-coord/admin.sock";
 const LOCK: &str = "lock";
 
-/// Where the coordinator keeps its state when it isn't told: for root the system's place, else the user's own.
+/// The default data directory: the system's for root, otherwise the user's own.
 pub(crate) fn default_directory() -> PathBuf {
     if geteuid().is_root() {
         return PathBuf::from("/var/lib/mesh-coord");
@@ -33,7 +33,7 @@ pub(crate) fn default_directory() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("./mesh-coord"))
 }
 
-/// The admin socket of the coordinator whose data directory this is.
+/// The admin socket of a data directory.
 ///
 /// # Errors
 /// If its path is longer than the system allows.
@@ -43,7 +43,7 @@ pub(crate) fn socket_path(directory: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A data directory that this process holds: no other coordinator can open it until this is dropped.
+/// A data directory that this process holds. No other coordinator can open it until this is dropped.
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
     path: PathBuf,
@@ -52,12 +52,12 @@ pub(crate) struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Makes the directory if there is none (mode 0700) and takes hold of it.
+    /// Creates the directory if it doesn't exist (mode 0700), and holds it.
     ///
-    /// One on a disk that is read-only can be held as well, if it was held before.
+    /// A directory on a read-only disk can be held as well, if it was held before.
     ///
     /// # Errors
-    /// If it can't be made or written to, belongs to another user, or another coordinator holds it.
+    /// If it can't be created or written, belongs to another user, or is held by another coordinator.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         socket_path(path)?;
         DirBuilder::new()
@@ -103,7 +103,8 @@ impl DataDirectory {
         self.path.join(SOCKET)
     }
 
-    /// The secret in the file `name`; made by `make` and written, whole or not at all, if there is no such file.
+    /// The secret in the file `name`. If the file doesn't exist, `make` makes the secret, which is written completely
+    /// or not at all.
     ///
     /// # Errors
     /// If it can't be read, made or written.
@@ -127,7 +128,7 @@ impl DataDirectory {
         Ok(secret)
     }
 
-    /// Writes a file of mode 0600, whole or not at all.
+    /// Writes a file with mode 0600, completely or not at all.
     fn write(&self, name: &str, contents: &[u8]) -> io::Result<()> {
         let new = self.file(&format!("{name}.new"));
         directory::write_new(&new, |file| file.write_all(contents))?;
@@ -135,7 +136,7 @@ impl DataDirectory {
     }
 }
 
-/// Closes the directory to other users. A directory that holds other files stays as it is, and is refused.
+/// Removes other users' access to the directory. A directory with other files is refused unchanged.
 fn keep_private(path: &Path) -> Result<()> {
     let shown = path.display();
     let metadata = fs::metadata(path).with_context(|| format!("{shown} cannot be looked at"))?;
@@ -157,7 +158,7 @@ fn keep_private(path: &Path) -> Result<()> {
         .with_context(|| format!("{shown} cannot be closed to others"))
 }
 
-/// A directory of a test's own, removed with its contents when dropped.
+/// A test's own directory, which is removed when this is dropped.
 #[cfg(test)]
 pub(crate) mod scratch {
     use std::{

@@ -1,5 +1,5 @@
-//! The coordinator: it holds the truth about runners, deployments, trust and instances, and tells each runner what
-//! concerns it. The decisions are `mesh-model`'s; here are its store, its streams, its API and its command line.
+//! The coordinator: it keeps the records of runners, deployments, trust and instances, and sends each runner its
+//! view. `mesh-model` decides; this crate holds the store, the streams, the API and the command line.
 
 use std::process::ExitCode;
 

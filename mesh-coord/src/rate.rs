@@ -1,5 +1,5 @@
-//! Rate limits: one runner, or the holder of one token, that asks without end must not keep the others from the writer
-//! and its disk. What exceeds the rate waits for its turn; what would wait for long is refused.
+//! Rate limits, so that no runner and no token keeps others from the writer and its disk. A request above the rate
+//! waits for its turn, and is refused if it would wait too long.
 
 use std::{
     collections::HashMap,
@@ -10,20 +10,20 @@ use std::{
 use mesh_proto::{RunnerId, TokenId, message::Refusal};
 use tokio::time::{Instant, sleep_until};
 
-/// How far off a turn may be: no caller waits longer for an answer.
+/// The longest wait for a turn.
 const LONGEST: Duration = Duration::from_secs(10);
-/// Limiters of tokens that are kept before unused ones are dropped.
+/// How many tokens' limiters are kept before unused ones are dropped.
 const TOKENS: usize = 1024;
 
-/// The turns of one runner, or of one token.
+/// The turns of one runner or token.
 #[derive(Debug)]
 pub(crate) struct RateLimiter {
-    /// Turns that may come at once.
+    /// How many turns are available at once.
     burst: u32,
-    /// How long it takes until one more may come.
+    /// The time after which one more turn is available.
     interval: Duration,
-    /// The theoretical arrival time of the generic cell rate algorithm (ITU-T I.371 annex A): when everything asked for
-    /// so far will have used up its time.
+    /// The theoretical arrival time of the generic cell rate algorithm (ITU-T I.371 annex A): when all turns taken so
+    /// far are paid for.
     paid: Mutex<Option<Instant>>,
 }
 
@@ -39,18 +39,17 @@ impl From<Busy> for Refusal {
 }
 
 impl RateLimiter {
-    /// For what the writer decides on and the disk stores. A machine that starts with all its containers is served at
-    /// once.
+    /// For requests that are decided on and stored. A machine that starts all its containers is served at once.
     pub(crate) const fn commands() -> Self {
         Self { burst: 100, interval: Duration::from_millis(100), paid: Mutex::new(None) }
     }
 
-    /// For what stays in memory.
+    /// For requests that stay in memory.
     pub(crate) const fn notes() -> Self {
         Self { burst: 500, interval: Duration::from_millis(10), paid: Mutex::new(None) }
     }
 
-    /// Takes a turn that counts as `weight` ordinary ones. It begins at the returned time, which may be `now`.
+    /// Takes a turn with the weight of several. It begins at the returned time, which may be `now`.
     ///
     /// # Errors
     /// If that is too far off. Then no turn is taken.
@@ -74,7 +73,7 @@ impl RateLimiter {
         Ok(())
     }
 
-    /// Whether it was unused for so long that a new one would be no different.
+    /// Whether all its turns are available again.
     pub(crate) fn is_fresh(&self, now: Instant) -> bool {
         self.paid.lock().unwrap_or_else(PoisonError::into_inner).is_none_or(|paid| paid <= now)
     }
@@ -83,9 +82,9 @@ impl RateLimiter {
 /// The limits of one runner.
 #[derive(Debug, Clone)]
 pub(crate) struct RunnerLimits {
-    /// For what is decided on and stored.
+    /// For requests that are decided on and stored.
     pub(crate) commands: Arc<RateLimiter>,
-    /// For what stays in memory.
+    /// For requests that stay in memory.
     pub(crate) notes: Arc<RateLimiter>,
 }
 
@@ -95,7 +94,7 @@ impl Default for RunnerLimits {
     }
 }
 
-/// The limits of all runners and tokens. They outlast streams: a new stream is no way around them.
+/// The limits of all runners and tokens. They outlive streams, so that reconnecting doesn't reset them.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     runners: HashMap<RunnerId, RunnerLimits>,
@@ -108,7 +107,7 @@ impl Limits {
         self.runners.entry(runner).or_default().clone()
     }
 
-    /// The limiter of the holder of an admin token.
+    /// The limiter of an admin token.
     pub(crate) fn token(&mut self, token: TokenId) -> Arc<RateLimiter> {
         if self.tokens.len() >= TOKENS && !self.tokens.contains_key(&token) {
             let now = Instant::now();
@@ -117,7 +116,7 @@ impl Limits {
         Arc::clone(self.tokens.entry(token).or_insert_with(|| Arc::new(RateLimiter::commands())))
     }
 
-    /// Forgets a runner that was removed.
+    /// Forgets a removed runner.
     pub(crate) fn forget(&mut self, runner: RunnerId) {
         self.runners.remove(&runner);
     }
@@ -135,7 +134,7 @@ mod tests {
         let turns: Vec<Instant> = (0..burst + 3).map(|_| limiter.take(1, start).unwrap()).collect();
         assert_eq!(turns.iter().filter(|turn| **turn == start).count(), burst as usize);
         assert_eq!(turns[burst as usize..], [1, 2, 3].map(|n| start + interval * n));
-        // A runner that was quiet for long enough has them all again.
+        // After a quiet time, the runner has the full burst again.
         let later = start + interval * (burst + 3);
         assert!(limiter.is_fresh(later) && (0..burst).all(|_| limiter.take(1, later) == Ok(later)));
         assert_eq!(limiter.take(1, later), Ok(later + interval));

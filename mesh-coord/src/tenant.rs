@@ -1,4 +1,4 @@
-//! On whose account something is done: what all share is divided among teams first, then within a team.
+//! Tenants: shared resources are divided among teams first, and then within each team.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -8,15 +8,15 @@ use mesh_model::{
 };
 use mesh_proto::{RunnerId, TokenId};
 
-/// A runner or the holder of a token, with its team.
+/// A runner or a token, with its team.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Tenant {
-    /// The names of the teams that it acts for; empty for what belongs to the whole mesh.
+    /// The names of its teams; empty if it belongs to the whole mesh.
     pub(crate) team: Arc<str>,
     pub(crate) who: Who,
 }
 
-/// Which of a team's.
+/// The member of a team.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Who {
     Runner(RunnerId),
@@ -37,7 +37,7 @@ impl Tenant {
     }
 }
 
-/// The teams that a scope stands for.
+/// The teams that a scope counts for.
 fn team(state: &State, scope: &Scope) -> Arc<str> {
     let teams: BTreeSet<&str> = match scope {
         Scope::Any => BTreeSet::new(),

@@ -1,4 +1,4 @@
-//! A coordinator in a test's own process, on loopback, and those who talk to it.
+//! A coordinator within a test's process, on loopback, and its clients.
 
 use std::{
     net::Ipv4Addr,
@@ -41,7 +41,7 @@ use crate::{
     tls::Identity,
 };
 
-/// This machine's clocks, with the time of day set ahead by so many seconds.
+/// This machine's clocks, with the time of day set ahead.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ahead(Arc<AtomicU64>);
 
@@ -61,7 +61,7 @@ impl Clocks for Ahead {
     }
 }
 
-/// A coordinator that listens, until this is dropped.
+/// A coordinator that listens until this is dropped.
 pub(crate) struct World {
     pub(crate) coordinator: Coordinator,
     pub(crate) clocks: Ahead,
@@ -129,7 +129,7 @@ impl World {
         mesh_link::request(stream, "localhost", method, &format!("/v1/admin/{path}"), None, body).await
     }
 
-    /// A command of the operator's that is carried out.
+    /// Carries out an operator's command, which must succeed.
     pub(crate) async fn order(&self, what: AdminCommand) -> Outcome {
         self.coordinator.submit(Command::Admin { by: Admin::socket(0), what }).await.unwrap().outcome
     }
@@ -160,7 +160,7 @@ impl World {
         made.token
     }
 
-    /// A wish to enrol that has all that it takes.
+    /// A complete request to enrol.
     pub(crate) async fn wish(&self, token: &str, name: &str, key: &PrivateKey) -> Enrol {
         let info: Info = self.request(Method::GET, "/v1/info", None, None::<&()>).await.unwrap();
         let id = Token::parse(TokenKind::Join, token).unwrap().id;
@@ -178,7 +178,7 @@ impl World {
         self.request(Method::POST, "/v1/enrol", None, Some(wish)).await
     }
 
-    /// A runner that may host anything; returns its credential.
+    /// Enrols a runner that may host any deployment. Returns its credential.
     pub(crate) async fn runner(&self, name: &str) -> String {
         let token = self.token(NewPurpose::JoinAny { uses: 1 }).await;
         let mut key = [0; 32];
@@ -187,7 +187,7 @@ impl World {
         self.enrol(&wish).await.unwrap().credential
     }
 
-    /// A stream that is up and has said nothing.
+    /// An open stream before its hello.
     pub(crate) async fn connect(&self, credential: &str) -> Result<Agent, Error> {
         let stream = mesh_link::connect(&self.url, self.fingerprint).await.unwrap();
         let mut request = format!("wss://{}/v1/stream", self.url.authority()).into_client_request().unwrap();
@@ -205,14 +205,14 @@ impl World {
         agent
     }
 
-    /// What the model says that the agent should know.
+    /// The view that the agent should have, by the model.
     pub(crate) async fn truth(&self, agent: &Agent) -> View {
         let runner = agent.view.as_ref().unwrap().runner;
         self.coordinator.visit(move |core| core.state.view(runner, core.sessions.epoch()).unwrap()).await.unwrap()
     }
 }
 
-/// A runner that may host anything, of a coordinator that doesn't listen.
+/// A runner that may host any deployment, of a coordinator that doesn't listen.
 pub(crate) async fn enrolled(coordinator: &Coordinator) -> RunnerId {
     let secret = || Secret::from_bytes([1; 32]);
     let token = NewToken { purpose: NewPurpose::JoinAny { uses: 1 }, ttl: 3600, ephemeral: false, name: None };
@@ -250,21 +250,21 @@ pub(crate) fn file(name: &str, team: &str, services: &[&str]) -> File {
     File { name: format!("{name}.toml"), declaration }
 }
 
-/// The records of a view, without what tells when they were current.
+/// The records of a view, without its revision.
 pub(crate) fn contents(view: &View) -> Vec<mesh_proto::Record> {
     view.records().cloned().collect()
 }
 
-/// The agent's end of a stream, without anything behind it.
+/// An agent's end of a stream, without data plane.
 pub(crate) struct Agent {
     pub(crate) socket: WebSocketStream<mesh_link::Stream>,
     pub(crate) view: Option<View>,
-    /// Those that it was told of, in order.
+    /// All switches that it received, in order.
     pub(crate) switches: Vec<Switches>,
     asked: u64,
-    /// What it says of its process.
+    /// The process that it reports.
     pub(crate) process: Option<u64>,
-    /// Whether it says that it was refused as a copy.
+    /// Whether it reports that it was refused as a copy.
     pub(crate) refused: bool,
 }
 
@@ -273,7 +273,7 @@ impl Agent {
         self.socket.send(Message::text(serde_json::to_string(message).unwrap())).await.unwrap();
     }
 
-    /// Says hello, and waits for nothing.
+    /// Sends a hello without waiting for the answer.
     pub(crate) async fn begin(&mut self, have: Option<Have>, instances: Vec<Held>) {
         let endpoints = vec!["192.0.2.1:51820".parse().unwrap()];
         let version = "0.1.0".to_owned();
@@ -299,7 +299,7 @@ impl Agent {
         assert!(matches!(welcome, Down::Welcome { seen_from } if seen_from.is_loopback()), "{welcome:?}");
     }
 
-    /// The next message that is no heartbeat and not about the offloads; or why the stream ended.
+    /// The next message that is neither a heartbeat nor about offloads; or why the stream ended.
     pub(crate) async fn hear(&mut self) -> Result<Down, String> {
         loop {
             match self.socket.next().await {
@@ -315,7 +315,7 @@ impl Agent {
         }
     }
 
-    /// Waits for news of the view, and takes them in: whether it was a delta.
+    /// Waits for an update of the view and applies it. Returns whether it was a delta.
     pub(crate) async fn news(&mut self) -> bool {
         let message = self.hear().await.unwrap();
         self.take(message)
@@ -336,7 +336,7 @@ impl Agent {
         }
     }
 
-    /// Waits until its view has the contents that `truth` has.
+    /// Waits until its view has the contents of `truth`.
     pub(crate) async fn reach(&mut self, truth: &View) {
         while self.view.as_ref().is_none_or(|view| contents(view) != contents(truth)) {
             self.news().await;
@@ -353,7 +353,7 @@ impl Agent {
         Have { epoch: view.epoch, revision: view.revision }
     }
 
-    /// Asks, and takes in what comes before the answer.
+    /// Asks a question, and applies updates that come before the answer.
     pub(crate) async fn ask(&mut self, ask: Ask) -> Result<Answer, Refusal> {
         self.asked += 1;
         let asked = self.asked;
@@ -384,5 +384,5 @@ impl Agent {
     }
 }
 
-/// An epoch that no coordinator has drawn.
+/// An epoch that the coordinator never draws.
 pub(crate) const FOREIGN: Epoch = Epoch([7; 16]);

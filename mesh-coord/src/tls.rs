@@ -1,5 +1,5 @@
-//! The coordinator's own key and certificate. An agent that joins knows the key by its fingerprint, from the token; so the
-//! certificate needs no authority, never expires, and is made anew from the key that stays: at each start, and at SIGHUP.
+//! The coordinator's key and certificate. Tokens contain the fingerprint of the key, so the certificate needs no
+//! authority and never expires. It is made anew from the key at each start and at SIGHUP.
 
 use std::{
     convert::Infallible,
@@ -24,22 +24,22 @@ use crate::data::DataDirectory;
 
 const KEY_FILE: &str = "tls-key.pem";
 
-/// What the coordinator shows its clients.
+/// The coordinator's TLS identity.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    /// SHA-256 of the certificate's SubjectPublicKeyInfo: the same as long as the key's file is.
+    /// SHA-256 of the certificate's SubjectPublicKeyInfo. It stays the same as long as the key.
     pub(crate) fingerprint: Fingerprint,
-    /// For the listener: what the connections that come from now on are shown.
+    /// The certificate for new connections.
     pub(crate) certificate: watch::Sender<Arc<ServerConfig>>,
     key_file: PathBuf,
     names: Vec<String>,
 }
 
 impl Identity {
-    /// Reads the key, or makes it at the first start, and certifies it for `names` besides the machine's own.
+    /// Reads the key, or makes it at the first start, and certifies it for `names` and the machine's own names.
     ///
     /// # Errors
-    /// If the key can't be read or made, or a name can't stand in a certificate.
+    /// If the key can't be read or made, or a name doesn't fit a certificate.
     pub(crate) fn open(data: &DataDirectory, names: Vec<String>) -> Result<Self> {
         let pem = data.secret(KEY_FILE, || {
             let key = KeyPair::generate().context("a key for TLS cannot be made")?;
@@ -50,8 +50,8 @@ impl Identity {
         Ok(Self { fingerprint, certificate: watch::Sender::new(config), key_file, names })
     }
 
-    /// Reads the key again at each signal and makes a new certificate, for the names that the machine has now. Connections
-    /// that stand stay; what can't be used changes nothing.
+    /// At each signal, reads the key again and makes a certificate for the machine's current names. Open connections
+    /// stay. If the new certificate can't be used, nothing changes.
     pub(crate) async fn follow(&self, hangup: &mut Signal) -> Infallible {
         while hangup.recv().await.is_some() {
             match self.renew() {

@@ -1,10 +1,10 @@
-//! Which addresses can be an endpoint of a runner: each peer must reach the same machine there.
+//! Which addresses can be a runner's endpoint: all peers have to reach the same machine there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::Range;
 
-/// What keeps an address from being an endpoint.
+/// A reason that an address can't be an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// Port 0.
@@ -13,19 +13,19 @@ pub enum Fault {
     /// `0.0.0.0` or `::`.
     #[error("has no address")]
     Unspecified,
-    /// A group of machines.
+    /// It means a group of machines.
     #[error("is a multicast address")]
     Multicast,
-    /// All machines of a network.
+    /// It means all machines of a network.
     #[error("is the broadcast address")]
     Broadcast,
-    /// The way there would lead through the mesh itself.
+    /// It is in the mesh's own range.
     #[error("lies in the mesh's own range")]
     MeshRange,
     /// Every machine has it.
     #[error("is a loopback address, which leads each runner to itself")]
     Loopback,
-    /// It counts on one network only.
+    /// It is valid on one network only.
     #[error("is a link-local address, which means another machine on each network")]
     LinkLocal,
     /// `0.0.0.0/8` (RFC 1122 §3.2.1.3).
@@ -39,28 +39,28 @@ pub enum EndpointError {
     /// The address itself can't be one.
     #[error(transparent)]
     Is(#[from] Fault),
-    /// It is an IPv6 form of an IPv4 address that can't be one.
+    /// It is an IPv6 form of such an IPv4 address.
     #[error("leads to {address}, which {fault}")]
     LeadsTo {
-        /// The IPv4 address that it holds.
+        /// The embedded IPv4 address.
         address: Ipv4Addr,
-        /// What is wrong with that.
+        /// The reason that the embedded address can't be an endpoint.
         fault: Fault,
     },
 }
 
 impl EndpointError {
-    /// Whether a machine may have such an address beside others of its own, so that naming it is no mistake.
+    /// Whether a machine may have such an address besides others, so that reporting it is no mistake.
     #[must_use]
     pub const fn is_local(self) -> bool {
         matches!(self, Self::Is(Fault::Loopback | Fault::LinkLocal | Fault::ThisNetwork) | Self::LeadsTo { .. })
     }
 }
 
-/// Whether every peer reaches the same machine there. The mesh's range is checked where it is known.
+/// Checks that all peers reach the same machine there. The mesh's range is checked if it is given.
 ///
 /// # Errors
-/// If the address can't be an endpoint, with what is wrong with it.
+/// If the address can't be an endpoint, with the reason.
 pub fn check(endpoint: SocketAddr, range: Option<Range>) -> Result<(), EndpointError> {
     if endpoint.port() == 0 {
         return Err(Fault::NoPort.into());

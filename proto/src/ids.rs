@@ -1,11 +1,11 @@
-//! Identifiers. Each is given once by the coordinator and never given again, so that a name which is deleted and made
-//! anew is somebody else.
+//! Identifiers. The coordinator assigns each one only once, so a name that is deleted and created again has another
+//! identifier.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A text that is not the identifier it should be.
+/// A text that is not an identifier of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {what}: expected {example}")]
 pub struct ParseIdError {
@@ -70,7 +70,7 @@ id!(
     RunnerId, "r-", "a runner's identifier"
 );
 id!(
-    /// A set of services; its name is unique at any time, its identifier for ever.
+    /// A deployment. Its name is unique at any time, its identifier forever.
     DeploymentId, "d-", "a deployment's identifier"
 );
 id!(
@@ -78,7 +78,7 @@ id!(
     ServiceId, "s-", "a service's identifier"
 );
 id!(
-    /// One running copy of a service.
+    /// An instance: one running copy of a service.
     InstanceId, "i-", "an instance's identifier"
 );
 id!(
@@ -86,13 +86,13 @@ id!(
     TokenId, "t-", "a token's identifier"
 );
 
-/// The number of a commit at the coordinator. Grows by one a commit, within one [`Epoch`].
+/// The number of a commit at the coordinator. It grows by one per commit, within one [`Epoch`].
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub u64);
 
 impl Revision {
-    /// The revision of the commit after this one.
+    /// The revision of the next commit.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
@@ -105,8 +105,8 @@ impl fmt::Display for Revision {
     }
 }
 
-/// One life of the coordinator's database: random, drawn at each start of the coordinator, so that a restored backup is
-/// never mistaken for a continuation. Revisions of different epochs cannot be compared.
+/// A run of the coordinator, as a random number drawn at its start, so that a restored backup never looks like a
+/// continuation. Revisions of different epochs can't be compared.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Epoch(pub [u8; 16]);

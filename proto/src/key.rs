@@ -1,4 +1,4 @@
-//! Keys and secrets. Nothing here prints a secret, and nothing compares one in variable time.
+//! Keys and secrets. No code here prints a secret, or compares secrets in variable time.
 
 use std::{fmt, str::FromStr};
 
@@ -9,9 +9,9 @@ use subtle::ConstantTimeEq;
 use x25519_dalek::StaticSecret;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// A text that is not 32 octets in base64.
+/// A text that is not 32 bytes in base64.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a key: expected 32 octets in base64 (44 characters)")]
+#[error("not a key: expected 32 bytes in base64 (44 characters)")]
 pub struct ParseKeyError;
 
 fn parse_32(text: &str) -> Result<[u8; 32], ParseKeyError> {
@@ -57,51 +57,51 @@ impl TryFrom<String> for PublicKey {
     }
 }
 
-/// An X25519 private key. It never leaves the machine that made it, so it has no serde and no `Display`.
+/// An X25519 private key. It never leaves the machine that made it, so it has neither serde nor `Display`.
 #[derive(Clone)]
 pub struct PrivateKey(StaticSecret);
 
 impl PrivateKey {
-    /// Takes 32 octets from the system's randomness as a key (clamped when used, RFC 7748 §5).
+    /// A key from 32 random bytes of the system (clamped when used, RFC 7748 §5).
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(StaticSecret::from(bytes))
     }
 
-    /// Reads what [`Self::to_file_text`] wrote.
+    /// Parses the text of [`Self::to_file_text`].
     ///
     /// # Errors
-    /// If the text isn't 32 octets in base64.
+    /// If the text isn't 32 bytes in base64.
     pub fn from_file_text(text: &str) -> Result<Self, ParseKeyError> {
         parse_32(text.trim()).map(Self::from_bytes)
     }
 
-    /// The key in base64, for a file of mode 0600 and nothing else.
+    /// The key in base64, only for a file of mode 0600.
     #[must_use]
     pub fn to_file_text(&self) -> String {
         BASE64.encode(self.0.as_bytes())
     }
 
-    /// The key's octets, for the tunnel.
+    /// The key's bytes, for the tunnel.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 32] {
         self.0.to_bytes()
     }
 
-    /// The public half.
+    /// The public key.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(x25519_dalek::PublicKey::from(&self.0).to_bytes())
     }
 
-    /// Shows whoever holds `theirs`' private half that we hold this key, for this `purpose` and no other: SHA-256 over
-    /// the Diffie-Hellman result (RFC 7748 §6.1) and what it is bound to. `None` for a key of low order.
+    /// Proves to the holder of the private key of `theirs` that we hold this key, for this `purpose` only: SHA-256
+    /// over the Diffie-Hellman result (RFC 7748 §6.1) and what it is bound to. `None` for a key of low order.
     #[must_use]
     pub fn prove(&self, theirs: PublicKey, purpose: &[u8]) -> Option<Proof> {
         self.digest(theirs, self.public(), purpose).map(Proof)
     }
 
-    /// Whether `proof` was made by the holder of `theirs`' private half, for `purpose`. Takes the same time for each.
+    /// Whether the holder of the private key of `theirs` made `proof` for `purpose`. Takes constant time.
     #[must_use]
     pub fn verify(&self, theirs: PublicKey, purpose: &[u8], proof: &Proof) -> bool {
         self.digest(theirs, theirs, purpose).is_some_and(|expected| bool::from(expected.ct_eq(&proof.0)))
@@ -128,7 +128,7 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// Proof that a runner holds the private half of the key that it enrols with.
+/// A proof that a runner holds the private key of the public key that it enrols with.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Proof([u8; 32]);
@@ -153,12 +153,12 @@ impl TryFrom<String> for Proof {
     }
 }
 
-/// 32 random octets that whoever shows them is known by: a token's or a runner's credential's.
+/// 32 random bytes that authenticate the holder of a token or a credential.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret([u8; 32]);
 
 impl Secret {
-    /// Takes 32 octets from the system's randomness.
+    /// A secret from 32 random bytes of the system.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -168,7 +168,8 @@ impl Secret {
         &self.0
     }
 
-    /// What the coordinator keeps instead of the secret. The secret is 256 random bits, so one SHA-256 is enough.
+    /// The hash that the coordinator keeps instead of the secret. The secret is 256 random bits, so one SHA-256 is
+    /// enough.
     #[must_use]
     pub fn hash(&self) -> SecretHash {
         SecretHash(Sha256::digest(self.0).into())
@@ -187,7 +188,7 @@ impl fmt::Debug for Secret {
 pub struct SecretHash([u8; 32]);
 
 impl SecretHash {
-    /// Whether this is the hash of `secret`. Takes the same time for each.
+    /// Whether this is the hash of `secret`. Takes constant time.
     #[must_use]
     pub fn matches(&self, secret: &Secret) -> bool {
         self.0.ct_eq(&secret.hash().0).into()
@@ -239,7 +240,7 @@ mod tests {
         assert!(!coordinator.verify(runner.public(), b"t-2", &proof));
         assert!(!coordinator.verify(other.public(), b"t-1", &proof));
         assert!(!other.verify(runner.public(), b"t-1", &proof));
-        // The verifier's own proof of the same pair is not the prover's: it can't be reflected.
+        // The verifier's own proof for the same pair differs from the prover's, so it can't be reflected.
         let reflected = coordinator.prove(runner.public(), b"t-1").unwrap();
         assert!(!coordinator.verify(runner.public(), b"t-1", &reflected));
     }

@@ -1,38 +1,38 @@
-//! The names that people give: deployments, teams and runners (DNS labels), and services (almost anything).
+//! Names given by people: of deployments, teams and runners (DNS labels), and of services (almost any text).
 
 use std::{borrow::Borrow, fmt, ops::Deref, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Why a name was refused.
+/// An invalid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Not a DNS label (RFC 1123 §2.1, lower case).
     #[error("`{0}` is not a DNS label: use 1 to 63 of a-z, 0-9 and `-`, with no `-` at either end")]
     NotALabel(String),
-    /// `localhost` means this machine, everywhere.
+    /// `localhost`, which means the local machine everywhere.
     #[error("`localhost` always means the machine itself: choose another name")]
     Localhost,
-    /// A service name without a character.
+    /// An empty service name.
     #[error("a service's name cannot be empty")]
     Empty,
-    /// A service name holding a character that none may hold.
+    /// A service name with a forbidden character.
     #[error("the service name `{name}` holds {character:?}: `/` and control characters are not allowed")]
     Forbidden {
-        /// The name as given, control characters escaped.
+        /// The name, with control characters escaped.
         name: String,
-        /// The first offender.
+        /// The first forbidden character.
         character: char,
     },
-    /// A service name beyond the limit.
-    #[error("a service's name can have at most {max} octets; this one has {got}")]
+    /// A service name that is too long.
+    #[error("a service's name can have at most {max} bytes; this one has {got}")]
     TooLong {
-        /// The limit in octets.
+        /// The limit, in bytes.
         max: usize,
-        /// What was given, in octets.
+        /// The length, in bytes.
         got: usize,
     },
-    /// A reference to a service without its deployment.
+    /// Not a path of a service.
     #[error("`{0}` names no service: write DEPLOYMENT/SERVICE, as in `shop/db`")]
     NotAPath(String),
 }
@@ -58,13 +58,13 @@ impl FromStr for Label {
     }
 }
 
-/// The name of a service: any characters but `/` and control characters, 1 to 255 octets.
+/// The name of a service: any characters but `/` and control characters, 1 to 255 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct ServiceName(String);
 
 impl ServiceName {
-    /// The longest name, in octets.
+    /// The longest name, in bytes.
     pub const MAX: usize = 255;
 }
 
@@ -132,7 +132,7 @@ macro_rules! text {
 text!(Label);
 text!(ServiceName);
 
-/// `DEPLOYMENT/SERVICE`: how commands and messages name a service.
+/// `DEPLOYMENT/SERVICE`: the path of a service in commands and messages.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct ServicePath {

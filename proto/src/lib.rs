@@ -1,8 +1,8 @@
-//! What every part of mesh agrees on: identifiers, keys, names and their encoding, rules and their verdict, the view of
-//! a runner with its deltas, tokens, and the messages of the control stream.
+//! What all parts of mesh share: identifiers, keys, names and their encoding, rules and their verdict, views and
+//! deltas, tokens, and the messages of the control stream.
 //!
-//! The crate is pure: no sockets, no clocks, no files, no randomness. Everything that arrives from outside is parsed
-//! into a type that can only hold valid values, or refused with an error that says why.
+//! The crate is pure: no sockets, clocks, files or randomness. All input from outside is parsed into types that hold
+//! only valid values, or refused with an error that says why.
 
 pub mod endpoint;
 pub mod ids;

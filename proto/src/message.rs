@@ -1,4 +1,4 @@
-//! The messages between an agent and the coordinator: enrolment over HTTPS, then one WebSocket of JSON texts.
+//! The messages between an agent and the coordinator: enrolment over HTTPS, then a WebSocket with JSON texts.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Delta, Epoch, InstanceId, Label, Proof, PublicKey, Range, Revision, RunnerId, ServicePath, TokenId, View};
 
-/// The version of everything in this module. Another one is refused, with what to upgrade.
+/// The version of these messages. Another version is refused with what to upgrade.
 pub const PROTOCOL: u32 = 1;
 
-/// How an HTTP request or a question was refused. The same shape everywhere, on the agent's own socket as well.
+/// A refused HTTP request or question. The agent's own socket uses the same shape.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{error}")]
 pub struct Refusal {
@@ -22,33 +22,33 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal that says what to try next.
+    /// A refusal with a hint.
     pub fn new(error: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { error: error.into(), hint: Some(hint.into()) }
     }
 
-    /// A refusal with nothing to try.
+    /// A refusal without a hint.
     pub fn bare(error: impl Into<String>) -> Self {
         Self { error: error.into(), hint: None }
     }
 }
 
-/// `GET /v1/info`: what an agent must know before it enrols.
+/// `GET /v1/info`: what an agent needs to know before it enrols.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Info {
     /// The coordinator's [`PROTOCOL`].
     pub protocol: u32,
-    /// The key against which a runner proves that it holds its own.
+    /// The key against which runners prove their own keys.
     pub enrol_key: PublicKey,
-    /// The range of overlay addresses, to be compared with the machine's routes.
+    /// The range of overlay addresses, which the agent compares with the machine's routes.
     pub range: Range,
 }
 
-/// `POST /v1/enrol`: makes a machine a runner. Asked again with the same public key it gives the same runner, and a new
-/// credential, so that a lost answer does no harm.
+/// `POST /v1/enrol`: makes a machine a runner. The same public key always gets the same runner and a new credential,
+/// so a lost answer does no harm.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Enrol {
-    /// The join token, whole.
+    /// The whole join token.
     pub token: String,
     /// The runner's name.
     pub name: Label,
@@ -56,14 +56,14 @@ pub struct Enrol {
     pub provider: Label,
     /// The runner's WireGuard key.
     pub public_key: PublicKey,
-    /// That it holds the private half: [`crate::PrivateKey::prove`] for [`enrol_purpose`].
+    /// The proof that it holds the private key: [`crate::PrivateKey::prove`] for [`enrol_purpose`].
     pub proof: Proof,
-    /// Take the name over from the runner that has it.
+    /// Whether to take the name over from the runner that has it.
     #[serde(default)]
     pub replace: bool,
 }
 
-/// What an enrolment's proof is bound to.
+/// The purpose of an enrolment's proof.
 #[must_use]
 pub fn enrol_purpose(token: TokenId) -> Vec<u8> {
     format!("enrol {token}").into_bytes()
@@ -74,12 +74,12 @@ pub fn enrol_purpose(token: TokenId) -> Vec<u8> {
 pub struct Enrolled {
     /// The runner's identifier.
     pub runner: RunnerId,
-    /// The credential for the stream, whole.
+    /// The whole credential for the stream.
     pub credential: String,
 }
 
-/// An instance that an agent holds, as it tells the coordinator when a stream begins. The coordinator ends those of the
-/// runner that are not told, and takes in those that it doesn't know (it may have been restored from a backup).
+/// An instance that an agent has, as reported at the beginning of a stream. The coordinator ends the runner's
+/// instances that are not reported, and adopts reported ones that it doesn't know, as after a restore from a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// The instance.
@@ -91,12 +91,12 @@ pub struct Held {
     /// Whether it only calls.
     #[serde(default)]
     pub client: bool,
-    /// Whether it takes no new connections any more.
+    /// Whether it gets no new connections.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
 }
 
-/// What an agent says. The first is [`Up::Hello`].
+/// A message from the agent. The first one is [`Up::Hello`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Up {
@@ -106,41 +106,42 @@ pub enum Up {
         protocol: u32,
         /// The agent's version, for `nodes`.
         version: String,
-        /// The view that it has, if any.
+        /// The view that it has.
         have: Option<Have>,
-        /// Where it may be reached, as far as it knows.
+        /// Its endpoints, as far as it knows.
         endpoints: Vec<SocketAddr>,
-        /// Its UDP port: reached at the address from which the coordinator sees it, too, unless `endpoints_only`.
+        /// Its UDP port. Unless `endpoints_only`, peers also try it at the address that the coordinator sees.
         port: u16,
-        /// The operator has given the endpoints: no other is to be tried.
+        /// Whether the operator has set the endpoints, so that peers try no others.
         #[serde(default)]
         endpoints_only: bool,
-        /// The instances that it holds.
+        /// Its instances.
         instances: Vec<Held>,
-        /// The agent's process, drawn by lot at its start: tells a copy of the machine from the machine itself.
+        /// The agent's process, a random number drawn at its start. It distinguishes a copy of the machine from the
+        /// machine itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         process: Option<u64>,
-        /// This process was refused as a copy before: the first machine goes before it.
+        /// Whether this process was refused as a copy before. Then the first machine has precedence.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         refused: bool,
     },
-    /// The view of this revision is in force.
+    /// The agent has applied the view of this revision.
     Applied {
-        /// Of the current epoch.
+        /// The revision, of the current epoch.
         revision: Revision,
     },
-    /// The view that it has can't be continued: send a snapshot.
+    /// The agent's view can't be continued. It needs a snapshot.
     Resync,
-    /// The runner's addresses have changed.
+    /// The agent's endpoints have changed.
     Endpoints {
-        /// All of them.
+        /// All its endpoints.
         endpoints: Vec<SocketAddr>,
     },
-    /// A question or a wish; answered by [`Down::Answer`] with the same number.
+    /// A question or request. [`Down::Answer`] has the same number.
     Ask {
-        /// Chosen by the agent, once a stream.
+        /// A number that the agent uses once per stream.
         request: u64,
-        /// What.
+        /// The question.
         ask: Ask,
     },
     /// The answer to [`Down::Ping`].
@@ -150,73 +151,73 @@ pub enum Up {
 /// The view that an agent has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Have {
-    /// Of which epoch.
+    /// Its epoch.
     pub epoch: Epoch,
-    /// Of which revision.
+    /// Its revision.
     pub revision: Revision,
 }
 
-/// What an agent may ask.
+/// A question or request of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
 pub enum Ask {
-    /// A new instance on this runner.
+    /// Creates an instance on this runner.
     Attach {
-        /// Of which service.
+        /// Its service.
         service: ServicePath,
-        /// One that is never a destination.
+        /// Whether it is never a destination.
         #[serde(default)]
         client: bool,
     },
-    /// The end of an instance.
+    /// Ends an instance.
     Detach {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// No new connections to an instance from now on; those that stand stay.
+    /// Ends new connections to an instance. Open ones stay.
     Drain {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// New connections to an instance that was drained.
+    /// Allows new connections to a drained instance.
     Undrain {
-        /// Which.
+        /// The instance.
         instance: InstanceId,
     },
-    /// The end of this runner: it and its instances are removed, and its credential is good for nothing any more.
+    /// Removes this runner with its instances. Its credential is no longer valid.
     Leave,
-    /// Answered when every runner concerned has applied this revision, or after two seconds.
+    /// Answered when every affected runner has applied this revision, or after two seconds.
     Settle {
-        /// Of the current epoch.
+        /// The revision, of the current epoch.
         revision: Revision,
     },
-    /// What an instance of this service would be given: for `env` and `hosts` before one runs.
+    /// The view that an instance of this service would have: for `env` and `hosts` before one runs.
     Lookup {
-        /// Which service.
+        /// The service.
         service: ServicePath,
     },
-    /// Why a connection is allowed or not: for `why`, where the runner's own view doesn't hold both ends.
+    /// Whether a connection is allowed and why: for `why`, if the runner's own view doesn't hold both ends.
     Why {
-        /// Who calls.
+        /// The caller.
         caller: ServicePath,
-        /// Whom.
+        /// The callee.
         callee: ServicePath,
-        /// On which port.
+        /// The callee's port.
         port: u16,
     },
 }
 
-/// Answers to [`Ask`].
+/// The answer to an [`Ask`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum Answer {
-    /// To [`Ask::Attach`]: the instance is in the views of this revision and later.
+    /// To [`Ask::Attach`]: views of this revision and later ones contain the instance.
     Attached {
         /// The new instance.
         instance: InstanceId,
-        /// Its own address.
+        /// Its address.
         address: Ipv4Addr,
-        /// The commit that made it.
+        /// The commit that created it.
         revision: Revision,
     },
     /// To [`Ask::Detach`].
@@ -241,16 +242,16 @@ pub enum Answer {
         /// The runners that have not applied it in time.
         pending: Vec<Label>,
     },
-    /// To [`Ask::Lookup`]: the view that a runner with one instance of the service, and nothing else, would have.
+    /// To [`Ask::Lookup`]: the view of a runner with one instance of the service and nothing else.
     Found {
-        /// That view.
+        /// The view.
         view: View,
     },
     /// To [`Ask::Why`].
     Why {
         /// Whether the connection may be opened.
         allowed: bool,
-        /// How that came about.
+        /// The steps of the explanation.
         steps: Vec<Step>,
     },
 }
@@ -258,19 +259,19 @@ pub enum Answer {
 /// A step of an explanation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// Which: `names`, `rule`, `runner`, `path` or `verdict`.
+    /// The step: `names`, `rule`, `runner`, `path` or `verdict`.
     pub step: String,
-    /// Whether nothing in this step stands in the way.
+    /// Whether this step allows the connection.
     pub ok: bool,
-    /// What was found, in a word that stays the same; empty from a coordinator of version 0.1.
+    /// The finding, in a word that stays the same; empty from a coordinator of version 0.1.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub code: String,
-    /// In words.
+    /// The finding, in words.
     #[serde(deserialize_with = "words::plain")]
     pub detail: String,
 }
 
-/// Offloads that the coordinator can switch off for a runner, should a kernel turn out to corrupt packets.
+/// The offloads that the coordinator can switch off for a runner, in case a kernel corrupts packets with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switches {
     /// TCP super-packets on TUN devices, both ways.
@@ -287,50 +288,50 @@ impl Default for Switches {
     }
 }
 
-/// Why an agent gets no stream.
+/// Why an agent is refused a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
-    /// Its machine is a copy of another one, which is connected.
+    /// Its machine is a copy of another, connected one.
     Copy,
-    /// One that this version doesn't know.
+    /// A reason that this version doesn't know.
     #[serde(other)]
     Other,
 }
 
-/// What the coordinator says.
+/// A message from the coordinator.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Down {
-    /// The stream has begun: the address from which the coordinator sees the runner. A view or delta follows at once if the
-    /// agent's view isn't current; whatever else comes next says that it is.
+    /// The stream has begun. A view or delta follows at once if the agent's view isn't current; any other message
+    /// means that it is.
     Welcome {
-        /// Without mapping (RFC 4291 §2.5.5.2).
+        /// The address from which the coordinator sees the runner, without mapping (RFC 4291 §2.5.5.2).
         seen_from: IpAddr,
     },
-    /// The whole view: forget the one that you have.
+    /// The whole view, which replaces the agent's.
     Snapshot {
-        /// It.
+        /// The view.
         view: View,
     },
-    /// What has changed.
+    /// The changes of the view.
     Delta(Delta),
     /// The offloads.
     Switches(Switches),
-    /// No stream for this agent; the coordinator then ends it. Only to agents that told their process.
+    /// The agent is refused, and the coordinator then ends the stream. Only sent to agents that report their process.
     Refused {
-        /// For which reason.
+        /// The reason.
         cause: Cause,
-        /// In words, with what to do.
+        /// The reason in words, with a hint.
         refusal: Refusal,
     },
-    /// Still there? Sent every two seconds; either side drops a stream that was silent for three such intervals.
+    /// A heartbeat, sent every two seconds. Either side drops a stream that was silent for three intervals.
     Ping,
-    /// To [`Up::Ask`] of the same number.
+    /// The answer to the [`Up::Ask`] with the same number.
     Answer {
-        /// Which question.
+        /// The number.
         request: u64,
-        /// The answer, or why there is none.
+        /// The answer, or a refusal.
         result: Result<Answer, Refusal>,
     },
 }

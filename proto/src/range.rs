@@ -4,24 +4,24 @@ use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Why a range was refused.
+/// An invalid range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RangeError {
     /// Not `A.B.C.D/N`.
     #[error("`{0}` is not an IPv4 range: write it as 100.112.0.0/12")]
     Malformed(String),
-    /// Address bits beyond the prefix.
+    /// There are address bits beyond the prefix.
     #[error("`{given}` has bits set beyond its prefix: did you mean {meant}?")]
     HostBits {
-        /// As given.
+        /// The range as written.
         given: String,
-        /// With those bits cleared.
+        /// The range with those bits cleared.
         meant: Range,
     },
-    /// Too small to be of use, or larger than any private allocation.
+    /// It is too small to be useful, or larger than any private allocation.
     #[error("a range of /{0} is not between /8 and /24")]
     Size(u8),
-    /// Loopback, link-local, multicast and the like can't be routed to a TUN device.
+    /// It is loopback, link-local, multicast or similar, which can't be routed to a TUN device.
     #[error(
         "{0} is set aside for other uses (loopback, link-local, multicast, 0/8 or class E): choose a private range"
     )]
@@ -37,22 +37,22 @@ pub struct Range {
 }
 
 impl Range {
-    /// `100.112.0.0/12`: within 100.64/10 (RFC 6598), clear of the cloud providers' own uses of it.
+    /// `100.112.0.0/12`: within 100.64/10 (RFC 6598), and not used by cloud providers.
     pub const DEFAULT: Self = Self { first: Ipv4Addr::new(100, 112, 0, 0), prefix: 12 };
 
-    /// The first address: the network's own, never given out.
+    /// The first address, the network's own, which is never assigned.
     #[must_use]
     pub const fn first(self) -> Ipv4Addr {
         self.first
     }
 
-    /// The last address, never given out.
+    /// The last address, which is never assigned.
     #[must_use]
     pub const fn last(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.first.to_bits() | !self.mask())
     }
 
-    /// The length of the prefix in bits.
+    /// The length of the prefix, in bits.
     #[must_use]
     pub const fn prefix(self) -> u8 {
         self.prefix
@@ -62,13 +62,13 @@ impl Range {
         u32::MAX << (32 - self.prefix as u32)
     }
 
-    /// Whether the address lies in the range.
+    /// Whether the address is in the range.
     #[must_use]
     pub const fn contains(self, address: Ipv4Addr) -> bool {
         address.to_bits() & self.mask() == self.first.to_bits()
     }
 
-    /// Whether the address can be one of a service or an instance: within, and neither the first nor the last.
+    /// Whether the address can be assigned: it is in the range, and neither the first nor the last address.
     #[must_use]
     pub const fn holds(self, address: Ipv4Addr) -> bool {
         self.contains(address)
@@ -76,7 +76,7 @@ impl Range {
             && address.to_bits() != self.last().to_bits()
     }
 
-    /// Whether any address lies both in this range and in `other/prefix` (0 to 32 bits).
+    /// Whether this range and `other/prefix` (0 to 32 bits) have an address in common.
     #[must_use]
     pub const fn overlaps(self, other: Ipv4Addr, prefix: u8) -> bool {
         let shorter = if prefix < self.prefix { prefix } else { self.prefix };

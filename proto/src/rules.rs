@@ -1,8 +1,8 @@
-//! Who may open a connection to whom: the reference verdict.
+//! Who may open connections to whom: the reference verdict.
 //!
-//! The verdict is a pure function of the rules and the segment, with no memory. With a one-way permission everything
-//! passes the permitted way, and everything but a SYN passes the other way: without a SYN no TCP connection starts
-//! (RFC 9293 §3.5), so the rule survives restarts, and taking it away stops connections that stand.
+//! The verdict is a pure function of the rules and the segment, without memory. A permission is one-way: all segments
+//! may go from caller to callee, and all but a SYN may go back. No TCP connection starts without a SYN (RFC 9293
+//! §3.5), so the rule survives restarts, and revoking it stops open connections.
 
 use std::collections::BTreeSet;
 
@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DeploymentId, Label, ServiceId};
 
-/// TCP ports of a callee.
+/// The TCP ports of a callee.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ports {
     /// Every port.
     All,
-    /// These and no others; the empty set is no port at all.
+    /// These ports; none if the set is empty.
     Only(BTreeSet<u16>),
 }
 
 impl Ports {
-    /// Whether `port` is among them.
+    /// Whether the set contains `port`.
     #[must_use]
     pub fn contain(&self, port: u16) -> bool {
         match self {
@@ -31,37 +31,37 @@ impl Ports {
     }
 }
 
-/// What a verdict needs to know of a TCP segment.
+/// What a verdict needs to know about a TCP segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     /// The sender's port.
     pub source_port: u16,
     /// The receiver's port.
     pub destination_port: u16,
-    /// SYN without ACK, whatever else is set: SYN|FIN and SYN|RST count as SYN.
+    /// Whether it has SYN without ACK, whatever other flags it has: SYN|FIN and SYN|RST count as SYN.
     pub opens: bool,
 }
 
-/// Which way of a permitted connection a segment goes.
+/// The direction of a segment in a permitted connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// From whoever may open it.
+    /// From the side that may open it.
     Call,
-    /// Back to whoever may open it.
+    /// To the side that may open it.
     Reply,
 }
 
-/// Why a segment may not pass.
+/// Why a segment is denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum Denial {
-    /// One of the two services isn't known here.
+    /// One of the services is unknown.
     #[error("unknown service")]
     UnknownService,
     /// Their deployments belong to different teams.
     #[error("another team")]
     AnotherTeam,
-    /// The callee's deployment doesn't let the caller's deployment call this service.
+    /// The callee's deployment doesn't trust the caller's deployment to call this service.
     #[error("no trust")]
     NoTrust,
     /// It does, but not on this port.
@@ -72,23 +72,23 @@ pub enum Denial {
     WrongWay,
 }
 
-/// The verdict on one segment.
+/// The verdict on a segment.
 pub type Verdict = Result<Direction, Denial>;
 
-/// What verdicts are taken from. What is absent grants nothing.
+/// The facts for verdicts. An absent fact grants nothing.
 pub trait Rules {
-    /// The deployment that a service belongs to.
+    /// The deployment of a service.
     fn deployment_of(&self, service: ServiceId) -> Option<DeploymentId>;
-    /// The team that a deployment belongs to.
+    /// The team of a deployment.
     fn team_of(&self, deployment: DeploymentId) -> Option<&Label>;
-    /// The ports on which `caller`'s services may call `callee`, a service of another deployment.
+    /// The ports on which the services of `caller` may call `callee`, a service of another deployment.
     fn grant(&self, caller: DeploymentId, callee: ServiceId) -> Option<&Ports>;
 }
 
 /// Whether `caller` may open a connection to `port` of `callee`.
 ///
 /// # Errors
-/// The reason why not.
+/// Why it may not.
 pub fn may_open(rules: &impl Rules, caller: ServiceId, callee: ServiceId, port: u16) -> Result<(), Denial> {
     let from = rules.deployment_of(caller).ok_or(Denial::UnknownService)?;
     let to = rules.deployment_of(callee).ok_or(Denial::UnknownService)?;
@@ -107,16 +107,16 @@ pub fn may_open(rules: &impl Rules, caller: ServiceId, callee: ServiceId, port: 
     }
 }
 
-/// The verdict on a segment that `source` sends to `destination`.
+/// The verdict on a segment from `source` to `destination`.
 ///
 /// # Errors
-/// The reason why it may not pass.
+/// Why the segment is denied.
 pub fn verdict(rules: &impl Rules, source: ServiceId, destination: ServiceId, segment: Segment) -> Verdict {
     let refusal = match may_open(rules, source, destination, segment.destination_port) {
         Ok(()) => return Ok(Direction::Call),
         Err(refusal) => refusal,
     };
-    // The way back: the permission is the receiver's, and its port rule looks at the sender's port.
+    // For a reply, the permission is the receiver's, and its ports are compared with the sender's port.
     match may_open(rules, destination, source, segment.source_port) {
         Ok(()) if segment.opens => Err(if refusal == Denial::NoTrust { Denial::WrongWay } else { refusal }),
         Ok(()) => Ok(Direction::Reply),
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     /// Services 10 and 11 of deployment 1, 20 and 21 of deployment 2 (same team), 30 of deployment 3 (another team).
-    /// Deployment 1 may call 20 on 5432 and 30 (which the teams forbid).
+    /// Deployment 1 may call 20 on 5432, and 30, which the teams forbid.
     struct World;
 
     impl Rules for World {

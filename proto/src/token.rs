@@ -1,8 +1,8 @@
 //! Join tokens, admin tokens and runners' credentials, as text.
 //!
-//! A token carries the fingerprint of the coordinator's key, so that whoever uses it trusts that coordinator and no
-//! other: `mesh1.` + base64url(fingerprint ‖ id ‖ secret), RFC 4648 §5 without padding. One that begins with `mesh2.`
-//! also carries where the coordinator is: 1 to 16 URLs follow the secret, each after a byte with its length.
+//! A token contains the fingerprint of the coordinator's key, so that its user trusts that coordinator only: `mesh1.`
+//! + base64url(fingerprint ‖ id ‖ secret), RFC 4648 §5 without padding. A token that begins with `mesh2.` also
+//! contains the coordinator's URLs: 1 to 16 of them follow the secret, each after a byte with its length.
 
 use std::{fmt, str::FromStr};
 
@@ -12,31 +12,31 @@ use zeroize::Zeroizing;
 
 use crate::{RunnerId, Secret, TokenId};
 
-/// Why a token was refused before anything was sent.
+/// An invalid token, which was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseTokenError {
-    /// Another prefix than the kind asked for.
+    /// The prefix belongs to another kind.
     #[error("this is no {expected}: it should begin with {begins}")]
     Kind {
-        /// What was expected, in words.
+        /// The expected kind, in words.
         expected: &'static str,
-        /// How such a one begins.
+        /// The expected prefix.
         begins: &'static str,
     },
-    /// Not as long as every one of its kind.
+    /// The length is wrong for its kind.
     #[error("the {what} is cut short or has something added: {got} characters after the prefix, and not {expected}")]
     Length {
-        /// What it should have been, in words.
+        /// The kind, in words.
         what: &'static str,
-        /// How many characters there are.
+        /// The number of characters.
         got: usize,
-        /// How many there should be.
+        /// The expected number of characters.
         expected: usize,
     },
-    /// What follows the secret are no URLs.
+    /// The text after the secret is not a list of URLs.
     #[error("the {0} is cut short or damaged: the coordinator's URLs in it can't be read")]
     Urls(&'static str),
-    /// Characters outside the base64url alphabet.
+    /// There are characters outside the base64url alphabet.
     #[error("the {0} is damaged: it holds a character that no {0} has")]
     Damaged(&'static str),
 }
@@ -72,13 +72,13 @@ impl TryFrom<String> for Fingerprint {
     }
 }
 
-/// What a token lets its holder do.
+/// The rights of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenKind {
-    /// Enrol runners.
+    /// To enrol runners.
     Join,
-    /// Administer from afar.
+    /// To administer over the network.
     Admin,
 }
 
@@ -90,7 +90,7 @@ impl TokenKind {
         }
     }
 
-    /// How one begins that carries URLs.
+    /// The prefix of tokens with URLs.
     const fn prefix_with_urls(self) -> &'static str {
         match self {
             Self::Join => "mesh2.",
@@ -116,28 +116,28 @@ impl TokenKind {
 /// A join or admin token.
 #[derive(Debug, Clone)]
 pub struct Token {
-    /// What it is for.
+    /// Its kind.
     pub kind: TokenKind,
-    /// Whose token it is.
+    /// The fingerprint of its coordinator.
     pub fingerprint: Fingerprint,
-    /// Which of that coordinator's tokens.
+    /// Its identifier at that coordinator.
     pub id: TokenId,
-    /// What shows that the holder was given it.
+    /// The secret that authenticates its holder.
     pub secret: Secret,
-    /// Where the coordinator is, as it says itself: `https://…`; empty in a token of the first form.
+    /// The coordinator's URLs, `https://…`; empty in a `mesh1.` token.
     pub urls: Vec<String>,
 }
 
-/// The most URLs that a token carries.
+/// The most URLs that a token contains.
 pub const MAX_URLS: usize = 16;
-/// What every token holds: a fingerprint, an identifier, a secret; in bytes.
+/// The length of a token's fingerprint, identifier and secret, in bytes.
 const FIXED: usize = 72;
 
 impl Token {
-    /// Reads a token of the given kind; white space around it (a file's last newline) is ignored.
+    /// Parses a token of the given kind. Surrounding white space, such as a file's last newline, is ignored.
     ///
     /// # Errors
-    /// If it is of another kind, truncated or damaged.
+    /// If it is of another kind, cut off or damaged.
     pub fn parse(kind: TokenKind, text: &str) -> Result<Self, ParseTokenError> {
         let text = text.trim();
         let (bytes, urls) = match text.strip_prefix(kind.prefix_with_urls()) {
@@ -159,14 +159,14 @@ impl Token {
         })
     }
 
-    /// The token as its holder keeps it. Secret: it goes to standard output or over TLS, and nowhere else.
+    /// The text of the token. It is secret, and goes only to standard output or over TLS.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
         let prefix = if self.urls.is_empty() { self.kind.prefix() } else { self.kind.prefix_with_urls() };
         self.encode(prefix, &self.urls)
     }
 
-    /// The token without the URLs: what the coordinator is shown, whatever its version.
+    /// The text without the URLs, which coordinators of every version accept.
     #[must_use]
     pub fn to_bare_text(&self) -> Zeroizing<String> {
         self.encode(self.kind.prefix(), &[])
@@ -186,16 +186,16 @@ impl Token {
     }
 }
 
-/// What may stand for a URL in a token; whether it is one, only its user can say.
+/// Whether the text can be a URL. Its user will parse it.
 fn is_url(text: &str) -> bool {
     text.starts_with("https://") && text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// The fixed part of a token, and the URLs behind it.
+/// The fixed part of a token, and its URLs.
 type Parts = (Zeroizing<[u8; FIXED]>, Vec<String>);
 
 fn decode_with_urls(what: &'static str, body: &str) -> Result<Parts, ParseTokenError> {
-    // No longer than the largest there is: nothing of an endless text is decoded.
+    // A longer text is not decoded.
     if body.len() > ((FIXED + MAX_URLS * 256) * 4).div_ceil(3) {
         return Err(ParseTokenError::Urls(what));
     }
@@ -214,19 +214,19 @@ fn decode_with_urls(what: &'static str, body: &str) -> Result<Parts, ParseTokenE
     Ok((Zeroizing::new(array(fixed)), urls))
 }
 
-/// What a runner shows the coordinator after it has enrolled: `meshrunner1.` + base64url(id ‖ secret).
+/// A runner's credential after it has enrolled: `meshrunner1.` + base64url(id ‖ secret).
 #[derive(Debug, Clone)]
 pub struct Credential {
-    /// Whose it is.
+    /// The runner.
     pub runner: RunnerId,
-    /// What shows it.
+    /// The secret that authenticates it.
     pub secret: Secret,
 }
 
 impl Credential {
     const PREFIX: &'static str = "meshrunner1.";
 
-    /// The credential as the runner keeps it, in a file of mode 0600.
+    /// The text of the credential, for a file of mode 0600.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(40));
@@ -260,7 +260,7 @@ fn decode<const N: usize>(what: &'static str, body: &str) -> Result<Zeroizing<[u
     }
 }
 
-/// `bytes` as an array; every caller has split off just `N` octets.
+/// `bytes` as an array. Every caller has split off exactly `N` bytes.
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(bytes);
@@ -300,7 +300,7 @@ mod tests {
         }
         let text = with(&["https://c:7443", "https://d:7443"]).to_text();
         for length in "mesh2.".len()..text.len() {
-            // Where the second URL is missing altogether the first is a whole token; every other cut is noticed.
+            // Without the second URL, the first one makes a whole token. Every other cut is noticed.
             let whole = Token::parse(TokenKind::Join, &text[..length]).is_ok_and(|read| read.urls.len() == 1);
             assert!(whole || Token::parse(TokenKind::Join, &text[..length]).is_err(), "{length}");
         }

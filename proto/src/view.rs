@@ -1,7 +1,7 @@
-//! What one runner knows of the mesh: its view, made of records, kept current by deltas.
+//! A runner's view: the records of the mesh that it knows, kept current by deltas.
 //!
-//! By least knowledge a view holds the services that the runner's own services may call or be called by, the runners
-//! they are on, and nothing else. Every state has a type of its own: what is absent grants nothing.
+//! A view holds the services that the runner's own services may call or be called by, the runners that they are on,
+//! and nothing else. Absence grants nothing.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use crate::{
 pub struct Network {
     /// The range of overlay addresses.
     pub range: Range,
-    /// The MTU of every `mesh0`, in octets.
+    /// The MTU of every `mesh0`, in bytes.
     pub mtu: u16,
 }
 
@@ -31,42 +31,42 @@ pub struct Runner {
     pub id: RunnerId,
     /// Its name, unique at any time.
     pub name: Label,
-    /// Whose machine it is: a label, without effect.
+    /// A label for people: who owns the machine.
     pub provider: Label,
     /// Its WireGuard public key.
     pub public_key: PublicKey,
-    /// Where it may be reached by UDP; peers try them all.
+    /// Its UDP endpoints. Peers try all of them.
     pub endpoints: Vec<SocketAddr>,
-    /// The coordinator doesn't hear it: it loses preference where others do the same, and nothing else.
+    /// Whether it has no stream to the coordinator. Then other runners are preferred, with no further effect.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub silent: bool,
 }
 
-/// A set of services.
+/// A deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
     /// Its identifier.
     pub id: DeploymentId,
     /// Its name.
     pub name: Label,
-    /// Whose it is. Deployments of different teams never reach each other.
+    /// Its team. Deployments of different teams never reach each other.
     pub team: Label,
-    /// What rules who may call it: for hints, without effect. `None` from a coordinator of version 0.1.
+    /// What sets its trust list, for hints only. `None` from a coordinator of version 0.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_source: Option<TrustSource>,
 }
 
-/// What rules a deployment's trust.
+/// What sets a deployment's trust list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrustSource {
     /// The `trust` command.
     Command,
-    /// The `trust` key of a deployment file; the command is refused.
+    /// The `trust` key of a deployment file, so that the command is refused.
     File,
 }
 
-/// A service of a deployment.
+/// A service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its identifier.
@@ -75,32 +75,32 @@ pub struct Service {
     pub deployment: DeploymentId,
     /// Its name.
     pub name: ServiceName,
-    /// Its address, kept until it is deleted.
+    /// Its address, which it keeps until it is deleted.
     pub address: Ipv4Addr,
-    /// Whether host names and variables are made from its name (`names = "manual"`: they are not).
+    /// Whether host names and variables are made from its name. `names = "manual"` turns that off.
     pub automatic_names: bool,
 }
 
-/// How a service is called within its own deployment, and what its own instances are given. Only in the views of
-/// runners that host that deployment.
+/// A service's names within its deployment, and what its own instances see. Only views of runners that host the
+/// deployment contain it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Naming {
     /// The service.
     pub service: ServiceId,
-    /// Further host names, bare and with `.warp`.
+    /// More host names, used bare and with `.warp`.
     pub aliases: Vec<String>,
-    /// `PORT` in its own instances.
+    /// The value of `PORT` in its instances.
     pub port: Option<u16>,
-    /// Names that its own instances see, a service of the same deployment each.
+    /// Names that its instances see, each for a service of the same deployment.
     pub ist: Vec<Ist>,
 }
 
 /// An entry of a service's `ist` section (inter-service traffic).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ist {
-    /// Whom the names lead to: a service of the same deployment.
+    /// The service that the names lead to, in the same deployment.
     pub service: ServiceName,
-    /// Environment variables that hold its address.
+    /// Environment variables with its address.
     #[serde(default)]
     pub variables: Vec<String>,
     /// Host names that lead to it.
@@ -108,46 +108,46 @@ pub struct Ist {
     pub hostnames: Vec<String>,
 }
 
-/// Which connections an instance takes.
+/// The connections that an instance gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InstanceState {
-    /// New ones and standing ones.
+    /// New and open ones.
     Live,
-    /// Standing ones only.
+    /// Only open ones.
     Draining,
-    /// None: it only calls.
+    /// None, because it only calls.
     Client,
 }
 
-/// One running copy of a service.
+/// An instance: one running copy of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     /// Its identifier.
     pub id: InstanceId,
-    /// The service that it is a copy of.
+    /// Its service.
     pub service: ServiceId,
-    /// Where it runs.
+    /// Its runner.
     pub runner: RunnerId,
-    /// Its own address: the source of the connections that it opens.
+    /// Its address, the source of the connections that it opens.
     pub address: Ipv4Addr,
-    /// Which connections it takes.
+    /// The connections that it gets.
     pub state: InstanceState,
 }
 
-/// A service's permission, to all services of another deployment, to call it. There is none between services of one
-/// deployment: they always may.
+/// A permission for all services of another deployment to call a service. Services of one deployment may always call
+/// each other, without a grant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// Who may call.
+    /// The calling deployment.
     pub caller: DeploymentId,
-    /// Whom.
+    /// The called service.
     pub callee: ServiceId,
-    /// On which of the callee's ports.
+    /// The callee's ports.
     pub ports: Ports,
 }
 
-/// One thing that a view holds.
+/// A record of a view.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 #[expect(missing_docs, reason = "each variant is documented at the type that it holds")]
@@ -160,7 +160,7 @@ pub enum Record {
     Grant(Arc<Grant>),
 }
 
-/// What a record is known by.
+/// The key of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 #[expect(missing_docs, reason = "each variant is documented at the record that it names")]
@@ -174,7 +174,7 @@ pub enum Key {
 }
 
 impl Record {
-    /// What it is known by.
+    /// The record's key.
     #[must_use]
     pub fn key(&self) -> Key {
         match self {
@@ -188,51 +188,51 @@ impl Record {
     }
 }
 
-/// What one runner knows, as of one revision.
+/// A runner's view, as of one revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Snapshot", from = "Snapshot")]
 pub struct View {
-    /// Which life of the coordinator's database.
+    /// The run of the coordinator that it is from.
     pub epoch: Epoch,
-    /// Which commit.
+    /// The commit that it is from.
     pub revision: Revision,
-    /// Whose view this is.
+    /// The runner.
     pub runner: RunnerId,
     /// What all runners share.
     pub network: Network,
     records: BTreeMap<Key, Record>,
 }
 
-/// What leads from one view to a later one of the same epoch.
+/// The changes from one view to a later one of the same epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delta {
-    /// The revision of the view that it applies to.
+    /// The revision of the earlier view.
     pub from: Revision,
-    /// The revision of the view that it leads to.
+    /// The revision of the later view.
     pub to: Revision,
-    /// Records that are new or changed.
+    /// New and changed records.
     pub put: Vec<Record>,
-    /// Records that are gone.
+    /// Removed records.
     pub remove: Vec<Key>,
 }
 
 impl Delta {
-    /// Whether it changes nothing but the revision.
+    /// Whether only the revision changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.put.is_empty() && self.remove.is_empty()
     }
 }
 
-/// A delta that doesn't follow on the view: ask for a snapshot.
+/// A delta that doesn't continue the view. Ask for a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the delta leads from revision {from} to {to}, but this view is of revision {have}")]
 pub struct Gap {
-    /// Where the delta starts.
+    /// The revision at which the delta begins.
     pub from: Revision,
-    /// Where it leads.
+    /// The revision at which the delta ends.
     pub to: Revision,
-    /// Where the view is.
+    /// The revision of the view.
     pub have: Revision,
 }
 
@@ -261,13 +261,13 @@ macro_rules! lookups {
 }
 
 impl View {
-    /// A view with nothing in it: nobody is known, and nobody may call anybody.
+    /// A view without records, which allows nothing.
     #[must_use]
     pub const fn empty(epoch: Epoch, revision: Revision, runner: RunnerId, network: Network) -> Self {
         Self { epoch, revision, runner, network, records: BTreeMap::new() }
     }
 
-    /// Puts a record into a view that is being built, in the place of the one with its key.
+    /// Puts a record into a view under construction, in place of the one with its key.
     pub fn put(&mut self, record: Record) {
         self.records.insert(record.key(), record);
     }
@@ -277,10 +277,10 @@ impl View {
         self.records.values()
     }
 
-    /// Applies a delta, whole or not at all.
+    /// Applies a delta completely or not at all.
     ///
     /// # Errors
-    /// If it doesn't follow on this view; the view is then as it was.
+    /// If it doesn't continue this view, which then stays as it was.
     pub fn apply(&mut self, delta: &Delta) -> Result<(), Gap> {
         if delta.from != self.revision || delta.to < delta.from {
             return Err(Gap { from: delta.from, to: delta.to, have: self.revision });
@@ -295,11 +295,11 @@ impl View {
         Ok(())
     }
 
-    /// What leads from this view to `next`, a view of the same runner and epoch.
+    /// The changes from this view to `next`, a view of the same runner and epoch.
     #[must_use]
     pub fn delta_to(&self, next: &Self) -> Delta {
         let same = |a: &Record, b: &Record| match (a, b) {
-            // Records are shared: most are the very same allocation.
+            // Records are shared, so most are the same allocation.
             (Record::Service(a), Record::Service(b)) if Arc::ptr_eq(a, b) => true,
             (Record::Instance(a), Record::Instance(b)) if Arc::ptr_eq(a, b) => true,
             _ => a == b,
@@ -318,19 +318,19 @@ impl View {
     }
 
     lookups! {
-        /// A runner that this one may exchange packets with, or this one itself.
+        /// This runner itself, or one that it may exchange packets with.
         runner, runners, Runner(RunnerId) -> Runner;
         /// A deployment.
         deployment, deployments, Deployment(DeploymentId) -> Deployment;
         /// A service.
         service, services, Service(ServiceId) -> Service;
-        /// How a service of an own deployment is called.
+        /// The names of a service of an own deployment.
         naming, namings, Naming(ServiceId) -> Naming;
         /// An instance.
         instance, instances, Instance(InstanceId) -> Instance;
     }
 
-    /// The permission of `callee` to all services of `caller`.
+    /// The grant to all services of `caller` to call `callee`.
     #[must_use]
     pub fn grant(&self, caller: DeploymentId, callee: ServiceId) -> Option<&Arc<Grant>> {
         match self.records.get(&Key::Grant { caller, callee }) {
@@ -339,7 +339,7 @@ impl View {
         }
     }
 
-    /// All permissions, by caller.
+    /// All grants, by caller.
     pub fn grants(&self) -> impl Iterator<Item = &Arc<Grant>> {
         self.records.values().filter_map(|record| match record {
             Record::Grant(grant) => Some(grant),

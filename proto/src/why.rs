@@ -1,8 +1,8 @@
-//! Why a connection may be opened and is answered, or not: step by step. The one implementation, for the agent's view and
-//! the coordinator's state.
+//! Explains step by step whether a connection is allowed and answered. The agent uses it with its view, the
+//! coordinator with its state.
 //!
-//! The verdict answers whether a SYN would be answered by a runner: the rule lets it pass, a live instance is there, and
-//! nothing that is known says that the path to it is broken.
+//! The verdict says whether a SYN would be answered: the rule allows it, a live instance exists, and no known fault
+//! breaks the path to its runner.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -15,94 +15,94 @@ use crate::{
 
 mod words;
 
-/// One end of the connection in question.
+/// An end of the connection.
 #[derive(Debug, Clone, Copy)]
 pub struct End<'a> {
-    /// Its name.
+    /// Its path.
     pub path: &'a ServicePath,
     /// Its service.
     pub service: ServiceId,
     /// Its deployment.
     pub deployment: DeploymentId,
-    /// Its service address.
+    /// The service's address.
     pub address: Ipv4Addr,
 }
 
-/// What is known, for the verdict's rules aside.
+/// The facts, in addition to the rules.
 #[derive(Debug, Clone)]
 pub struct Facts<'a> {
-    /// Who calls.
+    /// The calling end.
     pub caller: End<'a>,
-    /// Whom.
+    /// The called end.
     pub callee: End<'a>,
-    /// On which port.
+    /// The callee's port.
     pub port: u16,
-    /// What rules the callee's trust, as far as that is known.
+    /// What sets the callee's trust list, if that is known.
     pub trust_source: Option<TrustSource>,
-    /// Whether the callee's address may be named where the rule refuses the connection.
+    /// Whether to name the callee's address even if the rule refuses the connection.
     pub discloses: bool,
     /// The callee's instances.
     pub instances: Vec<Place<'a>>,
 }
 
-/// Where an instance of the callee is.
+/// The place of an instance.
 #[derive(Debug, Clone)]
 pub struct Place<'a> {
     /// The runner's name.
     pub runner: &'a Label,
-    /// What the instance takes.
+    /// The connections that the instance gets.
     pub state: InstanceState,
-    /// Whether the runner is heard, and holds the instance.
+    /// Whether the runner is heard and has the instance.
     pub presence: Presence,
-    /// How packets go there from the runner that is asked; `None` if that isn't for the teller to say.
+    /// The path of packets from the asking runner; `None` if the explaining side doesn't know it.
     pub path: Option<Path>,
 }
 
-/// What is known of the runner of an instance.
+/// What is known about an instance's runner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// The coordinator hears it.
+    /// It is connected to the coordinator.
     Heard,
-    /// The coordinator doesn't hear it.
+    /// It is not connected to the coordinator.
     Silent,
-    /// It is the runner that is asked, and the instance's interface is there.
+    /// It is the asking runner, and the instance's interface exists.
     Here,
-    /// The same, and the interface isn't there (yet).
+    /// It is the asking runner, and the instance's interface doesn't exist (yet).
     Missing,
 }
 
-/// How packets go to a runner.
+/// The path of packets to a runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Path {
-    /// They don't leave the machine.
+    /// They stay on the machine.
     Local,
-    /// There is a session.
+    /// A session exists.
     Direct {
-        /// Where the runner is.
+        /// The runner's current endpoint.
         endpoint: SocketAddr,
         /// The age of the session.
         handshake_seconds: u64,
     },
-    /// A handshake is made when there is something to send, and none was.
+    /// No session exists, and no handshake was tried: the first packet will start one.
     Untried {
-        /// Where the first packet will try.
+        /// The endpoints that the handshake will try.
         endpoints: Vec<SocketAddr>,
     },
-    /// Handshakes go unanswered.
+    /// Handshakes are not answered.
     NoAnswer {
-        /// How many.
+        /// How many there were.
         tries: u64,
-        /// For how long.
+        /// For how many seconds.
         seconds: u64,
-        /// Where they were sent to.
+        /// The endpoints that were tried.
         endpoints: Vec<SocketAddr>,
     },
-    /// The runner has named no address.
+    /// The runner has no endpoint.
     NoAddress,
 }
 
 impl Path {
-    /// The way to a runner of that name, in words.
+    /// The path to the runner with this name, in words.
     #[must_use]
     pub fn in_words(&self, runner: &Label) -> String {
         words::way(runner, self)
@@ -113,12 +113,12 @@ impl Path {
     }
 }
 
-/// The verdict and what led to it.
+/// A verdict with its steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
     /// Whether a SYN would be answered.
     pub allowed: bool,
-    /// Step by step.
+    /// The steps.
     pub steps: Vec<Step>,
 }
 
@@ -149,8 +149,8 @@ pub fn explain(rules: &impl Rules, facts: &Facts<'_>) -> Explanation {
 }
 
 impl Explanation {
-    /// Adds how this runner reaches those that the callee is on, to what the coordinator has said of the rest. Only for a
-    /// verdict that is in favour: else nothing would be sent.
+    /// Adds the paths from this runner to the callee's runners, to an explanation by the coordinator. Only for an
+    /// allowed connection, because otherwise no packet would be sent.
     #[must_use]
     pub fn with_paths(
         mut self,
@@ -171,7 +171,7 @@ impl Explanation {
     }
 }
 
-/// The reason for a refusal as `denied` and `why` name it.
+/// The code of a denial, as in `denied` and `why`.
 #[must_use]
 pub const fn code(denial: Denial) -> &'static str {
     match denial {
@@ -183,7 +183,7 @@ pub const fn code(denial: Denial) -> &'static str {
     }
 }
 
-/// A word as a shell has to be given it.
+/// A word, quoted for a shell if needed.
 #[must_use]
 pub fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);

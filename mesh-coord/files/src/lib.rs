@@ -1,4 +1,4 @@
-//! Deployment files, from text to what the model decides on. Nothing here reads a file or runs one.
+//! Parsers of deployment files: from text to declarations. They read no file and run none.
 
 use std::path::Path;
 
@@ -11,16 +11,16 @@ mod warp_config;
 /// The largest `mesh.toml`, in bytes.
 const TOML_MAX: usize = 1 << 20;
 
-/// What a file declares.
+/// The contents of a file.
 #[derive(Debug)]
 pub struct Parsed {
-    /// One, or as many as a `warp.config.js` names services.
+    /// One, or as many as a `warp.config.js` has services.
     pub declarations: Vec<Declaration>,
-    /// What was passed over.
+    /// What was ignored.
     pub warnings: Vec<String>,
 }
 
-/// What is wrong with a file, and where: `FILE:LINE: what, and what to do about it`.
+/// An error in a file, with its place: `FILE:LINE: what, and what to do about it`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {message}")]
 pub struct FileError {
@@ -28,11 +28,11 @@ pub struct FileError {
     message: String,
 }
 
-/// Reads the text of a deployment file: a `warp.config.js` if its name ends in `.js`, else a `mesh.toml`. `deployment`
-/// is what `--deployment` says; only a `warp.config.js` needs it, since it doesn't name one.
+/// Parses a deployment file: a `warp.config.js` if its name ends in `.js`, otherwise a `mesh.toml`. `deployment` is
+/// the value of `--deployment`, which only a `warp.config.js` needs, because it doesn't name its deployment.
 ///
 /// # Errors
-/// The first thing that is wrong with the file.
+/// The first error of the file.
 pub fn parse(path: &Path, text: &str, deployment: Option<&Label>) -> Result<Parsed, FileError> {
     let source = Source { name: path.display().to_string(), text };
     let is_script = path.extension().is_some_and(|e| e == "js" || e == "cjs" || e == "mjs");
@@ -46,14 +46,14 @@ pub fn parse(path: &Path, text: &str, deployment: Option<&Label>) -> Result<Pars
     }
 }
 
-/// A file's text, with what is needed to say where in it something is.
+/// A file's text and name.
 struct Source<'a> {
     name: String,
     text: &'a str,
 }
 
 impl Source<'_> {
-    /// An error at an offset in bytes, or about the file as a whole.
+    /// An error at a byte offset, or about the whole file.
     fn error(&self, at: Option<usize>, message: impl Into<String>) -> FileError {
         FileError { place: self.place(at), message: message.into() }
     }
@@ -65,21 +65,21 @@ impl Source<'_> {
     }
 }
 
-/// Whichever of `known` is most like `name`.
+/// The most similar name.
 fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> &'a str {
-    // Long names are not worth the time that comparing them takes: they are no slips of the pen.
+    // A longer name is no typing error, and comparing it would take long.
     let name: String = name.chars().take(80).collect();
     known.into_iter().min_by_key(|known| strsim::damerau_levenshtein(&name, known)).unwrap_or_default()
 }
 
-/// A name as part of a message: short, and on one line.
+/// A name for messages: short, and on one line.
 fn shown(name: &str) -> String {
     let short: String = name.chars().take(80).collect();
     let more = if short.len() < name.len() { "…" } else { "" };
     format!("`{}{more}`", short.escape_debug())
 }
 
-/// The port that a number is, if it is one: 0 is none.
+/// The number as a port, which is never 0.
 fn port(number: i64) -> Option<u16> {
     u16::try_from(number).ok().filter(|port| *port != 0)
 }

@@ -1,4 +1,4 @@
-//! `mesh.toml`: a whole deployment. Strict: what isn't known is an error, at its line.
+//! `mesh.toml`: a whole deployment. Unknown keys are errors.
 
 use std::{
     borrow::{Borrow, Cow},
@@ -24,7 +24,7 @@ use super::{FileError, Parsed, Source, nearest, port, shown};
 type Value<'i> = Spanned<DeValue<'i>>;
 type Result<T> = std::result::Result<T, FileError>;
 
-/// Reads a `mesh.toml`; `deployment` is what `--deployment` says.
+/// Parses a `mesh.toml`. `deployment` is the value of `--deployment`.
 pub(super) fn parse(source: &Source<'_>, deployment: Option<&Label>) -> Result<Parsed> {
     let document = DeTable::parse(source.text).map_err(|error| {
         let message = error.message().trim().replace('\n', ", ");
@@ -33,7 +33,7 @@ pub(super) fn parse(source: &Source<'_>, deployment: Option<&Label>) -> Result<P
     let mut top = Table::new(source, "the file".to_owned(), 0, document.get_ref());
     let [name, team, expose, trusted, services] =
         ["deployment", "team", "expose", "trust", "services"].map(|key| top.take(key));
-    // First of all: a key that is missing may only be misspelt.
+    // Before missing keys, because a missing key may only be misspelt.
     top.done()?;
     let Some(name) = name else {
         return Err(source.error(None, "no `deployment`: begin with `deployment = \"NAME\"`"));
@@ -140,7 +140,7 @@ fn trust(source: &Source<'_>, key: &str, value: &Value<'_>) -> Result<Trust> {
         return Err(source.error(Some(at), "an entry of `trust` has no `deployment`: say whose services may call"));
     };
     let caller = parsed(source, "deployment", caller)?;
-    // An empty list could be meant as all or as none.
+    // An empty list could mean all or none.
     let empty = |key: &str, value: &Value<'_>| {
         source.error(Some(value.span().start), format!("`{key}` is empty: leave it out to mean all of them"))
     };
@@ -164,10 +164,10 @@ fn trust(source: &Source<'_>, key: &str, value: &Value<'_>) -> Result<Trust> {
     Ok(Trust { caller, services, ports })
 }
 
-/// A table whose keys are taken one by one; what is left in the end isn't known.
+/// A table whose keys are taken one by one. Keys that are left at the end are unknown.
 struct Table<'a, 'i> {
     source: &'a Source<'a>,
-    /// What it is, for messages.
+    /// What the table is, for messages.
     what: String,
     at: usize,
     entries: &'a DeTable<'i>,
@@ -188,14 +188,14 @@ impl<'a, 'i> Table<'a, 'i> {
         let unknown = in_order(self.entries).into_iter().find(|(key, _)| !self.known.contains(&&**key.get_ref()));
         let Some((key, _)) = unknown else { return Ok(()) };
         let near = nearest(key.get_ref(), self.known.iter().copied());
-        // Keys of dotted headers can lack a place of their own.
+        // Keys of dotted headers may have no place in the file.
         let at = if key.span().is_empty() { self.at } else { key.span().start };
         let message = format!("{} has no key {}: the nearest one is `{near}`", self.what, shown(key.get_ref()));
         Err(self.source.error(Some(at), message))
     }
 }
 
-/// The entries as they stand in the file, so that its first mistake is told first.
+/// The entries in the order of the file, so that its first mistake is reported.
 fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a Spanned<Cow<'i, str>>, &'a Value<'i>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);

@@ -1,5 +1,5 @@
-//! `warp.config.js`: services that are declared one by one, as ScaleDynamics' platform has them. The file is parsed as
-//! JavaScript and never run: what it exports must be written out.
+//! `warp.config.js`: services declared one by one, as on ScaleDynamics' platform. The file is parsed as JavaScript
+//! and never run, so what it exports must be written out.
 
 use mesh_model::declare::{Declaration, Declared};
 use mesh_proto::{
@@ -15,13 +15,13 @@ mod literal;
 
 use literal::{Node, Property, Value};
 
-/// The largest file, in bytes: the stack that the parser may need grows with it.
+/// The largest file, in bytes. The parser's stack grows with it.
 pub(super) const MAX: usize = 1 << 16;
 
-/// The end of messages about what can only be known by running the script.
+/// The end of messages about values that only running the script would reveal.
 const RUNS: &str = "would need JavaScript to run, and this file is only read: write the value itself";
 
-/// Something wrong at an offset in bytes.
+/// An error at a byte offset.
 #[derive(Debug, PartialEq, Eq)]
 struct Fault {
     at: usize,
@@ -34,7 +34,7 @@ fn fault<T>(at: usize, message: impl Into<String>) -> Result<T> {
     Err(Fault { at, message: message.into() })
 }
 
-/// Reads a `warp.config.js`; `deployment` is what `--deployment` says.
+/// Parses a `warp.config.js`. `deployment` is the value of `--deployment`.
 pub(super) fn parse(source: &Source<'_>, deployment: Option<&Label>) -> std::result::Result<Parsed, FileError> {
     let Some(deployment) = deployment else {
         return Err(source.error(None, "doesn't name its deployment: give it with --deployment NAME"));
@@ -68,7 +68,7 @@ impl Reader<'_> {
         }
     }
 
-    /// One object: one service.
+    /// An object declares a service.
     fn container(&mut self, at: usize, properties: Vec<Property>) -> Result<()> {
         let mut name: Option<ServiceName> = None;
         let mut service = Declared::default();
@@ -154,7 +154,7 @@ fn ist(node: Node) -> Result<Ist> {
             }
             "variables" => variables = list("variables", node)?.into_iter().map(variable).collect::<Result<_>>()?,
             "hostnames" => hostnames = list("hostnames", node)?.into_iter().map(hostname).collect::<Result<_>>()?,
-            // Passing it over could lose a name that was meant.
+            // Ignoring it could lose a name that was meant.
             other => {
                 let near = nearest(other, IST_KEYS);
                 return fault(

@@ -1,19 +1,19 @@
-//! Which runners are connected, which view each one was sent and has confirmed, and who waits for that. Pure: inputs in,
-//! effects out.
+//! Which runners are connected, which view each was sent and has confirmed, and which callers wait for confirmations.
+//! Pure: inputs in, effects out.
 //!
-//! The writer of the coordinator owns a [`Sessions`] beside the [`mesh_model::State`]. It hands every commit to
-//! [`Sessions::absorb`], calls the other methods for what the runners' streams report, and carries out what
-//! [`Sessions::poll_effect`] returns. It calls [`Sessions::handle_timeout`] when [`Sessions::next_timeout`] is reached.
-//! There is no clock in here: the time comes in with each call that needs it.
+//! The coordinator's writer owns a [`Sessions`] beside the [`mesh_model::State`]. It passes every commit to
+//! [`Sessions::absorb`], calls the other methods for what the streams report, and carries out what
+//! [`Sessions::poll_effect`] returns. It calls [`Sessions::handle_timeout`] at [`Sessions::next_timeout`]. There is
+//! no clock here: each call that needs the time gets it.
 //!
-//! The words, each for one idea:
+//! The terms:
 //!
 //! * **affected**: a runner whose view a commit may change.
-//! * **outdated**: a view that such a commit may have changed and that hasn't been worked out again yet.
-//! * **sent**: the view that a stream has sent last ([`Sent`]).
+//! * **outdated**: a view that a commit may have changed and that hasn't been computed again.
+//! * **sent**: the last view that a stream has sent ([`Sent`]).
 //! * **confirmed**: the agent has reported that it has applied the view of a revision.
-//! * **unconfirmed**: a runner that hasn't confirmed all that changed for it up to a revision. One that isn't connected
-//!   can't confirm anything.
+//! * **unconfirmed**: a runner that hasn't confirmed all that changed for it up to a revision. A disconnected runner
+//!   can't confirm.
 //! * **current**: a connected runner that has confirmed all that changed for it.
 
 mod effect;

@@ -1,5 +1,5 @@
-//! Two machines with one identity: a copy of a machine that is a runner. The first machine stays, as long as its agent
-//! answers. An agent that has started again has no process behind it that answers.
+//! Two machines with one identity, because one is a copy of the other. The first machine keeps the identity as long
+//! as its agent answers. A restarted agent is no copy, because its old process doesn't answer.
 
 use std::time::{Duration, Instant};
 
@@ -10,23 +10,23 @@ use crate::{
     sessions::Sessions,
 };
 
-/// How long after its last stream the first machine is waited for, before an agent that was refused as a copy may take
-/// its place.
+/// How long an agent that was refused as a copy has to wait for the first machine, after that machine's last stream,
+/// before it may take its place.
 const PREFERENCE: Duration = Duration::from_secs(60);
 
-/// Which other process of the runner was there before a newcomer.
+/// The runner's other process, as a newcomer finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Predecessor {
-    /// None that is in the newcomer's way.
+    /// There is none, or it doesn't matter.
     None,
-    /// One that was connected a moment ago, and the newcomer was refused as its copy before: it is refused again.
+    /// It was connected a moment ago, and the newcomer was refused as its copy before. The newcomer is refused again.
     JustLeft(Option<Peer>),
-    /// One that is connected: the newcomer is refused if it answers.
+    /// It is connected. The newcomer is refused if it answers.
     Connected(StreamId, Peer),
 }
 
 impl Sessions {
-    /// Which process was there before `newcomer`. `refused`: the newcomer reports that it was refused as a copy before.
+    /// The other process that `newcomer` finds. `refused`: the newcomer reports that it was refused as a copy before.
     #[must_use]
     pub fn predecessor(&self, runner: RunnerId, newcomer: Peer, refused: bool, now: Instant) -> Predecessor {
         let Some(presence) = self.presence(runner).filter(|_| newcomer.process.is_some()) else {

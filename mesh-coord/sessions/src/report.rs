@@ -1,5 +1,5 @@
-//! What an agent reports of its runner. It isn't asked again: what can't be stored at once (the disk is full) is stored
-//! later, and the stream goes on meanwhile.
+//! What an agent reports about its runner. An agent reports once: what can't be stored now (the disk is full) is
+//! stored later, and the stream goes on meanwhile.
 
 use std::{
     net::SocketAddr,
@@ -9,47 +9,47 @@ use std::{
 use mesh_model::{Command, RunnerCommand};
 use mesh_proto::{RunnerId, message::Ask};
 
-/// How long after a failure of the store it is tried again.
+/// How long after a failure the store is tried again.
 const RETRY: Duration = Duration::from_secs(5);
-/// Instances that a hello may name in one turn.
+/// How many instances of a hello cost one turn.
 const INSTANCES_A_TURN: usize = 64;
-/// The time between two changes of the endpoints: each one is news to all the runner's peers.
+/// The minimum time between two changes of the endpoints, because each is sent to all the runner's peers.
 const PACE: Duration = Duration::from_secs(1);
 
-/// What one stream has reported and the store doesn't hold yet.
+/// What a stream has reported and the store doesn't hold yet.
 #[derive(Debug)]
 pub struct Report {
     runner: RunnerId,
-    /// The stream's first message. It ends the instances that it doesn't name, so it is stored before anything else.
+    /// The hello. It ends the instances that it doesn't name, so it is stored first.
     hello: Option<RunnerCommand>,
-    /// The last ones reported.
+    /// The endpoints of the last report.
     endpoints: Option<Vec<SocketAddr>>,
-    /// When to store it.
+    /// When to store the next of these.
     at: Instant,
 }
 
 impl Report {
-    /// A stream that begins with `hello`.
+    /// The report of a stream that begins with `hello`.
     #[must_use]
     pub const fn new(runner: RunnerId, hello: RunnerCommand, now: Instant) -> Self {
         Self { runner, hello: Some(hello), endpoints: None, at: now }
     }
 
-    /// The runner's endpoints are these now. `turn` returns when the runner's rate limit allows it to be stored, or
-    /// `None` if that is too far off; it is called only where a turn is needed.
+    /// Replaces the endpoints. `turn` returns when the runner's rate limit allows them to be stored, or `None` if
+    /// that is too far off; it is called only if a turn is needed.
     pub fn endpoints(&mut self, endpoints: Vec<SocketAddr>, now: Instant, turn: impl FnOnce() -> Option<Instant>) {
         if self.endpoints.replace(endpoints).is_none() {
             self.at = self.at.max(turn().unwrap_or(now + RETRY));
         }
     }
 
-    /// Whether the first message isn't stored yet.
+    /// Whether the hello is not stored yet.
     #[must_use]
     pub const fn is_behind(&self) -> bool {
         self.hello.is_some()
     }
 
-    /// How many turns it costs to store the first message.
+    /// How many turns storing the hello costs.
     #[must_use]
     pub fn weight(&self) -> u32 {
         let instances = match &self.hello {
@@ -59,7 +59,7 @@ impl Report {
         u32::try_from(instances / INSTANCES_A_TURN).unwrap_or(u32::MAX).saturating_add(1)
     }
 
-    /// Whether the first message has to be stored before this question is answered.
+    /// Whether the hello has to be stored before this question is answered.
     #[must_use]
     pub const fn precedes(&self, ask: &Ask) -> bool {
         match ask {
@@ -70,13 +70,13 @@ impl Report {
         }
     }
 
-    /// When something is to be stored; `None` if all of it is.
+    /// When to store something next; `None` if all is stored.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         (self.hello.is_some() || self.endpoints.is_some()).then_some(self.at)
     }
 
-    /// What is to be stored first; `None` once all of it is.
+    /// What to store next; `None` if all is stored.
     #[must_use]
     pub fn next(&self) -> Option<Command> {
         let endpoints = || Some(RunnerCommand::Endpoints { endpoints: self.endpoints.clone()? });
@@ -84,7 +84,7 @@ impl Report {
         Some(Command::Runner { by: self.runner, what })
     }
 
-    /// What [`Self::next`] returned is stored.
+    /// The command of [`Self::next`] was stored.
     pub fn stored(&mut self, now: Instant) {
         if self.hello.take().is_none() {
             self.endpoints = None;
@@ -92,7 +92,7 @@ impl Report {
         }
     }
 
-    /// The store can't take it now.
+    /// The store can't take the command now.
     pub fn failed(&mut self, now: Instant) {
         self.at = now + RETRY;
     }

@@ -1,30 +1,30 @@
-//! What one stream has sent of its runner's view.
+//! The view that a stream has sent.
 
 use std::sync::Arc;
 
 use mesh_proto::{Delta, Revision, View};
 
-/// What leads an agent from the view that it has to the one that it should have.
+/// An update of an agent's view.
 #[derive(Debug, Clone)]
 pub enum News {
     /// The whole view.
     Snapshot(Arc<View>),
-    /// What has changed.
+    /// The changes.
     Delta(Delta),
 }
 
-/// The view that a stream has sent last: the one that its agent has once all that was sent has arrived.
+/// The last view that a stream has sent: the agent's view once all that was sent has arrived.
 #[derive(Debug, Default, Clone)]
 pub struct Sent(Option<Arc<View>>);
 
 impl Sent {
-    /// A stream whose agent has this view already, or none that can be continued.
+    /// For a stream whose agent has this view, or none that can be continued.
     #[must_use]
     pub const fn new(view: Option<Arc<View>>) -> Self {
         Self(view)
     }
 
-    /// What has to be sent so that the agent has `view`; `None` if it has it.
+    /// The update that the agent needs to have `view`; `None` if it has it.
     #[must_use]
     pub fn news(&self, view: &Arc<View>) -> Option<News> {
         match &self.0 {
@@ -38,12 +38,12 @@ impl Sent {
         self.0 = None;
     }
 
-    /// Notes that `view` was sent whole.
+    /// Records that `view` was sent completely.
     pub fn sent(&mut self, view: Arc<View>) {
         self.0 = Some(view);
     }
 
-    /// Whether the agent can have a view of this revision. A confirmation of any other one doesn't count.
+    /// Whether the agent can have a view of this revision. Other confirmations don't count.
     #[must_use]
     pub fn reaches(&self, revision: Revision) -> bool {
         self.0.as_ref().is_some_and(|sent| revision <= sent.revision)

@@ -1,4 +1,4 @@
-//! What is known of one runner's streams.
+//! The streams of one runner.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 
@@ -7,7 +7,7 @@ use mesh_proto::{
     message::{Have, Switches},
 };
 
-/// A stream: which runner's, and which of all streams of this life of the coordinator.
+/// A stream, by its runner and its number since the coordinator's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId {
     /// The runner.
@@ -31,10 +31,10 @@ pub(crate) struct Session {
     pub(crate) number: u64,
     pub(crate) peer: Peer,
     pub(crate) switches: Switches,
-    /// The view that the runner should have, as it was worked out last.
+    /// The runner's view when it was last computed.
     pub(crate) view: Arc<View>,
-    /// The first commit since then that may have changed it. The stream asks for the new view when it has time, so that
-    /// a slow stream costs nothing, and a commit never waits for views to be worked out.
+    /// The first later commit that may have changed the view. The stream asks for the new view when it is ready, so a
+    /// slow stream costs nothing, and commits don't wait for views to be computed.
     pub(crate) outdated: Option<Revision>,
     /// The last revision at which `view` changed for the runner.
     pub(crate) changed: Revision,
@@ -43,8 +43,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Whether the agent has confirmed all that changed up to `revision`. What may have changed counts as a change until
-    /// the view is worked out again.
+    /// Whether the agent has confirmed all that changed up to `revision`. Until the view is computed again, a
+    /// possible change counts as one.
     pub(crate) fn has_confirmed(&self, revision: Revision) -> bool {
         self.outdated.is_none_or(|outdated| outdated > revision)
             && self.confirmed.is_some_and(|confirmed| confirmed >= revision.min(self.changed))
@@ -59,27 +59,27 @@ impl Session {
 /// Whether a runner is connected.
 #[derive(Debug)]
 pub(crate) enum Link {
-    /// It is.
+    /// Connected.
     Connected(Session),
-    /// It is not.
+    /// Not connected.
     Away {
-        /// When its last stream ended, or when it enrolled. `None`: not in this life of the coordinator.
+        /// When its last stream ended, or when it enrolled. `None`: before the coordinator's start.
         since: Option<Instant>,
         /// The agent of its last stream.
         last: Option<Peer>,
-        /// The view that it should have had when its last stream ended.
+        /// Its view when its last stream ended.
         view: Option<Arc<View>>,
-        /// The view that its last stream sent last.
+        /// The last view that its last stream sent.
         sent: Option<Arc<View>>,
     },
 }
 
-/// A runner that is or was connected in this life of the coordinator, or has enrolled in it.
+/// A runner that has been connected or has enrolled since the coordinator's start.
 #[derive(Debug)]
 pub(crate) struct Presence {
     pub(crate) link: Link,
-    /// Deployments that an earlier view held, with the revision of the first view that doesn't: until the agent confirms
-    /// that one, its runner may still act on what the earlier view said.
+    /// Deployments that an earlier view held, with the revision of the first view without them. Until the agent
+    /// confirms that revision, its runner may still act on the earlier view.
     pub(crate) lost: BTreeMap<DeploymentId, Revision>,
 }
 
@@ -102,7 +102,7 @@ impl Presence {
         }
     }
 
-    /// Whether the runner may act on something that it was told of the deployment.
+    /// Whether the runner may act on knowledge about the deployment.
     pub(crate) fn may_know(&self, deployment: DeploymentId) -> bool {
         let view = match &self.link {
             Link::Connected(session) => Some(&session.view),
@@ -111,13 +111,13 @@ impl Presence {
         self.lost.contains_key(&deployment) || view.is_some_and(|view| view.deployment(deployment).is_some())
     }
 
-    /// The view that the agent has, if it says so and the coordinator still has it too.
+    /// The view that the agent reports to have, if the coordinator still has it too.
     pub(crate) fn continued(&self, have: Option<Have>) -> Option<Arc<View>> {
         let Link::Away { sent: Some(sent), .. } = &self.link else { return None };
         have.is_some_and(|have| have.epoch == sent.epoch && have.revision == sent.revision).then(|| Arc::clone(sent))
     }
 
-    /// Notes that `after` takes the place of the last view that was worked out.
+    /// Records that `after` replaces the last computed view.
     pub(crate) fn replace_view(&mut self, after: &View) {
         let before = match &self.link {
             Link::Connected(session) => Some(&session.view),

@@ -1,4 +1,4 @@
-//! The runners of this life of the coordinator.
+//! All runners' sessions.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -18,7 +18,7 @@ use crate::{
     wait::{Absent, Wait, WaitId, Waits},
 };
 
-/// The runners that are or were connected in this life of the coordinator, and those that wait for them.
+/// The runners that have been connected since the coordinator's start, and the waits for them.
 #[derive(Debug)]
 pub struct Sessions {
     epoch: Epoch,
@@ -31,23 +31,23 @@ pub struct Sessions {
     views_made: u64,
 }
 
-/// What a new stream begins with.
+/// The beginning of a stream.
 #[derive(Debug)]
 pub struct Opened {
     /// The stream.
     pub stream: StreamId,
     /// The view that the runner should have.
     pub view: Arc<View>,
-    /// The view that the agent has, if that one can be continued.
+    /// The view that the agent has, if it can be continued.
     pub continued: Option<Arc<View>>,
-    /// The offloads that are on at the runner.
+    /// The runner's offloads.
     pub switches: Switches,
-    /// The agent whose stream was connected until now, and ends.
+    /// The agent whose open stream this one has replaced.
     pub replaced: Option<Peer>,
 }
 
 impl Sessions {
-    /// No runner is connected when the coordinator's life of this `epoch` begins.
+    /// At the coordinator's start, no runner is connected.
     #[must_use]
     pub fn new(epoch: Epoch, now: Instant) -> Self {
         Self {
@@ -61,24 +61,24 @@ impl Sessions {
         }
     }
 
-    /// This life of the coordinator.
+    /// The epoch: the coordinator's run since its start.
     #[must_use]
     pub const fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// The next effect that has to be carried out, if there is one.
+    /// The next effect to carry out.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
-    /// When [`Self::handle_timeout`] has to be called.
+    /// When to call [`Self::handle_timeout`].
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         self.waits.next_deadline()
     }
 
-    /// Ends the waits whose time is up.
+    /// Ends the waits whose deadline has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(id) = self.waits.expired(now) {
             self.end_wait(id);
@@ -87,7 +87,7 @@ impl Sessions {
 
     // === Commits ===
 
-    /// Takes a commit into `state`, and lets the streams of all affected runners know.
+    /// Absorbs a commit into `state`, and notifies the streams of all affected runners.
     pub fn absorb(&mut self, state: &mut State, changes: &[Change], revision: Revision, now: Instant) {
         for change in changes {
             match change {
@@ -101,7 +101,7 @@ impl Sessions {
         self.notify(state, affected);
     }
 
-    /// Another state has taken the place of the one before: every view may have changed.
+    /// The state was replaced by another one, so every view may have changed.
     pub fn reloaded(&mut self, state: &State) {
         self.notify(state, self.runners.keys().copied().collect::<Vec<_>>());
     }
@@ -138,8 +138,8 @@ impl Sessions {
 
     // === Streams ===
 
-    /// Begins a stream of `runner`, whose agent reports that it has the view `have`. The newest stream of a runner
-    /// replaces the one before. `None` if the runner was removed.
+    /// Opens a stream for `runner`, whose agent reports that it has the view `have`. It replaces an open stream of
+    /// the runner. `None` if the runner was removed.
     pub fn open(&mut self, state: &State, runner: RunnerId, peer: Peer, have: Option<Have>) -> Option<Opened> {
         let view = Arc::new(state.view(runner, self.epoch)?);
         self.views_made += 1;
@@ -153,7 +153,7 @@ impl Sessions {
         };
         self.last += 1;
         let number = self.last;
-        // The agent may have that view. It has yet to confirm that it applies it.
+        // The agent may have that view, but has yet to confirm that it applies it.
         let confirmed = None;
         let session = Session { number, peer, switches, view: Arc::clone(&view), outdated: None, changed, confirmed };
         let replaced = match std::mem::replace(&mut presence.link, Link::Connected(session)) {
@@ -167,12 +167,12 @@ impl Sessions {
         Some(Opened { stream: StreamId { runner, number }, view, continued, switches, replaced })
     }
 
-    /// The view that a stream's runner should have; `None` once the stream isn't its runner's newest.
+    /// The view that a stream's runner should have; `None` if a newer stream has replaced this one.
     pub fn view(&mut self, state: &State, stream: StreamId) -> Option<Arc<View>> {
         self.is_open(stream).then(|| self.view_of(state, stream.runner)).flatten()
     }
 
-    /// The view that a connected runner should have, worked out again if it is outdated.
+    /// The view that a connected runner should have, computed again if it is outdated.
     fn view_of(&mut self, state: &State, runner: RunnerId) -> Option<Arc<View>> {
         let presence = self.runners.get_mut(&runner)?;
         let session = presence.session_mut()?;
@@ -193,8 +193,8 @@ impl Sessions {
         view
     }
 
-    /// The agent of this stream confirms that it has applied the view of `revision`. The stream checks that it has sent
-    /// such a view ([`crate::Sent::reaches`]).
+    /// The agent has applied the view of `revision`. The caller has checked that the stream has sent such a view
+    /// ([`crate::Sent::reaches`]).
     pub fn confirm(&mut self, stream: StreamId, revision: Revision) {
         let Some(presence) = self.runners.get_mut(&stream.runner) else { return };
         let session = presence.session_mut().filter(|session| session.number == stream.number);
@@ -204,7 +204,7 @@ impl Sessions {
         self.reconsider(stream.runner);
     }
 
-    /// Ends a stream that has sent `sent` last.
+    /// Closes a stream that has sent `sent` last.
     pub fn close(&mut self, stream: StreamId, sent: Option<Arc<View>>, now: Instant) {
         let Some(presence) = self.runners.get_mut(&stream.runner) else { return };
         let Some(session) = presence.session().filter(|session| session.number == stream.number) else { return };
@@ -214,7 +214,7 @@ impl Sessions {
         self.reconsider(stream.runner);
     }
 
-    /// Whether this stream is its runner's newest, and connected.
+    /// Whether this stream is open and its runner's newest.
     #[must_use]
     pub fn is_open(&self, stream: StreamId) -> bool {
         self.session(stream.runner).is_some_and(|session| session.number == stream.number)
@@ -222,7 +222,7 @@ impl Sessions {
 
     // === Waits ===
 
-    /// The runners that `deployment` concerns: those whose views hold something of it now, and those that may still act
+    /// The runners affected by `deployment`: those whose views hold something of it now, and those that may still act
     /// on an earlier view that did.
     #[must_use]
     pub fn affected(&self, state: &State, deployment: &Label) -> BTreeSet<RunnerId> {
@@ -234,14 +234,14 @@ impl Sessions {
         affected
     }
 
-    /// Of these runners, those that haven't confirmed all that changed up to `revision`.
+    /// Those of the runners that haven't confirmed all that changed up to `revision`.
     #[must_use]
     pub fn unconfirmed(&self, runners: &BTreeSet<RunnerId>, revision: Revision, absent: Absent) -> BTreeSet<RunnerId> {
         runners.iter().copied().filter(|runner| self.is_unconfirmed(*runner, revision, absent)).collect()
     }
 
-    /// Waits until all runners that `deployment` concerns have confirmed what changed up to `revision`, until `deadline`
-    /// at most. The effect [`Effect::Waited`] ends it.
+    /// Waits until all runners affected by `deployment` have confirmed what changed up to `revision`, but no longer
+    /// than until `deadline`. [`Effect::Waited`] ends the wait.
     pub fn wait_for_deployment(
         &mut self,
         state: &State,
@@ -254,8 +254,8 @@ impl Sessions {
         self.wait(affected, (revision, Absent::Unconfirmed), deadline, now)
     }
 
-    /// Waits until all connected runners that `asker` knows have confirmed what changed up to `revision`, until
-    /// `deadline` at most. The effect [`Effect::Waited`] ends it.
+    /// Waits until all connected runners that `asker` knows have confirmed what changed up to `revision`, but no
+    /// longer than until `deadline`. [`Effect::Waited`] ends the wait.
     pub fn wait_for_peers(
         &mut self,
         state: &State,
@@ -281,14 +281,14 @@ impl Sessions {
         if unconfirmed.is_empty() || deadline <= now {
             self.effects.push_back(Effect::Waited(id, unconfirmed.into_iter().collect()));
         } else {
-            // A runner that counts for nothing while it is away needs no attention when it comes back.
+            // A runner that doesn't count while it is away needs no attention when it comes back.
             let runners = if absent == Absent::Ignored { unconfirmed.clone() } else { runners };
             self.waits.insert(id, (revision, absent), deadline, runners, unconfirmed);
         }
         id
     }
 
-    /// Ends a wait for which no caller is left, without an effect.
+    /// Cancels a wait whose caller is gone, without an effect.
     pub fn cancel(&mut self, wait: WaitId) {
         self.waits.remove(wait);
     }
@@ -299,7 +299,7 @@ impl Sessions {
         }
     }
 
-    /// Something about the runner has changed: waits for it may be over.
+    /// The runner's session has changed, which may end waits for it.
     fn reconsider(&mut self, runner: RunnerId) {
         if !self.waits.names(runner) {
             return;
@@ -341,7 +341,7 @@ impl Sessions {
         self.session(runner).is_some_and(Session::is_current)
     }
 
-    /// How many views were worked out in this life of the coordinator.
+    /// How many views were computed since the coordinator's start.
     #[must_use]
     pub const fn views_made(&self) -> u64 {
         self.views_made
@@ -355,7 +355,7 @@ impl Sessions {
         self.runners.get(&runner)
     }
 
-    /// Since when a runner isn't connected, if it isn't. `Some(None)`: since before this life of the coordinator.
+    /// Since when a runner is away; `None` if it isn't. `Some(None)`: since before the coordinator's start.
     pub(crate) fn away_since(&self, runner: RunnerId) -> Option<Option<Instant>> {
         match self.runners.get(&runner).map(|presence| &presence.link) {
             Some(Link::Connected(_)) => None,

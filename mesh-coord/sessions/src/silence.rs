@@ -1,5 +1,5 @@
-//! Runners without a stream: others are preferred to them, and ephemeral ones are removed in the end. Silence removes
-//! nothing else.
+//! Runners without a stream. Others are preferred to them, and ephemeral ones are removed in the end; nothing else
+//! happens to them.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,13 @@ use mesh_model::{Command, State, limits};
 
 use crate::sessions::Sessions;
 
-/// How long a runner has to be without a stream before others are preferred to it.
+/// How long a runner has to be without a stream to count as silent.
 const SILENT: Duration = Duration::from_secs(6);
-/// How long after the coordinator's start no runner counts as silent: all come back at about the same time.
+/// For how long after the coordinator's start no runner counts as silent, because all of them reconnect then.
 const GRACE: Duration = Duration::from_secs(30);
 
 impl Sessions {
-    /// The commands that mark runners as silent at `now`, or remove them.
+    /// The commands that mark or remove runners which are silent at `now`.
     #[must_use]
     pub fn unheard(&self, state: &State, now: Instant) -> Vec<Command> {
         let ephemeral = Duration::from_secs(limits::EPHEMERAL);

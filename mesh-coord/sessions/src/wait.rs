@@ -1,4 +1,4 @@
-//! Waiting until a change is confirmed.
+//! Waits for confirmations.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,32 +7,32 @@ use std::{
 
 use mesh_proto::{Revision, RunnerId};
 
-/// A wait, by its number in this life of the coordinator.
+/// A wait, by its number since the coordinator's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WaitId(u64);
 
-/// What a wait makes of runners that aren't connected.
+/// How a wait treats runners that aren't connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absent {
-    /// They count as unconfirmed: they may still act on what they knew.
+    /// As unconfirmed: they may still act on what they knew.
     Unconfirmed,
-    /// They don't count: their silence must not hold others up.
+    /// They don't count, so that they don't delay others.
     Ignored,
 }
 
-/// One wait.
+/// A wait.
 #[derive(Debug)]
 pub(crate) struct Wait {
     pub(crate) revision: Revision,
     pub(crate) absent: Absent,
     deadline: Instant,
-    /// All that are waited for,
+    /// All runners that it waits for.
     runners: BTreeSet<RunnerId>,
-    /// and those of them that are unconfirmed.
+    /// Those of them that are unconfirmed.
     unconfirmed: BTreeSet<RunnerId>,
 }
 
-/// All waits, found by runner and by deadline.
+/// All waits, by runner and by deadline.
 #[derive(Debug, Default)]
 pub(crate) struct Waits {
     last: u64,
@@ -64,12 +64,12 @@ impl Waits {
         self.waits.insert(id, Wait { revision, absent, deadline, runners, unconfirmed });
     }
 
-    /// Whether a wait for this runner exists.
+    /// Whether any wait is for this runner.
     pub(crate) fn names(&self, runner: RunnerId) -> bool {
         self.of_runner.contains_key(&runner)
     }
 
-    /// Works out again whether the runner is unconfirmed, for each wait that is for it; returns the waits that are over.
+    /// Updates for each wait whether the runner is unconfirmed. Returns the waits that are over.
     pub(crate) fn reconsider(&mut self, runner: RunnerId, is_unconfirmed: impl Fn(&Wait) -> bool) -> Vec<WaitId> {
         let mut over = Vec::new();
         for id in self.of_runner.get(&runner).into_iter().flatten() {
@@ -83,7 +83,7 @@ impl Waits {
         over
     }
 
-    /// Forgets a runner that was removed; returns the waits that are over without it.
+    /// Forgets a removed runner. Returns the waits that are over without it.
     pub(crate) fn forget(&mut self, runner: RunnerId) -> Vec<WaitId> {
         let over = self.reconsider(runner, |_| false);
         for id in self.of_runner.remove(&runner).into_iter().flatten() {
@@ -94,7 +94,7 @@ impl Waits {
         over
     }
 
-    /// Takes a wait out; returns the runners that are unconfirmed.
+    /// Removes a wait. Returns its unconfirmed runners.
     pub(crate) fn remove(&mut self, id: WaitId) -> Option<BTreeSet<RunnerId>> {
         let Wait { deadline, runners, unconfirmed, .. } = self.waits.remove(&id)?;
         self.deadlines.remove(&(deadline, id));

@@ -20,10 +20,10 @@ use super::{
     trust::warn_of_unknown,
 };
 
-/// The largest deployment file that is read, in bytes: all files of one call go to the coordinator in one request.
+/// The largest deployment file that is read, in bytes. All files of a call go to the coordinator in one request.
 const MAX_FILE: u64 = 1 << 20;
 
-/// What standard input is called where a file is named.
+/// How messages name standard input.
 const STDIN: &str = "stdin";
 
 #[derive(Debug, Args)]
@@ -78,7 +78,7 @@ pub(super) async fn run(args: Apply) -> Result<()> {
         let plan = order(&args, declared.clone(), true, false).await?;
         prune = may_remove(&args, &plan)?;
     }
-    // What others have added meanwhile is not removed unasked: the coordinator sees to that.
+    // Services that others have added meanwhile are not removed: the coordinator checks.
     let plan = order(&args, declared, args.dry_run, prune).await?;
     for warning in &plan.warnings {
         note(&format!("warning: {warning}"));
@@ -99,8 +99,8 @@ async fn order(args: &Apply, files: Vec<declare::File>, dry_run: bool, prune: bo
     args.reach.order(&command, read).await
 }
 
-/// What a file leaves out by mistake is gone for good, with its address: that is asked for on a terminal, and has to be
-/// said elsewhere. Returns whether services may be removed.
+/// Whether services may be removed. A service that was left out by mistake is gone for good, with its address, so
+/// this asks on a terminal, and refuses elsewhere.
 fn may_remove(args: &Apply, plan: &Plan) -> Result<bool> {
     let removed = plan.removed();
     if removed.is_empty() {
@@ -118,7 +118,7 @@ fn may_remove(args: &Apply, plan: &Plan) -> Result<bool> {
         bail!("{what} would be removed, and nothing has changed: {which}. Apply with --prune if that is meant");
     }
     note(&show(plan));
-    // It is a prompt: the answer stands on its line.
+    // The answer follows on the prompt's line.
     let _ = write!(io::stderr(), "Remove {what} for good: {which}? [y/N] ");
     let mut answer = String::new();
     io::stdin().lock().take(80).read_line(&mut answer).context("the answer cannot be read")?;

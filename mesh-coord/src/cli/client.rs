@@ -1,4 +1,4 @@
-//! How a command reaches the coordinator: by its socket, or over the network.
+//! How commands reach the coordinator: by its socket, or over the network.
 
 use std::{
     env,
@@ -18,11 +18,11 @@ use zeroize::Zeroizing;
 use super::output::Refused;
 use crate::{api::Done, data};
 
-/// The variable that holds the admin token: arguments can be seen by every user of the machine.
+/// The variable with the admin token, because every user of the machine can see arguments.
 const TOKEN_VARIABLE: &str = "MESH_ADMIN_TOKEN";
-/// The variable that says where the coordinator is, if it is elsewhere.
+/// The variable with the URL of a coordinator elsewhere.
 const URL_VARIABLE: &str = "MESH_COORD_URL";
-/// The variable that says where its data directory is, if it is on this machine.
+/// The variable with the data directory of a coordinator on this machine.
 const DATA_VARIABLE: &str = "MESH_COORD_DATA";
 
 /// Where the coordinator is.
@@ -36,7 +36,7 @@ pub(crate) struct Reach {
     url: Option<Url>,
 }
 
-/// Which coordinator is meant.
+/// The coordinator that is meant.
 enum Place {
     Here(PathBuf),
     Afar(Vec<Url>),
@@ -48,7 +48,7 @@ impl Reach {
         self.url.as_ref().map(Url::to_string).or_else(|| variable(URL_VARIABLE))
     }
 
-    /// Flags come before variables, and a URL in one before what the admin token says.
+    /// Flags come before variables, and the variable with a URL before the admin token's URLs.
     fn place(&self, token: Option<&Token>) -> Result<Place> {
         if let Some(url) = &self.url {
             return Ok(Place::Afar(vec![url.clone()]));
@@ -70,7 +70,7 @@ impl Reach {
         Ok(Place::Afar(urls.with_context(|| format!("${TOKEN_VARIABLE}"))?))
     }
 
-    /// Reads something.
+    /// Reads from the coordinator.
     ///
     /// # Errors
     /// If the coordinator can't be reached, or refuses.
@@ -78,7 +78,7 @@ impl Reach {
         self.request(Method::GET, path, None::<&()>).await
     }
 
-    /// Has a command carried out. `read` picks the answer of this command out of all outcomes; `Some` takes any.
+    /// Carries out a command. `read` picks the command's answer from all outcomes; `Some` accepts any.
     ///
     /// # Errors
     /// If the coordinator can't be reached, refuses, or has answered another command.
@@ -87,7 +87,7 @@ impl Reach {
         read(done.outcome).context("the coordinator has answered another command: is its version another one?")
     }
 
-    /// Sends any request.
+    /// Sends a request.
     ///
     /// # Errors
     /// If the coordinator can't be reached, or refuses.
@@ -164,14 +164,14 @@ fn silence(shown: &str, elsewhere: Option<&str>) -> anyhow::Error {
     anyhow!("no coordinator answers at {shown}, but in {other}: `{sudo}mesh-coord … --data {other}` reaches it")
 }
 
-/// Whether the system's coordinator listens, for a user who has none of his own: its directory can't be entered, but which
-/// sockets there are is no secret (proc_net(5)).
+/// Whether the system's coordinator listens, for a user without an own one. The user can't enter its directory, but
+/// may list the machine's sockets (proc_net(5)).
 fn runs_as_root() -> bool {
     let sockets = || std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
     !nix::unistd::geteuid().is_root() && sockets().lines().any(|line| line.ends_with(data::SYSTEM_SOCKET))
 }
 
-/// The data directory of a coordinator that listens on this machine, though this user may not read it.
+/// The data directory of a coordinator that listens on this machine, even if this user can't read it.
 fn elsewhere() -> Option<String> {
     listening(&std::fs::read_to_string("/proc/net/unix").ok()?)
 }

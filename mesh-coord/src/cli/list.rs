@@ -133,7 +133,7 @@ fn join(items: &[impl ToString]) -> String {
     }
 }
 
-/// The word for it in JSON, for people as well.
+/// The word that JSON has for it.
 fn word(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,

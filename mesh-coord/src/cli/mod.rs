@@ -1,5 +1,5 @@
-//! The command line: what there is, and how a command ends. Data goes to standard output, everything else to standard
-//! error; 0 is done, 1 refused or failed, 2 wrong usage.
+//! The command line, and how commands end. Data goes to standard output, everything else to standard error. Exit
+//! codes: 0 done, 1 refused or failed, 2 wrong usage.
 
 use std::{env, ffi::OsString, process::ExitCode, sync::OnceLock};
 
@@ -70,7 +70,7 @@ enum Command {
     Man(manual::Man),
 }
 
-/// A command that only shows something.
+/// A command that lists something.
 #[derive(Debug, Args)]
 struct Listing {
     #[command(flatten)]
@@ -80,7 +80,7 @@ struct Listing {
     json: bool,
 }
 
-/// Runs the command that the process was started with.
+/// Runs the process's command.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse_from(hoisted(env::args_os().collect()));
     mesh_process::secrets::hide_arguments();
@@ -96,13 +96,14 @@ pub(crate) fn main() -> ExitCode {
     code
 }
 
-/// The version, and which one of the protocol it speaks.
+/// The version of the program and of its protocol.
 fn version() -> &'static str {
     static VERSION: OnceLock<String> = OnceLock::new();
     VERSION.get_or_init(|| format!("{} (protocol {PROTOCOL})", env!("CARGO_PKG_VERSION")))
 }
 
-/// `mesh-coord --data DIR nodes` is `mesh-coord nodes --data DIR`: which coordinator is meant may stand before the command.
+/// Moves `--data` and `--url` behind the command, so that `mesh-coord --data DIR nodes` is `mesh-coord nodes --data
+/// DIR`.
 fn hoisted(arguments: Vec<OsString>) -> Vec<OsString> {
     let mut rest = arguments.into_iter().peekable();
     let mut line: Vec<OsString> = rest.next().into_iter().collect();
@@ -131,7 +132,7 @@ fn is_place(argument: &OsString) -> bool {
         .any(|flag| argument.strip_prefix(*flag).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"=")))
 }
 
-/// Ends the process as any wrong usage does, where the definitions can't say what is wrong.
+/// Ends the process like any wrong usage, for mistakes that the definitions can't express.
 fn wrong_usage(message: &str) -> ! {
     Cli::command().error(ErrorKind::ArgumentConflict, message).exit()
 }
@@ -228,7 +229,7 @@ mod tests {
         }
     }
 
-    /// What was expected, and an example.
+    /// The message names what was expected, with an example.
     #[test]
     fn wrong_numbers_and_addresses_are_told_with_an_example() {
         for (line, words) in [

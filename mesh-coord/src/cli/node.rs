@@ -1,4 +1,4 @@
-//! `node remove`, `node drain`, `node undrain`; `drain` and `undrain` of an instance.
+//! Commands for a runner (`node remove`, `node drain`, `node undrain`) and for an instance (`drain`, `undrain`).
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -38,7 +38,7 @@ pub(super) struct Remove {
     json: bool,
 }
 
-/// A runner to do something with.
+/// The arguments of a command for a runner.
 #[derive(Debug, Args)]
 pub(super) struct Named {
     /// Its name, as `nodes` shows it
@@ -50,7 +50,7 @@ pub(super) struct Named {
     json: bool,
 }
 
-/// An instance to do something with.
+/// The arguments of a command for an instance.
 #[derive(Debug, Args)]
 pub(super) struct OfInstance {
     /// As `instances` shows it, such as i-7
@@ -103,7 +103,7 @@ async fn turn(command: AdminCommand, reach: Reach, json: bool) -> Result<()> {
     print(&reach.order(&command, drained).await?)
 }
 
-/// What a drain or undrain did, in words.
+/// The result of a drain or undrain, in words.
 fn drained(outcome: Outcome) -> Option<String> {
     match outcome {
         Outcome::InstanceDrained { instance, service, node, draining } => {

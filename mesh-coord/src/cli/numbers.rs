@@ -1,37 +1,37 @@
-//! Numbers and addresses as arguments: what is wrong is told with what is expected, and an example.
+//! Numbers and addresses in arguments. Errors name what was expected, with an example.
 
 use std::{fmt::Display, net::SocketAddr, ops::RangeInclusive, str::FromStr};
 
 use mesh_proto::Range;
 
-/// Reads a TCP port.
+/// Parses a TCP port.
 ///
 /// # Errors
-/// If it is none.
+/// If it isn't one.
 pub(crate) fn port(text: &str) -> Result<u16, String> {
     within(text, "a port", 1..=u16::MAX, "443")
 }
 
-/// Reads an MTU of `mesh0`.
+/// Parses an MTU of `mesh0`.
 ///
 /// # Errors
-/// If it is none.
+/// If it isn't one.
 pub(crate) fn mtu(text: &str) -> Result<u16, String> {
     within(text, "an MTU in bytes", mesh_model::limits::MTU, "1344")
 }
 
-/// Reads how many runners a token may enrol.
+/// Parses how many runners a token may enrol.
 ///
 /// # Errors
-/// If it is no such number.
+/// If it isn't such a number.
 pub(crate) fn uses(text: &str) -> Result<u32, String> {
     within(text, "a number of runners", mesh_model::limits::USES, "10")
 }
 
-/// Reads an address to listen at.
+/// Parses an address to listen on.
 ///
 /// # Errors
-/// If it is none.
+/// If it isn't one.
 pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!(
@@ -42,10 +42,10 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Reads a range of overlay addresses.
+/// Parses a range of overlay addresses.
 ///
 /// # Errors
-/// If it is none.
+/// If it isn't one.
 pub(crate) fn range(text: &str) -> Result<Range, String> {
     text.parse()
         .map_err(|error| format!("`{}` is not a range of addresses ({error}): write it as 100.112.0.0/12", shown(text)))

@@ -1,4 +1,4 @@
-//! What people and programs read: tables and JSON on standard output, complaints on standard error.
+//! Output: tables and JSON on standard output, notes and errors on standard error.
 
 use std::io;
 
@@ -9,15 +9,15 @@ use serde::Serialize;
 
 use crate::api::VERSION;
 
-/// A refusal as a complaint: the reason, and what to try next.
+/// A refusal with its hint, as an error.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.error)]
 pub(crate) struct Refused(pub(crate) Refusal);
 
-/// Prints a line, or several, for people.
+/// Prints one or more lines.
 ///
 /// # Errors
-/// If standard output doesn't accept it.
+/// If standard output can't be written.
 pub(crate) fn print(text: &str) -> Result<()> {
     output::print(&format!("{}\n", text.strip_suffix('\n').unwrap_or(text))).context("cannot write to standard output")
 }
@@ -25,15 +25,15 @@ pub(crate) fn print(text: &str) -> Result<()> {
 /// Prints a value as one line of JSON.
 ///
 /// # Errors
-/// If standard output doesn't take it.
+/// If standard output can't be written.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
     output::print_raw(&format!("{}\n", serde_json::to_string(value)?)).context("cannot write to standard output")
 }
 
-/// Prints a shape of the model's own as one line of JSON, with the version.
+/// Prints one of the model's shapes as one line of JSON, with the version.
 ///
 /// # Errors
-/// If standard output doesn't take it.
+/// If standard output can't be written.
 pub(crate) fn print_versioned(value: &impl Serialize) -> Result<()> {
     #[derive(Serialize)]
     struct Versioned<'a, T> {
@@ -49,10 +49,10 @@ pub(crate) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Prints a table for people; with no rows, says so on standard error instead.
+/// Prints a table. Without rows, it prints `none` on standard error instead.
 ///
 /// # Errors
-/// If standard output doesn't take it.
+/// If standard output can't be written.
 pub(crate) fn print_table(header: &[&str], rows: Vec<Vec<String>>, none: &str) -> Result<()> {
     if rows.is_empty() {
         note(none);
@@ -66,12 +66,12 @@ fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
-/// Says something beside the data, on standard error.
+/// Prints a note on standard error.
 pub(crate) fn note(text: &str) {
     mesh_process::log::say(text);
 }
 
-/// Says why a command failed, and what to try next where that is known.
+/// Prints an error, and its hint if there is one.
 pub(crate) fn complain(error: &Error) {
     note(&format!("error: {error:#}"));
     if let Some(Refused(Refusal { hint: Some(hint), .. })) = error.downcast_ref() {
@@ -79,7 +79,7 @@ pub(crate) fn complain(error: &Error) {
     }
 }
 
-/// Whether the reader of standard output has gone, which is no failure of this program.
+/// Whether the reader of standard output is gone, which is not this program's failure.
 pub(crate) fn is_broken_pipe(error: &Error) -> bool {
     error
         .chain()

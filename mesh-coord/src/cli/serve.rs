@@ -1,4 +1,4 @@
-//! `serve`: the coordinator itself.
+//! `serve` runs the coordinator.
 
 use std::{
     convert::Infallible,
@@ -71,7 +71,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let store = SqliteStore::open(&database)
         .await
         .map_err(|error| anyhow::anyhow!("{}: {error}: {}", database.display(), error.hint()))?;
-    // Before anything is set up in the database: a port that is taken must not cost a first start.
+    // Before the database is set up, because a port in use must not cost a first start.
     let listener = listen(args.listen)?;
     let socket = if data.is_read_only() {
         warn!(
@@ -86,7 +86,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let (coordinator, writer) = Coordinator::start(store, choice).await?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
-    // A log or file that has reached its limit (setrlimit(2)) is an error like any other.
+    // Makes a log or file that has reached its limit (setrlimit(2)) an ordinary error.
     let _limit = signal(SignalKind::from_raw(nix::libc::SIGXFSZ));
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be waited for")?;
     let mut silence = tokio::spawn(watch::silence::watch(coordinator.clone()));
@@ -110,7 +110,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
         _ = terminate.recv() => info!("SIGTERM: ending"),
         _ = interrupt.recv() => info!("SIGINT: ending"),
     }
-    // What is confirmed is on the disk already; a commit under way is there or not.
+    // Confirmed commits are on the disk already, and a pending one is done or not.
     silence.abort();
     writer.abort();
     let _ = writer.await;
@@ -125,7 +125,7 @@ async fn serve_socket(socket: Option<UnixListener>, router: Router) -> Infallibl
     }
 }
 
-/// Where others may reach it: at the address that it listens on, else at the machine's name.
+/// A guess of the coordinator's URL: the address that it listens on, or the machine's name.
 fn guess(address: SocketAddr) -> Option<Url> {
     let host = if address.ip().is_unspecified() {
         nix::unistd::gethostname().ok()?.into_string().ok()?
@@ -149,7 +149,7 @@ fn enrol_key(data: &DataDirectory) -> Result<PrivateKey> {
     })
 }
 
-/// Logs to standard error: what an operator wants to see, or as $RUST_LOG says.
+/// Logs to standard error what an operator needs, or what $RUST_LOG says.
 fn start_log() {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     mesh_process::log::start(colour);

@@ -1,11 +1,11 @@
-//! Times as people write and read them: durations (`90s`, `30m`, `1h`, `7d`, `1h30m`) and dates.
+//! Durations (`90s`, `30m`, `1h`, `7d`, `1h30m`) and dates, as people write and read them.
 
 use std::time::Duration;
 
-/// Reads a duration of at least a second.
+/// Parses a duration of at least a second.
 ///
 /// # Errors
-/// If it is none, with an example.
+/// If it isn't one, with an example.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration: write it as 90s, 30m, 1h, 7d or 1h30m");
     let mut total: u64 = 0;
@@ -33,10 +33,10 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads a duration that may be less than a second, too: `500ms`.
+/// Parses a duration that may also be less than a second, such as `500ms`.
 ///
 /// # Errors
-/// If it is none, with an example.
+/// If it isn't one, with an example.
 pub(crate) fn parse_short(text: &str) -> Result<Duration, String> {
     match text.strip_suffix("ms").map(str::parse) {
         Some(Ok(milliseconds)) => Ok(Duration::from_millis(milliseconds)),
@@ -45,12 +45,12 @@ pub(crate) fn parse_short(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The same in words.
+/// The duration in words.
 pub(crate) fn show_short(duration: Duration) -> String {
     if duration.subsec_millis() == 0 { show(duration.as_secs()) } else { format!("{}ms", duration.as_millis()) }
 }
 
-/// A number of seconds in the largest unit or two that say it well enough: `45s`, `12m`, `3h 5m`, `9d 2h`.
+/// Seconds in one or two units that are precise enough: `45s`, `12m`, `3h 5m`, `9d 2h`.
 pub(crate) fn show(seconds: u64) -> String {
     let two = |large: u64, large_unit: &str, small: u64, small_unit: &str| match small {
         0 => format!("{large}{large_unit}"),
@@ -64,8 +64,8 @@ pub(crate) fn show(seconds: u64) -> String {
     }
 }
 
-/// Unix seconds as a date and time in UTC, by the civil calendar (Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms", `civil_from_days`).
+/// Unix seconds as a UTC date and time (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",
+/// `civil_from_days`).
 pub(crate) fn date(unix_seconds: u64) -> String {
     let (days, second) = (unix_seconds / 86400 + 719_468, unix_seconds % 86400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);

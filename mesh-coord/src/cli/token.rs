@@ -116,7 +116,7 @@ async fn create(args: Create) -> Result<()> {
     Ok(())
 }
 
-/// What to type on the other machine.
+/// The command to type on the other machine.
 fn join_line(made: &api::NewToken, reached: Option<String>) -> String {
     let token = &made.token;
     if !made.urls.is_empty() {

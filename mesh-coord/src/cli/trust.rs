@@ -1,4 +1,4 @@
-//! `trust`: shows and changes who may call a deployment, always in both directions.
+//! `trust` shows and changes a deployment's trust list, always in both directions.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -93,7 +93,8 @@ pub(super) async fn run(args: Trust) -> Result<()> {
     )
 }
 
-/// A caller that doesn't exist may be one that will, or a slip: what is nearest is sought here, among what may be seen.
+/// Warns of callers that don't exist yet, in case they are misspelt. The nearest name is searched here, among the
+/// deployments that the administrator sees.
 pub(super) async fn warn_of_unknown<'a>(directions: impl IntoIterator<Item = &'a BothWays>, reach: &Reach) {
     let unknown: BTreeSet<&Label> = directions
         .into_iter()

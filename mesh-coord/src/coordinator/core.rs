@@ -1,4 +1,4 @@
-//! What the writer owns: the committed state and the sessions, with the channels that carry out what these decide.
+//! The writer's state: the committed records and the sessions, and the channels that carry out what these decide.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -13,13 +13,13 @@ use tokio::{
 use super::links::{Line, Links};
 use crate::rate::Limits;
 
-/// Waits that are kept before those whose caller has hung up are looked for.
+/// How many waits are kept before those of gone callers are looked for.
 const WAITS: usize = 64;
 
-/// What the writer owns.
+/// The writer's state.
 #[derive(Debug)]
 pub(crate) struct Core {
-    /// What is committed.
+    /// The committed state.
     pub(crate) state: State,
     /// Which runners are connected, and what they have confirmed.
     pub(crate) sessions: Sessions,
@@ -27,9 +27,9 @@ pub(crate) struct Core {
     pub(crate) links: Links,
     /// The rate limits.
     pub(crate) limits: Limits,
-    /// Where the results of waits go.
+    /// Where to send the results of waits.
     waiting: HashMap<WaitId, oneshot::Sender<Vec<Label>>>,
-    /// How many there are when those whose caller has hung up are looked for next.
+    /// The number of waits at which those of gone callers are looked for next.
     sweep_at: usize,
 }
 
@@ -39,25 +39,25 @@ impl Core {
         Self { state, sessions, links, limits, waiting: HashMap::new(), sweep_at: WAITS }
     }
 
-    /// Begins a stream; `None` if the runner was removed.
+    /// Opens a stream; `None` if the runner was removed.
     pub(crate) fn open(&mut self, runner: RunnerId, peer: Peer, have: Option<Have>) -> Option<(Opened, Line)> {
         let opened = self.sessions.open(&self.state, runner, peer, have)?;
         let line = self.links.open(opened.stream, opened.switches);
         Some((opened, line))
     }
 
-    /// The view that a stream's runner should have; `None` once the stream isn't its runner's newest.
+    /// The view that a stream's runner should have; `None` if a newer stream has replaced this one.
     pub(crate) fn view(&mut self, stream: StreamId) -> Option<Arc<View>> {
         self.sessions.view(&self.state, stream)
     }
 
-    /// Ends a stream that has sent `sent` last.
+    /// Closes a stream that has sent `sent` last.
     pub(crate) fn close(&mut self, stream: StreamId, sent: Option<Arc<View>>) {
         self.sessions.close(stream, sent, now());
     }
 
-    /// Has `answer` sent the names of the runners that haven't confirmed what changed up to `revision` at `deployment`,
-    /// once there are none or after `patience`.
+    /// Sends `answer` the runners affected by `deployment` that haven't confirmed what changed up to `revision`: as
+    /// soon as there are none, or after `patience`.
     pub(super) fn wait_for_deployment(
         &mut self,
         deployment: &Label,
@@ -97,20 +97,20 @@ impl Core {
         }
     }
 
-    /// Takes in a commit.
+    /// Absorbs a commit.
     pub(super) fn absorb(&mut self, changes: &[Change], revision: Revision) {
         self.sessions.absorb(&mut self.state, changes, revision, now());
         self.carry_out();
     }
 
-    /// Takes in a whole state instead of the one before.
+    /// Replaces the whole state.
     pub(super) fn reload(&mut self, state: State) {
         self.state = state;
         self.sessions.reloaded(&self.state);
         self.carry_out();
     }
 
-    /// Lets a visitor in.
+    /// Runs a visit.
     pub(super) fn visit(&mut self, visit: impl FnOnce(&mut Self)) {
         visit(self);
         self.carry_out();
@@ -127,7 +127,7 @@ impl Core {
         }
     }
 
-    /// Ends the waits whose time is up.
+    /// Ends the waits whose deadline has passed.
     pub(super) fn time_out(&mut self) {
         self.sessions.handle_timeout(now());
         self.carry_out();
@@ -153,7 +153,7 @@ impl Core {
     }
 }
 
-/// The time, by the clock that the runtime's timers follow.
+/// The time by the clock of the runtime's timers.
 fn now() -> std::time::Instant {
     Instant::now().into_std()
 }

@@ -1,5 +1,5 @@
-//! Which request is next: the operator's, then the teams' in turn, and within a team its runners' and tokens' in turn. A
-//! tenant that asks for much waits for its own requests; one that asks for little is next after one of each of the others.
+//! The order of requests: the operator's first, then the teams' in turn, and within a team its members' in turn. A
+//! tenant with many requests waits for its own; one with few comes after one request of each other tenant.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,16 +9,16 @@ use std::{
 
 use crate::tenant::{Tenant, Who};
 
-/// On whose account.
+/// The account that a request counts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// The coordinator's own work, and the operator's at the socket.
+    /// The coordinator's own requests, and the operator's at the socket.
     First,
-    /// A runner's, or a token's holder's.
+    /// A runner's or token's.
     Tenant(Tenant),
 }
 
-/// What waits.
+/// Waiting requests.
 #[derive(Debug)]
 pub(crate) struct Fair<T> {
     first: VecDeque<T>,
@@ -51,7 +51,7 @@ impl<T> Fair<T> {
     }
 }
 
-/// Those that have something waiting, in the order of their turns.
+/// Values whose keys get turns, in the order of these turns.
 #[derive(Debug)]
 struct Turns<K, V> {
     order: VecDeque<K>,
@@ -72,7 +72,7 @@ impl<K: Clone + Eq + Hash, V: Default> Turns<K, V> {
         self.waiting.entry(key).or_default()
     }
 
-    /// Takes from the next one; `take` says also whether nothing is left there.
+    /// Takes from the next value. `take` also returns whether the value is used up.
     fn turn<T>(&mut self, take: impl FnOnce(&mut V) -> (Option<T>, bool)) -> Option<T> {
         let key = self.order.pop_front()?;
         let (item, empty) = take(self.waiting.get_mut(&key)?);

@@ -1,4 +1,4 @@
-//! The hashes of all secrets, so that checking one costs the writer nothing: a stranger's secret goes no further than this.
+//! The hashes of all secrets. They are checked here, so that wrong secrets don't reach the writer.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use mesh_proto::{RunnerId, Secret, SecretHash, TokenId, token::Credential};
 
 use crate::tenant::Tenant;
 
-/// The secrets of tokens and runners, revoked and removed ones too: their holders are told why they are refused.
+/// The secrets of tokens and runners, including revoked and removed ones, whose holders learn why they are refused.
 #[derive(Debug, Default)]
 pub(crate) struct Keyring(RwLock<Secrets>);
 
@@ -21,20 +21,20 @@ struct Secrets {
 }
 
 impl Keyring {
-    /// On whose account the holder of this token acts, if it is one.
+    /// The account of a token's holder; `None` if the secret is unknown.
     pub(crate) fn token(&self, id: TokenId, secret: &Secret) -> Option<Tenant> {
         let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
         secrets.tokens.get(&id).filter(|(hash, _)| hash.matches(secret)).map(|(_, tenant)| tenant.clone())
     }
 
-    /// On whose account the runner with this credential acts, if there is one, or was.
+    /// The account of the runner with this credential; `None` if the secret is unknown.
     pub(crate) fn runner(&self, credential: &Credential) -> Option<Tenant> {
         let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let known = secrets.runners.get(&credential.runner);
         known.filter(|(hash, _)| hash.matches(&credential.secret)).map(|(_, tenant)| tenant.clone())
     }
 
-    /// Takes in what has been committed, as the state has.
+    /// Absorbs a commit.
     pub(super) fn absorb(&self, state: &State, changes: &[Change]) {
         if !changes.iter().any(|change| matches!(change.key(), Key::Token(_) | Key::Runner(_))) {
             return;
@@ -50,7 +50,7 @@ impl Keyring {
         }
     }
 
-    /// Takes in a whole state instead of the one before.
+    /// Replaces all secrets.
     pub(super) fn load(&self, state: &State) {
         let mut fresh = Secrets::default();
         state.records().for_each(|record| fresh.take_in(state, &record));

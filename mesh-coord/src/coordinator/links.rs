@@ -1,4 +1,4 @@
-//! The channels between the writer and the tasks that serve the streams.
+//! Channels between the writer and the tasks of the streams.
 
 use std::{
     collections::HashMap,
@@ -15,9 +15,9 @@ use tokio::sync::watch;
 /// The writer's ends.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    /// Of the newest stream of each runner.
+    /// One for each runner's newest stream.
     streams: HashMap<RunnerId, Link>,
-    /// When each runner was last heard, in unix seconds. Outlasts its streams.
+    /// When each runner was last heard, in Unix seconds. It outlives the runner's streams.
     heard: HashMap<RunnerId, Arc<AtomicU64>>,
 }
 
@@ -33,20 +33,20 @@ struct Link {
 /// A stream's ends.
 #[derive(Debug)]
 pub(crate) struct Line {
-    /// Signals that the runner's view may have changed; closed when the stream is to end.
+    /// Signals that the runner's view may have changed. It is closed to end the stream.
     pub(crate) outdated: watch::Receiver<()>,
-    /// The offloads that are on at the runner.
+    /// The runner's offloads.
     pub(crate) switches: watch::Receiver<Switches>,
-    /// Asks for a sign of the agent, by the number of the question.
+    /// The number of the latest probe, which asks for any message from the agent.
     pub(crate) probe: watch::Receiver<u64>,
-    /// The number of the last question that something was heard after.
+    /// The number of the latest probe that the agent has answered.
     pub(crate) answered: watch::Sender<u64>,
-    /// When the runner was last heard, in unix seconds: the stream keeps this current.
+    /// When the runner was last heard, in Unix seconds. The stream updates it.
     pub(crate) heard: Arc<AtomicU64>,
 }
 
 impl Links {
-    /// Links the writer to a stream that begins.
+    /// Links the writer to a new stream.
     pub(crate) fn open(&mut self, stream: StreamId, switches: Switches) -> Line {
         let (outdated, hears_outdated) = watch::channel(());
         let (switches, hears_switches) = watch::channel(switches);
@@ -57,15 +57,15 @@ impl Links {
         Line { outdated: hears_outdated, switches: hears_switches, probe: probed, answered: answers, heard }
     }
 
-    /// Asks whether the agent of this stream is there: it is once the second part reaches the first. Closed when the
-    /// stream ends. `None` if it has ended.
+    /// Probes the agent of this stream. It has answered once the received number reaches the returned one; the
+    /// channel is closed when the stream ends. `None` if the stream has ended.
     pub(crate) fn probe(&self, stream: StreamId) -> Option<(u64, watch::Receiver<u64>)> {
         let link = self.get(stream)?;
         link.probe.send_modify(|asked| *asked += 1);
         Some((*link.probe.borrow(), link.answered.clone()))
     }
 
-    /// When the runner was last heard in this life of the coordinator, in unix seconds.
+    /// When the runner was last heard since the coordinator's start, in Unix seconds.
     pub(crate) fn last_heard(&self, runner: RunnerId) -> Option<u64> {
         self.heard.get(&runner).map(|heard| heard.load(Ordering::Relaxed)).filter(|heard| *heard > 0)
     }
@@ -77,21 +77,21 @@ impl Links {
         }
     }
 
-    /// Sends the offloads that are on at the stream's runner.
+    /// Sends the runner's offloads to its stream.
     pub(super) fn switch(&self, stream: StreamId, switches: Switches) {
         if let Some(link) = self.get(stream) {
             link.switches.send_replace(switches);
         }
     }
 
-    /// Ends a stream. One that began later stays.
+    /// Ends a stream. A newer stream of the runner stays.
     pub(super) fn end(&mut self, stream: StreamId) {
         if self.get(stream).is_some() {
             self.streams.remove(&stream.runner);
         }
     }
 
-    /// Forgets a runner that was removed.
+    /// Forgets a removed runner.
     pub(super) fn forget(&mut self, runner: RunnerId) {
         self.streams.remove(&runner);
         self.heard.remove(&runner);

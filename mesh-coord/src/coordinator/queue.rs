@@ -12,7 +12,7 @@ use super::{
 
 pub(super) type Visit = Box<dyn FnOnce(&mut Core) + Send>;
 
-/// A command, and where its answer goes.
+/// A command, and the channel for its answer.
 pub(super) struct Submission {
     pub(super) command: Box<Command>,
     pub(super) answer: oneshot::Sender<Result<Done, Failure>>,
@@ -23,8 +23,8 @@ pub(super) enum Request {
     Visit(Visit),
 }
 
-/// Both kinds have turns of their own: looking goes on while a commit is under way. Each tenant's connections, and what
-/// one of them may ask at once, bound what waits.
+/// Commands and visits take turns separately, because visits go on during a commit. The number of waiting requests is
+/// bounded by each tenant's connections and their concurrent requests.
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -35,13 +35,13 @@ pub(super) struct Queue {
 struct Waiting {
     submissions: Fair<Submission>,
     visits: Fair<Visit>,
-    /// Whose turn it is not.
+    /// Whether the last request was a visit, so that a command is next.
     visited: bool,
     closed: bool,
 }
 
 impl Queue {
-    /// Puts a request in its place.
+    /// Adds a request.
     ///
     /// # Errors
     /// If the writer has ended.
@@ -60,7 +60,7 @@ impl Queue {
         Ok(())
     }
 
-    /// The next request of either kind. The writer waits at one place only.
+    /// The next request of either kind. Only one task may wait here.
     pub(super) async fn next(&self) -> Request {
         self.wait(|waiting| {
             let (visit, submit) = (
@@ -82,13 +82,13 @@ impl Queue {
         self.wait(|waiting| waiting.visits.pop()).await
     }
 
-    /// All commands that wait now.
+    /// All waiting commands.
     pub(super) fn submissions(&self) -> Vec<Submission> {
         let mut waiting = self.lock();
         std::iter::from_fn(|| waiting.submissions.pop()).collect()
     }
 
-    /// Nothing waits any more, nor will.
+    /// Drops all waiting requests and refuses new ones.
     pub(super) fn close(&self) {
         let mut waiting = self.lock();
         *waiting = Waiting { closed: true, ..Waiting::default() };

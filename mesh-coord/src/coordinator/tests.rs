@@ -79,7 +79,7 @@ async fn a_refused_command_and_one_that_changes_nothing_make_no_revision() {
     assert_eq!(coordinator.visit(|core| core.state.revision()).await.unwrap(), first.revision);
 }
 
-/// A store that fails, or is written to by another coordinator, when a test says so.
+/// A store that fails on demand, or that another coordinator writes to.
 #[derive(Clone)]
 struct Troubled {
     store: Arc<MemoryStore>,
@@ -175,7 +175,7 @@ async fn hanging() -> (Coordinator, Arc<tokio::sync::watch::Sender<bool>>, JoinH
 }
 
 #[tokio::test]
-async fn a_disk_that_hangs_refuses_commands_and_stops_nobody_who_only_looks() {
+async fn a_disk_that_hangs_refuses_commands_and_delays_no_reader() {
     let (coordinator, answers, first) = hanging().await;
     assert!(names(&coordinator).await.is_empty(), "looking goes on");
     let second = coordinator.submit(apply("second"));
@@ -183,7 +183,7 @@ async fn a_disk_that_hangs_refuses_commands_and_stops_nobody_who_only_looks() {
         assert!(matches!(refused, Err(Failure::Store(StoreError::Slow))), "{refused:?}");
     }
     assert!(names(&coordinator).await.is_empty());
-    // It recovers by itself, with the commit that it had taken on.
+    // It recovers by itself, and the pending commit is done.
     answers.send_replace(true);
     coordinator.submit(apply("fourth")).await.unwrap();
     assert_eq!(names(&coordinator).await.iter().map(|name| &**name).collect::<Vec<_>>(), ["first", "fourth"]);

@@ -20,11 +20,11 @@ use crate::{
     store::{Store, StoreError, Watch},
 };
 
-/// How long a commit may take before its command, and those that wait for it, are refused. The commit goes on.
+/// How long a commit may take before its command and the waiting ones are refused. The commit goes on.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
-/// How often commands are refused while a commit takes longer than that.
+/// How often waiting commands are refused during a slow commit.
 const SLOW_LOOK: Duration = Duration::from_millis(500);
-/// How many times a command is decided on while other writers commit in between.
+/// How many times a command is decided on if other writers commit meanwhile.
 const ATTEMPTS: usize = 8;
 
 /// The task.
@@ -68,7 +68,7 @@ impl<S: Store> Writer<S> {
 
     async fn carry_out(&mut self, submission: Submission) {
         let Submission { command, answer } = submission;
-        // The caller may have gone, or may have been answered already.
+        // The caller may be gone, or already answered.
         let mut answer = Some(answer);
         let result = self.decide_and_commit(&command, &mut answer).await;
         if let Some(answer) = answer {
@@ -103,7 +103,7 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Commits. Meanwhile readers get their turn; if it takes too long, waiting commands are refused.
+    /// Commits the changes. Visits get their turn meanwhile, and waiting commands are refused if it takes too long.
     async fn commit(&mut self, changes: Vec<Change>, answer: &mut Option<Answer>) -> Result<Revision, StoreError> {
         let Self { store, core, queue, trouble, .. } = self;
         let mut commit = std::pin::pin!(store.commit(core.state.revision(), changes));
@@ -125,7 +125,7 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Absorbs all commits up to `revision`. Own commits and those of other writers take this one road.
+    /// Absorbs all commits up to `revision`. Own and foreign commits come the same way.
     async fn catch_up(&mut self, revision: Revision) -> Result<(), StoreError> {
         while self.core.state.revision() < revision {
             match self.watch.next().await {
@@ -153,7 +153,7 @@ impl<S: Store> Writer<S> {
 
 type Answer = oneshot::Sender<Result<Done, Failure>>;
 
-/// Logs a failure of the store once, not for each command that comes while the disk is full.
+/// Logs a failure of the store once, not for each command while the disk is full.
 fn note(trouble: &mut Option<StoreError>, error: &StoreError) {
     if trouble.as_ref() != Some(error) {
         error!(%error, hint = error.hint(), "a commit failed");
@@ -161,7 +161,7 @@ fn note(trouble: &mut Option<StoreError>, error: &StoreError) {
     }
 }
 
-/// Closes the queue when the writer ends, also by a panic: no request waits for ever.
+/// Closes the queue when the writer ends or panics, so that no request waits forever.
 struct Closed<'a>(&'a Queue);
 
 impl Drop for Closed<'_> {

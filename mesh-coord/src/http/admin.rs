@@ -1,4 +1,4 @@
-//! What administrators read and change.
+//! Administrators' requests.
 
 use std::time::Duration;
 
@@ -24,9 +24,9 @@ use crate::{
     random,
 };
 
-/// Entries of the audit that are shown.
+/// How many audit entries are shown.
 const AUDIT_SHOWN: usize = 1000;
-/// The longest wait for a change of trust.
+/// The longest wait for confirmations of trust.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// The largest command, in KiB: `apply` with its files.
 const COMMAND_KIB: usize = 1024;
@@ -100,7 +100,7 @@ async fn note(coordinator: &Coordinator, by: Admin, what: &str, result: &Result<
     }
 }
 
-/// The holder of a token is rate-limited, as a runner is; the operator is not.
+/// Tokens are rate-limited, as runners are; the operator is not.
 async fn take_turn(coordinator: &Coordinator, by: &Admin) -> Result<(), Refused> {
     if let Via::Token(id) = by.via {
         let limiter = coordinator.visit(move |core| core.limits.token(id)).await?;
@@ -170,8 +170,8 @@ async fn trust(administrator: Administrator, path: Result<Path<Label>, PathRejec
     trust_page(administrator, path, None, Duration::ZERO).await
 }
 
-/// Changes who may call a deployment, if the request asks for that, and waits for the time that the request states until
-/// every runner concerned has confirmed it. The limit on the duration of other requests doesn't hold here.
+/// Changes a trust list, if the request contains a change, and waits as long as the request states until all affected
+/// runners have confirmed it. The timeout of other requests doesn't apply.
 pub(super) async fn trust_and_wait(
     administrator: Administrator,
     path: Result<Path<Label>, PathRejection>,

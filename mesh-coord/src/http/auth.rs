@@ -1,5 +1,5 @@
-//! Authenticates a request: an administrator, at the socket or with a token, or a runner with its credential. The secret is
-//! compared first; only an unknown one counts as a failure, and only failures are slowed down.
+//! Authentication of requests: of an administrator at the socket or by token, and of a runner by credential. Only
+//! unknown secrets count as failures, and only failures are slowed down.
 
 use axum::{
     extract::FromRequestParts,
@@ -17,7 +17,7 @@ use crate::{coordinator::Coordinator, places::Place, tenant::Tenant};
 /// An authenticated administrator.
 pub(super) struct Administrator {
     pub(super) by: Admin,
-    /// On their account.
+    /// The coordinator, on the administrator's account.
     pub(super) coordinator: Coordinator,
 }
 
@@ -36,8 +36,8 @@ impl Origin {
 }
 
 impl Api {
-    /// The answer to an attempt with an unknown secret: why, or to a source that keeps trying, to wait. Nothing that came
-    /// with a good secret gets here, whatever its source did before.
+    /// The answer to an unknown secret: the reason, or for a source that keeps failing, to wait. Good secrets don't
+    /// get here, whatever their source did before.
     pub(super) fn failed(&self, origin: Origin, refused: Refused) -> Refused {
         let Origin::Network(address) = origin else { return refused };
         let now = self.coordinator.clock.now().running.0;
@@ -102,7 +102,7 @@ impl FromRequestParts<Api> for AuthenticRunner {
     }
 }
 
-/// The connection's place is the tenant's from here on.
+/// From here on the connection has a place of the tenant's.
 fn prove(parts: &Parts, tenant: &Tenant) -> Result<(), Refused> {
     parts.extensions.get::<Place>().map_or(Ok(()), |place| Ok(place.prove(tenant)?))
 }
@@ -111,7 +111,7 @@ fn unknown(refusal: mesh_model::Refusal) -> Refused {
     refusal.into()
 }
 
-/// RFC 6750 §2.1.
+/// The bearer token of a request (RFC 6750 §2.1).
 fn bearer<'a>(headers: &'a HeaderMap, what: &str) -> Result<&'a str, Refused> {
     let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     value

@@ -1,5 +1,5 @@
-//! A request's body: no larger than its route needs, after the right to send it has been shown, and all bodies together
-//! within a bound that is shared by team.
+//! Request bodies: no larger than the route needs, read after authentication, and limited in total with shares by
+//! team.
 
 use std::{
     collections::HashMap,
@@ -18,12 +18,12 @@ use tokio::time::timeout;
 use super::{Api, failure::Refused};
 use crate::tenant::Tenant;
 
-/// What all bodies that are read or worked on may have together, in KiB.
+/// The limit for all bodies that are being read or processed, in KiB.
 const ALL: usize = 64 << 10;
 /// How long a body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A request's body of at most `KIB` KiB. Keep the second part until the work is done.
+/// A body of at most `KIB` KiB. Keep the loan until the request is done.
 pub(super) struct Body<T, const KIB: usize>(pub(super) T, pub(super) Option<Loan>);
 
 impl<T: DeserializeOwned, const KIB: usize> FromRequest<Api> for Body<T, KIB> {
@@ -43,7 +43,7 @@ impl<T: DeserializeOwned, const KIB: usize> FromRequest<Api> for Body<T, KIB> {
         if told.is_some_and(|length: usize| length > most) {
             return Err(too_large(KIB));
         }
-        // A stranger's is bounded by its place, and the operator's by nothing but its size.
+        // A stranger's body is limited by its place, and the operator's only by its size.
         let loan = match parts.extensions.get::<Tenant>() {
             Some(tenant) => Some(api.budget.borrow(tenant, told.unwrap_or(most).div_ceil(1024)).ok_or_else(no_room)?),
             None => None,
@@ -79,7 +79,7 @@ fn no_room() -> Refused {
     Refused::new(StatusCode::SERVICE_UNAVAILABLE, error, "try again in a moment")
 }
 
-/// What bodies may have in memory.
+/// The memory for bodies.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Budget(Arc<Mutex<Lent>>);
 
@@ -90,7 +90,8 @@ struct Lent {
 }
 
 impl Budget {
-    /// So many KiB for the tenant, if its team has no more then than what is left: the next team finds something.
+    /// Lends the tenant this many KiB, if its team then has no more than what is left, so that another team finds
+    /// some.
     fn borrow(&self, tenant: &Tenant, kib: usize) -> Option<Loan> {
         let mut lent = self.lock();
         let own = lent.teams.get(&tenant.team).copied().unwrap_or(0) + kib;
@@ -109,7 +110,7 @@ impl Budget {
     }
 }
 
-/// A part of the budget, until it is dropped.
+/// A part of the budget, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Loan {
     budget: Budget,

@@ -16,7 +16,7 @@ use crate::{
     tenant::Tenant,
 };
 
-/// The most that a wish to enrol needs, in KiB: a token, two names, a key and its proof.
+/// The largest request to enrol, in KiB: a token, two names, a key and its proof.
 const KIB: usize = 4;
 
 pub(super) async fn info(State(api): State<Api>) -> Json<Info> {
@@ -30,14 +30,15 @@ pub(super) async fn enrol(
     Body(wish, _): Body<Enrol, KIB>,
 ) -> Result<Json<Enrolled>, Refused> {
     let (token, tenant) = shown(&api, &wish).map_err(|refused| api.failed(origin, refused))?;
-    // Many machines may enrol with one token at once: what finds no place there keeps the one of its address.
+    // Many machines may enrol with one token at once. Without a place of the token's, a connection keeps that of its
+    // address.
     if let Some(Extension(place)) = place {
         place.prove_if_there_is_room(&tenant);
     }
     carry_out(&api, token, &tenant, wish).await.map(Json)
 }
 
-/// The token in the request, if this coordinator made it, even one that is no longer good.
+/// The token in the request, if this coordinator made it, whether or not it is still valid.
 fn shown(api: &Api, wish: &Enrol) -> Result<(Token, Tenant), Refused> {
     let refuse = |error: String, hint| Err(Refused::new(StatusCode::UNAUTHORIZED, error, hint));
     let token = match Token::parse(TokenKind::Join, &wish.token) {
@@ -69,7 +70,7 @@ async fn carry_out(api: &Api, token: Token, tenant: &Tenant, wish: Enrol) -> Res
         replace: wish.replace,
         credential: secret.hash(),
     };
-    // Enrolling again and again is limited like everything else a runner does. The proof shows that it is that runner.
+    // Repeated enrolments count for the runner's rate limit. The proof shows that it is that runner.
     if enrolment.proved {
         let key = wish.public_key;
         let limits = move |core: &mut Core| Some(core.limits.runner(core.state.runner_with(&key)?));

@@ -1,4 +1,4 @@
-//! How a refusal is answered: one shape, `{error, hint}`, and one mapping to statuses.
+//! Answers to refused requests: one shape, `{error, hint}`, and one mapping to statuses.
 
 use axum::{
     Json,

@@ -1,4 +1,4 @@
-//! Slows down guessing: a source that keeps failing is told only that. Good secrets never get here.
+//! Slows down guessing. A source that keeps failing learns only that. Good secrets don't get here.
 
 use std::{
     collections::HashMap,
@@ -8,18 +8,18 @@ use std::{
 
 use crate::places::share;
 
-/// Failures that a source has at hand.
+/// How many failures a source has in advance.
 const BURST: u64 = 20;
-/// Seconds in which it earns one back.
+/// The seconds after which a source has one more.
 const SECONDS_EACH: u64 = 3;
-/// Sources remembered at once; beyond, the ones that failed longest ago are forgotten.
+/// How many sources are remembered. Beyond that, those that failed longest ago are forgotten.
 const SOURCES: usize = 4096;
 
 /// Failed attempts by source: an IPv4 address, or an IPv6 /64 (a customer's usual share).
 #[derive(Debug, Default)]
 pub(crate) struct Failures(Mutex<HashMap<IpAddr, Meter>>);
 
-/// Failures still counted, as of a running time in seconds.
+/// The failures that still count, as of a running time in seconds.
 #[derive(Debug, Clone, Copy)]
 struct Meter {
     count: u64,
@@ -33,13 +33,13 @@ impl Meter {
 }
 
 impl Failures {
-    /// Whether the source may try now (the coordinator's running time, in seconds).
+    /// Whether the source may try now, by the coordinator's running time in seconds.
     pub(crate) fn may_try(&self, source: IpAddr, now: u64) -> bool {
         let meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         meters.get(&share(source)).is_none_or(|meter| meter.now(now) < BURST)
     }
 
-    /// Notes that it failed.
+    /// Counts a failure.
     pub(crate) fn failed(&self, source: IpAddr, now: u64) {
         let mut meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if meters.len() >= SOURCES {

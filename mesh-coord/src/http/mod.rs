@@ -1,4 +1,4 @@
-//! The API: its routes, and what holds for every request.
+//! The API: its routes, and what applies to every request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,35 +31,35 @@ use limit::Failures;
 
 /// The largest message of a runner's stream, in bytes.
 const MAX_MESSAGE: usize = 1 << 20;
-/// How long a request may take, its body included; streams aside.
+/// How long a request may take, including its body. Streams are exempt.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What requests are answered from.
+/// What the routes share.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     /// The writer.
     pub(crate) coordinator: Coordinator,
-    /// Of the coordinator's TLS key; stands in every token.
+    /// The fingerprint of the coordinator's TLS key, part of every token.
     pub(crate) fingerprint: Fingerprint,
-    /// Against which machines that enrol prove that they hold their keys.
+    /// The key against which machines prove their own keys.
     pub(crate) enrol_key: Arc<PrivateKey>,
-    /// Where runners reach the coordinator: stands in every new token.
+    /// The coordinator's URLs, part of every new token.
     pub(crate) advertised: Arc<Advertised>,
     failures: Arc<Failures>,
     budget: Budget,
 }
 
-/// Where the coordinator is, as others see it.
+/// The coordinator's URLs as others reach it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Advertised {
-    /// As its operator says.
+    /// Those of the operator.
     pub(crate) urls: Vec<Url>,
-    /// The best guess without that: for people, never in a token.
+    /// A guess without those, shown to people and never part of a token.
     pub(crate) guess: Option<Url>,
 }
 
 impl Api {
-    /// The same with URLs in its tokens.
+    /// The same with these URLs.
     pub(crate) fn advertising(self, advertised: Advertised) -> Self {
         Self { advertised: Arc::new(advertised), ..self }
     }

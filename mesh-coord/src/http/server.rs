@@ -1,5 +1,5 @@
-//! The listeners: TCP with TLS, both address families, and the admin socket. A connection has one of a bounded number of
-//! places for as long as it lives, also as a runner's stream, and little time to say what it wants.
+//! The listeners: TCP with TLS for both address families, and the admin socket. Each connection holds one of a
+//! limited number of places, also as a runner's stream, and has little time to send its request.
 
 use std::{
     convert::Infallible,
@@ -37,40 +37,40 @@ use crate::places::{Place, Room, Seats, Stage};
 
 /// How long the TLS handshake may take, and how long a connection may wait for a request's headers.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections that wait in the kernel.
+/// Connections that may wait in the kernel.
 const BACKLOG: u32 = 1024;
-/// The most connections at once, where the system allows as many descriptors.
+/// The most connections at once, if the system allows as many descriptors.
 const MAX_CONNECTIONS: u64 = 8192;
 /// Connections at the admin socket at once.
 const SOCKET_CONNECTIONS: usize = 64;
-/// Descriptors kept for everything that isn't a connection over TLS: the admin socket's, those that have to go and have
-/// not yet, files.
+/// Descriptors for everything but TLS connections: the admin socket's connections, connections that are about to end,
+/// files.
 const SPARE_DESCRIPTORS: u64 = 192;
-/// Connections that have to go and have not yet.
+/// Connections that are about to end.
 const LEAVING: usize = 64;
-/// What a request's headers may have, in bytes, and how many there may be.
+/// The limit of a request's headers, in bytes and in number.
 const HEADERS: (usize, usize) = (16 << 10, 64);
-/// Places that there are in any case.
+/// The least number of places.
 const LEAST_PLACES: u64 = 64;
-/// After an error of `accept`: mostly no descriptor is free, and one may be in a moment.
+/// The pause after an error of `accept`, because a descriptor may be free again soon.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where a request comes from.
+/// The origin of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The admin socket: the coordinator's own user or root.
+    /// The admin socket, by the coordinator's own user or root.
     Socket {
-        /// Which of them.
+        /// The user.
         uid: u32,
     },
     /// TLS, from this address.
     Network(SocketAddr),
 }
 
-/// Listens on `address`. `[::]` takes IPv4 as well, and is `0.0.0.0` on a machine without IPv6.
+/// Listens on `address`. `[::]` includes IPv4, and is `0.0.0.0` on a machine without IPv6.
 ///
 /// # Errors
-/// If the address is taken, not this machine's, or a port that needs privileges.
+/// If the address is in use, isn't this machine's, or has a privileged port.
 pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener> {
     let bind = |address: SocketAddr| {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -95,7 +95,7 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener> {
 /// Listens on the admin socket at `path`, in a directory that the caller holds.
 ///
 /// # Errors
-/// If the socket can't be made.
+/// If the socket can't be created.
 pub(crate) fn listen_unix(path: &Path) -> Result<UnixListener> {
     let shown = path.display();
     match fs::remove_file(path) {
@@ -110,7 +110,7 @@ pub(crate) fn listen_unix(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves the API over TLS until it is dropped, with the certificate that `tls` has when a connection comes.
+/// Serves the API over TLS until this is dropped, with the current certificate of `tls` for each new connection.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
@@ -147,7 +147,7 @@ pub(crate) async fn serve(
 
 /// Serves one connection from its first byte on.
 async fn greet(tcp: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, place: Place, router: Router) {
-    // Messages are small and wait for each other.
+    // Messages are small, and their senders wait for answers.
     let _ = tcp.set_nodelay(true);
     let handshake = async {
         // Readiness alone can be a false alarm.
@@ -165,7 +165,7 @@ async fn greet(tcp: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, place: P
     }
 }
 
-/// Serves the API over the admin socket until it is dropped: to root, and to the user that the coordinator runs as.
+/// Serves the API over the admin socket until this is dropped: to root and to the coordinator's own user.
 pub(crate) async fn serve_unix(listener: UnixListener, router: Router) -> Infallible {
     let places = Arc::new(Semaphore::new(SOCKET_CONNECTIONS));
     loop {
@@ -192,7 +192,7 @@ pub(crate) async fn serve_unix(listener: UnixListener, router: Router) -> Infall
     }
 }
 
-/// The address without IPv4 mapped into it (RFC 4291 §2.5.5.2).
+/// The address without IPv4-in-IPv6 mapping (RFC 4291 §2.5.5.2).
 fn unmapped(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -230,7 +230,7 @@ async fn converse(
     }
 }
 
-/// Allows this process as many descriptors as it may have, up to what it can use, and says how many connections that is.
+/// Raises this process's limit of descriptors as far as allowed and useful. Returns how many connections that allows.
 pub(crate) fn raise_descriptors() -> usize {
     let wanted = MAX_CONNECTIONS + SPARE_DESCRIPTORS;
     let allowed = match getrlimit(Resource::RLIMIT_NOFILE) {

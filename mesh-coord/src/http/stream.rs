@@ -1,4 +1,4 @@
-//! The way into a runner's stream.
+//! The route of runners' streams.
 
 use axum::{
     Extension,
@@ -13,7 +13,7 @@ use axum::{
 use super::{Api, MAX_MESSAGE, auth::AuthenticRunner, failure::Refused, server::Origin};
 use crate::{places::Place, watch};
 
-/// What a stream that says nothing holds, in bytes.
+/// The read buffer of an idle stream, in bytes.
 const READ_BUFFER: usize = 8 << 10;
 
 pub(super) async fn stream(
@@ -29,7 +29,7 @@ pub(super) async fn stream(
     };
     let upgrade = upgrade
         .map_err(|rejection| Refused::new(rejection.status(), rejection.body_text(), "this path is a WebSocket's"))?;
-    // From here on the place is the stream's, for as long as it lives.
+    // From here on the place is the stream's, as long as it lives.
     place.prove(&tenant)?;
     let coordinator = api.coordinator.on_account(Some(&tenant));
     Ok(upgrade

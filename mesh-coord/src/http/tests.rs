@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::testing::{World, file, label};
 
-/// The status and the words of a refusal.
+/// The status and the text of a refusal.
 fn refused<T: std::fmt::Debug>(result: Result<T, RequestError>) -> (u16, Refusal) {
     match result {
         Err(RequestError::Refused { status, refusal }) => (status, refusal),
@@ -87,7 +87,7 @@ async fn a_lost_answer_and_a_second_try_make_one_runner() {
     let first = world.enrol(&wish).await.unwrap();
     let second = world.enrol(&wish).await.unwrap();
     assert_eq!(first.runner, second.runner);
-    // The credential that was lost is good for nothing.
+    // The lost credential is no longer valid.
     assert!(world.connect(&first.credential).await.is_err());
     assert!(world.connect(&second.credential).await.is_ok());
 }
@@ -100,7 +100,7 @@ async fn who_does_not_hold_the_key_does_not_get_in() {
     wish.public_key = key(2).public();
     let (status, refusal) = refused(world.enrol(&wish).await);
     assert!((400..500).contains(&status), "{status} {refusal:?}");
-    // Nor does a proof serve for another token.
+    // A proof is valid for one token only.
     let mut wish = world.wish(&token, "one", &key(1)).await;
     wish.token = world.token(any(1)).await;
     refused(world.enrol(&wish).await);

@@ -1,4 +1,4 @@
-//! Each connection holds one of a bounded number of places, for as long as it lives.
+//! Each connection holds one of a limited number of places as long as it lives.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,7 @@ pub(crate) struct Seats(Arc<Mutex<Taken>>);
 #[derive(Debug)]
 struct Taken {
     places: Places,
-    /// Closed when its connection has to go.
+    /// Closed when the connection has to end.
     holders: HashMap<Id, watch::Sender<()>>,
 }
 
@@ -49,8 +49,7 @@ impl Seats {
     }
 }
 
-/// The place of a connection, free again when the last clone is dropped: it goes over to the stream that the connection
-/// becomes.
+/// The place of a connection, released when the last clone is dropped. A stream keeps the place of its connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Place(Arc<Hold>);
 
@@ -62,12 +61,12 @@ struct Hold {
 }
 
 impl Place {
-    /// How far the connection has come.
+    /// Records the connection's stage.
     pub(crate) fn reach(&self, stage: Stage) {
         self.0.seats.lock().places.reach(self.0.id, stage);
     }
 
-    /// The connection has shown the tenant's credential.
+    /// The connection has presented a tenant's credential.
     ///
     /// # Errors
     /// If the tenant has no place left.
@@ -75,7 +74,7 @@ impl Place {
         self.change_over(tenant)
     }
 
-    /// The same, for what is soon over: without a place of the tenant's it keeps the one that it has.
+    /// The same for short requests: if the tenant has no place left, the connection keeps the one that it has.
     pub(crate) fn prove_if_there_is_room(&self, tenant: &Tenant) {
         let _ = self.change_over(tenant);
     }
@@ -89,12 +88,12 @@ impl Place {
         Ok(())
     }
 
-    /// The stream that the connection has become has begun.
+    /// The connection's stream has begun.
     pub(crate) fn begin(&self) {
         self.0.seats.lock().places.begin(self.0.id);
     }
 
-    /// Returns once the connection has to give way.
+    /// Returns when the connection has to end.
     pub(crate) async fn lost(&self) {
         let mut lost = self.0.lost.clone();
         while lost.changed().await.is_ok() {}

@@ -1,6 +1,6 @@
-//! How many connections each may have at once. Strangers, which have proved nothing, share a part of the places by address;
-//! a runner or the holder of a token has places of its own, shared by team. Where no place is left, the holder of the most
-//! loses one.
+//! How many connections each source may have at once. Strangers, which have presented no credential, share a part of
+//! the places by address. Runners and tokens have other places, shared by team. If no place is left, the holder of
+//! the most loses one.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -11,38 +11,38 @@ use std::{
 use super::share;
 use crate::tenant::{Tenant, Who};
 
-/// How far a connection has come that has proved nothing: the less, the sooner it gives way.
+/// The progress of a stranger's connection. Connections with less progress end first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
-    /// Nothing was heard.
+    /// Nothing was received.
     Silent,
-    /// TLS isn't up.
+    /// In the TLS handshake.
     Handshake,
-    /// No request is under way.
+    /// Without a request.
     Idle,
-    /// A request is.
+    /// With a request.
     Busy,
 }
 
 /// How many places there are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Room {
-    /// For all that have proved nothing.
+    /// For all strangers.
     pub(crate) strangers: usize,
-    /// Of those, for one address (IPv6: for a /64).
+    /// For one address, or for an IPv6 /64, among strangers.
     pub(crate) of_address: usize,
-    /// For runners and holders of tokens.
+    /// For runners and tokens.
     pub(crate) tenants: usize,
-    /// Of those, for one token.
+    /// For one token.
     pub(crate) of_token: usize,
-    /// For the streams of one runner,
+    /// For the streams of one runner.
     pub(crate) of_runner: usize,
-    /// and for those among them that have not begun.
+    /// For those of them that have not begun.
     pub(crate) of_runner_new: usize,
 }
 
 impl Room {
-    /// The parts of so many places.
+    /// Divides this many places.
     pub(crate) const fn of(places: usize) -> Self {
         let strangers = if places / 4 < 2048 { places / 4 } else { 2048 };
         Self { strangers, of_address: 64, tenants: places - strangers, of_token: 256, of_runner: 4, of_runner_new: 2 }
@@ -54,7 +54,7 @@ impl Room {
 pub(crate) enum Full {
     /// The tenant has as many as it may have.
     Own,
-    /// There are none for its team.
+    /// None is left for its team.
     All,
 }
 
@@ -69,7 +69,7 @@ enum Holder {
 
 type Team = BTreeMap<Who, BTreeSet<Id>>;
 
-/// The connections that stand.
+/// The open connections.
 #[derive(Debug)]
 pub(crate) struct Places {
     room: Room,
@@ -85,8 +85,8 @@ impl Places {
         Self { room, next: 0, held: HashMap::new(), addresses: HashMap::new(), teams: BTreeMap::new(), strangers: 0 }
     }
 
-    /// A connection comes from this address: its place, and the one that gives way for it. It always gets one, or a good
-    /// credential behind it could not be shown.
+    /// Gives a new connection from this address its place. Returns the connection that has to end for it. There is
+    /// always a place, because otherwise a good credential could not be presented.
     pub(crate) fn enter(&mut self, address: IpAddr) -> (Id, Option<Id>) {
         let address = share(address);
         let own = self.addresses.get(&address).map_or(0, BTreeSet::len);
@@ -109,20 +109,20 @@ impl Places {
         (id, gone)
     }
 
-    /// A connection that has proved nothing has come so far.
+    /// Records the stage of a stranger's connection.
     pub(crate) fn reach(&mut self, id: Id, now: Stage) {
         if let Some(Holder::Stranger { stage, .. }) = self.held.get_mut(&id) {
             *stage = now;
         }
     }
 
-    /// A connection shows a good credential: it changes over to the tenant's places; returns the one that gives way.
+    /// Moves a connection to its tenant's places. Returns the connection that has to end for it.
     ///
     /// # Errors
-    /// If there is no place there. Then it keeps the one that it has.
+    /// If there is no place. Then the connection keeps the one that it has.
     pub(crate) fn prove(&mut self, id: Id, tenant: &Tenant) -> Result<Option<Id>, Full> {
         match self.held.get(&id) {
-            // It has given way meanwhile.
+            // The connection has ended meanwhile.
             None => return Ok(None),
             Some(Holder::Tenant { tenant: before, .. }) if before == tenant => return Ok(None),
             Some(_) => {}
@@ -189,7 +189,7 @@ impl Places {
         self.teams.get(&tenant.team)?.get(&tenant.who)
     }
 
-    /// Of an address' connections the one that has come least far, and of those the oldest.
+    /// The connection of this address with the least progress, and of those the oldest.
     fn least_of(&self, address: IpAddr) -> Option<Id> {
         let stage = |id: &Id| match self.held.get(id) {
             Some(Holder::Stranger { stage, .. }) => *stage,
@@ -233,7 +233,7 @@ mod tests {
         Tenant { team: "".into(), who: Who::Runner(RunnerId(id)) }
     }
 
-    /// A connection that has shown a good credential.
+    /// A new connection that has presented a good credential.
     fn proven(places: &mut Places, tenant: &Tenant) -> Result<Id, Full> {
         let (id, _) = places.enter(address(999));
         let proved = places.prove(id, tenant);

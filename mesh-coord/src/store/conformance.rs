@@ -1,4 +1,4 @@
-//! What every store must do, whatever it is made of.
+//! Tests that every store has to pass.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use mesh_proto::Revision;
 use super::{Commit, Loaded, MemoryStore, SqliteStore, Store, StoreError};
 use crate::data::scratch::Scratch;
 
-/// A record like any other.
+/// Any record.
 pub(super) fn put(number: u64) -> Change {
     Change::Put(Record::Audit(Arc::new(Audit {
         number,
@@ -62,7 +62,7 @@ async fn a_stale_commit_changes_nothing(store: impl Store) {
         assert_eq!(store.commit(expected, vec![put(2), delete(1)]).await, Err(stale));
     }
     assert_eq!(contents(&store).await, (Revision(1), vec![Key::Audit(1)]));
-    // Nor is it told: the next that a watcher hears of is the next that was confirmed.
+    // It isn't announced either: watchers receive the next confirmed commit.
     store.commit(Revision(1), vec![put(3)]).await.unwrap();
     assert_eq!(watch.next().await.unwrap(), Commit { revision: Revision(2), changes: vec![put(3)].into() });
 }
@@ -86,7 +86,7 @@ async fn a_watch_tells_each_commit_once_and_in_order(store: impl Store) {
     for n in 3..5 {
         assert_eq!(from_three.next().await.unwrap(), expected(n));
     }
-    // Both are at the end: what they wait for is the next commit, and a dropped wait loses nothing.
+    // Both have received all commits, and a dropped wait loses none.
     assert!(futures_util::FutureExt::now_or_never(from_start.next()).is_none());
     let (told, committed) = tokio::join!(from_start.next(), store.commit(Revision(5), vec![put(5)]));
     assert_eq!((told.unwrap(), committed.unwrap()), (expected(5), Revision(6)));
@@ -128,7 +128,7 @@ conform! {
     a_gap_is_told,
 }
 
-/// Only of a store that outlasts its process.
+/// Only for a store that outlives its process.
 #[tokio::test]
 async fn what_was_confirmed_is_there_after_reopening() {
     let scratch = Scratch::new();
@@ -144,7 +144,7 @@ async fn what_was_confirmed_is_there_after_reopening() {
     assert_eq!(store.commit(Revision(2), vec![put(3)]).await, Ok(Revision(3)));
 }
 
-/// The disk as a power cut would leave it: the file and its log, copied while the store is open.
+/// The disk after a power cut: the file and its log, copied while the store is open.
 #[tokio::test]
 async fn what_was_confirmed_is_in_the_files_at_once() {
     let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! The commits of a store that lives in this process, for those who watch it.
+//! Passes the commits of a store on to watchers in this process.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{Commit, StoreError};
 
-/// Commits that are kept: a watcher that falls further behind loads everything again.
+/// How many commits are kept. A watcher that falls further behind has to load everything again.
 const REMEMBERED: usize = 256;
 
 /// Takes the commits of a store and passes them on to its watchers.
@@ -20,7 +20,7 @@ pub(super) struct Feed {
     latest: watch::Sender<Revision>,
 }
 
-/// The last commits, without a gap.
+/// The latest commits, without a gap.
 #[derive(Debug)]
 struct Recent {
     /// The revision before the first of them.
@@ -29,13 +29,13 @@ struct Recent {
 }
 
 impl Feed {
-    /// The feed of a store that is at `revision`.
+    /// A feed of a store at `revision`.
     pub(super) fn new(revision: Revision) -> Self {
         let recent = Recent { before: revision, commits: VecDeque::new() };
         Self { recent: Arc::new(Mutex::new(recent)), latest: watch::Sender::new(revision) }
     }
 
-    /// Hands out a commit: the one after the last.
+    /// Passes on the next commit.
     pub(super) fn push(&self, commit: Commit) {
         let revision = commit.revision;
         {
@@ -50,12 +50,12 @@ impl Feed {
         self.latest.send_replace(revision);
     }
 
-    /// The commit that was handed out last.
+    /// The revision of the last commit.
     pub(super) fn latest(&self) -> Revision {
         *self.latest.borrow()
     }
 
-    /// Goes on from a commit that it didn't hand out: every watcher has a gap there.
+    /// Continues from a commit that wasn't passed on, which is a gap for every watcher.
     pub(super) fn restart(&self, revision: Revision) {
         *self.recent.lock().unwrap_or_else(PoisonError::into_inner) =
             Recent { before: revision, commits: VecDeque::new() };
@@ -65,14 +65,14 @@ impl Feed {
     /// The commits after `from`.
     ///
     /// # Errors
-    /// If they aren't known.
+    /// If they are no longer kept.
     pub(super) fn watch(&self, from: Revision) -> Result<Watch, StoreError> {
         let watch = Watch { recent: Arc::clone(&self.recent), latest: self.latest.subscribe(), at: from };
         watch.look().map(|_| watch)
     }
 }
 
-/// The commits of a store from a revision on.
+/// The commits of a store from some revision on.
 #[derive(Debug)]
 pub(crate) struct Watch {
     recent: Arc<Mutex<Recent>>,
@@ -81,10 +81,10 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// The next commit. May be dropped while it waits, and asked again.
+    /// The next commit. Cancel safe.
     ///
     /// # Errors
-    /// [`StoreError::Gap`] if the watcher fell too far behind; [`StoreError::Failed`] once the store is closed.
+    /// [`StoreError::Gap`] if the watcher fell too far behind; [`StoreError::Failed`] if the store is closed.
     pub(crate) async fn next(&mut self) -> Result<Commit, StoreError> {
         loop {
             if let Some(commit) = self.look()? {

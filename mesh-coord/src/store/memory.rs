@@ -1,4 +1,4 @@
-//! A store that forgets everything when it is dropped: for tests.
+//! A store in memory, for tests.
 
 use std::{
     collections::BTreeMap,
@@ -34,12 +34,12 @@ impl MemoryStore {
         }
     }
 
-    /// While this is set there is no space for a commit.
+    /// While this is set, commits find no space.
     pub(crate) fn full(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.full)
     }
 
-    /// While this is `false` no commit is answered.
+    /// While this is `false`, commits aren't answered.
     pub(crate) fn answers(&self) -> Arc<watch::Sender<bool>> {
         Arc::clone(&self.answers)
     }

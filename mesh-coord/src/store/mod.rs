@@ -1,5 +1,5 @@
-//! Where the coordinator's records are kept. Any engine that maps keys to texts, numbers its commits and can compare
-//! that number before it writes can stand behind [`Store`].
+//! The store of the coordinator's records. Any engine that maps keys to texts, numbers its commits and can compare
+//! that number before it writes can implement [`Store`].
 
 use std::{future::Future, sync::Arc};
 
@@ -20,80 +20,80 @@ pub(crate) use sqlite::SqliteStore;
 
 /// A place for records.
 pub(crate) trait Store: Send + Sync + 'static {
-    /// Everything, as of one revision; revision 0 is a store that nothing was ever written to.
+    /// All records, as of one revision. Revision 0 is a store that was never written to.
     fn load(&self) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
 
-    /// Writes the changes as the revision after `expected`, all or none. Once this has returned they outlast a power cut.
+    /// Commits all changes or none, as the revision after `expected`. On return they survive a power cut.
     ///
     /// # Errors
-    /// [`StoreError::Stale`] if `expected` isn't the current revision. After any error nothing was confirmed: whether
-    /// the changes are there tells the next [`Store::load`].
+    /// [`StoreError::Stale`] if `expected` isn't the current revision. After any error nothing is confirmed: the next
+    /// [`Store::load`] shows whether the changes are there.
     fn commit(
         &self,
         expected: Revision,
         changes: Vec<Change>,
     ) -> impl Future<Output = Result<Revision, StoreError>> + Send;
 
-    /// The commits after `from`, those of other writers too, each once and in order.
+    /// The commits after `from`, of all writers, each once and in order.
     ///
     /// # Errors
-    /// [`StoreError::Gap`] if they are no longer (or not yet) known: load, and watch from there.
+    /// [`StoreError::Gap`] if they aren't known: load, and watch from there.
     fn watch(&self, from: Revision) -> impl Future<Output = Result<Watch, StoreError>> + Send;
 }
 
 /// The contents of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Loaded {
-    /// As of which commit.
+    /// Their revision.
     pub(crate) revision: Revision,
-    /// In no particular order.
+    /// All records, in no particular order.
     pub(crate) records: Vec<Record>,
 }
 
 /// What one commit changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Commit {
-    /// Its number.
+    /// Its revision.
     pub(crate) revision: Revision,
     /// As they were given.
     pub(crate) changes: Arc<[Change]>,
 }
 
-/// Why a store didn't do as asked.
+/// An error of a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StoreError {
-    /// Another writer has committed: decide again, on the current records.
+    /// Another writer has committed. Decide again, on the current records.
     #[error("the database is at revision {actual}, and not at {expected}")]
     Stale {
-        /// Where the caller thought it was.
+        /// The revision that the caller expected.
         expected: Revision,
-        /// Where it is.
+        /// The current revision.
         actual: Revision,
     },
-    /// The commits asked for aren't known here.
+    /// The commits aren't known.
     #[error("the commits after revision {0} are not known any more")]
     Gap(Revision),
-    /// No space.
+    /// The disk is full.
     #[error("the disk with the database is full")]
     Full,
-    /// It doesn't answer. Whether the commit that waits for it will be there isn't known.
+    /// The disk doesn't answer. Whether the pending commit will succeed isn't known.
     #[error("the disk with the database does not answer: whether the command takes effect is not known yet")]
     Slow,
-    /// No right to write.
+    /// The disk is read-only.
     #[error("the database cannot be written to: its file or its disk is read-only")]
     ReadOnly,
-    /// The database isn't what was written.
+    /// The database is damaged.
     #[error("the database is damaged: {0}")]
     Damaged(String),
-    /// The database is of a later version of this program.
+    /// A later version of this program wrote the database.
     #[error("the database has format {found}, and this mesh-coord knows up to {known}")]
     Newer {
-        /// What it has.
+        /// The database's format.
         found: i64,
-        /// What this program knows.
+        /// The latest format that this program knows.
         known: i64,
     },
-    /// Anything else that the engine or the system says.
+    /// Any other error of the engine or the system.
     #[error("the database fails: {0}")]
     Failed(String),
 }

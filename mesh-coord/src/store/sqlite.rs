@@ -1,5 +1,5 @@
-//! The store in one SQLite file. All of SQLite happens on one thread, since it blocks; each commit is one transaction,
-//! and is on the disk (WAL, synchronous=FULL) before it is confirmed.
+//! The store in one SQLite file. SQLite blocks, so it has its own thread. Each commit is a transaction that is on the
+//! disk (WAL, synchronous=FULL) before it is confirmed.
 
 use std::{
     fs::OpenOptions,
@@ -17,14 +17,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Commit, Loaded, Store, StoreError, Watch, feed::Feed};
 
-/// The format of the tables below, kept in `user_version`.
+/// The version of the tables, kept in `user_version`.
 const FORMAT: i64 = 1;
-/// "mesh" in ASCII: tells file(1) and us whose database this is.
+/// "mesh" in ASCII, which marks the database for us and for file(1).
 const APPLICATION: i64 = 0x6d65_7368;
-/// Requests that wait for the thread.
+/// How many requests may wait for the thread.
 const QUEUE: usize = 64;
 
-/// How long the log's file stays after a commit that made it longer, in bytes.
+/// The size to which the log is cut after a longer commit, in bytes.
 const LOG_LIMIT: i64 = 8 << 20;
 
 const SCHEMA: &str = "
@@ -33,7 +33,7 @@ const SCHEMA: &str = "
     INSERT INTO head VALUES (1, 0);
 ";
 
-/// A database file that is open.
+/// An open database file.
 #[derive(Debug)]
 pub(crate) struct SqliteStore {
     requests: Option<mpsc::Sender<Request>>,
@@ -49,13 +49,14 @@ enum Request {
 }
 
 impl SqliteStore {
-    /// Opens the database at `path`, made (mode 0600) if there is none, and checks that it is whole. The caller
-    /// ensures that no other process does.
+    /// Opens the database at `path`, creates it if it doesn't exist (mode 0600), and checks that it is intact. The
+    /// caller ensures that no other process opens it.
     ///
-    /// One on a disk that is read-only is opened to be read, if it was used before: then each commit fails until the disk is writable.
+    /// On a read-only disk, a database that was used before is opened for reading. Then commits fail until the disk
+    /// is writable.
     ///
     /// # Errors
-    /// If it can't be read and written, is damaged, of a later version, or something else's.
+    /// If it can't be read and written, is damaged, belongs to another program, or to a later version of this one.
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_with(path, |_| Ok(())).await
     }
@@ -116,7 +117,7 @@ impl Drop for SqliteStore {
     fn drop(&mut self) {
         drop(self.requests.take());
         if let Some(thread) = self.thread.take() {
-            // A panic there has been reported already.
+            // A panic there was already reported.
             let _ = thread.join();
         }
     }
@@ -126,7 +127,7 @@ fn gone() -> StoreError {
     StoreError::Failed("its thread has ended".to_owned())
 }
 
-/// What the thread owns.
+/// The thread's state.
 struct Database {
     path: PathBuf,
     connection: Connection,
@@ -134,11 +135,11 @@ struct Database {
     feed: Arc<Feed>,
 }
 
-/// What a connection is good for.
+/// The access that the connection has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
     Write,
-    /// The disk was read-only.
+    /// Reading only, because the disk was read-only.
     Read,
 }
 
@@ -151,7 +152,7 @@ impl Database {
 
     fn serve(mut self, mut queue: mpsc::Receiver<Request>) {
         while let Some(request) = queue.blocking_recv() {
-            // The caller may have gone.
+            // The caller may be gone.
             match request {
                 Request::Load(answer) => {
                     let loaded = self.load();
@@ -183,8 +184,8 @@ impl Database {
         Ok(Loaded { revision, records })
     }
 
-    /// Opens the database anew: the disk may be writable by now. The old connection goes first, because SQLite shares what it knows of a
-    /// file among a process's connections, also that it can't be written to.
+    /// Opens the database again, because the disk may be writable now. The old connection is closed first: SQLite
+    /// shares its knowledge of a file among a process's connections, including that it is read-only.
     fn try_to_write(&mut self) -> Result<(), StoreError> {
         self.connection = Connection::open_in_memory()?;
         (self.connection, self.access) = connect_as_may_be(&self.path)?;
@@ -204,7 +205,7 @@ impl Database {
                     format!("it was put back from revision {known} to {actual} while in use: restart mesh-coord");
                 return Err(StoreError::Failed(what));
             }
-            // Commits of another process: only their number is known.
+            // Another process has committed, and only the number of commits is known.
             if actual > known {
                 self.feed.restart(actual);
             }
@@ -236,7 +237,7 @@ impl Database {
     }
 }
 
-/// Opens the database to be read and written; on a disk that is read-only, to be read.
+/// Opens the database for reading and writing, or for reading if the disk is read-only.
 fn connect_as_may_be(path: &Path) -> Result<(Connection, Access), StoreError> {
     let connection = match connect(path) {
         Err(error) if is_on_read_only_disk(path) => {
@@ -244,14 +245,14 @@ fn connect_as_may_be(path: &Path) -> Result<(Connection, Access), StoreError> {
         }
         connected => connected?,
     };
-    // SQLite takes what it gets.
+    // SQLite falls back to reading by itself.
     let access = if connection.is_readonly(rusqlite::MAIN_DB)? { Access::Read } else { Access::Write };
     Ok((connection, access))
 }
 
-/// Opens the database to be read and written, and makes it if there is none.
+/// Opens the database for reading and writing, and creates it if it doesn't exist.
 fn connect(path: &Path) -> Result<Connection, StoreError> {
-    // Made by us, and not by SQLite, for its mode; SQLite gives its side files the same one.
+    // We create it, not SQLite, to set its mode. SQLite uses the same mode for its other files.
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(from_io(&error)),
         _ => {}
@@ -270,8 +271,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Opens the database on a disk that is read-only. If its log was taken into it, SQLite is told that the file doesn't change, because
-/// it makes files beside it otherwise. If not, those of the last process that had it open are there.
+/// Opens the database on a read-only disk. If its log is merged, SQLite is told that the file doesn't change, because
+/// otherwise it would create files. If not, the files of the last process are there.
 fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut log = path.as_os_str().to_owned();
@@ -290,7 +291,7 @@ fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
     }
 }
 
-/// As it stands in a URI (RFC 3986, section 2.1).
+/// Escapes a path for a URI (RFC 3986 §2.1).
 fn escaped(path: &[u8]) -> String {
     let one = |byte: &u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => char::from(*byte).to_string(),
@@ -304,10 +305,10 @@ fn check(connection: &Connection) -> Result<(), StoreError> {
     if check == "ok" { Ok(()) } else { Err(StoreError::Damaged(check)) }
 }
 
-/// Whose database it is.
+/// The owner of a database.
 enum Identity {
     Ours,
-    /// No program's yet.
+    /// None yet.
     Empty,
 }
 
@@ -323,7 +324,7 @@ fn identify(connection: &Connection) -> Result<Identity, StoreError> {
     }
 }
 
-/// Makes the tables in an empty database, and refuses one that isn't ours or is of a later version.
+/// Creates the tables in an empty database. Refuses a database of another program or of a later version.
 fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if let Identity::Empty = identify(&transaction)? {
@@ -344,7 +345,7 @@ fn is_on_read_only_disk(path: &Path) -> bool {
     path.parent().and_then(|parent| statvfs(parent).ok()).is_some_and(|disk| disk.flags().contains(FsFlags::ST_RDONLY))
 }
 
-/// What the disk says of an error that SQLite doesn't tell more of.
+/// Asks the disk for the cause of an error that SQLite doesn't explain.
 fn explained(error: StoreError, path: &Path) -> StoreError {
     let StoreError::Failed(what) = error else { return error };
     match path.parent().map(statvfs) {

@@ -1,4 +1,4 @@
-//! Answers to what agents ask.
+//! Answers to agents' questions.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     rate::RunnerLimits,
 };
 
-/// How long [`Ask::Settle`] waits at most.
+/// The longest wait of [`Ask::Settle`].
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// Answers once the rate limit allows it.

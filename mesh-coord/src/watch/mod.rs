@@ -1,5 +1,5 @@
-//! The runners' streams. Which view each runner should have, and what it has confirmed, is decided in `mesh-sessions`;
-//! here are the tasks that carry messages between that and the agents.
+//! The tasks of the runners' streams. `mesh-sessions` decides which view each runner should have and what it has
+//! confirmed; these tasks carry the messages.
 
 mod asks;
 mod newcomer;

@@ -1,4 +1,4 @@
-//! Refuses a copy of a machine that is a runner: see [`mesh_sessions::Predecessor`].
+//! Refuses copies of machines: see [`mesh_sessions::Predecessor`].
 
 use std::{net::IpAddr, time::Duration};
 
@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::coordinator::{Coordinator, Core, Failure};
 
-/// How long the agent that was there first may take to answer.
+/// How long the first agent has to answer.
 const PROBE: Duration = Duration::from_secs(3);
 
 /// Whether the newcomer's stream may begin. `refused`: the newcomer reports that it was refused as a copy before.
@@ -39,7 +39,7 @@ async fn answers(coordinator: &Coordinator, stream: StreamId) -> Result<bool, Fa
     match timeout(PROBE, async { answered.wait_for(|answer| *answer >= asked).await.map(drop) }).await {
         Ok(Ok(())) => Ok(true),
         Ok(Err(_)) => {
-            // Its task has ended and has not reported that yet.
+            // Its task has ended without reporting it yet.
             coordinator.visit(move |core| core.close(stream, None)).await?;
             Ok(false)
         }
@@ -57,7 +57,7 @@ async fn refuse(
     let known = coordinator.visit(move |core| core.state.runner(runner).cloned()).await?;
     let (name, provider) = known.map(|known| (known.name.to_string(), known.provider.to_string())).unwrap_or_default();
     let first = first.map_or_else(|| "an address not known".to_owned(), |first| first.to_string());
-    // The same copy tries again and again: one line is enough.
+    // A copy tries again and again, and one line is enough.
     if !again {
         let hint = "delete the copy's state directory, and join it with a new token; if the copy is the one to keep, stop \
                     the first";

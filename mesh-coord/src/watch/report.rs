@@ -1,4 +1,4 @@
-//! Stores what an agent reports of its runner.
+//! Stores what an agent reports about its runner.
 
 use mesh_proto::message::{Ask, Refusal};
 use mesh_sessions::Report;
@@ -9,7 +9,7 @@ use crate::{
     rate::RateLimiter,
 };
 
-/// Returns once there is something to store.
+/// Returns when there is something to store.
 pub(super) async fn due(report: &Report) {
     match report.due() {
         Some(at) => sleep_until(Instant::from_std(at)).await,
@@ -17,10 +17,10 @@ pub(super) async fn due(report: &Report) {
     }
 }
 
-/// Stores all of it. Where the store fails it is due again later.
+/// Stores the whole report. If the store fails, the rest is due again later.
 ///
 /// # Errors
-/// If it is refused, or the coordinator is ending.
+/// If it is refused, or the coordinator is shutting down.
 pub(super) async fn store(report: &mut Report, coordinator: &Coordinator) -> Result<(), Failure> {
     while let Some(command) = report.next() {
         match coordinator.submit(command).await {
@@ -35,10 +35,10 @@ pub(super) async fn store(report: &mut Report, coordinator: &Coordinator) -> Res
     Ok(())
 }
 
-/// Stores the stream's first message, if `ask` has to come after it.
+/// Stores the hello, if it has to come before `ask`.
 ///
 /// # Errors
-/// If it still can't be stored, or too much was asked.
+/// If it can't be stored, or the runner is over its rate limit.
 pub(super) async fn precede(
     report: &mut Report,
     ask: &Ask,

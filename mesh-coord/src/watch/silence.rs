@@ -1,4 +1,4 @@
-//! Marks runners as silent, and removes ephemeral ones: see [`mesh_sessions::Sessions::unheard`].
+//! Marks silent runners and removes ephemeral ones: see [`mesh_sessions::Sessions::unheard`].
 
 use std::time::Duration;
 
@@ -29,9 +29,9 @@ pub(crate) async fn watch(coordinator: Coordinator) {
             match coordinator.submit(command).await {
                 Ok(_) => {}
                 Err(Failure::Ending) => return,
-                // It was removed in this moment.
+                // The runner was removed meanwhile.
                 Err(Failure::Refused(refusal)) => debug!(%refusal, "not marked as silent"),
-                // All the others would fail as well.
+                // The other commands would fail as well.
                 Err(error) => {
                     debug!(%error, "a silent runner could not be marked");
                     sleep(RETRY).await;

@@ -1,4 +1,4 @@
-//! One runner's stream: views and answers go down, confirmations and questions come up.
+//! A runner's stream: views and answers go to the agent, confirmations and questions come from it.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -34,17 +34,17 @@ use crate::{
     rate::{Busy, RunnerLimits},
 };
 
-/// How often the agent is asked whether it is still there.
+/// How often the agent is pinged.
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// How long it may send nothing, or read nothing.
+/// How long the agent may send or read nothing.
 const SILENCE: Duration = Duration::from_secs(6);
-/// Questions of one agent that are answered at once.
+/// How many questions of one agent are answered at once.
 const MAX_ASKS: usize = 64;
-/// Close codes (RFC 6455 §7.4.1).
+/// The close code for a policy violation (RFC 6455 §7.4.1).
 const POLICY: u16 = 1008;
 const GOING_AWAY: u16 = 1001;
 
-/// Why a stream ends, for the log and, if it can still be sent, for the agent.
+/// Why a stream ends: for the log, and for the agent if it can still be sent.
 struct End {
     code: u16,
     why: String,
@@ -91,7 +91,7 @@ pub(crate) async fn serve(
     let mut stream = Stream { coordinator, runner, from: from.ip(), place, down, up };
     let Err(end) = stream.run().await;
     info!(%runner, %from, why = %end.why, "stream ended");
-    // A close frame's reason has room for 123 bytes.
+    // A close frame's reason has at most 123 bytes.
     let mut reason = end.why;
     reason.truncate(reason.floor_char_boundary(123));
     let close = Message::Close(Some(CloseFrame { code: end.code, reason: reason.into() }));
@@ -107,11 +107,11 @@ struct Stream {
     up: SplitStream<WebSocket>,
 }
 
-/// How a stream begins.
+/// The beginning of a stream.
 struct Hello {
     have: Option<Have>,
     peer: Peer,
-    /// It reports that it was refused as a copy before.
+    /// Whether the agent reports that it was refused as a copy.
     refused: bool,
     report: Report,
 }
@@ -147,7 +147,7 @@ impl Stream {
         Err(end)
     }
 
-    /// Waits, and lets the agent know meanwhile that the coordinator is there.
+    /// Waits, and sends heartbeats meanwhile.
     async fn beat<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, End> {
         let (mut wait, place) = (std::pin::pin!(wait), self.place.clone());
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
@@ -160,7 +160,7 @@ impl Stream {
         }
     }
 
-    /// Reads the first message: the view that the agent has, and what it reports of its runner.
+    /// Reads the hello.
     async fn hello(&mut self) -> Result<Hello, End> {
         let place = self.place.clone();
         let first = tokio::select! {
@@ -178,7 +178,7 @@ impl Stream {
                 "protocol {protocol} is not {PROTOCOL}, the coordinator's: upgrade {older}"
             )));
         }
-        // An address that only this machine or its link can reach helps the runner's peers only if it has no other.
+        // An address that only this machine or its link can reach helps peers only if the runner has no other.
         let local = match self.from {
             IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
             IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local(),
@@ -202,7 +202,7 @@ impl Stream {
         let Opened { stream, view, continued, switches: on, replaced } = opened;
         let Line { mut outdated, mut switches, mut probe, answered, heard: last_heard } = line;
         let (coordinator, place) = (self.coordinator.clone(), self.place.clone());
-        // The same process again has only lost its connection.
+        // The same process has only lost its connection.
         if replaced.is_some_and(|replaced| replaced.process.is_none() || replaced.process != peer.process) {
             self.beat(note_takeover(&coordinator, self.runner, self.from)).await??;
         }
@@ -239,7 +239,7 @@ impl Stream {
                     match message {
                         None | Some(Up::Pong) => {}
                         Some(Up::Hello { .. }) => return Err(End::refused("a second hello")),
-                        // One of another epoch would confirm more than the agent has applied.
+                        // A revision of another epoch would confirm more than the agent has applied.
                         Some(Up::Applied { revision }) if !sent.reaches(revision) => {
                             debug!(runner = %self.runner, %revision, "the agent confirms a view that was never sent");
                         }
@@ -279,7 +279,7 @@ impl Stream {
                 }
                 Some(answer) = asks.next() => self.send(&answer).await?,
                 () = place.lost() => return Err(End::no_place()),
-                // What an old stream reports must not be stored after the reports of the newest one.
+                // A replaced stream must not store its report after the newest stream's.
                 () = report::due(&report) => match self.view(stream).await? {
                     Some(_) => self.beat(report::store(&mut report, &coordinator)).await??,
                     None => return Err(self.cut_off(asks).await?),
@@ -298,7 +298,7 @@ impl Stream {
     async fn cut_off(&mut self, mut asks: Asks) -> Result<End, Failure> {
         let runner = self.runner;
         let removed = self.coordinator.visit(move |core| !core.state.is_active(runner)).await?;
-        // It may have asked for its removal itself.
+        // The agent may have asked for its removal itself.
         let deadline = Instant::now() + HEARTBEAT;
         while removed && let Ok(Some(answer)) = timeout_at(deadline, asks.next()).await {
             if self.send(&answer).await.is_err() {
@@ -308,7 +308,7 @@ impl Stream {
         Ok(End::refused(if removed { "the runner was removed" } else { "a newer stream of this runner took over" }))
     }
 
-    /// Sends what leads from the view that was sent last to this one: nothing, a delta, or all of it.
+    /// Sends the update from the last sent view to this one: nothing, a delta, or the whole view.
     async fn send_news(&mut self, view: Arc<View>, sent: &mut Sent) -> Result<(), End> {
         let message = match sent.news(&view) {
             None => return Ok(()),
@@ -330,7 +330,7 @@ impl Stream {
         }
     }
 
-    /// The next message; `None` for one of the WebSocket's own. May be dropped while it waits, and asked again.
+    /// The next message; `None` for a control frame. Cancel safe.
     async fn receive(&mut self) -> Result<Option<Up>, End> {
         match self.up.next().await {
             Some(Ok(Message::Text(text))) => read(&text).map(Some),
@@ -342,7 +342,7 @@ impl Stream {
         }
     }
 
-    /// The view that the runner should have; `None` once this stream isn't its newest.
+    /// The view that the runner should have; `None` if a newer stream has replaced this one.
     async fn view(&self, stream: StreamId) -> Result<Option<Arc<View>>, Failure> {
         self.coordinator.visit(move |core| core.view(stream)).await
     }
@@ -352,7 +352,7 @@ impl Stream {
     }
 }
 
-/// Anything heard after a probe answers it.
+/// Any message after a probe answers it.
 fn answer_probe(probe: &watch::Receiver<u64>, answered: &watch::Sender<u64>) {
     let asked = *probe.borrow();
     answered.send_if_modified(|answer| std::mem::replace(answer, asked) != asked);
@@ -361,7 +361,7 @@ fn answer_probe(probe: &watch::Receiver<u64>, answered: &watch::Sender<u64>) {
 async fn note_takeover(coordinator: &Coordinator, runner: RunnerId, from: IpAddr) -> Result<(), Failure> {
     let what = RunnerCommand::TakenOver { from };
     match coordinator.submit(Command::Runner { by: runner, what }).await {
-        // The writer has logged the failure, and the stream is worth more than the entry in the audit.
+        // The writer has logged the failure. The stream is worth more than the audit entry.
         Ok(_) | Err(Failure::Store(_)) => Ok(()),
         Err(failure) => Err(failure),
     }

@@ -41,7 +41,8 @@ async fn a_runner_hears_nothing_of_what_does_not_concern_it() {
     one.attach("shop/db").await;
     let truth = world.truth(&one).await;
     one.reach(&truth).await;
-    // Another team's doings, and then something of its own: the first that it hears is its own.
+    // A change of another team, then one that concerns the agent: the first update that it receives is the second
+    // change.
     world.deploy("bank", "other", &["vault"]).await;
     let mut two = world.agent("two").await;
     two.attach("bank/vault").await;
@@ -66,7 +67,7 @@ async fn a_view_that_can_be_continued_is_and_any_other_is_sent_whole() {
     let held = holds(instance, &truth);
     end(&world, agent).await;
 
-    // The same view, and something has changed meanwhile.
+    // It has the same view, and something has changed meanwhile.
     world.deploy("shop", "acme", &["db", "app"]).await;
     let mut agent = world.connect(&credential).await.unwrap();
     agent.hello(Some(have), vec![held.clone()]).await;
@@ -77,7 +78,7 @@ async fn a_view_that_can_be_continued_is_and_any_other_is_sent_whole() {
     let have = agent.have();
     end(&world, agent).await;
 
-    // Another epoch, or another revision.
+    // It has another epoch, or another revision.
     for have in [Have { epoch: FOREIGN, ..have }, Have { revision: Revision(have.revision.0 - 1), ..have }] {
         let mut agent = world.connect(&credential).await.unwrap();
         agent.hello(Some(have), vec![held.clone()]).await;
@@ -107,7 +108,7 @@ async fn the_newest_stream_of_a_runner_wins_and_the_audit_knows() {
     new.news().await;
     let why = old.hear().await.unwrap_err();
     assert!(why.contains("took over"), "{why}");
-    // The old one's end is not the new one's.
+    // The end of the old stream doesn't end the new one.
     new.say(&Up::Resync).await;
     new.news().await;
     let audit = world.coordinator.visit(|core| core.state.audit(&mesh_model::Admin::socket(0), 1)).await.unwrap();
@@ -144,11 +145,11 @@ async fn settling_waits_for_those_concerned_and_names_who_is_late() {
     one.applied().await;
     let truth = world.truth(&two).await;
     two.reach(&truth).await;
-    // The stranger has applied nothing, and isn't waited for.
+    // The unrelated runner has applied nothing, and isn't waited for.
     assert_eq!(one.settle(revision).await, [label("two")]);
     two.applied().await;
     assert_eq!(one.settle(revision).await, []);
-    // Who isn't connected isn't waited for either: its own runner's silence must not stop the others.
+    // A disconnected runner isn't waited for either: its silence must not delay the others.
     let (instance, _) = two.attach("shop/app").await;
     end(&world, two).await;
     let Answer::Detached { revision } = one.ask(Ask::Detach { instance }).await.unwrap() else { panic!() };
@@ -168,7 +169,7 @@ async fn what_an_agent_holds_is_reconciled() {
     agent.news().await;
     let (instance, _) = agent.attach("shop/db").await;
     end(&world, agent).await;
-    // It comes back without the instance: the coordinator ends it.
+    // It comes back without the instance, and the coordinator ends it.
     let mut agent = world.connect(&credential).await.unwrap();
     agent.hello(None, Vec::new()).await;
     agent.news().await;
@@ -202,7 +203,7 @@ async fn an_agent_that_makes_no_sense_is_sent_away_with_the_reason() {
         let credential = world.runner(&format!("r{}", why.len())).await;
         let mut agent = world.connect(&credential).await.unwrap();
         for message in messages {
-            // It may be gone before it has heard all of it.
+            // The stream may end before all of it is read.
             let _ = futures_util::SinkExt::send(&mut agent.socket, message).await;
         }
         let ended = loop {
@@ -214,7 +215,7 @@ async fn an_agent_that_makes_no_sense_is_sent_away_with_the_reason() {
         assert!(ended.contains(why), "{ended}, and not {why}");
         world.order(AdminCommand::RemoveNode { name: label(&format!("r{}", why.len())), force: true }).await;
     }
-    // The coordinator is none the worse for it.
+    // The coordinator still works.
     world.agent("sane").await;
 }
 
@@ -269,7 +270,7 @@ async fn nodes_are_online_then_silent() {
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_nobody_anything() {
+async fn a_dry_run_sends_nothing_to_agents() {
     let world = World::new().await;
     world.deploy("shop", "acme", &["db"]).await;
     let mut agent = world.agent("one").await;
@@ -293,7 +294,7 @@ async fn an_agent_is_told_which_offloads_are_on_at_first_and_whenever_that_chang
     world.order(switch(false, Some(label("one")))).await;
     world.order(switch(false, None)).await;
     world.order(switch(true, None)).await;
-    // What is told of a view comes after.
+    // Updates of the view come after.
     world.deploy("shop", "acme", &["db"]).await;
     one.attach("shop/db").await;
     two.attach("shop/db").await;
@@ -319,15 +320,15 @@ async fn what_is_drained_is_shown_so_and_who_leaves_is_gone() {
     assert!(services.services[0].instances.is_empty());
 }
 
-/// A change of trust that is waited for.
+/// Changes trust, and waits.
 async fn change(world: &World, change: Option<TrustChange>, milliseconds: u64) -> Vec<String> {
     let what = TrustAndWait { change, milliseconds };
     let page: TrustPage = world.admin(mesh_link::Method::POST, "trust-and-wait/shop", Some(&what)).await.unwrap();
     page.listing.pending.iter().map(ToString::to_string).collect()
 }
 
-/// A shop that api may call, each on a runner of its own that has put that into force, and a runner that has nothing to do
-/// with it.
+/// `api` may call `shop`. Each has its own runner, which has applied that, and a third runner has nothing to do with
+/// it.
 async fn trusting() -> (World, [Agent; 2]) {
     let world = World::new().await;
     world.deploy("shop", "acme", &["db"]).await;
@@ -343,7 +344,7 @@ async fn trusting() -> (World, [Agent; 2]) {
     (world, agents)
 }
 
-/// The agent takes what it should know and confirms it, and the coordinator has heard so.
+/// The agent applies its view and confirms it, and the coordinator knows.
 async fn apply(world: &World, agent: &mut Agent) {
     let truth = world.truth(agent).await;
     agent.reach(&truth).await;
@@ -353,7 +354,7 @@ async fn apply(world: &World, agent: &mut Agent) {
     }
 }
 
-/// What an agent with one instance of shop/db says that it holds.
+/// An agent's instance of shop/db, as it reports it.
 fn holds(instance: InstanceId, view: &View) -> Held {
     let address = view.instance(instance).unwrap().address;
     Held { instance, service: "shop/db".parse().unwrap(), address, client: false, draining: false }
@@ -362,10 +363,10 @@ fn holds(instance: InstanceId, view: &View) -> Held {
 #[tokio::test]
 async fn a_change_of_trust_waits_for_those_who_lose_by_it_too() {
     let (world, [mut callee, mut caller]) = trusting().await;
-    // Who has not applied it in time is named, and it is changed all the same.
+    // Runners that haven't applied it in time are named, and the change stands.
     assert_eq!(change(&world, Some(TrustChange::Clear), 1).await, ["callee", "caller"]);
     assert!(world.truth(&caller).await.services().all(|service| &*service.name == "grpc"));
-    // Once both have, it is done; and asked for nothing it waits as well.
+    // Once both have confirmed, it is done. Without a change it waits as well.
     let both = async {
         for agent in [&mut callee, &mut caller] {
             apply(&world, agent).await;
@@ -373,7 +374,7 @@ async fn a_change_of_trust_waits_for_those_who_lose_by_it_too() {
     };
     let (pending, ()) = tokio::join!(change(&world, None, 60_000), both);
     assert!(pending.is_empty(), "{pending:?}");
-    // One that is cut off can't have applied it.
+    // A disconnected runner can't have applied it.
     world.trust("api", "shop").await;
     apply(&world, &mut callee).await;
     end(&world, caller).await;
@@ -388,7 +389,7 @@ async fn a_change_of_trust_waits_for_those_who_lose_by_it_too() {
 async fn who_is_connected_and_slow_is_named_again_though_it_lost_sight_of_the_deployment() {
     let (world, [_callee, mut caller]) = trusting().await;
     assert!(change(&world, None, 60_000).await.is_empty());
-    // Both streams stand, and neither says that it has applied it.
+    // Both streams are open, and neither agent confirms.
     assert_eq!(change(&world, Some(TrustChange::Clear), 1).await, ["callee", "caller"]);
     assert_eq!(change(&world, None, 1).await, ["callee", "caller"]);
     let page: TrustPage = world.admin(mesh_link::Method::GET, "trust/shop", None::<&()>).await.unwrap();
@@ -409,7 +410,7 @@ async fn who_comes_back_with_a_view_has_not_said_that_it_is_in_force() {
     let (instance, _) = agent.attach("shop/db").await;
     agent.applied().await;
     assert_eq!(change(&world, Some(TrustChange::Clear), 1).await, ["one"]);
-    // The view without the trust has come, and the stream broke before it was in force.
+    // The view without the trust has arrived, and the stream broke before it was applied.
     let truth = world.truth(&agent).await;
     agent.reach(&truth).await;
     let (have, view) = (agent.have(), agent.view.clone());

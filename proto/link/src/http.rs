@@ -1,4 +1,4 @@
-//! One JSON request over a stream that is already there.
+//! One JSON request over an open stream.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use hyper::Method;
 
-/// The largest answer that is read, in octets.
+/// The largest answer, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -24,20 +24,20 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The coordinator says no.
+    /// The coordinator refuses.
     #[error("{refusal}")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// Why, and what to try next.
+        /// The refusal, with its hint.
         refusal: Refusal,
     },
-    /// The connection broke, or the answer makes no sense; whether the request was carried out isn't known.
+    /// The connection broke, or the answer is invalid. Whether the request was carried out isn't known.
     #[error("the coordinator's answer was lost: {0}")]
     Lost(String),
 }
 
-/// Sends one request with a JSON body (`null`: none) over `io`, and reads the JSON answer. `host` is HTTP's `Host`.
+/// Sends a request with a JSON body (`null`: none) over `io`, and reads the JSON answer. `host` is HTTP's `Host`.
 ///
 /// # Errors
 /// If it is refused, or the answer is lost.
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers one request with `response`, and returns what was asked.
+    /// Answers one request with `response`, and returns the request.
     async fn ask(response: &'static str) -> (Result<u32, RequestError>, String) {
         let (ours, mut theirs): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
         let server = tokio::spawn(async move {

@@ -1,5 +1,5 @@
-//! The way to a coordinator: TLS pinned to its key, and one HTTP request at a time over it (or over its Unix socket).
-//! Shared by the agent and the coordinator's own command line; the only client of the API that there is.
+//! Connections to a coordinator: TLS pinned to its key, and one HTTP request at a time over it or over its Unix
+//! socket. The agent and the coordinator's command line use it, as the only clients of the API.
 
 mod http;
 mod pin;

@@ -1,4 +1,4 @@
-//! TLS to one coordinator, known by its key: no certificate authority, no host name, no clock takes part.
+//! TLS to one coordinator, identified by its key, without certificate authorities, host names or clocks.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -25,34 +25,34 @@ pub type Stream = TlsStream<TcpStream>;
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// Nothing answers there.
+    /// The coordinator doesn't answer.
     #[error("cannot reach the coordinator at {url}: {error}{remark}")]
     Unreachable {
-        /// Where: the URLs that were tried.
+        /// The URLs that were tried.
         url: String,
-        /// What the system says; for each address, if there is more than one.
+        /// The system's error; if there are several addresses, one for each.
         error: io::Error,
-        /// What else may be the reason; empty if nothing is known.
+        /// Another possible reason; empty if none is known.
         remark: String,
     },
-    /// There is nowhere to connect to.
+    /// There is no address to connect to.
     #[error("cannot reach the coordinator: {error}")]
     NoUrl {
-        /// Why not.
+        /// Why there is none.
         error: io::Error,
     },
-    /// Somebody answers, and it is not the coordinator that the token or identity names.
-    #[error("whoever answers at {url} is not the coordinator that is meant: its key has another fingerprint")]
+    /// Another server answers than the coordinator of the token or identity.
+    #[error("the server at {url} is not the coordinator that is meant: its key has another fingerprint")]
     OtherCoordinator {
-        /// Where.
+        /// Its URL.
         url: Url,
     },
-    /// Somebody answers, and does not speak TLS as we do.
+    /// A server answers that doesn't speak TLS as we do.
     #[error("no TLS connection with {url}: {error}")]
     Tls {
-        /// Where.
+        /// Its URL.
         url: Url,
-        /// What was wrong.
+        /// The error.
         error: io::Error,
     },
 }
@@ -60,24 +60,24 @@ pub enum LinkError {
 /// The fingerprint of a certificate's key: SHA-256 of its SubjectPublicKeyInfo.
 ///
 /// # Errors
-/// If this is no X.509 certificate.
+/// If this is not an X.509 certificate.
 pub fn fingerprint_of(certificate: &CertificateDer<'_>) -> Result<Fingerprint, Error> {
     let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
     Ok(Fingerprint(Sha256::digest(&key).into()))
 }
 
-/// Connects to the coordinator at `url` whose key has `fingerprint`, and to no other.
+/// Connects to the coordinator with this fingerprint at `url`, and to no other server.
 ///
 /// # Errors
-/// If it isn't there, or is another one.
+/// If it doesn't answer, or another server does.
 pub async fn connect(url: &Url, fingerprint: Fingerprint) -> Result<Stream, LinkError> {
     connect_any(std::slice::from_ref(url), fingerprint).await.map(|(stream, _)| stream)
 }
 
-/// The same at any of several URLs, earlier ones preferred; also which one it was.
+/// The same with several URLs, earlier ones preferred. Also returns the URL that worked.
 ///
 /// # Errors
-/// If it is at none of them.
+/// If it answers at none of them.
 pub async fn connect_any(urls: &[Url], fingerprint: Fingerprint) -> Result<(Stream, Url), LinkError> {
     let none = || io::Error::new(io::ErrorKind::InvalidInput, "no URL is known");
     let at = |url: usize| urls.get(url).or_else(|| urls.first());
@@ -91,7 +91,7 @@ pub async fn connect_any(urls: &[Url], fingerprint: Fingerprint) -> Result<(Stre
         let place = |failed: &Failed<AttemptError>| at(failed.url).unwrap_or(first).clone();
         let is_other = |failed: &&Failed<_>| matches!(failed.why, Why::Attempt(AttemptError::Other));
         let spoke = |failed: &&Failed<_>| matches!(failed.why, Why::Attempt(AttemptError::Tls(_)));
-        // What answers says most about what is wrong.
+        // A server's answer is the most informative failure.
         if let Some(other) = failures.iter().find(is_other) {
             return LinkError::OtherCoordinator { url: place(other) };
         }
@@ -119,7 +119,7 @@ fn connector(fingerprint: Fingerprint) -> io::Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Why one address didn't do.
+/// Why an address failed.
 #[derive(Debug, thiserror::Error)]
 enum AttemptError {
     #[error(transparent)]
@@ -135,7 +135,7 @@ async fn attempt(connector: TlsConnector, url: Option<Url>, address: SocketAddr)
     let name =
         ServerName::try_from(host).map_err(|e| AttemptError::Tcp(io::Error::new(io::ErrorKind::InvalidInput, e)))?;
     let tcp = TcpStream::connect(address).await.map_err(AttemptError::Tcp)?;
-    // Messages are small and wait for each other.
+    // Messages are small, and their senders wait for answers.
     tcp.set_nodelay(true).map_err(AttemptError::Tcp)?;
     connector.connect(name, tcp).await.map_err(|source| {
         match source.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
@@ -145,7 +145,7 @@ async fn attempt(connector: TlsConnector, url: Option<Url>, address: SocketAddr)
     })
 }
 
-/// Trusts the certificate that holds the key with this fingerprint.
+/// Trusts a certificate whose key has this fingerprint.
 #[derive(Debug)]
 struct Pin {
     fingerprint: Fingerprint,
@@ -206,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    /// A server with a key and certificate of its own that greets whoever trusts it.
+    /// A server with its own key and certificate that greets clients that trust it.
     async fn server(names: &[&str], key: &KeyPair) -> (Url, Fingerprint) {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let certificate = CertificateParams::new(names).unwrap().self_signed(key).unwrap();
@@ -255,11 +255,11 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let (url, fingerprint) = server(&["localhost"], &key).await;
         let (other, _) = server(&["localhost"], &KeyPair::generate().unwrap()).await;
-        // Bound and not listening: refused for as long as it lives.
+        // Bound but not listening, so that connections are refused as long as it exists.
         let closed = tokio::net::TcpSocket::new_v4().unwrap();
         closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let closed: Url = format!("https://{}", closed.local_addr().unwrap()).parse().unwrap();
-        // Takes connections, and says nothing.
+        // Accepts connections and sends nothing.
         let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mute: Url = format!("https://{}", mute.local_addr().unwrap()).parse().unwrap();
         let (_, found) = connect_any(&[closed, mute, other.clone(), url.clone()], fingerprint).await.unwrap();
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_and_no_tls_there_are_told_apart() {
+    async fn no_server_and_no_tls_get_different_errors() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url: Url = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
         let plain = tokio::spawn(async move {

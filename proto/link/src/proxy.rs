@@ -1,4 +1,4 @@
-//! Proxies are not used; what is set for them is mentioned where a direct connection fails.
+//! Proxies are not used. If a direct connection fails, the error mentions a configured proxy.
 
 use std::env;
 
@@ -7,7 +7,7 @@ use crate::Url;
 const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// A remark for the error about a connection that failed, if a proxy is set for it.
+/// A remark for the error of a failed connection, if a proxy is configured for it.
 pub(crate) fn remark(url: &Url) -> String {
     remark_with(url.host(), |name| env::var(name).ok().filter(|value| !value.is_empty()))
 }

@@ -1,5 +1,5 @@
-//! Every address of every URL, one after the other until one works (RFC 8305, «Happy Eyeballs»): one that swallows packets
-//! costs a quarter of a second, and not the connection.
+//! Tries the addresses of all URLs until one works (RFC 8305, "Happy Eyeballs"), so that an unreachable address costs
+//! a quarter of a second instead of the connection.
 
 use std::{collections::VecDeque, fmt::Write as _, io, net::SocketAddr, time::Duration};
 
@@ -10,39 +10,40 @@ use tokio::{
 
 use crate::Url;
 
-/// After this long without an answer from one address the next one is tried as well (RFC 8305 §5).
+/// After this long without an answer from one address, the next one is tried in addition (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// An address that has failed is tried again after this long, for as long as another one still lets us wait: the coordinator
-/// may have been restarting.
+/// A failed address is tried again after this long while other attempts are running, because the coordinator may be
+/// restarting.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long one address, or the resolver, may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 /// The most addresses of one URL that are tried.
 const MOST: usize = 16;
 
-/// Why an address didn't do.
+/// A failed address.
 #[derive(Debug)]
 pub(crate) struct Failed<E> {
-    /// Which URL.
+    /// The index of its URL.
     pub(crate) url: usize,
-    /// Which address of it; `None`: there was none.
+    /// The address; `None` if the name has none.
     pub(crate) address: Option<SocketAddr>,
-    /// Why.
+    /// The reason.
     pub(crate) why: Why<E>,
 }
 
 #[derive(Debug)]
 pub(crate) enum Why<E> {
-    /// The name has no address, the connection didn't come up, or nothing came within [`LIMIT`].
+    /// The name has no address, the connection failed, or nothing arrived within [`LIMIT`].
     System(io::Error),
-    /// The attempt itself says.
+    /// The attempt's own error.
     Attempt(E),
 }
 
-/// How an attempt ended: what it brought and at which URL, or why it failed, and whether it was the address's first.
+/// The end of an attempt: its result and the index of its URL, or its failure and whether it was the address's first
+/// attempt.
 type Ended<T, E> = Result<(T, usize), (Failed<E>, bool)>;
 
-/// Makes the attempt at every address until one succeeds: what it returns, and the URL.
+/// Makes the attempt at every address until one succeeds. Returns the result and the index of the URL.
 ///
 /// # Errors
 /// All failures, if none succeeds.
@@ -134,7 +135,7 @@ async fn resolve((host, port): (String, u16)) -> io::Result<Vec<SocketAddr>> {
     Ok(interleaved(addresses))
 }
 
-/// The families in turn, each in the order that the resolver prefers (RFC 8305 §4).
+/// Alternates the address families, each in the order that the resolver prefers (RFC 8305 §4).
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|a| a.is_ipv6() == first_is_v6);
@@ -150,7 +151,7 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     mixed
 }
 
-/// What went wrong where, in words.
+/// The failures in words.
 pub(crate) fn words<E: std::fmt::Display>(failures: &[Failed<E>]) -> String {
     let mut text = String::new();
     for Failed { address, why, .. } in failures {

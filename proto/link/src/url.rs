@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The port that a coordinator listens on unless told otherwise.
+/// The default port of a coordinator.
 const DEFAULT_PORT: u16 = 7443;
 
 /// `https://HOST[:PORT]`.
@@ -15,7 +15,7 @@ pub struct Url {
     port: u16,
 }
 
-/// Why a URL was refused.
+/// An invalid URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{given}` is not a coordinator's URL ({why}): write https://HOST:{DEFAULT_PORT}")]
 pub struct UrlError {
@@ -36,7 +36,7 @@ impl Url {
         self.port
     }
 
-    /// `HOST:PORT` as HTTP's `Host` has it (RFC 9110 §7.2).
+    /// `HOST:PORT`, as in HTTP's `Host` (RFC 9110 §7.2).
     #[must_use]
     pub fn authority(&self) -> String {
         if self.host.contains(':') {

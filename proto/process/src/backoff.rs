@@ -1,8 +1,8 @@
-//! How long to wait before the next attempt: longer each time.
+//! Pauses between attempts, which grow with each failure.
 
 use std::time::Duration;
 
-/// The pauses between attempts: doubled with each failure, up to a limit.
+/// Pauses that double with each failure, up to a limit.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,
@@ -25,15 +25,15 @@ impl Backoff {
         pause
     }
 
-    /// The pause after one more failure, of which a random part between half and all: many clients must not retry at the same
-    /// moment.
+    /// The pause after one more failure, of which a random part between half and all, so that many clients don't
+    /// retry at the same moment.
     pub fn next_spread(&mut self, random: u64) -> Duration {
         let half = self.next_pause() / 2;
         let spread = u64::try_from(half.as_micros()).unwrap_or(u64::MAX - 1);
         half + Duration::from_micros(random % (spread + 1))
     }
 
-    /// An attempt has succeeded: the next pause is the first one again.
+    /// An attempt has succeeded. The next pause is the first one again.
     pub const fn reset(&mut self) {
         self.failed = 0;
     }

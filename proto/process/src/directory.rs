@@ -1,4 +1,4 @@
-//! A program's private directory: its place, and files in it that are complete at any moment.
+//! A program's private directory: its place, and files in it that are always complete.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -34,8 +34,8 @@ pub fn check_socket(path: &Path) -> Result<(), SocketPathTooLong> {
     }
 }
 
-/// A user's state directory for `program`: in `$XDG_STATE_HOME`, by default `~/.local/state` (XDG Base Directory Specification 0.8).
-/// `None` without a home directory.
+/// A user's state directory for `program`: in `$XDG_STATE_HOME`, by default `~/.local/state` (XDG Base Directory
+/// Specification 0.8). `None` without a home directory.
 #[must_use]
 pub fn user_state(xdg: Option<PathBuf>, home: Option<PathBuf>, program: &str) -> Option<PathBuf> {
     xdg.filter(|path| path.is_absolute())
@@ -49,8 +49,8 @@ pub fn is_open_to_others(metadata: &fs::Metadata) -> bool {
     metadata.mode() & 0o077 != 0
 }
 
-/// Writes a new file of mode 0600 and waits until it is on disk; an older file of the name, such as a crash has left, is removed. An
-/// incomplete file is removed too, so that it doesn't fill the disk.
+/// Writes a new file of mode 0600 and waits until it is on disk. An older file with this name, as left by a crash, is
+/// removed first. An incomplete file is removed again, so that it doesn't fill the disk.
 ///
 /// # Errors
 /// If it can't be written.
@@ -67,8 +67,8 @@ pub fn write_new(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -
     written
 }
 
-/// Renames a file that [`write_new`] has written to its final name in the same directory, and waits until that is on disk: after a
-/// crash at any instant either the old or the new content is there, complete.
+/// Renames a file of [`write_new`] to its final name in the same directory, and waits until that is on disk. After a
+/// crash, either the old or the new content is there completely.
 ///
 /// # Errors
 /// If it can't be renamed.

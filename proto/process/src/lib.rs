@@ -1,5 +1,5 @@
-//! What both programs do as processes: a log that stalls nothing, secrets that no other process reads, private files and sockets,
-//! output that no name can spoof, retries.
+//! What both programs need as processes: a log that never blocks, secrets that other processes can't read, private
+//! files and sockets, output that names can't spoof, retries.
 
 mod backoff;
 pub mod directory;
@@ -13,7 +13,7 @@ pub use backoff::Backoff;
 
 use std::{fs, io};
 
-/// The identifier of the kernel's current run (proc(5), `/proc/sys/kernel/random/boot_id`).
+/// The identifier of the kernel's current boot (proc(5), `/proc/sys/kernel/random/boot_id`).
 ///
 /// # Errors
 /// If `/proc` can't be read.

@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How much may wait to be written, in bytes.
+/// How many bytes may wait to be written.
 pub(crate) const LIMIT: usize = 256 << 10;
-/// How often a descriptor that takes nothing now (`O_NONBLOCK`) is tried again.
+/// How often a descriptor that is not ready (`O_NONBLOCK`) is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Lines on their way to a file, a pipe or a terminal. Nothing here waits for that but the thread that writes.
+/// Lines on their way to a file, a pipe or a terminal. Only the writing thread waits for it.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     queue: Mutex<Queue>,
@@ -25,9 +25,9 @@ pub(crate) struct Lines {
 struct Queue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// Lines that found no place since the last one that did.
+    /// How many lines were dropped since the last one that found room.
     dropped: u64,
-    /// A line is with the writer.
+    /// Whether the thread is writing a line.
     writing: bool,
 }
 
@@ -37,7 +37,7 @@ impl Queue {
         self.lines.push_back(line);
     }
 
-    /// The line that says how many are missing here.
+    /// Adds a line that says how many lines are missing here.
     fn note(&mut self) {
         let dropped = std::mem::take(&mut self.dropped);
         if dropped > 0 {
@@ -60,7 +60,7 @@ impl Lines {
         Ok(lines)
     }
 
-    /// Takes a line, whether it can be written or not.
+    /// Queues a line, or drops it if there is no room.
     pub(crate) fn push(&self, line: &[u8]) {
         let mut queue = self.queue();
         if queue.bytes + line.len() > LIMIT && !queue.lines.is_empty() {
@@ -72,7 +72,7 @@ impl Lines {
         }
     }
 
-    /// Waits until everything is written, for so long at most.
+    /// Waits until all lines are written, but no longer than `limit`.
     pub(crate) fn flush(&self, limit: Duration) {
         let end = Instant::now() + limit;
         let mut queue = self.queue();

@@ -16,12 +16,12 @@ use crate::{lines::Lines, output::visible_lines};
 
 /// How long a program waits at its end for its last lines to be written.
 const LAST: Duration = Duration::from_secs(1);
-/// A directive that is added unless the user names boringtun, which reports every stranger's packet as an error.
+/// A directive that is added unless the user names boringtun, which logs every stranger's packet as an error.
 const QUIET: &str = "boringtun=off";
 
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
-/// Starts the log of a long-running program: `info` and above, or as `$RUST_LOG` says.
+/// Starts the log of a long-running program, at level `info` or as in `$RUST_LOG`.
 pub fn start(colours: bool) {
     let Ok(lines) = Lines::start(io::stderr()) else { return };
     let lines = LINES.get_or_init(|| lines);
@@ -37,7 +37,7 @@ pub fn start(colours: bool) {
         .with_ansi(colours)
         .log_internal_errors(false)
         .finish();
-    // Fails only if there is a subscriber already.
+    // Fails only if a subscriber exists already.
     let _ = tracing::subscriber::set_global_default(subscriber);
     panic::set_hook(Box::new(|info| say(&panic_text(info))));
     if let Some(error) = mistake {
@@ -62,8 +62,8 @@ fn quiet(filter: EnvFilter) -> EnvFilter {
     }
 }
 
-/// Prints a message on standard error: in order with the log if there is one, and never blocked longer than the log. Control
-/// characters and bidirectional controls are replaced ([`visible_lines`]).
+/// Prints a message on standard error, in order with the log if there is one, and without blocking longer than the
+/// log. Control characters and bidirectional controls are replaced ([`visible_lines`]).
 pub fn say(text: &str) {
     let line = format!("{}\n", visible_lines(text.trim_end()));
     match LINES.get() {
@@ -80,8 +80,8 @@ pub fn flush() {
     }
 }
 
-/// The message of a panic. The standard hook would write to standard error itself, and block there with the panicking task's locks
-/// held.
+/// The message of a panic. The standard hook would write to standard error itself, and block there while the
+/// panicking task holds its locks.
 fn panic_text(info: &PanicHookInfo<'_>) -> String {
     let payload = info.payload();
     let message = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(|s| &**s));

@@ -1,7 +1,7 @@
 //! Text for terminals: tables, and names that can't spoof a row.
 //!
-//! A service's name may hold almost any character. A control character could move the cursor, and a bidirectional control could make a
-//! row show its columns in another order (Unicode Standard Annex 9).
+//! A service's name may hold almost any character. A control character could move the cursor, and a bidirectional
+//! control could reorder the columns of a row (Unicode Standard Annex 9).
 
 use std::{
     borrow::Cow,
@@ -19,14 +19,15 @@ fn replaced(text: &str, hides: impl Fn(char) -> bool) -> Cow<'_, str> {
     if text.contains(&hides) { text.replace(hides, "\u{fffd}").into() } else { text.into() }
 }
 
-/// A text without line breaks, such as a table's cell, with control characters and bidirectional controls replaced by U+FFFD.
+/// A text for one line, such as a table's cell, with control characters and bidirectional controls replaced by
+/// U+FFFD.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     replaced(text, |c| c.is_control() || is_bidirectional_control(c) || matches!(c, '\u{2028}' | '\u{2029}'))
 }
 
-/// A text of several lines in which this program may have set colours. Line breaks, tabs and ESC stay: no name and no other program's
-/// words hold ESC when they get here.
+/// A text of several lines in which this program may use colours. Line breaks, tabs and ESC stay, because ESC was
+/// removed from names and foreign texts before.
 #[must_use]
 pub fn visible_lines(text: &str) -> Cow<'_, str> {
     replaced(text, |c| {
@@ -39,7 +40,7 @@ pub fn visible_lines(text: &str) -> Cow<'_, str> {
 /// Prints text for people on standard output.
 ///
 /// # Errors
-/// If standard output doesn't accept it.
+/// If standard output can't be written.
 pub fn print(text: &str) -> io::Result<()> {
     print_raw(&visible_lines(text))
 }
@@ -47,14 +48,14 @@ pub fn print(text: &str) -> io::Result<()> {
 /// Prints data for programs on standard output, unchanged.
 ///
 /// # Errors
-/// If standard output doesn't accept it.
+/// If standard output can't be written.
 pub fn print_raw(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
 }
 
-/// A table's lines, without line breaks: the heading, then one per row.
+/// The lines of a table, without line breaks: the heading, then one per row.
 pub fn table<R: IntoIterator<Item = String>>(
     heading: impl IntoIterator<Item = String>,
     rows: impl IntoIterator<Item = R>,

@@ -1,7 +1,9 @@
-//! What other processes could read of this one: its arguments, its first environment, its memory after a crash.
+//! Hides what other processes could read from this one: its arguments, its initial environment, and its memory after
+//! a crash.
 //!
-//! The kernel shows arguments and environment from where they were put at the start (`/proc/PID/cmdline`, `environ`); they
-//! are overwritten there, through `/proc/self/mem`, which needs no unsafe code. Without `/proc` nothing can be read either.
+//! The kernel shows arguments and environment from their place at the start (`/proc/PID/cmdline`, `environ`). They
+//! are overwritten there through `/proc/self/mem`, which needs no unsafe code. Without `/proc`, other processes can't
+//! read them either.
 
 use std::{
     env,
@@ -17,12 +19,12 @@ use nix::sys::{
 };
 use zeroize::Zeroizing;
 
-/// How tokens and credentials begin.
+/// The prefixes of tokens and credentials.
 const PREFIXES: [&[u8]; 5] = [b"mesh1.", b"mesh2.", b"meshadmin1.", b"meshadmin2.", b"meshrunner1."];
-/// A token's text is longer than this, and no part of a host's name that begins like a token is as long.
+/// A token's text is longer than this, and no part of a host name with such a prefix is.
 const SHORTEST: usize = 64;
 
-/// Overwrites every token among the arguments of this process. To be called once they are parsed.
+/// Overwrites every token among this process's arguments. Call it once they are parsed.
 pub fn hide_arguments() {
     let _ = memory(Area::Arguments).and_then(|(start, mut bytes)| {
         for secret in secrets(&bytes) {
@@ -34,8 +36,8 @@ pub fn hide_arguments() {
     });
 }
 
-/// The value of a variable that holds a secret, which neither this process's `/proc/PID/environ` nor any program that it
-/// starts has from now on.
+/// Takes a secret out of the environment: neither this process's `/proc/PID/environ` nor programs that it starts will
+/// have it.
 #[must_use]
 pub fn take_variable(name: &str) -> Option<Zeroizing<String>> {
     let value = env::var(name).ok().map(Zeroizing::new)?;
@@ -51,20 +53,20 @@ pub fn take_variable(name: &str) -> Option<Zeroizing<String>> {
     Some(value)
 }
 
-/// Keeps the memory of this process, with the keys in it, out of core dumps, and from other processes of the same user.
-/// Only for a process that reads nothing of its own below `/proc` afterwards, or is root's.
+/// Keeps this process's memory out of core dumps, and from other processes of the same user. Only for a process that
+/// reads nothing of its own in `/proc` afterwards, or that runs as root.
 pub fn forbid_dumps() {
-    // Neither can fail but where a sandbox forbids it, and it isn't this program's to insist.
+    // These fail only in a sandbox that forbids them, which the program accepts.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _ = prctl::set_dumpable(false);
 }
 
-/// Keeps core dumps from being written, where [`forbid_dumps`] would go too far.
+/// Prevents core dumps, for processes for which [`forbid_dumps`] would go too far.
 pub fn forbid_core_files() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
 }
 
-/// Where the tokens are among NUL-terminated arguments: all but the prefix.
+/// Where tokens are among NUL-terminated arguments, without their prefixes.
 fn secrets(arguments: &[u8]) -> Vec<Range<usize>> {
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
     let mut found = Vec::new();
@@ -87,7 +89,7 @@ enum Area {
     Environment,
 }
 
-/// Reads an area of this process's memory: where it starts, and its bytes.
+/// Reads an area of this process's memory. Returns its address and its bytes.
 fn memory(area: Area) -> io::Result<(u64, Zeroizing<Vec<u8>>)> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let Range { start, end } = place(&stat, area).ok_or(io::ErrorKind::InvalidData)?;
@@ -101,7 +103,8 @@ fn put_back(start: u64, bytes: &[u8]) -> io::Result<()> {
     OpenOptions::new().write(true).open("/proc/self/mem")?.write_all_at(bytes, start)
 }
 
-/// proc(5): `arg_start` is the 48th field, `env_start` the 50th; the second is in parentheses and may hold blanks.
+/// proc(5): `arg_start` is the 48th field and `env_start` the 50th. The second field is in parentheses and may
+/// contain blanks.
 fn place(stat: &str, area: Area) -> Option<Range<u64>> {
     let (_, rest) = stat.rsplit_once(')')?;
     let first = match area {
@@ -110,7 +113,7 @@ fn place(stat: &str, area: Area) -> Option<Range<u64>> {
     };
     let mut fields = rest.split_ascii_whitespace().skip(first - 3).map(str::parse::<u64>);
     let (start, end) = (fields.next()?.ok()?, fields.next()?.ok()?);
-    // Four megabytes is more than the kernel takes for both.
+    // The kernel allows less than four megabytes for both.
     (start > 0 && start <= end && end - start <= 4 << 20).then_some(start..end)
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use nix::unistd::geteuid;
 
-/// Binds a socket of mode 0600. A socket that is there already is replaced: the caller holds a lock that shows that its program has
+/// Binds a socket of mode 0600. An existing socket is replaced, because the caller's lock shows that its program has
 /// ended.
 ///
 /// # Errors
@@ -23,8 +23,8 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Whether a process of this user may be trusted at the other end of a socket (`SO_PEERCRED`, unix(7)): root, and the user of this
-/// process.
+/// Whether a process of this user may be trusted at the other end of a socket (`SO_PEERCRED`, unix(7)): root, or this
+/// process's user.
 #[must_use]
 pub fn is_trusted(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()

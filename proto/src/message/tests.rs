@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// The wire format: what is written today must be written tomorrow, and read.
+/// Checks the wire format: what is written today must be written and read by later versions.
 #[track_caller]
 fn frozen<T: Serialize + for<'a> Deserialize<'a> + Debug>(value: &T, text: &str) {
     assert_eq!(serde_json::to_string(value).unwrap(), text);
@@ -314,36 +314,36 @@ proptest! {
     }
 
     #[test]
-    fn no_octets_make_the_decoders_panic(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
-        decode(&octets);
+    fn no_bytes_make_the_decoders_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        decode(&bytes);
     }
 
-    /// Messages with octets changed, left out and doubled: nearer to what decoders take than chance comes.
+    /// Messages with bytes changed, left out and doubled, which get further into the decoders than random bytes.
     #[test]
     fn no_damage_makes_the_decoders_panic(
         which in 0_usize..4,
         damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>(), 0_u8..3), 1..6),
     ) {
-        let mut octets = [
+        let mut bytes = [
             format!(r#"{{"type":"snapshot","view":{}}}"#, view_text()),
             format!(r#"{{"type":"delta","from":7,"to":9,"put":[{}],"remove":[{}]}}"#, RECORDS.join(","), KEYS.join(",")),
             r#"{"type":"ask","request":9,"ask":{"ask":"attach","service":"shop/db","client":true}}"#.to_owned(),
             r#"{"type":"answer","request":9,"result":{"Ok":{"answer":"detached","revision":8}}}"#.to_owned(),
         ][which].clone().into_bytes();
-        for (at, octet, how) in damage {
-            let at = at.index(octets.len());
+        for (at, byte, how) in damage {
+            let at = at.index(bytes.len());
             match how {
-                0 => octets[at] = octet,
-                1 => { octets.remove(at); }
-                _ => octets.insert(at, octet),
+                0 => bytes[at] = byte,
+                1 => { bytes.remove(at); }
+                _ => bytes.insert(at, byte),
             }
         }
-        decode(&octets);
+        decode(&bytes);
     }
 }
 
-fn decode(octets: &[u8]) {
-    let _ = (serde_json::from_slice::<Up>(octets), serde_json::from_slice::<Down>(octets));
-    let _ = (serde_json::from_slice::<Info>(octets), serde_json::from_slice::<Enrol>(octets));
-    let _ = (serde_json::from_slice::<Enrolled>(octets), serde_json::from_slice::<Refusal>(octets));
+fn decode(bytes: &[u8]) {
+    let _ = (serde_json::from_slice::<Up>(bytes), serde_json::from_slice::<Down>(bytes));
+    let _ = (serde_json::from_slice::<Info>(bytes), serde_json::from_slice::<Enrol>(bytes));
+    let _ = (serde_json::from_slice::<Enrolled>(bytes), serde_json::from_slice::<Refusal>(bytes));
 }

@@ -1,4 +1,4 @@
-//! Words for people, from the other end: they are shown on a terminal and in logs, where control characters would do things.
+//! Removes control characters from texts of the other end, because they are shown on terminals and in logs.
 
 use serde::{Deserialize as _, Deserializer};
 

@@ -1,5 +1,5 @@
-//! Whether a deployment's services can be declared as they are: every name of the right form, and none that leads to
-//! two services.
+//! Checks that a deployment's services can be declared: every name has the right form, and none leads to two
+//! services.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
@@ -10,51 +10,51 @@ use super::{
 };
 use crate::{Label, ServiceName, view::Ist};
 
-/// A service as it is about to be.
+/// A service to be declared.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     /// Its name.
     pub name: &'a ServiceName,
-    /// Further host names within the deployment.
+    /// More host names within the deployment.
     pub aliases: &'a [String],
-    /// `PORT` in its own instances.
+    /// The value of `PORT` in its instances.
     pub port: Option<u16>,
     /// `names = "manual"`: no names are made from its name.
     pub manual_names: bool,
-    /// Names that its own instances see.
+    /// Names that its instances see.
     pub ist: &'a [Ist],
-    /// Whether it has been declared before: then what it is called stays, even if it would be refused today.
+    /// Whether it is already declared. Then it keeps its name, even if that would be refused today.
     pub known: bool,
 }
 
-/// What of a deployment is being declared.
+/// The part of a deployment that is being declared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope<'a> {
-    /// All of it, by a `mesh.toml`.
+    /// The whole deployment, by a `mesh.toml`.
     Whole,
-    /// This service alone, by a `warp.config.js`. Only what it takes part in is judged; its `ist` may name services that
-    /// aren't declared yet, and where its `ist` gives names, automatic names that clash are left out with a warning. So
-    /// they are where the other service's `ist` gives names: it doesn't matter which of the two is declared last.
+    /// One service, by a `warp.config.js`. Only its own clashes are judged. Its `ist` may name services that aren't
+    /// declared yet. If its `ist` or the other service's contains a name, clashing automatic names are left out with
+    /// a warning, so the order of declaration doesn't matter.
     Single(&'a ServiceName),
-    /// These services, each by a `warp.config.js` of its own: as [`Self::Single`] for each of them.
+    /// These services, each by its own `warp.config.js`: like [`Self::Single`] for each of them.
     Some(&'a BTreeSet<&'a ServiceName>),
 }
 
-/// Why a deployment's services can't be declared so. Each says what is wrong and the way out.
+/// Why a deployment's services can't be declared, with a way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum DeclarationError {
-    /// No host name can be made from a service's name.
+    /// A service's name has no host name.
     #[error(
         "no host name can be made from the service name `{service}`: {why}. Choose another name, or {MANUAL} on it"
     )]
     NoHostName { service: ServiceName, why: HostNameError },
-    /// A service's automatic host name would be read as an address.
+    /// Programs would read a service's automatic host name as an address.
     #[error(
         "the service `{service}` would be called `{name}`, which programs read as an IP address. Choose a name with another letter, or {MANUAL} on it"
     )]
     NumericHostName { service: ServiceName, name: String },
-    /// The names of a deployment's services would be read as addresses.
+    /// Programs would read the names of the deployment's services as addresses.
     #[error(
         "a deployment can't be called `{deployment}`: programs would read `{example}` as an IP address. Choose a name that is no number"
     )]
@@ -69,7 +69,7 @@ pub enum DeclarationError {
         "the services `{first}` and `{second}` would both have the variable `{name}`. Rename one of them, or {MANUAL} on one"
     )]
     SameVariable { first: ServiceName, second: ServiceName, name: String },
-    /// Two services have an alias in common.
+    /// Two services have the same alias.
     #[error(
         "the services `{first}` and `{second}` would both be called `{name}` by their aliases. Take it from one of them"
     )]
@@ -79,52 +79,52 @@ pub enum DeclarationError {
         "the service `{service}` would be called `{name}` by an alias, which is what `{other}` is called. Choose another alias, or {MANUAL} on `{other}`"
     )]
     AliasIsHostName { service: ServiceName, other: ServiceName, name: String },
-    /// An alias that is no host name.
+    /// An alias is not a host name.
     #[error("the alias `{name}` of the service `{service}` {why}")]
     BadAlias { service: ServiceName, name: String, why: BadHostName },
-    /// A host name in an `ist` that is none.
+    /// A host name in an `ist` is not one.
     #[error("the host name `{name}` in `ist` of the service `{service}` {why}")]
     BadIstHostName { service: ServiceName, name: String, why: BadHostName },
-    /// A variable in an `ist` that can't be one of a service.
+    /// A service can't have a variable in an `ist`.
     #[error("the variable `{name}` in `ist` of the service `{service}` {why}")]
     BadIstVariable { service: ServiceName, name: String, why: BadVariable },
-    /// Two entries of an `ist` for one service.
+    /// An `ist` has two entries for one service.
     #[error("`ist` of the service `{service}` has two entries for `{target}`. Make one of them")]
     IstTwice { service: ServiceName, target: ServiceName },
-    /// An `ist` entry for a service that isn't there.
+    /// An `ist` entry names an unknown service.
     #[error(
         "`ist` of the service `{service}` names `{target}`, which is no service of `{deployment}`. Declare it, or correct the name"
     )]
     IstUnknown { service: ServiceName, target: ServiceName, deployment: Label },
-    /// Two entries of one `ist` give the same name.
+    /// Two entries of an `ist` have the same name.
     #[error(
         "`ist` of the service `{service}` gives `{name}` to both `{first}` and `{second}`. Take it from one of them"
     )]
     IstSame { service: ServiceName, name: String, first: ServiceName, second: ServiceName },
-    /// An `ist` gives a name that is another service's automatic one.
+    /// A name in an `ist` is another service's automatic name.
     #[error(
         "`ist` of the service `{service}` gives `{name}` to `{target}`, but that is a name of `{other}`. Choose another, or {MANUAL} on `{other}`"
     )]
     IstIsAutomatic { service: ServiceName, name: String, target: ServiceName, other: ServiceName },
-    /// An `ist` gives a name that is another service's alias.
+    /// A name in an `ist` is another service's alias.
     #[error(
         "`ist` of the service `{service}` gives `{name}` to `{target}`, but that is an alias of `{other}`. Choose another"
     )]
     IstIsAlias { service: ServiceName, name: String, target: ServiceName, other: ServiceName },
-    /// An `ist` gives `PORT`, and the service has a port.
+    /// An `ist` has the variable `PORT`, and the service has a port.
     #[error(
         "`ist` of the service `{service}` gives the variable `PORT`, which its `port` sets already. Choose another"
     )]
     IstPort { service: ServiceName },
 }
 
-/// How to have a service without names of its own.
+/// How to declare a service without automatic names.
 const MANUAL: &str = "set `names = \"manual\"` (only `ist` and `aliases` lead to it then)";
 
-/// Checks the names of all services that `deployment` would have. What comes back are warnings.
+/// Checks the names of all services that `deployment` would have. Returns warnings.
 ///
 /// # Errors
-/// The first thing that is wrong, in the order of `services`: first forms, then clashes.
+/// The first error in the order of `services`: forms first, then clashes.
 pub fn check(
     deployment: &Label,
     services: &[Candidate<'_>],
@@ -230,7 +230,7 @@ fn check_forms(
     Ok(())
 }
 
-/// Whose a name is within the deployment.
+/// The owner of a name within the deployment.
 #[derive(Clone, Copy)]
 struct Owner<'a> {
     service: &'a ServiceName,
@@ -288,7 +288,7 @@ impl<'a> Clashes<'a> {
         Ok(owners)
     }
 
-    /// The names in one service's `ist`, against one another and against the deployment's.
+    /// Compares the names in one service's `ist` with each other and with the deployment's.
     fn ist(
         &mut self,
         service: &Candidate<'a>,
@@ -324,7 +324,7 @@ impl<'a> Clashes<'a> {
         Ok(())
     }
 
-    /// Refuses a clash, unless it's none of what is being declared or may be settled.
+    /// Refuses a clash, unless it concerns no service that is being declared, or may be settled.
     fn judge(
         &mut self,
         between: [&'a ServiceName; 2],
@@ -347,7 +347,7 @@ impl<'a> Clashes<'a> {
     }
 }
 
-/// Notes that `name` is `owner`'s; the other service whose it is already, if any.
+/// Makes `owner` an owner of `name`. Returns another service that already owns it.
 fn claim<'a>(owners: &mut Owners<'a>, name: String, owner: Owner<'a>) -> Option<Owner<'a>> {
     match owners.entry(name) {
         Entry::Vacant(entry) => {

@@ -1,11 +1,11 @@
-//! One claim of a service on a name.
+//! A service's claim on a name.
 
 use std::net::Ipv4Addr;
 
 use crate::{ServiceId, view::Service};
 
-/// Where a name comes from. Of two claims the lesser rank wins: what was written down beats what was made from a name,
-/// and own names beat foreign ones.
+/// The origin of a name. The claim with the lower rank wins: declared names before names made from a service's name,
+/// and own names before foreign ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
     Ist,
@@ -14,7 +14,7 @@ pub(super) enum Rank {
     Foreign,
 }
 
-/// That a name should lead to a service.
+/// A name that should lead to a service.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) rank: Rank,

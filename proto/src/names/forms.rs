@@ -1,27 +1,27 @@
-//! The forms that names come in: which host names and variables one service has, and what counts as a host name at all.
+//! The forms of names: the host names and variables of a service, and what is a host name at all.
 
 use std::sync::LazyLock;
 
 use super::encode::{LABEL_MAX, shell_variable, variable};
 
-/// The longest host name in text, in octets: 255 on the wire (RFC 1035 §2.3.4), less a length octet and the root.
+/// The longest host name as text, in bytes: 255 on the wire (RFC 1035 §2.3.4), without a length byte and the root.
 const NAME_MAX: usize = 253;
 
-/// What the variables that are made from services' names begin with.
+/// The prefix of variables that are made from services' names.
 pub(super) const PREFIX: &str = "WARP_IST_";
 
-/// IANA's root zone; source and date stand in the file.
+/// IANA's root zone. Its source and date are in the file.
 static TOP_LEVEL: LazyLock<Vec<&str>> =
     LazyLock::new(|| include_str!("tlds.txt").lines().filter(|line| !line.starts_with('#')).collect());
 
-/// Names that are no top-level domains and never will be: IANA's registry of special-use domain names (RFC 6761), of
-/// 2026-11, as far as they are one label; and our own.
+/// Single labels of IANA's registry of special-use domain names (RFC 6761), as of 2026-11, which will never be
+/// top-level domains; and our own.
 const SPECIAL_USE: [&str; 9] = ["alt", "example", "internal", "invalid", "local", "localhost", "onion", "test", "warp"];
 
-/// Why a text is no host name.
+/// Why a text is not a host name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadHostName {
-    /// Not of the form of RFC 1123 §2.1.
+    /// It doesn't have the form of RFC 1123 §2.1.
     #[error(
         "is not a host name: use labels of 1 to 63 letters, digits, `-` and `_`, with no `-` at either end, joined by dots, \
          248 bytes in all"
@@ -35,11 +35,11 @@ pub enum BadHostName {
     Localhost,
 }
 
-/// Whether `name` can be given to a service, bare and with `.warp` behind it: RFC 1123 §2.1, `_` as well (which every resolver
-/// finds in a hosts file), no number at its end, and not `localhost`.
+/// Checks that a service may have this host name, bare and with `.warp`: RFC 1123 §2.1, with `_` allowed because all
+/// resolvers find it in a hosts file, without a number at its end, and not `localhost`.
 ///
 /// # Errors
-/// If it can't.
+/// If it may not.
 pub fn check_host_name(name: &str) -> Result<(), BadHostName> {
     let is_label = |label: &str| {
         (1..=LABEL_MAX).contains(&label.len())
@@ -60,9 +60,9 @@ pub fn check_host_name(name: &str) -> Result<(), BadHostName> {
     Ok(())
 }
 
-/// Whether a name that ends in this label is a number or an address to a program: to inet_aton(3), which takes one to four decimal,
-/// octal or hexadecimal numbers, and to the URL standard («ends in a number»), by which even `db.010` is an address, and a
-/// wrong one.
+/// Whether programs read a name that ends in this label as a number or an address: inet_aton(3), which accepts one to
+/// four decimal, octal or hexadecimal numbers, or the URL standard ("ends in a number"), by which even `db.010` is an
+/// invalid address.
 #[must_use]
 pub fn is_number(label: &str) -> bool {
     match label.strip_prefix("0x").or_else(|| label.strip_prefix("0X")) {
@@ -71,9 +71,9 @@ pub fn is_number(label: &str) -> bool {
     }
 }
 
-/// What a service is called within its deployment. The first is what it is called in messages.
+/// The host names of a service within its deployment. Messages use the first one.
 pub(super) fn own_hosts(label: &str, deployment: &str) -> impl Iterator<Item = String> {
-    // A service may be called `localhost`, but the short name means the machine itself.
+    // A service may be named `localhost`, but the short name means the machine itself.
     let short = (label != "localhost").then(|| label.to_owned());
     [format!("{label}.warp")]
         .into_iter()
@@ -81,40 +81,40 @@ pub(super) fn own_hosts(label: &str, deployment: &str) -> impl Iterator<Item = S
         .chain([format!("{label}.{deployment}.warp"), format!("{label}.{deployment}")])
 }
 
-/// What an alias adds to them.
+/// The host names of an alias.
 pub(super) fn alias_hosts(alias: &str) -> impl Iterator<Item = String> {
     declared_hosts(alias).into_iter().flat_map(|name| in_any_case(&name))
 }
 
-/// The same as it was declared, for where case counts for nothing.
+/// The same as declared, for comparisons without regard to case.
 pub(super) fn declared_hosts(alias: &str) -> [String; 2] {
     [alias.to_owned(), format!("{alias}.warp")]
 }
 
-/// A host name as it is looked up: in lower case, and as it was declared, since there are resolvers (musl's) that tell the two apart.
+/// A host name in lower case and as declared, because some resolvers (musl's) distinguish case.
 pub(super) fn in_any_case(name: &str) -> impl Iterator<Item = String> + use<> {
     let lower = name.to_ascii_lowercase();
     let declared = (lower != name).then(|| name.to_owned());
     [lower].into_iter().chain(declared)
 }
 
-/// What a service is called from another deployment that may call it.
+/// The host names of a service in other deployments that may call it.
 pub(super) fn foreign_hosts(label: &str, deployment: &str) -> impl Iterator<Item = String> {
-    // `github.com` must not be captured by a deployment called `com`.
+    // A deployment `com` must not capture `github.com`.
     let dotted = (!is_reserved(deployment)).then(|| format!("{label}.{deployment}"));
     let joined = format!("{deployment}-{label}");
     let joined = (joined.len() <= LABEL_MAX).then_some(joined);
     [format!("{label}.{deployment}.warp")].into_iter().chain(dotted).chain(joined)
 }
 
-/// The variables of a service of this name; one, if a shell can take it as it is.
+/// The variables of a service with this name: one if shells accept it as it is, otherwise two.
 pub(super) fn variables(name: &str) -> impl Iterator<Item = String> {
     let (plain, shell) = (variable(name), shell_variable(name));
     let shell = (shell != plain).then_some(shell);
     [plain].into_iter().chain(shell).map(|name| format!("{PREFIX}{name}"))
 }
 
-/// Whether a name that ends in `.label` belongs to somebody else.
+/// Whether names that end in `.label` belong to others.
 fn is_reserved(label: &str) -> bool {
     TOP_LEVEL.binary_search(&label).is_ok() || SPECIAL_USE.contains(&label)
 }

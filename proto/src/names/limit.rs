@@ -1,27 +1,29 @@
-//! How many names a hosts file takes: every look-up reads it, and a neighbour that is trusted decides how many services it has.
+//! The limit of names in a hosts file: every look-up reads the whole file, and a trusted neighbour decides how many
+//! services it has.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::claim::{Claim, Rank};
 use crate::{DeploymentId, ServiceId, View};
 
-/// The most bytes that our names take in a hosts file, the lines around them included.
+/// The most bytes of our block in a hosts file, including the lines around it.
 pub const LIMIT: usize = 256 << 10;
 /// Room for these lines.
 const AROUND: usize = 64;
 
-/// What of a hosts file goes first where not all fits, by order.
+/// The order in which names get room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
-    /// What was written down.
+    /// Declared names.
     Declared(Rank),
-    /// Of the deployment itself: one name of each service, before the second one of any.
+    /// Own names: one of each service before a second of any.
     Own { form: u32 },
-    /// Of others: one service of each deployment, before the second one of any, so that none takes the room of the rest.
+    /// Foreign names: those of one service of each deployment before a second service of any, so that none takes the
+    /// room of the others.
     Foreign { turn: u32, deployment: DeploymentId },
 }
 
-/// The claims that fit, in their order; and that some don't.
+/// The claims that fit, in their order, and a warning if some don't.
 pub(super) fn limit(view: &View, own: DeploymentId, claims: Vec<Claim>) -> (Vec<Claim>, Option<String>) {
     let all: usize = AROUND + claims.iter().map(size).sum::<usize>();
     if all <= LIMIT {
@@ -57,7 +59,7 @@ pub(super) fn limit(view: &View, own: DeploymentId, claims: Vec<Claim>) -> (Vec<
     (kept, Some(warning))
 }
 
-/// What a claim takes: a line.
+/// The length of a claim's line.
 fn size(claim: &Claim) -> usize {
     claim.address.to_string().len() + " ".len() + claim.name.len() + "\n".len()
 }

@@ -1,5 +1,5 @@
-//! Names: how a service is called. Host names and environment variables made from service names, the table of all names
-//! that a service's instances see, and the checks that keep two services from being called the same.
+//! Names of services: host names and environment variables made from service names, the table of all names that a
+//! service's instances see, and the checks that no two services of a deployment share a name.
 
 mod check;
 mod claim;

@@ -1,5 +1,5 @@
-//! Every name that the instances of one service see: the lines of their hosts file and the variables of their
-//! environment. A pure function of the view.
+//! All names that the instances of a service see: the lines of their hosts file and their environment variables. A
+//! pure function of the view.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -18,30 +18,30 @@ use crate::{
     view::{Deployment, Service},
 };
 
-/// What the instances of a service see.
+/// The names that the instances of a service see.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
-    /// The lines of the hosts file, one name each; no name twice.
+    /// The lines of the hosts file: one name per line, without duplicates.
     pub hosts: Vec<(Ipv4Addr, String)>,
-    /// The environment: every `WARP_IST_…`, the variables of the service's `ist`, and `PORT`.
+    /// The environment: all `WARP_IST_…`, the variables of the service's `ist`, and `PORT`.
     pub variables: BTreeMap<String, String>,
-    /// Those of the variables that lead to other deployments' services.
+    /// The variables that lead to services of other deployments.
     pub foreign_variables: BTreeSet<String>,
-    /// Names that were left out, and why, for the log.
+    /// Which names are left out and why, for the log.
     pub warnings: Vec<String>,
-    /// That there are more names than a hosts file takes, if so; one of the warnings.
+    /// The warning that there are more names than a hosts file may have, if there are; also one of the warnings.
     pub beyond: Option<String>,
 }
 
 impl Names {
-    /// The variables that a shell can set: those whose names are identifiers. The values hold nothing to be quoted.
+    /// The variables that shells accept. Their values need no quotes.
     pub fn shell_variables(&self) -> impl Iterator<Item = (&str, &str)> {
         self.variables.iter().filter(|(name, _)| is_identifier(name)).map(|(name, value)| (&**name, &**value))
     }
 }
 
-/// The names that instances of `service` see; `None` if the view doesn't hold the service and its deployment. What a coordinator
-/// refuses to declare is left out: another version of it, or another hand, may have put it there.
+/// The names that instances of `service` see; `None` if the view doesn't hold the service and its deployment. Names
+/// that a coordinator would refuse are left out, because a coordinator of another version may have sent them.
 #[must_use]
 pub fn names(view: &View, service: ServiceId) -> Option<Names> {
     let own = view.service(service)?;
@@ -52,7 +52,7 @@ pub fn names(view: &View, service: ServiceId) -> Option<Names> {
     }
     let naming = view.naming(service);
     for entry in naming.iter().flat_map(|n| &n.ist) {
-        // An entry for a service that isn't declared yet leads nowhere until it is.
+        // The entry may name a service that isn't declared yet.
         let Some(target) = view.services().find(|s| s.deployment == deployment.id && s.name == entry.service) else {
             continue;
         };
@@ -88,7 +88,7 @@ pub fn names(view: &View, service: ServiceId) -> Option<Names> {
     Some(Names { hosts, variables, foreign_variables, warnings, beyond })
 }
 
-/// Leaves out the claims on names that no service can have, and those of services whose address isn't one of the mesh.
+/// Removes claims on invalid names, and those of services whose address isn't in the mesh.
 fn sound(
     view: &View,
     claims: &mut Vec<Claim>,
@@ -115,7 +115,7 @@ fn sound(
     });
 }
 
-/// The services of other deployments that `caller`'s may call, on any port at all.
+/// The services of other deployments that services of `caller` may call, on any port.
 fn callable<'a>(view: &'a View, caller: &'a Deployment) -> impl Iterator<Item = (&'a Service, &'a Deployment)> {
     view.services().filter_map(|service| {
         let deployment = view.deployment(service.deployment)?;
@@ -126,7 +126,7 @@ fn callable<'a>(view: &'a View, caller: &'a Deployment) -> impl Iterator<Item = 
     })
 }
 
-/// All claims, in the order in which the names will stand.
+/// All claims, in the order of the names.
 #[derive(Default)]
 struct Claims {
     hosts: Vec<Claim>,
@@ -162,7 +162,7 @@ impl Claims {
     fn label(&mut self, deployment: &Deployment, service: &Service) -> Option<String> {
         host_label(&service.name)
             .map_err(|why| {
-                // The coordinator refuses such a name; this one comes from another version of it.
+                // The coordinator refuses such a name, so this coordinator has another version.
                 self.warnings
                     .push(format!("no host name can be made from `{}/{}`: {why}", deployment.name, service.name));
             })
@@ -170,7 +170,7 @@ impl Claims {
     }
 }
 
-/// What an alias claims; one that none can be, itself alone, to be left out.
+/// The host names of an alias. An invalid alias is returned alone, to be left out with a warning.
 fn claimed(alias: &str) -> Vec<String> {
     match check_host_name(alias) {
         Ok(()) => alias_hosts(alias).collect(),
@@ -178,9 +178,9 @@ fn claimed(alias: &str) -> Vec<String> {
     }
 }
 
-/// The claims that hold, in their order and no name twice. Of claims of the same rank on one name for several services
-/// none holds, and a warning says so; so does one for an own name that gives way to another own one. `key` is what of a
-/// name tells it from others.
+/// The claims that win, in their order and without duplicates. If claims of the same rank lead one name to several
+/// services, none wins, with a warning; an own name that gives way to another own name also gets one. `key` is what
+/// distinguishes names.
 fn settle(view: &View, claims: Vec<Claim>, key: impl Fn(&str) -> String, warnings: &mut Vec<String>) -> Vec<Claim> {
     let mut best: BTreeMap<String, (Rank, BTreeSet<ServiceId>)> = BTreeMap::new();
     for claim in &claims {

@@ -1,22 +1,23 @@
-//! Which environment variables a service may be known by: names that shells take, and that no program takes for more than a text.
+//! Which environment variables may hold a service's address: names that shells accept, and whose values no program
+//! interprets.
 
 use super::{encode::is_identifier, forms::PREFIX};
 
-/// Why a text can't be the name of a variable that holds an address.
+/// Why a name is refused for a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadVariable {
-    /// Not of the form of POSIX.1-2024 §3.216.
+    /// It doesn't have the form of POSIX.1-2024 §3.216.
     #[error("is not a variable's name: use letters, digits and `_`, with no digit first")]
     Form,
-    /// A program takes its value for code, for where code or settings are, or for whom to trust.
+    /// A program takes its value for code, for a place of code or settings, or for a trust anchor.
     #[error(
         "is a variable that {0} takes for code or settings to load, or for where to send everything: choose another name"
     )]
     Loads(&'static str),
 }
 
-/// Variables whose value loads or interprets code, names where code, settings or trust anchors are, or sends traffic that
-/// is none of the mesh elsewhere; each with what says so. `*` at the end stands for anything.
+/// Variables whose values load or interpret code, name places of code, settings or trust anchors, or redirect traffic
+/// that isn't for the mesh. Each has its source. `*` at the end matches any characters.
 const LOADING: &[(&str, &str)] = &[
     // Loaders and C libraries.
     ("LD_*", "the dynamic loader (ld.so(8))"),
@@ -197,9 +198,9 @@ const LOADING: &[(&str, &str)] = &[
     ("MYSQL_HOME", "MySQL's library (its manual, «Environment variables»)"),
     ("QT_*", "Qt (its manual, «QPA»)"),
     ("LIBMYSQL_*", "MySQL's library (its manual, «Environment variables»)"),
-    // Ours: a program of mesh in the container would take a service for its coordinator.
+    // Our own: a mesh program in the container would take the service for its coordinator.
     ("MESH_*", "mesh (mesh-coord and mesh-node)"),
-    // Proxies: what they hold is sent traffic that goes to no service.
+    // Proxies, which get traffic that is for other destinations.
     ("http_proxy", "HTTP clients (curl(1))"),
     ("HTTP_PROXY", "HTTP clients (Go, net/http, «ProxyFromEnvironment»)"),
     ("https_proxy", "HTTP clients (curl(1))"),
@@ -213,10 +214,10 @@ const LOADING: &[(&str, &str)] = &[
     ("SOCKS_SERVER", "SOCKS clients"),
 ];
 
-/// Whether a service's address may be put into a variable of this name.
+/// Checks that a variable with this name may hold a service's address.
 ///
 /// # Errors
-/// If no shell can set it, or programs load or interpret what it holds.
+/// If shells don't accept it, or programs interpret its value.
 pub fn check_variable(name: &str) -> Result<(), BadVariable> {
     if !is_identifier(name) {
         return Err(BadVariable::Form);
@@ -231,8 +232,8 @@ pub fn check_variable(name: &str) -> Result<(), BadVariable> {
     }
 }
 
-/// The same for one that was made from a service's name as well: that has `WARP_IST_` before it, and need not be one that a shell
-/// can set.
+/// The same for a name that may also be made from a service's name. Such a name begins with `WARP_IST_`, and shells
+/// need not accept it.
 ///
 /// # Errors
 /// As [`check_variable`].

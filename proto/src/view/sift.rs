@@ -1,10 +1,10 @@
-//! What a view may hold: whatever else a coordinator says, addresses are those of the mesh.
+//! Removes records whose addresses are not in the mesh's range, whatever the coordinator sends.
 
 use super::{Key, Record, View};
 
 impl View {
-    /// Leaves out the services and instances whose addresses can't be any of the mesh: with them a container's other traffic would
-    /// be led astray. Gives what was left out.
+    /// Removes services and instances whose addresses can't be assigned in the mesh, because they would misdirect a
+    /// container's other traffic. Returns their keys.
     pub fn sift(&mut self) -> Vec<Key> {
         let range = self.network.range;
         let wrong = |record: &Record| match record {

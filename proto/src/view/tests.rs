@@ -7,7 +7,7 @@ fn id<T>(make: fn(u64) -> T) -> impl Strategy<Value = T>
 where
     T: std::fmt::Debug,
 {
-    // Few of them, so that views and deltas meet in the same records; and the ends of the range.
+    // Few numbers, so that views and deltas share records; and the ends of the range.
     prop_oneof![8 => 1_u64..6, 1 => Just(0), 1 => Just(u64::MAX)].prop_map(make)
 }
 
@@ -34,7 +34,7 @@ fn record() -> impl Strategy<Value = Record> {
         (id(RunnerId), label(), label(), any::<[u8; 32]>(), vec(any::<SocketAddr>(), 0..3), any::<bool>()).prop_map(
             |(id, name, provider, key, endpoints, silent)| {
                 let public_key = PrivateKey::from_bytes(key).public();
-                // An IPv6 address's flow label and scope mean nothing to another machine, and have no text.
+                // The flow label and scope of an IPv6 address mean nothing on another machine, and have no text.
                 let endpoints = endpoints.into_iter().map(|e| SocketAddr::new(e.ip(), e.port())).collect();
                 Record::Runner(Runner { id, name, provider, public_key, endpoints, silent }.into())
             }
@@ -71,7 +71,7 @@ fn view(revision: u64) -> impl Strategy<Value = View> {
     vec(record(), 0..30).prop_map(move |records| view_of(revision, &records))
 }
 
-/// The same view, sharing no allocation with it: as another machine has it.
+/// An equal view without shared allocations, as on another machine.
 fn over_the_wire<T: Serialize + for<'a> Deserialize<'a>>(value: &T) -> T {
     serde_json::from_str(&serde_json::to_string(value).unwrap()).unwrap()
 }

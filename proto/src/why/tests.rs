@@ -3,7 +3,8 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::Ports;
 
-/// Deployments 1 (shop) and 2 (api) of one team, 3 (evil) of another; services have their deployment's number in front.
+/// Deployments 1 (shop) and 2 (api) of one team, 3 (evil) of another. A service's number begins with its
+/// deployment's.
 #[derive(Default)]
 struct World {
     grants: Vec<(u64, u64, Ports)>,
@@ -25,7 +26,7 @@ impl Rules for World {
     }
 }
 
-/// What is asked of it: from which service to which.
+/// A question: from which service to which.
 struct Ask {
     world: World,
     from: (&'static str, u64),
@@ -42,7 +43,7 @@ fn foreign(grants: Vec<(u64, u64, Ports)>, source: Option<TrustSource>, to: &'st
     Ask { world: World { grants }, from: ("api/web", 20), to: (to, 11), source, places: vec![] }
 }
 
-/// The verdict, and each step's name, whether it is in order, code and words.
+/// The verdict, and each step's name, success, code and text.
 fn told(ask: &Ask) -> (bool, Vec<(String, bool, String, String)>) {
     let (from, to) = (ask.from.0.parse().unwrap(), ask.to.0.parse().unwrap());
     let end = |path, service: u64| End {
@@ -71,7 +72,7 @@ fn told(ask: &Ask) -> (bool, Vec<(String, bool, String, String)>) {
     (allowed, steps.into_iter().map(|step| (step.step, step.ok, step.code, step.detail)).collect())
 }
 
-/// The verdict and the last step before it.
+/// The verdict, and the last step before it.
 fn decided(ask: &Ask) -> (bool, String, String) {
     let (allowed, mut steps) = told(ask);
     assert_eq!(steps.last().map(|(step, ok, ..)| (step.as_str(), *ok)), Some(("verdict", allowed)), "{steps:?}");

@@ -53,7 +53,7 @@ pub(super) fn rule(rules: &impl Rules, facts: &Facts<'_>, ruling: Result<(), Den
     }
 }
 
-/// What would open the connection. Where a file rules the trust the command is refused, so it isn't named.
+/// What would allow the connection. If a file sets the trust list, the command would be refused, so it isn't named.
 fn remedy(facts: &Facts<'_>) -> String {
     let (a, b, port) = (&facts.caller.path.deployment, &facts.callee.path.deployment, facts.port);
     let service: &str = &facts.callee.path.service;
@@ -111,7 +111,7 @@ pub(super) fn runner(facts: &Facts<'_>, live: &[&Place<'_>]) -> Step {
     refused("not-attached", detail)
 }
 
-/// Nothing takes new connections: why not, and what would.
+/// Why no instance gets new connections, and what would change that.
 fn absent(facts: &Facts<'_>) -> Step {
     let callee = facts.callee.path;
     let attach = format!("`mesh-node attach {} --netns PATH`", shell_word(&callee.to_string()));
@@ -148,7 +148,7 @@ fn on_runners(places: &[&Place<'_>]) -> BTreeSet<String> {
     places.iter().map(name).collect()
 }
 
-/// How this runner reaches those that have the service: one that works is enough.
+/// The paths from this runner to the instances' runners. One that works is enough.
 pub(super) fn path(paths: &[(&Label, &Path)]) -> Step {
     let best = paths.iter().find(|(_, path)| path.is_open()).or_else(|| paths.first());
     let code = best.map_or("no-address", |(_, path)| match path {
@@ -184,7 +184,7 @@ pub(super) fn way(runner: &Label, path: &Path) -> String {
     }
 }
 
-/// What a firewall has to let through.
+/// What a firewall has to allow.
 fn udp(endpoints: &[SocketAddr]) -> String {
     let ports: BTreeSet<u16> = endpoints.iter().map(SocketAddr::port).collect();
     format!("UDP {}", list(ports))
@@ -203,7 +203,7 @@ pub(super) fn verdict(caller: &ServicePath, callee: &ServicePath, port: u16, all
     }
 }
 
-/// `a`, `a and b`, `a, b and c`; after twelve, how many more there are.
+/// `a`, `a and b`, `a, b and c`; beyond twelve, how many more there are.
 fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     const MOST: usize = 12;
     let mut items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();

@@ -13,11 +13,9 @@ const LEFT: &[(&str, usize)] = &[
     ("docs/reference/mesh-coord.md", 4),
     ("docs/security", 2),
     ("examples", 1),
-    ("mesh-coord", 80),
     ("mesh-node/engine", 12),
     ("mesh-node/src", 65),
     ("netns-tests", 19),
-    ("proto", 50),
     ("runtime-tests", 39),
     ("tests", 10),
 ];

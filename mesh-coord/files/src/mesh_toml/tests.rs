@@ -18,7 +18,7 @@ fn refused(text: &str, message: &str) {
     assert_eq!(whole(text), Err(message.to_owned()), "{text}");
 }
 
-/// One service called `app`, with these lines.
+/// A service `app` with these lines.
 fn app(lines: &str) -> String {
     format!("deployment = \"shop\"\n[services.db]\n[services.app]\n{lines}\n")
 }
@@ -250,7 +250,7 @@ proptest! {
         let _ = whole(&text);
     }
 
-    /// Files made of what files are made of.
+    /// Random sequences of parts of files.
     #[test]
     fn no_file_makes_the_parser_panic(pieces in proptest::collection::vec(prop_oneof![
         Just("deployment = 'shop'\n"), Just("[services.app]\n"), Just("[services.'é\\']\n"), Just("[[services.app.ist]]\n"),

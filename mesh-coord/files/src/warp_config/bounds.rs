@@ -1,26 +1,26 @@
-//! A look at a script before it is parsed, so that parsing it is cheap. The parser tries a parenthesis as a list of
-//! parameters first and as an expression then, which doubles its work with each one inside another, and it has a frame
-//! on the stack for each bracket. What is written out needs neither.
+//! A check before parsing that keeps parsing cheap. The parser tries a parenthesis as a parameter list first and then
+//! as an expression, so each nested one doubles its work, and each bracket takes a frame of its stack. Written-out
+//! values need neither.
 
 use super::{Fault, RUNS, Result, fault};
 
-/// Parentheses within one another.
+/// The deepest nesting of parentheses.
 const PARENTHESES: usize = 8;
-/// Brackets and braces within one another.
+/// The deepest nesting of brackets and braces.
 const BRACKETS: usize = 64;
 
-/// Checks that brackets are not too deep, as JavaScript has them: not those in strings, comments and regular
-/// expressions. Whatever could make this mistake one for the other is what no written-out value has, and refused.
+/// Checks that brackets are not nested too deeply. Those in strings, comments and regular expressions don't count.
+/// Syntax that could confuse this check is not needed in written-out values, and is refused.
 ///
 /// # Errors
-/// If the script is none that declares anything, and might be costly.
+/// If the script could be costly to parse, or holds such syntax.
 pub(super) fn check(text: &str) -> Result<()> {
     let mut scan = Scan { text, at: 0 };
     if text.starts_with("#!") {
         scan.skip_line();
     }
     let (mut parentheses, mut brackets) = (0_usize, 0_usize);
-    // Whether a `/` would begin a regular expression: not behind a value.
+    // Whether a `/` would begin a regular expression, which it doesn't after a value.
     let mut operand = true;
     while let Some(c) = scan.next() {
         let at = scan.at - c.len_utf8();
@@ -33,7 +33,7 @@ pub(super) fn check(text: &str) -> Result<()> {
             }
             '/' => return fault(at, format!("a division {}", RUNS)),
             '<' => return fault(at, format!("`<` {}", RUNS)),
-            // At the start of a line this would begin a comment (ECMA-262 annex B.1.1).
+            // At the start of a line, this would begin a comment (ECMA-262 annex B.1.1).
             '-' if scan.eat("->") => return fault(at, "`-->` is no JavaScript"),
             '"' | '\'' => {
                 scan.skip_string(c);
@@ -103,7 +103,7 @@ impl Scan<'_> {
         self.at += self.rest().find(is_line_end).unwrap_or(self.rest().len());
     }
 
-    /// The rest of a string; one that isn't closed ends with its line, where the parser will complain.
+    /// Skips the rest of a string. An unclosed string ends with its line, where the parser will report it.
     fn skip_string(&mut self, quote: char) {
         while let Some(c) = self.next() {
             match c {

@@ -1,4 +1,4 @@
-//! The value that a script exports, as far as it is written out.
+//! The value that a script exports, if it is written out.
 
 use std::{collections::BTreeSet, thread};
 
@@ -12,29 +12,29 @@ use oxc_span::{GetSpan as _, SourceType, Span};
 
 use super::{RUNS, Result, bounds, fault};
 
-/// The stack for the parser, in bytes. It recurses once an operator: 64 KiB of any of them fit, as a test shows. What no
-/// file needs is never touched.
+/// The parser's stack, in bytes. The parser recurses once per operator, and a test shows that 64 KiB of any operator
+/// fit. Memory that is not needed is never touched.
 const STACK: usize = 64 << 20;
 
-/// A value, and where it stands, in bytes.
+/// A value and its byte offset.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) at: usize,
     pub(super) value: Value,
 }
 
-/// A value that is written out.
+/// A written-out value.
 #[derive(Debug)]
 pub(super) enum Value {
     Text(String),
     Number(f64),
     List(Vec<Node>),
     Object(Vec<Property>),
-    /// One that declares nothing here, in words.
+    /// A value of a kind that declares nothing, in words.
     Other(&'static str),
 }
 
-/// A key of an object with its value.
+/// A key of an object, and its value.
 #[derive(Debug)]
 pub(super) struct Property {
     pub(super) at: usize,
@@ -43,7 +43,7 @@ pub(super) struct Property {
 }
 
 impl Value {
-    /// What it is, in words.
+    /// Its kind, in words.
     pub(super) const fn kind(&self) -> &'static str {
         match self {
             Self::Text(_) => "a string",
@@ -55,10 +55,10 @@ impl Value {
     }
 }
 
-/// What the script sets `module.exports` to.
+/// The value that the script assigns to `module.exports`.
 ///
 /// # Errors
-/// If it isn't JavaScript, does anything else, or would have to be run to know.
+/// If the script isn't JavaScript, does anything else, or would have to be run.
 pub(super) fn exports(text: &str) -> Result<Node> {
     bounds::check(text)?;
     thread::scope(|scope| {
@@ -101,7 +101,7 @@ fn program(program: &Program<'_>) -> Result<Node> {
     exports.map_or_else(|| fault(0, "sets no `module.exports`: write `module.exports = { container: \"NAME\" }`"), Ok)
 }
 
-/// What is assigned, if the expression is `module.exports = …`.
+/// The assigned value, if the expression is `module.exports = …`.
 fn exported<'a, 'b>(expression: &'b Expression<'a>) -> Option<&'b Expression<'a>> {
     let Expression::AssignmentExpression(assignment) = expression else { return None };
     let AssignmentTarget::StaticMemberExpression(target) = &assignment.left else { return None };
@@ -110,7 +110,7 @@ fn exported<'a, 'b>(expression: &'b Expression<'a>) -> Option<&'b Expression<'a>
         .then_some(&assignment.right)
 }
 
-/// Recurses as deep as brackets go, which [`bounds`] has limited.
+/// Recurses as deeply as brackets are nested, which [`bounds`] limits.
 fn node(expression: &Expression<'_>) -> Result<Node> {
     let at = start(expression.span());
     let value = match expression {

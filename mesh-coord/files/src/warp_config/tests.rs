@@ -6,7 +6,7 @@ use super::*;
 
 type Services = Vec<(String, Declared)>;
 
-/// Each service declared, and the warnings.
+/// The declared services and the warnings.
 fn read(text: &str) -> std::result::Result<(Services, Vec<String>), String> {
     let shop: Label = "shop".parse().unwrap();
     let parsed = super::super::parse(Path::new("warp.config.js"), text, Some(&shop)).map_err(|e| e.to_string())?;
@@ -22,7 +22,7 @@ fn refused(text: &str, message: &str) {
     assert_eq!(read(text), Err(message.to_owned()), "{text}");
 }
 
-/// One service, no warnings.
+/// A single service without warnings.
 #[track_caller]
 fn service(text: &str) -> (String, Declared) {
     let (mut services, warnings) = read(text).unwrap();
@@ -146,7 +146,7 @@ fn what_would_need_javascript_to_run_is_refused_with_its_line_and_a_hint() {
         ("{ a }", "the name `a`"),
         ("{ __proto__: { container: 'x' } }", "`__proto__`"),
     ] {
-        // As a value that counts, and as one that doesn't: the file is a literal, or it isn't.
+        // In a key that counts, and in one that is ignored: the whole file must be a literal.
         for key in ["container", "build"] {
             let text = format!("module.exports = {{\n  docker: 'a',\n  {key}:\n{value} }}");
             let text = text.replace("docker: 'a',\n  container", "container");
@@ -281,7 +281,7 @@ proptest! {
         let _ = (read(&text), read(&format!("module.exports = {text}")));
     }
 
-    /// Scripts made of what scripts are made of.
+    /// Random sequences of parts of scripts.
     #[test]
     fn no_script_makes_the_parser_panic(pieces in proptest::collection::vec(prop_oneof![
         Just("module.exports = "), Just("{ "), Just("} "), Just("[ "), Just("] "), Just("( "), Just(") "), Just(", "), Just("container: "),

@@ -17,8 +17,8 @@ fn a_runner_is_known_by_its_credential_until_it_is_removed() {
         "Unauthorised: this coordinator knows no runner with this credential | to join as a new runner, delete the \
          agent's state directory and run `mesh-node join URL TOKEN`"
     );
-    let nobody = Credential { runner: mesh_proto::RunnerId(99), secret: SECRET };
-    assert_eq!(refused(world.state.authenticate_runner(&nobody)), wrong, "as for one that never was");
+    let stranger = Credential { runner: mesh_proto::RunnerId(99), secret: SECRET };
+    assert_eq!(refused(world.state.authenticate_runner(&stranger)), wrong, "as for one that never was");
 
     world.order(crate::AdminCommand::RemoveNode { name: label("r1"), force: true }).unwrap();
     assert_eq!(

@@ -353,7 +353,7 @@ fn state_of(world: &World, instance: InstanceId) -> InstanceState {
 }
 
 #[test]
-fn what_is_drained_stays_so_whoever_remembers_it() {
+fn a_drained_instance_stays_drained_whichever_side_remembers_it() {
     let mut world = World::new();
     world.apply(vec![whole("shop: db app")]).unwrap();
     let (a, b) = (world.join("a"), world.join("b"));
@@ -379,7 +379,7 @@ fn what_is_drained_stays_so_whoever_remembers_it() {
 }
 
 #[test]
-fn a_runner_that_nobody_hears_is_marked_for_its_peers_until_it_is_heard() {
+fn a_silent_runner_is_marked_for_its_peers_until_it_is_heard() {
     let mut world = World::new();
     world.apply(vec![whole("shop: db app")]).unwrap();
     let (a, b) = (world.join("a"), world.join("b"));

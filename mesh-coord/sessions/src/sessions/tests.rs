@@ -12,7 +12,7 @@ use super::*;
 const PEER: Peer = Peer { process: None, from: std::net::IpAddr::V4(Ipv4Addr::LOCALHOST) };
 const SECRET: Secret = Secret::from_bytes([1; 32]);
 
-/// A coordinator without a store or streams: a shop that api may call, each on a runner of its own.
+/// A coordinator without a store or streams: `api` may call `shop`, and each has its own runner.
 struct World {
     state: State,
     sessions: Sessions,
@@ -84,7 +84,7 @@ impl World {
         self.sessions.open(&self.state, runner, PEER, None).unwrap().stream
     }
 
-    /// The stream sends what its runner should have, and the agent confirms it.
+    /// The stream sends the runner's view, and the agent confirms it.
     fn apply(&mut self, stream: StreamId) {
         let view = self.sessions.view(&self.state, stream).unwrap();
         self.sessions.confirm(stream, view.revision);
@@ -95,7 +95,7 @@ impl World {
         self.sessions.wait_for_deployment(&self.state, &label("shop"), revision, deadline, self.now)
     }
 
-    /// The waits that are over, and who is unconfirmed.
+    /// The waits that are over, with their unconfirmed runners.
     fn over(&mut self) -> Vec<(WaitId, Vec<RunnerId>)> {
         let effects = std::iter::from_fn(|| self.sessions.poll_effect());
         let over = effects.filter_map(|effect| match effect {
@@ -147,7 +147,7 @@ fn a_wait_ends_at_its_deadline_and_names_who_has_not_confirmed() {
     assert_eq!(world.over(), []);
     world.sessions.handle_timeout(deadline);
     assert_eq!(world.over(), [(wait, vec![runners[1]])]);
-    // Asked again, the runner is still waited for, although its view holds nothing of the shop any more.
+    // A repeated wait still includes the runner, although its view holds nothing of the shop any more.
     let again = world.wait(revision);
     assert_eq!(world.over(), []);
     world.apply(streams[1]);
@@ -157,7 +157,7 @@ fn a_wait_ends_at_its_deadline_and_names_who_has_not_confirmed() {
 #[test]
 fn a_runner_that_lost_its_instance_before_the_change_is_waited_for_until_it_confirms_that() {
     let (mut world, [_, caller], streams) = trusting();
-    // The service goes, and with it the caller's instance: its view has nothing of the shop any more.
+    // The service is removed, and with it the caller's instance, so its view holds nothing of the shop any more.
     world.deploy("api", &["rest"]);
     let revision = world.trust(TrustChange::Clear);
     world.apply(streams[0]);
@@ -261,7 +261,7 @@ fn a_view_that_the_agent_has_is_continued_and_any_other_is_not() {
     }
 }
 
-/// The commands about runners without a stream, so many seconds after `start`.
+/// The commands about runners without a stream, this many seconds after `start`.
 fn unheard(world: &World, start: Instant, seconds: u64) -> Vec<String> {
     let commands = world.sessions.unheard(&world.state, start + Duration::from_secs(seconds));
     commands.into_iter().map(|command| format!("{command:?}")).collect()
@@ -286,7 +286,7 @@ fn a_silent_runner_loses_preference_and_only_ephemeral_ones_are_removed() {
     world.run(&Command::Silent(left));
     assert_eq!(unheard(&world, start, 40), [silent(brief)], "once is enough");
 
-    // After a restart of the coordinator no runner has been away for longer than the coordinator has been there.
+    // After a restart of the coordinator, no runner counts as away for longer than since that restart.
     let start = start + Duration::from_secs(1000);
     world.sessions = Sessions::new(Epoch([8; 16]), start);
     assert_eq!(unheard(&world, start, 29), [""; 0]);

@@ -1,4 +1,4 @@
-//! Strangers, and runners that take what they can: what others have of the coordinator meanwhile.
+//! Strangers and greedy runners, and what is left for others meanwhile.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::Error;
 use super::{any, key, refused};
 use crate::testing::World;
 
-/// A connection from this address of the machine's own.
+/// A connection from this address of the test's machine.
 async fn dial(world: &World, from: Ipv4Addr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((from, 0).into()).unwrap();
@@ -26,16 +26,16 @@ async fn dial(world: &World, from: Ipv4Addr) -> TcpStream {
     socket.connect(to).await.unwrap()
 }
 
-/// Waits until the coordinator has ended the connection.
+/// Waits until the coordinator has closed the connection.
 async fn ended(mut tcp: TcpStream) {
     let mut rest = Vec::new();
     let _ = tcp.read_to_end(&mut rest).await;
 }
 
-/// What the coordinator answers to these bytes, until it ends the connection or has said `until`.
+/// The coordinator's answer to these bytes, until it closes the connection or has sent `until`.
 async fn answer(world: &World, request: &[u8], until: &str) -> String {
     let mut tls = mesh_link::connect(&world.url, world.fingerprint).await.unwrap();
-    // It may have ended it before all of it is written.
+    // The coordinator may close it before all is written.
     let _ = tls.write_all(request).await;
     let mut heard = Vec::new();
     loop {
@@ -95,7 +95,7 @@ async fn what_a_good_secret_is_refused_for_is_said_to_it_however_often() {
 }
 
 #[tokio::test]
-async fn one_address_that_takes_all_it_can_keeps_nobody_out() {
+async fn one_address_that_takes_all_it_can_keeps_no_other_out() {
     let world = World::new().await;
     let attacker = Ipv4Addr::LOCALHOST;
     let mut idle = Vec::new();
@@ -180,7 +180,7 @@ async fn a_runner_has_few_streams_that_say_nothing_and_others_have_theirs() {
     }
     assert_eq!((streams.len(), statuses), (2, vec![429; 18]));
     world.agent("modest").await;
-    // One that begins makes room, and so does one that ends.
+    // A stream that begins makes room, and so does one that ends.
     streams[0].hello(None, vec![]).await;
     streams[0].news().await;
     world.connect(&credential).await.unwrap();

@@ -1,4 +1,4 @@
-//! Disks that are full or read-only: small ones of a test's own, in a mount namespace of its own.
+//! Full and read-only disks: each test mounts a small one in its own mount namespace.
 
 use std::{
     any::type_name,
@@ -14,11 +14,11 @@ use nix::mount::{MsFlags, mount};
 use super::*;
 use crate::{data::DataDirectory, data::scratch::Scratch, store::conformance::put};
 
-/// Set in the process that is inside.
+/// Set in the process inside the namespace.
 const INSIDE: &str = "MESH_COORD_INSIDE";
 
-/// Runs the body of a test in a mount namespace of its own, as root of a user namespace where it isn't root already: this
-/// test binary starts itself again for it, through unshare(1).
+/// Runs a test's body in its own mount namespace, in which it is root. The test binary starts itself again for it, by
+/// unshare(1).
 fn isolated<F: FnOnce(Disk)>(test: F) {
     if env::var_os(INSIDE).is_some() {
         return test(Disk::new());
@@ -55,7 +55,7 @@ impl Disk {
         self.path().join("db")
     }
 
-    /// Leaves not an byte free.
+    /// Fills it to the last byte.
     fn fill(&self) {
         let mut file = OpenOptions::new().create(true).append(true).open(self.path().join("filler")).unwrap();
         while file.write(&[0; 4096]).is_ok_and(|n| n > 0) {}
@@ -102,7 +102,7 @@ fn a_disk_that_fills_up_costs_nothing_that_was_confirmed_and_all_goes_on_when_th
             let mut confirmed = 1;
             for time in 0..3 {
                 disk.fill();
-                // What is in the files already may have room for some more.
+                // The existing files may have room for a few more commits.
                 let error = loop {
                     match store.commit(Revision(confirmed), vec![put(confirmed + 1)]).await {
                         Ok(revision) => confirmed = revision.0,
@@ -122,7 +122,7 @@ fn a_disk_that_fills_up_costs_nothing_that_was_confirmed_and_all_goes_on_when_th
                 );
                 confirmed += 1;
             }
-            // Stopped in the midst of it, as by a power cut: the files as they are.
+            // A copy of the files in the middle of a commit, as after a power cut.
             disk.fill();
             while let Ok(revision) = store.commit(Revision(confirmed), vec![put(confirmed + 1)]).await {
                 confirmed = revision.0;
@@ -156,14 +156,14 @@ fn a_start_on_a_full_disk_says_so_and_harms_nothing() {
             let store = SqliteStore::open(&disk.database()).await.unwrap();
             assert_eq!(revision_of(&store).await, (Revision(1), 1));
             assert_eq!(store.commit(Revision(1), vec![put(2)]).await, Ok(Revision(2)));
-            // What a start that failed left behind is no obstacle.
+            // The files of a failed start are no obstacle.
             let store = SqliteStore::open(&disk.path().join("new")).await.unwrap();
             assert_eq!(store.commit(Revision(0), vec![put(1)]).await, Ok(Revision(1)));
         });
     });
 }
 
-/// Opens it on a disk that is read-only: what is confirmed can be read, and is changed once the disk is writable.
+/// Opens the store on a read-only disk: confirmed records can be read, and changed once the disk is writable.
 async fn reads_only(disk: &Disk, confirmed: u64) {
     disk.make_read_only();
     let store = SqliteStore::open(&disk.database()).await.unwrap();
@@ -187,7 +187,7 @@ fn a_start_on_a_read_only_disk_serves_readers_whatever_the_last_end_was() {
             store.commit(Revision(0), vec![put(1)]).await.unwrap();
             drop(store);
             reads_only(&disk, 1).await;
-            // Killed: its log and what goes with it are still there.
+            // The process was killed, so its log and the related files exist.
             let store = SqliteStore::open(&disk.database()).await.unwrap();
             store.commit(Revision(2), vec![put(3)]).await.unwrap();
             let other = Disk::new();
@@ -211,7 +211,7 @@ fn a_first_start_on_a_read_only_disk_says_so() {
             assert!(error.hint().contains("make --data writable"));
             let error = format!("{:#}", DataDirectory::open(disk.path()).unwrap_err());
             assert!(error.contains("Read-only file system") && error.contains("--data"), "{error}");
-            // What was never set up can't be served either.
+            // A store that was never set up can't be served.
             disk.make_writable();
             drop(DataDirectory::open(disk.path()).unwrap());
             fs::write(disk.database(), "").unwrap();
@@ -222,7 +222,7 @@ fn a_first_start_on_a_read_only_disk_says_so() {
     });
 }
 
-/// SQLite's log grows by what one commit writes, and is cut when it was taken into the database.
+/// SQLite's log grows by what a commit writes, and is cut once it is merged into the database.
 #[test]
 fn the_log_stays_small() {
     let scratch = Scratch::new();

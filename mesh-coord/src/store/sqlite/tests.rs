@@ -28,7 +28,7 @@ async fn a_full_disk_is_told_and_nothing_is_half_done() {
     let much = (2..2000).map(put).collect();
     assert_eq!(store.commit(Revision(1), much).await, Err(StoreError::Full));
     assert_eq!(store.load().await.unwrap(), before);
-    // It goes on as soon as there is room for what is wanted.
+    // It continues as soon as there is room.
     assert_eq!(store.commit(Revision(1), vec![put(1)]).await, Ok(Revision(2)));
     drop(store);
     assert_eq!(SqliteStore::open(&path).await.unwrap().load().await.unwrap().revision, Revision(2));
@@ -78,7 +78,7 @@ async fn a_record_that_makes_no_sense_is_named() {
 }
 
 #[tokio::test]
-async fn commits_that_were_not_ours_are_a_gap_to_whoever_follows() {
+async fn foreign_commits_are_a_gap_for_watchers() {
     let scratch = Scratch::new();
     let path = scratch.path().join("db");
     let store = SqliteStore::open(&path).await.unwrap();
@@ -94,7 +94,7 @@ async fn commits_that_were_not_ours_are_a_gap_to_whoever_follows() {
     let mut watch = store.watch(Revision(9)).await.unwrap();
     store.commit(Revision(9), vec![put(3)]).await.unwrap();
     assert_eq!(watch.next().await.unwrap().revision, Revision(10));
-    // One that was put back is no continuation of what the agents were told.
+    // A restored backup doesn't continue what the agents were sent.
     write(4);
     let error = store.commit(Revision(10), vec![put(2)]).await.unwrap_err();
     assert!(error.to_string().contains("from revision 10 to 4 while in use: restart mesh-coord"), "{error}");

@@ -1,11 +1,11 @@
-//! One identity in use at two machines, and what only looks like it.
+//! One identity in use on two machines, and what only looks like it.
 
 use mesh_proto::message::{Ask, Cause, Down, Refusal, Up};
 
 use super::{end, holds};
 use crate::testing::{Agent, World};
 
-/// A stream of an agent whose process is `process`, which has said hello.
+/// A stream of an agent with this process, after its hello.
 async fn begin(world: &World, credential: &str, process: u64) -> Agent {
     let mut agent = world.connect(credential).await.unwrap();
     agent.process = Some(process);
@@ -13,7 +13,7 @@ async fn begin(world: &World, credential: &str, process: u64) -> Agent {
     agent
 }
 
-/// The next message after the greeting; the greeting itself is one where there is no refusal.
+/// The refusal that follows the greeting.
 async fn refusal(agent: &mut Agent) -> Refusal {
     match agent.hear().await.unwrap() {
         Down::Refused { cause: Cause::Copy, refusal } => refusal,
@@ -42,7 +42,7 @@ async fn a_copy_of_a_machine_is_refused_and_takes_nothing_from_the_first() {
 
     for again in 0..2 {
         let mut copy = begin(&world, &credential, 2).await;
-        // The first one answers, as it always does.
+        // The first agent answers, as always.
         let said = tokio::select! {
             said = refusal(&mut copy) => said,
             heard = async { loop { first.hear().await.unwrap(); } } => heard,
@@ -63,7 +63,7 @@ async fn an_agent_that_started_anew_gets_in_though_its_old_stream_still_seems_to
     let credential = world.runner("one").await;
     let mut old = begin(&world, &credential, 1).await;
     old.hear().await.unwrap();
-    // The machine was switched off: nobody answers, and nothing says so.
+    // The machine was switched off: it doesn't answer, and its connection isn't closed.
     let mut new = begin(&world, &credential, 2).await;
     assert!(matches!(new.hear().await.unwrap(), Down::Welcome { .. }));
     assert_eq!(actions(&world).await, ["stream-taken-over"]);
@@ -77,7 +77,7 @@ async fn an_agent_whose_end_is_known_is_followed_at_once_and_nothing_is_noted() 
     for process in 1..4 {
         let mut agent = begin(&world, &credential, process).await;
         assert!(matches!(agent.hear().await.unwrap(), Down::Welcome { .. }));
-        // Killed: the system closes its connection.
+        // The agent was killed: the system closes its connection.
         drop(agent);
     }
     assert!(actions(&world).await.is_empty());

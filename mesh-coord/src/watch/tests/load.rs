@@ -1,4 +1,4 @@
-//! Many runners at once, one that asks without end, and a store that fails: what that costs the others.
+//! What many runners, a runner with endless requests, or a failing store cost the others.
 
 use std::sync::atomic::Ordering;
 
@@ -20,7 +20,7 @@ fn id(agent: &Agent) -> RunnerId {
     agent.view.as_ref().unwrap().runner
 }
 
-/// The agent's only instance, as it tells of it.
+/// The agent's only instance, as it reports it.
 fn held(agent: &Agent) -> Held {
     let view = agent.view.as_ref().unwrap();
     let instance = view.instances().find(|instance| instance.runner == view.runner).unwrap();
@@ -33,7 +33,7 @@ fn held(agent: &Agent) -> Held {
     }
 }
 
-/// The last commit, and how many views were worked out so far.
+/// The last commit, and how many views were computed so far.
 async fn cost(world: &World) -> (Revision, u64) {
     world.coordinator.visit(|core| (core.state.revision(), core.sessions.views_made())).await.unwrap()
 }
@@ -65,7 +65,7 @@ async fn all_come_back_at_once() {
         futures_util::future::join_all(runners.iter().map(one)).await
     };
 
-    // Nothing is new: no commit, and a view each.
+    // Without news there is no commit, and one view each.
     let before = cost(&world).await;
     let agents = come_back().await;
     let after = cost(&world).await;
@@ -74,7 +74,7 @@ async fn all_come_back_at_once() {
         end(&world, agent).await;
     }
 
-    // Each is news to all the others: that is a commit each, and all know all of it in the end.
+    // Each report is a commit and news to all the others, and in the end all know all of it.
     for (.., runner) in &runners {
         world.coordinator.submit(Command::Silent(*runner)).await.unwrap();
     }
@@ -108,7 +108,7 @@ async fn who_has_nothing_to_apply_is_not_waited_for() {
         agent.reach(&truth).await;
         agent.applied().await;
     }
-    // It may have concerned the caller, and turns out not to.
+    // A commit that could have affected the caller, but didn't.
     callee.attach("shop/db").await;
     let truth = world.truth(&callee).await;
     callee.reach(&truth).await;
@@ -126,7 +126,7 @@ async fn a_runner_that_tells_without_end_has_its_turns_and_no_more() {
     for n in 1..=2000 {
         agent.say(&Up::Endpoints { endpoints: vec![endpoint(n)] }).await;
     }
-    // What it told last counts, and the stream is none the worse for it.
+    // The last report counts, and the stream still works.
     let runner = id(&agent);
     loop {
         let told = world.coordinator.visit(move |core| core.state.runner(runner).unwrap().endpoints.clone());
@@ -144,7 +144,7 @@ async fn a_runner_that_tells_without_end_has_its_turns_and_no_more() {
     }
     let turns = 100 + u64::try_from(start.elapsed().as_millis()).unwrap() / 100;
     assert!(turns >= 120, "{turns} turns");
-    // Nor is a new stream a way around it.
+    // A new stream is no way around it.
     let mut other = world.agent("other").await;
     other.ask(Ask::Detach { instance: mesh_proto::InstanceId(77) }).await.unwrap();
 }
@@ -185,7 +185,7 @@ async fn while_the_disk_is_full_the_streams_go_on_and_what_was_told_is_kept_late
     assert_eq!(nodes.nodes.len(), 2);
 
     full.store(false, Ordering::Relaxed);
-    // How the stream began comes first: what it held is there still, and what is new as well.
+    // The hello is stored first: the instances that it names remain, and the new one exists too.
     let (second, _) = agent.attach("shop/db").await;
     let truth = world.truth(&agent).await;
     agent.reach(&truth).await;
@@ -193,7 +193,7 @@ async fn while_the_disk_is_full_the_streams_go_on_and_what_was_told_is_kept_late
     assert!(!truth.runner(runner).unwrap().silent);
 }
 
-/// What the model says that the runner should know: it is silent, still.
+/// The model's view of a runner that is still marked as silent.
 async fn truth_with_silence(world: &World, runner: RunnerId) -> mesh_proto::View {
     let view =
         world.coordinator.visit(move |core| core.state.view(runner, core.sessions.epoch()).unwrap()).await.unwrap();

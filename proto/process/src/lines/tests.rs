@@ -5,10 +5,10 @@ use std::{
 
 use super::*;
 
-/// Long enough for a busy machine; nothing is decided by it where all is well.
+/// Long enough for a busy machine. It only matters if the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A pipe whose reader reads when it is asked to.
+/// A pipe whose reader reads on demand.
 fn pipe() -> (io::PipeReader, Arc<Lines>) {
     let (reader, writer) = io::pipe().unwrap();
     (reader, Lines::start(writer).unwrap())
@@ -28,7 +28,7 @@ fn read_until(reader: &mut io::PipeReader, end: &str) -> String {
 fn a_log_that_is_not_read_stalls_nothing_and_says_what_is_missing() {
     let (mut reader, lines) = pipe();
     let line = format!("{}\n", "x".repeat(1023));
-    // Far more than the pipe and the queue hold together: this returns, or the test hangs.
+    // Far more than the pipe and the queue hold. If this blocks, the test hangs.
     for _ in 0..2000 {
         lines.push(line.as_bytes());
     }
@@ -57,7 +57,7 @@ fn a_log_whose_reader_is_gone_stalls_nothing() {
     assert!(begun.elapsed() < PATIENCE, "every line was tried and given up");
 }
 
-/// A disk that is full until it isn't.
+/// A disk that is full until it is freed.
 struct Disk(Arc<Mutex<Option<Vec<u8>>>>, mpsc::Sender<()>);
 
 impl Write for Disk {

@@ -1,6 +1,6 @@
 use super::*;
 
-/// A service with everything that can be said of one, owned.
+/// A service with all that can be declared.
 #[derive(Clone)]
 struct Spec {
     name: ServiceName,
@@ -93,7 +93,7 @@ fn a_name_that_gives_no_host_name_is_refused_unless_manual() {
         (
             &"日本語".repeat(21),
             &format!(
-                "no host name can be made from the service name `{}`: its host name would be 79 octets long, and 63 is \
+                "no host name can be made from the service name `{}`: its host name would be 79 bytes long, and 63 is \
                  the most. Choose another name, or set `names = \"manual\"` (only `ist` and `aliases` lead to it then) \
                  on it",
                 "日本語".repeat(21)
@@ -237,7 +237,8 @@ fn ist_names_lead_to_one_service() {
         &with(service("app").ist("b", &[], &["alpha"])),
         "`ist` of the service `app` gives `alpha` to `b`, but that is an alias of `a`. Choose another",
     );
-    // What leads to the same service is no clash, nor is what differs by case where case counts, nor another's `ist`.
+    // Names for the same service don't clash, nor do variables that differ in case, nor names in another service's
+    // `ist`.
     accepted(&with(service("app").ist("a", &["WARP_IST_a", "X"], &["a", "alpha"]).ist("b", &["x"], &[])));
     accepted(
         &with(service("app").ist("a", &["X"], &["x"]))
@@ -249,12 +250,12 @@ fn ist_names_lead_to_one_service() {
 
 #[test]
 fn a_single_service_is_judged_by_what_it_takes_part_in() {
-    // The clash of `my-db` and `my db` stands already: it isn't the business of `app`.
+    // `my-db` and `my db` clash already, which doesn't concern `app`.
     let standing = [service("my-db"), service("my db"), service("app")];
     assert_eq!(judge(&standing, Some("app")), Ok(vec![]));
     assert!(judge(&standing, Some("my db")).unwrap_err().starts_with("the services `my-db` and `my db` would both be"));
     assert!(judge(&standing, None).is_err());
-    // Nor is a name of another service that a later version refuses.
+    // Nor does another service's name that a later version refuses.
     assert_eq!(judge(&[service("xn--a"), service("app")], Some("app")), Ok(vec![]));
     assert!(judge(&[service("xn--a")], Some("xn--a")).is_err());
 }
@@ -289,7 +290,7 @@ fn where_a_single_service_gives_names_automatic_ones_that_clash_are_left_out() {
     let services = [service("a"), service("b"), service("app").ist("a", &[], &["b"])];
     assert_eq!(judge(&services, Some("app")), settled("app", "b"));
     assert_eq!(judge(&services, Some("b")), settled("app", "b"), "whichever is declared last");
-    // What was written down twice is still refused.
+    // Two declared names still clash.
     let services = [service("a"), service("b").aliases(&["x"]), service("app").ist("a", &[], &["x"])];
     assert!(judge(&services, Some("app")).unwrap_err().contains("is an alias of `b`"));
 }

@@ -7,7 +7,8 @@ fn host(name: &str) -> Result<String, HostNameError> {
     host_label(&name.parse().unwrap())
 }
 
-/// The table of docs/reference/names-and-variables.md, row by row: name, host name, variable, shell variable (empty: the same).
+/// The table of docs/reference/names-and-variables.md by row: name, host name, variable, shell variable (empty: the
+/// same).
 #[test]
 fn the_table_of_the_contract() {
     for (name, host_name, variable_name, shell) in [
@@ -27,8 +28,8 @@ fn the_table_of_the_contract() {
     }
 }
 
-/// Host names and Punycode as the WHATWG URL implementation of Node 20 has them too, but for `ẞ` (newer in Unicode 15.1)
-/// and for labels that begin with a digit of a right-to-left script, which it lets pass against RFC 5893 §2.
+/// Host names and Punycode agree with the WHATWG URL implementation of Node 20, except for `ẞ` (newer in Unicode
+/// 15.1) and for labels that begin with a digit of a right-to-left script, which it allows against RFC 5893 §2.
 #[test]
 #[rustfmt::skip]
 fn names_of_all_kinds() {
@@ -170,7 +171,7 @@ fn every_refusal_says_why() {
         ),
         ("=", "it holds neither a letter nor a digit"),
         (" db", "its host name would be `-db`, with a leading `-`"),
-        (&"a".repeat(64), "its host name would be 64 octets long, and 63 is the most"),
+        (&"a".repeat(64), "its host name would be 64 bytes long, and 63 is the most"),
     ] {
         assert_eq!(host(name).unwrap_err().to_string(), why);
     }
@@ -221,7 +222,7 @@ proptest! {
     }
 }
 
-/// Names of the scripts that make trouble more often than not.
+/// Names in the scripts that most often cause trouble.
 fn any_name() -> impl Strategy<Value = ServiceName> {
     let piece = prop_oneof![
         4 => "[ -.0-~]",

@@ -70,7 +70,7 @@ impl Names {
     }
 }
 
-/// The deployment of docs/reference/mesh-toml.md, and one that lets it call.
+/// The deployment of docs/reference/mesh-toml.md, and one that trusts it.
 fn shop() -> World {
     world()
         .deployment(1, "shop", "acme")
@@ -271,7 +271,7 @@ fn what_was_written_down_wins_over_what_was_made() {
             "`WARP_IST_mysql` taken for `shop/db` by `ist` or an alias, so not for `shop/mysql`"
         ]
     );
-    assert_eq!(world.names(2).warnings, [] as [&str; 0], "nobody else sees that `ist`");
+    assert_eq!(world.names(2).warnings, [] as [&str; 0], "no other service sees that `ist`");
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn a_shell_gets_identifiers_only() {
 }
 
 proptest! {
-    /// Whatever the coordinator says: no name leads to two places, and every name is one that its file can hold.
+    /// Whatever the coordinator sends: no name leads to two addresses, and every name is valid in its file.
     #[test]
     fn names_are_lines_that_lead_to_one_place(
         services in proptest::collection::vec((1_u64..4, "[a-c][- .=éA]{0,2}[a-c]?", any::<bool>(), "[a-c]{1,2}"), 1..12),
