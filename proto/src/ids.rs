@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::as_text;
+
 /// A text that is not an identifier of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {what}: expected {example}")]
@@ -27,12 +29,6 @@ macro_rules! id {
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
-            }
-        }
-
         impl FromStr for $name {
             type Err = ParseIdError;
 
@@ -49,19 +45,7 @@ macro_rules! id {
             }
         }
 
-        impl From<$name> for String {
-            fn from(id: $name) -> Self {
-                id.to_string()
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = ParseIdError;
-
-            fn try_from(text: String) -> Result<Self, ParseIdError> {
-                text.parse()
-            }
-        }
+        as_text!($name);
     };
 }
 
@@ -117,22 +101,10 @@ impl fmt::Display for Epoch {
     }
 }
 
-impl fmt::Debug for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+impl FromStr for Epoch {
+    type Err = ParseIdError;
 
-impl From<Epoch> for String {
-    fn from(epoch: Epoch) -> Self {
-        epoch.to_string()
-    }
-}
-
-impl TryFrom<String> for Epoch {
-    type Error = ParseIdError;
-
-    fn try_from(text: String) -> Result<Self, ParseIdError> {
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let mut bytes = [0; 16];
         let parsed = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) && {
             bytes.iter_mut().enumerate().all(|(i, byte)| match u8::from_str_radix(&text[2 * i..2 * i + 2], 16) {
@@ -154,6 +126,8 @@ impl TryFrom<String> for Epoch {
         }
     }
 }
+
+as_text!(Epoch);
 
 #[cfg(test)]
 mod tests {

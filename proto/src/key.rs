@@ -9,6 +9,8 @@ use subtle::ConstantTimeEq;
 use x25519_dalek::StaticSecret;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::text::as_text;
+
 /// A text that is not 32 bytes in base64.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a key: expected 32 bytes in base64 (44 characters)")]
@@ -16,6 +18,31 @@ pub struct ParseKeyError;
 
 fn parse_32(text: &str) -> Result<[u8; 32], ParseKeyError> {
     BASE64.decode(text).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(ParseKeyError)
+}
+
+/// Writes and reads 32 bytes in base64, and hides them in debug output.
+macro_rules! as_base64 {
+    ($name:ident) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(..)"))
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                BASE64.encode(value.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = ParseKeyError;
+
+            fn try_from(text: String) -> Result<Self, ParseKeyError> {
+                parse_32(&text).map(Self)
+            }
+        }
+    };
 }
 
 /// A WireGuard public key: X25519, base64 in text.
@@ -29,12 +56,6 @@ impl fmt::Display for PublicKey {
     }
 }
 
-impl fmt::Debug for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 impl FromStr for PublicKey {
     type Err = ParseKeyError;
 
@@ -43,19 +64,7 @@ impl FromStr for PublicKey {
     }
 }
 
-impl From<PublicKey> for String {
-    fn from(key: PublicKey) -> Self {
-        key.to_string()
-    }
-}
-
-impl TryFrom<String> for PublicKey {
-    type Error = ParseKeyError;
-
-    fn try_from(text: String) -> Result<Self, ParseKeyError> {
-        text.parse()
-    }
-}
+as_text!(PublicKey);
 
 /// An X25519 private key. It never leaves the machine that made it, so it has neither serde nor `Display`.
 #[derive(Clone)]
@@ -133,25 +142,7 @@ impl fmt::Debug for PrivateKey {
 #[serde(into = "String", try_from = "String")]
 pub struct Proof([u8; 32]);
 
-impl fmt::Debug for Proof {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Proof(..)")
-    }
-}
-
-impl From<Proof> for String {
-    fn from(proof: Proof) -> Self {
-        BASE64.encode(proof.0)
-    }
-}
-
-impl TryFrom<String> for Proof {
-    type Error = ParseKeyError;
-
-    fn try_from(text: String) -> Result<Self, ParseKeyError> {
-        parse_32(&text).map(Self)
-    }
-}
+as_base64!(Proof);
 
 /// 32 random bytes that authenticate the holder of a token or a credential.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -204,25 +195,7 @@ impl PartialEq for SecretHash {
 
 impl Eq for SecretHash {}
 
-impl fmt::Debug for SecretHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretHash(..)")
-    }
-}
-
-impl From<SecretHash> for String {
-    fn from(hash: SecretHash) -> Self {
-        BASE64.encode(hash.0)
-    }
-}
-
-impl TryFrom<String> for SecretHash {
-    type Error = ParseKeyError;
-
-    fn try_from(text: String) -> Result<Self, ParseKeyError> {
-        parse_32(&text).map(Self)
-    }
-}
+as_base64!(SecretHash);
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,8 @@ use std::{borrow::Borrow, fmt, ops::Deref, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::as_text;
+
 /// An invalid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -158,25 +160,7 @@ impl fmt::Display for ServicePath {
     }
 }
 
-impl fmt::Debug for ServicePath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl From<ServicePath> for String {
-    fn from(path: ServicePath) -> Self {
-        path.to_string()
-    }
-}
-
-impl TryFrom<String> for ServicePath {
-    type Error = NameError;
-
-    fn try_from(text: String) -> Result<Self, NameError> {
-        text.parse()
-    }
-}
+as_text!(ServicePath);
 
 #[cfg(test)]
 mod tests {

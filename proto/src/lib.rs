@@ -16,6 +16,8 @@ pub mod token;
 pub mod view;
 pub mod why;
 
+mod text;
+
 pub use ids::{DeploymentId, Epoch, InstanceId, Revision, RunnerId, ServiceId, TokenId};
 pub use key::{PrivateKey, Proof, PublicKey, Secret, SecretHash};
 pub use label::{Label, ServiceName, ServicePath};

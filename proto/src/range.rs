@@ -4,6 +4,8 @@ use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::as_text;
+
 /// An invalid range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RangeError {
@@ -117,25 +119,7 @@ impl fmt::Display for Range {
     }
 }
 
-impl fmt::Debug for Range {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl From<Range> for String {
-    fn from(range: Range) -> Self {
-        range.to_string()
-    }
-}
-
-impl TryFrom<String> for Range {
-    type Error = RangeError;
-
-    fn try_from(text: String) -> Result<Self, RangeError> {
-        text.parse()
-    }
-}
+as_text!(Range);
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL}
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{RunnerId, Secret, TokenId};
+use crate::{RunnerId, Secret, TokenId, text::as_text};
 
 /// An invalid token, which was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,25 +52,15 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+impl FromStr for Fingerprint {
+    type Err = ParseTokenError;
+
+    fn from_str(text: &str) -> Result<Self, ParseTokenError> {
+        decode("fingerprint", text).map(|bytes| Self(*bytes))
     }
 }
 
-impl From<Fingerprint> for String {
-    fn from(fingerprint: Fingerprint) -> Self {
-        fingerprint.to_string()
-    }
-}
-
-impl TryFrom<String> for Fingerprint {
-    type Error = ParseTokenError;
-
-    fn try_from(text: String) -> Result<Self, ParseTokenError> {
-        decode("fingerprint", &text).map(|bytes| Self(*bytes))
-    }
-}
+as_text!(Fingerprint);
 
 /// The rights of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

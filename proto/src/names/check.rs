@@ -195,23 +195,7 @@ fn check_forms(
     }
     let mut targets = BTreeSet::new();
     for entry in service.ist {
-        for host in &entry.hostnames {
-            check_host_name(host).map_err(|why| DeclarationError::BadIstHostName {
-                service: name(),
-                name: host.clone(),
-                why,
-            })?;
-        }
-        for variable in &entry.variables {
-            check_variable(variable).map_err(|why| DeclarationError::BadIstVariable {
-                service: name(),
-                name: variable.clone(),
-                why,
-            })?;
-        }
-        if service.port.is_some() && entry.variables.iter().any(|v| v == "PORT") {
-            return Err(DeclarationError::IstPort { service: name() });
-        }
+        check_ist_forms(service, entry)?;
         let target = || entry.service.clone();
         if !targets.insert(&entry.service) {
             return Err(DeclarationError::IstTwice { service: name(), target: target() });
@@ -226,6 +210,28 @@ fn check_forms(
                 service.name, entry.service
             ));
         }
+    }
+    Ok(())
+}
+
+fn check_ist_forms(service: &Candidate<'_>, entry: &Ist) -> Result<(), DeclarationError> {
+    let service_name = || service.name.clone();
+    for name in &entry.hostnames {
+        check_host_name(name).map_err(|why| DeclarationError::BadIstHostName {
+            service: service_name(),
+            name: name.clone(),
+            why,
+        })?;
+    }
+    for name in &entry.variables {
+        check_variable(name).map_err(|why| DeclarationError::BadIstVariable {
+            service: service_name(),
+            name: name.clone(),
+            why,
+        })?;
+    }
+    if service.port.is_some() && entry.variables.iter().any(|name| name == "PORT") {
+        return Err(DeclarationError::IstPort { service: service_name() });
     }
     Ok(())
 }
