@@ -1,0 +1,211 @@
+//! A stream after its hello.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use mesh_model::{Command, RunnerCommand};
+use mesh_proto::{
+    Revision, View,
+    message::{Ask, Down, Refusal, Up},
+};
+use mesh_sessions::{News, Opened, Peer, Report, Sent, StreamId};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
+use tracing::debug;
+
+use super::{End, HEARTBEAT, Never, SILENCE, Stream};
+use crate::{
+    coordinator::{Failure, Line},
+    rate::RunnerLimits,
+    watch::{asks::answer, report},
+};
+
+/// How many questions of one agent are answered at once.
+const MAX_ASKS: usize = 64;
+
+/// An open stream with all that it needs.
+pub(super) struct Conversation<'a> {
+    pub(super) io: &'a mut Stream,
+    pub(super) id: StreamId,
+    pub(super) line: Line,
+    pub(super) report: Report,
+    pub(super) limits: &'a RunnerLimits,
+    /// The last view that was sent, which outlives the conversation.
+    pub(super) sent: &'a mut Sent,
+    pub(super) asks: FuturesUnordered<BoxFuture<'static, Down>>,
+    /// When the agent was last heard.
+    pub(super) heard: Instant,
+}
+
+impl Conversation<'_> {
+    /// Greets the agent, and serves it until the stream ends.
+    pub(super) async fn run(mut self, opened: Opened, peer: Peer) -> Result<Never, End> {
+        // The same process has only lost its connection.
+        if opened.replaced.is_some_and(|replaced| replaced.process.is_none() || replaced.process != peer.process) {
+            self.note_takeover().await?;
+        }
+        self.note_heard();
+        self.io.send(&Down::Welcome { seen_from: self.io.from }).await?;
+        *self.sent = Sent::new(opened.continued);
+        self.send_news(opened.view).await?;
+        self.io.send(&Down::Switches(opened.switches)).await?;
+        self.serve().await
+    }
+
+    async fn serve(&mut self) -> Result<Never, End> {
+        let place = self.io.place.clone();
+        let mut heartbeat = interval_at(self.heard + HEARTBEAT, HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                changed = self.line.outdated.changed() => {
+                    let view = if changed.is_ok() { self.view().await? } else { None };
+                    match view {
+                        Some(view) => self.send_news(view).await?,
+                        None => return Err(self.cut_off().await?),
+                    }
+                }
+                // `outdated` signals the end.
+                Ok(()) = self.line.switches.changed() => {
+                    let on = *self.line.switches.borrow_and_update();
+                    self.io.send(&Down::Switches(on)).await?;
+                }
+                Ok(()) = self.line.probe.changed() => self.io.send(&Down::Ping).await?,
+                message = self.io.receive() => {
+                    // The end of the connection is no answer.
+                    let message = message?;
+                    self.note_heard();
+                    self.answer_probe();
+                    if let Some(message) = message {
+                        self.handle(message).await?;
+                    }
+                }
+                Some(answer) = self.asks.next() => self.io.send(&answer).await?,
+                () = place.lost() => return Err(End::no_place()),
+                () = report::due(&self.report) => self.store_report().await?,
+                _ = heartbeat.tick() => {
+                    if self.heard.elapsed() > SILENCE {
+                        return Err(End::lost("the agent is silent"));
+                    }
+                    self.io.send(&Down::Ping).await?;
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, message: Up) -> Result<(), End> {
+        match message {
+            Up::Pong => Ok(()),
+            Up::Hello { .. } => Err(End::refused("a second hello")),
+            Up::Applied { revision } => self.handle_applied(revision).await,
+            Up::Resync => self.handle_resync().await,
+            Up::Endpoints { endpoints } => {
+                let now = Instant::now();
+                let turn = || self.limits.commands.take(1, now).ok().map(Instant::into_std);
+                self.report.endpoints(endpoints, now.into_std(), turn);
+                Ok(())
+            }
+            Up::Ask { request, ask } => self.handle_ask(request, ask).await,
+        }
+    }
+
+    async fn handle_applied(&mut self, revision: Revision) -> Result<(), End> {
+        // A revision of another epoch would confirm more than the agent has applied.
+        if !self.sent.reaches(revision) {
+            debug!(runner = %self.io.runner, %revision, "the agent confirms a view that was never sent");
+            return Ok(());
+        }
+        self.io.beat(self.limits.notes.turn(1)).await??;
+        let id = self.id;
+        Ok(self.io.coordinator.visit(move |core| core.sessions.confirm(id, revision)).await?)
+    }
+
+    async fn handle_resync(&mut self) -> Result<(), End> {
+        self.io.beat(self.limits.commands.turn(1)).await??;
+        let Some(view) = self.view().await? else { return Ok(()) };
+        self.sent.forget();
+        self.send_news(view).await
+    }
+
+    async fn handle_ask(&mut self, request: u64, ask: Ask) -> Result<(), End> {
+        if self.asks.len() >= MAX_ASKS {
+            let refusal = Refusal::new("too many questions at once", "wait for some answers first");
+            return self.io.send(&Down::Answer { request, result: Err(refusal) }).await;
+        }
+        if self.report.is_behind() && self.view().await?.is_none() {
+            return Err(self.cut_off().await?);
+        }
+        let coordinator = self.io.coordinator.clone();
+        let preceded = report::precede(&mut self.report, &ask, &coordinator, &self.limits.commands);
+        match self.io.beat(preceded).await? {
+            Ok(()) => {
+                self.asks.push(answer(coordinator, self.limits.clone(), self.io.runner, request, ask));
+                Ok(())
+            }
+            Err(refusal) => self.io.send(&Down::Answer { request, result: Err(refusal) }).await,
+        }
+    }
+
+    /// Stores what is left of the agent's report. A replaced stream must not store it after the newest stream's.
+    async fn store_report(&mut self) -> Result<(), End> {
+        if self.view().await?.is_none() {
+            return Err(self.cut_off().await?);
+        }
+        let coordinator = self.io.coordinator.clone();
+        Ok(self.io.beat(report::store(&mut self.report, &coordinator)).await??)
+    }
+
+    /// Why the coordinator has ended this stream.
+    async fn cut_off(&mut self) -> Result<End, Failure> {
+        let runner = self.io.runner;
+        let removed = self.io.coordinator.visit(move |core| !core.state.is_active(runner)).await?;
+        // The agent may have asked for its removal itself.
+        let deadline = Instant::now() + HEARTBEAT;
+        while removed && let Ok(Some(answer)) = timeout_at(deadline, self.asks.next()).await {
+            if self.io.send(&answer).await.is_err() {
+                break;
+            }
+        }
+        Ok(End::refused(if removed { "the runner was removed" } else { "a newer stream of this runner took over" }))
+    }
+
+    /// Sends the update from the last sent view to this one: nothing, a delta, or the whole view.
+    async fn send_news(&mut self, view: Arc<View>) -> Result<(), End> {
+        let message = match self.sent.news(&view) {
+            None => return Ok(()),
+            Some(News::Delta(delta)) => Down::Delta(delta),
+            Some(News::Snapshot(view)) => Down::Snapshot { view: View::clone(&view) },
+        };
+        // If sending fails half-way, it is unknown what has arrived.
+        self.sent.forget();
+        self.io.send(&message).await?;
+        self.sent.sent(view);
+        Ok(())
+    }
+
+    /// The view that the runner should have; `None` if a newer stream has replaced this one.
+    async fn view(&mut self) -> Result<Option<Arc<View>>, Failure> {
+        let id = self.id;
+        self.io.coordinator.visit(move |core| core.view(id)).await
+    }
+
+    fn note_heard(&mut self) {
+        self.heard = Instant::now();
+        self.line.heard.store(self.io.coordinator.now().0, Ordering::Relaxed);
+    }
+
+    /// Any message after a probe answers it.
+    fn answer_probe(&self) {
+        let asked = *self.line.probe.borrow();
+        self.line.answered.send_if_modified(|answer| std::mem::replace(answer, asked) != asked);
+    }
+
+    async fn note_takeover(&mut self) -> Result<(), End> {
+        let command = Command::Runner { by: self.io.runner, what: RunnerCommand::TakenOver { from: self.io.from } };
+        let coordinator = self.io.coordinator.clone();
+        match self.io.beat(coordinator.submit(command)).await? {
+            // The writer has logged the failure. The stream is worth more than the audit entry.
+            Ok(_) | Err(Failure::Store(_)) => Ok(()),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+}
