@@ -190,7 +190,7 @@ impl Record {
 
 /// A runner's view, as of one revision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "Snapshot", from = "Snapshot")]
+#[serde(into = "snapshot::Snapshot", from = "snapshot::Snapshot")]
 pub struct View {
     /// The run of the coordinator that it is from.
     pub epoch: Epoch,
@@ -362,41 +362,8 @@ impl crate::rules::Rules for View {
     }
 }
 
-/// A view on the wire and on disk.
-#[derive(Serialize, Deserialize)]
-struct Snapshot {
-    epoch: Epoch,
-    revision: Revision,
-    runner: RunnerId,
-    network: Network,
-    records: Vec<Record>,
-}
-
-impl From<View> for Snapshot {
-    fn from(view: View) -> Self {
-        Self {
-            epoch: view.epoch,
-            revision: view.revision,
-            runner: view.runner,
-            network: view.network,
-            records: view.records.into_values().collect(),
-        }
-    }
-}
-
-impl From<Snapshot> for View {
-    fn from(snapshot: Snapshot) -> Self {
-        Self {
-            epoch: snapshot.epoch,
-            revision: snapshot.revision,
-            runner: snapshot.runner,
-            network: snapshot.network,
-            records: snapshot.records.into_iter().map(|record| (record.key(), record)).collect(),
-        }
-    }
-}
-
 mod sift;
+mod snapshot;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use mesh_proto::{
 };
 use tokio::time::Instant;
 
-use super::{change, end};
+use super::{confirm::change, end};
 use crate::{
     api::Nodes,
     store::MemoryStore,

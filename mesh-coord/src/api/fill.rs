@@ -1,0 +1,172 @@
+//! Fills the shapes from the coordinator's state, within what the reader may see.
+
+use mesh_model::{
+    Admin, Outcome, UnixSeconds,
+    declare::Trust as Entry,
+    record::{self, TrustSource},
+    tables::{InstanceRow, RunnerRow},
+};
+use mesh_proto::{Label, Ports, ServicePath, view::InstanceState};
+
+use super::{
+    Audit, AuditEntry, Deployment, Deployments, Instance, Instances, Node, NodeState, Nodes, Reachable, Service,
+    ServiceInstance, Services, Token, Tokens, Trust, TrustEntry, TrustPage, VERSION,
+};
+use crate::coordinator::{Core, Failure};
+
+impl Nodes {
+    pub(crate) fn of(core: &Core, reader: &Admin, now: UnixSeconds) -> Self {
+        let nodes = core.state.nodes(reader).into_iter().map(|row| node(core, row, now)).collect();
+        Self { version: VERSION, nodes }
+    }
+}
+
+fn node(core: &Core, row: RunnerRow, now: UnixSeconds) -> Node {
+    let state = match row.removed {
+        Some(_) => NodeState::Removed,
+        None if core.sessions.is_connected(row.id) => NodeState::Online,
+        None => NodeState::Silent,
+    };
+    Node {
+        id: row.id,
+        name: row.name,
+        provider: row.provider,
+        state,
+        endpoints: row.endpoints,
+        revision: core.sessions.confirmed(row.id),
+        last_seen_seconds: core.links.last_heard(row.id).map(|seen| now.since(UnixSeconds(seen))),
+        scope: row.scope,
+        instances: row.instances,
+        agent: row.version,
+        ephemeral: row.ephemeral,
+        off: row.off,
+        drained: row.drained,
+    }
+}
+
+impl Deployments {
+    pub(crate) fn of(core: &Core, reader: &Admin, _: UnixSeconds) -> Self {
+        let row = |row: mesh_model::tables::DeploymentRow| {
+            let mut trusts: Vec<Label> = row.trust.into_iter().map(|entry| entry.caller).collect();
+            trusts.dedup();
+            Deployment {
+                id: row.id,
+                deployment: row.deployment,
+                team: row.team,
+                services: row.services,
+                instances: row.instances,
+                expose: row.expose.map(|patterns| patterns.iter().map(ToString::to_string).collect()),
+                trusts,
+                trust_file: match row.trust_source {
+                    TrustSource::Command => None,
+                    TrustSource::File(name) => Some(name),
+                },
+            }
+        };
+        Self { version: VERSION, deployments: core.state.deployments(reader).into_iter().map(row).collect() }
+    }
+}
+
+impl Services {
+    pub(crate) fn of(core: &Core, reader: &Admin, _: UnixSeconds) -> Self {
+        let instance = |row: InstanceRow| ServiceInstance {
+            id: row.id,
+            address: row.address,
+            state: reachable(core, &row),
+            runner: row.runner,
+        };
+        let services = core.state.services(reader).into_iter().map(|row| Service {
+            deployment: row.deployment,
+            service: row.service,
+            team: row.team,
+            address: row.address,
+            public_port: row.public_port,
+            instances: row.instances.into_iter().map(instance).collect(),
+        });
+        Self { version: VERSION, services: services.collect() }
+    }
+}
+
+impl Instances {
+    pub(crate) fn of(core: &Core, reader: &Admin, _: UnixSeconds) -> Self {
+        let instances = core.state.instances(reader).into_iter().map(|row| Instance {
+            id: row.id,
+            address: row.address,
+            state: reachable(core, &row),
+            runner: row.runner,
+            service: ServicePath { deployment: row.deployment, service: row.service },
+        });
+        Self { version: VERSION, instances: instances.collect() }
+    }
+}
+
+fn reachable(core: &Core, row: &InstanceRow) -> Reachable {
+    match row.state {
+        _ if !core.sessions.is_connected(row.runner_id) => Reachable::Unreachable,
+        InstanceState::Live => Reachable::Live,
+        InstanceState::Draining => Reachable::Draining,
+        InstanceState::Client => Reachable::Client,
+    }
+}
+
+impl Tokens {
+    pub(crate) fn of(core: &Core, reader: &Admin, now: UnixSeconds) -> Self {
+        let tokens = core.state.tokens(reader, now).into_iter().map(|row| Token {
+            id: row.id,
+            kind: row.kind,
+            scope: row.scope,
+            state: row.state,
+            uses_left: row.uses_left,
+            expires_seconds: row.expires.since(now),
+            nodes: row.runners,
+            name: row.name,
+        });
+        Self { version: VERSION, tokens: tokens.collect() }
+    }
+}
+
+impl Audit {
+    pub(crate) fn of(core: &Core, reader: &Admin, limit: usize) -> Self {
+        let entry = |entry: record::Audit| AuditEntry {
+            number: entry.number,
+            at: entry.at,
+            by: entry.by.to_string(),
+            action: entry.action,
+            detail: entry.detail,
+            result: entry.result,
+            by_name: entry.by_name,
+            team: entry.team,
+            object: entry.object,
+        };
+        Self { version: VERSION, audit: core.state.audit(reader, limit).into_iter().map(entry).collect() }
+    }
+}
+
+impl TrustPage {
+    /// The trust list, without pending runners.
+    ///
+    /// # Errors
+    /// If the reader sees no such deployment.
+    pub(crate) fn of(core: &Core, reader: &Admin, deployment: &Label) -> Result<Self, Failure> {
+        let (deployment, trust, directions, warnings) = match core.state.trust_list(reader, deployment)? {
+            Outcome::Trusted { deployment, trust, directions, warnings } => (deployment, trust, directions, warnings),
+            other => return Err(Failure::unexpected(&other)),
+        };
+        let trust = trust.into_iter().map(TrustEntry::from).collect();
+        let listing = Trust { version: VERSION, deployment, trust, pending: Vec::new() };
+        Ok(Self { listing, directions, warnings })
+    }
+}
+
+impl From<Entry> for TrustEntry {
+    fn from(entry: Entry) -> Self {
+        Self {
+            caller: entry.caller,
+            services: entry.services.unwrap_or_default().iter().map(ToString::to_string).collect(),
+            ports: match entry.ports {
+                Ports::All => Vec::new(),
+                Ports::Only(ports) => ports.into_iter().collect(),
+            },
+        }
+    }
+}
