@@ -1,7 +1,7 @@
 //! Join tokens, admin tokens and runners' credentials, as text.
 //!
-//! A token contains the fingerprint of the coordinator's key, so that its user trusts that coordinator only: `mesh1.`
-//! + base64url(fingerprint ‖ id ‖ secret), RFC 4648 §5 without padding. A token that begins with `mesh2.` also
+//! A token contains the fingerprint of the coordinator's key, so that its user trusts that coordinator only. Its text is
+//! `mesh1.` and base64url(fingerprint ‖ id ‖ secret), RFC 4648 §5 without padding. A token that begins with `mesh2.` also
 //! contains the coordinator's URLs: 1 to 16 of them follow the secret, each after a byte with its length.
 
 use std::{fmt, str::FromStr};

@@ -108,7 +108,7 @@ fn files_that_contradict_each_other_are_refused() {
     );
     assert_eq!(
         refused(world.apply(vec![named("a\nb", whole("shop: db"))])),
-        "Invalid: a file's name is longer than 4096 bytes, or holds control characters | "
+        "Invalid: a file's name is longer than 4096 bytes, or holds control characters | rename the file"
     );
 }
 

@@ -122,7 +122,7 @@ fn endpoints_that_no_peer_could_use_are_refused() {
     let version = RunnerCommand::Hello { version: "1\n".to_owned(), endpoints: vec![], seen: None, instances: vec![] };
     assert_eq!(
         refused(world.request(runner, version)),
-        "Invalid: the agent's version is longer than 64 bytes, or holds control characters | "
+        "Invalid: the agent's version is longer than 64 bytes, or holds control characters | run a released mesh-node"
     );
 }
 

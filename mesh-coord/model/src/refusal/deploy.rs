@@ -121,7 +121,9 @@ impl DeployRefusal {
             Self::Running { .. } => "detach them first, or end them with --force".to_owned(),
             Self::Prunes { .. } => "apply with --prune if that is meant".to_owned(),
             Self::PortZero { key, .. } => format!("leave `{key}` out, or choose 1 to 65535"),
-            Self::FileName | Self::Names(_) => return None,
+            Self::FileName => "rename the file".to_owned(),
+            // Its message ends with the way out.
+            Self::Names(_) => return None,
         })
     }
 }

@@ -115,7 +115,8 @@ impl HostRefusal {
                 "a service can have {} instances on one runner, and no more than are left for others: attach it on another",
                 limits::INSTANCES_OF_SERVICE_ON_RUNNER
             )),
-            Self::BadVersion | Self::ClientDrained { .. } => None,
+            Self::BadVersion => Some("run a released mesh-node".to_owned()),
+            Self::ClientDrained { instance } => Some(format!("`mesh-node detach {instance}` on its node ends it")),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! One identity in use on two machines, and what only looks like it.
 
-use mesh_proto::message::{Ask, Cause, Down, Refusal, Up};
+use mesh_proto::{
+    InstanceId,
+    message::{Ask, Cause, Down, Refusal, Up},
+};
 
 use super::{end, holds};
 use crate::testing::{Agent, World};
@@ -11,6 +14,18 @@ async fn begin(world: &World, credential: &str, process: u64) -> Agent {
     agent.process = Some(process);
     agent.begin(None, vec![]).await;
     agent
+}
+
+/// A runner's first machine with an instance of shop/db, and the credential that its copies have too.
+async fn first_machine() -> (World, String, Agent, InstanceId) {
+    let world = World::new().await;
+    world.deploy("shop", "acme", &["db"]).await;
+    let credential = world.runner("one").await;
+    let mut first = begin(&world, &credential, 1).await;
+    first.hear().await.unwrap();
+    first.news().await;
+    let (instance, _) = first.attach("shop/db").await;
+    (world, credential, first, instance)
 }
 
 /// The refusal that follows the greeting.
@@ -32,13 +47,7 @@ async fn actions(world: &World) -> Vec<String> {
 
 #[tokio::test]
 async fn a_copy_of_a_machine_is_refused_and_takes_nothing_from_the_first() {
-    let world = World::new().await;
-    world.deploy("shop", "acme", &["db"]).await;
-    let credential = world.runner("one").await;
-    let mut first = begin(&world, &credential, 1).await;
-    first.hear().await.unwrap();
-    first.news().await;
-    let (instance, _) = first.attach("shop/db").await;
+    let (world, credential, mut first, instance) = first_machine().await;
 
     for again in 0..2 {
         let mut copy = begin(&world, &credential, 2).await;
@@ -98,13 +107,7 @@ async fn the_same_process_over_another_connection_is_no_copy() {
 
 #[tokio::test]
 async fn a_copy_does_not_slip_in_while_the_first_is_away_for_a_moment() {
-    let world = World::new().await;
-    world.deploy("shop", "acme", &["db"]).await;
-    let credential = world.runner("one").await;
-    let mut first = begin(&world, &credential, 1).await;
-    first.hear().await.unwrap();
-    first.news().await;
-    let (instance, _) = first.attach("shop/db").await;
+    let (world, credential, first, instance) = first_machine().await;
     let held = holds(instance, &world.truth(&first).await);
     end(&world, first).await;
 
