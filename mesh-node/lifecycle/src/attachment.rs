@@ -2,7 +2,11 @@
 
 use std::{net::Ipv4Addr, path::PathBuf};
 
-use mesh_proto::{InstanceId, ServicePath, View, message::Held, view::Network};
+use mesh_proto::{
+    InstanceId, ServicePath, View,
+    message::{Held, Refusal},
+    view::Network,
+};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{ContainerId, Mark, NamespaceId};
@@ -25,7 +29,7 @@ pub enum HostsPlace {
     Path(PathBuf),
     /// `/etc/hosts` as this process sees it.
     Process(i32),
-    /// The same, as long as it is this file of its runtime's, whose path leads nowhere for an agent in a container of its own.
+    /// The same, as long as it is this file of the runtime. An agent in a container can't follow its path.
     Runtime(i32, PathBuf),
 }
 
@@ -46,8 +50,8 @@ impl HostsPlace {
 pub enum Farewell {
     /// As it was before the instance came: its end was requested.
     Restored,
-    /// Without `mesh0`, and the range stays barred: a process that outlives the instance must not reach the range by another
-    /// interface.
+    /// Without `mesh0`, and with the range still barred: a process that outlives the instance must not reach the range
+    /// by another interface.
     Barred,
 }
 
@@ -67,28 +71,28 @@ pub struct Attachment {
     /// Whether it takes no new connections any more.
     #[serde(default)]
     pub draining: bool,
-    /// What all instances share.
+    /// The range and the MTU of the mesh.
     pub network: Network,
     /// The namespace that it is in.
     pub namespace: NamespaceId,
-    /// Where that was found.
+    /// Where the namespace was found.
     pub place: NamespacePlace,
-    /// By what its interface is known again; `None`: an earlier version made it.
+    /// The mark of its interface; `None`: an earlier version made it.
     #[serde(default)]
     pub mark: Option<Mark>,
     /// Where its hosts files were found: each container of a shared namespace has its own.
     #[serde(deserialize_with = "places")]
     pub hosts: Vec<HostsPlace>,
-    /// Why there is a hosts file in which its names are not kept, if that is so.
+    /// Why its names are not kept in a hosts file that is there, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unkept: Option<Box<str>>,
-    /// It is being taken out, and its namespace is to be left so.
+    /// How its namespace is to be left, if it is being taken out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Farewell>,
 }
 
 impl Attachment {
-    /// As the coordinator is told of it.
+    /// The instance as the coordinator is told of it.
     #[must_use]
     pub fn held(&self) -> Held {
         Held {
@@ -106,7 +110,7 @@ impl Attachment {
 pub struct Shown {
     /// What is remembered of it.
     pub attachment: Attachment,
-    /// What it does without, in words.
+    /// What is wrong with it, in words.
     pub warnings: Vec<String>,
 }
 
@@ -126,7 +130,7 @@ pub struct Holder {
     pub pid: Option<i32>,
     /// Its hosts file, where the instance's names are kept.
     pub hosts: Option<HostsPlace>,
-    /// Whether the instance came with a container, and goes with the last. Else it was attached otherwise.
+    /// Whether the instance came with a container, and ends with the last one. If not, it was attached in another way.
     pub owned: bool,
 }
 
@@ -141,12 +145,18 @@ pub struct ContainerStart {
     pub watch: Option<crate::WatchId>,
 }
 
+/// A refusal and what to do about it, as one text.
+pub(crate) fn one_line(refusal: &Refusal) -> Box<str> {
+    let hint = refusal.hint.iter();
+    hint.fold(refusal.error.clone(), |text, hint| format!("{text}; {hint}")).into()
+}
+
 /// The address of an instance's service.
 pub(crate) fn service_address(view: &View, instance: InstanceId) -> Option<Ipv4Addr> {
     view.service(view.instance(instance)?.service).map(|service| service.address)
 }
 
-/// Of several hosts files, or of the one at most that earlier versions knew.
+/// The hosts files. The first versions knew one at most.
 fn places<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<HostsPlace>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

@@ -1,4 +1,5 @@
-//! What the lifecycle wants done. The shell does it in this order; what takes time ends as [`crate::Input::Done`].
+//! What the lifecycle wants done. The shell begins effects in this order. An effect with an [`OpId`] ends as
+//! [`crate::Input::Done`].
 
 use std::net::Ipv4Addr;
 
@@ -19,15 +20,15 @@ pub enum Effect {
     Reply(CallId, Result<Reply, Error>),
     /// Closes what is open for a call.
     Close(CallId),
-    /// Remembers this, whole, in the place of what was. It ends as [`crate::Input::Saved`].
+    /// Writes this file in place of the last one. Ends as [`crate::Input::Saved`].
     Save(SaveId, Box<Remembered>),
-    /// Tells people.
+    /// Writes to the log.
     Log(Notice),
     /// Asks the coordinator: [`crate::Outcome::Answered`].
     Ask(OpId, Ask),
     /// The next attempt at a stream is made at once.
     HurryStream,
-    /// An instance of an earlier agent has ended: no connection waits for it.
+    /// An instance of an earlier agent has ended: no connection is to wait for it.
     Departed(InstanceId),
     /// Ends the watch over a process.
     Unwatch(WatchId),
@@ -37,8 +38,8 @@ pub enum Effect {
     Serve(OpId, NamespaceId, InstanceId),
     /// What is done in the kernel.
     Kernel(OpId, KernelStep),
-    /// Keeps the open hosts file of a call, or of an earlier operation, for a service: [`crate::Outcome::Hosts`], at once. From then on
-    /// this operation is its handle.
+    /// Keeps the open hosts file of a call, or of an earlier operation, for a service: [`crate::Outcome::Hosts`], at
+    /// once. This operation is the handle of the file from then on.
     KeepHosts(OpId, HostsSource, ServicePath),
     /// Writes names into a hosts file that is kept: [`crate::Outcome::Did`].
     PutNames(OpId, OpId, Vec<(Ipv4Addr, String)>),
@@ -49,12 +50,12 @@ pub enum Effect {
     ClearNames(OpId, OpId),
     /// Closes a handle and leaves the file as it is.
     CloseHosts(OpId),
-    /// Opens a hosts file that was kept before; with a process of this namespace, if a process leads to it:
+    /// Opens a hosts file that was kept before. If it is found by a process, that must be in this namespace:
     /// [`crate::Outcome::Opened`].
     OpenHosts(OpId, HostsPlace, NamespaceId),
     /// Closes what [`Effect::OpenHosts`] has opened.
     CloseOpened(OpId),
-    /// Looks whether another file stands at a place than the one of this handle: [`crate::Outcome::Moved`].
+    /// Looks whether another file than that of this handle stands at a place: [`crate::Outcome::Moved`].
     CompareHosts(OpId, HostsPlace, OpId),
 }
 
@@ -70,13 +71,14 @@ pub enum HostsSource {
 /// Where a `mesh0` is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Birthplace {
-    /// In staging: its queue doesn't keep the namespace alive, which is where the end of an instance shows.
+    /// In staging: its queue does not keep the namespace alive, so that the end of the namespace shows.
     Staging,
-    /// In the namespace itself, which is quicker: for an instance whose end shows otherwise, as that of a process.
+    /// In the namespace itself, which is quicker: for an instance whose end shows in another way, as by the end of a
+    /// process.
     There,
 }
 
-/// What is done in the kernel. Each can be repeated.
+/// A step in the kernel. Each can be repeated.
 #[derive(Debug, Clone, PartialEq)]
 pub enum KernelStep {
     /// Whether the `mesh0` of an attachment is in the namespace of a call: [`crate::Outcome::Is`].
@@ -87,9 +89,9 @@ pub enum KernelStep {
     Prepare(CallId, Birthplace),
     /// Takes that back: [`crate::Outcome::Did`].
     Discard(CallId),
-    /// Gives it addresses, routes and rules; if it fails all is as before: [`crate::Outcome::Did`].
+    /// Gives it addresses, routes and rules. If that fails, the namespace is as before: [`crate::Outcome::Did`].
     Create(CallId, Box<Attachment>),
-    /// Makes the `mesh0` of an attachment the next instance's, or makes one: [`crate::Outcome::Did`].
+    /// Gives the `mesh0` of an attachment to the next instance, or makes one: [`crate::Outcome::Did`].
     Replace(Box<Attachment>),
     /// Gives it other addresses; looks for a clash if `new_range`: [`crate::Outcome::Did`].
     Readdress {
@@ -102,30 +104,30 @@ pub enum KernelStep {
     EndConnections(Box<Attachment>),
     /// Takes `mesh0` out: [`crate::Outcome::Did`].
     Remove(Box<Attachment>, Farewell),
-    /// Takes up what an earlier agent left, and serves it: [`crate::Outcome::TakenUp`].
+    /// Takes up an instance of an earlier agent, and serves it: [`crate::Outcome::TakenUp`].
     TakeUp(Box<Attachment>),
     /// Whether a process is in the namespace: [`crate::Outcome::Is`].
     IsInhabited(NamespaceId),
     /// Watches a container's process, if it is one of the namespace: [`crate::Outcome::Watching`].
     WatchProcess(i32, NamespaceId),
-    /// Puts back what something else has changed: [`crate::Outcome::Looked`].
+    /// Puts back what another program has changed: [`crate::Outcome::Looked`].
     Mend(Box<Attachment>, Option<Nsid>),
 }
 
 /// The answer to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// What was there before is taken up.
+    /// The instances and containers of an earlier agent are taken up.
     Started,
-    /// The instance is there.
+    /// The instance is there. The runners that may not know it yet.
     Attached(Shown, Vec<Label>),
-    /// The instance is no more.
+    /// The instance has ended.
     Detached(Shown),
-    /// The container holds nothing any more; the instance that ended with it, if one did.
+    /// The container has let go. The instance that ended with it, if one did.
     ContainerDetached(Option<Shown>),
-    /// All these are no more.
+    /// All these instances have ended.
     AllDetached(Vec<Shown>),
-    /// New connections are off or on.
+    /// New connections are off or on. The runners that may not know it yet.
     DrainingSet(Shown, Vec<Label>),
 }
 
@@ -140,11 +142,11 @@ pub enum EndReason {
     InterfaceGone,
     /// The last container is gone.
     ContainerEnded,
-    /// Said already.
+    /// The log has said it already.
     Unsaid,
 }
 
-/// What people are told.
+/// A message for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are those of the log, and the shell's texts say what each means")]
 pub enum Notice {
@@ -152,9 +154,9 @@ pub enum Notice {
     Unkept { service: ServicePath, why: Refusal },
     /// An instance is there.
     Attached { instance: InstanceId, service: ServicePath, address: Ipv4Addr },
-    /// An instance is no more.
+    /// An instance has ended.
     Detached { instance: InstanceId, service: ServicePath, reason: EndReason },
-    /// An ended instance is given again.
+    /// An ended instance is taken over.
     TakingOver { instance: InstanceId, service: ServicePath },
     /// No new connections, or again.
     DrainingSet { instance: InstanceId, service: ServicePath, draining: bool },
@@ -166,39 +168,39 @@ pub enum Notice {
     MoreNamesLeftOut { instance: InstanceId, service: ServicePath, more: usize },
     /// An instance has other addresses.
     Readdressed { instance: InstanceId, address: Ipv4Addr },
-    /// It can't be given them.
+    /// An instance can't be given other addresses.
     NotReaddressed { instance: InstanceId, why: Refusal },
     /// The coordinator doesn't have an instance any more, and gives no other.
     NotGivenAnew { instance: InstanceId, service: ServicePath, why: Refusal },
-    /// It gave another one.
+    /// The coordinator has given another one.
     AttachedAnew { old: InstanceId, new: InstanceId, service: ServicePath, address: Ipv4Addr },
-    /// Its interface can't be given to the other one.
+    /// The interface can't be given to the other one.
     NotAttachedAnew { old: InstanceId, service: ServicePath, why: String },
     /// A drained instance takes connections again.
     DrainLost { instance: InstanceId, why: Refusal },
     /// Connections of an ended instance may be left.
     NotSilenced { instance: InstanceId, why: Refusal },
-    /// `mesh0` of an ended instance is left.
+    /// The `mesh0` of an ended instance may be left.
     NotRemoved { instance: InstanceId, why: Refusal },
     /// An instance of an earlier agent is there.
     TakenUp { instance: InstanceId, service: ServicePath },
-    /// It is not.
+    /// An instance of an earlier agent is not there any more.
     NotTakenUp { instance: InstanceId, service: ServicePath, why: String },
-    /// A hosts file of an earlier agent is kept by another service.
+    /// Another service keeps a hosts file of an earlier agent.
     HostsLater { service: ServicePath, why: Refusal },
-    /// It is none that is kept.
+    /// A hosts file of an earlier agent can't be kept.
     HostsUnkept { service: ServicePath, why: Refusal },
     /// Names can't be written.
     HostsStale { service: ServicePath, place: HostsPlace, why: Refusal },
     /// Names can't be taken out.
     HostsNotCleared { place: HostsPlace, why: Refusal },
-    /// A hosts file keeps the start waiting.
+    /// The start does not wait any longer for a hosts file.
     HostsSlow,
-    /// Something had changed a namespace.
+    /// Something else had changed a namespace, and that was put back.
     Mended { instance: InstanceId, what: String },
-    /// Something changes it all the time.
+    /// Something else changes a namespace all the time.
     Fights { instance: InstanceId, what: String },
-    /// It can't be put back.
+    /// A change can't be put back.
     NotMended { instance: InstanceId, why: String },
 }
 

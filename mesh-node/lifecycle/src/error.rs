@@ -14,7 +14,7 @@ pub enum Error {
         instance: InstanceId,
         /// Its service.
         service: ServicePath,
-        /// It is of the same service: then how it was attached makes the difference.
+        /// If it is of the same service: whether it was attached with `--client`, which is the difference.
         client: Option<bool>,
     },
     /// No such instance.
@@ -33,7 +33,7 @@ pub enum Error {
         /// Its service.
         service: ServicePath,
     },
-    /// The file system of the hosts file takes its time.
+    /// The names of an ended instance are still being taken out of the hosts file.
     #[error("the names of an instance of {service} that has ended are still being taken out of the hosts file {hosts}")]
     HostsBusy {
         /// The file's name.
@@ -41,19 +41,19 @@ pub enum Error {
         /// The service that had it.
         service: ServicePath,
     },
-    /// An address that takes traffic which is none of the mesh's.
+    /// An address that would take traffic outside the mesh.
     #[error("the coordinator gives the address {0}, which is none of the mesh's")]
     Foreign(Ipv4Addr),
-    /// An answer to something else.
+    /// An answer to another question.
     #[error("the coordinator's answer doesn't fit the question")]
     Unfit,
-    /// The coordinator gave an instance, and its view doesn't hold it.
+    /// The coordinator gave an instance, and its view does not hold the instance.
     #[error("the coordinator has not sent the view with {0}")]
     Unseen(InstanceId),
     /// The caller hung up before anything was asked for.
     #[error("the caller has hung up")]
     HungUp,
-    /// The coordinator is away, or says no; or the kernel does.
+    /// The coordinator is away or refuses, or a step in the kernel or at a file has failed.
     #[error("{0}")]
     Refused(Refusal),
 }
@@ -108,9 +108,9 @@ impl From<Error> for Refusal {
 /// Why a question to the coordinator has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AskError {
-    /// The coordinator isn't there, or went away before it answered: whether it has acted isn't known.
+    /// There is no stream, or it ended before the answer: whether the coordinator has acted is unknown.
     Away(Refusal),
-    /// It says no.
+    /// The coordinator refuses.
     Refused(Refusal),
 }
 
@@ -118,6 +118,67 @@ impl From<AskError> for Error {
     fn from(error: AskError) -> Self {
         match error {
             AskError::Away(refusal) | AskError::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The texts are frozen: scripts and people read them.
+    #[test]
+    fn every_error_says_what_happened_and_what_to_try_next() {
+        let (instance, service) = (InstanceId(3), || "shop/db".parse::<ServicePath>().unwrap());
+        let room = Some("one namespace holds one instance; `mesh-node detach i-3` makes room");
+        let hosts = || "/h".to_owned();
+        for (error, text, hint) in [
+            (
+                Error::Occupied { instance, service: service(), client: None },
+                "this namespace holds i-3 of shop/db already",
+                room,
+            ),
+            (
+                Error::Occupied { instance, service: service(), client: Some(true) },
+                "this namespace holds i-3 of shop/db already, attached with --client",
+                room,
+            ),
+            (
+                Error::Missing(instance),
+                "there is no instance i-3 on this runner",
+                Some("`mesh-node status` lists those that are"),
+            ),
+            (
+                Error::Vacant,
+                "there is no instance in this namespace",
+                Some("`mesh-node status` lists the instances of this runner"),
+            ),
+            (
+                Error::HostsTaken { hosts: hosts(), instance, service: service() },
+                "the hosts file /h holds the names of i-3 of shop/db already",
+                Some(
+                    "give it a hosts file of its own: only instances of one service can share one; `mesh-node detach i-3` \
+                     frees it",
+                ),
+            ),
+            (
+                Error::HostsBusy { hosts: hosts(), service: service() },
+                "the names of an instance of shop/db that has ended are still being taken out of the hosts file /h",
+                Some("try again when its file system answers, or give another one with --hosts FILE"),
+            ),
+            (
+                Error::Foreign([10, 0, 0, 1].into()),
+                "the coordinator gives the address 10.0.0.1, which is none of the mesh's",
+                None,
+            ),
+            (Error::Unfit, "the coordinator's answer doesn't fit the question", None),
+            (
+                Error::Unseen(instance),
+                "the coordinator has not sent the view with i-3",
+                Some("try again when it answers"),
+            ),
+        ] {
+            assert_eq!((error.to_string().as_str(), error.hint().as_deref()), (text, hint));
         }
     }
 }

@@ -1,10 +1,10 @@
-//! The numbers and names by which the parts of an agent speak of the same thing.
+//! The numbers and names by which the parts of the agent refer to the same thing.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A request of a caller, which gets one [`crate::Reply`] or an error.
+/// A request of a caller, which is answered once: with a [`crate::Reply`] or an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
@@ -28,8 +28,8 @@ pub struct Port(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nsid(pub i32);
 
-/// Which network namespace: two handles with the same identity are the same one, for as long as either is open. The kernel
-/// gives the identity of a namespace that is gone to another one.
+/// Which network namespace. Two open handles with the same identity are of the same namespace. The kernel gives the
+/// identity of a namespace that is gone to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NamespaceId {
     /// The device of the namespace file system.
@@ -38,7 +38,7 @@ pub struct NamespaceId {
     pub ino: u64,
 }
 
-/// Which file, whatever its path: two open files with the same identity are the same one.
+/// Which file, whatever its path. Two open files with the same identity are the same file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId {
     /// The device of its file system.
@@ -47,8 +47,8 @@ pub struct FileId {
     pub ino: u64,
 }
 
-/// What the `mesh0` of one attachment bears as its alias, and no other: random. By it the agent knows after a restart that a
-/// namespace is still the one that it attached, since the kernel gives identities of namespaces again.
+/// The random alias of the `mesh0` of one attachment. By it the agent knows after a restart that a namespace is still
+/// the one that it attached, since the kernel gives identities of namespaces again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Mark(pub u128);
@@ -79,7 +79,7 @@ pub struct ContainerId(String);
 pub struct NotAnId(String);
 
 impl ContainerId {
-    /// The form for people: random parts shortened as Docker and podman do.
+    /// The short form, with random parts cut as Docker and podman do.
     #[must_use]
     pub fn short(&self) -> String {
         let is_random = |part: &str| part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit());

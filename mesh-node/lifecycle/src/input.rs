@@ -12,7 +12,7 @@ use crate::{
     Port, SaveId, WatchId,
 };
 
-/// A request for an instance in a namespace. What is open for it (the namespace, a hosts file) is the shell's, by the call,
+/// A request for an instance in a namespace. The shell keeps open what came with the call (the namespace, a hosts file)
 /// until [`crate::Effect::Close`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachRequest {
@@ -22,15 +22,15 @@ pub struct AttachRequest {
     pub client: bool,
     /// The namespace.
     pub namespace: NamespaceId,
-    /// Where that was found.
+    /// Where the namespace was found.
     pub place: NamespacePlace,
     /// Where its hosts file was found.
     pub hosts: Option<HostsPlace>,
-    /// Why a hosts file that is there is not to be kept.
+    /// Why the names are not kept in a hosts file that is there.
     pub unkept: Option<Refusal>,
-    /// The watch over the process whose end is the instance's.
+    /// The watch over the process with which the instance ends.
     pub watch: Option<WatchId>,
-    /// What its interface is to bear.
+    /// The mark of its interface.
     pub mark: Mark,
     /// The container that asks, if one does.
     pub container: Option<ContainerStart>,
@@ -41,46 +41,48 @@ pub struct AttachRequest {
 pub struct Link {
     /// The coordinator has welcomed this runner and is still there.
     pub connected: bool,
-    /// The view is the coordinator's, as of this stream.
+    /// The view came by this stream.
     pub synced: bool,
-    /// The coordinator is there and refuses this runner: it has removed the runner, or this machine is a copy of another one.
+    /// The coordinator is there and refuses this runner: it has removed the runner, or this machine is a copy of
+    /// another one.
     pub unknown: bool,
 }
 
 /// What the lifecycle is told.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// The agent has started: what the one before left is taken up. Once, and first of all.
+    /// The agent has started, and takes up what the earlier one left. Once, before any call.
     Start(CallId),
-    /// An instance is to come into a namespace.
+    /// An instance is requested for a namespace.
     Attach(CallId, Box<AttachRequest>),
-    /// An instance is to go.
+    /// The end of an instance is requested.
     Detach(CallId, InstanceId),
-    /// The instance of a namespace is to go.
+    /// The end of the instance of a namespace is requested.
     DetachNamespace(CallId, NamespaceId),
-    /// A container has ended, known here or not.
+    /// A container has ended. It may be unknown here.
     DetachContainer(CallId, ContainerId),
-    /// All instances are to go. Who asks to attach meanwhile waits.
+    /// The end of all instances is requested. Attachments that are requested meanwhile wait.
     DetachAll(CallId),
-    /// An instance is to get no new connections, or to get them again.
+    /// New connections to an instance are to be off, or on again.
     SetDraining(CallId, InstanceId, bool),
-    /// A container runs without the mesh, and is tried again; `None`: not any more.
+    /// A container runs without the mesh, and its attachment is tried again; `None`: not any more.
     Waits(ContainerId, Option<Refusal>),
-    /// The caller doesn't wait for its answer any more. What has not been asked of the coordinator yet is not done either.
+    /// The caller does not wait for its answer any more. If the coordinator has not been asked yet, the call is not
+    /// carried out.
     HungUp(CallId),
     /// A process that is watched has ended.
     ProcessEnded(WatchId),
     /// A TUN has gone, with its namespace or alone.
     TunGone(Port),
-    /// The view is this one now.
+    /// The view, from now on.
     View(Arc<View>),
     /// This view is in force.
     Applied(Have),
-    /// The stream to the coordinator is so now.
+    /// The state of the stream to the coordinator, from now on.
     Link(Link),
-    /// A hosts file isn't kept any more.
+    /// A hosts file is not kept any more.
     HostsReleased,
-    /// Another file may stand in the place of this one.
+    /// Another file may have taken the place of this one.
     HostsMoved(FileId),
     /// Whether changes in namespaces can be heard.
     Hearing(bool),
@@ -88,9 +90,10 @@ pub enum Input {
     Changed(Nsid),
     /// More has changed than could be heard.
     ChangesLost,
-    /// An effect has ended so.
+    /// An effect has ended, with this outcome.
     Done(OpId, Outcome),
-    /// The file is written up to this version, or can't be for now.
+    /// The file was written up to this version, or can't be written for now. What it remembers works nevertheless,
+    /// until the agent restarts.
     Saved(SaveId),
 }
 
@@ -101,19 +104,19 @@ pub enum Outcome {
     Did(Result<(), Refusal>),
     /// A question to the coordinator.
     Answered(Result<Answer, AskError>),
-    /// Whether it is so. What can't be found out is as it should be.
+    /// The answer to a question. What can't be found out is answered with yes.
     Is(bool),
     /// A TUN is served.
     Serving(Port),
     /// An instance of an earlier agent was looked for.
     TakenUp(Result<TakenUp, String>),
-    /// The watch over a container's process, if that is still there.
+    /// The watch over the process of a container, if the process is still there.
     Watching(Option<WatchId>),
     /// A hosts file was asked for.
     Hosts(HostsAnswer),
     /// A hosts file of an earlier agent was opened.
     Opened(Opened),
-    /// Whether another file stands at a place by now, and may; `None`: none does.
+    /// Whether another file stands at a place by now, and may be written to; `None`: there is none.
     Moved(Option<bool>),
     /// A namespace was looked at. `None`: it is gone.
     Looked(Option<Look>),
@@ -124,7 +127,7 @@ pub enum Outcome {
 pub struct TakenUp {
     /// Its TUN.
     pub port: Port,
-    /// What its interface bears now.
+    /// The mark of its interface.
     pub mark: Option<Mark>,
     /// The watch over its process, if it has one.
     pub watch: Option<WatchId>,
@@ -133,7 +136,7 @@ pub struct TakenUp {
 /// What comes of asking for a hosts file for one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostsAnswer {
-    /// It is kept. The operation's number is its handle from now on.
+    /// It is kept. The number of the operation is its handle from now on.
     Kept(FileId),
     /// Another service keeps it.
     Taken {
@@ -141,7 +144,7 @@ pub enum HostsAnswer {
         hosts: String,
         /// That service.
         by: ServicePath,
-        /// The file, if it isn't about to be let go already.
+        /// The file, unless it is being cleared.
         there: Option<FileId>,
     },
 }
@@ -151,19 +154,19 @@ pub enum HostsAnswer {
 pub enum Opened {
     /// It is open.
     Open,
-    /// Its process is not one of the namespace any more.
+    /// Its process is not in the namespace any more.
     Gone,
     /// Another process holds a lease on it.
     Leased,
-    /// It is none that is kept.
+    /// It can't be kept.
     Unkept(Refusal),
 }
 
 /// What comes of looking at a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
-    /// The number by which changes there are heard of.
+    /// The number of the namespace in messages about changes.
     pub nsid: Option<Nsid>,
-    /// What was put back, or why that can't be.
+    /// What was put back, or why that failed.
     pub mended: Result<Vec<&'static str>, String>,
 }

@@ -1,118 +1,23 @@
-//! The whole of it: who is asked what, and what is at rest may begin.
+//! What each input sets off, and what begins when a namespace is at rest.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use mesh_proto::{
-    InstanceId, View,
-    message::{Ask, Have, Held},
+    InstanceId,
+    message::{Held, Refusal},
 };
 
 use crate::{
-    CallId, ContainerId, Effect, HostsLeft, HostsPlace, Input, KernelStep, Link, NamespaceId, OpId, Outcome,
-    Remembered, SaveId, Shown, WatchId,
-    clear::Clearing,
-    containers::Containers,
-    hosts::Seek,
-    recover::Starting,
-    settle::Settling,
-    space::{Job, Space, State},
-    timers::Rounds,
+    ContainerId, Effect, Input, Lifecycle, NamespaceId, OpId, Outcome, Remembered, Shown,
+    state::{
+        Context, Owner,
+        request::IdJob,
+        space::{Job, Space, State},
+    },
 };
 
-/// The instances and containers of a runner.
-#[derive(Debug)]
-pub struct Lifecycle {
-    boot: String,
-    pub(crate) spaces: BTreeMap<NamespaceId, Space>,
-    pub(crate) departed: Vec<Departed>,
-    pub(crate) containers: Containers,
-    pub(crate) settling: BTreeMap<CallId, Settling>,
-    pub(crate) clearing: Clearing,
-    pub(crate) seeks: BTreeMap<(NamespaceId, HostsPlace), Seek>,
-    pub(crate) starting: Starting,
-    pub(crate) rounds: Rounds,
-    pub(crate) view: Option<Arc<View>>,
-    pub(crate) applied: Option<Have>,
-    pub(crate) link: Link,
-    pub(crate) hung: BTreeSet<CallId>,
-    /// Processes that ended before what they are watched for was there.
-    pub(crate) ended_processes: BTreeSet<WatchId>,
-    ops: BTreeMap<OpId, Owner>,
-    next_op: u64,
-    asked_save: SaveId,
-    pub(crate) saved: SaveId,
-    /// Namespaces that may be at rest.
-    ready: VecDeque<NamespaceId>,
-    /// Something has changed that a state may wait for.
-    pub(crate) stirred: bool,
-}
-
-/// An instance whose end the coordinator does not know yet. While it is away, the next instance of the service may take it over.
-#[derive(Debug, Clone)]
-pub(crate) struct Departed {
-    pub(crate) held: Held,
-    /// A stream has begun since, which did not name it.
-    pub(crate) told: bool,
-}
-
-/// Whose an effect is.
-#[derive(Debug, Clone)]
-pub(crate) enum Owner {
-    Space(NamespaceId),
-    Settling(CallId),
-    Seek(NamespaceId, HostsPlace),
-    Container(ContainerId),
-    /// A hosts file is cleared, and nothing waits for it.
-    Clear(HostsLeft),
-    /// The coordinator is told of the end of an instance that never came into its namespace.
-    Departed(InstanceId),
-}
-
-/// The present, and where effects go.
-pub(crate) struct Context<'a> {
-    pub(crate) now: Instant,
-    pub(crate) out: &'a mut Vec<Effect>,
-}
-
-impl Context<'_> {
-    pub(crate) fn push(&mut self, effect: Effect) {
-        self.out.push(effect);
-    }
-}
-
 impl Lifecycle {
-    /// Of an agent that finds this of the one before; [`Input::Start`] takes it up. `hears`: changes in namespaces can be heard.
-    #[must_use]
-    pub fn new(remembered: Remembered, now: Instant) -> Self {
-        Self {
-            boot: remembered.boot.clone(),
-            spaces: BTreeMap::new(),
-            departed: vec![],
-            containers: Containers::default(),
-            settling: BTreeMap::new(),
-            clearing: Clearing::default(),
-            seeks: BTreeMap::new(),
-            starting: Starting::Remembering(Box::new(remembered)),
-            rounds: Rounds::new(now),
-            view: None,
-            applied: None,
-            link: Link::default(),
-            hung: BTreeSet::new(),
-            ended_processes: BTreeSet::new(),
-            ops: BTreeMap::new(),
-            next_op: 0,
-            asked_save: SaveId(0),
-            saved: SaveId(0),
-            ready: VecDeque::new(),
-            stirred: false,
-        }
-    }
-
-    /// Takes in what has happened. What is to be done is added to `out`.
+    /// Takes in what has happened. What is to be done about it is added to `out`.
     pub fn handle(&mut self, input: Input, now: Instant, out: &mut Vec<Effect>) {
         let cx = &mut Context { now, out };
         match input {
@@ -120,7 +25,7 @@ impl Lifecycle {
             Input::Attach(call, request) => self.attach(call, *request, cx),
             Input::Detach(call, instance) => self.detach(call, instance, cx),
             Input::DetachNamespace(call, namespace) => self.detach_namespace(call, namespace, cx),
-            Input::DetachContainer(call, id) => self.container_job(&id, crate::containers::IdJob::Detach(call), cx),
+            Input::DetachContainer(call, id) => self.container_job(&id, IdJob::Detach(call), cx),
             Input::DetachAll(call) => self.detach_all(call, cx),
             Input::SetDraining(call, instance, draining) => self.set_draining(call, instance, draining, cx),
             Input::Waits(id, why) => self.containers.waits(id, why),
@@ -147,13 +52,13 @@ impl Lifecycle {
         self.go_on(cx);
     }
 
-    /// What a stream that begins is told. By what it doesn't hold the coordinator learns what has ended.
+    /// What a stream that begins tells the coordinator. What it does not name has ended.
     pub fn hello(&mut self) -> Vec<Held> {
         self.departed.iter_mut().for_each(|departed| departed.told = true);
         self.spaces.values().flat_map(Space::held).collect()
     }
 
-    /// What the next agent would need.
+    /// What the next agent needs.
     #[must_use]
     pub fn remembered(&self) -> Remembered {
         let mut remembered = Remembered::nothing(self.boot.clone());
@@ -179,78 +84,26 @@ impl Lifecycle {
         self.space_of(instance)
     }
 
-    /// Whether the file holds what is remembered.
+    /// The containers that hold instances.
     #[must_use]
-    pub fn is_saved(&self) -> bool {
-        self.saved == self.asked_save
+    pub fn containers(&self) -> Vec<ContainerId> {
+        self.containers.holding.keys().cloned().collect()
     }
 
-    pub(crate) fn space_of(&self, instance: InstanceId) -> Option<NamespaceId> {
-        let is_it = |space: &Space| space.attachment().is_some_and(|attachment| attachment.instance == instance);
-        self.spaces.iter().find(|(_, space)| is_it(space)).map(|(namespace, _)| *namespace)
+    /// The containers that hold the instance of a namespace.
+    #[must_use]
+    pub fn holding(&self, namespace: NamespaceId) -> Vec<ContainerId> {
+        self.containers.of(namespace)
     }
 
-    /// Whether an instance is in a namespace, or remembered to be.
-    pub(crate) fn holds(&self, namespace: NamespaceId) -> bool {
-        self.spaces.get(&namespace).is_some_and(|space| space.attachment().is_some())
-    }
-
-    /// The hosts files that are being cleared while nothing waits for it.
-    pub(crate) fn clearings(&self) -> impl Iterator<Item = HostsLeft> {
-        let in_spaces = self.spaces.values().flat_map(Space::clearings);
-        let others = self.ops.values().filter_map(|owner| match owner {
-            Owner::Clear(left) => Some(left.clone()),
-            _ => None,
-        });
-        in_spaces.chain(others)
-    }
-
-    pub(crate) fn op(&mut self, owner: Owner) -> OpId {
-        self.next_op += 1;
-        let op = OpId(self.next_op);
-        self.ops.insert(op, owner);
-        op
-    }
-
-    /// Has something done in the kernel for a namespace.
-    pub(crate) fn kernel(&mut self, namespace: NamespaceId, step: KernelStep, cx: &mut Context<'_>) -> OpId {
-        let op = self.op(Owner::Space(namespace));
-        cx.push(Effect::Kernel(op, step));
-        op
-    }
-
-    /// Asks the coordinator for a namespace.
-    pub(crate) fn ask(&mut self, namespace: NamespaceId, ask: Ask, cx: &mut Context<'_>) -> OpId {
-        let op = self.op(Owner::Space(namespace));
-        cx.push(Effect::Ask(op, ask));
-        op
-    }
-
-    /// Has all remembered as it is now.
-    pub(crate) fn save(&mut self, cx: &mut Context<'_>) -> SaveId {
-        self.asked_save.0 += 1;
-        cx.push(Effect::Save(self.asked_save, Box::new(self.remembered())));
-        self.asked_save
-    }
-
-    pub(crate) fn reply(&mut self, call: CallId, reply: Result<crate::Reply, crate::Error>, cx: &mut Context<'_>) {
-        self.hung.remove(&call);
-        cx.push(Effect::Reply(call, reply));
-    }
-
-    /// A change of this namespace waits for its turn.
-    pub(crate) fn queue(&mut self, namespace: NamespaceId, job: Job) {
-        self.spaces.entry(namespace).or_default().jobs.push_back(job);
-        self.ready.push_back(namespace);
-    }
-
-    pub(crate) fn put(&mut self, namespace: NamespaceId, state: State) {
-        self.spaces.entry(namespace).or_default().state = state;
-        self.ready.push_back(namespace);
+    /// The containers that run without the mesh though they ask for it.
+    #[must_use]
+    pub const fn waiting(&self) -> &BTreeMap<ContainerId, Refusal> {
+        &self.containers.waiting
     }
 
     fn done(&mut self, op: OpId, outcome: Outcome, cx: &mut Context<'_>) {
-        match self.ops.remove(&op) {
+        match self.end_op(op) {
             Some(Owner::Space(namespace)) => {
                 let Some(space) = self.spaces.get_mut(&namespace) else { return };
                 match std::mem::take(&mut space.state) {
@@ -263,7 +116,7 @@ impl Lifecycle {
             }
             Some(Owner::Settling(call)) => self.settled(call, outcome, cx),
             Some(Owner::Seek(namespace, place)) => self.seek_done(namespace, place, op, outcome, cx),
-            Some(Owner::Container(id)) => self.container_found(id, outcome, cx),
+            Some(Owner::Container(id, run)) => self.container_found(&id, run, &outcome, cx),
             Some(Owner::Clear(left)) => self.cleared(left.place, outcome, cx),
             Some(Owner::Departed(instance)) if self.told_of_end(instance, &outcome) => {
                 self.save(cx);
@@ -288,7 +141,7 @@ impl Lifecycle {
         }
     }
 
-    /// Looks whether what a namespace waits for has come.
+    /// Goes on in a namespace if what it waits for has come.
     fn advance(&mut self, namespace: NamespaceId, cx: &mut Context<'_>) {
         let Some(space) = self.spaces.get_mut(&namespace) else { return };
         match std::mem::take(&mut space.state) {

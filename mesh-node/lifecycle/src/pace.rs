@@ -1,19 +1,19 @@
-//! How often a namespace is looked at: soon after something has changed, and less and less often where that doesn't end. Pure:
-//! the time is passed in.
+//! How often a namespace is looked at: soon after something has changed, and less and less often where that doesn't
+//! end. Pure: the time is passed in.
 
 use std::time::{Duration, Instant};
 
-/// How long after a change: what others set up comes in several steps.
+/// How long after a change: other programs set up networks in several steps.
 const SOON: Duration = Duration::from_millis(20);
-/// The longest between two looks, where there is much noise, but nothing has to be put back.
+/// The longest time between two looks where much changes but nothing has to be put back.
 const NOISY: Duration = Duration::from_secs(1);
-/// The longest between two looks, where something has to be put back each time.
+/// The longest time between two looks where something has to be put back each time.
 const LATE: Duration = Duration::from_secs(30);
 /// How many looks in a row come at the first pace.
 const PATIENT: u32 = 8;
-/// After how much time without a change the first pace is right again.
+/// After how much time without a change the first pace applies again.
 const QUIET: Duration = Duration::from_secs(5);
-/// How long nothing has to be put back until the fight counts as over.
+/// For how long nothing has to be put back until the fight counts as over.
 const CALM: Duration = Duration::from_secs(60);
 
 /// The pace of one namespace.
@@ -45,7 +45,7 @@ impl Pace {
         self.due
     }
 
-    /// It is being looked at: what changes from now on is for the next time.
+    /// It is being looked at: a change from now on is for the next look.
     pub const fn begins(&mut self) {
         self.due = None;
     }
@@ -61,12 +61,12 @@ impl Pace {
             }
         }
         self.last = Some(now);
-        // What was heard meanwhile waits as long as what comes now.
+        // A change that was heard during the look waits as long as one that comes now.
         if let Some(due) = &mut self.due {
             *due = (*due).max(now + SOON);
         }
         if self.fights() {
-            // It is found out when that is over.
+            // The end of the fight is found out.
             self.due.get_or_insert(now + CALM);
             self.due = self.due.map(|due| due.max(now + self.pause()));
         }

@@ -1,8 +1,8 @@
-//! The one file by which the next agent finds its instances and containers again.
+//! The file by which the next agent finds its instances and containers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_proto::{ServicePath, message::Held};
+use mesh_proto::{InstanceId, ServicePath, message::Held};
 use serde::{Deserialize, Serialize};
 
 use crate::{Attachment, ContainerId, Holder, HostsPlace, NamespaceId};
@@ -10,23 +10,70 @@ use crate::{Attachment, ContainerId, Holder, HostsPlace, NamespaceId};
 /// The version that is written. Version 1 kept the containers in a file of their own, [`OldContainers`].
 const VERSION: u32 = 2;
 
-/// What a restarted agent needs.
+/// What the next agent needs. Reading a file refuses what no agent wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "File")]
 pub struct Remembered {
     /// 2, or 1 for what versions before 0.2 wrote.
     pub version: u32,
-    /// Which start of the machine: no namespace or container outlives it, and their identities are given again.
+    /// Which start of the machine. No namespace or container outlives it, and their identities are given again.
     pub boot: String,
     /// The instances, also those that are being made or taken out.
     pub attachments: Vec<Attachment>,
     /// Instances whose end the coordinator does not know yet.
     pub ended: Vec<Held>,
     /// The containers that hold instances.
-    #[serde(default)]
     pub containers: BTreeMap<ContainerId, Holder>,
     /// Hosts files out of which names are still to be taken.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts_left: Vec<HostsLeft>,
+}
+
+/// The file, before it is known to be one that an agent wrote.
+#[derive(Deserialize)]
+struct File {
+    version: u32,
+    boot: String,
+    attachments: Vec<Attachment>,
+    ended: Vec<Held>,
+    #[serde(default)]
+    containers: BTreeMap<ContainerId, Holder>,
+    #[serde(default)]
+    hosts_left: Vec<HostsLeft>,
+}
+
+/// Why a file is none that an agent of this version or an earlier one wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Odd {
+    #[error(
+        "it has version {0}, and this agent reads versions 1 to {VERSION}: start the newer mesh-node that wrote it"
+    )]
+    Version(u32),
+    #[error("it has two instances in the namespace {}:{}: attach them anew", .0.dev, .0.ino)]
+    Namespace(NamespaceId),
+    #[error("it has the instance {0} twice: attach it anew")]
+    Instance(InstanceId),
+}
+
+impl TryFrom<File> for Remembered {
+    type Error = Odd;
+
+    fn try_from(file: File) -> Result<Self, Odd> {
+        let File { version, boot, attachments, ended, containers, hosts_left } = file;
+        if !(1..=VERSION).contains(&version) {
+            return Err(Odd::Version(version));
+        }
+        let (mut namespaces, mut instances) = (BTreeSet::new(), BTreeSet::new());
+        for attachment in &attachments {
+            if !namespaces.insert(attachment.namespace) {
+                return Err(Odd::Namespace(attachment.namespace));
+            }
+            if !instances.insert(attachment.instance) {
+                return Err(Odd::Instance(attachment.instance));
+            }
+        }
+        Ok(Self { version, boot, attachments, ended, containers, hosts_left })
+    }
 }
 
 /// A hosts file that could not be opened before its instance ended.
@@ -50,7 +97,7 @@ pub struct OldContainers {
 }
 
 impl Remembered {
-    /// Of an agent that had nothing, since this start of the machine.
+    /// Nothing, since this start of the machine.
     #[must_use]
     pub const fn nothing(boot: String) -> Self {
         Self {
@@ -63,7 +110,8 @@ impl Remembered {
         }
     }
 
-    /// What the files of an earlier agent mean after this start of the machine. Instances of an earlier start have ended with it.
+    /// What the files of an earlier agent mean after this start of the machine. Instances of an earlier start have
+    /// ended with it.
     #[must_use]
     pub fn taken_over(boot: String, file: Option<Self>, old: Option<OldContainers>) -> Self {
         let mut now = Self::nothing(boot);
@@ -81,7 +129,7 @@ impl Remembered {
             }
             None => {}
         }
-        // A newer file holds the containers itself. An old one beside it was left by an agent that was killed.
+        // Since version 2 the file itself holds the containers. An old file of containers beside it is out of date.
         if let Some(old) = old.filter(|old| version < VERSION && old.boot == now.boot) {
             now.containers = old.containers;
         }
@@ -93,8 +141,8 @@ impl Remembered {
 mod tests {
     use super::*;
 
-    /// Written by mesh-node 0.1.0 (commit 0a5096a): one instance by path, one of a container, and one that ended while the
-    /// coordinator was away.
+    /// Written by mesh-node 0.1.0 (commit 0a5096a): one instance by path, one of a container, and one that ended while
+    /// the coordinator was away.
     const INSTANCES: &str = include_str!("../tests/files/instances-0.1.json");
     const CONTAINERS: &str = include_str!("../tests/files/containers-0.1.json");
     const BOOT: &str = "02af2954-21b3-43e2-be88-65714e890e9c";
@@ -145,5 +193,62 @@ mod tests {
             (file.attachments[0].mark, file.attachments[0].namespace),
             (None, NamespaceId { dev: 4, ino: 4026534676 })
         );
+    }
+
+    #[test]
+    fn what_no_agent_wrote_is_refused_with_what_to_do() {
+        let file: serde_json::Value = serde_json::from_str(INSTANCES).unwrap();
+        let read = |change: &dyn Fn(&mut serde_json::Value)| {
+            let mut changed = file.clone();
+            change(&mut changed);
+            serde_json::from_value::<Remembered>(changed).map(|_| ()).unwrap_err().to_string()
+        };
+        let newer = read(&|file| file["version"] = 3.into());
+        assert_eq!(
+            newer,
+            "it has version 3, and this agent reads versions 1 to 2: start the newer mesh-node that wrote it"
+        );
+        let twice = read(&|file| file["attachments"][1]["instance"] = file["attachments"][0]["instance"].clone());
+        assert_eq!(twice, "it has the instance i-2 twice: attach it anew");
+        let shared = read(&|file| file["attachments"][1]["namespace"] = file["attachments"][0]["namespace"].clone());
+        assert_eq!(shared, "it has two instances in the namespace 4:4026534676: attach them anew");
+    }
+
+    /// Damages the files in many ways: whatever can still be read can be taken up.
+    #[test]
+    fn no_file_makes_the_agent_panic() {
+        let boot = || BOOT.to_owned();
+        let (file, containers) = old();
+        let new = serde_json::to_string(&Remembered::taken_over(boot(), file, containers)).unwrap();
+        let mut random = 1_u64;
+        let mut below = |bound: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(random >> 33).unwrap() % bound.max(1)
+        };
+        let mut read = 0;
+        for _ in 0..20_000 {
+            let source = [INSTANCES, CONTAINERS, &new][below(3)].as_bytes();
+            let mut bytes = source.to_vec();
+            for _ in 0..=below(4) {
+                let at = below(bytes.len());
+                match below(5) {
+                    0 => bytes[at] = u8::try_from(below(256)).unwrap(),
+                    1 => bytes.truncate(at),
+                    2 => drop(bytes.splice(at..at, source[below(source.len())..].iter().take(40).copied())),
+                    3 => bytes[at] = b"0123456789"[below(10)],
+                    _ => drop(bytes.drain(at..(at + below(9)).min(bytes.len()))),
+                }
+                bytes.push(b' ');
+            }
+            let file: Option<Remembered> = serde_json::from_slice(&bytes).ok();
+            let containers: Option<OldContainers> = serde_json::from_slice(&bytes).ok();
+            read += usize::from(file.is_some());
+            let now = std::time::Instant::now();
+            let mut core = crate::Lifecycle::new(Remembered::taken_over(boot(), file, containers), now);
+            core.handle(crate::Input::Start(crate::CallId(1)), now, &mut vec![]);
+            let text = serde_json::to_string(&core.remembered()).unwrap();
+            assert!(serde_json::from_str::<Remembered>(&text).is_ok(), "{text}");
+        }
+        assert!(read > 100, "{read} files could be read");
     }
 }

@@ -1,152 +1,17 @@
 //! One life at a time, by hand: what the simulation in `tests/` does at random.
 
-use std::{
-    net::Ipv4Addr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod stage;
+
+use std::{sync::Arc, time::Duration};
 
 use mesh_proto::{
-    DeploymentId, Epoch, InstanceId, Range, Record, Revision, RunnerId, ServiceId, View,
+    InstanceId, Record, RunnerId, View,
     message::{Answer, Ask, Refusal},
-    view::{Deployment, Instance, InstanceState, Network, Service},
+    view::InstanceState,
 };
 
 use super::*;
-
-struct Played {
-    core: Lifecycle,
-    now: Instant,
-    view: View,
-    effects: Vec<Effect>,
-}
-
-impl Played {
-    fn new(connected: bool) -> Self {
-        Self::with(Remembered::nothing("boot".to_owned()), connected)
-    }
-
-    fn with(remembered: Remembered, connected: bool) -> Self {
-        let network = Network { range: Range::DEFAULT, mtu: 1344 };
-        let mut view = View::empty(Epoch([1; 16]), Revision(1), RunnerId(1), network);
-        let (name, team) = ("shop".parse().unwrap(), "acme".parse().unwrap());
-        view.put(Record::Deployment(Arc::new(Deployment { id: DeploymentId(1), name, team, trust_source: None })));
-        view.put(Record::Service(Arc::new(Service {
-            id: ServiceId(1),
-            deployment: DeploymentId(1),
-            name: "db".parse().unwrap(),
-            address: Ipv4Addr::new(100, 112, 0, 1),
-            automatic_names: true,
-        })));
-        let now = Instant::now();
-        let mut this = Self { core: Lifecycle::new(remembered, now), now, view, effects: vec![] };
-        this.tell(Input::Start(CallId(1000)));
-        if connected {
-            this.tell(Input::Link(Link { connected: true, synced: true, unknown: false }));
-        }
-        this.tell(Input::View(Arc::new(this.view.clone())));
-        this
-    }
-
-    fn tell(&mut self, input: Input) {
-        self.core.handle(input, self.now, &mut self.effects);
-        // The disk is quick.
-        let saved = self.effects.iter().rev().find_map(|effect| match effect {
-            Effect::Save(save, _) => Some(*save),
-            _ => None,
-        });
-        if let Some(save) = saved.filter(|_| !self.core.is_saved()) {
-            self.tell(Input::Saved(save));
-        }
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now += time;
-        self.core.handle_timeout(self.now, &mut self.effects);
-    }
-
-    fn attach(&mut self, call: u64, ino: u64) {
-        let request = AttachRequest {
-            service: "shop/db".parse().unwrap(),
-            client: false,
-            namespace: NamespaceId { dev: 4, ino },
-            place: NamespacePlace::Path("/run/netns/x".into()),
-            hosts: None,
-            unkept: None,
-            watch: None,
-            mark: Mark(u128::from(call)),
-            container: None,
-        };
-        self.tell(Input::Attach(CallId(call), Box::new(request)));
-    }
-
-    /// Ends the steps in the kernel and the questions that are under way, well.
-    fn work(&mut self) {
-        loop {
-            let all = std::mem::take(&mut self.effects);
-            let mut left = vec![];
-            for effect in all {
-                match effect {
-                    Effect::Kernel(op, KernelStep::Mend(..)) => {
-                        self.tell(Input::Done(op, Outcome::Looked(Some(Look { nsid: None, mended: Ok(vec![]) }))));
-                    }
-                    Effect::Kernel(op, KernelStep::Holds(..) | KernelStep::IsInhabited(_)) => {
-                        self.tell(Input::Done(op, Outcome::Is(true)));
-                    }
-                    Effect::Kernel(op, _) => self.tell(Input::Done(op, Outcome::Did(Ok(())))),
-                    Effect::Serve(op, _, instance) => {
-                        self.tell(Input::Done(op, Outcome::Serving(Port(instance.0 as u32))));
-                    }
-                    Effect::Ask(op, ask) => self.answer(op, &ask),
-                    other => left.push(other),
-                }
-            }
-            let is_over = self
-                .effects
-                .iter()
-                .all(|effect| !matches!(effect, Effect::Kernel(..) | Effect::Serve(..) | Effect::Ask(..)));
-            left.append(&mut self.effects);
-            self.effects = left;
-            if is_over {
-                return;
-            }
-        }
-    }
-
-    fn answer(&mut self, op: OpId, ask: &Ask) {
-        self.view.revision = self.view.revision.next();
-        let revision = self.view.revision;
-        let answer = match ask {
-            Ask::Attach { .. } => {
-                let (instance, address) = (InstanceId(revision.0), Ipv4Addr::new(100, 112, 1, revision.0 as u8));
-                let (runner, state) = (RunnerId(1), InstanceState::Live);
-                let record = Instance { id: instance, service: ServiceId(1), runner, address, state };
-                self.view.put(Record::Instance(Arc::new(record)));
-                Answer::Attached { instance, address, revision }
-            }
-            Ask::Detach { .. } => Answer::Detached { revision },
-            _ => Answer::Settled { pending: vec![] },
-        };
-        self.tell(Input::View(Arc::new(self.view.clone())));
-        self.tell(Input::Applied(mesh_proto::message::Have { epoch: self.view.epoch, revision }));
-        self.tell(Input::Done(op, Outcome::Answered(Ok(answer))));
-    }
-
-    fn reply(&self, call: u64) -> Option<&Result<Reply, Error>> {
-        self.effects.iter().find_map(|effect| match effect {
-            Effect::Reply(at, result) if *at == CallId(call) => Some(result),
-            _ => None,
-        })
-    }
-
-    fn ops(&self) -> Vec<OpId> {
-        let op = |effect: &Effect| match effect {
-            Effect::Kernel(op, _) | Effect::Ask(op, _) => Some(*op),
-            _ => None,
-        };
-        self.effects.iter().filter_map(op).collect()
-    }
-}
+use stage::Played;
 
 fn attached(reply: Option<&Result<Reply, Error>>) -> u64 {
     match reply {
@@ -242,4 +107,184 @@ fn an_agent_that_was_killed_at_an_end_finishes_it() {
     let next = Played::with(remembered, false);
     let removes = |effect: &Effect| matches!(effect, Effect::Kernel(_, KernelStep::Remove(there, Farewell::Restored)) if there.instance == instance);
     assert!(next.effects.iter().any(removes) && next.core.list().is_empty());
+}
+
+/// An instance of `shop/db` that ended while the coordinator was away.
+fn departed() -> (Played, InstanceId) {
+    let mut played = Played::new(true);
+    played.attach(1, 7);
+    played.work();
+    let instance = InstanceId(attached(played.reply(1)));
+    played.tell(Input::Link(Link::default()));
+    played.tell(Input::Detach(CallId(2), instance));
+    let told = played.ops().last().copied().unwrap();
+    played.effects.retain(|effect| !matches!(effect, Effect::Ask(..)));
+    played.tell(Input::Done(told, Outcome::Answered(Err(AskError::Away(Refusal::bare("away"))))));
+    played.work();
+    assert_eq!(played.core.remembered().ended.len(), 1);
+    (played, instance)
+}
+
+fn clash_is_not_found(played: &mut Played) {
+    let search = played.effects.iter().find_map(|effect| match effect {
+        Effect::Kernel(op, KernelStep::FindClash(..)) => Some(*op),
+        _ => None,
+    });
+    played.tell(Input::Done(search.unwrap(), Outcome::Did(Ok(()))));
+}
+
+fn takes_over(played: &Played) -> bool {
+    played.effects.iter().any(|effect| matches!(effect, Effect::Log(Notice::TakingOver { .. })))
+}
+
+#[test]
+fn nothing_is_taken_over_from_a_coordinator_that_refuses_this_runner() {
+    let (mut played, _) = departed();
+    played.tell(Input::Link(Link { unknown: true, ..Link::default() }));
+    played.attach(3, 8);
+    clash_is_not_found(&mut played);
+    played.pass(Duration::from_secs(3));
+    assert!(!takes_over(&played) && played.core.remembered().ended.len() == 1);
+    let asks = |effect: &Effect| matches!(effect, Effect::Ask(_, Ask::Attach { .. }));
+    assert!(played.effects.iter().any(asks), "the answer says why");
+}
+
+#[test]
+fn what_ended_is_taken_over_by_its_own_kind_only_and_while_the_view_holds_it() {
+    let (mut played, instance) = departed();
+    played.attach_as(3, 8, |request| request.client = true);
+    clash_is_not_found(&mut played);
+    played.attach_as(4, 9, |request| request.service = "shop/app".parse().unwrap());
+    clash_is_not_found(&mut played);
+    assert!(!takes_over(&played));
+    let mut view = View::empty(played.view.epoch, played.view.revision.next(), RunnerId(1), played.view.network);
+    let others = played.view.records().filter(|record| !matches!(record, Record::Instance(at) if at.id == instance));
+    others.for_each(|record| view.put(record.clone()));
+    played.tell(Input::View(Arc::new(view)));
+    played.attach(5, 10);
+    clash_is_not_found(&mut played);
+    assert!(!takes_over(&played));
+}
+
+#[test]
+fn an_end_is_remembered_until_a_stream_has_begun_without_it() {
+    let (mut played, _) = departed();
+    let begun = Link { connected: true, ..Link::default() };
+    played.tell(Input::Link(begun));
+    assert_eq!(played.core.remembered().ended.len(), 1, "no stream has begun since");
+    assert!(played.core.hello().is_empty());
+    played.tell(Input::Link(begun));
+    assert!(played.core.remembered().ended.is_empty());
+}
+
+#[test]
+fn a_drain_is_not_turned_back_by_an_earlier_view_and_another_ones_drain_is_learned() {
+    let mut played = Played::new(true);
+    played.attach(1, 7);
+    played.work();
+    let instance = InstanceId(attached(played.reply(1)));
+    let earlier = Arc::new(played.view.clone());
+    played.tell(Input::SetDraining(CallId(2), instance, true));
+    let asked = played.ops().last().copied().unwrap();
+    let revision = played.view.revision.next();
+    played.tell(Input::Done(asked, Outcome::Answered(Ok(Answer::Drained { revision }))));
+    played.tell(Input::View(earlier));
+    assert!(played.core.list()[0].attachment.draining, "an earlier view says nothing about it");
+    played.set_state(instance, InstanceState::Live);
+    played.view.revision = revision.next();
+    let later = Input::View(Arc::new(played.view.clone()));
+    played.tell(Input::Link(Link { connected: true, ..Link::default() }));
+    played.tell(later);
+    assert!(played.core.list()[0].attachment.draining, "a view of an earlier stream says nothing about it");
+    played.tell(Input::Link(Link { connected: true, synced: true, unknown: false }));
+    assert!(!played.core.list()[0].attachment.draining);
+    let learned = |effect: &Effect| matches!(effect, Effect::Log(Notice::DrainLearned { draining: false, .. }));
+    assert!(played.effects.iter().any(learned));
+}
+
+#[test]
+fn a_container_that_leaves_others_behind_is_answered_when_its_hosts_file_is_clear() {
+    let mut played = Played::new(true);
+    for (call, name) in [(1, "a"), (2, "b")] {
+        played.attach_as(call, 7, |request| {
+            request.hosts = Some(HostsPlace::Path(format!("/{name}").into()));
+            request.container = Some(ContainerStart { id: name.parse().unwrap(), pid: None, watch: None });
+        });
+        for _ in 0..4 {
+            played.write();
+            played.work();
+        }
+        attached(played.reply(call));
+    }
+    played.effects.clear();
+    played.tell(Input::DetachContainer(CallId(3), "b".parse().unwrap()));
+    assert_eq!(played.reply(3), None);
+    let left: Vec<HostsPlace> = played.core.remembered().hosts_left.into_iter().map(|left| left.place).collect();
+    assert_eq!(left, [HostsPlace::Path("/b".into())], "the next agent clears it");
+    played.write();
+    assert_eq!(played.reply(3), Some(&Ok(Reply::ContainerDetached(None))));
+    assert!(played.core.remembered().hosts_left.is_empty());
+    assert_eq!(played.core.list()[0].attachment.hosts, [HostsPlace::Path("/a".into())]);
+}
+
+#[test]
+fn a_change_that_is_heard_before_the_number_of_its_namespace_is_known_is_looked_at() {
+    let mut played = Played::new(true);
+    played.attach(1, 7);
+    played.work();
+    played.pass(Duration::from_secs(1));
+    let looks = |played: &Played| {
+        let all = played.effects.iter().filter_map(|effect| match effect {
+            Effect::Kernel(op, KernelStep::Mend(..)) => Some(*op),
+            _ => None,
+        });
+        all.collect::<Vec<_>>()
+    };
+    let look = looks(&played)[0];
+    played.effects.clear();
+    // The look asks for the number, and the change comes before its answer.
+    played.tell(Input::Changed(Nsid(5)));
+    played.tell(Input::Done(look, Outcome::Looked(Some(Look { nsid: Some(Nsid(5)), mended: Ok(vec![]) }))));
+    played.pass(Duration::from_secs(3));
+    assert_eq!(looks(&played).len(), 1);
+}
+
+#[test]
+fn a_container_that_ends_while_the_agent_starts_takes_its_instance_along() {
+    let mut played = Played::new(true);
+    played.attach_as(1, 7, |request| {
+        request.container = Some(ContainerStart { id: "a".parse().unwrap(), pid: None, watch: None });
+    });
+    played.work();
+    attached(played.reply(1));
+    let mut next = Played::with(played.core.remembered(), false);
+    assert_eq!(next.core.remembered().containers.len(), 1, "a write of the file does not lose it");
+    next.tell(Input::DetachContainer(CallId(2), "a".parse().unwrap()));
+    let look = next.ops()[0];
+    let taken_up = TakenUp { port: Port(1), mark: Some(Mark(1)), watch: None };
+    next.tell(Input::Done(look, Outcome::TakenUp(Ok(taken_up))));
+    next.work();
+    assert!(matches!(next.reply(2), Some(Ok(Reply::ContainerDetached(Some(_))))), "{:?}", next.reply(2));
+    assert!(matches!(next.reply(1000), Some(Ok(Reply::Started))) && next.core.list().is_empty());
+}
+
+#[test]
+fn a_container_does_not_end_the_instance_of_another_namespace_with_the_same_identity() {
+    let mut played = Played::new(true);
+    played.attach_as(1, 7, |request| {
+        request.container = Some(ContainerStart { id: "a".parse().unwrap(), pid: Some(70), watch: Some(WatchId(1)) });
+    });
+    played.work();
+    let first = attached(played.reply(1));
+    // Its namespace is gone, and neither that nor the end of its process was heard yet.
+    played.attach(2, 7);
+    let look = played.ops().last().copied().unwrap();
+    played.effects.clear();
+    played.tell(Input::Done(look, Outcome::Is(false)));
+    played.work();
+    let second = attached(played.reply(2));
+    played.tell(Input::ProcessEnded(WatchId(1)));
+    played.work();
+    let there: Vec<u64> = played.core.list().iter().map(|shown| shown.attachment.instance.0).collect();
+    assert!(first != second && there == [second] && played.core.containers().is_empty());
 }

@@ -8,10 +8,11 @@ use std::{
 use mesh_tree_check::{Cycle, Floors, cycles, read, upward};
 
 /// Crates without a cycle, by the file of their root.
-const WITHOUT_CYCLES: [&str; 10] = [
+const WITHOUT_CYCLES: [&str; 11] = [
     "docs/check/src/lib.rs",
     "mesh-coord/src/main.rs",
     "mesh-node/engine/src/lib.rs",
+    "mesh-node/lifecycle/src/lib.rs",
     "mesh-coord/files/src/lib.rs",
     "mesh-coord/model/src/lib.rs",
     "mesh-coord/sessions/src/lib.rs",
@@ -23,7 +24,7 @@ const WITHOUT_CYCLES: [&str; 10] = [
 
 /// Crates that still have cycles, and how many of their modules may be part of one. The number only falls; a crate
 /// without any moves to the list above.
-const WITH_CYCLES: [(&str, usize); 2] = [("mesh-node/src/main.rs", 21), ("mesh-node/lifecycle/src/lib.rs", 99)];
+const WITH_CYCLES: [(&str, usize); 1] = [("mesh-node/src/main.rs", 21)];
 
 /// The floors of the coordinator.
 const COORDINATOR: Floors<'_> = &[

@@ -4,47 +4,8 @@ use std::time::Instant;
 
 use crate::{
     Effect, HostsPlace, Lifecycle, NamespaceId,
-    lifecycle::Context,
-    patience,
-    space::{Doing, EndStep, HostsWait, State, Step},
+    state::{Context, attaching::Step, ending::EndStep, request::HostsWait, seek::Seek, space::State, standing::Doing},
 };
-
-/// When all namespaces are looked at, in case that a change was not heard.
-#[derive(Debug)]
-pub(crate) struct Rounds {
-    hears: bool,
-    next: Instant,
-    /// More has changed than could be heard.
-    lost: Option<Instant>,
-}
-
-impl Rounds {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { hears: false, next: now + patience::DEAF_ROUND, lost: None }
-    }
-
-    pub(crate) fn hearing(&mut self, hears: bool, now: Instant) {
-        self.hears = hears;
-        self.next = now + self.interval();
-    }
-
-    pub(crate) fn lost(&mut self, now: Instant) {
-        self.lost.get_or_insert(now + patience::LOST_ROUND);
-    }
-
-    const fn interval(&self) -> std::time::Duration {
-        if self.hears { patience::ROUND } else { patience::DEAF_ROUND }
-    }
-
-    /// Whether it is time.
-    fn is_due(&mut self, now: Instant) -> bool {
-        let is_due = self.next <= now || self.lost.is_some_and(|lost| lost <= now);
-        if is_due {
-            (self.next, self.lost) = (now + self.interval(), None);
-        }
-        is_due
-    }
-}
 
 impl Lifecycle {
     /// When [`Lifecycle::handle_timeout`] is to be called, and what is waited for.
@@ -59,13 +20,13 @@ impl Lifecycle {
         spaces.chain(seeks).chain(settling).chain(round).chain(lost).chain(start).min()
     }
 
-    /// Does what it is time for.
+    /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let cx = &mut Context { now, out };
         if self.rounds.is_due(now) {
             self.heard_of_all(now);
         }
-        let is_due = |seek: &crate::hosts::Seek| seek.due().is_some_and(|due| due <= now);
+        let is_due = |seek: &Seek| seek.due().is_some_and(|due| due <= now);
         let due: Vec<(NamespaceId, HostsPlace)> =
             self.seeks.iter().filter(|(_, seek)| is_due(seek)).map(|(key, _)| key.clone()).collect();
         due.into_iter().for_each(|(namespace, place)| self.seek_again(namespace, place, cx));

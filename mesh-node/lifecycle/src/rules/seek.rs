@@ -1,204 +1,26 @@
-//! The hosts files in which instances' names are kept: one service each, found again after a restart and where another file has taken
-//! the place.
+//! How hosts files are found again: after a restart of the agent, and where another file has taken the place.
 
-use std::{
-    net::Ipv4Addr,
-    time::{Duration, Instant},
-};
-
-use mesh_proto::{
-    ServicePath,
-    message::Refusal,
-    names::{Names, names},
-};
+use mesh_proto::{ServicePath, message::Refusal};
 
 use crate::{
-    Attachment, Effect, Error, FileId, HostsAnswer, HostsLeft, HostsPlace, HostsSource, Lifecycle, NamespaceId, Notice,
-    OpId, Opened, Outcome,
-    attach::one_line,
+    Effect, FileId, HostsAnswer, HostsPlace, HostsSource, Lifecycle, NamespaceId, Notice, OpId, Opened, Outcome,
+    attachment::one_line,
     effect::KeptHosts,
-    lifecycle::{Context, Owner},
     patience,
-    space::{Doing, HostsWait, Job, Said, Standing, State, Step},
+    state::{
+        Context, Owner,
+        seek::{Seek, SeekStep},
+        space::{Job, State},
+        standing::{Doing, Standing},
+    },
 };
 
-/// How many names that are left out the log names at a time.
-const WARNINGS: usize = 20;
-/// How many looks in a row find no other file at a place until it is believed.
+/// After how many looks in a row that find no other file a place is not looked at any more.
 const QUIET_LOOKS: u32 = 2;
 
-/// The search for the file at a place.
-#[derive(Debug)]
-pub(crate) struct Seek {
-    service: ServicePath,
-    pause: Duration,
-    step: SeekStep,
-    /// Another file may stand there: it is followed until it is the one that is kept, and has been for a while.
-    follows: Option<Follow>,
-    /// The agent that starts waits for the first attempt.
-    at_start: bool,
-    /// It was said that another service keeps the file.
-    said: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Follow {
-    quiet: u32,
-    /// It has moved again while it was looked at.
-    again: bool,
-}
-
-#[derive(Debug)]
-enum SeekStep {
-    Waiting {
-        until: Instant,
-    },
-    Comparing,
-    Opening,
-    /// It is open, and waits for its turn, or is written to.
-    Keeping,
-}
-
-impl Seek {
-    /// When it goes on.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        match self.step {
-            SeekStep::Waiting { until } => Some(until),
-            SeekStep::Comparing | SeekStep::Opening | SeekStep::Keeping => None,
-        }
-    }
-}
-
 impl Lifecycle {
-    /// Whether a file that `by` keeps is waited for: for how long depends on whether that one is about to end.
-    pub(crate) fn wait_for_hosts(&self, wait: &mut HostsWait, by: &ServicePath, cx: &Context<'_>) -> bool {
-        let ending = |state: &State| matches!(state, State::Ending(ending) if ending.shown.attachment.service == *by);
-        let is_ending = self.spaces.values().any(|space| ending(&space.state));
-        let patience = if is_ending { patience::HOSTS_ENDING } else { patience::HOSTS_UNHEARD };
-        let left = patience.saturating_sub(cx.now.saturating_duration_since(wait.since));
-        // The one that keeps it may begin to end meanwhile, and the other way round.
-        wait.retry = Some(cx.now + left.min(patience::HOSTS_UNHEARD));
-        !left.is_zero()
-    }
-
-    pub(crate) fn hosts_refused(&self, hosts: String, by: ServicePath, there: Option<FileId>) -> Error {
-        match there.and_then(|there| self.keeper(there)) {
-            Some(instance) => Error::HostsTaken { hosts, instance, service: by },
-            None => Error::HostsBusy { hosts, service: by },
-        }
-    }
-
-    fn keeper(&self, file: FileId) -> Option<mesh_proto::InstanceId> {
-        let mut keepers = self.spaces.values().filter(|space| space.hosts().iter().any(|hosts| hosts.file == file));
-        keepers.find_map(|space| Some(space.attachment()?.instance))
-    }
-
-    /// A file has been let go: those who wait for one try again.
-    pub(crate) fn hosts_released(&mut self) {
-        for space in self.spaces.values_mut() {
-            let wait = match &mut space.state {
-                State::Attaching(attaching) => match &mut attaching.step {
-                    Step::Hosts(wait) => wait,
-                    _ => continue,
-                },
-                State::Standing(standing) => match &mut standing.doing {
-                    Doing::KeepingHosts(_, wait) => wait,
-                    _ => continue,
-                },
-                _ => continue,
-            };
-            wait.retry = wait.retry.map(|_| wait.since);
-        }
-        self.stirred = true;
-    }
-
-    /// Takes the names of an instance out of those of these hosts files in which no instance keeps its own. Each clearing is under way
-    /// when the next effect begins, so that what keeps one from now on writes after it.
-    pub(crate) fn let_go(&mut self, standing: &Standing, hosts: Vec<KeptHosts>, cx: &mut Context<'_>) {
-        let Attachment { namespace, service, .. } = &standing.attachment;
-        let owner = |place| Owner::Clear(HostsLeft { namespace: *namespace, service: service.clone(), place });
-        self.clear_hosts(hosts, &standing.hosts, owner, cx);
-    }
-
-    /// The same, where a namespace whose state is just being changed waits for the clearings that it returns.
-    pub(crate) fn let_go_of(
-        &mut self,
-        standing: &Standing,
-        hosts: Vec<KeptHosts>,
-        cx: &mut Context<'_>,
-    ) -> Vec<(OpId, HostsPlace)> {
-        let namespace = standing.attachment.namespace;
-        self.clear_hosts(hosts, &standing.hosts, |_| Owner::Space(namespace), cx)
-    }
-
-    /// The same, of an instance that is no more.
-    pub(crate) fn let_go_for(
-        &mut self,
-        namespace: NamespaceId,
-        hosts: Vec<KeptHosts>,
-        cx: &mut Context<'_>,
-    ) -> Vec<(OpId, Option<HostsPlace>)> {
-        let clearings = self.clear_hosts(hosts, &[], |_| Owner::Space(namespace), cx);
-        clearings.into_iter().map(|(op, place)| (op, Some(place))).collect()
-    }
-
-    fn clear_hosts(
-        &mut self,
-        hosts: Vec<KeptHosts>,
-        others: &[KeptHosts],
-        owner: impl Fn(HostsPlace) -> Owner,
-        cx: &mut Context<'_>,
-    ) -> Vec<(OpId, HostsPlace)> {
-        let mut clearing = vec![];
-        for KeptHosts { place, handle, file } in hosts {
-            if self.keeper(file).is_some() || others.iter().any(|other| other.file == file) {
-                cx.push(Effect::CloseHosts(handle));
-            } else {
-                let op = self.op(owner(place.clone()));
-                cx.push(Effect::ClearNames(op, handle));
-                clearing.push((op, place));
-            }
-        }
-        clearing
-    }
-
-    /// A hosts file is cleared, and needs not be remembered any more.
-    pub(crate) fn cleared(&mut self, place: HostsPlace, outcome: Outcome, cx: &mut Context<'_>) {
-        let was_left = place.pid().is_none();
-        Self::say_not_cleared(place, outcome, cx);
-        if was_left {
-            self.save(cx);
-        }
-    }
-
-    pub(crate) fn say_not_cleared(place: HostsPlace, outcome: Outcome, cx: &mut Context<'_>) {
-        if let Outcome::Did(Err(why)) = outcome {
-            cx.push(Effect::Log(Notice::HostsNotCleared { place, why }));
-        }
-    }
-
-    /// What belongs into an instance's hosts files, if the view holds it. What is left out is said once.
-    pub(crate) fn names_of(
-        &self,
-        attachment: &Attachment,
-        said: &mut Said,
-        cx: &mut Context<'_>,
-    ) -> Option<Vec<(Ipv4Addr, String)>> {
-        let view = self.view.as_ref()?;
-        let Names { hosts, warnings, beyond, .. } = names(view, view.instance(attachment.instance)?.service)?;
-        let (instance, service) = (attachment.instance, &attachment.service);
-        let news = said.news(warnings, beyond);
-        let more = news.len().saturating_sub(WARNINGS);
-        for warning in news.into_iter().take(WARNINGS) {
-            cx.push(Effect::Log(Notice::NameLeftOut { instance, service: service.clone(), warning }));
-        }
-        if more > 0 {
-            cx.push(Effect::Log(Notice::MoreNamesLeftOut { instance, service: service.clone(), more }));
-        }
-        Some(hosts)
-    }
-
-    /// Looks for a hosts file of an earlier agent: for an instance that is here to keep its names in, else to take them out.
+    /// Looks for a hosts file of an earlier agent: to keep the names of an instance there, or, if it has ended, to take
+    /// them out.
     pub(crate) fn seek_left(
         &mut self,
         namespace: NamespaceId,
@@ -206,37 +28,17 @@ impl Lifecycle {
         place: HostsPlace,
         cx: &mut Context<'_>,
     ) {
-        let step = SeekStep::Opening;
-        let seek = Seek { service, pause: patience::HOSTS_SOON, step, follows: None, at_start: true, said: false };
+        let seek = Seek::left(service);
         self.seeks.insert((namespace, place.clone()), seek);
         self.open_hosts(namespace, place, cx);
     }
 
-    /// Hosts files that are cleared, or looked for to be cleared, and have no instance any more that remembers them.
-    pub(crate) fn hosts_left(&self) -> Vec<HostsLeft> {
-        let sought = self.seeks.iter().filter(|(_, seek)| seek.follows.is_none());
-        let sought = sought.map(|((namespace, place), seek)| HostsLeft {
-            namespace: *namespace,
-            service: seek.service.clone(),
-            place: place.clone(),
-        });
-        let is_left = |left: &HostsLeft| {
-            let remembered = self.spaces.get(&left.namespace).and_then(|space| space.remembered());
-            // A file that a process leads to is gone with it.
-            left.place.pid().is_none() && !remembered.is_some_and(|attachment| attachment.hosts.contains(&left.place))
-        };
-        let mut all: Vec<HostsLeft> = sought.chain(self.clearings()).filter(is_left).collect();
-        all.sort_by(|a, b| (a.namespace, &a.place).cmp(&(b.namespace, &b.place)));
-        all.dedup();
-        all
-    }
-
-    /// Whether the agent that starts still waits for a first attempt.
+    /// Whether the start of the agent still waits for a first attempt.
     pub(crate) fn seeks_at_start(&self) -> bool {
         self.seeks.values().any(|seek| seek.at_start)
     }
 
-    /// Another file may stand in the place of one that is kept.
+    /// Another file may have taken the place of one that is kept.
     pub(crate) fn hosts_moved(&mut self, file: FileId, cx: &mut Context<'_>) {
         let mut found = vec![];
         for (namespace, space) in &self.spaces {
@@ -250,9 +52,7 @@ impl Lifecycle {
                 Some(Seek { follows: Some(follow), .. }) => follow.again = true,
                 Some(_) => {}
                 None => {
-                    let follows = Some(Follow { quiet: 0, again: false });
-                    let (pause, step) = (patience::HOSTS_SOON, SeekStep::Comparing);
-                    let seek = Seek { service, pause, step, follows, at_start: false, said: false };
+                    let seek = Seek::moved(service);
                     self.seeks.insert((namespace, place.clone()), seek);
                     self.compare(namespace, place, cx);
                 }
@@ -260,7 +60,7 @@ impl Lifecycle {
         }
     }
 
-    /// The time has come to look once more.
+    /// The next look is due.
     pub(crate) fn seek_again(&mut self, namespace: NamespaceId, place: HostsPlace, cx: &mut Context<'_>) {
         match self.seeks.get(&(namespace, place.clone())).map(|seek| seek.follows.is_some()) {
             Some(true) => self.compare(namespace, place, cx),
@@ -269,7 +69,7 @@ impl Lifecycle {
         }
     }
 
-    /// The instance that is there, and whose names belong into the file.
+    /// The instance that is there, if its names belong into the file.
     fn wants(&self, namespace: NamespaceId, place: &HostsPlace) -> Option<&Standing> {
         match &self.spaces.get(&namespace)?.state {
             State::Standing(standing) => Some(standing.as_ref()).filter(|s| s.attachment.hosts.contains(place)),
@@ -296,9 +96,10 @@ impl Lifecycle {
         }
     }
 
-    /// A look has found another file, the same, or none.
+    /// A look has found another file, the same file, or none.
     fn followed(&mut self, namespace: NamespaceId, place: HostsPlace, moved: Option<bool>, cx: &mut Context<'_>) {
-        // One that could not be kept may be gone again: then nothing is wrong any more.
+        // A file that could not be kept may be gone again. Then the one that is kept is opened once more, and the
+        // warning goes.
         let unkept = self.wants(namespace, &place).is_some_and(|standing| standing.attachment.unkept.is_some());
         let moved = moved.map(|moved| moved || unkept);
         let Some(seek) = self.seeks.get_mut(&(namespace, place.clone())) else { return };
@@ -309,7 +110,7 @@ impl Lifecycle {
                 return self.open_hosts(namespace, place, cx);
             }
             Some(false) => follow.quiet += 1,
-            // Not there yet, as while it is made; or none to be written to.
+            // The file is not there yet, as while a program replaces it, or must not be written to.
             None => follow.quiet = 0,
         }
         if follow.quiet >= QUIET_LOOKS && !std::mem::take(&mut follow.again) {
@@ -327,7 +128,7 @@ impl Lifecycle {
         }
     }
 
-    /// An attempt is over for good; one that follows goes on looking.
+    /// An attempt is over. A search that follows a file goes on.
     fn sought(&mut self, namespace: NamespaceId, place: &HostsPlace, cx: &mut Context<'_>) {
         match self.seeks.get(&(namespace, place.clone())).is_some_and(|seek| seek.follows.is_some()) {
             true => self.later(namespace, place, cx),
@@ -342,7 +143,7 @@ impl Lifecycle {
     }
 
     fn open_hosts(&mut self, namespace: NamespaceId, place: HostsPlace, cx: &mut Context<'_>) {
-        // The process was the instance's: it is gone with that, or before it, and its number may be another's by now.
+        // The process has ended with the instance or before it, and another process may have its number by now.
         if place.pid().is_some() && !self.may_want(namespace, &place) {
             return self.sought(namespace, &place, cx);
         }
@@ -351,13 +152,17 @@ impl Lifecycle {
         self.set_seek(namespace, &place, SeekStep::Opening);
     }
 
-    /// Whether an instance that is there, or is being taken up, has its names there.
+    /// Whether an instance that is there, or that is being taken up, has its names there.
     fn may_want(&self, namespace: NamespaceId, place: &HostsPlace) -> bool {
         match self.spaces.get(&namespace).map(|space| &space.state) {
             Some(State::Standing(standing)) => standing.attachment.hosts.contains(place),
             Some(State::TakingUp(attachment)) => attachment.ending.is_none() && attachment.hosts.contains(place),
             _ => false,
         }
+    }
+
+    fn is_taking_up(&self, namespace: NamespaceId) -> bool {
+        matches!(self.spaces.get(&namespace).map(|space| &space.state), Some(State::TakingUp(_)))
     }
 
     pub(crate) fn seek_done(
@@ -380,14 +185,15 @@ impl Lifecycle {
             }
             Outcome::Opened(Opened::Leased) => self.later(namespace, &place, cx),
             Outcome::Opened(Opened::Gone) => self.sought(namespace, &place, cx),
-            // No instance wants its names there: they are taken out, unless another service has put its own in their place.
+            // No instance wants its names there: they are taken out, unless another service has put its names in their
+            // place.
             Outcome::Hosts(answer) => {
                 let file = match answer {
                     HostsAnswer::Kept(file) => file,
                     HostsAnswer::Taken { there, .. } if there.is_some_and(|file| self.keeper(file).is_some()) => {
                         return self.sought(namespace, &place, cx);
                     }
-                    // What has it may not come to write to it.
+                    // That service may not write to it after all.
                     HostsAnswer::Taken { .. } => return self.later(namespace, &place, cx),
                 };
                 let hosts = vec![KeptHosts { place: place.clone(), handle: op, file }];
@@ -396,6 +202,8 @@ impl Lifecycle {
                     self.sought(namespace, &place, cx);
                 }
             }
+            // Whether an instance wants it shows when that is taken up.
+            Outcome::Opened(Opened::Unkept(_)) if self.is_taking_up(namespace) => self.later(namespace, &place, cx),
             Outcome::Opened(Opened::Unkept(why)) => {
                 self.not_kept(namespace, &place, why, cx);
                 self.sought(namespace, &place, cx);
@@ -404,15 +212,13 @@ impl Lifecycle {
         }
     }
 
-    /// The file does not follow changes any more.
+    /// The names in the file do not follow changes any more.
     fn not_kept(&mut self, namespace: NamespaceId, place: &HostsPlace, why: Refusal, cx: &mut Context<'_>) {
-        // Else it has gone with the instance.
+        // If no instance wants it, it has gone with the instance.
         if self.wants(namespace, place).is_none() {
             return;
         }
-        let Some(State::Standing(standing)) = self.spaces.get_mut(&namespace).map(|space| &mut space.state) else {
-            return;
-        };
+        let Some(standing) = self.standing_mut(namespace) else { return };
         let text = Some(one_line(&why));
         if std::mem::replace(&mut standing.attachment.unkept, text.clone()) != text {
             let service = standing.attachment.service.clone();
@@ -421,7 +227,7 @@ impl Lifecycle {
         }
     }
 
-    /// It is the turn of a file that is open.
+    /// An open file has its turn.
     pub(crate) fn begin_keeping(
         &mut self,
         namespace: NamespaceId,
@@ -434,7 +240,7 @@ impl Lifecycle {
         };
         let service = seek.service.clone();
         let mut owner = Owner::Seek(namespace, place.clone());
-        if let Some(State::Standing(standing)) = self.spaces.get_mut(&namespace).map(|space| &mut space.state) {
+        if let Some(standing) = self.standing_mut(namespace) {
             standing.doing = Doing::Renaming(place);
             owner = Owner::Space(namespace);
         }
@@ -457,7 +263,7 @@ impl Lifecycle {
             HostsAnswer::Taken { hosts, by, there } => {
                 let wanted = standing.attachment.hosts.contains(&place);
                 standing.doing = Doing::Nothing;
-                self.put(namespace, State::Standing(Box::new(standing)));
+                self.stand(namespace, standing);
                 return self.taken_again(namespace, &place, (wanted, hosts, by, there), cx);
             }
         };
@@ -465,26 +271,26 @@ impl Lifecycle {
         if !standing.attachment.hosts.contains(&place) {
             standing.doing = Doing::Nothing;
             self.let_go(&standing, vec![hosts], cx);
-            self.put(namespace, State::Standing(Box::new(standing)));
+            self.stand(namespace, standing);
             return self.sought(namespace, &place, cx);
         }
         standing.attachment.unkept = None;
         let replaced = standing.keep_hosts(hosts);
         self.let_go(&standing, replaced, cx);
-        // A runtime may have rewritten it while no agent looked.
+        // A runtime may have rewritten it while no agent ran.
         let names = self.names_of(&standing.attachment, &mut standing.said, cx);
         match names {
             Some(names) => {
                 let put = self.op(Owner::Space(namespace));
                 cx.push(Effect::PutNames(put, op, names));
                 standing.doing = Doing::Renaming(place);
-                self.put(namespace, State::Standing(Box::new(standing)));
+                self.stand(namespace, standing);
             }
             None => self.renamed(namespace, standing, place, Ok(()), cx),
         }
     }
 
-    /// Another service has the file, and has put its names in place of those that were there.
+    /// Another service keeps the file, and has put its names in place of those that were there.
     fn taken_again(
         &mut self,
         namespace: NamespaceId,
@@ -505,7 +311,7 @@ impl Lifecycle {
         self.later(namespace, place, cx);
     }
 
-    /// The names stand in a file that was found again, or can't be written there.
+    /// The names are in a file that was found again, or can't be written there.
     pub(crate) fn renamed(
         &mut self,
         namespace: NamespaceId,
@@ -519,7 +325,7 @@ impl Lifecycle {
             cx.push(Effect::Log(Notice::HostsStale { service, place: place.clone(), why }));
         }
         standing.doing = Doing::Nothing;
-        self.put(namespace, State::Standing(Box::new(standing)));
+        self.stand(namespace, standing);
         self.sought(namespace, &place, cx);
         self.save(cx);
     }

@@ -1,52 +1,17 @@
-//! Who has asked for something that other runners must know waits for them, two seconds at most.
+//! How a call waits until the runners concerned know of a change: two seconds at most.
 
-use std::time::Instant;
-
-use mesh_proto::{
-    Label,
-    message::{Answer, Ask, Have},
-};
+use mesh_proto::message::{Answer, Ask, Have};
 
 use crate::{
-    CallId, Effect, Lifecycle, Outcome, Reply, Shown,
-    lifecycle::{Context, Owner},
-    patience,
+    CallId, Effect, Lifecycle, Outcome, patience,
+    state::{
+        Context, Owner,
+        settling::{Settling, Subject},
+    },
 };
 
-/// A call that waits.
-#[derive(Debug)]
-pub(crate) struct Settling {
-    subject: Subject,
-    since: Have,
-    /// The view comes into force here first, for so long; `None`: the coordinator was asked for the others.
-    until: Option<Instant>,
-}
-
-/// What is answered.
-#[derive(Debug)]
-pub(crate) enum Subject {
-    Attached(Shown),
-    DrainingSet(Shown),
-}
-
-impl Settling {
-    /// Until when this runner's own view is waited for.
-    pub(crate) const fn due(&self) -> Option<Instant> {
-        self.until
-    }
-}
-
-impl Subject {
-    fn reply(self, pending: Vec<Label>) -> Reply {
-        match self {
-            Self::Attached(shown) => Reply::Attached(shown, pending),
-            Self::DrainingSet(shown) => Reply::DrainingSet(shown, pending),
-        }
-    }
-}
-
 impl Lifecycle {
-    /// Answers when the view is in force at all runners concerned; at once if it is no news.
+    /// Answers when the view is in force at all runners concerned; at once if nothing has changed.
     pub(crate) fn settle(&mut self, call: CallId, subject: Subject, since: Option<Have>, cx: &mut Context<'_>) {
         match since {
             Some(since) => {
@@ -58,7 +23,7 @@ impl Lifecycle {
         }
     }
 
-    /// Looks which views are in force by now.
+    /// Asks about the other runners where the view is in force here by now.
     pub(crate) fn advance_settling(&mut self, cx: &mut Context<'_>) {
         let is_due = |settling: &Settling| {
             settling.until.is_some_and(|until| until <= cx.now || self.is_in_force(settling.since))
@@ -85,13 +50,8 @@ impl Lifecycle {
         self.settling.remove(&call);
     }
 
-    /// Whether a view, or a later one, is in force. A coordinator that begins anew has later ones only.
+    /// Whether a view, or a later one, is in force. After a change of the epoch every view is a later one.
     pub(crate) fn is_in_force(&self, since: Have) -> bool {
         self.applied.is_some_and(|applied| applied.epoch != since.epoch || applied.revision >= since.revision)
-    }
-
-    /// Which view there is.
-    pub(crate) fn view_at(&self) -> Option<Have> {
-        self.view.as_ref().map(|view| Have { epoch: view.epoch, revision: view.revision })
     }
 }

@@ -1,28 +1,16 @@
-//! Keeps what was set up in the instances' namespaces as it was set up, whatever else sets up networks there. What something in there
-//! changes all the time is put back less and less often, and said in `status`.
+//! Keeps the network of each instance's namespace as it was set up, whatever else changes networks there. What
+//! something changes all the time is put back less and less often, and shown in `status`.
 
 use std::time::Instant;
 
 use crate::{
-    KernelStep, Lifecycle, Look, NamespaceId, Notice, Nsid,
-    effect::Effect,
-    lifecycle::Context,
-    pace::Pace,
-    space::{Doing, Standing, State, Upkeep},
+    Effect, KernelStep, Lifecycle, Look, NamespaceId, Notice, Nsid,
+    state::{
+        Context,
+        space::State,
+        standing::{Doing, Standing, Upkeep},
+    },
 };
-
-impl Upkeep {
-    /// Of a namespace that was just set up.
-    pub(crate) fn begun(now: Instant) -> Self {
-        let mut upkeep = Self { pace: Pace::default(), nsid: None };
-        upkeep.pace.heard(now);
-        upkeep
-    }
-
-    fn may_be(&self, nsid: Nsid) -> bool {
-        self.nsid.is_none_or(|known| known == nsid)
-    }
-}
 
 impl Lifecycle {
     fn upkeeps(&mut self) -> impl Iterator<Item = (NamespaceId, &mut Upkeep)> {
@@ -43,11 +31,9 @@ impl Lifecycle {
         self.upkeeps().for_each(|(_, upkeep)| upkeep.pace.heard(now));
     }
 
-    /// Looks at a namespace that is at rest, if it is time.
+    /// Looks at a namespace that is at rest, if that is due.
     pub(crate) fn mend_if_due(&mut self, namespace: NamespaceId, cx: &mut Context<'_>) {
-        let Some(State::Standing(standing)) = self.spaces.get_mut(&namespace).map(|space| &mut space.state) else {
-            return;
-        };
+        let Some(standing) = self.standing_mut(namespace) else { return };
         let Some(upkeep) = standing.upkeep.as_mut().filter(|upkeep| upkeep.pace.due().is_some_and(|due| due <= cx.now))
         else {
             return;
@@ -58,7 +44,7 @@ impl Lifecycle {
         self.kernel(namespace, step, cx);
     }
 
-    /// Notes what came of looking at a namespace, and says what is worth it.
+    /// Notes what a look has found, and logs it.
     pub(crate) fn looked(
         &mut self,
         namespace: NamespaceId,
@@ -70,7 +56,7 @@ impl Lifecycle {
         match (look, &mut standing.upkeep) {
             (Some(Look { nsid, mended }), Some(upkeep)) => {
                 upkeep.nsid = nsid.or(upkeep.nsid);
-                // Numbers are given again.
+                // The kernel gives numbers again.
                 let stale = self.upkeeps().filter(|(_, other)| nsid.is_some() && other.nsid == nsid);
                 stale.for_each(|(_, other)| other.nsid = None);
                 match mended {
@@ -78,13 +64,13 @@ impl Lifecycle {
                     Err(why) => standing.not_mended(why, cx),
                 }
             }
-            // It is gone, or not attached any more.
+            // The namespace is gone, or not attached any more.
             _ => {
                 standing.upkeep = None;
                 (standing.said.addresses, standing.said.network) = (None, None);
             }
         }
-        self.put(namespace, State::Standing(Box::new(standing)));
+        self.stand(namespace, standing);
     }
 }
 

@@ -1,4 +1,4 @@
-//! How an instance ends: for the others first, so that nothing is left to wait for it.
+//! How an instance ends: for the other runners first, so that nothing is left to wait for it.
 
 use mesh_proto::{
     InstanceId,
@@ -7,13 +7,17 @@ use mesh_proto::{
 
 use crate::{
     AskError, Attachment, CallId, Effect, EndReason, Error, Farewell, KernelStep, Lifecycle, NamespaceId, Notice, OpId,
-    Outcome, Port, Reply, Shown, WatchId,
-    lifecycle::{Context, Departed, Owner},
-    patience,
-    space::{Doing, EndStep, Ending, Job, Standing, State, Then},
+    Outcome, Port, Reply, SaveId, Shown, WatchId, patience,
+    state::{
+        Context, Owner,
+        ending::{Departed, EndStep, Ending, Then},
+        request::IdJob,
+        space::{Job, State},
+        standing::{Doing, Standing},
+    },
 };
 
-/// How many processes are remembered that ended before what they are watched for was there.
+/// How many processes are remembered that ended before the instance or container for which they are watched was there.
 const ENDED_PROCESSES: usize = 4096;
 
 impl Lifecycle {
@@ -32,18 +36,16 @@ impl Lifecycle {
         }
     }
 
-    /// The process is an instance's or a container's, or of an attachment that is under way.
+    /// The process is that of an instance, of a container, or of an attachment that is under way.
     pub(crate) fn process_ended(&mut self, watch: WatchId, cx: &mut Context<'_>) {
         if let Some(id) = self.containers.watched_by(watch) {
-            return self.container_job(&id, crate::containers::IdJob::Ended(watch), cx);
+            return self.container_job(&id, IdJob::Ended(watch), cx);
         }
-        let is_watched = |state: &State| matches!(state, State::Standing(standing) if standing.watch == Some(watch));
-        let found = self.spaces.iter().find(|(_, space)| is_watched(&space.state)).map(|(namespace, _)| *namespace);
-        match found {
+        match self.find_standing(|standing| standing.watch == Some(watch)) {
             Some(namespace) => self.queue(namespace, Job::ProcessEnded(watch)),
             None => {
                 self.ended_processes.insert(watch);
-                // Of watches that were ended just when their process did.
+                // Left over are watches that ended at the same moment as their process.
                 while self.ended_processes.len() > ENDED_PROCESSES {
                     self.ended_processes.pop_first();
                 }
@@ -57,26 +59,8 @@ impl Lifecycle {
     }
 
     pub(crate) fn tun_gone(&mut self, port: Port) {
-        let is_served = |state: &State| matches!(state, State::Standing(standing) if standing.port == port);
-        let found = self.spaces.iter().find(|(_, space)| is_served(&space.state)).map(|(namespace, _)| *namespace);
-        if let Some(namespace) = found {
+        if let Some(namespace) = self.find_standing(|standing| standing.port == port) {
             self.queue(namespace, Job::TunGone(port));
-        }
-    }
-
-    /// Takes what stands out of a namespace that is at rest, if it is as this says.
-    pub(crate) fn standing_if(
-        &mut self,
-        namespace: NamespaceId,
-        is_it: impl Fn(&Standing) -> bool,
-    ) -> Option<Standing> {
-        let space = self.spaces.get_mut(&namespace)?;
-        match std::mem::take(&mut space.state) {
-            State::Standing(standing) if is_it(&standing) => Some(*standing),
-            other => {
-                space.state = other;
-                None
-            }
         }
     }
 
@@ -110,14 +94,14 @@ impl Lifecycle {
         }
     }
 
-    /// It may have been ended before its turn came, or its TUN may belong to another instance.
+    /// Meanwhile the instance may have ended, or the TUN may have gone to another one.
     pub(crate) fn begin_tun_end(&mut self, namespace: NamespaceId, port: Port, cx: &mut Context<'_>) {
         if let Some(standing) = self.standing_if(namespace, |standing| standing.port == port) {
             self.end_served(namespace, standing, None, (Farewell::Barred, EndReason::InterfaceGone), Then::Nothing, cx);
         }
     }
 
-    /// An instance that is alive ends.
+    /// Ends an instance that is served.
     pub(crate) fn end(
         &mut self,
         namespace: NamespaceId,
@@ -131,25 +115,28 @@ impl Lifecycle {
         self.end_served(namespace, standing, port, (farewell, reason), then, cx);
     }
 
-    /// Without a port its TUN is gone already.
+    /// Ends an instance. Without a port, its TUN is gone already.
     pub(crate) fn end_served(
         &mut self,
         namespace: NamespaceId,
         standing: Standing,
         port: Option<Port>,
         (farewell, reason): (Farewell, EndReason),
-        then: Then,
+        mut then: Then,
         cx: &mut Context<'_>,
     ) {
         if let Some(watch) = standing.watch {
             self.unwatch(watch, cx);
+        }
+        if reason == EndReason::InterfaceGone {
+            self.forget_containers(namespace, &mut then, cx);
         }
         let shown = Shown::of(standing.attachment);
         let held = shown.attachment.held();
         self.departed.retain(|departed| departed.held.instance != held.instance);
         self.departed.push(Departed { held, told: false });
         let hosts = standing.hosts;
-        let step = EndStep::Saving(crate::SaveId(u64::MAX));
+        let step = EndStep::Saving(SaveId(u64::MAX));
         self.put(namespace, State::Ending(Box::new(Ending { shown, hosts, port, reason, farewell, step, then })));
         let save = self.save(cx);
         if let Some(State::Ending(ending)) = self.spaces.get_mut(&namespace).map(|space| &mut space.state) {
@@ -232,7 +219,7 @@ impl Lifecycle {
         self.put(namespace, State::Ending(Box::new(ending)));
     }
 
-    /// From here on another one can take its place.
+    /// From here on another instance can take its place.
     fn remove(&mut self, namespace: NamespaceId, mut ending: Ending, cx: &mut Context<'_>) {
         if let Some(port) = ending.port.take() {
             cx.push(Effect::StopServing(port));
@@ -263,7 +250,7 @@ impl Lifecycle {
         }
     }
 
-    /// The coordinator was told of an end: it knows, unless it was away. Returns whether that is new.
+    /// The coordinator was told of an end, and knows it unless it was away. Returns whether that is new.
     pub(crate) fn told_of_end(&mut self, instance: InstanceId, outcome: &Outcome) -> bool {
         if !matches!(outcome, Outcome::Answered(answer) if !matches!(answer, Err(AskError::Away(_)))) {
             return false;
@@ -273,13 +260,13 @@ impl Lifecycle {
         self.departed.len() != before
     }
 
-    /// Whether a container's last end leaves anybody in the namespace of its instance is found out first.
+    /// The last container of an instance has ended: first looks whether a process is left in the namespace.
     pub(crate) fn release(&mut self, namespace: NamespaceId, then: Then, cx: &mut Context<'_>) -> Result<(), Then> {
         let Some(mut standing) = self.standing_if(namespace, |_| true) else { return Err(then) };
         let op = self.op(Owner::Space(namespace));
         cx.push(Effect::Kernel(op, KernelStep::IsInhabited(namespace)));
         standing.doing = Doing::FindingProcesses(then);
-        self.put(namespace, State::Standing(Box::new(standing)));
+        self.stand(namespace, standing);
         Ok(())
     }
 }

@@ -1,61 +1,33 @@
-//! After a restart of the agent: takes up what the one before left.
-
-use std::time::Instant;
+//! After a restart of the agent: takes up what the earlier one left.
 
 use mesh_proto::message::Held;
 
 use crate::{
-    Attachment, CallId, Effect, EndReason, KernelStep, Lifecycle, Notice, Outcome, Remembered, Reply, Shown, TakenUp,
-    lifecycle::{Context, Departed},
-    patience,
-    space::{Doing, EndStep, Ending, Job, Said, Standing, State, Then, Upkeep},
+    Attachment, CallId, Effect, EndReason, KernelStep, Lifecycle, Notice, Outcome, Reply, Shown, TakenUp, patience,
+    state::{
+        Context,
+        ending::{Departed, EndStep, Ending, Then},
+        space::{Job, State},
+        standing::{Doing, Said, Standing, Upkeep},
+        starting::Starting,
+    },
 };
-
-/// How far the start of an agent is.
-#[derive(Debug)]
-pub(crate) enum Starting {
-    /// It has not begun.
-    Remembering(Box<Remembered>),
-    /// The instances are looked for.
-    Instances(CallId, Box<Remembered>),
-    /// The containers are: so many are left.
-    Containers(CallId, usize),
-    /// The hosts files are, for so long.
-    Hosts(CallId, Instant),
-    Over,
-}
-
-impl Starting {
-    pub(crate) const fn is_over(&self) -> bool {
-        matches!(self, Self::Over | Self::Hosts(..))
-    }
-
-    pub(crate) const fn due(&self) -> Option<Instant> {
-        match self {
-            Self::Hosts(_, until) => Some(*until),
-            _ => None,
-        }
-    }
-
-    /// A container is taken up, or has let go.
-    pub(crate) const fn one_let_go(&mut self) {
-        if let Self::Containers(_, left) = self {
-            *left = left.saturating_sub(1);
-        }
-    }
-}
 
 impl Lifecycle {
     pub(crate) fn start(&mut self, call: CallId, cx: &mut Context<'_>) {
         let Starting::Remembering(remembered) = std::mem::replace(&mut self.starting, Starting::Over) else { return };
-        // The map may hold them until the coordinator has heard: nothing is to wait for them.
+        // Views hold them until the coordinator has heard of their end. No connection is to wait for them.
         for held in &remembered.ended {
             cx.push(Effect::Departed(held.instance));
             self.bury(held.clone());
         }
+        // Held from now on: a call that comes early, or a write of the file, must not miss them.
+        for (id, holder) in remembered.containers.clone() {
+            self.containers.hold_again(id, holder);
+        }
         for attachment in remembered.attachments.clone() {
             let (namespace, service) = (attachment.namespace, attachment.service.clone());
-            // Their hosts files come after that: each can keep whatever opens it waiting, and no connection is to wait for that.
+            // Their hosts files come after that: opening one can take long, and no connection is to wait for that.
             let hosts = attachment.hosts.clone();
             match attachment.ending {
                 Some(_) => self.go_on_ending(attachment, cx),
@@ -77,7 +49,7 @@ impl Lifecycle {
         self.departed.push(Departed { held, told: false });
     }
 
-    /// An agent was killed while it took this out.
+    /// An earlier agent was killed while it took this instance out.
     fn go_on_ending(&mut self, attachment: Attachment, cx: &mut Context<'_>) {
         let Some(farewell) = attachment.ending else { return };
         let namespace = attachment.namespace;
@@ -111,8 +83,8 @@ impl Lifecycle {
                     upkeep: Some(Upkeep::begun(cx.now)),
                     doing: Doing::Nothing,
                 };
-                self.put(namespace, State::Standing(Box::new(standing)));
-                // What has come meanwhile was for instances that stood.
+                self.stand(namespace, standing);
+                // A view that came meanwhile was not applied to it.
                 if self.view.is_some() {
                     self.queue(namespace, Job::Reconcile);
                 }
@@ -127,7 +99,7 @@ impl Lifecycle {
         }
     }
 
-    /// Looks how far the start is.
+    /// Goes on with the start if what it waits for has come.
     pub(crate) fn advance_start(&mut self, cx: &mut Context<'_>) -> bool {
         match &mut self.starting {
             Starting::Instances(call, remembered) => {
@@ -137,7 +109,7 @@ impl Lifecycle {
                 }
                 let (call, containers) = (*call, std::mem::take(&mut remembered.containers));
                 self.starting = Starting::Containers(call, containers.len());
-                containers.into_iter().for_each(|(id, holder)| self.take_up_container(&id, holder, cx));
+                containers.iter().for_each(|(id, holder)| self.take_up_container(id, holder, cx));
                 self.save(cx);
                 true
             }

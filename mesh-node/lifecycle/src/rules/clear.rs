@@ -1,43 +1,11 @@
 //! The end of all instances, as when the runner leaves the mesh.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use crate::{
     CallId, Lifecycle, NamespaceId, Reply, Shown,
-    lifecycle::Context,
-    space::{Attach, Job},
+    state::{Context, clearing::Running, space::Job},
 };
-
-/// Whether all instances are just going, and what waits for that.
-#[derive(Debug, Default)]
-pub(crate) struct Clearing {
-    running: Option<Running>,
-    /// Those who ask for the same once more.
-    next: VecDeque<CallId>,
-    attaches: Vec<Attach>,
-}
-
-#[derive(Debug)]
-struct Running {
-    call: CallId,
-    left: BTreeSet<NamespaceId>,
-    ended: Vec<Shown>,
-}
-
-impl Clearing {
-    /// Keeps an attachment until all are gone; returns it if none are going.
-    pub(crate) fn holds_back(&mut self, attach: Attach) -> Option<Attach> {
-        if self.running.is_none() {
-            return Some(attach);
-        }
-        self.attaches.push(attach);
-        None
-    }
-
-    pub(crate) fn is_queued(&self, call: CallId) -> bool {
-        self.attaches.iter().any(|attach| attach.call == call)
-    }
-}
 
 impl Lifecycle {
     pub(crate) fn detach_all(&mut self, call: CallId, _cx: &mut Context<'_>) {
@@ -45,7 +13,7 @@ impl Lifecycle {
             return self.clearing.next.push_back(call);
         }
         let left: BTreeSet<NamespaceId> = self.spaces.keys().copied().collect();
-        // What is being attached already comes to its end first.
+        // An attachment that is under way is finished first.
         left.iter().for_each(|namespace| self.queue(*namespace, Job::DetachForAll));
         self.clearing.running = Some(Running { call, left, ended: vec![] });
     }
@@ -57,7 +25,7 @@ impl Lifecycle {
         }
     }
 
-    /// Looks whether all are gone.
+    /// Answers when all are gone.
     pub(crate) fn advance_clearing(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(running) = self.clearing.running.take_if(|running| running.left.is_empty()) else { return false };
         let mut ended = running.ended;
