@@ -1,19 +1,25 @@
-//! The lives of instances on one runner: the agent's real rules ([`mesh_lifecycle`]) between a machine, a coordinator and callers that are
-//! played. Namespaces end and their identities are given again, processes end, the coordinator is away at any answer, and the agent is
-//! killed at any effect; the next one goes on from what was written.
+//! The lives of instances on one runner. The agent's real rules ([`mesh_lifecycle`]) run between a played machine, coordinator and
+//! callers. Namespaces end and their identities are given again, processes end, hosts files are replaced, mounted over and removed, the
+//! state directory can't be written, the coordinator is away at any answer or refuses the runner, and the agent is killed at any effect.
+//! The next agent goes on from what was written.
 //!
-//! *Safety* is checked at every effect (see [`machine`]); whenever all is calm it is checked that what is there is what callers were told,
-//! and nothing else ([`checks`]).
+//! Two things are checked: *safety* at every effect ([`effects`], [`kernel`]), and, whenever all is calm, that what is there is what
+//! callers were told, and nothing else ([`checks`]).
 
+mod agent;
 mod checks;
 mod coordinator;
+mod effects;
+mod hosts;
+mod kernel;
 mod machine;
 mod operations;
+mod stream;
 mod world;
 
 pub use world::{Count, run, run_and_kill};
 
-/// A mistake of what surrounds the rules, to be planted for the tests of the simulation itself.
+/// A planted mistake of what surrounds the rules, for the tests of the simulation itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
     /// One write of the file in four is lost, and said to be done.
@@ -40,4 +46,12 @@ pub enum Bug {
     RefusalUnheard,
     /// The agent is not told since which view an instance is drained.
     RevisionLost,
+    /// A file that could not be written is not written later.
+    LaterForgotten,
+    /// The file does not hold the hosts files that are still to be cleared.
+    HostsLeftForgotten,
+    /// That another file has taken the place of a hosts file is not heard.
+    MoveUnheard,
+    /// Changes in namespaces are not heard.
+    ChangeUnheard,
 }

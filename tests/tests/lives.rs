@@ -53,7 +53,7 @@ fn a_kill_at_every_single_effect_leaves_nothing_undone() {
 
 /// The mistake is found within some seeds, by the check that is there for it.
 fn is_found(bug: Bug, words: &[&str]) {
-    let failures = (0..40).filter_map(|seed| run(seed, 200, Some(bug)).err());
+    let failures = (0..160).filter_map(|seed| run(seed, 200, Some(bug)).err());
     found_by(words, failures).unwrap_or_else(|seen| panic!("{bug:?} was not found, but {seen:#?}"));
 }
 
@@ -70,5 +70,9 @@ fn planted_mistakes_are_found() {
     is_found(Bug::BarForgotten, &["is not barred from the range"]);
     is_found(Bug::DiscardLost, &["is left with"]);
     is_found(Bug::RefusalUnheard, &["is taken over from a coordinator that refuses"]);
+    is_found(Bug::LaterForgotten, &["the disk holds"]);
+    is_found(Bug::HostsLeftForgotten, &["are left in the file"]);
+    is_found(Bug::MoveUnheard, &["holds the names of"]);
+    is_found(Bug::ChangeUnheard, &["is not put back"]);
     is_found(Bug::RevisionLost, &["an earlier view has turned"]);
 }

@@ -13,6 +13,8 @@ impl Life {
     /// The coordinator is there, and all that is under way comes to its end. Then it is checked.
     pub(super) fn calm(&mut self) {
         self.kill_at = None;
+        self.machine.disk_fails = false;
+        self.write_later();
         match self.coordinator.presence {
             Presence::There => {}
             Presence::Silent => {
@@ -22,6 +24,15 @@ impl Life {
             Presence::Away | Presence::Refusing => self.connect(),
         }
         self.run_for(Duration::from_secs(90));
+        // A change that is heard is put back long before the round.
+        let living: Vec<Generation> = self.machine.namespaces.keys().copied().collect();
+        for generation in living {
+            if let Some(ns) = self.machine.namespaces.get_mut(&generation).filter(|ns| ns.alive && ns.mesh0.is_some()) {
+                ns.damaged = true;
+                self.hear_damage(generation);
+            }
+        }
+        self.run_for(Duration::from_secs(8));
         if self.wrong.is_some() {
             return;
         }
@@ -43,6 +54,9 @@ impl Life {
         if self.bug == Some(Bug::ContainersForgotten) {
             // What comes of it is what is to be found.
             remembered.containers.clear();
+        }
+        if self.bug == Some(Bug::HostsLeftForgotten) {
+            remembered.hosts_left.clear();
         }
         if self.machine.disk.as_ref().is_some_and(|disk| *disk != remembered) {
             return Err(format!("the disk holds {:?} instead of {remembered:?}", self.machine.disk));
@@ -102,6 +116,7 @@ impl Life {
                 Some(mesh0) if !stands.contains(generation) => {
                     return Err(format!("{generation} is left with {mesh0:?}"));
                 }
+                Some(_) if ns.damaged => return Err(format!("the network of {generation} is not put back")),
                 Some(_) if !ns.barred => return Err(format!("the range is not barred in {generation}")),
                 _ => {}
             }
@@ -122,6 +137,10 @@ impl Life {
             for place in &shown.attachment.hosts {
                 let Some(file) = self.machine.paths.get(&Machine::path(place)) else { continue };
                 let names = self.machine.names.get(file).cloned().flatten();
+                // It was not there when it was looked for, and `status` says so.
+                if self.machine.missed.contains(&Machine::path(place)) {
+                    continue;
+                }
                 let by_other = self.core.list().iter().any(|other| {
                     other.attachment.service != shown.attachment.service && other.attachment.hosts.contains(place)
                 });

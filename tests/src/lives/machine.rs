@@ -18,6 +18,8 @@ pub(super) struct Namespace {
     pub(super) gone: bool,
     pub(super) mesh0: Option<Mesh0>,
     pub(super) barred: bool,
+    /// Another program has changed its network.
+    pub(super) damaged: bool,
     /// Calls that have it open.
     pub(super) open: BTreeSet<CallId>,
 }
@@ -51,7 +53,15 @@ pub(super) struct Machine {
     pub(super) opened: BTreeMap<OpId, u64>,
     /// Files that this agent has written to, and watches since.
     pub(super) guarded: BTreeSet<u64>,
+    /// The files over which the one at each path is mounted.
+    pub(super) mounts: BTreeMap<u64, Vec<u64>>,
+    /// The paths at which no file was found.
+    pub(super) missed: BTreeSet<u64>,
     pub(super) disk: Option<Remembered>,
+    /// The state directory is full or read-only.
+    pub(super) disk_fails: bool,
+    /// What could not be written, and is written later.
+    pub(super) unwritten: Option<Remembered>,
     next: u64,
 }
 
@@ -122,7 +132,12 @@ impl Machine {
         }
     }
 
-    /// The file that is there now.
+    /// The file that is there now, if one is.
+    pub(super) fn file_there(&self, place: &HostsPlace) -> Option<u64> {
+        self.paths.get(&Self::path(place)).copied()
+    }
+
+    /// The same, or a new one.
     pub(super) fn file_at(&mut self, place: &HostsPlace) -> u64 {
         let path = Self::path(place);
         if let Some(file) = self.paths.get(&path) {

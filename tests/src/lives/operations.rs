@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mesh_lifecycle::{
-    AttachRequest, CallId, ContainerStart, FileId, HostsPlace, Input, Mark, NamespaceId, NamespacePlace, Nsid, OpId,
+    AttachRequest, CallId, ContainerStart, HostsPlace, Input, Mark, NamespaceId, NamespacePlace, Nsid, OpId,
 };
 use mesh_proto::InstanceId;
 
@@ -17,7 +17,7 @@ use super::{
 /// Namespaces at a time, and identities for them.
 const NAMESPACES: usize = 8;
 const IDENTITIES: u64 = 10;
-const PATHS: u64 = 5;
+pub(super) const PATHS: u64 = 5;
 
 impl Life {
     pub(super) fn operate(&mut self) {
@@ -36,10 +36,11 @@ impl Life {
             80..82 => self.fall_silent(),
             82..85 => self.move_service(),
             85..87 => self.restore(),
-            87..89 => self.replace_hosts(),
-            89..91 => self.detach_all(),
-            91..95 => self.input(Input::Changed(Nsid(self.count.operations as i32 % 40))),
-            95..96 => self.input(Input::ChangesLost),
+            87..90 => self.change_hosts(),
+            90..91 => self.detach_all(),
+            91..94 => self.damage(),
+            94..95 => self.input(Input::Changed(Nsid(self.count.operations as i32 % 40))),
+            95..97 => self.turn_disk(),
             _ => {
                 let pause = Duration::from_millis(self.rng.below(8000));
                 self.run_for(pause);
@@ -70,8 +71,14 @@ impl Life {
     }
 
     fn request(&mut self, generation: Generation) -> AttachRequest {
-        let service = format!("shop/{}", SERVICES[self.rng.below(4) as usize]).parse().expect("a service");
         let id = self.machine.namespaces[&generation].id;
+        let listed = self.core.list();
+        let there = listed.iter().map(|shown| &shown.attachment).find(|there| there.namespace.ino == id);
+        // Mostly the same once more, as the containers of one namespace are.
+        let service = match there.filter(|_| self.rng.chance(60)) {
+            Some(there) => there.service.clone(),
+            None => format!("shop/{}", SERVICES[self.rng.below(4) as usize]).parse().expect("a service"),
+        };
         let hosts = self.rng.chance(40).then(|| HostsPlace::Path(format!("/h{}", self.rng.below(PATHS)).into()));
         AttachRequest {
             service,
@@ -117,7 +124,8 @@ impl Life {
 
     fn start_container(&mut self) {
         let Some(generation) = self.some_namespace() else { return };
-        let name = format!("c{}", self.rng.below(6));
+        let number = self.rng.below(6);
+        let name = format!("c{number}");
         // It has started again, perhaps before its last end was heard of.
         if let Some((former, pid)) = self.containers.remove(&name) {
             self.lose_container(former);
@@ -132,6 +140,10 @@ impl Life {
         self.containers.insert(name.clone(), (generation, pid));
         let mut request = self.request(generation);
         let watch = pid.map(|pid| self.watch(pid));
+        // Each container has a hosts file of its own.
+        if self.rng.chance(80) {
+            request.hosts = Some(HostsPlace::Path(format!("/h{}", PATHS + number).into()));
+        }
         request.container = Some(ContainerStart { id: name.parse().expect("an identifier"), pid, watch });
         self.submit(generation, request);
     }
@@ -310,18 +322,36 @@ impl Life {
         }
     }
 
-    fn replace_hosts(&mut self) {
-        let path = self.rng.below(PATHS);
-        let Some(before) = self.machine.paths.get(&path).copied() else { return };
-        // A file is watched from when it is first written to.
-        if self.machine.opened.values().any(|file| *file == before) || !self.machine.guarded.contains(&before) {
-            return;
+    /// The state directory is full or read-only, or is so no longer.
+    fn turn_disk(&mut self) {
+        let fails = !self.machine.disk_fails && self.rng.chance(50);
+        self.note(|| format!("the state directory can't be written: {fails}"));
+        self.machine.disk_fails = fails;
+        self.write_later();
+    }
+
+    /// What could not be written is written when that is possible.
+    pub(super) fn write_later(&mut self) {
+        if !self.machine.disk_fails && self.bug != Some(Bug::LaterForgotten) {
+            self.machine.disk = self.machine.unwritten.take().or(self.machine.disk.take());
         }
-        let after = self.machine.number();
-        self.note(|| format!("the hosts file {path} is {after} now, and was {before}"));
-        self.machine.paths.insert(path, after);
-        if self.machine.kept.contains_key(&before) {
-            self.soon(20, Event::Input(Input::HostsMoved(FileId { dev: 1, ino: before })));
+    }
+
+    /// Another program changes the network of a namespace. Mostly that is heard.
+    fn damage(&mut self) {
+        let Some(generation) = self.rng.pick(&self.living()).copied() else { return };
+        self.note(|| format!("the network of {generation} is changed"));
+        if let Some(ns) = self.machine.namespaces.get_mut(&generation) {
+            ns.damaged = true;
+        }
+        self.hear_damage(generation);
+    }
+
+    pub(super) fn hear_damage(&mut self, generation: Generation) {
+        match self.rng.below(10) {
+            _ if self.bug == Some(Bug::ChangeUnheard) => {}
+            0 => self.input(Input::ChangesLost),
+            _ => self.input(Input::Changed(Nsid(generation as i32))),
         }
     }
 
