@@ -1,5 +1,9 @@
 //! An engine between its TUNs, its coordinator, and an authenticated runner that sends anything.
 
+mod bytes;
+mod checks;
+mod steps;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
@@ -11,13 +15,15 @@ use boringtun::{
     noise::{Tunn, TunnResult},
     x25519,
 };
-use mesh_engine::{Datagrams, Engine, Event, Map, PinMemory, Port, Reason, Sink, Switches, UDP_BUFFER, VNET};
-use mesh_proto::{InstanceId, RunnerId, ServiceId, View, rules};
+use mesh_engine::{Datagrams, Engine, Event, Map, PinMemory, Port, Reason, Sink, UDP_BUFFER, VNET};
+use mesh_proto::{InstanceId, RunnerId, View};
 use mock_instant::MockClock;
 
+use checks::pieces;
+
 use crate::{
-    mesh::{OURS, Shape, addresses, endpoint, key},
-    packet::{self, Packet, RST, SYN, Segment, read_from_tun, spoil},
+    mesh::{OURS, Shape, endpoint, key},
+    packet::{Packet, Segment, read_from_tun},
     sink::{is_deliverable, is_sendable},
 };
 
@@ -170,136 +176,6 @@ impl World {
         Ok(())
     }
 
-    fn step(&mut self, op: Op, u: &mut Unstructured<'_>) -> Result<()> {
-        match op {
-            Op::Garbage => {
-                let from = *u.choose(&[endpoint(2), endpoint(3), ([203, 0, 113, 1], 1).into()])?;
-                let stride = usize::from(u.arbitrary::<u16>()?);
-                let kind = *u.choose(&[0, 1, 2, 3, 4])?;
-                let mut bytes = some_bytes(u)?;
-                if let Some(first) = bytes.first_mut().filter(|_| kind > 0) {
-                    *first = kind;
-                }
-                self.receive(from, &bytes, stride.max(1), 0);
-            }
-            Op::Seal => {
-                let bytes = some_bytes(u)?;
-                self.seal_and_receive(&[bytes]);
-            }
-            Op::SealSegment => {
-                let count = u.int_in_range(1..=3)?;
-                let (segment, options, payload) = a_segment(u)?;
-                let mut packets = vec![];
-                for index in 0..count {
-                    // They may continue one another.
-                    let sequence = segment.sequence.wrapping_add(index * payload.len() as u32);
-                    let mut packet = Segment { sequence, ..segment }.write(&options, &payload);
-                    spoil(&mut packet, u)?;
-                    packets.push(packet);
-                }
-                self.seal_and_receive(&packets);
-            }
-            Op::SealAnswer => {
-                if !self.heard.is_empty() {
-                    let answer = u.choose(&self.heard)?.answer(some_flags(u)?);
-                    let payload = vec![0; *u.choose(&[0, 0, 1, 1292])?];
-                    self.seal_and_receive(&[answer.write(&[], &payload)]);
-                }
-            }
-            Op::Again => {
-                if !self.sealed.is_empty() {
-                    let mut datagram = u.choose(&self.sealed)?.clone();
-                    let at = u.choose_index(datagram.len())?;
-                    datagram[at] ^= *u.choose(&[0, 1, 0x80])?;
-                    self.receive(*u.choose(&[endpoint(2), endpoint(3)])?, &datagram, datagram.len(), 0);
-                }
-            }
-            Op::Handshake => self.handshake(),
-            Op::Write => {
-                let port = self.a_port(u)?;
-                let bytes = some_bytes(u)?;
-                self.write(port, bytes);
-            }
-            Op::WriteSegment => {
-                let port = self.a_port(u)?;
-                let (mut segment, options, payload) = a_segment(u)?;
-                // Most packets from elsewhere are rejected.
-                if u.ratio(7, 8)? && OURS.contains(&u64::from(port)) {
-                    segment.source.0 = crate::mesh::address(port.into());
-                }
-                let mut ip = segment.write(&options, &payload);
-                spoil(&mut ip, u)?;
-                let size = if u.arbitrary()? { u.arbitrary::<u16>()? } else { 0 };
-                self.write(port, read_from_tun(&ip, size));
-            }
-            Op::WriteAnswer => {
-                let read = self.readable();
-                if !read.is_empty() {
-                    let (port, bytes) = u.choose(&read)?.clone();
-                    let flags = some_flags(u)?;
-                    let payload = vec![0; *u.choose(&[0, 0, 1, 5000])?];
-                    if let Packet::Tcp(segment) = Packet::read(&bytes[VNET..]) {
-                        let size = if payload.len() > 1000 { 1292 } else { 0 };
-                        self.write(port, read_from_tun(&segment.answer(flags).write(&[], &payload), size));
-                    }
-                }
-            }
-            Op::WriteUnreachable => {
-                let read = self.readable();
-                if !read.is_empty() {
-                    let (port, bytes) = u.choose(&read)?.clone();
-                    let ip = &bytes[VNET..];
-                    if let Packet::Tcp(segment) = Packet::read(ip) {
-                        let quoted = &ip[..ip.len().min(usize::from(u.int_in_range(0..=64u8)?))];
-                        let (from, to) = (segment.destination.0, segment.source.0);
-                        let mut refusal = packet::unreachable(from, to, u.arbitrary()?, quoted);
-                        if u.ratio(1, 8)? {
-                            let at = u.choose_index(refusal.len())?;
-                            refusal[at] = u.arbitrary()?;
-                        }
-                        self.write(port, read_from_tun(&refusal, 0));
-                    }
-                }
-            }
-            Op::Wait => {
-                let millis =
-                    *u.choose(&[1, 2, 100, 300, 1000, 2000, 5000, 16_000, 61_000, 125_000, 200_000, 3_700_000])?;
-                self.wait(Duration::from_millis(millis));
-            }
-            Op::Map => {
-                let shape = Shape(Shape::FIRST.0 ^ (1 << u.int_in_range(0..=7u8)?) ^ (1 << u.int_in_range(0..=7u8)?));
-                self.view = shape.view(self.view.revision.0 + 1);
-                self.engine.handle_map(Map::compile(&self.view), self.now, &mut self.effects);
-                self.settle(Origin::Neither);
-            }
-            Op::Attach => {
-                let instance = InstanceId(*u.choose(&[10, 11, 12, 13, 20, 99])?);
-                let port = u.int_in_range(8..=15)?;
-                self.attach(port, instance);
-            }
-            Op::Detach => {
-                let port = u.int_in_range(8..=15)?;
-                self.engine.handle_detach(Port(port), self.now, &mut self.effects);
-                self.settle(Origin::Neither);
-                self.attached.remove(&port);
-            }
-            Op::Deaf => self.deaf = !self.deaf,
-            Op::Other => {
-                match u.int_in_range(0..=3u8)? {
-                    0 => self.engine.handle_address_change(),
-                    1 => self.engine.handle_known_endpoint(RunnerId(u.int_in_range(1..=4)?), endpoint(2)),
-                    2 => {
-                        let (tun_gso, udp_gso) = (u.arbitrary()?, u.arbitrary()?);
-                        self.engine.handle_switches(Switches { tun_gso, udp_gso, udp_gro: true });
-                    }
-                    _ => self.engine.flush(&mut self.effects),
-                }
-                self.settle(Origin::Neither);
-            }
-        }
-        Ok(())
-    }
-
     /// The end: the engine's report is consistent.
     pub(crate) fn end(&mut self) -> usize {
         let report = self.engine.report(self.now);
@@ -441,170 +317,4 @@ impl World {
         let ports: Vec<u32> = self.attached.keys().copied().collect();
         u.choose(&ports).copied()
     }
-
-    /// Ends a turn: checks all effects, and lets the peer receive its datagrams.
-    fn settle(&mut self, mut origin: Origin) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        for _ in 0..16 {
-            self.engine.flush(&mut self.effects);
-            let (Effects { sent, delivered }, deaf) = (std::mem::take(&mut self.effects), self.deaf);
-            for (port, bytes) in delivered {
-                self.given += bytes.len();
-                self.check_delivered(port, &bytes, origin);
-                self.read.push((port, bytes));
-            }
-            let mut answers = vec![];
-            for (to, batch, stride) in sent {
-                self.given += batch.len();
-                for datagram in batch.chunks(stride).filter(|_| to == endpoint(2) && !deaf) {
-                    match self.peer.decapsulate(None, datagram, &mut buffer) {
-                        TunnResult::WriteToNetwork(answer) => answers.push(answer.to_vec()),
-                        TunnResult::WriteToTunnelV4(ip, _) => {
-                            let ip = ip.to_vec();
-                            self.check_sealed(&ip, origin);
-                        }
-                        TunnResult::WriteToTunnelV6(..) => panic!("only IPv4 crosses"),
-                        TunnResult::Done | TunnResult::Err(_) => {}
-                    }
-                }
-            }
-            // No sender causes much for little: at most the resets of its connections.
-            assert!(self.given <= 16 * self.taken + (64 << 10), "{} for {}", self.given, self.taken);
-            if answers.is_empty() {
-                self.buffer = buffer;
-                return;
-            }
-            // Packets that waited for the session come from their senders.
-            origin = Origin::Neither;
-            for answer in answers {
-                self.taken += answer.len();
-                let received = Datagrams { from: endpoint(2), local: None, bytes: &answer, stride: answer.len() };
-                self.engine.handle_udp(&received, self.now, &mut self.effects);
-            }
-        }
-        panic!("the two talk for ever");
-    }
-
-    /// Checks a packet to an instance.
-    fn check_delivered(&self, port: u32, bytes: &[u8], origin: Origin) {
-        let instance = self.attached.get(&port).unwrap_or_else(|| panic!("delivered to {port}, which isn't there"));
-        for piece in pieces(bytes) {
-            match Packet::read(&piece[VNET..]) {
-                Packet::Tcp(segment) => {
-                    if segment.flags & RST != 0 {
-                        continue;
-                    }
-                    let own = self.view.instance(*instance).expect("it was delivered to");
-                    let service = self.view.service(own.service).expect("it was delivered to");
-                    assert!([own.address, service.address].contains(&segment.destination.0), "{segment:?} to {own:?}");
-                    self.check(&segment, origin);
-                }
-                Packet::Unreachable { code, to, about } => {
-                    assert!(matches!(code, 1 | 13) && to == about, "not a refusal of what it sent itself");
-                }
-                Packet::Other => panic!("neither TCP nor a refusal: {piece:?}"),
-            }
-        }
-    }
-
-    /// Checks a packet to the peer.
-    fn check_sealed(&mut self, ip: &[u8], origin: Origin) {
-        let Packet::Tcp(segment) = Packet::read(ip) else { panic!("only TCP crosses: {ip:?}") };
-        self.heard.push(segment);
-        if segment.flags & RST != 0 {
-            return;
-        }
-        assert!(self.is_on(segment.destination.0, 2), "{segment:?} isn't for the runner that it was sent to");
-        assert!(self.is_on(segment.source.0, 1), "{segment:?} isn't from here");
-        self.check(&segment, origin);
-    }
-
-    /// A packet passes only by the reference verdict, and from a possible owner of its address.
-    fn check(&self, segment: &Segment, origin: Origin) {
-        let (source, destination) = (self.service_at(segment.source.0), self.service_at(segment.destination.0));
-        let (Some(source), Some(destination)) = (source, destination) else { panic!("without an owner: {segment:?}") };
-        let asked = rules::Segment {
-            source_port: segment.source.1,
-            destination_port: segment.destination.1,
-            opens: segment.opens(),
-        };
-        let verdict = rules::verdict(&self.view, source, destination, asked);
-        assert!(verdict.is_ok(), "{verdict:?}, but passed: {segment:?}");
-        if segment.flags & SYN != 0 && self.syns.contains(&(segment.source.0, segment.destination.0, segment.sequence))
-        {
-            return;
-        }
-        match origin {
-            Origin::Peer => assert!(self.is_on(segment.source.0, 2), "forged by the peer: {segment:?}"),
-            Origin::Port(port) => {
-                let own = self.attached.get(&port).and_then(|instance| self.view.instance(*instance));
-                let own = own.unwrap_or_else(|| panic!("from {port}, which has no instance: {segment:?}"));
-                let service = self.view.service(own.service).expect("it passed");
-                assert!([own.address, service.address].contains(&segment.source.0), "forged by {own:?}: {segment:?}");
-            }
-            Origin::Neither => {}
-        }
-    }
-
-    fn service_at(&self, address: Ipv4Addr) -> Option<ServiceId> {
-        let instance = self.view.instances().find(|instance| instance.address == address).map(|i| i.service);
-        instance.or_else(|| self.view.services().find(|service| service.address == address).map(|s| s.id))
-    }
-
-    fn is_on(&self, address: Ipv4Addr, runner: u64) -> bool {
-        let service = self.view.services().find(|service| service.address == address).map(|service| service.id);
-        self.view.instances().any(|instance| {
-            instance.runner == RunnerId(runner) && (instance.address == address || Some(instance.service) == service)
-        })
-    }
-}
-
-/// The segments of a delivered packet or super-packet, whose headers are right.
-fn pieces(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let size = usize::from(u16::from_ne_bytes([bytes[4], bytes[5]]));
-    let headers = VNET + 20 + usize::from(bytes.get(VNET + 32).map_or(0, |offset| offset >> 4)) * 4;
-    if bytes[1] == 0 {
-        return vec![bytes.to_vec()];
-    }
-    let mut pieces = vec![];
-    mesh_engine::split(&mut bytes.to_vec(), |piece| {
-        assert!(piece.len() <= headers + size, "a piece of {} bytes: {headers} + {size}", piece.len());
-        pieces.push(piece.to_vec());
-    });
-    pieces
-}
-
-/// Random bytes, up to some thousands.
-fn some_bytes(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
-    let (length, fill) = (usize::from(u.arbitrary::<u16>()?), u.int_in_range(0..=3u8)?);
-    match fill {
-        // A few by the input, or many by a pattern.
-        0 => Ok(vec![0; length]),
-        _ => Ok(u.bytes(u.len().min(length % 256))?.to_vec()),
-    }
-}
-
-fn some_flags(u: &mut Unstructured<'_>) -> Result<u8> {
-    const SYN_ACK: u8 = SYN | packet::ACK;
-    let common = [SYN, SYN_ACK, packet::ACK, packet::ACK, packet::ACK | 8, packet::ACK | packet::FIN, RST, RST | 16];
-    if u.ratio(1, 16)? { u.arbitrary() } else { Ok(*u.choose(&common)?) }
-}
-
-/// A segment, its options and its payload.
-fn a_segment(u: &mut Unstructured<'_>) -> Result<(Segment, Vec<u8>, Vec<u8>)> {
-    let addresses = addresses();
-    let ports = [40000, 40001, 5432, 80, 0];
-    let end = |u: &mut Unstructured<'_>| Ok((*u.choose(&addresses)?, *u.choose(&ports)?));
-    let number =
-        |u: &mut Unstructured<'_>| if u.ratio(1, 8)? { u.arbitrary() } else { Ok(*u.choose(&[0, 1000, 7000, 7001])?) };
-    let segment = Segment {
-        source: end(u)?,
-        destination: end(u)?,
-        sequence: number(u)?,
-        acknowledgment: number(u)?,
-        flags: some_flags(u)?,
-    };
-    let options = vec![1; 4 * *u.choose(&[0, 0, 0, 3, 10])?];
-    let payload = vec![0; *u.choose(&[0, 0, 1, 100, 1292, 1304, 5000, 65000])?];
-    Ok((segment, options, payload))
 }
