@@ -28,16 +28,16 @@ const STDIN: &str = "stdin";
 
 #[derive(Debug, Args)]
 pub(super) struct Apply {
-    /// mesh.toml or warp.config.js, or - for a mesh.toml on standard input; all of them are carried out, or none
+    /// mesh.toml or warp.config.js files; `-` reads a mesh.toml from standard input. All are applied, or none
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The deployment of services that are declared by a warp.config.js
+    /// The deployment for the services of a warp.config.js
     #[arg(long, value_name = "NAME")]
     deployment: Option<Label>,
     /// Print the plan only
     #[arg(long)]
     dry_run: bool,
-    /// Also remove services that have live instances: these end
+    /// Also remove services that have live instances, which ends these instances
     #[arg(long)]
     force: bool,
     /// Remove services that the files no longer declare; without it, apply asks on a terminal and refuses elsewhere

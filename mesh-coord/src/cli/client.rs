@@ -28,10 +28,10 @@ const DATA_VARIABLE: &str = "MESH_COORD_DATA";
 /// Where the coordinator is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Reach {
-    /// The data directory of the coordinator on this machine, if it is not the default one [env: MESH_COORD_DATA]
+    /// The data directory of the coordinator on this machine [env: MESH_COORD_DATA]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// A coordinator elsewhere; $MESH_ADMIN_TOKEN holds the admin token [env: MESH_COORD_URL]
+    /// The URL of a coordinator on another machine; $MESH_ADMIN_TOKEN holds the admin token [env: MESH_COORD_URL]
     #[arg(long, conflicts_with = "data")]
     url: Option<Url>,
 }

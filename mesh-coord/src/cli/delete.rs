@@ -12,9 +12,9 @@ use super::{
 
 #[derive(Debug, Args)]
 pub(super) struct Delete {
-    /// Which
+    /// The deployment
     deployment: Label,
-    /// Also where it has live instances: they end
+    /// Delete it even if it has live instances, which ends them
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -23,7 +23,7 @@ mod trust;
 
 use client::Reach;
 
-/// The coordinator of a mesh: it knows the runners, deployments and trust, and tells each runner what concerns it.
+/// The coordinator of a mesh: knows the runners, deployments and trust, and sends each runner what concerns it.
 #[derive(Debug, Parser)]
 #[command(name = "mesh-coord", version = version(), propagate_version = true, max_term_width = 100)]
 struct Cli {
@@ -35,10 +35,10 @@ struct Cli {
 enum Command {
     /// Run the coordinator, in the foreground
     Serve(serve::Serve),
-    /// Make, list and revoke the tokens with which runners join and administrators reach the coordinator
+    /// Create, list and revoke tokens for runners that join and for remote administrators
     #[command(subcommand)]
     Token(token::Token),
-    /// Make deployments as their files say, all of them or none, and print the plan
+    /// Apply deployment files, all or none, and print the plan
     Apply(apply::Apply),
     /// Delete a deployment
     Delete(delete::Delete),
@@ -52,18 +52,18 @@ enum Command {
     Services(Listing),
     /// List the instances
     Instances(Listing),
-    /// List what was changed, when, and by whom
+    /// List changes: what, when and by whom
     Audit(Listing),
-    /// Give an instance no new connections; those that stand stay
+    /// Stop new connections to an instance; open ones stay
     Drain(node::OfInstance),
-    /// Give an instance that was drained new connections again
+    /// Allow new connections to a drained instance again
     Undrain(node::OfInstance),
-    /// Work on one runner
+    /// Manage one runner
     #[command(subcommand)]
     Node(node::Node),
-    /// Switch an offload off or on, at once and until it is switched back, should a kernel turn out to corrupt packets
+    /// Turn an offload off or on, on running agents and until it is turned back, in case a kernel corrupts packets
     Switch(switch::Switch),
-    /// Print what a shell needs to complete this program's commands
+    /// Print a completion script for a shell
     Completions(manual::Completions),
     /// Write the manual pages
     #[command(hide = true)]

@@ -18,9 +18,9 @@ pub(super) enum Node {
     List(Listing),
     /// Remove a runner for good: its peers drop it at once, and its instances end
     Remove(Remove),
-    /// Give the instances of a runner no new connections, nor those that it gets later; those that stand stay
+    /// Stop new connections to a runner's instances, later ones included; open connections stay
     Drain(Named),
-    /// Undo `node drain`; an instance that was drained by itself stays drained
+    /// Undo `node drain`; an instance that was drained on its own stays drained
     Undrain(Named),
 }
 
@@ -28,7 +28,7 @@ pub(super) enum Node {
 pub(super) struct Remove {
     /// Its name, as `nodes` shows it
     name: Label,
-    /// Also where it has instances: they end
+    /// Remove it even if it has instances, which ends them
     #[arg(long)]
     force: bool,
     #[command(flatten)]

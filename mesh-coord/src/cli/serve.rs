@@ -37,11 +37,11 @@ const ENROL_KEY_FILE: &str = "enrol-key";
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// Where its state is kept, a directory of its own [default: /var/lib/mesh-coord, or for an ordinary user
+    /// The data directory, which nothing else uses [default: /var/lib/mesh-coord, or for an ordinary user
     /// ~/.local/state/mesh-coord]
     #[arg(long, value_name = "DIR", env = "MESH_COORD_DATA", hide_env_values = true)]
     data: Option<PathBuf>,
-    /// Where it listens; `[::]` takes IPv4 as well
+    /// The address to listen on; `[::]` includes IPv4
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:7443", value_parser = numbers::listen)]
     listen: SocketAddr,
     /// The range of overlay addresses, chosen at the first start [default: 100.112.0.0/12]
@@ -50,10 +50,10 @@ pub(super) struct Serve {
     /// The MTU of every mesh0, in bytes [default: 1344]
     #[arg(long, value_name = "BYTES", value_parser = numbers::mtu)]
     mtu: Option<u16>,
-    /// More names or addresses for its certificate
+    /// Additional names or addresses for its certificate
     #[arg(long = "name", value_name = "HOST", num_args = 1..)]
     names: Vec<String>,
-    /// Where runners reach it: https://HOST:PORT. New tokens carry it, and `mesh-node join TOKEN` is enough then
+    /// The URL at which runners reach it, https://HOST:PORT. New tokens carry it, so that `mesh-node join TOKEN` is enough
     #[arg(long, value_name = "URL", env = "MESH_COORD_ADVERTISE", value_delimiter = ',', hide_env_values = true)]
     advertise: Vec<Url>,
 }

@@ -14,9 +14,9 @@ use super::{
 pub(super) struct Switch {
     /// Which offload: TCP super-packets on TUN devices, UDP_SEGMENT on send, or UDP_GRO on receive
     offload: OffloadName,
-    /// On is the default, as far as the kernel and the operator of the node have it
+    /// `on` is the default, if the kernel has it and the runner's operator leaves it on
     state: OnOff,
-    /// Only on this node
+    /// Only on this runner
     #[arg(long, value_name = "NODE")]
     node: Option<Label>,
     #[command(flatten)]

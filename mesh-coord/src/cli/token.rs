@@ -19,11 +19,11 @@ use crate::api;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
-    /// Make a token and print only the token. Anyone who has it can use it
+    /// Create a token and print only the token. Anyone who has it can use it
     Create(Create),
     /// List the tokens, without their secrets
     List(Listing),
-    /// Make a token good for nothing; the runners that it enrolled stay, unless --with-nodes
+    /// Invalidate a token; the runners that it enrolled stay, unless --with-nodes
     Revoke(Revoke),
 }
 
@@ -31,7 +31,7 @@ pub(super) enum Token {
 #[command(group = ArgGroup::new("scope").args(["teams", "deployments", "any"]).multiple(false))]
 #[command(group = ArgGroup::new("purpose").args(["teams", "deployments", "any", "admin"]).required(true).multiple(true))]
 pub(super) struct Create {
-    /// The runners may host these teams' deployments; with --admin: the token is good for this team only
+    /// The runners may host these teams' deployments; with --admin: the token is valid for this team only
     #[arg(long = "team", value_name = "TEAM", num_args = 1.., value_delimiter = ',')]
     teams: Vec<Label>,
     /// The runners may host these deployments
@@ -40,24 +40,24 @@ pub(super) struct Create {
     /// The runners may host every deployment
     #[arg(long)]
     any: bool,
-    /// A token to administer from afar, with --url
+    /// A token for remote administration, with --url
     #[arg(long, conflicts_with_all = ["deployments", "any", "uses"])]
     admin: bool,
-    /// How long it is good: 90s, 30m, 1h, 7d
+    /// How long it is valid: 90s, 30m, 1h, 7d
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = time::parse)]
     ttl: Duration,
     /// How many runners it can enrol
     #[arg(long, default_value = "1", value_parser = numbers::uses)]
     uses: u32,
-    /// The runners that it enrols are removed when the coordinator has not heard them for ten minutes
+    /// The runners that it enrols are removed ten minutes after the coordinator last heard from them
     #[arg(long, conflicts_with = "admin")]
     ephemeral: bool,
-    /// What to call it: `token list` and the audit name it
+    /// A name for it, shown by `token list` and the audit
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     #[command(flatten)]
     reach: Reach,
-    /// Print JSON: the token and what is known of it
+    /// Print JSON: the token and its properties
     #[arg(long)]
     json: bool,
 }
@@ -67,7 +67,7 @@ pub(super) struct Revoke {
     /// As `token list` shows it
     #[arg(value_name = "ID")]
     token: TokenId,
-    /// Remove the runners that it enrolled, too
+    /// Also remove the runners that it enrolled
     #[arg(long)]
     with_nodes: bool,
     #[command(flatten)]

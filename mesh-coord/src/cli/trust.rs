@@ -25,10 +25,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Trust {
-    /// The deployments whose services may call those of --app; without any, the list is shown
+    /// The deployments whose services may call those of --app; without any, the command shows the list
     #[arg(value_name = "CALLER", value_delimiter = ',')]
     callers: Vec<Label>,
-    /// The deployment that is called: it decides who may
+    /// The deployment that is called; its list decides who may call it
     #[arg(long, value_name = "DEPLOYMENT", visible_alias = "deployment")]
     app: Label,
     /// Only these of its services, as in `--service '*-tcp'` [default: those that it exposes]
@@ -37,10 +37,10 @@ pub(super) struct Trust {
     /// Only these ports [default: all]
     #[arg(long = "port", value_name = "PORT", requires = "callers", value_parser = numbers::port)]
     ports: Vec<u16>,
-    /// Take the right away from the callers
+    /// Revoke the callers' right
     #[arg(long, requires = "callers", conflicts_with = "clear")]
     remove: bool,
-    /// Take the right away from all callers
+    /// Revoke the right of all callers
     #[arg(long, conflicts_with = "callers")]
     clear: bool,
     /// Return once every runner concerned has applied it; exit with 1 and name those that haven't in time
@@ -51,7 +51,7 @@ pub(super) struct Trust {
     timeout: Option<Duration>,
     #[command(flatten)]
     reach: Reach,
-    /// Print the list that holds now as JSON
+    /// Print the current list as JSON
     #[arg(long)]
     json: bool,
 }
