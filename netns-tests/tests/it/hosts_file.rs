@@ -409,7 +409,11 @@ fn by_process_names_stay_in_no_file_that_a_mount_covers() {
         // While the agent runs.
         inside(&container, "mount --bind /run/second /etc/hosts");
         wait::until_true("the names to follow", || named(&files) == [false, true, false]);
-        // While it doesn't.
+        // While it doesn't. Linux opens no file by its handle for an ordinary user (before 6.12).
+        let of_root = fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.contains("4294967295"));
+        if !of_root {
+            return;
+        }
         aws.kill();
         inside(&container, "mount --bind /run/third /etc/hosts");
         assert_eq!(named(&files), [false, true, false]);

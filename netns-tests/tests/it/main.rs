@@ -14,6 +14,7 @@ mod denied;
 mod deploy;
 mod fair_shares;
 mod fair_turns;
+mod from_0_1;
 mod getting_started;
 mod harness;
 mod hostile;
