@@ -24,7 +24,6 @@ mod oci;
 mod setup;
 mod state;
 mod sys;
-mod turns;
 
 use std::process::ExitCode;
 

@@ -39,7 +39,7 @@ pub struct NamespaceId {
 }
 
 /// Which file, whatever its path. Two open files with the same identity are the same file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileId {
     /// The device of its file system.
     pub dev: u64,

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{control::Link, dataplane::Dataplane, state::StateDir};
+use crate::{attach, control::Link, dataplane::Dataplane, state::StateDir};
 
 /// The view, for the times when the coordinator is away.
 pub(crate) const FILE: &str = "view.json";
@@ -23,6 +23,18 @@ pub(crate) fn load(state: &StateDir, runner: RunnerId) -> Option<Arc<View>> {
         Err(error) => {
             tracing::warn!(%error, "going on without it until the coordinator is there");
             None
+        }
+    }
+}
+
+/// Warns whenever a view brings another range that this machine uses otherwise.
+pub(crate) async fn warn_of_clashes(mut views: watch::Receiver<Option<Arc<View>>>) {
+    let range = |view: &Option<Arc<View>>| view.as_ref().map(|view| view.network.range);
+    let mut before = range(&views.borrow_and_update());
+    while views.changed().await.is_ok() {
+        let Some(now) = range(&views.borrow_and_update()) else { continue };
+        if before.replace(now).is_some_and(|before| before != now) {
+            attach::warn_of_clash(now).await;
         }
     }
 }

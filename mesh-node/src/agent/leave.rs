@@ -6,7 +6,7 @@ use mesh_proto::message::{Answer, Ask, Refusal};
 
 use super::{Agent, apply, identity, learned, pins};
 use crate::{
-    containers, hosts, instances,
+    hosts, instances,
     local::{self, VERSION},
     state::StateDir,
 };
@@ -19,7 +19,7 @@ const FILES: [&str; 8] = [
     identity::FILE,
     apply::FILE,
     instances::FILE,
-    containers::FILE,
+    instances::FILE_OF_CONTAINERS,
     hosts::FILE,
     learned::FILE,
     pins::FILE,
@@ -43,7 +43,7 @@ impl Agent {
                 ),
             ));
         }
-        let mut ended = self.instances.detach_all().await;
+        let mut ended = self.instances.detach_all().await?;
         // One that doesn't know us (any more) need not be told.
         if !self.control.link().unknown {
             // The coordinator closes the stream then.
@@ -58,7 +58,7 @@ impl Agent {
             }
         }
         // What was attached in between must not be left with an interface that nobody serves.
-        ended.extend(self.instances.detach_all().await);
+        ended.extend(self.instances.detach_all().await?);
         super::cdi::remove();
         forget(&self.state)?;
         tracing::info!(runner = %self.runner, name = %self.name, "has left the mesh");

@@ -19,6 +19,7 @@ mod why;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use mesh_link::Url;
 use mesh_proto::{
     Label, RunnerId,
@@ -35,9 +36,8 @@ pub(crate) use identity::{Enrolment, FILE as IDENTITY, Identity};
 pub(crate) use settings::{Flags, Settings};
 
 use crate::{
-    attach::{self, NamespaceId, Staging},
+    attach::{self, Staging},
     config::Config,
-    containers::Containers,
     control::{Control, LocalState, Target},
     dataplane::{self, DataEvent, Dataplane},
     hosts,
@@ -65,7 +65,6 @@ struct Agent {
     control: Control,
     dataplane: Arc<Dataplane>,
     instances: Instances,
-    containers: Containers,
     applied: watch::Receiver<Option<Have>>,
     endpoints: watch::Receiver<Vec<SocketAddr>>,
     broken: paths::Broken,
@@ -85,7 +84,7 @@ pub(crate) enum Purpose {
 
 /// Makes the task that attaches what the Docker of one socket starts, until it is aborted. The agent gets it from above: it
 /// doesn't know its ways in.
-pub(crate) type WatchDocker = fn(PathBuf, Containers, StateDir) -> AbortHandle;
+pub(crate) type WatchDocker = fn(PathBuf, Instances, StateDir) -> AbortHandle;
 
 /// What an agent needs of the machine and can be had only once: held to see that it is there.
 pub(crate) struct Ready {
@@ -153,9 +152,8 @@ pub(crate) async fn run(
         guards,
         applied: applied.clone(),
     };
-    let (instances, ended) = Instances::start(parts, instances::load(&state)).await;
-    let containers = Containers::start(instances.clone(), state.clone()).await;
-    tokio::spawn(instances.clone().follow());
+    let instances = Instances::start(parts, instances::load(&state)).await;
+    tokio::spawn(apply::warn_of_clashes(control.views()));
 
     let (learn, learning) = mpsc::unbounded_channel();
     tokio::spawn(learned::keep(state.clone(), learning));
@@ -173,7 +171,6 @@ pub(crate) async fn run(
         control: control.clone(),
         dataplane: Arc::clone(&dataplane),
         instances: instances.clone(),
-        containers,
         applied: applied.clone(),
         endpoints: endpoints.clone(),
         broken: paths::Broken::default(),
@@ -181,9 +178,11 @@ pub(crate) async fn run(
     });
     let calls = local::serve(&state)?;
     notify::ready();
-    let held = instances.clone();
-    let local =
-        LocalState { port: dataplane.port(), endpoints_only, endpoints, applied, held: Box::new(move || held.hello()) };
+    let held = Box::new(move || {
+        let instances = instances.clone();
+        async move { instances.hello().await }.boxed()
+    });
+    let local = LocalState { port: dataplane.port(), endpoints_only, endpoints, applied, held };
     let target = Target { urls: coordinators, fingerprint, runner, credential: credential.to_text() };
     tokio::spawn(session.run(target, local));
     tokio::spawn(switch(control.switches(), offloads, Arc::clone(&dataplane)));
@@ -193,7 +192,7 @@ pub(crate) async fn run(
     let mut following = reload::Following::start(&agent, config, watch);
     tokio::spawn(async move { following.keep(hangup).await });
 
-    let told = serve(&agent, calls, events, ended, &confirmed, &learn);
+    let told = serve(&agent, calls, events, &confirmed, &learn);
     let leaving = async {
         match purpose {
             Purpose::Run => std::future::pending().await,
@@ -240,7 +239,6 @@ async fn serve(
     agent: &Arc<Agent>,
     mut calls: mpsc::Receiver<Call>,
     mut events: mpsc::UnboundedReceiver<DataEvent>,
-    mut ended: mpsc::UnboundedReceiver<NamespaceId>,
     confirmed: &mpsc::UnboundedSender<mesh_proto::Revision>,
     learn: &mpsc::UnboundedSender<(RunnerId, SocketAddr)>,
 ) -> Result<(), Refusal> {
@@ -253,10 +251,6 @@ async fn serve(
                 let agent = Arc::clone(agent);
                 tokio::spawn(async move { agent.answer(call).await });
             }
-            Some(namespace) = ended.recv() => {
-                let instances = agent.instances.clone();
-                tokio::spawn(async move { instances.end(namespace).await });
-            }
             event = events.recv() => match event {
                 // Nobody to tell only when the agent ends.
                 Some(DataEvent::Applied(revision)) => drop(confirmed.send(revision)),
@@ -266,10 +260,7 @@ async fn serve(
                     tokio::spawn(async move { agent.path_broken(runner).await });
                 }
                 Some(DataEvent::Reachable(runner)) => agent.path_healed(runner),
-                Some(DataEvent::Gone(port)) => {
-                    let instances = agent.instances.clone();
-                    tokio::spawn(async move { instances.gone(port).await });
-                }
+                Some(DataEvent::Gone(port)) => agent.instances.gone(port),
                 Some(DataEvent::Failed(why)) => return Err(failed(why)),
                 None => return Err(failed("its thread is gone".to_owned())),
             }

@@ -78,7 +78,7 @@ impl Following {
             let (agent, watch) = (&self.agent, self.watch_docker);
             self.watches
                 .entry(socket.clone())
-                .or_insert_with(|| watch(socket.clone(), agent.containers.clone(), agent.state.clone()));
+                .or_insert_with(|| watch(socket.clone(), agent.instances.clone(), agent.state.clone()));
         }
     }
 

@@ -17,11 +17,10 @@ use super::{
 };
 use crate::{
     attach::Namespace,
-    containers::{Life, Start},
     dataplane::Report,
     hint::with_nearest,
-    hosts::{HostsFile, Place, Unkept},
-    instances::Wish,
+    hosts::{HostsFile, Place, Reach as _, Unkept},
+    instances::{Life, Start, Wish},
     local::{self, Call, NamespacePlace, Request, VERSION},
 };
 
@@ -62,12 +61,12 @@ impl Agent {
                     None => Life::Process(fds.next().ok_or_else(|| missing("process"))?),
                 };
                 let start = Start { id, service, client, namespace, hosts, unkept, life };
-                value(&self.containers.attach(start).await?)
+                value(&self.instances.attach_container(start).await?)
             }
-            Request::Containers => value(&self.containers.list()),
-            Request::DetachContainer { id } => value(&self.containers.detach(&id).await),
-            Request::Drain { instance } => value(&self.instances.drain(instance).await?),
-            Request::Undrain { instance } => value(&self.instances.undrain(instance).await?),
+            Request::Containers => value(&self.instances.containers().await),
+            Request::DetachContainer { id } => value(&self.instances.detach_container(id).await?),
+            Request::Drain { instance } => value(&self.instances.set_draining(instance, true).await?),
+            Request::Undrain { instance } => value(&self.instances.set_draining(instance, false).await?),
             Request::Leave => value(&self.leave().await?),
             Request::Names { service } => value(&self.names(service).await?),
             Request::Status => value(&self.status().await),
@@ -159,8 +158,7 @@ async fn wish(
     let namespace = Arc::new(open(fds)?);
     let (hosts, unkept) = hosts_file(hosts, fds).await?;
     let process = if process { Some(fds.next().ok_or_else(|| missing("process"))?) } else { None };
-    let watched = process.is_some();
-    Ok(Wish { service, client, namespace, place, hosts, unkept, process, watched })
+    Ok(Wish { service, client, namespace, place, hosts, unkept, process })
 }
 
 /// The hosts file to keep, or why the instance does without it.

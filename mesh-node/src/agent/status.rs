@@ -19,6 +19,7 @@ impl Agent {
     pub(super) async fn status(&self) -> local::Status {
         let (view, link) = (self.control.view(), self.control.link());
         let report = self.dataplane.report().await;
+        let (instances, waiting) = (self.shown(report.as_ref()).await, self.instances.waiting().await);
         let (error, hint) = link.trouble.as_ref().map(|trouble| (trouble.to_string(), trouble.hint())).unzip();
         local::Status {
             version: VERSION,
@@ -32,8 +33,8 @@ impl Agent {
             port: self.dataplane.port(),
             endpoints: self.endpoints.borrow().clone(),
             peers: report.iter().flat_map(|report| peers(report, view.as_deref())).collect(),
-            instances: self.shown(report.as_ref()),
-            waiting: self.containers.waiting(),
+            instances,
+            waiting,
             drops: report.iter().flat_map(drops).collect(),
             traffic: report.iter().flat_map(traffic).collect(),
             offloads: offloads(self.operator, *self.control.switches().borrow(), report.as_ref()),
@@ -42,12 +43,11 @@ impl Agent {
     }
 
     /// The instances, with what others know of them.
-    fn shown(&self, report: Option<&Report>) -> Vec<local::Instance> {
-        let mut instances = self.instances.list();
+    async fn shown(&self, report: Option<&Report>) -> Vec<local::Instance> {
+        let mut instances = self.instances.list().await;
         for instance in &mut instances {
             let known = report.and_then(|report| report.engine.instances.iter().find(|i| i.instance == instance.id));
             instance.connections = known.map(|known| known.open);
-            instance.containers = self.containers.holding(instance.id);
         }
         instances
     }

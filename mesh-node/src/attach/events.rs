@@ -7,6 +7,7 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
+use mesh_lifecycle::Nsid;
 use rtnetlink::{
     packet_route::{
         RouteNetlinkMessage,
@@ -26,10 +27,6 @@ use crate::sys::netns::Ear;
 /// The subscribed groups: `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV4_RULE` of
 /// linux/rtnetlink.h.
 const GROUPS: [u32; 4] = [1, 5, 7, 8];
-
-/// The number of a namespace in the namespace of the socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Nsid(i32);
 
 /// A notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

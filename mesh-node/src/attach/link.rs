@@ -6,6 +6,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
+use mesh_lifecycle::Mark;
 use rtnetlink::{
     packet_core::Nla,
     packet_route::{
@@ -17,10 +18,7 @@ use rtnetlink::{
     },
 };
 
-use super::{
-    mark::{Mark, alias},
-    netlink::Netlink,
-};
+use super::{mark::alias, netlink::Netlink};
 
 /// The interface's name in every instance's namespace.
 pub(super) const NAME: &str = "mesh0";

@@ -6,7 +6,7 @@
 
 use std::io;
 
-pub(crate) use mesh_lifecycle::Mark;
+use mesh_lifecycle::Mark;
 
 /// Draws a mark.
 ///

@@ -25,15 +25,16 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use mesh_lifecycle::{Birthplace, Mark};
 use mesh_proto::Range;
 
 pub(crate) use self::{
     clash::warn_of_clash,
     error::AttachError,
-    events::{Events, News, Nsid, number},
-    mark::{Mark, draw as draw_mark},
+    events::{Events, News, number},
+    mark::draw as draw_mark,
     mend::mend,
-    namespace::{Namespace, NamespaceId, Staging},
+    namespace::{Namespace, Staging},
     probe::{Probed, probe},
     rules::Seen,
 };
@@ -68,19 +69,11 @@ pub(crate) struct Made {
     pub(crate) seen: Seen,
 }
 
-/// Where to make a `mesh0`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Birthplace {
-    /// In the staging namespace. Then its queue doesn't keep the instance's namespace alive, so that the end of the
-    /// namespace shows the end of the instance. But when an interface changes namespaces, the kernel waits for all
-    /// processors (`rcu_barrier` in `__dev_change_net_namespace`, net/core/dev.c), which takes some 20 ms.
-    Staging,
-    /// In the namespace itself. Its queue keeps the namespace alive (`sk_alloc` in `tun_chr_open`, drivers/net/tun.c).
-    /// This is for an instance whose end shows otherwise, like that of a process.
-    There,
-}
-
 /// Makes a `mesh0` before its configuration is known. If an earlier agent has left one, this does nothing.
+///
+/// A queue that was opened in a namespace keeps it alive (`sk_alloc` in `tun_chr_open`, drivers/net/tun.c), which one
+/// from staging doesn't. But when an interface changes namespaces, the kernel waits for all processors (`rcu_barrier`
+/// in `__dev_change_net_namespace`, net/core/dev.c), which takes some 20 ms.
 ///
 /// # Errors
 /// If the namespace is the machine's own or has another `mesh0`, or if a step fails.

@@ -9,20 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use mesh_lifecycle::NamespaceId;
 
 use super::{AttachError, error::At};
 use crate::sys::netns;
-
-/// The identity of a network namespace: two handles with the same identity are the same namespace, as long as either is
-/// open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct NamespaceId {
-    /// The device of the namespace file system.
-    pub(crate) dev: u64,
-    /// The namespace's inode there.
-    pub(crate) ino: u64,
-}
 
 /// An open network namespace. It keeps the namespace alive.
 #[derive(Debug)]

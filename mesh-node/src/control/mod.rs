@@ -19,6 +19,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::future::BoxFuture;
 use mesh_link::Url;
 use mesh_proto::{
     RunnerId, View,
@@ -59,7 +60,7 @@ pub(crate) struct LocalState {
     /// The view in force; every change is reported.
     pub(crate) applied: watch::Receiver<Option<Have>>,
     /// Lists this runner's instances; called when a stream begins.
-    pub(crate) held: Box<dyn Fn() -> Vec<Held> + Send + Sync>,
+    pub(crate) held: Box<dyn Fn() -> BoxFuture<'static, Vec<Held>> + Send + Sync>,
 }
 
 /// The state of the stream.
@@ -174,11 +175,16 @@ impl Control {
         self.switches.clone()
     }
 
+    /// The next attempt at a stream is made at once.
+    pub(crate) fn hurry(&self) {
+        self.queue.bell.notify_one();
+    }
+
     /// Waits up to `patience` for a stream; returns whether there is one. The next attempt is made at once.
     pub(crate) async fn connected(&self, patience: Duration) -> bool {
         let mut link = self.link.clone();
         if !link.borrow().connected {
-            self.queue.bell.notify_one();
+            self.hurry();
         }
         matches!(tokio::time::timeout(patience, link.wait_for(|link| link.connected)).await, Ok(Ok(_)))
     }
@@ -193,13 +199,6 @@ impl Control {
         let mut link = self.link.clone();
         self.queue.intent.send_replace(Intent::End);
         let _ = tokio::time::timeout(patience, link.wait_for(|link| !link.connected)).await;
-    }
-
-    /// Waits up to `patience` for a view with this property.
-    pub(crate) async fn view_where(&self, patience: Duration, has: impl Fn(&View) -> bool) -> Option<Arc<View>> {
-        let mut views = self.views.clone();
-        let found = views.wait_for(|view| view.as_deref().is_some_and(&has));
-        tokio::time::timeout(patience, found).await.ok()?.ok()?.clone()
     }
 
     /// Asks the coordinator.

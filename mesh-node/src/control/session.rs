@@ -120,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     async fn run(&mut self, local: &mut LocalState) -> Result<Never, SessionEnd> {
         // Questions are accepted before the hello lists the instances: one that is attached from here on is asked for.
         let mut questions: mpsc::UnboundedReceiver<Pending> = self.state.queue.open();
-        let hello = self.hello(local);
+        let hello = self.hello(local).await;
         self.send(&hello).await?;
         let mut deadline = Instant::now() + SILENCE;
         let mut intent = self.state.queue.intent.subscribe();
@@ -161,7 +161,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         SessionEnd::AgentEnds
     }
 
-    fn hello(&self, local: &mut LocalState) -> Up {
+    async fn hello(&self, local: &mut LocalState) -> Up {
+        let instances = (local.held)().await;
         Up::Hello {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -169,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             endpoints: local.endpoints.borrow_and_update().clone(),
             port: local.port,
             endpoints_only: local.endpoints_only,
-            instances: (local.held)(),
+            instances,
             process: Some(process()),
             refused: self.state.link.borrow().copy,
         }

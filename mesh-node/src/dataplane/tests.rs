@@ -33,9 +33,14 @@ fn service(at: At) -> Ipv4Addr {
 }
 
 fn create(staging: &Staging, ns: &Namespace, at: At) -> OwnedFd {
-    attach::create(staging, ns, &at.addressing(), attach::prepare(staging, ns, attach::Birthplace::Staging).unwrap())
-        .unwrap()
-        .queue
+    attach::create(
+        staging,
+        ns,
+        &at.addressing(),
+        attach::prepare(staging, ns, mesh_lifecycle::Birthplace::Staging).unwrap(),
+    )
+    .unwrap()
+    .queue
 }
 
 /// Two runners with an instance each. Their sockets are in `host` or in the test's own namespace.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     attach::Namespace,
-    hosts::{HostsFile, Place, Unkept},
+    hosts::{HostsFile, Place, Reach as _, Unkept},
     local::{ContainerId, target},
 };
 

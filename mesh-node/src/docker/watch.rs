@@ -18,8 +18,9 @@ use super::{
 };
 use crate::{
     config::{Config, Sources},
-    containers::{Containers, IMAGES_OWN, Life, Member, Start, leave_out_the_images, member},
+    containers::{IMAGES_OWN, Member, leave_out_the_images, member},
     hint::Hint as _,
+    instances::{Instances, Life, Start},
     local::ContainerId,
     state::StateDir,
 };
@@ -67,12 +68,12 @@ enum Done {
 }
 
 /// Starts to attach what Docker starts, by its API at this socket. Ends with the runtime, or when the handle aborts it.
-pub(crate) fn watch(socket: PathBuf, containers: Containers, state: StateDir) -> AbortHandle {
-    tokio::spawn(follow(socket, containers, state)).abort_handle()
+pub(crate) fn watch(socket: PathBuf, instances: Instances, state: StateDir) -> AbortHandle {
+    tokio::spawn(follow(socket, instances, state)).abort_handle()
 }
 
-async fn follow(socket: PathBuf, containers: Containers, state: StateDir) {
-    let docker = Arc::new(Docker { socket, containers, state, places: Semaphore::new(AT_ONCE) });
+async fn follow(socket: PathBuf, instances: Instances, state: StateDir) {
+    let docker = Arc::new(Docker { socket, instances, state, places: Semaphore::new(AT_ONCE) });
     let mut troubles = Troubles::default();
     loop {
         let socket = docker.socket.display();
@@ -92,7 +93,7 @@ async fn follow(socket: PathBuf, containers: Containers, state: StateDir) {
 #[derive(Debug)]
 struct Docker {
     socket: PathBuf,
-    containers: Containers,
+    instances: Instances,
     state: StateDir,
     places: Semaphore,
 }
@@ -139,22 +140,23 @@ impl Docker {
             };
             // An error may also follow an earlier success.
             let hint = error.hint.as_deref().unwrap_or_default();
-            if !self.holds(&id) && attempts.is_new(&error.error) {
+            let is_without = !self.holds(&id).await;
+            if is_without && attempts.is_new(&error.error) {
                 tracing::warn!(container = %id, %error, hint, "it runs without the mesh; the agent retries");
             } else {
                 tracing::debug!(container = %id, %error, "the agent retries");
             }
-            self.containers.waits(&id, (!self.holds(&id)).then_some(error));
+            self.instances.waits(&id, is_without.then_some(error));
             if !attempts.next().await {
                 // Another task handles a later start of it, or Docker has ended.
                 break;
             }
         }
-        self.containers.waits(&id, None);
+        self.instances.waits(&id, None);
     }
 
-    fn holds(&self, id: &ContainerId) -> bool {
-        self.containers.list().containers.contains(id)
+    async fn holds(&self, id: &ContainerId) -> bool {
+        self.instances.containers().await.containers.contains(id)
     }
 
     async fn try_attach(&self, api: &Api, id: &ContainerId) -> Result<Done, DockerError> {
@@ -210,7 +212,7 @@ impl Docker {
         let Member { service, client } = member;
         let (namespace, life) = (Arc::new(namespace), Life::Process(process));
         let start = Start { id, service, client, namespace, hosts, unkept, life };
-        self.containers.attach(start).await?;
+        self.instances.attach_container(start).await?;
         Ok(Done::Attached)
     }
 }

@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use mesh_lifecycle::FileId;
 use mesh_proto::message::Refusal;
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
@@ -24,7 +25,7 @@ use tokio::runtime;
 
 use super::{
     edit,
-    id::FileId,
+    id::identity,
     scan::{Scan, take_out},
 };
 use crate::sys::{
@@ -129,7 +130,7 @@ impl HostsFile {
         let metadata = file.metadata().map_err(|e| refuse(e.to_string()))?;
         Ok(Some(Self {
             file,
-            id: FileId::of(&metadata),
+            id: identity(&metadata),
             owner: metadata.uid(),
             name,
             process: None,
@@ -385,7 +386,7 @@ pub(super) fn reference(fd: &impl AsRawFd) -> PathBuf {
 /// Whether this is the machine's own hosts file: that of the agent, or that of the first process if the agent runs in a
 /// container and sees the machine's processes.
 fn is_our_own(metadata: &fs::Metadata) -> bool {
-    let is = |path| fs::metadata(path).is_ok_and(|own| FileId::of(&own) == FileId::of(metadata));
+    let is = |path| fs::metadata(path).is_ok_and(|own| identity(&own) == identity(metadata));
     is("/etc/hosts") || is("/proc/1/root/etc/hosts")
 }
 

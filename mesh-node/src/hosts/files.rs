@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use mesh_lifecycle::FileId;
 use mesh_proto::ServicePath;
 use tokio::{
     sync::{mpsc, watch},
@@ -16,7 +17,6 @@ use tokio::{
 use super::{
     HostsFile,
     guard::Guards,
-    id::FileId,
     keeping::keep,
     kept::{Holding, Kept, KeptFile, Shared},
     ledger::{Found, Ledger, Written},

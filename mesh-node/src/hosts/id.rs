@@ -2,17 +2,9 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
-use serde::{Deserialize, Serialize};
+use mesh_lifecycle::FileId;
 
-/// The identity of the file: no other file has it while this one is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct FileId {
-    pub(super) device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    pub(super) fn of(metadata: &fs::Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino() }
-    }
+/// The identity of a file.
+pub(super) fn identity(metadata: &fs::Metadata) -> FileId {
+    FileId { dev: metadata.dev(), ino: metadata.ino() }
 }

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use crate::{
         attach::lab::PATIENCE,
-        hosts::{Files, Guards, HostsFile, Place},
+        hosts::{Files, Guards, HostsFile, Place, Reach as _},
         state::tests::Scratch,
     };
 

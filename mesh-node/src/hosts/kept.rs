@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use mesh_lifecycle::FileId;
 use mesh_proto::ServicePath;
 use tokio::{
     sync::{mpsc, watch},
@@ -26,7 +27,6 @@ use super::{
     HostsFile,
     bell::Bell,
     guard::{Guard, Guards, Unwatched},
-    id::FileId,
     ledger::{Ledger, Written},
     mounts::MountWatch,
     seen::SeenBy,
@@ -147,11 +147,6 @@ impl Kept {
     pub(super) async fn take_back(&self) -> io::Result<()> {
         let asked = self.0.ask(|work| (work.names, work.noted) = (None, true));
         self.0.done(PATIENCE, asked).await
-    }
-
-    /// Whether both are the same file.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Its identity.
@@ -360,6 +355,11 @@ impl Drop for KeptFile {
 
 #[cfg(test)]
 impl Kept {
+    /// Whether both are the same file.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The bell of its guard.
     pub(super) fn bell(&self) -> Arc<Bell> {
         Arc::clone(&self.0.bell)

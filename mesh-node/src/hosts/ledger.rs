@@ -9,6 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use mesh_lifecycle::FileId;
 use mesh_proto::ServicePath;
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     HostsFile,
     file::reference,
-    id::FileId,
+    id::identity,
     place::{reach_in_process, walk},
 };
 use crate::{
@@ -90,7 +91,7 @@ impl Written {
             return Found::There(found);
         }
         let views = [None].into_iter().chain(self.process.map(Some));
-        let mounts: Vec<Mount> = views.flat_map(|view| Mount::all_of(view, self.file.device)).collect();
+        let mounts: Vec<Mount> = views.flat_map(|view| Mount::all_of(view, self.file.dev)).collect();
         if mounts.is_empty() && self.process.is_some() {
             return Found::Gone("its process has ended, or sees it no more");
         }
@@ -111,7 +112,7 @@ impl Written {
 
     /// Whether this is the file, and no later one with its number.
     fn is(&self, found: &OwnedFd) -> bool {
-        let same = std::fs::metadata(reference(found)).is_ok_and(|metadata| FileId::of(&metadata) == self.file);
+        let same = std::fs::metadata(reference(found)).is_ok_and(|metadata| identity(&metadata) == self.file);
         same && (self.handle.is_none() || self.handle == Handle::of(found).ok())
     }
 }
@@ -153,7 +154,7 @@ impl Mount {
     fn open(&self) -> Option<File> {
         let found = walk(&self.root, &self.point).ok()?;
         let metadata = std::fs::metadata(reference(&found)).ok()?;
-        if FileId::of(&metadata).device != self.device || !(metadata.is_dir() || metadata.is_file()) {
+        if identity(&metadata).dev != self.device || !(metadata.is_dir() || metadata.is_file()) {
             return None;
         }
         let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;

@@ -18,7 +18,6 @@ mod seen;
 pub(crate) use file::{HostsFile, Unkept};
 pub(crate) use files::{Files, Taken};
 pub(crate) use guard::Guards;
-pub(crate) use id::FileId;
 pub(crate) use kept::Kept;
 pub(crate) use ledger::FILE;
-pub(crate) use place::Place;
+pub(crate) use place::{Place, Reach};

@@ -10,6 +10,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use mesh_lifecycle::FileId;
+pub(crate) use mesh_lifecycle::HostsPlace as Place;
 use mesh_proto::message::Refusal;
 use nix::{
     fcntl::{OFlag, open, openat, readlinkat},
@@ -19,12 +21,11 @@ use nix::{
     },
     unistd::geteuid,
 };
-use serde::{Deserialize, Serialize};
 
 use super::{
     HostsFile, Unkept,
     file::{barred, leased},
-    id::FileId,
+    id::identity,
 };
 use crate::sys::{
     borrow::Rights,
@@ -34,25 +35,43 @@ use crate::sys::{
 /// How many symbolic links are followed on the way to a file, as in the kernel (path_resolution(7)).
 const LINKS: u32 = 40;
 
-/// The place of a hosts file, to find it again after a restart of the agent.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Place {
-    /// By a path of the machine.
-    Path(PathBuf),
-    /// `/etc/hosts` as this process sees it.
-    Process(i32),
-    /// `/etc/hosts` as this process sees it, while it is this file of its runtime, whose path leads nowhere if the
-    /// agent runs in a container.
-    Runtime(i32, PathBuf),
-}
+/// Leads from a place to the file there.
+pub(crate) trait Reach: Sized {
+    /// By a path from an operator. Every spelling of `/proc/PID/root/etc/hosts` means the file of that process.
+    fn of(path: PathBuf) -> Self;
 
-impl Place {
     /// Opens the place as a mere reference (`O_PATH`, open(2)), which has no side effects.
     ///
     /// # Errors
     /// If there is nothing, or only a symbolic link.
-    pub(crate) fn reach(&self) -> Result<OwnedFd, Refusal> {
+    fn reach(&self) -> Result<OwnedFd, Refusal>;
+
+    /// Opens the hosts file. A path comes from an operator or a runtime and is opened with the agent's rights. The file
+    /// of a process comes from that process or its mounts: it is looked up again and opened with that process's rights,
+    /// whatever the caller has found.
+    ///
+    /// # Errors
+    /// If it is no hosts file, or the process may not write it.
+    fn open(&self, found: &OwnedFd) -> Result<HostsFile, Unkept>;
+
+    /// Opens it after a restart of the agent, or after the file was replaced. `None` if another process holds a lease
+    /// on it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    fn open_again(&self) -> Result<Option<HostsFile>, Unkept>;
+
+    /// Whether another file is there by now; `None`: none is, or it can't be reached. A process that has no hosts file
+    /// any more does not have this one.
+    fn leads_elsewhere(&self, file: FileId) -> Option<bool>;
+
+    /// Whether the file there may replace one of `owner`: a user that can only rename files in a directory must not
+    /// make the agent write to files of others.
+    fn is_heir_of(&self, owner: u32) -> bool;
+}
+
+impl Reach for Place {
+    fn reach(&self) -> Result<OwnedFd, Refusal> {
         let (found, path) = match self {
             Self::Path(path) => (reach_path(path), path.display().to_string()),
             Self::Process(pid) | Self::Runtime(pid, _) => {
@@ -71,38 +90,24 @@ impl Place {
         })
     }
 
-    /// Opens the hosts file. A path comes from an operator or a runtime and is opened with the agent's rights. The file
-    /// of a process comes from that process or its mounts: it is looked up again and opened with that process's rights,
-    /// whatever the caller has found.
-    ///
-    /// # Errors
-    /// If it is no hosts file, or the process may not write it.
-    pub(crate) fn open(&self, found: &OwnedFd) -> Result<HostsFile, Unkept> {
-        self.open_reached(found)?.ok_or_else(|| Unkept::Refused(leased(found)))
+    fn open(&self, found: &OwnedFd) -> Result<HostsFile, Unkept> {
+        open_reached(self, found)?.ok_or_else(|| Unkept::Refused(leased(found)))
     }
 
-    /// Opens it after a restart of the agent, or after the file was replaced. `None` if another process holds a lease
-    /// on it.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub(crate) fn open_again(&self) -> Result<Option<HostsFile>, Unkept> {
-        self.open_reached(&self.reach().map_err(Unkept::Refused)?)
+    fn open_again(&self) -> Result<Option<HostsFile>, Unkept> {
+        open_reached(self, &self.reach().map_err(Unkept::Refused)?)
     }
 
-    /// By a path from an operator. Every spelling of `/proc/PID/root/etc/hosts` means the file of that process.
-    pub(crate) fn of(path: PathBuf) -> Self {
+    fn of(path: PathBuf) -> Self {
         let process = || path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/root/etc/hosts")?.parse().ok();
         process().filter(|pid| *pid > 0).map_or(Self::Path(path.clone()), Self::Process)
     }
 
-    /// Whether another file is there by now; `None`: none is, or it can't be reached. A process that has no hosts file
-    /// any more does not have this one.
-    pub(crate) fn leads_elsewhere(&self, file: FileId) -> Option<bool> {
+    fn leads_elsewhere(&self, file: FileId) -> Option<bool> {
         match self {
             Self::Path(_) => {
                 let found = File::from(self.reach().ok()?);
-                Some(FileId::of(&found.metadata().ok()?) != file)
+                Some(identity(&found.metadata().ok()?) != file)
             }
             Self::Process(pid) | Self::Runtime(pid, _) => {
                 is_seen_by(*pid, &pidfd(*pid).ok()?, file).map(|is_seen| !is_seen)
@@ -110,27 +115,26 @@ impl Place {
         }
     }
 
-    /// Whether the file there may replace one of `owner`: a user that can only rename files in a directory must not
-    /// make the agent write to files of others.
-    pub(crate) fn is_heir_of(&self, owner: u32) -> bool {
+    fn is_heir_of(&self, owner: u32) -> bool {
         let Self::Path(path) = self else { return true };
         let heir =
             self.reach().and_then(|found| File::from(found).metadata().map_err(|e| Refusal::bare(e.to_string())));
         let directory = path.parent().and_then(|directory| std::fs::metadata(directory).ok());
         heir.is_ok_and(|heir| heir.uid() == owner || directory.is_some_and(|directory| directory.uid() == heir.uid()))
     }
+}
 
-    fn open_reached(&self, found: &OwnedFd) -> Result<Option<HostsFile>, Unkept> {
-        let (pid, rights) = match self {
-            Self::Path(_) => return HostsFile::open_unleased(found, None),
-            // A mount that a root user made is not the container's choice.
-            Self::Runtime(pid, path) if mounted_from(*pid, path) => (*pid, None),
-            Self::Process(pid) | Self::Runtime(pid, _) => (*pid, Some(rights_of(*pid)?)),
-        };
-        let found = self.reach().map_err(Unkept::Refused)?;
-        let opened = HostsFile::open_unleased(&found, rights.as_ref())?;
-        Ok(opened.map(|file| file.seen_by(pid)))
-    }
+/// Opens what [`Reach::reach`] found.
+fn open_reached(place: &Place, found: &OwnedFd) -> Result<Option<HostsFile>, Unkept> {
+    let (pid, rights) = match place {
+        Place::Path(_) => return HostsFile::open_unleased(found, None),
+        // A mount that a root user made is not the container's choice.
+        Place::Runtime(pid, path) if mounted_from(*pid, path) => (*pid, None),
+        Place::Process(pid) | Place::Runtime(pid, _) => (*pid, Some(rights_of(*pid)?)),
+    };
+    let found = place.reach().map_err(Unkept::Refused)?;
+    let opened = HostsFile::open_unleased(&found, rights.as_ref())?;
+    Ok(opened.map(|file| file.seen_by(pid)))
 }
 
 fn rights_of(pid: i32) -> Result<Rights, Unkept> {
@@ -147,7 +151,7 @@ pub(super) fn is_seen_by(pid: i32, process: &OwnedFd, file: FileId) -> Option<bo
         return None;
     }
     match seen {
-        Ok(metadata) => Some(FileId::of(&metadata) == file),
+        Ok(metadata) => Some(identity(&metadata) == file),
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => Some(false),
         Err(_) => None,
     }

@@ -6,11 +6,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use mesh_lifecycle::FileId;
 use tokio::task::spawn_blocking;
 
 use super::{
     bell::Bell,
-    id::FileId,
     mounts::{MountWatch, MountWatches},
     place::is_seen_by,
 };

@@ -16,7 +16,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Instances, Parts, Wish, load};
+use super::{Instances, Parts, Start, Wish, load};
 use crate::{
     attach::{
         Namespace, Staging,
@@ -27,7 +27,7 @@ use crate::{
         lab::{Peer, Streams},
     },
     dataplane::{DataEvent, Dataplane},
-    hosts::{Guards, HostsFile, Place},
+    hosts::{Guards, HostsFile, Place, Reach as _},
     local::NamespacePlace,
     state::{StateDir, tests::Scratch},
 };
@@ -163,15 +163,12 @@ impl Agent {
             guards: guards.clone(),
             applied: applied_receiver.clone(),
         };
-        let (instances, mut ended) = Instances::start(parts, load(state)).await;
-        tokio::spawn(instances.clone().follow());
+        let instances = Instances::start(parts, load(state)).await;
         let told = instances.clone();
         let events = tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    Some(event) = events.recv() => if let DataEvent::Gone(port) = event { told.gone(port).await },
-                    Some(namespace) = ended.recv() => told.end(namespace).await,
-                    else => return,
+            while let Some(event) = events.recv().await {
+                if let DataEvent::Gone(port) = event {
+                    told.gone(port);
                 }
             }
         });
@@ -181,7 +178,10 @@ impl Agent {
             endpoints_only: false,
             endpoints: watch::channel(vec![]).1,
             applied: applied_receiver,
-            held: Box::new(move || held.hello()),
+            held: Box::new(move || {
+                let held = held.clone();
+                Box::pin(async move { held.hello().await })
+            }),
         };
         let streams = Streams::new(session, RunnerId(1), local);
         Self { instances, streams, control, model: Arc::clone(model), stream: None, events, dataplane: weak, guards }
@@ -262,18 +262,22 @@ impl Agent {
             hosts,
             unkept: None,
             process: None,
-            watched: false,
         };
         self.instances.attach(wish).await.map(|answer| answer.instance.id)
     }
 
-    pub(crate) fn list(&self) -> Vec<u64> {
-        self.instances.list().iter().map(|instance| instance.id.0).collect()
+    /// Gives a container its instance.
+    pub(crate) async fn attach_container(&self, start: Start) -> Result<InstanceId, Refusal> {
+        self.instances.attach_container(start).await.map(|answer| answer.instance.id)
     }
 
-    pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+    pub(crate) async fn list(&self) -> Vec<u64> {
+        self.instances.list().await.iter().map(|instance| instance.id.0).collect()
+    }
+
+    pub(crate) async fn until(&self, what: &str, is_so: impl AsyncFn(&Self) -> bool) {
         let waiting = async {
-            while !is_so(self) {
+            while !is_so(self).await {
                 tokio::task::yield_now().await;
             }
         };

@@ -1,28 +1,30 @@
-//! The instances of this runner: put into namespaces, kept through restarts of the agent and absences of the
-//! coordinator, and taken out again.
+//! The instances of this runner, and the containers that hold them. Their rules are in `mesh_lifecycle`; this is the one task that
+//! owns a [`mesh_lifecycle::Lifecycle`], tells it what happens, and does what it wants done.
 
-mod begin;
-mod end;
+mod answer;
+mod blocking;
+mod ears;
+mod execute;
+mod handle;
 mod hosts;
+mod kept;
+mod kernel;
 #[cfg(test)]
 pub(crate) mod lab;
-mod manager;
+mod log;
+mod message;
 mod probe;
-mod reconcile;
-mod recover;
+mod reopen;
+mod request;
+mod save;
+mod shell;
 mod store;
-mod table;
-mod upkeep;
 mod watch;
 
-pub(crate) use begin::Wish;
-pub(crate) use manager::{Instances, Parts};
-pub(crate) use recover::process_in;
-pub(crate) use store::{FILE, boot, load};
-pub(crate) use watch::Watch;
-
-/// What the interface in every instance's namespace is called.
-const INTERFACE: &str = "mesh0";
+pub(crate) use handle::Instances;
+pub(crate) use request::{Life, Start, Wish};
+pub(crate) use shell::Parts;
+pub(crate) use store::{FILE, FILE_OF_CONTAINERS, load};
 
 #[cfg(test)]
 mod tests;

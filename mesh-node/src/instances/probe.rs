@@ -2,12 +2,10 @@
 
 use std::net::Ipv4Addr;
 
+use mesh_lifecycle::Shown;
 use mesh_proto::{ServicePath, message::Refusal};
 
-use super::{
-    manager::{Instances, blocking},
-    recover::reopen,
-};
+use super::{blocking::blocking, handle::Instances, reopen::reopen};
 use crate::attach::{self, Probed};
 
 impl Instances {
@@ -16,19 +14,17 @@ impl Instances {
     /// # Errors
     /// If there is none here, or its namespace can't be entered.
     pub(crate) async fn probe(&self, service: &ServicePath, to: (Ipv4Addr, u16)) -> Result<Probed, Refusal> {
-        let found = {
-            let table = self.table();
-            let mut alive = table.iter().filter(|entry| !entry.ending && entry.port.is_some());
-            alive.find(|entry| entry.attachment.service == *service).map(|entry| entry.attachment.clone())
-        };
-        let attachment = found.ok_or_else(|| {
+        let wanted = service.clone();
+        let is_of = move |shown: &Shown| shown.attachment.service == wanted;
+        let found = self.look(move |lifecycle| lifecycle.list().into_iter().find(is_of)).await?;
+        let Shown { attachment, .. } = found.ok_or_else(|| {
             Refusal::new(
                 format!("there is no instance of {service} on this runner to open a connection from"),
                 "run it on a runner that has one, or leave --probe out",
             )
         })?;
         // One at a time: each takes a thread for as long as it waits.
-        let _turn = self.inner.probing.lock().await;
+        let _turn = self.probing().await;
         let probed = blocking(move || {
             let namespace = reopen(&attachment).ok_or_else(|| "its namespace is gone".to_owned())?;
             attach::probe(&namespace, to).map_err(|error| error.to_string())

@@ -1,97 +1,133 @@
-//! The instances on disk.
+//! The instances and containers on disk.
 
 use std::io;
 
-use mesh_proto::message::Held;
-use serde::{Deserialize, Serialize};
+use mesh_lifecycle::{OldContainers, Remembered, SaveId};
 
-use super::table::Attachment;
 use crate::state::StateDir;
 
+/// Where they are remembered.
 pub(crate) const FILE: &str = "instances.json";
+/// Where versions before 0.2 remembered containers.
+pub(crate) const FILE_OF_CONTAINERS: &str = "containers.json";
 
-/// What a restarted agent needs to find its instances again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Remembered {
-    version: u32,
-    /// Which start of the machine: namespaces don't outlive it, and their numbers are given again.
-    boot: String,
-    pub(super) attachments: Vec<Attachment>,
-    /// What ended while the coordinator was away.
-    pub(super) ended: Vec<Held>,
+/// What is to be written.
+#[derive(Debug, Default)]
+pub(super) struct Saving {
+    newest: Option<(SaveId, Box<Remembered>)>,
+    under_way: bool,
 }
 
-/// What an earlier agent left. Instances of an earlier start of the machine have ended with it. A damaged file is put
-/// aside: its instances are lost to us, and the coordinator ends them.
-pub(crate) fn load(state: &StateDir) -> Remembered {
-    let fresh = Remembered { version: 1, boot: boot(), attachments: vec![], ended: vec![] };
-    match state.read::<Remembered>(FILE) {
-        Ok(None) => fresh,
-        Ok(Some(old)) if old.boot == fresh.boot => old,
-        Ok(Some(old)) => {
-            let ended = old.ended.into_iter().chain(old.attachments.iter().map(Attachment::held)).collect();
-            Remembered { ended, ..fresh }
-        }
-        Err(error) => {
-            state.put_aside(FILE);
-            tracing::warn!(%error, "the instances of an earlier run are lost: attach them anew");
-            fresh
-        }
+impl Saving {
+    /// This is to be remembered, in the place of what was to be before.
+    pub(super) fn wants(&mut self, save: SaveId, remembered: Box<Remembered>) {
+        self.newest = Some((save, remembered));
+    }
+
+    /// What is to be written now, unless something is being written.
+    pub(super) fn begin(&mut self) -> Option<(SaveId, Box<Remembered>)> {
+        let next = self.newest.take_if(|_| !self.under_way)?;
+        self.under_way = true;
+        Some(next)
+    }
+
+    /// It is written, or can't be for now.
+    pub(super) const fn end(&mut self) {
+        self.under_way = false;
     }
 }
 
-/// Remembers.
-pub(super) fn save(state: &StateDir, attachments: Vec<Attachment>, ended: Vec<Held>) -> io::Result<()> {
-    state.remember(FILE, &Remembered { version: 1, boot: boot(), attachments, ended })
+/// What an earlier agent left. A damaged file is put aside: its instances are lost to this runner, and the coordinator ends them.
+pub(crate) fn load(state: &StateDir) -> Remembered {
+    let instances = state.read(FILE).unwrap_or_else(|error| {
+        state.put_aside(FILE);
+        tracing::warn!(%error, "the instances of an earlier run are lost: attach them anew");
+        None
+    });
+    let containers = state.read::<OldContainers>(FILE_OF_CONTAINERS).unwrap_or_else(|error| {
+        state.put_aside(FILE_OF_CONTAINERS);
+        tracing::warn!(%error, "which containers hold instances is lost: the end of their namespaces will be theirs");
+        None
+    });
+    Remembered::taken_over(mesh_process::boot_id().unwrap_or_default(), instances, containers)
 }
 
-/// The kernel's number for this start of the machine (random(4)).
-pub(crate) fn boot() -> String {
-    mesh_process::boot_id().unwrap_or_default()
+/// Remembers.
+pub(super) fn save(state: &StateDir, remembered: &Remembered) -> io::Result<()> {
+    state.remember(FILE, remembered)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use super::*;
-    use crate::{instances::table::tests::attachment, state::tests::Scratch};
+    use mesh_lifecycle::{Attachment, NamespaceId, NamespacePlace};
+    use mesh_proto::{InstanceId, Range, view::Network};
 
-    #[test]
-    fn what_is_remembered_is_there_after_a_restart() {
-        let scratch = Scratch::new("instances");
-        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
-        assert!(load(&state).attachments.is_empty());
-        let there = attachment(3, "shop/db", 1);
-        save(&state, vec![there.clone()], vec![attachment(2, "shop/app", 2).held()]).unwrap();
-        let loaded = load(&state);
-        assert_eq!(loaded.attachments, [there]);
-        assert_eq!(loaded.ended, [attachment(2, "shop/app", 2).held()]);
+    use super::*;
+    use crate::state::tests::Scratch;
+
+    fn attachment(id: u64) -> Attachment {
+        Attachment {
+            instance: InstanceId(id),
+            service: "shop/db".parse().unwrap(),
+            address: [100, 112, 0, 9].into(),
+            service_address: [100, 112, 0, 2].into(),
+            client: false,
+            draining: false,
+            network: Network { range: Range::DEFAULT, mtu: 1344 },
+            namespace: NamespaceId { dev: 4, ino: id },
+            place: NamespacePlace::Path("/run/netns/x".into()),
+            mark: Some(crate::attach::draw_mark().unwrap()),
+            hosts: vec![],
+            unkept: None,
+            ending: None,
+        }
+    }
+
+    fn ids(remembered: &Remembered) -> (Vec<u64>, Vec<u64>) {
+        let attached = remembered.attachments.iter().map(|attachment| attachment.instance.0);
+        (attached.collect(), remembered.ended.iter().map(|held| held.instance.0).collect())
     }
 
     #[test]
-    fn a_restart_of_the_machine_ends_every_instance() {
-        let scratch = Scratch::new("reboot");
+    fn what_is_remembered_is_there_after_a_restart_of_the_agent_and_ends_with_the_machine() {
+        let scratch = Scratch::new("instances");
         let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
-        let before = Remembered {
-            version: 1,
-            boot: "another".into(),
-            attachments: vec![attachment(3, "shop/db", 1)],
-            ended: vec![attachment(2, "shop/app", 2).held()],
-        };
-        state.write(FILE, &before).unwrap();
-        let loaded = load(&state);
-        assert!(loaded.attachments.is_empty());
-        assert_eq!(loaded.ended.iter().map(|held| held.instance.0).collect::<Vec<_>>(), [2, 3]);
+        let mut remembered = load(&state);
+        assert_eq!(ids(&remembered), (vec![], vec![]));
+        (remembered.attachments, remembered.ended) = (vec![attachment(3)], vec![attachment(2).held()]);
+        save(&state, &remembered).unwrap();
+        assert_eq!(load(&state), remembered);
+        save(&state, &Remembered { boot: "another".into(), ..remembered }).unwrap();
+        assert_eq!(ids(&load(&state)), (vec![], vec![2, 3]));
+    }
+
+    #[test]
+    fn what_0_1_remembered_is_taken_over() {
+        let scratch = Scratch::new("instances-0.1");
+        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+        for (file, text) in [
+            (FILE, include_str!("../../lifecycle/tests/files/instances-0.1.json")),
+            (FILE_OF_CONTAINERS, include_str!("../../lifecycle/tests/files/containers-0.1.json")),
+        ] {
+            let boot = mesh_process::boot_id().unwrap();
+            fs::write(scratch.0.join(file), text.replace("02af2954-21b3-43e2-be88-65714e890e9c", &boot)).unwrap();
+        }
+        let remembered = load(&state);
+        assert_eq!((ids(&remembered), remembered.containers.len()), ((vec![2, 3], vec![1]), 1));
     }
 
     #[test]
     fn a_damaged_file_is_put_aside() {
         let scratch = Scratch::new("damaged-instances");
         let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
-        fs::write(scratch.0.join(FILE), "{").unwrap();
-        assert!(load(&state).attachments.is_empty());
-        assert!(scratch.0.join("instances.json.damaged").exists());
-        save(&state, vec![], vec![]).unwrap();
+        for file in [FILE, FILE_OF_CONTAINERS] {
+            fs::write(scratch.0.join(file), "{").unwrap();
+            let remembered = load(&state);
+            assert!(remembered.attachments.is_empty() && remembered.containers.is_empty());
+            assert!(scratch.0.join(format!("{file}.damaged")).exists());
+            save(&state, &remembered).unwrap();
+        }
     }
 }

@@ -1,5 +1,9 @@
 //! Instances as one agent has them, and the next one after it.
 
+mod containers;
+mod covered;
+mod hosts;
+
 use mesh_proto::{Epoch, InstanceId, Revision, RunnerId, View, view::InstanceState};
 
 use super::lab::{Agent, World, addresses};
@@ -21,7 +25,7 @@ async fn attaching_again_is_the_same_and_detaching_leaves_nothing() {
     assert!(agent.attach("shop/app", &ns).await.unwrap_err().error.contains("i-1 of shop/db"));
     assert_eq!(world.instances(), [1], "what was refused here never came to the coordinator");
     agent.instances.detach(InstanceId(1)).await.unwrap();
-    assert_eq!((agent.list(), world.instances()), (vec![], vec![]));
+    assert_eq!((agent.list().await, world.instances()), (vec![], vec![]));
     assert!(!ip(&ns, "link").contains("mesh0"));
     assert!(agent.instances.detach(InstanceId(1)).await.is_err());
 }
@@ -32,13 +36,13 @@ async fn who_waits_for_the_coordinator_holds_up_nobody_else() {
     let agent = world.agent().await;
     world.think_of("shop/app");
     let others = async {
-        agent.until("asked", |_| world.model.lock().unwrap().waiting == 1).await;
+        agent.until("asked", async |_| world.model.lock().unwrap().waiting == 1).await;
         assert_eq!(agent.attach("shop/db", &quick).await, Ok(InstanceId(1)));
         agent.instances.detach(InstanceId(1)).await.unwrap();
         world.answer();
     };
     assert_eq!(tokio::join!(agent.attach("shop/app", &slow), others).0, Ok(InstanceId(2)));
-    assert_eq!((agent.list(), world.instances()), (vec![2], vec![2]));
+    assert_eq!((agent.list().await, world.instances()), (vec![2], vec![2]));
 }
 
 #[tokio::test]
@@ -53,7 +57,7 @@ async fn of_many_at_a_time_each_namespace_has_one() {
     assert_eq!(given, (1..=8).map(InstanceId).collect::<Vec<_>>());
     let ends = given.iter().map(|instance| agent.instances.detach(*instance));
     assert!(futures_util::future::join_all(ends).await.iter().all(Result::is_ok));
-    assert_eq!((agent.list(), world.instances()), (vec![], vec![]));
+    assert_eq!((agent.list().await, world.instances()), (vec![], vec![]));
     assert!(all.iter().all(|ns| !ip(ns, "link").contains("mesh0")));
 }
 
@@ -66,7 +70,7 @@ async fn what_cannot_be_made_leaves_nothing_behind() {
     assert!(agent.attach("shop/db", &host).await.unwrap_err().error.contains("machine's own"));
     ip(&ns, "link add mesh0 type bridge");
     assert!(agent.attach("shop/db", &ns).await.unwrap_err().error.contains("did not make"));
-    assert_eq!((agent.list(), world.instances()), (vec![], vec![]));
+    assert_eq!((agent.list().await, world.instances()), (vec![], vec![]));
 }
 
 #[tokio::test]
@@ -75,8 +79,8 @@ async fn the_end_of_a_namespace_is_the_end_of_its_instance() {
     let agent = world.agent().await;
     agent.attach("shop/db", &ns).await.unwrap();
     drop(ns);
-    agent.until("detached", |agent| agent.list().is_empty()).await;
-    agent.until("told", |_| world.instances().is_empty()).await;
+    agent.until("detached", async |agent| agent.list().await.is_empty()).await;
+    agent.until("told", async |_| world.instances().is_empty()).await;
 }
 
 #[tokio::test]
@@ -92,8 +96,8 @@ async fn while_the_coordinator_is_away_a_restarted_container_takes_its_instance_
     assert_eq!(agent.attach("shop/db", &second).await, Ok(InstanceId(1)), "the same instance, elsewhere");
     assert_eq!(addresses(&second), "100.112.1.1/32 100.112.0.1/32");
     agent.connect().await;
-    agent.until("told", |_| world.model.lock().unwrap().told.len() == 1).await;
-    assert_eq!((agent.list(), world.instances()), (vec![1], vec![1]));
+    agent.until("told", async |_| world.model.lock().unwrap().told.len() == 1).await;
+    assert_eq!((agent.list().await, world.instances()), (vec![1], vec![1]));
 }
 
 #[tokio::test]
@@ -105,7 +109,7 @@ async fn a_machine_that_the_coordinator_refuses_takes_no_instance_over() {
     agent.instances.detach(InstanceId(1)).await.unwrap();
     agent.refuse().await;
     assert!(agent.attach("shop/db", &second).await.is_err(), "it may be the other machine's");
-    assert_eq!((agent.list(), ip(&second, "link").contains("mesh0")), (vec![], false));
+    assert_eq!((agent.list().await, ip(&second, "link").contains("mesh0")), (vec![], false));
 }
 
 #[tokio::test]
@@ -113,23 +117,20 @@ async fn what_the_coordinator_drains_and_undrains_shows_here_and_after_a_restart
     let (world, ns) = (World::new("drained"), namespace());
     let mut agent = world.agent().await;
     agent.attach("shop/db", &ns).await.unwrap();
-    let is_draining = |agent: &Agent| agent.instances.list()[0].draining;
+    let is_draining = async |agent: &Agent| agent.instances.list().await[0].draining;
     for state in [InstanceState::Draining, InstanceState::Live, InstanceState::Draining] {
         agent.disconnect().await;
         world.model.lock().unwrap().turn(InstanceId(1), state);
         agent.connect().await;
-        agent.until("learned", |agent| is_draining(agent) == (state == InstanceState::Draining)).await;
+        agent.until("learned", async |agent| is_draining(agent).await == (state == InstanceState::Draining)).await;
     }
     agent.kill().await;
     let mut agent = Agent::start(&world.state, &world.model, None).await;
-    assert!(is_draining(&agent), "before there is a coordinator");
+    assert!(is_draining(&agent).await, "before there is a coordinator");
     agent.connect().await;
     for draining in [false, true] {
-        let said = match draining {
-            true => agent.instances.drain(InstanceId(1)).await,
-            false => agent.instances.undrain(InstanceId(1)).await,
-        };
-        assert_eq!((said.unwrap().instance.draining, is_draining(&agent)), (draining, draining));
+        let said = agent.instances.set_draining(InstanceId(1), draining).await.unwrap();
+        assert_eq!((said.instance.draining, is_draining(&agent).await), (draining, draining));
     }
 }
 
@@ -143,18 +144,18 @@ async fn a_coordinator_that_falls_silent_keeps_no_restarted_container_out() {
     let (instances, stream) = (agent.instances.clone(), agent.take_stream());
     // Both ask, and hear nothing until the stream breaks.
     let broken = async {
-        agent.until("asked", |_| world.model.lock().unwrap().waiting == 2).await;
+        agent.until("asked", async |_| world.model.lock().unwrap().waiting == 2).await;
         stream.abort();
     };
     let (ended, taken, ()) = tokio::join!(instances.detach(InstanceId(1)), agent.attach("shop/db", &second), broken);
     assert_eq!((ended.unwrap().instance.id, taken), (InstanceId(1), Ok(InstanceId(1))));
-    assert_eq!(agent.list(), [1]);
+    assert_eq!(agent.list().await, [1]);
     assert_eq!(addresses(&second), "100.112.1.1/32 100.112.0.1/32");
-    agent.until("taken out of the first", |_| !ip(&first, "link").contains("mesh0")).await;
+    agent.until("taken out of the first", async |_| !ip(&first, "link").contains("mesh0")).await;
     world.model.lock().unwrap().silent = false;
     agent.connect().await;
-    agent.until("told", |_| world.model.lock().unwrap().told.len() == 1).await;
-    assert_eq!((agent.list(), world.instances()), (vec![1], vec![1]));
+    agent.until("told", async |_| world.model.lock().unwrap().told.len() == 1).await;
+    assert_eq!((agent.list().await, world.instances()), (vec![1], vec![1]));
 }
 
 #[tokio::test]
@@ -166,7 +167,7 @@ async fn an_end_in_the_coordinators_absence_is_told_when_it_is_back() {
     agent.instances.detach(InstanceId(1)).await.unwrap();
     assert_eq!(world.instances(), [1]);
     agent.connect().await;
-    agent.until("told", |_| world.instances().is_empty()).await;
+    agent.until("told", async |_| world.instances().is_empty()).await;
 }
 
 #[tokio::test]
@@ -183,10 +184,10 @@ async fn a_restarted_agent_takes_up_what_is_there_and_ends_what_is_not() {
     agent.kill().await;
     drop(goes);
     let mut agent = Agent::start(&world.state, &world.model, view).await;
-    assert_eq!(agent.list(), [1], "before there is a coordinator");
+    assert_eq!(agent.list().await, [1], "before there is a coordinator");
     assert_eq!(addresses(&stays), "100.112.1.1/32 100.112.0.1/32");
     agent.connect().await;
-    agent.until("told", |_| world.instances() == [1]).await;
+    agent.until("told", async |_| world.instances() == [1]).await;
     agent.instances.detach(InstanceId(1)).await.unwrap();
     assert_eq!(std::fs::read_to_string(&hosts).unwrap(), "127.0.0.1 localhost\n", "found again, and cleared");
 }
@@ -208,9 +209,9 @@ async fn whoever_has_the_number_of_the_namespace_now_does_not_get_the_instance()
     counterfeit(&ns);
     let before = picture(&ns);
     let mut agent = Agent::start(&world.state, &world.model, view).await;
-    assert_eq!((agent.list(), picture(&ns)), (vec![], before));
+    assert_eq!((agent.list().await, picture(&ns)), (vec![], before));
     agent.connect().await;
-    agent.until("told", |_| world.instances().is_empty()).await;
+    agent.until("told", async |_| world.instances().is_empty()).await;
 }
 
 #[tokio::test]
@@ -227,7 +228,8 @@ async fn what_an_earlier_version_made_is_taken_up_and_marked() {
     std::fs::write(&remembered, old.to_string()).unwrap();
     counterfeit(&ns);
     let agent = Agent::start(&world.state, &world.model, None).await;
-    assert_eq!(agent.list(), [1]);
+    assert_eq!(agent.list().await, [1]);
+    agent.until("marked", async |_| read()["attachments"][0]["mark"].is_string()).await;
     let mark = read()["attachments"][0]["mark"].as_str().unwrap().to_owned();
     assert!(ip(&ns, "link show mesh0").contains(&format!("alias mesh-node {mark}")));
 }
@@ -240,7 +242,7 @@ async fn a_namespace_with_the_number_of_one_whose_end_was_not_heard_of_is_attach
     agent.deafen();
     ip(&ns, "link delete mesh0");
     assert_eq!(agent.attach("shop/app", &ns).await, Ok(InstanceId(2)));
-    assert_eq!((agent.list(), world.instances()), (vec![2], vec![2]));
+    assert_eq!((agent.list().await, world.instances()), (vec![2], vec![2]));
     assert_eq!(addresses(&ns), "100.112.1.2/32 100.112.0.2/32");
 }
 
@@ -258,11 +260,11 @@ async fn a_coordinator_without_the_instance_gives_another_one() {
         model.next = 9;
     }
     agent.connect().await;
-    agent.until("attached anew", |agent| agent.list() == [9]).await;
+    agent.until("attached anew", async |agent| agent.list().await == [9]).await;
     assert_eq!((addresses(&ns).as_str(), world.instances()), ("100.112.1.9/32 100.112.0.1/32", vec![9]));
     assert!(std::fs::read_to_string(&hosts).unwrap().contains("100.112.0.1 db.warp\n"));
     drop(ns);
-    agent.until("its end is noticed", |agent| agent.list().is_empty()).await;
+    agent.until("its end is noticed", async |agent| agent.list().await.is_empty()).await;
 }
 
 #[tokio::test]
@@ -277,5 +279,5 @@ async fn an_instance_whose_service_is_gone_ends() {
         model.view = View::empty(Epoch([2; 16]), Revision(1), RunnerId(1), network);
     }
     agent.connect().await;
-    agent.until("taken out", |agent| agent.list().is_empty() && !ip(&ns, "link").contains("mesh0")).await;
+    agent.until("taken out", async |agent| agent.list().await.is_empty() && !ip(&ns, "link").contains("mesh0")).await;
 }

@@ -1,32 +1,58 @@
-//! Notices the end of a process: an instance's or a container's first one. Its namespace can outlive it by minutes.
+//! Notices the end of processes: an instance's or a container's first one. Its namespace can outlive it by minutes.
 
-use std::{io, os::fd::OwnedFd};
+use std::{collections::HashMap, io, os::fd::OwnedFd};
 
-use tokio::{sync::mpsc, task::JoinHandle};
+use mesh_lifecycle::WatchId;
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+};
 
 use crate::sys::process::End;
 
-/// A watch over one process, until dropped.
+/// The watches over processes; dropping them ends all.
 #[derive(Debug)]
-pub(crate) struct Watch(JoinHandle<()>);
+pub(super) struct Watches {
+    last: u64,
+    running: HashMap<WatchId, AbortHandle>,
+    tasks: JoinSet<()>,
+    ended: mpsc::UnboundedSender<WatchId>,
+}
 
-impl Watch {
-    /// Reports `what` when the process behind the pidfd has ended.
+impl Watches {
+    /// Without any, and with the watches whose process has ended.
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<WatchId>) {
+        let (ended, ends) = mpsc::unbounded_channel();
+        (Self { last: 0, running: HashMap::new(), tasks: JoinSet::new(), ended }, ends)
+    }
+
+    /// Watches the process behind a pidfd.
     ///
     /// # Errors
     /// If the descriptor can't be waited for: it is no pidfd.
-    pub(crate) fn new<T: Send + 'static>(pidfd: OwnedFd, what: T, ended: mpsc::UnboundedSender<T>) -> io::Result<Self> {
+    pub(super) fn add(&mut self, pidfd: OwnedFd) -> io::Result<WatchId> {
         let end = End::of(pidfd)?;
-        Ok(Self(tokio::spawn(async move {
+        let (watch, ended) = (self.unseen(), self.ended.clone());
+        let task = self.tasks.spawn(async move {
             if end.wait().await.is_ok() {
-                let _ = ended.send(what);
+                let _ = ended.send(watch);
             }
-        })))
+        });
+        self.running.insert(watch, task);
+        Ok(watch)
     }
-}
 
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.0.abort();
+    /// A watch over a process that can't be watched: its end never shows.
+    pub(super) const fn unseen(&mut self) -> WatchId {
+        self.last += 1;
+        WatchId(self.last)
+    }
+
+    /// Ends a watch.
+    pub(super) fn end(&mut self, watch: WatchId) {
+        if let Some(task) = self.running.remove(&watch) {
+            task.abort();
+        }
+        while self.tasks.try_join_next().is_some() {}
     }
 }

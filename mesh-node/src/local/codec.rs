@@ -13,11 +13,9 @@ use mesh_proto::message::Refusal;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{ClientError, Request, RequestError};
+use super::{ClientError, Request, RequestError, request::MAX_REQUEST};
 use crate::sys::fd;
 
-/// The longest request, in bytes.
-pub(super) const MAX_REQUEST: usize = 64 << 10;
 /// The longest answer, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
 /// How long a request may take to arrive, and an answer to be accepted.

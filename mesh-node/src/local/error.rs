@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use mesh_proto::message::Refusal;
 
-use super::codec::MAX_REQUEST;
+use super::request::MAX_REQUEST;
 use crate::{
     config::ConfigError,
     control::{AskError, Away},

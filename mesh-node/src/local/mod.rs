@@ -12,8 +12,8 @@ pub(crate) mod target;
 pub(crate) use answer::*;
 pub(crate) use client::Client;
 pub(crate) use error::{ClientError, ListenError, RequestError, TargetError};
-pub(crate) use mesh_lifecycle::ContainerId;
-pub(crate) use request::{NamespacePlace, Request};
+pub(crate) use mesh_lifecycle::{ContainerId, NamespacePlace};
+pub(crate) use request::Request;
 pub(crate) use server::{Call, serve};
 
 #[cfg(test)]

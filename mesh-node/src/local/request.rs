@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use mesh_lifecycle::{ContainerId, HostsPlace, NamespacePlace};
 use mesh_proto::{InstanceId, ServicePath};
 use serde::{Deserialize, Serialize};
 
-use super::ContainerId;
-use crate::hosts::Place;
+/// The longest request, in bytes.
+pub(super) const MAX_REQUEST: usize = 64 << 10;
 
 /// A request, on one line of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +25,7 @@ pub(crate) enum Request {
         namespace: NamespacePlace,
         /// Where the hosts file was found.
         #[serde(default)]
-        hosts: Option<Place>,
+        hosts: Option<HostsPlace>,
         /// Whether a pidfd follows.
         #[serde(default)]
         process: bool,
@@ -47,7 +48,7 @@ pub(crate) enum Request {
         client: bool,
         /// Where the hosts file was found.
         #[serde(default)]
-        hosts: Option<Place>,
+        hosts: Option<HostsPlace>,
         /// Where the namespace was found, if there is no process: then the runtime reports the end.
         #[serde(default)]
         namespace: Option<PathBuf>,
@@ -92,14 +93,4 @@ pub(crate) enum Request {
         #[serde(default)]
         probe: bool,
     },
-}
-
-/// Where a network namespace was found: a restarted agent finds it there again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum NamespacePlace {
-    /// At a path.
-    Path(PathBuf),
-    /// As that of a process.
-    Process(i32),
 }

@@ -16,7 +16,7 @@ use nix::{
 
 use super::{NamespacePlace, TargetError};
 use crate::{
-    hosts::Place,
+    hosts::{Place, Reach as _},
     sys::{netns, process},
 };
 

@@ -14,10 +14,10 @@ use crate::{
     agent::IDENTITY,
     attach::{AttachError, Namespace},
     config::Config,
-    containers::{ContainerId, Labels, Member},
+    containers::{Labels, Member},
     hosts::{HostsFile, Place},
     journal,
-    local::{self, Client, ClientError, Request, target},
+    local::{self, Client, ClientError, ContainerId, Request, target},
     state::StateDir,
 };
 

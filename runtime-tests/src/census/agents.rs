@@ -43,7 +43,7 @@ fn states() -> Vec<PathBuf> {
 }
 
 fn remembers(state: &Path, things: &mut Things) {
-    if let Some(file) = remembered(&state.join("instances.json")) {
+    if let Some(mut file) = remembered(&state.join("instances.json")) {
         for list in ["attachments", "ended"] {
             for item in file[list].as_array().into_iter().flatten() {
                 things.insert(
@@ -52,12 +52,10 @@ fn remembers(state: &Path, things: &mut Things) {
                 );
             }
         }
-    }
-    if let Some(Value::Object(all)) =
-        remembered(&state.join("containers.json")).map(|mut file| file["containers"].take())
-    {
-        for (id, holder) in all {
-            things.insert(format!("container {id} in containers.json of {}", state.display()), holder.to_string());
+        if let Value::Object(all) = file["containers"].take() {
+            for (id, holder) in all {
+                things.insert(format!("container {id} in containers of {}", state.display()), holder.to_string());
+            }
         }
     }
     // Unfinished and replaced files.

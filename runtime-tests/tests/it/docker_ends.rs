@@ -66,7 +66,7 @@ fn a_container_that_is_killed_leaves_nothing() {
             "instance i-1 at the coordinator",
             "of the agent in /run/aws",
             "in attachments of /run/aws",
-            "in containers.json of /run/aws",
+            "in containers of /run/aws",
             "network namespace net:[",
             "interface mesh0 in net:[",
             "our block in /var/lib/docker-aws/",

@@ -161,7 +161,7 @@ fn what_cannot_be_attached_runs_without_and_the_log_says_why() {
             assert_eq!(said.len(), different.len(), "each reason once: {}", stage.aws.log());
         }
         wait::until_true("no others to be remembered", || {
-            let remembered = fs::read(stage.aws.state().join("containers.json")).expect("what the agent remembers");
+            let remembered = fs::read(stage.aws.state().join("instances.json")).expect("what the agent remembers");
             let remembered: serde_json::Value = serde_json::from_slice(&remembered).expect("JSON");
             let containers = remembered["containers"].as_object().expect("containers");
             containers.keys().eq([&nobody.id])

@@ -35,13 +35,20 @@ impl Coordinator {
                 endpoints_only: false,
                 endpoints: endpoints_receiver,
                 applied: applied_receiver,
-                held: Box::new(|| vec![held()]),
+                held: Box::new(|| Box::pin(async { vec![held()] })),
             };
             let ended = serve(stream, RunnerId(1), &state, &mut local).await;
             state.queue.close();
             ended
         });
         Self { peer, control, applied, endpoints, ended }
+    }
+
+    /// Waits for a view with this property.
+    async fn view_where(&self, has: impl Fn(&View) -> bool) -> Option<Arc<View>> {
+        let mut views = self.control.views();
+        let found = views.wait_for(|view| view.as_deref().is_some_and(&has));
+        timeout(SILENCE, found).await.ok()?.ok()?.clone()
     }
 
     async fn say(&mut self, message: Down) {
@@ -105,7 +112,7 @@ async fn snapshots_and_deltas_make_the_view() {
     coordinator.welcome().await;
     coordinator.say(Down::Snapshot { view: view(1, 7) }).await;
     coordinator.say(Down::Delta(delta(7, 9))).await;
-    let at_9 = coordinator.control.view_where(SILENCE, |view| view.revision == Revision(9)).await.unwrap();
+    let at_9 = coordinator.view_where(|view| view.revision == Revision(9)).await.unwrap();
     assert!(at_9.deployment(DeploymentId(9)).is_some());
 }
 
@@ -122,7 +129,7 @@ async fn a_gap_is_healed_by_a_snapshot_and_nothing_in_between_counts() {
     assert_eq!(coordinator.control.view().unwrap().revision, Revision(7));
     coordinator.say(Down::Snapshot { view: view(2, 3) }).await;
     coordinator.say(Down::Delta(delta(3, 4))).await;
-    let view = coordinator.control.view_where(SILENCE, |view| view.revision == Revision(4)).await.unwrap();
+    let view = coordinator.view_where(|view| view.revision == Revision(4)).await.unwrap();
     assert_eq!(view.epoch, Epoch([2; 16]));
 }
 

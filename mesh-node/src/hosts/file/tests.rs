@@ -2,7 +2,10 @@
 
 use std::os::unix::fs::symlink;
 
-use super::{super::Place, *};
+use super::{
+    super::{Place, Reach as _},
+    *,
+};
 use crate::state::tests::Scratch;
 
 fn open(path: impl Into<PathBuf>) -> Result<HostsFile, Refusal> {

@@ -5,7 +5,11 @@ use std::{fs, io, net::Ipv4Addr, path::PathBuf};
 use tokio::time::timeout;
 
 use super::*;
-use crate::{attach::lab::PATIENCE, hosts::Place, state::tests::Scratch};
+use crate::{
+    attach::lab::PATIENCE,
+    hosts::{Place, Reach as _},
+    state::tests::Scratch,
+};
 
 fn holders() -> [ServicePath; 2] {
     ["shop/db", "billing/api"].map(|service| service.parse().unwrap())

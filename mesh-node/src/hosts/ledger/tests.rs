@@ -3,7 +3,10 @@
 use std::fs;
 
 use super::*;
-use crate::{hosts::Place, state::tests::Scratch};
+use crate::{
+    hosts::{Place, Reach as _},
+    state::tests::Scratch,
+};
 
 fn written(scratch: &Scratch) -> (PathBuf, Written) {
     let path = scratch.0.join("hosts");

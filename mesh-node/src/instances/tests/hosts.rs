@@ -16,8 +16,13 @@ use crate::{
         Namespace,
         lab::{PATIENCE, ip, namespace},
     },
-    hosts::{HostsFile, Place},
-    instances::lab::{Agent, World, addresses},
+    hosts::{HostsFile, Place, Reach as _},
+    instances::{
+        Life, Start,
+        lab::{Agent, World, addresses},
+    },
+    local::ContainerId,
+    sys::process,
 };
 
 #[tokio::test]
@@ -32,7 +37,7 @@ async fn names_follow_the_view_and_go_with_the_instance() {
     // Another attachment brings the next view, and with it a name that was not there.
     declare_cache(&world);
     agent.attach("shop/app", &namespace()).await.unwrap();
-    agent.until("named", |_| read().contains("100.112.0.3 cache.warp\n")).await;
+    agent.until("named", async |_| read().contains("100.112.0.3 cache.warp\n")).await;
     agent.instances.detach(InstanceId(1)).await.unwrap();
     assert_eq!(read(), "127.0.0.1 localhost\n");
 }
@@ -75,12 +80,12 @@ async fn a_lease_on_a_hosts_file_delays_its_names_and_nothing_else() {
     drop(gone);
     let leases = files.each_ref().map(|file| Lease::take(file));
     let agent = Agent::start(&world.state, &world.model, view).await;
-    assert_eq!((agent.list(), addresses(&kept).as_str()), (vec![1], "100.112.1.1/32 100.112.0.1/32"));
+    assert_eq!((agent.list().await, addresses(&kept).as_str()), (vec![1], "100.112.1.1/32 100.112.0.1/32"));
     assert!(!read(0).contains("app.warp") && read(1).contains("app.warp"));
     drop(leases);
-    agent.until("named, and cleared", |_| read(0).contains("app.warp\n") && !read(1).contains("warp")).await;
+    agent.until("named, and cleared", async |_| read(0).contains("app.warp\n") && !read(1).contains("warp")).await;
     std::fs::write(&files[0], "172.17.0.3 web\n").unwrap();
-    agent.until("put back", |_| read(0).starts_with("172.17.0.3 web\n") && read(0).contains("app.warp\n")).await;
+    agent.until("put back", async |_| read(0).starts_with("172.17.0.3 web\n") && read(0).contains("app.warp\n")).await;
     agent.instances.detach(InstanceId(1)).await.unwrap();
     assert_eq!(read(0), "172.17.0.3 web\n");
 }
@@ -94,12 +99,12 @@ async fn names_are_put_back_when_a_runtime_rewrites_the_file() {
     let agent = world.agent().await;
     agent.attach_with("shop/db", &ns, Some(&Place::Path(hosts.clone()))).await.unwrap();
     std::fs::write(&hosts, "172.17.0.2 web\n").unwrap();
-    agent.until("put back", |_| read().starts_with("172.17.0.2 web\n") && read().contains("app.warp\n")).await;
+    agent.until("put back", async |_| read().starts_with("172.17.0.2 web\n") && read().contains("app.warp\n")).await;
     let view = agent.control.view();
     agent.kill().await;
     let agent = Agent::start(&world.state, &world.model, view).await;
     std::fs::write(&hosts, "172.17.0.3 web\n").unwrap();
-    agent.until("put back", |_| read().starts_with("172.17.0.3 web\n") && read().contains("app.warp\n")).await;
+    agent.until("put back", async |_| read().starts_with("172.17.0.3 web\n") && read().contains("app.warp\n")).await;
     agent.instances.detach(InstanceId(1)).await.unwrap();
     assert_eq!(read(), "172.17.0.3 web\n");
 }
@@ -132,6 +137,20 @@ impl Process {
         command.args([&format!("--mount=/proc/{}/ns/mnt", self.0.id()), "sh", "-euc", script]);
         assert!(command.arg(file).status().unwrap().success(), "{script}");
     }
+
+    /// As the first process of a container.
+    fn container(&self, id: &ContainerId) -> Start {
+        let place = self.place();
+        Start {
+            id: id.clone(),
+            service: "shop/db".parse().unwrap(),
+            client: false,
+            namespace: Arc::new(Namespace::of_pid(self.0.id()).unwrap()),
+            hosts: Some((place.clone(), HostsFile::open(&place.reach().unwrap()).unwrap())),
+            unkept: None,
+            life: Life::Process(process::pidfd(self.0.id().cast_signed()).unwrap()),
+        }
+    }
 }
 
 impl Drop for Process {
@@ -157,8 +176,8 @@ async fn a_hosts_file_is_found_again_by_a_process_of_the_namespace_only() {
     agent.kill().await;
     files.iter().for_each(|file| std::fs::write(file, "172.17.0.2 web\n").unwrap());
     let agent = Agent::start(&world.state, &world.model, view).await;
-    assert_eq!(agent.list(), [1]);
-    agent.until("put back", |_| read(0).starts_with("172.17.0.2 web\n") && read(0).contains("app.warp\n")).await;
+    assert_eq!(agent.list().await, [1]);
+    agent.until("put back", async |_| read(0).starts_with("172.17.0.2 web\n") && read(0).contains("app.warp\n")).await;
     assert_eq!(read(1), "172.17.0.2 web\n");
 }
 
@@ -169,13 +188,18 @@ async fn a_hosts_file_that_two_have_keeps_its_names_when_one_of_them_goes() {
     std::fs::write(&file, "127.0.0.1 localhost\n").unwrap();
     let processes = [(); 2].map(|()| Process::with(&file, Some(&ns)));
     let agent = world.agent().await;
-    for process in &processes {
-        agent.attach_with("shop/db", &ns, Some(&process.place())).await.unwrap();
+    // One that was attached otherwise stays when its containers go.
+    agent.attach("shop/db", &ns).await.unwrap();
+    let ids = ["one", "other"].map(|id| id.parse::<ContainerId>().unwrap());
+    for (process, id) in processes.iter().zip(&ids) {
+        agent.attach_container(process.container(id)).await.unwrap();
     }
-    agent.instances.drop_hosts(ns.id(), processes[0].place()).await;
     assert!(std::fs::read_to_string(&file).unwrap().contains("app.warp\n"));
-    agent.instances.drop_hosts(ns.id(), processes[1].place()).await;
+    agent.instances.detach_container(ids[0].clone()).await.unwrap();
+    assert!(std::fs::read_to_string(&file).unwrap().contains("app.warp\n"));
+    agent.instances.detach_container(ids[1].clone()).await.unwrap();
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "127.0.0.1 localhost\n");
+    assert_eq!(agent.list().await, [1]);
 }
 
 #[tokio::test]
@@ -190,7 +214,10 @@ async fn a_hosts_file_holds_the_names_of_one_service() {
     let error = agent.attach_with("shop/app", &all[1], Some(&place)).await.unwrap_err();
     assert!(error.error.contains("holds the names of i-1 of shop/db already"), "{error}");
     assert!(error.hint.unwrap().contains("a hosts file of its own"));
-    assert_eq!((agent.list(), world.instances(), std::fs::read_to_string(&hosts).unwrap()), (vec![1], vec![1], named));
+    assert_eq!(
+        (agent.list().await, world.instances(), std::fs::read_to_string(&hosts).unwrap()),
+        (vec![1], vec![1], named)
+    );
     // The next one has it, and of two at once one.
     agent.instances.detach(InstanceId(1)).await.unwrap();
     let attach = |service, n: usize| agent.attach_with(service, &all[n], Some(&place));
@@ -203,7 +230,7 @@ async fn a_hosts_file_holds_the_names_of_one_service() {
     std::fs::write(&hosts, "172.17.0.2 web\n").unwrap();
     agent = Agent::start(&world.state, &world.model, view).await;
     let read = || std::fs::read_to_string(&hosts).unwrap();
-    agent.until("put back", |_| read().starts_with("172.17.0.2 web\n") && read().contains("app.warp\n")).await;
+    agent.until("put back", async |_| read().starts_with("172.17.0.2 web\n") && read().contains("app.warp\n")).await;
     agent.instances.detach(there).await.unwrap();
     assert_eq!(read(), "172.17.0.2 web\n");
 }
@@ -218,7 +245,7 @@ async fn instances_of_one_service_can_share_a_hosts_file() {
     for n in 0..40 {
         // One goes while the next one comes, as when a container is restarted in whose namespace others are.
         let attach = agent.attach_with("shop/db", &all[n % 2], Some(&place));
-        match agent.list().first() {
+        match agent.list().await.first() {
             None => drop(attach.await.unwrap()),
             Some(before) => {
                 let (next, ended) = tokio::join!(attach, agent.instances.detach(InstanceId(*before)));
@@ -227,7 +254,7 @@ async fn instances_of_one_service_can_share_a_hosts_file() {
         }
         assert!(read().contains("app.warp\n"), "{}", read());
     }
-    agent.instances.detach_all().await;
+    agent.instances.detach_all().await.unwrap();
     assert_eq!(read(), "127.0.0.1 localhost\n");
 }
 
@@ -247,7 +274,7 @@ async fn whoever_comes_after_an_instance_that_is_just_ending_gets_its_hosts_file
 
 #[tokio::test]
 async fn of_two_that_an_earlier_version_let_share_a_hosts_file_the_second_waits() {
-    let (world, all) = (World::new("shared"), [(); 2].map(|()| namespace()));
+    let (world, all) = (World::new("shared"), [(); 3].map(|()| namespace()));
     let files = ["one", "two"].map(|name| world.scratch.0.join(name));
     let agent = world.agent().await;
     for ((service, ns), file) in [("shop/db", &all[0]), ("shop/app", &all[1])].into_iter().zip(&files) {
@@ -261,18 +288,23 @@ async fn of_two_that_an_earlier_version_let_share_a_hosts_file_the_second_waits(
     std::fs::write(&remembered, text.replace(files[1].to_str().unwrap(), files[0].to_str().unwrap())).unwrap();
     std::fs::write(&files[0], "").unwrap();
     let agent = Agent::start(&world.state, &world.model, view).await;
-    let keepers = || {
-        let keepers: Vec<_> = (agent.instances.table().iter())
-            .filter(|entry| !entry.hosts.is_empty())
-            .map(|entry| entry.attachment.instance)
-            .collect();
-        keepers
+    let names = || std::fs::read_to_string(&files[0]).unwrap();
+    agent.until("named", async |_| names().contains("app.warp\n")).await;
+    // A further one of the same service may share it.
+    let (first, second) = match agent.attach_with("shop/db", &all[2], Some(&Place::Path(files[0].clone()))).await {
+        Ok(further) => {
+            agent.instances.detach(further).await.unwrap();
+            (InstanceId(1), InstanceId(2))
+        }
+        Err(error) => {
+            assert!(error.error.contains("holds the names of i-2 of shop/app already"), "{error}");
+            (InstanceId(2), InstanceId(1))
+        }
     };
-    agent.until("kept", |_| keepers().len() == 1).await;
-    let first = keepers()[0];
     agent.instances.detach(first).await.unwrap();
-    agent.until("the other's", |_| keepers().len() == 1 && keepers()[0] != first).await;
-    agent.until("named", |_| std::fs::read_to_string(&files[0]).unwrap().contains("app.warp\n")).await;
+    agent.until("the other's", async |_| names().contains("app.warp\n")).await;
+    agent.instances.detach(second).await.unwrap();
+    assert_eq!(names(), "");
 }
 
 #[tokio::test]
@@ -294,14 +326,14 @@ async fn a_hosts_file_that_does_not_answer_holds_up_nobody() {
     let stalled = stall.lock_owned().await;
     declare_cache(&world);
     agent.attach("shop/app", &all[2]).await.unwrap();
-    agent.until("the others' names follow", |_| read(1).contains("100.112.0.3 cache.warp\n")).await;
+    agent.until("the others' names follow", async |_| read(1).contains("100.112.0.3 cache.warp\n")).await;
     assert!(!read(0).contains("cache.warp"));
     tokio::time::timeout(PATIENCE, agent.instances.detach(InstanceId(1))).await.unwrap().unwrap();
     assert!(!ip(&all[0], "link").contains("mesh0"));
-    assert_eq!(tokio::time::timeout(PATIENCE, agent.instances.detach_all()).await.unwrap().len(), 2);
+    assert_eq!(tokio::time::timeout(PATIENCE, agent.instances.detach_all()).await.unwrap().unwrap().len(), 2);
     assert!(read(0).contains("app.warp"), "it has not answered");
     drop(stalled);
-    agent.until("its names are taken out after all", |_| read(0) == "127.0.0.1 localhost\n").await;
+    agent.until("its names are taken out after all", async |_| read(0) == "127.0.0.1 localhost\n").await;
 }
 
 #[tokio::test]
@@ -318,17 +350,19 @@ async fn a_hosts_file_that_is_replaced_is_followed() {
         std::fs::write(&next, theirs).unwrap();
         std::fs::rename(&next, &hosts).unwrap();
         agent
-            .until("in the new one", |_| read(&hosts).starts_with(theirs) && read(&hosts).contains("app.warp\n"))
+            .until("in the new one", async |_| read(&hosts).starts_with(theirs) && read(&hosts).contains("app.warp\n"))
             .await;
     }
     // First away, then made anew.
     std::fs::remove_file(&hosts).unwrap();
     std::fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
-    agent.until("in the newest", |_| read(&hosts).contains("app.warp\n")).await;
+    agent.until("in the newest", async |_| read(&hosts).contains("app.warp\n")).await;
     // The first one may be mounted in a container.
     declare_cache(&world);
     agent.attach("shop/app", &namespace()).await.unwrap();
-    agent.until("both follow", |_| [&hosts, &away].into_iter().all(|path| read(path).contains("cache.warp\n"))).await;
+    agent
+        .until("both follow", async |_| [&hosts, &away].into_iter().all(|path| read(path).contains("cache.warp\n")))
+        .await;
     agent.instances.detach(InstanceId(1)).await.unwrap();
     assert_eq!((read(&hosts), read(&away)), ("127.0.0.1 localhost\n".to_owned(), "127.0.0.1 localhost\n".to_owned()));
 }

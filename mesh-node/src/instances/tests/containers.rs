@@ -10,14 +10,17 @@ use std::{
 
 use mesh_proto::{InstanceId, message::Refusal};
 
-use super::*;
 use crate::{
     attach::{
         Namespace,
         lab::{ip, namespace, within},
     },
-    hosts::{HostsFile, Place},
-    instances::lab::{Agent, World},
+    hosts::{HostsFile, Place, Reach as _},
+    instances::{
+        FILE, Life, Start,
+        lab::{Agent, World},
+    },
+    local::ContainerId,
     sys::process,
 };
 
@@ -44,7 +47,7 @@ impl Container {
         self.process.id().cast_signed()
     }
 
-    async fn attach(&self, containers: &Containers, service: &str) -> Result<InstanceId, Refusal> {
+    async fn attach(&self, agent: &Agent, service: &str) -> Result<InstanceId, Refusal> {
         let place = Place::Path(self.hosts.clone());
         let start = Start {
             id: self.id(),
@@ -55,7 +58,7 @@ impl Container {
             unkept: None,
             life: Life::Process(process::pidfd(self.pid()).unwrap()),
         };
-        containers.attach(start).await.map(|answer| answer.instance.id)
+        agent.attach_container(start).await
     }
 
     fn is_named(&self) -> bool {
@@ -76,32 +79,40 @@ impl Drop for Container {
     }
 }
 
-async fn stage(name: &str) -> (World, Agent, Containers) {
+async fn stage(name: &str) -> (World, Agent) {
     let world = World::new(name);
     let agent = world.agent().await;
-    let containers = Containers::start(agent.instances.clone(), world.state.clone()).await;
-    (world, agent, containers)
+    (world, agent)
+}
+
+/// The end of a container; returns the instance that ended with it.
+async fn detach(agent: &Agent, id: &ContainerId) -> Option<InstanceId> {
+    agent.instances.detach_container(id.clone()).await.unwrap().instance.map(|instance| instance.id)
+}
+
+async fn containers(agent: &Agent) -> Vec<ContainerId> {
+    agent.instances.containers().await.containers
 }
 
 #[tokio::test]
 async fn a_container_is_attached_once_and_leaves_nothing() {
-    let ((world, agent, containers), ns) = (stage("container").await, namespace());
+    let ((world, agent), ns) = (stage("container").await, namespace());
     let mut db = Container::start(&world, "db", &ns);
-    assert_eq!(db.attach(&containers, "shop/db").await, Ok(InstanceId(1)));
-    assert_eq!(db.attach(&containers, "shop/db").await, Ok(InstanceId(1)), "the same once more");
-    assert_eq!(containers.holding(InstanceId(1)), [db.id()]);
+    assert_eq!(db.attach(&agent, "shop/db").await, Ok(InstanceId(1)));
+    assert_eq!(db.attach(&agent, "shop/db").await, Ok(InstanceId(1)), "the same once more");
+    assert_eq!(agent.instances.list().await[0].containers, [db.id()]);
     assert!(ip(&ns, "-br addr show mesh0").contains("100.112.0.1/32") && db.is_named());
     db.kill();
-    let ended = containers.detach(&db.id()).await;
-    agent.until("ended", |agent| agent.list().is_empty()).await;
-    assert!(ended.instance.is_none_or(|instance| instance.id == InstanceId(1)), "or its process was noticed first");
-    agent.until("all is gone", |_| world.instances().is_empty() && !db.is_named()).await;
-    assert_eq!(containers.detach(&db.id()).await.instance, None, "unknown by now, and no error");
+    let ended = detach(&agent, &db.id()).await;
+    agent.until("ended", async |agent| agent.list().await.is_empty()).await;
+    assert!(ended.is_none_or(|instance| instance == InstanceId(1)), "or its process was noticed first");
+    agent.until("all is gone", async |_| world.instances().is_empty() && !db.is_named()).await;
+    assert_eq!(detach(&agent, &db.id()).await, None, "unknown by now, and no error");
 }
 
 #[tokio::test]
 async fn a_container_that_is_just_coming_is_known_and_holds_up_nobody() {
-    let ((world, agent, containers), (slow, quick)) = (stage("coming").await, (namespace(), namespace()));
+    let ((world, agent), (slow, quick)) = (stage("coming").await, (namespace(), namespace()));
     let db = Container::start(&world, "db", &quick);
     let by_cni = Start {
         id: "web".parse().unwrap(),
@@ -114,21 +125,21 @@ async fn a_container_that_is_just_coming_is_known_and_holds_up_nobody() {
     };
     world.think_of("shop/app");
     let others = async {
-        agent.until("asked", |_| world.model.lock().unwrap().waiting == 1).await;
-        assert_eq!(db.attach(&containers, "shop/db").await, Ok(InstanceId(1)));
-        assert_eq!(containers.list().containers, [db.id(), "web".parse().unwrap()]);
-        assert!(containers.detach(&db.id()).await.instance.is_some());
+        agent.until("asked", async |_| world.model.lock().unwrap().waiting == 1).await;
+        assert_eq!(db.attach(&agent, "shop/db").await, Ok(InstanceId(1)));
+        assert_eq!(containers(&agent).await, [db.id(), "web".parse().unwrap()]);
+        assert!(detach(&agent, &db.id()).await.is_some());
         world.answer();
     };
-    assert!(tokio::join!(containers.attach(by_cni), others).0.is_ok());
+    assert!(tokio::join!(agent.attach_container(by_cni), others).0.is_ok());
     let web = "web".parse().unwrap();
-    assert_eq!(containers.list().containers, [&web].map(Clone::clone));
-    assert_eq!(containers.detach(&web).await.instance.map(|instance| instance.id), Some(InstanceId(2)));
+    assert_eq!(containers(&agent).await, [&web].map(Clone::clone));
+    assert_eq!(detach(&agent, &web).await, Some(InstanceId(2)));
 }
 
 #[tokio::test]
 async fn a_namespace_that_ends_without_a_word_of_its_runtime_leaves_no_container() {
-    let ((world, agent, containers), ns) = (stage("without-word").await, namespace());
+    let ((world, agent), ns) = (stage("without-word").await, namespace());
     let path = format!("/proc/{}/fd/{}", std::process::id(), ns.as_fd().as_raw_fd());
     let start = Start {
         id: "web".parse().unwrap(),
@@ -139,102 +150,102 @@ async fn a_namespace_that_ends_without_a_word_of_its_runtime_leaves_no_container
         hosts: None,
         unkept: None,
     };
-    containers.attach(start).await.unwrap();
+    agent.attach_container(start).await.unwrap();
     let remembered = || fs::read_to_string(world.scratch.0.join(FILE)).unwrap();
     assert!(remembered().contains("web"));
     drop(ns);
-    agent.until("forgotten", |_| world.instances().is_empty() && !remembered().contains("web")).await;
+    agent.until("forgotten", async |_| world.instances().is_empty() && !remembered().contains("web")).await;
 }
 
 #[tokio::test]
 async fn the_end_of_the_process_is_the_end_of_the_container() {
-    let ((world, agent, containers), ns) = (stage("killed").await, namespace());
+    let ((world, agent), ns) = (stage("killed").await, namespace());
     let mut db = Container::start(&world, "db", &ns);
-    db.attach(&containers, "shop/db").await.unwrap();
+    db.attach(&agent, "shop/db").await.unwrap();
     db.kill();
-    agent.until("ended", |agent| agent.list().is_empty() && world.instances().is_empty() && !db.is_named()).await;
+    agent
+        .until("ended", async |agent| agent.list().await.is_empty() && world.instances().is_empty() && !db.is_named())
+        .await;
 }
 
 #[tokio::test]
 async fn who_is_left_in_the_namespace_of_an_ended_container_is_barred_from_the_range() {
-    let ((world, agent, containers), ns) = (stage("left").await, namespace());
+    let ((world, agent), ns) = (stage("left").await, namespace());
     let mut db = Container::start(&world, "db", &ns);
     let _stranger = Container::start(&world, "stranger", &ns);
-    db.attach(&containers, "shop/db").await.unwrap();
+    db.attach(&agent, "shop/db").await.unwrap();
     db.kill();
-    agent.until("ended", |agent| agent.list().is_empty() && !ip(&ns, "link").contains("mesh0")).await;
+    agent.until("ended", async |agent| agent.list().await.is_empty() && !ip(&ns, "link").contains("mesh0")).await;
     assert!(ip(&ns, "rule").contains("100.112.0.0/12 blackhole"));
 }
 
 #[tokio::test]
 async fn a_shared_namespace_holds_one_instance_until_the_last_container_ends() {
-    let ((world, agent, containers), ns) = (stage("pod").await, namespace());
+    let ((world, agent), ns) = (stage("pod").await, namespace());
     let (mut db, mut beside) = (Container::start(&world, "db", &ns), Container::start(&world, "beside", &ns));
-    assert_eq!(db.attach(&containers, "shop/db").await, Ok(InstanceId(1)));
-    assert_eq!(beside.attach(&containers, "shop/db").await, Ok(InstanceId(1)));
-    let error = Container::start(&world, "other", &ns).attach(&containers, "shop/app").await.unwrap_err();
+    assert_eq!(db.attach(&agent, "shop/db").await, Ok(InstanceId(1)));
+    assert_eq!(beside.attach(&agent, "shop/db").await, Ok(InstanceId(1)));
+    let error = Container::start(&world, "other", &ns).attach(&agent, "shop/app").await.unwrap_err();
     assert!(error.error.contains("holds i-1 of shop/db"), "{error}");
     assert!(db.is_named() && beside.is_named());
     db.kill();
-    agent.until("its names are gone", |_| !db.is_named()).await;
-    assert_eq!((agent.list(), beside.is_named()), (vec![1], true));
+    agent.until("its names are gone", async |_| !db.is_named()).await;
+    assert_eq!((agent.list().await, beside.is_named()), (vec![1], true));
     beside.kill();
-    agent.until("ended", |agent| agent.list().is_empty() && !beside.is_named()).await;
+    agent.until("ended", async |agent| agent.list().await.is_empty() && !beside.is_named()).await;
 }
 
 #[tokio::test]
 async fn a_container_that_starts_again_is_not_taken_for_its_former_self() {
-    let ((world, agent, containers), first, second) = (stage("again-container").await, namespace(), namespace());
+    let ((world, agent), first, second) = (stage("again-container").await, namespace(), namespace());
     let former = Container::start(&world, "db", &first);
-    former.attach(&containers, "shop/db").await.unwrap();
+    former.attach(&agent, "shop/db").await.unwrap();
     let mut db = Container::start(&world, "db", &second);
-    assert_eq!(db.attach(&containers, "shop/db").await, Ok(InstanceId(2)));
-    assert_eq!(agent.list(), [2], "the former run has ended, whoever may still be in its namespace");
+    assert_eq!(db.attach(&agent, "shop/db").await, Ok(InstanceId(2)));
+    assert_eq!(agent.list().await, [2], "the former run has ended, whoever may still be in its namespace");
     drop(former);
     // The end of the former process must not be the end of this one: which only another end can show.
     db.kill();
-    agent.until("ended", |agent| agent.list().is_empty() && world.instances().is_empty()).await;
+    agent.until("ended", async |agent| agent.list().await.is_empty() && world.instances().is_empty()).await;
 }
 
 #[tokio::test]
 async fn what_cannot_be_attached_leaves_nothing() {
-    let ((world, agent, containers), ns) = (stage("refused-container").await, namespace());
+    let ((world, agent), ns) = (stage("refused-container").await, namespace());
     let db = Container::start(&world, "db", &ns);
-    let error = db.attach(&containers, "shop/nobody").await.unwrap_err();
+    let error = db.attach(&agent, "shop/nobody").await.unwrap_err();
     assert!(error.error.contains("no such service"), "{error}");
     let host = Container::start(&world, "host", &Namespace::host().unwrap());
-    let error = host.attach(&containers, "shop/db").await.unwrap_err();
+    let error = host.attach(&agent, "shop/db").await.unwrap_err();
     assert!(error.error.contains("machine's own") && error.error.contains("--network host"), "{error}");
-    assert_eq!((agent.list(), world.instances(), db.is_named()), (vec![], vec![], false));
-    assert_eq!(db.attach(&containers, "shop/db").await, Ok(InstanceId(1)), "and nothing is in the way");
+    assert_eq!((agent.list().await, world.instances(), db.is_named()), (vec![], vec![], false));
+    assert_eq!(db.attach(&agent, "shop/db").await, Ok(InstanceId(1)), "and nothing is in the way");
 }
 
 #[tokio::test]
 async fn an_instance_that_was_attached_otherwise_outlives_the_containers() {
-    let ((world, agent, containers), ns) = (stage("otherwise").await, namespace());
+    let ((world, agent), ns) = (stage("otherwise").await, namespace());
     agent.attach("shop/db", &ns).await.unwrap();
     let mut db = Container::start(&world, "db", &ns);
-    assert_eq!(db.attach(&containers, "shop/db").await, Ok(InstanceId(1)));
+    assert_eq!(db.attach(&agent, "shop/db").await, Ok(InstanceId(1)));
     db.kill();
-    agent.until("its names are gone", |_| !db.is_named()).await;
-    assert_eq!(agent.list(), [1]);
+    agent.until("its names are gone", async |_| !db.is_named()).await;
+    assert_eq!(agent.list().await, [1]);
 }
 
 #[tokio::test]
 async fn a_restarted_agent_knows_its_containers_and_who_has_ended_since() {
-    let ((world, agent, containers), first, second) = (stage("restarted").await, namespace(), namespace());
+    let ((world, agent), first, second) = (stage("restarted").await, namespace(), namespace());
     let (mut stays, mut goes) = (Container::start(&world, "db", &first), Container::start(&world, "app", &second));
-    stays.attach(&containers, "shop/db").await.unwrap();
-    goes.attach(&containers, "shop/app").await.unwrap();
-    drop(containers);
+    stays.attach(&agent, "shop/db").await.unwrap();
+    goes.attach(&agent, "shop/app").await.unwrap();
     agent.kill().await;
     goes.kill();
     let mut agent = Agent::start(&world.state, &world.model, None).await;
-    let containers = Containers::start(agent.instances.clone(), world.state.clone()).await;
-    assert_eq!(agent.list(), [1], "before there is a coordinator");
+    assert_eq!(agent.list().await, [1], "before there is a coordinator");
     agent.connect().await;
-    agent.until("told", |_| world.instances() == [1]).await;
-    assert_eq!(stays.attach(&containers, "shop/db").await, Ok(InstanceId(1)), "the same as before");
+    agent.until("told", async |_| world.instances() == [1]).await;
+    assert_eq!(stays.attach(&agent, "shop/db").await, Ok(InstanceId(1)), "the same as before");
     stays.kill();
-    agent.until("ended", |agent| agent.list().is_empty() && world.instances().is_empty()).await;
+    agent.until("ended", async |agent| agent.list().await.is_empty() && world.instances().is_empty()).await;
 }

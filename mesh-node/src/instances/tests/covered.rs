@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use mesh_proto::InstanceId;
 
-use super::tests::Process;
+use super::hosts::Process;
 use crate::{
     attach::{Namespace, lab::namespace},
-    hosts::Place,
+    hosts::{Place, Reach as _},
     instances::lab::{Agent, World},
 };
 
@@ -49,8 +49,8 @@ fn is_named(file: &Path) -> bool {
     text.contains("app.warp\n") || text != THEIRS
 }
 
-fn warnings(agent: &Agent) -> String {
-    agent.instances.list().into_iter().flat_map(|instance| instance.warnings).collect()
+async fn warnings(agent: &Agent) -> String {
+    agent.instances.list().await.into_iter().flat_map(|instance| instance.warnings).collect()
 }
 
 #[tokio::test]
@@ -59,9 +59,9 @@ async fn names_follow_a_mount_over_the_file_and_come_back_when_it_goes() {
     let agent = stage.world.agent().await;
     let process = stage.attach(&agent).await;
     process.runs("mount --bind \"$0\" /etc/hosts", &stage.files[1]);
-    agent.until("in the upper one only", |_| stage.named() == [false, true]).await;
+    agent.until("in the upper one only", async |_| stage.named() == [false, true]).await;
     process.runs("umount --lazy /etc/hosts", &stage.files[1]);
-    agent.until("in the lower one again", |_| stage.named() == [true, false]).await;
+    agent.until("in the lower one again", async |_| stage.named() == [true, false]).await;
     agent.instances.detach(InstanceId(1)).await.unwrap();
     assert_eq!(stage.named(), [false; 2]);
 }
@@ -81,9 +81,9 @@ async fn a_mount_whose_file_is_not_kept_is_said_until_it_goes() {
         ("mount -t tmpfs none /etc; ln -s \"$0\" /etc/hosts", "umount --lazy /etc", "symbolic link"),
     ] {
         process.runs(over, &stage.files[1]);
-        agent.until(why, |agent| warnings(agent).contains(why) && stage.named() == [false; 2]).await;
+        agent.until(why, async |agent| warnings(agent).await.contains(why) && stage.named() == [false; 2]).await;
         process.runs(away, &stage.files[1]);
-        agent.until("back", |agent| warnings(agent).is_empty() && stage.named() == [true, false]).await;
+        agent.until("back", async |agent| warnings(agent).await.is_empty() && stage.named() == [true, false]).await;
     }
 }
 
@@ -96,7 +96,7 @@ async fn a_mount_that_came_while_no_agent_ran_leaves_no_names_below_it() {
     agent.kill().await;
     process.runs("mount --bind \"$0\" /etc/hosts", &stage.files[1]);
     let mut agent = Agent::start(&stage.world.state, &stage.world.model, view).await;
-    agent.until("in the upper one only", |_| stage.named() == [false, true]).await;
+    agent.until("in the upper one only", async |_| stage.named() == [false, true]).await;
     assert_eq!(agent.instances.hosts_warnings(), [""; 0]);
     // The instance ends together with what holds its file.
     let view = agent.control.view();
@@ -104,7 +104,7 @@ async fn a_mount_that_came_while_no_agent_ran_leaves_no_names_below_it() {
     drop((process, stage.ns));
     agent = Agent::start(&stage.world.state, &stage.world.model, view).await;
     let named = || stage.files.each_ref().map(|file| is_named(file));
-    agent.until("in none", |agent| agent.list().is_empty() && named() == [false; 2]).await;
+    agent.until("in none", async |agent| agent.list().await.is_empty() && named() == [false; 2]).await;
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn a_file_that_was_renamed_while_no_agent_ran_keeps_no_names() {
     std::fs::write(hosts, THEIRS).unwrap();
     assert_eq!(stage.named(), [false, true]);
     let agent = Agent::start(&stage.world.state, &stage.world.model, view).await;
-    agent.until("in the new one only", |_| stage.named() == [true, false]).await;
+    agent.until("in the new one only", async |_| stage.named() == [true, false]).await;
 }
 
 #[tokio::test]
@@ -128,21 +128,21 @@ async fn names_in_a_file_that_nothing_leads_to_are_said() {
     let agent = stage.world.agent().await;
     let process = stage.attach(&agent).await;
     process.runs("mount -t tmpfs none /etc; cp \"$0\" /etc/hosts", &stage.files[1]);
-    agent.until("followed", |_| stage.named() == [false; 2]).await;
+    agent.until("followed", async |_| stage.named() == [false; 2]).await;
     let read = || std::fs::read_to_string(process.root().join("etc/hosts")).unwrap_or_default();
-    agent.until("in the one of the process", |_| read().contains("app.warp\n")).await;
+    agent.until("in the one of the process", async |_| read().contains("app.warp\n")).await;
     let view = agent.control.view();
     agent.kill().await;
     process.runs("mount -t tmpfs none /etc; cp \"$0\" /etc/hosts", &stage.files[1]);
     let agent = Agent::start(&stage.world.state, &stage.world.model, view).await;
     let said = |agent: &Agent| agent.instances.hosts_warnings().concat();
-    agent.until("said", |agent| said(agent).contains("names of shop/db stay in the hosts file")).await;
+    agent.until("said", async |agent| said(agent).contains("names of shop/db stay in the hosts file")).await;
     assert!(said(&agent).contains("no mount of its file system can be reached"), "{}", said(&agent));
     // The next agent finds it, as its process shows it again.
     let view = agent.control.view();
     agent.kill().await;
     process.runs("umount --lazy /etc", &stage.files[1]);
     let agent = Agent::start(&stage.world.state, &stage.world.model, view).await;
-    agent.until("kept", |_| read().contains("app.warp\n")).await;
+    agent.until("kept", async |_| read().contains("app.warp\n")).await;
     assert_eq!(said(&agent), "");
 }
