@@ -6,6 +6,7 @@
 mod child;
 mod daemons;
 mod error;
+mod stand_in;
 mod world;
 
 use std::{ffi::OsString, os::fd::AsFd as _, path::PathBuf, process::ExitCode};

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::CniError;
+use super::error::{CniError, SUPPORTED};
 use crate::{
     config::Sources,
     containers::{Labels, Member, SERVICE, counts, member, texts},
@@ -17,8 +17,6 @@ use crate::{
     state::StateDir,
 };
 
-/// The supported versions of the specification.
-pub(super) const SUPPORTED: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 /// The longest configuration that is read, in bytes.
 const MAX: u64 = 4 << 20;
 

@@ -4,7 +4,6 @@ use std::io;
 
 use mesh_proto::message::Refusal;
 
-use super::call::SUPPORTED;
 use crate::{
     config::ConfigError,
     hint::Hint,
@@ -12,6 +11,9 @@ use crate::{
     oci::OciError,
     state::StateError,
 };
+
+/// The supported versions of the specification.
+pub(super) const SUPPORTED: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 /// "Try again later".
 const LATER: u32 = 11;

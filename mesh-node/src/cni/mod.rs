@@ -16,8 +16,8 @@ use std::{
 use serde_json::{Value, json};
 
 use self::{
-    call::{Call, SUPPORTED},
-    error::{CniError, Lost},
+    call::Call,
+    error::{CniError, Lost, SUPPORTED},
 };
 use crate::{
     config::{Config, Sources},

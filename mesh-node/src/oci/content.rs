@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{docker::read_up_to, go};
+use super::{go, read::read_up_to};
 
 /// The store of the machine's containerd, which Docker's packages use (containerd's documentation, ops.md).
 const MACHINES: &str = "/var/lib/containerd";

@@ -2,8 +2,7 @@
 //! the container's lock while the runtime works.)
 
 use std::{
-    fs::{self, File},
-    io::{self, Read as _},
+    fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -12,7 +11,13 @@ use nix::unistd::geteuid;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{OciError, error::NotRoots, image::Image, spec::Spec};
+use super::{
+    OciError,
+    error::NotRoots,
+    image::Image,
+    read::{MAX, read_up_to},
+    spec::Spec,
+};
 use crate::containers::{Labels, leave_out_the_images, texts};
 
 /// Docker's default directory of containers.
@@ -21,8 +26,6 @@ const USUAL: &str = "/var/lib/docker/containers";
 const MOUNTED: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
 /// The description in a container's directory.
 const FILE: &str = "config.v2.json";
-/// The largest file that is read, in bytes.
-pub(super) const MAX: u64 = 16 << 20;
 
 /// One of Docker's containers.
 #[derive(Debug)]
@@ -92,13 +95,6 @@ impl Container {
 /// Reads a JSON file, if it exists and is complete.
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&read_up_to(path, MAX)?).ok()
-}
-
-/// Reads at most `most` bytes of a file.
-pub(super) fn read_up_to(path: &Path, most: u64) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.take(most).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
 }
 
 /// The real path of a file that only root, or this process's user, can have written or replaced.

@@ -14,6 +14,9 @@ use crate::{
     local::{ClientError, TargetError},
 };
 
+/// The configurations that name more stores of images: containers-storage.conf(5).
+pub(super) const CONFIGURATIONS: [&str; 2] = ["/etc/containers/storage.conf", "/usr/share/containers/storage.conf"];
+
 /// Why a container does not get the mesh, or a runtime does not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OciError {
@@ -115,7 +118,7 @@ impl Hint for OciError {
             Self::UnknownAnnotations(_) => format!(
                 "is the image still there, by `podman image inspect`? A store that only an option of podman's names must be in \
                  {} too",
-                super::storage::CONFIGURATIONS[0]
+                CONFIGURATIONS[0]
             ),
             Self::WrapsItself(_) => {
                 "name the runtime that mesh-runc should run, or remove the line for the machine's runc".into()

@@ -9,9 +9,8 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    OciError, content,
-    docker::{MAX, read_up_to},
-    go,
+    OciError, content, go,
+    read::{MAX, read_up_to},
 };
 use crate::{
     containers::Labels,

@@ -10,6 +10,7 @@ mod go;
 mod hook;
 mod image;
 mod libpod;
+mod read;
 mod spec;
 mod storage;
 mod wrapper;

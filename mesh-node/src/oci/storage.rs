@@ -11,15 +11,13 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    docker::{MAX, read_up_to},
-    error::StoreError,
+    error::{CONFIGURATIONS, StoreError},
     go, libpod,
+    read::{MAX, read_up_to},
     spec::Spec,
 };
 use crate::containers::{Labels, leave_out_the_images};
 
-/// The configurations that name more stores of images: containers-storage.conf(5).
-pub(super) const CONFIGURATIONS: [&str; 2] = ["/etc/containers/storage.conf", "/usr/share/containers/storage.conf"];
 /// The lists of containers (containers/storage, containers.go). The second one ends with a restart of the machine.
 const LISTS: [&str; 2] = ["containers.json", "volatile-containers.json"];
 /// Files that podman mounts into any container from its directory for volatile state.

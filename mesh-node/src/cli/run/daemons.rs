@@ -9,7 +9,7 @@ use std::{
 
 use nix::mount::{MsFlags, mount};
 
-use super::world::stand_in;
+use super::stand_in::stand_in;
 
 /// The directories of their sockets. glibc asks nscd before it reads nsswitch.conf.
 const DIRECTORIES: [&str; 3] = ["/run/nscd", "/var/run/nscd", "/run/systemd/resolve"];

@@ -1,11 +1,6 @@
 //! The command's world: a network namespace with lo and mesh0, and its own hosts file.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    os::{fd::OwnedFd, unix::fs::OpenOptionsExt as _},
-    path::{Path, PathBuf},
-};
+use std::{fs, io, os::fd::OwnedFd, path::Path};
 
 use nix::{
     mount::{MsFlags, mount},
@@ -13,7 +8,7 @@ use nix::{
     unistd::{getegid, geteuid},
 };
 
-use super::{super::output::note, RunError, daemons};
+use super::{super::output::note, RunError, daemons, stand_in::stand_in};
 use crate::{
     hosts::Place,
     local::{NamespacePlace, target},
@@ -87,25 +82,6 @@ fn own_hosts() -> io::Result<()> {
     const HOSTS: &str = "/etc/hosts";
     let before = fs::read(HOSTS)?;
     stand_in(&before, Path::new(HOSTS))
-}
-
-/// Mounts a file with this text over another one, in this mount namespace.
-pub(super) fn stand_in(text: &[u8], at: &Path) -> io::Result<()> {
-    let copy = std::env::temp_dir().join(format!("mesh-node-hosts-{:016x}", getrandom::u64()?));
-    let mut file = fs::File::options().write(true).create_new(true).mode(0o644).open(&copy)?;
-    let _gone = Removed(copy.clone());
-    file.write_all(text)?;
-    mount(Some(&copy), at, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-    Ok(())
-}
-
-/// Removes the name of a mounted file: the mount keeps the file.
-struct Removed(PathBuf);
-
-impl Drop for Removed {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 /// Drops the capabilities with which the command could change its network. Without `CAP_SETPCAP` this fails, and the command has

@@ -287,7 +287,8 @@ async fn of_two_that_an_earlier_version_let_share_a_hosts_file_the_second_waits(
     let text = std::fs::read_to_string(&remembered).unwrap();
     std::fs::write(&remembered, text.replace(files[1].to_str().unwrap(), files[0].to_str().unwrap())).unwrap();
     std::fs::write(&files[0], "").unwrap();
-    let agent = Agent::start(&world.state, &world.model, view).await;
+    let mut agent = Agent::start(&world.state, &world.model, view).await;
+    agent.connect().await;
     let names = || std::fs::read_to_string(&files[0]).unwrap();
     agent.until("named", async |_| names().contains("app.warp\n")).await;
     // A further one of the same service may share it.
