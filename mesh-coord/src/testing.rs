@@ -17,7 +17,7 @@ use mesh_model::{
     declare::{Declaration, Declared, Deployment, File},
 };
 use mesh_proto::{
-    Epoch, InstanceId, Label, Ports, PrivateKey, Revision, RunnerId, Secret, View,
+    Abilities, Epoch, InstanceId, Label, Ports, PrivateKey, Revision, RunnerId, Secret, View,
     message::{Answer, Ask, Down, Enrol, Enrolled, Have, Held, Info, PROTOCOL, Refusal, Switches, Up, enrol_purpose},
     token::{Fingerprint, Token, TokenKind},
 };
@@ -289,6 +289,7 @@ impl Agent {
             instances,
             process,
             refused,
+            can: Abilities::NONE,
         };
         self.say(&hello).await;
     }

@@ -4,6 +4,7 @@
 //! The crate is pure: no sockets, clocks, files or randomness. All input from outside is parsed into types that hold
 //! only valid values, or refused with an error that says why.
 
+pub mod ability;
 pub mod endpoint;
 pub mod ids;
 pub mod key;
@@ -18,6 +19,7 @@ pub mod why;
 
 mod text;
 
+pub use ability::{Abilities, Ability};
 pub use ids::{DeploymentId, Epoch, InstanceId, Revision, RunnerId, ServiceId, TokenId};
 pub use key::{PrivateKey, Proof, PublicKey, Secret, SecretHash};
 pub use label::{Label, ServiceName, ServicePath};

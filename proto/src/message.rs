@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Delta, Epoch, InstanceId, Label, Proof, PublicKey, Range, Revision, RunnerId, ServicePath, TokenId, View};
+use crate::{
+    Abilities, Delta, Epoch, InstanceId, Label, Proof, PublicKey, Range, Revision, RunnerId, ServicePath, TokenId, View,
+};
 
 /// The version of these messages. Another version is refused with what to upgrade.
 pub const PROTOCOL: u32 = 1;
@@ -124,6 +126,9 @@ pub enum Up {
         /// Whether this process was refused as a copy before. Then the first machine has precedence.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         refused: bool,
+        /// What the agent can do beyond version 0.2.
+        #[serde(default, skip_serializing_if = "Abilities::is_none")]
+        can: Abilities,
     },
     /// The agent has applied the view of this revision.
     Applied {

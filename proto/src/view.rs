@@ -12,7 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DeploymentId, Epoch, InstanceId, Label, Ports, PublicKey, Range, Revision, RunnerId, ServiceId, ServiceName,
+    Abilities, DeploymentId, Epoch, InstanceId, Label, Ports, PublicKey, Range, Revision, RunnerId, ServiceId,
+    ServiceName,
 };
 
 /// What all runners of a mesh share.
@@ -40,6 +41,9 @@ pub struct Runner {
     /// Whether it has no stream to the coordinator. Then other runners are preferred, with no further effect.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub silent: bool,
+    /// What its agent can do; absent for one of version 0.2 or older.
+    #[serde(default, skip_serializing_if = "Abilities::is_none")]
+    pub can: Abilities,
 }
 
 /// A deployment.

@@ -9,7 +9,7 @@ use std::{
 
 use mesh_engine::{Datagrams, Engine, Event, Map, Port, Sink, VNET};
 use mesh_proto::{
-    DeploymentId, Epoch, InstanceId, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
+    Abilities, DeploymentId, Epoch, InstanceId, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
     view::{Instance, InstanceState, Network, Runner, Service},
 };
 use mesh_tests::errors;
@@ -81,6 +81,7 @@ fn map_where(runner: u64, endpoints: impl Fn(u64) -> Vec<SocketAddr>) -> Map {
             provider: "here".parse().expect("a label"),
             public_key: key(number).public(),
             silent: false,
+            can: Abilities::NONE,
             endpoints: endpoints(number),
         })));
         view.put(Record::Service(Arc::new(Service {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mesh_proto::{
-    InstanceId, Label, Ports, PublicKey, RunnerId, Secret, SecretHash, ServicePath, TokenId,
+    Abilities, InstanceId, Label, Ports, PublicKey, RunnerId, Secret, SecretHash, ServicePath, TokenId,
     message::{Held, Switches},
 };
 use serde::{Deserialize, Serialize};
@@ -301,6 +301,8 @@ pub enum RunnerCommand {
     Hello {
         /// The agent's version.
         version: String,
+        /// What its agent can do.
+        can: Abilities,
         /// The endpoints that it reports.
         endpoints: Vec<SocketAddr>,
         /// Its address as the coordinator sees it, with the UDP port that it reports. `None`: peers use its own

@@ -38,8 +38,8 @@ impl State {
             Command::Runner { by, what } => {
                 let runner = self.active_runner(*by)?;
                 match what {
-                    R::Hello { version, endpoints, seen, instances } => {
-                        host::hello(self, runner, version, endpoints, *seen, instances, now)
+                    R::Hello { version, can, endpoints, seen, instances } => {
+                        host::hello(self, runner, (version, *can), endpoints, *seen, instances, now)
                     }
                     R::Endpoints { endpoints } => host::endpoints(self, runner, endpoints, now),
                     R::Attach { service, client } => host::attach(self, runner, service, *client, now),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use mesh_proto::{Label, RunnerId, message::Switches};
+use mesh_proto::{Abilities, Label, RunnerId, message::Switches};
 
 use crate::{
     Admin, Decision, Enrolment, Now, Outcome, Record, Refusal, State,
@@ -88,6 +88,7 @@ fn new_runner(draft: &mut Draft<'_>, request: &Enrolment, team: Option<&Label>) 
         removed: None,
         ephemeral: false,
         silent: false,
+        can: Abilities::NONE,
         switches: Switches::default(),
         team: None,
         drained: false,

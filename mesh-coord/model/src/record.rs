@@ -11,7 +11,7 @@ use std::{
 };
 
 use mesh_proto::{
-    DeploymentId, InstanceId, Label, PublicKey, RunnerId, SecretHash, ServiceId, ServiceName, TokenId,
+    Abilities, DeploymentId, InstanceId, Label, PublicKey, RunnerId, SecretHash, ServiceId, ServiceName, TokenId,
     message::Switches, view::Network,
 };
 use serde::{Deserialize, Serialize};
@@ -169,6 +169,9 @@ pub struct Runner {
     /// Whether it is silent, so that others are preferred.
     #[serde(default, skip_serializing_if = "is_default")]
     pub silent: bool,
+    /// What its agent can do, as told at the last stream.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub can: Abilities,
     /// Its own switches.
     #[serde(default, skip_serializing_if = "is_default")]
     pub switches: Switches,

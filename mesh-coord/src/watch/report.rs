@@ -73,7 +73,13 @@ mod tests {
         let runner = enrolled(&coordinator).await;
         coordinator.submit(Command::Silent(runner)).await.unwrap();
         let silent = async || coordinator.visit(move |core| core.state.runner(runner).unwrap().silent).await.unwrap();
-        let hello = RunnerCommand::Hello { version: "1".to_owned(), endpoints: vec![], seen: None, instances: vec![] };
+        let hello = RunnerCommand::Hello {
+            version: "1".to_owned(),
+            can: mesh_proto::Abilities::NONE,
+            endpoints: vec![],
+            seen: None,
+            instances: vec![],
+        };
         let now = || Instant::now().into_std();
         let mut report = Report::new(runner, hello, now());
 

@@ -161,8 +161,18 @@ impl Stream {
             first = timeout(SILENCE, self.receive()) => first.map_err(|_| End::refused("no hello came"))??,
             () = place.lost() => return Err(End::no_place()),
         };
-        let Some(Up::Hello { protocol, version, have, endpoints, port, endpoints_only, instances, process, refused }) =
-            first
+        let Some(Up::Hello {
+            protocol,
+            version,
+            have,
+            endpoints,
+            port,
+            endpoints_only,
+            instances,
+            process,
+            refused,
+            can,
+        }) = first
         else {
             return Err(End::refused("the first message is not a hello"));
         };
@@ -179,7 +189,7 @@ impl Stream {
         };
         let of_use = !endpoints_only && port != 0 && (!local || endpoints.is_empty());
         let seen = of_use.then(|| SocketAddr::new(self.from, port));
-        let hello = RunnerCommand::Hello { version, endpoints, seen, instances };
+        let hello = RunnerCommand::Hello { version, can, endpoints, seen, instances };
         let report = Report::new(self.runner, hello, Instant::now().into_std());
         Ok(Hello { have, peer: Peer { process, from: self.from }, refused, report })
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mesh_proto::{
-    DeploymentId, Epoch, InstanceId, Ports, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
+    Abilities, DeploymentId, Epoch, InstanceId, Ports, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
     view::{Deployment, Grant, Instance, InstanceState, Network, Runner, Service},
 };
 
@@ -240,6 +240,7 @@ impl Builder {
             public_key: key(id).public(),
             endpoints: vec![endpoint(id)],
             silent: false,
+            can: Abilities::NONE,
         })));
         self
     }

@@ -141,7 +141,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use mesh_proto::{
-        Epoch, InstanceId, PrivateKey, Range, ServiceId,
+        Abilities, Epoch, InstanceId, PrivateKey, Range, ServiceId,
         view::{Instance, InstanceState, Network, Runner},
     };
 
@@ -185,7 +185,15 @@ mod tests {
         for id in [1, 2] {
             let public_key = PrivateKey::from_bytes([id as u8; 32]).public();
             let (name, provider) = (format!("r{id}").parse().unwrap(), "here".parse().unwrap());
-            let runner = Runner { id: RunnerId(id), name, provider, public_key, endpoints: vec![], silent: false };
+            let runner = Runner {
+                id: RunnerId(id),
+                name,
+                provider,
+                public_key,
+                endpoints: vec![],
+                silent: false,
+                can: Abilities::NONE,
+            };
             both.put(Record::Runner(Arc::new(runner)));
             both.put(Record::Instance(Arc::new(Instance {
                 id: InstanceId(id),

@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use mesh_proto::{
-    RunnerId, View,
+    Abilities, RunnerId, View,
     message::{Answer, Cause, Down, Have, PROTOCOL, Refusal, Up},
 };
 use tokio::{
@@ -173,6 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             instances,
             process: Some(process()),
             refused: self.state.link.borrow().copy,
+            can: Abilities::ALL,
         }
     }
 

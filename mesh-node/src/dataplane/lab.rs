@@ -9,7 +9,7 @@ use std::{
 
 use mesh_engine::{Map, Port};
 use mesh_proto::{
-    DeploymentId, Epoch, InstanceId, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
+    Abilities, DeploymentId, Epoch, InstanceId, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
     view::{Deployment, Instance, InstanceState, Network, Runner, Service},
 };
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -128,6 +128,7 @@ pub(crate) fn view(me: u64, instances: &[At], runners: &[(u64, SocketAddr)]) -> 
                 public_key: key(runner).public(),
                 endpoints: vec![endpoint],
                 silent: false,
+                can: Abilities::ALL,
             }
             .into(),
         ));

@@ -49,6 +49,7 @@ fn records() -> [Record; 6] {
             public_key: key().public(),
             endpoints: vec!["192.0.2.1:51820".parse().unwrap(), "[2001:db8::1]:51820".parse().unwrap()],
             silent: false,
+            can: Abilities::NONE,
         })),
         Record::Deployment(Arc::new(Deployment {
             id: DeploymentId(2),
@@ -115,6 +116,9 @@ fn view_text() -> String {
 
 #[test]
 fn records_and_their_keys_are_frozen() {
+    let [Record::Runner(runner), ..] = records() else { panic!("the first is a runner") };
+    let able = Record::Runner(Arc::new(Runner { can: Abilities::ALL, ..Runner::clone(&runner) }));
+    frozen(&able, &RECORDS[0].replace("]}", r#"],"can":["paths-1"]}"#));
     for ((record, text), key) in records().iter().zip(RECORDS).zip(KEYS) {
         frozen(record, text);
         frozen(&record.key(), key);
@@ -177,6 +181,7 @@ fn what_an_agent_says_is_frozen() {
             instances: vec![held],
             process: None,
             refused: false,
+            can: Abilities::NONE,
         },
         r#"{"type":"hello","protocol":1,"version":"0.1.0","have":{"epoch":"30313233343536373839616263646566","revision":7},"endpoints":["192.0.2.1:51820"],"port":51820,"endpoints_only":false,"instances":[{"instance":"i-4","service":"shop/my db","address":"100.112.0.3","client":false}]}"#,
     );
@@ -191,8 +196,9 @@ fn what_an_agent_says_is_frozen() {
             instances: vec![],
             process: Some(u64::MAX),
             refused: true,
+            can: Abilities::ALL,
         },
-        r#"{"type":"hello","protocol":1,"version":"0.2.0","have":null,"endpoints":[],"port":51820,"endpoints_only":true,"instances":[],"process":18446744073709551615,"refused":true}"#,
+        r#"{"type":"hello","protocol":1,"version":"0.2.0","have":null,"endpoints":[],"port":51820,"endpoints_only":true,"instances":[],"process":18446744073709551615,"refused":true,"can":["paths-1"]}"#,
     );
     frozen(&Up::Applied { revision: Revision(7) }, r#"{"type":"applied","revision":7}"#);
     frozen(&Up::Resync, r#"{"type":"resync"}"#);

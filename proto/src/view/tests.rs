@@ -31,14 +31,14 @@ fn ist() -> impl Strategy<Value = Ist> {
 fn record() -> impl Strategy<Value = Record> {
     let state = prop_oneof![Just(InstanceState::Live), Just(InstanceState::Draining), Just(InstanceState::Client)];
     prop_oneof![
-        (id(RunnerId), label(), label(), any::<[u8; 32]>(), vec(any::<SocketAddr>(), 0..3), any::<bool>()).prop_map(
-            |(id, name, provider, key, endpoints, silent)| {
+        (id(RunnerId), label(), label(), any::<[u8; 32]>(), vec(any::<SocketAddr>(), 0..3), any::<[bool; 2]>())
+            .prop_map(|(id, name, provider, key, endpoints, [silent, able])| {
                 let public_key = PrivateKey::from_bytes(key).public();
+                let can = if able { Abilities::ALL } else { Abilities::NONE };
                 // The flow label and scope of an IPv6 address mean nothing on another machine, and have no text.
                 let endpoints = endpoints.into_iter().map(|e| SocketAddr::new(e.ip(), e.port())).collect();
-                Record::Runner(Runner { id, name, provider, public_key, endpoints, silent }.into())
-            }
-        ),
+                Record::Runner(Runner { id, name, provider, public_key, endpoints, silent, can }.into())
+            }),
         (id(DeploymentId), label(), label())
             .prop_map(|(id, name, team)| Record::Deployment(Deployment { id, name, team, trust_source: None }.into())),
         (id(ServiceId), id(DeploymentId), service_name(), any::<Ipv4Addr>(), any::<bool>()).prop_map(

@@ -18,7 +18,7 @@ use mesh_model::{
     work,
 };
 use mesh_proto::{
-    Epoch, InstanceId, Label, Ports, PublicKey, Revision, RunnerId, Secret, ServicePath, TokenId,
+    Abilities, Epoch, InstanceId, Label, Ports, PublicKey, Revision, RunnerId, Secret, ServicePath, TokenId,
     message::Held,
     view::{self, InstanceState, Network},
 };
@@ -123,6 +123,7 @@ impl World {
             8 if u.ratio(1, 8)? => RunnerCommand::Leave,
             _ => RunnerCommand::Hello {
                 version: some_text(u)?,
+                can: Abilities::NONE,
                 endpoints: some_endpoints(u)?,
                 seen: some_endpoints(u)?.pop(),
                 instances: self.some_instances(u)?,
@@ -246,7 +247,13 @@ impl World {
     fn honest_says_the_same(&mut self) {
         let before = self.state.clone();
         let instances = self.held_by(HONEST);
-        let hello = RunnerCommand::Hello { version: "1".to_owned(), endpoints: vec![], seen: None, instances };
+        let hello = RunnerCommand::Hello {
+            version: "1".to_owned(),
+            can: Abilities::NONE,
+            endpoints: vec![],
+            seen: None,
+            instances,
+        };
         let outcome = self.must(HONEST, hello);
         assert_eq!(outcome, Outcome::Welcomed { ended: vec![], adopted: vec![], rejected: vec![] });
         let instances = |state: &State| state.instances_on(HONEST).cloned().collect::<Vec<_>>();

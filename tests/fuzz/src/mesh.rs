@@ -6,7 +6,7 @@ use std::{
 };
 
 use mesh_proto::{
-    DeploymentId, Epoch, InstanceId, Ports, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
+    Abilities, DeploymentId, Epoch, InstanceId, Ports, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
     view::{Deployment, Grant, Instance, InstanceState, Network, Runner, Service},
 };
 
@@ -118,7 +118,15 @@ pub(crate) fn addresses() -> Vec<Ipv4Addr> {
 
 fn runner(id: u64, silent: bool) -> Runner {
     let (name, public_key) = (label(id), key(id).public());
-    Runner { id: RunnerId(id), name, provider: label(0), public_key, endpoints: vec![endpoint(id)], silent }
+    Runner {
+        id: RunnerId(id),
+        name,
+        provider: label(0),
+        public_key,
+        endpoints: vec![endpoint(id)],
+        silent,
+        can: Abilities::NONE,
+    }
 }
 
 fn label(number: u64) -> mesh_proto::Label {

@@ -9,7 +9,7 @@ use std::{
 use mesh_model::{
     Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Outcome, Record, RunnerCommand, State, record::Meta,
 };
-use mesh_proto::{Label, PrivateKey, Revision, RunnerId, Secret, message::Held, view::Network};
+use mesh_proto::{Abilities, Label, PrivateKey, Revision, RunnerId, Secret, message::Held, view::Network};
 use mesh_sessions::{News, StreamId, WaitId};
 
 use super::{
@@ -306,7 +306,13 @@ impl World {
             Some(Held { instance: instance.id, service, address: instance.address, client: false, draining: false })
         });
         let instances = held.collect();
-        let hello = RunnerCommand::Hello { version: "1".to_owned(), endpoints: vec![], seen: None, instances };
+        let hello = RunnerCommand::Hello {
+            version: "1".to_owned(),
+            can: Abilities::NONE,
+            endpoints: vec![],
+            seen: None,
+            instances,
+        };
         self.commit(&Command::Runner { by: runner, what: hello });
         let stream = self.coordinator.open(runner, process, have, self.bug);
         if let Some(agent) = self.agents.get_mut(&runner) {

@@ -1,4 +1,4 @@
-use mesh_proto::{InstanceId, message::Held, view::InstanceState};
+use mesh_proto::{Abilities, InstanceId, message::Held, view::InstanceState};
 
 use crate::{
     Admin, AdminCommand, NewPurpose, Outcome, RunnerCommand,
@@ -10,7 +10,13 @@ fn state_of(world: &World, instance: InstanceId) -> InstanceState {
 }
 
 fn hello(world: &mut World, runner: mesh_proto::RunnerId, instances: Vec<Held>) {
-    let hello = RunnerCommand::Hello { version: "1".to_owned(), endpoints: vec![], seen: None, instances };
+    let hello = RunnerCommand::Hello {
+        version: "1".to_owned(),
+        can: Abilities::NONE,
+        endpoints: vec![],
+        seen: None,
+        instances,
+    };
     world.request(runner, hello).unwrap();
 }
 

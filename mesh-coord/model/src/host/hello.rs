@@ -8,7 +8,7 @@ use std::{
 };
 
 use mesh_proto::{
-    DeploymentId, InstanceId, ServiceId,
+    Abilities, DeploymentId, InstanceId, ServiceId,
     message::Held,
     view::{Instance, InstanceState},
 };
@@ -20,7 +20,7 @@ use crate::{Decision, Now, Outcome, Record, Refusal, State, draft::Draft, limits
 pub(crate) fn hello(
     state: &State,
     runner: &Arc<Runner>,
-    version: &str,
+    (version, can): (&str, Abilities),
     endpoints: &[SocketAddr],
     seen: Option<SocketAddr>,
     held: &[Held],
@@ -32,6 +32,7 @@ pub(crate) fn hello(
     let range = state.meta.network.range;
     let reported = Runner {
         version: version.to_owned(),
+        can,
         endpoints: usable_endpoints(runner, seen, endpoints, range)?,
         seen: seen.map(canonical).filter(|at| is_shown(*at, seen, range) == Ok(true)),
         silent: false,

@@ -1,6 +1,6 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
-use mesh_proto::{InstanceId, RunnerId, message::Held, view::InstanceState};
+use mesh_proto::{Abilities, InstanceId, RunnerId, message::Held, view::InstanceState};
 
 use crate::{
     Admin, Command, NewPurpose, Outcome, Refusal, RunnerCommand, limits,
@@ -17,7 +17,10 @@ fn hello_at(
 ) -> Result<Outcome, Refusal> {
     let endpoints = endpoints.iter().map(|e| e.parse().unwrap()).collect();
     let seen = seen.map(|s| s.parse().unwrap());
-    world.request(runner, RunnerCommand::Hello { version: "0.1.0".to_owned(), endpoints, seen, instances })
+    world.request(
+        runner,
+        RunnerCommand::Hello { version: "0.1.0".to_owned(), can: Abilities::NONE, endpoints, seen, instances },
+    )
 }
 
 fn hello(world: &mut World, runner: RunnerId, instances: Vec<Held>) -> (Vec<u64>, Vec<u64>, Vec<u64>) {
@@ -64,6 +67,19 @@ fn peers_are_shown_the_told_endpoints_and_the_seen_one_each_once() {
     assert_eq!(shown(&world), ["192.0.2.1:51820", "[2001:db8::1]:4000"]);
     hello_at(&mut world, runner, &endpoints, Some("192.0.2.7:0"), vec![]).unwrap();
     assert_eq!(shown(&world).len(), 2, "a port that is none is not shown");
+}
+
+#[test]
+fn peers_are_shown_what_an_agent_can_do_as_its_latest_stream_told() {
+    let (mut world, runner) = world();
+    let mut hello = |can| {
+        let hello =
+            RunnerCommand::Hello { version: "1".to_owned(), can, endpoints: vec![], seen: None, instances: vec![] };
+        world.request(runner, hello).unwrap();
+        world.view(runner).runner(runner).unwrap().can
+    };
+    assert_eq!(hello(Abilities::ALL), Abilities::ALL);
+    assert_eq!(hello(Abilities::NONE), Abilities::NONE, "an older agent took its place");
 }
 
 /// Such endpoints lead to the peer itself, or to a stranger on its network such as a cloud's metadata service.
@@ -119,7 +135,13 @@ fn endpoints_that_no_peer_could_use_are_refused() {
         refused(hello_at(&mut world, runner, &many, None, vec![])),
         "Conflict: the runner `r1` would have 17 endpoints, and 16 is the most | the limit is fixed: have fewer, or divide them up"
     );
-    let version = RunnerCommand::Hello { version: "1\n".to_owned(), endpoints: vec![], seen: None, instances: vec![] };
+    let version = RunnerCommand::Hello {
+        version: "1\n".to_owned(),
+        can: Abilities::NONE,
+        endpoints: vec![],
+        seen: None,
+        instances: vec![],
+    };
     assert_eq!(
         refused(world.request(runner, version)),
         "Invalid: the agent's version is longer than 64 bytes, or holds control characters | run a released mesh-node"
@@ -300,7 +322,13 @@ fn a_hello_costs_the_writer_the_same_in_a_small_mesh_and_in_a_large_one() {
             .collect();
         let command = Command::Runner {
             by: runner,
-            what: RunnerCommand::Hello { version: "1".to_owned(), endpoints: vec![], seen: None, instances: reported },
+            what: RunnerCommand::Hello {
+                version: "1".to_owned(),
+                can: Abilities::NONE,
+                endpoints: vec![],
+                seen: None,
+                instances: reported,
+            },
         };
         let before = work::steps();
         world.decide(&command).unwrap();

@@ -1,6 +1,6 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
-use mesh_proto::{InstanceId, RunnerId, ServiceId, message::Switches, view::Network};
+use mesh_proto::{Abilities, InstanceId, RunnerId, ServiceId, message::Switches, view::Network};
 
 use super::*;
 
@@ -49,6 +49,7 @@ fn the_form_on_disk_is_frozen() {
                 removed: None,
                 ephemeral: false,
                 silent: false,
+                can: Abilities::NONE,
                 switches: Switches::default(),
                 team: None,
                 drained: false,
@@ -56,6 +57,31 @@ fn the_form_on_disk_is_frozen() {
                 drained_apart: BTreeSet::new(),
             })),
             r#"{"kind":"runner","id":"r-1","name":"r1","provider":"aws","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","credential":"cs1uhCLEB/ttCYaQ8RMLfe1+wvf14dML2dUh8BU2N5M=","enrolled":5,"token":"t-2","scope":{"deployments":["d-3"]},"version":"0.1.0","endpoints":["[2001:db8::1]:51820"],"seen":null,"removed":null}"#,
+        ),
+        (
+            Record::Runner(Arc::new(Runner {
+                id: RunnerId(1),
+                name: "r1".parse().unwrap(),
+                provider: "aws".parse().unwrap(),
+                public_key: PublicKey([2; 32]),
+                credential: secret.clone(),
+                enrolled: UnixSeconds(5),
+                token: TokenId(2),
+                scope: Scope::Deployments([DeploymentId(3)].into()),
+                version: "0.1.0".to_owned(),
+                endpoints: vec!["[2001:db8::1]:51820".parse().unwrap()],
+                seen: None,
+                removed: None,
+                ephemeral: false,
+                silent: false,
+                can: Abilities::ALL,
+                switches: Switches::default(),
+                team: None,
+                drained: false,
+                undrained: BTreeSet::new(),
+                drained_apart: BTreeSet::new(),
+            })),
+            r#"{"kind":"runner","id":"r-1","name":"r1","provider":"aws","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","credential":"cs1uhCLEB/ttCYaQ8RMLfe1+wvf14dML2dUh8BU2N5M=","enrolled":5,"token":"t-2","scope":{"deployments":["d-3"]},"version":"0.1.0","endpoints":["[2001:db8::1]:51820"],"seen":null,"removed":null,"can":["paths-1"]}"#,
         ),
         (
             Record::Token(Arc::new(Token {

@@ -309,6 +309,7 @@ fn shown_runner(runner: &Runner) -> view::Runner {
         public_key: runner.public_key,
         endpoints,
         silent: runner.silent,
+        can: runner.can,
     }
 }
 

@@ -8,7 +8,8 @@ use mesh_model::{
     declare::{Declaration, Declared, Deployment, File, Pattern, Trust},
 };
 use mesh_proto::{
-    InstanceId, Label, Ports, PublicKey, RunnerId, Secret, ServiceName, ServicePath, TokenId, message::Held, view::Ist,
+    Abilities, InstanceId, Label, Ports, PublicKey, RunnerId, Secret, ServiceName, ServicePath, TokenId, message::Held,
+    view::Ist,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -92,6 +93,7 @@ impl Op {
                     by,
                     what: RunnerCommand::Hello {
                         version: "1.0.0".to_owned(),
+                        can: Abilities::NONE,
                         endpoints: vec![([198, 51, 100, 7], 51820).into()],
                         seen: Some(endpoint),
                         instances,

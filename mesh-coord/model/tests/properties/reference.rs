@@ -189,6 +189,7 @@ impl Reference {
                     public_key: r.public_key,
                     endpoints,
                     silent: r.silent,
+                    can: r.can,
                 }
                 .into(),
             ));

@@ -1,9 +1,15 @@
-use mesh_proto::InstanceId;
+use mesh_proto::{Abilities, InstanceId};
 
 use super::*;
 
 fn hello() -> RunnerCommand {
-    RunnerCommand::Hello { version: "1".to_owned(), endpoints: vec![], seen: None, instances: vec![] }
+    RunnerCommand::Hello {
+        version: "1".to_owned(),
+        can: Abilities::NONE,
+        endpoints: vec![],
+        seen: None,
+        instances: vec![],
+    }
 }
 
 fn endpoints(port: u16) -> Vec<SocketAddr> {

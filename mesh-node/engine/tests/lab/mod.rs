@@ -9,7 +9,7 @@ use std::{
 
 use mesh_engine::{Datagrams, Engine, Event, Map, Port, Sink, VNET};
 use mesh_proto::{
-    DeploymentId, Epoch, InstanceId, Ports, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
+    Abilities, DeploymentId, Epoch, InstanceId, Ports, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
     view::{Deployment, Grant, Instance, InstanceState, Network, Runner, Service},
 };
 
@@ -96,7 +96,7 @@ pub(crate) fn map(runner: u64, crowd: Crowd) -> Map {
 }
 
 fn view(runner: u64, crowd: Crowd) -> View {
-    let network = Network { range: Range::DEFAULT, mtu: 1344 };
+    let network = Network { range: Range::DEFAULT, mtu: 1408 };
     let mut view = View::empty(Epoch([0; 16]), Revision(1), RunnerId(runner), network);
     let (name, team) = ("shop".parse().expect("a label"), "acme".parse().expect("a label"));
     view.put(Record::Deployment(Arc::new(Deployment { id: DeploymentId(1), name, team, trust_source: None })));
@@ -116,6 +116,7 @@ fn there(view: &mut View, number: u64, deployment: DeploymentId) {
         public_key: key(number).public(),
         endpoints: vec![endpoint(number)],
         silent: false,
+        can: Abilities::ALL,
     })));
     view.put(Record::Service(Arc::new(Service {
         id: ServiceId(number),
@@ -217,7 +218,8 @@ impl World {
     pub(crate) fn turn_of(&mut self, end: usize, bytes: &mut [u8]) {
         self.engines[end].handle_tun(Port(1), bytes, self.now, &mut self.wires[end]);
         self.engines[end].flush(&mut self.wires[end]);
-        for end in [0, 1, 0, 1] {
+        // A handshake, a ping, and a volley of pings take three round trips at most.
+        for end in [0, 1, 0, 1, 0, 1] {
             self.carry(end);
         }
     }

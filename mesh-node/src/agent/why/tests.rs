@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use mesh_proto::{
-    Epoch, InstanceId, PublicKey, Range, Record, Revision, ServiceId,
+    Abilities, Epoch, InstanceId, PublicKey, Range, Record, Revision, ServiceId,
     view::{Grant, Network},
 };
 
@@ -17,8 +17,15 @@ fn view(grants: &[(u64, u64, Ports)]) -> View {
     for (id, name) in [(1, "a"), (2, "b")] {
         let endpoints = vec![format!("192.0.2.{id}:51820").parse().unwrap()];
         let (name, provider) = (name.parse().unwrap(), "x".parse().unwrap());
-        let runner =
-            Runner { id: RunnerId(id), name, provider, public_key: PublicKey([0; 32]), endpoints, silent: false };
+        let runner = Runner {
+            id: RunnerId(id),
+            name,
+            provider,
+            public_key: PublicKey([0; 32]),
+            endpoints,
+            silent: false,
+            can: Abilities::NONE,
+        };
         view.put(Record::Runner(Arc::new(runner)));
     }
     for (id, name, team) in [(1, "shop", "acme"), (2, "api", "acme"), (3, "evil", "evil"), (4, "far", "acme")] {

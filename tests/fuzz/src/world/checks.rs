@@ -80,6 +80,10 @@ impl World {
 
     /// Checks a packet to the peer.
     fn check_sealed(&mut self, ip: &[u8], origin: Origin) {
+        // A pong: from no address to no address, of protocol 253.
+        if ip.get(9) == Some(&253) && ip.get(12..20) == Some(&[0; 8]) {
+            return;
+        }
         let Packet::Tcp(segment) = Packet::read(ip) else { panic!("only TCP crosses: {ip:?}") };
         self.heard.push(segment);
         if segment.flags & RST != 0 {
