@@ -46,6 +46,10 @@ indices! {
     Slot;
 }
 
+/// The local index of a tunnel, which the messages for it carry: 24 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct TunnelIx(pub(crate) u32);
+
 impl DeploymentIx {
     /// Stands for the deployment of a service that the map doesn't hold.
     pub(crate) const UNKNOWN: Self = Self(u32::MAX);

@@ -20,6 +20,10 @@ use crate::{
     tunnel::{CONTROL, SESSION, Tunnel, TunnelIx},
 };
 
+mod copies;
+
+use self::copies::Copies;
+
 /// How often the tunnels in use are ticked.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 
@@ -80,6 +84,7 @@ pub(crate) struct ActiveState {
     pub(crate) responses: Bucket,
     staged: Queue,
     initiation: Option<SentInitiation>,
+    pub(crate) copies: Copies,
 }
 
 /// The latest initiation.
@@ -98,6 +103,7 @@ impl Default for ActiveState {
             responses: Bucket::full(),
             staged: Queue::default(),
             initiation: None,
+            copies: Copies::default(),
         }
     }
 }

@@ -13,17 +13,17 @@ use crate::{
     cx::Cx,
     departed::Departed,
     index::{IxVec, RunnerIx},
-    limit::{Admission, Admissions, Mac},
+    limit::Admissions,
     number::{NumberMap, Numbers},
     outbox::{AddressPair, Outbox},
     packet::Flags,
-    peer::{INITIATIONS, Peer, RESPONSES},
-    route::Route,
+    peer::Peer,
     segment::{Segments, Unit},
     staged::Staged,
-    tunnel::{self, CONTROL, Handshake, Identity, Outcome, Tunnel, TunnelIx},
+    tunnel::{self, Identity, Tunnel, TunnelIx},
 };
 
+mod handshakes;
 mod roster;
 mod ticks;
 
@@ -225,125 +225,10 @@ impl Peers {
         (peer.has_staged() && peer.is_ready()).then(|| peer.take_staged())
     }
 
-    /// Handles a message that isn't data, and returns its runner. `back` is the way to its sender.
-    ///
-    /// # Errors
-    /// If it isn't for this runner, or leads to nothing.
-    pub(crate) fn handshake<S: Sink>(
-        &mut self,
-        back: AddressPair,
-        datagram: &[u8],
-        route: &Route,
-        cx: &mut Cx<'_, S>,
-    ) -> Result<RunnerIx, Reason> {
-        let (runner, initiation) = match self.identity.read(datagram)? {
-            Handshake::Initiation(mac) => (self.initiator(back, datagram, &mac, route, cx)?, Some(mac)),
-            Handshake::Response { index } => {
-                let runner = *self.by_tunnel.get(&index).ok_or(Reason::UnknownSession)?;
-                if !self.list[runner].active().responses.take(RESPONSES, cx.now) {
-                    return Err(Reason::HandshakeLimited);
-                }
-                (runner, None)
-            }
-            Handshake::Cookie { index } => (*self.by_tunnel.get(&index).ok_or(Reason::UnknownSession)?, None),
-        };
-        self.tick_one(runner, true, cx);
-        self.wake(runner, cx.now);
-        let mut reply = [0; CONTROL];
-        let outcome = match self.tunnel(runner, cx.now).handshake(datagram, &mut reply, cx.now) {
-            Err(reason) if initiation.is_some() => {
-                self.ask_back(runner, back, cx);
-                return Err(reason);
-            }
-            other => other?,
-        };
-        let peer = &mut self.list[runner];
-        if let Some(mac) = initiation {
-            peer.active().initiations.take(INITIATIONS, cx.now);
-            self.admissions.answered(mac);
-        }
-        match outcome {
-            // An attacker may replay an initiation from another address, so only data moves the endpoint.
-            Outcome::Response(len) => {
-                peer.path.claim(back);
-                self.outbox.send(back, &reply[..len], cx.sink);
-            }
-            Outcome::Session(len) => {
-                self.outbox.send(back, &reply[..len], cx.sink);
-                if peer.path.confirm(back) {
-                    cx.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint: back.to });
-                }
-                if peer.answered() {
-                    cx.sink.event(Event::Reachable { runner: peer.runner.id });
-                }
-            }
-            Outcome::Cookie => {
-                let tunnel = peer.tunnel.as_mut();
-                if tunnel.and_then(|tunnel| tunnel.retry(&mut reply, cx.now)).is_some() {
-                    // The cookie proves this runner's address as the other runner sees it.
-                    self.outbox.send(back, &reply, cx.sink);
-                    peer.attempted(&reply, 1, cx.now);
-                }
-            }
-        }
-        self.use_now(runner, cx);
-        Ok(runner)
-    }
-
-    /// The runner that sent an initiation. The cheapest check comes first.
-    ///
-    /// # Errors
-    /// If the initiation isn't worth an answer, or if its sender was sent a cookie to prove its address.
-    fn initiator<S: Sink>(
-        &mut self,
-        back: AddressPair,
-        initiation: &[u8],
-        mac: &Mac,
-        route: &Route,
-        cx: &mut Cx<'_, S>,
-    ) -> Result<RunnerIx, Reason> {
-        if self.admissions.was_answered(mac) {
-            return Err(Reason::HandshakeRejected);
-        }
-        let mut cookie = [0; CONTROL];
-        let proof = self.identity.prove(back.to.ip(), initiation, &mut cookie);
-        match (self.admissions.admit(back.to.ip(), proof.is_ok(), cx.now), proof) {
-            (Admission::Granted, _) => {}
-            (Admission::Unproven, Err(len)) => {
-                self.outbox.send(back, &cookie[..len], cx.sink);
-                return Err(Reason::UnderLoad);
-            }
-            (Admission::Unproven | Admission::Refused, _) => return Err(Reason::HandshakeLimited),
-        }
-        let key = self.identity.initiator(initiation)?;
-        let unknown = || if self.departed.keys.holds(&key, cx.now) { Reason::Departed } else { Reason::UnknownRunner };
-        let runner = route.runner_by_key(&key).ok_or_else(unknown)?;
-        if self.list[runner].has_begun_enough(cx.now) {
-            return Err(Reason::HandshakeLimited);
-        }
-        Ok(runner)
-    }
-
     /// Why a message of an unknown session is dropped.
     #[cold]
     fn unknown_session(&self, index: TunnelIx, now: Instant) -> Reason {
         if self.departed.sessions.holds(&index, now) { Reason::Departed } else { Reason::UnknownSession }
-    }
-
-    /// A runner's tunnel, which is made if there is none.
-    fn tunnel(&mut self, runner: RunnerIx, now: Instant) -> &mut Tunnel {
-        let Self { identity, list, by_tunnel, numbers, .. } = self;
-        let peer = &mut list[runner];
-        peer.tunnel.get_or_insert_with(|| {
-            let index = loop {
-                let drawn = TunnelIx((numbers.draw() >> 40) as u32);
-                if !by_tunnel.contains_key(&drawn) {
-                    break drawn;
-                }
-            };
-            by_tunnel.insert(index, runner);
-            Box::new(Tunnel::new(identity, &peer.runner.public_key, index, now))
-        })
     }
 }
 

@@ -33,6 +33,7 @@ use boringtun::{
 };
 use mesh_proto::{PrivateKey, PublicKey};
 
+pub(crate) use crate::index::TunnelIx;
 use crate::{Reason, limit::Mac};
 
 /// The bytes that a data message adds to a packet: 16 of header, 16 of authentication (whitepaper §5.4.6).
@@ -138,14 +139,11 @@ impl Identity {
     }
 }
 
-/// An initiation's `mac1` (whitepaper §5.4.2).
-fn mac(initiation: &[u8]) -> Option<Mac> {
-    initiation.get(CONTROL - 32..CONTROL - 16)?.try_into().ok()
+/// The `mac1` of an initiation or a response (whitepaper §5.4.4).
+pub(crate) fn mac(message: &[u8]) -> Option<Mac> {
+    let (rest, _mac2) = message.split_last_chunk::<16>()?;
+    rest.last_chunk().copied()
 }
-
-/// The local index of a tunnel, which the messages for it carry: 24 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct TunnelIx(pub(crate) u32);
 
 /// The tunnel of a data message; `None` for other messages.
 #[inline]

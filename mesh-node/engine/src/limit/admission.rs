@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::bucket::{Bucket, Rate};
+use crate::index::TunnelIx;
 
 /// The limit on each of the four shares: at worst they take an eighth of a core.
 const SHARE: Rate = Rate { each_second: 250, at_once: 250 };
@@ -53,8 +54,9 @@ pub(crate) struct Admissions {
     others_proven: Bucket,
     /// Other addresses that were proven, each in the place that its hash selects. Empty until the first one.
     places: Vec<Option<(Source, Bucket)>>,
-    /// Answered initiations, each in the place that its first byte selects. Empty until the first one.
-    answered: Vec<Mac>,
+    /// Answered initiations and the tunnels of their senders, each in the place that its first byte selects. Empty until the
+    /// first one.
+    answered: Vec<(Mac, TunnelIx)>,
 }
 
 /// The limits of an address of runners.
@@ -109,15 +111,16 @@ impl Admissions {
         }
     }
 
-    /// Notes that an initiation was answered. Copies of it are dropped.
-    pub(crate) fn answered(&mut self, mac: Mac) {
-        self.answered.resize(ANSWERED, Mac::default());
-        self.answered[usize::from(mac[0])] = mac;
+    /// Notes that an initiation was answered by this tunnel. Copies of it are not examined.
+    pub(crate) fn answered(&mut self, mac: Mac, tunnel: TunnelIx) {
+        self.answered.resize(ANSWERED, (Mac::default(), TunnelIx(0)));
+        self.answered[usize::from(mac[0])] = (mac, tunnel);
     }
 
-    /// Whether this initiation was answered lately.
-    pub(crate) fn was_answered(&self, mac: &Mac) -> bool {
-        self.answered.get(usize::from(mac[0])) == Some(mac)
+    /// The tunnel that has answered this initiation lately.
+    pub(crate) fn answerer(&self, mac: &Mac) -> Option<TunnelIx> {
+        let (answered, tunnel) = self.answered.get(usize::from(mac[0]))?;
+        (answered == mac).then_some(*tunnel)
     }
 }
 

@@ -97,8 +97,10 @@ fn a_replayed_initiation_moves_no_endpoint() {
     world.read(1, 10, &complete(&call().syn().build()));
     let initiation = world.wire[0].batch.clone();
     world.carry();
+    world.wait(Duration::from_secs(10));
+    world.sinks[1].events.clear();
     world.receive(2, at(66), &initiation, initiation.len());
-    assert!(world.wire.is_empty());
+    assert!(world.wire.is_empty() && world.sinks[1].events.is_empty());
     assert_eq!(world.dropped(2, Reason::HandshakeRejected), 1);
     // A restarted runner can't recognize the replay.
     let mut engine = Engine::new(key(2), [9; 32], Box::new(vec![0; PINS]), world.now);
@@ -112,6 +114,39 @@ fn a_replayed_initiation_moves_no_endpoint() {
         (vec![at(66)], &[][..]),
         "the answer is useless to the attacker"
     );
+}
+
+#[test]
+fn a_copy_of_an_initiation_by_another_path_gets_the_same_response_there() {
+    let mut world = World::new();
+    world.read(1, 10, &complete(&call().syn().build()));
+    let initiation = world.wire.pop_front().expect("an initiation").batch;
+    // The first path carries datagrams one way only.
+    world.receive(2, at(5), &initiation, initiation.len());
+    let lost = world.wire.pop_front().expect("a response");
+    world.receive(2, at(5), &initiation, initiation.len());
+    assert!(world.wire.is_empty(), "a copy by the same path");
+    world.receive(2, endpoint(1), &initiation, initiation.len());
+    let response = world.wire.front().expect("the same response");
+    assert_eq!((response.to, &response.batch), (endpoint(1), &lost.batch));
+    world.carry();
+    assert_eq!(world.delivered(20).len(), 1);
+    assert_eq!(world.dropped(2, Reason::HandshakeRejected), 1);
+
+    // The first path was only slow.
+    world.receive(1, at(5), &lost.batch, lost.batch.len());
+    assert_eq!(world.dropped(1, Reason::HandshakeRejected), 0, "a response by another path");
+    world.receive(1, endpoint(2), &lost.batch, lost.batch.len());
+    assert_eq!(world.dropped(1, Reason::HandshakeRejected), 1, "a copy by the same path");
+
+    // A few copies, for a while.
+    for port in 100..120 {
+        world.receive(2, at(port), &initiation, initiation.len());
+    }
+    assert_eq!(world.wire.len(), 7);
+    assert_eq!(world.dropped(2, Reason::HandshakeRejected), 14);
+    let now = world.now;
+    assert_eq!(world.engine(2).report(now).peers[0].endpoint, Some(endpoint(1)), "they move nothing");
 }
 
 #[test]

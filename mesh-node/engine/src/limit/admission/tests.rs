@@ -145,8 +145,8 @@ fn a_new_map_forgets_no_limit() {
 fn copies_of_what_was_answered_are_told() {
     let (mut admissions, _) = admissions();
     let macs = [[1; 16], [2; 16]];
-    assert!(macs.iter().all(|mac| !admissions.was_answered(mac)));
-    admissions.answered(macs[0]);
-    assert!(admissions.was_answered(&macs[0]) && !admissions.was_answered(&macs[1]));
-    assert!(!admissions.was_answered(&[0; 16].map(|_| 3)));
+    assert!(macs.iter().all(|mac| admissions.answerer(mac).is_none()));
+    admissions.answered(macs[0], TunnelIx(7));
+    assert_eq!((admissions.answerer(&macs[0]), admissions.answerer(&macs[1])), (Some(TunnelIx(7)), None));
+    assert_eq!(admissions.answerer(&[0; 16].map(|_| 3)), None);
 }
