@@ -141,6 +141,12 @@ impl World {
         }
     }
 
+    /// From now on the link between a machine and the router carries packets of at most `mtu` bytes, though the machine's own
+    /// interface says 1,500. The router reports by ICMP what it can't pass on; what comes from the machine is just gone.
+    pub fn set_mtu(&self, machine: &Namespace, mtu: u16) {
+        ip_batch(&[&format!("link set net{} mtu {mtu}", self.network_of(machine).0)]);
+    }
+
     /// Makes the router send packets for another network to a machine, as if that network were behind it.
     pub fn route(&self, network: &str, machine: &Namespace) {
         let (there, v6) = (self.network_of(machine), network.contains(':'));

@@ -8,6 +8,7 @@
 
 pub mod errors;
 pub mod lives;
+pub mod paths;
 pub mod reference;
 pub mod waits;
 

@@ -75,6 +75,12 @@ impl Coalescer {
         &self.arena[start..start + len]
     }
 
+    /// The same, to be changed.
+    pub(crate) fn packet_mut(&mut self, len: usize) -> &mut [u8] {
+        let start = self.start();
+        &mut self.arena[start..start + len]
+    }
+
     /// Drops the packet in the slot.
     pub(crate) fn discard(&mut self) {
         if let Some(group) = &self.group {

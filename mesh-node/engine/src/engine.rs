@@ -10,7 +10,7 @@ use mesh_proto::{InstanceId, PrivateKey, RunnerId};
 use self::core::Core;
 use crate::{
     Denied, Failing, InstanceReport, Map, PeerReport, PinMemory, Port, Reason, Report, Sink, Switches, cx::Cx,
-    drop::Drops, outbox::AddressPair, route::canonical, segment,
+    drop::Drops, outbox::AddressPair, route::canonical,
 };
 
 mod choose;
@@ -64,9 +64,8 @@ impl Engine {
     /// overwritten. Returns the number of segments, which is what the work is proportional to.
     pub fn handle_tun(&mut self, from: Port, bytes: &mut [u8], now: Instant, sink: &mut impl Sink) -> usize {
         let (core, mut cx) = self.begin(now, sink);
-        let segments = segment::count(bytes);
         match core.take_from_tun(from, bytes, None, &mut cx) {
-            Ok(()) => segments,
+            Ok(segments) => segments,
             Err(reason) => {
                 cx.drops.count(reason);
                 1

@@ -25,6 +25,7 @@ mod flow;
 mod index;
 mod limit;
 mod map;
+mod mss;
 mod number;
 #[cfg(test)]
 mod oracle;
@@ -34,6 +35,7 @@ mod path;
 mod peer;
 mod peers;
 mod ports;
+mod probe;
 mod reject_packet;
 mod route;
 mod search;

@@ -93,6 +93,21 @@ impl Outbox {
         sink.send_from(addresses.from, addresses.to, datagram, datagram.len());
     }
 
+    /// Sends one datagram by itself that must not be fragmented, after those that wait. `write` gets room for a packet, and
+    /// a buffer for the datagram that carries it, and returns the length of the datagram.
+    pub(crate) fn send_whole(
+        &mut self,
+        addresses: AddressPair,
+        sink: &mut impl Sink,
+        write: impl FnOnce(&mut [u8], &mut [u8]) -> Option<usize>,
+    ) {
+        self.flush(sink);
+        let (datagram, packet) = self.bytes.split_at_mut(MAX_BATCH);
+        if let Some(len) = write(packet, datagram) {
+            sink.send_whole(addresses.from, addresses.to, &datagram[..len]);
+        }
+    }
+
     /// Sends the datagrams that wait.
     pub(crate) fn flush(&mut self, sink: &mut impl Sink) {
         if self.count > 0 {

@@ -1,8 +1,15 @@
-//! The endpoint of a runner.
+//! The endpoint of a runner, and how far the path to it reaches.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
 
 use crate::{outbox::AddressPair, route::canonical};
+
+mod reach;
+
+pub(crate) use self::reach::{LEAST, Reach, Volley};
 
 /// The most addresses of a runner that are tried. The coordinator lists fewer.
 const CANDIDATES: usize = 16;
@@ -25,6 +32,8 @@ struct Hints {
     claimed: Option<AddressPair>,
     /// The address of this machine that the runner sends to from its endpoint.
     local: Option<IpAddr>,
+    /// Of the path to the endpoint.
+    reach: Reach,
 }
 
 impl Path {
@@ -49,7 +58,7 @@ impl Path {
         let left = self.endpoint.is_some_and(|at| holds(before, at) && !holds(candidates, at));
         if left {
             (self.endpoint, self.authenticated) = (None, false);
-            self.forget_local();
+            self.leave();
         }
         left
     }
@@ -58,7 +67,7 @@ impl Path {
     pub(crate) fn recall(&mut self, endpoint: SocketAddr) {
         if !self.authenticated {
             self.endpoint = Some(endpoint);
-            self.forget_local();
+            self.leave();
         }
     }
 
@@ -78,9 +87,52 @@ impl Path {
         }
         if let Some(hints) = &mut self.hints {
             hints.claimed = None;
+            if self.endpoint != Some(pair.to) {
+                hints.reach.leave();
+            }
         }
         (self.endpoint, self.authenticated) = (Some(pair.to), true);
         true
+    }
+
+    /// The endpoint is another one, or none.
+    fn leave(&mut self) {
+        self.forget_reach();
+        self.forget_local();
+    }
+
+    /// How far the path to the endpoint reaches.
+    pub(crate) fn reach(&mut self) -> &mut Reach {
+        &mut self.hints.get_or_insert_default().reach
+    }
+
+    /// When pings are due, if there are any.
+    pub(crate) fn pings_due(&self) -> Option<Instant> {
+        self.hints.as_ref()?.reach.due()
+    }
+
+    /// Whether it isn't known how far the path reaches, and nothing was sent to find out.
+    #[inline]
+    pub(crate) fn is_untried(&self) -> bool {
+        self.hints.as_ref().is_none_or(|hints| hints.reach.is_untried())
+    }
+
+    /// The longest packet for the path, if that was tried.
+    #[inline]
+    pub(crate) fn cut(&self) -> Option<usize> {
+        self.hints.as_ref()?.reach.cut().map(usize::from)
+    }
+
+    /// See [`Reach::proven`].
+    pub(crate) fn proven(&self) -> Option<u16> {
+        self.hints.as_ref()?.reach.proven()
+    }
+
+    /// The path is measured anew, if it is.
+    pub(crate) fn forget_reach(&mut self) {
+        if let Some(hints) = &mut self.hints {
+            hints.reach.leave();
+        }
     }
 
     /// The machine's own addresses have changed.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_proto::view::Runner;
+use mesh_proto::{Ability, view::Runner};
 
 use crate::{
     Port, Reason,
@@ -62,6 +62,8 @@ pub(crate) struct Peer {
     pub(crate) next_tick: Option<Instant>,
     /// Whether it is on the list of peers that need ticks.
     pub(crate) listed: bool,
+    /// Whether it answers pings.
+    pub(crate) can_pong: bool,
     pub(crate) rx_bytes: u64,
     pub(crate) tx_bytes: u64,
     /// When the last data or keepalive arrived.
@@ -111,6 +113,7 @@ impl Default for ActiveState {
 impl Peer {
     pub(crate) fn new(runner: Arc<Runner>, now: Instant) -> Self {
         Self {
+            can_pong: runner.can.has(Ability::Paths),
             runner,
             path: Path::default(),
             tunnel: None,
@@ -134,6 +137,10 @@ impl Peer {
             search.renew();
         }
         self.runner = Arc::clone(runner);
+        self.can_pong = runner.can.has(Ability::Paths);
+        if !self.can_pong {
+            self.path.forget_reach();
+        }
         left && found || renewed
     }
 
@@ -169,6 +176,17 @@ impl Peer {
     /// Notes that there was data or a handshake.
     pub(crate) const fn touch(&mut self, now: Instant) {
         self.used = now;
+    }
+
+    /// Whether there was data or a handshake lately.
+    pub(crate) fn is_used(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.used) < IDLE
+    }
+
+    /// Whether it has to be found out how far the path reaches, before the first data.
+    #[inline]
+    pub(crate) fn has_untried_path(&self) -> bool {
+        self.can_pong && self.path.is_untried()
     }
 
     /// Whether packets can be sent at once.

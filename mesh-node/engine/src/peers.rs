@@ -14,16 +14,19 @@ use crate::{
     departed::Departed,
     index::{IxVec, RunnerIx},
     limit::Admissions,
+    mss,
     number::{NumberMap, Numbers},
     outbox::{AddressPair, Outbox},
     packet::Flags,
     peer::Peer,
+    probe,
     segment::{Segments, Unit},
     staged::Staged,
     tunnel::{self, Identity, Tunnel, TunnelIx},
 };
 
 mod handshakes;
+mod probes;
 mod roster;
 mod ticks;
 
@@ -121,7 +124,8 @@ impl Peers {
         self.rejected.first().map(|(_, staged)| staged.since).or(now).or(self.next_tick)
     }
 
-    /// Sends a packet that was read from the TUN `from` to a runner. Without a session it waits for one.
+    /// Sends a packet that was read from the TUN `from` to a runner, in segments that the path carries. Without a session it
+    /// waits for one. Returns the number of segments.
     ///
     /// # Errors
     /// If it can't even wait.
@@ -132,7 +136,7 @@ impl Peers {
         from: Port,
         unit: &mut Unit<'_>,
         cx: &mut Cx<'_, S>,
-    ) -> Result<(), Reason> {
+    ) -> Result<usize, Reason> {
         self.use_now(runner, cx);
         let mut blocked = false;
         let peer = &mut self.list[runner];
@@ -141,23 +145,35 @@ impl Peers {
             // A SYN is rejected rather than sent by a session that may no longer work.
             blocked = peer.is_broken() && unit.tcp.flags.opens();
         }
+        if peer.has_untried_path() {
+            self.try_path(runner, cx);
+        }
         let Some(mut ready) = self.ready(runner).filter(|_| !blocked) else {
             self.list[runner].want(cx.now);
             let staged = self.list[runner].stage(from, unit.bytes, cx.now, cx.drops);
             self.begin(runner, cx);
-            return staged;
+            return staged.map(|()| 1);
         };
         unit.complete()?;
         ready.note_question(unit, cx.now);
-        match unit.size {
+        match unit.piece(ready.cut) {
             Some(size) => {
-                let mut segments = Segments::new(unit.bytes, unit.packet, unit.tcp, size);
+                let (mut segments, mut count) = (Segments::new(unit.bytes, unit.packet, unit.tcp, size), 0);
                 while let Some((segment, len)) = segments.next() {
                     ready.seal(&mut segment[VNET..], len - VNET, cx)?;
+                    count += 1;
                 }
-                Ok(())
+                Ok(count)
             }
-            None => ready.seal(&mut unit.bytes[VNET..], unit.packet.len, cx),
+            None => {
+                let packet = &mut unit.bytes[VNET..];
+                if unit.tcp.flags.has(Flags::SYN)
+                    && let Some(proven) = ready.proven
+                {
+                    mss::lower(packet, unit.tcp.headers, proven);
+                }
+                ready.seal(packet, unit.packet.len, cx).map(|()| 1)
+            }
         }
     }
 
@@ -180,11 +196,20 @@ impl Peers {
     fn ready(&mut self, runner: RunnerIx) -> Option<ReadyPeer<'_>> {
         let Peer { tunnel, path, tx_bytes, .. } = &mut self.list[runner];
         let tunnel = tunnel.as_mut().filter(|tunnel| tunnel.has_session())?;
-        Some(ReadyPeer { tunnel, addresses: path.addresses()?, mtu: self.mtu, outbox: &mut self.outbox, tx_bytes })
+        let (addresses, cut) = (path.addresses()?, path.cut().unwrap_or(usize::MAX));
+        Some(ReadyPeer {
+            tunnel,
+            addresses,
+            mtu: self.mtu.min(cut),
+            cut,
+            proven: path.proven(),
+            outbox: &mut self.outbox,
+            tx_bytes,
+        })
     }
 
     /// Decrypts a data message into `packet`. `back` is the way to its sender. Returns the runner and the length of the
-    /// packet, which is zero for a keepalive.
+    /// packet, which is zero for a keepalive. Pings and pongs are handled here, and look like keepalives to the caller.
     ///
     /// # Errors
     /// If the message belongs to no session, isn't authentic, or isn't IPv4.
@@ -207,12 +232,16 @@ impl Peers {
         if peer.path.confirm(back) {
             cx.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint: back.to });
         }
-        peer.rx_bytes += len as u64;
         peer.heard = Some(cx.now);
         if peer.is_failing() && peer.answered() {
             cx.sink.event(Event::Reachable { runner: peer.runner.id });
         }
+        if let Some(probe) = probe::parse(&packet[..len]) {
+            self.take_probe(runner, back, probe, cx);
+            return Ok((runner, 0));
+        }
         if len > 0 {
+            peer.rx_bytes += len as u64;
             self.use_now(runner, cx);
         }
         Ok((runner, len))
@@ -236,7 +265,12 @@ impl Peers {
 struct ReadyPeer<'a> {
     tunnel: &'a mut Tunnel,
     addresses: AddressPair,
+    /// No packet is padded beyond this.
     mtu: usize,
+    /// The longest packet for the path, if that is known.
+    cut: usize,
+    /// A cut that pings have found.
+    proven: Option<u16>,
     outbox: &'a mut Outbox,
     tx_bytes: &'a mut u64,
 }

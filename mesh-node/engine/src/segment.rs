@@ -22,6 +22,23 @@ pub(crate) struct Unit<'a> {
 }
 
 impl Unit<'_> {
+    /// The bytes of payload in each piece, so that no packet is longer than `cut`; `None` if it is sent as it is. What TCP
+    /// never splits (SYN, RST, urgent data) is sent as it is, too long or not.
+    #[inline]
+    pub(crate) fn piece(&self, cut: usize) -> Option<usize> {
+        let most = cut.saturating_sub(self.tcp.headers);
+        match self.size {
+            Some(size) => Some(size.min(most)),
+            None => (self.packet.len > cut && is_divisible(most, self.tcp.flags)).then_some(most),
+        }
+    }
+
+    /// The length of its longest segment.
+    #[inline]
+    pub(crate) fn longest(&self) -> usize {
+        self.size.map_or(self.packet.len, |size| self.tcp.headers + size)
+    }
+
     /// Completes the checksum of a segment, or verifies it if the kernel hasn't: the other runner trusts it. (The segments
     /// of a super-packet get theirs when they are cut.)
     ///
@@ -59,7 +76,7 @@ pub(crate) struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// Starts with the super-packet in `bytes`, [`VNET`] bytes of `virtio_net_hdr` first, which was parsed to `packet` and
+    /// Starts with the super-packet, or the long segment, in `bytes`, [`VNET`] bytes of `virtio_net_hdr` first, which was parsed to `packet` and
     /// `tcp`. `size` is not zero.
     pub(crate) fn new(bytes: &'a mut [u8], packet: Packet, tcp: Tcp, size: usize) -> Self {
         let mut template = [0; HEADERS];

@@ -24,6 +24,12 @@ pub trait Sink {
         self.send(to, batch, stride);
     }
 
+    /// Sends one datagram, as [`Self::send_from`] does, in one piece or not at all: it finds out how long a datagram the
+    /// path carries. It may be longer than the path's MTU, and that the system refuses it is no failure.
+    fn send_whole(&mut self, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
+        self.send_from(from, to, datagram, datagram.len());
+    }
+
     /// Writes a packet, [`crate::VNET`] bytes of `virtio_net_hdr` first, to a TUN by one `write(2)`. If that fails with
     /// `EINVAL`, [`crate::split`] can cut the packet.
     fn deliver(&mut self, to: Port, packet: &[u8]);

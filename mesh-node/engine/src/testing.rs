@@ -137,6 +137,11 @@ impl Segment {
         ipv4(self.from, self.to, 6, &[], &segment)
     }
 
+    /// Complete, in the format of a TUN's read.
+    pub(crate) fn build_read(&self) -> Vec<u8> {
+        complete(&self.build())
+    }
+
     /// In the format of a TUN's read: a super-packet if it is longer than one segment of `size`.
     pub(crate) fn read(&self, size: usize) -> Vec<u8> {
         let mut bytes = vec![0; VNET];
@@ -242,6 +247,15 @@ impl Builder {
             silent: false,
             can: Abilities::NONE,
         })));
+        self
+    }
+
+    /// All runners so far can answer pings.
+    pub(crate) fn able(mut self) -> Self {
+        let all: Vec<_> = self.0.runners().cloned().collect();
+        for runner in all {
+            self.0.put(Record::Runner(Arc::new(Runner { can: Abilities::ALL, ..Runner::clone(&runner) })));
+        }
         self
     }
 

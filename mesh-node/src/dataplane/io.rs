@@ -174,6 +174,13 @@ impl Sink for Io {
         });
     }
 
+    fn send_whole(&mut self, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
+        // What is too long for the interface is lost like what is too long for a link behind it.
+        if self.udp.send_whole(from, to, datagram).is_ok() {
+            self.traffic.udp_sends.add(datagram.len());
+        }
+    }
+
     fn deliver(&mut self, to: Port, packet: &[u8]) {
         let Some(mut tun) = self.tuns.get(&to) else { return self.counters.add(Counter::TunUnknown, 1) };
         match write(&mut tun, packet) {

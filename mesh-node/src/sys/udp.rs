@@ -108,6 +108,26 @@ impl Udp {
         }
     }
 
+    /// Sends one datagram that neither this machine nor a router may fragment, whatever ICMP has said of the path so far
+    /// (`IP_PMTUDISC_PROBE`, ip(7)). The option is the socket's, and is set for this one call.
+    ///
+    /// # Errors
+    /// The error of sendmsg(2): `EMSGSIZE` if the datagram is longer than the MTU of the interface.
+    pub(crate) fn send_whole(&self, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        let (level, option, whole, usual) = match to {
+            SocketAddr::V4(_) => {
+                (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE, libc::IP_PMTUDISC_DONT)
+            }
+            SocketAddr::V6(_) => {
+                (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE, libc::IPV6_PMTUDISC_DONT)
+            }
+        };
+        set(&self.socket, level, option, whole)?;
+        let sent = self.send(from, to, datagram, None);
+        set(&self.socket, level, option, usual)?;
+        sent
+    }
+
     fn send_from(&self, from: Option<IpAddr>, to: SocketAddr, bytes: &[u8], segment: Option<u16>) -> io::Result<()> {
         let mut name = Name::from(if self.dual { mapped(to) } else { to });
         let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };

@@ -25,6 +25,7 @@ mod leave;
 mod life;
 mod load;
 mod manners;
+mod mtu;
 mod names;
 mod nat;
 mod operators;

@@ -9,7 +9,7 @@ use crate::{
     packet::{Content, Packet, Tcp},
     ports::Sender,
     reject_packet::{RejectPacket, Unreachable},
-    segment::{Unit, is_crumbled, is_divisible, split},
+    segment::{self, Unit, is_crumbled, is_divisible, split},
     vnet::Vnet,
 };
 
@@ -21,6 +21,7 @@ enum Hop {
 
 impl Core {
     /// Handles what was read from a TUN. `waited`: it was read earlier, and has waited for a session with this runner.
+    /// Returns the number of segments.
     ///
     /// # Errors
     /// The reason why it was dropped.
@@ -31,7 +32,7 @@ impl Core {
         bytes: &mut [u8],
         waited: Option<RunnerIx>,
         cx: &mut Cx<'_, S>,
-    ) -> Result<(), Reason> {
+    ) -> Result<usize, Reason> {
         let sender = self.ports.get(from).and_then(|port| port.sender).ok_or(Reason::UnknownPort)?;
         let (vnet, ip) = Vnet::parse(bytes)?;
         let packet = Packet::parse(ip)?;
@@ -65,15 +66,19 @@ impl Core {
         });
         match hop {
             Ok(Hop::Local(to)) => {
+                let segments = segment::count(bytes);
                 if vnet.size.is_some() && !self.switches.tun_gso {
                     split(bytes, |segment| cx.sink.deliver(to, segment));
                 } else {
                     cx.sink.deliver(to, bytes);
                 }
-                Ok(())
+                Ok(segments)
             }
             Ok(Hop::Runner(runner)) => {
                 let mut unit = Unit { bytes, packet, tcp, size: vnet.size, partial: vnet.partial };
+                if self.flows.is_repeated() && !tcp.flags.opens() {
+                    self.peers.doubt_path(runner, unit.longest(), cx);
+                }
                 let sent = self.peers.send(runner, from, &mut unit, cx);
                 if sent == Err(Reason::NoHandshake) && tcp.flags.opens() {
                     // The queue for a runner that doesn't answer is full.

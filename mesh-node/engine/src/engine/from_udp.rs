@@ -6,6 +6,7 @@ use crate::{
     cx::Cx,
     flow::{Location, Phase, Target},
     index::{DeploymentIx, RunnerIx},
+    mss,
     outbox::AddressPair,
     packet::{Content, FLAGS, Flags, Packet, Tcp},
     reject_packet::RejectPacket,
@@ -88,6 +89,11 @@ impl Core {
             Content::Tcp(tcp) => tcp,
             Content::Foreign { why, .. } => return Err(why),
         };
+        if tcp.flags.has(Flags::SYN)
+            && let Some(proven) = self.peers.proven(runner)
+        {
+            mss::lower(self.inbox.packet_mut(len), tcp.headers, proven);
+        }
         let target = self.remote_segment_target(runner, &packet, &tcp, len, cx);
         match target.and_then(|target| self.port(target).ok_or(Rejection::silent(Reason::NotAttached))) {
             Ok(port) => {

@@ -64,7 +64,7 @@ impl Core {
         let packet = Packet::parse(ip)?;
         let Content::Tcp(tcp) = packet.content else { return Err(Reason::NotTcp) };
         let mut unit = Unit { bytes: syn, packet, tcp, size: vnet.size, partial: vnet.partial };
-        self.peers.send(runner, port, &mut unit, cx)
+        self.peers.send(runner, port, &mut unit, cx).map(drop)
     }
 
     /// Handles an ICMP error of the instance `from`, in `ip`, if it refuses a connection, as a packet filter in a

@@ -4,6 +4,7 @@ mod flood;
 mod flows;
 mod handshakes;
 mod hostile;
+mod reach;
 mod refusals;
 mod traffic;
 
@@ -50,6 +51,8 @@ struct World {
     /// The address that each engine sends from.
     from: Vec<SocketAddr>,
     now: Instant,
+    /// The longest datagram that the wire carries.
+    longest: usize,
 }
 
 struct Datagrams {
@@ -71,7 +74,8 @@ impl World {
 
     fn of(views: &[Builder]) -> Self {
         let now = Instant::now();
-        let mut world = Self { engines: vec![], sinks: vec![], wire: VecDeque::new(), from: vec![], now };
+        let mut world =
+            Self { engines: vec![], sinks: vec![], wire: VecDeque::new(), from: vec![], now, longest: usize::MAX };
         for (runner, view) in (1..).zip(views) {
             world.engines.push(Engine::new(key(runner), [runner as u8; 32], Box::new(vec![0; PINS]), now));
             world.sinks.push(Recorder::default());
@@ -127,8 +131,11 @@ impl World {
     /// Delivers the datagrams on the wire, and the answers to them.
     fn carry(&mut self) {
         while let Some(Datagrams { from, to, batch, stride }) = self.wire.pop_front() {
-            if let Some(runner) = self.from.iter().position(|at| *at == to) {
-                self.receive(runner as u64 + 1, from, &batch, stride);
+            let Some(runner) = self.from.iter().position(|at| *at == to) else { continue };
+            // All but the last have the same length.
+            let carried = if stride > self.longest { &batch[batch.len() - batch.len() % stride..] } else { &batch[..] };
+            if !carried.is_empty() {
+                self.receive(runner as u64 + 1, from, carried, stride);
             }
         }
     }

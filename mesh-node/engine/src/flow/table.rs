@@ -52,6 +52,8 @@ pub(crate) struct Flows {
     pub(super) generation: u64,
     /// The flow of the latest segment, and the end that sent it.
     pub(super) latest: (Slot, Role),
+    /// Whether that segment carried data that its end had sent before.
+    pub(super) repeated: bool,
     /// Until then connections may stand that are not in the table; `None`: it is complete.
     cold: Option<Instant>,
     pub(super) next_silence_check: Instant,
@@ -75,6 +77,7 @@ impl Flows {
             kept: KeptSyns::new(seed),
             generation: 0,
             latest: (Slot(0), Role::Caller),
+            repeated: false,
             cold: (!whole).then(|| now + WARM),
             next_silence_check: now + SILENCE_CHECK,
             hand: 0,
@@ -128,8 +131,13 @@ impl Flows {
         self.slots.get(slot)?.as_ref()
     }
 
-    /// The flow of the latest segment, and the end that sent it.
+    /// Whether the segment that has just passed carried data that its end had sent before.
     #[inline]
+    pub(crate) const fn is_repeated(&self) -> bool {
+        self.repeated
+    }
+
+    /// The flow of the latest segment, and the end that sent it.
     pub(crate) const fn latest(&self) -> (Slot, Role) {
         self.latest
     }

@@ -35,6 +35,7 @@ impl Flows {
     /// Follows a segment that passes.
     #[inline]
     pub(crate) fn pass(&mut self, slot: Slot, role: Role, packet: &Packet, tcp: &Tcp, now: Instant) {
+        self.repeated = false;
         let Some(Some(flow)) = self.slots.get_mut(slot) else { return };
         (flow.since, self.latest) = (now, (slot, role));
         if tcp.flags.has(Flags::ACK) {
@@ -51,7 +52,8 @@ impl Flows {
         if flow.pin.phase != Phase::Open || flow.pin.progress.fins == 3 || tcp.flags.0 & !PLAIN != 0 {
             self.follow(slot, role, packet, tcp, now);
         } else {
-            flow.reach(role, tcp.sequence.wrapping_add((packet.len - tcp.headers) as u32));
+            let len = packet.len - tcp.headers;
+            self.repeated = !flow.reach(role, tcp.sequence.wrapping_add(len as u32)) && len > 0;
         }
     }
 
@@ -144,12 +146,15 @@ impl Flows {
 }
 
 impl Flow {
-    /// Notes that an end has sent everything before the sequence number `end`.
+    /// Notes that an end has sent everything before the sequence number `end`. Returns whether that is news.
     #[inline]
-    const fn reach(&mut self, role: Role, end: u32) {
+    const fn reach(&mut self, role: Role, end: u32) -> bool {
         match self.sent[role as usize] {
-            Some(sent) if !reaches(end, sent) => {}
-            _ => self.sent[role as usize] = Some(end),
+            Some(sent) if reaches(sent, end) => false,
+            _ => {
+                self.sent[role as usize] = Some(end);
+                true
+            }
         }
     }
 

@@ -43,6 +43,7 @@ impl Peers {
             if self.list[*runner].next_tick.is_some_and(|at| at <= cx.now) {
                 self.tick_one(*runner, false, cx);
                 self.doubt_after(SILENT, *runner, cx);
+                self.probe(*runner, cx);
             }
         }
         awake.append(&mut self.awake);
@@ -184,7 +185,7 @@ impl Peers {
     }
 
     /// Puts a runner on the list of those that need ticks.
-    fn schedule(&mut self, runner: RunnerIx) {
+    pub(super) fn schedule(&mut self, runner: RunnerIx) {
         let peer = &mut self.list[runner];
         let Some(at) = peer.next_tick else { return };
         if !std::mem::replace(&mut peer.listed, true) {
@@ -238,5 +239,6 @@ impl Peers {
             self.by_tunnel.remove(&index);
         }
         self.schedule(runner);
+        self.wake_for_probes(runner, cx.now);
     }
 }

@@ -174,3 +174,26 @@ fn an_address_that_is_gone_does_not_keep_a_datagram_back() {
     socket.send(Some(wrong), loopback(&other)[0], b"of another family", None).unwrap();
     take(&other, 17);
 }
+
+#[test]
+fn what_must_stay_whole_is_refused_where_the_interface_is_too_small_and_nothing_else_is() {
+    let (here, there) = (Udp::bind(0).unwrap(), Udp::bind(0).unwrap());
+    let option = |level, option| {
+        let (mut value, mut length): (c_int, _) = (-1, size_of::<c_int>() as libc::socklen_t);
+        // SAFETY: the option's value is an int, which outlives the call.
+        let result = unsafe {
+            libc::getsockopt(here.socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut length)
+        };
+        assert_eq!(result, 0);
+        value
+    };
+    for to in loopback(&there) {
+        let datagram = pattern(1400);
+        here.send_whole(None, to, &datagram).unwrap();
+        assert_eq!(datagrams(&take(&there, 1400)), [datagram]);
+        // Loopback has an MTU of 65,536, and the longest datagram is shorter than that: so it is refused by its length.
+        assert!(here.send_whole(None, to, &pattern(65_536)).is_err());
+        assert_eq!(option(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER), libc::IP_PMTUDISC_DONT);
+        assert_eq!(option(libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER), libc::IPV6_PMTUDISC_DONT);
+    }
+}

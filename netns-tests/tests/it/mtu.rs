@@ -1,0 +1,260 @@
+//! Links that carry less than the runners' interfaces say. They send no ICMP (or it is dropped), and fragments are dropped
+//! on the way as well: what is too long is gone.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use mesh_netns_tests::{
+    Capture, Coordinator, Instance, Namespace, Runner, Stack, World, isolated, isolated_for,
+    traffic::{Answer, exchange, ping},
+    wait,
+};
+
+use crate::common::{SHOP, declare};
+
+/// What a machine behind a careless firewall gets: no fragments, and no word of what was too long.
+const RULES: &str = "table inet careless {
+    chain pre {
+        type filter hook prerouting priority -450;
+        ip frag-off & 0x3fff != 0 drop
+        exthdr frag exists drop
+        icmp type destination-unreachable icmp code frag-needed drop
+        icmpv6 type packet-too-big drop
+    }
+}
+";
+
+fn put_behind_a_careless_firewall(machine: &Namespace) {
+    let mut command = machine.command("nft");
+    let mut child =
+        command.args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("cannot start nft: install nftables");
+    child.stdin.take().expect("piped").write_all(RULES.as_bytes()).expect("nft reads");
+    assert!(child.wait().expect("a child").success(), "nft takes no rules here");
+}
+
+/// Two runners behind careless firewalls, and an instance on each.
+struct Pair {
+    runners: [Runner; 2],
+    app: Instance,
+    db: Instance,
+    _coordinator: Coordinator,
+}
+
+impl Pair {
+    fn new(world: &World, stack: Stack, flags: &[&str]) -> Self {
+        let coordinator = world.coordinator(flags);
+        declare(&coordinator, &[SHOP]);
+        let runners = ["aws", "ovh"].map(|name| world.runner(&coordinator, name, stack));
+        for runner in &runners {
+            put_behind_a_careless_firewall(runner.namespace());
+            // Datagrams are seen one by one.
+            runner.namespace().ip(&["link set eth0 gso_max_segs 1"]);
+        }
+        let (app, db) = (runners[0].attach("shop/app"), runners[1].attach("shop/db"));
+        Self { runners, app, db, _coordinator: coordinator }
+    }
+
+    fn set_mtu(&self, world: &World, mtu: u16) {
+        self.runners.iter().for_each(|runner| world.set_mtu(runner.namespace(), mtu));
+    }
+}
+
+/// The longest datagrams of the tunnel that a machine has sent, with their IP headers: those that may be fragmented, which
+/// carry data, and those that may not.
+fn longest(capture: &Capture) -> (usize, usize) {
+    let (mut data, mut pings) = (0, 0);
+    for frame in capture.frames().iter().filter(|frame| frame.outgoing) {
+        let (protocol, whole) = match frame.ethertype {
+            0x0800 => (frame.bytes[9], frame.bytes[6] & 0x40 != 0),
+            0x86dd => (frame.bytes[6], false),
+            _ => continue,
+        };
+        if protocol == 17 {
+            let longest = if whole { &mut pings } else { &mut data };
+            *longest = frame.bytes.len().max(*longest);
+        }
+    }
+    (data, pings)
+}
+
+/// A transfer that goes on until it is stopped: a few megabytes a second, of which every byte is checked.
+struct Steady {
+    stop: Arc<AtomicBool>,
+    arrived: Arc<AtomicU64>,
+    /// The longest wait for the next bytes, in milliseconds.
+    stall: Arc<AtomicU64>,
+    threads: [JoinHandle<u64>; 2],
+}
+
+const CHUNK: usize = 30_000;
+
+/// Longer than this no transfer stands still.
+const STALL: Duration = Duration::from_millis(1500);
+
+fn byte(at: u64) -> u8 {
+    (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+}
+
+impl Steady {
+    fn start(from: &Instance, to: &Instance, port: u16) -> Self {
+        let listener = to.namespace.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))).expect("a port");
+        let sending = from.connect(to.service_address, port).expect("a connection");
+        let (receiving, _) = listener.accept().expect("a connection");
+        let stop = Arc::new(AtomicBool::new(false));
+        let (arrived, stall) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let threads = [
+            thread::spawn({
+                let stop = Arc::clone(&stop);
+                move || send(sending, &stop)
+            }),
+            thread::spawn({
+                let (arrived, stall) = (Arc::clone(&arrived), Arc::clone(&stall));
+                move || receive(receiving, &arrived, &stall)
+            }),
+        ];
+        Self { stop, arrived, stall, threads }
+    }
+
+    fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Acquire)
+    }
+
+    /// The longest wait since the last call.
+    fn take_stall(&self) -> Duration {
+        Duration::from_millis(self.stall.swap(0, Ordering::AcqRel))
+    }
+
+    /// All that was sent has arrived.
+    #[track_caller]
+    fn finish(self) {
+        self.stop.store(true, Ordering::Release);
+        let [sent, received] = self.threads.map(|thread| thread.join().expect("every byte"));
+        assert_eq!(sent, received);
+    }
+}
+
+fn send(mut stream: TcpStream, stop: &AtomicBool) -> u64 {
+    let mut at = 0;
+    while !stop.load(Ordering::Acquire) {
+        let chunk: Vec<u8> = (at..at + CHUNK as u64).map(byte).collect();
+        stream.write_all(&chunk).expect("the connection stands");
+        at += CHUNK as u64;
+        thread::sleep(Duration::from_millis(10));
+    }
+    at
+}
+
+fn receive(mut stream: TcpStream, arrived: &AtomicU64, stall: &AtomicU64) -> u64 {
+    let (mut at, mut buffer, mut since) = (0, vec![0; CHUNK], Instant::now());
+    loop {
+        let length = match stream.read(&mut buffer) {
+            Ok(length) => length,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => panic!("after {at} bytes: {error}"),
+        };
+        if length == 0 {
+            return at;
+        }
+        for found in &buffer[..length] {
+            assert_eq!(*found, byte(at), "byte {at}");
+            at += 1;
+        }
+        stall.fetch_max(since.elapsed().as_millis() as u64, Ordering::AcqRel);
+        since = Instant::now();
+        arrived.store(at, Ordering::Release);
+    }
+}
+
+/// Shrinks and widens the link under transfers in both directions.
+fn changes(stack: Stack, outer: usize, mtus: &[u16]) {
+    let world = World::new();
+    let pair = Pair::new(&world, stack, &[]);
+    let transfers = [Steady::start(&pair.app, &pair.db, 5432), Steady::start(&pair.db, &pair.app, 80)];
+    let more = |bytes: u64| {
+        let before = transfers.each_ref().map(Steady::arrived);
+        let both = || transfers.iter().zip(before).all(|(transfer, before)| transfer.arrived() > before + bytes);
+        wait::until_true("more bytes both ways", both);
+    };
+    more(2_000_000);
+    for mtu in mtus {
+        transfers.iter().for_each(|transfer| _ = transfer.take_stall());
+        pair.set_mtu(&world, *mtu);
+        more(2_000_000);
+        let stalls = transfers.each_ref().map(Steady::take_stall);
+        println!("MTU {mtu}: the longest waits are {stalls:?}");
+        // From now on nothing is longer than the link.
+        let captures = pair.runners.each_ref().map(|runner| Capture::interface(runner.namespace(), "eth0"));
+        more(500_000);
+        for capture in &captures {
+            let (data, _) = longest(capture);
+            assert!((576 + outer..=usize::from(*mtu)).contains(&data), "{data} bytes over a link of {mtu}");
+        }
+        // TCP's first retransmission finds it out, and its second one passes, after 0.6 s; on a busy machine the third.
+        assert!(stalls.iter().all(|stall| *stall < STALL), "MTU {mtu}: {stalls:?}");
+    }
+    // The last link carries everything again, and it is used within two minutes.
+    wait::true_within(Duration::from_secs(120), "the whole length to be used again", || {
+        let capture = Capture::interface(pair.runners[0].namespace(), "eth0");
+        more(300_000);
+        longest(&capture).0 == 1344 + outer
+    });
+    transfers.into_iter().for_each(Steady::finish);
+}
+
+#[test]
+fn transfers_go_on_when_an_ipv4_link_shrinks_and_widens() {
+    isolated_for(Duration::from_secs(600), || changes(Stack::V4, 60, &[1400, 1280, 1124, 1280, 1500]));
+}
+
+#[test]
+fn transfers_go_on_when_an_ipv6_link_shrinks_and_widens() {
+    isolated_for(Duration::from_secs(600), || changes(Stack::V6, 80, &[1400, 1280, 1500]));
+}
+
+#[test]
+fn a_link_that_was_small_from_the_start_carries_connections_both_ways() {
+    isolated(|| {
+        let world = World::new();
+        let pair = Pair::new(&world, Stack::V4, &[]);
+        for mtu in [1400, 1280, 1124] {
+            pair.set_mtu(&world, mtu);
+            for (from, to, port) in [(&pair.app, &pair.db, 5432), (&pair.db, &pair.app, 80)] {
+                let _server = to.serve(port, Answer::Exchange(5_000_000));
+                let mut stream = from.connect(to.service_address, port).expect("a connection");
+                exchange(&mut stream, 5_000_000).expect("every byte, both ways");
+            }
+        }
+    });
+}
+
+/// mesh0 can have the MTU of jumbo frames where links carry 1,500 bytes.
+#[test]
+fn an_mtu_of_jumbo_frames_works_over_links_of_1500() {
+    isolated(|| {
+        let world = World::new();
+        let pair = Pair::new(&world, Stack::Dual, &["--mtu", "8920"]);
+        let interface = pair.app.namespace.ip_output("link show mesh0");
+        assert!(interface.contains(" mtu 8920 "), "{interface}");
+        let _server = pair.db.serve(5432, Answer::Exchange(20_000_000));
+        let _echo = pair.db.serve(7, Answer::Echo);
+        let mut stream = pair.app.connect(pair.db.service_address, 5432).expect("a connection");
+        exchange(&mut stream, 20_000_000).expect("every byte, both ways");
+        let mut echo = pair.app.connect(pair.db.service_address, 7).expect("a connection");
+        ping(&mut echo, &[7; 30_000]).expect("an echo");
+        let captures = pair.runners.each_ref().map(|runner| Capture::interface(runner.namespace(), "eth0"));
+        ping(&mut echo, &[7; 300_000]).expect("an echo");
+        for capture in &captures {
+            let (data, _) = longest(capture);
+            assert!((1408..=1500).contains(&data), "{data} bytes over a link of 1500");
+        }
+    });
+}
