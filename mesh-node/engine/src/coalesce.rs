@@ -35,7 +35,7 @@ struct Group {
     port: Port,
     packet: Packet,
     tcp: Tcp,
-    /// Octets of payload in each segment.
+    /// Bytes of payload in each segment.
     size: usize,
     /// The number of segments.
     count: usize,

@@ -69,7 +69,7 @@ pub(crate) struct Segments<'a> {
     packet: Packet,
     tcp: Tcp,
     template: [u8; HEADERS],
-    /// Octets of payload in each segment but the last.
+    /// Bytes of payload in each segment but the last.
     size: usize,
     /// How many segments are cut off.
     cut: usize,

@@ -1,5 +1,5 @@
-//! Takes each view to the data plane and to disk. Only then is it said to be in force: a right that was taken away and
-//! confirmed so must not come back with a restart.
+//! Applies each view: writes it to disk and passes it to the data plane. Only then is it confirmed, so that a revoked right can't
+//! return with a restart.
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{attach, control::Link, dataplane::Dataplane, state::StateDir};
 /// The view, for the times when the coordinator is away.
 pub(crate) const FILE: &str = "view.json";
 
-/// The view of an earlier run. One that is damaged or somebody else's is as good as none: nothing is allowed by it.
+/// The view of an earlier run. One that is damaged or of another runner counts as none: nothing is allowed by it.
 pub(crate) fn load(state: &StateDir, runner: RunnerId) -> Option<Arc<View>> {
     match state.read::<View>(FILE) {
         Ok(view) => view.filter(|view| view.runner == runner).map(Arc::new),
@@ -27,7 +27,7 @@ pub(crate) fn load(state: &StateDir, runner: RunnerId) -> Option<Arc<View>> {
     }
 }
 
-/// Warns whenever a view brings another range that this machine uses otherwise.
+/// Warns when the range of a new view clashes with this machine's routes.
 pub(crate) async fn warn_of_clashes(mut views: watch::Receiver<Option<Arc<View>>>) {
     let range = |view: &Option<Arc<View>>| view.as_ref().map(|view| view.network.range);
     let mut before = range(&views.borrow_and_update());
@@ -39,10 +39,10 @@ pub(crate) async fn warn_of_clashes(mut views: watch::Receiver<Option<Arc<View>>
     }
 }
 
-/// How long after a failure to write the view it is tried again.
+/// The pause before a failed write of the view is retried.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Applies views until nobody sends any.
+/// Applies views as long as they come.
 pub(crate) async fn keep(
     state: StateDir,
     dataplane: Arc<Dataplane>,
@@ -63,8 +63,8 @@ pub(crate) async fn keep(
                 let have = Have { epoch: view.epoch, revision: view.revision };
                 order.given(have);
                 let (state, dataplane) = (state.clone(), Arc::clone(&dataplane));
-                // On disk first: to an agent that starts with an older one, whoever is new since would seem gone, and
-                // their connections with them.
+                // On disk first: an agent that starts with an older view would end the connections of instances that are new
+                // since.
                 let written = spawn_blocking(move || {
                     let written = state.write(FILE, &*view);
                     dataplane.set_map(Map::compile(&view));
@@ -84,7 +84,7 @@ pub(crate) async fn keep(
                 let unknown = links.borrow_and_update().unknown;
                 let view = views.borrow().clone();
                 if std::mem::replace(&mut alone, unknown) != unknown && let Some(view) = view {
-                    // The others drop what comes from us: whoever waits for them would wait for ever.
+                    // Other runners drop our packets: connections to them would hang.
                     dataplane.set_map(Map::compile(&if unknown { without_others(&view) } else { View::clone(&view) }));
                 }
             }
@@ -98,7 +98,7 @@ pub(crate) async fn keep(
     }
 }
 
-/// Notes that a view is on disk; if it isn't, gives when to try again.
+/// Notes that a view is on disk; if it isn't, returns when to try again.
 fn keep_or_retry(written: Result<io::Result<()>, JoinError>, have: Have, kept: &mut Option<Have>) -> Option<Instant> {
     match written.unwrap_or_else(|panic| Err(panic.into())) {
         Ok(()) => {
@@ -121,7 +121,7 @@ fn without_others(view: &View) -> View {
     alone
 }
 
-/// Which views the data plane was given and has not confirmed. It confirms in order, by revision alone.
+/// The views that the data plane was sent and has not confirmed. It confirms them in order, by revision alone.
 #[derive(Debug, Default)]
 struct Order(VecDeque<Have>);
 

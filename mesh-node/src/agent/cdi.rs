@@ -21,12 +21,12 @@ pub(crate) use self::file::{FILE, is_ours};
 use super::Agent;
 use crate::{callback::Hooks, config::Config, local::Foreign};
 
-/// How often the coordinator is asked about services of deployments that nothing runs of here: no view tells of these.
+/// How often the coordinator is asked about services of deployments that have no instance here: views leave these out.
 const AGAIN: Duration = Duration::from_secs(30);
-/// The same while some are unknown: nothing starts with these.
+/// The same while some are unknown: no container starts with their devices.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Keeps it for these services until the agent ends. It stays then, as instances do.
+/// Keeps it for these services until the agent ends. The file stays then, as instances do.
 pub(super) async fn keep(agent: Arc<Agent>, services: Vec<ServicePath>) {
     let hooks = match Hooks::of(&agent.state) {
         Ok(hooks) => hooks,
@@ -44,7 +44,7 @@ pub(super) async fn keep(agent: Arc<Agent>, services: Vec<ServicePath>) {
         for service in &services {
             match agent.names(service.clone()).await {
                 Ok(names) => drop(known.insert(service.clone(), names.chosen(foreign))),
-                // What was known of it is as good as what others go on with.
+                // The last known variables go on, as views do.
                 Err(error) if known.contains_key(service) => {
                     tracing::debug!(%service, %error, "the variables of its CDI device may be out of date");
                 }
@@ -77,10 +77,10 @@ pub(super) async fn keep(agent: Arc<Agent>, services: Vec<ServicePath>) {
     }
 }
 
-/// Takes the file away, if it is there and ours: nothing is to promise what nobody keeps.
+/// Removes the file, if it is there and ours: it would promise devices that nothing provides.
 pub(super) fn remove() {
     if ours().is_some() {
-        // Without the right to do so there is nothing of ours in there either.
+        // A process without the right to remove it hasn't written it either.
         let _ = fs::remove_file(FILE);
     }
 }
@@ -93,7 +93,7 @@ fn ours() -> Option<Value> {
 
 fn replace(file: &Value) -> io::Result<()> {
     let path = Path::new(FILE);
-    // All of it as other vendors' programs make it, and ordinary users' runtimes read it, whatever this process's umask.
+    // Modes as other vendors' files have them, whatever this process's umask: ordinary users' runtimes read it.
     let directory = path.parent().unwrap_or(path);
     if !directory.exists() {
         fs::create_dir_all(directory)?;

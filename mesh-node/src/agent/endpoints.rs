@@ -1,4 +1,4 @@
-//! Where this machine can be reached: the addresses of its interfaces that mean something to other machines.
+//! The addresses at which other machines reach this one: those of its interfaces.
 
 use std::{
     collections::BTreeSet,
@@ -13,13 +13,13 @@ use mesh_proto::{Range, View};
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags, sys::socket::SockaddrStorage};
 use tokio::sync::watch;
 
-/// The most that is told.
+/// The most addresses that are reported.
 const MAX: usize = 8;
-/// How often the interfaces are looked at.
+/// How often the interfaces are read.
 const INTERVAL: Duration = Duration::from_secs(3);
 
-/// How the interfaces of container engines and virtual machines begin. Their addresses mean something on this machine only,
-/// and often the same on all.
+/// The beginnings of the names of container engines' and virtual machines' interfaces. Their addresses lead nowhere from other
+/// machines, and are often the same on all.
 const VIRTUAL: [&str; 20] = [
     "br-", "cali", "cbr", "cilium", "cni", "crc", "docker", "flannel", "kube", "lxcbr", "lxdbr", "incusbr", "nerdctl",
     "podman", "tap", "vboxnet", "veth", "virbr", "vmnet", "vnet",
@@ -30,12 +30,12 @@ const VIRTUAL: [&str; 20] = [
 struct Found {
     interface: String,
     address: IpAddr,
-    /// Whether it is the machine's own network, whatever it is called: a bridge can be that as well.
+    /// Whether it is the machine's own network, whatever its name: a bridge can be that too.
     own: bool,
 }
 
-/// Tells the endpoints, now and whenever they change, until nobody listens. None of the range that the view has: the
-/// coordinator would refuse it, and all else with it.
+/// Reports the endpoints, now and whenever they change, as long as there is a receiver. Those in the view's range are left out: the
+/// coordinator would refuse the whole message.
 pub(crate) fn watch(port: u16, views: watch::Receiver<Option<Arc<View>>>) -> watch::Receiver<Vec<SocketAddr>> {
     let current = move || {
         let range = views.borrow().as_ref().map(|view| view.network.range);
@@ -83,14 +83,14 @@ fn ways_out() -> BTreeSet<String> {
     let v6 = v6.lines().filter_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
         let ([_, prefix, ..], interface) = (&fields[..], fields.last()?) else { return None };
-        // The one that refuses all, where there is none, is at lo.
+        // Without a default route, the route at lo refuses everything.
         (*prefix == "00" && *interface != "lo" && fields[0].bytes().all(|digit| digit == b'0'))
             .then(|| (*interface).to_owned())
     });
     v4.chain(v6).collect()
 }
 
-/// Whether it is a bridge that a card of the machine is a port of, itself or below a bond or a VLAN.
+/// Whether it is a bridge with a network card of the machine as a port, directly or below a bond or a VLAN.
 fn has_physical_port(interface: &str) -> bool {
     let at = |interface: &str| Path::new("/sys/class/net").join(interface);
     let names = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.file_name());
@@ -106,8 +106,8 @@ fn address(address: SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
 }
 
-/// The addresses to tell: those of the machine's own interfaces, bridges that are its network included; if it has none, those of container bridges and the like;
-/// if there are none either (everything runs on this machine), loopback.
+/// The addresses to report: those of the machine's own interfaces, bridges that are its network included; if it has none, those of
+/// container bridges and the like; if there are none either (everything runs on this machine), loopback.
 fn select(found: Vec<Found>, range: Option<Range>) -> Vec<IpAddr> {
     let rank = |found: &Found| {
         if found.address.is_loopback() {
@@ -126,7 +126,7 @@ fn select(found: Vec<Found>, range: Option<Range>) -> Vec<IpAddr> {
         .map(|found| found.address)
         .filter(|a| seen.insert(*a))
         .collect();
-    // Where there are too many, one of each kind is worth more than eight of one.
+    // If there are too many, those that reach far come first.
     addresses.sort_by_key(|address| !reaches_far(*address));
     addresses.truncate(MAX);
     addresses

@@ -1,10 +1,10 @@
-//! How a machine becomes a runner: asks the coordinator whom the token names, and no other.
+//! How a machine becomes a runner: it asks the coordinator that the token names, and no other.
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use mesh_link::{LinkError, Method, RequestError, Url};
 use mesh_proto::{
-    Label, endpoint,
+    Label, Range, endpoint,
     message::{Enrol, Enrolled, Info, PROTOCOL, Refusal, enrol_purpose},
     token::{Credential, Token},
 };
@@ -13,30 +13,29 @@ use zeroize::Zeroizing;
 use super::identity::{Enrolment, Identity};
 use crate::{attach, control, state::StateDir};
 
-/// How often a request is tried whose answer doesn't come.
+/// How often a request without an answer is tried.
 const ATTEMPTS: u32 = 5;
 
-/// The same where a connection came about and was broken off, as by a coordinator to which many machines of one address come
-/// at once: for about a minute.
+/// The same for a connection that was made and then broken, as by a coordinator that many machines of one address reach at once:
+/// for about a minute.
 const ATTEMPTS_WHERE_IT_ANSWERS: u32 = 20;
 
-/// What the operator wants to be.
+/// What the operator asks for.
 #[derive(Debug)]
 pub(crate) struct Application {
     /// Where the coordinator is, one at least.
     pub(crate) coordinators: Vec<Url>,
-    /// What lets us in.
+    /// The join token.
     pub(crate) token: Token,
     /// The runner's name.
     pub(crate) name: Label,
     /// Its provider.
     pub(crate) provider: Label,
-    /// Take the name over from the runner that has it.
+    /// Whether it replaces the runner that has the name.
     pub(crate) replace: bool,
 }
 
-/// Enrols. The key is kept before the coordinator hears of it: however often the answer is lost, it is the same runner
-/// that asks again.
+/// Enrols. The key is stored before the coordinator learns it: however often the answer is lost, the same runner asks again.
 ///
 /// # Errors
 /// If the mesh's range clashes with a route here or holds an endpoint that was named, the coordinator refuses, or doesn't answer.
@@ -57,28 +56,7 @@ pub(crate) async fn enrol(
             format!("upgrade {behind}"),
         ));
     }
-    let range = info.range;
-    for named in endpoints {
-        endpoint::check(*named, Some(range)).map_err(|why| {
-            Refusal::new(
-                format!("the endpoint {named} {why}"),
-                "name an address of this machine that other runners reach, or leave --endpoint out",
-            )
-        })?;
-    }
-    let clash = tokio::task::spawn_blocking(move || attach::clash(range)).await;
-    match clash {
-        Ok(Ok(None)) => {}
-        Ok(Ok(Some(clash))) => {
-            return Err(Refusal::new(
-                format!("the mesh's range {range} clashes with this machine's routes: {clash}"),
-                "remove that route if it isn't needed; else the mesh needs another range, chosen with `mesh-coord serve --range` \
-                 at its first start",
-            ));
-        }
-        Ok(Err(error)) => return Err(Refusal::bare(format!("this machine's routes can't be read: {error}"))),
-        Err(panic) => return Err(Refusal::bare(format!("this machine's routes can't be read: {panic}"))),
-    }
+    check_machine(info.range, endpoints).await?;
     let proof = identity
         .private_key
         .prove(info.enrol_key, &enrol_purpose(wish.token.id))
@@ -110,6 +88,29 @@ pub(crate) async fn enrol(
     identity.save(state)?;
     tracing::info!(%runner, name = %wish.name, "enrolled");
     Ok(())
+}
+
+/// Whether a mesh with this range can work on this machine, at these endpoints.
+async fn check_machine(range: Range, endpoints: &[SocketAddr]) -> Result<(), Refusal> {
+    for named in endpoints {
+        endpoint::check(*named, Some(range)).map_err(|why| {
+            Refusal::new(
+                format!("the endpoint {named} {why}"),
+                "name an address of this machine that other runners reach, or leave --endpoint out",
+            )
+        })?;
+    }
+    let clash = tokio::task::spawn_blocking(move || attach::clash(range)).await;
+    match clash {
+        Ok(Ok(None)) => Ok(()),
+        Ok(Ok(Some(clash))) => Err(Refusal::new(
+            format!("the mesh's range {range} clashes with this machine's routes: {clash}"),
+            "remove that route if it isn't needed; else the mesh needs another range, chosen with `mesh-coord serve --range` at its \
+             first start",
+        )),
+        Ok(Err(error)) => Err(Refusal::bare(format!("this machine's routes can't be read: {error}"))),
+        Err(panic) => Err(Refusal::bare(format!("this machine's routes can't be read: {panic}"))),
+    }
 }
 
 /// Asks until there is an answer, a few times.

@@ -1,4 +1,4 @@
-//! Who this runner is, in a file that nobody else may read.
+//! The runner's identity, in a file that only its owner may read.
 
 use std::{net::SocketAddr, str::FromStr as _};
 
@@ -15,12 +15,12 @@ use crate::state::StateDir;
 
 pub(crate) const FILE: &str = "identity.json";
 
-/// A runner's identity, and what the operator said about it.
+/// A runner's identity, and the flags that are remembered.
 #[derive(Debug)]
 pub(crate) struct Identity {
     /// Its WireGuard key, made here.
     pub(crate) private_key: PrivateKey,
-    /// What it got for it; `None` before the coordinator has answered.
+    /// Its enrolment; `None` before the coordinator has answered.
     pub(crate) enrolment: Option<Enrolment>,
     /// The UDP port of the last `--listen`.
     pub(crate) listen: Option<u16>,
@@ -28,7 +28,7 @@ pub(crate) struct Identity {
     pub(crate) endpoints: Vec<SocketAddr>,
 }
 
-/// What a runner is to a coordinator.
+/// A runner's enrolment at a coordinator.
 #[derive(Debug)]
 pub(crate) struct Enrolment {
     /// Its identifier there.
@@ -37,9 +37,9 @@ pub(crate) struct Enrolment {
     pub(crate) name: Label,
     /// Its provider there; `None` if it was enrolled before that was remembered.
     pub(crate) provider: Option<Label>,
-    /// What shows who it is.
+    /// Its credential.
     pub(crate) credential: Credential,
-    /// Where the coordinator is, one at least: the first that answers is taken.
+    /// The coordinator's URLs, one at least: the first that answers is used.
     pub(crate) coordinators: Vec<Url>,
     /// The key that the coordinator has.
     pub(crate) fingerprint: Fingerprint,
@@ -52,7 +52,7 @@ impl Enrolment {
     }
 }
 
-/// As it lies on disk, version 1.
+/// The file, version 1.
 #[derive(Serialize, Deserialize)]
 struct File {
     version: u32,
@@ -72,7 +72,7 @@ struct FileEnrolment {
     #[serde(default)]
     provider: Option<Label>,
     credential: Zeroizing<String>,
-    /// The first, for agents that know one only.
+    /// The first, for agents that know only one.
     coordinator: Url,
     /// All of them, if there are more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -81,7 +81,7 @@ struct FileEnrolment {
 }
 
 impl Identity {
-    /// A new one, with a key of its own.
+    /// A new identity, with a new key.
     ///
     /// # Errors
     /// If the system has no randomness.
@@ -92,10 +92,10 @@ impl Identity {
         Ok(Self { private_key, enrolment: None, listen: None, endpoints: vec![] })
     }
 
-    /// The one in a state directory, if there is one.
+    /// Reads the identity in a state directory, if there is one.
     ///
     /// # Errors
-    /// If it can't be read. It is never replaced: without it the runner would be another one.
+    /// If it can't be read. It is never replaced: without it this machine would be another runner.
     pub(crate) fn load(state: &StateDir) -> Result<Option<Self>, Refusal> {
         let Some(file) = state.read::<File>(FILE)? else { return Ok(None) };
         let path = state.path().join(FILE);
@@ -110,7 +110,7 @@ impl Identity {
         let enrolment = match file.enrolment {
             Some(FileEnrolment { runner, name, provider, credential, coordinator, coordinators, fingerprint }) => {
                 let credential = Credential::from_str(&credential).map_err(|e| damaged(&e.to_string()))?;
-                // An agent that knows one only may have changed that one.
+                // An agent that knows only one may have changed it.
                 let all = if coordinators.first() == Some(&coordinator) { coordinators } else { vec![coordinator] };
                 Some(Enrolment { runner, name, provider, credential, coordinators: all, fingerprint })
             }
@@ -119,7 +119,7 @@ impl Identity {
         Ok(Some(Self { private_key, enrolment, listen: file.listen, endpoints: file.endpoints }))
     }
 
-    /// Keeps it; what is on disk already is not written again.
+    /// Writes it, unless the file has the same content already.
     ///
     /// # Errors
     /// If it can't be written.
@@ -161,7 +161,7 @@ mod tests {
     use crate::state::tests::Scratch;
 
     #[test]
-    fn an_identity_is_read_back_and_nobody_else_reads_it() {
+    fn an_identity_is_read_back_and_only_its_owner_reads_it() {
         let scratch = Scratch::new("identity");
         let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
         assert!(Identity::load(&state).unwrap().is_none());
@@ -206,7 +206,7 @@ mod tests {
         identity.save(&state).unwrap();
         let text = || std::fs::read_to_string(scratch.0.join(FILE)).unwrap();
         assert!(!text().contains("coordinators"), "{}", text());
-        // Nothing can be written where this stands.
+        // This prevents every write.
         let obstacle = scratch.0.join(format!("{FILE}.next"));
         std::fs::create_dir(&obstacle).unwrap();
         Identity::load(&state).unwrap().unwrap().save(&state).unwrap();
@@ -216,7 +216,7 @@ mod tests {
         identity.save(&state).unwrap();
         let read = || Identity::load(&state).unwrap().unwrap().enrolment.unwrap().coordinators;
         assert_eq!(read(), urls(&["https://c:7443", "https://d:7443"]));
-        // As an agent of the previous version leaves it that was told another URL.
+        // As an agent of the previous version writes it after `join` with another URL.
         let changed = text().replace(r#""coordinator":"https://c:7443""#, r#""coordinator":"https://e:7443""#);
         std::fs::write(scratch.0.join(FILE), changed).unwrap();
         assert_eq!(read(), urls(&["https://e:7443"]));

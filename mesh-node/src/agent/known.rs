@@ -1,4 +1,4 @@
-//! What services were called while they were in the view: what was refused is told by the names of that time.
+//! The names of services that were in the view, so that `denied` shows refused connections with the names of their time.
 
 use std::{
     collections::BTreeMap,
@@ -9,15 +9,15 @@ use std::{
 use mesh_proto::{ServiceId, View};
 use tokio::sync::watch;
 
-/// How many are remembered that are in the view no longer.
+/// How many names outside the view are remembered.
 const REMEMBERED: usize = 4096;
 
-/// The names of services. An identifier is never given to another one.
+/// The names of services. Identifiers are never reused.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Names(Arc<Mutex<BTreeMap<ServiceId, String>>>);
 
 impl Names {
-    /// Takes note of those in a view.
+    /// Remembers the names in a view.
     pub(super) fn learn(&self, view: &View) {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = |names: &BTreeMap<ServiceId, String>| -> Vec<ServiceId> {
@@ -34,13 +34,13 @@ impl Names {
         }
     }
 
-    /// A service as people name it; if it was never in a view, its address.
+    /// A service's name for people; its address if it was never in a view.
     pub(super) fn of(&self, service: Option<ServiceId>, address: Ipv4Addr) -> String {
         let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         service.and_then(|service| names.get(&service).cloned()).unwrap_or_else(|| address.to_string())
     }
 
-    /// Takes note of what comes into the view, until there are no more views.
+    /// Remembers the names in each view, until there are no more views.
     pub(super) async fn follow(self, mut views: watch::Receiver<Option<Arc<View>>>) {
         views.mark_changed();
         while views.changed().await.is_ok() {

@@ -1,4 +1,4 @@
-//! Where other runners were found, remembered so that a restarted agent finds them at once.
+//! The endpoints at which other runners were reached, remembered so that a restarted agent reaches them at once.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -13,7 +13,7 @@ const DELAY: Duration = Duration::from_secs(1);
 
 type Endpoints = BTreeMap<RunnerId, SocketAddr>;
 
-/// What was learned in earlier runs. A damaged file is as good as none.
+/// What was learned in earlier runs. A damaged file counts as none.
 pub(crate) fn load(state: &StateDir) -> Vec<(RunnerId, SocketAddr)> {
     read(state).into_iter().collect()
 }

@@ -1,4 +1,4 @@
-//! The opposite of joining: the instances go, the coordinator is told, the identity is deleted.
+//! Leaving the mesh: the instances are detached, the coordinator removes the runner, the identity is deleted.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::{
     state::StateDir,
 };
 
-/// How long we wait for a coordinator that is just being connected to.
+/// How long to wait for a connection to the coordinator that is just being made.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// All that an agent keeps, the secret first.
+/// All files of an agent, the secret first.
 const FILES: [&str; 8] = [
     identity::FILE,
     apply::FILE,
@@ -27,10 +27,10 @@ const FILES: [&str; 8] = [
 ];
 
 impl Agent {
-    /// Leaves the mesh. The agent is to end then.
+    /// Leaves the mesh. The agent ends then.
     ///
     /// # Errors
-    /// If the coordinator can't be told; then nothing has changed but, at worst, that instances are detached.
+    /// If the coordinator can't be reached; then nothing has changed except that instances may be detached.
     pub(super) async fn leave(&self) -> Result<local::Leave, Refusal> {
         if !self.control.link().unknown && !self.control.connected(PATIENCE).await {
             let why = self.control.link().trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
@@ -44,7 +44,7 @@ impl Agent {
             ));
         }
         let mut ended = self.instances.detach_all().await?;
-        // One that doesn't know us (any more) need not be told.
+        // A coordinator that doesn't know this runner need not be asked.
         if !self.control.link().unknown {
             // The coordinator closes the stream then.
             self.control.expect_end(true);
@@ -57,7 +57,7 @@ impl Agent {
                 }
             }
         }
-        // What was attached in between must not be left with an interface that nobody serves.
+        // What was attached in between must not keep an interface without an agent.
         ended.extend(self.instances.detach_all().await?);
         super::cdi::remove();
         forget(&self.state)?;

@@ -1,4 +1,4 @@
-//! What the log says of runners that don't answer: once when it becomes so, and once when it heals.
+//! Log lines about runners that don't answer: one when it begins, one when it ends.
 
 use std::{
     collections::BTreeSet,
@@ -9,12 +9,11 @@ use mesh_proto::RunnerId;
 
 use super::{Agent, why};
 
-/// The runners of which the log has said that they don't answer. Kept when one leaves the view and comes back, so that it
-/// is said once.
+/// The runners that are logged as not answering. A runner that leaves the view and returns stays, so that it is logged once.
 #[derive(Debug, Default)]
 pub(super) struct Broken(Mutex<BTreeSet<RunnerId>>);
 
-/// Of how many runners at most: beyond that, a line may be repeated.
+/// The most runners that are remembered: beyond that, a line may be repeated.
 const REMEMBERED: usize = 4096;
 
 impl Broken {

@@ -1,4 +1,4 @@
-//! The file in which connections outlive the agent.
+//! The file that keeps connections while the agent restarts.
 
 use std::{fs, num::NonZeroUsize};
 
@@ -6,7 +6,7 @@ use mesh_engine::{PIN_MEMORY, PinMemory};
 
 use crate::{state::StateDir, sys::mmap::Mapping};
 
-/// The connections, and the boot of the machine that they belong to: no connection outlives that.
+/// The connections, and the boot of the machine: no connection outlives that.
 pub(crate) const FILE: &str = "pins";
 pub(crate) const BOOT: &str = "boot.json";
 
@@ -18,7 +18,7 @@ impl PinMemory for Pins {
     }
 }
 
-/// The memory for the engine. Without a file it is lost with this process, and the agent goes on all the same.
+/// The memory for the engine. Without a file it is lost with this process.
 pub(crate) fn open(state: &StateDir) -> Box<dyn PinMemory> {
     let path = state.path().join(FILE);
     let boot = mesh_process::boot_id().ok();

@@ -1,4 +1,4 @@
-//! `why --probe`: really opens the connection, from an instance of the caller on this runner.
+//! `why --probe`: opens the connection from an instance of the caller on this runner.
 
 use std::{io, net::Ipv4Addr};
 
@@ -12,7 +12,7 @@ use super::{Agent, why::Question};
 use crate::attach::Probed;
 
 impl Agent {
-    /// Adds to a verdict in favour what becomes of a real connection.
+    /// If the verdict allows the connection, adds the result of a real one.
     pub(super) async fn probe(&self, question: &Question, said: Explanation) -> Result<Explanation, Refusal> {
         if !said.allowed {
             return Ok(said);

@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again. What can't be read changes nothing, and nothing ends.
+//! SIGHUP: the configuration is read again. An invalid one changes nothing, and nothing ends.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -8,7 +8,7 @@ use tokio::{signal::unix::Signal, task::AbortHandle};
 use super::{Agent, WatchDocker, cdi};
 use crate::{config::Config, hint::Hint as _};
 
-/// What runs because of the configuration.
+/// The tasks that the configuration asks for.
 #[derive(Debug)]
 pub(super) struct Following {
     agent: Arc<Agent>,
@@ -19,7 +19,7 @@ pub(super) struct Following {
 }
 
 impl Following {
-    /// Starts it.
+    /// Starts them.
     pub(super) fn start(agent: &Arc<Agent>, config: Config, watch_docker: WatchDocker) -> Self {
         let mut this = Self {
             agent: Arc::clone(agent),
@@ -34,7 +34,7 @@ impl Following {
         this
     }
 
-    /// Reads the configuration again whenever the signal comes.
+    /// Reads the configuration again at each signal.
     pub(super) async fn keep(&mut self, mut hangup: Signal) {
         while hangup.recv().await.is_some() {
             self.reload();
@@ -94,7 +94,7 @@ impl Following {
     }
 }
 
-/// The settings that differ, as they are called in the file.
+/// The settings that differ, by their names in the file.
 fn changes(old: &Config, new: &Config) -> Vec<&'static str> {
     let agent = old.agent != new.agent;
     let (old, new) = (&old.containers, &new.containers);

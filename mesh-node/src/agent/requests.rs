@@ -24,7 +24,7 @@ use crate::{
     local::{self, Call, NamespacePlace, Request, VERSION},
 };
 
-/// How long a question waits for a coordinator that is just being connected to.
+/// How long a request waits for a connection to the coordinator that is just being made.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Agent {
@@ -33,7 +33,7 @@ impl Agent {
         let leaves = matches!(request, Request::Leave);
         let result = self.carry_out(request, fds).await;
         let left = leaves && result.is_ok();
-        // Whoever asked may have gone away.
+        // The caller may have hung up.
         let _ = answer.send(result);
         if left {
             let _ = given.await;
@@ -77,7 +77,7 @@ impl Agent {
         }
     }
 
-    /// From our own view if it is complete for that deployment: if something of it runs here. Else from the coordinator.
+    /// From this runner's view if that is complete for the deployment, that is, if an instance of it is here; else from the coordinator.
     pub(super) async fn names(&self, service: ServicePath) -> Result<local::Names, Refusal> {
         let own = self.control.view().filter(|view| hosts_deployment(view, &service));
         let view = match own {
@@ -113,7 +113,7 @@ impl Agent {
         Ok(local::Why { version: VERSION, verdict, steps })
     }
 
-    /// What the coordinator says of a connection that our own view doesn't hold both ends of.
+    /// The coordinator's answer about a connection of which this runner's view doesn't have both ends.
     async fn why_elsewhere(
         &self,
         view: Option<&View>,
@@ -161,7 +161,7 @@ async fn wish(
     Ok(Wish { service, client, namespace, place, hosts, unkept, process })
 }
 
-/// The hosts file to keep, or why the instance does without it.
+/// The hosts file to keep, or why the instance goes without one.
 async fn hosts_file(
     place: Option<Place>,
     fds: &mut impl Iterator<Item = OwnedFd>,
@@ -183,7 +183,7 @@ fn find(view: &View, path: &ServicePath) -> Option<mesh_proto::ServiceId> {
     Some(service.id)
 }
 
-/// Whether something of the service's deployment runs here.
+/// Whether an instance of the service's deployment is here.
 fn hosts_deployment(view: &View, path: &ServicePath) -> bool {
     let deployment = view.deployments().find(|deployment| deployment.name == path.deployment).map(|found| found.id);
     let mut here = view.instances().filter(|instance| instance.runner == view.runner);

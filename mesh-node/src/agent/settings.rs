@@ -10,7 +10,7 @@ use crate::config;
 /// The UDP port, unless the operator chooses another.
 const DEFAULT_PORT: u16 = 51820;
 
-/// What counts.
+/// The settings in effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// The UDP port, or 0 for any.
@@ -33,7 +33,7 @@ pub(crate) struct Flags {
 }
 
 impl Settings {
-    /// What counts, of the three.
+    /// The settings in effect, of the three sources.
     pub(crate) fn choose(flags: &Flags, file: &config::Agent, remembered: &Identity) -> Self {
         let (given, left) = (flags.offloads, file.offloads());
         let endpoints = flags.endpoints.as_ref().or(file.endpoints.as_ref()).unwrap_or(&remembered.endpoints);

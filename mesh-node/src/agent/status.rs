@@ -42,7 +42,7 @@ impl Agent {
         }
     }
 
-    /// The instances, with what others know of them.
+    /// The instances, with their numbers of open connections.
     async fn shown(&self, report: Option<&Report>) -> Vec<local::Instance> {
         let mut instances = self.instances.list().await;
         for instance in &mut instances {

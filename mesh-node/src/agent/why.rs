@@ -1,4 +1,4 @@
-//! Why a connection may be opened or not, as far as this runner's own view goes.
+//! Why a connection may be opened or not, by this runner's own view.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +12,7 @@ use mesh_proto::{
 
 use crate::{control::Link, dataplane::Report, hint::Hint as _};
 
-/// A handshake that is unanswered for so long is not under way any more: the next one begins.
+/// A handshake without an answer for this long is over: the next one begins.
 pub(super) const DOUBTFUL: Duration = Duration::from_secs(5);
 
 /// The connection that is asked about.

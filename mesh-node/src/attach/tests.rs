@@ -233,7 +233,7 @@ fn the_machines_own_namespace_is_refused() {
 }
 
 #[test]
-fn a_mesh0_of_somebody_else_is_left_alone() {
+fn a_mesh0_of_another_program_is_left_alone() {
     let (staging, ns) = (Staging::new().unwrap(), namespace());
     for (make, what) in [
         ("link add mesh0 type veth peer name other", "of kind `veth`"),

@@ -1,7 +1,7 @@
 //! Which service a container belongs to, by its labels or annotations.
 //!
-//! `mesh.service=DEPLOYMENT/SERVICE` says so itself. What platforms write for purposes of their own counts where the
-//! configuration names the platform and the deployment.
+//! `mesh.service=DEPLOYMENT/SERVICE` names it. Labels that platforms write for their own purposes count if the configuration names
+//! the platform and the deployment.
 
 use std::collections::BTreeMap;
 
@@ -15,52 +15,52 @@ pub(crate) type Labels = BTreeMap<String, String>;
 
 /// The label that names the service.
 pub(crate) const SERVICE: &str = "mesh.service";
-/// The label of a container that only calls: `true`, or `false` as without it.
+/// The label of a container that only opens connections: `true`; `false` is the same as no label.
 pub(crate) const CLIENT: &str = "mesh.client";
 
-/// What a container belongs to.
+/// A container's membership.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {
     /// The service.
     pub(crate) service: ServicePath,
-    /// Whether it only calls.
+    /// Whether it only opens connections.
     pub(crate) client: bool,
 }
 
-/// The labels that an object of JSON holds: those that are texts, as all should be.
+/// The labels in a JSON object. Values that are no strings are left out.
 pub(crate) fn texts(value: Option<&Value>) -> Labels {
     let all = value.and_then(Value::as_object).into_iter().flatten();
     all.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
 }
 
-/// Labels that only a container's run gives, by who gives them: no platform writes those onto the images that it builds. Without
-/// them it has said nothing. (`mesh.client` is not among them: nobody is reached by that, whoever says it.)
+/// Labels that only the start of a container sets, by platform: no platform writes them into the images that it builds. Without
+/// them the platform has said nothing. (`mesh.client` is not among them: it reaches no other service.)
 const OF_A_RUN: [&[&str]; 7] = [
     &[SERVICE],
-    // Project and service stand on the images that Compose builds.
+    // Compose writes project and service into the images that it builds.
     &["com.docker.compose.oneoff"],
-    // `service` stands on Kamal's.
+    // Kamal writes `service` into its images.
     &["role", "destination"],
-    // `com.dokku.app-name` stands on Dokku's.
+    // Dokku writes `com.dokku.app-name` into its images.
     &["com.dokku.process-type"],
     &["com.hashicorp.nomad.job_name", "com.hashicorp.nomad.task_name"],
     &["com.docker.stack.namespace", "com.docker.swarm.service.name"],
-    // `coolify.deploymentId` stands on Coolify's.
+    // Coolify writes `coolify.deploymentId` into its images.
     &["coolify.projectName", "coolify.environmentName", "coolify.serviceName", "coolify.resourceName"],
 ];
 
-/// What is said of a container that is no member by [`leave_out_the_images`].
+/// The message about a container that [`leave_out_the_images`] makes no member.
 pub(crate) const IMAGES_OWN: &str = "it runs without the mesh: its image itself says what would make it a member, and that doesn't count; give the container a label (podman: an annotation) that its image has not";
 
-/// What ours are called besides; we write those ourselves.
+/// Other labels of mesh, which it writes itself.
 const WRITTEN: [&str; 2] = ["mesh.variables", "mesh.refused"];
 
-/// Names that other programs' conventions suggest for ours.
+/// Names by which other programs' conventions would call our labels.
 const TAKEN_FOR_OURS: [&str; 7] =
     ["mesh", "mesh/service", "mesh/client", "io.mesh.service", "io.mesh.client", "com.mesh.service", "com.mesh.client"];
 
-/// Whether a label is none of ours, but meant as one: it is called as only ours are, or as nobody would call another one. (Other
-/// programs' begin with `mesh.` too, but they are called after a domain, and have a `/` behind it.)
+/// Whether a label is probably a mistyped label of mesh: its name begins as only ours do, or is close to one of ours. (Other
+/// programs' names may begin with `mesh.` too, but they continue as a domain with a `/` behind it.)
 fn is_mistyped(name: &str) -> bool {
     let known = [SERVICE, CLIENT].into_iter().chain(WRITTEN).any(|known| known == name);
     let plain = name.trim().to_ascii_lowercase();
@@ -69,7 +69,7 @@ fn is_mistyped(name: &str) -> bool {
     !known && (!foreign || TAKEN_FOR_OURS.contains(&plain.as_str()))
 }
 
-/// Refuses labels that say nothing, though they were meant to: their container would start without the mesh.
+/// Refuses mistyped labels: their container would silently start without the mesh.
 fn check_names(labels: &Labels) -> Result<(), Refusal> {
     let Some(name) = labels.keys().find(|name| is_mistyped(name)) else { return Ok(()) };
     let plain = name.trim().to_ascii_lowercase();
@@ -79,9 +79,9 @@ fn check_names(labels: &Labels) -> Result<(), Refusal> {
     Err(Refusal::new(format!("there is no label or annotation {name}"), format!("it is {right}")))
 }
 
-/// Leaves out what a container may have from its image and what would make it a member: whoever made the image doesn't decide
-/// who may be reached as the database. What the run gave with the very same value can't be told apart from that. All goes that
-/// is of the same giver: what remained would say something else than he did.
+/// Leaves out labels that would make a container a member and that it may have from its image: the maker of an image doesn't decide
+/// which container is the database. A label that the start sets to the same value looks the same. All labels of that platform are
+/// left out, because the rest alone would mean something else.
 pub(crate) fn leave_out_the_images(labels: &mut Labels, of_image: &Labels) {
     labels.retain(|name, value| !is_mistyped(name) || of_image.get(name) != Some(value));
     for marks in OF_A_RUN {
@@ -90,17 +90,17 @@ pub(crate) fn leave_out_the_images(labels: &mut Labels, of_image: &Labels) {
             labels.retain(|name, _| !marks.contains(&name.as_str()));
         }
     }
-    // Without a service it says nothing, and an image keeps no container from starting.
+    // Without a service it means nothing, and an image must not prevent a container's start.
     let asks = OF_A_RUN.iter().copied().flatten().any(|mark| labels.contains_key(*mark));
     if !asks && labels.get(CLIENT).is_some() && labels.get(CLIENT) == of_image.get(CLIENT) {
         labels.remove(CLIENT);
     }
 }
 
-/// What the container with these labels belongs to; `None`: the mesh has nothing to do with it.
+/// The membership of a container with these labels; `None`: it is no member.
 ///
 /// # Errors
-/// If it asks for the mesh, and what it says makes no sense.
+/// If it asks for the mesh by labels that are invalid.
 pub(crate) fn member(labels: &Labels, sources: &Sources) -> Result<Option<Member>, Refusal> {
     check_names(labels)?;
     let Some((service, once)) = service(labels, sources)? else {
@@ -119,7 +119,7 @@ pub(crate) fn member(labels: &Labels, sources: &Sources) -> Result<Option<Member
     Ok(Some(Member { service, client: client || once }))
 }
 
-/// The container asks for the mesh, and would start without it.
+/// The container asks for the mesh and would start without it.
 fn no_service() -> Refusal {
     Refusal::new(
         format!("there is a label or annotation {CLIENT}, and none that names the service"),
@@ -138,7 +138,7 @@ fn service(labels: &Labels, sources: &Sources) -> Result<Option<(ServicePath, bo
         })?;
         return Ok(Some((service, false)));
     }
-    // Those that build upon others come first.
+    // Platforms that build on others come first.
     let platforms: [(&[String], Platform); 6] = [
         (&sources.coolify, coolify),
         (&sources.kamal, kamal),
@@ -150,7 +150,7 @@ fn service(labels: &Labels, sources: &Sources) -> Result<Option<(ServicePath, bo
     let found = platforms.into_iter().find_map(|(counts_for, read)| {
         let found = read(labels)?;
         let counts = counts(counts_for, &found.deployment);
-        // What can't be declared can't be meant.
+        // A name that can't be declared is no service.
         let service = format!("{}/{}", found.deployment, found.service).parse().ok().filter(|_| counts)?;
         Some((service, found.once))
     });
@@ -162,14 +162,14 @@ pub(crate) fn counts(list: &[String], deployment: &str) -> bool {
     list.iter().any(|name| name == "*" || name == deployment)
 }
 
-/// Reads what a platform says of a container.
+/// Reads a platform's labels.
 type Platform = fn(&Labels) -> Option<Found<'_>>;
 
-/// What a platform says of a container.
+/// What a platform's labels mean.
 struct Found<'a> {
     deployment: String,
     service: &'a str,
-    /// It runs beside the service, once: a task, a console. Nobody is to be led there.
+    /// It runs beside the service, once: a task, a console. It gets no connections.
     once: bool,
 }
 
@@ -197,28 +197,28 @@ fn dokku(labels: &Labels) -> Option<Found<'_>> {
     Some(Found { deployment, service: get(labels, "com.dokku.process-type")?, once })
 }
 
-/// `extra_labels` of Nomad's Docker driver, which has to be told to write them.
+/// `extra_labels` of Nomad's Docker driver, which writes them only if configured so.
 fn nomad(labels: &Labels) -> Option<Found<'_>> {
     let deployment = get(labels, "com.hashicorp.nomad.job_name")?.to_owned();
     Some(Found { deployment, service: get(labels, "com.hashicorp.nomad.task_name")?, once: false })
 }
 
-/// Of a stack only: a service without one belongs to nothing that could be a deployment.
+/// Only in a stack: a service without one has nothing that could be a deployment.
 fn swarm(labels: &Labels) -> Option<Found<'_>> {
     let stack = get(labels, "com.docker.stack.namespace")?;
     let service = get(labels, "com.docker.swarm.service.name")?.strip_prefix(stack)?.strip_prefix('_')?;
     Some(Found { deployment: stack.to_owned(), service, once: false })
 }
 
-/// Compose marks the images that it builds with project and service too (`getImageBuildLabels` of its pkg/compose/build.go); that
-/// it runs the container shows in `oneoff`.
+/// Compose writes project and service into the images that it builds too (`getImageBuildLabels` of its pkg/compose/build.go); only
+/// `oneoff` shows that Compose runs the container.
 fn compose(labels: &Labels) -> Option<Found<'_>> {
     let once = get(labels, "com.docker.compose.oneoff")? != "False";
     let deployment = get(labels, "com.docker.compose.project")?.to_owned();
     Some(Found { deployment, service: get(labels, "com.docker.compose.service")?, once })
 }
 
-/// A label that says something.
+/// A label that isn't empty.
 fn get<'a>(labels: &'a Labels, name: &str) -> Option<&'a str> {
     labels.get(name).map(String::as_str).filter(|value| !value.is_empty())
 }
@@ -397,7 +397,7 @@ mod tests {
     ];
 
     #[test]
-    fn an_image_makes_nobody_a_member_whichever_platform_it_claims() {
+    fn an_image_makes_no_container_a_member_whichever_platform_it_claims() {
         for (built, given) in PLATFORMS {
             let all = [built, given].concat();
             assert!(of(&all, &Sources::everything()).is_some(), "{all:?}");
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_a_platform_has_built_keeps_nobody_from_its_service() {
+    fn an_image_that_a_platform_has_built_keeps_no_container_from_its_service() {
         for (built, given) in PLATFORMS {
             let mut run = labels(&[built, given].concat());
             let before = member(&run, &Sources::everything());

@@ -31,7 +31,7 @@ async fn attaching_again_is_the_same_and_detaching_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn who_waits_for_the_coordinator_holds_up_nobody_else() {
+async fn an_attach_that_waits_for_the_coordinator_delays_no_other() {
     let (world, slow, quick) = (World::new("slow"), namespace(), namespace());
     let agent = world.agent().await;
     world.think_of("shop/app");
@@ -65,7 +65,7 @@ async fn of_many_at_a_time_each_namespace_has_one() {
 async fn what_cannot_be_made_leaves_nothing_behind() {
     let (world, ns) = (World::new("nothing"), namespace());
     let agent = world.agent().await;
-    assert!(agent.attach("shop/nobody", &ns).await.unwrap_err().error.contains("no such service"));
+    assert!(agent.attach("shop/ghost", &ns).await.unwrap_err().error.contains("no such service"));
     let host = Namespace::host().unwrap();
     assert!(agent.attach("shop/db", &host).await.unwrap_err().error.contains("machine's own"));
     ip(&ns, "link add mesh0 type bridge");
@@ -192,14 +192,14 @@ async fn a_restarted_agent_takes_up_what_is_there_and_ends_what_is_not() {
     assert_eq!(std::fs::read_to_string(&hosts).unwrap(), "127.0.0.1 localhost\n", "found again, and cleared");
 }
 
-/// As whoever has `CAP_NET_ADMIN` and `/dev/net/tun` makes it.
+/// As any process with `CAP_NET_ADMIN` and `/dev/net/tun` makes it.
 fn counterfeit(ns: &Namespace) {
     ip(ns, "link delete mesh0");
     ip(ns, &format!("tuntap add dev mesh0 mode tun user {}", owner()));
 }
 
 #[tokio::test]
-async fn whoever_has_the_number_of_the_namespace_now_does_not_get_the_instance() {
+async fn a_namespace_that_has_the_number_now_does_not_get_the_instance() {
     let (world, ns) = (World::new("number"), namespace());
     let agent = world.agent().await;
     agent.attach("shop/db", &ns).await.unwrap();

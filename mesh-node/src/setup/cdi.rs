@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn it_comes_and_goes_and_the_operators_lines_stay_to_the_octet() {
+    fn it_comes_and_goes_and_the_operators_lines_stay_to_the_byte() {
         for before in [
             "",
             "# nothing yet\n",
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_own_list_is_his() {
+    fn the_operators_own_list_is_kept() {
         let theirs = "[containers]\ncdi = [\"shop/app\"]\n";
         assert_eq!(entered(theirs, &["shop/app"]).unwrap(), theirs, "it is there already");
         let refusal = entered(theirs, &["shop/db"]).unwrap_err();

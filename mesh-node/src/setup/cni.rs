@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn it_comes_last_and_goes_and_all_else_stays_to_the_octet() {
+    fn it_comes_last_and_goes_and_all_else_stays_to_the_byte() {
         for before in [
             "{\"name\": \"shop\", \"plugins\": [{\"type\": \"bridge\"}]}",
             "{\n  \"name\": \"shop\",\n  \"plugins\": [\n    { \"type\":\"bridge\", \"z\":1, \"a\":2 },\n    {\n      \"type\": \"portmap\"\n    }\n  ], \"disableCheck\": true\n}\n",

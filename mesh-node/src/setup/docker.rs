@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn it_comes_and_goes_and_all_else_stays_to_the_octet() {
+    fn it_comes_and_goes_and_all_else_stays_to_the_byte() {
         let fresh = "{\n  \"runtimes\": {\"mesh\": {\"path\": \"/usr/bin/mesh-node\", \"runtimeArgs\": [\"runc-wrapper\"]}},\n  \"default-runtime\": \"mesh\"\n}\n";
         assert_eq!(entered(None, None), fresh);
         assert_eq!(entered(Some(" \n"), None), fresh);

@@ -98,7 +98,7 @@ fn coarse(epoll: &Epoll, events: &mut [EpollEvent], timeout: Option<Duration>) -
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write, os::unix::net::UnixStream};
+    use std::{io::Write, net::Shutdown, os::unix::net::UnixStream};
 
     use super::*;
 
@@ -116,12 +116,14 @@ mod tests {
                 poll.wait(&mut ready, None).unwrap();
                 assert_eq!(ready, [Ready { token: 7, error: false }], "level-triggered: reported until it is read");
             }
-            drop(theirs);
+            // Not dropped: another test's child has copies of the descriptors until it executes its program.
+            theirs.shutdown(Shutdown::Both).unwrap();
             poll.wait(&mut ready, None).unwrap();
             assert_eq!(ready, [Ready { token: 7, error: true }]);
             drop(ours);
-            poll.wait(&mut ready, Some(Duration::ZERO)).unwrap();
-            assert_eq!(ready, []);
+            while !ready.is_empty() {
+                poll.wait(&mut ready, Some(Duration::ZERO)).unwrap();
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ pub(crate) const RANGE: (Ipv4Addr, u8) = (Ipv4Addr::new(100, 112, 0, 0), 12);
 pub(crate) const MESH_TABLE: u32 = u32::from_be_bytes(*b"mesh");
 
 /// An address of the range without an owner.
-pub(crate) const NOBODY: Ipv4Addr = Ipv4Addr::new(100, 120, 0, 1);
+pub(crate) const UNOWNED: Ipv4Addr = Ipv4Addr::new(100, 120, 0, 1);
 
 /// The path of the helper program.
 pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_mesh-netns-helper");

@@ -13,7 +13,7 @@ use mesh_netns_tests::{
     wait,
 };
 
-use crate::common::{BILLING, MESH_TABLE, NOBODY, RANGE, SHOP, declare, is_refused, reaches};
+use crate::common::{BILLING, MESH_TABLE, RANGE, SHOP, UNOWNED, declare, is_refused, reaches};
 
 /// A second way out of an instance, like a container's: a link to a gateway that forwards anything.
 fn gateway_of(instance: &Namespace) -> Namespace {
@@ -50,7 +50,7 @@ fn forged_sources_are_dropped_and_counted() {
             near.address, // even the target's own
             far.address,  // an instance of the same deployment, on another runner
             far.service_address,
-            NOBODY,
+            UNOWNED,
             Ipv4Addr::new(8, 8, 8, 8),
             Ipv4Addr::LOCALHOST,
             Ipv4Addr::UNSPECIFIED,
@@ -100,7 +100,7 @@ fn without_mesh0_nothing_for_the_range_leaves_by_another_interface() {
         let leaves = Capture::interface(&gateway, "port");
         reaches(&app, db.service_address, 5432);
         let nothing_leaves = |how: &str| {
-            for to in [db.service_address, db.address, NOBODY] {
+            for to in [db.service_address, db.address, UNOWNED] {
                 let error = app.connect(to, 5432).expect_err(how);
                 // Whichever error the kernel reports, it isn't a time-out.
                 assert!(!unanswered(&error), "{how}: connect to {to} was not refused in {CONNECT_LIMIT:?}: {error}");
@@ -145,7 +145,7 @@ fn a_neighbour_on_the_containers_own_bridge_reaches_no_overlay_address() {
         let answers = Capture::interface(&neighbour, "port");
         let injector = Injector::new(&neighbour, "port").to_station([2, 0, 0, 0, 0, 2]);
         for to in [db.service_address, db.address] {
-            for source in [Ipv4Addr::new(192, 168, 7, 1), NOBODY] {
+            for source in [Ipv4Addr::new(192, 168, 7, 1), UNOWNED] {
                 for flags in [flag::SYN, flag::ACK] {
                     let segment = Segment {
                         source: (source, 4000),

@@ -9,7 +9,7 @@ use mesh_netns_tests::{
     wait,
 };
 
-use crate::common::{NOBODY, SHOP, declare};
+use crate::common::{SHOP, UNOWNED, declare};
 
 const PORT: u16 = 9000;
 
@@ -104,7 +104,7 @@ fn what_it_may_not_send_is_dropped_and_counted_each_for_its_reason() {
         scene.drops(&mut outlaw, "a SYN from an instance on another runner", "foreign-source", |n| syn(other, n, db));
         scene.drops(&mut outlaw, "data from an instance on another runner", "foreign-source", |n| data(other, n, db));
         scene.drops(&mut outlaw, "from the victim's own instance", "foreign-source", |n| syn(safe_itself, n, db));
-        scene.drops(&mut outlaw, "from an address without an owner", "unknown-source", |n| syn(NOBODY, n, db));
+        scene.drops(&mut outlaw, "from an address without an owner", "unknown-source", |n| syn(UNOWNED, n, db));
         scene.drops(&mut outlaw, "from the world", "unknown-source", |n| syn([8, 8, 8, 8].into(), n, db));
         scene.drops(&mut outlaw, "its own, to whom it may not call", "no-trust", |n| syn(own, n, safe));
         scene.drops(&mut outlaw, "its own data, to whom it may not call", "no-trust", |n| data(own, n, safe));

@@ -148,7 +148,7 @@ fn offloads_are_switched_under_load_without_losing_a_byte() {
         }
         coordinator.command(&["switch", "udp-gso", "off"]).done();
         assert_eq!(coordinator.node("aws").expect("it is listed")["off"], serde_json::json!(["udp-gso"]));
-        coordinator.command(&["switch", "udp-gso", "off", "--node", "nobody"]).refused(&["nobody"]);
+        coordinator.command(&["switch", "udp-gso", "off", "--node", "ghost"]).refused(&["ghost"]);
         Crowd::gather(&app.namespace, db.service_address, 5432, 3).assert_all_answer();
     });
 }

@@ -14,7 +14,7 @@ use mesh_netns_tests::{
     traffic::{Answer, Server, connect_from},
 };
 
-use crate::common::{MESH_TABLE, NOBODY, declare, is_refused, reaches};
+use crate::common::{MESH_TABLE, UNOWNED, declare, is_refused, reaches};
 
 /// Administratively prohibited, and host unreachable (RFC 792, RFC 1812 §5.2.7.1).
 const PROHIBITED: Option<(u8, u8)> = Some((3, 13));
@@ -128,7 +128,7 @@ fn connects_that_are_not_allowed(one_runner: bool) {
         scene.refuses_connect(what, target(service), target(service).service_address, 9000);
         scene.refuses_connect(what, target(service), target(service).address, 9000);
     }
-    scene.refuses_connect("an address without an owner", &scene.db, NOBODY, 9000);
+    scene.refuses_connect("an address without an owner", &scene.db, UNOWNED, 9000);
     for (service, _, server) in &scene.others {
         assert_eq!(server.accepted(), 0, "{service}");
     }

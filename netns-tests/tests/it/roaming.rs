@@ -148,6 +148,6 @@ fn a_runner_that_is_removed_is_dropped_by_its_peers() {
         // It goes on with its map, but no other runner answers. Silence is a valid answer, so the limit is short.
         let (to, limit) = ((app.service_address, 80).into(), Duration::from_millis(300));
         assert!(db.namespace.enter(|| TcpStream::connect_timeout(&to, limit)).is_err());
-        coordinator.command(&["node", "remove", "nobody"]).refused(&["nobody"]);
+        coordinator.command(&["node", "remove", "ghost"]).refused(&["ghost"]);
     });
 }

@@ -59,9 +59,9 @@ fn an_agent_that_starts_without_its_coordinator_goes_on_with_what_was_known() {
         stage.coordinator.stop();
         stage.aws.stop();
         // No instance here gets a map from the agent, which has looked when it says so.
-        stage.configure("[containers]\ncdi = [\"shop/db\", \"shop/nobody\"]\n");
+        stage.configure("[containers]\ncdi = [\"shop/db\", \"shop/ghost\"]\n");
         stage.aws.start_alone(&[]);
-        wait::until_true("the devices", || fs::read_to_string(FILE).is_ok_and(|text| text.contains("shop.nobody")));
+        wait::until_true("the devices", || fs::read_to_string(FILE).is_ok_and(|text| text.contains("shop.ghost")));
         let after = fs::read_to_string(FILE).expect("the devices");
         let device = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON")["devices"][0].clone();
         assert_eq!(device(&after), device(&known));

@@ -97,8 +97,8 @@ fn every_version_of_the_specification_is_spoken() {
             is_silent("DEL", &path, &ours);
             wait_detached(&stage, &pod);
             is_silent("DEL", "", &ours);
-            let nobody = Plugin::network_of(version, &json!({"service": "shop/nobody"}));
-            let error = call(&stage, "ADD", "f00", &path, &nobody).expect_code(1).json();
+            let ghost = Plugin::network_of(version, &json!({"service": "shop/ghost"}));
+            let error = call(&stage, "ADD", "f00", &path, &ghost).expect_code(1).json();
             assert_eq!((&error["cniVersion"], &error["code"]), (&json!(version), &json!(11)), "{error}");
         }
         let unknown = Plugin::network_of("2.0.0", &json!({"service": "shop/db"}));
@@ -126,8 +126,8 @@ fn an_allocation_of_nomads_is_what_its_job_and_group_say_where_that_counts() {
             assert_eq!(nomad("ADD", job, group).done().json(), network["prevResult"]);
             assert!(alloc.interface("mesh0").is_none() && stage.instances().is_empty());
         }
-        let error = nomad("ADD", "shop", "nobody").expect_code(1).json();
-        assert!(error["msg"].as_str().is_some_and(|msg| msg.contains("no service `nobody`")), "{error}");
+        let error = nomad("ADD", "shop", "ghost").expect_code(1).json();
+        assert!(error["msg"].as_str().is_some_and(|msg| msg.contains("no service `ghost`")), "{error}");
         assert_eq!(nomad("ADD", "shop", "db").done().json(), network["prevResult"]);
         assert_eq!(stage.instances(), ["shop/db live"]);
         let address = stage.coordinator.address_of("shop/db");
@@ -157,7 +157,7 @@ fn where_the_mesh_may_be_missing_the_chain_goes_on_without_it() {
             assert_eq!(call(stage, "CHECK", "f00", &path, &ours).done().stdout, "");
             assert_eq!(call(stage, "DEL", "f00", &path, &ours).done().stdout, "");
         };
-        goes_without(&stage, "shop/nobody", "no service `nobody`");
+        goes_without(&stage, "shop/ghost", "no service `ghost`");
         // Errors in the network's own configuration are for its author to correct.
         let wrong = Plugin::network(&json!({"service": "shop"}));
         assert_eq!(call(&stage, "ADD", "f00", &path, &wrong).expect_code(1).json()["code"], 7);
@@ -224,7 +224,7 @@ fn what_stands_in_the_way_is_told_as_the_specification_has_it() {
             assert_eq!(said["cniVersion"], network["cniVersion"]);
             assert!(pod.interface("mesh0").is_none() && stage.instances().is_empty());
         };
-        refused(&stage, &Plugin::network(&json!({"service": "shop/nobody"})), 11, "no service `nobody`");
+        refused(&stage, &Plugin::network(&json!({"service": "shop/ghost"})), 11, "no service `ghost`");
         refused(&stage, &Plugin::network(&json!({"service": "shop"})), 7, "names no service");
         refused(&stage, &Plugin::network(&json!({"service": "shop/db", "prevResult": null})), 7, "no prevResult");
         // A user who may annotate pods gets nothing by that, unless the operator allows it.

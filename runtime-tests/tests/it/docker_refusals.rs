@@ -193,8 +193,8 @@ fn whatever_stands_in_the_way_is_said_by_docker() {
     isolated(|| {
         let (mut stage, docker) = stage();
         let refused = |flags: &[&str], words: &[&str]| is_refused(&stage, &docker, flags, words);
-        refused(&["--label", "mesh.service=shop/nobody"], &["`shop` has no service `nobody`", "mesh-coord services"]);
-        refused(&["--label", "mesh.service=nobody/db"], &["nobody/db"]);
+        refused(&["--label", "mesh.service=shop/ghost"], &["`shop` has no service `ghost`", "mesh-coord services"]);
+        refused(&["--label", "mesh.service=ghost/db"], &["ghost/db"]);
         refused(&["--label", "mesh.service=shop"], &["mesh.service=shop: `shop` names no service", "shop/db"]);
         refused(
             &[&DB[..], &["--label", "mesh.client=yes"]].concat(),

@@ -147,15 +147,15 @@ fn what_cannot_be_attached_runs_without_and_the_log_says_why() {
         docker.command(&["commit", "--change", "LABEL mesh.service=shop/db", &made.id, "sly"]).done();
         docker.command(&["run", "--detach", "sly", "sleep", "1000"]).done();
         let host = docker.container(&[&DB[..], &["--network", "host"]].concat(), &["sleep", "1000"]);
-        let nobody = docker.container(&["--label", "mesh.service=shop/nobody"], &["sleep", "1000"]);
+        let ghost = docker.container(&["--label", "mesh.service=shop/ghost"], &["sleep", "1000"]);
         is_refused(&stage, &host, "machine's own network namespace");
-        is_refused(&stage, &nobody, "has no service `nobody`");
+        is_refused(&stage, &ghost, "has no service `ghost`");
         assert!(stage.instances().is_empty());
         // It is declared after all.
-        stage.coordinator.apply(&format!("{SHOP}[services.nobody]\n")).done();
-        is_attached_after_all(&stage, &docker, &nobody);
-        assert_eq!(stage.instances(), ["shop/nobody live"]);
-        for refused in [&host, &nobody] {
+        stage.coordinator.apply(&format!("{SHOP}[services.ghost]\n")).done();
+        is_attached_after_all(&stage, &docker, &ghost);
+        assert_eq!(stage.instances(), ["shop/ghost live"]);
+        for refused in [&host, &ghost] {
             let said = said_of(&stage, refused, WITHOUT);
             let different: BTreeSet<_> = said.iter().collect();
             assert_eq!(said.len(), different.len(), "each reason once: {}", stage.aws.log());
@@ -164,7 +164,7 @@ fn what_cannot_be_attached_runs_without_and_the_log_says_why() {
             let remembered = fs::read(stage.aws.state().join("instances.json")).expect("what the agent remembers");
             let remembered: serde_json::Value = serde_json::from_slice(&remembered).expect("JSON");
             let containers = remembered["containers"].as_object().expect("containers");
-            containers.keys().eq([&nobody.id])
+            containers.keys().eq([&ghost.id])
         });
     });
 }

@@ -9,7 +9,7 @@ use mesh_runtime_tests::{Docker, Podman, Stage, offer};
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
 const OPEN: &str = "[containers]\nfail = \"open\"\ncdi = [\"shop/db\"]\n";
 const SCRIPT: &str = "env; cat /etc/hosts; ls /sys/class/net; echo it runs";
-const NOBODY: &str = "mesh.service=shop/nobody";
+const GHOST: &str = "mesh.service=shop/ghost";
 const DB: &str = "mesh.service=shop/db";
 
 /// journald's socket, with the test behind it.
@@ -47,7 +47,7 @@ fn starts_without(stage: &Stage, journal: &Journal, outcome: Outcome, why: &str)
     outcome
 }
 
-const WHY_NOBODY: &str = "shop/nobody: the deployment `shop` has no service `nobody`";
+const WHY_GHOST: &str = "shop/ghost: the deployment `shop` has no service `ghost`";
 const WHY_HOST: &str = "shop/db: this is the machine's own network namespace";
 
 #[test]
@@ -65,13 +65,13 @@ fn with_podman_the_journal_says_why() {
             ["--device", "mesh.warp/service=shop.db", "--network", "host"],
         );
         let before = stage.census();
-        let unknown = ["--annotation", NOBODY, "--network", "none"];
+        let unknown = ["--annotation", GHOST, "--network", "none"];
         let host = ["--annotation", DB, "--network", "host"];
-        starts_without(&stage, &journal, hooks.run(&unknown, SCRIPT), WHY_NOBODY);
+        starts_without(&stage, &journal, hooks.run(&unknown, SCRIPT), WHY_GHOST);
         starts_without(&stage, &journal, hooks.run(&host, SCRIPT), WHY_HOST);
         starts_without(&stage, &journal, hooks.run(&device, SCRIPT), WHY_HOST);
         let wrapper = Podman::with_wrapper(&stage.lab, &stage.aws);
-        starts_without(&stage, &journal, wrapper.run(&unknown, SCRIPT), WHY_NOBODY);
+        starts_without(&stage, &journal, wrapper.run(&unknown, SCRIPT), WHY_GHOST);
         starts_without(&stage, &journal, wrapper.run(&host, SCRIPT), WHY_HOST);
         stage.nothing_is_left(&before);
     });
@@ -85,9 +85,9 @@ fn with_docker_the_containers_log_says_so_too() {
         let journal = Journal::open();
         stage.configure(OPEN);
         let before = stage.census();
-        let said = docker.run(&["--label", NOBODY, "--network", "none"], SCRIPT);
-        let said = starts_without(&stage, &journal, said, WHY_NOBODY);
-        assert!(said.stderr.contains(WHY_NOBODY), "{}", said.stderr);
+        let said = docker.run(&["--label", GHOST, "--network", "none"], SCRIPT);
+        let said = starts_without(&stage, &journal, said, WHY_GHOST);
+        assert!(said.stderr.contains(WHY_GHOST), "{}", said.stderr);
         starts_without(&stage, &journal, docker.run(&["--label", DB, "--network", "host"], SCRIPT), WHY_HOST);
         stage.nothing_is_left(&before);
     });

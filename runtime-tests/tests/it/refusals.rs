@@ -163,7 +163,7 @@ pub(crate) fn meet_all<R: Runtime>(start: impl FnOnce(&Stage, &mut Runner) -> R)
         }
     };
     for (service, words) in [
-        ("shop/nobody", ["`shop` has no service `nobody`", "mesh-coord services"]),
+        ("shop/ghost", ["`shop` has no service `ghost`", "mesh-coord services"]),
         ("billing/api", ["`billing` that `confined` may host", "token"]),
     ] {
         refused(&aws, service, Network::Own, &words.each_ref().map(std::slice::from_ref));
@@ -212,7 +212,7 @@ fn podman_says_the_same_of_what_mesh_runc_refuses() {
 fn podman_says_the_same_of_devices() {
     isolated(|| {
         meet_all(|stage, runner| {
-            offer(runner, &["shop/db", "shop/nobody", "billing/api"]);
+            offer(runner, &["shop/db", "shop/ghost", "billing/api"]);
             Devices(Podman::as_configured(&stage.lab, runner))
         });
     });

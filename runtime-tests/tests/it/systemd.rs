@@ -211,8 +211,8 @@ fn awkward_names_and_one_that_only_calls() {
 fn what_cannot_have_the_mesh_does_not_start_and_the_journal_says_what_to_do() {
     isolated(|| {
         let machine = machine();
-        machine.service("nobody", "shop.nobody", STARTS);
-        machine.is_refused("nobody", "shop.nobody", &["error: ", "no service `nobody`", "hint: "]);
+        machine.service("ghost", "shop.ghost", STARTS);
+        machine.is_refused("ghost", "shop.ghost", &["error: ", "no service `ghost`", "hint: "]);
         machine.service("unnamed", "unnamed", STARTS);
         machine.is_refused("unnamed", "unnamed", &["names no service", "/etc/mesh-node/attach/unnamed.conf"]);
         // On a machine that hasn't joined, the agent's unit is skipped without a failure.

@@ -10,12 +10,10 @@ const BANNED: [&str; 5] = ["whoever", "nobody", "somebody", "octet", "octets"];
 
 /// Places that still have some, and how many lines at most. The numbers only fall; an empty place leaves the list.
 const LEFT: &[(&str, usize)] = &[
-    ("examples", 1),
-    ("mesh-node/engine", 12),
-    ("mesh-node/src", 65),
-    ("netns-tests", 19),
-    ("runtime-tests", 39),
-    ("tests", 10),
+    // The user "nobody", and fields of JSON.
+    ("mesh-node/src", 1),
+    ("netns-tests", 2),
+    ("runtime-tests", 9),
 ];
 
 /// Files whose subject are the words themselves.

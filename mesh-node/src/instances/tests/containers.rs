@@ -65,7 +65,7 @@ impl Container {
         fs::read_to_string(&self.hosts).unwrap().contains("100.112.0.1 db.warp\n")
     }
 
-    /// Its process ends, as by SIGKILL, and is waited for by whoever started it.
+    /// Its process ends, as by SIGKILL, and its parent waits for it.
     fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -111,7 +111,7 @@ async fn a_container_is_attached_once_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_container_that_is_just_coming_is_known_and_holds_up_nobody() {
+async fn a_container_that_is_just_starting_is_known_and_delays_no_other() {
     let ((world, agent), (slow, quick)) = (stage("coming").await, (namespace(), namespace()));
     let db = Container::start(&world, "db", &quick);
     let by_cni = Start {
@@ -202,7 +202,7 @@ async fn a_container_that_starts_again_is_not_taken_for_its_former_self() {
     former.attach(&agent, "shop/db").await.unwrap();
     let mut db = Container::start(&world, "db", &second);
     assert_eq!(db.attach(&agent, "shop/db").await, Ok(InstanceId(2)));
-    assert_eq!(agent.list().await, [2], "the former run has ended, whoever may still be in its namespace");
+    assert_eq!(agent.list().await, [2], "the former run has ended, even with processes in its namespace");
     drop(former);
     // The end of the former process must not be the end of this one: which only another end can show.
     db.kill();
@@ -213,7 +213,7 @@ async fn a_container_that_starts_again_is_not_taken_for_its_former_self() {
 async fn what_cannot_be_attached_leaves_nothing() {
     let ((world, agent), ns) = (stage("refused-container").await, namespace());
     let db = Container::start(&world, "db", &ns);
-    let error = db.attach(&agent, "shop/nobody").await.unwrap_err();
+    let error = db.attach(&agent, "shop/ghost").await.unwrap_err();
     assert!(error.error.contains("no such service"), "{error}");
     let host = Container::start(&world, "host", &Namespace::host().unwrap());
     let error = host.attach(&agent, "shop/db").await.unwrap_err();

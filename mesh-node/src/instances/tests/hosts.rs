@@ -1,4 +1,4 @@
-//! Hosts files as instances keep them: whose they are, and what becomes of the names when somebody else is at them.
+//! Hosts files as instances keep them: which instance has which, and what becomes of the names when other programs write them.
 
 use std::{
     io::Read as _,
@@ -42,7 +42,7 @@ async fn names_follow_the_view_and_go_with_the_instance() {
     assert_eq!(read(), "127.0.0.1 localhost\n");
 }
 
-/// Who holds a lease on a file against whoever would write to it (fcntl(2), `F_SETLEASE`), and doesn't give it up when asked.
+/// Holds a lease on a file, which blocks writers (fcntl(2), `F_SETLEASE`), and doesn't give it up when asked.
 struct Lease(Child);
 
 impl Lease {
@@ -259,7 +259,7 @@ async fn instances_of_one_service_can_share_a_hosts_file() {
 }
 
 #[tokio::test]
-async fn whoever_comes_after_an_instance_that_is_just_ending_gets_its_hosts_file() {
+async fn an_instance_that_follows_one_that_is_just_ending_gets_its_hosts_file() {
     let (world, before, after) = (World::new("next-file"), namespace(), namespace());
     let hosts = world.scratch.0.join("hosts");
     std::fs::write(&hosts, "").unwrap();
@@ -309,7 +309,7 @@ async fn of_two_that_an_earlier_version_let_share_a_hosts_file_the_second_waits(
 }
 
 #[tokio::test]
-async fn a_hosts_file_that_does_not_answer_holds_up_nobody() {
+async fn a_hosts_file_that_does_not_answer_delays_no_other() {
     let (world, all) = (World::new("stalled-file"), [(); 3].map(|()| namespace()));
     let files = ["slow", "quick"].map(|name| world.scratch.0.join(name));
     let read = |n: usize| std::fs::read_to_string(&files[n]).unwrap();
