@@ -124,6 +124,8 @@ async fn what_the_coordinator_drains_and_undrains_shows_here_and_after_a_restart
         agent.connect().await;
         agent.until("learned", async |agent| is_draining(agent).await == (state == InstanceState::Draining)).await;
     }
+    let remembered = || std::fs::read_to_string(world.state.path().join("instances.json")).unwrap();
+    agent.until("remembered", async |_| remembered().contains("\"draining\":true")).await;
     agent.kill().await;
     let mut agent = Agent::start(&world.state, &world.model, None).await;
     assert!(is_draining(&agent).await, "before there is a coordinator");
