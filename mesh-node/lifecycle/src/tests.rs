@@ -1,11 +1,13 @@
 //! One life at a time, by hand: what the simulation in `tests/` does at random.
 
+mod anew;
+mod departed;
 mod stage;
 
 use std::{sync::Arc, time::Duration};
 
 use mesh_proto::{
-    InstanceId, Record, RunnerId, View,
+    InstanceId,
     message::{Answer, Ask, Refusal},
     view::InstanceState,
 };
@@ -48,27 +50,6 @@ fn what_is_made_is_remembered_first_and_told_before_it_is_made() {
 }
 
 #[test]
-fn what_ended_in_the_coordinators_absence_is_taken_over_once() {
-    let mut played = Played::new(true);
-    played.attach(1, 7);
-    played.work();
-    let first = attached(played.reply(1));
-    played.tell(Input::Link(Link::default()));
-    played.tell(Input::Detach(CallId(2), InstanceId(first)));
-    // The disk is told, then the coordinator, which is away.
-    let op = *played.ops().last().unwrap();
-    played.tell(Input::Done(op, Outcome::Answered(Err(AskError::Away(Refusal::bare("away"))))));
-    played.effects.retain(|effect| !matches!(effect, Effect::Ask(..)));
-    played.work();
-    assert_eq!(played.core.remembered().ended.len(), 1);
-    played.attach(3, 8);
-    played.work();
-    assert_eq!(attached(played.reply(3)), first, "the same instance, elsewhere");
-    assert_eq!(played.core.hello().len(), 1);
-    assert!(played.core.remembered().ended.is_empty());
-}
-
-#[test]
 fn a_caller_that_hangs_up_in_time_leaves_nothing() {
     let mut played = Played::new(false);
     played.attach(1, 7);
@@ -107,74 +88,6 @@ fn an_agent_that_was_killed_at_an_end_finishes_it() {
     let next = Played::with(remembered, false);
     let removes = |effect: &Effect| matches!(effect, Effect::Kernel(_, KernelStep::Remove(there, Farewell::Restored)) if there.instance == instance);
     assert!(next.effects.iter().any(removes) && next.core.list().is_empty());
-}
-
-/// An instance of `shop/db` that ended while the coordinator was away.
-fn departed() -> (Played, InstanceId) {
-    let mut played = Played::new(true);
-    played.attach(1, 7);
-    played.work();
-    let instance = InstanceId(attached(played.reply(1)));
-    played.tell(Input::Link(Link::default()));
-    played.tell(Input::Detach(CallId(2), instance));
-    let told = played.ops().last().copied().unwrap();
-    played.effects.retain(|effect| !matches!(effect, Effect::Ask(..)));
-    played.tell(Input::Done(told, Outcome::Answered(Err(AskError::Away(Refusal::bare("away"))))));
-    played.work();
-    assert_eq!(played.core.remembered().ended.len(), 1);
-    (played, instance)
-}
-
-fn clash_is_not_found(played: &mut Played) {
-    let search = played.effects.iter().find_map(|effect| match effect {
-        Effect::Kernel(op, KernelStep::FindClash(..)) => Some(*op),
-        _ => None,
-    });
-    played.tell(Input::Done(search.unwrap(), Outcome::Did(Ok(()))));
-}
-
-fn takes_over(played: &Played) -> bool {
-    played.effects.iter().any(|effect| matches!(effect, Effect::Log(Notice::TakingOver { .. })))
-}
-
-#[test]
-fn nothing_is_taken_over_from_a_coordinator_that_refuses_this_runner() {
-    let (mut played, _) = departed();
-    played.tell(Input::Link(Link { unknown: true, ..Link::default() }));
-    played.attach(3, 8);
-    clash_is_not_found(&mut played);
-    played.pass(Duration::from_secs(3));
-    assert!(!takes_over(&played) && played.core.remembered().ended.len() == 1);
-    let asks = |effect: &Effect| matches!(effect, Effect::Ask(_, Ask::Attach { .. }));
-    assert!(played.effects.iter().any(asks), "the answer says why");
-}
-
-#[test]
-fn what_ended_is_taken_over_by_its_own_kind_only_and_while_the_view_holds_it() {
-    let (mut played, instance) = departed();
-    played.attach_as(3, 8, |request| request.client = true);
-    clash_is_not_found(&mut played);
-    played.attach_as(4, 9, |request| request.service = "shop/app".parse().unwrap());
-    clash_is_not_found(&mut played);
-    assert!(!takes_over(&played));
-    let mut view = View::empty(played.view.epoch, played.view.revision.next(), RunnerId(1), played.view.network);
-    let others = played.view.records().filter(|record| !matches!(record, Record::Instance(at) if at.id == instance));
-    others.for_each(|record| view.put(record.clone()));
-    played.tell(Input::View(Arc::new(view)));
-    played.attach(5, 10);
-    clash_is_not_found(&mut played);
-    assert!(!takes_over(&played));
-}
-
-#[test]
-fn an_end_is_remembered_until_a_stream_has_begun_without_it() {
-    let (mut played, _) = departed();
-    let begun = Link { connected: true, ..Link::default() };
-    played.tell(Input::Link(begun));
-    assert_eq!(played.core.remembered().ended.len(), 1, "no stream has begun since");
-    assert!(played.core.hello().is_empty());
-    played.tell(Input::Link(begun));
-    assert!(played.core.remembered().ended.is_empty());
 }
 
 #[test]
@@ -287,4 +200,104 @@ fn a_container_does_not_end_the_instance_of_another_namespace_with_the_same_iden
     played.work();
     let there: Vec<u64> = played.core.list().iter().map(|shown| shown.attachment.instance.0).collect();
     assert!(first != second && there == [second] && played.core.containers().is_empty());
+}
+
+#[test]
+fn an_instance_that_does_not_end_with_its_container_shows_the_end_of_its_namespace() {
+    let mut played = Played::new(true);
+    let start = |name: &str, pid: u64| ContainerStart {
+        id: name.parse().unwrap(),
+        pid: i32::try_from(pid).ok(),
+        watch: Some(WatchId(pid)),
+    };
+    let birthplaces = |played: &mut Played, call: u64, container: Option<ContainerStart>| {
+        played.attach_as(call, 7, |request| request.container = container);
+        let made = played.effects.iter().find_map(|effect| match effect {
+            Effect::Kernel(_, KernelStep::Prepare(_, at)) => Some(*at),
+            _ => None,
+        });
+        played.work();
+        (made, attached(played.reply(call)))
+    };
+    let (_, first) = birthplaces(&mut played, 1, None);
+    birthplaces(&mut played, 2, Some(start("a", 70)));
+    played.tell(Input::Detach(CallId(3), InstanceId(first)));
+    played.work();
+    played.effects.clear();
+    let (made, _) = birthplaces(&mut played, 4, Some(start("b", 71)));
+    assert_eq!(made, Some(Birthplace::Staging), "`a` has not let go, and what it found was attached in another way");
+}
+
+#[test]
+fn a_hosts_file_that_is_replaced_again_during_the_last_look_is_looked_at_again() {
+    let mut played = Played::new(true);
+    played.attach_as(1, 7, |request| request.hosts = Some(HostsPlace::Path("/a".into())));
+    for _ in 0..4 {
+        played.write();
+        played.work();
+    }
+    attached(played.reply(1));
+    let kept = played.core.spaces.values().flat_map(|space| space.hosts()).next().unwrap().file;
+    let compared = |played: &mut Played| {
+        let op = played.effects.iter().find_map(|effect| match effect {
+            Effect::CompareHosts(op, ..) => Some(*op),
+            _ => None,
+        });
+        played.effects.clear();
+        op
+    };
+    let moved = |played: &mut Played, look: Option<OpId>| {
+        played.tell(Input::Done(look.expect("a look is under way"), Outcome::Moved(Some(false))));
+    };
+    played.effects.clear();
+    played.tell(Input::HostsMoved(kept));
+    let first = compared(&mut played);
+    moved(&mut played, first);
+    played.pass(Duration::from_secs(1));
+    let second = compared(&mut played);
+    played.tell(Input::HostsMoved(kept));
+    moved(&mut played, second);
+    played.pass(Duration::from_secs(1));
+    let third = compared(&mut played);
+    moved(&mut played, third);
+    played.pass(Duration::from_secs(20));
+    assert_eq!(compared(&mut played), None, "it has stayed the same");
+}
+
+#[test]
+fn an_attachment_waits_for_the_end_of_all_instances() {
+    let mut played = Played::new(true);
+    played.attach(1, 7);
+    played.work();
+    played.tell(Input::DetachAll(CallId(2)));
+    played.attach(3, 8);
+    let prepares = |effect: &Effect| matches!(effect, Effect::Kernel(_, KernelStep::Prepare(CallId(3), _)));
+    assert!(!played.effects.iter().any(prepares));
+    played.work();
+    assert!(matches!(played.reply(2), Some(Ok(Reply::AllDetached(all))) if all.len() == 1));
+    attached(played.reply(3));
+    assert_eq!(played.core.list().len(), 1);
+}
+
+#[test]
+fn names_that_could_not_be_written_in_time_are_taken_out_again() {
+    let mut played = Played::new(true);
+    played.attach_as(1, 7, |request| request.hosts = Some(HostsPlace::Path("/a".into())));
+    let put = loop {
+        let put = played.effects.iter().find_map(|effect| match effect {
+            Effect::PutNames(op, handle, _) => Some((*op, *handle)),
+            _ => None,
+        });
+        match put {
+            Some(put) => break put,
+            None if played.effects.iter().any(|effect| matches!(effect, Effect::KeepHosts(..))) => played.write(),
+            None => drop(played.step()),
+        }
+    };
+    played.tell(Input::Done(put.0, Outcome::Did(Err(Refusal::bare("slow")))));
+    assert!(played.effects.iter().any(|effect| matches!(effect, Effect::ClearNames(_, handle) if *handle == put.1)));
+    played.work();
+    played.write();
+    assert_eq!(played.reply(1), Some(&Err(Error::Refused(Refusal::bare("slow")))));
+    assert!(played.core.remembered().attachments.is_empty() && played.core.remembered().hosts_left.is_empty());
 }

@@ -86,37 +86,36 @@ impl Played {
         self.tell(Input::Attach(CallId(call), Box::new(request)));
     }
 
-    /// Ends the steps in the kernel and the questions that are under way, well.
+    /// Ends the steps in the kernel and the questions that are under way, well, and all that follow.
     pub(super) fn work(&mut self) {
-        loop {
-            let all = std::mem::take(&mut self.effects);
-            let mut left = vec![];
-            for effect in all {
-                match effect {
-                    Effect::Kernel(op, KernelStep::Mend(..)) => {
-                        self.tell(Input::Done(op, Outcome::Looked(Some(Look { nsid: None, mended: Ok(vec![]) }))));
-                    }
-                    Effect::Kernel(op, KernelStep::Holds(..) | KernelStep::IsInhabited(_)) => {
-                        self.tell(Input::Done(op, Outcome::Is(true)));
-                    }
-                    Effect::Kernel(op, _) => self.tell(Input::Done(op, Outcome::Did(Ok(())))),
-                    Effect::Serve(op, _, instance) => {
-                        self.tell(Input::Done(op, Outcome::Serving(Port(instance.0 as u32))));
-                    }
-                    Effect::Ask(op, ask) => self.answer(op, &ask),
-                    other => left.push(other),
+        while !self.step() {}
+    }
+
+    /// Ends those that are under way now. Returns whether none follows.
+    pub(super) fn step(&mut self) -> bool {
+        let all = std::mem::take(&mut self.effects);
+        let mut left = vec![];
+        for effect in all {
+            match effect {
+                Effect::Kernel(op, KernelStep::Mend(..)) => {
+                    self.tell(Input::Done(op, Outcome::Looked(Some(Look { nsid: None, mended: Ok(vec![]) }))));
                 }
-            }
-            let is_over = self
-                .effects
-                .iter()
-                .all(|effect| !matches!(effect, Effect::Kernel(..) | Effect::Serve(..) | Effect::Ask(..)));
-            left.append(&mut self.effects);
-            self.effects = left;
-            if is_over {
-                return;
+                Effect::Kernel(op, KernelStep::Holds(..) | KernelStep::IsInhabited(_)) => {
+                    self.tell(Input::Done(op, Outcome::Is(true)));
+                }
+                Effect::Kernel(op, _) => self.tell(Input::Done(op, Outcome::Did(Ok(())))),
+                Effect::Serve(op, _, instance) => {
+                    self.tell(Input::Done(op, Outcome::Serving(Port(instance.0 as u32))));
+                }
+                Effect::Ask(op, ask) => self.answer(op, &ask),
+                other => left.push(other),
             }
         }
+        let follows = |effect: &Effect| matches!(effect, Effect::Kernel(..) | Effect::Serve(..) | Effect::Ask(..));
+        let is_over = !self.effects.iter().any(follows);
+        left.append(&mut self.effects);
+        self.effects = left;
+        is_over
     }
 
     pub(super) fn answer(&mut self, op: OpId, ask: &Ask) {
@@ -146,6 +145,14 @@ impl Played {
     pub(super) fn set_state(&mut self, instance: InstanceId, state: InstanceState) {
         let there = Instance::clone(self.view.instance(instance).unwrap());
         self.view.put(Record::Instance(Arc::new(Instance { state, ..there })));
+    }
+
+    /// The coordinator does not have an instance any more; nothing is sent.
+    pub(super) fn forget(&mut self, instance: InstanceId) {
+        let mut view = View::empty(self.view.epoch, self.view.revision.next(), RunnerId(1), self.view.network);
+        let others = self.view.records().filter(|record| !matches!(record, Record::Instance(at) if at.id == instance));
+        others.for_each(|record| view.put(record.clone()));
+        self.view = view;
     }
 
     /// Ends what is under way at hosts files, well.
