@@ -93,7 +93,7 @@ impl Unkept {
 }
 
 impl HostsFile {
-    /// Takes the file that [`super::Place::reach`] found, on either side of the agent's socket, and that an operator or
+    /// Takes the file that [`super::Reach::reach`] found, on either side of the agent's socket, and that an operator or
     /// a runtime named.
     ///
     /// # Errors
