@@ -51,8 +51,9 @@ impl Lifecycle {
         }
     }
 
-    /// Takes over an instance of `service` that ended here, of whose end the coordinator has not heard. The view must
-    /// still hold it, and it must not be drained: it would get no connections.
+    /// Takes over an instance of `service` that ended here, of whose end the coordinator has not heard, nor is about to:
+    /// a hello that doesn't name it may be on its way. The view must still hold it, and it must not be drained: it would
+    /// get no connections.
     fn take_over(&mut self, service: &ServicePath, client: bool) -> Option<Held> {
         let view = self.view.clone().filter(|_| !self.link.unknown)?;
         let fits = |held: &Held| {
@@ -60,7 +61,7 @@ impl Lifecycle {
                 && view.instance(held.instance).is_some()
                 && self.space_of(held.instance).is_none()
         };
-        let found = self.departed.iter().position(|departed| fits(&departed.held))?;
+        let found = self.departed.iter().position(|departed| !departed.told && fits(&departed.held))?;
         Some(self.departed.remove(found).held)
     }
 

@@ -126,3 +126,15 @@ fn an_instance_that_was_given_and_could_not_be_made_is_taken_over_by_the_next_at
     clash_is_not_found(&mut played);
     assert!(takes_over(&played));
 }
+
+#[test]
+fn what_the_hello_of_a_stream_that_begins_did_not_name_is_not_taken_over() {
+    let (mut played, _) = departed();
+    assert!(played.core.hello().is_empty());
+    played.attach(3, 8);
+    clash_is_not_found(&mut played);
+    assert!(!takes_over(&played), "to the coordinator it has ended from here on");
+    played.tell(Input::Link(Link { connected: true, ..Link::default() }));
+    played.work();
+    assert_eq!(played.core.list().len(), 1);
+}
