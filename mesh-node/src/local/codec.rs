@@ -87,6 +87,9 @@ pub(super) fn receive_answer<T: DeserializeOwned>(stream: impl io::Read) -> Resu
         io::ErrorKind::WouldBlock => ClientError::Mute,
         _ => ClientError::Lost(e),
     })?;
+    if line.is_empty() {
+        return Err(ClientError::Ended);
+    }
     let value: Value = serde_json::from_slice(&line)?;
     if value.get("error").is_some() {
         return Err(ClientError::Refused(serde_json::from_value(value)?));
@@ -131,7 +134,8 @@ mod tests {
         assert_eq!(receive_answer::<Vec<u8>>(&b"[1,2]\n"[..]).unwrap(), [1, 2]);
         let refusal = receive_answer::<Vec<u8>>(&br#"{"error":"no","hint":"later"}"#[..]);
         assert!(matches!(refusal, Err(ClientError::Refused(said)) if said == Refusal::new("no", "later")));
-        for garbage in ["", "[1,", "\"x\"", r#"{"error":7}"#] {
+        assert!(matches!(receive_answer::<Vec<u8>>(&b""[..]), Err(ClientError::Ended)));
+        for garbage in ["[1,", "\"x\"", r#"{"error":7}"#] {
             assert!(
                 receive_answer::<Vec<u8>>(garbage.as_bytes()).unwrap_err().to_string().contains("was lost"),
                 "{garbage}"

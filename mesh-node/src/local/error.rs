@@ -28,6 +28,8 @@ pub(crate) enum ClientError {
     NotSent(io::Error),
     #[error("the agent does not answer")]
     Mute,
+    #[error("the agent ended before it answered")]
+    Ended,
     #[error("the agent's answer was lost: {0}")]
     Lost(io::Error),
     #[error("the agent's answer was lost: {0}")]
@@ -51,6 +53,9 @@ impl Hint for ClientError {
                 state.display()
             ),
             Self::NotSent(_) | Self::Mute | Self::Lost(_) => "see the agent's log".into(),
+            Self::Ended => {
+                "once the agent runs again, `mesh-node status` shows whether the request was carried out".into()
+            }
             Self::Unintelligible(_) => {
                 "see the agent's log; do this program and the agent have the same version?".into()
             }

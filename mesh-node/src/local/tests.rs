@@ -66,6 +66,20 @@ async fn requests_are_answered_with_their_descriptors() {
 }
 
 #[tokio::test]
+async fn a_caller_learns_that_the_agent_ended_before_it_answered() {
+    let scratch = Scratch::new("socket-ended");
+    let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(state.socket()).unwrap();
+    let asked = spawn_blocking(move || Client::new(&state).ask::<Value>(&Request::Status, &[]));
+    let (stream, _) = listener.accept().unwrap();
+    codec::receive_request(&stream).unwrap();
+    drop(stream);
+    let error = asked.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "the agent ended before it answered");
+    assert!(error.hint().unwrap().contains("mesh-node status"), "{error:?}");
+}
+
+#[tokio::test]
 async fn the_socket_is_its_owners_and_replaces_a_dead_agents() {
     let (scratch, state) = echo("socket-mode");
     let metadata = std::fs::symlink_metadata(state.socket()).unwrap();
