@@ -1,7 +1,7 @@
 //! What the lifecycle wants done. The shell begins effects in this order. An effect with an [`OpId`] ends as
 //! [`crate::Input::Done`].
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use mesh_proto::{
     InstanceId, Label, Range, ServicePath,
@@ -12,6 +12,9 @@ use crate::{
     Attachment, CallId, Error, Farewell, FileId, HostsPlace, Mark, NamespaceId, Nsid, OpId, Port, Remembered, SaveId,
     Shown, WatchId,
 };
+
+/// The names in a hosts file, by line; all instances of a service share them.
+pub type HostLines = Arc<[(Ipv4Addr, String)]>;
 
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,9 +45,9 @@ pub enum Effect {
     /// once. This operation is the handle of the file from then on.
     KeepHosts(OpId, HostsSource, ServicePath),
     /// Writes names into a hosts file that is kept: [`crate::Outcome::Did`].
-    PutNames(OpId, OpId, Vec<(Ipv4Addr, String)>),
+    PutNames(OpId, OpId, HostLines),
     /// The same, without an answer.
-    RenewNames(OpId, InstanceId, Vec<(Ipv4Addr, String)>),
+    RenewNames(OpId, InstanceId, HostLines),
     /// Takes the names out of a hosts file, and closes the handle. It is under way when the next effect begins:
     /// [`crate::Outcome::Did`].
     ClearNames(OpId, OpId),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use mesh_proto::{
-    InstanceId, View,
+    InstanceId, ServiceId, View,
     message::{Ask, Have},
 };
 
@@ -20,6 +20,7 @@ pub(crate) mod attaching;
 pub(crate) mod clearing;
 pub(crate) mod containers;
 pub(crate) mod ending;
+pub(crate) mod names;
 pub(crate) mod request;
 pub(crate) mod rounds;
 pub(crate) mod seek;
@@ -31,6 +32,7 @@ pub(crate) mod starting;
 use clearing::Clearing;
 use containers::Containers;
 use ending::Departed;
+use names::ServiceNames;
 use rounds::Rounds;
 use seek::Seek;
 use settling::Settling;
@@ -51,6 +53,8 @@ pub struct Lifecycle {
     pub(crate) starting: Starting,
     pub(crate) rounds: Rounds,
     pub(crate) view: Option<Arc<View>>,
+    /// The names of services in this view, as far as they were needed.
+    pub(crate) names: BTreeMap<ServiceId, Option<Arc<ServiceNames>>>,
     pub(crate) applied: Option<Have>,
     pub(crate) link: Link,
     /// Calls whose callers have hung up.
@@ -108,6 +112,7 @@ impl Lifecycle {
             starting: Starting::Remembering(Box::new(remembered)),
             rounds: Rounds::new(now),
             view: None,
+            names: BTreeMap::new(),
             applied: None,
             link: Link::default(),
             hung: BTreeSet::new(),

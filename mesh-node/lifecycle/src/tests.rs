@@ -50,6 +50,29 @@ fn what_is_made_is_remembered_first_and_told_before_it_is_made() {
 }
 
 #[test]
+fn the_names_of_a_service_are_one_list_for_all_its_instances() {
+    let mut played = Played::new(true);
+    for at in [7, 8] {
+        played.attach_as(at, at, |request| request.hosts = Some(HostsPlace::Path(format!("/run/hosts-{at}").into())));
+        for _ in 0..2 {
+            played.write();
+            played.work();
+        }
+        attached(played.reply(at));
+    }
+    played.effects.clear();
+    played.view.revision = played.view.revision.next();
+    played.tell(Input::View(Arc::new(played.view.clone())));
+    let renewed = played.effects.iter().filter_map(|effect| match effect {
+        Effect::RenewNames(_, _, names) => Some(Arc::clone(names)),
+        _ => None,
+    });
+    let renewed: Vec<HostLines> = renewed.collect();
+    let [a, b] = &renewed[..] else { panic!("{renewed:?}") };
+    assert!(!a.is_empty() && Arc::ptr_eq(a, b), "worked out once a view, not once an instance");
+}
+
+#[test]
 fn a_caller_that_hangs_up_in_time_leaves_nothing() {
     let mut played = Played::new(false);
     played.attach(1, 7);

@@ -1,8 +1,8 @@
 //! The steps at hosts files.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::time::Duration;
 
-use mesh_lifecycle::{HostsPlace, HostsSource, NamespaceId, OpId, Opened, Outcome};
+use mesh_lifecycle::{HostLines, HostsPlace, HostsSource, NamespaceId, OpId, Opened, Outcome};
 use mesh_proto::{InstanceId, ServicePath, message::Refusal};
 use tokio::task::spawn_blocking;
 
@@ -11,9 +11,6 @@ use crate::hosts::{Reach as _, Unkept};
 
 /// How long an instance's start waits until its names are in the file: a disk may have much to write.
 const WRITTEN: Duration = Duration::from_secs(8);
-
-/// Names, as they stand in a hosts file.
-type Names = Vec<(Ipv4Addr, String)>;
 
 impl Shell {
     pub(super) fn keep_hosts(&mut self, op: OpId, source: HostsSource, service: &ServicePath) {
@@ -36,10 +33,10 @@ impl Shell {
         self.done(op, Outcome::Hosts(answer));
     }
 
-    pub(super) fn put_names(&mut self, op: OpId, handle: OpId, names: Names) {
+    pub(super) fn put_names(&mut self, op: OpId, handle: OpId, names: HostLines) {
         let Some(kept) = self.hosts.kept.get(&handle) else { return };
         // Under way from here on, in turn with what follows.
-        let put = kept.put_within(WRITTEN, names);
+        let put = kept.put_within(WRITTEN, names.to_vec());
         self.spawn(async move {
             let result = put.await.map_err(|e| {
                 let hint = "give another one with --hosts FILE, or attach by --netns PATH, without a hosts file";
@@ -49,9 +46,9 @@ impl Shell {
         });
     }
 
-    pub(super) fn renew_names(&mut self, handle: OpId, instance: InstanceId, names: Names) {
+    pub(super) fn renew_names(&mut self, handle: OpId, instance: InstanceId, names: HostLines) {
         let Some(kept) = self.hosts.kept.get(&handle).cloned() else { return };
-        let put = kept.put(names);
+        let put = kept.put(names.to_vec());
         self.spawn(async move {
             if let Some(error) = kept.news(put.await) {
                 tracing::warn!(%instance, %error, "its names are out of date");

@@ -1,19 +1,17 @@
 //! Which hosts files hold the names of instances: one service for each file.
 
-use std::net::Ipv4Addr;
+use std::sync::Arc;
 
-use mesh_proto::{
-    InstanceId, ServicePath,
-    names::{Names, names},
-};
+use mesh_proto::{InstanceId, ServicePath};
 
 use crate::{
-    Attachment, Effect, Error, FileId, HostsLeft, HostsPlace, Lifecycle, NamespaceId, Notice, OpId, Outcome,
+    Attachment, Effect, Error, FileId, HostLines, HostsLeft, HostsPlace, Lifecycle, NamespaceId, Notice, OpId, Outcome,
     effect::KeptHosts,
     patience,
     state::{
         Context, Owner,
         attaching::Step,
+        names::ServiceNames,
         request::HostsWait,
         space::State,
         standing::{Doing, Said, Standing},
@@ -134,15 +132,18 @@ impl Lifecycle {
 
     /// The names for the hosts files of an instance, if the view holds it. Names that are left out are logged once.
     pub(crate) fn names_of(
-        &self,
+        &mut self,
         attachment: &Attachment,
         said: &mut Said,
         cx: &mut Context<'_>,
-    ) -> Option<Vec<(Ipv4Addr, String)>> {
+    ) -> Option<HostLines> {
         let view = self.view.as_ref()?;
-        let Names { hosts, warnings, beyond, .. } = names(view, view.instance(attachment.instance)?.service)?;
+        let service = view.instance(attachment.instance)?.service;
+        // Once for all instances of a service: a runner can have thousands, and each change of the view concerns all.
+        let names = self.names.entry(service).or_insert_with(|| ServiceNames::of(view, service).map(Arc::new));
+        let names = Arc::clone(names.as_ref()?);
         let (instance, service) = (attachment.instance, &attachment.service);
-        let news = said.news(warnings, beyond);
+        let news = said.news(names.warnings.clone(), names.beyond.clone());
         let more = news.len().saturating_sub(WARNINGS);
         for warning in news.into_iter().take(WARNINGS) {
             cx.push(Effect::Log(Notice::NameLeftOut { instance, service: service.clone(), warning }));
@@ -150,7 +151,7 @@ impl Lifecycle {
         if more > 0 {
             cx.push(Effect::Log(Notice::MoreNamesLeftOut { instance, service: service.clone(), more }));
         }
-        Some(hosts)
+        Some(Arc::clone(&names.hosts))
     }
 
     /// Hosts files that are being cleared, or looked for to be cleared, and that no instance remembers any more.

@@ -31,6 +31,7 @@ enum Need {
 impl Lifecycle {
     pub(crate) fn take_view(&mut self, view: Arc<View>) {
         self.view = Some(view);
+        self.names.clear();
         self.reconcile_all();
     }
 
