@@ -176,12 +176,11 @@ fn connect(agent: &Arc<Agent>, session: SessionState, target: Target, endpoints_
     tokio::spawn(follow_addresses(agent.endpoints.clone(), Arc::clone(&agent.dataplane)));
 }
 
-/// Passes on what happens, until the data plane fails.
+/// Passes on what happens, until the data plane or the task of the instances fails.
 async fn pass_on(agent: &Arc<Agent>, sources: Sources) -> Result<(), Refusal> {
     let Sources { mut calls, mut events, confirmed, learned } = sources;
-    let failed = |why: String| {
-        Refusal::new(format!("the data plane has failed: {why}"), "start the agent again; instances stay attached")
-    };
+    let again = "start the agent again; instances stay attached";
+    let failed = |why: String| Refusal::new(format!("the data plane has failed: {why}"), again);
     loop {
         tokio::select! {
             Some(call) = calls.recv() => {
@@ -200,6 +199,9 @@ async fn pass_on(agent: &Arc<Agent>, sources: Sources) -> Result<(), Refusal> {
                 Some(DataEvent::Gone(port)) => agent.instances.gone(port),
                 Some(DataEvent::Failed(why)) => return Err(failed(why)),
                 None => return Err(failed("its thread is gone".to_owned())),
+            },
+            () = agent.instances.failed() => {
+                return Err(Refusal::new("the task of the instances has failed: this is a bug, please report it", again));
             }
         }
     }

@@ -79,7 +79,16 @@ impl Instances {
 
     /// What is told when a stream begins.
     pub(crate) async fn hello(&self) -> Vec<Held> {
-        self.look(Lifecycle::hello).await.unwrap_or_default()
+        match self.look(Lifecycle::hello).await {
+            Ok(held) => held,
+            // The agent ends. A hello that names none would end all instances.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Returns if the task has failed. Nothing can be attached or detached from then on.
+    pub(crate) async fn failed(&self) {
+        self.inner.messages.closed().await;
     }
 
     /// The instances, by identifier, with the containers that hold each.

@@ -105,7 +105,7 @@ enum Event {
     Message(Message),
     Landed(Landing),
     Happened(Input),
-    /// No part of the agent needs the instances any more.
+    /// No part of the agent needs the instances any more, or a step has failed.
     Over,
 }
 
@@ -141,7 +141,7 @@ impl Shell {
         }
     }
 
-    /// Turn after turn, until no part of the agent needs the instances any more.
+    /// Turn after turn, until no part of the agent needs the instances any more, or a step has failed.
     pub(super) async fn run(mut self) {
         loop {
             let event = self.next().await;
@@ -165,7 +165,8 @@ impl Shell {
                 Ok(landing) => Event::Landed(landing),
                 Err(error) => {
                     tracing::error!(%error, "a step of an instance failed: this is a bug, please report it");
-                    Event::Changed
+                    // Its namespace would wait for it for ever. The next agent takes up what is there.
+                    Event::Over
                 }
             },
             input = self.news.next() => input.map_or(Event::Changed, Event::Happened),

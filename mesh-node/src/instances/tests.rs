@@ -4,6 +4,7 @@ mod containers;
 mod covered;
 mod hosts;
 
+use futures_util::FutureExt as _;
 use mesh_proto::{Epoch, InstanceId, Revision, RunnerId, View, view::InstanceState};
 
 use super::lab::{Agent, World, addresses};
@@ -59,6 +60,19 @@ async fn of_many_at_a_time_each_namespace_has_one() {
     assert!(futures_util::future::join_all(ends).await.iter().all(Result::is_ok));
     assert_eq!((agent.list().await, world.instances()), (vec![], vec![]));
     assert!(all.iter().all(|ns| !ip(ns, "link").contains("mesh0")));
+}
+
+#[tokio::test]
+async fn a_failed_task_shows_and_ends_no_instance_at_the_coordinator() {
+    let (world, ns) = (World::new("failed"), namespace());
+    let agent = world.agent().await;
+    agent.attach("shop/db", &ns).await.unwrap();
+    let looked: Result<(), _> = agent.instances.look(|_| panic!("a bug, for this test")).await;
+    looked.unwrap_err();
+    agent.instances.failed().await;
+    assert!(agent.attach("shop/db", &ns).await.unwrap_err().error.contains("the agent ends"));
+    let hello = agent.instances.hello().now_or_never();
+    assert_eq!(hello, None, "a hello without instances would end them");
 }
 
 #[tokio::test]
