@@ -75,7 +75,7 @@ mod tests {
         fs::write(&path, "127.0.0.1 localhost\n").unwrap();
         let file = HostsFile::open(&Place::Path(path.clone()).reach().unwrap()).unwrap();
         let kept = Files::new(Some(Guards::new())).keep(file, &"shop/app".parse().unwrap()).unwrap();
-        kept.put(vec![([100, 112, 0, 2].into(), "db.warp".to_owned())]).await.unwrap();
+        kept.put([([100, 112, 0, 2].into(), "db.warp".to_owned())].into()).await.unwrap();
         (scratch, path, kept)
     }
 

@@ -9,13 +9,12 @@
 use std::{
     collections::HashMap,
     io,
-    net::Ipv4Addr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
-use mesh_lifecycle::FileId;
+use mesh_lifecycle::{FileId, HostLines};
 use mesh_proto::ServicePath;
 use tokio::{
     sync::{mpsc, watch},
@@ -84,7 +83,7 @@ struct Work {
     /// The file, unless a thread works on it.
     at_rest: Option<HostsFile>,
     /// The wanted block; `None`: without a block.
-    names: Option<Vec<(Ipv4Addr, String)>>,
+    names: Option<HostLines>,
     /// How many requests there were.
     asked: u64,
     /// The problem that was logged last.
@@ -113,7 +112,7 @@ impl Kept {
     ///
     /// # Errors
     /// If that fails or takes too long. In the latter case it is done when the file system answers.
-    pub(crate) fn put(&self, names: Vec<(Ipv4Addr, String)>) -> impl Future<Output = io::Result<()>> + use<> {
+    pub(crate) fn put(&self, names: HostLines) -> impl Future<Output = io::Result<()>> + use<> {
         self.put_within(PATIENCE, names)
     }
 
@@ -124,7 +123,7 @@ impl Kept {
     pub(crate) fn put_within(
         &self,
         patience: Duration,
-        names: Vec<(Ipv4Addr, String)>,
+        names: HostLines,
     ) -> impl Future<Output = io::Result<()>> + use<> {
         let is_first = self.0.work().names.is_none();
         let done = self.0.done(patience, self.0.ask(|work| work.names = Some(names)));

@@ -36,7 +36,7 @@ impl Shell {
     pub(super) fn put_names(&mut self, op: OpId, handle: OpId, names: HostLines) {
         let Some(kept) = self.hosts.kept.get(&handle) else { return };
         // Under way from here on, in turn with what follows.
-        let put = kept.put_within(WRITTEN, names.to_vec());
+        let put = kept.put_within(WRITTEN, names);
         self.spawn(async move {
             let result = put.await.map_err(|e| {
                 let hint = "give another one with --hosts FILE, or attach by --netns PATH, without a hosts file";
@@ -48,7 +48,7 @@ impl Shell {
 
     pub(super) fn renew_names(&mut self, handle: OpId, instance: InstanceId, names: HostLines) {
         let Some(kept) = self.hosts.kept.get(&handle).cloned() else { return };
-        let put = kept.put(names.to_vec());
+        let put = kept.put(names);
         self.spawn(async move {
             if let Some(error) = kept.news(put.await) {
                 tracing::warn!(%instance, %error, "its names are out of date");

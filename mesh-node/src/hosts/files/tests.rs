@@ -1,7 +1,8 @@
 //! Files have one holder, and one thread works on each.
 
-use std::{fs, io, net::Ipv4Addr, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
+use mesh_lifecycle::HostLines;
 use tokio::time::timeout;
 
 use super::*;
@@ -24,8 +25,8 @@ fn open(scratch: &Scratch) -> (PathBuf, HostsFile) {
     (path, file)
 }
 
-fn names(name: &str) -> Vec<(Ipv4Addr, String)> {
-    vec![([100, 112, 0, 2].into(), name.to_owned())]
+fn names(name: &str) -> HostLines {
+    [([100, 112, 0, 2].into(), name.to_owned())].into()
 }
 
 #[tokio::test]
