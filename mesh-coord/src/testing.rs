@@ -290,6 +290,9 @@ impl Agent {
             process,
             refused,
             can: Abilities::NONE,
+            reflexive: vec![],
+            relayed: vec![],
+            nat: None,
         };
         self.say(&hello).await;
     }

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub enum Ability {
     /// It answers pings inside of the tunnel, and sends them: `paths-1`.
     Paths = 1,
+    /// It takes [`crate::message::Down::Relays`], and can be reached by a relay: `relays-1`.
+    Relays = 2,
 }
 
 /// What an agent can do. On the wire it is a list of names, of which those that this version doesn't know are left out.
@@ -15,11 +17,12 @@ pub enum Ability {
 pub struct Abilities(u8);
 
 impl Ability {
-    const ALL: [Self; 1] = [Self::Paths];
+    const ALL: [Self; 2] = [Self::Paths, Self::Relays];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Paths => "paths-1",
+            Self::Relays => "relays-1",
         }
     }
 }
@@ -28,8 +31,17 @@ impl Abilities {
     /// None.
     pub const NONE: Self = Self(0);
 
-    /// All that an agent of this version has.
-    pub const ALL: Self = Self(Ability::Paths as u8);
+    /// All that this version knows.
+    pub const ALL: Self = Self::NONE.with(Ability::Paths).with(Ability::Relays);
+
+    /// What the agent of this version says of itself. It doesn't use relays yet.
+    pub const AGENT: Self = Self::NONE.with(Ability::Paths);
+
+    /// These and one more.
+    #[must_use]
+    pub const fn with(self, ability: Ability) -> Self {
+        Self(self.0 | ability as u8)
+    }
 
     /// Whether this one is among them.
     #[must_use]
@@ -63,11 +75,14 @@ mod tests {
 
     #[test]
     fn names_are_frozen_and_unknown_ones_are_left_out() {
-        assert_eq!(serde_json::to_string(&Abilities::ALL).unwrap(), r#"["paths-1"]"#);
+        assert_eq!(serde_json::to_string(&Abilities::ALL).unwrap(), r#"["paths-1","relays-1"]"#);
+        let paths = Abilities::NONE.with(Ability::Paths);
+        assert_eq!(serde_json::to_string(&paths).unwrap(), r#"["paths-1"]"#);
         assert_eq!(serde_json::to_string(&Abilities::NONE).unwrap(), "[]");
         let read = |text| serde_json::from_str::<Abilities>(text).unwrap();
-        assert_eq!(read(r#"["moon-1","paths-1","paths-2"]"#), Abilities::ALL);
+        assert_eq!(read(r#"["moon-1","paths-1","paths-2"]"#), paths);
         assert_eq!(read(r#"["moon-1"]"#), Abilities::NONE);
         assert!(Abilities::ALL.has(Ability::Paths) && !Abilities::NONE.has(Ability::Paths));
+        assert!(Abilities::ALL.has(Ability::Relays) && !paths.has(Ability::Relays));
     }
 }

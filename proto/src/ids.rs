@@ -70,6 +70,11 @@ id!(
     TokenId, "t-", "a token's identifier"
 );
 
+id!(
+    /// A relay.
+    RelayId, "relay-", "a relay's identifier"
+);
+
 /// The number of a commit at the coordinator. It grows by one per commit, within one [`Epoch`].
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -12,6 +12,7 @@ pub mod label;
 pub mod message;
 pub mod names;
 pub mod range;
+pub mod relay;
 pub mod rules;
 pub mod token;
 pub mod view;
@@ -20,7 +21,7 @@ pub mod why;
 mod text;
 
 pub use ability::{Abilities, Ability};
-pub use ids::{DeploymentId, Epoch, InstanceId, Revision, RunnerId, ServiceId, TokenId};
+pub use ids::{DeploymentId, Epoch, InstanceId, RelayId, Revision, RunnerId, ServiceId, TokenId};
 pub use key::{PrivateKey, Proof, PublicKey, Secret, SecretHash};
 pub use label::{Label, ServiceName, ServicePath};
 pub use range::Range;

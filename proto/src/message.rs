@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Abilities, Delta, Epoch, InstanceId, Label, Proof, PublicKey, Range, Revision, RunnerId, ServicePath, TokenId, View,
+    Abilities, Delta, Epoch, InstanceId, Label, Proof, PublicKey, Range, Revision, RunnerId, ServicePath, TokenId,
+    View,
+    relay::{Nat, Relay, RelayCredential, Relayed},
 };
 
 /// The version of these messages. Another version is refused with what to upgrade.
@@ -129,6 +131,15 @@ pub enum Up {
         /// What the agent can do beyond version 0.2.
         #[serde(default, skip_serializing_if = "Abilities::is_none")]
         can: Abilities,
+        /// Its addresses as relays see them, which a NAT may have made.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        reflexive: Vec<SocketAddr>,
+        /// Its addresses at relays.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        relayed: Vec<Relayed>,
+        /// What is between it and the outside, as far as it knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nat: Option<Nat>,
     },
     /// The agent has applied the view of this revision.
     Applied {
@@ -141,6 +152,15 @@ pub enum Up {
     Endpoints {
         /// All its endpoints.
         endpoints: Vec<SocketAddr>,
+        /// All its addresses as relays see them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        reflexive: Vec<SocketAddr>,
+        /// All its addresses at relays.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        relayed: Vec<Relayed>,
+        /// What is between it and the outside, as far as it knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nat: Option<Nat>,
     },
     /// A question or request. [`Down::Answer`] has the same number.
     Ask {
@@ -323,6 +343,14 @@ pub enum Down {
     Delta(Delta),
     /// The offloads.
     Switches(Switches),
+    /// All relays, and what the runner logs in with at them. Sent after [`Down::Welcome`] and whenever they change, only
+    /// to agents with [`crate::Ability::Relays`].
+    Relays {
+        /// The relays, without those that are no more.
+        relays: Vec<Relay>,
+        /// At most one for each relay. A runner can't use a relay without.
+        credentials: Vec<RelayCredential>,
+    },
     /// The agent is refused, and the coordinator then ends the stream. Only sent to agents that report their process.
     Refused {
         /// The reason.

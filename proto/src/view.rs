@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Abilities, DeploymentId, Epoch, InstanceId, Label, Ports, PublicKey, Range, Revision, RunnerId, ServiceId,
-    ServiceName,
+    ServiceName, relay::Relayed,
 };
 
 /// What all runners of a mesh share.
@@ -44,6 +44,12 @@ pub struct Runner {
     /// What its agent can do; absent for one of version 0.2 or older.
     #[serde(default, skip_serializing_if = "Abilities::is_none")]
     pub can: Abilities,
+    /// Its addresses as relays see them: peers try them in a meeting, in step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reflexive: Vec<SocketAddr>,
+    /// Its addresses at relays, for peers that have an allocation at the same relay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relayed: Vec<Relayed>,
 }
 
 /// A deployment.

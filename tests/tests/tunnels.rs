@@ -82,6 +82,8 @@ fn map_where(runner: u64, endpoints: impl Fn(u64) -> Vec<SocketAddr>) -> Map {
             public_key: key(number).public(),
             silent: false,
             can: Abilities::NONE,
+            reflexive: vec![],
+            relayed: vec![],
             endpoints: endpoints(number),
         })));
         view.put(Record::Service(Arc::new(Service {

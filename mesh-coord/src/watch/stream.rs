@@ -172,6 +172,7 @@ impl Stream {
             process,
             refused,
             can,
+            ..
         }) = first
         else {
             return Err(End::refused("the first message is not a hello"));

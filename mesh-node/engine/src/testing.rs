@@ -246,6 +246,8 @@ impl Builder {
             endpoints: vec![endpoint(id)],
             silent: false,
             can: Abilities::NONE,
+            reflexive: vec![],
+            relayed: vec![],
         })));
         self
     }

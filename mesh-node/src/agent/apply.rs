@@ -193,6 +193,8 @@ mod tests {
                 endpoints: vec![],
                 silent: false,
                 can: Abilities::NONE,
+                reflexive: vec![],
+                relayed: vec![],
             };
             both.put(Record::Runner(Arc::new(runner)));
             both.put(Record::Instance(Arc::new(Instance {

@@ -141,7 +141,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 Ok(()) = local.applied.changed() => self.report_applied(local).await?,
                 Ok(()) = local.endpoints.changed() => {
                     let endpoints = local.endpoints.borrow_and_update().clone();
-                    self.send(&Up::Endpoints { endpoints }).await?;
+                    let (reflexive, relayed, nat) = (vec![], vec![], None);
+                    self.send(&Up::Endpoints { endpoints, reflexive, relayed, nat }).await?;
                 }
             }
         }
@@ -173,7 +174,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             instances,
             process: Some(process()),
             refused: self.state.link.borrow().copy,
-            can: Abilities::ALL,
+            can: Abilities::AGENT,
+            reflexive: vec![],
+            relayed: vec![],
+            nat: None,
         }
     }
 
@@ -227,6 +231,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             Down::Switches(switches) => {
                 let _ = self.state.switches.send(switches);
             }
+            // Not sent to this agent, which doesn't say that it uses relays.
+            Down::Relays { .. } => {}
             Down::Refused { cause, refusal } => {
                 self.state.link.send_modify(|link| (link.unknown, link.copy) = (true, cause == Cause::Copy));
                 return Err(SessionEnd::Refused(refusal));

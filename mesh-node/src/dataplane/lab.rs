@@ -129,6 +129,8 @@ pub(crate) fn view(me: u64, instances: &[At], runners: &[(u64, SocketAddr)]) -> 
                 endpoints: vec![endpoint],
                 silent: false,
                 can: Abilities::ALL,
+                reflexive: vec![],
+                relayed: vec![],
             }
             .into(),
         ));

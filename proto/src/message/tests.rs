@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    DeploymentId, Ports, PrivateKey, ServiceId,
+    Ability, DeploymentId, Ports, PrivateKey, RelayId, ServiceId,
+    relay::Mapping,
+    token::Fingerprint,
     view::{
         Deployment, Grant, Instance, InstanceState, Ist, Key, Naming, Network, Record, Runner, Service, TrustSource,
     },
@@ -50,6 +52,8 @@ fn records() -> [Record; 6] {
             endpoints: vec!["192.0.2.1:51820".parse().unwrap(), "[2001:db8::1]:51820".parse().unwrap()],
             silent: false,
             can: Abilities::NONE,
+            reflexive: vec![],
+            relayed: vec![],
         })),
         Record::Deployment(Arc::new(Deployment {
             id: DeploymentId(2),
@@ -117,8 +121,22 @@ fn view_text() -> String {
 #[test]
 fn records_and_their_keys_are_frozen() {
     let [Record::Runner(runner), ..] = records() else { panic!("the first is a runner") };
-    let able = Record::Runner(Arc::new(Runner { can: Abilities::ALL, ..Runner::clone(&runner) }));
+    let can = Abilities::NONE.with(Ability::Paths);
+    let able = Record::Runner(Arc::new(Runner { can, ..Runner::clone(&runner) }));
     frozen(&able, &RECORDS[0].replace("]}", r#"],"can":["paths-1"]}"#));
+    let reached = Record::Runner(Arc::new(Runner {
+        can: Abilities::ALL,
+        reflexive: vec!["198.51.100.4:40000".parse().unwrap()],
+        relayed: vec![Relayed { relay: RelayId(8), address: "203.0.113.9:50001".parse().unwrap() }],
+        ..Runner::clone(&runner)
+    }));
+    frozen(
+        &reached,
+        &RECORDS[0].replace(
+            "]}",
+            r#"],"can":["paths-1","relays-1"],"reflexive":["198.51.100.4:40000"],"relayed":[{"relay":"relay-8","address":"203.0.113.9:50001"}]}"#,
+        ),
+    );
     for ((record, text), key) in records().iter().zip(RECORDS).zip(KEYS) {
         frozen(record, text);
         frozen(&record.key(), key);
@@ -182,6 +200,9 @@ fn what_an_agent_says_is_frozen() {
             process: None,
             refused: false,
             can: Abilities::NONE,
+            reflexive: vec![],
+            relayed: vec![],
+            nat: None,
         },
         r#"{"type":"hello","protocol":1,"version":"0.1.0","have":{"epoch":"30313233343536373839616263646566","revision":7},"endpoints":["192.0.2.1:51820"],"port":51820,"endpoints_only":false,"instances":[{"instance":"i-4","service":"shop/my db","address":"100.112.0.3","client":false}]}"#,
     );
@@ -196,14 +217,22 @@ fn what_an_agent_says_is_frozen() {
             instances: vec![],
             process: Some(u64::MAX),
             refused: true,
-            can: Abilities::ALL,
+            can: Abilities::NONE.with(Ability::Paths),
+            reflexive: vec![],
+            relayed: vec![],
+            nat: None,
         },
         r#"{"type":"hello","protocol":1,"version":"0.2.0","have":null,"endpoints":[],"port":51820,"endpoints_only":true,"instances":[],"process":18446744073709551615,"refused":true,"can":["paths-1"]}"#,
     );
     frozen(&Up::Applied { revision: Revision(7) }, r#"{"type":"applied","revision":7}"#);
     frozen(&Up::Resync, r#"{"type":"resync"}"#);
     frozen(
-        &Up::Endpoints { endpoints: vec!["[2001:db8::1]:51820".parse().unwrap()] },
+        &Up::Endpoints {
+            endpoints: vec!["[2001:db8::1]:51820".parse().unwrap()],
+            reflexive: vec![],
+            relayed: vec![],
+            nat: None,
+        },
         r#"{"type":"endpoints","endpoints":["[2001:db8::1]:51820"]}"#,
     );
     frozen(&Up::Pong, r#"{"type":"pong"}"#);
@@ -226,6 +255,63 @@ fn what_an_agent_says_is_frozen() {
         frozen(&ask, text);
         frozen(&Up::Ask { request: 9, ask }, &format!(r#"{{"type":"ask","request":9,"ask":{text}}}"#));
     }
+}
+
+#[test]
+fn what_an_agent_says_of_its_way_out_is_frozen() {
+    let reflexive = || vec!["198.51.100.4:40000".parse().unwrap()];
+    let relayed = || vec![Relayed { relay: RelayId(8), address: "203.0.113.9:50001".parse().unwrap() }];
+    let nat = Some(Nat { udp: true, mapping: Mapping::Varies });
+    let text = r#""reflexive":["198.51.100.4:40000"],"relayed":[{"relay":"relay-8","address":"203.0.113.9:50001"}],"nat":{"udp":true,"mapping":"varies"}"#;
+    frozen(
+        &Up::Hello {
+            protocol: PROTOCOL,
+            version: "0.3.0".to_owned(),
+            have: None,
+            endpoints: vec![],
+            port: 51820,
+            endpoints_only: false,
+            instances: vec![],
+            process: None,
+            refused: false,
+            can: Abilities::ALL,
+            reflexive: reflexive(),
+            relayed: relayed(),
+            nat,
+        },
+        &format!(
+            r#"{{"type":"hello","protocol":1,"version":"0.3.0","have":null,"endpoints":[],"port":51820,"endpoints_only":false,"instances":[],"can":["paths-1","relays-1"],{text}}}"#
+        ),
+    );
+    frozen(
+        &Up::Endpoints { endpoints: vec![], reflexive: reflexive(), relayed: relayed(), nat },
+        &format!(r#"{{"type":"endpoints","endpoints":[],{text}}}"#),
+    );
+    frozen(&[Mapping::None, Mapping::Same, Mapping::Varies, Mapping::Unknown], r#"["none","same","varies","unknown"]"#);
+    assert_eq!(serde_json::from_str::<Mapping>(r#""by-weekday""#).unwrap(), Mapping::Unknown);
+}
+
+#[test]
+fn what_the_coordinator_says_of_relays_is_frozen() {
+    let relay = Relay {
+        id: RelayId(8),
+        name: "fra-1".parse().unwrap(),
+        udp: vec!["203.0.113.9:3478".parse().unwrap()],
+        tcp: vec!["[2001:db8::9]:3478".parse().unwrap()],
+        tls: vec!["relay.example.net:443".parse().unwrap()],
+        fingerprint: Some(Fingerprint([7; 32])),
+    };
+    let bare = Relay { id: RelayId(9), udp: vec![], tcp: vec![], tls: vec![], fingerprint: None, ..relay.clone() };
+    let credential = RelayCredential {
+        relay: RelayId(8),
+        username: "1900000000:0123".to_owned(),
+        password: "c2VjcmV0".to_owned().try_into().unwrap(),
+        until: 1_900_000_000,
+    };
+    frozen(
+        &Down::Relays { relays: vec![relay, bare], credentials: vec![credential] },
+        r#"{"type":"relays","relays":[{"id":"relay-8","name":"fra-1","udp":["203.0.113.9:3478"],"tcp":["[2001:db8::9]:3478"],"tls":["relay.example.net:443"],"fingerprint":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"},{"id":"relay-9","name":"fra-1"}],"credentials":[{"relay":"relay-8","username":"1900000000:0123","password":"c2VjcmV0","until":1900000000}]}"#,
+    );
 }
 
 #[test]

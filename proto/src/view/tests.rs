@@ -1,7 +1,7 @@
 use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
-use crate::{key::PrivateKey, rules::Rules};
+use crate::{RelayId, key::PrivateKey, rules::Rules};
 
 fn id<T>(make: fn(u64) -> T) -> impl Strategy<Value = T>
 where
@@ -36,8 +36,11 @@ fn record() -> impl Strategy<Value = Record> {
                 let public_key = PrivateKey::from_bytes(key).public();
                 let can = if able { Abilities::ALL } else { Abilities::NONE };
                 // The flow label and scope of an IPv6 address mean nothing on another machine, and have no text.
-                let endpoints = endpoints.into_iter().map(|e| SocketAddr::new(e.ip(), e.port())).collect();
-                Record::Runner(Runner { id, name, provider, public_key, endpoints, silent, can }.into())
+                let endpoints: Vec<_> = endpoints.into_iter().map(|e| SocketAddr::new(e.ip(), e.port())).collect();
+                let reflexive = if able { endpoints.clone() } else { vec![] };
+                let relayed = reflexive.iter().map(|at| Relayed { relay: RelayId(id.0), address: *at }).collect();
+                let runner = Runner { id, name, provider, public_key, endpoints, silent, can, reflexive, relayed };
+                Record::Runner(runner.into())
             }),
         (id(DeploymentId), label(), label())
             .prop_map(|(id, name, team)| Record::Deployment(Deployment { id, name, team, trust_source: None }.into())),
@@ -212,4 +215,30 @@ fn addresses_that_are_none_of_the_mesh_are_left_out() {
     }
     assert_eq!(view.sift().len(), 6);
     assert_eq!((view.services().count(), view.instances().count(), view.sift()), (1, 1, vec![]));
+}
+
+#[test]
+fn reflexive_and_relayed_addresses_that_cannot_be_or_are_too_many_are_left_out() {
+    let network = Network { range: Range::DEFAULT, mtu: 1344 };
+    let mut view = View::empty(Epoch([0; 16]), Revision(1), RunnerId(1), network);
+    let bad = ["0.0.0.0:1", "192.0.2.1:0", "224.0.0.1:1", "100.112.0.9:1", "169.254.1.1:1", "[64:ff9b::7f00:1]:5"];
+    let addresses = bad.into_iter().map(|text| text.parse().unwrap());
+    let addresses: Vec<SocketAddr> = addresses.chain((1..=20).map(|n| ([192, 0, 2, 1], n).into())).collect();
+    view.put(Record::Runner(Arc::new(Runner {
+        id: RunnerId(7),
+        name: "a".parse().unwrap(),
+        provider: "b".parse().unwrap(),
+        public_key: PrivateKey::from_bytes([1; 32]).public(),
+        endpoints: vec![],
+        silent: false,
+        can: Abilities::ALL,
+        relayed: addresses.iter().map(|at| Relayed { relay: RelayId(1), address: *at }).collect(),
+        reflexive: addresses,
+    })));
+    assert_eq!(view.sift(), vec![], "the runner itself stays");
+    let runner = Arc::clone(view.runner(RunnerId(7)).unwrap());
+    assert_eq!(runner.reflexive, (1..=8).map(|n| ([192, 0, 2, 1], n).into()).collect::<Vec<SocketAddr>>());
+    assert_eq!(runner.relayed.iter().map(|at| at.address.port()).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    view.sift();
+    assert!(Arc::ptr_eq(&runner, view.runner(RunnerId(7)).unwrap()), "nothing is left to trim");
 }

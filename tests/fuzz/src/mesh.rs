@@ -126,6 +126,8 @@ fn runner(id: u64, silent: bool) -> Runner {
         endpoints: vec![endpoint(id)],
         silent,
         can: Abilities::NONE,
+        reflexive: vec![],
+        relayed: vec![],
     }
 }
 

@@ -110,6 +110,8 @@ fn map(runner: usize, mtu: u16, can: Abilities) -> Map {
             endpoints: vec![endpoint(number)],
             silent: false,
             can,
+            reflexive: vec![],
+            relayed: vec![],
         })));
         view.put(Record::Service(Arc::new(Service {
             id: ServiceId(id),

@@ -310,6 +310,8 @@ fn shown_runner(runner: &Runner) -> view::Runner {
         endpoints,
         silent: runner.silent,
         can: runner.can,
+        reflexive: vec![],
+        relayed: vec![],
     }
 }
 

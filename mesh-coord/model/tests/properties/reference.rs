@@ -190,6 +190,8 @@ impl Reference {
                     endpoints,
                     silent: r.silent,
                     can: r.can,
+                    reflexive: vec![],
+                    relayed: vec![],
                 }
                 .into(),
             ));

@@ -98,7 +98,7 @@ impl Conversation<'_> {
             Up::Hello { .. } => Err(End::refused("a second hello")),
             Up::Applied { revision } => self.handle_applied(revision).await,
             Up::Resync => self.handle_resync().await,
-            Up::Endpoints { endpoints } => {
+            Up::Endpoints { endpoints, .. } => {
                 let now = Instant::now();
                 let turn = || self.limits.commands.take(1, now).ok().map(Instant::into_std);
                 self.report.endpoints(endpoints, now.into_std(), turn);

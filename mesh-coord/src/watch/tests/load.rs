@@ -20,6 +20,10 @@ fn id(agent: &Agent) -> RunnerId {
     agent.view.as_ref().unwrap().runner
 }
 
+fn endpoints(endpoints: Vec<std::net::SocketAddr>) -> Up {
+    Up::Endpoints { endpoints, reflexive: vec![], relayed: vec![], nat: None }
+}
+
 /// The agent's only instance, as it reports it.
 fn held(agent: &Agent) -> Held {
     let view = agent.view.as_ref().unwrap();
@@ -124,7 +128,7 @@ async fn a_runner_that_tells_without_end_has_its_turns_and_no_more() {
     let before = cost(&world).await.0.0;
     let endpoint = |n: u16| std::net::SocketAddr::from(([198, 51, 100, 1], n));
     for n in 1..=2000 {
-        agent.say(&Up::Endpoints { endpoints: vec![endpoint(n)] }).await;
+        agent.say(&endpoints(vec![endpoint(n)])).await;
     }
     // The last report counts, and the stream still works.
     let runner = id(&agent);
@@ -178,7 +182,7 @@ async fn while_the_disk_is_full_the_streams_go_on_and_what_was_told_is_kept_late
         assert!(refusal.hint.unwrap().contains("make room"));
     }
     agent.ask(Ask::Lookup { service: "shop/db".parse().unwrap() }).await.unwrap();
-    standing.say(&Up::Endpoints { endpoints: vec![([198, 51, 100, 9], 9).into()] }).await;
+    standing.say(&endpoints(vec![([198, 51, 100, 9], 9).into()])).await;
     standing.say(&Up::Resync).await;
     standing.news().await;
     let nodes: Nodes = world.admin(mesh_link::Method::GET, "nodes", None::<&()>).await.unwrap();

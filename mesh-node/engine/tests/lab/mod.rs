@@ -117,6 +117,8 @@ fn there(view: &mut View, number: u64, deployment: DeploymentId) {
         endpoints: vec![endpoint(number)],
         silent: false,
         can: Abilities::ALL,
+        reflexive: vec![],
+        relayed: vec![],
     })));
     view.put(Record::Service(Arc::new(Service {
         id: ServiceId(number),

@@ -25,6 +25,8 @@ fn view(grants: &[(u64, u64, Ports)]) -> View {
             endpoints,
             silent: false,
             can: Abilities::NONE,
+            reflexive: vec![],
+            relayed: vec![],
         };
         view.put(Record::Runner(Arc::new(runner)));
     }
