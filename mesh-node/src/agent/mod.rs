@@ -25,6 +25,7 @@ use mesh_proto::{
     Label, RunnerId,
     message::{Have, Refusal, Switches},
 };
+use mesh_udp::Udp;
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
@@ -41,7 +42,6 @@ use crate::{
     dataplane::{self, Dataplane},
     instances::Instances,
     state::StateDir,
-    sys::udp::Udp,
 };
 
 /// The parts that answer local requests.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use mesh_engine::{Event, Port, Sink, TUN_BUFFER};
+use mesh_udp::{Inbox, Udp};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
@@ -17,7 +18,6 @@ use super::{
     gso::Gso,
     report::Traffic,
 };
-use crate::sys::udp::{Inbox, Udp};
 
 /// The descriptors and their state.
 #[derive(Debug)]

@@ -25,6 +25,7 @@ use std::{
 
 use mesh_engine::{Engine, Map, PinMemory, Port, Switches};
 use mesh_proto::{InstanceId, PrivateKey, RunnerId};
+use mesh_udp::Udp;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{
     mpsc::{UnboundedReceiver, unbounded_channel},
@@ -39,7 +40,6 @@ use self::{
     io::Io,
     worker::{Command, Worker},
 };
-use crate::sys::udp::Udp;
 
 /// A handle to the data plane's thread. Dropping it ends the thread.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use std::{
 
 use mesh_engine::{Datagrams, Engine, Map, Port, Switches, TUN_BUFFER, UDP_BUFFER};
 use mesh_proto::InstanceId;
+use mesh_udp::{Inbox, Message};
 use nix::sys::eventfd::EventFd;
 use tokio::sync::oneshot;
 
@@ -22,7 +23,6 @@ use super::{
 use crate::sys::{
     epoll::{Poll, Ready},
     tun,
-    udp::{Inbox, Message},
 };
 
 /// A request of another thread.

@@ -14,4 +14,3 @@ pub(crate) mod mounts;
 pub(crate) mod netns;
 pub(crate) mod process;
 pub(crate) mod tun;
-pub(crate) mod udp;

@@ -37,6 +37,10 @@ fn datagrams(taken: &[(SocketAddr, Vec<u8>, usize)]) -> Vec<Vec<u8>> {
     taken.iter().flat_map(|(_, bytes, stride)| bytes.chunks(*stride).map(<[u8]>::to_vec)).collect()
 }
 
+fn only_v4() -> io::Result<Udp> {
+    Ok(Udp::bind_v4((Ipv4Addr::UNSPECIFIED, 0), Sharing::Alone)?)
+}
+
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i * 31 % 251) as u8).collect()
 }
@@ -71,7 +75,7 @@ fn batches_arrive_as_the_same_datagrams_whatever_is_batched() {
 #[test]
 fn addresses_are_canonical_both_ways() {
     let (here, there) = (Udp::bind(0).unwrap(), Udp::bind(0).unwrap());
-    let only_v4 = Udp::bind_v4(0).unwrap();
+    let only_v4 = only_v4().unwrap();
     for (to, from) in loopback(&there).into_iter().zip(loopback(&here)) {
         here.send(None, to, b"hello", None).unwrap();
         assert_eq!(take(&there, 5), [(from, b"hello".to_vec(), 5)]);
@@ -82,6 +86,23 @@ fn addresses_are_canonical_both_ways() {
     there.send(None, loopback(&only_v4)[0], b"back", None).unwrap();
     assert_eq!(take(&only_v4, 4), [(v4, b"back".to_vec(), 4)]);
     only_v4.send(None, v6, b"six", None).unwrap_err();
+}
+
+#[test]
+fn sockets_that_share_a_port_each_get_the_whole_of_a_senders_datagrams() {
+    let first = Udp::bind_shared((Ipv6Addr::UNSPECIFIED, 0).into()).unwrap();
+    let to: SocketAddr = (Ipv6Addr::UNSPECIFIED, first.port().unwrap()).into();
+    let second = Udp::bind_shared(to).unwrap();
+    Udp::bind(first.port().unwrap()).unwrap_err();
+    for sender in [Udp::bind(0).unwrap(), Udp::bind(0).unwrap(), Udp::bind(0).unwrap()] {
+        for _ in 0..8 {
+            sender.send(None, loopback(&first)[0], b"again", None).unwrap();
+        }
+        let mut waits = [PollFd::new(first.as_fd(), PollFlags::POLLIN), PollFd::new(second.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut waits, PollTimeout::from(5000_u16)), Ok(1));
+        let one = if waits[0].any() == Some(true) { &first } else { &second };
+        assert_eq!(datagrams(&take(one, 40)).concat(), b"again".repeat(8));
+    }
 }
 
 #[test]
@@ -132,7 +153,7 @@ fn nothing_there_is_no_error_and_a_taken_port_is_one() {
 #[test]
 fn a_datagram_says_to_which_address_it_was_sent_and_leaves_from_the_one_that_is_wanted() {
     for gro in [false, true] {
-        for (socket, other) in [(Udp::bind(0), Udp::bind(0)), (Udp::bind_v4(0).map_err(Into::into), Udp::bind(0))] {
+        for (socket, other) in [(Udp::bind(0), Udp::bind(0)), (only_v4(), Udp::bind(0))] {
             let (socket, other) = (socket.unwrap(), other.unwrap());
             socket.set_gro(gro).unwrap();
             let (port, back) = (socket.port().unwrap(), loopback(&other)[0]);

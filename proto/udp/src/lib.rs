@@ -1,4 +1,5 @@
-//! The UDP socket of the tunnel (udp(7)): both IP families, and many datagrams a call by `UDP_SEGMENT` and `UDP_GRO`.
+//! The UDP socket of the tunnel and of a relay (udp(7)): both IP families, and many datagrams a call by `UDP_SEGMENT` and
+//! `UDP_GRO`.
 #![allow(unsafe_code, reason = "sendmsg and recvmmsg with control messages and without an allocation a call")]
 
 use std::{
@@ -20,8 +21,12 @@ use nix::{
 };
 
 mod control;
+mod name;
 
-use self::control::{Control, Source, notes};
+use self::{
+    control::{Control, Source, notes},
+    name::Name,
+};
 
 /// The requested size of the socket's buffers in bytes. A full buffer drops whole GRO batches, with up to 64 TCP
 /// segments each.
@@ -30,9 +35,9 @@ const SOCKET_BUFFER: usize = 8 << 20;
 /// How many messages one [`Udp::receive`] takes. More than four were slower when measured (they don't fit the cache).
 const BATCH: usize = 4;
 
-/// The tunnel's socket. Non-blocking, not connected.
+/// A socket. Non-blocking, not connected.
 #[derive(Debug)]
-pub(crate) struct Udp {
+pub struct Udp {
     socket: OwnedFd,
     /// Whether it is an IPv6 socket, which uses mapped addresses for IPv4 (RFC 4291 §2.5.5.2).
     dual: bool,
@@ -43,30 +48,51 @@ impl Udp {
     ///
     /// # Errors
     /// `AddrInUse`, or another error of bind(2).
-    pub(crate) fn bind(port: u16) -> io::Result<Self> {
-        match Self::bind_dual(port) {
-            Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL | Errno::EPROTONOSUPPORT) => Ok(Self::bind_v4(port)?),
+    pub fn bind(port: u16) -> io::Result<Self> {
+        match Self::bind_dual((Ipv6Addr::UNSPECIFIED, port), Sharing::Alone) {
+            Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL | Errno::EPROTONOSUPPORT) => {
+                Ok(Self::bind_v4((Ipv4Addr::UNSPECIFIED, port), Sharing::Alone)?)
+            }
             other => Ok(other?),
         }
     }
 
-    fn bind_dual(port: u16) -> nix::Result<Self> {
-        let socket = open(AddressFamily::Inet6)?;
+    /// Binds `address` beside other sockets of this user that do the same (`SO_REUSEPORT`, socket(7)): the kernel
+    /// assigns each remote address to one of them. `[::]` includes IPv4, and is `0.0.0.0` on a machine without IPv6.
+    ///
+    /// # Errors
+    /// The error of bind(2).
+    pub fn bind_shared(address: SocketAddr) -> io::Result<Self> {
+        let (ip, port) = (address.ip(), address.port());
+        let bound = match ip {
+            IpAddr::V4(ip) => return Ok(Self::bind_v4((ip, port), Sharing::Port)?),
+            IpAddr::V6(ip) => Self::bind_dual((ip, port), Sharing::Port),
+        };
+        match bound {
+            Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL | Errno::EPROTONOSUPPORT) if ip.is_unspecified() => {
+                Ok(Self::bind_v4((Ipv4Addr::UNSPECIFIED, port), Sharing::Port)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn bind_dual((ip, port): (Ipv6Addr, u16), sharing: Sharing) -> nix::Result<Self> {
+        let socket = open(AddressFamily::Inet6, sharing)?;
         setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
         // Outer packets may be fragmented: a path with a smaller MTU is then slow but works.
         set(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)?;
         set(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
         // This option also reports IPv4 destinations, as mapped addresses.
         set(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
-        bind(socket.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0)))?;
+        bind(socket.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(ip, port, 0, 0)))?;
         Ok(Self { socket, dual: true })
     }
 
-    fn bind_v4(port: u16) -> nix::Result<Self> {
-        let socket = open(AddressFamily::Inet)?;
+    fn bind_v4((ip, port): (Ipv4Addr, u16), sharing: Sharing) -> nix::Result<Self> {
+        let socket = open(AddressFamily::Inet, sharing)?;
         set(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
         set(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
-        bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)))?;
+        bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(ip, port)))?;
         Ok(Self { socket, dual: false })
     }
 
@@ -74,7 +100,7 @@ impl Udp {
     ///
     /// # Errors
     /// The error of getsockname(2).
-    pub(crate) fn port(&self) -> io::Result<u16> {
+    pub fn port(&self) -> io::Result<u16> {
         let name: SockaddrStorage = getsockname(self.socket.as_raw_fd())?;
         let v6 = name.as_sockaddr_in6().map(SockaddrIn6::port);
         v6.or_else(|| name.as_sockaddr_in().map(SockaddrIn::port)).ok_or_else(|| io::ErrorKind::Unsupported.into())
@@ -84,7 +110,7 @@ impl Udp {
     ///
     /// # Errors
     /// `ENOPROTOOPT` if the kernel is too old.
-    pub(crate) fn set_gro(&self, on: bool) -> io::Result<()> {
+    pub fn set_gro(&self, on: bool) -> io::Result<()> {
         Ok(set(&self.socket, libc::SOL_UDP, libc::UDP_GRO, on.into())?)
     }
 
@@ -94,13 +120,7 @@ impl Udp {
     /// # Errors
     /// The error of sendmsg(2). With `segment`: `EIO` if the route can't do it, `EINVAL` if the pieces don't fit its
     /// MTU.
-    pub(crate) fn send(
-        &self,
-        from: Option<IpAddr>,
-        to: SocketAddr,
-        bytes: &[u8],
-        segment: Option<u16>,
-    ) -> io::Result<()> {
+    pub fn send(&self, from: Option<IpAddr>, to: SocketAddr, bytes: &[u8], segment: Option<u16>) -> io::Result<()> {
         let sent = self.send_from(from, to, bytes, segment);
         match (&sent, from) {
             (Err(error), Some(_)) if is_not_ours(error) => self.send_from(None, to, bytes, segment),
@@ -113,7 +133,7 @@ impl Udp {
     ///
     /// # Errors
     /// The error of sendmsg(2): `EMSGSIZE` if the datagram is longer than the MTU of the interface.
-    pub(crate) fn send_whole(&self, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+    pub fn send_whole(&self, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
         let (level, option, whole, usual) = match to {
             SocketAddr::V4(_) => {
                 (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE, libc::IP_PMTUDISC_DONT)
@@ -155,11 +175,11 @@ impl Udp {
         }
     }
 
-    /// Receives at most [`BATCH`] messages, which [`Inbox::messages`] then returns.
+    /// Receives at most four messages, which [`Inbox::messages`] then returns.
     ///
     /// # Errors
     /// The error of recvmmsg(2), except for `EAGAIN`.
-    pub(crate) fn receive(&self, inbox: &mut Inbox) -> io::Result<()> {
+    pub fn receive(&self, inbox: &mut Inbox) -> io::Result<()> {
         inbox.filled = 0;
         let mut names = [Name::default(); BATCH];
         let mut controls = [Control::default(); BATCH];
@@ -217,7 +237,7 @@ impl AsFd for Udp {
 
 /// The buffers of [`Udp::receive`].
 #[derive(Debug)]
-pub(crate) struct Inbox {
+pub struct Inbox {
     slots: [Slot; BATCH],
     filled: usize,
     overflow: u32,
@@ -235,34 +255,34 @@ struct Slot {
 
 /// Datagrams of one sender that arrived together.
 #[derive(Debug)]
-pub(crate) struct Message<'a> {
+pub struct Message<'a> {
     /// The sender; never an IPv4-mapped address.
-    pub(crate) from: SocketAddr,
+    pub from: SocketAddr,
     /// The machine's address that they were sent to; never a mapped one.
-    pub(crate) local: Option<IpAddr>,
+    pub local: Option<IpAddr>,
     /// The datagrams, one after another.
-    pub(crate) datagrams: &'a mut [u8],
+    pub datagrams: &'a mut [u8],
     /// The length of each but the last, which may be shorter. It is zero only if all are empty.
-    pub(crate) stride: usize,
+    pub stride: usize,
     /// Whether the buffer was too short, so that the end is missing.
-    pub(crate) truncated: bool,
+    pub truncated: bool,
 }
 
 impl Inbox {
     /// Buffers of `length` bytes each.
-    pub(crate) fn new(length: usize) -> Self {
+    pub fn new(length: usize) -> Self {
         let slot =
             |_| Slot { buffer: vec![0; length].into(), len: 0, stride: 0, truncated: false, from: None, local: None };
         Self { slots: [0; BATCH].map(slot), filled: 0, overflow: 0 }
     }
 
     /// Whether the last receive filled all buffers, so that there may be more.
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.filled == BATCH
     }
 
     /// The messages of the last receive.
-    pub(crate) fn messages(&mut self) -> impl Iterator<Item = Message<'_>> {
+    pub fn messages(&mut self) -> impl Iterator<Item = Message<'_>> {
         self.slots.iter_mut().take(self.filled).filter_map(|slot| {
             Some(Message {
                 from: slot.from?,
@@ -276,15 +296,25 @@ impl Inbox {
 
     /// How many messages found the socket's buffer full since it was opened (`SO_RXQ_OVFL`), modulo 2³². A batch counts
     /// as one.
-    pub(crate) fn overflow(&self) -> u32 {
+    pub fn overflow(&self) -> u32 {
         self.overflow
     }
 }
 
+/// Who else may have the port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Alone,
+    Port,
+}
+
 /// A socket with the options of both families.
-fn open(family: AddressFamily) -> nix::Result<OwnedFd> {
+fn open(family: AddressFamily, sharing: Sharing) -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(family, SockType::Datagram, flags, None)?;
+    if sharing == Sharing::Port {
+        setsockopt(&socket, sockopt::ReusePort, &true)?;
+    }
     // net.core.{r,w}mem_max limit this without CAP_NET_ADMIN.
     setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BUFFER)
         .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &SOCKET_BUFFER))?;
@@ -299,58 +329,6 @@ fn set(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) -> nix::Resu
     // SAFETY: the option's value is an int, which outlives the call.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length) };
     Errno::result(result).map(drop)
-}
-
-/// The kernel's format of an address.
-#[derive(Clone, Copy)]
-struct Name {
-    storage: libc::sockaddr_in6,
-    len: libc::socklen_t,
-}
-
-impl Default for Name {
-    fn default() -> Self {
-        // SAFETY: a `sockaddr_in6` of zeros is a valid one (of family AF_UNSPEC).
-        Self { storage: unsafe { mem::zeroed() }, len: 0 }
-    }
-}
-
-impl From<SocketAddr> for Name {
-    fn from(address: SocketAddr) -> Self {
-        match address {
-            SocketAddr::V4(v4) => {
-                let mut name = Self { len: size_of::<libc::sockaddr_in>() as libc::socklen_t, ..Self::default() };
-                let v4: libc::sockaddr_in = *SockaddrIn::from(v4).as_ref();
-                // SAFETY: a `sockaddr_in` is smaller than a `sockaddr_in6`, and aligned no more strictly.
-                unsafe { (&raw mut name.storage).cast::<libc::sockaddr_in>().write(v4) };
-                name
-            }
-            SocketAddr::V6(v6) => {
-                Self { storage: *SockaddrIn6::from(v6).as_ref(), len: size_of::<libc::sockaddr_in6>() as _ }
-            }
-        }
-    }
-}
-
-impl Name {
-    /// The canonical address. `None` if it is neither IPv4 nor IPv6.
-    fn address(&self) -> Option<SocketAddr> {
-        match c_int::from(self.storage.sin6_family) {
-            libc::AF_INET6 => {
-                let v6 = SocketAddrV6::from(SockaddrIn6::from(self.storage));
-                Some(match v6.ip().to_canonical() {
-                    IpAddr::V4(v4) => (v4, v6.port()).into(),
-                    IpAddr::V6(_) => v6.into(),
-                })
-            }
-            libc::AF_INET => {
-                // SAFETY: the kernel has written a `sockaddr_in` here, by its family, which is smaller than the buffer.
-                let v4 = unsafe { (&raw const self.storage).cast::<libc::sockaddr_in>().read() };
-                Some(SocketAddrV4::from(SockaddrIn::from(v4)).into())
-            }
-            _ => None,
-        }
-    }
 }
 
 fn mapped(address: SocketAddr) -> SocketAddr {
