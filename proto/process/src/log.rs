@@ -16,8 +16,8 @@ use crate::{lines::Lines, output::visible_lines};
 
 /// How long a program waits at its end for its last lines to be written.
 const LAST: Duration = Duration::from_secs(1);
-/// A directive that is added unless the user names boringtun, which logs every stranger's packet as an error.
-const QUIET: &str = "boringtun=off";
+/// Libraries that log every stranger's packet as a warning or an error: silent unless the user names them.
+const QUIET: [&str; 5] = ["boringtun", "stun_proto", "stun_types", "turn_server_proto", "turn_types"];
 
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
@@ -48,18 +48,16 @@ pub fn start(colours: bool) {
 fn filter(given: &str) -> Result<EnvFilter, String> {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
     let filter = filter.parse(given).map_err(|e| e.to_string())?;
-    Ok(if given.contains("boringtun") { filter } else { quiet(filter) })
+    Ok(quiet(filter, given))
 }
 
 fn default_filter() -> EnvFilter {
-    quiet(EnvFilter::default().add_directive(LevelFilter::INFO.into()))
+    quiet(EnvFilter::default().add_directive(LevelFilter::INFO.into()), "")
 }
 
-fn quiet(filter: EnvFilter) -> EnvFilter {
-    match QUIET.parse() {
-        Ok(directive) => filter.add_directive(directive),
-        Err(_) => filter,
-    }
+fn quiet(filter: EnvFilter, given: &str) -> EnvFilter {
+    let silent = QUIET.iter().filter(|name| !given.contains(**name));
+    silent.filter_map(|name| format!("{name}=off").parse().ok()).fold(filter, EnvFilter::add_directive)
 }
 
 /// Prints a message on standard error, in order with the log if there is one, and without blocking longer than the
@@ -114,7 +112,7 @@ mod tests {
     #[test]
     fn what_others_log_about_every_packet_is_left_out_unless_it_is_asked_for() {
         for (given, boringtun) in [("", false), ("debug", false), ("info,boringtun=debug", true)] {
-            assert_eq!(filter(given).unwrap().to_string().contains(QUIET), !boringtun, "{given}");
+            assert_eq!(filter(given).unwrap().to_string().contains("boringtun=off"), !boringtun, "{given}");
         }
         assert!(filter("mesh=loud=er").is_err());
     }
