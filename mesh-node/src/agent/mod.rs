@@ -8,6 +8,7 @@ mod identity;
 mod known;
 mod learned;
 mod leave;
+mod log;
 mod paths;
 mod pins;
 mod probe;

@@ -1,6 +1,7 @@
 //! The command line: one file per command. Data goes to standard output, everything else to standard error.
 
 mod attach;
+mod bugreport;
 mod cni;
 mod denied;
 mod detach;
@@ -92,6 +93,8 @@ enum Command {
     Hook(hook::Hook),
     /// Explain whether one service may open connections to another
     Why(why::Why),
+    /// Write a file with what a bug report needs: state, counters, log and configuration, and no secret
+    Bugreport(bugreport::Bugreport),
     /// Print a completion script for a shell
     Completions(manual::Completions),
     /// Write the manual pages
@@ -187,6 +190,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Setup(setup) => setup.run(&context),
         Command::Hook(hook) => hook.run(&context),
         Command::Why(why) => why.run(&context),
+        Command::Bugreport(bugreport) => bugreport.run(&context),
         Command::Completions(completions) => completions.run(&context),
         Command::Man(man) => man.run(),
     }

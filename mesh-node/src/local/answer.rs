@@ -336,6 +336,15 @@ pub(crate) struct Refused {
     pub(crate) age_seconds: u64,
 }
 
+/// The end of the agent's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Log {
+    /// [`VERSION`].
+    pub(crate) version: u32,
+    /// The latest lines, oldest first, without overlay addresses.
+    pub(crate) lines: Vec<String>,
+}
+
 /// `why`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Why {

@@ -2,6 +2,7 @@
 
 mod agent_restart;
 mod broken_paths;
+mod bugreport;
 mod bytes;
 mod cli;
 mod common;

@@ -6,6 +6,7 @@ pub mod directory;
 mod lines;
 pub mod log;
 pub mod output;
+mod recent;
 pub mod secrets;
 pub mod socket;
 

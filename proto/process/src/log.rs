@@ -5,14 +5,14 @@ use std::{
     env,
     io::{self, Write},
     panic::{self, PanicHookInfo},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     thread,
     time::Duration,
 };
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use crate::{lines::Lines, output::visible_lines};
+use crate::{lines::Lines, output::visible_lines, recent::Recent, secrets};
 
 /// How long a program waits at its end for its last lines to be written.
 const LAST: Duration = Duration::from_secs(1);
@@ -20,6 +20,7 @@ const LAST: Duration = Duration::from_secs(1);
 const QUIET: [&str; 5] = ["boringtun", "stun_proto", "stun_types", "turn_server_proto", "turn_types"];
 
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
+static RECENT: Mutex<Option<Recent>> = Mutex::new(None);
 
 /// Starts the log of a long-running program, at level `info` or as in `$RUST_LOG`.
 pub fn start(colours: bool) {
@@ -65,10 +66,23 @@ fn quiet(filter: EnvFilter, given: &str) -> EnvFilter {
 pub fn say(text: &str) {
     let line = format!("{}\n", visible_lines(text.trim_end()));
     match LINES.get() {
-        Some(lines) => lines.push(line.as_bytes()),
+        Some(lines) => write(lines, line.as_bytes()),
         // There is no other place to report to.
         None => drop(io::stderr().lock().write_all(line.as_bytes())),
     }
+}
+
+/// The latest lines of the log, about 64 KiB, without colours and with every token starred out.
+#[must_use]
+pub fn recent() -> Vec<String> {
+    let recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+    recent.as_ref().map(Recent::lines).unwrap_or_default()
+}
+
+fn write(lines: &Lines, line: &[u8]) {
+    let kept = secrets::starred(line);
+    RECENT.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().push(&kept);
+    lines.push(line);
 }
 
 /// Waits a moment for the last lines to be written, before the program ends.
@@ -96,7 +110,7 @@ struct Line(Arc<Lines>);
 
 impl Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.push(bytes);
+        write(&self.0, bytes);
         Ok(bytes.len())
     }
 
