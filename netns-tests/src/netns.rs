@@ -16,7 +16,7 @@ use nix::{
     sched::{CloneFlags, setns},
 };
 
-use crate::{sys, wait};
+use crate::{Stack, sys, wait};
 
 /// A named network namespace (`/run/netns/NAME`), deleted when this is dropped.
 #[derive(Debug)]
@@ -112,6 +112,15 @@ impl Namespace {
         self.enter(|| ip_batch(lines));
     }
 
+    /// Rules for `nft -f` in this namespace.
+    ///
+    /// # Panics
+    /// If nft doesn't take them.
+    #[track_caller]
+    pub fn nft(&self, rules: &str) {
+        feed(self.command("nft").args(["-f", "-"]), "nft: install nftables", rules);
+    }
+
     /// What `ip ARGS` prints in this namespace.
     #[must_use]
     pub fn ip_output(&self, arguments: &str) -> String {
@@ -150,18 +159,22 @@ pub fn ip_batch(lines: &[&str]) {
 
 /// [`ip_batch`] for lines that don't say themselves of which protocol they are: `-4` or `-6`.
 pub(crate) fn ip_batch_of(family: &[&str], lines: &[&str]) {
-    let mut child = Command::new("ip")
-        .args(family)
-        .args(["-batch", "-"])
+    let script = lines.join("\n") + "\n";
+    feed(Command::new("ip").args(family).args(["-batch", "-"]), "ip: install iproute2", &script);
+}
+
+/// Runs a program to its end that reads `script`.
+#[track_caller]
+fn feed(command: &mut Command, what: &str, script: &str) {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("cannot start ip: install iproute2");
-    let script = lines.join("\n") + "\n";
-    child.stdin.take().expect("piped").write_all(script.as_bytes()).expect("cannot write to ip");
-    let output = child.wait_with_output().expect("cannot wait for ip");
-    assert!(output.status.success(), "ip failed: {}\n{script}", String::from_utf8_lossy(&output.stderr));
+        .unwrap_or_else(|e| panic!("cannot start {what}: {e}"));
+    child.stdin.take().expect("piped").write_all(script.as_bytes()).expect("it reads its standard input");
+    let output = child.wait_with_output().expect("cannot wait for a child");
+    assert!(output.status.success(), "{what} failed: {}\n{script}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Addresses of interfaces made from now on in the calling thread's namespace are usable at once.
@@ -189,5 +202,34 @@ impl Network {
     #[must_use]
     pub fn v6(self, host: u8) -> Ipv6Addr {
         Ipv6Addr::new(0xfd00, u16::from(self.0), 0, 0, 0, 0, 0, u16::from(host))
+    }
+}
+
+/// The addresses of a network: those of the underlay, or private ones for IPv4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    pub(crate) network: Network,
+    /// The first three bytes of its IPv4 addresses, if they are private.
+    pub(crate) private: Option<[u8; 3]>,
+}
+
+impl Addresses {
+    /// The IPv4 address of a machine.
+    pub(crate) fn v4(self, host: u8) -> Ipv4Addr {
+        self.private.map_or_else(|| self.network.v4(host), |[a, b, c]| Ipv4Addr::new(a, b, c, host))
+    }
+
+    /// Gives an interface its addresses, and a default route by the router that ends in `via`.
+    pub(crate) fn give(self, machine: &Namespace, interface: &str, host: u8, stack: Stack, via: Option<u8>) {
+        let (v4, v6) = (self.v4(host), self.network.v6(host));
+        let v4 = (stack != Stack::V6).then(|| format!("addr add {v4}/24 dev {interface}"));
+        let v6 = (stack != Stack::V4).then(|| format!("addr add {v6}/64 dev {interface} nodad"));
+        let mut lines: Vec<String> = v4.into_iter().chain(v6).collect();
+        if let Some(via) = via {
+            let v4 = (stack != Stack::V6).then(|| format!("route add default via {}", self.v4(via)));
+            let v6 = (stack != Stack::V4).then(|| format!("route add default via {}", self.network.v6(via)));
+            lines.extend(v4.into_iter().chain(v6));
+        }
+        machine.ip(&lines.iter().map(String::as_str).collect::<Vec<_>>());
     }
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    Coordinator, Namespace, Runner, Storm, Weather,
-    netns::{Network, ip_batch, ip_batch_of, quick_ipv6},
+    Coordinator, Lan, Namespace, Nat, Router, Runner, Storm, Weather,
+    netns::{Addresses, Network, ip_batch, ip_batch_of, quick_ipv6},
 };
 
 /// Which protocols a network of the underlay has.
@@ -51,23 +51,25 @@ impl World {
         Self { networks: Cell::new(0), plugged: RefCell::default(), coordinator: RefCell::default() }
     }
 
-    /// Joins a machine to the router by a new network. Its interface is `eth0`, its addresses end in 2.
-    pub fn plug(&self, machine: &Namespace, stack: Stack) -> Network {
+    fn next_network(&self) -> Network {
         let network = Network(self.networks.get() + 1);
         self.networks.set(network.0);
+        network
+    }
+
+    /// Joins a machine to the router by a new network. Its interface is `eth0`, its addresses end in 2.
+    pub fn plug(&self, machine: &Namespace, stack: Stack) -> Network {
+        let network = self.next_network();
         let (name, port) = (machine.name(), format!("net{}", network.0));
         ip_batch(&[&format!("link add {port} type veth peer name eth0 netns {name}"), &format!("link set {port} up")]);
         machine.ip(&["link set eth0 up"]);
         if stack != Stack::V6 {
             ip_batch(&[&format!("addr add {}/24 dev {port}", network.v4(1))]);
-            let address = format!("addr add {}/24 dev eth0", network.v4(2));
-            machine.ip(&[&address, &format!("route add default via {}", network.v4(1))]);
         }
         if stack != Stack::V4 {
             ip_batch(&[&format!("addr add {}/64 dev {port} nodad", network.v6(1))]);
-            let address = format!("addr add {}/64 dev eth0 nodad", network.v6(2));
-            machine.ip(&[&address, &format!("route add default via {}", network.v6(1))]);
         }
+        Addresses { network, private: None }.give(machine, "eth0", 2, stack, Some(1));
         machine.wait_up("eth0");
         self.plugged.borrow_mut().insert(name.to_owned(), network);
         network
@@ -154,6 +156,56 @@ impl World {
         ip_batch(&[&format!("route replace {network} via {via}")]);
     }
 
+    /// A further router, for machines that are behind it.
+    #[must_use]
+    pub fn router(&self, name: &str, nat: Nat, stack: Stack) -> Router {
+        let namespace = Namespace::create(name);
+        let network = self.plug(&namespace, stack);
+        Router::new(namespace, nat, stack, network.v4(2), 0)
+    }
+
+    /// A router behind another one.
+    #[must_use]
+    pub fn router_behind(&self, outer: &Router, name: &str, nat: Nat) -> Router {
+        let namespace = Namespace::create(name);
+        let (_, address) = self.plug_behind(outer, &namespace);
+        outer.inner(namespace, nat, address)
+    }
+
+    /// Joins a machine to a router by a new network of it. Its interface is `eth0`.
+    pub fn plug_behind(&self, router: &Router, machine: &Namespace) -> (Lan, Ipv4Addr) {
+        let network = self.next_network();
+        let lan = router.lan(network);
+        if router.is_public() && router.stack() != Stack::V6 {
+            self.route(&format!("{}/24", network.v4(0)), router.namespace());
+        }
+        if router.stack() != Stack::V4 {
+            self.route(&format!("{}/64", network.v6(0)), router.namespace());
+        }
+        (lan, router.join(machine, lan))
+    }
+
+    /// A machine behind a router without a running agent. It will follow the newest coordinator.
+    #[must_use]
+    pub fn machine_behind(&self, router: &Router, name: &str) -> Runner {
+        let namespace = Namespace::create(name);
+        self.plug_behind(router, &namespace);
+        Runner::new(namespace, self.coordinator.borrow().clone())
+    }
+
+    /// [`World::runner`] behind a router.
+    #[must_use]
+    pub fn runner_behind(&self, router: &Router, coordinator: &Coordinator, name: &str) -> Runner {
+        let runner = self.machine_behind(router, name);
+        Self::started(runner, coordinator, name, router.stack())
+    }
+
+    fn started(mut runner: Runner, coordinator: &Coordinator, name: &str, stack: Stack) -> Runner {
+        let (url, token) = (coordinator.url(stack == Stack::V6), coordinator.token(&["--any"]));
+        runner.start(&[&url, &token, "--name", name, "--provider", name]);
+        runner
+    }
+
     fn network_of(&self, machine: &Namespace) -> Network {
         let plugged = self.plugged.borrow();
         *plugged.get(machine.name()).unwrap_or_else(|| panic!("{} is on no network", machine.name()))
@@ -187,9 +239,6 @@ impl World {
     /// A runner that has joined, may host everything, and follows the coordinator. Its provider is its name.
     #[must_use]
     pub fn runner(&self, coordinator: &Coordinator, name: &str, stack: Stack) -> Runner {
-        let mut runner = self.machine(name, stack);
-        let (url, token) = (coordinator.url(stack == Stack::V6), coordinator.token(&["--any"]));
-        runner.start(&[&url, &token, "--name", name, "--provider", name]);
-        runner
+        Self::started(self.machine(name, stack), coordinator, name, stack)
     }
 }

@@ -21,6 +21,7 @@ package_of() {
     c++) echo g++ ;;
     ip) echo iproute2 ;;
     nft) echo nftables ;;
+    turnserver) echo coturn ;;
     unshare | nsenter | setpriv) echo util-linux ;;
     *) echo "$1" ;;
     esac
@@ -45,9 +46,7 @@ need() {
     done
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         say "installing ${packages[*]}"
-        # Without the lists, which a fresh image hasn't got, apt-get knows no package.
-        DEBIAN_FRONTEND=noninteractive apt-get update -q >/dev/null 2>&1 || true
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}" >/dev/null ||
+        install_unstarted "${packages[@]}" >/dev/null ||
             fail "could not install ${packages[*]}"
     else
         fail "missing: ${missing[*]}. As root: apt-get install ${packages[*]} (or what your distribution calls them)"
@@ -142,12 +141,14 @@ missing_runtimes() {
 
 # install_unstarted PACKAGE...: policy-rc.d(8) keeps Debian from starting the daemons in them.
 install_unstarted() {
-    local policy=/usr/sbin/policy-rc.d ours=''
+    local policy=/usr/sbin/policy-rc.d ours='' code=0
     if [ ! -e $policy ]; then
         ours=yes
         printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy
     fi
-    DEBIAN_FRONTEND=noninteractive apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"
+    # Without the lists, which a fresh image hasn't got, apt-get knows no package.
+    DEBIAN_FRONTEND=noninteractive apt-get update -q || true
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" || code=$?
     [ -z "$ours" ] || rm -f $policy
+    return "$code"
 }

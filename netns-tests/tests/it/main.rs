@@ -38,6 +38,7 @@ mod resolvers;
 mod revocation;
 mod revocation_ends;
 mod roaming;
+mod routers;
 mod tokens;
 mod traffic;
 mod trust;

@@ -4,7 +4,6 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
-    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,32 +13,12 @@ use std::{
 };
 
 use mesh_netns_tests::{
-    Capture, Coordinator, Instance, Namespace, Runner, Stack, World, isolated, isolated_for,
+    Capture, Coordinator, Instance, Runner, Stack, World, isolated, isolated_for,
     traffic::{Answer, exchange, ping},
     wait,
 };
 
 use crate::common::{SHOP, declare};
-
-/// What a machine behind a careless firewall gets: no fragments, and no word of what was too long.
-const RULES: &str = "table inet careless {
-    chain pre {
-        type filter hook prerouting priority -450;
-        ip frag-off & 0x3fff != 0 drop
-        exthdr frag exists drop
-        icmp type destination-unreachable icmp code frag-needed drop
-        icmpv6 type packet-too-big drop
-    }
-}
-";
-
-fn put_behind_a_careless_firewall(machine: &Namespace) {
-    let mut command = machine.command("nft");
-    let mut child =
-        command.args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("cannot start nft: install nftables");
-    child.stdin.take().expect("piped").write_all(RULES.as_bytes()).expect("nft reads");
-    assert!(child.wait().expect("a child").success(), "nft takes no rules here");
-}
 
 /// Two runners behind careless firewalls, and an instance on each.
 struct Pair {
@@ -55,7 +34,7 @@ impl Pair {
         declare(&coordinator, &[SHOP]);
         let runners = ["aws", "ovh"].map(|name| world.runner(&coordinator, name, stack));
         for runner in &runners {
-            put_behind_a_careless_firewall(runner.namespace());
+            runner.namespace().be_careless();
             // Datagrams are seen one by one.
             runner.namespace().ip(&["link set eth0 gso_max_segs 1"]);
         }

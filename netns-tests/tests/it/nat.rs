@@ -1,67 +1,19 @@
 //! A runner behind a NAT, which forgets connections without traffic.
 
 use std::{
-    fs,
-    io::{self, Read, Write},
+    io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
-    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use mesh_netns_tests::{Namespace, Runner, Stack, World, isolated, wait};
+use mesh_netns_tests::{Namespace, Nat, Stack, World, isolated, wait};
 
 use crate::common::{SHOP, declare};
 
 /// After how long the NAT forgets, as many do (RFC 4787, section 4.3, has two minutes as the least; the kernel 30 s and 120 s).
-const MEMORY: &str = "30";
+const MEMORY: u32 = 30;
 /// How often to check whether the NAT still remembers a silent connection.
 const PROBES: Duration = Duration::from_secs(8);
-
-/// Source ports change, and only answers come in.
-const RULES: &str = "table ip nat {
-    chain post {
-        type nat hook postrouting priority 100;
-        oifname eth0 masquerade random
-    }
-    chain forward {
-        type filter hook forward priority 0; policy drop;
-        ct state established,related accept
-        iifname lan accept
-    }
-}
-";
-
-fn feed(mut command: Command, text: &str) {
-    let mut child = command.stdin(Stdio::piped()).spawn().expect("cannot start nft: install nftables");
-    child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("nft reads");
-    assert!(child.wait().expect("a child").success(), "nft takes no rules here");
-}
-
-/// Puts a machine behind a NAT that forgets soon, or returns why that isn't possible.
-fn put_behind(nat: &Namespace, machine: &Runner) -> io::Result<()> {
-    let name = machine.namespace().name();
-    nat.ip(&[
-        &format!("link add lan type veth peer name eth0 netns {name}"),
-        "link set lan up",
-        "addr add 192.168.7.1/24 dev lan",
-    ]);
-    machine.namespace().ip(&[
-        "link set eth0 up",
-        "addr add 192.168.7.2/24 dev eth0",
-        "route add default via 192.168.7.1",
-    ]);
-    machine.namespace().wait_up("eth0");
-    let mut nft = nat.command("nft");
-    nft.args(["-f", "-"]);
-    feed(nft, RULES);
-    nat.enter(|| {
-        fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
-        // The tracker is loaded only when a rule needs it.
-        ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"]
-            .iter()
-            .try_for_each(|name| fs::write(format!("/proc/sys/net/netfilter/{name}"), MEMORY))
-    })
-}
 
 /// A program on the machine that has sent a datagram outside once and is silent since.
 struct Silent {
@@ -99,16 +51,13 @@ fn a_connection_that_is_idle_for_longer_than_the_nat_remembers_carries_bytes_inw
         let coordinator = world.coordinator(&[]);
         declare(&coordinator, &[SHOP]);
         let aws = world.runner(&coordinator, "aws", Stack::V4);
-        let mut cellar = world.machine("cellar", Stack::V4);
-        world.unplug(cellar.namespace());
-        let nat = Namespace::create("nat");
-        world.plug(&nat, Stack::V4);
-        if let Err(error) = put_behind(&nat, &cellar) {
+        let nat = world.router("nat", Nat::Symmetric, Stack::V4);
+        if let Err(error) = nat.forget_after(MEMORY) {
             // Kernels before 5.13 don't show these settings in a user namespace.
             println!("\nNOT RUN: net.netfilter.nf_conntrack_udp_timeout can't be set here ({error}): run it as root");
             return;
         }
-        cellar.start(&[&coordinator.url(false), &coordinator.token(&["--any"]), "--name", "cellar"]);
+        let cellar = world.runner_behind(&nat, &coordinator, "cellar");
         let (db, app) = (aws.attach("shop/db"), cellar.attach("shop/app"));
         let listener = db.namespace.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 5432))).expect("a port");
         let mut client = app.connect(db.service_address, 5432).expect("a connection from behind the NAT");
