@@ -95,7 +95,7 @@ impl Router {
 
     /// A router in a namespace that has been joined to one of this one's networks, with this address there.
     pub(crate) fn inner(&self, namespace: Namespace, nat: Nat, address: Ipv4Addr) -> Self {
-        assert!(!matches!(nat, Nat::Public | Nat::Firewall), "nobody knows the addresses behind it");
+        assert!(!matches!(nat, Nat::Public | Nat::Firewall), "only a translator stands behind another router");
         Self::new(namespace, nat, Stack::V4, address, self.depth + 1)
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Coordinator, Lan, Namespace, Nat, Router, Runner, Storm, Weather,
+    Coordinator, Lan, Namespace, Nat, Relay, Router, Runner, Storm, Turn, Weather,
     netns::{Addresses, Network, ip_batch, ip_batch_of, quick_ipv6},
 };
 
@@ -226,6 +226,14 @@ impl World {
         coordinator.start();
         self.coordinator.replace(Some(coordinator.data().to_owned()));
         coordinator
+    }
+
+    /// A relay, dual-stack, that no coordinator knows yet.
+    #[must_use]
+    pub fn relay(&self, name: &str, turn: Turn) -> Relay {
+        let namespace = Namespace::create(name);
+        let network = self.plug(&namespace, Stack::Dual);
+        Relay::new(namespace, network, turn)
     }
 
     /// A machine on its own network without a running agent. It will follow the newest coordinator.

@@ -1,7 +1,7 @@
 //! The stream to the coordinator, spoken without the agent's manners.
 
 use std::{
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::Arc,
     time::Duration,
 };
@@ -53,12 +53,10 @@ impl Control {
     ) -> Result<Self, (u16, String)> {
         let tcp = from.enter(|| TcpStream::connect(to)).expect("the coordinator");
         tcp.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        let name = ServerName::from(to.ip());
-        let tls = ClientConnection::new(Arc::new(trusting()), name).expect("TLS");
         let mut request = format!("wss://{to}/v1/stream").into_client_request().expect("a request");
         let value = format!("Bearer {}", identity.credential()).parse().expect("a header");
         request.headers_mut().insert("authorization", value);
-        let socket = match tungstenite::client(request, StreamOwned::new(tls, tcp)) {
+        let socket = match tungstenite::client(request, tls(tcp, to.ip(), None)) {
             Ok((socket, _)) => socket,
             Err(tungstenite::HandshakeError::Failure(tungstenite::Error::Http(response))) => {
                 let body = response.body().as_deref().unwrap_or_default();
@@ -123,6 +121,14 @@ fn trusting() -> ClientConfig {
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth()
+}
+
+/// TLS with any server.
+pub(crate) fn tls(tcp: TcpStream, to: IpAddr, alpn: Option<&[u8]>) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut config = trusting();
+    config.alpn_protocols.extend(alpn.map(<[u8]>::to_vec));
+    let tls = ClientConnection::new(Arc::new(config), ServerName::from(to)).expect("TLS");
+    StreamOwned::new(tls, tcp)
 }
 
 #[derive(Debug)]

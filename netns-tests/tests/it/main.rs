@@ -31,6 +31,7 @@ mod names;
 mod nat;
 mod operators;
 mod refusals;
+mod relays;
 mod replicas;
 mod replicas_out;
 mod replicas_silent;

@@ -58,8 +58,8 @@ impl Lab {
         (address(&self.outside[0]).ip(), 1002).into()
     }
 
-    /// What comes in of datagrams from all three to the machine's address outside: whoever has been written to last sends
-    /// last, and gets through.
+    /// The senders whose datagrams to the machine's outside address arrive. They send in this order; the last one must be one
+    /// that is let in.
     fn come_in(&self, to: SocketAddr, order: [usize; 3]) -> Vec<SocketAddr> {
         for from in order {
             // A refusal of an earlier datagram (ICMP) is reported here.
@@ -149,7 +149,7 @@ fn strays(lab: &Lab, mapping: SocketAddr) -> bool {
 }
 
 #[test]
-fn l_answers_strays_and_gives_their_port_to_nobody() {
+fn l_answers_strays_and_then_keeps_their_port() {
     isolated(|| {
         let lab = Lab::new(Nat::Answering);
         let mapping = (lab.router.outside(), PORT).into();

@@ -1,0 +1,218 @@
+//! A relay: a TURN server in a namespace of its own, reached by UDP and TCP, and by TLS at port 443.
+
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
+use sha2::{Digest as _, Sha256};
+
+use crate::{Namespace, netns::Network, process::Daemon, wait};
+
+/// The program that a relay is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Debian's coturn, so closed that it is of use to those alone who have a credential, and to them only between
+    /// themselves.
+    Coturn,
+}
+
+/// A relay, for IPv4 and IPv6.
+pub struct Relay {
+    turn: Turn,
+    namespace: Namespace,
+    network: Network,
+    directory: PathBuf,
+    fingerprint: String,
+    daemon: Option<Daemon>,
+}
+
+/// Where TURN is by UDP and TCP (RFC 8656), and by TLS.
+const PLAIN: u16 = 3478;
+const TLS: u16 = 443;
+
+/// What credentials are made with (draft-uberti-behave-turn-rest).
+const SECRET: &str = "a-secret-that-only-the-tests-know";
+
+impl Relay {
+    /// Starts one.
+    ///
+    /// # Panics
+    /// If it isn't installed, or doesn't answer.
+    pub(crate) fn new(namespace: Namespace, network: Network, turn: Turn) -> Self {
+        let directory = PathBuf::from("/run").join(namespace.name());
+        fs::DirBuilder::new().mode(0o700).create(&directory).expect("a new directory");
+        let fingerprint = certify(&directory);
+        let this = Self { turn, namespace, network, directory, fingerprint, daemon: None };
+        this.write("secret", SECRET);
+        let mut this = match turn {
+            Turn::Coturn => this.configured(),
+        };
+        this.start();
+        this
+    }
+
+    fn configured(self) -> Self {
+        self.write("turnserver.conf", &self.configuration());
+        self
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        write_secret(&self.directory.join(name), text);
+    }
+
+    /// A closed configuration for turnserver(1): it relays only to its own address, which only allocations have ports at.
+    fn configuration(&self) -> String {
+        let (v4, v6) = (self.network.v4(2), self.network.v6(2));
+        let directory = self.directory.display();
+        format!(
+            "listening-ip={v4}\nlistening-ip={v6}\nrelay-ip={v4}\n\
+             listening-port={PLAIN}\ntls-listening-port={TLS}\nmin-port=50000\nmax-port=50999\n\
+             realm=mesh\nuse-auth-secret\nstatic-auth-secret={SECRET}\n\
+             allowed-peer-ip={v4}\n\
+             denied-peer-ip=0.0.0.0-255.255.255.255\n\
+             denied-peer-ip=::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff\n\
+             stale-nonce=600\nuser-quota=8\n\
+             no-rfc5780\nno-stun-backward-compatibility\nresponse-origin-only-with-rfc5780\nno-software-attribute\n\
+             no-cli\nno-dtls\n\
+             cert={directory}/certificate.pem\npkey={directory}/key.pem\n\
+             userdb={directory}/users\npidfile={directory}/pid\nlog-file=stdout\nsimple-log\nverbose\n"
+        )
+    }
+
+    /// Starts it again, and waits until it answers.
+    ///
+    /// # Panics
+    /// If it runs, or doesn't answer.
+    pub fn start(&mut self) {
+        assert!(self.daemon.is_none(), "the relay runs already");
+        let command = match self.turn {
+            Turn::Coturn => self.coturn(),
+        };
+        let mut daemon = Daemon::start(command, &self.directory.join("log"));
+        wait::until_true("the relay to answer", || {
+            assert!(daemon.runs(), "the relay ended at once:\n{}", daemon.log());
+            self.answers(self.network.v4(2).into()) && self.answers(self.network.v6(2).into())
+        });
+        self.daemon = Some(daemon);
+    }
+
+    fn coturn(&self) -> Command {
+        let mut command = self.namespace.command("turnserver");
+        command.arg("-c").arg(self.directory.join("turnserver.conf"));
+        command
+    }
+
+    /// Whether it says something to a request of STUN by UDP, and takes connections.
+    fn answers(&self, address: IpAddr) -> bool {
+        let asks = || {
+            let own: IpAddr = if address.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+            let socket = UdpSocket::bind((own, 0)).expect("a port");
+            socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+            // Until it listens, its machine refuses (ICMP).
+            let asked = socket.connect((address, PLAIN)).and_then(|()| socket.send(&binding()));
+            asked.and_then(|_| socket.recv(&mut [0; 200])).is_ok()
+        };
+        let takes = |port| TcpStream::connect((address, port)).is_ok();
+        self.namespace.enter(|| asks() && takes(PLAIN) && takes(TLS))
+    }
+
+    /// Ends it (SIGTERM).
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn stop(&mut self) {
+        self.daemon.take().expect("the relay runs").terminate();
+    }
+
+    /// Ends it at once (SIGKILL).
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn kill(&mut self) {
+        self.daemon.take().expect("the relay runs").kill();
+    }
+
+    /// Its namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Its network: it is at the address that ends in 2.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    /// Where it is by UDP and TCP.
+    #[must_use]
+    pub fn plain(&self, v6: bool) -> SocketAddr {
+        self.at(v6, PLAIN)
+    }
+
+    /// Where it is by TLS.
+    #[must_use]
+    pub fn tls(&self, v6: bool) -> SocketAddr {
+        self.at(v6, TLS)
+    }
+
+    fn at(&self, v6: bool, port: u16) -> SocketAddr {
+        if v6 { (self.network.v6(2), port).into() } else { (self.network.v4(2), port).into() }
+    }
+
+    /// The fingerprint of its key for TLS, as tokens have that of the coordinator's.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// What credentials are made with.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        SECRET
+    }
+
+    /// The file of it.
+    #[must_use]
+    pub fn secret_file(&self) -> PathBuf {
+        self.directory.join("secret")
+    }
+
+    /// All that it has said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
+    }
+}
+
+/// A Binding request (RFC 8489, section 6.3.1). SOFTWARE makes it longer than its answer, which relays that amplify nothing
+/// ask for.
+fn binding() -> [u8; 84] {
+    let mut message = [b' '; 84];
+    message[..8].copy_from_slice(&[0, 1, 0, 64, 0x21, 0x12, 0xa4, 0x42]);
+    message[8..20].copy_from_slice(b"a test waits");
+    message[20..24].copy_from_slice(&[0x80, 0x22, 0, 60]);
+    message
+}
+
+/// Makes a key and a certificate in a directory, and returns the key's fingerprint: SHA-256 of its SubjectPublicKeyInfo.
+fn certify(directory: &Path) -> String {
+    let key = KeyPair::generate().expect("a key");
+    let certificate = CertificateParams::new(["relay".to_owned()]).and_then(|params| params.self_signed(&key));
+    write_secret(&directory.join("key.pem"), &key.serialize_pem());
+    write_secret(&directory.join("certificate.pem"), &certificate.expect("a certificate").pem());
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(key.subject_public_key_info()))
+}
+
+fn write_secret(path: &Path, text: &str) {
+    let file = fs::File::options().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+        .unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
+}
