@@ -24,7 +24,7 @@ const PREFIXES: [&[u8]; 5] = [b"mesh1.", b"mesh2.", b"meshadmin1.", b"meshadmin2
 /// A token's text is longer than this, and no part of a host name with such a prefix is.
 const SHORTEST: usize = 64;
 
-/// Overwrites every token among this process's arguments. Call it once they are parsed.
+/// Overwrites every token among this process's arguments, and the credentials of URLs. Call it once they are parsed.
 pub fn hide_arguments() {
     let _ = memory(Area::Arguments).and_then(|(start, mut bytes)| {
         for secret in secrets(&bytes) {
@@ -66,7 +66,7 @@ pub fn forbid_core_files() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
 }
 
-/// A text with every token in it starred out.
+/// A text with every token in it starred out, and the credentials of URLs.
 #[must_use]
 pub fn starred(text: &[u8]) -> Vec<u8> {
     let mut starred = text.to_vec();
@@ -76,7 +76,7 @@ pub fn starred(text: &[u8]) -> Vec<u8> {
     starred
 }
 
-/// Where tokens are among NUL-terminated arguments, without their prefixes.
+/// Where tokens are among NUL-terminated arguments, without their prefixes, and credentials of URLs.
 fn secrets(arguments: &[u8]) -> Vec<Range<usize>> {
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
     let mut found = Vec::new();
@@ -89,6 +89,21 @@ fn secrets(arguments: &[u8]) -> Vec<Range<usize>> {
                 found.push(start..start + length);
             }
         }
+    }
+    found.extend(credentials(arguments));
+    found
+}
+
+/// Where URLs hold credentials: between `://` and the last `@` before the URL's end.
+fn credentials(arguments: &[u8]) -> Vec<Range<usize>> {
+    const SCHEME: &[u8] = b"://";
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || b"\0\"'".contains(byte);
+    let mut found = Vec::new();
+    let begins = arguments.windows(SCHEME.len()).enumerate().filter(|(_, window)| *window == SCHEME);
+    for start in begins.map(|(place, _)| place + SCHEME.len()) {
+        let rest = arguments.iter().skip(start).take_while(|byte| !ends(byte));
+        let last = rest.enumerate().filter(|(_, byte)| **byte == b'@').last();
+        found.extend(last.map(|(length, _)| start..start + length));
     }
     found
 }
@@ -137,6 +152,10 @@ mod tests {
         let line = format!("join\0https://mesh1.example.org\0mesh1.{token}\0--token=meshadmin1.{token}\0--json\0");
         assert_eq!(starred(line.as_bytes()), line.replace(&token, &"*".repeat(96)).as_bytes());
         assert!(secrets(b"mesh1.").is_empty() && secrets(b"").is_empty());
+        let line = b"--proxy=http://me:p@ss@proxy:1\0https://coord\0me@here";
+        assert_eq!(starred(line), b"--proxy=http://*******@proxy:1\0https://coord\0me@here");
+        let text = b"proxy = \"http://me:pw@proxy:1\" # https://here is me@here\n";
+        assert_eq!(starred(text), b"proxy = \"http://*****@proxy:1\" # https://here is me@here\n");
     }
 
     #[test]
