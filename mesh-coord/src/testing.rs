@@ -114,7 +114,7 @@ impl World {
         bearer: Option<&str>,
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<T, RequestError> {
-        let stream = mesh_link::connect(&self.url, self.fingerprint).await.unwrap();
+        let stream = mesh_link::connect(&self.url, self.fingerprint, &mesh_link::Proxies::none()).await.unwrap();
         mesh_link::request(stream, &self.url.authority(), method, path, bearer, body).await
     }
 
@@ -189,7 +189,7 @@ impl World {
 
     /// An open stream before its hello.
     pub(crate) async fn connect(&self, credential: &str) -> Result<Agent, Error> {
-        let stream = mesh_link::connect(&self.url, self.fingerprint).await.unwrap();
+        let stream = mesh_link::connect(&self.url, self.fingerprint, &mesh_link::Proxies::none()).await.unwrap();
         let mut request = format!("wss://{}/v1/stream", self.url.authority()).into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {credential}").parse().unwrap());
         let (socket, _) = client_async(request, stream).await?;

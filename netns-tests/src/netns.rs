@@ -149,6 +149,20 @@ impl Drop for Namespace {
     }
 }
 
+/// Whether a program there listens at this TCP port (proc_net_tcp(5)).
+pub(crate) fn listens(namespace: &Namespace, port: u16) -> bool {
+    let port = format!(":{port:04X}");
+    namespace.enter(|| {
+        ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"].iter().any(|path| {
+            let sockets = fs::read_to_string(path).unwrap_or_default();
+            sockets.lines().skip(1).any(|line| {
+                let mut fields = line.split_whitespace().skip(1);
+                fields.next().is_some_and(|local| local.ends_with(&port)) && fields.nth(1) == Some("0A")
+            })
+        })
+    })
+}
+
 /// Lines for `ip -batch` in the calling thread's namespace.
 ///
 /// # Panics

@@ -1,6 +1,7 @@
 //! A runner under test: the agent in a namespace that plays the machine, and its commands.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -23,7 +24,7 @@ pub struct Runner {
     /// The program, if not the one under test itself.
     program: Option<PathBuf>,
     /// Variables of the agents that are started from now on.
-    environment: Vec<(&'static str, PathBuf)>,
+    environment: Vec<(&'static str, OsString)>,
     attached: std::cell::Cell<u32>,
     /// The data directory of the coordinator that it follows, if there is one.
     coordinator: Option<PathBuf>,
@@ -104,8 +105,8 @@ impl Runner {
     }
 
     /// Sets a variable for the agents that are started from now on.
-    pub(crate) fn set_environment(&mut self, name: &'static str, value: &Path) {
-        self.environment.push((name, value.to_owned()));
+    pub fn set_environment(&mut self, name: &'static str, value: impl AsRef<OsStr>) {
+        self.environment.push((name, value.as_ref().to_owned()));
     }
 
     /// Waits until the agent has ended by itself.

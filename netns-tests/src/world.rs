@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Coordinator, Lan, Namespace, Nat, Relay, Router, Runner, Storm, Turn, Weather,
+    Coordinator, Lan, Namespace, Nat, Relay, Router, Runner, Squid, Storm, Turn, Weather,
     netns::{Addresses, Network, ip_batch, ip_batch_of, quick_ipv6},
 };
 
@@ -234,6 +234,14 @@ impl World {
         let namespace = Namespace::create(name);
         let network = self.plug(&namespace, Stack::Dual);
         Relay::new(namespace, network, turn)
+    }
+
+    /// A machine for an HTTP proxy, which isn't started yet.
+    #[must_use]
+    pub fn squid(&self) -> Squid {
+        let namespace = Namespace::create("squid");
+        let network = self.plug(&namespace, Stack::Dual);
+        Squid::new(namespace, network)
     }
 
     /// A machine on its own network without a running agent. It will follow the newest coordinator.

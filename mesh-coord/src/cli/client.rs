@@ -8,9 +8,12 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
-use mesh_link::{Method, RequestError, Url};
+use mesh_link::{LinkError, Method, Proxies, RequestError, Url};
 use mesh_model::{AdminCommand, Outcome};
-use mesh_proto::token::{Token, TokenKind};
+use mesh_proto::{
+    message::Refusal,
+    token::{Token, TokenKind},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
@@ -109,7 +112,8 @@ impl Reach {
                          create --admin`"
                     )
                 })?;
-                let (stream, url) = mesh_link::connect_any(&urls, token.fingerprint).await?;
+                let (stream, url) =
+                    mesh_link::connect_any(&urls, token.fingerprint, &Proxies::of_environment()).await.map_err(told)?;
                 let bearer = token.to_bare_text();
                 mesh_link::request(stream, &url.authority(), method, &path, Some(&bearer), body).await
             }
@@ -122,6 +126,17 @@ impl Reach {
             RequestError::Refused { refusal, .. } => Refused(refusal).into(),
             lost @ RequestError::Lost(_) => lost.into(),
         })
+    }
+}
+
+/// A proxy's refusal has a hint.
+fn told(error: LinkError) -> anyhow::Error {
+    match &error {
+        LinkError::Proxy { cause, .. } => Refused(Refusal::new(error.to_string(), cause.hint())).into(),
+        LinkError::Unreachable { .. }
+        | LinkError::NoUrl { .. }
+        | LinkError::OtherCoordinator { .. }
+        | LinkError::Tls { .. } => error.into(),
     }
 }
 

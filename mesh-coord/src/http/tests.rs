@@ -275,7 +275,7 @@ async fn raw_rubbish_ends_its_own_connection_only() {
         b"GET / HTTP/9.9\r\n\r\n",
         b"POST /v1/enrol HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
     ] {
-        let mut tls = mesh_link::connect(&world.url, world.fingerprint).await.unwrap();
+        let mut tls = mesh_link::connect(&world.url, world.fingerprint, &mesh_link::Proxies::none()).await.unwrap();
         tls.write_all(rubbish).await.unwrap();
         let mut answer = Vec::new();
         let _ = tls.read_to_end(&mut answer).await;
@@ -292,7 +292,7 @@ async fn raw_rubbish_ends_its_own_connection_only() {
 #[tokio::test]
 async fn the_certificate_is_the_fingerprints() {
     let world = World::new().await;
-    let other = mesh_link::connect(&world.url, Fingerprint([1; 32])).await;
+    let other = mesh_link::connect(&world.url, Fingerprint([1; 32]), &mesh_link::Proxies::none()).await;
     assert!(matches!(other, Err(LinkError::OtherCoordinator { .. })));
     assert_eq!(Token::parse(TokenKind::Join, &world.token(any(1)).await).unwrap().fingerprint, world.fingerprint);
 }

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use mesh_link::{LinkError, Method, RequestError, Url};
+use mesh_link::{LinkError, Method, Proxies, RequestError, Url};
 use mesh_proto::{
     Label, Range, endpoint,
     message::{Enrol, Enrolled, Info, PROTOCOL, Refusal, enrol_purpose},
@@ -31,6 +31,8 @@ pub(crate) struct Application {
     pub(crate) name: Label,
     /// Its provider.
     pub(crate) provider: Label,
+    /// The proxies that lead there.
+    pub(crate) proxies: Proxies,
     /// Whether it replaces the runner that has the name.
     pub(crate) replace: bool,
 }
@@ -151,12 +153,17 @@ async fn request_once<T: serde::de::DeserializeOwned>(
     path: &str,
     body: Option<&(impl serde::Serialize + Sync)>,
 ) -> Result<T, Failure> {
-    let (stream, url) =
-        mesh_link::connect_any(&wish.coordinators, wish.token.fingerprint).await.map_err(|error| match error {
+    let (stream, url) = mesh_link::connect_any(&wish.coordinators, wish.token.fingerprint, &wish.proxies)
+        .await
+        .map_err(|error| match error {
             LinkError::OtherCoordinator { .. } => Failure::Final(Refusal::new(
                 error.to_string(),
                 "the token was made by another coordinator: is the URL right, and the token current?",
             )),
+            LinkError::Proxy { ref cause, .. } => {
+                let refusal = Refusal::new(error.to_string(), cause.hint());
+                if cause.is_refusal() { Failure::Final(refusal) } else { Failure::Unreachable(refusal) }
+            }
             LinkError::Tls { error: ref cause, .. } if cause.kind() == io::ErrorKind::ConnectionReset => {
                 Failure::Lost(Refusal::new(error.to_string(), "try again; is that the coordinator's port?"))
             }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, str::FromStr as _};
 
-use mesh_link::Url;
+use mesh_link::{ProxyChoice, Url};
 use mesh_proto::{
     Label, PrivateKey, RunnerId,
     message::Refusal,
@@ -26,6 +26,8 @@ pub(crate) struct Identity {
     pub(crate) listen: Option<u16>,
     /// The endpoints of the last `--endpoint`.
     pub(crate) endpoints: Vec<SocketAddr>,
+    /// The proxy of the last `--proxy`, which holds no credentials.
+    pub(crate) proxy: Option<ProxyChoice>,
 }
 
 /// A runner's enrolment at a coordinator.
@@ -61,6 +63,8 @@ struct File {
     listen: Option<u16>,
     #[serde(default)]
     endpoints: Vec<SocketAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proxy: Option<ProxyChoice>,
     #[serde(default)]
     enrolment: Option<FileEnrolment>,
 }
@@ -89,7 +93,7 @@ impl Identity {
         let mut bytes = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *bytes).map_err(|e| Refusal::bare(format!("the system gives no randomness: {e}")))?;
         let private_key = PrivateKey::from_bytes(*bytes);
-        Ok(Self { private_key, enrolment: None, listen: None, endpoints: vec![] })
+        Ok(Self { private_key, enrolment: None, listen: None, endpoints: vec![], proxy: None })
     }
 
     /// Reads the identity in a state directory, if there is one.
@@ -116,7 +120,8 @@ impl Identity {
             }
             None => None,
         };
-        Ok(Some(Self { private_key, enrolment, listen: file.listen, endpoints: file.endpoints }))
+        let File { listen, endpoints, proxy, .. } = file;
+        Ok(Some(Self { private_key, enrolment, listen, endpoints, proxy }))
     }
 
     /// Writes it, unless the file has the same content already.
@@ -140,6 +145,7 @@ impl Identity {
             private_key: Zeroizing::new(self.private_key.to_file_text()),
             listen: self.listen,
             endpoints: self.endpoints.clone(),
+            proxy: self.proxy.clone(),
             enrolment,
         };
         state.write_changed(FILE, &file).map_err(|e| {
@@ -177,12 +183,14 @@ mod tests {
             fingerprint: Fingerprint([1; 32]),
         });
         identity.listen = Some(0);
+        identity.proxy = Some("@/etc/proxy".parse().unwrap());
         identity.save(&state).unwrap();
         let read = Identity::load(&state).unwrap().unwrap();
         let enrolment = read.enrolment.as_ref().unwrap();
         assert_eq!(read.private_key.public(), identity.private_key.public());
         assert_eq!((enrolment.runner, &*enrolment.name, read.listen), (RunnerId(7), "a", Some(0)));
         assert_eq!(enrolment.provider.as_deref(), Some("aws"));
+        assert_eq!(read.proxy, identity.proxy);
         let mode = std::fs::metadata(scratch.0.join(FILE)).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
         let debug = format!("{read:?}");

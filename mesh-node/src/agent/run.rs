@@ -93,7 +93,7 @@ pub(crate) async fn run(
 /// Starts the parts of the agent. It answers local requests once the instances of an earlier agent are taken up.
 async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Result<(Arc<Agent>, Sources), Refusal> {
     let Identity { private_key, enrolment, .. } = identity;
-    let Settings { listen, endpoints, offloads } = settings;
+    let Settings { listen, endpoints, proxies, offloads } = settings;
     let Some(Enrolment { runner, name, credential, coordinators, fingerprint, .. }) = enrolment else {
         return Err(Refusal::new("this machine has not joined", "mesh-node join URL TOKEN"));
     };
@@ -129,7 +129,7 @@ async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Resu
     };
     let names = known::Names::default();
     tokio::spawn(names.clone().follow(control.views()));
-    let target = Target { urls: coordinators.clone(), fingerprint, runner, credential: credential.to_text() };
+    let target = Target { urls: coordinators.clone(), proxies, fingerprint, runner, credential: credential.to_text() };
     let agent = Arc::new(Agent {
         state: state.clone(),
         left: Notify::new(),

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use mesh_link::{Proxies, ProxyChoice};
 use mesh_proto::message::Switches;
 
 use super::Identity;
@@ -17,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) listen: u16,
     /// The endpoints that the operator chose; none: the addresses of this machine's interfaces.
     pub(crate) endpoints: Vec<SocketAddr>,
+    /// The proxies that lead to the coordinator and to relays.
+    pub(crate) proxies: Proxies,
     /// The offloads that the operator leaves on.
     pub(crate) offloads: Switches,
 }
@@ -28,23 +31,41 @@ pub(crate) struct Flags {
     pub(crate) listen: Option<u16>,
     /// `--endpoint`; none: `auto`.
     pub(crate) endpoints: Option<Vec<SocketAddr>>,
+    /// `--proxy`.
+    pub(crate) proxy: Option<ProxyChoice>,
     /// Those that no flag disables.
     pub(crate) offloads: Switches,
 }
 
 impl Settings {
-    /// The settings in effect, of the three sources.
+    /// The settings in effect, of the three sources; a proxy that none of them names is the environment's. Reads a proxy's file.
     pub(crate) fn choose(flags: &Flags, file: &config::Agent, remembered: &Identity) -> Self {
         let (given, left) = (flags.offloads, file.offloads());
         let endpoints = flags.endpoints.as_ref().or(file.endpoints.as_ref()).unwrap_or(&remembered.endpoints);
         Self {
             listen: flags.listen.or(file.listen).or(remembered.listen).unwrap_or(DEFAULT_PORT),
             endpoints: endpoints.clone(),
+            proxies: proxies(flags.proxy.as_ref().or(file.proxy.as_ref()).or(remembered.proxy.as_ref())),
             offloads: Switches {
                 tun_gso: given.tun_gso && left.tun_gso,
                 udp_gso: given.udp_gso && left.udp_gso,
                 udp_gro: given.udp_gro && left.udp_gro,
             },
+        }
+    }
+}
+
+fn proxies(choice: Option<&ProxyChoice>) -> Proxies {
+    match Proxies::chosen(choice.unwrap_or(&ProxyChoice::Auto)) {
+        Ok(proxies) => {
+            if let Some(unused) = proxies.unused() {
+                tracing::warn!("{unused}");
+            }
+            proxies
+        }
+        Err(error) => {
+            tracing::warn!("until that is put right, and the agent started again, no proxy is used: {error}");
+            Proxies::none()
         }
     }
 }
@@ -67,9 +88,13 @@ impl Flags {
             let old = (!remembered.endpoints.is_empty()).then(|| remembered.endpoints != *file);
             (self.endpoints.as_ref().map(|given| given != file), old)
         });
+        let proxy = file.proxy.as_ref().map(|file| {
+            (self.proxy.as_ref().map(|given| given != file), remembered.proxy.as_ref().map(|old| old != file))
+        });
+        let proxy = proxy.and_then(|(given, old)| of("proxy", "--proxy", given, old));
         let listen = listen.and_then(|(given, old)| of("listen", "--listen", given, old));
         let endpoints = endpoints.and_then(|(given, old)| of("endpoints", "--endpoint", given, old));
-        listen.into_iter().chain(endpoints).collect()
+        listen.into_iter().chain(endpoints).chain(proxy).collect()
     }
 }
 
@@ -116,6 +141,25 @@ mod tests {
         assert_eq!(choose(None, "endpoints = []"), (vec![], 1));
         assert_eq!(choose(Some(vec![]), two), (vec![], 1));
         assert_eq!(choose(Some(named("192.0.2.1:1")), ""), (named("192.0.2.1:1"), 0));
+    }
+
+    #[test]
+    fn a_proxy_comes_from_the_flag_the_configuration_or_an_earlier_flag() {
+        let at = |text: &str| Some(text.parse::<ProxyChoice>().unwrap());
+        let choose = |given: Option<ProxyChoice>, text, old: Option<ProxyChoice>| {
+            let flags = Flags { proxy: given, ..Flags::default() };
+            let old = Identity { proxy: old, ..remembered(None, &[]) };
+            let settings = Settings::choose(&flags, &file(text), &old);
+            let leading = settings.proxies.leading_to("coord.invalid", 7443).map(ToString::to_string);
+            (leading.unwrap_or_default(), flags.against(&file(text), &old).len())
+        };
+        let two = "proxy = \"http://me:pw@two:1\"";
+        assert_eq!(choose(None, two, None), ("http://two:1".to_owned(), 0));
+        assert_eq!(choose(None, two, at("http://three:1")), ("http://two:1".to_owned(), 1));
+        assert_eq!(choose(None, "", at("http://three:1")), ("http://three:1".to_owned(), 0));
+        assert_eq!(choose(at("http://one:1"), two, at("http://one:1")), ("http://one:1".to_owned(), 1));
+        assert_eq!(choose(at("none"), two, at("none")), (String::new(), 1));
+        assert_eq!(choose(at("@/nonexistent/proxy"), "", None), (String::new(), 0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `mesh-node join`: makes this machine a runner, unless it is one, and runs its agent.
 
 mod error;
+mod proxy;
 
 use std::{
     convert::Infallible,
@@ -21,7 +22,10 @@ use mesh_proto::{
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
-use self::error::{EndpointArgumentError, JoinError, PlaceError};
+use self::{
+    error::{EndpointArgumentError, JoinError, PlaceError},
+    proxy::ProxyArgument,
+};
 use super::{
     Context,
     error::Expected,
@@ -61,6 +65,10 @@ pub(super) struct Join {
     /// remembers it
     #[arg(long, value_name = "ADDR:PORT", value_parser = Endpoint::parse)]
     endpoint: Vec<Endpoint>,
+    /// The HTTP proxy to the coordinator and to relays: http://HOST:PORT, @FILE with http://USER:PASSWORD@HOST:PORT in it, `none`, or
+    /// `auto`, the default: $HTTPS_PROXY. The agent remembers it
+    #[arg(long, value_name = "PROXY", value_parser = ProxyArgument::parse)]
+    proxy: Option<ProxyArgument>,
     /// Replace the runner that has the same name
     #[arg(long)]
     replace: bool,
@@ -154,7 +162,7 @@ impl Join {
             Some(identity) => identity,
             None => Identity::new()?,
         };
-        let settings = self.settings(state, &mut identity);
+        let settings = self.settings(state, &mut identity)?;
         warn_of_unusable(&settings.endpoints);
         let runtime = runtime()?;
         let ended = runtime.block_on(async {
@@ -168,7 +176,7 @@ impl Join {
                 }
                 Purpose::Run
             } else {
-                let wish = match self.application(variable) {
+                let wish = match self.application(variable, &settings) {
                     Err(error @ JoinError::Nothing) => {
                         return Err(context.agent().of_root().map_or_else(|| error.into(), Failure::from));
                     }
@@ -194,17 +202,20 @@ impl Join {
     }
 
     /// The agent's settings. The flags that are remembered are stored in the identity.
-    fn settings(&self, state: &StateDir, identity: &mut Identity) -> Settings {
+    fn settings(&self, state: &StateDir, identity: &mut Identity) -> Result<Settings, JoinError> {
         let at = |endpoint: &Endpoint| match endpoint {
             Endpoint::At(address) => Some(*address),
             Endpoint::Auto => None,
         };
+        let proxy = self.proxy.as_ref().map(ProxyArgument::choice).transpose()?;
         let flags = Flags {
             listen: self.listen,
+            proxy,
             endpoints: (!self.endpoint.is_empty()).then(|| self.endpoint.iter().filter_map(at).collect()),
             offloads: Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro },
         };
         identity.listen = flags.listen.or(identity.listen);
+        identity.proxy = flags.proxy.clone().or(identity.proxy.take());
         if let Some(endpoints) = &flags.endpoints {
             identity.endpoints.clone_from(endpoints);
         }
@@ -215,7 +226,8 @@ impl Join {
         for line in flags.against(&file, identity) {
             tracing::warn!(configuration = %Config::path(state).display(), "{line}");
         }
-        Settings::choose(&flags, &file, identity)
+        proxy::warn_of_open(&Config::path(state), &file, &flags, identity);
+        Ok(Settings::choose(&flags, &file, identity))
     }
 
     /// The URLs and the token that were given.
@@ -259,7 +271,7 @@ impl Join {
         Ok(())
     }
 
-    fn application(&self, variable: Option<Zeroizing<String>>) -> Result<Application, JoinError> {
+    fn application(&self, variable: Option<Zeroizing<String>>, settings: &Settings) -> Result<Application, JoinError> {
         let (urls, token) = self.given()?;
         let argument = match (token, variable) {
             (Some(argument), _) => argument.clone(),
@@ -283,7 +295,8 @@ impl Join {
             Some(provider) => provider.clone(),
             None => "default".parse()?,
         };
-        Ok(Application { coordinators, token, name, provider, replace: self.replace })
+        let proxies = settings.proxies.clone();
+        Ok(Application { coordinators, token, name, provider, proxies, replace: self.replace })
     }
 }
 

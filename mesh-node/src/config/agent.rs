@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use mesh_link::ProxyChoice;
 use mesh_proto::message::Switches;
 use serde::Deserialize;
 
@@ -16,6 +17,8 @@ pub(crate) struct Agent {
     pub(crate) listen: Option<u16>,
     /// The addresses at which other runners reach this one; none: those of its interfaces.
     pub(crate) endpoints: Option<Vec<SocketAddr>>,
+    /// The proxy to the coordinator and to relays.
+    pub(crate) proxy: Option<ProxyChoice>,
     /// TCP super-packets on mesh0.
     tun_gso: bool,
     /// `UDP_SEGMENT` on send.
@@ -27,7 +30,7 @@ pub(crate) struct Agent {
 impl Default for Agent {
     fn default() -> Self {
         let Switches { tun_gso, udp_gso, udp_gro } = Switches::default();
-        Self { listen: None, endpoints: None, tun_gso, udp_gso, udp_gro }
+        Self { listen: None, endpoints: None, proxy: None, tun_gso, udp_gso, udp_gro }
     }
 }
 
@@ -82,11 +85,25 @@ mod tests {
             assert_eq!(agent.endpoints.is_some(), listen.is_some());
             assert!(agent.offloads().tun_gso && agent.offloads().udp_gso);
         }
-        for text in
-            ["[agent]\nlisten = 65536\n", "[agent]\nlistne = 1\n", "[agent]\nendpoints = [\"here\"]\n", "[agent\n"]
-        {
+        for text in [
+            "[agent]\nlisten = 65536\n",
+            "[agent]\nlistne = 1\n",
+            "[agent]\nendpoints = [\"here\"]\n",
+            "[agent]\nproxy = \"socks5://me:hunter2@p\"\n",
+            "[agent\n",
+        ] {
             fs::write(scratch.0.join(FILE), text).unwrap();
-            assert!(matches!(Config::agent(&state), Err(ConfigError::Invalid { .. })), "{text}");
+            let error = Config::agent(&state).unwrap_err();
+            assert!(matches!(error, ConfigError::Invalid { .. }), "{text}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_proxy_is_read_and_its_password_is_in_no_debug_output() {
+        let agent: Agent = toml::from_str("proxy = \"http://me:hunter2@p:3128\"").unwrap();
+        assert!(agent.proxy.as_ref().unwrap().has_credentials() && !format!("{agent:?}").contains("hunter2"));
+        let agent: Agent = toml::from_str("proxy = \"none\"").unwrap();
+        assert_eq!(agent.proxy, Some(ProxyChoice::None));
     }
 }

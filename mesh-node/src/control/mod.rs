@@ -20,7 +20,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use mesh_link::Url;
+use mesh_link::{Proxies, Url};
 use mesh_proto::{
     RunnerId, View,
     message::{Answer, Ask, Have, Held, Refusal, Switches},
@@ -41,6 +41,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Target {
     /// The coordinator's URLs, at least one.
     pub(crate) urls: Vec<Url>,
+    /// The proxies that lead there.
+    pub(crate) proxies: Proxies,
     /// The fingerprint of the coordinator's key.
     pub(crate) fingerprint: Fingerprint,
     /// This runner.

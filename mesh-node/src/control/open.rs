@@ -26,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// If the coordinator is unreachable, is another one, or refuses.
 pub(super) async fn open(target: &Target) -> Result<(WebSocketStream<mesh_link::Stream>, Url), Trouble> {
-    let (stream, url) = mesh_link::connect_any(&target.urls, target.fingerprint).await?;
+    let (stream, url) = mesh_link::connect_any(&target.urls, target.fingerprint, &target.proxies).await?;
     let request = match request(target, &url) {
         Ok(request) => request,
         Err(error) => return Err(Trouble::Request { url, error }),

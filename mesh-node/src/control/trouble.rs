@@ -39,6 +39,7 @@ impl Hint for Trouble {
             Self::Link(LinkError::Unreachable { .. } | LinkError::NoUrl { .. }) => {
                 "is the coordinator running, and reachable from this machine?"
             }
+            Self::Link(LinkError::Proxy { cause, .. }) => cause.hint(),
             Self::Link(LinkError::OtherCoordinator { .. }) => {
                 "was its data directory lost or replaced? Then runners have to join again, with a new state directory"
             }

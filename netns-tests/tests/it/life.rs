@@ -182,8 +182,10 @@ fn a_name_whose_first_address_swallows_packets_costs_no_connection() {
         fs::write("/run/hosts", "10.0.1.1 coord.example\nfd00:1::1 coord.example\n").expect("a hosts file");
         let other = world.machine("other", Stack::Dual);
         let mut command = other.prepare(&["join", "https://coord.example:7443", &coordinator.token(&["--any"])]);
-        command.env("HTTPS_PROXY", "http://proxy.example:3128");
-        run(command).refused(&["10.0.1.1:7443", "[fd00:1::1]:7443", "mesh uses no proxy"]);
+        command.env("ALL_PROXY", "socks5h://me:secret@proxy.example:1080");
+        let refused =
+            run(command).refused(&["10.0.1.1:7443", "[fd00:1::1]:7443", "the proxy in $ALL_PROXY is not used"]);
+        assert!(!refused.stderr.contains("secret"), "{}", refused.stderr);
     });
 }
 

@@ -30,6 +30,7 @@ mod mtu;
 mod names;
 mod nat;
 mod operators;
+mod proxy;
 mod refusals;
 mod relays;
 mod replicas;

@@ -1,12 +1,22 @@
 //! Connections to a coordinator: TLS pinned to its key, and one HTTP request at a time over it or over its Unix
-//! socket. The agent and the coordinator's command line use it, as the only clients of the API.
+//! socket. The agent and the coordinator's command line use it, as the only clients of the API. Also connections to
+//! relays, by TCP and TLS. Both kinds go through an HTTP proxy where one applies.
 
+mod carrier;
+mod connect;
+mod dial;
 mod http;
+#[cfg(test)]
+mod lab;
 mod pin;
+mod place;
 mod proxy;
 mod race;
 mod url;
 
+pub use carrier::{Carrier, CarrierError, Via, carrier};
+pub use connect::{LinkError, Stream, connect, connect_any};
 pub use http::{Method, RequestError, request};
-pub use pin::{LinkError, Stream, connect, connect_any, fingerprint_of};
+pub use pin::fingerprint_of;
+pub use proxy::{Proxies, Proxy, ProxyChoice, ProxyError, ProxyParseError, ProxyTrouble};
 pub use url::{Url, UrlError};

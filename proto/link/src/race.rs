@@ -1,4 +1,4 @@
-//! Tries the addresses of all URLs until one works (RFC 8305, "Happy Eyeballs"), so that an unreachable address costs
+//! Tries the addresses of all places until one works (RFC 8305, "Happy Eyeballs"), so that an unreachable address costs
 //! a quarter of a second instead of the connection.
 
 use std::{collections::VecDeque, fmt::Write as _, io, net::SocketAddr, time::Duration};
@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::Url;
+use crate::place::Place;
 
 /// After this long without an answer from one address, the next one is tried in addition (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -17,14 +17,14 @@ const STAGGER: Duration = Duration::from_millis(250);
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long one address, or the resolver, may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
-/// The most addresses of one URL that are tried.
+/// The most addresses of one place that are tried.
 const MOST: usize = 16;
 
 /// A failed address.
 #[derive(Debug)]
 pub(crate) struct Failed<E> {
-    /// The index of its URL.
-    pub(crate) url: usize,
+    /// The index of its place.
+    pub(crate) place: usize,
     /// The address; `None` if the name has none.
     pub(crate) address: Option<SocketAddr>,
     /// The reason.
@@ -39,15 +39,15 @@ pub(crate) enum Why<E> {
     Attempt(E),
 }
 
-/// The end of an attempt: its result and the index of its URL, or its failure and whether it was the address's first
+/// The end of an attempt: its result and the index of its place, or its failure and whether it was the address's first
 /// attempt.
 type Ended<T, E> = Result<(T, usize), (Failed<E>, bool)>;
 
-/// Makes the attempt at every address until one succeeds. Returns the result and the index of the URL.
+/// Makes the attempt at every address until one succeeds. Returns the result and the index of the place.
 ///
 /// # Errors
 /// All failures, if none succeeds.
-pub(crate) async fn race<T, E, A, F>(urls: &[Url], attempt: A) -> Result<(T, usize), Vec<Failed<E>>>
+pub(crate) async fn race<T, E, A, F>(places: &[Place], attempt: A) -> Result<(T, usize), Vec<Failed<E>>>
 where
     T: Send + 'static,
     E: Send + 'static,
@@ -55,17 +55,17 @@ where
     F: Future<Output = Result<T, E>> + Send + 'static,
 {
     let (mut resolving, mut running) = (JoinSet::new(), JoinSet::<Ended<T, E>>::new());
-    for (url, place) in urls.iter().map(|url| (url.host().to_owned(), url.port())).enumerate() {
-        resolving.spawn(async move { (url, resolve(place).await) });
+    for (index, place) in places.iter().map(|place| (place.host().to_owned(), place.port())).enumerate() {
+        resolving.spawn(async move { (index, resolve(place).await) });
     }
     let (mut waiting, mut again, mut failures) = (VecDeque::new(), VecDeque::new(), Vec::new());
     let (mut due, mut first_tries) = (Instant::now(), 0_usize);
-    let start = |(url, address): (usize, SocketAddr), first: bool, running: &mut JoinSet<Ended<T, E>>| {
-        let attempt = timeout(LIMIT, attempt(url, address));
+    let start = |(place, address): (usize, SocketAddr), first: bool, running: &mut JoinSet<Ended<T, E>>| {
+        let attempt = timeout(LIMIT, attempt(place, address));
         running.spawn(async move {
-            let failed = |why| (Failed { url, address: Some(address), why }, first);
+            let failed = |why| (Failed { place, address: Some(address), why }, first);
             match attempt.await {
-                Ok(Ok(won)) => Ok((won, url)),
+                Ok(Ok(won)) => Ok((won, place)),
                 Ok(Err(error)) => Err(failed(Why::Attempt(error))),
                 Err(_) => Err(failed(Why::System(slow()))),
             }
@@ -79,28 +79,28 @@ where
                 Ok(Err((failed, first))) => {
                     first_tries -= usize::from(first);
                     if let Some(address) = failed.address {
-                        again.push_back((Instant::now() + AGAIN, (failed.url, address)));
+                        again.push_back((Instant::now() + AGAIN, (failed.place, address)));
                     }
                     note(&mut failures, failed);
                     due = Instant::now();
                 }
-                Err(error) => failures.push(Failed { url: 0, address: None, why: Why::System(error) }),
+                Err(error) => failures.push(Failed { place: 0, address: None, why: Why::System(error) }),
             },
             Some(resolved) = resolving.join_next(), if !resolving.is_empty() => match flat(resolved) {
-                Ok((url, Ok(addresses))) => waiting.extend(addresses.into_iter().map(|address| (url, address))),
-                Ok((url, Err(error))) => failures.push(Failed { url, address: None, why: Why::System(error) }),
-                Err(error) => failures.push(Failed { url: 0, address: None, why: Why::System(error) }),
+                Ok((place, Ok(addresses))) => waiting.extend(addresses.into_iter().map(|address| (place, address))),
+                Ok((place, Err(error))) => failures.push(Failed { place, address: None, why: Why::System(error) }),
+                Err(error) => failures.push(Failed { place: 0, address: None, why: Why::System(error) }),
             },
             () = sleep_until(due), if !waiting.is_empty() => {
-                if let Some(place) = waiting.pop_front() {
+                if let Some(next) = waiting.pop_front() {
                     first_tries += 1;
-                    start(place, true, &mut running);
+                    start(next, true, &mut running);
                 }
                 due = Instant::now() + STAGGER;
             }
             () = sleep_until(retry), if first_tries > 0 && !again.is_empty() => {
-                if let Some((_, place)) = again.pop_front() {
-                    start(place, false, &mut running);
+                if let Some((_, next)) = again.pop_front() {
+                    start(next, false, &mut running);
                 }
             }
             else => return Err(failures),
@@ -110,7 +110,8 @@ where
 
 /// The last failure of each address.
 fn note<E>(failures: &mut Vec<Failed<E>>, failed: Failed<E>) {
-    failures.retain(|before| before.address.is_none() || (before.url, before.address) != (failed.url, failed.address));
+    failures
+        .retain(|before| before.address.is_none() || (before.place, before.address) != (failed.place, failed.address));
     failures.push(failed);
 }
 

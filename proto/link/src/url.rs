@@ -1,8 +1,10 @@
 //! A coordinator's URL.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::place::{Place, PlaceError};
 
 /// The default port of a coordinator.
 const DEFAULT_PORT: u16 = 7443;
@@ -10,10 +12,7 @@ const DEFAULT_PORT: u16 = 7443;
 /// `https://HOST[:PORT]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct Url {
-    host: String,
-    port: u16,
-}
+pub struct Url(Place);
 
 /// An invalid URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,23 +26,23 @@ impl Url {
     /// The host: a name or an address, IPv6 without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
-        &self.host
+        self.0.host()
     }
 
     /// The TCP port.
     #[must_use]
     pub const fn port(&self) -> u16 {
-        self.port
+        self.0.port()
+    }
+
+    pub(crate) const fn place(&self) -> &Place {
+        &self.0
     }
 
     /// `HOST:PORT`, as in HTTP's `Host` (RFC 9110 §7.2).
     #[must_use]
     pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        self.0.to_string()
     }
 }
 
@@ -58,34 +57,7 @@ impl FromStr for Url {
         if rest.contains('/') {
             return Err(refuse("a path follows the host, and a coordinator has none"));
         }
-        let (host, port) = if let Some(rest) = rest.strip_prefix('[') {
-            let (address, after) = rest.split_once(']').ok_or_else(|| refuse("a `]` is missing"))?;
-            if !matches!(address.parse(), Ok(IpAddr::V6(_))) {
-                return Err(refuse("there is no IPv6 address between the brackets"));
-            }
-            match after.strip_prefix(':') {
-                Some(port) => (address, Some(port)),
-                None if after.is_empty() => (address, None),
-                None => return Err(refuse("something other than a port follows the address")),
-            }
-        } else {
-            match rest.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (rest, None),
-            }
-        };
-        let port = match port {
-            None => DEFAULT_PORT,
-            Some(port) => match port.parse() {
-                Ok(port) if port != 0 => port,
-                _ => return Err(refuse("the port is not a number from 1 to 65535")),
-            },
-        };
-        let is_host = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);
-        if host.is_empty() || !host.bytes().all(is_host) {
-            return Err(refuse("the host is missing or holds other characters than a name or an address has"));
-        }
-        Ok(Self { host: host.to_owned(), port })
+        Place::parse(rest, Some(DEFAULT_PORT)).map(Self).map_err(|PlaceError(why)| refuse(why))
     }
 }
 

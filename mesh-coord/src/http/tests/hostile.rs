@@ -34,7 +34,7 @@ async fn ended(mut tcp: TcpStream) {
 
 /// The coordinator's answer to these bytes, until it closes the connection or has sent `until`.
 async fn answer(world: &World, request: &[u8], until: &str) -> String {
-    let mut tls = mesh_link::connect(&world.url, world.fingerprint).await.unwrap();
+    let mut tls = mesh_link::connect(&world.url, world.fingerprint, &mesh_link::Proxies::none()).await.unwrap();
     // The coordinator may close it before all is written.
     let _ = tls.write_all(request).await;
     let mut heard = Vec::new();
@@ -193,7 +193,7 @@ async fn a_token_for_large_requests_leaves_room_for_other_tokens() {
     let quiet = world.token(NewPurpose::Admin { team: Some(crate::testing::label("quiet")) }).await;
     let mut open = Vec::new();
     for _ in 0..40 {
-        let mut tls = mesh_link::connect(&world.url, world.fingerprint).await.unwrap();
+        let mut tls = mesh_link::connect(&world.url, world.fingerprint, &mesh_link::Proxies::none()).await.unwrap();
         let head = format!(
             "POST /v1/admin/command HTTP/1.1\r\nhost: c\r\nauthorization: Bearer {loud}\r\n\
              content-type: application/json\r\ncontent-length: 1048576\r\n\r\n{{"

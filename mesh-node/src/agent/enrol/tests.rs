@@ -69,6 +69,7 @@ async fn coordinator(info: Info, react: Reaction) -> Application {
         token: Token { kind: TokenKind::Join, fingerprint, id: TokenId(1), secret, urls: vec![] },
         name: "a".parse().unwrap(),
         provider: "here".parse().unwrap(),
+        proxies: Proxies::none(),
         replace: false,
     }
 }

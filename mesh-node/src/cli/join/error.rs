@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, io};
 
-use mesh_link::UrlError;
+use mesh_link::{ProxyParseError, UrlError};
 use mesh_proto::{
     Label,
     endpoint::EndpointError,
@@ -43,6 +43,8 @@ pub(super) enum JoinError {
     /// A name is no label.
     #[error(transparent)]
     Name(#[from] NameError),
+    #[error("--proxy: {0}")]
+    Proxy(#[from] ProxyArgumentError),
     #[error("the host's name, {}, is unusable as a runner's name", .0.display())]
     HostName(OsString),
 }
@@ -67,6 +69,10 @@ impl Hint for JoinError {
             Self::UrlInToken(_) => "give the URL before the token",
             Self::UnreadableToken { .. } => "give it as `-` (standard input), as @FILE, or in $MESH_TOKEN",
             Self::InvalidToken(_) => "`mesh-coord token create` makes a join token; copy it whole",
+            Self::Proxy(ProxyArgumentError::Credentials) => {
+                "write it to a file of mode 600 and give --proxy @FILE, or put it into agent.proxy of the configuration"
+            }
+            Self::Proxy(ProxyArgumentError::Form(_)) => "--proxy http://HOST:PORT, @FILE, none or auto",
             Self::Name(_) | Self::HostName(_) => "choose one: --name NAME",
         };
         Some(hint.into())
@@ -92,4 +98,13 @@ pub(super) enum EndpointArgumentError {
     /// No peer could use it.
     #[error("it {0}: name an address of this machine that other runners reach")]
     Unusable(#[from] EndpointError),
+}
+
+/// Why an argument is no proxy. It may hold a password and is not quoted.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum ProxyArgumentError {
+    #[error("every user of this machine can read a password among the arguments")]
+    Credentials,
+    #[error(transparent)]
+    Form(ProxyParseError),
 }

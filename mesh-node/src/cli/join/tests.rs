@@ -40,6 +40,7 @@ fn a_runner_keeps_its_provider_and_another_one_is_refused() {
             provider: given.map(label),
             listen: None,
             endpoint: vec![],
+            proxy: None,
             replace: false,
             enrol_only: false,
             no_tun_gso: false,

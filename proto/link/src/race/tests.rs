@@ -5,21 +5,21 @@ use std::sync::{
 
 use super::*;
 
-fn urls(texts: &[&str]) -> Vec<Url> {
+fn places(texts: &[&str]) -> Vec<Place> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_address_that_swallows_packets_costs_less_than_a_second() {
     let begun = Instant::now();
-    let urls = urls(&["https://192.0.2.1", "https://192.0.2.2", "https://192.0.2.3"]);
-    let attempt = |url, _| async move {
-        if url < 2 {
+    let places = places(&["192.0.2.1:7443", "192.0.2.2:7443", "192.0.2.3:7443"]);
+    let attempt = |place, _| async move {
+        if place < 2 {
             std::future::pending::<()>().await;
         }
         Ok::<_, io::Error>("up")
     };
-    assert_eq!(race(&urls, attempt).await.unwrap(), ("up", 2));
+    assert_eq!(race(&places, attempt).await.unwrap(), ("up", 2));
     assert_eq!(begun.elapsed().as_millis(), 2 * STAGGER.as_millis());
 }
 
@@ -27,7 +27,7 @@ async fn an_address_that_swallows_packets_costs_less_than_a_second() {
 async fn an_address_that_refuses_costs_nothing_and_every_failure_is_named() {
     let begun = Instant::now();
     let refuse = |_, _| async { Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionRefused)) };
-    let failures = race(&urls(&["https://192.0.2.1:1", "https://[2001:db8::1]:2"]), refuse).await.unwrap_err();
+    let failures = race(&places(&["192.0.2.1:1", "[2001:db8::1]:2"]), refuse).await.unwrap_err();
     assert_eq!(begun.elapsed(), Duration::ZERO);
     let text = words(&failures);
     assert!(text.contains("192.0.2.1:1: connection refused; [2001:db8::1]:2: connection refused"), "{text}");
@@ -36,15 +36,15 @@ async fn an_address_that_refuses_costs_nothing_and_every_failure_is_named() {
 #[tokio::test(start_paused = true)]
 async fn one_that_is_only_slow_wins_all_the_same_and_no_attempt_lasts_for_ever() {
     let tries = Arc::new(AtomicU32::new(0));
-    let slow = |url, _| {
+    let slow = |place, _| {
         let tries = Arc::clone(&tries);
         async move {
             tries.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_secs(if url == 0 { 5 } else { 60 })).await;
+            tokio::time::sleep(Duration::from_secs(if place == 0 { 5 } else { 60 })).await;
             Ok::<_, io::Error>(())
         }
     };
-    let two = urls(&["https://192.0.2.1", "https://192.0.2.2"]);
+    let two = places(&["192.0.2.1:7443", "192.0.2.2:7443"]);
     assert_eq!(race(&two, slow).await.unwrap(), ((), 0));
     assert_eq!(tries.load(Ordering::Relaxed), 2);
     let begun = Instant::now();
@@ -56,14 +56,14 @@ async fn one_that_is_only_slow_wins_all_the_same_and_no_attempt_lasts_for_ever()
 #[tokio::test(start_paused = true)]
 async fn a_coordinator_that_comes_back_is_found_while_another_address_is_waited_for() {
     let begun = Instant::now();
-    let attempt = |url, _| async move {
-        match url {
+    let attempt = |place, _| async move {
+        match place {
             0 => std::future::pending().await,
             _ if begun.elapsed() < Duration::from_secs(3) => Err(io::Error::from(io::ErrorKind::ConnectionRefused)),
             _ => Ok("back"),
         }
     };
-    let two = urls(&["https://192.0.2.1", "https://192.0.2.2"]);
+    let two = places(&["192.0.2.1:7443", "192.0.2.2:7443"]);
     assert_eq!(race(&two, attempt).await.unwrap(), ("back", 1));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
