@@ -104,6 +104,12 @@ impl FromStr for RelaySecret {
 pub struct Pseudonym([u8; 16]);
 
 impl Pseudonym {
+    /// The bytes, of which any part tells pseudonyms apart as well as its length allows.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// Reads the name of a credential: until when it holds, in seconds since 1970, and whose it is.
     ///
     /// # Errors
