@@ -312,7 +312,8 @@ impl World {
                 };
                 let stride = bytes.len();
                 self.engine(id, |engine, said| {
-                    engine.handle_udp(&Datagrams { from, local: None, bytes: &bytes, stride }, now, said);
+                    let received = Datagrams { from: from.into(), local: None, bytes: &bytes, stride, skip: 0 };
+                    engine.handle_udp(&received, now, said);
                     engine.flush(said);
                 })
             }

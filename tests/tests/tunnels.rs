@@ -163,7 +163,13 @@ impl Pair {
                 self.datagrams += 1;
                 if !self.cut {
                     let (to, stride) = (1 - from, datagram.len());
-                    let received = Datagrams { from: endpoint(from as u64), local: None, bytes: &datagram, stride };
+                    let received = Datagrams {
+                        from: endpoint(from as u64).into(),
+                        local: None,
+                        bytes: &datagram,
+                        stride,
+                        skip: 0,
+                    };
                     self.engines[to].handle_udp(&received, now, &mut self.sinks[to]);
                 }
             }

@@ -9,8 +9,10 @@ use mesh_proto::{InstanceId, PrivateKey, RunnerId};
 
 use self::core::Core;
 use crate::{
-    Denied, Failing, InstanceReport, Map, PeerReport, PinMemory, Port, Reason, Report, Sink, Switches, cx::Cx,
-    drop::Drops, outbox::AddressPair, route::canonical,
+    Denied, Failing, Hop, InstanceReport, Map, PeerReport, PinMemory, Port, Reason, Report, Sink, Switches,
+    cx::Cx,
+    drop::Drops,
+    hop::{Way, canonical},
 };
 
 mod choose;
@@ -37,13 +39,15 @@ pub struct Engine {
 #[derive(Debug, Clone, Copy)]
 pub struct Datagrams<'a> {
     /// The sender.
-    pub from: SocketAddr,
+    pub from: Hop,
     /// The machine's address that they were sent to, if known: answers leave from it.
     pub local: Option<IpAddr>,
     /// The datagrams, one after another.
     pub bytes: &'a [u8],
     /// The length of each datagram in bytes; the last one may be shorter.
     pub stride: usize,
+    /// The bytes at the beginning of each datagram that the engine ignores: a relay's header.
+    pub skip: usize,
 }
 
 impl Engine {
@@ -76,9 +80,10 @@ impl Engine {
     /// Handles received datagrams.
     pub fn handle_udp(&mut self, received: &Datagrams<'_>, now: Instant, sink: &mut impl Sink) {
         let (core, mut cx) = self.begin(now, sink);
-        let Datagrams { from, local, bytes, stride } = *received;
-        let back = AddressPair { to: canonical(from), from: local.map(|local| local.to_canonical()) };
+        let Datagrams { from, local, bytes, stride, skip } = *received;
+        let back = Way { to: from.canonical(), from: local.map(|local| local.to_canonical()) };
         for datagram in bytes.chunks(stride.max(1)) {
+            let datagram = datagram.get(skip..).unwrap_or_default();
             if let Err(reason) = core.take_from_udp(back, datagram, &mut cx) {
                 cx.drops.count(reason);
             }

@@ -22,6 +22,7 @@ mod drop;
 mod engine;
 mod filter;
 mod flow;
+mod hop;
 mod index;
 mod limit;
 mod map;
@@ -51,6 +52,7 @@ mod vnet;
 pub use drop::Reason;
 pub use engine::{Datagrams, Engine};
 pub use flow::{PIN_MEMORY, PinMemory};
+pub use hop::Hop;
 pub use map::Map;
 pub use mesh_proto::message::Switches;
 pub use segment::split;
@@ -67,9 +69,12 @@ pub const TUN_BUFFER: usize = VNET + 65535;
 /// The most bytes in one message from a UDP socket, with or without `UDP_GRO`. A receive buffer has to have this length.
 pub const UDP_BUFFER: usize = 65535;
 
+/// The bytes before each datagram that goes by a relay: room for the header of ChannelData (RFC 8656 §12.4).
+pub const HEADROOM: usize = 4;
+
 /// The most datagrams in one [`Sink::send`], which every kernel with `UDP_SEGMENT` accepts (`UDP_MAX_SEGMENTS`, 64 at
 /// first and 128 later).
 pub const MAX_SEGMENTS: usize = 64;
 
-/// The most bytes in one [`Sink::send`]: the longest UDP payload over IPv4.
+/// The most bytes in one [`Sink::send`] or [`Sink::send_relayed`]: the longest UDP payload over IPv4.
 pub const MAX_BATCH: usize = 65507;

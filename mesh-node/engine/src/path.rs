@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{outbox::AddressPair, route::canonical};
+use crate::hop::{Hop, Way, canonical};
 
 mod reach;
 
@@ -29,7 +29,7 @@ pub(crate) struct Path {
 struct Hints {
     /// The source of an initiation that no data has followed yet. An attacker may have replayed it, so that it is only
     /// one more address to try.
-    claimed: Option<AddressPair>,
+    claimed: Option<Way>,
     /// The address of this machine that the runner sends to from its endpoint.
     local: Option<IpAddr>,
     /// Of the path to the endpoint.
@@ -72,27 +72,31 @@ impl Path {
     }
 
     /// Notes the way back to the sender of an initiation.
-    pub(crate) fn claim(&mut self, pair: AddressPair) {
-        self.hints.get_or_insert_default().claimed = Some(pair);
+    pub(crate) fn claim(&mut self, way: Way) {
+        if !way.to.is_relayed() {
+            self.hints.get_or_insert_default().claimed = Some(way);
+        }
     }
 
-    /// Notes the way back to the authenticated runner. Returns whether the endpoint is new.
+    /// Notes the way back to the authenticated runner. Returns the endpoint if it is new. What comes by a relay moves
+    /// nothing.
     #[inline]
-    pub(crate) fn confirm(&mut self, pair: AddressPair) -> bool {
-        if self.local() != pair.from {
-            self.hints.get_or_insert_default().local = pair.from;
+    pub(crate) fn confirm(&mut self, way: Way) -> Option<SocketAddr> {
+        let to = way.to.direct()?;
+        if self.local() != way.from {
+            self.hints.get_or_insert_default().local = way.from;
         }
-        if self.authenticated && self.endpoint == Some(pair.to) {
-            return false;
+        if self.authenticated && self.endpoint == Some(to) {
+            return None;
         }
         if let Some(hints) = &mut self.hints {
             hints.claimed = None;
-            if self.endpoint != Some(pair.to) {
+            if self.endpoint != Some(to) {
                 hints.reach.leave();
             }
         }
-        (self.endpoint, self.authenticated) = (Some(pair.to), true);
-        true
+        (self.endpoint, self.authenticated) = (Some(to), true);
+        Some(to)
     }
 
     /// The endpoint is another one, or none.
@@ -147,25 +151,25 @@ impl Path {
         self.hints.as_ref()?.local
     }
 
-    fn claimed(&self) -> Option<AddressPair> {
+    fn claimed(&self) -> Option<Way> {
         self.hints.as_ref()?.claimed
     }
 
-    /// The addresses for packets.
+    /// Where packets go.
     #[inline]
-    pub(crate) fn addresses(&self) -> Option<AddressPair> {
-        Some(AddressPair { to: self.endpoint?, from: self.local() })
+    pub(crate) fn way(&self) -> Option<Way> {
+        Some(Way { to: Hop::Direct(self.endpoint?), from: self.local() })
     }
 
-    /// The addresses for a handshake to one of the candidates.
-    pub(crate) fn addresses_to(&self, to: SocketAddr) -> AddressPair {
-        let known = self.addresses().into_iter().chain(self.claimed()).find(|pair| pair.to == to);
+    /// Where a handshake to one of the candidates goes.
+    pub(crate) fn way_to(&self, to: SocketAddr) -> Way {
+        let known = self.way().into_iter().chain(self.claimed()).find(|way| way.to == Hop::Direct(to));
         known.unwrap_or(to.into())
     }
 
     /// The addresses that were never proven.
     pub(crate) fn unproven(&self, candidates: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
-        let claimed = self.claimed().map(|pair| pair.to).filter(|at| !holds(candidates, *at));
+        let claimed = self.claimed().and_then(|way| way.to.direct()).filter(|at| !holds(candidates, *at));
         claimed.into_iter().chain(tried(candidates)).filter(|at| Some(*at) != self.endpoint)
     }
 
@@ -222,7 +226,7 @@ mod tests {
         assert_eq!(unproven(&path, &candidates), [at(1), at(2)]);
         assert_eq!(all(&path, &candidates), [at(9), at(1), at(2)]);
         assert_eq!(path.authenticated(), None, "what an earlier run knew is a guess");
-        assert!(path.confirm(at(2).into()) && !path.confirm(at(2).into()));
+        assert_eq!((path.confirm(at(2).into()), path.confirm(at(2).into())), (Some(at(2)), None));
         path.recall(at(9));
         assert_eq!(unproven(&path, &candidates), [at(1)], "this run knows better");
         assert_eq!(all(&path, &candidates), [at(2), at(1)]);
@@ -286,16 +290,22 @@ mod tests {
     fn answers_leave_from_the_address_that_was_asked() {
         let (asked, other): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         let mut path = Path::default();
-        path.claim(AddressPair { to: at(7), from: Some(other) });
-        assert_eq!(path.addresses_to(at(7)).from, Some(other));
-        assert!(path.confirm(AddressPair { to: at(1), from: Some(asked) }));
-        assert_eq!(
-            (path.addresses(), path.addresses_to(at(2))),
-            (Some(AddressPair { to: at(1), from: Some(asked) }), at(2).into())
-        );
-        assert!(!path.confirm(AddressPair { to: at(1), from: Some(other) }), "its place is no news");
-        assert_eq!(path.addresses_to(at(1)).from, Some(other), "ours is");
+        path.claim(Way { to: at(7).into(), from: Some(other) });
+        assert_eq!(path.way_to(at(7)).from, Some(other));
+        assert!(path.confirm(Way { to: at(1).into(), from: Some(asked) }).is_some());
+        assert_eq!((path.way(), path.way_to(at(2))), (Some(Way { to: at(1).into(), from: Some(asked) }), at(2).into()));
+        assert_eq!(path.confirm(Way { to: at(1).into(), from: Some(other) }), None, "its place is no news");
+        assert_eq!(path.way_to(at(1)).from, Some(other), "ours is");
         path.forget_local();
-        assert_eq!(path.addresses(), Some(at(1).into()));
+        assert_eq!(path.way(), Some(at(1).into()));
+    }
+    #[test]
+    fn what_comes_by_a_relay_moves_nothing() {
+        let relayed = Way::from(Hop::Relayed { relay: mesh_proto::RelayId(1), peer: at(4) });
+        let mut path = Path::default();
+        path.claim(relayed);
+        assert_eq!((path.confirm(relayed), path.endpoint(), path.is_known()), (None, None, false));
+        path.confirm(at(1).into());
+        assert_eq!((path.confirm(relayed), path.endpoint()), (None, Some(at(1))));
     }
 }

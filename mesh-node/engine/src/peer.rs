@@ -12,8 +12,8 @@ use mesh_proto::{Ability, view::Runner};
 use crate::{
     Port, Reason,
     drop::Drops,
+    hop::Way,
     limit::{self, Bucket, Limit, Rate},
-    outbox::AddressPair,
     path::Path,
     search::{Ask, GRACE, Search},
     staged::{Full, Queue, Staged},
@@ -146,15 +146,14 @@ impl Peer {
 
     /// The addresses to send a handshake to: the proven one, and some of the others in turn (a new handshake goes to the
     /// proven one alone at first). Returns also how many rounds it takes to try all of them.
-    pub(crate) fn targets(&mut self, begins: bool, has_loopback: bool, now: Instant) -> (Vec<AddressPair>, usize) {
+    pub(crate) fn targets(&mut self, begins: bool, has_loopback: bool, now: Instant) -> (Vec<Way>, usize) {
         let can_be = |at: &SocketAddr| has_loopback || !at.ip().is_loopback();
         let unproven: Vec<SocketAddr> = self.path.unproven(&self.runner.endpoints).filter(can_be).collect();
         let proven = self.path.endpoint();
         let search = self.search.get_or_insert_default();
         let alone = begins && proven.is_some() && !search.is_broken();
         let batch = search.next_batch(unproven.len(), if alone { 0 } else { AT_A_TIME }, now);
-        let targets =
-            proven.into_iter().chain(batch.map(|i| unproven[i])).map(|to| self.path.addresses_to(to)).collect();
+        let targets = proven.into_iter().chain(batch.map(|i| unproven[i])).map(|to| self.path.way_to(to)).collect();
         (targets, unproven.len().div_ceil(AT_A_TIME).max(1))
     }
 

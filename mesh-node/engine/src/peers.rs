@@ -12,11 +12,12 @@ use crate::{
     Event, Port, Reason, Sink, VNET,
     cx::Cx,
     departed::Departed,
+    hop::Way,
     index::{IxVec, RunnerIx},
     limit::Admissions,
     mss,
     number::{NumberMap, Numbers},
-    outbox::{AddressPair, Outbox},
+    outbox::Outbox,
     packet::Flags,
     peer::Peer,
     probe,
@@ -196,10 +197,10 @@ impl Peers {
     fn ready(&mut self, runner: RunnerIx) -> Option<ReadyPeer<'_>> {
         let Peer { tunnel, path, tx_bytes, .. } = &mut self.list[runner];
         let tunnel = tunnel.as_mut().filter(|tunnel| tunnel.has_session())?;
-        let (addresses, cut) = (path.addresses()?, path.cut().unwrap_or(usize::MAX));
+        let (way, cut) = (path.way()?, path.cut().unwrap_or(usize::MAX));
         Some(ReadyPeer {
             tunnel,
-            addresses,
+            way,
             mtu: self.mtu.min(cut),
             cut,
             proven: path.proven(),
@@ -216,7 +217,7 @@ impl Peers {
     #[inline]
     pub(crate) fn open<S: Sink>(
         &mut self,
-        back: AddressPair,
+        back: Way,
         datagram: &[u8],
         packet: &mut [u8],
         cx: &mut Cx<'_, S>,
@@ -229,8 +230,8 @@ impl Peers {
         let peer = &mut self.list[runner];
         let tunnel = peer.tunnel.as_mut().ok_or(Reason::UnknownSession)?;
         let len = tunnel.open(datagram, packet, cx.now)?;
-        if peer.path.confirm(back) {
-            cx.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint: back.to });
+        if let Some(endpoint) = peer.path.confirm(back) {
+            cx.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint });
         }
         peer.heard = Some(cx.now);
         if peer.is_failing() && peer.answered() {
@@ -264,7 +265,7 @@ impl Peers {
 /// A peer with a session and an endpoint.
 struct ReadyPeer<'a> {
     tunnel: &'a mut Tunnel,
-    addresses: AddressPair,
+    way: Way,
     /// No packet is padded beyond this.
     mtu: usize,
     /// The longest packet for the path, if that is known.
@@ -294,7 +295,7 @@ impl ReadyPeer<'_> {
         }
         let Self { tunnel, mtu, .. } = self;
         let write = |datagram: &mut [u8]| tunnel.seal(packet, len, *mtu, datagram, cx.now) == Some(sealed);
-        if !self.outbox.push(self.addresses, sealed, cx.sink, write) {
+        if !self.outbox.push(self.way, sealed, cx.sink, write) {
             return Err(Reason::NoHandshake);
         }
         *self.tx_bytes += len as u64;

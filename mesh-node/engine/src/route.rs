@@ -2,7 +2,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     sync::Arc,
 };
 
@@ -12,6 +12,7 @@ use mesh_proto::{
 };
 
 use crate::{
+    hop::canonical,
     index::{InstanceIx, Ix as _, IxVec, RunnerIx, ServiceIx},
     number::NumberMap,
     packet::Packet,
@@ -219,21 +220,6 @@ impl Route {
             Owner::Service(service) => (None, Some(self.takers(service))),
         };
         one.into_iter().chain(all.into_iter().flatten())
-    }
-}
-
-/// The address without IPv4 mapping (RFC 4291 §2.5.5.2) and without a flow label, so that equal endpoints compare
-/// equal.
-pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(_) => address,
-        SocketAddr::V6(mut v6) => match v6.ip().to_ipv4_mapped() {
-            Some(v4) => SocketAddr::new(v4.into(), v6.port()),
-            None => {
-                v6.set_flowinfo(0);
-                SocketAddr::V6(v6)
-            }
-        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use mesh_proto::RunnerId;
+use mesh_proto::{RelayId, RunnerId};
 
 /// A TUN device, by a number that the owner chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +28,15 @@ pub trait Sink {
     /// path carries. It may be longer than the path's MTU, and that the system refuses it is no failure.
     fn send_whole(&mut self, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
         self.send_from(from, to, datagram, datagram.len());
+    }
+
+    /// Sends datagrams to another runner's relayed address `peer` by a relay at which this runner has an allocation, as
+    /// [`Self::send`] does. Each datagram begins with [`crate::HEADROOM`] bytes, which the owner fills in, and `stride`
+    /// counts them. `whole`: in one piece or not at all, see [`Self::send_whole`].
+    ///
+    /// An owner that names no relay to the engine has nothing to send here.
+    fn send_relayed(&mut self, relay: RelayId, peer: SocketAddr, batch: &mut [u8], stride: usize, whole: bool) {
+        let _ = (relay, peer, batch, stride, whole);
     }
 
     /// Writes a packet, [`crate::VNET`] bytes of `virtio_net_hdr` first, to a TUN by one `write(2)`. If that fails with

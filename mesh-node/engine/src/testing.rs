@@ -6,12 +6,13 @@ use std::{
 };
 
 use mesh_proto::{
-    Abilities, DeploymentId, Epoch, InstanceId, Ports, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
+    Abilities, DeploymentId, Epoch, InstanceId, Ports, PrivateKey, Range, Record, RelayId, Revision, RunnerId,
+    ServiceId, View,
     view::{Deployment, Grant, Instance, InstanceState, Network, Runner, Service},
 };
 
 use crate::{
-    Event, Map, Port, Sink, VNET,
+    Event, HEADROOM, Map, Port, Sink, VNET,
     packet::{Content, Flags, Packet, Tcp},
 };
 
@@ -187,8 +188,26 @@ pub(crate) struct Recorder {
     pub(crate) sent: Vec<(SocketAddr, Vec<u8>, usize)>,
     /// The source address of each batch in `sent`.
     pub(crate) sources: Vec<Option<IpAddr>>,
+    pub(crate) relayed: Vec<SentByRelay>,
     pub(crate) delivered: Vec<(Port, Vec<u8>)>,
     pub(crate) events: Vec<Event>,
+}
+
+/// Datagrams that were sent by a relay.
+#[derive(Debug, Clone)]
+pub(crate) struct SentByRelay {
+    pub(crate) relay: RelayId,
+    pub(crate) peer: SocketAddr,
+    pub(crate) batch: Vec<u8>,
+    pub(crate) stride: usize,
+    pub(crate) whole: bool,
+}
+
+impl SentByRelay {
+    /// The datagrams without their headroom.
+    pub(crate) fn datagrams(&self) -> Vec<Vec<u8>> {
+        self.batch.chunks(self.stride).map(|datagram| datagram[HEADROOM..].to_vec()).collect()
+    }
 }
 
 impl Sink for Recorder {
@@ -201,6 +220,12 @@ impl Sink for Recorder {
     fn send_from(&mut self, from: Option<IpAddr>, to: SocketAddr, batch: &[u8], stride: usize) {
         self.sources.push(from);
         self.send(to, batch, stride);
+    }
+
+    fn send_relayed(&mut self, relay: RelayId, peer: SocketAddr, batch: &mut [u8], stride: usize, whole: bool) {
+        assert!(stride > HEADROOM && stride <= batch.len() && batch.len() <= crate::MAX_BATCH);
+        assert!(batch.len().div_ceil(stride) <= crate::MAX_SEGMENTS);
+        self.relayed.push(SentByRelay { relay, peer, batch: batch.to_vec(), stride, whole });
     }
 
     fn deliver(&mut self, to: Port, packet: &[u8]) {

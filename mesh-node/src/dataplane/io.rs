@@ -9,6 +9,7 @@ use std::{
 };
 
 use mesh_engine::{Event, Port, Sink, TUN_BUFFER};
+use mesh_proto::RelayId;
 use mesh_udp::{Inbox, Udp};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -179,6 +180,10 @@ impl Sink for Io {
         if self.udp.send_whole(from, to, datagram).is_ok() {
             self.traffic.udp_sends.add(datagram.len());
         }
+    }
+
+    fn send_relayed(&mut self, _: RelayId, _: SocketAddr, batch: &mut [u8], stride: usize, _: bool) {
+        self.counters.add(Counter::RelayUnknown, batch.len().div_ceil(stride.max(1)) as u64);
     }
 
     fn deliver(&mut self, to: Port, packet: &[u8]) {

@@ -139,7 +139,8 @@ impl Worker {
                     self.io.counters.add(Counter::UdpEmpty, 1);
                 } else {
                     let Message { from, local, datagrams: bytes, stride, .. } = message;
-                    self.engine.handle_udp(&Datagrams { from, local, bytes, stride }, now, &mut self.io);
+                    let received = Datagrams { from: from.into(), local, bytes, stride, skip: 0 };
+                    self.engine.handle_udp(&received, now, &mut self.io);
                 }
             }
             if !self.inbox.is_full() {

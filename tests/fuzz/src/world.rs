@@ -217,7 +217,7 @@ impl World {
     fn receive(&mut self, from: SocketAddr, datagrams: &[u8], stride: usize, quiet: usize) {
         let drops = self.drops();
         self.taken += datagrams.len();
-        let received = Datagrams { from, local: None, bytes: datagrams, stride };
+        let received = Datagrams { from: from.into(), local: None, bytes: datagrams, stride, skip: 0 };
         self.engine.handle_udp(&received, self.now, &mut self.effects);
         self.engine.flush(&mut self.effects);
         let delivered: usize = self.effects.delivered.iter().map(|(_, bytes)| pieces(bytes).len()).sum();

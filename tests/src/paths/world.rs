@@ -286,7 +286,7 @@ impl World {
     fn arrive(&mut self) -> Result<(), Failure> {
         let Some((_, (to, bytes))) = self.queue.pop_first() else { return Ok(()) };
         let (now, stride) = (self.start + self.now, bytes.len());
-        let received = Datagrams { from: endpoint(1 - to), local: None, bytes: &bytes, stride };
+        let received = Datagrams { from: endpoint(1 - to).into(), local: None, bytes: &bytes, stride, skip: 0 };
         self.engine(to, |engine, said| engine.handle_udp(&received, now, said))
     }
 

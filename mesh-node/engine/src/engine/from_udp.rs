@@ -5,9 +5,9 @@ use crate::{
     Reason, Sink, UDP_BUFFER,
     cx::Cx,
     flow::{Location, Phase, Target},
+    hop::Way,
     index::{DeploymentIx, RunnerIx},
     mss,
-    outbox::AddressPair,
     packet::{Content, FLAGS, Flags, Packet, Tcp},
     reject_packet::RejectPacket,
     route::Owner,
@@ -24,7 +24,7 @@ impl Core {
     #[inline]
     pub(super) fn take_from_udp<S: Sink>(
         &mut self,
-        back: AddressPair,
+        back: Way,
         datagram: &[u8],
         cx: &mut Cx<'_, S>,
     ) -> Result<(), Reason> {

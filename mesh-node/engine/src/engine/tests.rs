@@ -124,7 +124,7 @@ impl World {
 
     /// A runner receives these datagrams.
     fn receive(&mut self, runner: u64, from: SocketAddr, bytes: &[u8], stride: usize) {
-        let received = crate::Datagrams { from, local: None, bytes, stride };
+        let received = crate::Datagrams { from: from.into(), local: None, bytes, stride, skip: 0 };
         self.with(runner, |engine, sink, now| engine.handle_udp(&received, now, sink));
     }
 

@@ -8,13 +8,13 @@
 
 use std::{
     collections::BTreeMap,
-    hash::{DefaultHasher, Hasher},
-    net::IpAddr,
+    hash::{DefaultHasher, Hash as _, Hasher},
+    net::{IpAddr, Ipv6Addr},
     time::Instant,
 };
 
 use super::bucket::{Bucket, Rate};
-use crate::index::TunnelIx;
+use crate::{Hop, index::TunnelIx};
 
 /// The limit on each of the four shares: at worst they take an eighth of a core.
 const SHARE: Rate = Rate { each_second: 250, at_once: 250 };
@@ -90,6 +90,20 @@ impl Admissions {
         sources.dedup();
         self.limits.retain(|source, _| sources.binary_search(source).is_ok());
         self.known = sources.into();
+    }
+
+    /// The address that stands for a sender, in its limit and in its cookie. Those behind a relay share the relay's address,
+    /// so each has one for its relayed address, which the relay has authenticated: in a block of IPv6 that is not used
+    /// (0100::/8, RFC 4291 §4).
+    pub(crate) fn source(&self, from: Hop) -> IpAddr {
+        let (relay, peer) = match from {
+            Hop::Direct(at) => return at.ip(),
+            Hop::Relayed { relay, peer } => (relay, peer),
+        };
+        let mut hasher = DefaultHasher::new();
+        (self.seed, relay, peer).hash(&mut hasher);
+        let hash = hasher.finish();
+        Ipv6Addr::from_bits(u128::from(hash >> 8 | 1 << 56) << 64 | u128::from(hash)).into()
     }
 
     /// Decides on an initiation from this address, which is `proven` or only claimed.

@@ -6,9 +6,9 @@ use super::Peers;
 use crate::{
     Event, Reason, Sink,
     cx::Cx,
+    hop::Way,
     index::RunnerIx,
     limit::{Admission, Mac},
-    outbox::AddressPair,
     peer::{INITIATIONS, RESPONSES},
     route::Route,
     tunnel::{self, CONTROL, Handshake, Outcome, Tunnel, TunnelIx},
@@ -21,7 +21,7 @@ impl Peers {
     /// If it isn't for this runner, or leads to nothing.
     pub(crate) fn handshake<S: Sink>(
         &mut self,
-        back: AddressPair,
+        back: Way,
         datagram: &[u8],
         route: &Route,
         cx: &mut Cx<'_, S>,
@@ -76,8 +76,8 @@ impl Peers {
                     peer.active().copies.accepted(mac, back.to, cx.now);
                 }
                 self.outbox.send(back, &reply[..len], cx.sink);
-                if peer.path.confirm(back) {
-                    cx.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint: back.to });
+                if let Some(endpoint) = peer.path.confirm(back) {
+                    cx.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint });
                 }
                 if peer.answered() {
                     cx.sink.event(Event::Reachable { runner: peer.runner.id });
@@ -105,7 +105,7 @@ impl Peers {
         &mut self,
         tunnel: TunnelIx,
         mac: &Mac,
-        back: AddressPair,
+        back: Way,
         cx: &mut Cx<'_, S>,
     ) -> Result<RunnerIx, Reason> {
         let runner = *self.by_tunnel.get(&tunnel).ok_or(Reason::HandshakeRejected)?;
@@ -121,14 +121,15 @@ impl Peers {
     /// If the initiation isn't worth an answer, or if its sender was sent a cookie to prove its address.
     fn initiator<S: Sink>(
         &mut self,
-        back: AddressPair,
+        back: Way,
         initiation: &[u8],
         route: &Route,
         cx: &mut Cx<'_, S>,
     ) -> Result<RunnerIx, Reason> {
         let mut cookie = [0; CONTROL];
-        let proof = self.identity.prove(back.to.ip(), initiation, &mut cookie);
-        match (self.admissions.admit(back.to.ip(), proof.is_ok(), cx.now), proof) {
+        let source = self.admissions.source(back.to);
+        let proof = self.identity.prove(source, initiation, &mut cookie);
+        match (self.admissions.admit(source, proof.is_ok(), cx.now), proof) {
             (Admission::Granted, _) => {}
             (Admission::Unproven, Err(len)) => {
                 self.outbox.send(back, &cookie[..len], cx.sink);

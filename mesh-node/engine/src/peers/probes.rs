@@ -6,8 +6,8 @@ use super::Peers;
 use crate::{
     Sink,
     cx::Cx,
+    hop::Way,
     index::RunnerIx,
-    outbox::AddressPair,
     path::{LEAST, Volley},
     peer::Peer,
     probe::{Ping, Pong, Probe, SHORT},
@@ -51,9 +51,9 @@ impl Peers {
 
     fn launch<S: Sink>(&mut self, runner: RunnerIx, volley: Volley, cx: &mut Cx<'_, S>) {
         let Peer { tunnel, path, .. } = &mut self.list[runner];
-        let (Some(tunnel), Some(addresses)) = (tunnel.as_mut(), path.addresses()) else { return };
+        let (Some(tunnel), Some(way)) = (tunnel.as_mut(), path.way()) else { return };
         for ping in volley.pings() {
-            self.outbox.send_whole(addresses, cx.sink, |packet, datagram| {
+            self.outbox.send_whole(way, cx.sink, |packet, datagram| {
                 let len = Probe::Ping(ping).write(packet);
                 tunnel.seal(packet, len, len, datagram, cx.now)
             });
@@ -74,20 +74,14 @@ impl Peers {
     /// Handles a ping or a pong of a runner, which came from `back`. It is no use of the tunnel, which falls asleep in spite
     /// of it.
     #[cold]
-    pub(super) fn take_probe<S: Sink>(
-        &mut self,
-        runner: RunnerIx,
-        back: AddressPair,
-        probe: Probe,
-        cx: &mut Cx<'_, S>,
-    ) {
+    pub(super) fn take_probe<S: Sink>(&mut self, runner: RunnerIx, back: Way, probe: Probe, cx: &mut Cx<'_, S>) {
         let top = self.top();
         let peer = &mut self.list[runner];
         match probe {
             Probe::Ping(Ping { path, serial, len }) => {
                 let Some(tunnel) = peer.tunnel.as_mut().filter(|tunnel| tunnel.has_session()) else { return };
                 let (mut packet, mut datagram) = ([0; SHORT as usize], [0; CONTROL]);
-                let len = Probe::Pong(Pong { path, serial, len, seen: back.to }).write(&mut packet);
+                let len = Probe::Pong(Pong { path, serial, len, seen: back.to.address() }).write(&mut packet);
                 if let Some(sealed) = tunnel.seal(&mut packet, len, len, &mut datagram, cx.now) {
                     self.outbox.send(back, &datagram[..sealed], cx.sink);
                 }

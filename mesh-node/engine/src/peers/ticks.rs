@@ -6,8 +6,8 @@ use super::Peers;
 use crate::{
     Event, Sink,
     cx::Cx,
+    hop::Way,
     index::RunnerIx,
-    outbox::AddressPair,
     peer::{Peer, TICK},
     tunnel::{self, CONTROL, Tunnel},
 };
@@ -91,7 +91,7 @@ impl Peers {
         cx: &mut Cx<'_, S>,
     ) -> usize {
         let (targets, rounds) = self.list[runner].targets(begins, self.has_loopback, cx.now);
-        targets.into_iter().for_each(|addresses| self.outbox.send(addresses, message, cx.sink));
+        targets.into_iter().for_each(|way| self.outbox.send(way, message, cx.sink));
         rounds
     }
 
@@ -105,7 +105,7 @@ impl Peers {
     /// An initiation of a runner isn't newer than an earlier one. Either an attacker has replayed it, or the runner's clock
     /// was set back, and all of its initiations would be refused from now on. So this runner starts a handshake itself, if
     /// the other one was silent lately. (The other runner's answer is the proof, so that a replay gains nothing.)
-    pub(super) fn ask_back<S: Sink>(&mut self, runner: RunnerIx, back: AddressPair, cx: &mut Cx<'_, S>) {
+    pub(super) fn ask_back<S: Sink>(&mut self, runner: RunnerIx, back: Way, cx: &mut Cx<'_, S>) {
         let peer = &mut self.list[runner];
         if peer.tunnel.as_ref().is_some_and(|tunnel| tunnel.silent_for(cx.now) >= SILENT) {
             peer.path.claim(back);
@@ -137,11 +137,11 @@ impl Peers {
             self.tick_one(runner, false, cx);
         }
         let Peer { tunnel, path, .. } = &mut self.list[runner];
-        let (Some(tunnel), Some(addresses)) = (tunnel.as_mut(), path.addresses()) else { return };
+        let (Some(tunnel), Some(way)) = (tunnel.as_mut(), path.way()) else { return };
         let silent = tunnel.silent_for(cx.now) >= 3 * KEEPALIVE;
         let (mut message, renew) = ([0; CONTROL], (silent || tunnel.is_worn()) && tunnel.asking().is_none());
         if let Some(len) = tunnel.keepalive(&mut message, cx.now) {
-            self.outbox.send(addresses, &message[..len], cx.sink);
+            self.outbox.send(way, &message[..len], cx.sink);
         }
         if renew {
             self.begin(runner, cx);
@@ -216,8 +216,8 @@ impl Peers {
                 self.list[runner].attempted(&message, 0, cx.now);
             }
             Ok(Some(len)) => {
-                let addresses = peer.path.addresses();
-                addresses.into_iter().for_each(|addresses| self.outbox.send(addresses, &message[..len], cx.sink));
+                let way = peer.path.way();
+                way.into_iter().for_each(|way| self.outbox.send(way, &message[..len], cx.sink));
             }
             Ok(None) => {
                 if let Some(message) = peer.attempt_again(cx.now) {

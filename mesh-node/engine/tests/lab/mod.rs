@@ -203,7 +203,8 @@ impl World {
         let mut at = 0;
         for (len, stride) in ours.sends.iter().copied() {
             let batch = &ours.bytes[at..at + len];
-            let received = Datagrams { from: endpoint(from as u64 + 1), local: None, bytes: batch, stride };
+            let received =
+                Datagrams { from: endpoint(from as u64 + 1).into(), local: None, bytes: batch, stride, skip: 0 };
             self.engines[to].handle_udp(&received, self.now, theirs);
             at += len;
         }

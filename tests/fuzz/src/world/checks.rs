@@ -49,7 +49,8 @@ impl World {
             origin = Origin::Neither;
             for answer in answers {
                 self.taken += answer.len();
-                let received = Datagrams { from: endpoint(2), local: None, bytes: &answer, stride: answer.len() };
+                let received =
+                    Datagrams { from: endpoint(2).into(), local: None, bytes: &answer, stride: answer.len(), skip: 0 };
                 self.engine.handle_udp(&received, self.now, &mut self.effects);
             }
         }

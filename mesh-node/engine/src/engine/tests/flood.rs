@@ -69,9 +69,10 @@ fn strangers_cost_little_and_keep_no_runner_out() {
 fn a_cookie_leaves_from_the_address_that_was_asked() {
     for (asked, from) in [("10.19.0.100", "198.18.0.7:4000"), ("fd00:19::100", "[fd00:18::7]:4000")] {
         let mut world = three();
-        let (asked, from) = (asked.parse().unwrap(), from.parse().unwrap());
+        let (asked, from): (_, SocketAddr) = (asked.parse().unwrap(), from.parse().unwrap());
         for message in initiations(9, 1000) {
-            let received = crate::Datagrams { from, local: Some(asked), bytes: &message, stride: CONTROL };
+            let received =
+                crate::Datagrams { from: from.into(), local: Some(asked), bytes: &message, stride: CONTROL, skip: 0 };
             world.with(2, |engine, sink, now| engine.handle_udp(&received, now, sink));
         }
         let cookies = world.dropped(2, Reason::UnderLoad);

@@ -436,7 +436,8 @@ fn answers_leave_from(asked: std::net::IpAddr) {
     while let Some(Datagrams { from, to, batch, stride }) = world.wire.pop_front() {
         let (runner, local) = if to == endpoint(2) { (2, Some(asked)) } else { (1, None) };
         world.with(runner, |engine, sink, now| {
-            engine.handle_udp(&crate::Datagrams { from, local, bytes: &batch, stride }, now, sink)
+            let received = crate::Datagrams { from: from.into(), local, bytes: &batch, stride, skip: 0 };
+            engine.handle_udp(&received, now, sink)
         });
     }
     assert_eq!(world.delivered(20).len(), 1);

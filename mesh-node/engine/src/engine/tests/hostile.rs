@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::ipv4;
+use crate::{HEADROOM, testing::ipv4};
 use proptest::prelude::*;
 
 /// A world in which runner 1 has a map that allows everything.
@@ -238,4 +238,21 @@ fn what_an_instance_sends_costs_by_its_segments() {
     assert_eq!(cost(call().payload(&[7; 60_000]).read(48)), 1250);
     assert_eq!(cost(call().payload(&[7; 9]).read(1292)), 1);
     assert_eq!(cost(call().payload(&[7; 60_000]).read(8)), 1, "a dropped packet costs one");
+}
+
+#[test]
+fn a_relays_header_is_skipped_and_so_is_what_has_nothing_behind_it() {
+    let mut world = World::new();
+    world.read(1, 10, &complete(&call().syn().build()));
+    let initiation = world.wire.pop_front().expect("a handshake").batch;
+    let from = crate::Hop::Relayed { relay: mesh_proto::RelayId(1), peer: ([203, 0, 113, 1], 50_000).into() };
+    let headed = [&[0x40, 0, 0, 148][..], &initiation].concat();
+    for (bytes, skip) in [(&headed[..3], 4), (&headed[..4], 4), (&headed[..], 4)] {
+        let received = crate::Datagrams { from, local: None, bytes, stride: bytes.len(), skip };
+        world.with(2, |engine, sink, now| engine.handle_udp(&received, now, sink));
+    }
+    assert_eq!(world.dropped(2, Reason::NotWireGuard), 2);
+    let answers = std::mem::take(&mut world.sinks[1].relayed);
+    assert!(world.wire.is_empty() && answers.len() == 1, "the answer goes by the relay");
+    assert_eq!((answers[0].relay.0, answers[0].peer, answers[0].stride), (1, from.address(), HEADROOM + 92));
 }

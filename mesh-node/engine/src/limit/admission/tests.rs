@@ -1,5 +1,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
+use mesh_proto::RelayId;
+
 use super::*;
 
 /// The `n`th address of a network without runners.
@@ -149,4 +151,19 @@ fn copies_of_what_was_answered_are_told() {
     admissions.answered(macs[0], TunnelIx(7));
     assert_eq!((admissions.answerer(&macs[0]), admissions.answerer(&macs[1])), (Some(TunnelIx(7)), None));
     assert_eq!(admissions.answerer(&[0; 16].map(|_| 3)), None);
+}
+
+#[test]
+fn runners_behind_one_relay_have_limits_of_their_own() {
+    let (mut admissions, now) = admissions();
+    let relay = Ipv4Addr::new(198, 51, 100, 7);
+    let by = |relay_id, port| Hop::Relayed { relay: RelayId(relay_id), peer: (relay, port).into() };
+    let hops = [by(1, 1000), by(1, 1001), by(2, 1000), Hop::Direct((relay, 1000).into())];
+    let sources = hops.map(|hop| admissions.source(hop));
+    assert_eq!((admissions.source(hops[0]), sources[3]), (sources[0], relay.into()), "one is always the same");
+    for source in sources {
+        let admitted = (0..1000).filter(|_| admissions.admit(source, true, now) == Admission::Granted).count();
+        assert_eq!(admitted as u32, ADDRESS.at_once, "{source}");
+    }
+    assert_ne!(Admissions::new(8).source(hops[0]), sources[0], "a place in the limits can't be chosen");
 }
