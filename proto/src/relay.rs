@@ -8,6 +8,8 @@ use zeroize::Zeroizing;
 
 use crate::{Label, RelayId, text::as_text, token::Fingerprint};
 
+pub mod wire;
+
 mod credential;
 
 pub use credential::{CredentialError, Pseudonym, RelaySecret, username};

@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL}
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{RunnerId, Secret, TokenId, text::as_text};
+use crate::{RelayId, RunnerId, Secret, TokenId, text::as_text};
 
 /// An invalid token, which was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +70,8 @@ pub enum TokenKind {
     Join,
     /// To administer over the network.
     Admin,
+    /// To enrol a relay.
+    Relay,
 }
 
 impl TokenKind {
@@ -77,6 +79,7 @@ impl TokenKind {
         match self {
             Self::Join => "mesh1.",
             Self::Admin => "meshadmin1.",
+            Self::Relay => "meshrelay1.",
         }
     }
 
@@ -85,6 +88,7 @@ impl TokenKind {
         match self {
             Self::Join => "mesh2.",
             Self::Admin => "meshadmin2.",
+            Self::Relay => "meshrelay2.",
         }
     }
 
@@ -92,6 +96,7 @@ impl TokenKind {
         match self {
             Self::Join => "`mesh1.` or `mesh2.`",
             Self::Admin => "`meshadmin1.` or `meshadmin2.`",
+            Self::Relay => "`meshrelay1.` or `meshrelay2.`",
         }
     }
 
@@ -99,11 +104,12 @@ impl TokenKind {
         match self {
             Self::Join => "join token",
             Self::Admin => "admin token",
+            Self::Relay => "relay token",
         }
     }
 }
 
-/// A join or admin token.
+/// A join, admin or relay token.
 #[derive(Debug, Clone)]
 pub struct Token {
     /// Its kind.
@@ -219,10 +225,7 @@ impl Credential {
     /// The text of the credential, for a file of mode 0600.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(40));
-        bytes.extend_from_slice(&self.runner.0.to_be_bytes());
-        bytes.extend_from_slice(self.secret.bytes());
-        Zeroizing::new(format!("{}{}", Self::PREFIX, BASE64URL.encode(&*bytes)))
+        encode_credential(Self::PREFIX, self.runner.0, &self.secret)
     }
 }
 
@@ -230,12 +233,57 @@ impl FromStr for Credential {
     type Err = ParseTokenError;
 
     fn from_str(text: &str) -> Result<Self, ParseTokenError> {
-        let what = "runner's credential";
-        let kind = ParseTokenError::Kind { expected: what, begins: "`meshrunner1.`" };
-        let bytes = decode::<40>(what, text.trim().strip_prefix(Self::PREFIX).ok_or(kind)?)?;
-        let (id, secret) = bytes.split_at(8);
-        Ok(Self { runner: RunnerId(u64::from_be_bytes(array(id))), secret: Secret::from_bytes(array(secret)) })
+        let kind = ParseTokenError::Kind { expected: "runner's credential", begins: "`meshrunner1.`" };
+        let (id, secret) = decode_credential(kind, "runner's credential", Self::PREFIX, text)?;
+        Ok(Self { runner: RunnerId(id), secret })
     }
+}
+
+/// A relay's credential after it has enrolled: `meshrelaycred1.` + base64url(id ‖ secret).
+#[derive(Debug, Clone)]
+pub struct RelayLogin {
+    /// The relay.
+    pub relay: RelayId,
+    /// The secret that authenticates it.
+    pub secret: Secret,
+}
+
+impl RelayLogin {
+    const PREFIX: &'static str = "meshrelaycred1.";
+
+    /// The text of the credential, for a file of mode 0600.
+    #[must_use]
+    pub fn to_text(&self) -> Zeroizing<String> {
+        encode_credential(Self::PREFIX, self.relay.0, &self.secret)
+    }
+}
+
+impl FromStr for RelayLogin {
+    type Err = ParseTokenError;
+
+    fn from_str(text: &str) -> Result<Self, ParseTokenError> {
+        let kind = ParseTokenError::Kind { expected: "relay's credential", begins: "`meshrelaycred1.`" };
+        let (id, secret) = decode_credential(kind, "relay's credential", Self::PREFIX, text)?;
+        Ok(Self { relay: RelayId(id), secret })
+    }
+}
+
+fn encode_credential(prefix: &str, id: u64, secret: &Secret) -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(40));
+    bytes.extend_from_slice(&id.to_be_bytes());
+    bytes.extend_from_slice(secret.bytes());
+    Zeroizing::new(format!("{prefix}{}", BASE64URL.encode(&*bytes)))
+}
+
+fn decode_credential(
+    kind: ParseTokenError,
+    what: &'static str,
+    prefix: &str,
+    text: &str,
+) -> Result<(u64, Secret), ParseTokenError> {
+    let bytes = decode::<40>(what, text.trim().strip_prefix(prefix).ok_or(kind)?)?;
+    let (id, secret) = bytes.split_at(8);
+    Ok((u64::from_be_bytes(array(id)), Secret::from_bytes(array(secret))))
 }
 
 fn decode<const N: usize>(what: &'static str, body: &str) -> Result<Zeroizing<[u8; N]>, ParseTokenError> {
@@ -281,7 +329,7 @@ mod tests {
         );
         let most: Vec<String> = (0..MAX_URLS).map(|n| format!("https://{n}{}", "x".repeat(240))).collect();
         for urls in [vec!["https://c:7443".to_owned(), "https://[::1]:1".to_owned()], most] {
-            for kind in [TokenKind::Join, TokenKind::Admin] {
+            for kind in [TokenKind::Join, TokenKind::Admin, TokenKind::Relay] {
                 let token = Token { kind, urls: urls.clone(), ..token() };
                 let read = Token::parse(kind, &token.to_text()).unwrap();
                 assert_eq!((read.id, &read.urls, read.to_text()), (TokenId(7), &urls, token.to_text()));
@@ -343,5 +391,12 @@ mod tests {
         let read: Credential = credential.to_text().parse().unwrap();
         assert_eq!(read.runner, RunnerId(9));
         assert!(credential.secret.hash().matches(&read.secret));
+        let login = RelayLogin { relay: RelayId(9), secret: Secret::from_bytes([3; 32]) };
+        assert_eq!(*login.to_text(), "meshrelaycred1.AAAAAAAAAAkDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw");
+        let read: RelayLogin = login.to_text().parse().unwrap();
+        assert_eq!(read.relay, RelayId(9));
+        assert!(login.secret.hash().matches(&read.secret));
+        let other = credential.to_text().parse::<RelayLogin>().unwrap_err().to_string();
+        assert!(other.contains("should begin with `meshrelaycred1.`"), "{other}");
     }
 }

@@ -20,7 +20,16 @@ use nix::sys::{
 use zeroize::Zeroizing;
 
 /// The prefixes of tokens and credentials.
-const PREFIXES: [&[u8]; 5] = [b"mesh1.", b"mesh2.", b"meshadmin1.", b"meshadmin2.", b"meshrunner1."];
+const PREFIXES: [&[u8]; 8] = [
+    b"mesh1.",
+    b"mesh2.",
+    b"meshadmin1.",
+    b"meshadmin2.",
+    b"meshrelay1.",
+    b"meshrelay2.",
+    b"meshrunner1.",
+    b"meshrelaycred1.",
+];
 /// A token's text is longer than this, and no part of a host name with such a prefix is.
 const SHORTEST: usize = 64;
 
