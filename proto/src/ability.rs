@@ -34,13 +34,19 @@ impl Abilities {
     /// All that this version knows.
     pub const ALL: Self = Self::NONE.with(Ability::Paths).with(Ability::Relays);
 
-    /// What the agent of this version says of itself. It doesn't use relays yet.
-    pub const AGENT: Self = Self::NONE.with(Ability::Paths);
+    /// What the agent of this version says of itself, unless the operator has switched relays off.
+    pub const AGENT: Self = Self::ALL;
 
     /// These and one more.
     #[must_use]
     pub const fn with(self, ability: Ability) -> Self {
         Self(self.0 | ability as u8)
+    }
+
+    /// These without that one.
+    #[must_use]
+    pub const fn without(self, ability: Ability) -> Self {
+        Self(self.0 & !(ability as u8))
     }
 
     /// Whether this one is among them.

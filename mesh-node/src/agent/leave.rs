@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_proto::message::{Answer, Ask, Refusal};
 
-use super::{Agent, apply, identity, learned, pins};
+use super::{Agent, apply, identity, learned, pins, relays};
 use crate::{
     hosts, instances,
     local::{self, VERSION},
@@ -14,9 +14,10 @@ use crate::{
 /// How long to wait for a connection to the coordinator that is just being made.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// All files of an agent, the secret first.
-const FILES: [&str; 8] = [
+/// All files of an agent, the secret ones first.
+const FILES: [&str; 9] = [
     identity::FILE,
+    relays::FILE,
     apply::FILE,
     instances::FILE,
     instances::FILE_OF_CONTAINERS,

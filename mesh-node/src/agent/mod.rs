@@ -12,6 +12,7 @@ mod log;
 mod paths;
 mod pins;
 mod probe;
+mod relays;
 mod reload;
 mod requests;
 mod run;
@@ -63,6 +64,7 @@ struct Agent {
     endpoints: watch::Receiver<Vec<SocketAddr>>,
     broken: paths::Broken,
     names: known::Names,
+    relays: relays::Names,
 }
 
 /// The purpose of an agent's run.

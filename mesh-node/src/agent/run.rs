@@ -13,13 +13,14 @@ use tokio::{
 };
 
 use super::{
-    Agent, Enrolment, Identity, Purpose, Settings, WatchDocker, apply, endpoints, known, learned, paths, pins, reload,
+    Agent, Enrolment, Identity, Purpose, Settings, WatchDocker, apply, endpoints, known, learned, paths, pins, relays,
+    reload,
 };
 use crate::{
     attach::{self, Staging},
     config::Config,
-    control::{Control, LocalState, SessionState, Target},
-    dataplane::{DataEvent, Dataplane},
+    control::{Control, LocalState, Outside, SessionState, Target},
+    dataplane::{DataEvent, Dataplane, RelayNews},
     hosts,
     instances::{self, Instances},
     local::{self, Call},
@@ -38,6 +39,8 @@ struct Sources {
     events: mpsc::UnboundedReceiver<DataEvent>,
     /// The revisions that it has applied.
     confirmed: mpsc::UnboundedSender<mesh_proto::Revision>,
+    /// What has become of the relays.
+    relays: mpsc::UnboundedSender<RelayNews>,
     /// Where other runners were reached.
     learned: mpsc::UnboundedSender<(RunnerId, SocketAddr)>,
 }
@@ -93,7 +96,7 @@ pub(crate) async fn run(
 /// Starts the parts of the agent. It answers local requests once the instances of an earlier agent are taken up.
 async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Result<(Arc<Agent>, Sources), Refusal> {
     let Identity { private_key, enrolment, .. } = identity;
-    let Settings { listen, endpoints, proxies, offloads } = settings;
+    let Settings { listen, endpoints, proxies, offloads, relays: used } = settings;
     let Some(Enrolment { runner, name, credential, coordinators, fingerprint, .. }) = enrolment else {
         return Err(Refusal::new("this machine has not joined", "mesh-node join URL TOKEN"));
     };
@@ -129,6 +132,9 @@ async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Resu
     };
     let names = known::Names::default();
     tokio::spawn(names.clone().follow(control.views()));
+    let relays = relays::follow(state.clone(), Arc::clone(&dataplane), &control, used);
+    let (relay_news, told) = mpsc::unbounded_channel();
+    let outside = relays::tell(dataplane.port(), told, endpoints.clone(), control.views());
     let target = Target { urls: coordinators.clone(), proxies, fingerprint, runner, credential: credential.to_text() };
     let agent = Arc::new(Agent {
         state: state.clone(),
@@ -144,12 +150,13 @@ async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Resu
         endpoints,
         broken: paths::Broken::default(),
         names,
+        relays,
     });
     let calls = local::serve(state)?;
     notify::ready();
-    connect(&agent, session, target, endpoints_only);
+    connect(&agent, session, target, Reported { endpoints_only, outside, relays: used });
     tracing::info!(%runner, name = %agent.name, port = agent.dataplane.port(), state = %state.path().display(), "running");
-    Ok((agent, Sources { calls, events, confirmed, learned }))
+    Ok((agent, Sources { calls, events, confirmed, learned, relays: relay_news }))
 }
 
 /// The control with the view that an earlier agent has left, if there is one.
@@ -162,15 +169,23 @@ async fn with_last_view(state: &StateDir, runner: RunnerId) -> (Control, Session
     Control::new(view, heard)
 }
 
+/// What the stream reports, beside what the agent's parts know.
+struct Reported {
+    endpoints_only: bool,
+    outside: watch::Receiver<Outside>,
+    relays: bool,
+}
+
 /// Keeps a stream to the coordinator, and does what it says of offloads.
-fn connect(agent: &Arc<Agent>, session: SessionState, target: Target, endpoints_only: bool) {
+fn connect(agent: &Arc<Agent>, session: SessionState, target: Target, reported: Reported) {
     let instances = agent.instances.clone();
     let held = Box::new(move || {
         let instances = instances.clone();
         async move { instances.hello().await }.boxed()
     });
     let (endpoints, applied) = (agent.endpoints.clone(), agent.applied.clone());
-    let local = LocalState { port: agent.dataplane.port(), endpoints_only, endpoints, applied, held };
+    let Reported { endpoints_only, outside, relays } = reported;
+    let local = LocalState { port: agent.dataplane.port(), endpoints_only, endpoints, outside, relays, applied, held };
     tokio::spawn(session.run(target, local));
     tokio::spawn(switch(agent.control.switches(), agent.operator, Arc::clone(&agent.dataplane)));
     tokio::spawn(follow_addresses(agent.endpoints.clone(), Arc::clone(&agent.dataplane)));
@@ -178,7 +193,7 @@ fn connect(agent: &Arc<Agent>, session: SessionState, target: Target, endpoints_
 
 /// Passes on what happens, until the data plane or the task of the instances fails.
 async fn pass_on(agent: &Arc<Agent>, sources: Sources) -> Result<(), Refusal> {
-    let Sources { mut calls, mut events, confirmed, learned } = sources;
+    let Sources { mut calls, mut events, confirmed, relays, learned } = sources;
     let again = "start the agent again; instances stay attached";
     let failed = |why: String| Refusal::new(format!("the data plane has failed: {why}"), again);
     loop {
@@ -196,6 +211,7 @@ async fn pass_on(agent: &Arc<Agent>, sources: Sources) -> Result<(), Refusal> {
                     tokio::spawn(async move { agent.path_broken(runner).await });
                 }
                 Some(DataEvent::Reachable(runner)) => agent.path_healed(runner),
+                Some(DataEvent::Relays(news)) => drop(relays.send(news)),
                 Some(DataEvent::Gone(port)) => agent.instances.gone(port),
                 Some(DataEvent::Failed(why)) => return Err(failed(why)),
                 None => return Err(failed("its thread is gone".to_owned())),

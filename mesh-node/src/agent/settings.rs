@@ -22,11 +22,15 @@ pub(crate) struct Settings {
     pub(crate) proxies: Proxies,
     /// The offloads that the operator leaves on.
     pub(crate) offloads: Switches,
+    /// Whether relays are used.
+    pub(crate) relays: bool,
 }
 
 /// The flags of this start; `None`: not given.
 #[derive(Debug, Default)]
 pub(crate) struct Flags {
+    /// `--no-relay`.
+    pub(crate) no_relay: bool,
     /// `--listen`.
     pub(crate) listen: Option<u16>,
     /// `--endpoint`; none: `auto`.
@@ -46,6 +50,7 @@ impl Settings {
             listen: flags.listen.or(file.listen).or(remembered.listen).unwrap_or(DEFAULT_PORT),
             endpoints: endpoints.clone(),
             proxies: proxies(flags.proxy.as_ref().or(file.proxy.as_ref()).or(remembered.proxy.as_ref())),
+            relays: !flags.no_relay && file.relays,
             offloads: Switches {
                 tun_gso: given.tun_gso && left.tun_gso,
                 udp_gso: given.udp_gso && left.udp_gso,

@@ -33,6 +33,7 @@ impl Agent {
             port: self.dataplane.port(),
             endpoints: self.endpoints.borrow().clone(),
             peers: report.iter().flat_map(|report| peers(report, view.as_deref())).collect(),
+            relays: report.iter().flat_map(|report| self.relays.shown(&report.relays)).collect(),
             instances,
             waiting,
             drops: report.iter().flat_map(drops).collect(),

@@ -75,6 +75,9 @@ pub(super) struct Join {
     /// Join and exit: something else, such as systemd, starts the agent
     #[arg(long)]
     enrol_only: bool,
+    /// Use no relays: other runners are reached directly or not at all
+    #[arg(long)]
+    no_relay: bool,
     /// Disable TCP super-packets on mesh0
     #[arg(long)]
     no_tun_gso: bool,
@@ -209,6 +212,7 @@ impl Join {
         };
         let proxy = self.proxy.as_ref().map(ProxyArgument::choice).transpose()?;
         let flags = Flags {
+            no_relay: self.no_relay,
             listen: self.listen,
             proxy,
             endpoints: (!self.endpoint.is_empty()).then(|| self.endpoint.iter().filter_map(at).collect()),

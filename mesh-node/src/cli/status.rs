@@ -69,6 +69,20 @@ fn render(context: &Context, status: &local::Status) -> String {
         text.push('\n');
         text += &output.table(["PEER", "PROVIDER", "PATH", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"], rows);
     }
+    if !status.relays.is_empty() {
+        let rows = status.relays.iter().map(|relay| {
+            let dash = || "-".to_owned();
+            let state = match (&relay.error, relay.relayed) {
+                (Some(error), _) => error.clone(),
+                (None, Some(relayed)) => relayed.to_string(),
+                (None, None) => dash(),
+            };
+            let rtt = relay.rtt_ms.map_or_else(dash, |rtt| rtt.to_string());
+            [relay.name.clone(), relay.transport.clone(), rtt, state]
+        });
+        text.push('\n');
+        text += &output.table(["RELAY", "TRANSPORT", "ROUND TRIP", "ADDRESS THERE"], rows);
+    }
     if !status.instances.is_empty() {
         text.push('\n');
         text += &attach::instances(context, &status.instances);

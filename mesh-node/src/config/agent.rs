@@ -25,12 +25,14 @@ pub(crate) struct Agent {
     udp_gso: bool,
     /// `UDP_GRO` on receive.
     udp_gro: bool,
+    /// Whether relays are used.
+    pub(crate) relays: bool,
 }
 
 impl Default for Agent {
     fn default() -> Self {
         let Switches { tun_gso, udp_gso, udp_gro } = Switches::default();
-        Self { listen: None, endpoints: None, proxy: None, tun_gso, udp_gso, udp_gro }
+        Self { listen: None, endpoints: None, proxy: None, tun_gso, udp_gso, udp_gro, relays: true }
     }
 }
 

@@ -24,6 +24,7 @@ use mesh_link::{Proxies, Url};
 use mesh_proto::{
     RunnerId, View,
     message::{Answer, Ask, Have, Held, Refusal, Switches},
+    relay::{Nat, Relay, RelayCredential, Relayed},
     token::Fingerprint,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -59,10 +60,34 @@ pub(crate) struct LocalState {
     pub(crate) endpoints_only: bool,
     /// The addresses at which other runners reach this one; every change is reported.
     pub(crate) endpoints: watch::Receiver<Vec<SocketAddr>>,
+    /// What relays see of it, and where they have it; every change is reported.
+    pub(crate) outside: watch::Receiver<Outside>,
+    /// Whether it uses relays.
+    pub(crate) relays: bool,
     /// The view in force; every change is reported.
     pub(crate) applied: watch::Receiver<Option<Have>>,
     /// Lists this runner's instances; called when a stream begins.
     pub(crate) held: Box<dyn Fn() -> BoxFuture<'static, Vec<Held>> + Send + Sync>,
+}
+
+/// A runner's way to the outside, as far as its relays show it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Outside {
+    /// The addresses that relays see it come from, and peers may reach it at.
+    pub(crate) reflexive: Vec<SocketAddr>,
+    /// Its addresses at relays.
+    pub(crate) relayed: Vec<Relayed>,
+    /// What is between; `None` until a relay was asked.
+    pub(crate) nat: Option<Nat>,
+}
+
+/// The relays, as the coordinator names them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Provided {
+    /// All of them.
+    pub(crate) relays: Vec<Relay>,
+    /// What this runner logs in with.
+    pub(crate) credentials: Vec<RelayCredential>,
 }
 
 /// The state of the stream.
@@ -136,6 +161,7 @@ pub(crate) struct Control {
     views: watch::Receiver<Option<Arc<View>>>,
     link: watch::Receiver<Link>,
     switches: watch::Receiver<Switches>,
+    relays: watch::Receiver<Option<Arc<Provided>>>,
     queue: RequestQueue,
 }
 
@@ -146,10 +172,16 @@ impl Control {
         let (views, view_receiver) = watch::channel(view);
         let (link, link_receiver) = watch::channel(Link { heard, ..Link::default() });
         let (switches, switches_receiver) = watch::channel(Switches::default());
+        let (relays, relays_receiver) = watch::channel(None);
         let queue = RequestQueue::default();
-        let control =
-            Self { views: view_receiver, link: link_receiver, switches: switches_receiver, queue: queue.clone() };
-        (control, SessionState { views, link, switches, queue })
+        let control = Self {
+            views: view_receiver,
+            link: link_receiver,
+            switches: switches_receiver,
+            relays: relays_receiver,
+            queue: queue.clone(),
+        };
+        (control, SessionState { views, link, switches, relays, queue })
     }
 
     /// The view at hand.
@@ -175,6 +207,11 @@ impl Control {
     /// Follows the offloads that the coordinator allows.
     pub(crate) fn switches(&self) -> watch::Receiver<Switches> {
         self.switches.clone()
+    }
+
+    /// Follows the relays; `None` until the coordinator has named them.
+    pub(crate) fn relays(&self) -> watch::Receiver<Option<Arc<Provided>>> {
+        self.relays.clone()
     }
 
     /// The next attempt at a stream is made at once.
@@ -230,6 +267,7 @@ pub(crate) struct SessionState {
     views: watch::Sender<Option<Arc<View>>>,
     link: watch::Sender<Link>,
     switches: watch::Sender<Switches>,
+    relays: watch::Sender<Option<Arc<Provided>>>,
     queue: RequestQueue,
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use mesh_proto::{
-    Abilities, RunnerId, View,
+    Abilities, Ability, RunnerId, View,
     message::{Answer, Cause, Down, Have, PROTOCOL, Refusal, Up},
 };
 use tokio::{
@@ -25,7 +25,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Intent, LocalState, Pending, SessionState, process};
+use super::{Intent, LocalState, Outside, Pending, Provided, SessionState, process};
 
 /// How long the coordinator may be silent: three of its heartbeats.
 pub(super) const SILENCE: Duration = Duration::from_secs(6);
@@ -139,11 +139,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                     self.send(&Up::Ask { request: self.asked, ask }).await?;
                 }
                 Ok(()) = local.applied.changed() => self.report_applied(local).await?,
-                Ok(()) = local.endpoints.changed() => {
-                    let endpoints = local.endpoints.borrow_and_update().clone();
-                    let (reflexive, relayed, nat) = (vec![], vec![], None);
-                    self.send(&Up::Endpoints { endpoints, reflexive, relayed, nat }).await?;
-                }
+                Ok(()) = local.endpoints.changed() => self.report_places(local).await?,
+                Ok(()) = local.outside.changed() => self.report_places(local).await?,
             }
         }
     }
@@ -164,6 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
 
     async fn hello(&self, local: &mut LocalState) -> Up {
         let instances = (local.held)().await;
+        let Outside { reflexive, relayed, nat } = local.outside.borrow_and_update().clone();
         Up::Hello {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -174,10 +172,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             instances,
             process: Some(process()),
             refused: self.state.link.borrow().copy,
-            can: Abilities::AGENT,
-            reflexive: vec![],
-            relayed: vec![],
-            nat: None,
+            can: if local.relays { Abilities::AGENT } else { Abilities::AGENT.without(Ability::Relays) },
+            reflexive,
+            relayed,
+            nat,
         }
     }
 
@@ -231,8 +229,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             Down::Switches(switches) => {
                 let _ = self.state.switches.send(switches);
             }
-            // Not sent to this agent, which doesn't say that it uses relays.
-            Down::Relays { .. } => {}
+            Down::Relays { relays, credentials } => {
+                self.state.relays.send_replace(Some(Arc::new(Provided { relays, credentials })));
+            }
             Down::Refused { cause, refusal } => {
                 self.state.link.send_modify(|link| (link.unknown, link.copy) = (true, cause == Cause::Copy));
                 return Err(SessionEnd::Refused(refusal));
@@ -272,6 +271,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         tracing::info!(why, "a change does not apply to the view: asking for a snapshot");
         self.resyncing = true;
         self.send(&Up::Resync).await
+    }
+
+    /// Reports where other runners reach this one.
+    async fn report_places(&mut self, local: &mut LocalState) -> Result<(), SessionEnd> {
+        let endpoints = local.endpoints.borrow_and_update().clone();
+        let Outside { reflexive, relayed, nat } = local.outside.borrow_and_update().clone();
+        self.send(&Up::Endpoints { endpoints, reflexive, relayed, nat }).await
     }
 
     /// Reports the revision in force, once the coordinator has shown its epoch: a revision means nothing in another one.

@@ -33,6 +33,8 @@ counters! {
     UdpEmpty = "udp-empty",
     /// recvmmsg(2) failed.
     UdpReceiveFailed = "udp-receive-failed",
+    /// Datagrams from a relay's address that are neither its answers nor those of a peer: dropped.
+    RelayForeign = "relay-foreign",
     /// Datagrams for a relay at which the runner has no allocation: dropped.
     RelayUnknown = "relay-unknown",
     /// A packet for a TUN that was just detached: dropped.

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use mesh_engine::Port;
-use mesh_proto::{Revision, RunnerId};
+use mesh_proto::{Revision, RunnerId, relay::Relayed};
+use mesh_relay_client::RelayReport;
 
 /// A notification of the data plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,17 @@ pub(crate) enum DataEvent {
     Unreachable(RunnerId),
     /// A runner that was unreachable has answered.
     Reachable(RunnerId),
+    /// Something about the relays has changed.
+    Relays(RelayNews),
     /// The thread has ended for this reason, and no packet passes any more.
     Failed(String),
+}
+
+/// What has become of this runner's allocations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct RelayNews {
+    /// The addresses at which other runners reach this one.
+    pub(crate) relayed: Vec<Relayed>,
+    /// What there is to say of each relay.
+    pub(crate) reports: Vec<RelayReport>,
 }

@@ -10,6 +10,7 @@ use std::{
 
 use mesh_engine::{Event, Port, Sink, TUN_BUFFER};
 use mesh_proto::RelayId;
+use mesh_relay_client::Relays;
 use mesh_udp::{Inbox, Udp};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -33,6 +34,8 @@ pub(super) struct Io {
     gone: Vec<Port>,
     /// For super-packets that have to be cut.
     scratch: Box<[u8]>,
+    /// The relays, at which datagrams from some addresses are from other runners.
+    pub(super) relays: Relays,
     /// The socket's count of messages that it had no room for, at the last look.
     overflow: u32,
 }
@@ -46,7 +49,7 @@ pub(super) enum Reading {
 }
 
 impl Io {
-    pub(super) fn new(udp: Udp, events: UnboundedSender<DataEvent>) -> Self {
+    pub(super) fn new(udp: Udp, events: UnboundedSender<DataEvent>, relays: Relays) -> Self {
         Self {
             udp,
             gso: Gso::default(),
@@ -56,6 +59,7 @@ impl Io {
             tuns: HashMap::new(),
             gone: Vec::new(),
             scratch: vec![0; TUN_BUFFER].into(),
+            relays,
             overflow: 0,
         }
     }
@@ -182,8 +186,8 @@ impl Sink for Io {
         }
     }
 
-    fn send_relayed(&mut self, _: RelayId, _: SocketAddr, batch: &mut [u8], stride: usize, _: bool) {
-        self.counters.add(Counter::RelayUnknown, batch.len().div_ceil(stride.max(1)) as u64);
+    fn send_relayed(&mut self, relay: RelayId, peer: SocketAddr, batch: &mut [u8], stride: usize, whole: bool) {
+        self.send_by_relay(relay, peer, batch, stride, whole);
     }
 
     fn deliver(&mut self, to: Port, packet: &[u8]) {

@@ -6,6 +6,7 @@ mod gso;
 mod io;
 #[cfg(test)]
 pub(crate) mod lab;
+mod relay;
 mod report;
 mod share;
 mod worker;
@@ -25,6 +26,7 @@ use std::{
 
 use mesh_engine::{Engine, Map, PinMemory, Port, Switches};
 use mesh_proto::{InstanceId, PrivateKey, RunnerId};
+use mesh_relay_client::Relays;
 use mesh_udp::Udp;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::{
@@ -33,7 +35,7 @@ use tokio::sync::{
 };
 
 pub(crate) use self::{
-    event::DataEvent,
+    event::{DataEvent, RelayNews},
     report::{Report, Traffic},
 };
 use self::{
@@ -108,7 +110,10 @@ impl Dataplane {
         let wake = Arc::new(EventFd::from_flags(flags).map_err(|errno| DataplaneError::Start(errno.into()))?);
         let (events, notified) = unbounded_channel();
         let (commands, requests) = mpsc::channel();
-        let worker = Worker::new(engine, Io::new(udp, events.clone()), requests, Arc::clone(&wake));
+        let mut pace = [0; 8];
+        getrandom::fill(&mut pace).map_err(|error| DataplaneError::Start(error.into()))?;
+        let relays = Relays::new(u64::from_le_bytes(pace), Instant::now());
+        let worker = Worker::new(engine, Io::new(udp, events.clone(), relays), requests, Arc::clone(&wake));
         let worker = worker.map_err(DataplaneError::Start)?;
         let thread = thread::Builder::new().name("dataplane".into()).spawn(move || {
             let why = match panic::catch_unwind(AssertUnwindSafe(|| worker.run())) {
@@ -158,6 +163,11 @@ impl Dataplane {
     /// Notifies every runner in contact that the machine's addresses have changed.
     pub(crate) fn moved(&self) {
         self.ask(Command::Moved);
+    }
+
+    /// Replaces the relays. [`DataEvent::Relays`] follows, and again whenever an allocation changes.
+    pub(crate) fn set_relays(&self, relays: Vec<mesh_relay_client::Config>) {
+        self.ask(Command::Relays(relays));
     }
 
     /// The report. `None` if the thread has ended.

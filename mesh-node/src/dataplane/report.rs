@@ -9,6 +9,8 @@ pub(crate) struct Report {
     pub(crate) io: Vec<(&'static str, u64)>,
     /// What went through the descriptors.
     pub(crate) traffic: Traffic,
+    /// What there is to say of each relay.
+    pub(crate) relays: Vec<mesh_relay_client::RelayReport>,
     /// How many allocations the thread has made.
     #[cfg(test)]
     pub(crate) allocations: u64,

@@ -257,7 +257,8 @@ fn an_interface_that_is_down_drops_and_counts() {
 fn a_super_packet_that_the_kernel_refuses_is_delivered_in_pieces() {
     let (staging, ns, at) = (Staging::new().unwrap(), namespace(), local()[0]);
     let (events, _told) = unbounded_channel();
-    let (mut io, port) = (Io::new(Udp::bind(0).unwrap(), events), Port(1));
+    let relays = Relays::new(1, Instant::now());
+    let (mut io, port) = (Io::new(Udp::bind(0).unwrap(), events, relays), Port(1));
     io.insert(port, create(&staging, &ns, at));
 
     // virtio_net_hdr: to be cut into segments of 1000 bytes, but with the checksum where TCP has none. Kernels with the

@@ -17,6 +17,7 @@ use super::{
     counters::Counter,
     event::DataEvent,
     io::{Io, Reading},
+    relay,
     report::Report,
     share::Shares,
 };
@@ -33,6 +34,7 @@ pub(super) enum Command {
     Map(Box<Map>),
     Switches(Switches),
     Moved,
+    Relays(Vec<mesh_relay_client::Config>),
     Report(oneshot::Sender<Report>),
 }
 
@@ -96,7 +98,8 @@ impl Worker {
     }
 
     fn turn(&mut self, ready: &mut Vec<Ready>) -> io::Result<bool> {
-        let timeout = self.engine.next_timeout().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        let next = [self.engine.next_timeout().map(|(at, _)| at), self.io.relays.next_timeout()];
+        let timeout = next.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()));
         self.poll.wait(ready, timeout)?;
         // Receiving comes before sending: it frees the sender's window, and the receive buffer is the one that overflows.
         if ready.iter().any(|ready| ready.token == UDP) {
@@ -118,6 +121,7 @@ impl Worker {
             running = self.execute_requests();
         }
         self.engine.flush(&mut self.io);
+        self.tend_relays(now);
         self.close_gone();
         Ok(running)
     }
@@ -137,6 +141,11 @@ impl Worker {
                     self.io.counters.add(Counter::UdpTruncated, 1);
                 } else if message.datagrams.is_empty() {
                     self.io.counters.add(Counter::UdpEmpty, 1);
+                } else if !self.io.relays.is_empty()
+                    && let Some(relay) = self.io.relays.at(message.from)
+                {
+                    let received = (&*message.datagrams, message.stride);
+                    relay::receive(&mut self.engine, &mut self.io, relay, received, now);
                 } else {
                     let Message { from, local, datagrams: bytes, stride, .. } = message;
                     let received = Datagrams { from: from.into(), local, bytes, stride, skip: 0 };
@@ -206,17 +215,27 @@ impl Worker {
             }
             Command::Switches(switches) => self.switch(switches),
             Command::Moved => self.engine.handle_address_change(),
+            Command::Relays(relays) => self.io.relays.set(relays, Instant::now()),
             Command::Report(to) => {
+                self.io.count_relays();
                 let report = Report {
                     engine: self.engine.report(Instant::now()),
                     io: self.io.counters.list(),
                     traffic: self.io.traffic,
+                    relays: self.io.relays.reports().collect(),
                     #[cfg(test)]
                     allocations: crate::sys::heap::allocations(),
                 };
                 // The caller may have stopped waiting.
                 let _ = to.send(report);
             }
+        }
+    }
+
+    /// Does what is due with relays.
+    fn tend_relays(&mut self, now: Instant) {
+        if let Some(news) = self.io.tend_relays(now) {
+            self.io.notify(DataEvent::Relays(news));
         }
     }
 

@@ -23,7 +23,7 @@ use crate::{
         lab::{PATIENCE, ip},
     },
     control::{
-        Control, LocalState,
+        Control, LocalState, Outside,
         lab::{Peer, Streams},
     },
     dataplane::{DataEvent, Dataplane},
@@ -177,6 +177,8 @@ impl Agent {
             port: 1,
             endpoints_only: false,
             endpoints: watch::channel(vec![]).1,
+            outside: watch::channel(Outside::default()).1,
+            relays: false,
             applied: applied_receiver,
             held: Box::new(move || {
                 let held = held.clone();

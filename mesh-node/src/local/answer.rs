@@ -8,7 +8,7 @@ use std::{
 use mesh_proto::{InstanceId, Label, Revision, RunnerId, ServicePath, message::Step};
 use serde::{Deserialize, Serialize};
 
-use super::ContainerId;
+use super::{ContainerId, Relay};
 
 /// The version of every shape in this module.
 pub(crate) const VERSION: u32 = 1;
@@ -171,6 +171,9 @@ pub(crate) struct Status {
     pub(crate) endpoints: Vec<SocketAddr>,
     /// The other known runners, by name.
     pub(crate) peers: Vec<Peer>,
+    /// The relays that it may use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) relays: Vec<Relay>,
     /// This runner's instances.
     pub(crate) instances: Vec<Instance>,
     /// The number of dropped packets by reason, zeros included.
@@ -370,7 +373,10 @@ pub(crate) enum Verdict {
 mod tests {
     use serde_json::{Value, json};
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::local::relay::Millis;
 
     fn instance() -> Instance {
         Instance {
@@ -433,6 +439,15 @@ mod tests {
                 rx_bytes: 1,
                 tx_bytes: 2,
             }],
+            relays: vec![Relay {
+                name: "fra-1".into(),
+                transport: "udp".into(),
+                address: None,
+                relayed: None,
+                reflexive: None,
+                rtt_ms: Some(Millis::from(Duration::from_micros(12_300))),
+                error: None,
+            }],
             instances: vec![Instance { connections: Some(4), containers: vec!["f00".parse().unwrap()], ..instance() }],
             waiting: vec![Waiting { container: "f00".parse().unwrap(), error: "so".into(), hint: None }],
             drops: [("malformed".to_owned(), 0)].into(),
@@ -446,6 +461,8 @@ mod tests {
             "port": 51820, "endpoints": ["192.0.2.1:51820"],
             "peers": [{"name": "b", "provider": "ovh", "path": "none", "endpoint": null, "handshake_age_seconds": null,
                 "tries": 3, "failed_seconds": 18, "tried": ["192.0.2.2:51820"], "rx_bytes": 1, "tx_bytes": 2}],
+            "relays": [{"name": "fra-1", "transport": "udp", "address": null, "relayed": null, "reflexive": null,
+                "rtt_ms": 12.3, "error": null}],
             "instances": [{"id": "i-3", "service": "shop/db", "address": "100.112.0.9",
                 "service_address": "100.112.0.2", "interface": "mesh0", "client": false, "draining": false,
                 "connections": 4, "containers": ["f00"]}],

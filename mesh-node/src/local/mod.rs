@@ -5,6 +5,7 @@ mod answer;
 mod client;
 mod codec;
 mod error;
+mod relay;
 mod request;
 mod server;
 pub(crate) mod target;
@@ -13,6 +14,7 @@ pub(crate) use answer::*;
 pub(crate) use client::Client;
 pub(crate) use error::{ClientError, ListenError, RequestError, TargetError};
 pub(crate) use mesh_lifecycle::{ContainerId, NamespacePlace};
+pub(crate) use relay::Relay;
 pub(crate) use request::Request;
 pub(crate) use server::{Call, serve};
 

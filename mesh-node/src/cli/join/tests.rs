@@ -43,6 +43,7 @@ fn a_runner_keeps_its_provider_and_another_one_is_refused() {
             proxy: None,
             replace: false,
             enrol_only: false,
+            no_relay: false,
             no_tun_gso: false,
             no_udp_gso: false,
             no_udp_gro: false,

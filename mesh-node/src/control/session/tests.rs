@@ -5,7 +5,10 @@ use mesh_proto::{
     message::{Ask, Held},
     view::{Deployment, Network},
 };
-use mesh_proto::{DeploymentId, InstanceId};
+use mesh_proto::{
+    DeploymentId, InstanceId, RelayId,
+    relay::{Mapping, Nat, Relayed},
+};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::*;
@@ -20,6 +23,7 @@ struct Coordinator {
     control: Control,
     applied: watch::Sender<Option<Have>>,
     endpoints: watch::Sender<Vec<SocketAddr>>,
+    outside: watch::Sender<Outside>,
     ended: JoinHandle<Ended>,
 }
 
@@ -29,11 +33,14 @@ impl Coordinator {
         let (control, state) = Control::new(view.map(Arc::new), None);
         let (applied, applied_receiver) = watch::channel(None);
         let (endpoints, endpoints_receiver) = watch::channel(vec![]);
+        let (outside, outside_receiver) = watch::channel(Outside::default());
         let ended = tokio::spawn(async move {
             let mut local = LocalState {
                 port: 51820,
                 endpoints_only: false,
                 endpoints: endpoints_receiver,
+                outside: outside_receiver,
+                relays: true,
                 applied: applied_receiver,
                 held: Box::new(|| Box::pin(async { vec![held()] })),
             };
@@ -41,7 +48,7 @@ impl Coordinator {
             state.queue.close();
             ended
         });
-        Self { peer, control, applied, endpoints, ended }
+        Self { peer, control, applied, endpoints, outside, ended }
     }
 
     /// Waits for a view with this property.
@@ -237,6 +244,23 @@ async fn changed_addresses_are_reported() {
     coordinator.endpoints.send_replace(vec![address]);
     let Up::Endpoints { endpoints, .. } = coordinator.hear().await else { panic!() };
     assert_eq!(endpoints, [address]);
+    let relayed = Relayed { relay: RelayId(1), address };
+    let nat = Some(Nat { udp: true, mapping: Mapping::Same });
+    coordinator.outside.send_replace(Outside { reflexive: vec![address], relayed: vec![relayed], nat });
+    let Up::Endpoints { endpoints, reflexive, relayed: at, nat: kind } = coordinator.hear().await else { panic!() };
+    assert_eq!((endpoints, reflexive, at, kind), (vec![address], vec![address], vec![relayed], nat));
+}
+
+#[tokio::test(start_paused = true)]
+async fn relays_are_asked_for_and_handed_on() {
+    let mut coordinator = Coordinator::meet(None).await;
+    let Up::Hello { can, .. } = coordinator.hear().await else { panic!() };
+    assert!(can.has(Ability::Relays));
+    let mut relays = coordinator.control.relays();
+    assert_eq!(*relays.borrow(), None);
+    coordinator.say(Down::Relays { relays: vec![], credentials: vec![] }).await;
+    let provided = relays.wait_for(Option::is_some).await.unwrap().clone();
+    assert_eq!(*provided.unwrap(), Provided::default());
 }
 
 #[tokio::test(start_paused = true)]
