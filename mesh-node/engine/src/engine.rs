@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use mesh_proto::{InstanceId, PrivateKey, RunnerId};
+use mesh_proto::{InstanceId, PrivateKey, RelayId, RunnerId};
 
 use self::core::Core;
 use crate::{
@@ -126,6 +126,30 @@ impl Engine {
         self.core.peers.greet_all(self.now);
     }
 
+    /// The relays at which this runner has an allocation. Runners that share one of them are reached by it where no direct
+    /// path is known. After a change of this runner's own relayed address [`Self::handle_address_change`] has to follow.
+    pub fn handle_relays(&mut self, relays: &[RelayId], now: Instant) {
+        self.now = now;
+        self.core.peers.set_relays(relays, now);
+    }
+
+    /// This runner's own addresses, those at which the outside sees it among them. The first eight are told to runners that
+    /// are reached by a relay, so that both find a direct path.
+    pub fn handle_own_addresses(&mut self, own: &[SocketAddr], now: Instant) {
+        self.now = now;
+        self.core.peers.set_own_addresses(own, now);
+    }
+
+    /// Asks a runner for an answer by the path that data takes, after a handshake if there is no session. The answer is an
+    /// [`crate::Event::Ping`] with this `ticket`; there is none if the runner is not in the map, is silent for 5 s, or has an
+    /// agent that can't answer.
+    pub fn handle_ping(&mut self, runner: RunnerId, ticket: u64, now: Instant, sink: &mut impl Sink) {
+        let (core, mut cx) = self.begin(now, sink);
+        if let Some(runner) = core.map.route.runner(runner) {
+            core.peers.ping(runner, ticket, &mut cx);
+        }
+    }
+
     /// Switches offloads. With `tun_gso` off every segment is delivered by itself; with `udp_gso` off every datagram
     /// is sent by itself. (`udp_gro` concerns the owner's socket only.)
     pub const fn handle_switches(&mut self, switches: Switches) {
@@ -173,9 +197,14 @@ impl Engine {
         });
         let peers = core.peers.list().values().map(|peer| PeerReport {
             runner: peer.runner.id,
-            endpoint: peer.path.authenticated(),
+            endpoint: peer.link.authenticated(),
             handshake_age: peer.tunnel.as_ref().and_then(|tunnel| tunnel.session_age()),
-            failing: peer.failing(now).map(|(tries, since)| Failing { tries, since, tried: peer.all().collect() }),
+            failing: peer.failing(now).map(|(tries, since)| Failing {
+                tries,
+                since,
+                tried: core.peers.all(peer).collect(),
+            }),
+            path: peer.path_report(now),
             rx_bytes: peer.rx_bytes,
             tx_bytes: peer.tx_bytes,
         });

@@ -57,7 +57,7 @@ pub use map::Map;
 pub use mesh_proto::message::Switches;
 pub use segment::split;
 pub use sink::{Event, Port, Sink};
-pub use stats::{Denied, Failing, InstanceReport, PeerReport, Report};
+pub use stats::{Denied, Failing, InstanceReport, PathReport, PeerReport, Report};
 
 /// The length in bytes of `struct virtio_net_hdr` (linux/virtio_net.h) without mergeable buffers, which precedes every
 /// packet of a TUN that was opened with `IFF_VNET_HDR`.

@@ -11,7 +11,7 @@ mod admission;
 mod bucket;
 
 pub(crate) use admission::{Admission, Admissions, Mac};
-pub(crate) use bucket::{Bucket, Rate};
+pub(crate) use bucket::{Bucket, Pace, Rate};
 
 /// The size in bytes of a known address among the limits.
 #[cfg(test)]

@@ -10,19 +10,20 @@ use std::{
 use mesh_proto::{Ability, view::Runner};
 
 use crate::{
-    Port, Reason,
+    PathReport, Port, Reason,
     drop::Drops,
-    hop::Way,
     limit::{self, Bucket, Limit, Rate},
-    path::Path,
+    path::{Around, Link, Site},
     search::{Ask, GRACE, Search},
     staged::{Full, Queue, Staged},
-    tunnel::{CONTROL, SESSION, Tunnel, TunnelIx},
+    tunnel::{SESSION, Tunnel, TunnelIx},
 };
 
+mod ask;
 mod copies;
 
-use self::copies::Copies;
+pub(crate) use self::ask::{Round, Targets};
+use self::{ask::SentInitiation, copies::Copies};
 
 /// How often the tunnels in use are ticked.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
@@ -33,13 +34,6 @@ const IDLE: Duration = Duration::from_secs(20);
 
 /// How long a handshake is tried when no packet waits for it: four times, 5 s apart, and time for the last answer.
 const PATIENCE: Duration = Duration::from_secs(18);
-
-/// When an unanswered initiation is sent again, to every address: a round trip is never this long, and boringtun makes a
-/// new one only after 5 s. (The other side accepts a time stamp once.)
-const AGAIN: Duration = Duration::from_secs(1);
-
-/// How many unproven addresses of a runner are tried at a time.
-const AT_A_TIME: usize = 3;
 
 /// Initiations from one runner, which cost four Diffie-Hellmans each: one in 20 ms, as in other implementations of
 /// WireGuard.
@@ -55,7 +49,7 @@ const STAGED_FOR: Duration = Duration::from_secs(10);
 pub(crate) struct Peer {
     /// As the map has it.
     pub(crate) runner: Arc<Runner>,
-    pub(crate) path: Path,
+    pub(crate) link: Link,
     /// Made when it is needed.
     pub(crate) tunnel: Option<Box<Tunnel>>,
     /// When its next tick is due; `None` while it needs none.
@@ -89,14 +83,6 @@ pub(crate) struct ActiveState {
     pub(crate) copies: Copies,
 }
 
-/// The latest initiation.
-struct SentInitiation {
-    message: [u8; CONTROL],
-    sent: Instant,
-    /// How often it will be sent again.
-    left: usize,
-}
-
 impl Default for ActiveState {
     fn default() -> Self {
         Self {
@@ -115,7 +101,7 @@ impl Peer {
         Self {
             can_pong: runner.can.has(Ability::Paths),
             runner,
-            path: Path::default(),
+            link: Link::default(),
             tunnel: None,
             next_tick: None,
             listed: false,
@@ -129,37 +115,35 @@ impl Peer {
     }
 
     /// Takes its record in a new map. Returns whether it has to be searched at other addresses.
-    pub(crate) fn offer(&mut self, runner: &Arc<Runner>) -> bool {
-        let left = self.path.offer(&self.runner.endpoints, &runner.endpoints);
+    pub(crate) fn offer(&mut self, runner: &Arc<Runner>, site: &Site, now: Instant) -> bool {
+        let (before, after) = (Around { site, runner: &self.runner }, Around { site, runner });
+        let left = self.link.offer(before, after, now);
         let found = self.tunnel.as_ref().is_some_and(|tunnel| tunnel.has_session());
-        let renewed = self.runner.endpoints != runner.endpoints && self.is_broken();
+        let moved = self.runner.endpoints != runner.endpoints
+            || self.runner.reflexive != runner.reflexive
+            || self.runner.relayed != runner.relayed;
+        let renewed = moved && self.is_broken();
         if renewed && let Some(search) = &mut self.search {
             search.renew();
         }
         self.runner = Arc::clone(runner);
         self.can_pong = runner.can.has(Ability::Paths);
         if !self.can_pong {
-            self.path.forget_reach();
+            self.link.forget_reach();
         }
         left && found || renewed
     }
 
-    /// The addresses to send a handshake to: the proven one, and some of the others in turn (a new handshake goes to the
-    /// proven one alone at first). Returns also how many rounds it takes to try all of them.
-    pub(crate) fn targets(&mut self, begins: bool, has_loopback: bool, now: Instant) -> (Vec<Way>, usize) {
-        let can_be = |at: &SocketAddr| has_loopback || !at.ip().is_loopback();
-        let unproven: Vec<SocketAddr> = self.path.unproven(&self.runner.endpoints).filter(can_be).collect();
-        let proven = self.path.endpoint();
-        let search = self.search.get_or_insert_default();
-        let alone = begins && proven.is_some() && !search.is_broken();
-        let batch = search.next_batch(unproven.len(), if alone { 0 } else { AT_A_TIME }, now);
-        let targets = proven.into_iter().chain(batch.map(|i| unproven[i])).map(|to| self.path.way_to(to)).collect();
-        (targets, unproven.len().div_ceil(AT_A_TIME).max(1))
+    /// All its direct addresses.
+    pub(crate) fn all<'a>(&'a self, site: &'a Site) -> impl Iterator<Item = SocketAddr> {
+        self.link.all(Around { site, runner: &self.runner })
     }
 
-    /// See [`Path::all`].
-    pub(crate) fn all(&self) -> impl Iterator<Item = SocketAddr> {
-        self.path.all(&self.runner.endpoints)
+    /// The path for data, if there is a session.
+    pub(crate) fn path_report(&self, now: Instant) -> Option<PathReport> {
+        let used = self.link.used().filter(|_| self.is_ready())?;
+        let since = used.since.map(|since| now.saturating_duration_since(since));
+        Some(PathReport { hop: used.hop, rtt: used.rtt, mtu: used.cut, since: since.unwrap_or_default() })
     }
 
     /// Its active state, which is made if there is none.
@@ -182,15 +166,15 @@ impl Peer {
         now.saturating_duration_since(self.used) < IDLE
     }
 
-    /// Whether it has to be found out how far the path reaches, before the first data.
+    /// Whether something has to be found out with the next data: how far the path reaches, or whether there is a direct one.
     #[inline]
-    pub(crate) fn has_untried_path(&self) -> bool {
-        self.can_pong && self.path.is_untried()
+    pub(crate) fn waits_for_data(&self) -> bool {
+        self.can_pong && self.link.waits_for_data()
     }
 
     /// Whether packets can be sent at once.
     pub(crate) fn is_ready(&self) -> bool {
-        self.tunnel.as_ref().is_some_and(|tunnel| tunnel.has_session()) && self.path.endpoint().is_some()
+        self.tunnel.as_ref().is_some_and(|tunnel| tunnel.has_session()) && self.link.way().is_some()
     }
 
     /// Keeps a packet from the TUN `from` until there is a session.
@@ -226,26 +210,6 @@ impl Peer {
         }
         expired.iter().for_each(|_| drops.count(Reason::NoHandshake));
         vec![]
-    }
-
-    /// Remembers an initiation that has just been sent and will be sent again `left` times.
-    pub(crate) fn attempted(&mut self, message: &[u8; CONTROL], left: usize, now: Instant) {
-        self.search.get_or_insert_default().tried(now);
-        self.active().initiation = Some(SentInitiation { message: *message, sent: now, left });
-    }
-
-    /// The initiation, if it has to be sent again now.
-    pub(crate) fn attempt_again(&mut self, now: Instant) -> Option<[u8; CONTROL]> {
-        let active = self.active.as_mut()?;
-        if self.tunnel.as_ref().is_none_or(|tunnel| tunnel.asking().is_none()) {
-            active.initiation = None;
-        }
-        let initiation = active.initiation.as_mut()?;
-        if initiation.left == 0 || now.saturating_duration_since(initiation.sent) < AGAIN {
-            return None;
-        }
-        (initiation.left, initiation.sent) = (initiation.left - 1, now);
-        Some(initiation.message)
     }
 
     /// Whether handshakes go unanswered.
@@ -286,7 +250,7 @@ impl Peer {
     }
 
     fn next_ask(&self, wanted: bool) -> Option<Instant> {
-        let ask = if wanted && self.path.endpoint().is_some() { Ask::Wanted } else { Ask::Chance };
+        let ask = if wanted && self.link.known().is_some() { Ask::Wanted } else { Ask::Chance };
         self.search.as_ref()?.next(ask)
     }
 
@@ -313,6 +277,7 @@ impl Peer {
             if self.next_tick.is_none() {
                 // The next traffic starts a new search.
                 self.search = None;
+                self.link.sleep();
             }
             return None;
         };
@@ -329,6 +294,7 @@ impl Peer {
             return None;
         }
         (self.active, self.search) = (None, None);
+        self.link.sleep();
         self.tunnel.take().map(|tunnel| tunnel.index())
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     number::{NumberMap, Numbers},
     outbox::Outbox,
     packet::Flags,
+    path::Site,
     peer::Peer,
     probe,
     segment::{Segments, Unit},
@@ -27,9 +28,12 @@ use crate::{
 };
 
 mod handshakes;
+mod pings;
 mod probes;
 mod roster;
 mod ticks;
+
+use self::pings::Tickets;
 
 /// A runner with a handshake that is unanswered for this long is chosen last: two initiations are lost by then.
 const DEMOTED: Duration = Duration::from_secs(2);
@@ -54,11 +58,10 @@ pub(crate) struct Peers {
     /// Packets that have waited in vain for a runner that doesn't answer.
     rejected: Vec<(RunnerId, Staged)>,
     pub(crate) departed: Departed,
-    /// Whether other runners may be at loopback addresses.
-    has_loopback: bool,
-    /// The MTU of every `mesh0`.
-    mtu: usize,
+    site: Site,
     admissions: Admissions,
+    /// Pings that were asked for from outside.
+    tickets: Tickets,
 }
 
 impl Peers {
@@ -78,14 +81,19 @@ impl Peers {
             broken_at: None,
             departed: Departed::default(),
             rejected: vec![],
-            has_loopback: false,
-            mtu: 0,
+            site: Site::default(),
             admissions,
+            tickets: Tickets::default(),
         }
     }
 
     pub(crate) const fn list(&self) -> &IxVec<RunnerIx, Peer> {
         &self.list
+    }
+
+    /// All direct addresses of a peer.
+    pub(crate) fn all<'a>(&'a self, peer: &'a Peer) -> impl Iterator<Item = SocketAddr> {
+        peer.all(&self.site)
     }
 
     pub(crate) fn get_mut(&mut self, runner: RunnerIx) -> &mut Peer {
@@ -146,8 +154,8 @@ impl Peers {
             // A SYN is rejected rather than sent by a session that may no longer work.
             blocked = peer.is_broken() && unit.tcp.flags.opens();
         }
-        if peer.has_untried_path() {
-            self.try_path(runner, cx);
+        if peer.waits_for_data() {
+            self.begin_probes(runner, cx);
         }
         let Some(mut ready) = self.ready(runner).filter(|_| !blocked) else {
             self.list[runner].want(cx.now);
@@ -195,15 +203,15 @@ impl Peers {
     /// The peer, if packets can be sent to it at once.
     #[inline]
     fn ready(&mut self, runner: RunnerIx) -> Option<ReadyPeer<'_>> {
-        let Peer { tunnel, path, tx_bytes, .. } = &mut self.list[runner];
+        let Peer { tunnel, link, tx_bytes, .. } = &mut self.list[runner];
         let tunnel = tunnel.as_mut().filter(|tunnel| tunnel.has_session())?;
-        let (way, cut) = (path.way()?, path.cut().unwrap_or(usize::MAX));
+        let (way, cut) = (link.way()?, link.cut().unwrap_or(usize::MAX));
         Some(ReadyPeer {
             tunnel,
             way,
-            mtu: self.mtu.min(cut),
+            mtu: self.site.mtu.min(cut),
             cut,
-            proven: path.proven(),
+            proven: link.proven(),
             outbox: &mut self.outbox,
             tx_bytes,
         })
@@ -230,19 +238,29 @@ impl Peers {
         let peer = &mut self.list[runner];
         let tunnel = peer.tunnel.as_mut().ok_or(Reason::UnknownSession)?;
         let len = tunnel.open(datagram, packet, cx.now)?;
-        if let Some(endpoint) = peer.path.confirm(back) {
-            cx.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint });
+        let probe = probe::parse(&packet[..len]);
+        if probe.is_none() {
+            tunnel.note_answer();
         }
         peer.heard = Some(cx.now);
         if peer.is_failing() && peer.answered() {
             cx.sink.event(Event::Reachable { runner: peer.runner.id });
         }
-        if let Some(probe) = probe::parse(&packet[..len]) {
+        if let Some(probe) = probe {
             self.take_probe(runner, back, probe, cx);
             return Ok((runner, 0));
         }
+        let settled = peer.link.is_settled(&back);
         if len > 0 {
             peer.rx_bytes += len as u64;
+        }
+        if !settled {
+            self.hear(runner, back, cx);
+        }
+        if len > 0 {
+            if self.list[runner].link.has_meeting() {
+                self.begin_probes(runner, cx);
+            }
             self.use_now(runner, cx);
         }
         Ok((runner, len))

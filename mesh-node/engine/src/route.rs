@@ -7,7 +7,7 @@ use std::{
 };
 
 use mesh_proto::{
-    DeploymentId, InstanceId, PublicKey, RunnerId, ServiceId, View,
+    DeploymentId, InstanceId, PublicKey, Range, RunnerId, ServiceId, View,
     view::{self, InstanceState, Runner},
 };
 
@@ -84,6 +84,9 @@ pub(crate) struct Route {
     /// Whether the coordinator has seen this runner at a loopback address, as when the whole mesh is one machine.
     /// Otherwise other runners can't be at loopback addresses.
     pub(crate) has_loopback: bool,
+    /// This runner, and the range of overlay addresses; `None` without a view.
+    pub(crate) runner: Option<RunnerId>,
+    pub(crate) range: Option<Range>,
     /// The runners in the order of their keys, for handshakes.
     by_key: Box<[RunnerIx]>,
 }
@@ -134,7 +137,8 @@ impl Route {
         by_key.sort_unstable_by_key(|runner| runners[*runner].public_key.0);
         let own = view.runner(view.runner).map(|own| &own.endpoints[..]).unwrap_or_default();
         let has_loopback = own.iter().any(|endpoint| canonical(*endpoint).ip().is_loopback());
-        Self { services, instances, runners, owners, has_loopback, by_key }
+        let (runner, range) = (Some(view.runner), Some(view.network.range));
+        Self { services, instances, runners, owners, has_loopback, runner, range, by_key }
     }
 
     /// The owner of `address`.

@@ -1,8 +1,13 @@
 //! The outputs of the engine.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use mesh_proto::{RelayId, RunnerId};
+
+use crate::Hop;
 
 /// A TUN device, by a number that the owner chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,7 +55,7 @@ pub trait Sink {
 /// A notification for the owner of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A runner was authenticated at a new address, which is worth remembering.
+    /// A runner was authenticated at a new address, without a relay between, which is worth remembering.
     Endpoint {
         /// The runner.
         runner: RunnerId,
@@ -66,5 +71,25 @@ pub enum Event {
     Reachable {
         /// The runner.
         runner: RunnerId,
+    },
+    /// A runner has answered a ping of [`crate::Engine::handle_ping`].
+    Ping {
+        /// The runner.
+        runner: RunnerId,
+        /// The number that the owner has given to the ping.
+        ticket: u64,
+        /// The path by which it went.
+        path: Hop,
+        /// The time from the ping to its answer.
+        rtt: Duration,
+        /// The longest packet in bytes that the path carries, if that is known.
+        mtu: Option<u16>,
+    },
+    /// A runner can be reached by a relay at which this runner has no allocation, and by none at which it has one.
+    NeedRelay {
+        /// The runner.
+        runner: RunnerId,
+        /// The relay.
+        relay: RelayId,
     },
 }

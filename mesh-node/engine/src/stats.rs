@@ -7,7 +7,7 @@ use std::{
 
 use mesh_proto::{InstanceId, RunnerId, ServiceId};
 
-use crate::Reason;
+use crate::{Hop, Reason};
 
 /// The state of an engine for `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,10 +44,25 @@ pub struct PeerReport {
     pub handshake_age: Option<Duration>,
     /// Unanswered handshakes; `None` if there are none.
     pub failing: Option<Failing>,
+    /// The path for data; `None` without a session.
+    pub path: Option<PathReport>,
     /// Bytes of IP packets received from it.
     pub rx_bytes: u64,
     /// Bytes of IP packets sent to it.
     pub tx_bytes: u64,
+}
+
+/// The path for data to one runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathReport {
+    /// Where its datagrams go.
+    pub hop: Hop,
+    /// The round trip that was measured last.
+    pub rtt: Option<Duration>,
+    /// The longest packet in bytes that it carries, if pings have found that out.
+    pub mtu: Option<u16>,
+    /// For how long it is used.
+    pub since: Duration,
 }
 
 /// Unanswered handshakes.

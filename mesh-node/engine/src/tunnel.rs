@@ -1,6 +1,6 @@
-//! WireGuard. Only this file knows boringtun, and the mistakes of a caller that make it panic or stall.
+//! WireGuard. Only this module knows boringtun, and the mistakes of a caller that make it panic or stall.
 //!
-//! What this file and [`crate::peer`] do about them, by file and line of boringtun 0.7.1:
+//! What this module and [`crate::peer`] do about them, by file and line of boringtun 0.7.1:
 //! * A datagram longer than the buffer panics before it is authenticated (noise/session.rs:242): [`Tunnel::open`]
 //!   and [`Tunnel::seal`] (session.rs:197) refuse it.
 //! * Sessions are dated by the last call of `update_timers` (noise/timers.rs:125), so that a new session of a tunnel
@@ -20,19 +20,19 @@
 //! boringtun reads a clock of its own. Only its timers use it.
 
 use std::{
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use boringtun::{
-    noise::{
-        Packet, Tunn, TunnResult, errors::WireGuardError, handshake::parse_handshake_anon, rate_limiter::RateLimiter,
-    },
+    noise::{Tunn, TunnResult, errors::WireGuardError},
     x25519,
 };
-use mesh_proto::{PrivateKey, PublicKey};
+use mesh_proto::PublicKey;
 
+mod identity;
+
+pub(crate) use self::identity::{Handshake, Identity};
 pub(crate) use crate::index::TunnelIx;
 use crate::{Reason, limit::Mac};
 
@@ -66,78 +66,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The first byte of an initiation and of a data message (whitepaper §5.4).
 const INITIATION: u8 = 1;
 const DATA: u8 = 4;
-
-/// A message that isn't data, with what it claims.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Handshake {
-    /// A runner wants a session.
-    Initiation(Mac),
-    /// An answer to the initiation of this tunnel.
-    Response { index: TunnelIx },
-    /// A cookie for the initiation of this tunnel.
-    Cookie { index: TunnelIx },
-}
-
-/// This runner's side of all tunnels.
-pub(crate) struct Identity {
-    private: x25519::StaticSecret,
-    public: x25519::PublicKey,
-    /// Lets every message for this runner pass.
-    permissive: Arc<RateLimiter>,
-    /// Lets only senders with a proven address pass, and makes the cookies for the proof.
-    strict: RateLimiter,
-}
-
-impl Identity {
-    pub(crate) fn new(key: &PrivateKey) -> Self {
-        let private = x25519::StaticSecret::from(key.to_bytes());
-        let public = x25519::PublicKey::from(&private);
-        let permissive = Arc::new(RateLimiter::new(&public, u64::MAX));
-        let strict = RateLimiter::new(&public, 0);
-        Self { private, public, permissive, strict }
-    }
-
-    /// Parses a message that isn't data. It costs a hash.
-    ///
-    /// # Errors
-    /// If it isn't for this runner.
-    pub(crate) fn read(&self, datagram: &[u8]) -> Result<Handshake, Reason> {
-        match self.permissive.verify_packet(None, datagram, &mut [0; CONTROL]) {
-            Ok(Packet::HandshakeInit(_)) => mac(datagram).map(Handshake::Initiation).ok_or(Reason::NotWireGuard),
-            Ok(Packet::HandshakeResponse(response)) => {
-                Ok(Handshake::Response { index: TunnelIx(response.receiver_idx >> 8) })
-            }
-            Ok(Packet::PacketCookieReply(reply)) => Ok(Handshake::Cookie { index: TunnelIx(reply.receiver_idx >> 8) }),
-            Err(TunnResult::Err(WireGuardError::InvalidMac)) => Err(Reason::BadMac),
-            Ok(Packet::PacketData(_)) | Err(_) => Err(Reason::NotWireGuard),
-        }
-    }
-
-    /// Checks that an initiation proves, by a cookie, that its sender is at `from`.
-    ///
-    /// # Errors
-    /// If it doesn't: the length of the cookie message in `cookie`, which has to be sent to `from`.
-    pub(crate) fn prove(&self, from: IpAddr, initiation: &[u8], cookie: &mut [u8; CONTROL]) -> Result<(), usize> {
-        match self.strict.verify_packet(Some(from), initiation, cookie) {
-            Ok(_) => Ok(()),
-            Err(TunnResult::WriteToNetwork(reply)) => Err(reply.len()),
-            Err(_) => Err(0),
-        }
-    }
-
-    /// The key that an initiation claims, which the rest of the handshake proves. It costs a Diffie-Hellman.
-    ///
-    /// # Errors
-    /// If the initiation is malformed.
-    pub(crate) fn initiator(&self, initiation: &[u8]) -> Result<PublicKey, Reason> {
-        let Ok(Packet::HandshakeInit(initiation)) = Tunn::parse_incoming_packet(initiation) else {
-            return Err(Reason::NotWireGuard);
-        };
-        parse_handshake_anon(&self.private, &self.public, &initiation)
-            .map(|half| PublicKey(half.peer_static_public))
-            .map_err(|_| Reason::HandshakeRejected)
-    }
-}
 
 /// The `mac1` of an initiation or a response (whitepaper §5.4.4).
 pub(crate) fn mac(message: &[u8]) -> Option<Mac> {
@@ -285,6 +213,11 @@ impl Tunnel {
         self.ignored.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
+    /// Since when data that demands an answer has gone unanswered.
+    pub(crate) const fn ignored(&self) -> Option<Instant> {
+        self.ignored
+    }
+
     /// Whether [`Self::tick`] has to be called before anything else.
     #[inline]
     pub(crate) fn is_stale(&self, now: Instant) -> bool {
@@ -351,9 +284,16 @@ impl Tunnel {
             TunnResult::Err(_) | TunnResult::WriteToNetwork(_) => Err(Reason::NotAuthentic),
         };
         if opened.is_ok() {
-            self.hear(now);
+            self.heard = now;
+            self.unanswered = None;
         }
         opened
+    }
+
+    /// Notes that what was sent has been answered, or needs no answer any more. A ping or a pong is no answer to data.
+    #[inline]
+    pub(crate) const fn note_answer(&mut self) {
+        self.ignored = None;
     }
 
     /// Handles a message that isn't data and that [`Identity::read`] has let pass.
@@ -375,8 +315,8 @@ impl Tunnel {
             }
             TunnResult::WriteToNetwork(message) => {
                 let len = message.len();
-                self.asking = None;
-                self.hear(now);
+                (self.asking, self.unanswered, self.ignored) = (None, None, None);
+                self.heard = now;
                 Ok(Outcome::Session(len))
             }
             TunnResult::Done => Ok(Outcome::Cookie),
@@ -447,12 +387,6 @@ impl Tunnel {
             && self.asking.is_none()
             && waited.is_some_and(|waited| waited < ANSWER)
             && self.session_age().is_some_and(|age| age + ANSWER < REKEY)
-    }
-
-    const fn hear(&mut self, now: Instant) {
-        self.heard = now;
-        self.unanswered = None;
-        self.ignored = None;
     }
 }
 

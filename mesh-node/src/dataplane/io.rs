@@ -205,6 +205,7 @@ impl Sink for Io {
             Event::Endpoint { runner, endpoint } => self.notify(DataEvent::Endpoint { runner, endpoint }),
             Event::Unreachable { runner } => self.notify(DataEvent::Unreachable(runner)),
             Event::Reachable { runner } => self.notify(DataEvent::Reachable(runner)),
+            Event::Ping { .. } | Event::NeedRelay { .. } => {}
         }
     }
 }

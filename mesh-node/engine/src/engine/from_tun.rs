@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Where a segment of a local instance goes next.
-enum Hop {
+enum Next {
     Local(Port),
     Runner(RunnerIx),
 }
@@ -60,12 +60,12 @@ impl Core {
             return Err(Reason::TinySegments);
         }
         let target = self.local_segment_target(sender, &packet, &tcp, waited, bytes, cx);
-        let hop = target.and_then(|target| match target {
-            Target::Instance(_) => self.port(target).map(Hop::Local).ok_or(Rejection::silent(Reason::NotAttached)),
-            Target::Runner(runner) => Ok(Hop::Runner(runner)),
+        let next = target.and_then(|target| match target {
+            Target::Instance(_) => self.port(target).map(Next::Local).ok_or(Rejection::silent(Reason::NotAttached)),
+            Target::Runner(runner) => Ok(Next::Runner(runner)),
         });
-        match hop {
-            Ok(Hop::Local(to)) => {
+        match next {
+            Ok(Next::Local(to)) => {
                 let segments = segment::count(bytes);
                 if vnet.size.is_some() && !self.switches.tun_gso {
                     split(bytes, |segment| cx.sink.deliver(to, segment));
@@ -74,7 +74,7 @@ impl Core {
                 }
                 Ok(segments)
             }
-            Ok(Hop::Runner(runner)) => {
+            Ok(Next::Runner(runner)) => {
                 let mut unit = Unit { bytes, packet, tcp, size: vnet.size, partial: vnet.partial };
                 if self.flows.is_repeated() && !tcp.flags.opens() {
                     self.peers.doubt_path(runner, unit.longest(), cx);

@@ -4,6 +4,7 @@ mod flood;
 mod flows;
 mod handshakes;
 mod hostile;
+mod paths;
 mod reach;
 mod refusals;
 mod traffic;
@@ -17,7 +18,7 @@ use std::{
 use mesh_proto::{InstanceId, Ports};
 
 use crate::{
-    Engine, Port, Reason, VNET,
+    Engine, HEADROOM, Hop, Port, Reason, VNET,
     packet::Flags,
     testing::{Builder, Recorder, Segment, address, complete, endpoint, key, tcp},
 };
@@ -53,13 +54,20 @@ struct World {
     now: Instant,
     /// The longest datagram that the wire carries.
     longest: usize,
+    /// What doesn't arrive.
+    lost: fn(&Datagrams) -> bool,
 }
 
 struct Datagrams {
-    from: SocketAddr,
-    to: SocketAddr,
+    from: Hop,
+    to: Hop,
     batch: Vec<u8>,
     stride: usize,
+}
+
+/// The relayed address of a runner.
+fn relayed(relay: u64, runner: u64) -> SocketAddr {
+    ([198, 51, 100, relay as u8], 50_000 + runner as u16).into()
 }
 
 impl World {
@@ -74,8 +82,15 @@ impl World {
 
     fn of(views: &[Builder]) -> Self {
         let now = Instant::now();
-        let mut world =
-            Self { engines: vec![], sinks: vec![], wire: VecDeque::new(), from: vec![], now, longest: usize::MAX };
+        let mut world = Self {
+            engines: vec![],
+            sinks: vec![],
+            wire: VecDeque::new(),
+            from: vec![],
+            now,
+            longest: usize::MAX,
+            lost: |_| false,
+        };
         for (runner, view) in (1..).zip(views) {
             world.engines.push(Engine::new(key(runner), [runner as u8; 32], Box::new(vec![0; PINS]), now));
             world.sinks.push(Recorder::default());
@@ -102,7 +117,12 @@ impl World {
         let result = act(&mut self.engines[i], &mut self.sinks[i], self.now);
         self.engines[i].flush(&mut self.sinks[i]);
         for (to, batch, stride) in self.sinks[i].sent.drain(..) {
-            self.wire.push_back(Datagrams { from: self.from[i], to, batch, stride });
+            self.wire.push_back(Datagrams { from: self.from[i].into(), to: to.into(), batch, stride });
+        }
+        for sent in self.sinks[i].relayed.drain(..) {
+            let (from, to) = (relayed(sent.relay.0, runner), Hop::Relayed { relay: sent.relay, peer: sent.peer });
+            let from = Hop::Relayed { relay: sent.relay, peer: from };
+            self.wire.push_back(Datagrams { from, to, batch: sent.batch, stride: sent.stride });
         }
         result
     }
@@ -123,15 +143,25 @@ impl World {
     }
 
     /// A runner receives these datagrams.
-    fn receive(&mut self, runner: u64, from: SocketAddr, bytes: &[u8], stride: usize) {
-        let received = crate::Datagrams { from: from.into(), local: None, bytes, stride, skip: 0 };
+    fn receive(&mut self, runner: u64, from: impl Into<Hop>, bytes: &[u8], stride: usize) {
+        let from = from.into();
+        let skip = if from.is_relayed() { HEADROOM } else { 0 };
+        let received = crate::Datagrams { from, local: None, bytes, stride, skip };
         self.with(runner, |engine, sink, now| engine.handle_udp(&received, now, sink));
     }
 
     /// Delivers the datagrams on the wire, and the answers to them.
     fn carry(&mut self) {
-        while let Some(Datagrams { from, to, batch, stride }) = self.wire.pop_front() {
-            let Some(runner) = self.from.iter().position(|at| *at == to) else { continue };
+        while let Some(datagrams) = self.wire.pop_front() {
+            if (self.lost)(&datagrams) {
+                continue;
+            }
+            let Datagrams { from, to, batch, stride } = datagrams;
+            let runner = match to {
+                Hop::Direct(to) => self.from.iter().position(|at| *at == to),
+                Hop::Relayed { relay, peer } => (0..self.from.len()).find(|i| relayed(relay.0, *i as u64 + 1) == peer),
+            };
+            let Some(runner) = runner else { continue };
             // All but the last have the same length.
             let carried = if stride > self.longest { &batch[batch.len() - batch.len() % stride..] } else { &batch[..] };
             if !carried.is_empty() {
@@ -164,6 +194,12 @@ impl World {
             }));
         }
         delivered
+    }
+
+    /// The payload that was delivered to a TUN since the last call.
+    fn delivered_bytes(&mut self, port: u32) -> Vec<u8> {
+        let all = self.sinks.iter_mut().flat_map(|sink| sink.delivered.drain(..)).filter(|(to, _)| *to == Port(port));
+        all.flat_map(|(_, bytes)| bytes[VNET + 40..].to_vec()).collect()
     }
 
     fn dropped(&mut self, runner: u64, reason: Reason) -> u64 {

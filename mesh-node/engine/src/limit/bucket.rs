@@ -10,7 +10,14 @@ pub(crate) struct Rate {
     pub(crate) at_once: u32,
 }
 
-/// What is left of a [`Rate`], full at first. The bucket is stored as the time when it will be full again (the virtual
+/// A rate of less than one a second, and a burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    pub(crate) every: Duration,
+    pub(crate) at_once: u32,
+}
+
+/// What is left of a [`Rate`] or a [`Pace`], full at first. The bucket is stored as the time when it will be full again (the virtual
 /// scheduling algorithm of ITU-T I.371), so that rounding loses nothing.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Bucket(Option<Instant>);
@@ -22,7 +29,12 @@ impl Bucket {
 
     /// Takes a token. Returns false if there is none.
     pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> bool {
-        let after = self.after(rate, now);
+        self.take_at(rate.into(), now)
+    }
+
+    /// As [`Self::take`].
+    pub(crate) fn take_at(&mut self, pace: Pace, now: Instant) -> bool {
+        let after = self.after(pace, now);
         if let Some(full) = after {
             self.0 = Some(full);
         }
@@ -31,14 +43,19 @@ impl Bucket {
 
     /// Whether there is no token.
     pub(crate) fn is_empty(&self, rate: Rate, now: Instant) -> bool {
-        self.after(rate, now).is_none()
+        self.after(rate.into(), now).is_none()
     }
 
     /// When it would be full again after taking a token; `None` if there is none.
-    fn after(&self, rate: Rate, now: Instant) -> Option<Instant> {
-        let each = Duration::from_secs(1) / rate.each_second;
-        let full = self.0.map_or(now, |full| full.max(now)) + each;
-        (full.saturating_duration_since(now) <= each * rate.at_once).then_some(full)
+    fn after(&self, Pace { every, at_once }: Pace, now: Instant) -> Option<Instant> {
+        let full = self.0.map_or(now, |full| full.max(now)) + every;
+        (full.saturating_duration_since(now) <= every * at_once).then_some(full)
+    }
+}
+
+impl From<Rate> for Pace {
+    fn from(rate: Rate) -> Self {
+        Self { every: Duration::from_secs(1) / rate.each_second, at_once: rate.at_once }
     }
 }
 

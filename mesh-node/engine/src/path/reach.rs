@@ -111,9 +111,65 @@ impl Default for Reach {
 }
 
 impl Reach {
-    /// Another address: another path, of which nothing is known.
-    pub(crate) fn leave(&mut self) {
-        *self = Self { path: self.path.wrapping_add(1), serial: self.serial, ..Self::default() };
+    /// Of the path with this number, of which nothing is known.
+    pub(super) fn new(path: u16) -> Self {
+        Self { path, ..Self::default() }
+    }
+
+    /// The number of the path.
+    pub(super) const fn path(&self) -> u16 {
+        self.path
+    }
+
+    /// Nothing is known any more.
+    pub(super) fn leave(&mut self) {
+        *self = Self { path: self.path, serial: self.serial, ..Self::default() };
+    }
+
+    /// The serial number of the next ping.
+    pub(super) const fn serial(&self) -> u16 {
+        self.serial
+    }
+
+    /// The round trip, if one was measured.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        Some(self.rtt).filter(|rtt| !rtt.is_zero())
+    }
+
+    /// A round trip was measured otherwise.
+    pub(super) const fn note_rtt(&mut self, rtt: Duration) {
+        self.rtt = rtt;
+    }
+
+    /// Sends a short ping, whatever is known. Until one has come back, that is all that may be sent.
+    pub(crate) fn ask(&mut self, now: Instant) -> Volley {
+        match self.state {
+            State::Untried | State::Knocking { .. } => self.knock(0, now),
+            State::Searching { .. } | State::Settled { .. } | State::Doubting { .. } => {
+                self.volley(Lengths::One(SHORT))
+            }
+        }
+    }
+
+    /// Checks the cut, if there is one.
+    pub(super) fn check(&mut self, now: Instant) -> Option<Volley> {
+        let (State::Settled { cut, .. } | State::Doubting { cut, .. }) = self.state else { return None };
+        let volley = self.volley(Lengths::One(cut));
+        self.state = State::Doubting { cut, ping: volley.serial, sent: now };
+        Some(volley)
+    }
+
+    /// Whether a ping has come back.
+    pub(super) const fn is_open(&self) -> bool {
+        !matches!(self.state, State::Untried | State::Knocking { .. })
+    }
+
+    /// When [`Self::poll`] has to be called on a path that isn't used, until it is known how far that reaches.
+    pub(super) fn search_due(&self) -> Option<Instant> {
+        match self.state {
+            State::Searching { tries, .. } if tries < TRIES => self.due(),
+            _ => None,
+        }
     }
 
     /// Whether nothing was sent to find out.

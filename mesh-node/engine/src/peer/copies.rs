@@ -51,6 +51,11 @@ impl Copies {
         Some(&sent.message[..sent.len])
     }
 
+    /// How long ago an initiation was answered last.
+    pub(crate) fn responded_for(&self, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(self.sent.as_ref()?.since))
+    }
+
     /// A response has made a session.
     pub(crate) fn accepted(&mut self, response: Mac, from: Hop, now: Instant) {
         self.accepted = Some(Accepted { response, from, since: now });

@@ -38,6 +38,7 @@ impl Peers {
                 let copies = &self.list[runner].active().copies;
                 if tunnel::mac(datagram).is_some_and(|mac| copies.has_accepted(&mac, back.to, cx.now)) {
                     // The runner has answered by each path on which the initiation arrived.
+                    self.take_copy(runner, back, cx);
                     return Ok(runner);
                 }
                 if !self.list[runner].active().responses.take(RESPONSES, cx.now) {
@@ -65,7 +66,7 @@ impl Peers {
         match outcome {
             // An attacker may replay an initiation from another address, so only data moves the endpoint.
             Outcome::Response(len) => {
-                peer.path.claim(back);
+                peer.link.claim(back);
                 if let Some(mac) = initiation {
                     peer.active().copies.responded(mac, &reply[..len], back.to, cx.now);
                 }
@@ -76,19 +77,17 @@ impl Peers {
                     peer.active().copies.accepted(mac, back.to, cx.now);
                 }
                 self.outbox.send(back, &reply[..len], cx.sink);
-                if let Some(endpoint) = peer.path.confirm(back) {
-                    cx.sink.event(Event::Endpoint { runner: peer.runner.id, endpoint });
-                }
                 if peer.answered() {
                     cx.sink.event(Event::Reachable { runner: peer.runner.id });
                 }
+                self.take_answer(runner, back, cx);
             }
             Outcome::Cookie => {
                 let tunnel = peer.tunnel.as_mut();
                 if tunnel.and_then(|tunnel| tunnel.retry(&mut reply, cx.now)).is_some() {
                     // The cookie proves this runner's address as the other runner sees it.
                     self.outbox.send(back, &reply, cx.sink);
-                    peer.attempted(&reply, 1, cx.now);
+                    peer.attempted(&reply, 1, false, cx.now);
                 }
             }
         }

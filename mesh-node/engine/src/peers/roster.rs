@@ -1,15 +1,22 @@
 //! Keeps the list of runners up to date.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
-use mesh_proto::RunnerId;
+use mesh_proto::{RelayId, RunnerId};
 
 use super::Peers;
 use crate::{
     Reason, Sink,
     cx::Cx,
     drop::Drops,
+    hop::{Hop, canonical},
     index::{IxVec, RunnerIx},
+    path::Around,
     peer::Peer,
     route::Route,
 };
@@ -19,7 +26,8 @@ impl Peers {
     /// anew.
     pub(crate) fn remap<S: Sink>(&mut self, route: &Route, mtu: usize, cx: &mut Cx<'_, S>) {
         self.outbox.flush(cx.sink);
-        (self.mtu, self.has_loopback) = (mtu, route.has_loopback);
+        (self.site.mtu, self.site.has_loopback) = (mtu, route.has_loopback);
+        (self.site.runner, self.site.range) = (route.runner, route.range);
         let list: IxVec<RunnerIx, Peer> = std::mem::take(&mut self.list);
         let mut old: BTreeMap<RunnerId, Peer> = list.into_values().map(|peer| (peer.runner.id, peer)).collect();
         for runner in route.runners.values() {
@@ -32,18 +40,18 @@ impl Peers {
                 }
             };
             // Packets to its former endpoint would be lost until its silence is noticed.
-            if peer.offer(runner) {
+            if peer.offer(runner, &self.site, cx.now) {
                 self.greet.push(runner.id);
             }
             if let Some(endpoint) = self.recalled.remove(&runner.id) {
-                peer.path.recall(endpoint);
+                peer.link.recall(endpoint);
                 self.greet.push(runner.id);
             }
             self.list.push(peer);
         }
         for peer in old.into_values() {
             // If the runner comes back, it may still hold the session that ends here.
-            if let Some(endpoint) = peer.path.authenticated().filter(|_| peer.tunnel.is_some()) {
+            if let Some(endpoint) = peer.link.authenticated().filter(|_| peer.tunnel.is_some()) {
                 self.recalled.insert(peer.runner.id, endpoint);
             }
             self.departed.keys.note(peer.runner.public_key, cx.now);
@@ -56,7 +64,11 @@ impl Peers {
         self.by_tunnel = self.list.iter().filter_map(|(i, peer)| Some((peer.tunnel.as_ref()?.index(), i))).collect();
         self.awake = self.list.iter().filter(|(_, peer)| peer.listed).map(|(i, _)| i).collect();
         self.next_tick = self.list.values().filter_map(|peer| peer.next_tick).min();
-        self.admissions.set_known(self.list.values().flat_map(Peer::all).map(|at| at.ip()));
+        let direct = self.list.values().flat_map(|peer| peer.all(&self.site)).map(Hop::Direct);
+        let relayed = route.runners.values().flat_map(|runner| &runner.relayed);
+        let relayed = relayed.map(|at| Hop::Relayed { relay: at.relay, peer: canonical(at.address) });
+        let sources: Vec<IpAddr> = direct.chain(relayed).map(|hop| self.admissions.source(hop)).collect();
+        self.admissions.set_known(sources.into_iter());
         self.greet(cx);
     }
 
@@ -64,7 +76,7 @@ impl Peers {
     pub(crate) fn recall(&mut self, runner: RunnerId, endpoint: SocketAddr, now: Instant) {
         match self.list.find_by(&runner, |peer| peer.runner.id) {
             Some(known) => {
-                self.list[known].path.recall(endpoint);
+                self.list[known].link.recall(endpoint);
                 self.greet.push(runner);
                 self.next_tick = Some(now);
             }
@@ -78,10 +90,37 @@ impl Peers {
     /// next tick and learns the new address by it, even if the coordinator can't be reached. (An idle runner would
     /// otherwise send to the old address.)
     pub(crate) fn greet_all(&mut self, now: Instant) {
-        self.list.values_mut().for_each(|peer| peer.path.forget_local());
-        let known = self.list.values().filter(|peer| peer.tunnel.is_some() || peer.path.is_known());
+        self.list.values_mut().for_each(|peer| peer.link.forget_local());
+        let known = self.list.values().filter(|peer| peer.tunnel.is_some() || peer.link.is_known());
         self.greet.extend(known.map(|peer| peer.runner.id));
         self.next_tick = Some(now);
+    }
+
+    /// The relays at which this runner has an allocation. Runners that are reached by another one get a handshake with the
+    /// next tick, and so do those that don't answer.
+    pub(crate) fn set_relays(&mut self, relays: &[RelayId], now: Instant) {
+        let had = std::mem::replace(&mut self.site.relays, relays.to_vec());
+        let is_new = relays.iter().any(|relay| !had.contains(relay));
+        for peer in self.list.values_mut() {
+            let Peer { link, runner, .. } = peer;
+            let stranded = link.change_relays(Around { site: &self.site, runner }, now);
+            if is_new && peer.is_failing() {
+                peer.ask_by_relays(now);
+            }
+            if stranded || is_new && peer.is_failing() {
+                self.greet.push(peer.runner.id);
+                self.next_tick = Some(now);
+            }
+        }
+    }
+
+    /// This runner's own addresses, as others see them too. Runners that are reached by a relay are told.
+    pub(crate) fn set_own_addresses(&mut self, own: &[SocketAddr], now: Instant) {
+        let own: Vec<SocketAddr> = own.iter().map(|at| canonical(*at)).collect();
+        if self.site.own != own {
+            self.site.own = own;
+            self.list.values_mut().for_each(|peer| peer.link.renew_meetings(now));
+        }
     }
 
     /// Starts handshakes with runners that may hold a session that this engine doesn't have.

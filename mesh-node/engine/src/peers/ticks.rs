@@ -8,7 +8,8 @@ use crate::{
     cx::Cx,
     hop::Way,
     index::RunnerIx,
-    peer::{Peer, TICK},
+    path::Around,
+    peer::{Peer, Round, TICK, Targets},
     tunnel::{self, CONTROL, Tunnel},
 };
 
@@ -18,7 +19,7 @@ const DOUBT: Duration = Duration::from_millis(500);
 
 /// If a runner doesn't answer data for this long, a handshake finds out whether it is there: longer than a round trip and
 /// a delayed acknowledgement.
-const SILENT: Duration = Duration::from_millis(1500);
+pub(super) const SILENT: Duration = Duration::from_millis(1500);
 
 /// A handshake of this age with a runner that doesn't answer is replaced by a new one when the runner is asked again: the
 /// old one would be given up before the answer.
@@ -38,10 +39,12 @@ impl Peers {
             return;
         }
         self.greet(cx);
+        self.send_tickets(cx);
         let mut awake = std::mem::take(&mut self.awake);
         for runner in &awake {
             if self.list[*runner].next_tick.is_some_and(|at| at <= cx.now) {
                 self.tick_one(*runner, false, cx);
+                self.doubt_path_after(SILENT, *runner, cx);
                 self.doubt_after(SILENT, *runner, cx);
                 self.probe(*runner, cx);
             }
@@ -69,8 +72,8 @@ impl Peers {
             let begun =
                 if broken { tunnel.initiate_anew(&mut message, cx.now) } else { tunnel.initiate(&mut message, cx.now) };
             if begun.is_some() {
-                let left = self.ask_at(runner, &message, true, cx);
-                self.list[runner].attempted(&message, if broken { 0 } else { left }, cx.now);
+                let (left, relays_later) = self.ask_at(runner, &message, Round::First, cx);
+                self.list[runner].attempted(&message, if broken { 0 } else { left }, relays_later, cx.now);
             }
         }
         self.wake(runner, cx.now);
@@ -79,20 +82,37 @@ impl Peers {
     fn drop_tunnel(&mut self, runner: RunnerIx) {
         if let Some(tunnel) = self.list[runner].tunnel.take() {
             self.by_tunnel.remove(&tunnel.index());
+            self.list[runner].link.close();
         }
     }
 
-    /// Sends an initiation to the addresses of a runner. Returns how many rounds it takes to try all of them.
+    /// Sends an initiation to the addresses of a runner. Returns how many rounds it takes to try all of them, and whether it
+    /// goes by relays as well, a moment later.
     fn ask_at<S: Sink>(
         &mut self,
         runner: RunnerIx,
         message: &[u8; CONTROL],
-        begins: bool,
+        round: Round,
         cx: &mut Cx<'_, S>,
-    ) -> usize {
-        let (targets, rounds) = self.list[runner].targets(begins, self.has_loopback, cx.now);
-        targets.into_iter().for_each(|way| self.outbox.send(way, message, cx.sink));
-        rounds
+    ) -> (usize, bool) {
+        let Targets { ways, rounds, relays_later } = self.list[runner].targets(round, &self.site, cx.now);
+        ways.into_iter().for_each(|way| self.outbox.send(way, message, cx.sink));
+        if round == Round::First {
+            self.want_relay(runner, cx);
+        }
+        (rounds, relays_later)
+    }
+
+    /// Asks the owner for an allocation at a relay of a runner, if there is none that both share.
+    fn want_relay<S: Sink>(&mut self, runner: RunnerIx, cx: &mut Cx<'_, S>) {
+        let peer = &self.list[runner];
+        let around = Around { site: &self.site, runner: &peer.runner };
+        if around.is_able()
+            && !around.has_relay()
+            && let Some(at) = peer.runner.relayed.first()
+        {
+            cx.sink.event(Event::NeedRelay { runner: peer.runner.id, relay: at.relay });
+        }
     }
 
     /// Starts a handshake with a runner if there is no session.
@@ -108,7 +128,7 @@ impl Peers {
     pub(super) fn ask_back<S: Sink>(&mut self, runner: RunnerIx, back: Way, cx: &mut Cx<'_, S>) {
         let peer = &mut self.list[runner];
         if peer.tunnel.as_ref().is_some_and(|tunnel| tunnel.silent_for(cx.now) >= SILENT) {
-            peer.path.claim(back);
+            peer.link.claim(back);
             self.begin(runner, cx);
         }
     }
@@ -124,7 +144,7 @@ impl Peers {
         }
         let Some(tunnel) = peer.tunnel.as_mut().filter(|tunnel| tunnel.has_session()) else {
             // A runner that was never seen is no end of a standing connection.
-            if peer.path.is_known() {
+            if peer.link.is_known() {
                 peer.want(cx.now);
                 self.begin(runner, cx);
             }
@@ -136,8 +156,8 @@ impl Peers {
         if tunnel.is_stale(cx.now) {
             self.tick_one(runner, false, cx);
         }
-        let Peer { tunnel, path, .. } = &mut self.list[runner];
-        let (Some(tunnel), Some(way)) = (tunnel.as_mut(), path.way()) else { return };
+        let Peer { tunnel, link, .. } = &mut self.list[runner];
+        let (Some(tunnel), Some(way)) = (tunnel.as_mut(), link.way()) else { return };
         let silent = tunnel.silent_for(cx.now) >= 3 * KEEPALIVE;
         let (mut message, renew) = ([0; CONTROL], (silent || tunnel.is_worn()) && tunnel.asking().is_none());
         if let Some(len) = tunnel.keepalive(&mut message, cx.now) {
@@ -160,6 +180,16 @@ impl Peers {
         let silent = |tunnel: &Tunnel| tunnel.asking().is_none() && tunnel.ignored_for(cx.now) >= limit;
         if tunnel.is_some_and(|tunnel| tunnel.has_session() && silent(tunnel)) {
             self.begin(runner, cx);
+        }
+    }
+
+    /// Data has gone unanswered for this long: if there are other paths, all are asked, and the first answer decides.
+    fn doubt_path_after<S: Sink>(&mut self, limit: Duration, runner: RunnerIx, cx: &mut Cx<'_, S>) {
+        let Peer { tunnel, link, runner: record, .. } = &mut self.list[runner];
+        let silent = tunnel.as_ref().is_some_and(|tunnel| tunnel.has_session() && tunnel.ignored_for(cx.now) >= limit);
+        if silent && link.is_up() {
+            let errands = link.doubt(Around { site: &self.site, runner: record }, true, cx.now);
+            self.run(runner, errands, cx);
         }
     }
 
@@ -212,16 +242,16 @@ impl Peers {
             // A runner that doesn't answer is asked at a pace of its own.
             Ok(Some(CONTROL)) if peer.is_broken() => {}
             Ok(Some(CONTROL)) => {
-                self.ask_at(runner, &message, false, cx);
-                self.list[runner].attempted(&message, 0, cx.now);
+                let (_, relays_later) = self.ask_at(runner, &message, Round::Timer, cx);
+                self.list[runner].attempted(&message, 0, relays_later, cx.now);
             }
             Ok(Some(len)) => {
-                let way = peer.path.way();
+                let way = peer.link.way();
                 way.into_iter().for_each(|way| self.outbox.send(way, &message[..len], cx.sink));
             }
             Ok(None) => {
-                if let Some(message) = peer.attempt_again(cx.now) {
-                    self.ask_at(runner, &message, false, cx);
+                if let Some((message, round)) = peer.attempt_again(cx.now) {
+                    self.ask_at(runner, &message, round, cx);
                 }
             }
             Err(tunnel::Dead) => {

@@ -7,7 +7,7 @@ fn at(port: u16) -> SocketAddr {
 }
 
 fn sent_to(world: &World) -> Vec<SocketAddr> {
-    world.wire.iter().map(|d| d.to).collect()
+    world.wire.iter().map(|d| d.to.address()).collect()
 }
 
 /// [`view`] of runner 1, in which runner 2 has these addresses and this key.
@@ -128,7 +128,7 @@ fn a_copy_of_an_initiation_by_another_path_gets_the_same_response_there() {
     assert!(world.wire.is_empty(), "a copy by the same path");
     world.receive(2, endpoint(1), &initiation, initiation.len());
     let response = world.wire.front().expect("the same response");
-    assert_eq!((response.to, &response.batch), (endpoint(1), &lost.batch));
+    assert_eq!((response.to, &response.batch), (endpoint(1).into(), &lost.batch));
     world.carry();
     assert_eq!(world.delivered(20).len(), 1);
     assert_eq!(world.dropped(2, Reason::HandshakeRejected), 1);
@@ -158,7 +158,7 @@ fn a_runner_that_has_moved_is_found_though_its_last_message_was_lost() {
     world.with(2, |engine, sink, now| engine.handle_timeout(now, sink));
     for _ in 0..2 {
         let Datagrams { from, to, batch, stride } = world.wire.pop_front().expect("an initiation and its answer");
-        world.receive(if to == at(9) { 2 } else { 1 }, from, &batch, stride);
+        world.receive(if to == at(9).into() { 2 } else { 1 }, from, &batch, stride);
     }
     assert_eq!(sent_to(&world), [endpoint(1)], "this message would announce it");
     world.wire.clear();
@@ -434,9 +434,9 @@ fn answers_leave_from(asked: std::net::IpAddr) {
     let mut world = World::new();
     world.read(1, 10, &complete(&call().syn().build()));
     while let Some(Datagrams { from, to, batch, stride }) = world.wire.pop_front() {
-        let (runner, local) = if to == endpoint(2) { (2, Some(asked)) } else { (1, None) };
+        let (runner, local) = if to == endpoint(2).into() { (2, Some(asked)) } else { (1, None) };
         world.with(runner, |engine, sink, now| {
-            let received = crate::Datagrams { from: from.into(), local, bytes: &batch, stride, skip: 0 };
+            let received = crate::Datagrams { from, local, bytes: &batch, stride, skip: 0 };
             engine.handle_udp(&received, now, sink)
         });
     }
