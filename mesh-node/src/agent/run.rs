@@ -134,7 +134,7 @@ async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Resu
     tokio::spawn(names.clone().follow(control.views()));
     let relays = relays::follow(state.clone(), Arc::clone(&dataplane), &control, used);
     let (relay_news, told) = mpsc::unbounded_channel();
-    let outside = relays::tell(dataplane.port(), told, endpoints.clone(), control.views());
+    let outside = relays::tell(Arc::clone(&dataplane), told, endpoints.clone(), control.views());
     let target = Target { urls: coordinators.clone(), proxies, fingerprint, runner, credential: credential.to_text() };
     let agent = Arc::new(Agent {
         state: state.clone(),

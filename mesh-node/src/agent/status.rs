@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
+use mesh_engine::Hop;
 use mesh_proto::{
     View,
     message::{Have, Switches},
 };
 
-use super::{Agent, why::DOUBTFUL};
+use super::{Agent, relays, why::DOUBTFUL};
 use crate::{
     control::Link,
     dataplane::{Report, Traffic},
@@ -32,7 +33,7 @@ impl Agent {
             },
             port: self.dataplane.port(),
             endpoints: self.endpoints.borrow().clone(),
-            peers: report.iter().flat_map(|report| peers(report, view.as_deref())).collect(),
+            peers: report.iter().flat_map(|report| peers(report, view.as_deref(), &self.relays)).collect(),
             relays: report.iter().flat_map(|report| self.relays.shown(&report.relays)).collect(),
             instances,
             waiting,
@@ -88,7 +89,7 @@ fn map_state(link: &Link, applied: Option<Have>) -> local::MapState {
     }
 }
 
-fn peers(report: &Report, view: Option<&View>) -> Vec<local::Peer> {
+fn peers(report: &Report, view: Option<&View>, relays: &relays::Names) -> Vec<local::Peer> {
     let mut peers: Vec<local::Peer> = report
         .engine
         .peers
@@ -96,14 +97,23 @@ fn peers(report: &Report, view: Option<&View>) -> Vec<local::Peer> {
         .filter_map(|peer| {
             let runner = view?.runner(peer.runner)?;
             let failing = peer.failing.as_ref().filter(|failing| failing.since >= DOUBTFUL);
+            let path = peer.path.filter(|_| failing.is_none());
+            let relay = path.and_then(|path| match path.hop {
+                Hop::Direct(_) => None,
+                Hop::Relayed { relay, .. } => Some(relays.of(relay)),
+            });
             Some(local::Peer {
                 name: runner.name.clone(),
                 provider: runner.provider.clone(),
-                path: if peer.handshake_age.is_some() && failing.is_none() {
-                    local::Path::Direct
-                } else {
-                    local::Path::None
+                path: match (&path, &relay) {
+                    (None, _) => local::Path::None,
+                    (Some(_), None) => local::Path::Direct,
+                    (Some(_), Some(_)) => local::Path::Relay,
                 },
+                relay,
+                rtt_ms: path.and_then(|path| path.rtt).map(Into::into),
+                mtu: path.and_then(|path| path.mtu),
+                via_since_seconds: path.map(|path| path.since.as_secs()),
                 tries: failing.map_or(0, |failing| failing.tries.into()),
                 failed_seconds: failing.map(|failing| failing.since.as_secs()),
                 tried: failing.map_or_else(Vec::new, |failing| failing.tried.clone()),

@@ -56,18 +56,21 @@ fn render(context: &Context, status: &local::Status) -> String {
     }
     if !status.peers.is_empty() {
         let rows = status.peers.iter().map(|peer| {
-            let path = match (peer.failed_seconds, peer.path) {
-                (Some(_), _) => no_answer(peer.tries),
-                (None, local::Path::Direct) => "direct".to_owned(),
-                (None, local::Path::None) => "none".to_owned(),
+            let path = match (peer.failed_seconds, peer.path, &peer.relay) {
+                (Some(_), ..) => no_answer(peer.tries),
+                (None, local::Path::Direct, _) => "direct".to_owned(),
+                (None, local::Path::Relay, relay) => format!("relay {}", relay.as_deref().unwrap_or_default()),
+                (None, local::Path::None, _) => "none".to_owned(),
             };
+            let rtt = peer.rtt_ms.map_or_else(|| "-".to_owned(), |rtt| rtt.to_string());
             let endpoint = peer.endpoint.map_or_else(|| "-".to_owned(), |endpoint| endpoint.to_string());
             let handshake = peer.handshake_age_seconds.map_or_else(|| "never".to_owned(), |age| seconds(age) + " ago");
             let (rx, tx) = (bytes(peer.rx_bytes), bytes(peer.tx_bytes));
-            [peer.name.to_string(), peer.provider.to_string(), path, endpoint, handshake, rx, tx]
+            [peer.name.to_string(), peer.provider.to_string(), path, rtt, endpoint, handshake, rx, tx]
         });
         text.push('\n');
-        text += &output.table(["PEER", "PROVIDER", "PATH", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"], rows);
+        text += &output
+            .table(["PEER", "PROVIDER", "PATH", "ROUND TRIP", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"], rows);
     }
     if !status.relays.is_empty() {
         let rows = status.relays.iter().map(|relay| {

@@ -6,6 +6,7 @@ use std::{
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
+    time::Instant,
 };
 
 use mesh_engine::{Event, Port, Sink, TUN_BUFFER};
@@ -205,7 +206,9 @@ impl Sink for Io {
             Event::Endpoint { runner, endpoint } => self.notify(DataEvent::Endpoint { runner, endpoint }),
             Event::Unreachable { runner } => self.notify(DataEvent::Unreachable(runner)),
             Event::Reachable { runner } => self.notify(DataEvent::Reachable(runner)),
-            Event::Ping { .. } | Event::NeedRelay { .. } => {}
+            Event::NeedRelay { relay, .. } => self.relays.need(relay, Instant::now()),
+            // No ping is asked for.
+            Event::Ping { .. } => {}
         }
     }
 }

@@ -170,6 +170,11 @@ impl Dataplane {
         self.ask(Command::Relays(relays));
     }
 
+    /// Names the addresses at which other runners may reach this one without a relay.
+    pub(crate) fn set_own_addresses(&self, addresses: Vec<SocketAddr>) {
+        self.ask(Command::OwnAddresses(addresses));
+    }
+
     /// The report. `None` if the thread has ended.
     pub(crate) async fn report(&self) -> Option<Report> {
         let (to, report) = oneshot::channel();

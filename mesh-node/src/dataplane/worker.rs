@@ -1,14 +1,16 @@
 //! The data plane's thread: it waits, reads, calls the engine, and never queues.
 
 use std::{
+    collections::BTreeMap,
     io,
+    net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     sync::mpsc,
     time::Instant,
 };
 
 use mesh_engine::{Datagrams, Engine, Map, Port, Switches, TUN_BUFFER, UDP_BUFFER};
-use mesh_proto::InstanceId;
+use mesh_proto::{InstanceId, RelayId, relay::Relayed};
 use mesh_udp::{Inbox, Message};
 use nix::sys::eventfd::EventFd;
 use tokio::sync::oneshot;
@@ -35,6 +37,7 @@ pub(super) enum Command {
     Switches(Switches),
     Moved,
     Relays(Vec<mesh_relay_client::Config>),
+    OwnAddresses(Vec<SocketAddr>),
     Report(oneshot::Sender<Report>),
 }
 
@@ -62,6 +65,8 @@ pub(super) struct Worker {
     packet: Box<[u8]>,
     shares: Shares,
     failures: u32,
+    /// The latest addresses at relays.
+    relayed: BTreeMap<RelayId, SocketAddr>,
 }
 
 impl Worker {
@@ -85,6 +90,7 @@ impl Worker {
             packet: vec![0; TUN_BUFFER].into(),
             shares: Shares::default(),
             failures: 0,
+            relayed: BTreeMap::new(),
         };
         worker.set_gro();
         Ok(worker)
@@ -216,6 +222,7 @@ impl Worker {
             Command::Switches(switches) => self.switch(switches),
             Command::Moved => self.engine.handle_address_change(),
             Command::Relays(relays) => self.io.relays.set(relays, Instant::now()),
+            Command::OwnAddresses(addresses) => self.engine.handle_own_addresses(&addresses, Instant::now()),
             Command::Report(to) => {
                 self.io.count_relays();
                 let report = Report {
@@ -232,9 +239,16 @@ impl Worker {
         }
     }
 
-    /// Does what is due with relays.
+    /// Does what is due with relays. The engine sends by those at which there is an allocation.
     fn tend_relays(&mut self, now: Instant) {
         if let Some(news) = self.io.tend_relays(now) {
+            let standing: Vec<RelayId> = news.relayed.iter().map(|relayed| relayed.relay).collect();
+            self.engine.handle_relays(&standing, now);
+            // Peers learn another address there as they learn that the machine has moved: by a handshake.
+            let moved = |at: &Relayed| self.relayed.insert(at.relay, at.address).is_some_and(|old| old != at.address);
+            if news.relayed.iter().map(moved).fold(false, |any, one| any | one) {
+                self.engine.handle_address_change();
+            }
             self.io.notify(DataEvent::Relays(news));
         }
     }

@@ -8,7 +8,7 @@ use std::{
 use mesh_proto::{InstanceId, Label, Revision, RunnerId, ServicePath, message::Step};
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerId, Relay};
+use super::{ContainerId, Millis, Relay};
 
 /// The version of every shape in this module.
 pub(crate) const VERSION: u32 = 1;
@@ -270,8 +270,10 @@ pub(crate) struct Coordinator {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Path {
-    /// By UDP, without a relay.
+    /// By UDP, with nothing between that is the mesh's.
     Direct,
+    /// By UDP, by a relay.
+    Relay,
     /// Not so far.
     None,
 }
@@ -285,7 +287,19 @@ pub(crate) struct Peer {
     pub(crate) provider: Label,
     /// How it is reached.
     pub(crate) path: Path,
-    /// Its last address.
+    /// The relay's name, if one is between.
+    #[serde(default)]
+    pub(crate) relay: Option<String>,
+    /// The round trip that was measured last.
+    #[serde(default)]
+    pub(crate) rtt_ms: Option<Millis>,
+    /// The longest packet in bytes that the path carries; absent until it is known.
+    #[serde(default)]
+    pub(crate) mtu: Option<u16>,
+    /// The seconds since the path is used.
+    #[serde(default)]
+    pub(crate) via_since_seconds: Option<u64>,
+    /// Its last address without a relay.
     pub(crate) endpoint: Option<SocketAddr>,
     /// The age of the current session in seconds.
     pub(crate) handshake_age_seconds: Option<u64>,
@@ -376,7 +390,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::local::relay::Millis;
 
     fn instance() -> Instance {
         Instance {
@@ -430,7 +443,11 @@ mod tests {
             peers: vec![Peer {
                 name: "b".parse().unwrap(),
                 provider: "ovh".parse().unwrap(),
-                path: Path::None,
+                path: Path::Relay,
+                relay: Some("fra-1".into()),
+                rtt_ms: Some(Millis::from(Duration::from_millis(24))),
+                mtu: Some(1344),
+                via_since_seconds: Some(5),
                 endpoint: None,
                 handshake_age_seconds: None,
                 tries: 3,
@@ -459,7 +476,8 @@ mod tests {
             "map": {"revision": 7, "age_seconds": 1, "connected": true, "state": "connected"},
             "coordinator": {"url": "https://c:7443", "error": null, "hint": null},
             "port": 51820, "endpoints": ["192.0.2.1:51820"],
-            "peers": [{"name": "b", "provider": "ovh", "path": "none", "endpoint": null, "handshake_age_seconds": null,
+            "peers": [{"name": "b", "provider": "ovh", "path": "relay", "relay": "fra-1", "rtt_ms": 24.0, "mtu": 1344,
+                "via_since_seconds": 5, "endpoint": null, "handshake_age_seconds": null,
                 "tries": 3, "failed_seconds": 18, "tried": ["192.0.2.2:51820"], "rx_bytes": 1, "tx_bytes": 2}],
             "relays": [{"name": "fra-1", "transport": "udp", "address": null, "relayed": null, "reflexive": null,
                 "rtt_ms": 12.3, "error": null}],

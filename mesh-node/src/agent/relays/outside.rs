@@ -16,14 +16,17 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{control::Outside, dataplane::RelayNews};
+use crate::{
+    control::Outside,
+    dataplane::{Dataplane, RelayNews},
+};
 
 /// How long an address that is lost is told still: most are had again at once, and peers are better off with it.
 const HOPE: Duration = Duration::from_secs(10);
 
-/// Tells the coordinator, by what is returned, what other runners may try, whenever it changes.
+/// Tells the coordinator, by what is returned, and the engine what other runners may try, whenever it changes.
 pub(in crate::agent) fn tell(
-    port: u16,
+    dataplane: Arc<Dataplane>,
     mut news: mpsc::UnboundedReceiver<RelayNews>,
     mut endpoints: watch::Receiver<Vec<SocketAddr>>,
     views: watch::Receiver<Option<Arc<View>>>,
@@ -43,7 +46,9 @@ pub(in crate::agent) fn tell(
             }
             let own = endpoints.borrow_and_update().clone();
             let range = views.borrow().as_ref().map(|view| view.network.range);
-            let now = outside(&latest, &own, port, range);
+            let now = outside(&latest, &own, dataplane.port(), range);
+            // A peer is named the first of them.
+            dataplane.set_own_addresses(now.reflexive.iter().chain(&own).copied().collect());
             let lost = told.borrow().relayed.iter().any(|before| !now.relayed.contains(before));
             let due = late.is_some_and(|at| at <= Instant::now());
             if lost && !due {
