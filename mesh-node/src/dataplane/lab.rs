@@ -10,9 +10,12 @@ use std::{
 use mesh_engine::{Map, Port};
 use mesh_proto::{
     Abilities, DeploymentId, Epoch, InstanceId, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
+    relay::Relayed,
     view::{Deployment, Instance, InstanceState, Network, Runner, Service},
 };
 use tokio::sync::mpsc::UnboundedReceiver;
+
+pub(crate) mod turn;
 
 use super::{DataEvent, Dataplane, Report};
 use crate::attach::{
@@ -42,6 +45,7 @@ pub(crate) struct Plane {
     pub(crate) dataplane: Dataplane,
     events: UnboundedReceiver<DataEvent>,
     runtime: tokio::runtime::Runtime,
+    place: Vec<Relayed>,
 }
 
 /// The private key of a runner.
@@ -55,7 +59,7 @@ impl Plane {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let start = || Dataplane::start(key(runner), 0, Vec::new(), Box::new(vec![0; 1 << 16])).unwrap();
         let (dataplane, events) = host.map_or_else(start, |host| within(host, start));
-        Self { dataplane, events, runtime }
+        Self { dataplane, events, runtime, place: vec![] }
     }
 
     /// Replaces the map, and waits until it is in use.
@@ -82,6 +86,15 @@ impl Plane {
             }
         };
         self.runtime.block_on(async { tokio::time::timeout(PATIENCE, next).await }).expect("the event never came")
+    }
+
+    /// Waits for another address at a relay than the last one, and returns it.
+    pub(crate) fn next_place(&mut self) -> Vec<Relayed> {
+        let known = self.place.clone();
+        let is_news = |event: &DataEvent| matches!(event, DataEvent::Relays(news) if !news.relayed.is_empty() && news.relayed != known);
+        let DataEvent::Relays(news) = self.wait_for(is_news) else { unreachable!() };
+        self.place.clone_from(&news.relayed);
+        news.relayed
     }
 
     pub(crate) fn report(&self) -> Report {
@@ -134,6 +147,18 @@ pub(crate) fn view(me: u64, instances: &[At], runners: &[(u64, SocketAddr)]) -> 
             }
             .into(),
         ));
+    }
+    view
+}
+
+/// The same for runners that have addresses at relays alone.
+pub(crate) fn view_by_relay(me: u64, instances: &[At], runners: &[(u64, Vec<Relayed>)]) -> View {
+    let unknown = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let mut view = view(me, instances, &runners.iter().map(|(runner, _)| (*runner, unknown)).collect::<Vec<_>>());
+    for (runner, relayed) in runners {
+        let mut record = Runner::clone(view.runner(RunnerId(*runner)).unwrap());
+        (record.endpoints, record.relayed) = (vec![], relayed.clone());
+        view.put(Record::Runner(record.into()));
     }
     view
 }

@@ -7,7 +7,7 @@ use mesh_engine::{Sink, Switches};
 use super::{
     counters::Counter,
     io::Reading,
-    lab::{At, Plane, connect, endpoint, exchange, receive, send, view},
+    lab::{At, Plane, connect, endpoint, exchange, receive, send, turn::Turn, view, view_by_relay},
     report::Calls,
     *,
 };
@@ -67,9 +67,32 @@ impl Pair {
         exchange(&caller, &callee, bytes);
     }
 
+    /// Each gets another address at the relay than it had, and the other is told of it, as the coordinator does that.
+    fn learn_places(&mut self) {
+        let places: Vec<_> = (1..).zip(&mut self.planes).map(|(runner, plane)| (runner, plane.next_place())).collect();
+        for (plane, runner) in self.planes.iter_mut().zip(1..) {
+            plane.set_map(&view_by_relay(runner, &remote(), &places));
+        }
+    }
+
     fn switch(&self, switches: Switches) {
         self.planes.iter().for_each(|plane| plane.dataplane.set_switches(switches));
     }
+}
+
+/// Two runners that know only of each other that they are at one relay, and the relay.
+fn relayed() -> (Pair, Turn) {
+    let (turn, staging, at) = (Turn::start(0), Staging::new().unwrap(), remote());
+    let planes = [1, 2].map(|runner| Plane::start(runner, None));
+    let mut pair = Pair { planes, namespaces: [namespace(), namespace()] };
+    for (plane, runner) in pair.planes.iter().zip(1..) {
+        plane.dataplane.set_relays(vec![turn.config(runner)]);
+    }
+    pair.learn_places();
+    for (i, plane) in pair.planes.iter().enumerate() {
+        plane.attach(create(&staging, &pair.namespaces[i], at[i]), at[i]);
+    }
+    (pair, turn)
 }
 
 /// Two instances on one runner.
@@ -178,6 +201,39 @@ fn a_path_that_takes_no_batches_is_slow_and_not_broken() {
     ip(&host, "link set lo mtu 65536");
     pair.exchange(5 * MEGABYTE);
     assert!(pair.planes[0].count("udp-gso-refused") <= refused + 1, "batches work again, and are tried");
+}
+
+#[test]
+fn two_runners_that_only_a_relay_connects_carry_the_same_bytes_in_batches_and_without_an_allocation() {
+    let (pair, _turn) = relayed();
+    pair.exchange(MEGABYTE);
+    let (caller, callee) = connect(&pair.namespaces[0], &pair.namespaces[1], service(remote()[1]));
+    exchange(&caller, &callee, MEGABYTE);
+    let before = pair.planes.each_ref().map(Plane::report);
+    exchange(&caller, &callee, 10 * MEGABYTE);
+    for (plane, before) in pair.planes.iter().zip(before) {
+        let after = plane.report();
+        let path = after.engine.peers[0].path.expect("a session");
+        assert!(path.hop.is_relayed(), "{path:?}");
+        assert_eq!(after.engine.peers[0].endpoint, None);
+        assert!(mean(after.traffic.udp_sends) > 2000, "no batches: {:?}", after.traffic);
+        // Signs of life to the relay, and the report itself.
+        assert!(after.allocations - before.allocations < 200, "{}", after.allocations - before.allocations);
+    }
+}
+
+#[test]
+fn a_connection_outlives_the_relay_that_carries_it() {
+    let (mut pair, turn) = relayed();
+    let (caller, callee) = connect(&pair.namespaces[0], &pair.namespaces[1], service(remote()[1]));
+    exchange(&caller, &callee, MEGABYTE);
+    let port = turn.port();
+    drop(turn);
+    send(&caller, 100, 1);
+    let _turn = Turn::start(port);
+    pair.learn_places();
+    receive(&callee, 100, 1);
+    exchange(&caller, &callee, MEGABYTE);
 }
 
 #[test]
