@@ -22,6 +22,7 @@ mod hostile;
 mod hostile_control;
 mod hostile_flood;
 mod hosts_file;
+mod hosts_of_process;
 mod leave;
 mod life;
 mod load;

@@ -6,6 +6,7 @@ mod compose;
 mod containerd;
 mod docker;
 mod docker_ends;
+mod docker_fronts;
 mod docker_refusals;
 mod docker_watch;
 mod fail_open;
