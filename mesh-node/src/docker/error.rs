@@ -1,27 +1,18 @@
 //! Why a container of Docker's is not attached.
 
-use mesh_proto::{ServicePath, message::Refusal};
+use mesh_proto::ServicePath;
 
 use super::api::ApiError;
-use crate::{attach::AttachError, config::ConfigError, hint::Hint, local::TargetError};
+use crate::{containers::ContainerError, hint::Hint};
 
 /// Why a container of Docker's is not attached.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DockerError {
     #[error("{service}: {error}")]
     Member { service: ServicePath, error: Box<Self> },
-    /// What another part of the agent refuses.
+    /// What has nothing to do with Docker.
     #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The configuration is invalid.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The container's process or hosts file can't be opened.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// The container's namespace can't be used.
-    #[error(transparent)]
-    Namespace(#[from] AttachError),
+    Container(ContainerError),
     #[error("Docker does not describe the container: {0}")]
     Inspect(ApiError),
     #[error("cannot ask for its image {image}, so it is unknown which of its labels are the image's: {error}")]
@@ -32,14 +23,17 @@ pub(super) enum DockerError {
     Thread(#[from] tokio::task::JoinError),
 }
 
+impl<E: Into<ContainerError>> From<E> for DockerError {
+    fn from(error: E) -> Self {
+        Self::Container(error.into())
+    }
+}
+
 impl Hint for DockerError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Member { error, .. } => error.hint(),
-            Self::Refused(refusal) => refusal.hint.clone(),
-            Self::Config(error) => error.hint(),
-            Self::Target(error) => error.hint(),
-            Self::Namespace(_) => None,
+            Self::Container(error) => error.hint(),
             Self::Inspect(_) | Self::Thread(_) => Some("see Docker's and the agent's logs".into()),
             Self::UnknownImage { .. } => Some("is the image still there?".into()),
             Self::HostsStalled => Some("is Docker's data directory on a network file system that is down?".into()),

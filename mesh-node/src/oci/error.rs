@@ -5,13 +5,11 @@ use std::{io, path::PathBuf};
 use mesh_proto::{ServicePath, message::Refusal};
 
 use crate::{
-    attach::AttachError,
     callback::UnknownProgram,
-    config::ConfigError,
-    containers::SERVICE,
+    containers::{ContainerError, SERVICE},
     exec::TooLarge,
     hint::Hint,
-    local::{ClientError, TargetError},
+    local::ClientError,
 };
 
 /// The configurations that name more stores of images: containers-storage.conf(5).
@@ -22,21 +20,12 @@ pub(super) const CONFIGURATIONS: [&str; 2] = ["/etc/containers/storage.conf", "/
 pub(crate) enum OciError {
     #[error("{service}: {error}")]
     Member { service: ServicePath, error: Box<dyn Hint> },
-    /// What another part of the agent refuses.
+    /// What has nothing to do with its runtime.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Container(ContainerError),
     /// The agent doesn't answer or refuses.
     #[error(transparent)]
     Agent(#[from] ClientError),
-    /// The configuration is invalid.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The container's process can't be opened.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// The container's namespace can't be used.
-    #[error(transparent)]
-    Namespace(#[from] AttachError),
     /// The hooks can't be named.
     #[error(transparent)]
     Program(#[from] UnknownProgram),
@@ -83,16 +72,20 @@ pub(crate) enum OciError {
     ExecVariables { container: String, error: io::Error },
 }
 
+impl<E: Into<ContainerError>> From<E> for OciError {
+    fn from(error: E) -> Self {
+        Self::Container(error.into())
+    }
+}
+
 impl Hint for OciError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Member { error, .. } => return error.hint(),
-            Self::Refused(refusal) => return refusal.hint.clone(),
+            Self::Container(error) => return error.hint(),
             Self::Agent(error) => return error.hint(),
-            Self::Config(error) => return error.hint(),
-            Self::Target(error) => return error.hint(),
             Self::Program(error) => return error.hint(),
-            Self::Namespace(_) | Self::Recorded(_) => return None,
+            Self::Recorded(_) => return None,
             Self::TooManyVariables(_) => {
                 "leave out the variables of other deployments' services, with foreign_variables = false under [containers] in \
                  the agent's config.toml: their host names go on to lead there, except for those that are left out of the hosts file"

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     callback::Hooks,
     config::{Config, Fail, Sources},
-    containers::{IMAGES_OWN, Labels, Member, member},
+    containers::{ContainerError, IMAGES_OWN, Labels, Member, member},
     hint::Hint,
     journal,
     state::StateDir,
@@ -96,7 +96,7 @@ fn check_labels(spec: &Spec, said: Option<&Member>, state: &StateDir) -> Result<
             let own = || Ok(storage::own_labels(&record)?);
             of_its_own(whose, state, &Sources::default(), &record.labels(), own)
         }
-        (None, Some(labels)) => member(&labels, &Sources::default()).map_err(OciError::Refused),
+        (None, Some(labels)) => member(&labels, &Sources::default()).map_err(OciError::from),
         (None, None) => {
             journal::warn(&format!("{whose}: {NO_RECORD}"));
             Ok(None)
@@ -110,7 +110,7 @@ fn check_labels(spec: &Spec, said: Option<&Member>, state: &StateDir) -> Result<
             let refusal = Err::<(), _>(OciError::PodmanLabel(label.service.clone()));
             return settle(state, &label, refusal).map(drop);
         }
-        Err(OciError::Refused(refusal)) => OciError::PodmanInvalid(refusal),
+        Err(OciError::Container(ContainerError::Refused(refusal))) => OciError::PodmanInvalid(refusal),
         Err(other) => other,
     };
     Err(refused)
