@@ -26,6 +26,7 @@ use tokio::runtime;
 use super::{
     edit,
     id::identity,
+    probe::Probe,
     scan::{Scan, take_out},
 };
 use crate::sys::{
@@ -69,9 +70,7 @@ pub(crate) struct HostsFile {
     handle: Option<Handle>,
     /// The whole file as the agent wrote it last.
     written: Vec<u8>,
-    /// While a test holds this, the file system doesn't answer.
-    #[cfg(test)]
-    pub(crate) stalled: std::sync::Arc<tokio::sync::Mutex<()>>,
+    pub(super) probe: Probe,
 }
 
 /// Why a hosts file is not kept.
@@ -136,8 +135,7 @@ impl HostsFile {
             process: None,
             handle: Handle::of(found).ok(),
             written: vec![],
-            #[cfg(test)]
-            stalled: Default::default(),
+            probe: Probe::default(),
         }))
     }
 
@@ -286,8 +284,7 @@ impl HostsFile {
     }
 
     fn read(&self) -> io::Result<Vec<u8>> {
-        #[cfg(test)]
-        drop(self.stalled.blocking_lock());
+        self.probe.reads();
         let length = self.file.metadata()?.len();
         if length > MAX {
             return Err(io::Error::new(io::ErrorKind::Interrupted, "it has just grown"));

@@ -12,6 +12,7 @@ mod kept;
 mod ledger;
 mod mounts;
 mod place;
+mod probe;
 mod scan;
 mod seen;
 
@@ -21,3 +22,5 @@ pub(crate) use guard::Guards;
 pub(crate) use kept::Kept;
 pub(crate) use ledger::FILE;
 pub(crate) use place::{Place, Reach};
+#[cfg(test)]
+pub(crate) use probe::tests::Stall;

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::{
     attach::lab::PATIENCE,
-    hosts::{Place, Reach as _},
+    hosts::{Place, Reach as _, Stall},
     state::tests::Scratch,
 };
 
@@ -48,9 +48,9 @@ async fn a_file_has_one_holder_until_it_is_released() {
 #[tokio::test]
 async fn while_a_file_system_does_not_answer_one_thread_waits_and_the_latest_names_win() {
     let (scratch, files) = (Scratch::new("stalled"), Files::new(None));
-    let (path, file) = open(&scratch);
-    let stalled = Arc::clone(&file.stalled).lock_owned().await;
-    let kept = files.keep(file, &holders()[0]).unwrap();
+    let ((path, file), stall) = (open(&scratch), Stall::default());
+    let stalled = stall.begin().await;
+    let kept = files.keep(stall.holds(file), &holders()[0]).unwrap();
     for name in ["a.warp", "b.warp", "c.warp"] {
         drop(kept.put(names(name)));
     }

@@ -16,7 +16,7 @@ use crate::{
         Namespace,
         lab::{PATIENCE, ip, namespace},
     },
-    hosts::{HostsFile, Place, Reach as _},
+    hosts::{HostsFile, Place, Reach as _, Stall},
     instances::{
         Life, Start,
         lab::{Agent, World, addresses},
@@ -319,12 +319,13 @@ async fn a_hosts_file_that_does_not_answer_delays_no_other() {
         let file = HostsFile::open(&place.reach().unwrap()).unwrap();
         Some((place, file))
     });
-    let stall = Arc::clone(&opened[0].as_ref().unwrap().1.stalled);
+    let stall = Stall::default();
+    opened[0] = opened[0].take().map(|(place, file)| (place, stall.holds(file)));
     let agent = world.agent().await;
     for (n, service) in ["shop/db", "shop/app"].into_iter().enumerate() {
         agent.attach_opened(service, &all[n], opened[n].take()).await.unwrap();
     }
-    let stalled = stall.lock_owned().await;
+    let stalled = stall.begin().await;
     declare_cache(&world);
     agent.attach("shop/app", &all[2]).await.unwrap();
     agent.until("the others' names follow", async |_| read(1).contains("100.112.0.3 cache.warp\n")).await;
