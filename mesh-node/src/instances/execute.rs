@@ -20,12 +20,13 @@ impl Shell {
             Effect::Departed(instance) => dataplane.ended(instance),
             Effect::Unwatch(watch) => self.watches.end(watch),
             Effect::StopServing(port) => dataplane.detach(mesh_engine::Port(port.0)),
-            Effect::Serve(op, namespace, instance) => {
-                if let Some(queue) = self.queues.remove(&namespace) {
+            Effect::Serve(op, namespace, instance) => match self.queues.remove(&namespace) {
+                Some(queue) => {
                     let port = dataplane.attach(queue, instance);
                     self.done(op, Outcome::Serving(mesh_lifecycle::Port(port.0)));
                 }
-            }
+                None => self.fails(&format_args!("the TUN of {instance} is gone before it is served")),
+            },
             Effect::Kernel(op, step) => self.step(op, step),
             Effect::KeepHosts(op, source, service) => self.keep_hosts(op, source, &service),
             Effect::PutNames(op, handle, names) => self.put_names(op, handle, names),

@@ -18,7 +18,9 @@ impl Shell {
             HostsSource::Call(call) => self.opened.get_mut(&call).and_then(|opened| opened.hosts.take()),
             HostsSource::Opened(opened) => self.hosts.opened.remove(&opened),
         };
-        let Some(file) = file else { return };
+        let Some(file) = file else {
+            return self.fails(&format_args!("no hosts file of {service} is open at {source:?}"));
+        };
         let (answer, taken) = self.hosts.keep(op, file, service);
         match (taken, source) {
             (None, _) => {}
@@ -34,7 +36,9 @@ impl Shell {
     }
 
     pub(super) fn put_names(&mut self, op: OpId, handle: OpId, names: HostLines) {
-        let Some(kept) = self.hosts.kept.get(&handle) else { return };
+        let Some(kept) = self.hosts.kept.get(&handle) else {
+            return self.fails(&format_args!("no hosts file is kept at {handle:?}"));
+        };
         // Under way from here on, in turn with what follows.
         let put = kept.put_within(WRITTEN, names);
         self.spawn(async move {
@@ -47,7 +51,9 @@ impl Shell {
     }
 
     pub(super) fn renew_names(&mut self, handle: OpId, instance: InstanceId, names: HostLines) {
-        let Some(kept) = self.hosts.kept.get(&handle).cloned() else { return };
+        let Some(kept) = self.hosts.kept.get(&handle).cloned() else {
+            return self.fails(&format_args!("no hosts file of {instance} is kept at {handle:?}"));
+        };
         let put = kept.put(names);
         self.spawn(async move {
             if let Some(error) = kept.news(put.await) {
@@ -58,7 +64,9 @@ impl Shell {
     }
 
     pub(super) fn clear_names(&mut self, op: OpId, handle: OpId) {
-        let Some(kept) = self.hosts.kept.remove(&handle) else { return };
+        let Some(kept) = self.hosts.kept.remove(&handle) else {
+            return self.fails(&format_args!("no hosts file is kept at {handle:?}"));
+        };
         let cleared = kept.clear();
         self.spawn(async move {
             let result = cleared.await.map_err(|e| Refusal::bare(e.to_string()));

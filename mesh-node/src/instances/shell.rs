@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     os::fd::OwnedFd,
     sync::Arc,
 };
@@ -84,6 +85,8 @@ pub(super) struct Shell {
     pub(super) hosts: Hosts,
     pub(super) watches: Watches,
     pub(super) saving: Saving,
+    /// A step could not even begin.
+    has_failed: bool,
 }
 
 /// What changes elsewhere.
@@ -138,6 +141,7 @@ impl Shell {
             hosts,
             watches,
             saving: Saving::default(),
+            has_failed: false,
         }
     }
 
@@ -154,6 +158,9 @@ impl Shell {
                 Event::Over => return,
             }
             self.turn();
+            if self.has_failed {
+                return;
+            }
         }
     }
 
@@ -164,8 +171,7 @@ impl Shell {
             Some(landed) = self.tasks.join_next() => match landed {
                 Ok(landing) => Event::Landed(landing),
                 Err(error) => {
-                    tracing::error!(%error, "a step of an instance failed: this is a bug, please report it");
-                    // Its namespace would wait for it for ever. The next agent takes up what is there.
+                    self.fails(&error);
                     Event::Over
                 }
             },
@@ -241,6 +247,13 @@ impl Shell {
         let id = namespace.id();
         self.opened.insert(call, Opened { namespace, hosts: file });
         Ok(AttachRequest { service, client, namespace: id, place, hosts, unkept, watch, mark, container })
+    }
+
+    /// A step has failed in a way that nothing can be told of. Its namespace would wait for it for ever: the agent
+    /// ends, and the next one takes up what is there.
+    pub(super) fn fails(&mut self, error: &dyn fmt::Display) {
+        tracing::error!(%error, "a step of an instance failed: this is a bug, please report it");
+        self.has_failed = true;
     }
 
     /// An effect has ended.

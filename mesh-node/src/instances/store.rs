@@ -61,28 +61,20 @@ pub(super) fn save(state: &StateDir, remembered: &Remembered) -> io::Result<()> 
 mod tests {
     use std::fs;
 
-    use mesh_lifecycle::{Attachment, NamespaceId, NamespacePlace};
-    use mesh_proto::{InstanceId, Range, view::Network};
+    use mesh_lifecycle::{Attachment, NamespaceId};
+    use mesh_proto::InstanceId;
 
     use super::*;
     use crate::state::tests::Scratch;
 
+    /// What 0.1 remembered.
+    const INSTANCES: &str = include_str!("../../lifecycle/tests/files/instances-0.1.json");
+    const CONTAINERS: &str = include_str!("../../lifecycle/tests/files/containers-0.1.json");
+
     fn attachment(id: u64) -> Attachment {
-        Attachment {
-            instance: InstanceId(id),
-            service: "shop/db".parse().unwrap(),
-            address: [100, 112, 0, 9].into(),
-            service_address: [100, 112, 0, 2].into(),
-            client: false,
-            draining: false,
-            network: Network { range: Range::DEFAULT, mtu: 1344 },
-            namespace: NamespaceId { dev: 4, ino: id },
-            place: NamespacePlace::Path("/run/netns/x".into()),
-            mark: Some(crate::attach::draw_mark().unwrap()),
-            hosts: vec![],
-            unkept: None,
-            ending: None,
-        }
+        let mut old: Remembered = serde_json::from_str(INSTANCES).unwrap();
+        let (instance, namespace) = (InstanceId(id), NamespaceId { dev: 4, ino: id });
+        Attachment { instance, namespace, ..old.attachments.remove(0) }
     }
 
     fn ids(remembered: &Remembered) -> (Vec<u64>, Vec<u64>) {
@@ -107,10 +99,7 @@ mod tests {
     fn what_0_1_remembered_is_taken_over() {
         let scratch = Scratch::new("instances-0.1");
         let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
-        for (file, text) in [
-            (FILE, include_str!("../../lifecycle/tests/files/instances-0.1.json")),
-            (FILE_OF_CONTAINERS, include_str!("../../lifecycle/tests/files/containers-0.1.json")),
-        ] {
+        for (file, text) in [(FILE, INSTANCES), (FILE_OF_CONTAINERS, CONTAINERS)] {
             let boot = mesh_process::boot_id().unwrap();
             fs::write(scratch.0.join(file), text.replace("02af2954-21b3-43e2-be88-65714e890e9c", &boot)).unwrap();
         }
