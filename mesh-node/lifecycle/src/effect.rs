@@ -9,8 +9,8 @@ use mesh_proto::{
 };
 
 use crate::{
-    Attachment, CallId, Error, Farewell, FileId, HostsPlace, Mark, NamespaceId, Nsid, OpId, Port, Remembered, SaveId,
-    Shown, WatchId,
+    Attachment, CallId, Error, Farewell, FileId, HostsPlace, Mark, NamespaceId, Nsid, OpId, Port, SaveId, Shown,
+    WatchId,
 };
 
 /// The names in a hosts file, by line; all instances of a service share them.
@@ -23,8 +23,9 @@ pub enum Effect {
     Reply(CallId, Result<Reply, Error>),
     /// Closes what is open for a call.
     Close(CallId),
-    /// Writes this file in place of the last one. Ends as [`crate::Input::Saved`].
-    Save(SaveId, Box<Remembered>),
+    /// Writes [`crate::Lifecycle::remembered`] in place of the last file, as it is when the write begins: one write is
+    /// enough for all that were asked for by then. Ends as [`crate::Input::Saved`] of the last of them.
+    Save(SaveId),
     /// Writes to the log.
     Log(Notice),
     /// Asks the coordinator: [`crate::Outcome::Answered`].

@@ -8,7 +8,7 @@ use mesh_proto::{
 };
 
 use crate::{
-    ContainerId, Effect, Input, Lifecycle, NamespaceId, OpId, Outcome, Remembered, Shown,
+    Attachment, ContainerId, Effect, Input, Lifecycle, NamespaceId, OpId, Outcome, Remembered, Shown,
     state::{
         Context, Owner,
         request::IdJob,
@@ -62,7 +62,9 @@ impl Lifecycle {
     #[must_use]
     pub fn remembered(&self) -> Remembered {
         let mut remembered = Remembered::nothing(self.boot.clone());
-        remembered.attachments = self.spaces.values().filter_map(Space::remembered).collect();
+        let attachments = self.spaces.values().filter_map(Space::remembered);
+        remembered.attachments =
+            attachments.map(|(attachment, ending)| Attachment { ending, ..attachment.clone() }).collect();
         remembered.attachments.sort_by_key(|attachment| attachment.instance);
         remembered.ended = self.departed.iter().map(|departed| departed.held.clone()).collect();
         remembered.containers = self.containers.remembered();
@@ -130,8 +132,10 @@ impl Lifecycle {
         loop {
             if std::mem::take(&mut self.stirred) {
                 self.prune(cx);
-                let all: Vec<NamespaceId> = self.spaces.keys().copied().collect();
-                all.into_iter().for_each(|namespace| self.advance(namespace, cx));
+                // Of thousands at most a few wait for something.
+                let waiting = self.spaces.iter().filter(|(_, space)| space.waits());
+                let waiting: Vec<NamespaceId> = waiting.map(|(namespace, _)| *namespace).collect();
+                waiting.into_iter().for_each(|namespace| self.advance(namespace, cx));
                 self.advance_settling(cx);
             } else if let Some(namespace) = self.ready.pop_front() {
                 self.begin_next(namespace, cx);

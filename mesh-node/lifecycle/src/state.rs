@@ -55,6 +55,8 @@ pub struct Lifecycle {
     pub(crate) view: Option<Arc<View>>,
     /// The names of services in this view, as far as they were needed.
     pub(crate) names: BTreeMap<ServiceId, Option<Arc<ServiceNames>>>,
+    /// Those in the view before.
+    pub(crate) names_before: BTreeMap<ServiceId, Option<Arc<ServiceNames>>>,
     pub(crate) applied: Option<Have>,
     pub(crate) link: Link,
     /// Calls whose callers have hung up.
@@ -113,6 +115,7 @@ impl Lifecycle {
             rounds: Rounds::new(now),
             view: None,
             names: BTreeMap::new(),
+            names_before: BTreeMap::new(),
             applied: None,
             link: Link::default(),
             hung: BTreeSet::new(),
@@ -191,7 +194,7 @@ impl Lifecycle {
     /// Has everything written down as it is now.
     pub(crate) fn save(&mut self, cx: &mut Context<'_>) -> SaveId {
         self.asked_save.0 += 1;
-        cx.push(Effect::Save(self.asked_save, Box::new(self.remembered())));
+        cx.push(Effect::Save(self.asked_save));
         self.asked_save
     }
 

@@ -42,11 +42,12 @@ fn a_second_attachment_of_the_same_is_the_same_and_detaching_leaves_nothing() {
 fn what_is_made_is_remembered_first_and_told_before_it_is_made() {
     let mut played = Played::new(true);
     played.attach(1, 7);
-    played.work();
-    let at = |is_it: &dyn Fn(&Effect) -> bool| played.effects.iter().position(is_it);
-    let remembers = |effect: &Effect| matches!(effect, Effect::Save(_, file) if file.attachments.len() == 1);
-    assert!(at(&remembers).is_some());
-    assert_eq!(played.core.hello().len(), 1);
+    let at = |played: &Played, is_it: &dyn Fn(&Effect) -> bool| played.effects.iter().position(is_it);
+    let makes = |effect: &Effect| matches!(effect, Effect::Kernel(_, KernelStep::Create(..)));
+    while at(&played, &makes).is_none() && !played.step() {}
+    let saves = at(&played, &|effect| matches!(effect, Effect::Save(_)));
+    assert!(saves.is_some() && saves < at(&played, &makes));
+    assert_eq!((played.core.remembered().attachments.len(), played.core.hello().len()), (1, 1));
 }
 
 #[test]

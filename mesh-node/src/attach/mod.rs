@@ -118,7 +118,9 @@ pub(crate) fn create(
 /// # Errors
 /// As for [`create`], except for clashes.
 pub(crate) fn recover(staging: &Staging, ns: &Namespace, a: &Addressing) -> Result<Made, AttachError> {
-    attachable(ns)?;
+    if ns.is_host() {
+        return Err(AttachError::Host);
+    }
     establish(staging, ns, a, Prepared(None))
 }
 

@@ -21,7 +21,10 @@ use super::{
     kept::{Holding, Kept, KeptFile, Shared},
     ledger::{Found, Ledger, Written},
 };
-use crate::state::StateDir;
+use crate::{state::StateDir, sys::turns::Turns};
+
+/// How many files are worked on at a time, without those whose file systems don't answer.
+const AT_ONCE: usize = 8;
 
 /// How long until a file on which another process holds a lease is tried again, to take the names out; doubled each
 /// time, up to [`LATE`].
@@ -60,7 +63,7 @@ impl Files {
     fn with(guards: Option<Guards>, ledger: Ledger) -> (Self, mpsc::UnboundedReceiver<FileId>) {
         let (kept, released) = (Mutex::default(), watch::Sender::default());
         let (moved, moves) = mpsc::unbounded_channel();
-        (Self { inner: Arc::new(Shared { guards, ledger, kept, released, moved }) }, moves)
+        (Self { inner: Arc::new(Shared { guards, ledger, turns: Turns::of(AT_ONCE), kept, released, moved }) }, moves)
     }
 
     /// Keeps a file for a service. A second call returns the same handle. Within a tokio runtime.

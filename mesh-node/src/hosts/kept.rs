@@ -30,6 +30,7 @@ use super::{
     mounts::MountWatch,
     seen::SeenBy,
 };
+use crate::sys::turns::Turns;
 
 /// How long a caller waits for a file.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -42,6 +43,8 @@ pub(super) type Holding = (ServicePath, Weak<KeptFile>);
 pub(super) struct Shared {
     pub(super) guards: Option<Guards>,
     pub(super) ledger: Ledger,
+    /// The turns of work on files.
+    pub(super) turns: Turns,
     pub(super) kept: Mutex<HashMap<FileId, Holding>>,
     /// Notified when a file isn't kept any more.
     pub(super) released: watch::Sender<()>,
@@ -86,6 +89,8 @@ struct Work {
     names: Option<HostLines>,
     /// How many requests there were.
     asked: u64,
+    /// The last one is done, without a problem.
+    is_done: bool,
     /// The problem that was logged last.
     trouble: Option<String>,
     /// It has been logged that the file has no watch.
@@ -96,6 +101,14 @@ struct Work {
     written: Written,
     /// It may hold names, and that is remembered.
     noted: bool,
+}
+
+impl Work {
+    /// Whether these names are in the file, as far as is known.
+    fn has(&self, names: &HostLines) -> bool {
+        let is_same = self.names.as_ref().is_some_and(|there| Arc::ptr_eq(there, names) || there == names);
+        is_same && self.at_rest.is_some() && self.is_done
+    }
 }
 
 /// The finished work.
@@ -132,6 +145,12 @@ impl Kept {
             self.0.bell.rung.notify_one();
         }
         done
+    }
+
+    /// As [`Self::put`], unless it has them already.
+    pub(crate) fn renew(&self, names: HostLines) -> Option<impl Future<Output = io::Result<()>> + use<>> {
+        let is_there = self.0.work().has(&names);
+        (!is_there).then(|| self.put(names))
     }
 
     /// There is no block from now on. Returns whether the file has changed.
@@ -214,14 +233,17 @@ impl KeptFile {
         let noted = shared.ledger.holds(file.id());
         shared.ledger.note(written.clone());
         // Ahead of the first write, which waits for it.
-        let noting = Arc::clone(&shared);
-        spawn_blocking(move || noting.ledger.save());
+        if shared.ledger.is_to_be_saved() {
+            let noting = Arc::clone(&shared);
+            spawn_blocking(move || noting.ledger.save());
+        }
         let (id, owner, seen_by) = (file.id(), file.owner(), SeenBy::default());
         file.process().into_iter().for_each(|pid| seen_by.add(pid));
         let work = Work {
             at_rest: Some(file),
             names: None,
             asked: 0,
+            is_done: false,
             trouble: None,
             unwatched: false,
             hidden: false,
@@ -240,7 +262,7 @@ impl KeptFile {
         work.asked += 1;
         if let Some(file) = work.at_rest.take() {
             let this = Arc::clone(self);
-            spawn_blocking(move || this.work_off(file));
+            tokio::spawn(self.shared.turns.clone().run(move || this.work_off(file)));
         }
         work.asked
     }
@@ -272,7 +294,8 @@ impl KeptFile {
                 }
                 None => file.clear(),
             };
-            let is_clear = names.is_none() && outcome.is_ok();
+            let is_done = outcome.is_ok();
+            let is_clear = names.is_none() && is_done;
             self.done.send_replace(Done { asked, trouble: outcome.err().map(|e| e.to_string()) });
             if is_clear && std::mem::take(&mut self.work().noted) {
                 self.shared.ledger.forget(self.id);
@@ -280,6 +303,7 @@ impl KeptFile {
             }
             let mut work = self.work();
             if work.asked == asked {
+                work.is_done = is_done;
                 work.at_rest = Some(file);
                 return;
             }

@@ -59,6 +59,8 @@ struct Book {
     stay: BTreeMap<FileId, String>,
     changes: u64,
     saved: u64,
+    /// A write of all changes is about to begin.
+    is_asked: bool,
 }
 
 /// The file on disk.
@@ -212,12 +214,19 @@ impl Ledger {
         self.save();
     }
 
+    /// Whether [`Self::save`] is to be called, by whom this tells so: one call is enough for all that wait for its turn.
+    pub(super) fn is_to_be_saved(&self) -> bool {
+        let mut book = self.book();
+        book.changes != book.saved && !std::mem::replace(&mut book.is_asked, true)
+    }
+
     /// Writes what has changed. Blocks as long as the disk does, within limits.
     pub(super) fn save(&self) {
         let Some(state) = &self.state else { return };
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let (changes, files) = {
-            let book = self.book();
+            let mut book = self.book();
+            book.is_asked = false;
             if book.changes == book.saved {
                 return;
             }

@@ -1,7 +1,8 @@
 //! Hears of changes in the instances' namespaces.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
+use futures_util::FutureExt as _;
 use mesh_lifecycle::Input;
 use tokio::time::{Instant, sleep_until};
 
@@ -10,8 +11,9 @@ use crate::{
     sys::process::{self, Capability},
 };
 
-/// How many messages are taken at a time, and how long until the next ones.
-const BATCH: (u32, Duration) = (256, Duration::from_millis(20));
+/// How many messages are taken at most at a time, and how long until the next ones. A change of a namespace's network
+/// sends dozens.
+const BATCH: (usize, Duration) = (256, Duration::from_millis(20));
 /// How long after a failure it is listened again.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -19,7 +21,6 @@ const RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Ears {
     events: Option<Events>,
-    heard: u32,
     listen_at: Instant,
 }
 
@@ -30,7 +31,7 @@ impl Ears {
             .ok()
             // The kernel tells of other namespaces only to who has this.
             .filter(|_| process::has(Capability::NetBroadcast));
-        Self { events, heard: 0, listen_at: Instant::now() }
+        Self { events, listen_at: Instant::now() }
     }
 
     /// Whether changes can be heard.
@@ -38,23 +39,26 @@ impl Ears {
         self.events.is_some()
     }
 
-    /// The next change; never, where none can be heard.
-    pub(super) async fn next(&mut self) -> Input {
+    /// The next changes; never, where none can be heard.
+    pub(super) async fn next(&mut self) -> Vec<Input> {
         let Some(events) = &self.events else { return std::future::pending().await };
         sleep_until(self.listen_at).await;
-        let news = events.next().await;
-        self.heard += 1;
-        if self.heard >= BATCH.0 {
-            (self.heard, self.listen_at) = (0, Instant::now() + BATCH.1);
-        }
-        match news {
-            Ok(News::Of(nsid)) => Input::Changed(nsid),
-            Ok(News::Lost) => Input::ChangesLost,
-            Err(error) => {
-                tracing::debug!(%error, "what changes in namespaces can't be heard");
-                self.listen_at = Instant::now() + RETRY;
-                Input::ChangesLost
+        let (mut next, mut heard) = (Some(events.next().await), 0);
+        let (mut changed, mut lost, mut pause) = (BTreeSet::new(), false, BATCH.1);
+        while let Some(news) = next {
+            match news {
+                Ok(News::Of(nsid)) => drop(changed.insert(nsid)),
+                Ok(News::Lost) => lost = true,
+                Err(error) => {
+                    tracing::debug!(%error, "what changes in namespaces can't be heard");
+                    (lost, pause) = (true, RETRY);
+                    break;
+                }
             }
+            heard += 1;
+            next = if heard < BATCH.0 { events.next().now_or_never() } else { None };
         }
+        self.listen_at = Instant::now() + pause;
+        changed.into_iter().map(Input::Changed).chain(lost.then_some(Input::ChangesLost)).collect()
     }
 }

@@ -13,7 +13,7 @@ impl Shell {
         match effect {
             Effect::Reply(call, reply) => self.reply(call, reply),
             Effect::Close(call) => self.close(call),
-            Effect::Save(save, remembered) => self.saving.wants(save, remembered),
+            Effect::Save(save) => self.saving.wants(save),
             Effect::Log(notice) => log(notice),
             Effect::Ask(op, ask) => self.ask(op, ask),
             Effect::HurryStream => self.parts.control.hurry(),

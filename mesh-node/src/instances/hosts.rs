@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use mesh_lifecycle::{HostLines, HostsPlace, HostsSource, NamespaceId, OpId, Opened, Outcome};
 use mesh_proto::{InstanceId, ServicePath, message::Refusal};
-use tokio::task::spawn_blocking;
 
 use super::{reopen::process_in, shell::Shell};
 use crate::hosts::{Reach as _, Unkept};
@@ -54,7 +53,7 @@ impl Shell {
         let Some(kept) = self.hosts.kept.get(&handle).cloned() else {
             return self.fails(&format_args!("no hosts file of {instance} is kept at {handle:?}"));
         };
-        let put = kept.put(names);
+        let Some(put) = kept.renew(names) else { return };
         self.spawn(async move {
             if let Some(error) = kept.news(put.await) {
                 tracing::warn!(%instance, %error, "its names are out of date");
@@ -75,8 +74,9 @@ impl Shell {
     }
 
     pub(super) fn open_hosts(&mut self, op: OpId, place: HostsPlace, namespace: NamespaceId) {
+        let turns = self.searches.clone();
         self.spawn(async move {
-            let opened = spawn_blocking(move || match place.pid() {
+            let opened = turns.run(move || match place.pid() {
                 Some(pid) if process_in(pid, namespace).is_none() => None,
                 _ => Some(place.open_again()),
             });
@@ -98,8 +98,9 @@ impl Shell {
 
     pub(super) fn compare_hosts(&mut self, op: OpId, place: HostsPlace, handle: OpId) {
         let kept = self.hosts.kept.get(&handle).map(|kept| (kept.id(), kept.owner()));
+        let turns = self.searches.clone();
         self.spawn(async move {
-            let moved = spawn_blocking(move || {
+            let moved = turns.run(move || {
                 let (file, owner) = kept?;
                 place.leads_elsewhere(file).filter(|moved| !moved || place.is_heir_of(owner))
             });

@@ -9,7 +9,7 @@ use mesh_lifecycle::{
 use mesh_proto::{Range, message::Refusal};
 
 use super::{
-    blocking::blocking,
+    blocking::in_turn,
     reopen::{addressing, process_in, reopen},
     shell::Shell,
 };
@@ -43,16 +43,18 @@ impl Shell {
 
     /// A step that either works or doesn't.
     fn run_step(&mut self, op: OpId, work: impl FnOnce() -> Result<(), AttachError> + Send + 'static) {
+        let turns = self.steps.clone();
         self.spawn(async move {
-            let result = blocking(work).await;
+            let result = in_turn(turns, work).await;
             move |shell: &mut Self| shell.done(op, Outcome::Did(result))
         });
     }
 
     /// Finds out whether something is so. What can't be found out is.
     fn find_out(&mut self, op: OpId, work: impl FnOnce() -> Result<bool, AttachError> + Send + 'static) {
+        let turns = self.steps.clone();
         self.spawn(async move {
-            let is_so = blocking(work).await.unwrap_or(true);
+            let is_so = in_turn(turns, work).await.unwrap_or(true);
             move |shell: &mut Self| shell.done(op, Outcome::Is(is_so))
         });
     }
@@ -75,9 +77,9 @@ impl Shell {
     }
 
     fn prepare(&mut self, op: OpId, call: CallId, at: Birthplace) {
-        let (parts, namespace) = (Arc::clone(&self.parts), self.namespace(call));
+        let (parts, turns, namespace) = (Arc::clone(&self.parts), self.steps.clone(), self.namespace(call));
         self.spawn(async move {
-            let prepared = blocking(move || attach::prepare(&parts.staging, &*namespace?, at)).await;
+            let prepared = in_turn(turns, move || attach::prepare(&parts.staging, &*namespace?, at)).await;
             move |shell: &mut Self| {
                 let result = prepared.map(|prepared| drop(shell.prepared.insert(call, prepared)));
                 shell.done(op, Outcome::Did(result));
@@ -94,23 +96,24 @@ impl Shell {
     }
 
     fn create(&mut self, op: OpId, call: CallId, attachment: Attachment) {
-        let (parts, namespace) = (Arc::clone(&self.parts), self.namespace(call));
+        let (parts, turns, namespace) = (Arc::clone(&self.parts), self.steps.clone(), self.namespace(call));
         let prepared = self.prepared.remove(&call).unwrap_or_default();
         self.spawn(async move {
             let at = attachment.namespace;
-            let made =
-                blocking(move || attach::create(&parts.staging, &*namespace?, &addressing(&attachment), prepared));
+            let made = in_turn(turns, move || {
+                attach::create(&parts.staging, &*namespace?, &addressing(&attachment), prepared)
+            });
             let made = made.await;
             move |shell: &mut Self| shell.made(op, at, made)
         });
     }
 
     fn replace(&mut self, op: OpId, attachment: Attachment) {
-        let (parts, at) = (Arc::clone(&self.parts), attachment.namespace);
+        let (parts, turns, at) = (Arc::clone(&self.parts), self.steps.clone(), attachment.namespace);
         self.spawn(async move {
             // Commands are carried out in turn: once this is answered the queue is free.
             let _ = parts.dataplane.report().await;
-            let made = blocking(move || {
+            let made = in_turn(turns, move || {
                 let namespace = reopen(&attachment).ok_or("its namespace is gone")?;
                 attach::recover(&parts.staging, &namespace, &addressing(&attachment)).map_err(|e| e.to_string())
             });
@@ -141,12 +144,12 @@ impl Shell {
     }
 
     fn take_up(&mut self, op: OpId, old: Attachment) {
-        let parts = Arc::clone(&self.parts);
+        let (parts, turns) = (Arc::clone(&self.parts), self.chores.clone());
         self.spawn(async move {
             let (instance, namespace) = (old.instance, old.namespace);
             // What an earlier version made is marked from now on.
             let mark = old.mark.or_else(|| attach::draw_mark().ok());
-            let found = blocking(move || {
+            let found = in_turn(turns, move || {
                 let namespace = reopen(&old).ok_or("its namespace is gone")?;
                 // The numbers of namespaces are given again. One without our interface is another one by now.
                 if !attach::holds(&namespace, old.mark).map_err(|e| e.to_string())? {
@@ -180,8 +183,10 @@ impl Shell {
     }
 
     fn watch_process(&mut self, op: OpId, pid: i32, namespace: NamespaceId) {
+        let turns = self.steps.clone();
         self.spawn(async move {
-            let found = blocking(move || Ok::<_, AttachError>(process_in(pid, namespace))).await.unwrap_or_default();
+            let found = in_turn(turns, move || Ok::<_, AttachError>(process_in(pid, namespace)));
+            let found = found.await.unwrap_or_default();
             move |shell: &mut Self| {
                 let watch = found.map(|process| {
                     shell.watches.add(process).unwrap_or_else(|error| {
@@ -195,10 +200,10 @@ impl Shell {
     }
 
     fn mend(&mut self, op: OpId, attachment: Attachment, nsid: Option<Nsid>) {
-        let (parts, at) = (Arc::clone(&self.parts), attachment.namespace);
+        let (parts, turns, at) = (Arc::clone(&self.parts), self.chores.clone(), attachment.namespace);
         let mut seen = self.seen.remove(&at).unwrap_or_default();
         self.spawn(async move {
-            let looked = blocking(move || {
+            let looked = in_turn(turns, move || {
                 let Some(ns) = reopen(&attachment) else { return Ok::<_, AttachError>(None) };
                 // From here on changes are heard of, so that none is missed between this and the look.
                 let nsid = nsid.or_else(|| {

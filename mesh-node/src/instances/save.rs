@@ -9,7 +9,8 @@ use super::{blocking::blocking, shell::Shell, store};
 impl Shell {
     /// Begins to write what is to be remembered, unless something is being written.
     pub(super) fn save(&mut self) {
-        let Some((save, remembered)) = self.saving.begin() else { return };
+        let Some(save) = self.saving.begin() else { return };
+        let remembered = self.remembered();
         let parts = Arc::clone(&self.parts);
         self.spawn(async move {
             // What can't be remembered works nevertheless, until the agent restarts.

@@ -36,7 +36,12 @@ use crate::{
     dataplane::Dataplane,
     hosts::{Guards, HostsFile},
     state::StateDir,
+    sys::turns::Turns,
 };
+
+/// How many steps are in the kernel at a time. It has one lock for the networks of all namespaces, and some of its
+/// calls spin for it: more at a time are no quicker, and cost processor time.
+const STEPS: usize = 4;
 
 /// What the instances need of the rest of the agent.
 #[derive(Debug)]
@@ -72,6 +77,8 @@ pub(super) struct Shell {
     messages: mpsc::UnboundedReceiver<Message>,
     news: News,
     pub(super) tasks: JoinSet<Landing>,
+    /// When the lifecycle has to be told of the time.
+    due: Option<std::time::Instant>,
     /// What is known at once, for the same turn.
     inputs: VecDeque<Input>,
     pub(super) calls: HashMap<CallId, Replies>,
@@ -85,6 +92,13 @@ pub(super) struct Shell {
     pub(super) hosts: Hosts,
     pub(super) watches: Watches,
     pub(super) saving: Saving,
+    /// The turns of steps in the kernel.
+    pub(super) steps: Turns,
+    /// Those of what is done for all namespaces, as at the start of the agent: one at a time, and it holds up no step
+    /// that a caller waits for.
+    pub(super) chores: Turns,
+    /// Those of looks for hosts files.
+    pub(super) searches: Turns,
     /// A step could not even begin.
     has_failed: bool,
 }
@@ -107,7 +121,7 @@ enum Event {
     Changed,
     Message(Message),
     Landed(Landing),
-    Happened(Input),
+    Happened(Vec<Input>),
     /// No part of the agent needs the instances any more, or a step has failed.
     Over,
 }
@@ -130,6 +144,7 @@ impl Shell {
             lifecycle: Lifecycle::new(remembered, Instant::now().into_std()),
             inputs: [Input::Hearing(ears.hear())].into(),
             news: News { views, links, applied, link: Link::default(), moves, ends, ears },
+            due: None,
             parts: Arc::new(parts),
             messages,
             tasks: JoinSet::new(),
@@ -141,6 +156,9 @@ impl Shell {
             hosts,
             watches,
             saving: Saving::default(),
+            steps: Turns::of(STEPS),
+            chores: Turns::of(1),
+            searches: Turns::of(STEPS),
             has_failed: false,
         }
     }
@@ -154,7 +172,7 @@ impl Shell {
                 Event::Changed => {}
                 Event::Message(message) => self.receive(message),
                 Event::Landed(landing) => landing(&mut self),
-                Event::Happened(input) => self.inputs.push_back(input),
+                Event::Happened(inputs) => self.inputs.extend(inputs),
                 Event::Over => return,
             }
             self.turn();
@@ -165,7 +183,8 @@ impl Shell {
     }
 
     async fn next(&mut self) -> Event {
-        let due = self.lifecycle.poll_timeout().map(|(at, _)| Instant::from_std(at));
+        self.due = self.lifecycle.poll_timeout().map(|(at, _)| at);
+        let due = self.due.map(Instant::from_std);
         tokio::select! {
             message = self.messages.recv() => message.map_or(Event::Over, Event::Message),
             Some(landed) = self.tasks.join_next() => match landed {
@@ -175,7 +194,7 @@ impl Shell {
                     Event::Over
                 }
             },
-            input = self.news.next() => input.map_or(Event::Changed, Event::Happened),
+            inputs = self.news.next() => Event::Happened(inputs),
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Event::Changed,
         }
     }
@@ -184,7 +203,7 @@ impl Shell {
     fn turn(&mut self) {
         let mut effects = vec![];
         let now = Instant::now().into_std();
-        if self.lifecycle.poll_timeout().is_some_and(|(at, _)| at <= now) {
+        if self.due.take_if(|due| *due <= now).is_some() {
             self.lifecycle.handle_timeout(now, &mut effects);
         }
         loop {
@@ -256,6 +275,11 @@ impl Shell {
         self.has_failed = true;
     }
 
+    /// What the next agent needs.
+    pub(super) fn remembered(&self) -> Remembered {
+        self.lifecycle.remembered()
+    }
+
     /// An effect has ended.
     pub(super) fn done(&mut self, op: OpId, outcome: Outcome) {
         self.inputs.push_back(Input::Done(op, outcome));
@@ -297,24 +321,24 @@ impl News {
         inputs
     }
 
-    /// The next that happens; `None`: something has changed.
-    async fn next(&mut self) -> Option<Input> {
+    /// The next that happens; nothing: something has changed.
+    async fn next(&mut self) -> Vec<Input> {
         tokio::select! {
             Ok(()) = self.views.changed() => {
                 self.views.mark_changed();
-                None
+                vec![]
             }
             Ok(()) = self.links.changed() => {
                 self.links.mark_changed();
-                None
+                vec![]
             }
             Ok(()) = self.applied.changed() => {
                 self.applied.mark_changed();
-                None
+                vec![]
             }
-            input = self.moves.next() => Some(input),
-            Some(watch) = self.ends.recv() => Some(Input::ProcessEnded(watch)),
-            input = self.ears.next() => Some(input),
+            input = self.moves.next() => vec![input],
+            Some(watch) = self.ends.recv() => vec![Input::ProcessEnded(watch)],
+            inputs = self.ears.next() => inputs,
         }
     }
 }

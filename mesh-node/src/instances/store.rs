@@ -14,18 +14,18 @@ pub(crate) const FILE_OF_CONTAINERS: &str = "containers.json";
 /// What is to be written.
 #[derive(Debug, Default)]
 pub(super) struct Saving {
-    newest: Option<(SaveId, Box<Remembered>)>,
+    newest: Option<SaveId>,
     under_way: bool,
 }
 
 impl Saving {
-    /// This is to be remembered, in the place of what was to be before.
-    pub(super) fn wants(&mut self, save: SaveId, remembered: Box<Remembered>) {
-        self.newest = Some((save, remembered));
+    /// What the lifecycle remembers is to be written.
+    pub(super) const fn wants(&mut self, save: SaveId) {
+        self.newest = Some(save);
     }
 
-    /// What is to be written now, unless something is being written.
-    pub(super) fn begin(&mut self) -> Option<(SaveId, Box<Remembered>)> {
+    /// Whether it is to be written now: not while something is being written. For which requests that is.
+    pub(super) fn begin(&mut self) -> Option<SaveId> {
         let next = self.newest.take_if(|_| !self.under_way)?;
         self.under_way = true;
         Some(next)

@@ -14,3 +14,4 @@ pub(crate) mod mounts;
 pub(crate) mod netns;
 pub(crate) mod process;
 pub(crate) mod tun;
+pub(crate) mod turns;

@@ -18,7 +18,8 @@ impl Life {
         match effect {
             Effect::Reply(call, result) => self.replied(call, result.map_err(|error| error.to_string())),
             Effect::Close(call) => self.close(call),
-            Effect::Save(save, remembered) => {
+            Effect::Save(save) => {
+                let remembered = Box::new(self.core.remembered());
                 // One after the other.
                 let busy =
                     self.events.iter().filter(|(_, event)| matches!(event, Event::Disk(..))).map(|(key, _)| key.0);

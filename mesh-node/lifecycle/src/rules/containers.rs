@@ -189,16 +189,10 @@ impl Lifecycle {
 
     /// Forgets containers that ended with their namespace, and of whose end their runtime did not tell.
     pub(crate) fn prune(&mut self, cx: &mut Context<'_>) {
-        if self.starting.is_over() {
-            let there: Vec<NamespaceId> = self
-                .spaces
-                .iter()
-                .filter(|(_, space)| space.attachment().is_some())
-                .map(|(namespace, _)| *namespace)
-                .collect();
-            if self.containers.prune(|namespace| there.binary_search(&namespace).is_ok()) {
-                self.save(cx);
-            }
+        let spaces = &self.spaces;
+        let holds = |namespace| spaces.get(&namespace).is_some_and(|space| space.attachment().is_some());
+        if self.starting.is_over() && self.containers.prune(holds) {
+            self.save(cx);
         }
     }
 

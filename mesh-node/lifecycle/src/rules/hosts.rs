@@ -140,10 +140,14 @@ impl Lifecycle {
         let view = self.view.as_ref()?;
         let service = view.instance(attachment.instance)?.service;
         // Once for all instances of a service: a runner can have thousands, and each change of the view concerns all.
-        let names = self.names.entry(service).or_insert_with(|| ServiceNames::of(view, service).map(Arc::new));
+        let before = &mut self.names_before;
+        let names = self.names.entry(service).or_insert_with(|| {
+            let before = before.remove(&service).flatten();
+            ServiceNames::of(view, service, before)
+        });
         let names = Arc::clone(names.as_ref()?);
         let (instance, service) = (attachment.instance, &attachment.service);
-        let news = said.news(names.warnings.clone(), names.beyond.clone());
+        let news = said.news(&names);
         let more = news.len().saturating_sub(WARNINGS);
         for warning in news.into_iter().take(WARNINGS) {
             cx.push(Effect::Log(Notice::NameLeftOut { instance, service: service.clone(), warning }));
@@ -165,7 +169,8 @@ impl Lifecycle {
         let is_left = |left: &HostsLeft| {
             let remembered = self.spaces.get(&left.namespace).and_then(|space| space.remembered());
             // A file that is found by a process is gone with the process.
-            left.place.pid().is_none() && !remembered.is_some_and(|attachment| attachment.hosts.contains(&left.place))
+            left.place.pid().is_none()
+                && !remembered.is_some_and(|(attachment, _)| attachment.hosts.contains(&left.place))
         };
         let mut all: Vec<HostsLeft> = sought.chain(self.clearings()).filter(is_left).collect();
         all.sort_by(|a, b| (a.namespace, &a.place).cmp(&(b.namespace, &b.place)));

@@ -41,7 +41,8 @@ impl Lifecycle {
         for left in remembered.hosts_left.clone() {
             self.seek_left(left.namespace, left.service, left.place, cx);
         }
-        self.starting = Starting::Instances(call, remembered);
+        let left = self.spaces.values().filter(|space| matches!(space.state, State::TakingUp(_))).count();
+        self.starting = Starting::Instances(call, remembered, left);
     }
 
     fn bury(&mut self, held: Held) {
@@ -95,18 +96,16 @@ impl Lifecycle {
                 self.bury(attachment.held());
                 self.put(namespace, State::Free);
             }
-            _ => self.put(namespace, State::TakingUp(Box::new(attachment))),
+            _ => return self.put(namespace, State::TakingUp(Box::new(attachment))),
         }
+        self.starting.one_looked_for();
     }
 
     /// Goes on with the start if what it waits for has come.
     pub(crate) fn advance_start(&mut self, cx: &mut Context<'_>) -> bool {
         match &mut self.starting {
-            Starting::Instances(call, remembered) => {
-                let is_left = |state: &State| matches!(state, State::TakingUp(_));
-                if self.spaces.values().any(|space| is_left(&space.state)) {
-                    return false;
-                }
+            Starting::Instances(_, _, left) if *left > 0 => false,
+            Starting::Instances(call, remembered, _) => {
                 let (call, containers) = (*call, std::mem::take(&mut remembered.containers));
                 self.starting = Starting::Containers(call, containers.len());
                 containers.iter().for_each(|(id, holder)| self.take_up_container(id, holder, cx));

@@ -133,9 +133,11 @@ impl Lifecycle {
         match self.seeks.get(&(namespace, place.clone())).is_some_and(|seek| seek.follows.is_some()) {
             true => self.later(namespace, place, cx),
             false => {
-                let was_left = self.hosts_left().iter().any(|left| left.place == *place);
                 self.seeks.remove(&(namespace, place.clone()));
-                if was_left {
+                // As [`Self::hosts_left`] has it.
+                let holder = self.spaces.get(&namespace).and_then(|space| space.remembered());
+                let is_held = holder.is_some_and(|(attachment, _)| attachment.hosts.contains(place));
+                if place.pid().is_none() && !is_held {
                     self.save(cx);
                 }
             }
@@ -274,8 +276,11 @@ impl Lifecycle {
             self.stand(namespace, standing);
             return self.sought(namespace, &place, cx);
         }
-        standing.attachment.unkept = None;
+        let was_unkept = standing.attachment.unkept.take().is_some();
+        let before = standing.attachment.hosts.clone();
         let replaced = standing.keep_hosts(hosts);
+        // Mostly a restart of the agent finds what is remembered.
+        let is_new = was_unkept || standing.attachment.hosts != before;
         self.let_go(&standing, replaced, cx);
         // A runtime may have rewritten it while no agent ran.
         let names = self.names_of(&standing.attachment, &mut standing.said, cx);
@@ -287,6 +292,9 @@ impl Lifecycle {
                 self.stand(namespace, standing);
             }
             None => self.renamed(namespace, standing, place, Ok(()), cx),
+        }
+        if is_new {
+            self.save(cx);
         }
     }
 
@@ -327,6 +335,5 @@ impl Lifecycle {
         standing.doing = Doing::Nothing;
         self.stand(namespace, standing);
         self.sought(namespace, &place, cx);
-        self.save(cx);
     }
 }

@@ -4,7 +4,15 @@ use std::time::Instant;
 
 use crate::{
     Effect, HostsPlace, Lifecycle, NamespaceId,
-    state::{Context, attaching::Step, ending::EndStep, request::HostsWait, seek::Seek, space::State, standing::Doing},
+    state::{
+        Context,
+        attaching::Step,
+        ending::EndStep,
+        request::HostsWait,
+        seek::Seek,
+        space::{Space, State},
+        standing::Doing,
+    },
 };
 
 impl Lifecycle {
@@ -16,8 +24,7 @@ impl Lifecycle {
         let settling = self.settling.values().filter_map(|one| Some((one.due()?, "a view comes into force")));
         let round = (!self.spaces.is_empty()).then_some((self.rounds.next, "all namespaces are looked at"));
         let lost = self.rounds.lost.map(|at| (at, "changes were not heard"));
-        let start = self.starting.due().map(|at| (at, "the hosts files of an earlier agent are found"));
-        spaces.chain(seeks).chain(settling).chain(round).chain(lost).chain(start).min()
+        spaces.chain(seeks).chain(settling).chain(round).chain(lost).chain(self.starting.due()).min()
     }
 
     /// Does what is due.
@@ -30,6 +37,8 @@ impl Lifecycle {
         let due: Vec<(NamespaceId, HostsPlace)> =
             self.seeks.iter().filter(|(_, seek)| is_due(seek)).map(|(key, _)| key.clone()).collect();
         due.into_iter().for_each(|(namespace, place)| self.seek_again(namespace, place, cx));
+        let is_due = |space: &Space| space.is_at_rest() && space.mends_at().is_some_and(|due| due <= now);
+        self.ready.extend(self.spaces.iter().filter(|(_, space)| is_due(space)).map(|(namespace, _)| *namespace));
         self.stirred = true;
         self.go_on(cx);
     }
@@ -48,9 +57,7 @@ fn state_timeout(state: &State, is_idle: bool) -> Option<(Instant, &'static str)
             _ => None,
         },
         State::Standing(standing) => match &standing.doing {
-            Doing::Nothing if is_idle => {
-                Some((standing.upkeep.as_ref()?.pace.due()?, "something may have changed in a namespace"))
-            }
+            Doing::Nothing if is_idle => Some((standing.mends_at()?, "something may have changed in a namespace")),
             Doing::KeepingHosts(_, HostsWait { retry: Some(at), .. }) => {
                 Some((*at, "another service keeps the hosts file"))
             }

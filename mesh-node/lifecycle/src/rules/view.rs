@@ -31,7 +31,7 @@ enum Need {
 impl Lifecycle {
     pub(crate) fn take_view(&mut self, view: Arc<View>) {
         self.view = Some(view);
-        self.names.clear();
+        self.names_before = std::mem::take(&mut self.names);
         self.reconcile_all();
     }
 
@@ -142,6 +142,9 @@ fn need(view: &View, standing: &Standing) -> Need {
     let (Some(instance), Some(service_address)) = (here, service_address(view, attachment.instance)) else {
         return Need::Anew;
     };
-    let next = Attachment { address: instance.address, service_address, network: view.network, ..attachment.clone() };
-    if next == *attachment { Need::Nothing } else { Need::Addresses(Box::new(next)) }
+    let (address, network) = (instance.address, view.network);
+    if (attachment.address, attachment.service_address, attachment.network) == (address, service_address, network) {
+        return Need::Nothing;
+    }
+    Need::Addresses(Box::new(Attachment { address, service_address, network, ..attachment.clone() }))
 }

@@ -1,6 +1,6 @@
 //! The state of one namespace: one enum with data. It alone decides what may happen next.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use mesh_proto::{InstanceId, message::Held};
 
@@ -67,6 +67,35 @@ impl Space {
         }
     }
 
+    /// Whether it waits for something that many others wait for as well: that a file is written, a view comes, or time
+    /// passes.
+    pub(crate) fn waits(&self) -> bool {
+        match &self.state {
+            State::Free | State::TakingUp(_) => false,
+            State::Attaching(_) | State::Ending(_) => true,
+            State::Standing(standing) => match standing.doing {
+                Doing::KeepingHosts(..)
+                | Doing::SavingHosts(..)
+                | Doing::Saving(..)
+                | Doing::SavingDrain(..)
+                | Doing::AwaitingAnew { .. } => true,
+                Doing::Nothing
+                | Doing::Checking(_)
+                | Doing::Naming(..)
+                | Doing::AskingDrain(..)
+                | Doing::Readdressing(_)
+                | Doing::AskingAnew
+                | Doing::Replacing { .. }
+                | Doing::ServingAnew { .. }
+                | Doing::DrainingAnew(_)
+                | Doing::FindingProcesses(_)
+                | Doing::LettingGo { .. }
+                | Doing::Renaming(_)
+                | Doing::Mending => false,
+            },
+        }
+    }
+
     /// The instance that is there or remembered to be, also while it is made or taken out.
     pub(crate) fn attachment(&self) -> Option<&Attachment> {
         match &self.state {
@@ -81,6 +110,14 @@ impl Space {
         }
     }
 
+    /// When its network is looked at.
+    pub(crate) fn mends_at(&self) -> Option<Instant> {
+        match &self.state {
+            State::Standing(standing) => standing.mends_at(),
+            _ => None,
+        }
+    }
+
     /// As callers see it, with what is wrong with it, unless it is being made or taken out.
     pub(crate) fn listed(&self) -> Option<Shown> {
         let State::Standing(standing) = &self.state else { return None };
@@ -91,9 +128,9 @@ impl Space {
         Some(shown)
     }
 
-    /// What the file says of it.
-    pub(crate) fn remembered(&self) -> Option<Attachment> {
-        let (attachment, ending) = match &self.state {
+    /// What the file says of it: the instance, and how its namespace is to be left.
+    pub(crate) fn remembered(&self) -> Option<(&Attachment, Option<Farewell>)> {
+        Some(match &self.state {
             State::Free => return None,
             State::TakingUp(attachment) => (attachment.as_ref(), attachment.ending),
             State::Attaching(attaching) => {
@@ -106,8 +143,7 @@ impl Space {
                 (&standing.attachment, is_left.then_some(Farewell::Barred))
             }
             State::Ending(ending) => (&ending.shown.attachment, Some(ending.farewell)),
-        };
-        Some(Attachment { ending, ..attachment.clone() })
+        })
     }
 
     /// What a stream that begins is told, including instances that the coordinator has given and that are not made yet.

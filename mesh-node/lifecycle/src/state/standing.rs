@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Instant,
 };
 
@@ -10,6 +11,7 @@ use mesh_proto::{InstanceId, View, message::Have, view::InstanceState};
 use super::{
     attaching::Grant,
     ending::Then,
+    names::ServiceNames,
     request::{Attach, HostsWait, LetGoCaller},
 };
 use crate::{
@@ -34,10 +36,8 @@ pub(crate) struct Standing {
 /// What was said of an instance, and is not said again.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
-    /// The warnings about names in the log.
-    pub(crate) names: BTreeSet<String>,
-    /// The warning that there are more names than a hosts file takes.
-    pub(crate) beyond: Option<String>,
+    /// The names about which the log has the warnings.
+    pub(crate) names: Option<Arc<ServiceNames>>,
     /// Its addresses are not those of the view.
     pub(crate) addresses: Option<String>,
     /// Something else changes its network.
@@ -47,13 +47,21 @@ pub(crate) struct Said {
 impl Said {
     /// Which warnings about names are new in the log. That names don't fit is said once, however many they are, until
     /// they do.
-    pub(crate) fn news(&mut self, warnings: Vec<String>, beyond: Option<String>) -> Vec<String> {
-        let (counted, all): (BTreeSet<_>, BTreeSet<_>) =
-            warnings.into_iter().partition(|warning| Some(warning) == beyond.as_ref());
-        let others = all.difference(&self.names).cloned();
-        let news = counted.into_iter().filter(|_| self.beyond.is_none()).chain(others).collect();
-        (self.names, self.beyond) = (all, beyond);
-        news
+    pub(crate) fn news(&mut self, names: &Arc<ServiceNames>) -> Vec<String> {
+        let before = self.names.replace(Arc::clone(names));
+        let before = before.as_deref();
+        if before.is_some_and(|before| std::ptr::eq(before, &raw const **names)) {
+            return vec![];
+        }
+        let said: BTreeSet<&String> = before.into_iter().flat_map(ServiceNames::clashes).collect();
+        let clashes: BTreeSet<&String> = names.clashes().collect();
+        let beyond = names.beyond.iter().filter(|_| before.is_none_or(|before| before.beyond.is_none()));
+        beyond.chain(clashes.difference(&said).copied()).cloned().collect()
+    }
+
+    /// The warning that there are more names than a hosts file takes.
+    pub(crate) fn beyond(&self) -> Option<&String> {
+        self.names.as_ref()?.beyond.as_ref()
     }
 }
 
@@ -145,10 +153,15 @@ impl Standing {
         (!self.is_new_to(view)).then_some(here.state == InstanceState::Draining)
     }
 
+    /// When its network is looked at.
+    pub(crate) fn mends_at(&self) -> Option<Instant> {
+        self.upkeep.as_ref()?.pace.due()
+    }
+
     /// As callers see it, with what its hosts files lack.
     pub(crate) fn shown(&self) -> Shown {
         let mut shown = Shown::of(self.attachment.clone());
-        shown.warnings.extend(self.said.beyond.iter().filter(|_| !self.hosts.is_empty()).cloned());
+        shown.warnings.extend(self.said.beyond().filter(|_| !self.hosts.is_empty()).cloned());
         shown
     }
 
@@ -245,7 +258,7 @@ mod tests {
         let over = |count: u32| Some(format!("{count} host names are left out"));
         let mut news = |clash: &[&str], beyond: Option<String>| {
             let warnings = clash.iter().map(|&text| text.to_owned()).chain(beyond.clone()).collect();
-            said.news(warnings, beyond)
+            said.news(&Arc::new(ServiceNames { hosts: [].into(), warnings, beyond }))
         };
         assert_eq!(news(&["a"], over(3)), ["3 host names are left out", "a"]);
         assert_eq!(news(&["a", "b"], over(4)), ["b"]);

@@ -9,8 +9,8 @@ use crate::{CallId, Remembered};
 pub(crate) enum Starting {
     /// It has not begun.
     Remembering(Box<Remembered>),
-    /// The instances are looked for.
-    Instances(CallId, Box<Remembered>),
+    /// The instances are looked for: so many are left.
+    Instances(CallId, Box<Remembered>, usize),
     /// The containers are looked for: so many are left.
     Containers(CallId, usize),
     /// The hosts files are looked for, until then.
@@ -23,10 +23,18 @@ impl Starting {
         matches!(self, Self::Over | Self::Hosts(..))
     }
 
-    pub(crate) const fn due(&self) -> Option<Instant> {
+    /// When it goes on at the latest, and what it waits for.
+    pub(crate) const fn due(&self) -> Option<(Instant, &'static str)> {
         match self {
-            Self::Hosts(_, until) => Some(*until),
+            Self::Hosts(_, until) => Some((*until, "the hosts files of an earlier agent are found")),
             _ => None,
+        }
+    }
+
+    /// An instance is taken up, or is not there any more.
+    pub(crate) const fn one_looked_for(&mut self) {
+        if let Self::Instances(_, _, left) = self {
+            *left = left.saturating_sub(1);
         }
     }
 

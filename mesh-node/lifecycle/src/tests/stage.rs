@@ -52,7 +52,7 @@ impl Played {
         self.core.handle(input, self.now, &mut self.effects);
         // The disk is quick.
         let saved = self.effects.iter().rev().find_map(|effect| match effect {
-            Effect::Save(save, _) => Some(*save),
+            Effect::Save(save) => Some(*save),
             _ => None,
         });
         if let Some(save) = saved.filter(|_| !self.core.is_saved()) {
