@@ -8,7 +8,7 @@ use std::{
 
 use mesh_proto::{
     Range, View, endpoint,
-    relay::{MAX_REFLEXIVE, MAX_RELAYED, Nat},
+    relay::{MAX_REFLEXIVE, MAX_RELAYED, Nat, Relayed},
 };
 use mesh_relay_client::{Standing, mapping};
 use tokio::{
@@ -46,17 +46,17 @@ pub(in crate::agent) fn tell(
             }
             let own = endpoints.borrow_and_update().clone();
             let range = views.borrow().as_ref().map(|view| view.network.range);
-            let now = outside(&latest, &own, dataplane.port(), range);
+            let mut now = outside(&latest, &own, dataplane.port(), range);
             // A peer is named the first of them.
             dataplane.set_own_addresses(now.reflexive.iter().chain(&own).copied().collect());
-            let lost = told.borrow().relayed.iter().any(|before| !now.relayed.contains(before));
-            let due = late.is_some_and(|at| at <= Instant::now());
-            if lost && !due {
-                late = late.or(Some(Instant::now() + HOPE));
-            } else {
+            let hoped = hoped(&told.borrow(), &latest);
+            if hoped.is_empty() || late.is_some_and(|at| at <= Instant::now()) {
                 late = None;
-                told.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
+            } else {
+                late = late.or(Some(Instant::now() + HOPE));
+                now.relayed.extend(hoped);
             }
+            told.send_if_modified(|before| std::mem::replace(before, now.clone()) != now);
         }
     });
     receiver
@@ -67,6 +67,14 @@ async fn until(at: Option<Instant>) {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
     }
+}
+
+/// The addresses that were told, and are lost at relays that are still there.
+fn hoped(told: &Outside, news: &RelayNews) -> Vec<Relayed> {
+    let is_hoped = |at: &&Relayed| {
+        news.reports.iter().any(|report| report.id == at.relay) && news.relayed.iter().all(|now| now.relay != at.relay)
+    };
+    told.relayed.iter().filter(is_hoped).copied().collect()
 }
 
 /// What there is to tell, of what the relays say.
@@ -96,10 +104,7 @@ fn outside(news: &RelayNews, endpoints: &[SocketAddr], port: u16, range: Option<
 
 #[cfg(test)]
 mod tests {
-    use mesh_proto::{
-        RelayId,
-        relay::{Mapping, Relayed},
-    };
+    use mesh_proto::{RelayId, relay::Mapping};
     use mesh_relay_client::RelayReport;
 
     use super::*;
@@ -134,6 +139,19 @@ mod tests {
         {
             assert_eq!(told(&[Some(useless)], &[]).reflexive, [], "{useless}");
         }
+    }
+
+    #[test]
+    fn an_address_that_is_lost_is_told_still_unless_there_is_another_or_no_such_relay() {
+        let place = |relay, port| Relayed { relay: RelayId(relay), address: ([203, 0, 113, 1], port).into() };
+        let told = Outside { relayed: vec![place(1, 50000), place(2, 50000)], ..Outside::default() };
+        let news = |ids: &[u64], relayed: Vec<Relayed>| {
+            let reports = ids.iter().map(|id| report(*id, None, Standing::Unanswered)).collect();
+            hoped(&told, &RelayNews { relayed, reports })
+        };
+        assert_eq!(news(&[1, 2], vec![place(1, 50000)]), [place(2, 50000)]);
+        assert_eq!(news(&[1, 2], vec![place(1, 50000), place(2, 50001)]), []);
+        assert_eq!(news(&[1], vec![]), [place(1, 50000)]);
     }
 
     #[test]
