@@ -7,7 +7,9 @@ mod hostile;
 mod paths;
 mod reach;
 mod refusals;
+mod silence;
 mod traffic;
+mod waiting;
 
 use std::{
     collections::VecDeque,

@@ -2,7 +2,7 @@ use super::*;
 use crate::Event;
 use mesh_proto::{Record, RunnerId, view::Runner};
 
-fn at(port: u16) -> SocketAddr {
+pub(super) fn at(port: u16) -> SocketAddr {
     ([198, 51, 100, 1], port).into()
 }
 
@@ -11,7 +11,7 @@ fn sent_to(world: &World) -> Vec<SocketAddr> {
 }
 
 /// [`view`] of runner 1, in which runner 2 has these addresses and this key.
-fn with_runner_2(endpoints: Vec<SocketAddr>, public_key: u64) -> Builder {
+pub(super) fn with_runner_2(endpoints: Vec<SocketAddr>, public_key: u64) -> Builder {
     let mut builder = view(1);
     let runner = builder.0.runner(RunnerId(2)).expect("runner 2");
     let runner = Runner { endpoints, public_key: key(public_key).public(), ..Runner::clone(runner) };
@@ -184,55 +184,6 @@ fn both_runners_may_start_a_handshake_at_once() {
 }
 
 #[test]
-fn what_waits_is_bounded_kept_in_order_and_given_up() {
-    let mut world = World::new();
-    world.from[1] = at(5);
-    for port in 0..40 {
-        world.send(10, &call().source_port(port).syn().build());
-    }
-    assert_eq!(world.dropped(1, Reason::StagingFull), 8);
-    world.wait(Duration::from_secs(9));
-    assert_eq!(world.dropped(1, Reason::NoHandshake), 0);
-    world.wait(Duration::from_millis(1250));
-    assert_eq!(world.dropped(1, Reason::NoHandshake), 32);
-    assert!(world.is_quiet());
-    // It is found at last, and the waiting packets go in order.
-    for port in 50..53 {
-        world.read(1, 10, &complete(&call().source_port(port).syn().build()));
-    }
-    world.map(1, &with_runner_2(vec![at(5)], 3));
-    assert_eq!(world.dropped(1, Reason::RunnerGone), 3, "a runner with another key");
-    world.map(1, &with_runner_2(vec![at(5)], 2));
-    for port in 60..63 {
-        world.read(1, 10, &complete(&call().source_port(port).syn().build()));
-    }
-    world.carry();
-    let expected: Vec<_> = (60..63).map(|port| call().source_port(port).syn().build()).collect();
-    assert_eq!(world.delivered(20), expected);
-}
-
-#[test]
-fn large_packets_wait_up_to_a_bound() {
-    let mut world = World::new();
-    world.from[1] = at(5);
-    for _ in 0..10 {
-        world.read(1, 10, &call().payload(&vec![0; 60000]).read(1292));
-    }
-    assert_eq!(world.dropped(1, Reason::StagingFull), 6);
-}
-
-#[test]
-fn what_waited_is_judged_by_the_current_map() {
-    let mut world = World::new();
-    world.read(1, 10, &complete(&call().syn().build()));
-    world.map(1, &unrelated(1));
-    world.carry();
-    world.wait(Duration::from_millis(1));
-    assert_eq!((world.delivered(20).len(), world.delivered(10).len()), (0, 1), "rejected by the caller's own runner");
-    assert_eq!((world.dropped(1, Reason::NoTrust), world.drops(2)), (1, 0));
-}
-
-#[test]
 fn a_runner_outside_of_the_map_is_cut_off_at_once() {
     let mut world = World::new();
     world.send(10, &call().syn().build());
@@ -338,56 +289,6 @@ fn an_idle_engine_sleeps() {
     assert!(world.engine(1).core.peers.next_tick().is_none(), "nothing waits for the handshake any more");
     world.wait(now + Duration::from_secs(72) - world.now);
     assert_eq!(world.engine(1).next_timeout(), None);
-}
-
-/// Whether runner 1 prefers other runners to runner 2.
-fn is_demoted(world: &mut World) -> bool {
-    let now = world.now;
-    world.engine(1).core.peers.is_demoted(crate::index::RunnerIx(0), now)
-}
-
-#[test]
-fn a_runner_that_falls_silent_is_demoted_within_seconds_until_it_is_back() {
-    let mut world = World::new();
-    world.send(10, &call().syn().build());
-    world.wait(Duration::from_secs(30));
-    let endpoint = std::mem::replace(&mut world.from[1], at(5));
-    assert!(!is_demoted(&mut world), "it owes no answer");
-    world.send(10, &call().payload(b"are you there?").build());
-    world.wait(Duration::from_millis(1250));
-    assert!(!is_demoted(&mut world), "it may be slow");
-    world.wait(Duration::from_millis(2750));
-    assert!(is_demoted(&mut world));
-    world.from[1] = endpoint;
-    world.read(2, 20, &complete(&reply().build()));
-    world.carry();
-    assert!(!is_demoted(&mut world), "there it is");
-}
-
-#[test]
-fn a_runner_that_owes_no_answer_is_not_doubted() {
-    let mut world = World::new();
-    world.send(10, &call().syn().build());
-    world.wait(Duration::from_secs(20));
-    // The last ACK of a connection, and a RST.
-    world.send(10, &call().build());
-    world.send(10, &call().flags(Flags::RST).build());
-    for _ in 0..32 {
-        world.now += Duration::from_millis(250);
-        world.with(1, |engine, sink, now| engine.handle_timeout(now, sink));
-    }
-    assert!(world.wire.is_empty(), "no handshake");
-    assert!(!is_demoted(&mut world));
-}
-
-#[test]
-fn a_runner_that_is_never_found_is_demoted() {
-    let mut world = World::new();
-    world.from[1] = at(5);
-    world.send(10, &call().syn().build());
-    assert!(!is_demoted(&mut world));
-    world.wait(Duration::from_secs(2));
-    assert!(is_demoted(&mut world));
 }
 
 /// The time stamps of its initiations are older than one that was answered before. (Here the older one is made first and
