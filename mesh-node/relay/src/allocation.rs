@@ -52,6 +52,10 @@ const CALM: Duration = Duration::from_secs(10);
 /// How long after a refusal the relay is asked again.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(45));
 
+/// How long after the end of an earlier process's allocation another is asked for: coturn forgets it a second later, and a
+/// question before that begins that second anew.
+const RELEASED: Duration = Duration::from_millis(1500);
+
 /// How often unused channels are looked for.
 const SWEEP: Duration = Duration::from_secs(15);
 

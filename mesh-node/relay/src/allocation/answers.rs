@@ -8,7 +8,7 @@ use stun_types::{
 };
 use turn_types::attribute::{Lifetime, XorRelayedAddress};
 
-use super::{Allocation, CHALLENGES, Event, Lease, PERMISSION, Phase, Purpose, REFUSED};
+use super::{Allocation, CHALLENGES, Event, Lease, PERMISSION, Phase, Purpose, REFUSED, RELEASED};
 use crate::{
     auth::{Auth, Signature},
     message,
@@ -72,7 +72,10 @@ impl Allocation {
     fn granted(&mut self, purpose: Purpose, answer: &Message<'_>, now: Instant) {
         match purpose {
             Purpose::Allocate => self.allocated(answer, now),
-            Purpose::Release | Purpose::ReleaseEarlier => self.ask(now),
+            Purpose::Release | Purpose::ReleaseEarlier => {
+                self.requests.clear();
+                self.phase = Phase::Waiting { until: now + RELEASED };
+            }
             Purpose::Admit => self.stand(now),
             Purpose::Permit => {}
             Purpose::Refresh => {
