@@ -5,7 +5,7 @@ mod fill;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use mesh_model::{Offload, Outcome, TrustChange, UnixSeconds, outcome::BothWays, record::Verdict};
-use mesh_proto::{DeploymentId, InstanceId, Label, Revision, RunnerId, ServiceName, ServicePath, TokenId};
+use mesh_proto::{DeploymentId, InstanceId, Label, Revision, RunnerId, ServiceName, ServicePath, TokenId, relay::Nat};
 use serde::{Deserialize, Serialize};
 
 /// The version of all these shapes.
@@ -72,6 +72,23 @@ pub(crate) struct Node {
     /// Whether all its instances are drained, also later ones.
     #[serde(default)]
     pub(crate) drained: bool,
+    /// Its addresses as relays see them.
+    #[serde(default)]
+    pub(crate) reflexive: Vec<SocketAddr>,
+    /// Its addresses at relays.
+    #[serde(default)]
+    pub(crate) relayed: Vec<RelayedAt>,
+    /// What is between it and the outside; null if it hasn't told.
+    #[serde(default)]
+    pub(crate) nat: Option<Nat>,
+}
+
+/// A runner's address at a relay.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RelayedAt {
+    /// The relay's name.
+    pub(crate) relay: Label,
+    pub(crate) address: SocketAddr,
 }
 
 /// Whether a runner is connected.
@@ -178,7 +195,7 @@ pub(crate) struct Tokens {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Token {
     pub(crate) id: TokenId,
-    /// `join` or `admin`.
+    /// `join`, `admin` or `relay`.
     pub(crate) kind: String,
     /// Its purpose, in words.
     pub(crate) scope: String,

@@ -6,9 +6,9 @@ use mesh_model::{
     State,
     record::{Purpose, Runner, Scope, Token},
 };
-use mesh_proto::{RunnerId, TokenId};
+use mesh_proto::{RelayId, RunnerId, TokenId};
 
-/// A runner or a token, with its team.
+/// A runner, a token or a relay, with its team.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Tenant {
     /// The names of its teams; empty if it belongs to the whole mesh.
@@ -21,6 +21,7 @@ pub(crate) struct Tenant {
 pub(crate) enum Who {
     Runner(RunnerId),
     Token(TokenId),
+    Relay(RelayId),
 }
 
 impl Tenant {
@@ -28,10 +29,16 @@ impl Tenant {
         Self { team: team(state, &runner.scope), who: Who::Runner(runner.id) }
     }
 
+    /// A relay is the whole mesh's.
+    pub(crate) fn relay(relay: RelayId) -> Self {
+        Self { team: "".into(), who: Who::Relay(relay) }
+    }
+
     pub(crate) fn token(state: &State, token: &Token) -> Self {
         let team = match &token.purpose {
             Purpose::Join { scope, .. } => team(state, scope),
             Purpose::Admin { team } => team.as_deref().unwrap_or_default().into(),
+            Purpose::Relay { .. } => "".into(),
         };
         Self { team, who: Who::Token(token.id) }
     }

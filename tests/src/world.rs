@@ -214,7 +214,7 @@ impl World {
 
     pub(crate) fn endpoints(&mut self, id: RunnerId) {
         let endpoints = vec![self.runners[&id].address];
-        let what = RunnerCommand::Endpoints { endpoints };
+        let what = RunnerCommand::Endpoints { endpoints, outside: mesh_model::record::Outside::default() };
         self.commit(&Command::Runner { by: id, what }).expect("an endpoint is never refused");
     }
 

@@ -55,6 +55,11 @@ impl Note {
         note
     }
 
+    /// A change by another actor.
+    pub(crate) fn by(by: By, action: &str, detail: String) -> Self {
+        Self::new(by, action, detail)
+    }
+
     /// Sets the team that owns the changed object: its administrators see the entry.
     pub(crate) fn of(mut self, team: Option<&Label>) -> Self {
         self.0.team = team.cloned();

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use mesh_proto::{RunnerId, Secret, TokenId, token::Credential};
+use mesh_proto::{
+    RelayId, RunnerId, Secret, TokenId,
+    token::{Credential, RelayLogin},
+};
 
 use crate::{
     Admin, Refusal, State, UnixSeconds, Via, limits,
-    record::{Purpose, Runner, Token},
-    refusal::{EnrolRefusal, TokenRefusal},
+    record::{Purpose, RelayKind, Runner, Token},
+    refusal::{EnrolRefusal, RelayRefusal, TokenRefusal},
 };
 
 impl Refusal {
@@ -15,6 +18,12 @@ impl Refusal {
     #[must_use]
     pub fn unknown_token() -> Self {
         TokenRefusal::Unknown.into()
+    }
+
+    /// An unknown relay's credential, or one with another secret.
+    #[must_use]
+    pub fn unknown_relay() -> Self {
+        RelayRefusal::UnknownCredential.into()
     }
 
     /// An unknown runner's credential, or one with another secret.
@@ -51,14 +60,37 @@ impl State {
     /// If this coordinator has no such admin token, or the token is not valid now.
     pub fn authenticate_admin(&self, id: TokenId, secret: &Secret, now: UnixSeconds) -> Result<Admin, Refusal> {
         let token = self.token_shown(id, secret)?;
-        let Purpose::Admin { team } = &token.purpose else { return Err(TokenRefusal::NotAdmin { token: id }.into()) };
+        let Purpose::Admin { team } = &token.purpose else {
+            return Err(TokenRefusal::NotAdmin { token: id, is: purpose_word(&token.purpose) }.into());
+        };
         check_time(token, now)?;
         Ok(Admin { via: Via::Token(id), team: team.clone() })
+    }
+
+    /// The relay that has this credential.
+    ///
+    /// # Errors
+    /// If no relay has it, as after it was removed.
+    pub fn authenticate_relay(&self, login: &RelayLogin) -> Result<RelayId, Refusal> {
+        let known = self.relays.get(&login.relay).filter(|relay| match &relay.relay {
+            RelayKind::Own { credential, .. } => credential.matches(&login.secret),
+            RelayKind::Turn => false,
+        });
+        known.map(|relay| relay.id).ok_or_else(Refusal::unknown_relay)
     }
 
     /// The token, if the secret is right. A wrong secret reveals nothing about the token.
     pub(crate) fn token_shown(&self, id: TokenId, secret: &Secret) -> Result<&Token, TokenRefusal> {
         self.tokens.get(&id).map(AsRef::as_ref).filter(|t| t.secret.matches(secret)).ok_or(TokenRefusal::Unknown)
+    }
+}
+
+/// What kind of token it is.
+pub(crate) const fn purpose_word(purpose: &Purpose) -> &'static str {
+    match purpose {
+        Purpose::Join { .. } => "a join token",
+        Purpose::Admin { .. } => "an admin token",
+        Purpose::Relay { .. } => "a relay token",
     }
 }
 

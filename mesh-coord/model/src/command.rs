@@ -6,14 +6,16 @@ use std::{
 };
 
 use mesh_proto::{
-    Abilities, InstanceId, Label, Ports, PublicKey, RunnerId, Secret, SecretHash, ServicePath, TokenId,
+    Abilities, InstanceId, Label, Ports, PublicKey, RelayId, RunnerId, Secret, SecretHash, ServicePath, TokenId,
     message::{Held, Switches},
+    relay::{Place, wire::RelayPublic},
+    token::Fingerprint,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     declare::{File, Pattern},
-    record::By,
+    record::{By, Outside, SecretHandle},
 };
 
 /// A command to decide on.
@@ -53,6 +55,26 @@ pub enum Command {
     },
     /// A machine asks to become a runner.
     Enrol(Enrolment),
+    /// A relay, which the coordinator has tried: [`crate::Outcome::RelayAdded`].
+    AddRelay {
+        /// The administrator.
+        by: Admin,
+        /// The relay.
+        relay: NewRelay,
+        /// Where its secret is.
+        secret: SecretHandle,
+    },
+    /// A process asks to become a relay of the mesh.
+    EnrolRelay(RelayEnrolment),
+    /// An own relay's stream begins: [`crate::Outcome::Noted`]. If it reports nothing new, nothing changes.
+    RelayHello {
+        /// The relay, from [`crate::State::authenticate_relay`].
+        by: RelayId,
+        /// Its version.
+        version: String,
+        /// Where runners reach it.
+        public: RelayPublic,
+    },
     /// By the coordinator: this runner is silent. Other runners are preferred until its next stream begins:
     /// [`crate::Outcome::Noted`].
     Silent(RunnerId),
@@ -154,6 +176,11 @@ pub enum AdminCommand {
         /// Also if it has instances.
         #[serde(default)]
         force: bool,
+    },
+    /// Removes a relay. Runners leave it at once: [`crate::Outcome::RelayRemoved`].
+    RemoveRelay {
+        /// The name.
+        name: Label,
     },
     /// Ends new connections to an instance: [`crate::Outcome::InstanceDrained`].
     Drain {
@@ -292,6 +319,44 @@ pub enum NewPurpose {
         /// The team that it is limited to.
         team: Option<Label>,
     },
+    /// To enrol one relay.
+    Relay {
+        /// Its name.
+        name: Label,
+    },
+}
+
+/// A TURN server that is there, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewRelay {
+    /// Its name.
+    pub name: Label,
+    /// Where it takes datagrams.
+    pub udp: Vec<Place>,
+    /// Where it takes TCP connections.
+    #[serde(default)]
+    pub tcp: Vec<Place>,
+    /// Where it takes TLS connections.
+    #[serde(default)]
+    pub tls: Vec<Place>,
+    /// The fingerprint of its TLS key.
+    #[serde(default)]
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// A process asks to become a relay: [`crate::Outcome::RelayEnrolled`].
+#[derive(Debug, Clone)]
+pub struct RelayEnrolment {
+    /// The relay token that it presents.
+    pub token: TokenId,
+    /// The token's secret, as presented.
+    pub secret: Secret,
+    /// Where runners reach it.
+    pub public: RelayPublic,
+    /// The hash of the new credential's secret, which the coordinator drew.
+    pub credential: SecretHash,
+    /// Where the relay's own secret is.
+    pub handle: SecretHandle,
 }
 
 /// A request from a runner.
@@ -308,6 +373,8 @@ pub enum RunnerCommand {
         /// Its address as the coordinator sees it, with the UDP port that it reports. `None`: peers use its own
         /// endpoints only.
         seen: Option<SocketAddr>,
+        /// What it tells of its addresses outside.
+        outside: Outside,
         /// The instances that it has.
         instances: Vec<Held>,
     },
@@ -315,6 +382,8 @@ pub enum RunnerCommand {
     Endpoints {
         /// All its endpoints.
         endpoints: Vec<SocketAddr>,
+        /// What it tells of its addresses outside.
+        outside: Outside,
     },
     /// A new instance: [`crate::Outcome::Attached`].
     Attach {

@@ -3,7 +3,7 @@
 use crate::{
     Command, Decision, Now, Refusal, State, audit, deploy,
     drain::{self, Way},
-    enrol, host, switch, token, trust,
+    enrol, host, relay, switch, token, trust,
 };
 
 impl State {
@@ -24,6 +24,7 @@ impl State {
                 A::Trust { deployment, change } => trust::change(self, by, deployment, change, now),
                 A::RevokeToken { token, with_nodes } => token::revoke(self, by, *token, *with_nodes, now),
                 A::RemoveNode { name, force } => enrol::remove(self, by, name, *force, now),
+                A::RemoveRelay { name } => relay::remove(self, by, name, now),
                 A::Drain { instance } => drain::instance(self, by, *instance, Way::Drain, now),
                 A::Undrain { instance } => drain::instance(self, by, *instance, Way::Undrain, now),
                 A::DrainNode { name } => drain::node(self, by, name, Way::Drain, now),
@@ -32,16 +33,19 @@ impl State {
             },
             Command::CreateToken { by, token, secret } => token::create(self, by, token, secret, now),
             Command::Refused { by, action, detail } => Ok(audit::refused(self, by, action, detail, now)),
+            Command::AddRelay { by, relay, secret } => relay::add(self, by, relay, *secret, now),
+            Command::EnrolRelay(enrolment) => relay::enrol(self, enrolment, now),
+            Command::RelayHello { by, version, public } => relay::hello(self, *by, version, public, now),
             Command::Enrol(enrolment) => enrol::enrol(self, enrolment, now),
             Command::Silent(runner) => Ok(host::silent(self, self.active_runner(*runner)?, now)),
             Command::Expire(runner) => Ok(enrol::expire(self, self.active_runner(*runner)?, now)),
             Command::Runner { by, what } => {
                 let runner = self.active_runner(*by)?;
                 match what {
-                    R::Hello { version, can, endpoints, seen, instances } => {
-                        host::hello(self, runner, (version, *can), endpoints, *seen, instances, now)
+                    R::Hello { version, can, endpoints, seen, outside, instances } => {
+                        host::hello(self, runner, (version, *can), (endpoints, *seen, outside), instances, now)
                     }
-                    R::Endpoints { endpoints } => host::endpoints(self, runner, endpoints, now),
+                    R::Endpoints { endpoints, outside } => host::endpoints(self, runner, endpoints, outside, now),
                     R::Attach { service, client } => host::attach(self, runner, service, *client, now),
                     R::Detach { instance } => Ok(host::detach(self, runner, *instance, now)),
                     R::Drain { instance } => drain::own(self, runner, *instance, Way::Drain, now),

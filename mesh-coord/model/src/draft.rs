@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use mesh_proto::{DeploymentId, InstanceId, RunnerId, ServiceId, TokenId, message::Switches};
+use mesh_proto::{DeploymentId, InstanceId, RelayId, RunnerId, ServiceId, TokenId, message::Switches};
 
 use crate::{
     Change, Decision, Key, Now, Outcome, Record, State, UnixSeconds, limits,
@@ -126,6 +126,10 @@ impl<'a> Draft<'a> {
 
     pub(crate) fn instance_id(&mut self) -> InstanceId {
         InstanceId(take(&mut self.next.instance))
+    }
+
+    pub(crate) fn relay_id(&mut self) -> RelayId {
+        RelayId(take(&mut self.next.relay))
     }
 
     pub(crate) fn audit_number(&mut self) -> u64 {

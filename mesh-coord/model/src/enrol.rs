@@ -7,10 +7,10 @@ use mesh_proto::{Abilities, Label, RunnerId, message::Switches};
 use crate::{
     Admin, Decision, Enrolment, Now, Outcome, Record, Refusal, State,
     audit::Note,
-    auth::{check_revoked, check_time},
+    auth::{check_revoked, check_time, purpose_word},
     draft::Draft,
     limits,
-    record::{By, Instance, Purpose, Runner, Scope, Token},
+    record::{By, Instance, Outside, Purpose, Runner, Scope, Token},
     refusal::{EnrolRefusal, TokenRefusal, at_most},
     share,
     state::ENROL,
@@ -22,7 +22,7 @@ use crate::{
 pub(crate) fn enrol(state: &State, request: &Enrolment, now: Now) -> Result<Decision, Refusal> {
     let token = state.token_shown(request.token, &request.secret)?;
     let Purpose::Join { scope, uses_left, ephemeral } = &token.purpose else {
-        return Err(TokenRefusal::NotJoin { token: token.id }.into());
+        return Err(TokenRefusal::NotJoin { token: token.id, is: purpose_word(&token.purpose) }.into());
     };
     check_revoked(token, now.day)?;
     if !request.proved {
@@ -94,6 +94,7 @@ fn new_runner(draft: &mut Draft<'_>, request: &Enrolment, team: Option<&Label>) 
         drained: false,
         undrained: BTreeSet::new(),
         drained_apart: BTreeSet::new(),
+        outside: Outside::default(),
     })
 }
 

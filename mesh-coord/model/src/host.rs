@@ -1,6 +1,7 @@
 //! What runners report and host: their hello, endpoints and instances.
 
 mod hello;
+mod outside;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -18,7 +19,7 @@ use crate::{
     audit::Note,
     draft::Draft,
     limits,
-    record::{By, Runner, Scope, Service},
+    record::{By, Outside, Runner, Scope, Service},
     refusal::{HostRefusal, at_most},
     state::HOST,
     words::Candidates,
@@ -31,14 +32,16 @@ pub(crate) fn endpoints(
     state: &State,
     runner: &Arc<Runner>,
     endpoints: &[SocketAddr],
+    outside: &Outside,
     now: Now,
 ) -> Result<Decision, Refusal> {
     let endpoints = usable_endpoints(runner, runner.seen, endpoints, state.meta.network.range)?;
-    if endpoints == runner.endpoints {
+    let outside = outside::usable(state, runner, runner.seen, &endpoints, outside)?;
+    if (&endpoints, &outside) == (&runner.endpoints, &runner.outside) {
         return Ok(Draft::unchanged(Outcome::Noted));
     }
     let mut draft = Draft::new(state, now);
-    draft.put(Record::Runner(Arc::new(Runner { endpoints, ..(**runner).clone() })));
+    draft.put(Record::Runner(Arc::new(Runner { endpoints, outside, ..(**runner).clone() })));
     Ok(draft.decided(Outcome::Noted))
 }
 

@@ -22,6 +22,7 @@ mod draft;
 mod drain;
 mod enrol;
 mod host;
+mod relay;
 mod share;
 mod state;
 mod switch;
@@ -37,7 +38,8 @@ mod words;
 mod work;
 
 pub use command::{
-    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Offload, RunnerCommand, TrustChange, Via,
+    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewRelay, NewToken, Offload, RelayEnrolment, RunnerCommand,
+    TrustChange, Via,
 };
 pub use outcome::{Decision, Outcome};
 pub use record::{Change, Key, Record};

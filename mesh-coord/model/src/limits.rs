@@ -78,6 +78,16 @@ pub const TRUST_WORK_OF_TEAM: usize = 1 << 20;
 pub const SCOPE: usize = 256;
 /// Endpoints of a runner.
 pub const ENDPOINTS: usize = 16;
+/// Reflexive addresses of a runner.
+pub const REFLEXIVE: usize = mesh_proto::relay::MAX_REFLEXIVE;
+/// Relayed addresses of a runner.
+pub const RELAYED: usize = mesh_proto::relay::MAX_RELAYED;
+/// Relays of the mesh.
+pub const RELAYS: usize = mesh_proto::relay::MAX_RELAYS;
+/// Addresses of a relay for one transport.
+pub const PLACES: usize = mesh_proto::relay::MAX_PLACES;
+/// How long a credential for a relay can be good, in seconds. It is renewed at half.
+pub const RELAY_CREDENTIAL: u64 = 7 * 86_400;
 /// How long an ephemeral runner is silent before it is removed, in seconds: longer than a machine takes to boot.
 pub const EPHEMERAL: u64 = 600;
 /// Bytes of an agent's version.

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv4Addr};
 
-use mesh_proto::{InstanceId, Label, Ports, RunnerId, ServiceId, ServiceName, TokenId};
+use mesh_proto::{InstanceId, Label, Ports, RelayId, RunnerId, ServiceId, ServiceName, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -145,7 +145,30 @@ pub enum Outcome {
         /// Effects that the operator may not expect.
         warnings: Vec<String>,
     },
-    /// To `Endpoints`, `TakenOver`, `Silent`, `Expire` and `Refused`.
+    /// To `AddRelay`.
+    RelayAdded {
+        /// The relay.
+        relay: RelayId,
+        /// Its name.
+        name: Label,
+    },
+    /// To `RemoveRelay`.
+    RelayRemoved {
+        /// The relay.
+        relay: RelayId,
+        /// Its name.
+        name: Label,
+        /// How many relays are left.
+        left: usize,
+    },
+    /// To a relay's enrolment.
+    RelayEnrolled {
+        /// The relay.
+        relay: RelayId,
+        /// Its name.
+        name: Label,
+    },
+    /// To `Endpoints`, `TakenOver`, `Silent`, `Expire`, `RelayHello` and `Refused`.
     Noted,
 }
 

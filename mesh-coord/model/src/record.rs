@@ -3,6 +3,7 @@
 
 mod audit;
 mod key;
+mod relay;
 
 use std::{
     collections::BTreeSet,
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use audit::{Audit, By, Verdict};
 pub use key::{Change, Key, ParseKeyError};
 pub use mesh_proto::view::Instance;
+pub use relay::{Outside, Relay, RelayKind, SecretHandle};
 
 use crate::{
     RunningSeconds, UnixSeconds,
@@ -39,6 +41,7 @@ pub enum Record {
     Instance(Arc<Instance>),
     Freed(Arc<Freed>),
     Audit(Arc<Audit>),
+    Relay(Arc<Relay>),
 }
 
 impl Record {
@@ -54,6 +57,7 @@ impl Record {
             Self::Instance(i) => Key::Instance(i.id),
             Self::Freed(f) => Key::Freed(f.address),
             Self::Audit(a) => Key::Audit(a.number),
+            Self::Relay(r) => Key::Relay(r.id),
         }
     }
 }
@@ -101,10 +105,22 @@ pub struct Next {
     pub audit: u64,
     /// Of a freed address: its place in the order of reuse.
     pub freed: u64,
+    /// Of a relay.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub relay: u64,
     /// The first address that no service has had. Services use the range upwards.
     pub service_address: Ipv4Addr,
     /// The last address that no instance has had. Instances use the range downwards.
     pub instance_address: Ipv4Addr,
+}
+
+const fn first() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_first(number: &u64) -> bool {
+    *number == first()
 }
 
 impl Meta {
@@ -129,6 +145,7 @@ impl Meta {
                 instance: 1,
                 audit: 1,
                 freed: 1,
+                relay: 1,
                 service_address: Ipv4Addr::from_bits(first + 1),
                 instance_address: Ipv4Addr::from_bits(last - 1),
             },
@@ -188,6 +205,9 @@ pub struct Runner {
     /// undrained.
     #[serde(default, skip_serializing_if = "is_default")]
     pub drained_apart: BTreeSet<InstanceId>,
+    /// What it has last told of its addresses outside.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub outside: Outside,
 }
 
 impl Runner {
@@ -223,7 +243,7 @@ impl Scope {
     }
 }
 
-/// A join or admin token, without its secret.
+/// A join, admin or relay token, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
     /// Its identifier.
@@ -253,6 +273,7 @@ impl Token {
         self.team.as_ref().or(match &self.purpose {
             Purpose::Admin { team } => team.as_ref(),
             Purpose::Join { scope, .. } => scope.only_team(),
+            Purpose::Relay { .. } => None,
         })
     }
 }
@@ -275,6 +296,13 @@ pub enum Purpose {
     Admin {
         /// The team whose deployments, tokens and runners it is limited to.
         team: Option<Label>,
+    },
+    /// To enrol one relay.
+    Relay {
+        /// Its name.
+        name: Label,
+        /// Whether it has enrolled.
+        used: bool,
     },
 }
 

@@ -8,12 +8,14 @@ use crate::words::{Candidates, duration};
 mod deploy;
 mod enrol;
 mod host;
+mod relay;
 mod token;
 mod trust;
 
 pub use deploy::DeployRefusal;
 pub use enrol::EnrolRefusal;
 pub use host::HostRefusal;
+pub use relay::RelayRefusal;
 pub use token::TokenRefusal;
 pub use trust::TrustRefusal;
 
@@ -50,6 +52,9 @@ pub enum Refusal {
     /// About runners' hellos and instances.
     #[error(transparent)]
     Host(#[from] HostRefusal),
+    /// About relays.
+    #[error(transparent)]
+    Relay(#[from] RelayRefusal),
     /// The deployment doesn't exist.
     #[error("there is no deployment `{name}`")]
     NoDeployment {
@@ -138,6 +143,7 @@ impl Refusal {
             Self::Deploy(refusal) => refusal.class(),
             Self::Trust(refusal) => refusal.class(),
             Self::Host(refusal) => refusal.class(),
+            Self::Relay(refusal) => refusal.class(),
             Self::NoDeployment { .. } | Self::NoService { .. } | Self::NoneOfTeam { .. } => Class::NotFound,
             Self::NotYours { .. } => Class::Forbidden,
             Self::TooMany { .. } | Self::NotFree { .. } | Self::Share { .. } | Self::RangeExhausted { .. } => {
@@ -155,6 +161,7 @@ impl Refusal {
             Self::Deploy(refusal) => refusal.hint(),
             Self::Trust(refusal) => refusal.hint(),
             Self::Host(refusal) => refusal.hint(),
+            Self::Relay(refusal) => refusal.hint(),
             Self::NoDeployment { name, nearest } => {
                 Some(did_you_mean(name, nearest.as_ref()).unwrap_or("`mesh-coord deployments` lists them".to_owned()))
             }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use mesh_proto::{
-    DeploymentId, InstanceId, PublicKey, Revision, RunnerId, ServiceId, ServicePath, TokenId,
+    DeploymentId, InstanceId, PublicKey, RelayId, Revision, RunnerId, ServiceId, ServicePath, TokenId,
     view::{self, Network},
 };
 
 use crate::{
     Record, RunningSeconds,
-    record::{Audit, Deployment, Freed, Instance, Meta, Runner, Service, Token},
+    record::{Audit, Deployment, Freed, Instance, Meta, Relay, Runner, Service, Token},
     work,
 };
 
@@ -39,6 +39,7 @@ pub struct State {
     pub(crate) instances: BTreeMap<InstanceId, Arc<Instance>>,
     pub(crate) freed: BTreeMap<Ipv4Addr, Arc<Freed>>,
     pub(crate) audit: BTreeMap<u64, Arc<Audit>>,
+    pub(crate) relays: BTreeMap<RelayId, Arc<Relay>>,
     pub(crate) index: Index,
     pub(crate) grants: Grants,
 }
@@ -91,6 +92,7 @@ impl State {
             instances: BTreeMap::new(),
             freed: BTreeMap::new(),
             audit: BTreeMap::new(),
+            relays: BTreeMap::new(),
             index: Index::default(),
             grants: Grants::default(),
         };
@@ -114,6 +116,7 @@ impl State {
             .chain(self.instances.values().map(|i| Record::Instance(Arc::clone(i))))
             .chain(self.freed.values().map(|f| Record::Freed(Arc::clone(f))))
             .chain(self.audit.values().map(|a| Record::Audit(Arc::clone(a))))
+            .chain(self.relays.values().map(|r| Record::Relay(Arc::clone(r))))
     }
 
     /// The revision of the last commit.

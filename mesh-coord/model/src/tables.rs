@@ -6,14 +6,16 @@ use std::{
     sync::Arc,
 };
 
-use mesh_proto::{DeploymentId, InstanceId, Label, RunnerId, ServiceId, ServiceName, TokenId, view::InstanceState};
+use mesh_proto::{
+    DeploymentId, InstanceId, Label, RunnerId, ServiceId, ServiceName, TokenId, relay::Nat, view::InstanceState,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Admin, Offload, State, UnixSeconds,
     auth::check_time,
     declare::{Pattern, Trust},
-    record::{Deployment, Purpose, Runner, Scope, Service, Token, TrustSource},
+    record::{Deployment, Purpose, Relay, Runner, Scope, Service, Token, TrustSource},
 };
 
 /// A row of `deployments`.
@@ -104,6 +106,21 @@ pub struct RunnerRow {
     pub off: Vec<Offload>,
     /// Whether all its instances are drained, also later ones.
     pub drained: bool,
+    /// Its addresses as relays see them.
+    pub reflexive: Vec<SocketAddr>,
+    /// The relays at which it has an address, by name, with that address.
+    pub relayed: Vec<(Label, SocketAddr)>,
+    /// What is between it and the outside, as it has told.
+    pub nat: Option<Nat>,
+}
+
+/// A row of `relays`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayRow {
+    /// The relay.
+    pub relay: Arc<Relay>,
+    /// How many runners have an address there, as they have told.
+    pub runners: usize,
 }
 
 /// A row of `token list`.
@@ -111,11 +128,11 @@ pub struct RunnerRow {
 pub struct TokenRow {
     /// Its identifier.
     pub id: TokenId,
-    /// `join` or `admin`.
+    /// `join`, `admin` or `relay`.
     pub kind: String,
     /// Its purpose, in words.
     pub scope: String,
-    /// How many more runners it can enrol; `None` for an admin token.
+    /// How many more runners or relays it can enrol; `None` for an admin token.
     pub uses_left: Option<u32>,
     /// When it was made.
     pub created: UnixSeconds,
@@ -189,6 +206,9 @@ impl State {
                 scope: self.scope_for(reader, &entry.record.scope),
                 instances: self.instances_seen(reader, entry.record.id),
                 drained: entry.record.drained,
+                reflexive: entry.record.outside.reflexive.clone(),
+                relayed: self.relayed_by_name(&entry.record),
+                nat: entry.record.outside.nat,
                 enrolled: entry.record.enrolled,
                 token: entry.record.token,
                 removed: entry.record.removed,
@@ -201,6 +221,11 @@ impl State {
             .collect();
         rows.sort_by(|a, b| (a.removed, &a.name, a.id).cmp(&(b.removed, &b.name, b.id)));
         rows
+    }
+
+    fn relayed_by_name(&self, runner: &Runner) -> Vec<(Label, SocketAddr)> {
+        let named = |at: &mesh_proto::relay::Relayed| Some((self.relays.get(&at.relay)?.name.clone(), at.address));
+        runner.outside.relayed.iter().filter_map(named).collect()
     }
 
     /// The tokens, by identifier.
@@ -219,6 +244,7 @@ impl State {
                     }
                     Purpose::Admin { team: Some(team) } => ("admin", format!("team {team}"), None),
                     Purpose::Admin { team: None } => ("admin", "everything".to_owned(), None),
+                    Purpose::Relay { name, used } => ("relay", format!("relay {name}"), Some(u32::from(!*used))),
                 };
                 let state = match t.revoked {
                     Some(_) => "revoked",

@@ -14,7 +14,7 @@ use crate::{
     limits,
     record::{Deployment, Purpose, Scope, Token},
     refusal::{TokenRefusal, at_most},
-    share,
+    relay, share,
     words::{list, quoted},
     work,
 };
@@ -123,6 +123,7 @@ impl State {
         match purpose {
             Purpose::Join { scope, .. } => self.scope_covers(&Scope::Teams([team.clone()].into()), scope),
             Purpose::Admin { team: other } => other.as_ref() == Some(team),
+            Purpose::Relay { .. } => false,
         }
     }
 
@@ -150,6 +151,7 @@ impl State {
             }
             Purpose::Admin { team: Some(team) } => format!("admin, team {team}"),
             Purpose::Admin { team: None } => "admin".to_owned(),
+            Purpose::Relay { name, .. } => format!("relay {name}"),
         }
     }
 }
@@ -159,6 +161,10 @@ fn purpose(state: &State, by: &Admin, new: &NewToken, warnings: &mut Vec<String>
         NewPurpose::Admin { team } => {
             warn_of_unknown_teams(state, team.iter(), warnings);
             return Ok(Purpose::Admin { team: team.clone() });
+        }
+        NewPurpose::Relay { name } => {
+            relay::check_new(state, name)?;
+            return Ok(Purpose::Relay { name: name.clone(), used: false });
         }
         NewPurpose::JoinAny { uses } => (Scope::Any, *uses),
         NewPurpose::JoinTeams { teams, uses } => {
@@ -219,7 +225,7 @@ fn check_places(state: &State, by: &Admin, now: Now) -> Result<(), Refusal> {
 
 /// Whether a token is no longer valid for anything.
 fn is_dead(token: &Token, now: Now) -> bool {
-    let used_up = matches!(token.purpose, Purpose::Join { uses_left: 0, .. });
+    let used_up = matches!(token.purpose, Purpose::Join { uses_left: 0, .. } | Purpose::Relay { used: true, .. });
     used_up || token.revoked.is_some() || now.day >= token.expires
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_model::{Command, RunnerCommand};
+use mesh_model::{Command, RunnerCommand, record::Outside};
 use mesh_proto::{RunnerId, message::Ask};
 
 /// How long after a failure the store is tried again.
@@ -22,8 +22,8 @@ pub struct Report {
     runner: RunnerId,
     /// The hello. It ends the instances that it doesn't name, so it is stored first.
     hello: Option<RunnerCommand>,
-    /// The endpoints of the last report.
-    endpoints: Option<Vec<SocketAddr>>,
+    /// The endpoints of the last report, and what it told of addresses outside.
+    endpoints: Option<(Vec<SocketAddr>, Outside)>,
     /// When to store the next of these.
     at: Instant,
 }
@@ -37,8 +37,14 @@ impl Report {
 
     /// Replaces the endpoints. `turn` returns when the runner's rate limit allows them to be stored, or `None` if
     /// that is too far off; it is called only if a turn is needed.
-    pub fn endpoints(&mut self, endpoints: Vec<SocketAddr>, now: Instant, turn: impl FnOnce() -> Option<Instant>) {
-        if self.endpoints.replace(endpoints).is_none() {
+    pub fn endpoints(
+        &mut self,
+        endpoints: Vec<SocketAddr>,
+        outside: Outside,
+        now: Instant,
+        turn: impl FnOnce() -> Option<Instant>,
+    ) {
+        if self.endpoints.replace((endpoints, outside)).is_none() {
             self.at = self.at.max(turn().unwrap_or(now + RETRY));
         }
     }
@@ -79,7 +85,10 @@ impl Report {
     /// What to store next; `None` if all is stored.
     #[must_use]
     pub fn next(&self) -> Option<Command> {
-        let endpoints = || Some(RunnerCommand::Endpoints { endpoints: self.endpoints.clone()? });
+        let endpoints = || {
+            let (endpoints, outside) = self.endpoints.clone()?;
+            Some(RunnerCommand::Endpoints { endpoints, outside })
+        };
         let what = self.hello.clone().or_else(endpoints)?;
         Some(Command::Runner { by: self.runner, what })
     }

@@ -9,8 +9,8 @@ use mesh_model::{
 use mesh_proto::{Label, Ports, ServicePath, view::InstanceState};
 
 use super::{
-    Audit, AuditEntry, Deployment, Deployments, Instance, Instances, Node, NodeState, Nodes, Reachable, Service,
-    ServiceInstance, Services, Token, Tokens, Trust, TrustEntry, TrustPage, VERSION,
+    Audit, AuditEntry, Deployment, Deployments, Instance, Instances, Node, NodeState, Nodes, Reachable, RelayedAt,
+    Service, ServiceInstance, Services, Token, Tokens, Trust, TrustEntry, TrustPage, VERSION,
 };
 use crate::coordinator::{Core, Failure};
 
@@ -41,6 +41,9 @@ fn node(core: &Core, row: RunnerRow, now: UnixSeconds) -> Node {
         ephemeral: row.ephemeral,
         off: row.off,
         drained: row.drained,
+        reflexive: row.reflexive,
+        relayed: row.relayed.into_iter().map(|(relay, address)| RelayedAt { relay, address }).collect(),
+        nat: row.nat,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The tables: `nodes`, `deployments`, `services`, `instances`, `audit`.
 
 use anyhow::Result;
+use mesh_proto::relay::Nat;
 use serde::Serialize;
 
 use super::{
@@ -15,14 +16,17 @@ pub(super) async fn nodes(args: Listing) -> Result<()> {
     if args.json {
         return print_json(&nodes);
     }
+    // A column that no node fills is left out.
+    let told = nodes.nodes.iter().any(|node| node.nat.is_some() || !node.relayed.is_empty());
     let row = |node: api::Node| {
+        let way = told.then(|| way_of(&node));
         let seen = match (node.state, node.last_seen_seconds) {
             (NodeState::Online, _) => "now".to_owned(),
             (_, Some(seconds)) => format!("{} ago", time::show(seconds)),
             (_, None) => "-".to_owned(),
         };
         let endpoints: Vec<String> = node.endpoints.iter().map(ToString::to_string).collect();
-        vec![
+        let mut row = vec![
             node.id.to_string(),
             node.name.to_string(),
             node.provider.to_string(),
@@ -33,10 +37,15 @@ pub(super) async fn nodes(args: Listing) -> Result<()> {
             endpoints.join(", "),
             if node.agent.is_empty() { "-".to_owned() } else { node.agent },
             node.off.iter().map(|offload| offload.name()).collect::<Vec<_>>().join(", "),
-        ]
+        ];
+        row.extend(way);
+        row
     };
-    let header =
-        ["id", "name", "provider", "state", "seen", "instances", "may host", "endpoints", "agent", "switched off"];
+    let mut header =
+        vec!["id", "name", "provider", "state", "seen", "instances", "may host", "endpoints", "agent", "switched off"];
+    if told {
+        header.push("nat, relays");
+    }
     let none =
         "no nodes yet: make a token with `mesh-coord token create`, then `mesh-node join URL TOKEN` on a machine";
     print_table(&header, nodes.nodes.into_iter().map(row).collect(), none)
@@ -124,6 +133,16 @@ pub(super) async fn audit(args: Listing) -> Result<()> {
 fn state_of(node: &api::Node) -> String {
     let more = [(node.ephemeral, ", ephemeral"), (node.drained, ", drained")];
     more.into_iter().filter(|(is, _)| *is).fold(word(&node.state), |state, (_, word)| state + word)
+}
+
+/// What is between a runner and the outside, and where it can be reached by a relay.
+fn way_of(node: &api::Node) -> String {
+    let nat = match node.nat {
+        Some(Nat { udp: false, .. }) => "no UDP".to_owned(),
+        Some(Nat { mapping, .. }) => word(&mapping),
+        None => "-".to_owned(),
+    };
+    node.relayed.iter().fold(nat, |way, at| format!("{way}, {}", at.relay))
 }
 
 fn join(items: &[impl ToString]) -> String {

@@ -5,8 +5,11 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use mesh_model::{Change, Key, Record, State};
-use mesh_proto::{RunnerId, Secret, SecretHash, TokenId, token::Credential};
+use mesh_model::{Change, Key, Record, State, record::RelayKind};
+use mesh_proto::{
+    RelayId, RunnerId, Secret, SecretHash, TokenId,
+    token::{Credential, RelayLogin},
+};
 
 use crate::tenant::Tenant;
 
@@ -18,6 +21,7 @@ pub(crate) struct Keyring(RwLock<Secrets>);
 struct Secrets {
     tokens: HashMap<TokenId, (SecretHash, Tenant)>,
     runners: HashMap<RunnerId, (SecretHash, Tenant)>,
+    relays: HashMap<RelayId, SecretHash>,
 }
 
 impl Keyring {
@@ -34,9 +38,16 @@ impl Keyring {
         known.filter(|(hash, _)| hash.matches(&credential.secret)).map(|(_, tenant)| tenant.clone())
     }
 
+    /// The account of the relay with this credential; `None` if the secret is unknown.
+    pub(crate) fn relay(&self, login: &RelayLogin) -> Option<Tenant> {
+        let secrets = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let known = secrets.relays.get(&login.relay).filter(|hash| hash.matches(&login.secret));
+        known.map(|_| Tenant::relay(login.relay))
+    }
+
     /// Absorbs a commit.
     pub(super) fn absorb(&self, state: &State, changes: &[Change]) {
-        if !changes.iter().any(|change| matches!(change.key(), Key::Token(_) | Key::Runner(_))) {
+        if !changes.iter().any(|change| matches!(change.key(), Key::Token(_) | Key::Runner(_) | Key::Relay(_))) {
             return;
         }
         let mut secrets = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -45,6 +56,7 @@ impl Keyring {
                 Change::Put(record) => secrets.take_in(state, record),
                 Change::Delete(Key::Token(id)) => drop(secrets.tokens.remove(id)),
                 Change::Delete(Key::Runner(id)) => drop(secrets.runners.remove(id)),
+                Change::Delete(Key::Relay(id)) => drop(secrets.relays.remove(id)),
                 Change::Delete(_) => {}
             }
         }
@@ -66,6 +78,11 @@ impl Secrets {
             }
             Record::Runner(runner) => {
                 self.runners.insert(runner.id, (runner.credential.clone(), Tenant::runner(state, runner)));
+            }
+            Record::Relay(relay) => {
+                if let RelayKind::Own { credential, .. } = &relay.relay {
+                    self.relays.insert(relay.id, credential.clone());
+                }
             }
             _ => {}
         }

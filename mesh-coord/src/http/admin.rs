@@ -65,6 +65,7 @@ async fn create_token(
     let secret = random::secret().map_err(|error| Failure::Internal(error.to_string()))?;
     let kind = match &token.purpose {
         NewPurpose::Admin { .. } => TokenKind::Admin,
+        NewPurpose::Relay { .. } => TokenKind::Relay,
         NewPurpose::JoinAny { .. } | NewPurpose::JoinTeams { .. } | NewPurpose::JoinDeployments { .. } => {
             TokenKind::Join
         }
@@ -124,6 +125,7 @@ const fn name(command: &AdminCommand) -> &'static str {
         AdminCommand::Trust { .. } => "trust",
         AdminCommand::RevokeToken { .. } => "token-revoke",
         AdminCommand::RemoveNode { .. } => "node-remove",
+        AdminCommand::RemoveRelay { .. } => "relay-remove",
         AdminCommand::Drain { .. } => "drain",
         AdminCommand::Undrain { .. } => "undrain",
         AdminCommand::DrainNode { .. } => "node-drain",

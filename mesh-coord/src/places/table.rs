@@ -131,7 +131,9 @@ impl Places {
         let new = own.iter().filter(|id| matches!(self.held.get(id), Some(Holder::Tenant { begun: false, .. })));
         let full = match tenant.who {
             Who::Token(_) => own.len() >= self.room.of_token,
-            Who::Runner(_) => own.len() >= self.room.of_runner || new.count() >= self.room.of_runner_new,
+            Who::Runner(_) | Who::Relay(_) => {
+                own.len() >= self.room.of_runner || new.count() >= self.room.of_runner_new
+            }
         };
         if full {
             return Err(Full::Own);

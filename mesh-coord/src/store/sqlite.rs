@@ -9,7 +9,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use mesh_model::{Change, Record};
+use mesh_model::{Change, Record, record::Purpose};
 use mesh_proto::Revision;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
@@ -17,8 +17,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Commit, Loaded, Store, StoreError, Watch, feed::Feed};
 
-/// The version of the tables, kept in `user_version`.
+/// The version of what is in the tables, kept in `user_version`.
 const FORMAT: i64 = 1;
+/// The version once there is a relay, or a token for one: programs before 0.3 can't read those records, and are told so.
+/// Until then they can be gone back to.
+const FORMAT_WITH_RELAYS: i64 = 2;
 /// "mesh" in ASCII, which marks the database for us and for file(1).
 const APPLICATION: i64 = 0x6d65_7368;
 /// How many requests may wait for the thread.
@@ -230,10 +233,22 @@ impl Database {
                 }
             }
             transaction.execute("UPDATE head SET revision = ?1", [version])?;
+            if changes.iter().any(is_of_relays) {
+                transaction.pragma_update(None, "user_version", FORMAT_WITH_RELAYS)?;
+            }
         }
         transaction.commit()?;
         self.feed.push(Commit { revision: next, changes: changes.into() });
         Ok(next)
+    }
+}
+
+/// Whether programs before 0.3 can't read what is written.
+fn is_of_relays(change: &Change) -> bool {
+    match change {
+        Change::Put(Record::Relay(_)) => true,
+        Change::Put(Record::Token(token)) => matches!(token.purpose, Purpose::Relay { .. }),
+        Change::Put(_) | Change::Delete(_) => false,
     }
 }
 
@@ -318,8 +333,8 @@ fn identify(connection: &Connection) -> Result<Identity, StoreError> {
     let anything: Option<i64> = connection.query_row("SELECT 1 FROM sqlite_schema", [], |row| row.get(0)).optional()?;
     match (anything, application, format) {
         (None, ..) => Ok(Identity::Empty),
-        (_, APPLICATION, FORMAT) => Ok(Identity::Ours),
-        (_, APPLICATION, found) => Err(StoreError::Newer { found, known: FORMAT }),
+        (_, APPLICATION, FORMAT | FORMAT_WITH_RELAYS) => Ok(Identity::Ours),
+        (_, APPLICATION, found) => Err(StoreError::Newer { found, known: FORMAT_WITH_RELAYS }),
         _ => Err(StoreError::Failed("the file is some other program's database".to_owned())),
     }
 }

@@ -60,7 +60,7 @@ pub(super) async fn precede(
 mod tests {
     use std::sync::atomic::Ordering;
 
-    use mesh_model::{Command, RunnerCommand};
+    use mesh_model::{Command, RunnerCommand, record::Outside};
 
     use super::*;
     use crate::{coordinator::Choice, store::MemoryStore, testing::enrolled};
@@ -78,6 +78,7 @@ mod tests {
             can: mesh_proto::Abilities::NONE,
             endpoints: vec![],
             seen: None,
+            outside: Outside::default(),
             instances: vec![],
         };
         let now = || Instant::now().into_std();
@@ -90,8 +91,8 @@ mod tests {
         assert!(report.due().unwrap() > now(), "it is tried again, and not at once");
 
         full.store(false, Ordering::Relaxed);
-        report.endpoints(vec![([198, 51, 100, 1], 1).into()], now(), || Some(now()));
-        report.endpoints(vec![([198, 51, 100, 1], 2).into()], now(), || Some(now()));
+        report.endpoints(vec![([198, 51, 100, 1], 1).into()], Outside::default(), now(), || Some(now()));
+        report.endpoints(vec![([198, 51, 100, 1], 2).into()], Outside::default(), now(), || Some(now()));
         store(&mut report, &coordinator).await.unwrap();
         assert!(!silent().await && report.due().is_none());
         let endpoints = coordinator.visit(move |core| core.state.runner(runner).unwrap().endpoints.clone());

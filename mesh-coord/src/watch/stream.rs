@@ -12,7 +12,7 @@ use futures_util::{
     SinkExt as _, StreamExt as _,
     stream::{FuturesUnordered, SplitSink, SplitStream},
 };
-use mesh_model::RunnerCommand;
+use mesh_model::{RunnerCommand, record::Outside};
 use mesh_proto::{
     RunnerId,
     message::{Cause, Down, Have, PROTOCOL, Up},
@@ -172,7 +172,9 @@ impl Stream {
             process,
             refused,
             can,
-            ..
+            reflexive,
+            relayed,
+            nat,
         }) = first
         else {
             return Err(End::refused("the first message is not a hello"));
@@ -190,7 +192,8 @@ impl Stream {
         };
         let of_use = !endpoints_only && port != 0 && (!local || endpoints.is_empty());
         let seen = of_use.then(|| SocketAddr::new(self.from, port));
-        let hello = RunnerCommand::Hello { version, can, endpoints, seen, instances };
+        let outside = Outside { reflexive, relayed, nat };
+        let hello = RunnerCommand::Hello { version, can, endpoints, seen, outside, instances };
         let report = Report::new(self.runner, hello, Instant::now().into_std());
         Ok(Hello { have, peer: Peer { process, from: self.from }, refused, report })
     }

@@ -112,7 +112,10 @@ impl World {
     /// The messages of the hostile runner.
     fn wish(&self, u: &mut Unstructured<'_>) -> Result<RunnerCommand> {
         Ok(match u.int_in_range(0..=15u8)? {
-            0 => RunnerCommand::Endpoints { endpoints: some_endpoints(u)? },
+            0 => RunnerCommand::Endpoints {
+                endpoints: some_endpoints(u)?,
+                outside: mesh_model::record::Outside::default(),
+            },
             1 => RunnerCommand::Attach { service: some_path(u)?, client: u.arbitrary()? },
             2 => RunnerCommand::Attach { service: path("rig/web"), client: false },
             3 => RunnerCommand::Detach { instance: self.some_instance(u)? },
@@ -126,6 +129,7 @@ impl World {
                 can: Abilities::NONE,
                 endpoints: some_endpoints(u)?,
                 seen: some_endpoints(u)?.pop(),
+                outside: mesh_model::record::Outside::default(),
                 instances: self.some_instances(u)?,
             },
         })
@@ -252,6 +256,7 @@ impl World {
             can: Abilities::NONE,
             endpoints: vec![],
             seen: None,
+            outside: mesh_model::record::Outside::default(),
             instances,
         };
         let outcome = self.must(HONEST, hello);

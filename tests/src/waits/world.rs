@@ -311,6 +311,7 @@ impl World {
             can: Abilities::NONE,
             endpoints: vec![],
             seen: None,
+            outside: mesh_model::record::Outside::default(),
             instances,
         };
         self.commit(&Command::Runner { by: runner, what: hello });

@@ -15,6 +15,7 @@ fn hello(world: &mut World, runner: mesh_proto::RunnerId, instances: Vec<Held>) 
         can: Abilities::NONE,
         endpoints: vec![],
         seen: None,
+        outside: crate::record::Outside::default(),
         instances,
     };
     world.request(runner, hello).unwrap();

@@ -13,16 +13,21 @@ use mesh_proto::{
     view::{Instance, InstanceState},
 };
 
-use super::{HostRefusal, canonical, is_shown, shares, state_of, usable_endpoints};
-use crate::{Decision, Now, Outcome, Record, Refusal, State, draft::Draft, limits, record::Runner, refusal::at_most};
+use super::{HostRefusal, canonical, is_shown, outside, shares, state_of, usable_endpoints};
+use crate::{
+    Decision, Now, Outcome, Record, Refusal, State,
+    draft::Draft,
+    limits,
+    record::{Outside, Runner},
+    refusal::at_most,
+};
 
 /// Reconciles a hello. If it reports nothing new, nothing changes.
 pub(crate) fn hello(
     state: &State,
     runner: &Arc<Runner>,
     (version, can): (&str, Abilities),
-    endpoints: &[SocketAddr],
-    seen: Option<SocketAddr>,
+    (endpoints, seen, outside): (&[SocketAddr], Option<SocketAddr>, &Outside),
     held: &[Held],
     now: Now,
 ) -> Result<Decision, Refusal> {
@@ -30,10 +35,12 @@ pub(crate) fn hello(
         return Err(HostRefusal::BadVersion.into());
     }
     let range = state.meta.network.range;
+    let endpoints = usable_endpoints(runner, seen, endpoints, range)?;
     let reported = Runner {
         version: version.to_owned(),
         can,
-        endpoints: usable_endpoints(runner, seen, endpoints, range)?,
+        outside: outside::usable(state, runner, seen, &endpoints, outside)?,
+        endpoints,
         seen: seen.map(canonical).filter(|at| is_shown(*at, seen, range) == Ok(true)),
         silent: false,
         ..(**runner).clone()

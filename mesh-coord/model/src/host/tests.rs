@@ -21,7 +21,14 @@ fn hello_at(
     let seen = seen.map(|s| s.parse().unwrap());
     world.request(
         runner,
-        RunnerCommand::Hello { version: "0.1.0".to_owned(), can: Abilities::NONE, endpoints, seen, instances },
+        RunnerCommand::Hello {
+            version: "0.1.0".to_owned(),
+            can: Abilities::NONE,
+            endpoints,
+            seen,
+            outside: crate::record::Outside::default(),
+            instances,
+        },
     )
 }
 
@@ -50,7 +57,15 @@ fn a_stream_that_tells_nothing_new_changes_nothing() {
     hello_at(&mut world, runner, &["192.0.2.1:51820"], Some("198.51.100.1:51820"), reported()).unwrap();
     let revision = world.state.revision();
     hello_at(&mut world, runner, &["192.0.2.1:51820"], Some("198.51.100.1:51820"), reported()).unwrap();
-    world.request(runner, RunnerCommand::Endpoints { endpoints: vec!["192.0.2.1:51820".parse().unwrap()] }).unwrap();
+    world
+        .request(
+            runner,
+            RunnerCommand::Endpoints {
+                endpoints: vec!["192.0.2.1:51820".parse().unwrap()],
+                outside: crate::record::Outside::default(),
+            },
+        )
+        .unwrap();
     assert_eq!(world.state.revision(), revision);
     hello_at(&mut world, runner, &["192.0.2.1:51820"], Some("198.51.100.2:51820"), reported()).unwrap();
     assert_eq!(world.state.revision(), revision.next(), "it has moved");
@@ -75,8 +90,14 @@ fn peers_are_shown_the_told_endpoints_and_the_seen_one_each_once() {
 fn peers_are_shown_what_an_agent_can_do_as_its_latest_stream_told() {
     let (mut world, runner) = world();
     let mut hello = |can| {
-        let hello =
-            RunnerCommand::Hello { version: "1".to_owned(), can, endpoints: vec![], seen: None, instances: vec![] };
+        let hello = RunnerCommand::Hello {
+            version: "1".to_owned(),
+            can,
+            endpoints: vec![],
+            seen: None,
+            outside: crate::record::Outside::default(),
+            instances: vec![],
+        };
         world.request(runner, hello).unwrap();
         world.view(runner).runner(runner).unwrap().can
     };
@@ -104,7 +125,9 @@ fn addresses_that_mean_another_machine_to_each_peer_are_left_out() {
     hello_at(&mut world, runner, &local, Some("198.51.100.1:51820"), vec![]).unwrap();
     assert_eq!(shown(&world), ["192.0.2.1:51820", "198.51.100.1:51820"]);
     let reported = local.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
-    world.request(runner, RunnerCommand::Endpoints { endpoints: reported }).unwrap();
+    world
+        .request(runner, RunnerCommand::Endpoints { endpoints: reported, outside: crate::record::Outside::default() })
+        .unwrap();
     assert_eq!(shown(&world), ["192.0.2.1:51820", "198.51.100.1:51820"]);
     hello_at(&mut world, runner, &[], Some("[fe80::1]:51820"), vec![]).unwrap();
     assert_eq!(shown(&world), [""; 0]);
@@ -142,6 +165,7 @@ fn endpoints_that_no_peer_could_use_are_refused() {
         can: Abilities::NONE,
         endpoints: vec![],
         seen: None,
+        outside: crate::record::Outside::default(),
         instances: vec![],
     };
     assert_eq!(
@@ -249,6 +273,7 @@ fn a_hello_costs_the_writer_the_same_in_a_small_mesh_and_in_a_large_one() {
                 can: Abilities::NONE,
                 endpoints: vec![],
                 seen: None,
+                outside: crate::record::Outside::default(),
                 instances: reported,
             },
         };

@@ -18,7 +18,8 @@ pub struct Audit {
     /// The actor.
     pub by: By,
     /// The action: `apply`, `delete`, `trust`, `token-create`, `token-revoke`, `node-remove`, `node-leave`,
-    /// `node-expire`, `node-drain`, `node-undrain`, `drain`, `undrain`, `switch`, `enrol`, `host`,
+    /// `node-expire`, `node-drain`, `node-undrain`, `drain`, `undrain`, `switch`, `relay-add`,
+    /// `relay-remove`, `relay-enrol`, `enrol`, `host`,
     /// `stream-taken-over` or `copy-refused`.
     pub action: String,
     /// The details, in words.

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
-use mesh_proto::{DeploymentId, InstanceId, RunnerId, ServiceId, TokenId, ids::ParseIdError};
+use mesh_proto::{DeploymentId, InstanceId, RelayId, RunnerId, ServiceId, TokenId, ids::ParseIdError};
 use serde::{Deserialize, Serialize};
 
 use super::Record;
@@ -19,6 +19,7 @@ pub enum Key {
     Instance(InstanceId),
     Freed(Ipv4Addr),
     Audit(u64),
+    Relay(RelayId),
 }
 
 impl fmt::Display for Key {
@@ -32,6 +33,7 @@ impl fmt::Display for Key {
             Self::Instance(id) => write!(f, "instance/{id}"),
             Self::Freed(address) => write!(f, "freed/{address}"),
             Self::Audit(number) => write!(f, "audit/{number}"),
+            Self::Relay(id) => write!(f, "relay/{id}"),
         }
     }
 }
@@ -57,6 +59,7 @@ impl FromStr for Key {
             "deployment" => rest.parse().map(Self::Deployment).map_err(id),
             "service" => rest.parse().map(Self::Service).map_err(id),
             "instance" => rest.parse().map(Self::Instance).map_err(id),
+            "relay" => rest.parse().map(Self::Relay).map_err(id),
             "freed" => rest.parse().map(Self::Freed).map_err(|_| error()),
             "audit" => rest.parse().map(Self::Audit).map_err(|_| error()),
             _ => Err(error()),

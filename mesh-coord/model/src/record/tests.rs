@@ -1,6 +1,12 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
-use mesh_proto::{Abilities, InstanceId, RunnerId, ServiceId, message::Switches, view::Network};
+use mesh_proto::{
+    Abilities, Ability, InstanceId, RelayId, RunnerId, ServiceId,
+    message::Switches,
+    relay::{Mapping, Nat, Relayed},
+    token::Fingerprint,
+    view::Network,
+};
 
 use super::*;
 
@@ -15,6 +21,7 @@ fn keys_are_read_back_as_written_and_nothing_else_is() {
         (Key::Instance(InstanceId(8)), "instance/i-8"),
         (Key::Freed(Ipv4Addr::new(100, 112, 0, 9)), "freed/100.112.0.9"),
         (Key::Audit(12), "audit/12"),
+        (Key::Relay(RelayId(4)), "relay/relay-4"),
     ] {
         assert_eq!((key.to_string().as_str(), text.parse()), (text, Ok(key)));
     }
@@ -49,6 +56,18 @@ fn the_form_on_disk_is_frozen() {
         drained: false,
         undrained: BTreeSet::new(),
         drained_apart: BTreeSet::new(),
+        outside: Outside::default(),
+    };
+    let relay = Relay {
+        id: RelayId(4),
+        name: "fra-1".parse().unwrap(),
+        relay: RelayKind::Turn,
+        udp: vec!["203.0.113.9:3478".parse().unwrap()],
+        tcp: vec![],
+        tls: vec![],
+        fingerprint: None,
+        added: UnixSeconds(5),
+        secret: SecretHandle(0xabcd),
     };
     let cases = [
         (
@@ -60,8 +79,47 @@ fn the_form_on_disk_is_frozen() {
             r#"{"kind":"runner","id":"r-1","name":"r1","provider":"aws","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","credential":"cs1uhCLEB/ttCYaQ8RMLfe1+wvf14dML2dUh8BU2N5M=","enrolled":5,"token":"t-2","scope":{"deployments":["d-3"]},"version":"0.1.0","endpoints":["[2001:db8::1]:51820"],"seen":null,"removed":null}"#,
         ),
         (
-            Record::Runner(Arc::new(Runner { can: Abilities::ALL, ..runner })),
+            Record::Runner(Arc::new(Runner { can: Abilities::NONE.with(Ability::Paths), ..runner.clone() })),
             r#"{"kind":"runner","id":"r-1","name":"r1","provider":"aws","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","credential":"cs1uhCLEB/ttCYaQ8RMLfe1+wvf14dML2dUh8BU2N5M=","enrolled":5,"token":"t-2","scope":{"deployments":["d-3"]},"version":"0.1.0","endpoints":["[2001:db8::1]:51820"],"seen":null,"removed":null,"can":["paths-1"]}"#,
+        ),
+        (
+            Record::Runner(Arc::new(Runner {
+                can: Abilities::ALL,
+                outside: Outside {
+                    reflexive: vec!["198.51.100.4:40000".parse().unwrap()],
+                    relayed: vec![Relayed { relay: RelayId(4), address: "203.0.113.9:50001".parse().unwrap() }],
+                    nat: Some(Nat { udp: true, mapping: Mapping::Same }),
+                },
+                ..runner
+            })),
+            r#"{"kind":"runner","id":"r-1","name":"r1","provider":"aws","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","credential":"cs1uhCLEB/ttCYaQ8RMLfe1+wvf14dML2dUh8BU2N5M=","enrolled":5,"token":"t-2","scope":{"deployments":["d-3"]},"version":"0.1.0","endpoints":["[2001:db8::1]:51820"],"seen":null,"removed":null,"can":["paths-1","relays-1"],"outside":{"reflexive":["198.51.100.4:40000"],"relayed":[{"relay":"relay-4","address":"203.0.113.9:50001"}],"nat":{"udp":true,"mapping":"same"}}}"#,
+        ),
+        (
+            Record::Relay(Arc::new(relay.clone())),
+            r#"{"kind":"relay","id":"relay-4","name":"fra-1","relay":"turn","udp":["203.0.113.9:3478"],"added":5,"secret":"000000000000abcd"}"#,
+        ),
+        (
+            Record::Relay(Arc::new(Relay {
+                relay: RelayKind::Own { credential: secret.clone(), version: "0.3.0".to_owned() },
+                tcp: vec!["[2001:db8::9]:3478".parse().unwrap()],
+                tls: vec!["relay.example.net:443".parse().unwrap()],
+                fingerprint: Some(Fingerprint([7; 32])),
+                ..relay
+            })),
+            r#"{"kind":"relay","id":"relay-4","name":"fra-1","relay":{"own":{"credential":"cs1uhCLEB/ttCYaQ8RMLfe1+wvf14dML2dUh8BU2N5M=","version":"0.3.0"}},"udp":["203.0.113.9:3478"],"tcp":["[2001:db8::9]:3478"],"tls":["relay.example.net:443"],"fingerprint":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc","added":5,"secret":"000000000000abcd"}"#,
+        ),
+        (
+            Record::Token(Arc::new(Token {
+                id: TokenId(3),
+                secret: secret.clone(),
+                created: UnixSeconds(1),
+                expires: UnixSeconds(2),
+                revoked: None,
+                purpose: Purpose::Relay { name: "fra-1".parse().unwrap(), used: true },
+                name: None,
+                team: None,
+            })),
+            r#"{"kind":"token","id":"t-3","secret":"cs1uhCLEB/ttCYaQ8RMLfe1+wvf14dML2dUh8BU2N5M=","created":1,"expires":2,"revoked":null,"purpose":{"relay":{"name":"fra-1","used":true}}}"#,
         ),
         (
             Record::Token(Arc::new(Token {

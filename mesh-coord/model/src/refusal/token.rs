@@ -44,15 +44,33 @@ pub enum TokenRefusal {
         /// How many seconds ago.
         ago: u64,
     },
-    /// An admin token in place of a join token.
-    #[error("the token {token} is an admin token: it enrols no runner")]
+    /// Another token in place of a join token.
+    #[error("the token {token} is {is}: it enrols no runner")]
     NotJoin {
         /// The token.
         token: TokenId,
+        /// What it is, in words.
+        is: &'static str,
     },
-    /// A join token in place of an admin token.
-    #[error("the token {token} is a join token: it gives no right to administer")]
+    /// Another token in place of an admin token.
+    #[error("the token {token} is {is}: it gives no right to administer")]
     NotAdmin {
+        /// The token.
+        token: TokenId,
+        /// What it is, in words.
+        is: &'static str,
+    },
+    /// Another token in place of a relay token.
+    #[error("the token {token} is {is}: it enrols no relay")]
+    NotRelay {
+        /// The token.
+        token: TokenId,
+        /// What it is, in words.
+        is: &'static str,
+    },
+    /// It has enrolled its relay.
+    #[error("the token {token} is used up: its relay has enrolled")]
+    RelayUsedUp {
         /// The token.
         token: TokenId,
     },
@@ -88,10 +106,13 @@ pub enum TokenRefusal {
 impl TokenRefusal {
     pub(crate) fn class(&self) -> Class {
         match self {
-            Self::Unknown | Self::Expired { .. } | Self::Early { .. } | Self::UsedUp { .. } | Self::Revoked { .. } => {
-                Class::Unauthorised
-            }
-            Self::NotJoin { .. } | Self::NotAdmin { .. } => Class::Forbidden,
+            Self::Unknown
+            | Self::Expired { .. }
+            | Self::Early { .. }
+            | Self::UsedUp { .. }
+            | Self::RelayUsedUp { .. }
+            | Self::Revoked { .. } => Class::Unauthorised,
+            Self::NotJoin { .. } | Self::NotAdmin { .. } | Self::NotRelay { .. } => Class::Forbidden,
             Self::NoToken { .. } => Class::NotFound,
             Self::Ttl { .. } | Self::Uses { .. } | Self::Name | Self::NoScope => Class::Invalid,
         }
@@ -112,6 +133,10 @@ impl TokenRefusal {
                 "make a join token with `mesh-coord token create --team T`, `--deployment D` or `--any`"
             }
             Self::NotAdmin { .. } => "make an admin token with `mesh-coord token create --admin`",
+            Self::NotRelay { .. } => "make a relay token with `mesh-coord token create --relay NAME`",
+            Self::RelayUsedUp { .. } => {
+                "if the answer was lost, `mesh-coord relay remove` it, and make another token with `token create --relay`"
+            }
             Self::NoToken { .. } => "`mesh-coord token list` shows them",
             Self::Ttl { .. } => "give another --ttl, as in `--ttl 1h`",
             Self::Uses { .. } => "give another --uses",

@@ -126,7 +126,7 @@ impl State {
                 Key::Service(id) => touched.extend(of_service(id)),
                 Key::Instance(id) => touched.extend(self.instances.get(&id).and_then(|i| of_service(i.service))),
                 Key::Runner(id) => touched.extend(self.instances_on(id).filter_map(|i| of_service(i.service))),
-                Key::Meta | Key::Token(_) | Key::Freed(_) | Key::Audit(_) => {}
+                Key::Meta | Key::Token(_) | Key::Freed(_) | Key::Audit(_) | Key::Relay(_) => {}
             }
         }
         touched
@@ -220,6 +220,9 @@ impl State {
                 index.rings.insert(&record);
                 self.audit.insert(record.number, record);
             }
+            Record::Relay(record) => {
+                self.relays.insert(record.id, record);
+            }
         }
     }
 
@@ -278,6 +281,9 @@ impl State {
                     index.rings.remove(&record);
                 }
             }
+            Key::Relay(id) => {
+                self.relays.remove(&id);
+            }
         }
     }
 }
@@ -310,8 +316,8 @@ fn shown_runner(runner: &Runner) -> view::Runner {
         endpoints,
         silent: runner.silent,
         can: runner.can,
-        reflexive: vec![],
-        relayed: vec![],
+        reflexive: runner.outside.reflexive.clone(),
+        relayed: runner.outside.relayed.clone(),
     }
 }
 

@@ -126,7 +126,7 @@ fn secrets_are_in_no_row() {
     world.run(&crate::Command::Enrol(enrolment(token, "r9"))).unwrap();
     let runner = world.state.runner_named("r9").unwrap().id;
     let endpoints = vec!["192.0.2.1:1".parse().unwrap()];
-    world.request(runner, RunnerCommand::Endpoints { endpoints }).unwrap();
+    world.request(runner, RunnerCommand::Endpoints { endpoints, outside: crate::record::Outside::default() }).unwrap();
     let text = serde_json::to_string(&(
         world.state.nodes(&ALL),
         world.state.tokens(&ALL, world.now),

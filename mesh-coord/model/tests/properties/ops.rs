@@ -4,12 +4,14 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use mesh_model::{
-    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Offload, Record, RunnerCommand, State, TrustChange,
+    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewRelay, NewToken, Offload, Record, RunnerCommand, State,
+    TrustChange,
     declare::{Declaration, Declared, Deployment, File, Pattern, Trust},
+    record::{Outside, SecretHandle},
 };
 use mesh_proto::{
-    Abilities, InstanceId, Label, Ports, PublicKey, RunnerId, Secret, ServiceName, ServicePath, TokenId, message::Held,
-    view::Ist,
+    Abilities, InstanceId, Label, Ports, PublicKey, RelayId, RunnerId, Secret, ServiceName, ServicePath, TokenId,
+    message::Held, relay::Relayed, view::Ist,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -27,6 +29,7 @@ pub(crate) struct Op {
 enum Kind {
     Admin(Option<Label>, AdminCommand),
     Token(Option<Label>, NewToken),
+    Relay(Option<Label>, Label),
     Enrol {
         token: u64,
         right: bool,
@@ -62,6 +65,17 @@ impl Op {
             Kind::Token(team, token) => {
                 Command::CreateToken { by: admin(team), token: token.clone(), secret: SECRET.hash() }
             }
+            Kind::Relay(team, name) => Command::AddRelay {
+                by: admin(team),
+                relay: NewRelay {
+                    name: name.clone(),
+                    udp: vec!["203.0.113.9:3478".parse().unwrap()],
+                    tcp: vec![],
+                    tls: vec![],
+                    fingerprint: None,
+                },
+                secret: SecretHandle(7),
+            },
             Kind::Enrol { token, right, proved, replace, name, key, credential } => Command::Enrol(Enrolment {
                 token: TokenId(*token),
                 secret: if *right { SECRET } else { Secret::from_bytes([2; 32]) },
@@ -96,6 +110,7 @@ impl Op {
                         can: Abilities::NONE,
                         endpoints: vec![([198, 51, 100, 7], 51820).into()],
                         seen: Some(endpoint),
+                        outside: Outside::default(),
                         instances,
                     },
                 }
@@ -231,8 +246,19 @@ fn kind() -> impl Strategy<Value = Kind> {
             .prop_map(|(service, client)| RunnerCommand::Attach { service, client }).boxed()),
         6 => runner((1..18u64).prop_map(|i| RunnerCommand::Detach { instance: InstanceId(i) }).boxed()),
         1 => runner((0..3u16).prop_map(|port| RunnerCommand::Endpoints {
-            endpoints: vec![([203, 0, 113, 9], port).into()]
+            endpoints: vec![([203, 0, 113, 9], port).into()],
+            outside: Outside::default(),
         }).boxed()),
+        1 => runner((0..3u16, 1..4u64).prop_map(|(port, relay)| RunnerCommand::Endpoints {
+            endpoints: vec![([203, 0, 113, 9], 1).into()],
+            outside: Outside {
+                reflexive: vec![([203, 0, 113, 9], port).into(), ([198, 51, 100, 1], port).into()],
+                relayed: vec![Relayed { relay: RelayId(relay), address: ([198, 51, 100, 3], 1 + port).into() }],
+                nat: None,
+            },
+        }).boxed()),
+        1 => (team_of_admin(), label(&RUNNERS)).prop_map(|(team, name)| Kind::Relay(team, name)),
+        1 => admin(label(&RUNNERS).prop_map(|name| AdminCommand::RemoveRelay { name }).boxed()),
         2 => runner((1..18u64).prop_map(|i| RunnerCommand::Drain { instance: InstanceId(i) }).boxed()),
         1 => runner((1..18u64).prop_map(|i| RunnerCommand::Undrain { instance: InstanceId(i) }).boxed()),
         1 => runner(Just(RunnerCommand::Leave).boxed()),

@@ -190,8 +190,8 @@ impl Reference {
                     endpoints,
                     silent: r.silent,
                     can: r.can,
-                    reflexive: vec![],
-                    relayed: vec![],
+                    reflexive: r.outside.reflexive.clone(),
+                    relayed: r.outside.relayed.clone(),
                 }
                 .into(),
             ));

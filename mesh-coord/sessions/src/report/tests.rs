@@ -1,3 +1,4 @@
+use mesh_model::record::Outside;
 use mesh_proto::{Abilities, InstanceId};
 
 use super::*;
@@ -8,6 +9,7 @@ fn hello() -> RunnerCommand {
         can: Abilities::NONE,
         endpoints: vec![],
         seen: None,
+        outside: Outside::default(),
         instances: vec![],
     }
 }
@@ -24,7 +26,7 @@ fn is_hello(command: Option<Command>) -> bool {
 fn the_first_message_is_stored_first_and_tried_again_after_a_failure() {
     let now = Instant::now();
     let mut report = Report::new(RunnerId(1), hello(), now);
-    report.endpoints(endpoints(1), now, || Some(now));
+    report.endpoints(endpoints(1), Outside::default(), now, || Some(now));
     assert!(is_hello(report.next()) && report.due() == Some(now));
     report.failed(now);
     assert!(is_hello(report.next()) && report.due() == Some(now + RETRY));
@@ -39,14 +41,14 @@ fn the_last_endpoints_are_stored_and_the_next_ones_a_second_later() {
     let now = Instant::now();
     let mut report = Report::new(RunnerId(1), hello(), now);
     report.stored(now);
-    report.endpoints(endpoints(1), now, || Some(now));
-    report.endpoints(endpoints(2), now, || panic!("one turn is enough"));
-    let Some(Command::Runner { what: RunnerCommand::Endpoints { endpoints: stored }, .. }) = report.next() else {
+    report.endpoints(endpoints(1), Outside::default(), now, || Some(now));
+    report.endpoints(endpoints(2), Outside::default(), now, || panic!("one turn is enough"));
+    let Some(Command::Runner { what: RunnerCommand::Endpoints { endpoints: stored, .. }, .. }) = report.next() else {
         panic!()
     };
     assert_eq!(stored, endpoints(2));
     report.stored(now);
-    report.endpoints(endpoints(3), now, || Some(now));
+    report.endpoints(endpoints(3), Outside::default(), now, || Some(now));
     assert_eq!(report.due(), Some(now + PACE));
 }
 

@@ -64,7 +64,32 @@ async fn what_is_not_our_database_is_refused_and_left_alone() {
     drop(SqliteStore::open(&path).await.unwrap());
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let error = SqliteStore::open(&path).await.unwrap_err();
-    assert_eq!(error, StoreError::Newer { found: 7, known: 1 });
+    assert_eq!(error, StoreError::Newer { found: 7, known: 2 });
+}
+
+/// The database of a coordinator of 0.1, which nothing before relays changes for older programs.
+#[tokio::test]
+async fn an_old_database_is_marked_as_newer_only_once_there_is_a_relay() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("db");
+    let old = concat!(env!("CARGO_MANIFEST_DIR"), "/../netns-tests/files/0.1/coordinator/mesh-coord.db");
+    fs::copy(old, &path).unwrap();
+    let format = || -> i64 {
+        Connection::open(&path).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    };
+    let store = SqliteStore::open(&path).await.unwrap();
+    let Loaded { revision, records } = store.load().await.unwrap();
+    let number = records.len();
+    let state = mesh_model::State::load(revision, records).unwrap();
+    assert!(state.active_runners().count() > 0 && state.relays().count() == 0);
+    let revision = store.commit(revision, vec![put(999)]).await.unwrap();
+    assert_eq!(format(), 1);
+    let relay = r#"{"kind":"relay","id":"relay-1","name":"fra-1","relay":"turn","udp":["203.0.113.9:3478"],"added":5,"secret":"000000000000abcd"}"#;
+    let relay = Change::Put(serde_json::from_str(relay).unwrap());
+    store.commit(revision, vec![relay]).await.unwrap();
+    drop(store);
+    assert_eq!(format(), 2);
+    assert_eq!(SqliteStore::open(&path).await.unwrap().load().await.unwrap().records.len(), number + 2);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use mesh_model::{Command, RunnerCommand};
+use mesh_model::{Command, RunnerCommand, record::Outside};
 use mesh_proto::{
     Revision, View,
     message::{Ask, Down, Refusal, Up},
@@ -98,10 +98,10 @@ impl Conversation<'_> {
             Up::Hello { .. } => Err(End::refused("a second hello")),
             Up::Applied { revision } => self.handle_applied(revision).await,
             Up::Resync => self.handle_resync().await,
-            Up::Endpoints { endpoints, .. } => {
+            Up::Endpoints { endpoints, reflexive, relayed, nat } => {
                 let now = Instant::now();
                 let turn = || self.limits.commands.take(1, now).ok().map(Instant::into_std);
-                self.report.endpoints(endpoints, now.into_std(), turn);
+                self.report.endpoints(endpoints, Outside { reflexive, relayed, nat }, now.into_std(), turn);
                 Ok(())
             }
             Up::Ask { request, ask } => self.handle_ask(request, ask).await,

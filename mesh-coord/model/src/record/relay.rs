@@ -1,0 +1,116 @@
+//! Relays, and what runners tell of their way to the outside.
+
+use std::{fmt, net::SocketAddr, str::FromStr};
+
+use mesh_proto::{
+    Label, RelayId, SecretHash,
+    relay::{Nat, Place, Relayed},
+    token::Fingerprint,
+};
+use serde::{Deserialize, Serialize};
+
+use super::is_default;
+use crate::UnixSeconds;
+
+/// A relay. Its secret is in a file of the coordinator's, and in no database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relay {
+    /// Its identifier.
+    pub id: RelayId,
+    /// Its name, unique at any time.
+    pub name: Label,
+    /// What it is.
+    pub relay: RelayKind,
+    /// Where it takes datagrams.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub udp: Vec<Place>,
+    /// Where it takes TCP connections.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tcp: Vec<Place>,
+    /// Where it takes TLS connections.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: Vec<Place>,
+    /// The fingerprint of its TLS key.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fingerprint: Option<Fingerprint>,
+    /// When it was added.
+    pub added: UnixSeconds,
+    /// Where its secret is.
+    pub secret: SecretHandle,
+}
+
+/// What a relay is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RelayKind {
+    /// A process of mesh: `mesh-coord relay`.
+    Own {
+        /// The hash of its credential's secret.
+        credential: SecretHash,
+        /// Its version, from its last hello; empty before the first.
+        version: String,
+    },
+    /// Another TURN server (RFC 8656).
+    Turn,
+}
+
+/// Finds a relay's secret in the coordinator's file. It is random, so an earlier database never finds the secret of
+/// another relay.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct SecretHandle(pub u64);
+
+impl fmt::Display for SecretHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for SecretHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that is no handle.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected 16 hexadecimal digits")]
+pub struct ParseHandleError;
+
+impl FromStr for SecretHandle {
+    type Err = ParseHandleError;
+
+    fn from_str(text: &str) -> Result<Self, ParseHandleError> {
+        let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u64::from_str_radix(text, 16).ok().filter(|_| digits);
+        number.map(Self).ok_or(ParseHandleError)
+    }
+}
+
+impl From<SecretHandle> for String {
+    fn from(handle: SecretHandle) -> Self {
+        handle.to_string()
+    }
+}
+
+impl TryFrom<String> for SecretHandle {
+    type Error = ParseHandleError;
+
+    fn try_from(text: String) -> Result<Self, ParseHandleError> {
+        text.parse()
+    }
+}
+
+/// What a runner tells of its addresses outside.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outside {
+    /// Its addresses as relays see them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reflexive: Vec<SocketAddr>,
+    /// Its addresses at relays.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub relayed: Vec<Relayed>,
+    /// What is between it and the outside.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub nat: Option<Nat>,
+}
