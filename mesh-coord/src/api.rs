@@ -5,7 +5,11 @@ mod fill;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use mesh_model::{Offload, Outcome, TrustChange, UnixSeconds, outcome::BothWays, record::Verdict};
-use mesh_proto::{DeploymentId, InstanceId, Label, Revision, RunnerId, ServiceName, ServicePath, TokenId, relay::Nat};
+use mesh_proto::{
+    DeploymentId, InstanceId, Label, RelayId, Revision, RunnerId, ServiceName, ServicePath, TokenId,
+    relay::{Nat, Place},
+    token::Fingerprint,
+};
 use serde::{Deserialize, Serialize};
 
 /// The version of all these shapes.
@@ -101,6 +105,64 @@ pub(crate) enum NodeState {
     Silent,
     /// Removed for good.
     Removed,
+}
+
+/// A TURN server to add, with its secret.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct NewRelay {
+    #[serde(flatten)]
+    pub(crate) relay: mesh_model::NewRelay,
+    /// The text of its secret.
+    pub(crate) secret: String,
+}
+
+/// The relays.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Relays {
+    pub(crate) version: u32,
+    pub(crate) relays: Vec<Relay>,
+}
+
+/// A relay.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Relay {
+    pub(crate) id: RelayId,
+    pub(crate) name: Label,
+    pub(crate) kind: RelayWord,
+    pub(crate) state: RelayState,
+    pub(crate) udp: Vec<Place>,
+    pub(crate) tcp: Vec<Place>,
+    pub(crate) tls: Vec<Place>,
+    /// The fingerprint of its TLS key.
+    pub(crate) fingerprint: Option<Fingerprint>,
+    /// How many runners have an address there, as they have told.
+    pub(crate) nodes: usize,
+    /// An own relay's version; null for another.
+    pub(crate) agent: Option<String>,
+}
+
+/// What a relay is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RelayWord {
+    /// `mesh-coord relay`.
+    Own,
+    /// Another TURN server.
+    Turn,
+}
+
+/// How a relay stands, as far as the coordinator knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RelayState {
+    /// An own one that is connected.
+    Online,
+    /// An own one that is not. It relays all the same, if it runs.
+    Silent,
+    /// Another TURN server, which has no connection to the coordinator.
+    Added,
+    /// Its secret is missing, so no runner uses it.
+    NoSecret,
 }
 
 /// The deployments.

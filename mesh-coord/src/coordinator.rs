@@ -16,11 +16,12 @@ use tokio::{
     task::JoinHandle,
     time::Instant,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     clock::{Clock, Clocks, SystemClocks},
     random,
+    relay_secrets::{self, RelaySecrets},
     store::{Loaded, Store, StoreError},
     tenant::Tenant,
 };
@@ -30,10 +31,12 @@ mod fair;
 mod keyring;
 mod links;
 mod queue;
+mod relays;
 mod writer;
 
 pub(crate) use self::core::Core;
 pub(crate) use links::Line;
+pub(crate) use relays::RelayLine;
 
 use fair::Lane;
 use keyring::Keyring;
@@ -107,6 +110,8 @@ pub(crate) struct Coordinator {
     pub(crate) clock: Arc<Clock>,
     /// Checks secrets without the writer.
     pub(crate) keyring: Arc<Keyring>,
+    /// The secrets of the relays.
+    pub(crate) relay_secrets: Arc<RelaySecrets>,
     /// The range of overlay addresses.
     pub(crate) range: Range,
 }
@@ -145,6 +150,7 @@ impl Coordinator {
             _alive: alive,
             clock: Arc::new(Clock::new(core.state.running(), clocks)),
             keyring: Arc::default(),
+            relay_secrets: Arc::default(),
             range: core.state.network().range,
         };
         coordinator.keyring.load(&core.state);
@@ -158,6 +164,25 @@ impl Coordinator {
             trouble: None,
         };
         Ok((coordinator, tokio::spawn(writer.run(gone))))
+    }
+
+    /// The same with the secrets of a file. Told are relays whose secret is not in it, as after a restore of the database
+    /// alone.
+    ///
+    /// # Errors
+    /// If the coordinator is ending.
+    pub(crate) async fn with_secrets(self, secrets: RelaySecrets) -> Result<Self, Failure> {
+        let this = Self { relay_secrets: Arc::new(secrets), ..self };
+        let relays = this.visit(|core| core.state.relays().cloned().collect::<Vec<_>>()).await?;
+        for relay in relays.iter().filter(|relay| this.relay_secrets.get(relay.secret).is_none()) {
+            warn!(
+                relay = %relay.name,
+                "the secret of this relay is not in {}, so no runner uses it: restore that file with the database, or \
+                 `mesh-coord relay remove` the relay and add it again",
+                relay_secrets::FILE
+            );
+        }
+        Ok(this)
     }
 
     /// A handle on the account of `tenant`, or of the operator.

@@ -12,11 +12,13 @@ mod http;
 mod places;
 mod random;
 mod rate;
+mod relay_secrets;
 mod store;
 mod tenant;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod trial;
 mod watch;
 
 fn main() -> ExitCode {

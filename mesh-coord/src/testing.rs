@@ -193,7 +193,15 @@ impl World {
         let mut request = format!("wss://{}/v1/stream", self.url.authority()).into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {credential}").parse().unwrap());
         let (socket, _) = client_async(request, stream).await?;
-        Ok(Agent { socket, view: None, switches: vec![], asked: 0, process: None, refused: false })
+        Ok(Agent {
+            socket,
+            view: None,
+            switches: vec![],
+            asked: 0,
+            process: None,
+            refused: false,
+            can: Abilities::NONE,
+        })
     }
 
     /// A runner's agent with its first view.
@@ -266,6 +274,8 @@ pub(crate) struct Agent {
     pub(crate) process: Option<u64>,
     /// Whether it reports that it was refused as a copy.
     pub(crate) refused: bool,
+    /// What it says that it can do.
+    pub(crate) can: Abilities,
 }
 
 impl Agent {
@@ -289,7 +299,7 @@ impl Agent {
             instances,
             process,
             refused,
-            can: Abilities::NONE,
+            can: self.can,
             reflexive: vec![],
             relayed: vec![],
             nat: None,

@@ -44,6 +44,7 @@ pub use command::{
 pub use outcome::{Decision, Outcome};
 pub use record::{Change, Key, Record};
 pub use refusal::{Class, Refusal};
+pub use relay::credential_until;
 pub use state::{LoadError, State};
 pub use time::{Now, RunningSeconds, UnixSeconds};
 pub use words::{Candidates, nearest};

@@ -171,6 +171,17 @@ fn places_in_words(relay: &Relay) -> String {
     [of("udp", &relay.udp), of("tcp", &relay.tcp), of("tls", &relay.tls)].concat().join(", ")
 }
 
+/// Until when a runner's credentials for relays are good that it gets now: for at most [`limits::RELAY_CREDENTIAL`]
+/// seconds and at least half of it. It is the same for half of that time, so that a new stream changes nothing; runners
+/// change theirs at different times.
+#[must_use]
+pub const fn credential_until(runner: RunnerId, now: UnixSeconds) -> UnixSeconds {
+    const HALF: u64 = limits::RELAY_CREDENTIAL / 2;
+    let offset = runner.0.wrapping_mul(7919) % HALF;
+    let begun = now.0.saturating_add(offset) / HALF;
+    UnixSeconds(begun.saturating_add(2).saturating_mul(HALF).saturating_sub(offset))
+}
+
 impl State {
     /// The relays, by identifier.
     pub fn relays(&self) -> impl Iterator<Item = &Arc<Relay>> {

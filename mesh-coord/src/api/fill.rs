@@ -3,14 +3,15 @@
 use mesh_model::{
     Admin, Outcome, UnixSeconds,
     declare::Trust as Entry,
-    record::{self, TrustSource},
-    tables::{InstanceRow, RunnerRow},
+    record::{self, RelayKind, SecretHandle, TrustSource},
+    tables::{InstanceRow, RelayRow, RunnerRow},
 };
 use mesh_proto::{Label, Ports, ServicePath, view::InstanceState};
 
 use super::{
-    Audit, AuditEntry, Deployment, Deployments, Instance, Instances, Node, NodeState, Nodes, Reachable, RelayedAt,
-    Service, ServiceInstance, Services, Token, Tokens, Trust, TrustEntry, TrustPage, VERSION,
+    Audit, AuditEntry, Deployment, Deployments, Instance, Instances, Node, NodeState, Nodes, Reachable, Relay,
+    RelayState, RelayWord, RelayedAt, Relays, Service, ServiceInstance, Services, Token, Tokens, Trust, TrustEntry,
+    TrustPage, VERSION,
 };
 use crate::coordinator::{Core, Failure};
 
@@ -44,6 +45,41 @@ fn node(core: &Core, row: RunnerRow, now: UnixSeconds) -> Node {
         reflexive: row.reflexive,
         relayed: row.relayed.into_iter().map(|(relay, address)| RelayedAt { relay, address }).collect(),
         nat: row.nat,
+    }
+}
+
+impl Relays {
+    /// The relays; `has` says whether a secret is there.
+    ///
+    /// # Errors
+    /// If the administrator is limited to a team.
+    pub(crate) fn of(core: &Core, reader: &Admin, has: impl Fn(SecretHandle) -> bool) -> Result<Self, Failure> {
+        let entry = |RelayRow { relay, runners }: RelayRow| {
+            let (kind, agent) = match &relay.relay {
+                RelayKind::Own { version, .. } => (RelayWord::Own, Some(version.clone())),
+                RelayKind::Turn => (RelayWord::Turn, None),
+            };
+            let state = match kind {
+                _ if !has(relay.secret) => RelayState::NoSecret,
+                RelayWord::Turn => RelayState::Added,
+                RelayWord::Own if core.relays.is_connected(relay.id) => RelayState::Online,
+                RelayWord::Own => RelayState::Silent,
+            };
+            Relay {
+                id: relay.id,
+                name: relay.name.clone(),
+                kind,
+                state,
+                udp: relay.udp.clone(),
+                tcp: relay.tcp.clone(),
+                tls: relay.tls.clone(),
+                fingerprint: relay.fingerprint,
+                nodes: runners,
+                agent,
+            }
+        };
+        let rows = core.state.relay_rows(reader)?;
+        Ok(Self { version: VERSION, relays: rows.into_iter().map(entry).collect() })
     }
 }
 

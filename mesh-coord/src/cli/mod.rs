@@ -15,6 +15,7 @@ mod manual;
 mod node;
 mod numbers;
 mod output;
+mod relays;
 mod serve;
 mod switch;
 mod time;
@@ -46,6 +47,11 @@ enum Command {
     Trust(trust::Trust),
     /// List the runners
     Nodes(Listing),
+    /// List the relays
+    Relays(Listing),
+    /// Add and remove relays, by which runners reach each other that can't do so directly
+    #[command(subcommand)]
+    Relay(relays::Managed),
     /// List the deployments
     Deployments(Listing),
     /// List the services with their instances
@@ -147,6 +153,8 @@ fn run(command: Command) -> Result<()> {
             Command::Delete(args) => delete::run(args).await,
             Command::Trust(args) => trust::run(args).await,
             Command::Nodes(args) => list::nodes(args).await,
+            Command::Relays(args) => relays::list(args).await,
+            Command::Relay(args) => relays::run(args).await,
             Command::Deployments(args) => list::deployments(args).await,
             Command::Services(args) => list::services(args).await,
             Command::Instances(args) => list::instances(args).await,
@@ -223,6 +231,13 @@ mod tests {
             "mesh-coord trust api --app shop --wait --timeout 30s --json",
             "mesh-coord trust --app shop --wait",
             "mesh-coord switch udp-gso off",
+            "mesh-coord relays --json",
+            "mesh-coord token create --relay fra-1 --ttl 1d",
+            "mesh-coord relay add fra-1 --turn 203.0.113.9:3478 --secret @/s",
+            "mesh-coord relay add fra-1 --turn h:3478 --tcp h:3478 --turns h:443 --secret @/s --fingerprint AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE --json",
+            "mesh-coord relay remove fra-1 --url https://h:7443",
+            "mesh-coord relay coturn fra-1",
+            "mesh-coord relay coturn fra-1 --address 203.0.113.9 --address 2001:db8::9",
             "mesh-coord switch tun-gso on --node r1 --json",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
@@ -243,6 +258,8 @@ mod tests {
             ("mesh-coord token create --any --ttl soon", &["`soon`", "1h"]),
             ("mesh-coord token create --any --uses many", &["`many`", "1 to 100000"]),
             ("mesh-coord drain 7", &["i-7"]),
+            ("mesh-coord relay add a --turn h --secret @/s", &["`h`", "203.0.113.9:3478"]),
+            ("mesh-coord relay add a --turn h:1 --secret s", &["@/etc/mesh/fra-1"]),
             ("mesh-coord token revoke 1", &["t-7"]),
         ] {
             let error = Cli::try_parse_from(line.split_whitespace()).unwrap_err().to_string();
@@ -295,6 +312,14 @@ mod tests {
             "mesh-coord trust api --app shop --timeout 3s",
             "mesh-coord trust api --app shop --wait --timeout soon",
             "mesh-coord switch udp-gso",
+            "mesh-coord token create --relay fra-1 --any",
+            "mesh-coord token create --relay fra-1 --team a",
+            "mesh-coord token create --relay fra-1 --uses 2",
+            "mesh-coord relay add fra-1 --secret @/s",
+            "mesh-coord relay add fra-1 --turn h:3478",
+            "mesh-coord relay add fra-1 --turn h:3478 --secret north",
+            "mesh-coord relay add fra-1 --turn h --secret @/s",
+            "mesh-coord relay add fra-1 --turn h:1 --turns h:443 --secret @/s",
             "mesh-coord switch gso off",
             "mesh-coord switch udp-gro maybe",
             "mesh-coord drain r1",

@@ -28,6 +28,7 @@ use crate::{
         server::{listen, listen_unix, raise_descriptors, serve, serve_unix},
     },
     random,
+    relay_secrets::RelaySecrets,
     store::SqliteStore,
     tls::Identity,
     watch,
@@ -67,6 +68,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let data = DataDirectory::open(&args.data.unwrap_or_else(data::default_directory))?;
     let identity = Identity::open(&data, args.names)?;
     let enrol_key = enrol_key(&data)?;
+    let relay_secrets = RelaySecrets::open(&data)?;
     let database = data.file(data::DATABASE);
     let store = SqliteStore::open(&database)
         .await
@@ -84,6 +86,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     };
     let choice = Choice { range: args.range, mtu: args.mtu };
     let (coordinator, writer) = Coordinator::start(store, choice).await?;
+    let coordinator = coordinator.with_secrets(relay_secrets).await?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
     // Makes a log or file that has reached its limit (setrlimit(2)) an ordinary error.

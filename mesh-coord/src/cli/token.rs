@@ -29,7 +29,7 @@ pub(super) enum Token {
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("scope").args(["teams", "deployments", "any"]).multiple(false))]
-#[command(group = ArgGroup::new("purpose").args(["teams", "deployments", "any", "admin"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("purpose").args(["teams", "deployments", "any", "admin", "relay"]).required(true).multiple(true))]
 pub(super) struct Create {
     /// The runners may host these teams' deployments; with --admin: the token is valid for this team only
     #[arg(long = "team", value_name = "TEAM", num_args = 1.., value_delimiter = ',')]
@@ -43,6 +43,9 @@ pub(super) struct Create {
     /// A token for remote administration, with --url
     #[arg(long, conflicts_with_all = ["deployments", "any", "uses"])]
     admin: bool,
+    /// To run one relay with this name, with `mesh-coord relay`
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["teams", "deployments", "any", "admin", "uses", "ephemeral"])]
+    relay: Option<Label>,
     /// How long it is valid: 90s, 30m, 1h, 7d
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = time::parse)]
     ttl: Duration,
@@ -87,7 +90,10 @@ pub(super) async fn run(command: Token) -> Result<()> {
 
 async fn create(args: Create) -> Result<()> {
     let uses = args.uses;
-    let purpose = if args.admin {
+    let is_join = !args.admin && args.relay.is_none();
+    let purpose = if let Some(name) = args.relay {
+        NewPurpose::Relay { name }
+    } else if args.admin {
         let mut teams = args.teams.into_iter();
         let team = teams.next();
         if teams.next().is_some() {
@@ -110,7 +116,7 @@ async fn create(args: Create) -> Result<()> {
         return print_json(&made);
     }
     print(&made.token)?;
-    if !args.admin {
+    if is_join {
         note(&join_line(&made, args.reach.url()));
     }
     Ok(())

@@ -10,7 +10,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::links::{Line, Links};
+use super::{
+    links::{Line, Links},
+    relays::RelayLinks,
+};
 use crate::rate::Limits;
 
 /// How many waits are kept before those of gone callers are looked for.
@@ -25,6 +28,8 @@ pub(crate) struct Core {
     pub(crate) sessions: Sessions,
     /// The channels to the streams.
     pub(crate) links: Links,
+    /// The channels of relays' news.
+    pub(crate) relays: RelayLinks,
     /// The rate limits.
     pub(crate) limits: Limits,
     /// Where to send the results of waits.
@@ -35,14 +40,14 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(state: State, sessions: Sessions) -> Self {
-        let (links, limits) = (Links::default(), Limits::default());
-        Self { state, sessions, links, limits, waiting: HashMap::new(), sweep_at: WAITS }
+        let (links, limits, relays) = (Links::default(), Limits::default(), RelayLinks::default());
+        Self { state, sessions, links, relays, limits, waiting: HashMap::new(), sweep_at: WAITS }
     }
 
     /// Opens a stream; `None` if the runner was removed.
     pub(crate) fn open(&mut self, runner: RunnerId, peer: Peer, have: Option<Have>) -> Option<(Opened, Line)> {
         let opened = self.sessions.open(&self.state, runner, peer, have)?;
-        let line = self.links.open(opened.stream, opened.switches);
+        let line = self.links.open(opened.stream, opened.switches, self.relays.subscribe());
         Some((opened, line))
     }
 
@@ -100,6 +105,7 @@ impl Core {
     /// Absorbs a commit.
     pub(super) fn absorb(&mut self, changes: &[Change], revision: Revision) {
         self.sessions.absorb(&mut self.state, changes, revision, now());
+        self.relays.absorb(changes);
         self.carry_out();
     }
 
@@ -107,6 +113,7 @@ impl Core {
     pub(super) fn reload(&mut self, state: State) {
         self.state = state;
         self.sessions.reloaded(&self.state);
+        self.relays.reloaded();
         self.carry_out();
     }
 

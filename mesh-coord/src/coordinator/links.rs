@@ -37,6 +37,8 @@ pub(crate) struct Line {
     pub(crate) outdated: watch::Receiver<()>,
     /// The runner's offloads.
     pub(crate) switches: watch::Receiver<Switches>,
+    /// Signals that a relay has come, gone or changed.
+    pub(crate) relays: watch::Receiver<()>,
     /// The number of the latest probe, which asks for any message from the agent.
     pub(crate) probe: watch::Receiver<u64>,
     /// The number of the latest probe that the agent has answered.
@@ -47,14 +49,14 @@ pub(crate) struct Line {
 
 impl Links {
     /// Links the writer to a new stream.
-    pub(crate) fn open(&mut self, stream: StreamId, switches: Switches) -> Line {
+    pub(crate) fn open(&mut self, stream: StreamId, switches: Switches, relays: watch::Receiver<()>) -> Line {
         let (outdated, hears_outdated) = watch::channel(());
         let (switches, hears_switches) = watch::channel(switches);
         let (probe, probed) = watch::channel(0);
         let (answers, answered) = watch::channel(0);
         self.streams.insert(stream.runner, Link { number: stream.number, outdated, switches, probe, answered });
         let heard = Arc::clone(self.heard.entry(stream.runner).or_default());
-        Line { outdated: hears_outdated, switches: hears_switches, probe: probed, answered: answers, heard }
+        Line { outdated: hears_outdated, switches: hears_switches, relays, probe: probed, answered: answers, heard }
     }
 
     /// Probes the agent of this stream. It has answered once the received number reaches the returned one; the

@@ -8,16 +8,22 @@ use axum::{
     routing::{get, post},
 };
 use mesh_link::Url;
-use mesh_model::{Admin, AdminCommand, Command, NewPurpose, Outcome, TrustChange, UnixSeconds, Via, record::By};
+use mesh_model::{Admin, AdminCommand, Command, NewPurpose, Outcome, TrustChange, UnixSeconds};
 use mesh_proto::{
     Label,
     token::{Token, TokenKind},
 };
 use serde::Serialize;
 use tokio::time::Instant;
-use tracing::{info, warn};
 
-use super::{Api, auth::Administrator, body::Body, failure::Refused};
+use super::{
+    Api,
+    auth::Administrator,
+    body::Body,
+    failure::Refused,
+    noted::{note, take_turn},
+    relays,
+};
 use crate::{
     api::{Audit, Deployments, Done, Instances, NewToken, Nodes, Services, Tokens, TrustAndWait, TrustPage, VERSION},
     coordinator::{self, Coordinator, Core, Failure},
@@ -41,6 +47,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/services", get(services))
         .route("/instances", get(instances))
         .route("/tokens", get(tokens).post(create_token))
+        .route("/relays", get(relays::list).post(relays::add))
         .route("/audit", get(audit))
         .route("/trust/{deployment}", get(trust))
 }
@@ -52,7 +59,14 @@ async fn command(
     Body(what, _loan): Body<AdminCommand, COMMAND_KIB>,
 ) -> Answer<Done> {
     take_turn(&coordinator, &by).await?;
+    let secret = match &what {
+        AdminCommand::RemoveRelay { name } => relays::handle_of(&coordinator, name.clone()).await?,
+        _ => None,
+    };
     let done = carry_out(&coordinator, by, what).await?;
+    if let Some(secret) = secret {
+        coordinator.relay_secrets.forget(secret);
+    }
     Ok(Json(Done { revision: done.revision, outcome: done.outcome }))
 }
 
@@ -88,34 +102,6 @@ async fn carry_out(coordinator: &Coordinator, by: Admin, what: AdminCommand) -> 
     let result = coordinator.submit(Command::Admin { by: by.clone(), what }).await;
     note(coordinator, by, name, &result).await;
     result
-}
-
-/// Logs the result of a command. A success is in the audit already; a refusal is added to it here.
-async fn note(coordinator: &Coordinator, by: Admin, what: &str, result: &Result<coordinator::Done, Failure>) {
-    log(By::from(by.via), what, result);
-    if let Err(Failure::Refused(refusal)) = result {
-        let command = Command::Refused { by, action: what.to_owned(), detail: refusal.to_string() };
-        if let Err(failure) = coordinator.submit(command).await {
-            warn!(%failure, "a refusal could not be noted in the audit");
-        }
-    }
-}
-
-/// Tokens are rate-limited, as runners are; the operator is not.
-async fn take_turn(coordinator: &Coordinator, by: &Admin) -> Result<(), Refused> {
-    if let Via::Token(id) = by.via {
-        let limiter = coordinator.visit(move |core| core.limits.token(id)).await?;
-        limiter.turn(1).await?;
-    }
-    Ok(())
-}
-
-fn log(by: By, what: &str, result: &Result<coordinator::Done, Failure>) {
-    match result {
-        Ok(done) => info!(%by, what, result = "done", revision = %done.revision, "command"),
-        Err(Failure::Refused(refusal)) => info!(%by, what, result = "refused", why = %refusal, "command"),
-        Err(failure) => warn!(%by, what, result = "failed", why = %failure, "command"),
-    }
 }
 
 const fn name(command: &AdminCommand) -> &'static str {

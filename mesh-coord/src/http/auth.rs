@@ -28,7 +28,7 @@ pub(super) struct AuthenticRunner {
 }
 
 impl Origin {
-    fn of(parts: &Parts) -> Result<Self, Refused> {
+    pub(super) fn of(parts: &Parts) -> Result<Self, Refused> {
         parts.extensions.get().copied().ok_or_else(|| {
             Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "a request from nowhere", "this is a bug: please report it")
         })
@@ -107,12 +107,12 @@ fn prove(parts: &Parts, tenant: &Tenant) -> Result<(), Refused> {
     parts.extensions.get::<Place>().map_or(Ok(()), |place| Ok(place.prove(tenant)?))
 }
 
-fn unknown(refusal: mesh_model::Refusal) -> Refused {
+pub(super) fn unknown(refusal: mesh_model::Refusal) -> Refused {
     refusal.into()
 }
 
 /// The bearer token of a request (RFC 6750 §2.1).
-fn bearer<'a>(headers: &'a HeaderMap, what: &str) -> Result<&'a str, Refused> {
+pub(super) fn bearer<'a>(headers: &'a HeaderMap, what: &str) -> Result<&'a str, Refused> {
     let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     value
         .and_then(|value| value.split_once(' '))
@@ -121,6 +121,6 @@ fn bearer<'a>(headers: &'a HeaderMap, what: &str) -> Result<&'a str, Refused> {
         .ok_or_else(|| unauthorised(format!("this needs {what} as `Authorization: Bearer`")))
 }
 
-fn unauthorised(error: impl ToString) -> Refused {
+pub(super) fn unauthorised(error: impl ToString) -> Refused {
     Refused::new(StatusCode::UNAUTHORIZED, error.to_string(), "copy it whole, from where it was made")
 }

@@ -22,6 +22,8 @@ mod body;
 mod enrol;
 mod failure;
 mod limit;
+mod noted;
+mod relays;
 pub(crate) mod server;
 mod stream;
 
@@ -80,9 +82,11 @@ impl Api {
         Router::new()
             .route("/v1/info", get(enrol::info))
             .route("/v1/enrol", post(enrol::enrol))
+            .route("/v1/relay/enrol", post(relays::enrol))
             .nest("/v1/admin", admin::routes())
             .layer(middleware::from_fn(in_time))
             .route("/v1/stream", get(stream::stream))
+            .route("/v1/relay/stream", get(relays::stream))
             .route("/v1/admin/trust-and-wait/{deployment}", post(admin::trust_and_wait))
             .fallback(nothing_there)
             .method_not_allowed_fallback(another_method)

@@ -3,6 +3,7 @@
 
 mod asks;
 mod newcomer;
+pub(crate) mod relay;
 mod report;
 pub(crate) mod silence;
 pub(crate) mod stream;

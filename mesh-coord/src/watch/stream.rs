@@ -1,6 +1,7 @@
 //! A runner's stream: views and answers go to the agent, confirmations and questions come from it.
 
 mod conversation;
+mod relays;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -14,7 +15,7 @@ use futures_util::{
 };
 use mesh_model::{RunnerCommand, record::Outside};
 use mesh_proto::{
-    RunnerId,
+    Abilities, RunnerId,
     message::{Cause, Down, Have, PROTOCOL, Up},
 };
 use mesh_sessions::{Peer, Report, Sent};
@@ -106,6 +107,7 @@ struct Hello {
     peer: Peer,
     /// Whether the agent reports that it was refused as a copy.
     refused: bool,
+    can: Abilities,
     report: Report,
 }
 
@@ -113,7 +115,7 @@ enum Never {}
 
 impl Stream {
     async fn run(&mut self) -> Result<Never, End> {
-        let Hello { have, peer, refused, mut report } = self.hello().await?;
+        let Hello { have, peer, refused, can, mut report } = self.hello().await?;
         let (runner, coordinator) = (self.runner, self.coordinator.clone());
         let limits = coordinator
             .visit(move |core| core.state.is_active(runner).then(|| core.limits.runner(runner)))
@@ -135,7 +137,9 @@ impl Stream {
         let (id, mut sent) = (opened.stream, Sent::default());
         let asks = FuturesUnordered::new();
         let (limits, sent_last, heard) = (&limits, &mut sent, Instant::now());
-        let conversation = Conversation { io: self, id, line, report, limits, sent: sent_last, asks, heard };
+        let relays = relays::Told::default();
+        let conversation =
+            Conversation { io: self, id, line, report, limits, can, relays, sent: sent_last, asks, heard };
         let Err(end) = conversation.run(opened, peer).await;
         let _ = coordinator.visit(move |core| core.close(id, sent.into_view())).await;
         Err(end)
@@ -195,7 +199,7 @@ impl Stream {
         let outside = Outside { reflexive, relayed, nat };
         let hello = RunnerCommand::Hello { version, can, endpoints, seen, outside, instances };
         let report = Report::new(self.runner, hello, Instant::now().into_std());
-        Ok(Hello { have, peer: Peer { process, from: self.from }, refused, report })
+        Ok(Hello { have, peer: Peer { process, from: self.from }, refused, can, report })
     }
 
     async fn send(&mut self, message: &Down) -> Result<(), End> {

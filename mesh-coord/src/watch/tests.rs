@@ -1,6 +1,7 @@
 mod confirm;
 mod copies;
 mod load;
+mod relays;
 
 use mesh_model::{AdminCommand, NewPurpose, Offload};
 use mesh_proto::{

@@ -33,6 +33,7 @@ mod nat;
 mod operators;
 mod proxy;
 mod refusals;
+mod relay_add;
 mod relays;
 mod replicas;
 mod replicas_out;

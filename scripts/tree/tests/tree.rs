@@ -32,7 +32,7 @@ const COORDINATOR: Floors<'_> = &[
     &["http"],
     &["api", "watch"],
     &["coordinator"],
-    &["clock", "data", "places", "random", "rate", "store", "tenant", "tls"],
+    &["clock", "data", "places", "random", "rate", "relay_secrets", "store", "tenant", "tls", "trial"],
 ];
 
 /// The floors of the agent: ways in, the agent, its hands, the ground.

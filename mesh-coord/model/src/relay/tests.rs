@@ -1,12 +1,12 @@
 use mesh_proto::{
-    Abilities, RelayId, Secret,
+    Abilities, RelayId, RunnerId, Secret,
     relay::{Mapping, Nat, Relayed, wire::RelayPublic},
     token::{Fingerprint, RelayLogin},
 };
 
 use crate::{
     Admin, AdminCommand, Command, NewPurpose, NewRelay, NewToken, Outcome, Refusal, RelayEnrolment, RunnerCommand,
-    UnixSeconds, limits,
+    UnixSeconds, credential_until, limits,
     record::{Outside, RelayKind, SecretHandle},
     testing::{SECRET, World, label, refused, whole},
 };
@@ -200,7 +200,7 @@ fn what_a_runner_tells_of_its_addresses_outside_is_shown_as_far_as_it_can_be() {
     assert_eq!((row.reflexive, row.nat), (good.0, told.nat));
     assert_eq!(row.relayed, [(label("north"), "203.0.113.9:50001".parse().unwrap())]);
     let revision = world.state.revision();
-    world.request(runner, RunnerCommand::Endpoints { endpoints: endpoints.clone(), outside: told.clone() }).unwrap();
+    world.request(runner, RunnerCommand::Endpoints { endpoints: endpoints.clone(), outside: told }).unwrap();
     assert_eq!(world.state.revision(), revision, "nothing new changes nothing");
 
     let many = Outside { reflexive: addresses(&["198.51.100.4:1"; 9]), ..Outside::default() };
@@ -234,4 +234,24 @@ fn a_removed_runner_is_revoked_until_its_last_credential_has_expired() {
     let until = at.plus(limits::RELAY_CREDENTIAL);
     assert_eq!(world.state.revoked(at), [(first, until), (second, until)].into());
     assert!(world.state.revoked(until).is_empty());
+}
+
+#[test]
+fn credentials_are_good_for_seven_days_at_most_and_renewed_at_half() {
+    const HALF: u64 = 7 * 86_400 / 2;
+    for runner in [1, 2, 77, u64::MAX].map(RunnerId) {
+        let first = credential_until(runner, UnixSeconds(1_900_000_000));
+        let mut changes = 0;
+        let mut last = first;
+        for hour in 0..24 * 35 {
+            let now = UnixSeconds(1_900_000_000 + hour * 3600);
+            let until = credential_until(runner, now);
+            assert!((HALF..=2 * HALF).contains(&until.since(now)), "{runner} {hour}");
+            changes += usize::from(std::mem::replace(&mut last, until) != until);
+        }
+        assert_eq!(changes, 10, "twice a week");
+    }
+    let at = |runner| credential_until(RunnerId(runner), UnixSeconds(1_900_000_000));
+    assert!(at(1) != at(2), "not all at once");
+    assert_eq!(credential_until(RunnerId(1), UnixSeconds(u64::MAX)), UnixSeconds(u64::MAX - 7919));
 }

@@ -5,14 +5,14 @@ use std::sync::{Arc, atomic::Ordering};
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use mesh_model::{Command, RunnerCommand, record::Outside};
 use mesh_proto::{
-    Revision, View,
+    Abilities, Ability, Revision, View,
     message::{Ask, Down, Refusal, Up},
 };
 use mesh_sessions::{News, Opened, Peer, Report, Sent, StreamId};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 use tracing::debug;
 
-use super::{End, HEARTBEAT, Never, SILENCE, Stream};
+use super::{End, HEARTBEAT, Never, SILENCE, Stream, relays::Told};
 use crate::{
     coordinator::{Failure, Line},
     rate::RunnerLimits,
@@ -29,6 +29,8 @@ pub(super) struct Conversation<'a> {
     pub(super) line: Line,
     pub(super) report: Report,
     pub(super) limits: &'a RunnerLimits,
+    pub(super) can: Abilities,
+    pub(super) relays: Told,
     /// The last view that was sent, which outlives the conversation.
     pub(super) sent: &'a mut Sent,
     pub(super) asks: FuturesUnordered<BoxFuture<'static, Down>>,
@@ -48,6 +50,7 @@ impl Conversation<'_> {
         *self.sent = Sent::new(opened.continued);
         self.send_news(opened.view).await?;
         self.io.send(&Down::Switches(opened.switches)).await?;
+        self.send_relays().await?;
         self.serve().await
     }
 
@@ -69,6 +72,7 @@ impl Conversation<'_> {
                     let on = *self.line.switches.borrow_and_update();
                     self.io.send(&Down::Switches(on)).await?;
                 }
+                Ok(()) = self.line.relays.changed() => self.send_relays().await?,
                 Ok(()) = self.line.probe.changed() => self.io.send(&Down::Ping).await?,
                 message = self.io.receive() => {
                     // The end of the connection is no answer.
@@ -87,9 +91,21 @@ impl Conversation<'_> {
                         return Err(End::lost("the agent is silent"));
                     }
                     self.io.send(&Down::Ping).await?;
+                    if self.relays.is_due(&self.io.coordinator, self.io.runner) {
+                        self.send_relays().await?;
+                    }
                 }
             }
         }
+    }
+
+    /// Tells an agent that uses relays which there are now.
+    async fn send_relays(&mut self) -> Result<(), End> {
+        if !self.can.has(Ability::Relays) {
+            return Ok(());
+        }
+        let message = self.relays.all(&self.io.coordinator, self.io.runner).await?;
+        self.io.send(&message).await
     }
 
     async fn handle(&mut self, message: Up) -> Result<(), End> {
