@@ -9,6 +9,7 @@ mod known;
 mod learned;
 mod leave;
 mod log;
+mod netcheck;
 mod paths;
 mod pins;
 mod probe;
@@ -40,7 +41,7 @@ pub(crate) use settings::{Flags, Settings};
 
 use crate::{
     attach::Staging,
-    control::Control,
+    control::{Control, Outside},
     dataplane::{self, Dataplane},
     instances::Instances,
     state::StateDir,
@@ -65,6 +66,7 @@ struct Agent {
     broken: paths::Broken,
     names: known::Names,
     relays: relays::Names,
+    outside: watch::Receiver<Outside>,
 }
 
 /// The purpose of an agent's run.

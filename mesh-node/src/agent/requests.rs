@@ -71,6 +71,7 @@ impl Agent {
             Request::Names { service } => value(&self.names(service).await?),
             Request::Status => value(&self.status().await),
             Request::Denied => value(&self.denied().await),
+            Request::Netcheck => value(&self.netcheck().await),
             Request::Log => value(&self.log()),
             Request::Why { caller, callee, port, probe } => {
                 value(&self.why(Question { caller, callee, port }, probe).await?)

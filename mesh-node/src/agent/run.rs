@@ -151,6 +151,7 @@ async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Resu
         broken: paths::Broken::default(),
         names,
         relays,
+        outside: outside.clone(),
     });
     let calls = local::serve(state)?;
     notify::ready();

@@ -13,6 +13,7 @@ mod hosts;
 mod join;
 mod leave;
 mod manual;
+mod netcheck;
 mod output;
 mod run;
 mod setup;
@@ -80,6 +81,8 @@ enum Command {
     Hosts(hosts::Hosts),
     /// Show this runner, its peers, its instances and dropped packets
     Status(status::Status),
+    /// Show what is between this runner and the others: UDP, NATs and relays
+    Netcheck(netcheck::Netcheck),
     /// Show the most recently refused connections
     Denied(denied::Denied),
     /// Set up a container runtime or systemd to start containers or units as instances of the service that they name (Docker:
@@ -185,6 +188,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Env(env) => env.run(&context),
         Command::Hosts(hosts) => hosts.run(&context),
         Command::Status(status) => status.run(&context),
+        Command::Netcheck(netcheck) => netcheck.run(&context),
         Command::Denied(denied) => denied.run(&context),
         Command::Cni(cni) => Ok(cni.run()),
         Command::Setup(setup) => setup.run(&context),

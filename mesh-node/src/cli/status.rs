@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     Context, attach,
-    output::{Failure, Ink},
+    output::{Failure, Ink, Output},
 };
 use crate::local::{self, Request};
 
@@ -73,18 +73,8 @@ fn render(context: &Context, status: &local::Status) -> String {
             .table(["PEER", "PROVIDER", "PATH", "ROUND TRIP", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"], rows);
     }
     if !status.relays.is_empty() {
-        let rows = status.relays.iter().map(|relay| {
-            let dash = || "-".to_owned();
-            let state = match (&relay.error, relay.relayed) {
-                (Some(error), _) => error.clone(),
-                (None, Some(relayed)) => relayed.to_string(),
-                (None, None) => dash(),
-            };
-            let rtt = relay.rtt_ms.map_or_else(dash, |rtt| rtt.to_string());
-            [relay.name.clone(), relay.transport.clone(), rtt, state]
-        });
         text.push('\n');
-        text += &output.table(["RELAY", "TRANSPORT", "ROUND TRIP", "ADDRESS THERE"], rows);
+        text += &relays(output, &status.relays);
     }
     if !status.instances.is_empty() {
         text.push('\n');
@@ -118,6 +108,21 @@ fn render(context: &Context, status: &local::Status) -> String {
         text += &format!("\nno instances yet: {next}\n");
     }
     text
+}
+
+/// A table of relays.
+pub(super) fn relays(output: &Output, relays: &[local::Relay]) -> String {
+    let rows = relays.iter().map(|relay| {
+        let dash = || "-".to_owned();
+        let state = match (&relay.error, relay.relayed) {
+            (Some(error), _) => error.clone(),
+            (None, Some(relayed)) => relayed.to_string(),
+            (None, None) => dash(),
+        };
+        let rtt = relay.rtt_ms.map_or_else(dash, |rtt| rtt.to_string());
+        [relay.name.clone(), relay.transport.clone(), rtt, state]
+    });
+    output.table(["RELAY", "TRANSPORT", "ROUND TRIP", "ADDRESS THERE"], rows)
 }
 
 /// The state of a path without an answered handshake.

@@ -34,6 +34,7 @@ fn the_documented_commands_are_understood() {
         "hosts shop/db",
         "status --json --state /s",
         "denied",
+        "netcheck --json",
         "bugreport --output - --json",
         "why api/web shop/db 5432",
         "hook createRuntime --state /s",

@@ -81,6 +81,8 @@ pub(crate) enum Request {
     Status,
     /// Answer: [`super::Denied`].
     Denied,
+    /// Answer: [`super::Netcheck`].
+    Netcheck,
     /// The end of the log, for a bug report. Answer: [`super::Log`].
     Log,
     /// Answer: [`super::Why`].

@@ -52,6 +52,20 @@ fn a_command_does_not_get_the_secrets_of_its_caller() {
 }
 
 #[test]
+fn netcheck_says_what_is_known_and_what_is_not() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let check = aws.json(&["netcheck"]);
+        assert_eq!((&check["mapping"], &check["relays"]), (&"unknown".into(), &Value::Array(vec![])), "{check:#}");
+        assert!(check["addresses"].as_array().is_some_and(|addresses| !addresses.is_empty()), "{check:#}");
+        let table = aws.command(&["netcheck"]).done().stdout;
+        assert!(table.contains("this runner knows no relay"), "{table}");
+    });
+}
+
+#[test]
 fn a_name_reorders_no_row_of_either_program() {
     // The first control shows the rest of its line from right to left, the second does so until the end of the paragraph.
     const NAME: &str = "d\u{202e}b\u{2067}";

@@ -26,6 +26,7 @@ pub(super) fn collect(state: &StateDir, agent: &Client<'_>) -> Vec<Part> {
     let part = |name, about, content| Part { name, about, content };
     vec![
         part("status.json", "the agent's state, with peers, paths, instances and counters", status(agent)),
+        part("netcheck.json", "what is between this runner and the others", netcheck(agent)),
         part("denied.json", "refused connections: the callees and reasons, no addresses", denied(agent)),
         part("log.txt", "the end of the agent's log, without overlay addresses", log(agent)),
         part("config.toml", "the agent's configuration, without credentials of a proxy", config(state)),
@@ -55,6 +56,10 @@ fn status(agent: &Client<'_>) -> Result<String, String> {
     let mut status: Value = ask(agent, &Request::Status)?;
     without_user(&mut status);
     pretty(&status)
+}
+
+fn netcheck(agent: &Client<'_>) -> Result<String, String> {
+    pretty(&ask::<Value>(agent, &Request::Netcheck)?)
 }
 
 /// A coordinator's URL may hold a user and a password.

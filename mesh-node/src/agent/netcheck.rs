@@ -1,0 +1,103 @@
+//! What stands between this runner and the others, for `netcheck`.
+
+use mesh_proto::{Range, relay::Mapping};
+
+use super::Agent;
+use crate::{
+    attach,
+    control::Outside,
+    dataplane::Report,
+    local::{self, VERSION},
+};
+
+impl Agent {
+    pub(super) async fn netcheck(&self) -> local::Netcheck {
+        let report = self.dataplane.report().await;
+        let Outside { reflexive, nat, .. } = self.outside.borrow().clone();
+        let relays: Vec<local::Relay> = report.iter().flat_map(|report| self.relays.shown(&report.relays)).collect();
+        let udp = nat.map_or_else(|| report.as_ref().is_some_and(has_direct_path), |nat| nat.udp);
+        let facts = Facts { udp, asked: nat.is_some(), mapping: nat.map_or(Mapping::Unknown, |nat| nat.mapping) };
+        let mut warnings = warnings(&facts, &relays);
+        let range = self.control.view().map_or(Range::DEFAULT, |view| view.network.range);
+        if let Ok(Ok(Some(clash))) = tokio::task::spawn_blocking(move || attach::clash(range)).await {
+            warnings.push(format!("the mesh's range {range} clashes with this machine's routes: {clash}"));
+        }
+        local::Netcheck {
+            version: VERSION,
+            udp: facts.udp,
+            mapping: facts.mapping,
+            addresses: self.endpoints.borrow().clone(),
+            reflexive,
+            relays,
+            warnings,
+        }
+    }
+}
+
+/// Whether a runner has answered by UDP, without a relay.
+fn has_direct_path(report: &Report) -> bool {
+    report.engine.peers.iter().any(|peer| peer.endpoint.is_some())
+}
+
+/// What was found out.
+struct Facts {
+    udp: bool,
+    /// Whether a relay was asked.
+    asked: bool,
+    mapping: Mapping,
+}
+
+fn warnings(facts: &Facts, relays: &[local::Relay]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if relays.is_empty() {
+        warnings.push(
+            "this runner knows no relay: of two runners one has to be reachable by UDP (`mesh-coord relays` lists them)"
+                .to_owned(),
+        );
+    } else if facts.asked && !facts.udp {
+        warnings.push(
+            "no relay answers by UDP: a firewall between this machine and the internet drops it, so everything goes by a relay over \
+             TCP; let UDP out to have direct paths"
+                .to_owned(),
+        );
+    }
+    if facts.mapping == Mapping::Varies {
+        warnings.push(
+            "a NAT gives this machine another port for each destination: runners behind most other NATs are reached by a relay \
+             only; a forwarded port helps (`join --endpoint`)"
+                .to_owned(),
+        );
+    }
+    let broken = relays.iter().filter_map(|relay| Some(format!("relay {}: {}", relay.name, relay.error.as_ref()?)));
+    warnings.extend(broken);
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relay(error: Option<&str>) -> local::Relay {
+        local::Relay {
+            name: "fra-1".into(),
+            transport: "udp".into(),
+            address: None,
+            relayed: None,
+            reflexive: None,
+            rtt_ms: None,
+            error: error.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_said_and_nothing_else() {
+        let said = |udp, mapping, relays: &[local::Relay]| {
+            warnings(&Facts { udp, asked: !relays.is_empty(), mapping }, relays).join("\n")
+        };
+        assert_eq!(said(true, Mapping::Same, &[relay(None)]), "");
+        assert!(said(true, Mapping::Unknown, &[]).contains("knows no relay"));
+        assert!(said(false, Mapping::Unknown, &[relay(Some("no answer by UDP"))]).contains("drops it"));
+        assert!(said(true, Mapping::Varies, &[relay(None)]).contains("another port for each destination"));
+        assert_eq!(said(true, Mapping::None, &[relay(Some("it is full"))]), "relay fra-1: it is full");
+    }
+}
