@@ -11,6 +11,7 @@ mod leave;
 mod log;
 mod netcheck;
 mod paths;
+mod ping;
 mod pins;
 mod probe;
 mod relays;

@@ -71,6 +71,7 @@ impl Agent {
             Request::Names { service } => value(&self.names(service).await?),
             Request::Status => value(&self.status().await),
             Request::Denied => value(&self.denied().await),
+            Request::Ping { target } => value(&self.ping(&target).await?),
             Request::Netcheck => value(&self.netcheck().await),
             Request::Log => value(&self.log()),
             Request::Why { caller, callee, port, probe } => {
@@ -179,7 +180,8 @@ async fn hosts_file(
     }
 }
 
-fn find(view: &View, path: &ServicePath) -> Option<mesh_proto::ServiceId> {
+/// The service with this path.
+pub(super) fn find(view: &View, path: &ServicePath) -> Option<mesh_proto::ServiceId> {
     let deployment = view.deployments().find(|deployment| deployment.name == path.deployment)?;
     let service = view.services().find(|s| s.deployment == deployment.id && s.name == path.service)?;
     Some(service.id)

@@ -15,6 +15,7 @@ mod leave;
 mod manual;
 mod netcheck;
 mod output;
+mod ping;
 mod run;
 mod setup;
 mod status;
@@ -81,6 +82,8 @@ enum Command {
     Hosts(hosts::Hosts),
     /// Show this runner, its peers, its instances and dropped packets
     Status(status::Status),
+    /// Show how another runner is reached, and how long that takes
+    Ping(ping::Ping),
     /// Show what is between this runner and the others: UDP, NATs and relays
     Netcheck(netcheck::Netcheck),
     /// Show the most recently refused connections
@@ -188,6 +191,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Env(env) => env.run(&context),
         Command::Hosts(hosts) => hosts.run(&context),
         Command::Status(status) => status.run(&context),
+        Command::Ping(ping) => ping.run(&context),
         Command::Netcheck(netcheck) => netcheck.run(&context),
         Command::Denied(denied) => denied.run(&context),
         Command::Cni(cni) => Ok(cni.run()),

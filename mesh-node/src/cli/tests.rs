@@ -35,6 +35,8 @@ fn the_documented_commands_are_understood() {
         "status --json --state /s",
         "denied",
         "netcheck --json",
+        "ping b -c 1 --json",
+        "ping shop/db",
         "bugreport --output - --json",
         "why api/web shop/db 5432",
         "hook createRuntime --state /s",

@@ -19,6 +19,7 @@ use super::{
     counters::{Counter, Counters},
     event::DataEvent,
     gso::Gso,
+    pings::{Pings, Pong},
     report::Traffic,
 };
 
@@ -37,6 +38,7 @@ pub(super) struct Io {
     scratch: Box<[u8]>,
     /// The relays, at which datagrams from some addresses are from other runners.
     pub(super) relays: Relays,
+    pub(super) pings: Pings,
     /// The socket's count of messages that it had no room for, at the last look.
     overflow: u32,
 }
@@ -59,6 +61,7 @@ impl Io {
             events,
             tuns: HashMap::new(),
             gone: Vec::new(),
+            pings: Pings::default(),
             scratch: vec![0; TUN_BUFFER].into(),
             relays,
             overflow: 0,
@@ -207,8 +210,7 @@ impl Sink for Io {
             Event::Unreachable { runner } => self.notify(DataEvent::Unreachable(runner)),
             Event::Reachable { runner } => self.notify(DataEvent::Reachable(runner)),
             Event::NeedRelay { relay, .. } => self.relays.need(relay, Instant::now()),
-            // No ping is asked for.
-            Event::Ping { .. } => {}
+            Event::Ping { ticket, path, rtt, mtu, .. } => self.pings.answer(ticket, Pong { path, rtt, mtu }),
         }
     }
 }

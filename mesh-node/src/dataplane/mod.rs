@@ -6,6 +6,7 @@ mod gso;
 mod io;
 #[cfg(test)]
 pub(crate) mod lab;
+mod pings;
 mod relay;
 mod report;
 mod share;
@@ -36,6 +37,7 @@ use tokio::sync::{
 
 pub(crate) use self::{
     event::{DataEvent, RelayNews},
+    pings::Pong,
     report::{Report, Traffic},
 };
 use self::{
@@ -173,6 +175,13 @@ impl Dataplane {
     /// Names the addresses at which other runners may reach this one without a relay.
     pub(crate) fn set_own_addresses(&self, addresses: Vec<SocketAddr>) {
         self.ask(Command::OwnAddresses(addresses));
+    }
+
+    /// Asks a runner for an answer by the path that data takes. `None` if the thread has ended, or too much is asked at once.
+    pub(crate) async fn ping(&self, runner: RunnerId) -> Option<Pong> {
+        let (to, answer) = oneshot::channel();
+        self.ask(Command::Ping(runner, to));
+        answer.await.ok()
     }
 
     /// The report. `None` if the thread has ended.

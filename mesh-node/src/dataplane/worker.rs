@@ -10,7 +10,7 @@ use std::{
 };
 
 use mesh_engine::{Datagrams, Engine, Map, Port, Switches, TUN_BUFFER, UDP_BUFFER};
-use mesh_proto::{InstanceId, RelayId, relay::Relayed};
+use mesh_proto::{InstanceId, RelayId, RunnerId, relay::Relayed};
 use mesh_udp::{Inbox, Message};
 use nix::sys::eventfd::EventFd;
 use tokio::sync::oneshot;
@@ -19,6 +19,7 @@ use super::{
     counters::Counter,
     event::DataEvent,
     io::{Io, Reading},
+    pings::Pong,
     relay,
     report::Report,
     share::Shares,
@@ -38,6 +39,7 @@ pub(super) enum Command {
     Moved,
     Relays(Vec<mesh_relay_client::Config>),
     OwnAddresses(Vec<SocketAddr>),
+    Ping(RunnerId, oneshot::Sender<Pong>),
     Report(oneshot::Sender<Report>),
 }
 
@@ -223,6 +225,10 @@ impl Worker {
             Command::Moved => self.engine.handle_address_change(),
             Command::Relays(relays) => self.io.relays.set(relays, Instant::now()),
             Command::OwnAddresses(addresses) => self.engine.handle_own_addresses(&addresses, Instant::now()),
+            Command::Ping(runner, to) => {
+                let ticket = self.io.pings.ask(to);
+                self.engine.handle_ping(runner, ticket, Instant::now(), &mut self.io);
+            }
             Command::Report(to) => {
                 self.io.count_relays();
                 let report = Report {

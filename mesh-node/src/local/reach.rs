@@ -1,11 +1,11 @@
-//! How this runner reaches the outside, in the agent's answers.
+//! How this runner reaches the outside and other runners, in the agent's answers.
 
 use std::net::SocketAddr;
 
-use mesh_proto::relay::Mapping;
+use mesh_proto::{Label, relay::Mapping};
 use serde::{Deserialize, Serialize};
 
-use super::Relay;
+use super::{Millis, Path, Relay};
 
 /// `netcheck`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +26,31 @@ pub(crate) struct Netcheck {
     pub(crate) warnings: Vec<String>,
 }
 
+/// `ping`: the answer to one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ping {
+    /// [`super::VERSION`].
+    pub(crate) version: u32,
+    /// The number of the ping, from 1.
+    pub(crate) seq: u32,
+    /// The runner that answered.
+    pub(crate) runner: Label,
+    /// How it was reached.
+    pub(crate) path: Path,
+    /// The relay's name.
+    pub(crate) relay: Option<String>,
+    /// The address that the ping went to; with a relay, that of the runner there.
+    pub(crate) endpoint: SocketAddr,
+    /// The round trip.
+    pub(crate) rtt_ms: Millis,
+    /// The longest packet in bytes that the path carries; absent until pings have found that out.
+    pub(crate) mtu: Option<u16>,
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -35,6 +58,25 @@ mod tests {
     fn frozen<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, shape: Value) {
         assert_eq!(serde_json::to_value(value).unwrap(), shape);
         assert_eq!(&serde_json::from_value::<T>(shape).unwrap(), value);
+    }
+
+    #[test]
+    fn ping_is_frozen() {
+        let ping = Ping {
+            version: 1,
+            seq: 3,
+            runner: "b".parse().unwrap(),
+            path: Path::Relay,
+            relay: Some("fra-1".into()),
+            endpoint: "203.0.113.7:50001".parse().unwrap(),
+            rtt_ms: Millis::from(Duration::from_micros(12_300)),
+            mtu: Some(1312),
+        };
+        frozen(
+            &ping,
+            json!({"version": 1, "seq": 3, "runner": "b", "path": "relay", "relay": "fra-1",
+                "endpoint": "203.0.113.7:50001", "rtt_ms": 12.3, "mtu": 1312}),
+        );
     }
 
     #[test]

@@ -81,6 +81,11 @@ pub(crate) enum Request {
     Status,
     /// Answer: [`super::Denied`].
     Denied,
+    /// Asks another runner for an answer. Answer: [`super::Ping`].
+    Ping {
+        /// The runner's name, or DEPLOYMENT/SERVICE.
+        target: String,
+    },
     /// Answer: [`super::Netcheck`].
     Netcheck,
     /// The end of the log, for a bug report. Answer: [`super::Log`].

@@ -66,6 +66,31 @@ fn netcheck_says_what_is_known_and_what_is_not() {
 }
 
 #[test]
+fn ping_says_how_a_runner_is_reached_and_why_it_is_not() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP]);
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let mut gcp = world.runner(&coordinator, "gcp", Stack::Dual);
+        let _instances = (aws.attach("shop/app"), gcp.attach("shop/db"));
+        for target in ["gcp", "shop/db"] {
+            let reply = aws.json(&["ping", target, "-c", "1"]);
+            assert_eq!((&reply["runner"], &reply["path"]), (&"gcp".into(), &"direct".into()), "{reply:#}");
+            assert!(reply["rtt_ms"].is_number() && reply["relay"].is_null() && reply["seq"] == 1, "{reply:#}");
+        }
+        let two = aws.command(&["ping", "gcp", "-c", "2"]).done().stdout;
+        assert!(two.lines().count() == 2 && two.contains("direct at "), "{two}");
+        aws.command(&["ping", "aws", "-c", "1"]).refused(&["is this runner"]);
+        aws.command(&["ping", "ovh", "-c", "1"]).refused(&["knows no runner `ovh`", "gcp"]);
+        aws.command(&["ping", "shop/nothing", "-c", "1"]).refused(&["shop/nothing"]);
+        aws.command(&["ping", "shop/app", "-c", "1"]).refused(&["on this runner only"]);
+        gcp.kill();
+        aws.command(&["ping", "gcp", "-c", "1"]).refused(&["gcp doesn't answer within 5 s"]);
+    });
+}
+
+#[test]
 fn a_name_reorders_no_row_of_either_program() {
     // The first control shows the rest of its line from right to left, the second does so until the end of the paragraph.
     const NAME: &str = "d\u{202e}b\u{2067}";
