@@ -67,12 +67,14 @@ const REFRESH: u16 = 0x004;
 const SEND: u16 = 0x016;
 const DATA_INDICATION: u16 = 0x017;
 const CREATE_PERMISSION: u16 = 0x008;
+const CHANNEL_BIND: u16 = 0x009;
 const SUCCESS: u16 = 0x100;
 
 /// Attributes (section 18).
 const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
 const ERROR_CODE: u16 = 0x0009;
+const CHANNEL_NUMBER: u16 = 0x000c;
 const LIFETIME: u16 = 0x000d;
 const PEER: u16 = 0x0012;
 const DATA: u16 = 0x0013;
@@ -145,6 +147,25 @@ impl Guest {
     /// The relay's refusal.
     pub fn refresh(&mut self) -> Result<(), Refusal> {
         self.ask(REFRESH, &[(LIFETIME, 600_u32.to_be_bytes().into())]).map(|_| ())
+    }
+
+    /// Binds a channel to a peer, for whole datagrams with four bytes before each.
+    ///
+    /// # Errors
+    /// The relay's refusal.
+    pub fn bind(&mut self, number: u16, peer: SocketAddr) -> Result<(), Refusal> {
+        let number = [&number.to_be_bytes()[..], &[0; 2]].concat();
+        self.ask(CHANNEL_BIND, &[(CHANNEL_NUMBER, number), (PEER, mask(peer))]).map(|_| ())
+    }
+
+    /// Its socket, connected to the relay.
+    ///
+    /// # Panics
+    /// If it doesn't go by UDP.
+    #[must_use]
+    pub fn socket(&self) -> &UdpSocket {
+        let Wire::Udp(socket) = &self.wire else { panic!("not by UDP") };
+        socket
     }
 
     /// Sends a datagram by the relay.

@@ -13,7 +13,12 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Namespace, netns::Network, process::Daemon, wait};
+use crate::{
+    Namespace,
+    netns::Network,
+    process::{Daemon, program},
+    wait,
+};
 
 /// The program that a relay is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub enum Turn {
     /// Debian's coturn, so closed that it is of use to those alone who have a credential, and to them only between
     /// themselves.
     Coturn,
+    /// `mesh-coord relay` with a secret from a file, without a coordinator.
+    Own,
 }
 
 /// A relay, for IPv4 and IPv6.
@@ -53,6 +60,7 @@ impl Relay {
         this.write("secret", SECRET);
         let mut this = match turn {
             Turn::Coturn => this.configured(),
+            Turn::Own => this.with_key(),
         };
         this.start();
         this
@@ -60,6 +68,15 @@ impl Relay {
 
     fn configured(self) -> Self {
         self.write("turnserver.conf", &self.configuration());
+        self
+    }
+
+    /// Its TLS key is where it keeps its own.
+    fn with_key(self) -> Self {
+        let data = self.directory.join("data");
+        fs::DirBuilder::new().mode(0o700).create(&data).expect("a new directory");
+        let key = fs::read_to_string(self.directory.join("key.pem")).expect("a key");
+        write_secret(&data.join("tls-key.pem"), &key);
         self
     }
 
@@ -94,6 +111,7 @@ impl Relay {
         assert!(self.daemon.is_none(), "the relay runs already");
         let command = match self.turn {
             Turn::Coturn => self.coturn(),
+            Turn::Own => self.own(),
         };
         let mut daemon = Daemon::start(command, &self.directory.join("log"));
         wait::until_true("the relay to answer", || {
@@ -107,6 +125,32 @@ impl Relay {
         let mut command = self.namespace.command("turnserver");
         command.arg("-c").arg(self.directory.join("turnserver.conf"));
         command
+    }
+
+    fn own(&self) -> Command {
+        let mut command = self.namespace.command(&program("MESH_COORD"));
+        let secret = format!("@{}", self.secret_file().display());
+        command.args([
+            "relay",
+            "--secret",
+            &secret,
+            "--listen",
+            &format!("[::]:{PLAIN}"),
+            "--tls",
+            &format!("[::]:{TLS}"),
+        ]);
+        command.args(["--public", &self.network.v4(2).to_string()]).arg("--data").arg(self.directory.join("data"));
+        command.env("NO_COLOR", "1");
+        command
+    }
+
+    /// Its process.
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the relay runs").pid()
     }
 
     /// Whether it says something to a request of STUN by UDP, and takes connections.

@@ -1,7 +1,7 @@
 //! A relay carries only between clients with credentials: nothing for strangers, and nothing to or from other addresses.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -112,4 +112,38 @@ fn is_closed(turn: Turn) {
 #[test]
 fn coturn_is_of_use_to_its_guests_alone() {
     isolated(|| is_closed(Turn::Coturn));
+}
+
+#[test]
+fn our_relay_carries_between_its_guests() {
+    isolated(|| carries_between_its_guests(Turn::Own));
+}
+
+#[test]
+fn our_relay_is_of_use_to_its_guests_alone() {
+    isolated(|| is_closed(Turn::Own));
+}
+
+/// What strangers send, with a connection for each and by datagrams, takes nothing from the guests.
+#[test]
+fn strangers_at_our_relay_take_nothing_from_its_guests() {
+    isolated(|| {
+        let lab = Lab::new(Turn::Own);
+        let ((mut one, at), (mut other, to)) = (lab.welcome('a', Carrier::Udp), lab.welcome('b', Carrier::Tls));
+        one.permit(to).expect("a permission");
+        other.permit(at).expect("a permission");
+        let connect = || TcpStream::connect(lab.relay.plain(false)).expect("a connection");
+        let _silent: Vec<TcpStream> = (0..200).map(|_| lab.machine.enter(connect)).collect();
+        let strange = lab.machine.enter(|| UdpSocket::bind("0.0.0.0:0")).expect("a port");
+        for number in 0..2000_u32 {
+            let kind = [0x40_u8, 0, 0, 0x16][number as usize % 4];
+            let datagram = [&[kind, 3, 0, 96][..], &[0x21, 0x12, 0xa4, 0x42], &[number as u8; 108]].concat();
+            strange.send_to(&datagram, lab.relay.plain(false)).expect("a datagram");
+        }
+        one.send(to, b"hello");
+        assert_eq!(other.receive(Duration::from_secs(5)), Some((at, b"hello".to_vec())));
+        other.send(at, b"and back");
+        assert_eq!(one.receive(Duration::from_secs(5)), Some((to, b"and back".to_vec())));
+        assert!(lab.guest('c', now() + 60, Carrier::Tls, false).allocate().is_ok(), "and there is room for another");
+    });
 }

@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     pub(crate) rounds: usize,
     /// How long a transfer takes.
     pub(crate) seconds: u64,
-    /// Which contenders, by name; `memory`, `hello` and `flood` count as such.
+    /// Which contenders, by name; `memory`, `hello`, `flood` and `relay` count as such.
     names: Vec<String>,
     /// The congestion control of every socket.
     pub(crate) cc: String,
@@ -28,6 +28,7 @@ pub(crate) struct Arguments {
 const MEMORY: &str = "memory";
 const HELLO: &str = "hello";
 const FLOOD: &str = "flood";
+const RELAY: &str = "relay";
 
 impl Arguments {
     pub(crate) fn given() -> Result<Self, String> {
@@ -83,6 +84,10 @@ impl Arguments {
         self.wants(FLOOD)
     }
 
+    pub(crate) fn wants_relays(&self) -> bool {
+        self.wants(RELAY)
+    }
+
     pub(crate) const fn transfer(&self) -> Duration {
         Duration::from_secs(self.seconds)
     }
@@ -98,7 +103,7 @@ fn number(word: &str, text: &str) -> Result<u64, String> {
 }
 
 fn names(text: &str) -> Result<Vec<String>, String> {
-    let known: Vec<&str> = ALWAYS.iter().chain(ON_REQUEST).chain(&[MEMORY, HELLO, FLOOD]).copied().collect();
+    let known: Vec<&str> = ALWAYS.iter().chain(ON_REQUEST).chain(&[MEMORY, HELLO, FLOOD, RELAY]).copied().collect();
     text.split(',')
         .map(|name| {
             let name = name.trim();

@@ -19,6 +19,7 @@ mod mesh;
 mod meter;
 mod pingpong;
 mod record;
+mod relays;
 mod rival;
 mod table;
 mod targets;
@@ -29,7 +30,7 @@ use mesh_netns_tests::{World, furnish};
 
 use crate::{
     arguments::Arguments, figures::Figures, flood::Floods, hello::Hello, machine::Machine, measure::Sample,
-    memory::Memory, record::Record,
+    memory::Memory, record::Record, relays::Relays,
 };
 
 fn main() -> ExitCode {
@@ -74,7 +75,9 @@ fn main() -> ExitCode {
     let memory = arguments.wants_memory().then(|| Memory::measure(&world));
     let hello = arguments.wants_hello().then(|| Hello::measure(&world));
     let floods = arguments.wants_floods().then(|| Floods::measure(&world, &arguments.cc, arguments.transfer()));
-    let record = Record { machine, arguments: &arguments, figures, memory, hello, floods, took: begun.elapsed() };
+    let relays = arguments.wants_relays().then(|| Relays::measure(&world, arguments.rounds, arguments.transfer()));
+    let record =
+        Record { machine, arguments: &arguments, figures, memory, hello, floods, relays, took: begun.elapsed() };
     print!("{}", table::text(&record));
     match record.write() {
         Ok(()) => ExitCode::SUCCESS,

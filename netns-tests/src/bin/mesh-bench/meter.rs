@@ -48,7 +48,7 @@ impl Meter {
 }
 
 /// All threads of a process, in user mode and in the kernel.
-fn process(pid: u32) -> f64 {
+pub(crate) fn process(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_else(|e| panic!("a daemon is gone: {e}"));
     // The name may have blanks and parentheses in it; utime and stime are fields 14 and 15, the state after it is 3.
     let rest = stat.rsplit(')').next().unwrap_or_default();

@@ -12,6 +12,7 @@ use crate::{
     hello::Hello,
     machine::Machine,
     memory::Memory,
+    relays::Relays,
     targets::{self, Result as Target},
 };
 
@@ -23,6 +24,7 @@ pub(crate) struct Record<'a> {
     pub(crate) memory: Option<Memory>,
     pub(crate) hello: Option<Hello>,
     pub(crate) floods: Option<Floods>,
+    pub(crate) relays: Option<Relays>,
     pub(crate) took: Duration,
 }
 
@@ -60,6 +62,7 @@ impl Record<'_> {
             "memory": self.memory.as_ref().map(Memory::json),
             "hello": self.hello.as_ref().map(Hello::json),
             "floods": self.floods.as_ref().map(Floods::json),
+            "relays": self.relays.as_ref().map(Relays::json),
             "targets": targets,
         })
     }

@@ -47,6 +47,9 @@ pub(crate) fn text(record: &Record<'_>) -> String {
     if let Some(floods) = &record.floods {
         text += &floods.text();
     }
+    if let Some(relays) = &record.relays {
+        text += &relays.text();
+    }
     let results = record.results();
     if !results.is_empty() {
         let _ = writeln!(text, "\n{:<46}{:<24}{:<18}aim", "", "ratio, median [range]", "bound");
