@@ -23,14 +23,23 @@ pub(crate) const SOCKET: &str = "admin.sock";
 pub(crate) const SYSTEM_SOCKET: &str = "/mesh-coord/admin.sock";
 const LOCK: &str = "lock";
 
-/// The default data directory: the system's for root, otherwise the user's own.
+/// The default data directory of a coordinator: the system's for root, otherwise the user's own.
 pub(crate) fn default_directory() -> PathBuf {
+    default_for("mesh-coord")
+}
+
+/// The same of a relay.
+pub(crate) fn default_relay_directory() -> PathBuf {
+    default_for("mesh-coord-relay")
+}
+
+fn default_for(program: &str) -> PathBuf {
     if geteuid().is_root() {
-        return PathBuf::from("/var/lib/mesh-coord");
+        return Path::new("/var/lib").join(program);
     }
     let variable = |name: &str| env::var_os(name).map(PathBuf::from);
-    directory::user_state(variable("XDG_STATE_HOME"), variable("HOME"), "mesh-coord")
-        .unwrap_or_else(|| PathBuf::from("./mesh-coord"))
+    directory::user_state(variable("XDG_STATE_HOME"), variable("HOME"), program)
+        .unwrap_or_else(|| Path::new(".").join(program))
 }
 
 /// The admin socket of a data directory.
@@ -129,7 +138,10 @@ impl DataDirectory {
     }
 
     /// Writes a file with mode 0600, completely or not at all.
-    fn write(&self, name: &str, contents: &[u8]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub(crate) fn write(&self, name: &str, contents: &[u8]) -> io::Result<()> {
         let new = self.file(&format!("{name}.new"));
         directory::write_new(&new, |file| file.write_all(contents))?;
         directory::put_in_place(&new, &self.file(name))

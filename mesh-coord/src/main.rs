@@ -12,6 +12,7 @@ mod http;
 mod places;
 mod random;
 mod rate;
+mod relay;
 mod relay_secrets;
 mod store;
 mod tenant;

@@ -15,6 +15,7 @@ mod manual;
 mod node;
 mod numbers;
 mod output;
+mod relay;
 mod relays;
 mod serve;
 mod switch;
@@ -49,9 +50,6 @@ enum Command {
     Nodes(Listing),
     /// List the relays
     Relays(Listing),
-    /// Add and remove relays, by which runners reach each other that can't do so directly
-    #[command(subcommand)]
-    Relay(relays::Managed),
     /// List the deployments
     Deployments(Listing),
     /// List the services with their instances
@@ -69,6 +67,8 @@ enum Command {
     Node(node::Node),
     /// Turn an offload off or on, on running agents and until it is turned back, in case a kernel corrupts packets
     Switch(switch::Switch),
+    /// Run a relay in the foreground, by which runners reach each other where no direct path is; or add and remove relays
+    Relay(relay::Relay),
     /// Print a completion script for a shell
     Completions(manual::Completions),
     /// Write the manual pages
@@ -154,7 +154,6 @@ fn run(command: Command) -> Result<()> {
             Command::Trust(args) => trust::run(args).await,
             Command::Nodes(args) => list::nodes(args).await,
             Command::Relays(args) => relays::list(args).await,
-            Command::Relay(args) => relays::run(args).await,
             Command::Deployments(args) => list::deployments(args).await,
             Command::Services(args) => list::services(args).await,
             Command::Instances(args) => list::instances(args).await,
@@ -163,6 +162,7 @@ fn run(command: Command) -> Result<()> {
             Command::Undrain(args) => node::undrain(args).await,
             Command::Node(args) => node::run(args).await,
             Command::Switch(args) => switch::run(args).await,
+            Command::Relay(args) => relay::run(args).await,
             Command::Completions(args) => manual::completions(&args),
             Command::Man(args) => manual::man(&args),
         }
@@ -230,6 +230,8 @@ mod tests {
             "mesh-coord trust --app shop --clear --wait",
             "mesh-coord trust api --app shop --wait --timeout 30s --json",
             "mesh-coord trust --app shop --wait",
+            "mesh-coord relay --secret @/s --listen [::]:3478 --tls [::]:443 --public 203.0.113.9 --public 2001:db8::9",
+            "mesh-coord relay https://h:7443 @token --public 203.0.113.9 --data /d --threads 2",
             "mesh-coord switch udp-gso off",
             "mesh-coord relays --json",
             "mesh-coord token create --relay fra-1 --ttl 1d",

@@ -153,7 +153,7 @@ fn enrol_key(data: &DataDirectory) -> Result<PrivateKey> {
 }
 
 /// Logs to standard error what an operator needs, or what $RUST_LOG says.
-fn start_log() {
+pub(super) fn start_log() {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     mesh_process::log::start(colour);
 }

@@ -229,6 +229,16 @@ impl Udp {
     }
 }
 
+/// Bounds the bytes that a TCP socket takes in before it has sent what it has (`TCP_NOTSENT_LOWAT`, tcp(7)): what is more
+/// waits where it can still be dropped. (It is here because system calls have few places.)
+///
+/// # Errors
+/// The error of setsockopt(2).
+pub fn limit_unsent(connection: impl AsFd, bytes: u32) -> io::Result<()> {
+    let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
+    Ok(set(&connection, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes)?)
+}
+
 impl AsFd for Udp {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -324,10 +334,11 @@ fn open(family: AddressFamily, sharing: Sharing) -> nix::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn set(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) -> nix::Result<()> {
+fn set(socket: &impl AsFd, level: c_int, option: c_int, value: c_int) -> nix::Result<()> {
     let length = size_of::<c_int>() as libc::socklen_t;
     // SAFETY: the option's value is an int, which outlives the call.
-    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length) };
+    let result =
+        unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, (&raw const value).cast(), length) };
     Errno::result(result).map(drop)
 }
 

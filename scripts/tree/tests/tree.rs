@@ -29,7 +29,7 @@ const CRATES: [&str; 15] = [
 /// The floors of the coordinator.
 const COORDINATOR: Floors<'_> = &[
     &["cli"],
-    &["http"],
+    &["http", "relay"],
     &["api", "watch"],
     &["coordinator"],
     &["clock", "data", "places", "random", "rate", "relay_secrets", "store", "tenant", "tls", "trial"],
