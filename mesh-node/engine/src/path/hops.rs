@@ -70,6 +70,21 @@ impl<'a> Around<'a> {
         listed.filter(move |at| able && is_usable(at.ip()) && !holds(&self.runner.endpoints, *at))
     }
 
+    /// Whether one of the runner's addresses may be that of a NAT in front of it, where a datagram that comes too early does
+    /// harm: the outside sees the runner there, and it has another address within.
+    pub(crate) fn is_outside(self, at: SocketAddr) -> bool {
+        let Runner { endpoints, reflexive, .. } = self.runner;
+        let is_within = |within: &SocketAddr| is_private(canonical(*within).ip());
+        !is_private(at.ip())
+            && reflexive.iter().any(|seen| canonical(*seen).ip() == at.ip())
+            && endpoints.iter().any(is_within)
+    }
+
+    /// Whether an address of the runner is one of its own, without a NAT in front.
+    pub(crate) fn is_listed(self, at: SocketAddr) -> bool {
+        holds(&self.runner.endpoints, at) && !self.is_outside(at)
+    }
+
     /// Whether this runner begins the meetings.
     pub(crate) fn leads(self) -> bool {
         self.site.runner.is_some_and(|own| own < self.runner.id)

@@ -74,10 +74,11 @@ impl Link {
         contact.others.iter_mut().for_each(|path| path.often = false);
         let used = contact.used.as_ref().and_then(|used| used.hop.direct());
         let can_be = |at: &SocketAddr| around.can_be(*at) && Some(*at) != used;
-        let near: Vec<SocketAddr> = tried(&around.runner.endpoints).filter(can_be).collect();
-        let outside = told.iter().copied().chain(around.reflexive()).filter(|at| !near.contains(at)).filter(can_be);
+        let (outside, near): (Vec<SocketAddr>, Vec<SocketAddr>) =
+            tried(&around.runner.endpoints).filter(can_be).partition(|at| around.is_outside(*at));
+        let others = told.iter().copied().chain(around.reflexive()).filter(|at| !near.contains(at)).filter(can_be);
         let mut often: Vec<SocketAddr> = vec![];
-        for at in outside {
+        for at in outside.into_iter().chain(others) {
             if often.len() < OFTEN && !often.contains(&at) {
                 often.push(at);
             }

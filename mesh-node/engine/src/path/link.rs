@@ -14,6 +14,9 @@ use crate::hop::{Hop, Way};
 /// No round trip takes longer.
 const LONGEST: Duration = Duration::from_secs(3);
 
+/// Many NATs forget whom nothing was sent to for 30 s.
+const FORGOTTEN: Duration = Duration::from_secs(30);
+
 /// How good the address is that a runner had last.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Standing {
@@ -44,9 +47,12 @@ impl Link {
         self.way().or_else(|| Some(self.endpoint?.into()))
     }
 
-    /// Whether the last address worked until it was last used.
-    pub(crate) fn is_remembered(&self) -> bool {
-        self.endpoint.is_some() && self.standing != Standing::Left
+    /// Whether the last address worked until it was last used, and no NAT in front of it has forgotten this runner since
+    /// it was heard there.
+    pub(crate) fn is_remembered(&self, around: Around<'_>, heard: Option<Instant>, now: Instant) -> bool {
+        let Some(at) = self.endpoint.filter(|_| self.standing != Standing::Left) else { return false };
+        let forgotten = heard.is_some_and(|heard| now.saturating_duration_since(heard) >= FORGOTTEN);
+        !forgotten || around.is_listed(at)
     }
 
     /// Whether more is known than the map.
@@ -269,7 +275,8 @@ impl Link {
         let claimed = self.claimed().and_then(|way| way.to.direct()).filter(|at| !holds(candidates, *at));
         let outside = around.reflexive().filter(move |at| everywhere && Some(*at) != claimed);
         let known = self.known().and_then(|way| way.to.direct());
-        claimed.into_iter().chain(tried(candidates)).chain(outside).filter(move |at| Some(*at) != known)
+        let listed = tried(candidates).filter(move |at| everywhere || !around.is_outside(*at));
+        claimed.into_iter().chain(listed).chain(outside).filter(move |at| Some(*at) != known)
     }
 
     /// All direct addresses.

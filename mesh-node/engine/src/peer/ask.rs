@@ -59,8 +59,10 @@ impl Peer {
     /// the used path works, or where the runner was seen last, that alone is asked at first.
     pub(crate) fn targets(&mut self, round: Round, site: &Site, now: Instant) -> Targets {
         let around = Around { site, runner: &self.runner };
-        let (known, relays) = (self.link.known(), self.link.relayed(around));
+        let relays = self.link.relayed(around);
         let has_relay = !relays.is_empty();
+        let trusted = !has_relay || self.link.is_up() || self.link.is_remembered(around, self.heard, now);
+        let known = self.link.known().filter(|way| trusted || way.to.is_relayed() || round != Round::First);
         let everywhere = around.is_able() && (!has_relay || round == Round::Again);
         let unproven: Vec<SocketAddr> =
             self.link.unproven(around, everywhere).filter(|at| around.can_be(*at)).collect();
@@ -70,7 +72,6 @@ impl Peer {
             Round::Timer => has_relay && self.link.is_up(),
             Round::Again | Round::Relays => false,
         };
-        let trusted = if has_relay { self.link.is_up() || self.link.is_remembered() } else { true };
         let alone = is_first && known.is_some() && trusted && !self.link.is_in_doubt() && !search.is_broken();
         let by_relay = known.is_some_and(|way| way.to.is_relayed());
         let mut ways: Vec<Way> = known.into_iter().filter(|_| round != Round::Relays).collect();
