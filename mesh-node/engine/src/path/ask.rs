@@ -14,17 +14,50 @@ const DECISION: Duration = Duration::from_secs(2);
 /// How often, and when, every path is asked.
 const ASKED: [Duration; 3] = [Duration::ZERO, Duration::from_millis(500), Duration::from_millis(1000)];
 
-/// The pings on a suspicious path, and how long the answer may take.
-const SUSPICIOUS: [Duration; 4] =
-    [Duration::ZERO, Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(350)];
-const SUSPENSE: Duration = Duration::from_millis(500);
+/// The pings on a suspicious path.
+const SUSPICIOUS: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(350),
+    Duration::from_millis(600),
+    Duration::from_millis(900),
+];
 
-/// How long no suspicion follows another.
-const TRUST: Duration = Duration::from_secs(10);
+/// Why the used path may carry datagrams one way only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The runner speaks by a relay.
+    Relay,
+    /// An instance sends something again: perhaps it didn't arrive.
+    Repetition,
+}
+
+impl Cause {
+    /// How long the answer to a ping may take.
+    const fn suspense(self) -> Duration {
+        match self {
+            Self::Relay => Duration::from_millis(500),
+            Self::Repetition => Duration::from_millis(1200),
+        }
+    }
+
+    /// How long no suspicion follows another that was unfounded.
+    const fn trust(self) -> Duration {
+        match self {
+            Self::Relay => Duration::from_secs(10),
+            Self::Repetition => Duration::from_secs(1),
+        }
+    }
+}
+
+/// A path was changed so lately that the other runner may not know.
+const NEW: Duration = Duration::from_millis(500);
 
 /// The used path may carry datagrams one way only.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Suspicion {
+    cause: Cause,
     since: Instant,
     /// The number of pings so far.
     pings: usize,
@@ -36,10 +69,13 @@ impl Suspicion {
         self.cleared = true;
     }
 
+    fn end(&self, rtt: Option<Duration>) -> Instant {
+        self.since + self.cause.suspense().max(3 * rtt.unwrap_or_default())
+    }
+
     fn due(&self, rtt: Option<Duration>) -> Option<Instant> {
-        let end = SUSPENSE.max(3 * rtt.unwrap_or_default());
-        let next = SUSPICIOUS.get(self.pings).copied().unwrap_or(end);
-        (!self.cleared).then(|| self.since + next)
+        let (next, end) = (SUSPICIOUS.get(self.pings).map(|next| self.since + *next), self.end(rtt));
+        (!self.cleared).then(|| next.filter(|next| *next < end).unwrap_or(end))
     }
 }
 
@@ -64,15 +100,18 @@ impl Link {
         contact.ask_all(now)
     }
 
-    /// What comes by a relay is no news of the direct path that is used, unless that carries one way only.
-    pub(super) fn suspect(&mut self, around: Around<'_>, now: Instant) -> Vec<Errand> {
-        let contact = self.contact();
-        let is_soon = contact.suspicion.is_some_and(|it| now.saturating_duration_since(it.since) < TRUST);
-        let is_new = contact.since.is_some_and(|since| now.saturating_duration_since(since) < SUSPENSE);
-        if !around.is_able() || is_soon || is_new || contact.state != State::Up {
+    /// What comes by a relay is no news of the direct path that is used, and what is sent again may have been lost, unless
+    /// the path carries one way only: it has to answer a ping.
+    pub(crate) fn suspect(&mut self, cause: Cause, around: Around<'_>, now: Instant) -> Vec<Errand> {
+        let Some(contact) = &mut self.contact else { return vec![] };
+        let is_soon = contact.suspicion.is_some_and(|it| {
+            !it.cleared && it.cause == cause || now.saturating_duration_since(it.since) < cause.trust()
+        });
+        let is_new = contact.since.is_some_and(|since| now.saturating_duration_since(since) < NEW);
+        if !around.has_relay() || is_soon || is_new || contact.state != State::Up {
             return vec![];
         }
-        contact.suspicion = Some(Suspicion { since: now, pings: 0, cleared: false });
+        contact.suspicion = Some(Suspicion { cause, since: now, pings: 0, cleared: false });
         if let Some(used) = &mut contact.used {
             used.asked = used.reach.serial();
         }
@@ -93,7 +132,7 @@ impl Link {
             return vec![];
         }
         let (Some(suspicion), Some(used)) = (&mut contact.suspicion, &mut contact.used) else { return vec![] };
-        if suspicion.pings == SUSPICIOUS.len() {
+        if now >= suspicion.end(used.reach.rtt()) {
             suspicion.clear();
             return self.doubt(around, false, now);
         }

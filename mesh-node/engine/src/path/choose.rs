@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Around, Contact, Errand, Link, PATHS, Path, State, hops::Kind};
+use super::{Around, Cause, Contact, Errand, Link, PATHS, Path, State, hops::Kind};
 use crate::{
     hop::{Hop, Way},
     limit::Pace,
@@ -41,7 +41,7 @@ impl Link {
             return vec![];
         }
         match (used.hop.is_relayed(), way.to.is_relayed()) {
-            (false, true) => self.suspect(around, now),
+            (false, true) => self.suspect(Cause::Relay, around, now),
             (true, false) => self.sighted(way, around, now),
             (false, false) | (true, true) => self.roam(way, around, now),
         }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Around, Contact, Errand, Link, hops::tried};
+use super::{Around, Cause, Contact, Errand, Link, hops::tried};
 use crate::{
     hop::Way,
     limit::{Bucket, Pace},
@@ -63,7 +63,7 @@ impl Link {
         let used = self.way().map(|used| used.to.is_relayed());
         match (used, way.to.is_relayed()) {
             (Some(true), false) => self.sighted(way, around, now),
-            (Some(false), true) => self.suspect(around, now),
+            (Some(false), true) => self.suspect(Cause::Relay, around, now),
             _ => vec![],
         }
     }

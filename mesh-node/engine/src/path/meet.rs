@@ -110,8 +110,9 @@ impl Link {
         errands
     }
 
-    /// Does what meetings demand by now. `in_use`: there was data lately.
-    fn poll_meetings(&mut self, around: Around<'_>, in_use: bool, now: Instant) -> Vec<Errand> {
+    /// Does what meetings demand by now. A meeting that is due waits for data: handshakes and keepalives of a connection that
+    /// says nothing are no reason for one.
+    fn poll_meetings(&mut self, around: Around<'_>, has_data: bool, now: Instant) -> Vec<Errand> {
         let Some(contact) = &mut self.contact else { return vec![] };
         let meetings = &mut contact.meetings;
         if meetings.begin.is_some_and(|at| at <= now) {
@@ -122,7 +123,11 @@ impl Link {
             return errands;
         }
         let Some(used) = contact.used.as_ref().filter(|used| used.hop.is_relayed()) else { return vec![] };
-        if self.waits || !around.is_able() || !in_use || contact.meeting_due(around).is_none_or(|at| at > now) {
+        if self.waits || !around.is_able() || contact.meeting_due(around).is_none_or(|at| at > now) {
+            return vec![];
+        }
+        if !has_data {
+            self.waits = true;
             return vec![];
         }
         let (way, half) = (used.way(), used.reach.rtt().unwrap_or_default() / 2);
@@ -143,7 +148,7 @@ impl Link {
             errands.extend(volley.map(|volley| Errand::Ping(path.way(), volley)));
         }
         errands.extend(contact.poll_knocks(now));
-        errands.extend(self.poll_meetings(around, in_use, now));
+        errands.extend(self.poll_meetings(around, false, now));
         errands
     }
 
@@ -156,6 +161,7 @@ impl Link {
             let volley = used.reach.begin(now);
             errands.extend(volley.map(|volley| Errand::Ping(used.way(), volley)));
         }
+        errands.extend(self.poll_meetings(around, true, now));
         errands.extend(self.poll(around, true, now));
         errands
     }

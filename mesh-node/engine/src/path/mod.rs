@@ -25,12 +25,13 @@ mod reach;
 #[cfg(test)]
 mod tests;
 
-use self::{ask::Suspicion, knock::Knocks, meet::Meetings};
 pub(crate) use self::{
+    ask::Cause,
     hops::{Around, Site},
     link::Link,
     reach::{LEAST, Reach, Volley},
 };
+use self::{ask::Suspicion, knock::Knocks, meet::Meetings};
 
 /// The most paths of a runner, with the one that is used.
 const PATHS: usize = 16;

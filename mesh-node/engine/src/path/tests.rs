@@ -253,6 +253,8 @@ fn a_path_that_fell_silent_is_shut_for_longer_and_longer() {
         assert!(!world.pinged().iter().any(|(hop, _)| *hop == at(1).into()), "{seconds}");
         // The next meeting, a moment later, finds it again.
         world.wait(6000);
+        world.data();
+        world.wait(500);
         world.answer(&[at(1).into()]);
         assert_eq!(world.used(), Some(at(1).into()), "{seconds}");
     }
@@ -262,6 +264,8 @@ fn a_path_that_fell_silent_is_shut_for_longer_and_longer() {
     world.answer(&[relayed(1)]);
     world.data();
     world.wait(16_000);
+    world.data();
+    world.wait(500);
     world.answer(&[at(1).into()]);
     assert_eq!(world.used(), Some(at(1).into()));
 }
@@ -287,6 +291,31 @@ fn a_runner_that_speaks_by_the_relay_makes_the_direct_path_prove_itself() {
     world.wait(1);
     world.heard(at(1));
     assert!(world.link.is_in_doubt(), "what comes from there says nothing of the way to there");
+    world.answer(&[relayed(1)]);
+    assert_eq!(world.used(), Some(relayed(1)));
+}
+
+#[test]
+fn a_segment_that_is_sent_again_makes_the_direct_path_prove_itself() {
+    let again = |world: &mut World| world.act(|link, around, now| link.suspect(Cause::Repetition, around, now));
+    let mut world = World::direct();
+    world.wait(1000);
+    world.pings.clear();
+    // On a path that loses much, one answer is enough.
+    for _ in 0..100 {
+        again(&mut world);
+        world.wait(360);
+        world.pings.drain(..world.pings.len().saturating_sub(1));
+        world.answer(&[at(1).into()]);
+        world.pings.clear();
+        world.wait(640);
+    }
+    assert!(world.link.is_up() && world.used() == Some(at(1).into()));
+    again(&mut world);
+    world.wait(1199);
+    assert_eq!(world.pinged().iter().filter(|(hop, _)| *hop == at(1).into()).count(), 6);
+    assert!(world.link.is_up());
+    world.wait(1);
     world.answer(&[relayed(1)]);
     assert_eq!(world.used(), Some(relayed(1)));
 }

@@ -8,7 +8,7 @@ use crate::{
     cx::Cx,
     hop::Way,
     index::RunnerIx,
-    path::{Around, Errand, LEAST, Link, Volley},
+    path::{Around, Cause, Errand, LEAST, Link, Volley},
     peer::Peer,
     probe::{MEETING, Ping, Pong, Probe},
     tunnel::OVERHEAD,
@@ -65,6 +65,7 @@ impl Peers {
     /// An instance sends a packet of `len` bytes to a runner again. Perhaps the path doesn't carry that much any more.
     #[cold]
     pub(crate) fn doubt_path<S: Sink>(&mut self, runner: RunnerIx, len: usize, cx: &mut Cx<'_, S>) {
+        self.decide(runner, |link, around, now| link.suspect(Cause::Repetition, around, now), cx);
         let peer = &mut self.list[runner];
         if len > usize::from(LEAST)
             && peer.can_pong

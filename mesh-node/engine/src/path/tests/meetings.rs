@@ -59,6 +59,7 @@ fn the_other_one_begins_on_receipt_and_answers() {
     let mut world = meetings::world(false);
     world.data();
     world.wait(2000);
+    world.data();
     assert_eq!(world.meets.len(), 1);
 }
 
@@ -74,12 +75,12 @@ fn meetings_are_few_and_end_with_use() {
             world.meets.clear();
         }
         world.wait(1000);
-        let _ = second;
+        if second < 3200 {
+            world.data();
+        }
     }
+    // Without data, whatever else keeps the tunnel in use, there is none.
     assert_eq!(met, [0, 35, 105, 705, 1305, 1905, 2505, 3105]);
-    // Without data.
-    world.act(|link, around, now| link.poll(around, false, now + Duration::from_secs(7200)));
-    assert!(world.meets.is_empty());
 }
 
 #[test]
@@ -106,7 +107,9 @@ fn new_addresses_of_either_side_are_one_more_meeting() {
     world.wait(6000);
     assert!(world.meets.is_empty(), "none");
     world.act(|link, around, now| link.met(&news(reflexive(10)), Way::from(relayed(1)), around, now));
-    assert_eq!(times(&mut world, reflexive(10), 6000).len(), 5);
+    world.wait(5000);
+    world.data();
+    assert_eq!(times(&mut world, reflexive(10), 1000).len(), 5);
     assert_eq!(world.meets.len(), 1);
 }
 
