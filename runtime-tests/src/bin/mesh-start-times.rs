@@ -1,5 +1,5 @@
 //! How long containers take to start, as instances and otherwise: one after another, in turn, so that whatever else the
-//! machine does falls on all kinds alike; and a hundred as fast as Docker can.
+//! machine does falls on all kinds alike; and many as fast as Docker can.
 //!
 //! The programs under test are found as in the tests (`MESH_COORD`, `MESH_NODE`); figures mean something with release
 //! builds on a quiet machine only. It makes its own namespaces, and leaves nothing.
@@ -24,8 +24,8 @@ use nix::mount::{MsFlags, mount};
 /// Set in the process that is in namespaces of its own.
 const INSIDE: &str = "MESH_START_TIMES_INSIDE";
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
-/// How many are started as fast as Docker can.
-const MANY: usize = 100;
+/// How many are started as fast as Docker can: as many as a runner may have of one service.
+const MANY: usize = 64;
 /// How many of these at a time.
 const AT_A_TIME: usize = 4;
 
