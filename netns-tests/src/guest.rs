@@ -30,6 +30,18 @@ impl Pass {
         let password = BASE64_STANDARD.encode(hmac(secret.as_bytes(), username.as_bytes()));
         Self { username, password }
     }
+
+    /// Its name, with the time.
+    #[must_use]
+    pub fn username(&self) -> &str {
+        &self.username
+    }
+
+    /// Its password.
+    #[must_use]
+    pub fn password(&self) -> &str {
+        &self.password
+    }
 }
 
 /// How a guest talks to a relay.

@@ -4,12 +4,12 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     fs,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
 
 use crate::{
-    Coordinator, Lan, Namespace, Nat, Relay, Router, Runner, Squid, Storm, Turn, Weather,
+    Coordinator, Haproxy, Lan, Namespace, Nat, Relay, Router, Runner, Squid, Storm, Turn, Weather,
     netns::{Addresses, Network, ip_batch, ip_batch_of, quick_ipv6},
 };
 
@@ -234,6 +234,14 @@ impl World {
         let namespace = Namespace::create(name);
         let network = self.plug(&namespace, Stack::Dual);
         Relay::new(namespace, network, turn)
+    }
+
+    /// A machine whose port 443 leads to TURN at one address, and to another one for all else (`ADDRESS:PORT`).
+    #[must_use]
+    pub fn haproxy(&self, turn: SocketAddr, other: &str) -> Haproxy {
+        let namespace = Namespace::create("haproxy");
+        let network = self.plug(&namespace, Stack::Dual);
+        Haproxy::start(namespace, network, turn, other.parse().expect("ADDRESS:PORT"))
     }
 
     /// A machine for an HTTP proxy, which isn't started yet.

@@ -38,7 +38,7 @@ pub use homes::{Distance, Homes};
 pub use inflow::{Inflow, Malformed};
 pub use look::{Look, Seen};
 pub use mapping::mapping;
-pub use relays::{Config, RelayReport, Relays};
+pub use relays::{Config, RelayReport, Relays, To, Wish};
 
 /// What carries the messages between this runner and the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

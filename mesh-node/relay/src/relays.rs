@@ -7,12 +7,18 @@ use std::{
 
 use mesh_proto::{RelayId, relay::Relayed};
 
-use crate::{Allocation, Distance, Dropped, Event, Homes, Look, Run, Seen, Standing, Wrapped};
+use crate::{Allocation, Distance, Dropped, Homes, Look, Run, Seen, Standing, Transport, Wrapped};
 
+mod config;
 mod entry;
+mod holding;
+mod streams;
 
-pub use self::entry::{Config, RelayReport};
 use self::entry::{Entry, Work};
+pub use self::{
+    config::{Config, RelayReport, To},
+    holding::Wish,
+};
 
 /// How long a look may take at the longest. The next one is due after what [`Homes::judge`] says.
 const LOOK: Duration = Duration::from_secs(30);
@@ -30,7 +36,9 @@ pub struct Relays {
     /// What was dropped by relays that are gone.
     dropped: Dropped,
     /// Last words to relays that are gone.
-    farewells: Vec<(SocketAddr, Vec<u8>)>,
+    farewells: Vec<(To, Vec<u8>)>,
+    /// Connections of relays that are gone.
+    closings: Vec<RelayId>,
 }
 
 impl Relays {
@@ -46,6 +54,7 @@ impl Relays {
             changed: false,
             dropped: Dropped::default(),
             farewells: Vec::new(),
+            closings: Vec::new(),
         }
     }
 
@@ -56,24 +65,25 @@ impl Relays {
             let known = before.iter().position(|entry| entry.config.id == config.id).map(|at| before.swap_remove(at));
             let kept = known.and_then(|mut entry| {
                 let at = config.addresses.iter().position(|address| Some(*address) == entry.address());
+                let at = at.or_else(|| entry.is_by_stream().then_some(0).filter(|_| config.streams));
                 match at {
                     Some(at) => {
                         entry.at = at;
-                        if let Work::Holding(allocation) = &mut entry.work {
-                            allocation.set_login(config.login.clone(), now);
+                        if let Work::Holding(holding) = &mut entry.work {
+                            holding.set(&config, now);
                         }
                         entry.config = config.clone();
                         Some(entry)
                     }
                     None => {
-                        self.leave(entry.address(), entry.work, now);
+                        self.leave(&entry.config, entry.address(), entry.work, now);
                         None
                     }
                 }
             });
-            self.entries.push(kept.unwrap_or(Entry { config, at: 0, work: Work::Nothing, seen: None }));
+            self.entries.push(kept.unwrap_or_else(|| Entry::new(config)));
         }
-        before.into_iter().for_each(|entry| self.leave(entry.address(), entry.work, now));
+        before.into_iter().for_each(|entry| self.leave(&entry.config, entry.address(), entry.work, now));
         let ids: Vec<RelayId> = self.entries.iter().map(|entry| entry.config.id).collect();
         self.homes.set(&ids);
         self.changed = true;
@@ -83,11 +93,18 @@ impl Relays {
     }
 
     /// Gives an allocation up, with a last word to the relay.
-    fn leave(&mut self, address: Option<SocketAddr>, work: Work, now: Instant) {
-        if let Work::Holding(mut allocation) = work {
+    fn leave(&mut self, config: &Config, address: Option<SocketAddr>, work: Work, now: Instant) {
+        if let Work::Holding(mut holding) = work {
+            // The end of a connection is the end of its allocation.
+            if holding.has_connection() {
+                self.closings.push(config.id);
+            }
+            let allocation = holding.used_mut();
             allocation.release(now);
             self.dropped.add(allocation.take_dropped());
-            self.farewells.extend(address.zip(allocation.poll_transmit()));
+            if allocation.transport() == Transport::Datagram {
+                self.farewells.extend(address.map(To::Address).zip(allocation.poll_transmit()));
+            }
             self.changed = true;
         }
     }
@@ -115,15 +132,15 @@ impl Relays {
         batch: &mut [u8],
         stride: usize,
         now: Instant,
-    ) -> Option<(SocketAddr, Wrapped)> {
+    ) -> Option<(To, Wrapped)> {
         let found = self.entries.iter_mut().find(|entry| entry.config.id == relay);
-        let held = found.and_then(|entry| Some((entry.address()?, entry)));
-        let Some((to, Entry { work: Work::Holding(allocation), .. })) = held else {
+        let held = found.and_then(|entry| Some((entry.to(entry.transport())?, entry)));
+        let Some((to, Entry { work: Work::Holding(holding), .. })) = held else {
             self.dropped.unsent += batch.len().div_ceil(stride.max(1)) as u64;
             return None;
         };
         self.homes.used(relay, now);
-        Some((to, allocation.wrap(peer, batch, stride, now)))
+        Some((to, holding.used_mut().wrap(peer, batch, stride, now)))
     }
 
     /// A message that carries one datagram to a peer without a channel (see [`Allocation::indication`]).
@@ -143,7 +160,7 @@ impl Relays {
     ) -> Option<Run> {
         let entry = self.entries.iter_mut().find(|entry| entry.config.id == relay)?;
         let run = match &mut entry.work {
-            Work::Holding(allocation) => allocation.unwrap(received, stride, at, now),
+            Work::Holding(holding) => holding.unwrap(&entry.config, received, stride, at, now),
             Work::Looking(look) => {
                 *at = received.len();
                 let seen = look.handle(received.get(..stride).unwrap_or(received), now);
@@ -179,8 +196,7 @@ impl Relays {
         for entry in self.entries.iter_mut().filter(|entry| entry.address() == Some(address)) {
             let standing = entry.allocation().map(Allocation::standing);
             if entry.config.addresses.len() > 1 && matches!(standing, Some(Standing::Asking)) {
-                entry.at = (entry.at + 1) % entry.config.addresses.len();
-                entry.hold(seed, now);
+                entry.ask_elsewhere(seed, now);
             }
         }
     }
@@ -192,11 +208,7 @@ impl Relays {
             match &mut entry.work {
                 Work::Nothing => {}
                 Work::Looking(look) => seen.extend(look.handle_timeout(now).map(|seen| (entry.config.id, seen))),
-                Work::Holding(allocation) => {
-                    if allocation.next_timeout().is_some_and(|at| at <= now) {
-                        allocation.handle_timeout(now);
-                    }
-                }
+                Work::Holding(holding) => holding.handle_timeout(now),
             }
         }
         seen.into_iter().for_each(|(relay, seen)| self.saw(relay, seen, now));
@@ -215,24 +227,24 @@ impl Relays {
         let each = self.entries.iter().filter_map(|entry| match &entry.work {
             Work::Nothing => None,
             Work::Looking(look) => look.next_timeout(),
-            Work::Holding(allocation) => allocation.next_timeout(),
+            Work::Holding(holding) => holding.next_timeout(),
         });
         let look = self.has_choice().then_some(self.look);
         each.chain(self.homes.next_timeout()).chain(look).min()
     }
 
-    /// A datagram to be sent, and the relay's address.
-    pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+    /// A message to be sent, and where.
+    pub fn poll_transmit(&mut self) -> Option<(To, Vec<u8>)> {
         if let Some(farewell) = self.farewells.pop() {
             return Some(farewell);
         }
         self.entries.iter_mut().find_map(|entry| {
-            let bytes = match &mut entry.work {
+            let (transport, bytes) = match &mut entry.work {
                 Work::Nothing => None,
-                Work::Looking(look) => look.poll_transmit(),
-                Work::Holding(allocation) => allocation.poll_transmit(),
-            };
-            Some((entry.address()?, bytes?))
+                Work::Looking(look) => look.poll_transmit().map(|bytes| (Transport::Datagram, bytes)),
+                Work::Holding(holding) => holding.poll_transmit(),
+            }?;
+            Some((entry.to(transport)?, bytes))
         })
     }
 
@@ -257,8 +269,8 @@ impl Relays {
     pub fn take_dropped(&mut self) -> Dropped {
         let mut all = std::mem::take(&mut self.dropped);
         for entry in &mut self.entries {
-            if let Work::Holding(allocation) = &mut entry.work {
-                all.add(allocation.take_dropped());
+            if let Work::Holding(holding) = &mut entry.work {
+                all.add(holding.used_mut().take_dropped());
             }
         }
         all
@@ -268,18 +280,14 @@ impl Relays {
     fn take_events(&mut self, now: Instant) {
         let seed = self.next_seed();
         for entry in &mut self.entries {
-            let Work::Holding(allocation) = &mut entry.work else { continue };
-            let mut elsewhere = false;
-            while let Some(event) = allocation.poll_event() {
-                self.changed = true;
-                elsewhere |= event == Event::Unanswered;
-                if !matches!(event, Event::Allocated { .. }) {
-                    self.look = self.look.min(now + LOOK);
-                }
+            let Work::Holding(holding) = &mut entry.work else { continue };
+            let change = holding.settle(&entry.config, now);
+            self.changed |= change.any;
+            if change.worse {
+                self.look = self.look.min(now + LOOK);
             }
-            if elsewhere && entry.config.addresses.len() > 1 {
-                entry.at = (entry.at + 1) % entry.config.addresses.len();
-                entry.hold(seed, now);
+            if change.unanswered && entry.config.addresses.len() > 1 {
+                entry.ask_elsewhere(seed, now);
             }
         }
     }
@@ -294,7 +302,8 @@ impl Relays {
                 (Work::Nothing | Work::Looking(_), true) => entry.hold(seed, now),
                 (Work::Holding(_), false) => {
                     let (address, work) = (entry.address(), std::mem::replace(&mut entry.work, Work::Nothing));
-                    self.leave(address, work, now);
+                    let config = entry.config.clone();
+                    self.leave(&config, address, work, now);
                 }
                 _ => {}
             }
@@ -342,6 +351,11 @@ impl Relays {
     fn judge(&mut self, now: Instant) {
         let distances: Vec<Distance> = self.entries.iter().map(|entry| (entry.config.id, entry.rtt())).collect();
         self.look = now + self.homes.judge(&distances);
+        // Where no datagram gets through, nothing says which are the nearest.
+        if self.homes.wanted().next().is_none() {
+            let by_stream = self.entries.iter().filter(|entry| entry.config.streams).map(|entry| entry.config.id);
+            by_stream.collect::<Vec<_>>().into_iter().for_each(|relay| self.homes.answered(relay));
+        }
         self.follow(now);
     }
 

@@ -68,6 +68,7 @@ struct Agent {
     names: known::Names,
     relays: relays::Names,
     outside: watch::Receiver<Outside>,
+    dialer: relays::Dialer,
 }
 
 /// The purpose of an agent's run.

@@ -14,7 +14,8 @@ impl Agent {
     pub(super) async fn netcheck(&self) -> local::Netcheck {
         let report = self.dataplane.report().await;
         let Outside { reflexive, nat, .. } = self.outside.borrow().clone();
-        let relays: Vec<local::Relay> = report.iter().flat_map(|report| self.relays.shown(&report.relays)).collect();
+        let relays: Vec<local::Relay> =
+            report.iter().flat_map(|report| self.relays.shown(&report.relays, &self.dialer)).collect();
         let udp = nat.map_or_else(|| report.as_ref().is_some_and(has_direct_path), |nat| nat.udp);
         let facts = Facts { udp, asked: nat.is_some(), mapping: nat.map_or(Mapping::Unknown, |nat| nat.mapping) };
         let mut warnings = warnings(&facts, &relays);

@@ -9,7 +9,7 @@ use mesh_proto::{
     endpoint::{self, EndpointError, Fault},
     relay::{Place, Relay, RelayCredential},
 };
-use mesh_relay_client::{Config, Login, RelayReport, Standing};
+use mesh_relay_client::{Config, Login, RelayReport, Standing, Transport};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::watch,
@@ -24,8 +24,10 @@ use crate::{
     state::StateDir,
 };
 
+mod dial;
 mod outside;
 
+pub(super) use dial::Dialer;
 pub(super) use outside::tell;
 
 /// The relays and what this runner logs in with at them, for the times when the coordinator is away. Secret.
@@ -97,7 +99,9 @@ impl Known {
             let found = relay.udp.iter().filter_map(|place| addresses.get(place)).flatten();
             let addresses: Vec<SocketAddr> = found.copied().filter(is_outside).take(MAX).collect();
             let (id, earlier) = (relay.id, login(&self.earlier, relay.id));
-            (!addresses.is_empty()).then_some(Config { id, addresses, login: login(&self.credentials, id)?, earlier })
+            let streams = dial::is_possible(relay);
+            let login = login(&self.credentials, id)?;
+            (streams || !addresses.is_empty()).then_some(Config { id, addresses, streams, login, earlier })
         };
         self.relays.iter().filter_map(config).collect()
     }
@@ -114,11 +118,19 @@ impl Names {
         name.unwrap_or_else(|| id.to_string())
     }
 
+    /// The relay itself, if there still is one.
+    fn relay(&self, id: RelayId) -> Option<Relay> {
+        self.0.borrow().iter().find(|relay| relay.id == id).cloned()
+    }
+
     /// The relays for `status`.
-    pub(super) fn shown(&self, reports: &[RelayReport]) -> impl Iterator<Item = local::Relay> {
+    pub(super) fn shown(&self, reports: &[RelayReport], dialer: &Dialer) -> impl Iterator<Item = local::Relay> {
         reports.iter().map(|report| local::Relay {
             name: self.of(report.id),
-            transport: "udp".to_owned(),
+            transport: match report.transport {
+                Transport::Datagram => "udp".to_owned(),
+                Transport::Stream => dialer.transport(report.id).to_owned(),
+            },
             address: report.address,
             relayed: report.standing.and_then(|standing| match standing {
                 Standing::Allocated(relayed) => Some(relayed),

@@ -133,6 +133,7 @@ async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Resu
     let names = known::Names::default();
     tokio::spawn(names.clone().follow(control.views()));
     let relays = relays::follow(state.clone(), Arc::clone(&dataplane), &control, used);
+    let dialer = relays::Dialer::new(relays.clone(), proxies.clone(), Arc::clone(&dataplane));
     let (relay_news, told) = mpsc::unbounded_channel();
     let outside = relays::tell(Arc::clone(&dataplane), told, endpoints.clone(), control.views());
     let target = Target { urls: coordinators.clone(), proxies, fingerprint, runner, credential: credential.to_text() };
@@ -152,6 +153,7 @@ async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Resu
         names,
         relays,
         outside: outside.clone(),
+        dialer,
     });
     let calls = local::serve(state)?;
     notify::ready();
@@ -212,6 +214,10 @@ async fn pass_on(agent: &Arc<Agent>, sources: Sources) -> Result<(), Refusal> {
                     tokio::spawn(async move { agent.path_broken(runner).await });
                 }
                 Some(DataEvent::Reachable(runner)) => agent.path_healed(runner),
+                Some(DataEvent::Connect(relay)) => {
+                    let dialer = agent.dialer.clone();
+                    tokio::spawn(async move { dialer.dial(relay).await });
+                }
                 Some(DataEvent::Relays(news)) => drop(relays.send(news)),
                 Some(DataEvent::Gone(port)) => agent.instances.gone(port),
                 Some(DataEvent::Failed(why)) => return Err(failed(why)),

@@ -34,7 +34,7 @@ impl Agent {
             port: self.dataplane.port(),
             endpoints: self.endpoints.borrow().clone(),
             peers: report.iter().flat_map(|report| peers(report, view.as_deref(), &self.relays)).collect(),
-            relays: report.iter().flat_map(|report| self.relays.shown(&report.relays)).collect(),
+            relays: report.iter().flat_map(|report| self.relays.shown(&report.relays, &self.dialer)).collect(),
             instances,
             waiting,
             drops: report.iter().flat_map(drops).collect(),

@@ -37,6 +37,8 @@ counters! {
     RelayForeign = "relay-foreign",
     /// Datagrams for a relay at which the runner has no allocation: dropped.
     RelayUnknown = "relay-unknown",
+    /// A connection with a relay was full: datagrams dropped.
+    RelaySendFull = "relay-send-full",
     /// A packet for a TUN that was just detached: dropped.
     TunUnknown = "tun-unknown",
     /// A TUN's queue was full: packets dropped.

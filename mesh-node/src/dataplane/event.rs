@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use mesh_engine::Port;
-use mesh_proto::{Revision, RunnerId, relay::Relayed};
+use mesh_proto::{RelayId, Revision, RunnerId, relay::Relayed};
 use mesh_relay_client::RelayReport;
 
 /// A notification of the data plane.
@@ -26,6 +26,8 @@ pub(crate) enum DataEvent {
     Reachable(RunnerId),
     /// Something about the relays has changed.
     Relays(RelayNews),
+    /// A connection with this relay is wanted.
+    Connect(RelayId),
     /// The thread has ended for this reason, and no packet passes any more.
     Failed(String),
 }

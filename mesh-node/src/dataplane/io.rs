@@ -21,6 +21,7 @@ use super::{
     gso::Gso,
     pings::{Pings, Pong},
     report::Traffic,
+    streams::Streams,
 };
 
 /// The descriptors and their state.
@@ -39,6 +40,8 @@ pub(super) struct Io {
     /// The relays, at which datagrams from some addresses are from other runners.
     pub(super) relays: Relays,
     pub(super) pings: Pings,
+    /// The connections with relays.
+    pub(super) streams: Streams,
     /// The socket's count of messages that it had no room for, at the last look.
     overflow: u32,
 }
@@ -64,6 +67,7 @@ impl Io {
             pings: Pings::default(),
             scratch: vec![0; TUN_BUFFER].into(),
             relays,
+            streams: Streams::default(),
             overflow: 0,
         }
     }

@@ -10,6 +10,7 @@ mod pings;
 mod relay;
 mod report;
 mod share;
+mod streams;
 mod worker;
 
 use std::{
@@ -26,7 +27,8 @@ use std::{
 };
 
 use mesh_engine::{Engine, Map, PinMemory, Port, Switches};
-use mesh_proto::{InstanceId, PrivateKey, RunnerId};
+use mesh_link::Carrier;
+use mesh_proto::{InstanceId, PrivateKey, RelayId, RunnerId};
 use mesh_relay_client::Relays;
 use mesh_udp::Udp;
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -182,6 +184,11 @@ impl Dataplane {
         let (to, answer) = oneshot::channel();
         self.ask(Command::Ping(runner, to));
         answer.await.ok()
+    }
+
+    /// A connection with a relay, as [`DataEvent::Connect`] has asked for; `None`: there is none.
+    pub(crate) fn connected(&self, relay: RelayId, carrier: Option<Carrier>) {
+        self.ask(Command::Connected(relay, carrier.map(Box::new)));
     }
 
     /// The report. `None` if the thread has ended.

@@ -10,7 +10,9 @@ use std::{
 };
 
 use mesh_engine::{Datagrams, Engine, Map, Port, Switches, TUN_BUFFER, UDP_BUFFER};
+use mesh_link::Carrier;
 use mesh_proto::{InstanceId, RelayId, RunnerId, relay::Relayed};
+use mesh_relay_client::Inflow;
 use mesh_udp::{Inbox, Message};
 use nix::sys::eventfd::EventFd;
 use tokio::sync::oneshot;
@@ -40,6 +42,7 @@ pub(super) enum Command {
     Relays(Vec<mesh_relay_client::Config>),
     OwnAddresses(Vec<SocketAddr>),
     Ping(RunnerId, oneshot::Sender<Pong>),
+    Connected(RelayId, Option<Box<Carrier>>),
     Report(oneshot::Sender<Report>),
 }
 
@@ -69,6 +72,8 @@ pub(super) struct Worker {
     failures: u32,
     /// The latest addresses at relays.
     relayed: BTreeMap<RelayId, SocketAddr>,
+    /// What has come by connections with relays, as far as it is no whole message.
+    inflows: BTreeMap<RelayId, Inflow>,
 }
 
 impl Worker {
@@ -93,6 +98,7 @@ impl Worker {
             shares: Shares::default(),
             failures: 0,
             relayed: BTreeMap::new(),
+            inflows: BTreeMap::new(),
         };
         worker.set_gro();
         Ok(worker)
@@ -113,6 +119,11 @@ impl Worker {
         if ready.iter().any(|ready| ready.token == UDP) {
             self.receive()?;
         }
+        for stream in ready.iter().filter(|ready| ready.token < WAKE) {
+            if let Some(relay) = self.io.streams.at(stream.token) {
+                self.receive_stream(relay);
+            }
+        }
         let tuns = || ready.iter().filter(|ready| ready.token < WAKE);
         let share = Shares::of(tuns().count());
         for tun in tuns() {
@@ -132,6 +143,34 @@ impl Worker {
         self.tend_relays(now);
         self.close_gone();
         Ok(running)
+    }
+
+    /// Receives from a relay by a connection.
+    fn receive_stream(&mut self, relay: RelayId) {
+        let Some(inflow) = self.inflows.get_mut(&relay) else { return };
+        let received = relay::receive_stream(&mut self.engine, &mut self.io, relay, inflow, &mut self.packet);
+        if received.is_err() {
+            self.disconnect(relay);
+        }
+    }
+
+    /// Uses a connection with a relay, or learns that there is none.
+    fn connect(&mut self, relay: RelayId, carrier: Option<Box<Carrier>>) {
+        let now = Instant::now();
+        let Some(carrier) = carrier else { return self.io.relays.handle_disconnected(relay, now) };
+        if !self.io.relays.handle_connected(relay, now) {
+            return;
+        }
+        self.inflows.insert(relay, Inflow::default());
+        if self.io.streams.open(relay, *carrier, &self.poll).is_err() {
+            self.disconnect(relay);
+        }
+    }
+
+    fn disconnect(&mut self, relay: RelayId) {
+        self.io.streams.close(relay);
+        self.inflows.remove(&relay);
+        self.io.relays.handle_disconnected(relay, Instant::now());
     }
 
     fn receive(&mut self) -> io::Result<()> {
@@ -229,6 +268,7 @@ impl Worker {
                 let ticket = self.io.pings.ask(to);
                 self.engine.handle_ping(runner, ticket, Instant::now(), &mut self.io);
             }
+            Command::Connected(relay, carrier) => self.connect(relay, carrier),
             Command::Report(to) => {
                 self.io.count_relays();
                 let report = Report {
@@ -256,6 +296,10 @@ impl Worker {
                 self.engine.handle_address_change();
             }
             self.io.notify(DataEvent::Relays(news));
+        }
+        // After everything that this turn has sent.
+        for relay in self.io.streams.tend(&self.poll) {
+            self.disconnect(relay);
         }
     }
 

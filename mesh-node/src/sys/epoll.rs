@@ -44,6 +44,15 @@ impl Poll {
         Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
     }
 
+    /// Waits for a descriptor to be writable as well, or no longer.
+    ///
+    /// # Errors
+    /// The error of epoll_ctl(2).
+    pub(crate) fn set_writable(&self, fd: impl AsFd, token: u64, writable: bool) -> io::Result<()> {
+        let flags = if writable { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
+        Ok(self.epoll.modify(fd, &mut EpollEvent::new(flags, token))?)
+    }
+
     /// Waits until a descriptor is ready, at most `timeout` (`None`: for ever), and puts the ready ones into `ready`. A
     /// signal ends the wait early, with none.
     ///

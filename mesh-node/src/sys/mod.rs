@@ -13,5 +13,6 @@ pub(crate) mod mmap;
 pub(crate) mod mounts;
 pub(crate) mod netns;
 pub(crate) mod process;
+pub(crate) mod tcp;
 pub(crate) mod tun;
 pub(crate) mod turns;

@@ -2,13 +2,13 @@
 
 use std::{fmt, io};
 
-use mesh_proto::token::Fingerprint;
+use mesh_proto::{relay, token::Fingerprint};
 use rustls::ClientConnection;
 
 use crate::{
     dial::{AttemptError, Dialed, Route, dial, words},
     pin,
-    place::{Place, PlaceError},
+    place::Place,
     proxy::Proxies,
     race::Why,
 };
@@ -21,9 +21,8 @@ const PROTOCOL: &[u8] = b"stun.turn";
 pub enum Via {
     /// Plain TCP.
     Tcp,
-    /// TLS to the server whose key has this fingerprint; `None`: whatever its key. TLS is for getting through: what passes is
-    /// encrypted and authentic without it.
-    Tls(Option<Fingerprint>),
+    /// TLS to the server whose key has this fingerprint.
+    Tls(Fingerprint),
 }
 
 /// A connection to a relay.
@@ -65,18 +64,17 @@ impl fmt::Display for CarrierError {
 
 impl std::error::Error for CarrierError {}
 
-/// Connects to a relay at the first of these places (`HOST:PORT`) that works, by the proxies that apply.
+/// Connects to a relay at the first of these places that works, by the proxies that apply.
 ///
 /// # Errors
 /// If none works.
-pub async fn carrier(places: &[String], via: Via, proxies: &Proxies) -> Result<Carrier, CarrierError> {
-    let error = |why: String, hint| CarrierError { places: places.join(", "), why, hint };
-    let parsed = places.iter().map(|text| text.parse::<Place>()).collect::<Result<Vec<_>, _>>();
-    let parsed = parsed.map_err(|PlaceError(why)| error(why.to_owned(), None))?;
-    if parsed.is_empty() {
+pub async fn carrier(places: &[relay::Place], via: Via, proxies: &Proxies) -> Result<Carrier, CarrierError> {
+    let shown = || places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let error = |why: String, hint| CarrierError { places: shown(), why, hint };
+    if places.is_empty() {
         return Err(error("no address is known".to_owned(), None));
     }
-    let routes: Vec<Route> = parsed.iter().map(|place| Route::to(place, proxies)).collect();
+    let routes: Vec<Route> = places.iter().map(|place| Route::to(&Place::of(place), proxies)).collect();
     let tls = match via {
         Via::Tcp => None,
         Via::Tls(fingerprint) => Some(pin::connector(fingerprint, Some(PROTOCOL))),
@@ -90,7 +88,7 @@ pub async fn carrier(places: &[String], via: Via, proxies: &Proxies) -> Result<C
         error(words(&failures), hint)
     })?;
     let proxy = routes.get(index).and_then(|route| route.proxy.as_ref()).map(ToString::to_string);
-    let place = places.get(index).cloned().unwrap_or_default();
+    let place = places.get(index).map(ToString::to_string).unwrap_or_default();
     let made = |(socket, tls): (io::Result<std::net::TcpStream>, _)| {
         socket.map(|socket| Carrier { socket, tls, place, proxy }).map_err(|e| error(e.to_string(), None))
     };
@@ -132,16 +130,16 @@ mod tests {
     async fn a_relay_is_reached_by_tls_with_its_name_and_its_protocol() {
         let (place, fingerprint, seen) = lab::server(&["x"], &KeyPair::generate().unwrap()).await;
         let (proxy, asked) = lab::proxy("HTTP/1.1 200 OK\r\n\r\n", place.clone()).await;
-        let named = ["relay.invalid:443".to_owned()];
+        let named = ["relay.invalid:443".parse().unwrap()];
         let by = Proxies::at(&proxy, "");
-        let carrier_ = carrier(&named, Via::Tls(Some(fingerprint)), &by).await.unwrap();
+        let carrier_ = carrier(&named, Via::Tls(fingerprint), &by).await.unwrap();
         assert_eq!(
             (carrier_.place.as_str(), carrier_.proxy.clone()),
             ("relay.invalid:443", Some(format!("http://{proxy}")))
         );
         assert_eq!(greeting(carrier_).await, "hello");
         assert!(asked.lock().unwrap()[0].starts_with("CONNECT relay.invalid:443 "));
-        let direct = carrier(&[place], Via::Tls(None), &by).await.unwrap();
+        let direct = carrier(&[place.parse().unwrap()], Via::Tls(fingerprint), &by).await.unwrap();
         assert_eq!(direct.proxy, None);
         assert_eq!(greeting(direct).await, "hello");
         let protocol = Some(b"stun.turn".to_vec());
@@ -153,14 +151,11 @@ mod tests {
         let (place, ..) = lab::server(&["x"], &KeyPair::generate().unwrap()).await;
         let (gone, _socket) = lab::closed();
         let none = Proxies::none();
-        let error =
-            carrier(std::slice::from_ref(&place), Via::Tls(Some(Fingerprint([0; 32]))), &none).await.unwrap_err();
+        let error = carrier(&[place.parse().unwrap()], Via::Tls(Fingerprint([0; 32])), &none).await.unwrap_err();
         assert!(error.to_string().contains("another server answers"), "{error}");
-        let error = carrier(std::slice::from_ref(&gone), Via::Tcp, &none).await.unwrap_err();
+        let error = carrier(&[gone.parse().unwrap()], Via::Tcp, &none).await.unwrap_err();
         assert!(error.to_string().contains(&gone) && error.to_string().contains("refused"), "{error}");
-        for wrong in [vec![], vec!["relay".to_owned()]] {
-            carrier(&wrong, Via::Tcp, &none).await.unwrap_err();
-        }
+        assert!(carrier(&[], Via::Tcp, &none).await.is_err());
     }
 
     #[tokio::test]
@@ -172,7 +167,8 @@ mod tests {
             tcp.write_all(b"plain").await.unwrap();
         });
         let (gone, _socket) = lab::closed();
-        let carrier = carrier(&[gone, place.clone()], Via::Tcp, &Proxies::none()).await.unwrap();
+        let carrier =
+            carrier(&[gone.parse().unwrap(), place.parse().unwrap()], Via::Tcp, &Proxies::none()).await.unwrap();
         assert_eq!(carrier.place, place);
         assert!(carrier.socket.nodelay().unwrap() && carrier.tls.is_none());
         assert_eq!(greeting(carrier).await, "plain");

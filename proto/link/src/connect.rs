@@ -89,7 +89,7 @@ pub async fn connect_any(
 ) -> Result<(Stream, Url), LinkError> {
     let none = || io::Error::new(io::ErrorKind::InvalidInput, "no URL is known");
     let Some(first) = urls.first() else { return Err(LinkError::NoUrl { error: none() }) };
-    let tls = pin::connector(Some(fingerprint), None).map_err(|error| LinkError::Tls { url: first.clone(), error })?;
+    let tls = pin::connector(fingerprint, None).map_err(|error| LinkError::Tls { url: first.clone(), error })?;
     let routes: Vec<Route> = urls.iter().map(|url| Route::to(url.place(), proxies)).collect();
     match dial(&routes, Some(&tls)).await {
         Ok((Dialed::Tls(stream), url)) => Ok((*stream, urls.get(url).unwrap_or(first).clone())),

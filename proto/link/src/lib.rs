@@ -13,6 +13,7 @@ mod place;
 mod proxy;
 mod race;
 mod url;
+mod wire;
 
 pub use carrier::{Carrier, CarrierError, Via, carrier};
 pub use connect::{LinkError, Stream, connect, connect_any};
@@ -20,3 +21,4 @@ pub use http::{Method, RequestError, request};
 pub use pin::fingerprint_of;
 pub use proxy::{Proxies, Proxy, ProxyChoice, ProxyError, ProxyParseError, ProxyTrouble};
 pub use url::{Url, UrlError};
+pub use wire::{Sent, Wire};

@@ -22,8 +22,8 @@ pub fn fingerprint_of(certificate: &CertificateDer<'_>) -> Result<Fingerprint, E
     Ok(Fingerprint(Sha256::digest(&key).into()))
 }
 
-/// Connects by TLS to a server whose key has this fingerprint; `None`: to any. It offers this protocol (ALPN, RFC 7301), if any.
-pub(crate) fn connector(fingerprint: Option<Fingerprint>, protocol: Option<&[u8]>) -> io::Result<TlsConnector> {
+/// Connects by TLS to the server whose key has this fingerprint. It offers this protocol (ALPN, RFC 7301), if any.
+pub(crate) fn connector(fingerprint: Fingerprint, protocol: Option<&[u8]>) -> io::Result<TlsConnector> {
     let provider = Arc::new(ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -41,10 +41,10 @@ pub(crate) fn is_other_key(error: &io::Error) -> bool {
     matches!(inner, Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)))
 }
 
-/// Trusts a certificate whose key has this fingerprint, or any.
+/// Trusts a certificate whose key has this fingerprint.
 #[derive(Debug)]
 struct Pin {
-    fingerprint: Option<Fingerprint>,
+    fingerprint: Fingerprint,
     provider: Arc<CryptoProvider>,
 }
 
@@ -57,8 +57,7 @@ impl ServerCertVerifier for Pin {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let found = fingerprint_of(end_entity)?;
-        if self.fingerprint.is_none_or(|meant| meant == found) {
+        if fingerprint_of(end_entity)? == self.fingerprint {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(CertificateError::ApplicationVerificationFailure.into())

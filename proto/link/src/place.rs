@@ -48,6 +48,11 @@ impl Place {
         Ok(Self { host: host.to_owned(), port })
     }
 
+    /// Where a relay listens.
+    pub(crate) fn of(place: &mesh_proto::relay::Place) -> Self {
+        Self { host: place.host().to_owned(), port: place.port() }
+    }
+
     /// The host: a name or an address, IPv6 without brackets.
     pub(crate) fn host(&self) -> &str {
         &self.host

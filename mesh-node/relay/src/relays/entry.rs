@@ -5,37 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_proto::RelayId;
-
-use crate::{Allocation, Login, Look, Seen, Standing, Transport};
-
-/// A relay that may be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// The relay.
-    pub id: RelayId,
-    /// Where it takes datagrams, in the order in which these are tried.
-    pub addresses: Vec<SocketAddr>,
-    /// Who this runner is there.
-    pub login: Login,
-    /// Who it was, with a login that the relay may know it by still.
-    pub earlier: Option<Login>,
-}
-
-/// What there is to say of one relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RelayReport {
-    /// The relay.
-    pub id: RelayId,
-    /// Where it is asked.
-    pub address: Option<SocketAddr>,
-    /// How the allocation stands; `None` if none is wanted.
-    pub standing: Option<Standing>,
-    /// The latest round trip.
-    pub rtt: Option<Duration>,
-    /// The address of this runner that it sees.
-    pub reflexive: Option<SocketAddr>,
-}
+use super::{
+    config::{Config, RelayReport, To},
+    holding::Holding,
+};
+use crate::{Allocation, Look, Seen, Standing, Transport};
 
 /// One relay.
 #[derive(Debug)]
@@ -53,16 +27,45 @@ pub(super) struct Entry {
 pub(super) enum Work {
     Nothing,
     Looking(Look),
-    Holding(Box<Allocation>),
+    Holding(Box<Holding>),
 }
 
 impl Entry {
+    pub(super) fn new(config: Config) -> Self {
+        Self { config, at: 0, work: Work::Nothing, seen: None }
+    }
+
+    /// Where a message goes by this transport.
+    pub(super) fn to(&self, transport: Transport) -> Option<To> {
+        match transport {
+            Transport::Datagram => self.address().map(To::Address),
+            Transport::Stream => Some(To::Stream(self.config.id)),
+        }
+    }
+
+    /// Whether its messages go by a connection.
+    pub(super) fn is_by_stream(&self) -> bool {
+        self.transport() == Transport::Stream
+    }
+
+    /// Goes on with the next address.
+    pub(super) fn ask_elsewhere(&mut self, seed: u64, now: Instant) {
+        self.at = (self.at + 1) % self.config.addresses.len().max(1);
+        if let Work::Holding(holding) = &mut self.work {
+            holding.ask_elsewhere(&self.config, seed, now);
+        }
+    }
+
     pub(super) fn address(&self) -> Option<SocketAddr> {
         self.config.addresses.get(self.at).copied()
     }
 
     pub(super) fn allocation(&self) -> Option<&Allocation> {
-        if let Work::Holding(allocation) = &self.work { Some(allocation) } else { None }
+        if let Work::Holding(holding) = &self.work { Some(holding.used()) } else { None }
+    }
+
+    pub(super) fn transport(&self) -> Transport {
+        self.allocation().map_or(Transport::Datagram, Allocation::transport)
     }
 
     pub(super) fn rtt(&self) -> Option<Duration> {
@@ -76,7 +79,8 @@ impl Entry {
 
     pub(super) fn reflexive(&self) -> Option<SocketAddr> {
         match (self.allocation(), self.seen) {
-            (Some(allocation), _) => allocation.reflexive(),
+            // What is seen of a connection is no address for datagrams.
+            (Some(allocation), _) => allocation.reflexive().filter(|_| self.transport() == Transport::Datagram),
             (None, Some(Seen::There { reflexive, .. })) => reflexive,
             (None, _) => None,
         }
@@ -86,6 +90,7 @@ impl Entry {
         RelayReport {
             id: self.config.id,
             address: self.address(),
+            transport: self.transport(),
             standing: self.allocation().map(Allocation::standing),
             rtt: self.rtt(),
             reflexive: self.reflexive(),
@@ -93,7 +98,6 @@ impl Entry {
     }
 
     pub(super) fn hold(&mut self, seed: u64, now: Instant) {
-        let Config { login, earlier, .. } = self.config.clone();
-        self.work = Work::Holding(Box::new(Allocation::new(Transport::Datagram, login, earlier, seed, now)));
+        self.work = Work::Holding(Box::new(Holding::new(&self.config, seed, now)));
     }
 }

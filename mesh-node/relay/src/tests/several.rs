@@ -3,16 +3,21 @@
 use mesh_proto::{RelayId, relay::Relayed};
 
 use super::*;
-use crate::{Config, Relays};
+use crate::{Config, Inflow, Relays, To, Wish};
 
 const MS: Duration = Duration::from_millis(1);
 
 /// Relays at different distances: the address of each is its own.
-struct Relaying {
-    worlds: Vec<(SocketAddr, Duration, World)>,
-    client: Relays,
-    now: Instant,
+pub(super) struct Relaying {
+    pub(super) worlds: Vec<(SocketAddr, Duration, World)>,
+    pub(super) client: Relays,
+    pub(super) now: Instant,
     way: Vec<OnItsWay>,
+    /// Whether connections can be made, those that stand, and when each was asked for.
+    pub(super) connects: bool,
+    pub(super) open: Vec<RelayId>,
+    pub(super) asked: Vec<Duration>,
+    start: Instant,
 }
 
 /// A datagram on its way to or from a relay.
@@ -20,30 +25,51 @@ struct OnItsWay {
     at: Instant,
     relay: usize,
     forth: bool,
+    stream: bool,
     bytes: Vec<u8>,
 }
 
-fn address(n: usize) -> SocketAddr {
+pub(super) fn address(n: usize) -> SocketAddr {
     ([203, 0, 113, 10 + n as u8], 3478).into()
 }
 
 impl Relaying {
-    fn new(distances: &[u32]) -> Self {
+    pub(super) fn new(distances: &[u32]) -> Self {
         let worlds: Vec<_> = distances.iter().enumerate().map(|(n, ms)| (address(n), MS * *ms, World::new())).collect();
         let now = worlds[0].2.now;
         let mut client = Relays::new(1, now);
         client.set((0..distances.len()).map(|n| config(n, vec![address(n)])).collect(), now);
-        Self { worlds, client, now, way: vec![] }
+        let (connects, open, asked) = (true, vec![], vec![]);
+        Self { worlds, client, now, way: vec![], connects, open, asked, start: now }
+    }
+
+    /// Does what is wished for of connections.
+    fn connect(&mut self) {
+        while let Some((relay, wish)) = self.client.poll_wish() {
+            self.open.retain(|open| *open != relay);
+            if wish == Wish::Connect {
+                self.asked.push(self.now - self.start);
+                match self.connects {
+                    true if self.client.handle_connected(relay, self.now) => self.open.push(relay),
+                    _ => self.client.handle_disconnected(relay, self.now),
+                }
+            }
+        }
     }
 
     /// Lets time pass.
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
+            self.connect();
             while let Some((to, bytes)) = self.client.poll_transmit() {
-                if let Some(n) = self.worlds.iter().position(|(at, ..)| *at == to) {
+                if let Some(n) = self.worlds.iter().position(|(at, ..)| To::Address(*at) == to) {
                     let at = self.now + self.worlds[n].1 / 2;
-                    self.way.push(OnItsWay { at, relay: n, forth: true, bytes });
+                    self.way.push(OnItsWay { at, relay: n, forth: true, stream: false, bytes });
+                } else if let To::Stream(relay) = to {
+                    let n = relay.0 as usize;
+                    let at = self.now + self.worlds[n].1 / 2;
+                    self.way.push(OnItsWay { at, relay: n, forth: true, stream: true, bytes });
                 }
             }
             let arrival = self.way.iter().map(|way| way.at).min();
@@ -51,9 +77,18 @@ impl Relaying {
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = next.max(self.now);
             if let Some(i) = self.way.iter().position(|way| way.at <= self.now) {
-                let OnItsWay { relay, forth, bytes, .. } = self.way.swap_remove(i);
+                let OnItsWay { relay, forth, stream, bytes, .. } = self.way.swap_remove(i);
                 if forth {
-                    self.ask(relay, bytes);
+                    self.ask(relay, stream, bytes);
+                } else if stream {
+                    // In pieces, as streams come.
+                    let mut inflow = Inflow::default();
+                    for piece in bytes.chunks(7) {
+                        inflow.push(piece);
+                        let next = self.client.next_of_stream(RelayId(relay as u64), &mut inflow, self.now);
+                        assert_eq!(next, Ok(None));
+                    }
+                    self.client.settle(self.now);
                 } else {
                     self.client.unwrap(RelayId(relay as u64), &bytes, bytes.len(), &mut 0, self.now);
                 }
@@ -64,24 +99,24 @@ impl Relaying {
         self.now = end;
     }
 
-    fn ask(&mut self, n: usize, request: Vec<u8>) {
+    fn ask(&mut self, n: usize, stream: bool, request: Vec<u8>) {
         let (_, distance, world) = &mut self.worlds[n];
         world.now = self.now;
-        world.arrive(runner(1), relay(), request);
+        world.arrive(if stream { by_stream() } else { runner(1) }, relay(), request);
         let at = self.now + *distance / 2;
-        let back = world.out.drain(..).map(|(_, bytes)| OnItsWay { at, relay: n, forth: false, bytes });
+        let back = world.out.drain(..).map(|(_, bytes)| OnItsWay { at, relay: n, forth: false, stream, bytes });
         self.way.extend(back);
     }
 
-    fn at(&self) -> Vec<u64> {
+    pub(super) fn at(&self) -> Vec<u64> {
         let mut at: Vec<u64> = self.client.relayed().map(|Relayed { relay, .. }| relay.0).collect();
         at.sort_unstable();
         at
     }
 }
 
-fn config(n: usize, addresses: Vec<SocketAddr>) -> Config {
-    Config { id: RelayId(n as u64), addresses, login: login("1"), earlier: None }
+pub(super) fn config(n: usize, addresses: Vec<SocketAddr>) -> Config {
+    Config { id: RelayId(n as u64), addresses, streams: false, login: login("1"), earlier: None }
 }
 
 #[test]
@@ -135,7 +170,7 @@ fn a_relay_that_is_removed_is_left_with_a_last_word() {
     relaying.pass(Duration::from_secs(1));
     relaying.client.set(vec![config(1, vec![address(1)])], relaying.now);
     let (to, _) = relaying.client.poll_transmit().expect("a Refresh with lifetime 0");
-    assert_eq!((to, relaying.at()), (address(0), vec![1]));
+    assert_eq!((to, relaying.at()), (To::Address(address(0)), vec![1]));
     let mut batch = [0; 20];
     assert_eq!(relaying.client.wrap(RelayId(0), runner(2), &mut batch, 20, relaying.now), None);
     assert_eq!(relaying.client.take_dropped().unsent, 1);

@@ -10,7 +10,7 @@ use mesh_proto::{
     Range, View, endpoint,
     relay::{MAX_REFLEXIVE, MAX_RELAYED, Nat, Relayed},
 };
-use mesh_relay_client::{Standing, mapping};
+use mesh_relay_client::{Standing, Transport, mapping};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -91,7 +91,10 @@ fn outside(news: &RelayNews, endpoints: &[SocketAddr], port: u16, range: Option<
     }
     let own: Vec<IpAddr> = endpoints.iter().map(SocketAddr::ip).collect();
     let asked = news.reports.iter().filter(|report| report.reflexive.is_some() || report.standing.is_some());
-    let unanswered = |report: &mesh_relay_client::RelayReport| report.standing == Some(Standing::Unanswered);
+    // A relay that is reached by a connection hasn't answered to datagrams.
+    let unanswered = |report: &mesh_relay_client::RelayReport| {
+        report.transport == Transport::Stream || report.standing == Some(Standing::Unanswered)
+    };
     let nat = if !seen.is_empty() {
         Some(Nat { udp: true, mapping: mapping(&seen, &own, port) })
     } else if asked.clone().count() > 0 && asked.clone().all(unanswered) {
@@ -115,7 +118,8 @@ mod tests {
 
     fn report(n: u64, reflexive: Option<&str>, standing: Standing) -> RelayReport {
         let address = Some(SocketAddr::from(([203, 0, 113, n as u8], 3478)));
-        RelayReport { id: RelayId(n), address, standing: Some(standing), rtt: None, reflexive: reflexive.map(at) }
+        let (standing, reflexive) = (Some(standing), reflexive.map(at));
+        RelayReport { id: RelayId(n), address, transport: Transport::Datagram, standing, rtt: None, reflexive }
     }
 
     fn told(reflexive: &[Option<&str>], own: &[&str]) -> Outside {

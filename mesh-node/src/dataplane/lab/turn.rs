@@ -54,7 +54,7 @@ impl Turn {
     /// The relay, for one of the runners 1 and 2.
     pub(crate) fn config(&self, runner: u64) -> Config {
         let login = Login::new(runner.to_string(), Zeroizing::new(password(runner)));
-        Config { id: RelayId(1), addresses: vec![self.at], login, earlier: None }
+        Config { id: RelayId(1), addresses: vec![self.at], streams: false, login, earlier: None }
     }
 }
 
