@@ -102,7 +102,7 @@ impl Relaying {
     fn ask(&mut self, n: usize, stream: bool, request: Vec<u8>) {
         let (_, distance, world) = &mut self.worlds[n];
         world.now = self.now;
-        world.arrive(if stream { by_stream() } else { runner(1) }, relay(), request);
+        world.arrive(if stream { by_stream(self.asked.len()) } else { runner(1) }, relay(), request);
         let at = self.now + *distance / 2;
         let back = world.out.drain(..).map(|(_, bytes)| OnItsWay { at, relay: n, forth: false, stream, bytes });
         self.way.extend(back);
