@@ -3,6 +3,7 @@
 mod agent_restart;
 mod broken_paths;
 mod bugreport;
+mod by_relay;
 mod by_stream;
 mod bytes;
 mod cli;
