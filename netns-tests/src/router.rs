@@ -2,7 +2,7 @@
 //! namespace of their own.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     fs, io,
     net::{IpAddr, Ipv4Addr},
 };
@@ -42,13 +42,6 @@ pub enum Udp {
     Dropped,
 }
 
-/// A network behind a router: `lan1` and so on are its bridges there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lan {
-    number: u8,
-    addresses: Addresses,
-}
-
 /// A router. Its way out is `eth0`. Made by [`crate::World::router`], or by
 /// [`crate::World::router_behind`] for IPv4 alone.
 pub struct Router {
@@ -59,7 +52,8 @@ pub struct Router {
     outside: Ipv4Addr,
     /// How many translators are between it and the underlay.
     depth: u8,
-    lans: Cell<u8>,
+    /// The addresses of its networks; `lan1` and so on are its bridges there.
+    lans: RefCell<Vec<Addresses>>,
     ports: Cell<u8>,
 }
 
@@ -76,7 +70,7 @@ impl Router {
                 let _ = fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{family}"), "0");
             }
         });
-        let this = Self { namespace, nat, stack, outside, depth, lans: Cell::new(0), ports: Cell::new(0) };
+        let this = Self { namespace, nat, stack, outside, depth, lans: RefCell::default(), ports: Cell::new(0) };
         this.namespace.nft(&rules(nat, outside));
         this
     }
@@ -109,32 +103,36 @@ impl Router {
     }
 
     /// A new network behind it, of private addresses (192.168.1.0/24 is everybody's first), with the IPv6 of `public`, or
-    /// of public ones only.
-    pub(crate) fn lan(&self, public: Network) -> Lan {
-        let number = self.lans.get() + 1;
-        self.lans.set(number);
+    /// of public ones only. Returns its number, which counts from 1.
+    pub(crate) fn lan(&self, public: Network) -> u8 {
+        let mut lans = self.lans.borrow_mut();
+        let number = u8::try_from(lans.len() + 1).expect("few networks");
         let private = if self.is_public() { None } else { Some([192, 168, self.depth * 10 + number]) };
-        let lan = Lan { number, addresses: Addresses { network: public, private } };
-        let bridge = format!("lan{number}");
+        let (addresses, bridge) = (Addresses { network: public, private }, format!("lan{number}"));
         self.namespace.ip(&[&format!("link add {bridge} type bridge"), &format!("link set {bridge} up")]);
-        lan.addresses.give(&self.namespace, &bridge, 1, self.stack, None);
-        lan
+        addresses.give(&self.namespace, &bridge, 1, self.stack, None);
+        lans.push(addresses);
+        number
     }
 
     /// Joins a machine to one of its networks, as `eth0`. Their addresses end in 2, 3 and so on, over all of its networks.
-    pub fn join(&self, machine: &Namespace, lan: Lan) -> Ipv4Addr {
+    ///
+    /// # Panics
+    /// If there is no such network.
+    pub fn join(&self, machine: &Namespace, lan: u8) -> Ipv4Addr {
         let port = self.ports.get() + 1;
         self.ports.set(port);
-        let (bridge, name) = (format!("lan{}", lan.number), machine.name());
+        let addresses = self.lans.borrow()[usize::from(lan) - 1];
+        let (bridge, name) = (format!("lan{lan}"), machine.name());
         self.namespace.ip(&[
             &format!("link add port{port} type veth peer name eth0 netns {name}"),
             &format!("link set port{port} master {bridge} up"),
         ]);
         machine.ip(&["link set eth0 up"]);
-        lan.addresses.give(machine, "eth0", 1 + port, self.stack, Some(1));
+        addresses.give(machine, "eth0", 1 + port, self.stack, Some(1));
         machine.wait_up("eth0");
         self.namespace.wait_up(&bridge);
-        lan.addresses.v4(1 + port)
+        addresses.v4(1 + port)
     }
 
     /// From now on machines behind it reach each other by its outside address, if their mappings keep their ports: each has

@@ -14,7 +14,7 @@ use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    Namespace,
+    Coordinator, Namespace,
     netns::Network,
     process::{Daemon, program},
     wait,
@@ -99,7 +99,7 @@ impl Relay {
              no-rfc5780\nno-stun-backward-compatibility\nresponse-origin-only-with-rfc5780\nno-software-attribute\n\
              no-cli\nno-dtls\n\
              cert={directory}/certificate.pem\npkey={directory}/key.pem\n\
-             userdb={directory}/users\npidfile={directory}/pid\nlog-file=stdout\nsimple-log\nverbose\n"
+             userdb={directory}/users\npidfile={directory}/pid\nlog-file=stdout\nsimple-log\n"
         )
     }
 
@@ -181,6 +181,22 @@ impl Relay {
     /// If it doesn't run.
     pub fn kill(&mut self) {
         self.daemon.take().expect("the relay runs").kill();
+    }
+
+    /// Tells a coordinator of it.
+    #[track_caller]
+    pub fn register(&self, coordinator: &Coordinator) {
+        let mut arguments = vec!["relay".to_owned(), "add".to_owned(), self.namespace.name().to_owned()];
+        for v6 in [false, true] {
+            let (plain, tls) = (self.plain(v6).to_string(), self.tls(v6).to_string());
+            let flags = [("--turn", &plain), ("--tcp", &plain), ("--turns", &tls)];
+            arguments.extend(flags.iter().flat_map(|(flag, place)| [(*flag).to_owned(), (*place).clone()]));
+        }
+        let secret = format!("@{}", self.secret_file().display());
+        // A fingerprint may begin with a hyphen.
+        let fingerprint = format!("--fingerprint={}", self.fingerprint);
+        arguments.extend(["--secret".to_owned(), secret, fingerprint]);
+        coordinator.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).done();
     }
 
     /// Its namespace.

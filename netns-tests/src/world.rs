@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Coordinator, Haproxy, Lan, Namespace, Nat, Relay, Router, Runner, Squid, Storm, Turn, Weather,
+    Coordinator, Haproxy, Namespace, Nat, Relay, Router, Runner, Squid, Storm, Turn, Weather,
     netns::{Addresses, Network, ip_batch, ip_batch_of, quick_ipv6},
 };
 
@@ -172,8 +172,9 @@ impl World {
         outer.inner(namespace, nat, address)
     }
 
-    /// Joins a machine to a router by a new network of it. Its interface is `eth0`.
-    pub fn plug_behind(&self, router: &Router, machine: &Namespace) -> (Lan, Ipv4Addr) {
+    /// Joins a machine to a router by a new network of it, whose number and address of the machine are returned. Its
+    /// interface is `eth0`.
+    pub fn plug_behind(&self, router: &Router, machine: &Namespace) -> (u8, Ipv4Addr) {
         let network = self.next_network();
         let lan = router.lan(network);
         if router.is_public() && router.stack() != Stack::V6 {
@@ -197,6 +198,15 @@ impl World {
     #[must_use]
     pub fn runner_behind(&self, router: &Router, coordinator: &Coordinator, name: &str) -> Runner {
         let runner = self.machine_behind(router, name);
+        Self::started(runner, coordinator, name, router.stack())
+    }
+
+    /// [`World::runner`] in a network of a router that is there already, counted from 1.
+    #[must_use]
+    pub fn runner_beside(&self, router: &Router, lan: u8, coordinator: &Coordinator, name: &str) -> Runner {
+        let namespace = Namespace::create(name);
+        router.join(&namespace, lan);
+        let runner = Runner::new(namespace, self.coordinator.borrow().clone());
         Self::started(runner, coordinator, name, router.stack())
     }
 
@@ -242,6 +252,14 @@ impl World {
         let namespace = Namespace::create("haproxy");
         let network = self.plug(&namespace, Stack::Dual);
         Haproxy::start(namespace, network, turn, other.parse().expect("ADDRESS:PORT"))
+    }
+
+    /// A relay that a coordinator's runners use.
+    #[must_use]
+    pub fn relay_of(&self, coordinator: &Coordinator, name: &str, turn: Turn) -> Relay {
+        let relay = self.relay(name, turn);
+        relay.register(coordinator);
+        relay
     }
 
     /// A machine for an HTTP proxy, which isn't started yet.

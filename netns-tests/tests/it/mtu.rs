@@ -1,19 +1,10 @@
 //! Links that carry less than the runners' interfaces say. They send no ICMP (or it is dropped), and fragments are dropped
 //! on the way as well: what is too long is gone.
 
-use std::{
-    io::{ErrorKind, Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use mesh_netns_tests::{
-    Capture, Coordinator, Instance, Runner, Stack, World, isolated, isolated_for,
+    Capture, Coordinator, Instance, Runner, Stack, Steady, World, isolated, isolated_for,
     traffic::{Answer, exchange, ping},
     wait,
 };
@@ -65,104 +56,15 @@ fn longest(capture: &Capture) -> (usize, usize) {
     (data, pings)
 }
 
-/// A transfer that goes on until it is stopped: a few megabytes a second, of which every byte is checked.
-struct Steady {
-    stop: Arc<AtomicBool>,
-    arrived: Arc<AtomicU64>,
-    /// The longest wait for the next bytes, in milliseconds.
-    stall: Arc<AtomicU64>,
-    threads: [JoinHandle<u64>; 2],
-}
-
-const CHUNK: usize = 30_000;
-
 /// Longer than this no transfer stands still.
 const STALL: Duration = Duration::from_millis(1500);
-
-fn byte(at: u64) -> u8 {
-    (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
-}
-
-impl Steady {
-    fn start(from: &Instance, to: &Instance, port: u16) -> Self {
-        let listener = to.namespace.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))).expect("a port");
-        let sending = from.connect(to.service_address, port).expect("a connection");
-        let (receiving, _) = listener.accept().expect("a connection");
-        let stop = Arc::new(AtomicBool::new(false));
-        let (arrived, stall) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let threads = [
-            thread::spawn({
-                let stop = Arc::clone(&stop);
-                move || send(sending, &stop)
-            }),
-            thread::spawn({
-                let (arrived, stall) = (Arc::clone(&arrived), Arc::clone(&stall));
-                move || receive(receiving, &arrived, &stall)
-            }),
-        ];
-        Self { stop, arrived, stall, threads }
-    }
-
-    fn arrived(&self) -> u64 {
-        self.arrived.load(Ordering::Acquire)
-    }
-
-    /// The longest wait since the last call.
-    fn take_stall(&self) -> Duration {
-        Duration::from_millis(self.stall.swap(0, Ordering::AcqRel))
-    }
-
-    /// All that was sent has arrived.
-    #[track_caller]
-    fn finish(self) {
-        self.stop.store(true, Ordering::Release);
-        let [sent, received] = self.threads.map(|thread| thread.join().expect("every byte"));
-        assert_eq!(sent, received);
-    }
-}
-
-fn send(mut stream: TcpStream, stop: &AtomicBool) -> u64 {
-    let mut at = 0;
-    while !stop.load(Ordering::Acquire) {
-        let chunk: Vec<u8> = (at..at + CHUNK as u64).map(byte).collect();
-        stream.write_all(&chunk).expect("the connection stands");
-        at += CHUNK as u64;
-        thread::sleep(Duration::from_millis(10));
-    }
-    at
-}
-
-fn receive(mut stream: TcpStream, arrived: &AtomicU64, stall: &AtomicU64) -> u64 {
-    let (mut at, mut buffer, mut since) = (0, vec![0; CHUNK], Instant::now());
-    loop {
-        let length = match stream.read(&mut buffer) {
-            Ok(length) => length,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => panic!("after {at} bytes: {error}"),
-        };
-        if length == 0 {
-            return at;
-        }
-        for found in &buffer[..length] {
-            assert_eq!(*found, byte(at), "byte {at}");
-            at += 1;
-        }
-        stall.fetch_max(since.elapsed().as_millis() as u64, Ordering::AcqRel);
-        since = Instant::now();
-        arrived.store(at, Ordering::Release);
-    }
-}
 
 /// Shrinks and widens the link under transfers in both directions.
 fn changes(stack: Stack, outer: usize, mtus: &[u16]) {
     let world = World::new();
     let pair = Pair::new(&world, stack, &[]);
     let transfers = [Steady::start(&pair.app, &pair.db, 5432), Steady::start(&pair.db, &pair.app, 80)];
-    let more = |bytes: u64| {
-        let before = transfers.each_ref().map(Steady::arrived);
-        let both = || transfers.iter().zip(before).all(|(transfer, before)| transfer.arrived() > before + bytes);
-        wait::until_true("more bytes both ways", both);
-    };
+    let more = |bytes| Steady::wait_more(&transfers, bytes);
     more(2_000_000);
     for mtu in mtus {
         transfers.iter().for_each(|transfer| _ = transfer.take_stall());
