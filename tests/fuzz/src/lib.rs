@@ -21,6 +21,7 @@ pub mod hostile;
 pub mod mesh_toml;
 pub mod messages;
 pub mod pins;
+pub mod relay;
 pub mod relay_client;
 pub mod segment_oracle;
 pub mod token;
@@ -40,6 +41,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("mesh_toml", mesh_toml::run),
     ("messages", messages::run),
     ("pins", pins::run),
+    ("relay", relay::run),
     ("relay_client", relay_client::run),
     ("segment_oracle", segment_oracle::run),
     ("token", token::run),
