@@ -237,6 +237,7 @@ mod tests {
             "mesh-coord token create --relay fra-1 --ttl 1d",
             "mesh-coord relay add fra-1 --turn 203.0.113.9:3478 --secret @/s",
             "mesh-coord relay add fra-1 --turn h:3478 --tcp h:3478 --turns h:443 --secret @/s --fingerprint AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE --json",
+            "mesh-coord relay add fra-1 --turn h:1 --turns h:443 --secret @/s --fingerprint -QEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
             "mesh-coord relay remove fra-1 --url https://h:7443",
             "mesh-coord relay coturn fra-1",
             "mesh-coord relay coturn fra-1 --address 203.0.113.9 --address 2001:db8::9",

@@ -50,6 +50,7 @@ pub(super) struct Add {
     #[arg(long, value_name = "@FILE")]
     secret: SecretFile,
     /// The fingerprint of its TLS key: SHA-256 of its SubjectPublicKeyInfo, as base64url
+    // One in 64 begins with a hyphen.
     #[arg(long, value_name = "FINGERPRINT", allow_hyphen_values = true)]
     fingerprint: Option<Fingerprint>,
     #[command(flatten)]

@@ -90,7 +90,11 @@ pub(super) async fn run(command: Token) -> Result<()> {
 
 async fn create(args: Create) -> Result<()> {
     let uses = args.uses;
-    let is_join = !args.admin && args.relay.is_none();
+    let program = match (args.admin, &args.relay) {
+        (true, _) => None,
+        (false, Some(_)) => Some("mesh-coord relay --public ADDRESS"),
+        (false, None) => Some("mesh-node join"),
+    };
     let purpose = if let Some(name) = args.relay {
         NewPurpose::Relay { name }
     } else if args.admin {
@@ -116,22 +120,23 @@ async fn create(args: Create) -> Result<()> {
         return print_json(&made);
     }
     print(&made.token)?;
-    if is_join {
-        note(&join_line(&made, args.reach.url()));
+    if let Some(program) = program {
+        note(&line_for(program, &made, args.reach.url()));
     }
     Ok(())
 }
 
 /// The command to type on the other machine.
-fn join_line(made: &api::NewToken, reached: Option<String>) -> String {
+fn line_for(program: &str, made: &api::NewToken, reached: Option<String>) -> String {
     let token = &made.token;
+    let root = if program.starts_with("mesh-node") { ", as root" } else { "" };
     if !made.urls.is_empty() {
-        return format!("on the machine, as root:  mesh-node join {token}");
+        return format!("on the machine{root}:  {program} {token}");
     }
     // No URL is configured. An operator who sees a wrong guess knows what to correct.
     let url = reached.or_else(|| made.guess.clone()).unwrap_or_else(|| "https://HOST:7443".to_owned());
     format!(
-        "on the machine, as root:  mesh-node join {url} {token}\n(the URL is a guess: `serve --advertise URL` puts it into tokens)"
+        "on the machine{root}:  {program} {url} {token}\n(the URL is a guess: `serve --advertise URL` puts it into tokens)"
     )
 }
 
