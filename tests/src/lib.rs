@@ -8,6 +8,7 @@
 
 pub mod errors;
 pub mod lives;
+pub mod pair;
 pub mod paths;
 pub mod reference;
 pub mod waits;
@@ -22,6 +23,7 @@ mod network;
 mod operations;
 mod packet;
 mod rng;
+mod stream;
 mod world;
 
 pub use bug::Bug;

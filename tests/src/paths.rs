@@ -6,7 +6,6 @@
 //! lost, a transfer stands still for at most 1.5 s and two round trips. *Fitness*: from then on no datagram with data is
 //! longer than the link carries.
 
-mod stream;
 mod world;
 
 use std::time::Duration;

@@ -1,44 +1,41 @@
-//! The world: its parts, its clock, and the ways of packets and views.
+//! The world: its parts, its clock, and what arrives when.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use mesh_engine::{Datagrams, Engine, Event as EngineEvent, Map, PinMemory, Port, Reason, Sink};
-use mesh_model::{
-    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Outcome, Record, RunnerCommand, State, UnixSeconds,
-    record::Meta,
-};
+use mesh_engine::{Datagrams, Engine, Port, Reason};
+use mesh_model::{Admin, Command, Enrolment, NewPurpose, NewToken, Outcome, Record, State, record::Meta};
 use mesh_proto::{
-    Epoch, InstanceId, Label, PrivateKey, Range, Record as ViewRecord, Revision, RunnerId, Secret, ServiceName,
-    ServicePath, View,
-    view::{Network as Shared, Runner as RunnerView},
+    Abilities, Ability, Epoch, InstanceId, Label, PrivateKey, Range, Revision, RunnerId, Secret, ServiceName,
+    ServicePath, view::Network as Shared,
 };
 use mock_instant::MockClock;
 
+use self::pins::Pins;
 use crate::{
     Failure,
-    bug::{Bug, swapped},
-    control::{Agent, Message, Sent},
-    host::{End, Host},
-    hostile,
+    bug::Bug,
+    control::{Agent, Sent},
+    host::Host,
     network::{Event, Network},
-    packet::{self, Tcp},
     reference::{Reference, Service},
     rng::Rng,
 };
+
+mod coordinator;
+mod packets;
+mod pins;
+
+pub(crate) use self::packets::Said;
 
 pub(crate) const RUNNERS: u64 = 4;
 pub(crate) const DEPLOYMENTS: usize = 4;
 pub(crate) const SERVICES: usize = 3;
 /// The only port that port rules name, and one that none names.
 pub(crate) const PORTS: [u16; 2] = [5432, 80];
-
-/// How long an address rests at least: ten minutes, which the coordinator counts in whole seconds.
-const REST: Duration = Duration::from_secs(599);
 
 pub(crate) struct Runner {
     pub(crate) key: PrivateKey,
@@ -49,37 +46,6 @@ pub(crate) struct Runner {
     pub(crate) sent: Sent,
     pub(crate) address: SocketAddr,
     pub(crate) hosts: BTreeMap<Port, Host>,
-}
-
-/// The memory of a runner's engines: each one gets it in turn, like a mapped file.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Pins(Arc<Mutex<Vec<u8>>>);
-
-/// Memory that returns when its engine is dropped.
-struct Lent(Vec<u8>, Pins);
-
-impl Pins {
-    pub(crate) fn lend(&self, records: usize) -> Box<dyn PinMemory> {
-        let mut bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        bytes.resize(64 + 64 * records, 0);
-        Box::new(Lent(bytes, self.clone()))
-    }
-
-    pub(crate) fn lose(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-}
-
-impl PinMemory for Lent {
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.0
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        *self.1.0.lock().unwrap_or_else(PoisonError::into_inner) = std::mem::take(&mut self.0);
-    }
 }
 
 /// Everything.
@@ -106,25 +72,6 @@ pub struct World {
     pub hostile: bool,
     /// A right or an end is being removed.
     ending: bool,
-}
-
-/// Records the effects of an engine.
-#[derive(Default)]
-pub(crate) struct Said {
-    datagrams: Vec<(SocketAddr, Vec<u8>)>,
-    packets: Vec<(Port, Vec<u8>)>,
-}
-
-impl Sink for Said {
-    fn send(&mut self, to: SocketAddr, batch: &[u8], stride: usize) {
-        self.datagrams.extend(batch.chunks(stride).map(|datagram| (to, datagram.to_vec())));
-    }
-
-    fn deliver(&mut self, to: Port, packet: &[u8]) {
-        self.packets.push((to, packet.to_vec()));
-    }
-
-    fn event(&mut self, _: EngineEvent) {}
 }
 
 impl World {
@@ -198,76 +145,13 @@ impl World {
             let hosts = BTreeMap::new();
             let (agent, sent) = (Agent::default(), Sent::default());
             self.runners.insert(runner, Runner { key, engine, pins, agent, sent, address, hosts });
-            self.endpoints(runner);
+            // One is of version 0.1. There are no relays.
+            let can = [Abilities::NONE, Abilities::NONE.with(Ability::Paths), Abilities::ALL];
+            let can = can.get(number as usize).copied().unwrap_or(Abilities::ALL);
+            self.hello(runner, can);
         }
         let all: Vec<_> = self.runners.keys().copied().collect();
         self.publish(all);
-    }
-
-    // === The coordinator ===
-
-    pub(crate) fn admin(&mut self, what: AdminCommand, words: String) -> bool {
-        let done = self.commit(&Command::Admin { by: Admin::socket(0), what });
-        self.note(format!("{words}: {}", done.as_ref().map_or_else(ToString::to_string, |_| "done".to_owned())));
-        done.is_ok()
-    }
-
-    pub(crate) fn endpoints(&mut self, id: RunnerId) {
-        let endpoints = vec![self.runners[&id].address];
-        let what = RunnerCommand::Endpoints { endpoints, outside: mesh_model::record::Outside::default() };
-        self.commit(&Command::Runner { by: id, what }).expect("an endpoint is never refused");
-    }
-
-    pub(crate) fn commit(&mut self, command: &Command) -> Result<Outcome, mesh_model::Refusal> {
-        let unix = UnixSeconds(1_700_000_000 + self.now.as_secs());
-        let decision = self.state.decide(command, unix)?;
-        if !decision.changes.is_empty() {
-            let next = self.state.revision().next();
-            let before = self.addresses();
-            let affected = self.state.absorb(&decision.changes, next);
-            self.check_rest(&before);
-            self.publish(affected);
-        }
-        Ok(decision.outcome)
-    }
-
-    fn addresses(&self) -> BTreeSet<Ipv4Addr> {
-        let address = |record| match record {
-            Record::Service(service) => Some(service.address),
-            Record::Instance(instance) => Some(instance.address),
-            _ => None,
-        };
-        self.state.records().filter_map(address).collect()
-    }
-
-    /// *Rest*: an address isn't reused for ten minutes.
-    fn check_rest(&mut self, before: &BTreeSet<Ipv4Addr>) {
-        let after = self.addresses();
-        for address in after.difference(before) {
-            if let Some(since) = self.freed.remove(address).filter(|since| self.now - *since < REST) {
-                self.hasty = Some(format!("{address} has rested since {since:?} only"));
-            }
-        }
-        self.freed.extend(before.difference(&after).map(|address| (*address, self.now)));
-    }
-
-    /// Sends each of these runners its changes.
-    pub(crate) fn publish(&mut self, to: impl IntoIterator<Item = RunnerId>) {
-        if self.away {
-            return;
-        }
-        for id in to {
-            let (Some(view), Some(runner)) = (self.state.view(id, self.epoch), self.runners.get_mut(&id)) else {
-                continue;
-            };
-            let Some(message) = runner.sent.advance(view) else { continue };
-            if self.bug == Some(Bug::DeltaDropped) && matches!(message, Message::Delta(_)) && self.rng.chance(25) {
-                continue;
-            }
-            // A stream keeps its order.
-            let event = Event::Control { runner: id, stream: runner.sent.stream, message };
-            self.network.at(self.now + Duration::from_millis(20), event);
-        }
     }
 
     // === Time ===
@@ -312,8 +196,11 @@ impl World {
                 };
                 let stride = bytes.len();
                 self.engine(id, |engine, said| {
-                    let received = Datagrams { from: from.into(), local: None, bytes: &bytes, stride, skip: 0 };
-                    engine.handle_udp(&received, now, said);
+                    engine.handle_udp(
+                        &Datagrams { from: from.into(), local: None, bytes: &bytes, stride, skip: 0 },
+                        now,
+                        said,
+                    );
                     engine.flush(said);
                 })
             }
@@ -338,107 +225,6 @@ impl World {
             }
             None => Ok(()),
         }
-    }
-
-    /// Passes the view of a runner's agent to its engine.
-    pub(crate) fn bring_into_force(&mut self, id: RunnerId) -> Result<(), Failure> {
-        let view = self.runners.get(&id).and_then(|runner| runner.agent.view.as_ref());
-        let lawless = self.is_hostile_runner(id);
-        let map = |view: &View| if lawless { Map::compile(&hostile::lawless(view)) } else { compile(view, self.bug) };
-        let Some(map) = view.map(map) else { return Ok(()) };
-        let now = self.instant();
-        self.ending(id, |engine, said| engine.handle_map(map, now, said))
-    }
-
-    /// Calls a runner's engine for an input that may end connections.
-    pub(crate) fn ending(&mut self, id: RunnerId, action: impl FnOnce(&mut Engine, &mut Said)) -> Result<(), Failure> {
-        self.ending = true;
-        let result = self.engine(id, action);
-        self.ending = false;
-        result
-    }
-
-    /// Makes a runner's engine drop its tunnel to another one, whose agent restarts. The mock clock doesn't move the
-    /// wall clock, so that a new tunnel sends older time stamps than the earlier one, like a replay.
-    pub(crate) fn forget(&mut self, id: RunnerId, other: RunnerId) -> Result<(), Failure> {
-        let Some(view) = self.runners.get(&id).and_then(|runner| runner.agent.view.as_ref()) else { return Ok(()) };
-        // Another key makes another tunnel, but not another runner.
-        let mut another = view.clone();
-        if let Some(runner) = view.runner(other) {
-            let public_key = PrivateKey::from_bytes([0xAA; 32]).public();
-            another.put(ViewRecord::Runner(RunnerView { public_key, ..RunnerView::clone(runner) }.into()));
-        }
-        let now = self.instant();
-        for map in [compile(&another, self.bug), compile(view, self.bug)] {
-            self.engine(id, |engine, said| engine.handle_map(map, now, said))?;
-        }
-        Ok(())
-    }
-
-    // === Packets ===
-
-    /// Opens a connection from the host at `port`, and returns its ends.
-    pub(crate) fn dial(&mut self, runner: RunnerId, port: Port, to: End) -> Result<Option<(End, End)>, Failure> {
-        let service = self.service_of(to.0);
-        let Some(host) = self.host(runner, port) else { return Ok(None) };
-        let instance = host.instance;
-        let (ends, syn) = host.connect(to, service);
-        self.network.at(self.now + Duration::from_secs(1), Event::Retransmit { instance, ends });
-        self.transmit(runner, port, syn)?;
-        Ok(Some(ends))
-    }
-
-    /// Sends a question on a connection.
-    pub(crate) fn ask(&mut self, runner: RunnerId, port: Port, ends: (End, End)) -> Result<(), Failure> {
-        let Some(host) = self.host(runner, port) else { return Ok(()) };
-        let instance = host.instance;
-        let Some(question) = host.ask(ends) else { return Ok(()) };
-        self.network.at(self.now + Duration::from_secs(1), Event::Retransmit { instance, ends });
-        self.transmit(runner, port, question)
-    }
-
-    /// The owner of an address. An address without an owner is that of a service that never exists.
-    fn service_of(&self, address: Ipv4Addr) -> Service {
-        let instance =
-            self.hosts().find(|(_, host)| host.address == address && !host.ended).map(|(_, host)| host.service);
-        let by_address = || self.service_addresses().into_iter().find(|(_, at)| *at == address).map(|(s, _)| s);
-        instance.or_else(by_address).unwrap_or((usize::MAX, 0))
-    }
-
-    pub(crate) fn transmit(&mut self, runner: RunnerId, port: Port, segment: Tcp) -> Result<(), Failure> {
-        let (now, mut bytes) = (self.instant(), segment.to_bytes());
-        self.engine(runner, |engine, said| {
-            engine.handle_tun(port, &mut bytes, now, said);
-            engine.flush(said);
-        })
-    }
-
-    /// Calls a runner's engine, and passes on its effects.
-    pub(crate) fn engine(&mut self, id: RunnerId, action: impl FnOnce(&mut Engine, &mut Said)) -> Result<(), Failure> {
-        let mut said = Said::default();
-        let Some(runner) = self.runners.get_mut(&id) else { return Ok(()) };
-        action(&mut runner.engine, &mut said);
-        let from = runner.address;
-        if self.ending && self.bug == Some(Bug::ResetForgotten) {
-            said = Said::default();
-        }
-        for (to, datagram) in said.datagrams {
-            match datagram.first() {
-                Some(1) => self.note(format!("{id} at {from} asks {to} for a session")),
-                Some(2) => self.note(format!("{id} at {from} answers {to} with a session")),
-                _ => {}
-            }
-            self.network.datagram(self.now, &mut self.rng, from, to, &datagram);
-        }
-        for (port, bytes) in said.packets {
-            let read = packet::read(&bytes);
-            self.check_safety(id, port, read)?;
-            let answer = self.host(id, port).and_then(|host| host.receive(read));
-            if let Some(answer) = answer {
-                self.transmit(id, port, answer)?;
-            }
-        }
-        Ok(())
     }
 
     // === Helpers ===
@@ -491,13 +277,6 @@ impl World {
             self.trace.push(format!("{id} at {}: {:?}, dropped {}", runner.address, report.peers, drops.join(", ")));
         }
         Failure { what, trace: std::mem::take(&mut self.trace) }
-    }
-}
-
-fn compile(view: &View, bug: Option<Bug>) -> Map {
-    match bug {
-        Some(Bug::DirectionSwapped) => Map::compile(&swapped(view)),
-        _ => Map::compile(view),
     }
 }
 

@@ -45,7 +45,7 @@ fn what_a_hostile_instance_does_to_others_is_found() {
         (Bug::SourceBelieved, &["was reset on", "whose other end is there", "instead of", "hangs on"][..]),
         (Bug::TableTooSmall, &["that were promised", "instead of"]),
     ] {
-        let found = (0..30).filter_map(|seed| run_beside_hostile_ones(seed, 150, Some(bug)).err());
+        let found = (0..100).filter_map(|seed| run_beside_hostile_ones(seed, 150, Some(bug)).err());
         let found: Vec<String> = found.map(|failure| failure.what).take(1).collect();
         assert!(found.iter().any(|what| words.iter().any(|words| what.contains(words))), "{bug:?}: {found:#?}");
     }

@@ -2,17 +2,16 @@
 //! ones come back.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use mesh_engine::{Datagrams, Engine, Event, Map, Port, Sink, VNET};
-use mesh_proto::{
-    Abilities, DeploymentId, Epoch, InstanceId, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
-    view::{Instance, InstanceState, Network, Runner, Service},
+use mesh_proto::{InstanceId, RunnerId};
+use mesh_tests::{
+    errors,
+    pair::{self, Told, address, endpoint, key},
 };
-use mesh_tests::errors;
 use mock_instant::MockClock;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -53,55 +52,9 @@ impl Sink for Said {
     fn event(&mut self, _: Event) {}
 }
 
-fn key(runner: u64) -> PrivateKey {
-    PrivateKey::from_bytes([runner as u8 + 1; 32])
-}
-
-fn endpoint(runner: u64) -> SocketAddr {
-    ([192, 0, 2, runner as u8], 51820).into()
-}
-
-/// The address of a runner's only instance.
-fn address(runner: u64) -> Ipv4Addr {
-    Ipv4Addr::from_bits(Range::DEFAULT.first().to_bits() + 1000 + runner as u32)
-}
-
-fn map(runner: u64) -> Map {
-    map_where(runner, |number| vec![endpoint(number)])
-}
-
-/// The runners at other addresses.
-fn map_where(runner: u64, endpoints: impl Fn(u64) -> Vec<SocketAddr>) -> Map {
-    let network = Network { range: Range::DEFAULT, mtu: 1344 };
-    let mut view = View::empty(Epoch([0; 16]), Revision(1), RunnerId(runner), network);
-    for number in [0, 1] {
-        view.put(Record::Runner(Arc::new(Runner {
-            id: RunnerId(number),
-            name: format!("r{number}").parse().expect("a label"),
-            provider: "here".parse().expect("a label"),
-            public_key: key(number).public(),
-            silent: false,
-            can: Abilities::NONE,
-            reflexive: vec![],
-            relayed: vec![],
-            endpoints: endpoints(number),
-        })));
-        view.put(Record::Service(Arc::new(Service {
-            id: ServiceId(number),
-            deployment: DeploymentId(1),
-            name: format!("s{number}").parse().expect("a name"),
-            address: Ipv4Addr::from_bits(Range::DEFAULT.first().to_bits() + 1 + number as u32),
-            automatic_names: true,
-        })));
-        view.put(Record::Instance(Arc::new(Instance {
-            id: InstanceId(number),
-            service: ServiceId(number),
-            runner: RunnerId(number),
-            address: address(number),
-            state: InstanceState::Live,
-        })));
-    }
-    Map::compile(&view)
+/// The runners are of version 0.1, at these addresses.
+fn map_where(runner: usize, endpoints: impl Fn(usize) -> Vec<SocketAddr>) -> Map {
+    pair::map(runner, 1344, &[0, 1].map(|number| Told::at(endpoints(number))))
 }
 
 const SYN: u8 = 0x02;
@@ -109,7 +62,7 @@ const RST_ACK: u8 = 0x14;
 const ACK: u8 = 0x10;
 
 /// A segment from one runner's instance to the other's.
-fn packet(from: u64, flags: u8) -> Vec<u8> {
+fn packet(from: usize, flags: u8) -> Vec<u8> {
     let mut bytes = vec![0; VNET + 40];
     // With a partial checksum.
     bytes[0] = 1;
@@ -125,8 +78,8 @@ impl Pair {
         let start = Instant::now();
         let engine = |runner| {
             let mut engine = Engine::new(key(runner), [runner as u8; 32], Box::new(vec![0; 1 << 16]), start);
-            engine.handle_map(map(runner), start, &mut Said::default());
-            engine.handle_attach(Port(1), InstanceId(runner));
+            engine.handle_map(map_where(runner, |number| vec![endpoint(number)]), start, &mut Said::default());
+            engine.handle_attach(Port(1), InstanceId(runner as u64));
             engine
         };
         let engines = [engine(0), engine(1)];
@@ -145,7 +98,7 @@ impl Pair {
 
     fn send_with(&mut self, from: usize, flags: u8) -> bool {
         let (now, before) = (self.instant(), self.sinks[1 - from].delivered);
-        self.engines[from].handle_tun(Port(1), &mut packet(from as u64, flags), now, &mut self.sinks[from]);
+        self.engines[from].handle_tun(Port(1), &mut packet(from, flags), now, &mut self.sinks[from]);
         self.carry();
         self.sinks[1 - from].delivered > before
     }
@@ -163,13 +116,8 @@ impl Pair {
                 self.datagrams += 1;
                 if !self.cut {
                     let (to, stride) = (1 - from, datagram.len());
-                    let received = Datagrams {
-                        from: endpoint(from as u64).into(),
-                        local: None,
-                        bytes: &datagram,
-                        stride,
-                        skip: 0,
-                    };
+                    let received =
+                        Datagrams { from: endpoint(from).into(), local: None, bytes: &datagram, stride, skip: 0 };
                     self.engines[to].handle_udp(&received, now, &mut self.sinks[to]);
                 }
             }
@@ -424,7 +372,7 @@ fn a_runner_that_names_other_addresses_all_the_time_has_no_more_sent_there() {
         for second in 0..60_u8 {
             let victim = |number: u8| SocketAddr::from(([203, 0, 113, number], u16::from(second) + 1));
             let now = pair.instant();
-            let endpoints = |number: u64| match (number, second % 2) {
+            let endpoints = |number: usize| match (number, second % 2) {
                 (1, 0) => (0..15).map(victim).chain([endpoint(1)]).collect(),
                 (1, _) => (0..16).map(victim).collect(),
                 _ => vec![endpoint(0)],

@@ -2,24 +2,22 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     ops::Range as Span,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use mesh_engine::{Datagrams, Engine, Event, Map, Port, Sink};
-use mesh_proto::{
-    Abilities, DeploymentId, Epoch, InstanceId, PrivateKey, Range, Record, Revision, RunnerId, ServiceId, View,
-    view::{Deployment, Instance, InstanceState, Network, Runner, Service},
-};
+use mesh_engine::{Datagrams, Engine, Event, Port, Sink};
+use mesh_proto::{Abilities, InstanceId};
 use mock_instant::MockClock;
 
-use super::{
-    Bug,
+use super::Bug;
+use crate::{
+    Failure,
+    pair::{Told, address, endpoint, key, map},
+    rng::Rng,
     stream::{Read, Stream},
 };
-use crate::{Failure, rng::Rng};
 
 /// MTUs of links.
 const LINKS: [usize; 6] = [9000, 1500, 1400, 1280, 1124, 700];
@@ -78,59 +76,6 @@ impl Sink for Said {
     fn event(&mut self, _: Event) {}
 }
 
-fn key(runner: usize) -> PrivateKey {
-    PrivateKey::from_bytes([runner as u8 + 1; 32])
-}
-
-fn endpoint(runner: usize) -> SocketAddr {
-    ([192, 0, 2, runner as u8], 51820).into()
-}
-
-/// The address of a runner's only instance.
-fn address(runner: usize) -> Ipv4Addr {
-    Ipv4Addr::from_bits(Range::DEFAULT.first().to_bits() + 1000 + runner as u32)
-}
-
-fn map(runner: usize, mtu: u16, can: Abilities) -> Map {
-    let network = Network { range: Range::DEFAULT, mtu };
-    let mut view = View::empty(Epoch([0; 16]), Revision(1), RunnerId(runner as u64), network);
-    view.put(Record::Deployment(Arc::new(Deployment {
-        id: DeploymentId(1),
-        name: "shop".parse().expect("a label"),
-        team: "acme".parse().expect("a label"),
-        trust_source: None,
-    })));
-    for number in [0, 1] {
-        let id = number as u64;
-        view.put(Record::Runner(Arc::new(Runner {
-            id: RunnerId(id),
-            name: format!("r{number}").parse().expect("a label"),
-            provider: "here".parse().expect("a label"),
-            public_key: key(number).public(),
-            endpoints: vec![endpoint(number)],
-            silent: false,
-            can,
-            reflexive: vec![],
-            relayed: vec![],
-        })));
-        view.put(Record::Service(Arc::new(Service {
-            id: ServiceId(id),
-            deployment: DeploymentId(1),
-            name: format!("s{number}").parse().expect("a name"),
-            address: Ipv4Addr::from_bits(Range::DEFAULT.first().to_bits() + 1 + number as u32),
-            automatic_names: true,
-        })));
-        view.put(Record::Instance(Arc::new(Instance {
-            id: InstanceId(id),
-            service: ServiceId(id),
-            runner: RunnerId(id),
-            address: address(number),
-            state: InstanceState::Live,
-        })));
-    }
-    Map::compile(&view)
-}
-
 impl World {
     pub(super) fn new(seed: u64, bug: Option<Bug>) -> Self {
         let (mut rng, start) = (Rng::new(seed), Instant::now());
@@ -138,9 +83,10 @@ impl World {
         let can = if bug == Some(Bug::Untold) { Abilities::NONE } else { Abilities::ALL };
         let rtt = Duration::from_millis(2 * (1 + rng.below(75)));
         let loss = if rng.chance(25) { 10 + rng.below(20) } else { 0 };
+        let told = [0, 1].map(|number| Told { can, ..Told::at(vec![endpoint(number)]) });
         let mut engine = |runner: usize| {
             let mut engine = Engine::new(key(runner), rng.bytes(), Box::new(vec![0; 1 << 16]), start);
-            engine.handle_map(map(runner, mtu, can), start, &mut Said::default());
+            engine.handle_map(map(runner, mtu, &told), start, &mut Said::default());
             engine.handle_attach(Port(1), InstanceId(runner as u64));
             engine
         };

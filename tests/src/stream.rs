@@ -5,9 +5,10 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use mesh_engine::VNET;
 
-pub(super) const SYN: u8 = 2;
-pub(super) const PSH: u8 = 8;
-pub(super) const ACK: u8 = 16;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
+pub(crate) const PSH: u8 = 8;
+pub(crate) const ACK: u8 = 16;
 
 const LEAST_TIMEOUT: Duration = Duration::from_millis(200);
 const WINDOW: u32 = 64 << 10;
@@ -22,12 +23,12 @@ fn byte(at: u32) -> u8 {
 }
 
 /// One direction of one connection, with both of its ends.
-pub(super) struct Stream {
+pub(crate) struct Stream {
     /// The sending end: the runner's number, and its address and port. It has called.
-    pub(super) from: usize,
+    pub(crate) from: usize,
     ends: [(Ipv4Addr, u16); 2],
     mss: u32,
-    pub(super) open: bool,
+    pub(crate) open: bool,
     /// The bytes that the program has written, those that were sent, and those that were acknowledged.
     written: u32,
     sent: u32,
@@ -42,10 +43,10 @@ pub(super) struct Stream {
 }
 
 /// A packet for a TUN, `virtio_net_hdr` first.
-pub(super) type Packet = Vec<u8>;
+pub(crate) type Packet = Vec<u8>;
 
 impl Stream {
-    pub(super) fn new(from: usize, ends: [(Ipv4Addr, u16); 2], mtu: u16, rtt: Duration) -> Self {
+    pub(crate) fn new(from: usize, ends: [(Ipv4Addr, u16); 2], mtu: u16, rtt: Duration) -> Self {
         Self {
             from,
             ends,
@@ -63,26 +64,26 @@ impl Stream {
     }
 
     /// The program has written so many bytes more.
-    pub(super) fn write(&mut self, bytes: u32) {
+    pub(crate) fn write(&mut self, bytes: u32) {
         self.written += bytes;
     }
 
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.written == self.arrived && self.written == self.acknowledged
     }
 
     /// Since when nothing more has been acknowledged, although something is on its way.
-    pub(super) fn waiting(&self) -> Option<Duration> {
+    pub(crate) fn waiting(&self) -> Option<Duration> {
         self.waiting
     }
 
     /// When its timer is due.
-    pub(super) fn due(&self) -> Option<Duration> {
+    pub(crate) fn due(&self) -> Option<Duration> {
         Some(self.timer? + (LEAST_TIMEOUT + self.srtt) * 2u32.pow(self.timeouts.min(8)))
     }
 
     /// Everything that may be sent now.
-    pub(super) fn send(&mut self, now: Duration) -> Vec<Packet> {
+    pub(crate) fn send(&mut self, now: Duration) -> Vec<Packet> {
         let mut packets = vec![];
         let end = self.written.min(self.acknowledged + WINDOW);
         while self.open && self.sent < end {
@@ -96,7 +97,7 @@ impl Stream {
     }
 
     /// Its timer is due: the first segment goes again.
-    pub(super) fn time_out(&mut self, now: Duration) -> Packet {
+    pub(crate) fn time_out(&mut self, now: Duration) -> Packet {
         (self.timeouts, self.timer) = (self.timeouts + 1, Some(now));
         if !self.open {
             return self.syn();
@@ -108,7 +109,7 @@ impl Stream {
     }
 
     /// The caller's first packet.
-    pub(super) fn start(&mut self, now: Duration) -> Packet {
+    pub(crate) fn start(&mut self, now: Duration) -> Packet {
         (self.timer, self.waiting) = (Some(now), Some(now));
         self.syn()
     }
@@ -123,7 +124,7 @@ impl Stream {
     }
 
     /// Whether a packet that arrives at a runner is of this stream.
-    pub(super) fn is_for(&self, runner: usize, read: &Read<'_>) -> bool {
+    pub(crate) fn is_for(&self, runner: usize, read: &Read<'_>) -> bool {
         let [ours, theirs] = self.ends;
         let (source, destination) = if runner == self.from { (theirs, ours) } else { (ours, theirs) };
         (read.source, read.destination) == (source, destination)
@@ -133,7 +134,7 @@ impl Stream {
     ///
     /// # Errors
     /// If its bytes are not those that were sent.
-    pub(super) fn take(&mut self, runner: usize, read: &Read<'_>, now: Duration) -> Result<Option<Packet>, String> {
+    pub(crate) fn take(&mut self, runner: usize, read: &Read<'_>, now: Duration) -> Result<Option<Packet>, String> {
         let back = [self.ends[1], self.ends[0]];
         if let Some(mss) = read.mss {
             self.mss = self.mss.min(mss.into());
@@ -210,7 +211,7 @@ fn packet(
 }
 
 /// A packet that was written to a TUN.
-pub(super) struct Read<'a> {
+pub(crate) struct Read<'a> {
     source: (Ipv4Addr, u16),
     destination: (Ipv4Addr, u16),
     sequence: u32,
@@ -221,7 +222,12 @@ pub(super) struct Read<'a> {
 }
 
 impl<'a> Read<'a> {
-    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
+    /// Whether the connection is refused or ended.
+    pub(crate) const fn is_reset(&self) -> bool {
+        self.flags & RST != 0
+    }
+
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let ip = bytes.get(VNET..)?;
         if *ip.get(9)? != 6 {
             return None;
