@@ -1,5 +1,6 @@
 //! SplitMix64 (Steele, Lea and Flood 2014): small, seedable, good enough to choose operations.
 
+#[derive(Debug)]
 pub(crate) struct Rng(u64);
 
 impl Rng {

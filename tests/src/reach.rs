@@ -1,0 +1,87 @@
+//! Whether two runners reach each other, whatever is between them, simulated: their real engines, NATs and firewalls as
+//! state machines, relays, a coordinator, and transfers by a small TCP. Time is virtual and randomness comes from a seed.
+//!
+//! Three promises are checked. *Reach*: two runners with a living common relay always reach each other, from the first SYN
+//! on. *Kind*: what is between them decides whether they come to a direct path. *Calm*: no transfer stands still for longer
+//! than it takes to notice that a path is dead, and paths change seldom.
+
+use std::time::Duration;
+
+use crate::{Failure, failure};
+
+mod carry;
+mod life;
+mod places;
+mod plan;
+mod scenes;
+mod transfers;
+mod world;
+
+pub use self::plan::{Between, Hairpin};
+pub use crate::nat::Kind;
+use world::World;
+
+/// A mistake to be planted, for the tests of the simulation itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// The runners don't tell that they can use relays.
+    Untold,
+    /// Agents tell their reflexive addresses as those of interfaces, to which handshakes go before the meeting.
+    ReflexiveAsEndpoint,
+    /// An agent doesn't care that a relay no longer has its allocation.
+    RelayDeathUnnoticed,
+    /// What comes by a relay is taken for something that came directly.
+    HopsConfused,
+    /// Nothing keeps the way to relays open.
+    KeepaliveForgotten,
+    /// Long pings pass where data of that length doesn't.
+    LongPingsPass,
+}
+
+/// What happens after two runners have reached each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scene {
+    /// Nothing: they stay as they are.
+    Nothing,
+    /// They talk for twelve minutes, and then not at all.
+    Long,
+    /// The direct path dies under load, and comes back.
+    DirectDies,
+    /// A third of what one sends directly is lost for ten minutes.
+    Lossy,
+    /// One of two relays dies.
+    RelayDies,
+    /// The only relay dies, and comes back.
+    RelayReturns,
+    /// All boxes forget what they know.
+    Flushed,
+    /// Random things happen one after another.
+    Life,
+}
+
+/// Two runners with this between them meet, and something happens. Fails unless everything is as it should be.
+///
+/// # Errors
+/// The first thing that was not as it should be.
+pub fn run(between: Between, scene: Scene, seed: u64, bug: Option<Bug>) -> Result<(), Failure> {
+    let relays = match scene {
+        Scene::RelayReturns => 1,
+        Scene::RelayDies | Scene::Life => 2,
+        _ => 1 + seed as usize % 2,
+    };
+    let life = || {
+        let mut world = World::new(between, relays, seed, bug);
+        world.meet()?;
+        match scene {
+            Scene::Nothing => world.stay(between, Duration::from_secs(20)),
+            Scene::Long => world.stay_long(between),
+            Scene::DirectDies => world.direct_dies(between),
+            Scene::Lossy => world.lossy(between),
+            Scene::RelayDies => world.relay_dies(between),
+            Scene::RelayReturns => world.relay_returns(between),
+            Scene::Flushed => world.flushed(between),
+            Scene::Life => world.life(),
+        }
+    };
+    failure::watched(life, |()| vec![])
+}
