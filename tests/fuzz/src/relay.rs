@@ -10,7 +10,9 @@ use mesh_proto::{
 use mesh_relay::{Asked, Kind, Limits, Malformed, Now, Relay, Settings, Sink, Stream, Turn, Way, run as first_run};
 use stun_types::{
     attribute::{AttributeType, Nonce, RawAttribute, Realm, Username},
-    message::{IntegrityAlgorithm, LongTermKeyCredentials, Message, MessageClass, MessageType, MessageWriteVec, Method},
+    message::{
+        IntegrityAlgorithm, LongTermKeyCredentials, Message, MessageClass, MessageType, MessageWriteVec, Method,
+    },
     prelude::{MessageWrite as _, MessageWriteExt as _},
 };
 

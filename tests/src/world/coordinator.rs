@@ -28,7 +28,14 @@ impl World {
     /// A runner's stream begins for the first time.
     pub(super) fn hello(&mut self, id: RunnerId, can: Abilities) {
         let endpoints = vec![self.runners[&id].address];
-        let what = RunnerCommand::Hello { version: "0.2.0".to_owned(), can, endpoints, seen: None, instances: vec![] };
+        let what = RunnerCommand::Hello {
+            version: "0.2.0".to_owned(),
+            can,
+            endpoints,
+            outside: mesh_model::record::Outside::default(),
+            seen: None,
+            instances: vec![],
+        };
         self.commit(&Command::Runner { by: id, what }).expect("a hello with nothing in it is never refused");
     }
 
