@@ -135,6 +135,14 @@ impl Link {
         self.contact().claimed = Some(way);
     }
 
+    /// An authentic initiation has come by a relay: the runner can be asked there, whatever is used.
+    pub(crate) fn note_relayed(&mut self, way: Way) {
+        let used = self.way().map(|used| used.to);
+        if way.to.is_relayed() && used != Some(way.to) {
+            self.contact().other(way);
+        }
+    }
+
     /// There is no session any more.
     pub(crate) fn close(&mut self) {
         if let Some(contact) = &mut self.contact {

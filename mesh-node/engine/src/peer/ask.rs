@@ -46,6 +46,8 @@ pub(crate) struct Targets {
 pub(crate) enum Round {
     /// The first one of a handshake that this engine begins.
     First,
+    /// The same, by which the runner learns where this one is: by relays as well.
+    Greeting,
     /// The first one of a handshake that the tunnel's timers begin.
     Timer,
     /// A later one.
@@ -62,28 +64,31 @@ impl Peer {
         let relays = self.link.relayed(around);
         let has_relay = !relays.is_empty();
         let trusted = !has_relay || self.link.is_up() || self.link.is_remembered(around, self.heard, now);
-        let known = self.link.known().filter(|way| trusted || way.to.is_relayed() || round != Round::First);
+        let begins = matches!(round, Round::First | Round::Greeting);
+        let known = self.link.known().filter(|way| trusted || way.to.is_relayed() || !begins);
         let everywhere = around.is_able() && (!has_relay || round == Round::Again);
         let unproven: Vec<SocketAddr> =
             self.link.unproven(around, everywhere).filter(|at| around.can_be(*at)).collect();
         let search = self.search.get_or_insert_default();
         let is_first = match round {
-            Round::First => true,
+            Round::First | Round::Greeting => true,
             Round::Timer => has_relay && self.link.is_up(),
             Round::Again | Round::Relays => false,
         };
         let alone = is_first && known.is_some() && trusted && !self.link.is_in_doubt() && !search.is_broken();
         let by_relay = known.is_some_and(|way| way.to.is_relayed());
         let mut ways: Vec<Way> = known.into_iter().filter(|_| round != Round::Relays).collect();
-        if !alone {
+        if !alone || round == Round::Greeting {
             ways.extend(relays.into_iter().filter(|way| known.is_none_or(|known| known.to != way.to)));
-            ways.extend(self.link.spare(now).filter(|_| round != Round::Relays));
+        }
+        if !alone && round != Round::Relays {
+            ways.extend(self.link.spare(now));
         }
         let most = if alone || round == Round::Relays { 0 } else { AT_A_TIME };
         let batch = search.next_batch(unproven.len(), most, now);
         ways.extend(batch.map(|i| self.link.way_to(unproven[i])));
         let rounds = unproven.len().div_ceil(AT_A_TIME).max(1);
-        Targets { ways, rounds, relays_later: alone && has_relay && !by_relay }
+        Targets { ways, rounds, relays_later: alone && has_relay && !by_relay && round != Round::Greeting }
     }
 
     /// Remembers an initiation that has just been sent and will be sent again `left` times.
@@ -95,6 +100,9 @@ impl Peer {
 
     /// An unanswered initiation goes by relays as well, now that there is one.
     pub(crate) fn ask_by_relays(&mut self, now: Instant) {
+        if let Some(search) = &mut self.search {
+            search.renew();
+        }
         if let Some(initiation) = self.active.as_mut().and_then(|active| active.initiation.as_mut()) {
             initiation.relays = Some(now);
             self.next_tick = self.next_tick.map(|at| at.min(now));

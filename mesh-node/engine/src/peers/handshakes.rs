@@ -67,6 +67,7 @@ impl Peers {
             // An attacker may replay an initiation from another address, so only data moves the endpoint.
             Outcome::Response(len) => {
                 peer.link.claim(back);
+                peer.link.note_relayed(back);
                 if let Some(mac) = initiation {
                     peer.active().copies.responded(mac, &reply[..len], back.to, cx.now);
                 }
@@ -111,6 +112,7 @@ impl Peers {
         let response =
             self.list[runner].active().copies.respond_again(mac, back.to, cx.now).ok_or(Reason::HandshakeRejected)?;
         self.outbox.send(back, response, cx.sink);
+        self.list[runner].link.note_relayed(back);
         Ok(runner)
     }
 

@@ -17,7 +17,7 @@ use crate::{
     hop::{Hop, canonical},
     index::{IxVec, RunnerIx},
     path::Around,
-    peer::Peer,
+    peer::{Peer, Round},
     route::Route,
 };
 
@@ -127,7 +127,7 @@ impl Peers {
     pub(super) fn greet<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
         for id in std::mem::take(&mut self.greet) {
             if let Some(runner) = self.list.find_by(&id, |peer| peer.runner.id) {
-                self.begin(runner, cx);
+                self.begin_with(Round::Greeting, runner, cx);
             }
         }
     }

@@ -61,6 +61,11 @@ impl Peers {
 
     /// Starts a handshake with a runner, unless one is under way. A runner that doesn't answer is asked less often.
     pub(super) fn begin<S: Sink>(&mut self, runner: RunnerIx, cx: &mut Cx<'_, S>) {
+        self.begin_with(Round::First, runner, cx);
+    }
+
+    /// As [`Self::begin`]. `round` is the first one.
+    pub(super) fn begin_with<S: Sink>(&mut self, round: Round, runner: RunnerIx, cx: &mut Cx<'_, S>) {
         let peer = &self.list[runner];
         let (broken, may_ask) = (peer.is_broken(), peer.may_ask(peer.has_staged(), cx.now));
         if may_ask {
@@ -72,7 +77,7 @@ impl Peers {
             let begun =
                 if broken { tunnel.initiate_anew(&mut message, cx.now) } else { tunnel.initiate(&mut message, cx.now) };
             if begun.is_some() {
-                let (left, relays_later) = self.ask_at(runner, &message, Round::First, cx);
+                let (left, relays_later) = self.ask_at(runner, &message, round, cx);
                 self.list[runner].attempted(&message, if broken { 0 } else { left }, relays_later, cx.now);
             }
         }
@@ -97,7 +102,7 @@ impl Peers {
     ) -> (usize, bool) {
         let Targets { ways, rounds, relays_later } = self.list[runner].targets(round, &self.site, cx.now);
         ways.into_iter().for_each(|way| self.outbox.send(way, message, cx.sink));
-        if round == Round::First {
+        if matches!(round, Round::First | Round::Greeting) {
             self.want_relay(runner, cx);
         }
         (rounds, relays_later)

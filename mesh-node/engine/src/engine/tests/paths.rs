@@ -313,3 +313,29 @@ fn a_nat_gets_no_datagram_before_the_meeting() {
     world.with(1, |engine, sink, now| engine.handle_timeout(now + Duration::from_millis(300), sink));
     assert!(world.wire.iter().any(|d| d.to == outside.into()), "now everything is tried");
 }
+
+#[test]
+fn a_relayed_address_that_changes_while_a_direct_path_is_used_is_learned_as_well() {
+    let mut world = world(&[1], true);
+    connect(&mut world);
+    world.wait(Duration::from_secs(1));
+    assert_eq!(path(&mut world, 1), Some(endpoint(2).into()));
+    world.engine(2).handle_address_change();
+    world.with(2, |engine, sink, now| engine.handle_timeout(now, sink));
+    let other = Hop::Relayed { relay: RelayId(1), peer: ([198, 51, 100, 1], 60_000).into() };
+    let greeting = world.wire.iter_mut().find(|d| d.from.is_relayed()).expect("one by the relay");
+    greeting.from = other;
+    world.carry();
+    // The direct path dies: runner 1 asks by the new address.
+    world.lost = everything;
+    world.read(1, 10, &call().sequence(5000).payload(b"x").build_read());
+    world.wire.clear();
+    world.lost = |_| false;
+    let mut asked = false;
+    for _ in 0..8 {
+        world.now += Duration::from_millis(250);
+        world.with(1, |engine, sink, now| engine.handle_timeout(now, sink));
+        asked |= world.wire.drain(..).any(|d| d.to == other);
+    }
+    assert!(asked);
+}
