@@ -97,6 +97,10 @@ fn a_replayed_initiation_moves_no_endpoint() {
     world.read(1, 10, &complete(&call().syn().build()));
     let initiation = world.wire[0].batch.clone();
     world.carry();
+    // Everything is answered, so that no other initiation can take this one's place in the memory.
+    world.read(2, 20, &complete(&reply().flags(SYN_ACK).build()));
+    world.carry();
+    world.send(10, &call().build());
     world.wait(Duration::from_secs(10));
     world.sinks[1].events.clear();
     world.receive(2, at(66), &initiation, initiation.len());
