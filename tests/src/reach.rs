@@ -26,14 +26,10 @@ use world::World;
 pub enum Bug {
     /// The runners don't tell that they can use relays.
     Untold,
-    /// Agents tell their reflexive addresses as those of interfaces, to which handshakes go before the meeting.
+    /// Agents tell their reflexive addresses as those of interfaces only, to which handshakes go before the meeting.
     ReflexiveAsEndpoint,
     /// An agent doesn't care that a relay no longer has its allocation.
     RelayDeathUnnoticed,
-    /// What comes by a relay is taken for something that came directly.
-    HopsConfused,
-    /// Nothing keeps the way to relays open.
-    KeepaliveForgotten,
     /// Long pings pass where data of that length doesn't.
     LongPingsPass,
 }

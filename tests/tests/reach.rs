@@ -132,16 +132,6 @@ fn an_agent_that_does_not_notice_that_its_relay_was_restarted_is_found() {
 }
 
 #[test]
-fn data_that_moves_between_the_kinds_of_paths_is_found() {
-    is_found(Bug::HopsConfused, HOMES, Scene::DirectDies, &["data by the relay", "stands still"]);
-}
-
-#[test]
-fn relays_to_which_the_way_is_not_kept_open_are_found() {
-    is_found(Bug::KeepaliveForgotten, RELAYED, Scene::Life, &["a connection", "all that was written"]);
-}
-
-#[test]
 fn long_pings_that_promise_too_much_are_found() {
     is_found(Bug::LongPingsPass, HOMES, Scene::DirectDies, &["stands still", "all that was written"]);
 }

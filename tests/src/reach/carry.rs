@@ -213,11 +213,7 @@ impl World {
         let client = &mut self.runners[runner].clients[relay];
         if let Answer::Data { from, bytes } = answer.what {
             client.heard();
-            let mut hop = Hop::Relayed { relay: RelayId(relay as u64), peer: from };
-            let is_confused = self.bug == Some(Bug::HopsConfused) && bytes[0] == DATA && bytes.len() > SHORT;
-            if let (true, Some(at)) = (is_confused, self.runners[runner].other.reflexive.first()) {
-                hop = Hop::Direct(*at);
-            }
+            let hop = Hop::Relayed { relay: RelayId(relay as u64), peer: from };
             let framed = [&[0; HEADROOM], &bytes[..]].concat();
             return self.give(runner, hop, None, &framed, HEADROOM);
         }
@@ -283,7 +279,7 @@ impl World {
             told.reflexive.extend(seen);
         }
         if self.bug == Some(Bug::ReflexiveAsEndpoint) {
-            told.endpoints.extend(told.reflexive.clone());
+            told.endpoints.append(&mut told.reflexive);
         }
         if self.runners[runner].told != told {
             let own = [&told.endpoints[..], &told.reflexive].concat();

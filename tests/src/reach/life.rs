@@ -37,7 +37,7 @@ impl World {
                 return Err(self.failure(&words));
             }
         }
-        self.complete(2 * SETTLED)
+        self.complete(self.patience_of_transfers())
     }
 
     /// *Reach*: new connections are opened, and what was written on the others arrives.
@@ -48,8 +48,12 @@ impl World {
         // Loss is no reason to leave a path, so that TCP has to get over it.
         let retries = if self.loss == [0; 2] { 2 } else { 60 };
         self.call_both(self.late(2 * self.by_relay()) + retries * SECOND)?;
-        // TCP waits twice as long each time.
-        self.complete(2 * SETTLED)
+        self.complete(self.patience_of_transfers())
+    }
+
+    /// How long what was written may take to arrive. TCP waits twice as long each time that a segment gets lost again.
+    fn patience_of_transfers(&self) -> Duration {
+        if self.loss == [0; 2] { 2 * SETTLED } else { 20 * SETTLED }
     }
 
     fn something(&mut self) -> Result<(), Failure> {
@@ -76,7 +80,7 @@ impl World {
                 self.note(&format!("directly lost: {:?}", self.loss));
             }
             5 => {
-                self.complete(2 * SETTLED)?;
+                self.complete(self.patience_of_transfers())?;
                 let pause = SECOND * (20 + self.rng.below(400) as u32);
                 self.note(&format!("silence for {pause:?}"));
                 self.run(pause)?;

@@ -196,9 +196,6 @@ impl World {
         let (now, count) = (self.now, self.relays.len());
         let seeds: Vec<u64> = (0..count).map(|_| self.rng.next()).collect();
         self.runners[runner].clients = seeds.into_iter().map(|seed| Client::new(seed, now)).collect();
-        if self.bug == Some(Bug::KeepaliveForgotten) {
-            self.runners[runner].clients.iter_mut().for_each(Client::forget_keepalives);
-        }
         self.flush_clients(runner);
     }
 
@@ -206,7 +203,7 @@ impl World {
         Duration::from_millis(from + self.rng.below(to - from))
     }
 
-    /// A public address that nobody has had.
+    /// A public address that no machine has had.
     pub(super) fn an_address(&mut self) -> IpAddr {
         let number = self.places.next_address();
         Ipv4Addr::new(203, 0, (number / 250) as u8, (number % 250) as u8 + 1).into()

@@ -56,7 +56,6 @@ pub(crate) struct Client {
     doubted: Option<Duration>,
     /// What has to be sent.
     pub(crate) out: VecDeque<Numbered<Request>>,
-    is_lazy: bool,
     rng: Rng,
 }
 
@@ -74,16 +73,10 @@ impl Client {
             asked: None,
             doubted: None,
             out: VecDeque::new(),
-            is_lazy: false,
             rng: Rng::new(seed),
         };
         client.begin(Request::Challenge, now);
         client
-    }
-
-    /// It sends nothing of itself in silence.
-    pub(crate) const fn forget_keepalives(&mut self) {
-        self.is_lazy = true;
     }
 
     /// Its address at the relay, if datagrams pass.
@@ -186,8 +179,7 @@ impl Client {
 
     fn put(&mut self, request: Numbered<Request>, now: Duration) {
         self.sent = now;
-        let most = if self.is_lazy { 500_000 } else { 20_000 };
-        self.silence = Duration::from_millis(most + self.rng.below(5000));
+        self.silence = Duration::from_millis(20_000 + self.rng.below(5000));
         self.out.push_back(request);
     }
 }
