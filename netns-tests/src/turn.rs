@@ -28,6 +28,8 @@ pub enum Turn {
     Coturn,
     /// `mesh-coord relay` with a secret from a file, without a coordinator.
     Own,
+    /// `mesh-coord relay` that a coordinator has made one of its own, by a token.
+    Enrolled,
 }
 
 /// A relay, for IPv4 and IPv6.
@@ -37,6 +39,8 @@ pub struct Relay {
     network: Network,
     directory: PathBuf,
     fingerprint: String,
+    /// The coordinator's, if it is enrolled.
+    url: Option<String>,
     daemon: Option<Daemon>,
 }
 
@@ -53,17 +57,33 @@ impl Relay {
     /// # Panics
     /// If it isn't installed, or doesn't answer.
     pub(crate) fn new(namespace: Namespace, network: Network, turn: Turn) -> Self {
-        let directory = PathBuf::from("/run").join(namespace.name());
-        fs::DirBuilder::new().mode(0o700).create(&directory).expect("a new directory");
-        let fingerprint = certify(&directory);
-        let this = Self { turn, namespace, network, directory, fingerprint, daemon: None };
+        let this = Self::prepared(namespace, network, turn, None);
         this.write("secret", SECRET);
         let mut this = match turn {
             Turn::Coturn => this.configured(),
-            Turn::Own => this.with_key(),
+            Turn::Own | Turn::Enrolled => this.with_key(),
         };
         this.start();
         this
+    }
+
+    /// Starts one that a coordinator gave a token.
+    ///
+    /// # Panics
+    /// If it doesn't answer.
+    pub(crate) fn enrolled(namespace: Namespace, network: Network, coordinator: &Coordinator, token: &str) -> Self {
+        let this = Self::prepared(namespace, network, Turn::Enrolled, Some(coordinator.url(false)));
+        this.write("token", token);
+        let mut this = this.with_key();
+        this.start();
+        this
+    }
+
+    fn prepared(namespace: Namespace, network: Network, turn: Turn, url: Option<String>) -> Self {
+        let directory = PathBuf::from("/run").join(namespace.name());
+        fs::DirBuilder::new().mode(0o700).create(&directory).expect("a new directory");
+        let fingerprint = certify(&directory);
+        Self { turn, namespace, network, directory, fingerprint, url, daemon: None }
     }
 
     fn configured(self) -> Self {
@@ -111,7 +131,7 @@ impl Relay {
         assert!(self.daemon.is_none(), "the relay runs already");
         let command = match self.turn {
             Turn::Coturn => self.coturn(),
-            Turn::Own => self.own(),
+            Turn::Own | Turn::Enrolled => self.own(),
         };
         let mut daemon = Daemon::start(command, &self.directory.join("log"));
         wait::until_true("the relay to answer", || {
@@ -129,16 +149,13 @@ impl Relay {
 
     fn own(&self) -> Command {
         let mut command = self.namespace.command(&program("MESH_COORD"));
-        let secret = format!("@{}", self.secret_file().display());
-        command.args([
-            "relay",
-            "--secret",
-            &secret,
-            "--listen",
-            &format!("[::]:{PLAIN}"),
-            "--tls",
-            &format!("[::]:{TLS}"),
-        ]);
+        let file = |name: &str| format!("@{}", self.directory.join(name).display());
+        command.arg("relay");
+        match &self.url {
+            Some(url) => command.args([url, &file("token")]),
+            None => command.args(["--secret", &file("secret")]),
+        };
+        command.args(["--listen", &format!("[::]:{PLAIN}"), "--tls", &format!("[::]:{TLS}")]);
         command.args(["--public", &self.network.v4(2).to_string()]).arg("--data").arg(self.directory.join("data"));
         command.env("NO_COLOR", "1");
         command

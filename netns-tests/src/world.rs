@@ -254,6 +254,15 @@ impl World {
         Haproxy::start(namespace, network, turn, other.parse().expect("ADDRESS:PORT"))
     }
 
+    /// A relay of the coordinator's own, enrolled by a token.
+    #[must_use]
+    pub fn own_relay(&self, coordinator: &Coordinator, name: &str) -> Relay {
+        let token = coordinator.command(&["token", "create", "--relay", name]).done().stdout;
+        let namespace = Namespace::create(name);
+        let network = self.plug(&namespace, Stack::Dual);
+        Relay::enrolled(namespace, network, coordinator, token.trim())
+    }
+
     /// A relay that a coordinator's runners use.
     #[must_use]
     pub fn relay_of(&self, coordinator: &Coordinator, name: &str, turn: Turn) -> Relay {

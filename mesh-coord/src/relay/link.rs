@@ -149,6 +149,9 @@ impl Link {
 
     /// Ends what removed runners have, and remembers them for the next start.
     fn revoke(&mut self, revoked: Vec<Revoked>) -> Result<()> {
+        if !revoked.is_empty() {
+            info!(runners = revoked.len(), "removed runners are cut off");
+        }
         self.shared.revoke(revoked.iter().map(|revoked| (revoked.pseudonym, revoked.until)));
         self.membership.revoked.extend(revoked);
         let now = self.shared.now().unix;

@@ -23,10 +23,17 @@ struct Lab {
 impl Lab {
     fn new(turn: Turn) -> Self {
         let world = World::new();
-        let (coordinator, relay) = (world.coordinator(&[]), world.relay("fra", turn));
+        let coordinator = world.coordinator(&[]);
         declare(&coordinator, &[SHOP]);
-        let (at, secret) = (relay.plain(false).to_string(), format!("@{}", relay.secret_file().display()));
-        coordinator.command(&["relay", "add", "fra", "--turn", &at, "--secret", &secret]).done();
+        let relay = match turn {
+            Turn::Enrolled => world.own_relay(&coordinator, "fra"),
+            Turn::Coturn | Turn::Own => {
+                let relay = world.relay("fra", turn);
+                let (at, secret) = (relay.plain(false).to_string(), format!("@{}", relay.secret_file().display()));
+                coordinator.command(&["relay", "add", "fra", "--turn", &at, "--secret", &secret]).done();
+                relay
+            }
+        };
         let routers = ["north", "south"].map(|name| world.router(name, Nat::Symmetric, Stack::V4));
         let runners = [(0, "cellar"), (1, "attic")];
         let runners = runners.map(|(router, name)| world.runner_behind(&routers[router], &coordinator, name));
@@ -71,6 +78,33 @@ fn runners_behind_symmetric_nats_reach_each_other_by_coturn() {
     isolated(|| carries(Turn::Coturn));
 }
 
+#[test]
+fn runners_behind_symmetric_nats_reach_each_other_by_a_relay_of_their_mesh() {
+    isolated(|| carries(Turn::Enrolled));
+}
+
+#[test]
+fn runners_behind_symmetric_nats_reach_each_other_by_a_relay_without_a_coordinator() {
+    isolated(|| carries(Turn::Own));
+}
+
+/// A relay of the mesh is told at once of a runner that is removed, and carries nothing of it any more.
+#[test]
+fn a_removed_runner_is_cut_off_at_the_relay_within_a_second() {
+    isolated(|| {
+        let lab = Lab::new(Turn::Enrolled);
+        let online = || lab.coordinator.json(&["relays"])["relays"][0]["state"] == "online";
+        wait::until_true("the relay to be connected", online);
+        let [app, db] = lab.attach();
+        let _server = db.serve(5432, Answer::Echo);
+        let mut stream = app.connect(db.service_address, 5432).expect("a connection");
+        ping(&mut stream, b"before").expect("an echo");
+        lab.coordinator.command(&["node", "remove", "attic", "--force"]).done();
+        wait::until_true("the relay to end its allocation", || lab.relay.log().contains("removed runners are cut off"));
+        ping(&mut stream, b"after").expect_err("nothing of a removed runner passes");
+    });
+}
+
 /// The relay is killed and started again: what stood goes on, and who needs no relay notices nothing.
 fn outlives(turn: Turn) {
     let mut lab = Lab::new(turn);
@@ -98,6 +132,11 @@ fn outlives(turn: Turn) {
 #[test]
 fn connections_outlive_coturn() {
     isolated(|| outlives(Turn::Coturn));
+}
+
+#[test]
+fn connections_outlive_a_relay_of_the_mesh() {
+    isolated(|| outlives(Turn::Enrolled));
 }
 
 /// An agent that is started while the coordinator is away knows its relays, and ends the allocation that the one before has
