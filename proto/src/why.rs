@@ -83,6 +83,13 @@ pub enum Path {
         /// The age of the session.
         handshake_seconds: u64,
     },
+    /// A session exists, by a relay.
+    Relayed {
+        /// The relay's name.
+        relay: String,
+        /// The age of the session.
+        handshake_seconds: u64,
+    },
     /// No session exists, and no handshake was tried: the first packet will start one.
     Untried {
         /// The endpoints that the handshake will try.
@@ -109,7 +116,7 @@ impl Path {
     }
 
     const fn is_open(&self) -> bool {
-        matches!(self, Self::Local | Self::Direct { .. } | Self::Untried { .. })
+        matches!(self, Self::Local | Self::Direct { .. } | Self::Relayed { .. } | Self::Untried { .. })
     }
 }
 

@@ -37,7 +37,8 @@ impl Agent {
         let (view, report) = (self.control.view(), self.dataplane.report().await);
         let Some(record) = view.as_deref().and_then(|view| view.runner(runner)) else { return };
         if self.broken.insert(runner) {
-            let words = why::path_in_words(self.runner, report.as_ref(), record);
+            let seen = why::Seen { report: report.as_ref(), relay: &|relay| self.relays.of(relay) };
+            let words = why::path_in_words(self.runner, seen, record);
             tracing::warn!(runner = %record.name, "no connection {words}");
         }
     }

@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     attach::Namespace,
-    dataplane::Report,
     hint::with_nearest,
     hosts::{HostsFile, Place, Reach as _, Unkept},
     instances::{Life, Start, Wish},
@@ -105,10 +104,11 @@ impl Agent {
 
     async fn why(&self, question: Question, probe: bool) -> Result<local::Why, Refusal> {
         let (view, report) = (self.control.view(), self.dataplane.report().await);
-        let own = view.as_deref().and_then(|view| why::explain(view, report.as_ref(), &question));
+        let seen = why::Seen { report: report.as_ref(), relay: &|relay| self.relays.of(relay) };
+        let own = view.as_deref().and_then(|view| why::explain(view, seen, &question));
         let said = match own {
             Some(explanation) => explanation,
-            None => self.why_elsewhere(view.as_deref(), report.as_ref(), &question).await?,
+            None => self.why_elsewhere(view.as_deref(), seen, &question).await?,
         };
         let said = why::cut_off(said, &question, &self.control.link());
         let Explanation { allowed, steps } = if probe { self.probe(&question, said).await? } else { said };
@@ -120,7 +120,7 @@ impl Agent {
     async fn why_elsewhere(
         &self,
         view: Option<&View>,
-        report: Option<&Report>,
+        seen: why::Seen<'_>,
         question: &Question,
     ) -> Result<Explanation, Refusal> {
         let Question { caller, callee, port } = question.clone();
@@ -131,7 +131,7 @@ impl Agent {
         };
         let said = Explanation { allowed, steps };
         Ok(match view {
-            Some(view) => why::with_local_path(view, report, question, said),
+            Some(view) => why::with_local_path(view, seen, question, said),
             None => said,
         })
     }

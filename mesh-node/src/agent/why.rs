@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use mesh_engine::PeerReport;
+use mesh_engine::{Hop, PathReport, PeerReport};
 use mesh_proto::{
-    Label, RunnerId, ServicePath, View,
+    Label, RelayId, RunnerId, ServicePath, View,
     message::{Refusal, Step},
     view::{Deployment, Instance, InstanceState, Runner, Service},
     why::{self, End, Explanation, Facts, Path, Place, Presence},
@@ -14,6 +14,14 @@ use crate::{control::Link, dataplane::Report, hint::Hint as _};
 
 /// A handshake without an answer for this long is over: the next one begins.
 pub(super) const DOUBTFUL: Duration = Duration::from_secs(5);
+
+/// What the data plane says.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) report: Option<&'a Report>,
+    /// A relay's name.
+    pub(super) relay: &'a (dyn Fn(RelayId) -> String + Sync),
+}
 
 /// The connection that is asked about.
 #[derive(Debug, Clone)]
@@ -25,7 +33,7 @@ pub(super) struct Question {
 
 /// What the view says; `None` if it is not for it to say: by least knowledge it holds the rules for the services of this
 /// runner, and of others none or not all.
-pub(super) fn explain(view: &View, report: Option<&Report>, question: &Question) -> Option<Explanation> {
+pub(super) fn explain(view: &View, seen: Seen<'_>, question: &Question) -> Option<Explanation> {
     let (caller, calling) = find(view, &question.caller)?;
     let (callee, called) = find(view, &question.callee)?;
     let caller_here = hosted(view, |service| service.deployment == calling.id);
@@ -47,21 +55,16 @@ pub(super) fn explain(view: &View, report: Option<&Report>, question: &Question)
             port: question.port,
             trust_source: called.trust_source,
             discloses: true,
-            instances: places(view, report, callee, calls_from_here(view, caller)),
+            instances: places(view, seen, callee, calls_from_here(view, caller)),
         },
     ))
 }
 
 /// What the coordinator said, with how this runner reaches the service, if its view holds that.
-pub(super) fn with_local_path(
-    view: &View,
-    report: Option<&Report>,
-    question: &Question,
-    said: Explanation,
-) -> Explanation {
+pub(super) fn with_local_path(view: &View, seen: Seen<'_>, question: &Question, said: Explanation) -> Explanation {
     let Some((callee, _)) = find(view, &question.callee) else { return said };
     let from_here = find(view, &question.caller).is_none_or(|(caller, _)| calls_from_here(view, caller));
-    let places = places(view, report, callee, from_here);
+    let places = places(view, seen, callee, from_here);
     let live = places.iter().filter(|place| place.state == InstanceState::Live);
     let paths: BTreeMap<&Label, &Path> = live.filter_map(|place| Some((place.runner, place.path.as_ref()?))).collect();
     let paths: Vec<(&Label, &Path)> = paths.into_iter().collect();
@@ -123,7 +126,7 @@ fn calls_from_here(view: &View, caller: &Service) -> bool {
 }
 
 /// The instances of a service, this runner's first; with the way there from here where that counts.
-fn places<'a>(view: &'a View, report: Option<&Report>, callee: &Service, from_here: bool) -> Vec<Place<'a>> {
+fn places<'a>(view: &'a View, seen: Seen<'_>, callee: &Service, from_here: bool) -> Vec<Place<'a>> {
     let mut instances: Vec<(&Instance, &'a Runner)> = view
         .instances()
         .filter(|instance| instance.service == callee.id)
@@ -133,8 +136,8 @@ fn places<'a>(view: &'a View, report: Option<&Report>, callee: &Service, from_he
     let place = |(instance, runner): (&Instance, &'a Runner)| Place {
         runner: &runner.name,
         state: instance.state,
-        presence: presence(view, report, instance, runner),
-        path: from_here.then(|| path(view.runner, report, runner)),
+        presence: presence(view, seen.report, instance, runner),
+        path: from_here.then(|| path(view.runner, seen, runner)),
     };
     instances.into_iter().map(place).collect()
 }
@@ -150,15 +153,15 @@ fn presence(view: &View, report: Option<&Report>, instance: &Instance, runner: &
 }
 
 /// How a runner is reached, as `why` says it.
-pub(super) fn path_in_words(own: RunnerId, report: Option<&Report>, runner: &Runner) -> String {
-    path(own, report, runner).in_words(&runner.name)
+pub(super) fn path_in_words(own: RunnerId, seen: Seen<'_>, runner: &Runner) -> String {
+    path(own, seen, runner).in_words(&runner.name)
 }
 
-fn path(own: RunnerId, report: Option<&Report>, runner: &Runner) -> Path {
+fn path(own: RunnerId, seen: Seen<'_>, runner: &Runner) -> Path {
     if runner.id == own {
         return Path::Local;
     }
-    let peer = report.and_then(|report| report.engine.peers.iter().find(|peer| peer.runner == runner.id));
+    let peer = seen.report.and_then(|report| report.engine.peers.iter().find(|peer| peer.runner == runner.id));
     match peer {
         Some(PeerReport { failing: Some(failing), .. }) if failing.since >= DOUBTFUL => Path::NoAnswer {
             tries: failing.tries.into(),
@@ -168,7 +171,12 @@ fn path(own: RunnerId, report: Option<&Report>, runner: &Runner) -> Path {
         Some(PeerReport { endpoint: Some(endpoint), handshake_age: Some(age), .. }) => {
             Path::Direct { endpoint: *endpoint, handshake_seconds: age.as_secs() }
         }
-        _ if runner.endpoints.is_empty() => Path::NoAddress,
+        Some(PeerReport {
+            path: Some(PathReport { hop: Hop::Relayed { relay, .. }, .. }),
+            handshake_age: Some(age),
+            ..
+        }) => Path::Relayed { relay: (seen.relay)(*relay), handshake_seconds: age.as_secs() },
+        _ if runner.endpoints.is_empty() && runner.relayed.is_empty() => Path::NoAddress,
         _ => Path::Untried { endpoints: runner.endpoints.clone() },
     }
 }

@@ -108,6 +108,7 @@ fn the_verdict_is_whether_a_syn_would_be_answered() {
     use InstanceState::{Client, Draining, Live};
     use Presence::{Heard, Here, Missing, Silent};
     let direct = || Some(Path::Direct { endpoint: at(11), handshake_seconds: 7 });
+    let relayed = || Some(Path::Relayed { relay: "fra-1".to_owned(), handshake_seconds: 7 });
     let broken = || Some(Path::NoAnswer { tries: 3, seconds: 18, endpoints: vec![at(11)] });
     let untried = || Some(Path::Untried { endpoints: vec![at(11)] });
     for (places, allowed, code) in [
@@ -119,6 +120,7 @@ fn the_verdict_is_whether_a_syn_would_be_answered() {
         (vec![("b", Live, Silent, direct())], true, "direct"),
         (vec![("b", Live, Heard, broken())], false, "no-answer"),
         (vec![("b", Live, Heard, broken()), ("c", Live, Heard, direct())], true, "direct"),
+        (vec![("b", Live, Silent, relayed())], true, "relay"),
         (vec![("b", Live, Heard, Some(Path::NoAddress))], false, "no-address"),
         (vec![("a", Live, Here, Some(Path::Local))], true, "local"),
         (vec![("b", Live, Heard, None)], true, "runs"),

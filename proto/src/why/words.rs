@@ -85,7 +85,7 @@ pub(super) fn runner(facts: &Facts<'_>, live: &[&Place<'_>]) -> Step {
     if live.is_empty() {
         return absent(facts);
     }
-    let has_session = |place: &Place<'_>| matches!(place.path, Some(Path::Direct { .. }));
+    let has_session = |place: &Place<'_>| matches!(place.path, Some(Path::Direct { .. } | Path::Relayed { .. }));
     let there = |place: &Place<'_>| match place.presence {
         Presence::Heard | Presence::Here => true,
         Presence::Silent => has_session(place),
@@ -154,6 +154,7 @@ pub(super) fn path(paths: &[(&Label, &Path)]) -> Step {
     let code = best.map_or("no-address", |(_, path)| match path {
         Path::Local => "local",
         Path::Direct { .. } => "direct",
+        Path::Relayed { .. } => "relay",
         Path::Untried { .. } => "untried",
         Path::NoAnswer { .. } => "no-answer",
         Path::NoAddress => "no-address",
@@ -167,6 +168,12 @@ pub(super) fn way(runner: &Label, path: &Path) -> String {
         Path::Local => "within this runner, nothing leaves the machine".to_owned(),
         Path::Direct { endpoint, handshake_seconds } => {
             format!("to {runner} at {endpoint}, direct, last handshake {handshake_seconds} s ago")
+        }
+        Path::Relayed { relay, handshake_seconds } => {
+            format!("to {runner} by relay {relay}, last handshake {handshake_seconds} s ago")
+        }
+        Path::Untried { endpoints } if endpoints.is_empty() => {
+            format!("to {runner}: no session yet; the first packet goes by a relay")
         }
         Path::Untried { endpoints } => {
             format!("to {runner}: no session yet; the first packet tries {}", list(endpoints))

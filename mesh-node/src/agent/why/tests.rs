@@ -6,6 +6,8 @@ use mesh_proto::{
 };
 
 use super::*;
+
+const UNSEEN: Seen<'_> = Seen { report: None, relay: &|relay| relay.to_string() };
 use crate::control::Trouble;
 use mesh_proto::{DeploymentId, Ports};
 
@@ -71,7 +73,7 @@ type Steps = Vec<(String, bool, String)>;
 
 fn ask(view: &View, caller: &str, callee: &str, port: u16) -> Option<(bool, Steps)> {
     let question = Question { caller: caller.parse().unwrap(), callee: callee.parse().unwrap(), port };
-    let Explanation { allowed, steps } = explain(view, None, &question)?;
+    let Explanation { allowed, steps } = explain(view, UNSEEN, &question)?;
     Some((allowed, steps.into_iter().map(|step| (step.step, step.ok, step.detail)).collect()))
 }
 
@@ -94,7 +96,7 @@ fn a_removed_runner_and_a_copy_reach_no_other_runner_and_say_so() {
     let removed = Link { unknown: true, trouble: trouble.clone(), ..Link::default() };
     let copied = Link { unknown: true, copy: true, trouble, ..Link::default() };
     let question = Question { caller: "shop/my db".parse().unwrap(), callee: "shop/db".parse().unwrap(), port: 5432 };
-    let said = explain(&view, None, &question).unwrap();
+    let said = explain(&view, UNSEEN, &question).unwrap();
     assert!(said.allowed);
     assert_eq!(cut_off(said.clone(), &question, &Link::default()), said);
     for (link, code) in [(removed, "unknown-runner"), (copied, "copied-runner")] {
@@ -113,7 +115,7 @@ fn a_removed_runner_and_a_copy_reach_no_other_runner_and_say_so() {
             state: InstanceState::Live,
         };
         view.put(Record::Instance(Arc::new(here)));
-        let within = explain(&view, None, &question).unwrap();
+        let within = explain(&view, UNSEEN, &question).unwrap();
         assert_eq!(cut_off(within.clone(), &question, &link), within);
     }
 }
