@@ -13,7 +13,7 @@ use mesh_netns_tests::{
 use crate::common::{SHOP, declare};
 
 /// How long a direct path may take: two meetings that fail, and the quiet after each.
-const MEETINGS: std::time::Duration = std::time::Duration::from_secs(150);
+pub(crate) const MEETINGS: std::time::Duration = std::time::Duration::from_secs(150);
 
 /// How a runner reaches another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,22 +1,23 @@
 //! Runners in places that are neither apart nor together: behind two routers, behind the same one, with one protocol each.
 
 use mesh_netns_tests::{
-    Nat, Runner, Stack, Turn, isolated,
+    Instance, Nat, Runner, Stack, Turn, isolated,
     traffic::{Answer, ping},
     wait,
 };
 
-use crate::reach::{Lab, path_to, wait_relayed};
+use crate::reach::{Lab, MEETINGS, path_to, wait_relayed};
 
-/// They reach each other, by this path in the end.
-fn reach_by(runners: [&Runner; 2], path: &str) {
+/// They reach each other, by this path in the end. With what is returned they go on with it.
+fn reach_by(runners: [&Runner; 2], path: &str) -> [Instance; 2] {
     let (app, db) = (runners[0].attach("shop/app"), runners[1].attach("shop/db"));
     let _server = db.serve(7, Answer::Echo);
     let mut stream = app.connect(db.service_address, 7).expect("a connection");
-    wait::until_true(&format!("the path to be {path}"), || {
+    wait::true_within(MEETINGS, &format!("the path to be {path}"), || {
         ping(&mut stream, b"are you there?").expect("an echo");
         path_to(runners[0], "birch") == path && path_to(runners[1], "alder") == path
     });
+    [app, db]
 }
 
 #[test]
@@ -26,7 +27,7 @@ fn ipv4_alone_and_ipv6_alone_meet_at_the_relay() {
         let runners = [("alder", Stack::V4), ("birch", Stack::V6)]
             .map(|(name, stack)| lab.world.runner(&lab.coordinator, name, stack));
         runners.iter().for_each(wait_relayed);
-        reach_by(runners.each_ref(), "relay");
+        drop(reach_by(runners.each_ref(), "relay"));
     });
 }
 
@@ -36,7 +37,7 @@ fn behind_two_routers(inner: Nat, path: &str) {
     let inner = lab.world.router_behind(&outer, "inner", inner);
     let one = lab.runner_behind(&inner, "alder");
     let other = lab.site("birch", Nat::Home);
-    reach_by([&one, &other.runner], path);
+    drop(reach_by([&one, &other.runner], path));
 }
 
 #[test]
@@ -56,7 +57,7 @@ fn networks_of_one_router(hairpin: bool, path: &str) {
         router.hairpin();
     }
     let runners = ["alder", "birch"].map(|name| lab.runner_behind(&router, name));
-    reach_by(runners.each_ref(), path);
+    drop(reach_by(runners.each_ref(), path));
 }
 
 #[test]
@@ -77,7 +78,7 @@ fn neighbours_in_one_network_reach_each_other_there() {
         let one = lab.runner_behind(&router, "alder");
         let other = lab.world.runner_beside(&router, 1, &lab.coordinator, "birch");
         wait_relayed(&other);
-        reach_by([&one, &other], "direct");
+        let _instances = reach_by([&one, &other], "direct");
         assert!(one.peer("birch").expect("a peer")["endpoint"].as_str().is_some_and(|at| at.starts_with("192.168.")));
     });
 }
