@@ -158,6 +158,14 @@ fn an_agent_of_0_1_ends_what_is_gone_and_remembers_its_flags() {
     });
 }
 
+/// More than any process's number is.
+const PIDS: u64 = 5_000_000;
+
+/// A namespace, as the files have it.
+fn numbers(dev: &Value, ino: &Value) -> String {
+    format!("{{\"dev\":{dev},\"ino\":{ino}}}")
+}
+
 /// What an agent of 0.1 left on its machine, with the numbers that it has here: those of namespaces and processes change
 /// with every start of a machine.
 struct Left {
@@ -173,7 +181,31 @@ impl Left {
             Self { files: ["instances.json", "containers.json", "boot.json"].map(read), state: state.clone() };
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("the boot");
         left.renumber(left.instances()["boot"].as_str().expect("a boot"), boot.trim());
+        left.set_apart();
         left
+    }
+
+    /// Gives every namespace and process a number that none has here: one that was made for this test could have the number
+    /// that another one of the files had.
+    fn set_apart(&mut self) {
+        let all = self.instances();
+        for (at, left) in (1..).zip(all["attachments"].as_array().expect("an array")) {
+            let namespace = &left["namespace"];
+            self.renumber(&numbers(&namespace["dev"], &namespace["ino"]), &numbers(&namespace["dev"], &json!(at)));
+            if let Some(process) = left["place"]["process"].as_u64() {
+                self.renumber_process(process, PIDS + at);
+            }
+        }
+    }
+
+    fn renumber_process(&mut self, old: u64, new: u64) {
+        for (old, new) in [
+            (format!("\"process\":{old}}}"), format!("\"process\":{new}}}")),
+            (format!("\"pid\":{old},"), format!("\"pid\":{new},")),
+            (format!("/proc/{old}/"), format!("/proc/{new}/")),
+        ] {
+            self.renumber(&old, &new);
+        }
     }
 
     fn instances(&self) -> Value {
@@ -190,7 +222,6 @@ impl Left {
         let mut attachments = all["attachments"].as_array().expect("an array").iter();
         let left = attachments.find(|left| left["instance"] == instance).expect("the instance");
         let metadata = fs::metadata(namespace).expect("the namespace");
-        let numbers = |dev: &Value, ino: &Value| format!("{{\"dev\":{dev},\"ino\":{ino}}}");
         let old = numbers(&left["namespace"]["dev"], &left["namespace"]["ino"]);
         self.renumber(&old, &numbers(&json!(metadata.dev()), &json!(metadata.ino())));
         let mut make = Command::new("nsenter");
@@ -203,13 +234,7 @@ impl Left {
     /// The instance of a process that had this number.
     fn process(&mut self, instance: &str, old: u32, process: &Daemon) {
         let new = process.pid();
-        for (old, new) in [
-            (format!("\"process\":{old}}}"), format!("\"process\":{new}}}")),
-            (format!("\"pid\":{old},"), format!("\"pid\":{new},")),
-            (format!("/proc/{old}/"), format!("/proc/{new}/")),
-        ] {
-            self.renumber(&old, &new);
-        }
+        self.renumber_process(old.into(), new.into());
         self.instance(instance, Path::new(&format!("/proc/{new}/ns/net")));
     }
 }
