@@ -152,6 +152,10 @@ impl Link {
 
     /// The runner isn't in contact any more.
     pub(crate) fn sleep(&mut self) {
+        // It is asked there, and told when this machine moves, as where it was in an earlier run.
+        if self.endpoint.is_none() {
+            self.endpoint = self.claimed().and_then(|way| way.to.direct());
+        }
         (self.contact, self.waits) = (None, false);
     }
 

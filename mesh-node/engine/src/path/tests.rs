@@ -377,3 +377,12 @@ fn a_runner_without_relays_moves_as_it_always_did() {
 mod addresses;
 mod bounds;
 mod meetings;
+
+#[test]
+fn where_a_runner_asked_from_is_known_when_it_is_in_contact_no_more() {
+    let at: SocketAddr = ([192, 0, 2, 7], 51820).into();
+    let mut link = Link::default();
+    link.claim(at.into());
+    link.sleep();
+    assert_eq!(link.known().map(|way| way.to), Some(Hop::Direct(at)));
+}
