@@ -27,6 +27,7 @@ use super::{
     failure::Refused,
     noted::{note, take_turn},
     server::Origin,
+    stream::begin,
 };
 use crate::{
     api::{self, NewRelay, Relays},
@@ -189,13 +190,7 @@ pub(super) async fn stream(
     AuthenticRelay { relay, tenant }: AuthenticRelay,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refused> {
-    let (Origin::Network(from), Some(Extension(place))) = (origin, place) else {
-        let hint = "connect to the coordinator's URL";
-        return Err(Refused::new(StatusCode::BAD_REQUEST, "the admin socket serves no streams", hint));
-    };
-    let upgrade = upgrade
-        .map_err(|rejection| Refused::new(rejection.status(), rejection.body_text(), "this path is a WebSocket's"))?;
-    place.prove(&tenant)?;
+    let (from, place, upgrade) = begin(origin, place, &tenant, upgrade)?;
     let coordinator = api.coordinator.on_account(Some(&tenant));
     Ok(upgrade
         .max_message_size(MAX_MESSAGE)

@@ -1,4 +1,6 @@
-//! The route of runners' streams.
+//! The route of runners' streams, and what it has in common with that of relays' streams.
+
+use std::net::SocketAddr;
 
 use axum::{
     Extension,
@@ -11,7 +13,7 @@ use axum::{
 };
 
 use super::{Api, MAX_MESSAGE, auth::AuthenticRunner, failure::Refused, server::Origin};
-use crate::{places::Place, watch};
+use crate::{places::Place, tenant::Tenant, watch};
 
 /// The read buffer of an idle stream, in bytes.
 const READ_BUFFER: usize = 8 << 10;
@@ -23,18 +25,28 @@ pub(super) async fn stream(
     AuthenticRunner { runner, tenant }: AuthenticRunner,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Refused> {
-    let (Origin::Network(from), Some(Extension(place))) = (origin, place) else {
-        let hint = "connect to the coordinator's URL";
-        return Err(Refused::new(StatusCode::BAD_REQUEST, "the admin socket serves no streams", hint));
-    };
-    let upgrade = upgrade
-        .map_err(|rejection| Refused::new(rejection.status(), rejection.body_text(), "this path is a WebSocket's"))?;
-    // From here on the place is the stream's, as long as it lives.
-    place.prove(&tenant)?;
+    let (from, place, upgrade) = begin(origin, place, &tenant, upgrade)?;
     let coordinator = api.coordinator.on_account(Some(&tenant));
     Ok(upgrade
         .read_buffer_size(READ_BUFFER)
         .max_message_size(MAX_MESSAGE)
         .max_frame_size(MAX_MESSAGE)
         .on_upgrade(move |socket| watch::stream::serve(coordinator, runner, from, place, socket)))
+}
+
+/// What a stream begins with: where it comes from, and its place, which is the stream's from here on, as long as it lives.
+pub(super) fn begin(
+    origin: Origin,
+    place: Option<Extension<Place>>,
+    tenant: &Tenant,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<(SocketAddr, Place, WebSocketUpgrade), Refused> {
+    let (Origin::Network(from), Some(Extension(place))) = (origin, place) else {
+        let hint = "connect to the coordinator's URL";
+        return Err(Refused::new(StatusCode::BAD_REQUEST, "the admin socket serves no streams", hint));
+    };
+    let upgrade = upgrade
+        .map_err(|rejection| Refused::new(rejection.status(), rejection.body_text(), "this path is a WebSocket's"))?;
+    place.prove(tenant)?;
+    Ok((from, place, upgrade))
 }

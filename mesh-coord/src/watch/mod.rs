@@ -2,6 +2,7 @@
 //! confirmed; these tasks carry the messages.
 
 mod asks;
+mod end;
 mod newcomer;
 pub(crate) mod relay;
 mod report;

@@ -1,8 +1,8 @@
 //! An own relay's stream: it learns which runners were removed. It needs the coordinator for nothing else.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr};
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use axum::extract::ws::{Message, WebSocket};
 use mesh_model::{Command, UnixSeconds};
 use mesh_proto::{
     RelayId, RunnerId,
@@ -15,54 +15,18 @@ use mesh_proto::{
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tracing::info;
 
+use super::end::{End, HEARTBEAT, SILENCE};
 use crate::{
     coordinator::{Coordinator, Failure, RelayLine},
     places::Place,
 };
 
-/// As with agents: how often the relay is pinged, and how long it may send or read nothing.
-const HEARTBEAT: Duration = Duration::from_secs(2);
-const SILENCE: Duration = Duration::from_secs(6);
-/// Close codes (RFC 6455 §7.4.1).
-const POLICY: u16 = 1008;
-const GOING_AWAY: u16 = 1001;
-
-/// Why a stream ends.
-struct End {
-    code: u16,
-    why: String,
-}
-
-fn refused(why: impl Into<String>) -> End {
-    End { code: POLICY, why: why.into() }
-}
-
-fn lost(why: impl Into<String>) -> End {
-    End { code: GOING_AWAY, why: why.into() }
-}
-
-impl From<Failure> for End {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Refused(refusal) => refused(refusal.to_string()),
-            other => lost(other.to_string()),
-        }
-    }
-}
-
 /// Serves the stream of an authenticated relay until it ends or loses its place.
 pub(crate) async fn serve(coordinator: Coordinator, relay: RelayId, from: SocketAddr, place: Place, socket: WebSocket) {
     let mut stream = Stream { coordinator, relay, place, socket, told: BTreeSet::new() };
-    let End { code, why } = match stream.run(from).await {
-        Ok(never) => match never {},
-        Err(end) => end,
-    };
-    info!(%relay, %from, %why, "relay's stream ended");
-    // A close frame's reason has at most 123 bytes.
-    let mut reason = why;
-    reason.truncate(reason.floor_char_boundary(123));
-    let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-    let _ = timeout(HEARTBEAT, stream.socket.send(close)).await;
+    let Err(end) = stream.run(from).await;
+    info!(%relay, %from, why = %end.why, "relay's stream ended");
+    let _ = timeout(HEARTBEAT, stream.socket.send(end.close())).await;
 }
 
 enum Never {}
@@ -78,12 +42,12 @@ struct Stream {
 
 impl Stream {
     async fn run(&mut self, from: SocketAddr) -> Result<Never, End> {
-        let first = timeout(SILENCE, self.receive()).await.map_err(|_| refused("no hello came"))??;
+        let first = timeout(SILENCE, self.receive()).await.map_err(|_| End::refused("no hello came"))??;
         let Some(RelayUp::Hello { protocol, version, public }) = first else {
-            return Err(refused("the first message is not a hello"));
+            return Err(End::refused("the first message is not a hello"));
         };
         if protocol != PROTOCOL {
-            return Err(refused(format!(
+            return Err(End::refused(format!(
                 "protocol {protocol} is not {PROTOCOL}, the coordinator's: upgrade the older"
             )));
         }
@@ -98,10 +62,10 @@ impl Stream {
             let known = core.state.relay(relay).map(|relay| relay.secret);
             known.map(|secret| (secret, core.relays.open(relay)))
         });
-        let (secret, line) = open.await?.ok_or_else(|| refused("the relay was removed"))?;
+        let (secret, line) = open.await?.ok_or_else(|| End::refused("the relay was removed"))?;
         let secret = self.coordinator.relay_secrets.get(secret);
         let secret = secret.ok_or_else(|| {
-            refused("the coordinator has lost this relay's secret: remove it there, and enrol it again")
+            End::refused("the coordinator has lost this relay's secret: remove it there, and enrol it again")
         })?;
         self.place.begin();
         info!(relay = %self.relay, %from, "relay's stream began");
@@ -130,17 +94,17 @@ impl Stream {
                 message = self.receive() => {
                     heard = Instant::now();
                     match message? {
-                        Some(RelayUp::Hello { .. }) => return Err(refused("a second hello")),
+                        Some(RelayUp::Hello { .. }) => return Err(End::refused("a second hello")),
                         Some(RelayUp::Pong) | None => {}
                     }
                 }
                 _ = heartbeat.tick() => {
                     if heard.elapsed() > SILENCE {
-                        return Err(lost("the relay is silent"));
+                        return Err(End::lost("the relay is silent"));
                     }
                     self.send(&RelayDown::Ping).await?;
                 }
-                () = place.lost() => return Err(lost("the coordinator has no place for it any more")),
+                () = place.lost() => return Err(End::no_place()),
             }
         }
     }
@@ -161,14 +125,14 @@ impl Stream {
     async fn cut_off(&mut self) -> Result<End, Failure> {
         let relay = self.relay;
         let known = self.coordinator.visit(move |core| core.state.relay(relay).is_some()).await?;
-        Ok(refused(if known { "a newer stream of this relay took over" } else { "the relay was removed" }))
+        Ok(End::refused(if known { "a newer stream of this relay took over" } else { "the relay was removed" }))
     }
 
     async fn send(&mut self, message: &RelayDown) -> Result<(), End> {
-        let text = serde_json::to_string(message).map_err(|error| lost(error.to_string()))?;
+        let text = serde_json::to_string(message).map_err(|error| End::lost(error.to_string()))?;
         match timeout(SILENCE, self.socket.send(Message::Text(text.into()))).await {
-            Ok(sent) => sent.map_err(|error| lost(error.to_string())),
-            Err(_) => Err(lost("the relay does not read")),
+            Ok(sent) => sent.map_err(|error| End::lost(error.to_string())),
+            Err(_) => Err(End::lost("the relay does not read")),
         }
     }
 
@@ -177,12 +141,12 @@ impl Stream {
         match self.socket.recv().await {
             Some(Ok(Message::Text(text))) => serde_json::from_str(&text)
                 .map(Some)
-                .map_err(|error| refused(format!("a message that cannot be read: {error}"))),
+                .map_err(|error| End::refused(format!("a message that cannot be read: {error}"))),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
-            Some(Ok(Message::Binary(_))) => Err(refused("a message that is not text")),
-            Some(Ok(Message::Close(_))) => Err(lost("the relay closed it")),
-            Some(Err(error)) => Err(lost(error.to_string())),
-            None => Err(lost("the connection broke")),
+            Some(Ok(Message::Binary(_))) => Err(End::refused("a message that is not text")),
+            Some(Ok(Message::Close(_))) => Err(End::lost("the relay closed it")),
+            Some(Err(error)) => Err(End::lost(error.to_string())),
+            None => Err(End::lost("the connection broke")),
         }
     }
 }

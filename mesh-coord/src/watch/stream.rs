@@ -3,12 +3,9 @@
 mod conversation;
 mod relays;
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use futures_util::{
     SinkExt as _, StreamExt as _,
     stream::{FuturesUnordered, SplitSink, SplitStream},
@@ -23,55 +20,11 @@ use tokio::time::{Instant, interval_at, timeout};
 use tracing::{debug, info};
 
 use self::conversation::Conversation;
-use super::{newcomer, report};
-use crate::{
-    coordinator::{Coordinator, Failure},
-    places::Place,
-    rate::Busy,
+use super::{
+    end::{End, HEARTBEAT, SILENCE},
+    newcomer, report,
 };
-
-/// How often the agent is pinged.
-const HEARTBEAT: Duration = Duration::from_secs(2);
-/// How long the agent may send or read nothing.
-const SILENCE: Duration = Duration::from_secs(6);
-/// The close code for a policy violation (RFC 6455 §7.4.1).
-const POLICY: u16 = 1008;
-const GOING_AWAY: u16 = 1001;
-
-/// Why a stream ends: for the log, and for the agent if it can still be sent.
-struct End {
-    code: u16,
-    why: String,
-}
-
-impl End {
-    fn refused(why: impl Into<String>) -> Self {
-        Self { code: POLICY, why: why.into() }
-    }
-
-    fn lost(why: impl Into<String>) -> Self {
-        Self { code: GOING_AWAY, why: why.into() }
-    }
-
-    fn no_place() -> Self {
-        Self::lost("the coordinator has no place for it any more")
-    }
-}
-
-impl From<Busy> for End {
-    fn from(busy: Busy) -> Self {
-        Self::lost(busy.to_string())
-    }
-}
-
-impl From<Failure> for End {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Refused(refusal) => Self::refused(refusal.to_string()),
-            other => Self::lost(other.to_string()),
-        }
-    }
-}
+use crate::{coordinator::Coordinator, places::Place};
 
 /// Serves the stream of an authenticated runner until it ends or loses its place.
 pub(crate) async fn serve(
@@ -85,11 +38,7 @@ pub(crate) async fn serve(
     let mut stream = Stream { coordinator, runner, from: from.ip(), place, down, up };
     let Err(end) = stream.run().await;
     info!(%runner, %from, why = %end.why, "stream ended");
-    // A close frame's reason has at most 123 bytes.
-    let mut reason = end.why;
-    reason.truncate(reason.floor_char_boundary(123));
-    let close = Message::Close(Some(CloseFrame { code: end.code, reason: reason.into() }));
-    let _ = timeout(HEARTBEAT, stream.down.send(close)).await;
+    let _ = timeout(HEARTBEAT, stream.down.send(end.close())).await;
 }
 
 struct Stream {

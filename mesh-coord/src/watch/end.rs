@@ -1,0 +1,58 @@
+//! How a stream ends, and when silence ends it: the same for runners and relays.
+
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message};
+
+use crate::{coordinator::Failure, rate::Busy};
+
+/// How often the other side is pinged.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How long it may send or read nothing.
+pub(super) const SILENCE: Duration = Duration::from_secs(6);
+/// The close code for a policy violation (RFC 6455 §7.4.1).
+const POLICY: u16 = 1008;
+const GOING_AWAY: u16 = 1001;
+/// The longest reason of a close frame, in bytes.
+const LONGEST: usize = 123;
+
+/// Why a stream ends: for the log, and for the other side if it can still be sent.
+pub(super) struct End {
+    code: u16,
+    pub(super) why: String,
+}
+
+impl End {
+    pub(super) fn refused(why: impl Into<String>) -> Self {
+        Self { code: POLICY, why: why.into() }
+    }
+
+    pub(super) fn lost(why: impl Into<String>) -> Self {
+        Self { code: GOING_AWAY, why: why.into() }
+    }
+
+    pub(super) fn no_place() -> Self {
+        Self::lost("the coordinator has no place for it any more")
+    }
+
+    /// The frame that tells the other side.
+    pub(super) fn close(mut self) -> Message {
+        self.why.truncate(self.why.floor_char_boundary(LONGEST));
+        Message::Close(Some(CloseFrame { code: self.code, reason: self.why.into() }))
+    }
+}
+
+impl From<Busy> for End {
+    fn from(busy: Busy) -> Self {
+        Self::lost(busy.to_string())
+    }
+}
+
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(refusal) => Self::refused(refusal.to_string()),
+            other => Self::lost(other.to_string()),
+        }
+    }
+}
