@@ -4,10 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
-use hyper::{
-    Request, StatusCode,
-    header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
-};
+use hyper::StatusCode;
 use mesh_link::Proxies;
 use mesh_process::Backoff;
 use mesh_proto::{
@@ -20,7 +17,6 @@ use tokio_tungstenite::{
     tungstenite::{self, Message, handshake::client::generate_key, protocol::WebSocketConfig},
 };
 use tracing::{debug, info, warn};
-use zeroize::Zeroizing;
 
 use super::{Shared, membership::Membership};
 use crate::data::DataDirectory;
@@ -98,7 +94,8 @@ impl Link {
         let (urls, fingerprint) = (&self.membership.coordinators, self.membership.fingerprint);
         let opened = mesh_link::connect_any(urls, fingerprint, &self.proxies).await;
         let (stream, url) = opened.map_err(|error| Ended::Broken(error.into()))?;
-        let request = self.request(&url.authority()).map_err(|error| Ended::Broken(error.into()))?;
+        let request = mesh_link::upgrade(&url, "/v1/relay/stream", &self.membership.credential, generate_key());
+        let request = request.map_err(|error| Ended::Broken(error.into()))?;
         let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
         match timeout(ACCEPT, client_async_with_config(request, stream, Some(config))).await {
             Ok(Ok((stream, _))) => Ok(stream),
@@ -108,20 +105,6 @@ impl Link {
             Ok(Err(error)) => Err(Ended::Broken(error.into())),
             Err(_) => Err(Ended::Broken(anyhow::anyhow!("the coordinator doesn't answer"))),
         }
-    }
-
-    fn request(&self, authority: &str) -> Result<Request<()>, hyper::http::Error> {
-        let bearer = Zeroizing::new(format!("Bearer {}", *self.membership.credential));
-        let mut bearer = HeaderValue::from_str(&bearer)?;
-        bearer.set_sensitive(true);
-        Request::get(format!("wss://{authority}/v1/relay/stream"))
-            .header(HOST, authority)
-            .header(CONNECTION, "Upgrade")
-            .header(UPGRADE, "websocket")
-            .header(SEC_WEBSOCKET_VERSION, "13")
-            .header(SEC_WEBSOCKET_KEY, generate_key())
-            .header(AUTHORIZATION, bearer)
-            .body(())
     }
 
     async fn converse(&mut self, mut stream: WebSocketStream<mesh_link::Stream>, told: &mut bool) -> Result<Ended> {

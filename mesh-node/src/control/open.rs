@@ -2,17 +2,12 @@
 
 use std::time::Duration;
 
-use hyper::{
-    Request,
-    header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
-};
 use mesh_link::Url;
 use mesh_proto::message::Refusal;
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{self, handshake::client::generate_key, protocol::WebSocketConfig},
 };
-use zeroize::Zeroizing;
 
 use super::{Target, Trouble};
 
@@ -27,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// If the coordinator is unreachable, is another one, or refuses.
 pub(super) async fn open(target: &Target) -> Result<(WebSocketStream<mesh_link::Stream>, Url), Trouble> {
     let (stream, url) = mesh_link::connect_any(&target.urls, target.fingerprint, &target.proxies).await?;
-    let request = match request(target, &url) {
+    let request = match mesh_link::upgrade(&url, "/v1/stream", &target.credential, generate_key()) {
         Ok(request) => request,
         Err(error) => return Err(Trouble::Request { url, error }),
     };
@@ -38,21 +33,6 @@ pub(super) async fn open(target: &Target) -> Result<(WebSocketStream<mesh_link::
         Ok(Err(error)) => Err(Trouble::Handshake { url, error: Box::new(error) }),
         Err(_) => Err(Trouble::Mute { url }),
     }
-}
-
-fn request(target: &Target, url: &Url) -> Result<Request<()>, hyper::http::Error> {
-    let authority = url.authority();
-    let bearer = Zeroizing::new(format!("Bearer {}", *target.credential));
-    let mut bearer = HeaderValue::from_str(&bearer)?;
-    bearer.set_sensitive(true);
-    Request::get(format!("wss://{authority}/v1/stream"))
-        .header(HOST, authority)
-        .header(CONNECTION, "Upgrade")
-        .header(UPGRADE, "websocket")
-        .header(SEC_WEBSOCKET_VERSION, "13")
-        .header(SEC_WEBSOCKET_KEY, generate_key())
-        .header(AUTHORIZATION, bearer)
-        .body(())
 }
 
 fn refused(response: &hyper::Response<Option<Vec<u8>>>) -> Trouble {

@@ -7,12 +7,17 @@ use hyper::{
     Request,
     body::Bytes,
     client::conn::http1,
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
+    header::{
+        AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    },
 };
 use hyper_util::rt::TokioIo;
 use mesh_proto::message::Refusal;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncWrite};
+use zeroize::Zeroizing;
+
+use crate::Url;
 
 pub use hyper::Method;
 
@@ -35,6 +40,25 @@ pub enum RequestError {
     /// The connection broke, or the answer is invalid. Whether the request was carried out isn't known.
     #[error("the coordinator's answer was lost: {0}")]
     Lost(String),
+}
+
+/// The request that begins a WebSocket at the coordinator (RFC 6455 §4.1), with `key` as its `Sec-WebSocket-Key`.
+///
+/// # Errors
+/// If the credential or another part can't stand in a request.
+pub fn upgrade(url: &Url, path: &str, credential: &str, key: String) -> Result<Request<()>, hyper::http::Error> {
+    let authority = url.authority();
+    let bearer = Zeroizing::new(format!("Bearer {credential}"));
+    let mut bearer = HeaderValue::from_str(&bearer)?;
+    bearer.set_sensitive(true);
+    Request::get(format!("wss://{authority}{path}"))
+        .header(HOST, authority)
+        .header(CONNECTION, "Upgrade")
+        .header(UPGRADE, "websocket")
+        .header(SEC_WEBSOCKET_VERSION, "13")
+        .header(SEC_WEBSOCKET_KEY, key)
+        .header(AUTHORIZATION, bearer)
+        .body(())
 }
 
 /// Sends a request with a JSON body (`null`: none) over `io`, and reads the JSON answer. `host` is HTTP's `Host`.

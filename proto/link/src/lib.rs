@@ -17,7 +17,7 @@ mod wire;
 
 pub use carrier::{Carrier, CarrierError, Via, carrier};
 pub use connect::{LinkError, Stream, connect, connect_any};
-pub use http::{Method, RequestError, request};
+pub use http::{Method, RequestError, request, upgrade};
 pub use pin::fingerprint_of;
 pub use proxy::{Proxies, Proxy, ProxyChoice, ProxyError, ProxyParseError, ProxyTrouble};
 pub use url::{Url, UrlError};
