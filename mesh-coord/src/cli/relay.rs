@@ -1,7 +1,6 @@
 //! `relay` runs a relay, or manages relays by its subcommands (see [`relays`]).
 
 use std::{
-    convert::Infallible,
     fs,
     io::Read as _,
     net::{IpAddr, SocketAddr},
@@ -12,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Args;
 use mesh_link::{Proxies, Url, UrlError};
+use mesh_process::secrets::{self, TokenArgument};
 use mesh_proto::{
     relay::wire::RelayPublic,
     token::{Fingerprint, Token, TokenKind},
@@ -73,22 +73,6 @@ pub(super) struct Relay {
     allocations: u16,
 }
 
-/// A token as it was typed: it appears in no error and no log.
-#[derive(Clone)]
-struct TokenArgument(Zeroizing<String>);
-
-impl TokenArgument {
-    fn parse(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(Zeroizing::new(text.to_owned())))
-    }
-}
-
-impl std::fmt::Debug for TokenArgument {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TokenArgument(..)")
-    }
-}
-
 /// The first argument: URLs, or the token if nothing follows it.
 #[derive(Debug, Clone)]
 enum Place {
@@ -99,7 +83,7 @@ enum Place {
 impl Place {
     fn parse(text: &str) -> Result<Self, UrlError> {
         if text.starts_with('@') || text == "-" || !text.contains([':', '/']) {
-            return Ok(Self::Token(TokenArgument(Zeroizing::new(text.to_owned()))));
+            return Ok(Self::Token(TokenArgument::of(text)));
         }
         text.split(',').map(str::parse).collect::<Result<_, _>>().map(Self::Urls)
     }
@@ -111,7 +95,9 @@ pub(super) async fn run(mut args: Relay) -> Result<()> {
     }
     check(&args);
     start_log();
-    mesh_process::secrets::forbid_dumps();
+    // Taken out even if it isn't needed: programs of the same user can read a process's environment.
+    let variable = secrets::take_variable(TOKEN_VARIABLE);
+    secrets::forbid_dumps();
     let data = DataDirectory::open(&args.data.clone().unwrap_or_else(data::default_relay_directory))?;
     let identity = Identity::open(&data, Vec::new())?;
     let public = public(&args, identity.fingerprint);
@@ -119,7 +105,7 @@ pub(super) async fn run(mut args: Relay) -> Result<()> {
     let (secret, membership) = match &args.secret {
         Some(argument) => (file_of(argument)?.parse().with_context(|| format!("{argument} holds no secret"))?, None),
         None => {
-            let membership = membership(&args, &data, &public, &proxies).await?;
+            let membership = membership(&args, variable, &data, &public, &proxies).await?;
             (membership.secret()?, Some(membership))
         }
     };
@@ -140,7 +126,13 @@ pub(super) async fn run(mut args: Relay) -> Result<()> {
 }
 
 /// What it is in the mesh: what it became before, or what a token makes it.
-async fn membership(args: &Relay, data: &DataDirectory, public: &RelayPublic, proxies: &Proxies) -> Result<Membership> {
+async fn membership(
+    args: &Relay,
+    variable: Option<Zeroizing<String>>,
+    data: &DataDirectory,
+    public: &RelayPublic,
+    proxies: &Proxies,
+) -> Result<Membership> {
     if let Some(known) = Membership::load(data)? {
         return Ok(known);
     }
@@ -150,15 +142,13 @@ async fn membership(args: &Relay, data: &DataDirectory, public: &RelayPublic, pr
         (Some(Place::Token(_)), Some(_)) => wrong_usage("a token comes last, behind the coordinator's URL"),
         (None, token) => (Vec::new(), token.clone()),
     };
-    let text = match token {
-        Some(TokenArgument(text)) if text.as_str() == "-" => read(std::io::stdin(), "standard input")?,
-        Some(TokenArgument(text)) if text.starts_with('@') => file_of(&text)?,
-        Some(TokenArgument(text)) => text,
-        None => std::env::var(TOKEN_VARIABLE).map(Zeroizing::new).map_err(|_| {
-            anyhow!(
-                "a new relay needs a token: make one with `mesh-coord token create --relay NAME` at the coordinator"
-            )
-        })?,
+    let token = token.or_else(|| variable.map(Into::into)).ok_or_else(|| {
+        anyhow!("a new relay needs a token: make one with `mesh-coord token create --relay NAME` at the coordinator")
+    })?;
+    let text = match token.expose() {
+        "-" => read(std::io::stdin(), "standard input")?,
+        file if file.starts_with('@') => file_of(file)?,
+        text => Zeroizing::new(text.to_owned()),
     };
     let token = Token::parse(TokenKind::Relay, &text)?;
     let urls = if urls.is_empty() { token.urls.iter().map(|url| url.parse()).collect::<Result<_, _>>()? } else { urls };

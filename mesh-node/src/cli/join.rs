@@ -4,7 +4,6 @@ mod error;
 mod proxy;
 
 use std::{
-    convert::Infallible,
     fs,
     io::{self, Read as _},
     net::SocketAddr,
@@ -13,7 +12,10 @@ use std::{
 
 use clap::Args;
 use mesh_link::{Url, UrlError};
-use mesh_process::{log::say, secrets};
+use mesh_process::{
+    log::say,
+    secrets::{self, TokenArgument},
+};
 use mesh_proto::{
     Label, endpoint,
     message::Switches,
@@ -87,26 +89,6 @@ pub(super) struct Join {
     /// Disable UDP_GRO when receiving
     #[arg(long)]
     no_udp_gro: bool,
-}
-
-/// A token as it was typed: it appears in no error and no log.
-#[derive(Clone)]
-struct TokenArgument(Zeroizing<String>);
-
-impl TokenArgument {
-    fn parse(text: &str) -> Result<Self, Infallible> {
-        Ok(Self::of(text))
-    }
-
-    fn of(text: &str) -> Self {
-        Self(Zeroizing::new(text.to_owned()))
-    }
-}
-
-impl std::fmt::Debug for TokenArgument {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TokenArgument(..)")
-    }
 }
 
 /// The first argument: URLs, or the token if nothing follows it.
@@ -279,7 +261,7 @@ impl Join {
         let (urls, token) = self.given()?;
         let argument = match (token, variable) {
             (Some(argument), _) => argument.clone(),
-            (None, Some(token)) => TokenArgument(token),
+            (None, Some(token)) => token.into(),
             (None, None) if urls.is_none() => return Err(JoinError::Nothing),
             (None, None) => return Err(JoinError::NoToken),
         };
@@ -320,7 +302,7 @@ fn urls_of(token: &Token) -> Result<Vec<Url>, JoinError> {
 
 fn read_token(argument: &TokenArgument) -> Result<Token, JoinError> {
     let mut text = Zeroizing::new(String::new());
-    let read = match argument.0.as_str() {
+    let read = match argument.expose() {
         "-" => io::stdin().lock().take(MAX_TOKEN).read_to_string(&mut text),
         given => match given.strip_prefix('@') {
             Some(path) => fs::File::open(path).and_then(|file| file.take(MAX_TOKEN).read_to_string(&mut text)),
@@ -331,7 +313,7 @@ fn read_token(argument: &TokenArgument) -> Result<Token, JoinError> {
         },
     };
     read.map_err(|error| {
-        let place = if *argument.0 == "-" { "standard input" } else { argument.0.trim_start_matches('@') };
+        let place = if argument.expose() == "-" { "standard input" } else { argument.expose().trim_start_matches('@') };
         JoinError::UnreadableToken { place: place.to_owned(), error }
     })?;
     Ok(Token::parse(TokenKind::Join, &text)?)

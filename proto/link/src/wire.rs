@@ -145,11 +145,16 @@ fn now(result: io::Result<usize>) -> io::Result<Option<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use mesh_proto::relay::Place;
     use rcgen::KeyPair;
+    use rustls::ServerConfig;
     use tokio::{
         io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split},
         net::TcpListener,
     };
+    use tokio_rustls::TlsAcceptor;
 
     use super::*;
     use crate::{Proxies, Via, carrier, lab};
@@ -202,13 +207,18 @@ mod tests {
         full
     }
 
+    /// A listener, where it is, and what accepts with TLS.
+    async fn listening(config: &Arc<ServerConfig>, tls: bool) -> (TcpListener, Place, Option<TlsAcceptor>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = listener.local_addr().unwrap().to_string().parse().unwrap();
+        (listener, place, tls.then(|| TlsAcceptor::from(Arc::clone(config))))
+    }
+
     #[tokio::test]
     async fn messages_pass_whole_in_both_directions_without_and_with_tls() {
         let (config, fingerprint) = lab::tls(&["x"], &KeyPair::generate().unwrap());
         for fingerprint in [None, Some(fingerprint)] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let place = listener.local_addr().unwrap().to_string();
-            let acceptor = fingerprint.map(|_| tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&config)));
+            let (listener, place, acceptor) = listening(&config, fingerprint.is_some()).await;
             let server = tokio::spawn(async move {
                 let (tcp, _) = listener.accept().await.unwrap();
                 match acceptor {
@@ -217,7 +227,7 @@ mod tests {
                 }
             });
             let via = fingerprint.map_or(Via::Tcp, Via::Tls);
-            let wire = Wire::new(carrier(&[place.parse().unwrap()], via, &Proxies::none()).await.unwrap());
+            let wire = Wire::new(carrier(&[place], via, &Proxies::none()).await.unwrap());
             tokio::task::spawn_blocking(move || drive(wire)).await.unwrap();
             server.await.unwrap();
         }
@@ -227,9 +237,7 @@ mod tests {
     async fn a_connection_that_takes_nothing_more_is_full_and_holds_one_message() {
         let (config, fingerprint) = lab::tls(&["x"], &KeyPair::generate().unwrap());
         for fingerprint in [None, Some(fingerprint)] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let place = listener.local_addr().unwrap().to_string();
-            let acceptor = fingerprint.map(|_| tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&config)));
+            let (listener, place, acceptor) = listening(&config, fingerprint.is_some()).await;
             // It accepts, and reads nothing.
             let server = tokio::spawn(async move {
                 let (tcp, _) = listener.accept().await.unwrap();
@@ -241,7 +249,7 @@ mod tests {
                 held
             });
             let via = fingerprint.map_or(Via::Tcp, Via::Tls);
-            let mut wire = Wire::new(carrier(&[place.parse().unwrap()], via, &Proxies::none()).await.unwrap());
+            let mut wire = Wire::new(carrier(&[place], via, &Proxies::none()).await.unwrap());
             let held = server.await.unwrap();
             let message = vec![7; MAX_MESSAGE];
             let mut taken = 0;

@@ -6,7 +6,8 @@
 //! read them either.
 
 use std::{
-    env,
+    convert::Infallible,
+    env, fmt,
     fs::{self, OpenOptions},
     io,
     ops::Range,
@@ -43,6 +44,44 @@ pub fn hide_arguments() {
         }
         put_back(start, &bytes)
     });
+}
+
+/// A token as it was typed, or where it is read from: it appears in no error and no log.
+#[derive(Clone)]
+pub struct TokenArgument(Zeroizing<String>);
+
+impl TokenArgument {
+    /// This text.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        Self(Zeroizing::new(text.to_owned()))
+    }
+
+    /// The same, for clap.
+    ///
+    /// # Errors
+    /// None.
+    pub fn parse(text: &str) -> Result<Self, Infallible> {
+        Ok(Self::of(text))
+    }
+
+    /// Its text, which is to be shown nowhere.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Zeroizing<String>> for TokenArgument {
+    fn from(text: Zeroizing<String>) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for TokenArgument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenArgument(..)")
+    }
 }
 
 /// Takes a secret out of the environment: neither this process's `/proc/PID/environ` nor programs that it starts will
