@@ -152,7 +152,9 @@ impl Relay {
         let file = |name: &str| format!("@{}", self.directory.join(name).display());
         command.arg("relay");
         match &self.url {
-            Some(url) => command.args([url, &file("token")]),
+            Some(url) => {
+                command.arg(url).env("MESH_TOKEN", fs::read_to_string(self.directory.join("token")).expect("a token"))
+            }
             None => command.args(["--secret", &file("secret")]),
         };
         command.args(["--listen", &format!("[::]:{PLAIN}"), "--tls", &format!("[::]:{TLS}")]);

@@ -88,6 +88,19 @@ fn runners_behind_symmetric_nats_reach_each_other_by_a_relay_without_a_coordinat
     isolated(|| carries(Turn::Own));
 }
 
+/// Programs of the same user can read what a process was started with.
+#[test]
+fn a_relays_token_is_not_in_its_environment() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        let relay = world.own_relay(&coordinator, "fra");
+        let environment = std::fs::read(format!("/proc/{}/environ", relay.pid())).expect("the environment");
+        let environment = String::from_utf8_lossy(&environment);
+        assert!(environment.contains("NO_COLOR=1") && !environment.contains("meshrelay1."), "{environment}");
+    });
+}
+
 /// A relay of the mesh is told at once of a runner that is removed, and carries nothing of it any more.
 #[test]
 fn a_removed_runner_is_cut_off_at_the_relay_within_a_second() {
