@@ -1,0 +1,179 @@
+//! The phases of a run, and what each has cost.
+
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::sleep;
+
+use crate::{agent::Herd, changes::Changes, coordinator::Coordinator, mesh::Mesh};
+
+/// How long agents may take to connect.
+const PATIENCE: Duration = Duration::from_secs(300);
+const LOOK: Duration = Duration::from_millis(5);
+/// When a coordinator that has just started may count runners as silent.
+const GRACE: Duration = Duration::from_secs(30);
+/// News that doesn't come for this long has ended.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// What a number of runners has cost.
+pub(crate) struct Run {
+    pub(crate) runners: usize,
+    pub(crate) services: usize,
+    pub(crate) records: usize,
+    pub(crate) phases: Vec<Phase>,
+    pub(crate) changes: Vec<Changes>,
+}
+
+/// What a phase has cost.
+pub(crate) struct Phase {
+    pub(crate) name: &'static str,
+    pub(crate) took: Duration,
+    pub(crate) cpu: Duration,
+    /// Resident memory at its end and at most, in KiB.
+    pub(crate) memory: u64,
+    pub(crate) peak: u64,
+    pub(crate) notes: String,
+}
+
+impl Run {
+    pub(crate) fn new(mesh: &Mesh, records: usize) -> Self {
+        Self { runners: mesh.runners, services: mesh.services(), records, phases: vec![], changes: vec![] }
+    }
+
+    pub(crate) fn add(&mut self, phase: Phase) {
+        eprintln!("{} runners: {}", self.runners, phase.text());
+        self.phases.push(phase);
+    }
+
+    pub(crate) fn add_changes(&mut self, changes: Changes) {
+        eprintln!("{} runners: {}", self.runners, changes.text());
+        self.changes.push(changes);
+    }
+}
+
+impl Phase {
+    pub(crate) fn text(&self) -> String {
+        format!(
+            "{}: {:.2} s, {:.2} s of processor time, {} MiB, at most {} MiB{}{}",
+            self.name,
+            self.took.as_secs_f64(),
+            self.cpu.as_secs_f64(),
+            self.memory >> 10,
+            self.peak >> 10,
+            if self.notes.is_empty() { "" } else { "; " },
+            self.notes,
+        )
+    }
+
+    pub(crate) fn start(coordinator: &Coordinator) -> Self {
+        let usage = coordinator.usage();
+        Self {
+            name: "start",
+            took: coordinator.started_in,
+            cpu: usage.cpu,
+            memory: usage.memory,
+            peak: usage.peak,
+            notes: String::new(),
+        }
+    }
+
+    pub(crate) fn memory(name: &'static str, coordinator: &Coordinator) -> Self {
+        let usage = coordinator.usage();
+        let none = Duration::ZERO;
+        Self { name, took: none, cpu: none, memory: usage.memory, peak: usage.peak, notes: String::new() }
+    }
+
+    /// From the coordinator's readiness, or this call, until every agent has its view.
+    pub(crate) async fn connect(
+        name: &'static str,
+        coordinator: &Coordinator,
+        herd: &Rc<Herd>,
+        begin: impl FnOnce(),
+    ) -> Result<Self, String> {
+        let counts = &herd.counts;
+        while counts.connected.get() > 0 {
+            sleep(LOOK).await;
+        }
+        let (broken, refused) = (counts.broken.get(), counts.refused.get());
+        let (snapshots, bytes) = (counts.snapshots.get(), counts.bytes.get());
+        begin();
+        herd.coordinator_at(Some(coordinator.address));
+        let done = || (counts.synced.get() >= herd.expected()).then_some(());
+        let phase = Self::until(name, coordinator, coordinator.ready, PATIENCE, done).await;
+        let seen = format!(
+            "{} of {} synced, {} refused, {} broken, {} snapshots, {:.1} MiB sent",
+            counts.synced.get(),
+            herd.expected(),
+            counts.refused.get() - refused,
+            counts.broken.get() - broken,
+            counts.snapshots.get() - snapshots,
+            (counts.bytes.get() - bytes) as f64 / f64::from(1 << 20),
+        );
+        match phase {
+            Some(phase) => Ok(Self { notes: seen, ..phase }),
+            None => Err(format!("{name}: not within {} s: {seen}", PATIENCE.as_secs())),
+        }
+    }
+
+    /// Nothing happens.
+    pub(crate) async fn idle(coordinator: &Coordinator, herd: &Herd, idle: Duration) -> Result<Self, String> {
+        let (begun, broken) = (Instant::now(), herd.counts.broken.get());
+        let over = || (begun.elapsed() >= idle).then_some(());
+        let phase = Self::until("idle", coordinator, begun, idle * 2, over).await.ok_or("the machine stands still")?;
+        if herd.counts.broken.get() > broken {
+            return Err("streams broke while nothing happened".to_owned());
+        }
+        let share = phase.cpu.as_secs_f64() / phase.took.as_secs_f64() * 100.0;
+        Ok(Self { notes: format!("{share:.1} % of a core"), ..phase })
+    }
+
+    /// Some stay away: until they are marked silent, and all the others know.
+    pub(crate) async fn absent(coordinator: &Coordinator, herd: &Herd) -> Result<Self, String> {
+        while coordinator.ready.elapsed() < GRACE {
+            sleep(LOOK).await;
+        }
+        let (counts, begun) = (&herd.counts, Instant::now());
+        let (deltas, broken) = (counts.deltas.get(), counts.broken.get());
+        let quiet = || {
+            let last = counts.last_news.get().map_or(begun, |last| last.max(begun));
+            (begun.elapsed() > 5 * QUIET && last.elapsed() > QUIET).then_some(())
+        };
+        let phase = Self::until("a fifth is absent", coordinator, begun, PATIENCE, quiet).await;
+        let told = counts.deltas.get() - deltas;
+        let notes = format!("{told} deltas, {} streams broke", counts.broken.get() - broken);
+        match phase {
+            Some(phase) => {
+                let last = counts.last_news.get().map_or(Duration::ZERO, |last| last.saturating_duration_since(begun));
+                Ok(Self { took: last, notes, ..phase })
+            }
+            None => {
+                let usage = coordinator.usage();
+                let notes = format!("no end within {} s: {notes}", PATIENCE.as_secs());
+                let (name, took) = ("a fifth is absent", PATIENCE);
+                Ok(Self { name, took, cpu: usage.cpu, memory: usage.memory, peak: usage.peak, notes })
+            }
+        }
+    }
+
+    /// What the coordinator uses until `done` returns something, and how long that takes from `begun` on.
+    async fn until(
+        name: &'static str,
+        coordinator: &Coordinator,
+        begun: Instant,
+        patience: Duration,
+        done: impl Fn() -> Option<()>,
+    ) -> Option<Self> {
+        let before = coordinator.usage();
+        while done().is_none() {
+            if begun.elapsed() > patience {
+                return None;
+            }
+            sleep(LOOK).await;
+        }
+        let (took, after) = (begun.elapsed(), coordinator.usage());
+        let cpu = after.cpu.saturating_sub(before.cpu);
+        Some(Self { name, took, cpu, memory: after.memory, peak: after.peak, notes: String::new() })
+    }
+}
