@@ -155,7 +155,7 @@ impl World {
     fn silence(&mut self) {
         let Some(runner) = self.some_runner() else { return };
         self.note(format!("{runner} is silent"));
-        let _ = self.commit(&Command::Silent(runner));
+        let _ = self.commit(&Command::Silent { runners: [runner].into(), held_back: None });
     }
 
     fn connect(&mut self) -> Result<(), Failure> {

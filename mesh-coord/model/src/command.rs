@@ -75,9 +75,14 @@ pub enum Command {
         /// Where runners reach it.
         public: RelayPublic,
     },
-    /// By the coordinator: this runner is silent. Other runners are preferred until its next stream begins:
+    /// By the coordinator: these runners are silent. Other runners are preferred until their next streams begin:
     /// [`crate::Outcome::Noted`].
-    Silent(RunnerId),
+    Silent {
+        /// The runners. Those that are silent already or don't exist any more don't count.
+        runners: BTreeSet<RunnerId>,
+        /// For how many seconds marking them was held back because they were so many, which the audit notes.
+        held_back: Option<u64>,
+    },
     /// By the coordinator: this runner was silent for [`crate::limits::EPHEMERAL`] seconds. An ephemeral runner is
     /// removed: [`crate::Outcome::Noted`].
     Expire(RunnerId),

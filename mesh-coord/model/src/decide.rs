@@ -37,7 +37,7 @@ impl State {
             Command::EnrolRelay(enrolment) => relay::enrol(self, enrolment, now),
             Command::RelayHello { by, version, public } => relay::hello(self, *by, version, public, now),
             Command::Enrol(enrolment) => enrol::enrol(self, enrolment, now),
-            Command::Silent(runner) => Ok(host::silent(self, self.active_runner(*runner)?, now)),
+            Command::Silent { runners, held_back } => Ok(host::silent(self, runners, *held_back, now)),
             Command::Expire(runner) => Ok(enrol::expire(self, self.active_runner(*runner)?, now)),
             Command::Runner { by, what } => {
                 let runner = self.active_runner(*by)?;

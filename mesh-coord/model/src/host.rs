@@ -4,12 +4,13 @@ mod hello;
 mod outside;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use mesh_proto::{
-    InstanceId, Label, Range, ServicePath,
+    InstanceId, Label, Range, RunnerId, ServicePath,
     endpoint::{self, EndpointError, Fault},
     view::{Instance, InstanceState},
 };
@@ -106,11 +107,19 @@ pub(crate) fn detach(state: &State, runner: &Arc<Runner>, instance: InstanceId, 
     draft.decided(Outcome::Detached)
 }
 
-/// Marks a runner as silent: other runners are preferred.
-pub(crate) fn silent(state: &State, runner: &Arc<Runner>, now: Now) -> Decision {
+/// Marks runners as silent: other runners are preferred.
+pub(crate) fn silent(state: &State, runners: &BTreeSet<RunnerId>, held_back: Option<u64>, now: Now) -> Decision {
     let mut draft = Draft::new(state, now);
-    if !runner.silent {
+    let heard = runners.iter().filter_map(|id| state.active_runner(*id).ok()).filter(|runner| !runner.silent);
+    let mut marked = 0_usize;
+    for runner in heard {
         draft.put(Record::Runner(Arc::new(Runner { silent: true, ..(**runner).clone() })));
+        marked += 1;
+    }
+    if let Some(seconds) = held_back.filter(|_| marked > 0) {
+        let of = state.active_runners().count();
+        let detail = format!("{marked} of {of} runners have had no stream at once, also not {seconds} s later");
+        draft.audit(Note::by(By::Coordinator, "runners-silent", detail));
     }
     draft.decided(Outcome::Noted)
 }

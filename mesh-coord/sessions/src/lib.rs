@@ -31,4 +31,5 @@ pub use report::Report;
 pub use sent::{News, Sent};
 pub use session::{Peer, StreamId};
 pub use sessions::{Opened, Sessions};
+pub use silence::{Mass, Unheard};
 pub use wait::{Absent, WaitId};

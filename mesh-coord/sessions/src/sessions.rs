@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use mesh_model::{Change, Record, State};
+use mesh_model::State;
 use mesh_proto::{
     Epoch, Label, Revision, RunnerId, View,
     message::{Have, Switches},
@@ -29,6 +29,10 @@ pub struct Sessions {
     waits: Waits,
     effects: VecDeque<Effect>,
     views_made: u64,
+    /// When a runner was last connected for the first time since the coordinator's start.
+    last_arrival: Option<Instant>,
+    /// Since when marking many runners as silent is held back.
+    pub(crate) held_back: Option<Instant>,
 }
 
 /// The beginning of a stream.
@@ -58,6 +62,8 @@ impl Sessions {
             waits: Waits::default(),
             effects: VecDeque::new(),
             views_made: 0,
+            last_arrival: None,
+            held_back: None,
         }
     }
 
@@ -85,66 +91,25 @@ impl Sessions {
         }
     }
 
-    // === Commits ===
-
-    /// Absorbs a commit into `state`, and notifies the streams of all affected runners.
-    pub fn absorb(&mut self, state: &mut State, changes: &[Change], revision: Revision, now: Instant) {
-        for change in changes {
-            match change {
-                Change::Put(Record::Runner(runner)) if state.runner(runner.id).is_none() => {
-                    self.runners.insert(runner.id, Presence::away(Some(now)));
-                }
-                Change::Put(_) | Change::Delete(_) => {}
-            }
-        }
-        let affected = state.absorb(changes, revision);
-        self.notify(state, affected);
-    }
-
-    /// The state was replaced by another one, so every view may have changed.
-    pub fn reloaded(&mut self, state: &State) {
-        self.notify(state, self.runners.keys().copied().collect::<Vec<_>>());
-    }
-
-    fn notify(&mut self, state: &State, affected: impl IntoIterator<Item = RunnerId>) {
-        for runner in affected {
-            if !state.is_active(runner) {
-                self.remove(runner);
-            } else if let Some(session) = self.runners.get_mut(&runner).and_then(Presence::session_mut) {
-                session.outdated.get_or_insert(state.revision());
-                self.effects.push_back(Effect::Outdated(StreamId { runner, number: session.number }));
-            }
-        }
-        for (runner, presence) in &mut self.runners {
-            let Some(session) = presence.session_mut() else { continue };
-            let switches = state.switches(*runner);
-            if std::mem::replace(&mut session.switches, switches) != switches {
-                let stream = StreamId { runner: *runner, number: session.number };
-                self.effects.push_back(Effect::Switches(stream, switches));
-            }
-        }
-    }
-
-    fn remove(&mut self, runner: RunnerId) {
-        if let Some(presence) = self.runners.remove(&runner) {
-            let number = presence.session().map(|session| session.number);
-            self.effects.extend(number.map(|number| Effect::End(StreamId { runner, number })));
-            self.effects.push_back(Effect::Removed(runner));
-        }
-        for over in self.waits.forget(runner) {
-            self.end_wait(over);
-        }
-    }
-
     // === Streams ===
 
     /// Opens a stream for `runner`, whose agent reports that it has the view `have`. It replaces an open stream of
     /// the runner. `None` if the runner was removed.
-    pub fn open(&mut self, state: &State, runner: RunnerId, peer: Peer, have: Option<Have>) -> Option<Opened> {
+    pub fn open(
+        &mut self,
+        state: &State,
+        runner: RunnerId,
+        peer: Peer,
+        have: Option<Have>,
+        now: Instant,
+    ) -> Option<Opened> {
         let view = Arc::new(state.view(runner, self.epoch)?);
         self.views_made += 1;
         let switches = state.switches(runner);
         let presence = self.runners.entry(runner).or_insert(Presence::away(None));
+        if matches!(presence.link, Link::Away { since: None, .. }) {
+            self.last_arrival = Some(now);
+        }
         presence.replace_view(&view);
         let continued = presence.continued(have);
         let changed = match &continued {
@@ -351,6 +316,10 @@ impl Sessions {
         self.started
     }
 
+    pub(crate) const fn last_arrival(&self) -> Option<Instant> {
+        self.last_arrival
+    }
+
     pub(crate) fn presence(&self, runner: RunnerId) -> Option<&Presence> {
         self.runners.get(&runner)
     }
@@ -376,6 +345,8 @@ fn is_unconfirmed(session: Option<&Session>, revision: Revision, absent: Absent)
         (None, Absent::Ignored) => false,
     }
 }
+
+mod commits;
 
 #[cfg(test)]
 mod tests;

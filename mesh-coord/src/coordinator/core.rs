@@ -46,7 +46,7 @@ impl Core {
 
     /// Opens a stream; `None` if the runner was removed.
     pub(crate) fn open(&mut self, runner: RunnerId, peer: Peer, have: Option<Have>) -> Option<(Opened, Line)> {
-        let opened = self.sessions.open(&self.state, runner, peer, have)?;
+        let opened = self.sessions.open(&self.state, runner, peer, have, now())?;
         let line = self.links.open(opened.stream, opened.switches, self.relays.subscribe());
         Some((opened, line))
     }

@@ -71,7 +71,7 @@ mod tests {
         let full = memory.full();
         let (coordinator, _) = Coordinator::start(memory, Choice::default()).await.unwrap();
         let runner = enrolled(&coordinator).await;
-        coordinator.submit(Command::Silent(runner)).await.unwrap();
+        coordinator.submit(Command::Silent { runners: [runner].into(), held_back: None }).await.unwrap();
         let silent = async || coordinator.visit(move |core| core.state.runner(runner).unwrap().silent).await.unwrap();
         let hello = RunnerCommand::Hello {
             version: "1".to_owned(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_model::Command;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::coordinator::{Coordinator, Core, Failure};
 
@@ -21,19 +21,32 @@ pub(crate) async fn watch(coordinator: Coordinator) {
         look.tick().await;
         let now = Instant::now().into_std();
         let due = move |core: &mut Core| core.sessions.unheard(&core.state, now);
-        let Ok(commands) = coordinator.visit(due).await else { return };
-        for command in commands {
-            if let Command::Expire(runner) = &command {
-                info!(%runner, "an ephemeral runner was silent for too long: removed");
+        let Ok(unheard) = coordinator.visit(due).await else { return };
+        if let Some(mass) = unheard.held_back {
+            warn!(
+                away = mass.away,
+                of = mass.of,
+                "so many runners have lost their streams at once that the network or this machine is the likely cause: \
+                 they are not marked as silent for another {} s",
+                mass.held_back.as_secs()
+            );
+        }
+        for command in unheard.commands {
+            match &command {
+                Command::Expire(runner) => info!(%runner, "an ephemeral runner was silent for too long: removed"),
+                Command::Silent { runners, held_back: Some(_) } => {
+                    warn!(runners = runners.len(), "many runners are still without a stream: marked as silent");
+                }
+                _ => {}
             }
             match coordinator.submit(command).await {
                 Ok(_) => {}
                 Err(Failure::Ending) => return,
                 // The runner was removed meanwhile.
-                Err(Failure::Refused(refusal)) => debug!(%refusal, "not marked as silent"),
+                Err(Failure::Refused(refusal)) => debug!(%refusal, "not removed"),
                 // The other commands would fail as well.
                 Err(error) => {
-                    debug!(%error, "a silent runner could not be marked");
+                    debug!(%error, "silent runners could not be marked");
                     sleep(RETRY).await;
                     break;
                 }

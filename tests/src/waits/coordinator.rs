@@ -55,9 +55,15 @@ impl Coordinator {
         Some(decision.outcome)
     }
 
-    pub(super) fn open(&mut self, runner: RunnerId, process: u64, have: Option<Have>, bug: Option<Bug>) -> StreamId {
+    pub(super) fn open(
+        &mut self,
+        (runner, process): (RunnerId, u64),
+        have: Option<Have>,
+        now: Instant,
+        bug: Option<Bug>,
+    ) -> StreamId {
         let peer = Peer { process: Some(process), from: IpAddr::V4(Ipv4Addr::LOCALHOST) };
-        let opened = self.sessions.open(&self.state, runner, peer, have).expect("the runner was not removed");
+        let opened = self.sessions.open(&self.state, runner, peer, have, now).expect("the runner was not removed");
         let continued = match bug {
             Some(Bug::UnsentContinued) if have.is_some() => Some(Arc::clone(&opened.view)),
             _ => opened.continued,

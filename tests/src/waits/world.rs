@@ -252,7 +252,8 @@ impl World {
             let now = self.instant();
             self.coordinator.sessions.handle_timeout(now);
         }
-        for command in self.coordinator.sessions.unheard(&self.coordinator.state, self.instant()) {
+        let now = self.instant();
+        for command in self.coordinator.sessions.unheard(&self.coordinator.state, now).commands {
             self.commit(&command);
             if let Command::Expire(runner) = command {
                 self.forget(runner);
@@ -315,7 +316,7 @@ impl World {
             instances,
         };
         self.commit(&Command::Runner { by: runner, what: hello });
-        let stream = self.coordinator.open(runner, process, have, self.bug);
+        let stream = self.coordinator.open((runner, process), have, self.instant(), self.bug);
         if let Some(agent) = self.agents.get_mut(&runner) {
             agent.connected(stream);
         }

@@ -362,12 +362,32 @@ fn a_silent_runner_is_marked_for_its_peers_until_it_is_heard() {
     world.attach(b, "shop/app");
     let silent = |world: &World| world.view(b).runners().find(|runner| runner.id == a).unwrap().silent;
     assert!(!silent(&world));
-    world.run(&Command::Silent(a)).unwrap();
+    let mark = |runner| Command::Silent { runners: [runner].into(), held_back: None };
+    world.run(&mark(a)).unwrap();
     assert!(silent(&world) && state_of(&world, db.0) == InstanceState::Live, "it loses nothing else");
     let revision = world.state.revision();
-    world.run(&Command::Silent(a)).unwrap();
-    assert_eq!(world.state.revision(), revision);
+    world.run(&mark(a)).unwrap();
+    world.run(&mark(RunnerId(9))).unwrap();
+    assert_eq!(world.state.revision(), revision, "a second time, and one that doesn't exist, change nothing");
     hello(&mut world, a, vec![held(db, "shop/db")]);
     assert!(!silent(&world));
-    assert!(world.run(&Command::Silent(RunnerId(9))).is_err());
+}
+
+#[test]
+fn many_runners_are_marked_as_silent_in_one_commit_which_the_audit_notes_if_it_was_held_back() {
+    let mut world = World::new();
+    let [a, b, c] = ["a", "b", "c"].map(|name| world.join(name));
+    let before = world.state.revision();
+    world.run(&Command::Silent { runners: [a, b].into(), held_back: Some(60) }).unwrap();
+    assert_eq!(world.state.revision(), before.next());
+    let silent = [a, b, c].map(|id| world.state.runner(id).unwrap().silent);
+    assert_eq!(silent, [true, true, false]);
+    let noted = |world: &World| world.state.audit(&Admin::socket(0), 1).remove(0);
+    assert_eq!(
+        (noted(&world).action.as_str(), noted(&world).detail.as_str()),
+        ("runners-silent", "2 of 3 runners have had no stream at once, also not 60 s later")
+    );
+    let number = noted(&world).number;
+    world.run(&Command::Silent { runners: [c].into(), held_back: None }).unwrap();
+    assert_eq!(noted(&world).number, number, "one runner is no news for operators");
 }

@@ -19,7 +19,7 @@ pub struct Audit {
     pub by: By,
     /// The action: `apply`, `delete`, `trust`, `token-create`, `token-revoke`, `node-remove`, `node-leave`,
     /// `node-expire`, `node-drain`, `node-undrain`, `drain`, `undrain`, `switch`, `relay-add`,
-    /// `relay-remove`, `relay-enrol`, `enrol`, `host`,
+    /// `relay-remove`, `relay-enrol`, `enrol`, `host`, `runners-silent`,
     /// `stream-taken-over` or `copy-refused`.
     pub action: String,
     /// The details, in words.

@@ -130,7 +130,9 @@ impl World {
         for runner in self.state.active_runners() {
             let was = before.runner(runner.id).is_some_and(|runner| runner.silent);
             match (was, runner.silent) {
-                (false, true) => assert!(matches!(command, Command::Silent(id) if *id == runner.id)),
+                (false, true) => {
+                    assert!(matches!(command, Command::Silent { runners, .. } if runners.contains(&runner.id)));
+                }
                 (true, false) => assert!(
                     matches!(command, Command::Runner { by, what: RunnerCommand::Hello { .. } } if *by == runner.id)
                 ),

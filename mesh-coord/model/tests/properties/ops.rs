@@ -87,7 +87,9 @@ impl Op {
                 credential: Secret::from_bytes([*credential; 32]).hash(),
             }),
             Kind::Runner(runner, what) => Command::Runner { by: RunnerId(*runner), what: what.clone() },
-            Kind::Unheard(runner, false) => Command::Silent(RunnerId(*runner)),
+            Kind::Unheard(runner, false) => {
+                Command::Silent { runners: [RunnerId(*runner), RunnerId(runner / 2)].into(), held_back: Some(60) }
+            }
             Kind::Unheard(runner, true) => Command::Expire(RunnerId(*runner)),
             Kind::Hello { runner, forgets, more, endpoint } => {
                 let by = RunnerId(*runner);

@@ -1,7 +1,10 @@
+mod silence;
+
 use std::{net::Ipv4Addr, time::Duration};
 
 use mesh_model::{
-    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Outcome, RunnerCommand, TrustChange, UnixSeconds,
+    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Outcome, Record, RunnerCommand, TrustChange,
+    UnixSeconds,
     declare::{Declaration, Declared, Deployment, File},
     record::Meta,
 };
@@ -81,7 +84,7 @@ impl World {
     }
 
     fn open(&mut self, runner: RunnerId) -> StreamId {
-        self.sessions.open(&self.state, runner, PEER, None).unwrap().stream
+        self.sessions.open(&self.state, runner, PEER, None, self.now).unwrap().stream
     }
 
     /// The stream sends the runner's view, and the agent confirms it.
@@ -256,50 +259,7 @@ fn a_view_that_the_agent_has_is_continued_and_any_other_is_not() {
     ] {
         let stream = world.open(callee);
         world.sessions.close(stream, Some(Arc::clone(&view)), world.now);
-        let opened = world.sessions.open(&world.state, callee, PEER, have).unwrap();
+        let opened = world.sessions.open(&world.state, callee, PEER, have, world.now).unwrap();
         assert_eq!(opened.continued.is_some(), continued, "{have:?}");
     }
-}
-
-/// The commands about runners without a stream, this many seconds after `start`.
-fn unheard(world: &World, start: Instant, seconds: u64) -> Vec<String> {
-    let commands = world.sessions.unheard(&world.state, start + Duration::from_secs(seconds));
-    commands.into_iter().map(|command| format!("{command:?}")).collect()
-}
-
-fn silent(runner: RunnerId) -> String {
-    format!("Silent({runner:?})")
-}
-
-#[test]
-fn a_silent_runner_loses_preference_and_only_ephemeral_ones_are_removed() {
-    let mut world = World::new();
-    let start = world.now;
-    let [online, left, brief] =
-        [("online", false), ("left", false), ("brief", true)].map(|(name, ephemeral)| world.enrol(name, ephemeral));
-    world.open(online);
-    let stream = world.open(left);
-    world.sessions.close(stream, None, start);
-    assert_eq!(unheard(&world, start, 20), [""; 0], "all are still coming back");
-    assert_eq!(unheard(&world, start, 30), [silent(left), silent(brief)]);
-    assert_eq!(unheard(&world, start, 601), [silent(left), format!("Expire({brief:?})")], "and {online} is connected");
-    world.run(&Command::Silent(left));
-    assert_eq!(unheard(&world, start, 40), [silent(brief)], "once is enough");
-
-    // After a restart of the coordinator, no runner counts as away for longer than since that restart.
-    let start = start + Duration::from_secs(1000);
-    world.sessions = Sessions::new(Epoch([8; 16]), start);
-    assert_eq!(unheard(&world, start, 29), [""; 0]);
-    assert_eq!(unheard(&world, start, 599), [silent(online), silent(brief)]);
-}
-
-#[test]
-fn a_runner_is_silent_six_seconds_after_its_stream_has_ended() {
-    let mut world = World::new();
-    let runner = world.enrol("one", false);
-    let stream = world.open(runner);
-    let end = world.now + Duration::from_secs(3000);
-    world.sessions.close(stream, None, end);
-    assert_eq!(unheard(&world, end, 5), [""; 0]);
-    assert_eq!(unheard(&world, end, 6), [silent(runner)]);
 }

@@ -80,7 +80,7 @@ async fn all_come_back_at_once() {
 
     // Each report is a commit and news to all the others, and in the end all know all of it.
     for (.., runner) in &runners {
-        world.coordinator.submit(Command::Silent(*runner)).await.unwrap();
+        world.coordinator.submit(Command::Silent { runners: [*runner].into(), held_back: None }).await.unwrap();
     }
     let before = cost(&world).await;
     let mut agents = come_back().await;
@@ -169,7 +169,7 @@ async fn while_the_disk_is_full_the_streams_go_on_and_what_was_told_is_kept_late
     agent.reach(&truth).await;
     let (runner, held) = (id(&agent), held(&agent));
     end(&world, agent).await;
-    world.coordinator.submit(Command::Silent(runner)).await.unwrap();
+    world.coordinator.submit(Command::Silent { runners: [runner].into(), held_back: None }).await.unwrap();
 
     full.store(true, Ordering::Relaxed);
     let mut agent = world.connect(&credential).await.unwrap();

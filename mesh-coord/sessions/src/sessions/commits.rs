@@ -1,0 +1,63 @@
+//! What commits mean for the streams.
+
+use std::time::Instant;
+
+use mesh_model::{Change, Record, State};
+use mesh_proto::{Revision, RunnerId};
+
+use super::Sessions;
+use crate::{
+    effect::Effect,
+    session::{Presence, StreamId},
+};
+
+impl Sessions {
+    /// Absorbs a commit into `state`, and notifies the streams of all affected runners.
+    pub fn absorb(&mut self, state: &mut State, changes: &[Change], revision: Revision, now: Instant) {
+        for change in changes {
+            match change {
+                Change::Put(Record::Runner(runner)) if state.runner(runner.id).is_none() => {
+                    self.runners.insert(runner.id, Presence::away(Some(now)));
+                }
+                Change::Put(_) | Change::Delete(_) => {}
+            }
+        }
+        let affected = state.absorb(changes, revision);
+        self.notify(state, affected);
+    }
+
+    /// The state was replaced by another one, so every view may have changed.
+    pub fn reloaded(&mut self, state: &State) {
+        self.notify(state, self.runners.keys().copied().collect::<Vec<_>>());
+    }
+
+    fn notify(&mut self, state: &State, affected: impl IntoIterator<Item = RunnerId>) {
+        for runner in affected {
+            if !state.is_active(runner) {
+                self.remove(runner);
+            } else if let Some(session) = self.runners.get_mut(&runner).and_then(Presence::session_mut) {
+                session.outdated.get_or_insert(state.revision());
+                self.effects.push_back(Effect::Outdated(StreamId { runner, number: session.number }));
+            }
+        }
+        for (runner, presence) in &mut self.runners {
+            let Some(session) = presence.session_mut() else { continue };
+            let switches = state.switches(*runner);
+            if std::mem::replace(&mut session.switches, switches) != switches {
+                let stream = StreamId { runner: *runner, number: session.number };
+                self.effects.push_back(Effect::Switches(stream, switches));
+            }
+        }
+    }
+
+    fn remove(&mut self, runner: RunnerId) {
+        if let Some(presence) = self.runners.remove(&runner) {
+            let number = presence.session().map(|session| session.number);
+            self.effects.extend(number.map(|number| Effect::End(StreamId { runner, number })));
+            self.effects.push_back(Effect::Removed(runner));
+        }
+        for over in self.waits.forget(runner) {
+            self.end_wait(over);
+        }
+    }
+}
