@@ -196,6 +196,21 @@ impl Record {
             Self::Grant(g) => Key::Grant { caller: g.caller, callee: g.callee },
         }
     }
+
+    /// Whether both are equal. Records are shared, so most are the same allocation.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let shared = match (self, other) {
+            (Self::Runner(a), Self::Runner(b)) => Arc::ptr_eq(a, b),
+            (Self::Deployment(a), Self::Deployment(b)) => Arc::ptr_eq(a, b),
+            (Self::Service(a), Self::Service(b)) => Arc::ptr_eq(a, b),
+            (Self::Naming(a), Self::Naming(b)) => Arc::ptr_eq(a, b),
+            (Self::Instance(a), Self::Instance(b)) => Arc::ptr_eq(a, b),
+            (Self::Grant(a), Self::Grant(b)) => Arc::ptr_eq(a, b),
+            _ => return false,
+        };
+        shared || self == other
+    }
 }
 
 /// A runner's view, as of one revision.
@@ -308,19 +323,13 @@ impl View {
     /// The changes from this view to `next`, a view of the same runner and epoch.
     #[must_use]
     pub fn delta_to(&self, next: &Self) -> Delta {
-        let same = |a: &Record, b: &Record| match (a, b) {
-            // Records are shared, so most are the same allocation.
-            (Record::Service(a), Record::Service(b)) if Arc::ptr_eq(a, b) => true,
-            (Record::Instance(a), Record::Instance(b)) if Arc::ptr_eq(a, b) => true,
-            _ => a == b,
-        };
         Delta {
             from: self.revision,
             to: next.revision,
             put: next
                 .records
                 .iter()
-                .filter(|(key, record)| !self.records.get(key).is_some_and(|old| same(old, record)))
+                .filter(|(key, record)| !self.records.get(key).is_some_and(|old| old.is_same(record)))
                 .map(|(_, record)| record.clone())
                 .collect(),
             remove: self.records.keys().filter(|key| !next.records.contains_key(key)).copied().collect(),

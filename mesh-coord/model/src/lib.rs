@@ -45,6 +45,7 @@ pub use outcome::{Decision, Outcome};
 pub use record::{Change, Key, Record};
 pub use refusal::{Class, Refusal};
 pub use relay::credential_until;
-pub use state::{LoadError, State};
+pub use state::{Affected, LoadError, State};
 pub use time::{Now, RunningSeconds, UnixSeconds};
+pub use view::{Slice, Sliced, Slices};
 pub use words::{Candidates, nearest};

@@ -19,11 +19,13 @@ use crate::{
 
 mod grants;
 mod held;
+mod hosts;
 mod index;
 mod rings;
 
 use grants::Grants;
 pub(crate) use grants::{Matches, names_in};
+pub use index::Affected;
 use index::Index;
 pub(crate) use rings::{ENROL, HOST, Ring, Whose, holder};
 
@@ -102,6 +104,7 @@ impl State {
         for deployment in state.deployments.keys().copied().collect::<Vec<_>>() {
             state.resolve_grants(deployment);
             state.count_held(deployment);
+            state.list_hosts(deployment);
         }
         Ok(state)
     }

@@ -54,6 +54,12 @@ pub(crate) fn switch(
 }
 
 impl State {
+    /// The mesh's switches.
+    #[must_use]
+    pub fn mesh_switches(&self) -> Switches {
+        self.meta.switches
+    }
+
     /// The offloads of a runner. Each is on if both the mesh's switch and its own are on.
     #[must_use]
     pub fn switches(&self, runner: RunnerId) -> Switches {

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 
+use mesh_model::Sliced;
 use mesh_proto::{
-    DeploymentId, Revision, RunnerId, View,
+    DeploymentId, Revision, RunnerId,
     message::{Have, Switches},
 };
 
@@ -32,7 +33,7 @@ pub(crate) struct Session {
     pub(crate) peer: Peer,
     pub(crate) switches: Switches,
     /// The runner's view when it was last computed.
-    pub(crate) view: Arc<View>,
+    pub(crate) view: Arc<Sliced>,
     /// The first later commit that may have changed the view. The stream asks for the new view when it is ready, so a
     /// slow stream costs nothing, and commits don't wait for views to be computed.
     pub(crate) outdated: Option<Revision>,
@@ -68,9 +69,9 @@ pub(crate) enum Link {
         /// The agent of its last stream.
         last: Option<Peer>,
         /// Its view when its last stream ended.
-        view: Option<Arc<View>>,
+        view: Option<Arc<Sliced>>,
         /// The last view that its last stream sent.
-        sent: Option<Arc<View>>,
+        sent: Option<Arc<Sliced>>,
     },
 }
 
@@ -108,24 +109,23 @@ impl Presence {
             Link::Connected(session) => Some(&session.view),
             Link::Away { view, .. } => view.as_ref(),
         };
-        self.lost.contains_key(&deployment) || view.is_some_and(|view| view.deployment(deployment).is_some())
+        self.lost.contains_key(&deployment) || view.is_some_and(|view| view.holds(deployment))
     }
 
     /// The view that the agent reports to have, if the coordinator still has it too.
-    pub(crate) fn continued(&self, have: Option<Have>) -> Option<Arc<View>> {
+    pub(crate) fn continued(&self, have: Option<Have>) -> Option<Arc<Sliced>> {
         let Link::Away { sent: Some(sent), .. } = &self.link else { return None };
         have.is_some_and(|have| have.epoch == sent.epoch && have.revision == sent.revision).then(|| Arc::clone(sent))
     }
 
     /// Records that `after` replaces the last computed view.
-    pub(crate) fn replace_view(&mut self, after: &View) {
+    pub(crate) fn replace_view(&mut self, after: &Sliced) {
         let before = match &self.link {
             Link::Connected(session) => Some(&session.view),
             Link::Away { view, .. } => view.as_ref(),
         };
-        let gone = before.into_iter().flat_map(|view| view.deployments()).map(|deployment| deployment.id);
-        let gone: Vec<_> = gone.filter(|id| after.deployment(*id).is_none()).collect();
+        let gone: Vec<_> = before.into_iter().flat_map(|view| view.gone(after)).collect();
         self.lost.extend(gone.into_iter().map(|deployment| (deployment, after.revision)));
-        self.lost.retain(|deployment, _| after.deployment(*deployment).is_none());
+        self.lost.retain(|deployment, _| !after.holds(*deployment));
     }
 }

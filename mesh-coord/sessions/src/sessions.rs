@@ -6,9 +6,9 @@ use std::{
     time::Instant,
 };
 
-use mesh_model::State;
+use mesh_model::{Sliced, Slices, State};
 use mesh_proto::{
-    Epoch, Label, Revision, RunnerId, View,
+    Epoch, Label, Revision, RunnerId,
     message::{Have, Switches},
 };
 
@@ -28,6 +28,7 @@ pub struct Sessions {
     last: u64,
     waits: Waits,
     effects: VecDeque<Effect>,
+    slices: Slices,
     views_made: u64,
     /// When a runner was last connected for the first time since the coordinator's start.
     last_arrival: Option<Instant>,
@@ -41,9 +42,9 @@ pub struct Opened {
     /// The stream.
     pub stream: StreamId,
     /// The view that the runner should have.
-    pub view: Arc<View>,
+    pub view: Arc<Sliced>,
     /// The view that the agent has, if it can be continued.
-    pub continued: Option<Arc<View>>,
+    pub continued: Option<Arc<Sliced>>,
     /// The runner's offloads.
     pub switches: Switches,
     /// The agent whose open stream this one has replaced.
@@ -61,6 +62,7 @@ impl Sessions {
             last: 0,
             waits: Waits::default(),
             effects: VecDeque::new(),
+            slices: Slices::default(),
             views_made: 0,
             last_arrival: None,
             held_back: None,
@@ -103,7 +105,7 @@ impl Sessions {
         have: Option<Have>,
         now: Instant,
     ) -> Option<Opened> {
-        let view = Arc::new(state.view(runner, self.epoch)?);
+        let view = Arc::new(self.slices.view(state, runner, self.epoch)?);
         self.views_made += 1;
         let switches = state.switches(runner);
         let presence = self.runners.entry(runner).or_insert(Presence::away(None));
@@ -113,7 +115,7 @@ impl Sessions {
         presence.replace_view(&view);
         let continued = presence.continued(have);
         let changed = match &continued {
-            Some(sent) if sent.delta_to(&view).is_empty() => sent.revision,
+            Some(sent) if sent.is_like(&view) => sent.revision,
             _ => view.revision,
         };
         self.last += 1;
@@ -133,21 +135,21 @@ impl Sessions {
     }
 
     /// The view that a stream's runner should have; `None` if a newer stream has replaced this one.
-    pub fn view(&mut self, state: &State, stream: StreamId) -> Option<Arc<View>> {
+    pub fn view(&mut self, state: &State, stream: StreamId) -> Option<Arc<Sliced>> {
         self.is_open(stream).then(|| self.view_of(state, stream.runner)).flatten()
     }
 
     /// The view that a connected runner should have, computed again if it is outdated.
-    fn view_of(&mut self, state: &State, runner: RunnerId) -> Option<Arc<View>> {
+    fn view_of(&mut self, state: &State, runner: RunnerId) -> Option<Arc<Sliced>> {
         let presence = self.runners.get_mut(&runner)?;
         let session = presence.session_mut()?;
         if session.outdated.is_none() {
             return Some(Arc::clone(&session.view));
         }
-        let view = state.view(runner, self.epoch)?;
+        let view = self.slices.view(state, runner, self.epoch)?;
         self.views_made += 1;
         session.outdated = None;
-        if !session.view.delta_to(&view).is_empty() {
+        if !session.view.is_like(&view) {
             presence.replace_view(&view);
             let session = presence.session_mut()?;
             session.changed = view.revision;
@@ -170,7 +172,7 @@ impl Sessions {
     }
 
     /// Closes a stream that has sent `sent` last.
-    pub fn close(&mut self, stream: StreamId, sent: Option<Arc<View>>, now: Instant) {
+    pub fn close(&mut self, stream: StreamId, sent: Option<Arc<Sliced>>, now: Instant) {
         let Some(presence) = self.runners.get_mut(&stream.runner) else { return };
         let Some(session) = presence.session().filter(|session| session.number == stream.number) else { return };
         let (last, view) = (Some(session.peer), Some(Arc::clone(&session.view)));

@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use mesh_model::{Change, State};
-use mesh_proto::{Label, Revision, RunnerId, View, message::Have};
+use mesh_model::{Change, Sliced, State};
+use mesh_proto::{Label, Revision, RunnerId, message::Have};
 use mesh_sessions::{Effect, Opened, Peer, Sessions, StreamId, WaitId};
 use tokio::{
     sync::oneshot,
@@ -52,12 +52,12 @@ impl Core {
     }
 
     /// The view that a stream's runner should have; `None` if a newer stream has replaced this one.
-    pub(crate) fn view(&mut self, stream: StreamId) -> Option<Arc<View>> {
+    pub(crate) fn view(&mut self, stream: StreamId) -> Option<Arc<Sliced>> {
         self.sessions.view(&self.state, stream)
     }
 
     /// Closes a stream that has sent `sent` last.
-    pub(crate) fn close(&mut self, stream: StreamId, sent: Option<Arc<View>>) {
+    pub(crate) fn close(&mut self, stream: StreamId, sent: Option<Arc<Sliced>>) {
         self.sessions.close(stream, sent, now());
     }
 

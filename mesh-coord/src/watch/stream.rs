@@ -2,6 +2,7 @@
 
 mod conversation;
 mod relays;
+mod snapshot;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -152,7 +153,11 @@ impl Stream {
     }
 
     async fn send(&mut self, message: &Down) -> Result<(), End> {
-        let text = serde_json::to_string(message).map_err(|error| End::lost(error.to_string()))?;
+        self.send_text(serde_json::to_string(message)).await
+    }
+
+    async fn send_text(&mut self, text: serde_json::Result<String>) -> Result<(), End> {
+        let text = text.map_err(|error| End::lost(error.to_string()))?;
         match timeout(SILENCE, self.down.send(Message::Text(text.into()))).await {
             Ok(sent) => sent.map_err(|error| End::lost(error.to_string())),
             Err(_) => Err(End::lost("the agent does not read")),

@@ -60,7 +60,7 @@ impl Agent {
     /// Takes news in; `false` if they don't follow on what is there, and a snapshot must be asked for.
     pub(super) fn receive(&mut self, news: News) -> bool {
         match (news, &self.received) {
-            (News::Snapshot(view), _) => self.received = Some(view),
+            (News::Snapshot(view), _) => self.received = Some(Arc::new(view.to_view())),
             (News::Delta(delta), Some(view)) => {
                 let mut view = View::clone(view);
                 if view.apply(&delta).is_err() {

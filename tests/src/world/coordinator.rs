@@ -53,7 +53,7 @@ impl World {
             let before = self.addresses();
             let affected = self.state.absorb(&decision.changes, next);
             self.check_rest(&before);
-            self.publish(affected);
+            self.publish(affected.runners);
         }
         Ok(decision.outcome)
     }

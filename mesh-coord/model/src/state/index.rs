@@ -50,8 +50,19 @@ pub(crate) struct Index {
     /// How many bytes of names each deployment declares.
     pub(crate) names: Names,
     pub(crate) rings: Rings,
+    /// The runners that host a deployment's services, in order.
+    pub(crate) hosts: BTreeMap<DeploymentId, Vec<RunnerId>>,
     /// The deployments whose trust lists contain a name.
     pub(crate) trusting: BTreeMap<Label, BTreeSet<DeploymentId>>,
+}
+
+/// What a commit may have changed.
+#[derive(Debug, Default)]
+pub struct Affected {
+    /// The runners whose views may be others, and those that no longer have a view.
+    pub runners: BTreeSet<RunnerId>,
+    /// The deployments of which something may be seen that is new.
+    pub deployments: BTreeSet<DeploymentId>,
 }
 
 impl Index {
@@ -85,9 +96,8 @@ impl Index {
 }
 
 impl State {
-    /// Absorbs what the store has committed. Returns the runners whose views may have changed: rather too many than
-    /// too few, including those that no longer have a view.
-    pub fn absorb(&mut self, changes: &[Change], revision: Revision) -> BTreeSet<RunnerId> {
+    /// Absorbs what the store has committed. Returns what it may have changed: rather too much than too little.
+    pub fn absorb(&mut self, changes: &[Change], revision: Revision) -> Affected {
         self.revision = revision;
         let mut affected: BTreeSet<RunnerId> = changes
             .iter()
@@ -95,7 +105,7 @@ impl State {
             .collect();
         // A deployment can have more viewers before the change or after it.
         let mut touched = self.touched(changes);
-        self.add_seers(&touched, &mut affected);
+        let before = self.seers(&touched);
         let dirty = self.callees_to_resolve(changes);
 
         for change in changes {
@@ -105,41 +115,22 @@ impl State {
             }
         }
 
+        let same_grants = dirty.is_empty();
         for callee in dirty {
             self.resolve_grants(callee);
         }
+        let known = touched.len();
         touched.extend(self.touched(changes));
+        let mut same_hosts = known == touched.len();
         for deployment in &touched {
             self.count_held(*deployment);
+            same_hosts &= !self.list_hosts(*deployment);
         }
-        self.add_seers(&touched, &mut affected);
-        affected
-    }
-
-    /// The deployments that the changed records belong to, in the current state.
-    fn touched(&self, changes: &[Change]) -> BTreeSet<DeploymentId> {
-        let of_service = |id| self.services.get(&id).map(|e| e.record.deployment);
-        let mut touched = BTreeSet::new();
-        for change in changes {
-            match change.key() {
-                Key::Deployment(id) => touched.extend([id]),
-                Key::Service(id) => touched.extend(of_service(id)),
-                Key::Instance(id) => touched.extend(self.instances.get(&id).and_then(|i| of_service(i.service))),
-                Key::Runner(id) => touched.extend(self.instances_on(id).filter_map(|i| of_service(i.service))),
-                Key::Meta | Key::Token(_) | Key::Freed(_) | Key::Audit(_) | Key::Relay(_) => {}
-            }
+        if !(same_grants && same_hosts) {
+            affected.extend(self.seers(&touched));
         }
-        touched
-    }
-
-    /// Adds the runners that host these deployments, or deployments connected with them by a grant.
-    pub(crate) fn add_seers(&self, touched: &BTreeSet<DeploymentId>, seers: &mut BTreeSet<RunnerId>) {
-        let mut related = touched.clone();
-        for deployment in touched {
-            related.extend(self.grants.callees(*deployment));
-            related.extend(self.grants.callers(*deployment));
-        }
-        seers.extend(related.into_iter().flat_map(|deployment| self.hosts_of(deployment)));
+        affected.extend(before);
+        Affected { runners: affected, deployments: touched }
     }
 
     /// The callees whose trust lists need resolving after these changes. Those that trust a deployment are among them

@@ -1,3 +1,5 @@
+mod slices;
+
 use mesh_proto::{Epoch, Ports, ServicePath, View};
 
 use crate::{

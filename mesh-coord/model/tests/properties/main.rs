@@ -12,7 +12,8 @@ use std::{
 };
 
 use mesh_model::{
-    AdminCommand, Change, Command, Now, Outcome, Record, Refusal, RunnerCommand, RunningSeconds, State, UnixSeconds,
+    AdminCommand, Affected, Change, Command, Now, Outcome, Record, Refusal, RunnerCommand, RunningSeconds, Sliced,
+    Slices, State, UnixSeconds,
     record::{Key, Meta},
 };
 use mesh_proto::{
@@ -33,6 +34,9 @@ struct World {
     state: State,
     now: UnixSeconds,
     views: BTreeMap<RunnerId, View>,
+    /// The slices that are kept from change to change, and the views that they make up.
+    slices: Slices,
+    sliced: BTreeMap<RunnerId, Sliced>,
     /// Every key that was ever put, without those of instances that a runner may bring back.
     given: BTreeSet<Key>,
     /// When each address was last freed.
@@ -48,6 +52,8 @@ impl World {
             state,
             now: UnixSeconds(1_000_000),
             views: BTreeMap::new(),
+            slices: Slices::default(),
+            sliced: BTreeMap::new(),
             given: BTreeSet::new(),
             freed: BTreeMap::new(),
         }
@@ -76,7 +82,8 @@ impl World {
         self.check_reload();
         self.check_states(&before, &command);
         self.check_addresses(&before);
-        self.check_views(&affected);
+        self.check_views(&affected.runners);
+        self.check_slices(&affected);
     }
 
     /// No number is assigned twice. Only a runner can bring an instance's number back.
@@ -215,6 +222,33 @@ impl World {
             views.insert(runner, view);
         }
         self.views = views;
+    }
+
+    /// Slices that are kept make up the same views as slices that are worked out anew, and the same changes.
+    fn check_slices(&mut self, affected: &Affected) {
+        self.slices.touch(affected.deployments.iter().copied());
+        let deployments =
+            self.state.records().filter_map(|r| if let Record::Deployment(d) = r { Some(d.id) } else { None });
+        let deployments: Vec<_> = deployments.collect();
+        let mut sliced = BTreeMap::new();
+        for (runner, view) in &self.views {
+            let now = self.slices.view(&self.state, *runner, EPOCH).unwrap();
+            assert_eq!(now.to_view(), *view, "{runner}");
+            assert_eq!(now.runners().len(), view.runners().count());
+            if let Some(before) = self.sliced.get(runner) {
+                let (old, delta) = (before.to_view(), before.delta_to(&now));
+                assert_eq!(delta, old.delta_to(view), "{runner}");
+                assert_eq!(delta.is_empty(), before.is_like(&now), "{runner}");
+                let gone: Vec<_> = before.gone(&now).collect();
+                let expected = old.deployments().map(|d| d.id).filter(|id| view.deployment(*id).is_none());
+                assert_eq!(gone, expected.collect::<Vec<_>>(), "{runner}");
+            }
+            for deployment in &deployments {
+                assert_eq!(now.holds(*deployment), view.deployment(*deployment).is_some(), "{runner}");
+            }
+            sliced.insert(*runner, now);
+        }
+        self.sliced = sliced;
     }
 
     /// A runner judges its services' traffic as an observer with full knowledge would.

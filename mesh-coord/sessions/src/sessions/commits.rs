@@ -14,21 +14,33 @@ use crate::{
 impl Sessions {
     /// Absorbs a commit into `state`, and notifies the streams of all affected runners.
     pub fn absorb(&mut self, state: &mut State, changes: &[Change], revision: Revision, now: Instant) {
+        let before = state.mesh_switches();
+        let mut switched = Vec::new();
         for change in changes {
-            match change {
-                Change::Put(Record::Runner(runner)) if state.runner(runner.id).is_none() => {
-                    self.runners.insert(runner.id, Presence::away(Some(now)));
+            if let Change::Put(Record::Runner(runner)) = change {
+                match state.runner(runner.id) {
+                    None => drop(self.runners.insert(runner.id, Presence::away(Some(now)))),
+                    Some(was) if was.switches != runner.switches => switched.push(runner.id),
+                    Some(_) => {}
                 }
-                Change::Put(_) | Change::Delete(_) => {}
             }
         }
         let affected = state.absorb(changes, revision);
-        self.notify(state, affected);
+        self.slices.touch(affected.deployments);
+        self.notify(state, affected.runners);
+        if state.mesh_switches() == before {
+            self.notify_switches(state, switched);
+        } else {
+            self.notify_switches(state, self.runners.keys().copied().collect::<Vec<_>>());
+        }
     }
 
     /// The state was replaced by another one, so every view may have changed.
     pub fn reloaded(&mut self, state: &State) {
-        self.notify(state, self.runners.keys().copied().collect::<Vec<_>>());
+        self.slices.clear();
+        let all: Vec<RunnerId> = self.runners.keys().copied().collect();
+        self.notify(state, all.iter().copied());
+        self.notify_switches(state, all);
     }
 
     fn notify(&mut self, state: &State, affected: impl IntoIterator<Item = RunnerId>) {
@@ -40,11 +52,14 @@ impl Sessions {
                 self.effects.push_back(Effect::Outdated(StreamId { runner, number: session.number }));
             }
         }
-        for (runner, presence) in &mut self.runners {
-            let Some(session) = presence.session_mut() else { continue };
-            let switches = state.switches(*runner);
+    }
+
+    fn notify_switches(&mut self, state: &State, runners: Vec<RunnerId>) {
+        for runner in runners {
+            let Some(session) = self.runners.get_mut(&runner).and_then(Presence::session_mut) else { continue };
+            let switches = state.switches(runner);
             if std::mem::replace(&mut session.switches, switches) != switches {
-                let stream = StreamId { runner: *runner, number: session.number };
+                let stream = StreamId { runner, number: session.number };
                 self.effects.push_back(Effect::Switches(stream, switches));
             }
         }

@@ -3,16 +3,16 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use mesh_model::{Command, RunnerCommand, record::Outside};
+use mesh_model::{Command, RunnerCommand, Sliced, record::Outside};
 use mesh_proto::{
-    Abilities, Ability, Revision, View,
+    Abilities, Ability, Revision,
     message::{Ask, Down, Refusal, Up},
 };
 use mesh_sessions::{News, Opened, Peer, Report, Sent, StreamId};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 use tracing::debug;
 
-use super::{End, HEARTBEAT, Never, SILENCE, Stream, relays::Told};
+use super::{End, HEARTBEAT, Never, SILENCE, Stream, relays::Told, snapshot};
 use crate::{
     coordinator::{Failure, Line},
     rate::RunnerLimits,
@@ -185,21 +185,21 @@ impl Conversation<'_> {
     }
 
     /// Sends the update from the last sent view to this one: nothing, a delta, or the whole view.
-    async fn send_news(&mut self, view: Arc<View>) -> Result<(), End> {
-        let message = match self.sent.news(&view) {
+    async fn send_news(&mut self, view: Arc<Sliced>) -> Result<(), End> {
+        let text = match self.sent.news(&view) {
             None => return Ok(()),
-            Some(News::Delta(delta)) => Down::Delta(delta),
-            Some(News::Snapshot(view)) => Down::Snapshot { view: View::clone(&view) },
+            Some(News::Delta(delta)) => serde_json::to_string(&Down::Delta(delta)),
+            Some(News::Snapshot(view)) => snapshot::text(&view),
         };
         // If sending fails half-way, it is unknown what has arrived.
         self.sent.forget();
-        self.io.send(&message).await?;
+        self.io.send_text(text).await?;
         self.sent.sent(view);
         Ok(())
     }
 
     /// The view that the runner should have; `None` if a newer stream has replaced this one.
-    async fn view(&mut self) -> Result<Option<Arc<View>>, Failure> {
+    async fn view(&mut self) -> Result<Option<Arc<Sliced>>, Failure> {
         let id = self.id;
         self.io.coordinator.visit(move |core| core.view(id)).await
     }

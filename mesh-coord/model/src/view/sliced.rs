@@ -1,0 +1,216 @@
+//! A view as a list of slices, and its changes.
+
+use std::{
+    cmp::Ordering,
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
+
+use mesh_proto::{
+    Delta, DeploymentId, Epoch, Key, Revision, RunnerId, ServiceId, View,
+    view::{Grant, Network, Record, Runner},
+};
+
+/// What all those see of a deployment that see it in the same way. It doesn't change: another one takes its place.
+#[derive(Debug)]
+pub struct Slice {
+    pub(super) deployment: DeploymentId,
+    /// The deployment, its services, their names and instances, by key. Those of two deployments are never the same.
+    pub(super) records: Vec<Record>,
+    /// The runners that the instances are on, by identifier. Slices can have them in common.
+    pub(super) runners: Vec<Arc<Runner>>,
+    pub(super) text: OnceLock<Box<str>>,
+}
+
+impl Slice {
+    /// The records as text, as `write` makes it at the first call.
+    ///
+    /// # Errors
+    /// If `write` fails.
+    pub fn text<E>(&self, write: impl FnOnce(&[Record]) -> Result<String, E>) -> Result<&str, E> {
+        if let Some(text) = self.text.get() {
+            return Ok(text);
+        }
+        let text = write(&self.records)?.into_boxed_str();
+        Ok(self.text.get_or_init(|| text))
+    }
+
+    /// Whether both hold the same.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let same = |a: &[Record], b: &[Record]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_same(b));
+        same(&self.records, &other.records) && same_runners(&self.runners, &other.runners)
+    }
+}
+
+/// A runner's view as a list of slices, as of one revision.
+#[derive(Debug, Clone)]
+pub struct Sliced {
+    /// The run of the coordinator that it is from.
+    pub epoch: Epoch,
+    /// The commit that it is from.
+    pub revision: Revision,
+    /// The runner.
+    pub runner: RunnerId,
+    /// What all runners share.
+    pub network: Network,
+    pub(super) own: Arc<Runner>,
+    /// At most one a deployment, in their order, and none without records.
+    pub(super) slices: Vec<Arc<Slice>>,
+    /// By caller and callee.
+    pub(super) grants: Vec<Arc<Grant>>,
+}
+
+impl Sliced {
+    /// The slices.
+    #[must_use]
+    pub fn slices(&self) -> &[Arc<Slice>] {
+        &self.slices
+    }
+
+    /// The grants.
+    #[must_use]
+    pub fn grants(&self) -> &[Arc<Grant>] {
+        &self.grants
+    }
+
+    /// All runners in the view, each once.
+    #[must_use]
+    pub fn runners(&self) -> Vec<&Arc<Runner>> {
+        let mut all: Vec<&Arc<Runner>> = self.slices.iter().flat_map(|slice| &slice.runners).collect();
+        all.push(&self.own);
+        all.sort_unstable_by_key(|runner| runner.id);
+        all.dedup_by_key(|runner| runner.id);
+        all
+    }
+
+    /// Whether the view holds the deployment.
+    #[must_use]
+    pub fn holds(&self, deployment: DeploymentId) -> bool {
+        self.slices.binary_search_by_key(&deployment, |slice| slice.deployment).is_ok()
+    }
+
+    /// The deployments that this view holds and `next` doesn't.
+    pub fn gone<'a>(&'a self, next: &'a Self) -> impl Iterator<Item = DeploymentId> + use<'a> {
+        pairs(&self.slices, &next.slices, |slice| slice.deployment)
+            .filter_map(|pair| if let (Some(slice), None) = pair { Some(slice.deployment) } else { None })
+    }
+
+    /// The view with its records.
+    #[must_use]
+    pub fn to_view(&self) -> View {
+        let mut view = View::empty(self.epoch, self.revision, self.runner, self.network);
+        self.slices.iter().flat_map(|slice| &slice.records).for_each(|record| view.put(record.clone()));
+        self.runners().into_iter().for_each(|runner| view.put(Record::Runner(Arc::clone(runner))));
+        self.grants.iter().for_each(|grant| view.put(Record::Grant(Arc::clone(grant))));
+        view
+    }
+
+    /// The changes from this view to `next`, a view of the same runner and epoch.
+    #[must_use]
+    pub fn delta_to(&self, next: &Self) -> Delta {
+        let mut changes = Changes { put: Vec::new(), remove: Vec::new() };
+        let mut runners_change = !is_same(&self.own, &next.own);
+        for (old, new) in pairs(&self.slices, &next.slices, |slice| slice.deployment) {
+            if let (Some(old), Some(new)) = (old, new)
+                && Arc::ptr_eq(old, new)
+            {
+                continue;
+            }
+            let (before, after) = (old.map_or(&[][..], |old| &old.records), new.map_or(&[][..], |new| &new.records));
+            changes.compare(before, after, Record::key, Record::is_same, Clone::clone);
+            let (before, after) = (old.map_or(&[][..], |old| &old.runners), new.map_or(&[][..], |new| &new.runners));
+            runners_change |= !same_runners(before, after);
+        }
+        let grant = |grant: &Arc<Grant>| Record::Grant(Arc::clone(grant));
+        let grant_key = |grant: &Arc<Grant>| Key::Grant { caller: grant.caller, callee: grant.callee };
+        changes.compare(&self.grants, &next.grants, grant_key, is_same, grant);
+        if runners_change {
+            let runner = |runner: &&Arc<Runner>| Record::Runner(Arc::clone(runner));
+            let runner_key = |runner: &&Arc<Runner>| Key::Runner { id: runner.id };
+            changes.compare(&self.runners(), &next.runners(), runner_key, |a, b| is_same(a, b), runner);
+        }
+        let Changes { mut put, mut remove } = changes;
+        put.sort_unstable_by_key(Record::key);
+        remove.sort_unstable();
+        Delta { from: self.revision, to: next.revision, put, remove }
+    }
+
+    /// Whether `next` holds the same records.
+    #[must_use]
+    pub fn is_like(&self, next: &Self) -> bool {
+        // Nothing is built for what has not changed.
+        let slices = self.slices.len() == next.slices.len()
+            && self.slices.iter().zip(&next.slices).all(|(a, b)| Arc::ptr_eq(a, b) || a.is_like(b));
+        let grants =
+            self.grants.len() == next.grants.len() && self.grants.iter().zip(&next.grants).all(|(a, b)| is_same(a, b));
+        slices && grants && is_same(&self.own, &next.own)
+    }
+}
+
+/// The runners that see each other in a view: see [`Sliced::runners`].
+pub(super) fn distinct(mut runners: Vec<Arc<Runner>>) -> Vec<Arc<Runner>> {
+    runners.sort_unstable_by_key(|runner| runner.id);
+    runners.dedup_by_key(|runner| runner.id);
+    runners
+}
+
+/// The services that a slice is about.
+pub(super) type Chosen = BTreeSet<ServiceId>;
+
+struct Changes {
+    put: Vec<Record>,
+    remove: Vec<Key>,
+}
+
+impl Changes {
+    fn compare<T>(
+        &mut self,
+        before: &[T],
+        after: &[T],
+        key: impl Fn(&T) -> Key,
+        same: impl Fn(&T, &T) -> bool,
+        record: impl Fn(&T) -> Record,
+    ) {
+        for pair in pairs(before, after, &key) {
+            match pair {
+                (Some(old), Some(new)) if same(old, new) => {}
+                (_, Some(new)) => self.put.push(record(new)),
+                (Some(old), None) => self.remove.push(key(old)),
+                (None, None) => {}
+            }
+        }
+    }
+}
+
+/// The elements of two lists that are sorted by `key`, in pairs of the same key.
+fn pairs<'a, T, K: Ord>(
+    mut before: &'a [T],
+    mut after: &'a [T],
+    key: impl Fn(&T) -> K,
+) -> impl Iterator<Item = (Option<&'a T>, Option<&'a T>)> {
+    std::iter::from_fn(move || {
+        let order = match (before.first(), after.first()) {
+            (Some(old), Some(new)) => key(old).cmp(&key(new)),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return None,
+        };
+        let old = if order.is_le() { split_first(&mut before) } else { None };
+        let new = if order.is_ge() { split_first(&mut after) } else { None };
+        Some((old, new))
+    })
+}
+
+fn split_first<'a, T>(list: &mut &'a [T]) -> Option<&'a T> {
+    let (first, rest) = list.split_first()?;
+    *list = rest;
+    Some(first)
+}
+
+fn is_same<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
+}
+
+fn same_runners(a: &[Arc<Runner>], b: &[Arc<Runner>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b))
+}
