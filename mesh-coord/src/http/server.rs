@@ -40,7 +40,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that may wait in the kernel.
 const BACKLOG: u32 = 1024;
 /// The most connections at once, if the system allows as many descriptors.
-const MAX_CONNECTIONS: u64 = 8192;
+const MAX_CONNECTIONS: u64 = 16_384;
 /// Connections at the admin socket at once.
 const SOCKET_CONNECTIONS: usize = 64;
 /// Descriptors for everything but TLS connections: the admin socket's connections, connections that are about to end,

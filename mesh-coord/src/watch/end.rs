@@ -35,10 +35,16 @@ impl End {
         Self::lost("the coordinator has no place for it any more")
     }
 
-    /// The frame that tells the other side.
-    pub(super) fn close(mut self) -> Message {
+    /// The message that tells a relay.
+    pub(super) fn close(self) -> Message {
+        let (code, reason) = self.said();
+        Message::Close(Some(CloseFrame { code, reason: reason.into() }))
+    }
+
+    /// The code and the reason of the frame that tells the other side.
+    pub(super) fn said(mut self) -> (u16, String) {
         self.why.truncate(self.why.floor_char_boundary(LONGEST));
-        Message::Close(Some(CloseFrame { code: self.code, reason: self.why.into() }))
+        (self.code, self.why)
     }
 }
 

@@ -3,14 +3,11 @@
 mod conversation;
 mod relays;
 mod snapshot;
+mod wire;
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
-use futures_util::{
-    SinkExt as _, StreamExt as _,
-    stream::{FuturesUnordered, SplitSink, SplitStream},
-};
+use futures_util::stream::FuturesUnordered;
 use mesh_model::{RunnerCommand, record::Outside};
 use mesh_proto::{
     Abilities, RunnerId,
@@ -18,7 +15,10 @@ use mesh_proto::{
 };
 use mesh_sessions::{Peer, Report, Sent};
 use tokio::time::{Instant, interval_at, timeout};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes, protocol::CloseFrame};
 use tracing::{debug, info};
+
+pub(crate) use self::wire::Wire;
 
 use self::conversation::Conversation;
 use super::{
@@ -27,19 +27,17 @@ use super::{
 };
 use crate::{coordinator::Coordinator, places::Place};
 
+/// [`Down::Ping`], which is most of what is sent.
+const PING: Utf8Bytes = Utf8Bytes::from_static(r#"{"type":"ping"}"#);
+
 /// Serves the stream of an authenticated runner until it ends or loses its place.
-pub(crate) async fn serve(
-    coordinator: Coordinator,
-    runner: RunnerId,
-    from: SocketAddr,
-    place: Place,
-    socket: WebSocket,
-) {
-    let (down, up) = socket.split();
-    let mut stream = Stream { coordinator, runner, from: from.ip(), place, down, up };
+pub(crate) async fn serve(coordinator: Coordinator, runner: RunnerId, from: SocketAddr, place: Place, wire: Wire) {
+    let mut stream = Stream { coordinator, runner, from: from.ip(), place, wire };
     let Err(end) = stream.run().await;
     info!(%runner, %from, why = %end.why, "stream ended");
-    let _ = timeout(HEARTBEAT, stream.down.send(end.close())).await;
+    let (code, reason) = end.said();
+    let close = Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }));
+    let _ = timeout(HEARTBEAT, stream.wire.send_other(close)).await;
 }
 
 struct Stream {
@@ -47,8 +45,7 @@ struct Stream {
     runner: RunnerId,
     from: IpAddr,
     place: Place,
-    down: SplitSink<WebSocket, Message>,
-    up: SplitStream<WebSocket>,
+    wire: Wire,
 }
 
 /// The beginning of a stream.
@@ -102,7 +99,7 @@ impl Stream {
         loop {
             tokio::select! {
                 done = &mut wait => return Ok(done),
-                _ = heartbeat.tick() => self.send(&Down::Ping).await?,
+                _ = heartbeat.tick() => self.ping().await?,
                 () = place.lost() => return Err(End::no_place()),
             }
         }
@@ -158,7 +155,15 @@ impl Stream {
 
     async fn send_text(&mut self, text: serde_json::Result<String>) -> Result<(), End> {
         let text = text.map_err(|error| End::lost(error.to_string()))?;
-        match timeout(SILENCE, self.down.send(Message::Text(text.into()))).await {
+        self.write(text.into()).await
+    }
+
+    async fn ping(&mut self) -> Result<(), End> {
+        self.write(PING).await
+    }
+
+    async fn write(&mut self, text: Utf8Bytes) -> Result<(), End> {
+        match timeout(SILENCE, self.wire.send(text)).await {
             Ok(sent) => sent.map_err(|error| End::lost(error.to_string())),
             Err(_) => Err(End::lost("the agent does not read")),
         }
@@ -166,10 +171,10 @@ impl Stream {
 
     /// The next message; `None` for a control frame. Cancel safe.
     async fn receive(&mut self) -> Result<Option<Up>, End> {
-        match self.up.next().await {
+        match self.wire.next().await {
             Some(Ok(Message::Text(text))) => read(&text).map(Some),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
-            Some(Ok(Message::Binary(_))) => Err(End::refused("a message that is not text")),
+            Some(Ok(Message::Binary(_) | Message::Frame(_))) => Err(End::refused("a message that is not text")),
             Some(Ok(Message::Close(_))) => Err(End::lost("the agent closed it")),
             Some(Err(error)) => Err(End::lost(error.to_string())),
             None => Err(End::lost("the connection broke")),
@@ -182,4 +187,14 @@ fn read(text: &Utf8Bytes) -> Result<Up, End> {
         debug!(%error, "a message could not be read");
         End::refused(format!("a message that cannot be read: {error}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ping_is_what_agents_read_as_one() {
+        assert_eq!(serde_json::to_string(&Down::Ping).unwrap(), PING.as_str());
+    }
 }

@@ -73,7 +73,7 @@ impl Conversation<'_> {
                     self.io.send(&Down::Switches(on)).await?;
                 }
                 Ok(()) = self.line.relays.changed() => self.send_relays().await?,
-                Ok(()) = self.line.probe.changed() => self.io.send(&Down::Ping).await?,
+                Ok(()) = self.line.probe.changed() => self.io.ping().await?,
                 message = self.io.receive() => {
                     // The end of the connection is no answer.
                     let message = message?;
@@ -90,7 +90,7 @@ impl Conversation<'_> {
                     if self.heard.elapsed() > SILENCE {
                         return Err(End::lost("the agent is silent"));
                     }
-                    self.io.send(&Down::Ping).await?;
+                    self.io.ping().await?;
                     if self.relays.is_due(&self.io.coordinator, self.io.runner) {
                         self.send_relays().await?;
                     }
