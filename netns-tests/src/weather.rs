@@ -39,6 +39,14 @@ pub struct Weather {
     pub seed: u64,
 }
 
+impl Weather {
+    /// All datagrams take this long, and nothing else happens to them.
+    #[must_use]
+    pub const fn delay(delay: Duration) -> Self {
+        Self { lost: 0, doubled: 0, late: 0, late_by: delay, delay, seed: 1 }
+    }
+}
+
 /// Weather that lasts until this is dropped.
 pub struct Storm {
     shared: Arc<Shared>,
@@ -58,8 +66,8 @@ const NAME: &str = "weather";
 const TABLE: u32 = 66;
 
 impl Storm {
-    /// Over what comes from these networks of the router.
-    pub(crate) fn over(networks: &[u8], weather: Weather) -> Self {
+    /// Over all UDP between the router's networks, also those to come.
+    pub(crate) fn over_all(weather: Weather) -> Self {
         let tun = sys::tun(NAME).unwrap_or_else(|e| panic!("no TUN in the router: {e}"));
         ip_batch(&[&format!("link set {NAME} up txqueuelen 4000")]);
         // What comes out of it has the sender's address, to which there is another way (ip-sysctl.rst, rp_filter).
@@ -68,10 +76,16 @@ impl Storm {
             fs::write(&path, "0").unwrap_or_else(|e| panic!("cannot write {path}: {e}"));
         }
         for family in ["-4", "-6"] {
-            let rule = |network: &u8| format!("rule add pref 2 iif net{network} ipproto udp lookup {TABLE}");
-            let mut lines = vec![format!("route add default dev {NAME} table {TABLE}")];
-            lines.extend(networks.iter().map(rule));
-            ip_batch_of(&[family], &lines.iter().map(String::as_str).collect::<Vec<_>>());
+            ip_batch_of(
+                &[family],
+                &[
+                    &format!("route add default dev {NAME} table {TABLE}"),
+                    // What has passed it, and what the router itself says.
+                    &format!("rule add pref 2 iif {NAME} lookup main"),
+                    "rule add pref 2 iif lo lookup main",
+                    &format!("rule add pref 3 ipproto udp lookup {TABLE}"),
+                ],
+            );
         }
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);

@@ -122,8 +122,7 @@ impl World {
     /// If TUN interfaces can't be made.
     #[must_use]
     pub fn weather(&self, weather: Weather) -> Storm {
-        let networks: Vec<u8> = self.plugged.borrow().values().map(|network| network.0).collect();
-        Storm::over(&networks, weather)
+        Storm::over_all(weather)
     }
 
     fn block(&self, one: &Namespace, other: Option<&Namespace>, how: &str) {
