@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Coordinator, Haproxy, Namespace, Nat, Relay, Router, Runner, Squid, Storm, Turn, Weather,
+    Coordinator, Namespace, Nat, Relay, Router, Runner, SharedPort, Squid, Storm, Switch, Turn, Weather,
     netns::{Addresses, Network, ip_batch, ip_batch_of, quick_ipv6},
 };
 
@@ -247,10 +247,10 @@ impl World {
 
     /// A machine whose port 443 leads to TURN at one address, and to another one for all else (`ADDRESS:PORT`).
     #[must_use]
-    pub fn haproxy(&self, turn: SocketAddr, other: &str) -> Haproxy {
-        let namespace = Namespace::create("haproxy");
+    pub fn shared_port(&self, switch: Switch, turn: SocketAddr, other: &str) -> SharedPort {
+        let namespace = Namespace::create("shared");
         let network = self.plug(&namespace, Stack::Dual);
-        Haproxy::start(namespace, network, turn, other.parse().expect("ADDRESS:PORT"))
+        SharedPort::start(switch, namespace, network, turn, other.parse().expect("ADDRESS:PORT"))
     }
 
     /// A relay of the coordinator's own, enrolled by a token.

@@ -22,8 +22,17 @@ package_of() {
     ip) echo iproute2 ;;
     nft) echo nftables ;;
     turnserver) echo coturn ;;
+    nginx-stream) echo nginx libnginx-mod-stream ;;
     unshare | nsenter | setpriv) echo util-linux ;;
     *) echo "$1" ;;
+    esac
+}
+
+# has PROGRAM: whether it is there. nginx's stream module has a package of its own.
+has() {
+    case $1 in
+    nginx-stream) command -v nginx >/dev/null 2>&1 && [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] ;;
+    *) command -v "$1" >/dev/null 2>&1 ;;
     esac
 }
 
@@ -34,7 +43,7 @@ need() {
     # rustup's usual place, for shells that haven't been told of it.
     [ -d "$HOME/.cargo/bin" ] && PATH=$PATH:$HOME/.cargo/bin
     for program in "$@"; do
-        command -v "$program" >/dev/null 2>&1 || missing+=("$program")
+        has "$program" || missing+=("$program")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     for program in "${missing[@]}"; do

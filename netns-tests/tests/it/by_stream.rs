@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use mesh_netns_tests::{Nat, Pass, Relay, Runner, Stack, Turn, World, isolated, wait};
+use mesh_netns_tests::{Nat, Pass, Relay, Runner, Stack, Switch, Turn, World, isolated, wait};
 use serde_json::{Value, json};
 
 /// What the agent has kept of an earlier run: a relay at these places.
@@ -43,39 +43,46 @@ fn has_address_by(runner: &Runner, transport: &str) {
     });
 }
 
+fn reaches_a_relay_without_udp(turn: Turn, switch: Switch) {
+    let world = World::new();
+    let mut coordinator = world.coordinator(&[]);
+    let mut relay = world.relay("relay", turn);
+    let shared = world.shared_port(switch, relay.tls(false), coordinator.url(false).trim_start_matches("https://"));
+    let router = world.router("router", Nat::NoUdp, Stack::V4);
+    let mut runner = world.runner_behind(&router, &coordinator, "inside");
+    // The coordinator is at the shared port as well.
+    runner.stop();
+    runner.start(&[&format!("https://{}", shared.place())]);
+    runner.stop();
+    coordinator.kill();
+
+    remember(&runner, &relay, &[relay.plain(false)], &[shared.place()]);
+    runner.start_alone(&[]);
+    has_address_by(&runner, "tcp");
+    assert_eq!(shown(&runner)["reflexive"], Value::Null, "datagrams don't come from where connections do");
+    runner.stop();
+
+    router.namespace().nft(
+        "table ip narrow {\n chain forward {\n type filter hook forward priority -10;\n tcp dport 3478 drop\n }\n}\n",
+    );
+    runner.start_alone(&[]);
+    has_address_by(&runner, "tls");
+
+    // The relay is restarted, and the runner is there again.
+    relay.kill();
+    wait::until_true("the end to be noticed", || shown(&runner)["relayed"].is_null());
+    relay.start();
+    has_address_by(&runner, "tls");
+}
+
 #[test]
-fn without_udp_a_relay_is_reached_by_tcp_or_by_tls_at_a_port_that_is_shared() {
-    isolated(|| {
-        let world = World::new();
-        let mut coordinator = world.coordinator(&[]);
-        let mut relay = world.relay("relay", Turn::Coturn);
-        let shared = world.haproxy(relay.tls(false), coordinator.url(false).trim_start_matches("https://"));
-        let router = world.router("router", Nat::NoUdp, Stack::V4);
-        let mut runner = world.runner_behind(&router, &coordinator, "inside");
-        // The coordinator is at the shared port as well.
-        runner.stop();
-        runner.start(&[&format!("https://{}", shared.place())]);
-        runner.stop();
-        coordinator.kill();
+fn without_udp_coturn_is_reached_by_tcp_or_by_tls_at_a_port_that_haproxy_shares() {
+    isolated(|| reaches_a_relay_without_udp(Turn::Coturn, Switch::Haproxy));
+}
 
-        remember(&runner, &relay, &[relay.plain(false)], &[shared.place()]);
-        runner.start_alone(&[]);
-        has_address_by(&runner, "tcp");
-        assert_eq!(shown(&runner)["reflexive"], Value::Null, "datagrams don't come from where connections do");
-        runner.stop();
-
-        router.namespace().nft(
-            "table ip narrow {\n chain forward {\n type filter hook forward priority -10;\n tcp dport 3478 drop\n }\n}\n",
-        );
-        runner.start_alone(&[]);
-        has_address_by(&runner, "tls");
-
-        // The relay is restarted, and the runner is there again.
-        relay.kill();
-        wait::until_true("the end to be noticed", || shown(&runner)["relayed"].is_null());
-        relay.start();
-        has_address_by(&runner, "tls");
-    });
+#[test]
+fn without_udp_our_relay_is_reached_by_tcp_or_by_tls_at_a_port_that_nginx_shares() {
+    isolated(|| reaches_a_relay_without_udp(Turn::Own, Switch::Nginx));
 }
 
 #[test]
