@@ -158,7 +158,8 @@ impl Relay {
             None => command.args(["--secret", &file("secret")]),
         };
         command.args(["--listen", &format!("[::]:{PLAIN}"), "--tls", &format!("[::]:{TLS}")]);
-        command.args(["--public", &self.network.v4(2).to_string()]).arg("--data").arg(self.directory.join("data"));
+        command.args(["--public", &self.network.v4(2).to_string(), "--public", &self.network.v6(2).to_string()]);
+        command.arg("--data").arg(self.directory.join("data"));
         command.env("NO_COLOR", "1");
         command
     }

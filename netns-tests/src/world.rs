@@ -265,6 +265,9 @@ impl World {
     /// A relay that a coordinator's runners use.
     #[must_use]
     pub fn relay_of(&self, coordinator: &Coordinator, name: &str, turn: Turn) -> Relay {
+        if turn == Turn::Enrolled {
+            return self.own_relay(coordinator, name);
+        }
         let relay = self.relay(name, turn);
         relay.register(coordinator);
         relay

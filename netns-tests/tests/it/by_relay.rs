@@ -25,15 +25,7 @@ impl Lab {
         let world = World::new();
         let coordinator = world.coordinator(&[]);
         declare(&coordinator, &[SHOP]);
-        let relay = match turn {
-            Turn::Enrolled => world.own_relay(&coordinator, "fra"),
-            Turn::Coturn | Turn::Own => {
-                let relay = world.relay("fra", turn);
-                let (at, secret) = (relay.plain(false).to_string(), format!("@{}", relay.secret_file().display()));
-                coordinator.command(&["relay", "add", "fra", "--turn", &at, "--secret", &secret]).done();
-                relay
-            }
-        };
+        let relay = world.relay_of(&coordinator, "fra", turn);
         let routers = ["north", "south"].map(|name| world.router(name, Nat::Symmetric, Stack::V4));
         let runners = [(0, "cellar"), (1, "attic")];
         let runners = runners.map(|(router, name)| world.runner_behind(&routers[router], &coordinator, name));

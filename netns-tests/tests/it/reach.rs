@@ -1,19 +1,22 @@
 //! Two runners reach each other, whatever is between them: pairs of routers, and the path that comes of each. Every pair
 //! has its first bytes by the relay, or directly where an address is open to all.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use mesh_netns_tests::{
     Capture, Coordinator, Instance, Nat, Relay, Router, Runner, Stack, Turn, Weather, World, isolated,
     packet::protocol,
-    traffic::{Answer, Server, ping},
+    traffic::{Answer, Server, exchange, ping},
     wait,
 };
 
 use crate::common::{SHOP, declare};
 
 /// How long a direct path may take: two meetings that fail, and the quiet after each.
-pub(crate) const MEETINGS: std::time::Duration = std::time::Duration::from_secs(150);
+pub(crate) const MEETINGS: Duration = Duration::from_secs(150);
 
 /// How a runner reaches another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub(crate) enum Path {
 
 impl Path {
     /// As `mesh-node status` says it.
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Relay => "relay",
@@ -132,27 +135,25 @@ pub(crate) fn path_to(runner: &Runner, peer: &str) -> String {
     peer["path"].as_str().unwrap_or_default().to_owned()
 }
 
+/// One way from one router to another, where both sides of a meeting have to be in step: within this time.
+const ONE_WAY: Duration = Duration::from_millis(15);
+
+/// What is exchanged where a relay is reached by a stream.
+const BYTES: u64 = 1 << 20;
+
 fn reach(turn: Turn, nats: [Nat; 2], expected: Path) {
     let lab = Lab::new(turn);
-    // In step means: within the time of one way.
-    let _weather = nats.contains(&Nat::Answering).then(|| {
-        let delay = std::time::Duration::from_millis(30);
-        lab.world.weather(Weather { lost: 0, doubled: 0, late: 0, late_by: delay, delay, seed: 1 })
-    });
+    let _weather = nats.contains(&Nat::Answering).then(|| lab.world.weather(Weather::delay(ONE_WAY)));
     let capture = Capture::here();
     let pair = Pair::new(&lab, nats);
     let ends = pair.sites.each_ref().map(Site::outside);
     match expected {
         Path::Direct => pair.wait_path(Path::Direct),
-        Path::Relay => {
-            if !nats.contains(&Nat::NoUdp) {
-                wait_knocks(&pair, &capture, ends);
-            }
-            pair.speaks();
-            assert_eq!(pair.paths(), [Path::Relay.name(); 2]);
-        }
+        Path::Relay if nats.contains(&Nat::NoUdp) => by_stream(&pair, nats),
+        Path::Relay => wait_knocks(&pair, &capture, ends),
     }
     pair.speaks();
+    assert_eq!(pair.paths(), [expected.name(); 2]);
     let closed = lab.relay.plain(false).ip();
     let others = |from: Ipv4Addr| !ends.contains(&from) && IpAddr::from(from) != closed;
     assert_eq!(
@@ -160,6 +161,17 @@ fn reach(turn: Turn, nats: [Nat; 2], expected: Path) {
         0,
         "UDP goes between the runners and the relay alone"
     );
+}
+
+/// Who has no UDP is at the relay by a connection, which carries data in both directions.
+fn by_stream(pair: &Pair, nats: [Nat; 2]) {
+    for (site, nat) in pair.sites.iter().zip(nats) {
+        let relay = site.runner.json(&["status"])["relays"][0].clone();
+        assert_eq!(relay["transport"] == "udp", nat != Nat::NoUdp, "{nat:?}: {relay}");
+    }
+    let _server = pair.db.serve(8, Answer::Exchange(BYTES));
+    let mut stream = pair.app.connect(pair.db.service_address, 8).expect("a connection");
+    exchange(&mut stream, BYTES).expect("every byte in both directions");
 }
 
 /// Waits until both have knocked at the other's address, which a symmetric router keeps from becoming a path.
@@ -172,24 +184,30 @@ fn wait_knocks(pair: &Pair, capture: &Capture, [one, other]: [Ipv4Addr; 2]) {
     });
 }
 
-/// A test for each pair of routers.
+/// A test for each pair of routers, by one kind of relay.
 macro_rules! pairs {
-    ($turn:ident: $($name:ident: $one:ident and $other:ident are $path:ident,)+) => {
-        $(#[test]
-        fn $name() {
-            isolated(|| reach(Turn::$turn, [Nat::$one, Nat::$other], Path::$path));
-        })+
+    ($module:ident, $turn:ident: $($name:ident: $one:ident and $other:ident are $path:ident,)+) => {
+        mod $module {
+            use super::*;
+
+            $(#[test]
+            fn $name() {
+                isolated(|| reach(Turn::$turn, [Nat::$one, Nat::$other], Path::$path));
+            })+
+        }
     };
 }
 
 pairs! {
-    Coturn:
+    by_coturn, Coturn:
     p_and_f: Public and Firewall are Direct,
     p_and_h: Public and Home are Direct,
     p_and_s: Public and Symmetric are Direct,
     f_and_f: Firewall and Firewall are Direct,
     f_and_h: Firewall and Home are Direct,
     h_and_h: Home and Home are Direct,
+    h_and_l: Home and Answering are Direct,
+    l_and_l: Answering and Answering are Direct,
     p_and_c: Public and Cone are Direct,
     f_and_c: Firewall and Cone are Direct,
     h_and_c: Home and Cone are Direct,
@@ -199,4 +217,21 @@ pairs! {
     h_and_s: Home and Symmetric are Relay,
     l_and_s: Answering and Symmetric are Relay,
     s_and_s: Symmetric and Symmetric are Relay,
+    p_and_u: Public and NoUdp are Relay,
+    s_and_u: Symmetric and NoUdp are Relay,
+    u_and_u: NoUdp and NoUdp are Relay,
+}
+
+pairs! {
+    by_a_relay_of_the_mesh, Enrolled:
+    p_and_h: Public and Home are Direct,
+    h_and_h: Home and Home are Direct,
+    f_and_l: Firewall and Answering are Direct,
+    c_and_l: Cone and Answering are Direct,
+    c_and_s: Cone and Symmetric are Direct,
+    h_and_s: Home and Symmetric are Relay,
+    s_and_s: Symmetric and Symmetric are Relay,
+    h_and_u: Home and NoUdp are Relay,
+    s_and_u: Symmetric and NoUdp are Relay,
+    u_and_u: NoUdp and NoUdp are Relay,
 }

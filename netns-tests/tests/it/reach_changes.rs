@@ -55,6 +55,11 @@ fn connections_stand_when_coturn_is_killed_and_started_again() {
     isolated(|| the_relay_is_started_again(Turn::Coturn));
 }
 
+#[test]
+fn connections_stand_when_a_relay_of_the_mesh_is_killed_and_started_again() {
+    isolated(|| the_relay_is_started_again(Turn::Enrolled));
+}
+
 /// Routers forget everything, one after the other, with the coordinator away.
 fn routers_forget(turn: Turn) {
     let mut lab = Lab::new(turn);
@@ -74,4 +79,50 @@ fn routers_forget(turn: Turn) {
 #[test]
 fn a_direct_path_survives_routers_that_forget() {
     isolated(|| routers_forget(Turn::Coturn));
+}
+
+/// Routers with a port for each destination forget everything: runners have other addresses for the relay.
+fn symmetric_routers_forget(turn: Turn, which: &[usize], coordinator: Coordination) {
+    let mut lab = Lab::new(turn);
+    let pair = Pair::new(&lab, [Nat::Symmetric, Nat::Symmetric]);
+    let transfers = transfers(&pair);
+    Steady::wait_more(&transfers, 300_000);
+    if coordinator == Coordination::Away {
+        lab.coordinator.kill();
+    }
+    transfers.iter().for_each(|transfer| _ = transfer.take_stall());
+    which.iter().for_each(|site| pair.sites[*site].router.forget());
+    Steady::wait_more(&transfers, 300_000);
+    println!("the longest waits are {:?}", transfers.each_ref().map(Steady::take_stall));
+    pair.speaks();
+    assert_eq!(pair.paths(), [Path::Relay.name(); 2]);
+    transfers.into_iter().for_each(Steady::finish);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coordination {
+    There,
+    Away,
+}
+
+#[test]
+fn by_coturn_connections_survive_one_router_that_forgets_without_the_coordinator() {
+    isolated(|| symmetric_routers_forget(Turn::Coturn, &[0], Coordination::Away));
+}
+
+/// Each runner gets another address at coturn. If neither knows the other's, only the coordinator can tell it.
+#[test]
+fn by_coturn_connections_survive_both_routers_that_forget() {
+    isolated(|| symmetric_routers_forget(Turn::Coturn, &[0, 1], Coordination::There));
+}
+
+/// A relay of the mesh gives each runner the address that it had.
+#[test]
+fn by_a_relay_of_the_mesh_connections_survive_both_routers_that_forget_without_the_coordinator() {
+    isolated(|| symmetric_routers_forget(Turn::Enrolled, &[0, 1], Coordination::Away));
+}
+
+#[test]
+fn by_a_relay_of_the_mesh_connections_survive_one_router_that_forgets_without_the_coordinator() {
+    isolated(|| symmetric_routers_forget(Turn::Enrolled, &[1], Coordination::Away));
 }

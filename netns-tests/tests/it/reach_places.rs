@@ -20,15 +20,22 @@ fn reach_by(runners: [&Runner; 2], path: &str) -> [Instance; 2] {
     [app, db]
 }
 
+fn of_two_families(turn: Turn) {
+    let lab = Lab::new(turn);
+    let runners = [("alder", Stack::V4), ("birch", Stack::V6)]
+        .map(|(name, stack)| lab.world.runner(&lab.coordinator, name, stack));
+    runners.iter().for_each(wait_relayed);
+    drop(reach_by(runners.each_ref(), "relay"));
+}
+
 #[test]
-fn ipv4_alone_and_ipv6_alone_meet_at_the_relay() {
-    isolated(|| {
-        let lab = Lab::new(Turn::Coturn);
-        let runners = [("alder", Stack::V4), ("birch", Stack::V6)]
-            .map(|(name, stack)| lab.world.runner(&lab.coordinator, name, stack));
-        runners.iter().for_each(wait_relayed);
-        drop(reach_by(runners.each_ref(), "relay"));
-    });
+fn ipv4_alone_and_ipv6_alone_meet_at_coturn() {
+    isolated(|| of_two_families(Turn::Coturn));
+}
+
+#[test]
+fn ipv4_alone_and_ipv6_alone_meet_at_a_relay_of_the_mesh() {
+    isolated(|| of_two_families(Turn::Enrolled));
 }
 
 fn behind_two_routers(inner: Nat, path: &str) {

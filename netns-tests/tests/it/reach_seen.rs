@@ -1,7 +1,7 @@
 //! What a relay can see: WireGuard in TURN, by runners that it knows by a pseudonym. No name, no address of the mesh, nothing
 //! that the services say.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mesh_netns_tests::{Capture, Nat, Turn, isolated, packet::protocol, traffic::ping};
 
@@ -57,11 +57,17 @@ fn is_blind(turn: Turn) {
     pair.wait_path(Path::Relay);
     let frames = capture.frames();
     let mut carried = 0;
-    // The coordinator tries a relay by UDP and TCP before it takes it, and that is over.
+    let coordinator: SocketAddr = lab.coordinator.url(false).trim_start_matches("https://").parse().expect("a place");
     let runners = pair.sites.each_ref().map(|site| IpAddr::from(site.router.outside()));
     for frame in frames.iter().filter(|frame| frame.ethertype == 0x0800) {
         let seen = mesh_netns_tests::packet::Seen::parse(&frame.bytes).expect("IPv4");
-        assert!([seen.source, seen.destination].iter().any(|end| runners.contains(&IpAddr::from(*end))), "{seen:?}");
+        let ends = [IpAddr::from(seen.source), seen.destination.into()];
+        // A relay of the mesh is told of removed runners.
+        if turn == Turn::Enrolled && ends.contains(&coordinator.ip()) {
+            assert_eq!(seen.protocol, protocol::TCP, "{seen:?}");
+            continue;
+        }
+        assert!(ends.iter().any(|end| runners.contains(end)), "{seen:?}");
         assert_eq!(seen.protocol, protocol::UDP, "{seen:?}");
         let judged = judge(&seen.body[8..]);
         assert_ne!(judged, Seen::Other, "{seen:?}: {:02x?}", seen.body);
@@ -80,4 +86,9 @@ fn is_blind(turn: Turn) {
 #[test]
 fn coturn_sees_wireguard_in_turn_and_nothing_else() {
     isolated(|| is_blind(Turn::Coturn));
+}
+
+#[test]
+fn a_relay_of_the_mesh_sees_wireguard_in_turn_and_nothing_else() {
+    isolated(|| is_blind(Turn::Enrolled));
 }
