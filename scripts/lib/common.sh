@@ -42,6 +42,8 @@ need() {
     local program missing=() packages=()
     # rustup's usual place, for shells that haven't been told of it.
     [ -d "$HOME/.cargo/bin" ] && PATH=$PATH:$HOME/.cargo/bin
+    # Debian keeps nft and others where ordinary users don't look.
+    PATH=$PATH:/usr/sbin:/sbin
     for program in "$@"; do
         has "$program" || missing+=("$program")
     done
