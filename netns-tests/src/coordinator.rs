@@ -7,7 +7,6 @@ use std::{
     process::{Command, ExitStatus},
 };
 
-use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
@@ -72,17 +71,7 @@ impl Coordinator {
     /// # Panics
     /// If it doesn't run.
     pub fn frozen<R>(&self, act: impl FnOnce() -> R) -> R {
-        let daemon = self.daemon.as_ref().expect("the coordinator runs");
-        daemon.signal(Signal::SIGSTOP);
-        // The kernel's state counts, since the signal takes effect later.
-        let state = format!("/proc/{}/stat", daemon.pid());
-        wait::until_true("the coordinator to stand still", || {
-            fs::read_to_string(&state)
-                .is_ok_and(|text| text.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
-        });
-        let result = act();
-        daemon.signal(Signal::SIGCONT);
-        result
+        self.daemon.as_ref().expect("the coordinator runs").frozen(act)
     }
 
     /// Its process.

@@ -2,8 +2,8 @@
 
 use std::{
     env,
-    fs::{self, File},
-    io::Read,
+    fs::{self, DirEntry, File},
+    io::{self, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -194,6 +194,23 @@ impl Daemon {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
         kill(pid, signal).expect("cannot send a signal to a child");
+    }
+
+    /// Stops it (SIGSTOP) while `act` runs.
+    pub fn frozen<R>(&self, act: impl FnOnce() -> R) -> R {
+        self.signal(Signal::SIGSTOP);
+        // The kernel's state counts, since the signal takes effect later.
+        let stands = |task: io::Result<DirEntry>| {
+            let state = task.and_then(|task| fs::read_to_string(task.path().join("stat")));
+            state.is_ok_and(|text| text.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
+        };
+        let tasks = format!("/proc/{}/task", self.pid());
+        wait::until_true("a program to stand still", || {
+            fs::read_dir(&tasks).is_ok_and(|tasks| tasks.into_iter().all(stands))
+        });
+        let result = act();
+        self.signal(Signal::SIGCONT);
+        result
     }
 }
 

@@ -41,6 +41,7 @@ pub struct Relay {
     fingerprint: String,
     /// The coordinator's, if it is enrolled.
     url: Option<String>,
+    one_thread: bool,
     daemon: Option<Daemon>,
 }
 
@@ -83,7 +84,7 @@ impl Relay {
         let directory = PathBuf::from("/run").join(namespace.name());
         fs::DirBuilder::new().mode(0o700).create(&directory).expect("a new directory");
         let fingerprint = certify(&directory);
-        Self { turn, namespace, network, directory, fingerprint, url, daemon: None }
+        Self { turn, namespace, network, directory, fingerprint, url, one_thread: false, daemon: None }
     }
 
     fn configured(self) -> Self {
@@ -160,6 +161,9 @@ impl Relay {
         command.args(["--listen", &format!("[::]:{PLAIN}"), "--tls", &format!("[::]:{TLS}")]);
         command.args(["--public", &self.network.v4(2).to_string(), "--public", &self.network.v6(2).to_string()]);
         command.arg("--data").arg(self.directory.join("data"));
+        if self.one_thread {
+            command.args(["--threads", "1"]);
+        }
         command.env("NO_COLOR", "1");
         command
     }
@@ -201,6 +205,25 @@ impl Relay {
     /// If it doesn't run.
     pub fn kill(&mut self) {
         self.daemon.take().expect("the relay runs").kill();
+    }
+
+    /// Stops it (SIGSTOP) while `act` runs: what comes meanwhile waits in its sockets.
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn frozen<R>(&self, act: impl FnOnce() -> R) -> R {
+        self.daemon.as_ref().expect("the relay runs").frozen(act)
+    }
+
+    /// Starts it again with one thread, so that all of its clients are at the same socket.
+    ///
+    /// # Panics
+    /// If it doesn't run, or isn't `mesh-coord relay`.
+    pub fn use_one_thread(&mut self) {
+        assert_ne!(self.turn, Turn::Coturn);
+        self.stop();
+        self.one_thread = true;
+        self.start();
     }
 
     /// Tells a coordinator of it.

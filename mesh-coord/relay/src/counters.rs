@@ -47,6 +47,10 @@ counters! {
     refused,
     /// First requests answered with a nonce.
     challenged,
+    /// Clients that got a receive buffer of their own, because others have filled the shared one.
+    own_buffers,
+    /// Messages that found a thread's shared receive buffer full. A batch counts as one.
+    dropped_overflow,
     /// Requests of addresses that have proved nothing: too short for the answer.
     dropped_short,
     /// Requests over the limit of their network or address.

@@ -10,6 +10,7 @@ use tokio::{
 };
 use tracing::info;
 
+mod lanes;
 mod link;
 mod membership;
 mod output;
@@ -53,7 +54,7 @@ impl Sockets {
     /// # Errors
     /// If an address is in use, isn't this machine's, or has a privileged port.
     pub(crate) fn bind(listen: &Listen, shared: &Arc<Shared>) -> Result<Self> {
-        let workers = (0..listen.threads).map(|_| Worker::bind(listen.plain, Arc::clone(shared)));
+        let workers = (0..listen.threads).map(|_| Worker::bind(listen.plain, listen.threads, Arc::clone(shared)));
         let workers = workers
             .collect::<std::io::Result<_>>()
             .map_err(|error| anyhow!("cannot listen on {} (UDP): {error}; choose another --listen", listen.plain))?;

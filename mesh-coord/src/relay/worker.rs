@@ -1,16 +1,19 @@
 //! A thread that takes datagrams. Each has a socket of its own on the same port, and the kernel assigns each client to
 //! one of them.
 
-use std::{io, net::SocketAddr, os::fd::AsFd as _, sync::Arc};
-
-use mesh_relay::{Kind, Turn, Way, run};
-use mesh_udp::{Inbox, Message, Udp};
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
 };
 
+use mesh_relay::{Client, Kind, Turn, Way, run};
+use mesh_udp::{Inbox, Message, Udp};
+
 use super::{
+    SWEEP,
+    lanes::Lanes,
     output::{Batches, Output},
     shared::Shared,
 };
@@ -18,23 +21,27 @@ use super::{
 /// The longest message that the kernel makes of datagrams.
 const BUFFER: usize = 65_535;
 
-/// A thread's socket and buffers.
+/// A thread's sockets and buffers.
 #[derive(Debug)]
 pub(super) struct Worker {
     shared: Arc<Shared>,
     udp: Arc<Udp>,
     inbox: Inbox,
+    lanes: Lanes,
+    /// For what comes by the lanes.
+    other: Inbox,
     batches: Batches,
     turn: Turn,
 }
 
 impl Worker {
-    pub(super) fn bind(address: SocketAddr, shared: Arc<Shared>) -> io::Result<Self> {
+    /// One of so many threads.
+    pub(super) fn bind(address: SocketAddr, threads: usize, shared: Arc<Shared>) -> io::Result<Self> {
         let udp = Udp::bind_shared(address)?;
         // An older kernel has no batches, and works.
         let _ = udp.set_gro(true);
-        let (inbox, batches, turn) = (Inbox::new(BUFFER), Batches::default(), Turn::new());
-        Ok(Self { shared, udp: Arc::new(udp), inbox, batches, turn })
+        let (inbox, other, lanes) = (Inbox::new(BUFFER), Inbox::new(BUFFER), Lanes::new(threads));
+        Ok(Self { shared, udp: Arc::new(udp), inbox, lanes, other, batches: Batches::default(), turn: Turn::new() })
     }
 
     /// The socket, by which connections' data goes out too.
@@ -44,32 +51,87 @@ impl Worker {
 
     /// Takes datagrams until the socket fails.
     pub(super) fn run(mut self) -> io::Error {
+        let (mut idle, mut swept) = (true, Duration::ZERO);
         loop {
-            let idle = !self.inbox.is_full();
-            if idle && let Err(error) = self.wait() {
-                return error;
+            let (is_ready, lanes) = match self.wait(idle) {
+                Ok(ready) => ready,
+                Err(error) => return error,
+            };
+            let now = self.shared.now();
+            self.turn.begin(now, idle);
+            idle = true;
+            for lane in lanes {
+                idle &= self.take_lane(lane, now.since);
             }
-            self.turn.begin(self.shared.now(), idle);
-            if let Err(error) = self.udp.receive(&mut self.inbox) {
-                // What an earlier datagram has met on its way (ICMP) is no fault of the socket.
-                if matches!(error.raw_os_error(), Some(nix::libc::EBADF | nix::libc::ENOTSOCK)) {
-                    return error;
+            if is_ready {
+                match self.take_shared(now.since) {
+                    Ok(is_empty) => idle &= is_empty,
+                    Err(error) => return error,
                 }
-                continue;
             }
-            let Self { shared, udp, inbox, batches, turn } = &mut self;
-            for message in inbox.messages() {
-                take(shared, udp, batches, turn, message);
+            if now.since >= swept + SWEEP {
+                swept = now.since;
+                self.lanes.close_silent(swept);
             }
         }
     }
 
-    fn wait(&self) -> io::Result<()> {
-        let mut wait = [PollFd::new(self.udp.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut wait, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(error.into()),
+    /// Waits until something has come, if there may be nothing. Returns what [`Lanes::poll`] does.
+    fn wait(&self, idle: bool) -> io::Result<(bool, Vec<usize>)> {
+        // A busy thread without lanes reads on.
+        if !idle && self.lanes.is_empty() {
+            return Ok((true, Vec::new()));
         }
+        match self.lanes.poll(&self.udp, idle) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok((true, Vec::new())),
+            ready => ready,
+        }
+    }
+
+    /// Takes what has come by the socket of all. Returns whether nothing is left there.
+    ///
+    /// # Errors
+    /// If the socket fails.
+    fn take_shared(&mut self, now: Duration) -> io::Result<bool> {
+        let Self { shared, udp, inbox, lanes, batches, turn, .. } = self;
+        if let Err(error) = udp.receive(inbox) {
+            // What an earlier datagram has met on its way (ICMP) is no fault of the socket.
+            let failed = matches!(error.raw_os_error(), Some(nix::libc::EBADF | nix::libc::ENOTSOCK));
+            return if failed { Err(error) } else { Ok(true) };
+        }
+        let dropped = lanes.note_overflow(inbox.overflow(), now);
+        if dropped > 0 {
+            shared.read().counters.dropped_overflow.add(dropped as usize);
+        }
+        let crowded = lanes.are_needed(now);
+        for message in inbox.messages() {
+            let (from, local) = (message.from, message.local);
+            take(shared, udp, batches, turn, message);
+            if crowded && let Some(local) = local {
+                give_lane(shared, udp, lanes, (local, from), now);
+            }
+        }
+        Ok(!inbox.is_full())
+    }
+
+    /// Takes what has come by a client's own socket. Returns whether nothing is left there.
+    fn take_lane(&mut self, lane: usize, now: Duration) -> bool {
+        let Self { shared, udp, lanes, other, batches, turn, .. } = self;
+        for message in lanes.receive(lane, other, now) {
+            take(shared, udp, batches, turn, message);
+        }
+        !other.is_full()
+    }
+}
+
+/// Gives a client a receive buffer of its own, if it has an allocation.
+fn give_lane(shared: &Shared, udp: &Udp, lanes: &mut Lanes, (local, from): (IpAddr, SocketAddr), now: Duration) {
+    let is_client = shared.read().knows(Client::Udp(from));
+    if let Ok(port) = udp.port()
+        && is_client
+        && lanes.open((local, port).into(), from, now)
+    {
+        shared.read().counters.own_buffers.add(1);
     }
 }
 

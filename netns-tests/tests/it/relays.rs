@@ -1,11 +1,17 @@
 //! A relay carries only between clients with credentials: nothing for strangers, and nothing to or from other addresses.
 
 use std::{
+    collections::HashMap,
+    fs,
     net::{SocketAddr, TcpStream, UdpSocket},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use mesh_netns_tests::{Carrier, Guest, Namespace, Pass, Relay, Stack, Turn, World, isolated};
+use mesh_netns_tests::{Carrier, Guest, Namespace, Pass, Relay, Stack, Turn, World, isolated, wait};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 
 /// What was sent before something else that has come is lost if it hasn't come by now.
 const AT_ONCE: Duration = Duration::from_millis(1);
@@ -146,4 +152,111 @@ fn strangers_at_our_relay_take_nothing_from_its_guests() {
         assert_eq!(one.receive(Duration::from_secs(5)), Some((to, b"and back".to_vec())));
         assert!(lab.guest('c', now() + 60, Carrier::Tls, false).allocate().is_ok(), "and there is room for another");
     });
+}
+
+/// So many datagrams fit every receive buffer of a relay, and a guest can number them.
+const FEW: usize = 40;
+
+/// Does something on one core only.
+fn on_one_core(act: impl FnOnce()) {
+    let all = sched_getaffinity(Pid::from_raw(0)).expect("the cores");
+    let mut one = CpuSet::new();
+    one.set((0..CpuSet::count()).find(|core| all.is_set(*core) == Ok(true)).expect("a core")).expect("a core");
+    sched_setaffinity(Pid::from_raw(0), &one).expect("one core");
+    act();
+    sched_setaffinity(Pid::from_raw(0), &all).expect("all cores");
+}
+
+/// How many datagrams found a receive buffer of the relay full (the last column of udp(7)'s tables).
+fn dropped(relay: &Relay) -> u64 {
+    let tables = ["udp", "udp6"].map(|table| {
+        let path = format!("/proc/thread-self/net/{table}");
+        relay.namespace().enter(|| fs::read_to_string(path)).expect("the kernel's table")
+    });
+    tables
+        .iter()
+        .flat_map(|table| table.lines().skip(1))
+        .filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok())
+        .sum()
+}
+
+/// A guest with an address at the relay.
+type Settled = (Guest, SocketAddr);
+
+/// Counts what arrives, by sender, until a guest is heard that it is over.
+fn hear(receiver: &mut Settled, (guest, from): &mut Settled) -> HashMap<SocketAddr, usize> {
+    let mut heard = HashMap::new();
+    loop {
+        guest.send(receiver.1, b"over");
+        while let Some((sender, text)) = receiver.0.receive(Duration::from_millis(200)) {
+            match &text[..] {
+                b"over" if sender == *from => return heard,
+                b"over" => {}
+                _ => *heard.entry(sender).or_default() += 1,
+            }
+        }
+    }
+}
+
+/// More than a receive buffer holds comes while the relay stands still, and then a few datagrams of guests. Those that have
+/// a buffer of their own, as they sent something after an earlier flood, lose none.
+fn floods_fill_no_others_buffer(v6: bool) {
+    let mut lab = Lab::new(Turn::Own);
+    lab.relay.use_one_thread();
+    let [mut flooder, mut known, mut other, mut late, mut receiver] = ['a', 'b', 'c', 'd', 'e'].map(|name| {
+        let mut guest = lab.guest(name, now() + 3600, Carrier::Udp, v6);
+        let at = guest.allocate().expect("an address at the relay");
+        (guest, at)
+    });
+    let to = receiver.1;
+    for (guest, at) in [&mut flooder, &mut known, &mut other, &mut late] {
+        guest.permit(to).expect("a permission");
+        receiver.0.permit(*at).expect("a permission");
+    }
+    let stranger = lab.machine.enter(|| UdpSocket::bind(if v6 { "[::]:0" } else { "0.0.0.0:0" })).expect("a port");
+    stranger.connect(lab.relay.plain(v6)).expect("a route");
+    let flood = |socket: &UdpSocket| {
+        let datagram = [&[0x40, 0, 4, 0][..], &[7; 1024]].concat();
+        let before = dropped(&lab.relay);
+        wait::until_true("a receive buffer to be full", || {
+            (0..1000).for_each(|_| drop(socket.send(&datagram)));
+            // What a core sends goes through one queue: nothing of the flood is left in it then.
+            lab.machine.enter(|| TcpStream::connect(lab.relay.plain(v6))).expect("a connection");
+            dropped(&lab.relay) > before + 100
+        });
+    };
+    let few = |guest: &mut Settled| (0..FEW).for_each(|_| guest.0.send(to, b"hello"));
+    on_one_core(|| {
+        lab.relay.frozen(|| flood(flooder.0.socket()));
+        hear(&mut receiver, &mut known);
+        lab.relay.frozen(|| {
+            flood(&stranger);
+            few(&mut known);
+            few(&mut other);
+        });
+        let mut heard = hear(&mut receiver, &mut other);
+        for (sender, number) in hear(&mut receiver, &mut known) {
+            *heard.entry(sender).or_default() += number;
+        }
+        assert_eq!(heard[&known.1], FEW, "beside strangers");
+        assert!(heard.get(&other.1).is_none_or(|number| *number < FEW / 2), "it was a flood: {heard:?}");
+
+        lab.relay.frozen(|| flood(flooder.0.socket()));
+        hear(&mut receiver, &mut flooder);
+        lab.relay.frozen(|| {
+            flood(flooder.0.socket());
+            few(&mut late);
+        });
+        assert_eq!(hear(&mut receiver, &mut late)[&late.1], FEW, "beside a guest");
+    });
+}
+
+#[test]
+fn floods_at_our_relay_fill_no_guests_buffer() {
+    isolated(|| floods_fill_no_others_buffer(false));
+}
+
+#[test]
+fn floods_at_our_relay_fill_no_guests_buffer_by_ipv6() {
+    isolated(|| floods_fill_no_others_buffer(true));
 }

@@ -15,8 +15,8 @@ use std::{
 use nix::{
     errno::Errno,
     sys::socket::{
-        AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, bind, getsockname, setsockopt,
-        socket, sockopt,
+        AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, bind, connect, getsockname,
+        setsockopt, socket, sockopt,
     },
 };
 
@@ -31,6 +31,9 @@ use self::{
 /// The requested size of the socket's buffers in bytes. A full buffer drops whole GRO batches, with up to 64 TCP
 /// segments each.
 const SOCKET_BUFFER: usize = 8 << 20;
+
+/// The same for a socket that has one remote address only.
+const OWN_BUFFER: usize = 1 << 20;
 
 /// How many messages one [`Udp::receive`] takes. More than four were slower when measured (they don't fit the cache).
 const BATCH: usize = 4;
@@ -74,6 +77,29 @@ impl Udp {
             }
             other => Ok(other?),
         }
+    }
+
+    /// Binds `local` beside the sockets of [`Udp::bind_shared`] for datagrams of `remote` alone (`connect`, udp(7)), with a
+    /// small receive buffer of its own. What others send to `local` in between, before it is connected, comes to it too.
+    ///
+    /// # Errors
+    /// The error of bind(2) or connect(2), or `InvalidInput` for two families.
+    pub fn bind_for(local: SocketAddr, remote: SocketAddr) -> io::Result<Self> {
+        let this = match (local, remote) {
+            (SocketAddr::V4(local), SocketAddr::V4(remote)) => {
+                let this = Self::bind_v4((*local.ip(), local.port()), Sharing::Port)?;
+                connect(this.socket.as_raw_fd(), &SockaddrIn::from(remote))?;
+                this
+            }
+            (SocketAddr::V6(local), SocketAddr::V6(remote)) => {
+                let this = Self::bind_dual((*local.ip(), local.port()), Sharing::Port)?;
+                connect(this.socket.as_raw_fd(), &SockaddrIn6::from(remote))?;
+                this
+            }
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        set_receive_buffer(&this.socket, OWN_BUFFER)?;
+        Ok(this)
     }
 
     fn bind_dual((ip, port): (Ipv6Addr, u16), sharing: Sharing) -> nix::Result<Self> {
@@ -325,13 +351,16 @@ fn open(family: AddressFamily, sharing: Sharing) -> nix::Result<OwnedFd> {
     if sharing == Sharing::Port {
         setsockopt(&socket, sockopt::ReusePort, &true)?;
     }
-    // net.core.{r,w}mem_max limit this without CAP_NET_ADMIN.
-    setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BUFFER)
-        .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &SOCKET_BUFFER))?;
+    set_receive_buffer(&socket, SOCKET_BUFFER)?;
     setsockopt(&socket, sockopt::SndBufForce, &SOCKET_BUFFER)
         .or_else(|_| setsockopt(&socket, sockopt::SndBuf, &SOCKET_BUFFER))?;
     set(&socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
     Ok(socket)
+}
+
+/// `net.core.rmem_max` limits this without CAP_NET_ADMIN, as `wmem_max` does the other one.
+fn set_receive_buffer(socket: &OwnedFd, bytes: usize) -> nix::Result<()> {
+    setsockopt(socket, sockopt::RcvBufForce, &bytes).or_else(|_| setsockopt(socket, sockopt::RcvBuf, &bytes))
 }
 
 fn set(socket: &impl AsFd, level: c_int, option: c_int, value: c_int) -> nix::Result<()> {
