@@ -270,11 +270,28 @@ impl Guest {
         message
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// That of the way to the relay.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.wire {
             Wire::Udp(socket) => socket.send(bytes).map(|_| ()),
             Wire::Tcp(stream) => stream.write_all(bytes),
             Wire::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+        }
+    }
+
+    /// Takes what has come as it is, and how long that is. It waits no longer than a limit.
+    ///
+    /// # Errors
+    /// `WouldBlock` or `TimedOut` if nothing has come, or that of the way to the relay.
+    pub fn take(&mut self, buffer: &mut [u8], limit: Duration) -> io::Result<usize> {
+        self.set_limit(limit);
+        match &mut self.wire {
+            Wire::Udp(socket) => socket.recv(buffer),
+            Wire::Tcp(stream) => stream.read(buffer),
+            Wire::Tls(stream) => stream.read(buffer),
         }
     }
 

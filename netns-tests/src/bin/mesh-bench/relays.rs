@@ -4,7 +4,7 @@
 use std::{
     fmt::Write as _,
     io::ErrorKind,
-    net::UdpSocket,
+    net::{SocketAddr, UdpSocket},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -15,6 +15,10 @@ use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::{Value, json};
 
 use crate::meter;
+
+mod flood;
+
+use flood::Floods;
 
 /// A datagram of the tunnel at an MTU of 1344 in a message of ChannelData.
 const MESSAGE: usize = 1380;
@@ -34,51 +38,69 @@ struct Sample {
     seconds_a_gigabyte: f64,
 }
 
+/// A relay, and how both clients talk to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kind(Turn, Carrier);
+
+const KINDS: [(Kind, &str); 4] = [
+    (Kind(Turn::Own, Carrier::Udp), "rown"),
+    (Kind(Turn::Coturn, Carrier::Udp), "rcot"),
+    (Kind(Turn::Own, Carrier::Tls), "rowntls"),
+    (Kind(Turn::Coturn, Carrier::Tls), "rcottls"),
+];
+
 #[derive(Debug)]
-pub(crate) struct Relays(Vec<(Turn, Vec<Sample>)>);
+pub(crate) struct Relays(Vec<(Kind, Vec<Sample>)>, Floods);
+
+/// A guest with an address at the relay.
+type Settled = (Guest, SocketAddr);
 
 impl Relays {
     pub(crate) fn measure(world: &World, rounds: usize, time: Duration) -> Self {
-        let mut paths = [(Turn::Own, "rown"), (Turn::Coturn, "rcot")].map(|(turn, name)| Path::new(world, turn, name));
-        let mut samples = paths.each_ref().map(|path| (path.turn, Vec::new()));
+        let mut paths = KINDS.map(|(kind, name)| Path::new(world, kind, name));
+        let mut samples = KINDS.map(|(kind, _)| (kind, Vec::new()));
         for path in &mut paths {
             let tried = WINDOWS.map(|window| (window, path.measure(window, time / 4).gigabits));
             let best = tried.into_iter().max_by(|(_, a), (_, b)| a.total_cmp(b));
             path.window = best.map_or(path.window, |(window, _)| window);
         }
         for round in 0..rounds {
-            for (path, (turn, samples)) in paths.iter().zip(&mut samples) {
+            for (path, (Kind(turn, carrier), samples)) in paths.iter_mut().zip(&mut samples) {
                 let sample = path.measure(path.window, time);
-                eprintln!("round {}/{rounds}  {turn:?} as relay: {:.2} Gbit/s", round + 1, sample.gigabits);
+                eprintln!("round {}/{rounds}  {turn:?} by {carrier:?}: {:.2} Gbit/s", round + 1, sample.gigabits);
                 samples.push(sample);
             }
         }
-        Self(samples.into())
+        Self(samples.into(), Floods::measure(world, rounds, time))
     }
 
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
-        for (turn, samples) in &self.0 {
+        for (Kind(turn, carrier), samples) in &self.0 {
             let (speed, cost) = medians(samples);
-            let _ = writeln!(text, "one stream by {turn:?} as relay: {speed:.2} Gbit/s, {cost:.2} s/GB for the relay");
+            let _ = writeln!(
+                text,
+                "one stream by {carrier:?}, {turn:?} as relay: {speed:.2} Gbit/s, {cost:.2} s/GB for the relay"
+            );
         }
-        if let [(_, own), (_, coturn)] = &self.0[..] {
+        for [(Kind(_, carrier), own), (_, coturn)] in self.0.as_chunks().0 {
             let (own, coturn) = (medians(own), medians(coturn));
             let _ = writeln!(
                 text,
-                "ours is {:.1} times as fast, at 1/{:.1} of the cost",
+                "by {carrier:?} ours is {:.1} times as fast, at 1/{:.1} of the cost",
                 own.0 / coturn.0,
                 coturn.1 / own.1
             );
         }
-        text
+        text + &self.1.text()
     }
 
     pub(crate) fn json(&self) -> Value {
         let all = |samples: &[Sample]| -> Value {
             samples.iter().map(|s| json!({"gbit_s": s.gigabits, "s_per_gb": s.seconds_a_gigabyte})).collect()
         };
-        self.0.iter().map(|(turn, samples)| json!({"relay": format!("{turn:?}"), "rounds": all(samples)})).collect()
+        let of = |(Kind(turn, carrier), samples): &(Kind, Vec<Sample>)| json!({"relay": format!("{turn:?}"), "by": format!("{carrier:?}"), "rounds": all(samples)});
+        json!({"streams": self.0.iter().map(of).collect::<Value>(), "floods": self.1.json()})
     }
 }
 
@@ -93,7 +115,6 @@ fn medians(samples: &[Sample]) -> (f64, f64) {
 
 /// Two machines with an allocation each at a relay.
 struct Path {
-    turn: Turn,
     relay: Relay,
     from: Guest,
     to: Guest,
@@ -101,52 +122,72 @@ struct Path {
 }
 
 impl Path {
-    fn new(world: &World, turn: Turn, name: &str) -> Self {
+    fn new(world: &World, Kind(turn, carrier): Kind, name: &str) -> Self {
         let relay = world.relay(name, turn);
-        let until = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs() + 86_400;
-        let mut guests = ["a", "b"].map(|letter| {
-            let machine = Namespace::create(&format!("{name}{letter}"));
-            world.plug(&machine, Stack::Dual);
-            let pass = Pass::new(relay.secret(), &letter.repeat(32), until);
-            let mut guest = Guest::new(&machine, relay.plain(false), Carrier::Udp, relay.fingerprint(), &pass);
-            let at = guest.allocate().expect("an address at the relay");
-            // Lives as long as the socket in it.
-            (guest, at)
-        });
-        let [a, b] = guests.each_ref().map(|(_, at)| *at);
-        for ((guest, _), peer) in guests.iter_mut().zip([b, a]) {
-            guest.permit(peer).expect("a permission");
-            guest.bind(CHANNEL, peer).expect("a channel");
-        }
-        let [(from, _), (to, _)] = guests;
-        let segment = i32::try_from(MESSAGE).expect("a short message");
-        setsockopt(from.socket(), sockopt::UdpGsoSegment, &segment).expect("UDP_SEGMENT");
-        setsockopt(to.socket(), sockopt::UdpGroSegment, &true).expect("UDP_GRO");
-        setsockopt(to.socket(), sockopt::RcvBufForce, &(8 << 20)).expect("a buffer");
-        Self { turn, relay, from, to, window: WINDOWS[0] }
+        let [(from, _), (to, _)] = settle(world, &relay, carrier, name, ["a", "b"]);
+        Self { relay, from, to, window: WINDOWS[0] }
     }
 
-    fn measure(&self, window: u64, time: Duration) -> Sample {
+    fn measure(&mut self, window: u64, time: Duration) -> Sample {
         let (arrived, over) = (AtomicU64::new(0), AtomicBool::new(false));
-        let (before, begun) = (meter::process(self.relay.pid()), Instant::now());
+        let Self { relay, from, to, .. } = self;
+        let (before, begun) = (meter::process(relay.pid()), Instant::now());
         thread::scope(|scope| {
-            scope.spawn(|| take(self.to.socket(), &arrived, &over));
-            scope.spawn(|| send(self.from.socket(), window, &arrived, &over));
+            scope.spawn(|| take(to, &arrived, &over));
+            scope.spawn(|| send(from, window, &arrived, &over));
             thread::sleep(time);
             over.store(true, Ordering::Relaxed);
         });
-        let (took, used) = (begun.elapsed().as_secs_f64(), meter::process(self.relay.pid()) - before);
+        let (took, used) = (begun.elapsed().as_secs_f64(), meter::process(relay.pid()) - before);
         let gigabytes = arrived.load(Ordering::Relaxed) as f64 / 1e9;
         Sample { gigabits: gigabytes * 8.0 / took, seconds_a_gigabyte: used / gigabytes }
     }
 }
 
+/// Two guests on machines of their own that have a channel to each other.
+fn settle(world: &World, relay: &Relay, carrier: Carrier, name: &str, letters: [&str; 2]) -> [Settled; 2] {
+    let until = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs() + 86_400;
+    let mut guests = letters.map(|letter| {
+        let machine = Namespace::create(&format!("{name}{letter}"));
+        world.plug(&machine, Stack::Dual);
+        let pass = Pass::new(relay.secret(), &letter.repeat(32), until);
+        let to = if carrier == Carrier::Tls { relay.tls(false) } else { relay.plain(false) };
+        let mut guest = Guest::new(&machine, to, carrier, relay.fingerprint(), &pass);
+        let at = guest.allocate().expect("an address at the relay");
+        // Lives as long as the socket in it.
+        (guest, at)
+    });
+    let [a, b] = guests.each_ref().map(|(_, at)| *at);
+    for ((guest, _), peer) in guests.iter_mut().zip([b, a]) {
+        guest.permit(peer).expect("a permission");
+        guest.bind(CHANNEL, peer).expect("a channel");
+        if carrier != Carrier::Udp {
+            continue;
+        }
+        segment(guest.socket());
+        setsockopt(guest.socket(), sockopt::UdpGroSegment, &true).expect("UDP_GRO");
+        setsockopt(guest.socket(), sockopt::RcvBufForce, &(8 << 20)).expect("a buffer");
+    }
+    guests
+}
+
+/// From now on what is sent in a call leaves as datagrams of a message each.
+fn segment(socket: &UdpSocket) {
+    let length = i32::try_from(MESSAGE).expect("a short message");
+    setsockopt(socket, sockopt::UdpGsoSegment, &length).expect("UDP_SEGMENT");
+}
+
+/// So many messages.
+fn batch(messages: usize) -> Vec<u8> {
+    let length = u16::try_from(MESSAGE - 4).expect("a short message");
+    [&CHANNEL.to_be_bytes()[..], &length.to_be_bytes(), &[7; MESSAGE - 4]].concat().repeat(messages)
+}
+
 /// Counts what arrives.
-fn take(socket: &UdpSocket, arrived: &AtomicU64, over: &AtomicBool) {
-    socket.set_read_timeout(Some(LOST)).expect("a timeout");
+fn take(guest: &mut Guest, arrived: &AtomicU64, over: &AtomicBool) {
     let mut buffer = vec![0; 65_536];
     while !over.load(Ordering::Relaxed) {
-        match socket.recv(&mut buffer) {
+        match guest.take(&mut buffer, LOST) {
             Ok(length) => drop(arrived.fetch_add(length as u64, Ordering::Relaxed)),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(error) => panic!("nothing arrives any more: {error}"),
@@ -155,10 +196,8 @@ fn take(socket: &UdpSocket, arrived: &AtomicU64, over: &AtomicBool) {
 }
 
 /// Sends batches, as long as no more is on its way than may be.
-fn send(socket: &UdpSocket, window: u64, arrived: &AtomicU64, over: &AtomicBool) {
-    let length = u16::try_from(MESSAGE - 4).expect("a short message");
-    let message = [&CHANNEL.to_be_bytes()[..], &length.to_be_bytes(), &[7; MESSAGE - 4]].concat();
-    let batch = message.repeat(BATCH);
+fn send(guest: &mut Guest, window: u64, arrived: &AtomicU64, over: &AtomicBool) {
+    let batch = batch(BATCH);
     let mut sent = 0;
     let mut last = (0, Instant::now());
     while !over.load(Ordering::Relaxed) {
@@ -168,7 +207,7 @@ fn send(socket: &UdpSocket, window: u64, arrived: &AtomicU64, over: &AtomicBool)
         }
         if sent < come + window {
             // A relay that is down would answer by ICMP.
-            socket.send(&batch).expect("the way to the relay");
+            guest.write(&batch).expect("the way to the relay");
             sent += batch.len() as u64;
         } else if last.1.elapsed() > LOST {
             sent = come;
