@@ -12,6 +12,7 @@ use mesh_proto::{DeploymentId, InstanceId, RelayId, RunnerId, ServiceId, TokenId
 use crate::{
     Change, Decision, Key, Now, Outcome, Record, State, UnixSeconds, limits,
     record::{Deployment, Freed, Holder, Instance, Meta, Next, Runner},
+    relay::is_revoked,
     state::{Ring, Whose},
 };
 
@@ -97,14 +98,18 @@ impl<'a> Draft<'a> {
         let ended = self.end_instances(self.state.instances_on(runner.id));
         self.put(Record::Runner(Arc::new(Runner { removed: Some(self.now.day), ..runner.clone() })));
         self.removed += 1;
-        let standing = self.state.index.removed.len() - self.forgotten.len();
-        let surplus = (standing + self.removed).saturating_sub(limits::REMOVED_RUNNERS);
+        let standing = self.state.index.removed.len() + self.removed - self.forgotten.len();
         let from = self.forgotten.last().map_or(Bound::Unbounded, |last| Bound::Excluded(*last));
-        let forget: Vec<_> = self.state.index.removed.range((from, Bound::Unbounded)).take(surplus).copied().collect();
-        for (_, id) in &forget {
-            self.delete(Key::Runner(*id));
+        let earlier = self.state.index.removed.range((from, Bound::Unbounded)).copied().enumerate();
+        let is_surplus = |(deleted, (at, _)): &(usize, (UnixSeconds, RunnerId))| {
+            let most = if is_revoked(*at, self.now.day) { limits::REVOKED_RUNNERS } else { limits::REMOVED_RUNNERS };
+            standing - deleted > most
+        };
+        let forget: Vec<_> = earlier.take_while(is_surplus).take(limits::FORGOTTEN_AT_ONCE).collect();
+        for (_, (at, id)) in forget {
+            self.delete(Key::Runner(id));
+            self.forgotten.push((at, id));
         }
-        self.forgotten.extend(forget);
         ended
     }
 

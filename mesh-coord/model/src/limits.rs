@@ -25,8 +25,12 @@ pub const OPERATORS_PART: usize = 16;
 pub const ADDRESSES_SHARE: usize = 8;
 /// Audit entries about one runner's replaced streams, within an hour.
 pub const TAKEOVERS_NOTED: usize = 10;
-/// Removed runners that are kept.
+/// Removed runners that are kept and shown.
 pub const REMOVED_RUNNERS: usize = 1000;
+/// Removed runners that are kept while their credentials for relays may be good, so that relays hear of them.
+pub const REVOKED_RUNNERS: usize = 10_000;
+/// Removed runners that one removal deletes.
+pub const FORGOTTEN_AT_ONCE: usize = 16;
 /// Runners, without removed ones.
 pub const RUNNERS: usize = 10_000;
 /// Valid tokens.

@@ -173,6 +173,11 @@ fn places_in_words(relay: &Relay) -> String {
 
 /// Until when a runner's credentials for relays are good that it gets now: for at most [`limits::RELAY_CREDENTIAL`]
 /// seconds and at least half of it. It is the same for half of that time, so that a new stream changes nothing; runners
+/// Whether credentials of a runner that was removed then may still be good.
+pub(crate) fn is_revoked(removed: UnixSeconds, now: UnixSeconds) -> bool {
+    removed.plus(limits::RELAY_CREDENTIAL) > now
+}
+
 /// change theirs at different times.
 #[must_use]
 pub const fn credential_until(runner: RunnerId, now: UnixSeconds) -> UnixSeconds {
@@ -234,8 +239,8 @@ impl State {
     /// more.
     #[must_use]
     pub fn revoked(&self, now: UnixSeconds) -> BTreeSet<(RunnerId, UnixSeconds)> {
-        let until = |at: UnixSeconds| at.plus(limits::RELAY_CREDENTIAL);
-        self.index.removed.iter().map(|(at, id)| (*id, until(*at))).filter(|(_, until)| *until > now).collect()
+        let revoked = self.index.removed.iter().filter(|(at, _)| is_revoked(*at, now));
+        revoked.map(|(at, id)| (*id, at.plus(limits::RELAY_CREDENTIAL))).collect()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     Admin, Offload, State, UnixSeconds,
     auth::check_time,
     declare::{Pattern, Trust},
+    limits,
     record::{Deployment, Purpose, Relay, Runner, Scope, Service, Token, TrustSource},
 };
 
@@ -189,14 +190,17 @@ impl State {
             .collect()
     }
 
-    /// The runners by name, removed ones last. A team's administrator sees those that may host only the team's
+    /// The runners by name, the latest removed ones last. A team's administrator sees those that may host only the team's
     /// deployments, and those that host one of them.
     #[must_use]
     pub fn nodes(&self, reader: &Admin) -> Vec<RunnerRow> {
+        let oldest = self.index.removed.iter().rev().nth(limits::REMOVED_RUNNERS - 1);
+        let is_shown =
+            |runner: &Runner| runner.removed.is_none_or(|at| oldest.is_none_or(|oldest| (at, runner.id) >= *oldest));
         let mut rows: Vec<RunnerRow> = self
             .runners
             .values()
-            .filter(|entry| self.sees(reader, &entry.record))
+            .filter(|entry| is_shown(&entry.record) && self.sees(reader, &entry.record))
             .map(|entry| RunnerRow {
                 id: entry.record.id,
                 name: entry.record.name.clone(),

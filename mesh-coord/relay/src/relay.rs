@@ -51,6 +51,8 @@ pub struct Relay {
     limits: Limits,
     /// Until when, in seconds since 1970.
     revoked: HashMap<Pseudonym, u64>,
+    /// When it knew last of all who were revoked, in seconds since 1970. 0: never.
+    informed: u64,
 }
 
 /// What a change has led to.
@@ -75,6 +77,7 @@ impl Relay {
             counters: Counters::default(),
             limits: settings.limits,
             revoked: HashMap::new(),
+            informed: 0,
         }
     }
 
@@ -200,6 +203,12 @@ impl Relay {
         let known = self.revoked.entry(name).or_default();
         *known = until.max(*known);
         self.table.remove_name(name).map(|allocation| allocation.way)
+    }
+
+    /// It knows now of all whose credentials are good and who are revoked. Whose credentials have ended by now could have
+    /// new ones, unless it was removed.
+    pub fn inform(&mut self, now: Now) {
+        self.informed = now.unix;
     }
 
     /// What is revoked, and until when.

@@ -118,11 +118,13 @@ impl Link {
                     RelayDown::Welcome { revoked } => {
                         info!(relay = %self.membership.relay, name = %self.membership.name, "known to the coordinator");
                         *told = false;
-                        self.membership.revoked.clear();
                         self.revoke(revoked)?;
                     }
                     RelayDown::Revoked { revoked } => self.revoke(revoked)?,
-                    RelayDown::Ping => stream.send(text(&RelayUp::Pong)?).await?,
+                    RelayDown::Ping => {
+                        self.shared.inform();
+                        stream.send(text(&RelayUp::Pong)?).await?;
+                    }
                 },
                 Message::Close(why) => bail!("the coordinator has ended the stream: {why:?}"),
                 _ => {}
@@ -136,9 +138,8 @@ impl Link {
             info!(runners = revoked.len(), "removed runners are cut off");
         }
         self.shared.revoke(revoked.iter().map(|revoked| (revoked.pseudonym, revoked.until)));
-        self.membership.revoked.extend(revoked);
-        let now = self.shared.now().unix;
-        self.membership.revoked.retain(|revoked| revoked.until > now);
+        // A coordinator forgets some of them when there are many. The relay forgets them when their credentials have ended.
+        self.membership.revoked = self.shared.revoked();
         self.membership.save(&self.data)
     }
 }

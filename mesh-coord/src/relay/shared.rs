@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use mesh_proto::relay::Pseudonym;
+use mesh_proto::relay::{Pseudonym, wire::Revoked};
 use mesh_relay::{Asked, Now, Relay, Way};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -67,6 +67,20 @@ impl Shared {
             let ended = self.write().revoke(name, until);
             ended.iter().for_each(|way| self.close(way));
         }
+    }
+
+    /// Who is refused now.
+    pub(super) fn revoked(&self) -> Vec<Revoked> {
+        let now = self.now().unix;
+        let relay = self.read();
+        let revoked = relay.revoked().map(|(pseudonym, until)| Revoked { pseudonym, until });
+        revoked.filter(|revoked| revoked.until > now).collect()
+    }
+
+    /// The coordinator has told of all who were removed, up to now.
+    pub(super) fn inform(&self) {
+        let now = self.now();
+        self.write().inform(now);
     }
 
     /// Ends the connection of a client that has no allocation any more.

@@ -75,7 +75,7 @@ pub enum RelayUp {
 pub enum RelayDown {
     /// The stream has begun.
     Welcome {
-        /// All that are revoked, in place of what the relay knows.
+        /// All that are revoked, as far as the coordinator remembers.
         revoked: Vec<Revoked>,
     },
     /// More are revoked.

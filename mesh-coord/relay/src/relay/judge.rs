@@ -161,7 +161,6 @@ impl Relay {
             self.counters.denied.add(1);
             return Asked::Answer(reply.error(403));
         }
-        // What there is may be kept beyond the credentials' end: a coordinator that is away is no outage.
         if allocates && until <= now.unix {
             self.counters.denied.add(1);
             return Asked::Answer(reply.question.challenge(401, &self.nonces.of(from.remote(), now)));
@@ -171,6 +170,8 @@ impl Relay {
             _ if allocates => self.wish(message),
             None => Err(437),
             Some(known) if known.name != name => Err(441),
+            // Where the coordinator is away from the relay too, no one has better credentials: that is no outage.
+            Some(_) if until <= self.informed => Err(437),
             Some(_) => self.wish(message),
         };
         match verdict {

@@ -80,6 +80,26 @@ fn credentials_that_expire_end_nothing_that_stands() {
     assert_eq!(a.allocate_again(&mut world, 5.into()), No(401));
 }
 
+/// A runner that was removed while the relay heard nothing may have been forgotten since.
+#[test]
+fn expired_credentials_keep_nothing_once_the_coordinator_was_there() {
+    let mut world = World::new();
+    let mut a = Client::of(1, udp("192.0.2.1:1000"), YEAR_2026 + 60);
+    assert_eq!(a.allocate(&mut world), Yes);
+    world.pass(59);
+    world.relay.inform(world.now);
+    assert_eq!((a.refresh(&mut world, 600), a.permit(&mut world, PUBLIC)), (Yes, Yes), "the last second");
+    world.pass(500);
+    assert_eq!(a.refresh(&mut world, 600), Yes, "away");
+    world.relay.inform(world.now);
+    assert_eq!((a.refresh(&mut world, 600), a.permit(&mut world, PUBLIC)), (No(437), No(437)));
+    assert_eq!(a.allocate_again(&mut world, 5.into()), No(401));
+    world.pass(600);
+    assert_eq!(world.relay.sweep(world.now), [a.way]);
+    let mut renewed = Client::of(1, udp("192.0.2.1:1000"), world.now.unix + 60);
+    assert_eq!(renewed.allocate(&mut world), Yes);
+}
+
 #[test]
 fn a_revoked_pseudonym_ends_at_once_and_stays_out() {
     let mut world = World::new();
