@@ -32,18 +32,12 @@ fn render(context: &Context, netcheck: &local::Netcheck) -> String {
     let output = &context.output;
     let udp =
         if netcheck.udp { output.ink(Ink::Good, "gets out") } else { output.ink(Ink::Bad, "isn't known to get out") };
-    let mapping = match netcheck.mapping {
-        Mapping::None => "no NAT: relays see this machine's own address",
-        Mapping::Same => "a NAT with one port for all destinations: most runners are reached directly",
-        Mapping::Varies => "a NAT with another port for each destination: few runners are reached directly",
-        Mapping::Unknown => "not known: it takes two relays that answer",
-    };
     let list = |addresses: &[std::net::SocketAddr]| match addresses {
         [] => "none".to_owned(),
         some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
     };
     let mut text = format!("{} {udp}\n", output.ink(Ink::Bold, "UDP"));
-    text += &format!("{} {mapping}\n", output.ink(Ink::Bold, "mapping"));
+    text += &format!("{} {}\n", output.ink(Ink::Bold, "mapping"), mapping(netcheck));
     text += &format!("{} {}\n", output.ink(Ink::Bold, "own addresses"), list(&netcheck.addresses));
     text += &format!("{} {}\n", output.ink(Ink::Bold, "seen from outside"), list(&netcheck.reflexive));
     if !netcheck.relays.is_empty() {
@@ -54,4 +48,41 @@ fn render(context: &Context, netcheck: &local::Netcheck) -> String {
         text += &format!("{} {warning}\n", output.ink(Ink::Bad, "warning:"));
     }
     text
+}
+
+/// What the NAT does. One relay sees that there is one; only another relay, at another address, sees whether the port
+/// depends on the destination.
+fn mapping(netcheck: &local::Netcheck) -> &'static str {
+    match netcheck.mapping {
+        Mapping::None => "no NAT: relays see this machine's own address",
+        Mapping::Same => "a NAT with one port for all destinations: most runners are reached directly",
+        Mapping::Varies => "a NAT with another port for each destination: few runners are reached directly",
+        Mapping::Unknown if netcheck.reflexive.is_empty() => "not known: no relay has seen a datagram of this machine",
+        Mapping::Unknown => {
+            "a NAT; whether it has one port for all destinations takes a second relay to see (`mesh-coord token create --relay`)"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_relay_sees_that_there_is_a_nat_and_not_of_which_kind() {
+        let seen = |reflexive: &[&str]| {
+            let reflexive = reflexive.iter().map(|address| address.parse().unwrap()).collect();
+            mapping(&local::Netcheck {
+                version: local::VERSION,
+                udp: true,
+                mapping: Mapping::Unknown,
+                addresses: vec![],
+                reflexive,
+                relays: vec![],
+                warnings: vec![],
+            })
+        };
+        assert!(seen(&[]).starts_with("not known: no relay"));
+        assert!(seen(&["192.0.2.1:5"]).starts_with("a NAT; ") && seen(&["192.0.2.1:5"]).contains("second relay"));
+    }
 }
