@@ -1,8 +1,12 @@
 //! The packages of `packaging/build deb`, installed by dpkg on a machine of the test.
 
-use std::{env, fs, path::PathBuf};
+use std::{env, fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
-use mesh_netns_tests::{Outcome, Stack, isolated, traffic, wait};
+use mesh_netns_tests::{
+    Nat, Outcome, Runner, Stack, isolated,
+    traffic::{self, Answer},
+    wait,
+};
 use mesh_runtime_tests::{Stage, Systemd};
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
@@ -27,8 +31,8 @@ fn package(systemd: &Systemd, name: &str) -> String {
 }
 
 /// A machine whose dpkg knows only what the packages need.
-fn machine(stage: &Stage) -> Systemd {
-    let systemd = Systemd::boot(&stage.lab, &stage.aws);
+fn machine(stage: &Stage, runner: &Runner) -> Systemd {
+    let systemd = Systemd::boot(&stage.lab, runner);
     // Images of containers that must not start services have this file.
     systemd.command(&["rm", "-f", "/usr/sbin/policy-rc.d"]).done();
     let known = systemd.root().join("var/lib/dpkg");
@@ -53,7 +57,7 @@ fn dpkg(systemd: &Systemd, arguments: &[&str]) -> Outcome {
 fn an_agent_is_installed_enrolled_upgraded_removed_and_purged() {
     isolated(|| {
         let mut stage = Stage::new(&[SHOP]);
-        let systemd = machine(&stage);
+        let systemd = machine(&stage, &stage.aws);
         let package = package(&systemd, "mesh-node");
         let said = dpkg(&systemd, &["--install", &package]).stdout;
         assert!(said.contains("mesh-node join https://COORDINATOR:7443 TOKEN"), "{said}");
@@ -125,7 +129,7 @@ fn an_agent_is_installed_enrolled_upgraded_removed_and_purged() {
 fn a_coordinator_is_installed_started_by_hand_upgraded_and_purged() {
     isolated(|| {
         let stage = Stage::new(&[SHOP]);
-        let systemd = machine(&stage);
+        let systemd = machine(&stage, &stage.aws);
         let package = package(&systemd, "mesh-coord");
         let said = dpkg(&systemd, &["--install", &package]).stdout;
         assert!(said.contains("/etc/default/mesh-coord"), "{said}");
@@ -151,5 +155,80 @@ fn a_coordinator_is_installed_started_by_hand_upgraded_and_purged() {
             "ls -d /var/lib/mesh-coord /var/lib/private/* /etc/default/mesh-coord 2>/dev/null",
         ]);
         assert_eq!(left.stdout, "");
+    });
+}
+
+/// A relay by its unit, between two runners that reach each other by nothing else.
+#[test]
+fn a_relay_is_installed_enrolled_carries_and_is_upgraded_and_purged() {
+    isolated(|| {
+        let stage = Stage::new(&[SHOP]);
+        let at = stage.world.machine("fra", Stack::V4);
+        let systemd = machine(&stage, &at);
+        let package = package(&systemd, "mesh-coord");
+        dpkg(&systemd, &["--install", &package]);
+        assert!(!systemd.is_active("mesh-coord-relay"), "it has neither an address nor a token");
+
+        let shown = at.namespace().ip_output("-4 -o addr show dev eth0");
+        let address = shown.split_whitespace().nth(3).and_then(|net| net.split('/').next()).expect("an address");
+        let token = stage.coordinator.command(&["token", "create", "--relay", "fra"]).done().stdout;
+        let options = systemd.root().join("etc/default/mesh-coord-relay");
+        assert_eq!(fs::metadata(&options).expect("the options").permissions().mode() & 0o777, 0o600);
+        let url = stage.coordinator.url(false);
+        let text =
+            format!("MESH_RELAY_OPTIONS=\"--public {address} --tls [::]:443 {url}\"\nMESH_TOKEN={}\n", token.trim());
+        fs::write(&options, text).expect("cannot write a file");
+        systemd.systemctl(&["enable", "--now", "mesh-coord-relay"]).done();
+        let is_online = || stage.coordinator.json(&["relays"])["relays"][0]["state"] == "online";
+        wait::until_true("the relay to be in the mesh", is_online);
+        fs::write(&options, format!("MESH_RELAY_OPTIONS=\"--public {address} --tls [::]:443\"\n"))
+            .expect("cannot write a file");
+
+        let process =
+            || systemd.systemctl(&["show", "--value", "--property=MainPID", "mesh-coord-relay"]).done().stdout;
+        let status = systemd.command(&["cat", &format!("/proc/{}/status", process().trim())]).done().stdout;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a field");
+            line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert!(field("Uid:").iter().all(|id| id != "0"), "{status}");
+        // CAP_NET_BIND_SERVICE (capabilities(7)).
+        assert_eq!((field("CapEff:"), field("CapBnd:")), (vec![format!("{:016x}", 1 << 10)], field("CapEff:")));
+        assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), (vec!["1".to_owned()], vec!["2".to_owned()]));
+
+        let routers = ["north", "south"].map(|name| stage.world.router(name, Nat::Symmetric, Stack::V4));
+        let [cellar, attic] = [(0, "cellar"), (1, "attic")]
+            .map(|(router, name)| stage.world.runner_behind(&routers[router], &stage.coordinator, name));
+        for runner in [&cellar, &attic] {
+            wait::until_true("an address at the relay", || {
+                runner.json(&["status"])["relays"][0]["relayed"].is_string()
+            });
+        }
+        let (app, db) = (cellar.attach("shop/app"), attic.attach("shop/db"));
+        let _server = db.serve(5432, Answer::Echo);
+        let mut stream = app.connect(db.service_address, 5432).expect("a connection");
+        traffic::ping(&mut stream, b"by the relay").expect("an echo");
+        assert_eq!(cellar.peer("attic").expect("a peer")["path"], "relay");
+
+        let first = process();
+        systemd.systemctl(&["restart", "mesh-coord-relay"]).done();
+        traffic::ping(&mut stream, b"restarted").expect("the connection stands");
+        let second = process();
+        dpkg(&systemd, &["--install", &package]);
+        traffic::ping(&mut stream, b"upgraded").expect("the connection stands");
+        assert!(first != second && second != process());
+        wait::until_true("the relay to be back in the mesh", is_online);
+
+        systemd.systemctl(&["stop", "mesh-coord-relay"]).done();
+        assert_eq!(
+            systemd.systemctl(&["is-failed", "mesh-coord-relay"]).stdout,
+            "inactive\n",
+            "it ends as it is asked to"
+        );
+        let journal = systemd.journal("mesh-coord-relay");
+        assert!(journal.contains("known to the coordinator") && !journal.contains("meshrelay1."), "{journal}");
+        dpkg(&systemd, &["--purge", "mesh-coord"]);
+        let left = "ls -d /var/lib/mesh-coord-relay /var/lib/private/* /etc/default/mesh-coord* 2>/dev/null";
+        assert_eq!(systemd.command(&["sh", "-c", left]).stdout, "");
     });
 }
