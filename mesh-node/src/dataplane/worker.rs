@@ -124,12 +124,10 @@ impl Worker {
                 self.receive_stream(relay);
             }
         }
-        let tuns = || ready.iter().filter(|ready| ready.token < WAKE);
+        let tuns = || ready.iter().filter_map(|ready| Some((Port(u32::try_from(ready.token).ok()?), ready.error)));
         let share = Shares::of(tuns().count());
-        for tun in tuns() {
-            if let Ok(port) = u32::try_from(tun.token) {
-                self.read(Port(port), share, tun.error);
-            }
+        for (port, error) in tuns() {
+            self.read(port, share, error);
         }
         let now = Instant::now();
         if self.engine.next_timeout().is_some_and(|(at, _)| at <= now) {
