@@ -6,7 +6,8 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{Label, RelayId, text::as_text, token::Fingerprint};
+use self::wire::RelayPublic;
+use crate::{Label, RelayId, text::as_text};
 
 pub mod wire;
 
@@ -141,18 +142,9 @@ pub struct Relay {
     pub id: RelayId,
     /// Its name, unique at any time.
     pub name: Label,
-    /// Where it takes datagrams.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub udp: Vec<Place>,
-    /// Where it takes TCP connections.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tcp: Vec<Place>,
-    /// Where it takes TLS connections.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tls: Vec<Place>,
-    /// The fingerprint of its TLS key; `None`: TLS is not used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fingerprint: Option<Fingerprint>,
+    /// Where it is.
+    #[serde(flatten)]
+    pub public: RelayPublic,
 }
 
 /// What a runner logs in with at a relay (TURN's long-term credentials, RFC 8489 §9.2).

@@ -8,8 +8,7 @@ use std::{
 use mesh_proto::{
     Abilities, InstanceId, Label, Ports, PublicKey, RelayId, RunnerId, Secret, SecretHash, ServicePath, TokenId,
     message::{Held, Switches},
-    relay::{Place, wire::RelayPublic},
-    token::Fingerprint,
+    relay::wire::RelayPublic,
 };
 use serde::{Deserialize, Serialize};
 
@@ -336,17 +335,9 @@ pub enum NewPurpose {
 pub struct NewRelay {
     /// Its name.
     pub name: Label,
-    /// Where it takes datagrams.
-    pub udp: Vec<Place>,
-    /// Where it takes TCP connections.
-    #[serde(default)]
-    pub tcp: Vec<Place>,
-    /// Where it takes TLS connections.
-    #[serde(default)]
-    pub tls: Vec<Place>,
-    /// The fingerprint of its TLS key.
-    #[serde(default)]
-    pub fingerprint: Option<Fingerprint>,
+    /// Where it is.
+    #[serde(flatten)]
+    pub public: RelayPublic,
 }
 
 /// A process asks to become a relay: [`crate::Outcome::RelayEnrolled`].

@@ -35,10 +35,7 @@ pub(crate) fn add(
         id: draft.relay_id(),
         name: new.name.clone(),
         relay: RelayKind::Turn,
-        udp: new.udp.clone(),
-        tcp: new.tcp.clone(),
-        tls: new.tls.clone(),
-        fingerprint: new.fingerprint,
+        public: new.public.clone(),
         added: now.day,
         secret,
     };
@@ -74,7 +71,6 @@ pub(crate) fn enrol(state: &State, request: &RelayEnrolment, now: Now) -> Result
         return Err(TokenRefusal::RelayUsedUp { token: token.id }.into());
     }
     check_new(state, name)?;
-    let RelayPublic { udp, tcp, tls, fingerprint } = &request.public;
     check_places(name, &request.public)?;
 
     let mut draft = Draft::new(state, now);
@@ -84,10 +80,7 @@ pub(crate) fn enrol(state: &State, request: &RelayEnrolment, now: Now) -> Result
         id: draft.relay_id(),
         name: name.clone(),
         relay: RelayKind::Own { credential: request.credential.clone(), version: String::new() },
-        udp: udp.clone(),
-        tcp: tcp.clone(),
-        tls: tls.clone(),
-        fingerprint: *fingerprint,
+        public: request.public.clone(),
         added: now.day,
         secret: request.handle,
     };
@@ -116,10 +109,7 @@ pub(crate) fn hello(
     check_places(&known.name, public)?;
     let told = Relay {
         relay: RelayKind::Own { credential: credential.clone(), version: version.to_owned() },
-        udp: public.udp.clone(),
-        tcp: public.tcp.clone(),
-        tls: public.tls.clone(),
-        fingerprint: public.fingerprint,
+        public: public.clone(),
         ..(**known).clone()
     };
     let mut draft = Draft::new(state, now);
@@ -168,16 +158,12 @@ fn places_in_words(relay: &Relay) -> String {
     let of = |scheme: &'static str, places: &[Place]| -> Vec<String> {
         places.iter().map(|place| format!("{scheme} {place}")).collect()
     };
-    [of("udp", &relay.udp), of("tcp", &relay.tcp), of("tls", &relay.tls)].concat().join(", ")
+    let RelayPublic { udp, tcp, tls, .. } = &relay.public;
+    [of("udp", udp), of("tcp", tcp), of("tls", tls)].concat().join(", ")
 }
 
 /// Until when a runner's credentials for relays are good that it gets now: for at most [`limits::RELAY_CREDENTIAL`]
 /// seconds and at least half of it. It is the same for half of that time, so that a new stream changes nothing; runners
-/// Whether credentials of a runner that was removed then may still be good.
-pub(crate) fn is_revoked(removed: UnixSeconds, now: UnixSeconds) -> bool {
-    removed.plus(limits::RELAY_CREDENTIAL) > now
-}
-
 /// change theirs at different times.
 #[must_use]
 pub const fn credential_until(runner: RunnerId, now: UnixSeconds) -> UnixSeconds {
@@ -185,6 +171,11 @@ pub const fn credential_until(runner: RunnerId, now: UnixSeconds) -> UnixSeconds
     let offset = runner.0.wrapping_mul(7919) % HALF;
     let begun = now.0.saturating_add(offset) / HALF;
     UnixSeconds(begun.saturating_add(2).saturating_mul(HALF).saturating_sub(offset))
+}
+
+/// Whether credentials of a runner that was removed then may still be good.
+pub(crate) fn is_revoked(removed: UnixSeconds, now: UnixSeconds) -> bool {
+    removed.plus(limits::RELAY_CREDENTIAL) > now
 }
 
 impl State {
@@ -212,12 +203,10 @@ impl State {
     pub fn check_new_relay(&self, by: &Admin, new: &NewRelay) -> Result<(), Refusal> {
         check_operator(by)?;
         check_new(self, &new.name)?;
-        let NewRelay { name, udp, tcp, tls, fingerprint } = new;
-        if udp.is_empty() {
-            return Err(RelayRefusal::NoPlace { name: name.clone() }.into());
+        if new.public.udp.is_empty() {
+            return Err(RelayRefusal::NoPlace { name: new.name.clone() }.into());
         }
-        let public = RelayPublic { udp: udp.clone(), tcp: tcp.clone(), tls: tls.clone(), fingerprint: *fingerprint };
-        check_places(name, &public)
+        check_places(&new.name, &new.public)
     }
 
     /// The relays, by name.

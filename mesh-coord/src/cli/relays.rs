@@ -8,7 +8,7 @@ use mesh_link::Method;
 use mesh_model::{AdminCommand, NewRelay, Outcome};
 use mesh_proto::{
     Label,
-    relay::{Place, RelaySecret},
+    relay::{Place, RelaySecret, wire::RelayPublic},
     token::Fingerprint,
 };
 use zeroize::Zeroizing;
@@ -162,7 +162,7 @@ pub(super) async fn list(args: Listing) -> Result<()> {
 async fn add(args: Add) -> Result<()> {
     let secret = args.secret.read()?;
     let Add { name, turn: udp, tcp, turns: tls, fingerprint, reach, json, .. } = args;
-    let relay = NewRelay { name, udp, tcp, tls, fingerprint };
+    let relay = NewRelay { name, public: RelayPublic { udp, tcp, tls, fingerprint } };
     let body = api::NewRelay { relay, secret: secret.expose().to_owned() };
     let done: api::Done = reach.request(Method::POST, "relays", Some(&body)).await?;
     if json {

@@ -82,7 +82,7 @@ impl Known {
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
-        self.relays.iter().flat_map(|relay| &relay.udp)
+        self.relays.iter().flat_map(|relay| &relay.public.udp)
     }
 
     /// The relays that can be used, by what their names mean.
@@ -96,7 +96,7 @@ impl Known {
         let is_outside =
             |at: &SocketAddr| !matches!(endpoint::check(*at, range), Err(EndpointError::Is(Fault::MeshRange)));
         let config = |relay: &Relay| {
-            let found = relay.udp.iter().filter_map(|place| addresses.get(place)).flatten();
+            let found = relay.public.udp.iter().filter_map(|place| addresses.get(place)).flatten();
             let addresses: Vec<SocketAddr> = found.copied().filter(is_outside).take(MAX).collect();
             let (id, earlier) = (relay.id, login(&self.earlier, relay.id));
             let streams = dial::is_possible(relay);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     Ability, DeploymentId, Ports, PrivateKey, RelayId, ServiceId,
-    relay::Mapping,
+    relay::{Mapping, wire::RelayPublic},
     token::Fingerprint,
     view::{
         Deployment, Grant, Instance, InstanceState, Ist, Key, Naming, Network, Record, Runner, Service, TrustSource,
@@ -296,12 +296,15 @@ fn what_the_coordinator_says_of_relays_is_frozen() {
     let relay = Relay {
         id: RelayId(8),
         name: "fra-1".parse().unwrap(),
-        udp: vec!["203.0.113.9:3478".parse().unwrap()],
-        tcp: vec!["[2001:db8::9]:3478".parse().unwrap()],
-        tls: vec!["relay.example.net:443".parse().unwrap()],
-        fingerprint: Some(Fingerprint([7; 32])),
+        public: RelayPublic {
+            udp: vec!["203.0.113.9:3478".parse().unwrap()],
+            tcp: vec!["[2001:db8::9]:3478".parse().unwrap()],
+            tls: vec!["relay.example.net:443".parse().unwrap()],
+            fingerprint: Some(Fingerprint([7; 32])),
+        },
     };
-    let bare = Relay { id: RelayId(9), udp: vec![], tcp: vec![], tls: vec![], fingerprint: None, ..relay.clone() };
+    let nowhere = RelayPublic { udp: vec![], tcp: vec![], tls: vec![], fingerprint: None };
+    let bare = Relay { id: RelayId(9), public: nowhere, ..relay.clone() };
     let credential = RelayCredential {
         relay: RelayId(8),
         username: "1900000000:0123".to_owned(),

@@ -18,7 +18,7 @@ pub struct RelayPublic {
     /// Where it takes TLS connections.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tls: Vec<Place>,
-    /// The fingerprint of its TLS key.
+    /// The fingerprint of its TLS key; `None`: TLS is not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<Fingerprint>,
 }

@@ -4,8 +4,7 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use mesh_proto::{
     Label, RelayId, SecretHash,
-    relay::{Nat, Place, Relayed},
-    token::Fingerprint,
+    relay::{Nat, Relayed, wire::RelayPublic},
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,18 +20,9 @@ pub struct Relay {
     pub name: Label,
     /// What it is.
     pub relay: RelayKind,
-    /// Where it takes datagrams.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub udp: Vec<Place>,
-    /// Where it takes TCP connections.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub tcp: Vec<Place>,
-    /// Where it takes TLS connections.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub tls: Vec<Place>,
-    /// The fingerprint of its TLS key.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub fingerprint: Option<Fingerprint>,
+    /// Where it is.
+    #[serde(flatten)]
+    pub public: RelayPublic,
     /// When it was added.
     pub added: UnixSeconds,
     /// Where its secret is.

@@ -3,7 +3,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 use mesh_proto::{
     Abilities, Ability, InstanceId, RelayId, RunnerId, ServiceId,
     message::Switches,
-    relay::{Mapping, Nat, Relayed},
+    relay::{Mapping, Nat, Relayed, wire::RelayPublic},
     token::Fingerprint,
     view::Network,
 };
@@ -62,10 +62,12 @@ fn the_form_on_disk_is_frozen() {
         id: RelayId(4),
         name: "fra-1".parse().unwrap(),
         relay: RelayKind::Turn,
-        udp: vec!["203.0.113.9:3478".parse().unwrap()],
-        tcp: vec![],
-        tls: vec![],
-        fingerprint: None,
+        public: RelayPublic {
+            udp: vec!["203.0.113.9:3478".parse().unwrap()],
+            tcp: vec![],
+            tls: vec![],
+            fingerprint: None,
+        },
         added: UnixSeconds(5),
         secret: SecretHandle(0xabcd),
     };
@@ -101,9 +103,12 @@ fn the_form_on_disk_is_frozen() {
         (
             Record::Relay(Arc::new(Relay {
                 relay: RelayKind::Own { credential: secret.clone(), version: "0.3.0".to_owned() },
-                tcp: vec!["[2001:db8::9]:3478".parse().unwrap()],
-                tls: vec!["relay.example.net:443".parse().unwrap()],
-                fingerprint: Some(Fingerprint([7; 32])),
+                public: RelayPublic {
+                    tcp: vec!["[2001:db8::9]:3478".parse().unwrap()],
+                    tls: vec!["relay.example.net:443".parse().unwrap()],
+                    fingerprint: Some(Fingerprint([7; 32])),
+                    ..relay.public
+                },
                 ..relay
             })),
             r#"{"kind":"relay","id":"relay-4","name":"fra-1","relay":{"own":{"credential":"cs1uhCLEB/ttCYaQ8RMLfe1+wvf14dML2dUh8BU2N5M=","version":"0.3.0"}},"udp":["203.0.113.9:3478"],"tcp":["[2001:db8::9]:3478"],"tls":["relay.example.net:443"],"fingerprint":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc","added":5,"secret":"000000000000abcd"}"#,

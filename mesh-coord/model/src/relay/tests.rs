@@ -12,13 +12,12 @@ use crate::{
 };
 
 fn wish(name: &str) -> NewRelay {
-    NewRelay {
-        name: label(name),
-        udp: vec!["203.0.113.9:3478".parse().unwrap()],
-        tcp: vec![],
-        tls: vec![],
-        fingerprint: None,
-    }
+    NewRelay { name: label(name), public: RelayPublic { udp: vec!["203.0.113.9:3478".parse().unwrap()], ..public() } }
+}
+
+fn wish_at(name: &str, change: impl FnOnce(RelayPublic) -> RelayPublic) -> NewRelay {
+    let NewRelay { name, public } = wish(name);
+    NewRelay { name, public: change(public) }
 }
 
 fn add(world: &mut World, relay: NewRelay) -> Result<Outcome, Refusal> {
@@ -74,19 +73,19 @@ fn what_is_wrong_with_a_relay_is_said() {
             "Conflict: there is a relay `north` already | choose another name, or `mesh-coord relay remove north` first",
         ),
         (
-            NewRelay { udp: vec![], ..wish("a") },
+            wish_at("a", |public| RelayPublic { udp: vec![], ..public }),
             "Invalid: the relay `a` has no address | give --turn HOST:PORT, or for a relay of mesh --public",
         ),
         (
-            NewRelay { tls, ..wish("a") },
+            wish_at("a", |public| RelayPublic { tls, ..public }),
             "Invalid: the relay `a` takes TLS, but the fingerprint of its key isn't given | give --fingerprint; runners trust no other key than that one",
         ),
         (
-            NewRelay { udp: vec!["224.0.0.1:3478".parse().unwrap()], ..wish("a") },
+            wish_at("a", |public| RelayPublic { udp: vec!["224.0.0.1:3478".parse().unwrap()], ..public }),
             "Invalid: the relay `a` can't be at 224.0.0.1:3478: that address is a multicast address | give an address at which runners reach it",
         ),
         (
-            NewRelay { tcp: vec!["203.0.113.9:1".parse().unwrap(); 9], ..wish("a") },
+            wish_at("a", |public| RelayPublic { tcp: vec!["203.0.113.9:1".parse().unwrap(); 9], ..public }),
             "Conflict: the relay `a` would have 9 TCP addresses, and 8 is the most | the limit is fixed: have fewer, or divide them up",
         ),
     ] {
@@ -150,7 +149,9 @@ fn an_own_relay_enrols_once_with_its_token_and_tells_where_it_is() {
     world.run(&hello(moved)).unwrap();
     assert_eq!(world.state.revision(), revision, "nothing new changes nothing");
     let relay = world.state.relay(RelayId(1)).unwrap();
-    assert!(matches!(&relay.relay, RelayKind::Own { version, .. } if version == "0.3.0") && relay.tls.len() == 1);
+    assert!(
+        matches!(&relay.relay, RelayKind::Own { version, .. } if version == "0.3.0") && relay.public.tls.len() == 1
+    );
 
     world.order(AdminCommand::RemoveRelay { name: label("fra-1") }).unwrap();
     assert!(

@@ -11,7 +11,9 @@ use mesh_model::{
 };
 use mesh_proto::{
     Abilities, InstanceId, Label, Ports, PublicKey, RelayId, RunnerId, Secret, ServiceName, ServicePath, TokenId,
-    message::Held, relay::Relayed, view::Ist,
+    message::Held,
+    relay::{Relayed, wire::RelayPublic},
+    view::Ist,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -69,10 +71,12 @@ impl Op {
                 by: admin(team),
                 relay: NewRelay {
                     name: name.clone(),
-                    udp: vec!["203.0.113.9:3478".parse().unwrap()],
-                    tcp: vec![],
-                    tls: vec![],
-                    fingerprint: None,
+                    public: RelayPublic {
+                        udp: vec!["203.0.113.9:3478".parse().unwrap()],
+                        tcp: vec![],
+                        tls: vec![],
+                        fingerprint: None,
+                    },
                 },
                 secret: SecretHandle(7),
             },

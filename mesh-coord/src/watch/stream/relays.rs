@@ -52,12 +52,5 @@ fn told(
 }
 
 fn shown(relay: &record::Relay) -> Relay {
-    Relay {
-        id: relay.id,
-        name: relay.name.clone(),
-        udp: relay.udp.clone(),
-        tcp: relay.tcp.clone(),
-        tls: relay.tls.clone(),
-        fingerprint: relay.fingerprint,
-    }
+    Relay { id: relay.id, name: relay.name.clone(), public: relay.public.clone() }
 }

@@ -25,7 +25,7 @@ use crate::{
 async fn add(world: &World, name: &str, secret: &RelaySecret) {
     let handle = world.coordinator.relay_secrets.keep(secret.clone()).unwrap();
     let udp = vec!["203.0.113.9:3478".parse().unwrap()];
-    let relay = NewRelay { name: label(name), udp, tcp: vec![], tls: vec![], fingerprint: None };
+    let relay = NewRelay { name: label(name), public: RelayPublic { udp, ..public() } };
     let command = Command::AddRelay { by: Admin::socket(0), relay, secret: handle };
     world.coordinator.submit(command).await.unwrap();
 }
@@ -88,10 +88,7 @@ async fn older_agents_hear_of_no_relay_and_no_agent_of_one_whose_secret_is_lost(
     add(&world, "fra-1", &secret).await;
     let lost = NewRelay {
         name: label("lost"),
-        udp: vec!["203.0.113.8:3478".parse().unwrap()],
-        tcp: vec![],
-        tls: vec![],
-        fingerprint: None,
+        public: RelayPublic { udp: vec!["203.0.113.8:3478".parse().unwrap()], ..public() },
     };
     let command = Command::AddRelay { by: Admin::socket(0), relay: lost, secret: mesh_model::record::SecretHandle(7) };
     world.coordinator.submit(command).await.unwrap();
@@ -202,7 +199,7 @@ async fn an_own_relay_enrols_and_is_told_of_removed_runners_at_once() {
     let (mut newer, revoked) = Own::begin(&world, &enrolled.credential, moved).await;
     assert_eq!(revoked.len(), 2);
     assert_eq!(own.hear().await.unwrap_err(), "a newer stream of this relay took over");
-    assert_eq!(told(&mut agent).await.0[0].udp[0].to_string(), "203.0.113.10:3478");
+    assert_eq!(told(&mut agent).await.0[0].public.udp[0].to_string(), "203.0.113.10:3478");
 
     world.order(AdminCommand::RemoveRelay { name: label("fra-1") }).await;
     assert_eq!(newer.hear().await.unwrap_err(), "the relay was removed");

@@ -35,12 +35,12 @@ enum Kind {
 
 /// Whether a relay takes connections of any kind.
 pub(super) fn is_possible(relay: &Relay) -> bool {
-    !relay.tcp.is_empty() || by_tls(relay).is_some()
+    !relay.public.tcp.is_empty() || by_tls(relay).is_some()
 }
 
 /// TLS is used with a relay only whose key is known.
 fn by_tls(relay: &Relay) -> Option<Via> {
-    relay.fingerprint.filter(|_| !relay.tls.is_empty()).map(Via::Tls)
+    relay.public.fingerprint.filter(|_| !relay.public.tls.is_empty()).map(Via::Tls)
 }
 
 impl Dialer {
@@ -83,10 +83,10 @@ impl Dialer {
 
 /// The first kind of connection that works, the second tried 250 ms after the first.
 async fn connect(relay: &Relay, first: Kind, proxies: &Proxies) -> Result<(Carrier, Kind), CarrierError> {
-    let tcp = async { carrier(&relay.tcp, Via::Tcp, proxies).await.map(|carrier| (carrier, Kind::Tcp)) };
+    let tcp = async { carrier(&relay.public.tcp, Via::Tcp, proxies).await.map(|carrier| (carrier, Kind::Tcp)) };
     let Some(via) = by_tls(relay) else { return tcp.await };
-    let tls = async { carrier(&relay.tls, via, proxies).await.map(|carrier| (carrier, Kind::Tls)) };
-    if relay.tcp.is_empty() {
+    let tls = async { carrier(&relay.public.tls, via, proxies).await.map(|carrier| (carrier, Kind::Tls)) };
+    if relay.public.tcp.is_empty() {
         return tls.await;
     }
     match first {

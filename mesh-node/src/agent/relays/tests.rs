@@ -1,6 +1,9 @@
 //! What is known of relays.
 
-use mesh_proto::{RunnerId, relay::RelaySecret};
+use mesh_proto::{
+    RunnerId,
+    relay::{RelaySecret, wire::RelayPublic},
+};
 
 use super::*;
 use crate::state::tests::Scratch;
@@ -10,10 +13,7 @@ fn relay(id: u64, udp: &[&str]) -> Relay {
     Relay {
         id: RelayId(id),
         name: format!("relay-{id}").parse().unwrap(),
-        udp,
-        tcp: vec![],
-        tls: vec![],
-        fingerprint: None,
+        public: RelayPublic { udp, tcp: vec![], tls: vec![], fingerprint: None },
     }
 }
 
