@@ -198,6 +198,8 @@ pub enum Notice {
     HostsStale { service: ServicePath, place: HostsPlace, why: Refusal },
     /// Names can't be taken out.
     HostsNotCleared { place: HostsPlace, why: Refusal },
+    /// The start does not wait any longer for instances and containers of an earlier agent.
+    TakeUpSlow { left: usize },
     /// The start does not wait any longer for a hosts file.
     HostsSlow,
     /// Something else had changed a namespace, and that was put back.

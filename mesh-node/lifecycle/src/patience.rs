@@ -17,6 +17,8 @@ pub(crate) const TAKE_OVER: Duration = Duration::from_secs(5);
 pub(crate) const HOSTS_UNHEARD: Duration = Duration::from_secs(2);
 /// The same while that instance is being taken out, which a silent coordinator delays.
 pub(crate) const HOSTS_ENDING: Duration = Duration::from_secs(15);
+/// How long the start of the agent waits for the instances and containers of the earlier one.
+pub(crate) const TAKE_UP: Duration = Duration::from_secs(10);
 /// How long the start of the agent waits for the hosts files of the earlier one.
 pub(crate) const HOSTS_AT_START: Duration = Duration::from_secs(2);
 /// The first pause before another attempt at a hosts file. It doubles each time, up to [`HOSTS_LATE`].

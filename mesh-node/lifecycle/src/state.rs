@@ -209,6 +209,12 @@ impl Lifecycle {
         self.ready.push_back(namespace);
     }
 
+    /// What happened to this namespace before the agent started comes ahead of what it has been asked for since.
+    pub(crate) fn queue_first(&mut self, namespace: NamespaceId, job: Job) {
+        self.spaces.entry(namespace).or_default().jobs.push_front(job);
+        self.ready.push_back(namespace);
+    }
+
     pub(crate) fn put(&mut self, namespace: NamespaceId, state: State) {
         self.spaces.entry(namespace).or_default().state = state;
         self.ready.push_back(namespace);

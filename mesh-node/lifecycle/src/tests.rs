@@ -206,6 +206,33 @@ fn a_container_that_ends_while_the_agent_starts_takes_its_instance_along() {
 }
 
 #[test]
+fn an_instance_that_the_kernel_keeps_waiting_does_not_keep_the_others_waiting() {
+    let mut played = Played::new(true);
+    for (call, ino, id) in [(1, 7, "a"), (2, 8, "b")] {
+        played.attach_as(call, ino, |request| {
+            request.container = Some(ContainerStart { id: id.parse().unwrap(), pid: Some(70), watch: None });
+        });
+        played.work();
+        attached(played.reply(call));
+    }
+    let mut next = Played::with(played.core.remembered(), false);
+    let looks = next.ops();
+    let taken_up = |port| Outcome::TakenUp(Ok(TakenUp { port: Port(port), mark: Some(Mark(1)), watch: None }));
+    next.tell(Input::Done(looks[0], taken_up(1)));
+    next.tell(Input::Done(*next.ops().last().unwrap(), Outcome::Watching(Some(WatchId(1)))));
+    next.effects.clear();
+    assert_eq!(next.reply(1000), None);
+    next.pass(Duration::from_secs(11));
+    assert_eq!(next.reply(1000), Some(&Ok(Reply::Started)));
+    assert_eq!((next.core.list().len(), next.core.hello().len()), (1, 2), "the coordinator must not end the other one");
+    // What has become of its container is still found out.
+    next.tell(Input::Done(looks[1], taken_up(2)));
+    let watches = |effect: &Effect| matches!(effect, Effect::Kernel(_, KernelStep::WatchProcess(70, _)));
+    assert!(next.effects.iter().any(watches), "{:?}", next.effects);
+    assert_eq!(next.core.list().len(), 2);
+}
+
+#[test]
 fn a_container_does_not_end_the_instance_of_another_namespace_with_the_same_identity() {
     let mut played = Played::new(true);
     played.attach_as(1, 7, |request| {

@@ -83,6 +83,11 @@ fn of_names(notice: Notice) {
         Notice::HostsNotCleared { place, why } => {
             tracing::warn!(?place, error = %why, "the names could not be taken out of the hosts file");
         }
+        Notice::TakeUpSlow { left } => {
+            let text = "instances or containers from before the restart are still looked for: they follow when the kernel \
+                answers";
+            tracing::warn!(left, "{text}");
+        }
         Notice::HostsSlow => {
             tracing::warn!("a hosts file keeps us waiting: its names follow when its file system answers");
         }

@@ -182,7 +182,7 @@ impl Lifecycle {
         match caller {
             LetGoCaller::Call(call) => self.reply(call, Ok(Reply::ContainerDetached(shown)), cx),
             LetGoCaller::None => {}
-            LetGoCaller::Start => self.starting.one_let_go(),
+            LetGoCaller::Start => self.starting.one_less(),
         }
         self.container_free(id, cx);
     }
@@ -219,18 +219,23 @@ impl Lifecycle {
         }
     }
 
-    /// Takes up a container of an earlier agent, after the instances. A container that has ended since lets go.
-    pub(crate) fn take_up_container(&mut self, id: &ContainerId, holder: &Holder, cx: &mut Context<'_>) {
-        let there = self.containers.holding.get(id).filter(|there| there.holder == *holder && there.watch.is_none());
-        // A call that came early may have ended it, or started it again.
-        let Some(run) = there.map(|there| there.run) else { return self.starting.one_let_go() };
-        match holder.pid {
+    /// Takes up a container of an earlier agent, after the instance that it holds. A container that has ended since lets
+    /// go.
+    pub(crate) fn take_up_container(&mut self, id: &ContainerId, cx: &mut Context<'_>) {
+        // A call that came early may have started it again.
+        let Some(there) = self.containers.holding.get(id).filter(|there| there.watch.is_none()) else { return };
+        let (run, namespace) = (there.run, there.holder.namespace);
+        match there.holder.pid {
             Some(pid) => {
                 let op = self.op(Owner::Container(id.clone(), run));
-                cx.push(Effect::Kernel(op, KernelStep::WatchProcess(pid, holder.namespace)));
+                cx.push(Effect::Kernel(op, KernelStep::WatchProcess(pid, namespace)));
+                self.starting.one_more();
             }
-            None if self.holds(holder.namespace) => self.starting.one_let_go(),
-            None => self.lets_go_at_start(id, holder.namespace),
+            None if self.holds(namespace) => {}
+            None => {
+                self.starting.one_more();
+                self.lets_go_at_start(id, namespace);
+            }
         }
     }
 
@@ -246,15 +251,16 @@ impl Lifecycle {
             (None, Some(watch)) => self.unwatch(watch, cx),
             (None, None) => {}
         }
-        self.starting.one_let_go();
+        self.starting.one_less();
     }
 
     fn lets_go_at_start(&mut self, id: &ContainerId, namespace: NamespaceId) {
         if self.containers.busy.contains_key(id) {
             // A call that came early ends it, or starts it again.
-            return self.starting.one_let_go();
+            return self.starting.one_less();
         }
         self.containers.busy.insert(id.clone(), Turns::default());
-        self.queue(namespace, Job::LetGo { container: id.clone(), run: None, caller: LetGoCaller::Start });
+        let job = Job::LetGo { container: id.clone(), run: None, caller: LetGoCaller::Start };
+        self.queue_first(namespace, job);
     }
 }

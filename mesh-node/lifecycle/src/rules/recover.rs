@@ -7,7 +7,7 @@ use crate::{
     state::{
         Context,
         ending::{Departed, EndStep, Ending, Then},
-        space::{Job, State},
+        space::{Job, Space, State},
         standing::{Doing, Said, Standing, Upkeep},
         starting::Starting,
     },
@@ -41,8 +41,14 @@ impl Lifecycle {
         for left in remembered.hosts_left.clone() {
             self.seek_left(left.namespace, left.service, left.place, cx);
         }
-        let left = self.spaces.values().filter(|space| matches!(space.state, State::TakingUp(_))).count();
-        self.starting = Starting::Instances(call, remembered, left);
+        let taking = |space: &Space| matches!(space.state, State::TakingUp(_));
+        let left = self.spaces.values().filter(|space| taking(space)).count();
+        self.starting = Starting::Looking { call, left, until: cx.now + patience::TAKE_UP };
+        for (id, holder) in &remembered.containers {
+            if !self.spaces.get(&holder.namespace).is_some_and(taking) {
+                self.take_up_container(id, cx);
+            }
+        }
     }
 
     fn bury(&mut self, held: Held) {
@@ -98,22 +104,28 @@ impl Lifecycle {
             }
             _ => return self.put(namespace, State::TakingUp(Box::new(attachment))),
         }
-        self.starting.one_looked_for();
+        for id in self.containers.of(namespace) {
+            self.take_up_container(&id, cx);
+        }
+        if self.starting.is_over() {
+            self.save(cx);
+        }
+        self.starting.one_less();
     }
 
     /// Goes on with the start if what it waits for has come.
     pub(crate) fn advance_start(&mut self, cx: &mut Context<'_>) -> bool {
         match &mut self.starting {
-            Starting::Instances(_, _, left) if *left > 0 => false,
-            Starting::Instances(call, remembered, _) => {
-                let (call, containers) = (*call, std::mem::take(&mut remembered.containers));
-                self.starting = Starting::Containers(call, containers.len());
-                containers.iter().for_each(|(id, holder)| self.take_up_container(id, holder, cx));
+            Starting::Looking { call, left, until } => {
+                let (call, left) = (*call, *left);
+                if left > 0 {
+                    if *until > cx.now {
+                        return false;
+                    }
+                    cx.push(Effect::Log(Notice::TakeUpSlow { left }));
+                }
+                self.starting = Starting::Hosts(call, cx.now + patience::HOSTS_AT_START);
                 self.save(cx);
-                true
-            }
-            Starting::Containers(call, 0) => {
-                self.starting = Starting::Hosts(*call, cx.now + patience::HOSTS_AT_START);
                 true
             }
             Starting::Hosts(call, until) => {
@@ -128,7 +140,7 @@ impl Lifecycle {
                 self.reply(call, Ok(Reply::Started), cx);
                 true
             }
-            Starting::Remembering(_) | Starting::Containers(..) | Starting::Over => false,
+            Starting::Remembering(_) | Starting::Over => false,
         }
     }
 }

@@ -9,10 +9,13 @@ use crate::{CallId, Remembered};
 pub(crate) enum Starting {
     /// It has not begun.
     Remembering(Box<Remembered>),
-    /// The instances are looked for: so many are left.
-    Instances(CallId, Box<Remembered>, usize),
-    /// The containers are looked for: so many are left.
-    Containers(CallId, usize),
+    /// The instances are looked for, each with its containers after it. So many of both are left, and then it goes on
+    /// without them.
+    Looking {
+        call: CallId,
+        left: usize,
+        until: Instant,
+    },
     /// The hosts files are looked for, until then.
     Hosts(CallId, Instant),
     Over,
@@ -26,21 +29,22 @@ impl Starting {
     /// When it goes on at the latest, and what it waits for.
     pub(crate) const fn due(&self) -> Option<(Instant, &'static str)> {
         match self {
+            Self::Looking { until, .. } => Some((*until, "the instances of an earlier agent are taken up")),
             Self::Hosts(_, until) => Some((*until, "the hosts files of an earlier agent are found")),
             _ => None,
         }
     }
 
-    /// An instance is taken up, or is not there any more.
-    pub(crate) const fn one_looked_for(&mut self) {
-        if let Self::Instances(_, _, left) = self {
-            *left = left.saturating_sub(1);
+    /// A container is looked for.
+    pub(crate) const fn one_more(&mut self) {
+        if let Self::Looking { left, .. } = self {
+            *left += 1;
         }
     }
 
-    /// A container is taken up, or has let go.
-    pub(crate) const fn one_let_go(&mut self) {
-        if let Self::Containers(_, left) = self {
+    /// An instance or a container is taken up, or is not there any more.
+    pub(crate) const fn one_less(&mut self) {
+        if let Self::Looking { left, .. } = self {
             *left = left.saturating_sub(1);
         }
     }
