@@ -136,10 +136,7 @@ impl Phase {
         }
         let (counts, begun) = (&herd.counts, Instant::now());
         let (deltas, broken) = (counts.deltas.get(), counts.broken.get());
-        let quiet = || {
-            let last = counts.last_news.get().map_or(begun, |last| last.max(begun));
-            (begun.elapsed() > 5 * QUIET && last.elapsed() > QUIET).then_some(())
-        };
+        let quiet = || counts.last_news.get().filter(|last| *last > begun && last.elapsed() > QUIET).map(drop);
         let phase = Self::until("a fifth is absent", coordinator, begun, PATIENCE, quiet).await;
         let told = counts.deltas.get() - deltas;
         let notes = format!("{told} deltas, {} streams broke", counts.broken.get() - broken);
