@@ -2,6 +2,7 @@
 //! change of their settings needs no restart. Without the file every setting has its default.
 
 mod agent;
+mod endpoint;
 
 use std::{
     fs, io,
@@ -11,7 +12,10 @@ use std::{
 use mesh_proto::ServicePath;
 use serde::Deserialize;
 
-pub(crate) use self::agent::Agent;
+pub(crate) use self::{
+    agent::Agent,
+    endpoint::{EXPECTED as EXPECTED_ENDPOINT, Endpoint, ParseEndpointError, SeveralSeen},
+};
 use crate::{hint::Hint, state::StateDir};
 
 /// The configuration of root's agent.

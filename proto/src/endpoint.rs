@@ -4,6 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::Range;
 
+/// The most endpoints of a runner.
+pub const MAX_ENDPOINTS: usize = 16;
+
 /// A reason that an address can't be an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {

@@ -81,7 +81,7 @@ pub const TRUST_WORK_OF_TEAM: usize = 1 << 20;
 /// Teams or deployments in a token's scope.
 pub const SCOPE: usize = 256;
 /// Endpoints of a runner.
-pub const ENDPOINTS: usize = 16;
+pub const ENDPOINTS: usize = mesh_proto::endpoint::MAX_ENDPOINTS;
 /// Reflexive addresses of a runner.
 pub const REFLEXIVE: usize = mesh_proto::relay::MAX_REFLEXIVE;
 /// Relayed addresses of a runner.

@@ -10,8 +10,11 @@ use mesh_proto::{
 };
 use zeroize::Zeroizing;
 
-use super::identity::{Enrolment, Identity};
-use crate::{attach, control, state::StateDir};
+use super::{
+    identity::{Enrolment, Identity},
+    lookup,
+};
+use crate::{attach, config::Endpoint, control, state::StateDir};
 
 /// How often a request without an answer is tried.
 const ATTEMPTS: u32 = 5;
@@ -44,7 +47,7 @@ pub(crate) struct Application {
 pub(crate) async fn enrol(
     state: &StateDir,
     identity: &mut Identity,
-    endpoints: &[SocketAddr],
+    endpoints: &[Endpoint],
     wish: &Application,
 ) -> Result<(), Refusal> {
     let info: Info = request(wish, Method::GET, "/v1/info", None::<&()>).await?;
@@ -93,14 +96,9 @@ pub(crate) async fn enrol(
 }
 
 /// Whether a mesh with this range can work on this machine, at these endpoints.
-async fn check_machine(range: Range, endpoints: &[SocketAddr]) -> Result<(), Refusal> {
+async fn check_machine(range: Range, endpoints: &[Endpoint]) -> Result<(), Refusal> {
     for named in endpoints {
-        endpoint::check(*named, Some(range)).map_err(|why| {
-            Refusal::new(
-                format!("the endpoint {named} {why}"),
-                "name an address of this machine that other runners reach, or leave --endpoint out",
-            )
-        })?;
+        check_endpoint(named, range).await?;
     }
     let clash = tokio::task::spawn_blocking(move || attach::clash(range)).await;
     match clash {
@@ -112,6 +110,35 @@ async fn check_machine(range: Range, endpoints: &[SocketAddr]) -> Result<(), Ref
         )),
         Ok(Err(error)) => Err(Refusal::bare(format!("this machine's routes can't be read: {error}"))),
         Err(panic) => Err(Refusal::bare(format!("this machine's routes can't be read: {panic}"))),
+    }
+}
+
+/// Whether other runners can use an endpoint. A name counts if one of its addresses does; it may have none today.
+async fn check_endpoint(named: &Endpoint, range: Range) -> Result<(), Refusal> {
+    let refusal = |words: String| {
+        Refusal::new(words, "name an address of this machine that other runners reach, or leave --endpoint out")
+    };
+    match named {
+        Endpoint::At(address) => {
+            endpoint::check(*address, Some(range)).map_err(|why| refusal(format!("the endpoint {named} {why}")))
+        }
+        Endpoint::Name(place) => match lookup::addresses(place).await {
+            Ok(found) => {
+                let check = |at: &SocketAddr| Some((at.ip(), endpoint::check(*at, Some(range)).err()?));
+                let unfit: Vec<_> = found.iter().filter_map(check).collect();
+                match unfit.first() {
+                    Some((first, why)) if unfit.len() == found.len() => {
+                        Err(refusal(format!("the endpoint {named} means {first}, which {why}")))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Err(why) => {
+                tracing::warn!("the endpoint {named} has no address: {why}; the agent asks again every minute");
+                Ok(())
+            }
+        },
+        Endpoint::Seen(_) => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use mesh_proto::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::state::StateDir;
+use crate::{config::Endpoint, state::StateDir};
 
 pub(crate) const FILE: &str = "identity.json";
 
@@ -25,7 +25,9 @@ pub(crate) struct Identity {
     /// The UDP port of the last `--listen`.
     pub(crate) listen: Option<u16>,
     /// The endpoints of the last `--endpoint`.
-    pub(crate) endpoints: Vec<SocketAddr>,
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// Whether the router is asked to forward a port, by the last `--map-port`.
+    pub(crate) map_port: bool,
     /// The proxy of the last `--proxy`, which holds no credentials.
     pub(crate) proxy: Option<ProxyChoice>,
 }
@@ -61,8 +63,14 @@ struct File {
     private_key: Zeroizing<String>,
     #[serde(default)]
     listen: Option<u16>,
+    /// Those that are addresses, for agents that know no others.
     #[serde(default)]
     endpoints: Vec<SocketAddr>,
+    /// All of them, if there are others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    all_endpoints: Vec<Endpoint>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    map_port: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     proxy: Option<ProxyChoice>,
     #[serde(default)]
@@ -93,7 +101,7 @@ impl Identity {
         let mut bytes = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *bytes).map_err(|e| Refusal::bare(format!("the system gives no randomness: {e}")))?;
         let private_key = PrivateKey::from_bytes(*bytes);
-        Ok(Self { private_key, enrolment: None, listen: None, endpoints: vec![], proxy: None })
+        Ok(Self { private_key, enrolment: None, listen: None, endpoints: vec![], map_port: false, proxy: None })
     }
 
     /// Reads the identity in a state directory, if there is one.
@@ -120,8 +128,14 @@ impl Identity {
             }
             None => None,
         };
-        let File { listen, endpoints, proxy, .. } = file;
-        Ok(Some(Self { private_key, enrolment, listen, endpoints, proxy }))
+        let File { listen, endpoints, all_endpoints, map_port, proxy, .. } = file;
+        // An agent that knows only addresses may have changed them.
+        let endpoints = if !all_endpoints.is_empty() && addresses(&all_endpoints) == endpoints {
+            all_endpoints
+        } else {
+            endpoints.into_iter().map(Endpoint::At).collect()
+        };
+        Ok(Some(Self { private_key, enrolment, listen, endpoints, map_port, proxy }))
     }
 
     /// Writes it, unless the file has the same content already.
@@ -140,11 +154,15 @@ impl Identity {
                 fingerprint: e.fingerprint,
             })
         });
+        let addresses = addresses(&self.endpoints);
+        let has_others = addresses.len() < self.endpoints.len();
         let file = File {
             version: 1,
             private_key: Zeroizing::new(self.private_key.to_file_text()),
             listen: self.listen,
-            endpoints: self.endpoints.clone(),
+            endpoints: addresses,
+            all_endpoints: if has_others { self.endpoints.clone() } else { vec![] },
+            map_port: self.map_port,
             proxy: self.proxy.clone(),
             enrolment,
         };
@@ -155,6 +173,15 @@ impl Identity {
             )
         })
     }
+}
+
+/// Those among endpoints that are addresses.
+fn addresses(endpoints: &[Endpoint]) -> Vec<SocketAddr> {
+    let addresses = endpoints.iter().filter_map(|endpoint| match endpoint {
+        Endpoint::At(address) => Some(*address),
+        Endpoint::Name(_) | Endpoint::Seen(_) => None,
+    });
+    addresses.collect()
 }
 
 #[cfg(test)]
@@ -228,6 +255,41 @@ mod tests {
         let changed = text().replace(r#""coordinator":"https://c:7443""#, r#""coordinator":"https://e:7443""#);
         std::fs::write(scratch.0.join(FILE), changed).unwrap();
         assert_eq!(read(), urls(&["https://e:7443"]));
+    }
+
+    #[test]
+    fn names_stand_beside_what_older_agents_read_and_what_those_change_counts() {
+        let scratch = Scratch::new("names");
+        let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
+        let text = || std::fs::read_to_string(scratch.0.join(FILE)).unwrap();
+        let read = || Identity::load(&state).unwrap().unwrap();
+        let all = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Endpoint>>();
+        let mut identity = Identity::new().unwrap();
+        identity.endpoints = all(&["192.0.2.1:1"]);
+        identity.save(&state).unwrap();
+        assert!(text().contains(r#""endpoints":["192.0.2.1:1"]"#), "{}", text());
+        assert!(!text().contains("all_endpoints") && !text().contains("map_port"), "{}", text());
+        assert_eq!(read().endpoints, identity.endpoints);
+        identity.endpoints = all(&["runner.example.net:1", "192.0.2.1:1", "auto:2"]);
+        identity.map_port = true;
+        identity.save(&state).unwrap();
+        // As an agent of version 0.2 declares the field.
+        #[derive(Deserialize)]
+        struct Older {
+            endpoints: Vec<SocketAddr>,
+        }
+        let older: Older = serde_json::from_str(&text()).unwrap();
+        assert_eq!(older.endpoints, ["192.0.2.1:1".parse().unwrap()]);
+        assert_eq!((read().endpoints, read().map_port), (identity.endpoints.clone(), true));
+        let changed = text().replace(r#""endpoints":["192.0.2.1:1"]"#, r#""endpoints":["192.0.2.9:1"]"#);
+        std::fs::write(scratch.0.join(FILE), changed).unwrap();
+        assert_eq!(read().endpoints, all(&["192.0.2.9:1"]));
+        identity.endpoints = all(&["runner.example.net:1"]);
+        identity.save(&state).unwrap();
+        assert_eq!(read().endpoints, identity.endpoints);
+        identity.endpoints = vec![];
+        identity.save(&state).unwrap();
+        assert_eq!(read().endpoints, []);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod known;
 mod learned;
 mod leave;
 mod log;
+mod lookup;
 mod netcheck;
 mod paths;
 mod ping;
@@ -22,7 +23,7 @@ mod settings;
 mod status;
 mod why;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use mesh_link::Url;
 use mesh_proto::{
@@ -63,7 +64,9 @@ struct Agent {
     dataplane: Arc<Dataplane>,
     instances: Instances,
     applied: watch::Receiver<Option<Have>>,
-    endpoints: watch::Receiver<Vec<SocketAddr>>,
+    endpoints: endpoints::Endpoints,
+    /// What flags say of where other runners reach this one.
+    reach_flags: settings::ReachFlags,
     broken: paths::Broken,
     names: known::Names,
     relays: relays::Names,

@@ -19,6 +19,7 @@ impl Agent {
         let udp = nat.map_or_else(|| report.as_ref().is_some_and(has_direct_path), |nat| nat.udp);
         let facts = Facts { udp, asked: nat.is_some(), mapping: nat.map_or(Mapping::Unknown, |nat| nat.mapping) };
         let mut warnings = warnings(&facts, &relays);
+        warnings.extend(self.endpoints.warnings());
         let range = self.control.view().map_or(Range::DEFAULT, |view| view.network.range);
         if let Ok(Ok(Some(clash))) = tokio::task::spawn_blocking(move || attach::clash(range)).await {
             warnings.push(format!("the mesh's range {range} clashes with this machine's routes: {clash}"));
@@ -27,8 +28,9 @@ impl Agent {
             version: VERSION,
             udp: facts.udp,
             mapping: facts.mapping,
-            addresses: self.endpoints.borrow().clone(),
+            addresses: self.endpoints.addresses(),
             reflexive,
+            port_mapping: self.endpoints.mapping(),
             relays,
             warnings,
         }
@@ -65,7 +67,7 @@ fn warnings(facts: &Facts, relays: &[local::Relay]) -> Vec<String> {
     if facts.mapping == Mapping::Varies {
         warnings.push(
             "a NAT gives this machine another port for each destination: runners behind most other NATs are reached by a relay \
-             only; a forwarded port helps (`join --endpoint`)"
+             only; a forwarded port helps (`join --map-port`, or `join --endpoint auto:PORT`)"
                 .to_owned(),
         );
     }

@@ -1,7 +1,7 @@
 //! The relays of this runner: which there are, by the coordinator or from an earlier run, where they are, and what the runner
 //! tells of its way to the outside.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use futures_util::future::join_all;
 use mesh_proto::{
@@ -11,12 +11,10 @@ use mesh_proto::{
 };
 use mesh_relay_client::{Config, Login, RelayReport, Standing, Transport};
 use serde::{Deserialize, Serialize};
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::sleep};
 use zeroize::Zeroizing;
 
+use super::lookup;
 use crate::{
     control::{Control, Provided},
     dataplane::Dataplane,
@@ -32,10 +30,6 @@ pub(super) use outside::tell;
 
 /// The relays and what this runner logs in with at them, for the times when the coordinator is away. Secret.
 pub(crate) const FILE: &str = "relay.json";
-
-/// How often the names of relays are resolved, and how long that may take.
-const AGAIN: Duration = Duration::from_secs(60);
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The most addresses of one relay.
 const MAX: usize = 8;
@@ -198,27 +192,24 @@ async fn keep(
                     }
                 }
             }
-            () = sleep(AGAIN) => {}
+            () = sleep(lookup::AGAIN) => {}
         }
     }
 }
 
 /// Finds the addresses of places. A name that can't be resolved keeps those that it had.
 async fn resolve(places: impl Iterator<Item = &Place>, known: &mut BTreeMap<Place, Vec<SocketAddr>>) {
-    let found = join_all(places.map(|place| async move {
-        if let Some(address) = place.address() {
-            return (place.clone(), Some(vec![address]));
-        }
-        let looked_up = timeout(PATIENCE, tokio::net::lookup_host((place.host(), place.port()))).await;
-        let addresses = looked_up.ok().and_then(Result::ok).map(Iterator::collect::<Vec<SocketAddr>>);
-        (place.clone(), addresses.filter(|addresses| !addresses.is_empty()))
-    }));
+    let found = join_all(places.map(|place| async move { (place.clone(), lookup::addresses(place).await) }));
     let mut before = std::mem::take(known);
-    for (place, addresses) in found.await {
-        if let Some(addresses) = addresses.or_else(|| before.remove(&place)) {
-            known.insert(place, addresses);
-        } else {
-            tracing::debug!(%place, "the name of a relay has no address");
+    for (place, answer) in found.await {
+        match answer {
+            Ok(addresses) => drop(known.insert(place, addresses)),
+            Err(error) => {
+                tracing::debug!(%place, "the name of a relay can't be resolved: {error}");
+                if let Some(addresses) = before.remove(&place) {
+                    known.insert(place, addresses);
+                }
+            }
         }
     }
 }

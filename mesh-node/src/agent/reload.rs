@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use mesh_proto::ServicePath;
 use tokio::{signal::unix::Signal, task::AbortHandle};
 
-use super::{Agent, WatchDocker, cdi};
+use super::{WatchDocker, cdi};
 use crate::{config::Config, hint::Hint as _};
 
 /// The tasks that the configuration asks for.
 #[derive(Debug)]
 pub(super) struct Following {
-    agent: Arc<Agent>,
+    agent: Arc<super::Agent>,
     config: Config,
     watch_docker: WatchDocker,
     watches: BTreeMap<PathBuf, AbortHandle>,
@@ -20,7 +20,7 @@ pub(super) struct Following {
 
 impl Following {
     /// Starts them.
-    pub(super) fn start(agent: &Arc<Agent>, config: Config, watch_docker: WatchDocker) -> Self {
+    pub(super) fn start(agent: &Arc<super::Agent>, config: Config, watch_docker: WatchDocker) -> Self {
         let mut this = Self {
             agent: Arc::clone(agent),
             config: Config::default(),
@@ -57,6 +57,7 @@ impl Following {
                 if config.containers.cdi != self.config.containers.cdi {
                     self.devices(config.containers.cdi.clone());
                 }
+                self.agent.endpoints.set(self.agent.reach_flags.with(&config.agent));
                 self.config = config;
             }
             Err(error) => {
@@ -96,10 +97,16 @@ impl Following {
 
 /// The settings that differ, by their names in the file.
 fn changes(old: &Config, new: &Config) -> Vec<&'static str> {
-    let agent = old.agent != new.agent;
+    let (reach, is_mapped) = (old.agent.endpoints != new.agent.endpoints, old.agent.map_port != new.agent.map_port);
+    let mut rest = old.agent.clone();
+    rest.endpoints.clone_from(&new.agent.endpoints);
+    rest.map_port = new.agent.map_port;
+    let rest = rest != new.agent;
     let (old, new) = (&old.containers, &new.containers);
     [
-        ("agent (from the next start)", agent),
+        ("agent.endpoints", reach),
+        ("agent.map_port", is_mapped),
+        ("agent (from the next start)", rest),
         ("containers.fail", old.fail != new.fail),
         ("containers.runc", old.runc != new.runc),
         ("containers.watch", old.watch != new.watch),
@@ -126,6 +133,7 @@ mod tests {
             ("[containers]\nfail = \"open\"\nwatch = []\n", &["containers.fail", "containers.watch"][..]),
             ("[containers]\nforeign_variables = false\n", &["containers.foreign_variables"]),
             ("[agent]\nlisten = 0\n", &["agent (from the next start)"]),
+            ("[agent]\nendpoints = [\"runner:1\"]\nmap_port = true\n", &["agent.endpoints", "agent.map_port"]),
             ("", &[]),
         ] {
             assert_eq!(changes(&old, &config(text)), names);

@@ -13,13 +13,13 @@ use tokio::{
 };
 
 use super::{
-    Agent, Enrolment, Identity, Purpose, Settings, WatchDocker, apply, endpoints, known, learned, paths, pins, relays,
-    reload,
+    Agent, Enrolment, Identity, Purpose, Settings, WatchDocker, apply, endpoints::Endpoints, known, learned, paths,
+    pins, relays, reload,
 };
 use crate::{
     attach::{self, Staging},
     config::Config,
-    control::{Control, LocalState, Outside, SessionState, Target},
+    control::{Control, LocalState, Offered, Outside, SessionState, Target},
     dataplane::{DataEvent, Dataplane, RelayNews},
     hosts,
     instances::{self, Instances},
@@ -40,7 +40,7 @@ struct Sources {
     /// The revisions that it has applied.
     confirmed: mpsc::UnboundedSender<mesh_proto::Revision>,
     /// What has become of the relays.
-    relays: mpsc::UnboundedSender<RelayNews>,
+    relays: watch::Sender<RelayNews>,
     /// Where other runners were reached.
     learned: mpsc::UnboundedSender<(RunnerId, SocketAddr)>,
 }
@@ -87,6 +87,7 @@ pub(crate) async fn run(
     };
     // Without it the coordinator's log would speak of a broken connection.
     agent.control.close(FAREWELL).await;
+    agent.endpoints.end(FAREWELL).await;
     for socket in state.spare_socket().into_iter().chain([state.socket()]) {
         let _ = std::fs::remove_file(socket);
     }
@@ -96,7 +97,7 @@ pub(crate) async fn run(
 /// Starts the parts of the agent. It answers local requests once the instances of an earlier agent are taken up.
 async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Result<(Arc<Agent>, Sources), Refusal> {
     let Identity { private_key, enrolment, .. } = identity;
-    let Settings { listen, endpoints, proxies, offloads, relays: used } = settings;
+    let Settings { listen, reach, reach_flags, proxies, offloads, relays: used } = settings;
     let Some(Enrolment { runner, name, credential, coordinators, fingerprint, .. }) = enrolment else {
         return Err(Refusal::new("this machine has not joined", "mesh-node join URL TOKEN"));
     };
@@ -125,17 +126,13 @@ async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Resu
     let instances = Instances::start(parts, instances::load(state)).await;
     tokio::spawn(apply::warn_of_clashes(control.views()));
 
-    let endpoints_only = !endpoints.is_empty();
-    let endpoints = match endpoints_only {
-        true => watch::channel(endpoints).1,
-        false => endpoints::watch(dataplane.port(), control.views()),
-    };
+    let (relay_news, told) = watch::channel(RelayNews::default());
+    let endpoints = Endpoints::follow(dataplane.port(), state, reach, control.views(), told.clone());
     let names = known::Names::default();
     tokio::spawn(names.clone().follow(control.views()));
     let relays = relays::follow(state.clone(), Arc::clone(&dataplane), &control, used);
     let dialer = relays::Dialer::new(relays.clone(), proxies.clone(), Arc::clone(&dataplane));
-    let (relay_news, told) = mpsc::unbounded_channel();
-    let outside = relays::tell(Arc::clone(&dataplane), told, endpoints.clone(), control.views());
+    let outside = relays::tell(Arc::clone(&dataplane), told, endpoints.offered(), control.views());
     let target = Target { urls: coordinators.clone(), proxies, fingerprint, runner, credential: credential.to_text() };
     let agent = Arc::new(Agent {
         state: state.clone(),
@@ -149,6 +146,7 @@ async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Resu
         instances,
         applied,
         endpoints,
+        reach_flags,
         broken: paths::Broken::default(),
         names,
         relays,
@@ -157,7 +155,7 @@ async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Resu
     });
     let calls = local::serve(state)?;
     notify::ready();
-    connect(&agent, session, target, Reported { endpoints_only, outside, relays: used });
+    connect(&agent, session, target, Reported { outside, relays: used });
     tracing::info!(%runner, name = %agent.name, port = agent.dataplane.port(), state = %state.path().display(), "running");
     Ok((agent, Sources { calls, events, confirmed, learned, relays: relay_news }))
 }
@@ -174,7 +172,6 @@ async fn with_last_view(state: &StateDir, runner: RunnerId) -> (Control, Session
 
 /// What the stream reports, beside what the agent's parts know.
 struct Reported {
-    endpoints_only: bool,
     outside: watch::Receiver<Outside>,
     relays: bool,
 }
@@ -186,12 +183,12 @@ fn connect(agent: &Arc<Agent>, session: SessionState, target: Target, reported: 
         let instances = instances.clone();
         async move { instances.hello().await }.boxed()
     });
-    let (endpoints, applied) = (agent.endpoints.clone(), agent.applied.clone());
-    let Reported { endpoints_only, outside, relays } = reported;
-    let local = LocalState { port: agent.dataplane.port(), endpoints_only, endpoints, outside, relays, applied, held };
+    let (endpoints, applied) = (agent.endpoints.offered(), agent.applied.clone());
+    let Reported { outside, relays } = reported;
+    let local = LocalState { port: agent.dataplane.port(), endpoints, outside, relays, applied, held };
     tokio::spawn(session.run(target, local));
     tokio::spawn(switch(agent.control.switches(), agent.operator, Arc::clone(&agent.dataplane)));
-    tokio::spawn(follow_addresses(agent.endpoints.clone(), Arc::clone(&agent.dataplane)));
+    tokio::spawn(follow_addresses(agent.endpoints.offered(), Arc::clone(&agent.dataplane)));
 }
 
 /// Passes on what happens, until the data plane or the task of the instances fails.
@@ -218,7 +215,7 @@ async fn pass_on(agent: &Arc<Agent>, sources: Sources) -> Result<(), Refusal> {
                     let dialer = agent.dialer.clone();
                     tokio::spawn(async move { dialer.dial(relay).await });
                 }
-                Some(DataEvent::Relays(news)) => drop(relays.send(news)),
+                Some(DataEvent::Relays(news)) => drop(relays.send_replace(news)),
                 Some(DataEvent::Gone(port)) => agent.instances.gone(port),
                 Some(DataEvent::Failed(why)) => return Err(failed(why)),
                 None => return Err(failed("its thread is gone".to_owned())),
@@ -244,7 +241,7 @@ async fn switch(mut switches: watch::Receiver<Switches>, operator: Switches, dat
 }
 
 /// Peers learn from this runner itself where it has moved; the coordinator may be away.
-async fn follow_addresses(mut endpoints: watch::Receiver<Vec<SocketAddr>>, dataplane: Arc<Dataplane>) {
+async fn follow_addresses(mut endpoints: watch::Receiver<Offered>, dataplane: Arc<Dataplane>) {
     endpoints.mark_unchanged();
     while endpoints.changed().await.is_ok() {
         dataplane.moved();

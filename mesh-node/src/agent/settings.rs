@@ -1,12 +1,10 @@
 //! The agent's own settings: from the flags of `join`, the configuration, or what it remembers of earlier flags, in this order.
 
-use std::net::SocketAddr;
-
 use mesh_link::{Proxies, ProxyChoice};
 use mesh_proto::message::Switches;
 
 use super::Identity;
-use crate::config;
+use crate::config::{self, Endpoint};
 
 /// The UDP port, unless the operator chooses another.
 const DEFAULT_PORT: u16 = 51820;
@@ -16,14 +14,42 @@ const DEFAULT_PORT: u16 = 51820;
 pub(crate) struct Settings {
     /// The UDP port, or 0 for any.
     pub(crate) listen: u16,
-    /// The endpoints that the operator chose; none: the addresses of this machine's interfaces.
-    pub(crate) endpoints: Vec<SocketAddr>,
+    /// Where other runners reach this one.
+    pub(crate) reach: Reach,
+    /// What flags say of that, for configurations to come.
+    pub(crate) reach_flags: ReachFlags,
     /// The proxies that lead to the coordinator and to relays.
     pub(crate) proxies: Proxies,
     /// The offloads that the operator leaves on.
     pub(crate) offloads: Switches,
     /// Whether relays are used.
     pub(crate) relays: bool,
+}
+
+/// What the operator says of where other runners reach this one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Reach {
+    /// The places; none: the addresses of this machine's interfaces.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// Whether the router is asked to forward a port.
+    pub(crate) map_port: bool,
+}
+
+/// The same by flags alone, of this start and of earlier ones. The configuration, which may change, stands between them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct ReachFlags {
+    endpoints: Option<Vec<Endpoint>>,
+    map_port: Option<bool>,
+    remembered: Reach,
+}
+
+impl ReachFlags {
+    /// What is in effect with this configuration.
+    pub(crate) fn with(&self, file: &config::Agent) -> Reach {
+        let endpoints = self.endpoints.as_ref().or(file.endpoints.as_ref()).unwrap_or(&self.remembered.endpoints);
+        let map_port = self.map_port.or(file.map_port).unwrap_or(self.remembered.map_port);
+        Reach { endpoints: endpoints.clone(), map_port }
+    }
 }
 
 /// The flags of this start; `None`: not given.
@@ -34,7 +60,9 @@ pub(crate) struct Flags {
     /// `--listen`.
     pub(crate) listen: Option<u16>,
     /// `--endpoint`; none: `auto`.
-    pub(crate) endpoints: Option<Vec<SocketAddr>>,
+    pub(crate) endpoints: Option<Vec<Endpoint>>,
+    /// `--map-port`.
+    pub(crate) map_port: Option<bool>,
     /// `--proxy`.
     pub(crate) proxy: Option<ProxyChoice>,
     /// Those that no flag disables.
@@ -45,10 +73,15 @@ impl Settings {
     /// The settings in effect, of the three sources; a proxy that none of them names is the environment's. Reads a proxy's file.
     pub(crate) fn choose(flags: &Flags, file: &config::Agent, remembered: &Identity) -> Self {
         let (given, left) = (flags.offloads, file.offloads());
-        let endpoints = flags.endpoints.as_ref().or(file.endpoints.as_ref()).unwrap_or(&remembered.endpoints);
+        let reach_flags = ReachFlags {
+            endpoints: flags.endpoints.clone(),
+            map_port: flags.map_port,
+            remembered: Reach { endpoints: remembered.endpoints.clone(), map_port: remembered.map_port },
+        };
         Self {
             listen: flags.listen.or(file.listen).or(remembered.listen).unwrap_or(DEFAULT_PORT),
-            endpoints: endpoints.clone(),
+            reach: reach_flags.with(file),
+            reach_flags,
             proxies: proxies(flags.proxy.as_ref().or(file.proxy.as_ref()).or(remembered.proxy.as_ref())),
             relays: !flags.no_relay && file.relays,
             offloads: Switches {
@@ -93,13 +126,16 @@ impl Flags {
             let old = (!remembered.endpoints.is_empty()).then(|| remembered.endpoints != *file);
             (self.endpoints.as_ref().map(|given| given != file), old)
         });
+        let map_port =
+            file.map_port.map(|file| (self.map_port.map(|given| given != file), remembered.map_port.then_some(!file)));
+        let map_port = map_port.and_then(|(given, old)| of("map_port", "--map-port", given, old));
         let proxy = file.proxy.as_ref().map(|file| {
             (self.proxy.as_ref().map(|given| given != file), remembered.proxy.as_ref().map(|old| old != file))
         });
         let proxy = proxy.and_then(|(given, old)| of("proxy", "--proxy", given, old));
         let listen = listen.and_then(|(given, old)| of("listen", "--listen", given, old));
         let endpoints = endpoints.and_then(|(given, old)| of("endpoints", "--endpoint", given, old));
-        listen.into_iter().chain(endpoints).chain(proxy).collect()
+        listen.into_iter().chain(endpoints).chain(map_port).chain(proxy).collect()
     }
 }
 
@@ -135,17 +171,46 @@ mod tests {
 
     #[test]
     fn automatic_endpoints_win_as_named_ones_do() {
-        let (old, named) = (remembered(None, &["192.0.2.3:1"]), |text: &str| vec![text.parse::<SocketAddr>().unwrap()]);
-        let choose = |given: Option<Vec<SocketAddr>>, text| {
+        let (old, named) = (remembered(None, &["192.0.2.3:1"]), |text: &str| vec![text.parse::<Endpoint>().unwrap()]);
+        let choose = |given: Option<Vec<Endpoint>>, text| {
             let flags = Flags { endpoints: given, ..Flags::default() };
-            (Settings::choose(&flags, &file(text), &old).endpoints, flags.against(&file(text), &old).len())
+            (Settings::choose(&flags, &file(text), &old).reach.endpoints, flags.against(&file(text), &old).len())
         };
-        let two = "endpoints = [\"192.0.2.2:1\"]";
+        let two = "endpoints = [\"two:1\"]";
         assert_eq!(choose(None, ""), (named("192.0.2.3:1"), 0));
-        assert_eq!(choose(None, two), (named("192.0.2.2:1"), 1));
+        assert_eq!(choose(None, two), (named("two:1"), 1));
         assert_eq!(choose(None, "endpoints = []"), (vec![], 1));
         assert_eq!(choose(Some(vec![]), two), (vec![], 1));
-        assert_eq!(choose(Some(named("192.0.2.1:1")), ""), (named("192.0.2.1:1"), 0));
+        assert_eq!(choose(Some(named("auto:1")), ""), (named("auto:1"), 0));
+    }
+
+    #[test]
+    fn a_port_is_mapped_by_the_flag_the_configuration_or_an_earlier_flag() {
+        let choose = |given, text, old| {
+            let flags = Flags { map_port: given, ..Flags::default() };
+            let old = Identity { map_port: old, ..remembered(None, &[]) };
+            (Settings::choose(&flags, &file(text), &old).reach.map_port, flags.against(&file(text), &old).len())
+        };
+        assert_eq!(choose(None, "", false), (false, 0));
+        assert_eq!(choose(None, "", true), (true, 0));
+        assert_eq!(choose(None, "map_port = true", false), (true, 0));
+        assert_eq!(choose(None, "map_port = false", true), (false, 1));
+        assert_eq!(choose(Some(false), "", true), (false, 0));
+        assert_eq!(choose(Some(true), "map_port = false", true), (true, 1));
+    }
+
+    #[test]
+    fn a_changed_configuration_counts_while_no_flag_does() {
+        let reach = |given: Option<&str>, text| {
+            let endpoints = given.map(|text| vec![text.parse().unwrap()]);
+            let flags = Flags { endpoints, ..Flags::default() };
+            let old = remembered(None, &["old:1"]);
+            let settings = Settings::choose(&flags, &file("endpoints = [\"before:1\"]"), &old);
+            settings.reach_flags.with(&file(text)).endpoints[0].to_string()
+        };
+        assert_eq!(reach(None, "endpoints = [\"after:1\"]"), "after:1");
+        assert_eq!(reach(None, ""), "old:1");
+        assert_eq!(reach(Some("flag:1"), "endpoints = [\"after:1\"]"), "flag:1");
     }
 
     #[test]

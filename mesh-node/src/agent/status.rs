@@ -32,7 +32,8 @@ impl Agent {
                 hint: hint.flatten(),
             },
             port: self.dataplane.port(),
-            endpoints: self.endpoints.borrow().clone(),
+            endpoints: self.endpoints.addresses(),
+            port_mapping: self.endpoints.mapping(),
             peers: report.iter().flat_map(|report| peers(report, view.as_deref(), &self.relays)).collect(),
             relays: report.iter().flat_map(|report| self.relays.shown(&report.relays, &self.dialer)).collect(),
             instances,
@@ -40,7 +41,7 @@ impl Agent {
             drops: report.iter().flat_map(drops).collect(),
             traffic: report.iter().flat_map(traffic).collect(),
             offloads: offloads(self.operator, *self.control.switches().borrow(), report.as_ref()),
-            warnings: [self.state.warnings(), self.instances.hosts_warnings()].concat(),
+            warnings: [self.state.warnings(), self.endpoints.warnings(), self.instances.hosts_warnings()].concat(),
         }
     }
 

@@ -46,6 +46,6 @@ pub(super) enum Expected {
     Port,
     #[error("expected the number of a TCP port, from 1 to 65535, such as 5432")]
     TcpPort,
-    #[error("expected ADDR:PORT, such as 203.0.113.7:51820 or [2001:db8::7]:51820")]
-    Endpoint,
+    #[error("expected yes or no")]
+    YesOrNo,
 }

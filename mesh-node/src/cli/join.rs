@@ -6,7 +6,6 @@ mod proxy;
 use std::{
     fs,
     io::{self, Read as _},
-    net::SocketAddr,
     process::ExitCode,
 };
 
@@ -36,7 +35,7 @@ use super::{
 };
 use crate::{
     agent::{self, Application, Flags, Identity, Purpose, Settings},
-    config::{self, Config},
+    config::{self, Config, Endpoint},
     docker,
     state::StateDir,
 };
@@ -63,10 +62,14 @@ pub(super) struct Join {
     /// The UDP port, or 0 for any; the default is 51820. The agent remembers it
     #[arg(long, value_name = "PORT", value_parser = parse_port)]
     listen: Option<u16>,
-    /// An address at which other runners reach this one, instead of its interfaces' addresses; `auto` returns to those. The agent
-    /// remembers it
-    #[arg(long, value_name = "ADDR:PORT", value_parser = Endpoint::parse)]
-    endpoint: Vec<Endpoint>,
+    /// Where other runners reach this one, instead of at its interfaces' addresses: an address or a name, which the agent resolves
+    /// every minute; `auto:PORT` for a port that is forwarded from the address that relays see; `auto` returns to the interfaces. The
+    /// agent remembers it
+    #[arg(long, value_name = "HOST:PORT", value_parser = EndpointArgument::parse)]
+    endpoint: Vec<EndpointArgument>,
+    /// Have the router forward a port to this machine, by PCP or NAT-PMP; `--map-port=no` ends that. The agent remembers it
+    #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = parse_yes)]
+    map_port: Option<bool>,
     /// The HTTP proxy to the coordinator and to relays: http://HOST:PORT, @FILE with http://USER:PASSWORD@HOST:PORT in it, `none`, or
     /// `auto`, the default: $HTTPS_PROXY. The agent remembers it
     #[arg(long, value_name = "PROXY", value_parser = ProxyArgument::parse)]
@@ -109,25 +112,35 @@ impl Place {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Endpoint {
+#[derive(Debug, Clone)]
+enum EndpointArgument {
     Auto,
-    At(SocketAddr),
+    One(Endpoint),
 }
 
 fn parse_port(text: &str) -> Result<u16, Expected> {
     text.parse().map_err(|_| Expected::Port)
 }
 
-impl Endpoint {
+fn parse_yes(text: &str) -> Result<bool, Expected> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(Expected::YesOrNo),
+    }
+}
+
+impl EndpointArgument {
     /// What no peer could use is refused here, before a token is spent on it.
     fn parse(text: &str) -> Result<Self, EndpointArgumentError> {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        let address = text.parse().map_err(|_| Expected::Endpoint)?;
-        endpoint::check(address, None)?;
-        Ok(Self::At(address))
+        let endpoint: Endpoint = text.parse()?;
+        if let Endpoint::At(address) = endpoint {
+            endpoint::check(address, None)?;
+        }
+        Ok(Self::One(endpoint))
     }
 }
 
@@ -148,7 +161,6 @@ impl Join {
             None => Identity::new()?,
         };
         let settings = self.settings(state, &mut identity)?;
-        warn_of_unusable(&settings.endpoints);
         let runtime = runtime()?;
         let ended = runtime.block_on(async {
             // From here on neither SIGHUP nor a file size limit (setrlimit(2)) ends the agent.
@@ -169,7 +181,7 @@ impl Join {
                 };
                 // Find out what would stop the agent before the token is spent.
                 let ready = agent::prepare(&settings)?;
-                agent::enrol(state, &mut identity, &settings.endpoints, &wish).await?;
+                agent::enrol(state, &mut identity, &settings.reach.endpoints, &wish).await?;
                 drop(ready);
                 Purpose::First
             };
@@ -188,20 +200,24 @@ impl Join {
 
     /// The agent's settings. The flags that are remembered are stored in the identity.
     fn settings(&self, state: &StateDir, identity: &mut Identity) -> Result<Settings, JoinError> {
-        let at = |endpoint: &Endpoint| match endpoint {
-            Endpoint::At(address) => Some(*address),
-            Endpoint::Auto => None,
+        let named = |argument: &EndpointArgument| match argument {
+            EndpointArgument::One(endpoint) => Some(endpoint.clone()),
+            EndpointArgument::Auto => None,
         };
+        let endpoints: Vec<Endpoint> = self.endpoint.iter().filter_map(named).collect();
+        Endpoint::check(&endpoints)?;
         let proxy = self.proxy.as_ref().map(ProxyArgument::choice).transpose()?;
         let flags = Flags {
             no_relay: self.no_relay,
             listen: self.listen,
             proxy,
-            endpoints: (!self.endpoint.is_empty()).then(|| self.endpoint.iter().filter_map(at).collect()),
+            endpoints: (!self.endpoint.is_empty()).then_some(endpoints),
+            map_port: self.map_port,
             offloads: Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro },
         };
         identity.listen = flags.listen.or(identity.listen);
         identity.proxy = flags.proxy.clone().or(identity.proxy.take());
+        identity.map_port = flags.map_port.unwrap_or(identity.map_port);
         if let Some(endpoints) = &flags.endpoints {
             identity.endpoints.clone_from(endpoints);
         }
@@ -283,15 +299,6 @@ impl Join {
         };
         let proxies = settings.proxies.clone();
         Ok(Application { coordinators, token, name, provider, proxies, replace: self.replace })
-    }
-}
-
-/// Endpoints that an earlier version has remembered may be such as no peer uses.
-fn warn_of_unusable(endpoints: &[SocketAddr]) {
-    for endpoint in endpoints {
-        if let Err(why) = endpoint::check(*endpoint, None) {
-            tracing::warn!("the endpoint {endpoint} {why}: no peer uses it; name others, or `--endpoint auto`");
-        }
     }
 }
 

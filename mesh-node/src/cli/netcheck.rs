@@ -40,6 +40,9 @@ fn render(context: &Context, netcheck: &local::Netcheck) -> String {
     text += &format!("{} {}\n", output.ink(Ink::Bold, "mapping"), mapping(netcheck));
     text += &format!("{} {}\n", output.ink(Ink::Bold, "own addresses"), list(&netcheck.addresses));
     text += &format!("{} {}\n", output.ink(Ink::Bold, "seen from outside"), list(&netcheck.reflexive));
+    if let Some(mapping) = &netcheck.port_mapping {
+        text += &status::port_mapping(output, mapping);
+    }
     if !netcheck.relays.is_empty() {
         text.push('\n');
         text += &status::relays(output, &netcheck.relays);
@@ -73,6 +76,7 @@ mod tests {
         let seen = |reflexive: &[&str]| {
             let reflexive = reflexive.iter().map(|address| address.parse().unwrap()).collect();
             mapping(&local::Netcheck {
+                port_mapping: None,
                 version: local::VERSION,
                 udp: true,
                 mapping: Mapping::Unknown,

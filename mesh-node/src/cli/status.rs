@@ -46,6 +46,9 @@ fn render(context: &Context, status: &local::Status) -> String {
     };
     let endpoints: Vec<String> = status.endpoints.iter().map(ToString::to_string).collect();
     text += &format!("{} {} (UDP {})\n", output.ink(Ink::Bold, "endpoints"), endpoints.join(" "), status.port);
+    if let Some(mapping) = &status.port_mapping {
+        text += &port_mapping(output, mapping);
+    }
     let offloads = status.offloads.iter().map(|(name, offload)| {
         let state = if offload.on { output.ink(Ink::Good, "on") } else { output.ink(Ink::Bad, "off") };
         format!("{name} {state}")
@@ -108,6 +111,15 @@ fn render(context: &Context, status: &local::Status) -> String {
         text += &format!("\nno instances yet: {next}\n");
     }
     text
+}
+
+/// The line about a port of the router.
+pub(super) fn port_mapping(output: &Output, mapping: &local::PortMapping) -> String {
+    let words = match (mapping.outside, mapping.router, &mapping.protocol) {
+        (Some(outside), Some(router), Some(protocol)) => format!("{outside}, by the router {router} ({protocol})"),
+        _ => "none".to_owned(),
+    };
+    format!("{} {words}\n", output.ink(Ink::Bold, "mapped port"))
 }
 
 /// A table of relays.

@@ -1,12 +1,10 @@
 //! The agent's own settings.
 
-use std::net::SocketAddr;
-
 use mesh_link::ProxyChoice;
 use mesh_proto::message::Switches;
 use serde::Deserialize;
 
-use super::{Config, ConfigError, read};
+use super::{Config, ConfigError, Endpoint, endpoint, read};
 use crate::state::StateDir;
 
 /// What `mesh-node join` reads when it starts. The flags of the same names win.
@@ -15,8 +13,11 @@ use crate::state::StateDir;
 pub(crate) struct Agent {
     /// The UDP port, or 0 for any.
     pub(crate) listen: Option<u16>,
-    /// The addresses at which other runners reach this one; none: those of its interfaces.
-    pub(crate) endpoints: Option<Vec<SocketAddr>>,
+    /// The places at which other runners reach this one; none: the addresses of its interfaces.
+    #[serde(deserialize_with = "endpoint::deserialize")]
+    pub(crate) endpoints: Option<Vec<Endpoint>>,
+    /// Whether the router is asked to forward a port.
+    pub(crate) map_port: Option<bool>,
     /// The proxy to the coordinator and to relays.
     pub(crate) proxy: Option<ProxyChoice>,
     /// TCP super-packets on mesh0.
@@ -32,7 +33,7 @@ pub(crate) struct Agent {
 impl Default for Agent {
     fn default() -> Self {
         let Switches { tun_gso, udp_gso, udp_gro } = Switches::default();
-        Self { listen: None, endpoints: None, proxy: None, tun_gso, udp_gso, udp_gro, relays: true }
+        Self { listen: None, endpoints: None, map_port: None, proxy: None, tun_gso, udp_gso, udp_gro, relays: true }
     }
 }
 
@@ -75,7 +76,8 @@ mod tests {
         let scratch = Scratch::new("config-agent");
         let state = StateDir::locate(Some(scratch.0.clone())).unwrap();
         assert_eq!(Config::agent(&state).unwrap(), Agent::default(), "no file");
-        let some = "[agent]\nlisten = 0\nendpoints = [\"192.0.2.1:51820\"]\nudp_gro = false\n";
+        let some =
+            "[agent]\nlisten = 0\nendpoints = [\"192.0.2.1:51820\", \"runner:1\", \"auto:2\"]\nudp_gro = false\n";
         for (text, listen, gro) in [
             (some.to_owned(), Some(0), false),
             (format!("{some}[containers]\nfial = \"open\"\n"), Some(0), false),
@@ -91,6 +93,7 @@ mod tests {
             "[agent]\nlisten = 65536\n",
             "[agent]\nlistne = 1\n",
             "[agent]\nendpoints = [\"here\"]\n",
+            "[agent]\nendpoints = [\"auto:1\", \"auto:2\"]\n",
             "[agent]\nproxy = \"socks5://me:hunter2@p\"\n",
             "[agent\n",
         ] {

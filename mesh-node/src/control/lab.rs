@@ -41,6 +41,7 @@ impl Peer {
     pub(crate) async fn hear(&mut self) -> Option<Up> {
         match self.0.next().await?.ok()? {
             Message::Text(text) => Some(serde_json::from_str(&text).unwrap()),
+            Message::Close(_) => None,
             other => panic!("{other:?}"),
         }
     }

@@ -40,6 +40,9 @@ pub(super) async fn keep(state: SessionState, target: Target, mut local: LocalSt
                         backoff.reset();
                     }
                     reported &= !welcomed;
+                    if matches!(end, SessionEnd::Renewed) {
+                        continue;
+                    }
                     // The next attempt is made at once, and is told what this means.
                     if !matches!(&end, SessionEnd::ClosedBecause(why) if why == session::REMOVED) {
                         report(&state, Trouble::Ended { url, end }, &mut reported);

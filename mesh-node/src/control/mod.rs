@@ -56,10 +56,8 @@ pub(crate) struct Target {
 pub(crate) struct LocalState {
     /// The UDP port.
     pub(crate) port: u16,
-    /// Whether the operator has given the endpoints.
-    pub(crate) endpoints_only: bool,
-    /// The addresses at which other runners reach this one; every change is reported.
-    pub(crate) endpoints: watch::Receiver<Vec<SocketAddr>>,
+    /// Where other runners reach this one; every change is reported.
+    pub(crate) endpoints: watch::Receiver<Offered>,
     /// What relays see of it, and where they have it; every change is reported.
     pub(crate) outside: watch::Receiver<Outside>,
     /// Whether it uses relays.
@@ -68,6 +66,15 @@ pub(crate) struct LocalState {
     pub(crate) applied: watch::Receiver<Option<Have>>,
     /// Lists this runner's instances; called when a stream begins.
     pub(crate) held: Box<dyn Fn() -> BoxFuture<'static, Vec<Held>> + Send + Sync>,
+}
+
+/// The addresses at which other runners reach this one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Offered {
+    /// The addresses.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Whether the operator has named them, so that peers try no others.
+    pub(crate) only: bool,
 }
 
 /// A runner's way to the outside, as far as its relays show it.

@@ -25,7 +25,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Intent, LocalState, Outside, Pending, Provided, SessionState, process};
+use super::{Intent, LocalState, Offered, Outside, Pending, Provided, SessionState, process};
 
 /// How long the coordinator may be silent: three of its heartbeats.
 pub(super) const SILENCE: Duration = Duration::from_secs(6);
@@ -50,6 +50,9 @@ pub(super) struct Ended {
 pub(crate) enum SessionEnd {
     #[error("the agent ends")]
     AgentEnds,
+    /// Only the beginning of a stream tells that.
+    #[error("the operator has changed how other runners reach this one")]
+    Renewed,
     #[error("nothing was heard for {} s", SILENCE.as_secs())]
     Silent,
     #[error("the coordinator accepts no data")]
@@ -96,7 +99,8 @@ pub(super) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut session = Session { stream, runner, state, waiting: HashMap::new(), asked: 0, resyncing: false };
+    let mut session =
+        Session { stream, runner, state, waiting: HashMap::new(), asked: 0, resyncing: false, only: false };
     let why = match session.run(local).await {
         Ok(never) => match never {},
         Err(why) => why,
@@ -114,6 +118,8 @@ struct Session<'a, S> {
     asked: u64,
     /// A snapshot is on its way: deltas before it don't apply.
     resyncing: bool,
+    /// Whether the hello said that peers try no other endpoints.
+    only: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
@@ -126,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         let mut intent = self.state.queue.intent.subscribe();
         loop {
             tokio::select! {
-                () = is_over(&mut intent) => return Err(self.close().await),
+                () = is_over(&mut intent) => return Err(self.close(SessionEnd::AgentEnds).await),
                 message = timeout_at(deadline, self.stream.next()) => {
                     let message = message.map_err(|_| SessionEnd::Silent)?;
                     deadline = Instant::now() + SILENCE;
@@ -146,8 +152,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     }
 
     /// Closes WebSocket and TLS in order, so that the coordinator doesn't log a broken connection.
-    async fn close(&mut self) -> SessionEnd {
-        let frame = CloseFrame { code: CloseCode::Away, reason: "the agent ends".into() };
+    async fn close(&mut self, why: SessionEnd) -> SessionEnd {
+        let frame = CloseFrame { code: CloseCode::Away, reason: why.to_string().into() };
         let farewell = async {
             self.stream.close(Some(frame)).await?;
             // Later messages are dropped; only the answer to the close counts.
@@ -156,19 +162,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             Ok::<_, Error>(())
         };
         let _ = timeout(FAREWELL, farewell).await;
-        SessionEnd::AgentEnds
+        why
     }
 
-    async fn hello(&self, local: &mut LocalState) -> Up {
+    async fn hello(&mut self, local: &mut LocalState) -> Up {
         let instances = (local.held)().await;
+        let Offered { addresses: endpoints, only } = local.endpoints.borrow_and_update().clone();
+        self.only = only;
         let Outside { reflexive, relayed, nat } = local.outside.borrow_and_update().clone();
         Up::Hello {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             have: self.state.views.borrow().as_ref().map(|view| Have { epoch: view.epoch, revision: view.revision }),
-            endpoints: local.endpoints.borrow_and_update().clone(),
+            endpoints,
             port: local.port,
-            endpoints_only: local.endpoints_only,
+            endpoints_only: only,
             instances,
             process: Some(process()),
             refused: self.state.link.borrow().copy,
@@ -275,7 +283,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
 
     /// Reports where other runners reach this one.
     async fn report_places(&mut self, local: &mut LocalState) -> Result<(), SessionEnd> {
-        let endpoints = local.endpoints.borrow_and_update().clone();
+        let Offered { addresses: endpoints, only } = local.endpoints.borrow_and_update().clone();
+        if only != self.only {
+            return Err(self.close(SessionEnd::Renewed).await);
+        }
         let Outside { reflexive, relayed, nat } = local.outside.borrow_and_update().clone();
         self.send(&Up::Endpoints { endpoints, reflexive, relayed, nat }).await
     }

@@ -40,3 +40,11 @@ pub(crate) struct RelayNews {
     /// What there is to say of each relay.
     pub(crate) reports: Vec<RelayReport>,
 }
+
+impl RelayNews {
+    /// The addresses that are relays', and lead to no runner itself.
+    pub(crate) fn places(&self) -> impl Iterator<Item = SocketAddr> {
+        let relayed = self.relayed.iter().map(|relayed| relayed.address);
+        self.reports.iter().filter_map(|report| report.address).chain(relayed)
+    }
+}

@@ -23,7 +23,7 @@ use crate::{
         lab::{PATIENCE, ip},
     },
     control::{
-        Control, LocalState, Outside,
+        Control, LocalState, Offered, Outside,
         lab::{Peer, Streams},
     },
     dataplane::{DataEvent, Dataplane},
@@ -175,8 +175,7 @@ impl Agent {
         let held = instances.clone();
         let local = LocalState {
             port: 1,
-            endpoints_only: false,
-            endpoints: watch::channel(vec![]).1,
+            endpoints: watch::channel(Offered::default()).1,
             outside: watch::channel(Outside::default()).1,
             relays: false,
             applied: applied_receiver,

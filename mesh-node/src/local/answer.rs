@@ -8,7 +8,7 @@ use std::{
 use mesh_proto::{InstanceId, Label, Revision, RunnerId, ServicePath, message::Step};
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerId, Millis, Relay};
+use super::{ContainerId, Millis, PortMapping, Relay};
 
 /// The version of every shape in this module.
 pub(crate) const VERSION: u32 = 1;
@@ -169,6 +169,9 @@ pub(crate) struct Status {
     pub(crate) port: u16,
     /// The addresses at which this runner says it can be reached.
     pub(crate) endpoints: Vec<SocketAddr>,
+    /// The port of the router that leads here, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) port_mapping: Option<PortMapping>,
     /// The other known runners, by name.
     pub(crate) peers: Vec<Peer>,
     /// The relays that it may use.

@@ -16,7 +16,7 @@ pub(crate) use client::Client;
 pub(crate) use error::{ClientError, ListenError, RequestError, TargetError};
 pub(crate) use mesh_lifecycle::{ContainerId, NamespacePlace};
 pub(crate) use reach::{Netcheck, Ping};
-pub(crate) use relay::{Millis, Relay};
+pub(crate) use relay::{Millis, PortMapping, Relay};
 pub(crate) use request::Request;
 pub(crate) use server::{Call, serve};
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use mesh_proto::{Label, relay::Mapping};
 use serde::{Deserialize, Serialize};
 
-use super::{Millis, Path, Relay};
+use super::{Millis, Path, PortMapping, Relay};
 
 /// `netcheck`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub(crate) struct Netcheck {
     pub(crate) addresses: Vec<SocketAddr>,
     /// The addresses at which relays see it, where these are others.
     pub(crate) reflexive: Vec<SocketAddr>,
+    /// The port of the router that leads here, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) port_mapping: Option<PortMapping>,
     /// The relays.
     pub(crate) relays: Vec<Relay>,
     /// What stands in the way, in words.
@@ -81,12 +84,13 @@ mod tests {
 
     #[test]
     fn netcheck_is_frozen() {
-        let netcheck = Netcheck {
+        let mut netcheck = Netcheck {
             version: 1,
             udp: true,
             mapping: Mapping::Varies,
             addresses: vec!["192.168.1.5:51820".parse().unwrap()],
             reflexive: vec!["198.51.100.7:1024".parse().unwrap()],
+            port_mapping: None,
             relays: vec![],
             warnings: vec!["so".into()],
         };
@@ -94,6 +98,17 @@ mod tests {
             &netcheck,
             json!({"version": 1, "udp": true, "mapping": "varies", "addresses": ["192.168.1.5:51820"],
                 "reflexive": ["198.51.100.7:1024"], "relays": [], "warnings": ["so"]}),
+        );
+        netcheck.port_mapping = Some(PortMapping {
+            protocol: Some("pcp".into()),
+            router: Some([192, 168, 1, 1].into()),
+            outside: Some("198.51.100.7:51820".parse().unwrap()),
+            error: None,
+        });
+        let shape = serde_json::to_value(&netcheck).unwrap();
+        assert_eq!(
+            shape["port_mapping"],
+            json!({"protocol": "pcp", "router": "192.168.1.1", "outside": "198.51.100.7:51820", "error": null})
         );
     }
 }

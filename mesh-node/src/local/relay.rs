@@ -1,6 +1,10 @@
-//! Relays and round trips, in the agent's answers.
+//! Relays, mapped ports and round trips, in the agent's answers.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +56,19 @@ pub(crate) struct Relay {
     /// The round trip to it.
     pub(crate) rtt_ms: Option<Millis>,
     /// Why it can't be used, in words.
+    pub(crate) error: Option<String>,
+}
+
+/// A port of the router that leads to this runner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PortMapping {
+    /// What the router was asked by: `pcp` or `nat-pmp`; absent while it forwards nothing.
+    pub(crate) protocol: Option<String>,
+    /// The router's address on this side.
+    pub(crate) router: Option<Ipv4Addr>,
+    /// The address that leads to this runner.
+    pub(crate) outside: Option<SocketAddr>,
+    /// What is wrong, in words.
     pub(crate) error: Option<String>,
 }
 

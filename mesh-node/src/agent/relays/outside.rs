@@ -12,12 +12,12 @@ use mesh_proto::{
 };
 use mesh_relay_client::{Standing, Transport, mapping};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Instant, sleep_until},
 };
 
 use crate::{
-    control::Outside,
+    control::{Offered, Outside},
     dataplane::{Dataplane, RelayNews},
 };
 
@@ -27,8 +27,8 @@ const HOPE: Duration = Duration::from_secs(10);
 /// Tells the coordinator, by what is returned, and the engine what other runners may try, whenever it changes.
 pub(in crate::agent) fn tell(
     dataplane: Arc<Dataplane>,
-    mut news: mpsc::UnboundedReceiver<RelayNews>,
-    mut endpoints: watch::Receiver<Vec<SocketAddr>>,
+    mut news: watch::Receiver<RelayNews>,
+    mut endpoints: watch::Receiver<Offered>,
     views: watch::Receiver<Option<Arc<View>>>,
 ) -> watch::Receiver<Outside> {
     let (told, receiver) = watch::channel(Outside::default());
@@ -37,14 +37,14 @@ pub(in crate::agent) fn tell(
         endpoints.mark_changed();
         loop {
             tokio::select! {
-                next = news.recv() => match next {
-                    Some(next) => latest = next,
-                    None => return,
+                changed = news.changed() => match changed {
+                    Ok(()) => latest = news.borrow_and_update().clone(),
+                    Err(_) => return,
                 },
                 Ok(()) = endpoints.changed() => {}
                 () = until(late) => {}
             }
-            let own = endpoints.borrow_and_update().clone();
+            let own = endpoints.borrow_and_update().addresses.clone();
             let range = views.borrow().as_ref().map(|view| view.network.range);
             let mut now = outside(&latest, &own, dataplane.port(), range);
             // A peer is named the first of them.
@@ -82,8 +82,7 @@ fn outside(news: &RelayNews, endpoints: &[SocketAddr], port: u16, range: Option<
     let seen: Vec<SocketAddr> = news.reports.iter().filter_map(|report| report.reflexive).collect();
     let mut reflexive: Vec<SocketAddr> = vec![];
     for address in &seen {
-        let is_relays = news.reports.iter().any(|report| report.address == Some(*address))
-            || news.relayed.iter().any(|relayed| relayed.address == *address);
+        let is_relays = news.places().any(|place| place == *address);
         let is_told = endpoints.contains(address) || reflexive.contains(address);
         if !is_told && !is_relays && endpoint::check(*address, range).is_ok() && reflexive.len() < MAX_REFLEXIVE {
             reflexive.push(*address);

@@ -10,7 +10,10 @@ use mesh_proto::{
     token::{MAX_URLS, ParseTokenError},
 };
 
-use crate::{cli::error::Expected, hint::Hint};
+use crate::{
+    config::{EXPECTED_ENDPOINT, ParseEndpointError, SeveralSeen},
+    hint::Hint,
+};
 
 /// Where tokens come from.
 const TOKENS: &str =
@@ -43,6 +46,8 @@ pub(super) enum JoinError {
     /// A name is no label.
     #[error(transparent)]
     Name(#[from] NameError),
+    #[error("--endpoint: {0}")]
+    Endpoints(#[from] SeveralSeen),
     #[error("--proxy: {0}")]
     Proxy(#[from] ProxyArgumentError),
     #[error("the host's name, {}, is unusable as a runner's name", .0.display())]
@@ -69,6 +74,7 @@ impl Hint for JoinError {
             Self::UrlInToken(_) => "give the URL before the token",
             Self::UnreadableToken { .. } => "give it as `-` (standard input), as @FILE, or in $MESH_TOKEN",
             Self::InvalidToken(_) => "`mesh-coord token create` makes a join token; copy it whole",
+            Self::Endpoints(_) => "leave one of them out; for other addresses give them as HOST:PORT",
             Self::Proxy(ProxyArgumentError::Credentials) => {
                 "write it to a file of mode 600 and give --proxy @FILE, or put it into agent.proxy of the configuration"
             }
@@ -92,9 +98,8 @@ pub(super) enum PlaceError {
 /// Why an argument is no endpoint.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EndpointArgumentError {
-    /// It is no address with a port.
-    #[error(transparent)]
-    Form(#[from] Expected),
+    #[error("{0}: {EXPECTED_ENDPOINT}")]
+    Form(#[from] ParseEndpointError),
     /// No peer could use it.
     #[error("it {0}: name an address of this machine that other runners reach")]
     Unusable(#[from] EndpointError),

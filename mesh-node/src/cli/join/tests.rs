@@ -40,6 +40,7 @@ fn a_runner_keeps_its_provider_and_another_one_is_refused() {
             provider: given.map(label),
             listen: None,
             endpoint: vec![],
+            map_port: None,
             proxy: None,
             replace: false,
             enrol_only: false,
@@ -75,4 +76,21 @@ fn an_error_about_a_token_does_not_quote_it() {
     assert!(error.to_string().contains("mesh1.") && !error.to_string().contains("hunter2"), "{error}");
     let error = read_token(&TokenArgument::of("@/nonexistent/token")).unwrap_err();
     assert!(matches!(error, JoinError::UnreadableToken { .. }), "{error}");
+}
+
+#[test]
+fn an_endpoint_that_is_none_is_explained_with_examples() {
+    for (text, words) in [
+        ("runner.example.net", "the port is missing"),
+        ("2001:db8::7:51820", "brackets"),
+        ("a b:51820", "neither an address nor a name"),
+        ("auto:0", "1 to 65535"),
+        ("127.0.0.1:51820", "loopback"),
+    ] {
+        let error = EndpointArgument::parse(text).unwrap_err().to_string();
+        assert!(error.contains(words), "{text}: {error}");
+        assert!(text.starts_with("127.") || error.contains("auto:51820"), "{text}: {error}");
+    }
+    assert!(matches!(EndpointArgument::parse("auto"), Ok(EndpointArgument::Auto)));
+    assert!(matches!(EndpointArgument::parse("auto:1"), Ok(EndpointArgument::One(Endpoint::Seen(_)))));
 }

@@ -22,7 +22,7 @@ struct Coordinator {
     peer: Peer,
     control: Control,
     applied: watch::Sender<Option<Have>>,
-    endpoints: watch::Sender<Vec<SocketAddr>>,
+    endpoints: watch::Sender<Offered>,
     outside: watch::Sender<Outside>,
     ended: JoinHandle<Ended>,
 }
@@ -32,12 +32,11 @@ impl Coordinator {
         let (stream, peer) = pair().await;
         let (control, state) = Control::new(view.map(Arc::new), None);
         let (applied, applied_receiver) = watch::channel(None);
-        let (endpoints, endpoints_receiver) = watch::channel(vec![]);
+        let (endpoints, endpoints_receiver) = watch::channel(Offered::default());
         let (outside, outside_receiver) = watch::channel(Outside::default());
         let ended = tokio::spawn(async move {
             let mut local = LocalState {
                 port: 51820,
-                endpoints_only: false,
                 endpoints: endpoints_receiver,
                 outside: outside_receiver,
                 relays: true,
@@ -241,7 +240,7 @@ async fn changed_addresses_are_reported() {
     let mut coordinator = Coordinator::meet(None).await;
     coordinator.welcome().await;
     let address: SocketAddr = "192.0.2.1:51820".parse().unwrap();
-    coordinator.endpoints.send_replace(vec![address]);
+    coordinator.endpoints.send_replace(Offered { addresses: vec![address], only: false });
     let Up::Endpoints { endpoints, .. } = coordinator.hear().await else { panic!() };
     assert_eq!(endpoints, [address]);
     let relayed = Relayed { relay: RelayId(1), address };
@@ -249,6 +248,16 @@ async fn changed_addresses_are_reported() {
     coordinator.outside.send_replace(Outside { reflexive: vec![address], relayed: vec![relayed], nat });
     let Up::Endpoints { endpoints, reflexive, relayed: at, nat: kind } = coordinator.hear().await else { panic!() };
     assert_eq!((endpoints, reflexive, at, kind), (vec![address], vec![address], vec![relayed], nat));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_stream_begins_where_peers_are_to_try_nothing_else() {
+    let mut coordinator = Coordinator::meet(None).await;
+    coordinator.welcome().await;
+    coordinator.endpoints.send_replace(Offered { addresses: vec![], only: true });
+    assert!(coordinator.peer.hear().await.is_none(), "only the beginning of a stream says it");
+    let ended = coordinator.ended.await.unwrap();
+    assert!(matches!(ended.why, SessionEnd::Renewed), "{:?}", ended.why);
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,6 +55,7 @@ fn status_is_frozen() {
         coordinator: Coordinator { url: "https://c:7443".into(), error: None, hint: None },
         port: 51820,
         endpoints: vec!["192.0.2.1:51820".parse().unwrap()],
+        port_mapping: None,
         peers: vec![Peer {
             name: "b".parse().unwrap(),
             provider: "ovh".parse().unwrap(),
