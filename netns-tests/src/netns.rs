@@ -121,6 +121,14 @@ impl Namespace {
         feed(self.command("nft").args(["-f", "-"]), "nft: install nftables", rules);
     }
 
+    /// What `nft ARGS` prints in this namespace.
+    #[must_use]
+    pub fn nft_output(&self, arguments: &str) -> String {
+        let output =
+            self.command("nft").args(arguments.split(' ')).output().expect("cannot start nft: install nftables");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// What `ip ARGS` prints in this namespace.
     #[must_use]
     pub fn ip_output(&self, arguments: &str) -> String {

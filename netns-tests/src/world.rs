@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Coordinator, Namespace, Nat, Relay, Router, Runner, SharedPort, Squid, Storm, Switch, Turn, Weather,
+    Coordinator, Mapper, Namespace, Nat, Relay, Router, Runner, SharedPort, Squid, Storm, Switch, Turn, Weather,
     netns::{Addresses, Network, ip_batch, ip_batch_of, quick_ipv6},
 };
 
@@ -271,6 +271,21 @@ impl World {
         let relay = self.relay(name, turn);
         relay.register(coordinator);
         relay
+    }
+
+    /// A daemon on a router that forwards ports on request, which isn't started yet. The router has a network already.
+    #[must_use]
+    pub fn mapper<'a>(&self, router: &'a Router) -> Mapper<'a> {
+        Mapper::new(router)
+    }
+
+    /// An address that isn't private and leads to a router, besides its own.
+    #[must_use]
+    pub fn public_address(&self, router: &Router, host: u8) -> Ipv4Addr {
+        let address = Ipv4Addr::new(30, 0, self.network_of(router.namespace()).0, host);
+        router.namespace().ip(&[&format!("addr add {address}/32 dev eth0")]);
+        self.route(&format!("{address}/32"), router.namespace());
+        address
     }
 
     /// A machine for an HTTP proxy, which isn't started yet.

@@ -23,6 +23,7 @@ package_of() {
     nft) echo nftables ;;
     turnserver) echo coturn ;;
     nginx-stream) echo nginx libnginx-mod-stream ;;
+    miniupnpd) echo miniupnpd-nftables ;;
     unshare | nsenter | setpriv) echo util-linux ;;
     *) echo "$1" ;;
     esac
