@@ -12,7 +12,6 @@ use mesh_proto::{DeploymentId, InstanceId, RelayId, RunnerId, ServiceId, TokenId
 use crate::{
     Change, Decision, Key, Now, Outcome, Record, State, UnixSeconds, limits,
     record::{Deployment, Freed, Holder, Instance, Meta, Next, Runner},
-    relay::is_revoked,
     state::{Ring, Whose},
 };
 
@@ -102,7 +101,11 @@ impl<'a> Draft<'a> {
         let from = self.forgotten.last().map_or(Bound::Unbounded, |last| Bound::Excluded(*last));
         let earlier = self.state.index.removed.range((from, Bound::Unbounded)).copied().enumerate();
         let is_surplus = |(deleted, (at, _)): &(usize, (UnixSeconds, RunnerId))| {
-            let most = if is_revoked(*at, self.now.day) { limits::REVOKED_RUNNERS } else { limits::REMOVED_RUNNERS };
+            let most = if limits::may_hold_credentials(*at, self.now.day) {
+                limits::REVOKED_RUNNERS
+            } else {
+                limits::REMOVED_RUNNERS
+            };
             standing - deleted > most
         };
         let forget: Vec<_> = earlier.take_while(is_surplus).take(limits::FORGOTTEN_AT_ONCE).collect();

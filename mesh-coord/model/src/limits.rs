@@ -3,6 +3,8 @@
 
 use std::ops::RangeInclusive;
 
+use crate::UnixSeconds;
+
 /// The quarantine of freed addresses, in seconds, unless [`crate::record::Meta`] has another.
 pub const QUARANTINE: u64 = 600;
 /// The MTU of `mesh0`, in bytes: from IPv4's minimum to what fits a jumbo frame.
@@ -92,6 +94,10 @@ pub const RELAYS: usize = mesh_proto::relay::MAX_RELAYS;
 pub const PLACES: usize = mesh_proto::relay::MAX_PLACES;
 /// How long a credential for a relay can be good, in seconds. It is renewed at half.
 pub const RELAY_CREDENTIAL: u64 = 7 * 86_400;
+/// Whether a runner that was removed then may still hold such a credential.
+pub(crate) fn may_hold_credentials(removed: UnixSeconds, now: UnixSeconds) -> bool {
+    removed.plus(RELAY_CREDENTIAL) > now
+}
 /// How long an ephemeral runner is silent before it is removed, in seconds: longer than a machine takes to boot.
 pub const EPHEMERAL: u64 = 600;
 /// Bytes of an agent's version.

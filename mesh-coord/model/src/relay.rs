@@ -173,11 +173,6 @@ pub const fn credential_until(runner: RunnerId, now: UnixSeconds) -> UnixSeconds
     UnixSeconds(begun.saturating_add(2).saturating_mul(HALF).saturating_sub(offset))
 }
 
-/// Whether credentials of a runner that was removed then may still be good.
-pub(crate) fn is_revoked(removed: UnixSeconds, now: UnixSeconds) -> bool {
-    removed.plus(limits::RELAY_CREDENTIAL) > now
-}
-
 impl State {
     /// The relays, by identifier.
     pub fn relays(&self) -> impl Iterator<Item = &Arc<Relay>> {
@@ -228,7 +223,7 @@ impl State {
     /// more.
     #[must_use]
     pub fn revoked(&self, now: UnixSeconds) -> BTreeSet<(RunnerId, UnixSeconds)> {
-        let revoked = self.index.removed.iter().filter(|(at, _)| is_revoked(*at, now));
+        let revoked = self.index.removed.iter().filter(|(at, _)| limits::may_hold_credentials(*at, now));
         revoked.map(|(at, id)| (*id, at.plus(limits::RELAY_CREDENTIAL))).collect()
     }
 }

@@ -1,10 +1,11 @@
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use mesh_proto::{Epoch, PublicKey, RunnerId, Secret, TokenId, token::Credential};
 
 use crate::{
-    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Outcome, Refusal, RunnerCommand, limits,
-    record::By,
+    Admin, AdminCommand, Change, Command, Enrolment, NewPurpose, NewToken, Outcome, Record, Refusal, RunnerCommand,
+    limits,
+    record::{By, Runner},
     testing::{SECRET, World, declared, enrolment, file, label, path, refused, whole},
 };
 
@@ -251,7 +252,19 @@ fn removals_are_remembered_as_long_as_credentials_for_relays_live() {
 #[test]
 fn removals_without_end_are_not_all_remembered() {
     let mut world = World::new();
-    removals(&mut world, 0..limits::REVOKED_RUNNERS + 3, 1);
+    let last = world.join("last");
+    let runner = world.state.runner(last).unwrap().clone();
+    let removed = |n: usize| {
+        let mut key = [1; 32];
+        key[..8].copy_from_slice(&n.to_be_bytes());
+        let (id, name) = (RunnerId(1000 + n as u64), label(&format!("r{n}")));
+        Runner { id, name, public_key: PublicKey(key), removed: Some(world.now.plus(n as u64)), ..(*runner).clone() }
+    };
+    let removed = (0..limits::REVOKED_RUNNERS).map(|n| Change::Put(Record::Runner(Arc::new(removed(n)))));
+    world.commit(&removed.collect::<Vec<_>>());
+    world.now = world.now.plus(limits::REVOKED_RUNNERS as u64);
+    world.order(AdminCommand::RemoveNode { name: label("last"), force: true }).unwrap();
+    assert!(world.state.revoked(world.now).iter().any(|(id, _)| *id == last));
     assert_eq!(world.state.revoked(world.now).len(), limits::REVOKED_RUNNERS);
 }
 
@@ -332,13 +345,13 @@ fn the_runners_of_one_team_leave_places_for_others() {
     let token = world.token(NewPurpose::JoinTeams { teams: [label("mallory")].into(), uses: 100_000 });
     let first = world.join_with(token, "m0");
     let like = world.state.runner(first).unwrap().clone();
-    let more = (1..4680).map(|n: u16| crate::record::Runner {
+    let more = (1..4680).map(|n: u16| Runner {
         id: RunnerId(100_000 + u64::from(n)),
         name: label(&format!("more{n}")),
         public_key: PublicKey(std::array::from_fn(|i| n.to_be_bytes()[i % 2])),
         ..(*like).clone()
     });
-    let changes: Vec<_> = more.map(|runner| crate::Change::Put(crate::Record::Runner(runner.into()))).collect();
+    let changes: Vec<_> = more.map(|runner| Change::Put(Record::Runner(runner.into()))).collect();
     world.commit(&changes);
     let mut n = 0;
     let refusal = loop {

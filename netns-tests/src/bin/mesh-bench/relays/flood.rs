@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_micros(442);
 /// Who floods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flood {
-    Nobody,
+    Without,
     Client,
     Strangers,
 }
@@ -42,9 +42,9 @@ impl Floods {
         segment(&stranger);
         let mut measured = Vec::new();
         for _ in 0..rounds {
-            for flood in [Flood::Nobody, Flood::Client, Flood::Strangers] {
+            for flood in [Flood::Without, Flood::Client, Flood::Strangers] {
                 let from = match flood {
-                    Flood::Nobody => None,
+                    Flood::Without => None,
                     Flood::Client => Some(flooder.0.socket()),
                     Flood::Strangers => Some(&stranger),
                 };
@@ -58,7 +58,7 @@ impl Floods {
 
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
-        for flood in [Flood::Nobody, Flood::Client, Flood::Strangers] {
+        for flood in [Flood::Without, Flood::Client, Flood::Strangers] {
             let of = self.0.iter().filter(|(which, ..)| *which == flood);
             let least = of.clone().map(|(_, kept, _)| *kept).fold(f64::INFINITY, f64::min);
             let most = of.map(|(.., gigabits)| *gigabits).fold(0.0, f64::max);
