@@ -43,7 +43,7 @@ fn links_shrink_and_widen(turn: Turn) {
         }
         assert!(stalls.iter().all(|stall| *stall < STALL), "MTU {mtu}: {stalls:?}");
     }
-    wait::true_within(Duration::from_secs(120), "the whole length to be used again", || {
+    wait::true_within(Duration::from_secs(300), "the whole length to be used again", || {
         let capture = Capture::interface(pair.sites[0].runner.namespace(), "eth0");
         Steady::wait_more(&transfers, 300_000);
         // The longest inner packet, WireGuard's and UDP's headers, and that of ChannelData.

@@ -102,7 +102,12 @@ pub async fn connect_any(
 fn error(urls: &[Url], first: &Url, mut failures: Failures, proxies: &Proxies) -> LinkError {
     let at = |failed: &Failed<AttemptError>| urls.get(failed.place).unwrap_or(first).clone();
     let url = urls.iter().map(Url::to_string).collect::<Vec<_>>().join(", ");
-    let all = io::Error::other(words(&failures));
+    // What ended a handshake tells an answer that is lost from a server that is none of ours.
+    let kind = failures.iter().find_map(|failed| match &failed.why {
+        Why::Attempt(AttemptError::Tls { error, .. }) => Some(error.kind()),
+        _ => None,
+    });
+    let all = io::Error::new(kind.unwrap_or(io::ErrorKind::Other), words(&failures));
     let other = failures.iter().find_map(|failed| match &failed.why {
         Why::Attempt(AttemptError::Other { proxy }) => Some((at(failed), proxy.clone())),
         _ => None,

@@ -44,6 +44,25 @@ async fn another_key_is_another_coordinator() {
     assert!(matches!(error, LinkError::OtherCoordinator { .. }), "{error}");
 }
 
+/// A coordinator with too much to do ends connections. That is worth another try, so it must show.
+#[tokio::test]
+async fn a_connection_that_the_server_resets_shows_as_such() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let busy = url(&listener.local_addr().unwrap().to_string());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // What was sent and is not read has the kernel answer the end of the socket by a reset.
+            stream.peek(&mut [0]).await.unwrap();
+        }
+    });
+    let error = connect(&busy, NONE, &Proxies::none()).await.unwrap_err();
+    let kind = |error: &LinkError| match error {
+        LinkError::Tls { error, .. } => Some(error.kind()),
+        _ => None,
+    };
+    assert_eq!(kind(&error), Some(io::ErrorKind::ConnectionReset), "{error}");
+}
+
 #[tokio::test]
 async fn of_several_addresses_the_coordinators_own_is_found() {
     let key = key();
