@@ -63,7 +63,13 @@ fn networks_of_one_router(hairpin: bool, path: &str) {
     if hairpin {
         router.hairpin();
     }
-    let runners = ["alder", "birch"].map(|name| lab.runner_behind(&router, name));
+    // A hairpin leads back by ports that stay as they are: each runner has its own.
+    let runners = [("alder", "51820"), ("birch", "51821")].map(|(name, port)| {
+        let (mut runner, url) = (lab.world.machine_behind(&router, name), lab.coordinator.url(false));
+        runner.start(&[&url, &lab.coordinator.token(&["--any"]), "--name", name, "--provider", name, "--listen", port]);
+        wait_relayed(&runner);
+        runner
+    });
     drop(reach_by(runners.each_ref(), path));
 }
 
