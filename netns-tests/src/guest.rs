@@ -13,7 +13,7 @@ use rustls::{ClientConnection, StreamOwned, server::ParsedCertificate};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-use crate::{Namespace, outlaw::tls};
+use crate::{Namespace, tls::tls};
 
 /// What opens a relay, until a time of the Unix epoch (draft-uberti-behave-turn-rest).
 #[derive(Debug, Clone)]

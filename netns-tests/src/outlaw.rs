@@ -20,7 +20,6 @@ mod control;
 mod flood;
 
 pub use control::Control;
-pub(crate) use control::tls;
 pub use flood::{Flood, Kind};
 
 /// The default port of a runner.

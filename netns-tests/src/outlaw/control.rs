@@ -1,22 +1,16 @@
 //! The stream to the coordinator, spoken without the agent's manners.
 
 use std::{
-    net::{IpAddr, SocketAddr, TcpStream},
-    sync::Arc,
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, ring::default_provider},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use rustls::{ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket, client::IntoClientRequest as _};
 
 use super::Identity;
-use crate::Namespace;
+use crate::{Namespace, tls::tls};
 
 /// A stream to the coordinator.
 pub struct Control {
@@ -108,63 +102,5 @@ impl Control {
                 return message["result"].clone();
             }
         }
-    }
-}
-
-/// TLS towards whomever: it is the outlaw that isn't to be trusted here.
-fn trusting() -> ClientConfig {
-    let provider = Arc::new(default_provider());
-    let verifier = Arc::new(AnyServer(Arc::clone(&provider)));
-    ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has them")
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth()
-}
-
-/// TLS with any server.
-pub(crate) fn tls(tcp: TcpStream, to: IpAddr, alpn: Option<&[u8]>) -> StreamOwned<ClientConnection, TcpStream> {
-    let mut config = trusting();
-    config.alpn_protocols.extend(alpn.map(<[u8]>::to_vec));
-    let tls = ClientConnection::new(Arc::new(config), ServerName::from(to)).expect("TLS");
-    StreamOwned::new(tls, tcp)
-}
-
-#[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
