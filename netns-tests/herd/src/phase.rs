@@ -7,7 +7,12 @@ use std::{
 
 use tokio::time::sleep;
 
-use crate::{agent::Herd, changes::Changes, coordinator::Coordinator, mesh::Mesh};
+use crate::{
+    agent::Herd,
+    changes::Changes,
+    coordinator::{Coordinator, Usage},
+    mesh::Mesh,
+};
 
 /// How long agents may take to connect.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -69,20 +74,15 @@ impl Phase {
 
     pub(crate) fn start(coordinator: &Coordinator) -> Self {
         let usage = coordinator.usage();
-        Self {
-            name: "start",
-            took: coordinator.started_in,
-            cpu: usage.cpu,
-            memory: usage.memory,
-            peak: usage.peak,
-            notes: String::new(),
-        }
+        Self::with("start", coordinator.started_in, usage.cpu, &usage)
     }
 
     pub(crate) fn memory(name: &'static str, coordinator: &Coordinator) -> Self {
-        let usage = coordinator.usage();
-        let none = Duration::ZERO;
-        Self { name, took: none, cpu: none, memory: usage.memory, peak: usage.peak, notes: String::new() }
+        Self::with(name, Duration::ZERO, Duration::ZERO, &coordinator.usage())
+    }
+
+    fn with(name: &'static str, took: Duration, cpu: Duration, usage: &Usage) -> Self {
+        Self { name, took, cpu, memory: usage.memory, peak: usage.peak, notes: String::new() }
     }
 
     /// From the coordinator's readiness, or this call, until every agent has its view.
@@ -100,7 +100,7 @@ impl Phase {
         let (snapshots, bytes) = (counts.snapshots.get(), counts.bytes.get());
         begin();
         herd.coordinator_at(Some(coordinator.address));
-        let done = || (counts.synced.get() >= herd.expected()).then_some(());
+        let done = || counts.synced.get() >= herd.expected();
         let phase = Self::until(name, coordinator, coordinator.ready, PATIENCE, done).await;
         let seen = format!(
             "{} of {} synced, {} refused, {} broken, {} snapshots, {:.1} MiB sent",
@@ -120,7 +120,7 @@ impl Phase {
     /// Nothing happens.
     pub(crate) async fn idle(coordinator: &Coordinator, herd: &Herd, idle: Duration) -> Result<Self, String> {
         let (begun, broken) = (Instant::now(), herd.counts.broken.get());
-        let over = || (begun.elapsed() >= idle).then_some(());
+        let over = || begun.elapsed() >= idle;
         let phase = Self::until("idle", coordinator, begun, idle * 2, over).await.ok_or("the machine stands still")?;
         if herd.counts.broken.get() > broken {
             return Err("streams broke while nothing happened".to_owned());
@@ -136,7 +136,7 @@ impl Phase {
         }
         let (counts, begun) = (&herd.counts, Instant::now());
         let (deltas, broken) = (counts.deltas.get(), counts.broken.get());
-        let quiet = || counts.last_news.get().filter(|last| *last > begun && last.elapsed() > QUIET).map(drop);
+        let quiet = || counts.last_news.get().is_some_and(|last| last > begun && last.elapsed() > QUIET);
         let phase = Self::until("a fifth is absent", coordinator, begun, PATIENCE, quiet).await;
         let told = counts.deltas.get() - deltas;
         let notes = format!("{told} deltas, {} streams broke", counts.broken.get() - broken);
@@ -148,22 +148,21 @@ impl Phase {
             None => {
                 let usage = coordinator.usage();
                 let notes = format!("no end within {} s: {notes}", PATIENCE.as_secs());
-                let (name, took) = ("a fifth is absent", PATIENCE);
-                Ok(Self { name, took, cpu: usage.cpu, memory: usage.memory, peak: usage.peak, notes })
+                Ok(Self { notes, ..Self::with("a fifth is absent", PATIENCE, usage.cpu, &usage) })
             }
         }
     }
 
-    /// What the coordinator uses until `done` returns something, and how long that takes from `begun` on.
+    /// What the coordinator uses until `done`, and how long that takes from `begun` on.
     async fn until(
         name: &'static str,
         coordinator: &Coordinator,
         begun: Instant,
         patience: Duration,
-        done: impl Fn() -> Option<()>,
+        done: impl Fn() -> bool,
     ) -> Option<Self> {
         let before = coordinator.usage();
-        while done().is_none() {
+        while !done() {
             if begun.elapsed() > patience {
                 return None;
             }
@@ -171,6 +170,6 @@ impl Phase {
         }
         let (took, after) = (begun.elapsed(), coordinator.usage());
         let cpu = after.cpu.saturating_sub(before.cpu);
-        Some(Self { name, took, cpu, memory: after.memory, peak: after.peak, notes: String::new() })
+        Some(Self::with(name, took, cpu, &after))
     }
 }
