@@ -37,8 +37,7 @@ impl Slice {
 
     /// Whether both hold the same.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        let same = |a: &[Record], b: &[Record]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_same(b));
-        same(&self.records, &other.records) && same_runners(&self.runners, &other.runners)
+        all_alike(&self.records, &other.records, Record::is_same) && all_alike(&self.runners, &other.runners, is_same)
     }
 }
 
@@ -76,11 +75,8 @@ impl Sliced {
     /// All runners in the view, each once.
     #[must_use]
     pub fn runners(&self) -> Vec<&Arc<Runner>> {
-        let mut all: Vec<&Arc<Runner>> = self.slices.iter().flat_map(|slice| &slice.runners).collect();
-        all.push(&self.own);
-        all.sort_unstable_by_key(|runner| runner.id);
-        all.dedup_by_key(|runner| runner.id);
-        all
+        let others = self.slices.iter().flat_map(|slice| &slice.runners);
+        distinct(others.chain([&self.own]).collect())
     }
 
     /// Whether the view holds the deployment.
@@ -119,7 +115,7 @@ impl Sliced {
             let (before, after) = (old.map_or(&[][..], |old| &old.records), new.map_or(&[][..], |new| &new.records));
             changes.compare(before, after, Record::key, Record::is_same, Clone::clone);
             let (before, after) = (old.map_or(&[][..], |old| &old.runners), new.map_or(&[][..], |new| &new.runners));
-            runners_change |= !same_runners(before, after);
+            runners_change |= !all_alike(before, after, is_same);
         }
         let grant = |grant: &Arc<Grant>| Record::Grant(Arc::clone(grant));
         let grant_key = |grant: &Arc<Grant>| Key::Grant { caller: grant.caller, callee: grant.callee };
@@ -139,18 +135,15 @@ impl Sliced {
     #[must_use]
     pub fn is_like(&self, next: &Self) -> bool {
         // Nothing is built for what has not changed.
-        let slices = self.slices.len() == next.slices.len()
-            && self.slices.iter().zip(&next.slices).all(|(a, b)| Arc::ptr_eq(a, b) || a.is_like(b));
-        let grants =
-            self.grants.len() == next.grants.len() && self.grants.iter().zip(&next.grants).all(|(a, b)| is_same(a, b));
-        slices && grants && is_same(&self.own, &next.own)
+        let slices = all_alike(&self.slices, &next.slices, |a, b| Arc::ptr_eq(a, b) || a.is_like(b));
+        slices && all_alike(&self.grants, &next.grants, is_same) && is_same(&self.own, &next.own)
     }
 }
 
 /// The runners that see each other in a view: see [`Sliced::runners`].
-pub(super) fn distinct(mut runners: Vec<Arc<Runner>>) -> Vec<Arc<Runner>> {
-    runners.sort_unstable_by_key(|runner| runner.id);
-    runners.dedup_by_key(|runner| runner.id);
+pub(super) fn distinct<R: AsRef<Runner>>(mut runners: Vec<R>) -> Vec<R> {
+    runners.sort_unstable_by_key(|runner| runner.as_ref().id);
+    runners.dedup_by_key(|runner| runner.as_ref().id);
     runners
 }
 
@@ -211,6 +204,6 @@ fn is_same<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {
     Arc::ptr_eq(a, b) || a == b
 }
 
-fn same_runners(a: &[Arc<Runner>], b: &[Arc<Runner>]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b))
+fn all_alike<T>(a: &[T], b: &[T], alike: impl Fn(&T, &T) -> bool) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b))
 }
