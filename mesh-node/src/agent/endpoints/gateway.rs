@@ -26,17 +26,34 @@ pub(super) fn way() -> Option<Way> {
     }
 }
 
-/// The router of the default route that counts, by proc_net(5): numbers in hexadecimal, addresses in the machine's byte order.
+/// The router of the default route that counts.
 fn router(routes: &str) -> Option<Ipv4Addr> {
+    let least = defaults(routes).filter(|route| route.router.is_some()).min_by_key(|route| route.metric);
+    least.and_then(|route| route.router)
+}
+
+/// A default route of IPv4.
+pub(super) struct DefaultRoute<'a> {
+    pub(super) interface: &'a str,
+    /// There is none where the interface leads to one other machine.
+    router: Option<Ipv4Addr>,
+    metric: u32,
+}
+
+/// The default routes, by proc_net(5): numbers in hexadecimal, addresses in the machine's byte order.
+pub(super) fn defaults(routes: &str) -> impl Iterator<Item = DefaultRoute<'_>> {
     const GATEWAY: u32 = 2;
-    let defaults = routes.lines().skip(1).filter_map(|line| {
+    routes.lines().skip(1).filter_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
-        let [_, destination, gateway, flags, _, _, metric, mask, ..] = fields[..] else { return None };
+        let [interface, destination, gateway, flags, _, _, metric, mask, ..] = fields[..] else { return None };
         let number = |text: &str| u32::from_str_radix(text, 16).ok();
-        let is_default = number(destination)? == 0 && number(mask)? == 0 && number(flags)? & GATEWAY != 0;
-        is_default.then_some((metric.parse::<u32>().ok()?, Ipv4Addr::from(number(gateway)?.to_ne_bytes())))
-    });
-    defaults.min_by_key(|(metric, _)| *metric).map(|(_, router)| router)
+        if number(destination)? != 0 || number(mask)? != 0 {
+            return None;
+        }
+        let router = Ipv4Addr::from(number(gateway)?.to_ne_bytes());
+        let router = (number(flags)? & GATEWAY != 0).then_some(router);
+        Some(DefaultRoute { interface, router, metric: metric.parse().ok()? })
+    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use std::{
 use mesh_proto::Range;
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags, sys::socket::SockaddrStorage};
 
+use super::gateway::defaults;
+
 /// The most addresses that are reported.
 const MAX: usize = 8;
 
@@ -50,11 +52,7 @@ fn interfaces() -> Vec<Found> {
 fn ways_out() -> BTreeSet<String> {
     let v4 = fs::read_to_string("/proc/net/route").unwrap_or_default();
     let v6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
-    let v4 = v4.lines().skip(1).filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let [interface, destination, .., mask, _, _, _] = fields[..] else { return None };
-        (destination == "00000000" && mask == "00000000").then(|| interface.to_owned())
-    });
+    let v4 = defaults(&v4).map(|route| route.interface.to_owned());
     let v6 = v6.lines().filter_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
         let ([_, prefix, ..], interface) = (&fields[..], fields.last()?) else { return None };
