@@ -103,16 +103,16 @@ fn error(urls: &[Url], first: &Url, mut failures: Failures, proxies: &Proxies) -
     let at = |failed: &Failed<AttemptError>| urls.get(failed.place).unwrap_or(first).clone();
     let url = urls.iter().map(Url::to_string).collect::<Vec<_>>().join(", ");
     // What ended a handshake tells an answer that is lost from a server that is none of ours.
-    let kind = failures.iter().find_map(|failed| match &failed.why {
-        Why::Attempt(AttemptError::Tls { error, .. }) => Some(error.kind()),
+    let tls = failures.iter().find_map(|failed| match &failed.why {
+        Why::Attempt(AttemptError::Tls { error, .. }) => Some((at(failed), error.kind())),
         _ => None,
     });
-    let all = io::Error::new(kind.unwrap_or(io::ErrorKind::Other), words(&failures));
+    let kind = tls.as_ref().map_or(io::ErrorKind::Other, |(_, kind)| *kind);
+    let all = io::Error::new(kind, words(&failures));
     let other = failures.iter().find_map(|failed| match &failed.why {
         Why::Attempt(AttemptError::Other { proxy }) => Some((at(failed), proxy.clone())),
         _ => None,
     });
-    let tls = failures.iter().find(|failed| matches!(failed.why, Why::Attempt(AttemptError::Tls { .. }))).map(at);
     let proxy = failures.drain(..).find_map(|failed| match failed.why {
         Why::Attempt(AttemptError::Proxy(error)) => Some(error),
         _ => None,
@@ -120,7 +120,7 @@ fn error(urls: &[Url], first: &Url, mut failures: Failures, proxies: &Proxies) -
     match (other, proxy, tls) {
         (Some((url, proxy)), ..) => LinkError::OtherCoordinator { url, proxy },
         (None, Some(cause), _) => LinkError::Proxy { url, error: all, cause },
-        (None, None, Some(url)) => LinkError::Tls { url, error: all },
+        (None, None, Some((url, _))) => LinkError::Tls { url, error: all },
         (None, None, None) => LinkError::Unreachable { url, error: all, remark: proxies.remark(first.place()) },
     }
 }
