@@ -91,7 +91,7 @@ async fn try_and_add(
         let hint = "the file of --secret holds what coturn has as `static-auth-secret`, and nothing else";
         Failed::Trial(Refused::new(StatusCode::BAD_REQUEST, error.to_string(), hint))
     })?;
-    trial::run(&relay.public.udp, &secret).await.map_err(|failed| {
+    trial::run(&relay.public, &secret).await.map_err(|failed| {
         Failed::Trial(Refused::new(StatusCode::UNPROCESSABLE_ENTITY, failed.to_string(), failed.hint()))
     })?;
     let handle = keep(coordinator, secret).await.map_err(Failed::Add)?;

@@ -6,9 +6,13 @@ fn secret() -> RelaySecret {
     "north".parse().unwrap()
 }
 
+fn by_udp(place: &str) -> RelayPublic {
+    RelayPublic { udp: vec![place.parse().unwrap()], tcp: vec![], tls: vec![], fingerprint: None }
+}
+
 async fn fails(socket: &tokio::net::UdpSocket) -> Failed {
-    let place = socket.local_addr().unwrap().to_string().parse().unwrap();
-    run(&[place], &secret()).await.unwrap_err()
+    let place = socket.local_addr().unwrap().to_string();
+    run(&by_udp(&place), &secret()).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -16,7 +20,7 @@ async fn a_port_where_nothing_listens_is_told() {
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let at = socket.local_addr().unwrap();
     drop(socket);
-    let failed = run(&[at.to_string().parse().unwrap()], &secret()).await.unwrap_err();
+    let failed = run(&by_udp(&at.to_string()), &secret()).await.unwrap_err();
     assert!(matches!(&failed, Failed::NotTurn { why, .. } if why.contains("refused")), "{failed}");
     assert!(failed.hint().contains("--turn HOST:3478"));
 }
@@ -79,4 +83,26 @@ async fn a_request_to_a_stranger_is_as_long_as_its_answer() {
     // What is no answer is not taken for one.
     let failed = fails(&at).await;
     assert!(matches!(failed, Failed::Silent { .. }), "{failed}");
+}
+
+#[tokio::test]
+async fn a_server_of_another_protocol_and_a_closed_port_of_tcp_are_told() {
+    let by_tcp =
+        |place: &str| RelayPublic { udp: vec![], tcp: vec![place.parse().unwrap()], tls: vec![], fingerprint: None };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = listener.local_addr().unwrap().to_string();
+    let web = tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let mut request = [0; 20];
+        tokio::io::AsyncReadExt::read_exact(&mut tcp, &mut request).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut tcp, b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+    });
+    let failed = run(&by_tcp(&place), &secret()).await.unwrap_err();
+    assert!(matches!(&failed, Failed::NotTurn { why, .. } if why.contains("no STUN message")), "{failed}");
+    web.await.unwrap();
+    let failed = run(&by_tcp(&place), &secret()).await.unwrap_err();
+    assert!(matches!(&failed, Failed::NotReached { .. }), "{failed}");
+    assert!(failed.hint().contains("let TCP through"), "{}", failed.hint());
+    let no_key = RelayPublic { tls: vec![place.parse().unwrap()], tcp: vec![], udp: vec![], fingerprint: None };
+    assert!(matches!(run(&no_key, &secret()).await, Err(Failed::NoKey { .. })));
 }

@@ -1,7 +1,7 @@
-//! A TURN client (RFC 8656) of a few requests over UDP, one at a time.
+//! A TURN client (RFC 8656) of a few requests, one at a time.
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -14,20 +14,22 @@ use stun_types::{
     },
     prelude::{AttributeWrite, MessageWrite, MessageWriteExt},
 };
-use tokio::{net::UdpSocket, time::timeout};
+use tokio::time::timeout;
 use turn_types::{
     AddressFamily,
     attribute::{Data, Lifetime, RequestedAddressFamily, RequestedTransport, XorPeerAddress, XorRelayedAddress},
     message::{ALLOCATE, CREATE_PERMISSION, DATA, REFRESH, SEND},
 };
 
-/// How long each copy of a request is waited for (RFC 8489 §6.2.1, with fewer).
+use super::wire::Wire;
+
+/// How long each copy of a request is waited for (RFC 8489 §6.2.1, with fewer), and the only one where none is lost.
 const WAITS: [Duration; 4] =
     [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+const WAIT: [Duration; 1] = [Duration::from_secs(4)];
 /// A server that is no amplifier answers a stranger with no more bytes than it was asked with: a request without
 /// credentials is at least as long as its answer.
 const FILL: &str = "mesh-coord relay add                ";
-const LARGEST: usize = 2048;
 
 /// Why a request fails.
 pub(super) enum Error {
@@ -39,23 +41,15 @@ pub(super) enum Error {
 
 /// One client of a server.
 pub(super) struct Turn {
-    socket: UdpSocket,
-    at: SocketAddr,
+    wire: Wire,
     login: RelayCredential,
     /// The realm, the nonce, and the key that follows.
     challenge: Option<(String, String, IntegrityKey)>,
 }
 
 impl Turn {
-    pub(super) async fn open(at: SocketAddr, login: RelayCredential) -> Result<Self, Error> {
-        let any: SocketAddr = match at {
-            SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let failed = |error: std::io::Error| Error::NotTurn(error.to_string());
-        let socket = UdpSocket::bind(any).await.map_err(failed)?;
-        socket.connect(at).await.map_err(failed)?;
-        Ok(Self { socket, at, login, challenge: None })
+    pub(super) const fn new(wire: Wire, login: RelayCredential) -> Self {
+        Self { wire, login, challenge: None }
     }
 
     /// Asks for an address to relay from: of IPv4 if the server has one.
@@ -85,29 +79,34 @@ impl Turn {
     }
 
     /// Sends a datagram to a peer. It may be lost.
-    pub(super) async fn send(&self, peer: SocketAddr, data: &[u8]) {
+    pub(super) async fn send(&mut self, peer: SocketAddr, data: &[u8]) {
         let id = TransactionId::generate();
         let kind = MessageType::from_class_method(MessageClass::Indication, SEND);
         let mut message = Message::builder(kind, id, MessageWriteVec::new());
         let written = message.add_attribute(&XorPeerAddress::new(peer, id));
         if written.and_then(|()| message.add_attribute(&Data::new(data))).is_ok() {
-            let _ = self.socket.send(&message.finish()).await;
+            let _ = self.wire.send(&message.finish()).await;
         }
     }
 
     /// Whether this datagram of a peer's arrives.
-    pub(super) async fn receives(&self, data: &[u8], wait: Duration) -> bool {
+    pub(super) async fn receives(&mut self, data: &[u8], wait: Duration) -> bool {
         let arrival = async {
             loop {
-                let Ok(bytes) = self.receive().await else { continue };
+                let bytes = match self.wire.receive().await {
+                    Ok(bytes) => bytes,
+                    // An ICMP error of an earlier datagram.
+                    Err(_) if self.wire.loses() => continue,
+                    Err(_) => return false,
+                };
                 let Ok(message) = Message::from_bytes(&bytes) else { continue };
                 let is_data = message.has_class(MessageClass::Indication) && message.has_method(DATA);
                 if is_data && message.attribute::<Data<'_>>().is_ok_and(|arrived| arrived.data() == data) {
-                    return;
+                    return true;
                 }
             }
         };
-        timeout(wait, arrival).await.is_ok()
+        timeout(wait, arrival).await.unwrap_or(false)
     }
 
     /// Sends a request until it is answered, and logs in when the server asks for that.
@@ -164,16 +163,17 @@ impl Turn {
         Some(message.finish())
     }
 
-    async fn exchange(&self, id: TransactionId, request: &[u8]) -> Result<Vec<u8>, Error> {
+    async fn exchange(&mut self, id: TransactionId, request: &[u8]) -> Result<Vec<u8>, Error> {
         let mut refused = None;
-        for wait in WAITS {
+        let waits = if self.wire.loses() { &WAITS[..] } else { &WAIT };
+        for wait in waits {
             // An ICMP error of an earlier datagram, as where nothing listens, is told here.
-            if let Err(error) = self.socket.send(request).await {
+            if let Err(error) = self.wire.send(request).await {
                 refused = Some(error.to_string());
             }
             let answer = async {
                 loop {
-                    let bytes = self.receive().await?;
+                    let bytes = self.wire.receive().await?;
                     let ours = Message::from_bytes(&bytes)
                         .is_ok_and(|message| message.is_response() && message.transaction_id() == id);
                     if ours {
@@ -181,7 +181,7 @@ impl Turn {
                     }
                 }
             };
-            match timeout(wait, answer).await {
+            match timeout(*wait, answer).await {
                 Ok(Ok(bytes)) => return Ok(bytes),
                 Ok(Err(error)) => {
                     let error: std::io::Error = error;
@@ -190,14 +190,7 @@ impl Turn {
                 Err(_) => {}
             }
         }
-        Err(refused.map_or(Error::Silent, |why| Error::NotTurn(format!("{why} (UDP, {})", self.at))))
-    }
-
-    async fn receive(&self) -> std::io::Result<Vec<u8>> {
-        let mut bytes = vec![0; LARGEST];
-        let length = self.socket.recv(&mut bytes).await?;
-        bytes.truncate(length);
-        Ok(bytes)
+        Err(refused.map_or(Error::Silent, Error::NotTurn))
     }
 }
 

@@ -2,13 +2,18 @@
 
 use std::{fs, path::Path};
 
-use mesh_netns_tests::{Daemon, Outcome, Relay, Turn, World, isolated, wait};
+use mesh_netns_tests::{Coordinator, Daemon, Outcome, Relay, Turn, World, isolated, wait};
 use serde_json::json;
 
-/// Adds the relay by its secret, and returns what the command says.
-fn add(coordinator: &mesh_netns_tests::Coordinator, relay: &Relay, secret: &Path) -> Outcome {
+/// Adds the relay by its secret, with these further places, and returns what the command says.
+fn add_with(coordinator: &Coordinator, relay: &Relay, secret: &Path, places: &[&str]) -> Outcome {
     let (turn, secret) = (relay.plain(false).to_string(), format!("@{}", secret.display()));
-    coordinator.command(&["relay", "add", "fra-1", "--turn", &turn, "--tcp", &turn, "--secret", &secret])
+    coordinator.command(&[&["relay", "add", "fra-1", "--turn", &turn, "--secret", &secret], places].concat())
+}
+
+/// The same by UDP and TCP.
+fn add(coordinator: &Coordinator, relay: &Relay, secret: &Path) -> Outcome {
+    add_with(coordinator, relay, secret, &["--tcp", &relay.plain(false).to_string()])
 }
 
 #[test]
@@ -22,8 +27,16 @@ fn a_closed_coturn_is_added_and_one_that_is_not_is_refused_with_the_lines_it_lac
         fs::write(wrong, "another secret".replace(' ', "-")).unwrap();
         add(&coordinator, &relay, wrong).refused(&["refuses the secret (401)", "static-auth-secret"]);
 
-        let done = add(&coordinator, &relay, &relay.secret_file()).done().stdout;
-        assert!(done.contains("relay-1 fra-1 is added"), "{done}");
+        let (own, tls) = (relay.secret_file(), relay.tls(false).to_string());
+        let closed = format!("{}:9", relay.plain(false).ip());
+        add_with(&coordinator, &relay, &own, &["--tcp", &closed]).refused(&["refused", "let TCP through"]);
+        let by_tls = |key: &str| add_with(&coordinator, &relay, &own, &["--turns", &tls, "--fingerprint", key]);
+        by_tls(&"A".repeat(43)).refused(&["another server answers", "--fingerprint is"]);
+        by_tls(relay.fingerprint()).done();
+        coordinator.command(&["relay", "remove", "fra-1"]).done();
+
+        let done = add(&coordinator, &relay, &own).done().stdout;
+        assert!(done.contains("relay-2 fra-1 is added"), "{done}");
         let listed = coordinator.json(&["relays"]);
         let own = &listed["relays"][0];
         assert_eq!((&own["name"], &own["kind"], &own["state"]), (&json!("fra-1"), &json!("turn"), &json!("added")));

@@ -1,9 +1,10 @@
 //! Connections to relays (TURN over TCP and over TLS, RFC 8656 §3.1), for the thread that uses them.
 
-use std::{fmt, io};
+use std::fmt;
 
 use mesh_proto::{relay, token::Fingerprint};
 use rustls::ClientConnection;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     dial::{AttemptError, Dialed, Route, dial, words},
@@ -49,6 +50,11 @@ pub struct CarrierError {
 }
 
 impl CarrierError {
+    fn new(places: &[relay::Place], why: String, hint: Option<&'static str>) -> Self {
+        let places = places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Self { places, why, hint }
+    }
+
     /// What an operator may try, if that is known.
     #[must_use]
     pub const fn hint(&self) -> Option<&'static str> {
@@ -69,35 +75,53 @@ impl std::error::Error for CarrierError {}
 /// # Errors
 /// If none works.
 pub async fn carrier(places: &[relay::Place], via: Via, proxies: &Proxies) -> Result<Carrier, CarrierError> {
-    let shown = || places.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let error = |why: String, hint| CarrierError { places: shown(), why, hint };
+    let (dialed, index) = reach(places, via, proxies).await?;
+    let at = places.get(index);
+    let proxy = at.and_then(|place| Route::to(&Place::of(place), proxies).proxy).map(|proxy| proxy.to_string());
+    let place = at.map(ToString::to_string).unwrap_or_default();
+    let (tcp, tls) = match dialed {
+        Dialed::Tcp(tcp) => (tcp, None),
+        Dialed::Tls(stream) => {
+            let (tcp, session) = stream.into_inner();
+            (tcp, Some(Box::new(session)))
+        }
+    };
+    let socket = tcp.into_std().map_err(|e| CarrierError::new(places, e.to_string(), None))?;
+    Ok(Carrier { socket, tls, place, proxy })
+}
+
+/// A stream of bytes in both directions.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Connects to a relay at one place, without a proxy, for a task that waits for its answers.
+///
+/// # Errors
+/// If it doesn't answer there, or has another key.
+pub async fn stream(place: &relay::Place, via: Via) -> Result<Box<dyn Duplex>, CarrierError> {
+    Ok(match reach(std::slice::from_ref(place), via, &Proxies::none()).await?.0 {
+        Dialed::Tcp(tcp) => Box::new(tcp),
+        Dialed::Tls(tls) => tls,
+    })
+}
+
+/// The connection, and which place it leads to.
+async fn reach(places: &[relay::Place], via: Via, proxies: &Proxies) -> Result<(Dialed, usize), CarrierError> {
     if places.is_empty() {
-        return Err(error("no address is known".to_owned(), None));
+        return Err(CarrierError::new(places, "no address is known".to_owned(), None));
     }
     let routes: Vec<Route> = places.iter().map(|place| Route::to(&Place::of(place), proxies)).collect();
     let tls = match via {
         Via::Tcp => None,
         Via::Tls(fingerprint) => Some(pin::connector(fingerprint, Some(PROTOCOL))),
     };
-    let tls = tls.transpose().map_err(|e| error(e.to_string(), None))?;
-    let (dialed, index) = dial(&routes, tls.as_ref()).await.map_err(|failures| {
+    let tls = tls.transpose().map_err(|e| CarrierError::new(places, e.to_string(), None))?;
+    dial(&routes, tls.as_ref()).await.map_err(|failures| {
         let hint = failures.iter().find_map(|failed| match &failed.why {
             Why::Attempt(AttemptError::Proxy(error)) => Some(error.hint()),
             _ => None,
         });
-        error(words(&failures), hint)
-    })?;
-    let proxy = routes.get(index).and_then(|route| route.proxy.as_ref()).map(ToString::to_string);
-    let place = places.get(index).map(ToString::to_string).unwrap_or_default();
-    let made = |(socket, tls): (io::Result<std::net::TcpStream>, _)| {
-        socket.map(|socket| Carrier { socket, tls, place, proxy }).map_err(|e| error(e.to_string(), None))
-    };
-    made(match dialed {
-        Dialed::Tcp(tcp) => (tcp.into_std(), None),
-        Dialed::Tls(stream) => {
-            let (tcp, session) = stream.into_inner();
-            (tcp.into_std(), Some(Box::new(session)))
-        }
+        CarrierError::new(places, words(&failures), hint)
     })
 }
 

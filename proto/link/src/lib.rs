@@ -15,7 +15,7 @@ mod race;
 mod url;
 mod wire;
 
-pub use carrier::{Carrier, CarrierError, Via, carrier};
+pub use carrier::{Carrier, CarrierError, Duplex, Via, carrier, stream};
 pub use connect::{LinkError, Stream, connect, connect_any};
 pub use http::{Method, RequestError, request, upgrade};
 pub use pin::fingerprint_of;
