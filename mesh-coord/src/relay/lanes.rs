@@ -19,6 +19,11 @@ const YIELDS: Duration = Duration::from_secs(1);
 /// A client that was silent for so long is back at the shared buffer.
 const SILENT: Duration = Duration::from_secs(60);
 
+/// What the shared buffer holds at most: 8 MiB are asked for, and the kernel doubles that (socket(7)).
+const BUFFER: usize = 16 << 20;
+/// What a message takes in a buffer at least, beside its bytes.
+pub(super) const OVERHEAD: usize = 512;
+
 /// A client's socket, which receives only.
 #[derive(Debug)]
 struct Lane {
@@ -26,6 +31,8 @@ struct Lane {
     remote: SocketAddr,
     /// When something came last, since the relay's start.
     heard: Duration,
+    /// How much of the shared buffer is received first, in which older datagrams of the client may be.
+    behind: usize,
 }
 
 /// The sockets of one thread's clients.
@@ -73,7 +80,7 @@ impl Lanes {
         }
         let Ok(udp) = Udp::bind_for(local, remote) else { return false };
         let _ = udp.set_gro(true);
-        self.open.push(Lane { udp, remote, heard: now });
+        self.open.push(Lane { udp, remote, heard: now, behind: BUFFER });
         true
     }
 
@@ -87,15 +94,27 @@ impl Lanes {
         true
     }
 
+    /// So much of the shared buffer was received, each message with its [`OVERHEAD`]. `more`: there may be more in it.
+    /// Before a client's older datagrams have come from there, its own buffer isn't read.
+    pub(super) fn note_received(&mut self, bytes: usize, more: bool) {
+        for lane in &mut self.open {
+            lane.behind = if more { lane.behind.saturating_sub(bytes) } else { 0 };
+        }
+    }
+
     /// Waits until something has come by `shared` or by one of these, if it is to wait. Returns whether `shared` has
-    /// something, and which of these have.
-    pub(super) fn poll(&self, shared: &Udp, wait: bool) -> io::Result<(bool, Vec<usize>)> {
+    /// something, and which of these have that are to be read.
+    pub(super) fn poll(&mut self, shared: &Udp, wait: bool) -> io::Result<(bool, Vec<usize>)> {
         let sockets = std::iter::once(shared).chain(self.open.iter().map(|lane| &lane.udp));
         let mut sockets: Vec<PollFd<'_>> = sockets.map(|udp| PollFd::new(udp.as_fd(), PollFlags::POLLIN)).collect();
         poll(&mut sockets, if wait { PollTimeout::NONE } else { PollTimeout::ZERO })?;
-        let mut ready = sockets.iter().map(|socket| socket.any().unwrap_or_default());
-        let is_ready = ready.next().unwrap_or_default();
-        Ok((is_ready, ready.enumerate().filter(|(_, ready)| *ready).map(|(at, _)| at).collect()))
+        let ready: Vec<bool> = sockets.iter().map(|socket| socket.any().unwrap_or_default()).collect();
+        let Some((&is_ready, ready)) = ready.split_first() else { return Ok((false, vec![])) };
+        if !is_ready {
+            self.note_received(0, false);
+        }
+        let ready = ready.iter().zip(&self.open).enumerate().filter(|(_, (ready, lane))| **ready && lane.behind == 0);
+        Ok((is_ready, ready.map(|(at, _)| at).collect()))
     }
 
     /// Receives from one of these. Others' datagrams may have come there while it was opened.
@@ -170,9 +189,17 @@ mod tests {
         assert!(lanes.open(local, remote, now) && !lanes.open(local, remote, now), "one each");
         say(&flood, FLOOD);
         say(&client, FEW);
+        assert_eq!(lanes.poll(&shared, false).unwrap(), (true, vec![]), "the shared buffer may hold older ones");
+        lanes.note_received(BUFFER - 1, true);
+        assert_eq!(lanes.poll(&shared, false).unwrap(), (true, vec![]));
+        lanes.note_received(1, true);
         assert_eq!(lanes.poll(&shared, false).unwrap(), (true, vec![0]));
         assert_eq!(of(&client, |inbox| lanes.receive(0, inbox, now).for_each(drop)), FEW);
         assert_eq!(of(&client, |inbox| shared.receive(inbox).unwrap()), 0);
+
+        assert!(lanes.open(local, flood.local_addr().unwrap(), now));
+        say(&flood, 1);
+        assert_eq!(lanes.poll(&shared, true).unwrap(), (false, vec![1]), "the shared buffer is empty");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use mesh_udp::{Inbox, Message, Udp};
 
 use super::{
     SWEEP,
-    lanes::Lanes,
+    lanes::{Lanes, OVERHEAD},
     output::{Batches, Output},
     shared::Shared,
 };
@@ -77,7 +77,7 @@ impl Worker {
     }
 
     /// Waits until something has come, if there may be nothing. Returns what [`Lanes::poll`] does.
-    fn wait(&self, idle: bool) -> io::Result<(bool, Vec<usize>)> {
+    fn wait(&mut self, idle: bool) -> io::Result<(bool, Vec<usize>)> {
         // A busy thread without lanes reads on.
         if !idle && self.lanes.is_empty() {
             return Ok((true, Vec::new()));
@@ -95,6 +95,7 @@ impl Worker {
     fn take_shared(&mut self, now: Duration) -> io::Result<bool> {
         let Self { shared, udp, inbox, lanes, batches, turn, .. } = self;
         if let Err(error) = udp.receive(inbox) {
+            lanes.note_received(0, false);
             // What an earlier datagram has met on its way (ICMP) is no fault of the socket.
             let failed = matches!(error.raw_os_error(), Some(nix::libc::EBADF | nix::libc::ENOTSOCK));
             return if failed { Err(error) } else { Ok(true) };
@@ -104,13 +105,16 @@ impl Worker {
             shared.read().counters.dropped_overflow.add(dropped as usize);
         }
         let crowded = lanes.are_needed(now);
+        let mut bytes = 0;
         for message in inbox.messages() {
-            let (from, local) = (message.from, message.local);
-            take(shared, udp, batches, turn, message);
-            if crowded && let Some(local) = local {
-                give_lane(shared, udp, lanes, (local, from), now);
+            bytes += message.datagrams.len() + OVERHEAD;
+            // Before the message is carried: what the client sends after it has been answered finds room.
+            if crowded && let Some(local) = message.local {
+                give_lane(shared, udp, lanes, (local, message.from), now);
             }
+            take(shared, udp, batches, turn, message);
         }
+        lanes.note_received(bytes, inbox.is_full());
         Ok(!inbox.is_full())
     }
 
