@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use crate::{
     clock::{Clock, Clocks, SystemClocks},
+    metrics::Metrics,
     random,
     relay_secrets::{self, RelaySecrets},
     store::{Loaded, Store, StoreError},
@@ -114,6 +115,8 @@ pub(crate) struct Coordinator {
     pub(crate) relay_secrets: Arc<RelaySecrets>,
     /// The range of overlay addresses.
     pub(crate) range: Range,
+    /// Counts what happens.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Coordinator {
@@ -152,6 +155,7 @@ impl Coordinator {
             keyring: Arc::default(),
             relay_secrets: Arc::default(),
             range: core.state.network().range,
+            metrics: Arc::default(),
         };
         coordinator.keyring.load(&core.state);
         let writer = Writer {
@@ -183,6 +187,11 @@ impl Coordinator {
             );
         }
         Ok(this)
+    }
+
+    /// The same with these counters.
+    pub(crate) fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// A handle on the account of `tenant`, or of the operator.

@@ -3,6 +3,7 @@
 
 mod agent;
 mod endpoint;
+mod metrics;
 
 use std::{
     fs, io,
@@ -15,6 +16,7 @@ use serde::Deserialize;
 pub(crate) use self::{
     agent::Agent,
     endpoint::{EXPECTED as EXPECTED_ENDPOINT, Endpoint, ParseEndpointError, SeveralSeen},
+    metrics::MetricsAt,
 };
 use crate::{hint::Hint, state::StateDir};
 

@@ -24,6 +24,7 @@ package_of() {
     turnserver) echo coturn ;;
     nginx-stream) echo nginx libnginx-mod-stream ;;
     miniupnpd) echo miniupnpd-nftables ;;
+    promtool) echo prometheus ;;
     unshare | nsenter | setpriv) echo util-linux ;;
     *) echo "$1" ;;
     esac

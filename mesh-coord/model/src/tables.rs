@@ -1,7 +1,7 @@
 //! Rows of tables: plain data, limited to what the reader may see.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -147,6 +147,33 @@ pub struct TokenRow {
     pub name: Option<String>,
 }
 
+/// How many there are of what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts {
+    /// Deployments.
+    pub deployments: usize,
+    /// Services.
+    pub services: usize,
+    /// Tokens, by [`TokenRow::kind`] and [`TokenRow::state`].
+    pub tokens: BTreeMap<(&'static str, &'static str), usize>,
+}
+
+/// [`TokenRow::state`].
+fn token_state(token: &Token, now: UnixSeconds) -> &'static str {
+    let spent = match token.purpose {
+        Purpose::Join { uses_left, .. } => uses_left == 0,
+        Purpose::Relay { used, .. } => used,
+        Purpose::Admin { .. } => false,
+    };
+    match token.revoked {
+        Some(_) => "revoked",
+        None if now >= token.expires => "expired",
+        None if check_time(token, now).is_err() => "early",
+        None if spent => "used up",
+        None => "good",
+    }
+}
+
 impl State {
     /// The deployments, by name.
     #[must_use]
@@ -250,13 +277,7 @@ impl State {
                     Purpose::Admin { team: None } => ("admin", "everything".to_owned(), None),
                     Purpose::Relay { name, used } => ("relay", format!("relay {name}"), Some(u32::from(!*used))),
                 };
-                let state = match t.revoked {
-                    Some(_) => "revoked",
-                    None if now >= t.expires => "expired",
-                    None if check_time(t, now).is_err() => "early",
-                    None if uses_left == Some(0) => "used up",
-                    None => "good",
-                };
+                let state = token_state(t, now);
                 TokenRow {
                     id: t.id,
                     kind: kind.to_owned(),
@@ -270,6 +291,22 @@ impl State {
                 }
             })
             .collect()
+    }
+
+    /// How many there are of what no administrator is limited to.
+    #[must_use]
+    pub fn counts(&self, now: UnixSeconds) -> Counts {
+        let mut counts =
+            Counts { deployments: self.deployments.len(), services: self.services.len(), tokens: BTreeMap::new() };
+        for token in self.tokens.values() {
+            let kind = match token.purpose {
+                Purpose::Join { .. } => "join",
+                Purpose::Admin { .. } => "admin",
+                Purpose::Relay { .. } => "relay",
+            };
+            *counts.tokens.entry((kind, token_state(token, now))).or_default() += 1;
+        }
+        counts
     }
 
     /// Whether a team's administrator sees the runner: it may host only the team's deployments, or it hosts one of

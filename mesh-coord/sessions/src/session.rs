@@ -41,6 +41,8 @@ pub(crate) struct Session {
     pub(crate) changed: Revision,
     /// The revision that the agent has confirmed on this stream.
     pub(crate) confirmed: Option<Revision>,
+    /// Since when something that may have changed is not in force there: a commit, or the stream's begin.
+    pub(crate) behind: Option<Instant>,
 }
 
 impl Session {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mesh_model::{Sliced, Slices, State};
@@ -122,7 +122,16 @@ impl Sessions {
         let number = self.last;
         // The agent may have that view, but has yet to confirm that it applies it.
         let confirmed = None;
-        let session = Session { number, peer, switches, view: Arc::clone(&view), outdated: None, changed, confirmed };
+        let session = Session {
+            number,
+            peer,
+            switches,
+            view: Arc::clone(&view),
+            outdated: None,
+            changed,
+            confirmed,
+            behind: Some(now),
+        };
         let replaced = match std::mem::replace(&mut presence.link, Link::Connected(session)) {
             Link::Connected(before) => {
                 self.effects.push_back(Effect::End(StreamId { runner, number: before.number }));
@@ -155,20 +164,27 @@ impl Sessions {
             session.changed = view.revision;
             session.view = Arc::new(view);
         }
-        let view = presence.session().map(|session| Arc::clone(&session.view));
+        let session = presence.session_mut()?;
+        if session.is_current() {
+            session.behind = None;
+        }
+        let view = Some(Arc::clone(&session.view));
         self.reconsider(runner);
         view
     }
 
     /// The agent has applied the view of `revision`. The caller has checked that the stream has sent such a view
-    /// ([`crate::Sent::reaches`]).
-    pub fn confirm(&mut self, stream: StreamId, revision: Revision) {
-        let Some(presence) = self.runners.get_mut(&stream.runner) else { return };
+    /// ([`crate::Sent::reaches`]). If all that changed is in force there now, returns since when it
+    /// was not.
+    pub fn confirm(&mut self, stream: StreamId, revision: Revision) -> Option<Instant> {
+        let presence = self.runners.get_mut(&stream.runner)?;
         let session = presence.session_mut().filter(|session| session.number == stream.number);
-        let Some(session) = session.filter(|session| session.confirmed < Some(revision)) else { return };
+        let session = session.filter(|session| session.confirmed < Some(revision))?;
         session.confirmed = Some(revision);
+        let since = if session.is_current() { session.behind.take() } else { None };
         presence.lost.retain(|_, lost| *lost > revision);
         self.reconsider(stream.runner);
+        since
     }
 
     /// Closes a stream that has sent `sent` last.
@@ -306,6 +322,13 @@ impl Sessions {
     #[must_use]
     pub fn is_current(&self, runner: RunnerId) -> bool {
         self.session(runner).is_some_and(Session::is_current)
+    }
+
+    /// How many connected runners have had something that changed not in force for longer than `patience`.
+    #[must_use]
+    pub fn behind(&self, patience: Duration, now: Instant) -> usize {
+        let since = self.runners.values().filter_map(|presence| presence.session()?.behind);
+        since.filter(|since| now.saturating_duration_since(*since) > patience).count()
     }
 
     /// How many views were computed since the coordinator's start.

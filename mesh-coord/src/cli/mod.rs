@@ -195,6 +195,7 @@ mod tests {
         for line in [
             "mesh-coord serve",
             "mesh-coord serve --data /d --listen [::]:7443 --range 10.0.0.0/16 --mtu 1344 --name a --name b",
+            "mesh-coord serve --metrics 127.0.0.1:9743",
             "mesh-coord token create --any",
             "mesh-coord token create --team a --team b --ttl 90m --uses 3",
             "mesh-coord token create --deployment shop --json",
@@ -256,6 +257,7 @@ mod tests {
             ("mesh-coord serve --listen 7443", &["`7443`", "[::]:7443"]),
             ("mesh-coord serve --listen :7443", &["`:7443`", "[::]:7443"]),
             ("mesh-coord serve --listen host:7443", &["`host:7443`", "127.0.0.1:7443"]),
+            ("mesh-coord serve --metrics :9743", &["`:9743`", "127.0.0.1:9743"]),
             ("mesh-coord serve --range x", &["`x`", "100.112.0.0/12"]),
             ("mesh-coord serve --mtu big", &["`big`", "576 to 8920", "1344"]),
             ("mesh-coord token create --any --ttl soon", &["`soon`", "1h"]),

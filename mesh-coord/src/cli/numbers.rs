@@ -42,6 +42,14 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// Parses an address for readers of metrics.
+///
+/// # Errors
+/// If it isn't one.
+pub(crate) fn metrics(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("`{}` is not an address with a port: write 127.0.0.1:9743", shown(text)))
+}
+
 /// Parses a range of overlay addresses.
 ///
 /// # Errors

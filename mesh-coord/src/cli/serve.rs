@@ -5,6 +5,7 @@ use std::{
     io::IsTerminal as _,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result};
@@ -13,7 +14,7 @@ use clap::Args;
 use mesh_link::Url;
 use mesh_proto::{PrivateKey, Range, token::MAX_URLS};
 use tokio::{
-    net::UnixListener,
+    net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
 };
 use tracing::{info, warn};
@@ -23,13 +24,15 @@ use super::{numbers, wrong_usage};
 use crate::{
     coordinator::{Choice, Coordinator},
     data::{self, DataDirectory},
+    exposition::{Disk, Exposition},
     http::{
         Advertised, Api,
         server::{listen, listen_unix, raise_descriptors, serve, serve_unix},
     },
+    metrics::Metrics,
     random,
     relay_secrets::RelaySecrets,
-    store::SqliteStore,
+    store::{Health, Measured, SqliteStore, StoreError},
     tls::Identity,
     watch,
 };
@@ -57,6 +60,10 @@ pub(super) struct Serve {
     /// The URL at which runners reach it, https://HOST:PORT. New tokens carry it, so that `mesh-node join TOKEN` is enough
     #[arg(long, value_name = "URL", env = "MESH_COORD_ADVERTISE", value_delimiter = ',', hide_env_values = true)]
     advertise: Vec<Url>,
+    /// Serve /metrics, /healthz and /readyz by plain HTTP at this address too, without a token: best one of
+    /// loopback
+    #[arg(long, value_name = "ADDR:PORT", value_parser = numbers::metrics)]
+    metrics: Option<SocketAddr>,
 }
 
 pub(super) async fn run(args: Serve) -> Result<()> {
@@ -84,9 +91,13 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     } else {
         Some(listen_unix(&data.socket())?)
     };
+    let metrics_listener = args.metrics.map(listen_for_metrics).transpose()?;
+    let (metrics, health) = (Arc::<Metrics>::default(), Arc::new(health(&data)));
+    let store = Measured { store, health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
     let choice = Choice { range: args.range, mtu: args.mtu };
     let (coordinator, writer) = Coordinator::start(store, choice).await?;
-    let coordinator = coordinator.with_secrets(relay_secrets).await?;
+    let coordinator = coordinator.with_metrics(metrics).with_secrets(relay_secrets).await?;
+    let exposition = Exposition::new(coordinator.clone(), Some(Disk { health, database }));
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
     // Makes a log or file that has reached its limit (setrlimit(2)) an ordinary error.
@@ -95,12 +106,14 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let mut silence = tokio::spawn(watch::silence::watch(coordinator.clone()));
     let address = listener.local_addr().context("the listener has no address")?;
     let advertised = Advertised { urls: args.advertise, guess: guess(address) };
-    let router = Api::new(coordinator, identity.fingerprint, enrol_key).advertising(advertised).router();
+    let api = Api::new(coordinator, identity.fingerprint, enrol_key).advertising(advertised);
+    let router = api.observed_by(exposition.clone()).router();
     info!(%address, fingerprint = %identity.fingerprint, socket = %data.socket().display(), "ready");
     let mut writer = writer;
     tokio::select! {
         never = serve(listener, identity.certificate.subscribe(), router.clone(), raise_descriptors()) => match never {},
         never = serve_socket(socket, router) => match never {},
+        never = serve_metrics(metrics_listener, exposition) => match never {},
         ended = &mut writer => {
             ended.context("the coordinator's writer failed")?;
             anyhow::bail!("the coordinator's writer ended: its log says why");
@@ -126,6 +139,27 @@ async fn serve_socket(socket: Option<UnixListener>, router: Router) -> Infallibl
         Some(socket) => serve_unix(socket, router).await,
         None => std::future::pending().await,
     }
+}
+
+/// Listens for readers of metrics.
+fn listen_for_metrics(address: SocketAddr) -> Result<TcpListener> {
+    let listener = mesh_metrics::listen(address)
+        .map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}; choose another --metrics"))?;
+    let address = listener.local_addr().context("the listener of --metrics has no address")?;
+    info!(%address, "metrics are served");
+    Ok(listener)
+}
+
+async fn serve_metrics(listener: Option<TcpListener>, exposition: Exposition) -> Infallible {
+    match listener {
+        Some(listener) => mesh_metrics::serve(listener, Arc::new(exposition)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is known of the store before the first commit.
+fn health(data: &DataDirectory) -> Health {
+    if data.is_read_only() { Health::failing(StoreError::ReadOnly) } else { Health::default() }
 }
 
 /// A guess of the coordinator's URL: the address that it listens on, or the machine's name.

@@ -112,7 +112,7 @@ impl Core {
     /// Replaces the whole state.
     pub(super) fn reload(&mut self, state: State) {
         self.state = state;
-        self.sessions.reloaded(&self.state);
+        self.sessions.reloaded(&self.state, now());
         self.relays.reloaded();
         self.carry_out();
     }

@@ -12,7 +12,7 @@ use mesh_proto::{
 };
 
 use super::{Api, failure::Refused, server::Origin};
-use crate::{coordinator::Coordinator, places::Place, tenant::Tenant};
+use crate::{coordinator::Coordinator, metrics::Secret, places::Place, tenant::Tenant};
 
 /// An authenticated administrator.
 pub(super) struct Administrator {
@@ -38,7 +38,8 @@ impl Origin {
 impl Api {
     /// The answer to an unknown secret: the reason, or for a source that keeps failing, to wait. Good secrets don't
     /// get here, whatever their source did before.
-    pub(super) fn failed(&self, origin: Origin, refused: Refused) -> Refused {
+    pub(super) fn failed(&self, origin: Origin, kind: Secret, refused: Refused) -> Refused {
+        self.coordinator.metrics.auth_failed(kind);
         let Origin::Network(address) = origin else { return refused };
         let now = self.coordinator.clock.now().running.0;
         let patient = self.failures.may_try(address.ip(), now);
@@ -71,7 +72,7 @@ impl FromRequestParts<Api> for Administrator {
             let tenant = tenant.ok_or_else(|| unknown(mesh_model::Refusal::unknown_token()))?;
             Ok((token, tenant))
         });
-        let (token, tenant) = shown.map_err(|refused| api.failed(origin, refused))?;
+        let (token, tenant) = shown.map_err(|refused| api.failed(origin, Secret::Admin, refused))?;
         let now = api.coordinator.now();
         let coordinator = api.coordinator.on_account(Some(&tenant));
         let look = coordinator.visit(move |core| core.state.authenticate_admin(token.id, &token.secret, now));
@@ -93,7 +94,7 @@ impl FromRequestParts<Api> for AuthenticRunner {
             Ok((credential, tenant))
         });
         let (credential, tenant) = shown.map_err(|refused| match Origin::of(parts) {
-            Ok(origin) => api.failed(origin, refused),
+            Ok(origin) => api.failed(origin, Secret::Runner, refused),
             Err(bug) => bug,
         })?;
         let coordinator = api.coordinator.on_account(Some(&tenant));

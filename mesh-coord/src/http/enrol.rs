@@ -11,6 +11,7 @@ use tracing::info;
 use super::{Api, body::Body, failure::Refused, server::Origin};
 use crate::{
     coordinator::{Core, Failure},
+    metrics::{Enrolment as Counted, Secret},
     places::Place,
     random,
     tenant::Tenant,
@@ -29,13 +30,17 @@ pub(super) async fn enrol(
     place: Option<Extension<Place>>,
     Body(wish, _): Body<Enrol, KIB>,
 ) -> Result<Json<Enrolled>, Refused> {
-    let (token, tenant) = shown(&api, &wish).map_err(|refused| api.failed(origin, refused))?;
+    let (token, tenant) = shown(&api, &wish).map_err(|refused| api.failed(origin, Secret::Join, refused))?;
     // Many machines may enrol with one token at once. Without a place of the token's, a connection keeps that of its
     // address.
     if let Some(Extension(place)) = place {
         place.prove_if_there_is_room(&tenant);
     }
-    carry_out(&api, token, &tenant, wish).await.map(Json)
+    let enrolled = carry_out(&api, token, &tenant, wish).await;
+    if enrolled.is_err() {
+        api.coordinator.metrics.enrolment(Counted::Refused);
+    }
+    enrolled.map(Json)
 }
 
 /// The token in the request, if this coordinator made it, whether or not it is still valid.
@@ -82,6 +87,11 @@ async fn carry_out(api: &Api, token: Token, tenant: &Tenant, wish: Enrol) -> Res
     let Outcome::Enrolled { runner, new, replaced } = done.outcome else {
         return Err(Failure::unexpected(&done.outcome).into());
     };
+    api.coordinator.metrics.enrolment(match (new, replaced) {
+        (_, Some(_)) => Counted::Replaced,
+        (true, None) => Counted::New,
+        (false, None) => Counted::Again,
+    });
     info!(%runner, name = %wish.name, provider = %wish.provider, token = %token.id, new, ?replaced, "runner enrolled");
     Ok(Enrolled { runner, credential: Credential { runner, secret }.to_text().to_string() })
 }

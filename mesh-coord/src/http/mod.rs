@@ -14,7 +14,7 @@ use mesh_link::Url;
 use mesh_proto::{PrivateKey, token::Fingerprint};
 use tokio::time::timeout;
 
-use crate::coordinator::Coordinator;
+use crate::{coordinator::Coordinator, exposition::Exposition};
 
 mod admin;
 mod auth;
@@ -23,6 +23,7 @@ mod enrol;
 mod failure;
 mod limit;
 mod noted;
+mod observe;
 mod relays;
 pub(crate) mod server;
 mod stream;
@@ -47,6 +48,8 @@ pub(crate) struct Api {
     pub(crate) enrol_key: Arc<PrivateKey>,
     /// The coordinator's URLs, part of every new token.
     pub(crate) advertised: Arc<Advertised>,
+    /// What monitoring asks for.
+    exposition: Exposition,
     failures: Arc<Failures>,
     budget: Budget,
 }
@@ -66,8 +69,14 @@ impl Api {
         Self { advertised: Arc::new(advertised), ..self }
     }
 
+    /// The same with these pages for monitoring.
+    pub(crate) fn observed_by(self, exposition: Exposition) -> Self {
+        Self { exposition, ..self }
+    }
+
     pub(crate) fn new(coordinator: Coordinator, fingerprint: Fingerprint, enrol_key: PrivateKey) -> Self {
         Self {
+            exposition: Exposition::new(coordinator.clone(), None),
             coordinator,
             fingerprint,
             enrol_key: Arc::new(enrol_key),
@@ -80,6 +89,9 @@ impl Api {
     /// All routes.
     pub(crate) fn router(self) -> Router {
         Router::new()
+            .route("/healthz", get(observe::health))
+            .route("/readyz", get(observe::readiness))
+            .route("/metrics", get(observe::metrics))
             .route("/v1/info", get(enrol::info))
             .route("/v1/enrol", post(enrol::enrol))
             .route("/v1/relay/enrol", post(relays::enrol))
@@ -90,6 +102,7 @@ impl Api {
             .route("/v1/admin/trust-and-wait/{deployment}", post(admin::trust_and_wait))
             .fallback(nothing_there)
             .method_not_allowed_fallback(another_method)
+            .layer(middleware::from_fn_with_state(self.clone(), observe::count))
             .with_state(self)
     }
 }

@@ -4,7 +4,10 @@ use mesh_model::{Admin, Command, Via, record::By};
 use tracing::{info, warn};
 
 use super::failure::Refused;
-use crate::coordinator::{self, Coordinator, Failure};
+use crate::{
+    coordinator::{self, Coordinator, Failure},
+    metrics::Verdict,
+};
 
 /// Logs the result of a command. A success is in the audit already; a refusal is added to it here.
 pub(super) async fn note(
@@ -14,6 +17,12 @@ pub(super) async fn note(
     result: &Result<coordinator::Done, Failure>,
 ) {
     log(By::from(by.via), what, result);
+    let verdict = match result {
+        Ok(_) => Verdict::Done,
+        Err(Failure::Refused(_)) => Verdict::Refused,
+        Err(_) => Verdict::Failed,
+    };
+    coordinator.metrics.command(what, verdict);
     if let Err(Failure::Refused(refusal)) = result {
         let command = Command::Refused { by, action: what.to_owned(), detail: refusal.to_string() };
         if let Err(failure) = coordinator.submit(command).await {

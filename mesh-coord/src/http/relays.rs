@@ -32,6 +32,7 @@ use super::{
 use crate::{
     api::{self, NewRelay, Relays},
     coordinator::{Coordinator, Core, Failure},
+    metrics::Secret,
     places::Place,
     random, relay_secrets,
     tenant::Tenant,
@@ -123,7 +124,7 @@ pub(super) async fn enrol(
     place: Option<Extension<Place>>,
     Body(wish, _): Body<RelayEnrol, KIB>,
 ) -> Result<Json<RelayEnrolled>, Refused> {
-    let (token, tenant) = shown(&api, &wish).map_err(|refused| api.failed(origin, refused))?;
+    let (token, tenant) = shown(&api, &wish).map_err(|refused| api.failed(origin, Secret::Relay, refused))?;
     if let Some(Extension(place)) = place {
         place.prove_if_there_is_room(&tenant);
     }
@@ -175,7 +176,7 @@ impl FromRequestParts<Api> for AuthenticRelay {
             let tenant = tenant.ok_or_else(|| unknown(mesh_model::Refusal::unknown_relay()))?;
             Ok((login, tenant))
         });
-        let (login, tenant) = shown.map_err(|refused| api.failed(origin, refused))?;
+        let (login, tenant) = shown.map_err(|refused| api.failed(origin, Secret::Relay, refused))?;
         let coordinator = api.coordinator.on_account(Some(&tenant));
         let relay = coordinator.visit(move |core| core.state.authenticate_relay(&login)).await??;
         Ok(Self { relay, tenant })

@@ -9,11 +9,13 @@ use mesh_proto::Revision;
 #[cfg(test)]
 mod conformance;
 mod feed;
+mod measured;
 #[cfg(test)]
 mod memory;
 mod sqlite;
 
 pub(crate) use feed::Watch;
+pub(crate) use measured::{Health, Measured};
 #[cfg(test)]
 pub(crate) use memory::MemoryStore;
 pub(crate) use sqlite::SqliteStore;

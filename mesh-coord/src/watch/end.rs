@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message};
 
-use crate::{coordinator::Failure, rate::Busy};
+use crate::{coordinator::Failure, metrics::Closed, rate::Busy};
 
 /// How often the other side is pinged.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -20,19 +20,26 @@ const LONGEST: usize = 123;
 pub(super) struct End {
     code: u16,
     pub(super) why: String,
+    /// How it is counted.
+    pub(super) counted: Closed,
 }
 
 impl End {
     pub(super) fn refused(why: impl Into<String>) -> Self {
-        Self { code: POLICY, why: why.into() }
+        Self { code: POLICY, why: why.into(), counted: Closed::Protocol }
     }
 
     pub(super) fn lost(why: impl Into<String>) -> Self {
-        Self { code: GOING_AWAY, why: why.into() }
+        Self { code: GOING_AWAY, why: why.into(), counted: Closed::Ended }
+    }
+
+    /// The same, counted otherwise.
+    pub(super) fn counted(self, counted: Closed) -> Self {
+        Self { counted, ..self }
     }
 
     pub(super) fn no_place() -> Self {
-        Self::lost("the coordinator has no place for it any more")
+        Self::lost("the coordinator has no place for it any more").counted(Closed::NoPlace)
     }
 
     /// The message that tells a relay.
@@ -58,6 +65,7 @@ impl From<Failure> for End {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refused(refusal) => Self::refused(refusal.to_string()),
+            Failure::Ending => Self::lost(failure.to_string()).counted(Closed::Shutdown),
             other => Self::lost(other.to_string()),
         }
     }

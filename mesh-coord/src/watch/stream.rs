@@ -25,7 +25,7 @@ use super::{
     end::{End, HEARTBEAT, SILENCE},
     newcomer, report,
 };
-use crate::{coordinator::Coordinator, places::Place};
+use crate::{coordinator::Coordinator, metrics::Closed, places::Place};
 
 /// [`Down::Ping`], which is most of what is sent.
 const PING: Utf8Bytes = Utf8Bytes::from_static(r#"{"type":"ping"}"#);
@@ -87,7 +87,9 @@ impl Stream {
         let relays = relays::Told::default();
         let conversation =
             Conversation { io: self, id, line, report, limits, can, relays, sent: sent_last, asks, heard };
+        coordinator.metrics.stream_opened();
         let Err(end) = conversation.run(opened, peer).await;
+        coordinator.metrics.stream_closed(end.counted);
         let _ = coordinator.visit(move |core| core.close(id, sent.into_view())).await;
         Err(end)
     }
@@ -165,7 +167,7 @@ impl Stream {
     async fn write(&mut self, text: Utf8Bytes) -> Result<(), End> {
         match timeout(SILENCE, self.wire.send(text)).await {
             Ok(sent) => sent.map_err(|error| End::lost(error.to_string())),
-            Err(_) => Err(End::lost("the agent does not read")),
+            Err(_) => Err(End::lost("the agent does not read").counted(Closed::Silence)),
         }
     }
 

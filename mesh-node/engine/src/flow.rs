@@ -18,7 +18,7 @@ mod table;
 mod track;
 mod usage;
 
-pub use self::pins::{PIN_MEMORY, PinMemory};
+pub use self::pins::{MAX_CONNECTIONS, PIN_MEMORY, PinMemory};
 pub(crate) use self::{
     end::{End, Location, Phase, Role, Target},
     entry::{Flow, Resolved},

@@ -51,7 +51,7 @@ mod vnet;
 
 pub use drop::Reason;
 pub use engine::{Datagrams, Engine};
-pub use flow::{PIN_MEMORY, PinMemory};
+pub use flow::{MAX_CONNECTIONS, PIN_MEMORY, PinMemory};
 pub use hop::Hop;
 pub use map::Map;
 pub use mesh_proto::message::Switches;

@@ -11,7 +11,10 @@ use mesh_proto::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{config::Endpoint, state::StateDir};
+use crate::{
+    config::{Endpoint, MetricsAt},
+    state::StateDir,
+};
 
 pub(crate) const FILE: &str = "identity.json";
 
@@ -30,6 +33,8 @@ pub(crate) struct Identity {
     pub(crate) map_port: bool,
     /// The proxy of the last `--proxy`, which holds no credentials.
     pub(crate) proxy: Option<ProxyChoice>,
+    /// Where the numbers are served, by the last `--metrics`.
+    pub(crate) metrics: Option<MetricsAt>,
 }
 
 /// A runner's enrolment at a coordinator.
@@ -73,6 +78,8 @@ struct File {
     map_port: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     proxy: Option<ProxyChoice>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metrics: Option<MetricsAt>,
     #[serde(default)]
     enrolment: Option<FileEnrolment>,
 }
@@ -101,7 +108,15 @@ impl Identity {
         let mut bytes = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *bytes).map_err(|e| Refusal::bare(format!("the system gives no randomness: {e}")))?;
         let private_key = PrivateKey::from_bytes(*bytes);
-        Ok(Self { private_key, enrolment: None, listen: None, endpoints: vec![], map_port: false, proxy: None })
+        Ok(Self {
+            private_key,
+            enrolment: None,
+            listen: None,
+            endpoints: vec![],
+            map_port: false,
+            proxy: None,
+            metrics: None,
+        })
     }
 
     /// Reads the identity in a state directory, if there is one.
@@ -128,14 +143,14 @@ impl Identity {
             }
             None => None,
         };
-        let File { listen, endpoints, all_endpoints, map_port, proxy, .. } = file;
+        let File { listen, endpoints, all_endpoints, map_port, proxy, metrics, .. } = file;
         // An agent that knows only addresses may have changed them.
         let endpoints = if !all_endpoints.is_empty() && addresses(&all_endpoints) == endpoints {
             all_endpoints
         } else {
             endpoints.into_iter().map(Endpoint::At).collect()
         };
-        Ok(Some(Self { private_key, enrolment, listen, endpoints, map_port, proxy }))
+        Ok(Some(Self { private_key, enrolment, listen, endpoints, map_port, proxy, metrics }))
     }
 
     /// Writes it, unless the file has the same content already.
@@ -164,6 +179,7 @@ impl Identity {
             all_endpoints: if has_others { self.endpoints.clone() } else { vec![] },
             map_port: self.map_port,
             proxy: self.proxy.clone(),
+            metrics: self.metrics,
             enrolment,
         };
         state.write_changed(FILE, &file).map_err(|e| {
@@ -211,13 +227,14 @@ mod tests {
         });
         identity.listen = Some(0);
         identity.proxy = Some("@/etc/proxy".parse().unwrap());
+        identity.metrics = Some("127.0.0.1:9744".parse().unwrap());
         identity.save(&state).unwrap();
         let read = Identity::load(&state).unwrap().unwrap();
         let enrolment = read.enrolment.as_ref().unwrap();
         assert_eq!(read.private_key.public(), identity.private_key.public());
         assert_eq!((enrolment.runner, &*enrolment.name, read.listen), (RunnerId(7), "a", Some(0)));
         assert_eq!(enrolment.provider.as_deref(), Some("aws"));
-        assert_eq!(read.proxy, identity.proxy);
+        assert_eq!((&read.proxy, read.metrics), (&identity.proxy, identity.metrics));
         let mode = std::fs::metadata(scratch.0.join(FILE)).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
         let debug = format!("{read:?}");

@@ -10,6 +10,7 @@ mod learned;
 mod leave;
 mod log;
 mod lookup;
+mod metrics;
 mod netcheck;
 mod paths;
 mod ping;
@@ -23,7 +24,11 @@ mod settings;
 mod status;
 mod why;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use mesh_link::Url;
 use mesh_proto::{
@@ -72,6 +77,8 @@ struct Agent {
     relays: relays::Names,
     outside: watch::Receiver<Outside>,
     dialer: relays::Dialer,
+    /// Why the numbers aren't served where they should be.
+    unserved: OnceLock<String>,
 }
 
 /// The purpose of an agent's run.

@@ -69,6 +69,7 @@ impl Agent {
             Request::Leave => value(&self.leave().await?),
             Request::Names { service } => value(&self.names(service).await?),
             Request::Status => value(&self.status().await),
+            Request::Metrics => value(&self.metrics().await),
             Request::Denied => value(&self.denied().await),
             Request::Ping { target } => value(&self.ping(&target).await?),
             Request::Netcheck => value(&self.netcheck().await),

@@ -1,6 +1,10 @@
 //! The run of an agent, from its start to its end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
 use mesh_proto::{
@@ -13,8 +17,8 @@ use tokio::{
 };
 
 use super::{
-    Agent, Enrolment, Identity, Purpose, Settings, WatchDocker, apply, endpoints::Endpoints, known, learned, paths,
-    pins, relays, reload,
+    Agent, Enrolment, Identity, Purpose, Settings, WatchDocker, apply, endpoints::Endpoints, known, learned, metrics,
+    paths, pins, relays, reload,
 };
 use crate::{
     attach::{self, Staging},
@@ -97,7 +101,7 @@ pub(crate) async fn run(
 /// Starts the parts of the agent. It answers local requests once the instances of an earlier agent are taken up.
 async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Result<(Arc<Agent>, Sources), Refusal> {
     let Identity { private_key, enrolment, .. } = identity;
-    let Settings { listen, reach, reach_flags, proxies, offloads, relays: used } = settings;
+    let Settings { listen, reach, reach_flags, proxies, offloads, relays: used, metrics } = settings;
     let Some(Enrolment { runner, name, credential, coordinators, fingerprint, .. }) = enrolment else {
         return Err(Refusal::new("this machine has not joined", "mesh-node join URL TOKEN"));
     };
@@ -152,7 +156,11 @@ async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Resu
         relays,
         outside: outside.clone(),
         dialer,
+        unserved: OnceLock::new(),
     });
+    if let Some(address) = metrics {
+        metrics::serve(&agent, address);
+    }
     let calls = local::serve(state)?;
     notify::ready();
     connect(&agent, session, target, Reported { outside, relays: used });

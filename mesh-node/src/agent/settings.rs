@@ -1,10 +1,12 @@
 //! The agent's own settings: from the flags of `join`, the configuration, or what it remembers of earlier flags, in this order.
 
+use std::net::SocketAddr;
+
 use mesh_link::{Proxies, ProxyChoice};
 use mesh_proto::message::Switches;
 
 use super::Identity;
-use crate::config::{self, Endpoint};
+use crate::config::{self, Endpoint, MetricsAt};
 
 /// The UDP port, unless the operator chooses another.
 const DEFAULT_PORT: u16 = 51820;
@@ -24,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) offloads: Switches,
     /// Whether relays are used.
     pub(crate) relays: bool,
+    /// Where the numbers are served.
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// What the operator says of where other runners reach this one.
@@ -65,6 +69,8 @@ pub(crate) struct Flags {
     pub(crate) map_port: Option<bool>,
     /// `--proxy`.
     pub(crate) proxy: Option<ProxyChoice>,
+    /// `--metrics`.
+    pub(crate) metrics: Option<MetricsAt>,
     /// Those that no flag disables.
     pub(crate) offloads: Switches,
 }
@@ -84,6 +90,7 @@ impl Settings {
             reach_flags,
             proxies: proxies(flags.proxy.as_ref().or(file.proxy.as_ref()).or(remembered.proxy.as_ref())),
             relays: !flags.no_relay && file.relays,
+            metrics: flags.metrics.or(file.metrics).or(remembered.metrics).and_then(MetricsAt::address),
             offloads: Switches {
                 tun_gso: given.tun_gso && left.tun_gso,
                 udp_gso: given.udp_gso && left.udp_gso,
@@ -132,10 +139,14 @@ impl Flags {
         let proxy = file.proxy.as_ref().map(|file| {
             (self.proxy.as_ref().map(|given| given != file), remembered.proxy.as_ref().map(|old| old != file))
         });
+        let metrics = file
+            .metrics
+            .map(|file| (self.metrics.map(|given| given != file), remembered.metrics.map(|old| old != file)));
+        let metrics = metrics.and_then(|(given, old)| of("metrics", "--metrics", given, old));
         let proxy = proxy.and_then(|(given, old)| of("proxy", "--proxy", given, old));
         let listen = listen.and_then(|(given, old)| of("listen", "--listen", given, old));
         let endpoints = endpoints.and_then(|(given, old)| of("endpoints", "--endpoint", given, old));
-        listen.into_iter().chain(endpoints).chain(map_port).chain(proxy).collect()
+        listen.into_iter().chain(endpoints).chain(map_port).chain(proxy).chain(metrics).collect()
     }
 }
 
@@ -197,6 +208,24 @@ mod tests {
         assert_eq!(choose(None, "map_port = false", true), (false, 1));
         assert_eq!(choose(Some(false), "", true), (false, 0));
         assert_eq!(choose(Some(true), "map_port = false", true), (true, 1));
+    }
+
+    #[test]
+    fn numbers_are_served_where_the_flag_the_configuration_or_an_earlier_flag_says() {
+        let choose = |given: Option<&str>, text, old: Option<&str>| {
+            let at = |text: &str| text.parse::<MetricsAt>().unwrap();
+            let flags = Flags { metrics: given.map(at), ..Flags::default() };
+            let old = Identity { metrics: old.map(at), ..remembered(None, &[]) };
+            let settings = Settings::choose(&flags, &file(text), &old);
+            (settings.metrics.map(|address| address.port()), flags.against(&file(text), &old).len())
+        };
+        let two = "metrics = \"127.0.0.1:2\"";
+        assert_eq!(choose(None, "", None), (None, 0));
+        assert_eq!(choose(None, "", Some("127.0.0.1:3")), (Some(3), 0));
+        assert_eq!(choose(None, two, Some("127.0.0.1:3")), (Some(2), 1));
+        assert_eq!(choose(Some("[::1]:1"), two, Some("[::1]:1")), (Some(1), 1));
+        assert_eq!(choose(Some("no"), "", Some("127.0.0.1:3")), (None, 0));
+        assert_eq!(choose(None, "metrics = \"no\"", Some("127.0.0.1:3")), (None, 1));
     }
 
     #[test]

@@ -41,7 +41,13 @@ impl Agent {
             drops: report.iter().flat_map(drops).collect(),
             traffic: report.iter().flat_map(traffic).collect(),
             offloads: offloads(self.operator, *self.control.switches().borrow(), report.as_ref()),
-            warnings: [self.state.warnings(), self.endpoints.warnings(), self.instances.hosts_warnings()].concat(),
+            warnings: [
+                self.state.warnings(),
+                self.endpoints.warnings(),
+                self.instances.hosts_warnings(),
+                self.unserved.get().cloned().into_iter().collect(),
+            ]
+            .concat(),
         }
     }
 

@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     agent::{self, Application, Flags, Identity, Purpose, Settings},
-    config::{self, Config, Endpoint},
+    config::{self, Config, Endpoint, MetricsAt},
     docker,
     state::StateDir,
 };
@@ -74,6 +74,10 @@ pub(super) struct Join {
     /// `auto`, the default: $HTTPS_PROXY. The agent remembers it
     #[arg(long, value_name = "PROXY", value_parser = ProxyArgument::parse)]
     proxy: Option<ProxyArgument>,
+    /// Serve /metrics by plain HTTP at this address, without a token: best one of loopback, such as 127.0.0.1:9744; `no` ends that.
+    /// The agent remembers it
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<MetricsAt>,
     /// Replace the runner that has the same name
     #[arg(long)]
     replace: bool,
@@ -211,12 +215,14 @@ impl Join {
             no_relay: self.no_relay,
             listen: self.listen,
             proxy,
+            metrics: self.metrics,
             endpoints: (!self.endpoint.is_empty()).then_some(endpoints),
             map_port: self.map_port,
             offloads: Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro },
         };
         identity.listen = flags.listen.or(identity.listen);
         identity.proxy = flags.proxy.clone().or(identity.proxy.take());
+        identity.metrics = flags.metrics.or(identity.metrics);
         identity.map_port = flags.map_port.unwrap_or(identity.map_port);
         if let Some(endpoints) = &flags.endpoints {
             identity.endpoints.clone_from(endpoints);

@@ -13,6 +13,7 @@ mod hosts;
 mod join;
 mod leave;
 mod manual;
+mod metrics;
 mod netcheck;
 mod output;
 mod ping;
@@ -82,6 +83,8 @@ enum Command {
     Hosts(hosts::Hosts),
     /// Show this runner, its peers, its instances and dropped packets
     Status(status::Status),
+    /// Print this agent's metrics in Prometheus' text format
+    Metrics(metrics::Metrics),
     /// Show how another runner is reached, and how long that takes
     Ping(ping::Ping),
     /// Show what is between this runner and the others: UDP, NATs and relays
@@ -191,6 +194,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Env(env) => env.run(&context),
         Command::Hosts(hosts) => hosts.run(&context),
         Command::Status(status) => status.run(&context),
+        Command::Metrics(metrics) => metrics.run(&context),
         Command::Ping(ping) => ping.run(&context),
         Command::Netcheck(netcheck) => netcheck.run(&context),
         Command::Denied(denied) => denied.run(&context),

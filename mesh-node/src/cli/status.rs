@@ -1,9 +1,12 @@
 //! `mesh-node status`: the state of the agent.
 
+mod check;
+
 use std::process::ExitCode;
 
 use clap::Args;
 
+use self::check::Check;
 use super::{
     Context, attach,
     output::{Failure, Ink, Output},
@@ -11,12 +14,19 @@ use super::{
 use crate::local::{self, Request};
 
 #[derive(Debug, Args)]
-pub(super) struct Status {}
+pub(super) struct Status {
+    /// Print only what is wrong, and exit with 1 if anything is: no stream to the coordinator, a map older than a minute, a runner
+    /// that doesn't answer
+    #[arg(long)]
+    check: bool,
+}
 
 impl Status {
-    #[expect(clippy::unused_self, reason = "every command is run the same way")]
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let status: local::Status = context.agent().ask(&Request::Status, &[])?;
+        if self.check {
+            return check(context, &status);
+        }
         if context.output.json {
             context.output.print_json(&status)?;
         } else {
@@ -24,6 +34,20 @@ impl Status {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Prints what is wrong.
+fn check(context: &Context, status: &local::Status) -> Result<ExitCode, Failure> {
+    let check = Check::of(status);
+    if context.output.json {
+        context.output.print_json(&check)?;
+    } else if check.ok {
+        context.output.print("ok\n")?;
+    } else {
+        let lines = check.problems.iter().map(|problem| format!("{}\n", problem.text));
+        context.output.print(&lines.collect::<String>())?;
+    }
+    Ok(if check.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn render(context: &Context, status: &local::Status) -> String {

@@ -4,7 +4,7 @@ use mesh_link::ProxyChoice;
 use mesh_proto::message::Switches;
 use serde::Deserialize;
 
-use super::{Config, ConfigError, Endpoint, endpoint, read};
+use super::{Config, ConfigError, Endpoint, MetricsAt, endpoint, read};
 use crate::state::StateDir;
 
 /// What `mesh-node join` reads when it starts. The flags of the same names win.
@@ -20,6 +20,8 @@ pub(crate) struct Agent {
     pub(crate) map_port: Option<bool>,
     /// The proxy to the coordinator and to relays.
     pub(crate) proxy: Option<ProxyChoice>,
+    /// Where the numbers are served.
+    pub(crate) metrics: Option<MetricsAt>,
     /// TCP super-packets on mesh0.
     tun_gso: bool,
     /// `UDP_SEGMENT` on send.
@@ -33,7 +35,17 @@ pub(crate) struct Agent {
 impl Default for Agent {
     fn default() -> Self {
         let Switches { tun_gso, udp_gso, udp_gro } = Switches::default();
-        Self { listen: None, endpoints: None, map_port: None, proxy: None, tun_gso, udp_gso, udp_gro, relays: true }
+        Self {
+            listen: None,
+            endpoints: None,
+            map_port: None,
+            proxy: None,
+            metrics: None,
+            tun_gso,
+            udp_gso,
+            udp_gro,
+            relays: true,
+        }
     }
 }
 
@@ -94,6 +106,7 @@ mod tests {
             "[agent]\nlistne = 1\n",
             "[agent]\nendpoints = [\"here\"]\n",
             "[agent]\nendpoints = [\"auto:1\", \"auto:2\"]\n",
+            "[agent]\nmetrics = \"9744\"\n",
             "[agent]\nproxy = \"socks5://me:hunter2@p\"\n",
             "[agent\n",
         ] {

@@ -106,6 +106,8 @@ pub(crate) struct Link {
     pub(crate) synced: bool,
     /// The time of the coordinator's last message, over this stream or an earlier one.
     pub(crate) heard: Option<SystemTime>,
+    /// How many streams the coordinator has accepted since the agent's start.
+    pub(crate) streams: u64,
     /// Why there is no stream.
     pub(crate) trouble: Option<Arc<Trouble>>,
     /// The coordinator has said that it doesn't know this runner (any more), or that this machine is a copy.

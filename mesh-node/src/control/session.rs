@@ -211,6 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 tracing::info!(%seen_from, "connected to the coordinator");
                 self.state.link.send_modify(|link| {
                     (link.connected, link.unknown, link.copy) = (true, false, false);
+                    link.streams += 1;
                     link.trouble = None;
                 });
             }

@@ -79,6 +79,8 @@ pub(crate) enum Request {
     },
     /// Answer: [`super::Status`].
     Status,
+    /// Answer: [`super::Metrics`].
+    Metrics,
     /// Answer: [`super::Denied`].
     Denied,
     /// Asks another runner for an answer. Answer: [`super::Ping`].

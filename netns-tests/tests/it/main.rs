@@ -32,6 +32,7 @@ mod leave;
 mod life;
 mod load;
 mod manners;
+mod metrics;
 mod mtu;
 mod names;
 mod nat;

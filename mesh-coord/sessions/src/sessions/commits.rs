@@ -27,7 +27,7 @@ impl Sessions {
         }
         let affected = state.absorb(changes, revision);
         self.slices.touch(affected.deployments);
-        self.notify(state, affected.runners);
+        self.notify(state, affected.runners, now);
         if state.mesh_switches() == before {
             self.notify_switches(state, switched);
         } else {
@@ -36,19 +36,20 @@ impl Sessions {
     }
 
     /// The state was replaced by another one, so every view may have changed.
-    pub fn reloaded(&mut self, state: &State) {
+    pub fn reloaded(&mut self, state: &State, now: Instant) {
         self.slices.clear();
         let all: Vec<RunnerId> = self.runners.keys().copied().collect();
-        self.notify(state, all.iter().copied());
+        self.notify(state, all.iter().copied(), now);
         self.notify_switches(state, all);
     }
 
-    fn notify(&mut self, state: &State, affected: impl IntoIterator<Item = RunnerId>) {
+    fn notify(&mut self, state: &State, affected: impl IntoIterator<Item = RunnerId>, now: Instant) {
         for runner in affected {
             if !state.is_active(runner) {
                 self.remove(runner);
             } else if let Some(session) = self.runners.get_mut(&runner).and_then(Presence::session_mut) {
                 session.outdated.get_or_insert(state.revision());
+                session.behind.get_or_insert(now);
                 self.effects.push_back(Effect::Outdated(StreamId { runner, number: session.number }));
             }
         }

@@ -209,6 +209,42 @@ fn the_confirmation_of_a_stream_that_was_replaced_does_not_count() {
 }
 
 #[test]
+fn a_runner_is_behind_from_a_commit_until_it_has_confirmed_it() {
+    let (mut world, [callee, _], streams) = trusting();
+    let patience = Duration::from_secs(5);
+    let behind = |world: &World| world.sessions.behind(patience, world.now);
+    world.now += Duration::from_secs(60);
+    assert_eq!(behind(&world), 0, "both have confirmed");
+    let began = world.now;
+    world.trust(TrustChange::Clear);
+    world.now += patience;
+    assert_eq!(behind(&world), 0, "not for long enough");
+    world.now += Duration::from_secs(1);
+    assert_eq!(behind(&world), 2);
+    let view = world.sessions.view(&world.state, streams[0]).unwrap();
+    assert_eq!(world.sessions.confirm(streams[0], view.revision), Some(began));
+    assert_eq!(world.sessions.confirm(streams[0], view.revision), None, "once");
+    assert_eq!(behind(&world), 1);
+    // A stream that begins is behind until it has confirmed its first view.
+    let stream = world.open(callee);
+    world.now += Duration::from_secs(6);
+    assert_eq!(behind(&world), 2);
+    world.apply(stream);
+    world.apply(streams[1]);
+    assert_eq!(behind(&world), 0);
+}
+
+#[test]
+fn a_commit_that_changes_nothing_for_a_runner_leaves_it_current() {
+    let (mut world, [_, caller], streams) = trusting();
+    world.order(AdminCommand::DrainNode { name: label("caller") });
+    world.order(AdminCommand::UndrainNode { name: label("caller") });
+    streams.iter().for_each(|stream| drop(world.sessions.view(&world.state, *stream)));
+    world.now += Duration::from_secs(60);
+    assert_eq!(world.sessions.behind(Duration::ZERO, world.now), 0, "{caller}");
+}
+
+#[test]
 fn a_cancelled_wait_has_no_effect() {
     let (mut world, _, streams) = trusting();
     let revision = world.trust(TrustChange::Clear);

@@ -15,6 +15,7 @@ use tracing::debug;
 use super::{End, HEARTBEAT, Never, SILENCE, Stream, relays::Told, snapshot};
 use crate::{
     coordinator::{Failure, Line},
+    metrics::{Closed, ViewKind},
     rate::RunnerLimits,
     watch::{asks::answer, report},
 };
@@ -88,7 +89,7 @@ impl Conversation<'_> {
                 () = report::due(&self.report) => self.store_report().await?,
                 _ = heartbeat.tick() => {
                     if self.heard.elapsed() > SILENCE {
-                        return Err(End::lost("the agent is silent"));
+                        return Err(End::lost("the agent is silent").counted(Closed::Silence));
                     }
                     self.io.ping().await?;
                     if self.relays.is_due(&self.io.coordinator, self.io.runner) {
@@ -132,7 +133,11 @@ impl Conversation<'_> {
         }
         self.io.beat(self.limits.notes.turn(1)).await??;
         let id = self.id;
-        Ok(self.io.coordinator.visit(move |core| core.sessions.confirm(id, revision)).await?)
+        let behind = self.io.coordinator.visit(move |core| core.sessions.confirm(id, revision)).await?;
+        if let Some(since) = behind {
+            self.io.coordinator.metrics.applied(Instant::now().into_std().saturating_duration_since(since));
+        }
+        Ok(())
     }
 
     async fn handle_resync(&mut self) -> Result<(), End> {
@@ -181,19 +186,25 @@ impl Conversation<'_> {
                 break;
             }
         }
-        Ok(End::refused(if removed { "the runner was removed" } else { "a newer stream of this runner took over" }))
+        Ok(if removed {
+            End::refused("the runner was removed").counted(Closed::Removed)
+        } else {
+            End::refused("a newer stream of this runner took over").counted(Closed::Replaced)
+        })
     }
 
     /// Sends the update from the last sent view to this one: nothing, a delta, or the whole view.
     async fn send_news(&mut self, view: Arc<Sliced>) -> Result<(), End> {
-        let text = match self.sent.news(&view) {
+        let (kind, text) = match self.sent.news(&view) {
             None => return Ok(()),
-            Some(News::Delta(delta)) => serde_json::to_string(&Down::Delta(delta)),
-            Some(News::Snapshot(view)) => snapshot::text(&view),
+            Some(News::Delta(delta)) => (ViewKind::Delta, serde_json::to_string(&Down::Delta(delta))),
+            Some(News::Snapshot(view)) => (ViewKind::Snapshot, snapshot::text(&view)),
         };
+        let bytes = text.as_ref().map_or(0, String::len);
         // If sending fails half-way, it is unknown what has arrived.
         self.sent.forget();
         self.io.send_text(text).await?;
+        self.io.coordinator.metrics.view_sent(kind, bytes);
         self.sent.sent(view);
         Ok(())
     }

@@ -23,9 +23,12 @@ impl PinMemory for Vec<u8> {
     }
 }
 
-/// The length in bytes of a [`PinMemory`] for the most flows that an engine follows: 2¹⁸, far more than a runner's
-/// connections. A sparse file of this length takes only the room that is used.
-pub const PIN_MEMORY: usize = HEADER + (1 << 18) * RECORD;
+/// The most connections that an engine follows: far more than a runner has.
+pub const MAX_CONNECTIONS: usize = 1 << 18;
+
+/// The length in bytes of a [`PinMemory`] for [`MAX_CONNECTIONS`]. A sparse file of this length takes only the room that
+/// is used.
+pub const PIN_MEMORY: usize = HEADER + MAX_CONNECTIONS * RECORD;
 
 /// The layout's name and version.
 const MAGIC: [u8; 16] = *b"mesh pins v1 64\n";

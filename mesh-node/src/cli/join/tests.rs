@@ -42,6 +42,7 @@ fn a_runner_keeps_its_provider_and_another_one_is_refused() {
             endpoint: vec![],
             map_port: None,
             proxy: None,
+            metrics: None,
             replace: false,
             enrol_only: false,
             no_relay: false,

@@ -1,0 +1,53 @@
+//! What monitoring asks for at the API's port, and the counts of all requests.
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use mesh_metrics::CONTENT_TYPE as METRICS;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{Api, auth::Administrator, failure::Refused};
+
+/// The process serves requests.
+pub(super) async fn health() -> &'static str {
+    "ok\n"
+}
+
+/// Commands can be carried out. Strangers aren't told why not.
+pub(super) async fn readiness(State(api): State<Api>) -> Result<&'static str, Refused> {
+    api.exposition.ready().await.map(|()| "ready\n").map_err(|why| {
+        debug!(%why, "not ready");
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, "the coordinator is not ready", "its log says why")
+    })
+}
+
+/// The metrics, of all teams, for an administrator of all.
+pub(super) async fn metrics(State(api): State<Api>, reader: Administrator) -> Result<Response, Refused> {
+    if let Some(team) = &reader.by.team {
+        return Err(Refused::new(
+            StatusCode::FORBIDDEN,
+            format!("the metrics are of all teams, and this token is of team {team}"),
+            "use an admin token without --team",
+        ));
+    }
+    let text = api.exposition.metrics().await;
+    let text = text.map_err(|why| {
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string(), "try again; the log may say more")
+    })?;
+    Ok(([(CONTENT_TYPE, METRICS)], text.to_string()).into_response())
+}
+
+/// Counts a request by the pattern of its route.
+pub(super) async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    let route = route.as_ref().map(MatchedPath::as_str);
+    api.coordinator.metrics.request(route, method.as_str(), response.status().as_u16(), began.elapsed());
+    response
+}
