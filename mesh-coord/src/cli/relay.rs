@@ -102,6 +102,10 @@ pub(super) async fn run(mut args: Relay) -> Result<()> {
     let identity = Identity::open(&data, Vec::new())?;
     let public = public(&args, identity.fingerprint);
     let proxies = Proxies::of_environment();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.map_or(cores, usize::from).clamp(1, 256);
+    // Before the token is spent: an address that is in use is said first.
+    let sockets = Sockets::bind(&Listen { plain: args.listen, tls: args.tls, threads })?;
     let (secret, membership) = match &args.secret {
         Some(argument) => (file_of(argument)?.parse().with_context(|| format!("{argument} holds no secret"))?, None),
         None => {
@@ -117,9 +121,6 @@ pub(super) async fn run(mut args: Relay) -> Result<()> {
     if let Some(membership) = &membership {
         shared.revoke(membership.revoked().iter().map(|revoked| (revoked.pseudonym, revoked.until)));
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = args.threads.map_or(cores, usize::from).clamp(1, 256);
-    let sockets = Sockets::bind(&Listen { plain: args.listen, tls: args.tls, threads }, &shared)?;
     info!(listen = %args.listen, tls = ?args.tls, fingerprint = %identity.fingerprint, threads, "ready");
     let link = membership.map(|membership| Link { shared: Arc::clone(&shared), data, membership, public, proxies });
     sockets.serve(shared, identity, link).await

@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
+use mesh_udp::Udp;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval},
@@ -44,7 +45,8 @@ pub(crate) struct Listen {
 /// The sockets of a relay, bound and not yet served.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    workers: Vec<Worker>,
+    /// One for each thread.
+    udp: Vec<Udp>,
     listeners: stream::Listeners,
 }
 
@@ -53,12 +55,11 @@ impl Sockets {
     ///
     /// # Errors
     /// If an address is in use, isn't this machine's, or has a privileged port.
-    pub(crate) fn bind(listen: &Listen, shared: &Arc<Shared>) -> Result<Self> {
-        let workers = (0..listen.threads).map(|_| Worker::bind(listen.plain, listen.threads, Arc::clone(shared)));
-        let workers = workers
-            .collect::<std::io::Result<_>>()
-            .map_err(|error| anyhow!("cannot listen on {} (UDP): {error}; choose another --listen", listen.plain))?;
-        Ok(Self { workers, listeners: stream::Listeners::bind(listen)? })
+    pub(crate) fn bind(listen: &Listen) -> Result<Self> {
+        let udp = (0..listen.threads).map(|_| Udp::bind_shared(listen.plain)).collect::<std::io::Result<_>>();
+        let udp =
+            udp.map_err(|error| anyhow!("cannot listen on {} (UDP): {error}; choose another --listen", listen.plain))?;
+        Ok(Self { udp, listeners: stream::Listeners::bind(listen)? })
     }
 
     /// Serves until a signal ends it, or the coordinator. `identity` is the key of TLS connections.
@@ -70,9 +71,11 @@ impl Sockets {
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
         let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be waited for")?;
         let report = signal(SignalKind::user_defined1()).context("SIGUSR1 cannot be waited for")?;
-        let udp = self.workers.first().map(Worker::udp).context("no thread for datagrams")?;
+        let threads = self.udp.len();
+        let workers: Vec<_> = self.udp.into_iter().map(|udp| Worker::new(udp, threads, Arc::clone(&shared))).collect();
+        let udp = workers.first().map(Worker::udp).context("no thread for datagrams")?;
         let (failed, mut failure) = tokio::sync::mpsc::unbounded_channel();
-        for worker in self.workers {
+        for worker in workers {
             let failed = failed.clone();
             let thread = thread::Builder::new().name("relay-udp".to_owned());
             thread

@@ -36,12 +36,11 @@ pub(super) struct Worker {
 
 impl Worker {
     /// One of so many threads.
-    pub(super) fn bind(address: SocketAddr, threads: usize, shared: Arc<Shared>) -> io::Result<Self> {
-        let udp = Udp::bind_shared(address)?;
+    pub(super) fn new(udp: Udp, threads: usize, shared: Arc<Shared>) -> Self {
         // An older kernel has no batches, and works.
         let _ = udp.set_gro(true);
         let (inbox, other, lanes) = (Inbox::new(BUFFER), Inbox::new(BUFFER), Lanes::new(threads));
-        Ok(Self { shared, udp: Arc::new(udp), inbox, lanes, other, batches: Batches::default(), turn: Turn::new() })
+        Self { shared, udp: Arc::new(udp), inbox, lanes, other, batches: Batches::default(), turn: Turn::new() }
     }
 
     /// The socket, by which connections' data goes out too.

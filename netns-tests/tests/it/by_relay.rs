@@ -93,6 +93,19 @@ fn a_relays_token_is_not_in_its_environment() {
     });
 }
 
+#[test]
+fn a_relays_token_is_not_spent_where_its_address_is_in_use() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        let token = coordinator.command(&["token", "create", "--relay", "fra"]).done().stdout;
+        let (url, listen) = (coordinator.url(false), "[::]:7443");
+        let command = ["relay", &url, token.trim(), "--data", "/run/fra", "--public", "10.0.0.1", "--listen", listen];
+        coordinator.command(&command).refused(&["cannot listen on [::]:7443", "choose another --listen"]);
+        assert_eq!(coordinator.json(&["relays"])["relays"], serde_json::json!([]), "no relay was enrolled");
+    });
+}
+
 /// A relay of the mesh is told at once of a runner that is removed, and carries nothing of it any more.
 #[test]
 fn a_removed_runner_is_cut_off_at_the_relay_within_a_second() {
