@@ -4,7 +4,7 @@ mod fill;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use mesh_model::{Offload, Outcome, TrustChange, UnixSeconds, outcome::BothWays, record::Verdict};
+use mesh_model::{Effect, Offload, Outcome, TrustChange, UnixSeconds, outcome::BothWays, record::Verdict};
 use mesh_proto::{
     DeploymentId, InstanceId, Label, RelayId, Revision, RunnerId, ServiceName, ServicePath, TokenId,
     relay::{Nat, Place},
@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 /// The version of all these shapes.
 pub(crate) const VERSION: u32 = 1;
+/// How a coordinator answers at a path that it doesn't know. Clients tell earlier versions by it.
+pub(crate) const NOTHING_THERE: &str = "the coordinator has nothing at this path";
 
 /// The answer to an administrator's command.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,6 +24,18 @@ pub(crate) struct Done {
     pub(crate) revision: Revision,
     /// Its outcome.
     pub(crate) outcome: Outcome,
+}
+
+/// The answer to `apply`, and to a command that was only tried.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Previewed {
+    /// The commit with its changes, or the one on which it was tried.
+    pub(crate) revision: Revision,
+    /// Its outcome.
+    pub(crate) outcome: Outcome,
+    /// What it would take away, if it was only tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) effect: Option<Effect>,
 }
 
 /// A new token.

@@ -45,7 +45,7 @@ use queue::{Queue, Request, Submission, Visit};
 use writer::Writer;
 
 /// The default MTU of `mesh0`: 21×64 bytes, which fits WireGuard over paths of 1404 bytes (IPv4) and 1424 (IPv6).
-const DEFAULT_MTU: u16 = 1344;
+pub(crate) const DEFAULT_MTU: u16 = 1344;
 
 /// The operator's choices for the mesh.
 #[derive(Debug, Default, Clone, Copy)]

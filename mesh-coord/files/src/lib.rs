@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mesh_model::declare::Declaration;
+use mesh_model::declare::{Declaration, Expect};
 use mesh_proto::Label;
 
 mod mesh_toml;
@@ -16,6 +16,8 @@ const TOML_MAX: usize = 1 << 20;
 pub struct Parsed {
     /// One, or as many as a `warp.config.js` has services.
     pub declarations: Vec<Declaration>,
+    /// What a `mesh.toml` expects of the rules.
+    pub expectations: Vec<Expect>,
     /// What was ignored.
     pub warnings: Vec<String>,
 }

@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use mesh_model::declare::{Declaration, Declared, Deployment, Pattern, Trust};
+use mesh_model::declare::{Declaration, Declared, Deployment, Expect, Pattern, Trust};
 use mesh_proto::{
     Label, Ports, ServiceName,
     label::NameError,
@@ -31,8 +31,8 @@ pub(super) fn parse(source: &Source<'_>, deployment: Option<&Label>) -> Result<P
         source.error(error.span().map(|span| span.start), format!("not TOML: {message}"))
     })?;
     let mut top = Table::new(source, "the file".to_owned(), 0, document.get_ref());
-    let [name, team, expose, trusted, services] =
-        ["deployment", "team", "expose", "trust", "services"].map(|key| top.take(key));
+    let [name, team, expose, trusted, services, expected] =
+        ["deployment", "team", "expose", "trust", "services", "expect"].map(|key| top.take(key));
     // Before missing keys, because a missing key may only be misspelt.
     top.done()?;
     let Some(name) = name else {
@@ -48,7 +48,8 @@ pub(super) fn parse(source: &Source<'_>, deployment: Option<&Label>) -> Result<P
     let trust = trusted.map(|value| list(source, "trust", value, trust)).transpose()?;
     let services = services.map(|value| self::services(source, value)).transpose()?.unwrap_or_default();
     let declaration = Declaration::Whole(Deployment { name, team, expose, trust, services });
-    Ok(Parsed { declarations: vec![declaration], warnings: Vec::new() })
+    let expectations = expected.map(|value| list(source, "expect", value, expect)).transpose()?.unwrap_or_default();
+    Ok(Parsed { declarations: vec![declaration], expectations, warnings: Vec::new() })
 }
 
 fn services(source: &Source<'_>, value: &Value<'_>) -> Result<BTreeMap<ServiceName, Declared>> {
@@ -162,6 +163,24 @@ fn trust(source: &Source<'_>, key: &str, value: &Value<'_>) -> Result<Trust> {
     }
     table.done()?;
     Ok(Trust { caller, services, ports })
+}
+
+fn expect(source: &Source<'_>, _: &str, value: &Value<'_>) -> Result<Expect> {
+    let at = value.span().start;
+    let mut table = Table::new(source, "`expect`".to_owned(), at, as_table(source, "an entry of `expect`", value)?);
+    let [from, to, port, allow] = ["from", "to", "port", "allow"].map(|key| table.take(key));
+    table.done()?;
+    let missing =
+        |key: &str, what: &str| source.error(Some(at), format!("an entry of `expect` has no `{key}`: {what}"));
+    let service = "write DEPLOYMENT/SERVICE";
+    let allow = allow.ok_or_else(|| missing("allow", "say true or false"))?;
+    Ok(Expect {
+        from: parsed(source, "from", from.ok_or_else(|| missing("from", service))?)?,
+        to: parsed(source, "to", to.ok_or_else(|| missing("to", service))?)?,
+        port: a_port(source, "port", port.ok_or_else(|| missing("port", "say which one is called"))?)?,
+        allow: allow.get_ref().as_bool().ok_or_else(|| mismatch(source, "allow", allow, "true or false"))?,
+        place: source.place(Some(at)),
+    })
 }
 
 /// A table whose keys are taken one by one. Keys that are left at the end are unknown.

@@ -39,7 +39,11 @@ pub(super) fn parse(source: &Source<'_>, deployment: Option<&Label>) -> std::res
     let Some(deployment) = deployment else {
         return Err(source.error(None, "doesn't name its deployment: give it with --deployment NAME"));
     };
-    let mut reader = Reader { source, deployment, parsed: Parsed { declarations: Vec::new(), warnings: Vec::new() } };
+    let mut reader = Reader {
+        source,
+        deployment,
+        parsed: Parsed { expectations: Vec::new(), declarations: Vec::new(), warnings: Vec::new() },
+    };
     match literal::exports(source.text).and_then(|exports| reader.exports(exports)) {
         Ok(()) => Ok(reader.parsed),
         Err(Fault { at, message }) => Err(source.error(Some(at), message)),

@@ -13,7 +13,7 @@ use mesh_proto::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    declare::{File, Pattern},
+    declare::{Expect, File, Pattern},
     record::{By, Outside, SecretHandle},
 };
 
@@ -26,6 +26,13 @@ pub enum Command {
         by: Admin,
         /// What to do.
         what: AdminCommand,
+    },
+    /// [`AdminCommand::Apply`], with the expectations of the files: [`crate::Outcome::Planned`].
+    Apply {
+        /// The administrator.
+        by: Admin,
+        /// What to do.
+        what: Apply,
     },
     /// A request for a token: [`crate::Outcome::TokenCreated`].
     CreateToken {
@@ -129,6 +136,25 @@ impl From<Via> for By {
             Via::Token(id) => Self::Token(id),
         }
     }
+}
+
+/// Creates and changes deployments as files declare, if all that the files expect holds then.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Apply {
+    /// The files, applied together or not at all.
+    pub files: Vec<File>,
+    /// What has to hold afterwards.
+    #[serde(default)]
+    pub expect: Vec<Expect>,
+    /// Only report what would change.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Also remove services that have instances.
+    #[serde(default)]
+    pub force: bool,
+    /// Whether services that the files no longer declare may be removed.
+    #[serde(default)]
+    pub prune: bool,
 }
 
 /// An administrator's command. Serialised, it is the body of an admin request.

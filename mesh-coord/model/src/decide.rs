@@ -1,7 +1,7 @@
 //! Dispatches a command to the part of the model that decides on it.
 
 use crate::{
-    Command, Decision, Now, Refusal, State, audit, deploy,
+    Apply, Command, Decision, Now, Refusal, State, audit, deploy,
     drain::{self, Way},
     enrol, host, relay, switch, token, trust,
 };
@@ -18,7 +18,7 @@ impl State {
             Command::Admin { by, what } => match what {
                 A::Apply { files, dry_run, force, prune } => {
                     let consent = deploy::Consent { force: *force, prune: prune.unwrap_or(true) };
-                    deploy::apply(self, by, files, *dry_run, consent, now)
+                    deploy::apply(self, by, (files, &[]), *dry_run, consent, now)
                 }
                 A::Delete { deployment, force } => deploy::delete(self, by, deployment, *force, now),
                 A::Trust { deployment, change } => trust::change(self, by, deployment, change, now),
@@ -31,6 +31,10 @@ impl State {
                 A::UndrainNode { name } => drain::node(self, by, name, Way::Undrain, now),
                 A::Switch { offload, on, node } => switch::switch(self, by, *offload, *on, node.as_ref(), now),
             },
+            Command::Apply { by, what: Apply { files, expect, dry_run, force, prune } } => {
+                let consent = deploy::Consent { force: *force, prune: *prune };
+                deploy::apply(self, by, (files, expect), *dry_run, consent, now)
+            }
             Command::CreateToken { by, token, secret } => token::create(self, by, token, secret, now),
             Command::Refused { by, action, detail } => Ok(audit::refused(self, by, action, detail, now)),
             Command::AddRelay { by, relay, secret } => relay::add(self, by, relay, *secret, now),

@@ -3,8 +3,32 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use mesh_proto::{Label, Ports, ServiceName, view::Ist};
+use mesh_proto::{Label, Ports, ServiceName, ServicePath, view::Ist};
 use serde::{Deserialize, Serialize};
+
+/// What a file expects of the rules: a policy test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expect {
+    /// The service that opens connections.
+    pub from: ServicePath,
+    /// The service that accepts them.
+    pub to: ServicePath,
+    /// The port.
+    pub port: u16,
+    /// Whether it may.
+    pub allow: bool,
+    /// Where this is written: `FILE:LINE`.
+    pub place: String,
+}
+
+/// With its place.
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, port, allow, place } = self;
+        let may = if *allow { "may" } else { "may not" };
+        write!(f, "{place}: {from} {may} connect to port {port} of {to}")
+    }
+}
 
 /// A pattern over service names: `*` matches any characters, or none; other characters match themselves.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

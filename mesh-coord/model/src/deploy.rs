@@ -13,9 +13,9 @@ use mesh_proto::{Label, ServiceName};
 
 use self::gather::Target;
 use crate::{
-    Admin, Decision, Key, Now, Outcome, Record, Refusal, State,
+    Admin, Decision, Judgement, Key, Knowledge, Now, Outcome, Record, Refusal, State,
     audit::Note,
-    declare::{self, File, Trust},
+    declare::{self, Expect, File, Trust},
     draft::Draft,
     limits,
     outcome::{DeploymentPlan, Plan, ServiceChange},
@@ -34,11 +34,12 @@ pub(crate) struct Consent {
     pub(crate) prune: bool,
 }
 
-/// Creates and changes deployments as the files declare: all of them, or none.
+/// Creates and changes deployments as the files declare: all of them, or none. All that is expected has to hold
+/// afterwards.
 pub(crate) fn apply(
     state: &State,
     by: &Admin,
-    files: &[File],
+    (files, expect): (&[File], &[Expect]),
     dry_run: bool,
     consent: Consent,
     now: Now,
@@ -85,12 +86,38 @@ pub(crate) fn apply(
         if !removed.is_empty() && !consent.prune && !consent.force {
             return Err(DeployRefusal::Prunes { services: removed }.into());
         }
-        return Ok(draft.decided(Outcome::Planned(plan)));
     }
+    let mut decision = draft.decided(Outcome::Planned(plan));
+    expected(state, by, expect, &decision)?;
+    if dry_run {
+        decision.changes.clear();
+        as_dry_run(&mut decision.outcome);
+    }
+    Ok(decision)
+}
+
+/// Refuses a decision after which an expectation doesn't hold.
+fn expected(state: &State, by: &Admin, expect: &[Expect], decision: &Decision) -> Result<(), Refusal> {
+    if expect.is_empty() {
+        return Ok(());
+    }
+    at_most(limits::EXPECTATIONS, expect.len(), "expectations", "the files")?;
+    let after = state.after(decision);
+    let unmet = expect.iter().filter_map(|expect| match after.judge(by, expect, Knowledge::All) {
+        Judgement::Met => None,
+        Judgement::Unmet { why } | Judgement::Undecided { why } => Some(format!("{expect}, but {why}")),
+    });
+    let unmet: Vec<String> = unmet.collect();
+    if unmet.is_empty() { Ok(()) } else { Err(DeployRefusal::Unmet { unmet }.into()) }
+}
+
+/// Turns the outcome of an `apply` into that of a dry run, which reserves no address.
+pub(crate) fn as_dry_run(outcome: &mut Outcome) {
+    let Outcome::Planned(plan) = outcome else { return };
+    plan.dry_run = true;
     for deployment in &mut plan.deployments {
         plan::forget_addresses(deployment);
     }
-    Ok(Draft::unchanged(Outcome::Planned(plan)))
 }
 
 /// Checks a team's share of services and addresses.

@@ -20,7 +20,9 @@ mod decide;
 mod deploy;
 mod draft;
 mod drain;
+mod effect;
 mod enrol;
+mod expect;
 mod host;
 mod relay;
 mod share;
@@ -38,9 +40,11 @@ mod words;
 mod work;
 
 pub use command::{
-    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewRelay, NewToken, Offload, RelayEnrolment, RunnerCommand,
-    TrustChange, Via,
+    Admin, AdminCommand, Apply, Command, Enrolment, NewPurpose, NewRelay, NewToken, Offload, RelayEnrolment,
+    RunnerCommand, TrustChange, Via,
 };
+pub use effect::{Cut, Effect, Ended, Preview};
+pub use expect::{Judgement, Knowledge};
 pub use outcome::{Decision, Outcome};
 pub use record::{Change, Key, Record};
 pub use refusal::{Class, Refusal};

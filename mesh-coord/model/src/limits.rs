@@ -108,5 +108,9 @@ pub const FILE_NAME: usize = 4096;
 pub const INSTANCE_ADDRESSES_RESTING: usize = 4096;
 /// How far the number of an instance that a runner brings back may be beyond the next number.
 pub const ADOPT_AHEAD: u64 = 1 << 32;
+/// Entries of each list in the effect of a command.
+pub const EFFECT: usize = 1000;
+/// Expectations in one call of `apply`.
+pub const EXPECTATIONS: usize = 10_000;
 /// Names that are compared for a hint.
 pub const CANDIDATES: usize = 1000;

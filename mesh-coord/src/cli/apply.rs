@@ -8,20 +8,29 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Args;
+use mesh_link::Method;
 use mesh_model::{
-    AdminCommand, Outcome, declare,
+    AdminCommand, Effect, Outcome,
+    declare::{self, Expect},
     outcome::{DeploymentPlan, Plan, ServiceChange},
 };
 use mesh_proto::Label;
 
+use serde::Serialize;
+
 use super::{
     client::Reach,
+    effect,
     output::{note, print, print_versioned},
     trust::warn_of_unknown,
 };
+use crate::api::Previewed;
 
 /// The largest deployment file that is read, in bytes. All files of a call go to the coordinator in one request.
 const MAX_FILE: u64 = 1 << 20;
+
+/// Why an answer can't be used.
+const OTHER_ANSWER: &str = "the coordinator has answered another command: is its version another one?";
 
 /// How messages name standard input.
 const STDIN: &str = "stdin";
@@ -34,7 +43,7 @@ pub(super) struct Apply {
     /// The deployment for the services of a warp.config.js
     #[arg(long, value_name = "NAME")]
     deployment: Option<Label>,
-    /// Print the plan only
+    /// Print the plan only, with what it would take away
     #[arg(long)]
     dry_run: bool,
     /// Also remove services that have live instances, which ends these instances
@@ -51,16 +60,50 @@ pub(super) struct Apply {
 }
 
 pub(super) async fn run(args: Apply) -> Result<()> {
-    let mut declared = Vec::new();
-    let mut wrong = Vec::new();
+    let Read { declared, expect } = gather(&args.files, args.deployment.as_ref())?;
+    let mut prune = args.prune || args.force;
+    if !args.dry_run && !prune {
+        let (plan, _) = order(&args, declared.clone(), expect.clone(), true, false).await?;
+        prune = may_remove(&args, &plan)?;
+    }
+    // Services that others have added meanwhile are not removed: the coordinator checks.
+    let (plan, effect) = order(&args, declared, expect, args.dry_run, prune).await?;
+    for warning in &plan.warnings {
+        note(&format!("warning: {warning}"));
+    }
+    warn_of_unknown(plan.deployments.iter().flat_map(|deployment| &deployment.directions), &args.reach).await;
+    if args.json {
+        return print_versioned(&Planned { plan: &plan, effect: effect.as_ref() });
+    }
+    print(&show(&plan, effect.as_ref()))
+}
+
+/// The plan, with its effect if it was only tried.
+#[derive(Serialize)]
+struct Planned<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effect: Option<&'a Effect>,
+}
+
+/// The contents of files.
+pub(super) struct Read {
+    pub(super) declared: Vec<declare::File>,
+    pub(super) expect: Vec<Expect>,
+}
+
+/// Reads and parses files.
+pub(super) fn gather(files: &[PathBuf], deployment: Option<&Label>) -> Result<Read> {
+    let (mut declared, mut expect, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     ensure!(
-        args.files.iter().filter(|file| is_stdin(file)).count() <= 1,
+        files.iter().filter(|file| is_stdin(file)).count() <= 1,
         "`-` is given more than once, and standard input can be read only once: put one of the files on the disk"
     );
-    for path in &args.files {
+    for path in files {
         let text = read(path)?;
         let path = if is_stdin(path) { Path::new(STDIN) } else { path };
-        match mesh_files::parse(path, &text, args.deployment.as_ref()) {
+        match mesh_files::parse(path, &text, deployment) {
             Ok(parsed) => {
                 for warning in parsed.warnings {
                     note(&format!("warning: {warning}"));
@@ -68,35 +111,53 @@ pub(super) async fn run(args: Apply) -> Result<()> {
                 let name = path.display().to_string();
                 let declarations = parsed.declarations.into_iter();
                 declared.extend(declarations.map(|declaration| declare::File { name: name.clone(), declaration }));
+                expect.extend(parsed.expectations);
             }
             Err(error) => wrong.push(error.to_string()),
         }
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\nerror: "));
-    let mut prune = args.prune || args.force;
-    if !args.dry_run && !prune {
-        let plan = order(&args, declared.clone(), true, false).await?;
-        prune = may_remove(&args, &plan)?;
-    }
-    // Services that others have added meanwhile are not removed: the coordinator checks.
-    let plan = order(&args, declared, args.dry_run, prune).await?;
-    for warning in &plan.warnings {
-        note(&format!("warning: {warning}"));
-    }
-    warn_of_unknown(plan.deployments.iter().flat_map(|deployment| &deployment.directions), &args.reach).await;
-    if args.json {
-        return print_versioned(&plan);
-    }
-    print(&show(&plan))
+    Ok(Read { declared, expect })
 }
 
-async fn order(args: &Apply, files: Vec<declare::File>, dry_run: bool, prune: bool) -> Result<Plan> {
-    let command = AdminCommand::Apply { files, dry_run, force: args.force, prune: Some(prune) };
-    let read = |outcome| match outcome {
+async fn order(
+    args: &Apply,
+    files: Vec<declare::File>,
+    expect: Vec<Expect>,
+    dry_run: bool,
+    prune: bool,
+) -> Result<(Plan, Option<Effect>)> {
+    let expects = !expect.is_empty();
+    let apply = mesh_model::Apply { files, expect, dry_run, force: args.force, prune };
+    if let Some(Previewed { outcome, effect, .. }) =
+        args.reach.request_if_known(Method::POST, "apply", Some(&apply)).await?
+    {
+        return Ok((planned(outcome).context(OTHER_ANSWER)?, effect));
+    }
+    ensure!(
+        !expects,
+        "this coordinator is of an earlier version, which can't check what `[[expect]]` says: upgrade it, or leave that out"
+    );
+    let mesh_model::Apply { files, force, .. } = apply;
+    let command = AdminCommand::Apply { files, dry_run, force, prune: Some(prune) };
+    Ok((args.reach.order(&command, planned).await?, None))
+}
+
+fn planned(outcome: Outcome) -> Option<Plan> {
+    match outcome {
         Outcome::Planned(plan) => Some(plan),
         _ => None,
-    };
-    args.reach.order(&command, read).await
+    }
+}
+
+/// Has the coordinator try the files, with what they expect.
+///
+/// # Errors
+/// If it would refuse them.
+pub(super) async fn try_all(reach: &Reach, files: Vec<declare::File>, expect: Vec<Expect>) -> Result<()> {
+    let apply = mesh_model::Apply { files, expect, dry_run: true, force: true, prune: true };
+    let _: Previewed = reach.request(Method::POST, "apply", Some(&apply)).await?;
+    Ok(())
 }
 
 /// Whether services may be removed. A service that was left out by mistake is gone for good, with its address, so
@@ -113,11 +174,11 @@ fn may_remove(args: &Apply, plan: &Plan) -> Result<bool> {
         if args.json {
             print_versioned(plan)?;
         } else {
-            print(&show(plan))?;
+            print(&show(plan, None))?;
         }
         bail!("{what} would be removed, and nothing has changed: {which}. Apply with --prune if that is meant");
     }
-    note(&show(plan));
+    note(&show(plan, None));
     // The answer follows on the prompt's line.
     let _ = write!(io::stderr(), "Remove {what} for good: {which}? [y/N] ");
     let mut answer = String::new();
@@ -148,11 +209,12 @@ fn read_all(file: impl io::Read, shown: &str) -> Result<String> {
     Ok(text)
 }
 
-fn show(plan: &Plan) -> String {
+fn show(plan: &Plan, effect: Option<&Effect>) -> String {
     let mut lines = Vec::new();
     for deployment in &plan.deployments {
         show_deployment(deployment, &mut lines);
     }
+    lines.extend(effect.filter(|_| !plan.is_empty()).into_iter().flat_map(effect::lines));
     lines.push(match (plan.is_empty(), plan.dry_run) {
         (true, _) => "nothing to change".to_owned(),
         (false, true) => "this was the plan only: nothing has changed".to_owned(),

@@ -19,7 +19,10 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use super::output::Refused;
-use crate::{api::Done, data};
+use crate::{
+    api::{Done, NOTHING_THERE},
+    data,
+};
 
 /// The variable with the admin token, because every user of the machine can see arguments.
 const TOKEN_VARIABLE: &str = "MESH_ADMIN_TOKEN";
@@ -46,6 +49,12 @@ enum Place {
 }
 
 impl Reach {
+    /// Whether a coordinator was named, by flags or variables.
+    pub(crate) fn is_given(&self) -> bool {
+        let named = [URL_VARIABLE, DATA_VARIABLE, TOKEN_VARIABLE].iter().any(|name| variable(name).is_some());
+        self.data.is_some() || self.url.is_some() || named
+    }
+
     /// The URL that was given.
     pub(crate) fn url(&self) -> Option<String> {
         self.url.as_ref().map(Url::to_string).or_else(|| variable(URL_VARIABLE))
@@ -100,6 +109,32 @@ impl Reach {
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<T> {
+        self.send(method, path, body).await?.map_err(shown)
+    }
+
+    /// Sends a request that coordinators of earlier versions don't know: then it returns `None`.
+    ///
+    /// # Errors
+    /// If the coordinator can't be reached, or refuses.
+    pub(crate) async fn request_if_known<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<Option<T>> {
+        match self.send(method, path, body).await? {
+            Ok(answer) => Ok(Some(answer)),
+            Err(RequestError::Refused { status: 404, refusal }) if refusal.error == NOTHING_THERE => Ok(None),
+            Err(error) => Err(shown(error)),
+        }
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&(impl Serialize + Sync)>,
+    ) -> Result<Result<T, RequestError>> {
         let path = format!("/v1/admin/{path}");
         let text = variable(TOKEN_VARIABLE).map(Zeroizing::new);
         let token = text.as_ref().map(|text| Token::parse(TokenKind::Admin, text)).transpose();
@@ -122,10 +157,14 @@ impl Reach {
                 mesh_link::request(socket, "localhost", method, &path, None, body).await
             }
         };
-        answer.map_err(|error| match error {
-            RequestError::Refused { refusal, .. } => Refused(refusal).into(),
-            lost @ RequestError::Lost(_) => lost.into(),
-        })
+        Ok(answer)
+    }
+}
+
+fn shown(error: RequestError) -> anyhow::Error {
+    match error {
+        RequestError::Refused { refusal, .. } => Refused(refusal).into(),
+        lost @ RequestError::Lost(_) => lost.into(),
     }
 }
 

@@ -8,8 +8,10 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use mesh_proto::message::PROTOCOL;
 
 mod apply;
+mod check;
 mod client;
 mod delete;
+mod effect;
 mod list;
 mod manual;
 mod node;
@@ -42,6 +44,8 @@ enum Command {
     Token(token::Token),
     /// Apply deployment files, all or none, and print the plan
     Apply(apply::Apply),
+    /// Check deployment files and what they expect of who may call whom, without a coordinator or with one
+    Check(check::Check),
     /// Delete a deployment
     Delete(delete::Delete),
     /// Show and change which deployments may call a deployment
@@ -150,6 +154,7 @@ fn run(command: Command) -> Result<()> {
             Command::Serve(args) => serve::run(args).await,
             Command::Token(args) => token::run(args).await,
             Command::Apply(args) => apply::run(args).await,
+            Command::Check(args) => check::run(args).await,
             Command::Delete(args) => delete::run(args).await,
             Command::Trust(args) => trust::run(args).await,
             Command::Nodes(args) => list::nodes(args).await,
@@ -206,6 +211,11 @@ mod tests {
             "mesh-coord apply a.toml b.toml --dry-run --force",
             "mesh-coord apply warp.config.js --deployment shop",
             "mesh-coord delete shop --force",
+            "mesh-coord delete shop --dry-run --json",
+            "mesh-coord check a.toml b.toml --json",
+            "mesh-coord check - --url https://h:7443",
+            "mesh-coord trust api --app shop --remove --dry-run",
+            "mesh-coord node remove r1 --dry-run --json",
             "mesh-coord trust api,billing --app shop --service *-tcp --port 80 --port 443",
             "mesh-coord trust api --app shop --remove",
             "mesh-coord trust --app shop --clear",
@@ -315,6 +325,9 @@ mod tests {
             "mesh-coord nodes --url http://h",
             "mesh-coord token create --admin --ephemeral",
             "mesh-coord trust api --app shop --timeout 3s",
+            "mesh-coord trust --app shop --dry-run",
+            "mesh-coord trust --app shop --clear --dry-run --wait",
+            "mesh-coord check",
             "mesh-coord trust api --app shop --wait --timeout soon",
             "mesh-coord switch udp-gso",
             "mesh-coord token create --relay fra-1 --any",

@@ -8,7 +8,7 @@ use mesh_proto::{InstanceId, Label};
 use super::{
     Listing,
     client::Reach,
-    list,
+    effect, list,
     output::{count, note, print, print_versioned},
 };
 
@@ -31,6 +31,9 @@ pub(super) struct Remove {
     /// Remove it even if it has instances, which ends them
     #[arg(long)]
     force: bool,
+    /// Print only what would be taken away
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     reach: Reach,
     /// Print JSON
@@ -81,6 +84,9 @@ pub(super) async fn undrain(OfInstance { instance, reach, json }: OfInstance) ->
 }
 
 async fn remove(args: Remove) -> Result<()> {
+    if args.dry_run {
+        return preview(args).await;
+    }
     let command = AdminCommand::RemoveNode { name: args.name.clone(), force: args.force };
     if args.json {
         return print_versioned(&args.reach.order(&command, Some).await?);
@@ -94,6 +100,28 @@ async fn remove(args: Remove) -> Result<()> {
         note(&format!("warning: {warning}"));
     }
     print(&format!("{} ({runner}) is removed; {} ended", args.name, count(instances.len(), "instance")))
+}
+
+/// Prints what a removal would do.
+async fn preview(args: Remove) -> Result<()> {
+    let command = AdminCommand::RemoveNode { name: args.name.clone(), force: true };
+    let (outcome, effect) = effect::preview(&args.reach, &command).await?;
+    if args.json {
+        return effect::print_preview(&outcome, &effect);
+    }
+    if let Outcome::NodeRemoved { runner, instances, warnings } = &outcome {
+        for warning in warnings {
+            note(&format!("warning: {warning}"));
+        }
+        let needs = if instances.is_empty() || args.force { "" } else { ", which needs --force" };
+        print(&format!(
+            "{} ({runner}) would be removed, with {}{needs}",
+            args.name,
+            count(instances.len(), "instance")
+        ))?;
+    }
+    print(&effect::lines(&effect).join("\n"))?;
+    print("this was a dry run: nothing has changed")
 }
 
 async fn turn(command: AdminCommand, reach: Reach, json: bool) -> Result<()> {

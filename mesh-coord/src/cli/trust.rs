@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use mesh_link::Method;
 use mesh_model::{
-    TrustChange,
+    AdminCommand, Outcome, TrustChange,
     declare::Pattern,
     outcome::{BothWays, May},
 };
@@ -14,7 +14,7 @@ use mesh_proto::{Label, Ports};
 
 use super::{
     client::Reach,
-    numbers,
+    effect, numbers,
     output::{note, print, print_json},
     time,
 };
@@ -24,6 +24,7 @@ use crate::api::{Deployments, TrustAndWait, TrustPage};
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("change").args(["callers", "clear"]).multiple(true))]
 pub(super) struct Trust {
     /// The deployments whose services may call those of --app; without any, the command shows the list
     #[arg(value_name = "CALLER", value_delimiter = ',')]
@@ -43,6 +44,9 @@ pub(super) struct Trust {
     /// Revoke the right of all callers
     #[arg(long, conflicts_with = "callers")]
     clear: bool,
+    /// Print only what would change, and what would be taken away
+    #[arg(long, requires = "change", conflicts_with = "wait")]
+    dry_run: bool,
     /// Return once every runner concerned has applied it; exit with 1 and name those that haven't in time
     #[arg(long)]
     wait: bool,
@@ -57,7 +61,7 @@ pub(super) struct Trust {
 }
 
 pub(super) async fn run(args: Trust) -> Result<()> {
-    let Trust { callers, app, services, ports, remove, clear, wait, timeout, reach, json } = args;
+    let Trust { callers, app, services, ports, remove, clear, dry_run, wait, timeout, reach, json } = args;
     let callers: BTreeSet<Label> = callers.into_iter().collect();
     let services = if services.is_empty() { None } else { Some(services) };
     let ports = if ports.is_empty() { Ports::All } else { Ports::Only(ports.into_iter().collect()) };
@@ -67,6 +71,9 @@ pub(super) async fn run(args: Trust) -> Result<()> {
         () if !callers.is_empty() => Some(TrustChange::Add { callers, services, ports }),
         () => None,
     };
+    if let Some(change) = change.clone().filter(|_| dry_run) {
+        return preview(&reach, AdminCommand::Trust { deployment: app, change }, json).await;
+    }
     let changes = change.is_some();
     let timeout = if wait { timeout.unwrap_or(TIMEOUT) } else { Duration::ZERO };
     let what = TrustAndWait { change, milliseconds: u64::try_from(timeout.as_millis())? };
@@ -91,6 +98,20 @@ pub(super) async fn run(args: Trust) -> Result<()> {
         time::show_short(timeout),
         pending.join(", ")
     )
+}
+
+/// Prints what a change would do.
+async fn preview(reach: &Reach, command: AdminCommand, json: bool) -> Result<()> {
+    let (outcome, effect) = effect::preview(reach, &command).await?;
+    if json {
+        return effect::print_preview(&outcome, &effect);
+    }
+    if let Outcome::Trusted { deployment, directions, warnings, .. } = &outcome {
+        warn(warnings);
+        show(deployment, directions)?;
+    }
+    print(&effect::lines(&effect).join("\n"))?;
+    print("this was a dry run: nothing has changed")
 }
 
 /// Warns of callers that don't exist yet, in case they are misspelt. The nearest name is searched here, among the

@@ -35,7 +35,7 @@ const AUDIT_SHOWN: usize = 1000;
 /// The longest wait for confirmations of trust.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// The largest command, in KiB: `apply` with its files.
-const COMMAND_KIB: usize = 1024;
+pub(super) const COMMAND_KIB: usize = 1024;
 /// The largest request for a token, in KiB: a scope of 256 names.
 const TOKEN_KIB: usize = 64;
 
@@ -52,7 +52,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/trust/{deployment}", get(trust))
 }
 
-type Answer<T> = Result<Json<T>, Refused>;
+pub(super) type Answer<T> = Result<Json<T>, Refused>;
 
 async fn command(
     Administrator { by, coordinator }: Administrator,

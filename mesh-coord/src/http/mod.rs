@@ -14,7 +14,7 @@ use mesh_link::Url;
 use mesh_proto::{PrivateKey, token::Fingerprint};
 use tokio::time::timeout;
 
-use crate::{coordinator::Coordinator, exposition::Exposition};
+use crate::{api::NOTHING_THERE, coordinator::Coordinator, exposition::Exposition};
 
 mod admin;
 mod auth;
@@ -24,6 +24,7 @@ mod failure;
 mod limit;
 mod noted;
 mod observe;
+mod preview;
 mod relays;
 pub(crate) mod server;
 mod stream;
@@ -95,7 +96,7 @@ impl Api {
             .route("/v1/info", get(enrol::info))
             .route("/v1/enrol", post(enrol::enrol))
             .route("/v1/relay/enrol", post(relays::enrol))
-            .nest("/v1/admin", admin::routes())
+            .nest("/v1/admin", admin::routes().merge(preview::routes()))
             .layer(middleware::from_fn(in_time))
             .route("/v1/stream", get(stream::stream))
             .route("/v1/relay/stream", get(relays::stream))
@@ -114,7 +115,7 @@ async fn in_time(request: Request, next: Next) -> Response {
 }
 
 async fn nothing_there() -> Refused {
-    Refused::new(StatusCode::NOT_FOUND, "the coordinator has nothing at this path", "is its version another one?")
+    Refused::new(StatusCode::NOT_FOUND, NOTHING_THERE, "is its version another one?")
 }
 
 async fn another_method() -> Refused {

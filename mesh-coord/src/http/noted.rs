@@ -33,9 +33,14 @@ pub(super) async fn note(
 
 /// Tokens are rate-limited, as runners are; the operator is not.
 pub(super) async fn take_turn(coordinator: &Coordinator, by: &Admin) -> Result<(), Refused> {
+    take_turns(coordinator, by, 1).await
+}
+
+/// The same for a request with the weight of several.
+pub(super) async fn take_turns(coordinator: &Coordinator, by: &Admin, weight: u32) -> Result<(), Refused> {
     if let Via::Token(id) = by.via {
         let limiter = coordinator.visit(move |core| core.limits.token(id)).await?;
-        limiter.turn(1).await?;
+        limiter.turn(weight).await?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ mod coordinator_signals;
 mod copied_machine;
 mod denied;
 mod deploy;
+mod effects;
 mod endpoints;
 mod endpoints_mapped;
 mod endpoints_seen;

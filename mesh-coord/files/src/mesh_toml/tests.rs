@@ -261,3 +261,36 @@ proptest! {
         let _ = (whole(&text), whole(&format!("deployment = 'shop'\n{text}")));
     }
 }
+
+#[test]
+fn what_a_file_expects_is_read_with_its_place() {
+    let text = "deployment = \"shop\"\n[[expect]]\nfrom = \"shop/app\"\nto = \"billing/api\"\nport = 80\nallow = true\n\
+        [[expect]]\nfrom = \"shop/my db\"\nto = \"shop/app\"\nport = 1\nallow = false\n";
+    let parsed = super::super::parse(Path::new("mesh.toml"), text, None).unwrap();
+    let told: Vec<String> = parsed.expectations.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "mesh.toml:2: shop/app may connect to port 80 of billing/api",
+            "mesh.toml:7: shop/my db may not connect to port 1 of shop/app",
+        ]
+    );
+    let one = |line: &str| {
+        let lines = ["from = \"shop/a\"", "to = \"shop/b\"", "port = 80", "allow = true"];
+        let key = line.split(' ').next().unwrap();
+        let kept: Vec<&str> = lines.into_iter().filter(|kept| !kept.starts_with(key)).chain([line]).collect();
+        format!("deployment = \"shop\"\n[[expect]]\n{}\n", kept.join("\n"))
+    };
+    for (line, words) in [
+        ("from = \"shop\"", "`from`"),
+        ("port = 0", "a port, 1 to 65535"),
+        ("allow = \"yes\"", "true or false"),
+        ("allow", "has no `allow`: say true or false"),
+        ("to", "has no `to`: write DEPLOYMENT/SERVICE"),
+        ("form = \"shop/a\"", "the nearest one is `from`"),
+    ] {
+        let text = if line.contains('=') { one(line) } else { one(line).replace(&format!("{line}\n"), "") };
+        let error = whole(&text).unwrap_err();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+}

@@ -79,6 +79,12 @@ pub enum DeployRefusal {
         /// The services, as `DEPLOYMENT/SERVICE`.
         services: Vec<String>,
     },
+    /// What the files expect would not hold.
+    #[error("{}", unmet.join("\n"))]
+    Unmet {
+        /// Each expectation, with why it doesn't hold.
+        unmet: Vec<String>,
+    },
     /// Port 0.
     #[error("`{key}` of the service `{service}` is 0, which is no port")]
     PortZero {
@@ -101,7 +107,7 @@ impl DeployRefusal {
     pub(crate) fn class(&self) -> Class {
         match self {
             Self::In { refusal, .. } => refusal.class(),
-            Self::TeamFixed { .. } | Self::Running { .. } | Self::Prunes { .. } => Class::Conflict,
+            Self::TeamFixed { .. } | Self::Running { .. } | Self::Prunes { .. } | Self::Unmet { .. } => Class::Conflict,
             _ => Class::Invalid,
         }
     }
@@ -119,6 +125,7 @@ impl DeployRefusal {
                 format!("leave `team` as it is, or delete the deployment first (`mesh-coord delete {deployment}`)")
             }
             Self::Running { .. } => "detach them first, or end them with --force".to_owned(),
+            Self::Unmet { .. } => "nothing has changed: correct the trust, or what `[[expect]]` says".to_owned(),
             Self::Prunes { .. } => "apply with --prune if that is meant".to_owned(),
             Self::PortZero { key, .. } => format!("leave `{key}` out, or choose 1 to 65535"),
             Self::FileName => "rename the file".to_owned(),

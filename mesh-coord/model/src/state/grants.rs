@@ -42,6 +42,11 @@ impl Grants {
         self.by_callee.get(&callee).and_then(|callers| callers.get(&caller)).into_iter().flat_map(BTreeMap::values)
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Grant>> {
+        self.by_callee.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values)
+    }
+
     /// How many services of `callee` the deployment `caller` may call.
     pub(crate) fn number(&self, caller: DeploymentId, callee: DeploymentId) -> usize {
         self.by_callee.get(&callee).and_then(|callers| callers.get(&caller)).map_or(0, BTreeMap::len)

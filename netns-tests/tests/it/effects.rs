@@ -1,0 +1,71 @@
+//! What a command would take away, and what files expect of the rules.
+
+use mesh_netns_tests::{Stack, World, isolated};
+
+use crate::common::declare;
+
+const SHOP: &str = "deployment = \"shop\"\n[services.db]\n[services.app]\n";
+const REPORTS: &str = "deployment = \"reports\"\n[services.sales]\n";
+
+/// An expectation in a file.
+fn expect(from: &str, to: &str, port: u16, allow: bool) -> String {
+    format!("[[expect]]\nfrom = \"{from}\"\nto = \"{to}\"\nport = {port}\nallow = {allow}\n")
+}
+
+#[test]
+fn a_dry_run_tells_what_would_be_cut_and_an_expectation_that_fails_stops_an_apply() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP, REPORTS]);
+        coordinator.command(&["trust", "reports", "--app", "shop"]).done();
+        let aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let gcp = world.runner(&coordinator, "gcp", Stack::Dual);
+        let (sales, db) = (aws.attach("reports/sales"), gcp.attach("shop/db"));
+        let server = db.serve_named(5432);
+        let connection = sales.connect(db.service_address, 5432).expect("a connection");
+
+        let back = ["trust", "reports", "--app", "shop", "--remove", "--dry-run"];
+        let told = coordinator.command(&back).done().stdout;
+        assert!(told.contains("reports → shop/db on every port: 1 caller and 1 instance, on aws, gcp"), "{told}");
+        assert!(told.contains("isn't known"), "{told}");
+        let effect = &coordinator.json(&back)["effect"];
+        assert_eq!(effect["cut"][0]["callee"], "shop/db", "{effect:#}");
+        assert!(effect["connections"].is_null(), "what isn't known isn't a number: {effect:#}");
+        let gone = coordinator.json(&["node", "remove", "gcp", "--dry-run"]);
+        assert_eq!(gone["effect"]["ended"][0]["node"], "gcp", "{gone:#}");
+        assert_eq!(gone["effect"]["unserved"][0], "shop/db", "{gone:#}");
+        coordinator.command(&["delete", "shop", "--dry-run"]).done();
+        let file = coordinator.file("mesh.toml", "deployment = \"shop\"\n[services.app]\n");
+        let plan = coordinator.json(&["apply", "--dry-run", "--force", &file]);
+        assert_eq!(plan["effect"]["cut"][0]["callee"], "shop/db", "{plan:#}");
+        assert!(connection.peer_addr().is_ok() && coordinator.node("gcp").is_some(), "nothing has changed");
+        assert_eq!(gcp.connections(&db.id), 1);
+
+        // What a file expects has to hold before anything changes.
+        let wrong = SHOP.replace("[services.app]", "[services.app]\n[services.new]")
+            + &expect("reports/sales", "shop/db", 5432, false);
+        let file = coordinator.file("mesh.toml", &wrong);
+        let hint = "reports/sales may not connect to port 5432 of shop/db, but it is allowed";
+        coordinator.command(&["apply", &file]).refused(&["mesh.toml:5", hint]);
+        coordinator.command(&["check", &file, "--data", &coordinator.data().display().to_string()]).refused(&[hint]);
+        let services = coordinator.json(&["services"]).to_string();
+        assert!(!services.contains("\"new\""), "{services}");
+        let right = SHOP.to_owned() + &expect("reports/sales", "shop/db", 5432, true);
+        coordinator.apply(&right).done();
+
+        // Files alone, as in CI.
+        let alone = |text: &str| {
+            let mut command = coordinator.prepare(&["check", &coordinator.file("mesh.toml", text), "--json"]);
+            command.env_remove("MESH_COORD_DATA");
+            mesh_netns_tests::run(command)
+        };
+        let checked = alone(&right).done().json();
+        assert_eq!(checked["expectations"][0]["result"], "undecided", "{checked:#}");
+        let ruled = SHOP.replace("[services.db]", "trust = []\n[services.db]")
+            + &expect("reports/sales", "shop/db", 5432, true);
+        let checked = alone(&ruled).expect_code(1).json();
+        assert_eq!(checked["expectations"][0]["result"], "unmet", "{checked:#}");
+        drop((connection, server));
+    });
+}
