@@ -1,9 +1,14 @@
 //! The process's own numbers, with the names that all of Prometheus' libraries have for them.
 
-use std::fs;
+use std::{
+    fs,
+    sync::OnceLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use nix::{
     sys::resource::{Resource, UsageWho, getrlimit, getrusage},
+    time::{ClockId, clock_gettime},
     unistd::{SysconfVar, sysconf},
 };
 
@@ -28,11 +33,7 @@ pub fn add(snapshot: &mut Snapshot) {
         let bytes = pages.saturating_mul(system(SysconfVar::PAGE_SIZE));
         snapshot.gauge("process_resident_memory_bytes", "Resident memory of the process, in bytes", [(vec![], bytes)]);
     }
-    let booted = fs::read_to_string("/proc/stat").ok();
-    if let (Some(stat), Some(booted)) = (&stat, &booted)
-        && let (Some(ticks), Some(booted)) = (field(stat, STARTED), boot_time(booted))
-    {
-        let started = booted as f64 + ticks as f64 / system(SysconfVar::CLK_TCK) as f64;
+    if let Some(started) = *STARTED_AT.get_or_init(|| started_at(field(stat.as_deref()?, STARTED)?)) {
         snapshot.gauge("process_start_time_seconds", "When the process began, in Unix seconds", [(vec![], started)]);
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
@@ -55,9 +56,15 @@ fn field(stat: &str, number: usize) -> Option<u64> {
     rest.split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
-/// When the machine was booted, in Unix seconds (proc_stat(5)).
-fn boot_time(stat: &str) -> Option<u64> {
-    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+/// When the process began, found once: a number that moves would look like a restart.
+static STARTED_AT: OnceLock<Option<f64>> = OnceLock::new();
+
+/// The time of day that was this many ticks after the boot, in Unix seconds. A unit may see no `/proc/stat`.
+fn started_at(ticks: u64) -> Option<f64> {
+    let up = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?);
+    let day = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let since_boot = ticks as f64 / system(SysconfVar::CLK_TCK) as f64;
+    Some((day.as_secs_f64() - up.as_secs_f64() + since_boot).round())
 }
 
 fn system(variable: SysconfVar) -> u64 {
@@ -73,7 +80,14 @@ mod tests {
         let stat = "7 (a) S (b) S 1 7 7 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 3 0 4711 1000 99 1844\n";
         assert_eq!((field(stat, STARTED), field(stat, RESIDENT)), (Some(4711), Some(99)));
         assert_eq!(field("7 (a", STARTED), None);
-        assert_eq!(boot_time("cpu 1\nbtime 1700000000\n"), Some(1_700_000_000));
+    }
+
+    #[test]
+    fn a_process_began_before_now_and_after_the_boot() {
+        let stat = fs::read_to_string("/proc/self/stat").unwrap();
+        let began = started_at(field(&stat, STARTED).unwrap()).unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!((0.0..86_400.0).contains(&(now - began + 1.0)), "{began} {now}");
     }
 
     #[test]
