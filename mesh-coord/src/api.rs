@@ -1,6 +1,7 @@
 //! The admin API and `--json` output, version 1. Fields may be added. A renamed or removed field needs a new version.
 
 mod fill;
+mod overview;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -11,6 +12,8 @@ use mesh_proto::{
     token::Fingerprint,
 };
 use serde::{Deserialize, Serialize};
+
+pub(crate) use overview::{Level, Overview};
 
 /// The version of all these shapes.
 pub(crate) const VERSION: u32 = 1;

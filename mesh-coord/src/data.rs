@@ -21,7 +21,7 @@ pub(crate) const DATABASE: &str = "mesh-coord.db";
 pub(crate) const SOCKET: &str = "admin.sock";
 /// The end of the path of the system coordinator's socket, which systemd puts below /var/lib/private.
 pub(crate) const SYSTEM_SOCKET: &str = "/mesh-coord/admin.sock";
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 /// The default data directory of a coordinator: the system's for root, otherwise the user's own.
 pub(crate) fn default_directory() -> PathBuf {

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 mod api;
+mod backup;
 mod cli;
 mod clock;
 mod coordinator;

@@ -324,11 +324,14 @@ impl Sessions {
         self.session(runner).is_some_and(Session::is_current)
     }
 
-    /// How many connected runners have had something that changed not in force for longer than `patience`.
+    /// The connected runners at which something that changed has not been in force for longer than `patience`.
     #[must_use]
-    pub fn behind(&self, patience: Duration, now: Instant) -> usize {
-        let since = self.runners.values().filter_map(|presence| presence.session()?.behind);
-        since.filter(|since| now.saturating_duration_since(*since) > patience).count()
+    pub fn behind(&self, patience: Duration, now: Instant) -> Vec<RunnerId> {
+        let is_behind = |presence: &Presence| {
+            let since = presence.session().and_then(|session| session.behind);
+            since.is_some_and(|since| now.saturating_duration_since(since) > patience)
+        };
+        self.runners.iter().filter(|(_, presence)| is_behind(presence)).map(|(runner, _)| *runner).collect()
     }
 
     /// How many views were computed since the coordinator's start.

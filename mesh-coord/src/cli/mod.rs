@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use mesh_proto::message::PROTOCOL;
 
 mod apply;
+mod backup;
 mod check;
 mod client;
 mod delete;
@@ -20,6 +21,7 @@ mod output;
 mod relay;
 mod relays;
 mod serve;
+mod status;
 mod switch;
 mod time;
 mod token;
@@ -39,6 +41,8 @@ struct Cli {
 enum Command {
     /// Run the coordinator, in the foreground
     Serve(serve::Serve),
+    /// Show on one screen whether the mesh is whole, and what needs you
+    Status(status::Status),
     /// Create, list and revoke tokens for runners that join and for remote administrators
     #[command(subcommand)]
     Token(token::Token),
@@ -73,6 +77,10 @@ enum Command {
     Switch(switch::Switch),
     /// Run a relay in the foreground, by which runners reach each other where no direct path is; or add and remove relays
     Relay(relay::Relay),
+    /// Back up the coordinator of this machine while it runs: its database and its keys, in one file
+    Backup(backup::Backup),
+    /// Put a backup into an empty data directory
+    Restore(backup::Restore),
     /// Print a completion script for a shell
     Completions(manual::Completions),
     /// Write the manual pages
@@ -168,6 +176,9 @@ fn run(command: Command) -> Result<()> {
             Command::Node(args) => node::run(args).await,
             Command::Switch(args) => switch::run(args).await,
             Command::Relay(args) => relay::run(args).await,
+            Command::Status(args) => status::run(args).await,
+            Command::Backup(args) => backup::backup(&args),
+            Command::Restore(args) => backup::restore(&args),
             Command::Completions(args) => manual::completions(&args),
             Command::Man(args) => manual::man(&args),
         }
@@ -213,6 +224,9 @@ mod tests {
             "mesh-coord delete shop --force",
             "mesh-coord delete shop --dry-run --json",
             "mesh-coord check a.toml b.toml --json",
+            "mesh-coord status --check --json",
+            "mesh-coord backup /b.tar --data /d",
+            "mesh-coord restore /b.tar --data /d --json",
             "mesh-coord check - --url https://h:7443",
             "mesh-coord trust api --app shop --remove --dry-run",
             "mesh-coord node remove r1 --dry-run --json",

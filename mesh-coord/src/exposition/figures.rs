@@ -40,7 +40,7 @@ pub(super) fn of(core: &Core, now: UnixSeconds, has: &dyn Fn(SecretHandle) -> bo
     snapshot.gauge("mesh_coord_tokens", "Tokens", tokens);
     add_relays(&mut snapshot, core, has);
     snapshot.counter("mesh_coord_commits", "Commits since the mesh began", [(vec![], core.state.revision().0)]);
-    let behind = core.sessions.behind(BEHIND, Instant::now().into_std());
+    let behind = core.sessions.behind(BEHIND, Instant::now().into_std()).len();
     let help = "Connected runners at which a change has not been in force for more than 5 seconds";
     snapshot.gauge("mesh_coord_runners_behind", help, plain(behind));
     snapshot

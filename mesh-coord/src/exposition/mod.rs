@@ -49,6 +49,17 @@ pub(crate) enum Unready {
     Ending,
 }
 
+impl Unready {
+    /// What the operator may try next.
+    pub(crate) const fn hint(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Busy => "is the machine overloaded, or its disk slow? The log may say more",
+            Self::Ending => "try again when it is back",
+        }
+    }
+}
+
 impl Exposition {
     pub(crate) fn new(coordinator: Coordinator, disk: Option<Disk>) -> Self {
         Self(Arc::new(Inner { coordinator, disk, text: EachSecond::default(), ready: EachSecond::default() }))

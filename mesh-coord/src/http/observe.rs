@@ -1,16 +1,19 @@
 //! What monitoring asks for at the API's port, and the counts of all requests.
 
 use axum::{
+    Json, Router,
     extract::{MatchedPath, Request, State},
     http::{StatusCode, header::CONTENT_TYPE},
     middleware::Next,
     response::{IntoResponse as _, Response},
+    routing::get,
 };
 use mesh_metrics::CONTENT_TYPE as METRICS;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Api, auth::Administrator, failure::Refused};
+use super::{Api, admin::Answer, auth::Administrator, failure::Refused};
+use crate::api::Overview;
 
 /// The process serves requests.
 pub(super) async fn health() -> &'static str {
@@ -39,6 +42,17 @@ pub(super) async fn metrics(State(api): State<Api>, reader: Administrator) -> Re
         Refused::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string(), "try again; the log may say more")
     })?;
     Ok(([(CONTENT_TYPE, METRICS)], text.to_string()).into_response())
+}
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new().route("/overview", get(overview))
+}
+
+/// Whether the mesh is whole, and what needs its operator.
+async fn overview(State(api): State<Api>, Administrator { by, coordinator }: Administrator) -> Answer<Overview> {
+    let trouble = api.exposition.ready().await.err().map(|why| (why.to_string(), why.hint().to_owned()));
+    let now = coordinator.now();
+    Ok(Json(coordinator.visit(move |core| Overview::of(core, &by, now, trouble)).await?))
 }
 
 /// Counts a request by the pattern of its route.

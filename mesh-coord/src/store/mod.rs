@@ -8,12 +8,14 @@ use mesh_proto::Revision;
 
 #[cfg(test)]
 mod conformance;
+mod copy;
 mod feed;
 mod measured;
 #[cfg(test)]
 mod memory;
 mod sqlite;
 
+pub(crate) use copy::copy_of;
 pub(crate) use feed::Watch;
 pub(crate) use measured::{Health, Measured};
 #[cfg(test)]

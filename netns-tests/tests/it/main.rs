@@ -1,6 +1,7 @@
 //! mesh in network namespaces: the built programs, kernel TCP, one file for each behaviour. `scripts/test` runs it.
 
 mod agent_restart;
+mod backup;
 mod broken_paths;
 mod bugreport;
 mod by_relay;

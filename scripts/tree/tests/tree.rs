@@ -31,7 +31,7 @@ const CRATES: [&str; 16] = [
 const COORDINATOR: Floors<'_> = &[
     &["cli"],
     &["http", "relay"],
-    &["api", "exposition", "watch"],
+    &["api", "backup", "exposition", "watch"],
     &["coordinator"],
     &["store"],
     &["clock", "data", "metrics", "places", "random", "rate", "relay_secrets", "tenant", "tls", "trial"],

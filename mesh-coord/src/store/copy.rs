@@ -1,0 +1,25 @@
+//! A copy of the database, made while the coordinator runs.
+
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::StoreError;
+
+/// Copies the database to a new file (mode 0600), as of one commit, without keeping its writer waiting. Returns the
+/// revision of that commit.
+///
+/// # Errors
+/// If it can't be read, or the new file can't be written.
+pub(crate) fn copy_of(database: &Path, to: &Path) -> Result<u64, StoreError> {
+    // SQLite writes into an empty file, and wouldn't make a private one.
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+    made.map_err(|error| StoreError::Failed(format!("{} cannot be made: {error}", to.display())))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(database, flags)?;
+    let path = to.to_str().ok_or_else(|| StoreError::Failed(format!("{} is no text", to.display())))?;
+    connection.execute("VACUUM INTO ?1", [path])?;
+    let copy = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let revision: i64 = copy.query_row("SELECT revision FROM head", [], |row| row.get(0))?;
+    u64::try_from(revision).map_err(|_| StoreError::Damaged(format!("its revision is {revision}")))
+}
