@@ -54,6 +54,13 @@ impl Range {
         Ipv4Addr::from_bits(self.first.to_bits() | !self.mask())
     }
 
+    /// The address at which an instance asks for names: the last one that could be assigned. A coordinator since version
+    /// 0.3 assigns it to nothing; of an older one the first instance has it.
+    #[must_use]
+    pub const fn resolver(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.last().to_bits() - 1)
+    }
+
     /// The length of the prefix, in bits.
     #[must_use]
     pub const fn prefix(self) -> u8 {
@@ -130,6 +137,7 @@ mod tests {
         let range: Range = "100.112.0.0/12".parse().unwrap();
         assert_eq!(range, Range::DEFAULT);
         assert_eq!(range.last(), Ipv4Addr::new(100, 127, 255, 255));
+        assert_eq!(range.resolver(), Ipv4Addr::new(100, 127, 255, 254));
         assert!(range.contains(Ipv4Addr::new(100, 120, 1, 2)) && !range.contains(Ipv4Addr::new(100, 111, 255, 255)));
         for (bad, why) in [
             ("100.112.0.0", "is not an IPv4 range"),

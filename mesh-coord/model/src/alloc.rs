@@ -4,6 +4,9 @@
 //! Instances come and go far more often: they take fresh addresses from the high end until enough freed ones have
 //! gathered, so that the number of freed records stays bounded. Freed addresses are reused in the order of freeing,
 //! and never before their quarantine is over.
+//!
+//! The resolver's address is never taken. In a database of version 0.2 or older the first instance may have it: it keeps
+//! the address until it ends, and then none gets it again.
 
 use std::net::Ipv4Addr;
 
@@ -35,6 +38,7 @@ impl Draft<'_> {
         let usable = range.contains(address)
             && address != range.first()
             && address != range.last()
+            && address != range.resolver()
             && !self.state.index.addresses.contains_key(&address)
             && !self.taken.contains(&address)
             && self.state.freed.get(&address).is_none_or(|freed| self.has_rested(freed.at));
@@ -60,7 +64,8 @@ impl Draft<'_> {
                 }
             };
             // An instance that a runner brought back after a restore may hold it.
-            let had = self.state.index.addresses.contains_key(&address)
+            let had = address == self.state.meta.network.range.resolver()
+                || self.state.index.addresses.contains_key(&address)
                 || self.state.freed.contains_key(&address)
                 || self.taken.contains(&address);
             if !had {
@@ -75,7 +80,9 @@ impl Draft<'_> {
     fn rested(&mut self, kind: Holder) -> Option<Ipv4Addr> {
         let order = self.state.index.resting.get(&kind)?;
         let from = self.rested_from.get(&kind).copied().unwrap_or_default();
-        let (place, address) = order.range(from..).find(|(_, address)| !self.taken.contains(address))?;
+        let resolver = self.state.meta.network.range.resolver();
+        let free = |address: &Ipv4Addr| *address != resolver && !self.taken.contains(address);
+        let (place, address) = order.range(from..).find(|(_, address)| free(address))?;
         let (place, address) = (*place, *address);
         self.rested_from.insert(kind, place);
         if !self.state.freed.get(&address).is_some_and(|freed| self.has_rested(freed.at)) {

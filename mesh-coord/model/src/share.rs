@@ -26,7 +26,8 @@ impl State {
     /// How many more addresses a deployment may have, of those that are neither in use nor in quarantine.
     pub(crate) fn room_for_addresses(&self, deployment: &Deployment, now: Now) -> usize {
         let range = self.meta.network.range;
-        let most = (range.last().to_bits() - range.first().to_bits()) as usize - 1;
+        // All but the first, the resolver's and the last.
+        let most = (range.last().to_bits() - range.first().to_bits()) as usize - 2;
         let rest = self.first_at_rest(now);
         let at_rest = usize::try_from(self.meta.next.freed - rest).unwrap_or(usize::MAX);
         let left = most.saturating_sub(self.index.addresses.len()).saturating_sub(at_rest);

@@ -7,7 +7,7 @@ use mesh_proto::InstanceId;
 use proptest::prelude::*;
 
 use crate::{
-    AdminCommand, Refusal, RunnerCommand, limits,
+    AdminCommand, Change, Record, Refusal, RunnerCommand, limits,
     testing::{World, declared, file, label, refused, whole},
 };
 
@@ -22,8 +22,8 @@ fn services_get_addresses_from_the_low_end_and_instances_from_the_high_end() {
     );
     assert_eq!(world.address("shop/db"), Ipv4Addr::new(100, 112, 0, 2));
     let runner = world.join("r1");
-    assert_eq!(world.attach(runner, "shop/db").1, Ipv4Addr::new(100, 127, 255, 254));
     assert_eq!(world.attach(runner, "shop/db").1, Ipv4Addr::new(100, 127, 255, 253));
+    assert_eq!(world.attach(runner, "shop/db").1, Ipv4Addr::new(100, 127, 255, 252));
 }
 
 #[test]
@@ -39,11 +39,11 @@ fn a_service_keeps_its_address_until_it_is_deleted_and_the_next_gets_a_fresh_one
     assert_eq!(world.address("shop/db"), Ipv4Addr::new(100, 112, 0, 3), "freed ones come last");
 }
 
-/// In a range of 254 addresses, freed ones come back in the order of freeing, each after its quarantine.
+/// In a range of 253 addresses, freed ones come back in the order of freeing, each after its quarantine.
 #[test]
 fn when_nothing_is_fresh_the_address_freed_longest_ago_comes_first_and_only_after_its_rest() {
     let mut world = World::with_range("10.0.0.0/24");
-    let services: Vec<String> = (0..254).map(|n| format!("s{n:03}")).collect();
+    let services: Vec<String> = (0..253).map(|n| format!("s{n:03}")).collect();
     let all = |but: &[usize]| {
         let kept = services.iter().enumerate().filter(|(n, _)| !but.contains(n)).map(|(_, s)| &**s);
         vec![file(declared("shop", None, kept))]
@@ -73,7 +73,7 @@ fn when_nothing_is_fresh_the_address_freed_longest_ago_comes_first_and_only_afte
 #[test]
 fn a_clock_that_jumps_ends_no_rest_and_lengthens_none() {
     let mut world = World::with_range("10.0.0.0/24");
-    let services: Vec<String> = (0..254).map(|n| format!("s{n:03}")).collect();
+    let services: Vec<String> = (0..253).map(|n| format!("s{n:03}")).collect();
     world.apply(vec![file(declared("shop", None, services.iter().map(|s| &**s)))]).unwrap();
     world.apply(vec![file(declared("shop", None, services[1..].iter().map(|s| &**s)))]).unwrap();
     for off in [-500_000, 0, 1_000_000_000] {
@@ -102,7 +102,7 @@ fn instances_use_what_has_rested_once_enough_has_gathered() {
     }
     assert!(seen.insert(world.attach(runner, "shop/db").1), "none has rested yet");
     world.now = world.now.plus(600);
-    assert_eq!(world.attach(runner, "shop/db").1, Ipv4Addr::new(100, 127, 255, 254), "the first of all");
+    assert_eq!(world.attach(runner, "shop/db").1, Ipv4Addr::new(100, 127, 255, 253), "the first of all");
     assert!(seen.insert(world.attach(runner, "shop/db").1), "what is kept of freed ones stays bounded, not empty");
 }
 
@@ -110,18 +110,41 @@ fn instances_use_what_has_rested_once_enough_has_gathered() {
 #[test]
 fn instances_and_services_share_what_is_left_at_the_very_end() {
     let mut world = World::with_range("10.0.0.0/24");
-    let services: Vec<String> = (0..253).map(|n| format!("s{n:03}")).collect();
+    let services: Vec<String> = (0..252).map(|n| format!("s{n:03}")).collect();
     world.apply(vec![file(declared("shop", None, services.iter().map(|s| &**s)))]).unwrap();
     let runner = world.join("r1");
     let (instance, last) = world.attach(runner, "shop/s000");
-    assert_eq!(last, Ipv4Addr::new(10, 0, 0, 254));
-    world.apply(vec![file(declared("shop", None, services[..252].iter().map(|s| &**s)))]).unwrap();
+    assert_eq!(last, Ipv4Addr::new(10, 0, 0, 253));
+    world.apply(vec![file(declared("shop", None, services[..251].iter().map(|s| &**s)))]).unwrap();
     world.detach(runner, instance);
     world.now = world.now.plus(600);
     assert_eq!(world.attach(runner, "shop/s000").1, last, "another instance's");
-    assert_eq!(world.attach(runner, "shop/s000").1, Ipv4Addr::new(10, 0, 0, 253), "the service's");
+    assert_eq!(world.attach(runner, "shop/s000").1, Ipv4Addr::new(10, 0, 0, 252), "the service's");
     let wish = RunnerCommand::Attach { service: "shop/s000".parse().unwrap(), client: false };
-    assert!(matches!(world.request(runner, wish), Err(Refusal::RangeExhausted { used: 254, resting: 0, .. })));
+    assert!(matches!(world.request(runner, wish), Err(Refusal::RangeExhausted { used: 253, resting: 0, .. })));
+}
+
+/// In a database of version 0.2 the first instance has the address that is the resolver's now.
+#[test]
+fn the_resolvers_address_is_given_to_nothing_and_not_again_where_it_was() {
+    let mut world = World::with_range("10.0.0.0/24");
+    world.apply(vec![whole("shop: db")]).unwrap();
+    let runner = world.join("r1");
+    let (instance, _) = world.attach(runner, "shop/db");
+    let resolver = Ipv4Addr::new(10, 0, 0, 254);
+    let mut old = mesh_proto::view::Instance::clone(world.state.instances_on(runner).last().unwrap());
+    old.address = resolver;
+    world.commit(&[Change::Put(Record::Instance(old.into()))]);
+    assert_eq!(world.state.instances_on(runner).last().unwrap().address, resolver, "it stays where it is");
+    world.detach(runner, instance);
+    world.now = world.now.plus(100_000);
+    // More than there are, so that those that have rested are given again.
+    for _ in 0..300 {
+        let (instance, address) = world.attach(runner, "shop/db");
+        assert_ne!(address, resolver);
+        world.detach(runner, instance);
+        world.now = world.now.plus(600);
+    }
 }
 
 proptest! {
@@ -149,7 +172,7 @@ proptest! {
             }
             let wish = RunnerCommand::Attach { service: services[which.index(8)].parse().unwrap(), client: false };
             if world.request(runner, wish).is_err() {
-                prop_assert_eq!(had.len(), 246, "there is nothing fresh");
+                prop_assert_eq!(had.len(), 245, "there is nothing fresh");
                 prop_assert!(freed.first().is_none_or(|(at, _)| world.now.0 - at < 600), "nothing has rested");
                 // To make room, the oldest half ends.
                 for (instance, address) in live.drain(..live.len() / 2) {
@@ -161,7 +184,7 @@ proptest! {
             let instance = world.state.instances_on(runner).last().unwrap();
             let (id, address) = (instance.id, instance.address);
             if *had.entry(address).and_modify(|n| *n += 1).or_insert(1) > 1 {
-                prop_assert_eq!(had.len(), 246, "fresh ones come first");
+                prop_assert_eq!(had.len(), 245, "fresh ones come first");
                 let (at, first) = freed.remove(0);
                 prop_assert_eq!(first, address, "the one freed longest ago");
                 prop_assert!(world.now.0 - at >= 600, "after its rest");

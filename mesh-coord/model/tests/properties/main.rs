@@ -185,7 +185,7 @@ impl World {
         let (was, is) = (holders(before), holders(&self.state));
         let Network { range, .. } = self.state.network();
         for address in &is {
-            assert!(range.contains(*address) && *address != range.first() && *address != range.last());
+            assert!(range.holds(*address) && *address != range.resolver());
         }
         for address in is.difference(&was) {
             if let Some(at) = self.freed.remove(address) {

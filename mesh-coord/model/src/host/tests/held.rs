@@ -17,12 +17,12 @@ fn instances_that_the_runner_no_longer_holds_end() {
 #[test]
 fn unknown_instances_are_taken_in_where_they_fit() {
     let (mut world, runner) = world();
-    let range_end = Ipv4Addr::new(100, 127, 255, 254);
+    let range_end = Ipv4Addr::new(100, 127, 255, 253);
     let fits = (InstanceId(40), range_end);
     assert_eq!(hello(&mut world, runner, vec![held(fits, "shop/db")]), (vec![], vec![40], vec![]));
     // New numbers and addresses come after those of the instance.
     let next = world.attach(runner, "shop/db");
-    assert_eq!(next, (InstanceId(41), Ipv4Addr::new(100, 127, 255, 253)));
+    assert_eq!(next, (InstanceId(41), Ipv4Addr::new(100, 127, 255, 252)));
 
     let keep = || vec![held(fits, "shop/db"), held(next, "shop/db")];
     let far = InstanceId(42 + limits::ADOPT_AHEAD);
@@ -30,6 +30,7 @@ fn unknown_instances_are_taken_in_where_they_fit() {
         ("its address is taken", held((InstanceId(50), next.1), "shop/db")),
         ("its address is a service's", held((InstanceId(50), Ipv4Addr::new(100, 112, 0, 1)), "shop/db")),
         ("its address is the network's", held((InstanceId(50), Ipv4Addr::new(100, 112, 0, 0)), "shop/db")),
+        ("its address is the resolver's", held((InstanceId(50), Ipv4Addr::new(100, 127, 255, 254)), "shop/db")),
         ("its address is not the mesh's", held((InstanceId(50), Ipv4Addr::new(192, 0, 2, 1)), "shop/db")),
         ("its service is gone", held((InstanceId(50), Ipv4Addr::new(100, 127, 0, 9)), "shop/gone")),
         ("no such number will be given soon", held((far, Ipv4Addr::new(100, 127, 0, 9)), "shop/db")),
