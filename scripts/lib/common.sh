@@ -22,6 +22,9 @@ package_of() {
     ip) echo iproute2 ;;
     nft) echo nftables ;;
     turnserver) echo coturn ;;
+    dig) echo bind9-dnsutils ;;
+    drill) echo ldnsutils ;;
+    musl-gcc) echo musl-tools ;;
     nginx-stream) echo nginx libnginx-mod-stream ;;
     miniupnpd) echo miniupnpd-nftables ;;
     promtool) echo prometheus ;;

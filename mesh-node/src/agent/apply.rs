@@ -3,6 +3,7 @@
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
+use mesh_dns::Directory;
 use mesh_engine::Map;
 use mesh_proto::{Record, Revision, RunnerId, View, message::Have};
 use tokio::{
@@ -53,6 +54,8 @@ pub(crate) async fn keep(
 ) {
     let (mut order, mut in_force, mut kept) = (Order::default(), None, None);
     let (mut alone, mut retry) = (false, None);
+    // Of this view and of the one before, so that no table is freed by the data plane.
+    let (mut directory, mut _former) = (None::<Arc<Directory>>, None);
     views.mark_changed();
     loop {
         tokio::select! {
@@ -62,15 +65,21 @@ pub(crate) async fn keep(
                 let Some(view) = view else { continue };
                 let have = Have { epoch: view.epoch, revision: view.revision };
                 order.given(have);
-                let (state, dataplane) = (state.clone(), Arc::clone(&dataplane));
+                let (state, dataplane, before) = (state.clone(), Arc::clone(&dataplane), directory.clone());
                 // On disk first: an agent that starts with an older view would end the connections of instances that are new
                 // since.
                 let written = spawn_blocking(move || {
                     let written = state.write(FILE, &*view);
                     dataplane.set_map(Map::compile(&view));
+                    let directory = Arc::new(Directory::of(&view, before.as_deref()));
+                    dataplane.set_directory(Arc::clone(&directory));
+                    (written, directory)
+                });
+                let written = written.await.map(|(written, made)| {
+                    _former = directory.replace(made);
                     written
                 });
-                retry = keep_or_retry(written.await, have, &mut kept);
+                retry = keep_or_retry(written, have, &mut kept);
             }
             () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
                 let view = views.borrow().clone();

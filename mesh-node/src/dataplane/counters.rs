@@ -39,6 +39,10 @@ counters! {
     RelayUnknown = "relay-unknown",
     /// A connection with a relay was full: datagrams dropped.
     RelaySendFull = "relay-send-full",
+    /// What an instance sent to its resolver was no question: dropped.
+    DnsIgnored = "dns-ignored",
+    /// An instance asked its resolver more than its share: dropped.
+    DnsLimited = "dns-limited",
     /// A packet for a TUN that was just detached: dropped.
     TunUnknown = "tun-unknown",
     /// A TUN's queue was full: packets dropped.

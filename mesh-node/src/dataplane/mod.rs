@@ -9,6 +9,7 @@ pub(crate) mod lab;
 mod pings;
 mod relay;
 mod report;
+mod resolver;
 mod share;
 mod streams;
 mod worker;
@@ -26,6 +27,7 @@ use std::{
     time::Instant,
 };
 
+use mesh_dns::Directory;
 use mesh_engine::{Engine, Map, PinMemory, Port, Switches};
 use mesh_link::Carrier;
 use mesh_proto::{InstanceId, PrivateKey, RelayId, RunnerId};
@@ -44,6 +46,7 @@ pub(crate) use self::{
 };
 use self::{
     io::Io,
+    resolver::Resolver,
     worker::{Command, Worker},
 };
 
@@ -114,10 +117,9 @@ impl Dataplane {
         let wake = Arc::new(EventFd::from_flags(flags).map_err(|errno| DataplaneError::Start(errno.into()))?);
         let (events, notified) = unbounded_channel();
         let (commands, requests) = mpsc::channel();
-        let mut pace = [0; 8];
-        getrandom::fill(&mut pace).map_err(|error| DataplaneError::Start(error.into()))?;
-        let relays = Relays::new(u64::from_le_bytes(pace), Instant::now());
-        let worker = Worker::new(engine, Io::new(udp, events.clone(), relays), requests, Arc::clone(&wake));
+        let random = || getrandom::u64().map_err(|error| DataplaneError::Start(error.into()));
+        let (relays, resolver) = (Relays::new(random()?, Instant::now()), Resolver::new(random()?));
+        let worker = Worker::new(engine, Io::new(udp, events.clone(), relays), resolver, requests, Arc::clone(&wake));
         let worker = worker.map_err(DataplaneError::Start)?;
         let thread = thread::Builder::new().name("dataplane".into()).spawn(move || {
             let why = match panic::catch_unwind(AssertUnwindSafe(|| worker.run())) {
@@ -157,6 +159,11 @@ impl Dataplane {
     /// Replaces the map. [`DataEvent::Applied`] with its revision follows once it is in use.
     pub(crate) fn set_map(&self, map: Map) {
         self.ask(Command::Map(Box::new(map)));
+    }
+
+    /// Replaces what instances may ask of names.
+    pub(crate) fn set_directory(&self, directory: Arc<Directory>) {
+        self.ask(Command::Directory(directory));
     }
 
     /// Switches offloads.

@@ -5,10 +5,11 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     time::Instant,
 };
 
+use mesh_dns::Directory;
 use mesh_engine::{Datagrams, Engine, Map, Port, Switches, TUN_BUFFER, UDP_BUFFER};
 use mesh_link::Carrier;
 use mesh_proto::{InstanceId, RelayId, RunnerId, relay::Relayed};
@@ -24,6 +25,7 @@ use super::{
     pings::Pong,
     relay,
     report::Report,
+    resolver::Resolver,
     share::Shares,
 };
 use crate::sys::{
@@ -37,6 +39,7 @@ pub(super) enum Command {
     Detach(Port),
     Ended(InstanceId),
     Map(Box<Map>),
+    Directory(Arc<Directory>),
     Switches(Switches),
     Moved,
     Relays(Vec<mesh_relay_client::Config>),
@@ -62,9 +65,10 @@ const WAKE: u64 = u64::MAX - 1;
 pub(super) struct Worker {
     engine: Engine,
     io: Io,
+    resolver: Resolver,
     poll: Poll,
     commands: mpsc::Receiver<Command>,
-    wake: std::sync::Arc<EventFd>,
+    wake: Arc<EventFd>,
     switches: Switches,
     inbox: Inbox,
     packet: Box<[u8]>,
@@ -80,8 +84,9 @@ impl Worker {
     pub(super) fn new(
         engine: Engine,
         io: Io,
+        resolver: Resolver,
         commands: mpsc::Receiver<Command>,
-        wake: std::sync::Arc<EventFd>,
+        wake: Arc<EventFd>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         poll.add(&io.udp, UDP)?;
@@ -89,6 +94,7 @@ impl Worker {
         let mut worker = Self {
             engine,
             io,
+            resolver,
             poll,
             commands,
             wake,
@@ -112,7 +118,8 @@ impl Worker {
     }
 
     fn turn(&mut self, ready: &mut Vec<Ready>) -> io::Result<bool> {
-        let next = [self.engine.next_timeout().map(|(at, _)| at), self.io.relays.next_timeout()];
+        let engine = self.engine.next_timeout().map(|(at, _)| at);
+        let next = [engine, self.io.relays.next_timeout(), self.resolver.next_timeout()];
         let timeout = next.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()));
         self.poll.wait(ready, timeout)?;
         // Receiving comes before sending: it frees the sender's window, and the receive buffer is the one that overflows.
@@ -133,6 +140,7 @@ impl Worker {
         if self.engine.next_timeout().is_some_and(|(at, _)| at <= now) {
             self.engine.handle_timeout(now, &mut self.io);
         }
+        self.resolver.handle_timeout(now, &mut self.io);
         let mut running = true;
         if ready.iter().any(|ready| ready.token == WAKE) {
             running = self.execute_requests();
@@ -214,7 +222,10 @@ impl Worker {
             match self.io.read(port, &mut self.packet) {
                 Reading::Packet(length) => {
                     if let Some(packet) = self.packet.get_mut(..length) {
-                        let segments = self.engine.handle_tun(port, packet, now, &mut self.io);
+                        let segments = match self.resolver.handle(port, packet, now, &mut self.io) {
+                            Some(work) => work,
+                            None => self.engine.handle_tun(port, packet, now, &mut self.io),
+                        };
                         self.shares.owe(port, segments.saturating_sub(left));
                         left = left.saturating_sub(segments);
                     }
@@ -246,6 +257,7 @@ impl Worker {
                 let added = self.poll.add(&queue, port.0.into());
                 self.io.insert(port, queue);
                 self.engine.handle_attach(port, instance);
+                self.resolver.attach(port, instance);
                 if let Err(error) = added {
                     tracing::warn!(%error, "epoll doesn't accept a TUN, which is given up");
                     self.io.give_up(port);
@@ -258,6 +270,7 @@ impl Worker {
                 self.engine.handle_map(*map, Instant::now(), &mut self.io);
                 self.io.notify(DataEvent::Applied(revision));
             }
+            Command::Directory(directory) => self.resolver.set(directory),
             Command::Switches(switches) => self.switch(switches),
             Command::Moved => self.engine.handle_address_change(),
             Command::Relays(relays) => self.io.relays.set(relays, Instant::now()),
@@ -331,6 +344,7 @@ impl Worker {
 
     fn close(&mut self, port: Port) {
         self.engine.handle_detach(port, Instant::now(), &mut self.io);
+        self.resolver.detach(port);
         self.io.remove(port);
         self.shares.forget(port);
     }

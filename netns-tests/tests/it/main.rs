@@ -16,6 +16,7 @@ mod coordinator_signals;
 mod copied_machine;
 mod denied;
 mod deploy;
+mod dns;
 mod effects;
 mod endpoints;
 mod endpoints_mapped;

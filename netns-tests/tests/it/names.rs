@@ -73,7 +73,7 @@ fn every_row_of_the_table_by_every_name_and_variable() {
             // There are only the variables of this deployment's services.
             let environment = aws.command(&["env", &format!("{deployment}/caller"), "--format", "json"]).done().json();
             let mut given: Vec<&str> = environment.as_object().expect("a map").keys().map(String::as_str).collect();
-            let mut wanted = vec!["WARP_IST_caller".to_owned()];
+            let mut wanted = vec!["WARP_DNS".to_owned(), "WARP_IST_caller".to_owned()];
             wanted.extend(rows.iter().flat_map(|(_, _, variables)| variables.iter().map(|v| format!("WARP_IST_{v}"))));
             given.sort_unstable();
             wanted.sort_unstable();
@@ -183,6 +183,7 @@ fn the_environment_in_each_format_before_any_instance_runs() {
         let address = |service: &str| coordinator.address_of(service).to_string();
         let json = aws.command(&["env", "shop/app", "--format", "json"]).done().json();
         let expected = serde_json::json!({
+            "WARP_DNS": "100.127.255.254",
             "WARP_IST_app": address("shop/app"),
             "WARP_IST_it's_my-db": address("shop/it's my-db"),
             "WARP_IST_it_s_my_db": address("shop/it's my-db"),
@@ -350,10 +351,10 @@ fn more_variables_than_a_program_can_have_are_said_to_be_that_and_can_be_left_ou
         let without = run(&["--no-foreign-variables"]).done().stdout;
         assert!(without.contains("WARP_IST_app=") && !without.contains("crowd"), "{without}");
         let environment = aws.command(&["env", "shop/app", "--no-foreign-variables", "--format", "json"]).done().json();
-        assert_eq!(environment.as_object().map(serde_json::Map::len), Some(1), "{environment}");
+        assert_eq!(environment.as_object().map(serde_json::Map::len), Some(2), "{environment}");
         std::fs::write(aws.state().join("config.toml"), "[containers]\nforeign_variables = false\n")
             .expect("the configuration");
         let config = precreate(&aws, "shop/app");
-        assert!(config["process"]["env"].as_array().is_some_and(|env| env.len() == 2), "{config}");
+        assert!(config["process"]["env"].as_array().is_some_and(|env| env.len() == 3), "{config}");
     });
 }

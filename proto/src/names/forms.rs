@@ -114,8 +114,9 @@ pub(super) fn variables(name: &str) -> impl Iterator<Item = String> {
     [plain].into_iter().chain(shell).map(|name| format!("{PREFIX}{name}"))
 }
 
-/// Whether names that end in `.label` belong to others.
-fn is_reserved(label: &str) -> bool {
+/// Whether names that end in `.label` belong to others: a top-level domain, or a special-use name. In lower case.
+#[must_use]
+pub fn is_reserved(label: &str) -> bool {
     TOP_LEVEL.binary_search(&label).is_ok() || SPECIAL_USE.contains(&label)
 }
 

@@ -11,7 +11,7 @@ mod variables;
 
 pub use check::{Candidate, DeclarationError, Scope, check};
 pub use encode::{HostNameError, host_label, is_identifier, shell_variable, variable};
-pub use forms::{BadHostName, check_host_name, is_number};
+pub use forms::{BadHostName, check_host_name, is_number, is_reserved};
 pub use limit::LIMIT;
-pub use table::{Names, names};
+pub use table::{Names, hosts, may_name, names};
 pub use variables::{BadVariable, check_given_variable, check_variable};

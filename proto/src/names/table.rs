@@ -18,12 +18,15 @@ use crate::{
     view::{Deployment, Service},
 };
 
+/// The variable with the address at which an instance asks for names.
+const RESOLVER: &str = "WARP_DNS";
+
 /// The names that the instances of a service see.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
     /// The lines of the hosts file: one name per line, without duplicates.
     pub hosts: Vec<(Ipv4Addr, String)>,
-    /// The environment: all `WARP_IST_…`, the variables of the service's `ist`, and `PORT`.
+    /// The environment: all `WARP_IST_…`, the variables of the service's `ist`, `WARP_DNS`, and `PORT`.
     pub variables: BTreeMap<String, String>,
     /// The variables that lead to services of other deployments.
     pub foreign_variables: BTreeSet<String>,
@@ -44,28 +47,9 @@ impl Names {
 /// that a coordinator would refuse are left out, because a coordinator of another version may have sent them.
 #[must_use]
 pub fn names(view: &View, service: ServiceId) -> Option<Names> {
-    let own = view.service(service)?;
-    let deployment = view.deployment(own.deployment)?;
-    let mut claims = Claims::default();
-    for service in view.services().filter(|s| s.deployment == deployment.id) {
-        claims.own(view, deployment, service);
-    }
-    let naming = view.naming(service);
-    for entry in naming.iter().flat_map(|n| &n.ist) {
-        // The entry may name a service that isn't declared yet.
-        let Some(target) = view.services().find(|s| s.deployment == deployment.id && s.name == entry.service) else {
-            continue;
-        };
-        let hostnames = entry.hostnames.iter().flat_map(|name| in_any_case(name));
-        claims.hosts.extend(hostnames.map(|name| Claim::new(Rank::Ist, name, target)));
-        claims.variables.extend(entry.variables.iter().map(|name| Claim::new(Rank::Ist, name.clone(), target)));
-    }
-    for (service, deployment) in callable(view, deployment) {
-        claims.foreign(deployment, service);
-    }
-
+    let (deployment, claims) = claims(view, service)?;
     let Claims { mut hosts, mut variables, mut warnings } = claims;
-    sound(view, &mut hosts, "", |name| check_host_name(name).map_err(|why| why.to_string()), &mut warnings);
+    sound_hosts(view, &mut hosts, &mut warnings);
     sound(
         view,
         &mut variables,
@@ -81,11 +65,61 @@ pub fn names(view: &View, service: ServiceId) -> Option<Names> {
     let foreign_variables = variables.iter().filter(is_foreign).map(|claim| claim.name.clone()).collect();
     let mut variables: BTreeMap<_, _> =
         variables.into_iter().map(|claim| (claim.name, claim.address.to_string())).collect();
-    if let Some(port) = naming.and_then(|n| n.port) {
+    variables.insert(RESOLVER.to_owned(), view.network.range.resolver().to_string());
+    if let Some(port) = view.naming(service).and_then(|n| n.port) {
         variables.insert("PORT".to_owned(), port.to_string());
     }
     let hosts = hosts.into_iter().map(|claim| (claim.address, claim.name)).collect();
     Some(Names { hosts, variables, foreign_variables, warnings, beyond })
+}
+
+/// All host names that instances of `service` see, more than fit into a hosts file among them; `None` if the view doesn't
+/// hold the service and its deployment.
+#[must_use]
+pub fn hosts(view: &View, service: ServiceId) -> Option<Vec<(Ipv4Addr, String)>> {
+    let (_, Claims { mut hosts, mut warnings, .. }) = claims(view, service)?;
+    sound_hosts(view, &mut hosts, &mut warnings);
+    let hosts = settle(view, hosts, |name| name.to_ascii_lowercase(), &mut warnings);
+    Some(hosts.into_iter().map(|claim| (claim.address, claim.name)).collect())
+}
+
+/// Whether services of `caller` may call `callee` on any port, so that it has names for them.
+#[must_use]
+pub fn may_name(view: &View, caller: &Deployment, callee: &Service) -> bool {
+    if callee.deployment == caller.id {
+        return true;
+    }
+    let Some((deployment, grant)) = view.deployment(callee.deployment).zip(view.grant(caller.id, callee.id)) else {
+        return false;
+    };
+    deployment.team == caller.team && grant.ports != Ports::Only(BTreeSet::new())
+}
+
+/// What names and variables the instances of a service would have.
+fn claims(view: &View, service: ServiceId) -> Option<(&Deployment, Claims)> {
+    let own = view.service(service)?;
+    let deployment = view.deployment(own.deployment)?;
+    let mut claims = Claims::default();
+    for service in view.services().filter(|s| s.deployment == deployment.id) {
+        claims.own(view, deployment, service);
+    }
+    for entry in view.naming(service).iter().flat_map(|n| &n.ist) {
+        // The entry may name a service that isn't declared yet.
+        let Some(target) = view.services().find(|s| s.deployment == deployment.id && s.name == entry.service) else {
+            continue;
+        };
+        let hostnames = entry.hostnames.iter().flat_map(|name| in_any_case(name));
+        claims.hosts.extend(hostnames.map(|name| Claim::new(Rank::Ist, name, target)));
+        claims.variables.extend(entry.variables.iter().map(|name| Claim::new(Rank::Ist, name.clone(), target)));
+    }
+    for (service, deployment) in callable(view, deployment) {
+        claims.foreign(deployment, service);
+    }
+    Some((deployment, claims))
+}
+
+fn sound_hosts(view: &View, hosts: &mut Vec<Claim>, warnings: &mut Vec<String>) {
+    sound(view, hosts, "", |name| check_host_name(name).map_err(|why| why.to_string()), warnings);
 }
 
 /// Removes claims on invalid names, and those of services whose address isn't in the mesh.
@@ -117,13 +151,8 @@ fn sound(
 
 /// The services of other deployments that services of `caller` may call, on any port.
 fn callable<'a>(view: &'a View, caller: &'a Deployment) -> impl Iterator<Item = (&'a Service, &'a Deployment)> {
-    view.services().filter_map(|service| {
-        let deployment = view.deployment(service.deployment)?;
-        let grant = view.grant(caller.id, service.id)?;
-        let somewhere = grant.ports != Ports::Only(BTreeSet::new());
-        (deployment.id != caller.id && deployment.team == caller.team && somewhere)
-            .then_some((&**service, &**deployment))
-    })
+    let others = view.services().filter(|service| service.deployment != caller.id && may_name(view, caller, service));
+    others.filter_map(|service| Some((&**service, &**view.deployment(service.deployment)?)))
 }
 
 /// All claims, in the order of the names.

@@ -67,8 +67,11 @@ impl Names {
         self.hosts.iter().map(|(address, name)| format!("{name}→{}", address.octets()[3])).collect()
     }
 
+    /// All but the resolver's, which is always there.
     fn variable_list(&self) -> Vec<String> {
-        self.variables.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        let mut all: Vec<_> = self.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        all.retain(|variable| variable != "WARP_DNS=100.127.255.254");
+        all
     }
 }
 
@@ -312,7 +315,7 @@ fn a_shell_gets_identifiers_only() {
     let names = world.names(1);
     assert_eq!(names.variable_list(), ["PORT=80", "WARP_IST_my-db=100.112.0.1", "WARP_IST_my_db=100.112.0.1"]);
     let shell: Vec<_> = names.shell_variables().collect();
-    assert_eq!(shell, [("PORT", "80"), ("WARP_IST_my_db", "100.112.0.1")]);
+    assert_eq!(shell, [("PORT", "80"), ("WARP_DNS", "100.127.255.254"), ("WARP_IST_my_db", "100.112.0.1")]);
 }
 
 #[test]

@@ -137,5 +137,7 @@ fn a_deployment_that_is_trusted_by_many_keeps_its_own_names_and_some_of_each() {
         "{warning}"
     );
     assert_eq!(names.warnings, [warning]);
-    assert_eq!(names.foreign_variables.len() + 1, names.variables.len());
+    assert_eq!(names.foreign_variables.len() + 2, names.variables.len());
+    let all = hosts(&world.0, ServiceId(1)).unwrap();
+    assert_eq!(all.len(), names.hosts.len() + left_out, "the resolver has them all");
 }

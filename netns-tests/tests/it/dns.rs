@@ -1,0 +1,252 @@
+//! Names by DNS, asked by the clients that programs use: dig, drill, glibc and musl.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, UdpSocket},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use mesh_netns_tests::{Coordinator, Instance, Outcome, Runner, Stack, World, isolated, run, traffic::Answer, wait};
+
+use crate::common::{declare, is_refused, reaches};
+
+/// The last address but one of the range.
+const RESOLVER: Ipv4Addr = Ipv4Addr::new(100, 127, 255, 254);
+
+const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.\"my db\"]\naliases = [\"mysql\"]\nport = 5432\n";
+const API: &str = "deployment = \"api\"\n[services.grpc]\n";
+
+/// `getaddrinfo` for each argument, as the C library does it: the addresses, or what it says.
+const LOOK_UP: &str = r#"
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <stdio.h>
+int main(int count, char **names) {
+    for (int i = 1; i < count; i++) {
+        struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM }, *found = 0, *next;
+        int error = getaddrinfo(names[i], "80", &hints, &found);
+        printf("%s", names[i]);
+        if (error) printf(" %s", error == EAI_NONAME ? "none" : gai_strerror(error));
+        for (next = found; next; next = next->ai_next) {
+            char text[INET6_ADDRSTRLEN];
+            struct sockaddr_in *v4 = (struct sockaddr_in *) next->ai_addr;
+            printf(" %s", inet_ntop(next->ai_family, &v4->sin_addr, text, sizeof text));
+        }
+        printf("\n");
+    }
+}
+"#;
+
+struct Lab {
+    coordinator: Coordinator,
+    ovh: Runner,
+    aws: Runner,
+    app: Instance,
+    /// Instances of `shop/my db`, on ovh but for the last one, which is on the caller's runner.
+    dbs: Vec<Instance>,
+    grpc: Instance,
+}
+
+fn lab(world: &World, dbs: usize) -> Lab {
+    let coordinator = world.coordinator(&[]);
+    declare(&coordinator, &[SHOP, API]);
+    coordinator.command(&["trust", "shop", "--app", "api"]).done();
+    let ovh = world.runner(&coordinator, "ovh", Stack::Dual);
+    let aws = world.runner(&coordinator, "aws", Stack::Dual);
+    let mut all: Vec<Instance> = (1..dbs).map(|_| ovh.attach("shop/my db")).collect();
+    all.push(aws.attach("shop/my db"));
+    let grpc = ovh.attach("api/grpc");
+    let app = aws.attach("shop/app");
+    Lab { coordinator, ovh, aws, app, dbs: all, grpc }
+}
+
+impl Lab {
+    /// What `dig` says; an answer of code and records by `+short` is just the records.
+    fn dig(&self, arguments: &[&str]) -> Outcome {
+        ask(&self.app, "dig", &[&["@100.127.255.254", "+time=20", "+tries=1"], arguments].concat()).done()
+    }
+
+    fn short(&self, arguments: &[&str]) -> Vec<String> {
+        let outcome = self.dig(&[&["+short"], arguments].concat());
+        outcome.stdout.lines().map(str::to_owned).collect()
+    }
+}
+
+fn ask(instance: &Instance, program: &str, arguments: &[&str]) -> Outcome {
+    let mut command = instance.namespace.command(program);
+    command.args(arguments);
+    run(command)
+}
+
+fn texts(addresses: impl IntoIterator<Item = Ipv4Addr>) -> Vec<String> {
+    addresses.into_iter().map(|address| address.to_string()).collect()
+}
+
+#[test]
+fn every_client_finds_the_names_it_may_call_and_goes_on_with_others_elsewhere() {
+    isolated(|| {
+        let world = World::new();
+        let lab = lab(&world, 2);
+        let (db, own) = (lab.dbs[0].service_address, lab.app.service_address);
+        // With another server behind it, as a container has one: it knows example.com, and listens on all addresses.
+        let other = lab.app.namespace.enter(|| UdpSocket::bind("0.0.0.0:53").expect("a server of the container's own"));
+        thread::spawn(move || another_server(&other));
+        let lists = [
+            (
+                "two",
+                "nameserver 100.127.255.254\nnameserver 127.0.0.1\nsearch shop.warp warp\noptions timeout:15 attempts:1\n",
+            ),
+            ("three", "nameserver 100.127.255.254\nnameserver 127.0.0.1\nnameserver 127.0.0.1\nsearch shop.warp\n"),
+        ];
+        fs::write("/run/look-up.c", LOOK_UP).expect("our own /run");
+        for compiler in ["gcc", "musl-gcc"] {
+            let program = format!("/run/look-up-{compiler}");
+            let mut command = Command::new(compiler);
+            command.args(["-o", &program, "/run/look-up.c"]);
+            run(command).done();
+            for (name, list) in lists {
+                let file = format!("/run/resolv-{name}");
+                fs::write(&file, list).expect("our own /run");
+                let names = ["my-db.warp", "app", "grpc.api.warp", "mysql", "none.warp", "example.com"];
+                // Both C libraries look into /etc/hosts first.
+                let script = format!(
+                    "mount --bind {file} /etc/resolv.conf && mount --bind /dev/null /etc/hosts && \
+                     mount --bind /dev/null /etc/nsswitch.conf && exec {program} {}",
+                    names.join(" ")
+                );
+                let outcome = ask(&lab.app, "unshare", &["--mount", "sh", "-ec", &script]).done();
+                let expected = format!(
+                    "my-db.warp {db}\napp {own}\ngrpc.api.warp {}\nmysql {db}\nnone.warp none\nexample.com 192.0.2.7\n",
+                    lab.grpc.service_address
+                );
+                assert_eq!(outcome.stdout, expected, "{compiler}, {name} servers");
+            }
+        }
+    });
+}
+
+/// Answers each question for an address of example.com by 192.0.2.7, and all others by NXDOMAIN.
+fn another_server(socket: &UdpSocket) {
+    let mut buffer = [0; 512];
+    while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+        // It is farther away than the resolver: musl asks all servers at once, and takes the answer that comes first.
+        thread::sleep(Duration::from_millis(20));
+        let mut answer = buffer[..length].to_vec();
+        let Some(end) = answer[12..].iter().position(|byte| *byte == 0).map(|at| 12 + at + 5) else { continue };
+        answer.truncate(end);
+        let ours = answer[12..].starts_with(b"\x07example\x03com\0");
+        let has_address = ours && answer[end - 3] == 1;
+        (answer[2], answer[3]) = (0x85, if ours { 0x80 } else { 0x83 });
+        answer[6..12].copy_from_slice(&[0, u8::from(has_address), 0, 0, 0, 0]);
+        if has_address {
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
+        }
+        let _ = socket.send_to(&answer, from);
+    }
+}
+
+#[test]
+fn the_resolver_speaks_dns_and_nothing_else_reaches_it() {
+    isolated(|| {
+        let world = World::new();
+        let lab = lab(&world, 24);
+        let (db, grpc) = (lab.dbs[0].service_address, &lab.grpc);
+        assert_eq!(lab.aws.run("shop/app", &["printenv", "WARP_DNS"]).done().stdout, "100.127.255.254\n");
+
+        // Addresses, of the service and of all instances; the caller's own runner first.
+        assert_eq!(lab.short(&["my-db.warp"]), texts([db]));
+        let near_first = || texts(lab.dbs.iter().rev().take(1).chain(&lab.dbs[..23]).map(|db| db.address));
+        let mut all = lab.short(&["+bufsize=1232", "all.my-db.warp"]);
+        assert_eq!(all.first(), near_first().first());
+        all.sort_unstable();
+        let mut expected = near_first();
+        expected.sort_unstable();
+        assert_eq!(all, expected);
+        // What is too long for 512 bytes comes by TCP, which dig does by itself.
+        assert_eq!(lab.short(&["+noedns", "_port._tcp.all.my-db.warp", "SRV"]).len(), 24);
+        let cut = lab.dig(&["+noedns", "+ignore", "_port._tcp.all.my-db.warp", "SRV"]).stdout;
+        assert!(cut.contains(" tc") && cut.contains("ANSWER: 0"), "{cut}");
+        for by_tcp in [&["+tcp"][..], &["+tcp", "+keepopen", "app.warp", "+tcp"]] {
+            assert_eq!(lab.short(&[by_tcp, &["my-db.shop.warp"]].concat()).last(), texts([db]).first());
+        }
+
+        // Other types and names.
+        for (arguments, expected) in [
+            (&["i-1.warp"][..], lab.dbs[0].address.to_string()),
+            (&["-x", &grpc.service_address.to_string()], "grpc.api.warp.".to_owned()),
+            (&["-x", &grpc.address.to_string()], format!("{}.warp.", grpc.id)),
+            (&["_port._tcp.my-db.warp", "SRV"], "0 0 5432 my-db.shop.warp.".to_owned()),
+            (&["warp", "NS"], "ns.dns.warp.".to_owned()),
+        ] {
+            assert_eq!(lab.short(arguments), [expected], "{arguments:?}");
+        }
+        for (arguments, words) in [
+            (&["my-db.warp", "AAAA"][..], &["NOERROR", "ANSWER: 0", "SOA"][..]),
+            (&["nothing.warp"], &["NXDOMAIN", "SOA", " aa"]),
+            (&["example.com"], &["REFUSED"]),
+            (&["+edns=1", "+noednsnegotiation", "my-db.warp"], &["BADVERS"]),
+            (
+                &["+dnssec", "+cookie", "+nsid", "+subnet=192.0.2.0/24", "my-db.warp"],
+                &["NOERROR", "flags: do", "udp: 1232"],
+            ),
+            (&["+ednsopt=65001:00ff", "+bufsize=4096", "mY-dB.wArP"], &["NOERROR", "mY-dB.wArP.\t\t5\tIN\tA"]),
+            (&["+opcode=STATUS", "my-db.warp"], &["NOTIMP"]),
+            (&["my-db.warp", "AXFR"], &["Transfer failed"]),
+            (&["+header-only"], &["FORMERR"]),
+        ] {
+            let said = lab.dig(arguments).stdout;
+            assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
+        }
+        let drill = ask(&lab.app, "drill", &["@100.127.255.254", "-b", "1232", "my-db.shop.warp"]).done().stdout;
+        assert!(drill.contains(&format!("my-db.shop.warp.\t5\tIN\tA\t{db}")), "{drill}");
+
+        // Nothing else of that address is there.
+        is_refused(&lab.app, RESOLVER, 80);
+        let udp = lab.app.namespace.enter(|| UdpSocket::bind("0.0.0.0:0").expect("a socket"));
+        udp.connect((RESOLVER, 5353)).expect("a route");
+        udp.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+        udp.send(b"x").expect("sent");
+        let refused = udp.recv(&mut [0]).expect_err("nothing there").kind();
+        assert_eq!(refused, std::io::ErrorKind::HostUnreachable);
+        // A container that serves names itself listens on all addresses, and is reached by its own.
+        let _own = lab.dbs[0].serve(53, Answer::Echo);
+        reaches(&lab.app, lab.dbs[0].address, 53);
+
+        // A right that is taken takes the names along.
+        lab.coordinator.command(&["trust", "shop", "--app", "api", "--remove", "--wait"]).done();
+        for name in ["grpc.api.warp", &format!("{}.warp", grpc.id)] {
+            assert!(lab.dig(&[name]).stdout.contains("NXDOMAIN"), "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_flood_of_questions_and_a_restart_leave_others_their_answers() {
+    isolated(|| {
+        let world = World::new();
+        let mut lab = lab(&world, 2);
+        let flooder = &lab.dbs[1];
+        let question = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x05my-db\x04warp\0\0\x01\0\x01";
+        let flood = flooder.namespace.enter(|| UdpSocket::bind("0.0.0.0:0").expect("a socket"));
+        flood.connect((RESOLVER, 53)).expect("a route");
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = flood.send(question);
+                }
+            });
+            wait::until_true("the flood to be limited", || lab.aws.drops("dns-limited") > 1000);
+            for _ in 0..20 {
+                assert_eq!(lab.short(&["my-db.warp"]), texts([lab.dbs[0].service_address]));
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        lab.aws.kill();
+        lab.aws.start_alone(&[]);
+        assert_eq!(lab.short(&["my-db.warp"]), texts([lab.dbs[0].service_address]));
+        assert_eq!(lab.ovh.drops("dns-limited"), 0);
+    });
+}
