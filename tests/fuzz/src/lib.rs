@@ -16,6 +16,7 @@ mod world;
 
 pub mod coalesce_oracle;
 pub mod datagram;
+pub mod dns;
 pub mod hello;
 pub mod hostile;
 pub mod mesh_toml;
@@ -36,6 +37,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("coalesce_oracle", coalesce_oracle::run),
     ("datagram", datagram::run),
+    ("dns", dns::run),
     ("hello", hello::run),
     ("hostile", hostile::run),
     ("mesh_toml", mesh_toml::run),
