@@ -95,6 +95,13 @@ impl Sessions {
 
     // === Streams ===
 
+    /// Whether an agent that has this view has seen a later state than this one. A view must not go back, so such an
+    /// agent isn't served.
+    #[must_use]
+    pub fn is_ahead(&self, state: &State, have: Option<Have>) -> bool {
+        have.is_some_and(|have| have.epoch == self.epoch && have.revision > state.revision())
+    }
+
     /// Opens a stream for `runner`, whose agent reports that it has the view `have`. It replaces an open stream of
     /// the runner. `None` if the runner was removed.
     pub fn open(

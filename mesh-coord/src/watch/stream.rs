@@ -64,10 +64,16 @@ impl Stream {
     async fn run(&mut self) -> Result<Never, End> {
         let Hello { have, peer, refused, can, mut report } = self.hello().await?;
         let (runner, coordinator) = (self.runner, self.coordinator.clone());
-        let limits = coordinator
-            .visit(move |core| core.state.is_active(runner).then(|| core.limits.runner(runner)))
+        let (limits, is_ahead) = coordinator
+            .visit(move |core| {
+                let ahead = core.sessions.is_ahead(&core.state, have);
+                core.state.is_active(runner).then(|| (core.limits.runner(runner), ahead))
+            })
             .await?
             .ok_or_else(|| End::refused("the runner was removed"))?;
+        if is_ahead {
+            return Err(End::lost("this coordinator is behind: the runner has a later map"));
+        }
         self.beat(limits.commands.turn(report.weight())).await??;
         if let Err(refusal) = self.beat(newcomer::admit(&coordinator, runner, peer, refused)).await?? {
             let why = refusal.to_string();

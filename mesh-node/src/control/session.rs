@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use mesh_proto::{
-    Abilities, Ability, RunnerId, View,
+    Abilities, Ability, Revision, RunnerId, View,
     message::{Answer, Cause, Down, Have, PROTOCOL, Refusal, Up},
 };
 use tokio::{
@@ -68,6 +68,9 @@ pub(crate) enum SessionEnd {
     Unintelligible(serde_json::Error),
     #[error("it carried the view of {theirs}, and this is {ours}")]
     OtherRunner { theirs: RunnerId, ours: RunnerId },
+    /// A coordinator that lags, or whose database was put back: what was taken back since would count again.
+    #[error("the coordinator is behind: it sent revision {theirs} of the map, and this runner has {ours}")]
+    Behind { theirs: Revision, ours: Revision },
     /// The coordinator refuses this agent.
     #[error(transparent)]
     Refused(Refusal),
@@ -256,15 +259,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         Ok(())
     }
 
+    /// Takes a view in. Within an epoch none goes back.
     async fn take(&mut self, view: View, local: &mut LocalState) -> Result<(), SessionEnd> {
         tracing::debug!(revision = %view.revision, epoch = %view.epoch, "received a view");
-        let unchanged = self
-            .state
-            .views
-            .borrow()
-            .as_ref()
-            .is_some_and(|old| (old.epoch, old.revision) == (view.epoch, view.revision) && **old == view);
-        if !unchanged {
+        let old = self.state.views.borrow().clone().filter(|old| old.epoch == view.epoch);
+        if let Some(old) = old.as_deref().filter(|old| old.revision > view.revision) {
+            return Err(SessionEnd::Behind { theirs: view.revision, ours: old.revision });
+        }
+        if old.as_deref() != Some(&view) {
             self.state.views.send_replace(Some(Arc::new(view)));
         }
         self.sync(local).await

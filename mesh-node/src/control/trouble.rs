@@ -54,6 +54,10 @@ impl Hint for Trouble {
             }
             Self::Refused(refusal) => return refusal.hint.clone(),
             Self::Status(_) => "the agent retries; is there a proxy before the coordinator?",
+            Self::Ended { end: SessionEnd::Behind { .. }, .. } => {
+                "the agent tries again until the coordinator has caught up; if its database was put back while it ran, \
+                 restart mesh-coord"
+            }
             Self::Ended { .. } => "it is opened again automatically",
         };
         Some(hint.into())

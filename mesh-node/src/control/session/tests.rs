@@ -140,6 +140,24 @@ async fn a_gap_is_healed_by_a_snapshot_and_nothing_in_between_counts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_view_never_goes_back_within_its_epoch() {
+    let mut coordinator = Coordinator::meet(Some(view(1, 7))).await;
+    coordinator.welcome().await;
+    coordinator.say(Down::Snapshot { view: view(1, 6) }).await;
+    let ended = coordinator.ended.await.unwrap();
+    let behind = SessionEnd::Behind { theirs: Revision(6), ours: Revision(7) };
+    assert_eq!(ended.why.to_string(), behind.to_string());
+    assert_eq!(coordinator.control.view().unwrap().as_ref(), &view(1, 7));
+    assert!(!coordinator.control.link().synced, "nothing shows that the view at hand is current");
+    // Another epoch has its own revisions, and the same revision is no step back.
+    let mut coordinator = Coordinator::meet(Some(view(1, 7))).await;
+    coordinator.welcome().await;
+    coordinator.say(Down::Snapshot { view: view(1, 7) }).await;
+    coordinator.say(Down::Snapshot { view: view(2, 3) }).await;
+    assert!(coordinator.view_where(|view| (view.epoch, view.revision) == (Epoch([2; 16]), Revision(3))).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_delta_before_any_view_is_a_gap() {
     let mut coordinator = Coordinator::meet(None).await;
     coordinator.welcome().await;
