@@ -23,7 +23,7 @@ use crate::{
     metrics::Metrics,
     random,
     relay_secrets::{self, RelaySecrets},
-    store::{Loaded, Store, StoreError},
+    store::{Draft, Loaded, Nonce, Store, StoreError},
     tenant::Tenant,
 };
 
@@ -136,14 +136,28 @@ impl Coordinator {
         choice: Choice,
     ) -> Result<(Self, JoinHandle<()>)> {
         let mut loaded = store.load().await.map_err(described)?;
+        let kept = loaded.head.epoch;
+        let epoch = kept.map_or_else(random::epoch, Ok)?;
         let changes = set_up(&loaded, choice)?;
-        if !changes.is_empty() {
-            store.commit(loaded.revision, changes).await.map_err(described)?;
-            loaded = store.load().await.map_err(described)?;
+        if !changes.is_empty() || kept.is_none() {
+            let is_needed = !changes.is_empty();
+            let draft = Draft { changes, epoch, running: loaded.head.running, nonce: Nonce(random::number()?) };
+            match store.commit(loaded.head.revision, draft).await {
+                Ok(_) => loaded = store.load().await.map_err(described)?,
+                // The next commit writes the epoch too.
+                Err(StoreError::ReadOnly | StoreError::Full) if !is_needed => {}
+                Err(error) => return Err(described(error)),
+            }
         }
-        let watch = store.watch(loaded.revision).await.map_err(described)?;
-        let state = State::load(loaded.revision, loaded.records)?;
-        let sessions = Sessions::new(random::epoch()?, Instant::now().into_std());
+        let Loaded { head, records } = loaded;
+        let watch = store.watch(head.revision).await.map_err(described)?;
+        let state = State::load(head.revision, records)?;
+        let now = Instant::now().into_std();
+        let sessions = match kept {
+            Some(epoch) => Sessions::resume(epoch, head.revision, now),
+            None => Sessions::new(epoch, now),
+        };
+        let running = head.running.max(state.running());
         let core = Core::new(state, sessions);
         info!(revision = %core.state.revision(), epoch = %core.sessions.epoch(), range = %core.state.network().range, "state loaded");
         let (alive, gone) = mpsc::channel(1);
@@ -151,7 +165,7 @@ impl Coordinator {
             queue: Arc::default(),
             lane: Lane::First,
             _alive: alive,
-            clock: Arc::new(Clock::new(core.state.running(), clocks)),
+            clock: Arc::new(Clock::new(running, clocks)),
             keyring: Arc::default(),
             relay_secrets: Arc::default(),
             range: core.state.network().range,

@@ -22,7 +22,7 @@ pub(crate) fn secret() -> Result<Secret> {
     Ok(Secret::from_bytes(*bytes))
 }
 
-/// A new epoch, for this run of the coordinator.
+/// A new epoch.
 ///
 /// # Errors
 /// If the system's generator fails.
@@ -30,4 +30,14 @@ pub(crate) fn epoch() -> Result<Epoch> {
     let mut bytes = [0; 16];
     fill(&mut bytes)?;
     Ok(Epoch(bytes))
+}
+
+/// A number.
+///
+/// # Errors
+/// If the system's generator fails.
+pub(crate) fn number() -> Result<u64> {
+    let mut bytes = [0; 8];
+    fill(&mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes))
 }

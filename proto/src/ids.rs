@@ -94,8 +94,9 @@ impl fmt::Display for Revision {
     }
 }
 
-/// A run of the coordinator, as a random number drawn at its start, so that a restored backup never looks like a
-/// continuation. Revisions of different epochs can't be compared.
+/// A history of the coordinator's database, as a random number. Another one is drawn when the database is made, and when
+/// it turns out to have been put back to an earlier state, so that this never looks like a continuation. (Coordinators
+/// before 0.3 draw one at each start.) Revisions of different epochs can't be compared.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Epoch(pub [u8; 16]);

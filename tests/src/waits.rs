@@ -1,6 +1,6 @@
 //! `trust --wait`, simulated: the coordinator's real model and sessions, and agents that connect, apply and confirm as
 //! the real ones do. Streams break and come back, agents apply late or never, write their view late, restart, and are
-//! removed; the coordinator restarts. Time is virtual and randomness comes from a seed.
+//! removed; the coordinator restarts, also with an earlier state of its database. Time is virtual and randomness comes from a seed.
 //!
 //! Three promises are checked. *Safety*, whenever a wait succeeds: no runner acts on a right to call the deployment that
 //! was taken back before the wait began, and no host of the deployment knows a runner that was removed before.
@@ -33,6 +33,10 @@ pub enum Bug {
     NewsLost,
     /// A stream that ended is continued as though all that the coordinator worked out had been sent on it.
     UnsentContinued,
+    /// What an agent has applied on an earlier stream counts on this one.
+    EarlierConfirmed,
+    /// A database that was put back keeps its epoch.
+    EpochKept,
     /// The writer's timer does not run.
     TimerStopped,
 }

@@ -71,6 +71,16 @@ fn a_view_that_was_never_sent_and_is_continued_is_found() {
 }
 
 #[test]
+fn a_confirmation_of_an_earlier_stream_that_counts_is_found() {
+    is_found(Bug::EarlierConfirmed, "still lets");
+}
+
+#[test]
+fn a_database_that_is_put_back_and_keeps_its_epoch_is_found() {
+    is_found(Bug::EpochKept, "all is calm");
+}
+
+#[test]
 fn a_timer_that_does_not_run_is_found() {
     is_found(Bug::TimerStopped, "outlasts its deadline");
 }

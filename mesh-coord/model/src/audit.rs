@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use mesh_proto::{Label, RunnerId};
+use mesh_proto::{Label, Revision, RunnerId};
 
 use crate::{
     Admin, Decision, Key, Now, Outcome, Record, State, UnixSeconds, Via,
@@ -126,6 +126,17 @@ pub(crate) fn refused(state: &State, by: &Admin, action: &str, detail: &str, now
     }
     let mut draft = Draft::new(state, now);
     draft.audit(note);
+    draft.decided(Outcome::Noted)
+}
+
+/// The database was put back to an earlier state: `runner` has seen the revision `seen`.
+pub(crate) fn put_back(state: &State, runner: &Runner, seen: Revision, now: Now) -> Decision {
+    let mut draft = Draft::new(state, now);
+    let detail = format!(
+        "{} `{}` has seen revision {seen}, and the database is at {}: all maps begin anew",
+        runner.id, runner.name, state.revision
+    );
+    draft.audit(Note::by(By::Coordinator, "database-put-back", detail));
     draft.decided(Outcome::Noted)
 }
 

@@ -6,7 +6,8 @@ use std::{
 };
 
 use mesh_proto::{
-    Abilities, InstanceId, Label, Ports, PublicKey, RelayId, RunnerId, Secret, SecretHash, ServicePath, TokenId,
+    Abilities, InstanceId, Label, Ports, PublicKey, RelayId, Revision, RunnerId, Secret, SecretHash, ServicePath,
+    TokenId,
     message::{Held, Switches},
     relay::wire::RelayPublic,
 };
@@ -92,6 +93,14 @@ pub enum Command {
     /// By the coordinator: this runner was silent for [`crate::limits::EPHEMERAL`] seconds. An ephemeral runner is
     /// removed: [`crate::Outcome::Noted`].
     Expire(RunnerId),
+    /// By the coordinator: this runner has seen a later revision of the database than there is, so the database was put
+    /// back to an earlier state. Recorded in the audit: [`crate::Outcome::Noted`].
+    PutBack {
+        /// The runner.
+        runner: RunnerId,
+        /// The revision that it has seen.
+        seen: Revision,
+    },
 }
 
 /// An administrator of the mesh, or of one team.

@@ -43,6 +43,7 @@ impl State {
             Command::Enrol(enrolment) => enrol::enrol(self, enrolment, now),
             Command::Silent { runners, held_back } => Ok(host::silent(self, runners, *held_back, now)),
             Command::Expire(runner) => Ok(enrol::expire(self, self.active_runner(*runner)?, now)),
+            Command::PutBack { runner, seen } => Ok(audit::put_back(self, self.active_runner(*runner)?, *seen, now)),
             Command::Runner { by, what } => {
                 let runner = self.active_runner(*by)?;
                 match what {

@@ -16,6 +16,7 @@
 //!   can't confirm.
 //! * **current**: a connected runner that has confirmed all that changed for it.
 
+mod ahead;
 mod effect;
 mod newcomer;
 mod report;
@@ -25,6 +26,7 @@ mod sessions;
 mod silence;
 mod wait;
 
+pub use ahead::Ahead;
 pub use effect::Effect;
 pub use newcomer::Predecessor;
 pub use report::Report;

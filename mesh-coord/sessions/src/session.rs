@@ -84,11 +84,14 @@ pub(crate) struct Presence {
     /// Deployments that an earlier view held, with the revision of the first view without them. Until the agent
     /// confirms that revision, its runner may still act on the earlier view.
     pub(crate) lost: BTreeMap<DeploymentId, Revision>,
+    /// The latest revision of a view that this run of the coordinator has made for it.
+    pub(crate) made: Revision,
 }
 
 impl Presence {
     pub(crate) const fn away(since: Option<Instant>) -> Self {
-        Self { link: Link::Away { since, last: None, view: None, sent: None }, lost: BTreeMap::new() }
+        let link = Link::Away { since, last: None, view: None, sent: None };
+        Self { link, lost: BTreeMap::new(), made: Revision(0) }
     }
 
     pub(crate) const fn session(&self) -> Option<&Session> {
@@ -122,6 +125,7 @@ impl Presence {
 
     /// Records that `after` replaces the last computed view.
     pub(crate) fn replace_view(&mut self, after: &Sliced) {
+        self.made = self.made.max(after.revision);
         let before = match &self.link {
             Link::Connected(session) => Some(&session.view),
             Link::Away { view, .. } => view.as_ref(),

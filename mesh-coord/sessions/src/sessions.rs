@@ -21,9 +21,11 @@ use crate::{
 /// The runners that have been connected since the coordinator's start, and the waits for them.
 #[derive(Debug)]
 pub struct Sessions {
-    epoch: Epoch,
+    pub(crate) epoch: Epoch,
+    /// The revision at which this run took the epoch over from an earlier one; `None` if this run has drawn it.
+    pub(crate) resumed_at: Option<Revision>,
     started: Instant,
-    runners: BTreeMap<RunnerId, Presence>,
+    pub(crate) runners: BTreeMap<RunnerId, Presence>,
     /// The number of the last stream.
     last: u64,
     waits: Waits,
@@ -52,11 +54,12 @@ pub struct Opened {
 }
 
 impl Sessions {
-    /// At the coordinator's start, no runner is connected.
+    /// At the coordinator's start, no runner is connected. This run has drawn the epoch.
     #[must_use]
     pub fn new(epoch: Epoch, now: Instant) -> Self {
         Self {
             epoch,
+            resumed_at: None,
             started: now,
             runners: BTreeMap::new(),
             last: 0,
@@ -69,7 +72,7 @@ impl Sessions {
         }
     }
 
-    /// The epoch: the coordinator's run since its start.
+    /// The epoch of the views.
     #[must_use]
     pub const fn epoch(&self) -> Epoch {
         self.epoch
@@ -94,13 +97,6 @@ impl Sessions {
     }
 
     // === Streams ===
-
-    /// Whether an agent that has this view has seen a later state than this one. A view must not go back, so such an
-    /// agent isn't served.
-    #[must_use]
-    pub fn is_ahead(&self, state: &State, have: Option<Have>) -> bool {
-        have.is_some_and(|have| have.epoch == self.epoch && have.revision > state.revision())
-    }
 
     /// Opens a stream for `runner`, whose agent reports that it has the view `have`. It replaces an open stream of
     /// the runner. `None` if the runner was removed.

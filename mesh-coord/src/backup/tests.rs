@@ -1,15 +1,15 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use mesh_model::{
-    Change, Record, UnixSeconds,
+    Change, Record, RunningSeconds, UnixSeconds,
     record::{Audit, By, Verdict},
 };
-use mesh_proto::Revision;
+use mesh_proto::{Epoch, Revision};
 
 use super::*;
 use crate::{
     data::scratch::Scratch,
-    store::{SqliteStore, Store as _},
+    store::{Draft, Nonce, SqliteStore, Store as _},
 };
 
 fn put(number: u64) -> Change {
@@ -28,14 +28,18 @@ fn put(number: u64) -> Change {
     })))
 }
 
+fn draft(changes: Vec<Change>) -> Draft {
+    Draft { changes, epoch: Epoch([7; 16]), running: RunningSeconds(9), nonce: Nonce(1) }
+}
+
 /// A data directory in use, with two commits.
 async fn in_use(scratch: &Scratch) -> (DataDirectory, SqliteStore) {
     let data = DataDirectory::open(&scratch.path().join("data")).unwrap();
     data.write("tls-key.pem", b"key").unwrap();
     data.write("enrol-key", b"other").unwrap();
     let store = SqliteStore::open(&data.file(DATABASE)).await.unwrap();
-    store.commit(Revision(0), vec![put(1)]).await.unwrap();
-    store.commit(Revision(1), vec![put(2)]).await.unwrap();
+    store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    store.commit(Revision(1), draft(vec![put(2)])).await.unwrap();
     (data, store)
 }
 
@@ -49,7 +53,7 @@ async fn a_backup_of_a_running_coordinator_is_private_and_put_back_whole() {
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2, "nothing else is left: the data and the backup");
     // What comes later isn't in it.
-    store.commit(Revision(2), vec![put(3)]).await.unwrap();
+    store.commit(Revision(2), draft(vec![put(3)])).await.unwrap();
     let error = make(&scratch.path().join("data"), &file).unwrap_err().to_string();
     assert!(error.contains("exists"), "{error}");
     drop((store, data));
@@ -59,7 +63,8 @@ async fn a_backup_of_a_running_coordinator_is_private_and_put_back_whole() {
     assert_eq!(fs::read(new.join("tls-key.pem")).unwrap(), b"key");
     assert_eq!(fs::metadata(new.join(DATABASE)).unwrap().mode() & 0o777, 0o600);
     let loaded = SqliteStore::open(&new.join(DATABASE)).await.unwrap().load().await.unwrap();
-    assert_eq!((loaded.revision, loaded.records.len()), (Revision(2), 2));
+    assert_eq!((loaded.head.revision, loaded.records.len()), (Revision(2), 2));
+    assert_eq!(loaded.head.epoch, None, "all maps begin anew");
 }
 
 #[tokio::test]

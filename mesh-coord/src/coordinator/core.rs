@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use mesh_model::{Change, Sliced, State};
-use mesh_proto::{Label, Revision, RunnerId, message::Have};
+use mesh_proto::{Epoch, Label, Revision, RunnerId, message::Have};
 use mesh_sessions::{Effect, Opened, Peer, Sessions, StreamId, WaitId};
 use tokio::{
     sync::oneshot,
@@ -114,6 +114,12 @@ impl Core {
         self.state = state;
         self.sessions.reloaded(&self.state, now());
         self.relays.reloaded();
+        self.carry_out();
+    }
+
+    /// Begins another epoch.
+    pub(super) fn renew(&mut self, epoch: Epoch) {
+        self.sessions.renew(epoch, now());
         self.carry_out();
     }
 

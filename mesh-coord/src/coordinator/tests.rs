@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use mesh_model::{Admin, AdminCommand};
-use mesh_proto::Label;
+use mesh_proto::{Epoch, Label};
 
 use super::*;
 use crate::{
@@ -26,7 +26,7 @@ fn choose(range: Option<&str>, mtu: Option<u16>) -> Choice {
 }
 
 #[tokio::test]
-async fn what_was_confirmed_outlasts_the_coordinator_and_the_epoch_does_not() {
+async fn what_was_confirmed_outlasts_the_coordinator_and_so_do_the_epoch_and_the_running_time() {
     let scratch = Scratch::new();
     let path = scratch.path().join("db");
     let mut epochs = Vec::new();
@@ -41,7 +41,53 @@ async fn what_was_confirmed_outlasts_the_coordinator_and_the_epoch_does_not() {
     let store = SqliteStore::open(&path).await.unwrap();
     let (coordinator, _) = Coordinator::start(store, Choice::default()).await.unwrap();
     assert_eq!(names(&coordinator).await.iter().map(|name| &**name).collect::<Vec<_>>(), ["one", "two"]);
-    assert_ne!(epochs[0], epochs[1]);
+    assert_eq!(epochs[0], epochs[1]);
+    drop(coordinator);
+
+    // The time goes on from the last commit, and not from the last address that was freed.
+    let store = MemoryStore::new();
+    let meta = set_up(&Loaded { head: store.load().await.unwrap().head, records: vec![] }, Choice::default()).unwrap();
+    let running = mesh_model::RunningSeconds(1_000_000);
+    store.commit(Revision(0), Draft { running, ..theirs(meta) }).await.unwrap();
+    let (coordinator, _) = Coordinator::start(store, Choice::default()).await.unwrap();
+    assert!(coordinator.clock.now().running >= running);
+}
+
+/// One that has a database of 0.1 draws an epoch and keeps it, and so does one that can't write it at first.
+#[tokio::test]
+async fn a_database_without_an_epoch_gets_one() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("db");
+    let old = concat!(env!("CARGO_MANIFEST_DIR"), "/../netns-tests/files/0.1/coordinator/mesh-coord.db");
+    std::fs::copy(old, &path).unwrap();
+    let mut epochs = Vec::new();
+    for _ in 0..2 {
+        let store = SqliteStore::open(&path).await.unwrap();
+        let (coordinator, writer) = Coordinator::start(store, Choice::default()).await.unwrap();
+        epochs.push(coordinator.visit(|core| core.sessions.epoch()).await.unwrap());
+        drop(coordinator);
+        writer.await.unwrap();
+    }
+    assert_eq!(epochs[0], epochs[1]);
+
+    let store = SqliteStore::open(&path).await.unwrap();
+    assert_eq!(store.load().await.unwrap().head.epoch, Some(epochs[0]));
+    drop(store);
+    // A program of 0.2 writes its revision only.
+    let script = "UPDATE head SET epoch = NULL, revision = revision + 1";
+    rusqlite::Connection::open(&path).unwrap().execute(script, []).unwrap();
+    let store = Troubled { store: Arc::new(MemoryStore::new()), ..Troubled::new() };
+    let loaded = SqliteStore::open(&path).await.unwrap().load().await.unwrap();
+    assert_eq!(loaded.head.epoch, None);
+    let records = loaded.records.into_iter().map(Change::Put).collect();
+    store.store.commit(Revision(0), theirs(records)).await.unwrap();
+    store.store.forget_epoch();
+    *store.next.lock().unwrap() = Some(Trouble::Full);
+    let (coordinator, _) = Coordinator::start(store.clone(), Choice::default()).await.unwrap();
+    let epoch = coordinator.visit(|core| core.sessions.epoch()).await.unwrap();
+    assert_eq!(store.load().await.unwrap().head.epoch, None, "there was no room");
+    coordinator.submit(apply("one")).await.unwrap();
+    assert_eq!(store.load().await.unwrap().head.epoch, Some(epoch));
 }
 
 #[tokio::test]
@@ -84,16 +130,38 @@ async fn a_refused_command_and_one_that_changes_nothing_make_no_revision() {
 struct Troubled {
     store: Arc<MemoryStore>,
     next: Arc<Mutex<Option<Trouble>>>,
+    /// A commit without an answer that is still under way.
+    late: Arc<Mutex<Option<(Revision, Draft)>>>,
 }
 
 enum Trouble {
     Full,
     OtherWriter(Vec<Change>),
+    /// The commit has no answer.
+    Unanswered(Unanswered),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unanswered {
+    /// It was made.
+    Made,
+    /// It was not made.
+    Lost,
+    /// It is made when the store is asked for the next one.
+    MadeLater,
+    /// It was not made, and another coordinator commits in its place.
+    Outpaced,
+}
+
+/// Another coordinator's commit.
+fn theirs(changes: Vec<Change>) -> Draft {
+    let nonce = Nonce(random::number().unwrap());
+    Draft { changes, epoch: Epoch([7; 16]), running: mesh_model::RunningSeconds(0), nonce }
 }
 
 impl Troubled {
     fn new() -> Self {
-        Self { store: Arc::new(MemoryStore::new()), next: Arc::default() }
+        Self { store: Arc::new(MemoryStore::new()), next: Arc::default(), late: Arc::default() }
     }
 }
 
@@ -102,14 +170,27 @@ impl Store for Troubled {
         self.store.load().await
     }
 
-    async fn commit(&self, expected: Revision, changes: Vec<Change>) -> Result<Revision, StoreError> {
+    async fn commit(&self, expected: Revision, draft: Draft) -> Result<Revision, StoreError> {
+        let late = self.late.lock().unwrap().take();
+        if let Some((expected, late)) = late {
+            self.store.commit(expected, late).await.unwrap();
+        }
         let trouble = self.next.lock().unwrap().take();
         match trouble {
             Some(Trouble::Full) => return Err(StoreError::Full),
-            Some(Trouble::OtherWriter(theirs)) => drop(self.store.commit(expected, theirs).await.unwrap()),
+            Some(Trouble::OtherWriter(changes)) => drop(self.store.commit(expected, theirs(changes)).await.unwrap()),
+            Some(Trouble::Unanswered(how)) => {
+                match how {
+                    Unanswered::Made => drop(self.store.commit(expected, draft).await.unwrap()),
+                    Unanswered::Lost => {}
+                    Unanswered::MadeLater => *self.late.lock().unwrap() = Some((expected, draft)),
+                    Unanswered::Outpaced => drop(self.store.commit(expected, theirs(vec![])).await.unwrap()),
+                }
+                return Err(StoreError::Unknown);
+            }
             None => {}
         }
-        self.store.commit(expected, changes).await
+        self.store.commit(expected, draft).await
     }
 
     async fn watch(&self, from: Revision) -> Result<Watch, StoreError> {
@@ -126,6 +207,25 @@ async fn a_store_that_fails_leaves_everything_as_it_was() {
     assert!(names(&coordinator).await.is_empty());
     coordinator.submit(apply("one")).await.unwrap();
     assert_eq!(names(&coordinator).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_commit_without_an_answer_is_there_once_wherever_it_went() {
+    for how in [Unanswered::Made, Unanswered::Lost, Unanswered::MadeLater, Unanswered::Outpaced] {
+        let store = Troubled::new();
+        let (coordinator, _) = Coordinator::start(store.clone(), Choice::default()).await.unwrap();
+        *store.next.lock().unwrap() = Some(Trouble::Unanswered(how));
+        let first = coordinator.submit(apply("one")).await.unwrap();
+        // Made twice, it would have two numbers.
+        let again = coordinator.submit(apply("one")).await.unwrap();
+        assert!(again.revision >= first.revision, "{how:?}");
+        let loaded = store.load().await.unwrap();
+        assert_eq!(loaded.head.revision, again.revision, "{how:?}");
+        let deployments = loaded.records.iter().filter(|record| matches!(record, Record::Deployment(_))).count();
+        assert_eq!((deployments, names(&coordinator).await.len()), (1, 1), "{how:?}");
+        let audit = coordinator.visit(|core| core.state.audit(&Admin::socket(0), 9)).await.unwrap();
+        assert_eq!(audit.iter().filter(|entry| entry.action == "apply").count(), 1, "{how:?}");
+    }
 }
 
 #[tokio::test]
@@ -154,7 +254,7 @@ async fn what_another_coordinator_writes_is_taken_in() {
         };
         coordinator.visit(decide).await.unwrap()
     };
-    store.store.commit(revision, theirs).await.unwrap();
+    store.store.commit(revision, self::theirs(theirs)).await.unwrap();
     while names(&coordinator).await.is_empty() {
         tokio::task::yield_now().await;
     }

@@ -2,8 +2,9 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use mesh_model::{Change, Command, State};
-use mesh_proto::Revision;
+use mesh_model::{Change, Command, Outcome, State};
+use mesh_proto::{Epoch, Revision, message::Have};
+use mesh_sessions::Ahead;
 use tokio::{
     sync::{mpsc, oneshot},
     time::sleep,
@@ -17,7 +18,8 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    store::{Store, StoreError, Watch},
+    random,
+    store::{Draft, Nonce, Store, StoreError, Watch},
 };
 
 /// How long a commit may take before its command and the waiting ones are refused. The commit goes on.
@@ -26,6 +28,9 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 const SLOW_LOOK: Duration = Duration::from_millis(500);
 /// How many times a command is decided on if other writers commit meanwhile.
 const ATTEMPTS: usize = 8;
+
+/// The pause between attempts to find out whether a commit was made.
+const SETTLE_PAUSE: Duration = Duration::from_millis(250);
 
 /// The task.
 pub(super) struct Writer<S> {
@@ -79,16 +84,29 @@ impl<S: Store> Writer<S> {
     async fn decide_and_commit(&mut self, command: &Command, answer: &mut Option<Answer>) -> Result<Done, Failure> {
         let mut attempts = 1;
         loop {
-            let decision = self.core.state.decide(command, self.clock.now())?;
+            let Some(epoch) = self.epoch_with(command)? else {
+                return Ok(Done { outcome: Outcome::Noted, revision: self.core.state.revision() });
+            };
+            let now = self.clock.now();
+            let decision = self.core.state.decide(command, now)?;
             if decision.changes.is_empty() {
                 return Ok(Done { outcome: decision.outcome, revision: self.core.state.revision() });
             }
-            match self.commit(decision.changes, answer).await {
+            let nonce = random::number().map(Nonce).map_err(|error| Failure::Internal(error.to_string()))?;
+            let draft = Draft { changes: decision.changes, epoch, running: now.running, nonce };
+            let committed = match self.commit(draft, answer).await {
+                Err(StoreError::Unknown) => self.settle(epoch, nonce, answer).await,
+                committed => committed,
+            };
+            match committed {
                 Ok(revision) => {
                     if self.trouble.take().is_some() {
                         info!("the store takes commits again");
                     }
                     self.catch_up(revision).await?;
+                    if epoch != self.core.sessions.epoch() {
+                        self.core.renew(epoch);
+                    }
                     return Ok(Done { outcome: decision.outcome, revision });
                 }
                 Err(StoreError::Stale { actual, .. }) if attempts < ATTEMPTS => {
@@ -103,10 +121,54 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Commits the changes. Visits get their turn meanwhile, and waiting commands are refused if it takes too long.
-    async fn commit(&mut self, changes: Vec<Change>, answer: &mut Option<Answer>) -> Result<Revision, StoreError> {
+    /// The epoch after a command: another one if the database was put back. `None` if that is known already.
+    fn epoch_with(&self, command: &Command) -> Result<Option<Epoch>, Failure> {
+        let sessions = &self.core.sessions;
+        let Command::PutBack { runner, seen } = command else { return Ok(Some(sessions.epoch())) };
+        let have = Have { epoch: sessions.epoch(), revision: *seen };
+        match sessions.ahead(*runner, Some(have)) {
+            Some(Ahead::OfRestored) => random::epoch().map(Some).map_err(|error| Failure::Internal(error.to_string())),
+            Some(Ahead::OfNothing) | None => Ok(None),
+        }
+    }
+
+    /// Finds out whether a commit without an answer was made. First the store has to get past the current revision, by
+    /// an empty commit if need be, so that it can't be made later. Then the nonce of that revision tells.
+    ///
+    /// # Errors
+    /// [`StoreError::Stale`] if it was not made.
+    async fn settle(
+        &mut self,
+        epoch: Epoch,
+        nonce: Nonce,
+        answer: &mut Option<Answer>,
+    ) -> Result<Revision, StoreError> {
+        let expected = self.core.state.revision();
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                sleep(SETTLE_PAUSE).await;
+            }
+            let Ok(own) = random::number().map(Nonce) else { break };
+            let running = self.clock.now().running;
+            let empty = Draft { changes: Vec::new(), epoch, running, nonce: own };
+            match self.commit(empty, answer).await {
+                Ok(actual) | Err(StoreError::Stale { actual, .. }) if actual > expected => {
+                    return match self.catch_up(actual).await?.as_deref() {
+                        Some([first, ..]) if *first == nonce => Ok(expected.next()),
+                        Some([..]) => Err(StoreError::Stale { expected, actual }),
+                        None => Err(StoreError::Unknown),
+                    };
+                }
+                _ => {}
+            }
+        }
+        Err(StoreError::Unknown)
+    }
+
+    /// Commits a draft. Visits get their turn meanwhile, and waiting commands are refused if it takes too long.
+    async fn commit(&mut self, draft: Draft, answer: &mut Option<Answer>) -> Result<Revision, StoreError> {
         let Self { store, core, queue, trouble, .. } = self;
-        let mut commit = std::pin::pin!(store.commit(core.state.revision(), changes));
+        let mut commit = std::pin::pin!(store.commit(core.state.revision(), draft));
         let mut patience = std::pin::pin!(sleep(COMMIT_PATIENCE));
         loop {
             tokio::select! {
@@ -125,15 +187,20 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Absorbs all commits up to `revision`. Own and foreign commits come the same way.
-    async fn catch_up(&mut self, revision: Revision) -> Result<(), StoreError> {
+    /// Absorbs all commits up to `revision`. Own and foreign commits come the same way. Returns their nonces, unless
+    /// these aren't known any more.
+    async fn catch_up(&mut self, revision: Revision) -> Result<Option<Vec<Nonce>>, StoreError> {
+        let mut nonces = Vec::new();
         while self.core.state.revision() < revision {
             match self.watch.next().await {
-                Ok(commit) => self.absorb(&commit.changes, commit.revision),
-                Err(_) => return self.reload().await,
+                Ok(commit) => {
+                    self.absorb(&commit.changes, commit.revision);
+                    nonces.push(commit.nonce);
+                }
+                Err(_) => return self.reload().await.map(|()| None),
             }
         }
-        Ok(())
+        Ok(Some(nonces))
     }
 
     fn absorb(&mut self, changes: &[Change], revision: Revision) {
@@ -143,8 +210,8 @@ impl<S: Store> Writer<S> {
 
     async fn reload(&mut self) -> Result<(), StoreError> {
         let loaded = self.store.load().await?;
-        self.watch = self.store.watch(loaded.revision).await?;
-        let state = State::load(loaded.revision, loaded.records);
+        self.watch = self.store.watch(loaded.head.revision).await?;
+        let state = State::load(loaded.head.revision, loaded.records);
         self.core.reload(state.map_err(|error| StoreError::Damaged(error.to_string()))?);
         self.keyring.load(&self.core.state);
         Ok(())

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use mesh_model::{
-    Change, Record, UnixSeconds,
+    Change, Record, RunningSeconds, UnixSeconds,
     record::{Audit, By, Key, Verdict},
 };
-use mesh_proto::Revision;
+use mesh_proto::{Epoch, Revision};
 
-use super::{Commit, Loaded, MemoryStore, SqliteStore, Store, StoreError};
+use super::{Commit, Draft, Head, Loaded, MemoryStore, Nonce, SqliteStore, Store, StoreError};
 use crate::data::scratch::Scratch;
 
 /// Any record.
@@ -28,12 +28,19 @@ pub(super) fn put(number: u64) -> Change {
     })))
 }
 
+/// A commit of these changes.
+pub(super) fn draft(changes: Vec<Change>) -> Draft {
+    Draft { changes, epoch: Epoch([7; 16]), running: RunningSeconds(9), nonce: NONCE }
+}
+
+const NONCE: Nonce = Nonce(u64::MAX - 1);
+
 fn delete(number: u64) -> Change {
     Change::Delete(Key::Audit(number))
 }
 
 async fn contents(store: &impl Store) -> (Revision, Vec<Key>) {
-    let Loaded { revision, records } = store.load().await.unwrap();
+    let Loaded { head: Head { revision, .. }, records } = store.load().await.unwrap();
     let mut keys: Vec<Key> = records.iter().map(Record::key).collect();
     keys.sort();
     (revision, keys)
@@ -43,9 +50,26 @@ async fn a_new_store_is_empty(store: impl Store) {
     assert_eq!(contents(&store).await, (Revision(0), vec![]));
 }
 
+async fn the_head_is_what_the_last_commit_has_written(store: impl Store) {
+    let head = |revision, epoch: Option<u8>, running| Head {
+        revision: Revision(revision),
+        epoch: epoch.map(|byte| Epoch([byte; 16])),
+        running: RunningSeconds(running),
+    };
+    assert_eq!(store.load().await.unwrap().head, head(0, None, 0));
+    store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    assert_eq!(store.load().await.unwrap().head, head(1, Some(7), 9));
+    // An epoch can change by itself.
+    let renewed = Draft { epoch: Epoch([8; 16]), running: RunningSeconds(10), ..draft(vec![]) };
+    store.commit(Revision(1), renewed).await.unwrap();
+    assert_eq!(store.load().await.unwrap().head, head(2, Some(8), 10));
+    assert!(store.commit(Revision(1), draft(vec![put(2)])).await.is_err());
+    assert_eq!(store.load().await.unwrap().head, head(2, Some(8), 10));
+}
+
 async fn a_commit_is_there_whole(store: impl Store) {
-    assert_eq!(store.commit(Revision(0), vec![put(1), put(2), put(3)]).await, Ok(Revision(1)));
-    assert_eq!(store.commit(Revision(1), vec![delete(2), put(4), delete(99)]).await, Ok(Revision(2)));
+    assert_eq!(store.commit(Revision(0), draft(vec![put(1), put(2), put(3)])).await, Ok(Revision(1)));
+    assert_eq!(store.commit(Revision(1), draft(vec![delete(2), put(4), delete(99)])).await, Ok(Revision(2)));
     let (revision, keys) = contents(&store).await;
     assert_eq!((revision, keys), (Revision(2), vec![Key::Audit(1), Key::Audit(3), Key::Audit(4)]));
     let records = store.load().await.unwrap().records;
@@ -55,20 +79,24 @@ async fn a_commit_is_there_whole(store: impl Store) {
 }
 
 async fn a_stale_commit_changes_nothing(store: impl Store) {
-    store.commit(Revision(0), vec![put(1)]).await.unwrap();
+    store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
     let mut watch = store.watch(Revision(1)).await.unwrap();
     for expected in [Revision(0), Revision(2), Revision(u64::MAX)] {
         let stale = StoreError::Stale { expected, actual: Revision(1) };
-        assert_eq!(store.commit(expected, vec![put(2), delete(1)]).await, Err(stale));
+        assert_eq!(store.commit(expected, draft(vec![put(2), delete(1)])).await, Err(stale));
     }
     assert_eq!(contents(&store).await, (Revision(1), vec![Key::Audit(1)]));
     // It isn't announced either: watchers receive the next confirmed commit.
-    store.commit(Revision(1), vec![put(3)]).await.unwrap();
-    assert_eq!(watch.next().await.unwrap(), Commit { revision: Revision(2), changes: vec![put(3)].into() });
+    store.commit(Revision(1), draft(vec![put(3)])).await.unwrap();
+    assert_eq!(
+        watch.next().await.unwrap(),
+        Commit { revision: Revision(2), nonce: NONCE, changes: vec![put(3)].into() }
+    );
 }
 
 async fn of_two_writers_one_wins(store: impl Store) {
-    let (a, b) = tokio::join!(store.commit(Revision(0), vec![put(1)]), store.commit(Revision(0), vec![put(2)]));
+    let (a, b) =
+        tokio::join!(store.commit(Revision(0), draft(vec![put(1)])), store.commit(Revision(0), draft(vec![put(2)])));
     assert!(a.is_ok() != b.is_ok(), "{a:?} {b:?}");
     assert_eq!(contents(&store).await.1.len(), 1);
 }
@@ -76,10 +104,10 @@ async fn of_two_writers_one_wins(store: impl Store) {
 async fn a_watch_tells_each_commit_once_and_in_order(store: impl Store) {
     let mut from_start = store.watch(Revision(0)).await.unwrap();
     for n in 0..5 {
-        store.commit(Revision(n), vec![put(n)]).await.unwrap();
+        store.commit(Revision(n), draft(vec![put(n)])).await.unwrap();
     }
     let mut from_three = store.watch(Revision(3)).await.unwrap();
-    let expected = |n: u64| Commit { revision: Revision(n + 1), changes: vec![put(n)].into() };
+    let expected = |n: u64| Commit { revision: Revision(n + 1), nonce: NONCE, changes: vec![put(n)].into() };
     for n in 0..5 {
         assert_eq!(from_start.next().await.unwrap(), expected(n));
     }
@@ -88,7 +116,7 @@ async fn a_watch_tells_each_commit_once_and_in_order(store: impl Store) {
     }
     // Both have received all commits, and a dropped wait loses none.
     assert!(futures_util::FutureExt::now_or_never(from_start.next()).is_none());
-    let (told, committed) = tokio::join!(from_start.next(), store.commit(Revision(5), vec![put(5)]));
+    let (told, committed) = tokio::join!(from_start.next(), store.commit(Revision(5), draft(vec![put(5)])));
     assert_eq!((told.unwrap(), committed.unwrap()), (expected(5), Revision(6)));
     assert_eq!(from_three.next().await.unwrap(), expected(5));
 }
@@ -96,12 +124,12 @@ async fn a_watch_tells_each_commit_once_and_in_order(store: impl Store) {
 async fn a_gap_is_told(store: impl Store) {
     let mut slow = store.watch(Revision(0)).await.unwrap();
     for n in 0..300 {
-        store.commit(Revision(n), vec![put(1)]).await.unwrap();
+        store.commit(Revision(n), draft(vec![put(1)])).await.unwrap();
     }
     assert_eq!(slow.next().await, Err(StoreError::Gap(Revision(0))));
     assert_eq!(store.watch(Revision(0)).await.err(), Some(StoreError::Gap(Revision(0))));
     assert_eq!(store.watch(Revision(301)).await.err(), Some(StoreError::Gap(Revision(301))));
-    let now = store.load().await.unwrap().revision;
+    let now = store.load().await.unwrap().head.revision;
     assert!(store.watch(now).await.is_ok(), "a watch can begin at the loaded revision");
 }
 
@@ -121,6 +149,7 @@ macro_rules! conform {
 
 conform! {
     a_new_store_is_empty,
+    the_head_is_what_the_last_commit_has_written,
     a_commit_is_there_whole,
     a_stale_commit_changes_nothing,
     of_two_writers_one_wins,
@@ -134,14 +163,14 @@ async fn what_was_confirmed_is_there_after_reopening() {
     let scratch = Scratch::new();
     let path = scratch.path().join("db");
     let store = SqliteStore::open(&path).await.unwrap();
-    store.commit(Revision(0), vec![put(1), put(2)]).await.unwrap();
-    store.commit(Revision(1), vec![delete(1)]).await.unwrap();
+    store.commit(Revision(0), draft(vec![put(1), put(2)])).await.unwrap();
+    store.commit(Revision(1), draft(vec![delete(1)])).await.unwrap();
     let before = store.load().await.unwrap();
     drop(store);
     let store = SqliteStore::open(&path).await.unwrap();
     assert_eq!(store.load().await.unwrap(), before);
     assert_eq!(store.watch(Revision(1)).await.err(), Some(StoreError::Gap(Revision(1))));
-    assert_eq!(store.commit(Revision(2), vec![put(3)]).await, Ok(Revision(3)));
+    assert_eq!(store.commit(Revision(2), draft(vec![put(3)])).await, Ok(Revision(3)));
 }
 
 /// The disk after a power cut: the file and its log, copied while the store is open.
@@ -151,7 +180,7 @@ async fn what_was_confirmed_is_in_the_files_at_once() {
     let path = scratch.path().join("db");
     let store = SqliteStore::open(&path).await.unwrap();
     for n in 0..20 {
-        store.commit(Revision(n), vec![put(n)]).await.unwrap();
+        store.commit(Revision(n), draft(vec![put(n)])).await.unwrap();
         let copy = scratch.path().join(format!("copy-{n}"));
         for side in ["", "-wal"] {
             let (from, to) = (format!("{}{side}", path.display()), format!("{}{side}", copy.display()));

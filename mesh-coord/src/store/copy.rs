@@ -6,8 +6,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
 
-/// Copies the database to a new file (mode 0600), as of one commit, without keeping its writer waiting. Returns the
-/// revision of that commit.
+/// Copies the database to a new file (mode 0600), as of one commit and without its epoch, and without keeping its writer
+/// waiting. Returns the revision of that commit.
 ///
 /// # Errors
 /// If it can't be read, or the new file can't be written.
@@ -19,7 +19,11 @@ pub(crate) fn copy_of(database: &Path, to: &Path) -> Result<u64, StoreError> {
     let connection = Connection::open_with_flags(database, flags)?;
     let path = to.to_str().ok_or_else(|| StoreError::Failed(format!("{} is no text", to.display())))?;
     connection.execute("VACUUM INTO ?1", [path])?;
-    let copy = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let copy = Connection::open_with_flags(to, flags)?;
+    // What comes of the copy is another history.
+    if copy.prepare("SELECT 1 FROM pragma_table_info('head') WHERE name = 'epoch'")?.exists([])? {
+        copy.execute("UPDATE head SET epoch = NULL", [])?;
+    }
     let revision: i64 = copy.query_row("SELECT revision FROM head", [], |row| row.get(0))?;
     u64::try_from(revision).map_err(|_| StoreError::Damaged(format!("its revision is {revision}")))
 }

@@ -5,11 +5,10 @@ use std::{
     time::Duration,
 };
 
-use mesh_model::Change;
 use mesh_proto::Revision;
 use tokio::time::Instant;
 
-use super::{Loaded, Store, StoreError, Watch};
+use super::{Draft, Loaded, Store, StoreError, Watch};
 use crate::metrics::Metrics;
 
 /// How long a commit may take before the store counts as failing.
@@ -58,10 +57,10 @@ impl<S: Store> Store for Measured<S> {
         self.store.load().await
     }
 
-    async fn commit(&self, expected: Revision, changes: Vec<Change>) -> Result<Revision, StoreError> {
+    async fn commit(&self, expected: Revision, draft: Draft) -> Result<Revision, StoreError> {
         let began = Instant::now();
         self.health.lock().pending = Some(began);
-        let committed = self.store.commit(expected, changes).await;
+        let committed = self.store.commit(expected, draft).await;
         // Another writer's commit is no failure.
         let trouble = committed.as_ref().err().filter(|error| !matches!(error, StoreError::Stale { .. })).cloned();
         self.metrics.commit(began.elapsed(), trouble.is_some());
@@ -77,7 +76,7 @@ impl<S: Store> Store for Measured<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::MemoryStore;
+    use crate::store::{MemoryStore, conformance::draft};
 
     /// A store whose commits never end.
     struct Stuck;
@@ -87,7 +86,7 @@ mod tests {
             std::future::pending().await
         }
 
-        async fn commit(&self, _: Revision, _: Vec<Change>) -> Result<Revision, StoreError> {
+        async fn commit(&self, _: Revision, _: Draft) -> Result<Revision, StoreError> {
             std::future::pending().await
         }
 
@@ -100,7 +99,7 @@ mod tests {
     async fn a_disk_that_does_not_answer_is_noticed() {
         let health = Arc::new(Health::default());
         let store = Measured { store: Stuck, health: Arc::clone(&health), metrics: Arc::default() };
-        tokio::spawn(async move { store.commit(Revision(0), vec![]).await });
+        tokio::spawn(async move { store.commit(Revision(0), draft(vec![])).await });
         tokio::task::yield_now().await;
         tokio::time::advance(SLOW).await;
         assert_eq!(health.trouble(), None);
@@ -114,8 +113,8 @@ mod tests {
         let metrics = Arc::<Metrics>::default();
         let store = Measured { store: MemoryStore::new(), health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
         assert_eq!(health.trouble(), Some(StoreError::Full));
-        assert!(matches!(store.commit(Revision(7), vec![]).await, Err(StoreError::Stale { .. })));
-        store.commit(Revision(0), vec![]).await.unwrap();
+        assert!(matches!(store.commit(Revision(7), draft(vec![])).await, Err(StoreError::Stale { .. })));
+        store.commit(Revision(0), draft(vec![])).await.unwrap();
         assert_eq!(health.trouble(), None);
         let text = mesh_metrics::text(&[metrics.registry()]);
         assert!(text.contains("mesh_coord_store_errors_total 0\n"), "another writer's commit is no error: {text}");

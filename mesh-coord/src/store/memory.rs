@@ -8,16 +8,16 @@ use std::{
     },
 };
 
-use mesh_model::{Change, Record, record::Key};
+use mesh_model::{Change, Record, RunningSeconds, record::Key};
 use mesh_proto::Revision;
 use tokio::sync::watch;
 
-use super::{Commit, Loaded, Store, StoreError, Watch, feed::Feed};
+use super::{Commit, Draft, Head, Loaded, Store, StoreError, Watch, feed::Feed};
 
 /// Records in memory.
 #[derive(Debug)]
 pub(crate) struct MemoryStore {
-    contents: Mutex<(Revision, BTreeMap<Key, Record>)>,
+    contents: Mutex<(Head, BTreeMap<Key, Record>)>,
     feed: Feed,
     full: Arc<AtomicBool>,
     answers: Arc<watch::Sender<bool>>,
@@ -26,8 +26,9 @@ pub(crate) struct MemoryStore {
 impl MemoryStore {
     /// An empty one.
     pub(crate) fn new() -> Self {
+        let head = Head { revision: Revision(0), epoch: None, running: RunningSeconds(0) };
         Self {
-            contents: Mutex::default(),
+            contents: Mutex::new((head, BTreeMap::new())),
             feed: Feed::new(Revision(0)),
             full: Arc::default(),
             answers: Arc::new(watch::Sender::new(true)),
@@ -39,6 +40,11 @@ impl MemoryStore {
         Arc::clone(&self.full)
     }
 
+    /// As though programs before 0.3 had written all of it.
+    pub(crate) fn forget_epoch(&self) {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner).0.epoch = None;
+    }
+
     /// While this is `false`, commits aren't answered.
     pub(crate) fn answers(&self) -> Arc<watch::Sender<bool>> {
         Arc::clone(&self.answers)
@@ -48,27 +54,30 @@ impl MemoryStore {
 impl Store for MemoryStore {
     async fn load(&self) -> Result<Loaded, StoreError> {
         let contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Loaded { revision: contents.0, records: contents.1.values().cloned().collect() })
+        Ok(Loaded { head: contents.0, records: contents.1.values().cloned().collect() })
     }
 
-    async fn commit(&self, expected: Revision, changes: Vec<Change>) -> Result<Revision, StoreError> {
+    async fn commit(&self, expected: Revision, draft: Draft) -> Result<Revision, StoreError> {
         drop(self.answers.subscribe().wait_for(|answers| *answers).await);
         if self.full.load(Ordering::Relaxed) {
             return Err(StoreError::Full);
         }
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
-        if contents.0 != expected {
-            return Err(StoreError::Stale { expected, actual: contents.0 });
+        let actual = contents.0.revision;
+        if actual != expected {
+            return Err(StoreError::Stale { expected, actual });
         }
+        let Draft { changes, epoch, running, nonce } = draft;
         for change in &changes {
             match change {
                 Change::Put(record) => contents.1.insert(record.key(), record.clone()),
                 Change::Delete(key) => contents.1.remove(key),
             };
         }
-        contents.0 = expected.next();
-        self.feed.push(Commit { revision: contents.0, changes: changes.into() });
-        Ok(contents.0)
+        let revision = expected.next();
+        contents.0 = Head { revision, epoch: Some(epoch), running };
+        self.feed.push(Commit { revision, nonce, changes: changes.into() });
+        Ok(revision)
     }
 
     async fn watch(&self, from: Revision) -> Result<Watch, StoreError> {

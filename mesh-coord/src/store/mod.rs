@@ -3,8 +3,8 @@
 
 use std::{future::Future, sync::Arc};
 
-use mesh_model::{Change, Record};
-use mesh_proto::Revision;
+use mesh_model::{Change, Record, RunningSeconds};
+use mesh_proto::{Epoch, Revision};
 
 #[cfg(test)]
 mod conformance;
@@ -24,19 +24,15 @@ pub(crate) use sqlite::SqliteStore;
 
 /// A place for records.
 pub(crate) trait Store: Send + Sync + 'static {
-    /// All records, as of one revision. Revision 0 is a store that was never written to.
+    /// All records and the head, as of one revision. Revision 0 is a store that was never written to.
     fn load(&self) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
 
-    /// Commits all changes or none, as the revision after `expected`. On return they survive a power cut.
+    /// Commits all of a draft or nothing, as the revision after `expected`. On return it survives a power cut.
     ///
     /// # Errors
-    /// [`StoreError::Stale`] if `expected` isn't the current revision. After any error nothing is confirmed: the next
-    /// [`Store::load`] shows whether the changes are there.
-    fn commit(
-        &self,
-        expected: Revision,
-        changes: Vec<Change>,
-    ) -> impl Future<Output = Result<Revision, StoreError>> + Send;
+    /// [`StoreError::Stale`] if `expected` isn't the current revision. [`StoreError::Unknown`] if it may be there, now or
+    /// later: the nonce of the revision after `expected` tells, once there is one. After any other error it is not there.
+    fn commit(&self, expected: Revision, draft: Draft) -> impl Future<Output = Result<Revision, StoreError>> + Send;
 
     /// The commits after `from`, of all writers, each once and in order.
     ///
@@ -48,17 +44,47 @@ pub(crate) trait Store: Send + Sync + 'static {
 /// The contents of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Loaded {
-    /// Their revision.
-    pub(crate) revision: Revision,
+    /// What is kept beside them.
+    pub(crate) head: Head,
     /// All records, in no particular order.
     pub(crate) records: Vec<Record>,
 }
+
+/// What a store keeps beside the records. Each commit writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// The number of commits.
+    pub(crate) revision: Revision,
+    /// The epoch of these revisions; `None` if only programs before 0.3 have written.
+    pub(crate) epoch: Option<Epoch>,
+    /// How long coordinators had been running at the last commit, added up.
+    pub(crate) running: RunningSeconds,
+}
+
+/// A commit to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Draft {
+    /// The changes, at most one of each record.
+    pub(crate) changes: Vec<Change>,
+    /// The epoch.
+    pub(crate) epoch: Epoch,
+    /// How long coordinators have been running.
+    pub(crate) running: RunningSeconds,
+    /// Tells this commit from all others.
+    pub(crate) nonce: Nonce,
+}
+
+/// A number that was drawn for one commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Nonce(pub(crate) u64);
 
 /// What one commit changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Commit {
     /// Its revision.
     pub(crate) revision: Revision,
+    /// Its nonce.
+    pub(crate) nonce: Nonce,
     /// As they were given.
     pub(crate) changes: Arc<[Change]>,
 }
@@ -77,6 +103,9 @@ pub(crate) enum StoreError {
     /// The commits aren't known.
     #[error("the commits after revision {0} are not known any more")]
     Gap(Revision),
+    /// There is no answer, so the commit may be there, or may yet be made.
+    #[error("the database has not answered: whether the command has taken effect is not known")]
+    Unknown,
     /// The disk is full.
     #[error("the disk with the database is full")]
     Full,
@@ -107,6 +136,7 @@ impl StoreError {
     pub(crate) const fn hint(&self) -> &'static str {
         match self {
             Self::Stale { .. } | Self::Gap(_) => "try again",
+            Self::Unknown => "look whether it has taken effect before you try again",
             Self::Full => "make room on the disk that holds --data, then try again; what was confirmed is safe",
             Self::Slow => {
                 "look at the disk that holds --data, and at what is there, then try again; what was confirmed is safe"

@@ -1,9 +1,9 @@
 //! The store in one SQLite file. SQLite blocks, so it has its own thread. Each commit is a transaction that is on the
 //! disk (WAL, synchronous=FULL) before it is confirmed.
 
+mod file;
+
 use std::{
-    fs::OpenOptions,
-    os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
@@ -12,29 +12,14 @@ use std::{
 use mesh_model::{Change, Record, record::Purpose};
 use mesh_proto::Revision;
 use nix::sys::statvfs::{FsFlags, statvfs};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Commit, Loaded, Store, StoreError, Watch, feed::Feed};
+use self::file::{Access, FORMAT_WITH_RELAYS, connect_as_may_be, head, revision};
+use super::{Commit, Draft, Loaded, Store, StoreError, Watch, feed::Feed};
 
-/// The version of what is in the tables, kept in `user_version`.
-const FORMAT: i64 = 1;
-/// The version once there is a relay, or a token for one: programs before 0.3 can't read those records, and are told so.
-/// Until then they can be gone back to.
-const FORMAT_WITH_RELAYS: i64 = 2;
-/// "mesh" in ASCII, which marks the database for us and for file(1).
-const APPLICATION: i64 = 0x6d65_7368;
 /// How many requests may wait for the thread.
 const QUEUE: usize = 64;
-
-/// The size to which the log is cut after a longer commit, in bytes.
-const LOG_LIMIT: i64 = 8 << 20;
-
-const SCHEMA: &str = "
-    CREATE TABLE record (key TEXT PRIMARY KEY, version INTEGER NOT NULL, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-    CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL) STRICT;
-    INSERT INTO head VALUES (1, 0);
-";
 
 /// An open database file.
 #[derive(Debug)]
@@ -48,7 +33,7 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Request {
     Load(Answer<Loaded>),
-    Commit(Revision, Vec<Change>, Answer<Revision>),
+    Commit(Revision, Draft, Answer<Revision>),
 }
 
 impl SqliteStore {
@@ -106,8 +91,11 @@ impl Store for SqliteStore {
         self.ask(Request::Load).await
     }
 
-    async fn commit(&self, expected: Revision, changes: Vec<Change>) -> Result<Revision, StoreError> {
-        self.ask(|answer| Request::Commit(expected, changes, answer)).await
+    async fn commit(&self, expected: Revision, draft: Draft) -> Result<Revision, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let requests = self.requests.as_ref().ok_or_else(gone)?;
+        requests.send(Request::Commit(expected, draft, answer)).await.map_err(|_| gone())?;
+        answered.await.unwrap_or(Err(StoreError::Unknown))
     }
 
     async fn watch(&self, from: Revision) -> Result<Watch, StoreError> {
@@ -138,14 +126,6 @@ struct Database {
     feed: Arc<Feed>,
 }
 
-/// The access that the connection has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Write,
-    /// Reading only, because the disk was read-only.
-    Read,
-}
-
 impl Database {
     fn open(path: PathBuf) -> Result<Self, StoreError> {
         let (connection, access) = connect_as_may_be(&path)?;
@@ -161,8 +141,8 @@ impl Database {
                     let loaded = self.load();
                     drop(answer.send(loaded.map_err(|error| explained(error, &self.path))));
                 }
-                Request::Commit(expected, changes, answer) => {
-                    let committed = self.commit(expected, changes);
+                Request::Commit(expected, draft, answer) => {
+                    let committed = self.commit(expected, draft);
                     drop(answer.send(committed.map_err(|error| explained(error, &self.path))));
                 }
             }
@@ -171,7 +151,7 @@ impl Database {
 
     fn load(&mut self) -> Result<Loaded, StoreError> {
         let transaction = self.connection.transaction()?;
-        let revision = revision(&transaction)?;
+        let head = head(&transaction)?;
         let mut statement = transaction.prepare("SELECT key, value FROM record")?;
         let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
         let mut records = Vec::new();
@@ -184,7 +164,7 @@ impl Database {
             }
             records.push(record);
         }
-        Ok(Loaded { revision, records })
+        Ok(Loaded { head, records })
     }
 
     /// Opens the database again, because the disk may be writable now. The old connection is closed first: SQLite
@@ -195,7 +175,8 @@ impl Database {
         if self.access == Access::Read { Err(StoreError::ReadOnly) } else { Ok(()) }
     }
 
-    fn commit(&mut self, expected: Revision, changes: Vec<Change>) -> Result<Revision, StoreError> {
+    fn commit(&mut self, expected: Revision, draft: Draft) -> Result<Revision, StoreError> {
+        let Draft { changes, epoch, running, nonce } = draft;
         if self.access == Access::Read {
             self.try_to_write()?;
         }
@@ -232,13 +213,16 @@ impl Database {
                     }
                 }
             }
-            transaction.execute("UPDATE head SET revision = ?1", [version])?;
+            let mut head =
+                transaction.prepare_cached("UPDATE head SET revision = ?1, epoch = ?2, nonce = ?3, running = ?4")?;
+            let running = i64::try_from(running.0).unwrap_or(i64::MAX);
+            head.execute(params![version, epoch.to_string(), nonce.0.cast_signed(), running])?;
             if changes.iter().any(is_of_relays) {
                 transaction.pragma_update(None, "user_version", FORMAT_WITH_RELAYS)?;
             }
         }
         transaction.commit()?;
-        self.feed.push(Commit { revision: next, changes: changes.into() });
+        self.feed.push(Commit { revision: next, nonce, changes: changes.into() });
         Ok(next)
     }
 }
@@ -250,110 +234,6 @@ fn is_of_relays(change: &Change) -> bool {
         Change::Put(Record::Token(token)) => matches!(token.purpose, Purpose::Relay { .. }),
         Change::Put(_) | Change::Delete(_) => false,
     }
-}
-
-/// Opens the database for reading and writing, or for reading if the disk is read-only.
-fn connect_as_may_be(path: &Path) -> Result<(Connection, Access), StoreError> {
-    let connection = match connect(path) {
-        Err(error) if is_on_read_only_disk(path) => {
-            return Ok((connect_to_read(path).map_err(|_| error)?, Access::Read));
-        }
-        connected => connected?,
-    };
-    // SQLite falls back to reading by itself.
-    let access = if connection.is_readonly(rusqlite::MAIN_DB)? { Access::Read } else { Access::Write };
-    Ok((connection, access))
-}
-
-/// Opens the database for reading and writing, and creates it if it doesn't exist.
-fn connect(path: &Path) -> Result<Connection, StoreError> {
-    // We create it, not SQLite, to set its mode. SQLite uses the same mode for its other files.
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(from_io(&error)),
-        _ => {}
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags)?;
-    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
-    if mode != "wal" {
-        return Err(StoreError::Failed(format!("its disk allows the journal mode `{mode}` only, and not WAL")));
-    }
-    connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update(None, "trusted_schema", "off")?;
-    let _: i64 = connection.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |row| row.get(0))?;
-    check(&connection)?;
-    prepare(&mut connection)?;
-    Ok(connection)
-}
-
-/// Opens the database on a read-only disk. If its log is merged, SQLite is told that the file doesn't change, because
-/// otherwise it would create files. If not, the files of the last process are there.
-fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    let connection = if std::fs::metadata(log).is_ok_and(|log| log.len() > 0) {
-        Connection::open_with_flags(path, flags)?
-    } else {
-        let uri = format!("file:{}?immutable=1", escaped(path.as_os_str().as_bytes()));
-        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?
-    };
-    connection.pragma_update(None, "trusted_schema", "off")?;
-    check(&connection)?;
-    match identify(&connection)? {
-        Identity::Ours => Ok(connection),
-        Identity::Empty => Err(StoreError::ReadOnly),
-    }
-}
-
-/// Escapes a path for a URI (RFC 3986 §2.1).
-fn escaped(path: &[u8]) -> String {
-    let one = |byte: &u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => char::from(*byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    path.iter().map(one).collect()
-}
-
-fn check(connection: &Connection) -> Result<(), StoreError> {
-    let check: String = connection.pragma_query_value(None, "integrity_check", |row| row.get(0))?;
-    if check == "ok" { Ok(()) } else { Err(StoreError::Damaged(check)) }
-}
-
-/// The owner of a database.
-enum Identity {
-    Ours,
-    /// None yet.
-    Empty,
-}
-
-fn identify(connection: &Connection) -> Result<Identity, StoreError> {
-    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let (application, format) = (number("application_id")?, number("user_version")?);
-    let anything: Option<i64> = connection.query_row("SELECT 1 FROM sqlite_schema", [], |row| row.get(0)).optional()?;
-    match (anything, application, format) {
-        (None, ..) => Ok(Identity::Empty),
-        (_, APPLICATION, FORMAT | FORMAT_WITH_RELAYS) => Ok(Identity::Ours),
-        (_, APPLICATION, found) => Err(StoreError::Newer { found, known: FORMAT_WITH_RELAYS }),
-        _ => Err(StoreError::Failed("the file is some other program's database".to_owned())),
-    }
-}
-
-/// Creates the tables in an empty database. Refuses a database of another program or of a later version.
-fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if let Identity::Empty = identify(&transaction)? {
-        transaction.execute_batch(SCHEMA)?;
-        transaction.pragma_update(None, "application_id", APPLICATION)?;
-        transaction.pragma_update(None, "user_version", FORMAT)?;
-        transaction.commit()?;
-    }
-    Ok(())
-}
-
-fn revision(connection: &Connection) -> Result<Revision, StoreError> {
-    let revision: i64 = connection.query_row("SELECT revision FROM head", [], |row| row.get(0))?;
-    u64::try_from(revision).map(Revision).map_err(|_| StoreError::Damaged(format!("its revision is {revision}")))
 }
 
 fn is_on_read_only_disk(path: &Path) -> bool {

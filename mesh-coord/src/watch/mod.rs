@@ -1,6 +1,7 @@
 //! The tasks of the runners' streams. `mesh-sessions` decides which view each runner should have and what it has
 //! confirmed; these tasks carry the messages.
 
+mod ahead;
 mod asks;
 mod end;
 mod newcomer;

@@ -22,6 +22,7 @@ pub(crate) use self::wire::Wire;
 
 use self::conversation::Conversation;
 use super::{
+    ahead,
     end::{End, HEARTBEAT, SILENCE},
     newcomer, report,
 };
@@ -64,16 +65,14 @@ impl Stream {
     async fn run(&mut self) -> Result<Never, End> {
         let Hello { have, peer, refused, can, mut report } = self.hello().await?;
         let (runner, coordinator) = (self.runner, self.coordinator.clone());
-        let (limits, is_ahead) = coordinator
+        let (limits, ahead) = coordinator
             .visit(move |core| {
-                let ahead = core.sessions.is_ahead(&core.state, have);
+                let ahead = core.sessions.ahead(runner, have);
                 core.state.is_active(runner).then(|| (core.limits.runner(runner), ahead))
             })
             .await?
             .ok_or_else(|| End::refused("the runner was removed"))?;
-        if is_ahead {
-            return Err(End::lost("this coordinator is behind: the runner has a later map"));
-        }
+        self.beat(ahead::admit(&coordinator, runner, have, ahead)).await??;
         self.beat(limits.commands.turn(report.weight())).await??;
         if let Err(refusal) = self.beat(newcomer::admit(&coordinator, runner, peer, refused)).await?? {
             let why = refusal.to_string();
@@ -87,12 +86,12 @@ impl Stream {
             .ok_or_else(|| End::refused("the runner was removed"))?;
         self.place.begin();
         info!(%runner, from = %self.from, took_over = opened.replaced.is_some(), "stream began");
-        let (id, mut sent) = (opened.stream, Sent::default());
+        let (id, epoch, mut sent) = (opened.stream, opened.view.epoch, Sent::default());
         let asks = FuturesUnordered::new();
         let (limits, sent_last, heard) = (&limits, &mut sent, Instant::now());
         let relays = relays::Told::default();
         let conversation =
-            Conversation { io: self, id, line, report, limits, can, relays, sent: sent_last, asks, heard };
+            Conversation { io: self, id, epoch, line, report, limits, can, relays, sent: sent_last, asks, heard };
         coordinator.metrics.stream_opened();
         let Err(end) = conversation.run(opened, peer).await;
         coordinator.metrics.stream_closed(end.counted);

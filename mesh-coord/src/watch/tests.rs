@@ -1,3 +1,4 @@
+mod ahead;
 mod confirm;
 mod copies;
 mod load;
@@ -88,26 +89,6 @@ async fn a_view_that_can_be_continued_is_and_any_other_is_sent_whole() {
         assert_eq!(contents(agent.view.as_ref().unwrap()), contents(&truth));
         end(&world, agent).await;
     }
-}
-
-#[tokio::test]
-async fn an_agent_with_a_later_view_is_not_served_and_none_of_its_instances_ends() {
-    let world = World::new().await;
-    world.deploy("shop", "acme", &["db"]).await;
-    let credential = world.runner("one").await;
-    let mut agent = world.connect(&credential).await.unwrap();
-    agent.hello(None, Vec::new()).await;
-    agent.news().await;
-    let (instance, revision) = agent.attach("shop/db").await;
-    let truth = world.truth(&agent).await;
-    end(&world, agent).await;
-    let have = Have { epoch: truth.epoch, revision: Revision(revision.0 + 1) };
-    let mut agent = world.connect(&credential).await.unwrap();
-    agent.begin(Some(have), Vec::new()).await;
-    let why = agent.hear().await.unwrap_err();
-    assert!(why.contains("behind"), "{why}");
-    let holds = world.coordinator.visit(move |core| core.state.instances_on(truth.runner).any(|i| i.id == instance));
-    assert!(holds.await.unwrap(), "a hello that names no instance was not heard");
 }
 
 #[tokio::test]

@@ -152,6 +152,7 @@ fn back_with_an_older_database() {
         copy(backup, coordinator.data());
         coordinator.start();
         agree(&coordinator, &mut [&mut aws, &mut ovh]);
+        assert_eq!(put_back(&coordinator), 1);
         // The agents end with its state: no trust, no such service. The instance, which exists, is added.
         wait_refused_at_home(&app, api.service_address, 80);
         wait::until_true("the names to be gone", || !hosts("cache.warp") && !hosts("api.billing.warp"));
@@ -161,6 +162,11 @@ fn back_with_an_older_database() {
         coordinator.command(&["trust", "shop", "--app", "billing"]).done();
         wait::until_true("the trust given anew", || app.connect(api.service_address, 80).is_ok());
     });
+}
+
+/// How often the coordinator has found out that its database was put back.
+fn put_back(coordinator: &Coordinator) -> usize {
+    coordinator.json(&["audit"]).to_string().matches("database-put-back").count()
 }
 
 #[test]
@@ -196,6 +202,12 @@ fn back_with_a_newer_database_that_has_another_history() {
         ovh.start(&[]);
         agree(&coordinator, &mut [&mut aws, &mut ovh]);
         assert!(aws.json(&["status"])["map"]["revision"].as_u64() > Some(seen));
+        // Its revision alone tells nothing. A restart of the same database is none of these.
+        assert_eq!(put_back(&coordinator), 1);
+        coordinator.stop();
+        coordinator.start();
+        agree(&coordinator, &mut [&mut aws, &mut ovh]);
+        assert_eq!(put_back(&coordinator), 1);
         is_refused(&app, api.service_address, 80);
     });
 }

@@ -16,6 +16,22 @@ pub(super) enum Pace {
     Never,
 }
 
+/// A view, and the life of the coordinator in which it was received.
+#[derive(Clone)]
+pub(super) struct Received {
+    pub(super) view: Arc<View>,
+    pub(super) life: u8,
+}
+
+/// Why an agent doesn't take news in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Untaken {
+    /// They don't follow on what is there: a snapshot must be asked for.
+    Gap,
+    /// The view would go back.
+    Older,
+}
+
 pub(super) struct Agent {
     /// Drawn at each start.
     pub(super) process: u64,
@@ -25,13 +41,13 @@ pub(super) struct Agent {
     /// The stream that it believes to be connected.
     pub(super) stream: Option<StreamId>,
     /// The view that it has received.
-    received: Option<Arc<View>>,
+    received: Option<Received>,
     /// The view that its data plane acts on.
-    pub(super) applied: Option<Arc<View>>,
+    pub(super) applied: Option<Received>,
     /// The view on its disk.
-    written: Option<Arc<View>>,
+    written: Option<Received>,
     /// What it has confirmed on this stream.
-    confirmed: Option<Revision>,
+    confirmed: Option<Have>,
 }
 
 impl Agent {
@@ -49,7 +65,7 @@ impl Agent {
     }
 
     pub(super) fn have(&self) -> Option<Have> {
-        self.received.as_ref().map(|view| Have { epoch: view.epoch, revision: view.revision })
+        self.received.as_ref().map(|Received { view, .. }| Have { epoch: view.epoch, revision: view.revision })
     }
 
     /// A stream has begun.
@@ -57,21 +73,24 @@ impl Agent {
         (self.stream, self.confirmed) = (Some(stream), None);
     }
 
-    /// Takes news in; `false` if they don't follow on what is there, and a snapshot must be asked for.
-    pub(super) fn receive(&mut self, news: News) -> bool {
-        match (news, &self.received) {
-            (News::Snapshot(view), _) => self.received = Some(Arc::new(view.to_view())),
-            (News::Delta(delta), Some(view)) => {
+    /// Takes news in.
+    pub(super) fn receive(&mut self, news: News, life: u8) -> Result<(), Untaken> {
+        let view = match (news, &self.received) {
+            (News::Snapshot(view), _) => view.to_view(),
+            (News::Delta(delta), Some(Received { view, .. })) => {
                 let mut view = View::clone(view);
-                if view.apply(&delta).is_err() {
-                    return false;
-                }
-                self.received = Some(Arc::new(view));
+                view.apply(&delta).map_err(|_| Untaken::Gap)?;
+                view
             }
-            (News::Delta(_), None) => return false,
+            (News::Delta(_), None) => return Err(Untaken::Gap),
+        };
+        let old = self.received.as_ref().filter(|old| old.view.epoch == view.epoch);
+        if old.is_some_and(|old| old.view.revision > view.revision) {
+            return Err(Untaken::Older);
         }
+        self.received = Some(Received { view: Arc::new(view), life });
         self.write();
-        true
+        Ok(())
     }
 
     /// Writes what was received, if the disk takes it.
@@ -90,15 +109,17 @@ impl Agent {
 
     /// What is to be confirmed now, if that is news.
     pub(super) fn confirm(&mut self, bug: Option<Bug>) -> Option<Revision> {
-        let (applied, written) = (self.applied.as_ref()?, self.written.as_ref()?);
-        // Confirming needs a view of this life of the coordinator.
-        let current = self.received.as_ref().is_some_and(|received| received.epoch == applied.epoch);
+        let (applied, written) = (&self.applied.as_ref()?.view, &self.written.as_ref()?.view);
+        // Confirming needs a view of this epoch.
+        let current = self.received.as_ref().is_some_and(|received| received.view.epoch == applied.epoch);
         let kept = written.epoch == applied.epoch && written.revision >= applied.revision;
-        if !current || !(kept || bug == Some(Bug::ConfirmedUnwritten)) || self.confirmed >= Some(applied.revision) {
+        let before = self.confirmed.filter(|before| before.epoch == applied.epoch);
+        let is_news = before.is_none_or(|before| before.revision < applied.revision);
+        if !current || !(kept || bug == Some(Bug::ConfirmedUnwritten)) || !is_news {
             return None;
         }
-        self.confirmed = Some(applied.revision);
-        self.confirmed
+        self.confirmed = Some(Have { epoch: applied.epoch, revision: applied.revision });
+        Some(applied.revision)
     }
 
     /// The process ends and begins again, with what is on its disk.

@@ -4,6 +4,7 @@ use mesh_proto::{RunnerId, View, rules};
 use mesh_sessions::WaitId;
 
 use super::{
+    agent::Received,
     operations::PORTS,
     world::{Waiting, World, deployment_name},
 };
@@ -47,12 +48,11 @@ impl World {
 
     /// *Safety*: no runner acts on what was taken back.
     fn check_success(&self, wait: &Waiting) -> Result<(), Failure> {
-        let epoch = self.coordinator.sessions.epoch();
         for (runner, agent) in &self.agents {
-            let Some(view) = &agent.applied else { continue };
+            let Some(Received { view, life }) = &agent.applied else { continue };
             // What a runner knew of a deployment that it lost sight of in an earlier life of the coordinator is
             // forgotten with that life, as documented; the deployment's own hosts refuse all the same.
-            let forgotten = view.epoch != epoch && !wait.affected.contains(runner);
+            let forgotten = *life != self.coordinator.life && !wait.affected.contains(runner);
             if !forgotten && let Some(how) = self.taken_back(view, wait) {
                 return Err(self.failure(format!("a wait for {} succeeded, and {runner} still lets {how}", wait.app)));
             }

@@ -28,21 +28,30 @@ pub(super) struct Coordinator {
     pub(super) streams: BTreeMap<StreamId, Stream>,
     /// Waits that are over, with who is unconfirmed.
     pub(super) waited: Vec<(WaitId, Vec<RunnerId>)>,
-    lives: u8,
+    /// Which life this is, counted.
+    pub(super) life: u8,
+    epochs: u8,
 }
 
 impl Coordinator {
     pub(super) fn new(state: State, now: Instant) -> Self {
         let sessions = Sessions::new(Epoch([0; 16]), now);
-        Self { state, sessions, streams: BTreeMap::new(), waited: vec![], lives: 0 }
+        Self { state, sessions, streams: BTreeMap::new(), waited: vec![], life: 0, epochs: 0 }
     }
 
-    /// Ends and begins again with what was committed.
-    pub(super) fn restart(&mut self, now: Instant) {
-        self.lives += 1;
-        self.state = State::load(self.state.revision(), self.state.records()).expect("it was a state before");
-        self.sessions = Sessions::new(Epoch([self.lives; 16]), now);
+    /// Ends and begins again with this state: what was committed, or an earlier one.
+    pub(super) fn restart(&mut self, state: &State, epoch: Epoch, now: Instant) {
+        self.life += 1;
+        self.state = State::load(state.revision(), state.records()).expect("it was a state before");
+        self.sessions = Sessions::resume(epoch, state.revision(), now);
         self.streams.clear();
+    }
+
+    /// Another epoch begins.
+    pub(super) fn renew(&mut self, now: Instant) {
+        self.epochs += 1;
+        self.sessions.renew(Epoch([self.epochs; 16]), now);
+        self.carry_out(|| false);
     }
 
     pub(super) fn commit(&mut self, command: &Command, passed: Duration, now: Instant) -> Option<Outcome> {
@@ -89,8 +98,9 @@ impl Coordinator {
     }
 
     /// The agent confirms a revision.
-    pub(super) fn confirm(&mut self, id: StreamId, revision: Revision) {
-        if self.streams.get(&id).is_some_and(|stream| stream.sent.reaches(revision)) {
+    pub(super) fn confirm(&mut self, id: StreamId, revision: Revision, bug: Option<Bug>) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        if stream.sent.reaches(revision) || bug == Some(Bug::EarlierConfirmed) {
             self.sessions.confirm(id, revision);
         }
     }

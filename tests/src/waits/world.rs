@@ -9,12 +9,16 @@ use std::{
 use mesh_model::{
     Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Outcome, Record, RunnerCommand, State, record::Meta,
 };
-use mesh_proto::{Abilities, Label, PrivateKey, Revision, RunnerId, Secret, message::Held, view::Network};
-use mesh_sessions::{News, StreamId, WaitId};
+use mesh_proto::{
+    Abilities, Epoch, Label, PrivateKey, Revision, RunnerId, Secret,
+    message::{Have, Held},
+    view::Network,
+};
+use mesh_sessions::{Ahead, News, StreamId, WaitId};
 
 use super::{
     Bug,
-    agent::{Agent, Pace},
+    agent::{Agent, Pace, Untaken},
     coordinator::Coordinator,
 };
 use crate::{Failure, reference::Reference, rng::Rng};
@@ -67,6 +71,8 @@ pub(super) struct World {
     pub(super) history: BTreeMap<Revision, Reference>,
     /// The removed runners, and since which revision they are.
     pub(super) removed: BTreeMap<RunnerId, Revision>,
+    /// A copy of the database.
+    backup: Option<(State, Epoch)>,
     pub(super) trace: Vec<String>,
     pub(super) succeeded: u32,
     pub(super) failed: u32,
@@ -91,6 +97,7 @@ impl World {
             waits: BTreeMap::new(),
             history: BTreeMap::from([(Revision(0), Reference::default())]),
             removed: BTreeMap::new(),
+            backup: None,
             trace: vec![],
             succeeded: 0,
             failed: 0,
@@ -162,9 +169,23 @@ impl World {
 
     /// All connections end with the coordinator, and so do the waits.
     pub(super) fn restart_coordinator(&mut self) {
-        self.note("the coordinator restarts");
         let now = self.instant();
-        self.coordinator.restart(now);
+        let runners = |state: &State| state.active_runners().map(|runner| runner.id).collect::<Vec<_>>();
+        let (state, epoch) =
+            match self.backup.take().filter(|(old, _)| runners(old) == runners(&self.coordinator.state)) {
+                Some((old, epoch)) => {
+                    self.note(format!("the coordinator restarts, and its database is put back to {}", old.revision()));
+                    self.history.retain(|revision, _| *revision <= old.revision());
+                    (old, epoch)
+                }
+                None => {
+                    self.note("the coordinator restarts");
+                    let now = (self.coordinator.state.clone(), self.coordinator.sessions.epoch());
+                    self.backup = self.rng.chance(80).then(|| now.clone());
+                    now
+                }
+            };
+        self.coordinator.restart(&state, epoch, now);
         self.waits.clear();
         self.events.retain(|_, event| !matches!(event, Event::Down(..) | Event::Up(..) | Event::Close(_)));
         for runner in self.agents.keys().copied().collect::<Vec<_>>() {
@@ -221,13 +242,17 @@ impl World {
                 let Some(agent) = self.agents.get_mut(&stream.runner).filter(|a| a.stream == Some(stream)) else {
                     return;
                 };
-                if !agent.receive(news) {
-                    self.at(LATENCY, Event::Up(stream, None));
-                } else if let Pace::After(time) = agent.pace {
-                    self.at(time, Event::Apply(stream.runner));
+                match (agent.receive(news, self.coordinator.life), agent.pace) {
+                    (Ok(()), Pace::After(time)) => self.at(time, Event::Apply(stream.runner)),
+                    (Ok(()), Pace::Never) => {}
+                    (Err(Untaken::Gap), _) => self.at(LATENCY, Event::Up(stream, None)),
+                    (Err(Untaken::Older), _) => {
+                        self.note(format!("{} refuses a view that goes back", stream.runner));
+                        self.break_stream(stream.runner);
+                    }
                 }
             }
-            Event::Up(stream, Some(revision)) => self.coordinator.confirm(stream, revision),
+            Event::Up(stream, Some(revision)) => self.coordinator.confirm(stream, revision, self.bug),
             Event::Up(stream, None) => self.coordinator.resync(stream),
             Event::Apply(runner) => {
                 if let Some(agent) = self.agents.get_mut(&runner) {
@@ -298,6 +323,10 @@ impl World {
     fn connect(&mut self, runner: RunnerId) {
         let Some(agent) = self.agents.get(&runner).filter(|agent| agent.stream.is_none()) else { return };
         let (process, have) = (agent.process, agent.have());
+        if let Some(ahead) = self.coordinator.sessions.ahead(runner, have) {
+            assert_eq!(ahead, Ahead::OfRestored, "no agent invents a view");
+            self.renew(runner, have);
+        }
         let state = &self.coordinator.state;
         let held = state.instances_on(runner).filter_map(|instance| {
             let view = self.coordinator.view(runner)?;
@@ -323,6 +352,23 @@ impl World {
         // A stream sends the view before it reads anything.
         if let Some(news) = self.coordinator.send(stream, self.bug) {
             self.at(LATENCY, Event::Down(stream, news));
+        }
+    }
+
+    /// The coordinator has found out that its database was put back.
+    fn renew(&mut self, runner: RunnerId, have: Option<Have>) {
+        if self.bug == Some(Bug::EpochKept) {
+            return;
+        }
+        let seen = have.map_or(Revision(0), |have| have.revision);
+        self.note(format!("{runner} has seen {seen}: another epoch begins"));
+        self.commit(&Command::PutBack { runner, seen });
+        let now = self.instant();
+        self.coordinator.renew(now);
+        for runner in self.agents.keys().copied().collect::<Vec<_>>() {
+            if self.agents.get_mut(&runner).is_some_and(|agent| agent.stream.take().is_some()) {
+                self.connect_later(runner);
+            }
         }
     }
 

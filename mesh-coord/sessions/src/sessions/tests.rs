@@ -1,3 +1,4 @@
+mod ahead;
 mod silence;
 
 use std::{net::Ipv4Addr, time::Duration};

@@ -11,8 +11,12 @@ use std::{
 
 use nix::mount::{MsFlags, mount};
 
-use super::*;
-use crate::{data::DataDirectory, data::scratch::Scratch, store::conformance::put};
+use super::{file::LOG_LIMIT, *};
+use crate::{
+    data::DataDirectory,
+    data::scratch::Scratch,
+    store::conformance::{draft, put},
+};
 
 /// Set in the process inside the namespace.
 const INSIDE: &str = "MESH_COORD_INSIDE";
@@ -89,8 +93,8 @@ fn runs<T>(future: impl Future<Output = T>) -> T {
 }
 
 async fn revision_of(store: &SqliteStore) -> (Revision, usize) {
-    let Loaded { revision, records } = store.load().await.unwrap();
-    (revision, records.len())
+    let Loaded { head, records } = store.load().await.unwrap();
+    (head.revision, records.len())
 }
 
 #[test]
@@ -98,25 +102,25 @@ fn a_disk_that_fills_up_costs_nothing_that_was_confirmed_and_all_goes_on_when_th
     isolated(|disk| {
         runs(async {
             let store = SqliteStore::open(&disk.database()).await.unwrap();
-            store.commit(Revision(0), vec![put(1)]).await.unwrap();
+            store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
             let mut confirmed = 1;
             for time in 0..3 {
                 disk.fill();
                 // The existing files may have room for a few more commits.
                 let error = loop {
-                    match store.commit(Revision(confirmed), vec![put(confirmed + 1)]).await {
+                    match store.commit(Revision(confirmed), draft(vec![put(confirmed + 1)])).await {
                         Ok(revision) => confirmed = revision.0,
                         Err(error) => break error,
                     }
                 };
                 assert_eq!(error, StoreError::Full, "{time}");
                 for _ in 0..100 {
-                    assert_eq!(store.commit(Revision(confirmed), vec![put(9999)]).await, Err(StoreError::Full));
+                    assert_eq!(store.commit(Revision(confirmed), draft(vec![put(9999)])).await, Err(StoreError::Full));
                 }
                 assert_eq!(revision_of(&store).await, (Revision(confirmed), usize::try_from(confirmed).unwrap()));
                 disk.make_room();
                 assert_eq!(
-                    store.commit(Revision(confirmed), vec![put(confirmed + 1)]).await,
+                    store.commit(Revision(confirmed), draft(vec![put(confirmed + 1)])).await,
                     Ok(Revision(confirmed + 1)),
                     "{time}"
                 );
@@ -124,7 +128,7 @@ fn a_disk_that_fills_up_costs_nothing_that_was_confirmed_and_all_goes_on_when_th
             }
             // A copy of the files in the middle of a commit, as after a power cut.
             disk.fill();
-            while let Ok(revision) = store.commit(Revision(confirmed), vec![put(confirmed + 1)]).await {
+            while let Ok(revision) = store.commit(Revision(confirmed), draft(vec![put(confirmed + 1)])).await {
                 confirmed = revision.0;
             }
             let copy = Scratch::new();
@@ -147,7 +151,7 @@ fn a_start_on_a_full_disk_says_so_and_harms_nothing() {
     isolated(|disk| {
         runs(async {
             let store = SqliteStore::open(&disk.database()).await.unwrap();
-            store.commit(Revision(0), vec![put(1)]).await.unwrap();
+            store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
             drop(store);
             disk.fill();
             assert_eq!(SqliteStore::open(&disk.database()).await.err(), Some(StoreError::Full));
@@ -155,10 +159,10 @@ fn a_start_on_a_full_disk_says_so_and_harms_nothing() {
             disk.make_room();
             let store = SqliteStore::open(&disk.database()).await.unwrap();
             assert_eq!(revision_of(&store).await, (Revision(1), 1));
-            assert_eq!(store.commit(Revision(1), vec![put(2)]).await, Ok(Revision(2)));
+            assert_eq!(store.commit(Revision(1), draft(vec![put(2)])).await, Ok(Revision(2)));
             // The files of a failed start are no obstacle.
             let store = SqliteStore::open(&disk.path().join("new")).await.unwrap();
-            assert_eq!(store.commit(Revision(0), vec![put(1)]).await, Ok(Revision(1)));
+            assert_eq!(store.commit(Revision(0), draft(vec![put(1)])).await, Ok(Revision(1)));
         });
     });
 }
@@ -170,11 +174,11 @@ async fn reads_only(disk: &Disk, confirmed: u64) {
     for _ in 0..2 {
         assert_eq!(revision_of(&store).await, (Revision(confirmed), usize::try_from(confirmed).unwrap()));
         let change = vec![put(confirmed + 1)];
-        assert_eq!(store.commit(Revision(confirmed), change).await, Err(StoreError::ReadOnly));
+        assert_eq!(store.commit(Revision(confirmed), draft(change)).await, Err(StoreError::ReadOnly));
     }
     let mut watch = store.watch(Revision(confirmed)).await.unwrap();
     disk.make_writable();
-    assert_eq!(store.commit(Revision(confirmed), vec![put(confirmed + 1)]).await, Ok(Revision(confirmed + 1)));
+    assert_eq!(store.commit(Revision(confirmed), draft(vec![put(confirmed + 1)])).await, Ok(Revision(confirmed + 1)));
     assert_eq!(watch.next().await.unwrap().revision, Revision(confirmed + 1));
     assert_eq!(revision_of(&store).await.0, Revision(confirmed + 1));
 }
@@ -184,12 +188,12 @@ fn a_start_on_a_read_only_disk_serves_readers_whatever_the_last_end_was() {
     isolated(|disk| {
         runs(async {
             let store = SqliteStore::open(&disk.database()).await.unwrap();
-            store.commit(Revision(0), vec![put(1)]).await.unwrap();
+            store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
             drop(store);
             reads_only(&disk, 1).await;
             // The process was killed, so its log and the related files exist.
             let store = SqliteStore::open(&disk.database()).await.unwrap();
-            store.commit(Revision(2), vec![put(3)]).await.unwrap();
+            store.commit(Revision(2), draft(vec![put(3)])).await.unwrap();
             let other = Disk::new();
             for side in ["", "-wal", "-shm"] {
                 let name = format!("db{side}");
@@ -230,10 +234,10 @@ fn the_log_stays_small() {
         let path = scratch.path().join("db");
         let store = SqliteStore::open(&path).await.unwrap();
         for n in 0..40 {
-            store.commit(Revision(n), (0..1000).map(put).collect()).await.unwrap();
+            store.commit(Revision(n), draft((0..1000).map(put).collect())).await.unwrap();
         }
         for n in 40..60 {
-            store.commit(Revision(n), vec![put(1)]).await.unwrap();
+            store.commit(Revision(n), draft(vec![put(1)])).await.unwrap();
         }
         let length = fs::metadata(scratch.path().join("db-wal")).unwrap().len();
         assert!(length <= u64::try_from(LOG_LIMIT).unwrap(), "{length}");

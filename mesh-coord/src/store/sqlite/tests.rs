@@ -1,14 +1,22 @@
 use std::{fs, os::unix::fs::MetadataExt as _};
 
+use mesh_model::RunningSeconds;
+
 use super::*;
-use crate::{data::scratch::Scratch, store::conformance::put};
+use crate::{
+    data::scratch::Scratch,
+    store::{
+        Head,
+        conformance::{draft, put},
+    },
+};
 
 #[tokio::test]
 async fn the_files_are_private() {
     let scratch = Scratch::new();
     let path = scratch.path().join("db");
     let store = SqliteStore::open(&path).await.unwrap();
-    store.commit(Revision(0), vec![put(1)]).await.unwrap();
+    store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
     for entry in fs::read_dir(scratch.path()).unwrap() {
         let entry = entry.unwrap();
         assert_eq!(entry.metadata().unwrap().mode() & 0o777, 0o600, "{:?}", entry.path());
@@ -23,15 +31,15 @@ async fn a_full_disk_is_told_and_nothing_is_half_done() {
         connection.pragma_update_and_check(None, "max_page_count", 8, |row| row.get::<_, i64>(0)).map(drop)
     };
     let store = SqliteStore::open_with(&path, few_pages).await.unwrap();
-    let before = Loaded { revision: Revision(1), records: vec![record(put(1))] };
-    store.commit(Revision(0), vec![put(1)]).await.unwrap();
+    store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    let before = store.load().await.unwrap();
     let much = (2..2000).map(put).collect();
-    assert_eq!(store.commit(Revision(1), much).await, Err(StoreError::Full));
+    assert_eq!(store.commit(Revision(1), draft(much)).await, Err(StoreError::Full));
     assert_eq!(store.load().await.unwrap(), before);
     // It continues as soon as there is room.
-    assert_eq!(store.commit(Revision(1), vec![put(1)]).await, Ok(Revision(2)));
+    assert_eq!(store.commit(Revision(1), draft(vec![put(1)])).await, Ok(Revision(2)));
     drop(store);
-    assert_eq!(SqliteStore::open(&path).await.unwrap().load().await.unwrap().revision, Revision(2));
+    assert_eq!(SqliteStore::open(&path).await.unwrap().load().await.unwrap().head.revision, Revision(2));
 }
 
 #[tokio::test]
@@ -41,8 +49,8 @@ async fn a_read_only_database_is_told() {
     drop(SqliteStore::open(&path).await.unwrap());
     let read_only = |connection: &Connection| connection.pragma_update(None, "query_only", "on");
     let store = SqliteStore::open_with(&path, read_only).await.unwrap();
-    assert_eq!(store.commit(Revision(0), vec![put(1)]).await, Err(StoreError::ReadOnly));
-    assert_eq!(store.load().await.unwrap().revision, Revision(0));
+    assert_eq!(store.commit(Revision(0), draft(vec![put(1)])).await, Err(StoreError::ReadOnly));
+    assert_eq!(store.load().await.unwrap().head.revision, Revision(0));
 }
 
 #[tokio::test]
@@ -78,15 +86,17 @@ async fn an_old_database_is_marked_as_newer_only_once_there_is_a_relay() {
         Connection::open(&path).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
     };
     let store = SqliteStore::open(&path).await.unwrap();
-    let Loaded { revision, records } = store.load().await.unwrap();
+    let Loaded { head, records } = store.load().await.unwrap();
+    let Head { revision, epoch, running } = head;
+    assert_eq!((epoch, running), (None, RunningSeconds(0)), "what 0.1 has not written");
     let number = records.len();
     let state = mesh_model::State::load(revision, records).unwrap();
     assert!(state.active_runners().count() > 0 && state.relays().count() == 0);
-    let revision = store.commit(revision, vec![put(999)]).await.unwrap();
+    let revision = store.commit(revision, draft(vec![put(999)])).await.unwrap();
     assert_eq!(format(), 1);
     let relay = r#"{"kind":"relay","id":"relay-1","name":"fra-1","relay":"turn","udp":["203.0.113.9:3478"],"added":5,"secret":"000000000000abcd"}"#;
     let relay = Change::Put(serde_json::from_str(relay).unwrap());
-    store.commit(revision, vec![relay]).await.unwrap();
+    store.commit(revision, draft(vec![relay])).await.unwrap();
     drop(store);
     assert_eq!(format(), 2);
     assert_eq!(SqliteStore::open(&path).await.unwrap().load().await.unwrap().records.len(), number + 2);
@@ -107,27 +117,20 @@ async fn foreign_commits_are_a_gap_for_watchers() {
     let scratch = Scratch::new();
     let path = scratch.path().join("db");
     let store = SqliteStore::open(&path).await.unwrap();
-    store.commit(Revision(0), vec![put(1)]).await.unwrap();
+    store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
     let mut watch = store.watch(Revision(1)).await.unwrap();
     let write = |revision: i64| {
         Connection::open(&path).unwrap().execute("UPDATE head SET revision = ?1", [revision]).unwrap();
     };
     write(9);
     let stale = StoreError::Stale { expected: Revision(1), actual: Revision(9) };
-    assert_eq!(store.commit(Revision(1), vec![put(2)]).await, Err(stale));
+    assert_eq!(store.commit(Revision(1), draft(vec![put(2)])).await, Err(stale));
     assert_eq!(watch.next().await, Err(StoreError::Gap(Revision(1))));
     let mut watch = store.watch(Revision(9)).await.unwrap();
-    store.commit(Revision(9), vec![put(3)]).await.unwrap();
+    store.commit(Revision(9), draft(vec![put(3)])).await.unwrap();
     assert_eq!(watch.next().await.unwrap().revision, Revision(10));
     // A restored backup doesn't continue what the agents were sent.
     write(4);
-    let error = store.commit(Revision(10), vec![put(2)]).await.unwrap_err();
+    let error = store.commit(Revision(10), draft(vec![put(2)])).await.unwrap_err();
     assert!(error.to_string().contains("from revision 10 to 4 while in use: restart mesh-coord"), "{error}");
-}
-
-fn record(change: Change) -> Record {
-    match change {
-        Change::Put(record) => record,
-        Change::Delete(key) => panic!("{key} is deleted"),
-    }
 }

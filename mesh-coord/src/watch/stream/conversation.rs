@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use mesh_model::{Command, RunnerCommand, Sliced, record::Outside};
 use mesh_proto::{
-    Abilities, Ability, Revision,
+    Abilities, Ability, Epoch, Revision,
     message::{Ask, Down, Refusal, Up},
 };
 use mesh_sessions::{News, Opened, Peer, Report, Sent, StreamId};
@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::{End, HEARTBEAT, Never, SILENCE, Stream, relays::Told, snapshot};
 use crate::{
-    coordinator::{Failure, Line},
+    coordinator::{Core, Failure, Line},
     metrics::{Closed, ViewKind},
     rate::RunnerLimits,
     watch::{asks::answer, report},
@@ -27,6 +27,8 @@ const MAX_ASKS: usize = 64;
 pub(super) struct Conversation<'a> {
     pub(super) io: &'a mut Stream,
     pub(super) id: StreamId,
+    /// The epoch of its views.
+    pub(super) epoch: Epoch,
     pub(super) line: Line,
     pub(super) report: Report,
     pub(super) limits: &'a RunnerLimits,
@@ -177,8 +179,9 @@ impl Conversation<'_> {
 
     /// Why the coordinator has ended this stream.
     async fn cut_off(&mut self) -> Result<End, Failure> {
-        let runner = self.io.runner;
-        let removed = self.io.coordinator.visit(move |core| !core.state.is_active(runner)).await?;
+        let (runner, epoch) = (self.io.runner, self.epoch);
+        let look = move |core: &mut Core| (!core.state.is_active(runner), core.sessions.epoch() == epoch);
+        let (removed, same_epoch) = self.io.coordinator.visit(look).await?;
         // The agent may have asked for its removal itself.
         let deadline = Instant::now() + HEARTBEAT;
         while removed && let Ok(Some(answer)) = timeout_at(deadline, self.asks.next()).await {
@@ -186,10 +189,10 @@ impl Conversation<'_> {
                 break;
             }
         }
-        Ok(if removed {
-            End::refused("the runner was removed").counted(Closed::Removed)
-        } else {
-            End::refused("a newer stream of this runner took over").counted(Closed::Replaced)
+        Ok(match (removed, same_epoch) {
+            (true, _) => End::refused("the runner was removed").counted(Closed::Removed),
+            (false, true) => End::refused("a newer stream of this runner took over").counted(Closed::Replaced),
+            (false, false) => End::lost("the database was put back to an earlier state, so all maps begin anew"),
         })
     }
 

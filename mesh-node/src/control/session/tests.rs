@@ -154,7 +154,9 @@ async fn a_view_never_goes_back_within_its_epoch() {
     coordinator.welcome().await;
     coordinator.say(Down::Snapshot { view: view(1, 7) }).await;
     coordinator.say(Down::Snapshot { view: view(2, 3) }).await;
-    assert!(coordinator.view_where(|view| (view.epoch, view.revision) == (Epoch([2; 16]), Revision(3))).await.is_some());
+    assert!(
+        coordinator.view_where(|view| (view.epoch, view.revision) == (Epoch([2; 16]), Revision(3))).await.is_some()
+    );
 }
 
 #[tokio::test(start_paused = true)]
