@@ -2,6 +2,7 @@
 
 mod fill;
 mod overview;
+mod why;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -14,6 +15,7 @@ use mesh_proto::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use overview::{Level, Overview};
+pub(crate) use why::{Answered, Why, WhyQuery};
 
 /// The version of all these shapes.
 pub(crate) const VERSION: u32 = 1;
@@ -296,6 +298,12 @@ pub(crate) struct Token {
 pub(crate) struct Audit {
     pub(crate) version: u32,
     pub(crate) audit: Vec<AuditEntry>,
+    /// The `before` of the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<u64>,
+    /// Whether the coordinator knows filters: earlier versions answer with all entries.
+    #[serde(default)]
+    pub(crate) filtered: bool,
 }
 
 /// An audit entry.

@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use mesh_proto::{Label, Revision, RunnerId};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Admin, Decision, Key, Now, Outcome, Record, State, UnixSeconds, Via,
@@ -13,6 +14,41 @@ use crate::{
     record::{Audit, By, Runner, Verdict},
     state::{Ring, Whose, holder},
 };
+
+/// Which entries of the audit are asked for. What isn't given leaves all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditQuery {
+    /// How many at most.
+    pub limit: Option<usize>,
+    /// Those with a smaller number.
+    pub before: Option<u64>,
+    /// Those from this time on, in Unix seconds.
+    pub since: Option<UnixSeconds>,
+    /// Those of this actor: a token's name or identifier, `uid 0`, a runner's identifier.
+    pub by: Option<String>,
+    /// Those of this action.
+    pub action: Option<String>,
+    /// Those about this object.
+    pub object: Option<String>,
+    /// Those with this result.
+    pub result: Option<Verdict>,
+}
+
+impl AuditQuery {
+    /// Whether it leaves an entry.
+    fn leaves(&self, entry: &Audit) -> bool {
+        let is_actor = |by: &String| {
+            let actor = entry.by.to_string();
+            entry.by_name.as_ref() == Some(by) || actor == *by || actor.rsplit(' ').next() == Some(by)
+        };
+        self.since.is_none_or(|since| entry.at >= since)
+            && self.by.as_ref().is_none_or(is_actor)
+            && self.action.as_ref().is_none_or(|action| entry.action == *action)
+            && self.object.as_ref().is_none_or(|object| entry.object.as_ref() == Some(object))
+            && self.result.is_none_or(|result| entry.result == result)
+    }
+}
 
 /// For how many seconds a repeated event is not noted again.
 const HOUR: u64 = 3600;
@@ -161,11 +197,19 @@ impl State {
     /// that the team's administrators caused.
     #[must_use]
     pub fn audit(&self, reader: &Admin, limit: usize) -> Vec<Audit> {
+        self.audit_of(reader, &AuditQuery { limit: Some(limit), ..AuditQuery::default() })
+    }
+
+    /// The last entries that are asked for, newest first.
+    #[must_use]
+    pub fn audit_of(&self, reader: &Admin, query: &AuditQuery) -> Vec<Audit> {
         let own = |entry: &&Arc<Audit>| match &reader.team {
             None => true,
             team => entry.team == *team || entry.by_team == *team,
         };
-        self.audit.values().rev().filter(own).take(limit).map(|entry| (**entry).clone()).collect()
+        let (end, limit) = (query.before.unwrap_or(u64::MAX), query.limit.unwrap_or(usize::MAX));
+        let entries = self.audit.range(..end).rev().map(|(_, entry)| entry);
+        entries.filter(own).filter(|entry| query.leaves(entry)).take(limit).map(|entry| (**entry).clone()).collect()
     }
 }
 

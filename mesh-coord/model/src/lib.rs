@@ -39,6 +39,7 @@ mod words;
 #[cfg(not(any(test, feature = "count")))]
 mod work;
 
+pub use audit::AuditQuery;
 pub use command::{
     Admin, AdminCommand, Apply, Command, Enrolment, NewPurpose, NewRelay, NewToken, Offload, RelayEnrolment,
     RunnerCommand, TrustChange, Via,

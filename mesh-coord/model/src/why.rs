@@ -11,7 +11,7 @@ use mesh_proto::{
 };
 
 use crate::{
-    Refusal, State,
+    Admin, Refusal, State,
     record::{Runner, Service},
     refusal::HostRefusal,
 };
@@ -57,6 +57,34 @@ impl State {
         };
         let Explanation { allowed, steps } = why::explain(self, &facts);
         Ok(Answer::Why { allowed, steps })
+    }
+
+    /// The same for an administrator, about services of deployments that it may change.
+    ///
+    /// # Errors
+    /// If either service doesn't exist, or belongs to another team.
+    pub fn why_for(
+        &self,
+        reader: &Admin,
+        caller: &ServicePath,
+        callee: &ServicePath,
+        port: u16,
+    ) -> Result<Explanation, Refusal> {
+        let own = |path: &ServicePath| {
+            let deployment = self.own_deployment(reader, &path.deployment)?;
+            self.known_service(deployment, &path.service)
+        };
+        let (from, to) = (own(caller)?, own(callee)?);
+        let deployment = self.deployments.get(&to.deployment);
+        let facts = Facts {
+            caller: end(caller, from),
+            callee: end(callee, to),
+            port,
+            trust_source: deployment.and_then(|entry| entry.shown.trust_source),
+            discloses: true,
+            instances: self.places(to.id),
+        };
+        Ok(why::explain(self, &facts))
     }
 
     /// Where the instances of a service are. The paths of their packets are not known here.

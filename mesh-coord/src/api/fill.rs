@@ -1,7 +1,7 @@
 //! Fills the shapes from the coordinator's state, within what the reader may see.
 
 use mesh_model::{
-    Admin, Outcome, UnixSeconds,
+    Admin, AuditQuery, Outcome, UnixSeconds,
     declare::Trust as Entry,
     record::{self, RelayKind, SecretHandle, TrustSource},
     tables::{InstanceRow, RelayRow, RunnerRow},
@@ -165,7 +165,14 @@ impl Tokens {
 }
 
 impl Audit {
-    pub(crate) fn of(core: &Core, reader: &Admin, limit: usize) -> Self {
+    /// A page of at most `most` entries.
+    pub(crate) fn of(core: &Core, reader: &Admin, query: AuditQuery, most: usize) -> Self {
+        let limit = query.limit.unwrap_or(most).clamp(1, most);
+        // One more shows whether there is another page.
+        let mut found = core.state.audit_of(reader, &AuditQuery { limit: Some(limit + 1), ..query });
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map(|last| last.number);
         let entry = |entry: record::Audit| AuditEntry {
             number: entry.number,
             at: entry.at,
@@ -177,7 +184,7 @@ impl Audit {
             team: entry.team,
             object: entry.object,
         };
-        Self { version: VERSION, audit: core.state.audit(reader, limit).into_iter().map(entry).collect() }
+        Self { version: VERSION, audit: found.into_iter().map(entry).collect(), next, filtered: true }
     }
 }
 

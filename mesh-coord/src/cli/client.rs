@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    fmt::Write as _,
     io::ErrorKind,
     path::{Path, PathBuf},
 };
@@ -166,6 +167,19 @@ fn shown(error: RequestError) -> anyhow::Error {
         RequestError::Refused { refusal, .. } => Refused(refusal).into(),
         lost @ RequestError::Lost(_) => lost.into(),
     }
+}
+
+/// A value of a query, with all but unreserved characters escaped (RFC 3986 §2.1).
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
 }
 
 /// A proxy's refusal has a hint.

@@ -1,4 +1,4 @@
-//! The tables: `nodes`, `deployments`, `services`, `instances`, `audit`.
+//! The tables: `nodes`, `deployments`, `services`, `instances`.
 
 use anyhow::Result;
 use mesh_proto::relay::Nat;
@@ -114,22 +114,6 @@ pub(super) async fn instances(args: Listing) -> Result<()> {
     print_table(&header, instances.instances.into_iter().map(row).collect(), none)
 }
 
-pub(super) async fn audit(args: Listing) -> Result<()> {
-    let audit: api::Audit = args.reach.get("audit").await?;
-    if args.json {
-        return print_json(&audit);
-    }
-    let row = |entry: api::AuditEntry| {
-        let by = entry.by_name.map_or(entry.by.clone(), |name| format!("{} ({name})", entry.by));
-        vec![entry.number.to_string(), time::date(entry.at.0), by, entry.action, word(&entry.result), entry.detail]
-    };
-    print_table(
-        &["number", "when (UTC)", "who", "what", "result", "on what"],
-        audit.audit.into_iter().map(row).collect(),
-        "nothing was changed yet",
-    )
-}
-
 fn state_of(node: &api::Node) -> String {
     let more = [(node.ephemeral, ", ephemeral"), (node.drained, ", drained")];
     more.into_iter().filter(|(is, _)| *is).fold(word(&node.state), |state, (_, word)| state + word)
@@ -153,7 +137,7 @@ fn join(items: &[impl ToString]) -> String {
 }
 
 /// The word that JSON has for it.
-fn word(value: &impl Serialize) -> String {
+pub(super) fn word(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word,
         _ => String::new(),

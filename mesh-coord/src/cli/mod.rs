@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use mesh_proto::message::PROTOCOL;
 
 mod apply;
+mod audit;
 mod backup;
 mod check;
 mod client;
@@ -26,6 +27,7 @@ mod switch;
 mod time;
 mod token;
 mod trust;
+mod why;
 
 use client::Reach;
 
@@ -65,7 +67,9 @@ enum Command {
     /// List the instances
     Instances(Listing),
     /// List changes: what, when and by whom
-    Audit(Listing),
+    Audit(audit::Audit),
+    /// Explain whether one service may connect to another, as far as the coordinator knows; runners know the paths
+    Why(why::Why),
     /// Stop new connections to an instance; open ones stay
     Drain(node::OfInstance),
     /// Allow new connections to a drained instance again
@@ -170,7 +174,8 @@ fn run(command: Command) -> Result<()> {
             Command::Deployments(args) => list::deployments(args).await,
             Command::Services(args) => list::services(args).await,
             Command::Instances(args) => list::instances(args).await,
-            Command::Audit(args) => list::audit(args).await,
+            Command::Audit(args) => audit::run(args).await,
+            Command::Why(args) => why::run(args).await,
             Command::Drain(args) => node::drain(args).await,
             Command::Undrain(args) => node::undrain(args).await,
             Command::Node(args) => node::run(args).await,
@@ -239,6 +244,8 @@ mod tests {
             "mesh-coord services",
             "mesh-coord instances",
             "mesh-coord audit",
+            "mesh-coord why shop/app shop/db 5432 --json",
+            "mesh-coord audit --limit 20 --before 7 --since 2h --by alice --action trust --object shop --refused --json",
             "mesh-coord node remove r1",
             "mesh-coord node remove r1 --force",
             "mesh-coord node list",

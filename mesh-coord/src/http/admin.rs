@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use axum::{
     Json, Router,
-    extract::{Path, State, rejection::PathRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+    http::StatusCode,
     routing::{get, post},
 };
 use mesh_link::Url;
-use mesh_model::{Admin, AdminCommand, Command, NewPurpose, Outcome, TrustChange, UnixSeconds};
+use mesh_model::{Admin, AdminCommand, AuditQuery, Command, NewPurpose, Outcome, TrustChange, UnixSeconds};
 use mesh_proto::{
     Label,
     token::{Token, TokenKind},
@@ -30,7 +34,7 @@ use crate::{
     random,
 };
 
-/// How many audit entries are shown.
+/// How many audit entries are shown at once.
 const AUDIT_SHOWN: usize = 1000;
 /// The longest wait for confirmations of trust.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -149,8 +153,15 @@ async fn tokens(reader: Administrator) -> Answer<Tokens> {
     list(reader, Tokens::of).await
 }
 
-async fn audit(reader: Administrator) -> Answer<Audit> {
-    list(reader, |core, reader, _| Audit::of(core, reader, AUDIT_SHOWN)).await
+async fn audit(
+    Administrator { by, coordinator }: Administrator,
+    query: Result<Query<AuditQuery>, QueryRejection>,
+) -> Answer<Audit> {
+    let Query(query) = query.map_err(|rejection| {
+        let hint = "known are limit, before, since, by, action, object and result";
+        Refused::new(StatusCode::BAD_REQUEST, rejection.body_text(), hint)
+    })?;
+    Ok(Json(coordinator.visit(move |core| Audit::of(core, &by, query, AUDIT_SHOWN)).await?))
 }
 
 /// Shows who may call a deployment.

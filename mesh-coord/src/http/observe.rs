@@ -2,7 +2,7 @@
 
 use axum::{
     Json, Router,
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Query, Request, State, rejection::QueryRejection},
     http::{StatusCode, header::CONTENT_TYPE},
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{Api, admin::Answer, auth::Administrator, failure::Refused};
-use crate::api::Overview;
+use crate::api::{Overview, Why, WhyQuery};
 
 /// The process serves requests.
 pub(super) async fn health() -> &'static str {
@@ -45,7 +45,7 @@ pub(super) async fn metrics(State(api): State<Api>, reader: Administrator) -> Re
 }
 
 pub(super) fn routes() -> Router<Api> {
-    Router::new().route("/overview", get(overview))
+    Router::new().route("/overview", get(overview)).route("/why", get(why))
 }
 
 /// Whether the mesh is whole, and what needs its operator.
@@ -53,6 +53,18 @@ async fn overview(State(api): State<Api>, Administrator { by, coordinator }: Adm
     let trouble = api.exposition.ready().await.err().map(|why| (why.to_string(), why.hint().to_owned()));
     let now = coordinator.now();
     Ok(Json(coordinator.visit(move |core| Overview::of(core, &by, now, trouble)).await?))
+}
+
+/// Whether one service may connect to another.
+async fn why(
+    Administrator { by, coordinator }: Administrator,
+    query: Result<Query<WhyQuery>, QueryRejection>,
+) -> Answer<Why> {
+    let Query(query) = query.map_err(|rejection| {
+        let hint = "needed are from and to, as DEPLOYMENT/SERVICE, and port";
+        Refused::new(StatusCode::BAD_REQUEST, rejection.body_text(), hint)
+    })?;
+    Ok(Json(coordinator.visit(move |core| Why::of(core, &by, &query)).await??))
 }
 
 /// Counts a request by the pattern of its route.

@@ -42,6 +42,14 @@ fn a_dry_run_tells_what_would_be_cut_and_an_expectation_that_fails_stops_an_appl
         assert!(connection.peer_addr().is_ok() && coordinator.node("gcp").is_some(), "nothing has changed");
         assert_eq!(gcp.connections(&db.id), 1);
 
+        let why = coordinator.command(&["why", "reports/sales", "shop/db", "5432"]).done().stdout;
+        assert!(why.contains("ok  rule") && why.contains("shop/db runs on gcp"), "{why}");
+        coordinator.command(&["why", "shop/db", "reports/sales", "80"]).refused(&["can't connect"]);
+        let given = coordinator.json(&["audit", "--action", "trust", "--object", "shop", "--limit", "1"]);
+        assert!(given["audit"][0]["detail"].as_str().is_some_and(|words| words.contains("reports")), "{given:#}");
+        let none = coordinator.json(&["audit", "--by", "no one", "--refused"]);
+        assert_eq!((&none["audit"], &none["filtered"]), (&serde_json::json!([]), &true.into()));
+
         // What a file expects has to hold before anything changes.
         let wrong = SHOP.replace("[services.app]", "[services.app]\n[services.new]")
             + &expect("reports/sales", "shop/db", 5432, false);

@@ -1,5 +1,5 @@
 use crate::{
-    Admin, Command, NewPurpose, RunnerCommand, limits,
+    Admin, AuditQuery, Command, NewPurpose, RunnerCommand, limits,
     record::Verdict,
     testing::{World, declared, file, label, whole},
 };
@@ -121,4 +121,43 @@ fn a_teams_administrators_see_what_others_do_with_what_is_theirs() {
     let seen: Vec<_> =
         world.state.audit(&team("acme"), 10).into_iter().map(|e| (e.action, e.object.unwrap())).collect();
     assert_eq!(seen, [("delete".to_owned(), "shop".to_owned()), ("apply".to_owned(), "shop".to_owned())]);
+}
+
+#[test]
+fn entries_are_found_by_actor_action_object_result_and_time_page_by_page() {
+    let mut world = World::new();
+    toggle(&mut world, "shop", None, 3);
+    toggle(&mut world, "billing", None, 2);
+    let delete = crate::AdminCommand::Delete { deployment: label("nosuch"), force: false };
+    let what = Command::Admin { by: world.admin.clone(), what: delete };
+    let refusal = world.run(&what).unwrap_err().to_string();
+    let by = world.admin.clone();
+    world.run(&Command::Refused { by, action: "delete".to_owned(), detail: refusal }).unwrap();
+    let found = |filter: AuditQuery| {
+        let entries = world.state.audit_of(&ALL, &AuditQuery { limit: Some(2), ..filter });
+        entries.into_iter().map(|entry| entry.number).collect::<Vec<_>>()
+    };
+    let all = AuditQuery::default;
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(found(all()), [6, 5]);
+    assert_eq!(found(AuditQuery { before: Some(5), ..all() }), [4, 3]);
+    assert_eq!(found(AuditQuery { before: Some(0), ..all() }), [0; 0]);
+    assert_eq!(found(AuditQuery { object: text("shop"), ..all() }), [3, 2]);
+    assert_eq!(found(AuditQuery { result: Some(Verdict::Refused), ..all() }), [6]);
+    assert_eq!(found(AuditQuery { action: text("delete"), ..all() }), [6]);
+    assert_eq!(found(AuditQuery { since: Some(world.now), object: text("billing"), ..all() }), [5]);
+    for actor in ["uid 0", "0"] {
+        assert_eq!(found(AuditQuery { by: text(actor), ..all() }), [6, 5], "{actor}");
+    }
+    assert_eq!(found(AuditQuery { by: text("t-1"), ..all() }), [0; 0]);
+}
+
+#[test]
+fn a_filter_shows_a_team_no_more_than_its_own() {
+    let mut world = World::new();
+    toggle(&mut world, "shop", Some("acme"), 1);
+    toggle(&mut world, "lab", Some("other"), 1);
+    let filter = AuditQuery { object: Some("lab".to_owned()), ..AuditQuery::default() };
+    assert_eq!(world.state.audit_of(&team("acme"), &filter), []);
+    assert_eq!(world.state.audit_of(&team("other"), &filter).len(), 1);
 }

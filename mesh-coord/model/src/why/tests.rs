@@ -155,3 +155,23 @@ fn a_runner_learns_nothing_of_other_teams() {
     assert_eq!(refusal("shop/nope", "bank/vault"), refusal("shop/db", "bank/vault").replace("shop/db", "shop/nope"));
     assert_eq!(refusal("nope/db", "bank/vault"), refusal("shop/db", "bank/vault").replace("shop", "nope"));
 }
+
+#[test]
+fn an_administrator_asks_about_own_deployments_without_a_runner() {
+    let (mut world, _) = world();
+    let why = |world: &World, reader: &crate::Admin, caller: &str, callee: &str| {
+        world.state.why_for(reader, &path(caller), &path(callee), 5432).map(|why| (why.allowed, why.steps))
+    };
+    let (allowed, steps) = why(&world, &world.admin, "api/web", "shop/db").unwrap();
+    assert!(!allowed && steps[0].detail.ends_with("shop/db is 100.112.0.4"), "nothing is kept back: {steps:?}");
+    world.trust("shop", &["api"]).unwrap();
+    assert!(why(&world, &world.admin, "api/web", "shop/db").unwrap().0);
+    let only = |team: &str| crate::Admin { team: Some(label(team)), ..world.admin.clone() };
+    assert!(why(&world, &only("default"), "api/web", "shop/db").unwrap().0);
+    let (there, not_there) = (
+        why(&world, &only("default"), "shop/db", "bank/vault"),
+        why(&world, &only("default"), "shop/db", "bonk/vault"),
+    );
+    assert_eq!(refused(there).replace("bank", "bonk"), refused(not_there), "another team's is as good as none");
+    assert!(why(&world, &only("evil"), "shop/app", "shop/db").is_err());
+}

@@ -1,0 +1,46 @@
+//! Whether a connection is allowed, and why.
+
+use mesh_model::{Admin, Refusal};
+use mesh_proto::{ServicePath, message::Step};
+use serde::{Deserialize, Serialize};
+
+use super::VERSION;
+use crate::coordinator::Core;
+
+/// What is asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WhyQuery {
+    /// The service that opens the connection.
+    pub(crate) from: ServicePath,
+    /// The service that accepts it.
+    pub(crate) to: ServicePath,
+    /// The TCP port.
+    pub(crate) port: u16,
+}
+
+/// `why`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Why {
+    pub(crate) version: u32,
+    pub(crate) verdict: Answered,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// Whether a SYN would be answered, as far as the coordinator knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Answered {
+    Allow,
+    Deny,
+}
+
+impl Why {
+    /// # Errors
+    /// If the reader may see no such service.
+    pub(crate) fn of(core: &Core, reader: &Admin, query: &WhyQuery) -> Result<Self, Refusal> {
+        let why = core.state.why_for(reader, &query.from, &query.to, query.port)?;
+        let verdict = if why.allowed { Answered::Allow } else { Answered::Deny };
+        Ok(Self { version: VERSION, verdict, steps: why.steps })
+    }
+}
