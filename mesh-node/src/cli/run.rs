@@ -6,6 +6,7 @@
 mod child;
 mod daemons;
 mod error;
+mod resolv;
 mod stand_in;
 mod world;
 
@@ -14,10 +15,10 @@ use std::{ffi::OsString, os::fd::AsFd as _, path::PathBuf, process::ExitCode};
 use clap::Args;
 use mesh_proto::{ServicePath, message::Refusal};
 
-use self::{error::RunError, world::World};
+use self::{error::RunError, resolv::Beside, world::World};
 use super::{
     Context,
-    output::{Failure, complain},
+    output::{Failure, complain, note},
     runtime,
 };
 use crate::{
@@ -80,6 +81,13 @@ impl Run {
     fn command_in(&self, context: &Context, warned: &[String]) -> Result<ExitCode, Failure> {
         let names = super::hosts::names(context, &self.service, warned)?;
         let variables = names.chosen((!self.no_foreign_variables).into());
+        // An agent of version 0.2 has no resolver.
+        let resolver = variables.get("WARP_DNS").and_then(|address| address.parse().ok());
+        let beside = if self.netns.is_some() { Beside::Others } else { Beside::Nothing };
+        let written = resolver.map(|resolver| resolv::write(resolver, &self.service.deployment, beside));
+        if let Some(Err(error)) = written {
+            note(&format!("warning: the command keeps the machine's resolv.conf: {error}"));
+        }
         world::drop_capabilities();
         let Some((program, arguments)) = self.command.split_first() else {
             return Err(RunError::NoCommand.into());

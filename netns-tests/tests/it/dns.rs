@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, UdpSocket},
+    path::Path,
     process::Command,
     thread,
     time::Duration,
@@ -74,6 +75,18 @@ impl Lab {
     }
 }
 
+/// The machine's resolv.conf, which may lead into the real /run.
+fn machine_list() -> String {
+    let at = Path::new("/etc/resolv.conf");
+    if !at.exists() {
+        let leads_to = fs::read_link(at).unwrap_or_else(|_| at.to_owned());
+        let target = Path::new("/etc").join(leads_to);
+        fs::create_dir_all(target.parent().expect("a directory")).expect("our own /run");
+        fs::write(target, "nameserver 192.0.2.53\n").expect("our own /run");
+    }
+    fs::read_to_string(at).expect("a resolv.conf")
+}
+
 fn ask(instance: &Instance, program: &str, arguments: &[&str]) -> Outcome {
     let mut command = instance.namespace.command(program);
     command.args(arguments);
@@ -90,6 +103,7 @@ fn every_client_finds_the_names_it_may_call_and_goes_on_with_others_elsewhere() 
         let world = World::new();
         let lab = lab(&world, 2);
         let (db, own) = (lab.dbs[0].service_address, lab.app.service_address);
+        machine_list();
         // With another server behind it, as a container has one: it knows example.com, and listens on all addresses.
         let other = lab.app.namespace.enter(|| UdpSocket::bind("0.0.0.0:53").expect("a server of the container's own"));
         thread::spawn(move || another_server(&other));
@@ -154,6 +168,16 @@ fn the_resolver_speaks_dns_and_nothing_else_reaches_it() {
         let lab = lab(&world, 24);
         let (db, grpc) = (lab.dbs[0].service_address, &lab.grpc);
         assert_eq!(lab.aws.run("shop/app", &["printenv", "WARP_DNS"]).done().stdout, "100.127.255.254\n");
+
+        // A command has a resolv.conf of its own, and the machine keeps its own.
+        let before = machine_list();
+        let script = "cat /etc/resolv.conf && getent ahostsv4 all.mysql | wc -l && getent hosts i-1";
+        let said = lab.aws.run("shop/app", &["sh", "-ec", script]).done().stdout;
+        let list = "nameserver 100.127.255.254\nsearch shop.warp warp\noptions timeout:1 attempts:2\n";
+        let lines: Vec<&str> = said.strip_prefix(list).unwrap_or_else(|| panic!("{said}")).lines().collect();
+        assert_eq!(lines[0], "72", "24 addresses for three kinds of sockets");
+        assert!(lines[1].starts_with(&lab.dbs[0].address.to_string()) && lines[1].ends_with("i-1.warp"), "{said}");
+        assert_eq!(machine_list(), before);
 
         // Addresses, of the service and of all instances; the caller's own runner first.
         assert_eq!(lab.short(&["my-db.warp"]), texts([db]));
