@@ -22,6 +22,7 @@ mod held;
 mod hosts;
 mod index;
 mod rings;
+mod undo;
 
 use grants::Grants;
 pub(crate) use grants::{Matches, names_in};

@@ -82,10 +82,9 @@ impl Queue {
         self.wait(|waiting| waiting.visits.pop()).await
     }
 
-    /// All waiting commands.
-    pub(super) fn submissions(&self) -> Vec<Submission> {
-        let mut waiting = self.lock();
-        std::iter::from_fn(|| waiting.submissions.pop()).collect()
+    /// The next command, if one waits.
+    pub(super) fn submission(&self) -> Option<Submission> {
+        self.lock().submissions.pop()
     }
 
     /// Drops all waiting requests and refuses new ones.

@@ -1,3 +1,5 @@
+mod group;
+
 use std::sync::Mutex;
 
 use mesh_model::{Admin, AdminCommand};

@@ -1,16 +1,15 @@
 //! The task that owns the state and the store.
 
+mod group;
+
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use mesh_model::{Change, Command, Outcome, State};
-use mesh_proto::{Epoch, Revision, message::Have};
-use mesh_sessions::Ahead;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::sleep,
-};
+use mesh_model::{Change, State};
+use mesh_proto::{Epoch, Revision};
+use tokio::{sync::mpsc, time::sleep};
 use tracing::{error, info, warn};
 
+use self::group::{Group, Join, Plan};
 use super::{
     Core, Done, Failure,
     keyring::Keyring,
@@ -71,31 +70,37 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    async fn carry_out(&mut self, submission: Submission) {
-        let Submission { command, answer } = submission;
-        // The caller may be gone, or already answered.
-        let mut answer = Some(answer);
-        let result = self.decide_and_commit(&command, &mut answer).await;
-        if let Some(answer) = answer {
-            drop(answer.send(result));
+    /// Carries out a command, and waiting ones with it.
+    async fn carry_out(&mut self, first: Submission) {
+        let mut group = Group::new(first);
+        match self.decide_and_commit(&mut group, Join::Waiting).await {
+            Ok(revision) => group.committed(revision),
+            // What doesn't fit together may fit in part.
+            Err(StoreError::Full) if !group.is_one() => {
+                for mut group in group.apart() {
+                    match self.decide_and_commit(&mut group, Join::None).await {
+                        Ok(revision) => group.committed(revision),
+                        Err(error) => group.failed(&error),
+                    }
+                }
+            }
+            Err(error) => group.failed(&error),
         }
     }
 
-    async fn decide_and_commit(&mut self, command: &Command, answer: &mut Option<Answer>) -> Result<Done, Failure> {
+    /// Returns the revision of the commit, or the last one if there is nothing to commit.
+    async fn decide_and_commit(&mut self, group: &mut Group, join: Join) -> Result<Revision, StoreError> {
         let mut attempts = 1;
         loop {
-            let Some(epoch) = self.epoch_with(command)? else {
-                return Ok(Done { outcome: Outcome::Noted, revision: self.core.state.revision() });
-            };
-            let now = self.clock.now();
-            let decision = self.core.state.decide(command, now)?;
-            if decision.changes.is_empty() {
-                return Ok(Done { outcome: decision.outcome, revision: self.core.state.revision() });
+            let join = if attempts == 1 { join } else { Join::None };
+            let Plan { changes, epoch, now } = self.decide(group, join);
+            if changes.is_empty() {
+                return Ok(self.core.state.revision());
             }
-            let nonce = random::number().map(Nonce).map_err(|error| Failure::Internal(error.to_string()))?;
-            let draft = Draft { changes: decision.changes, epoch, running: now.running, nonce };
-            let committed = match self.commit(draft, answer).await {
-                Err(StoreError::Unknown) => self.settle(epoch, nonce, answer).await,
+            let nonce = nonce()?;
+            let draft = Draft { changes, epoch, running: now.running, nonce };
+            let committed = match self.commit(draft, group).await {
+                Err(StoreError::Unknown) => self.settle(epoch, nonce, group).await,
                 committed => committed,
             };
             match committed {
@@ -107,7 +112,7 @@ impl<S: Store> Writer<S> {
                     if epoch != self.core.sessions.epoch() {
                         self.core.renew(epoch);
                     }
-                    return Ok(Done { outcome: decision.outcome, revision });
+                    return Ok(revision);
                 }
                 Err(StoreError::Stale { actual, .. }) if attempts < ATTEMPTS => {
                     attempts += 1;
@@ -115,20 +120,9 @@ impl<S: Store> Writer<S> {
                 }
                 Err(error) => {
                     note(&mut self.trouble, &error);
-                    return Err(error.into());
+                    return Err(error);
                 }
             }
-        }
-    }
-
-    /// The epoch after a command: another one if the database was put back. `None` if that is known already.
-    fn epoch_with(&self, command: &Command) -> Result<Option<Epoch>, Failure> {
-        let sessions = &self.core.sessions;
-        let Command::PutBack { runner, seen } = command else { return Ok(Some(sessions.epoch())) };
-        let have = Have { epoch: sessions.epoch(), revision: *seen };
-        match sessions.ahead(*runner, Some(have)) {
-            Some(Ahead::OfRestored) => random::epoch().map(Some).map_err(|error| Failure::Internal(error.to_string())),
-            Some(Ahead::OfNothing) | None => Ok(None),
         }
     }
 
@@ -137,21 +131,15 @@ impl<S: Store> Writer<S> {
     ///
     /// # Errors
     /// [`StoreError::Stale`] if it was not made.
-    async fn settle(
-        &mut self,
-        epoch: Epoch,
-        nonce: Nonce,
-        answer: &mut Option<Answer>,
-    ) -> Result<Revision, StoreError> {
+    async fn settle(&mut self, epoch: Epoch, nonce: Nonce, group: &mut Group) -> Result<Revision, StoreError> {
         let expected = self.core.state.revision();
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 sleep(SETTLE_PAUSE).await;
             }
-            let Ok(own) = random::number().map(Nonce) else { break };
             let running = self.clock.now().running;
-            let empty = Draft { changes: Vec::new(), epoch, running, nonce: own };
-            match self.commit(empty, answer).await {
+            let empty = Draft { changes: Vec::new(), epoch, running, nonce: self::nonce()? };
+            match self.commit(empty, group).await {
                 Ok(actual) | Err(StoreError::Stale { actual, .. }) if actual > expected => {
                     return match self.catch_up(actual).await?.as_deref() {
                         Some([first, ..]) if *first == nonce => Ok(expected.next()),
@@ -166,7 +154,7 @@ impl<S: Store> Writer<S> {
     }
 
     /// Commits a draft. Visits get their turn meanwhile, and waiting commands are refused if it takes too long.
-    async fn commit(&mut self, draft: Draft, answer: &mut Option<Answer>) -> Result<Revision, StoreError> {
+    async fn commit(&mut self, draft: Draft, group: &mut Group) -> Result<Revision, StoreError> {
         let Self { store, core, queue, trouble, .. } = self;
         let mut commit = std::pin::pin!(store.commit(core.state.revision(), draft));
         let mut patience = std::pin::pin!(sleep(COMMIT_PATIENCE));
@@ -177,9 +165,9 @@ impl<S: Store> Writer<S> {
                 () = core.timer() => core.time_out(),
                 () = &mut patience => {
                     note(trouble, &StoreError::Slow);
-                    let waiting = queue.submissions().into_iter().map(|waiting| waiting.answer);
-                    for answer in answer.take().into_iter().chain(waiting) {
-                        drop(answer.send(Err(StoreError::Slow.into())));
+                    group.failed(&StoreError::Slow);
+                    while let Some(waiting) = queue.submission() {
+                        drop(waiting.answer.send(Err(StoreError::Slow.into())));
                     }
                     patience.set(sleep(SLOW_LOOK));
                 }
@@ -218,7 +206,9 @@ impl<S: Store> Writer<S> {
     }
 }
 
-type Answer = oneshot::Sender<Result<Done, Failure>>;
+fn nonce() -> Result<Nonce, StoreError> {
+    random::number().map(Nonce).map_err(|error| StoreError::Failed(error.to_string()))
+}
 
 /// Logs a failure of the store once, not for each command while the disk is full.
 fn note(trouble: &mut Option<StoreError>, error: &StoreError) {

@@ -78,7 +78,11 @@ impl World {
         let keys: BTreeSet<Key> = decision.changes.iter().map(Change::key).collect();
         assert_eq!(keys.len(), decision.changes.len(), "one change a record");
         self.check_numbers(&decision.changes, &decision.outcome);
+        let undo = self.state.undo_of(&decision.changes);
         let affected = self.state.absorb(&decision.changes, before.revision().next());
+        let mut undone = self.state.clone();
+        undone.absorb(&undo, before.revision());
+        assert_eq!(undone, before, "a change that is taken back leaves nothing");
         self.check_reload();
         self.check_states(&before, &command);
         self.check_addresses(&before);

@@ -78,7 +78,7 @@ async fn all_come_back_at_once() {
         end(&world, agent).await;
     }
 
-    // Each report is a commit and news to all the others, and in the end all know all of it.
+    // Each report is news to all the others, and in the end all know all of it. Those that come together share commits.
     for (.., runner) in &runners {
         world.coordinator.submit(Command::Silent { runners: [*runner].into(), held_back: None }).await.unwrap();
     }
@@ -90,7 +90,7 @@ async fn all_come_back_at_once() {
         agent.reach(&truth).await;
     }
     let after = cost(&world).await;
-    assert_eq!(after.0.0 - before.0.0, u64::try_from(RUNNERS).unwrap());
+    assert!((1..=RUNNERS as u64).contains(&(after.0.0 - before.0.0)), "{before:?} {after:?}");
 }
 
 #[tokio::test]
