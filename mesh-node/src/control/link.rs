@@ -13,6 +13,7 @@ use super::{
     Intent, LocalState, SessionState, Target, Trouble,
     backoff::{pauses, random},
     open::open,
+    round::Round,
     session::{self, Ended, SessionEnd},
 };
 use crate::hint::Hint as _;
@@ -27,18 +28,22 @@ const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) async fn keep(state: SessionState, target: Target, mut local: LocalState) {
     let mut backoff = pauses();
     let mut reported = false;
+    let mut round = Round::new(target.urls.clone());
     while !state.link.is_closed() && *state.queue.intent.borrow() != Intent::End {
-        let wait = match open(&target).await {
+        let wait = match open(&target, round.urls(random)).await {
             Ok((stream, url)) => {
                 let began = Instant::now();
                 let Ended { why: end, welcomed } = attend(stream, target.runner, &state, &mut local).await;
                 if let SessionEnd::Refused(refusal) = end {
+                    round.all_failed();
                     report(&state, Trouble::Refused(refusal), &mut reported);
                     REFUSED_INTERVAL
                 } else {
                     if began.elapsed() > STEADY {
                         backoff.reset();
+                        round.lost(&url, random);
                     }
+                    let others_are_left = round.failed(&url);
                     reported &= !welcomed;
                     if matches!(end, SessionEnd::Renewed) {
                         continue;
@@ -47,16 +52,25 @@ pub(super) async fn keep(state: SessionState, target: Target, mut local: LocalSt
                     if !matches!(&end, SessionEnd::ClosedBecause(why) if why == session::REMOVED) {
                         report(&state, Trouble::Ended { url, end }, &mut reported);
                     }
+                    if others_are_left {
+                        continue;
+                    }
                     backoff.next_spread(random())
                 }
             }
-            Err(trouble @ Trouble::Unknown(_)) => {
+            Err((trouble @ Trouble::Unknown(_), _)) => {
+                round.all_failed();
                 state.link.send_modify(|link| link.unknown = true);
                 report(&state, trouble, &mut reported);
                 UNKNOWN_INTERVAL
             }
-            Err(trouble) => {
+            Err((trouble, url)) => {
                 report(&state, trouble, &mut reported);
+                match url {
+                    Some(url) if round.failed(&url) => continue,
+                    Some(_) => {}
+                    None => round.all_failed(),
+                }
                 backoff.next_spread(random())
             }
         };

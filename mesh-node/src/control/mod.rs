@@ -10,6 +10,7 @@ mod backoff;
 pub(crate) mod lab;
 mod link;
 mod open;
+mod round;
 mod session;
 mod trouble;
 

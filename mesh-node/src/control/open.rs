@@ -16,22 +16,33 @@ const MAX_MESSAGE: usize = 64 << 20;
 /// How long the coordinator may take to accept.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opens a stream; returns the URL with it.
+/// Opens a stream to one of these URLs, earlier ones preferred; returns the URL with it.
 ///
 /// # Errors
-/// If the coordinator is unreachable, is another one, or refuses.
-pub(super) async fn open(target: &Target) -> Result<(WebSocketStream<mesh_link::Stream>, Url), Trouble> {
-    let (stream, url) = mesh_link::connect_any(&target.urls, target.fingerprint, &target.proxies).await?;
-    let request = match mesh_link::upgrade(&url, "/v1/stream", &target.credential, generate_key()) {
-        Ok(request) => request,
-        Err(error) => return Err(Trouble::Request { url, error }),
-    };
+/// If the coordinator is unreachable, is another one, or refuses. With the URL, if only that one has failed.
+pub(super) async fn open(
+    target: &Target,
+    urls: &[Url],
+) -> Result<(WebSocketStream<mesh_link::Stream>, Url), (Trouble, Option<Url>)> {
+    let connected = mesh_link::connect_any(urls, target.fingerprint, &target.proxies).await;
+    let (stream, url) = connected.map_err(|error| (error.into(), None))?;
+    let opened = upgrade(target, stream, &url).await;
+    opened.map(|stream| (stream, url.clone())).map_err(|trouble| (trouble, Some(url)))
+}
+
+async fn upgrade(
+    target: &Target,
+    stream: mesh_link::Stream,
+    url: &Url,
+) -> Result<WebSocketStream<mesh_link::Stream>, Trouble> {
+    let request = mesh_link::upgrade(url, "/v1/stream", &target.credential, generate_key());
+    let request = request.map_err(|error| Trouble::Request { url: url.clone(), error })?;
     let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
     match tokio::time::timeout(TIMEOUT, client_async_with_config(request, stream, Some(config))).await {
-        Ok(Ok((stream, _))) => Ok((stream, url)),
+        Ok(Ok((stream, _))) => Ok(stream),
         Ok(Err(tungstenite::Error::Http(response))) => Err(refused(&response)),
-        Ok(Err(error)) => Err(Trouble::Handshake { url, error: Box::new(error) }),
-        Err(_) => Err(Trouble::Mute { url }),
+        Ok(Err(error)) => Err(Trouble::Handshake { url: url.clone(), error: Box::new(error) }),
+        Err(_) => Err(Trouble::Mute { url: url.clone() }),
     }
 }
 

@@ -58,6 +58,7 @@ mod revocation;
 mod revocation_ends;
 mod roaming;
 mod routers;
+mod several_urls;
 mod tokens;
 mod traffic;
 mod trust;
