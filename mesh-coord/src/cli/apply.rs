@@ -19,7 +19,7 @@ use mesh_proto::Label;
 use serde::Serialize;
 
 use super::{
-    client::Reach,
+    client::{Aim, Reach},
     effect,
     output::{note, print, print_versioned},
     trust::warn_of_unknown,
@@ -130,7 +130,7 @@ async fn order(
     let expects = !expect.is_empty();
     let apply = mesh_model::Apply { files, expect, dry_run, force: args.force, prune };
     if let Some(Previewed { outcome, effect, .. }) =
-        args.reach.request_if_known(Method::POST, "apply", Some(&apply)).await?
+        args.reach.post_if_known(Aim::unless_dry(dry_run), "apply", &apply).await?
     {
         return Ok((planned(outcome).context(OTHER_ANSWER)?, effect));
     }

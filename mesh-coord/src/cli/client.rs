@@ -19,11 +19,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
-use super::output::Refused;
+use super::output::{Refused, Unanswered, note};
 use crate::{
     api::{Done, NOTHING_THERE},
     data,
 };
+
+/// The status of a command that has no result (RFC 9110 §15.6.5).
+const UNKNOWN: u16 = 504;
 
 /// The variable with the admin token, because every user of the machine can see arguments.
 const TOKEN_VARIABLE: &str = "MESH_ADMIN_TOKEN";
@@ -38,9 +41,10 @@ pub(crate) struct Reach {
     /// The data directory of the coordinator on this machine [env: MESH_COORD_DATA]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// The URL of a coordinator on another machine; $MESH_ADMIN_TOKEN holds the admin token [env: MESH_COORD_URL]
-    #[arg(long, conflicts_with = "data")]
-    url: Option<Url>,
+    /// The URL of a coordinator on another machine, or several with commas between; $MESH_ADMIN_TOKEN holds the admin token [env:
+    /// MESH_COORD_URL]
+    #[arg(long, conflicts_with = "data", value_delimiter = ',')]
+    url: Vec<Url>,
 }
 
 /// The coordinator that is meant.
@@ -53,24 +57,26 @@ impl Reach {
     /// Whether a coordinator was named, by flags or variables.
     pub(crate) fn is_given(&self) -> bool {
         let named = [URL_VARIABLE, DATA_VARIABLE, TOKEN_VARIABLE].iter().any(|name| variable(name).is_some());
-        self.data.is_some() || self.url.is_some() || named
+        self.data.is_some() || !self.url.is_empty() || named
     }
 
-    /// The URL that was given.
+    /// The URLs that were given.
     pub(crate) fn url(&self) -> Option<String> {
-        self.url.as_ref().map(Url::to_string).or_else(|| variable(URL_VARIABLE))
+        let given: Vec<String> = self.url.iter().map(Url::to_string).collect();
+        if given.is_empty() { variable(URL_VARIABLE) } else { Some(given.join(",")) }
     }
 
     /// Flags come before variables, and the variable with a URL before the admin token's URLs.
     fn place(&self, token: Option<&Token>) -> Result<Place> {
-        if let Some(url) = &self.url {
-            return Ok(Place::Afar(vec![url.clone()]));
+        if !self.url.is_empty() {
+            return Ok(Place::Afar(self.url.clone()));
         }
         if let Some(data) = &self.data {
             return Ok(Place::Here(data.clone()));
         }
         if let Some(url) = variable(URL_VARIABLE) {
-            return Ok(Place::Afar(vec![url.parse().with_context(|| format!("${URL_VARIABLE}"))?]));
+            let urls = url.split(',').map(str::parse).collect::<Result<_, _>>();
+            return Ok(Place::Afar(urls.with_context(|| format!("${URL_VARIABLE}"))?));
         }
         if let Some(data) = variable(DATA_VARIABLE) {
             return Ok(Place::Here(data.into()));
@@ -96,42 +102,46 @@ impl Reach {
     /// # Errors
     /// If the coordinator can't be reached, refuses, or has answered another command.
     pub(crate) async fn order<T>(&self, command: &AdminCommand, read: impl FnOnce(Outcome) -> Option<T>) -> Result<T> {
-        let done: Done = self.request(Method::POST, "command", Some(command)).await?;
+        let aim = Aim::unless_dry(matches!(command, AdminCommand::Apply { dry_run: true, .. }));
+        let done = self.send::<Done>(aim, Method::POST, "command", Some(command)).await?;
+        let done = done.map_err(|error| shown(error, aim))?;
         read(done.outcome).context("the coordinator has answered another command: is its version another one?")
     }
 
     /// Sends a request.
     ///
     /// # Errors
-    /// If the coordinator can't be reached, or refuses.
+    /// If the coordinator can't be reached, or refuses. [`Unanswered`] if it may have changed something all the same.
     pub(crate) async fn request<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<T> {
-        self.send(method, path, body).await?.map_err(shown)
+        let aim = Aim::of(&method);
+        self.send(aim, method, path, body).await?.map_err(|error| shown(error, aim))
     }
 
     /// Sends a request that coordinators of earlier versions don't know: then it returns `None`.
     ///
     /// # Errors
     /// If the coordinator can't be reached, or refuses.
-    pub(crate) async fn request_if_known<T: DeserializeOwned>(
+    pub(crate) async fn post_if_known<T: DeserializeOwned>(
         &self,
-        method: Method,
+        aim: Aim,
         path: &str,
-        body: Option<&(impl Serialize + Sync)>,
+        body: &(impl Serialize + Sync),
     ) -> Result<Option<T>> {
-        match self.send(method, path, body).await? {
+        match self.send(aim, Method::POST, path, Some(body)).await? {
             Ok(answer) => Ok(Some(answer)),
             Err(RequestError::Refused { status: 404, refusal }) if refusal.error == NOTHING_THERE => Ok(None),
-            Err(error) => Err(shown(error)),
+            Err(error) => Err(shown(error, aim)),
         }
     }
 
     async fn send<T: DeserializeOwned>(
         &self,
+        aim: Aim,
         method: Method,
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
@@ -141,17 +151,26 @@ impl Reach {
         let token = text.as_ref().map(|text| Token::parse(TokenKind::Admin, text)).transpose();
         let place = self.place(token.as_ref().ok().and_then(Option::as_ref))?;
         let answer = match place {
-            Place::Afar(urls) => {
+            Place::Afar(mut urls) => {
                 let token = token.with_context(|| format!("${TOKEN_VARIABLE}"))?.ok_or_else(|| {
                     anyhow!(
                         "a coordinator elsewhere needs an admin token, in ${TOKEN_VARIABLE}: make one there with `mesh-coord token \
                          create --admin`"
                     )
                 })?;
-                let (stream, url) =
-                    mesh_link::connect_any(&urls, token.fingerprint, &Proxies::of_environment()).await.map_err(told)?;
-                let bearer = token.to_bare_text();
-                mesh_link::request(stream, &url.authority(), method, &path, Some(&bearer), body).await
+                let (bearer, proxies) = (token.to_bare_text(), Proxies::of_environment());
+                loop {
+                    let (stream, url) =
+                        mesh_link::connect_any(&urls, token.fingerprint, &proxies).await.map_err(told)?;
+                    let (to, way) = (url.authority(), method.clone());
+                    match mesh_link::request(stream, &to, way, &path, Some(&bearer), body).await {
+                        Err(error) if aim == Aim::Read && urls.len() > 1 && may_be_answered_elsewhere(&error) => {
+                            note(&format!("{url}: {error}; going on to the next"));
+                            urls.retain(|other| *other != url);
+                        }
+                        answer => break answer,
+                    }
+                }
             }
             Place::Here(directory) => {
                 let socket = socket(&directory, self.data.is_none(), text.is_some()).await?;
@@ -162,9 +181,11 @@ impl Reach {
     }
 }
 
-fn shown(error: RequestError) -> anyhow::Error {
+fn shown(error: RequestError, aim: Aim) -> anyhow::Error {
     match error {
+        RequestError::Refused { status: UNKNOWN, refusal } => Unanswered(refusal.error).into(),
         RequestError::Refused { refusal, .. } => Refused(refusal).into(),
+        lost @ RequestError::Lost(_) if aim == Aim::Change => Unanswered(lost.to_string()).into(),
         lost @ RequestError::Lost(_) => lost.into(),
     }
 }
@@ -180,6 +201,34 @@ pub(crate) fn escaped(text: &str) -> String {
         }
     }
     escaped
+}
+
+/// What a request may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Aim {
+    /// It reads only, so it can be sent again.
+    Read,
+    /// It changes something.
+    Change,
+}
+
+impl Aim {
+    fn of(method: &Method) -> Self {
+        if *method == Method::GET { Self::Read } else { Self::Change }
+    }
+
+    /// Of a request that is only tried if `dry_run`.
+    pub(crate) const fn unless_dry(dry_run: bool) -> Self {
+        if dry_run { Self::Read } else { Self::Change }
+    }
+}
+
+/// Whether another coordinator may answer where one has failed so.
+const fn may_be_answered_elsewhere(error: &RequestError) -> bool {
+    match error {
+        RequestError::Lost(_) => true,
+        RequestError::Refused { status, .. } => matches!(status, 502..=504),
+    }
 }
 
 /// A proxy's refusal has a hint.
@@ -274,6 +323,43 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_command_whose_answer_is_lost_has_an_unknown_outcome_and_a_question_has_none() {
+        let scratch = data::scratch::Scratch::new();
+        let listener = tokio::net::UnixListener::bind(scratch.path().join(data::SOCKET)).unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let _ = tokio::io::AsyncReadExt::read(&mut connection, &mut request).await;
+            }
+        });
+        let reach = Reach { data: Some(scratch.path().to_owned()), url: vec![] };
+        let change = AdminCommand::Delete { deployment: "shop".parse().unwrap(), force: false };
+        let error = reach.order(&change, Some).await.unwrap_err();
+        assert!(error.is::<Unanswered>() && error.to_string().contains("was lost"), "{error}");
+        let plan = AdminCommand::Apply { files: vec![], dry_run: true, force: false, prune: None };
+        for error in [reach.order(&plan, Some).await.unwrap_err(), reach.get::<Done>("nodes").await.unwrap_err()] {
+            assert!(!error.is::<Unanswered>(), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_question_goes_on_to_the_next_coordinator_where_one_is_ill() {
+        let refused = |status| RequestError::Refused { status, refusal: Refusal::bare("no") };
+        assert!(may_be_answered_elsewhere(&RequestError::Lost("it broke".to_owned())));
+        assert!([502, 503, 504].map(refused).iter().all(may_be_answered_elsewhere));
+        assert!(![400, 401, 404, 409, 429, 500, 507].map(refused).iter().any(may_be_answered_elsewhere));
+    }
+
+    #[test]
+    fn several_urls_may_be_given() {
+        let reach = |text: &str| Reach { data: None, url: text.split(',').map(|url| url.parse().unwrap()).collect() };
+        let several = reach("https://a:1,https://b:2");
+        assert_eq!(several.url().as_deref(), Some("https://a:1,https://b:2"));
+        assert!(matches!(several.place(None).unwrap(), Place::Afar(urls) if urls.len() == 2));
+    }
+
     #[test]
     fn what_is_given_with_the_command_comes_first() {
         let token = |urls: &[&str]| Token {
@@ -284,12 +370,12 @@ mod tests {
             urls: urls.iter().map(|url| (*url).to_owned()).collect(),
         };
         let url: Url = "https://given".parse().unwrap();
-        let given = Reach { data: None, url: Some(url.clone()) }.place(Some(&token(&["https://token"]))).unwrap();
+        let given = Reach { data: None, url: vec![url.clone()] }.place(Some(&token(&["https://token"]))).unwrap();
         assert!(matches!(given, Place::Afar(urls) if urls == [url]));
-        let here = Reach { data: Some("/d".into()), url: None }.place(Some(&token(&["https://token"]))).unwrap();
+        let here = Reach { data: Some("/d".into()), url: vec![] }.place(Some(&token(&["https://token"]))).unwrap();
         assert!(matches!(here, Place::Here(path) if path == Path::new("/d")));
-        let said = Reach { data: None, url: None }.place(Some(&token(&["https://token:1"]))).unwrap();
+        let said = Reach { data: None, url: vec![] }.place(Some(&token(&["https://token:1"]))).unwrap();
         assert!(matches!(said, Place::Afar(urls) if urls[0].to_string() == "https://token:1"));
-        assert!(Reach { data: None, url: None }.place(Some(&token(&["https://to ken"]))).is_err());
+        assert!(Reach { data: None, url: vec![] }.place(Some(&token(&["https://to ken"]))).is_err());
     }
 }

@@ -1,5 +1,5 @@
 //! The command line, and how commands end. Data goes to standard output, everything else to standard error. Exit
-//! codes: 0 done, 1 refused or failed, 2 wrong usage.
+//! codes: 0 done, 1 refused or failed, 2 wrong usage, 3 unknown.
 
 use std::{env, ffi::OsString, process::ExitCode, sync::OnceLock};
 
@@ -102,6 +102,9 @@ struct Listing {
     json: bool,
 }
 
+/// The exit code of a command that was sent and not answered.
+const UNKNOWN: u8 = 3;
+
 /// Runs the process's command.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse_from(hoisted(env::args_os().collect()));
@@ -111,7 +114,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&error);
-            ExitCode::FAILURE
+            if error.is::<output::Unanswered>() { ExitCode::from(UNKNOWN) } else { ExitCode::FAILURE }
         }
     };
     mesh_process::log::flush();
@@ -241,6 +244,7 @@ mod tests {
             "mesh-coord trust --app shop --json",
             "mesh-coord nodes --json --data /d",
             "mesh-coord deployments --url https://h:7443",
+            "mesh-coord deployments --url https://h:7443,https://i",
             "mesh-coord services",
             "mesh-coord instances",
             "mesh-coord audit",

@@ -14,6 +14,11 @@ use crate::api::VERSION;
 #[error("{}", .0.error)]
 pub(crate) struct Refused(pub(crate) Refusal);
 
+/// A command that was sent and has no answer: whether it has taken effect is not known.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unanswered(pub(crate) String);
+
 /// Prints one or more lines.
 ///
 /// # Errors
@@ -76,6 +81,11 @@ pub(crate) fn complain(error: &Error) {
     note(&format!("error: {error:#}"));
     if let Some(Refused(Refusal { hint: Some(hint), .. })) = error.downcast_ref() {
         note(&format!("hint: {hint}"));
+    }
+    if error.is::<Unanswered>() {
+        note(
+            "hint: the command may have taken effect: look, for example with `mesh-coord audit`, before you try again",
+        );
     }
 }
 

@@ -75,6 +75,7 @@ fn status(failure: &Failure) -> StatusCode {
             Class::Conflict => StatusCode::CONFLICT,
         },
         Failure::Store(StoreError::Full | StoreError::ReadOnly | StoreError::Slow) => StatusCode::INSUFFICIENT_STORAGE,
+        Failure::Store(StoreError::Unknown) => StatusCode::GATEWAY_TIMEOUT,
         Failure::Store(_) | Failure::Internal(_) => {
             warn!(%failure, "a request failed");
             StatusCode::INTERNAL_SERVER_ERROR
