@@ -19,6 +19,9 @@ pub(crate) const TTL: u32 = 5;
 /// The most addresses in one answer: as many as a service may have instances.
 const MOST: usize = 256;
 
+/// The same for all. HAProxy sends nothing to a server of weight 0.
+const WEIGHT: u16 = 1;
+
 /// The names of the resolver itself, as far as the names of services leave them.
 const SERVER: &str = "ns.dns.warp";
 const SERVERS: &str = "dns.warp";
@@ -157,7 +160,7 @@ fn of_subject(seat: Seat<'_>, subject: Subject, kind: RecordType) -> Option<Foun
         Subject::Port(port, at) if is(RecordType::SRV) => {
             let further = at.iter().map(|(name, address)| Record::from_rdata(name.clone(), TTL, a(*address)));
             let further = further.collect();
-            (at.into_iter().map(|(name, _)| RData::SRV(SRV::new(0, 0, port, name))).collect(), further)
+            (at.into_iter().map(|(name, _)| RData::SRV(SRV::new(0, WEIGHT, port, name))).collect(), further)
         }
         _ => return None,
     };

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use mesh_netns_tests::{Coordinator, Instance, Outcome, Runner, Stack, World, isolated, run, traffic::Answer, wait};
+use mesh_netns_tests::{
+    Coordinator, Daemon, Instance, Outcome, Runner, Stack, World, isolated, run, traffic, traffic::Answer, wait,
+};
 
 use crate::common::{declare, is_refused, reaches};
 
@@ -201,7 +203,7 @@ fn the_resolver_speaks_dns_and_nothing_else_reaches_it() {
             (&["i-1.warp"][..], lab.dbs[0].address.to_string()),
             (&["-x", &grpc.service_address.to_string()], "grpc.api.warp.".to_owned()),
             (&["-x", &grpc.address.to_string()], format!("{}.warp.", grpc.id)),
-            (&["_port._tcp.my-db.warp", "SRV"], "0 0 5432 my-db.shop.warp.".to_owned()),
+            (&["_port._tcp.my-db.warp", "SRV"], "0 1 5432 my-db.shop.warp.".to_owned()),
             (&["warp", "NS"], "ns.dns.warp.".to_owned()),
         ] {
             assert_eq!(lab.short(arguments), [expected], "{arguments:?}");
@@ -272,5 +274,73 @@ fn a_flood_of_questions_and_a_restart_leave_others_their_answers() {
         lab.aws.start_alone(&[]);
         assert_eq!(lab.short(&["my-db.warp"]), texts([lab.dbs[0].service_address]));
         assert_eq!(lab.ovh.drops("dns-limited"), 0);
+    });
+}
+
+/// A balancer that finds the instances of `shop/my db` by itself, and where it listens.
+const BALANCERS: [(&str, &[&str], u16, &str); 2] = [
+    (
+        "haproxy",
+        &["-db", "-f"],
+        8080,
+        "resolvers mesh\n nameserver own 100.127.255.254:53\n accepted_payload_size 1232\n hold valid 1s\n\
+         timeout resolve 1s\n timeout retry 1s\n\
+         defaults\n mode tcp\n timeout connect 5s\n timeout client 1m\n timeout server 1m\n\
+         frontend in\n bind 127.0.0.1:8080\n default_backend db\n\
+         backend db\n balance roundrobin\n\
+         server-template db 4 _port._tcp.all.my-db.warp resolvers mesh resolve-prefer ipv4 init-addr none\n",
+    ),
+    (
+        "nginx",
+        &["-e", "stderr", "-c"],
+        8081,
+        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n\
+         daemon off;\nmaster_process off;\npid /run/nginx-pid;\nevents {}\n\
+         stream {\n map $protocol $all { default all.my-db.warp:5432; }\n\
+         resolver 100.127.255.254 valid=1s ipv6=off;\n\
+         server { listen 127.0.0.1:8081; proxy_pass $all; }\n}\n",
+    ),
+];
+
+#[test]
+fn balancers_find_the_instances_and_follow_them() {
+    isolated(|| {
+        let world = World::new();
+        let lab = lab(&world, 2);
+        let serve = |db: &Instance| db.serve(5432, Answer::Greeting(db.id.clone()));
+        let mut servers: Vec<_> = lab.dbs.iter().map(serve).collect();
+        let daemons = BALANCERS.map(|(program, arguments, _, text)| {
+            let file = format!("/run/{program}.conf");
+            fs::write(&file, text).expect("our own /run");
+            let mut command = lab.app.namespace.command(program);
+            command.args(arguments).arg(&file);
+            Daemon::start(command, Path::new(&format!("/run/{program}.log")))
+        });
+        let reached_by = |port: u16| {
+            let greeting = || -> std::io::Result<String> {
+                let mut text = String::new();
+                let stream = traffic::connect(Ipv4Addr::LOCALHOST, port)?;
+                stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+                std::io::BufRead::read_line(&mut std::io::BufReader::new(stream), &mut text)?;
+                Ok(text.trim().to_owned())
+            };
+            lab.app.namespace.enter(greeting).unwrap_or_default()
+        };
+        let all_are_reached = |ids: &[String]| {
+            for (program, _, port, _) in BALANCERS {
+                let mut left: Vec<&String> = ids.iter().collect();
+                wait::until_true(&format!("{program} to reach {ids:?}"), || {
+                    let reached = reached_by(port);
+                    left.retain(|id| **id != reached);
+                    left.is_empty()
+                });
+            }
+        };
+        let ids = |dbs: &[Instance]| -> Vec<String> { dbs.iter().map(|db| db.id.clone()).collect() };
+        all_are_reached(&ids(&lab.dbs));
+        let new = lab.ovh.attach("shop/my db");
+        servers.push(serve(&new));
+        all_are_reached(std::slice::from_ref(&new.id));
+        drop(daemons);
     });
 }

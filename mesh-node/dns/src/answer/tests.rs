@@ -127,12 +127,12 @@ fn an_instance_an_address_and_a_port_have_names() {
     }
     assert_eq!(ask(&view, "x.112.100.in-addr.arpa", RecordType::PTR), "NXDomain (112.100.in-addr.arpa. SOA 5)");
     assert_eq!(ask(&view, "ns.dns.warp", RecordType::A), "100.127.255.254");
-    let service = "0 0 5432 my-db.shop.warp. +my-db.shop.warp. 100.112.0.2";
+    let service = "0 1 5432 my-db.shop.warp. +my-db.shop.warp. 100.112.0.2";
     assert_eq!(ask(&view, "_port._tcp.my-db.warp", RecordType::SRV), service);
     assert_eq!(ask(&view, "_port._tcp.store.old", RecordType::SRV), service);
     assert_eq!(
         ask(&view, "_port._tcp.all.my-db.warp", RecordType::SRV),
-        "0 0 5432 i-4.warp. 0 0 5432 i-3.warp. 0 0 5432 i-2.warp. \
+        "0 1 5432 i-4.warp. 0 1 5432 i-3.warp. 0 1 5432 i-2.warp. \
          +i-4.warp. 100.127.0.4 +i-3.warp. 100.127.0.3 +i-2.warp. 100.127.0.2"
     );
 }
