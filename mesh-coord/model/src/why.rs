@@ -45,17 +45,8 @@ impl State {
     ) -> Result<Answer, Refusal> {
         let runner = self.active_runner(asker)?;
         let (from, to) = self.both(runner, caller, callee)?;
-        let deployment = self.deployments.get(&to.deployment);
-        let facts = Facts {
-            caller: end(caller, from),
-            callee: end(callee, to),
-            port,
-            trust_source: deployment.and_then(|entry| entry.shown.trust_source),
-            // A refused caller learns only that the callee exists.
-            discloses: false,
-            instances: self.places(to.id),
-        };
-        let Explanation { allowed, steps } = why::explain(self, &facts);
+        // A refused caller learns only that the callee exists.
+        let Explanation { allowed, steps } = self.explain((caller, from), (callee, to), port, false);
         Ok(Answer::Why { allowed, steps })
     }
 
@@ -75,16 +66,26 @@ impl State {
             self.known_service(deployment, &path.service)
         };
         let (from, to) = (own(caller)?, own(callee)?);
+        Ok(self.explain((caller, from), (callee, to), port, true))
+    }
+
+    fn explain(
+        &self,
+        (caller, from): (&ServicePath, &Service),
+        (callee, to): (&ServicePath, &Service),
+        port: u16,
+        discloses: bool,
+    ) -> Explanation {
         let deployment = self.deployments.get(&to.deployment);
         let facts = Facts {
             caller: end(caller, from),
             callee: end(callee, to),
             port,
             trust_source: deployment.and_then(|entry| entry.shown.trust_source),
-            discloses: true,
+            discloses,
             instances: self.places(to.id),
         };
-        Ok(why::explain(self, &facts))
+        why::explain(self, &facts)
     }
 
     /// Where the instances of a service are. The paths of their packets are not known here.
