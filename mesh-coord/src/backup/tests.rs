@@ -1,36 +1,15 @@
 use std::os::unix::fs::MetadataExt as _;
 
-use mesh_model::{
-    Change, Record, RunningSeconds, UnixSeconds,
-    record::{Audit, By, Verdict},
-};
-use mesh_proto::{Epoch, Revision};
+use mesh_proto::Revision;
 
 use super::*;
 use crate::{
     data::scratch::Scratch,
-    store::{Draft, Nonce, SqliteStore, Store as _},
+    store::{
+        SqliteStore, Store as _,
+        conformance::{draft, put},
+    },
 };
-
-fn put(number: u64) -> Change {
-    Change::Put(Record::Audit(std::sync::Arc::new(Audit {
-        number,
-        at: UnixSeconds(number),
-        by: By::Socket { uid: 0 },
-        action: "apply".to_owned(),
-        detail: String::new(),
-        result: Verdict::Done,
-        by_name: None,
-        by_team: None,
-        team: None,
-        object: None,
-        runner: None,
-    })))
-}
-
-fn draft(changes: Vec<Change>) -> Draft {
-    Draft { changes, epoch: Epoch([7; 16]), running: RunningSeconds(9), nonce: Nonce(1) }
-}
 
 /// A data directory in use, with two commits.
 async fn in_use(scratch: &Scratch) -> (DataDirectory, SqliteStore) {

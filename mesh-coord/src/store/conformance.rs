@@ -12,7 +12,7 @@ use super::{Commit, Draft, Head, Loaded, MemoryStore, Nonce, SqliteStore, Store,
 use crate::data::scratch::Scratch;
 
 /// Any record.
-pub(super) fn put(number: u64) -> Change {
+pub(crate) fn put(number: u64) -> Change {
     Change::Put(Record::Audit(Arc::new(Audit {
         number,
         at: UnixSeconds(number),
@@ -29,7 +29,7 @@ pub(super) fn put(number: u64) -> Change {
 }
 
 /// A commit of these changes.
-pub(super) fn draft(changes: Vec<Change>) -> Draft {
+pub(crate) fn draft(changes: Vec<Change>) -> Draft {
     Draft { changes, epoch: Epoch([7; 16]), running: RunningSeconds(9), nonce: NONCE }
 }
 

@@ -7,7 +7,7 @@ use mesh_model::{Change, Record, RunningSeconds};
 use mesh_proto::{Epoch, Revision};
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod copy;
 mod feed;
 mod measured;
