@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Args;
-use mesh_link::Method;
 use mesh_model::{
     AdminCommand, Effect, Outcome,
     declare::{self, Expect},
@@ -156,7 +155,7 @@ fn planned(outcome: Outcome) -> Option<Plan> {
 /// If it would refuse them.
 pub(super) async fn try_all(reach: &Reach, files: Vec<declare::File>, expect: Vec<Expect>) -> Result<()> {
     let apply = mesh_model::Apply { files, expect, dry_run: true, force: true, prune: true };
-    let _: Previewed = reach.request(Method::POST, "apply", Some(&apply)).await?;
+    let _: Previewed = reach.try_out("apply", &apply).await?;
     Ok(())
 }
 

@@ -122,6 +122,14 @@ impl Reach {
         self.send(aim, method, path, body).await?.map_err(|error| shown(error, aim))
     }
 
+    /// Has the coordinator try something. Nothing changes, so another coordinator may be asked.
+    ///
+    /// # Errors
+    /// If the coordinator can't be reached, or refuses.
+    pub(crate) async fn try_out<T: DeserializeOwned>(&self, path: &str, body: &(impl Serialize + Sync)) -> Result<T> {
+        self.send(Aim::Read, Method::POST, path, Some(body)).await?.map_err(|error| shown(error, Aim::Read))
+    }
+
     /// Sends a request that coordinators of earlier versions don't know: then it returns `None`.
     ///
     /// # Errors
@@ -339,7 +347,11 @@ mod tests {
         let error = reach.order(&change, Some).await.unwrap_err();
         assert!(error.is::<Unanswered>() && error.to_string().contains("was lost"), "{error}");
         let plan = AdminCommand::Apply { files: vec![], dry_run: true, force: false, prune: None };
-        for error in [reach.order(&plan, Some).await.unwrap_err(), reach.get::<Done>("nodes").await.unwrap_err()] {
+        for error in [
+            reach.order(&plan, Some).await.unwrap_err(),
+            reach.get::<Done>("nodes").await.unwrap_err(),
+            reach.try_out::<Done>("preview", &change).await.unwrap_err(),
+        ] {
             assert!(!error.is::<Unanswered>(), "{error}");
         }
     }

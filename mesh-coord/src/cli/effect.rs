@@ -1,7 +1,6 @@
 //! What a command would take away, in words.
 
 use anyhow::Result;
-use mesh_link::Method;
 use mesh_model::{AdminCommand, Cut, Effect, Outcome};
 
 use super::{
@@ -15,7 +14,7 @@ const SHOWN: usize = 20;
 
 /// Asks what a command would do.
 pub(super) async fn preview(reach: &Reach, command: &AdminCommand) -> Result<(Outcome, Effect)> {
-    let previewed: Previewed = reach.request(Method::POST, "preview", Some(command)).await?;
+    let previewed: Previewed = reach.try_out("preview", command).await?;
     Ok((previewed.outcome, previewed.effect.unwrap_or_default()))
 }
 
