@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    fmt::Write as _,
     io::ErrorKind,
     path::{Path, PathBuf},
 };
@@ -198,17 +197,9 @@ fn shown(error: RequestError, aim: Aim) -> anyhow::Error {
     }
 }
 
-/// A value of a query, with all but unreserved characters escaped (RFC 3986 §2.1).
+/// A value of a query.
 pub(crate) fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
+    mesh_link::percent_encoded(text.as_bytes(), b"")
 }
 
 /// What a request may do.

@@ -154,10 +154,9 @@ impl ApiError {
     }
 }
 
-/// Percent-encodes everything but unreserved characters (RFC 3986, 2.1).
+/// A part of a path, or a value of a query.
 pub(super) fn escape(text: &str) -> String {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~".contains(b);
-    text.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    mesh_link::percent_encoded(text.as_bytes(), b"")
 }
 
 /// HTTP-version SP status-code SP reason-phrase (RFC 9112, 4).

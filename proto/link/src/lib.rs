@@ -20,5 +20,5 @@ pub use connect::{LinkError, Stream, connect, connect_any};
 pub use http::{Method, RequestError, request, upgrade};
 pub use pin::fingerprint_of;
 pub use proxy::{Proxies, Proxy, ProxyChoice, ProxyError, ProxyParseError, ProxyTrouble};
-pub use url::{Url, UrlError};
+pub use url::{Url, UrlError, percent_encoded};
 pub use wire::{Sent, Wire};

@@ -46,6 +46,15 @@ impl Url {
     }
 }
 
+/// Bytes as they are written in a URI: all but unreserved characters, and those that are `kept`, are percent-encoded
+/// (RFC 3986 §2.1).
+#[must_use]
+pub fn percent_encoded(bytes: &[u8], kept: &[u8]) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte) || kept.contains(byte);
+    let one = |byte: &u8| if is_plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") };
+    bytes.iter().map(one).collect()
+}
+
 impl FromStr for Url {
     type Err = UrlError;
 

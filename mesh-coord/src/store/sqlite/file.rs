@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use mesh_link::percent_encoded;
 use mesh_model::RunningSeconds;
 use mesh_proto::{Epoch, Revision};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
@@ -86,7 +87,7 @@ fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
     let connection = if std::fs::metadata(log).is_ok_and(|log| log.len() > 0) {
         Connection::open_with_flags(path, flags)?
     } else {
-        let uri = format!("file:{}?immutable=1", escaped(path.as_os_str().as_bytes()));
+        let uri = format!("file:{}?immutable=1", percent_encoded(path.as_os_str().as_bytes(), b"/"));
         Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?
     };
     connection.pragma_update(None, "trusted_schema", "off")?;
@@ -95,15 +96,6 @@ fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
         Identity::Ours => Ok(connection),
         Identity::Empty => Err(StoreError::ReadOnly),
     }
-}
-
-/// Escapes a path for a URI (RFC 3986 §2.1).
-fn escaped(path: &[u8]) -> String {
-    let one = |byte: &u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => char::from(*byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    path.iter().map(one).collect()
 }
 
 fn check(connection: &Connection) -> Result<(), StoreError> {
