@@ -8,19 +8,17 @@ use mesh_proto::{Epoch, Revision};
 
 #[cfg(test)]
 pub(crate) mod conformance;
-mod copy;
 mod feed;
 mod measured;
 #[cfg(test)]
 mod memory;
 mod sqlite;
 
-pub(crate) use copy::copy_of;
 pub(crate) use feed::Watch;
 pub(crate) use measured::{Health, Measured};
 #[cfg(test)]
 pub(crate) use memory::MemoryStore;
-pub(crate) use sqlite::SqliteStore;
+pub(crate) use sqlite::{SqliteStore, copy_of};
 
 /// A place for records.
 pub(crate) trait Store: Send + Sync + 'static {

@@ -1,6 +1,7 @@
 //! The store in one SQLite file. SQLite blocks, so it has its own thread. Each commit is a transaction that is on the
 //! disk (WAL, synchronous=FULL) before it is confirmed.
 
+mod copy;
 mod file;
 
 use std::{
@@ -15,6 +16,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::copy::copy_of;
 use self::file::{Access, FORMAT_WITH_RELAYS, connect_as_may_be, head, revision};
 use super::{Commit, Draft, Loaded, Store, StoreError, Watch, feed::Feed};
 

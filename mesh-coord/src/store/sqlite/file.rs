@@ -138,7 +138,7 @@ fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
 }
 
 /// Whether the head has more than its revision, which a program of this version has added.
-fn has_whole_head(connection: &Connection) -> Result<bool, StoreError> {
+pub(super) fn has_whole_head(connection: &Connection) -> Result<bool, StoreError> {
     Ok(connection.prepare("SELECT 1 FROM pragma_table_info('head') WHERE name = 'running'")?.exists([])?)
 }
 

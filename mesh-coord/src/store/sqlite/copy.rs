@@ -4,7 +4,8 @@ use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::StoreError;
+use super::file::{has_whole_head, revision};
+use crate::store::StoreError;
 
 /// Copies the database to a new file (mode 0600), as of one commit and without its epoch, and without keeping its writer
 /// waiting. Returns the revision of that commit.
@@ -21,9 +22,8 @@ pub(crate) fn copy_of(database: &Path, to: &Path) -> Result<u64, StoreError> {
     connection.execute("VACUUM INTO ?1", [path])?;
     let copy = Connection::open_with_flags(to, flags)?;
     // What comes of the copy is another history.
-    if copy.prepare("SELECT 1 FROM pragma_table_info('head') WHERE name = 'epoch'")?.exists([])? {
+    if has_whole_head(&copy)? {
         copy.execute("UPDATE head SET epoch = NULL", [])?;
     }
-    let revision: i64 = copy.query_row("SELECT revision FROM head", [], |row| row.get(0))?;
-    u64::try_from(revision).map_err(|_| StoreError::Damaged(format!("its revision is {revision}")))
+    Ok(revision(&copy)?.0)
 }
