@@ -16,7 +16,6 @@
 //!   can't confirm.
 //! * **current**: a connected runner that has confirmed all that changed for it.
 
-mod ahead;
 mod effect;
 mod newcomer;
 mod report;
@@ -26,12 +25,11 @@ mod sessions;
 mod silence;
 mod wait;
 
-pub use ahead::Ahead;
 pub use effect::Effect;
 pub use newcomer::Predecessor;
 pub use report::Report;
 pub use sent::{News, Sent};
 pub use session::{Peer, StreamId};
-pub use sessions::{Opened, Sessions};
+pub use sessions::{Ahead, Opened, Sessions};
 pub use silence::{Mass, Unheard};
 pub use wait::{Absent, WaitId};

@@ -18,14 +18,16 @@ use crate::{
     wait::{Absent, Wait, WaitId, Waits},
 };
 
+pub use self::ahead::Ahead;
+
 /// The runners that have been connected since the coordinator's start, and the waits for them.
 #[derive(Debug)]
 pub struct Sessions {
-    pub(crate) epoch: Epoch,
+    epoch: Epoch,
     /// The revision at which this run took the epoch over from an earlier one; `None` if this run has drawn it.
-    pub(crate) resumed_at: Option<Revision>,
+    resumed_at: Option<Revision>,
     started: Instant,
-    pub(crate) runners: BTreeMap<RunnerId, Presence>,
+    runners: BTreeMap<RunnerId, Presence>,
     /// The number of the last stream.
     last: u64,
     waits: Waits,
@@ -177,8 +179,7 @@ impl Sessions {
     }
 
     /// The agent has applied the view of `revision`. The caller has checked that the stream has sent such a view
-    /// ([`crate::Sent::reaches`]). If all that changed is in force there now, returns since when it
-    /// was not.
+    /// ([`crate::Sent::reaches`]). If all that changed is in force there now, returns since when it was not.
     pub fn confirm(&mut self, stream: StreamId, revision: Revision) -> Option<Instant> {
         let presence = self.runners.get_mut(&stream.runner)?;
         let session = presence.session_mut().filter(|session| session.number == stream.number);
@@ -377,6 +378,7 @@ fn is_unconfirmed(session: Option<&Session>, revision: Revision, absent: Absent)
     }
 }
 
+mod ahead;
 mod commits;
 
 #[cfg(test)]

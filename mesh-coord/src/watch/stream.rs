@@ -72,7 +72,7 @@ impl Stream {
             })
             .await?
             .ok_or_else(|| End::refused("the runner was removed"))?;
-        self.beat(ahead::admit(&coordinator, runner, have, ahead)).await??;
+        self.beat(ahead::admit(&coordinator, runner, ahead)).await??;
         self.beat(limits.commands.turn(report.weight())).await??;
         if let Err(refusal) = self.beat(newcomer::admit(&coordinator, runner, peer, refused)).await?? {
             let why = refusal.to_string();

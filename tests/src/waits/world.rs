@@ -9,11 +9,7 @@ use std::{
 use mesh_model::{
     Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Outcome, Record, RunnerCommand, State, record::Meta,
 };
-use mesh_proto::{
-    Abilities, Epoch, Label, PrivateKey, Revision, RunnerId, Secret,
-    message::{Have, Held},
-    view::Network,
-};
+use mesh_proto::{Abilities, Epoch, Label, PrivateKey, Revision, RunnerId, Secret, message::Held, view::Network};
 use mesh_sessions::{Ahead, News, StreamId, WaitId};
 
 use super::{
@@ -324,8 +320,8 @@ impl World {
         let Some(agent) = self.agents.get(&runner).filter(|agent| agent.stream.is_none()) else { return };
         let (process, have) = (agent.process, agent.have());
         if let Some(ahead) = self.coordinator.sessions.ahead(runner, have) {
-            assert_eq!(ahead, Ahead::OfRestored, "no agent invents a view");
-            self.renew(runner, have);
+            let Ahead::OfRestored { seen } = ahead else { panic!("no agent invents a view") };
+            self.renew(runner, seen);
         }
         let state = &self.coordinator.state;
         let held = state.instances_on(runner).filter_map(|instance| {
@@ -356,11 +352,10 @@ impl World {
     }
 
     /// The coordinator has found out that its database was put back.
-    fn renew(&mut self, runner: RunnerId, have: Option<Have>) {
+    fn renew(&mut self, runner: RunnerId, seen: Revision) {
         if self.bug == Some(Bug::EpochKept) {
             return;
         }
-        let seen = have.map_or(Revision(0), |have| have.revision);
         self.note(format!("{runner} has seen {seen}: another epoch begins"));
         self.commit(&Command::PutBack { runner, seen });
         let now = self.instant();

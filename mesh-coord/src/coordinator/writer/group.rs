@@ -117,7 +117,8 @@ impl<S: Store> Writer<S> {
         let sessions = &self.core.sessions;
         let Command::PutBack { runner, seen } = command else { return Ok(self.core.state.decide(command, now)?) };
         let have = Have { epoch: sessions.epoch(), revision: *seen };
-        let is_new = *epoch == sessions.epoch() && sessions.ahead(*runner, Some(have)) == Some(Ahead::OfRestored);
+        let is_proof = matches!(sessions.ahead(*runner, Some(have)), Some(Ahead::OfRestored { .. }));
+        let is_new = is_proof && *epoch == sessions.epoch();
         if !is_new {
             return Ok(Decision { outcome: Outcome::Noted, changes: Vec::new() });
         }

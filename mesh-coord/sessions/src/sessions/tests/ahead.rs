@@ -23,14 +23,14 @@ fn a_view_that_the_database_does_not_lead_to_is_told_from_all_others() {
     // The next run has the same epoch.
     world.sessions = Sessions::resume(EPOCH, world.state.revision(), world.now);
     assert_eq!(ahead(&world, callee, at), None);
-    assert_eq!(ahead(&world, callee, at + 1), Some(Ahead::OfRestored));
+    assert_eq!(ahead(&world, callee, at + 1), Some(Ahead::OfRestored { seen: Revision(at + 1) }));
     // What this run has made for a runner is no proof, and what it has made for another one is.
     let stream = world.open(callee);
     world.deploy("shop", &["db", "app"]);
     let made = world.sessions.view(&world.state, stream).unwrap().revision.0;
     assert!(made > at);
     assert_eq!(ahead(&world, callee, made), None);
-    assert_eq!(ahead(&world, caller, made), Some(Ahead::OfRestored));
+    assert_eq!(ahead(&world, caller, made), Some(Ahead::OfRestored { seen: Revision(made) }));
 }
 
 #[test]

@@ -8,13 +8,17 @@ use std::time::Instant;
 
 use mesh_proto::{Epoch, Revision, RunnerId, message::Have};
 
-use crate::{session::StreamId, sessions::Sessions};
+use super::Sessions;
+use crate::session::StreamId;
 
 /// An agent has a view to which this run's database doesn't lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ahead {
     /// The epoch is an earlier run's, whose last commits are lost: another epoch has to begin.
-    OfRestored,
+    OfRestored {
+        /// The revision of the agent's view.
+        seen: Revision,
+    },
     /// This run has drawn the epoch, and never made such a view: the agent is mistaken.
     OfNothing,
 }
@@ -35,7 +39,7 @@ impl Sessions {
         let have = have.filter(|have| have.epoch == self.epoch)?;
         let made = self.presence(runner).map_or(Revision(0), |presence| presence.made);
         match self.resumed_at {
-            Some(at) if have.revision > made.max(at) => Some(Ahead::OfRestored),
+            Some(at) if have.revision > made.max(at) => Some(Ahead::OfRestored { seen: have.revision }),
             None if have.revision > made => Some(Ahead::OfNothing),
             _ => None,
         }
