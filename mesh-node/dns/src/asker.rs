@@ -8,6 +8,7 @@ use crate::{
     answer::{Transport, answer_for},
     bucket::Bucket,
     directory::{Directory, Seat},
+    next_seed,
     packet::{Inbound, datagram},
     tcp,
 };
@@ -105,7 +106,7 @@ impl Asker {
         if self.next_timeout(now).is_none() {
             self.connections = None;
             // The next connections begin with other sequence numbers.
-            self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            self.seed = next_seed(self.seed);
         }
     }
 }

@@ -20,5 +20,11 @@ pub use answer::{Transport, answer};
 pub use asker::{Asker, Outcome};
 pub use directory::Directory;
 
+/// The seed after this one (Knuth's linear congruential generator).
+#[must_use]
+pub const fn next_seed(seed: u64) -> u64 {
+    seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f)
+}
+
 /// The port of the resolver (RFC 1035 §4.2).
 pub const PORT: u16 = 53;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_dns::{Asker, Directory, Outcome};
+use mesh_dns::{Asker, Directory, Outcome, next_seed};
 use mesh_engine::{Port, Sink as _, VNET};
 use mesh_proto::InstanceId;
 
@@ -43,8 +43,8 @@ impl Resolver {
     }
 
     pub(super) fn attach(&mut self, port: Port, instance: InstanceId) {
-        // Another one for each (Knuth's linear congruential generator).
-        self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        // Another one for each.
+        self.seed = next_seed(self.seed);
         self.askers.insert(port, Asker::new(instance, self.seed));
     }
 
