@@ -34,7 +34,7 @@ fn text(before: &str, resolver: Ipv4Addr, deployment: &str, beside: Beside) -> S
         let _ = write!(text, "{domains}\noptions timeout:1 attempts:2\n");
         return text;
     }
-    let (mut servers, mut search, mut others) = (1, domains, String::new());
+    let (mut servers, mut search, mut others) = (1, domains.clone(), String::new());
     for line in before.lines() {
         let mut words = line.split_whitespace();
         match words.next() {
@@ -44,7 +44,7 @@ fn text(before: &str, resolver: Ipv4Addr, deployment: &str, beside: Beside) -> S
             }
             // The last of these lines counts.
             Some("search" | "domain") => {
-                search = format!("search {deployment}.warp warp");
+                search.clone_from(&domains);
                 words.for_each(|domain| search.extend([" ", domain]));
             }
             Some("nameserver") | None => {}
