@@ -206,9 +206,13 @@ impl World {
 
     /// A runner's agent with its first view.
     pub(crate) async fn agent(&self, name: &str) -> Agent {
-        let credential = self.runner(name).await;
-        let mut agent = self.connect(&credential).await.unwrap();
-        agent.hello(None, Vec::new()).await;
+        self.agent_of(&self.runner(name).await, None).await
+    }
+
+    /// The same of a runner that is there, with the view that it has.
+    pub(crate) async fn agent_of(&self, credential: &str, have: Option<Have>) -> Agent {
+        let mut agent = self.connect(credential).await.unwrap();
+        agent.hello(have, Vec::new()).await;
         agent.news().await;
         agent
     }

@@ -103,12 +103,8 @@ async fn a_resync_is_answered_with_all_of_it() {
 async fn the_newest_stream_of_a_runner_wins_and_the_audit_knows() {
     let world = World::new().await;
     let credential = world.runner("one").await;
-    let mut old = world.connect(&credential).await.unwrap();
-    old.hello(None, Vec::new()).await;
-    old.news().await;
-    let mut new = world.connect(&credential).await.unwrap();
-    new.hello(None, Vec::new()).await;
-    new.news().await;
+    let mut old = world.agent_of(&credential, None).await;
+    let mut new = world.agent_of(&credential, None).await;
     let why = old.hear().await.unwrap_err();
     assert!(why.contains("took over"), "{why}");
     // The end of the old stream doesn't end the new one.
@@ -122,9 +118,7 @@ async fn the_newest_stream_of_a_runner_wins_and_the_audit_knows() {
 async fn a_removed_runner_is_cut_off_and_stays_out() {
     let world = World::new().await;
     let credential = world.runner("one").await;
-    let mut agent = world.connect(&credential).await.unwrap();
-    agent.hello(None, Vec::new()).await;
-    agent.news().await;
+    let mut agent = world.agent_of(&credential, None).await;
     world.order(AdminCommand::RemoveNode { name: label("one"), force: true }).await;
     let why = agent.hear().await.unwrap_err();
     assert!(why.contains("removed"), "{why}");
@@ -167,15 +161,11 @@ async fn what_an_agent_holds_is_reconciled() {
     let world = World::new().await;
     world.deploy("shop", "acme", &["db"]).await;
     let credential = world.runner("one").await;
-    let mut agent = world.connect(&credential).await.unwrap();
-    agent.hello(None, Vec::new()).await;
-    agent.news().await;
+    let mut agent = world.agent_of(&credential, None).await;
     let (instance, _) = agent.attach("shop/db").await;
     end(&world, agent).await;
     // It comes back without the instance, and the coordinator ends it.
-    let mut agent = world.connect(&credential).await.unwrap();
-    agent.hello(None, Vec::new()).await;
-    agent.news().await;
+    let agent = world.agent_of(&credential, None).await;
     assert!(agent.view.as_ref().unwrap().instance(instance).is_none());
 }
 
@@ -246,9 +236,7 @@ async fn a_tokens_scope_bounds_what_its_runners_host_and_learn() {
     world.deploy("bank", "acme", &["vault"]).await;
     let token = world.token(NewPurpose::JoinDeployments { deployments: [label("shop")].into(), uses: 1 }).await;
     let wish = world.wish(&token, "one", &PrivateKey::from_bytes([1; 32])).await;
-    let mut agent = world.connect(&world.enrol(&wish).await.unwrap().credential).await.unwrap();
-    agent.hello(None, Vec::new()).await;
-    agent.news().await;
+    let mut agent = world.agent_of(&world.enrol(&wish).await.unwrap().credential, None).await;
     let vault = || "bank/vault".parse().unwrap();
     for ask in [Ask::Attach { service: vault(), client: true }, Ask::Lookup { service: vault() }] {
         agent.ask(ask).await.unwrap_err();

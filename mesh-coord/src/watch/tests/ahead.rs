@@ -14,9 +14,7 @@ async fn an_agent_with_a_later_view_is_not_served_and_none_of_its_instances_ends
     let world = World::new().await;
     world.deploy("shop", "acme", &["db"]).await;
     let credential = world.runner("one").await;
-    let mut agent = world.connect(&credential).await.unwrap();
-    agent.hello(None, Vec::new()).await;
-    agent.news().await;
+    let mut agent = world.agent_of(&credential, None).await;
     let (instance, revision) = agent.attach("shop/db").await;
     let truth = world.truth(&agent).await;
     end(&world, agent).await;
@@ -44,9 +42,7 @@ async fn a_restart_keeps_the_epoch_and_a_database_that_was_put_back_gets_another
     let world = World::on(SqliteStore::open(&scratch.path().join("db")).await.unwrap()).await;
     world.deploy("shop", "acme", &["db"]).await;
     let credentials = [world.runner("one").await, world.runner("two").await];
-    let mut agent = world.connect(&credentials[0]).await.unwrap();
-    agent.hello(None, Vec::new()).await;
-    agent.news().await;
+    let mut agent = world.agent_of(&credentials[0], None).await;
     let backup = copy(&scratch, "backup");
     world.deploy("shop", "acme", &["db", "app"]).await;
     agent.attach("shop/app").await;
@@ -55,23 +51,17 @@ async fn a_restart_keeps_the_epoch_and_a_database_that_was_put_back_gets_another
     let have = agent.have();
 
     let restarted = World::on(SqliteStore::open(&copy(&scratch, "restarted")).await.unwrap()).await;
-    let mut agent = restarted.connect(&credentials[0]).await.unwrap();
-    agent.hello(Some(have), Vec::new()).await;
-    agent.news().await;
+    let agent = restarted.agent_of(&credentials[0], Some(have)).await;
     assert_eq!(agent.have().epoch, have.epoch);
 
     // It goes further than before while the agent is away, so its revision alone tells nothing.
     let restored = World::on(SqliteStore::open(&backup).await.unwrap()).await;
-    let mut other = restored.connect(&credentials[1]).await.unwrap();
-    other.hello(None, Vec::new()).await;
-    other.news().await;
+    let mut other = restored.agent_of(&credentials[1], None).await;
     assert_eq!(other.have().epoch, have.epoch);
     for n in 0..have.revision.0 {
         restored.deploy("bank", "other", &[&format!("s{n}")]).await;
     }
-    let mut agent = restored.connect(&credentials[0]).await.unwrap();
-    agent.hello(Some(have), Vec::new()).await;
-    agent.news().await;
+    let agent = restored.agent_of(&credentials[0], Some(have)).await;
     assert_ne!(agent.have().epoch, have.epoch);
     assert_eq!(contents(agent.view.as_ref().unwrap()), contents(&restored.truth(&agent).await));
     let why = other.hear().await.unwrap_err();
@@ -81,8 +71,7 @@ async fn a_restart_keeps_the_epoch_and_a_database_that_was_put_back_gets_another
     assert_eq!(audit.iter().filter(|entry| entry.action == "database-put-back").count(), 1);
 
     // Another one that has seen as much learns of the new epoch, and causes none.
-    let mut late = restored.connect(&credentials[1]).await.unwrap();
-    late.hello(Some(Have { revision: Revision(have.revision.0 + 500), ..have }), Vec::new()).await;
-    late.news().await;
+    let late =
+        restored.agent_of(&credentials[1], Some(Have { revision: Revision(have.revision.0 + 500), ..have })).await;
     assert_eq!(late.have().epoch, agent.have().epoch);
 }

@@ -50,9 +50,7 @@ async fn all_come_back_at_once() {
     let mut runners = Vec::new();
     for n in 0..RUNNERS {
         let credential = world.runner(&format!("r{n}")).await;
-        let mut agent = world.connect(&credential).await.unwrap();
-        agent.hello(None, Vec::new()).await;
-        agent.news().await;
+        let mut agent = world.agent_of(&credential, None).await;
         agent.attach("shop/db").await;
         let truth = world.truth(&agent).await;
         agent.reach(&truth).await;
@@ -161,9 +159,7 @@ async fn while_the_disk_is_full_the_streams_go_on_and_what_was_told_is_kept_late
     world.deploy("shop", "acme", &["db"]).await;
     let mut standing = world.agent("standing").await;
     let credential = world.runner("back").await;
-    let mut agent = world.connect(&credential).await.unwrap();
-    agent.hello(None, Vec::new()).await;
-    agent.news().await;
+    let mut agent = world.agent_of(&credential, None).await;
     let (first, _) = agent.attach("shop/db").await;
     let truth = world.truth(&agent).await;
     agent.reach(&truth).await;
