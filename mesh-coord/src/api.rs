@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use mesh_model::{Effect, Offload, Outcome, TrustChange, UnixSeconds, outcome::BothWays, record::Verdict};
 use mesh_proto::{
-    DeploymentId, InstanceId, Label, RelayId, Revision, RunnerId, ServiceName, ServicePath, TokenId,
+    DeploymentId, InstanceId, Label, RelayId, Release, Revision, RunnerId, ServiceName, ServicePath, TokenId,
     relay::{Nat, Place},
     token::Fingerprint,
 };
@@ -232,6 +232,9 @@ pub(crate) struct ServiceInstance {
     pub(crate) address: Ipv4Addr,
     pub(crate) runner: Label,
     pub(crate) state: Reachable,
+    /// The release that it runs; null if it wasn't told.
+    #[serde(default)]
+    pub(crate) release: Option<Release>,
 }
 
 /// The instances.
@@ -249,6 +252,9 @@ pub(crate) struct Instance {
     pub(crate) address: Ipv4Addr,
     pub(crate) runner: Label,
     pub(crate) state: Reachable,
+    /// The release that it runs; null if it wasn't told.
+    #[serde(default)]
+    pub(crate) release: Option<Release>,
 }
 
 /// The connections that an instance gets, as far as the coordinator knows.

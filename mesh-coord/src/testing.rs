@@ -388,7 +388,7 @@ impl Agent {
     }
 
     pub(crate) async fn attach(&mut self, service: &str) -> (InstanceId, Revision) {
-        match self.ask(Ask::Attach { service: service.parse().unwrap(), client: false }).await.unwrap() {
+        match self.ask(Ask::Attach { service: service.parse().unwrap(), client: false, release: None }).await.unwrap() {
             Answer::Attached { instance, revision, .. } => (instance, revision),
             other => panic!("{other:?}"),
         }

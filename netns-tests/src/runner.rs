@@ -251,6 +251,15 @@ impl Runner {
         self.attach_as(self.next_namespace(), service, &["--client"])
     }
 
+    /// An instance of `service` that runs this release.
+    ///
+    /// # Panics
+    /// If it is refused.
+    #[track_caller]
+    pub fn attach_release(&self, namespace: Namespace, service: &str, release: &str) -> Instance {
+        self.attach_as(namespace, service, &["--release", release])
+    }
+
     fn next_namespace(&self) -> Namespace {
         let number = self.attached.replace(self.attached.get() + 1);
         Namespace::create(&format!("{}-{number}", self.namespace.name()))

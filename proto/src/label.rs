@@ -34,6 +34,9 @@ pub enum NameError {
         /// The length, in bytes.
         got: usize,
     },
+    /// Not a release.
+    #[error("`{0}` is no release: use 1 to {max} letters, digits and `. _ + - : / @`", max = Release::MAX)]
+    NotARelease(String),
     /// Not a path of a service.
     #[error("`{0}` names no service: write DEPLOYMENT/SERVICE, as in `shop/db`")]
     NotAPath(String),
@@ -87,6 +90,27 @@ impl FromStr for ServiceName {
     }
 }
 
+/// The release that an instance runs: a version, the hash of a commit, whatever the deployment counts by. It is compared
+/// for equality only.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Release(String);
+
+impl Release {
+    /// The longest one, in bytes: as long as an image's tag may be.
+    pub const MAX: usize = 128;
+}
+
+impl FromStr for Release {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let fits = (1..=Self::MAX).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-:/@".contains(&b));
+        if fits { Ok(Self(text.to_owned())) } else { Err(NameError::NotARelease(text.chars().take(80).collect())) }
+    }
+}
+
 macro_rules! text {
     ($name:ident) => {
         impl Deref for $name {
@@ -133,6 +157,7 @@ macro_rules! text {
 
 text!(Label);
 text!(ServiceName);
+text!(Release);
 
 /// `DEPLOYMENT/SERVICE`: the path of a service in commands and messages.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -187,6 +212,17 @@ mod tests {
         {
             let error = bad.parse::<ServiceName>().unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_release_is_a_version_a_tag_or_a_hash() {
+        for good in ["1", "v2.1.0-rc.1+b7", "sha256:0f", "registry.example:5000/shop@sha256:0f", &"x".repeat(128)] {
+            assert_eq!(&*good.parse::<Release>().unwrap(), good);
+        }
+        for bad in ["", "a b", "a\n", "é", "a,b", "\u{1b}[31m", &"x".repeat(129)] {
+            let error = bad.parse::<Release>().unwrap_err().to_string();
+            assert!(error.contains("1 to 128 letters"), "{error}");
         }
     }
 

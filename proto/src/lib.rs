@@ -23,7 +23,7 @@ mod text;
 pub use ability::{Abilities, Ability};
 pub use ids::{DeploymentId, Epoch, InstanceId, RelayId, Revision, RunnerId, ServiceId, TokenId};
 pub use key::{PrivateKey, Proof, PublicKey, Secret, SecretHash};
-pub use label::{Label, ServiceName, ServicePath};
+pub use label::{Label, Release, ServiceName, ServicePath};
 pub use range::Range;
 pub use rules::{Direction, Ports, Segment, Verdict};
 pub use view::{Delta, Key, Record, View};

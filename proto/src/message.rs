@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Abilities, Delta, Epoch, InstanceId, Label, Proof, PublicKey, Range, Revision, RunnerId, ServicePath, TokenId,
-    View,
+    Abilities, Delta, Epoch, InstanceId, Label, Proof, PublicKey, Range, Release, Revision, RunnerId, ServicePath,
+    TokenId, View,
     relay::{Nat, Relay, RelayCredential, Relayed},
 };
 
@@ -98,6 +98,9 @@ pub struct Held {
     /// Whether it gets no new connections.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// The release that it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
 }
 
 /// A message from the agent. The first one is [`Up::Hello`].
@@ -193,6 +196,9 @@ pub enum Ask {
         /// Whether it is never a destination.
         #[serde(default)]
         client: bool,
+        /// The release that it runs. Coordinators of version 0.2 and older leave it out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Release>,
     },
     /// Ends an instance.
     Detach {
@@ -284,7 +290,7 @@ pub enum Answer {
 /// A step of an explanation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// The step: `names`, `rule`, `runner`, `path` or `verdict`.
+    /// The step: `names`, `rule`, `runner`, `release`, `path` or `verdict`.
     pub step: String,
     /// Whether this step allows the connection.
     pub ok: bool,

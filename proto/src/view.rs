@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Abilities, DeploymentId, Epoch, InstanceId, Label, Ports, PublicKey, Range, Revision, RunnerId, ServiceId,
+    Abilities, DeploymentId, Epoch, InstanceId, Label, Ports, PublicKey, Range, Release, Revision, RunnerId, ServiceId,
     ServiceName, relay::Relayed,
 };
 
@@ -143,6 +143,9 @@ pub struct Instance {
     pub address: Ipv4Addr,
     /// The connections that it gets.
     pub state: InstanceState,
+    /// The release that it runs, if it was told: its calls within its deployment prefer instances of the same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
 }
 
 /// A permission for all services of another deployment to call a service. Services of one deployment may always call

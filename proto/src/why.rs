@@ -4,10 +4,13 @@
 //! The verdict says whether a SYN would be answered: the rule allows it, a live instance exists, and no known fault
 //! breaks the path to its runner.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use crate::{
-    DeploymentId, Label, ServiceId, ServicePath,
+    DeploymentId, Label, Release, ServiceId, ServicePath,
     message::Step,
     rules::{Denial, Rules, may_open},
     view::{InstanceState, TrustSource},
@@ -43,6 +46,8 @@ pub struct Facts<'a> {
     pub discloses: bool,
     /// The callee's instances.
     pub instances: Vec<Place<'a>>,
+    /// The releases of the caller's instances.
+    pub calling: BTreeSet<&'a Release>,
 }
 
 /// The place of an instance.
@@ -52,6 +57,8 @@ pub struct Place<'a> {
     pub runner: &'a Label,
     /// The connections that the instance gets.
     pub state: InstanceState,
+    /// The release that it runs.
+    pub release: Option<&'a Release>,
     /// Whether the runner is heard and has the instance.
     pub presence: Presence,
     /// The path of packets from the asking runner; `None` if the explaining side doesn't know it.
@@ -143,6 +150,7 @@ pub fn explain(rules: &impl Rules, facts: &Facts<'_>) -> Explanation {
     let runner = words::runner(facts, &live);
     let mut allowed = runner.ok;
     steps.push(runner);
+    steps.extend(words::release(facts, &live));
     let mut paths: Vec<(&Label, &Path)> =
         live.iter().filter_map(|place| Some((place.runner, place.path.as_ref()?))).collect();
     paths.dedup();

@@ -1,6 +1,9 @@
 //! Bugs that can be planted, to test the simulation itself.
 
-use mesh_proto::{Record, View, view::Grant};
+use mesh_proto::{
+    Record, View,
+    view::{Grant, Instance},
+};
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +20,19 @@ pub enum Bug {
     ResetForgotten,
     /// Packets of hostile instances reach their destination in spite of the verdict.
     SourceBelieved,
+    /// Runners don't know which release an instance runs.
+    ReleasesMixed,
     /// An engine follows so few connections that hostile instances leave too few to others.
     TableTooSmall,
+}
+
+/// The view without releases.
+pub(crate) fn mixed(view: &View) -> View {
+    let mut mixed = view.clone();
+    for instance in view.instances() {
+        mixed.put(Record::Instance(Instance { release: None, ..Instance::clone(instance) }.into()));
+    }
+    mixed
 }
 
 /// The view with every permission reversed.

@@ -14,10 +14,10 @@ use mesh_proto::{
 
 use crate::{
     Failure,
-    host::{End, Phase},
+    host::{End, Host, Phase},
     hostile::is_hostile,
     packet::{self, Read, Tcp},
-    reference::Service,
+    reference::{Service, may_answer},
     world::{PORTS, World},
 };
 
@@ -273,6 +273,7 @@ impl World {
             }
             if connected {
                 opened.push((runner, port, ends));
+                self.check_release(runner, port, ends)?;
             }
         }
         for (runner, port, ends) in opened {
@@ -281,6 +282,25 @@ impl World {
             }
         }
         self.run_until(self.now + Duration::from_secs(1))
+    }
+
+    /// *Releases*: on a calm network a release of a deployment calls itself where it is there.
+    fn check_release(&mut self, runner: RunnerId, port: Port, (ours, theirs): (End, End)) -> Result<(), Failure> {
+        let Some(caller) = self.runners.get(&runner).and_then(|runner| runner.hosts.get(&port)) else { return Ok(()) };
+        let Some(connection) = caller.connections.get(&(ours, theirs)).cloned() else { return Ok(()) };
+        let (calls, callee) = ((caller.service, caller.release), connection.service);
+        let there: Vec<_> = self.hosts().map(|(_, host)| host).filter(|host| host.service == callee).collect();
+        let has_it = |host: &Host| host.connections.get(&(theirs, ours)).is_some_and(|c| c.ours == connection.theirs);
+        let Some(answers) = there.iter().find(|host| has_it(host)).map(|host| host.release) else { return Ok(()) };
+        // Refusing instances and silent runners are passed by.
+        let all_well =
+            there.iter().all(|host| !host.refuses) && !self.state.active_runners().any(|runner| runner.silent);
+        let live: Vec<_> = there.iter().filter(|host| !host.ended && !host.draining).map(|host| host.release).collect();
+        if all_well && !self.hostile && !may_answer(calls, callee, answers, &live) {
+            let what = format!("{calls:?} on {runner} reached release {answers:?} of {callee:?}, which has {live:?}");
+            return Err(self.failure(what));
+        }
+        Ok(())
     }
 
     /// *Memory*: an engine follows no more connections than there are.

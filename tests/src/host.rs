@@ -8,7 +8,7 @@ use mesh_proto::InstanceId;
 
 use crate::{
     packet::{ACK, RST, Read, SYN, Tcp},
-    reference::Service,
+    reference::{Release, Service},
 };
 
 /// How often a SYN, or a question, is sent, one second apart.
@@ -26,6 +26,7 @@ pub(crate) struct Host {
     pub(crate) service: Service,
     pub(crate) address: Ipv4Addr,
     pub(crate) port: Port,
+    pub(crate) release: Release,
     /// Its service was deleted: it goes on, but no packet of it may arrive.
     pub(crate) ended: bool,
     /// It accepts no new connections: it is draining, or refuses them itself.
@@ -83,6 +84,7 @@ impl Host {
             service,
             address,
             port,
+            release: None,
             ended: false,
             draining: false,
             refuses: false,

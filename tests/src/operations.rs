@@ -108,7 +108,10 @@ impl World {
             return;
         }
         let path = ServicePath { deployment: deployment_name(service.0), service: service_name(service.1) };
-        let attach = RunnerCommand::Attach { service: path, client: false };
+        // Two releases, and every third instance of none.
+        let release = Some(self.next_port % 3).filter(|number| *number > 0);
+        let name = release.and_then(|number| format!("v{number}").parse().ok());
+        let attach = RunnerCommand::Attach { service: path, client: false, release: name };
         let Ok(Outcome::Attached { instance, address, .. }) =
             self.commit(&Command::Runner { by: runner, what: attach })
         else {
@@ -119,7 +122,9 @@ impl World {
         self.next_port += 1;
         let Some(runner) = self.runners.get_mut(&runner) else { return };
         runner.engine.handle_attach(port, instance);
-        runner.hosts.insert(port, Host::new(instance, service, address, port));
+        let mut host = Host::new(instance, service, address, port);
+        host.release = release;
+        runner.hosts.insert(port, host);
     }
 
     fn detach(&mut self) -> Result<(), Failure> {
@@ -258,7 +263,7 @@ impl World {
     fn restart_container(&mut self) -> Result<(), Failure> {
         let Some((runner, port, instance)) = self.some_host() else { return Ok(()) };
         let Some(host) = self.host(runner, port).filter(|host| !host.ended) else { return Ok(()) };
-        let (service, address, draining) = (host.service, host.address, host.draining);
+        let (service, address, draining, release) = (host.service, host.address, host.draining, host.release);
         self.note(format!("{instance}'s container on {runner} is restarted"));
         if let Some(runner) = self.runners.get_mut(&runner) {
             runner.hosts.remove(&port);
@@ -270,7 +275,7 @@ impl World {
         if let Some(runner) = self.runners.get_mut(&runner) {
             runner.engine.handle_attach(port, instance);
             let mut host = Host::new(instance, service, address, port);
-            host.draining = draining;
+            (host.draining, host.release) = (draining, release);
             runner.hosts.insert(port, host);
         }
         Ok(())

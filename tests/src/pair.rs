@@ -91,6 +91,7 @@ pub fn map(runner: usize, mtu: u16, told: &[Told; 2]) -> Map {
             runner: RunnerId(id),
             address: address(number),
             state: InstanceState::Live,
+            release: None,
         })));
     }
     Map::compile(&view)

@@ -5,6 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A service: a deployment's number and a service's within it.
 pub type Service = (usize, usize);
 
+/// A release, by its number; `None`: it wasn't told.
+pub type Release = Option<u32>;
+
+/// Whether an instance of the release `answers` may get a call of one of the release `calls`, if the callee has instances
+/// of the releases `live`.
+#[must_use]
+pub fn may_answer((caller, calls): (Service, Release), callee: Service, answers: Release, live: &[Release]) -> bool {
+    let keeps_to_itself = calls.is_some() && caller.0 == callee.0 && live.contains(&calls);
+    !keeps_to_itself || answers == calls
+}
+
 /// The requests of the operators.
 #[derive(Debug, Default)]
 pub struct Reference {

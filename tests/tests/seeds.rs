@@ -73,6 +73,11 @@ fn a_swapped_direction_is_found() {
 }
 
 #[test]
+fn mixed_releases_are_found() {
+    is_found(Bug::ReleasesMixed, &["reached release"]);
+}
+
+#[test]
 fn a_dropped_delta_is_found() {
     is_found(Bug::DeltaDropped, &["instead of"]);
 }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use mesh_proto::{
-    Abilities, InstanceId, Label, Ports, PublicKey, RelayId, Revision, RunnerId, Secret, SecretHash, ServicePath,
-    TokenId,
+    Abilities, InstanceId, Label, Ports, PublicKey, RelayId, Release, Revision, RunnerId, Secret, SecretHash,
+    ServicePath, TokenId,
     message::{Held, Switches},
     relay::wire::RelayPublic,
 };
@@ -422,6 +422,8 @@ pub enum RunnerCommand {
         service: ServicePath,
         /// Whether it is never a destination.
         client: bool,
+        /// The release that it runs.
+        release: Option<Release>,
     },
     /// Ends an instance: [`crate::Outcome::Detached`]. An unknown instance, or another runner's, is no error.
     Detach {

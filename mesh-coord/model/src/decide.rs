@@ -51,7 +51,9 @@ impl State {
                         host::hello(self, runner, (version, *can), (endpoints, *seen, outside), instances, now)
                     }
                     R::Endpoints { endpoints, outside } => host::endpoints(self, runner, endpoints, outside, now),
-                    R::Attach { service, client } => host::attach(self, runner, service, *client, now),
+                    R::Attach { service, client, release } => {
+                        host::attach(self, runner, service, *client, release.clone(), now)
+                    }
                     R::Detach { instance } => Ok(host::detach(self, runner, *instance, now)),
                     R::Drain { instance } => drain::own(self, runner, *instance, Way::Drain, now),
                     R::Undrain { instance } => drain::own(self, runner, *instance, Way::Undrain, now),

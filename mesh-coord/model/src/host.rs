@@ -10,7 +10,7 @@ use std::{
 };
 
 use mesh_proto::{
-    InstanceId, Label, Range, RunnerId, ServicePath,
+    InstanceId, Label, Range, Release, RunnerId, ServicePath,
     endpoint::{self, EndpointError, Fault},
     view::{Instance, InstanceState},
 };
@@ -52,6 +52,7 @@ pub(crate) fn attach(
     runner: &Arc<Runner>,
     path: &ServicePath,
     client: bool,
+    release: Option<Release>,
     now: Now,
 ) -> Result<Decision, Refusal> {
     let service = state.hostable(runner, path)?;
@@ -77,6 +78,7 @@ pub(crate) fn attach(
         runner: runner.id,
         address,
         state: state_of(client, runner.drained),
+        release,
     };
     let outcome = Outcome::Attached { instance: instance.id, service: service.id, address: instance.address };
     draft.put(Record::Instance(Arc::new(instance)));

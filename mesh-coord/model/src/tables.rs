@@ -7,7 +7,8 @@ use std::{
 };
 
 use mesh_proto::{
-    DeploymentId, InstanceId, Label, RunnerId, ServiceId, ServiceName, TokenId, relay::Nat, view::InstanceState,
+    DeploymentId, InstanceId, Label, Release, RunnerId, ServiceId, ServiceName, TokenId, relay::Nat,
+    view::InstanceState,
 };
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +77,8 @@ pub struct InstanceRow {
     pub runner_id: RunnerId,
     /// Which connections it takes.
     pub state: InstanceState,
+    /// The release that it runs.
+    pub release: Option<Release>,
 }
 
 /// A row of `nodes`.
@@ -360,6 +363,7 @@ impl State {
                 runner: self.runner(i.runner)?.name.clone(),
                 runner_id: i.runner,
                 state: i.state,
+                release: i.release.clone(),
             })
         })
     }

@@ -110,7 +110,10 @@ impl World {
     }
 
     pub(crate) fn attach(&mut self, runner: RunnerId, service: &str) -> (InstanceId, Ipv4Addr) {
-        match self.request(runner, RunnerCommand::Attach { service: path(service), client: false }).unwrap() {
+        match self
+            .request(runner, RunnerCommand::Attach { service: path(service), client: false, release: None })
+            .unwrap()
+        {
             Outcome::Attached { instance, address, .. } => (instance, address),
             other => panic!("{other:?}"),
         }
@@ -183,7 +186,14 @@ pub(crate) fn enrolment(token: TokenId, name: &str) -> Enrolment {
 }
 
 pub(crate) fn held(instance: (InstanceId, Ipv4Addr), service: &str) -> Held {
-    Held { instance: instance.0, service: path(service), address: instance.1, client: false, draining: false }
+    Held {
+        instance: instance.0,
+        service: path(service),
+        address: instance.1,
+        client: false,
+        draining: false,
+        release: None,
+    }
 }
 
 pub(crate) fn label(text: &str) -> Label {

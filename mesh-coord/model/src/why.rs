@@ -6,7 +6,6 @@ use mesh_proto::{
     DeploymentId, Label, Ports, RunnerId, ServiceId, ServicePath,
     message::Answer,
     rules::Rules,
-    view::Instance,
     why::{self, End, Explanation, Facts, Place, Presence},
 };
 
@@ -84,18 +83,20 @@ impl State {
             trust_source: deployment.and_then(|entry| entry.shown.trust_source),
             discloses,
             instances: self.places(to.id),
+            calling: self.instances_of(from.id).filter_map(|instance| instance.release.as_ref()).collect(),
         };
         why::explain(self, &facts)
     }
 
     /// Where the instances of a service are. The paths of their packets are not known here.
     fn places(&self, service: ServiceId) -> Vec<Place<'_>> {
-        let place = |instance: &Instance| {
+        let places = self.instances_of(service).filter_map(|instance| {
             let runner = self.runner(instance.runner)?;
             let presence = if runner.silent { Presence::Silent } else { Presence::Heard };
-            Some(Place { runner: &runner.name, state: instance.state, presence, path: None })
-        };
-        self.instances_of(service).filter_map(|instance| place(instance)).collect()
+            let release = instance.release.as_ref();
+            Some(Place { runner: &runner.name, state: instance.state, release, presence, path: None })
+        });
+        places.collect()
     }
 
     /// Both services. The runner must be allowed to host one of them and to know of the other.

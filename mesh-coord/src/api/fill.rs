@@ -113,6 +113,7 @@ impl Services {
             address: row.address,
             state: reachable(core, &row),
             runner: row.runner,
+            release: row.release,
         };
         let services = core.state.services(reader).into_iter().map(|row| Service {
             deployment: row.deployment,
@@ -133,6 +134,7 @@ impl Instances {
             address: row.address,
             state: reachable(core, &row),
             runner: row.runner,
+            release: row.release,
             service: ServicePath { deployment: row.deployment, service: row.service },
         });
         Self { version: VERSION, instances: instances.collect() }

@@ -78,9 +78,12 @@ pub(super) async fn services(args: Listing) -> Result<()> {
         return print_json(&services);
     }
     let row = |service: api::Service| {
-        let instances = service.instances.iter().map(|instance| match instance.state {
-            Reachable::Live => format!("{} on {}", instance.id, instance.runner),
-            other => format!("{} on {} ({})", instance.id, instance.runner, word(&other)),
+        let instances = service.instances.iter().map(|instance| {
+            let release = instance.release.iter().map(|release| format!("release {release}"));
+            let state = (instance.state != Reachable::Live).then(|| word(&instance.state));
+            let more: Vec<String> = state.into_iter().chain(release).collect();
+            let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
+            format!("{} on {}{more}", instance.id, instance.runner)
         });
         vec![
             service.deployment.to_string(),
@@ -100,16 +103,21 @@ pub(super) async fn instances(args: Listing) -> Result<()> {
     if args.json {
         return print_json(&instances);
     }
+    // A column that no instance fills is left out.
+    let told = instances.instances.iter().any(|instance| instance.release.is_some());
     let row = |instance: api::Instance| {
-        vec![
+        let release = told.then(|| instance.release.map_or_else(|| "-".to_owned(), |release| release.to_string()));
+        let columns = [
             instance.id.to_string(),
             instance.service.to_string(),
             instance.address.to_string(),
             instance.runner.to_string(),
             word(&instance.state),
-        ]
+        ];
+        columns.into_iter().chain(release).collect()
     };
-    let header = ["id", "service", "address", "node", "state"];
+    let mut header = vec!["id", "service", "address", "node", "state"];
+    header.extend(told.then_some("release"));
     let none = "no instances yet: `mesh-node attach` makes one of a service, on a node";
     print_table(&header, instances.instances.into_iter().map(row).collect(), none)
 }

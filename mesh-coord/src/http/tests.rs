@@ -320,7 +320,7 @@ async fn the_shapes_of_the_contract_are_kept() {
             "deployment": "shop", "service": "db", "team": "acme", "address": service_address, "public_port": null,
             "instances": [{
                 "id": instance.to_string(), "address": truth.instance(instance).unwrap().address, "runner": "one",
-                "state": "live",
+                "state": "live", "release": null,
             }],
         })
     );

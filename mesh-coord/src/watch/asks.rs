@@ -44,8 +44,8 @@ pub(super) fn answer(
 async fn find_answer(coordinator: &Coordinator, runner: RunnerId, ask: Ask) -> Result<Answer, Failure> {
     let submit = |what| coordinator.submit(Command::Runner { by: runner, what });
     match ask {
-        Ask::Attach { service, client } => {
-            let done = submit(RunnerCommand::Attach { service, client }).await?;
+        Ask::Attach { service, client, release } => {
+            let done = submit(RunnerCommand::Attach { service, client, release }).await?;
             match done.outcome {
                 Outcome::Attached { instance, address, .. } => {
                     Ok(Answer::Attached { instance, address, revision: done.revision })

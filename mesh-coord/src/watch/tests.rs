@@ -221,7 +221,10 @@ async fn questions_are_answered_within_the_scope_of_who_asks() {
         panic!()
     };
     assert!(view.services().any(|service| &*service.name == "db"));
-    let refusal = agent.ask(Ask::Attach { service: "shop/nothing".parse().unwrap(), client: false }).await.unwrap_err();
+    let refusal = agent
+        .ask(Ask::Attach { service: "shop/nothing".parse().unwrap(), client: false, release: None })
+        .await
+        .unwrap_err();
     assert!(refusal.error.contains("nothing") && refusal.hint.is_some(), "{refusal:?}");
     agent.attach("shop/db").await;
     let path = |text: &str| text.parse().unwrap();
@@ -238,7 +241,7 @@ async fn a_tokens_scope_bounds_what_its_runners_host_and_learn() {
     let wish = world.wish(&token, "one", &PrivateKey::from_bytes([1; 32])).await;
     let mut agent = world.agent_of(&world.enrol(&wish).await.unwrap().credential, None).await;
     let vault = || "bank/vault".parse().unwrap();
-    for ask in [Ask::Attach { service: vault(), client: true }, Ask::Lookup { service: vault() }] {
+    for ask in [Ask::Attach { service: vault(), client: true, release: None }, Ask::Lookup { service: vault() }] {
         agent.ask(ask).await.unwrap_err();
     }
     agent.attach("shop/db").await;
@@ -314,7 +317,7 @@ async fn what_is_drained_is_shown_so_and_who_leaves_is_gone() {
 /// An agent's instance of shop/db, as it reports it.
 fn holds(instance: InstanceId, view: &View) -> Held {
     let address = view.instance(instance).unwrap().address;
-    Held { instance, service: "shop/db".parse().unwrap(), address, client: false, draining: false }
+    Held { instance, service: "shop/db".parse().unwrap(), address, client: false, draining: false, release: None }
 }
 
 /// Ends the agent's stream, and waits until the coordinator knows.

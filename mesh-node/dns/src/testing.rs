@@ -73,7 +73,7 @@ pub(crate) fn service(view: &mut View, deployment: u64, id: u64, name: &str) {
 pub(crate) fn instance(view: &mut View, id: u64, service: u64, runner: u64, state: InstanceState) {
     let address = Ipv4Addr::from_bits(0x647f_0000 + u32::try_from(id).unwrap());
     let (id, service, runner) = (InstanceId(id), ServiceId(service), RunnerId(runner));
-    view.put(Record::Instance(Instance { id, service, runner, address, state }.into()));
+    view.put(Record::Instance(Instance { id, service, runner, address, state, release: None }.into()));
 }
 
 /// `shop` may call this service.

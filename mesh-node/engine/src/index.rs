@@ -38,6 +38,8 @@ indices! {
     InstanceIx;
     /// A service in the current map.
     ServiceIx;
+    /// The instances of a service that run one release, in the current map.
+    PoolIx;
     /// A deployment in the current map.
     DeploymentIx;
     /// A team in the current map.

@@ -1,6 +1,7 @@
 //! The addresses of a map: their owners, and where packets for them go.
 
 use std::{
+    collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     net::Ipv4Addr,
     sync::Arc,
@@ -13,7 +14,7 @@ use mesh_proto::{
 
 use crate::{
     hop::canonical,
-    index::{InstanceIx, Ix as _, IxVec, RunnerIx, ServiceIx},
+    index::{InstanceIx, Ix as _, IxVec, PoolIx, RunnerIx, ServiceIx},
     number::NumberMap,
     packet::Packet,
 };
@@ -62,7 +63,20 @@ pub(crate) struct Service {
     affiliation: Affiliation,
     /// By identifier.
     instances: Vec<InstanceIx>,
+    /// The releases that its instances run: empty for most services, and few for the others.
+    pools: Box<[Pool]>,
 }
+
+/// The instances of a service that run one release.
+#[derive(Debug, Clone, Copy)]
+struct Pool {
+    release: Release,
+    ix: PoolIx,
+}
+
+/// A release in the current map, as a number that only tells it apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Release(u32);
 
 #[derive(Debug, Clone)]
 pub(crate) struct Instance {
@@ -71,6 +85,9 @@ pub(crate) struct Instance {
     pub(crate) runs_on: RunsOn,
     pub(crate) address: Ipv4Addr,
     state: InstanceState,
+    release: Option<Release>,
+    /// `None` without a release.
+    pub(crate) pool: Option<PoolIx>,
 }
 
 /// The addresses of a view.
@@ -102,9 +119,11 @@ impl Route {
             address: s.address,
             affiliation: Affiliation::of(view, s.deployment),
             instances: vec![],
+            pools: Box::default(),
         };
         let mut services: IxVec<ServiceIx, Service> = view.services().map(service).collect();
-        let instances: IxVec<InstanceIx, Instance> = view
+        let mut releases: HashMap<&str, Release> = HashMap::new();
+        let mut instances: IxVec<InstanceIx, Instance> = view
             .instances()
             .filter_map(|instance| {
                 let runs_on = if instance.runner == view.runner {
@@ -113,11 +132,17 @@ impl Route {
                     RunsOn::Runner(runners.find_by(&instance.runner, |r| r.id)?)
                 };
                 let service = services.find_by(&instance.service, |s| s.id)?;
-                Some(Instance { id: instance.id, service, runs_on, address: instance.address, state: instance.state })
+                let next = Release(releases.len() as u32);
+                let release = instance.release.as_ref().map(|release| *releases.entry(release).or_insert(next));
+                let (address, state) = (instance.address, instance.state);
+                Some(Instance { id: instance.id, service, runs_on, address, state, release, pool: None })
             })
             .collect();
         for (index, instance) in instances.iter() {
             services[instance.service].instances.push(index);
+        }
+        if !releases.is_empty() {
+            put_into_pools(&mut services, &mut instances);
         }
 
         let all = (services.iter().map(|(i, s)| (s.address, Owner::Service(i))))
@@ -165,6 +190,16 @@ impl Route {
             Owner::Service(service) => service,
             Owner::Instance(instance) => self.instances[instance].service,
         }
+    }
+
+    /// The instances of a service that a caller prefers: those of its own release, if both are of one deployment.
+    #[inline]
+    pub(crate) fn preferred(&self, caller: Owner, service: ServiceIx) -> Option<PoolIx> {
+        let Owner::Instance(caller) = caller else { return None };
+        let (caller, callee) = (&self.instances[caller], &self.services[service]);
+        let pool = callee.pools.iter().find(|pool| Some(pool.release) == caller.release)?;
+        let is_within = self.services[caller.service].affiliation.deployment == callee.affiliation.deployment;
+        is_within.then_some(pool.ix)
     }
 
     /// The runner with this key.
@@ -224,6 +259,27 @@ impl Route {
             Owner::Service(service) => (None, Some(self.takers(service))),
         };
         one.into_iter().chain(all.into_iter().flatten())
+    }
+}
+
+/// Numbers the pools of all services.
+fn put_into_pools(services: &mut IxVec<ServiceIx, Service>, instances: &mut IxVec<InstanceIx, Instance>) {
+    let mut next = 0;
+    for service in services.values_mut() {
+        let mut pools: Vec<Pool> = vec![];
+        for index in &service.instances {
+            let instance = &mut instances[*index];
+            let Some(release) = instance.release else { continue };
+            let known = pools.iter().find(|pool| pool.release == release).copied();
+            let pool = known.unwrap_or_else(|| {
+                let pool = Pool { release, ix: PoolIx::new(next) };
+                next += 1;
+                pools.push(pool);
+                pool
+            });
+            instance.pool = Some(pool.ix);
+        }
+        service.pools = pools.into();
     }
 }
 

@@ -320,7 +320,16 @@ impl Builder {
             runner: RunnerId(runner),
             address: address(id),
             state,
+            release: None,
         })));
+        self
+    }
+
+    /// The instance runs this release.
+    pub(crate) fn release(mut self, instance: u64, release: &str) -> Self {
+        let there = self.0.instance(InstanceId(instance)).expect("an instance").clone();
+        let release = Some(release.parse().expect("a release"));
+        self.0.put(Record::Instance(Arc::new(Instance { release, ..Instance::clone(&there) })));
         self
     }
 

@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, path::PathBuf};
 
 use mesh_proto::{
-    InstanceId, ServicePath, View,
+    InstanceId, Release, ServicePath, View,
     message::{Held, Refusal},
     view::Network,
 };
@@ -71,6 +71,9 @@ pub struct Attachment {
     /// Whether it takes no new connections any more.
     #[serde(default)]
     pub draining: bool,
+    /// The release that it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
     /// The range and the MTU of the mesh.
     pub network: Network,
     /// The namespace that it is in.
@@ -101,6 +104,7 @@ impl Attachment {
             address: self.address,
             client: self.client,
             draining: self.draining,
+            release: self.release.clone(),
         }
     }
 }

@@ -2,20 +2,20 @@
 
 use std::net::Ipv4Addr;
 
-use mesh_proto::{InstanceId, ServicePath, message::Refusal};
+use mesh_proto::{InstanceId, Release, ServicePath, message::Refusal};
 
 /// Why a request can't be carried out. Its text says what happened; [`Error::hint`] what to try next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The namespace holds another instance.
-    #[error("this namespace holds {instance} of {service} already{}", kind(*client))]
+    #[error("this namespace holds {instance} of {service} already{difference}")]
     Occupied {
         /// The instance that is there.
         instance: InstanceId,
         /// Its service.
         service: ServicePath,
-        /// If it is of the same service: whether it was attached with `--client`, which is the difference.
-        client: Option<bool>,
+        /// How it differs from the one that is asked for.
+        difference: Difference,
     },
     /// No such instance.
     #[error("there is no instance {0} on this runner")]
@@ -58,11 +58,26 @@ pub enum Error {
     Refused(Refusal),
 }
 
-const fn kind(client: Option<bool>) -> &'static str {
-    match client {
-        None => "",
-        Some(true) => ", attached with --client",
-        Some(false) => ", attached without --client",
+/// How the instance of a namespace differs from one that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// It is of another service.
+    Service,
+    /// It only calls, or is called as well.
+    Client(bool),
+    /// It is of this release, or of none.
+    Release(Option<Release>),
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Service => Ok(()),
+            Self::Client(true) => f.write_str(", attached with --client"),
+            Self::Client(false) => f.write_str(", attached without --client"),
+            Self::Release(Some(release)) => write!(f, ", of release {release}"),
+            Self::Release(None) => f.write_str(", attached without --release"),
+        }
     }
 }
 
@@ -134,13 +149,18 @@ mod tests {
         let hosts = || "/h".to_owned();
         for (error, text, hint) in [
             (
-                Error::Occupied { instance, service: service(), client: None },
+                Error::Occupied { instance, service: service(), difference: Difference::Service },
                 "this namespace holds i-3 of shop/db already",
                 room,
             ),
             (
-                Error::Occupied { instance, service: service(), client: Some(true) },
+                Error::Occupied { instance, service: service(), difference: Difference::Client(true) },
                 "this namespace holds i-3 of shop/db already, attached with --client",
+                room,
+            ),
+            (
+                Error::Occupied { instance, service: service(), difference: Difference::Release("v1".parse().ok()) },
+                "this namespace holds i-3 of shop/db already, of release v1",
                 room,
             ),
             (

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mesh_proto::{
-    InstanceId, ServicePath, View,
+    InstanceId, Release, ServicePath, View,
     message::{Answer, Have, Refusal},
 };
 
@@ -20,6 +20,8 @@ pub struct AttachRequest {
     pub service: ServicePath,
     /// Whether it only calls.
     pub client: bool,
+    /// The release that it runs.
+    pub release: Option<Release>,
     /// The namespace.
     pub namespace: NamespaceId,
     /// Where the namespace was found.

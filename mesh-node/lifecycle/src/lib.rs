@@ -37,7 +37,7 @@ mod state;
 
 pub use attachment::{Attachment, ContainerStart, Farewell, Holder, HostsPlace, NamespacePlace, Shown};
 pub use effect::{Birthplace, Effect, EndReason, HostLines, HostsSource, KernelStep, Notice, Reply};
-pub use error::{AskError, Error};
+pub use error::{AskError, Difference, Error};
 pub use id::{CallId, ContainerId, FileId, Mark, NamespaceId, NotAnId, Nsid, OpId, Port, SaveId, WatchId};
 pub use input::{AttachRequest, HostsAnswer, Input, Link, Look, Opened, Outcome, TakenUp};
 pub use pace::Pace;

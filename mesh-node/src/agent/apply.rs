@@ -212,6 +212,7 @@ mod tests {
                 runner: RunnerId(id),
                 address: Ipv4Addr::new(100, 112, 0, id as u8),
                 state: InstanceState::Live,
+                release: None,
             })));
         }
         let alone = without_others(&both);

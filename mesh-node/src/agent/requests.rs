@@ -20,7 +20,7 @@ use crate::{
     hint::with_nearest,
     hosts::{HostsFile, Place, Reach as _, Unkept},
     instances::{Life, Start, Wish},
-    local::{self, Call, NamespacePlace, Request, VERSION},
+    local::{self, Call, Request, VERSION},
 };
 
 /// How long a request waits for a connection to the coordinator that is just being made.
@@ -43,8 +43,11 @@ impl Agent {
     async fn carry_out(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Value, Refusal> {
         let mut fds = fds.into_iter();
         match request {
-            Request::Attach { service, client, namespace, hosts, process } => {
-                let wish = wish(service, client, namespace, hosts, process, &mut fds).await?;
+            Request::Attach { service, client, release, namespace: place, hosts, process } => {
+                let namespace = Arc::new(open(&mut fds)?);
+                let (hosts, unkept) = hosts_file(hosts, &mut fds).await?;
+                let process = if process { Some(fds.next().ok_or_else(|| missing("process"))?) } else { None };
+                let wish = Wish { service, client, release, namespace, place, hosts, unkept, process };
                 value(&self.instances.attach(wish).await?)
             }
             Request::Detach { instance: Some(instance) } => value(&self.instances.detach(instance).await?),
@@ -52,14 +55,14 @@ impl Agent {
                 let namespace = open(&mut fds)?;
                 value(&self.instances.detach_from(namespace.id()).await?)
             }
-            Request::AttachContainer { id, service, client, hosts, namespace: place } => {
+            Request::AttachContainer { id, service, client, release, hosts, namespace: place } => {
                 let namespace = Arc::new(open(&mut fds)?);
                 let (hosts, unkept) = hosts_file(hosts, &mut fds).await?;
                 let life = match place {
                     Some(path) => Life::Namespace(path),
                     None => Life::Process(fds.next().ok_or_else(|| missing("process"))?),
                 };
-                let start = Start { id, service, client, namespace, hosts, unkept, life };
+                let start = Start { id, service, client, release, namespace, hosts, unkept, life };
                 value(&self.instances.attach_container(start).await?)
             }
             Request::Containers => value(&self.instances.containers().await),
@@ -149,20 +152,6 @@ fn open(fds: &mut impl Iterator<Item = OwnedFd>) -> Result<Namespace, Refusal> {
 
 fn missing(what: &str) -> Refusal {
     Refusal::bare(format!("the descriptor of the {what} is missing beside the request"))
-}
-
-async fn wish(
-    service: ServicePath,
-    client: bool,
-    place: NamespacePlace,
-    hosts: Option<Place>,
-    process: bool,
-    fds: &mut impl Iterator<Item = OwnedFd>,
-) -> Result<Wish, Refusal> {
-    let namespace = Arc::new(open(fds)?);
-    let (hosts, unkept) = hosts_file(hosts, fds).await?;
-    let process = if process { Some(fds.next().ok_or_else(|| missing("process"))?) } else { None };
-    Ok(Wish { service, client, namespace, place, hosts, unkept, process })
 }
 
 /// The hosts file to keep, or why the instance goes without one.

@@ -56,6 +56,7 @@ pub(super) fn explain(view: &View, seen: Seen<'_>, question: &Question) -> Optio
             trust_source: called.trust_source,
             discloses: true,
             instances: places(view, seen, callee, calls_from_here(view, caller)),
+            calling: instances(view, caller).filter_map(|instance| instance.release.as_ref()).collect(),
         },
     ))
 }
@@ -119,23 +120,27 @@ fn hosted(view: &View, such: impl Fn(&Service) -> bool) -> bool {
         .any(|service| such(service))
 }
 
+fn instances<'a>(view: &'a View, of: &Service) -> impl Iterator<Item = &'a Instance> {
+    let service = of.id;
+    view.instances().map(AsRef::as_ref).filter(move |instance: &&Instance| instance.service == service)
+}
+
 /// Whether the caller's packets start on this runner, so that its paths count: an instance of it is here, or nowhere.
 fn calls_from_here(view: &View, caller: &Service) -> bool {
-    let mut instances = view.instances().filter(|instance| instance.service == caller.id).peekable();
+    let mut instances = instances(view, caller).peekable();
     instances.peek().is_none() || instances.any(|instance| instance.runner == view.runner)
 }
 
 /// The instances of a service, this runner's first; with the way there from here where that counts.
 fn places<'a>(view: &'a View, seen: Seen<'_>, callee: &Service, from_here: bool) -> Vec<Place<'a>> {
-    let mut instances: Vec<(&Instance, &'a Runner)> = view
-        .instances()
-        .filter(|instance| instance.service == callee.id)
-        .filter_map(|instance| Some((instance.as_ref(), view.runner(instance.runner)?.as_ref())))
+    let mut instances: Vec<(&'a Instance, &'a Runner)> = instances(view, callee)
+        .filter_map(|instance| Some((instance, view.runner(instance.runner)?.as_ref())))
         .collect();
     instances.sort_by_key(|(instance, runner)| (runner.id != view.runner, runner.id, instance.id));
-    let place = |(instance, runner): (&Instance, &'a Runner)| Place {
+    let place = |(instance, runner): (&'a Instance, &'a Runner)| Place {
         runner: &runner.name,
         state: instance.state,
+        release: instance.release.as_ref(),
         presence: presence(view, seen.report, instance, runner),
         path: from_here.then(|| path(view.runner, seen, runner)),
     };

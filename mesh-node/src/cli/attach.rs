@@ -3,7 +3,7 @@
 use std::{os::fd::AsFd as _, path::PathBuf, process::ExitCode};
 
 use clap::{ArgGroup, Args};
-use mesh_proto::{Label, ServicePath};
+use mesh_proto::{Label, Release, ServicePath};
 
 use super::{
     Context,
@@ -34,6 +34,9 @@ pub(super) struct Attach {
     /// Only open connections; the instance accepts none
     #[arg(long)]
     client: bool,
+    /// The release that it runs, such as v42 or a commit's hash: its calls within the deployment prefer the same release
+    #[arg(long, value_name = "RELEASE")]
+    release: Option<Release>,
     /// Wait a few seconds for an agent that is just starting
     #[arg(long)]
     patient: bool,
@@ -64,7 +67,14 @@ impl Attach {
         let fds: Vec<_> =
             [Some(&fd), file.as_ref(), process.as_ref()].into_iter().flatten().map(|fd| fd.as_fd()).collect();
         let process = process.is_some();
-        let request = Request::Attach { service: self.service, client: self.client, namespace, hosts, process };
+        let request = Request::Attach {
+            service: self.service,
+            client: self.client,
+            release: self.release,
+            namespace,
+            hosts,
+            process,
+        };
         let agent = if self.patient { oci::agent(&context.state) } else { context.agent() };
         let answer: local::Attach = agent.ask(&request, &fds)?;
         warnings(&answer.instance);
@@ -97,6 +107,7 @@ pub(super) fn note_pending(pending: &[Label]) {
 
 /// A table of instances.
 pub(super) fn instances(context: &Context, instances: &[local::Instance]) -> String {
+    let released = instances.iter().any(|instance| instance.release.is_some());
     let rows = instances.iter().map(|instance| {
         let kind = match (instance.client, instance.draining) {
             (true, _) => "client",
@@ -108,6 +119,7 @@ pub(super) fn instances(context: &Context, instances: &[local::Instance]) -> Str
             ids => ids.iter().map(ContainerId::short).collect::<Vec<_>>().join(" "),
         };
         let (address, service) = (instance.address.to_string(), instance.service_address.to_string());
+        let release = instance.release.as_ref().map_or_else(String::new, ToString::to_string);
         [
             instance.id.to_string(),
             instance.service.to_string(),
@@ -117,10 +129,13 @@ pub(super) fn instances(context: &Context, instances: &[local::Instance]) -> Str
             instance.connections.map_or_else(|| "-".to_owned(), |count| count.to_string()),
             containers,
             kind.to_owned(),
+            if released && release.is_empty() { "-".to_owned() } else { release },
         ]
     });
     // Most instances are neither clients nor draining: the column is there where it says something.
     let state = if instances.iter().any(|instance| instance.client || instance.draining) { "STATE" } else { "" };
-    let head = ["INSTANCE", "SERVICE", "ADDRESS", "SERVICE ADDRESS", "INTERFACE", "CONNECTIONS", "CONTAINERS", state];
+    let release = if released { "RELEASE" } else { "" };
+    let head =
+        ["INSTANCE", "SERVICE", "ADDRESS", "SERVICE ADDRESS", "INTERFACE", "CONNECTIONS", "CONTAINERS", state, release];
     context.output.table(head, rows)
 }

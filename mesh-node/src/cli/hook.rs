@@ -26,7 +26,7 @@ pub(super) struct Hook {
 
 impl Hook {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let said = self.service.map(|service| Member { service, client: false });
+        let said = self.service.map(Member::of);
         match oci::hook(self.stage, said, self.bare, &context.state) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => {

@@ -13,7 +13,7 @@ mod world;
 use std::{ffi::OsString, os::fd::AsFd as _, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use mesh_proto::{ServicePath, message::Refusal};
+use mesh_proto::{Release, ServicePath, message::Refusal};
 
 use self::{error::RunError, resolv::Beside, world::World};
 use super::{
@@ -37,6 +37,9 @@ pub(super) struct Run {
     /// Only open connections; the instance accepts none
     #[arg(long)]
     pub(super) client: bool,
+    /// The release that it runs, such as v42 or a commit's hash: its calls within the deployment prefer the same release
+    #[arg(long, value_name = "RELEASE")]
+    release: Option<Release>,
     /// An existing network namespace, instead of a new one
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
@@ -63,6 +66,7 @@ impl Run {
         let request = Request::Attach {
             service: self.service.clone(),
             client: self.client,
+            release: self.release.clone(),
             namespace: world.place,
             hosts,
             process: true,

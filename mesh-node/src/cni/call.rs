@@ -163,7 +163,7 @@ impl Call {
             return Ok(None);
         };
         let service = format!("{job}/{group}").parse().ok().filter(|_| counts(&sources.nomad, job));
-        Ok(service.map(|service| Member { service, client: false }))
+        Ok(service.map(Member::of))
     }
 }
 

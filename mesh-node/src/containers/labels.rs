@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use mesh_proto::{ServicePath, message::Refusal};
+use mesh_proto::{Release, ServicePath, message::Refusal};
 use serde_json::Value;
 
 use crate::{config::Sources, hint::distance};
@@ -17,6 +17,10 @@ pub(crate) type Labels = BTreeMap<String, String>;
 pub(crate) const SERVICE: &str = "mesh.service";
 /// The label of a container that only opens connections: `true`; `false` is the same as no label.
 pub(crate) const CLIENT: &str = "mesh.client";
+/// The label that names the release.
+pub(crate) const RELEASE: &str = "mesh.release";
+/// Those that mean something only beside a service.
+const BESIDE_A_SERVICE: [&str; 2] = [CLIENT, RELEASE];
 
 /// A container's membership.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +29,15 @@ pub(crate) struct Member {
     pub(crate) service: ServicePath,
     /// Whether it only opens connections.
     pub(crate) client: bool,
+    /// The release that it runs.
+    pub(crate) release: Option<Release>,
+}
+
+impl Member {
+    /// A container of a service of which nothing else is said.
+    pub(crate) const fn of(service: ServicePath) -> Self {
+        Self { service, client: false, release: None }
+    }
 }
 
 /// The labels in a JSON object. Values that are no strings are left out.
@@ -34,7 +47,7 @@ pub(crate) fn texts(value: Option<&Value>) -> Labels {
 }
 
 /// Labels that only the start of a container sets, by platform: no platform writes them into the images that it builds. Without
-/// them the platform has said nothing. (`mesh.client` is not among them: it reaches no other service.)
+/// them the platform has said nothing. (`mesh.client` and `mesh.release` are not among them: they reach no other service.)
 const OF_A_RUN: [&[&str]; 7] = [
     &[SERVICE],
     // Compose writes project and service into the images that it builds.
@@ -52,19 +65,32 @@ const OF_A_RUN: [&[&str]; 7] = [
 /// The message about a container that [`leave_out_the_images`] makes no member.
 pub(crate) const IMAGES_OWN: &str = "it runs without the mesh: its image itself says what would make it a member, and that doesn't count; give the container a label (podman: an annotation) that its image has not";
 
+/// The labels that people write.
+const OURS: [&str; 3] = [SERVICE, CLIENT, RELEASE];
+
 /// Other labels of mesh, which it writes itself.
 const WRITTEN: [&str; 2] = ["mesh.variables", "mesh.refused"];
 
 /// Names by which other programs' conventions would call our labels.
-const TAKEN_FOR_OURS: [&str; 7] =
-    ["mesh", "mesh/service", "mesh/client", "io.mesh.service", "io.mesh.client", "com.mesh.service", "com.mesh.client"];
+const TAKEN_FOR_OURS: [&str; 10] = [
+    "mesh",
+    "mesh/service",
+    "mesh/client",
+    "mesh/release",
+    "io.mesh.service",
+    "io.mesh.client",
+    "io.mesh.release",
+    "com.mesh.service",
+    "com.mesh.client",
+    "com.mesh.release",
+];
 
 /// Whether a label is probably a mistyped label of mesh: its name begins as only ours do, or is close to one of ours. (Other
 /// programs' names may begin with `mesh.` too, but they continue as a domain with a `/` behind it.)
 fn is_mistyped(name: &str) -> bool {
-    let known = [SERVICE, CLIENT].into_iter().chain(WRITTEN).any(|known| known == name);
+    let known = OURS.into_iter().chain(WRITTEN).any(|known| known == name);
     let plain = name.trim().to_ascii_lowercase();
-    let near = [SERVICE, CLIENT].iter().any(|ours| distance(&plain, ours) <= 2);
+    let near = OURS.iter().any(|ours| distance(&plain, ours) <= 2);
     let foreign = plain.contains('/') || !(plain.starts_with("mesh.") || near);
     !known && (!foreign || TAKEN_FOR_OURS.contains(&plain.as_str()))
 }
@@ -73,9 +99,14 @@ fn is_mistyped(name: &str) -> bool {
 fn check_names(labels: &Labels) -> Result<(), Refusal> {
     let Some(name) = labels.keys().find(|name| is_mistyped(name)) else { return Ok(()) };
     let plain = name.trim().to_ascii_lowercase();
-    let is_client =
-        distance(&plain, CLIENT) < distance(&plain, SERVICE) && plain != "mesh" || plain.ends_with("client");
-    let right = if is_client { "mesh.client=true" } else { "mesh.service=DEPLOYMENT/SERVICE" };
+    let ends =
+        BESIDE_A_SERVICE.into_iter().find(|ours| ours.strip_prefix("mesh.").is_some_and(|end| plain.ends_with(end)));
+    let nearest = || OURS.into_iter().min_by_key(|ours| distance(&plain, ours)).filter(|_| plain != "mesh");
+    let right = match ends.or_else(nearest) {
+        Some(CLIENT) => "mesh.client=true",
+        Some(RELEASE) => "mesh.release=RELEASE",
+        _ => "mesh.service=DEPLOYMENT/SERVICE",
+    };
     Err(Refusal::new(format!("there is no label or annotation {name}"), format!("it is {right}")))
 }
 
@@ -90,11 +121,14 @@ pub(crate) fn leave_out_the_images(labels: &mut Labels, of_image: &Labels) {
             labels.retain(|name, _| !marks.contains(&name.as_str()));
         }
     }
-    // Without a service it means nothing, and an image must not prevent a container's start.
+    // Without a service these mean nothing, and an image must not prevent a container's start. An image may well say which
+    // release it is.
     let asks = OF_A_RUN.iter().copied().flatten().any(|mark| labels.contains_key(*mark));
-    if !asks && labels.get(CLIENT).is_some() && labels.get(CLIENT) == of_image.get(CLIENT) {
-        labels.remove(CLIENT);
-    }
+    labels.retain(|name, value| {
+        let is_the_images = of_image.get(name) == Some(value);
+        let is_wrong = name == RELEASE && value.parse::<Release>().is_err();
+        !(is_the_images && BESIDE_A_SERVICE.contains(&name.as_str()) && (!asks || is_wrong))
+    });
 }
 
 /// The membership of a container with these labels; `None`: it is no member.
@@ -104,8 +138,16 @@ pub(crate) fn leave_out_the_images(labels: &mut Labels, of_image: &Labels) {
 pub(crate) fn member(labels: &Labels, sources: &Sources) -> Result<Option<Member>, Refusal> {
     check_names(labels)?;
     let Some((service, once)) = service(labels, sources)? else {
-        return if labels.contains_key(CLIENT) { Err(no_service()) } else { Ok(None) };
+        let lonely = BESIDE_A_SERVICE.into_iter().find(|name| labels.contains_key(*name));
+        return lonely.map_or(Ok(None), |name| Err(no_service(name)));
     };
+    let release = get(labels, RELEASE).map(str::parse).transpose().map_err(|e| {
+        let text = labels.get(RELEASE).map(String::as_str).unwrap_or_default();
+        Refusal::new(
+            format!("{RELEASE}={}: {e}", text.escape_debug().take(80).collect::<String>()),
+            format!("it is a version or the hash of a commit: {RELEASE}=v42"),
+        )
+    })?;
     let client = match get(labels, CLIENT) {
         None | Some("false") => false,
         Some("true") => true,
@@ -116,14 +158,14 @@ pub(crate) fn member(labels: &Labels, sources: &Sources) -> Result<Option<Member
             ));
         }
     };
-    Ok(Some(Member { service, client: client || once }))
+    Ok(Some(Member { service, client: client || once, release }))
 }
 
 /// The container asks for the mesh and would start without it.
-fn no_service() -> Refusal {
+fn no_service(lonely: &str) -> Refusal {
     Refusal::new(
-        format!("there is a label or annotation {CLIENT}, and none that names the service"),
-        format!("add {SERVICE}=DEPLOYMENT/SERVICE, or leave {CLIENT} out"),
+        format!("there is a label or annotation {lonely}, and none that names the service"),
+        format!("add {SERVICE}=DEPLOYMENT/SERVICE, or leave {lonely} out"),
     )
 }
 

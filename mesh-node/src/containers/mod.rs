@@ -4,4 +4,6 @@ mod error;
 mod labels;
 
 pub(crate) use error::ContainerError;
-pub(crate) use labels::{CLIENT, IMAGES_OWN, Labels, Member, SERVICE, counts, leave_out_the_images, member, texts};
+pub(crate) use labels::{
+    CLIENT, IMAGES_OWN, Labels, Member, RELEASE, SERVICE, counts, leave_out_the_images, member, texts,
+};

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use mesh_proto::{
-    InstanceId, Label, Revision, ServicePath, View,
+    InstanceId, Label, Release, Revision, ServicePath, View,
     message::{Answer, Ask, Refusal},
     why::Explanation,
 };
@@ -59,6 +59,8 @@ pub(crate) struct Attach {
     pub(crate) service: ServicePath,
     /// Whether it only opens connections.
     pub(crate) client: bool,
+    /// The release that it runs.
+    pub(crate) release: Option<Release>,
 }
 
 /// A new instance.
@@ -130,7 +132,7 @@ macro_rules! question {
     };
 }
 
-question!(Attach, Attach { service, client } => Self::Attach { service, client },
+question!(Attach, Attach { service, client, release } => Self::Attach { service, client, release },
     Attached, Answer::Attached { instance, address, revision } => Attached { instance, address, revision });
 question!(Detach, Detach(instance) => Self::Detach { instance },
     Revision, Answer::Detached { revision } => revision);

@@ -128,6 +128,7 @@ pub(crate) fn view(me: u64, instances: &[At], runners: &[(u64, SocketAddr)]) -> 
                 runner: RunnerId(at.runner),
                 address: instance,
                 state: InstanceState::Live,
+                release: None,
             }
             .into(),
         ));

@@ -209,9 +209,9 @@ impl Docker {
             return Ok(Done::Nothing);
         }
         let Opened { namespace, hosts, unkept, process } = opened?;
-        let Member { service, client } = member;
+        let Member { service, client, release } = member;
         let (namespace, life) = (Arc::new(namespace), Life::Process(process));
-        let start = Start { id, service, client, namespace, hosts, unkept, life };
+        let start = Start { id, service, client, release, namespace, hosts, unkept, life };
         self.instances.attach_container(start).await?;
         Ok(Done::Attached)
     }

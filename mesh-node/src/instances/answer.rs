@@ -17,6 +17,7 @@ pub(super) fn instance(shown: Shown) -> local::Instance {
         interface: INTERFACE.into(),
         client: attachment.client,
         draining: attachment.draining,
+        release: attachment.release,
         connections: None,
         containers: vec![],
         warnings,

@@ -134,7 +134,7 @@ impl Instances {
     /// # Errors
     /// If that can't be; then nothing has changed.
     pub(crate) async fn attach_container(&self, start: Start) -> Result<local::Attach, Refusal> {
-        let Start { id, service, client, namespace, hosts, unkept, life } = start;
+        let Start { id, service, client, release, namespace, hosts, unkept, life } = start;
         let (pid, process, place) = match life {
             Life::Process(process) => {
                 let pid = process::pid_of(&process)
@@ -145,7 +145,8 @@ impl Instances {
             Life::Namespace(path) => (None, None, path),
         };
         let place = NamespacePlace::Path(place);
-        self.attach_for(Wish { service, client, namespace, place, hosts, unkept, process }, Some((id, pid))).await
+        let wish = Wish { service, client, release, namespace, place, hosts, unkept, process };
+        self.attach_for(wish, Some((id, pid))).await
     }
 
     async fn attach_for(

@@ -79,14 +79,15 @@ impl Model {
     /// Answers, and gives what has changed.
     fn answer(&mut self, ask: &Ask) -> Result<Answer, Refusal> {
         match ask {
-            Ask::Attach { service, client } => {
+            Ask::Attach { service, client, release } => {
                 let found = self.view.services().find(|s| s.name == service.service).map(|service| service.id);
                 let service = found.ok_or_else(|| Refusal::bare("no such service"))?;
                 let instance = InstanceId(self.next);
                 self.next += 1;
                 let address = Ipv4Addr::new(100, 112, 1, u8::try_from(instance.0).unwrap());
                 let state = if *client { InstanceState::Client } else { InstanceState::Live };
-                let record = Instance { id: instance, service, runner: RunnerId(1), address, state };
+                let (runner, release) = (RunnerId(1), release.clone());
+                let record = Instance { id: instance, service, runner, address, state, release };
                 self.view.put(Record::Instance(Arc::new(record)));
                 self.view.revision = self.view.revision.next();
                 Ok(Answer::Attached { instance, address, revision: self.view.revision })
@@ -258,6 +259,7 @@ impl Agent {
         let wish = Wish {
             service: service.parse().unwrap(),
             client: false,
+            release: None,
             namespace: Arc::new(Namespace::open(path.as_ref()).unwrap()),
             place: NamespacePlace::Path(path.into()),
             hosts,

@@ -3,7 +3,7 @@
 use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use mesh_lifecycle::{ContainerId, HostsPlace, NamespacePlace};
-use mesh_proto::{ServicePath, message::Refusal};
+use mesh_proto::{Release, ServicePath, message::Refusal};
 
 use crate::{attach::Namespace, hosts::HostsFile};
 
@@ -14,6 +14,8 @@ pub(crate) struct Wish {
     pub(crate) service: ServicePath,
     /// Whether it only calls.
     pub(crate) client: bool,
+    /// The release that it runs.
+    pub(crate) release: Option<Release>,
     /// The namespace, open.
     pub(crate) namespace: Arc<Namespace>,
     /// Where that was found.
@@ -35,6 +37,8 @@ pub(crate) struct Start {
     pub(crate) service: ServicePath,
     /// Whether it only calls.
     pub(crate) client: bool,
+    /// The release that it runs.
+    pub(crate) release: Option<Release>,
     /// Its network namespace, open.
     pub(crate) namespace: Arc<Namespace>,
     /// Its hosts file, open, and where it was found.

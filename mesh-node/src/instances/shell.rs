@@ -247,7 +247,7 @@ impl Shell {
         mark: Mark,
         container: Option<(ContainerId, Option<i32>)>,
     ) -> Result<AttachRequest, Refusal> {
-        let Wish { service, client, namespace, place, hosts, unkept, process } = wish;
+        let Wish { service, client, release, namespace, place, hosts, unkept, process } = wish;
         let (hosts, file) = hosts.unzip();
         let watch = process.map(|process| self.watches.add(process)).transpose();
         let (watch, container) = match container {
@@ -265,7 +265,7 @@ impl Shell {
         };
         let id = namespace.id();
         self.opened.insert(call, Opened { namespace, hosts: file });
-        Ok(AttachRequest { service, client, namespace: id, place, hosts, unkept, watch, mark, container })
+        Ok(AttachRequest { service, client, release, namespace: id, place, hosts, unkept, watch, mark, container })
     }
 
     /// A step has failed in a way that nothing can be told of. Its namespace would wait for it for ever: the agent

@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-use mesh_proto::{InstanceId, Label, Revision, RunnerId, ServicePath, message::Step};
+use mesh_proto::{InstanceId, Label, Release, Revision, RunnerId, ServicePath, message::Step};
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerId, Millis, PortMapping, Relay};
@@ -31,6 +31,9 @@ pub(crate) struct Instance {
     /// Whether it accepts no new connections.
     #[serde(default)]
     pub(crate) draining: bool,
+    /// The release that it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) release: Option<Release>,
     /// The number of open connections to it; in `status` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) connections: Option<u32>,

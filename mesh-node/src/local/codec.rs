@@ -109,6 +109,7 @@ mod tests {
         let attach = Request::Attach {
             service: "shop/db".parse().unwrap(),
             client: true,
+            release: None,
             namespace: NamespacePlace::Path("/run/netns/x".into()),
             hosts: Some(Place::Process(7)),
             process: false,
@@ -116,10 +117,16 @@ mod tests {
         let line = r#"{"op":"attach","service":"shop/db","client":true,"namespace":{"path":"/run/netns/x"},"hosts":{"process":7},"process":false}"#;
         assert_eq!(serde_json::to_string(&attach).unwrap(), line);
         assert_eq!(decode_request(line.as_bytes()).unwrap(), attach);
-        let line = r#"{"op":"attach-container","id":"f00","service":"shop/db","client":false,"hosts":{"path":"/h"},"namespace":null}"#;
+        let line = r#"{"op":"attach-container","id":"f00","service":"shop/db","client":false,"release":"v2","hosts":{"path":"/h"},"namespace":null}"#;
         let (id, hosts) = ("f00".parse().unwrap(), Some(Place::Path("/h".into())));
-        let attach =
-            Request::AttachContainer { id, service: "shop/db".parse().unwrap(), client: false, hosts, namespace: None };
+        let attach = Request::AttachContainer {
+            id,
+            service: "shop/db".parse().unwrap(),
+            client: false,
+            release: "v2".parse().ok(),
+            hosts,
+            namespace: None,
+        };
         assert_eq!(serde_json::to_string(&attach).unwrap(), line);
         assert_eq!(decode_request(line.as_bytes()).unwrap(), attach);
         assert!(decode_request(br#"{"op":"detach-container","id":"../etc"}"#).is_err());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use mesh_lifecycle::{ContainerId, HostsPlace, NamespacePlace};
-use mesh_proto::{InstanceId, ServicePath};
+use mesh_proto::{InstanceId, Release, ServicePath};
 use serde::{Deserialize, Serialize};
 
 /// The longest request, in bytes.
@@ -21,6 +21,9 @@ pub(crate) enum Request {
         /// Whether it only opens connections.
         #[serde(default)]
         client: bool,
+        /// The release that it runs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Release>,
         /// Where the namespace was found.
         namespace: NamespacePlace,
         /// Where the hosts file was found.
@@ -46,6 +49,9 @@ pub(crate) enum Request {
         /// Whether it only opens connections.
         #[serde(default)]
         client: bool,
+        /// The release that it runs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Release>,
         /// Where the hosts file was found.
         #[serde(default)]
         hosts: Option<HostsPlace>,

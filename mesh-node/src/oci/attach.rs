@@ -70,8 +70,8 @@ pub(super) fn attach(state: &StateDir, container: &State, member: &Member) -> Re
         .into_iter()
         .flatten()
         .collect();
-    let Member { service, client } = member.clone();
-    let request = Request::AttachContainer { id: container.id.clone(), service, client, hosts, namespace: None };
+    let (id, Member { service, client, release }) = (container.id.clone(), member.clone());
+    let request = Request::AttachContainer { id, service, client, release, hosts, namespace: None };
     let _: local::Attach = agent(state).ask(&request, &fds)?;
     Ok(())
 }

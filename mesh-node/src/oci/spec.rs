@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     callback::{HOOK_TIMEOUT, Hooks},
-    containers::{CLIENT, Labels, Member, SERVICE, texts},
+    containers::{CLIENT, Labels, Member, RELEASE, SERVICE, texts},
     exec::{self, TooLarge},
 };
 
@@ -142,6 +142,10 @@ impl Spec {
         }
         annotations.insert(SERVICE.into(), member.service.to_string().into());
         annotations.insert(CLIENT.into(), member.client.to_string().into());
+        match &member.release {
+            Some(release) => annotations.insert(RELEASE.into(), release.to_string().into()),
+            None => annotations.remove(RELEASE),
+        };
         annotations.insert(VARIABLES.into(), json!(before).to_string().into());
         annotations.remove(REFUSED);
         self.call(hooks, &["createRuntime", "poststop"]);
@@ -247,7 +251,7 @@ mod tests {
     }
 
     fn member() -> Member {
-        Member { service: "shop/db".parse().unwrap(), client: false }
+        Member { release: "v1".parse().ok(), ..Member::of("shop/db".parse().unwrap()) }
     }
 
     fn hooks() -> Hooks {
@@ -282,7 +286,7 @@ mod tests {
         );
         assert_eq!(all["hooks"]["poststop"][0]["args"][2], "poststop");
         assert_eq!(all["linux"]["resources"]["memory"]["limit"], u64::MAX, "the number as it was");
-        assert_eq!(adopted.annotations()[SERVICE], "shop/db");
+        assert_eq!([SERVICE, RELEASE].map(|name| adopted.annotations()[name].clone()), ["shop/db", "v1"]);
         let once = adopted.clone();
         adopted.adopt(&member(), &variables(), &hooks());
         assert_eq!(adopted, once, "the wrapper and a hook, or a bundle that is used again");

@@ -136,7 +136,7 @@ impl Herd {
 
     /// An agent attaches an instance of a service that it hosts already.
     pub(crate) fn attach(&self, agent: usize, service: ServicePath) {
-        self.ask(agent, Ask::Attach { service, client: true });
+        self.ask(agent, Ask::Attach { service, client: true, release: None });
     }
 }
 

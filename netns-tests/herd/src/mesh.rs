@@ -68,6 +68,7 @@ impl Mesh {
                     address: self.instance_address(deployment * SERVICES * INSTANCES + number),
                     client: false,
                     draining: false,
+                    release: None,
                 }
             })
         };
@@ -153,6 +154,7 @@ impl Mesh {
             runner: RunnerId(id(self.homes(deployment)[place])),
             address: self.instance_address(number),
             state: InstanceState::Live,
+            release: None,
         }
     }
 }

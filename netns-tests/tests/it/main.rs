@@ -50,6 +50,7 @@ mod reach_seen;
 mod refusals;
 mod relay_add;
 mod relays;
+mod releases;
 mod replicas;
 mod replicas_out;
 mod replicas_silent;

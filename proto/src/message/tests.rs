@@ -84,6 +84,7 @@ fn records() -> [Record; 6] {
             runner: RunnerId(1),
             address: Ipv4Addr::new(100, 112, 0, 3),
             state: InstanceState::Live,
+            release: None,
         })),
         Record::Grant(Arc::new(Grant {
             caller: DeploymentId(5),
@@ -183,6 +184,7 @@ fn what_an_agent_says_is_frozen() {
         address: Ipv4Addr::new(100, 112, 0, 3),
         client: false,
         draining: false,
+        release: None,
     };
     frozen(
         &Held { draining: true, ..held.clone() },
@@ -238,7 +240,7 @@ fn what_an_agent_says_is_frozen() {
     frozen(&Up::Pong, r#"{"type":"pong"}"#);
     for (ask, text) in [
         (
-            Ask::Attach { service: path("shop/db"), client: true },
+            Ask::Attach { service: path("shop/db"), client: true, release: None },
             r#"{"ask":"attach","service":"shop/db","client":true}"#,
         ),
         (Ask::Detach { instance: InstanceId(4) }, r#"{"ask":"detach","instance":"i-4"}"#),

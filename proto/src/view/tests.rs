@@ -53,7 +53,7 @@ fn record() -> impl Strategy<Value = Record> {
             .prop_map(|(service, aliases, port, ist)| Record::Naming(Naming { service, aliases, port, ist }.into())),
         (id(InstanceId), id(ServiceId), id(RunnerId), any::<Ipv4Addr>(), state).prop_map(
             |(id, service, runner, address, state)| {
-                Record::Instance(Instance { id, service, runner, address, state }.into())
+                Record::Instance(Instance { id, service, runner, address, state, release: None }.into())
             }
         ),
         (id(DeploymentId), id(ServiceId), ports())
@@ -210,7 +210,7 @@ fn addresses_that_are_none_of_the_mesh_are_left_out() {
         ));
         let (state, runner) = (InstanceState::Live, RunnerId(1));
         view.put(Record::Instance(
-            Instance { id: InstanceId(id), service, runner, address: address.into(), state }.into(),
+            Instance { id: InstanceId(id), service, runner, address: address.into(), state, release: None }.into(),
         ));
     }
     assert_eq!(view.sift().len(), 6);

@@ -58,6 +58,7 @@ fn told(ask: &Ask) -> (bool, Vec<(String, bool, String, String)>) {
         runner,
         state: *state,
         presence: *presence,
+        release: None,
         path: path.clone(),
     });
     let facts = Facts {
@@ -67,6 +68,7 @@ fn told(ask: &Ask) -> (bool, Vec<(String, bool, String, String)>) {
         trust_source: ask.source,
         discloses: true,
         instances: instances.collect(),
+        calling: BTreeSet::new(),
     };
     let Explanation { allowed, steps } = explain(&ask.world, &facts);
     (allowed, steps.into_iter().map(|step| (step.step, step.ok, step.code, step.detail)).collect())
@@ -202,4 +204,47 @@ fn a_broken_path_turns_what_the_coordinator_allowed() {
     assert!(said().with_paths(&from, &to, 1, &[(&name, &Path::Local)]).allowed);
     let no = Explanation { allowed: false, ..said() };
     assert_eq!(no.clone().with_paths(&from, &to, 1, &[(&name, &broken)]), no, "nothing would be sent");
+}
+
+/// Which release is reached is said where the caller's instances have one.
+#[test]
+fn releases_of_one_deployment_are_told_apart() {
+    let (from, to): (ServicePath, ServicePath) = ("shop/app".parse().unwrap(), "shop/db".parse().unwrap());
+    let end = |path, service: u64| End {
+        path,
+        service: ServiceId(service),
+        deployment: DeploymentId(1),
+        address: Ipv4Addr::new(100, 112, 0, u8::try_from(service).unwrap()),
+    };
+    let [alpha, beta]: [Label; 2] = ["alpha", "beta"].map(|name| name.parse().unwrap());
+    let [v1, v2]: [Release; 2] = ["v1", "v2"].map(|release| release.parse().unwrap());
+    let place = |runner, release, state| Place { runner, state, release, presence: Presence::Heard, path: None };
+    let said = |calling: &[&'static str], v2_is: InstanceState| {
+        let calling: Vec<Release> = calling.iter().map(|release| release.parse().unwrap()).collect();
+        let facts = Facts {
+            caller: end(&from, 10),
+            callee: end(&to, 11),
+            port: 5432,
+            trust_source: None,
+            discloses: true,
+            instances: vec![place(&alpha, Some(&v1), InstanceState::Live), place(&beta, Some(&v2), v2_is)],
+            calling: calling.iter().collect(),
+        };
+        let steps = explain(&World { grants: vec![] }, &facts).steps;
+        steps.into_iter().find(|step| step.step == "release").map(|step| (step.ok, step.code, step.detail))
+    };
+    let step = |code: &str, detail: &str| Some((true, code.to_owned(), detail.to_owned()));
+    assert_eq!(said(&[], InstanceState::Live), None);
+    assert_eq!(said(&["v1"], InstanceState::Live), step("same-release", "release v1 calls its own, on alpha"));
+    assert_eq!(
+        said(&["v1", "v2"], InstanceState::Live),
+        step("same-release", "release v1 calls its own, on alpha; release v2 calls its own, on beta")
+    );
+    assert_eq!(
+        said(&["v1", "v2"], InstanceState::Draining),
+        step(
+            "another-release",
+            "release v1 calls its own, on alpha; of release v2 no live instance of shop/db is there, so any may be called"
+        )
+    );
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Display, net::SocketAddr};
 
 use super::{Facts, Path, Place, Presence, code, shell_word};
 use crate::{
-    Label, Ports, ServicePath,
+    Label, Ports, Release, ServicePath,
     message::Step,
     rules::{Denial, Rules},
     view::{InstanceState, TrustSource},
@@ -109,6 +109,27 @@ pub(super) fn runner(facts: &Facts<'_>, live: &[&Place<'_>]) -> Step {
         list(on_runners(&missing))
     );
     refused("not-attached", detail)
+}
+
+/// Which instances each release of the caller reaches, if its instances have told one: where its own is there, that.
+pub(super) fn release(facts: &Facts<'_>, live: &[&Place<'_>]) -> Option<Step> {
+    let (caller, callee) = (&facts.caller, &facts.callee);
+    if facts.calling.is_empty() || live.is_empty() || caller.deployment != callee.deployment {
+        return None;
+    }
+    let of = |release: &Release| -> Vec<&Place<'_>> {
+        live.iter().copied().filter(|place| place.release == Some(release)).collect()
+    };
+    let (own, other): (Vec<&Release>, Vec<&Release>) =
+        facts.calling.iter().copied().partition(|release| !of(release).is_empty());
+    let code = if other.is_empty() { "same-release" } else { "another-release" };
+    let kept =
+        own.iter().map(|release| format!("release {release} calls its own, on {}", list(on_runners(&of(release)))));
+    let left = (!other.is_empty()).then(|| {
+        let (of, callee) = (list(other), callee.path);
+        format!("of release {of} no live instance of {callee} is there, so any may be called")
+    });
+    Some(step("release", true, code, kept.chain(left).collect::<Vec<_>>().join("; ")))
 }
 
 /// Why no instance gets new connections, and what would change that.

@@ -82,7 +82,7 @@ impl World {
         for service in ["shop/db", "shop/db", "shop/app", "bank/vault", "common/api"] {
             world.attach(HONEST, service);
         }
-        world.must(HONEST, RunnerCommand::Attach { service: path("shop/app"), client: true });
+        world.must(HONEST, RunnerCommand::Attach { service: path("shop/app"), client: true, release: None });
         world.must(HONEST, RunnerCommand::Drain { instance: InstanceId(2) });
         for service in ["rig/web", "common/api"] {
             world.attach(HOSTILE, service);
@@ -116,8 +116,8 @@ impl World {
                 endpoints: some_endpoints(u)?,
                 outside: mesh_model::record::Outside::default(),
             },
-            1 => RunnerCommand::Attach { service: some_path(u)?, client: u.arbitrary()? },
-            2 => RunnerCommand::Attach { service: path("rig/web"), client: false },
+            1 => RunnerCommand::Attach { service: some_path(u)?, client: u.arbitrary()?, release: None },
+            2 => RunnerCommand::Attach { service: path("rig/web"), client: false, release: None },
             3 => RunnerCommand::Detach { instance: self.some_instance(u)? },
             4 => RunnerCommand::Drain { instance: self.some_instance(u)? },
             5 => RunnerCommand::Undrain { instance: self.some_instance(u)? },
@@ -154,6 +154,7 @@ impl World {
                 address: Ipv4Addr::from_bits(bits.wrapping_add(n as u32)),
                 client: false,
                 draining: n % 7 == 0,
+                release: None,
             }));
         }
         for _ in 0..u.int_in_range(0..=6u8)? {
@@ -163,6 +164,7 @@ impl World {
                 address: some_address(u)?,
                 client: u.arbitrary()?,
                 draining: u.arbitrary()?,
+                release: None,
             });
         }
         Ok(told)
@@ -289,6 +291,7 @@ impl World {
             address: i.address,
             client: i.state == InstanceState::Client,
             draining: i.state == InstanceState::Draining,
+            release: i.release.clone(),
         });
         held.collect()
     }
@@ -324,7 +327,7 @@ impl World {
     }
 
     fn attach(&mut self, by: RunnerId, service: &str) {
-        self.must(by, RunnerCommand::Attach { service: path(service), client: false });
+        self.must(by, RunnerCommand::Attach { service: path(service), client: false, release: None });
     }
 
     fn order(&mut self, what: AdminCommand) {

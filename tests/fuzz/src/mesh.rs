@@ -79,6 +79,7 @@ impl Shape {
                 runner: RunnerId(runner),
                 address: address(id),
                 state,
+                release: None,
             })));
         }
         let mut grant = |caller, callee, ports| {

@@ -116,7 +116,8 @@ impl Coordinator {
 
     fn put(&mut self, held: &Held, state: InstanceState) -> bool {
         let Some(service) = self.service(&held.service) else { return false };
-        let record = Instance { id: held.instance, service, runner: RunnerId(1), address: held.address, state };
+        let (runner, release) = (RunnerId(1), held.release.clone());
+        let record = Instance { id: held.instance, service, runner, address: held.address, state, release };
         self.view.put(Record::Instance(Arc::new(record)));
         self.view.revision = self.view.revision.next();
         true
@@ -140,7 +141,7 @@ impl Coordinator {
 
     pub(super) fn answer(&mut self, ask: &Ask) -> Result<Answer, Refusal> {
         match ask {
-            Ask::Attach { service, client } => {
+            Ask::Attach { service, client, release } => {
                 let id = self.service(service).ok_or_else(|| Refusal::bare("no such service"))?;
                 if self.view.instances().filter(|instance| instance.service == id).count() >= 6 {
                     return Err(Refusal::bare("too many instances"));
@@ -149,7 +150,8 @@ impl Coordinator {
                 self.next += 1;
                 let address = Ipv4Addr::from_bits(0x6471_0000 + instance.0 as u32);
                 let state = if *client { InstanceState::Client } else { InstanceState::Live };
-                let held = Held { instance, service: service.clone(), address, client: *client, draining: false };
+                let (service, client, release) = (service.clone(), *client, release.clone());
+                let held = Held { instance, service, address, client, draining: false, release };
                 self.put(&held, state);
                 Ok(Answer::Attached { instance, address, revision: self.view.revision })
             }

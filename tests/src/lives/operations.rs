@@ -83,6 +83,7 @@ impl Life {
         AttachRequest {
             service,
             client: self.rng.chance(10),
+            release: ["v1", "v2"].get(id as usize % 3).and_then(|release| release.parse().ok()),
             namespace: NamespaceId { dev: 4, ino: id },
             place: NamespacePlace::Path(format!("/run/netns/{id}").into()),
             hosts,

@@ -135,7 +135,7 @@ impl World {
         let app = self.some_deployment();
         let service = self.rng.below(SERVICES as u64) as usize;
         let path = ServicePath { deployment: deployment_name(app), service: service_name(service) };
-        let attach = RunnerCommand::Attach { service: path, client: self.rng.chance(20) };
+        let attach = RunnerCommand::Attach { service: path, client: self.rng.chance(20), release: None };
         if let Some(Outcome::Attached { instance, .. }) = self.commit(&Command::Runner { by: runner, what: attach }) {
             self.note(format!("{runner} attaches {instance} of {app}/{service}"));
         }

@@ -329,7 +329,14 @@ impl World {
             let service = view.service(instance.service)?;
             let deployment = view.deployment(service.deployment)?.name.clone();
             let service = mesh_proto::ServicePath { deployment, service: service.name.clone() };
-            Some(Held { instance: instance.id, service, address: instance.address, client: false, draining: false })
+            Some(Held {
+                instance: instance.id,
+                service,
+                address: instance.address,
+                client: false,
+                draining: false,
+                release: None,
+            })
         });
         let instances = held.collect();
         let hello = RunnerCommand::Hello {

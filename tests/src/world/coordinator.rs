@@ -9,7 +9,7 @@ use mesh_proto::{Abilities, PrivateKey, Record as ViewRecord, RunnerId, View, vi
 use super::{Said, World};
 use crate::{
     Failure,
-    bug::{Bug, swapped},
+    bug::{Bug, mixed, swapped},
     control::Message,
     hostile,
     network::Event,
@@ -136,6 +136,7 @@ impl World {
 fn compile(view: &View, bug: Option<Bug>) -> Map {
     match bug {
         Some(Bug::DirectionSwapped) => Map::compile(&swapped(view)),
+        Some(Bug::ReleasesMixed) => Map::compile(&mixed(view)),
         _ => Map::compile(view),
     }
 }

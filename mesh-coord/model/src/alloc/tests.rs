@@ -120,7 +120,7 @@ fn instances_and_services_share_what_is_left_at_the_very_end() {
     world.now = world.now.plus(600);
     assert_eq!(world.attach(runner, "shop/s000").1, last, "another instance's");
     assert_eq!(world.attach(runner, "shop/s000").1, Ipv4Addr::new(10, 0, 0, 252), "the service's");
-    let wish = RunnerCommand::Attach { service: "shop/s000".parse().unwrap(), client: false };
+    let wish = RunnerCommand::Attach { service: "shop/s000".parse().unwrap(), client: false, release: None };
     assert!(matches!(world.request(runner, wish), Err(Refusal::RangeExhausted { used: 253, resting: 0, .. })));
 }
 
@@ -170,7 +170,7 @@ proptest! {
                 freed.push((world.now.0, address));
                 continue;
             }
-            let wish = RunnerCommand::Attach { service: services[which.index(8)].parse().unwrap(), client: false };
+            let wish = RunnerCommand::Attach { service: services[which.index(8)].parse().unwrap(), client: false, release: None };
             if world.request(runner, wish).is_err() {
                 prop_assert_eq!(had.len(), 245, "there is nothing fresh");
                 prop_assert!(freed.first().is_none_or(|(at, _)| world.now.0 - at < 600), "nothing has rested");

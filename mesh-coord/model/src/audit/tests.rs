@@ -74,7 +74,7 @@ fn a_runner_that_begins_to_host_a_service_is_noted_once() {
         world.attach(runner, "shop/db");
         world.detach(runner, instance);
     }
-    let client = RunnerCommand::Attach { service: "shop/app".parse().unwrap(), client: true };
+    let client = RunnerCommand::Attach { service: "shop/app".parse().unwrap(), client: true, release: None };
     world.request(runner, client).unwrap();
     let entries: Vec<_> = world.state.audit(&team("acme"), 10).into_iter().filter(|e| e.action == "host").collect();
     assert_eq!(entries.len(), 1, "a client draws nothing");

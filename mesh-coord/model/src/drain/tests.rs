@@ -74,7 +74,7 @@ fn what_a_drained_runner_gets_later_is_drained_as_well() {
     let mut world = world();
     let runner = world.join("r1");
     let (first, _) = world.attach(runner, "shop/db");
-    let client = RunnerCommand::Attach { service: path("shop/db"), client: true };
+    let client = RunnerCommand::Attach { service: path("shop/db"), client: true, release: None };
     world.request(runner, client).unwrap();
     let outcome = world.order(AdminCommand::DrainNode { name: label("r1") }).unwrap();
     assert_eq!(outcome, Outcome::NodeDrained { node: label("r1"), drained: true, instances: vec![first] });

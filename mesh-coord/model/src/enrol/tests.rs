@@ -152,7 +152,7 @@ fn the_scope_is_the_token_s_and_follows_when_a_runner_enrols_with_another_one() 
     assert!(world.state.runner_named("r1").is_none());
     assert!(world.state.instances_on(runner).all(|i| i.id != vault), "what it may no longer host has ended");
     assert_eq!(world.state.instances_on(runner).count(), 1);
-    let attach = RunnerCommand::Attach { service: path("bank/vault"), client: false };
+    let attach = RunnerCommand::Attach { service: path("bank/vault"), client: false, release: None };
     assert!(world.request(runner, attach).is_err());
     assert!(refused(enrol(&mut world, enrolment(token, "r2"))).contains("used up"), "that was a use of the token");
 }
@@ -181,7 +181,7 @@ fn removing_a_runner_ends_all_that_it_had() {
         refused(world.order(AdminCommand::RemoveNode { name: label("r1"), force: true })),
         "NotFound: there is no runner `r1` | did you mean `r2`?"
     );
-    let attach = RunnerCommand::Attach { service: path("shop/db"), client: false };
+    let attach = RunnerCommand::Attach { service: path("shop/db"), client: false, release: None };
     assert!(refused(world.request(runner, attach)).starts_with("Unauthorised: the runner `r1` was removed"));
     assert_eq!(
         refused(enrol(&mut world, enrolment(token, "r1"))),

@@ -85,8 +85,10 @@ fn keep(draft: &mut Draft<'_>, runner: &Runner, instance: &Instance, reported: &
     let draining = reported.draining && !runner.undrained.contains(&instance.id);
     let drained = draining || instance.state == InstanceState::Draining;
     let wanted = state_of(reported.client, drained);
-    if same && instance.state != wanted {
-        draft.put(Record::Instance(Arc::new(Instance { state: wanted, ..instance.clone() })));
+    // The release is the agent's to say: an instance may have been taken over for another one while no stream was there.
+    if same && (instance.state != wanted || instance.release != reported.release) {
+        let release = reported.release.clone();
+        draft.put(Record::Instance(Arc::new(Instance { state: wanted, release, ..instance.clone() })));
     }
     same
 }
@@ -136,6 +138,7 @@ impl Adoption {
             runner: runner.id,
             address: reported.address,
             state: state_of(reported.client, reported.draining || runner.drained),
+            release: reported.release.clone(),
         })));
         true
     }

@@ -178,7 +178,7 @@ fn endpoints_that_no_peer_could_use_are_refused() {
 fn attaching_to_what_isn_t_there_is_refused_with_the_nearest_name() {
     let (mut world, runner) = world();
     let attach = |world: &mut World, runner, service: &str| {
-        refused(world.request(runner, RunnerCommand::Attach { service: path(service), client: false }))
+        refused(world.request(runner, RunnerCommand::Attach { service: path(service), client: false, release: None }))
     };
     assert_eq!(attach(&mut world, runner, "shp/db"), "NotFound: there is no deployment `shp` | did you mean `shop`?");
     assert_eq!(
@@ -212,7 +212,7 @@ fn attaching_to_what_isn_t_there_is_refused_with_the_nearest_name() {
 #[test]
 fn no_runner_takes_the_last_places_of_a_service() {
     let (mut world, runner) = world();
-    let attach = RunnerCommand::Attach { service: path("shop/db"), client: false };
+    let attach = RunnerCommand::Attach { service: path("shop/db"), client: false, release: None };
     for _ in 0..limits::INSTANCES_OF_SERVICE_ON_RUNNER {
         world.attach(runner, "shop/db");
     }
@@ -348,7 +348,7 @@ fn a_drained_instance_stays_drained_whichever_side_remembers_it() {
 
     assert!(refused(world.request(b, drain(db.0))).contains("no instance"), "another runner's");
     assert!(refused(world.request(a, drain(InstanceId(99)))).contains("mesh-node status"));
-    let client = RunnerCommand::Attach { service: path("shop/db"), client: true };
+    let client = RunnerCommand::Attach { service: path("shop/db"), client: true, release: None };
     let Ok(Outcome::Attached { instance, .. }) = world.request(a, client) else { panic!("attached") };
     assert!(refused(world.request(a, drain(instance))).contains("client"));
 }

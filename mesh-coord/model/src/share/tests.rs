@@ -24,7 +24,7 @@ fn no_team_and_no_deployment_takes_the_last_addresses() {
         .unwrap();
     let (greedy, honest) = (world.join("greedy"), world.join("honest"));
     let attach = |world: &mut World, runner, service: &str| {
-        world.request(runner, RunnerCommand::Attach { service: path(service), client: false })
+        world.request(runner, RunnerCommand::Attach { service: path(service), client: false, release: None })
     };
     for service in ["a/s0", "a/s1", "a/s2", "a/s3", "a/s4", "a/s5", "a/s6", "a/s7"] {
         while attach(&mut world, greedy, service).is_ok() {}
@@ -49,7 +49,7 @@ fn a_team_that_is_alone_has_all_addresses() {
     let mut attached = 0;
     for runner in ["r1", "r2"].map(|name| world.join(name)) {
         for n in 0..8 {
-            let wish = RunnerCommand::Attach { service: path(&format!("a/s{n}")), client: false };
+            let wish = RunnerCommand::Attach { service: path(&format!("a/s{n}")), client: false, release: None };
             while world.request(runner, wish.clone()).is_ok() {
                 attached += 1;
             }

@@ -20,7 +20,7 @@ fn a_database_without_meta_is_no_state() {
 #[test]
 fn a_runner_that_never_was_is_asked_to_join() {
     let mut world = World::new();
-    let attach = RunnerCommand::Attach { service: path("shop/db"), client: false };
+    let attach = RunnerCommand::Attach { service: path("shop/db"), client: false, release: None };
     assert_eq!(
         refused(world.request(RunnerId(7), attach)),
         "Unauthorised: this coordinator knows no runner with this credential | to join as a new runner, delete the \

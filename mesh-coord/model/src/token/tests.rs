@@ -76,7 +76,7 @@ fn a_name_that_is_deleted_and_made_again_is_not_inherited() {
     world.attach(runner, "shop/db");
     world.order(AdminCommand::Delete { deployment: label("shop"), force: true }).unwrap();
     world.apply(vec![whole("shop: db")]).unwrap();
-    let attach = RunnerCommand::Attach { service: path("shop/db"), client: false };
+    let attach = RunnerCommand::Attach { service: path("shop/db"), client: false, release: None };
     assert_eq!(
         refused(world.request(runner, attach)),
         "Forbidden: there is no deployment `shop` that `r1` may host: its token's scope is deployment d-2 (deleted) | \

@@ -7,7 +7,7 @@ use std::{
 
 use mesh_proto::{
     DeploymentId, Epoch, RunnerId, ServiceId,
-    view::{Grant, Record},
+    view::{Grant, Instance, Record},
 };
 
 use super::sliced::{Chosen, Slice, Sliced, distinct};
@@ -193,11 +193,19 @@ fn slice(state: &State, deployment: DeploymentId, chosen: Option<&Chosen>, own: 
     let mut instances: Vec<_> = services.iter().flat_map(|service| state.instances_of(service.record.id)).collect();
     instances.sort_unstable_by_key(|instance| instance.id);
     for instance in instances {
-        records.push(Record::Instance(Arc::clone(instance)));
+        records.push(Record::Instance(if own { Arc::clone(instance) } else { without_release(instance) }));
         runners.extend(state.runners.get(&instance.runner).map(|entry| Arc::clone(&entry.shown)));
     }
     records.shrink_to_fit();
     let mut runners = distinct(runners);
     runners.shrink_to_fit();
     Slice { deployment, records, runners, text: OnceLock::new() }
+}
+
+/// An instance as other deployments see it: which release it runs concerns its own only.
+fn without_release(instance: &Arc<Instance>) -> Arc<Instance> {
+    match instance.release {
+        None => Arc::clone(instance),
+        Some(_) => Arc::new(Instance { release: None, ..Instance::clone(instance) }),
+    }
 }

@@ -105,7 +105,7 @@ fn a_service_without_a_live_instance_is_named() {
             "- verdict: shop/db may connect to shop/app on port 80, but nothing there would answer"
         )
     );
-    world.request(runner, RunnerCommand::Attach { service: path("shop/app"), client: true }).unwrap();
+    world.request(runner, RunnerCommand::Attach { service: path("shop/app"), client: true, release: None }).unwrap();
     assert!(!why(&world, runner, "shop/db", "shop/app", 80).unwrap().0, "one that only calls doesn't answer");
 }
 

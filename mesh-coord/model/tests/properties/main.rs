@@ -331,3 +331,8 @@ proptest! {
         }
     }
 }
+
+/// One of two releases, or none.
+pub(crate) fn release_of(number: u16) -> Option<mesh_proto::Release> {
+    ["v1", "v2"].get(usize::from(number % 4)).and_then(|release| release.parse().ok())
+}

@@ -17,6 +17,8 @@ use mesh_proto::{
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
+use crate::release_of;
+
 /// An event, this many seconds after the one before.
 #[derive(Debug, Clone)]
 pub(crate) struct Op {
@@ -105,6 +107,7 @@ impl Op {
                         address: i.address,
                         client: false,
                         draining: false,
+                        release: i.release.clone(),
                     })
                     .collect();
                 instances.extend(more.iter().cloned());
@@ -193,7 +196,7 @@ pub(crate) fn busy() -> Vec<Op> {
     for (n, deployment) in (0..).zip(["a", "d", "b", "c"]) {
         for service in &SERVICES[..3] {
             let service = format!("{deployment}/{service}").parse().unwrap();
-            kinds.push(Kind::Runner(1 + n, RunnerCommand::Attach { service, client: false }));
+            kinds.push(Kind::Runner(1 + n, RunnerCommand::Attach { service, client: false, release: None }));
         }
     }
     for (caller, callee, services, ports) in [
@@ -248,8 +251,8 @@ fn kind() -> impl Strategy<Value = Kind> {
         2 => (team_of_admin(), purpose(), prop_oneof![Just(1000u64), Just(100_000)])
             .prop_map(|(team, purpose, ttl)| Kind::Token(team, NewToken { purpose, ttl, ephemeral: ttl > 1000, name: None })),
         4 => enrol(),
-        9 => runner((path(), any::<bool>())
-            .prop_map(|(service, client)| RunnerCommand::Attach { service, client }).boxed()),
+        9 => runner((path(), any::<bool>(), 0..4u16)
+            .prop_map(|(service, client, n)| RunnerCommand::Attach { service, client, release: release_of(n) }).boxed()),
         6 => runner((1..18u64).prop_map(|i| RunnerCommand::Detach { instance: InstanceId(i) }).boxed()),
         1 => runner((0..3u16).prop_map(|port| RunnerCommand::Endpoints {
             endpoints: vec![([203, 0, 113, 9], port).into()],
@@ -386,6 +389,7 @@ fn hello() -> impl Strategy<Value = Kind> {
         address: Ipv4Addr::new(10, 9, 0, address),
         client,
         draining: address % 3 == 0,
+        release: release_of(u16::from(address)),
     });
     let forgets = prop_oneof![Just(0u16), any::<u16>()];
     (1..6u64, forgets, vec(held, 0..3), 0..3u16).prop_map(|(runner, forgets, more, endpoint)| Kind::Hello {

@@ -160,7 +160,8 @@ impl Reference {
                 .into(),
             ));
             for instance in self.instances.iter().filter(|i| i.service == service.id) {
-                view.put(view::Record::Instance(instance.clone().into()));
+                let release = instance.release.clone().filter(|_| hosts(service.deployment));
+                view.put(view::Record::Instance(Instance { release, ..instance.clone() }.into()));
                 runners.extend(self.runners.iter().find(|r| r.id == instance.runner));
             }
             if hosts(service.deployment) {

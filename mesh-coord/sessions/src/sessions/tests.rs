@@ -79,7 +79,7 @@ impl World {
 
     fn attach(&mut self, runner: RunnerId, service: &str) -> InstanceId {
         let service: ServicePath = service.parse().unwrap();
-        let what = RunnerCommand::Attach { service, client: false };
+        let what = RunnerCommand::Attach { service, client: false, release: None };
         let Outcome::Attached { instance, .. } = self.run(&Command::Runner { by: runner, what }) else { panic!() };
         instance
     }

@@ -34,6 +34,7 @@ fn held(agent: &Agent) -> Held {
         address: instance.address,
         client: false,
         draining: false,
+        release: None,
     }
 }
 
@@ -173,7 +174,10 @@ async fn while_the_disk_is_full_the_streams_go_on_and_what_was_told_is_kept_late
     agent.news().await;
     assert_eq!(contents(agent.view.as_ref().unwrap()), contents(&truth_with_silence(&world, runner).await));
     for _ in 0..3 {
-        let refusal = agent.ask(Ask::Attach { service: "shop/db".parse().unwrap(), client: false }).await.unwrap_err();
+        let refusal = agent
+            .ask(Ask::Attach { service: "shop/db".parse().unwrap(), client: false, release: None })
+            .await
+            .unwrap_err();
         assert!(refusal.error.contains("disk") && refusal.error.contains("full"), "{refusal:?}");
         assert!(refusal.hint.unwrap().contains("make room"));
     }

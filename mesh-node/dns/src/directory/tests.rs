@@ -64,6 +64,7 @@ fn where_an_instance_has_the_resolvers_address_there_is_no_resolver() {
         runner: mesh_proto::RunnerId(2),
         address: testing::RESOLVER,
         state: InstanceState::Live,
+        release: None,
     };
     view.put(mesh_proto::Record::Instance(old.into()));
     assert_eq!(Directory::of(&Arc::new(view), None).address(), None);

@@ -33,6 +33,8 @@ pub(super) struct Choice {
 struct Rank {
     refused_lately: bool,
     unreachable: bool,
+    /// It runs another release than the caller, and the service has one of the caller's.
+    other_release: bool,
     remote: bool,
     /// Open connections for each of its instances, times 2²⁰.
     load: u64,
@@ -42,8 +44,8 @@ struct Rank {
 
 impl Core {
     /// Chooses a callee: the live instance with the fewest open connections if one is local, else the runner with the
-    /// fewest for each of its instances. Candidates in `tried` are left out. A connection from another runner stays on
-    /// this one: that runner has chosen already.
+    /// fewest for each of its instances. Those of the caller's release come before all others. Candidates in `tried` are
+    /// left out. A connection from another runner stays on this one: that runner has chosen already.
     ///
     /// # Errors
     /// If no candidate is left.
@@ -51,39 +53,53 @@ impl Core {
         let route = &self.map.route;
         let service = route.service_of(call.owner);
         let mut best: Option<(Rank, Choice)> = None;
-        let mut consider = |unreachable: bool, remote: bool, load: u64, choice: Choice| {
+        let preferred = route.owner(call.caller.address).and_then(|caller| route.preferred(caller, service));
+        let mut consider = |unreachable: bool, other_release: bool, remote: bool, load: u64, choice: Choice| {
             if !tried.contains(&choice.location) {
                 let refused_lately = self.skips.holds(call.callee, choice.location, now);
                 let tie = self.flows.tie(call.caller, call.callee, choice.location);
-                let rank = Rank { refused_lately, unreachable, remote, load, tie };
+                let rank = Rank { refused_lately, unreachable, other_release, remote, load, tie };
                 if best.is_none_or(|(least, _)| rank < least) {
                     best = Some((rank, choice));
                 }
             }
         };
         let mut missing = false;
-        let mut runners: Vec<(RunnerIx, u64)> = vec![];
+        let mut runners: Vec<(RunnerIx, bool, u64)> = vec![];
         for instance in route.open_to(call.owner) {
+            let other_release = preferred.is_some_and(|pool| route.instances[instance].pool != Some(pool));
             match route.instances[instance].runs_on {
                 RunsOn::ThisRunner if self.ports.port(instance).is_some() => {
                     let location = Location::Here(route.instances[instance].id);
                     let load = u64::from(self.flows.open_here(instance)) << 20;
-                    consider(false, false, load, Choice { location, target: Target::Instance(instance) });
+                    consider(
+                        false,
+                        other_release,
+                        false,
+                        load,
+                        Choice { location, target: Target::Instance(instance) },
+                    );
                 }
                 RunsOn::ThisRunner => missing |= !self.ports.has_ended(instance),
-                RunsOn::Runner(runner) => match runners.iter_mut().find(|(known, _)| *known == runner) {
-                    Some((_, instances)) => *instances += 1,
-                    None => runners.push((runner, 1)),
-                },
+                RunsOn::Runner(runner) => {
+                    let is_it =
+                        |(known, other, _): &&mut (RunnerIx, bool, u64)| (*known, *other) == (runner, other_release);
+                    match runners.iter_mut().find(is_it) {
+                        Some((_, _, instances)) => *instances += 1,
+                        None => runners.push((runner, other_release, 1)),
+                    }
+                }
             }
         }
         if matches!(call.from, Location::Here(_)) {
-            for (runner, instances) in runners {
-                let open = u64::from(self.flows.open_there(service, runner));
+            for (runner, other_release, instances) in runners {
+                let pool = preferred.filter(|_| !other_release);
+                let open = u64::from(self.flows.open_there(service, pool, runner));
                 let unreachable = route.runners[runner].silent || self.peers.is_demoted(runner, now);
                 let location = Location::There(route.runners[runner].id);
                 consider(
                     unreachable,
+                    other_release,
                     true,
                     (open << 20) / instances,
                     Choice { location, target: Target::Runner(runner) },

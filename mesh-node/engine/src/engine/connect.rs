@@ -224,6 +224,7 @@ impl Core {
         let services = [caller, callee].map(|owner| self.map.route.service_of(owner));
         Resolved {
             service: services[1],
+            preferred: self.map.route.preferred(caller, services[1]),
             targets,
             deployments: services.map(|service| self.map.filter.deployment(service)),
         }

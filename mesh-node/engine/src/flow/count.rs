@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     filter::Filter,
-    index::{DeploymentIx, InstanceIx, IxVec, RunnerIx, ServiceIx, TeamIx},
+    index::{DeploymentIx, InstanceIx, IxVec, PoolIx, RunnerIx, ServiceIx, TeamIx},
     number::NumberMap,
     route::Route,
 };
@@ -30,6 +30,8 @@ pub(super) struct Counts {
     here: IxVec<InstanceIx, u32>,
     /// By the called service and the runner of the callee.
     there: NumberMap<u64, u32>,
+    /// Those of them whose callers prefer one release, by its instances and the runner of the callee.
+    preferring: NumberMap<u64, u32>,
 }
 
 impl Counts {
@@ -42,6 +44,7 @@ impl Counts {
         self.unanswered.clear();
         self.here.reset(route.instances.len(), 0);
         self.there.clear();
+        self.preferring.clear();
     }
 
     /// Counts a flow, if it stands.
@@ -68,7 +71,12 @@ impl Counts {
                     *count += 1;
                 }
             }
-            Target::Runner(runner) => *self.there.entry(both(resolved.service.0, runner.0)).or_default() += 1,
+            Target::Runner(runner) => {
+                *self.there.entry(both(resolved.service.0, runner.0)).or_default() += 1;
+                if let Some(pool) = resolved.preferred {
+                    *self.preferring.entry(both(pool.0, runner.0)).or_default() += 1;
+                }
+            }
         }
     }
 
@@ -96,7 +104,12 @@ impl Counts {
                     *count = count.saturating_sub(1);
                 }
             }
-            Target::Runner(runner) => less(&mut self.there, both(resolved.service.0, runner.0)),
+            Target::Runner(runner) => {
+                less(&mut self.there, both(resolved.service.0, runner.0));
+                if let Some(pool) = resolved.preferred {
+                    less(&mut self.preferring, both(pool.0, runner.0));
+                }
+            }
         }
     }
 
@@ -146,8 +159,12 @@ impl Counts {
     }
 
     #[inline]
-    pub(super) fn there(&self, service: ServiceIx, runner: RunnerIx) -> u32 {
-        self.there.get(&both(service.0, runner.0)).copied().unwrap_or(0)
+    pub(super) fn there(&self, service: ServiceIx, preferring: Option<PoolIx>, runner: RunnerIx) -> u32 {
+        let count = match preferring {
+            Some(pool) => self.preferring.get(&both(pool.0, runner.0)),
+            None => self.there.get(&both(service.0, runner.0)),
+        };
+        count.copied().unwrap_or(0)
     }
 }
 

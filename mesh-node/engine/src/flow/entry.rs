@@ -7,7 +7,7 @@ use super::{
     end::{End, Location, Phase, Role, Target},
     pins::Pin,
 };
-use crate::index::{DeploymentIx, ServiceIx};
+use crate::index::{DeploymentIx, PoolIx, ServiceIx};
 
 pub(crate) struct Flow {
     pub(super) pin: Pin,
@@ -42,6 +42,8 @@ pub(super) struct RstReceiver {
 pub(crate) struct Resolved {
     /// The called service.
     pub(crate) service: ServiceIx,
+    /// Those of its instances that the caller prefers.
+    pub(crate) preferred: Option<PoolIx>,
     /// Where the caller and the callee are.
     pub(crate) targets: [Target; 2],
     /// The deployments of the caller and of the callee.

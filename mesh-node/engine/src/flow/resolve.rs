@@ -24,15 +24,15 @@ pub(super) fn resolve(pin: &Pin, route: &Route, filter: &Filter) -> Option<Resol
         Owner::Instance(callee) => is_at(callee, to_callee, route),
         Owner::Service(_) => route.takers(service).any(|callee| is_at(callee, to_callee, route)),
     };
-    let deployments = [caller, service].map(|service| filter.deployment(service));
-    stands.then_some(Resolved { service, targets: [to_caller, to_callee], deployments })
+    let deployments = [route.instances[caller].service, service].map(|service| filter.deployment(service));
+    let preferred = route.preferred(Owner::Instance(caller), service);
+    stands.then_some(Resolved { service, preferred, targets: [to_caller, to_callee], deployments })
 }
 
 /// The caller's side of a flow in a map.
 pub(super) struct CallerSide {
     to_caller: Target,
-    /// The caller's service.
-    caller: ServiceIx,
+    caller: InstanceIx,
     callee: Owner,
     /// The callee's service.
     service: ServiceIx,
@@ -51,7 +51,7 @@ pub(super) fn caller_side(pin: &Pin, route: &Route, filter: &Filter) -> Option<C
     let service = route.service_of(callee);
     let segment = rules::Segment { source_port: pin.caller.port, destination_port: pin.callee.port, opens: true };
     let allowed = filter.verdict(instance.service, service, segment) == Ok(Direction::Call);
-    allowed.then_some(CallerSide { to_caller, caller: instance.service, callee, service })
+    allowed.then_some(CallerSide { to_caller, caller, callee, service })
 }
 
 fn target(location: Location, route: &Route) -> Option<Target> {

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     Reason,
     filter::Filter,
-    index::{InstanceIx, Ix as _, IxVec, RunnerIx, ServiceIx, Slot},
+    index::{InstanceIx, Ix as _, IxVec, PoolIx, RunnerIx, ServiceIx, Slot},
     packet::{Packet, Tcp},
     route::Route,
 };
@@ -311,10 +311,11 @@ impl Flows {
         self.counts.here(instance)
     }
 
-    /// How many standing flows to a service are pinned to another runner.
+    /// How many standing flows to a service are pinned to another runner; or only those whose callers prefer some of its
+    /// instances.
     #[inline]
-    pub(crate) fn open_there(&self, service: ServiceIx, runner: RunnerIx) -> u32 {
-        self.counts.there(service, runner)
+    pub(crate) fn open_there(&self, service: ServiceIx, preferring: Option<PoolIx>, runner: RunnerIx) -> u32 {
+        self.counts.there(service, preferring, runner)
     }
 
     /// The other runners with which flows stand.

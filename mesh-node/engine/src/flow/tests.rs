@@ -67,7 +67,7 @@ fn new(port: u16, phase: Phase, callee: Location) -> New {
         progress: Progress::default(),
     };
     let targets = [Target::Instance(InstanceIx(0)), target];
-    let resolved = Resolved { service: ServiceIx(1), targets, deployments: [DeploymentIx(0); 2] };
+    let resolved = Resolved { service: ServiceIx(1), preferred: None, targets, deployments: [DeploymentIx(0); 2] };
     New { pin, resolved, payer: Role::Caller }
 }
 
@@ -118,7 +118,7 @@ fn check(flows: &Flows, route: &Route) {
         assert_eq!(flows.open_here(index) as usize, counted, "{}", instance.id);
     }
     let there = standing().filter(|(_, flow)| flow.location(Role::Callee) == Location::There(RunnerId(2))).count();
-    assert_eq!(flows.open_there(ServiceIx(1), RunnerIx(0)) as usize, there);
+    assert_eq!(flows.open_there(ServiceIx(1), None, RunnerIx(0)) as usize, there);
     let tenant = Tenant { team: TeamIx(0), deployment: DeploymentIx(0), leaf: Target::Instance(InstanceIx(0)) };
     let paid = standing().filter(|(_, flow)| flow.payer == Role::Caller).count();
     assert_eq!(flows.counts.all_of(tenant) as usize, paid);

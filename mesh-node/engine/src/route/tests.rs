@@ -35,6 +35,7 @@ fn an_address_with_two_owners_has_none() {
         runner: RunnerId(2),
         address: address(2),
         state: InstanceState::Live,
+        release: None,
     };
     builder.0.put(Record::Instance(taken.clone().into()));
     assert_eq!(builder.map().route.owner(address(2)), None);

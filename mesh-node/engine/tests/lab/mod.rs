@@ -133,6 +133,7 @@ fn there(view: &mut View, number: u64, deployment: DeploymentId) {
         runner: RunnerId(number),
         address: address(50_000 + 10 * number),
         state: InstanceState::Live,
+        release: None,
     })));
 }
 

@@ -3,7 +3,7 @@
 use mesh_proto::message::Refusal;
 
 use crate::{
-    Effect, EndReason, Error, Farewell, HostsAnswer, HostsPlace, Lifecycle, NamespaceId, OpId, Outcome,
+    Difference, Effect, EndReason, Error, Farewell, HostsAnswer, HostsPlace, Lifecycle, NamespaceId, OpId, Outcome,
     attachment::one_line,
     effect::KeptHosts,
     state::{
@@ -54,13 +54,17 @@ impl Lifecycle {
         }
         Self::say_unkept(&attach.request, cx);
         let (there, request) = (&standing.attachment, &attach.request);
-        let client = match there.service == request.service {
-            true if there.client == request.client => None,
-            true => Some(Some(there.client)),
-            false => Some(None),
+        let difference = if there.service != request.service {
+            Some(Difference::Service)
+        } else if there.client != request.client {
+            Some(Difference::Client(there.client))
+        } else if request.release.is_some() && there.release != request.release {
+            Some(Difference::Release(there.release.clone()))
+        } else {
+            None
         };
-        if let Some(client) = client {
-            let error = Error::Occupied { instance: there.instance, service: there.service.clone(), client };
+        if let Some(difference) = difference {
+            let error = Error::Occupied { instance: there.instance, service: there.service.clone(), difference };
             self.stand(namespace, standing);
             return self.refuse_attach(*attach, error, cx);
         }

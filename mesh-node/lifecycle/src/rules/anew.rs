@@ -64,8 +64,7 @@ impl Lifecycle {
         let there = &standing.attachment;
         match answer {
             Ok(Answer::Attached { instance, address, revision }) if self.is_of_the_mesh(address) => {
-                let (service, client, draining) = (there.service.clone(), there.client, there.draining);
-                let held = Held { instance, service, address, client, draining };
+                let held = Held { instance, address, ..there.held() };
                 let since = self.view_at().map(|at| Have { revision, ..at });
                 let until = cx.now + patience::VIEW;
                 self.advance_anew(namespace, standing, Grant { held, since }, until, cx);

@@ -42,6 +42,7 @@ impl Lifecycle {
             service_address,
             client: held.client,
             draining: held.draining,
+            release: held.release.clone(),
             network,
             namespace,
             place: request.place.clone(),

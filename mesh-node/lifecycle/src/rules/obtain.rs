@@ -1,7 +1,7 @@
 //! How an attachment obtains an instance: from the coordinator; while that is away, by taking over one that ended here.
 
 use mesh_proto::{
-    ServicePath,
+    Release, ServicePath,
     message::{Answer, Ask, Have, Held},
 };
 
@@ -10,6 +10,7 @@ use crate::{
     state::{
         Context,
         attaching::{Attaching, Grant, Step},
+        ending::Departed,
         space::State,
     },
 };
@@ -31,7 +32,8 @@ impl Lifecycle {
         cx: &mut Context<'_>,
     ) {
         let (service, client) = (attaching.attach.request.service.clone(), attaching.attach.request.client);
-        if let Some(held) = self.take_over(&service, client) {
+        let release = attaching.attach.request.release.clone();
+        if let Some(held) = self.take_over(&service, client, release) {
             cx.push(Effect::Log(Notice::TakingOver { instance: held.instance, service }));
             return self.granted(namespace, attaching, Grant { held, since: None }, cx);
         }
@@ -53,16 +55,19 @@ impl Lifecycle {
 
     /// Takes over an instance of `service` that ended here, of whose end the coordinator has not heard, nor is about to:
     /// a hello that doesn't name it may be on its way. The view must still hold it, and it must not be drained: it would
-    /// get no connections.
-    fn take_over(&mut self, service: &ServicePath, client: bool) -> Option<Held> {
+    /// get no connections. One of the same release comes first; of another one it counts as that until the coordinator
+    /// hears of it.
+    fn take_over(&mut self, service: &ServicePath, client: bool, release: Option<Release>) -> Option<Held> {
         let view = self.view.clone().filter(|_| !self.link.unknown)?;
         let fits = |held: &Held| {
             is_like(held, service, client)
                 && view.instance(held.instance).is_some()
                 && self.space_of(held.instance).is_none()
         };
-        let found = self.departed.iter().position(|departed| !departed.told && fits(&departed.held))?;
-        Some(self.departed.remove(found).held)
+        let may = |departed: &Departed| !departed.told && fits(&departed.held);
+        let same = self.departed.iter().position(|departed| departed.held.release == release && may(departed));
+        let found = same.or_else(|| self.departed.iter().position(may))?;
+        Some(Held { release, ..self.departed.remove(found).held })
     }
 
     fn is_leaving(&self, service: &ServicePath, client: bool) -> bool {
@@ -80,8 +85,8 @@ impl Lifecycle {
     }
 
     pub(super) fn ask_for_instance(&mut self, namespace: NamespaceId, mut attaching: Attaching, cx: &mut Context<'_>) {
-        let AttachRequest { service, client, .. } = &attaching.attach.request;
-        self.ask(namespace, Ask::Attach { service: service.clone(), client: *client }, cx);
+        let AttachRequest { service, client, release, .. } = attaching.attach.request.clone();
+        self.ask(namespace, Ask::Attach { service, client, release }, cx);
         attaching.step = Step::Asking;
         self.put(namespace, State::Attaching(Box::new(attaching)));
     }
@@ -99,13 +104,13 @@ impl Lifecycle {
         answer: Result<Answer, AskError>,
         cx: &mut Context<'_>,
     ) {
-        let AttachRequest { service, client, .. } = attaching.attach.request.clone();
+        let AttachRequest { service, client, release, .. } = attaching.attach.request.clone();
         match answer {
             Ok(Answer::Attached { address, .. }) if !self.is_of_the_mesh(address) => {
                 self.undo(namespace, attaching, Error::Foreign(address), cx);
             }
             Ok(Answer::Attached { instance, address, revision }) => {
-                let held = Held { instance, service, address, client, draining: false };
+                let held = Held { instance, service, address, client, draining: false, release };
                 let since = self.view.as_ref().map(|view| Have { epoch: view.epoch, revision });
                 self.granted(namespace, attaching, Grant { held, since }, cx);
             }

@@ -89,8 +89,8 @@ impl Lifecycle {
             }
             // A view that an earlier agent remembered says nothing about what the coordinator has now.
             Need::Anew if self.link.synced => {
-                let (service, client) = (standing.attachment.service.clone(), standing.attachment.client);
-                self.ask(namespace, Ask::Attach { service, client }, cx);
+                let Attachment { service, client, release, .. } = standing.attachment.clone();
+                self.ask(namespace, Ask::Attach { service, client, release }, cx);
                 standing.doing = Doing::AskingAnew;
                 self.stand(namespace, standing);
             }

@@ -213,6 +213,7 @@ mod tests {
             service_address: [100, 112, 0, 2].into(),
             client: false,
             draining: false,
+            release: None,
             network: Network { range: Range::DEFAULT, mtu: 1344 },
             namespace: NamespaceId { dev: 4, ino: 1 },
             place: NamespacePlace::Path("/run/netns/x".into()),

@@ -74,6 +74,7 @@ impl Played {
         let mut request = AttachRequest {
             service: "shop/db".parse().unwrap(),
             client: false,
+            release: None,
             namespace: NamespaceId { dev: 4, ino },
             place: NamespacePlace::Path("/run/netns/x".into()),
             hosts: None,
@@ -125,7 +126,7 @@ impl Played {
             Ask::Attach { .. } => {
                 let (instance, address) = (InstanceId(revision.0), Ipv4Addr::new(100, 112, 1, revision.0 as u8));
                 let (runner, state) = (RunnerId(1), InstanceState::Live);
-                let record = Instance { id: instance, service: ServiceId(1), runner, address, state };
+                let record = Instance { id: instance, service: ServiceId(1), runner, address, state, release: None };
                 self.view.put(Record::Instance(Arc::new(record)));
                 Answer::Attached { instance, address, revision }
             }

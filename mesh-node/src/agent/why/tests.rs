@@ -58,6 +58,7 @@ fn view(grants: &[(u64, u64, Ports)]) -> View {
             runner: RunnerId(runner),
             address: std::net::Ipv4Addr::from_bits(0x6470_0100 + u32::try_from(service).unwrap()),
             state: InstanceState::Live,
+            release: None,
         };
         view.put(Record::Instance(Arc::new(instance)));
     }
@@ -113,6 +114,7 @@ fn a_removed_runner_and_a_copy_reach_no_other_runner_and_say_so() {
             runner: RunnerId(1),
             address: std::net::Ipv4Addr::new(100, 112, 1, 12),
             state: InstanceState::Live,
+            release: None,
         };
         view.put(Record::Instance(Arc::new(here)));
         let within = explain(&view, UNSEEN, &question).unwrap();
@@ -131,6 +133,7 @@ fn a_path_counts_only_where_the_callers_packets_start_here() {
         runner: RunnerId(2),
         address: std::net::Ipv4Addr::new(100, 112, 1, 11),
         state: InstanceState::Live,
+        release: None,
     };
     view.put(Record::Instance(Arc::new(elsewhere)));
     assert!(!has_path(&ask(&view, "shop/my db", "shop/db", 1).unwrap().1));

@@ -212,3 +212,26 @@ fn a_project_that_could_not_be_a_deployment_is_none_of_ours() {
     let [_, service, oneoff] = COMPOSE;
     assert_eq!(of(&[("com.docker.compose.project", "my_app"), service, oneoff], &Sources::everything()), None);
 }
+
+#[test]
+fn a_release_is_told_beside_the_service_and_an_image_may_tell_its_own() {
+    let release = |list: &[(&str, &str)], of_image: &[(&str, &str)]| {
+        let mut all = labels(list);
+        all.extend(labels(of_image));
+        leave_out_the_images(&mut all, &labels(of_image));
+        member(&all, &Sources::default()).map(|member| member.and_then(|member| member.release).map(String::from))
+    };
+    let service = ("mesh.service", "shop/db");
+    assert_eq!(release(&[service, ("mesh.release", "v42")], &[]), Ok(Some("v42".to_owned())));
+    assert_eq!(release(&[service], &[("mesh.release", "v41")]), Ok(Some("v41".to_owned())));
+    assert_eq!(release(&[service], &[("mesh.release", "no release")]), Ok(None), "an image prevents no start");
+    assert_eq!(release(&[], &[("mesh.release", "v41")]), Ok(None), "nor makes a member");
+    for (list, words) in [
+        (&[service, ("mesh.release", "a b")][..], "mesh.release=a b"),
+        (&[("mesh.release", "v42")], "none that names the service"),
+        (&[service, ("mesh.relaese", "v42")], "mesh.relaese"),
+    ] {
+        let refusal = release(list, &[]).unwrap_err();
+        assert!(refusal.error.contains(words) && refusal.hint.is_some(), "{refusal:?}");
+    }
+}

@@ -72,7 +72,14 @@ impl Coordinator {
 
 fn held() -> Held {
     let service: ServicePath = "shop/db".parse().unwrap();
-    Held { instance: InstanceId(3), service, address: Ipv4Addr::new(100, 112, 0, 9), client: false, draining: false }
+    Held {
+        instance: InstanceId(3),
+        service,
+        address: Ipv4Addr::new(100, 112, 0, 9),
+        client: false,
+        draining: false,
+        release: None,
+    }
 }
 
 fn view(epoch: u8, revision: u64) -> View {

@@ -145,6 +145,7 @@ impl Process {
             id: id.clone(),
             service: "shop/db".parse().unwrap(),
             client: false,
+            release: None,
             namespace: Arc::new(Namespace::of_pid(self.0.id()).unwrap()),
             hosts: Some((place.clone(), HostsFile::open(&place.reach().unwrap()).unwrap())),
             unkept: None,

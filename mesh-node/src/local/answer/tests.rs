@@ -15,6 +15,7 @@ fn instance() -> Instance {
         interface: "mesh0".into(),
         client: false,
         draining: false,
+        release: None,
         connections: None,
         containers: vec![],
         warnings: vec![],

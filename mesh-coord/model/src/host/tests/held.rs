@@ -82,3 +82,33 @@ fn what_differs_from_what_is_known_ends_and_is_attached_anew() {
     assert_eq!(hello(&mut world, runner, vec![client]), (vec![], vec![], vec![]), "but whether it only calls");
     assert_eq!(world.state.instances_on(runner).next().unwrap().state, InstanceState::Client);
 }
+
+/// The release is the agent's to say, also of an instance that is brought back. Other deployments aren't told.
+#[test]
+fn a_release_stays_with_its_instance_and_is_its_own_deployment_s_affair() {
+    let (mut world, runner) = world();
+    let [v1, v2]: [Option<mesh_proto::Release>; 2] = ["v1", "v2"].map(|release| release.parse().ok());
+    let attach = RunnerCommand::Attach { service: path("shop/db"), client: false, release: v1.clone() };
+    let Ok(Outcome::Attached { instance, address, .. }) = world.request(runner, attach) else { panic!("attached") };
+    let release = |world: &World| world.state.instances[&instance].release.clone();
+    assert_eq!(release(&world), v1);
+    let reported =
+        |release: &Option<_>| vec![Held { release: release.clone(), ..held((instance, address), "shop/db") }];
+    hello(&mut world, runner, reported(&v1));
+    let revision = world.state.revision();
+    hello(&mut world, runner, reported(&v1));
+    assert_eq!((release(&world), world.state.revision()), (v1, revision), "nothing has changed");
+    hello(&mut world, runner, reported(&v2));
+    assert_eq!(release(&world), v2);
+    // One that is brought back, as after a restore from a backup.
+    let unknown = (InstanceId(9), Ipv4Addr::new(100, 127, 0, 9));
+    let both = [reported(&v2), vec![Held { release: v2.clone(), ..held(unknown, "shop/app") }]].concat();
+    assert_eq!(hello(&mut world, runner, both), (vec![], vec![9], vec![]));
+    assert_eq!(world.state.instances[&unknown.0].release, v2);
+
+    world.trust("shop", &["bank"]).unwrap();
+    let other = world.join("r2");
+    world.attach(other, "bank/vault");
+    let seen = |runner| world.view(runner).instance(instance).unwrap().release.clone();
+    assert_eq!((seen(runner), seen(other)), (v2, None));
+}

@@ -47,7 +47,7 @@ fn what_has_not_changed_stays_shared_and_only_the_changed_is_told() {
         slices.touch(affected.deployments);
         sliced(world, slices, "api-web")
     };
-    let attach = |service: &str| RunnerCommand::Attach { service: path(service), client: false };
+    let attach = |service: &str| RunnerCommand::Attach { service: path(service), client: false, release: None };
     // Nothing of the bank is seen, and nothing of shop but what is opened.
     let after = absorb(&mut world, "bank-vault", attach("bank/safe"));
     assert_eq!((shared(&before, &after), after.slices().len()), (2, 2));

@@ -2,6 +2,7 @@
 
 mod choice;
 mod ends;
+mod releases;
 mod restart;
 
 use super::*;

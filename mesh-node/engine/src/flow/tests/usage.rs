@@ -43,7 +43,7 @@ fn of(map: &Map, instance: u64, port: u16, phase: Phase) -> New {
         isn: 1000,
         progress: Progress::default(),
     };
-    let resolved = Resolved { service, targets: [target, to], deployments: [deployment; 2] };
+    let resolved = Resolved { service, preferred: None, targets: [target, to], deployments: [deployment; 2] };
     New { pin, resolved, payer: Role::Caller }
 }
 

@@ -166,6 +166,7 @@ fn an_address_that_another_instance_has_now_is_not_the_same_end() {
         runner: mesh_proto::RunnerId(1),
         address: address(10),
         state: InstanceState::Live,
+        release: None,
     })));
     world.map(2, &after);
     assert_eq!(world.resets(20), [2000]);
