@@ -208,14 +208,14 @@ pub(crate) struct Deployment {
 }
 
 /// The services.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Services {
     pub(crate) version: u32,
     pub(crate) services: Vec<Service>,
 }
 
 /// A service.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Service {
     pub(crate) deployment: Label,
     pub(crate) service: ServiceName,
@@ -226,7 +226,7 @@ pub(crate) struct Service {
 }
 
 /// An instance of a listed service.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ServiceInstance {
     pub(crate) id: InstanceId,
     pub(crate) address: Ipv4Addr,

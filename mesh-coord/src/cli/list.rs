@@ -1,15 +1,21 @@
 //! The tables: `nodes`, `deployments`, `services`, `instances`.
 
+use std::time::Duration;
+
 use anyhow::Result;
+use clap::Args;
 use mesh_proto::relay::Nat;
 use serde::Serialize;
 
 use super::{
     Listing,
-    output::{print_json, print_table},
+    output::{complain, print, print_json, print_table},
     time,
 };
 use crate::api::{self, NodeState, Reachable};
+
+/// The time from an answer to the next look of `services --watch`.
+const WATCHED: Duration = Duration::from_secs(1);
 
 pub(super) async fn nodes(args: Listing) -> Result<()> {
     let nodes: api::Nodes = args.reach.get("nodes").await?;
@@ -72,12 +78,51 @@ pub(super) async fn deployments(args: Listing) -> Result<()> {
     print_table(&header, deployments.deployments.into_iter().map(row).collect(), none)
 }
 
-pub(super) async fn services(args: Listing) -> Result<()> {
-    let services: api::Services = args.reach.get("services").await?;
-    if args.json {
-        return print_json(&services);
+/// The arguments of `services`.
+#[derive(Debug, Args)]
+pub(super) struct Services {
+    #[command(flatten)]
+    listing: Listing,
+    /// Go on, and print all of it again with each change of a service or an instance; with --json a line each
+    #[arg(long)]
+    watch: bool,
+}
+
+pub(super) async fn services(Services { listing, watch }: Services) -> Result<()> {
+    let shown: api::Services = listing.reach.get("services").await?;
+    show_services(&listing, &shown)?;
+    if watch { follow_services(&listing, shown).await } else { Ok(()) }
+}
+
+/// Shows the services again whenever they have changed, until the process is ended.
+async fn follow_services(listing: &Listing, mut shown: api::Services) -> Result<()> {
+    let mut is_away = false;
+    loop {
+        tokio::time::sleep(WATCHED).await;
+        match listing.reach.get::<api::Services>("services").await {
+            Ok(now) if now == shown => is_away = false,
+            Ok(now) => {
+                (is_away, shown) = (false, now);
+                if !listing.json {
+                    print("")?;
+                }
+                show_services(listing, &shown)?;
+            }
+            // A restart of the coordinator is no end of the watch. It is told once.
+            Err(error) if !is_away => {
+                is_away = true;
+                complain(&error);
+            }
+            Err(_) => {}
+        }
     }
-    let row = |service: api::Service| {
+}
+
+fn show_services(listing: &Listing, services: &api::Services) -> Result<()> {
+    if listing.json {
+        return print_json(services);
+    }
+    let row = |service: &api::Service| {
         let instances = service.instances.iter().map(|instance| {
             let release = instance.release.iter().map(|release| format!("release {release}"));
             let state = (instance.state != Reachable::Live).then(|| word(&instance.state));
@@ -95,7 +140,7 @@ pub(super) async fn services(args: Listing) -> Result<()> {
         ]
     };
     let header = ["deployment", "service", "team", "address", "public port", "instances"];
-    print_table(&header, services.services.into_iter().map(row).collect(), "no services yet")
+    print_table(&header, services.services.iter().map(row).collect(), "no services yet")
 }
 
 pub(super) async fn instances(args: Listing) -> Result<()> {

@@ -63,7 +63,7 @@ enum Command {
     /// List the deployments
     Deployments(Listing),
     /// List the services with their instances
-    Services(Listing),
+    Services(list::Services),
     /// List the instances
     Instances(Listing),
     /// List changes: what, when and by whom
@@ -246,6 +246,7 @@ mod tests {
             "mesh-coord deployments --url https://h:7443",
             "mesh-coord deployments --url https://h:7443,https://i",
             "mesh-coord services",
+            "mesh-coord services --watch --json",
             "mesh-coord instances",
             "mesh-coord audit",
             "mesh-coord why shop/app shop/db 5432 --json",

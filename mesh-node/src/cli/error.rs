@@ -46,6 +46,8 @@ pub(super) enum Expected {
     Port,
     #[error("expected the number of a TCP port, from 1 to 65535, such as 5432")]
     TcpPort,
+    #[error("expected a duration, such as 500ms, 30s or 5m")]
+    Duration,
     #[error("expected yes or no")]
     YesOrNo,
 }

@@ -20,7 +20,8 @@ mod ping;
 mod run;
 mod setup;
 mod status;
-pub(crate) mod why;
+pub(crate) mod wait;
+mod why;
 
 use std::{
     io::{self, Write as _},
@@ -102,6 +103,8 @@ enum Command {
     Hook(hook::Hook),
     /// Explain whether one service may open connections to another
     Why(why::Why),
+    /// Wait until an instance of a service answers, for the order in which programs start
+    Wait(wait::Wait),
     /// Write a file with what a bug report needs: state, counters, log and configuration, and no secret
     Bugreport(bugreport::Bugreport),
     /// Print a completion script for a shell
@@ -202,6 +205,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Setup(setup) => setup.run(&context),
         Command::Hook(hook) => hook.run(&context),
         Command::Why(why) => why.run(&context),
+        Command::Wait(wait) => wait.run(&context),
         Command::Bugreport(bugreport) => bugreport.run(&context),
         Command::Completions(completions) => completions.run(&context),
         Command::Man(man) => man.run(),

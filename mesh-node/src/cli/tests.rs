@@ -43,6 +43,8 @@ fn the_documented_commands_are_understood() {
         "ping shop/db",
         "bugreport --output - --json",
         "why api/web shop/db 5432",
+        "wait shop/db",
+        "wait shop/db --port 5432 --from api/web --timeout 5m --json",
         "hook createRuntime --state /s",
         "hook precreate",
         "setup docker --dry-run",

@@ -26,7 +26,7 @@ pub(super) struct Why {
     probe: bool,
 }
 
-fn parse_port(text: &str) -> Result<u16, Expected> {
+pub(super) fn parse_port(text: &str) -> Result<u16, Expected> {
     text.parse().ok().filter(|port| *port > 0).ok_or(Expected::TcpPort)
 }
 

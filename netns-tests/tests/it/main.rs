@@ -64,3 +64,4 @@ mod tokens;
 mod traffic;
 mod trust;
 mod upkeep;
+mod waiting;

@@ -3,6 +3,7 @@
 
 mod backoff;
 pub mod directory;
+pub mod duration;
 mod lines;
 pub mod log;
 pub mod output;
