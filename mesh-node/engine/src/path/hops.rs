@@ -71,13 +71,13 @@ impl<'a> Around<'a> {
     }
 
     /// Whether one of the runner's addresses may be that of a NAT in front of it, where a datagram that comes too early does
-    /// harm: the outside sees the runner there, and it has another address within.
+    /// harm: the outside sees the runner there, and it has another address within. That of the NAT may be private too, as in
+    /// an office. (What the runner's own interfaces have is never told as what the outside sees.)
     pub(crate) fn is_outside(self, at: SocketAddr) -> bool {
         let Runner { endpoints, reflexive, .. } = self.runner;
-        let is_within = |within: &SocketAddr| is_private(canonical(*within).ip());
-        !is_private(at.ip())
-            && reflexive.iter().any(|seen| canonical(*seen).ip() == at.ip())
-            && endpoints.iter().any(is_within)
+        let ips = |list: &'a [SocketAddr]| list.iter().map(|at| canonical(*at).ip());
+        ips(reflexive).any(|seen| seen == at.ip())
+            && ips(endpoints).any(|within| within != at.ip() && is_private(within))
     }
 
     /// Whether an address of the runner is one of its own, without a NAT in front.

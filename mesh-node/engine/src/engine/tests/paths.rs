@@ -292,26 +292,28 @@ fn a_runner_that_cannot_use_relays_gets_nothing_by_one() {
 
 #[test]
 fn a_nat_gets_no_datagram_before_the_meeting() {
-    let outside: SocketAddr = ([203, 0, 113, 50], 51820).into();
-    let mut views = views(&[1], false);
-    let known = views[0].0.runner(mesh_proto::RunnerId(2)).expect("a runner").clone();
-    let within: SocketAddr = ([192, 168, 1, 5], 51820).into();
-    // The coordinator has seen it there.
-    let endpoints = vec![within, outside];
-    let runner = Runner { endpoints, reflexive: vec![outside], ..Runner::clone(&known) };
-    views[0].0.put(Record::Runner(runner.into()));
-    let mut world = World::of(&views);
-    world.attach(1, 10);
-    let now = world.now;
-    world.engine(1).handle_relays(&[RelayId(1)], now);
-    world.read(1, 10, &call().syn().build_read());
-    let to: Vec<Hop> = world.wire.drain(..).map(|d| d.to).collect();
-    assert!(to.len() == 2 && to.contains(&within.into()) && to.contains(&by(1, 2).expect("a hop")), "{to:?}");
-    // The relay doesn't answer.
-    world.wait(Duration::from_millis(800));
-    assert!(world.wire.is_empty());
-    world.with(1, |engine, sink, now| engine.handle_timeout(now + Duration::from_millis(300), sink));
-    assert!(world.wire.iter().any(|d| d.to == outside.into()), "now everything is tried");
+    // The second is in an office, with the relay.
+    for outside in [[203, 0, 113, 50], [10, 0, 5, 2]].map(|address| SocketAddr::from((address, 51820))) {
+        let mut views = views(&[1], false);
+        let known = views[0].0.runner(mesh_proto::RunnerId(2)).expect("a runner").clone();
+        let within: SocketAddr = ([192, 168, 1, 5], 51820).into();
+        // The coordinator has seen it there.
+        let endpoints = vec![within, outside];
+        let runner = Runner { endpoints, reflexive: vec![outside], ..Runner::clone(&known) };
+        views[0].0.put(Record::Runner(runner.into()));
+        let mut world = World::of(&views);
+        world.attach(1, 10);
+        let now = world.now;
+        world.engine(1).handle_relays(&[RelayId(1)], now);
+        world.read(1, 10, &call().syn().build_read());
+        let to: Vec<Hop> = world.wire.drain(..).map(|d| d.to).collect();
+        assert!(to.len() == 2 && to.contains(&within.into()) && to.contains(&by(1, 2).expect("a hop")), "{to:?}");
+        // The relay doesn't answer.
+        world.wait(Duration::from_millis(800));
+        assert!(world.wire.is_empty());
+        world.with(1, |engine, sink, now| engine.handle_timeout(now + Duration::from_millis(300), sink));
+        assert!(world.wire.iter().any(|d| d.to == outside.into()), "now everything is tried");
+    }
 }
 
 #[test]
