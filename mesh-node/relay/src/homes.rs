@@ -106,14 +106,16 @@ impl Homes {
         SOON
     }
 
-    /// A peer can be reached at this relay only. Returns false if there are too many of those.
-    pub fn need(&mut self, relay: RelayId, now: Instant) -> bool {
+    /// A peer can be reached at this relay, and at none of ours. Where there are too many of those, one that turns out to be
+    /// of no use makes room. Returns false if there is none.
+    pub fn need(&mut self, relay: RelayId, is_vain: impl Fn(RelayId) -> bool, now: Instant) -> bool {
         if self.homes.contains(&relay) {
             return true;
         }
         if !self.visits.iter().any(|visit| visit.relay == relay) {
             if self.visits.len() >= VISITS {
-                return false;
+                let Some(vain) = self.visits.iter().position(|visit| is_vain(visit.relay)) else { return false };
+                self.visits.remove(vain);
             }
             self.visits.push(Visit { relay, used: now });
         }
@@ -211,8 +213,9 @@ mod tests {
     fn a_relay_that_a_peer_needs_is_kept_while_it_is_used() {
         let (mut homes, _) = settled(&[10, 20, 30, 40, 50]);
         let start = Instant::now();
-        assert!(homes.need(RelayId(3), start) && homes.need(RelayId(4), start));
-        assert!(!homes.need(RelayId(5), start), "a peer can't send us everywhere");
+        let all_work = |_| false;
+        assert!(homes.need(RelayId(3), all_work, start) && homes.need(RelayId(4), all_work, start));
+        assert!(!homes.need(RelayId(5), all_work, start), "a peer can't send us everywhere");
         assert_eq!(wanted(&homes), [1, 2, 3, 4]);
         homes.used(RelayId(4), start + Duration::from_secs(200));
         assert!(homes.handle_timeout(start + VISIT));
@@ -220,5 +223,15 @@ mod tests {
         assert_eq!(homes.next_timeout(), Some(start + Duration::from_secs(500)));
         homes.set(&relays(3));
         assert_eq!(wanted(&homes), [1, 2]);
+    }
+
+    #[test]
+    fn a_relay_that_does_not_answer_makes_room_for_another_that_a_peer_needs() {
+        let (mut homes, _) = settled(&[10, 20, 30, 40, 50, 60]);
+        let (start, is_vain) = (Instant::now(), |relay| relay == RelayId(3));
+        assert!(homes.need(RelayId(3), is_vain, start) && homes.need(RelayId(4), is_vain, start));
+        assert!(homes.need(RelayId(5), is_vain, start));
+        assert_eq!(wanted(&homes), [1, 2, 4, 5]);
+        assert!(!homes.need(RelayId(6), is_vain, start));
     }
 }

@@ -183,9 +183,12 @@ impl Relays {
         run
     }
 
-    /// A peer can be reached at this relay only: an allocation there is wanted while it is used.
+    /// A peer can be reached at this relay, and at none of ours: an allocation there is wanted while it is used.
     pub fn need(&mut self, relay: RelayId, now: Instant) {
-        if self.entries.iter().any(|entry| entry.config.id == relay) && self.homes.need(relay, now) {
+        let Self { entries, homes, .. } = self;
+        let is_known = entries.iter().any(|entry| entry.config.id == relay);
+        let is_vain = |visited| entries.iter().any(|entry| entry.config.id == visited && entry.is_vain());
+        if is_known && homes.need(relay, is_vain, now) {
             self.follow(now);
         }
     }

@@ -1,10 +1,10 @@
 //! A pair whose sides share no relay: each is at two that the other isn't at, and goes to one of the other's when it has to.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream};
 
 use mesh_netns_tests::{
-    Namespace, Nat, Relay, Router, Runner, Stack, Turn, World, isolated,
-    traffic::{Answer, ping},
+    Coordinator, Instance, Namespace, Nat, Relay, Router, Runner, Stack, Turn, World, isolated,
+    traffic::{Answer, Server, ping},
     wait,
 };
 
@@ -37,15 +37,23 @@ fn places(runner: &Runner) -> Vec<IpAddr> {
     at.map(|at| at.ip()).collect()
 }
 
-#[test]
-fn runners_at_different_relays_meet_at_one_of_them() {
-    isolated(|| {
+/// `alder` is at both relays of the south, and `birch` at both of the north.
+struct Lab {
+    sites: [(Runner, Router); 2],
+    north: [Relay; 2],
+    south: [Relay; 2],
+    _coordinator: Coordinator,
+    _world: World,
+}
+
+impl Lab {
+    fn new() -> Self {
         let world = World::new();
         let coordinator = world.coordinator(&[]);
         declare(&coordinator, &[SHOP]);
         let relays = |names: [&str; 2]| names.map(|name| world.relay_of(&coordinator, name, Turn::Coturn));
         let (north, south) = (relays(["north-1", "north-2"]), relays(["south-1", "south-2"]));
-        let sites = [("alder", &south, &north), ("birch", &north, &south)].map(|(name, barred, own)| {
+        let sites = [("alder", &south, &north), ("birch", &north, &south)].map(|(name, own, barred)| {
             let router = world.router(&format!("{name}-router"), Nat::Symmetric, Stack::V4);
             bar(&router, barred);
             let runner = world.runner_behind(&router, &coordinator, name);
@@ -54,25 +62,60 @@ fn runners_at_different_relays_meet_at_one_of_them() {
             });
             (runner, router)
         });
-        let [(alder, alders), (birch, birchs)] = &sites;
-        let_through(alders.namespace());
-        let_through(birchs.namespace());
-        let shared = || places(alder).iter().any(|place| places(birch).contains(place));
-        assert!(!shared(), "{:?} {:?}", places(alder), places(birch));
+        let this = Self { sites, north, south, _coordinator: coordinator, _world: world };
+        this.sites.iter().for_each(|(_, router)| let_through(router.namespace()));
+        assert!(!this.shares(), "{:?}", this.places());
+        this
+    }
 
+    fn places(&self) -> [Vec<IpAddr>; 2] {
+        self.sites.each_ref().map(|(runner, _)| places(runner))
+    }
+
+    /// Whether both are at the same relay.
+    fn shares(&self) -> bool {
+        let [one, other] = self.places();
+        one.iter().any(|place| other.contains(place))
+    }
+
+    /// Both instances, a server, and a connection that has carried something.
+    fn connected(&self) -> ([Instance; 2], Server, TcpStream) {
+        let [(alder, _), (birch, _)] = &self.sites;
         let (app, db) = (alder.attach("shop/app"), birch.attach("shop/db"));
-        let _server = db.serve(5432, Answer::Echo);
+        let server = db.serve(5432, Answer::Echo);
         let mut stream = app.connect(db.service_address, 5432).expect("a connection");
         ping(&mut stream, b"are you there?").expect("an echo");
         assert_eq!([path_to(alder, "birch"), path_to(birch, "alder")], ["relay"; 2]);
-        assert!(shared(), "{:?} {:?}", places(alder), places(birch));
+        assert!(self.shares(), "{:?}", self.places());
+        ([app, db], server, stream)
+    }
+}
 
+#[test]
+fn runners_at_different_relays_meet_at_one_of_them() {
+    isolated(|| {
+        let lab = Lab::new();
+        let (_instances, _server, mut stream) = lab.connected();
         // It is a relay of the one or of the other: the connection outlives that as well.
+        let alder = &lab.sites[0].0;
         let used = alder.peer("birch").expect("a peer")["relay"].as_str().expect("a relay").to_owned();
-        let mut all: Vec<Relay> = north.into_iter().chain(south).collect();
+        let mut all: Vec<Relay> = lab.north.into_iter().chain(lab.south).collect();
         let killed = all.iter_mut().find(|relay| relay.namespace().name() == used).expect("the relay");
         killed.kill();
         ping(&mut stream, b"and now?").expect("an echo by another relay");
         assert_ne!(alder.peer("birch").expect("a peer")["relay"], used.as_str());
+    });
+}
+
+#[test]
+fn runners_that_reach_only_the_second_of_each_others_relays_meet_there() {
+    isolated(|| {
+        let lab = Lab::new();
+        let [(alder, alders), (_, birchs)] = &lab.sites;
+        bar(alders, &lab.north[..1]);
+        bar(birchs, &lab.south[..1]);
+        let _connected = lab.connected();
+        let used = alder.peer("birch").expect("a peer")["relay"].clone();
+        assert!(["north-2", "south-2"].iter().any(|name| used == *name), "{used}");
     });
 }

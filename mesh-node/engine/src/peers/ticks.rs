@@ -102,20 +102,23 @@ impl Peers {
     ) -> (usize, bool) {
         let Targets { ways, rounds, relays_later } = self.list[runner].targets(round, &self.site, cx.now);
         ways.into_iter().for_each(|way| self.outbox.send(way, message, cx.sink));
-        if matches!(round, Round::First | Round::Greeting) {
-            self.want_relay(runner, cx);
-        }
+        self.want_relay(runner, round, cx);
         (rounds, relays_later)
     }
 
-    /// Asks the owner for an allocation at a relay of a runner, if there is none that both share.
-    fn want_relay<S: Sink>(&mut self, runner: RunnerIx, cx: &mut Cx<'_, S>) {
+    /// Asks the owner for an allocation at a relay of a runner, if there is none that both share: at its first one, and at the
+    /// others too when that hasn't helped. (It may be out of reach from here, or dead.)
+    fn want_relay<S: Sink>(&mut self, runner: RunnerIx, round: Round, cx: &mut Cx<'_, S>) {
         let peer = &self.list[runner];
         let around = Around { site: &self.site, runner: &peer.runner };
-        if around.is_able()
-            && !around.has_relay()
-            && let Some(at) = peer.runner.relayed.first()
-        {
+        let most = match round {
+            _ if !around.is_able() || around.has_relay() => 0,
+            Round::First | Round::Greeting if !peer.is_broken() => 1,
+            Round::First | Round::Greeting | Round::Again => peer.runner.relayed.len(),
+            // A session may just be renewed.
+            Round::Timer | Round::Relays => 0,
+        };
+        for at in peer.runner.relayed.iter().take(most) {
             cx.sink.event(Event::NeedRelay { runner: peer.runner.id, relay: at.relay });
         }
     }

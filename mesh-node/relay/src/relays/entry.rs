@@ -64,6 +64,12 @@ impl Entry {
         if let Work::Holding(holding) = &self.work { Some(holding.used()) } else { None }
     }
 
+    /// Whether an allocation was asked for, and the relay doesn't answer or refuses.
+    pub(super) fn is_vain(&self) -> bool {
+        let standing = self.allocation().map(Allocation::standing);
+        matches!(standing, Some(Standing::Unanswered | Standing::Refused(_)))
+    }
+
     pub(super) fn transport(&self) -> Transport {
         self.allocation().map_or(Transport::Datagram, Allocation::transport)
     }

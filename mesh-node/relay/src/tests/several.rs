@@ -152,6 +152,21 @@ fn a_relay_that_a_peer_needs_is_visited() {
     assert_eq!(relaying.at(), [1, 2]);
 }
 
+/// A peer's relays may not be ours to reach, all but one of them.
+#[test]
+fn of_the_relays_that_a_peer_needs_those_that_answer_are_visited() {
+    let mut relaying = Relaying::new(&[10, 20, 30, 40, 50]);
+    relaying.pass(Duration::from_secs(1));
+    (2..4).for_each(|relay| relaying.worlds[relay].2.cut = true);
+    let need = |relaying: &mut Relaying| (2..5).for_each(|relay| relaying.client.need(RelayId(relay), relaying.now));
+    need(&mut relaying);
+    relaying.pass(Duration::from_secs(5));
+    assert_eq!(relaying.at(), [0, 1]);
+    need(&mut relaying);
+    relaying.pass(Duration::from_secs(1));
+    assert_eq!(relaying.at(), [0, 1, 4]);
+}
+
 #[test]
 fn another_address_of_a_relay_is_tried_when_one_is_silent() {
     let mut relaying = Relaying::new(&[10]);

@@ -244,16 +244,26 @@ fn a_relayed_address_that_has_changed_is_learned_by_the_tunnel() {
 }
 
 #[test]
-fn a_relay_that_only_the_other_one_has_is_asked_for() {
-    let mut world = world(&[1], false);
+fn relays_that_only_the_other_one_has_are_asked_for_one_after_another() {
+    let mut world = world(&[1, 2], false);
     let now = world.now;
     world.engine(1).handle_relays(&[RelayId(7)], now);
     world.send(10, &call().syn().build());
-    let wanted = Event::NeedRelay { runner: mesh_proto::RunnerId(2), relay: RelayId(1) };
-    assert!(world.sinks[0].events.contains(&wanted));
+    let wanted = |world: &World| {
+        let relays = world.sinks[0].events.iter().filter_map(|event| match event {
+            Event::NeedRelay { runner: mesh_proto::RunnerId(2), relay } => Some(relay.0),
+            _ => None,
+        });
+        relays.collect::<Vec<_>>()
+    };
+    assert_eq!(wanted(&world), [1]);
+    // That one is out of reach.
+    world.wait(Duration::from_millis(1250));
+    assert_eq!(wanted(&world), [1, 1, 2]);
     assert!(world.delivered(20).is_empty());
-    // It gets an allocation there: what waits goes out.
-    world.engine(1).handle_relays(&[RelayId(7), RelayId(1)], now);
+    // It gets an allocation at the other one: what waits goes out.
+    let now = world.now;
+    world.engine(1).handle_relays(&[RelayId(7), RelayId(2)], now);
     world.wait(Duration::from_secs(1));
     assert_eq!(world.delivered(20).len(), 1);
 }
