@@ -5,7 +5,7 @@ use std::env;
 
 use mesh_tests::reach::{Between, Kind, Scene, run};
 
-const SCENES: [Scene; 8] = [
+const SCENES: [Scene; 9] = [
     Scene::Nothing,
     Scene::Long,
     Scene::DirectDies,
@@ -14,6 +14,7 @@ const SCENES: [Scene; 8] = [
     Scene::RelayReturns,
     Scene::Flushed,
     Scene::Life,
+    Scene::Old,
 ];
 
 fn main() {
@@ -35,7 +36,8 @@ fn main() {
         if let Err(failure) = run(between, scene, seed, None) {
             failed += 1;
             println!("{between:?}, {scene:?}, seed {seed}: {failure:?}\n");
-            let words = ["sends", "initiation"];
+            let all = env::var_os("ALL").is_some();
+            let words = if all { &[][..] } else { &["sends", "initiation"] };
             let other = failure.trace.iter().filter(|line| !words.iter().any(|word| line.contains(word)));
             other.for_each(|line| println!("    {}", line.get(..150).unwrap_or(line)));
         }

@@ -214,8 +214,11 @@ impl Nat {
         let (kind, outside) = (self.kind, self.outside);
         let mut rng = Rng::new(self.rng.next());
         let is_free = |port: u16| match kind {
+            // None twice. (Linux draws one that it has given already now and then, and a peer that knows that one gets
+            // through by luck: 1 in 64,512, which is no kind of its own.)
+            Kind::Symmetric => self.ports().all(|known| known.0 != port),
             // Any, if the answers can be told apart from those of other flows.
-            Kind::Linux | Kind::Symmetric => {
+            Kind::Linux => {
                 let answers = Ends { from: to, to: (outside, port).into() };
                 self.flows.iter().all(|flow| flow.original != answers && flow.reply != answers)
             }

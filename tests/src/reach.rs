@@ -11,6 +11,7 @@ use crate::{Failure, failure};
 
 mod carry;
 mod life;
+mod old;
 mod places;
 mod plan;
 mod scenes;
@@ -32,6 +33,8 @@ pub enum Bug {
     RelayDeathUnnoticed,
     /// Long pings pass where data of that length doesn't.
     LongPingsPass,
+    /// The coordinator tells of an agent of 0.1 that it can do whatever others can.
+    Overstated,
 }
 
 /// What happens after two runners have reached each other.
@@ -53,6 +56,8 @@ pub enum Scene {
     Flushed,
     /// Random things happen one after another.
     Life,
+    /// One of them has an agent of 0.1, which knows neither pings nor relays, while random things happen.
+    Old,
 }
 
 /// Two runners with this between them meet, and something happens. Fails unless everything is as it should be.
@@ -65,8 +70,12 @@ pub fn run(between: Between, scene: Scene, seed: u64, bug: Option<Bug>) -> Resul
         Scene::RelayDies | Scene::Life => 2,
         _ => 1 + seed as usize % 2,
     };
+    let old = (scene == Scene::Old).then_some(seed as usize % 2);
     let life = || {
-        let mut world = World::new(between, relays, seed, bug);
+        let mut world = World::new(between, relays, seed, old, bug);
+        if scene == Scene::Old {
+            return world.beside_old();
+        }
         world.meet()?;
         match scene {
             Scene::Nothing => world.stay(between, Duration::from_secs(20)),
@@ -76,7 +85,7 @@ pub fn run(between: Between, scene: Scene, seed: u64, bug: Option<Bug>) -> Resul
             Scene::RelayDies => world.relay_dies(between),
             Scene::RelayReturns => world.relay_returns(between),
             Scene::Flushed => world.flushed(between),
-            Scene::Life => world.life(),
+            Scene::Life | Scene::Old => world.life(),
         }
     };
     failure::watched(life, |()| vec![])

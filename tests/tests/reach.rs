@@ -106,6 +106,31 @@ fn whatever_happens_two_runners_with_a_common_relay_reach_each_other() {
     all_of(&lives(Scene::Life, &all(), LIVES));
 }
 
+/// What these have shown was the model's: a program that writes once a second can't show a direct path sooner, a NAT that is
+/// symmetric gives no port twice, two boxes that forget are two things that happen, and how often TCP has to try where a third
+/// is lost in both directions is luck.
+#[test]
+fn lives_that_failed_once_don_t_any_more() {
+    use Kind::{Cone, Firewall, Home, Linux, Symmetric};
+    all_of(&[
+        (Between::Apart([Cone, Home]), Scene::Long, 275),
+        (Between::Apart([Symmetric, Firewall]), Scene::Nothing, 3),
+        (Between::Apart([Cone, Linux]), Scene::Life, 80),
+        (Between::Apart([Firewall, Linux]), Scene::Life, 255),
+    ]);
+}
+
+/// Pairs that 0.1 can connect: one of them is reached by everyone.
+fn open_pairs() -> Vec<Between> {
+    let others = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Blocked);
+    others.flat_map(|kind| [Between::Apart([Kind::Public, kind]), Between::Apart([kind, Kind::Public])]).collect()
+}
+
+#[test]
+fn an_agent_of_0_1_is_reached_directly_and_is_sent_nothing_that_it_does_not_know() {
+    all_of(&lives(Scene::Old, &open_pairs(), LIVES));
+}
+
 /// The bug is found within some seeds, by a check that is there for it.
 fn is_found(bug: Bug, between: Between, scene: Scene, words: &[&str]) {
     let failures = (0..20).filter_map(|seed| run(between, scene, seed, Some(bug)).err());
@@ -129,6 +154,12 @@ fn handshakes_to_reflexive_addresses_before_the_meeting_are_found() {
 #[test]
 fn an_agent_that_does_not_notice_that_its_relay_was_restarted_is_found() {
     is_found(Bug::RelayDeathUnnoticed, RELAYED, Scene::RelayReturns, &["allocations", "all that was written"]);
+}
+
+#[test]
+fn a_coordinator_that_says_of_an_agent_of_0_1_that_it_can_use_relays_is_found() {
+    let between = Between::Apart([Kind::Public, Kind::Home]);
+    is_found(Bug::Overstated, between, Scene::Old, &["an agent of 0.1 was sent"]);
 }
 
 #[test]

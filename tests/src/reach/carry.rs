@@ -79,6 +79,10 @@ impl World {
 
     /// Notes what an engine has sent.
     fn see(&mut self, runner: usize, hop: Hop, bytes: &[u8], whole: bool) {
+        // Pings are what may not be fragmented.
+        if self.old == Some(1 - runner) && (whole || hop.is_relayed()) {
+            self.seen.unknown = Some(hop);
+        }
         // (A handshake is no meeting.)
         if matches!(hop, Hop::Direct(_)) && bytes[0] == DATA {
             self.seen.knocks.push((self.now, runner));
@@ -227,7 +231,7 @@ impl World {
 
     /// Sends what the clients of a runner have to send.
     pub(super) fn flush_clients(&mut self, runner: usize) {
-        for relay in 0..self.relays.len() {
+        for relay in 0..self.runners[runner].clients.len() {
             while let Some(request) = self.runners[runner].clients[relay].out.pop_front() {
                 let (addresses, near) = self.places.relays[relay].clone();
                 if self.runners[runner].tcp {
@@ -284,6 +288,7 @@ impl World {
         if self.runners[runner].told != told {
             let own = [&told.endpoints[..], &told.reflexive].concat();
             let now = self.instant();
+            self.note(&format!("{runner} is at {:?}, and outside at {:?}", told.endpoints, told.reflexive));
             self.runners[runner].told = told;
             self.engine(runner, |engine, _| engine.handle_own_addresses(&own, now))?;
             self.publish(runner);
@@ -293,7 +298,11 @@ impl World {
 
     /// A runner gets its map.
     pub(super) fn remap(&mut self, runner: usize) -> Result<(), Failure> {
-        let (own, other) = (self.runners[runner].told.clone(), self.runners[runner].other.clone());
+        let (own, mut other) = (self.runners[runner].told.clone(), self.runners[runner].other.clone());
+        if self.old == Some(runner) {
+            // It doesn't read what others can do, nor where they are at relays.
+            other = Told::at(other.endpoints);
+        }
         let map = map(runner, MTU, &if runner == 0 { [own, other] } else { [other, own] });
         let now = self.instant();
         self.engine(runner, |engine, said| engine.handle_map(map, now, said))

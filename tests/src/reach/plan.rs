@@ -90,11 +90,12 @@ const PORT: Port = Port(1);
 
 impl World {
     /// Two runners and some relays. Nothing has happened yet.
-    pub(super) fn new(between: Between, relays: usize, seed: u64, bug: Option<Bug>) -> Self {
+    pub(super) fn new(between: Between, relays: usize, seed: u64, old: Option<usize>, bug: Option<Bug>) -> Self {
         let (mut rng, start) = (Rng::new(seed), Instant::now());
         let runner = |number: usize, rng: &mut Rng| {
             let mut engine = Engine::new(key(number), rng.bytes(), Box::new(vec![0; 1 << 16]), start);
-            let can = if bug == Some(Bug::Untold) { Abilities::NONE } else { Abilities::ALL };
+            let is_able = bug != Some(Bug::Untold) && (old != Some(number) || bug == Some(Bug::Overstated));
+            let can = if is_able { Abilities::ALL } else { Abilities::NONE };
             let told = Told { can, ..Told::default() };
             engine.handle_map(
                 map(number, super::world::MTU, &[told.clone(), told.clone()]),
@@ -118,6 +119,7 @@ impl World {
         let mut world = Self {
             rng,
             bug,
+            old,
             start,
             now: Duration::ZERO,
             places: Places::default(),
@@ -193,7 +195,7 @@ impl World {
     pub(super) fn connect_to_relays(&mut self, runner: usize) {
         let boxes = self.places.before(runner);
         self.runners[runner].tcp = boxes.iter().any(|site| self.places.boxes[*site].nat.kind() == Kind::Blocked);
-        let (now, count) = (self.now, self.relays.len());
+        let (now, count) = (self.now, if self.old == Some(runner) { 0 } else { self.relays.len() });
         let seeds: Vec<u64> = (0..count).map(|_| self.rng.next()).collect();
         self.runners[runner].clients = seeds.into_iter().map(|seed| Client::new(seed, now)).collect();
         self.flush_clients(runner);
@@ -262,7 +264,7 @@ impl World {
         let k = 2 * (far + self.places.delay(0).max(self.places.delay(1)));
         if !self.relays.is_empty() {
             self.until(4 * k, "allocations", |world| {
-                world.runners.iter().all(|runner| runner.relays.len() == world.relays.len())
+                world.runners.iter().all(|runner| runner.relays.len() == runner.clients.len())
             })?;
         }
         self.run(Duration::from_millis(100))

@@ -24,7 +24,7 @@ const SHUT: Duration = Duration::from_secs(10);
 const APART: Duration = Duration::from_secs(5);
 
 /// How often a program writes a line, and how much.
-const LINE: (Duration, u32) = (Duration::from_millis(200), 600);
+pub(super) const LINE: (Duration, u32) = (Duration::from_millis(200), 600);
 /// The same under load.
 const LOAD: (Duration, u32) = (Duration::from_millis(50), 5000);
 
@@ -65,7 +65,8 @@ impl World {
     /// How long two runners that can come to a direct path take for it: a meeting, a short ping, a long one, and what
     /// programs write then.
     fn until_direct(&self, between: Between) -> Duration {
-        let one = self.late(self.by_relay() + 3 * self.directly()) + 400 * MILLI + 2 * LINE.0;
+        let every = self.writes.map_or(Duration::ZERO, |(every, _)| every);
+        let one = self.late(self.by_relay() + 3 * self.directly()) + 400 * MILLI + 2 * every;
         // Both sides begin within the one-way delay, or the first meeting may fail.
         let skew = self.by_relay() * self.jitter as u32 / 1000;
         if between.is_delicate() && skew >= self.directly() / 2 { one + QUIET } else { one }

@@ -96,11 +96,15 @@ pub(super) struct Seen {
     /// When a runner sent something directly.
     pub(super) knocks: Vec<(Duration, usize)>,
     pub(super) lost: u32,
+    /// What the agent of 0.1 was sent that it doesn't know.
+    pub(super) unknown: Option<Hop>,
 }
 
 pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) bug: Option<Bug>,
+    /// The runner with an agent of 0.1, if there is one.
+    pub(super) old: Option<usize>,
     pub(super) start: Instant,
     pub(super) now: Duration,
     pub(super) places: Places,
