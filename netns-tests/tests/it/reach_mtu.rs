@@ -57,3 +57,8 @@ fn links_shrink_and_widen(turn: Turn) {
 fn transfers_by_coturn_go_on_when_links_shrink_and_widen() {
     isolated_for(Duration::from_secs(600), || links_shrink_and_widen(Turn::Coturn));
 }
+
+#[test]
+fn transfers_by_a_relay_of_the_mesh_go_on_when_links_shrink_and_widen() {
+    isolated_for(Duration::from_secs(600), || links_shrink_and_widen(Turn::Enrolled));
+}

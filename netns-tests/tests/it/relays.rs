@@ -26,7 +26,7 @@ struct Lab {
     machine: Namespace,
     /// The machine's address.
     at: SocketAddr,
-    _world: World,
+    world: World,
 }
 
 impl Lab {
@@ -34,7 +34,7 @@ impl Lab {
         let world = World::new();
         let (relay, machine) = (world.relay("relay", turn), Namespace::create("machine"));
         let at = (world.plug(&machine, Stack::Dual).v4(2), 1000).into();
-        Self { relay, machine, at, _world: world }
+        Self { relay, machine, at, world }
     }
 
     fn guest(&self, name: char, until: u64, carrier: Carrier, v6: bool) -> Guest {
@@ -151,6 +151,80 @@ fn strangers_at_our_relay_take_nothing_from_its_guests() {
         other.send(at, b"and back");
         assert_eq!(one.receive(Duration::from_secs(5)), Some((to, b"and back".to_vec())));
         assert!(lab.guest('c', now() + 60, Carrier::Tls, false).allocate().is_ok(), "and there is room for another");
+    });
+}
+
+/// A message of STUN with an attribute SOFTWARE of that length.
+fn message(kind: u16, software: u16) -> Vec<u8> {
+    let kind = kind.to_be_bytes();
+    let length = if software > 0 { 4 + software } else { 0 };
+    let head = [&kind[..], &length.to_be_bytes(), &[0x21, 0x12, 0xa4, 0x42], b"some request"].concat();
+    let attribute = [&[0x80, 0x22][..], &software.to_be_bytes(), &vec![b' '; software.into()]].concat();
+    if software > 0 { [head, attribute].concat() } else { head }
+}
+
+/// Whoever claims an address to send from, its owner gets no more bytes than were sent in its name: the relay can't be used
+/// against others.
+#[test]
+fn our_relay_sends_nobody_more_than_was_sent_in_its_name() {
+    isolated(|| {
+        let mut lab = Lab::new(Turn::Own);
+        // What guests get then shows that all before it was handled.
+        lab.relay.use_one_thread();
+        let ((mut one, at), (mut other, to)) = (lab.welcome('a', Carrier::Udp), lab.welcome('b', Carrier::Udp));
+        one.permit(to).expect("a permission");
+        other.permit(at).expect("a permission");
+        // Binding, Allocate, Refresh, CreatePermission, ChannelBind and Send, from as short as can be to long.
+        let kinds = [1, 3, 4, 8, 9, 0x16];
+        let requests = kinds.iter().flat_map(|kind| [0, 8, 20, 60, 400].map(|software| message(*kind, software)));
+        let data = [&[0x40, 0, 0, 100][..], &[7; 100]].concat();
+        let tunnel = [&[1, 0, 0, 0][..], &[7; 144]].concat();
+        let all: Vec<Vec<u8>> = requests.chain([data, tunnel, vec![0; 1], vec![]]).collect();
+        // One in the name of each, from networks of which the relay has heard nothing.
+        lab.world.route("198.18.0.0/16", &lab.machine);
+        let owners: Vec<String> = (0..all.len()).map(|network| format!("198.18.{network}.1")).collect();
+        let lines: Vec<String> = owners.iter().map(|owner| format!("addr add {owner}/32 dev lo")).collect();
+        lab.machine.ip(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let send = |(owner, text): (&String, &Vec<u8>)| {
+            let socket = lab.machine.enter(|| UdpSocket::bind((owner.as_str(), 1000))).expect("a port");
+            socket.set_nonblocking(true).expect("a mode");
+            socket.send_to(text, lab.relay.plain(false)).expect("a datagram");
+            socket
+        };
+        let sockets: Vec<UdpSocket> = owners.iter().zip(&all).map(send).collect();
+        one.send(to, b"hello");
+        assert_eq!(other.receive(Duration::from_secs(5)), Some((at, b"hello".to_vec())));
+        let mut answered = 0;
+        for (socket, text) in sockets.iter().zip(&all) {
+            let got: usize = std::iter::from_fn(|| socket.recv(&mut [0; 2000]).ok()).sum();
+            assert!(got <= text.len(), "{got} bytes for {}: {text:02x?}", text.len());
+            answered += usize::from(got > 0);
+        }
+        assert!(answered > 0, "whoever asks in its own name gets an answer");
+    });
+}
+
+/// A runner that allocates and binds without end has one address, and the others keep theirs.
+#[test]
+fn a_guest_that_takes_what_it_can_at_our_relay_leaves_the_others_theirs() {
+    isolated(|| {
+        let lab = Lab::new(Turn::Own);
+        let ((mut one, at), (mut other, to)) = (lab.welcome('a', Carrier::Udp), lab.welcome('b', Carrier::Udp));
+        one.permit(to).expect("a permission");
+        other.permit(at).expect("a permission");
+        // (Of a network that has proved nothing, 20 are answered in a second.)
+        let mut greedy: Vec<(Guest, SocketAddr)> = (0..12).map(|_| lab.welcome('f', Carrier::Udp)).collect();
+        let (mut latest, address) = greedy.pop().expect("a guest");
+        assert!(greedy.iter().all(|(_, earlier)| *earlier == address), "one address, however often it asks");
+        let binds = |guest: &mut Guest, number| guest.bind(number, to).is_ok();
+        assert_eq!((0x4000..0x4040).filter(|number| binds(&mut latest, *number)).count(), 1, "one channel a peer");
+        assert!(greedy.iter_mut().all(|(guest, _)| guest.refresh().is_err()), "the newest has taken its place");
+        one.send(to, b"hello");
+        assert_eq!(other.receive(Duration::from_secs(5)), Some((at, b"hello".to_vec())));
+        let (mut third, _) = lab.welcome('c', Carrier::Udp);
+        third.permit(to).expect("a permission");
+        third.bind(0x4000, to).expect("a channel");
+        assert_eq!((one.refresh(), other.refresh()), (Ok(()), Ok(())));
     });
 }
 
