@@ -126,7 +126,10 @@ impl Link {
                         stream.send(text(&RelayUp::Pong)?).await?;
                     }
                 },
-                Message::Close(why) => bail!("the coordinator has ended the stream: {why:?}"),
+                Message::Close(why) => {
+                    let why = why.map_or_else(String::new, |frame| format!(": {}", frame.reason));
+                    bail!("the coordinator has ended the stream{why}")
+                }
                 _ => {}
             }
         }

@@ -17,7 +17,8 @@ impl Agent {
         let relays: Vec<local::Relay> =
             report.iter().flat_map(|report| self.relays.shown(&report.relays, &self.dialer)).collect();
         let udp = nat.map_or_else(|| report.as_ref().is_some_and(has_direct_path), |nat| nat.udp);
-        let facts = Facts { udp, asked: nat.is_some(), mapping: nat.map_or(Mapping::Unknown, |nat| nat.mapping) };
+        let mapping = nat.map_or(Mapping::Unknown, |nat| nat.mapping);
+        let facts = Facts { udp, used: self.relays.are_used(), asked: nat.is_some(), mapping };
         let mut warnings = warnings(&facts, &relays);
         warnings.extend(self.endpoints.warnings());
         let range = self.control.view().map_or(Range::DEFAULT, |view| view.network.range);
@@ -45,6 +46,8 @@ fn has_direct_path(report: &Report) -> bool {
 /// What was found out.
 struct Facts {
     udp: bool,
+    /// Whether relays may be used.
+    used: bool,
     /// Whether a relay was asked.
     asked: bool,
     mapping: Mapping,
@@ -52,7 +55,11 @@ struct Facts {
 
 fn warnings(facts: &Facts, relays: &[local::Relay]) -> Vec<String> {
     let mut warnings = Vec::new();
-    if relays.is_empty() {
+    if !facts.used {
+        warnings.push(
+            "this runner uses no relay (`--no-relay`, or `agent.relays`): of two runners one has to be reachable by UDP".to_owned(),
+        );
+    } else if relays.is_empty() {
         warnings.push(
             "this runner knows no relay: of two runners one has to be reachable by UDP (`mesh-coord relays` lists them)"
                 .to_owned(),
@@ -95,8 +102,10 @@ mod tests {
     #[test]
     fn what_stands_in_the_way_is_said_and_nothing_else() {
         let said = |udp, mapping, relays: &[local::Relay]| {
-            warnings(&Facts { udp, asked: !relays.is_empty(), mapping }, relays).join("\n")
+            warnings(&Facts { udp, used: true, asked: !relays.is_empty(), mapping }, relays).join("\n")
         };
+        let unused = Facts { udp: true, used: false, asked: false, mapping: Mapping::Unknown };
+        assert!(warnings(&unused, &[]).join("\n").contains("--no-relay"));
         assert_eq!(said(true, Mapping::Same, &[relay(None)]), "");
         assert!(said(true, Mapping::Unknown, &[]).contains("knows no relay"));
         assert!(said(false, Mapping::Unknown, &[relay(Some("no answer by UDP"))]).contains("drops it"));

@@ -61,10 +61,15 @@ impl Agent {
 fn find(view: &View, target: &str) -> Result<Arc<Runner>, Refusal> {
     if !target.contains('/') {
         let runner = view.runners().find(|runner| *runner.name == *target).ok_or_else(|| {
-            let names: Vec<&str> = view.runners().map(|runner| &*runner.name).collect();
+            let others = view.runners().filter(|runner| runner.id != view.runner);
+            let names: Vec<&str> = others.map(|runner| &*runner.name).collect();
             Refusal::new(
                 format!("this runner knows no runner `{target}`: it has no services in common with it"),
-                format!("it knows {}", names.join(", ")),
+                if names.is_empty() {
+                    "it knows no other runner".to_owned()
+                } else {
+                    format!("it knows {}", names.join(", "))
+                },
             )
         })?;
         return if runner.id == view.runner {

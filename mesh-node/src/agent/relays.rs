@@ -103,18 +103,26 @@ impl Known {
 
 /// The names of relays, for people.
 #[derive(Debug, Clone)]
-pub(super) struct Names(watch::Receiver<Arc<Vec<Relay>>>);
+pub(super) struct Names {
+    relays: watch::Receiver<Arc<Vec<Relay>>>,
+    used: bool,
+}
 
 impl Names {
+    /// Whether the operator lets this runner use relays.
+    pub(super) const fn are_used(&self) -> bool {
+        self.used
+    }
+
     /// The relay's name; its identifier if it is no more.
     pub(super) fn of(&self, id: RelayId) -> String {
-        let name = self.0.borrow().iter().find(|relay| relay.id == id).map(|relay| relay.name.to_string());
+        let name = self.relays.borrow().iter().find(|relay| relay.id == id).map(|relay| relay.name.to_string());
         name.unwrap_or_else(|| id.to_string())
     }
 
     /// The relay itself, if there still is one.
     fn relay(&self, id: RelayId) -> Option<Relay> {
-        self.0.borrow().iter().find(|relay| relay.id == id).cloned()
+        self.relays.borrow().iter().find(|relay| relay.id == id).cloned()
     }
 
     /// The relays for `status`.
@@ -159,7 +167,7 @@ pub(super) fn follow(state: StateDir, dataplane: Arc<Dataplane>, control: &Contr
         let (provided, views) = (control.relays(), control.views());
         tokio::spawn(keep(state, dataplane, known, provided, views, names));
     }
-    Names(receiver)
+    Names { relays: receiver, used }
 }
 
 async fn keep(
