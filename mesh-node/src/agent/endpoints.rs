@@ -89,6 +89,11 @@ impl Endpoints {
         self.mapping.borrow().clone()
     }
 
+    /// Whether a port of another machine is said to lead here, by the operator or by the router.
+    pub(super) fn are_forwarded(&self) -> bool {
+        !self.reach.borrow().endpoints.is_empty() || self.mapping().is_some_and(|mapping| mapping.outside.is_some())
+    }
+
     /// The operator says otherwise.
     pub(super) fn set(&self, reach: Reach) {
         self.reach.send_if_modified(|before| std::mem::replace(before, reach.clone()) != reach);

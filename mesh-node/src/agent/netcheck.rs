@@ -17,8 +17,13 @@ impl Agent {
         let relays: Vec<local::Relay> =
             report.iter().flat_map(|report| self.relays.shown(&report.relays, &self.dialer)).collect();
         let udp = nat.map_or_else(|| report.as_ref().is_some_and(has_direct_path), |nat| nat.udp);
+        let asked = match nat {
+            _ if !self.relays.are_used() => Asked::Never,
+            None => Asked::NotYet,
+            Some(_) => Asked::All,
+        };
         let mapping = nat.map_or(Mapping::Unknown, |nat| nat.mapping);
-        let facts = Facts { udp, used: self.relays.are_used(), asked: nat.is_some(), mapping };
+        let facts = Facts { udp, asked, mapping, forwarded: self.endpoints.are_forwarded() };
         let mut warnings = warnings(&facts, &relays);
         warnings.extend(self.endpoints.warnings());
         let range = self.control.view().map_or(Range::DEFAULT, |view| view.network.range);
@@ -46,16 +51,24 @@ fn has_direct_path(report: &Report) -> bool {
 /// What was found out.
 struct Facts {
     udp: bool,
-    /// Whether relays may be used.
-    used: bool,
-    /// Whether a relay was asked.
-    asked: bool,
+    asked: Asked,
     mapping: Mapping,
+    /// Whether a port elsewhere leads here.
+    forwarded: bool,
+}
+
+/// Which relays were asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// None: the operator has it so.
+    Never,
+    NotYet,
+    All,
 }
 
 fn warnings(facts: &Facts, relays: &[local::Relay]) -> Vec<String> {
     let mut warnings = Vec::new();
-    if !facts.used {
+    if facts.asked == Asked::Never {
         warnings.push(
             "this runner uses no relay (`--no-relay`, or `agent.relays`): of two runners one has to be reachable by UDP".to_owned(),
         );
@@ -64,14 +77,14 @@ fn warnings(facts: &Facts, relays: &[local::Relay]) -> Vec<String> {
             "this runner knows no relay: of two runners one has to be reachable by UDP (`mesh-coord relays` lists them)"
                 .to_owned(),
         );
-    } else if facts.asked && !facts.udp {
+    } else if facts.asked == Asked::All && !facts.udp {
         warnings.push(
             "no relay answers by UDP: a firewall between this machine and the internet drops it, so everything goes by a relay over \
              TCP; let UDP out to have direct paths"
                 .to_owned(),
         );
     }
-    if facts.mapping == Mapping::Varies {
+    if facts.mapping == Mapping::Varies && !facts.forwarded {
         warnings.push(
             "a NAT gives this machine another port for each destination: runners behind most other NATs are reached by a relay \
              only; a forwarded port helps (`join --map-port`, or `join --endpoint auto:PORT`)"
@@ -101,15 +114,16 @@ mod tests {
 
     #[test]
     fn what_stands_in_the_way_is_said_and_nothing_else() {
-        let said = |udp, mapping, relays: &[local::Relay]| {
-            warnings(&Facts { udp, used: true, asked: !relays.is_empty(), mapping }, relays).join("\n")
-        };
-        let unused = Facts { udp: true, used: false, asked: false, mapping: Mapping::Unknown };
-        assert!(warnings(&unused, &[]).join("\n").contains("--no-relay"));
+        let facts = |udp, mapping| Facts { udp, asked: Asked::All, mapping, forwarded: false };
+        let said = |udp, mapping, relays: &[local::Relay]| warnings(&facts(udp, mapping), relays).join("\n");
         assert_eq!(said(true, Mapping::Same, &[relay(None)]), "");
         assert!(said(true, Mapping::Unknown, &[]).contains("knows no relay"));
         assert!(said(false, Mapping::Unknown, &[relay(Some("no answer by UDP"))]).contains("drops it"));
         assert!(said(true, Mapping::Varies, &[relay(None)]).contains("another port for each destination"));
         assert_eq!(said(true, Mapping::None, &[relay(Some("it is full"))]), "relay fra-1: it is full");
+        let unused = Facts { asked: Asked::Never, ..facts(true, Mapping::Unknown) };
+        assert!(warnings(&unused, &[]).join("\n").contains("--no-relay"));
+        let forwarded = Facts { forwarded: true, ..facts(true, Mapping::Varies) };
+        assert_eq!(warnings(&forwarded, &[relay(None)]), [""; 0]);
     }
 }
