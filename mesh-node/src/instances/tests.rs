@@ -132,14 +132,16 @@ async fn what_the_coordinator_drains_and_undrains_shows_here_and_after_a_restart
     let mut agent = world.agent().await;
     agent.attach("shop/db", &ns).await.unwrap();
     let is_draining = async |agent: &Agent| agent.instances.list().await[0].draining;
+    let remembered = || std::fs::read_to_string(world.state.path().join("instances.json")).unwrap();
     for state in [InstanceState::Draining, InstanceState::Live, InstanceState::Draining] {
+        let draining = state == InstanceState::Draining;
         agent.disconnect().await;
         world.model.lock().unwrap().turn(InstanceId(1), state);
         agent.connect().await;
-        agent.until("learned", async |agent| is_draining(agent).await == (state == InstanceState::Draining)).await;
+        agent.until("learned", async |agent| is_draining(agent).await == draining).await;
+        // The file is written after the answer: an older one must not pass for the one that is due.
+        agent.until("remembered", async |_| remembered().contains(&format!("\"draining\":{draining}"))).await;
     }
-    let remembered = || std::fs::read_to_string(world.state.path().join("instances.json")).unwrap();
-    agent.until("remembered", async |_| remembered().contains("\"draining\":true")).await;
     agent.kill().await;
     let mut agent = Agent::start(&world.state, &world.model, None).await;
     assert!(is_draining(&agent).await, "before there is a coordinator");
