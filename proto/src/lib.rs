@@ -14,6 +14,7 @@ pub mod names;
 pub mod range;
 pub mod relay;
 pub mod rules;
+pub mod telemetry;
 pub mod token;
 pub mod view;
 pub mod why;

@@ -218,6 +218,7 @@ impl Engine {
             denied: denied.collect(),
             instances: instances.collect(),
             connections: core.flows.standing(),
+            pairs: core.flows.pairs().collect(),
         }
     }
 

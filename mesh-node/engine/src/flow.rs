@@ -11,6 +11,7 @@ mod entry;
 mod expire;
 mod hash;
 mod kept_syns;
+mod pairs;
 mod pins;
 mod resolve;
 mod skip;

@@ -46,6 +46,8 @@ indices! {
     TeamIx;
     /// A place in the flow table.
     Slot;
+    /// A pair of services in the counters.
+    PairIx;
 }
 
 /// The local index of a tunnel, which the messages for it carry: 24 bits.

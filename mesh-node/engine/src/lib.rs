@@ -54,10 +54,10 @@ pub use engine::{Datagrams, Engine};
 pub use flow::{MAX_CONNECTIONS, PIN_MEMORY, PinMemory};
 pub use hop::Hop;
 pub use map::Map;
-pub use mesh_proto::message::Switches;
+pub use mesh_proto::{message::Switches, telemetry::Side};
 pub use segment::split;
 pub use sink::{Event, Port, Sink};
-pub use stats::{Denied, Failing, InstanceReport, PathReport, PeerReport, Report};
+pub use stats::{Denied, Failing, InstanceReport, PairReport, PathReport, PeerReport, Report};
 
 /// The length in bytes of `struct virtio_net_hdr` (linux/virtio_net.h) without mergeable buffers, which precedes every
 /// packet of a TUN that was opened with `IFF_VNET_HDR`.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use mesh_proto::{InstanceId, RunnerId, ServiceId};
+use mesh_proto::{InstanceId, RunnerId, ServiceId, telemetry::Side};
 
 use crate::{Hop, Reason};
 
@@ -22,6 +22,38 @@ pub struct Report {
     pub instances: Vec<InstanceReport>,
     /// Standing connections with a local end.
     pub connections: usize,
+    /// What passed between each pair of services, in the order in which they met.
+    pub pairs: Vec<PairReport>,
+}
+
+/// What passed between two services since the engine was created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PairReport {
+    /// The caller's service and the callee's; `None`: all that is not told apart, since there are too many pairs.
+    pub services: Option<(ServiceId, ServiceId)>,
+    /// The end that is here.
+    pub side: Side,
+    /// Connections that the callee has accepted.
+    pub opened: u64,
+    /// Attempts that the callee, or its runner, has refused.
+    pub refused: u64,
+    /// Attempts without any answer.
+    pub unanswered: u64,
+    /// Connections that ended by a RST.
+    pub reset: u64,
+    /// Connections that stand.
+    pub open: u32,
+    /// Bytes of TCP payload from the caller, without what was sent again.
+    pub sent: u64,
+    /// Bytes of TCP payload from the callee, without what was sent again.
+    pub received: u64,
+}
+
+impl PairReport {
+    pub(crate) const fn has_any(&self) -> bool {
+        let attempts = self.opened + self.refused + self.unanswered + self.reset;
+        attempts > 0 || self.open > 0 || self.sent > 0 || self.received > 0
+    }
 }
 
 /// An instance of this runner.

@@ -223,7 +223,7 @@ impl Core {
     pub(super) fn resolved(&self, caller: Owner, callee: Owner, targets: [Target; 2]) -> Resolved {
         let services = [caller, callee].map(|owner| self.map.route.service_of(owner));
         Resolved {
-            service: services[1],
+            services,
             preferred: self.map.route.preferred(caller, services[1]),
             targets,
             deployments: services.map(|service| self.map.filter.deployment(service)),

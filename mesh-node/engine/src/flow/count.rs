@@ -6,6 +6,7 @@ use mesh_proto::RunnerId;
 use super::{
     end::{Location, Phase, Role, Target},
     entry::Flow,
+    pairs::Pairs,
     usage::{Level, Tenant, Usage, both, less},
 };
 use crate::{
@@ -32,11 +33,13 @@ pub(super) struct Counts {
     there: NumberMap<u64, u32>,
     /// Those of them whose callers prefer one release, by its instances and the runner of the callee.
     preferring: NumberMap<u64, u32>,
+    /// By the pair of services.
+    pub(super) pairs: Pairs,
 }
 
 impl Counts {
-    /// Starts again at zero, for a new map.
-    pub(super) fn clear(&mut self, route: &Route, filter: &Filter) {
+    /// Starts again at zero, for a new map. Returns whether pairs have other positions now.
+    pub(super) fn clear(&mut self, route: &Route, filter: &Filter) -> bool {
         self.teams = filter.teams();
         (self.all, self.claimed) = (0, 0);
         self.links.clear();
@@ -45,6 +48,7 @@ impl Counts {
         self.here.reset(route.instances.len(), 0);
         self.there.clear();
         self.preferring.clear();
+        self.pairs.begin_map(route)
     }
 
     /// Counts a flow, if it stands.
@@ -53,6 +57,7 @@ impl Counts {
             return;
         }
         self.all += 1;
+        self.pairs.enter(flow);
         self.claimed += usize::from(flow.pin.phase == Phase::Claimed);
         runners(flow).for_each(|runner| *self.links.entry(runner).or_default() += 1);
         let Some(resolved) = flow.resolved else { return };
@@ -72,7 +77,7 @@ impl Counts {
                 }
             }
             Target::Runner(runner) => {
-                *self.there.entry(both(resolved.service.0, runner.0)).or_default() += 1;
+                *self.there.entry(both(resolved.services[1].0, runner.0)).or_default() += 1;
                 if let Some(pool) = resolved.preferred {
                     *self.preferring.entry(both(pool.0, runner.0)).or_default() += 1;
                 }
@@ -86,6 +91,7 @@ impl Counts {
             return;
         }
         self.all = self.all.saturating_sub(1);
+        self.pairs.leave(flow);
         self.claimed = self.claimed.saturating_sub(usize::from(flow.pin.phase == Phase::Claimed));
         runners(flow).for_each(|runner| less(&mut self.links, runner));
         let Some(resolved) = flow.resolved else { return };
@@ -105,7 +111,7 @@ impl Counts {
                 }
             }
             Target::Runner(runner) => {
-                less(&mut self.there, both(resolved.service.0, runner.0));
+                less(&mut self.there, both(resolved.services[1].0, runner.0));
                 if let Some(pool) = resolved.preferred {
                     less(&mut self.preferring, both(pool.0, runner.0));
                 }

@@ -7,7 +7,7 @@ use super::{
     end::{End, Location, Phase, Role, Target},
     pins::Pin,
 };
-use crate::index::{DeploymentIx, PoolIx, ServiceIx};
+use crate::index::{DeploymentIx, PairIx, PoolIx, ServiceIx};
 
 pub(crate) struct Flow {
     pub(super) pin: Pin,
@@ -26,6 +26,8 @@ pub(crate) struct Flow {
     pub(super) rst_receiver: Option<RstReceiver>,
     /// The flow is remembered although its time is over.
     pub(super) held: bool,
+    /// The pair of services that its bytes are counted for.
+    pub(super) pair: PairIx,
 }
 
 /// The receiver of a RST that ended a flow. An ACK in flight may have advanced the sequence number that it accepts, so
@@ -40,9 +42,9 @@ pub(super) struct RstReceiver {
 /// A flow in the current map.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Resolved {
-    /// The called service.
-    pub(crate) service: ServiceIx,
-    /// Those of its instances that the caller prefers.
+    /// The services of the caller and of the callee.
+    pub(crate) services: [ServiceIx; 2],
+    /// Those of the called service's instances that the caller prefers.
     pub(crate) preferred: Option<PoolIx>,
     /// Where the caller and the callee are.
     pub(crate) targets: [Target; 2],
@@ -62,6 +64,7 @@ impl Flow {
             sent: [None, None],
             rst_receiver: None,
             held: false,
+            pair: PairIx::OTHER,
         }
     }
 

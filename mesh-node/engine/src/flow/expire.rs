@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use super::{
     due::{ATTEMPT, CLOSING, Due, LINGER, SILENCE, SILENCE_CHECK, SLACK},
-    end::Phase,
+    end::{Phase, Role},
     entry::{Flow, RstReceiver},
+    pairs::Outcome,
     table::Flows,
 };
 use crate::index::Slot;
@@ -20,9 +21,13 @@ impl Flows {
         {
             let Some(flow) = self.get(slot).filter(|flow| flow.generation == generation) else { continue };
             let (phase, again) = (flow.pin.phase, flow.since + ATTEMPT);
+            let pair = flow.pair;
             match phase {
                 Phase::Claimed => self.forget(slot),
-                Phase::Opening if again <= now => self.forget(slot),
+                Phase::Opening if again <= now => {
+                    self.counts.pairs.note(pair, Outcome::Unanswered);
+                    self.forget(slot);
+                }
                 Phase::Opening => self.opening.push_back(Due { at: again, slot, generation }),
                 _ => {}
             }
@@ -93,6 +98,13 @@ impl Flows {
     pub(super) fn end_by(&mut self, slot: Slot, phase: Phase, receiver: Option<RstReceiver>, now: Instant) {
         let Some(Some(flow)) = self.slots.get_mut(slot) else { return };
         self.counts.leave(flow);
+        let by_caller = receiver.is_some_and(|receiver| receiver.role == Role::Callee);
+        match (flow.pin.phase, receiver) {
+            (Phase::Opening, _) if !by_caller => self.counts.pairs.note(flow.pair, Outcome::Refused),
+            (Phase::Open, Some(_)) => self.counts.pairs.note(flow.pair, Outcome::Reset),
+            (Phase::Open, None) if phase == Phase::Reset => self.counts.pairs.note(flow.pair, Outcome::Reset),
+            _ => {}
+        }
         flow.pin.phase = phase;
         (flow.attempt, flow.rst_receiver) = (None, receiver);
         let generation = flow.generation;

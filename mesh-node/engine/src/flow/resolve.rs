@@ -24,9 +24,10 @@ pub(super) fn resolve(pin: &Pin, route: &Route, filter: &Filter) -> Option<Resol
         Owner::Instance(callee) => is_at(callee, to_callee, route),
         Owner::Service(_) => route.takers(service).any(|callee| is_at(callee, to_callee, route)),
     };
-    let deployments = [route.instances[caller].service, service].map(|service| filter.deployment(service));
+    let services = [route.instances[caller].service, service];
+    let deployments = services.map(|service| filter.deployment(service));
     let preferred = route.preferred(Owner::Instance(caller), service);
-    stands.then_some(Resolved { service, preferred, targets: [to_caller, to_callee], deployments })
+    stands.then_some(Resolved { services, preferred, targets: [to_caller, to_callee], deployments })
 }
 
 /// The caller's side of a flow in a map.

@@ -20,9 +20,9 @@ use super::{
     usage::Level,
 };
 use crate::{
-    Reason,
+    PairReport, Reason,
     filter::Filter,
-    index::{InstanceIx, Ix as _, IxVec, PoolIx, RunnerIx, ServiceIx, Slot},
+    index::{InstanceIx, Ix as _, IxVec, PairIx, PoolIx, RunnerIx, ServiceIx, Slot},
     packet::{Packet, Tcp},
     route::Route,
 };
@@ -160,6 +160,7 @@ impl Flows {
         let generation = self.generation;
         let mut flow = Flow::new(pin, payer, generation, now);
         flow.resolved = Some(resolved);
+        flow.pair = self.counts.pairs.find(&resolved, &pin);
         let key = FlowKey::of(pin.caller, pin.callee);
         if let Some(slot) = self.index.get(&key) {
             self.forget(*slot);
@@ -263,6 +264,7 @@ impl Flows {
         self.counts.leave(flow);
         flow.resolved = Some(resolved);
         flow.pin.callee_location = location;
+        flow.pair = self.counts.pairs.find(&resolved, &flow.pin);
         flow.pin.progress.acks[Role::Callee as usize] = None;
         flow.sent[Role::Callee as usize] = None;
         (flow.attempt, flow.since) = (attempt, now);
@@ -288,11 +290,16 @@ impl Flows {
     /// Looks up every flow in a new map. Returns the flows that it doesn't allow any more.
     pub(crate) fn resolve(&mut self, route: &Route, filter: &Filter) -> Vec<Slot> {
         let Self { slots, counts, kept, .. } = self;
-        counts.clear(route, filter);
+        let moved = counts.clear(route, filter);
         let mut broken = vec![];
         for (slot, flow) in slots.iter_mut() {
             let Some(flow) = flow else { continue };
             flow.resolved = resolve(&flow.pin, route, filter);
+            match &flow.resolved {
+                Some(resolved) => flow.pair = counts.pairs.find(resolved, &flow.pin),
+                None if moved => flow.pair = PairIx::OTHER,
+                None => {}
+            }
             counts.enter(flow);
             if flow.resolved.is_none() && flow.may_stand() {
                 broken.push(slot);
@@ -321,6 +328,11 @@ impl Flows {
     /// The other runners with which flows stand.
     pub(crate) fn linked(&self) -> impl Iterator<Item = RunnerId> {
         self.counts.linked()
+    }
+
+    /// What passed between each pair of services.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = PairReport> {
+        self.counts.pairs.reports()
     }
 
     /// How many flows stand, without claims.

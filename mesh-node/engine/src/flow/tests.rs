@@ -1,9 +1,10 @@
+mod pairs;
 mod track;
 mod usage;
 
 use std::time::{Duration, Instant};
 
-use mesh_proto::{InstanceId, RunnerId};
+use mesh_proto::{InstanceId, RunnerId, ServiceId};
 use proptest::prelude::*;
 
 use super::{
@@ -67,7 +68,8 @@ fn new(port: u16, phase: Phase, callee: Location) -> New {
         progress: Progress::default(),
     };
     let targets = [Target::Instance(InstanceIx(0)), target];
-    let resolved = Resolved { service: ServiceIx(1), preferred: None, targets, deployments: [DeploymentIx(0); 2] };
+    let services = [ServiceIx(0), ServiceIx(1)];
+    let resolved = Resolved { services, preferred: None, targets, deployments: [DeploymentIx(0); 2] };
     New { pin, resolved, payer: Role::Caller }
 }
 

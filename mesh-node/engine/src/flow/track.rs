@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::{
     end::{Phase, Role},
     entry::{Flow, RstReceiver},
+    pairs::Outcome,
     table::Flows,
 };
 use crate::{
@@ -53,7 +54,9 @@ impl Flows {
             self.follow(slot, role, packet, tcp, now);
         } else {
             let len = packet.len - tcp.headers;
-            self.repeated = !flow.reach(role, tcp.sequence.wrapping_add(len as u32)) && len > 0;
+            let new = flow.reach(role, tcp.sequence, tcp.sequence.wrapping_add(len as u32));
+            self.counts.pairs.carried(flow.pair, role, new);
+            self.repeated = new == 0 && len > 0;
         }
     }
 
@@ -61,7 +64,8 @@ impl Flows {
     #[inline]
     pub(crate) fn extend(&mut self, slot: Slot, role: Role, end: u32) {
         if let Some(Some(flow)) = self.slots.get_mut(slot) {
-            flow.reach(role, end);
+            let new = flow.reach(role, end, end);
+            self.counts.pairs.carried(flow.pair, role, new);
         }
     }
 
@@ -87,7 +91,8 @@ impl Flows {
         let end = tcp.sequence.wrapping_add((packet.len - tcp.headers) as u32);
         let controls = u32::from(tcp.flags.has(Flags::SYN)) + u32::from(tcp.flags.has(Flags::FIN));
         let end = end.wrapping_add(controls);
-        flow.reach(role, end);
+        let new = flow.reach(role, tcp.sequence, end);
+        self.counts.pairs.carried(flow.pair, role, new.saturating_sub(controls));
         if tcp.flags.has(Flags::FIN) {
             flow.pin.progress.fins |= 1 << role as u8;
             flow.pin.progress.fin_acks[role as usize] = Some(end);
@@ -114,6 +119,9 @@ impl Flows {
         let Some(mut flow) = self.slots.get_mut(slot).and_then(Option::take) else { return };
         self.counts.leave(&flow);
         let claims = std::mem::replace(&mut flow.pin.phase, Phase::Open) == Phase::Claimed;
+        if !claims {
+            self.counts.pairs.note(flow.pair, Outcome::Opened);
+        }
         flow.attempt = None;
         if claims && flow.payer != Role::Caller {
             // It counts for the caller from now on, if the caller may have one more.
@@ -146,16 +154,21 @@ impl Flows {
 }
 
 impl Flow {
-    /// Notes that an end has sent everything before the sequence number `end`. Returns whether that is news.
+    /// Notes that an end has sent what is between two sequence numbers, and everything before. Returns how much of that
+    /// is news.
     #[inline]
-    const fn reach(&mut self, role: Role, end: u32) -> bool {
-        match self.sent[role as usize] {
-            Some(sent) if reaches(sent, end) => false,
-            _ => {
-                self.sent[role as usize] = Some(end);
-                true
-            }
+    const fn reach(&mut self, role: Role, start: u32, end: u32) -> u32 {
+        let known = match (self.sent[role as usize], self.pin.progress.acks[role.other() as usize]) {
+            (Some(sent), _) => sent,
+            // The engine has followed the flow before its own restart, or not at all.
+            (None, Some(ack)) if reaches(end, ack) => ack,
+            (None, _) => start,
+        };
+        if reaches(known, end) && self.sent[role as usize].is_some() {
+            return 0;
         }
+        self.sent[role as usize] = Some(end);
+        end.wrapping_sub(known)
     }
 
     /// Whether the other end accepts a RST of `role`.

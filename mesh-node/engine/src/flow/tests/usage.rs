@@ -43,7 +43,8 @@ fn of(map: &Map, instance: u64, port: u16, phase: Phase) -> New {
         isn: 1000,
         progress: Progress::default(),
     };
-    let resolved = Resolved { service, preferred: None, targets: [target, to], deployments: [deployment; 2] };
+    let services = [service; 2];
+    let resolved = Resolved { services, preferred: None, targets: [target, to], deployments: [deployment; 2] };
     New { pin, resolved, payer: Role::Caller }
 }
 
