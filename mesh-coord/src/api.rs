@@ -2,6 +2,7 @@
 
 mod fill;
 mod overview;
+mod traffic;
 mod why;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,6 +16,7 @@ use mesh_proto::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use overview::{Level, Overview};
+pub(crate) use traffic::{Coverage, Edge, Edges, Refusals, Refused as RefusedRow, TrafficQuery};
 pub(crate) use why::{Answered, Why, WhyQuery};
 
 /// The version of all these shapes.

@@ -24,6 +24,7 @@ use crate::{
     random,
     relay_secrets::{self, RelaySecrets},
     store::{Draft, Loaded, Nonce, Store, StoreError},
+    telemetry::Telemetry,
     tenant::Tenant,
 };
 
@@ -117,6 +118,8 @@ pub(crate) struct Coordinator {
     pub(crate) range: Range,
     /// Counts what happens.
     pub(crate) metrics: Arc<Metrics>,
+    /// What runners report of connections.
+    pub(crate) telemetry: Arc<Telemetry>,
 }
 
 impl Coordinator {
@@ -170,6 +173,7 @@ impl Coordinator {
             relay_secrets: Arc::default(),
             range: core.state.network().range,
             metrics: Arc::default(),
+            telemetry: Arc::default(),
         };
         coordinator.keyring.load(&core.state);
         let writer = Writer {
@@ -206,6 +210,11 @@ impl Coordinator {
     /// The same with these counters.
     pub(crate) fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// The same with this telemetry.
+    pub(crate) fn with_telemetry(self, telemetry: Telemetry) -> Self {
+        Self { telemetry: Arc::new(telemetry), ..self }
     }
 
     /// A handle on the account of `tenant`, or of the operator.

@@ -18,6 +18,7 @@ mod rate;
 mod relay;
 mod relay_secrets;
 mod store;
+mod telemetry;
 mod tenant;
 #[cfg(test)]
 mod testing;

@@ -9,6 +9,9 @@ pub enum Ability {
     Paths = 1,
     /// It takes [`crate::message::Down::Relays`], and can be reached by a relay: `relays-1`.
     Relays = 2,
+    /// It takes [`crate::message::Down::Telemetry`], and then reports what passes: `telemetry-1`. Only between an agent
+    /// and its coordinator.
+    Telemetry = 4,
 }
 
 /// What an agent can do. On the wire it is a list of names, of which those that this version doesn't know are left out.
@@ -17,12 +20,13 @@ pub enum Ability {
 pub struct Abilities(u8);
 
 impl Ability {
-    const ALL: [Self; 2] = [Self::Paths, Self::Relays];
+    const ALL: [Self; 3] = [Self::Paths, Self::Relays, Self::Telemetry];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Paths => "paths-1",
             Self::Relays => "relays-1",
+            Self::Telemetry => "telemetry-1",
         }
     }
 }
@@ -31,11 +35,11 @@ impl Abilities {
     /// None.
     pub const NONE: Self = Self(0);
 
-    /// All that this version knows.
+    /// All that matters to other runners.
     pub const ALL: Self = Self::NONE.with(Ability::Paths).with(Ability::Relays);
 
     /// What the agent of this version says of itself, unless the operator has switched relays off.
-    pub const AGENT: Self = Self::ALL;
+    pub const AGENT: Self = Self::ALL.with(Ability::Telemetry);
 
     /// These and one more.
     #[must_use]
@@ -82,6 +86,8 @@ mod tests {
     #[test]
     fn names_are_frozen_and_unknown_ones_are_left_out() {
         assert_eq!(serde_json::to_string(&Abilities::ALL).unwrap(), r#"["paths-1","relays-1"]"#);
+        let agent = serde_json::to_string(&Abilities::AGENT).unwrap();
+        assert_eq!(agent, r#"["paths-1","relays-1","telemetry-1"]"#);
         let paths = Abilities::NONE.with(Ability::Paths);
         assert_eq!(serde_json::to_string(&paths).unwrap(), r#"["paths-1"]"#);
         assert_eq!(serde_json::to_string(&Abilities::NONE).unwrap(), "[]");

@@ -8,6 +8,7 @@ use crate::{
     Abilities, Delta, Epoch, InstanceId, Label, Proof, PublicKey, Range, Release, Revision, RunnerId, ServicePath,
     TokenId, View,
     relay::{Nat, Relay, RelayCredential, Relayed},
+    telemetry::Telemetry,
 };
 
 /// The version of these messages. Another version is refused with what to upgrade.
@@ -174,6 +175,8 @@ pub enum Up {
     },
     /// The answer to [`Down::Ping`].
     Pong,
+    /// What passed since the last report. Only sent while [`Down::Telemetry`] asks for it.
+    Telemetry(Telemetry),
 }
 
 /// The view that an agent has.
@@ -356,6 +359,14 @@ pub enum Down {
         relays: Vec<Relay>,
         /// At most one for each relay. A runner can't use a relay without.
         credentials: Vec<RelayCredential>,
+    },
+    /// How often the agent reports what passes. Sent after [`Down::Welcome`] and whenever it changes, only to agents with
+    /// [`crate::Ability::Telemetry`].
+    Telemetry {
+        /// The seconds between two reports; zero: none.
+        seconds: u32,
+        /// Whether refused connections are told with their addresses and ports.
+        refusals: bool,
     },
     /// The agent is refused, and the coordinator then ends the stream. Only sent to agents that report their process.
     Refused {

@@ -1,5 +1,7 @@
 //! What a command takes away: found by carrying it out on a copy of the state.
 
+mod usage;
+
 use std::collections::BTreeSet;
 
 use mesh_proto::{
@@ -7,6 +9,8 @@ use mesh_proto::{
     view::{Grant, Instance, InstanceState},
 };
 use serde::{Deserialize, Serialize};
+
+pub use usage::{InUse, Usage, Used};
 
 use crate::{Admin, AdminCommand, Apply, Command, Decision, Now, Outcome, Refusal, State, deploy, limits};
 
@@ -32,8 +36,14 @@ pub struct Effect {
     pub more_ended: usize,
     /// The services that have no live instance any more.
     pub unserved: Vec<ServicePath>,
-    /// How many connections stand in all this; `None`: that isn't known.
+    /// How many connections stand in all this, by the runners' last reports; `None`: that isn't known.
     pub connections: Option<u64>,
+    /// The pairs of services that are cut and were in use, as far as runners report it; at most [`limits::EFFECT`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_use: Vec<InUse>,
+    /// The age of the oldest of those reports, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported_seconds: Option<u64>,
 }
 
 impl Effect {
@@ -84,11 +94,18 @@ pub struct Ended {
 }
 
 impl State {
-    /// What an administrator's command would answer and take away, as far as `reader` may see it. Nothing changes.
+    /// What an administrator's command would answer and take away, as far as `reader` may see it, and what of that is in
+    /// use, if `usage` is known. Nothing changes.
     ///
     /// # Errors
     /// Why the command would be refused.
-    pub fn preview(&self, reader: &Admin, command: &Command, now: impl Into<Now>) -> Result<Preview, Refusal> {
+    pub fn preview(
+        &self,
+        reader: &Admin,
+        command: &Command,
+        now: impl Into<Now>,
+        usage: Option<&Usage>,
+    ) -> Result<Preview, Refusal> {
         let now = now.into();
         let mut decision = match command {
             Command::Apply { by, what } => {
@@ -104,7 +121,11 @@ impl State {
         };
         let after = self.after(&decision);
         deploy::as_dry_run(&mut decision.outcome);
-        Ok(Preview { outcome: decision.outcome, effect: self.effect(reader, &after) })
+        let mut effect = self.effect(reader, &after);
+        if let Some(usage) = usage {
+            self.add_usage(&mut effect, reader, &after, command, usage);
+        }
+        Ok(Preview { outcome: decision.outcome, effect })
     }
 
     /// The state after a decision.
@@ -131,7 +152,7 @@ impl State {
         });
         let unserved = unserved.filter_map(|service| self.path_for(reader, service)).take(limits::EFFECT).collect();
         let (more_cut, more_ended) = (over(&mut cut), over(&mut ended));
-        Effect { cut, more_cut, ended, more_ended, unserved, connections: None }
+        Effect { cut, more_cut, ended, more_ended, unserved, ..Effect::default() }
     }
 
     /// What a right loses if these ports are left of it.
@@ -168,14 +189,6 @@ impl State {
     fn ended(&self, reader: &Admin, instance: &Instance) -> Option<Ended> {
         let service = self.path_for(reader, instance.service)?;
         Some(Ended { id: instance.id, service, node: self.runner(instance.runner)?.name.clone() })
-    }
-
-    /// The path of a service that the reader may see.
-    fn path_for(&self, reader: &Admin, service: ServiceId) -> Option<ServicePath> {
-        let service = &self.services.get(&service)?.record;
-        let deployment = &self.deployments.get(&service.deployment)?.record;
-        let path = || ServicePath { deployment: deployment.name.clone(), service: service.name.clone() };
-        reader.rules(&deployment.team).then(path)
     }
 }
 

@@ -44,7 +44,7 @@ pub use command::{
     Admin, AdminCommand, Apply, Command, Enrolment, NewPurpose, NewRelay, NewToken, Offload, RelayEnrolment,
     RunnerCommand, TrustChange, Via,
 };
-pub use effect::{Cut, Effect, Ended, Preview};
+pub use effect::{Cut, Effect, Ended, InUse, Preview, Usage, Used};
 pub use expect::{Judgement, Knowledge};
 pub use outcome::{Decision, Outcome};
 pub use record::{Change, Key, Record};

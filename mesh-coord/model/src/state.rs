@@ -12,7 +12,7 @@ use mesh_proto::{
 };
 
 use crate::{
-    Record, RunningSeconds,
+    Admin, Record, RunningSeconds,
     record::{Audit, Deployment, Freed, Instance, Meta, Relay, Runner, Service, Token},
     work,
 };
@@ -188,6 +188,22 @@ impl State {
     pub fn service_at(&self, path: &ServicePath) -> Option<&Arc<Service>> {
         let deployment = self.index.deployment_names.get(&path.deployment)?;
         self.service_in(*deployment, &path.service)
+    }
+
+    /// The path of a service.
+    #[must_use]
+    pub fn path_of(&self, service: ServiceId) -> Option<ServicePath> {
+        let service = &self.services.get(&service)?.record;
+        let deployment = self.deployments.get(&service.deployment)?.record.name.clone();
+        Some(ServicePath { deployment, service: service.name.clone() })
+    }
+
+    /// The path of a service that the reader may see.
+    #[must_use]
+    pub fn path_for(&self, reader: &Admin, service: ServiceId) -> Option<ServicePath> {
+        let deployment = self.services.get(&service)?.record.deployment;
+        let may_see = reader.rules(&self.deployments.get(&deployment)?.record.team);
+        may_see.then(|| self.path_of(service)).flatten()
     }
 
     /// The instances on a runner, by identifier.

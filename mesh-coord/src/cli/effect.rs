@@ -6,6 +6,7 @@ use mesh_model::{AdminCommand, Cut, Effect, Outcome};
 use super::{
     client::Reach,
     output::{count, print_versioned},
+    time,
 };
 use crate::api::Previewed;
 
@@ -64,8 +65,21 @@ pub(super) fn lines(effect: &Effect) -> Vec<String> {
     if more > 0 {
         lines.push(format!("  without a live instance: {}", count(more, "more service")));
     }
+    for pair in effect.in_use.iter().take(SHOWN) {
+        let open = count(usize::try_from(pair.open).unwrap_or(usize::MAX), "open connection");
+        let used = format!("last used {} ago", time::show(pair.used_seconds));
+        lines.push(format!("  in use: {} → {}: {open}, {used}", pair.from, pair.to));
+    }
+    let more = effect.in_use.len().saturating_sub(SHOWN);
+    if more > 0 {
+        lines.push(format!("  in use: {more} more"));
+    }
     lines.push(match effect.connections {
-        Some(number) => format!("  {} would end", count(usize::try_from(number).unwrap_or(usize::MAX), "connection")),
+        Some(number) => {
+            let connections = count(usize::try_from(number).unwrap_or(usize::MAX), "connection");
+            let age = time::show(effect.reported_seconds.unwrap_or_default());
+            format!("  {connections} would end, by reports that are at most {age} old")
+        }
         None => "  how many connections stand there isn't known; those that do would be reset".to_owned(),
     });
     lines

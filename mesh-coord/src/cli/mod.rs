@@ -26,6 +26,7 @@ mod status;
 mod switch;
 mod time;
 mod token;
+mod traffic;
 mod trust;
 mod why;
 
@@ -70,6 +71,10 @@ enum Command {
     Audit(audit::Audit),
     /// Explain whether one service may connect to another, as far as the coordinator knows; runners know the paths
     Why(why::Why),
+    /// Show who talks to whom now, as runners report it, live in a terminal
+    Top(traffic::Top),
+    /// List the connections that runners have refused
+    Refused(traffic::Refused),
     /// Stop new connections to an instance; open ones stay
     Drain(node::OfInstance),
     /// Allow new connections to a drained instance again
@@ -179,6 +184,8 @@ fn run(command: Command) -> Result<()> {
             Command::Instances(args) => list::instances(args).await,
             Command::Audit(args) => audit::run(args).await,
             Command::Why(args) => why::run(args).await,
+            Command::Top(args) => traffic::top(args).await,
+            Command::Refused(args) => traffic::refused(args).await,
             Command::Drain(args) => node::drain(args).await,
             Command::Undrain(args) => node::undrain(args).await,
             Command::Node(args) => node::run(args).await,
@@ -249,6 +256,9 @@ mod tests {
             "mesh-coord services --watch --json",
             "mesh-coord instances",
             "mesh-coord audit",
+            "mesh-coord top --once --from shop --to billing/api --json",
+            "mesh-coord refused --to shop --json",
+            "mesh-coord serve --telemetry counts",
             "mesh-coord why shop/app shop/db 5432 --json",
             "mesh-coord audit --limit 20 --before 7 --since 2h --by alice --action trust --object shop --refused --json",
             "mesh-coord node remove r1",

@@ -66,7 +66,8 @@ pub(crate) fn print_table(header: &[&str], rows: Vec<Vec<String>>, none: &str) -
     print(&table(header, rows))
 }
 
-fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+/// A table.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let lines = output::table(header.iter().map(|name| name.to_uppercase()), rows);
     lines.into_iter().map(|line| line + "\n").collect()
 }

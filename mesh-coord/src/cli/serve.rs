@@ -33,6 +33,7 @@ use crate::{
     random,
     relay_secrets::RelaySecrets,
     store::{Health, Measured, SqliteStore, StoreError},
+    telemetry::{Mode, Telemetry},
     tls::Identity,
     watch,
 };
@@ -64,6 +65,9 @@ pub(super) struct Serve {
     /// loopback
     #[arg(long, value_name = "ADDR:PORT", value_parser = numbers::metrics)]
     metrics: Option<SocketAddr>,
+    /// What runners report of connections, for `top`, `refused`, metrics and previews
+    #[arg(long, value_name = "WHAT", default_value = "full")]
+    telemetry: Mode,
 }
 
 pub(super) async fn run(args: Serve) -> Result<()> {
@@ -96,7 +100,8 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let store = Measured { store, health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
     let choice = Choice { range: args.range, mtu: args.mtu };
     let (coordinator, writer) = Coordinator::start(store, choice).await?;
-    let coordinator = coordinator.with_metrics(metrics).with_secrets(relay_secrets).await?;
+    let coordinator = coordinator.with_metrics(metrics).with_telemetry(Telemetry::new(args.telemetry));
+    let coordinator = coordinator.with_secrets(relay_secrets).await?;
     let exposition = Exposition::new(coordinator.clone(), Some(Disk { health, database }));
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;

@@ -11,16 +11,18 @@ use mesh_model::{
     UnixSeconds,
     record::{RelayKind, SecretHandle},
 };
-use mesh_proto::{message::PROTOCOL, view::InstanceState};
+use mesh_proto::{message::PROTOCOL, telemetry::PathKind, view::InstanceState};
 use tokio::time::Instant;
 
-use crate::coordinator::Core;
+use crate::{coordinator::Core, telemetry::Book};
 
 /// The most values of labels that operators and agents choose.
 const PROVIDERS: usize = 50;
 const VERSIONS: usize = 20;
 /// From when on a runner counts as behind.
 const BEHIND: Duration = Duration::from_secs(5);
+/// The most reasons of refusals.
+const REASONS: usize = 20;
 const OTHER: &str = "other";
 
 /// The numbers of the state and the sessions; `has` says whether a relay's secret is there.
@@ -114,6 +116,34 @@ fn add_relays(snapshot: &mut Snapshot, core: &Core, has: &dyn Fn(SecretHandle) -
         .into_iter()
         .map(|((kind, state), count)| (vec![("kind", kind.to_owned()), ("state", state.to_owned())], count));
     snapshot.gauge("mesh_coord_relays", "Relays", relays);
+}
+
+/// Adds what runners report of connections.
+pub(super) fn add_reports(snapshot: &mut Snapshot, book: &Book) {
+    let (reports, left_out) = book.received();
+    snapshot.counter("mesh_coord_reports", "Reports of runners about connections", [(vec![], reports)]);
+    let help = "Entries of such reports that were left out: too many, or of services that the runner does not host";
+    snapshot.counter("mesh_coord_reports_left_out", help, [(vec![], left_out)]);
+    snapshot.gauge("mesh_coord_edges", "Pairs of services that runners have reported", [(vec![], book.size() as u64)]);
+    let mut paths = BTreeMap::from([("direct", 0_u64), ("none", 0), ("relay", 0)]);
+    for path in book.paths() {
+        let kind = match path.kind {
+            PathKind::Direct => "direct",
+            PathKind::Relay => "relay",
+            PathKind::None => "none",
+        };
+        *paths.entry(kind).or_default() += 1;
+    }
+    let paths = paths.into_iter().map(|(kind, count)| (one("kind", kind), count));
+    snapshot.gauge("mesh_coord_paths", "Paths from a runner to another one, as runners report them", paths);
+    let mut refused: BTreeMap<String, u64> = BTreeMap::new();
+    for refusal in book.refusals() {
+        *refused.entry(refusal.reason).or_default() += refusal.count;
+    }
+    let refused =
+        at_most(REASONS, refused).into_iter().map(|(reason, count)| (one("reason", reason.replace('-', "_")), count));
+    let help = "Connections that runners have refused, among the kinds that they remember";
+    snapshot.gauge("mesh_coord_refused_connections", help, refused);
 }
 
 /// Adds the sizes of the database's files.

@@ -91,6 +91,9 @@ impl Inner {
             move |core: &mut crate::coordinator::Core| figures::of(core, now, &|handle| secrets.get(handle).is_some());
         let visit = timeout(PATIENCE, self.coordinator.visit(look)).await;
         let mut snapshot = visit.map_err(|_| Unready::Busy)?.map_err(|_| Unready::Ending)?;
+        if let Some(book) = self.coordinator.telemetry.book() {
+            figures::add_reports(&mut snapshot, &book);
+        }
         if let Some(disk) = &self.disk {
             figures::add_sizes(&mut snapshot, &disk.database);
         }

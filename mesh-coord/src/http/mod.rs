@@ -28,6 +28,7 @@ mod preview;
 mod relays;
 pub(crate) mod server;
 mod stream;
+mod traffic;
 
 use body::Budget;
 use failure::Refused;
@@ -96,7 +97,10 @@ impl Api {
             .route("/v1/info", get(enrol::info))
             .route("/v1/enrol", post(enrol::enrol))
             .route("/v1/relay/enrol", post(relays::enrol))
-            .nest("/v1/admin", admin::routes().merge(preview::routes()).merge(observe::routes()))
+            .nest(
+                "/v1/admin",
+                admin::routes().merge(preview::routes()).merge(observe::routes()).merge(traffic::routes()),
+            )
             .layer(middleware::from_fn(in_time))
             .route("/v1/stream", get(stream::stream))
             .route("/v1/relay/stream", get(relays::stream))

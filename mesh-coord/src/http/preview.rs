@@ -1,7 +1,9 @@
 //! Commands that are only tried, with what they would take away; and `apply` with expectations.
 
 use axum::{Json, Router, routing::post};
-use mesh_model::{AdminCommand, Apply, Command, Preview};
+use mesh_model::{AdminCommand, Apply, Command, Preview, Usage, Used};
+use mesh_proto::RunnerId;
+use tokio::time::Instant;
 
 use super::{
     Api,
@@ -13,11 +15,14 @@ use super::{
 };
 use crate::{
     api::Previewed,
-    coordinator::{Coordinator, Failure},
+    coordinator::{Coordinator, Core, Failure},
+    telemetry::Book,
 };
 
 /// How many turns a preview takes: it copies the state.
 const TURNS: u32 = 10;
+/// For how long a pair of services counts as in use, in seconds.
+const DAY: u64 = 24 * 3600;
 
 pub(super) fn routes() -> Router<Api> {
     Router::new().route("/apply", post(apply)).route("/preview", post(preview))
@@ -53,9 +58,34 @@ async fn apply(
 /// What a command would do, found on a copy of the state, so that others wait for the copy only.
 async fn tried(coordinator: &Coordinator, by: mesh_model::Admin, command: Command) -> Result<Previewed, Refused> {
     let now = coordinator.clock.now();
-    let state = coordinator.visit(|core| core.state.clone()).await?;
+    let telemetry = std::sync::Arc::clone(&coordinator.telemetry);
+    let removed = match &command {
+        Command::Admin { what: AdminCommand::RemoveNode { name, .. }, .. } => Some(name.clone()),
+        _ => None,
+    };
+    let look = move |core: &mut Core| {
+        let removed = removed.and_then(|name| Some(core.state.runner_named(&name)?.id));
+        let usage = telemetry.book().map(|book| usage(core, &book, removed));
+        (core.state.clone(), usage)
+    };
+    let (state, usage) = coordinator.visit(look).await?;
     let revision = state.revision();
-    let preview = tokio::task::spawn_blocking(move || state.preview(&by, &command, now)).await;
+    let preview = tokio::task::spawn_blocking(move || state.preview(&by, &command, now, usage.as_ref())).await;
     let Preview { outcome, effect } = preview.map_err(|error| Failure::Internal(error.to_string()))??;
     Ok(Previewed { revision, outcome, effect: Some(effect) })
+}
+
+/// What runners report of connections in use.
+fn usage(core: &Core, book: &Book, removed: Option<RunnerId>) -> Usage {
+    let now = Instant::now().into_std();
+    let seconds = |at: std::time::Instant| now.saturating_duration_since(at).as_secs();
+    let used = |edge: crate::telemetry::Edge| {
+        Some(Used { caller: edge.caller, callee: edge.callee, open: edge.counts.open, seconds: seconds(edge.used?) })
+    };
+    let pairs = book.edges().into_iter().filter_map(used).filter(|used| used.open > 0 || used.seconds < DAY).collect();
+    // A runner without a stream has no connections that anything could cut.
+    let connected = core.state.active_runners().filter(|runner| core.sessions.is_connected(runner.id));
+    let heard: Option<Vec<_>> = connected.map(|runner| book.heard(runner.id)).collect();
+    let oldest = heard.map(|heard| heard.into_iter().map(seconds).max().unwrap_or_default());
+    Usage { pairs, oldest, at_removed: removed.and_then(|runner| book.open_at(runner)) }
 }

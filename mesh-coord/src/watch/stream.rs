@@ -1,5 +1,6 @@
 //! A runner's stream: views and answers go to the agent, confirmations and questions come from it.
 
+mod asked;
 mod conversation;
 mod relays;
 mod snapshot;
@@ -10,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use futures_util::stream::FuturesUnordered;
 use mesh_model::{RunnerCommand, record::Outside};
 use mesh_proto::{
-    Abilities, RunnerId,
+    Abilities, Ability, RunnerId,
     message::{Cause, Down, Have, PROTOCOL, Up},
 };
 use mesh_sessions::{Peer, Report, Sent};
@@ -89,9 +90,21 @@ impl Stream {
         let (id, epoch, mut sent) = (opened.stream, opened.view.epoch, Sent::default());
         let asks = FuturesUnordered::new();
         let (limits, sent_last, heard) = (&limits, &mut sent, Instant::now());
-        let relays = relays::Told::default();
-        let conversation =
-            Conversation { io: self, id, epoch, line, report, limits, can, relays, sent: sent_last, asks, heard };
+        let (relays, telemetry) = (relays::Told::default(), asked::Asked::new());
+        let conversation = Conversation {
+            io: self,
+            id,
+            epoch,
+            line,
+            report,
+            limits,
+            can,
+            relays,
+            telemetry,
+            sent: sent_last,
+            asks,
+            heard,
+        };
         coordinator.metrics.stream_opened();
         let Err(end) = conversation.run(opened, peer).await;
         coordinator.metrics.stream_closed(end.counted);
@@ -151,7 +164,9 @@ impl Stream {
         let of_use = !endpoints_only && port != 0 && (!local || endpoints.is_empty());
         let seen = of_use.then(|| SocketAddr::new(self.from, port));
         let outside = Outside { reflexive, relayed, nat };
-        let hello = RunnerCommand::Hello { version, can, endpoints, seen, outside, instances };
+        // Other runners have no use for it.
+        let shown = can.without(Ability::Telemetry);
+        let hello = RunnerCommand::Hello { version, can: shown, endpoints, seen, outside, instances };
         let report = Report::new(self.runner, hello, Instant::now().into_std());
         Ok(Hello { have, peer: Peer { process, from: self.from }, refused, can, report })
     }

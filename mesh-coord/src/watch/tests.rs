@@ -3,6 +3,7 @@ mod confirm;
 mod copies;
 mod load;
 mod relays;
+mod telemetry;
 
 use mesh_model::{AdminCommand, NewPurpose, Offload};
 use mesh_proto::{

@@ -22,6 +22,7 @@ mod requests;
 mod run;
 mod settings;
 mod status;
+mod telemetry;
 mod why;
 
 use std::{
@@ -60,6 +61,8 @@ struct Agent {
     state: StateDir,
     /// Notified when the runner has left the mesh: the agent ends.
     left: Notify,
+    /// Whether the agent is about to end.
+    ending: watch::Sender<bool>,
     /// The offloads that the operator leaves on.
     operator: Switches,
     runner: RunnerId,

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     Agent, Enrolment, Identity, Purpose, Settings, WatchDocker, apply, endpoints::Endpoints, known, learned, metrics,
-    paths, pins, relays, reload,
+    paths, pins, relays, reload, telemetry,
 };
 use crate::{
     attach::{self, Staging},
@@ -89,6 +89,8 @@ pub(crate) async fn run(
             Ok(None)
         }
     };
+    agent.ending.send_replace(true);
+    let _ = tokio::time::timeout(FAREWELL, agent.ending.closed()).await;
     // Without it the coordinator's log would speak of a broken connection.
     agent.control.close(FAREWELL).await;
     agent.endpoints.end(FAREWELL).await;
@@ -141,6 +143,7 @@ async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Resu
     let agent = Arc::new(Agent {
         state: state.clone(),
         left: Notify::new(),
+        ending: watch::Sender::new(false),
         operator: offloads,
         runner,
         name,
@@ -193,7 +196,10 @@ fn connect(agent: &Arc<Agent>, session: SessionState, target: Target, reported: 
     });
     let (endpoints, applied) = (agent.endpoints.offered(), agent.applied.clone());
     let Reported { outside, relays } = reported;
-    let local = LocalState { port: agent.dataplane.port(), endpoints, outside, relays, applied, held };
+    let (reports, telemetry) = mpsc::channel(1);
+    let (wishes, ending) = (agent.control.telemetry(), agent.ending.subscribe());
+    tokio::spawn(telemetry::keep(Arc::clone(&agent.dataplane), wishes, ending, reports));
+    let local = LocalState { port: agent.dataplane.port(), endpoints, outside, relays, applied, telemetry, held };
     tokio::spawn(session.run(target, local));
     tokio::spawn(switch(agent.control.switches(), agent.operator, Arc::clone(&agent.dataplane)));
     tokio::spawn(follow_addresses(agent.endpoints.offered(), Arc::clone(&agent.dataplane)));

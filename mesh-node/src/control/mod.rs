@@ -26,6 +26,7 @@ use mesh_proto::{
     RunnerId, View,
     message::{Answer, Ask, Have, Held, Refusal, Switches},
     relay::{Nat, Relay, RelayCredential, Relayed},
+    telemetry::Telemetry,
     token::Fingerprint,
 };
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -65,6 +66,8 @@ pub(crate) struct LocalState {
     pub(crate) relays: bool,
     /// The view in force; every change is reported.
     pub(crate) applied: watch::Receiver<Option<Have>>,
+    /// What passes; every report is sent on.
+    pub(crate) telemetry: mpsc::Receiver<Telemetry>,
     /// Lists this runner's instances; called when a stream begins.
     pub(crate) held: Box<dyn Fn() -> BoxFuture<'static, Vec<Held>> + Send + Sync>,
 }
@@ -96,6 +99,17 @@ pub(crate) struct Provided {
     pub(crate) relays: Vec<Relay>,
     /// What this runner logs in with.
     pub(crate) credentials: Vec<RelayCredential>,
+}
+
+/// How the coordinator wants to be told what passes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TelemetryWish {
+    /// The time between two reports; `None`: there are none.
+    pub(crate) every: Option<Duration>,
+    /// Whether refused connections are told.
+    pub(crate) refusals: bool,
+    /// The number of the stream that asked. Another one has been told nothing yet.
+    pub(crate) stream: u64,
 }
 
 /// The state of the stream.
@@ -172,6 +186,7 @@ pub(crate) struct Control {
     link: watch::Receiver<Link>,
     switches: watch::Receiver<Switches>,
     relays: watch::Receiver<Option<Arc<Provided>>>,
+    telemetry: watch::Receiver<TelemetryWish>,
     queue: RequestQueue,
 }
 
@@ -183,15 +198,17 @@ impl Control {
         let (link, link_receiver) = watch::channel(Link { heard, ..Link::default() });
         let (switches, switches_receiver) = watch::channel(Switches::default());
         let (relays, relays_receiver) = watch::channel(None);
+        let (telemetry, telemetry_receiver) = watch::channel(TelemetryWish::default());
         let queue = RequestQueue::default();
         let control = Self {
             views: view_receiver,
             link: link_receiver,
             switches: switches_receiver,
             relays: relays_receiver,
+            telemetry: telemetry_receiver,
             queue: queue.clone(),
         };
-        (control, SessionState { views, link, switches, relays, queue })
+        (control, SessionState { views, link, switches, relays, telemetry, queue })
     }
 
     /// The view at hand.
@@ -222,6 +239,11 @@ impl Control {
     /// Follows the relays; `None` until the coordinator has named them.
     pub(crate) fn relays(&self) -> watch::Receiver<Option<Arc<Provided>>> {
         self.relays.clone()
+    }
+
+    /// Follows how the coordinator wants to be told what passes.
+    pub(crate) fn telemetry(&self) -> watch::Receiver<TelemetryWish> {
+        self.telemetry.clone()
     }
 
     /// The next attempt at a stream is made at once.
@@ -278,6 +300,7 @@ pub(crate) struct SessionState {
     link: watch::Sender<Link>,
     switches: watch::Sender<Switches>,
     relays: watch::Sender<Option<Arc<Provided>>>,
+    telemetry: watch::Sender<TelemetryWish>,
     queue: RequestQueue,
 }
 

@@ -11,6 +11,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use mesh_proto::{
     Abilities, Ability, Revision, RunnerId, View,
     message::{Answer, Cause, Down, Have, PROTOCOL, Refusal, Up},
+    telemetry::Telemetry,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
@@ -25,7 +26,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Intent, LocalState, Offered, Outside, Pending, Provided, SessionState, process};
+use super::{Intent, LocalState, Offered, Outside, Pending, Provided, SessionState, TelemetryWish, process};
 
 /// How long the coordinator may be silent: three of its heartbeats.
 pub(super) const SILENCE: Duration = Duration::from_secs(6);
@@ -135,7 +136,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         let mut intent = self.state.queue.intent.subscribe();
         loop {
             tokio::select! {
-                () = is_over(&mut intent) => return Err(self.close(SessionEnd::AgentEnds).await),
+                () = is_over(&mut intent) => {
+                    if let Ok(last) = local.telemetry.try_recv() {
+                        self.tell(last).await?;
+                    }
+                    return Err(self.close(SessionEnd::AgentEnds).await);
+                }
                 message = timeout_at(deadline, self.stream.next()) => {
                     let message = message.map_err(|_| SessionEnd::Silent)?;
                     deadline = Instant::now() + SILENCE;
@@ -150,6 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 Ok(()) = local.applied.changed() => self.report_applied(local).await?,
                 Ok(()) = local.endpoints.changed() => self.report_places(local).await?,
                 Ok(()) = local.outside.changed() => self.report_places(local).await?,
+                Some(report) = local.telemetry.recv() => self.tell(report).await?,
             }
         }
     }
@@ -244,6 +251,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             Down::Relays { relays, credentials } => {
                 self.state.relays.send_replace(Some(Arc::new(Provided { relays, credentials })));
             }
+            Down::Telemetry { seconds, refusals } => {
+                let every = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
+                let stream = self.state.link.borrow().streams;
+                self.state.telemetry.send_replace(TelemetryWish { every, refusals, stream });
+            }
             Down::Refused { cause, refusal } => {
                 self.state.link.send_modify(|link| (link.unknown, link.copy) = (true, cause == Cause::Copy));
                 return Err(SessionEnd::Refused(refusal));
@@ -302,6 +314,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             Some(Have { revision, .. }) => self.send(&Up::Applied { revision }).await,
             None => Ok(()),
         }
+    }
+
+    /// Reports what passes, if this stream's coordinator has asked for it.
+    async fn tell(&mut self, report: Telemetry) -> Result<(), SessionEnd> {
+        let wish = *self.state.telemetry.borrow();
+        if wish.every.is_some() && wish.stream == self.state.link.borrow().streams {
+            self.send(&Up::Telemetry(report)).await?;
+        }
+        Ok(())
     }
 
     async fn send(&mut self, message: &Up) -> Result<(), SessionEnd> {

@@ -12,7 +12,7 @@ use mesh_proto::{
     view::{Deployment, Instance, InstanceState, Network, Service},
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinHandle,
 };
 
@@ -180,6 +180,7 @@ impl Agent {
             outside: watch::channel(Outside::default()).1,
             relays: false,
             applied: applied_receiver,
+            telemetry: mpsc::channel(1).1,
             held: Box::new(move || {
                 let held = held.clone();
                 Box::pin(async move { held.hello().await })

@@ -60,6 +60,7 @@ mod revocation_ends;
 mod roaming;
 mod routers;
 mod several_urls;
+mod telemetry;
 mod tokens;
 mod traffic;
 mod trust;

@@ -320,6 +320,12 @@ fn what_the_coordinator_says_of_relays_is_frozen() {
 }
 
 #[test]
+fn a_report_of_an_agent_is_frozen() {
+    let report = Telemetry { life: 9, ..Telemetry::default() };
+    frozen(&Up::Telemetry(report), r#"{"type":"telemetry","life":9}"#);
+}
+
+#[test]
 fn what_the_coordinator_says_is_frozen() {
     frozen(&Down::Welcome { seen_from: "192.0.2.1".parse().unwrap() }, r#"{"type":"welcome","seen_from":"192.0.2.1"}"#);
     frozen(&Down::Snapshot { view: view() }, &format!(r#"{{"type":"snapshot","view":{}}}"#, view_text()));
@@ -340,6 +346,7 @@ fn what_the_coordinator_says_is_frozen() {
     );
     let later: Cause = serde_json::from_str(r#""moon-phase""#).unwrap();
     assert_eq!(later, Cause::Other, "a cause of a later version is none the less a refusal");
+    frozen(&Down::Telemetry { seconds: 60, refusals: true }, r#"{"type":"telemetry","seconds":60,"refusals":true}"#);
     frozen(&Down::Ping, r#"{"type":"ping"}"#);
     frozen(
         &Down::Answer { request: 9, result: Err(Refusal::new("no", "try yes")) },

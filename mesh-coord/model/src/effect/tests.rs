@@ -20,7 +20,7 @@ fn world() -> (World, Vec<InstanceId>) {
 fn preview(world: &World, what: AdminCommand) -> Preview {
     let before = world.state.clone();
     let command = Command::Admin { by: world.admin.clone(), what };
-    let preview = world.state.preview(&world.admin, &command, world.now).unwrap();
+    let preview = world.state.preview(&world.admin, &command, world.now, None).unwrap();
     assert_eq!(world.state, before, "nothing has changed");
     preview
 }
@@ -46,6 +46,47 @@ fn a_trust_that_is_taken_back_cuts_its_pairs_those_in_use_first() {
     };
     assert_eq!(effect.cut, [cut("shop/db", 1, &["one", "two"]), cut("shop/web", 0, &["one", "two"])]);
     assert_eq!((effect.ended, effect.unserved, effect.connections), (vec![], vec![], None));
+}
+
+fn used(world: &World, caller: &str, callee: &str, open: u64, seconds: u64) -> Used {
+    let service = |text| world.state.service_at(&path(text)).unwrap().id;
+    Used { caller: service(caller), callee: service(callee), open, seconds }
+}
+
+#[test]
+fn what_is_in_use_of_that_is_told_and_what_stays_is_not() {
+    let (world, _) = world();
+    let pairs = vec![
+        used(&world, "api/grpc", "shop/web", 0, 7000),
+        used(&world, "api/grpc", "shop/db", 412, 2),
+        used(&world, "ops/cron", "shop/db", 5, 0),
+        used(&world, "shop/web", "shop/db", 9, 0),
+        // A report may be older than the state.
+        used(&world, "shop/db", "api/grpc", 3, 0),
+    ];
+    let usage = Usage { pairs, oldest: Some(40), at_removed: None };
+    let what = |what| Command::Admin { by: world.admin.clone(), what };
+    let preview = |command: &Command, usage: &Usage| {
+        world.state.preview(&world.admin, command, world.now, Some(usage)).unwrap().effect
+    };
+    let trust = what(remove(Ports::All));
+    let effect = preview(&trust, &usage);
+    let in_use = |effect: &Effect| {
+        let of = |pair: &InUse| format!("{} {} {} {}", pair.from, pair.to, pair.open, pair.used_seconds);
+        effect.in_use.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(in_use(&effect), ["api/grpc shop/db 412 2", "api/grpc shop/web 0 7000"]);
+    assert_eq!((effect.connections, effect.reported_seconds), (Some(412), Some(40)));
+    // A runner that doesn't report may have any number of them.
+    let partly = Usage { oldest: None, ..usage.clone() };
+    assert_eq!(preview(&trust, &partly).connections, None);
+    let delete = what(AdminCommand::Delete { deployment: label("shop"), force: true });
+    assert_eq!(preview(&delete, &usage).connections, Some(426));
+    let remove = what(AdminCommand::RemoveNode { name: label("two"), force: true });
+    assert_eq!(preview(&remove, &usage).connections, None);
+    let at_removed = Usage { at_removed: Some(77), ..usage };
+    assert_eq!(preview(&remove, &at_removed).connections, Some(77));
+    assert_eq!(preview(&trust, &at_removed).connections, Some(412));
 }
 
 #[test]
@@ -99,7 +140,7 @@ fn an_apply_is_previewed_with_what_it_takes_away_and_reserves_nothing() {
         by: world.admin.clone(),
         what: AdminCommand::Apply { files, dry_run: true, force: false, prune: None },
     };
-    assert!(world.state.preview(&world.admin, &command, world.now).is_err());
+    assert!(world.state.preview(&world.admin, &command, world.now, None).is_err());
 }
 
 #[test]
@@ -112,7 +153,7 @@ fn a_teams_administrator_sees_the_effect_on_the_own_team_only() {
     let reader = Admin { team: Some(label("other")), ..world.admin.clone() };
     let command =
         Command::Admin { by: world.admin.clone(), what: AdminCommand::RemoveNode { name: label("one"), force: true } };
-    let effect = world.state.preview(&reader, &command, world.now).unwrap().effect;
+    let effect = world.state.preview(&reader, &command, world.now, None).unwrap().effect;
     let seen: Vec<_> = effect.ended.iter().map(|ended| ended.service.to_string()).collect();
     assert_eq!(seen, ["lab/x"]);
 }

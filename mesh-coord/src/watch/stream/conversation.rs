@@ -7,16 +7,18 @@ use mesh_model::{Command, RunnerCommand, Sliced, record::Outside};
 use mesh_proto::{
     Abilities, Ability, Epoch, Revision,
     message::{Ask, Down, Refusal, Up},
+    telemetry::Telemetry,
 };
 use mesh_sessions::{News, Opened, Peer, Report, Sent, StreamId};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 use tracing::debug;
 
-use super::{End, HEARTBEAT, Never, SILENCE, Stream, relays::Told, snapshot};
+use super::{End, HEARTBEAT, Never, SILENCE, Stream, asked::Asked, relays::Told, snapshot};
 use crate::{
     coordinator::{Core, Failure, Line},
     metrics::{Closed, ViewKind},
     rate::RunnerLimits,
+    telemetry::Checked,
     watch::{asks::answer, report},
 };
 
@@ -34,6 +36,7 @@ pub(super) struct Conversation<'a> {
     pub(super) limits: &'a RunnerLimits,
     pub(super) can: Abilities,
     pub(super) relays: Told,
+    pub(super) telemetry: Asked,
     /// The last view that was sent, which outlives the conversation.
     pub(super) sent: &'a mut Sent,
     pub(super) asks: FuturesUnordered<BoxFuture<'static, Down>>,
@@ -54,6 +57,7 @@ impl Conversation<'_> {
         self.send_news(opened.view).await?;
         self.io.send(&Down::Switches(opened.switches)).await?;
         self.send_relays().await?;
+        self.ask_for_telemetry().await?;
         self.serve().await
     }
 
@@ -94,6 +98,7 @@ impl Conversation<'_> {
                         return Err(End::lost("the agent is silent").counted(Closed::Silence));
                     }
                     self.io.ping().await?;
+                    self.ask_for_telemetry().await?;
                     if self.relays.is_due(&self.io.coordinator, self.io.runner) {
                         self.send_relays().await?;
                     }
@@ -124,7 +129,35 @@ impl Conversation<'_> {
                 Ok(())
             }
             Up::Ask { request, ask } => self.handle_ask(request, ask).await,
+            Up::Telemetry(report) => self.take_telemetry(report).await,
         }
+    }
+
+    /// Tells an agent that reports what passes how often it does, if that has changed.
+    async fn ask_for_telemetry(&mut self) -> Result<(), End> {
+        let now = Instant::now().into_std();
+        let wish = self.io.coordinator.telemetry.wish(now);
+        if !self.can.has(Ability::Telemetry) || !self.telemetry.ask(wish) {
+            return Ok(());
+        }
+        self.io.send(&wish.message()).await
+    }
+
+    /// Takes in what passes at the runner. Reports that come too often are left out.
+    async fn take_telemetry(&mut self, report: Telemetry) -> Result<(), End> {
+        let now = Instant::now().into_std();
+        if !self.telemetry.admits(now) {
+            return Ok(());
+        }
+        let (runner, telemetry) = (self.io.runner, Arc::clone(&self.io.coordinator.telemetry));
+        let take = move |core: &mut Core| {
+            let checked = Checked::new(report, runner, &core.state);
+            if let Some(mut book) = telemetry.book() {
+                book.take(runner, checked, now);
+                book.tidy(&core.state);
+            }
+        };
+        Ok(self.io.beat(self.io.coordinator.clone().visit(take)).await??)
     }
 
     async fn handle_applied(&mut self, revision: Revision) -> Result<(), End> {

@@ -41,6 +41,7 @@ impl Coordinator {
                 outside: outside_receiver,
                 relays: true,
                 applied: applied_receiver,
+                telemetry: mpsc::channel(1).1,
                 held: Box::new(|| Box::pin(async { vec![held()] })),
             };
             let ended = serve(stream, RunnerId(1), &state, &mut local).await;

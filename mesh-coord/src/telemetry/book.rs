@@ -1,0 +1,329 @@
+//! The last reports of all runners, added up. Pure: the time is passed in.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use mesh_model::State;
+use mesh_proto::{
+    RunnerId, ServiceId, ServicePath,
+    telemetry::{Counts, MOST_PAIRS, MOST_PATHS, MOST_REFUSED, Pair, Party, Path, Refused, Side, Telemetry},
+};
+
+/// The most pairs of services of one runner.
+const PAIRS_OF_RUNNER: usize = 16_384;
+/// The most pairs of all runners together.
+const PAIRS: usize = 200_000;
+/// The most kinds of refusals of one runner.
+const REFUSALS_OF_RUNNER: usize = 128;
+
+/// After how many reports what is gone is forgotten.
+const TIDY: u64 = 1024;
+
+/// What all runners have reported.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    runners: HashMap<RunnerId, Reporter>,
+    /// The number of pairs in all reporters.
+    pairs: usize,
+    /// Pairs and refusals that were left out: too many, or of services that the runner doesn't host.
+    left_out: u64,
+    reports: u64,
+}
+
+#[derive(Debug)]
+struct Reporter {
+    life: u64,
+    heard: Instant,
+    pairs: HashMap<(ServiceId, ServiceId, Side), Known>,
+    refused: Vec<Kept>,
+    paths: BTreeMap<RunnerId, Path>,
+}
+
+/// A pair's counts: those of earlier lives, and those of the current one.
+#[derive(Debug, Default, Clone, Copy)]
+struct Known {
+    before: Counts,
+    current: Counts,
+    /// When a report has last said that it is in use.
+    used: Option<Instant>,
+}
+
+/// A kind of refusal, with its names when it was first reported.
+#[derive(Debug)]
+struct Kept {
+    refused: Refused,
+    names: [Option<ServicePath>; 2],
+    /// The count of entries that the agent has dropped since.
+    before: u64,
+    last: Instant,
+}
+
+/// What passed between two services, at all runners.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Edge {
+    pub(crate) caller: ServiceId,
+    pub(crate) callee: ServiceId,
+    pub(crate) counts: Counts,
+    /// When it was last in use.
+    pub(crate) used: Option<Instant>,
+}
+
+/// A refused connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) runner: RunnerId,
+    pub(crate) caller: Name,
+    pub(crate) callee: Name,
+    pub(crate) port: u16,
+    pub(crate) reason: String,
+    pub(crate) count: u64,
+    pub(crate) last: Instant,
+}
+
+/// One end of a refused connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Name {
+    pub(crate) path: Option<ServicePath>,
+    pub(crate) service: Option<ServiceId>,
+    pub(crate) address: Ipv4Addr,
+}
+
+/// A report with what the coordinator's state says of it.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    report: Telemetry,
+    /// Which of the pairs the runner hosts an end of.
+    hosted: Vec<bool>,
+    /// The names of refused connections' ends.
+    names: Vec<[Option<ServicePath>; 2]>,
+}
+
+impl Checked {
+    /// Compares a report of `runner` with the state.
+    pub(crate) fn new(mut report: Telemetry, runner: RunnerId, state: &State) -> Self {
+        report.pairs.truncate(MOST_PAIRS);
+        report.refused.truncate(MOST_REFUSED);
+        report.paths.truncate(MOST_PATHS);
+        let here: HashSet<ServiceId> = state.instances_on(runner).map(|instance| instance.service).collect();
+        let hosts = |pair: &Pair| match pair.side {
+            Side::Both => here.contains(&pair.caller) && here.contains(&pair.callee),
+            Side::From => here.contains(&pair.caller),
+            Side::To => here.contains(&pair.callee),
+        };
+        let hosted = report.pairs.iter().map(hosts).collect();
+        let name = |party: Party| party.service.and_then(|service| state.path_of(service));
+        let names = report.refused.iter().map(|refused| [name(refused.caller), name(refused.callee)]).collect();
+        Self { report, hosted, names }
+    }
+}
+
+impl Book {
+    /// Takes a report in.
+    pub(crate) fn take(&mut self, runner: RunnerId, checked: Checked, now: Instant) {
+        let Checked { report, hosted, names } = checked;
+        self.reports += 1;
+        let life = report.life;
+        let reporter = self.runners.entry(runner).or_insert_with(|| Reporter::new(life, now));
+        reporter.heard = now;
+        if reporter.life != life {
+            reporter.begin(life);
+        }
+        for (pair, hosted) in report.pairs.into_iter().zip(hosted) {
+            let key = (pair.caller, pair.callee, pair.side);
+            let known = reporter.pairs.len();
+            let has_room = known < PAIRS_OF_RUNNER && self.pairs < PAIRS;
+            if let Some(known) = reporter.pairs.get_mut(&key) {
+                known.report(pair.counts, now);
+            } else if hosted && has_room {
+                reporter.pairs.entry(key).or_default().report(pair.counts, now);
+                self.pairs += 1;
+            } else {
+                self.left_out += 1;
+            }
+        }
+        for (refused, names) in report.refused.into_iter().zip(names) {
+            if !reporter.refuse(refused, names, now) {
+                self.left_out += 1;
+            }
+        }
+        for path in report.paths {
+            reporter.paths.insert(path.runner, path);
+        }
+        while reporter.paths.len() > 4 * MOST_PATHS {
+            reporter.paths.pop_last();
+        }
+    }
+
+    /// Forgets runners that were removed, and pairs of services that are gone, now and then.
+    pub(crate) fn tidy(&mut self, state: &State) {
+        if !self.reports.is_multiple_of(TIDY) {
+            return;
+        }
+        self.runners.retain(|runner, _| state.is_active(*runner));
+        for reporter in self.runners.values_mut() {
+            let exists = |service: &ServiceId| state.path_of(*service).is_some();
+            reporter.pairs.retain(|(caller, callee, _), _| exists(caller) && exists(callee));
+            reporter.paths.retain(|runner, _| state.is_active(*runner));
+        }
+        self.pairs = self.runners.values().map(|reporter| reporter.pairs.len()).sum();
+    }
+
+    /// All pairs of services, by their callers and callees.
+    pub(crate) fn edges(&self) -> Vec<Edge> {
+        #[derive(Default)]
+        struct Sum {
+            sides: [Counts; 3],
+            used: Option<Instant>,
+        }
+        let mut sums: BTreeMap<(ServiceId, ServiceId), Sum> = BTreeMap::new();
+        for ((caller, callee, side), known) in self.runners.values().flat_map(|reporter| &reporter.pairs) {
+            let sum = sums.entry((*caller, *callee)).or_default();
+            let of_side = &mut sum.sides[*side as usize];
+            *of_side = plus(*of_side, known.total());
+            sum.used = sum.used.max(known.used);
+        }
+        let edges = sums.into_iter().map(|((caller, callee), Sum { sides: [both, from, to], used })| {
+            // Both ends report the same connections, unless one of them can't be heard.
+            Edge { caller, callee, counts: plus(both, larger(from, to)), used }
+        });
+        edges.collect()
+    }
+
+    /// How many connections with an end on this runner stand, by its last report.
+    pub(crate) fn open_at(&self, runner: RunnerId) -> Option<u64> {
+        let reporter = self.runners.get(&runner)?;
+        Some(reporter.pairs.values().map(|known| known.current.open).sum())
+    }
+
+    /// Refused connections, the last ones first.
+    pub(crate) fn refusals(&self) -> Vec<Refusal> {
+        let kept =
+            self.runners.iter().flat_map(|(runner, reporter)| reporter.refused.iter().map(|kept| (*runner, kept)));
+        let mut all: Vec<Refusal> = kept
+            .map(|(runner, Kept { refused, names: [caller, callee], before, last })| {
+                let name = |path: &Option<ServicePath>, party: Party| Name {
+                    path: path.clone(),
+                    service: party.service,
+                    address: party.address,
+                };
+                Refusal {
+                    runner,
+                    caller: name(caller, refused.caller),
+                    callee: name(callee, refused.callee),
+                    port: refused.port,
+                    reason: refused.reason.clone(),
+                    count: before + refused.count,
+                    last: *last,
+                }
+            })
+            .collect();
+        all.sort_by_key(|refusal| std::cmp::Reverse(refusal.last));
+        all
+    }
+
+    /// How data reaches other runners, as all of them report.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.runners.values().flat_map(|reporter| reporter.paths.values())
+    }
+
+    /// When this runner has last reported.
+    pub(crate) fn heard(&self, runner: RunnerId) -> Option<Instant> {
+        self.runners.get(&runner).map(|reporter| reporter.heard)
+    }
+
+    /// The reports so far, and the pairs and refusals in them that were left out.
+    pub(crate) const fn received(&self) -> (u64, u64) {
+        (self.reports, self.left_out)
+    }
+
+    /// The pairs that are kept.
+    pub(crate) const fn size(&self) -> usize {
+        self.pairs
+    }
+}
+
+impl Reporter {
+    fn new(life: u64, now: Instant) -> Self {
+        Self { life, heard: now, pairs: HashMap::new(), refused: vec![], paths: BTreeMap::new() }
+    }
+
+    /// The agent has begun anew: its counts are at zero, and nothing is open until it says so.
+    fn begin(&mut self, life: u64) {
+        self.life = life;
+        for known in self.pairs.values_mut() {
+            known.before = known.total();
+            known.before.open = 0;
+            known.current = Counts::default();
+        }
+        for kept in &mut self.refused {
+            kept.before += std::mem::take(&mut kept.refused.count);
+        }
+        self.paths.clear();
+    }
+
+    /// Notes a refusal; returns whether there was room.
+    fn refuse(&mut self, refused: Refused, names: [Option<ServicePath>; 2], now: Instant) -> bool {
+        let last = now.checked_sub(Duration::from_secs(refused.age)).unwrap_or(now);
+        let end = |party: &Party| party.service.ok_or(party.address);
+        let same = |kept: &&mut Kept| {
+            let old = &kept.refused;
+            (end(&old.caller), end(&old.callee), old.port, &old.reason)
+                == (end(&refused.caller), end(&refused.callee), refused.port, &refused.reason)
+        };
+        if let Some(kept) = self.refused.iter_mut().find(same) {
+            // The agent's entry has made room for others meanwhile.
+            if refused.count < kept.refused.count {
+                kept.before += kept.refused.count;
+            }
+            (kept.refused, kept.last) = (refused, last);
+            return true;
+        }
+        let has_room = self.refused.len() < REFUSALS_OF_RUNNER;
+        if !has_room && let Some((oldest, _)) = self.refused.iter().enumerate().min_by_key(|(_, kept)| kept.last) {
+            self.refused.swap_remove(oldest);
+        }
+        self.refused.push(Kept { refused, names, before: 0, last });
+        has_room
+    }
+}
+
+impl Known {
+    fn report(&mut self, counts: Counts, now: Instant) {
+        let is_used = counts.open > 0 || counts.opened > self.current.opened || counts.sent > self.current.sent;
+        if is_used {
+            self.used = Some(now);
+        }
+        self.current = counts;
+    }
+
+    fn total(&self) -> Counts {
+        plus(self.before, self.current)
+    }
+}
+
+/// Counts come from runners: a sum has a limit.
+fn each(a: Counts, b: Counts, with: impl Fn(u64, u64) -> u64) -> Counts {
+    Counts {
+        opened: with(a.opened, b.opened),
+        refused: with(a.refused, b.refused),
+        unanswered: with(a.unanswered, b.unanswered),
+        reset: with(a.reset, b.reset),
+        open: with(a.open, b.open),
+        sent: with(a.sent, b.sent),
+        received: with(a.received, b.received),
+    }
+}
+
+fn plus(a: Counts, b: Counts) -> Counts {
+    each(a, b, u64::saturating_add)
+}
+
+fn larger(a: Counts, b: Counts) -> Counts {
+    each(a, b, u64::max)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! Which agents are asked to report what passes, and what becomes of their reports.
+
+use std::sync::Arc;
+
+use mesh_model::Admin;
+use mesh_proto::{
+    Abilities, Ability,
+    message::{Down, Up},
+    telemetry::{Counts, Pair, Side, Telemetry},
+};
+
+use crate::{
+    api::{Edges, TrafficQuery},
+    coordinator::Core,
+    testing::{Agent, World},
+};
+
+async fn agent(world: &World, credential: &str, can: Abilities) -> Agent {
+    let mut agent = world.connect(credential).await.unwrap();
+    agent.can = can;
+    agent.hello(None, vec![]).await;
+    agent.news().await;
+    agent
+}
+
+async fn asked(agent: &mut Agent) -> (u32, bool) {
+    match agent.hear().await.unwrap() {
+        Down::Telemetry { seconds, refusals } => (seconds, refusals),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn edges(world: &World) -> Vec<(String, String, u64)> {
+    let telemetry = Arc::clone(&world.coordinator.telemetry);
+    let look = move |core: &mut Core| {
+        let now = tokio::time::Instant::now().into_std();
+        let book = telemetry.book().unwrap();
+        Edges::of(core, &book, &Admin::socket(0), &TrafficQuery::default(), now).edges
+    };
+    let edges = world.coordinator.visit(look).await.unwrap();
+    edges.into_iter().map(|edge| (edge.from.to_string(), edge.to.to_string(), edge.open)).collect()
+}
+
+#[tokio::test]
+async fn an_able_agent_is_asked_and_more_often_while_an_operator_watches() {
+    let world = World::new().await;
+    world.deploy("shop", "acme", &["app", "db"]).await;
+    let credential = world.runner("one").await;
+    let mut agent = agent(&world, &credential, Abilities::NONE.with(Ability::Telemetry)).await;
+    assert_eq!(asked(&mut agent).await, (60, true));
+    agent.attach("shop/app").await;
+    let service = |path: &'static str| {
+        let look = move |core: &mut Core| core.state.service_at(&path.parse().unwrap()).unwrap().id;
+        world.coordinator.visit(look)
+    };
+    let (caller, callee) = (service("shop/app").await.unwrap(), service("shop/db").await.unwrap());
+    let counts = Counts { opened: 4, open: 3, ..Counts::default() };
+    let pairs = vec![Pair { caller, callee, side: Side::From, counts }];
+    agent.say(&Up::Telemetry(Telemetry { life: 1, pairs, ..Telemetry::default() })).await;
+    // The agent's messages are handled in order.
+    let _ = agent.ask(mesh_proto::message::Ask::Settle { revision: mesh_proto::Revision(0) }).await;
+    assert_eq!(edges(&world).await, [("shop/app".to_owned(), "shop/db".to_owned(), 3)]);
+    world.coordinator.telemetry.watch(tokio::time::Instant::now().into_std());
+    assert_eq!(asked(&mut agent).await, (5, true));
+    let can = world.coordinator.visit(|core| core.state.runner_named("one").unwrap().can).await.unwrap();
+    assert!(!can.has(Ability::Telemetry), "other runners have no use for it");
+}
+
+#[tokio::test]
+async fn an_agent_of_an_earlier_version_is_not_asked_and_its_reports_are_left_out() {
+    let world = World::new().await;
+    world.deploy("shop", "acme", &["app", "db"]).await;
+    let credential = world.runner("one").await;
+    let mut agent = agent(&world, &credential, Abilities::NONE).await;
+    // Whatever else it had been sent would come before the answer.
+    agent.attach("shop/app").await;
+    agent.say(&Up::Telemetry(Telemetry::default())).await;
+    agent.attach("shop/app").await;
+    let reports = world.coordinator.telemetry.book().unwrap().received();
+    assert_eq!(reports, (0, 0));
+}
