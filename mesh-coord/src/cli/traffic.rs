@@ -14,7 +14,7 @@ use super::{
 };
 use crate::api::{Coverage, Edge, Edges, Refusals};
 
-/// How often the screen is renewed: as often as runners report while somebody watches.
+/// How often the screen is renewed: as often as runners report while someone watches.
 const EVERY: Duration = Duration::from_secs(5);
 /// How many lines fit a screen of unknown height.
 const LINES: usize = 40;

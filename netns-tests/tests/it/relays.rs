@@ -166,7 +166,7 @@ fn message(kind: u16, software: u16) -> Vec<u8> {
 /// Whoever claims an address to send from, its owner gets no more bytes than were sent in its name: the relay can't be used
 /// against others.
 #[test]
-fn our_relay_sends_nobody_more_than_was_sent_in_its_name() {
+fn our_relay_sends_no_one_more_than_was_sent_in_its_name() {
     isolated(|| {
         let mut lab = Lab::new(Turn::Own);
         // What guests get then shows that all before it was handled.
@@ -200,7 +200,7 @@ fn our_relay_sends_nobody_more_than_was_sent_in_its_name() {
             assert!(got <= text.len(), "{got} bytes for {}: {text:02x?}", text.len());
             answered += usize::from(got > 0);
         }
-        assert!(answered > 0, "whoever asks in its own name gets an answer");
+        assert!(answered > 0, "a stranger that asks in its own name gets an answer");
     });
 }
 

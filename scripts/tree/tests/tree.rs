@@ -35,7 +35,7 @@ const COORDINATOR: Floors<'_> = &[
     &["api", "backup", "exposition", "watch"],
     &["coordinator"],
     &["store"],
-    &["clock", "data", "metrics", "places", "random", "rate", "relay_secrets", "tenant", "tls", "trial"],
+    &["clock", "data", "metrics", "places", "random", "rate", "relay_secrets", "telemetry", "tenant", "tls", "trial"],
 ];
 
 /// The floors of the agent: ways in, the agent, its hands, the ground.
