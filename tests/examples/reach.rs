@@ -5,7 +5,7 @@ use std::env;
 
 use mesh_tests::reach::{Between, Kind, Scene, run};
 
-const SCENES: [Scene; 9] = [
+const SCENES: [Scene; 10] = [
     Scene::Nothing,
     Scene::Long,
     Scene::DirectDies,
@@ -14,6 +14,7 @@ const SCENES: [Scene; 9] = [
     Scene::RelayReturns,
     Scene::Flushed,
     Scene::Life,
+    Scene::NoneShared,
     Scene::Old,
 ];
 

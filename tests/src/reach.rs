@@ -33,6 +33,8 @@ pub enum Bug {
     RelayDeathUnnoticed,
     /// Long pings pass where data of that length doesn't.
     LongPingsPass,
+    /// An agent goes to the first relay of another runner only, as they did once.
+    FirstRelayOnly,
     /// The coordinator tells of an agent of 0.1 that it can do whatever others can.
     Overstated,
 }
@@ -56,6 +58,8 @@ pub enum Scene {
     Flushed,
     /// Random things happen one after another.
     Life,
+    /// Each is at two relays at which the other one isn't, and reaches only some of the other one's.
+    NoneShared,
     /// One of them has an agent of 0.1, which knows neither pings nor relays, while random things happen.
     Old,
 }
@@ -68,13 +72,15 @@ pub fn run(between: Between, scene: Scene, seed: u64, bug: Option<Bug>) -> Resul
     let relays = match scene {
         Scene::RelayReturns => 1,
         Scene::RelayDies | Scene::Life => 2,
+        Scene::NoneShared => 4,
         _ => 1 + seed as usize % 2,
     };
-    let old = (scene == Scene::Old).then_some(seed as usize % 2);
     let life = || {
-        let mut world = World::new(between, relays, seed, old, bug);
-        if scene == Scene::Old {
-            return world.beside_old();
+        let mut world = World::new(between, relays, seed, scene, bug);
+        match scene {
+            Scene::Old => return world.beside_old(),
+            Scene::NoneShared => return world.none_shared(between),
+            _ => {}
         }
         world.meet()?;
         match scene {
@@ -85,7 +91,7 @@ pub fn run(between: Between, scene: Scene, seed: u64, bug: Option<Bug>) -> Resul
             Scene::RelayDies => world.relay_dies(between),
             Scene::RelayReturns => world.relay_returns(between),
             Scene::Flushed => world.flushed(between),
-            Scene::Life | Scene::Old => world.life(),
+            Scene::Life | Scene::Old | Scene::NoneShared => world.life(),
         }
     };
     failure::watched(life, |()| vec![])

@@ -78,6 +78,8 @@ struct Allocation {
 pub(crate) struct Relay {
     address: IpAddr,
     pub(crate) is_up: bool,
+    /// A client that doesn't reach it.
+    pub(crate) barred: Option<usize>,
     allocations: BTreeMap<Access, Allocation>,
     next_port: u16,
     /// How many datagrams it has passed on.
@@ -86,7 +88,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) const fn new(address: IpAddr) -> Self {
-        Self { address, is_up: true, allocations: BTreeMap::new(), next_port: 49_152, passed: 0 }
+        Self { address, is_up: true, barred: None, allocations: BTreeMap::new(), next_port: 49_152, passed: 0 }
     }
 
     /// Its process dies, with all allocations.
@@ -112,7 +114,7 @@ impl Relay {
         from: Access,
         request: Numbered<Request>,
     ) -> Option<(Access, Numbered<Answer>)> {
-        if !self.is_up {
+        if !self.is_up || self.barred == Some(client) {
             return None;
         }
         let Numbered { serial, what } = request;

@@ -106,6 +106,11 @@ fn whatever_happens_two_runners_with_a_common_relay_reach_each_other() {
     all_of(&lives(Scene::Life, &all(), LIVES));
 }
 
+#[test]
+fn runners_that_share_no_relay_meet_at_one_that_both_reach() {
+    all_of(&lives(Scene::NoneShared, &all(), LIVES));
+}
+
 /// What these have shown was the model's: a program that writes once a second can't show a direct path sooner, a NAT that is
 /// symmetric gives no port twice, two boxes that forget are two things that happen, and how often TCP has to try where a third
 /// is lost in both directions is luck.
@@ -154,6 +159,11 @@ fn handshakes_to_reflexive_addresses_before_the_meeting_are_found() {
 #[test]
 fn an_agent_that_does_not_notice_that_its_relay_was_restarted_is_found() {
     is_found(Bug::RelayDeathUnnoticed, RELAYED, Scene::RelayReturns, &["allocations", "all that was written"]);
+}
+
+#[test]
+fn an_agent_that_goes_to_the_first_relay_of_another_runner_only_is_found() {
+    is_found(Bug::FirstRelayOnly, RELAYED, Scene::NoneShared, &["an answer to the first SYN"]);
 }
 
 #[test]

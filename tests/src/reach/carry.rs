@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use mesh_engine::{Datagrams, Engine, HEADROOM, Hop, Port, Sink};
+use mesh_engine::{Datagrams, Engine, Event, HEADROOM, Hop, Port, Sink};
 use mesh_proto::{RelayId, relay::Relayed};
 
 use super::{
     Bug,
     places::{RELAY, TUNNEL, Taker, Way},
-    world::{Carrier, Event, MTU, What, World},
+    world::{Carrier, MTU, OnItsWay, What, World},
 };
 use crate::{
     Failure,
@@ -33,6 +33,8 @@ const SHORT: usize = 200;
 pub(super) struct Said {
     datagrams: Vec<(Hop, Vec<u8>, bool)>,
     pub(super) packets: Vec<Vec<u8>>,
+    /// Relays at which it needs an allocation.
+    needed: Vec<RelayId>,
 }
 
 impl Sink for Said {
@@ -53,7 +55,11 @@ impl Sink for Said {
         self.packets.push(packet.to_vec());
     }
 
-    fn event(&mut self, _: mesh_engine::Event) {}
+    fn event(&mut self, event: Event) {
+        if let Event::NeedRelay { relay, .. } = event {
+            self.needed.push(relay);
+        }
+    }
 }
 
 impl World {
@@ -74,7 +80,23 @@ impl World {
                 }
             }
         }
+        for relay in said.needed {
+            self.visit(runner, relay);
+        }
         said.packets.into_iter().try_for_each(|packet| self.delivered(runner, &packet))
+    }
+
+    /// A runner needs an allocation at a relay, as the engine says.
+    fn visit(&mut self, runner: usize, relay: RelayId) {
+        let now = self.now;
+        let first = self.runners[runner].other.relayed.first();
+        if self.bug == Some(Bug::FirstRelayOnly) && first.is_none_or(|first| first.relay != relay) {
+            return;
+        }
+        if self.runners[runner].clients.get_mut(relay.0 as usize).is_some_and(|client| client.visit(now)) {
+            self.note(&format!("{runner} visits {relay}"));
+            self.flush_clients(runner);
+        }
     }
 
     /// Notes what an engine has sent.
@@ -126,8 +148,8 @@ impl World {
 
     fn leave(&mut self, runner: usize, to: SocketAddr, what: What) {
         match self.places.leave(runner, to, self.now) {
-            Some(Way::Internet(ends, delay)) => self.after(delay, Event::Internet(ends, what)),
-            Some(Way::Here(to, ends, delay)) => self.after(delay, Event::Here(to, ends, what)),
+            Some(Way::Internet(ends, delay)) => self.after(delay, OnItsWay::Internet(ends, what)),
+            Some(Way::Here(to, ends, delay)) => self.after(delay, OnItsWay::Here(to, ends, what)),
             None => {}
         }
     }
@@ -136,7 +158,7 @@ impl World {
     pub(super) fn arrive(&mut self) -> Result<(), Failure> {
         let Some((_, event)) = self.queue.pop_first() else { return Ok(()) };
         match event {
-            Event::Internet(ends, what) => match (self.places.arrive(ends, self.now), what) {
+            OnItsWay::Internet(ends, what) => match (self.places.arrive(ends, self.now), what) {
                 (Some(Taker::Runner(runner, ends)), what) => self.receive(runner, ends, what),
                 (Some(Taker::Relay(relay, ends)), What::Request(client, request)) => {
                     self.ask(relay, client, Access::Udp(ends.from), request);
@@ -144,25 +166,25 @@ impl World {
                 }
                 _ => Ok(()),
             },
-            Event::Here(runner, ends, what) => {
+            OnItsWay::Here(runner, ends, what) => {
                 if ends.to.port() == TUNNEL {
                     self.receive(runner, ends, what)
                 } else {
                     Ok(())
                 }
             }
-            Event::ToRelay { relay, client, connection, request } => {
+            OnItsWay::ToRelay { relay, client, connection, request } => {
                 self.ask(relay, client, Access::Tcp { client, connection }, request);
                 Ok(())
             }
-            Event::ToClient { relay, client, connection, answer } => {
+            OnItsWay::ToClient { relay, client, connection, answer } => {
                 let runner = &self.runners[client];
                 if runner.tcp && runner.clients[relay].connection == connection {
                     return self.answered(client, relay, answer);
                 }
                 Ok(())
             }
-            Event::Told { by, told } => {
+            OnItsWay::Told { by, told } => {
                 self.runners[1 - by].other = told;
                 self.remap(1 - by)
             }
@@ -202,11 +224,11 @@ impl World {
                 let Some(own) = own.copied() else { return };
                 let Some(delay) = self.places.delay_from_relay(relay, to.ip()) else { return };
                 let ends = Ends { from: (own, RELAY).into(), to };
-                self.after(delay, Event::Internet(ends, What::Answer(relay, answer)));
+                self.after(delay, OnItsWay::Internet(ends, What::Answer(relay, answer)));
             }
             Access::Tcp { client, connection } => {
                 let delay = self.places.delay(client) + self.places.relays[relay].1;
-                self.at(self.now + delay, Event::ToClient { relay, client, connection, answer });
+                self.at(self.now + delay, OnItsWay::ToClient { relay, client, connection, answer });
             }
         }
     }
@@ -237,7 +259,7 @@ impl World {
                 if self.runners[runner].tcp {
                     let connection = self.runners[runner].clients[relay].connection;
                     let delay = self.places.delay(runner) + near;
-                    self.at(self.now + delay, Event::ToRelay { relay, client: runner, connection, request });
+                    self.at(self.now + delay, OnItsWay::ToRelay { relay, client: runner, connection, request });
                     continue;
                 }
                 let seat = &self.places.seats[runner];

@@ -10,7 +10,7 @@ use mesh_engine::{Engine, Port};
 use mesh_proto::{Abilities, InstanceId};
 
 use super::{
-    Bug,
+    Bug, Scene,
     carry::Said,
     places::{Places, Seat},
     world::{Runner, Seen, World},
@@ -90,7 +90,8 @@ const PORT: Port = Port(1);
 
 impl World {
     /// Two runners and some relays. Nothing has happened yet.
-    pub(super) fn new(between: Between, relays: usize, seed: u64, old: Option<usize>, bug: Option<Bug>) -> Self {
+    pub(super) fn new(between: Between, relays: usize, seed: u64, scene: Scene, bug: Option<Bug>) -> Self {
+        let old = (scene == Scene::Old).then_some(seed as usize % 2);
         let (mut rng, start) = (Rng::new(seed), Instant::now());
         let runner = |number: usize, rng: &mut Rng| {
             let mut engine = Engine::new(key(number), rng.bytes(), Box::new(vec![0; 1 << 16]), start);
@@ -119,6 +120,7 @@ impl World {
         let mut world = Self {
             rng,
             bug,
+            apart: scene == Scene::NoneShared,
             old,
             start,
             now: Duration::ZERO,
@@ -196,8 +198,11 @@ impl World {
         let boxes = self.places.before(runner);
         self.runners[runner].tcp = boxes.iter().any(|site| self.places.boxes[*site].nat.kind() == Kind::Blocked);
         let (now, count) = (self.now, if self.old == Some(runner) { 0 } else { self.relays.len() });
+        let apart = self.apart;
+        let is_home = |relay: usize| !apart || relay / 2 == runner;
+        let client = |relay, seed| if is_home(relay) { Client::new(seed, now) } else { Client::away(seed, now) };
         let seeds: Vec<u64> = (0..count).map(|_| self.rng.next()).collect();
-        self.runners[runner].clients = seeds.into_iter().map(|seed| Client::new(seed, now)).collect();
+        self.runners[runner].clients = seeds.into_iter().enumerate().map(|(relay, seed)| client(relay, seed)).collect();
         self.flush_clients(runner);
     }
 
@@ -264,7 +269,10 @@ impl World {
         let k = 2 * (far + self.places.delay(0).max(self.places.delay(1)));
         if !self.relays.is_empty() {
             self.until(4 * k, "allocations", |world| {
-                world.runners.iter().all(|runner| runner.relays.len() == runner.clients.len())
+                world
+                    .runners
+                    .iter()
+                    .all(|runner| runner.clients.iter().all(|it| it.is_away() || it.relayed().is_some()))
             })?;
         }
         self.run(Duration::from_millis(100))

@@ -91,6 +91,36 @@ impl World {
         self.complete(5 * SECOND)
     }
 
+    /// Each is at two relays of its own. They meet at one of these, whichever the other one reaches.
+    pub(super) fn none_shared(&mut self, between: Between) -> Result<(), Failure> {
+        // Of each side's relays, the other one may not reach the first or the second.
+        for (relays, other) in [([0, 1], 1), ([2, 3], 0)] {
+            if let Some(relay) = self.rng.pick(&[None, Some(relays[0]), Some(relays[1])]).copied().flatten() {
+                self.relays[relay].barred = Some(other);
+                self.note(&format!("{other} doesn't reach relay {relay}"));
+            }
+        }
+        self.settle()?;
+        let caller = self.rng.below(2) as usize;
+        let first = self.call(caller)?;
+        // An allocation at the first relay, a second later at the other one too, and then as ever.
+        let bound = self.late(4 * self.by_relay()) + SECOND + SECOND / 2;
+        self.until(bound, "an answer to the first SYN", |world| world.streams[first].open)?;
+        self.call_both(bound)?;
+        self.patience = NOTICED + 2 * self.by_relay();
+        self.writing(LINE.0, LINE.1);
+        if between.is_direct() {
+            self.become_direct(self.until_direct(between) + QUIET)?;
+        }
+        self.run(30 * SECOND)?;
+        if !self.carried(|carrier| carrier.is_direct() == between.is_direct()) {
+            let words = format!("data is carried by {:?}", self.seen.carriers);
+            return Err(self.failure(&words));
+        }
+        self.call_both(self.late(2 * self.by_relay()))?;
+        self.complete(5 * SECOND)
+    }
+
     /// How many bursts of direct datagrams there were since some time.
     fn bursts(&self, since: Duration) -> usize {
         let times: Vec<Duration> = self.seen.knocks.iter().map(|(at, _)| *at).filter(|at| *at >= since).collect();

@@ -61,7 +61,7 @@ pub(super) enum What {
     Answer(usize, Numbered<Answer>),
 }
 
-pub(super) enum Event {
+pub(super) enum OnItsWay {
     /// A datagram has crossed the Internet.
     Internet(Ends, What),
     /// A datagram has arrived at a runner without crossing it.
@@ -103,6 +103,8 @@ pub(super) struct Seen {
 pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) bug: Option<Bug>,
+    /// Whether each of them is at two relays of its own.
+    pub(super) apart: bool,
     /// The runner with an agent of 0.1, if there is one.
     pub(super) old: Option<usize>,
     pub(super) start: Instant,
@@ -111,7 +113,7 @@ pub(super) struct World {
     pub(super) relays: Vec<Relay>,
     pub(super) runners: Vec<Runner>,
     pub(super) streams: Vec<Stream>,
-    pub(super) queue: BTreeMap<(Duration, u64), Event>,
+    pub(super) queue: BTreeMap<(Duration, u64), OnItsWay>,
     pub(super) sequence: u64,
     /// When the latest datagram from one address to another arrives.
     pub(super) latest: BTreeMap<(SocketAddr, SocketAddr), Duration>,
@@ -215,17 +217,17 @@ impl World {
         }
     }
 
-    pub(super) fn at(&mut self, when: Duration, event: Event) {
+    pub(super) fn at(&mut self, when: Duration, event: OnItsWay) {
         self.sequence += 1;
         self.queue.insert((when, self.sequence), event);
     }
 
     /// Puts something on its way.
-    pub(super) fn after(&mut self, delay: Duration, event: Event) {
+    pub(super) fn after(&mut self, delay: Duration, event: OnItsWay) {
         let most = delay.as_micros() as u64 * self.jitter / 1000;
         let late = Duration::from_micros(if most > 0 { self.rng.below(most) } else { 0 });
         let mut when = self.now + delay + late;
-        if let Event::Internet(ends, _) = &event {
+        if let OnItsWay::Internet(ends, _) = &event {
             // What goes the same way keeps its order.
             let last = self.latest.entry((ends.from, ends.to)).or_default();
             when = when.max(*last);
@@ -241,7 +243,7 @@ impl World {
         let told = self.runners[runner].told.clone();
         if !self.away && self.runners[runner].published != told {
             self.runners[runner].published = told.clone();
-            self.at(self.now + TOLD, Event::Told { by: runner, told });
+            self.at(self.now + TOLD, OnItsWay::Told { by: runner, told });
         }
     }
 

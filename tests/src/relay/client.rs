@@ -19,6 +19,8 @@ const SILENT: Duration = Duration::from_secs(4);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// Nothing was asked for.
+    Away,
     /// Requests lead to an allocation.
     Asking,
     Standing,
@@ -79,6 +81,28 @@ impl Client {
         client
     }
 
+    /// Of a relay that the runner isn't at.
+    pub(crate) fn away(seed: u64, now: Duration) -> Self {
+        let mut client = Self::new(seed, now);
+        client.out.clear();
+        Self { phase: Phase::Away, pending: None, ..client }
+    }
+
+    /// Whether nothing was asked for.
+    pub(crate) const fn is_away(&self) -> bool {
+        matches!(self.phase, Phase::Away)
+    }
+
+    /// Begins to ask, if nothing was asked for. Returns whether that is so.
+    pub(crate) fn visit(&mut self, now: Duration) -> bool {
+        let is_away = self.is_away();
+        if is_away {
+            self.phase = Phase::Asking;
+            self.begin(Request::Challenge, now);
+        }
+        is_away
+    }
+
     /// Its address at the relay, if datagrams pass.
     pub(crate) fn relayed(&self) -> Option<SocketAddr> {
         self.lease.map(|lease| lease.0).filter(|_| self.phase == Phase::Standing)
@@ -99,6 +123,9 @@ impl Client {
 
     /// When [`Self::time_out`] has to be called.
     pub(crate) fn due(&self) -> Duration {
+        if self.is_away() {
+            return Duration::MAX;
+        }
         let again = self.pending.as_ref().map(|pending| pending.sent + WAIT * (1 << (pending.tries - 1)));
         let standing = self.phase == Phase::Standing && self.pending.is_none();
         let doubt = self.asked.map(|asked| (asked + DOUBT).max(self.doubted.map_or(asked, |at| at + CALM)));
