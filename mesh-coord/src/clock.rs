@@ -42,8 +42,8 @@ impl Clocks for SystemClocks {
 #[derive(Debug)]
 pub(crate) struct Clock {
     clocks: Box<dyn Clocks>,
-    /// The running time at the start, and the machine's uptime then.
-    began: (RunningSeconds, Duration),
+    /// The running time at some moment, and the machine's uptime then.
+    began: Mutex<(RunningSeconds, Duration)>,
     /// The last time of day that was returned, and the machine's uptime then.
     last: Mutex<Option<(u64, Duration)>>,
 }
@@ -51,8 +51,16 @@ pub(crate) struct Clock {
 impl Clock {
     /// A clock whose running time goes on from `running`.
     pub(crate) fn new(running: RunningSeconds, clocks: impl Clocks) -> Self {
-        let began = (running, clocks.uptime());
+        let began = Mutex::new((running, clocks.uptime()));
         Self { clocks: Box::new(clocks), began, last: Mutex::new(None) }
+    }
+
+    /// Another coordinator's running time has come to this: time has passed for this one too.
+    pub(crate) fn advance(&self, running: RunningSeconds) {
+        let (now, uptime) = (self.now().running, self.clocks.uptime());
+        if now < running {
+            *self.began.lock().unwrap_or_else(PoisonError::into_inner) = (running, uptime);
+        }
     }
 
     /// The time now.
@@ -61,7 +69,7 @@ impl Clock {
         let uptime = self.clocks.uptime();
         let day = settled(self.clocks.day(), uptime, *last);
         *last = Some((day, uptime));
-        let (running, began) = self.began;
+        let (running, began) = *self.began.lock().unwrap_or_else(PoisonError::into_inner);
         let running = running.0.saturating_add(uptime.saturating_sub(began).as_secs());
         Now { day: UnixSeconds(day), running: RunningSeconds(running) }
     }
@@ -132,6 +140,17 @@ mod tests {
         assert_eq!(dial.read(&clock, 0, 10), (0, 503), "before all days");
         assert_eq!(dial.read(&clock, u64::MAX / 2, 10), (u64::MAX / 2, 503));
         assert_eq!(dial.read(&clock, 5, 3), (5, 500), "an uptime can't go back, and if it did nothing would break");
+    }
+
+    #[test]
+    fn the_running_time_follows_that_of_other_coordinators_and_never_goes_back() {
+        let dial = Dial::default();
+        let clock = dial.clock(500);
+        assert_eq!(dial.read(&clock, 0, 10).1, 510);
+        clock.advance(RunningSeconds(505));
+        assert_eq!(dial.read(&clock, 0, 11).1, 511, "it is ahead already");
+        clock.advance(RunningSeconds(900));
+        assert_eq!(dial.read(&clock, 0, 21).1, 910);
     }
 
     #[test]

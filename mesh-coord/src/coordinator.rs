@@ -30,6 +30,7 @@ use crate::{
 
 mod core;
 mod fair;
+mod fresh;
 mod keyring;
 mod links;
 mod queue;
@@ -41,6 +42,7 @@ pub(crate) use links::Line;
 pub(crate) use relays::RelayLine;
 
 use fair::Lane;
+use fresh::Fresh;
 use keyring::Keyring;
 use queue::{Queue, Request, Submission, Visit};
 use writer::Writer;
@@ -120,6 +122,7 @@ pub(crate) struct Coordinator {
     pub(crate) metrics: Arc<Metrics>,
     /// What runners report of connections.
     pub(crate) telemetry: Arc<Telemetry>,
+    fresh: Arc<Fresh>,
 }
 
 impl Coordinator {
@@ -164,6 +167,8 @@ impl Coordinator {
         let core = Core::new(state, sessions);
         info!(revision = %core.state.revision(), epoch = %core.sessions.epoch(), range = %core.state.network().range, "state loaded");
         let (alive, gone) = mpsc::channel(1);
+        let store = Arc::new(store);
+        let (reached, fresh) = Fresh::new(Arc::clone(&store), core.state.revision());
         let coordinator = Self {
             queue: Arc::default(),
             lane: Lane::First,
@@ -174,6 +179,7 @@ impl Coordinator {
             range: core.state.network().range,
             metrics: Arc::default(),
             telemetry: Arc::default(),
+            fresh: Arc::new(fresh),
         };
         coordinator.keyring.load(&core.state);
         let writer = Writer {
@@ -183,6 +189,7 @@ impl Coordinator {
             queue: Arc::clone(&coordinator.queue),
             clock: Arc::clone(&coordinator.clock),
             keyring: Arc::clone(&coordinator.keyring),
+            reached,
             trouble: None,
         };
         Ok((coordinator, tokio::spawn(writer.run(gone))))

@@ -18,6 +18,12 @@ use zeroize::Zeroizing;
 
 /// The name of the database file.
 pub(crate) const DATABASE: &str = "mesh-coord.db";
+/// Its name once its records are elsewhere.
+pub(crate) const MIGRATED: &str = "mesh-coord.db.migrated";
+/// The name of the file with the TLS key.
+pub(crate) const TLS_KEY: &str = "tls-key.pem";
+/// The name of the file with the key against which machines prove their own.
+pub(crate) const ENROL_KEY: &str = "enrol-key";
 pub(crate) const SOCKET: &str = "admin.sock";
 /// The end of the path of the system coordinator's socket, which systemd puts below /var/lib/private.
 pub(crate) const SYSTEM_SOCKET: &str = "/mesh-coord/admin.sock";

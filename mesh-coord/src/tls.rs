@@ -20,9 +20,9 @@ use tokio::{signal::unix::Signal, sync::watch};
 use tracing::{error, info};
 use zeroize::Zeroizing;
 
-use crate::data::DataDirectory;
+use crate::data::{self, DataDirectory};
 
-const KEY_FILE: &str = "tls-key.pem";
+const KEY_FILE: &str = data::TLS_KEY;
 
 /// The coordinator's TLS identity.
 #[derive(Debug)]

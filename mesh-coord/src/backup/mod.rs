@@ -16,6 +16,10 @@ use crate::{
     store::copy_of,
 };
 
+mod keys;
+
+pub(crate) use keys::{export, import};
+
 /// The first entry, which says what the file is.
 const MANIFEST: &str = "mesh-coord-backup.json";
 /// The version of the layout.
@@ -57,7 +61,8 @@ pub(crate) fn make(directory: &Path, to: &Path) -> Result<Contents> {
     let database = directory.join(DATABASE);
     ensure!(
         database.exists(),
-        "{} holds no coordinator's database: name the data directory with --data",
+        "{} holds no coordinator's database: name the data directory with --data; with --store the records are in etcd \
+         (`etcdctl snapshot save`, `mesh-coord keys export`)",
         directory.display()
     );
     let copy = beside(to, "db");
@@ -74,24 +79,35 @@ pub(crate) fn make(directory: &Path, to: &Path) -> Result<Contents> {
         files = again;
         fs::remove_file(&copy).context("the copy of the database cannot be removed")?;
     }
+    write(to, (MANIFEST, revision), &files, Some(&copy))?;
+    drop(made);
+    Ok(Contents { revision, files: names(files) })
+}
+
+/// Writes a new file (mode 0600) with these files, completely or not at all.
+fn write(to: &Path, (name, revision): (&str, u64), files: &Files, database: Option<&Path>) -> Result<()> {
     let manifest = Manifest { version: LAYOUT, program: env!("CARGO_PKG_VERSION").to_owned(), revision };
     let new = beside(to, "new");
     let written = directory::write_new(&new, |file| {
         let mut tar = tar::Builder::new(file);
-        append(&mut tar, MANIFEST, &serde_json::to_vec(&manifest)?)?;
-        for (name, contents) in &files {
+        append(&mut tar, name, &serde_json::to_vec(&manifest)?)?;
+        for (name, contents) in files {
             append(&mut tar, name, contents)?;
         }
-        let mut database = File::open(&copy)?;
-        let size = database.metadata()?.len();
-        tar.append_data(&mut header(size), DATABASE, &mut database)?;
+        if let Some(database) = database {
+            let mut database = File::open(database)?;
+            let size = database.metadata()?.len();
+            tar.append_data(&mut header(size), DATABASE, &mut database)?;
+        }
         tar.into_inner()?.flush()
     });
     written
         .and_then(|()| directory::put_in_place(&new, to))
-        .with_context(|| format!("{} cannot be written", to.display()))?;
-    drop(made);
-    Ok(Contents { revision, files: files.into_iter().map(|(name, _)| name).collect() })
+        .with_context(|| format!("{} cannot be written", to.display()))
+}
+
+fn names(files: Files) -> Vec<String> {
+    files.into_iter().map(|(name, _)| name).collect()
 }
 
 /// Puts a backup into a data directory that is empty or doesn't exist.
@@ -121,9 +137,7 @@ pub(crate) fn restore(from: &Path, directory: &Path) -> Result<Contents> {
 fn unpack(from: &Path, held: &DataDirectory) -> Result<Contents> {
     let mut tar = tar::Archive::new(File::open(from)?);
     let mut entries = tar.entries()?;
-    let mut first = entries.next().context("it is empty")?.context("it is no backup of a coordinator")?;
-    ensure!(first.path()?.as_os_str() == MANIFEST, "it is no backup of a coordinator");
-    let manifest: Manifest = serde_json::from_slice(&small(&mut first)?).context("it is no backup of a coordinator")?;
+    let manifest = manifest(&mut entries, MANIFEST).context("it is no backup of a coordinator")?;
     ensure!(manifest.version == LAYOUT, "it is of a later version, {}: use that mesh-coord", manifest.program);
     let (mut files, mut has_database) = (Vec::new(), false);
     for entry in entries {
@@ -145,6 +159,13 @@ fn unpack(from: &Path, held: &DataDirectory) -> Result<Contents> {
     }
     ensure!(has_database, "it holds no database: it is cut short or damaged");
     Ok(Contents { revision: manifest.revision, files })
+}
+
+/// The first entry.
+fn manifest(entries: &mut tar::Entries<'_, File>, name: &str) -> Result<Manifest> {
+    let mut first = entries.next().context("it is empty")??;
+    ensure!(first.path()?.as_os_str() == name, "it begins with another file");
+    Ok(serde_json::from_slice(&small(&mut first)?)?)
 }
 
 /// The contents of a file besides the database.

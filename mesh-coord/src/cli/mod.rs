@@ -14,8 +14,10 @@ mod check;
 mod client;
 mod delete;
 mod effect;
+mod keys;
 mod list;
 mod manual;
+mod migrate;
 mod node;
 mod numbers;
 mod output;
@@ -23,6 +25,7 @@ mod relay;
 mod relays;
 mod serve;
 mod status;
+mod store;
 mod switch;
 mod time;
 mod token;
@@ -90,6 +93,11 @@ enum Command {
     Backup(backup::Backup),
     /// Put a backup into an empty data directory
     Restore(backup::Restore),
+    /// Carry a coordinator's keys to others that share its records
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Move the records from a data directory into an etcd, or back, while no coordinator runs
+    Migrate(migrate::Migrate),
     /// Print a completion script for a shell
     Completions(manual::Completions),
     /// Write the manual pages
@@ -194,6 +202,8 @@ fn run(command: Command) -> Result<()> {
             Command::Status(args) => status::run(args).await,
             Command::Backup(args) => backup::backup(&args),
             Command::Restore(args) => backup::restore(&args),
+            Command::Keys(args) => keys::run(&args),
+            Command::Migrate(args) => migrate::run(args).await,
             Command::Completions(args) => manual::completions(&args),
             Command::Man(args) => manual::man(&args),
         }

@@ -16,11 +16,12 @@ use mesh_proto::{PrivateKey, Range, token::MAX_URLS};
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
+    task::JoinHandle,
 };
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use super::{numbers, wrong_usage};
+use super::{numbers, store::StoreArgs, wrong_usage};
 use crate::{
     coordinator::{Choice, Coordinator},
     data::{self, DataDirectory},
@@ -32,13 +33,11 @@ use crate::{
     metrics::Metrics,
     random,
     relay_secrets::RelaySecrets,
-    store::{Health, Measured, SqliteStore, StoreError},
+    store::{EtcdStore, Health, Holder, Measured, Release, SqliteStore, Store, StoreError},
     telemetry::{Mode, Telemetry},
     tls::Identity,
     watch,
 };
-
-const ENROL_KEY_FILE: &str = "enrol-key";
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -46,6 +45,8 @@ pub(super) struct Serve {
     /// ~/.local/state/mesh-coord]
     #[arg(long, value_name = "DIR", env = "MESH_COORD_DATA", hide_env_values = true)]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
     /// The address to listen on; `[::]` includes IPv4
     #[arg(long, value_name = "ADDR:PORT", default_value = "[::]:7443", value_parser = numbers::listen)]
     listen: SocketAddr,
@@ -80,10 +81,11 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let identity = Identity::open(&data, args.names)?;
     let enrol_key = enrol_key(&data)?;
     let relay_secrets = RelaySecrets::open(&data)?;
-    let database = data.file(data::DATABASE);
-    let store = SqliteStore::open(&database)
-        .await
-        .map_err(|error| anyhow::anyhow!("{}: {error}: {}", database.display(), error.hint()))?;
+    let kept = match args.store.open().await? {
+        // Before it listens, because agents have to find the coordinator that has the right.
+        Some(etcd) => Kept::Etcd(sole(etcd, &args.advertise).await?),
+        None => Kept::Here(open_database(&data).await?),
+    };
     // Before the database is set up, because a port in use must not cost a first start.
     let listener = listen(args.listen)?;
     let socket = if data.is_read_only() {
@@ -97,9 +99,19 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     };
     let metrics_listener = args.metrics.map(listen_for_metrics).transpose()?;
     let (metrics, health) = (Arc::<Metrics>::default(), Arc::new(health(&data)));
-    let store = Measured { store, health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
     let choice = Choice { range: args.range, mtu: args.mtu };
-    let (coordinator, writer) = Coordinator::start(store, choice).await?;
+    let measured = (Arc::clone(&health), Arc::clone(&metrics));
+    let database = matches!(kept, Kept::Here(_)).then(|| data.file(data::DATABASE));
+    let (coordinator, writer, release) = match kept {
+        Kept::Here(store) => {
+            let (coordinator, writer) = start(store, measured, choice).await?;
+            (coordinator, writer, None)
+        }
+        Kept::Etcd((store, release)) => {
+            let (coordinator, writer) = start(store, measured, choice).await?;
+            (coordinator, writer, Some(release))
+        }
+    };
     let coordinator = coordinator.with_metrics(metrics).with_telemetry(Telemetry::new(args.telemetry));
     let coordinator = coordinator.with_secrets(relay_secrets).await?;
     let exposition = Exposition::new(coordinator.clone(), Some(Disk { health, database }));
@@ -109,6 +121,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let _limit = signal(SignalKind::from_raw(nix::libc::SIGXFSZ));
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be waited for")?;
     let mut silence = tokio::spawn(watch::silence::watch(coordinator.clone()));
+    let contact = release.is_some().then(|| tokio::spawn(watch::contact::watch(coordinator.clone())));
     let address = listener.local_addr().context("the listener has no address")?;
     let advertised = Advertised { urls: args.advertise, guess: guess(address) };
     let api = Api::new(coordinator, identity.fingerprint, enrol_key).advertising(advertised);
@@ -133,10 +146,53 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     }
     // Confirmed commits are on the disk already, and a pending one is done or not.
     silence.abort();
+    if let Some(contact) = contact {
+        contact.abort();
+    }
     writer.abort();
     let _ = writer.await;
+    if let Some(release) = release {
+        release.now().await;
+    }
     let _ = std::fs::remove_file(data.socket());
     Ok(())
+}
+
+/// Where the records are.
+enum Kept {
+    /// In the data directory.
+    Here(SqliteStore),
+    /// In an etcd, with the right to coordinate.
+    Etcd((EtcdStore, Release)),
+}
+
+async fn open_database(data: &DataDirectory) -> Result<SqliteStore> {
+    let database = data.file(data::DATABASE);
+    anyhow::ensure!(
+        database.exists() || !data.file(data::MIGRATED).exists(),
+        "the records of {} were moved to an etcd: give --store, or move {} back to {} to begin with what was there then",
+        database.display(),
+        data::MIGRATED,
+        data::DATABASE
+    );
+    let store = SqliteStore::open(&database).await;
+    store.map_err(|error| anyhow::anyhow!("{}: {error}: {}", database.display(), error.hint()))
+}
+
+/// The same etcd, with the right to coordinate.
+async fn sole(store: EtcdStore, urls: &[Url]) -> Result<(EtcdStore, Release)> {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let urls = urls.iter().map(ToString::to_string).collect();
+    let holder = Holder { host, urls, version: env!("CARGO_PKG_VERSION").to_owned() };
+    store.into_sole(&holder).await.map_err(|error| anyhow::anyhow!("{error}: {}", error.hint()))
+}
+
+async fn start(
+    store: impl Store,
+    (health, metrics): (Arc<Health>, Arc<Metrics>),
+    choice: Choice,
+) -> Result<(Coordinator, JoinHandle<()>)> {
+    Coordinator::start(Measured { store, health, metrics }, choice).await
 }
 
 async fn serve_socket(socket: Option<UnixListener>, router: Router) -> Infallible {
@@ -181,13 +237,13 @@ fn guess(address: SocketAddr) -> Option<Url> {
 }
 
 fn enrol_key(data: &DataDirectory) -> Result<PrivateKey> {
-    let text = data.secret(ENROL_KEY_FILE, || {
+    let text = data.secret(data::ENROL_KEY, || {
         let mut bytes = Zeroizing::new([0; 32]);
         random::fill(&mut *bytes)?;
         Ok(Zeroizing::new(PrivateKey::from_bytes(*bytes).to_file_text()))
     })?;
     PrivateKey::from_file_text(&text).with_context(|| {
-        format!("{} is damaged: remove it, and another one is made", data.file(ENROL_KEY_FILE).display())
+        format!("{} is damaged: remove it, and another one is made", data.file(data::ENROL_KEY).display())
     })
 }
 

@@ -180,13 +180,19 @@ impl Store for Troubled {
         let trouble = self.next.lock().unwrap().take();
         match trouble {
             Some(Trouble::Full) => return Err(StoreError::Full),
-            Some(Trouble::OtherWriter(changes)) => drop(self.store.commit(expected, theirs(changes)).await.unwrap()),
+            Some(Trouble::OtherWriter(changes)) => {
+                let epoch = draft.epoch;
+                self.store.commit(expected, Draft { epoch, ..theirs(changes) }).await.unwrap();
+            }
             Some(Trouble::Unanswered(how)) => {
                 match how {
                     Unanswered::Made => drop(self.store.commit(expected, draft).await.unwrap()),
                     Unanswered::Lost => {}
                     Unanswered::MadeLater => *self.late.lock().unwrap() = Some((expected, draft)),
-                    Unanswered::Outpaced => drop(self.store.commit(expected, theirs(vec![])).await.unwrap()),
+                    Unanswered::Outpaced => {
+                        let epoch = draft.epoch;
+                        self.store.commit(expected, Draft { epoch, ..theirs(vec![]) }).await.unwrap();
+                    }
                 }
                 return Err(StoreError::Unknown);
             }
@@ -197,6 +203,10 @@ impl Store for Troubled {
 
     async fn watch(&self, from: Revision) -> Result<Watch, StoreError> {
         self.store.watch(from).await
+    }
+
+    async fn sync(&self) -> Result<Revision, StoreError> {
+        self.store.sync().await
     }
 }
 

@@ -4,9 +4,12 @@ mod group;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use mesh_model::{Change, State};
+use mesh_model::{RunningSeconds, State};
 use mesh_proto::{Epoch, Revision};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
 use tracing::{error, info, warn};
 
 use self::group::{Group, Join, Plan};
@@ -18,7 +21,7 @@ use super::{
 use crate::{
     clock::Clock,
     random,
-    store::{Draft, Nonce, Store, StoreError, Watch},
+    store::{Commit, Draft, Nonce, Store, StoreError, Watch},
 };
 
 /// How long a commit may take before its command and the waiting ones are refused. The commit goes on.
@@ -33,12 +36,14 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(250);
 
 /// The task.
 pub(super) struct Writer<S> {
-    pub(super) store: S,
+    pub(super) store: Arc<S>,
     pub(super) watch: Watch,
     pub(super) core: Core,
     pub(super) queue: Arc<Queue>,
     pub(super) clock: Arc<Clock>,
     pub(super) keyring: Arc<Keyring>,
+    /// The revision of the state.
+    pub(super) reached: watch::Sender<Revision>,
     /// Why the last commit failed, if it did.
     pub(super) trouble: Option<StoreError>,
 }
@@ -55,11 +60,11 @@ impl<S: Store> Writer<S> {
                     Request::Visit(visit) => self.core.visit(visit),
                 },
                 commit = self.watch.next() => match commit {
-                    Ok(commit) => self.absorb(&commit.changes, commit.revision),
+                    Ok(commit) => self.absorb(&commit),
                     Err(error) => {
                         warn!(%error, "the store's commits can't be followed: reading all of it");
                         if let Err(error) = self.reload().await {
-                            error!(%error, "the store can't be read: the coordinator ends");
+                            error!(%error, hint = error.hint(), "the store can't be read: the coordinator ends");
                             return;
                         }
                     }
@@ -109,9 +114,6 @@ impl<S: Store> Writer<S> {
                         info!("the store takes commits again");
                     }
                     self.catch_up(revision).await?;
-                    if epoch != self.core.sessions.epoch() {
-                        self.core.renew(epoch);
-                    }
                     return Ok(revision);
                 }
                 Err(StoreError::Stale { actual, .. }) if attempts < ATTEMPTS => {
@@ -135,7 +137,7 @@ impl<S: Store> Writer<S> {
         let expected = self.core.state.revision();
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
-                sleep(SETTLE_PAUSE).await;
+                meanwhile(&mut self.core, &self.queue, sleep(SETTLE_PAUSE)).await;
             }
             let running = self.clock.now().running;
             let empty = Draft { changes: Vec::new(), epoch, running, nonce: self::nonce()? };
@@ -180,9 +182,10 @@ impl<S: Store> Writer<S> {
     async fn catch_up(&mut self, revision: Revision) -> Result<Option<Vec<Nonce>>, StoreError> {
         let mut nonces = Vec::new();
         while self.core.state.revision() < revision {
-            match self.watch.next().await {
+            let Self { watch, core, queue, .. } = self;
+            match meanwhile(core, queue, watch.next()).await {
                 Ok(commit) => {
-                    self.absorb(&commit.changes, commit.revision);
+                    self.absorb(&commit);
                     nonces.push(commit.nonce);
                 }
                 Err(_) => return self.reload().await.map(|()| None),
@@ -191,18 +194,56 @@ impl<S: Store> Writer<S> {
         Ok(Some(nonces))
     }
 
-    fn absorb(&mut self, changes: &[Change], revision: Revision) {
-        self.core.absorb(changes, revision);
-        self.keyring.absorb(&self.core.state, changes);
+    fn absorb(&mut self, commit: &Commit) {
+        self.core.absorb(&commit.changes, commit.revision);
+        self.keyring.absorb(&self.core.state, &commit.changes);
+        self.follow(Some(commit.epoch), commit.running);
     }
 
+    /// Reads the whole store, and waits for it where the way to it is lost.
     async fn reload(&mut self) -> Result<(), StoreError> {
-        let loaded = self.store.load().await?;
-        self.watch = self.store.watch(loaded.head.revision).await?;
-        let state = State::load(loaded.head.revision, loaded.records);
-        self.core.reload(state.map_err(|error| StoreError::Damaged(error.to_string()))?);
-        self.keyring.load(&self.core.state);
-        Ok(())
+        loop {
+            let Self { store, core, queue, .. } = self;
+            match meanwhile(core, queue, store.load()).await {
+                Ok(loaded) => {
+                    let head = loaded.head;
+                    match self.store.watch(head.revision).await {
+                        Ok(watch) => self.watch = watch,
+                        // Others commit.
+                        Err(StoreError::Gap(_)) => continue,
+                        Err(error) => return Err(error),
+                    }
+                    let state = State::load(head.revision, loaded.records);
+                    self.core.reload(state.map_err(|error| StoreError::Damaged(error.to_string()))?);
+                    self.keyring.load(&self.core.state);
+                    self.follow(head.epoch, head.running);
+                    return Ok(());
+                }
+                Err(StoreError::Away) => meanwhile(&mut self.core, &self.queue, sleep(SETTLE_PAUSE)).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What applies to all coordinators applies to this one: its epoch and running time may be another's.
+    fn follow(&mut self, epoch: Option<Epoch>, running: RunningSeconds) {
+        if let Some(epoch) = epoch.filter(|epoch| *epoch != self.core.sessions.epoch()) {
+            self.core.renew(epoch);
+        }
+        self.clock.advance(running);
+        self.reached.send_replace(self.core.state.revision());
+    }
+}
+
+/// Waits for `event`. Visits get their turn meanwhile.
+async fn meanwhile<T>(core: &mut Core, queue: &Queue, event: impl Future<Output = T>) -> T {
+    let mut event = std::pin::pin!(event);
+    loop {
+        tokio::select! {
+            happened = &mut event => return happened,
+            visit = queue.next_visit() => core.visit(visit),
+            () = core.timer() => core.time_out(),
+        }
     }
 }
 

@@ -32,7 +32,8 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub(crate) health: Arc<Health>,
-    pub(crate) database: PathBuf,
+    /// The database's file; `None` where it is elsewhere.
+    pub(crate) database: Option<PathBuf>,
 }
 
 /// Why the coordinator doesn't work.
@@ -81,6 +82,9 @@ impl Inner {
         if let Some(trouble) = self.disk.as_ref().and_then(|disk| disk.health.trouble()) {
             return Err(trouble.into());
         }
+        if self.coordinator.stale_for().is_some() {
+            return Err(StoreError::Away.into());
+        }
         let visit = timeout(PATIENCE, self.coordinator.visit(|_| ())).await;
         visit.map_err(|_| Unready::Busy)?.map_err(|_| Unready::Ending)
     }
@@ -94,8 +98,8 @@ impl Inner {
         if let Some(book) = self.coordinator.telemetry.book() {
             figures::add_reports(&mut snapshot, &book);
         }
-        if let Some(disk) = &self.disk {
-            figures::add_sizes(&mut snapshot, &disk.database);
+        if let Some(database) = self.disk.as_ref().and_then(|disk| disk.database.as_ref()) {
+            figures::add_sizes(&mut snapshot, database);
         }
         mesh_metrics::add_process(&mut snapshot);
         let figures = snapshot.into_registry();

@@ -101,7 +101,7 @@ async fn strangers_learn_whether_it_works_and_no_numbers() {
 async fn a_store_that_fails_is_not_ready() {
     let world = World::new().await;
     let health = Arc::new(Health::failing(StoreError::Full));
-    let disk = Disk { health: Arc::clone(&health), database: "/nonexistent".into() };
+    let disk = Disk { health: Arc::clone(&health), database: Some("/nonexistent".into()) };
     let exposition = Exposition::new(world.coordinator.clone(), Some(disk));
     assert_eq!(exposition.ready().await, Err(Unready::Store(StoreError::Full)));
     let page = exposition.page("/readyz").await.unwrap();

@@ -74,7 +74,13 @@ fn status(failure: &Failure) -> StatusCode {
             Class::NotFound => StatusCode::NOT_FOUND,
             Class::Conflict => StatusCode::CONFLICT,
         },
-        Failure::Store(StoreError::Full | StoreError::ReadOnly | StoreError::Slow) => StatusCode::INSUFFICIENT_STORAGE,
+        Failure::Store(StoreError::Full | StoreError::ReadOnly | StoreError::Slow | StoreError::Quota) => {
+            StatusCode::INSUFFICIENT_STORAGE
+        }
+        Failure::Store(StoreError::Away | StoreError::Replaced | StoreError::PutBack) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Failure::Store(StoreError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
         Failure::Store(StoreError::Unknown) => StatusCode::GATEWAY_TIMEOUT,
         Failure::Store(_) | Failure::Internal(_) => {
             warn!(%failure, "a request failed");

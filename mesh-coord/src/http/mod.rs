@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{Request, State},
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
@@ -91,9 +91,6 @@ impl Api {
     /// All routes.
     pub(crate) fn router(self) -> Router {
         Router::new()
-            .route("/healthz", get(observe::health))
-            .route("/readyz", get(observe::readiness))
-            .route("/metrics", get(observe::metrics))
             .route("/v1/info", get(enrol::info))
             .route("/v1/enrol", post(enrol::enrol))
             .route("/v1/relay/enrol", post(relays::enrol))
@@ -105,10 +102,22 @@ impl Api {
             .route("/v1/stream", get(stream::stream))
             .route("/v1/relay/stream", get(relays::stream))
             .route("/v1/admin/trust-and-wait/{deployment}", post(admin::trust_and_wait))
+            .layer(middleware::from_fn_with_state(self.clone(), refreshed))
+            .route("/healthz", get(observe::health))
+            .route("/readyz", get(observe::readiness))
+            .route("/metrics", get(observe::metrics).layer(middleware::from_fn(in_time)))
             .fallback(nothing_there)
             .method_not_allowed_fallback(another_method)
             .layer(middleware::from_fn_with_state(self.clone(), observe::count))
             .with_state(self)
+    }
+}
+
+/// Answers from what was confirmed before the request, by whichever coordinator.
+async fn refreshed(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match api.coordinator.refresh_for_request().await {
+        Ok(()) => next.run(request).await,
+        Err(failure) => Refused::from(failure).into_response(),
     }
 }
 

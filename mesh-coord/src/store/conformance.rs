@@ -8,7 +8,7 @@ use mesh_model::{
 };
 use mesh_proto::{Epoch, Revision};
 
-use super::{Commit, Draft, Head, Loaded, MemoryStore, Nonce, SqliteStore, Store, StoreError};
+use super::{Commit, Draft, Head, Loaded, MemoryStore, Nonce, SqliteStore, Store, StoreError, etcd::lab::Etcd};
 use crate::data::scratch::Scratch;
 
 /// Any record.
@@ -31,6 +31,12 @@ pub(crate) fn put(number: u64) -> Change {
 /// A commit of these changes.
 pub(crate) fn draft(changes: Vec<Change>) -> Draft {
     Draft { changes, epoch: Epoch([7; 16]), running: RunningSeconds(9), nonce: NONCE }
+}
+
+/// What watchers receive of it.
+fn commit(revision: u64, changes: Vec<Change>) -> Commit {
+    let Draft { changes, epoch, running, nonce } = draft(changes);
+    Commit { revision: Revision(revision), nonce, epoch, running, changes: changes.into() }
 }
 
 const NONCE: Nonce = Nonce(u64::MAX - 1);
@@ -88,15 +94,12 @@ async fn a_stale_commit_changes_nothing(store: impl Store) {
     assert_eq!(contents(&store).await, (Revision(1), vec![Key::Audit(1)]));
     // It isn't announced either: watchers receive the next confirmed commit.
     store.commit(Revision(1), draft(vec![put(3)])).await.unwrap();
-    assert_eq!(
-        watch.next().await.unwrap(),
-        Commit { revision: Revision(2), nonce: NONCE, changes: vec![put(3)].into() }
-    );
+    assert_eq!(watch.next().await.unwrap(), commit(2, vec![put(3)]));
 }
 
 async fn of_two_writers_one_wins(store: impl Store) {
-    let (a, b) =
-        tokio::join!(store.commit(Revision(0), draft(vec![put(1)])), store.commit(Revision(0), draft(vec![put(2)])));
+    let other = Draft { nonce: Nonce(5), ..draft(vec![put(2)]) };
+    let (a, b) = tokio::join!(store.commit(Revision(0), draft(vec![put(1)])), store.commit(Revision(0), other));
     assert!(a.is_ok() != b.is_ok(), "{a:?} {b:?}");
     assert_eq!(contents(&store).await.1.len(), 1);
 }
@@ -107,7 +110,7 @@ async fn a_watch_tells_each_commit_once_and_in_order(store: impl Store) {
         store.commit(Revision(n), draft(vec![put(n)])).await.unwrap();
     }
     let mut from_three = store.watch(Revision(3)).await.unwrap();
-    let expected = |n: u64| Commit { revision: Revision(n + 1), nonce: NONCE, changes: vec![put(n)].into() };
+    let expected = |n: u64| commit(n + 1, vec![put(n)]);
     for n in 0..5 {
         assert_eq!(from_start.next().await.unwrap(), expected(n));
     }
@@ -133,6 +136,15 @@ async fn a_gap_is_told(store: impl Store) {
     assert!(store.watch(now).await.is_ok(), "a watch can begin at the loaded revision");
 }
 
+async fn what_was_confirmed_is_in_a_sync(store: impl Store) {
+    assert_eq!(store.sync().await, Ok(Revision(0)));
+    for n in 0..3 {
+        store.commit(Revision(n), draft(vec![put(n)])).await.unwrap();
+        let (one, other) = tokio::join!(store.sync(), store.sync());
+        assert_eq!((one, other), (Ok(Revision(n + 1)), Ok(Revision(n + 1))));
+    }
+}
+
 macro_rules! conform {
     ($($test:ident),* $(,)?) => {
         mod memory {
@@ -142,6 +154,12 @@ macro_rules! conform {
             $(#[tokio::test] async fn $test() {
                 let scratch = super::Scratch::new();
                 super::$test(super::SqliteStore::open(&scratch.path().join("db")).await.unwrap()).await;
+            })*
+        }
+        mod etcd {
+            $(#[tokio::test] async fn $test() {
+                let etcd = super::Etcd::start();
+                super::$test(etcd.open().await).await;
             })*
         }
     };
@@ -155,6 +173,7 @@ conform! {
     of_two_writers_one_wins,
     a_watch_tells_each_commit_once_and_in_order,
     a_gap_is_told,
+    what_was_confirmed_is_in_a_sync,
 }
 
 /// Only for a store that outlives its process.

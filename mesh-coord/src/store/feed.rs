@@ -26,12 +26,20 @@ struct Recent {
     /// The revision before the first of them.
     before: Revision,
     commits: VecDeque<Commit>,
+    /// Why no more will come.
+    failed: Option<StoreError>,
+}
+
+impl Recent {
+    const fn after(before: Revision) -> Self {
+        Self { before, commits: VecDeque::new(), failed: None }
+    }
 }
 
 impl Feed {
     /// A feed of a store at `revision`.
     pub(super) fn new(revision: Revision) -> Self {
-        let recent = Recent { before: revision, commits: VecDeque::new() };
+        let recent = Recent::after(revision);
         Self { recent: Arc::new(Mutex::new(recent)), latest: watch::Sender::new(revision) }
     }
 
@@ -57,9 +65,14 @@ impl Feed {
 
     /// Continues from a commit that wasn't passed on, which is a gap for every watcher.
     pub(super) fn restart(&self, revision: Revision) {
-        *self.recent.lock().unwrap_or_else(PoisonError::into_inner) =
-            Recent { before: revision, commits: VecDeque::new() };
+        *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Recent::after(revision);
         self.latest.send_replace(revision);
+    }
+
+    /// No more commits will come, for all watchers.
+    pub(super) fn fail(&self, error: StoreError) {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).failed = Some(error);
+        self.latest.send_modify(|_| {});
     }
 
     /// The commits after `from`.
@@ -84,7 +97,7 @@ impl Watch {
     /// The next commit. Cancel safe.
     ///
     /// # Errors
-    /// [`StoreError::Gap`] if the watcher fell too far behind; [`StoreError::Failed`] if the store is closed.
+    /// [`StoreError::Gap`] if the watcher fell too far behind; other errors if no more will come.
     pub(crate) async fn next(&mut self) -> Result<Commit, StoreError> {
         loop {
             if let Some(commit) = self.look()? {
@@ -97,6 +110,9 @@ impl Watch {
 
     fn look(&self) -> Result<Option<Commit>, StoreError> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = &recent.failed {
+            return Err(error.clone());
+        }
         let ahead = self.at.0.checked_sub(recent.before.0).and_then(|n| usize::try_from(n).ok());
         match ahead {
             Some(n) if n <= recent.commits.len() => Ok(recent.commits.get(n).cloned()),

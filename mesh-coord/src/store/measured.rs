@@ -52,6 +52,18 @@ pub(crate) struct Measured<S> {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+impl<S: Store> Measured<S> {
+    /// Whether an error says that the store fails. Another writer's commit and a change that is too large don't, and
+    /// whether a remote one can be reached is looked at all the time.
+    fn is_trouble(&self, error: &StoreError) -> bool {
+        match error {
+            StoreError::Stale { .. } | StoreError::TooLarge => false,
+            StoreError::Away | StoreError::Unknown => !self.store.is_remote(),
+            _ => true,
+        }
+    }
+}
+
 impl<S: Store> Store for Measured<S> {
     async fn load(&self) -> Result<Loaded, StoreError> {
         self.store.load().await
@@ -61,8 +73,7 @@ impl<S: Store> Store for Measured<S> {
         let began = Instant::now();
         self.health.lock().pending = Some(began);
         let committed = self.store.commit(expected, draft).await;
-        // Another writer's commit is no failure.
-        let trouble = committed.as_ref().err().filter(|error| !matches!(error, StoreError::Stale { .. })).cloned();
+        let trouble = committed.as_ref().err().filter(|error| self.is_trouble(error)).cloned();
         self.metrics.commit(began.elapsed(), trouble.is_some());
         *self.health.lock() = Known { trouble, pending: None };
         committed
@@ -70,6 +81,14 @@ impl<S: Store> Store for Measured<S> {
 
     async fn watch(&self, from: Revision) -> Result<Watch, StoreError> {
         self.store.watch(from).await
+    }
+
+    async fn sync(&self) -> Result<Revision, StoreError> {
+        self.store.sync().await
+    }
+
+    fn is_remote(&self) -> bool {
+        self.store.is_remote()
     }
 }
 
@@ -91,6 +110,10 @@ mod tests {
         }
 
         async fn watch(&self, _: Revision) -> Result<Watch, StoreError> {
+            std::future::pending().await
+        }
+
+        async fn sync(&self) -> Result<Revision, StoreError> {
             std::future::pending().await
         }
     }

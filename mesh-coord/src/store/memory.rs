@@ -76,11 +76,15 @@ impl Store for MemoryStore {
         }
         let revision = expected.next();
         contents.0 = Head { revision, epoch: Some(epoch), running };
-        self.feed.push(Commit { revision, nonce, changes: changes.into() });
+        self.feed.push(Commit { revision, nonce, epoch, running, changes: changes.into() });
         Ok(revision)
     }
 
     async fn watch(&self, from: Revision) -> Result<Watch, StoreError> {
         self.feed.watch(from)
+    }
+
+    async fn sync(&self) -> Result<Revision, StoreError> {
+        Ok(self.feed.latest())
     }
 }

@@ -8,12 +8,14 @@ use mesh_proto::{Epoch, Revision};
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod etcd;
 mod feed;
 mod measured;
 #[cfg(test)]
 mod memory;
 mod sqlite;
 
+pub(crate) use etcd::{Access, EtcdStore, Holder, Place, Release};
 pub(crate) use feed::Watch;
 pub(crate) use measured::{Health, Measured};
 #[cfg(test)]
@@ -37,6 +39,14 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Gap`] if they aren't known: load, and watch from there.
     fn watch(&self, from: Revision) -> impl Future<Output = Result<Watch, StoreError>> + Send;
+
+    /// The revision of the last commit of all writers that was confirmed before this call, or a later one.
+    fn sync(&self) -> impl Future<Output = Result<Revision, StoreError>> + Send;
+
+    /// Whether others can commit, or the way to the records can be lost, so that what is known of them may be old.
+    fn is_remote(&self) -> bool {
+        false
+    }
 }
 
 /// The contents of a store.
@@ -83,6 +93,10 @@ pub(crate) struct Commit {
     pub(crate) revision: Revision,
     /// Its nonce.
     pub(crate) nonce: Nonce,
+    /// The epoch since then.
+    pub(crate) epoch: Epoch,
+    /// How long coordinators had been running then.
+    pub(crate) running: RunningSeconds,
     /// As they were given.
     pub(crate) changes: Arc<[Change]>,
 }
@@ -110,6 +124,24 @@ pub(crate) enum StoreError {
     /// The disk doesn't answer. Whether the pending commit will succeed isn't known.
     #[error("the disk with the database does not answer: whether the command takes effect is not known yet")]
     Slow,
+    /// The database is elsewhere, and there is no way to it. Nothing was sent.
+    #[error("the database cannot be reached: nothing was changed")]
+    Away,
+    /// etcd has no space left.
+    #[error("etcd has used up the space that it may have")]
+    Quota,
+    /// A record is larger than the database takes.
+    #[error("this change is larger than the database takes")]
+    TooLarge,
+    /// The database is not the one that it was.
+    #[error("the database was put back to an earlier state while in use: restart mesh-coord")]
+    PutBack,
+    /// Another coordinator has the right to use the database.
+    #[error("{0} uses this database, and only one may at a time")]
+    Held(String),
+    /// Another coordinator has got that right meanwhile.
+    #[error("another coordinator has taken over, because this one was away from the database")]
+    Replaced,
     /// The disk is read-only.
     #[error("the database cannot be written to: its file or its disk is read-only")]
     ReadOnly,
@@ -142,6 +174,15 @@ impl StoreError {
             Self::ReadOnly => "make --data writable for the coordinator, then try again; what was confirmed is safe",
             Self::Damaged(_) => "restore the data directory from a backup; the agents go on with what they have",
             Self::Newer { .. } => "upgrade mesh-coord",
+            Self::Away => "try again, or ask another coordinator; what was confirmed is safe",
+            Self::Quota => {
+                "let etcd forget old revisions (`etcdctl compact`, `etcdctl defrag`, `etcdctl alarm disarm`) or give it \
+                 more (--quota-backend-bytes), then try again; what was confirmed is safe"
+            }
+            Self::Held(_) => "stop it, or let it be; 6 s after its end this one can take its place",
+            Self::Replaced => "start this one again: it waits until it is needed",
+            Self::TooLarge => "split it",
+            Self::PutBack => "restart all coordinators; all maps begin anew then",
             Self::Failed(_) => "look at the coordinator's log and at the disk that holds --data, then try again",
         }
     }

@@ -103,6 +103,10 @@ impl Store for SqliteStore {
     async fn watch(&self, from: Revision) -> Result<Watch, StoreError> {
         self.feed.watch(from)
     }
+
+    async fn sync(&self) -> Result<Revision, StoreError> {
+        Ok(self.feed.latest())
+    }
 }
 
 /// Closes the file before the lock on the directory is released.
@@ -217,14 +221,14 @@ impl Database {
             }
             let mut head =
                 transaction.prepare_cached("UPDATE head SET revision = ?1, epoch = ?2, nonce = ?3, running = ?4")?;
-            let running = i64::try_from(running.0).unwrap_or(i64::MAX);
-            head.execute(params![version, epoch.to_string(), nonce.0.cast_signed(), running])?;
+            let seconds = i64::try_from(running.0).unwrap_or(i64::MAX);
+            head.execute(params![version, epoch.to_string(), nonce.0.cast_signed(), seconds])?;
             if changes.iter().any(is_of_relays) {
                 transaction.pragma_update(None, "user_version", FORMAT_WITH_RELAYS)?;
             }
         }
         transaction.commit()?;
-        self.feed.push(Commit { revision: next, nonce, changes: changes.into() });
+        self.feed.push(Commit { revision: next, nonce, epoch, running, changes: changes.into() });
         Ok(next)
     }
 }

@@ -38,6 +38,11 @@ impl End {
         Self { counted, ..self }
     }
 
+    /// The coordinator is of no more use to the other side.
+    pub(super) fn cut_off() -> Self {
+        Self::lost("this coordinator has lost its database: another one may have it")
+    }
+
     pub(super) fn no_place() -> Self {
         Self::lost("the coordinator has no place for it any more").counted(Closed::NoPlace)
     }

@@ -3,6 +3,7 @@
 
 mod ahead;
 mod asks;
+pub(crate) mod contact;
 mod end;
 mod newcomer;
 pub(crate) mod relay;

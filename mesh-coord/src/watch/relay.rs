@@ -102,6 +102,9 @@ impl Stream {
                     if heard.elapsed() > SILENCE {
                         return Err(End::lost("the relay is silent"));
                     }
+                    if self.coordinator.is_cut_off() {
+                        return Err(End::cut_off());
+                    }
                     self.send(&RelayDown::Ping).await?;
                 }
                 () = place.lost() => return Err(End::no_place()),

@@ -66,6 +66,7 @@ impl Stream {
     async fn run(&mut self) -> Result<Never, End> {
         let Hello { have, peer, refused, can, mut report } = self.hello().await?;
         let (runner, coordinator) = (self.runner, self.coordinator.clone());
+        coordinator.refresh().await?;
         let (limits, ahead) = coordinator
             .visit(move |core| {
                 let ahead = core.sessions.ahead(runner, have);

@@ -97,6 +97,9 @@ impl Conversation<'_> {
                     if self.heard.elapsed() > SILENCE {
                         return Err(End::lost("the agent is silent").counted(Closed::Silence));
                     }
+                    if self.io.coordinator.is_cut_off() {
+                        return Err(End::cut_off());
+                    }
                     self.io.ping().await?;
                     self.ask_for_telemetry().await?;
                     if self.relays.is_due(&self.io.coordinator, self.io.runner) {

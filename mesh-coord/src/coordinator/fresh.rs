@@ -1,0 +1,111 @@
+//! Whether what the coordinator knows is what was confirmed, by whichever coordinator.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use mesh_proto::Revision;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use super::{Coordinator, Failure};
+use crate::store::{Store, StoreError};
+
+/// How old the last contact with the database may be.
+const STALE: Duration = Duration::from_secs(3);
+/// After how long the streams end, because another coordinator may have taken over.
+const CUT_OFF: Duration = Duration::from_secs(6);
+/// How long a request waits for it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What is known of how fresh the state is.
+pub(super) struct Fresh {
+    /// `None`: no other process can write to the database, so the state is it.
+    store: Option<Box<dyn Synced>>,
+    reached: watch::Receiver<Revision>,
+    /// When the state was known to be fresh.
+    contact: Mutex<Instant>,
+}
+
+/// A store, for any kind of which it is.
+trait Synced: Send + Sync {
+    fn synced(&self) -> BoxFuture<'_, Result<Revision, StoreError>>;
+}
+
+impl<S: Store> Synced for Arc<S> {
+    fn synced(&self) -> BoxFuture<'_, Result<Revision, StoreError>> {
+        Box::pin(self.sync())
+    }
+}
+
+impl fmt::Debug for Fresh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fresh")
+    }
+}
+
+impl Fresh {
+    /// Of a state at `revision`, whose writer tells its further revisions.
+    pub(super) fn new(store: Arc<impl Store>, revision: Revision) -> (watch::Sender<Revision>, Self) {
+        let (told, reached) = watch::channel(revision);
+        let store = store.is_remote().then(|| Box::new(store) as Box<dyn Synced>);
+        (told, Self { store, reached, contact: Mutex::new(Instant::now()) })
+    }
+
+    /// Waits until the state has all that was confirmed before this call.
+    async fn wait(&self) -> Result<(), StoreError> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let began = Instant::now();
+        let reach = async {
+            let revision = store.synced().await?;
+            let mut reached = self.reached.clone();
+            reached.wait_for(|reached| *reached >= revision).await.map(drop).map_err(|_| StoreError::Away)
+        };
+        timeout(PATIENCE, reach).await.map_err(|_| StoreError::Away)??;
+        let mut contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+        *contact = began.max(*contact);
+        Ok(())
+    }
+
+    /// How long ago the state was known to be fresh; `None`: it always is.
+    fn age(&self) -> Option<Duration> {
+        let contact = || *self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store.as_ref().map(|_| contact().elapsed())
+    }
+}
+
+impl Coordinator {
+    /// Waits until the coordinator knows all that was confirmed before this call.
+    ///
+    /// # Errors
+    /// If it can't know it now.
+    pub(crate) async fn refresh(&self) -> Result<(), Failure> {
+        Ok(self.fresh.wait().await?)
+    }
+
+    /// The same for a request, which doesn't wait where nothing was known for a while.
+    ///
+    /// # Errors
+    /// If it can't know it now.
+    pub(crate) async fn refresh_for_request(&self) -> Result<(), Failure> {
+        if self.stale_for().is_some() {
+            return Err(StoreError::Away.into());
+        }
+        self.refresh().await
+    }
+
+    /// For how long it hasn't been known whether the state is fresh; `None` if it is.
+    pub(crate) fn stale_for(&self) -> Option<Duration> {
+        self.fresh.age().filter(|age| *age > STALE)
+    }
+
+    /// Whether the streams have to end, so that their other ends look for another coordinator.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.fresh.age().is_some_and(|age| age > CUT_OFF)
+    }
+}

@@ -1,0 +1,177 @@
+//! A real etcd for tests, on loopback, with its data in a temporary directory.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+use super::{Access, EtcdStore, Place};
+use crate::data::scratch::Scratch;
+
+/// A running etcd. It ends with this.
+pub(crate) struct Etcd {
+    child: Child,
+    pub(crate) data: Scratch,
+    /// Where it takes clients.
+    pub(crate) address: String,
+}
+
+/// The certificates of an etcd and of its clients, as files in its directory.
+pub(crate) const CA: &str = "ca.pem";
+pub(crate) const CERTIFICATE: &str = "certificate.pem";
+pub(crate) const KEY: &str = "key.pem";
+
+impl Etcd {
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// One with further flags.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
+        let data = Scratch::new();
+        let (child, address) = spawn(data.path(), "127.0.0.1:0", false, flags);
+        Self { child, data, address }
+    }
+
+    /// One that is reached by TLS, by clients with a certificate of its authority. That of the server serves for both.
+    pub(crate) fn start_secured() -> Self {
+        let data = Scratch::new();
+        let authority = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let signer = CertifiedIssuer::self_signed(params, authority).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &signer).unwrap();
+        for (name, text) in [(CA, signer.as_ref().pem()), (CERTIFICATE, certificate.pem()), (KEY, key.serialize_pem())]
+        {
+            fs::write(data.path().join(name), text).unwrap();
+        }
+        let (child, address) = spawn(data.path(), "127.0.0.1:0", true, &[]);
+        Self { child, data, address }
+    }
+
+    /// Ends it without a chance to write anything, and starts it again at the same address.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        (self.child, self.address) = spawn(self.data.path(), &self.address, false, &[]);
+    }
+
+    pub(crate) fn kill(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        format!("etcd://{}/mesh", self.address).parse().unwrap()
+    }
+
+    pub(crate) async fn open(&self) -> EtcdStore {
+        EtcdStore::open(&self.place(), Access::default()).await.unwrap()
+    }
+
+    /// Runs etcdctl.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> String {
+        let output = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &self.address])
+            .args(arguments)
+            .output()
+            .expect("etcdctl: apt-get install etcd-client");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(data: &Path, address: &str, secured: bool, flags: &[&str]) -> (Child, String) {
+    let url = format!("{}://{address}", if secured { "https" } else { "http" });
+    let peers = "http://127.0.0.1:0";
+    let mut command = Command::new("etcd");
+    if secured {
+        let file = |name| data.join(name);
+        command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(file(CA));
+        command.arg("--cert-file").arg(file(CERTIFICATE)).arg("--key-file").arg(file(KEY));
+    }
+    let mut child = command
+        .args(flags)
+        .args(["--name", "one", "--logger", "zap", "--log-outputs", "stderr"])
+        .args(["--heartbeat-interval", "20", "--election-timeout", "200"])
+        .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
+        .args(["--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers])
+        .args(["--initial-cluster", &format!("one={peers}")])
+        .arg("--data-dir")
+        .arg(data.join("etcd"))
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("etcd: apt-get install etcd-server");
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut log = Vec::new();
+    let line = loop {
+        let Some(Ok(line)) = lines.next() else { panic!("etcd has ended: {log:#?}") };
+        if line.contains("serving client traffic ") {
+            break line;
+        }
+        log.push(line);
+    };
+    // A full pipe would hold it up.
+    std::thread::spawn(move || lines.for_each(drop));
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    (child, line["address"].as_str().unwrap().to_owned())
+}
+
+/// What stands between a coordinator and an etcd.
+pub(crate) struct Between {
+    pub(crate) address: String,
+    /// While this is set, requests arrive and answers don't.
+    pub(crate) deaf: Arc<AtomicBool>,
+}
+
+impl Between {
+    pub(crate) async fn start(etcd: &Etcd) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (deaf, to) = (Arc::<AtomicBool>::default(), etcd.address.clone());
+        let is_deaf = Arc::clone(&deaf);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(&to).await else { continue };
+                let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+                tokio::spawn(pass(from_client, to_server, Arc::default()));
+                tokio::spawn(pass(from_server, to_client, Arc::clone(&is_deaf)));
+            }
+        });
+        Self { address, deaf }
+    }
+}
+
+async fn pass(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    drops: Arc<AtomicBool>,
+) {
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        if !drops.load(Ordering::SeqCst) && to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+    }
+}

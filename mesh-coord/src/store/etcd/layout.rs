@@ -1,0 +1,272 @@
+//! How a mesh is kept in etcd, below its prefix:
+//!
+//! * `head`: the [`Top`], which each commit writes and compares;
+//! * `r/KEY`: the records, as the texts that SQLite has;
+//! * `part/REVISION-NONCE/NUMBER`: the changes of a commit that is too big for one transaction;
+//! * `head.migrated`: the head of records that were moved away;
+//! * `active`: the coordinator that may commit, by its lease.
+
+use std::collections::BTreeMap;
+
+use mesh_model::{Change, Record, RunningSeconds, record::Key};
+use mesh_proto::{Epoch, Revision};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::wire::{DeleteRequest, KeyValue, Op, PutRequest, Request};
+use crate::store::{Nonce, StoreError};
+
+/// The version of all this.
+const FORMAT: i64 = 1;
+
+/// What stands at the top of the records, in `head`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Top {
+    format: i64,
+    pub(super) epoch: Epoch,
+    pub(super) revision: Revision,
+    /// The nonce of the last commit, and of the one before.
+    pub(super) nonce: u64,
+    pub(super) previous: u64,
+    /// How many records the last commit changed, and a digest of them. A watch that was told of less has lost something:
+    /// etcd before 3.5.18 can lose deletes.
+    pub(super) changes: usize,
+    digest: u64,
+    pub(super) running: RunningSeconds,
+    /// In how many parts the changes are; 0: they are in the records.
+    #[serde(default)]
+    pub(super) parts: u32,
+}
+
+/// The keys and texts that a commit writes, in order; `None`: it deletes.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Texts(pub(super) BTreeMap<String, Option<String>>);
+
+impl Texts {
+    /// The texts of these changes.
+    pub(super) fn of(changes: &[Change]) -> Result<Self, StoreError> {
+        let text = |change: &Change| match change {
+            Change::Put(record) => serde_json::to_string(record).map(Some),
+            Change::Delete(_) => Ok(None),
+        };
+        let texts = changes.iter().map(|change| Ok((change.key().to_string(), text(change)?)));
+        texts.collect::<Result<_, serde_json::Error>>().map(Self).map_err(|error| StoreError::Failed(error.to_string()))
+    }
+
+    /// The changes of these texts.
+    pub(super) fn changes(&self) -> Result<Vec<Change>, StoreError> {
+        let change = |(key, text): (&String, &Option<String>)| match text {
+            Some(text) => record(key, text).map(Change::Put),
+            None => {
+                let key = key.parse().map_err(|error| StoreError::Damaged(format!("{error}")))?;
+                Ok(Change::Delete(key))
+            }
+        };
+        self.0.iter().map(change).collect()
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        let mut hash = Sha256::new();
+        for (key, text) in &self.0 {
+            let text = text.as_deref();
+            for part in [key.as_str(), text.unwrap_or_default()] {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+            hash.update([u8::from(text.is_some())]);
+        }
+        let digest = hash.finalize();
+        digest.iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(*byte))
+    }
+
+    /// About how many bytes they take.
+    pub(super) fn size(&self) -> usize {
+        self.0.iter().map(size_of).sum()
+    }
+
+    /// Cut into pieces with at most so many texts and bytes; `None` if one of them alone is bigger.
+    pub(super) fn cut(self, most: usize, bytes: usize) -> Option<Vec<Self>> {
+        let mut pieces: Vec<(Self, usize)> = vec![];
+        for (key, text) in self.0 {
+            let size = size_of((&key, &text));
+            if size > bytes {
+                return None;
+            }
+            match pieces.last_mut() {
+                Some((piece, filled)) if piece.0.len() < most && *filled + size <= bytes => {
+                    piece.0.insert(key, text);
+                    *filled += size;
+                }
+                _ => pieces.push((Self(BTreeMap::from([(key, text)])), size)),
+            }
+        }
+        Some(pieces.into_iter().map(|(piece, _)| piece).collect())
+    }
+}
+
+fn size_of((key, text): (&String, &Option<String>)) -> usize {
+    // What comes around them on the wire is less.
+    key.len() + text.as_ref().map_or(0, String::len) + 128
+}
+
+/// The record that is kept as `key`.
+pub(super) fn record(key: &str, text: &str) -> Result<Record, StoreError> {
+    let record: Record = serde_json::from_str(text)
+        .map_err(|error| StoreError::Damaged(format!("the record `{key}` cannot be read: {error}")))?;
+    if record.key().to_string() == key {
+        Ok(record)
+    } else {
+        Err(StoreError::Damaged(format!("the record `{}` is kept as `{key}`", record.key())))
+    }
+}
+
+impl Top {
+    /// What the next commit with these texts puts in its place.
+    pub(super) fn next(
+        before: Option<&Self>,
+        (epoch, nonce, running): (Epoch, Nonce, RunningSeconds),
+        texts: &Texts,
+        parts: u32,
+    ) -> Self {
+        let revision = before.map_or(Revision(0), |before| before.revision).next();
+        let previous = before.map_or(0, |before| before.nonce);
+        let (changes, digest) = (texts.0.len(), texts.digest());
+        Self { format: FORMAT, epoch, revision, nonce: nonce.0, previous, changes, digest, running, parts }
+    }
+
+    pub(super) fn read(text: &[u8]) -> Result<Self, StoreError> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: i64,
+        }
+        let damaged = |error: serde_json::Error| StoreError::Damaged(format!("its head cannot be read: {error}"));
+        let Format { format } = serde_json::from_slice(text).map_err(damaged)?;
+        if format > FORMAT {
+            return Err(StoreError::Newer { found: format, known: FORMAT });
+        }
+        serde_json::from_slice(text).map_err(damaged)
+    }
+
+    /// Whether these are the changes of the last commit, all of them.
+    pub(super) fn is_of(&self, texts: &Texts) -> bool {
+        self.changes == texts.0.len() && self.digest == texts.digest()
+    }
+}
+
+/// The names of the keys.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    /// With a slash at its end.
+    prefix: String,
+}
+
+/// A key, as it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named<'a> {
+    Head,
+    /// The record with this key.
+    Record(&'a str),
+    Other,
+}
+
+/// All keys from the first one on, up to the second one.
+pub(super) type Span = (Vec<u8>, Vec<u8>);
+
+impl Layout {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: format!("{prefix}/") }
+    }
+
+    fn key(&self, rest: &str) -> Vec<u8> {
+        format!("{}{rest}", self.prefix).into_bytes()
+    }
+
+    /// All keys that begin with this, which ends with a slash.
+    fn below(&self, rest: &str) -> Span {
+        let first = self.key(rest);
+        let mut end = first.clone();
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        (first, end)
+    }
+
+    pub(super) fn everything(&self) -> Span {
+        self.below("")
+    }
+
+    pub(super) fn head(&self) -> Vec<u8> {
+        self.key("head")
+    }
+
+    /// The head of records that were moved away.
+    pub(super) fn retired(&self) -> Vec<u8> {
+        self.key("head.migrated")
+    }
+
+    pub(super) fn record(&self, key: &str) -> Vec<u8> {
+        self.key(&format!("r/{key}"))
+    }
+
+    pub(super) fn records(&self) -> Span {
+        self.below("r/")
+    }
+
+    pub(super) fn part(&self, top: &Top, number: usize) -> Vec<u8> {
+        self.key(&format!("part/{:016x}-{:016x}/{number:06}", top.revision.0, top.nonce))
+    }
+
+    /// The parts of one commit.
+    pub(super) fn parts_of(&self, top: &Top) -> Span {
+        self.below(&format!("part/{:016x}-{:016x}/", top.revision.0, top.nonce))
+    }
+
+    /// The parts of all commits up to this revision, also of those that were not made after all.
+    pub(super) fn parts_until(&self, revision: Revision) -> Span {
+        (self.key("part/"), self.key(&format!("part/{:016x}", revision.next().0)))
+    }
+
+    pub(super) fn active(&self) -> Vec<u8> {
+        self.key("active")
+    }
+
+    /// What a key names.
+    pub(super) fn named<'a>(&self, key: &'a [u8]) -> Named<'a> {
+        let Ok(key) = std::str::from_utf8(key) else { return Named::Other };
+        match key.strip_prefix(&self.prefix).map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
+            Some(("head", "")) => Named::Head,
+            Some(("r", key)) => Named::Record(key),
+            _ => Named::Other,
+        }
+    }
+
+    /// The steps that write these texts.
+    pub(super) fn writes(&self, texts: &Texts) -> Vec<Op> {
+        let write = |(key, text): (&String, &Option<String>)| match text {
+            Some(text) => put(self.record(key), text.clone().into_bytes(), 0),
+            None => delete((self.record(key), vec![])),
+        };
+        texts.0.iter().map(write).collect()
+    }
+
+    /// A record, as it was read.
+    pub(super) fn record_in(&self, kv: &KeyValue) -> Result<(Key, Record), StoreError> {
+        let text = std::str::from_utf8(&kv.value);
+        match (self.named(&kv.key), text) {
+            (Named::Record(key), Ok(text)) => record(key, text).map(|record| (record.key(), record)),
+            _ => {
+                let key = String::from_utf8_lossy(&kv.key);
+                Err(StoreError::Damaged(format!("the record `{}` is no text", key.escape_debug())))
+            }
+        }
+    }
+}
+
+pub(super) const fn put(key: Vec<u8>, value: Vec<u8>, lease: i64) -> Op {
+    Op { request: Some(Request::Put(PutRequest { key, value, lease })) }
+}
+
+pub(super) fn delete((key, range_end): Span) -> Op {
+    Op { request: Some(Request::Delete(DeleteRequest { key, range_end })) }
+}

@@ -1,0 +1,340 @@
+//! The store in an etcd, for any number of coordinators. A commit swaps the key `head`, if it is still what it was; so
+//! any of them may commit, without a leader. [`layout`] has the keys.
+
+mod client;
+mod commit;
+mod compact;
+mod endpoints;
+mod events;
+mod layout;
+mod lease;
+mod load;
+mod place;
+mod position;
+mod watch;
+mod wire;
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use mesh_model::Change;
+use mesh_proto::Revision;
+use tokio::{
+    sync::Notify,
+    task::JoinHandle,
+    time::{Duration, Instant, sleep},
+};
+
+pub(crate) use self::{endpoints::Access, lease::Holder, place::Place};
+
+use self::{
+    client::Trouble,
+    commit::{Outcome, folds, outcome, plan, stale},
+    endpoints::Endpoints,
+    layout::Layout,
+    lease::Right,
+    position::{Known, Manners, Step, step},
+    wire::{TXN, TxnRequest, TxnResponse},
+};
+use super::{Commit, Draft, Loaded, Nonce, Store, StoreError, Watch, feed::Feed};
+use crate::random;
+
+/// How long the watch may be behind what was read, before it is begun anew.
+const LAG: Duration = Duration::from_secs(1);
+
+/// The records of a mesh in an etcd.
+#[derive(Debug)]
+pub(crate) struct EtcdStore {
+    shared: Arc<Shared>,
+    tasks: Vec<JoinHandle<()>>,
+    /// How many have asked for a [`Store::sync`].
+    asked: AtomicU64,
+    synced: tokio::sync::Mutex<Synced>,
+}
+
+/// The last read of the head, which is good for all who asked before it began.
+#[derive(Debug)]
+struct Synced {
+    asked: u64,
+    revision: Result<Revision, StoreError>,
+}
+
+/// What the store and its watch share.
+#[derive(Debug)]
+struct Shared {
+    layout: Layout,
+    endpoints: Endpoints,
+    feed: Feed,
+    position: Mutex<Position>,
+    /// The watch is behind what was read.
+    behind: Notify,
+}
+
+#[derive(Debug)]
+struct Position {
+    /// The newest head that is known; `None`: there is none yet.
+    known: Option<Known>,
+    manners: Manners,
+    /// The right to commit, if it is needed.
+    right: Option<Right>,
+    /// Since when the watch is behind.
+    lag: Option<Instant>,
+    /// Why the store is of no more use.
+    lost: Option<StoreError>,
+}
+
+impl EtcdStore {
+    /// Looks at the head, and follows the commits from there on.
+    ///
+    /// # Errors
+    /// If etcd can't be reached or doesn't let us in, or the records are of a later version of this program.
+    pub(crate) async fn open(place: &Place, access: Access) -> Result<Self, StoreError> {
+        let layout = Layout::new(&place.prefix);
+        let first = random::number().map_err(|error| StoreError::Failed(error.to_string()))?;
+        let first = usize::try_from(first % place.members.len() as u64).unwrap_or(0);
+        let endpoints = Endpoints::new(place, access, first)?;
+        let (known, at) = load::head(&endpoints, &layout).await.map_err(Trouble::of_read)?;
+        let revision = known.map_or(Revision(0), |known| known.top.revision);
+        let position = Position { known, manners: Manners::default(), right: None, lag: None, lost: None };
+        let (feed, position) = (Feed::new(revision), Mutex::new(position));
+        let shared = Arc::new(Shared { layout, endpoints, feed, position, behind: Notify::new() });
+        let tasks = vec![tokio::spawn(watch::follow(Arc::clone(&shared), at))];
+        let synced = tokio::sync::Mutex::new(Synced { asked: 0, revision: Ok(revision) });
+        Ok(Self { shared, tasks, asked: AtomicU64::new(0), synced })
+    }
+
+    /// The same with the right to coordinate, which one coordinator at a time has.
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] if another one has it.
+    pub(crate) async fn into_sole(mut self, holder: &Holder) -> Result<(Self, Release), StoreError> {
+        let right = lease::take(&self.shared, holder).await?;
+        self.shared.position().right = Some(right);
+        self.tasks.push(tokio::spawn(lease::hold(Arc::clone(&self.shared), right)));
+        let release = Release { shared: Arc::clone(&self.shared), right };
+        Ok((self, release))
+    }
+
+    /// Takes the head away from the records, which were moved elsewhere: no coordinator will use them here.
+    ///
+    /// # Errors
+    /// If another commit was made, or etcd fails.
+    pub(crate) async fn retire(&self) -> Result<(), StoreError> {
+        let (known, right) = {
+            let position = self.shared.position();
+            (position.known, position.right)
+        };
+        let retire = commit::retire(&self.shared.layout, known.as_ref(), right)?;
+        let answer: TxnResponse = self.shared.endpoints.write(TXN, retire).await.map_err(Trouble::of_write)?;
+        if answer.succeeded { Ok(()) } else { Err(StoreError::Failed("the records have changed meanwhile".to_owned())) }
+    }
+
+    /// The same, that lets etcd forget old revisions of all its keys.
+    pub(crate) fn forgetting(mut self) -> Self {
+        self.tasks.push(tokio::spawn(compact::forget(Arc::clone(&self.shared))));
+        self
+    }
+}
+
+/// Puts the right to coordinate down.
+#[derive(Debug)]
+pub(crate) struct Release {
+    shared: Arc<Shared>,
+    right: Right,
+}
+
+impl Release {
+    /// Lets another coordinator begin at once. The store of this one is of no more use.
+    pub(crate) async fn now(self) {
+        self.shared.fail(StoreError::Replaced);
+        lease::release(&self.shared, self.right).await;
+    }
+}
+
+impl Store for EtcdStore {
+    async fn load(&self) -> Result<Loaded, StoreError> {
+        self.shared.check()?;
+        let (loaded, known) = load::load(&self.shared.endpoints, &self.shared.layout).await?;
+        if let Some(known) = known {
+            self.shared.advance(&known, None)?;
+        }
+        Ok(loaded)
+    }
+
+    async fn commit(&self, expected: Revision, draft: Draft) -> Result<Revision, StoreError> {
+        self.shared.check()?;
+        sleep(self.shared.pause()).await;
+        let began = Instant::now();
+        let known = self.shared.known_at(expected).await?;
+        if let Some(known) = known.as_ref().filter(|known| known.top.parts > 0) {
+            self.shared.fold(known).await?;
+        }
+        let right = self.shared.position().right;
+        let plan = plan(&self.shared.layout, known.as_ref(), &draft, right)?;
+        for part in plan.parts {
+            let written: Result<TxnResponse, _> = self.shared.endpoints.write(TXN, part).await;
+            // Without the head, the parts mean nothing.
+            written.map_err(Trouble::of_read)?;
+        }
+        let answer = self.shared.endpoints.write(TXN, plan.swap).await.map_err(Trouble::of_write)?;
+        match outcome(&self.shared.layout, &plan.top, right, &answer)? {
+            Outcome::Done(at) => {
+                self.shared.advance(&Known { top: plan.top, at }, Some(draft.changes.into()))?;
+                self.shared.position().manners.own(began.elapsed());
+                Ok(plan.top.revision)
+            }
+            Outcome::Moved(moved) => {
+                self.shared.position().manners.other(Instant::now().into_std());
+                Err(self.shared.moved(expected, moved.as_ref()))
+            }
+            Outcome::Replaced => {
+                self.shared.fail(StoreError::Replaced);
+                Err(StoreError::Replaced)
+            }
+        }
+    }
+
+    async fn watch(&self, from: Revision) -> Result<Watch, StoreError> {
+        self.shared.feed.watch(from)
+    }
+
+    async fn sync(&self) -> Result<Revision, StoreError> {
+        let ticket = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut synced = self.synced.lock().await;
+        if synced.asked < ticket {
+            let asked = self.asked.load(Ordering::SeqCst);
+            *synced = Synced { asked, revision: self.shared.look().await };
+        }
+        synced.revision.clone()
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+}
+
+impl Drop for EtcdStore {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Shared {
+    fn position(&self) -> MutexGuard<'_, Position> {
+        self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// # Errors
+    /// Why the store is of no more use.
+    fn check(&self) -> Result<(), StoreError> {
+        self.position().lost.clone().map_or(Ok(()), Err)
+    }
+
+    /// The store is of no more use: the coordinator has to start again.
+    fn fail(&self, error: StoreError) {
+        self.position().lost.get_or_insert_with(|| error.clone());
+        self.feed.fail(error);
+    }
+
+    /// Whether this head is later than what is known.
+    fn is_news(&self, head: &Known) -> bool {
+        self.position().known.is_none_or(|known| head.at > known.at)
+    }
+
+    /// Passes a commit on, if it is news. Without its changes, it is a gap for all who follow.
+    fn advance(&self, head: &Known, changes: Option<Arc<[Change]>>) -> Result<(), StoreError> {
+        let mut position = self.position();
+        let top = &head.top;
+        match (step(position.known.as_ref(), head), changes) {
+            (Step::Old, _) => return Ok(()),
+            (Step::PutBack, _) => return Err(StoreError::PutBack),
+            (Step::Next, Some(changes)) => {
+                let (revision, nonce) = (top.revision, Nonce(top.nonce));
+                self.feed.push(Commit { revision, nonce, epoch: top.epoch, running: top.running, changes });
+            }
+            (Step::Next | Step::Gap, _) => self.feed.restart(top.revision),
+        }
+        position.known = Some(*head);
+        position.lag = None;
+        Ok(())
+    }
+
+    fn pause(&self) -> Duration {
+        let random = random::number().map_or(0.5, |number| (number >> 11) as f64 / (1_u64 << 53) as f64);
+        self.position().manners.pause(Instant::now().into_std(), random)
+    }
+
+    /// The head of this revision, which is `None` before the first commit.
+    async fn known_at(&self, expected: Revision) -> Result<Option<Known>, StoreError> {
+        let known = self.position().known;
+        let revision = |known: Option<&Known>| known.map_or(Revision(0), |known| known.top.revision);
+        if revision(known.as_ref()) < expected {
+            let (head, _) = load::head(&self.endpoints, &self.layout).await.map_err(Trouble::of_read)?;
+            return if revision(head.as_ref()) == expected { Ok(head) } else { Err(stale(expected, head.as_ref())) };
+        }
+        if revision(known.as_ref()) == expected { Ok(known) } else { Err(stale(expected, known.as_ref())) }
+    }
+
+    /// What it means that the head is not the expected one.
+    fn moved(&self, expected: Revision, moved: Option<&Known>) -> StoreError {
+        let known = self.position().known;
+        let is_put_back = match (known, moved) {
+            (None, None) => false,
+            (Some(_), None) => true,
+            (known, Some(moved)) => step(known.as_ref(), moved) == Step::PutBack,
+        };
+        if is_put_back {
+            self.fail(StoreError::PutBack);
+            return StoreError::PutBack;
+        }
+        stale(expected, moved)
+    }
+
+    /// Writes the parts of the newest commit to the records.
+    async fn fold(&self, known: &Known) -> Result<(), StoreError> {
+        let parts = load::parts(&self.endpoints, &self.layout, known, 0).await;
+        for fold in folds(&self.layout, known, &parts.map_err(Trouble::of_read)?) {
+            let answer = self.endpoints.write::<TxnRequest, TxnResponse>(TXN, fold).await;
+            // A fold changes nothing that counts.
+            if !answer.map_err(Trouble::of_read)?.succeeded {
+                let (head, _) = load::head(&self.endpoints, &self.layout).await.map_err(Trouble::of_read)?;
+                return Err(self.moved(known.top.revision, head.as_ref()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The current revision.
+    async fn look(&self) -> Result<Revision, StoreError> {
+        self.check()?;
+        let before = self.position().known;
+        let (head, at) = load::head(&self.endpoints, &self.layout).await.map_err(Trouble::of_read)?;
+        let has_gone_back = match (&before, &head) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(before), Some(head)) => {
+                at < before.at || step(Some(before), head) == Step::PutBack || head.at < before.at
+            }
+        };
+        if has_gone_back {
+            self.fail(StoreError::PutBack);
+            return Err(StoreError::PutBack);
+        }
+        let revision = head.map_or(Revision(0), |head| head.top.revision);
+        let mut position = self.position();
+        if position.known.map_or(Revision(0), |known| known.top.revision) >= revision {
+            position.lag = None;
+        } else if position.lag.get_or_insert_with(Instant::now).elapsed() > LAG {
+            position.lag = None;
+            self.behind.notify_one();
+        }
+        Ok(revision)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod lab;
+#[cfg(test)]
+mod tests;

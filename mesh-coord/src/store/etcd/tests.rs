@@ -1,0 +1,291 @@
+//! What only this store does, with a real etcd.
+
+use std::sync::atomic::Ordering;
+
+use mesh_model::{Record, record::Key};
+
+use super::{
+    lab::{Between, CA, CERTIFICATE, Etcd, KEY},
+    *,
+};
+use crate::store::conformance::{draft, put};
+
+async fn keys(store: &EtcdStore) -> Vec<Key> {
+    let mut keys: Vec<_> = store.load().await.unwrap().records.iter().map(Record::key).collect();
+    keys.sort();
+    keys
+}
+
+fn many(from: u64, to: u64) -> Draft {
+    draft((from..to).map(put).collect())
+}
+
+fn with_nonce(nonce: u64, draft: Draft) -> Draft {
+    Draft { nonce: Nonce(nonce), ..draft }
+}
+
+#[tokio::test]
+async fn the_commits_of_one_coordinator_are_told_to_the_other() {
+    let etcd = Etcd::start();
+    let (one, other) = (etcd.open().await, etcd.open().await);
+    let mut watch = other.watch(Revision(0)).await.unwrap();
+    one.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    // Each is told of its own and of the other's.
+    assert_eq!(other.sync().await, Ok(Revision(1)));
+    assert_eq!(watch.next().await.unwrap().changes[..], [put(1)]);
+    other.commit(Revision(1), draft(vec![put(2), Change::Delete(Key::Audit(1))])).await.unwrap();
+    let mut theirs = one.watch(Revision(1)).await.unwrap();
+    assert_eq!(theirs.next().await.unwrap().changes.len(), 2);
+    assert_eq!(watch.next().await.unwrap().revision, Revision(2));
+    let stale = StoreError::Stale { expected: Revision(1), actual: Revision(2) };
+    assert_eq!(one.commit(Revision(1), draft(vec![put(9)])).await, Err(stale));
+    assert_eq!((keys(&one).await, keys(&other).await), (vec![Key::Audit(2)], vec![Key::Audit(2)]));
+}
+
+#[tokio::test]
+async fn a_big_commit_is_whole_for_all() {
+    let etcd = Etcd::start();
+    let (one, other) = (etcd.open().await, etcd.open().await);
+    let mut watch = other.watch(Revision(0)).await.unwrap();
+    one.commit(Revision(0), many(0, 5000)).await.unwrap();
+    assert_eq!(watch.next().await.unwrap().changes.len(), 5000);
+    assert_eq!(keys(&other).await.len(), 5000, "from the parts");
+    assert!(etcd.ctl(&["get", "--prefix", "--keys-only", "mesh/r/"]).is_empty());
+    // Whoever commits next moves them to the records.
+    let changes = (1..2500).map(|n| Change::Delete(Key::Audit(n))).collect();
+    other.commit(Revision(1), draft(changes)).await.unwrap();
+    one.commit(Revision(2), draft(vec![put(7)])).await.unwrap();
+    assert_eq!(keys(&one).await.len(), 2502);
+    assert!(etcd.ctl(&["get", "--prefix", "--keys-only", "mesh/part/"]).is_empty());
+    for revision in [2, 3] {
+        assert_eq!(watch.next().await.unwrap().revision, Revision(revision));
+    }
+    let third = etcd.open().await;
+    assert_eq!(keys(&third).await, keys(&one).await);
+}
+
+#[tokio::test]
+async fn what_was_confirmed_outlasts_etcds_end() {
+    let mut etcd = Etcd::start();
+    let store = etcd.open().await;
+    let mut watch = store.watch(Revision(0)).await.unwrap();
+    for n in 0..20 {
+        store.commit(Revision(n), draft(vec![put(n)])).await.unwrap();
+    }
+    etcd.kill();
+    assert_eq!(store.load().await, Err(StoreError::Away));
+    assert_eq!(store.sync().await, Err(StoreError::Away));
+    let error = store.commit(Revision(20), draft(vec![put(20)])).await.unwrap_err();
+    assert!(matches!(error, StoreError::Away | StoreError::Unknown), "{error:?}");
+    etcd.restart();
+    let other = etcd.open().await;
+    assert_eq!(keys(&other).await.len(), 20);
+    other.commit(Revision(20), with_nonce(5, draft(vec![put(20)]))).await.unwrap();
+    for revision in 1..=21 {
+        assert_eq!(watch.next().await.unwrap().revision, Revision(revision), "the watch goes on");
+    }
+    store.commit(Revision(21), draft(vec![put(21)])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_without_an_answer_is_unknown_and_its_nonce_tells() {
+    let etcd = Etcd::start();
+    let between = Between::start(&etcd).await;
+    let place = format!("etcd://{}/mesh", between.address).parse().unwrap();
+    let store = EtcdStore::open(&place, Access::default()).await.unwrap();
+    let mut watch = store.watch(Revision(0)).await.unwrap();
+    store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    between.deaf.store(true, Ordering::SeqCst);
+    let unknown = store.commit(Revision(1), with_nonce(77, draft(vec![put(2)]))).await;
+    assert_eq!(unknown, Err(StoreError::Unknown));
+    between.deaf.store(false, Ordering::SeqCst);
+    // It was made; an empty commit finds that out.
+    let stale = StoreError::Stale { expected: Revision(1), actual: Revision(2) };
+    assert_eq!(store.commit(Revision(1), with_nonce(78, draft(vec![]))).await, Err(stale));
+    assert_eq!(watch.next().await.unwrap().revision, Revision(1));
+    assert_eq!(watch.next().await.unwrap().nonce, Nonce(77));
+}
+
+#[tokio::test]
+async fn lost_history_is_a_gap_and_not_a_loss() {
+    let mut etcd = Etcd::start();
+    let store = etcd.open().await;
+    store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    let mut watch = store.watch(Revision(1)).await.unwrap();
+    // While the store can't listen, another one commits, and etcd forgets it.
+    let address = etcd.address.clone();
+    etcd.kill();
+    etcd.restart();
+    assert_eq!(etcd.address, address);
+    let other = etcd.open().await;
+    let began = Instant::now();
+    for n in 1..4 {
+        other.commit(Revision(n), draft(vec![put(n)])).await.unwrap();
+    }
+    let revision = etcd.ctl(&["get", "mesh/head", "--write-out", "json"]);
+    let revision: serde_json::Value = serde_json::from_str(&revision).unwrap();
+    etcd.ctl(&["compact", &revision["header"]["revision"].to_string()]);
+    // Whether it heard of them before doesn't matter: it gets there.
+    let mut at = Revision(1);
+    while at < Revision(4) {
+        match watch.next().await {
+            Ok(commit) => at = commit.revision,
+            Err(StoreError::Gap(_)) => {
+                at = store.load().await.unwrap().head.revision;
+                watch = store.watch(at).await.unwrap();
+            }
+            Err(error) => panic!("{error} after {:?}", began.elapsed()),
+        }
+    }
+    store.commit(Revision(4), draft(vec![put(9)])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_was_put_back_is_noticed_at_once() {
+    let etcd = Etcd::start();
+    let store = etcd.open().await;
+    let head = |etcd: &Etcd| etcd.ctl(&["get", "mesh/head", "--print-value-only"]).trim().to_owned();
+    store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    let before = head(&etcd);
+    store.commit(Revision(1), draft(vec![put(2)])).await.unwrap();
+    let mut watch = store.watch(Revision(2)).await.unwrap();
+    etcd.ctl(&["put", "mesh/head", &before]);
+    assert_eq!(watch.next().await, Err(StoreError::PutBack));
+    assert_eq!(store.sync().await, Err(StoreError::PutBack));
+    assert_eq!(store.load().await, Err(StoreError::PutBack));
+    assert_eq!(store.commit(Revision(2), draft(vec![put(3)])).await, Err(StoreError::PutBack));
+}
+
+#[tokio::test]
+async fn a_later_format_and_other_texts_are_refused() {
+    let etcd = Etcd::start();
+    etcd.ctl(&["put", "mesh/head", r#"{"format":9}"#]);
+    let error = EtcdStore::open(&etcd.place(), Access::default()).await.unwrap_err();
+    assert_eq!(error, StoreError::Newer { found: 9, known: 1 });
+    etcd.ctl(&["put", "mesh/head", "?"]);
+    let error = EtcdStore::open(&etcd.place(), Access::default()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Damaged(_)), "{error:?}");
+    etcd.ctl(&["del", "mesh/head"]);
+    etcd.ctl(&["put", "mesh/r/runner/r-9", "{}"]);
+    let error = etcd.open().await.load().await.unwrap_err();
+    assert!(matches!(error, StoreError::Damaged(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn one_coordinator_at_a_time_may_commit() {
+    let etcd = Etcd::start();
+    let holder = |host: &str| Holder { host: host.to_owned(), urls: vec![], version: "1".to_owned() };
+    let (first, release) = etcd.open().await.into_sole(&holder("alpha")).await.unwrap();
+    first.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    let refused = etcd.open().await.into_sole(&holder("beta")).await.unwrap_err();
+    assert_eq!(refused, StoreError::Held("the coordinator on alpha".to_owned()));
+
+    // One that ends lets the next one begin at once.
+    let waiting = etcd.open().await;
+    let next = tokio::spawn(async move { waiting.into_sole(&holder("beta")).await });
+    release.now().await;
+    let (second, _release) = next.await.unwrap().unwrap();
+    second.commit(Revision(1), draft(vec![put(2)])).await.unwrap();
+    assert_eq!(first.commit(Revision(2), draft(vec![put(3)])).await, Err(StoreError::Replaced));
+}
+
+#[tokio::test]
+async fn one_that_was_replaced_cannot_commit_and_is_told() {
+    let etcd = Etcd::start();
+    let holder = Holder { host: "alpha".to_owned(), urls: vec![], version: "1".to_owned() };
+    let (first, _release) = etcd.open().await.into_sole(&holder).await.unwrap();
+    first.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    let mut watch = first.watch(Revision(1)).await.unwrap();
+    // As though it had been away for longer than its lease.
+    etcd.ctl(&["del", "mesh/active"]);
+    let (second, _kept) = etcd.open().await.into_sole(&holder).await.unwrap();
+    let late = first.commit(Revision(1), with_nonce(9, draft(vec![put(2)]))).await;
+    assert_eq!(late, Err(StoreError::Replaced));
+    assert_eq!(watch.next().await, Err(StoreError::Replaced));
+    second.commit(Revision(1), draft(vec![put(3)])).await.unwrap();
+
+    // One that only waits learns of it too.
+    etcd.ctl(&["del", "mesh/active"]);
+    let mut watch = second.watch(Revision(2)).await.unwrap();
+    let (_third, _kept) = etcd.open().await.into_sole(&holder).await.unwrap();
+    let lost = async {
+        loop {
+            if let Err(error) = watch.next().await {
+                return error;
+            }
+        }
+    };
+    assert_eq!(lost.await, StoreError::Replaced);
+}
+
+#[tokio::test]
+async fn an_etcd_without_space_is_told_and_goes_on_once_it_has_some() {
+    let etcd = Etcd::start_with(&["--quota-backend-bytes", "12000000"]);
+    let store = etcd.open().await;
+    let mut confirmed = 0;
+    let error = loop {
+        match store.commit(Revision(confirmed), many(0, 1000)).await {
+            Ok(_) => confirmed += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, StoreError::Quota);
+    assert_eq!(store.load().await.unwrap().head.revision, Revision(confirmed));
+    let head = etcd.ctl(&["get", "mesh/head", "--write-out", "json"]);
+    let head: serde_json::Value = serde_json::from_str(&head).unwrap();
+    for arguments in [&["compact", &head["header"]["revision"].to_string()][..], &["defrag"], &["alarm", "disarm"]] {
+        etcd.ctl(arguments);
+    }
+    store.commit(Revision(confirmed), draft(vec![put(1)])).await.unwrap();
+}
+
+#[tokio::test]
+async fn by_tls_each_end_proves_who_it_is() {
+    let etcd = Etcd::start_secured();
+    let read = |name: &str| std::fs::read(etcd.data.path().join(name)).unwrap();
+    let identity = Some((read(CERTIFICATE), read(KEY).into()));
+    let access = Access { ca: Some(read(CA)), identity, login: None };
+    let store = EtcdStore::open(&etcd.place(), access.clone()).await.unwrap();
+    let mut watch = store.watch(Revision(0)).await.unwrap();
+    store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    assert_eq!(watch.next().await.unwrap().revision, Revision(1));
+    let other = Etcd::start_secured();
+    for wrong in [
+        Access { identity: None, ..access.clone() },
+        Access::default(),
+        Access { ca: Some(std::fs::read(other.data.path().join(CA)).unwrap()), ..access },
+    ] {
+        assert_eq!(EtcdStore::open(&etcd.place(), wrong).await.unwrap_err(), StoreError::Away);
+    }
+}
+
+#[tokio::test]
+async fn a_user_is_let_in_by_its_password() {
+    let etcd = Etcd::start();
+    for arguments in [
+        &["user", "add", "root:very-secret"][..],
+        &["user", "grant-role", "root", "root"],
+        &["user", "add", "mesh:secret"],
+        &["role", "add", "mesh"],
+        &["role", "grant-permission", "mesh", "--prefix=true", "readwrite", "mesh/"],
+        &["user", "grant-role", "mesh", "mesh"],
+        &["auth", "enable"],
+    ] {
+        etcd.ctl(arguments);
+    }
+    let open = async |login: Option<&str>| {
+        let login = login.map(|password| ("mesh".to_owned(), password.to_owned().into()));
+        EtcdStore::open(&etcd.place(), Access { login, ..Access::default() }).await
+    };
+    let store = open(Some("secret")).await.unwrap();
+    let mut watch = store.watch(Revision(0)).await.unwrap();
+    let holder = Holder { host: "alpha".to_owned(), urls: vec![], version: "1".to_owned() };
+    let (store, _release) = store.into_sole(&holder).await.unwrap();
+    store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    assert_eq!(watch.next().await.unwrap().revision, Revision(1));
+    for login in [None, Some("wrong")] {
+        let error = open(login).await.unwrap_err();
+        assert!(!matches!(error, StoreError::Away), "{error:?}");
+        assert!(!error.to_string().contains("wrong"), "{error}");
+    }
+}
