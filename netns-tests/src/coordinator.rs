@@ -66,6 +66,31 @@ impl Coordinator {
         self.daemon.take().expect("the coordinator runs").kill();
     }
 
+    /// The same with other flags of `serve`, not started.
+    ///
+    /// # Panics
+    /// If it runs.
+    #[must_use]
+    pub fn with_flags(self, flags: &[&str]) -> Self {
+        assert!(self.daemon.is_none(), "the coordinator runs");
+        Self { flags: flags.iter().map(|&flag| flag.to_owned()).collect(), ..self }
+    }
+
+    /// Waits for its end, which it comes to by itself.
+    ///
+    /// # Panics
+    /// If it doesn't.
+    pub fn ended(&mut self) -> ExitStatus {
+        self.daemon.take().expect("the coordinator runs").ended()
+    }
+
+    /// `mesh-coord serve` that is expected to end by itself.
+    #[track_caller]
+    pub fn start_in_vain(&self) -> Outcome {
+        let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
+        self.command(&[&["serve"], &flags[..]].concat())
+    }
+
     /// Stops it (SIGSTOP) while `act` runs. Its disk is then in the state that a power cut would leave.
     ///
     /// # Panics

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Coordinator, Mapper, Namespace, Nat, Relay, Router, Runner, SharedPort, Squid, Storm, Switch, Turn, Weather,
+    Coordinator, Etcd, Mapper, Namespace, Nat, Relay, Router, Runner, SharedPort, Squid, Storm, Switch, Turn, Weather,
     netns::{Addresses, Network, ip_batch, ip_batch_of, quick_ipv6},
 };
 
@@ -235,6 +235,25 @@ impl World {
         coordinator.start();
         self.coordinator.replace(Some(coordinator.data().to_owned()));
         coordinator
+    }
+
+    /// A further coordinator that isn't started yet.
+    #[must_use]
+    pub fn coordinator_to_start(&self, name: &str, flags: &[&str]) -> Coordinator {
+        let namespace = Namespace::create(name);
+        let network = self.plug(&namespace, Stack::Dual);
+        Coordinator::new(namespace, network, flags)
+    }
+
+    /// An etcd of so many members.
+    #[must_use]
+    pub fn etcd(&self, members: usize) -> Etcd {
+        let member = |number| {
+            let namespace = Namespace::create(&format!("etcd{number}"));
+            let network = self.plug(&namespace, Stack::V4);
+            (namespace, network)
+        };
+        Etcd::new((1..=members).map(member).collect())
     }
 
     /// A relay, dual-stack, that no coordinator knows yet.

@@ -23,6 +23,8 @@ package_of() {
     nft) echo nftables ;;
     turnserver) echo coturn ;;
     dig) echo bind9-dnsutils ;;
+    etcd) echo etcd-server ;;
+    etcdctl) echo etcd-client ;;
     drill) echo ldnsutils ;;
     musl-gcc) echo musl-tools ;;
     nginx-stream) echo nginx libnginx-mod-stream ;;

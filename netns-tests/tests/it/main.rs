@@ -59,6 +59,7 @@ mod revocation;
 mod revocation_ends;
 mod roaming;
 mod routers;
+mod several_coordinators;
 mod several_urls;
 mod telemetry;
 mod tokens;

@@ -1,0 +1,126 @@
+//! An etcd of several members, each in a namespace of its own.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+use crate::{
+    Namespace,
+    netns::Network,
+    process::{Daemon, run},
+    wait,
+};
+
+/// An etcd.
+pub struct Etcd {
+    members: Vec<Member>,
+}
+
+struct Member {
+    namespace: Namespace,
+    network: Network,
+    daemon: Option<Daemon>,
+}
+
+impl Member {
+    fn url(&self, port: u16) -> String {
+        format!("http://{}:{port}", self.network.v4(2))
+    }
+
+    fn name(&self) -> String {
+        format!("m{}", self.network.0)
+    }
+
+    fn data(&self) -> PathBuf {
+        PathBuf::from("/run").join(self.namespace.name())
+    }
+}
+
+impl Etcd {
+    /// Starts one with a member in each of these namespaces, and waits until it answers.
+    ///
+    /// # Panics
+    /// If it isn't installed, or doesn't answer.
+    pub(crate) fn new(members: Vec<(Namespace, Network)>) -> Self {
+        let member = |(namespace, network)| Member { namespace, network, daemon: None };
+        let mut this = Self { members: members.into_iter().map(member).collect() };
+        for member in 0..this.members.len() {
+            this.start(member);
+        }
+        this.wait_healthy();
+        this
+    }
+
+    /// Starts a member.
+    ///
+    /// # Panics
+    /// If it runs.
+    pub fn start(&mut self, member: usize) {
+        let all: Vec<_> = self.members.iter().map(|member| format!("{}={}", member.name(), member.url(2380))).collect();
+        let member = &mut self.members[member];
+        assert!(member.daemon.is_none(), "the member runs already");
+        let mut command = member.namespace.command("etcd");
+        let (clients, peers) = (member.url(2379), member.url(2380));
+        command
+            .args(["--name", &member.name(), "--logger", "zap", "--log-outputs", "stderr", "--log-level", "error"])
+            .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
+            .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
+            .args(["--initial-cluster", &all.join(",")])
+            .arg("--data-dir")
+            .arg(member.data());
+        let log = format!("{}.log", member.data().display());
+        member.daemon = Some(Daemon::start(command, Path::new(&log)));
+    }
+
+    /// Ends a member at once (SIGKILL).
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn kill(&mut self, member: usize) {
+        self.members[member].daemon.take().expect("the member runs").kill();
+    }
+
+    /// The namespaces of all members.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        self.members.iter().map(|member| &member.namespace)
+    }
+
+    /// The place of a mesh's records, as `--store` has it.
+    #[must_use]
+    pub fn store(&self) -> String {
+        let members: Vec<_> = self.members.iter().map(|member| member.network.v4(2).to_string()).collect();
+        format!("etcd://{}/mesh", members.join(","))
+    }
+
+    /// The member that leads, once there is one.
+    pub fn leader(&self) -> usize {
+        wait::until("a leader", || {
+            let is_leader = |member: &Member| {
+                let status = Self::ctl(member, &["endpoint", "status", "--write-out", "json"])?;
+                let status = &status.as_array()?.first()?["Status"];
+                (status["leader"] == status["header"]["member_id"]).then_some(())
+            };
+            self.members.iter().position(|member| member.daemon.is_some() && is_leader(member).is_some())
+        })
+    }
+
+    fn wait_healthy(&self) {
+        for member in &self.members {
+            let health = ["endpoint", "health", "--write-out", "json"];
+            wait::until("etcd to answer", || {
+                Self::ctl(member, &health).filter(|answer| answer[0]["health"] == true).map(drop)
+            });
+        }
+    }
+
+    /// `etcdctl ARGUMENTS` at a member; `None` if it fails.
+    fn ctl(member: &Member, arguments: &[&str]) -> Option<Value> {
+        let mut command: Command = member.namespace.command("etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &member.url(2379)]).args(arguments);
+        let outcome = run(command);
+        (outcome.code == Some(0)).then(|| outcome.json())
+    }
+}
