@@ -163,8 +163,7 @@ fn message(kind: u16, software: u16) -> Vec<u8> {
     if software > 0 { [head, attribute].concat() } else { head }
 }
 
-/// Whoever claims an address to send from, its owner gets no more bytes than were sent in its name: the relay can't be used
-/// against others.
+/// The owner of an address gets no more bytes than strangers have sent in its name: the relay can't be used against others.
 #[test]
 fn our_relay_sends_no_one_more_than_was_sent_in_its_name() {
     isolated(|| {
