@@ -51,7 +51,7 @@ async fn a_big_commit_is_whole_for_all() {
     assert_eq!(watch.next().await.unwrap().changes.len(), 5000);
     assert_eq!(keys(&other).await.len(), 5000, "from the parts");
     assert!(etcd.ctl(&["get", "--prefix", "--keys-only", "mesh/r/"]).is_empty());
-    // Whoever commits next moves them to the records.
+    // The next commit moves them to the records.
     let changes = (1..2500).map(|n| Change::Delete(Key::Audit(n))).collect();
     other.commit(Revision(1), draft(changes)).await.unwrap();
     one.commit(Revision(2), draft(vec![put(7)])).await.unwrap();
