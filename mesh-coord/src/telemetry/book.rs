@@ -179,11 +179,14 @@ impl Book {
             used: Option<Instant>,
         }
         let mut sums: BTreeMap<(ServiceId, ServiceId), Sum> = BTreeMap::new();
-        for ((caller, callee, side), known) in self.runners.values().flat_map(|reporter| &reporter.pairs) {
+        let all =
+            self.runners.values().flat_map(|reporter| reporter.pairs.iter().map(move |pair| (reporter.heard, pair)));
+        for (heard, ((caller, callee, side), known)) in all {
             let sum = sums.entry((*caller, *callee)).or_default();
             let of_side = &mut sum.sides[*side as usize];
             *of_side = plus(*of_side, known.total());
-            sum.used = sum.used.max(known.used);
+            // What hasn't changed is not reported again.
+            sum.used = sum.used.max(if known.current.open > 0 { Some(heard) } else { known.used });
         }
         let edges = sums.into_iter().map(|((caller, callee), Sum { sides: [both, from, to], used })| {
             // Both ends report the same connections, unless one of them can't be heard.
@@ -292,7 +295,10 @@ impl Reporter {
 
 impl Known {
     fn report(&mut self, counts: Counts, now: Instant) {
-        let is_used = counts.open > 0 || counts.opened > self.current.opened || counts.sent > self.current.sent;
+        let is_used = self.current.open > 0
+            || counts.open > 0
+            || counts.opened > self.current.opened
+            || counts.sent > self.current.sent;
         if is_used {
             self.used = Some(now);
         }

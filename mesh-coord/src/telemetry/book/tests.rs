@@ -63,8 +63,12 @@ fn use_is_what_a_report_says_of_new_or_open_connections() {
     book.take(ONE, honest(1, vec![pair(Side::From, 0, 0, 0)]), start);
     assert_eq!(used(&book), None);
     book.take(ONE, honest(1, vec![pair(Side::From, 1, 1, 0)]), after(10));
-    book.take(ONE, honest(1, vec![pair(Side::From, 1, 0, 0)]), after(20));
-    assert_eq!(used(&book), Some(10));
+    // A report without the pair says that nothing has changed.
+    book.take(ONE, honest(1, vec![]), after(20));
+    assert_eq!(used(&book), Some(20));
+    book.take(ONE, honest(1, vec![pair(Side::From, 1, 0, 0)]), after(30));
+    book.take(ONE, honest(1, vec![]), after(40));
+    assert_eq!(used(&book), Some(30));
 }
 
 #[test]
