@@ -12,6 +12,7 @@ mod audit;
 mod backup;
 mod check;
 mod client;
+mod console;
 mod delete;
 mod effect;
 mod keys;
@@ -74,6 +75,8 @@ enum Command {
     Audit(audit::Audit),
     /// Explain whether one service may connect to another, as far as the coordinator knows; runners know the paths
     Why(why::Why),
+    /// Show the mesh in a browser on this machine: whether it is whole, who talks to whom, who is refused, what changed
+    Console(console::Console),
     /// Show who talks to whom now, as runners report it, live in a terminal
     Top(traffic::Top),
     /// List the connections that runners have refused
@@ -192,6 +195,7 @@ fn run(command: Command) -> Result<()> {
             Command::Instances(args) => list::instances(args).await,
             Command::Audit(args) => audit::run(args).await,
             Command::Why(args) => why::run(args).await,
+            Command::Console(args) => console::run(args).await,
             Command::Top(args) => traffic::top(args).await,
             Command::Refused(args) => traffic::refused(args).await,
             Command::Drain(args) => node::drain(args).await,
@@ -266,6 +270,7 @@ mod tests {
             "mesh-coord services --watch --json",
             "mesh-coord instances",
             "mesh-coord audit",
+            "mesh-coord console --port 4000 --url https://h:7443",
             "mesh-coord top --once --from shop --to billing/api --json",
             "mesh-coord refused --to shop --json",
             "mesh-coord serve --telemetry counts",

@@ -9,6 +9,7 @@ mod by_stream;
 mod bytes;
 mod cli;
 mod common;
+mod console;
 mod containment;
 mod coordinator_away;
 mod coordinator_crash;

@@ -1,0 +1,40 @@
+//! Connections that the mesh has refused.
+
+use maud::{Markup, html};
+
+use super::{coverage, why_link};
+use crate::{frame::Frame, model::Refusals, words::ago};
+
+/// The refusals that runners remember, the latest first.
+#[must_use]
+pub fn refused(frame: &Frame<'_>, refusals: &Refusals) -> Markup {
+    let content = html! {
+        (coverage(&refusals.coverage))
+        table {
+            caption { "Refused connections" }
+            thead {
+                tr {
+                    @for name in ["From", "To", "Port", "Reason", "Count", "Runner", "Last", "Explain"] {
+                        th scope="col" { (name) }
+                    }
+                }
+            }
+            tbody {
+                @for row in &refusals.refused {
+                    tr {
+                        th scope="row" { (row.from) }
+                        td { (row.to) }
+                        td { @if row.port == 0 { "–" } @else { (row.port) } }
+                        td { (row.reason) }
+                        td { (row.count) }
+                        td { (row.node) }
+                        td { (ago(row.age_seconds)) }
+                        td { (why_link(&row.from, &row.to, row.port)) }
+                    }
+                }
+                @if refusals.refused.is_empty() { tr { td colspan="8" { "none" } } }
+            }
+        }
+    };
+    frame.page(true, &content)
+}

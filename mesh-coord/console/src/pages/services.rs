@@ -1,0 +1,49 @@
+//! The services with their instances.
+
+use maud::{Markup, html};
+
+use super::state;
+use crate::{
+    frame::Frame,
+    model::{Edges, Services},
+};
+
+/// All services. `edges`: if runners report.
+#[must_use]
+pub fn services(frame: &Frame<'_>, services: &Services, edges: Option<&Edges>) -> Markup {
+    let open =
+        |path: &str| edges.map(|e| e.edges.iter().filter(|edge| edge.to == path).map(|edge| edge.open).sum::<u64>());
+    let content = html! {
+        table {
+            caption { "Services, " (services.services.len()) }
+            thead {
+                tr {
+                    @for name in ["Service", "Team", "Address", "Open connections", "Instances"] { th scope="col" { (name) } }
+                }
+            }
+            tbody {
+                @for service in &services.services {
+                    @let path = format!("{}/{}", service.deployment, service.service);
+                    tr {
+                        th scope="row" { (path) }
+                        td { (service.team) }
+                        td { code { (service.address) } }
+                        td { @if let Some(open) = open(&path) { (open) } @else { "–" } }
+                        td {
+                            @if service.instances.is_empty() { span.note { "none" } }
+                            ul.plain {
+                                @for instance in &service.instances {
+                                    li {
+                                        (instance.id) " on " (instance.runner) " " (state(&instance.state))
+                                        @if let Some(release) = &instance.release { " release " (release) }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    };
+    frame.page(true, &content)
+}
