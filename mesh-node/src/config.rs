@@ -88,6 +88,8 @@ pub(crate) struct Containers {
     /// Whether containers get the variables of other deployments' services.
     #[serde(rename = "foreign_variables", alias = "foreign-variables")]
     pub(crate) foreign_variables: bool,
+    /// Whether the resolv.conf of containers gets the resolver, unless `mesh.dns` says otherwise.
+    pub(crate) dns: bool,
 }
 
 impl Default for Containers {
@@ -100,6 +102,7 @@ impl Default for Containers {
             cdi: vec![],
             sources: Sources::default(),
             foreign_variables: true,
+            dns: false,
         }
     }
 }

@@ -31,6 +31,54 @@ pub enum HostsPlace {
     Process(i32),
     /// The same, as long as it is this file of the runtime. An agent in a container can't follow its path.
     Runtime(i32, PathBuf),
+    /// A resolv.conf, at one of these places: it is kept like a hosts file, with the resolver in place of names.
+    Resolv(Box<Self>),
+}
+
+/// What the agent keeps in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileKind {
+    /// Names.
+    #[default]
+    Hosts,
+    /// The resolver.
+    Resolv,
+}
+
+impl FileKind {
+    /// The file's name, in words.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hosts => "hosts file",
+            Self::Resolv => "resolv.conf",
+        }
+    }
+
+    /// The option of `attach` that names another one.
+    #[must_use]
+    pub const fn option(self) -> &'static str {
+        match self {
+            Self::Hosts => "--hosts FILE",
+            Self::Resolv => "--resolv FILE",
+        }
+    }
+
+    /// Where a process has it.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Hosts => "/etc/hosts",
+            Self::Resolv => "/etc/resolv.conf",
+        }
+    }
+
+    /// Whether it is a hosts file.
+    #[must_use]
+    pub const fn is_hosts(&self) -> bool {
+        matches!(self, Self::Hosts)
+    }
 }
 
 impl HostsPlace {
@@ -40,6 +88,25 @@ impl HostsPlace {
         match self {
             Self::Path(_) => None,
             Self::Process(pid) | Self::Runtime(pid, _) => Some(*pid),
+            Self::Resolv(at) => at.pid(),
+        }
+    }
+
+    /// The place itself, whatever is kept there.
+    #[must_use]
+    pub fn bare(&self) -> &Self {
+        match self {
+            Self::Resolv(at) => at.bare(),
+            Self::Path(_) | Self::Process(_) | Self::Runtime(..) => self,
+        }
+    }
+
+    /// What is kept there.
+    #[must_use]
+    pub const fn kind(&self) -> FileKind {
+        match self {
+            Self::Resolv(_) => FileKind::Resolv,
+            Self::Path(_) | Self::Process(_) | Self::Runtime(..) => FileKind::Hosts,
         }
     }
 }
@@ -83,9 +150,9 @@ pub struct Attachment {
     /// The mark of its interface; `None`: an earlier version made it.
     #[serde(default)]
     pub mark: Option<Mark>,
-    /// Where its hosts files were found: each container of a shared namespace has its own.
-    #[serde(deserialize_with = "places")]
-    pub hosts: Vec<HostsPlace>,
+    /// Where its hosts files were found, and its resolv.confs: each container of a shared namespace has its own.
+    #[serde(flatten)]
+    pub hosts: Places,
     /// Why its names are not kept in a hosts file that is there, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unkept: Option<Box<str>>,
@@ -134,6 +201,9 @@ pub struct Holder {
     pub pid: Option<i32>,
     /// Its hosts file, where the instance's names are kept.
     pub hosts: Option<HostsPlace>,
+    /// Its resolv.conf, where the resolver is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolv: Option<HostsPlace>,
     /// Whether the instance came with a container, and ends with the last one. If not, it was attached in another way.
     pub owned: bool,
 }
@@ -158,6 +228,61 @@ pub(crate) fn one_line(refusal: &Refusal) -> Box<str> {
 /// The address of an instance's service.
 pub(crate) fn service_address(view: &View, instance: InstanceId) -> Option<Ipv4Addr> {
     view.service(view.instance(instance)?.service).map(|service| service.address)
+}
+
+/// Where hosts files and resolv.confs of an instance are. They are written apart: agents that know no resolv.conf read the
+/// others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Places(Vec<HostsPlace>);
+
+impl std::ops::Deref for Places {
+    type Target = Vec<HostsPlace>;
+
+    fn deref(&self) -> &Vec<HostsPlace> {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Places {
+    fn deref_mut(&mut self) -> &mut Vec<HostsPlace> {
+        &mut self.0
+    }
+}
+
+impl FromIterator<HostsPlace> for Places {
+    fn from_iter<A: IntoIterator<Item = HostsPlace>>(places: A) -> Self {
+        Self(places.into_iter().collect())
+    }
+}
+
+/// As they are written.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    #[serde(deserialize_with = "places")]
+    hosts: Vec<HostsPlace>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    resolv: Vec<HostsPlace>,
+}
+
+impl Serialize for Places {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut stored = Stored { hosts: vec![], resolv: vec![] };
+        for place in &self.0 {
+            match place {
+                HostsPlace::Resolv(at) => stored.resolv.push(at.as_ref().clone()),
+                other => stored.hosts.push(other.clone()),
+            }
+        }
+        stored.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Places {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let Stored { hosts, resolv } = Stored::deserialize(from)?;
+        let resolv = resolv.into_iter().map(|at| HostsPlace::Resolv(Box::new(at)));
+        Ok(hosts.into_iter().chain(resolv).collect())
+    }
 }
 
 /// The hosts files. The first versions knew one at most.

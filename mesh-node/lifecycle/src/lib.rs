@@ -35,7 +35,9 @@ mod remembered;
 mod rules;
 mod state;
 
-pub use attachment::{Attachment, ContainerStart, Farewell, Holder, HostsPlace, NamespacePlace, Shown};
+pub use attachment::{
+    Attachment, ContainerStart, Farewell, FileKind, Holder, HostsPlace, NamespacePlace, Places, Shown,
+};
 pub use effect::{Birthplace, Effect, EndReason, HostLines, HostsSource, KernelStep, Notice, Reply};
 pub use error::{AskError, Difference, Error};
 pub use id::{CallId, ContainerId, FileId, Mark, NamespaceId, NotAnId, Nsid, OpId, Port, SaveId, WatchId};

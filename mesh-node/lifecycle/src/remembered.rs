@@ -157,7 +157,7 @@ mod tests {
         let now = Remembered::taken_over(BOOT.to_owned(), file, containers);
         let instances: Vec<u64> = now.attachments.iter().map(|attachment| attachment.instance.0).collect();
         assert_eq!((instances, now.ended.len(), now.version), (vec![2, 3], 1, 2));
-        assert_eq!(now.attachments[0].hosts, [HostsPlace::Path("/tmp/lcold/hosts".into())]);
+        assert_eq!(*now.attachments[0].hosts, [HostsPlace::Path("/tmp/lcold/hosts".into())]);
         let holder = now.containers.values().next().unwrap();
         assert_eq!((holder.namespace, holder.pid, holder.owned), (now.attachments[1].namespace, Some(20401), true));
         let text = serde_json::to_string(&now).unwrap();
@@ -185,7 +185,7 @@ mod tests {
         for (hosts, places) in [("null", vec![]), (r#"{"path":"/h"}"#, vec![HostsPlace::Path("/h".into())])] {
             value["attachments"][0]["hosts"] = serde_json::from_str(hosts).unwrap();
             let file: Remembered = serde_json::from_value(value.clone()).unwrap();
-            assert_eq!(file.attachments[0].hosts, places);
+            assert_eq!(*file.attachments[0].hosts, places);
         }
         value["attachments"][0].as_object_mut().unwrap().remove("mark");
         let file: Remembered = serde_json::from_value(value).unwrap();
@@ -193,6 +193,19 @@ mod tests {
             (file.attachments[0].mark, file.attachments[0].namespace),
             (None, NamespaceId { dev: 4, ino: 4026534676 })
         );
+    }
+
+    #[test]
+    fn a_resolv_conf_is_written_apart_from_the_hosts_files() {
+        let (file, containers) = old();
+        let mut now = Remembered::taken_over(BOOT.to_owned(), file, containers);
+        let before = serde_json::to_value(&now).unwrap();
+        let resolv = HostsPlace::Resolv(Box::new(HostsPlace::Process(7)));
+        now.attachments[0].hosts.push(resolv);
+        let text = serde_json::to_value(&now).unwrap();
+        assert_eq!(text["attachments"][0]["resolv"], serde_json::json!([{"process": 7}]));
+        assert_eq!(text["attachments"][0]["hosts"], before["attachments"][0]["hosts"], "as an older agent reads it");
+        assert_eq!(serde_json::from_value::<Remembered>(text).unwrap(), now);
     }
 
     #[test]

@@ -161,7 +161,42 @@ fn a_container_that_leaves_others_behind_is_answered_when_its_hosts_file_is_clea
     played.write();
     assert_eq!(played.reply(3), Some(&Ok(Reply::ContainerDetached(None))));
     assert!(played.core.remembered().hosts_left.is_empty());
-    assert_eq!(played.core.list()[0].attachment.hosts, [HostsPlace::Path("/a".into())]);
+    assert_eq!(*played.core.list()[0].attachment.hosts, [HostsPlace::Path("/a".into())]);
+}
+
+/// It comes in a request of its own after the hosts file's, and has its own lines.
+#[test]
+fn the_resolv_conf_of_a_container_is_kept_beside_its_hosts_file_and_let_go_with_it() {
+    let mut played = Played::new(true);
+    let at = |name: &str| HostsPlace::Path(format!("/{name}").into());
+    let resolv = |name: &str| HostsPlace::Resolv(Box::new(at(name)));
+    let files = [("a", at("a")), ("a", resolv("a")), ("b", at("b")), ("b", resolv("b"))];
+    let mut put = vec![];
+    for (call, (id, place)) in (1..).zip(files) {
+        played.attach_as(call, 7, |request| {
+            request.hosts = Some(place);
+            request.container = Some(ContainerStart { id: id.parse().unwrap(), pid: None, watch: None });
+        });
+        for _ in 0..4 {
+            put.extend(played.effects.iter().filter_map(|effect| match effect {
+                Effect::PutNames(_, _, lines) => Some(lines.clone()),
+                _ => None,
+            }));
+            played.write();
+            played.work();
+        }
+        attached(played.reply(call));
+    }
+    let resolver = ([100, 127, 255, 254].into(), "shop.warp warp".to_owned());
+    assert_eq!(put.iter().filter(|lines| lines.contains(&resolver)).count(), 2, "{put:?}");
+    assert!(put.iter().all(|lines| lines.len() == 1 || !lines.contains(&resolver)), "{put:?}");
+    played.effects.clear();
+    played.tell(Input::DetachContainer(CallId(9), "b".parse().unwrap()));
+    let clears = played.effects.iter().filter(|effect| matches!(effect, Effect::ClearNames(..))).count();
+    assert_eq!(clears, 2);
+    played.write();
+    assert_eq!(played.reply(9), Some(&Ok(Reply::ContainerDetached(None))));
+    assert_eq!(*played.core.list()[0].attachment.hosts, [at("a"), resolv("a")]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::{
     attach::Namespace,
     hint::with_nearest,
     hosts::{HostsFile, Place, Reach as _, Unkept},
-    instances::{Life, Start, Wish},
+    instances::{Life, Resolv, Start, Wish},
     local::{self, Call, Request, VERSION},
 };
 
@@ -43,11 +43,12 @@ impl Agent {
     async fn carry_out(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Value, Refusal> {
         let mut fds = fds.into_iter();
         match request {
-            Request::Attach { service, client, release, namespace: place, hosts, process } => {
+            Request::Attach { service, client, release, namespace: place, hosts, resolv, process } => {
                 let namespace = Arc::new(open(&mut fds)?);
                 let (hosts, unkept) = hosts_file(hosts, &mut fds).await?;
+                let resolv = resolv_conf(resolv, &mut fds).await?;
                 let process = if process { Some(fds.next().ok_or_else(|| missing("process"))?) } else { None };
-                let wish = Wish { service, client, release, namespace, place, hosts, unkept, process };
+                let wish = Wish { service, client, release, namespace, place, hosts, unkept, resolv, process };
                 value(&self.instances.attach(wish).await?)
             }
             Request::Detach { instance: Some(instance) } => value(&self.instances.detach(instance).await?),
@@ -55,14 +56,15 @@ impl Agent {
                 let namespace = open(&mut fds)?;
                 value(&self.instances.detach_from(namespace.id()).await?)
             }
-            Request::AttachContainer { id, service, client, release, hosts, namespace: place } => {
+            Request::AttachContainer { id, service, client, release, hosts, resolv, namespace: place } => {
                 let namespace = Arc::new(open(&mut fds)?);
                 let (hosts, unkept) = hosts_file(hosts, &mut fds).await?;
+                let resolv = resolv_conf(resolv, &mut fds).await?;
                 let life = match place {
                     Some(path) => Life::Namespace(path),
                     None => Life::Process(fds.next().ok_or_else(|| missing("process"))?),
                 };
-                let start = Start { id, service, client, release, namespace, hosts, unkept, life };
+                let start = Start { id, service, client, release, namespace, hosts, unkept, resolv, life };
                 value(&self.instances.attach_container(start).await?)
             }
             Request::Containers => value(&self.instances.containers().await),
@@ -168,6 +170,16 @@ async fn hosts_file(
         Err(Unkept::Barred(why)) => Ok((None, Some(why))),
         Err(Unkept::Refused(refusal)) => Err(refusal),
     }
+}
+
+/// The resolv.conf that is to have the resolver, with the same care.
+async fn resolv_conf(at: Option<Place>, fds: &mut impl Iterator<Item = OwnedFd>) -> Result<Resolv, Refusal> {
+    let (kept, unkept) = hosts_file(at.clone().map(|at| Place::Resolv(Box::new(at))), fds).await?;
+    Ok(match (kept, unkept, at) {
+        (Some((_, file)), _, Some(at)) => Resolv::File(at, file),
+        (_, Some(why), _) => Resolv::Unkept(why),
+        _ => Resolv::Untouched,
+    })
 }
 
 /// The service with this path.

@@ -31,6 +31,9 @@ pub(super) struct Attach {
     /// The hosts file to write names to; with --pid the default is the process's /etc/hosts
     #[arg(long, value_name = "FILE")]
     hosts: Option<PathBuf>,
+    /// A resolv.conf that gets the instance's resolver as its first server, and its domains; other lines stay
+    #[arg(long, value_name = "FILE")]
+    resolv: Option<PathBuf>,
     /// Only open connections; the instance accepts none
     #[arg(long)]
     client: bool,
@@ -63,9 +66,13 @@ impl Attach {
             (None, Some(pid)) => Some(target::hosts(Place::Process(pid))?),
             (None, None) => None,
         };
-        let (hosts, file) = hosts.unzip();
-        let fds: Vec<_> =
-            [Some(&fd), file.as_ref(), process.as_ref()].into_iter().flatten().map(|fd| fd.as_fd()).collect();
+        let resolv = self.resolv.map(|path| target::resolv(Place::Path(path))).transpose()?;
+        let ((hosts, file), (resolv, resolv_file)) = (hosts.unzip(), resolv.unzip());
+        let fds: Vec<_> = [Some(&fd), file.as_ref(), resolv_file.as_ref(), process.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|fd| fd.as_fd())
+            .collect();
         let process = process.is_some();
         let request = Request::Attach {
             service: self.service,
@@ -73,6 +80,7 @@ impl Attach {
             release: self.release,
             namespace,
             hosts,
+            resolv,
             process,
         };
         let agent = if self.patient { oci::agent(&context.state) } else { context.agent() };

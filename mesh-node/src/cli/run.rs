@@ -69,6 +69,7 @@ impl Run {
             release: self.release.clone(),
             namespace: world.place,
             hosts,
+            resolv: None,
             process: true,
         };
         let attached: local::Attach = context.agent().ask(&request, &fds)?;

@@ -23,7 +23,7 @@ fn the_documented_commands_are_understood() {
         "join https://c:7443 - --replace --no-tun-gso --no-udp-gso --no-udp-gro",
         "join --state /s",
         "attach shop/db --netns /run/netns/x --client",
-        "attach shop/db --pid 7 --hosts /x --release v42 --json",
+        "attach shop/db --pid 7 --hosts /x --resolv /y --release v42 --json",
         "detach i-7",
         "detach --netns /run/netns/x",
         "drain i-7 --json",

@@ -101,8 +101,9 @@ fn attach(call: &Call, member: &Member) -> Result<Result<(), ClientError>, CniEr
     let id = call.id()?;
     let path = call.namespace.clone().ok_or(CniError::Environment("CNI_NETNS"))?;
     let (_, namespace) = target::namespace(&path)?;
-    let Member { service, client, release } = member.clone();
-    let request = Request::AttachContainer { id, service, client, release, hosts: None, namespace: Some(path) };
+    let Member { service, client, release, .. } = member.clone();
+    let request =
+        Request::AttachContainer { id, service, client, release, hosts: None, resolv: None, namespace: Some(path) };
     Ok(oci::agent(&call.state).ask::<local::Attach>(&request, &[namespace.as_fd()]).map(drop))
 }
 

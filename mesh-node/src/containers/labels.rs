@@ -19,8 +19,10 @@ pub(crate) const SERVICE: &str = "mesh.service";
 pub(crate) const CLIENT: &str = "mesh.client";
 /// The label that names the release.
 pub(crate) const RELEASE: &str = "mesh.release";
+/// The label of a container whose resolv.conf gets the resolver: `true`; `false` where the configuration says it for all.
+pub(crate) const DNS: &str = "mesh.dns";
 /// Those that mean something only beside a service.
-const BESIDE_A_SERVICE: [&str; 2] = [CLIENT, RELEASE];
+const BESIDE_A_SERVICE: [&str; 3] = [CLIENT, RELEASE, DNS];
 
 /// A container's membership.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,12 +33,14 @@ pub(crate) struct Member {
     pub(crate) client: bool,
     /// The release that it runs.
     pub(crate) release: Option<Release>,
+    /// Whether its resolv.conf gets the resolver; `None`: as the configuration says.
+    pub(crate) dns: Option<bool>,
 }
 
 impl Member {
     /// A container of a service of which nothing else is said.
     pub(crate) const fn of(service: ServicePath) -> Self {
-        Self { service, client: false, release: None }
+        Self { service, client: false, release: None, dns: None }
     }
 }
 
@@ -47,7 +51,7 @@ pub(crate) fn texts(value: Option<&Value>) -> Labels {
 }
 
 /// Labels that only the start of a container sets, by platform: no platform writes them into the images that it builds. Without
-/// them the platform has said nothing. (`mesh.client` and `mesh.release` are not among them: they reach no other service.)
+/// them the platform has said nothing. (`mesh.client`, `mesh.release` and `mesh.dns` are not among them: they reach no other service.)
 const OF_A_RUN: [&[&str]; 7] = [
     &[SERVICE],
     // Compose writes project and service into the images that it builds.
@@ -66,23 +70,26 @@ const OF_A_RUN: [&[&str]; 7] = [
 pub(crate) const IMAGES_OWN: &str = "it runs without the mesh: its image itself says what would make it a member, and that doesn't count; give the container a label (podman: an annotation) that its image has not";
 
 /// The labels that people write.
-const OURS: [&str; 3] = [SERVICE, CLIENT, RELEASE];
+const OURS: [&str; 4] = [SERVICE, CLIENT, RELEASE, DNS];
 
 /// Other labels of mesh, which it writes itself.
 const WRITTEN: [&str; 2] = ["mesh.variables", "mesh.refused"];
 
 /// Names by which other programs' conventions would call our labels.
-const TAKEN_FOR_OURS: [&str; 10] = [
+const TAKEN_FOR_OURS: [&str; 13] = [
     "mesh",
     "mesh/service",
     "mesh/client",
     "mesh/release",
+    "mesh/dns",
     "io.mesh.service",
     "io.mesh.client",
     "io.mesh.release",
+    "io.mesh.dns",
     "com.mesh.service",
     "com.mesh.client",
     "com.mesh.release",
+    "com.mesh.dns",
 ];
 
 /// Whether a label is probably a mistyped label of mesh: its name begins as only ours do, or is close to one of ours. (Other
@@ -105,6 +112,7 @@ fn check_names(labels: &Labels) -> Result<(), Refusal> {
     let right = match ends.or_else(nearest) {
         Some(CLIENT) => "mesh.client=true",
         Some(RELEASE) => "mesh.release=RELEASE",
+        Some(DNS) => "mesh.dns=true",
         _ => "mesh.service=DEPLOYMENT/SERVICE",
     };
     Err(Refusal::new(format!("there is no label or annotation {name}"), format!("it is {right}")))
@@ -126,7 +134,12 @@ pub(crate) fn leave_out_the_images(labels: &mut Labels, of_image: &Labels) {
     let asks = OF_A_RUN.iter().copied().flatten().any(|mark| labels.contains_key(*mark));
     labels.retain(|name, value| {
         let is_the_images = of_image.get(name) == Some(value);
-        let is_wrong = name == RELEASE && value.parse::<Release>().is_err();
+        let is_wrong = match name.as_str() {
+            RELEASE => value.parse::<Release>().is_err(),
+            // Whose resolv.conf is changed is not for an image to say.
+            DNS => true,
+            _ => false,
+        };
         !(is_the_images && BESIDE_A_SERVICE.contains(&name.as_str()) && (!asks || is_wrong))
     });
 }
@@ -148,17 +161,22 @@ pub(crate) fn member(labels: &Labels, sources: &Sources) -> Result<Option<Member
             format!("it is a version or the hash of a commit: {RELEASE}=v42"),
         )
     })?;
-    let client = match get(labels, CLIENT) {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(other) => {
-            return Err(Refusal::new(
-                format!("{CLIENT}={other} says nothing"),
-                format!("it is `true` for a container that only calls, else leave it out: {CLIENT}=true"),
-            ));
-        }
-    };
-    Ok(Some(Member { service, client: client || once, release }))
+    let client = switch(labels, CLIENT, "a container that only calls")?.unwrap_or(false);
+    let dns = switch(labels, DNS, "a container whose resolv.conf gets the resolver")?;
+    Ok(Some(Member { service, client: client || once, release, dns }))
+}
+
+/// A label that says yes or no.
+fn switch(labels: &Labels, name: &str, of: &str) -> Result<Option<bool>, Refusal> {
+    match get(labels, name) {
+        None => Ok(None),
+        Some("false") => Ok(Some(false)),
+        Some("true") => Ok(Some(true)),
+        Some(other) => Err(Refusal::new(
+            format!("{name}={other} says nothing"),
+            format!("it is `true` for {of}, else leave it out: {name}=true"),
+        )),
+    }
 }
 
 /// The container asks for the mesh and would start without it.

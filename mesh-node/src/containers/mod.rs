@@ -5,5 +5,5 @@ mod labels;
 
 pub(crate) use error::ContainerError;
 pub(crate) use labels::{
-    CLIENT, IMAGES_OWN, Labels, Member, RELEASE, SERVICE, counts, leave_out_the_images, member, texts,
+    CLIENT, DNS, IMAGES_OWN, Labels, Member, RELEASE, SERVICE, counts, leave_out_the_images, member, texts,
 };

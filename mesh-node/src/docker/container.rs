@@ -17,6 +17,7 @@ use super::{
 use crate::{
     attach::Namespace,
     hosts::{HostsFile, Place, Reach as _, Unkept},
+    instances::Resolv,
     local::{ContainerId, target},
 };
 
@@ -37,6 +38,9 @@ pub(super) struct Container {
     /// Docker's path of its hosts file; empty if it has none.
     #[serde(default)]
     pub(super) hosts_path: PathBuf,
+    /// Docker's path of its resolv.conf.
+    #[serde(default)]
+    pub(super) resolv_conf_path: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,11 +87,12 @@ pub(super) struct Opened {
     pub(super) namespace: Namespace,
     pub(super) hosts: Option<(Place, HostsFile)>,
     pub(super) unkept: Option<Refusal>,
+    pub(super) resolv: Resolv,
     pub(super) process: std::os::fd::OwnedFd,
 }
 
 /// Opens the files by which a container is attached.
-pub(super) fn open(pid: i32, hosts: PathBuf) -> Result<Opened, DockerError> {
+pub(super) fn open(pid: i32, hosts: PathBuf, resolv: Option<PathBuf>) -> Result<Opened, DockerError> {
     let (_, namespace, process) = target::process(pid)?;
     let namespace = Namespace::from_fd(namespace)?;
     let (hosts, unkept) = match hosts == Path::new("") {
@@ -101,7 +106,17 @@ pub(super) fn open(pid: i32, hosts: PathBuf) -> Result<Opened, DockerError> {
             }
         }
     };
-    Ok(Opened { namespace, hosts, unkept, process })
+    let resolv = match resolv.filter(|path| path != Path::new("")) {
+        None => Resolv::Untouched,
+        Some(path) => {
+            let (at, found) = target::resolv(place(pid, path))?;
+            match Place::Resolv(Box::new(at.clone())).open(&found) {
+                Ok(file) => Resolv::File(at, file),
+                Err(Unkept::Barred(why) | Unkept::Refused(why)) => Resolv::Unkept(why),
+            }
+        }
+    };
+    Ok(Opened { namespace, hosts, unkept, resolv, process })
 }
 
 /// The place of Docker's hosts file. It is mounted over the container's `/etc/hosts`: an agent in a container, which sees the

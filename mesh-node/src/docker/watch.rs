@@ -196,22 +196,28 @@ impl Docker {
         Ok(member?)
     }
 
+    /// Whether its resolv.conf is to have the resolver.
+    fn wants_dns(&self, member: &Member) -> bool {
+        member.dns.unwrap_or_else(|| Config::load(&self.state).is_ok_and(|config| config.containers.dns))
+    }
+
     async fn attach_member(&self, api: &Api, container: Container, member: Member) -> Result<Done, DockerError> {
-        let Container { id, state: State { pid }, hosts_path, .. } = container;
+        let Container { id, state: State { pid }, hosts_path, resolv_conf_path, .. } = container;
         if pid <= 0 {
             return Ok(Done::Nothing);
         }
         // A hosts file whose file system doesn't answer must not delay other containers.
-        let opened = timeout(OPENED, spawn_blocking(move || open(pid, hosts_path))).await;
+        let resolv = Some(resolv_conf_path).filter(|_| self.wants_dns(&member));
+        let opened = timeout(OPENED, spawn_blocking(move || open(pid, hosts_path, resolv))).await;
         let opened = opened.map_err(|_| DockerError::HostsStalled)??;
         // The number may have been reused before the process was opened; or the container has ended, which is no error.
         if inspect(api, &id).await?.is_none_or(|now| now.state.pid != pid) {
             return Ok(Done::Nothing);
         }
-        let Opened { namespace, hosts, unkept, process } = opened?;
-        let Member { service, client, release } = member;
+        let Opened { namespace, hosts, unkept, resolv, process } = opened?;
+        let Member { service, client, release, .. } = member;
         let (namespace, life) = (Arc::new(namespace), Life::Process(process));
-        let start = Start { id, service, client, release, namespace, hosts, unkept, life };
+        let start = Start { id, service, client, release, namespace, hosts, unkept, resolv, life };
         self.instances.attach_container(start).await?;
         Ok(Done::Attached)
     }

@@ -9,13 +9,13 @@ use std::{
     io,
     net::Ipv4Addr,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::OwnedFd,
         unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
 };
 
-use mesh_lifecycle::FileId;
+use mesh_lifecycle::{FileId, FileKind};
 use mesh_proto::message::Refusal;
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
@@ -27,6 +27,8 @@ use super::{
     edit,
     id::identity,
     probe::Probe,
+    refused::{Unkept, barred, leased, reference, refusal},
+    resolv,
     scan::{Scan, take_out},
 };
 use crate::sys::{
@@ -68,27 +70,11 @@ pub(crate) struct HostsFile {
     process: Option<i32>,
     /// `None` if its file system has none.
     handle: Option<Handle>,
+    /// What is kept in it.
+    kind: FileKind,
     /// The whole file as the agent wrote it last.
     written: Vec<u8>,
     pub(super) probe: Probe,
-}
-
-/// Why a hosts file is not kept.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Unkept {
-    /// It is no hosts file, so that the request is refused.
-    Refused(Refusal),
-    /// Its process could not write it: the instance gets no names there.
-    Barred(Refusal),
-}
-
-impl Unkept {
-    /// The problem.
-    pub(crate) fn refusal(self) -> Refusal {
-        match self {
-            Self::Refused(refusal) | Self::Barred(refusal) => refusal,
-        }
-    }
 }
 
 impl HostsFile {
@@ -97,8 +83,8 @@ impl HostsFile {
     ///
     /// # Errors
     /// If it isn't a file that may be written.
-    pub(crate) fn open(found: &OwnedFd) -> Result<Self, Refusal> {
-        Self::open_unleased(found, None).map_err(Unkept::refusal)?.ok_or_else(|| leased(found))
+    pub(crate) fn open(found: &OwnedFd, kind: FileKind) -> Result<Self, Refusal> {
+        Self::open_unleased(found, None, kind).map_err(Unkept::refusal)?.ok_or_else(|| leased(found, kind))
     }
 
     /// Takes a file with these rights, if given. `None` if another process holds a lease on the file (fcntl(2),
@@ -107,20 +93,25 @@ impl HostsFile {
     ///
     /// # Errors
     /// If it isn't a file that may be written.
-    pub(super) fn open_unleased(found: &OwnedFd, rights: Option<&Rights>) -> Result<Option<Self>, Unkept> {
+    pub(super) fn open_unleased(
+        found: &OwnedFd,
+        rights: Option<&Rights>,
+        kind: FileKind,
+    ) -> Result<Option<Self>, Unkept> {
         let name = fs::read_link(reference(found)).unwrap_or_default();
-        let refuse = |why: String| Unkept::Refused(refusal(&name, &why));
+        let refuse = |why: String| Unkept::Refused(refusal(&name, kind, &why));
         check(found).map_err(refuse)?;
         let file = match open_for_writing(found, rights) {
             Ok(file) => file,
             Err(Denied::Process(e)) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(Denied::Process(e)) if rights.is_some() => {
-                return Err(barred(&name, &format!("its process may not write it ({e})")));
+                return Err(barred(&name, kind, &format!("its process may not write it ({e})")));
             }
             Err(Denied::Process(e)) => return Err(refuse(e.to_string())),
             Err(Denied::Ourselves(call, e)) => {
                 return Err(barred(
                     &name,
+                    kind,
                     &format!("the agent can't find out whether its process may write it ({call}: {e})"),
                 ));
             }
@@ -134,6 +125,7 @@ impl HostsFile {
             name,
             process: None,
             handle: Handle::of(found).ok(),
+            kind,
             written: vec![],
             probe: Probe::default(),
         }))
@@ -163,6 +155,11 @@ impl HostsFile {
     /// The process whose `/etc/hosts` it was when it was opened.
     pub(super) fn process(&self) -> Option<i32> {
         self.process
+    }
+
+    /// What is kept in it.
+    pub(super) fn kind(&self) -> FileKind {
+        self.kind
     }
 
     /// Its handle, if its file system has such.
@@ -227,12 +224,17 @@ impl HostsFile {
         if found.contains(&0) {
             return match names {
                 None => take_out(&self.file),
-                Some(_) => Err(io::Error::other("it holds a NUL byte, so it is no hosts file any more")),
+                Some(_) => {
+                    Err(io::Error::other(format!("it holds a NUL byte, so it is no {} any more", self.kind.name())))
+                }
             };
         }
         let before = edit::without_remains(&found, &self.written);
         let after = match names {
-            Some(names) => edit::with_block(before, names),
+            Some(names) => match self.kind {
+                FileKind::Hosts => edit::with_block(before, names),
+                FileKind::Resolv => resolv::with_resolver(before, names),
+            },
             None => edit::without_block(before),
         };
         if after == found {
@@ -306,30 +308,6 @@ impl HostsFile {
     }
 }
 
-/// Another process holds a lease on it.
-pub(super) fn leased(found: &OwnedFd) -> Refusal {
-    let name = fs::read_link(reference(found)).unwrap_or_default();
-    Refusal::new(
-        format!("the hosts file {} can't be had at present: another process holds a lease on it", name.display()),
-        "try again in a minute, or attach by --netns PATH, without a hosts file",
-    )
-}
-
-fn refusal(name: &Path, why: &str) -> Refusal {
-    Refusal::new(
-        format!("the hosts file {} is refused: {why}", name.display()),
-        "give another one with --hosts FILE, or attach by --netns PATH, without a hosts file",
-    )
-}
-
-/// The hosts file of a process that has no right to write it.
-pub(super) fn barred(name: &Path, why: &str) -> Unkept {
-    Unkept::Barred(Refusal::new(
-        format!("no names are kept in the hosts file {}: {why}", name.display()),
-        "give a file to keep them in with --hosts FILE, if it is to be written nevertheless",
-    ))
-}
-
 /// Whether a reference (`O_PATH`) leads to a file that can be opened and written without side effects.
 fn check(found: &OwnedFd) -> Result<(), String> {
     let metadata = fs::metadata(reference(found)).map_err(|e| e.to_string())?;
@@ -371,20 +349,17 @@ fn check_text(file: &File) -> Result<(), String> {
         return Err(format!("it has {} bytes, and {MAX} is the most", length - ours));
     }
     match nul {
-        true => Err("it holds a NUL byte, so it is no hosts file".into()),
+        true => Err("it holds a NUL byte, so it is no text".into()),
         false => Ok(()),
     }
 }
 
-pub(super) fn reference(fd: &impl AsRawFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
-}
-
-/// Whether this is the machine's own hosts file: that of the agent, or that of the first process if the agent runs in a
-/// container and sees the machine's processes.
+/// Whether this is the machine's own hosts file or resolv.conf: that of the agent, or that of the first process if the agent
+/// runs in a container and sees the machine's processes.
 fn is_our_own(metadata: &fs::Metadata) -> bool {
-    let is = |path| fs::metadata(path).is_ok_and(|own| identity(&own) == identity(metadata));
-    is("/etc/hosts") || is("/proc/1/root/etc/hosts")
+    let is = |path: String| fs::metadata(path).is_ok_and(|own| identity(&own) == identity(metadata));
+    let both = [FileKind::Hosts, FileKind::Resolv].map(FileKind::path);
+    both.into_iter().any(|path| is(path.to_owned()) || is(format!("/proc/1/root{path}")))
 }
 
 #[cfg(test)]

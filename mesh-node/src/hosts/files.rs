@@ -105,7 +105,7 @@ impl Files {
 
     /// Whether that is settled.
     async fn take_out(&self, written: &Written) -> bool {
-        let (files, left) = (self.clone(), written.clone());
+        let (files, left, left_kind) = (self.clone(), written.clone(), written.kind());
         let opened = spawn_blocking(move || {
             let found = match left.find() {
                 Found::There(found) => found,
@@ -117,7 +117,7 @@ impl Files {
             };
             // It is the very file into which the agent wrote, with rights that were checked then: this takes its own
             // lines back, as it does by a descriptor that it still has.
-            HostsFile::open_unleased(&found, None).map(Some).map_err(|unkept| unkept.refusal().error)
+            HostsFile::open_unleased(&found, None, left_kind).map(Some).map_err(|unkept| unkept.refusal().error)
         });
         match opened.await.unwrap_or_else(|e| Err(e.to_string())) {
             Ok(Some(Some(file))) => {

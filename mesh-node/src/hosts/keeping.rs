@@ -62,6 +62,8 @@ fn pause(times: u32) -> Duration {
 mod tests {
     use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
+    use mesh_lifecycle::FileKind;
+
     use super::*;
     use crate::{
         attach::lab::PATIENCE,
@@ -73,7 +75,7 @@ mod tests {
         let scratch = Scratch::new(name);
         let path = scratch.0.join("hosts");
         fs::write(&path, "127.0.0.1 localhost\n").unwrap();
-        let file = HostsFile::open(&Place::Path(path.clone()).reach().unwrap()).unwrap();
+        let file = HostsFile::open(&Place::Path(path.clone()).reach().unwrap(), FileKind::Hosts).unwrap();
         let kept = Files::new(Some(Guards::new())).keep(file, &"shop/app".parse().unwrap()).unwrap();
         kept.put([([100, 112, 0, 2].into(), "db.warp".to_owned())].into()).await.unwrap();
         (scratch, path, kept)

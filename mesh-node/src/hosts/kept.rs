@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use mesh_lifecycle::{FileId, HostLines};
+use mesh_lifecycle::{FileId, FileKind, HostLines};
 use mesh_proto::ServicePath;
 use tokio::{
     sync::{mpsc, watch},
@@ -67,6 +67,7 @@ pub(crate) struct Kept(pub(super) Arc<KeptFile>);
 pub(super) struct KeptFile {
     shared: Arc<Shared>,
     id: FileId,
+    kind: FileKind,
     owner: u32,
     work: Mutex<Work>,
     done: watch::Sender<Done>,
@@ -203,7 +204,7 @@ impl Kept {
     /// Looks whether its processes still see it where it was. Returns whether that has changed.
     pub(super) async fn see(&self) -> bool {
         // Without a process that could see another one, the names stay.
-        let Some(hidden) = self.0.seen_by.is_hidden(self.0.id).await else { return false };
+        let Some(hidden) = self.0.seen_by.is_hidden((self.0.id, self.0.kind)).await else { return false };
         std::mem::replace(&mut self.0.work().hidden, hidden) != hidden
     }
 
@@ -237,7 +238,7 @@ impl KeptFile {
             let noting = Arc::clone(&shared);
             spawn_blocking(move || noting.ledger.save());
         }
-        let (id, owner, seen_by) = (file.id(), file.owner(), SeenBy::default());
+        let (id, kind, owner, seen_by) = (file.id(), file.kind(), file.owner(), SeenBy::default());
         file.process().into_iter().for_each(|pid| seen_by.add(pid));
         let work = Work {
             at_rest: Some(file),
@@ -252,7 +253,7 @@ impl KeptFile {
         };
         let (work, done, bell) = (Mutex::new(work), watch::Sender::default(), Arc::default());
         let (guard, mounts, keeping) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Arc::new(Self { shared, id, owner, work, done, bell, guard, mounts, seen_by, keeping })
+        Arc::new(Self { shared, id, kind, owner, work, done, bell, guard, mounts, seen_by, keeping })
     }
 
     /// Records the wanted content.
@@ -345,7 +346,7 @@ impl KeptFile {
 
     /// Watches what is mounted over it, unless that is watched already.
     fn watch_mounts(&self, guards: &Guards, name: &Path) {
-        self.seen_by.watch(&guards.mounts, &self.bell);
+        self.seen_by.watch(&guards.mounts, self.kind, &self.bell);
         if self.seen_by.is_empty()
             && self.mounts.get().is_none()
             && let Ok(watch) = guards.mounts.watch(None, name, &self.bell)

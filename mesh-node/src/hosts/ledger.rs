@@ -9,16 +9,16 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use mesh_lifecycle::FileId;
+use mesh_lifecycle::{FileId, FileKind};
 use mesh_proto::ServicePath;
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 use super::{
     HostsFile,
-    file::reference,
     id::identity,
     place::{reach_in_process, walk},
+    refused::reference,
 };
 use crate::{
     state::StateDir,
@@ -36,6 +36,9 @@ pub(super) struct Written {
     pub(super) name: PathBuf,
     /// The process whose `/etc/hosts` it was.
     process: Option<i32>,
+    /// What is kept in it.
+    #[serde(default, skip_serializing_if = "FileKind::is_hosts")]
+    kind: FileKind,
     file: FileId,
     /// `None` if its file system has no handles.
     handle: Option<Handle>,
@@ -78,15 +81,20 @@ impl Written {
             service: service.clone(),
             name: file.name().to_owned(),
             process: file.process(),
+            kind: file.kind(),
             file: file.id(),
             handle: file.handle(),
         }
     }
 
+    pub(super) fn kind(&self) -> FileKind {
+        self.kind
+    }
+
     /// Finds the file again. Blocks as long as its file system does.
     pub(super) fn find(&self) -> Found {
         let named = match self.process {
-            Some(pid) => reach_in_process(pid),
+            Some(pid) => reach_in_process(pid, self.kind),
             None => walk(Path::new("/"), &self.name),
         };
         if let Some(found) = named.ok().filter(|found| self.is(found)) {
@@ -247,8 +255,9 @@ impl Ledger {
     /// The names stay in a file. The next agent tries again.
     pub(super) fn stays(&self, written: &Written, why: &str) {
         let text = format!(
-            "names of {} stay in the hosts file {}: {why}; take the lines between `# mesh-node begin` and `# mesh-node end` out of it",
+            "names of {} stay in the {} {}: {why}; take the lines between `# mesh-node begin` and `# mesh-node end` out of it",
             written.service,
+            written.kind.name(),
             written.name.display()
         );
         tracing::warn!("{text}");

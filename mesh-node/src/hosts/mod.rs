@@ -13,10 +13,12 @@ mod ledger;
 mod mounts;
 mod place;
 mod probe;
+mod refused;
+mod resolv;
 mod scan;
 mod seen;
 
-pub(crate) use file::{HostsFile, Unkept};
+pub(crate) use file::HostsFile;
 pub(crate) use files::{Files, Taken};
 pub(crate) use guard::Guards;
 pub(crate) use kept::Kept;
@@ -24,3 +26,4 @@ pub(crate) use ledger::FILE;
 pub(crate) use place::{Place, Reach};
 #[cfg(test)]
 pub(crate) use probe::tests::Stall;
+pub(crate) use refused::Unkept;

@@ -10,8 +10,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use mesh_lifecycle::FileId;
 pub(crate) use mesh_lifecycle::HostsPlace as Place;
+use mesh_lifecycle::{FileId, FileKind};
 use mesh_proto::message::Refusal;
 use nix::{
     fcntl::{OFlag, open, openat, readlinkat},
@@ -24,8 +24,8 @@ use nix::{
 
 use super::{
     HostsFile, Unkept,
-    file::{barred, leased},
     id::identity,
+    refused::{barred, elsewhere, leased},
 };
 use crate::sys::{
     borrow::Rights,
@@ -72,26 +72,29 @@ pub(crate) trait Reach: Sized {
 
 impl Reach for Place {
     fn reach(&self) -> Result<OwnedFd, Refusal> {
-        let (found, path) = match self {
+        let kind = self.kind();
+        let (found, path) = match self.bare() {
             Self::Path(path) => (reach_path(path), path.display().to_string()),
             Self::Process(pid) | Self::Runtime(pid, _) => {
-                (reach_in_process(*pid), format!("/proc/{pid}/root/etc/hosts"))
+                (reach_in_process(*pid, kind), format!("/proc/{pid}/root{}", kind.path()))
             }
+            Self::Resolv(_) => (Err(io::Error::from(io::ErrorKind::InvalidInput)), String::new()),
         };
         found.map_err(|e| match e.raw_os_error() {
             Some(libc::ELOOP) => Refusal::new(
-                format!("the hosts file {path} is reached by a symbolic link only, which could lead anywhere"),
-                "give the file itself with --hosts FILE, or attach by --netns PATH, without a hosts file",
+                format!("the {} {path} is reached by a symbolic link only, which could lead anywhere", kind.name()),
+                format!(
+                    "give the file itself with {}, or attach by --netns PATH, without a {}",
+                    kind.option(),
+                    kind.name()
+                ),
             ),
-            _ => Refusal::new(
-                format!("cannot open the hosts file {path}: {e}"),
-                "give another one with --hosts FILE, or attach by --netns PATH, without a hosts file",
-            ),
+            _ => Refusal::new(format!("cannot open the {} {path}: {e}", kind.name()), elsewhere(kind)),
         })
     }
 
     fn open(&self, found: &OwnedFd) -> Result<HostsFile, Unkept> {
-        open_reached(self, found)?.ok_or_else(|| Unkept::Refused(leased(found)))
+        open_reached(self, found)?.ok_or_else(|| Unkept::Refused(leased(found, self.kind())))
     }
 
     fn open_again(&self) -> Result<Option<HostsFile>, Unkept> {
@@ -104,19 +107,19 @@ impl Reach for Place {
     }
 
     fn leads_elsewhere(&self, file: FileId) -> Option<bool> {
-        match self {
-            Self::Path(_) => {
+        match self.bare() {
+            Self::Path(_) | Self::Resolv(_) => {
                 let found = File::from(self.reach().ok()?);
                 Some(identity(&found.metadata().ok()?) != file)
             }
             Self::Process(pid) | Self::Runtime(pid, _) => {
-                is_seen_by(*pid, &pidfd(*pid).ok()?, file).map(|is_seen| !is_seen)
+                is_seen_by(*pid, &pidfd(*pid).ok()?, (file, self.kind())).map(|is_seen| !is_seen)
             }
         }
     }
 
     fn is_heir_of(&self, owner: u32) -> bool {
-        let Self::Path(path) = self else { return true };
+        let Self::Path(path) = self.bare() else { return true };
         let heir =
             self.reach().and_then(|found| File::from(found).metadata().map_err(|e| Refusal::bare(e.to_string())));
         let directory = path.parent().and_then(|directory| std::fs::metadata(directory).ok());
@@ -126,26 +129,28 @@ impl Reach for Place {
 
 /// Opens what [`Reach::reach`] found.
 fn open_reached(place: &Place, found: &OwnedFd) -> Result<Option<HostsFile>, Unkept> {
-    let (pid, rights) = match place {
-        Place::Path(_) => return HostsFile::open_unleased(found, None),
+    let kind = place.kind();
+    let (pid, rights) = match place.bare() {
+        Place::Path(_) | Place::Resolv(_) => return HostsFile::open_unleased(found, None, kind),
         // A mount that a root user made is not the container's choice.
-        Place::Runtime(pid, path) if mounted_from(*pid, path) => (*pid, None),
-        Place::Process(pid) | Place::Runtime(pid, _) => (*pid, Some(rights_of(*pid)?)),
+        Place::Runtime(pid, path) if mounted_from(*pid, path, kind) => (*pid, None),
+        Place::Process(pid) | Place::Runtime(pid, _) => (*pid, Some(rights_of(*pid, kind)?)),
     };
     let found = place.reach().map_err(Unkept::Refused)?;
-    let opened = HostsFile::open_unleased(&found, rights.as_ref())?;
+    let opened = HostsFile::open_unleased(&found, rights.as_ref(), kind)?;
     Ok(opened.map(|file| file.seen_by(pid)))
 }
 
-fn rights_of(pid: i32) -> Result<Rights, Unkept> {
+fn rights_of(pid: i32, kind: FileKind) -> Result<Rights, Unkept> {
     Rights::of(pid).map_err(|e| {
-        barred(Path::new(&format!("/proc/{pid}/root/etc/hosts")), &format!("whose process it is can't be seen: {e}"))
+        let path = format!("/proc/{pid}/root{}", kind.path());
+        barred(Path::new(&path), kind, &format!("whose process it is can't be seen: {e}"))
     })
 }
 
-/// Whether a process has this file as its `/etc/hosts`; `None`: it has ended, or that can't be seen.
-pub(super) fn is_seen_by(pid: i32, process: &OwnedFd, file: FileId) -> Option<bool> {
-    let seen = reach_in_process(pid).and_then(|found| File::from(found).metadata());
+/// Whether a process has this file as its `/etc/hosts`, or as its resolv.conf; `None`: it has ended, or that can't be seen.
+pub(super) fn is_seen_by(pid: i32, process: &OwnedFd, (file, kind): (FileId, FileKind)) -> Option<bool> {
+    let seen = reach_in_process(pid, kind).and_then(|found| File::from(found).metadata());
     // After that: its number is given again only after its end.
     if has_ended(process) {
         return None;
@@ -215,18 +220,18 @@ fn without_links(path: &Path) -> io::Result<PathBuf> {
     Ok(at)
 }
 
-/// Whether the last mount over a process's `/etc/hosts` is of this file (proc_pid_mountinfo(5)). The path there starts
+/// Whether the last mount over a process's `/etc/hosts`, or resolv.conf, is of this file (proc_pid_mountinfo(5)). The path there starts
 /// at the root of its file system, so that it is the end of the whole path.
-fn mounted_from(pid: i32, path: &Path) -> bool {
+fn mounted_from(pid: i32, path: &Path, kind: FileKind) -> bool {
     let Ok(mounts) = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")) else { return false };
-    is_mounted_from(&mounts, path)
+    is_mounted_from(&mounts, path, kind)
 }
 
-fn is_mounted_from(mounts: &str, path: &Path) -> bool {
+fn is_mounted_from(mounts: &str, path: &Path, kind: FileKind) -> bool {
     let root_of = |line: &str| {
         let mut fields = line.split(' ').skip(3);
         let (root, at) = (fields.next()?, fields.next()?);
-        (at == "/etc/hosts").then(|| PathBuf::from(root))
+        (at == kind.path()).then(|| PathBuf::from(root))
     };
     let Some(root) = mounts.lines().filter_map(root_of).next_back() else { return false };
     let Ok(inner) = root.strip_prefix("/") else { return false };
@@ -234,8 +239,8 @@ fn is_mounted_from(mounts: &str, path: &Path) -> bool {
     inner.components().count() >= 2 && path.ends_with(inner)
 }
 
-pub(super) fn reach_in_process(pid: i32) -> io::Result<OwnedFd> {
-    walk(Path::new(&format!("/proc/{pid}/root")), Path::new("etc/hosts"))
+pub(super) fn reach_in_process(pid: i32, kind: FileKind) -> io::Result<OwnedFd> {
+    walk(Path::new(&format!("/proc/{pid}/root")), Path::new(kind.path()))
 }
 
 #[cfg(test)]
@@ -285,7 +290,7 @@ mod tests {
         let line = |root: &str| format!("7 1 8:1 {root} /etc/hosts rw,relatime - ext4 /dev/sda1 rw\n");
         let other = "6 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
         for own in ["/var/lib/docker/containers/f00d/hosts", "/containers/f00d/hosts", "/f00d/hosts"] {
-            assert!(is_mounted_from(&format!("{other}{}", line(own)), hosts), "{own}");
+            assert!(is_mounted_from(&format!("{other}{}", line(own)), hosts, FileKind::Hosts), "{own}");
         }
         for foreign in [
             "/hosts",
@@ -293,13 +298,13 @@ mod tests {
             "/var/lib/docker/containers/beef/hosts",
             "/x/var/lib/docker/containers/f00d/hosts",
         ] {
-            assert!(!is_mounted_from(&line(foreign), hosts), "{foreign}");
+            assert!(!is_mounted_from(&line(foreign), hosts, FileKind::Hosts), "{foreign}");
         }
         assert!(
-            !is_mounted_from(&(line("/f00d/hosts") + &line("/etc/shadow")), hosts),
+            !is_mounted_from(&(line("/f00d/hosts") + &line("/etc/shadow")), hosts, FileKind::Hosts),
             "the last one covers the others"
         );
-        assert!(!is_mounted_from(other, hosts));
+        assert!(!is_mounted_from(other, hosts, FileKind::Hosts));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The processes that have a file as their `/etc/hosts`, or had.
+//! The processes that have a file as their `/etc/hosts`, or as their resolv.conf, or had.
 
 use std::{
     os::fd::OwnedFd,
@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use mesh_lifecycle::FileId;
+use mesh_lifecycle::{FileId, FileKind};
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -45,7 +45,7 @@ impl SeenBy {
     }
 
     /// Whether every process that runs has another file in its place, or none. `None`: none of them runs.
-    pub(super) async fn is_hidden(&self, file: FileId) -> Option<bool> {
+    pub(super) async fn is_hidden(&self, file: (FileId, FileKind)) -> Option<bool> {
         let all: Vec<_> = self.all().iter().map(|seen| (seen.pid, Arc::clone(&seen.process))).collect();
         if all.is_empty() {
             return None;
@@ -56,9 +56,9 @@ impl SeenBy {
     }
 
     /// Watches what is mounted over it, unless that is watched already. Within a tokio runtime.
-    pub(super) fn watch(&self, mounts: &MountWatches, bell: &Arc<Bell>) {
+    pub(super) fn watch(&self, mounts: &MountWatches, kind: FileKind, bell: &Arc<Bell>) {
         for seen in self.all().iter_mut().filter(|seen| seen.mounts.is_none()) {
-            seen.mounts = mounts.watch(Some(seen.pid), Path::new("/etc/hosts"), bell).ok();
+            seen.mounts = mounts.watch(Some(seen.pid), Path::new(kind.path()), bell).ok();
         }
     }
 

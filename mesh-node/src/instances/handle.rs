@@ -17,7 +17,7 @@ use super::{
     answer,
     kept::Hosts,
     message::{Asked, Message},
-    request::{Life, Start, Wish},
+    request::{Life, Resolv, Start, Wish},
     shell::{Parts, Shell},
 };
 use crate::{
@@ -126,7 +126,32 @@ impl Instances {
     /// # Errors
     /// If that can't be; then nothing has changed.
     pub(crate) async fn attach(&self, wish: Wish) -> Result<local::Attach, Refusal> {
-        self.attach_for(wish, None).await
+        self.attach_with_resolver(wish, None).await
+    }
+
+    /// The instance first, then its resolver in the resolv.conf: without that it works all the same.
+    async fn attach_with_resolver(
+        &self,
+        mut wish: Wish,
+        container: Option<(ContainerId, Option<i32>)>,
+    ) -> Result<local::Attach, Refusal> {
+        let after = match std::mem::replace(&mut wish.resolv, Resolv::Untouched) {
+            Resolv::Untouched => None,
+            Resolv::File(place, file) => Some(wish.for_resolver(place, file, container.is_some())),
+            Resolv::Unkept(why) => Some(Err(why)),
+        };
+        let mut answer = self.attach_for(wish, container.clone()).await?;
+        let kept = match after {
+            None => return Ok(answer),
+            Some(Ok(after)) => self.attach_for(after, container).await.map(|second| answer.instance = second.instance),
+            Some(Err(why)) => Err(why),
+        };
+        if let Err(why) = kept {
+            let text = why.hint.iter().fold(why.error.clone(), |text, hint| format!("{text}; {hint}"));
+            tracing::warn!(instance = %answer.instance.id, service = %answer.instance.service, "{text}");
+            answer.instance.warnings.push(text);
+        }
+        Ok(answer)
     }
 
     /// Gives a container its instance: the one that is in its namespace, or a new one. The same once more is the same.
@@ -134,7 +159,7 @@ impl Instances {
     /// # Errors
     /// If that can't be; then nothing has changed.
     pub(crate) async fn attach_container(&self, start: Start) -> Result<local::Attach, Refusal> {
-        let Start { id, service, client, release, namespace, hosts, unkept, life } = start;
+        let Start { id, service, client, release, namespace, hosts, unkept, resolv, life } = start;
         let (pid, process, place) = match life {
             Life::Process(process) => {
                 let pid = process::pid_of(&process)
@@ -145,8 +170,8 @@ impl Instances {
             Life::Namespace(path) => (None, None, path),
         };
         let place = NamespacePlace::Path(place);
-        let wish = Wish { service, client, release, namespace, place, hosts, unkept, process };
-        self.attach_for(wish, Some((id, pid))).await
+        let wish = Wish { service, client, release, namespace, place, hosts, unkept, resolv, process };
+        self.attach_with_resolver(wish, Some((id, pid))).await
     }
 
     async fn attach_for(

@@ -16,7 +16,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Instances, Parts, Start, Wish, load};
+use super::{Instances, Parts, Resolv, Start, Wish, load};
 use crate::{
     attach::{
         Namespace, Staging,
@@ -246,7 +246,7 @@ impl Agent {
         ns: &Namespace,
         hosts: Option<&Place>,
     ) -> Result<InstanceId, Refusal> {
-        let hosts = hosts.map(|place| (place.clone(), HostsFile::open(&place.reach().unwrap()).unwrap()));
+        let hosts = hosts.map(|place| (place.clone(), HostsFile::open(&place.reach().unwrap(), place.kind()).unwrap()));
         self.attach_opened(service, ns, hosts).await
     }
 
@@ -261,6 +261,7 @@ impl Agent {
             service: service.parse().unwrap(),
             client: false,
             release: None,
+            resolv: Resolv::Untouched,
             namespace: Arc::new(Namespace::open(path.as_ref()).unwrap()),
             place: NamespacePlace::Path(path.into()),
             hosts,

@@ -22,7 +22,7 @@ mod store;
 mod watch;
 
 pub(crate) use handle::Instances;
-pub(crate) use request::{Life, Start, Wish};
+pub(crate) use request::{Life, Resolv, Start, Wish};
 pub(crate) use shell::Parts;
 pub(crate) use store::{FILE, FILE_OF_CONTAINERS, load};
 

@@ -24,8 +24,42 @@ pub(crate) struct Wish {
     pub(crate) hosts: Option<(HostsPlace, HostsFile)>,
     /// Why a hosts file that is there is not to be kept.
     pub(crate) unkept: Option<Refusal>,
+    /// The resolv.conf that is to have the resolver.
+    pub(crate) resolv: Resolv,
     /// A pidfd of the process whose end is the instance's.
     pub(crate) process: Option<OwnedFd>,
+}
+
+impl Wish {
+    /// The same once more, for its resolv.conf. The process is watched for the container, else by the first.
+    ///
+    /// # Errors
+    /// If the system has no more descriptors.
+    pub(super) fn for_resolver(&self, at: HostsPlace, file: HostsFile, watch: bool) -> Result<Self, Refusal> {
+        let process = self.process.as_ref().filter(|_| watch).map(OwnedFd::try_clone).transpose();
+        Ok(Self {
+            service: self.service.clone(),
+            client: self.client,
+            release: self.release.clone(),
+            namespace: Arc::clone(&self.namespace),
+            place: self.place.clone(),
+            hosts: Some((HostsPlace::Resolv(Box::new(at)), file)),
+            unkept: None,
+            resolv: Resolv::Untouched,
+            process: process.map_err(|e| Refusal::bare(e.to_string()))?,
+        })
+    }
+}
+
+/// The resolv.conf of an instance.
+#[derive(Debug)]
+pub(crate) enum Resolv {
+    /// It stays as it is.
+    Untouched,
+    /// It is to have the resolver.
+    File(HostsPlace, HostsFile),
+    /// It should, and can't.
+    Unkept(Refusal),
 }
 
 /// A container that starts.
@@ -45,6 +79,8 @@ pub(crate) struct Start {
     pub(crate) hosts: Option<(HostsPlace, HostsFile)>,
     /// Why a hosts file that is there is not to be kept.
     pub(crate) unkept: Option<Refusal>,
+    /// The resolv.conf that is to have the resolver.
+    pub(crate) resolv: Resolv,
     /// How its end shows.
     pub(crate) life: Life,
 }

@@ -247,7 +247,7 @@ impl Shell {
         mark: Mark,
         container: Option<(ContainerId, Option<i32>)>,
     ) -> Result<AttachRequest, Refusal> {
-        let Wish { service, client, release, namespace, place, hosts, unkept, process } = wish;
+        let Wish { service, client, release, namespace, place, hosts, unkept, process, resolv: _ } = wish;
         let (hosts, file) = hosts.unzip();
         let watch = process.map(|process| self.watches.add(process)).transpose();
         let (watch, container) = match container {

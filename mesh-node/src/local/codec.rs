@@ -112,12 +112,13 @@ mod tests {
             release: None,
             namespace: NamespacePlace::Path("/run/netns/x".into()),
             hosts: Some(Place::Process(7)),
+            resolv: None,
             process: false,
         };
         let line = r#"{"op":"attach","service":"shop/db","client":true,"namespace":{"path":"/run/netns/x"},"hosts":{"process":7},"process":false}"#;
         assert_eq!(serde_json::to_string(&attach).unwrap(), line);
         assert_eq!(decode_request(line.as_bytes()).unwrap(), attach);
-        let line = r#"{"op":"attach-container","id":"f00","service":"shop/db","client":false,"release":"v2","hosts":{"path":"/h"},"namespace":null}"#;
+        let line = r#"{"op":"attach-container","id":"f00","service":"shop/db","client":false,"release":"v2","hosts":{"path":"/h"},"resolv":{"path":"/r"},"namespace":null}"#;
         let (id, hosts) = ("f00".parse().unwrap(), Some(Place::Path("/h".into())));
         let attach = Request::AttachContainer {
             id,
@@ -125,6 +126,7 @@ mod tests {
             client: false,
             release: "v2".parse().ok(),
             hosts,
+            resolv: Some(Place::Path("/r".into())),
             namespace: None,
         };
         assert_eq!(serde_json::to_string(&attach).unwrap(), line);

@@ -14,7 +14,7 @@ pub(super) const MAX_REQUEST: usize = 64 << 10;
 #[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Request {
     /// Attaches an instance in a namespace. Descriptors, in this order: the network namespace; the hosts file if `hosts` is
-    /// given; a pidfd if `process` is set: the end of the process ends the instance. Answer: [`super::Attach`].
+    /// given; the resolv.conf if `resolv` is; a pidfd if `process` is set: the end of the process ends the instance. Answer: [`super::Attach`].
     Attach {
         /// Its service.
         service: ServicePath,
@@ -29,6 +29,9 @@ pub(crate) enum Request {
         /// Where the hosts file was found.
         #[serde(default)]
         hosts: Option<HostsPlace>,
+        /// Where the resolv.conf was found that is to have the resolver.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resolv: Option<HostsPlace>,
         /// Whether a pidfd follows.
         #[serde(default)]
         process: bool,
@@ -39,8 +42,8 @@ pub(crate) enum Request {
         #[serde(default)]
         instance: Option<InstanceId>,
     },
-    /// Attaches a container's instance. Descriptors, in this order: the network namespace; the hosts file if `hosts` is given; a
-    /// pidfd of its first process, unless `namespace` is given. Answer: [`super::Attach`].
+    /// Attaches a container's instance. Descriptors, in this order: the network namespace; the hosts file if `hosts` is given; the
+    /// resolv.conf if `resolv` is; a pidfd of its first process, unless `namespace` is given. Answer: [`super::Attach`].
     AttachContainer {
         /// The container.
         id: ContainerId,
@@ -55,6 +58,9 @@ pub(crate) enum Request {
         /// Where the hosts file was found.
         #[serde(default)]
         hosts: Option<HostsPlace>,
+        /// Where the resolv.conf was found that is to have the resolver.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resolv: Option<HostsPlace>,
         /// Where the namespace was found, if there is no process: then the runtime reports the end.
         #[serde(default)]
         namespace: Option<PathBuf>,

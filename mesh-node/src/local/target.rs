@@ -60,9 +60,22 @@ pub(crate) fn hosts(place: Place) -> Result<(Place, OwnedFd), TargetError> {
             Ok(path) => Place::of(path),
             Err(error) => return Err(TargetError::Path { path, error }),
         },
-        by_process @ (Place::Process(_) | Place::Runtime(..)) => by_process,
+        by_process @ (Place::Process(_) | Place::Runtime(..) | Place::Resolv(_)) => by_process,
     };
     place.reach().map(|fd| (place, fd)).map_err(TargetError::Hosts)
+}
+
+/// A resolv.conf, and how the agent finds it again.
+///
+/// # Errors
+/// If it can't be opened.
+pub(crate) fn resolv(place: Place) -> Result<(Place, OwnedFd), TargetError> {
+    let place = match place {
+        Place::Path(path) => Place::Path(absolute(&path).map_err(|error| TargetError::Path { path, error })?),
+        by_process => by_process,
+    };
+    let at = Place::Resolv(Box::new(place.clone()));
+    at.reach().map(|fd| (place, fd)).map_err(TargetError::Hosts)
 }
 
 fn open(path: &Path) -> std::io::Result<OwnedFd> {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use mesh_lifecycle::FileKind;
 use serde::Deserialize;
 
 use super::{OciError, caller, spec::Spec};
@@ -65,13 +66,14 @@ pub(super) fn attach(state: &StateDir, container: &State, member: &Member) -> Re
     if !config.exists() {
         config = caller::config(&container.id.to_string()).unwrap_or(config);
     }
-    let (hosts, file) = hosts(&config)?.unzip();
-    let fds: Vec<_> = [Some(namespace.as_fd()), file.as_ref().map(OwnedFd::as_fd), Some(process.as_fd())]
-        .into_iter()
-        .flatten()
-        .collect();
-    let (id, Member { service, client, release }) = (container.id.clone(), member.clone());
-    let request = Request::AttachContainer { id, service, client, release, hosts, namespace: None };
+    let (hosts, file) = kept(&config, FileKind::Hosts)?.unzip();
+    let wants_dns = member.dns.unwrap_or_else(|| Config::load(state).is_ok_and(|config| config.containers.dns));
+    let (resolv, resolv_file) = if wants_dns { kept(&config, FileKind::Resolv)?.unzip() } else { (None, None) };
+    let [file, resolv_file] = [&file, &resolv_file].map(|file| file.as_ref().map(OwnedFd::as_fd));
+    let fds: Vec<_> =
+        [Some(namespace.as_fd()), file, resolv_file, Some(process.as_fd())].into_iter().flatten().collect();
+    let (id, Member { service, client, release, .. }) = (container.id.clone(), member.clone());
+    let request = Request::AttachContainer { id, service, client, release, hosts, resolv, namespace: None };
     let _: local::Attach = agent(state).ask(&request, &fds)?;
     Ok(())
 }
@@ -89,24 +91,29 @@ pub(crate) fn agent(state: &StateDir) -> Client<'_> {
     Client::new(state).within(PATIENCE).patient(start)
 }
 
-/// The names of hosts files that runtimes and Kubernetes make.
-const RUNTIMES: [&str; 2] = ["hosts", "etc-hosts"];
+/// The names of the files that runtimes and Kubernetes make.
+const RUNTIMES: [&str; 3] = ["hosts", "etc-hosts", "resolv.conf"];
 
-/// The hosts file that the runtime made for the container, if any.
-fn hosts(config: &Path) -> Result<Option<(Place, OwnedFd)>, OciError> {
+/// The hosts file or resolv.conf that the runtime made for the container, if any.
+fn kept(config: &Path, kind: FileKind) -> Result<Option<(Place, OwnedFd)>, OciError> {
     let spec = Spec::at(config).map_err(|error| OciError::ReadConfig { path: config.to_owned(), error })?;
-    let Some(source) = spec.source_of("/etc/hosts") else { return Ok(None) };
+    let Some(source) = spec.source_of(kind.path()) else { return Ok(None) };
     // Runtimes mount their own file read-only in a read-only container. Another read-only file is the operator's: it stays unchanged.
     let runtimes = source.file_name().is_some_and(|name| RUNTIMES.contains(&name.to_string_lossy().as_ref()));
-    if spec.is_read_only("/etc/hosts") && !runtimes {
+    if spec.is_read_only(kind.path()) && !runtimes {
         let hosts = source.display();
         journal::warn(&format!(
-            "no names are written to {hosts}: it is mounted read-only over the container's /etc/hosts"
+            "nothing is written to {hosts}: it is mounted read-only over the container's {}",
+            kind.path()
         ));
         return Ok(None);
     }
-    let (place, file) = target::hosts(Place::Path(source)).map_err(|e| OciError::Hosts(Box::new(e)))?;
+    let found = match kind {
+        FileKind::Hosts => target::hosts(Place::Path(source)),
+        FileKind::Resolv => target::resolv(Place::Path(source)),
+    };
+    let (place, file) = found.map_err(|e| OciError::Hosts(Box::new(e)))?;
     // The agent checks too; here the hint can name the mount.
-    HostsFile::open(&file).map_err(|e| OciError::Hosts(Box::new(e)))?;
+    HostsFile::open(&file, kind).map_err(|e| OciError::Hosts(Box::new(e)))?;
     Ok(Some((place, file)))
 }

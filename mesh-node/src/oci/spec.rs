@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     callback::{HOOK_TIMEOUT, Hooks},
-    containers::{CLIENT, Labels, Member, RELEASE, SERVICE, texts},
+    containers::{CLIENT, DNS, Labels, Member, RELEASE, SERVICE, texts},
     exec::{self, TooLarge},
 };
 
@@ -145,6 +145,10 @@ impl Spec {
         match &member.release {
             Some(release) => annotations.insert(RELEASE.into(), release.to_string().into()),
             None => annotations.remove(RELEASE),
+        };
+        match member.dns {
+            Some(dns) => annotations.insert(DNS.into(), dns.to_string().into()),
+            None => annotations.remove(DNS),
         };
         annotations.insert(VARIABLES.into(), json!(before).to_string().into());
         annotations.remove(REFUSED);

@@ -55,6 +55,7 @@ mod releases;
 mod replicas;
 mod replicas_out;
 mod replicas_silent;
+mod resolv_file;
 mod resolvers;
 mod revocation;
 mod revocation_ends;

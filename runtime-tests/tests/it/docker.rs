@@ -217,3 +217,33 @@ fn a_docker_with_user_namespaces() {
         stage.nothing_is_left(&before);
     });
 }
+
+/// With Docker's own resolver behind ours, as on a network of one's own, and without.
+#[test]
+fn the_resolver_is_the_first_server_where_a_label_asks_for_it() {
+    isolated(|| {
+        let (stage, docker) = stage();
+        let db = stage.coordinator.address_of("shop/db");
+        docker.command(&["network", "create", "private"]).done();
+        let neighbour = ["--network", "private", "--name", "neighbour"];
+        let _neighbour = docker.container(&neighbour, &["sleep", "1000"]);
+        let before = stage.census();
+        let ask = "cat /etc/resolv.conf; nslookup -type=a db.warp; nslookup -type=a all.app.warp";
+        for network in ["bridge", "private"] {
+            let flags = [&APP[..], &["--label", "mesh.dns=true", "--network", network]].concat();
+            let said = docker.run(&flags, ask).done().stdout;
+            assert!(said.contains("nameserver 100.127.255.254"), "{network}: {said}");
+            assert!(said.contains("search shop.warp warp"), "{network}: {said}");
+            let servers: Vec<&str> = said.lines().filter(|line| line.starts_with("nameserver ")).collect();
+            assert_eq!(servers[0], "nameserver 100.127.255.254", "{network}: {said}");
+            assert!(said.contains(&format!("Address: {db}")), "{network}: {said}");
+            let flags = [&APP[..], &["--network", network]].concat();
+            let said = docker.run(&flags, "cat /etc/resolv.conf").done().stdout;
+            assert!(!said.contains("100.127.255.254"), "not asked for: {said}");
+        }
+        let flags = [&APP[..], &["--label", "mesh.dns=true", "--network", "private"]].concat();
+        let said = docker.run(&flags, "cat /etc/resolv.conf; ping -c 1 -W 20 neighbour").done().stdout;
+        assert!(said.contains("nameserver 127.0.0.11") && said.contains("1 packets received"), "{said}");
+        stage.nothing_is_left(&before);
+    });
+}

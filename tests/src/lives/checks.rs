@@ -134,7 +134,7 @@ impl Life {
     fn check_hosts(&self) -> Result<(), String> {
         let mut expected = BTreeSet::new();
         for shown in self.core.list() {
-            for place in &shown.attachment.hosts {
+            for place in shown.attachment.hosts.iter() {
                 let Some(file) = self.machine.paths.get(&Machine::path(place)) else { continue };
                 let names = self.machine.names.get(file).cloned().flatten();
                 // It was not there when it was looked for, and `status` says so.

@@ -126,9 +126,10 @@ impl Machine {
     // === Hosts files ===
 
     pub(super) fn path(place: &HostsPlace) -> u64 {
-        match place {
+        match place.bare() {
             HostsPlace::Path(path) => path.display().to_string().trim_start_matches("/h").parse().unwrap_or_default(),
             HostsPlace::Process(pid) | HostsPlace::Runtime(pid, _) => 1000 + u64::from(pid.unsigned_abs()),
+            HostsPlace::Resolv(_) => unreachable!("a bare place is none"),
         }
     }
 

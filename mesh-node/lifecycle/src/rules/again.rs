@@ -114,7 +114,7 @@ impl Lifecycle {
         (place, is_new): (HostsPlace, bool),
         cx: &mut Context<'_>,
     ) {
-        let names = self.names_of(&standing.attachment, &mut standing.said, cx);
+        let names = self.lines_for(&place, &standing.attachment, &mut standing.said, cx);
         match names.zip(standing.latest(&place)) {
             Some((names, handle)) => {
                 let put = self.op(Owner::Space(namespace));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    ContainerId, Effect, Holder, HostsPlace, KernelStep, Lifecycle, NamespaceId, OpId, Outcome, Reply, Shown,
+    ContainerId, Effect, FileKind, Holder, HostsPlace, KernelStep, Lifecycle, NamespaceId, OpId, Outcome, Reply, Shown,
     state::{
         Context, Owner,
         containers::Turns,
@@ -67,12 +67,19 @@ impl Lifecycle {
         self.prune(cx);
         let namespace = attach.request.namespace;
         let owned = self.containers.owned(namespace).unwrap_or_else(|| !self.holds(namespace));
-        let hosts = attach.request.hosts.clone();
+        // The resolv.conf of a container comes after its hosts file, in a request of its own.
+        let former = self.containers.holding.get(&start.id).map(|there| &there.holder);
+        let former = former.filter(|holder| holder.namespace == namespace).and_then(|holder| holder.hosts.clone());
+        let (hosts, resolv) = match attach.request.hosts.clone() {
+            Some(place) if place.kind() == FileKind::Resolv => (former, Some(place)),
+            place => (place, None),
+        };
         attach.fresh = !self.containers.holding.contains_key(&start.id);
         // An instance that was attached in another way does not end with its containers.
         attach.watched = owned && start.watch.is_some();
         let id = start.id;
-        let former = self.containers.hold(id.clone(), Holder { namespace, pid: start.pid, hosts, owned }, start.watch);
+        let former =
+            self.containers.hold(id.clone(), Holder { namespace, pid: start.pid, hosts, resolv, owned }, start.watch);
         if let Some(watch) = former.filter(|former| Some(*former) != start.watch) {
             self.unwatch(watch, cx);
         }
@@ -122,24 +129,24 @@ impl Lifecycle {
             }
             return;
         }
-        let clears = released.hosts.is_some_and(|place| self.drop_hosts(namespace, &place, (&id, caller), cx));
+        let clears = self.drop_hosts(namespace, &released.hosts, (&id, caller), cx);
         self.save(cx);
         if !clears {
             self.has_let_go(&id, caller, None, cx);
         }
     }
 
-    /// Takes the names of an instance out of the hosts file at a place, which is not kept any more. Returns whether the
+    /// Takes the names of an instance out of the files at these places, which are not kept any more. Returns whether the
     /// answer waits for that.
     fn drop_hosts(
         &mut self,
         namespace: NamespaceId,
-        place: &HostsPlace,
+        places: &[HostsPlace],
         (id, caller): (&ContainerId, LetGoCaller),
         cx: &mut Context<'_>,
     ) -> bool {
         let Some(mut standing) = self.standing_if(namespace, |_| true) else { return false };
-        let dropped = standing.drop_hosts(place);
+        let dropped = places.iter().flat_map(|place| standing.drop_hosts(place)).collect();
         let left: BTreeMap<_, _> = self.let_go_of(&standing, dropped, cx).into_iter().collect();
         let clears = !left.is_empty();
         if clears {

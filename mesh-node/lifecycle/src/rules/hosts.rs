@@ -5,7 +5,8 @@ use std::sync::Arc;
 use mesh_proto::{InstanceId, ServicePath};
 
 use crate::{
-    Attachment, Effect, Error, FileId, HostLines, HostsLeft, HostsPlace, Lifecycle, NamespaceId, Notice, OpId, Outcome,
+    Attachment, Effect, Error, FileId, FileKind, HostLines, HostsLeft, HostsPlace, Lifecycle, NamespaceId, Notice,
+    OpId, Outcome,
     effect::KeptHosts,
     patience,
     state::{
@@ -158,6 +159,28 @@ impl Lifecycle {
         Some(Arc::clone(&names.hosts))
     }
 
+    /// What belongs into the file at a place: the names for the hosts files of an instance, or its resolver.
+    pub(crate) fn lines_for(
+        &mut self,
+        place: &HostsPlace,
+        attachment: &Attachment,
+        said: &mut Said,
+        cx: &mut Context<'_>,
+    ) -> Option<HostLines> {
+        match place.kind() {
+            FileKind::Hosts => self.names_of(attachment, said, cx),
+            FileKind::Resolv => {
+                let view = self.view.as_ref()?;
+                view.instance(attachment.instance)?;
+                // In a mesh of version 0.2 or older an instance may have its address.
+                let at = view.network.range.resolver();
+                let is_there = view.instances().all(|instance| instance.address != at);
+                let line = (at, format!("{}.warp warp", attachment.service.deployment));
+                Some(is_there.then_some(line).into_iter().collect())
+            }
+        }
+    }
+
     /// Hosts files that are being cleared, or looked for to be cleared, and that no instance remembers any more.
     pub(crate) fn hosts_left(&self) -> Vec<HostsLeft> {
         let sought = self.seeks.iter().filter(|(_, seek)| seek.follows.is_none());
@@ -168,8 +191,9 @@ impl Lifecycle {
         });
         let is_left = |left: &HostsLeft| {
             let remembered = self.spaces.get(&left.namespace).and_then(|space| space.remembered());
-            // A file that is found by a process is gone with the process.
+            // A file that is found by a process is gone with the process. Of a resolv.conf the ledger of files knows.
             left.place.pid().is_none()
+                && left.place.kind() == FileKind::Hosts
                 && !remembered.is_some_and(|(attachment, _)| attachment.hosts.contains(&left.place))
         };
         let mut all: Vec<HostsLeft> = sought.chain(self.clearings()).filter(is_left).collect();

@@ -61,7 +61,7 @@ impl Lifecycle {
     pub(super) fn created(&mut self, namespace: NamespaceId, mut attaching: Attaching, cx: &mut Context<'_>) {
         let names = match (&attaching.hosts, &attaching.attachment) {
             (Some(hosts), Some(attachment)) => {
-                let names = self.names_of(attachment, &mut Said::default(), cx);
+                let names = self.lines_for(&hosts.place, attachment, &mut Said::default(), cx);
                 names.map(|names| (hosts.handle, names))
             }
             _ => None,

@@ -36,7 +36,7 @@ impl Lifecycle {
                     self.put(namespace, State::TakingUp(Box::new(attachment)));
                 }
             }
-            hosts.into_iter().for_each(|place| self.seek_left(namespace, service.clone(), place, cx));
+            hosts.iter().for_each(|place| self.seek_left(namespace, service.clone(), place.clone(), cx));
         }
         for left in remembered.hosts_left.clone() {
             self.seek_left(left.namespace, left.service, left.place, cx);

@@ -283,7 +283,7 @@ impl Lifecycle {
         let is_new = was_unkept || standing.attachment.hosts != before;
         self.let_go(&standing, replaced, cx);
         // A runtime may have rewritten it while no agent ran.
-        let names = self.names_of(&standing.attachment, &mut standing.said, cx);
+        let names = self.lines_for(&place, &standing.attachment, &mut standing.said, cx);
         match names {
             Some(names) => {
                 let put = self.op(Owner::Space(namespace));

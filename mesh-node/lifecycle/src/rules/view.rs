@@ -8,7 +8,7 @@ use mesh_proto::{
 };
 
 use crate::{
-    Attachment, Effect, KernelStep, Lifecycle, Link, NamespaceId, Notice,
+    Attachment, Effect, FileKind, KernelStep, Lifecycle, Link, NamespaceId, Notice,
     attachment::service_address,
     effect::KeptHosts,
     state::{
@@ -99,10 +99,15 @@ impl Lifecycle {
     }
 
     pub(super) fn renew_names(&mut self, namespace: NamespaceId, mut standing: Standing, cx: &mut Context<'_>) {
-        if let Some(names) = self.names_of(&standing.attachment, &mut standing.said, cx) {
-            let instance = standing.attachment.instance;
-            let renew = |hosts: &KeptHosts| Effect::RenewNames(hosts.handle, instance, names.clone());
-            cx.out.extend(standing.hosts.iter().map(renew));
+        // Also without a file, so that names that are left out are told.
+        let names = self.names_of(&standing.attachment, &mut standing.said, cx);
+        let instance = standing.attachment.instance;
+        for KeptHosts { place, handle, .. } in &standing.hosts {
+            let lines = match place.kind() {
+                FileKind::Hosts => names.clone(),
+                FileKind::Resolv => self.lines_for(place, &standing.attachment, &mut standing.said, cx),
+            };
+            cx.out.extend(lines.map(|lines| Effect::RenewNames(*handle, instance, lines)));
         }
         self.stand(namespace, standing);
     }

@@ -42,8 +42,8 @@ pub(crate) struct Turns {
 pub(crate) struct Released {
     /// No other container holds the instance, and it came with one: it ends.
     pub(crate) ends: bool,
-    /// A hosts file that no other container has.
-    pub(crate) hosts: Option<HostsPlace>,
+    /// Its hosts file and its resolv.conf, as far as no other container has them.
+    pub(crate) hosts: Vec<HostsPlace>,
 }
 
 impl Containers {
@@ -100,11 +100,13 @@ impl Containers {
     pub(crate) fn release(&mut self, id: &ContainerId, run: Option<u64>) -> Option<(Container, Released)> {
         self.holding.get(id).filter(|container| run.is_none_or(|run| run == container.run))?;
         let container = self.holding.remove(id)?;
-        let Holder { namespace, hosts, owned, .. } = &container.holder;
+        let Holder { namespace, hosts, resolv, owned, .. } = &container.holder;
         let all = self.holding.values().map(|container| &container.holder);
-        let mut others = all.filter(|other| other.namespace == *namespace);
-        let ends = *owned && others.clone().next().is_none();
-        let hosts = hosts.clone().filter(|place| others.all(|other| other.hosts.as_ref() != Some(place)));
+        let others: Vec<&Holder> = all.filter(|other| other.namespace == *namespace).collect();
+        let ends = *owned && others.is_empty();
+        let has = |other: &&Holder, place| [&other.hosts, &other.resolv].contains(&&Some(place));
+        let mut hosts: Vec<HostsPlace> = hosts.iter().chain(resolv).cloned().collect();
+        hosts.retain(|place| !others.iter().any(|other| has(other, place.clone())));
         Some((container, Released { ends, hosts }))
     }
 
@@ -133,7 +135,13 @@ mod tests {
     }
 
     fn holder(ino: u64, hosts: &str, owned: bool) -> Holder {
-        Holder { namespace: namespace(ino), pid: Some(7), hosts: Some(HostsPlace::Path(hosts.into())), owned }
+        Holder {
+            namespace: namespace(ino),
+            pid: Some(7),
+            hosts: Some(HostsPlace::Path(hosts.into())),
+            resolv: None,
+            owned,
+        }
     }
 
     fn hold(containers: &mut Containers, name: &str, holder: Holder) -> u64 {
@@ -151,7 +159,7 @@ mod tests {
         for (name, ino, hosts) in [("a", 1, "/a"), ("b", 1, "/b"), ("c", 2, "/c")] {
             hold(&mut containers, name, holder(ino, hosts, true));
         }
-        let expected = |ends, hosts: &str| Some(Released { ends, hosts: Some(HostsPlace::Path(hosts.into())) });
+        let expected = |ends, hosts: &str| Some(Released { ends, hosts: vec![HostsPlace::Path(hosts.into())] });
         assert_eq!(released(&mut containers, "a", None), expected(false, "/a"));
         assert_eq!(released(&mut containers, "a", None), None, "once");
         assert_eq!(released(&mut containers, "b", None), expected(true, "/b"));
@@ -162,8 +170,8 @@ mod tests {
         let mut containers = Containers::default();
         hold(&mut containers, "a", holder(1, "/a", true));
         hold(&mut containers, "b", holder(1, "/a", true));
-        assert_eq!(released(&mut containers, "b", None).unwrap().hosts, None);
-        assert_eq!(released(&mut containers, "a", None).unwrap().hosts, Some(HostsPlace::Path("/a".into())));
+        assert_eq!(released(&mut containers, "b", None).unwrap().hosts, []);
+        assert_eq!(released(&mut containers, "a", None).unwrap().hosts, [HostsPlace::Path("/a".into())]);
     }
 
     #[test]

@@ -203,7 +203,7 @@ mod tests {
     use mesh_proto::{Range, view::Network};
 
     use super::*;
-    use crate::{FileId, NamespaceId, NamespacePlace};
+    use crate::{FileId, NamespaceId, NamespacePlace, Places};
 
     fn standing() -> Standing {
         let attachment = Attachment {
@@ -218,7 +218,7 @@ mod tests {
             namespace: NamespaceId { dev: 4, ino: 1 },
             place: NamespacePlace::Path("/run/netns/x".into()),
             mark: None,
-            hosts: vec![],
+            hosts: Places::default(),
             unkept: None,
             ending: None,
         };
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!((standing.attachment.hosts.len(), standing.hosts.len()), (2, 2));
         let place = HostsPlace::Path("/a".into());
         assert_eq!([(); 2].map(|()| standing.drop_hosts(&place).len()), [1, 0]);
-        assert_eq!(standing.attachment.hosts, [HostsPlace::Path("/b".into())]);
+        assert_eq!(*standing.attachment.hosts, [HostsPlace::Path("/b".into())]);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::symlink;
 
+use mesh_lifecycle::FileKind;
+
 use super::{
     super::{Place, Reach as _},
     *,
@@ -9,7 +11,7 @@ use super::{
 use crate::state::tests::Scratch;
 
 fn open(path: impl Into<PathBuf>) -> Result<HostsFile, Refusal> {
-    HostsFile::open(&Place::Path(path.into()).reach()?)
+    HostsFile::open(&Place::Path(path.into()).reach()?, FileKind::Hosts)
 }
 
 fn names() -> Vec<(Ipv4Addr, String)> {
@@ -147,7 +149,7 @@ fn what_is_no_hosts_file_is_refused_and_not_touched() {
 #[test]
 fn a_process_in_our_own_file_system_has_only_the_machines_own() {
     let ours = Place::Process(std::process::id().cast_signed()).reach();
-    let error = ours.and_then(|found| HostsFile::open(&found)).unwrap_err();
+    let error = ours.and_then(|found| HostsFile::open(&found, FileKind::Hosts)).unwrap_err();
     assert!(error.error.contains("the machine's own") || error.error.contains("symbolic link"), "{error}");
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::PathBuf};
 
-use mesh_lifecycle::HostLines;
+use mesh_lifecycle::{FileKind, HostLines};
 use tokio::time::timeout;
 
 use super::*;
@@ -21,7 +21,7 @@ fn open(scratch: &Scratch) -> (PathBuf, HostsFile) {
     if !path.exists() {
         fs::write(&path, "").unwrap();
     }
-    let file = HostsFile::open(&Place::Path(path.clone()).reach().unwrap()).unwrap();
+    let file = HostsFile::open(&Place::Path(path.clone()).reach().unwrap(), FileKind::Hosts).unwrap();
     (path, file)
 }
 

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use mesh_lifecycle::FileKind;
+
 use super::*;
 use crate::{
     hosts::{Place, Reach as _},
@@ -11,7 +13,7 @@ use crate::{
 fn written(scratch: &Scratch) -> (PathBuf, Written) {
     let path = scratch.0.join("hosts");
     fs::write(&path, "127.0.0.1 localhost\n").unwrap();
-    let file = HostsFile::open(&Place::Path(path.clone()).reach().unwrap()).unwrap();
+    let file = HostsFile::open(&Place::Path(path.clone()).reach().unwrap(), FileKind::Hosts).unwrap();
     (path, Written::of(&file, &"shop/db".parse().unwrap()))
 }
 

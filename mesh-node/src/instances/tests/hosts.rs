@@ -18,7 +18,7 @@ use crate::{
     },
     hosts::{HostsFile, Place, Reach as _, Stall},
     instances::{
-        Life, Start,
+        Life, Resolv, Start,
         lab::{Agent, World, addresses},
     },
     local::ContainerId,
@@ -146,8 +146,9 @@ impl Process {
             service: "shop/db".parse().unwrap(),
             client: false,
             release: None,
+            resolv: Resolv::Untouched,
             namespace: Arc::new(Namespace::of_pid(self.0.id()).unwrap()),
-            hosts: Some((place.clone(), HostsFile::open(&place.reach().unwrap()).unwrap())),
+            hosts: Some((place.clone(), HostsFile::open(&place.reach().unwrap(), place.kind()).unwrap())),
             unkept: None,
             life: Life::Process(process::pidfd(self.0.id().cast_signed()).unwrap()),
         }
@@ -317,7 +318,7 @@ async fn a_hosts_file_that_does_not_answer_delays_no_other() {
     let mut opened = files.each_ref().map(|path| {
         std::fs::write(path, "127.0.0.1 localhost\n").unwrap();
         let place = Place::Path(path.clone());
-        let file = HostsFile::open(&place.reach().unwrap()).unwrap();
+        let file = HostsFile::open(&place.reach().unwrap(), place.kind()).unwrap();
         Some((place, file))
     });
     let stall = Stall::default();
