@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{Access, EtcdStore, Place};
-use crate::data::scratch::Scratch;
+use crate::{data::scratch::Scratch, random};
 
 /// A running etcd. It ends with this.
 pub(crate) struct Etcd {
@@ -41,7 +41,7 @@ impl Etcd {
     /// One with further flags.
     pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data = Scratch::new();
-        let (child, address) = spawn(data.path(), "127.0.0.1:0", false, flags);
+        let (child, address) = first(data.path(), false, flags);
         Self { child, data, address }
     }
 
@@ -59,14 +59,14 @@ impl Etcd {
         {
             fs::write(data.path().join(name), text).unwrap();
         }
-        let (child, address) = spawn(data.path(), "127.0.0.1:0", true, &[]);
+        let (child, address) = first(data.path(), true, &[]);
         Self { child, data, address }
     }
 
     /// Ends it without a chance to write anything, and starts it again at the same address.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        (self.child, self.address) = spawn(self.data.path(), &self.address, false, &[]);
+        self.child = spawn(self.data.path(), &self.address, false, &[]).expect("its port is free");
     }
 
     pub(crate) fn kill(&mut self) {
@@ -101,7 +101,17 @@ impl Drop for Etcd {
     }
 }
 
-fn spawn(data: &Path, address: &str, secured: bool, flags: &[&str]) -> (Child, String) {
+/// Starts one at a port that is none of those which the system chooses, so that it is free when it is started again.
+fn first(data: &Path, secured: bool, flags: &[&str]) -> (Child, String) {
+    let attempt = || {
+        let address = format!("127.0.0.1:{}", 20_000 + random::number().unwrap() % 12_000);
+        Some((spawn(data, &address, secured, flags)?, address))
+    };
+    std::iter::repeat_with(attempt).take(20).flatten().next().expect("a port")
+}
+
+/// Starts it and waits until it serves; `None` if it ends.
+fn spawn(data: &Path, address: &str, secured: bool, flags: &[&str]) -> Option<Child> {
     let url = format!("{}://{address}", if secured { "https" } else { "http" });
     let peers = "http://127.0.0.1:0";
     let mut command = Command::new("etcd");
@@ -124,18 +134,14 @@ fn spawn(data: &Path, address: &str, secured: bool, flags: &[&str]) -> (Child, S
         .spawn()
         .expect("etcd: apt-get install etcd-server");
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut log = Vec::new();
-    let line = loop {
-        let Some(Ok(line)) = lines.next() else { panic!("etcd has ended: {log:#?}") };
-        if line.contains("serving client traffic ") {
-            break line;
-        }
-        log.push(line);
-    };
+    let serves = lines.by_ref().any(|line| line.is_ok_and(|line| line.contains("serving client traffic ")));
+    if !serves {
+        drop(child.wait());
+        return None;
+    }
     // A full pipe would hold it up.
     std::thread::spawn(move || lines.for_each(drop));
-    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-    (child, line["address"].as_str().unwrap().to_owned())
+    Some(child)
 }
 
 /// What stands between a coordinator and an etcd.
