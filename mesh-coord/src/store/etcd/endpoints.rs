@@ -158,37 +158,35 @@ impl Endpoints {
         Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
-        let mut trouble = Trouble::Away;
-        // Once more than there are members, because a connection or a user's token may be an old one.
-        for _ in 0..=self.members.len() {
-            let connection = self.connect().await?;
-            trouble = match connection.client.call(path, request.clone(), READ_PATIENCE).await {
-                Err(trouble @ (Trouble::Away | Trouble::Expired | Trouble::Unanswered(_))) => trouble,
-                answered => return answered,
-            };
-            self.failed(&connection).await;
-        }
-        Err(trouble)
+        self.ask(path, request, READ_PATIENCE, true).await
     }
 
-    /// Asks once for what changes something.
+    /// Asks for what changes something: a request that may have arrived is not sent again.
     pub(super) async fn write<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Trouble>
     where
         Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
+        self.ask(path, request, WRITE_PATIENCE, false).await
+    }
+
+    async fn ask<Q, A>(&self, path: &'static str, request: Q, patience: Duration, again: bool) -> Result<A, Trouble>
+    where
+        Q: Message + Clone + 'static,
+        A: Message + Default + 'static,
+    {
         let mut trouble = Trouble::Away;
+        // Once more than there are members, because a connection or a user's token may be an old one.
         for _ in 0..=self.members.len() {
             let connection = self.connect().await?;
-            trouble = match connection.client.call(path, request.clone(), WRITE_PATIENCE).await {
-                Err(trouble @ (Trouble::Away | Trouble::Expired)) => trouble,
-                Err(trouble @ Trouble::Unanswered(_)) => {
-                    self.failed(&connection).await;
-                    return Err(trouble);
-                }
+            trouble = match connection.client.call(path, request.clone(), patience).await {
+                Err(trouble @ (Trouble::Away | Trouble::Expired | Trouble::Unanswered(_))) => trouble,
                 answered => return answered,
             };
             self.failed(&connection).await;
+            if matches!(trouble, Trouble::Unanswered(_)) && !again {
+                break;
+            }
         }
         Err(trouble)
     }
