@@ -23,6 +23,11 @@ fn state(word: &str) -> Markup {
     html! { span.state data-state=(word) { span aria-hidden="true" { (mark(word)) } " " (word) } }
 }
 
+/// The names of a table's columns.
+fn head(columns: &[&str]) -> Markup {
+    html! { thead { tr { @for column in columns { th scope="col" { (column) } } } } }
+}
+
 /// How much of the mesh the page is about.
 fn coverage(of: &Coverage) -> Markup {
     html! {

@@ -65,7 +65,7 @@ fn pages_keep_to_the_policy_and_can_be_used_without_eyes() {
     let page = refused(&Frame { path: "/refused", ..FRAME }, &refusals("billing/api")).into_string();
     assert!(page.contains("<caption>") && page.contains(r#"scope="row""#), "{page}");
     assert!(page.contains(r#"href="/why?from=billing/api&amp;to=shop/db&amp;port=5432""#), "{page}");
-    assert!(page.contains("1 of 2 runners report, the oldest report is from 1 min ago."), "{page}");
+    assert!(page.contains("1 of 2 runners report, the oldest report is from 1m 10s ago."), "{page}");
     assert!(SCRIPT.lines().count() <= 150 && !SCRIPT.contains("innerHTML") && !SCRIPT.contains("eval"));
 }
 
@@ -90,5 +90,5 @@ fn answers_of_earlier_coordinators_are_read() {
         r#"{"version":1,"nodes":[{"id":"r-1","name":"a","provider":"aws","state":"silent","endpoints":[],"revision":null,"last_seen_seconds":3700,"scope":"all","instances":2,"agent":""}]}"#,
     );
     let page = runners(&FRAME, &nodes).into_string();
-    assert!(page.contains("1 h ago") && page.contains("✖</span> silent"), "{page}");
+    assert!(page.contains("1h 1m ago") && page.contains("✖</span> silent"), "{page}");
 }

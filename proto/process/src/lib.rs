@@ -2,6 +2,7 @@
 //! files and sockets, output that names can't spoof, retries.
 
 mod backoff;
+pub mod date;
 pub mod directory;
 pub mod duration;
 mod lines;

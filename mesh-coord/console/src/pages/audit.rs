@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::state;
+use super::{head, state};
 use crate::{frame::Frame, model::Audit, words::date};
 
 /// A page of the audit, the newest entry first.
@@ -11,9 +11,7 @@ pub fn audit(frame: &Frame<'_>, audit: &Audit) -> Markup {
     let content = html! {
         table {
             caption { "Audit" }
-            thead {
-                tr { @for name in ["When (UTC)", "Who", "Action", "What", "Result"] { th scope="col" { (name) } } }
-            }
+            (head(&["When (UTC)", "Who", "Action", "What", "Result"]))
             tbody {
                 @for entry in &audit.audit {
                     tr {

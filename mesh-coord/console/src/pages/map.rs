@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::coverage;
+use super::{coverage, head};
 use crate::{
     frame::Frame,
     model::{Deployments, Edges, Refusals},
@@ -100,13 +100,7 @@ pub fn map(frame: &Frame<'_>, deployments: &Deployments, edges: Option<&Edges>, 
         @if let Some(edges) = edges {
             table {
                 caption { "Who talks to whom" }
-                thead {
-                    tr {
-                        @for name in ["From", "To", "Open", "Accepted", "Refused there", "Unanswered", "Sent", "Received", "Used"] {
-                            th scope="col" { (name) }
-                        }
-                    }
-                }
+                (head(&["From", "To", "Open", "Accepted", "Refused there", "Unanswered", "Sent", "Received", "Used"]))
                 tbody {
                     @for edge in &edges.edges {
                         tr {

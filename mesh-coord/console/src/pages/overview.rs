@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{state, why_link};
+use super::{head, state, why_link};
 use crate::{
     frame::Frame,
     model::{Audit, Overview, Refusals},
@@ -41,7 +41,7 @@ pub fn overview(frame: &Frame<'_>, overview: &Overview, refused: Option<&Refusal
         }
         table {
             caption { "Runners by provider" }
-            thead { tr { th scope="col" { "Provider" } th scope="col" { "Online" } th scope="col" { "Silent" } th scope="col" { "Instances" } } }
+            (head(&["Provider", "Online", "Silent", "Instances"]))
             tbody {
                 @for provider in &overview.providers {
                     tr {
@@ -56,7 +56,7 @@ pub fn overview(frame: &Frame<'_>, overview: &Overview, refused: Option<&Refusal
         @if let Some(refused) = refused {
             table {
                 caption { "Refused, the latest" }
-                thead { tr { th scope="col" { "Connection" } th scope="col" { "Reason" } th scope="col" { "Count" } th scope="col" { "Last" } th scope="col" { "Explain" } } }
+                (head(&["Connection", "Reason", "Count", "Last", "Explain"]))
                 tbody {
                     @for row in refused.refused.iter().take(LAST) {
                         tr {
@@ -73,7 +73,7 @@ pub fn overview(frame: &Frame<'_>, overview: &Overview, refused: Option<&Refusal
         }
         table {
             caption { "What changed" }
-            thead { tr { th scope="col" { "When (UTC)" } th scope="col" { "Who" } th scope="col" { "What" } th scope="col" { "Result" } } }
+            (head(&["When (UTC)", "Who", "What", "Result"]))
             tbody {
                 @for entry in audit.audit.iter().take(LAST) {
                     tr {

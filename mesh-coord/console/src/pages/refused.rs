@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{coverage, why_link};
+use super::{coverage, head, why_link};
 use crate::{frame::Frame, model::Refusals, words::ago};
 
 /// The refusals that runners remember, the latest first.
@@ -12,13 +12,7 @@ pub fn refused(frame: &Frame<'_>, refusals: &Refusals) -> Markup {
         (coverage(&refusals.coverage))
         table {
             caption { "Refused connections" }
-            thead {
-                tr {
-                    @for name in ["From", "To", "Port", "Reason", "Count", "Runner", "Last", "Explain"] {
-                        th scope="col" { (name) }
-                    }
-                }
-            }
+            (head(&["From", "To", "Port", "Reason", "Count", "Runner", "Last", "Explain"]))
             tbody {
                 @for row in &refusals.refused {
                     tr {

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::state;
+use super::{head, state};
 use crate::{frame::Frame, model::Nodes, words::ago};
 
 /// All runners.
@@ -11,13 +11,7 @@ pub fn runners(frame: &Frame<'_>, nodes: &Nodes) -> Markup {
     let content = html! {
         table {
             caption { "Runners, " (nodes.nodes.len()) }
-            thead {
-                tr {
-                    @for name in ["Name", "Provider", "State", "Seen", "Instances", "May host", "Agent", "Addresses"] {
-                        th scope="col" { (name) }
-                    }
-                }
-            }
+            (head(&["Name", "Provider", "State", "Seen", "Instances", "May host", "Agent", "Addresses"]))
             tbody {
                 @for node in &nodes.nodes {
                     tr {

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::state;
+use super::{head, state};
 use crate::{
     frame::Frame,
     model::{Edges, Services},
@@ -16,11 +16,7 @@ pub fn services(frame: &Frame<'_>, services: &Services, edges: Option<&Edges>) -
     let content = html! {
         table {
             caption { "Services, " (services.services.len()) }
-            thead {
-                tr {
-                    @for name in ["Service", "Team", "Address", "Open connections", "Instances"] { th scope="col" { (name) } }
-                }
-            }
+            (head(&["Service", "Team", "Address", "Open connections", "Instances"]))
             tbody {
                 @for service in &services.services {
                     @let path = format!("{}/{}", service.deployment, service.service);
