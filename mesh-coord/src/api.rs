@@ -16,7 +16,7 @@ use mesh_proto::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use overview::{Level, Overview};
-pub(crate) use traffic::{Coverage, Edge, Edges, Refusals, Refused as RefusedRow, TrafficQuery};
+pub(crate) use traffic::{Coverage, Edge, Edges, Refusals, Refused as RefusedRow, Reported, TrafficQuery};
 pub(crate) use why::{Answered, Why, WhyQuery};
 
 /// The version of all these shapes.

@@ -1,9 +1,9 @@
 //! Who talks to whom, and who is refused, as runners report it.
 
-use std::time::Instant;
+use std::{cmp::Reverse, collections::HashMap, time::Instant};
 
 use mesh_model::Admin;
-use mesh_proto::{Label, ServicePath};
+use mesh_proto::{Label, RunnerId, ServicePath};
 use serde::{Deserialize, Serialize};
 
 use super::VERSION;
@@ -12,6 +12,9 @@ use crate::{
     telemetry::{Book, Edge as Sum, Refusal},
 };
 
+/// The most pairs in one answer, and how many are looked at for that: those in use come first.
+const EDGES: usize = 5000;
+const LOOKED_AT: usize = 50_000;
 /// The most refusals in one answer.
 const REFUSALS: usize = 1000;
 
@@ -47,7 +50,7 @@ pub(crate) struct Edges {
     pub(crate) version: u32,
     #[serde(flatten)]
     pub(crate) coverage: Coverage,
-    /// Pairs of services, those with the most open connections first.
+    /// Pairs of services, those with the most open connections first; at most [`EDGES`].
     pub(crate) edges: Vec<Edge>,
 }
 
@@ -100,9 +103,35 @@ pub(crate) struct Refused {
     pub(crate) age_seconds: u64,
 }
 
+/// What an answer is made of, taken out of the book before the writer's turn.
+#[derive(Debug)]
+pub(crate) struct Reported<T> {
+    heard: HashMap<RunnerId, Instant>,
+    items: Vec<T>,
+}
+
+impl Reported<Sum> {
+    /// All pairs, those with the most open connections first.
+    pub(crate) fn edges(book: &Book) -> Self {
+        let mut items = book.edges();
+        items.sort_by_key(|edge| Reverse((edge.counts.open, edge.used, edge.counts.opened)));
+        items.truncate(LOOKED_AT);
+        Self { heard: book.heard(), items }
+    }
+}
+
+impl Reported<Refusal> {
+    /// The latest refusals.
+    pub(crate) fn refusals(book: &Book) -> Self {
+        let mut items = book.refusals();
+        items.truncate(LOOKED_AT);
+        Self { heard: book.heard(), items }
+    }
+}
+
 impl Coverage {
-    fn of(core: &Core, book: &Book, now: Instant) -> Self {
-        let runners: Vec<_> = core.state.active_runners().map(|runner| book.heard(runner.id)).collect();
+    fn of(core: &Core, heard: &HashMap<RunnerId, Instant>, now: Instant) -> Self {
+        let runners: Vec<_> = core.state.active_runners().map(|runner| heard.get(&runner.id).copied()).collect();
         let oldest = runners.iter().flatten().min();
         Self {
             runners: runners.len(),
@@ -114,7 +143,7 @@ impl Coverage {
 
 impl Edges {
     /// What the reader may see of it: both ends have to be of its teams.
-    pub(crate) fn of(core: &Core, book: &Book, reader: &Admin, query: &TrafficQuery, now: Instant) -> Self {
+    pub(crate) fn of(core: &Core, reported: Reported<Sum>, reader: &Admin, query: &TrafficQuery, now: Instant) -> Self {
         let edge = |Sum { caller, callee, counts, used }: Sum| {
             let (from, to) = (core.state.path_for(reader, caller)?, core.state.path_for(reader, callee)?);
             let wanted = matches(query.from.as_deref(), &from) && matches(query.to.as_deref(), &to);
@@ -131,15 +160,21 @@ impl Edges {
                 used_seconds: used.map(|used| now.saturating_duration_since(used).as_secs()),
             })
         };
-        let mut edges: Vec<Edge> = book.edges().into_iter().filter_map(edge).collect();
+        let mut edges: Vec<Edge> = reported.items.into_iter().filter_map(edge).take(EDGES).collect();
         edges.sort_by(|a, b| (b.open, &a.from, &a.to).cmp(&(a.open, &b.from, &b.to)));
-        Self { version: VERSION, coverage: Coverage::of(core, book, now), edges }
+        Self { version: VERSION, coverage: Coverage::of(core, &reported.heard, now), edges }
     }
 }
 
 impl Refusals {
     /// What the reader may see of it: at least one end has to be of its teams, and the other one is shown by its address.
-    pub(crate) fn of(core: &Core, book: &Book, reader: &Admin, query: &TrafficQuery, now: Instant) -> Self {
+    pub(crate) fn of(
+        core: &Core,
+        reported: Reported<Refusal>,
+        reader: &Admin,
+        query: &TrafficQuery,
+        now: Instant,
+    ) -> Self {
         let refused = |Refusal { runner, caller, callee, port, reason, count, last }: Refusal| {
             let own = [&caller, &callee].map(|name| name.service.and_then(|id| core.state.path_for(reader, id)));
             let sees_all = reader.team.is_none();
@@ -167,8 +202,8 @@ impl Refusals {
             };
             (is(query.from.as_deref(), &row.from) && is(query.to.as_deref(), &row.to)).then_some(row)
         };
-        let refused = book.refusals().into_iter().filter_map(refused).take(REFUSALS).collect();
-        Self { version: VERSION, coverage: Coverage::of(core, book, now), refused }
+        let refused = reported.items.into_iter().filter_map(refused).take(REFUSALS).collect();
+        Self { version: VERSION, coverage: Coverage::of(core, &reported.heard, now), refused }
     }
 }
 

@@ -58,17 +58,19 @@ async fn apply(
 /// What a command would do, found on a copy of the state, so that others wait for the copy only.
 async fn tried(coordinator: &Coordinator, by: mesh_model::Admin, command: Command) -> Result<Previewed, Refused> {
     let now = coordinator.clock.now();
-    let telemetry = std::sync::Arc::clone(&coordinator.telemetry);
     let removed = match &command {
         Command::Admin { what: AdminCommand::RemoveNode { name, .. }, .. } => Some(name.clone()),
         _ => None,
     };
     let look = move |core: &mut Core| {
         let removed = removed.and_then(|name| Some(core.state.runner_named(&name)?.id));
-        let usage = telemetry.book().map(|book| usage(core, &book, removed));
-        (core.state.clone(), usage)
+        // A runner without a stream has no connections that anything could cut.
+        let connected = core.state.active_runners().filter(|runner| core.sessions.is_connected(runner.id));
+        let connected: Vec<RunnerId> = connected.map(|runner| runner.id).collect();
+        (core.state.clone(), removed, connected)
     };
-    let (state, usage) = coordinator.visit(look).await?;
+    let (state, removed, connected) = coordinator.visit(look).await?;
+    let usage = coordinator.telemetry.book().map(|book| usage(&book, removed, &connected));
     let revision = state.revision();
     let preview = tokio::task::spawn_blocking(move || state.preview(&by, &command, now, usage.as_ref())).await;
     let Preview { outcome, effect } = preview.map_err(|error| Failure::Internal(error.to_string()))??;
@@ -76,16 +78,15 @@ async fn tried(coordinator: &Coordinator, by: mesh_model::Admin, command: Comman
 }
 
 /// What runners report of connections in use.
-fn usage(core: &Core, book: &Book, removed: Option<RunnerId>) -> Usage {
+fn usage(book: &Book, removed: Option<RunnerId>, connected: &[RunnerId]) -> Usage {
     let now = Instant::now().into_std();
     let seconds = |at: std::time::Instant| now.saturating_duration_since(at).as_secs();
     let used = |edge: crate::telemetry::Edge| {
         Some(Used { caller: edge.caller, callee: edge.callee, open: edge.counts.open, seconds: seconds(edge.used?) })
     };
     let pairs = book.edges().into_iter().filter_map(used).filter(|used| used.open > 0 || used.seconds < DAY).collect();
-    // A runner without a stream has no connections that anything could cut.
-    let connected = core.state.active_runners().filter(|runner| core.sessions.is_connected(runner.id));
-    let heard: Option<Vec<_>> = connected.map(|runner| book.heard(runner.id)).collect();
+    let all = book.heard();
+    let heard: Option<Vec<_>> = connected.iter().map(|runner| all.get(runner).copied()).collect();
     let oldest = heard.map(|heard| heard.into_iter().map(seconds).max().unwrap_or_default());
     Usage { pairs, oldest, at_removed: removed.and_then(|runner| book.open_at(runner)) }
 }

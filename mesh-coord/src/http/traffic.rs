@@ -12,7 +12,7 @@ use mesh_model::Admin;
 
 use super::{Api, admin::Answer, auth::Administrator, failure::Refused};
 use crate::{
-    api::{Edges, Refusals, TrafficQuery},
+    api::{Edges, Refusals, Reported, TrafficQuery},
     coordinator::{Coordinator, Core},
     telemetry::Book,
 };
@@ -24,18 +24,19 @@ pub(super) fn routes() -> Router<Api> {
 type Asked = Result<Query<TrafficQuery>, QueryRejection>;
 
 async fn edges(Administrator { by, coordinator }: Administrator, query: Asked) -> Answer<Edges> {
-    read(coordinator, by, query, Edges::of).await
+    read(coordinator, by, query, Reported::edges, Edges::of).await
 }
 
 async fn refused(Administrator { by, coordinator }: Administrator, query: Asked) -> Answer<Refusals> {
-    read(coordinator, by, query, Refusals::of).await
+    read(coordinator, by, query, Reported::refusals, Refusals::of).await
 }
 
-async fn read<T: Send + 'static>(
+async fn read<I: Send + 'static, T: Send + 'static>(
     coordinator: Coordinator,
     by: Admin,
     query: Asked,
-    of: fn(&Core, &Book, &Admin, &TrafficQuery, Instant) -> T,
+    reported: fn(&Book) -> Reported<I>,
+    of: fn(&Core, Reported<I>, &Admin, &TrafficQuery, Instant) -> T,
 ) -> Answer<T> {
     let Query(query) = query.map_err(|rejection| {
         let hint = "known are from and to, as DEPLOYMENT or DEPLOYMENT/SERVICE, and watch";
@@ -46,9 +47,9 @@ async fn read<T: Send + 'static>(
     if query.watch == Some(true) {
         telemetry.watch(now);
     }
-    let answer = coordinator.visit(move |core| Some(of(core, &*telemetry.book()?, &by, &query, now))).await?;
-    answer.map(Json).ok_or_else(|| {
+    let reported = telemetry.book().map(|book| reported(&book)).ok_or_else(|| {
         let hint = "start it with `mesh-coord serve --telemetry full`";
         Refused::new(StatusCode::CONFLICT, "runners don't report to this coordinator: its telemetry is off", hint)
-    })
+    })?;
+    Ok(Json(coordinator.visit(move |core| of(core, reported, &by, &query, now)).await?))
 }

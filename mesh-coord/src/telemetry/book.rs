@@ -31,6 +31,8 @@ pub(crate) struct Book {
     /// Pairs and refusals that were left out: too many, or of services that the runner doesn't host.
     left_out: u64,
     reports: u64,
+    /// The number of reports at which it is tidied next.
+    tidy_at: u64,
 }
 
 #[derive(Debug)]
@@ -159,9 +161,10 @@ impl Book {
 
     /// Forgets runners that were removed, and pairs of services that are gone, now and then.
     pub(crate) fn tidy(&mut self, state: &State) {
-        if !self.reports.is_multiple_of(TIDY) {
+        if self.reports < self.tidy_at {
             return;
         }
+        self.tidy_at = self.reports + TIDY;
         self.runners.retain(|runner, _| state.is_active(*runner));
         for reporter in self.runners.values_mut() {
             let exists = |service: &ServiceId| state.path_of(*service).is_some();
@@ -232,9 +235,9 @@ impl Book {
         self.runners.values().flat_map(|reporter| reporter.paths.values())
     }
 
-    /// When this runner has last reported.
-    pub(crate) fn heard(&self, runner: RunnerId) -> Option<Instant> {
-        self.runners.get(&runner).map(|reporter| reporter.heard)
+    /// When each runner has last reported.
+    pub(crate) fn heard(&self) -> HashMap<RunnerId, Instant> {
+        self.runners.iter().map(|(runner, reporter)| (*runner, reporter.heard)).collect()
     }
 
     /// The reports so far, and the pairs and refusals in them that were left out.

@@ -75,7 +75,13 @@ impl Telemetry {
         *self.watched() = Some(now);
     }
 
-    /// What runners have reported; `None` if they don't.
+    /// The same if it isn't in use: the writer must not wait for a reader.
+    pub(crate) fn free_book(&self) -> Option<MutexGuard<'_, Book>> {
+        self.book.try_lock().ok()
+    }
+
+    /// What runners have reported; `None` if they don't. Not to be called by the writer: a reader may hold it for a
+    /// tenth of a second.
     pub(crate) fn book(&self) -> Option<MutexGuard<'_, Book>> {
         (self.mode != Mode::Off).then(|| self.book.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -153,14 +153,18 @@ impl Conversation<'_> {
             return Ok(());
         }
         let (runner, telemetry) = (self.io.runner, Arc::clone(&self.io.coordinator.telemetry));
-        let take = move |core: &mut Core| {
-            let checked = Checked::new(report, runner, &core.state);
-            if let Some(mut book) = telemetry.book() {
-                book.take(runner, checked, now);
+        let tidied = Arc::clone(&telemetry);
+        let check = move |core: &mut Core| {
+            if let Some(mut book) = tidied.free_book() {
                 book.tidy(&core.state);
             }
+            Checked::new(report, runner, &core.state)
         };
-        Ok(self.io.beat(self.io.coordinator.clone().visit(take)).await??)
+        let checked = self.io.beat(self.io.coordinator.clone().visit(check)).await??;
+        if let Some(mut book) = telemetry.book() {
+            book.take(runner, checked, now);
+        }
+        Ok(())
     }
 
     async fn handle_applied(&mut self, revision: Revision) -> Result<(), End> {

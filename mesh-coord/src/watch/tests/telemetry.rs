@@ -10,7 +10,7 @@ use mesh_proto::{
 };
 
 use crate::{
-    api::{Edges, TrafficQuery},
+    api::{Edges, Reported, TrafficQuery},
     coordinator::Core,
     testing::{Agent, World},
 };
@@ -32,10 +32,10 @@ async fn asked(agent: &mut Agent) -> (u32, bool) {
 
 async fn edges(world: &World) -> Vec<(String, String, u64)> {
     let telemetry = Arc::clone(&world.coordinator.telemetry);
+    let reported = Reported::edges(&telemetry.book().unwrap());
     let look = move |core: &mut Core| {
         let now = tokio::time::Instant::now().into_std();
-        let book = telemetry.book().unwrap();
-        Edges::of(core, &book, &Admin::socket(0), &TrafficQuery::default(), now).edges
+        Edges::of(core, reported, &Admin::socket(0), &TrafficQuery::default(), now).edges
     };
     let edges = world.coordinator.visit(look).await.unwrap();
     edges.into_iter().map(|edge| (edge.from.to_string(), edge.to.to_string(), edge.open)).collect()
