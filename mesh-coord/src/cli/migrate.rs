@@ -23,7 +23,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
-    /// Where the records are: a data directory, or etcd://HOST[:PORT][,HOST[:PORT]...]/PREFIX. Its coordinators are stopped
+    /// Where the records are: a data directory, or `etcd://HOST[:PORT][,HOST[:PORT]...]/PREFIX`. Its coordinators are stopped
     #[arg(long, value_name = "DIR or etcd://...")]
     from: String,
     /// Where they go, which holds no records yet
