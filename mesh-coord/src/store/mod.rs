@@ -176,8 +176,8 @@ impl StoreError {
             Self::Newer { .. } => "upgrade mesh-coord",
             Self::Away => "try again, or ask another coordinator; what was confirmed is safe",
             Self::Quota => {
-                "let etcd forget old revisions (`etcdctl compact`, `etcdctl defrag`, `etcdctl alarm disarm`) or give it \
-                 more (--quota-backend-bytes), then try again; what was confirmed is safe"
+                "let etcd forget old revisions (`etcdctl compact --physical REVISION`, `etcdctl defrag`, `etcdctl alarm \
+                 disarm`) or give it more (--quota-backend-bytes), then try again; what was confirmed is safe"
             }
             Self::Held(_) => "stop it, or let it be; 6 s after its end this one can take its place",
             Self::Replaced => "start this one again: it waits until it is needed",
