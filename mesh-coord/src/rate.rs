@@ -49,6 +49,22 @@ impl RateLimiter {
         Self { burst: 500, interval: Duration::from_millis(10), paid: Mutex::new(None) }
     }
 
+    /// For reports of what passes. An agent reports once more when it ends, or when an operator begins to watch.
+    pub(crate) const fn reports() -> Self {
+        Self { burst: 4, interval: Duration::from_secs(1), paid: Mutex::new(None) }
+    }
+
+    /// Takes a turn if there is one at once.
+    pub(crate) fn take_now(&self, now: Instant) -> bool {
+        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = paid.map_or(now, |paid| paid.max(now)) + self.interval;
+        let is_free = next <= now + self.interval * self.burst;
+        if is_free {
+            *paid = Some(next);
+        }
+        is_free
+    }
+
     /// Takes a turn with the weight of several. It begins at the returned time, which may be `now`.
     ///
     /// # Errors
@@ -86,11 +102,17 @@ pub(crate) struct RunnerLimits {
     pub(crate) commands: Arc<RateLimiter>,
     /// For requests that stay in memory.
     pub(crate) notes: Arc<RateLimiter>,
+    /// For reports of what passes.
+    pub(crate) reports: Arc<RateLimiter>,
 }
 
 impl Default for RunnerLimits {
     fn default() -> Self {
-        Self { commands: Arc::new(RateLimiter::commands()), notes: Arc::new(RateLimiter::notes()) }
+        Self {
+            commands: Arc::new(RateLimiter::commands()),
+            notes: Arc::new(RateLimiter::notes()),
+            reports: Arc::new(RateLimiter::reports()),
+        }
     }
 }
 
@@ -148,6 +170,13 @@ mod tests {
         assert_eq!(taken, 200, "100 at once, and as many as 10 s have room for");
         assert_eq!(limiter.take(1, now), Err(Busy));
         assert!(limiter.take(1, now + limiter.interval).is_ok());
+    }
+
+    #[test]
+    fn an_agent_that_reports_all_the_time_is_heard_once_a_second() {
+        let (limiter, now) = (RateLimiter::reports(), Instant::now());
+        let taken = (0..10_000).filter(|ms| limiter.take_now(now + Duration::from_millis(*ms))).count();
+        assert_eq!(taken, 13, "four at once, and one for each full second");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! A runner's stream: views and answers go to the agent, confirmations and questions come from it.
 
-mod asked;
 mod conversation;
 mod relays;
 mod snapshot;
@@ -27,7 +26,7 @@ use super::{
     end::{End, HEARTBEAT, SILENCE},
     newcomer, report,
 };
-use crate::{coordinator::Coordinator, metrics::Closed, places::Place};
+use crate::{coordinator::Coordinator, metrics::Closed, places::Place, telemetry::Wish};
 
 /// [`Down::Ping`], which is most of what is sent.
 const PING: Utf8Bytes = Utf8Bytes::from_static(r#"{"type":"ping"}"#);
@@ -91,7 +90,7 @@ impl Stream {
         let (id, epoch, mut sent) = (opened.stream, opened.view.epoch, Sent::default());
         let asks = FuturesUnordered::new();
         let (limits, sent_last, heard) = (&limits, &mut sent, Instant::now());
-        let (relays, telemetry) = (relays::Told::default(), asked::Asked::new());
+        let (relays, asked) = (relays::Told::default(), Wish::NONE);
         let conversation = Conversation {
             io: self,
             id,
@@ -101,7 +100,7 @@ impl Stream {
             limits,
             can,
             relays,
-            telemetry,
+            asked,
             sent: sent_last,
             asks,
             heard,

@@ -13,12 +13,12 @@ use mesh_sessions::{News, Opened, Peer, Report, Sent, StreamId};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 use tracing::debug;
 
-use super::{End, HEARTBEAT, Never, SILENCE, Stream, asked::Asked, relays::Told, snapshot};
+use super::{End, HEARTBEAT, Never, SILENCE, Stream, relays::Told, snapshot};
 use crate::{
     coordinator::{Core, Failure, Line},
     metrics::{Closed, ViewKind},
     rate::RunnerLimits,
-    telemetry::Checked,
+    telemetry::{Checked, Wish},
     watch::{asks::answer, report},
 };
 
@@ -36,7 +36,8 @@ pub(super) struct Conversation<'a> {
     pub(super) limits: &'a RunnerLimits,
     pub(super) can: Abilities,
     pub(super) relays: Told,
-    pub(super) telemetry: Asked,
+    /// How often the agent was asked to report what passes.
+    pub(super) asked: Wish,
     /// The last view that was sent, which outlives the conversation.
     pub(super) sent: &'a mut Sent,
     pub(super) asks: FuturesUnordered<BoxFuture<'static, Down>>,
@@ -140,16 +141,17 @@ impl Conversation<'_> {
     async fn ask_for_telemetry(&mut self) -> Result<(), End> {
         let now = Instant::now().into_std();
         let wish = self.io.coordinator.telemetry.wish(now);
-        if !self.can.has(Ability::Telemetry) || !self.telemetry.ask(wish) {
+        if !self.can.has(Ability::Telemetry) || self.asked == wish {
             return Ok(());
         }
+        self.asked = wish;
         self.io.send(&wish.message()).await
     }
 
     /// Takes in what passes at the runner. Reports that come too often are left out.
     async fn take_telemetry(&mut self, report: Telemetry) -> Result<(), End> {
-        let now = Instant::now().into_std();
-        if !self.telemetry.admits(now) {
+        let now = Instant::now();
+        if self.asked == Wish::NONE || !self.limits.reports.take_now(now) {
             return Ok(());
         }
         let (runner, telemetry) = (self.io.runner, Arc::clone(&self.io.coordinator.telemetry));
@@ -162,7 +164,7 @@ impl Conversation<'_> {
         };
         let checked = self.io.beat(self.io.coordinator.clone().visit(check)).await??;
         if let Some(mut book) = telemetry.book() {
-            book.take(runner, checked, now);
+            book.take(runner, checked, now.into_std());
         }
         Ok(())
     }
