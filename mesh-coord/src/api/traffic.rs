@@ -123,9 +123,7 @@ impl Reported<Sum> {
 impl Reported<Refusal> {
     /// The latest refusals.
     pub(crate) fn refusals(book: &Book) -> Self {
-        let mut items = book.refusals();
-        items.truncate(LOOKED_AT);
-        Self { heard: book.heard(), items }
+        Self { heard: book.heard(), items: book.refusals(LOOKED_AT) }
     }
 }
 
@@ -197,17 +195,18 @@ impl Refusals {
                 node,
                 age_seconds: now.saturating_duration_since(last).as_secs(),
             };
-            let is = |pattern: Option<&str>, name: &str| {
-                pattern.is_none_or(|pattern| name == pattern || name.split('/').next() == Some(pattern))
-            };
-            (is(query.from.as_deref(), &row.from) && is(query.to.as_deref(), &row.to)).then_some(row)
+            let wanted = matches(query.from.as_deref(), &row.from) && matches(query.to.as_deref(), &row.to);
+            wanted.then_some(row)
         };
         let refused = reported.items.into_iter().filter_map(refused).take(REFUSALS).collect();
         Self { version: VERSION, coverage: Coverage::of(core, &reported.heard, now), refused }
     }
 }
 
-/// Whether a path is this service, or one of this deployment's.
-fn matches(pattern: Option<&str>, path: &ServicePath) -> bool {
-    pattern.is_none_or(|pattern| *path.deployment == *pattern || path.to_string() == pattern)
+/// Whether a name is this service's, or one of this deployment's.
+fn matches(pattern: Option<&str>, name: &impl ToString) -> bool {
+    pattern.is_none_or(|pattern| {
+        let name = name.to_string();
+        name == pattern || name.split('/').next() == Some(pattern)
+    })
 }

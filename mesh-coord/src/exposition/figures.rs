@@ -136,10 +136,7 @@ pub(super) fn add_reports(snapshot: &mut Snapshot, book: &Book) {
     }
     let paths = paths.into_iter().map(|(kind, count)| (one("kind", kind), count));
     snapshot.gauge("mesh_coord_paths", "Paths from a runner to another one, as runners report them", paths);
-    let mut refused: BTreeMap<String, u64> = BTreeMap::new();
-    for refusal in book.refusals() {
-        *refused.entry(refusal.reason).or_default() += refusal.count;
-    }
+    let refused = book.refused().into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
     let refused =
         at_most(REASONS, refused).into_iter().map(|(reason, count)| (one("reason", reason.replace('-', "_")), count));
     let help = "Connections that runners have refused, among the kinds that they remember";

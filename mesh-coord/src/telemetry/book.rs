@@ -204,11 +204,14 @@ impl Book {
         Some(reporter.pairs.values().map(|known| known.current.open).sum())
     }
 
-    /// Refused connections, the last ones first.
-    pub(crate) fn refusals(&self) -> Vec<Refusal> {
+    /// The last refused connections, the very last ones first.
+    pub(crate) fn refusals(&self, most: usize) -> Vec<Refusal> {
         let kept =
             self.runners.iter().flat_map(|(runner, reporter)| reporter.refused.iter().map(|kept| (*runner, kept)));
-        let mut all: Vec<Refusal> = kept
+        let mut last: Vec<(RunnerId, &Kept)> = kept.collect();
+        last.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.last));
+        last.truncate(most);
+        last.into_iter()
             .map(|(runner, Kept { refused, names: [caller, callee], before, last })| {
                 let name = |path: &Option<ServicePath>, party: Party| Name {
                     path: path.clone(),
@@ -221,13 +224,21 @@ impl Book {
                     callee: name(callee, refused.callee),
                     port: refused.port,
                     reason: refused.reason.clone(),
-                    count: before + refused.count,
+                    count: before.saturating_add(refused.count),
                     last: *last,
                 }
             })
-            .collect();
-        all.sort_by_key(|refusal| std::cmp::Reverse(refusal.last));
-        all
+            .collect()
+    }
+
+    /// How many connections were refused, by the reason.
+    pub(crate) fn refused(&self) -> BTreeMap<&str, u64> {
+        let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+        for Kept { refused, before, .. } in self.runners.values().flat_map(|reporter| &reporter.refused) {
+            let sum = sums.entry(&refused.reason).or_default();
+            *sum = sum.saturating_add(*before).saturating_add(refused.count);
+        }
+        sums
     }
 
     /// How data reaches other runners, as all of them report.
@@ -265,7 +276,7 @@ impl Reporter {
             known.current = Counts::default();
         }
         for kept in &mut self.refused {
-            kept.before += std::mem::take(&mut kept.refused.count);
+            kept.before = kept.before.saturating_add(std::mem::take(&mut kept.refused.count));
         }
         self.paths.clear();
     }
@@ -282,7 +293,7 @@ impl Reporter {
         if let Some(kept) = self.refused.iter_mut().find(same) {
             // The agent's entry has made room for others meanwhile.
             if refused.count < kept.refused.count {
-                kept.before += kept.refused.count;
+                kept.before = kept.before.saturating_add(kept.refused.count);
             }
             (kept.refused, kept.last) = (refused, last);
             return true;
