@@ -7,7 +7,7 @@ mod why;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use mesh_model::{Effect, Offload, Outcome, TrustChange, UnixSeconds, outcome::BothWays, record::Verdict};
+use mesh_model::{Effect, Offload, Outcome, Role, TrustChange, UnixSeconds, outcome::BothWays, record::Verdict};
 use mesh_proto::{
     DeploymentId, InstanceId, Label, RelayId, Release, Revision, RunnerId, ServiceName, ServicePath, TokenId,
     relay::{Nat, Place},
@@ -299,6 +299,9 @@ pub(crate) struct Token {
     /// A name for people.
     #[serde(default)]
     pub(crate) name: Option<String>,
+    /// What an admin token allows; null for others.
+    #[serde(default)]
+    pub(crate) role: Option<Role>,
 }
 
 /// The audit, newest entry first.

@@ -37,7 +37,7 @@ impl Tenant {
     pub(crate) fn token(state: &State, token: &Token) -> Self {
         let team = match &token.purpose {
             Purpose::Join { scope, .. } => team(state, scope),
-            Purpose::Admin { team } => team.as_deref().unwrap_or_default().into(),
+            Purpose::Admin { team } | Purpose::Role { team, .. } => team.as_deref().unwrap_or_default().into(),
             Purpose::Relay { .. } => "".into(),
         };
         Self { team, who: Who::Token(token.id) }

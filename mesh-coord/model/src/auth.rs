@@ -8,7 +8,7 @@ use mesh_proto::{
 };
 
 use crate::{
-    Admin, Refusal, State, UnixSeconds, Via, limits,
+    Admin, Refusal, Role, State, UnixSeconds, Via, limits,
     record::{Purpose, RelayKind, Runner, Token},
     refusal::{EnrolRefusal, RelayRefusal, TokenRefusal},
 };
@@ -60,11 +60,13 @@ impl State {
     /// If this coordinator has no such admin token, or the token is not valid now.
     pub fn authenticate_admin(&self, id: TokenId, secret: &Secret, now: UnixSeconds) -> Result<Admin, Refusal> {
         let token = self.token_shown(id, secret)?;
-        let Purpose::Admin { team } = &token.purpose else {
-            return Err(TokenRefusal::NotAdmin { token: id, is: purpose_word(&token.purpose) }.into());
+        let (team, role) = match &token.purpose {
+            Purpose::Admin { team } => (team, Role::Admin),
+            Purpose::Role { role, team } => (team, *role),
+            other => return Err(TokenRefusal::NotAdmin { token: id, is: purpose_word(other) }.into()),
         };
         check_time(token, now)?;
-        Ok(Admin { via: Via::Token(id), team: team.clone() })
+        Ok(Admin { via: Via::Token(id), team: team.clone(), role })
     }
 
     /// The relay that has this credential.
@@ -89,7 +91,7 @@ impl State {
 pub(crate) const fn purpose_word(purpose: &Purpose) -> &'static str {
     match purpose {
         Purpose::Join { .. } => "a join token",
-        Purpose::Admin { .. } => "an admin token",
+        Purpose::Admin { .. } | Purpose::Role { .. } => "an admin token",
         Purpose::Relay { .. } => "a relay token",
     }
 }

@@ -14,6 +14,7 @@ use mesh_proto::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    Role,
     declare::{Expect, File, Pattern},
     record::{By, Outside, SecretHandle},
 };
@@ -110,6 +111,8 @@ pub struct Admin {
     pub via: Via,
     /// The team whose deployments, tokens and runners it is limited to.
     pub team: Option<Label>,
+    /// What it may do there.
+    pub role: Role,
 }
 
 /// How an administrator is authenticated.
@@ -128,7 +131,7 @@ impl Admin {
     /// An administrator at the coordinator's own socket, not limited to a team.
     #[must_use]
     pub const fn socket(uid: u32) -> Self {
-        Self { via: Via::Socket { uid }, team: None }
+        Self { via: Via::Socket { uid }, team: None, role: Role::Admin }
     }
 
     /// Whether it may see and change what belongs to `team`.
@@ -353,8 +356,15 @@ pub enum NewPurpose {
         /// The number of runners.
         uses: u32,
     },
-    /// To administer over the network.
+    /// To administer over the network, with all rights.
     Admin {
+        /// The team that it is limited to.
+        team: Option<Label>,
+    },
+    /// To administer over the network, with a role. A coordinator of before roles refuses it.
+    Role {
+        /// The role.
+        role: Role,
         /// The team that it is limited to.
         team: Option<Label>,
     },

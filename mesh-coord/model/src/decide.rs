@@ -3,7 +3,7 @@
 use crate::{
     Apply, Command, Decision, Now, Refusal, State, audit, deploy,
     drain::{self, Way},
-    enrol, host, relay, switch, token, trust,
+    enrol, host, relay, rights, switch, token, trust,
 };
 
 impl State {
@@ -14,6 +14,7 @@ impl State {
     pub fn decide(&self, command: &Command, now: impl Into<Now>) -> Result<Decision, Refusal> {
         use crate::{AdminCommand as A, RunnerCommand as R};
         let now = now.into();
+        rights::check(command)?;
         match command {
             Command::Admin { by, what } => match what {
                 A::Apply { files, dry_run, force, prune } => {

@@ -23,7 +23,7 @@ pub use mesh_proto::view::Instance;
 pub use relay::{Outside, Relay, RelayKind, SecretHandle};
 
 use crate::{
-    RunningSeconds, UnixSeconds,
+    Role, RunningSeconds, UnixSeconds,
     declare::{Declared, Pattern, Trust},
     limits,
 };
@@ -271,7 +271,7 @@ impl Token {
     #[must_use]
     pub fn owner(&self) -> Option<&Label> {
         self.team.as_ref().or(match &self.purpose {
-            Purpose::Admin { team } => team.as_ref(),
+            Purpose::Admin { team } | Purpose::Role { team, .. } => team.as_ref(),
             Purpose::Join { scope, .. } => scope.only_team(),
             Purpose::Relay { .. } => None,
         })
@@ -292,8 +292,16 @@ pub enum Purpose {
         #[serde(default, skip_serializing_if = "is_default")]
         ephemeral: bool,
     },
-    /// To administer over the network.
+    /// To administer over the network, with all rights.
     Admin {
+        /// The team whose deployments, tokens and runners it is limited to.
+        team: Option<Label>,
+    },
+    /// To administer over the network, with a role. An earlier version that knew it as [`Self::Admin`] would give all
+    /// rights.
+    Role {
+        /// The role.
+        role: Role,
         /// The team whose deployments, tokens and runners it is limited to.
         team: Option<Label>,
     },

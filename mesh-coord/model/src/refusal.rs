@@ -3,7 +3,10 @@
 
 use mesh_proto::{Label, Range, ServiceName, message};
 
-use crate::words::{Candidates, duration};
+use crate::{
+    Role,
+    words::{Candidates, duration},
+};
 
 mod deploy;
 mod enrol;
@@ -81,6 +84,14 @@ pub enum Refusal {
         /// The caller's team.
         team: Label,
     },
+    /// Its role doesn't include it.
+    #[error("this needs the role `{needed}`, and this admin token has `{has}`")]
+    Role {
+        /// The caller's role.
+        has: Role,
+        /// The least role that may.
+        needed: Role,
+    },
     /// A limit is exceeded.
     #[error("{whose} would have {got} {what}, and {most} is the most")]
     TooMany {
@@ -145,7 +156,7 @@ impl Refusal {
             Self::Host(refusal) => refusal.class(),
             Self::Relay(refusal) => refusal.class(),
             Self::NoDeployment { .. } | Self::NoService { .. } | Self::NoneOfTeam { .. } => Class::NotFound,
-            Self::NotYours { .. } => Class::Forbidden,
+            Self::NotYours { .. } | Self::Role { .. } => Class::Forbidden,
             Self::TooMany { .. } | Self::NotFree { .. } | Self::Share { .. } | Self::RangeExhausted { .. } => {
                 Class::Conflict
             }
@@ -178,6 +189,12 @@ impl Refusal {
             Self::NotYours { .. } => {
                 Some("use a token of that team, or one made with `mesh-coord token create --admin`".to_owned())
             }
+            Self::Role { needed: Role::Admin, .. } => {
+                Some("use a token made with `mesh-coord token create --admin`".to_owned())
+            }
+            Self::Role { needed, .. } => Some(format!(
+                "use a token made with `mesh-coord token create --admin --role {needed}`, or without --role"
+            )),
             Self::TooMany { .. } => Some("the limit is fixed: have fewer, or divide them up".to_owned()),
             Self::RangeExhausted { quarantine, .. } => Some(format!(
                 "`mesh-coord instances` and `services` show what has them, and freed ones can be used again after {}; a larger range needs a new coordinator (`serve --range`)",

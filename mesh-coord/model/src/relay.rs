@@ -10,7 +10,7 @@ use mesh_proto::{
 };
 
 use crate::{
-    Admin, Decision, Key, NewRelay, Now, Outcome, Record, Refusal, RelayEnrolment, State, UnixSeconds,
+    Admin, Decision, Key, NewRelay, Now, Outcome, Record, Refusal, RelayEnrolment, Role, State, UnixSeconds,
     audit::Note,
     auth::{check_time, purpose_word},
     draft::Draft,
@@ -196,6 +196,7 @@ impl State {
     /// # Errors
     /// If not.
     pub fn check_new_relay(&self, by: &Admin, new: &NewRelay) -> Result<(), Refusal> {
+        by.is_at_least(Role::Admin)?;
         check_operator(by)?;
         check_new(self, &new.name)?;
         if new.public.udp.is_empty() {

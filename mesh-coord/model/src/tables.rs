@@ -13,7 +13,7 @@ use mesh_proto::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Admin, Offload, State, UnixSeconds,
+    Admin, Offload, Role, State, UnixSeconds,
     auth::check_time,
     declare::{Pattern, Trust},
     limits,
@@ -148,6 +148,8 @@ pub struct TokenRow {
     pub runners: Vec<Label>,
     /// A name for people.
     pub name: Option<String>,
+    /// What its holder may do; `None` if it isn't an admin token.
+    pub role: Option<Role>,
 }
 
 /// How many there are of what.
@@ -166,7 +168,7 @@ fn token_state(token: &Token, now: UnixSeconds) -> &'static str {
     let spent = match token.purpose {
         Purpose::Join { uses_left, .. } => uses_left == 0,
         Purpose::Relay { used, .. } => used,
-        Purpose::Admin { .. } => false,
+        Purpose::Admin { .. } | Purpose::Role { .. } => false,
     };
     match token.revoked {
         Some(_) => "revoked",
@@ -278,6 +280,8 @@ impl State {
                     }
                     Purpose::Admin { team: Some(team) } => ("admin", format!("team {team}"), None),
                     Purpose::Admin { team: None } => ("admin", "everything".to_owned(), None),
+                    Purpose::Role { role, team: Some(team) } => ("admin", format!("{role}, team {team}"), None),
+                    Purpose::Role { role, team: None } => ("admin", format!("{role}, everything"), None),
                     Purpose::Relay { name, used } => ("relay", format!("relay {name}"), Some(u32::from(!*used))),
                 };
                 let state = token_state(t, now);
@@ -291,6 +295,11 @@ impl State {
                     state: state.to_owned(),
                     runners: self.enrolled_by(t.id).map(|r| r.name.clone()).collect(),
                     name: t.name.clone(),
+                    role: match t.purpose {
+                        Purpose::Admin { .. } => Some(Role::Admin),
+                        Purpose::Role { role, .. } => Some(role),
+                        Purpose::Join { .. } | Purpose::Relay { .. } => None,
+                    },
                 }
             })
             .collect()
@@ -304,7 +313,7 @@ impl State {
         for token in self.tokens.values() {
             let kind = match token.purpose {
                 Purpose::Join { .. } => "join",
-                Purpose::Admin { .. } => "admin",
+                Purpose::Admin { .. } | Purpose::Role { .. } => "admin",
                 Purpose::Relay { .. } => "relay",
             };
             *counts.tokens.entry((kind, token_state(token, now))).or_default() += 1;

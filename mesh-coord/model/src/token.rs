@@ -122,7 +122,7 @@ impl State {
     pub(crate) fn token_within(&self, purpose: &Purpose, team: &Label) -> bool {
         match purpose {
             Purpose::Join { scope, .. } => self.scope_covers(&Scope::Teams([team.clone()].into()), scope),
-            Purpose::Admin { team: other } => other.as_ref() == Some(team),
+            Purpose::Admin { team: other } | Purpose::Role { team: other, .. } => other.as_ref() == Some(team),
             Purpose::Relay { .. } => false,
         }
     }
@@ -151,6 +151,8 @@ impl State {
             }
             Purpose::Admin { team: Some(team) } => format!("admin, team {team}"),
             Purpose::Admin { team: None } => "admin".to_owned(),
+            Purpose::Role { role, team: Some(team) } => format!("admin, {role}, team {team}"),
+            Purpose::Role { role, team: None } => format!("admin, {role}"),
             Purpose::Relay { name, .. } => format!("relay {name}"),
         }
     }
@@ -161,6 +163,10 @@ fn purpose(state: &State, by: &Admin, new: &NewToken, warnings: &mut Vec<String>
         NewPurpose::Admin { team } => {
             warn_of_unknown_teams(state, team.iter(), warnings);
             return Ok(Purpose::Admin { team: team.clone() });
+        }
+        NewPurpose::Role { role, team } => {
+            warn_of_unknown_teams(state, team.iter(), warnings);
+            return Ok(Purpose::Role { role: *role, team: team.clone() });
         }
         NewPurpose::Relay { name } => {
             relay::check_new(state, name)?;

@@ -161,6 +161,7 @@ impl Tokens {
             expires_seconds: row.expires.since(now),
             nodes: row.runners,
             name: row.name,
+            role: row.role,
         });
         Self { version: VERSION, tokens: tokens.collect() }
     }

@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use mesh_link::Method;
-use mesh_model::{AdminCommand, NewPurpose, NewToken, Outcome};
+use mesh_model::{AdminCommand, NewPurpose, NewToken, Outcome, Role};
 use mesh_proto::{Label, TokenId};
 
 use super::{
@@ -43,6 +43,9 @@ pub(super) struct Create {
     /// A token for remote administration, with --url
     #[arg(long, conflicts_with_all = ["deployments", "any", "uses"])]
     admin: bool,
+    /// What the admin token allows
+    #[arg(long, value_name = "ROLE", requires = "admin", default_value = "admin")]
+    role: RoleName,
     /// To run one relay with this name, with `mesh-coord relay`
     #[arg(long, value_name = "NAME", conflicts_with_all = ["teams", "deployments", "any", "admin", "uses", "ephemeral"])]
     relay: Option<Label>,
@@ -63,6 +66,16 @@ pub(super) struct Create {
     /// Print JSON: the token and its properties
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RoleName {
+    /// To read
+    Viewer,
+    /// Also to apply and delete deployments, to give and take trust, and to drain
+    Operator,
+    /// Everything
+    Admin,
 }
 
 #[derive(Debug, Args)]
@@ -103,7 +116,11 @@ async fn create(args: Create) -> Result<()> {
         if teams.next().is_some() {
             wrong_usage("an admin token is good for one team, or for all: give --team once");
         }
-        NewPurpose::Admin { team }
+        match args.role {
+            RoleName::Viewer => NewPurpose::Role { role: Role::Viewer, team },
+            RoleName::Operator => NewPurpose::Role { role: Role::Operator, team },
+            RoleName::Admin => NewPurpose::Admin { team },
+        }
     } else if args.any {
         NewPurpose::JoinAny { uses }
     } else if args.teams.is_empty() {

@@ -82,7 +82,7 @@ async fn create_token(
     take_turn(&coordinator, &by).await?;
     let secret = random::secret().map_err(|error| Failure::Internal(error.to_string()))?;
     let kind = match &token.purpose {
-        NewPurpose::Admin { .. } => TokenKind::Admin,
+        NewPurpose::Admin { .. } | NewPurpose::Role { .. } => TokenKind::Admin,
         NewPurpose::Relay { .. } => TokenKind::Relay,
         NewPurpose::JoinAny { .. } | NewPurpose::JoinTeams { .. } | NewPurpose::JoinDeployments { .. } => {
             TokenKind::Join

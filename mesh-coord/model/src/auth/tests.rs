@@ -1,7 +1,7 @@
 use mesh_proto::{Secret, TokenId, token::Credential};
 
 use crate::{
-    Admin, NewPurpose, Via,
+    Admin, NewPurpose, Role, Via,
     testing::{SECRET, World, label, refused},
 };
 
@@ -35,8 +35,8 @@ fn an_admin_token_gives_its_holder_the_right_of_its_team_and_no_join_token_does(
     let acme = world.token(NewPurpose::Admin { team: Some(label("acme")) });
     let join = world.token(NewPurpose::JoinAny { uses: 1 });
     let ask = |world: &World, id| world.state.authenticate_admin(id, &SECRET, world.now);
-    assert_eq!(ask(&world, all).unwrap(), Admin { via: Via::Token(all), team: None });
-    assert_eq!(ask(&world, acme).unwrap(), Admin { via: Via::Token(acme), team: Some(label("acme")) });
+    assert_eq!(ask(&world, all).unwrap(), Admin { via: Via::Token(all), team: None, role: Role::Admin });
+    assert_eq!(ask(&world, acme).unwrap(), Admin { via: Via::Token(acme), team: Some(label("acme")), role: Role::Admin });
     assert_eq!(
         refused(ask(&world, join)),
         "Forbidden: the token t-3 is a join token: it gives no right to administer | make an admin token with \

@@ -276,7 +276,7 @@ fn a_token_has_a_name_that_people_can_read() {
     }
     let Ok(Outcome::TokenCreated { token, .. }) = world.run(&wish("ci deploy")) else { panic!("a token") };
     assert_eq!(world.state.tokens(&Admin::socket(0), world.now)[0].name.as_deref(), Some("ci deploy"));
-    let by = Admin { via: Via::Token(token), team: None };
+    let by = Admin { via: Via::Token(token), ..Admin::socket(0) };
     world
         .run(&Command::Admin {
             by,

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use mesh_model::{
-    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewRelay, NewToken, Offload, Record, RunnerCommand, State,
-    TrustChange,
+    Admin, AdminCommand, Command, Enrolment, NewPurpose, NewRelay, NewToken, Offload, Record, Role, RunnerCommand,
+    State, TrustChange,
     declare::{Declaration, Declared, Deployment, File, Pattern, Trust},
     record::{Outside, SecretHandle},
 };
@@ -364,6 +364,7 @@ fn purpose() -> impl Strategy<Value = NewPurpose> {
         1 => (prop::collection::btree_set(label(&DEPLOYMENTS), 0..3), uses())
             .prop_map(|(deployments, uses)| NewPurpose::JoinDeployments { deployments, uses }),
         1 => option::of(label(&["x", "y"])).prop_map(|team| NewPurpose::Admin { team }),
+        1 => option::of(label(&["x", "y"])).prop_map(|team| NewPurpose::Role { role: Role::Viewer, team }),
     ]
 }
 
