@@ -1,7 +1,10 @@
 //! The admin API and `--json` output, version 1. Fields may be added. A renamed or removed field needs a new version.
 
 mod fill;
+mod happened;
+mod objects;
 mod overview;
+mod page;
 mod traffic;
 mod why;
 
@@ -14,8 +17,12 @@ use mesh_proto::{
     token::Fingerprint,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+pub(crate) use happened::Happened;
+pub(crate) use objects::{DeploymentPage, ForceQuery, Me, NewDeployment, RevokeQuery, TrustAll, WithPrune, WriteQuery};
 pub(crate) use overview::{Level, Overview};
+pub(crate) use page::{ListQuery, Listed};
 pub(crate) use traffic::{Coverage, Edge, Edges, Refusals, Refused as RefusedRow, Reported, TrafficQuery};
 pub(crate) use why::{Answered, Why, WhyQuery};
 
@@ -25,7 +32,7 @@ pub(crate) const VERSION: u32 = 1;
 pub(crate) const NOTHING_THERE: &str = "the coordinator has nothing at this path";
 
 /// The answer to an administrator's command.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Done {
     /// The commit with its changes.
     pub(crate) revision: Revision,
@@ -34,7 +41,7 @@ pub(crate) struct Done {
 }
 
 /// The answer to `apply`, and to a command that was only tried.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Previewed {
     /// The commit with its changes, or the one on which it was tried.
     pub(crate) revision: Revision,
@@ -46,7 +53,7 @@ pub(crate) struct Previewed {
 }
 
 /// A new token.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct NewToken {
     pub(crate) version: u32,
     pub(crate) id: TokenId,
@@ -64,20 +71,34 @@ pub(crate) struct NewToken {
     pub(crate) guess: Option<String>,
 }
 
+/// The answer to a request for a token.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum MadeOrTried {
+    /// The token was made.
+    Made(NewToken),
+    /// It was a dry run.
+    Tried(Previewed),
+}
+
 /// The runners.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Nodes {
     pub(crate) version: u32,
     pub(crate) nodes: Vec<Node>,
+    /// The `cursor` of the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
 }
 
 /// A runner.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Node {
     pub(crate) id: RunnerId,
     pub(crate) name: Label,
     pub(crate) provider: Label,
     pub(crate) state: NodeState,
+    #[schema(value_type = Vec<String>)]
     pub(crate) endpoints: Vec<SocketAddr>,
     /// The revision of the view that it has confirmed; null if it isn't connected or hasn't confirmed any.
     pub(crate) revision: Option<Revision>,
@@ -99,6 +120,7 @@ pub(crate) struct Node {
     pub(crate) drained: bool,
     /// Its addresses as relays see them.
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     pub(crate) reflexive: Vec<SocketAddr>,
     /// Its addresses at relays.
     #[serde(default)]
@@ -109,15 +131,16 @@ pub(crate) struct Node {
 }
 
 /// A runner's address at a relay.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct RelayedAt {
     /// The relay's name.
     pub(crate) relay: Label,
+    #[schema(value_type = String)]
     pub(crate) address: SocketAddr,
 }
 
 /// Whether a runner is connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum NodeState {
     /// Connected.
@@ -129,7 +152,7 @@ pub(crate) enum NodeState {
 }
 
 /// A TURN server to add, with its secret.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct NewRelay {
     #[serde(flatten)]
     pub(crate) relay: mesh_model::NewRelay,
@@ -138,14 +161,14 @@ pub(crate) struct NewRelay {
 }
 
 /// The relays.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Relays {
     pub(crate) version: u32,
     pub(crate) relays: Vec<Relay>,
 }
 
 /// A relay.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Relay {
     pub(crate) id: RelayId,
     pub(crate) name: Label,
@@ -163,7 +186,7 @@ pub(crate) struct Relay {
 }
 
 /// What a relay is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RelayWord {
     /// `mesh-coord relay`.
@@ -173,7 +196,7 @@ pub(crate) enum RelayWord {
 }
 
 /// How a relay stands, as far as the coordinator knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum RelayState {
     /// An own one that is connected.
@@ -187,14 +210,17 @@ pub(crate) enum RelayState {
 }
 
 /// The deployments.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Deployments {
     pub(crate) version: u32,
     pub(crate) deployments: Vec<Deployment>,
+    /// The `cursor` of the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
 }
 
 /// A deployment.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Deployment {
     pub(crate) id: DeploymentId,
     pub(crate) deployment: Label,
@@ -210,27 +236,32 @@ pub(crate) struct Deployment {
 }
 
 /// The services.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Services {
     pub(crate) version: u32,
     pub(crate) services: Vec<Service>,
+    /// The `cursor` of the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
 }
 
 /// A service.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Service {
     pub(crate) deployment: Label,
     pub(crate) service: ServiceName,
     pub(crate) team: Label,
+    #[schema(value_type = String, format = Ipv4)]
     pub(crate) address: Ipv4Addr,
     pub(crate) public_port: Option<u16>,
     pub(crate) instances: Vec<ServiceInstance>,
 }
 
 /// An instance of a listed service.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ServiceInstance {
     pub(crate) id: InstanceId,
+    #[schema(value_type = String, format = Ipv4)]
     pub(crate) address: Ipv4Addr,
     pub(crate) runner: Label,
     pub(crate) state: Reachable,
@@ -240,17 +271,21 @@ pub(crate) struct ServiceInstance {
 }
 
 /// The instances.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Instances {
     pub(crate) version: u32,
     pub(crate) instances: Vec<Instance>,
+    /// The `cursor` of the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
 }
 
 /// An instance.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Instance {
     pub(crate) id: InstanceId,
     pub(crate) service: ServicePath,
+    #[schema(value_type = String, format = Ipv4)]
     pub(crate) address: Ipv4Addr,
     pub(crate) runner: Label,
     pub(crate) state: Reachable,
@@ -260,7 +295,7 @@ pub(crate) struct Instance {
 }
 
 /// The connections that an instance gets, as far as the coordinator knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Reachable {
     /// New and open ones.
@@ -274,14 +309,17 @@ pub(crate) enum Reachable {
 }
 
 /// The tokens.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Tokens {
     pub(crate) version: u32,
     pub(crate) tokens: Vec<Token>,
+    /// The `cursor` of the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<String>,
 }
 
 /// A token, without its secret.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Token {
     pub(crate) id: TokenId,
     /// `join`, `admin` or `relay`.
@@ -305,7 +343,7 @@ pub(crate) struct Token {
 }
 
 /// The audit, newest entry first.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Audit {
     pub(crate) version: u32,
     pub(crate) audit: Vec<AuditEntry>,
@@ -318,7 +356,7 @@ pub(crate) struct Audit {
 }
 
 /// An audit entry.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct AuditEntry {
     pub(crate) number: u64,
     /// When it happened, in Unix seconds.
@@ -341,7 +379,7 @@ pub(crate) struct AuditEntry {
 }
 
 /// A deployment's trust list.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Trust {
     pub(crate) version: u32,
     pub(crate) deployment: Label,
@@ -351,7 +389,7 @@ pub(crate) struct Trust {
 }
 
 /// A deployment's trust list, and both directions for each caller.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct TrustPage {
     pub(crate) listing: Trust,
     pub(crate) directions: Vec<BothWays>,
@@ -360,14 +398,14 @@ pub(crate) struct TrustPage {
 }
 
 /// An optional change of a trust list, and how long to wait for the affected runners' confirmations.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct TrustAndWait {
     pub(crate) change: Option<TrustChange>,
     pub(crate) milliseconds: u64,
 }
 
 /// An entry of a trust list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct TrustEntry {
     pub(crate) caller: Label,
     /// The services; empty: those that the deployment exposes.

@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod core;
+mod events;
 mod fair;
 mod fresh;
 mod keyring;
@@ -38,6 +39,7 @@ mod relays;
 mod writer;
 
 pub(crate) use self::core::Core;
+pub(crate) use events::{Event, Since};
 pub(crate) use links::Line;
 pub(crate) use relays::RelayLine;
 

@@ -22,7 +22,11 @@ use mesh_proto::{
     token::{Fingerprint, Token, TokenKind},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{net::UnixStream, task::JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::UnixStream,
+    task::JoinSet,
+};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Error, Message, client::IntoClientRequest as _},
@@ -222,6 +226,48 @@ impl World {
         let runner = agent.view.as_ref().unwrap().runner;
         self.coordinator.visit(move |core| core.state.view(runner, core.sessions.epoch()).unwrap()).await.unwrap()
     }
+}
+
+/// One request and its answer, as a program of another maker sends it: at the socket, or over TLS with a token.
+pub(crate) async fn talk(
+    world: &World,
+    method: &str,
+    path: &str,
+    bearer: Option<&str>,
+    headers: &[(&str, &str)],
+    body: Option<&serde_json::Value>,
+) -> (u16, serde_json::Value) {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: mesh\r\nconnection: close\r\n");
+    if let Some(bearer) = bearer {
+        request += &format!("authorization: Bearer {bearer}\r\n");
+    }
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    let body = body.map(ToString::to_string);
+    if let Some(body) = &body {
+        request += &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
+    }
+    request += "\r\n";
+    request += body.as_deref().unwrap_or_default();
+    let answer = match bearer {
+        Some(_) => {
+            let stream = mesh_link::connect(&world.url, world.fingerprint, &mesh_link::Proxies::none()).await.unwrap();
+            exchange(stream, &request).await
+        }
+        None => exchange(UnixStream::connect(&world.socket).await.unwrap(), &request).await,
+    };
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{request}: {answer}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {error}: {answer}")))
+}
+
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // The other end may close without TLS's goodbye.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
 }
 
 /// A runner that may host any deployment, of a coordinator that doesn't listen.

@@ -77,6 +77,7 @@ id!(
 
 /// The number of a commit at the coordinator. It grows by one per commit, within one [`Epoch`].
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct Revision(pub u64);
 

@@ -14,6 +14,8 @@ pub mod names;
 pub mod range;
 pub mod relay;
 pub mod rules;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod telemetry;
 pub mod token;
 pub mod view;

@@ -292,6 +292,7 @@ pub enum Answer {
 
 /// A step of an explanation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Step {
     /// The step: `names`, `rule`, `runner`, `release`, `path` or `verdict`.
     pub step: String,

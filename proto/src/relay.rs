@@ -35,6 +35,7 @@ pub struct Relayed {
 
 /// What port the outside sees for different destinations (RFC 4787 §4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Mapping {
     /// The runner's own: there is no NAT.
@@ -50,6 +51,7 @@ pub enum Mapping {
 
 /// A runner's way to the outside, for people only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Nat {
     /// Whether UDP leaves it.
     pub udp: bool,

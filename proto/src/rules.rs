@@ -12,6 +12,7 @@ use crate::{DeploymentId, Label, ServiceId};
 
 /// The TCP ports of a callee.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Ports {
     /// Every port.

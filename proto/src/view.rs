@@ -107,6 +107,7 @@ pub struct Naming {
 
 /// An entry of a service's `ist` section (inter-service traffic).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Ist {
     /// The service that the names lead to, in the same deployment.
     pub service: ServiceName,

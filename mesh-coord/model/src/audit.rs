@@ -17,7 +17,9 @@ use crate::{
 
 /// Which entries of the audit are asked for. What isn't given leaves all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::IntoParams))]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", into_params(parameter_in = Query))]
 pub struct AuditQuery {
     /// How many at most.
     pub limit: Option<usize>,
@@ -150,6 +152,16 @@ impl Draft<'_> {
     }
 }
 
+impl Audit {
+    /// A team's administrator sees entries about the team's objects, and those that the team's administrators caused.
+    pub(crate) fn is_seen_by(&self, reader: &Admin) -> bool {
+        match &reader.team {
+            None => true,
+            team => self.team == *team || self.by_team == *team,
+        }
+    }
+}
+
 /// An administrator was refused. The same refusal is noted once an hour, and only a limited number per team.
 pub(crate) fn refused(state: &State, by: &Admin, action: &str, detail: &str, now: Now) -> Decision {
     let mut note = Note::admin(state, by, action, detail.chars().take(limits::REFUSED_DETAIL).collect());
@@ -203,13 +215,13 @@ impl State {
     /// The last entries that are asked for, newest first.
     #[must_use]
     pub fn audit_of(&self, reader: &Admin, query: &AuditQuery) -> Vec<Audit> {
-        let own = |entry: &&Arc<Audit>| match &reader.team {
-            None => true,
-            team => entry.team == *team || entry.by_team == *team,
-        };
         let (end, limit) = (query.before.unwrap_or(u64::MAX), query.limit.unwrap_or(usize::MAX));
         let entries = self.audit.range(..end).rev().map(|(_, entry)| entry);
-        entries.filter(own).filter(|entry| query.leaves(entry)).take(limit).map(|entry| (**entry).clone()).collect()
+        entries
+            .filter(|entry| entry.is_seen_by(reader) && query.leaves(entry))
+            .take(limit)
+            .map(|entry| (**entry).clone())
+            .collect()
     }
 }
 

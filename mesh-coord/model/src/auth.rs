@@ -69,6 +69,15 @@ impl State {
         Ok(Admin { via: Via::Token(id), team: team.clone(), role })
     }
 
+    /// Whether an administrator that was authenticated before still is one.
+    #[must_use]
+    pub fn is_still(&self, by: &Admin, now: UnixSeconds) -> bool {
+        match by.via {
+            Via::Socket { .. } => true,
+            Via::Token(id) => self.tokens.get(&id).is_some_and(|token| check_time(token, now).is_ok()),
+        }
+    }
+
     /// The relay that has this credential.
     ///
     /// # Errors

@@ -116,7 +116,7 @@ pub struct Admin {
 }
 
 /// How an administrator is authenticated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Via {
     /// By its user id at the coordinator's own socket.
     Socket {
@@ -152,6 +152,7 @@ impl From<Via> for By {
 
 /// Creates and changes deployments as files declare, if all that the files expect holds then.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Apply {
     /// The files, applied together or not at all.
     pub files: Vec<File>,
@@ -171,6 +172,7 @@ pub struct Apply {
 
 /// An administrator's command. Serialised, it is the body of an admin request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum AdminCommand {
     /// Creates and changes deployments as files declare: [`crate::Outcome::Planned`].
@@ -258,6 +260,7 @@ pub enum AdminCommand {
 
 /// An offload that can be switched off, in case a kernel corrupts packets with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Offload {
     /// TCP super-packets on TUN devices, both ways.
@@ -294,6 +297,7 @@ impl Offload {
 
 /// A change of a deployment's trust.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum TrustChange {
     /// Trusts deployments, in addition to what they may call already.
@@ -320,6 +324,7 @@ pub enum TrustChange {
 
 /// A token to make. Serialised, it is the body of a request for one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = TokenWish))]
 pub struct NewToken {
     /// Its purpose.
     pub purpose: NewPurpose,
@@ -335,6 +340,7 @@ pub struct NewToken {
 
 /// The purpose of a new token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "for", rename_all = "kebab-case")]
 pub enum NewPurpose {
     /// To enrol runners that may host any deployment.
@@ -377,6 +383,7 @@ pub enum NewPurpose {
 
 /// A TURN server that is there, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = RelayWish))]
 pub struct NewRelay {
     /// Its name.
     pub name: Label,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a file expects of the rules: a policy test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Expect {
     /// The service that opens connections.
     pub from: ServicePath,
@@ -108,6 +109,8 @@ impl TryFrom<String> for Pattern {
 
 /// A trusted caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = DeclaredTrust))]
 pub struct Trust {
     /// The calling deployment, which need not exist yet.
     pub caller: Label,
@@ -119,6 +122,7 @@ pub struct Trust {
 
 /// A declared service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Declared {
     /// More host names within the deployment.
     pub aliases: Vec<String>,
@@ -150,6 +154,7 @@ pub(crate) fn bytes_of(patterns: Option<&Vec<Pattern>>) -> usize {
 
 /// A deployment file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct File {
     /// Its name as the operator gave it, for messages.
     pub name: String,
@@ -159,6 +164,7 @@ pub struct File {
 
 /// The contents of one deployment file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Declaration {
     /// A `mesh.toml`: the whole deployment.
     Whole(Deployment),
@@ -175,6 +181,8 @@ pub enum Declaration {
 
 /// A whole deployment as declared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = DeclaredDeployment))]
 pub struct Deployment {
     /// Its name.
     pub name: Label,
@@ -187,6 +195,17 @@ pub struct Deployment {
     /// Its services.
     pub services: BTreeMap<ServiceName, Declared>,
 }
+
+#[cfg(feature = "schema")]
+impl utoipa::PartialSchema for Pattern {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let about = "A pattern over service names: `*` matches any characters, or none";
+        mesh_proto::schema::text(about, r"^[^/\u0000-\u001f\u007f-\u009f]{1,255}$", "*-tcp")
+    }
+}
+
+#[cfg(feature = "schema")]
+impl utoipa::ToSchema for Pattern {}
 
 #[cfg(test)]
 mod tests {

@@ -25,6 +25,7 @@ pub struct Preview {
 
 /// What a change takes away. Connections within it are reset, or can't be opened any more.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Effect {
     /// The rights that end, those that may be in use first; at most [`limits::EFFECT`].
     pub cut: Vec<Cut>,
@@ -56,6 +57,7 @@ impl Effect {
 
 /// A right that ends: of all services of a deployment, to open connections to a service of another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Cut {
     /// The calling deployment.
     pub caller: Label,
@@ -84,6 +86,7 @@ impl Cut {
 
 /// An instance that ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Ended {
     /// The instance.
     pub id: InstanceId,

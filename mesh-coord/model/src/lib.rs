@@ -16,6 +16,7 @@ pub mod work;
 mod alloc;
 mod audit;
 mod auth;
+mod concern;
 mod decide;
 mod deploy;
 mod draft;
@@ -46,6 +47,7 @@ pub use command::{
     Admin, AdminCommand, Apply, Command, Enrolment, NewPurpose, NewRelay, NewToken, Offload, RelayEnrolment,
     RunnerCommand, TrustChange, Via,
 };
+pub use concern::{Concern, List};
 pub use effect::{Cut, Effect, Ended, InUse, Preview, Usage, Used};
 pub use expect::{Judgement, Knowledge};
 pub use outcome::{Decision, Outcome};

@@ -23,6 +23,7 @@ pub struct Decision {
 
 /// The answer to a command. Serialised, it is the body of the answer to an admin request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
     /// To `Apply`.
@@ -101,6 +102,7 @@ pub enum Outcome {
         /// Its service.
         service: ServiceId,
         /// Its address.
+        #[cfg_attr(feature = "schema", schema(value_type = String, format = Ipv4))]
         address: Ipv4Addr,
     },
     /// To `Detach`.
@@ -174,6 +176,7 @@ pub enum Outcome {
 
 /// What an `apply` changes, or would change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Plan {
     /// Whether it is a dry run, after which nothing has changed.
     pub dry_run: bool,
@@ -203,6 +206,7 @@ impl Plan {
 
 /// What an `apply` changes about one deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DeploymentPlan {
     /// Its name.
     pub deployment: Label,
@@ -230,6 +234,7 @@ impl DeploymentPlan {
 
 /// A service that an `apply` changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ServicePlan {
     /// Its name.
     pub service: ServiceName,
@@ -239,11 +244,13 @@ pub struct ServicePlan {
 
 /// How an `apply` changes a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "change", rename_all = "lowercase")]
 pub enum ServiceChange {
     /// It is added.
     Added {
         /// Its address; `None` in a dry run, which reserves none.
+        #[cfg_attr(feature = "schema", schema(value_type = Option<String>, format = Ipv4))]
         address: Option<Ipv4Addr>,
     },
     /// Its declaration changes. It keeps its address and its instances.
@@ -260,6 +267,7 @@ pub enum ServiceChange {
 
 /// Which of two deployments may call the other, as `trust` prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BothWays {
     /// The trusted deployment.
     pub caller: Label,
@@ -319,6 +327,7 @@ impl fmt::Display for Opened {
 
 /// Whether one deployment may call another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "may", rename_all = "kebab-case")]
 pub enum May {
     /// No.
@@ -337,6 +346,7 @@ pub enum May {
 
 /// What an entry of a trust list opens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Opened {
     /// The services; `None`: all.
     pub services: Option<Vec<Pattern>>,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Seconds since 1970-01-01 00:00 UTC, without leap seconds (POSIX).
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct UnixSeconds(pub u64);
 

@@ -95,6 +95,12 @@ impl State {
         self.index.enrolled_by.get(&token).into_iter().flatten().filter_map(|id| self.runner(*id))
     }
 
+    /// The token's name for people.
+    #[must_use]
+    pub fn token_name(&self, id: TokenId) -> Option<&str> {
+        self.tokens.get(&id)?.name.as_deref()
+    }
+
     /// Whether a runner with this scope may host the deployment.
     pub(crate) fn scope_holds(scope: &Scope, deployment: &Deployment) -> bool {
         work::step();

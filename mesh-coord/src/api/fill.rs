@@ -18,7 +18,7 @@ use crate::coordinator::{Core, Failure};
 impl Nodes {
     pub(crate) fn of(core: &Core, reader: &Admin, now: UnixSeconds) -> Self {
         let nodes = core.state.nodes(reader).into_iter().map(|row| node(core, row, now)).collect();
-        Self { version: VERSION, nodes }
+        Self { version: VERSION, nodes, next: None }
     }
 }
 
@@ -96,13 +96,22 @@ impl Deployments {
                 instances: row.instances,
                 expose: row.expose.map(|patterns| patterns.iter().map(ToString::to_string).collect()),
                 trusts,
-                trust_file: match row.trust_source {
-                    TrustSource::Command => None,
-                    TrustSource::File(name) => Some(name),
-                },
+                trust_file: file_of(row.trust_source),
             }
         };
-        Self { version: VERSION, deployments: core.state.deployments(reader).into_iter().map(row).collect() }
+        Self {
+            version: VERSION,
+            deployments: core.state.deployments(reader).into_iter().map(row).collect(),
+            next: None,
+        }
+    }
+}
+
+/// The file that sets a trust list.
+pub(super) fn file_of(source: TrustSource) -> Option<String> {
+    match source {
+        TrustSource::Command => None,
+        TrustSource::File(name) => Some(name),
     }
 }
 
@@ -123,7 +132,7 @@ impl Services {
             public_port: row.public_port,
             instances: row.instances.into_iter().map(instance).collect(),
         });
-        Self { version: VERSION, services: services.collect() }
+        Self { version: VERSION, services: services.collect(), next: None }
     }
 }
 
@@ -137,7 +146,7 @@ impl Instances {
             release: row.release,
             service: ServicePath { deployment: row.deployment, service: row.service },
         });
-        Self { version: VERSION, instances: instances.collect() }
+        Self { version: VERSION, instances: instances.collect(), next: None }
     }
 }
 
@@ -163,7 +172,7 @@ impl Tokens {
             name: row.name,
             role: row.role,
         });
-        Self { version: VERSION, tokens: tokens.collect() }
+        Self { version: VERSION, tokens: tokens.collect(), next: None }
     }
 }
 
@@ -176,7 +185,13 @@ impl Audit {
         let more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().filter(|_| more).map(|last| last.number);
-        let entry = |entry: record::Audit| AuditEntry {
+        Self { version: VERSION, audit: found.into_iter().map(AuditEntry::from).collect(), next, filtered: true }
+    }
+}
+
+impl From<record::Audit> for AuditEntry {
+    fn from(entry: record::Audit) -> Self {
+        Self {
             number: entry.number,
             at: entry.at,
             by: entry.by.to_string(),
@@ -186,8 +201,7 @@ impl Audit {
             by_name: entry.by_name,
             team: entry.team,
             object: entry.object,
-        };
-        Self { version: VERSION, audit: found.into_iter().map(entry).collect(), next, filtered: true }
+        }
     }
 }
 

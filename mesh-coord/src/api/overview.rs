@@ -9,6 +9,7 @@ use mesh_model::{Admin, UnixSeconds};
 use mesh_proto::{Label, Revision, view::InstanceState};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::{NodeState, Nodes, Reachable, Services, VERSION};
 use crate::coordinator::Core;
@@ -19,7 +20,7 @@ const BEHIND: Duration = Duration::from_secs(5);
 const NAMED: usize = 10;
 
 /// `status`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Overview {
     pub(crate) version: u32,
     /// The revision of the last commit.
@@ -37,7 +38,7 @@ pub(crate) struct Overview {
 }
 
 /// The runners of a provider.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Provider {
     pub(crate) provider: Label,
     pub(crate) online: usize,
@@ -46,7 +47,7 @@ pub(crate) struct Provider {
 }
 
 /// Something that needs the operator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Need {
     pub(crate) level: Level,
     /// A stable code.
@@ -60,7 +61,7 @@ pub(crate) struct Need {
 }
 
 /// How much a need matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
     /// Something doesn't work.

@@ -5,6 +5,7 @@ use std::{cmp::Reverse, collections::HashMap, time::Instant};
 use mesh_model::Admin;
 use mesh_proto::{Label, RunnerId, ServicePath};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::VERSION;
 use crate::{
@@ -19,8 +20,9 @@ const LOOKED_AT: usize = 50_000;
 const REFUSALS: usize = 1000;
 
 /// What is asked.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct TrafficQuery {
     /// Only connections of this service, or of this deployment's services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,7 +36,7 @@ pub(crate) struct TrafficQuery {
 }
 
 /// How much of the mesh an answer is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Coverage {
     /// Runners that are not removed.
     pub(crate) runners: usize,
@@ -45,7 +47,7 @@ pub(crate) struct Coverage {
 }
 
 /// Who talks to whom.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Edges {
     pub(crate) version: u32,
     #[serde(flatten)]
@@ -55,7 +57,7 @@ pub(crate) struct Edges {
 }
 
 /// What passed between two services since their runners' agents, and the coordinator, began.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Edge {
     pub(crate) from: ServicePath,
     pub(crate) to: ServicePath,
@@ -78,7 +80,7 @@ pub(crate) struct Edge {
 }
 
 /// Who is refused.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Refusals {
     pub(crate) version: u32,
     #[serde(flatten)]
@@ -88,7 +90,7 @@ pub(crate) struct Refusals {
 }
 
 /// A kind of refused connections at one runner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Refused {
     /// The caller's service, or its address.
     pub(crate) from: String,

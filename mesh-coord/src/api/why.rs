@@ -3,13 +3,15 @@
 use mesh_model::{Admin, Refusal};
 use mesh_proto::{ServicePath, message::Step};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::VERSION;
 use crate::coordinator::Core;
 
 /// What is asked.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct WhyQuery {
     /// The service that opens the connection.
     pub(crate) from: ServicePath,
@@ -20,7 +22,7 @@ pub(crate) struct WhyQuery {
 }
 
 /// `why`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Why {
     pub(crate) version: u32,
     pub(crate) verdict: Answered,
@@ -28,7 +30,7 @@ pub(crate) struct Why {
 }
 
 /// Whether a SYN would be answered, as far as the coordinator knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Answered {
     Allow,

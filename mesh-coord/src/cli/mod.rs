@@ -21,6 +21,7 @@ mod manual;
 mod migrate;
 mod node;
 mod numbers;
+mod openapi;
 mod output;
 mod relay;
 mod relays;
@@ -103,6 +104,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Print a completion script for a shell
     Completions(manual::Completions),
+    /// Print the description of the API: OpenAPI 3.1
+    Openapi,
     /// Write the manual pages
     #[command(hide = true)]
     Man(manual::Man),
@@ -209,6 +212,7 @@ fn run(command: Command) -> Result<()> {
             Command::Keys(args) => keys::run(&args),
             Command::Migrate(args) => migrate::run(args).await,
             Command::Completions(args) => manual::completions(&args),
+            Command::Openapi => openapi::run(),
             Command::Man(args) => manual::man(&args),
         }
     });

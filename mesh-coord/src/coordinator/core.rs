@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use mesh_model::{Change, Sliced, State};
+use mesh_model::{Change, Concern, Sliced, State};
 use mesh_proto::{Epoch, Label, Revision, RunnerId, message::Have};
 use mesh_sessions::{Effect, Opened, Peer, Sessions, StreamId, WaitId};
 use tokio::{
@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use super::{
+    events::Events,
     links::{Line, Links},
     relays::RelayLinks,
 };
@@ -30,6 +31,8 @@ pub(crate) struct Core {
     pub(crate) links: Links,
     /// The channels of relays' news.
     pub(crate) relays: RelayLinks,
+    /// What the last commits have changed.
+    pub(crate) events: Events,
     /// The rate limits.
     pub(crate) limits: Limits,
     /// Where to send the results of waits.
@@ -41,7 +44,8 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(state: State, sessions: Sessions) -> Self {
         let (links, limits, relays) = (Links::default(), Limits::default(), RelayLinks::default());
-        Self { state, sessions, links, relays, limits, waiting: HashMap::new(), sweep_at: WAITS }
+        let events = Events::new(state.revision());
+        Self { state, sessions, links, relays, events, limits, waiting: HashMap::new(), sweep_at: WAITS }
     }
 
     /// Opens a stream; `None` if the runner was removed.
@@ -104,7 +108,12 @@ impl Core {
 
     /// Absorbs a commit.
     pub(super) fn absorb(&mut self, changes: &[Change], revision: Revision) {
+        let mut concern = Concern::default();
+        concern.add(&self.state, changes);
         self.sessions.absorb(&mut self.state, changes, revision, now());
+        concern.add(&self.state, changes);
+        concern.add_audit(changes);
+        self.events.push(revision, concern);
         self.relays.absorb(changes);
         self.carry_out();
     }
@@ -112,6 +121,7 @@ impl Core {
     /// Replaces the whole state.
     pub(super) fn reload(&mut self, state: State) {
         self.state = state;
+        self.events.restart(self.state.revision());
         self.sessions.reloaded(&self.state, now());
         self.relays.reloaded();
         self.carry_out();

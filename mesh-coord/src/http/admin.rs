@@ -1,67 +1,70 @@
-//! Administrators' requests.
+//! Administrators' commands, and trust with its confirmations.
 
 use std::time::Duration;
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{
-        Path, Query, State,
+        Path, Query,
         rejection::{PathRejection, QueryRejection},
     },
-    http::StatusCode,
-    routing::{get, post},
 };
-use mesh_link::Url;
-use mesh_model::{Admin, AdminCommand, AuditQuery, Command, NewPurpose, Outcome, TrustChange, UnixSeconds};
-use mesh_proto::{
-    Label,
-    token::{Token, TokenKind},
-};
-use serde::Serialize;
+use mesh_model::{Admin, AdminCommand, Command, Outcome, TrustChange};
+use mesh_proto::Label;
 use tokio::time::Instant;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api,
     auth::Administrator,
-    body::Body,
-    failure::Refused,
+    body::{Body, COMMAND_KIB},
+    failure::Answer,
+    lists::{named, query},
     noted::{note, take_turn},
-    relays,
+    preview, relays,
 };
 use crate::{
-    api::{Audit, Deployments, Done, Instances, NewToken, Nodes, Services, Tokens, TrustAndWait, TrustPage, VERSION},
+    api::{Previewed, TrustAndWait, TrustPage, WriteQuery},
     coordinator::{self, Coordinator, Core, Failure},
-    random,
 };
 
-/// How many audit entries are shown at once.
-const AUDIT_SHOWN: usize = 1000;
 /// The longest wait for confirmations of trust.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
-/// The largest command, in KiB: `apply` with its files.
-pub(super) const COMMAND_KIB: usize = 1024;
-/// The largest request for a token, in KiB: a scope of 256 names.
-const TOKEN_KIB: usize = 64;
 
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/command", post(command))
-        .route("/nodes", get(nodes))
-        .route("/deployments", get(deployments))
-        .route("/services", get(services))
-        .route("/instances", get(instances))
-        .route("/tokens", get(tokens).post(create_token))
-        .route("/relays", get(relays::list).post(relays::add))
-        .route("/audit", get(audit))
-        .route("/trust/{deployment}", get(trust))
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(command)).routes(routes!(trust))
 }
 
-pub(super) type Answer<T> = Result<Json<T>, Refused>;
+/// Those that may take longer than others.
+pub(super) fn slow_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(trust_and_wait))
+}
 
+/// Carries out a command, as the command line asks for it
+#[utoipa::path(
+    post, path = "/command",
+    params(WriteQuery), request_body = AdminCommand,
+    responses((status = 200, body = Previewed))
+)]
 async fn command(
-    Administrator { by, coordinator }: Administrator,
+    administrator: Administrator,
+    asked: Result<Query<WriteQuery>, QueryRejection>,
     Body(what, _loan): Body<AdminCommand, COMMAND_KIB>,
-) -> Answer<Done> {
+) -> Answer<Previewed> {
+    let WriteQuery { dry_run } = query(asked, "known is dry_run, which is true or false")?;
+    write(administrator, what, dry_run).await
+}
+
+/// Carries out a command, or tries it.
+pub(super) async fn write(
+    Administrator { by, coordinator }: Administrator,
+    what: AdminCommand,
+    dry_run: bool,
+) -> Answer<Previewed> {
+    if dry_run {
+        let command = Command::Admin { by: by.clone(), what };
+        return preview::try_out(&coordinator, by, command).await.map(Json);
+    }
     take_turn(&coordinator, &by).await?;
     let secret = match &what {
         AdminCommand::RemoveRelay { name } => relays::handle_of(&coordinator, name.clone()).await?,
@@ -71,33 +74,7 @@ async fn command(
     if let Some(secret) = secret {
         coordinator.relay_secrets.forget(secret);
     }
-    Ok(Json(Done { revision: done.revision, outcome: done.outcome }))
-}
-
-async fn create_token(
-    State(api): State<Api>,
-    Administrator { by, coordinator }: Administrator,
-    Body(token, _loan): Body<mesh_model::NewToken, TOKEN_KIB>,
-) -> Answer<NewToken> {
-    take_turn(&coordinator, &by).await?;
-    let secret = random::secret().map_err(|error| Failure::Internal(error.to_string()))?;
-    let kind = match &token.purpose {
-        NewPurpose::Admin { .. } | NewPurpose::Role { .. } => TokenKind::Admin,
-        NewPurpose::Relay { .. } => TokenKind::Relay,
-        NewPurpose::JoinAny { .. } | NewPurpose::JoinTeams { .. } | NewPurpose::JoinDeployments { .. } => {
-            TokenKind::Join
-        }
-    };
-    let result = coordinator.submit(Command::CreateToken { by: by.clone(), token, secret: secret.hash() }).await;
-    note(&coordinator, by, "token-create", &result).await;
-    let done = result?;
-    let Outcome::TokenCreated { token: id, expires, warnings } = done.outcome else {
-        return Err(Failure::unexpected(&done.outcome).into());
-    };
-    let urls: Vec<String> = api.advertised.urls.iter().map(Url::to_string).collect();
-    let token = Token { kind, fingerprint: api.fingerprint, id, secret, urls: urls.clone() }.to_text().to_string();
-    let guess = api.advertised.guess.as_ref().map(Url::to_string);
-    Ok(Json(NewToken { version: VERSION, id, token, expires, warnings, urls, guess }))
+    Ok(Json(Previewed { revision: done.revision, outcome: done.outcome, effect: None }))
 }
 
 /// Runs a command and logs its result.
@@ -124,54 +101,24 @@ const fn name(command: &AdminCommand) -> &'static str {
     }
 }
 
-async fn list<T: Serialize + Send + 'static>(
-    reader: Administrator,
-    look: fn(&Core, &Admin, UnixSeconds) -> T,
-) -> Answer<T> {
-    let Administrator { by, coordinator } = reader;
-    let now = coordinator.now();
-    Ok(Json(coordinator.visit(move |core| look(core, &by, now)).await?))
-}
-
-async fn nodes(reader: Administrator) -> Answer<Nodes> {
-    list(reader, Nodes::of).await
-}
-
-async fn deployments(reader: Administrator) -> Answer<Deployments> {
-    list(reader, Deployments::of).await
-}
-
-async fn services(reader: Administrator) -> Answer<Services> {
-    list(reader, Services::of).await
-}
-
-async fn instances(reader: Administrator) -> Answer<Instances> {
-    list(reader, Instances::of).await
-}
-
-async fn tokens(reader: Administrator) -> Answer<Tokens> {
-    list(reader, Tokens::of).await
-}
-
-async fn audit(
-    Administrator { by, coordinator }: Administrator,
-    query: Result<Query<AuditQuery>, QueryRejection>,
-) -> Answer<Audit> {
-    let Query(query) = query.map_err(|rejection| {
-        let hint = "known are limit, before, since, by, action, object and result";
-        Refused::new(StatusCode::BAD_REQUEST, rejection.body_text(), hint)
-    })?;
-    Ok(Json(coordinator.visit(move |core| Audit::of(core, &by, query, AUDIT_SHOWN)).await?))
-}
-
-/// Shows who may call a deployment.
+/// Who may call a deployment
+#[utoipa::path(
+    get, path = "/trust/{deployment}",
+    params(("deployment" = Label, Path)),
+    responses((status = 200, body = TrustPage))
+)]
 async fn trust(administrator: Administrator, path: Result<Path<Label>, PathRejection>) -> Answer<TrustPage> {
     trust_page(administrator, path, None, Duration::ZERO).await
 }
 
-/// Changes a trust list, if the request contains a change, and waits as long as the request states until all affected
-/// runners have confirmed it. The timeout of other requests doesn't apply.
-pub(super) async fn trust_and_wait(
+/// Changes a trust list, if the request contains a change, and waits as long as it states until all affected runners
+/// have confirmed it
+#[utoipa::path(
+    post, path = "/trust-and-wait/{deployment}",
+    params(("deployment" = Label, Path)), request_body = TrustAndWait,
+    responses((status = 200, body = TrustPage))
+)]
+async fn trust_and_wait(
     administrator: Administrator,
     path: Result<Path<Label>, PathRejection>,
     Body(what, _loan): Body<TrustAndWait, COMMAND_KIB>,
@@ -186,8 +133,7 @@ async fn trust_page(
     change: Option<TrustChange>,
     patience: Duration,
 ) -> Answer<TrustPage> {
-    let Path(deployment) =
-        path.map_err(|rejection| Refused::new(rejection.status(), rejection.body_text(), "give a deployment's name"))?;
+    let deployment = named(path)?;
     let deadline = Instant::now() + patience;
     let changed = match change {
         Some(change) => {

@@ -15,6 +15,7 @@ use super::{Api, failure::Refused, server::Origin};
 use crate::{coordinator::Coordinator, metrics::Secret, places::Place, tenant::Tenant};
 
 /// An authenticated administrator.
+#[derive(Clone)]
 pub(super) struct Administrator {
     pub(super) by: Admin,
     /// The coordinator, on the administrator's account.
@@ -59,6 +60,9 @@ impl FromRequestParts<Api> for Administrator {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refused> {
+        if let Some(known) = parts.extensions.get::<Self>() {
+            return Ok(known.clone());
+        }
         let origin = Origin::of(parts)?;
         if let Origin::Socket { uid } = origin {
             return Ok(Self { by: Admin::socket(uid), coordinator: api.coordinator.on_account(None) });

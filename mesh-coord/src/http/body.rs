@@ -8,9 +8,9 @@ use std::{
 };
 
 use axum::{
-    body::to_bytes,
+    body::{Bytes, HttpBody as _, to_bytes},
     extract::{FromRequest, Request},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -20,6 +20,8 @@ use crate::tenant::Tenant;
 
 /// The limit for all bodies that are being read or processed, in KiB.
 const ALL: usize = 64 << 10;
+/// The largest command, in KiB: `apply` with its files.
+pub(super) const COMMAND_KIB: usize = 1024;
 /// How long a body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -38,18 +40,7 @@ impl<T: DeserializeOwned, const KIB: usize> FromRequest<Api> for Body<T, KIB> {
                 "send JSON, with `content-type: application/json`",
             ));
         }
-        let most = KIB << 10;
-        let told = parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        if told.is_some_and(|length: usize| length > most) {
-            return Err(too_large(KIB));
-        }
-        // A stranger's body is limited by its place, and the operator's only by its size.
-        let loan = match parts.extensions.get::<Tenant>() {
-            Some(tenant) => Some(api.budget.borrow(tenant, told.unwrap_or(most).div_ceil(1024)).ok_or_else(no_room)?),
-            None => None,
-        };
-        let late = || Refused::new(StatusCode::REQUEST_TIMEOUT, "the request's body took too long", "try again");
-        let bytes = timeout(PATIENCE, to_bytes(body, most)).await.map_err(|_| late())?.map_err(|_| too_large(KIB))?;
+        let (bytes, loan) = read(&parts, body, api, KIB).await?;
         let value = serde_json::from_slice(&bytes).map_err(|error| {
             let status = if error.is_data() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
             let error = format!("the request's body cannot be read: {error}");
@@ -57,6 +48,31 @@ impl<T: DeserializeOwned, const KIB: usize> FromRequest<Api> for Body<T, KIB> {
         })?;
         Ok(Self(value, loan))
     }
+}
+
+/// Reads a body of at most `kib` KiB.
+///
+/// # Errors
+/// If it is larger, takes too long, or finds no room.
+pub(super) async fn read(
+    parts: &Parts,
+    body: axum::body::Body,
+    api: &Api,
+    kib: usize,
+) -> Result<(Bytes, Option<Loan>), Refused> {
+    let most = kib << 10;
+    let told = body.size_hint().upper().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    if told.is_some_and(|length| length > most) {
+        return Err(too_large(kib));
+    }
+    // A stranger's body is limited by its place, and the operator's only by its size.
+    let loan = match parts.extensions.get::<Tenant>() {
+        Some(tenant) => Some(api.budget.borrow(tenant, told.unwrap_or(most).div_ceil(1024)).ok_or_else(no_room)?),
+        None => None,
+    };
+    let late = || Refused::new(StatusCode::REQUEST_TIMEOUT, "the request's body took too long", "try again");
+    let bytes = timeout(PATIENCE, to_bytes(body, most)).await.map_err(|_| late())?.map_err(|_| too_large(kib))?;
+    Ok((bytes, loan))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

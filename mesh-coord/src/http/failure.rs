@@ -1,4 +1,4 @@
-//! Answers to refused requests: one shape, `{error, hint}`, and one mapping to statuses.
+//! Answers to refused requests: one shape, `{error, hint, code}`, and one mapping to statuses.
 
 use axum::{
     Json,
@@ -7,8 +7,11 @@ use axum::{
 };
 use mesh_model::Class;
 use mesh_proto::message::Refusal;
+use serde::Serialize;
 use tracing::warn;
+use utoipa::ToSchema;
 
+use super::codes::Code;
 use crate::{coordinator::Failure, places::Full, rate::Busy, store::StoreError};
 
 /// A refusal with its status.
@@ -16,23 +19,49 @@ use crate::{coordinator::Failure, places::Full, rate::Busy, store::StoreError};
 pub(crate) struct Refused {
     pub(crate) status: StatusCode,
     pub(crate) refusal: Refusal,
+    code: Code,
 }
+
+/// The body of the answer to a refused request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Error {
+    /// What happened, and where.
+    error: String,
+    /// What to try next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    code: Code,
+}
+
+/// What a handler answers.
+pub(super) type Answer<T> = Result<Json<T>, Refused>;
 
 impl Refused {
     pub(crate) fn new(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { status, refusal: Refusal::new(error, hint) }
+        Self { status, refusal: Refusal::new(error, hint), code: Code::of_status(status) }
+    }
+
+    /// The same with a code that says more than its status.
+    pub(super) fn coded(self, code: Code) -> Self {
+        Self { code, ..self }
     }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.status, Json(self.refusal)).into_response()
+        let Refusal { error, hint } = self.refusal;
+        (self.status, Json(Error { error, hint, code: self.code })).into_response()
     }
 }
 
 impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
-        Self { status: status(&failure), refusal: failure.refusal() }
+        let status = status(&failure);
+        let code = match &failure {
+            Failure::Refused(refusal) => Code::of(refusal),
+            Failure::Store(_) | Failure::Ending | Failure::Internal(_) => Code::of_status(status),
+        };
+        Self { status, refusal: failure.refusal(), code }
     }
 }
 
@@ -44,7 +73,7 @@ impl From<mesh_model::Refusal> for Refused {
 
 impl From<Busy> for Refused {
     fn from(busy: Busy) -> Self {
-        Self { status: StatusCode::TOO_MANY_REQUESTS, refusal: busy.into() }
+        Self { status: StatusCode::TOO_MANY_REQUESTS, refusal: busy.into(), code: Code::TooMuch }
     }
 }
 

@@ -13,25 +13,37 @@ use axum::{
 use mesh_link::Url;
 use mesh_proto::{PrivateKey, token::Fingerprint};
 use tokio::time::timeout;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::{api::NOTHING_THERE, coordinator::Coordinator, exposition::Exposition};
 
 mod admin;
 mod auth;
 mod body;
+mod codes;
 mod enrol;
+mod events;
 mod failure;
+mod guard;
+mod idempotent;
 mod limit;
+mod lists;
 mod noted;
+mod objects;
 mod observe;
+pub(crate) mod openapi;
 mod preview;
 mod relays;
 pub(crate) mod server;
 mod stream;
+mod tokens;
 mod traffic;
 
 use body::Budget;
+use codes::Code;
+use events::Followers;
 use failure::Refused;
+use idempotent::Answers;
 use limit::Failures;
 
 /// The largest message of a runner's stream, in bytes.
@@ -54,6 +66,8 @@ pub(crate) struct Api {
     exposition: Exposition,
     failures: Arc<Failures>,
     budget: Budget,
+    answers: Answers,
+    followers: Followers,
 }
 
 /// The coordinator's URLs as others reach it.
@@ -84,6 +98,8 @@ impl Api {
             enrol_key: Arc::new(enrol_key),
             failures: Arc::default(),
             budget: Budget::default(),
+            answers: Answers::default(),
+            followers: Followers::default(),
             advertised: Arc::default(),
         }
     }
@@ -94,14 +110,12 @@ impl Api {
             .route("/v1/info", get(enrol::info))
             .route("/v1/enrol", post(enrol::enrol))
             .route("/v1/relay/enrol", post(relays::enrol))
-            .nest(
-                "/v1/admin",
-                admin::routes().merge(preview::routes()).merge(observe::routes()).merge(traffic::routes()),
-            )
             .layer(middleware::from_fn(in_time))
+            .merge(
+                Router::from(administrators()).route_layer(middleware::from_fn_with_state(self.clone(), guard::guard)),
+            )
             .route("/v1/stream", get(stream::stream))
             .route("/v1/relay/stream", get(relays::stream))
-            .route("/v1/admin/trust-and-wait/{deployment}", post(admin::trust_and_wait))
             .layer(middleware::from_fn_with_state(self.clone(), refreshed))
             .route("/healthz", get(observe::health))
             .route("/readyz", get(observe::readiness))
@@ -111,6 +125,23 @@ impl Api {
             .layer(middleware::from_fn_with_state(self.clone(), observe::count))
             .with_state(self)
     }
+}
+
+/// The routes of administrators, which the OpenAPI document describes.
+fn administrators() -> OpenApiRouter<Api> {
+    let quick = lists::routes()
+        .merge(admin::routes())
+        .merge(tokens::routes())
+        .merge(relays::routes())
+        .merge(objects::routes())
+        .merge(preview::routes())
+        .merge(observe::routes())
+        .merge(traffic::routes())
+        .merge(events::routes())
+        .layer(middleware::from_fn(in_time));
+    OpenApiRouter::with_openapi(openapi::frame())
+        .nest("/v1/admin", quick.merge(admin::slow_routes()))
+        .merge(openapi::routes())
 }
 
 /// Answers from what was confirmed before the request, by whichever coordinator.
@@ -128,7 +159,7 @@ async fn in_time(request: Request, next: Next) -> Response {
 }
 
 async fn nothing_there() -> Refused {
-    Refused::new(StatusCode::NOT_FOUND, NOTHING_THERE, "is its version another one?")
+    Refused::new(StatusCode::NOT_FOUND, NOTHING_THERE, "is its version another one?").coded(Code::NoSuchPath)
 }
 
 async fn another_method() -> Refused {

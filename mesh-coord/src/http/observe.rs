@@ -1,18 +1,22 @@
 //! What monitoring asks for at the API's port, and the counts of all requests.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{MatchedPath, Query, Request, State, rejection::QueryRejection},
     http::{StatusCode, header::CONTENT_TYPE},
     middleware::Next,
     response::{IntoResponse as _, Response},
-    routing::get,
 };
 use mesh_metrics::CONTENT_TYPE as METRICS;
 use tokio::time::Instant;
 use tracing::debug;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Api, admin::Answer, auth::Administrator, failure::Refused};
+use super::{
+    Api,
+    auth::Administrator,
+    failure::{Answer, Refused},
+};
 use crate::api::{Overview, Why, WhyQuery};
 
 /// The process serves requests.
@@ -44,26 +48,25 @@ pub(super) async fn metrics(State(api): State<Api>, reader: Administrator) -> Re
     Ok(([(CONTENT_TYPE, METRICS)], text.to_string()).into_response())
 }
 
-pub(super) fn routes() -> Router<Api> {
-    Router::new().route("/overview", get(overview)).route("/why", get(why))
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(overview)).routes(routes!(why))
 }
 
-/// Whether the mesh is whole, and what needs its operator.
+/// Whether the mesh is whole, and what needs its operator
+#[utoipa::path(get, path = "/overview", responses((status = 200, body = Overview)))]
 async fn overview(State(api): State<Api>, Administrator { by, coordinator }: Administrator) -> Answer<Overview> {
     let trouble = api.exposition.ready().await.err().map(|why| (why.to_string(), why.hint().to_owned()));
     let now = coordinator.now();
     Ok(Json(coordinator.visit(move |core| Overview::of(core, &by, now, trouble)).await?))
 }
 
-/// Whether one service may connect to another.
+/// Whether one service may connect to another
+#[utoipa::path(get, path = "/why", params(WhyQuery), responses((status = 200, body = Why)))]
 async fn why(
     Administrator { by, coordinator }: Administrator,
     query: Result<Query<WhyQuery>, QueryRejection>,
 ) -> Answer<Why> {
-    let Query(query) = query.map_err(|rejection| {
-        let hint = "needed are from and to, as DEPLOYMENT/SERVICE, and port";
-        Refused::new(StatusCode::BAD_REQUEST, rejection.body_text(), hint)
-    })?;
+    let query = super::lists::query(query, "needed are from and to, as DEPLOYMENT/SERVICE, and port")?;
     Ok(Json(coordinator.visit(move |core| Why::of(core, &by, &query)).await??))
 }
 

@@ -1,20 +1,24 @@
 //! Commands that are only tried, with what they would take away; and `apply` with expectations.
 
-use axum::{Json, Router, routing::post};
+use axum::{
+    Json,
+    extract::{Query, rejection::QueryRejection},
+};
 use mesh_model::{AdminCommand, Apply, Command, Preview, Usage, Used};
 use mesh_proto::RunnerId;
 use tokio::time::Instant;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api,
-    admin::{Answer, COMMAND_KIB},
     auth::Administrator,
-    body::Body,
-    failure::Refused,
+    body::{Body, COMMAND_KIB},
+    failure::{Answer, Refused},
+    lists::query,
     noted::{note, take_turns},
 };
 use crate::{
-    api::Previewed,
+    api::{Previewed, WriteQuery},
     coordinator::{Coordinator, Core, Failure},
     telemetry::Book,
 };
@@ -24,25 +28,37 @@ const TURNS: u32 = 10;
 /// For how long a pair of services counts as in use, in seconds.
 const DAY: u64 = 24 * 3600;
 
-pub(super) fn routes() -> Router<Api> {
-    Router::new().route("/apply", post(apply)).route("/preview", post(preview))
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(apply)).routes(routes!(preview))
 }
 
-/// Tries a command.
+/// Tries a command
+#[utoipa::path(post, path = "/preview", request_body = AdminCommand, responses((status = 200, body = Previewed)))]
 async fn preview(
     Administrator { by, coordinator }: Administrator,
     Body(what, _loan): Body<AdminCommand, COMMAND_KIB>,
 ) -> Answer<Previewed> {
-    take_turns(&coordinator, &by, TURNS).await?;
     let command = Command::Admin { by: by.clone(), what };
-    tried(&coordinator, by, command).await.map(Json)
+    try_out(&coordinator, by, command).await.map(Json)
 }
 
-/// Applies files if what they expect holds then, or tries that.
+/// Applies files if what they expect holds then, or tries that
+#[utoipa::path(
+    post, path = "/apply",
+    params(WriteQuery), request_body = Apply,
+    responses((status = 200, body = Previewed))
+)]
 async fn apply(
-    Administrator { by, coordinator }: Administrator,
+    administrator: Administrator,
+    asked: Result<Query<WriteQuery>, QueryRejection>,
     Body(what, _loan): Body<Apply, COMMAND_KIB>,
 ) -> Answer<Previewed> {
+    let WriteQuery { dry_run } = query(asked, "known is dry_run, which is true or false")?;
+    carry_out(administrator, Apply { dry_run: dry_run || what.dry_run, ..what }).await
+}
+
+/// Applies files, or tries that.
+pub(super) async fn carry_out(Administrator { by, coordinator }: Administrator, what: Apply) -> Answer<Previewed> {
     take_turns(&coordinator, &by, if what.dry_run || !what.expect.is_empty() { TURNS } else { 1 }).await?;
     let dry_run = what.dry_run;
     let command = Command::Apply { by: by.clone(), what };
@@ -53,6 +69,16 @@ async fn apply(
     note(&coordinator, by, "apply", &result).await;
     let done = result?;
     Ok(Json(Previewed { revision: done.revision, outcome: done.outcome, effect: None }))
+}
+
+/// What a command would do.
+pub(super) async fn try_out(
+    coordinator: &Coordinator,
+    by: mesh_model::Admin,
+    command: Command,
+) -> Result<Previewed, Refused> {
+    take_turns(coordinator, &by, TURNS).await?;
+    tried(coordinator, by, command).await
 }
 
 /// What a command would do, found on a copy of the state, so that others wait for the copy only.

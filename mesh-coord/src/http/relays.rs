@@ -3,7 +3,8 @@
 use axum::{
     Extension, Json,
     extract::{
-        FromRequestParts, State,
+        FromRequestParts, Query, State,
+        rejection::QueryRejection,
         ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
     },
     http::{StatusCode, request::Parts},
@@ -19,18 +20,21 @@ use mesh_proto::{
     token::{RelayLogin, Token, TokenKind},
 };
 use tracing::info;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api,
     auth::{Administrator, bearer, unauthorised, unknown},
     body::Body,
     failure::Refused,
+    lists::query,
     noted::{note, take_turn},
+    preview,
     server::Origin,
     stream::begin,
 };
 use crate::{
-    api::{self, NewRelay, Relays},
+    api::{NewRelay, Previewed, Relays, WriteQuery},
     coordinator::{Coordinator, Core, Failure},
     metrics::Secret,
     places::Place,
@@ -44,18 +48,36 @@ const KIB: usize = 16;
 /// The largest message of a relay's stream, in bytes.
 const MAX_MESSAGE: usize = 16 << 10;
 
-/// The relays.
-pub(super) async fn list(Administrator { by, coordinator }: Administrator) -> Result<Json<Relays>, Refused> {
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list_relays, add_relay))
+}
+
+/// The relays
+#[utoipa::path(get, path = "/relays", responses((status = 200, body = Relays)))]
+async fn list_relays(Administrator { by, coordinator }: Administrator) -> Result<Json<Relays>, Refused> {
     let secrets = std::sync::Arc::clone(&coordinator.relay_secrets);
     let look = move |core: &mut Core| Relays::of(core, &by, |handle| secrets.get(handle).is_some());
     Ok(Json(coordinator.visit(look).await??))
 }
 
-/// Tries a TURN server, and adds it.
-pub(super) async fn add(
+/// Tries a TURN server, and adds it
+#[utoipa::path(
+    post, path = "/relays",
+    params(WriteQuery), request_body = NewRelay,
+    responses((status = 200, body = Previewed))
+)]
+async fn add_relay(
     Administrator { by, coordinator }: Administrator,
+    asked: Result<Query<WriteQuery>, QueryRejection>,
     Body(wish, _loan): Body<NewRelay, KIB>,
-) -> Result<Json<api::Done>, Refused> {
+) -> Result<Json<Previewed>, Refused> {
+    let WriteQuery { dry_run } = query(asked, "known is dry_run, which is true or false")?;
+    if dry_run {
+        let NewRelay { relay, secret: _ } = wish;
+        // Its secret is not kept, and the server is not tried.
+        let command = Command::AddRelay { by: by.clone(), relay, secret: SecretHandle(0) };
+        return preview::try_out(&coordinator, by, command).await.map(Json);
+    }
     take_turn(&coordinator, &by).await?;
     let added = try_and_add(&coordinator, &by, wish).await;
     if let Err(Failed::Trial(refused)) = &added {
@@ -70,7 +92,7 @@ pub(super) async fn add(
     };
     note(&coordinator, by, "relay-add", &result).await;
     let done = result?;
-    Ok(Json(api::Done { revision: done.revision, outcome: done.outcome }))
+    Ok(Json(Previewed { revision: done.revision, outcome: done.outcome, effect: None }))
 }
 
 /// Why a relay isn't added.

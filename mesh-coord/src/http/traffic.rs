@@ -3,30 +3,39 @@
 use std::time::Instant;
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Query, rejection::QueryRejection},
     http::StatusCode,
-    routing::get,
 };
 use mesh_model::Admin;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Api, admin::Answer, auth::Administrator, failure::Refused};
+use super::{
+    Api,
+    auth::Administrator,
+    codes::Code,
+    failure::{Answer, Refused},
+};
 use crate::{
     api::{Edges, Refusals, Reported, TrafficQuery},
     coordinator::{Coordinator, Core},
     telemetry::Book,
 };
 
-pub(super) fn routes() -> Router<Api> {
-    Router::new().route("/edges", get(edges)).route("/refused", get(refused))
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(edges)).routes(routes!(refused))
 }
 
 type Asked = Result<Query<TrafficQuery>, QueryRejection>;
 
+/// Who talks to whom
+#[utoipa::path(get, path = "/edges", params(TrafficQuery), responses((status = 200, body = Edges)))]
 async fn edges(Administrator { by, coordinator }: Administrator, query: Asked) -> Answer<Edges> {
     read(coordinator, by, query, Reported::edges, Edges::of).await
 }
 
+/// Who is refused
+#[utoipa::path(get, path = "/refused", params(TrafficQuery), responses((status = 200, body = Refusals)))]
 async fn refused(Administrator { by, coordinator }: Administrator, query: Asked) -> Answer<Refusals> {
     read(coordinator, by, query, Reported::refusals, Refusals::of).await
 }
@@ -38,10 +47,7 @@ async fn read<I: Send + 'static, T: Send + 'static>(
     reported: fn(&Book) -> Reported<I>,
     of: fn(&Core, Reported<I>, &Admin, &TrafficQuery, Instant) -> T,
 ) -> Answer<T> {
-    let Query(query) = query.map_err(|rejection| {
-        let hint = "known are from and to, as DEPLOYMENT or DEPLOYMENT/SERVICE, and watch";
-        Refused::new(StatusCode::BAD_REQUEST, rejection.body_text(), hint)
-    })?;
+    let query = super::lists::query(query, "known are from and to, as DEPLOYMENT or DEPLOYMENT/SERVICE, and watch")?;
     let now = tokio::time::Instant::now().into_std();
     let telemetry = std::sync::Arc::clone(&coordinator.telemetry);
     if query.watch == Some(true) {
@@ -50,6 +56,7 @@ async fn read<I: Send + 'static, T: Send + 'static>(
     let reported = telemetry.book().map(|book| reported(&book)).ok_or_else(|| {
         let hint = "start it with `mesh-coord serve --telemetry full`";
         Refused::new(StatusCode::CONFLICT, "runners don't report to this coordinator: its telemetry is off", hint)
+            .coded(Code::TelemetryOff)
     })?;
     Ok(Json(coordinator.visit(move |core| of(core, reported, &by, &query, now)).await?))
 }

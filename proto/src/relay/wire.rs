@@ -8,6 +8,7 @@ use crate::{Label, RelayId, token::Fingerprint};
 
 /// Where runners reach a relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RelayPublic {
     /// Where it takes datagrams.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -36,7 +36,10 @@ fn an_admin_token_gives_its_holder_the_right_of_its_team_and_no_join_token_does(
     let join = world.token(NewPurpose::JoinAny { uses: 1 });
     let ask = |world: &World, id| world.state.authenticate_admin(id, &SECRET, world.now);
     assert_eq!(ask(&world, all).unwrap(), Admin { via: Via::Token(all), team: None, role: Role::Admin });
-    assert_eq!(ask(&world, acme).unwrap(), Admin { via: Via::Token(acme), team: Some(label("acme")), role: Role::Admin });
+    assert_eq!(
+        ask(&world, acme).unwrap(),
+        Admin { via: Via::Token(acme), team: Some(label("acme")), role: Role::Admin }
+    );
     assert_eq!(
         refused(ask(&world, join)),
         "Forbidden: the token t-3 is a join token: it gives no right to administer | make an admin token with \

@@ -33,6 +33,7 @@ pub struct Used {
 
 /// A pair of services that is in use and is cut.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct InUse {
     /// The caller.
     pub from: ServicePath,

@@ -20,7 +20,7 @@ pub struct Audit {
     /// The action: `apply`, `delete`, `trust`, `token-create`, `token-revoke`, `node-remove`, `node-leave`,
     /// `node-expire`, `node-drain`, `node-undrain`, `drain`, `undrain`, `switch`, `relay-add`,
     /// `relay-remove`, `relay-enrol`, `enrol`, `host`, `runners-silent`,
-    /// `stream-taken-over` or `copy-refused`.
+    /// `stream-taken-over` or `copy-refused`; of a viewer that was refused, its request: `DELETE /nodes/{node}`.
     pub action: String,
     /// The details, in words.
     pub detail: String,
@@ -46,6 +46,7 @@ pub struct Audit {
 
 /// The result of an audited action.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It was done.

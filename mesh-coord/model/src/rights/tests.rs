@@ -23,10 +23,7 @@ fn commands(by: &Admin) -> Vec<(Role, Command)> {
     let instance = mesh_proto::InstanceId(1);
     vec![
         (Role::Operator, Command::Apply { by: by.clone(), what: apply }),
-        (
-            Role::Operator,
-            admin(AdminCommand::Apply { files: vec![], dry_run: true, force: false, prune: Some(false) }),
-        ),
+        (Role::Operator, admin(AdminCommand::Apply { files: vec![], dry_run: true, force: false, prune: Some(false) })),
         (Role::Operator, admin(AdminCommand::Trust { deployment: shop.clone(), change: trust })),
         (Role::Operator, admin(AdminCommand::Drain { instance })),
         (Role::Operator, admin(AdminCommand::Undrain { instance })),
