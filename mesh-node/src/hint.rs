@@ -1,5 +1,6 @@
 //! Errors that say what to try next.
 
+use mesh_process::{edit::EditError, systemd::SystemdError};
 use mesh_proto::{ServicePath, View, message::Refusal};
 
 /// An error of this program. Its `Display` says what happened and where.
@@ -10,6 +11,18 @@ pub(crate) trait Hint: std::error::Error {
     /// The error as it is sent and shown.
     fn refusal(&self) -> Refusal {
         Refusal { error: self.to_string(), hint: self.hint() }
+    }
+}
+
+impl Hint for EditError {
+    fn hint(&self) -> Option<String> {
+        self.hint().map(str::to_owned)
+    }
+}
+
+impl Hint for SystemdError {
+    fn hint(&self) -> Option<String> {
+        Some(self.hint().to_owned())
     }
 }
 

@@ -217,15 +217,23 @@ impl StateDir {
         written
     }
 
+    /// Whether a file has this content.
+    ///
+    /// # Errors
+    /// If the content can't be written as JSON.
+    pub(crate) fn holds(&self, name: &str, value: &impl Serialize) -> io::Result<bool> {
+        let new = Zeroizing::new(serde_json::to_vec(value)?);
+        Ok(fs::read(self.path.join(name)).map(Zeroizing::new).is_ok_and(|old| old == new))
+    }
+
     /// [`Self::write`], unless the file has the same content already. A failed write is retried.
     ///
     /// # Errors
     /// If it hasn't been written yet.
     pub(crate) fn write_changed(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
-        let new = Zeroizing::new(serde_json::to_vec(value)?);
-        match fs::read(self.path.join(name)).map(Zeroizing::new) {
-            Ok(old) if old == new => Ok(()),
-            _ => self.write(name, value).or_else(|_| self.remember(name, value)),
+        match self.holds(name, value)? {
+            true => Ok(()),
+            false => self.write(name, value).or_else(|_| self.remember(name, value)),
         }
     }
 

@@ -13,9 +13,9 @@ use mesh_netns_tests::run;
 /// The path in Debian's busybox-static.
 const BUSYBOX: &str = "/bin/busybox";
 /// The programs of it that tests use.
-const APPLETS: [&str; 17] = [
-    "cat", "chmod", "cut", "echo", "env", "false", "grep", "head", "ip", "ls", "nc", "sh", "sleep", "stat", "touch",
-    "true", "wc",
+const APPLETS: [&str; 19] = [
+    "cat", "chmod", "cut", "echo", "env", "false", "grep", "head", "httpd", "ip", "ls", "nc", "sh", "sleep", "stat",
+    "touch", "true", "wc", "wget",
 ];
 
 /// Its files in a directory, made once.

@@ -3,6 +3,8 @@
 //! kernel's settings are read-only except for the network's, and it has none of the machine's units that change such
 //! things.
 
+mod docker;
+
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -10,8 +12,9 @@ use std::{
     process::Command,
 };
 
-use mesh_netns_tests::{Daemon, Outcome, Runner, run, wait};
+use mesh_netns_tests::{Daemon, Namespace, Outcome, Runner, run, wait};
 
+pub use self::docker::DOCKER_COMMANDS;
 use crate::{Lab, mesh_node};
 
 /// The manager itself.
@@ -77,26 +80,30 @@ exec env -i container=lab PATH=/usr/sbin:/usr/bin SYSTEMD_GENERATOR_PATH=/none \
     SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/none /usr/lib/systemd/systemd --system --show-status=no --unit=basic.target
 "#;
 
-/// A machine with systemd on a runner's network, with the agent's program as its own /usr/bin/mesh-node.
+/// A machine with systemd, with the agent's program as its own /opt/mesh/mesh-node.
 pub struct Systemd {
     root: PathBuf,
     daemon: Daemon,
 }
 
 impl Systemd {
-    /// Boots it. It shares the runner's network, but not the runner's agent.
+    /// Boots it on this network. It is called as that is.
     ///
     /// # Panics
     /// If it doesn't come up.
     #[must_use]
-    pub fn boot(lab: &Lab, runner: &Runner) -> Self {
-        let root = PathBuf::from(format!("/run/systemd-{}", runner.namespace().name()));
-        furnish(&root);
-        let mut command = runner.namespace().command("sh");
+    pub fn boot(lab: &Lab, namespace: &Namespace) -> Self {
+        let root = PathBuf::from(format!("/run/systemd-{}", namespace.name()));
+        furnish(&root, namespace.name());
+        let mut command = namespace.command("sh");
         // The control groups that the lab removes. systemd's are below them.
-        let enter = "for group; do mkdir $group; echo $$ >$group/cgroup.procs; done; \
+        let enter = "for group; do mkdir -p $group; echo $$ >$group/cgroup.procs; done; \
              exec unshare --mount --pid --cgroup --ipc --uts --fork --kill-child sh \"$ROOT.sh\" \"$ROOT\" \"$PROGRAM\"";
-        command.args(["-ec", enter, "sh"]).args(groups(lab)).env("ROOT", &root).env("PROGRAM", mesh_node());
+        command
+            .args(["-ec", enter, "sh"])
+            .args(groups(lab, namespace.name()))
+            .env("ROOT", &root)
+            .env("PROGRAM", mesh_node());
         write(&root.with_extension("sh"), BOOT);
         let log = root.with_extension("log");
         let machine = Self { daemon: Daemon::start(command, &log), root };
@@ -113,16 +120,13 @@ impl Systemd {
         &self.root
     }
 
-    /// Ends a runner's agent, and starts another one here in its place by `mesh-node setup systemd`.
+    /// Ends a runner's agent, and starts another one here in its place by `mesh-node up`.
     ///
     /// # Panics
     /// If that fails.
     pub fn take_over(&self, runner: &mut Runner) {
         self.join(runner);
-        self.command(&["mesh-node", "setup", "systemd"]).done();
-        self.systemctl(&["daemon-reload"]).done();
-        self.systemctl(&["enable", "--now", "mesh-node"]).done();
-        self.wait_connected();
+        self.command(&["mesh-node", "up"]).done();
     }
 
     /// Waits until the agent follows the coordinator, which is after its start.
@@ -205,18 +209,18 @@ impl Systemd {
     }
 }
 
-/// The control groups of a lab in every hierarchy that systemd uses, or in the only one.
-fn groups(lab: &Lab) -> Vec<PathBuf> {
+/// The control groups of a machine, in those of the lab: in every hierarchy that systemd uses, or in the only one.
+fn groups(lab: &Lab, machine: &str) -> Vec<PathBuf> {
     let all = Path::new("/sys/fs/cgroup");
     if all.join("cgroup.controllers").exists() {
-        return vec![all.join(lab.group())];
+        return vec![all.join(lab.group()).join(machine)];
     }
     let kinds = ["blkio", "cpu", "cpuacct", "devices", "memory", "pids", "systemd"].map(|kind| all.join(kind));
-    kinds.into_iter().filter(|kind| kind.exists()).map(|kind| kind.join(lab.group())).collect()
+    kinds.into_iter().filter(|kind| kind.exists()).map(|kind| kind.join(lab.group()).join(machine)).collect()
 }
 
 /// The content of its root before it boots.
-fn furnish(root: &Path) {
+fn furnish(root: &Path, name: &str) {
     for directory in ["usr", "proc", "sys", "dev", "run", "tmp", "root", "opt/mesh", "var/lib", "var/log", "var/tmp"] {
         fs::create_dir_all(root.join(directory)).expect("cannot make a directory");
     }
@@ -229,6 +233,7 @@ fn furnish(root: &Path) {
         ("group", "root:x:0:\nsystemd-journal:x:101:\nnogroup:x:65534:\n"),
         ("hosts", "127.0.0.1 localhost\n192.0.2.7 printer\n"),
         ("machine-id", "5eed5eed5eed5eed5eed5eed5eed5eed\n"),
+        ("hostname", name),
     ] {
         write(&root.join("etc").join(file), text);
     }

@@ -53,6 +53,11 @@ enum Place {
 }
 
 impl Reach {
+    /// The coordinator on this machine with this data directory.
+    pub(crate) fn here(data: &Path) -> Self {
+        Self { data: Some(data.to_owned()), url: Vec::new() }
+    }
+
     /// Whether a coordinator was named, by flags or variables.
     pub(crate) fn is_given(&self) -> bool {
         let named = [URL_VARIABLE, DATA_VARIABLE, TOKEN_VARIABLE].iter().any(|name| variable(name).is_some());

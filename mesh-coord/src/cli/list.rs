@@ -53,7 +53,7 @@ pub(super) async fn nodes(args: Listing) -> Result<()> {
         header.push("nat, relays");
     }
     let none =
-        "no nodes yet: make a token with `mesh-coord token create`, then `mesh-node join URL TOKEN` on a machine";
+        "no nodes yet: make a token with `mesh-coord token create --any`, then `mesh-node up TOKEN` on a machine";
     print_table(&header, nodes.nodes.into_iter().map(row).collect(), none)
 }
 

@@ -15,6 +15,7 @@ mod client;
 mod console;
 mod delete;
 mod effect;
+mod init;
 mod keys;
 mod list;
 mod manual;
@@ -47,6 +48,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Have systemd run the coordinator on this machine, now and whenever it starts, and print a token for the machines
+    Init(init::Init),
     /// Run the coordinator, in the foreground
     Serve(serve::Serve),
     /// Show on one screen whether the mesh is whole, and what needs you
@@ -185,6 +188,7 @@ fn run(command: Command) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(async {
         match command {
+            Command::Init(args) => init::run(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Token(args) => token::run(args).await,
             Command::Apply(args) => apply::run(args).await,
@@ -242,6 +246,10 @@ mod tests {
     #[test]
     fn every_command_of_the_contract_is_understood() {
         for line in [
+            "mesh-coord init",
+            "mesh-coord init --range 10.0.0.0/16 --name a b --listen [::]:8443 --advertise https://a:1,https://b --uses 3 --ttl 1d --json",
+            "mesh-coord init --dry-run",
+            "mesh-coord init --undo --dry-run",
             "mesh-coord serve",
             "mesh-coord serve --data /d --listen [::]:7443 --range 10.0.0.0/16 --mtu 1344 --name a --name b",
             "mesh-coord serve --metrics 127.0.0.1:9743",

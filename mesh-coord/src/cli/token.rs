@@ -106,7 +106,7 @@ async fn create(args: Create) -> Result<()> {
     let program = match (args.admin, &args.relay) {
         (true, _) => None,
         (false, Some(_)) => Some("mesh-coord relay --public ADDRESS"),
-        (false, None) => Some("mesh-node join"),
+        (false, None) => Some("mesh-node up"),
     };
     let purpose = if let Some(name) = args.relay {
         NewPurpose::Relay { name }

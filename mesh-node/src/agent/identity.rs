@@ -158,6 +158,20 @@ impl Identity {
     /// # Errors
     /// If it can't be written.
     pub(crate) fn save(&self, state: &StateDir) -> Result<(), Refusal> {
+        state.write_changed(FILE, &self.file()).map_err(|e| {
+            Refusal::new(
+                format!("cannot write {}: {e}", state.path().join(FILE).display()),
+                "make room on the disk, or make it writable; or choose another directory with --state DIR",
+            )
+        })
+    }
+
+    /// Whether the file has the same content.
+    pub(crate) fn is_saved(&self, state: &StateDir) -> bool {
+        state.holds(FILE, &self.file()).unwrap_or(false)
+    }
+
+    fn file(&self) -> File {
         let enrolment = self.enrolment.as_ref().and_then(|e| {
             Some(FileEnrolment {
                 runner: e.runner,
@@ -171,7 +185,7 @@ impl Identity {
         });
         let addresses = addresses(&self.endpoints);
         let has_others = addresses.len() < self.endpoints.len();
-        let file = File {
+        File {
             version: 1,
             private_key: Zeroizing::new(self.private_key.to_file_text()),
             listen: self.listen,
@@ -181,13 +195,7 @@ impl Identity {
             proxy: self.proxy.clone(),
             metrics: self.metrics,
             enrolment,
-        };
-        state.write_changed(FILE, &file).map_err(|e| {
-            Refusal::new(
-                format!("cannot write {}: {e}", state.path().join(FILE).display()),
-                "make room on the disk, or make it writable; or choose another directory with --state DIR",
-            )
-        })
+        }
     }
 }
 

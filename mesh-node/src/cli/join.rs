@@ -1,86 +1,27 @@
 //! `mesh-node join`: makes this machine a runner, unless it is one, and runs its agent.
 
-mod error;
-mod proxy;
-
-use std::{
-    fs,
-    io::{self, Read as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use clap::Args;
-use mesh_link::{Url, UrlError};
-use mesh_process::{
-    log::say,
-    secrets::{self, TokenArgument},
-};
-use mesh_proto::{
-    Label, endpoint,
-    message::Switches,
-    token::{MAX_URLS, Token, TokenKind},
-};
+use mesh_process::log::say;
+use mesh_proto::message::Switches;
 use tokio::signal::unix::{SignalKind, signal};
-use zeroize::Zeroizing;
 
-use self::{
-    error::{EndpointArgumentError, JoinError, PlaceError},
-    proxy::ProxyArgument,
-};
 use super::{
     Context,
-    error::Expected,
+    enrol::{self, Enrol, ThisStart},
     output::{self, Failure},
     runtime,
 };
 use crate::{
-    agent::{self, Application, Flags, Identity, Purpose, Settings},
-    config::{self, Config, Endpoint, MetricsAt},
+    agent::{self, Identity},
     docker,
-    state::StateDir,
 };
-
-/// The longest token file that is read, in bytes.
-const MAX_TOKEN: u64 = 16 << 10;
-/// The variable that may hold the token: every user of the machine can read arguments.
-const TOKEN_VARIABLE: &str = "MESH_TOKEN";
 
 #[derive(Debug, Args)]
 pub(super) struct Join {
-    /// The coordinator's URL, https://HOST:PORT, if the token doesn't carry it; separate several with commas. Only needed to join
-    #[arg(value_name = "URL", value_parser = Place::parse)]
-    coordinator: Option<Place>,
-    /// The join token: `-` reads it from standard input, @FILE from a file; the default is $MESH_TOKEN. Only needed to join
-    #[arg(value_name = "TOKEN", value_parser = TokenArgument::parse)]
-    token: Option<TokenArgument>,
-    /// The runner's name; the default is the host's name
-    #[arg(long, value_name = "NAME")]
-    name: Option<Label>,
-    /// The machine's provider, shown to people; the default is `default`
-    #[arg(long, value_name = "PROVIDER")]
-    provider: Option<Label>,
-    /// The UDP port, or 0 for any; the default is 51820. The agent remembers it
-    #[arg(long, value_name = "PORT", value_parser = parse_port)]
-    listen: Option<u16>,
-    /// Where other runners reach this one, instead of at its interfaces' addresses: an address or a name, which the agent resolves
-    /// every minute; `auto:PORT` for a port that is forwarded from the address that relays see; `auto` returns to the interfaces. The
-    /// agent remembers it
-    #[arg(long, value_name = "HOST:PORT", value_parser = EndpointArgument::parse)]
-    endpoint: Vec<EndpointArgument>,
-    /// Have the router forward a port to this machine, by PCP or NAT-PMP; `--map-port=no` ends that. The agent remembers it
-    #[arg(long, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes", value_parser = parse_yes)]
-    map_port: Option<bool>,
-    /// The HTTP proxy to the coordinator and to relays: http://HOST:PORT, @FILE with http://USER:PASSWORD@HOST:PORT in it, `none`, or
-    /// `auto`, the default: $HTTPS_PROXY. The agent remembers it
-    #[arg(long, value_name = "PROXY", value_parser = ProxyArgument::parse)]
-    proxy: Option<ProxyArgument>,
-    /// Serve /metrics by plain HTTP at this address, without a token: best one of loopback, such as 127.0.0.1:9744; `no` ends that.
-    /// The agent remembers it
-    #[arg(long, value_name = "ADDR:PORT")]
-    metrics: Option<MetricsAt>,
-    /// Replace the runner that has the same name
-    #[arg(long)]
-    replace: bool,
+    #[command(flatten)]
+    enrol: Enrol,
     /// Join and exit: something else, such as systemd, starts the agent
     #[arg(long)]
     enrol_only: bool,
@@ -98,97 +39,24 @@ pub(super) struct Join {
     no_udp_gro: bool,
 }
 
-/// The first argument: URLs, or the token if nothing follows it.
-#[derive(Debug, Clone)]
-enum Place {
-    Urls(Vec<Url>),
-    Token(TokenArgument),
-}
-
-impl Place {
-    fn parse(text: &str) -> Result<Self, PlaceError> {
-        // A path may hold any character; a token holds neither of these.
-        if text.starts_with('@') || text == "-" || !text.contains([':', '/']) {
-            return Ok(Self::Token(TokenArgument::of(text)));
-        }
-        let urls: Vec<Url> = text.split(',').map(str::parse).collect::<Result<_, UrlError>>()?;
-        if urls.len() > MAX_URLS { Err(PlaceError::TooMany) } else { Ok(Self::Urls(urls)) }
-    }
-}
-
-#[derive(Debug, Clone)]
-enum EndpointArgument {
-    Auto,
-    One(Endpoint),
-}
-
-fn parse_port(text: &str) -> Result<u16, Expected> {
-    text.parse().map_err(|_| Expected::Port)
-}
-
-fn parse_yes(text: &str) -> Result<bool, Expected> {
-    match text {
-        "yes" => Ok(true),
-        "no" => Ok(false),
-        _ => Err(Expected::YesOrNo),
-    }
-}
-
-impl EndpointArgument {
-    /// What no peer could use is refused here, before a token is spent on it.
-    fn parse(text: &str) -> Result<Self, EndpointArgumentError> {
-        if text == "auto" {
-            return Ok(Self::Auto);
-        }
-        let endpoint: Endpoint = text.parse()?;
-        if let Endpoint::At(address) = endpoint {
-            endpoint::check(address, None)?;
-        }
-        Ok(Self::One(endpoint))
-    }
-}
-
 impl Join {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         mesh_process::log::start(output::log_colours());
-        let variable = secrets::take_variable(TOKEN_VARIABLE);
-        // Without dumps only root can still read its own /proc/self, which the agent needs.
-        if nix::unistd::geteuid().is_root() {
-            secrets::forbid_dumps();
-        } else {
-            secrets::forbid_core_files();
-        }
+        let variable = enrol::begin();
         let state = &context.state;
         let lock = state.take()?;
         let mut identity = match Identity::load(state)? {
             Some(identity) => identity,
             None => Identity::new()?,
         };
-        let settings = self.settings(state, &mut identity)?;
+        let offloads = Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro };
+        let now = ThisStart { no_relay: self.no_relay, offloads };
+        let settings = self.enrol.settings(now, state, &mut identity)?;
         let runtime = runtime()?;
         let ended = runtime.block_on(async {
             // From here on neither SIGHUP nor a file size limit (setrlimit(2)) ends the agent.
             let _caught = [SignalKind::hangup(), SignalKind::from_raw(libc::SIGXFSZ)].map(signal);
-            let purpose = if identity.enrolment.is_some() {
-                self.go_on(&mut identity)?;
-                // Only the options given now can be new.
-                if let Err(error) = identity.save(state) {
-                    tracing::warn!("{}: the options given now are lost at the next start", error.error);
-                }
-                Purpose::Run
-            } else {
-                let wish = match self.application(variable, &settings) {
-                    Err(error @ JoinError::Nothing) => {
-                        return Err(context.agent().of_root().map_or_else(|| error.into(), Failure::from));
-                    }
-                    other => other?,
-                };
-                // Find out what would stop the agent before the token is spent.
-                let ready = agent::prepare(&settings)?;
-                agent::enrol(state, &mut identity, &settings.reach.endpoints, &wish).await?;
-                drop(ready);
-                Purpose::First
-            };
+            let purpose = self.enrol.carry_out(context, &mut identity, &settings, variable).await?;
             if self.enrol_only {
                 say("this machine is a runner of the mesh now; start its agent with `mesh-node join`, or systemctl start mesh-node");
                 return Ok(());
@@ -201,149 +69,4 @@ impl Join {
         ended?;
         Ok(ExitCode::SUCCESS)
     }
-
-    /// The agent's settings. The flags that are remembered are stored in the identity.
-    fn settings(&self, state: &StateDir, identity: &mut Identity) -> Result<Settings, JoinError> {
-        let named = |argument: &EndpointArgument| match argument {
-            EndpointArgument::One(endpoint) => Some(endpoint.clone()),
-            EndpointArgument::Auto => None,
-        };
-        let endpoints: Vec<Endpoint> = self.endpoint.iter().filter_map(named).collect();
-        Endpoint::check(&endpoints)?;
-        let proxy = self.proxy.as_ref().map(ProxyArgument::choice).transpose()?;
-        let flags = Flags {
-            no_relay: self.no_relay,
-            listen: self.listen,
-            proxy,
-            metrics: self.metrics,
-            endpoints: (!self.endpoint.is_empty()).then_some(endpoints),
-            map_port: self.map_port,
-            offloads: Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro },
-        };
-        identity.listen = flags.listen.or(identity.listen);
-        identity.proxy = flags.proxy.clone().or(identity.proxy.take());
-        identity.metrics = flags.metrics.or(identity.metrics);
-        identity.map_port = flags.map_port.unwrap_or(identity.map_port);
-        if let Some(endpoints) = &flags.endpoints {
-            identity.endpoints.clone_from(endpoints);
-        }
-        let file = Config::agent(state).unwrap_or_else(|error| {
-            tracing::warn!("until that is put right, the flags and the defaults count instead of [agent]: {error}");
-            config::Agent::default()
-        });
-        for line in flags.against(&file, identity) {
-            tracing::warn!(configuration = %Config::path(state).display(), "{line}");
-        }
-        proxy::warn_of_open(&Config::path(state), &file, &flags, identity);
-        Ok(Settings::choose(&flags, &file, identity))
-    }
-
-    /// The URLs and the token that were given.
-    fn given(&self) -> Result<(Option<&[Url]>, Option<&TokenArgument>), JoinError> {
-        match (&self.coordinator, &self.token) {
-            (None, token) => Ok((None, token.as_ref())),
-            (Some(Place::Urls(urls)), token) => Ok((Some(urls), token.as_ref())),
-            (Some(Place::Token(token)), None) => Ok((None, Some(token))),
-            (Some(Place::Token(_)), Some(_)) => Err(JoinError::NotAUrl),
-        }
-    }
-
-    /// Continues as a runner that has joined. The coordinator may have moved, but not be another one.
-    fn go_on(&self, identity: &mut Identity) -> Result<(), JoinError> {
-        let Some(enrolment) = &mut identity.enrolment else { return Ok(()) };
-        let (urls, token) = self.given()?;
-        // Only the argument counts: a token in the environment may be old.
-        let token = token.map(read_token).transpose()?;
-        if let Some(token) = &token
-            && token.fingerprint != enrolment.fingerprint
-        {
-            let (coordinator, name) = (enrolment.shown(), enrolment.name.clone());
-            return Err(JoinError::OtherCoordinator { coordinator, name });
-        }
-        if let Some(name) = self.name.as_ref().filter(|name| **name != enrolment.name) {
-            return Err(JoinError::OtherName { known: enrolment.name.clone(), given: name.clone() });
-        }
-        if let (Some(given), Some(known)) = (&self.provider, &enrolment.provider)
-            && given != known
-        {
-            return Err(JoinError::OtherProvider { known: known.clone(), given: given.clone() });
-        }
-        let new = match (urls, token) {
-            (Some(urls), _) => urls.to_vec(),
-            (None, Some(token)) => urls_of(&token)?,
-            (None, None) => vec![],
-        };
-        if !new.is_empty() {
-            enrolment.coordinators = new;
-        }
-        Ok(())
-    }
-
-    fn application(&self, variable: Option<Zeroizing<String>>, settings: &Settings) -> Result<Application, JoinError> {
-        let (urls, token) = self.given()?;
-        let argument = match (token, variable) {
-            (Some(argument), _) => argument.clone(),
-            (None, Some(token)) => token.into(),
-            (None, None) if urls.is_none() => return Err(JoinError::Nothing),
-            (None, None) => return Err(JoinError::NoToken),
-        };
-        let token = read_token(&argument)?;
-        let coordinators = match urls {
-            Some(urls) => urls.to_vec(),
-            None => urls_of(&token)?,
-        };
-        if coordinators.is_empty() {
-            return Err(JoinError::NoUrl);
-        }
-        let name = match &self.name {
-            Some(name) => name.clone(),
-            None => host_name()?,
-        };
-        let provider = match &self.provider {
-            Some(provider) => provider.clone(),
-            None => "default".parse()?,
-        };
-        let proxies = settings.proxies.clone();
-        Ok(Application { coordinators, token, name, provider, proxies, replace: self.replace })
-    }
 }
-
-/// The URLs that a token carries.
-fn urls_of(token: &Token) -> Result<Vec<Url>, JoinError> {
-    token.urls.iter().map(|url| url.parse()).collect::<Result<_, UrlError>>().map_err(JoinError::UrlInToken)
-}
-
-fn read_token(argument: &TokenArgument) -> Result<Token, JoinError> {
-    let mut text = Zeroizing::new(String::new());
-    let read = match argument.expose() {
-        "-" => io::stdin().lock().take(MAX_TOKEN).read_to_string(&mut text),
-        given => match given.strip_prefix('@') {
-            Some(path) => fs::File::open(path).and_then(|file| file.take(MAX_TOKEN).read_to_string(&mut text)),
-            None => {
-                text.push_str(given);
-                Ok(0)
-            }
-        },
-    };
-    read.map_err(|error| {
-        let place = if argument.expose() == "-" { "standard input" } else { argument.expose().trim_start_matches('@') };
-        JoinError::UnreadableToken { place: place.to_owned(), error }
-    })?;
-    Ok(Token::parse(TokenKind::Join, &text)?)
-}
-
-/// A runner's name made from the host's name.
-fn host_name() -> Result<Label, JoinError> {
-    let name = nix::unistd::gethostname().unwrap_or_default();
-    label(&name.to_string_lossy()).ok_or(JoinError::HostName(name))
-}
-
-/// The first label of a host name, with other characters than a label's replaced by `-`.
-fn label(host: &str) -> Option<Label> {
-    let first = host.split('.').next().unwrap_or_default().to_ascii_lowercase();
-    let label: String = first.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(63).collect();
-    label.trim_matches('-').parse().ok()
-}
-
-#[cfg(test)]
-mod tests;

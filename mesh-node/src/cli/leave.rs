@@ -1,4 +1,4 @@
-//! `mesh-node leave`: undoes `join`.
+//! `mesh-node leave`: undoes `join` and `up`.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use super::{
     Context, attach,
     error::CliError,
     output::{self, Failure, note},
-    runtime,
+    runtime, up,
 };
 use crate::{
     agent::{self, Flags, Identity, Purpose, Settings},
@@ -51,6 +51,7 @@ impl Leave {
             }
             note(&format!("{} ({}) has left the mesh; its identity is deleted", left.runner.name, left.runner.id));
         }
+        up::clear_away(context)?;
         Ok(ExitCode::SUCCESS)
     }
 }

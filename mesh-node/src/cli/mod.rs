@@ -6,6 +6,7 @@ mod cni;
 mod denied;
 mod detach;
 mod drain;
+mod enrol;
 mod env;
 mod error;
 mod hook;
@@ -20,6 +21,7 @@ mod ping;
 mod run;
 mod setup;
 mod status;
+mod up;
 pub(crate) mod wait;
 mod why;
 
@@ -64,6 +66,8 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Join this machine to a mesh and have systemd run its agent, now and whenever the machine starts
+    Up(up::Up),
     /// Join this machine to a mesh and run its agent in the foreground
     Join(join::Join),
     /// Attach an instance of a service in a network namespace
@@ -74,7 +78,7 @@ enum Command {
     Drain(drain::Drain),
     /// Allow new connections to a drained instance again
     Undrain(drain::Drain),
-    /// Leave the mesh: detach all instances, notify the coordinator, delete the identity
+    /// Leave the mesh: detach all instances, notify the coordinator, delete the identity, and take out what `up` has written
     Leave(leave::Leave),
     /// Run a command as an instance of a service, in a new namespace with nothing but the mesh
     Run(run::Run),
@@ -187,6 +191,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     let state = StateDir::locate(cli.global.state)?;
     let context = Context { state, output: Output::new(cli.global.json) };
     match cli.command {
+        Command::Up(up) => up.run(&context),
         Command::Join(join) => join.run(&context),
         Command::Attach(attach) => attach.run(&context),
         Command::Detach(detach) => detach.run(&context),

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use mesh_process::edit::Edit;
 use mesh_proto::ServicePath;
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     local::VERSION,
-    setup::{self, Edit, Plan, Runtime, Wish},
+    setup::{self, Plan, Runtime, Wish},
 };
 
 #[derive(Debug, Args)]
@@ -51,9 +52,7 @@ impl Setup {
             edits.iter().try_for_each(Edit::apply)?;
         }
         if context.output.json {
-            let changes =
-                edits.iter().map(|edit| Change { path: edit.path().display().to_string(), diff: edit.diff() });
-            let shown = Shown { version: VERSION, changes: changes.collect(), done: !dry_run, notes: &notes, then };
+            let shown = Shown { version: VERSION, changes: Change::all(&edits), done: !dry_run, notes: &notes, then };
             context.output.print_json(&shown)?;
         }
         then.into_iter().for_each(note);
@@ -78,8 +77,15 @@ struct Shown<'a> {
 
 /// The change of one file.
 #[derive(Debug, Serialize)]
-struct Change {
+pub(super) struct Change {
     path: String,
     /// The diff, as for people.
     diff: String,
+}
+
+impl Change {
+    /// Of each file.
+    pub(super) fn all(edits: &[Edit]) -> Vec<Self> {
+        edits.iter().map(|edit| Self { path: edit.path().display().to_string(), diff: edit.diff() }).collect()
+    }
 }

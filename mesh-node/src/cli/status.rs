@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use self::check::Check;
+pub(super) use self::check::Check;
 use super::{
     Context, attach,
     output::{Failure, Ink, Output},

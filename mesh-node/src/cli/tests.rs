@@ -22,6 +22,9 @@ fn the_documented_commands_are_understood() {
         "join https://c:7443 TOKEN --name a --provider aws --state /s --listen 0 --endpoint 192.0.2.1:1 --endpoint [2001:db8::1]:2",
         "join https://c:7443 - --replace --no-tun-gso --no-udp-gso --no-udp-gro",
         "join --state /s",
+        "up @token --name a --provider aws --listen 0 --endpoint auto --map-port --proxy none --no-relay --replace --json",
+        "up https://c:7443 - --dry-run",
+        "up --undo --state /s",
         "attach shop/db --netns /run/netns/x --client",
         "attach shop/db --pid 7 --hosts /x --resolv /y --release v42 --json",
         "detach i-7",
@@ -82,6 +85,8 @@ fn wrong_usage_is_exit_code_2() {
         "join https://c T --endpoint [::ffff:127.0.0.1]:5",
         "join https://c T --endpoint 169.254.169.254:80",
         "join https://c T --endpoint [64:ff9b::7f00:1]:5",
+        "up --undo @token",
+        "up --undo --name a",
         "leave-me-alone",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");

@@ -3,19 +3,18 @@
 
 use std::{collections::BTreeSet, path::Path};
 
+use mesh_process::edit::Edit;
 use mesh_proto::ServicePath;
 use serde_json::Value;
 
-use super::{Edit, Plan, SetupError};
+use super::{Plan, SetupError, line::Line};
 use crate::{
     agent::cdi,
     config::{Config, Containers},
 };
 
-/// The end of the lines that this module writes.
-const MARK: &str = " # by `mesh-node setup cdi`";
-/// The table of the setting.
-const TABLE: &str = "[containers]";
+/// The line.
+const LINE: Line = Line { table: "[containers]", key: "cdi", mark: " # by `mesh-node setup cdi`" };
 
 pub(super) fn set_up(configuration: &Path, services: &[ServicePath]) -> Result<Plan, SetupError> {
     let edit = Edit::of(configuration, |before| enter(before.unwrap_or_default(), configuration, services).map(Some))?;
@@ -30,7 +29,7 @@ pub(super) fn undo(configuration: &Path) -> Result<Plan, SetupError> {
     })?;
     // An agent without these services removes the file too, but perhaps none starts again.
     let ours = |text: &str| serde_json::from_str::<Value>(text).is_ok_and(|file| cdi::is_ours(&file));
-    let devices = Edit::of(cdi::FILE, |before| match before.filter(|_| line.changes()) {
+    let devices = Edit::of::<SetupError>(cdi::FILE, |before| match before.filter(|_| line.changes()) {
         Some(text) if ours(text) => Ok(None),
         _ => Ok(before.map(str::to_owned)),
     })?;
@@ -50,53 +49,25 @@ fn enter(text: &str, path: &Path, services: &[ServicePath]) -> Result<String, Se
         return Ok(text.to_owned());
     }
     let names: Vec<String> = all.iter().map(|service| toml::Value::String(service.to_string()).to_string()).collect();
-    let line = format!("cdi = [{}]{MARK}\n", names.join(", "));
-    let refused = || {
-        let line = line.trim_end_matches('\n').trim_end_matches(MARK).to_owned();
-        SetupError::AddLine { path: path.to_owned(), line, table: TABLE }
-    };
-    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let table = format!("{TABLE}{MARK}\n");
-    if let Some(ours) = lines.iter_mut().find(|line| is_setting(line)) {
-        *ours = &line;
-    } else if let Some(at) = lines.iter().position(|line| line.trim() == TABLE) {
-        lines.insert(at + 1, &line);
-    } else {
-        lines.splice(0..0, [table.as_str(), &line]);
-    }
-    let after = lines.concat();
+    let value = format!("[{}]", names.join(", "));
+    let after = LINE.entered(text, &value);
     let wanted = Containers { cdi: all.into_iter().cloned().collect(), ..before.containers };
     match Config::parse(&after, path) {
         Ok(config) if config.containers == wanted => Ok(after),
-        _ => Err(refused()),
+        _ => Err(SetupError::AddLine { path: path.to_owned(), line: LINE.plain(&value), table: LINE.table }),
     }
 }
 
 /// The configuration without the added lines; `None` if nothing else is left.
 fn leave(text: &str, path: &Path) -> Result<Option<String>, SetupError> {
     let before = Config::parse(text, path)?;
-    if !text.split_inclusive('\n').any(is_setting) {
-        return Ok(Some(text.to_owned()));
-    }
-    let without: Vec<&str> = text.split_inclusive('\n').filter(|line| !is_setting(line)).collect();
+    let Some(candidates) = LINE.left(text) else { return Ok(Some(text.to_owned())) };
     let wanted = Containers { cdi: vec![], ..before.containers };
-    // The operator may have added settings below the added heading.
-    let bare: String = without.iter().copied().filter(|line| !is_heading(line)).collect();
-    let kept: String =
-        without.iter().map(|line| if is_heading(line) { line.replace(MARK, "") } else { (*line).to_owned() }).collect();
     let fits = |text: &String| Config::parse(text, path).is_ok_and(|config| config.containers == wanted);
-    match [bare, kept].into_iter().find(fits) {
+    match candidates.into_iter().find(fits) {
         Some(text) => Ok(Some(text).filter(|text| !text.is_empty())),
-        None => Err(SetupError::RemoveLine { path: path.to_owned() }),
+        None => Err(SetupError::RemoveLine { path: path.to_owned(), key: LINE.key }),
     }
-}
-
-fn is_setting(line: &str) -> bool {
-    line.starts_with("cdi = ") && line.trim_end().ends_with(MARK)
-}
-
-fn is_heading(line: &str) -> bool {
-    line.starts_with(TABLE) && line.trim_end().ends_with(MARK)
 }
 
 #[cfg(test)]

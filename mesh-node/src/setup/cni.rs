@@ -7,12 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use mesh_process::edit::{Edit, EditError};
 use mesh_proto::ServicePath;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    Caller, Edit, Plan, SetupError,
+    Caller, Plan, SetupError,
     error::ListsError,
     json::{indent, place},
 };
@@ -107,7 +108,7 @@ pub(super) fn undo(caller: &Caller, network: Option<&str>) -> Result<Plan, Setup
         let path = Path::new(directory).join(NAME);
         let ours = |to: &Path| to == caller.program || to.file_name() == Some(OsStr::new(PROGRAM));
         if fs::read_link(&path).is_ok_and(|to| ours(&to)) {
-            edits.push(Edit::of_link(path, |_| Ok(None))?);
+            edits.push(Edit::of_link::<SetupError>(path, |_| Ok(None))?);
         }
     }
     Ok(Plan { edits, notes, then: "no restart is needed; attached containers stay attached until they end" })
@@ -133,14 +134,14 @@ fn networks() -> Result<Networks, SetupError> {
     match fs::read_dir(NETWORKS) {
         Ok(entries) => paths.extend(entries.flatten().map(|entry| entry.path())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(SetupError::Read { path: NETWORKS.into(), error }),
+        Err(error) => return Err(EditError::Read { path: NETWORKS.into(), error }.into()),
     }
     paths.retain(|path| path.extension() == Some(OsStr::new("conflist")));
     paths.sort();
     let mut networks = Networks { lists: vec![], damaged: vec![] };
     for path in paths {
         let (why, may_name_us) = match fs::read_to_string(&path) {
-            Err(error) => (SetupError::Read { path, error }, true),
+            Err(error) => (EditError::Read { path, error }.into(), true),
             Ok(text) => match parse(&text, &path).map(|list| list.name) {
                 Ok(name) => {
                     networks.lists.push((path, name));

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use mesh_process::edit::Edit;
 use serde::de::Error as _;
 use serde_json::{Map, Value};
 
-use super::{Caller, Edit, Plan, SetupError, error::Occupied, json, plain};
+use super::{Caller, Plan, SetupError, error::Occupied, json, plain};
 
 const FILE: &str = "/etc/docker/daemon.json";
 /// The runtime's name in it.
@@ -31,7 +32,7 @@ pub(super) fn set_up(caller: &Caller) -> Result<Plan, SetupError> {
 pub(super) fn undo(runc: Option<&Path>) -> Result<Plan, SetupError> {
     let runc = runc.map_or_else(|| Ok(RUNC.to_owned()), plain)?;
     let mut stub = false;
-    let edit = Edit::of(FILE, |before| {
+    let edit = Edit::of::<SetupError>(FILE, |before| {
         let after = leave(before, &runc)?;
         stub = after.as_deref().is_some_and(has_stub);
         Ok(after)

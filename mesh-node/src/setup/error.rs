@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use mesh_process::edit::EditError;
+
 use crate::{callback::UnknownProgram, config::ConfigError, hint::Hint};
 
 /// Why nothing is set up, or taken out.
@@ -19,12 +21,9 @@ pub(crate) enum SetupError {
     /// The agent's configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("cannot read {path}: {error}", path = path.display())]
-    Read { path: PathBuf, error: io::Error },
-    #[error("cannot change {path}: {error}", path = path.display())]
-    Change { path: PathBuf, error: io::Error },
-    #[error("{path} is a link that leads nowhere", path = path.display())]
-    Dangling { path: PathBuf },
+    /// A file can't be changed.
+    #[error(transparent)]
+    Edit(#[from] EditError),
     #[error("{path} is there already, and `mesh-node setup` did not write it", path = path.display())]
     Foreign { path: PathBuf },
     #[error("{path} is there already, and leads to {target}", path = path.display(), target = target.display())]
@@ -33,6 +32,8 @@ pub(crate) enum SetupError {
     OddPath(String),
     #[error("a package has brought {unit} already", unit = unit.display())]
     Packaged { unit: PathBuf },
+    #[error("the unit {unit} is for another state directory than {state}", unit = unit.display(), state = state.display())]
+    OtherState { unit: PathBuf, state: PathBuf },
     #[error("{file} has {entry} already")]
     Occupied { file: &'static str, entry: Occupied },
     #[error("{file} is not what Docker takes: {error}")]
@@ -44,7 +45,7 @@ pub(crate) enum SetupError {
     #[error("cannot add a line to {path} safely", path = path.display())]
     AddLine { path: PathBuf, line: String, table: &'static str },
     #[error("cannot remove the line from {path} safely", path = path.display())]
-    RemoveLine { path: PathBuf },
+    RemoveLine { path: PathBuf, key: &'static str },
     #[error("{error}{}", passed_over(.damaged))]
     Lists { error: ListsError, damaged: Vec<String> },
     #[error("{path} is not the list of a network: {error}", path = path.display())]
@@ -97,17 +98,13 @@ impl Hint for SetupError {
             Self::Program(error) => return error.hint(),
             Self::StatePath(_) => "name it by an absolute path: --state DIR".into(),
             Self::Config(error) => return error.hint(),
-            Self::Read { error, .. } | Self::Change { error, .. } => match error.kind() {
-                io::ErrorKind::PermissionDenied => "be root".into(),
-                io::ErrorKind::ReadOnlyFilesystem => {
-                    "the machine's configuration is made elsewhere: make the change there; --dry-run shows it".into()
-                }
-                _ => return None,
-            },
-            Self::Dangling { .. } => "give it a target, or remove it".into(),
+            Self::Edit(error) => return error.hint().map(str::to_owned),
             Self::Foreign { .. } | Self::ForeignLink { .. } => RENAME.into(),
             Self::OddPath(_) => "move it to a path of letters, digits and /._-+".into(),
             Self::Packaged { .. } => "there is nothing to set up: systemctl enable --now mesh-node".into(),
+            Self::OtherState { .. } => {
+                "leave --state out; or run a further agent by hand, or by a unit of your own: mesh-node join --state DIR".into()
+            }
             Self::Occupied { entry: Occupied::Default(_), .. } => {
                 "name its program in the agent's configuration ([containers] runc = \"/PATH\"), remove it there, and try again"
                     .into()
@@ -119,7 +116,7 @@ impl Hint for SetupError {
             ),
             Self::NoService => "name the services that get devices: mesh-node setup cdi --service shop/db".into(),
             Self::AddLine { line, table, .. } => format!("write it yourself, under {table}: {line}"),
-            Self::RemoveLine { .. } => "remove `cdi` yourself".into(),
+            Self::RemoveLine { key, .. } => format!("remove `{key}` yourself"),
             Self::Lists { error, .. } => match error {
                 ListsError::None(_) => {
                     "set the runtime's own network up first, as a list: NAME.conflist. Mesh's plugin comes behind its plugins"

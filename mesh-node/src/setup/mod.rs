@@ -4,19 +4,22 @@
 mod cdi;
 mod cni;
 mod docker;
-mod edit;
 mod error;
 mod json;
+mod line;
 mod podman;
 mod systemd;
+mod up;
 
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use mesh_process::edit::Edit;
 use mesh_proto::ServicePath;
 
-pub(crate) use edit::Edit;
 pub(crate) use error::SetupError;
+pub(crate) use systemd::AGENT;
+pub(crate) use up::{bring_up, take_down};
 
 use crate::{callback, config::Config, state::StateDir};
 
@@ -93,12 +96,7 @@ pub(crate) fn plan(wish: &Wish, state: &StateDir) -> Result<Plan, SetupError> {
     let Wish { runtime, undo, services, network } = wish;
     let configuration = Config::path(state);
     let behind = Config::runc(state);
-    let program = callback::program()?;
-    let state = match state.is_system() {
-        true => None,
-        false => Some(std::path::absolute(state.path()).map_err(SetupError::StatePath)?),
-    };
-    let caller = Caller { program, state };
+    let caller = Caller::of(state)?;
     match (runtime, undo) {
         (Runtime::Docker, false) => docker::set_up(&caller),
         (Runtime::Docker, true) => docker::undo(behind?.as_deref()),
@@ -114,7 +112,7 @@ pub(crate) fn plan(wish: &Wish, state: &StateDir) -> Result<Plan, SetupError> {
 }
 
 /// Refuses a file at a path of mesh's that another program has written.
-fn own(path: &str, before: Option<&str>, ours: impl Fn(&str) -> bool) -> Result<(), SetupError> {
+fn own(path: impl Into<PathBuf>, before: Option<&str>, ours: impl Fn(&str) -> bool) -> Result<(), SetupError> {
     match before {
         Some(text) if !ours(text) => Err(SetupError::Foreign { path: path.into() }),
         _ => Ok(()),
@@ -137,6 +135,16 @@ fn plain(path: &Path) -> Result<String, SetupError> {
 }
 
 impl Caller {
+    /// This program, with this state directory.
+    fn of(state: &StateDir) -> Result<Self, SetupError> {
+        let program = callback::program()?;
+        let state = match state.is_system() {
+            true => None,
+            false => Some(std::path::absolute(state.path()).map_err(SetupError::StatePath)?),
+        };
+        Ok(Self { program, state })
+    }
+
     /// `--state DIR`, if it is needed.
     fn state_option(&self) -> impl Iterator<Item = String> {
         let option = self.state.iter().map(|state| state.display().to_string());

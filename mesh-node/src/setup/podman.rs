@@ -2,9 +2,10 @@
 
 use std::{fs, path::Path};
 
+use mesh_process::edit::Edit;
 use serde_json::{Value, json};
 
-use super::{Caller, Edit, Plan, SetupError, gone, own};
+use super::{Caller, Plan, SetupError, gone, own};
 
 const HOOK: &str = "/etc/containers/oci/hooks.d/mesh.json";
 const CONFIGURATION: &str = "/etc/containers/containers.conf.d/mesh.conf";

@@ -25,7 +25,6 @@ mod endpoints_seen;
 mod fair_shares;
 mod fair_turns;
 mod from_0_1;
-mod getting_started;
 mod harness;
 mod hostile;
 mod hostile_control;

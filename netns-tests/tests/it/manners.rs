@@ -46,7 +46,7 @@ fn a_token_that_says_where_the_coordinator_is_is_all_that_a_join_needs() {
         assert_eq!(coordinator.url(false), "https://10.0.1.2:7443");
         let made = coordinator.command(&["token", "create", "--any", "--uses", "9"]).done();
         let token = token_of(&made, "mesh2.");
-        assert!(made.stderr.contains(&format!("mesh-node join {token}")), "{}", made.stderr);
+        assert!(made.stderr.contains(&format!("mesh-node up {token}")), "{}", made.stderr);
 
         let mut aws = world.machine("aws", Stack::Dual);
         aws.start(&[&token, "--name", "aws"]);
@@ -81,7 +81,7 @@ fn the_line_for_the_other_machine_works_where_no_url_is_advertised() {
         let coordinator = world.coordinator(&["--listen", "10.0.1.2:7443"]);
         let made = coordinator.command(&["token", "create", "--any"]).done();
         let token = token_of(&made, "mesh1.");
-        assert!(made.stderr.contains(&format!("mesh-node join https://10.0.1.2:7443 {token}")), "{}", made.stderr);
+        assert!(made.stderr.contains(&format!("mesh-node up https://10.0.1.2:7443 {token}")), "{}", made.stderr);
         let aws = world.machine("aws", Stack::Dual);
         aws.join_in_vain(&[&token]).refused(&["doesn't say where the coordinator is", "https://HOST:7443"]);
     });

@@ -1,16 +1,20 @@
 //! What both programs need as processes: a log that never blocks, secrets that other processes can't read, private
-//! files and sockets, output that names can't spoof, retries.
+//! files and sockets, output that names can't spoof, retries; and of the machine: its addresses, systemd, changes of its
+//! configuration.
 
 mod backoff;
 pub mod date;
 pub mod directory;
 pub mod duration;
+pub mod edit;
+pub mod interfaces;
 mod lines;
 pub mod log;
 pub mod output;
 mod recent;
 pub mod secrets;
 pub mod socket;
+pub mod systemd;
 
 pub use backoff::Backoff;
 

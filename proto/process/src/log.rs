@@ -24,12 +24,21 @@ static RECENT: Mutex<Option<Recent>> = Mutex::new(None);
 
 /// Starts the log of a long-running program, at level `info` or as in `$RUST_LOG`.
 pub fn start(colours: bool) {
+    start_at(LevelFilter::INFO, colours);
+}
+
+/// Starts the log of a command: warnings, or as in `$RUST_LOG`.
+pub fn start_quietly(colours: bool) {
+    start_at(LevelFilter::WARN, colours);
+}
+
+fn start_at(level: LevelFilter, colours: bool) {
     let Ok(lines) = Lines::start(io::stderr()) else { return };
     let lines = LINES.get_or_init(|| lines);
     let given = env::var("RUST_LOG").unwrap_or_default();
-    let (filter, mistake) = match filter(&given) {
+    let (filter, mistake) = match filter(&given, level) {
         Ok(filter) => (filter, None),
-        Err(error) => (default_filter(), Some(error)),
+        Err(error) => (default_filter(level), Some(error)),
     };
     let lines = Arc::clone(lines);
     let subscriber = tracing_subscriber::fmt()
@@ -46,14 +55,14 @@ pub fn start(colours: bool) {
     }
 }
 
-fn filter(given: &str) -> Result<EnvFilter, String> {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+fn filter(given: &str, level: LevelFilter) -> Result<EnvFilter, String> {
+    let filter = EnvFilter::builder().with_default_directive(level.into());
     let filter = filter.parse(given).map_err(|e| e.to_string())?;
     Ok(quiet(filter, given))
 }
 
-fn default_filter() -> EnvFilter {
-    quiet(EnvFilter::default().add_directive(LevelFilter::INFO.into()), "")
+fn default_filter(level: LevelFilter) -> EnvFilter {
+    quiet(EnvFilter::default().add_directive(level.into()), "")
 }
 
 fn quiet(filter: EnvFilter, given: &str) -> EnvFilter {
@@ -126,8 +135,12 @@ mod tests {
     #[test]
     fn what_others_log_about_every_packet_is_left_out_unless_it_is_asked_for() {
         for (given, boringtun) in [("", false), ("debug", false), ("info,boringtun=debug", true)] {
-            assert_eq!(filter(given).unwrap().to_string().contains("boringtun=off"), !boringtun, "{given}");
+            assert_eq!(
+                filter(given, LevelFilter::INFO).unwrap().to_string().contains("boringtun=off"),
+                !boringtun,
+                "{given}"
+            );
         }
-        assert!(filter("mesh=loud=er").is_err());
+        assert!(filter("mesh=loud=er", LevelFilter::INFO).is_err());
     }
 }

@@ -11,6 +11,7 @@ mod docker_refusals;
 mod docker_watch;
 mod fail_open;
 mod front;
+mod getting_started;
 mod images;
 mod packages;
 mod podman;

@@ -1,66 +1,27 @@
 //! The packages of `packaging/build deb`, installed by dpkg on a machine of the test.
 
-use std::{env, fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use mesh_netns_tests::{
-    Nat, Outcome, Runner, Stack, isolated,
+    Nat, Stack, isolated,
     traffic::{self, Answer},
     wait,
 };
-use mesh_runtime_tests::{Stage, Systemd};
+use mesh_runtime_tests::{Stage, dpkg, machine, package};
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
 /// Echoes its input.
 const ECHO: &str = "use IO::Socket::INET; my $l = IO::Socket::INET->new(LocalPort => 5432, Listen => 5) or die $!; \
      while (my $s = $l->accept) { while (sysread $s, my $t, 4096) { syswrite $s, $t } }";
 
-/// The package of a program, at its path on the machine.
-fn package(systemd: &Systemd, name: &str) -> String {
-    let all = env::var("MESH_PACKAGES").expect(
-        "MESH_PACKAGES is not set: it is the directory of the packages. scripts/test sets it, or: packaging/build --profile dev deb",
-    );
-    let all = fs::read_dir(&all).unwrap_or_else(|e| panic!("{all}: {e}")).flatten().map(|entry| entry.path());
-    let is_it = |path: &PathBuf| {
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        file.starts_with(&format!("{name}_")) && file.ends_with(".deb")
-    };
-    let found = all.into_iter().find(is_it).unwrap_or_else(|| panic!("no package {name} there"));
-    let file = format!("root/{name}.deb");
-    fs::copy(found, systemd.root().join(&file)).expect("cannot copy a package");
-    format!("/{file}")
-}
-
-/// A machine whose dpkg knows only what the packages need.
-fn machine(stage: &Stage, runner: &Runner) -> Systemd {
-    let systemd = Systemd::boot(&stage.lab, runner);
-    // Images of containers that must not start services have this file.
-    systemd.command(&["rm", "-f", "/usr/sbin/policy-rc.d"]).done();
-    let known = systemd.root().join("var/lib/dpkg");
-    for directory in ["info", "updates", "triggers", "alternatives"] {
-        fs::create_dir_all(known.join(directory)).expect("cannot make a directory");
-    }
-    let installed = ["libc6", "libgcc-s1", "iproute2"].map(|name| {
-        format!(
-            "Package: {name}\nStatus: install ok installed\nMaintainer: nobody <a@b>\nArchitecture: amd64\nVersion: 999\nDescription: x\n\n"
-        )
-    });
-    fs::write(known.join("status"), installed.concat()).expect("cannot write a file");
-    systemd
-}
-
-fn dpkg(systemd: &Systemd, arguments: &[&str]) -> Outcome {
-    // dpkg has no lists of files for the declared packages.
-    systemd.command(&[&["dpkg", "--no-pager", "--force-confold"], arguments].concat()).done()
-}
-
 #[test]
 fn an_agent_is_installed_enrolled_upgraded_removed_and_purged() {
     isolated(|| {
         let mut stage = Stage::new(&[SHOP]);
-        let systemd = machine(&stage, &stage.aws);
+        let systemd = machine(&stage.lab, stage.aws.namespace());
         let package = package(&systemd, "mesh-node");
         let said = dpkg(&systemd, &["--install", &package]).stdout;
-        assert!(said.contains("mesh-node join https://COORDINATOR:7443 TOKEN"), "{said}");
+        assert!(said.contains("mesh-node up TOKEN"), "{said}");
         assert!(!systemd.is_active("mesh-node"), "the machine is on no mesh yet");
         assert_eq!(systemd.systemctl(&["is-enabled", "mesh-node"]).stdout, "enabled\n");
         assert_eq!(systemd.systemctl(&["is-failed", "mesh-node"]).stdout, "inactive\n");
@@ -129,10 +90,10 @@ fn an_agent_is_installed_enrolled_upgraded_removed_and_purged() {
 fn a_coordinator_is_installed_started_by_hand_upgraded_and_purged() {
     isolated(|| {
         let stage = Stage::new(&[SHOP]);
-        let systemd = machine(&stage, &stage.aws);
+        let systemd = machine(&stage.lab, stage.aws.namespace());
         let package = package(&systemd, "mesh-coord");
         let said = dpkg(&systemd, &["--install", &package]).stdout;
-        assert!(said.contains("/etc/default/mesh-coord"), "{said}");
+        assert!(said.contains("mesh-coord init"), "{said}");
         assert!(!systemd.is_active("mesh-coord"), "its range is chosen at the first start");
         let options = systemd.root().join("etc/default/mesh-coord");
         fs::write(options, "MESH_COORD_OPTIONS=\"--range 100.80.0.0/16\"\n").expect("cannot write a file");
@@ -164,7 +125,7 @@ fn a_relay_is_installed_enrolled_carries_and_is_upgraded_and_purged() {
     isolated(|| {
         let stage = Stage::new(&[SHOP]);
         let at = stage.world.machine("fra", Stack::V4);
-        let systemd = machine(&stage, &at);
+        let systemd = machine(&stage.lab, at.namespace());
         let package = package(&systemd, "mesh-coord");
         dpkg(&systemd, &["--install", &package]);
         assert!(!systemd.is_active("mesh-coord-relay"), "it has neither an address nor a token");

@@ -1,5 +1,5 @@
-//! `mesh-node setup`: the runtimes accept what it writes, it shows it first, and it undoes it. `systemd.rs` uses its
-//! set-up for systemd.
+//! `mesh-node setup`: the runtimes accept what it writes, it shows it first, and it undoes it. `systemd.rs` uses
+//! units as it writes them for systemd.
 
 use std::{
     collections::BTreeMap,

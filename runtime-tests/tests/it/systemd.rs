@@ -1,4 +1,4 @@
-//! systemd services as instances, by the units that `mesh-node setup systemd` installs and the drop-in of the examples.
+//! systemd services as instances, by the units that `mesh-node up` writes and the drop-in of the examples.
 
 use std::{fs, path::Path};
 
@@ -34,7 +34,7 @@ struct Machine {
 /// A coordinator, and a runner with systemd and the agent in it.
 fn machine() -> Machine {
     let mut stage = Stage::new(&[SHOP]);
-    let systemd = Systemd::boot(&stage.lab, &stage.aws);
+    let systemd = Systemd::boot(&stage.lab, stage.aws.namespace());
     systemd.take_over(&mut stage.aws);
     Machine { systemd, _runner: None, before: stage.census(), stage }
 }
@@ -45,7 +45,7 @@ fn confined() -> Machine {
     let mut runner = stage.world.machine("confined", Stack::Dual);
     let token = stage.coordinator.token(&["--deployment", "shop"]);
     runner.start(&[&stage.coordinator.url(false), &token, "--name", "confined"]);
-    let systemd = Systemd::boot(&stage.lab, &runner);
+    let systemd = Systemd::boot(&stage.lab, runner.namespace());
     systemd.take_over(&mut runner);
     Machine { systemd, _runner: Some(runner), before: stage.census(), stage }
 }

@@ -5,6 +5,8 @@ use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
 };
 
+use mesh_process::interfaces::default_routes;
+
 /// The way to the router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Way {
@@ -28,32 +30,8 @@ pub(super) fn way() -> Option<Way> {
 
 /// The router of the default route that counts.
 fn router(routes: &str) -> Option<Ipv4Addr> {
-    let least = defaults(routes).filter(|route| route.router.is_some()).min_by_key(|route| route.metric);
+    let least = default_routes(routes).filter(|route| route.router.is_some()).min_by_key(|route| route.metric);
     least.and_then(|route| route.router)
-}
-
-/// A default route of IPv4.
-pub(super) struct DefaultRoute<'a> {
-    pub(super) interface: &'a str,
-    /// There is none where the interface leads to one other machine.
-    router: Option<Ipv4Addr>,
-    metric: u32,
-}
-
-/// The default routes, by proc_net(5): numbers in hexadecimal, addresses in the machine's byte order.
-pub(super) fn defaults(routes: &str) -> impl Iterator<Item = DefaultRoute<'_>> {
-    const GATEWAY: u32 = 2;
-    routes.lines().skip(1).filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let [interface, destination, gateway, flags, _, _, metric, mask, ..] = fields[..] else { return None };
-        let number = |text: &str| u32::from_str_radix(text, 16).ok();
-        if number(destination)? != 0 || number(mask)? != 0 {
-            return None;
-        }
-        let router = Ipv4Addr::from(number(gateway)?.to_ne_bytes());
-        let router = (number(flags)? & GATEWAY != 0).then_some(router);
-        Some(DefaultRoute { interface, router, metric: metric.parse().ok()? })
-    })
 }
 
 #[cfg(test)]

@@ -1,123 +1,32 @@
-//! The addresses of this machine's interfaces at which other machines reach it.
+//! The addresses of this machine's interfaces that are told to other runners.
 
 use std::{
     collections::BTreeSet,
-    fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::{Path, PathBuf},
+    net::{IpAddr, SocketAddr},
 };
 
+use mesh_process::interfaces::{self, Found, reaches_far};
 use mesh_proto::Range;
-use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags, sys::socket::SockaddrStorage};
-
-use super::gateway::defaults;
 
 /// The most addresses that are reported.
 const MAX: usize = 8;
 
-/// The beginnings of the names of container engines' and virtual machines' interfaces. Their addresses lead nowhere from other
-/// machines, and are often the same on all.
-const VIRTUAL: [&str; 20] = [
-    "br-", "cali", "cbr", "cilium", "cni", "crc", "docker", "flannel", "kube", "lxcbr", "lxdbr", "incusbr", "nerdctl",
-    "podman", "tap", "vboxnet", "veth", "virbr", "vmnet", "vnet",
-];
-
-/// An address of an interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Found {
-    interface: String,
-    address: IpAddr,
-    /// Whether it is the machine's own network, whatever its name: a bridge can be that too.
-    own: bool,
-}
-
 /// The addresses of this machine's interfaces, without those in the mesh's range: the coordinator would refuse the whole message.
 pub(super) fn addresses(port: u16, range: Option<Range>) -> Vec<SocketAddr> {
-    select(interfaces(), range).into_iter().map(|address| SocketAddr::new(address, port)).collect()
+    select(interfaces::all(), range).into_iter().map(|address| SocketAddr::new(address, port)).collect()
 }
 
-fn interfaces() -> Vec<Found> {
-    let Ok(all) = getifaddrs() else { return vec![] };
-    let ways_out = ways_out();
-    let up = all.filter(|i| i.flags.contains(InterfaceFlags::IFF_UP));
-    up.filter_map(|i| {
-        let address = i.address.and_then(address)?;
-        let own = ways_out.contains(&i.interface_name) || has_physical_port(&i.interface_name);
-        Some(Found { interface: i.interface_name, address, own })
-    })
-    .collect()
-}
-
-/// The interfaces that a default route leads to: proc_net(5).
-fn ways_out() -> BTreeSet<String> {
-    let v4 = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let v6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
-    let v4 = defaults(&v4).map(|route| route.interface.to_owned());
-    let v6 = v6.lines().filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let ([_, prefix, ..], interface) = (&fields[..], fields.last()?) else { return None };
-        // Without a default route, the route at lo refuses everything.
-        (*prefix == "00" && *interface != "lo" && fields[0].bytes().all(|digit| digit == b'0'))
-            .then(|| (*interface).to_owned())
-    });
-    v4.chain(v6).collect()
-}
-
-/// Whether it is a bridge with a network card of the machine as a port, directly or below a bond or a VLAN.
-fn has_physical_port(interface: &str) -> bool {
-    let at = |interface: &str| Path::new("/sys/class/net").join(interface);
-    let names = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let is_card = |interface: &str| at(interface).join("device").exists();
-    names(at(interface).join("brif")).filter_map(|port| port.into_string().ok()).any(|port| {
-        let below = names(at(&port)).filter_map(|name| name.to_str()?.strip_prefix("lower_").map(str::to_owned));
-        is_card(&port) || below.into_iter().any(|lower| is_card(&lower))
-    })
-}
-
-fn address(address: SockaddrStorage) -> Option<IpAddr> {
-    let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
-    v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
-}
-
-/// The addresses to report: those of the machine's own interfaces, bridges that are its network included; if it has none, those of
-/// container bridges and the like; if there are none either (everything runs on this machine), loopback.
+/// The addresses to report.
 fn select(found: Vec<Found>, range: Option<Range>) -> Vec<IpAddr> {
-    let rank = |found: &Found| {
-        if found.address.is_loopback() {
-            2
-        } else {
-            u8::from(!found.own && VIRTUAL.iter().any(|prefix| found.interface.starts_with(prefix)))
-        }
-    };
     let in_range = |address| matches!(address, IpAddr::V4(a) if range.is_some_and(|range| range.contains(a)));
-    let usable: Vec<Found> = found.into_iter().filter(|f| is_unicast(f.address) && !in_range(f.address)).collect();
-    let Some(best) = usable.iter().map(rank).min() else { return vec![] };
+    let outside = found.into_iter().filter(|found| !in_range(found.address)).collect();
     let mut seen = BTreeSet::new();
-    let mut addresses: Vec<IpAddr> = usable
-        .iter()
-        .filter(|found| rank(found) == best)
-        .map(|found| found.address)
-        .filter(|a| seen.insert(*a))
-        .collect();
+    let found = interfaces::reachable(outside).into_iter().map(|found| found.address);
+    let mut addresses: Vec<IpAddr> = found.filter(|address| seen.insert(*address)).collect();
     // If there are too many, those that reach far come first.
     addresses.sort_by_key(|address| !reaches_far(*address));
     addresses.truncate(MAX);
     addresses
-}
-
-fn is_unicast(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(a) => !(a.is_unspecified() || a.is_multicast() || a.is_broadcast() || a.is_link_local()),
-        IpAddr::V6(a) => !(a.is_unspecified() || a.is_multicast() || a.is_unicast_link_local()),
-    }
-}
-
-/// Whether an address can be reached from outside its site (RFC 1918, RFC 6598, RFC 4193).
-pub(super) fn reaches_far(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(a) => !(a.is_private() || (a & Ipv4Addr::new(255, 192, 0, 0)) == Ipv4Addr::new(100, 64, 0, 0)),
-        IpAddr::V6(a) => !a.is_unique_local() && a != Ipv6Addr::LOCALHOST,
-    }
 }
 
 #[cfg(test)]
@@ -126,8 +35,8 @@ mod tests {
 
     fn selected(found: &[(&str, &str)]) -> Vec<String> {
         let found = found.iter().map(|(i, a)| match i.strip_suffix('*') {
-            Some(own) => Found { interface: own.into(), address: a.parse().unwrap(), own: true },
-            None => Found { interface: (*i).into(), address: a.parse().unwrap(), own: false },
+            Some(own) => Found { interface: own.into(), address: a.parse().unwrap(), way_out: true, own: true },
+            None => Found { interface: (*i).into(), address: a.parse().unwrap(), way_out: false, own: false },
         });
         let found = found.collect();
         select(found, Some(Range::DEFAULT)).iter().map(ToString::to_string).collect()

@@ -5,10 +5,11 @@ use std::{
     time::Duration,
 };
 
+use mesh_process::interfaces::reaches_far;
 use mesh_proto::endpoint;
 use tokio::time::Instant;
 
-use super::{gateway::Way, interfaces::reaches_far};
+use super::gateway::Way;
 
 /// How long a mapping is asked for, in seconds: as long as one lasts that a killed agent leaves.
 pub(super) const LIFETIME: u32 = 600;

@@ -9,26 +9,26 @@ const OLD: u64 = 60;
 
 /// `status --check`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Check {
+pub(in crate::cli) struct Check {
     /// [`local::VERSION`].
     version: u32,
     /// Whether nothing is wrong.
     pub(super) ok: bool,
     /// What is wrong.
-    pub(super) problems: Vec<Problem>,
+    pub(in crate::cli) problems: Vec<Problem>,
 }
 
 /// Something that is wrong.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Problem {
+pub(in crate::cli) struct Problem {
     /// A stable code.
     code: &'static str,
     /// In words.
-    pub(super) text: String,
+    pub(in crate::cli) text: String,
 }
 
 impl Check {
-    pub(super) fn of(status: &local::Status) -> Self {
+    pub(in crate::cli) fn of(status: &local::Status) -> Self {
         let mut problems = Vec::new();
         let mut add = |code, text| problems.push(Problem { code, text });
         if !status.map.connected {

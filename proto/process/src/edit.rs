@@ -1,4 +1,4 @@
-//! A change of one file: shown as a diff, and made completely or not at all.
+//! A change of one file of the machine's configuration: shown as a diff, and made completely or not at all.
 
 use std::{
     fs::{self, File},
@@ -7,11 +7,60 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::SetupError;
+/// Why a file isn't changed.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// It can't be read.
+    #[error("cannot read {path}: {error}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// It can't be written.
+    #[error("cannot change {path}: {error}", path = path.display())]
+    Change {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// A link without a target.
+    #[error("{path} is a link that leads nowhere", path = path.display())]
+    Dangling {
+        /// The link.
+        path: PathBuf,
+    },
+    /// A file where a link should be.
+    #[error("{path} is there already, and is no link", path = path.display())]
+    NoLink {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl EditError {
+    /// What to try next, if anything is known to help.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Read { error, .. } | Self::Change { error, .. } => match error.kind() {
+                io::ErrorKind::PermissionDenied => Some("be root"),
+                io::ErrorKind::ReadOnlyFilesystem => {
+                    Some("the machine's configuration is made elsewhere: make the change there; --dry-run shows it")
+                }
+                _ => None,
+            },
+            Self::Dangling { .. } => Some("give it a target, or remove it"),
+            Self::NoLink { .. } => Some("rename it, or remove it"),
+        }
+    }
+}
 
 /// A file or link before and after the change; `None`: it doesn't exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Edit {
+pub struct Edit {
     path: PathBuf,
     before: Option<Content>,
     after: Option<Content>,
@@ -40,18 +89,18 @@ impl Edit {
     ///
     /// # Errors
     /// If the file can't be read, or `change` refuses.
-    pub(super) fn of(
+    pub fn of<E: From<EditError>>(
         path: impl Into<PathBuf>,
-        change: impl FnOnce(Option<&str>) -> Result<Option<String>, SetupError>,
-    ) -> Result<Self, SetupError> {
+        change: impl FnOnce(Option<&str>) -> Result<Option<String>, E>,
+    ) -> Result<Self, E> {
         let path = path.into();
         let before = match fs::read_to_string(&path) {
             Ok(text) => Some(text),
             Err(e) if e.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(&path).is_ok() => {
-                return Err(SetupError::Dangling { path });
+                return Err(EditError::Dangling { path }.into());
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(SetupError::Read { path, error }),
+            Err(error) => return Err(EditError::Read { path, error }.into()),
         };
         let after = change(before.as_deref())?;
         Ok(Self { path, before: before.map(Content::Text), after: after.map(Content::Text) })
@@ -61,35 +110,38 @@ impl Edit {
     ///
     /// # Errors
     /// If the path is no link, or `change` refuses.
-    pub(super) fn of_link(
+    pub fn of_link<E: From<EditError>>(
         path: impl Into<PathBuf>,
-        change: impl FnOnce(Option<&Path>) -> Result<Option<PathBuf>, SetupError>,
-    ) -> Result<Self, SetupError> {
+        change: impl FnOnce(Option<&Path>) -> Result<Option<PathBuf>, E>,
+    ) -> Result<Self, E> {
         let path = path.into();
         let before = match fs::read_link(&path) {
             Ok(to) => Some(to),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
-                return Err(SetupError::Foreign { path });
+                return Err(EditError::NoLink { path }.into());
             }
-            Err(error) => return Err(SetupError::Read { path, error }),
+            Err(error) => return Err(EditError::Read { path, error }.into()),
         };
         let after = change(before.as_deref())?;
         Ok(Self { path, before: before.map(Content::Link), after: after.map(Content::Link) })
     }
 
     /// Whether it changes anything.
-    pub(crate) fn changes(&self) -> bool {
+    #[must_use]
+    pub fn changes(&self) -> bool {
         self.before != self.after
     }
 
     /// The path of the file.
-    pub(crate) fn path(&self) -> &Path {
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The removed and added lines, for people.
-    pub(crate) fn diff(&self) -> String {
+    #[must_use]
+    pub fn diff(&self) -> String {
         let name = |there: &Option<Content>| match there {
             Some(_) => self.path.display().to_string(),
             None => "/dev/null".to_owned(),
@@ -114,12 +166,12 @@ impl Edit {
     ///
     /// # Errors
     /// If the file can't be written; it is then unchanged.
-    pub(crate) fn apply(&self) -> Result<(), SetupError> {
+    pub fn apply(&self) -> Result<(), EditError> {
         let done = match &self.after {
             Some(content) => replace(&self.path, content),
             None => fs::remove_file(&self.path),
         };
-        done.map_err(|error| SetupError::Change { path: self.path.clone(), error })
+        done.map_err(|error| EditError::Change { path: self.path.clone(), error })
     }
 }
 
@@ -157,13 +209,33 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::{hint::Hint as _, state::tests::Scratch};
+
+    /// A directory of a test's own.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("mesh-process-{name}-{}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn of(path: &Path, text: Option<&str>) -> Result<Edit, EditError> {
+        Edit::of(path, |_| Ok(text.map(str::to_owned)))
+    }
 
     #[test]
     fn a_change_is_shown_made_and_undone() {
         let scratch = Scratch::new("edit");
         let path = scratch.0.join("a/b.conf");
-        let change = |text: Option<&'static str>| Edit::of(&path, |_| Ok(text.map(str::to_owned))).unwrap();
+        let change = |text: Option<&str>| of(&path, text).unwrap();
         let made = change(Some("one\ntwo\nthree\n"));
         assert_eq!(made.diff(), format!("--- /dev/null\n+++ {}\n+one\n+two\n+three\n", path.display()));
         made.apply().unwrap();
@@ -184,19 +256,19 @@ mod tests {
         fs::write(&kept, "one\n").unwrap();
         fs::set_permissions(&kept, fs::Permissions::from_mode(0o600)).unwrap();
         symlink("kept.json", &path).unwrap();
-        Edit::of(&path, |_| Ok(Some("two\n".to_owned()))).unwrap().apply().unwrap();
+        of(&path, Some("two\n")).unwrap().apply().unwrap();
         assert_eq!(fs::read_link(&path).unwrap(), Path::new("kept.json"));
         assert_eq!(fs::read_to_string(&kept).unwrap(), "two\n");
         assert_eq!(fs::metadata(&kept).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 2);
         fs::remove_file(&kept).unwrap();
-        assert!(Edit::of(&path, |_| Ok(None)).unwrap_err().to_string().contains("leads nowhere"));
+        assert!(of(&path, None).unwrap_err().to_string().contains("leads nowhere"));
     }
 
     #[test]
     fn an_error_has_a_hint() {
-        let hint = |kind: io::ErrorKind| SetupError::Change { path: "/x".into(), error: kind.into() }.hint();
-        assert_eq!(hint(io::ErrorKind::PermissionDenied).as_deref(), Some("be root"));
+        let hint = |kind: io::ErrorKind| EditError::Change { path: "/x".into(), error: kind.into() }.hint();
+        assert_eq!(hint(io::ErrorKind::PermissionDenied), Some("be root"));
         assert!(hint(io::ErrorKind::ReadOnlyFilesystem).unwrap().contains("--dry-run"));
         assert_eq!(hint(io::ErrorKind::IsADirectory), None);
     }
@@ -205,7 +277,7 @@ mod tests {
     fn a_link_is_made_and_removed_and_a_file_prevents_it() {
         let scratch = Scratch::new("edit-link");
         let path = scratch.0.join("bin/mesh");
-        let change = |to: Option<&str>| Edit::of_link(&path, |_| Ok(to.map(PathBuf::from)));
+        let change = |to: Option<&str>| Edit::of_link::<EditError>(&path, |_| Ok(to.map(PathBuf::from)));
         let made = change(Some("/usr/bin/mesh-node")).unwrap();
         assert!(made.diff().ends_with("/bin/mesh\n+link to /usr/bin/mesh-node\n"), "{}", made.diff());
         made.apply().unwrap();
@@ -214,7 +286,7 @@ mod tests {
         change(None).unwrap().apply().unwrap();
         assert_eq!(fs::read_dir(scratch.0.join("bin")).unwrap().count(), 0);
         fs::write(&path, "").unwrap();
-        assert!(matches!(change(None), Err(SetupError::Foreign { .. })));
+        assert!(matches!(change(None), Err(EditError::NoLink { .. })));
     }
 
     #[test]

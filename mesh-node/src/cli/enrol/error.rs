@@ -16,12 +16,11 @@ use crate::{
 };
 
 /// Where tokens come from.
-const TOKENS: &str =
-    "on the coordinator's machine `mesh-coord token create` makes a token and prints the whole `mesh-node join` line";
+const TOKENS: &str = "on the coordinator's machine `mesh-coord token create` makes a token and prints the whole line";
 
 /// Why a machine does not join as asked.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum JoinError {
+pub(in crate::cli) enum JoinError {
     #[error("the argument before the token is no URL")]
     NotAUrl,
     #[error("this machine has joined another coordinator, at {coordinator}, as {name}")]
@@ -107,7 +106,7 @@ pub(super) enum EndpointArgumentError {
 
 /// Why an argument is no proxy. It may hold a password and is not quoted.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum ProxyArgumentError {
+pub(in crate::cli) enum ProxyArgumentError {
     #[error("every user of this machine can read a password among the arguments")]
     Credentials,
     #[error(transparent)]

@@ -33,7 +33,7 @@ fn a_runner_keeps_its_provider_and_another_one_is_refused() {
             coordinators: vec!["https://c:7443".parse().unwrap()],
             fingerprint: Fingerprint([1; 32]),
         });
-        let join = Join {
+        let enrol = Enrol {
             coordinator: None,
             token: None,
             name: None,
@@ -44,13 +44,8 @@ fn a_runner_keeps_its_provider_and_another_one_is_refused() {
             proxy: None,
             metrics: None,
             replace: false,
-            enrol_only: false,
-            no_relay: false,
-            no_tun_gso: false,
-            no_udp_gso: false,
-            no_udp_gro: false,
         };
-        join.go_on(&mut identity)
+        enrol.go_on(&mut identity)
     };
     let error = go_on(Some("ovh"), Some("aws")).unwrap_err();
     assert!(matches!(error, JoinError::OtherProvider { .. }), "{error}");
