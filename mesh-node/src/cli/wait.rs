@@ -19,10 +19,7 @@ use super::{
     error::Expected,
     output::{Failure, Ink},
 };
-use crate::{
-    hint::Hint as _,
-    local::{self, ClientError, Request, Verdict},
-};
+use crate::local::{self, ClientError, Request, Verdict};
 
 /// The time from an answer to the next attempt.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -73,36 +70,25 @@ enum Tried {
 impl Wait {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let end = Instant::now() + self.timeout;
-        let (port, tried) = loop {
-            let port = match self.port {
-                Some(port) => Ok(port),
-                None => self.declared_port(context),
-            };
-            let tried = match &port {
-                Ok(port) => Some(self.try_all(context, *port)?),
-                Err(_) => None,
-            };
-            let is_over = Instant::now() >= end;
-            match (port, tried) {
-                (Ok(port), Some(tried)) if is_over || matches!(tried, Tried::Answered(_)) => break (port, tried),
-                // Neither a port that isn't declared nor a service that isn't there comes about by waiting.
-                (Err(refusal), _) => return Err(Failure::Refused(refusal)),
-                _ => thread::sleep(PAUSE),
+        // Neither a port that isn't declared nor a service that isn't there comes about by waiting.
+        let port = self.port.map_or_else(|| self.declared_port(context), Ok)?;
+        let tried = loop {
+            let tried = self.try_all(context, port)?;
+            if matches!(tried, Tried::Answered(_)) || Instant::now() >= end {
+                break tried;
             }
+            thread::sleep(PAUSE);
         };
         self.tell(context, port, tried)
     }
 
-    fn declared_port(&self, context: &Context) -> Result<u16, Refusal> {
-        let names: local::Names = context
-            .agent()
-            .ask(&Request::Names { service: self.service.clone() }, &[])
-            .map_err(|error| Refusal { error: error.to_string(), hint: error.hint() })?;
+    fn declared_port(&self, context: &Context) -> Result<u16, Failure> {
+        let names: local::Names = context.agent().ask(&Request::Names { service: self.service.clone() }, &[])?;
         names.variables.get("PORT").and_then(|port| port.parse().ok()).ok_or_else(|| {
-            Refusal::new(
+            Failure::Refused(Refusal::new(
                 format!("{} declares no port", self.service),
                 format!("name the one that is waited for: mesh-node wait {} --port 5432", self.service),
-            )
+            ))
         })
     }
 
