@@ -229,9 +229,7 @@ impl World {
     /// A further coordinator.
     #[must_use]
     pub fn coordinator_named(&self, name: &str, flags: &[&str]) -> Coordinator {
-        let namespace = Namespace::create(name);
-        let network = self.plug(&namespace, Stack::Dual);
-        let mut coordinator = Coordinator::new(namespace, network, flags);
+        let mut coordinator = self.coordinator_to_start(name, flags);
         coordinator.start();
         self.coordinator.replace(Some(coordinator.data().to_owned()));
         coordinator

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd as _, OwnedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -66,9 +66,10 @@ pub(super) fn attach(state: &StateDir, container: &State, member: &Member) -> Re
     if !config.exists() {
         config = caller::config(&container.id.to_string()).unwrap_or(config);
     }
-    let (hosts, file) = kept(&config, FileKind::Hosts)?.unzip();
+    let spec = Spec::at(&config).map_err(|error| OciError::ReadConfig { path: config, error })?;
+    let (hosts, file) = kept(&spec, FileKind::Hosts)?.unzip();
     let wants_dns = member.dns.unwrap_or_else(|| Config::load(state).is_ok_and(|config| config.containers.dns));
-    let (resolv, resolv_file) = if wants_dns { kept(&config, FileKind::Resolv)?.unzip() } else { (None, None) };
+    let (resolv, resolv_file) = if wants_dns { kept(&spec, FileKind::Resolv)?.unzip() } else { (None, None) };
     let [file, resolv_file] = [&file, &resolv_file].map(|file| file.as_ref().map(OwnedFd::as_fd));
     let fds: Vec<_> =
         [Some(namespace.as_fd()), file, resolv_file, Some(process.as_fd())].into_iter().flatten().collect();
@@ -95,8 +96,7 @@ pub(crate) fn agent(state: &StateDir) -> Client<'_> {
 const RUNTIMES: [&str; 3] = ["hosts", "etc-hosts", "resolv.conf"];
 
 /// The hosts file or resolv.conf that the runtime made for the container, if any.
-fn kept(config: &Path, kind: FileKind) -> Result<Option<(Place, OwnedFd)>, OciError> {
-    let spec = Spec::at(config).map_err(|error| OciError::ReadConfig { path: config.to_owned(), error })?;
+fn kept(spec: &Spec, kind: FileKind) -> Result<Option<(Place, OwnedFd)>, OciError> {
     let Some(source) = spec.source_of(kind.path()) else { return Ok(None) };
     // Runtimes mount their own file read-only in a read-only container. Another read-only file is the operator's: it stays unchanged.
     let runtimes = source.file_name().is_some_and(|name| RUNTIMES.contains(&name.to_string_lossy().as_ref()));
