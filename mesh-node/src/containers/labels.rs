@@ -33,6 +33,8 @@ pub(crate) struct Member {
     pub(crate) client: bool,
     /// The release that it runs.
     pub(crate) release: Option<Release>,
+    /// The variable in which its platform tells the container the release, where no label does.
+    pub(crate) release_variable: Option<&'static str>,
     /// Whether its resolv.conf gets the resolver; `None`: as the configuration says.
     pub(crate) dns: Option<bool>,
 }
@@ -40,7 +42,17 @@ pub(crate) struct Member {
 impl Member {
     /// A container of a service of which nothing else is said.
     pub(crate) const fn of(service: ServicePath) -> Self {
-        Self { service, client: false, release: None, dns: None }
+        Self { service, client: false, release: None, release_variable: None, dns: None }
+    }
+
+    /// Takes the release from the container's environment (`NAME=VALUE`) if its platform tells it there. What is no release
+    /// counts for nothing: it prevents no start.
+    pub(crate) fn with_environment<'a>(mut self, environment: impl IntoIterator<Item = &'a str>) -> Self {
+        if let (None, Some(name)) = (&self.release, self.release_variable) {
+            let value = |entry: &'a str| entry.strip_prefix(name)?.strip_prefix('=');
+            self.release = environment.into_iter().filter_map(value).last().and_then(|value| value.parse().ok());
+        }
+        self
     }
 }
 
@@ -150,7 +162,7 @@ pub(crate) fn leave_out_the_images(labels: &mut Labels, of_image: &Labels) {
 /// If it asks for the mesh by labels that are invalid.
 pub(crate) fn member(labels: &Labels, sources: &Sources) -> Result<Option<Member>, Refusal> {
     check_names(labels)?;
-    let Some((service, once)) = service(labels, sources)? else {
+    let Some(Membership { service, once, release_variable }) = service(labels, sources)? else {
         let lonely = BESIDE_A_SERVICE.into_iter().find(|name| labels.contains_key(*name));
         return lonely.map_or(Ok(None), |name| Err(no_service(name)));
     };
@@ -163,7 +175,7 @@ pub(crate) fn member(labels: &Labels, sources: &Sources) -> Result<Option<Member
     })?;
     let client = switch(labels, CLIENT, "a container that only calls")?.unwrap_or(false);
     let dns = switch(labels, DNS, "a container whose resolv.conf gets the resolver")?;
-    Ok(Some(Member { service, client: client || once, release, dns }))
+    Ok(Some(Member { service, client: client || once, release, release_variable, dns }))
 }
 
 /// A label that says yes or no.
@@ -187,8 +199,15 @@ fn no_service(lonely: &str) -> Refusal {
     )
 }
 
-/// The service, and whether the container runs beside it.
-fn service(labels: &Labels, sources: &Sources) -> Result<Option<(ServicePath, bool)>, Refusal> {
+/// What labels say of a service.
+struct Membership {
+    service: ServicePath,
+    /// The container runs beside it.
+    once: bool,
+    release_variable: Option<&'static str>,
+}
+
+fn service(labels: &Labels, sources: &Sources) -> Result<Option<Membership>, Refusal> {
     if let Some(text) = labels.get(SERVICE) {
         let service = text.parse().map_err(|e| {
             Refusal::new(
@@ -196,7 +215,7 @@ fn service(labels: &Labels, sources: &Sources) -> Result<Option<(ServicePath, bo
                 format!("the label or annotation is DEPLOYMENT/SERVICE: {SERVICE}=shop/db"),
             )
         })?;
-        return Ok(Some((service, false)));
+        return Ok(Some(Membership { service, once: false, release_variable: None }));
     }
     // Platforms that build on others come first.
     let platforms: [(&[String], Platform); 6] = [
@@ -212,7 +231,7 @@ fn service(labels: &Labels, sources: &Sources) -> Result<Option<(ServicePath, bo
         let counts = counts(counts_for, &found.deployment);
         // A name that can't be declared is no service.
         let service = format!("{}/{}", found.deployment, found.service).parse().ok().filter(|_| counts)?;
-        Some((service, found.once))
+        Some(Membership { service, once: found.once, release_variable: found.release_variable })
     });
     Ok(found)
 }
@@ -231,6 +250,7 @@ struct Found<'a> {
     service: &'a str,
     /// It runs beside the service, once: a task, a console. It gets no connections.
     once: bool,
+    release_variable: Option<&'static str>,
 }
 
 /// `defaultLabels` of Coolify's bootstrap/helpers/docker.php. A preview of a pull request is not the deployment.
@@ -240,34 +260,36 @@ fn coolify(labels: &Labels) -> Option<Found<'_>> {
     }
     let deployment = format!("{}-{}", get(labels, "coolify.projectName")?, get(labels, "coolify.environmentName")?);
     let service = get(labels, "coolify.serviceName").or_else(|| get(labels, "coolify.resourceName"))?;
-    Some(Found { deployment, service, once: false })
+    Some(Found { deployment, service, once: false, release_variable: None })
 }
 
-/// `default_labels` of Kamal's lib/kamal/configuration/role.rb.
+/// `default_labels` of Kamal's lib/kamal/configuration/role.rb; the variable is of its lib/kamal/commands/app.rb.
 fn kamal(labels: &Labels) -> Option<Found<'_>> {
     let app = get(labels, "service")?;
     let deployment = get(labels, "destination").map_or_else(|| app.to_owned(), |to| format!("{app}-{to}"));
-    Some(Found { deployment, service: get(labels, "role")?, once: false })
+    let service = get(labels, "role")?;
+    Some(Found { deployment, service, once: false, release_variable: Some("KAMAL_VERSION") })
 }
 
 /// Dokku's documentation, «Docker container labels».
 fn dokku(labels: &Labels) -> Option<Found<'_>> {
     let once = get(labels, "com.dokku.container-type").is_some_and(|kind| kind != "deploy");
     let deployment = get(labels, "com.dokku.app-name")?.to_owned();
-    Some(Found { deployment, service: get(labels, "com.dokku.process-type")?, once })
+    Some(Found { deployment, service: get(labels, "com.dokku.process-type")?, once, release_variable: None })
 }
 
 /// `extra_labels` of Nomad's Docker driver, which writes them only if configured so.
 fn nomad(labels: &Labels) -> Option<Found<'_>> {
     let deployment = get(labels, "com.hashicorp.nomad.job_name")?.to_owned();
-    Some(Found { deployment, service: get(labels, "com.hashicorp.nomad.task_name")?, once: false })
+    let service = get(labels, "com.hashicorp.nomad.task_name")?;
+    Some(Found { deployment, service, once: false, release_variable: None })
 }
 
 /// Only in a stack: a service without one has nothing that could be a deployment.
 fn swarm(labels: &Labels) -> Option<Found<'_>> {
     let stack = get(labels, "com.docker.stack.namespace")?;
     let service = get(labels, "com.docker.swarm.service.name")?.strip_prefix(stack)?.strip_prefix('_')?;
-    Some(Found { deployment: stack.to_owned(), service, once: false })
+    Some(Found { deployment: stack.to_owned(), service, once: false, release_variable: None })
 }
 
 /// Compose writes project and service into the images that it builds too (`getImageBuildLabels` of its pkg/compose/build.go); only
@@ -275,7 +297,7 @@ fn swarm(labels: &Labels) -> Option<Found<'_>> {
 fn compose(labels: &Labels) -> Option<Found<'_>> {
     let once = get(labels, "com.docker.compose.oneoff")? != "False";
     let deployment = get(labels, "com.docker.compose.project")?.to_owned();
-    Some(Found { deployment, service: get(labels, "com.docker.compose.service")?, once })
+    Some(Found { deployment, service: get(labels, "com.docker.compose.service")?, once, release_variable: None })
 }
 
 /// A label that isn't empty.

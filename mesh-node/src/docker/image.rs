@@ -1,6 +1,6 @@
 //! Images as Docker describes them.
 
-use std::{path::Path, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,6 +15,25 @@ pub(super) struct Configured {
     /// Docker 29 and later omit it if there are none.
     #[serde(default)]
     pub(super) labels: Option<Labels>,
+    #[serde(default)]
+    pub(super) env: Environment,
+}
+
+/// The environment of a container, as `NAME=VALUE`. It may hold secrets.
+#[derive(Default, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Environment(Option<Vec<String>>);
+
+impl Environment {
+    pub(super) fn entries(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flatten().map(String::as_str)
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").finish_non_exhaustive()
+    }
 }
 
 /// The manifest from which a container was made, of an image for several platforms (OCI image specification, "OCI Image Index

@@ -193,7 +193,7 @@ impl Docker {
             return Ok(None);
         }
         config?;
-        Ok(member?)
+        Ok(member?.map(|member| member.with_environment(container.config.env.entries())))
     }
 
     /// Whether its resolv.conf is to have the resolver.

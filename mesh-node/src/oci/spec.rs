@@ -178,6 +178,12 @@ impl Spec {
         }
     }
 
+    /// The environment of the first process, as `NAME=VALUE`.
+    pub(super) fn environment(&self) -> impl Iterator<Item = &str> {
+        let all = self.0.get("process").and_then(|process| process.get("env")).and_then(Value::as_array);
+        all.into_iter().flatten().filter_map(Value::as_str)
+    }
+
     /// Sets variables of the first process. Returns the values they replace.
     fn set_variables(&mut self, variables: &BTreeMap<String, String>) -> BTreeMap<String, Option<String>> {
         let environment = array(object(self.0.entry("process")).entry("env"));

@@ -145,7 +145,7 @@ fn ours<'a>(
         Ok(with_annotations(labels.unwrap_or_default(), storage::own_annotations(spec)?))
     };
     let member = of_its_own(&format!("container {id}"), state, &sources, &all, own)?;
-    Ok(member.map(|member| (state, member)))
+    Ok(member.map(|member| (state, member.with_environment(spec.environment()))))
 }
 
 /// Sets the variables of a container's first process for another one, if they can be determined.

@@ -235,3 +235,21 @@ fn a_release_is_told_beside_the_service_and_an_image_may_tell_its_own() {
         assert!(refusal.error.contains(words) && refusal.hint.is_some(), "{refusal:?}");
     }
 }
+
+#[test]
+fn kamal_tells_the_release_in_a_variable() {
+    let release = |list: &[(&str, &str)], environment: &[&str], sources: &Sources| {
+        let member = member(&labels(list), sources).unwrap().unwrap();
+        member.with_environment(environment.iter().copied()).release.map(String::from)
+    };
+    let everything = Sources::everything();
+    let [service, role] = [("service", "shop"), ("role", "web")];
+    let told = ["PATH=/bin", "KAMAL_VERSION=0a1b2c", "KAMAL_VERSIONS=3"];
+    assert_eq!(release(&[service, role], &told, &everything), Some("0a1b2c".to_owned()));
+    assert_eq!(release(&[service, role], &["KAMAL_VERSION=a b"], &everything), None, "it prevents no start");
+    assert_eq!(release(&[service, role], &[], &everything), None);
+    // What people say themselves counts first, and the variable means nothing in other platforms' containers.
+    let own = ("mesh.release", "v42");
+    assert_eq!(release(&[service, role, own], &told, &everything), Some("v42".to_owned()));
+    assert_eq!(release(&[("mesh.service", "shop/web")], &told, &everything), None);
+}
