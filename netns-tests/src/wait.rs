@@ -16,14 +16,22 @@ pub fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
 
 /// [`until`] with another time limit.
 pub fn within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + limit;
+    let begun = Instant::now();
     loop {
+        let asked = Instant::now();
         if let Some(answer) = condition() {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited {limit:?} in vain for: {what}");
-        thread::sleep(Duration::from_millis(10));
+        assert!(begun.elapsed() < limit, "waited {limit:?} in vain for: {what}");
+        thread::sleep(pause(begun.elapsed(), asked.elapsed()));
     }
+}
+
+/// The time to the next question, after waiting so long and a question that took so long. Most questions start a program:
+/// asked without a pause, a test that waits would take the processor from those that work. A test notices an answer at
+/// most a twentieth late.
+fn pause(waited: Duration, took: Duration) -> Duration {
+    (waited / 20).max(2 * took).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }
 
 /// [`until`] for a condition.
