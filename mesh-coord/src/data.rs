@@ -24,6 +24,8 @@ pub(crate) const MIGRATED: &str = "mesh-coord.db.migrated";
 pub(crate) const TLS_KEY: &str = "tls-key.pem";
 /// The name of the file with the key against which machines prove their own.
 pub(crate) const ENROL_KEY: &str = "enrol-key";
+/// The name of the file with the number of the last audit entry that the webhook has sent.
+pub(crate) const WEBHOOK: &str = "webhook";
 pub(crate) const SOCKET: &str = "admin.sock";
 /// The end of the path of the system coordinator's socket, which systemd puts below /var/lib/private.
 pub(crate) const SYSTEM_SOCKET: &str = "/mesh-coord/admin.sock";

@@ -25,6 +25,7 @@ mod testing;
 mod tls;
 mod trial;
 mod watch;
+mod webhook;
 
 fn main() -> ExitCode {
     cli::main()

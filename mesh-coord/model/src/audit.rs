@@ -212,6 +212,19 @@ impl State {
         self.audit_of(reader, &AuditQuery { limit: Some(limit), ..AuditQuery::default() })
     }
 
+    /// The number of the newest entry; 0 if there was none.
+    #[must_use]
+    pub fn newest_audit(&self) -> u64 {
+        self.meta.next.audit - 1
+    }
+
+    /// The first `most` entries with larger numbers, in their order.
+    #[must_use]
+    pub fn audit_after(&self, number: u64, most: usize) -> Vec<Arc<Audit>> {
+        let after = (std::ops::Bound::Excluded(number), std::ops::Bound::Unbounded);
+        self.audit.range(after).take(most).map(|(_, entry)| Arc::clone(entry)).collect()
+    }
+
     /// The last entries that are asked for, newest first.
     #[must_use]
     pub fn audit_of(&self, reader: &Admin, query: &AuditQuery) -> Vec<Audit> {

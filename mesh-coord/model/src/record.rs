@@ -17,7 +17,7 @@ use mesh_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use audit::{Audit, By, Verdict};
+pub use audit::{ACTIONS, Audit, By, Verdict};
 pub use key::{Change, Key, ParseKeyError};
 pub use mesh_proto::view::Instance;
 pub use relay::{Outside, Relay, RelayKind, SecretHandle};

@@ -34,6 +34,7 @@ mod time;
 mod token;
 mod traffic;
 mod trust;
+mod webhook;
 mod why;
 
 use client::Reach;

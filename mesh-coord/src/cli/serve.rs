@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use super::{numbers, store::StoreArgs, wrong_usage};
+use super::{numbers, store::StoreArgs, webhook::WebhookArgs, wrong_usage};
 use crate::{
     coordinator::{Choice, Coordinator},
     data::{self, DataDirectory},
@@ -37,6 +37,7 @@ use crate::{
     telemetry::{Mode, Telemetry},
     tls::Identity,
     watch,
+    webhook::Webhook,
 };
 
 #[derive(Debug, Args)]
@@ -69,6 +70,8 @@ pub(super) struct Serve {
     /// What runners report of connections, for `top`, `refused`, metrics and previews
     #[arg(long, value_name = "WHAT", default_value = "full")]
     telemetry: Mode,
+    #[command(flatten)]
+    webhook: WebhookArgs,
 }
 
 pub(super) async fn run(args: Serve) -> Result<()> {
@@ -81,6 +84,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let identity = Identity::open(&data, args.names)?;
     let enrol_key = enrol_key(&data)?;
     let relay_secrets = RelaySecrets::open(&data)?;
+    let webhook = args.webhook.open(data.file(data::WEBHOOK))?;
     let kept = match args.store.open().await? {
         // Before it listens, because agents have to find the coordinator that has the right.
         Some(etcd) => Kept::Etcd(sole(etcd, &args.advertise).await?),
@@ -114,6 +118,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     };
     let coordinator = coordinator.with_metrics(metrics).with_telemetry(Telemetry::new(args.telemetry));
     let coordinator = coordinator.with_secrets(relay_secrets).await?;
+    let mut told = tokio::spawn(tell(webhook, coordinator.clone()));
     let exposition = Exposition::new(coordinator.clone(), Some(Disk { health, database }));
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
@@ -140,12 +145,17 @@ pub(super) async fn run(args: Serve) -> Result<()> {
             ended.context("the watch for silent runners failed")?;
             anyhow::bail!("the coordinator's writer ended: its log says why");
         }
+        ended = &mut told => {
+            ended.context("the webhook failed")?;
+            anyhow::bail!("the coordinator's writer ended: its log says why");
+        }
         never = identity.follow(&mut hangup) => match never {},
         _ = terminate.recv() => info!("SIGTERM: ending"),
         _ = interrupt.recv() => info!("SIGINT: ending"),
     }
     // Confirmed commits are on the disk already, and a pending one is done or not.
     silence.abort();
+    told.abort();
     if let Some(contact) = contact {
         contact.abort();
     }
@@ -156,6 +166,14 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     }
     let _ = std::fs::remove_file(data.socket());
     Ok(())
+}
+
+/// Runs the webhook, if there is one, until the coordinator's writer has ended.
+async fn tell(webhook: Option<Webhook>, coordinator: Coordinator) {
+    match webhook {
+        Some(webhook) => drop(webhook.run(coordinator).await),
+        None => std::future::pending().await,
+    }
 }
 
 /// Where the records are.

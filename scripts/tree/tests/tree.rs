@@ -33,7 +33,7 @@ const CRATES: [&str; 18] = [
 const COORDINATOR: Floors<'_> = &[
     &["cli"],
     &["http", "relay"],
-    &["api", "backup", "exposition", "watch"],
+    &["api", "backup", "exposition", "watch", "webhook"],
     &["coordinator"],
     &["store"],
     &["clock", "data", "metrics", "places", "random", "rate", "relay_secrets", "telemetry", "tenant", "tls", "trial"],

@@ -17,10 +17,7 @@ pub struct Audit {
     pub at: UnixSeconds,
     /// The actor.
     pub by: By,
-    /// The action: `apply`, `delete`, `trust`, `token-create`, `token-revoke`, `node-remove`, `node-leave`,
-    /// `node-expire`, `node-drain`, `node-undrain`, `drain`, `undrain`, `switch`, `relay-add`,
-    /// `relay-remove`, `relay-enrol`, `enrol`, `host`, `runners-silent`,
-    /// `stream-taken-over` or `copy-refused`; of a viewer that was refused, its request: `DELETE /nodes/{node}`.
+    /// The action: one of [`ACTIONS`]; of a viewer that was refused, its request: `DELETE /nodes/{node}`.
     pub action: String,
     /// The details, in words.
     pub detail: String,
@@ -43,6 +40,32 @@ pub struct Audit {
     #[serde(default, skip_serializing_if = "is_default")]
     pub runner: Option<RunnerId>,
 }
+
+/// The actions, but for requests of viewers, which were refused.
+pub const ACTIONS: [&str; 22] = [
+    "apply",
+    "delete",
+    "trust",
+    "token-create",
+    "token-revoke",
+    "node-remove",
+    "node-leave",
+    "node-expire",
+    "node-drain",
+    "node-undrain",
+    "drain",
+    "undrain",
+    "switch",
+    "relay-add",
+    "relay-remove",
+    "relay-enrol",
+    "enrol",
+    "host",
+    "runners-silent",
+    "stream-taken-over",
+    "copy-refused",
+    "database-put-back",
+];
 
 /// The result of an audited action.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
