@@ -54,7 +54,7 @@ pub(super) struct Init {
     /// Additional names or addresses for its certificate; at the first one runners reach it, unless --advertise says otherwise
     #[arg(long = "name", value_name = "HOST", num_args = 1..)]
     names: Vec<String>,
-    /// The address to listen on [default: [::]:7443]
+    /// The address to listen on; without it `[::]:7443`
     #[arg(long, value_name = "ADDR:PORT", value_parser = numbers::listen)]
     listen: Option<SocketAddr>,
     /// The URL at which runners reach it, https://HOST:PORT; several with commas between [default: this machine's address, if there
