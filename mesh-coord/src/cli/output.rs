@@ -80,14 +80,19 @@ pub(crate) fn note(text: &str) {
 /// Prints an error, and its hint if there is one.
 pub(crate) fn complain(error: &Error) {
     note(&format!("error: {error:#}"));
-    if let Some(Refused(Refusal { hint: Some(hint), .. })) = error.downcast_ref() {
+    if let Some(hint) = hint(error) {
         note(&format!("hint: {hint}"));
     }
+}
+
+/// What to try next after an error.
+pub(crate) fn hint(error: &Error) -> Option<&str> {
     if error.is::<Unanswered>() {
-        note(
-            "hint: the command may have taken effect: look, for example with `mesh-coord audit`, before you try again",
+        return Some(
+            "the command may have taken effect: look, for example with `mesh-coord audit`, before you try again",
         );
     }
+    error.downcast_ref::<Refused>().and_then(|Refused(refusal)| refusal.hint.as_deref())
 }
 
 /// Whether the reader of standard output is gone, which is not this program's failure.

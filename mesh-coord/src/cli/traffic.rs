@@ -4,6 +4,7 @@ use std::{collections::HashMap, io::IsTerminal as _, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use mesh_process::amount;
 use mesh_proto::ServicePath;
 use tokio::time::{Instant, sleep};
 
@@ -107,8 +108,8 @@ fn rows(edges: &Edges, before: Option<(&Edges, Duration)>) -> Vec<Vec<String>> {
         Some(more as f64 / took.as_secs_f64().max(0.001))
     };
     let bytes = |edge: &Edge, of: fn(&Edge) -> u64| match per_second(edge, of) {
-        Some(rate) => format!("{}/s", size(rate)),
-        None => size(of(edge) as f64),
+        Some(rate) => format!("{}/s", amount::bytes(rate)),
+        None => amount::bytes(of(edge) as f64),
     };
     let row = |edge: &Edge| {
         vec![
@@ -124,19 +125,6 @@ fn rows(edges: &Edges, before: Option<(&Edges, Duration)>) -> Vec<Vec<String>> {
         ]
     };
     edges.edges.iter().map(row).collect()
-}
-
-/// A number of bytes in the largest unit of which there is at least one.
-fn size(bytes: f64) -> String {
-    let units = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = bytes;
-    for unit in units {
-        if value < 999.5 || unit == "TB" {
-            return if unit == "B" { format!("{value:.0} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1000.0;
-    }
-    unreachable!("the last unit is taken")
 }
 
 pub(super) async fn refused(args: Refused) -> Result<()> {
@@ -164,12 +152,6 @@ pub(super) async fn refused(args: Refused) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_the_largest_unit() {
-        let shown: Vec<String> = [0.0, 999.0, 999.6, 1500.0, 2e9, 3e15].map(size).to_vec();
-        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "1.5 kB", "2.0 GB", "3000.0 TB"]);
-    }
 
     #[test]
     fn rates_are_of_what_came_between_two_looks() {

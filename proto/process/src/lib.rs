@@ -2,6 +2,7 @@
 //! files and sockets, output that names can't spoof, retries; and of the machine: its addresses, systemd, changes of its
 //! configuration.
 
+pub mod amount;
 mod backoff;
 pub mod date;
 pub mod directory;

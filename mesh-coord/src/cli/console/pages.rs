@@ -15,7 +15,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::cli::{
     client::{Reach, escaped},
-    output::Refused,
+    output::hint,
 };
 
 /// How many entries a page of the audit has.
@@ -66,8 +66,7 @@ impl Source {
 
 /// An error and what to try next.
 fn told(error: &Error) -> (String, Option<String>) {
-    let hint = error.downcast_ref::<Refused>().and_then(|refused| refused.0.hint.clone());
-    (format!("{error:#}"), hint)
+    (format!("{error:#}"), hint(error).map(ToOwned::to_owned))
 }
 
 async fn overview(State(source): Here) -> Response {
