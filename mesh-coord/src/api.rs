@@ -386,6 +386,9 @@ pub(crate) struct Trust {
     pub(crate) trust: Vec<TrustEntry>,
     /// The affected runners that have not confirmed all of it.
     pub(crate) pending: Vec<Label>,
+    /// How many runners are affected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) concerned: Option<usize>,
 }
 
 /// A deployment's trust list, and both directions for each caller.

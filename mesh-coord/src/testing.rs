@@ -88,7 +88,7 @@ impl World {
         let identity = Identity::open(&data, vec![]).unwrap();
         let clocks = Ahead::default();
         let (coordinator, _) = Coordinator::start_by(clocks.clone(), store, Choice::default()).await.unwrap();
-        let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into(), "--listen").unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
         let socket = listen_unix(&data.socket()).unwrap();
         let enrol_key = PrivateKey::from_bytes([42; 32]);

@@ -1,6 +1,8 @@
 //! The coordinator's key and certificate. Tokens contain the fingerprint of the key, so the certificate needs no
 //! authority and never expires. It is made anew from the key at each start and at SIGHUP.
 
+mod files;
+
 use std::{
     convert::Infallible,
     fs,
@@ -21,6 +23,8 @@ use tracing::{error, info};
 use zeroize::Zeroizing;
 
 use crate::data::{self, DataDirectory};
+
+pub(crate) use files::CertificateFiles;
 
 const KEY_FILE: &str = data::TLS_KEY;
 

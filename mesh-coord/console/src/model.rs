@@ -79,6 +79,9 @@ pub struct Node {
     /// Whether it gets no new connections.
     #[serde(default)]
     pub drained: bool,
+    /// The offloads that are off.
+    #[serde(default)]
+    pub off: Vec<String>,
 }
 
 /// `GET services`.
@@ -131,11 +134,148 @@ pub struct Deployment {
     pub deployment: String,
     /// Its team.
     pub team: String,
+    /// The number of its services.
+    #[serde(default)]
+    pub services: usize,
+    /// The number of their instances.
+    #[serde(default)]
+    pub instances: usize,
+    /// What a trust without services opens; `None`: all services.
+    #[serde(default)]
+    pub expose: Option<Vec<String>>,
     /// The deployments that may call it.
     pub trusts: Vec<String>,
     /// The file that sets its trust list; `None`: the `trust` command.
     #[serde(default)]
     pub trust_file: Option<String>,
+}
+
+/// `GET trust/DEPLOYMENT`, without the sentences.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Trust {
+    /// The list.
+    pub trust: Vec<TrustEntry>,
+    /// The runners concerned that don't apply all of it yet.
+    pub pending: Vec<String>,
+    /// How many runners it concerns; an earlier coordinator doesn't tell.
+    #[serde(default)]
+    pub concerned: Option<usize>,
+}
+
+/// An entry of a trust list.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct TrustEntry {
+    /// Who may call.
+    pub caller: String,
+    /// The services; empty: those that the deployment exposes.
+    pub services: Vec<String>,
+    /// The ports; empty: all.
+    pub ports: Vec<u16>,
+}
+
+/// `GET instances`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Instances {
+    /// The instances.
+    pub instances: Vec<Instance>,
+}
+
+/// An instance.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Instance {
+    /// Its identifier.
+    pub id: String,
+    /// Its service, as `DEPLOYMENT/SERVICE`.
+    pub service: String,
+    /// Its address.
+    pub address: String,
+    /// Its runner.
+    pub runner: String,
+    /// `live`, `draining`, `client` or `unreachable`.
+    pub state: String,
+}
+
+/// `GET tokens`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Tokens {
+    /// The tokens.
+    pub tokens: Vec<Token>,
+}
+
+/// A token, without its secret.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Token {
+    /// Its identifier.
+    pub id: String,
+    /// `join`, `admin` or `relay`.
+    pub kind: String,
+    /// Its purpose, in words.
+    pub scope: String,
+    /// `good`, `expired`, `used up` or `revoked`.
+    pub state: String,
+    /// How often it can be used still.
+    pub uses_left: Option<u32>,
+    /// How long it is still valid.
+    pub expires_seconds: u64,
+    /// The runners that it enrolled.
+    pub nodes: Vec<String>,
+    /// A name for people.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// `GET relays`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Relays {
+    /// The relays.
+    pub relays: Vec<Relay>,
+}
+
+/// A relay.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Relay {
+    /// Its name.
+    pub name: String,
+    /// `own` or `turn`.
+    pub kind: String,
+    /// `online`, `silent`, `added` or `no-secret`.
+    pub state: String,
+    /// Where it takes datagrams.
+    pub udp: Vec<String>,
+    /// How many runners have an address there.
+    pub nodes: usize,
+    /// An own relay's version.
+    pub agent: Option<String>,
+}
+
+/// `GET me`: who looks.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Me {
+    /// What it may do; a coordinator without roles allows everything.
+    #[serde(default)]
+    pub role: Role,
+    /// The team to which it is limited.
+    #[serde(default)]
+    pub team: Option<String>,
+    /// The token; `None` at the socket.
+    #[serde(default)]
+    pub token: Option<String>,
+    /// The name of the token.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// What an administrator may do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Look.
+    Viewer,
+    /// Also give and take trust, and drain.
+    Operator,
+    /// Everything.
+    #[default]
+    Admin,
 }
 
 /// How much of the mesh an answer is about.

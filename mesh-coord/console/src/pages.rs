@@ -1,21 +1,43 @@
 //! The pages.
 
 mod audit;
+mod confirm;
+mod deployment;
+mod deployments;
 mod map;
 mod overview;
 mod refused;
+mod relays;
+mod runner;
 mod runners;
+mod service;
 mod services;
+mod tokens;
 mod why;
 
 use maud::{Markup, html};
 
 pub use self::{
-    audit::audit, map::map, overview::overview, refused::refused, runners::runners, services::services, why::why,
+    audit::audit,
+    confirm::{Ask, confirm},
+    deployment::{Deployed, deployment},
+    deployments::deployments,
+    map::map,
+    overview::overview,
+    refused::refused,
+    relays::relays,
+    runner::runner,
+    runners::{Filter, runners},
+    service::service,
+    services::services,
+    tokens::{Joined, Wanted, joined, tokens},
+    why::why,
 };
 use crate::{
-    model::Coverage,
-    words::{ago, mark},
+    ACT_PATH,
+    frame::Frame,
+    model::{Coverage, Role},
+    words::{ago, mark, part},
 };
 
 /// A state by its mark and its word.
@@ -45,6 +67,37 @@ fn why_link(from: &str, to: &str, port: u16) -> Markup {
     html! {
         @if named {
             a href={ "/why?from=" (from) "&to=" (to) "&port=" (port) } aria-label={ "Why " (from) " and " (to) } { "why" }
+        }
+    }
+}
+
+/// The link to a deployment, as it is named here.
+fn deployment_link(name: &str) -> Markup {
+    html! { a href={ "/d/" (part(name)) } { (name) } }
+}
+
+/// The link to a service by its path `DEPLOYMENT/SERVICE`; another text stays text.
+fn service_link(path: &str) -> Markup {
+    html! {
+        @if let Some((deployment, service)) = path.split_once('/') {
+            a href={ "/d/" (part(deployment)) "/" (part(service)) } { (path) }
+        } @else {
+            (path)
+        }
+    }
+}
+
+/// The link to a runner.
+fn runner_link(name: &str) -> Markup {
+    html! { a href={ "/r/" (part(name)) } { (name) } }
+}
+
+/// A link to the page that shows the effect of a change and asks whether to make it; nothing without the role for it.
+fn act(frame: &Frame<'_>, role: Role, label: &str, of: &str, fields: &[(&str, &str)]) -> Markup {
+    let query: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", part(value))).collect();
+    html! {
+        @if frame.may(role) {
+            a.act href={ (ACT_PATH) "?" (query.join("&")) } aria-label={ (label) " " (of) } { (label) "…" }
         }
     }
 }

@@ -8,6 +8,11 @@ pub(crate) fn ago(seconds: u64) -> String {
     format!("{} ago", show(seconds))
 }
 
+/// How long something lasts.
+pub(crate) fn lasting(seconds: u64) -> String {
+    show(seconds)
+}
+
 /// A number of bytes.
 pub(crate) fn bytes(number: u64) -> String {
     mesh_process::amount::bytes(number as f64)
@@ -16,9 +21,25 @@ pub(crate) fn bytes(number: u64) -> String {
 /// A mark for a state, which shows it beside the word.
 pub(crate) fn mark(state: &str) -> &'static str {
     match state {
-        "online" | "live" | "allow" | "done" => "●",
-        "draining" | "warning" | "client" => "▲",
-        "silent" | "unreachable" | "removed" | "deny" | "refused" | "error" => "✖",
+        "online" | "live" | "allow" | "done" | "good" => "●",
+        "draining" | "warning" | "client" | "expired" | "used up" | "no-secret" => "▲",
+        "silent" | "unreachable" | "removed" | "deny" | "refused" | "error" | "revoked" => "✖",
         _ => "·",
+    }
+}
+
+/// A part of a path or a value of a query in a link (RFC 3986 §2.1).
+pub(crate) fn part(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~*".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_a_part_of_a_link_is_escaped() {
+        assert_eq!(part("a-b.c/d?e&f=g h\"ü"), "a-b.c%2Fd%3Fe%26f%3Dg%20h%22%C3%BC");
     }
 }

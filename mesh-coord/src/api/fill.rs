@@ -216,7 +216,8 @@ impl TrustPage {
             other => return Err(Failure::unexpected(&other)),
         };
         let trust = trust.into_iter().map(TrustEntry::from).collect();
-        let listing = Trust { version: VERSION, deployment, trust, pending: Vec::new() };
+        let concerned = Some(core.sessions.affected(&core.state, &deployment).len());
+        let listing = Trust { version: VERSION, deployment, trust, pending: Vec::new(), concerned };
         Ok(Self { listing, directions, warnings })
     }
 }

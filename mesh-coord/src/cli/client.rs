@@ -193,7 +193,8 @@ impl Reach {
     }
 }
 
-fn shown(error: RequestError, aim: Aim) -> anyhow::Error {
+/// An error of a request, with its hint.
+pub(crate) fn shown(error: RequestError, aim: Aim) -> anyhow::Error {
     match error {
         RequestError::Refused { status: UNKNOWN, refusal } => Unanswered(refusal.error).into(),
         RequestError::Refused { refusal, .. } => Refused(refusal).into(),

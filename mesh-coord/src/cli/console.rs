@@ -1,11 +1,21 @@
 //! `console`: pages in the operator's own browser.
 
-mod door;
+mod actions;
+mod asker;
+mod checks;
+mod desk;
+mod gate;
 mod pages;
 mod server;
+mod sessions;
+mod sign_in;
+pub(super) mod team;
+mod way;
+mod wish;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use mesh_console::model::Me;
 
 use self::server::Listening;
 use super::{
@@ -27,8 +37,10 @@ pub(super) async fn run(args: Console) -> Result<()> {
     let Console { port, reach } = args;
     // A coordinator that can't be asked is a mistake of the command, not of a page.
     reach.get::<Overview>("overview").await?;
+    // One of an earlier version doesn't tell, and allows everything.
+    let who = reach.get::<Me>("me").await.unwrap_or_default();
     let mesh = reach.url().unwrap_or_else(|| "on this machine".to_owned());
-    let console = Listening::start(reach, mesh, port).await?;
+    let console = Listening::start((reach, who), &mesh, port).await?;
     print(&console.link)?;
     note(
         "open this link in a browser on this machine; it works once. From elsewhere: `ssh -L` the port. Ctrl-C ends the console",

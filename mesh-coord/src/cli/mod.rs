@@ -52,7 +52,7 @@ enum Command {
     /// Have systemd run the coordinator on this machine, now and whenever it starts, and print a token for the machines
     Init(init::Init),
     /// Run the coordinator, in the foreground
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Show on one screen whether the mesh is whole, and what needs you
     Status(status::Status),
     /// Create, list and revoke tokens for runners that join and for remote administrators
@@ -190,7 +190,7 @@ fn run(command: Command) -> Result<()> {
     let result = runtime.block_on(async {
         match command {
             Command::Init(args) => init::run(args).await,
-            Command::Serve(args) => serve::run(args).await,
+            Command::Serve(args) => serve::run(*args).await,
             Command::Token(args) => token::run(args).await,
             Command::Apply(args) => apply::run(args).await,
             Command::Check(args) => check::run(args).await,
@@ -254,6 +254,8 @@ mod tests {
             "mesh-coord serve",
             "mesh-coord serve --data /d --listen [::]:7443 --range 10.0.0.0/16 --mtu 1344 --name a --name b",
             "mesh-coord serve --metrics 127.0.0.1:9743",
+            "mesh-coord serve --console [::]:8443",
+            "mesh-coord serve --console [::]:8443 --tls-cert /c.pem --tls-key /k.pem",
             "mesh-coord token create --any",
             "mesh-coord token create --team a --team b --ttl 90m --uses 3",
             "mesh-coord token create --deployment shop --json",
@@ -385,6 +387,8 @@ mod tests {
             "mesh-coord trust Api --app shop",
             "mesh-coord serve --range 10.0.0.1/16",
             "mesh-coord serve --mtu 10",
+            "mesh-coord serve --tls-cert /c.pem --tls-key /k.pem",
+            "mesh-coord serve --console [::]:8443 --tls-cert /c.pem",
             "mesh-coord node remove",
             "mesh-coord nodes --url http://h",
             "mesh-coord token create --admin --ephemeral",

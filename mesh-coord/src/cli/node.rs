@@ -132,7 +132,7 @@ async fn turn(command: AdminCommand, reach: Reach, json: bool) -> Result<()> {
 }
 
 /// The result of a drain or undrain, in words.
-fn drained(outcome: Outcome) -> Option<String> {
+pub(super) fn drained(outcome: Outcome) -> Option<String> {
     match outcome {
         Outcome::InstanceDrained { instance, service, node, draining } => {
             let place = node.map_or(String::new(), |node| format!(" on {node}"));

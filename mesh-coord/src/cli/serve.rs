@@ -21,7 +21,13 @@ use tokio::{
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use super::{numbers, store::StoreArgs, webhook::WebhookArgs, wrong_usage};
+use super::{
+    console::team::{self, Team},
+    numbers,
+    store::StoreArgs,
+    webhook::WebhookArgs,
+    wrong_usage,
+};
 use crate::{
     coordinator::{Choice, Coordinator},
     data::{self, DataDirectory},
@@ -72,6 +78,8 @@ pub(super) struct Serve {
     telemetry: Mode,
     #[command(flatten)]
     webhook: WebhookArgs,
+    #[command(flatten)]
+    team: Team,
 }
 
 pub(super) async fn run(args: Serve) -> Result<()> {
@@ -81,6 +89,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     start_log();
     mesh_process::secrets::forbid_dumps();
     let data = DataDirectory::open(&args.data.unwrap_or_else(data::default_directory))?;
+    let names = team::names(&args.names, &args.advertise);
     let identity = Identity::open(&data, args.names)?;
     let enrol_key = enrol_key(&data)?;
     let relay_secrets = RelaySecrets::open(&data)?;
@@ -91,7 +100,8 @@ pub(super) async fn run(args: Serve) -> Result<()> {
         None => Kept::Here(open_database(&data).await?),
     };
     // Before the database is set up, because a port in use must not cost a first start.
-    let listener = listen(args.listen)?;
+    let listener = listen(args.listen, "--listen")?;
+    let console = args.team.open()?;
     let socket = if data.is_read_only() {
         warn!(
             "the disk with --data is read-only: runners and readers are served, commands are refused, and there is no admin socket \
@@ -135,7 +145,8 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let mut writer = writer;
     tokio::select! {
         never = serve(listener, identity.certificate.subscribe(), router.clone(), raise_descriptors()) => match never {},
-        never = serve_socket(socket, router) => match never {},
+        never = serve_socket(socket, router.clone()) => match never {},
+        never = serve_console(console, &identity, router, names) => match never? {},
         never = serve_metrics(metrics_listener, exposition) => match never {},
         ended = &mut writer => {
             ended.context("the coordinator's writer failed")?;
@@ -216,6 +227,18 @@ async fn start(
 async fn serve_socket(socket: Option<UnixListener>, router: Router) -> Infallible {
     match socket {
         Some(socket) => serve_unix(socket, router).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn serve_console(
+    console: Option<team::Open>,
+    identity: &Identity,
+    api: Router,
+    names: Vec<String>,
+) -> Result<Infallible> {
+    match console {
+        Some(console) => console.serve(identity, api, names).await,
         None => std::future::pending().await,
     }
 }

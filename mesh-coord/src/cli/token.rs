@@ -144,7 +144,7 @@ async fn create(args: Create) -> Result<()> {
 }
 
 /// The command to type on the other machine.
-fn line_for(program: &str, made: &api::NewToken, reached: Option<String>) -> String {
+pub(super) fn line_for(program: &str, made: &api::NewToken, reached: Option<String>) -> String {
     let token = &made.token;
     let root = if program.starts_with("mesh-node") { ", as root" } else { "" };
     if !made.urls.is_empty() {

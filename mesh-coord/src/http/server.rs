@@ -67,11 +67,11 @@ pub(crate) enum Origin {
     Network(SocketAddr),
 }
 
-/// Listens on `address`. `[::]` includes IPv4, and is `0.0.0.0` on a machine without IPv6.
+/// Listens on `address`, which `flag` has given. `[::]` includes IPv4, and is `0.0.0.0` on a machine without IPv6.
 ///
 /// # Errors
 /// If the address is in use, isn't this machine's, or has a privileged port.
-pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener> {
     let bind = |address: SocketAddr| {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         if address.is_ipv6() {
@@ -89,7 +89,7 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener> {
         }
         other => other,
     }
-    .map_err(|error| anyhow!("cannot listen on {address}: {error}; choose another --listen"))
+    .map_err(|error| anyhow!("cannot listen on {address}: {error}; choose another {flag}"))
 }
 
 /// Listens on the admin socket at `path`, in a directory that the caller holds.

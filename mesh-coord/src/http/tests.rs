@@ -341,7 +341,7 @@ async fn the_shapes_of_the_contract_are_kept() {
         get("trust/shop").await["listing"],
         json!({
             "version": 1, "deployment": "shop", "trust": [{ "caller": "api", "services": [], "ports": [] }],
-            "pending": [],
+            "pending": [], "concerned": 1,
         })
     );
     world.deploy("shop", "acme", &["db", "cache"]).await;

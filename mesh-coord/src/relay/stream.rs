@@ -52,8 +52,8 @@ struct Server {
 
 impl Listeners {
     pub(super) fn bind(addresses: &Listen) -> Result<Self> {
-        let tls = addresses.tls.map(listen).transpose()?;
-        Ok(Self { plain: listen(addresses.plain)?, tls })
+        let tls = addresses.tls.map(|at| listen(at, "--tls")).transpose()?;
+        Ok(Self { plain: listen(addresses.plain, "--listen")?, tls })
     }
 
     /// Serves connections until this is dropped. What they send to clients by UDP leaves by `udp`.

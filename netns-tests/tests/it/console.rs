@@ -1,62 +1,13 @@
 //! The console: pages of a mesh at work, for the browser that has followed the link, and for nothing else.
 
-use std::io::{BufRead as _, BufReader};
+use mesh_netns_tests::{Stack, World, isolated, traffic::Answer, wait};
 
-use mesh_netns_tests::{Coordinator, Outcome, Stack, World, isolated, run, traffic::Answer, wait};
-
-use crate::common::{SHOP, declare};
+use crate::{
+    browser::Browser,
+    common::{SHOP, declare},
+};
 
 const REPORTS: &str = "deployment = \"reports\"\n[services.sales]\n";
-
-/// A console that runs.
-struct Console<'a> {
-    coordinator: &'a Coordinator,
-    process: std::process::Child,
-    link: String,
-}
-
-impl<'a> Console<'a> {
-    fn start(coordinator: &'a Coordinator) -> Self {
-        let mut command = coordinator.prepare(&["console"]);
-        command.stdout(std::process::Stdio::piped());
-        let mut process = command.spawn().expect("the console");
-        let mut link = String::new();
-        let output = process.stdout.take().expect("its output");
-        BufReader::new(output).read_line(&mut link).expect("the link");
-        Self { coordinator, process, link: link.trim().to_owned() }
-    }
-
-    fn origin(&self) -> &str {
-        self.link.split("/?").next().expect("an origin")
-    }
-
-    /// The answer's status, headers and body.
-    fn get(&self, url: &str, flags: &[&str]) -> String {
-        self.curl(url, flags).done().stdout
-    }
-
-    fn curl(&self, url: &str, flags: &[&str]) -> Outcome {
-        let mut command = self.coordinator.namespace().command("curl");
-        command.args(["-sS", "-i", "--max-time", "10"]).args(flags).arg(url);
-        run(command)
-    }
-
-    /// Follows the link, as a browser does; returns the cookie.
-    fn enter(&self) -> String {
-        let answer = self.get(&self.link, &[]);
-        assert!(answer.starts_with("HTTP/1.1 303") && answer.contains("location: /\r\n"), "{answer}");
-        let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a cookie");
-        assert!(cookie.contains("; HttpOnly; SameSite=Strict; Path=/"), "{cookie}");
-        cookie.split(';').next().expect("a value").to_owned()
-    }
-}
-
-impl Drop for Console<'_> {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 #[test]
 fn the_pages_show_what_is_used_and_refused_and_only_to_the_browser_that_followed_the_link() {
@@ -71,14 +22,14 @@ fn the_pages_show_what_is_used_and_refused_and_only_to_the_browser_that_followed
         let _standing = app.connect(db.service_address, 5432).expect("a connection");
         sales.connect(db.service_address, 5432).expect_err("there is no trust");
 
-        let console = Console::start(&coordinator);
-        let origin = console.origin().to_owned();
-        let stranger = console.get(&format!("{origin}/"), &[]);
+        let console = Browser::beside(&coordinator);
+        let origin = console.origin.clone();
+        let stranger = console.page("/");
         assert!(stranger.starts_with("HTTP/1.1 401") && !stranger.contains("shop"), "{stranger}");
-        let cookie = console.enter();
-        let again = console.get(&console.link, &[]);
+        let console = console.entered();
+        let again = console.fetch(&console.link, &[]);
         assert!(again.starts_with("HTTP/1.1 401"), "the link works once: {again}");
-        let page = |path: &str| console.get(&format!("{origin}{path}"), &["-b", &cookie]);
+        let page = |path: &str| console.page(path);
 
         let overview = page("/");
         assert!(overview.starts_with("HTTP/1.1 200") && overview.contains("the mesh is whole"), "{overview}");
@@ -94,19 +45,22 @@ fn the_pages_show_what_is_used_and_refused_and_only_to_the_browser_that_followed
         assert!(why.contains("✖</span> deny") && why.contains("trust"), "{why}");
         let why = page("/why?from=no/such&to=shop/db&port=x");
         assert!(why.starts_with("HTTP/1.1 200") && why.contains("role=\"alert\""), "{why}");
-        for (path, shown) in
-            [("/services", "shop/db"), ("/runners", "gcp"), ("/audit", "apply"), ("/console.css", "--back")]
-        {
+        for (path, shown) in [
+            ("/deployments", "reports"),
+            ("/d/shop", "Who may call shop"),
+            ("/d/shop/db", "═ 1 open"),
+            ("/services", "shop/db"),
+            ("/runners", "gcp"),
+            ("/runners?text=aw&state=online", ", page 1 of 1"),
+            ("/r/gcp", "tun-gso"),
+            ("/tokens", "join"),
+            ("/relays", "Relays, 0"),
+            ("/audit", "apply"),
+            ("/console.css", "--back"),
+        ] {
             assert!(page(path).contains(shown), "{path}");
         }
 
-        let address = format!("{origin}/");
-        let with = |flags: &[&str]| console.get(&address, &[&["-b", &cookie], flags].concat());
-        assert!(with(&["-H", "Host: evil.example"]).starts_with("HTTP/1.1 421"));
-        let foreign = ["-H", "Sec-Fetch-Site: cross-site", "-H", "Sec-Fetch-Mode: no-cors"];
-        assert!(with(&foreign).starts_with("HTTP/1.1 403"));
-        assert!(with(&["-X", "POST", "-d", "x=y"]).starts_with("HTTP/1.1 405"));
-        assert!(with(&["-b", "mesh-1=x"]).starts_with("HTTP/1.1 401"));
         let port = origin.rsplit_once(':').expect("a port").1;
         let outside = coordinator.url(false).replace("https", "http").replace("7443", port);
         assert_ne!(console.curl(&outside, &[]).code, Some(0), "it listens on loopback only");

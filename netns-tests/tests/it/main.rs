@@ -3,6 +3,7 @@
 mod agent_restart;
 mod backup;
 mod broken_paths;
+mod browser;
 mod bugreport;
 mod by_relay;
 mod by_stream;
@@ -10,6 +11,9 @@ mod bytes;
 mod cli;
 mod common;
 mod console;
+mod console_acts;
+mod console_attacks;
+mod console_team;
 mod containment;
 mod coordinator_away;
 mod coordinator_crash;

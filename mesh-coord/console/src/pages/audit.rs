@@ -3,7 +3,11 @@
 use maud::{Markup, html};
 
 use super::{head, state};
-use crate::{frame::Frame, model::Audit, words::date};
+use crate::{
+    frame::{Frame, Seen},
+    model::Audit,
+    words::date,
+};
 
 /// A page of the audit, the newest entry first.
 #[must_use]
@@ -28,5 +32,5 @@ pub fn audit(frame: &Frame<'_>, audit: &Audit) -> Markup {
             p { a href={ "/audit?before=" (next) } rel="next" { "Earlier entries" } }
         }
     };
-    frame.page(true, &content)
+    frame.listed(Seen::Live, &content)
 }

@@ -1,17 +1,20 @@
-//! Which deployments may call which, and which do: a matrix, and a table of services.
+//! Which deployments may call which, and which do: a graph, a matrix, and a table of services.
+
+mod picture;
 
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::{coverage, head};
+use self::picture::picture;
+use super::{coverage, deployment_link, head, service_link};
 use crate::{
-    frame::Frame,
+    frame::{Frame, Seen},
     model::{Deployments, Edges, Refusals},
     words::{ago, bytes},
 };
 
-/// The most deployments in the matrix: more don't fit a screen.
+/// The most deployments in the graph and in the matrix: more don't fit a screen.
 const COLUMNS: usize = 60;
 
 /// What is between two deployments.
@@ -77,25 +80,13 @@ pub fn map(frame: &Frame<'_>, deployments: &Deployments, edges: Option<&Edges>, 
             p.note { "Runners don't report connections to this coordinator, so this is what may be." }
         }
         @if names.len() <= COLUMNS {
-            div.scroll tabindex="0" role="region" aria-label="Matrix" {
-                table.matrix {
-                    caption { "Rows call columns: ═ open connections, ─ used, ┄ may call, ✖ refused" }
-                    thead { tr { th scope="col" { "Caller" } @for name in &names { th scope="col" { (name) } } } }
-                    tbody {
-                        @for caller in &names {
-                            tr {
-                                th scope="row" { (caller) }
-                                @for callee in &names {
-                                    @let (mark, words) = shown(cells.get(&(*caller, *callee)).copied().unwrap_or_default());
-                                    td { span aria-hidden="true" { (mark) } span.hidden { (words) } }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
+            (picture(&names, &cells))
+            (matrix(&names, &cells))
         } @else {
-            p.note { "The matrix of " (names.len()) " deployments would not fit a screen; the table has all that are in use." }
+            p.note {
+                "A graph and a matrix of " (names.len()) " deployments would not fit a screen, which takes " (COLUMNS) "; the "
+                "table has all that are in use, and each deployment's page who may call it."
+            }
         }
         @if let Some(edges) = edges {
             table {
@@ -104,8 +95,8 @@ pub fn map(frame: &Frame<'_>, deployments: &Deployments, edges: Option<&Edges>, 
                 tbody {
                     @for edge in &edges.edges {
                         tr {
-                            th scope="row" { (edge.from) }
-                            td { (edge.to) }
+                            th scope="row" { (service_link(&edge.from)) }
+                            td { (service_link(&edge.to)) }
                             td { (edge.open) }
                             td { (edge.opened) }
                             td { (edge.refused) }
@@ -120,7 +111,29 @@ pub fn map(frame: &Frame<'_>, deployments: &Deployments, edges: Option<&Edges>, 
             }
         }
     };
-    frame.page(true, &content)
+    frame.listed(Seen::Live, &content)
+}
+
+fn matrix(names: &[&str], cells: &BTreeMap<(&str, &str), Cell>) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label="Matrix" {
+            table.matrix {
+                caption { "Rows call columns: ═ open connections, ─ used, ┄ may call, ✖ refused" }
+                thead { tr { th scope="col" { "Caller" } @for name in names { th scope="col" { (deployment_link(name)) } } } }
+                tbody {
+                    @for caller in names {
+                        tr {
+                            th scope="row" { (caller) }
+                            @for callee in names {
+                                @let (mark, words) = shown(cells.get(&(*caller, *callee)).copied().unwrap_or_default());
+                                td { span aria-hidden="true" { (mark) } span.hidden { (words) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{head, state, why_link};
 use crate::{
-    frame::Frame,
+    frame::{Frame, Seen},
     model::{Audit, Overview, Refusals},
     words::{ago, date, mark},
 };
@@ -86,5 +86,5 @@ pub fn overview(frame: &Frame<'_>, overview: &Overview, refused: Option<&Refusal
             }
         }
     };
-    frame.page(true, &content)
+    frame.listed(Seen::Live, &content)
 }

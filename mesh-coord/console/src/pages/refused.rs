@@ -2,8 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::{coverage, head, why_link};
-use crate::{frame::Frame, model::Refusals, words::ago};
+use super::{coverage, head, service_link, why_link};
+use crate::{
+    frame::{Frame, Seen},
+    model::Refusals,
+    words::ago,
+};
 
 /// The refusals that runners remember, the latest first.
 #[must_use]
@@ -16,8 +20,8 @@ pub fn refused(frame: &Frame<'_>, refusals: &Refusals) -> Markup {
             tbody {
                 @for row in &refusals.refused {
                     tr {
-                        th scope="row" { (row.from) }
-                        td { (row.to) }
+                        th scope="row" { (service_link(&row.from)) }
+                        td { (service_link(&row.to)) }
                         td { @if row.port == 0 { "–" } @else { (row.port) } }
                         td { (row.reason) }
                         td { (row.count) }
@@ -30,5 +34,5 @@ pub fn refused(frame: &Frame<'_>, refusals: &Refusals) -> Markup {
             }
         }
     };
-    frame.page(true, &content)
+    frame.listed(Seen::Live, &content)
 }

@@ -2,9 +2,9 @@
 
 use maud::{Markup, html};
 
-use super::{head, state};
+use super::{head, runner_link, service_link, state};
 use crate::{
-    frame::Frame,
+    frame::{Frame, Seen},
     model::{Edges, Services},
 };
 
@@ -21,7 +21,7 @@ pub fn services(frame: &Frame<'_>, services: &Services, edges: Option<&Edges>) -
                 @for service in &services.services {
                     @let path = format!("{}/{}", service.deployment, service.service);
                     tr {
-                        th scope="row" { (path) }
+                        th scope="row" { (service_link(&path)) }
                         td { (service.team) }
                         td { code { (service.address) } }
                         td { @if let Some(open) = open(&path) { (open) } @else { "–" } }
@@ -30,7 +30,7 @@ pub fn services(frame: &Frame<'_>, services: &Services, edges: Option<&Edges>) -
                             ul.plain {
                                 @for instance in &service.instances {
                                     li {
-                                        (instance.id) " on " (instance.runner) " " (state(&instance.state))
+                                        (instance.id) " on " (runner_link(&instance.runner)) " " (state(&instance.state))
                                         @if let Some(release) = &instance.release { " release " (release) }
                                     }
                                 }
@@ -41,5 +41,5 @@ pub fn services(frame: &Frame<'_>, services: &Services, edges: Option<&Edges>) -
             }
         }
     };
-    frame.page(true, &content)
+    frame.listed(Seen::Live, &content)
 }

@@ -2,8 +2,11 @@
 
 use maud::{Markup, html};
 
-use super::state;
-use crate::{frame::Frame, model::Why};
+use super::{act, state};
+use crate::{
+    frame::{Frame, Seen, trouble},
+    model::{Role, Why},
+};
 
 /// The form with what was asked, and the answer: `None` before a question; a refusal with its hint.
 #[must_use]
@@ -25,11 +28,11 @@ pub fn why(
         @match answer {
             None => {}
             Some(Err((error, hint))) => {
-                p.error role="alert" { "✖ " (error) }
-                @if let Some(hint) = hint { p { "Next: " (hint) } }
+                (trouble(error, hint.as_deref()))
             }
             Some(Ok(why)) => {
                 p { (from) " → " (to) ":" (port) " " (state(&why.verdict)) }
+                @if why.verdict == "deny" { (remedy(frame, from, to)) }
                 ol.steps {
                     @for step in &why.steps {
                         li data-ok=(step.ok) {
@@ -40,5 +43,20 @@ pub fn why(
             }
         }
     };
-    frame.page(false, &content)
+    frame.listed(Seen::Still, &content)
+}
+
+/// The link that gives trust, where two deployments are concerned.
+fn remedy(frame: &Frame<'_>, from: &str, to: &str) -> Markup {
+    let deployment = |path: &str| path.split('/').next().unwrap_or_default().to_owned();
+    let (caller, callee) = (deployment(from), deployment(to));
+    html! {
+        @if caller != callee {
+            p {
+                (act(frame, Role::Operator, "Give trust", &format!("to {caller} in {callee}"), &[
+                    ("do", "give"), ("deployment", &*callee), ("caller", &*caller),
+                ]))
+            }
+        }
+    }
 }

@@ -1,117 +1,163 @@
-//! The routes of the console: each asks the coordinator, and has a page made of the answers.
+//! The routes of what is shown: each asks the coordinator, and has a page made of the answers.
 
-use std::sync::Arc;
-
-use anyhow::{Error, Result};
+use anyhow::Result;
 use axum::{
-    Router,
-    extract::{Query, State},
-    http::{StatusCode, header},
-    response::{IntoResponse as _, Response},
+    Extension, Router,
+    extract::{Path, Query},
+    response::Response,
     routing::get,
 };
-use mesh_console::{Frame, Markup, model};
-use serde::{Deserialize, de::DeserializeOwned};
+use mesh_console::{Deployed, Filter, model};
+use mesh_model::outcome::BothWays;
+use serde::Deserialize;
 
-use crate::cli::{
-    client::{Reach, escaped},
-    output::hint,
-};
+use super::asker::{Asker, Missing, told};
+use crate::cli::client::escaped;
 
 /// How many entries a page of the audit has.
 const ENTRIES: usize = 100;
 
-/// Where the answers come from.
-pub(super) struct Source {
-    pub(super) reach: Reach,
-    /// Which mesh it is, in words.
-    pub(super) mesh: String,
-}
+type Here = Extension<Asker>;
 
-type Here = State<Arc<Source>>;
-
-pub(super) fn routes() -> Router<Arc<Source>> {
+pub(super) fn routes() -> Router {
     Router::new()
         .route("/", get(overview))
         .route("/map", get(map))
+        .route("/deployments", get(deployments))
+        .route("/d/{deployment}", get(deployment))
+        .route("/d/{deployment}/{service}", get(service))
         .route("/services", get(services))
         .route("/runners", get(runners))
+        .route("/r/{runner}", get(runner))
         .route("/refused", get(refused))
         .route("/audit", get(audit))
         .route("/why", get(why))
+        .route("/relays", get(relays))
 }
 
-impl Source {
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.reach.get(path).await
-    }
-
-    /// What runners report; `None` if they don't report to this coordinator.
-    async fn reported<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
-        self.get(path).await.ok()
-    }
-
-    fn page(&self, path: &str, page: impl FnOnce(&Frame<'_>) -> Result<Markup>) -> Response {
-        let frame = Frame { path, mesh: &self.mesh };
-        let (status, page) = match page(&frame) {
-            Ok(page) => (StatusCode::OK, page),
-            Err(error) => {
-                let (error, hint) = told(&error);
-                (StatusCode::BAD_GATEWAY, mesh_console::failure(&frame, &error, hint.as_deref()))
-            }
-        };
-        (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page.into_string()).into_response()
-    }
-}
-
-/// An error and what to try next.
-fn told(error: &Error) -> (String, Option<String>) {
-    (format!("{error:#}"), hint(error).map(ToOwned::to_owned))
-}
-
-async fn overview(State(source): Here) -> Response {
+async fn overview(Extension(asker): Here) -> Response {
     let answers = async {
-        let (overview, audit) = (source.get("overview").await?, source.get("audit?limit=8").await?);
-        Ok((overview, source.reported("refused?watch=true").await, audit))
+        let (overview, audit) = (asker.get("overview").await?, asker.get("audit?limit=8").await?);
+        Ok((overview, asker.reported("refused?watch=true").await, audit))
     };
     let answers: Result<(model::Overview, Option<model::Refusals>, model::Audit)> = answers.await;
-    source.page("/", |frame| {
+    asker.page("/", |frame| {
         answers.map(|(all, refused, audit)| mesh_console::overview(frame, &all, refused.as_ref(), &audit))
     })
 }
 
-async fn map(State(source): Here) -> Response {
-    let deployments: Result<model::Deployments> = source.get("deployments").await;
-    let edges: Option<model::Edges> = source.reported("edges?watch=true").await;
-    let refusals: Option<model::Refusals> = source.reported("refused").await;
-    source.page("/map", |frame| Ok(mesh_console::map(frame, &deployments?, edges.as_ref(), refusals.as_ref())))
+async fn map(Extension(asker): Here) -> Response {
+    let deployments: Result<model::Deployments> = asker.get("deployments").await;
+    let edges: Option<model::Edges> = asker.reported("edges?watch=true").await;
+    let refusals: Option<model::Refusals> = asker.reported("refused").await;
+    asker.page("/map", |frame| Ok(mesh_console::map(frame, &deployments?, edges.as_ref(), refusals.as_ref())))
 }
 
-async fn services(State(source): Here) -> Response {
-    let services: Result<model::Services> = source.get("services").await;
-    let edges: Option<model::Edges> = source.reported("edges?watch=true").await;
-    source.page("/services", |frame| Ok(mesh_console::services(frame, &services?, edges.as_ref())))
+async fn deployments(Extension(asker): Here) -> Response {
+    let deployments: Result<model::Deployments> = asker.get("deployments").await;
+    asker.page("/deployments", |frame| Ok(mesh_console::deployments(frame, &deployments?)))
 }
 
-async fn runners(State(source): Here) -> Response {
-    let nodes: Result<model::Nodes> = source.get("nodes").await;
-    source.page("/runners", |frame| Ok(mesh_console::runners(frame, &nodes?)))
-}
-
-async fn refused(State(source): Here) -> Response {
-    let refusals: Result<model::Refusals> = source.get("refused?watch=true").await;
-    source.page("/refused", |frame| Ok(mesh_console::refused(frame, &refusals?)))
-}
-
+/// A trust list as the coordinator answers it.
 #[derive(Deserialize)]
-struct Page {
-    before: Option<u64>,
+struct TrustAnswer {
+    listing: model::Trust,
+    directions: Vec<BothWays>,
 }
 
-async fn audit(State(source): Here, Query(page): Query<Page>) -> Response {
-    let before = page.before.map(|before| format!("&before={before}")).unwrap_or_default();
-    let audit: Result<model::Audit> = source.get(&format!("audit?limit={ENTRIES}{before}")).await;
-    source.page("/audit", |frame| Ok(mesh_console::audit(frame, &audit?)))
+async fn deployment(Extension(asker): Here, Path(name): Path<String>) -> Response {
+    let answers = async {
+        let all: model::Deployments = asker.get("deployments").await?;
+        if !all.deployments.iter().any(|deployment| deployment.deployment == name) {
+            return Err(Missing::new("deployment", &name).into());
+        }
+        let trust: TrustAnswer = asker.get(&format!("trust/{}", escaped(&name))).await?;
+        let services: model::Services = asker.get("services").await?;
+        Ok((all, trust, services, asker.reported::<model::Edges>("edges?watch=true").await))
+    };
+    let answers: Result<_> = answers.await;
+    asker.page("/deployments", |frame| {
+        let (all, trust, services, edges) = answers?;
+        let own = all.deployments.iter().find(|deployment| deployment.deployment == name);
+        let deployment = own.ok_or_else(|| Missing::new("deployment", &name))?;
+        let services: Vec<_> = services.services.into_iter().filter(|service| service.deployment == name).collect();
+        let sentences: Vec<String> = trust.directions.iter().map(BothWays::sentence).collect();
+        let others = all.deployments.iter().map(|other| &*other.deployment).filter(|other| *other != name);
+        Ok(mesh_console::deployment(
+            frame,
+            &Deployed {
+                deployment,
+                services: &services,
+                trust: &trust.listing,
+                sentences: &sentences,
+                others: &others.collect::<Vec<_>>(),
+                edges: edges.as_ref(),
+            },
+        ))
+    })
+}
+
+async fn service(Extension(asker): Here, Path((deployment, service)): Path<(String, String)>) -> Response {
+    let services: Result<model::Services> = asker.get("services").await;
+    let edges: Option<model::Edges> = asker.reported("edges?watch=true").await;
+    let refusals: Option<model::Refusals> = asker.reported("refused").await;
+    asker.page("/services", |frame| {
+        let services = services?.services;
+        let own = services.iter().find(|one| one.deployment == deployment && one.service == service);
+        let own = own.ok_or_else(|| Missing::new("service", &format!("{deployment}/{service}")))?;
+        Ok(mesh_console::service(frame, own, edges.as_ref(), refusals.as_ref()))
+    })
+}
+
+async fn services(Extension(asker): Here) -> Response {
+    let services: Result<model::Services> = asker.get("services").await;
+    let edges: Option<model::Edges> = asker.reported("edges?watch=true").await;
+    asker.page("/services", |frame| Ok(mesh_console::services(frame, &services?, edges.as_ref())))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Sought {
+    text: String,
+    state: String,
+    page: String,
+}
+
+async fn runners(Extension(asker): Here, Query(sought): Query<Sought>) -> Response {
+    let nodes: Result<model::Nodes> = asker.get("nodes").await;
+    let filter = Filter { page: sought.page.parse().unwrap_or(1), text: sought.text, state: sought.state };
+    asker.page("/runners", |frame| Ok(mesh_console::runners(frame, &nodes?, &filter)))
+}
+
+async fn runner(Extension(asker): Here, Path(name): Path<String>) -> Response {
+    let nodes: Result<model::Nodes> = asker.get("nodes").await;
+    let instances: Result<model::Instances> = asker.get("instances").await;
+    asker.page("/runners", |frame| {
+        // A removed runner's name may be another one's by now.
+        let mut found: Vec<model::Node> = nodes?.nodes.into_iter().filter(|node| node.name == name).collect();
+        found.sort_by_key(|node| node.state == "removed");
+        let node = found.first().ok_or_else(|| Missing::new("runner", &name))?;
+        let mut instances = instances?.instances;
+        instances.retain(|instance| instance.runner == name && node.state != "removed");
+        Ok(mesh_console::runner(frame, node, &instances))
+    })
+}
+
+async fn refused(Extension(asker): Here) -> Response {
+    let refusals: Result<model::Refusals> = asker.get("refused?watch=true").await;
+    asker.page("/refused", |frame| Ok(mesh_console::refused(frame, &refusals?)))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Before {
+    before: String,
+}
+
+async fn audit(Extension(asker): Here, Query(page): Query<Before>) -> Response {
+    let before = page.before.parse::<u64>().map(|before| format!("&before={before}")).unwrap_or_default();
+    let audit: Result<model::Audit> = asker.get(&format!("audit?limit={ENTRIES}{before}")).await;
+    asker.page("/audit", |frame| Ok(mesh_console::audit(frame, &audit?)))
 }
 
 #[derive(Default, Deserialize)]
@@ -122,13 +168,18 @@ struct Question {
     port: String,
 }
 
-async fn why(State(source): Here, Query(question): Query<Question>) -> Response {
+async fn why(Extension(asker): Here, Query(question): Query<Question>) -> Response {
     let Question { from, to, port } = &question;
     let answer = if from.is_empty() && to.is_empty() {
         None
     } else {
         let path = format!("why?from={}&to={}&port={}", escaped(from), escaped(to), escaped(port));
-        Some(source.get::<model::Why>(&path).await.map_err(|error| told(&error)))
+        Some(asker.get::<model::Why>(&path).await.map_err(|error| told(&error)))
     };
-    source.page("/why", |frame| Ok(mesh_console::why(frame, [from, to, port], answer.as_ref())))
+    asker.page("/why", |frame| Ok(mesh_console::why(frame, [from, to, port], answer.as_ref())))
+}
+
+async fn relays(Extension(asker): Here) -> Response {
+    let relays: Result<model::Relays> = asker.get("relays").await;
+    asker.page("/relays", |frame| Ok(mesh_console::relays(frame, &relays?)))
 }
