@@ -2,6 +2,7 @@
 
 mod fill;
 mod happened;
+mod members;
 mod objects;
 mod overview;
 mod page;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub(crate) use happened::Happened;
+pub(crate) use members::{Member, MemberState, Members};
 pub(crate) use objects::{DeploymentPage, ForceQuery, Me, NewDeployment, RevokeQuery, TrustAll, WithPrune, WriteQuery};
 pub(crate) use overview::{Level, Overview};
 pub(crate) use page::{ListQuery, Listed};

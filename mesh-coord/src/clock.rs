@@ -57,9 +57,10 @@ impl Clock {
 
     /// Another coordinator's running time has come to this: time has passed for this one too.
     pub(crate) fn advance(&self, running: RunningSeconds) {
-        let (now, uptime) = (self.now().running, self.clocks.uptime());
-        if now < running {
-            *self.began.lock().unwrap_or_else(PoisonError::into_inner) = (running, uptime);
+        let uptime = self.clocks.uptime();
+        let mut began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        if running_since(*began, uptime) < running {
+            *began = (running, uptime);
         }
     }
 
@@ -69,10 +70,14 @@ impl Clock {
         let uptime = self.clocks.uptime();
         let day = settled(self.clocks.day(), uptime, *last);
         *last = Some((day, uptime));
-        let (running, began) = *self.began.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = running.0.saturating_add(uptime.saturating_sub(began).as_secs());
-        Now { day: UnixSeconds(day), running: RunningSeconds(running) }
+        let running = running_since(*self.began.lock().unwrap_or_else(PoisonError::into_inner), uptime);
+        Now { day: UnixSeconds(day), running }
     }
+}
+
+/// The running time at this uptime, if it was `running` at an earlier one.
+const fn running_since((running, began): (RunningSeconds, Duration), uptime: Duration) -> RunningSeconds {
+    RunningSeconds(running.0.saturating_add(uptime.saturating_sub(began).as_secs()))
 }
 
 /// The time of day when the system's clock shows `day`.

@@ -2,14 +2,14 @@
 //! absorbs them into the state, and then notifies the affected runners. Readers get their turn between commands, and
 //! during a commit.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 use anyhow::{Result, anyhow, ensure};
 use mesh_model::{
     Change, Command, Outcome, Record, Refusal, State, UnixSeconds,
-    record::{Key, Meta},
+    record::{Key, Meta, StreamKey},
 };
-use mesh_proto::{Label, Range, Revision, RunnerId, message, view::Network};
+use mesh_proto::{Range, Revision, message, view::Network};
 use mesh_sessions::Sessions;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use crate::{
     clock::{Clock, Clocks, SystemClocks},
     metrics::Metrics,
+    peers::Peers,
     random,
     relay_secrets::{self, RelaySecrets},
     store::{Draft, Loaded, Nonce, Store, StoreError},
@@ -36,6 +37,7 @@ mod keyring;
 mod links;
 mod queue;
 mod relays;
+mod settle;
 mod writer;
 
 pub(crate) use self::core::Core;
@@ -124,6 +126,10 @@ pub(crate) struct Coordinator {
     pub(crate) metrics: Arc<Metrics>,
     /// What runners report of connections.
     pub(crate) telemetry: Arc<Telemetry>,
+    /// Other coordinators on the same records.
+    pub(crate) peers: Arc<Peers>,
+    /// The stream whose commands these are, where several coordinators serve.
+    stream: Option<StreamKey>,
     fresh: Arc<Fresh>,
 }
 
@@ -165,6 +171,10 @@ impl Coordinator {
             Some(epoch) => Sessions::resume(epoch, head.revision, now),
             None => Sessions::new(epoch, now),
         };
+        let mut sessions = sessions;
+        if let Some(me) = store.member() {
+            sessions.share(me, &state, now);
+        }
         let running = head.running.max(state.running());
         let core = Core::new(state, sessions);
         info!(revision = %core.state.revision(), epoch = %core.sessions.epoch(), range = %core.state.network().range, "state loaded");
@@ -181,6 +191,8 @@ impl Coordinator {
             range: core.state.network().range,
             metrics: Arc::default(),
             telemetry: Arc::default(),
+            peers: Arc::default(),
+            stream: None,
             fresh: Arc::new(fresh),
         };
         coordinator.keyring.load(&core.state);
@@ -221,6 +233,16 @@ impl Coordinator {
         Self { metrics, ..self }
     }
 
+    /// The same among these coordinators.
+    pub(crate) fn with_peers(self, peers: Arc<Peers>) -> Self {
+        Self { peers, ..self }
+    }
+
+    /// The same for the commands of a stream, which are refused once a newer one of its runner has begun.
+    pub(crate) fn of_stream(self, stream: Option<StreamKey>) -> Self {
+        Self { stream, ..self }
+    }
+
     /// The same with this telemetry.
     pub(crate) fn with_telemetry(self, telemetry: Telemetry) -> Self {
         Self { telemetry: Arc::new(telemetry), ..self }
@@ -238,6 +260,10 @@ impl Coordinator {
     /// If it is refused or can't be committed. Then nothing has changed.
     pub(crate) async fn submit(&self, command: Command) -> Result<Done, Failure> {
         let (answer, answered) = oneshot::channel();
+        let command = match (self.stream, command) {
+            (Some(stream), Command::Runner { by, what }) => Command::Streamed { by, stream, what },
+            (_, command) => command,
+        };
         self.queue.push(&self.lane, Request::Submit(Submission { command: Box::new(command), answer }))?;
         answered.await.unwrap_or(Err(Failure::Ending))
     }
@@ -258,37 +284,6 @@ impl Coordinator {
             }
         });
         self.queue.push(&self.lane, Request::Visit(visit))?;
-        answered.await.map_err(|_| Failure::Ending)
-    }
-
-    /// Waits, for at most `patience`, until all runners affected by `deployment` have confirmed what changed up to
-    /// `revision`. Returns those that haven't.
-    ///
-    /// # Errors
-    /// If the coordinator is ending.
-    pub(crate) async fn wait_for_deployment(
-        &self,
-        deployment: Label,
-        revision: Revision,
-        patience: Duration,
-    ) -> Result<Vec<Label>, Failure> {
-        let (answer, answered) = oneshot::channel();
-        self.visit(move |core| core.wait_for_deployment(&deployment, revision, patience, answer)).await?;
-        answered.await.map_err(|_| Failure::Ending)
-    }
-
-    /// The same for the connected runners that `asker` knows.
-    ///
-    /// # Errors
-    /// If the coordinator is ending.
-    pub(crate) async fn wait_for_peers(
-        &self,
-        asker: RunnerId,
-        revision: Revision,
-        patience: Duration,
-    ) -> Result<Vec<Label>, Failure> {
-        let (answer, answered) = oneshot::channel();
-        self.visit(move |core| core.wait_for_peers(asker, revision, patience, answer)).await?;
         answered.await.map_err(|_| Failure::Ending)
     }
 
@@ -332,7 +327,7 @@ fn set_up(loaded: &Loaded, choice: Choice) -> Result<Vec<Change>> {
 }
 
 fn described(error: StoreError) -> anyhow::Error {
-    anyhow!("{error}: {}", error.hint())
+    anyhow!(error.with_hint())
 }
 
 #[cfg(test)]

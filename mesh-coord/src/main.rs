@@ -12,6 +12,7 @@ mod data;
 mod exposition;
 mod http;
 mod metrics;
+mod peers;
 mod places;
 mod random;
 mod rate;

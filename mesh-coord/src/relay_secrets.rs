@@ -84,6 +84,14 @@ impl RelaySecrets {
         Ok(handle)
     }
 
+    /// Keeps a secret that another coordinator has found so.
+    ///
+    /// # Errors
+    /// If it can't be written. Then it isn't kept.
+    pub(crate) fn keep_as(&self, handle: SecretHandle, secret: RelaySecret) -> Result<()> {
+        self.change(|known| drop(known.insert(handle, secret)))
+    }
+
     /// Forgets a secret. Without room on the disk it stays in the file, where nothing finds it.
     pub(crate) fn forget(&self, handle: SecretHandle) {
         if let Err(error) = self.change(|known| drop(known.remove(&handle))) {

@@ -15,6 +15,7 @@ use mesh_link::{Method, RequestError, Url};
 use mesh_model::{
     Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Outcome, TrustChange,
     declare::{Declaration, Declared, Deployment, File},
+    record::MemberId,
 };
 use mesh_proto::{
     Abilities, Epoch, InstanceId, Label, Ports, PrivateKey, Revision, RunnerId, Secret, View,
@@ -24,7 +25,7 @@ use mesh_proto::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::UnixStream,
+    net::{TcpListener, UnixStream},
     task::JoinSet,
 };
 use tokio_tungstenite::{
@@ -36,13 +37,17 @@ use crate::{
     api,
     clock::{Clocks, SystemClocks},
     coordinator::{Choice, Coordinator},
-    data::{DataDirectory, scratch::Scratch},
+    data::{self, DataDirectory, scratch::Scratch},
     http::{
         Api,
         server::{listen, listen_unix, serve, serve_unix},
     },
-    store::{MemoryStore, Store},
+    peers::{Card, Peers},
+    random,
+    relay_secrets::RelaySecrets,
+    store::{EtcdLab, MemoryStore, Store},
     tls::Identity,
+    watch,
 };
 
 /// This machine's clocks, with the time of day set ahead.
@@ -72,24 +77,36 @@ pub(crate) struct World {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) url: Url,
     pub(crate) socket: PathBuf,
-    _tasks: JoinSet<()>,
-    _data: DataDirectory,
+    tasks: JoinSet<()>,
+    data: DataDirectory,
     _scratch: Scratch,
 }
 
-impl World {
-    pub(crate) async fn new() -> Self {
-        Self::on(MemoryStore::new()).await
-    }
+/// What a coordinator stands on.
+struct Ground {
+    scratch: Scratch,
+    data: DataDirectory,
+    identity: Identity,
+    listener: TcpListener,
+    url: Url,
+}
 
-    pub(crate) async fn on(store: impl Store) -> Self {
+impl Ground {
+    /// With the keys of another one, if it has any.
+    fn new(other: Option<&DataDirectory>) -> Self {
         let scratch = Scratch::new();
         let data = DataDirectory::open(scratch.path()).unwrap();
+        if let Some(other) = other {
+            std::fs::copy(other.file(data::TLS_KEY), data.file(data::TLS_KEY)).unwrap();
+        }
         let identity = Identity::open(&data, vec![]).unwrap();
-        let clocks = Ahead::default();
-        let (coordinator, _) = Coordinator::start_by(clocks.clone(), store, Choice::default()).await.unwrap();
         let listener = listen((Ipv4Addr::LOCALHOST, 0).into(), "--listen").unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
+        Self { scratch, data, identity, listener, url }
+    }
+
+    fn serve(self, coordinator: Coordinator, clocks: Ahead) -> World {
+        let Self { scratch, data, identity, listener, url } = self;
         let socket = listen_unix(&data.socket()).unwrap();
         let enrol_key = PrivateKey::from_bytes([42; 32]);
         let router = Api::new(coordinator.clone(), identity.fingerprint, enrol_key).router();
@@ -98,16 +115,57 @@ impl World {
         let certificate = identity.certificate.subscribe();
         tasks.spawn(async move { match serve(listener, certificate, router, 1024).await {} });
         tasks.spawn(async move { match serve_unix(socket, for_unix).await {} });
-        Self {
+        World {
             coordinator,
             clocks,
             fingerprint: identity.fingerprint,
             url,
             socket: data.socket(),
-            _tasks: tasks,
-            _data: data,
+            tasks,
+            data,
             _scratch: scratch,
         }
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::on(MemoryStore::new()).await
+    }
+
+    pub(crate) async fn on(store: impl Store) -> Self {
+        let ground = Ground::new(None);
+        let clocks = Ahead::default();
+        let (coordinator, _) = Coordinator::start_by(clocks.clone(), store, Choice::default()).await.unwrap();
+        ground.serve(coordinator, clocks)
+    }
+
+    /// One of several coordinators on an etcd, with the keys of another one if there is one.
+    pub(crate) async fn among(etcd: &EtcdLab, other: Option<&Self>) -> Self {
+        let ground = Ground::new(other.map(|other| &other.data));
+        let (clocks, me) = (Ahead::default(), MemberId(random::number().unwrap()));
+        let card = Card {
+            host: "alpha".to_owned(),
+            urls: vec![],
+            reach: other.map(|other| other.url.to_string()).into_iter().chain([ground.url.to_string()]).collect(),
+            version: "1".to_owned(),
+            fingerprint: ground.identity.fingerprint,
+            beat: 0,
+            running: mesh_model::RunningSeconds(0),
+            revision: Revision(0),
+            runners: 0,
+        };
+        let text = serde_json::to_vec(&card).unwrap();
+        let (store, seat, seated) = etcd.open().await.join(me, text).await.unwrap();
+        let (coordinator, _) = Coordinator::start_by(clocks.clone(), store, Choice::default()).await.unwrap();
+        let secrets = RelaySecrets::open(&ground.data).unwrap();
+        let peers = Peers::new(me, ground.identity.fingerprint, &PrivateKey::from_bytes([42; 32]));
+        let coordinator = coordinator.with_peers(Arc::new(peers)).with_secrets(secrets).await.unwrap();
+        watch::members::take_in(&coordinator, seated).await;
+        let mut world = ground.serve(coordinator.clone(), clocks);
+        world.tasks.spawn(watch::contact::watch(coordinator.clone()));
+        world.tasks.spawn(watch::members::follow(coordinator, seat, card));
+        world
     }
 
     /// One request over TLS.
@@ -186,7 +244,7 @@ impl World {
     pub(crate) async fn runner(&self, name: &str) -> String {
         let token = self.token(NewPurpose::JoinAny { uses: 1 }).await;
         let mut key = [0; 32];
-        crate::random::fill(&mut key).unwrap();
+        random::fill(&mut key).unwrap();
         let wish = self.wish(&token, name, &PrivateKey::from_bytes(key)).await;
         self.enrol(&wish).await.unwrap().credential
     }

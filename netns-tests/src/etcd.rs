@@ -107,6 +107,34 @@ impl Etcd {
         })
     }
 
+    /// Puts a key that ends after so many seconds.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn put_with_lease(&self, key: &str, value: &str, seconds: u64) {
+        let member = &self.members[0];
+        let granted = Self::ctl(member, &["lease", "grant", &seconds.to_string(), "--write-out", "json"]);
+        let lease = granted.and_then(|granted| granted["ID"].as_i64()).expect("a lease");
+        run(Self::command(member, &["put", key, value, &format!("--lease={lease:x}")])).done();
+    }
+
+    /// Deletes a key.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn delete(&self, key: &str) {
+        run(Self::command(&self.members[0], &["del", key])).done();
+    }
+
+    /// Reads a key.
+    ///
+    /// # Panics
+    /// If that fails.
+    #[must_use]
+    pub fn get(&self, key: &str) -> String {
+        run(Self::command(&self.members[0], &["get", key])).done().stdout
+    }
+
     fn wait_healthy(&self) {
         for member in &self.members {
             let health = ["endpoint", "health", "--write-out", "json"];
@@ -118,9 +146,13 @@ impl Etcd {
 
     /// `etcdctl ARGUMENTS` at a member; `None` if it fails.
     fn ctl(member: &Member, arguments: &[&str]) -> Option<Value> {
-        let mut command: Command = member.namespace.command("etcdctl");
-        command.env("ETCDCTL_API", "3").args(["--endpoints", &member.url(2379)]).args(arguments);
-        let outcome = run(command);
+        let outcome = run(Self::command(member, arguments));
         (outcome.code == Some(0)).then(|| outcome.json())
+    }
+
+    fn command(member: &Member, arguments: &[&str]) -> Command {
+        let mut command = member.namespace.command("etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &member.url(2379)]).args(arguments);
+        command
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Role,
     declare::{Expect, File, Pattern},
-    record::{By, Outside, SecretHandle},
+    record::{By, MemberId, Outside, SecretHandle, Session, StreamKey},
 };
 
 /// A command to decide on.
@@ -61,6 +61,25 @@ pub enum Command {
         /// What to do.
         what: RunnerCommand,
     },
+    /// The same by one of its streams, where several coordinators serve. Refused once a newer one has begun.
+    Streamed {
+        /// The runner.
+        by: RunnerId,
+        /// The stream.
+        stream: StreamKey,
+        /// What to do.
+        what: RunnerCommand,
+    },
+    /// A runner's stream begins, where several coordinators serve; earlier ones end: [`crate::Outcome::Noted`].
+    Begin {
+        /// The stream.
+        session: Session,
+        /// The coordinators that may have an earlier one. If another process of the agent's has it, the audit notes
+        /// that.
+        living: BTreeSet<MemberId>,
+    },
+    /// By the coordinator that had them: these streams have ended: [`crate::Outcome::Noted`].
+    Closed(Vec<Closed>),
     /// A machine asks to become a runner.
     Enrol(Enrolment),
     /// A relay, which the coordinator has tried: [`crate::Outcome::RelayAdded`].
@@ -102,6 +121,17 @@ pub enum Command {
         /// The revision that it has seen.
         seen: Revision,
     },
+}
+
+/// A stream that has ended, where several coordinators serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed {
+    /// The runner.
+    pub runner: RunnerId,
+    /// The stream. If it isn't the newest one, nothing changes.
+    pub stream: StreamKey,
+    /// Whether the agent has confirmed all that its coordinator knew of.
+    pub is_clean: bool,
 }
 
 /// An administrator of the mesh, or of one team.

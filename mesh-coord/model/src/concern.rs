@@ -52,7 +52,7 @@ impl Concern {
                 Key::Instance(id) => (List::Instances, state.team_of_instance(id)),
                 Key::Token(id) => (List::Tokens, state.tokens.get(&id).and_then(|token| team_of_token(token))),
                 Key::Relay(_) => (List::Relays, None),
-                Key::Runner(id) => {
+                Key::Runner(id) | Key::Session(id) => {
                     self.runners.insert(id);
                     continue;
                 }

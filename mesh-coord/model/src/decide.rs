@@ -1,9 +1,13 @@
 //! Dispatches a command to the part of the model that decides on it.
 
+use std::sync::Arc;
+
 use crate::{
-    Apply, Command, Decision, Now, Refusal, State, audit, deploy,
+    Apply, Command, Decision, Now, Refusal, RunnerCommand, State, audit, deploy,
     drain::{self, Way},
-    enrol, host, relay, rights, switch, token, trust,
+    enrol, host,
+    record::Runner,
+    relay, rights, session, switch, token, trust,
 };
 
 impl State {
@@ -12,7 +16,7 @@ impl State {
     /// # Errors
     /// Why the command is refused.
     pub fn decide(&self, command: &Command, now: impl Into<Now>) -> Result<Decision, Refusal> {
-        use crate::{AdminCommand as A, RunnerCommand as R};
+        use crate::AdminCommand as A;
         let now = now.into();
         rights::check(command)?;
         match command {
@@ -45,24 +49,35 @@ impl State {
             Command::Silent { runners, held_back } => Ok(host::silent(self, runners, *held_back, now)),
             Command::Expire(runner) => Ok(enrol::expire(self, self.active_runner(*runner)?, now)),
             Command::PutBack { runner, seen } => Ok(audit::put_back(self, self.active_runner(*runner)?, *seen, now)),
-            Command::Runner { by, what } => {
+            Command::Runner { by, what } => self.decide_runner(self.active_runner(*by)?, what, now),
+            Command::Streamed { by, stream, what } => {
                 let runner = self.active_runner(*by)?;
-                match what {
-                    R::Hello { version, can, endpoints, seen, outside, instances } => {
-                        host::hello(self, runner, (version, *can), (endpoints, *seen, outside), instances, now)
-                    }
-                    R::Endpoints { endpoints, outside } => host::endpoints(self, runner, endpoints, outside, now),
-                    R::Attach { service, client, release } => {
-                        host::attach(self, runner, service, *client, release.clone(), now)
-                    }
-                    R::Detach { instance } => Ok(host::detach(self, runner, *instance, now)),
-                    R::Drain { instance } => drain::own(self, runner, *instance, Way::Drain, now),
-                    R::Undrain { instance } => drain::own(self, runner, *instance, Way::Undrain, now),
-                    R::Leave => Ok(enrol::leave(self, runner, now)),
-                    R::TakenOver { from } => Ok(host::taken_over(self, runner, *from, now)),
-                    R::CopyRefused { first, from } => Ok(host::copy_refused(self, runner, first, *from, now)),
-                }
+                session::check(self, runner, *stream)?;
+                self.decide_runner(runner, what, now)
             }
+            Command::Begin { session, living } => {
+                Ok(session::begin(self, self.active_runner(session.runner)?, *session, living, now))
+            }
+            Command::Closed(streams) => Ok(session::closed(self, streams, now)),
+        }
+    }
+
+    fn decide_runner(&self, runner: &Arc<Runner>, what: &RunnerCommand, now: Now) -> Result<Decision, Refusal> {
+        use crate::RunnerCommand as R;
+        match what {
+            R::Hello { version, can, endpoints, seen, outside, instances } => {
+                host::hello(self, runner, (version, *can), (endpoints, *seen, outside), instances, now)
+            }
+            R::Endpoints { endpoints, outside } => host::endpoints(self, runner, endpoints, outside, now),
+            R::Attach { service, client, release } => {
+                host::attach(self, runner, service, *client, release.clone(), now)
+            }
+            R::Detach { instance } => Ok(host::detach(self, runner, *instance, now)),
+            R::Drain { instance } => drain::own(self, runner, *instance, Way::Drain, now),
+            R::Undrain { instance } => drain::own(self, runner, *instance, Way::Undrain, now),
+            R::Leave => Ok(enrol::leave(self, runner, now)),
+            R::TakenOver { from } => Ok(host::taken_over(self, runner, *from, now)),
+            R::CopyRefused { first, from } => Ok(host::copy_refused(self, runner, first, *from, now)),
         }
     }
 }

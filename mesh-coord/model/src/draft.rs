@@ -96,6 +96,9 @@ impl<'a> Draft<'a> {
     pub(crate) fn remove_runner(&mut self, runner: &Runner) -> Vec<InstanceId> {
         let ended = self.end_instances(self.state.instances_on(runner.id));
         self.put(Record::Runner(Arc::new(Runner { removed: Some(self.now.day), ..runner.clone() })));
+        if self.state.sessions.contains_key(&runner.id) {
+            self.delete(Key::Session(runner.id));
+        }
         self.removed += 1;
         let standing = self.state.index.removed.len() + self.removed - self.forgotten.len();
         let from = self.forgotten.last().map_or(Bound::Unbounded, |last| Bound::Excluded(*last));

@@ -28,6 +28,7 @@ mod host;
 mod relay;
 mod rights;
 mod role;
+mod session;
 mod share;
 mod state;
 mod switch;
@@ -44,7 +45,7 @@ mod work;
 
 pub use audit::AuditQuery;
 pub use command::{
-    Admin, AdminCommand, Apply, Command, Enrolment, NewPurpose, NewRelay, NewToken, Offload, RelayEnrolment,
+    Admin, AdminCommand, Apply, Closed, Command, Enrolment, NewPurpose, NewRelay, NewToken, Offload, RelayEnrolment,
     RunnerCommand, TrustChange, Via,
 };
 pub use concern::{Concern, List};

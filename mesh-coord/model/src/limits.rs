@@ -7,6 +7,8 @@ use crate::UnixSeconds;
 
 /// The quarantine of freed addresses, in seconds, unless [`crate::record::Meta`] has another.
 pub const QUARANTINE: u64 = 600;
+/// How much longer it is where several coordinators serve, whose running times can differ for a moment.
+pub const SKEW: u64 = 30;
 /// The MTU of `mesh0`, in bytes: from IPv4's minimum to what fits a jumbo frame.
 pub const MTU: RangeInclusive<u16> = 576..=8920;
 /// Audit entries that are kept of administrators, and as many of runners.

@@ -4,6 +4,7 @@
 mod audit;
 mod key;
 mod relay;
+mod session;
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +21,8 @@ use serde::{Deserialize, Serialize};
 pub use audit::{ACTIONS, Audit, By, Verdict};
 pub use key::{Change, Key, ParseKeyError};
 pub use mesh_proto::view::Instance;
-pub use relay::{Outside, Relay, RelayKind, SecretHandle};
+pub use relay::{Outside, ParseHandleError, Relay, RelayKind, SecretHandle};
+pub use session::{MemberId, Session, StreamKey};
 
 use crate::{
     Role, RunningSeconds, UnixSeconds,
@@ -42,6 +44,7 @@ pub enum Record {
     Freed(Arc<Freed>),
     Audit(Arc<Audit>),
     Relay(Arc<Relay>),
+    Session(Arc<Session>),
 }
 
 impl Record {
@@ -58,6 +61,7 @@ impl Record {
             Self::Freed(f) => Key::Freed(f.address),
             Self::Audit(a) => Key::Audit(a.number),
             Self::Relay(r) => Key::Relay(r.id),
+            Self::Session(s) => Key::Session(s.runner),
         }
     }
 }

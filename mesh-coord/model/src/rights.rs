@@ -27,6 +27,9 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         Command::CreateToken { by, .. } | Command::AddRelay { by, .. } => by.is_at_least(Role::Admin),
         Command::Refused { .. }
         | Command::Runner { .. }
+        | Command::Streamed { .. }
+        | Command::Begin { .. }
+        | Command::Closed(_)
         | Command::Enrol(_)
         | Command::EnrolRelay(_)
         | Command::RelayHello { .. }

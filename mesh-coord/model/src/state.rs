@@ -13,7 +13,7 @@ use mesh_proto::{
 
 use crate::{
     Admin, Record, RunningSeconds,
-    record::{Audit, Deployment, Freed, Instance, Meta, Relay, Runner, Service, Token},
+    record::{Audit, Deployment, Freed, Instance, Meta, Relay, Runner, Service, Session, Token},
     work,
 };
 
@@ -43,6 +43,7 @@ pub struct State {
     pub(crate) freed: BTreeMap<Ipv4Addr, Arc<Freed>>,
     pub(crate) audit: BTreeMap<u64, Arc<Audit>>,
     pub(crate) relays: BTreeMap<RelayId, Arc<Relay>>,
+    pub(crate) sessions: BTreeMap<RunnerId, Arc<Session>>,
     pub(crate) index: Index,
     pub(crate) grants: Grants,
 }
@@ -96,6 +97,7 @@ impl State {
             freed: BTreeMap::new(),
             audit: BTreeMap::new(),
             relays: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             index: Index::default(),
             grants: Grants::default(),
         };
@@ -121,6 +123,7 @@ impl State {
             .chain(self.freed.values().map(|f| Record::Freed(Arc::clone(f))))
             .chain(self.audit.values().map(|a| Record::Audit(Arc::clone(a))))
             .chain(self.relays.values().map(|r| Record::Relay(Arc::clone(r))))
+            .chain(self.sessions.values().map(|s| Record::Session(Arc::clone(s))))
     }
 
     /// The revision of the last commit.
@@ -168,6 +171,17 @@ impl State {
     /// The runners that are not removed, by identifier.
     pub fn active_runners(&self) -> impl Iterator<Item = &Arc<Runner>> {
         self.runners.values().map(|e| &e.record).filter(|runner| runner.removed.is_none())
+    }
+
+    /// A runner's newest stream, where several coordinators serve.
+    #[must_use]
+    pub fn session(&self, runner: RunnerId) -> Option<&Arc<Session>> {
+        self.sessions.get(&runner)
+    }
+
+    /// The newest stream of each runner, where several coordinators serve.
+    pub fn sessions(&self) -> impl Iterator<Item = &Arc<Session>> {
+        self.sessions.values()
     }
 
     /// The deployment with this name.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use mesh_model::record::StreamKey;
 use mesh_proto::RunnerId;
 
 use crate::{
@@ -23,12 +24,19 @@ pub enum Predecessor {
     JustLeft(Option<Peer>),
     /// It is connected. The newcomer is refused if it answers.
     Connected(StreamId, Peer),
+    /// The same at another coordinator.
+    Elsewhere(StreamKey, Peer),
 }
 
 impl Sessions {
     /// The other process that `newcomer` finds. `refused`: the newcomer reports that it was refused as a copy before.
     #[must_use]
     pub fn predecessor(&self, runner: RunnerId, newcomer: Peer, refused: bool, now: Instant) -> Predecessor {
+        if let Some(other) = self.elsewhere(runner).filter(|_| newcomer.process.is_some()) {
+            let peer = Peer { process: other.process, from: other.from };
+            let is_other = peer.process.is_some() && peer.process != newcomer.process;
+            return if is_other { Predecessor::Elsewhere(other.stream, peer) } else { Predecessor::None };
+        }
         let Some(presence) = self.presence(runner).filter(|_| newcomer.process.is_some()) else {
             return Predecessor::None;
         };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 
-use mesh_model::Sliced;
+use mesh_model::{Sliced, record::StreamKey};
 use mesh_proto::{
     DeploymentId, Revision, RunnerId,
     message::{Have, Switches},
@@ -30,6 +30,8 @@ pub struct Peer {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) number: u64,
+    /// Its name in the records, where several coordinators serve.
+    pub(crate) key: Option<StreamKey>,
     pub(crate) peer: Peer,
     pub(crate) switches: Switches,
     /// The runner's view when it was last computed.
@@ -72,6 +74,8 @@ pub(crate) enum Link {
         last: Option<Peer>,
         /// Its view when its last stream ended.
         view: Option<Arc<Sliced>>,
+        /// Whether its agent had confirmed all that changed then.
+        was_current: bool,
         /// The last view that its last stream sent.
         sent: Option<Arc<Sliced>>,
     },
@@ -90,7 +94,7 @@ pub(crate) struct Presence {
 
 impl Presence {
     pub(crate) const fn away(since: Option<Instant>) -> Self {
-        let link = Link::Away { since, last: None, view: None, sent: None };
+        let link = Link::Away { since, last: None, view: None, was_current: false, sent: None };
         Self { link, lost: BTreeMap::new(), made: Revision(0) }
     }
 
@@ -115,6 +119,14 @@ impl Presence {
             Link::Away { view, .. } => view.as_ref(),
         };
         self.lost.contains_key(&deployment) || view.is_some_and(|view| view.holds(deployment))
+    }
+
+    /// Whether its agent may still act on what it had before its last stream.
+    pub(crate) const fn is_unsure(&self) -> bool {
+        match &self.link {
+            Link::Connected(session) => session.confirmed.is_none(),
+            Link::Away { last, was_current, .. } => last.is_some() && !*was_current,
+        }
     }
 
     /// The view that the agent reports to have, if the coordinator still has it too.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_model::{Sliced, Slices, State};
+use mesh_model::{Sliced, Slices, State, record::StreamKey};
 use mesh_proto::{
     Epoch, Label, Revision, RunnerId,
     message::{Have, Switches},
@@ -19,6 +19,7 @@ use crate::{
 };
 
 pub use self::ahead::Ahead;
+use self::others::Others;
 
 /// The runners that have been connected since the coordinator's start, and the waits for them.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Sessions {
     last_arrival: Option<Instant>,
     /// Since when marking many runners as silent is held back.
     pub(crate) held_back: Option<Instant>,
+    /// Other coordinators on the same records, if there may be some.
+    others: Option<Others>,
 }
 
 /// The beginning of a stream.
@@ -71,6 +74,7 @@ impl Sessions {
             views_made: 0,
             last_arrival: None,
             held_back: None,
+            others: None,
         }
     }
 
@@ -110,6 +114,23 @@ impl Sessions {
         have: Option<Have>,
         now: Instant,
     ) -> Option<Opened> {
+        self.open_as(None, state, runner, peer, have, now)
+    }
+
+    /// The same for a stream that the records name so; `None` too if it isn't the runner's newest one any more.
+    pub fn open_as(
+        &mut self,
+        key: Option<StreamKey>,
+        state: &State,
+        runner: RunnerId,
+        peer: Peer,
+        have: Option<Have>,
+        now: Instant,
+    ) -> Option<Opened> {
+        let is_newest = |key| state.session(runner).is_some_and(|session| session.stream == key && !session.ended);
+        if !key.is_none_or(is_newest) {
+            return None;
+        }
         let view = Arc::new(self.slices.view(state, runner, self.epoch)?);
         self.views_made += 1;
         let switches = state.switches(runner);
@@ -129,6 +150,7 @@ impl Sessions {
         let confirmed = None;
         let session = Session {
             number,
+            key,
             peer,
             switches,
             view: Arc::clone(&view),
@@ -196,7 +218,8 @@ impl Sessions {
         let Some(presence) = self.runners.get_mut(&stream.runner) else { return };
         let Some(session) = presence.session().filter(|session| session.number == stream.number) else { return };
         let (last, view) = (Some(session.peer), Some(Arc::clone(&session.view)));
-        presence.link = Link::Away { since: Some(now), last, view, sent };
+        let was_current = session.is_current();
+        presence.link = Link::Away { since: Some(now), last, view, was_current, sent };
         self.effects.push_back(Effect::End(stream));
         self.reconsider(stream.runner);
     }
@@ -215,7 +238,8 @@ impl Sessions {
     pub fn affected(&self, state: &State, deployment: &Label) -> BTreeSet<RunnerId> {
         let mut affected = state.affected_by(deployment);
         if let Some(deployment) = state.deployment_named(deployment) {
-            let knowing = self.runners.iter().filter(|(_, presence)| presence.may_know(deployment.id));
+            let may_know = |presence: &Presence| presence.may_know(deployment.id) || self.may_know_more(presence);
+            let knowing = self.runners.iter().filter(|(_, presence)| may_know(presence));
             affected.extend(knowing.map(|(runner, _)| *runner));
         }
         affected
@@ -251,9 +275,14 @@ impl Sessions {
         deadline: Instant,
         now: Instant,
     ) -> WaitId {
-        let view = self.view_of(state, asker);
-        let peers = view.iter().flat_map(|view| view.runners()).map(|runner| runner.id).collect();
+        let peers = self.peers_of(state, asker);
         self.wait(peers, (revision, Absent::Ignored), deadline, now)
+    }
+
+    /// The runners that a connected one knows.
+    pub fn peers_of(&mut self, state: &State, asker: RunnerId) -> BTreeSet<RunnerId> {
+        let view = self.view_of(state, asker);
+        view.iter().flat_map(|view| view.runners()).map(|runner| runner.id).collect()
     }
 
     fn wait(
@@ -273,6 +302,25 @@ impl Sessions {
             self.waits.insert(id, (revision, absent), deadline, runners, unconfirmed);
         }
         id
+    }
+
+    /// Waits until those of these runners that are connected here have confirmed what changed up to `revision`, but no
+    /// longer than until `deadline`. [`Effect::Waited`] ends the wait.
+    pub fn wait_for_connected(
+        &mut self,
+        runners: BTreeSet<RunnerId>,
+        revision: Revision,
+        deadline: Instant,
+        now: Instant,
+    ) -> WaitId {
+        self.wait(runners, (revision, Absent::Ignored), deadline, now)
+    }
+
+    /// Those of the runners that are connected here and have confirmed what changed up to `revision`.
+    #[must_use]
+    pub fn confirmed_among(&self, runners: &BTreeSet<RunnerId>, revision: Revision) -> BTreeSet<RunnerId> {
+        let has_confirmed = |runner: &RunnerId| self.session(*runner).is_some_and(|s| s.has_confirmed(revision));
+        runners.iter().copied().filter(has_confirmed).collect()
     }
 
     /// Cancels a wait whose caller is gone, without an effect.
@@ -305,14 +353,20 @@ impl Sessions {
 
     // === What is shown ===
 
-    /// The runners that are connected.
+    /// The runners that are connected to this coordinator.
     pub fn connected(&self) -> impl Iterator<Item = RunnerId> {
         self.runners.iter().filter(|(_, presence)| presence.session().is_some()).map(|(runner, _)| *runner)
     }
 
-    /// Whether the runner is connected.
+    /// Whether the runner is connected, here or to another coordinator.
     #[must_use]
     pub fn is_connected(&self, runner: RunnerId) -> bool {
+        self.is_connected_here(runner) || self.elsewhere(runner).is_some()
+    }
+
+    /// Whether the runner is connected to this coordinator.
+    #[must_use]
+    pub fn is_connected_here(&self, runner: RunnerId) -> bool {
         self.session(runner).is_some()
     }
 
@@ -359,6 +413,7 @@ impl Sessions {
     /// Since when a runner is away; `None` if it isn't. `Some(None)`: since before the coordinator's start.
     pub(crate) fn away_since(&self, runner: RunnerId) -> Option<Option<Instant>> {
         match self.runners.get(&runner).map(|presence| &presence.link) {
+            _ if self.elsewhere(runner).is_some() => None,
             Some(Link::Connected(_)) => None,
             Some(Link::Away { since, .. }) => Some(*since),
             None => Some(None),
@@ -380,6 +435,7 @@ fn is_unconfirmed(session: Option<&Session>, revision: Revision, absent: Absent)
 
 mod ahead;
 mod commits;
+mod others;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use mesh_model::{Change, RunningSeconds, State};
+use mesh_model::{Change, Record, RunningSeconds, State};
 use mesh_proto::Revision;
 use serde::Serialize;
 
@@ -117,13 +117,15 @@ async fn sole(place: &Place, keys: &EtcdArgs) -> Result<(EtcdStore, Release)> {
 
 /// Writes all records into an empty store, as another history: agents keep their identities, and get their maps anew.
 async fn copy(loaded: Loaded, target: &impl Store) -> Result<usize> {
-    let Loaded { head, records } = loaded;
+    let Loaded { head, mut records } = loaded;
+    // Streams don't move.
+    records.retain(|record| !matches!(record, Record::Session(_)));
     let state = State::load(head.revision, records.clone())?;
     let running = RunningSeconds(head.running.0.max(state.running().0));
     let number = records.len();
     let epoch = random::epoch()?;
     let draft = |changes| Ok::<_, anyhow::Error>(Draft { changes, epoch, running, nonce: Nonce(random::number()?) });
-    let described = |error: StoreError| anyhow::anyhow!("{error}: {}", error.hint());
+    let described = |error: StoreError| anyhow::anyhow!(error.with_hint());
     let changes = records.into_iter().map(Change::Put).collect();
     let revision = target.commit(Revision(0), draft(changes)?).await.map_err(described)?;
     // So many come in parts, which the next commit puts together.
@@ -134,5 +136,5 @@ async fn copy(loaded: Loaded, target: &impl Store) -> Result<usize> {
 }
 
 fn in_file(database: &Path, error: &StoreError) -> anyhow::Error {
-    anyhow::anyhow!("{}: {error}: {}", database.display(), error.hint())
+    anyhow::anyhow!("{}: {}", database.display(), error.with_hint())
 }

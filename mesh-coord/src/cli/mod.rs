@@ -19,6 +19,7 @@ mod init;
 mod keys;
 mod list;
 mod manual;
+mod members;
 mod migrate;
 mod node;
 mod numbers;
@@ -70,6 +71,8 @@ enum Command {
     Nodes(Listing),
     /// List the relays
     Relays(Listing),
+    /// List the coordinators that serve this mesh, and how far each is
+    Members(Listing),
     /// List the deployments
     Deployments(Listing),
     /// List the services with their instances
@@ -198,6 +201,7 @@ fn run(command: Command) -> Result<()> {
             Command::Trust(args) => trust::run(args).await,
             Command::Nodes(args) => list::nodes(args).await,
             Command::Relays(args) => relays::list(args).await,
+            Command::Members(args) => members::run(args).await,
             Command::Deployments(args) => list::deployments(args).await,
             Command::Services(args) => list::services(args).await,
             Command::Instances(args) => list::instances(args).await,

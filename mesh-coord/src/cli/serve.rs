@@ -12,11 +12,15 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use clap::Args;
 use mesh_link::Url;
-use mesh_proto::{PrivateKey, Range, token::MAX_URLS};
+use mesh_model::{RunningSeconds, record::MemberId};
+use mesh_proto::{
+    PrivateKey, Range, Revision,
+    token::{Fingerprint, MAX_URLS},
+};
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 use tracing::{info, warn};
 use zeroize::Zeroizing;
@@ -37,9 +41,10 @@ use crate::{
         server::{listen, listen_unix, raise_descriptors, serve, serve_unix},
     },
     metrics::Metrics,
+    peers::{Card, Peers},
     random,
     relay_secrets::RelaySecrets,
-    store::{EtcdStore, Health, Holder, Measured, Release, SqliteStore, Store, StoreError},
+    store::{EtcdStore, Health, Measured, Seat, Seated, SqliteStore, Store, StoreError},
     telemetry::{Mode, Telemetry},
     tls::Identity,
     watch,
@@ -94,10 +99,15 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let enrol_key = enrol_key(&data)?;
     let relay_secrets = RelaySecrets::open(&data)?;
     let webhook = args.webhook.open(data.file(data::WEBHOOK))?;
-    let kept = match args.store.open().await? {
-        // Before it listens, because agents have to find the coordinator that has the right.
-        Some(etcd) => Kept::Etcd(sole(etcd, &args.advertise).await?),
-        None => Kept::Here(open_database(&data).await?),
+    let me = MemberId(random::number()?);
+    let card = card(&args.advertise, args.listen, identity.fingerprint);
+    let (kept, peers) = match args.store.open().await? {
+        // Before it listens, because agents have to find a coordinator that serves.
+        Some(etcd) => {
+            let kept = join(etcd, me, &card).await?;
+            (Kept::Etcd(kept), Peers::new(me, identity.fingerprint, &enrol_key))
+        }
+        None => (Kept::Here(open_database(&data).await?), Peers::alone(me, card.clone())),
     };
     // Before the database is set up, because a port in use must not cost a first start.
     let listener = listen(args.listen, "--listen")?;
@@ -116,17 +126,18 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let choice = Choice { range: args.range, mtu: args.mtu };
     let measured = (Arc::clone(&health), Arc::clone(&metrics));
     let database = matches!(kept, Kept::Here(_)).then(|| data.file(data::DATABASE));
-    let (coordinator, writer, release) = match kept {
+    let (coordinator, writer, seat) = match kept {
         Kept::Here(store) => {
             let (coordinator, writer) = start(store, measured, choice).await?;
             (coordinator, writer, None)
         }
-        Kept::Etcd((store, release)) => {
+        Kept::Etcd((store, seat, seated)) => {
             let (coordinator, writer) = start(store, measured, choice).await?;
-            (coordinator, writer, Some(release))
+            (coordinator, writer, Some((seat, seated)))
         }
     };
     let coordinator = coordinator.with_metrics(metrics).with_telemetry(Telemetry::new(args.telemetry));
+    let coordinator = coordinator.with_peers(Arc::new(peers));
     let coordinator = coordinator.with_secrets(relay_secrets).await?;
     let mut told = tokio::spawn(tell(webhook, coordinator.clone()));
     let exposition = Exposition::new(coordinator.clone(), Some(Disk { health, database }));
@@ -136,7 +147,15 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let _limit = signal(SignalKind::from_raw(nix::libc::SIGXFSZ));
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be waited for")?;
     let mut silence = tokio::spawn(watch::silence::watch(coordinator.clone()));
-    let contact = release.is_some().then(|| tokio::spawn(watch::contact::watch(coordinator.clone())));
+    let mut tasks = JoinSet::new();
+    let mut left = None;
+    if let Some((seat, seated)) = seat {
+        // Before the first command, since others may have been running for longer.
+        watch::members::take_in(&coordinator, seated).await;
+        tasks.spawn(watch::contact::watch(coordinator.clone()));
+        tasks.spawn(watch::members::follow(coordinator.clone(), seat.clone(), card));
+        left = Some(seat);
+    }
     let address = listener.local_addr().context("the listener has no address")?;
     let advertised = Advertised { urls: args.advertise, guess: guess(address) };
     let api = Api::new(coordinator, identity.fingerprint, enrol_key).advertising(advertised);
@@ -167,13 +186,11 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     // Confirmed commits are on the disk already, and a pending one is done or not.
     silence.abort();
     told.abort();
-    if let Some(contact) = contact {
-        contact.abort();
-    }
+    tasks.shutdown().await;
     writer.abort();
     let _ = writer.await;
-    if let Some(release) = release {
-        release.now().await;
+    if let Some(seat) = left {
+        seat.leave().await;
     }
     let _ = std::fs::remove_file(data.socket());
     Ok(())
@@ -191,8 +208,8 @@ async fn tell(webhook: Option<Webhook>, coordinator: Coordinator) {
 enum Kept {
     /// In the data directory.
     Here(SqliteStore),
-    /// In an etcd, with the right to coordinate.
-    Etcd((EtcdStore, Release)),
+    /// In an etcd, with a place among the coordinators there, and who they are.
+    Etcd((EtcdStore, Seat, Vec<Seated>)),
 }
 
 async fn open_database(data: &DataDirectory) -> Result<SqliteStore> {
@@ -205,15 +222,56 @@ async fn open_database(data: &DataDirectory) -> Result<SqliteStore> {
         data::DATABASE
     );
     let store = SqliteStore::open(&database).await;
-    store.map_err(|error| anyhow::anyhow!("{}: {error}: {}", database.display(), error.hint()))
+    store.map_err(|error| anyhow::anyhow!("{}: {}", database.display(), error.with_hint()))
 }
 
-/// The same etcd, with the right to coordinate.
-async fn sole(store: EtcdStore, urls: &[Url]) -> Result<(EtcdStore, Release)> {
-    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let urls = urls.iter().map(ToString::to_string).collect();
-    let holder = Holder { host, urls, version: env!("CARGO_PKG_VERSION").to_owned() };
-    store.into_sole(&holder).await.map_err(|error| anyhow::anyhow!("{error}: {}", error.hint()))
+/// What this coordinator tells others of itself.
+fn card(urls: &[Url], listen: SocketAddr, fingerprint: Fingerprint) -> Card {
+    Card {
+        host: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default(),
+        urls: urls.iter().map(ToString::to_string).collect(),
+        reach: own_addresses(listen).into_iter().take(MAX_URLS).collect(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        fingerprint,
+        beat: 0,
+        running: RunningSeconds(0),
+        revision: Revision(0),
+        runners: 0,
+    }
+}
+
+/// The URLs of this machine's own addresses, where other machines may reach it.
+fn own_addresses(listen: SocketAddr) -> Vec<String> {
+    let url = |ip: IpAddr| format!("https://{}", SocketAddr::new(ip, listen.port()));
+    if !listen.ip().is_unspecified() {
+        return vec![url(listen.ip())];
+    }
+    let of = |interface: nix::ifaddrs::InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    let is_of_use = |ip: &IpAddr| match ip {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    };
+    nix::ifaddrs::getifaddrs().into_iter().flatten().filter_map(of).filter(is_of_use).map(url).collect()
+}
+
+/// The same etcd, with a place among the coordinators there, which have the same keys.
+async fn join(store: EtcdStore, me: MemberId, card: &Card) -> Result<(EtcdStore, Seat, Vec<Seated>)> {
+    let joined = store.join(me, serde_json::to_vec(card)?).await;
+    let (store, seat, seated) = joined.map_err(|error| anyhow::anyhow!(error.with_hint()))?;
+    let others = watch::members::read(seated.clone());
+    if let Some((.., other)) = others.iter().find(|(.., other)| other.fingerprint != card.fingerprint) {
+        seat.leave().await;
+        anyhow::bail!(
+            "the coordinator on {} has other keys, so agents would not know this one: `mesh-coord keys export` there, and \
+             `mesh-coord keys import` here into an empty data directory",
+            other.host.chars().filter(|c| !c.is_control()).take(200).collect::<String>()
+        );
+    }
+    Ok((store, seat, seated))
 }
 
 async fn start(

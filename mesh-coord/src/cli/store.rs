@@ -92,7 +92,7 @@ pub(super) fn at(place: &Place, error: &StoreError) -> anyhow::Error {
                 "{place}: no member of this etcd can be reached: is it running, and does it use TLS (--etcd-ca)?"
             )
         }
-        error => anyhow::anyhow!("{place}: {error}: {}", error.hint()),
+        error => anyhow::anyhow!("{place}: {}", error.with_hint()),
     }
 }
 

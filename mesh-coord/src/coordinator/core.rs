@@ -1,8 +1,12 @@
 //! The writer's state: the committed records and the sessions, and the channels that carry out what these decide.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
-use mesh_model::{Change, Concern, Sliced, State};
+use mesh_model::{Change, Concern, Sliced, State, record::StreamKey};
 use mesh_proto::{Epoch, Label, Revision, RunnerId, message::Have};
 use mesh_sessions::{Effect, Opened, Peer, Sessions, StreamId, WaitId};
 use tokio::{
@@ -48,9 +52,15 @@ impl Core {
         Self { state, sessions, links, relays, events, limits, waiting: HashMap::new(), sweep_at: WAITS }
     }
 
-    /// Opens a stream; `None` if the runner was removed.
-    pub(crate) fn open(&mut self, runner: RunnerId, peer: Peer, have: Option<Have>) -> Option<(Opened, Line)> {
-        let opened = self.sessions.open(&self.state, runner, peer, have, now())?;
+    /// Opens a stream; `None` if the runner was removed, or has a newer one at another coordinator.
+    pub(crate) fn open(
+        &mut self,
+        key: Option<StreamKey>,
+        runner: RunnerId,
+        peer: Peer,
+        have: Option<Have>,
+    ) -> Option<(Opened, Line)> {
+        let opened = self.sessions.open_as(key, &self.state, runner, peer, have, now())?;
         let line = self.links.open(opened.stream, opened.switches, self.relays.subscribe());
         Some((opened, line))
     }
@@ -89,6 +99,20 @@ impl Core {
     ) {
         let now = now();
         let wait = self.sessions.wait_for_peers(&self.state, asker, revision, now + patience, now);
+        self.register(wait, answer);
+    }
+
+    /// Sends `answer` once those of the runners that are connected here have confirmed what changed up to `revision`, or
+    /// after `patience`.
+    pub(super) fn wait_for_connected(
+        &mut self,
+        runners: BTreeSet<RunnerId>,
+        revision: Revision,
+        patience: Duration,
+        answer: oneshot::Sender<Vec<Label>>,
+    ) {
+        let now = now();
+        let wait = self.sessions.wait_for_connected(runners, revision, now + patience, now);
         self.register(wait, answer);
     }
 

@@ -93,15 +93,15 @@ impl Coordinator {
     /// # Errors
     /// If it can't know it now.
     pub(crate) async fn refresh_for_request(&self) -> Result<(), Failure> {
-        if self.stale_for().is_some() {
+        if self.is_stale() {
             return Err(StoreError::Away.into());
         }
         self.refresh().await
     }
 
-    /// For how long it hasn't been known whether the state is fresh; `None` if it is.
-    pub(crate) fn stale_for(&self) -> Option<Duration> {
-        self.fresh.age().filter(|age| *age > STALE)
+    /// Whether it hasn't been known for a while whether the state is fresh.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.fresh.age().is_some_and(|age| age > STALE)
     }
 
     /// Whether the streams have to end, so that their other ends look for another coordinator.

@@ -76,6 +76,11 @@ impl RelayLinks {
         }
     }
 
+    /// The secret of a relay has come.
+    pub(crate) fn told_anew(&self) {
+        self.changed.send_replace(());
+    }
+
     /// Everything may have changed.
     pub(super) fn reloaded(&self) {
         self.changed.send_replace(());

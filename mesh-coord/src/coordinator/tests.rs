@@ -304,7 +304,10 @@ async fn a_disk_that_hangs_refuses_commands_and_delays_no_reader() {
 #[tokio::test]
 async fn a_tenant_that_asks_without_end_is_one_of_two_in_the_writers_turns() {
     let (coordinator, answers, first) = hanging().await;
-    let of = |team: &str, runner| Tenant { team: team.into(), who: crate::tenant::Who::Runner(RunnerId(runner)) };
+    let of = |team: &str, runner| Tenant {
+        team: team.into(),
+        who: crate::tenant::Who::Runner(mesh_proto::RunnerId(runner)),
+    };
     let ask = |tenant: Tenant, name: String| {
         let coordinator = coordinator.on_account(Some(&tenant));
         tokio::spawn(async move { coordinator.submit(apply(&name)).await.unwrap().revision })

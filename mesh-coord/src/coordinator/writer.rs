@@ -28,9 +28,10 @@ use crate::{
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 /// How often waiting commands are refused during a slow commit.
 const SLOW_LOOK: Duration = Duration::from_millis(500);
-/// How many times a command is decided on if other writers commit meanwhile.
-const ATTEMPTS: usize = 8;
-
+/// How many times a command is decided on if other writers commit meanwhile. They give way to each other.
+const ATTEMPTS: usize = 64;
+/// How often it is tried to find out whether a commit was made.
+const SETTLE_ATTEMPTS: usize = 8;
 /// The pause between attempts to find out whether a commit was made.
 const SETTLE_PAUSE: Duration = Duration::from_millis(250);
 
@@ -135,7 +136,7 @@ impl<S: Store> Writer<S> {
     /// [`StoreError::Stale`] if it was not made.
     async fn settle(&mut self, epoch: Epoch, nonce: Nonce, group: &mut Group) -> Result<Revision, StoreError> {
         let expected = self.core.state.revision();
-        for attempt in 0..ATTEMPTS {
+        for attempt in 0..SETTLE_ATTEMPTS {
             if attempt > 0 {
                 meanwhile(&mut self.core, &self.queue, sleep(SETTLE_PAUSE)).await;
             }

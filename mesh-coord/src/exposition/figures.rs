@@ -60,7 +60,7 @@ fn add_runners(snapshot: &mut Snapshot, core: &Core) {
     let mut streams = 0_u64;
     for runner in core.state.active_runners() {
         let connected = core.sessions.is_connected(runner.id);
-        streams += u64::from(connected);
+        streams += u64::from(core.sessions.is_connected_here(runner.id));
         *providers.entry(runner.provider.to_string()).or_default() += 1;
         *online.entry(runner.provider.to_string()).or_default() += u64::from(connected);
         *versions.entry(runner.version.clone()).or_default() += 1;

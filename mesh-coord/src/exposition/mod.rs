@@ -82,7 +82,7 @@ impl Inner {
         if let Some(trouble) = self.disk.as_ref().and_then(|disk| disk.health.trouble()) {
             return Err(trouble.into());
         }
-        if self.coordinator.stale_for().is_some() {
+        if self.coordinator.is_stale() {
             return Err(StoreError::Away.into());
         }
         let visit = timeout(PATIENCE, self.coordinator.visit(|_| ())).await;

@@ -28,10 +28,12 @@ mod guard;
 mod idempotent;
 mod limit;
 mod lists;
+mod members;
 mod noted;
 mod objects;
 mod observe;
 pub(crate) mod openapi;
+mod peer;
 mod preview;
 mod relays;
 pub(crate) mod server;
@@ -110,6 +112,7 @@ impl Api {
             .route("/v1/info", get(enrol::info))
             .route("/v1/enrol", post(enrol::enrol))
             .route("/v1/relay/enrol", post(relays::enrol))
+            .merge(peer::routes())
             .layer(middleware::from_fn(in_time))
             .merge(
                 Router::from(administrators()).route_layer(middleware::from_fn_with_state(self.clone(), guard::guard)),
@@ -137,6 +140,7 @@ fn administrators() -> OpenApiRouter<Api> {
         .merge(preview::routes())
         .merge(observe::routes())
         .merge(traffic::routes())
+        .merge(members::routes())
         .merge(events::routes())
         .layer(middleware::from_fn(in_time));
     OpenApiRouter::with_openapi(openapi::frame())

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use mesh_model::record::MemberId;
 use mesh_proto::Revision;
 use tokio::time::Instant;
 
@@ -89,6 +90,10 @@ impl<S: Store> Store for Measured<S> {
 
     fn is_remote(&self) -> bool {
         self.store.is_remote()
+    }
+
+    fn member(&self) -> Option<MemberId> {
+        self.store.member()
     }
 }
 

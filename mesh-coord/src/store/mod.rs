@@ -3,7 +3,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use mesh_model::{Change, Record, RunningSeconds};
+use mesh_model::{Change, Record, RunningSeconds, record::MemberId};
 use mesh_proto::{Epoch, Revision};
 
 #[cfg(test)]
@@ -15,7 +15,9 @@ mod measured;
 mod memory;
 mod sqlite;
 
-pub(crate) use etcd::{Access, EtcdStore, Holder, Place, Release};
+#[cfg(test)]
+pub(crate) use etcd::lab::Etcd as EtcdLab;
+pub(crate) use etcd::{Access, BEAT, EtcdStore, Holder, Place, Release, Seat, Seated};
 pub(crate) use feed::Watch;
 pub(crate) use measured::{Health, Measured};
 #[cfg(test)]
@@ -46,6 +48,11 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Whether others can commit, or the way to the records can be lost, so that what is known of them may be old.
     fn is_remote(&self) -> bool {
         false
+    }
+
+    /// Which coordinator this one is, if several may serve these records.
+    fn member(&self) -> Option<MemberId> {
+        None
     }
 }
 
@@ -136,11 +143,14 @@ pub(crate) enum StoreError {
     /// The database is not the one that it was.
     #[error("the database was put back to an earlier state while in use: restart mesh-coord")]
     PutBack,
-    /// Another coordinator has the right to use the database.
-    #[error("{0} uses this database, and only one may at a time")]
+    /// Another one has the right to use the database alone.
+    #[error("{0} uses this database alone")]
     Held(String),
-    /// Another coordinator has got that right meanwhile.
-    #[error("another coordinator has taken over, because this one was away from the database")]
+    /// Coordinators serve these records.
+    #[error("{0} uses this database")]
+    InUse(String),
+    /// The right to use the database alone, or the place among those that do, is lost.
+    #[error("this process has put the database down, or was away from it for too long")]
     Replaced,
     /// The disk is read-only.
     #[error("the database cannot be written to: its file or its disk is read-only")]
@@ -161,7 +171,23 @@ pub(crate) enum StoreError {
     Failed(String),
 }
 
+/// The record that is kept as `key`.
+fn record(key: &str, text: &str) -> Result<Record, StoreError> {
+    let record: Record = serde_json::from_str(text)
+        .map_err(|error| StoreError::Damaged(format!("the record `{key}` cannot be read: {error}")))?;
+    if record.key().to_string() == key {
+        Ok(record)
+    } else {
+        Err(StoreError::Damaged(format!("the record `{}` is kept as `{key}`", record.key())))
+    }
+}
+
 impl StoreError {
+    /// The error, with what the operator may try next.
+    pub(crate) fn with_hint(&self) -> String {
+        format!("{self}: {}", self.hint())
+    }
+
     /// What the operator may try next.
     pub(crate) const fn hint(&self) -> &'static str {
         match self {
@@ -169,21 +195,25 @@ impl StoreError {
             Self::Unknown => "look whether it has taken effect before you try again",
             Self::Full => "make room on the disk that holds --data, then try again; what was confirmed is safe",
             Self::Slow => {
-                "look at the disk that holds --data, and at what is there, then try again; what was confirmed is safe"
+                "look at the disk that holds the database, and at what is there, then try again; what was confirmed is safe"
             }
             Self::ReadOnly => "make --data writable for the coordinator, then try again; what was confirmed is safe",
-            Self::Damaged(_) => "restore the data directory from a backup; the agents go on with what they have",
+            Self::Damaged(_) => "restore the database from a backup; the agents go on with what they have",
             Self::Newer { .. } => "upgrade mesh-coord",
             Self::Away => "try again, or ask another coordinator; what was confirmed is safe",
             Self::Quota => {
                 "let etcd forget old revisions (`etcdctl compact --physical REVISION`, `etcdctl defrag`, `etcdctl alarm \
                  disarm`) or give it more (--quota-backend-bytes), then try again; what was confirmed is safe"
             }
-            Self::Held(_) => "stop it, or let it be; 6 s after its end this one can take its place",
-            Self::Replaced => "start this one again: it waits until it is needed",
+            Self::Held(_) => {
+                "it is `mesh-coord migrate`, or of a version that serves alone: let it end, or stop it; 6 s after its end \
+                 this one can begin"
+            }
+            Self::InUse(_) => "stop all its coordinators; 6 s after their end this can go on",
+            Self::Replaced => "start it again",
             Self::TooLarge => "split it",
             Self::PutBack => "restart all coordinators; all maps begin anew then",
-            Self::Failed(_) => "look at the coordinator's log and at the disk that holds --data, then try again",
+            Self::Failed(_) => "look at the coordinator's log and at the disk that holds the database, then try again",
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::copy::copy_of;
 use self::file::{Access, FORMAT_WITH_RELAYS, connect_as_may_be, head, revision};
-use super::{Commit, Draft, Loaded, Store, StoreError, Watch, feed::Feed};
+use super::{Commit, Draft, Loaded, Store, StoreError, Watch, feed::Feed, record};
 
 /// How many requests may wait for the thread.
 const QUEUE: usize = 64;
@@ -163,12 +163,7 @@ impl Database {
         let mut records = Vec::new();
         for row in rows {
             let (key, value) = row?;
-            let record: Record = serde_json::from_str(&value)
-                .map_err(|error| StoreError::Damaged(format!("the record `{key}` cannot be read: {error}")))?;
-            if record.key().to_string() != key {
-                return Err(StoreError::Damaged(format!("the record `{}` is kept as `{key}`", record.key())));
-            }
-            records.push(record);
+            records.push(record(&key, &value)?);
         }
         Ok(Loaded { head, records })
     }

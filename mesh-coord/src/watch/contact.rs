@@ -1,8 +1,8 @@
-//! Notices when the way to the database is lost: see [`Coordinator::stale_for`].
+//! Notices when the way to the database is lost: see [`Coordinator::is_stale`].
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::coordinator::{Coordinator, Failure};
@@ -22,14 +22,20 @@ pub(crate) async fn watch(coordinator: Coordinator) {
             Err(Failure::Ending) => return,
             Err(error) => Some(error),
         };
-        match (coordinator.stale_for(), is_stale) {
-            (None, true) => info!("the database is back: runners and commands are served again"),
-            (Some(_), false) => {
+        match (coordinator.is_stale(), is_stale) {
+            (false, true) => {
+                info!("the database is back: runners and commands are served again");
+                let now = Instant::now().into_std();
+                if coordinator.visit(move |core| core.sessions.unsettle(now)).await.is_err() {
+                    return;
+                }
+            }
+            (true, false) => {
                 let error = error.map(|error| error.to_string()).unwrap_or_default();
                 warn!(error, "the way to the database is lost: new streams and commands are refused until it is back");
             }
             _ => {}
         }
-        is_stale = coordinator.stale_for().is_some();
+        is_stale = coordinator.is_stale();
     }
 }

@@ -8,7 +8,10 @@ use mesh_sessions::{Peer, Predecessor, StreamId};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
-use crate::coordinator::{Coordinator, Core, Failure};
+use crate::{
+    coordinator::{Coordinator, Core, Failure},
+    peers::{Probe, Probed},
+};
 
 /// How long the first agent has to answer.
 const PROBE: Duration = Duration::from_secs(3);
@@ -26,9 +29,24 @@ pub(super) async fn admit(
         Predecessor::None => return Ok(Ok(())),
         Predecessor::JustLeft(last) => last,
         Predecessor::Connected(stream, peer) if answers(coordinator, stream).await? => Some(peer),
+        Predecessor::Elsewhere(stream, peer) => {
+            let what = Probe { runner, number: stream.number };
+            let probed = coordinator.peers.ask::<Probed>(stream.member, "probe", what, PROBE + PROBE).await;
+            match probed.and_then(|probed| probed.from) {
+                Some(from) => Some(Peer { from, ..peer }),
+                None => return Ok(Ok(())),
+            }
+        }
         Predecessor::Connected(..) => return Ok(Ok(())),
     };
     refuse(coordinator, runner, newcomer.from, first.map(|peer| peer.from), refused).await.map(Err)
+}
+
+/// Where the agent of the stream with this number is, if it answers: another coordinator asks.
+pub(crate) async fn probe(coordinator: &Coordinator, Probe { runner, number }: Probe) -> Result<Probed, Failure> {
+    let here = coordinator.visit(move |core| core.sessions.here(runner, number)).await?;
+    let Some((stream, peer)) = here else { return Ok(Probed { from: None }) };
+    Ok(Probed { from: answers(coordinator, stream).await?.then_some(peer.from) })
 }
 
 /// Whether the agent of a connected stream answers.

@@ -19,6 +19,9 @@ pub(crate) async fn watch(coordinator: Coordinator) {
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
+        if !coordinator.peers.has_duty() {
+            continue;
+        }
         let now = Instant::now().into_std();
         let due = move |core: &mut Core| core.sessions.unheard(&core.state, now);
         let Ok(unheard) = coordinator.visit(due).await else { return };

@@ -8,7 +8,10 @@ mod wire;
 use std::net::{IpAddr, SocketAddr};
 
 use futures_util::stream::FuturesUnordered;
-use mesh_model::{RunnerCommand, record::Outside};
+use mesh_model::{
+    Command, RunnerCommand,
+    record::{Outside, Session, StreamKey},
+};
 use mesh_proto::{
     Abilities, Ability, RunnerId,
     message::{Cause, Down, Have, PROTOCOL, Up},
@@ -26,7 +29,7 @@ use super::{
     end::{End, HEARTBEAT, SILENCE},
     newcomer, report,
 };
-use crate::{coordinator::Coordinator, metrics::Closed, places::Place, telemetry::Wish};
+use crate::{coordinator::Coordinator, metrics::Closed, places::Place, random, telemetry::Wish};
 
 /// [`Down::Ping`], which is most of what is sent.
 const PING: Utf8Bytes = Utf8Bytes::from_static(r#"{"type":"ping"}"#);
@@ -80,11 +83,14 @@ impl Stream {
             self.send(&Down::Refused { cause: Cause::Copy, refusal }).await?;
             return Err(End::refused(why));
         }
+        let key = self.beat(begin(&coordinator, runner, peer)).await??;
+        let coordinator = coordinator.of_stream(key);
+        self.coordinator = coordinator.clone();
         self.beat(report::store(&mut report, &coordinator)).await??;
         let (opened, line) = coordinator
-            .visit(move |core| core.open(runner, peer, have))
+            .visit(move |core| core.open(key, runner, peer, have))
             .await?
-            .ok_or_else(|| End::refused("the runner was removed"))?;
+            .ok_or_else(|| End::refused("the runner was removed, or has a newer stream"))?;
         self.place.begin();
         info!(%runner, from = %self.from, took_over = opened.replaced.is_some(), "stream began");
         let (id, epoch, mut sent) = (opened.stream, opened.view.epoch, Sent::default());
@@ -108,7 +114,14 @@ impl Stream {
         coordinator.metrics.stream_opened();
         let Err(end) = conversation.run(opened, peer).await;
         coordinator.metrics.stream_closed(end.counted);
-        let _ = coordinator.visit(move |core| core.close(id, sent.into_view())).await;
+        let closed = coordinator.visit(move |core| {
+            core.close(id, sent.into_view());
+            key.map(|key| core.sessions.closed(runner, key))
+        });
+        if let Ok(Some(closed)) = closed.await {
+            // What can't be stored now is stored later: see `members`.
+            let _ = coordinator.submit(Command::Closed(vec![closed])).await;
+        }
         Err(end)
     }
 
@@ -202,6 +215,19 @@ impl Stream {
             None => Err(End::lost("the connection broke")),
         }
     }
+}
+
+/// Makes the stream the runner's newest one, where several coordinators serve. Earlier ones end, wherever they are.
+async fn begin(coordinator: &Coordinator, runner: RunnerId, peer: Peer) -> Result<Option<StreamKey>, End> {
+    if !coordinator.peers.is_shared() {
+        return Ok(None);
+    }
+    let number = random::number().map_err(|error| End::lost(error.to_string()))?;
+    let stream = StreamKey { member: coordinator.peers.me, number };
+    let session = Session { runner, stream, process: peer.process, from: peer.from, ended: false };
+    let living = coordinator.visit(move |core| core.sessions.may_have(runner)).await?;
+    coordinator.submit(Command::Begin { session, living }).await?;
+    Ok(Some(stream))
 }
 
 fn read(text: &Utf8Bytes) -> Result<Up, End> {

@@ -3,6 +3,7 @@ mod confirm;
 mod copies;
 mod load;
 mod relays;
+mod several;
 mod telemetry;
 
 use mesh_model::{AdminCommand, NewPurpose, Offload};

@@ -36,7 +36,20 @@ const COORDINATOR: Floors<'_> = &[
     &["api", "backup", "exposition", "watch", "webhook"],
     &["coordinator"],
     &["store"],
-    &["clock", "data", "metrics", "places", "random", "rate", "relay_secrets", "telemetry", "tenant", "tls", "trial"],
+    &[
+        "clock",
+        "data",
+        "metrics",
+        "peers",
+        "places",
+        "random",
+        "rate",
+        "relay_secrets",
+        "telemetry",
+        "tenant",
+        "tls",
+        "trial",
+    ],
 ];
 
 /// The floors of the agent: ways in, the agent, its hands, the ground.

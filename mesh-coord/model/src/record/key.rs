@@ -20,6 +20,7 @@ pub enum Key {
     Freed(Ipv4Addr),
     Audit(u64),
     Relay(RelayId),
+    Session(RunnerId),
 }
 
 impl fmt::Display for Key {
@@ -34,6 +35,7 @@ impl fmt::Display for Key {
             Self::Freed(address) => write!(f, "freed/{address}"),
             Self::Audit(number) => write!(f, "audit/{number}"),
             Self::Relay(id) => write!(f, "relay/{id}"),
+            Self::Session(id) => write!(f, "session/{id}"),
         }
     }
 }
@@ -60,6 +62,7 @@ impl FromStr for Key {
             "service" => rest.parse().map(Self::Service).map_err(id),
             "instance" => rest.parse().map(Self::Instance).map_err(id),
             "relay" => rest.parse().map(Self::Relay).map_err(id),
+            "session" => rest.parse().map(Self::Session).map_err(id),
             "freed" => rest.parse().map(Self::Freed).map_err(|_| error()),
             "audit" => rest.parse().map(Self::Audit).map_err(|_| error()),
             _ => Err(error()),

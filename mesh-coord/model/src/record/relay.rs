@@ -71,10 +71,14 @@ impl FromStr for SecretHandle {
     type Err = ParseHandleError;
 
     fn from_str(text: &str) -> Result<Self, ParseHandleError> {
-        let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let number = u64::from_str_radix(text, 16).ok().filter(|_| digits);
-        number.map(Self).ok_or(ParseHandleError)
+        hex(text).map(Self)
     }
+}
+
+/// A number of 16 hexadecimal digits.
+pub(super) fn hex(text: &str) -> Result<u64, ParseHandleError> {
+    let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u64::from_str_radix(text, 16).ok().filter(|_| digits).ok_or(ParseHandleError)
 }
 
 impl From<SecretHandle> for String {

@@ -22,6 +22,7 @@ fn keys_are_read_back_as_written_and_nothing_else_is() {
         (Key::Freed(Ipv4Addr::new(100, 112, 0, 9)), "freed/100.112.0.9"),
         (Key::Audit(12), "audit/12"),
         (Key::Relay(RelayId(4)), "relay/relay-4"),
+        (Key::Session(RunnerId(9)), "session/r-9"),
     ] {
         assert_eq!((key.to_string().as_str(), text.parse()), (text, Ok(key)));
     }
@@ -95,6 +96,16 @@ fn the_form_on_disk_is_frozen() {
                 ..runner
             })),
             r#"{"kind":"runner","id":"r-1","name":"r1","provider":"aws","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","credential":"cs1uhCLEB/ttCYaQ8RMLfe1+wvf14dML2dUh8BU2N5M=","enrolled":5,"token":"t-2","scope":{"deployments":["d-3"]},"version":"0.1.0","endpoints":["[2001:db8::1]:51820"],"seen":null,"removed":null,"can":["paths-1","relays-1"],"outside":{"reflexive":["198.51.100.4:40000"],"relayed":[{"relay":"relay-4","address":"203.0.113.9:50001"}],"nat":{"udp":true,"mapping":"same"}}}"#,
+        ),
+        (
+            Record::Session(Arc::new(Session {
+                runner: RunnerId(1),
+                stream: StreamKey { member: MemberId(0xabcd), number: u64::MAX },
+                process: Some(7),
+                from: "192.0.2.1".parse().unwrap(),
+                ended: true,
+            })),
+            r#"{"kind":"session","runner":"r-1","member":"000000000000abcd","number":18446744073709551615,"process":7,"from":"192.0.2.1","ended":true}"#,
         ),
         (
             Record::Relay(Arc::new(relay.clone())),

@@ -79,6 +79,12 @@ pub enum HostRefusal {
         /// How many it has.
         here: usize,
     },
+    /// The stream is not the runner's newest one.
+    #[error("a newer stream of `{runner}` has begun")]
+    Replaced {
+        /// The runner.
+        runner: Label,
+    },
     /// An agent's version that can't be kept.
     #[error("the agent's version is longer than {} bytes, or holds control characters", limits::VERSION)]
     BadVersion,
@@ -90,7 +96,7 @@ impl HostRefusal {
             Self::OutOfScope { .. } | Self::OutOfSight { .. } => Class::Forbidden,
             Self::BadEndpoint { .. } | Self::BadVersion => Class::Invalid,
             Self::NoInstance { .. } | Self::UnknownInstance { .. } => Class::NotFound,
-            Self::ClientDrained { .. } | Self::ServiceShare { .. } => Class::Conflict,
+            Self::ClientDrained { .. } | Self::ServiceShare { .. } | Self::Replaced { .. } => Class::Conflict,
         }
     }
 
@@ -115,6 +121,7 @@ impl HostRefusal {
                 "a service can have {} instances on one runner, and no more than are left for others: attach it on another",
                 limits::INSTANCES_OF_SERVICE_ON_RUNNER
             )),
+            Self::Replaced { .. } => Some("the newer one asks for what is still needed".to_owned()),
             Self::BadVersion => Some("run a released mesh-node".to_owned()),
             Self::ClientDrained { instance } => Some(format!("`mesh-node detach {instance}` on its node ends it")),
         }

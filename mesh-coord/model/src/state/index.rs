@@ -214,6 +214,9 @@ impl State {
             Record::Relay(record) => {
                 self.relays.insert(record.id, record);
             }
+            Record::Session(record) => {
+                self.sessions.insert(record.runner, record);
+            }
         }
     }
 
@@ -274,6 +277,9 @@ impl State {
             }
             Key::Relay(id) => {
                 self.relays.remove(&id);
+            }
+            Key::Session(id) => {
+                self.sessions.remove(&id);
             }
         }
     }

@@ -24,6 +24,7 @@ impl State {
             Key::Freed(address) => Record::Freed(Arc::clone(self.freed.get(&address)?)),
             Key::Audit(number) => Record::Audit(Arc::clone(self.audit.get(&number)?)),
             Key::Relay(id) => Record::Relay(Arc::clone(self.relays.get(&id)?)),
+            Key::Session(id) => Record::Session(Arc::clone(self.sessions.get(&id)?)),
         })
     }
 }

@@ -38,6 +38,8 @@ impl Sessions {
     pub fn ahead(&self, runner: RunnerId, have: Option<Have>) -> Option<Ahead> {
         let have = have.filter(|have| have.epoch == self.epoch)?;
         let made = self.presence(runner).map_or(Revision(0), |presence| presence.made);
+        // Another coordinator may have made it of any commit that this one knows.
+        let made = self.reached_by_all().map_or(made, |reached| reached.max(made));
         match self.resumed_at {
             Some(at) if have.revision > made.max(at) => Some(Ahead::OfRestored { seen: have.revision }),
             None if have.revision > made => Some(Ahead::OfNothing),

@@ -26,6 +26,7 @@ impl Sessions {
             }
         }
         let affected = state.absorb(changes, revision);
+        self.others_absorb(changes, revision, now);
         self.slices.touch(affected.deployments);
         self.notify(state, affected.runners, now);
         if state.mesh_switches() == before {
@@ -38,6 +39,7 @@ impl Sessions {
     /// The state was replaced by another one, so every view may have changed.
     pub fn reloaded(&mut self, state: &State, now: Instant) {
         self.slices.clear();
+        self.others_reloaded(state, now);
         let all: Vec<RunnerId> = self.runners.keys().copied().collect();
         self.notify(state, all.iter().copied(), now);
         self.notify_switches(state, all);

@@ -1,4 +1,5 @@
 mod ahead;
+mod others;
 mod silence;
 
 use std::{net::Ipv4Addr, time::Duration};

@@ -4,8 +4,8 @@ use mesh_proto::Revision;
 
 use super::{
     layout::{Layout, Named, Texts, Top, delete, put},
-    lease::{self, Right},
     position::Known,
+    sole::{self, Right},
     wire::{
         Against, BY_MOD_REVISION, BY_VERSION, Compare, KeyValue, Op, RangeRequest, Request, TxnRequest, TxnResponse,
     },
@@ -60,8 +60,8 @@ pub(super) fn plan(
         success.push(delete(layout.parts_until(before.revision)));
     }
     let mut compare = vec![head_is(layout, known)];
-    compare.extend(right.map(|right| lease::fence(layout, right)));
-    let failure = vec![get_head(layout), lease::look(layout)];
+    compare.extend(right.map(|right| sole::fence(layout, right)));
+    let failure = vec![get_head(layout), sole::look(layout)];
     Ok(Plan { top, parts, swap: TxnRequest { compare, success, failure } })
 }
 
@@ -84,7 +84,7 @@ pub(super) fn retire(layout: &Layout, known: Option<&Known>, right: Option<Right
     let top = known.ok_or_else(|| StoreError::Failed("it holds no records".to_owned()))?.top;
     let head = serde_json::to_vec(&top).map_err(|error| StoreError::Failed(error.to_string()))?;
     let mut compare = vec![head_is(layout, known)];
-    compare.extend(right.map(|right| lease::fence(layout, right)));
+    compare.extend(right.map(|right| sole::fence(layout, right)));
     let success = vec![delete((layout.head(), vec![])), put(layout.retired(), head, 0)];
     Ok(TxnRequest { compare, success, failure: vec![] })
 }
@@ -96,7 +96,7 @@ pub(super) enum Outcome {
     Done(i64),
     /// The head is another one, which is `None` if there is none.
     Moved(Option<Known>),
-    /// Another coordinator has got the right to commit.
+    /// Another one has got the right to use the records alone.
     Replaced,
 }
 
@@ -117,7 +117,7 @@ pub(super) fn outcome(
         Some(known) if (known.top.revision, known.top.nonce) == (top.revision, top.nonce) => {
             Ok(Outcome::Done(known.at))
         }
-        _ if right.is_some_and(|right| !lease::is_held(right, active)) => Ok(Outcome::Replaced),
+        _ if right.is_some_and(|right| !sole::is_held(right, active)) => Ok(Outcome::Replaced),
         moved => Ok(Outcome::Moved(moved)),
     }
 }
@@ -139,7 +139,7 @@ fn head_is(layout: &Layout, known: Option<&Known>) -> Compare {
         Some(known) => (BY_MOD_REVISION, Against::ModRevision(known.at)),
         None => (BY_VERSION, Against::Version(0)),
     };
-    Compare { result: 0, target, key: layout.head(), against: Some(against) }
+    Compare { result: 0, target, key: layout.head(), against: Some(against), range_end: vec![] }
 }
 
 pub(super) fn get_head(layout: &Layout) -> Op {

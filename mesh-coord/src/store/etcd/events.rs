@@ -51,7 +51,7 @@ pub(super) fn commits(layout: &Layout, events: &[Event]) -> Result<Vec<Told>, St
                 };
                 texts.0.insert(key.to_owned(), text);
             }
-            Named::Other => {}
+            Named::Member(_) | Named::Other => {}
         }
     }
     let told = revisions.into_values().filter_map(|(head, texts)| {

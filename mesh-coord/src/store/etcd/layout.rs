@@ -4,20 +4,24 @@
 //! * `r/KEY`: the records, as the texts that SQLite has;
 //! * `part/REVISION-NONCE/NUMBER`: the changes of a commit that is too big for one transaction;
 //! * `head.migrated`: the head of records that were moved away;
-//! * `active`: the coordinator that may commit, by its lease.
+//! * `member/ID`: a coordinator, by its lease;
+//! * `active`: who has the records alone, by its lease; without one, that coordinators serve together.
 
 use std::collections::BTreeMap;
 
-use mesh_model::{Change, Record, RunningSeconds, record::Key};
+use mesh_model::{
+    Change, Record, RunningSeconds,
+    record::{Key, MemberId},
+};
 use mesh_proto::{Epoch, Revision};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::wire::{DeleteRequest, KeyValue, Op, PutRequest, Request};
-use crate::store::{Nonce, StoreError};
+use crate::store::{Nonce, StoreError, record};
 
-/// The version of all this.
-const FORMAT: i64 = 1;
+/// The version of all this. The first one had one coordinator at a time.
+const FORMAT: i64 = 2;
 
 /// What stands at the top of the records, in `head`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,17 +114,6 @@ fn size_of((key, text): (&String, &Option<String>)) -> usize {
     key.len() + text.as_ref().map_or(0, String::len) + 128
 }
 
-/// The record that is kept as `key`.
-pub(super) fn record(key: &str, text: &str) -> Result<Record, StoreError> {
-    let record: Record = serde_json::from_str(text)
-        .map_err(|error| StoreError::Damaged(format!("the record `{key}` cannot be read: {error}")))?;
-    if record.key().to_string() == key {
-        Ok(record)
-    } else {
-        Err(StoreError::Damaged(format!("the record `{}` is kept as `{key}`", record.key())))
-    }
-}
-
 impl Top {
     /// What the next commit with these texts puts in its place.
     pub(super) fn next(
@@ -167,6 +160,8 @@ pub(super) enum Named<'a> {
     Head,
     /// The record with this key.
     Record(&'a str),
+    /// The coordinator with this identifier.
+    Member(&'a str),
     Other,
 }
 
@@ -227,6 +222,14 @@ impl Layout {
         (self.key("part/"), self.key(&format!("part/{:016x}", revision.next().0)))
     }
 
+    pub(super) fn member(&self, id: MemberId) -> Vec<u8> {
+        self.key(&format!("member/{id}"))
+    }
+
+    pub(super) fn members(&self) -> Span {
+        self.below("member/")
+    }
+
     pub(super) fn active(&self) -> Vec<u8> {
         self.key("active")
     }
@@ -237,6 +240,7 @@ impl Layout {
         match key.strip_prefix(&self.prefix).map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
             Some(("head", "")) => Named::Head,
             Some(("r", key)) => Named::Record(key),
+            Some(("member", id)) => Named::Member(id),
             _ => Named::Other,
         }
     }

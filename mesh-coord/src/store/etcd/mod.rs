@@ -11,6 +11,8 @@ mod lease;
 mod load;
 mod place;
 mod position;
+mod seat;
+mod sole;
 mod watch;
 mod wire;
 
@@ -19,7 +21,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use mesh_model::Change;
+use mesh_model::{Change, record::MemberId};
 use mesh_proto::Revision;
 use tokio::{
     sync::Notify,
@@ -27,15 +29,21 @@ use tokio::{
     time::{Duration, Instant, sleep},
 };
 
-pub(crate) use self::{endpoints::Access, lease::Holder, place::Place};
+pub(crate) use self::{
+    endpoints::Access,
+    lease::BEAT,
+    place::Place,
+    seat::{Seat, Seated},
+    sole::Holder,
+};
 
 use self::{
     client::Trouble,
     commit::{Outcome, folds, outcome, plan, stale},
     endpoints::Endpoints,
     layout::Layout,
-    lease::Right,
     position::{Known, Manners, Step, step},
+    sole::Right,
     wire::{TXN, TxnRequest, TxnResponse},
 };
 use super::{Commit, Draft, Loaded, Nonce, Store, StoreError, Watch, feed::Feed};
@@ -52,6 +60,8 @@ pub(crate) struct EtcdStore {
     /// How many have asked for a [`Store::sync`].
     asked: AtomicU64,
     synced: tokio::sync::Mutex<Synced>,
+    /// Which coordinator this is, of several.
+    member: Option<MemberId>,
 }
 
 /// The last read of the head, which is good for all who asked before it began.
@@ -77,7 +87,9 @@ struct Position {
     /// The newest head that is known; `None`: there is none yet.
     known: Option<Known>,
     manners: Manners,
-    /// The right to commit, if it is needed.
+    /// The nonce of the last own commit, or of the one under way.
+    own: u64,
+    /// The right to use the records alone, for those that do.
     right: Option<Right>,
     /// Since when the watch is behind.
     lag: Option<Instant>,
@@ -97,22 +109,32 @@ impl EtcdStore {
         let endpoints = Endpoints::new(place, access, first)?;
         let (known, at) = load::head(&endpoints, &layout).await.map_err(Trouble::of_read)?;
         let revision = known.map_or(Revision(0), |known| known.top.revision);
-        let position = Position { known, manners: Manners::default(), right: None, lag: None, lost: None };
+        let position = Position { known, manners: Manners::default(), own: 0, right: None, lag: None, lost: None };
         let (feed, position) = (Feed::new(revision), Mutex::new(position));
         let shared = Arc::new(Shared { layout, endpoints, feed, position, behind: Notify::new() });
         let tasks = vec![tokio::spawn(watch::follow(Arc::clone(&shared), at))];
         let synced = tokio::sync::Mutex::new(Synced { asked: 0, revision: Ok(revision) });
-        Ok(Self { shared, tasks, asked: AtomicU64::new(0), synced })
+        Ok(Self { shared, tasks, asked: AtomicU64::new(0), synced, member: None })
     }
 
-    /// The same with the right to coordinate, which one coordinator at a time has.
+    /// The same for one of several coordinators, with its place among them, and who is there.
     ///
     /// # Errors
-    /// [`StoreError::Held`] if another one has it.
+    /// [`StoreError::Held`] if someone has the records alone.
+    pub(crate) async fn join(mut self, id: MemberId, text: Vec<u8>) -> Result<(Self, Seat, Vec<Seated>), StoreError> {
+        let (seat, seated) = Seat::take(Arc::clone(&self.shared), id, text).await?;
+        self.member = Some(id);
+        Ok((self, seat, seated))
+    }
+
+    /// The same for one that has the records alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] if another one has them, [`StoreError::InUse`] if coordinators serve.
     pub(crate) async fn into_sole(mut self, holder: &Holder) -> Result<(Self, Release), StoreError> {
-        let right = lease::take(&self.shared, holder).await?;
+        let right = sole::take(&self.shared, holder).await?;
         self.shared.position().right = Some(right);
-        self.tasks.push(tokio::spawn(lease::hold(Arc::clone(&self.shared), right)));
+        self.tasks.push(tokio::spawn(sole::hold(Arc::clone(&self.shared), right)));
         let release = Release { shared: Arc::clone(&self.shared), right };
         Ok((self, release))
     }
@@ -138,7 +160,7 @@ impl EtcdStore {
     }
 }
 
-/// Puts the right to coordinate down.
+/// Puts the right to use the records alone down.
 #[derive(Debug)]
 pub(crate) struct Release {
     shared: Arc<Shared>,
@@ -146,10 +168,10 @@ pub(crate) struct Release {
 }
 
 impl Release {
-    /// Lets another coordinator begin at once. The store of this one is of no more use.
+    /// Lets others begin at once. The store of this one is of no more use.
     pub(crate) async fn now(self) {
         self.shared.fail(StoreError::Replaced);
-        lease::release(&self.shared, self.right).await;
+        sole::release(&self.shared, self.right).await;
     }
 }
 
@@ -165,7 +187,11 @@ impl Store for EtcdStore {
 
     async fn commit(&self, expected: Revision, draft: Draft) -> Result<Revision, StoreError> {
         self.shared.check()?;
-        sleep(self.shared.pause()).await;
+        let pause = self.shared.pause();
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+        self.shared.position().own = draft.nonce.0;
         let began = Instant::now();
         let known = self.shared.known_at(expected).await?;
         if let Some(known) = known.as_ref().filter(|known| known.top.parts > 0) {
@@ -213,6 +239,10 @@ impl Store for EtcdStore {
     fn is_remote(&self) -> bool {
         true
     }
+
+    fn member(&self) -> Option<MemberId> {
+        self.member
+    }
 }
 
 impl Drop for EtcdStore {
@@ -251,6 +281,9 @@ impl Shared {
             (Step::Old, _) => return Ok(()),
             (Step::PutBack, _) => return Err(StoreError::PutBack),
             (Step::Next, Some(changes)) => {
+                if top.nonce != position.own {
+                    position.manners.other(Instant::now().into_std());
+                }
                 let (revision, nonce) = (top.revision, Nonce(top.nonce));
                 self.feed.push(Commit { revision, nonce, epoch: top.epoch, running: top.running, changes });
             }

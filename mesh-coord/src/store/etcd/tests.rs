@@ -161,7 +161,7 @@ async fn a_later_format_and_other_texts_are_refused() {
     let etcd = Etcd::start();
     etcd.ctl(&["put", "mesh/head", r#"{"format":9}"#]);
     let error = EtcdStore::open(&etcd.place(), Access::default()).await.unwrap_err();
-    assert_eq!(error, StoreError::Newer { found: 9, known: 1 });
+    assert_eq!(error, StoreError::Newer { found: 9, known: 2 });
     etcd.ctl(&["put", "mesh/head", "?"]);
     let error = EtcdStore::open(&etcd.place(), Access::default()).await.unwrap_err();
     assert!(matches!(error, StoreError::Damaged(_)), "{error:?}");
@@ -171,28 +171,103 @@ async fn a_later_format_and_other_texts_are_refused() {
     assert!(matches!(error, StoreError::Damaged(_)), "{error:?}");
 }
 
+fn holder(host: &str) -> Holder {
+    Holder { host: host.to_owned(), urls: vec![], version: "1".to_owned() }
+}
+
+async fn joined(etcd: &Etcd, id: u64) -> (EtcdStore, Seat, Vec<Seated>) {
+    etcd.open().await.join(MemberId(id), format!("text {id}").into()).await.unwrap()
+}
+
+fn ids(seated: &[Seated]) -> Vec<u64> {
+    let mut seated = seated.to_vec();
+    seated.sort_by_key(|seated| seated.since);
+    seated.iter().map(|seated| seated.id.0).collect()
+}
+
 #[tokio::test]
-async fn one_coordinator_at_a_time_may_commit() {
+async fn coordinators_know_of_each_other_and_all_commit() {
     let etcd = Etcd::start();
-    let holder = |host: &str| Holder { host: host.to_owned(), urls: vec![], version: "1".to_owned() };
-    let (first, release) = etcd.open().await.into_sole(&holder("alpha")).await.unwrap();
-    first.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    let (one, seat, seated) = joined(&etcd, 9).await;
+    assert_eq!((ids(&seated), one.member()), (vec![9], Some(MemberId(9))));
+    let (two, other, seated) = joined(&etcd, 3).await;
+    assert_eq!(ids(&seated), [9, 3], "who came first");
+    one.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    two.commit(Revision(1), with_nonce(5, draft(vec![put(2)]))).await.unwrap();
+    let seated = seat.beat("anew".into()).await.unwrap();
+    assert_eq!(
+        (ids(&seated), &seated.iter().find(|seated| seated.id.0 == 9).unwrap().text[..]),
+        (vec![9, 3], &b"anew"[..])
+    );
+    other.leave().await;
+    assert_eq!(ids(&seat.beat("still".into()).await.unwrap()), [9]);
+    assert_eq!(two.commit(Revision(2), draft(vec![put(3)])).await, Err(StoreError::Replaced));
+    one.commit(Revision(2), draft(vec![put(3)])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_place_whose_lease_has_ended_is_taken_again() {
+    let etcd = Etcd::start();
+    let (_one, seat, _) = joined(&etcd, 9).await;
+    let (_two, other, _) = joined(&etcd, 3).await;
+    let leases = etcd.ctl(&["lease", "list"]);
+    let all: Vec<&str> = leases.lines().filter(|line| line.len() == 16).collect();
+    assert_eq!(all.len(), 2, "{leases}");
+    for lease in all {
+        etcd.ctl(&["lease", "revoke", lease]);
+    }
+    seat.beat("text".into()).await.unwrap();
+    assert_eq!(ids(&other.beat("text".into()).await.unwrap()), [9, 3]);
+}
+
+#[tokio::test]
+async fn who_has_the_records_alone_and_coordinators_exclude_each_other() {
+    let etcd = Etcd::start();
+    let (sole, release) = etcd.open().await.into_sole(&holder("alpha")).await.unwrap();
+    sole.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    let refused = etcd.open().await.join(MemberId(1), vec![]).await.unwrap_err();
+    assert_eq!(refused, StoreError::Held("the coordinator on alpha".to_owned()));
     let refused = etcd.open().await.into_sole(&holder("beta")).await.unwrap_err();
     assert_eq!(refused, StoreError::Held("the coordinator on alpha".to_owned()));
 
-    // One that ends lets the next one begin at once.
+    // Its end lets a coordinator begin at once.
     let waiting = etcd.open().await;
-    let next = tokio::spawn(async move { waiting.into_sole(&holder("beta")).await });
+    let next = tokio::spawn(async move { waiting.join(MemberId(1), br#"{"host":"gamma"}"#.to_vec()).await });
     release.now().await;
-    let (second, _release) = next.await.unwrap().unwrap();
-    second.commit(Revision(1), draft(vec![put(2)])).await.unwrap();
-    assert_eq!(first.commit(Revision(2), draft(vec![put(3)])).await, Err(StoreError::Replaced));
+    let (_one, seat, _) = next.await.unwrap().unwrap();
+    let beating = seat.clone();
+    let beats = tokio::spawn(async move {
+        loop {
+            beating.beat(br#"{"host":"gamma"}"#.to_vec()).await.unwrap();
+            sleep(BEAT).await;
+        }
+    });
+    let refused = etcd.open().await.into_sole(&holder("beta")).await.unwrap_err();
+    beats.abort();
+    assert!(matches!(refused, StoreError::InUse(_)), "{refused:?}");
+    // So does a coordinator's, whose kind keeps those out that serve alone.
+    seat.leave().await;
+    let active = etcd.ctl(&["get", "mesh/active", "--write-out", "json"]);
+    assert!(active.contains("kvs") && !active.contains("lease"), "{active}");
+    let (_sole, _release) = etcd.open().await.into_sole(&holder("beta")).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_was_away_while_another_has_the_records_alone_stops() {
+    let etcd = Etcd::start();
+    let (one, seat, _) = joined(&etcd, 9).await;
+    one.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
+    // As though it had been away for longer than its lease.
+    etcd.ctl(&["del", "--prefix", "mesh/member/"]);
+    let (_sole, _release) = etcd.open().await.into_sole(&holder("alpha")).await.unwrap();
+    assert_eq!(seat.beat("text".into()).await, Err(StoreError::Replaced));
+    assert_eq!(one.commit(Revision(1), draft(vec![put(2)])).await, Err(StoreError::Replaced));
 }
 
 #[tokio::test]
 async fn one_that_was_replaced_cannot_commit_and_is_told() {
     let etcd = Etcd::start();
-    let holder = Holder { host: "alpha".to_owned(), urls: vec![], version: "1".to_owned() };
+    let holder = holder("alpha");
     let (first, _release) = etcd.open().await.into_sole(&holder).await.unwrap();
     first.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
     let mut watch = first.watch(Revision(1)).await.unwrap();
@@ -281,8 +356,7 @@ async fn a_user_is_let_in_by_its_password() {
     };
     let store = open(Some("secret")).await.unwrap();
     let mut watch = store.watch(Revision(0)).await.unwrap();
-    let holder = Holder { host: "alpha".to_owned(), urls: vec![], version: "1".to_owned() };
-    let (store, _release) = store.into_sole(&holder).await.unwrap();
+    let (store, _release) = store.into_sole(&holder("alpha")).await.unwrap();
     store.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
     assert_eq!(watch.next().await.unwrap().revision, Revision(1));
     for login in [None, Some("wrong")] {

@@ -123,6 +123,9 @@ pub(super) struct Compare {
     pub(super) key: Vec<u8>,
     #[prost(oneof = "Against", tags = "4, 6, 8")]
     pub(super) against: Option<Against>,
+    /// With it, all keys from `key` up to it; where there are none, the condition is held to a key that isn't there.
+    #[prost(bytes = "vec", tag = "64")]
+    pub(super) range_end: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]

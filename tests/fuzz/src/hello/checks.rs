@@ -42,7 +42,9 @@ pub(super) fn check_others(before: &State, after: &State) {
             Record::Meta(_) | Record::Freed(_) | Record::Audit(_) => false,
             Record::Runner(runner) => runner.id != HOSTILE,
             Record::Instance(instance) => instance.runner != HOSTILE,
-            Record::Token(_) | Record::Deployment(_) | Record::Service(_) | Record::Relay(_) => true,
+            Record::Token(_) | Record::Deployment(_) | Record::Service(_) | Record::Relay(_) | Record::Session(_) => {
+                true
+            }
         };
         state.records().filter(is_others).collect::<Vec<_>>()
     };

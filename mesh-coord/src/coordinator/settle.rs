@@ -1,0 +1,171 @@
+//! Waiting until runners have confirmed a change, at whichever coordinator they are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use mesh_model::record::MemberId;
+use mesh_proto::{Label, Revision, RunnerId};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{Coordinator, Core, Failure};
+use crate::peers::{Affected, Runners, Settled};
+
+/// How long another coordinator may take to say which runners a change concerns.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long coordinators wait before they tell who has confirmed.
+const ROUND: Duration = Duration::from_secs(1);
+/// How much longer the answer may take.
+const ON_THE_WAY: Duration = Duration::from_millis(500);
+/// The pause before they are asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Coordinator {
+    /// Waits, for at most `patience`, until all runners affected by `deployment` have confirmed what changed up to
+    /// `revision`. Returns those that haven't.
+    ///
+    /// # Errors
+    /// If the coordinator is ending.
+    pub(crate) async fn wait_for_deployment(
+        &self,
+        deployment: Label,
+        revision: Revision,
+        patience: Duration,
+    ) -> Result<Vec<Label>, Failure> {
+        if !self.peers.is_shared() {
+            let (answer, answered) = oneshot::channel();
+            self.visit(move |core| core.wait_for_deployment(&deployment, revision, patience, answer)).await?;
+            return answered.await.map_err(|_| Failure::Ending);
+        }
+        let deadline = Instant::now() + patience;
+        let affected = self.affected_anywhere(deployment).await?;
+        self.wait_anywhere(affected, revision, deadline, |_, _| true).await
+    }
+
+    /// The same for the connected runners that `asker` knows.
+    ///
+    /// # Errors
+    /// If the coordinator is ending.
+    pub(crate) async fn wait_for_peers(
+        &self,
+        asker: RunnerId,
+        revision: Revision,
+        patience: Duration,
+    ) -> Result<Vec<Label>, Failure> {
+        if !self.peers.is_shared() {
+            let (answer, answered) = oneshot::channel();
+            self.visit(move |core| core.wait_for_peers(asker, revision, patience, answer)).await?;
+            return answered.await.map_err(|_| Failure::Ending);
+        }
+        let deadline = Instant::now() + patience;
+        let peers = self.visit(move |core| core.sessions.peers_of(&core.state, asker)).await?;
+        self.wait_anywhere(peers, revision, deadline, |core, runner| core.sessions.is_connected(runner)).await
+    }
+
+    /// The runners that may know something of a deployment, by what all coordinators know. Of one that doesn't answer,
+    /// these are all its runners.
+    async fn affected_anywhere(&self, deployment: Label) -> Result<BTreeSet<RunnerId>, Failure> {
+        // Before they are asked, so that a runner that moves meanwhile isn't missed.
+        let at: BTreeMap<RunnerId, MemberId> = self
+            .visit(|core| core.state.sessions().map(|session| (session.runner, session.stream.member)).collect())
+            .await?;
+        let others = self.peers.living().into_iter().filter(|member| *member != self.peers.me);
+        let asked = others.map(async |member| {
+            let what = Affected { deployment: deployment.clone() };
+            Some((member, self.peers.ask::<Runners>(member, "affected", what, PATIENCE).await?.runners))
+        });
+        let answers: BTreeMap<_, _> = join_all(asked).await.into_iter().flatten().collect();
+        let mut affected = self.visit(move |core| core.sessions.affected(&core.state, &deployment)).await?;
+        let is_unknown = |member: MemberId| member != self.peers.me && !answers.contains_key(&member);
+        affected.extend(at.into_iter().filter(|(_, member)| is_unknown(*member)).map(|(runner, _)| runner));
+        affected.extend(answers.into_values().flatten());
+        Ok(affected)
+    }
+
+    /// Waits until these runners have confirmed, as long as they count. What was confirmed once stays so.
+    async fn wait_anywhere(
+        &self,
+        mut pending: BTreeSet<RunnerId>,
+        revision: Revision,
+        deadline: Instant,
+        counts: fn(&Core, RunnerId) -> bool,
+    ) -> Result<Vec<Label>, Failure> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let confirmed = self.confirmed_anywhere(&pending, revision, left.min(ROUND)).await?;
+            pending = self
+                .visit(move |core| {
+                    let left = pending.difference(&confirmed).copied();
+                    left.filter(|runner| core.state.is_active(*runner) && counts(core, *runner)).collect()
+                })
+                .await?;
+            if pending.is_empty() || left.is_zero() {
+                return self.names(pending).await;
+            }
+            sleep(PAUSE.min(left)).await;
+        }
+    }
+
+    /// Those of the runners that have confirmed, by the coordinators that have their streams.
+    async fn confirmed_anywhere(
+        &self,
+        runners: &BTreeSet<RunnerId>,
+        revision: Revision,
+        patience: Duration,
+    ) -> Result<BTreeSet<RunnerId>, Failure> {
+        let wanted = runners.clone();
+        let (epoch, at) = self
+            .visit(move |core| {
+                let mut at: BTreeMap<MemberId, BTreeSet<RunnerId>> = BTreeMap::new();
+                for runner in wanted {
+                    if let Some(session) = core.sessions.elsewhere(runner) {
+                        at.entry(session.stream.member).or_default().insert(runner);
+                    }
+                }
+                (core.sessions.epoch(), at)
+            })
+            .await?;
+        let milliseconds = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        let asked = at.into_iter().map(async |(member, runners)| {
+            let what = Settled { epoch, revision, runners: runners.clone(), milliseconds };
+            let answer = self.peers.ask::<Runners>(member, "settled", what, patience + ON_THE_WAY).await;
+            // Only for what it was asked for.
+            answer.map(|answer| answer.runners.intersection(&runners).copied().collect::<BTreeSet<_>>())
+        });
+        let (here, elsewhere) = tokio::join!(self.confirmed_here(runners.clone(), revision, patience), join_all(asked));
+        let mut confirmed = here?;
+        confirmed.extend(elsewhere.into_iter().flatten().flatten());
+        Ok(confirmed)
+    }
+
+    /// Those of the runners that are connected here and have confirmed, once all of them have, or after `patience`.
+    ///
+    /// # Errors
+    /// If the coordinator is ending.
+    pub(crate) async fn confirmed_here(
+        &self,
+        runners: BTreeSet<RunnerId>,
+        revision: Revision,
+        patience: Duration,
+    ) -> Result<BTreeSet<RunnerId>, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let wanted = runners.clone();
+        self.visit(move |core| core.wait_for_connected(wanted, revision, patience, answer)).await?;
+        // Either way, what is confirmed then counts.
+        let _ = timeout(patience + PAUSE, answered).await;
+        self.visit(move |core| core.sessions.confirmed_among(&runners, revision)).await
+    }
+
+    async fn names(&self, runners: BTreeSet<RunnerId>) -> Result<Vec<Label>, Failure> {
+        self.visit(move |core| {
+            let known = runners.into_iter().filter_map(|runner| core.state.runner(runner));
+            known.map(|runner| runner.name.clone()).collect()
+        })
+        .await
+    }
+}

@@ -1,0 +1,268 @@
+//! Other coordinators on the same records: who they are, and questions to them. They prove to each other that they hold
+//! the keys that all of them share.
+
+mod wire;
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use mesh_link::{Method, Proxies, RequestError, Url};
+use mesh_model::record::MemberId;
+use mesh_proto::{PrivateKey, Proof, Revision, token::Fingerprint};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+use zeroize::Zeroizing;
+
+pub(crate) use wire::{Affected, Probe, Probed, RelaySecretOf, Runners, SecretText, Settled, To};
+
+/// What coordinators prove to each other that they can do.
+const PURPOSE: &[u8] = b"mesh coordinators 1";
+/// The status of who is asked for another one (RFC 9110 §15.5.20).
+pub(crate) const MISDIRECTED: u16 = 421;
+/// How old the last sign of life may be.
+const FRESH: Duration = Duration::from_secs(4);
+/// How long those that have gone are remembered.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// What a coordinator tells of itself, in its place among the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Card {
+    /// The name of its machine.
+    pub(crate) host: String,
+    /// Its URLs, as it tells runners.
+    #[serde(default)]
+    pub(crate) urls: Vec<String>,
+    /// Its own addresses, as URLs.
+    #[serde(default)]
+    pub(crate) reach: Vec<String>,
+    pub(crate) version: String,
+    pub(crate) fingerprint: Fingerprint,
+    /// The number of its signs of life.
+    pub(crate) beat: u64,
+    /// How long it has been running.
+    pub(crate) running: mesh_model::RunningSeconds,
+    /// The revision that it has reached.
+    pub(crate) revision: Revision,
+    /// How many runners are connected to it.
+    pub(crate) runners: usize,
+}
+
+/// A coordinator, as this one knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) id: MemberId,
+    /// Earlier ones have the duties.
+    since: i64,
+    pub(crate) card: Card,
+    /// When its last sign of life was seen.
+    pub(crate) heard: Instant,
+    pub(crate) is_gone: bool,
+}
+
+impl Peer {
+    /// Whether it has given a sign of life lately.
+    pub(crate) fn is_fresh(&self) -> bool {
+        !self.is_gone && self.heard.elapsed() <= FRESH
+    }
+}
+
+/// All coordinators.
+pub(crate) struct Peers {
+    pub(crate) me: MemberId,
+    /// `None`: this one serves alone.
+    shared: Option<Shared>,
+    known: Mutex<Vec<Peer>>,
+}
+
+struct Shared {
+    fingerprint: Fingerprint,
+    bearer: Zeroizing<String>,
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers").field("me", &self.me).finish_non_exhaustive()
+    }
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self { me: MemberId(0), shared: None, known: Mutex::default() }
+    }
+}
+
+/// What proves to other coordinators that this one holds the shared key.
+pub(crate) fn bearer(enrol_key: &PrivateKey) -> Zeroizing<String> {
+    let proof = enrol_key.prove(enrol_key.public(), PURPOSE);
+    Zeroizing::new(proof.map(String::from).unwrap_or_default())
+}
+
+/// Whether a text is that proof. Takes constant time.
+pub(crate) fn is_bearer(enrol_key: &PrivateKey, text: &str) -> bool {
+    Proof::try_from(text.to_owned()).is_ok_and(|proof| enrol_key.verify(enrol_key.public(), PURPOSE, &proof))
+}
+
+impl Peers {
+    /// This one among others, with the keys that they share.
+    pub(crate) fn new(me: MemberId, fingerprint: Fingerprint, enrol_key: &PrivateKey) -> Self {
+        let shared = Some(Shared { fingerprint, bearer: bearer(enrol_key) });
+        Self { me, shared, known: Mutex::default() }
+    }
+
+    /// This one alone.
+    pub(crate) fn alone(me: MemberId, card: Card) -> Self {
+        let this = Self { me, ..Self::default() };
+        this.take_in(vec![(me, 0, card)]);
+        this
+    }
+
+    /// Whether there may be others.
+    pub(crate) const fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Takes in who has a place now.
+    pub(crate) fn take_in(&self, seated: Vec<(MemberId, i64, Card)>) {
+        let (mut known, now) = (self.lock(), Instant::now());
+        known.retain(|peer| peer.heard.elapsed() < REMEMBERED);
+        for peer in known.iter_mut() {
+            peer.is_gone = !seated.iter().any(|(id, ..)| *id == peer.id);
+        }
+        for (id, since, card) in seated {
+            match known.iter_mut().find(|peer| peer.id == id) {
+                Some(peer) if peer.card.beat == card.beat && id != self.me => peer.since = since,
+                Some(peer) => *peer = Peer { id, since, card, heard: now, is_gone: false },
+                None => known.push(Peer { id, since, card, heard: now, is_gone: false }),
+            }
+        }
+    }
+
+    /// All that are known, also those that have gone a while ago.
+    pub(crate) fn all(&self) -> Vec<Peer> {
+        self.lock().clone()
+    }
+
+    /// Those that have a place.
+    pub(crate) fn living(&self) -> BTreeSet<MemberId> {
+        self.lock().iter().filter(|peer| !peer.is_gone).map(|peer| peer.id).collect()
+    }
+
+    /// Whether this one has the duties of which one is enough: it has had its place for the longest time. Two can have
+    /// them for a moment, which does no harm.
+    pub(crate) fn has_duty(&self) -> bool {
+        let known = self.lock();
+        let first = known.iter().filter(|peer| !peer.is_gone).min_by_key(|peer| (peer.since, peer.id));
+        !self.is_shared() || first.is_some_and(|peer| peer.id == self.me && peer.is_fresh())
+    }
+
+    /// Asks another coordinator. `None`: it doesn't answer in time.
+    pub(crate) async fn ask<A: DeserializeOwned>(
+        &self,
+        member: MemberId,
+        path: &str,
+        what: impl Serialize + Sync,
+        patience: Duration,
+    ) -> Option<A> {
+        let shared = self.shared.as_ref()?;
+        let card = self.lock().iter().find(|peer| peer.id == member).map(|peer| peer.card.clone())?;
+        let path = format!("/v1/peer/{path}");
+        let asked = async {
+            // Its own addresses first, since its URLs can lead to others.
+            for texts in [&card.reach, &card.urls] {
+                let mut urls: Vec<Url> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+                while !urls.is_empty() {
+                    let connected = mesh_link::connect_any(&urls, shared.fingerprint, &Proxies::none()).await;
+                    let Ok((stream, url)) = connected else { break };
+                    let body = To { member, what: &what };
+                    let (to, bearer) = (url.authority(), Some(&**shared.bearer));
+                    match mesh_link::request(stream, &to, Method::POST, &path, bearer, Some(&body)).await {
+                        Ok(answer) => return Some(answer),
+                        Err(RequestError::Refused { status: MISDIRECTED, .. }) => urls.retain(|other| *other != url),
+                        Err(error) => {
+                            debug!(%member, %url, %error, "another coordinator does not answer");
+                            return None;
+                        }
+                    }
+                }
+            }
+            debug!(%member, "another coordinator is not reached");
+            None
+        };
+        timeout(patience, asked).await.ok().flatten()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Peer>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(beat: u64) -> Card {
+        Card {
+            host: "alpha".to_owned(),
+            urls: vec![],
+            reach: vec![],
+            version: "1".to_owned(),
+            fingerprint: Fingerprint([1; 32]),
+            beat,
+            running: mesh_model::RunningSeconds(5),
+            revision: Revision(7),
+            runners: 2,
+        }
+    }
+
+    #[test]
+    fn only_who_holds_the_shared_key_proves_it() {
+        let (key, other) = (PrivateKey::from_bytes([1; 32]), PrivateKey::from_bytes([2; 32]));
+        assert!(is_bearer(&key, &bearer(&key)));
+        for text in ["", "secret", &bearer(&other), &key.public().to_string()] {
+            assert!(!is_bearer(&key, text), "{text}");
+        }
+        // What a machine proves when it enrols is no such proof.
+        let machine = String::from(other.prove(key.public(), PURPOSE).unwrap());
+        assert!(!is_bearer(&key, &machine));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_has_the_duties_as_long_as_it_lives() {
+        let (first, second) = (MemberId(9), MemberId(1));
+        let peers = |me| Peers::new(me, Fingerprint([1; 32]), &PrivateKey::from_bytes([1; 32]));
+        let (one, two) = (peers(first), peers(second));
+        assert!(Peers::default().has_duty() && !one.has_duty(), "alone, and before its place is known");
+        for peers in [&one, &two] {
+            peers.take_in(vec![(first, 5, card(1)), (second, 8, card(1))]);
+        }
+        assert!(one.has_duty() && !two.has_duty());
+        two.take_in(vec![(second, 8, card(2))]);
+        assert!(two.has_duty());
+        assert_eq!(two.living(), [second].into());
+        // One that can't give signs of life any more leaves its duties.
+        tokio::time::advance(FRESH * 2).await;
+        assert!(!one.has_duty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_gives_no_sign_of_life_is_stale_then_gone_then_forgotten() {
+        let (me, other) = (MemberId(1), MemberId(2));
+        let peers = Peers::new(me, Fingerprint([1; 32]), &PrivateKey::from_bytes([1; 32]));
+        let find = || peers.all().into_iter().find(|peer| peer.id == other);
+        peers.take_in(vec![(me, 1, card(1)), (other, 2, card(1))]);
+        assert!(find().unwrap().is_fresh());
+        tokio::time::advance(FRESH * 2).await;
+        peers.take_in(vec![(me, 1, card(2)), (other, 2, card(1))]);
+        assert!(!find().unwrap().is_fresh() && !find().unwrap().is_gone);
+        peers.take_in(vec![(me, 1, card(3))]);
+        assert!(find().unwrap().is_gone);
+        tokio::time::advance(REMEMBERED).await;
+        peers.take_in(vec![(me, 1, card(4))]);
+        assert!(find().is_none());
+    }
+}

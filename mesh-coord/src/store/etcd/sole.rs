@@ -1,0 +1,189 @@
+//! The right to use the records alone, by the key `active`: `mesh-coord migrate` has it, and so had each coordinator of
+//! the versions before several could serve at once. Coordinators that serve together keep the key too, without a lease
+//! and under a name of their own, so that none of those begins.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracing::{debug, info};
+
+use super::{
+    Shared,
+    client::Trouble,
+    layout::{Layout, put},
+    lease::{BEAT, grant, keep, revoke},
+    wire::{
+        Against, BY_LEASE, BY_MOD_REVISION, BY_VERSION, Compare, KeyValue, Op, RANGE, RangeRequest, RangeResponse,
+        Request, TXN, TxnRequest, TxnResponse,
+    },
+};
+use crate::store::StoreError;
+
+/// How long the right of a holder that has just broken down is waited for.
+const WAIT: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Who uses the records, as others are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holder {
+    /// The name of its machine.
+    pub(crate) host: String,
+    /// Its URLs.
+    #[serde(default)]
+    pub(crate) urls: Vec<String>,
+    /// Its version.
+    pub(crate) version: String,
+}
+
+/// A lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Right {
+    lease: i64,
+}
+
+/// That no one else has got the right since.
+pub(super) fn fence(layout: &Layout, right: Right) -> Compare {
+    compare(layout.active(), BY_LEASE, Against::Lease(right.lease))
+}
+
+const fn compare(key: Vec<u8>, target: i32, against: Against) -> Compare {
+    Compare { result: 0, target, key, against: Some(against), range_end: vec![] }
+}
+
+/// The step that reads who has the right.
+pub(super) fn look(layout: &Layout) -> Op {
+    Op { request: Some(Request::Range(RangeRequest { key: layout.active(), ..RangeRequest::default() })) }
+}
+
+/// Whether what was read is this right.
+pub(super) fn is_held(right: Right, found: Option<&KeyValue>) -> bool {
+    found.is_some_and(|kv| kv.lease == right.lease)
+}
+
+/// That the key is as it was found: not there, or that of coordinators that serve together. `None`: someone has the
+/// records alone.
+pub(super) fn is_open(layout: &Layout, found: Option<&KeyValue>) -> Option<Compare> {
+    match found {
+        None => Some(compare(layout.active(), BY_VERSION, Against::Version(0))),
+        Some(kv) if kv.lease == 0 => {
+            Some(compare(layout.active(), BY_MOD_REVISION, Against::ModRevision(kv.mod_revision)))
+        }
+        Some(_) => None,
+    }
+}
+
+/// That no one has the records alone.
+pub(super) fn is_shared(layout: &Layout) -> Compare {
+    compare(layout.active(), BY_LEASE, Against::Lease(0))
+}
+
+/// That there is no coordinator that serves with others.
+fn is_deserted(layout: &Layout) -> Compare {
+    let (key, range_end) = layout.members();
+    Compare { range_end, ..compare(key, BY_VERSION, Against::Version(0)) }
+}
+
+/// Reads the key, and the first of those that serve together.
+pub(super) async fn who(shared: &Shared) -> Result<(Option<KeyValue>, Option<KeyValue>), Trouble> {
+    let first = async |key, range_end| {
+        let request = RangeRequest { key, range_end, limit: 1, revision: 0 };
+        let answer: RangeResponse = shared.endpoints.read(RANGE, request).await?;
+        Ok(answer.kvs.into_iter().next())
+    };
+    let (members, end) = shared.layout.members();
+    Ok((first(shared.layout.active(), vec![]).await?, first(members, end).await?))
+}
+
+/// Takes the right. Those who broke down are waited for.
+///
+/// # Errors
+/// [`StoreError::Held`] if another one keeps it, [`StoreError::InUse`] if coordinators serve.
+pub(super) async fn take(shared: &Shared, holder: &Holder) -> Result<Right, StoreError> {
+    let value = serde_json::to_vec(holder).map_err(|error| StoreError::Failed(error.to_string()))?;
+    let lease = grant(shared).await.map_err(Trouble::of_read)?;
+    let (right, key, began) = (Right { lease }, shared.layout.active(), Instant::now());
+    loop {
+        let (active, member) = who(shared).await.map_err(Trouble::of_read)?;
+        if is_held(right, active.as_ref()) {
+            return Ok(right);
+        }
+        if let Some(is_open) = is_open(&shared.layout, active.as_ref()).filter(|_| member.is_none()) {
+            let compare = vec![is_open, is_deserted(&shared.layout)];
+            let request =
+                TxnRequest { compare, success: vec![put(key.clone(), value.clone(), lease)], failure: vec![] };
+            match shared.endpoints.write::<_, TxnResponse>(TXN, request).await {
+                Ok(answer) if answer.succeeded => return Ok(right),
+                // Without an answer it may be ours, which the next look tells.
+                Ok(_) | Err(Trouble::Unanswered(_)) => {}
+                Err(trouble) => return Err(trouble.of_read()),
+            }
+        } else if began.elapsed() >= WAIT {
+            revoke(shared, lease).await;
+            return Err(match member {
+                Some(member) => StoreError::InUse(described(&member)),
+                None => StoreError::Held(active.as_ref().map(described).unwrap_or_default()),
+            });
+        }
+        keep(shared, lease).await.ok();
+        sleep(LOOK).await;
+    }
+}
+
+/// Waits until no one has the records alone. Returns the condition for that.
+///
+/// # Errors
+/// [`StoreError::Held`] if someone keeps them.
+pub(super) async fn wait_until_open(shared: &Shared) -> Result<(Compare, Option<KeyValue>), StoreError> {
+    let began = Instant::now();
+    let mut is_told = false;
+    loop {
+        let (active, _) = who(shared).await.map_err(Trouble::of_read)?;
+        if let Some(is_open) = is_open(&shared.layout, active.as_ref()) {
+            return Ok((is_open, active));
+        }
+        let holder = active.as_ref().map(described).unwrap_or_default();
+        if began.elapsed() >= WAIT {
+            return Err(StoreError::Held(holder));
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            info!(holder, "the records are used by one that serves alone, or were a moment ago: waiting");
+        }
+        sleep(LOOK).await;
+    }
+}
+
+fn described(kv: &KeyValue) -> String {
+    let Ok(Holder { host, urls, .. }) = serde_json::from_slice(&kv.value) else {
+        return "another coordinator".to_owned();
+    };
+    // Another coordinator has written it.
+    let clean = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
+    match urls.first() {
+        Some(url) => format!("the coordinator on {} ({})", clean(&host), clean(url)),
+        None => format!("the coordinator on {}", clean(&host)),
+    }
+}
+
+/// Keeps the right until the store is dropped, or the right is lost.
+pub(super) async fn hold(shared: Arc<Shared>, right: Right) {
+    let mut beat = interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        beat.tick().await;
+        let kept = keep(&shared, right.lease).await;
+        debug!(?kept, "a sign of life");
+        // etcd may say so of a lease that has ended, and the key may be gone before its lease: the key counts.
+        if let Ok((active, _)) = who(&shared).await
+            && !is_held(right, active.as_ref())
+        {
+            shared.fail(StoreError::Replaced);
+            return;
+        }
+    }
+}
+
+/// Lets others have it at once.
+pub(super) async fn release(shared: &Shared, right: Right) {
+    revoke(shared, right.lease).await;
+}

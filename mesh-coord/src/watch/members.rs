@@ -1,0 +1,124 @@
+//! Keeps a coordinator's place among others, and follows who they are.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use mesh_model::{Closed, Command, record::StreamKey};
+use mesh_proto::relay::RelaySecret;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tracing::{debug, info, warn};
+
+use crate::{
+    coordinator::{Coordinator, Core, Failure},
+    peers::{Card, RelaySecretOf, SecretText},
+    store::{BEAT, Seat, Seated},
+};
+
+/// How long the writer may take to tell how far it is.
+const LOOK: Duration = Duration::from_secs(1);
+/// After how long a stream counts as lost that the records have and this coordinator doesn't.
+const LOST: Duration = Duration::from_secs(10);
+/// How long another coordinator may take to tell a relay's secret.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What those who are there tell of themselves.
+pub(crate) fn read(seated: Vec<Seated>) -> Vec<(mesh_model::record::MemberId, i64, Card)> {
+    let card = |seated: Seated| match serde_json::from_slice(&seated.text) {
+        Ok(card) => Some((seated.id, seated.since, card)),
+        Err(error) => {
+            debug!(member = %seated.id, %error, "what another coordinator tells of itself cannot be read");
+            None
+        }
+    };
+    seated.into_iter().filter_map(card).collect()
+}
+
+/// Does so until the coordinator ends.
+pub(crate) async fn follow(coordinator: Coordinator, seat: Seat, card: Card) {
+    // What waits for others must not delay signs of life.
+    tokio::join!(keep(&coordinator, seat, card), tidy(&coordinator));
+}
+
+async fn keep(coordinator: &Coordinator, seat: Seat, mut card: Card) {
+    let mut beat = interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        beat.tick().await;
+        let look = |core: &mut Core| (core.state.revision(), core.sessions.connected().count());
+        match timeout(LOOK, coordinator.visit(look)).await {
+            Ok(Ok((revision, runners))) => (card.revision, card.runners) = (revision, runners),
+            Ok(Err(_)) => return,
+            Err(_) => {}
+        }
+        card.beat += 1;
+        card.running = coordinator.clock.now().running;
+        let Ok(text) = serde_json::to_vec(&card) else { return };
+        match seat.beat(text).await {
+            Ok(seated) => take_in(coordinator, seated).await,
+            Err(error) => debug!(%error, "no sign of life was given"),
+        }
+    }
+}
+
+async fn tidy(coordinator: &Coordinator) {
+    let mut lost = BTreeMap::new();
+    loop {
+        if let Err(Failure::Ending) = close_lost(coordinator, &mut lost).await {
+            return;
+        }
+        fetch_secrets(coordinator).await;
+        sleep(BEAT).await;
+    }
+}
+
+/// Takes in who is there.
+pub(crate) async fn take_in(coordinator: &Coordinator, seated: Vec<Seated>) {
+    let before = coordinator.peers.living();
+    let seated = read(seated);
+    if let Some(running) = seated.iter().map(|(.., card)| card.running).max() {
+        coordinator.clock.advance(running);
+    }
+    coordinator.peers.take_in(seated);
+    let living = coordinator.peers.living();
+    if before != living {
+        for peer in coordinator.peers.all().iter().filter(|peer| before.contains(&peer.id) != living.contains(&peer.id))
+        {
+            let what = if peer.is_gone { "gone" } else { "there" };
+            info!(member = %peer.id, host = %peer.card.host, "a coordinator is {what}");
+        }
+    }
+    let now = Instant::now().into_std();
+    let _ = coordinator.visit(move |core| core.sessions.members(living, now)).await;
+}
+
+/// Commits the end of streams whose end could not be committed when they ended.
+async fn close_lost(coordinator: &Coordinator, lost: &mut BTreeMap<StreamKey, Instant>) -> Result<(), Failure> {
+    let now = Instant::now();
+    let all = coordinator.visit(|core| core.sessions.lost()).await?;
+    lost.retain(|stream, _| all.iter().any(|closed| closed.stream == *stream));
+    let is_due = |closed: &Closed| now.duration_since(*lost.entry(closed.stream).or_insert(now)) > LOST;
+    let due: Vec<Closed> = all.into_iter().filter(is_due).collect();
+    if !due.is_empty() {
+        coordinator.submit(Command::Closed(due)).await?;
+    }
+    Ok(())
+}
+
+/// Fetches the secrets of relays that were added at another coordinator.
+async fn fetch_secrets(coordinator: &Coordinator) {
+    let Ok(relays) = coordinator.visit(|core| core.state.relays().cloned().collect::<Vec<_>>()).await else { return };
+    for relay in relays.iter().filter(|relay| coordinator.relay_secrets.get(relay.secret).is_none()) {
+        for member in coordinator.peers.living().into_iter().filter(|member| *member != coordinator.peers.me) {
+            let what = RelaySecretOf { handle: relay.secret };
+            let answer = coordinator.peers.ask::<SecretText>(member, "relay-secret", what, PATIENCE).await;
+            let text = answer.and_then(|answer| answer.secret).map(zeroize::Zeroizing::new);
+            let Some(secret) = text.and_then(|text| text.parse::<RelaySecret>().ok()) else { continue };
+            let (secrets, handle) = (Arc::clone(&coordinator.relay_secrets), relay.secret);
+            match tokio::task::spawn_blocking(move || secrets.keep_as(handle, secret)).await {
+                Ok(Ok(())) => info!(relay = %relay.name, %member, "the secret of a relay was fetched"),
+                failed => warn!(relay = %relay.name, ?failed, "the secret of a relay could not be kept"),
+            }
+            let _ = coordinator.visit(|core| core.relays.told_anew()).await;
+            break;
+        }
+    }
+}
