@@ -162,20 +162,20 @@ pub(crate) fn leave_out_the_images(labels: &mut Labels, of_image: &Labels) {
 /// If it asks for the mesh by labels that are invalid.
 pub(crate) fn member(labels: &Labels, sources: &Sources) -> Result<Option<Member>, Refusal> {
     check_names(labels)?;
-    let Some(Membership { service, once, release_variable }) = service(labels, sources)? else {
+    let Some(mut member) = service(labels, sources)? else {
         let lonely = BESIDE_A_SERVICE.into_iter().find(|name| labels.contains_key(*name));
         return lonely.map_or(Ok(None), |name| Err(no_service(name)));
     };
-    let release = get(labels, RELEASE).map(str::parse).transpose().map_err(|e| {
+    member.release = get(labels, RELEASE).map(str::parse).transpose().map_err(|e| {
         let text = labels.get(RELEASE).map(String::as_str).unwrap_or_default();
         Refusal::new(
             format!("{RELEASE}={}: {e}", text.escape_debug().take(80).collect::<String>()),
             format!("it is a version or the hash of a commit: {RELEASE}=v42"),
         )
     })?;
-    let client = switch(labels, CLIENT, "a container that only calls")?.unwrap_or(false);
-    let dns = switch(labels, DNS, "a container whose resolv.conf gets the resolver")?;
-    Ok(Some(Member { service, client: client || once, release, release_variable, dns }))
+    member.client |= switch(labels, CLIENT, "a container that only calls")?.unwrap_or(false);
+    member.dns = switch(labels, DNS, "a container whose resolv.conf gets the resolver")?;
+    Ok(Some(member))
 }
 
 /// A label that says yes or no.
@@ -199,15 +199,8 @@ fn no_service(lonely: &str) -> Refusal {
     )
 }
 
-/// What labels say of a service.
-struct Membership {
-    service: ServicePath,
-    /// The container runs beside it.
-    once: bool,
-    release_variable: Option<&'static str>,
-}
-
-fn service(labels: &Labels, sources: &Sources) -> Result<Option<Membership>, Refusal> {
+/// A member by the labels that name the service.
+fn service(labels: &Labels, sources: &Sources) -> Result<Option<Member>, Refusal> {
     if let Some(text) = labels.get(SERVICE) {
         let service = text.parse().map_err(|e| {
             Refusal::new(
@@ -215,7 +208,7 @@ fn service(labels: &Labels, sources: &Sources) -> Result<Option<Membership>, Ref
                 format!("the label or annotation is DEPLOYMENT/SERVICE: {SERVICE}=shop/db"),
             )
         })?;
-        return Ok(Some(Membership { service, once: false, release_variable: None }));
+        return Ok(Some(Member::of(service)));
     }
     // Platforms that build on others come first.
     let platforms: [(&[String], Platform); 6] = [
@@ -231,7 +224,7 @@ fn service(labels: &Labels, sources: &Sources) -> Result<Option<Membership>, Ref
         let counts = counts(counts_for, &found.deployment);
         // A name that can't be declared is no service.
         let service = format!("{}/{}", found.deployment, found.service).parse().ok().filter(|_| counts)?;
-        Some(Membership { service, once: found.once, release_variable: found.release_variable })
+        Some(Member { client: found.once, release_variable: found.release_variable, ..Member::of(service) })
     });
     Ok(found)
 }
@@ -253,6 +246,13 @@ struct Found<'a> {
     release_variable: Option<&'static str>,
 }
 
+impl<'a> Found<'a> {
+    /// A container of a service of which nothing else is said.
+    const fn of(deployment: String, service: &'a str) -> Self {
+        Self { deployment, service, once: false, release_variable: None }
+    }
+}
+
 /// `defaultLabels` of Coolify's bootstrap/helpers/docker.php. A preview of a pull request is not the deployment.
 fn coolify(labels: &Labels) -> Option<Found<'_>> {
     if get(labels, "coolify.pullRequestId").is_some_and(|id| id != "0") {
@@ -260,36 +260,34 @@ fn coolify(labels: &Labels) -> Option<Found<'_>> {
     }
     let deployment = format!("{}-{}", get(labels, "coolify.projectName")?, get(labels, "coolify.environmentName")?);
     let service = get(labels, "coolify.serviceName").or_else(|| get(labels, "coolify.resourceName"))?;
-    Some(Found { deployment, service, once: false, release_variable: None })
+    Some(Found::of(deployment, service))
 }
 
 /// `default_labels` of Kamal's lib/kamal/configuration/role.rb; the variable is of its lib/kamal/commands/app.rb.
 fn kamal(labels: &Labels) -> Option<Found<'_>> {
     let app = get(labels, "service")?;
     let deployment = get(labels, "destination").map_or_else(|| app.to_owned(), |to| format!("{app}-{to}"));
-    let service = get(labels, "role")?;
-    Some(Found { deployment, service, once: false, release_variable: Some("KAMAL_VERSION") })
+    Some(Found { release_variable: Some("KAMAL_VERSION"), ..Found::of(deployment, get(labels, "role")?) })
 }
 
 /// Dokku's documentation, «Docker container labels».
 fn dokku(labels: &Labels) -> Option<Found<'_>> {
     let once = get(labels, "com.dokku.container-type").is_some_and(|kind| kind != "deploy");
     let deployment = get(labels, "com.dokku.app-name")?.to_owned();
-    Some(Found { deployment, service: get(labels, "com.dokku.process-type")?, once, release_variable: None })
+    Some(Found { once, ..Found::of(deployment, get(labels, "com.dokku.process-type")?) })
 }
 
 /// `extra_labels` of Nomad's Docker driver, which writes them only if configured so.
 fn nomad(labels: &Labels) -> Option<Found<'_>> {
     let deployment = get(labels, "com.hashicorp.nomad.job_name")?.to_owned();
-    let service = get(labels, "com.hashicorp.nomad.task_name")?;
-    Some(Found { deployment, service, once: false, release_variable: None })
+    Some(Found::of(deployment, get(labels, "com.hashicorp.nomad.task_name")?))
 }
 
 /// Only in a stack: a service without one has nothing that could be a deployment.
 fn swarm(labels: &Labels) -> Option<Found<'_>> {
     let stack = get(labels, "com.docker.stack.namespace")?;
     let service = get(labels, "com.docker.swarm.service.name")?.strip_prefix(stack)?.strip_prefix('_')?;
-    Some(Found { deployment: stack.to_owned(), service, once: false, release_variable: None })
+    Some(Found::of(stack.to_owned(), service))
 }
 
 /// Compose writes project and service into the images that it builds too (`getImageBuildLabels` of its pkg/compose/build.go); only
@@ -297,7 +295,7 @@ fn swarm(labels: &Labels) -> Option<Found<'_>> {
 fn compose(labels: &Labels) -> Option<Found<'_>> {
     let once = get(labels, "com.docker.compose.oneoff")? != "False";
     let deployment = get(labels, "com.docker.compose.project")?.to_owned();
-    Some(Found { deployment, service: get(labels, "com.docker.compose.service")?, once, release_variable: None })
+    Some(Found { once, ..Found::of(deployment, get(labels, "com.docker.compose.service")?) })
 }
 
 /// A label that isn't empty.
