@@ -133,12 +133,13 @@ impl Unit {
         systemctl(&["disable", "--now", "--quiet", self.name]).map(drop)
     }
 
-    /// The last lines that the journal has of it, to be shown: none if there is no journal.
+    /// The last lines that the journal has of it, under a heading, to be shown; `None` if it has none.
     #[must_use]
-    pub fn last_lines(&self) -> String {
+    pub fn last_lines(&self) -> Option<String> {
         let lines = ["--no-pager", "--quiet", "--output=cat", "--lines=10", "--unit", self.name];
         let said = call("journalctl", &lines).map(|output| output.stdout).unwrap_or_default();
-        String::from_utf8_lossy(&said).lines().map(|line| format!("  {line}\n")).collect()
+        let lines: String = String::from_utf8_lossy(&said).lines().map(|line| format!("  {line}\n")).collect();
+        (!lines.is_empty()).then(|| format!("the last lines of `journalctl -u {}`:\n{lines}", self.name))
     }
 }
 

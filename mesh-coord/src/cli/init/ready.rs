@@ -43,9 +43,8 @@ pub(super) async fn wait(reach: &Reach) -> Result<()> {
 
 /// The error, after what the journal has of the unit.
 fn not_ready(why: &str) -> anyhow::Error {
-    let lines = UNIT.last_lines();
-    if !lines.is_empty() {
-        note(&format!("the last lines of `journalctl -u mesh-coord`:\n{lines}"));
+    if let Some(lines) = UNIT.last_lines() {
+        note(&lines);
     }
     Refused(Refusal::new(
         format!("systemd has started the coordinator, and it carries out no commands: {why}"),

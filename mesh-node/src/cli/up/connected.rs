@@ -53,9 +53,8 @@ fn no_answer(error: &ClientError) -> UpError {
 
 /// The error, after what the journal has of the unit.
 fn told(error: UpError) -> Failure {
-    let lines = AGENT.last_lines();
-    if !lines.is_empty() {
-        note(&format!("the last lines of `journalctl -u mesh-node`:\n{lines}"));
+    if let Some(lines) = AGENT.last_lines() {
+        note(&lines);
     }
     error.into()
 }
