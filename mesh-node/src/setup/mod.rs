@@ -14,7 +14,7 @@ mod up;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use mesh_process::edit::Edit;
+use mesh_process::{edit::Edit, systemd::is_plain};
 use mesh_proto::ServicePath;
 
 pub(crate) use error::SetupError;
@@ -127,10 +127,9 @@ fn gone(ours: fn(&str) -> bool) -> impl Fn(Option<&str>) -> Result<Option<String
 /// A path that needs no quotes, neither in a unit nor in a script.
 fn plain(path: &Path) -> Result<String, SetupError> {
     let path = path.display().to_string();
-    let odd = |c: char| !(c.is_ascii_alphanumeric() || "/._-+".contains(c));
-    match path.contains(odd) {
-        true => Err(SetupError::OddPath(path)),
-        false => Ok(path),
+    match is_plain(&path) {
+        true => Ok(path),
+        false => Err(SetupError::OddPath(path)),
     }
 }
 

@@ -52,6 +52,12 @@ pub fn is_hidden(program: &Path) -> bool {
     HIDDEN.iter().any(|hidden| program.starts_with(hidden))
 }
 
+/// Whether a path needs no quotes, neither in a unit nor in a script.
+#[must_use]
+pub fn is_plain(path: &str) -> bool {
+    path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c))
+}
+
 /// Makes systemd read all units again.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use std::{env, path::Path};
 use anyhow::{Context as _, Result};
 use mesh_process::{
     edit::{Edit, EditError},
-    systemd::{SystemdError, Unit},
+    systemd::{SystemdError, Unit, is_plain},
 };
 use mesh_proto::message::Refusal;
 
@@ -46,9 +46,8 @@ pub(super) fn taken_out() -> Result<Edit> {
 
 fn text(program: &Path) -> Result<String> {
     let shown = program.display().to_string();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     anyhow::ensure!(
-        shown.chars().all(is_plain),
+        is_plain(&shown),
         "{shown} has characters with a special meaning in a unit: move the program to a path of letters, digits and /._-+"
     );
     Ok(format!("{MARK}{}", TEXT.replace(PROGRAM, &shown)))
