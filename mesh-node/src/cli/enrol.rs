@@ -97,10 +97,7 @@ impl Enrol {
         let state = &context.state;
         if identity.enrolment.is_some() {
             self.go_on(identity)?;
-            // Only the options given now can be new.
-            if let Err(error) = identity.save(state) {
-                tracing::warn!("{}: the options given now are lost at the next start", error.error);
-            }
+            keep(identity, state);
             return Ok(Purpose::Run);
         }
         let wish = match self.application(variable, settings) {
@@ -224,6 +221,13 @@ impl Enrol {
         };
         let proxies = settings.proxies.clone();
         Ok(Application { coordinators, token, name, provider, proxies, replace: self.replace })
+    }
+}
+
+/// Stores the identity of a runner that has joined. Only the options given now can be new.
+pub(super) fn keep(identity: &Identity, state: &StateDir) {
+    if let Err(error) = identity.save(state) {
+        tracing::warn!("{}: the options given now are lost at the next start", error.error);
     }
 }
 

@@ -99,6 +99,9 @@ impl Up {
             }
             // Instances stay attached meanwhile, with the connections that stand.
             AGENT.stop()?;
+            let _lock = take(state)?;
+            enrol::keep(&identity, state);
+            return Ok(());
         }
         let _lock = take(state)?;
         let runtime = runtime()?;

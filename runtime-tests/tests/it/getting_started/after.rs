@@ -42,8 +42,9 @@ pub(super) fn it_is_repeated(alpha: &Machine) {
         assert!(again.stderr.contains("a runner already"), "{}", again.stderr);
         assert_eq!(alpha.process("mesh-node"), process);
     }
-    // Other options count at once.
-    alpha.command(&["mesh-node", "up", "--listen", "51821", "--no-relay"]).done();
+    // Other options count at once, also beside a token that can be read only once.
+    let line = format!("echo {token} | mesh-node up - --listen 51821 --no-relay");
+    alpha.command(&["sh", "-c", &line]).done();
     let status = alpha.command(&["mesh-node", "status", "--json"]).done().json();
     assert_eq!((&status["port"], &status["map"]["connected"]), (&51821.into(), &true.into()));
     let configuration =
