@@ -85,11 +85,11 @@ pub(super) async fn run(args: Init) -> Result<()> {
     if args.undo {
         return undo(&args);
     }
-    let machine = look(&args)?;
-    let runs = machine.runs;
     let wish = Wish { range: args.range, names: args.names, listen: args.listen, advertise: args.advertise };
+    let machine = look(&wish, args.dry_run)?;
+    let (runs, program) = (machine.runs, machine.program.clone());
     let plan = wish.on(machine).map_err(refused)?;
-    let edits = edits(&plan)?;
+    let edits = edits(&plan, &program)?;
     if args.dry_run {
         show_diffs(args.json, &edits)?;
         note(if runs { "the coordinator runs already" } else { "then: systemctl enable --now mesh-coord" });
@@ -117,11 +117,10 @@ fn refused(obstacle: Obstacle) -> anyhow::Error {
 }
 
 /// What is on this machine.
-fn look(args: &Init) -> Result<Machine> {
+fn look(wish: &Wish, dry_run: bool) -> Result<Machine> {
     let has_systemd = systemd::runs_the_machine();
-    let may_write = args.dry_run || nix::unistd::geteuid().is_root();
+    let may_write = dry_run || nix::unistd::geteuid().is_root();
     let runs = has_systemd && may_write && asked(UNIT.state())? == State::Active;
-    let listens = args.listen.unwrap_or_else(|| Wish::default().listens());
     let free_ports = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     Ok(Machine {
         has_systemd,
@@ -130,7 +129,7 @@ fn look(args: &Init) -> Result<Machine> {
         runs,
         options: Options::of(&fs::read_to_string(options::FILE).unwrap_or_default()),
         has_mesh: Path::new(DATA).join(data::DATABASE).exists(),
-        listening: if runs { Ok(()) } else { TcpListener::bind(listens).map(drop) },
+        listening: if runs { Ok(()) } else { TcpListener::bind(wish.listens()).map(drop) },
         free_ports: free_ports.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(FREE_PORTS),
         addresses: interfaces::all(),
         program: env::current_exe().context("the path of this program is not known (is /proc mounted?)")?,
@@ -138,10 +137,10 @@ fn look(args: &Init) -> Result<Machine> {
 }
 
 /// The changes for a plan, without those that are made already.
-fn edits(plan: &Plan) -> Result<Vec<Edit>> {
+fn edits(plan: &Plan, program: &Path) -> Result<Vec<Edit>> {
     let mut edits = Vec::new();
     if plan.unit {
-        edits.push(unit::written()?);
+        edits.push(unit::written(program)?);
     }
     if let Some(options) = &plan.options {
         let entered =

@@ -1,8 +1,8 @@
 //! The coordinator's unit, where no package and no operator has brought one.
 
-use std::{env, path::Path};
+use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use mesh_process::{
     edit::{Edit, EditError},
     systemd::{SystemdError, Unit, is_plain},
@@ -32,9 +32,8 @@ pub(super) fn is_ours(text: &str) -> bool {
 }
 
 /// The change that writes it.
-pub(super) fn written() -> Result<Edit> {
-    let program = env::current_exe().context("the path of this program is not known (is /proc mounted?)")?;
-    let text = text(&program)?;
+pub(super) fn written(program: &Path) -> Result<Edit> {
+    let text = text(program)?;
     Edit::of(UNIT.own(), |_| Ok::<_, EditError>(Some(text))).map_err(edit_error)
 }
 
