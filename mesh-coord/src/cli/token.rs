@@ -147,14 +147,16 @@ async fn create(args: Create) -> Result<()> {
 pub(super) fn line_for(program: &str, made: &api::NewToken, reached: Option<String>) -> String {
     let token = &made.token;
     let root = if program.starts_with("mesh-node") { ", as root" } else { "" };
-    if !made.urls.is_empty() {
-        return format!("on the machine{root}:  {program} {token}");
-    }
-    // No URL is configured. An operator who sees a wrong guess knows what to correct.
-    let url = reached.or_else(|| made.guess.clone()).unwrap_or_else(|| "https://HOST:7443".to_owned());
+    let Some(url) = url_before(made, reached) else { return format!("on the machine{root}:  {program} {token}") };
     format!(
         "on the machine{root}:  {program} {url} {token}\n(the URL is a guess: `serve --advertise URL` puts it into tokens)"
     )
+}
+
+/// The URL to type before a token that carries none. An operator who sees a wrong guess knows what to correct.
+pub(super) fn url_before(made: &api::NewToken, reached: Option<String>) -> Option<String> {
+    let guess = || reached.or_else(|| made.guess.clone()).unwrap_or_else(|| "https://HOST:7443".to_owned());
+    made.urls.is_empty().then(guess)
 }
 
 async fn list(args: Listing) -> Result<()> {

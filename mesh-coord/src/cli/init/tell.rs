@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use mesh_process::interfaces;
 
-use super::{super::time, address::Origin};
+use super::{
+    super::{time, token::url_before},
+    address::Origin,
+};
 use crate::api;
 
 /// What became of the coordinator.
@@ -27,11 +30,7 @@ pub(super) fn told(made: &api::NewToken, ran: bool, origin: &Origin) -> String {
 /// What to do with the token. On a terminal the line can be copied; else a file has it, and it is shown nowhere else.
 pub(super) fn next(made: &api::NewToken, uses: u32, ttl: Duration, on_terminal: bool) -> String {
     let machines = if uses == 1 { "on one machine".to_owned() } else { format!("on each of up to {uses} machines") };
-    let url = match (&made.urls[..], &made.guess) {
-        ([], Some(guess)) => format!("{guess} "),
-        ([], None) => "https://HOST:7443 ".to_owned(),
-        _ => String::new(),
-    };
+    let url = url_before(made, None).map(|url| url + " ").unwrap_or_default();
     let within = time::show(ttl.as_secs());
     if on_terminal {
         return format!("next, {machines} within {within}, as root:  mesh-node up {url}{}", made.token);
