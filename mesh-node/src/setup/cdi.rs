@@ -8,10 +8,7 @@ use mesh_proto::ServicePath;
 use serde_json::Value;
 
 use super::{Plan, SetupError, line::Line};
-use crate::{
-    agent::cdi,
-    config::{Config, Containers},
-};
+use crate::{agent::cdi, config::Config};
 
 /// The line.
 const LINE: Line = Line { table: "[containers]", key: "cdi", mark: " # by `mesh-node setup cdi`" };
@@ -39,8 +36,8 @@ pub(super) fn undo(configuration: &Path) -> Result<Plan, SetupError> {
 
 /// The configuration with these services and those that were added before.
 fn enter(text: &str, path: &Path, services: &[ServicePath]) -> Result<String, SetupError> {
-    let before = Config::parse(text, path)?;
-    let listed = &before.containers.cdi;
+    let mut config = Config::parse(text, path)?;
+    let listed = &config.containers.cdi;
     let all: BTreeSet<&ServicePath> = listed.iter().chain(services).collect();
     if all.is_empty() {
         return Err(SetupError::NoService);
@@ -50,24 +47,15 @@ fn enter(text: &str, path: &Path, services: &[ServicePath]) -> Result<String, Se
     }
     let names: Vec<String> = all.iter().map(|service| toml::Value::String(service.to_string()).to_string()).collect();
     let value = format!("[{}]", names.join(", "));
-    let after = LINE.entered(text, &value);
-    let wanted = Containers { cdi: all.into_iter().cloned().collect(), ..before.containers };
-    match Config::parse(&after, path) {
-        Ok(config) if config.containers == wanted => Ok(after),
-        _ => Err(SetupError::AddLine { path: path.to_owned(), line: LINE.plain(&value), table: LINE.table }),
-    }
+    config.containers.cdi = all.into_iter().cloned().collect();
+    LINE.enter(text, path, &value, &config)
 }
 
 /// The configuration without the added lines; `None` if nothing else is left.
 fn leave(text: &str, path: &Path) -> Result<Option<String>, SetupError> {
-    let before = Config::parse(text, path)?;
-    let Some(candidates) = LINE.left(text) else { return Ok(Some(text.to_owned())) };
-    let wanted = Containers { cdi: vec![], ..before.containers };
-    let fits = |text: &String| Config::parse(text, path).is_ok_and(|config| config.containers == wanted);
-    match candidates.into_iter().find(fits) {
-        Some(text) => Ok(Some(text).filter(|text| !text.is_empty())),
-        None => Err(SetupError::RemoveLine { path: path.to_owned(), key: LINE.key }),
-    }
+    let mut config = Config::parse(text, path)?;
+    config.containers.cdi.clear();
+    LINE.leave(text, path, || Ok(config))
 }
 
 #[cfg(test)]

@@ -1,5 +1,10 @@
 //! A line of the agent's configuration. The file belongs to the operator: the line is marked, and the rest stays, to the byte.
 
+use std::path::Path;
+
+use super::SetupError;
+use crate::config::Config;
+
 /// A setting that this program writes.
 pub(super) struct Line {
     /// The heading of its table.
@@ -11,13 +16,43 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// The text of a configuration with this value, in place of an earlier one.
+    ///
+    /// # Errors
+    /// If that text doesn't say what is wanted.
+    pub(super) fn enter(&self, text: &str, path: &Path, value: &str, wanted: &Config) -> Result<String, SetupError> {
+        let after = self.entered(text, value);
+        match Config::parse(&after, path) {
+            Ok(config) if config == *wanted => Ok(after),
+            _ => Err(SetupError::AddLine { path: path.to_owned(), line: self.plain(value), table: self.table }),
+        }
+    }
+
+    /// The text of a configuration without the line; `None` if nothing else is left.
+    ///
+    /// # Errors
+    /// If what is wanted isn't known, or no text without the line says it.
+    pub(super) fn leave(
+        &self,
+        text: &str,
+        path: &Path,
+        wanted: impl FnOnce() -> Result<Config, SetupError>,
+    ) -> Result<Option<String>, SetupError> {
+        let Some(candidates) = self.left(text) else { return Ok(Some(text.to_owned())) };
+        let wanted = wanted()?;
+        let fits = |text: &String| Config::parse(text, path).is_ok_and(|config| config == wanted);
+        match candidates.into_iter().find(fits) {
+            Some(text) => Ok(Some(text).filter(|text| !text.is_empty())),
+            None => Err(SetupError::RemoveLine { path: path.to_owned(), key: self.key }),
+        }
+    }
+
     /// The line without its mark.
-    pub(super) fn plain(&self, value: &str) -> String {
+    fn plain(&self, value: &str) -> String {
         format!("{} = {value}", self.key)
     }
 
-    /// The text with this value, in place of an earlier one. Whether it says that then is for the caller to check.
-    pub(super) fn entered(&self, text: &str, value: &str) -> String {
+    fn entered(&self, text: &str, value: &str) -> String {
         let line = format!("{}{}\n", self.plain(value), self.mark);
         let heading = format!("{}{}\n", self.table, self.mark);
         let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
@@ -33,7 +68,7 @@ impl Line {
 
     /// The text without the line, and without a heading that was added; or with that, for settings that the operator may have
     /// written below it. `None` if the line isn't there.
-    pub(super) fn left(&self, text: &str) -> Option<[String; 2]> {
+    fn left(&self, text: &str) -> Option<[String; 2]> {
         if !text.split_inclusive('\n').any(|line| self.is_setting(line)) {
             return None;
         }

@@ -38,29 +38,21 @@ pub(crate) fn take_down(state: &StateDir) -> Result<Vec<Edit>, SetupError> {
 }
 
 fn without_relays(text: &str, path: &Path) -> Result<String, SetupError> {
-    let before = Config::parse(text, path)?;
-    if !before.agent.relays {
+    let mut config = Config::parse(text, path)?;
+    if !config.agent.relays {
         return Ok(text.to_owned());
     }
-    let mut wanted = before;
-    wanted.agent.relays = false;
-    let after = RELAYS.entered(text, "false");
-    match Config::parse(&after, path) {
-        Ok(config) if config == wanted => Ok(after),
-        _ => Err(SetupError::AddLine { path: path.to_owned(), line: RELAYS.plain("false"), table: RELAYS.table }),
-    }
+    config.agent.relays = false;
+    RELAYS.enter(text, path, "false", &config)
 }
 
 /// The text without the line; `None` if nothing else is left.
 fn with_relays(text: &str, path: &Path) -> Result<Option<String>, SetupError> {
-    let Some(candidates) = RELAYS.left(text) else { return Ok(Some(text.to_owned())) };
-    let mut wanted = Config::parse(text, path)?;
-    wanted.agent.relays = true;
-    let fits = |text: &String| Config::parse(text, path).is_ok_and(|config| config == wanted);
-    match candidates.into_iter().find(fits) {
-        Some(text) => Ok(Some(text).filter(|text| !text.is_empty())),
-        None => Err(SetupError::RemoveLine { path: path.to_owned(), key: RELAYS.key }),
-    }
+    RELAYS.leave(text, path, || {
+        let mut config = Config::parse(text, path)?;
+        config.agent.relays = true;
+        Ok(config)
+    })
 }
 
 #[cfg(test)]
