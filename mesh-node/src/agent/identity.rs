@@ -119,6 +119,14 @@ impl Identity {
         })
     }
 
+    /// The identity in a state directory; a new one, which isn't stored yet, if there is none.
+    ///
+    /// # Errors
+    /// If it can't be read, or the system has no randomness.
+    pub(crate) fn load_or_new(state: &StateDir) -> Result<Self, Refusal> {
+        Self::load(state)?.map_or_else(Self::new, Ok)
+    }
+
     /// Reads the identity in a state directory, if there is one.
     ///
     /// # Errors

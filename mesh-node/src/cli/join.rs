@@ -45,10 +45,7 @@ impl Join {
         let variable = enrol::begin();
         let state = &context.state;
         let lock = state.take()?;
-        let mut identity = match Identity::load(state)? {
-            Some(identity) => identity,
-            None => Identity::new()?,
-        };
+        let mut identity = Identity::load_or_new(state)?;
         let offloads = Switches { tun_gso: !self.no_tun_gso, udp_gso: !self.no_udp_gso, udp_gro: !self.no_udp_gro };
         let now = ThisStart { no_relay: self.no_relay, offloads };
         let settings = self.enrol.settings(now, state, &mut identity)?;

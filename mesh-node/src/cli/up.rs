@@ -84,10 +84,7 @@ impl Up {
         has_edits: bool,
     ) -> Result<(), Failure> {
         let state = &context.state;
-        let mut identity = match Identity::load(state)? {
-            Some(identity) => identity,
-            None => Identity::new()?,
-        };
+        let mut identity = Identity::load_or_new(state)?;
         // What isn't remembered is in the configuration.
         let now = ThisStart { no_relay: false, offloads: Switches::default() };
         let settings = self.enrol.settings(now, state, &mut identity)?;
