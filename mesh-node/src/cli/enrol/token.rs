@@ -14,6 +14,7 @@ use super::JoinError;
 
 /// The longest token file that is read, in bytes.
 const MAX_TOKEN: u64 = 16 << 10;
+
 /// The URLs that a token carries.
 pub(super) fn urls_of(token: &Token) -> Result<Vec<Url>, JoinError> {
     token.urls.iter().map(|url| url.parse()).collect::<Result<_, UrlError>>().map_err(JoinError::UrlInToken)
