@@ -1,7 +1,5 @@
 //! Parts of lists: filtered by team and words, and a page at a time.
 
-use std::cmp::Ordering;
-
 use mesh_model::Admin;
 use mesh_proto::Label;
 use serde::Deserialize;
@@ -61,8 +59,8 @@ impl ListQuery {
 }
 
 /// What tells a row from the others of its list, whatever changes in between: its name, and its number among those of
-/// that name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// that name. The order of the fields is that of the rows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     name: String,
     number: u64,
@@ -78,18 +76,6 @@ impl Key {
     fn parse(text: &str) -> Self {
         let (number, name) = text.split_once(':').unwrap_or(("0", text));
         Self { name: name.to_owned(), number: number.parse().unwrap_or_default() }
-    }
-}
-
-impl PartialOrd for Key {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Key {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (&self.name, self.number).cmp(&(&other.name, other.number))
     }
 }
 
