@@ -19,10 +19,7 @@ use axum::{
 use futures_util::stream;
 use mesh_model::{Admin, Via};
 use mesh_proto::Revision;
-use tokio::{
-    sync::watch,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::{sync::watch, time::sleep};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Api, auth::Administrator, failure::Refused};
@@ -93,9 +90,6 @@ impl Follower {
         if std::mem::take(&mut self.is_new) {
             return self.look().await;
         }
-        let mut heartbeat = interval(HEARTBEAT);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        heartbeat.tick().await;
         let place = self.place.clone();
         let lost = async {
             match place {
@@ -105,7 +99,7 @@ impl Follower {
         };
         tokio::select! {
             changed = self.latest.changed() => changed.ok()?,
-            _ = heartbeat.tick() => {}
+            () = sleep(HEARTBEAT) => {}
             () = lost => return None,
         }
         // What is committed meanwhile comes at once.
