@@ -79,16 +79,15 @@ async fn add_relay(
         return preview::try_out(&coordinator, by, command).await.map(Json);
     }
     take_turn(&coordinator, &by).await?;
-    let added = try_and_add(&coordinator, &by, wish).await;
-    if let Err(Failed::Trial(refused)) = &added {
-        let detail = refused.refusal.error.clone();
-        let command = Command::Refused { by: by.clone(), action: "relay-add".to_owned(), detail };
-        let _ = coordinator.submit(command).await;
-    }
-    let result = match added {
+    let result = match try_and_add(&coordinator, &by, wish).await {
         Ok(done) => Ok(done),
-        Err(Failed::Trial(refused)) => return Err(refused),
         Err(Failed::Add(failure)) => Err(failure),
+        Err(Failed::Trial(refused)) => {
+            let detail = refused.refusal.error.clone();
+            let command = Command::Refused { by, action: "relay-add".to_owned(), detail };
+            let _ = coordinator.submit(command).await;
+            return Err(refused);
+        }
     };
     note(&coordinator, by, "relay-add", &result).await;
     let done = result?;
