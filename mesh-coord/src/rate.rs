@@ -56,13 +56,7 @@ impl RateLimiter {
 
     /// Takes a turn if there is one at once.
     pub(crate) fn take_now(&self, now: Instant) -> bool {
-        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = paid.map_or(now, |paid| paid.max(now)) + self.interval;
-        let is_free = next <= now + self.interval * self.burst;
-        if is_free {
-            *paid = Some(next);
-        }
-        is_free
+        self.take_within(Duration::ZERO, 1, now).is_ok()
     }
 
     /// Takes a turn with the weight of several. It begins at the returned time, which may be `now`.
@@ -70,10 +64,14 @@ impl RateLimiter {
     /// # Errors
     /// If that is too far off. Then no turn is taken.
     pub(crate) fn take(&self, weight: u32, now: Instant) -> Result<Instant, Busy> {
+        self.take_within(LONGEST, weight, now)
+    }
+
+    fn take_within(&self, longest: Duration, weight: u32, now: Instant) -> Result<Instant, Busy> {
         let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
         let next = paid.map_or(now, |paid| paid.max(now)) + self.interval * weight.clamp(1, self.burst);
         let turn = next.checked_sub(self.interval * self.burst).map_or(now, |turn| turn.max(now));
-        if turn.duration_since(now) > LONGEST {
+        if turn.duration_since(now) > longest {
             return Err(Busy);
         }
         *paid = Some(next);
