@@ -7,6 +7,7 @@ mod target;
 use std::{collections::BTreeSet, convert::Infallible, fs, io, path::PathBuf, time::Duration};
 
 use mesh_model::record::{self, Verdict};
+use mesh_process::Backoff;
 use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep},
@@ -22,7 +23,7 @@ pub(crate) use target::{Address, Target};
 const BATCH: usize = 100;
 /// How many entries are looked at at once.
 const LOOKED_AT: usize = 1000;
-/// The first pause after a message that didn't arrive; each further one is twice as long.
+/// The first pause after a message that didn't arrive.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -78,7 +79,7 @@ impl Webhook {
 
     /// Sends a message until it arrives, or is given up.
     async fn deliver(&self, batch: &[std::sync::Arc<record::Audit>], at: u64) {
-        let (began, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let (began, mut pauses) = (Instant::now(), Backoff::new(FIRST_PAUSE, LONGEST_PAUSE));
         let (id, body) = message::of(batch);
         loop {
             let elapsed = began.elapsed();
@@ -88,9 +89,9 @@ impl Webhook {
             if elapsed >= GIVEN_UP {
                 return warn!(id, why, "a webhook's message did not arrive within a day, and is given up");
             }
+            let pause = pauses.next_pause();
             warn!(id, why, pause = pause.as_secs(), "a webhook's message did not arrive");
             sleep(pause).await;
-            pause = (2 * pause).min(LONGEST_PAUSE);
         }
     }
 
