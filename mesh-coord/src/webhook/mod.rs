@@ -68,12 +68,16 @@ impl Webhook {
             let wanted: Vec<_> = entries.into_iter().filter(|entry| self.wants(entry)).collect();
             for batch in wanted.chunks(BATCH) {
                 self.deliver(batch, coordinator.now().0).await;
-                if let Some(last) = batch.last() {
-                    self.note(last.number).await;
+                if let Some(arrived) = batch.last() {
+                    at = arrived.number;
+                    self.note(at).await;
                 }
             }
-            at = last;
-            self.note(at).await;
+            // Entries that are not wanted may follow.
+            if at != last {
+                at = last;
+                self.note(at).await;
+            }
         }
     }
 
