@@ -4,10 +4,17 @@
 mod message;
 mod target;
 
-use std::{collections::BTreeSet, convert::Infallible, fs, io, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    fs,
+    io::{self, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
 
 use mesh_model::record::{self, Verdict};
-use mesh_process::Backoff;
+use mesh_process::{Backoff, directory};
 use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep},
@@ -108,7 +115,10 @@ impl Webhook {
 
     async fn note(&self, number: u64) {
         let (place, new) = (self.place.clone(), self.place.with_extension("new"));
-        let write = move || fs::write(&new, format!("{number}\n")).and_then(|()| fs::rename(&new, place));
+        let write = move || {
+            directory::write_new(&new, |file| writeln!(file, "{number}"))?;
+            directory::put_in_place(&new, &place)
+        };
         let written = spawn_blocking(write).await.map_err(io::Error::from).flatten();
         if let Err(error) = written {
             warn!(%error, "what the webhook has sent could not be noted: it will be sent again after a restart");
