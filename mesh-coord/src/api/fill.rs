@@ -9,11 +9,17 @@ use mesh_model::{
 use mesh_proto::{Label, Ports, ServicePath, view::InstanceState};
 
 use super::{
-    Audit, AuditEntry, Deployment, Deployments, Instance, Instances, Node, NodeState, Nodes, Reachable, Relay,
-    RelayState, RelayWord, RelayedAt, Relays, Service, ServiceInstance, Services, Token, Tokens, Trust, TrustEntry,
-    TrustPage, VERSION,
+    Audit, AuditEntry, Deployment, Deployments, Instance, Instances, Node, NodeState, Nodes, Previewed, Reachable,
+    Relay, RelayState, RelayWord, RelayedAt, Relays, Service, ServiceInstance, Services, Token, Tokens, Trust,
+    TrustEntry, TrustPage, VERSION,
 };
-use crate::coordinator::{Core, Failure};
+use crate::coordinator::{Core, Done, Failure};
+
+impl From<Done> for Previewed {
+    fn from(Done { outcome, revision }: Done) -> Self {
+        Self { revision, outcome, effect: None }
+    }
+}
 
 impl Nodes {
     pub(crate) fn of(core: &Core, reader: &Admin, now: UnixSeconds) -> Self {

@@ -20,7 +20,7 @@ use super::{
     body::{Body, COMMAND_KIB},
     failure::Answer,
     lists::{named, query},
-    noted::{note, take_turn},
+    noted::{submit, take_turn},
     preview, relays,
 };
 use crate::{
@@ -74,15 +74,12 @@ pub(super) async fn write(
     if let Some(secret) = secret {
         coordinator.relay_secrets.forget(secret);
     }
-    Ok(Json(Previewed { revision: done.revision, outcome: done.outcome, effect: None }))
+    Ok(Json(done.into()))
 }
 
-/// Runs a command and logs its result.
 async fn carry_out(coordinator: &Coordinator, by: Admin, what: AdminCommand) -> Result<coordinator::Done, Failure> {
     let name = name(&what);
-    let result = coordinator.submit(Command::Admin { by: by.clone(), what }).await;
-    note(coordinator, by, name, &result).await;
-    result
+    submit(coordinator, by.clone(), name, Command::Admin { by, what }).await
 }
 
 const fn name(command: &AdminCommand) -> &'static str {

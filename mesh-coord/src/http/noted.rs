@@ -9,6 +9,18 @@ use crate::{
     metrics::Verdict,
 };
 
+/// Carries out a command, and notes its result.
+pub(super) async fn submit(
+    coordinator: &Coordinator,
+    by: Admin,
+    what: &str,
+    command: Command,
+) -> Result<coordinator::Done, Failure> {
+    let result = coordinator.submit(command).await;
+    note(coordinator, by, what, &result).await;
+    result
+}
+
 /// Logs the result of a command. A success is in the audit already; a refusal is added to it here.
 pub(super) async fn note(
     coordinator: &Coordinator,

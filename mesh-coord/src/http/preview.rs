@@ -15,7 +15,7 @@ use super::{
     body::{Body, COMMAND_KIB},
     failure::{Answer, Refused},
     lists::query,
-    noted::{note, take_turns},
+    noted::{submit, take_turns},
 };
 use crate::{
     api::{Previewed, WriteQuery},
@@ -65,10 +65,8 @@ pub(super) async fn carry_out(Administrator { by, coordinator }: Administrator, 
     if dry_run {
         return tried(&coordinator, by, command).await.map(Json);
     }
-    let result = coordinator.submit(command).await;
-    note(&coordinator, by, "apply", &result).await;
-    let done = result?;
-    Ok(Json(Previewed { revision: done.revision, outcome: done.outcome, effect: None }))
+    let done = submit(&coordinator, by, "apply", command).await?;
+    Ok(Json(done.into()))
 }
 
 /// What a command would do.

@@ -90,8 +90,7 @@ async fn add_relay(
         }
     };
     note(&coordinator, by, "relay-add", &result).await;
-    let done = result?;
-    Ok(Json(Previewed { revision: done.revision, outcome: done.outcome, effect: None }))
+    Ok(Json(result?.into()))
 }
 
 /// Why a relay isn't added.

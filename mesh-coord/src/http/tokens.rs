@@ -15,7 +15,7 @@ use super::{
     body::Body,
     failure::Answer,
     lists::query,
-    noted::{note, take_turn},
+    noted::{submit, take_turn},
     preview,
 };
 use crate::{
@@ -57,9 +57,7 @@ async fn create_token(
         return preview::try_out(&coordinator, by, command).await.map(MadeOrTried::Tried).map(Json);
     }
     take_turn(&coordinator, &by).await?;
-    let result = coordinator.submit(command).await;
-    note(&coordinator, by, "token-create", &result).await;
-    let done = result?;
+    let done = submit(&coordinator, by, "token-create", command).await?;
     let Outcome::TokenCreated { token: id, expires, warnings } = done.outcome else {
         return Err(Failure::unexpected(&done.outcome).into());
     };
