@@ -2,13 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{
-    Json,
-    extract::{
-        Path, Query,
-        rejection::{PathRejection, QueryRejection},
-    },
-};
+use axum::Json;
 use mesh_model::{Admin, AdminCommand, Command, Outcome, TrustChange};
 use mesh_proto::Label;
 use tokio::time::Instant;
@@ -16,10 +10,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api,
+    asked::{Asked, Named, is_dry_run, named},
     auth::Administrator,
     body::{Body, COMMAND_KIB},
     failure::Answer,
-    lists::{named, query},
     noted::{submit, take_turn},
     preview, relays,
 };
@@ -48,10 +42,10 @@ pub(super) fn slow_routes() -> OpenApiRouter<Api> {
 )]
 async fn command(
     administrator: Administrator,
-    asked: Result<Query<WriteQuery>, QueryRejection>,
+    asked: Asked<WriteQuery>,
     Body(what, _loan): Body<AdminCommand, COMMAND_KIB>,
 ) -> Answer<Previewed> {
-    let WriteQuery { dry_run } = query(asked, "known is dry_run, which is true or false")?;
+    let dry_run = is_dry_run(asked)?;
     write(administrator, what, dry_run).await
 }
 
@@ -104,7 +98,7 @@ const fn name(command: &AdminCommand) -> &'static str {
     params(("deployment" = Label, Path)),
     responses((status = 200, body = TrustPage))
 )]
-async fn trust(administrator: Administrator, path: Result<Path<Label>, PathRejection>) -> Answer<TrustPage> {
+async fn trust(administrator: Administrator, path: Named<Label>) -> Answer<TrustPage> {
     trust_page(administrator, path, None, Duration::ZERO).await
 }
 
@@ -117,7 +111,7 @@ async fn trust(administrator: Administrator, path: Result<Path<Label>, PathRejec
 )]
 async fn trust_and_wait(
     administrator: Administrator,
-    path: Result<Path<Label>, PathRejection>,
+    path: Named<Label>,
     Body(what, _loan): Body<TrustAndWait, COMMAND_KIB>,
 ) -> Answer<TrustPage> {
     let patience = Duration::from_millis(what.milliseconds).min(LONGEST_WAIT);
@@ -126,7 +120,7 @@ async fn trust_and_wait(
 
 async fn trust_page(
     Administrator { by, coordinator }: Administrator,
-    path: Result<Path<Label>, PathRejection>,
+    path: Named<Label>,
     change: Option<TrustChange>,
     patience: Duration,
 ) -> Answer<TrustPage> {

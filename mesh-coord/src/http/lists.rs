@@ -1,13 +1,6 @@
 //! What there is: lists, and single objects.
 
-use axum::{
-    Json,
-    extract::{
-        Path, Query,
-        rejection::{PathRejection, QueryRejection},
-    },
-    http::StatusCode,
-};
+use axum::{Json, http::StatusCode};
 use mesh_model::{Admin, AuditQuery, UnixSeconds};
 use mesh_proto::{Label, ServiceName};
 use serde::Serialize;
@@ -15,6 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api,
+    asked::{Asked, Named, named, query},
     auth::Administrator,
     codes::Code,
     failure::{Answer, Refused},
@@ -43,29 +37,6 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(tokens))
         .routes(routes!(trust_lists))
         .routes(routes!(audit))
-}
-
-type Asked<T> = Result<Query<T>, QueryRejection>;
-type Named<T> = Result<Path<T>, PathRejection>;
-
-/// What a query asks for.
-///
-/// # Errors
-/// If it can't be read.
-pub(super) fn query<T>(asked: Asked<T>, hint: &str) -> Result<T, Refused> {
-    let Query(query) = asked.map_err(|rejection| Refused::new(StatusCode::BAD_REQUEST, rejection.body_text(), hint))?;
-    Ok(query)
-}
-
-/// What a path names.
-///
-/// # Errors
-/// If it can't be a name.
-pub(super) fn named<T>(path: Named<T>) -> Result<T, Refused> {
-    let Path(named) = path.map_err(|rejection| {
-        Refused::new(rejection.status(), rejection.body_text(), "percent-encode the names in the path")
-    })?;
-    Ok(named)
 }
 
 /// A list, within what the reader may see.

@@ -18,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{api::NOTHING_THERE, coordinator::Coordinator, exposition::Exposition};
 
 mod admin;
+mod asked;
 mod auth;
 mod body;
 mod codes;

@@ -1,9 +1,5 @@
 //! Changes of single objects. Each is a command as in `POST /command`, so both ways have the same rights and effects.
 
-use axum::extract::{
-    Path, Query,
-    rejection::{PathRejection, QueryRejection},
-};
 use mesh_model::{AdminCommand, Apply, Offload, TrustChange};
 use mesh_proto::{InstanceId, Label, TokenId};
 use serde::Deserialize;
@@ -13,17 +9,16 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Api,
     admin::write,
+    asked::{Asked, Named, is_dry_run, named, query},
     auth::Administrator,
     body::{Body, COMMAND_KIB},
     failure::Answer,
-    lists::{named, query},
     preview,
 };
 use crate::api::{ForceQuery, NewDeployment, Previewed, RevokeQuery, WithPrune, WriteQuery};
 
 /// The largest small request, in KiB.
 const SMALL_KIB: usize = 16;
-const KNOWN: &str = "known is dry_run, which is true or false";
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -36,9 +31,6 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(switch))
         .routes(routes!(change_trust))
 }
-
-type Asked<T> = Result<Query<T>, QueryRejection>;
-type Named<T> = Result<Path<T>, PathRejection>;
 
 /// Creates a deployment, or changes it to what is declared
 #[utoipa::path(
@@ -91,7 +83,7 @@ async fn delete_node(administrator: Administrator, path: Named<Label>, asked: As
     responses((status = 200, body = Previewed))
 )]
 async fn drain_node(administrator: Administrator, path: Named<Label>, asked: Asked<WriteQuery>) -> Answer<Previewed> {
-    let WriteQuery { dry_run } = query(asked, KNOWN)?;
+    let dry_run = is_dry_run(asked)?;
     write(administrator, AdminCommand::DrainNode { name: named(path)? }, dry_run).await
 }
 
@@ -102,7 +94,7 @@ async fn drain_node(administrator: Administrator, path: Named<Label>, asked: Ask
     responses((status = 200, body = Previewed))
 )]
 async fn undrain_node(administrator: Administrator, path: Named<Label>, asked: Asked<WriteQuery>) -> Answer<Previewed> {
-    let WriteQuery { dry_run } = query(asked, KNOWN)?;
+    let dry_run = is_dry_run(asked)?;
     write(administrator, AdminCommand::UndrainNode { name: named(path)? }, dry_run).await
 }
 
@@ -117,7 +109,7 @@ async fn drain_instance(
     path: Named<InstanceId>,
     asked: Asked<WriteQuery>,
 ) -> Answer<Previewed> {
-    let WriteQuery { dry_run } = query(asked, KNOWN)?;
+    let dry_run = is_dry_run(asked)?;
     write(administrator, AdminCommand::Drain { instance: named(path)? }, dry_run).await
 }
 
@@ -132,7 +124,7 @@ async fn undrain_instance(
     path: Named<InstanceId>,
     asked: Asked<WriteQuery>,
 ) -> Answer<Previewed> {
-    let WriteQuery { dry_run } = query(asked, KNOWN)?;
+    let dry_run = is_dry_run(asked)?;
     write(administrator, AdminCommand::Undrain { instance: named(path)? }, dry_run).await
 }
 
@@ -158,7 +150,7 @@ async fn revoke_token(
     responses((status = 200, body = Previewed))
 )]
 async fn delete_relay(administrator: Administrator, path: Named<Label>, asked: Asked<WriteQuery>) -> Answer<Previewed> {
-    let WriteQuery { dry_run } = query(asked, KNOWN)?;
+    let dry_run = is_dry_run(asked)?;
     write(administrator, AdminCommand::RemoveRelay { name: named(path)? }, dry_run).await
 }
 
@@ -184,7 +176,7 @@ async fn switch(
     asked: Asked<WriteQuery>,
     Body(Switch { offload, on, node }, _loan): Body<Switch, SMALL_KIB>,
 ) -> Answer<Previewed> {
-    let WriteQuery { dry_run } = query(asked, KNOWN)?;
+    let dry_run = is_dry_run(asked)?;
     write(administrator, AdminCommand::Switch { offload, on, node }, dry_run).await
 }
 
@@ -200,6 +192,6 @@ async fn change_trust(
     asked: Asked<WriteQuery>,
     Body(change, _loan): Body<TrustChange, COMMAND_KIB>,
 ) -> Answer<Previewed> {
-    let WriteQuery { dry_run } = query(asked, KNOWN)?;
+    let dry_run = is_dry_run(asked)?;
     write(administrator, AdminCommand::Trust { deployment: named(path)?, change }, dry_run).await
 }

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{MatchedPath, Query, Request, State, rejection::QueryRejection},
+    extract::{MatchedPath, Request, State},
     http::{StatusCode, header::CONTENT_TYPE},
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -14,6 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api,
+    asked::{self, Asked},
     auth::Administrator,
     failure::{Answer, Refused},
 };
@@ -62,11 +63,8 @@ async fn overview(State(api): State<Api>, Administrator { by, coordinator }: Adm
 
 /// Whether one service may connect to another
 #[utoipa::path(get, path = "/why", params(WhyQuery), responses((status = 200, body = Why)))]
-async fn why(
-    Administrator { by, coordinator }: Administrator,
-    query: Result<Query<WhyQuery>, QueryRejection>,
-) -> Answer<Why> {
-    let query = super::lists::query(query, "needed are from and to, as DEPLOYMENT/SERVICE, and port")?;
+async fn why(Administrator { by, coordinator }: Administrator, query: Asked<WhyQuery>) -> Answer<Why> {
+    let query = asked::query(query, "needed are from and to, as DEPLOYMENT/SERVICE, and port")?;
     Ok(Json(coordinator.visit(move |core| Why::of(core, &by, &query)).await??))
 }
 

@@ -1,9 +1,6 @@
 //! Commands that are only tried, with what they would take away; and `apply` with expectations.
 
-use axum::{
-    Json,
-    extract::{Query, rejection::QueryRejection},
-};
+use axum::Json;
 use mesh_model::{AdminCommand, Apply, Command, Preview, Usage, Used};
 use mesh_proto::RunnerId;
 use tokio::time::Instant;
@@ -11,10 +8,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api,
+    asked::{Asked, is_dry_run},
     auth::Administrator,
     body::{Body, COMMAND_KIB},
     failure::{Answer, Refused},
-    lists::query,
     noted::{submit, take_turns},
 };
 use crate::{
@@ -50,10 +47,10 @@ async fn preview(
 )]
 async fn apply(
     administrator: Administrator,
-    asked: Result<Query<WriteQuery>, QueryRejection>,
+    asked: Asked<WriteQuery>,
     Body(what, _loan): Body<Apply, COMMAND_KIB>,
 ) -> Answer<Previewed> {
-    let WriteQuery { dry_run } = query(asked, "known is dry_run, which is true or false")?;
+    let dry_run = is_dry_run(asked)?;
     carry_out(administrator, Apply { dry_run: dry_run || what.dry_run, ..what }).await
 }
 

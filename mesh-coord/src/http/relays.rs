@@ -3,8 +3,7 @@
 use axum::{
     Extension, Json,
     extract::{
-        FromRequestParts, Query, State,
-        rejection::QueryRejection,
+        FromRequestParts, State,
         ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection},
     },
     http::{StatusCode, request::Parts},
@@ -24,10 +23,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api,
+    asked::{Asked, is_dry_run},
     auth::{Administrator, bearer, unauthorised, unknown},
     body::Body,
     failure::Refused,
-    lists::query,
     noted::{note, take_turn},
     preview,
     server::Origin,
@@ -68,10 +67,10 @@ async fn list_relays(Administrator { by, coordinator }: Administrator) -> Result
 )]
 async fn add_relay(
     Administrator { by, coordinator }: Administrator,
-    asked: Result<Query<WriteQuery>, QueryRejection>,
+    asked: Asked<WriteQuery>,
     Body(wish, _loan): Body<NewRelay, KIB>,
 ) -> Result<Json<Previewed>, Refused> {
-    let WriteQuery { dry_run } = query(asked, "known is dry_run, which is true or false")?;
+    let dry_run = is_dry_run(asked)?;
     if dry_run {
         let NewRelay { relay, secret: _ } = wish;
         // Its secret is not kept, and the server is not tried.

@@ -1,9 +1,6 @@
 //! New tokens.
 
-use axum::{
-    Json,
-    extract::{Query, State, rejection::QueryRejection},
-};
+use axum::{Json, extract::State};
 use mesh_link::Url;
 use mesh_model::{Command, NewPurpose, Outcome};
 use mesh_proto::token::{Token, TokenKind};
@@ -11,10 +8,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api,
+    asked::{Asked, is_dry_run},
     auth::Administrator,
     body::Body,
     failure::Answer,
-    lists::query,
     noted::{submit, take_turn},
     preview,
 };
@@ -40,10 +37,10 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 async fn create_token(
     State(api): State<Api>,
     Administrator { by, coordinator }: Administrator,
-    asked: Result<Query<WriteQuery>, QueryRejection>,
+    asked: Asked<WriteQuery>,
     Body(token, _loan): Body<mesh_model::NewToken, TOKEN_KIB>,
 ) -> Answer<MadeOrTried> {
-    let WriteQuery { dry_run } = query(asked, "known is dry_run, which is true or false")?;
+    let dry_run = is_dry_run(asked)?;
     let secret = random::secret().map_err(|error| Failure::Internal(error.to_string()))?;
     let kind = match &token.purpose {
         NewPurpose::Admin { .. } | NewPurpose::Role { .. } => TokenKind::Admin,

@@ -2,16 +2,13 @@
 
 use std::time::Instant;
 
-use axum::{
-    Json,
-    extract::{Query, rejection::QueryRejection},
-    http::StatusCode,
-};
+use axum::{Json, http::StatusCode};
 use mesh_model::Admin;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api,
+    asked::{self, Asked},
     auth::Administrator,
     codes::Code,
     failure::{Answer, Refused},
@@ -26,28 +23,26 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(edges)).routes(routes!(refused))
 }
 
-type Asked = Result<Query<TrafficQuery>, QueryRejection>;
-
 /// Who talks to whom
 #[utoipa::path(get, path = "/edges", params(TrafficQuery), responses((status = 200, body = Edges)))]
-async fn edges(Administrator { by, coordinator }: Administrator, query: Asked) -> Answer<Edges> {
+async fn edges(Administrator { by, coordinator }: Administrator, query: Asked<TrafficQuery>) -> Answer<Edges> {
     read(coordinator, by, query, Reported::edges, Edges::of).await
 }
 
 /// Who is refused
 #[utoipa::path(get, path = "/refused", params(TrafficQuery), responses((status = 200, body = Refusals)))]
-async fn refused(Administrator { by, coordinator }: Administrator, query: Asked) -> Answer<Refusals> {
+async fn refused(Administrator { by, coordinator }: Administrator, query: Asked<TrafficQuery>) -> Answer<Refusals> {
     read(coordinator, by, query, Reported::refusals, Refusals::of).await
 }
 
 async fn read<I: Send + 'static, T: Send + 'static>(
     coordinator: Coordinator,
     by: Admin,
-    query: Asked,
+    query: Asked<TrafficQuery>,
     reported: fn(&Book) -> Reported<I>,
     of: fn(&Core, Reported<I>, &Admin, &TrafficQuery, Instant) -> T,
 ) -> Answer<T> {
-    let query = super::lists::query(query, "known are from and to, as DEPLOYMENT or DEPLOYMENT/SERVICE, and watch")?;
+    let query = asked::query(query, "known are from and to, as DEPLOYMENT or DEPLOYMENT/SERVICE, and watch")?;
     let now = tokio::time::Instant::now().into_std();
     let telemetry = std::sync::Arc::clone(&coordinator.telemetry);
     if query.watch == Some(true) {
