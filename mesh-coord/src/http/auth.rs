@@ -22,6 +22,18 @@ pub(super) struct Administrator {
     pub(super) coordinator: Coordinator,
 }
 
+impl Administrator {
+    /// Refuses what is not for the administrators of one team; `why`: whose it is.
+    ///
+    /// # Errors
+    /// If this is one of them.
+    pub(super) fn check_all_teams(&self, why: &str) -> Result<(), Refused> {
+        let Some(team) = &self.by.team else { return Ok(()) };
+        let error = format!("{why}, and this token is of team {team}");
+        Err(Refused::new(StatusCode::FORBIDDEN, error, "use an admin token without --team"))
+    }
+}
+
 /// An authenticated runner.
 pub(super) struct AuthenticRunner {
     pub(super) runner: RunnerId,

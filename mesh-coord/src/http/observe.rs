@@ -35,13 +35,7 @@ pub(super) async fn readiness(State(api): State<Api>) -> Result<&'static str, Re
 
 /// The metrics, of all teams, for an administrator of all.
 pub(super) async fn metrics(State(api): State<Api>, reader: Administrator) -> Result<Response, Refused> {
-    if let Some(team) = &reader.by.team {
-        return Err(Refused::new(
-            StatusCode::FORBIDDEN,
-            format!("the metrics are of all teams, and this token is of team {team}"),
-            "use an admin token without --team",
-        ));
-    }
+    reader.check_all_teams("the metrics are of all teams")?;
     let text = api.exposition.metrics().await;
     let text = text.map_err(|why| {
         Refused::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string(), "try again; the log may say more")
