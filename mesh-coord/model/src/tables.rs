@@ -18,6 +18,7 @@ use crate::{
     declare::{Pattern, Trust},
     limits,
     record::{Deployment, Purpose, Relay, Runner, Scope, Service, Token, TrustSource},
+    state::RunnerEntry,
 };
 
 /// A row of `deployments`.
@@ -183,35 +184,53 @@ impl State {
     /// The deployments, by name.
     #[must_use]
     pub fn deployments(&self, reader: &Admin) -> Vec<DeploymentRow> {
-        self.deployments_of(reader)
-            .map(|d| DeploymentRow {
-                id: d.id,
-                deployment: d.name.clone(),
-                team: d.team.clone(),
-                services: self.services_of(d.id).count(),
-                instances: self.hosts_of(d.id).count(),
-                expose: d.expose.clone(),
-                trust: d.trust.clone(),
-                trust_source: d.trust_source.clone(),
-            })
-            .collect()
+        self.deployments_of(reader).map(|d| self.deployment_row(d)).collect()
+    }
+
+    /// The deployment of this name, if the reader may see it.
+    #[must_use]
+    pub fn deployment_for(&self, reader: &Admin, name: &Label) -> Option<DeploymentRow> {
+        self.seen(reader, name).map(|d| self.deployment_row(d))
+    }
+
+    fn deployment_row(&self, deployment: &Deployment) -> DeploymentRow {
+        DeploymentRow {
+            id: deployment.id,
+            deployment: deployment.name.clone(),
+            team: deployment.team.clone(),
+            services: self.services_of(deployment.id).count(),
+            instances: self.hosts_of(deployment.id).count(),
+            expose: deployment.expose.clone(),
+            trust: deployment.trust.clone(),
+            trust_source: deployment.trust_source.clone(),
+        }
     }
 
     /// The services, by deployment and name.
     #[must_use]
     pub fn services(&self, reader: &Admin) -> Vec<ServiceRow> {
-        self.deployments_of(reader)
-            .flat_map(|d| self.services_of(d.id).map(move |s| (d, &s.record)))
-            .map(|(d, s)| ServiceRow {
-                id: s.id,
-                deployment: d.name.clone(),
-                service: s.name.clone(),
-                team: d.team.clone(),
-                address: s.address,
-                public_port: s.declared.public_port,
-                instances: self.instance_rows(d, s).collect(),
-            })
-            .collect()
+        self.deployments_of(reader).flat_map(|d| self.service_rows(d)).collect()
+    }
+
+    /// The services of the deployment of this name, if the reader may see it.
+    #[must_use]
+    pub fn services_for(&self, reader: &Admin, deployment: &Label) -> Vec<ServiceRow> {
+        self.seen(reader, deployment).map(|d| self.service_rows(d).collect()).unwrap_or_default()
+    }
+
+    fn service_rows(&self, deployment: &Deployment) -> impl Iterator<Item = ServiceRow> {
+        self.services_of(deployment.id).map(move |entry| {
+            let service = &entry.record;
+            ServiceRow {
+                id: service.id,
+                deployment: deployment.name.clone(),
+                service: service.name.clone(),
+                team: deployment.team.clone(),
+                address: service.address,
+                public_port: service.declared.public_port,
+                instances: self.instance_rows(deployment, service).collect(),
+            }
+        })
     }
 
     /// The instances, by deployment, service and identifier.
@@ -233,30 +252,41 @@ impl State {
             .runners
             .values()
             .filter(|entry| is_shown(&entry.record) && self.sees(reader, &entry.record))
-            .map(|entry| RunnerRow {
-                id: entry.record.id,
-                name: entry.record.name.clone(),
-                provider: entry.record.provider.clone(),
-                version: entry.record.version.clone(),
-                endpoints: entry.shown.endpoints.clone(),
-                scope: self.scope_for(reader, &entry.record.scope),
-                instances: self.instances_seen(reader, entry.record.id),
-                drained: entry.record.drained,
-                reflexive: entry.record.outside.reflexive.clone(),
-                relayed: self.relayed_by_name(&entry.record),
-                nat: entry.record.outside.nat,
-                enrolled: entry.record.enrolled,
-                token: entry.record.token,
-                removed: entry.record.removed,
-                ephemeral: entry.record.ephemeral,
-                off: {
-                    let mut switches = self.switches(entry.record.id);
-                    Offload::ALL.into_iter().filter(|offload| !*offload.of(&mut switches)).collect()
-                },
-            })
+            .map(|entry| self.runner_row(reader, entry))
             .collect();
         rows.sort_by(|a, b| (a.removed, &a.name, a.id).cmp(&(b.removed, &b.name, b.id)));
         rows
+    }
+
+    /// The runner of this name that is not removed, if the reader may see it.
+    #[must_use]
+    pub fn node_for(&self, reader: &Admin, name: &Label) -> Option<RunnerRow> {
+        let entry = self.runners.get(&self.runner_named(name)?.id)?;
+        self.sees(reader, &entry.record).then(|| self.runner_row(reader, entry))
+    }
+
+    fn runner_row(&self, reader: &Admin, entry: &RunnerEntry) -> RunnerRow {
+        RunnerRow {
+            id: entry.record.id,
+            name: entry.record.name.clone(),
+            provider: entry.record.provider.clone(),
+            version: entry.record.version.clone(),
+            endpoints: entry.shown.endpoints.clone(),
+            scope: self.scope_for(reader, &entry.record.scope),
+            instances: self.instances_seen(reader, entry.record.id),
+            drained: entry.record.drained,
+            reflexive: entry.record.outside.reflexive.clone(),
+            relayed: self.relayed_by_name(&entry.record),
+            nat: entry.record.outside.nat,
+            enrolled: entry.record.enrolled,
+            token: entry.record.token,
+            removed: entry.record.removed,
+            ephemeral: entry.record.ephemeral,
+            off: {
+                let mut switches = self.switches(entry.record.id);
+                Offload::ALL.into_iter().filter(|offload| !*offload.of(&mut switches)).collect()
+            },
+        }
     }
 
     fn relayed_by_name(&self, runner: &Runner) -> Vec<(Label, SocketAddr)> {
@@ -355,6 +385,10 @@ impl State {
                 self.instances_on(runner).filter(|i| self.may_run(&team, i)).count()
             }
         }
+    }
+
+    fn seen(&self, reader: &Admin, deployment: &Label) -> Option<&Arc<Deployment>> {
+        self.deployment_named(deployment).filter(|d| reader.rules(&d.team))
     }
 
     fn deployments_of(&self, reader: &Admin) -> impl Iterator<Item = &Arc<Deployment>> {

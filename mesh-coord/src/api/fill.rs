@@ -4,7 +4,7 @@ use mesh_model::{
     Admin, AuditQuery, Outcome, UnixSeconds,
     declare::Trust as Entry,
     record::{self, RelayKind, SecretHandle, TrustSource},
-    tables::{InstanceRow, RelayRow, RunnerRow},
+    tables::{DeploymentRow, InstanceRow, RelayRow, RunnerRow, ServiceRow},
 };
 use mesh_proto::{Label, Ports, ServicePath, view::InstanceState};
 
@@ -25,6 +25,13 @@ impl Nodes {
     pub(crate) fn of(core: &Core, reader: &Admin, now: UnixSeconds) -> Self {
         let nodes = core.state.nodes(reader).into_iter().map(|row| node(core, row, now)).collect();
         Self { version: VERSION, nodes, next: None }
+    }
+}
+
+impl Node {
+    /// The runner of this name that is not removed.
+    pub(crate) fn named(core: &Core, reader: &Admin, name: &Label, now: UnixSeconds) -> Option<Self> {
+        core.state.node_for(reader, name).map(|row| node(core, row, now))
     }
 }
 
@@ -91,24 +98,31 @@ impl Relays {
 
 impl Deployments {
     pub(crate) fn of(core: &Core, reader: &Admin, _: UnixSeconds) -> Self {
-        let row = |row: mesh_model::tables::DeploymentRow| {
-            let mut trusts: Vec<Label> = row.trust.into_iter().map(|entry| entry.caller).collect();
-            trusts.dedup();
-            Deployment {
-                id: row.id,
-                deployment: row.deployment,
-                team: row.team,
-                services: row.services,
-                instances: row.instances,
-                expose: row.expose.map(|patterns| patterns.iter().map(ToString::to_string).collect()),
-                trusts,
-                trust_file: file_of(row.trust_source),
-            }
-        };
+        let deployments = core.state.deployments(reader).into_iter().map(Deployment::from).collect();
+        Self { version: VERSION, deployments, next: None }
+    }
+}
+
+impl Deployment {
+    /// The deployment of this name.
+    pub(crate) fn named(core: &Core, reader: &Admin, name: &Label) -> Option<Self> {
+        core.state.deployment_for(reader, name).map(Self::from)
+    }
+}
+
+impl From<DeploymentRow> for Deployment {
+    fn from(row: DeploymentRow) -> Self {
+        let mut trusts: Vec<Label> = row.trust.into_iter().map(|entry| entry.caller).collect();
+        trusts.dedup();
         Self {
-            version: VERSION,
-            deployments: core.state.deployments(reader).into_iter().map(row).collect(),
-            next: None,
+            id: row.id,
+            deployment: row.deployment,
+            team: row.team,
+            services: row.services,
+            instances: row.instances,
+            expose: row.expose.map(|patterns| patterns.iter().map(ToString::to_string).collect()),
+            trusts,
+            trust_file: file_of(row.trust_source),
         }
     }
 }
@@ -123,22 +137,33 @@ pub(super) fn file_of(source: TrustSource) -> Option<String> {
 
 impl Services {
     pub(crate) fn of(core: &Core, reader: &Admin, _: UnixSeconds) -> Self {
-        let instance = |row: InstanceRow| ServiceInstance {
-            id: row.id,
-            address: row.address,
-            state: reachable(core, &row),
-            runner: row.runner,
-            release: row.release,
-        };
-        let services = core.state.services(reader).into_iter().map(|row| Service {
-            deployment: row.deployment,
-            service: row.service,
-            team: row.team,
-            address: row.address,
-            public_port: row.public_port,
-            instances: row.instances.into_iter().map(instance).collect(),
-        });
-        Self { version: VERSION, services: services.collect(), next: None }
+        let services = core.state.services(reader).into_iter().map(|row| service(core, row)).collect();
+        Self { version: VERSION, services, next: None }
+    }
+}
+
+impl Service {
+    /// The services of the deployment of this name.
+    pub(crate) fn all_in(core: &Core, reader: &Admin, deployment: &Label) -> Vec<Self> {
+        core.state.services_for(reader, deployment).into_iter().map(|row| service(core, row)).collect()
+    }
+}
+
+fn service(core: &Core, row: ServiceRow) -> Service {
+    let instance = |row: InstanceRow| ServiceInstance {
+        id: row.id,
+        address: row.address,
+        state: reachable(core, &row),
+        runner: row.runner,
+        release: row.release,
+    };
+    Service {
+        deployment: row.deployment,
+        service: row.service,
+        team: row.team,
+        address: row.address,
+        public_port: row.public_port,
+        instances: row.instances.into_iter().map(instance).collect(),
     }
 }
 

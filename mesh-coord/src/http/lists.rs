@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{
-        Audit, DeploymentPage, Deployments, Instances, ListQuery, Listed, Me, Node, NodeState, Nodes, Service,
+        Audit, Deployment, DeploymentPage, Deployments, Instances, ListQuery, Listed, Me, Node, Nodes, Service,
         Services, Tokens, TrustAll, TrustPage, VERSION,
     },
     coordinator::Core,
@@ -75,11 +75,7 @@ async fn node(Administrator { by, coordinator }: Administrator, path: Named<Labe
     let name = named(path)?;
     let now = coordinator.now();
     let shown = format!("there is no runner `{name}`");
-    let look = move |core: &mut Core| {
-        let all = Nodes::of(core, &by, now).nodes;
-        all.into_iter().find(|node| node.name == name && node.state != NodeState::Removed)
-    };
-    let found = coordinator.visit(look).await?;
+    let found = coordinator.visit(move |core| Node::named(core, &by, &name, now)).await?;
     found.map(Json).ok_or_else(|| Refused::new(StatusCode::NOT_FOUND, shown, "`GET /nodes` lists them"))
 }
 
@@ -97,12 +93,10 @@ async fn deployments(reader: Administrator, asked: Asked<ListQuery>) -> Answer<D
 )]
 async fn deployment(Administrator { by, coordinator }: Administrator, path: Named<Label>) -> Answer<DeploymentPage> {
     let name = named(path)?;
-    let now = coordinator.now();
     let look = move |core: &mut Core| {
         let trust = TrustPage::of(core, &by, &name)?.listing.trust;
-        let mut services = Services::of(core, &by, now).services;
-        services.retain(|service| service.deployment == name);
-        let row = Deployments::of(core, &by, now).deployments.into_iter().find(|row| row.deployment == name);
+        let services = Service::all_in(core, &by, &name);
+        let row = Deployment::named(core, &by, &name);
         Ok::<_, Refused>(row.map(|deployment| DeploymentPage { version: VERSION, deployment, services, trust }))
     };
     coordinator.visit(look).await??.map(Json).ok_or_else(|| {
@@ -127,11 +121,9 @@ async fn service(
     path: Named<(Label, ServiceName)>,
 ) -> Answer<Service> {
     let (deployment, name) = named(path)?;
-    let now = coordinator.now();
     let shown = format!("there is no service `{deployment}/{name}`");
     let look = move |core: &mut Core| {
-        let all = Services::of(core, &by, now).services;
-        all.into_iter().find(|service| service.deployment == deployment && service.service == name)
+        Service::all_in(core, &by, &deployment).into_iter().find(|service| service.service == name)
     };
     let found = coordinator.visit(look).await?;
     found.map(Json).ok_or_else(|| Refused::new(StatusCode::NOT_FOUND, shown, "`GET /services` lists them"))

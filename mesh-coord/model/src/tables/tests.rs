@@ -70,6 +70,22 @@ fn tables_show_everything_to_the_operator_and_a_team_s_part_to_its_administrator
 }
 
 #[test]
+fn one_by_its_name_is_as_in_the_list_and_only_for_readers_of_that() {
+    let world = world();
+    let state = &world.state;
+    for reader in [ALL, evil()] {
+        for name in ["bank", "shop", "narrow", "wide"].map(label) {
+            let deployment = state.deployments(&reader).into_iter().find(|row| row.deployment == name);
+            assert_eq!(state.deployment_for(&reader, &name), deployment);
+            let services: Vec<_> = state.services(&reader).into_iter().filter(|row| row.deployment == name).collect();
+            assert_eq!(state.services_for(&reader, &name), services);
+            let node = state.nodes(&reader).into_iter().find(|row| row.name == name);
+            assert_eq!(state.node_for(&reader, &name), node);
+        }
+    }
+}
+
+#[test]
 fn a_wide_runner_that_hosts_a_team_s_service_is_seen_by_the_team() {
     let mut world = world();
     let wide = world.state.runner_named("wide").unwrap().id;
