@@ -19,6 +19,9 @@ pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_mesh-netns-helper");
 /// Two services that may call each other.
 pub(crate) const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.db]\n";
 
+/// Another deployment without trust, for callers that are refused until they get it.
+pub(crate) const REPORTS: &str = "deployment = \"reports\"\n[services.sales]\n";
+
 /// A deployment without trust in either direction.
 pub(crate) const BILLING: &str = "deployment = \"billing\"\n[services.api]\n";
 

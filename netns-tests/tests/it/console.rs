@@ -4,10 +4,8 @@ use mesh_netns_tests::{Stack, World, isolated, traffic::Answer, wait};
 
 use crate::{
     browser::Browser,
-    common::{SHOP, declare},
+    common::{REPORTS, SHOP, declare},
 };
-
-const REPORTS: &str = "deployment = \"reports\"\n[services.sales]\n";
 
 #[test]
 fn the_pages_show_what_is_used_and_refused_and_only_to_the_browser_that_followed_the_link() {

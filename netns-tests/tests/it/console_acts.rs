@@ -4,10 +4,8 @@ use mesh_netns_tests::{Stack, World, isolated, traffic::Answer, wait};
 
 use crate::{
     browser::Browser,
-    common::{SHOP, declare, is_refused, reaches},
+    common::{REPORTS, SHOP, declare, is_refused, reaches},
 };
-
-const REPORTS: &str = "deployment = \"reports\"\n[services.sales]\n";
 
 #[test]
 fn trust_is_given_and_taken_back_with_its_effect_before_ones_eyes() {

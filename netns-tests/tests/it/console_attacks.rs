@@ -4,10 +4,9 @@ use mesh_netns_tests::{World, isolated};
 
 use crate::{
     browser::Browser,
-    common::{SHOP, declare},
+    common::{REPORTS, SHOP, declare},
 };
 
-const REPORTS: &str = "deployment = \"reports\"\n[services.sales]\n";
 /// What would run if it became markup.
 const HOSTILE: &str = "<img src=x onerror=alert(1)>\"'<script>alert(2)</script>";
 const GIVE: [(&str, &str); 3] = [("do", "give"), ("deployment", "shop"), ("caller", "reports")];

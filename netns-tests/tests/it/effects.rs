@@ -2,10 +2,9 @@
 
 use mesh_netns_tests::{Stack, World, isolated, wait};
 
-use crate::common::declare;
+use crate::common::{REPORTS, declare};
 
 const SHOP: &str = "deployment = \"shop\"\n[services.db]\n[services.app]\n";
-const REPORTS: &str = "deployment = \"reports\"\n[services.sales]\n";
 
 /// An expectation in a file.
 fn expect(from: &str, to: &str, port: u16, allow: bool) -> String {

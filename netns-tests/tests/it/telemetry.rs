@@ -8,10 +8,9 @@ use std::{
 use mesh_netns_tests::{Coordinator, Instance, Stack, World, isolated, traffic::Answer, wait};
 use serde_json::{Value, json};
 
-use crate::common::declare;
+use crate::common::{REPORTS, declare};
 
 const SHOP: &str = "deployment = \"shop\"\n[services.db]\n[services.cache]\n[services.app]\n";
-const REPORTS: &str = "deployment = \"reports\"\n[services.sales]\n";
 const PORT: u16 = 5432;
 
 /// Sends so many bytes and reads them back.
