@@ -29,7 +29,10 @@ async fn preview(Extension(asker): Extension<Asker>, Query(wish): Query<Wish>) -
 }
 
 async fn confirm(asker: &Asker, wish: &Wish, refused: Option<Error>) -> Response {
-    let tried = async { Ok((asker.way.try_out(&wish.understood()?.command).await?, wish.understood()?.typed)) };
+    let tried = async {
+        let understood = wish.understood()?;
+        Ok((asker.way.try_out(&understood.command).await?, understood.typed))
+    };
     let tried: Result<_> = tried.await;
     let (mut lines, mut warnings, mut typed) = (None, vec![], None);
     let refused = match tried {
