@@ -61,7 +61,7 @@ pub(super) struct Held {
 /// A session that was found.
 pub(super) struct Found {
     pub(super) id: Id,
-    pub(super) proof: String,
+    pub(super) proof: Random,
     pub(super) held: Held,
 }
 
@@ -102,7 +102,7 @@ impl Desk {
     pub(super) fn found(&self, shown: Shown<'_>) -> Option<Found> {
         let mut sessions = self.lock();
         let (id, session) = sessions.find(shown.values(&self.cookie), Instant::now().into_std())?;
-        Some(Found { id, proof: String::from(session.proof.clone()), held: session.held.clone() })
+        Some(Found { id, proof: session.proof.clone(), held: session.held.clone() })
     }
 
     /// The answer to a request without a session.

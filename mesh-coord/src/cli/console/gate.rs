@@ -167,7 +167,7 @@ async fn asker(desk: &Desk, found: &Found, parts: &Parts) -> Result<Asker, Optio
         way,
         mesh: Arc::clone(&desk.mesh),
         who,
-        proof: found.proof.as_str().into(),
+        proof: String::from(found.proof.clone()).into(),
         signed_in: found.held.token.is_some(),
         shelf: Arc::clone(&found.held.shelf),
         is_visit: Shown::of(&parts.headers).is_visit(),
@@ -180,7 +180,6 @@ struct Proof {
 }
 
 /// Whether a form is of this session (CSRF).
-async fn holds_proof(headers: &HeaderMap, body: &Bytes, proof: &str) -> bool {
-    let Ok(random) = Random::try_from(proof.to_owned()) else { return false };
-    form::<Proof>(headers, body).await.is_some_and(|form| is(&form.proof, &random))
+async fn holds_proof(headers: &HeaderMap, body: &Bytes, proof: &Random) -> bool {
+    form::<Proof>(headers, body).await.is_some_and(|form| is(&form.proof, proof))
 }
