@@ -1,6 +1,7 @@
 //! The tokens, a form for a new one, and the new one itself.
 
 use maud::{Markup, html};
+use serde::Deserialize;
 
 use super::{act, head, state};
 use crate::{
@@ -9,8 +10,9 @@ use crate::{
     words::lasting,
 };
 
-/// What the form for a new token holds.
-#[derive(Debug, Clone, Default)]
+/// What the form for a new token holds, by the names of its fields.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 pub struct Wanted {
     /// `any`, `teams`, `deployments` or `admin`.
     pub scope: String,
@@ -22,8 +24,8 @@ pub struct Wanted {
     pub ttl: String,
     /// How many runners it can enrol.
     pub uses: String,
-    /// Whether its runners go when they are silent.
-    pub ephemeral: bool,
+    /// Not empty: its runners go when they are silent.
+    pub ephemeral: String,
     /// A name for it.
     pub name: String,
 }
@@ -91,7 +93,7 @@ fn form(frame: &Frame<'_>, wanted: &Wanted) -> Markup {
                 label { "Runners" input type="text" name="uses" value=(wanted.uses) inputmode="numeric" required; }
                 label { "Name" input type="text" name="name" value=(wanted.name) placeholder="ci"; }
                 label.check {
-                    input type="checkbox" name="ephemeral" value="yes" checked[wanted.ephemeral];
+                    input type="checkbox" name="ephemeral" value="yes" checked[!wanted.ephemeral.is_empty()];
                     " remove its runners when they are silent for ten minutes"
                 }
                 button type="submit" { "Make the token" }

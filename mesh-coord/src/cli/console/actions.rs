@@ -5,7 +5,6 @@ use axum::{Extension, Form, Router, extract::Query, response::Response, routing:
 use mesh_console::{Ask, Joined, Notice, Wanted, model};
 use mesh_model::{NewPurpose, NewToken, Outcome, Role};
 use mesh_process::duration;
-use serde::Deserialize;
 
 use super::{
     asker::{Asker, News, go_to, told},
@@ -90,82 +89,54 @@ fn of_service(outcome: &Outcome) -> Option<String> {
     Some(format!("/d/{}/{}", escaped(deployment), escaped(service)))
 }
 
-/// The form for a token.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct TokenForm {
-    scope: String,
-    names: String,
-    role: String,
-    ttl: String,
-    uses: String,
-    ephemeral: String,
-    name: String,
-}
-
-impl TokenForm {
-    fn wish(&self) -> Result<NewToken> {
-        let uses = || numbers::uses(self.uses.trim()).map_err(|error| wrong(error, "give the number of runners"));
-        let names = || parts(&self.names).map(|name| read(name, "names, as in shop, billing"));
-        let purpose = match &*self.scope {
-            "any" => NewPurpose::JoinAny { uses: uses()? },
-            "teams" => NewPurpose::JoinTeams { teams: names().collect::<Result<_>>()?, uses: uses()? },
-            "deployments" => {
-                NewPurpose::JoinDeployments { deployments: names().collect::<Result<_>>()?, uses: uses()? }
+/// The token that a form asks for.
+fn token_of(form: &Wanted) -> Result<NewToken> {
+    let uses = || numbers::uses(form.uses.trim()).map_err(|error| wrong(error, "give the number of runners"));
+    let names = || parts(&form.names).map(|name| read(name, "names, as in shop, billing"));
+    let purpose = match &*form.scope {
+        "any" => NewPurpose::JoinAny { uses: uses()? },
+        "teams" => NewPurpose::JoinTeams { teams: names().collect::<Result<_>>()?, uses: uses()? },
+        "deployments" => NewPurpose::JoinDeployments { deployments: names().collect::<Result<_>>()?, uses: uses()? },
+        "admin" => {
+            let mut teams = names().collect::<Result<Vec<_>>>()?.into_iter();
+            let team = teams.next();
+            if teams.next().is_some() {
+                return Err(wrong(
+                    "several teams are named".to_owned(),
+                    "an admin token is good for one team, or for all",
+                ));
             }
-            "admin" => {
-                let mut teams = names().collect::<Result<Vec<_>>>()?.into_iter();
-                let team = teams.next();
-                if teams.next().is_some() {
-                    return Err(wrong(
-                        "several teams are named".to_owned(),
-                        "an admin token is good for one team, or for all",
-                    ));
-                }
-                match &*self.role {
-                    "admin" => NewPurpose::Admin { team },
-                    "operator" => NewPurpose::Role { role: Role::Operator, team },
-                    "viewer" => NewPurpose::Role { role: Role::Viewer, team },
-                    other => {
-                        return Err(wrong(format!("`{}` is no role", other.escape_debug()), "choose one of the list"));
-                    }
+            match &*form.role {
+                "admin" => NewPurpose::Admin { team },
+                "operator" => NewPurpose::Role { role: Role::Operator, team },
+                "viewer" => NewPurpose::Role { role: Role::Viewer, team },
+                other => {
+                    return Err(wrong(format!("`{}` is no role", other.escape_debug()), "choose one of the list"));
                 }
             }
-            other => return Err(wrong(format!("`{}` is no purpose", other.escape_debug()), "choose one of the list")),
-        };
-        let ttl = duration::parse(self.ttl.trim()).map_err(|error| wrong(error, "give how long it is valid"))?;
-        let name = Some(self.name.trim().to_owned()).filter(|name| !name.is_empty());
-        let ephemeral = !self.ephemeral.is_empty() && self.scope != "admin";
-        Ok(NewToken { purpose, ttl: ttl.as_secs(), ephemeral, name })
-    }
-
-    fn wanted(&self) -> Wanted {
-        Wanted {
-            scope: self.scope.clone(),
-            names: self.names.clone(),
-            role: self.role.clone(),
-            ttl: self.ttl.clone(),
-            uses: self.uses.clone(),
-            ephemeral: !self.ephemeral.is_empty(),
-            name: self.name.clone(),
         }
-    }
+        other => return Err(wrong(format!("`{}` is no purpose", other.escape_debug()), "choose one of the list")),
+    };
+    let ttl = duration::parse(form.ttl.trim()).map_err(|error| wrong(error, "give how long it is valid"))?;
+    let name = Some(form.name.trim().to_owned()).filter(|name| !name.is_empty());
+    let ephemeral = !form.ephemeral.is_empty() && form.scope != "admin";
+    Ok(NewToken { purpose, ttl: ttl.as_secs(), ephemeral, name })
 }
 
 async fn tokens(Extension(asker): Extension<Asker>) -> Response {
-    let fresh = TokenForm { ttl: "1h".to_owned(), uses: "1".to_owned(), ..TokenForm::default() };
+    let fresh = Wanted { ttl: "1h".to_owned(), uses: "1".to_owned(), ..Wanted::default() };
     list(&asker, &fresh, None).await
 }
 
-async fn list(asker: &Asker, form: &TokenForm, refused: Option<Error>) -> Response {
+async fn list(asker: &Asker, form: &Wanted, refused: Option<Error>) -> Response {
     let tokens: Result<model::Tokens> = asker.get("tokens").await;
     let refused = refused.as_ref().map(told);
     let refused = refused.as_ref().map(|(error, hint)| (&**error, hint.as_deref()));
-    asker.page("/tokens", |frame| Ok(mesh_console::tokens(frame, &tokens?, &form.wanted(), refused)))
+    asker.page("/tokens", |frame| Ok(mesh_console::tokens(frame, &tokens?, form, refused)))
 }
 
-async fn make(Extension(asker): Extension<Asker>, Form(form): Form<TokenForm>) -> Response {
-    let made = async { asker.way.make(&form.wish()?).await };
+async fn make(Extension(asker): Extension<Asker>, Form(form): Form<Wanted>) -> Response {
+    let made = async { asker.way.make(&token_of(&form)?).await };
     match made.await {
         Ok(made) => {
             let line = (form.scope != "admin").then(|| line_for("mesh-node join", &made, asker.way.url()));
