@@ -92,6 +92,18 @@ fn runner_link(name: &str) -> Markup {
     html! { a href={ "/r/" (part(name)) } { (name) } }
 }
 
+/// A field that holds one of some values, each with its word.
+fn choice(name: &str, label: &str, chosen: &str, options: &[(&str, &str)]) -> Markup {
+    html! {
+        label {
+            (label)
+            select name=(name) {
+                @for (value, word) in options { option value=(value) selected[*value == chosen] { (word) } }
+            }
+        }
+    }
+}
+
 /// A link to the page that shows the effect of a change and asks whether to make it; nothing without the role for it.
 fn act(frame: &Frame<'_>, role: Role, label: &str, of: &str, fields: &[(&str, &str)]) -> Markup {
     let query: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", part(value))).collect();

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{head, runner_link, state};
+use super::{choice, head, runner_link, state};
 use crate::{
     frame::{Frame, Seen},
     model::{Node, Nodes},
@@ -61,17 +61,12 @@ pub fn runners(frame: &Frame<'_>, nodes: &Nodes, filter: &Filter) -> Markup {
 }
 
 fn form(filter: &Filter) -> Markup {
+    let states =
+        [("", "any"), ("online", "online"), ("silent", "silent"), ("drained", "drained"), ("removed", "removed")];
     html! {
         form #filter data-still action="/runners" method="get" role="search" {
             label { "Name, provider or address" input type="search" name="text" value=(filter.text); }
-            label {
-                "State"
-                select name="state" {
-                    @for (value, word) in [("", "any"), ("online", "online"), ("silent", "silent"), ("drained", "drained"), ("removed", "removed")] {
-                        option value=(value) selected[value == filter.state] { (word) }
-                    }
-                }
-            }
+            (choice("state", "State", &filter.state, &states))
             button type="submit" { "Find" }
         }
     }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use super::{act, head, state};
+use super::{act, choice, head, state};
 use crate::{
     frame::{Frame, Seen, trouble},
     model::{Role, Tokens},
@@ -97,17 +97,6 @@ fn form(frame: &Frame<'_>, wanted: &Wanted) -> Markup {
                     " remove its runners when they are silent for ten minutes"
                 }
                 button type="submit" { "Make the token" }
-            }
-        }
-    }
-}
-
-fn choice(name: &str, label: &str, chosen: &str, options: &[(&str, &str)]) -> Markup {
-    html! {
-        label {
-            (label)
-            select name=(name) {
-                @for (value, word) in options { option value=(value) selected[*value == chosen] { (word) } }
             }
         }
     }
