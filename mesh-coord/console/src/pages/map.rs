@@ -74,12 +74,12 @@ fn shown(cell: Cell) -> (String, String) {
 #[must_use]
 pub fn map(frame: &Frame<'_>, deployments: &Deployments, edges: Option<&Edges>, refusals: Option<&Refusals>) -> Markup {
     let names: Vec<&str> = deployments.deployments.iter().map(|deployment| &*deployment.deployment).collect();
-    let cells = cells(deployments, edges, refusals);
     let content = html! {
         @if let Some(edges) = edges { (coverage(&edges.coverage)) } @else {
             p.note { "Runners don't report connections to this coordinator, so this is what may be." }
         }
         @if names.len() <= COLUMNS {
+            @let cells = cells(deployments, edges, refusals);
             (picture(&names, &cells))
             (matrix(&names, &cells))
         } @else {
