@@ -71,6 +71,11 @@ fn why_link(from: &str, to: &str, port: u16) -> Markup {
     }
 }
 
+/// The deployment of a service's path `DEPLOYMENT/SERVICE`.
+fn deployment_of(path: &str) -> &str {
+    path.split('/').next().unwrap_or(path)
+}
+
 /// The link to a deployment, as it is named here.
 fn deployment_link(name: &str) -> Markup {
     html! { a href={ "/d/" (part(name)) } { (name) } }

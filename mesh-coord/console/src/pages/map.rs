@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use self::picture::picture;
-use super::{coverage, deployment_link, head, service_link};
+use super::{coverage, deployment_link, deployment_of, head, service_link};
 use crate::{
     frame::{Frame, Seen},
     model::{Deployments, Edges, Refusals},
@@ -26,11 +26,6 @@ struct Cell {
     refused: u64,
 }
 
-/// The deployment of a service's path.
-fn deployment(path: &str) -> &str {
-    path.split('/').next().unwrap_or(path)
-}
-
 fn cells<'a>(
     deployments: &'a Deployments,
     edges: Option<&'a Edges>,
@@ -44,12 +39,12 @@ fn cells<'a>(
         }
     }
     for edge in edges.iter().flat_map(|edges| &edges.edges) {
-        let cell = cells.entry((deployment(&edge.from), deployment(&edge.to))).or_default();
+        let cell = cells.entry((deployment_of(&edge.from), deployment_of(&edge.to))).or_default();
         cell.open += edge.open;
         cell.opened += edge.opened;
     }
     for row in refusals.iter().flat_map(|refusals| &refusals.refused) {
-        cells.entry((deployment(&row.from), deployment(&row.to))).or_default().refused += row.count;
+        cells.entry((deployment_of(&row.from), deployment_of(&row.to))).or_default().refused += row.count;
     }
     cells
 }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{act, state};
+use super::{act, deployment_of, state};
 use crate::{
     frame::{Frame, Seen, trouble},
     model::{Role, Why},
@@ -48,13 +48,12 @@ pub fn why(
 
 /// The link that gives trust, where two deployments are concerned.
 fn remedy(frame: &Frame<'_>, from: &str, to: &str) -> Markup {
-    let deployment = |path: &str| path.split('/').next().unwrap_or_default().to_owned();
-    let (caller, callee) = (deployment(from), deployment(to));
+    let (caller, callee) = (deployment_of(from), deployment_of(to));
     html! {
         @if caller != callee {
             p {
                 (act(frame, Role::Operator, "Give trust", &format!("to {caller} in {callee}"), &[
-                    ("do", "give"), ("deployment", &*callee), ("caller", &*caller),
+                    ("do", "give"), ("deployment", callee), ("caller", caller),
                 ]))
             }
         }
