@@ -15,6 +15,8 @@ mod services;
 mod tokens;
 mod why;
 
+use std::collections::HashMap;
+
 use maud::{Markup, html};
 
 pub use self::{
@@ -36,7 +38,7 @@ pub use self::{
 use crate::{
     ACT_PATH,
     frame::Frame,
-    model::{Coverage, Role},
+    model::{Coverage, Edge, Edges, Role},
     words::{ago, mark, part},
 };
 
@@ -74,6 +76,17 @@ fn why_link(from: &str, to: &str, port: u16) -> Markup {
 /// The deployment of a service's path `DEPLOYMENT/SERVICE`.
 fn deployment_of(path: &str) -> &str {
     path.split('/').next().unwrap_or(path)
+}
+
+/// The open connections of the pairs with the same key, by that key; pairs without one don't count.
+fn open_by<'a>(edges: &'a Edges, key: impl Fn(&'a Edge) -> Option<&'a str>) -> HashMap<&'a str, u64> {
+    let mut open: HashMap<&str, u64> = HashMap::new();
+    for edge in &edges.edges {
+        if let Some(key) = key(edge) {
+            *open.entry(key).or_default() += edge.open;
+        }
+    }
+    open
 }
 
 /// The link to a deployment, as it is named here.

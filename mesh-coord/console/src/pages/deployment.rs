@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{act, deployment_link, head, service_link, state};
+use super::{act, deployment_link, deployment_of, head, open_by, service_link, state};
 use crate::{
     ACT_PATH,
     frame::{Frame, Seen},
@@ -75,6 +75,9 @@ fn in_force(trust: &Trust) -> Markup {
 
 fn callers(frame: &Frame<'_>, of: &Deployed<'_>) -> Markup {
     let name = &*of.deployment.deployment;
+    let open = of
+        .edges
+        .map(|edges| open_by(edges, |edge| (deployment_of(&edge.to) == name).then(|| deployment_of(&edge.from))));
     html! {
         table #callers {
             caption { "Who may call " (name) }
@@ -85,7 +88,7 @@ fn callers(frame: &Frame<'_>, of: &Deployed<'_>) -> Markup {
                         th scope="row" { (deployment_link(&entry.caller)) }
                         td { @if entry.services.is_empty() { "those that it exposes" } @else { (entry.services.join(", ")) } }
                         td { @if entry.ports.is_empty() { "all" } @else { (ports(entry)) } }
-                        td { @if let Some(open) = open(of, &entry.caller) { (open) } @else { "–" } }
+                        td { @if let Some(open) = &open { (open.get(&*entry.caller).copied().unwrap_or_default()) } @else { "–" } }
                         td {
                             @if of.deployment.trust_file.is_none() {
                                 (act(frame, Role::Operator, "Take back", &format!("the trust in {}", entry.caller), &[
@@ -107,19 +110,6 @@ fn callers(frame: &Frame<'_>, of: &Deployed<'_>) -> Markup {
 
 fn ports(entry: &TrustEntry) -> String {
     entry.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// The connections from all services of `caller`.
-fn open(of: &Deployed<'_>, caller: &str) -> Option<u64> {
-    let within = |path: &str, name: &str| path.split_once('/').is_some_and(|(deployment, _)| deployment == name);
-    let ours = |edges: &Edges| {
-        let found = edges.edges.iter();
-        found
-            .filter(|edge| within(&edge.from, caller) && within(&edge.to, &of.deployment.deployment))
-            .map(|edge| edge.open)
-            .sum()
-    };
-    of.edges.map(ours)
 }
 
 /// The form that begins to give trust: it shows the effect first.

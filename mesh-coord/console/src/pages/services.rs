@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{head, runner_link, service_link, state};
+use super::{head, open_by, runner_link, service_link, state};
 use crate::{
     frame::{Frame, Seen},
     model::{Edges, Services},
@@ -11,8 +11,7 @@ use crate::{
 /// All services. `edges`: if runners report.
 #[must_use]
 pub fn services(frame: &Frame<'_>, services: &Services, edges: Option<&Edges>) -> Markup {
-    let open =
-        |path: &str| edges.map(|e| e.edges.iter().filter(|edge| edge.to == path).map(|edge| edge.open).sum::<u64>());
+    let open = edges.map(|edges| open_by(edges, |edge| Some(&*edge.to)));
     let content = html! {
         table {
             caption { "Services, " (services.services.len()) }
@@ -24,7 +23,7 @@ pub fn services(frame: &Frame<'_>, services: &Services, edges: Option<&Edges>) -
                         th scope="row" { (service_link(&path)) }
                         td { (service.team) }
                         td { code { (service.address) } }
-                        td { @if let Some(open) = open(&path) { (open) } @else { "–" } }
+                        td { @if let Some(open) = &open { (open.get(&*path).copied().unwrap_or_default()) } @else { "–" } }
                         td {
                             @if service.instances.is_empty() { span.note { "none" } }
                             ul.plain {
