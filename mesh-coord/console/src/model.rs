@@ -106,6 +106,13 @@ pub struct Service {
     pub instances: Vec<ServiceInstance>,
 }
 
+impl Service {
+    /// `DEPLOYMENT/SERVICE`.
+    pub(crate) fn path(&self) -> String {
+        format!("{}/{}", self.deployment, self.service)
+    }
+}
+
 /// An instance of a service.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct ServiceInstance {

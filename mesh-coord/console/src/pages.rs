@@ -38,7 +38,7 @@ pub use self::{
 use crate::{
     ACT_PATH,
     frame::Frame,
-    model::{Coverage, Edge, Edges, Role},
+    model::{Coverage, Edge, Edges, Role, ServiceInstance},
     words::{ago, mark, part},
 };
 
@@ -108,6 +108,14 @@ fn service_link(path: &str) -> Markup {
 /// The link to a runner.
 fn runner_link(name: &str) -> Markup {
     html! { a href={ "/r/" (part(name)) } { (name) } }
+}
+
+/// An instance, where it runs, and how it is.
+fn placed(instance: &ServiceInstance) -> Markup {
+    html! {
+        (instance.id) " on " (runner_link(&instance.runner)) " " (state(&instance.state))
+        @if let Some(release) = &instance.release { " release " (release) }
+    }
 }
 
 /// A field that holds one of some values, each with its word.

@@ -148,7 +148,7 @@ fn services(of: &Deployed<'_>) -> Markup {
             tbody {
                 @for service in of.services {
                     tr {
-                        th scope="row" { (service_link(&format!("{}/{}", service.deployment, service.service))) }
+                        th scope="row" { (service_link(&service.path())) }
                         td { code { (service.address) } }
                         td {
                             @if service.instances.is_empty() { span.note { "none" } }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{act, head, runner_link, service_link, state, why_link};
+use super::{act, head, placed, service_link, why_link};
 use crate::{
     frame::{Frame, Seen},
     model::{Edge, Edges, Refusals, Role, Service},
@@ -11,7 +11,7 @@ use crate::{
 /// The page.
 #[must_use]
 pub fn service(frame: &Frame<'_>, service: &Service, edges: Option<&Edges>, refusals: Option<&Refusals>) -> Markup {
-    let path = format!("{}/{}", service.deployment, service.service);
+    let path = service.path();
     let all = || edges.into_iter().flat_map(|edges| &edges.edges);
     let callers: Vec<_> = all().filter(|edge| edge.to == path).map(|edge| (&*edge.from, edge)).collect();
     let callees: Vec<_> = all().filter(|edge| edge.from == path).map(|edge| (&*edge.to, edge)).collect();
@@ -26,9 +26,7 @@ pub fn service(frame: &Frame<'_>, service: &Service, edges: Option<&Edges>, refu
                 ul.plain {
                     @for instance in &service.instances {
                         li {
-                            (instance.id) " on " (runner_link(&instance.runner)) " " (state(&instance.state))
-                            @if let Some(release) = &instance.release { " release " (release) }
-                            " " (turn(frame, &instance.id, &instance.state))
+                            (placed(instance)) " " (turn(frame, &instance.id, &instance.state))
                         }
                     }
                 }

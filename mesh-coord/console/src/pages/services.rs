@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{head, open_by, runner_link, service_link, state};
+use super::{head, open_by, placed, service_link};
 use crate::{
     frame::{Frame, Seen},
     model::{Edges, Services},
@@ -18,7 +18,7 @@ pub fn services(frame: &Frame<'_>, services: &Services, edges: Option<&Edges>) -
             (head(&["Service", "Team", "Address", "Open connections", "Instances"]))
             tbody {
                 @for service in &services.services {
-                    @let path = format!("{}/{}", service.deployment, service.service);
+                    @let path = service.path();
                     tr {
                         th scope="row" { (service_link(&path)) }
                         td { (service.team) }
@@ -28,10 +28,7 @@ pub fn services(frame: &Frame<'_>, services: &Services, edges: Option<&Edges>) -
                             @if service.instances.is_empty() { span.note { "none" } }
                             ul.plain {
                                 @for instance in &service.instances {
-                                    li {
-                                        (instance.id) " on " (runner_link(&instance.runner)) " " (state(&instance.state))
-                                        @if let Some(release) = &instance.release { " release " (release) }
-                                    }
+                                    li { (placed(instance)) }
                                 }
                             }
                         }
