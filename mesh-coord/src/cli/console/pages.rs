@@ -68,29 +68,27 @@ struct TrustAnswer {
 async fn deployment(Extension(asker): Here, Path(name): Path<String>) -> Response {
     let answers = async {
         let all: model::Deployments = asker.get("deployments").await?;
-        if !all.deployments.iter().any(|deployment| deployment.deployment == name) {
-            return Err(Missing::new("deployment", &name).into());
-        }
+        let (own, others): (Vec<_>, Vec<_>) =
+            all.deployments.into_iter().partition(|deployment| deployment.deployment == name);
+        let own = own.into_iter().next().ok_or_else(|| Missing::new("deployment", &name))?;
         let trust: TrustAnswer = asker.get(&format!("trust/{}", escaped(&name))).await?;
         let services: model::Services = asker.get("services").await?;
-        Ok((all, trust, services, asker.reported::<model::Edges>("edges?watch=true").await))
+        Ok((own, others, trust, services, asker.reported::<model::Edges>("edges?watch=true").await))
     };
     let answers: Result<_> = answers.await;
     asker.page("/deployments", |frame| {
-        let (all, trust, services, edges) = answers?;
-        let own = all.deployments.iter().find(|deployment| deployment.deployment == name);
-        let deployment = own.ok_or_else(|| Missing::new("deployment", &name))?;
+        let (own, others, trust, services, edges) = answers?;
         let services: Vec<_> = services.services.into_iter().filter(|service| service.deployment == name).collect();
         let sentences: Vec<String> = trust.directions.iter().map(BothWays::sentence).collect();
-        let others = all.deployments.iter().map(|other| &*other.deployment).filter(|other| *other != name);
+        let others: Vec<&str> = others.iter().map(|other| &*other.deployment).collect();
         Ok(mesh_console::deployment(
             frame,
             &Deployed {
-                deployment,
+                deployment: &own,
                 services: &services,
                 trust: &trust.listing,
                 sentences: &sentences,
-                others: &others.collect::<Vec<_>>(),
+                others: &others,
                 edges: edges.as_ref(),
             },
         ))
