@@ -73,7 +73,8 @@ async fn deployment(Extension(asker): Here, Path(name): Path<String>) -> Respons
         let own = own.into_iter().next().ok_or_else(|| Missing::new("deployment", &name))?;
         let trust: TrustAnswer = asker.get(&format!("trust/{}", escaped(&name))).await?;
         let services: model::Services = asker.get("services").await?;
-        Ok((own, others, trust, services, asker.reported::<model::Edges>("edges?watch=true").await))
+        let edges: Option<model::Edges> = asker.reported(&format!("edges?watch=true&to={}", escaped(&name))).await;
+        Ok((own, others, trust, services, edges))
     };
     let answers: Result<_> = answers.await;
     asker.page("/deployments", |frame| {
@@ -98,11 +99,12 @@ async fn deployment(Extension(asker): Here, Path(name): Path<String>) -> Respons
 async fn service(Extension(asker): Here, Path((deployment, service)): Path<(String, String)>) -> Response {
     let services: Result<model::Services> = asker.get("services").await;
     let edges: Option<model::Edges> = asker.reported("edges?watch=true").await;
-    let refusals: Option<model::Refusals> = asker.reported("refused").await;
+    let path = format!("{deployment}/{service}");
+    let refusals: Option<model::Refusals> = asker.reported(&format!("refused?to={}", escaped(&path))).await;
     asker.page("/services", |frame| {
         let services = services?.services;
         let own = services.iter().find(|one| one.deployment == deployment && one.service == service);
-        let own = own.ok_or_else(|| Missing::new("service", &format!("{deployment}/{service}")))?;
+        let own = own.ok_or_else(|| Missing::new("service", &path))?;
         Ok(mesh_console::service(frame, own, edges.as_ref(), refusals.as_ref()))
     })
 }
