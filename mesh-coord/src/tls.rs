@@ -86,12 +86,17 @@ impl Identity {
     }
 }
 
+/// This machine's name.
+pub(crate) fn host_name() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok()
+}
+
 /// The certificate for this key.
 fn certify(pem: &str, key_file: &Path, names: &[String]) -> Result<(Fingerprint, Arc<ServerConfig>)> {
     let damaged = || format!("{} is damaged: restore it from a backup", key_file.display());
     let key = KeyPair::from_pem(pem).with_context(damaged)?;
     let mut subjects = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    subjects.extend(nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()));
+    subjects.extend(host_name());
     subjects.retain(|name| CertificateParams::new([name.clone()]).is_ok());
     subjects.extend_from_slice(names);
     subjects.sort();

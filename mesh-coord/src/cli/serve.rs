@@ -46,7 +46,7 @@ use crate::{
     relay_secrets::RelaySecrets,
     store::{EtcdStore, Health, Measured, Seat, Seated, SqliteStore, Store, StoreError},
     telemetry::{Mode, Telemetry},
-    tls::Identity,
+    tls::{Identity, host_name},
     watch,
     webhook::Webhook,
 };
@@ -228,7 +228,7 @@ async fn open_database(data: &DataDirectory) -> Result<SqliteStore> {
 /// What this coordinator tells others of itself.
 fn card(urls: &[Url], listen: SocketAddr, fingerprint: Fingerprint) -> Card {
     Card {
-        host: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default(),
+        host: host_name().unwrap_or_default(),
         urls: urls.iter().map(ToString::to_string).collect(),
         reach: own_addresses(listen).into_iter().take(MAX_URLS).collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -325,7 +325,7 @@ fn health(data: &DataDirectory) -> Health {
 /// A guess of the coordinator's URL: the address that it listens on, or the machine's name.
 fn guess(address: SocketAddr) -> Option<Url> {
     let host = if address.ip().is_unspecified() {
-        nix::unistd::gethostname().ok()?.into_string().ok()?
+        host_name()?
     } else {
         match address.ip() {
             IpAddr::V4(ip) => ip.to_string(),

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     cli::numbers,
     http::server::{listen, serve},
-    tls::{CertificateFiles, Identity},
+    tls::{CertificateFiles, Identity, host_name},
 };
 
 /// The most connections of browsers at once.
@@ -92,7 +92,7 @@ impl Open {
             entry: Entry::Token { api },
             // Browsers take it by TLS and for this host only (RFC 6265bis §4.1.3.2).
             cookie: format!("__Host-mesh-{}", at.port()),
-            mesh: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default().into(),
+            mesh: host_name().unwrap_or_default().into(),
             is_own: Box::new(is_own),
         };
         info!(address = %at, "the console is served");
@@ -113,9 +113,8 @@ impl Open {
 
 /// The names of this machine, of its certificate, and of the URLs that others use.
 pub(in crate::cli) fn names(given: &[String], advertised: &[Url]) -> Vec<String> {
-    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     let urls = advertised.iter().filter_map(|url| name_of(&url.authority()).map(ToOwned::to_owned));
-    ["localhost".to_owned()].into_iter().chain(host).chain(given.iter().cloned()).chain(urls).collect()
+    ["localhost".to_owned()].into_iter().chain(host_name()).chain(given.iter().cloned()).chain(urls).collect()
 }
 
 /// Whether a `Host` is an address: no name leads there but the one that was typed.
