@@ -138,19 +138,31 @@ async fn create(args: Create) -> Result<()> {
     }
     print(&made.token)?;
     if let Some(program) = program {
-        note(&line_for(program, &made, args.reach.url()));
+        let Line { command, doubt } = line_for(program, &made, args.reach.url());
+        let root = if program.starts_with("mesh-node") { ", as root" } else { "" };
+        let doubt = doubt.map(|doubt| format!("\n{doubt}")).unwrap_or_default();
+        note(&format!("on the machine{root}:  {command}{doubt}"));
     }
     Ok(())
 }
 
-/// The command to type on the other machine.
-pub(super) fn line_for(program: &str, made: &api::NewToken, reached: Option<String>) -> String {
+/// What to type on another machine.
+pub(super) struct Line {
+    pub(super) command: String,
+    /// What in it may be wrong.
+    pub(super) doubt: Option<&'static str>,
+}
+
+/// The line with which the other machine uses a token.
+pub(super) fn line_for(program: &str, made: &api::NewToken, reached: Option<String>) -> Line {
     let token = &made.token;
-    let root = if program.starts_with("mesh-node") { ", as root" } else { "" };
-    let Some(url) = url_before(made, reached) else { return format!("on the machine{root}:  {program} {token}") };
-    format!(
-        "on the machine{root}:  {program} {url} {token}\n(the URL is a guess: `serve --advertise URL` puts it into tokens)"
-    )
+    match url_before(made, reached) {
+        None => Line { command: format!("{program} {token}"), doubt: None },
+        Some(url) => Line {
+            command: format!("{program} {url} {token}"),
+            doubt: Some("(the URL is a guess: `serve --advertise URL` puts it into tokens)"),
+        },
+    }
 }
 
 /// The URL to type before a token that carries none. An operator who sees a wrong guess knows what to correct.

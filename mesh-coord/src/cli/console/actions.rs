@@ -157,13 +157,9 @@ async fn made(Extension(asker): Extension<Asker>) -> Response {
         let Some(made) = made else { return Ok(mesh_console::joined(frame, None)) };
         let (token, line) = *made;
         let id = token.id.to_string();
-        // What the command line says beside the line itself is a warning here.
         let mut warnings = token.warnings;
-        let (line, more) = line.as_deref().map_or((None, None), |text| {
-            let (_, line) = text.split_once(":  ").unwrap_or(("", text));
-            line.split_once('\n').map_or((Some(line), None), |(line, more)| (Some(line), Some(more)))
-        });
-        warnings.extend(more.map(ToOwned::to_owned));
+        warnings.extend(line.as_ref().and_then(|line| line.doubt).map(ToOwned::to_owned));
+        let line = line.as_ref().map(|line| &*line.command);
         let joined = Joined { id: &id, token: &token.token, line, warnings: &warnings };
         Ok(mesh_console::joined(frame, Some(&joined)))
     })

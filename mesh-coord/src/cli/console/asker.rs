@@ -14,7 +14,10 @@ use serde::de::DeserializeOwned;
 use super::way::Way;
 use crate::{
     api,
-    cli::output::{Refused, hint},
+    cli::{
+        output::{Refused, hint},
+        token::Line,
+    },
 };
 
 /// What the next page that is visited tells once.
@@ -22,7 +25,7 @@ pub(super) enum News {
     /// What was done.
     Done(Notice),
     /// The token that was made, with the line to type.
-    Made(Box<(api::NewToken, Option<String>)>),
+    Made(Box<(api::NewToken, Option<Line>)>),
 }
 
 /// The place for news in a session.
