@@ -4,7 +4,7 @@ use std::io;
 
 use anyhow::{Context as _, Error, Result};
 use mesh_process::output;
-use mesh_proto::message::Refusal;
+use mesh_proto::{Label, message::Refusal};
 use serde::Serialize;
 
 use crate::api::VERSION;
@@ -52,6 +52,11 @@ pub(crate) fn print_versioned(value: &impl Serialize) -> Result<()> {
 /// `1 service`, `2 services`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Names with commas between.
+pub(crate) fn names(of: &[Label]) -> String {
+    of.iter().map(|name| &**name).collect::<Vec<_>>().join(", ")
 }
 
 /// Prints a table. Without rows, it prints `none` on standard error instead.

@@ -12,7 +12,7 @@ use super::{
     Listing,
     client::Reach,
     numbers,
-    output::{note, print, print_json, print_table, print_versioned},
+    output::{names, note, print, print_json, print_table, print_versioned},
     time, wrong_usage,
 };
 use crate::api;
@@ -209,7 +209,6 @@ async fn revoke(args: Revoke) -> Result<()> {
         _ => None,
     };
     let (removed, standing) = args.reach.order(&command, read).await?;
-    let names = |of: &[Label]| of.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
     if removed.is_empty() {
         print(&format!("{} is revoked", args.token))?;
     } else {

@@ -7,7 +7,11 @@ use mesh_model::{AdminCommand, Offload, Outcome, TrustChange, declare::Pattern};
 use mesh_proto::{Label, Ports, message::Refusal};
 use serde::Deserialize;
 
-use crate::cli::{node::drained, numbers, output::Refused};
+use crate::cli::{
+    node::drained,
+    numbers,
+    output::{Refused, count, names},
+};
 
 /// The fields of the form. Which ones count depends on the first.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -167,13 +171,12 @@ pub(super) fn wrong(error: String, hint: &str) -> Error {
 
 /// An outcome in words, line by line, and what the operator may not expect.
 pub(super) fn outcome_in_words(outcome: Outcome) -> (Vec<String>, Vec<String>) {
-    let names = |of: &[Label]| of.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
     match outcome {
         Outcome::Trusted { directions, warnings, .. } => {
             (directions.iter().map(mesh_model::outcome::BothWays::sentence).collect(), warnings)
         }
         Outcome::NodeRemoved { runner, instances, warnings } => {
-            let ended = crate::cli::output::count(instances.len(), "instance");
+            let ended = count(instances.len(), "instance");
             (vec![format!("{runner} is removed for good; {ended} ended")], warnings)
         }
         Outcome::TokenRevoked { token, removed, standing } => {
