@@ -4,6 +4,7 @@ import re
 
 from playwright.sync_api import expect
 
+from browser import TEAM
 from lab import until
 
 
@@ -49,7 +50,7 @@ def take_back(page, lab, mesh, picture=None):
 
 
 def drain(page, lab, mesh):
-    page.goto("https://127.0.0.1:8443/d/shop/db")
+    page.goto(f"{TEAM}/d/shop/db")
     page.get_by_role("link", name=f"Drain {mesh.db['id']}").click()
     page.get_by_role("button", name="Drain it").click()
     expect(page.locator('[data-state="draining"]')).to_be_visible()
@@ -88,7 +89,7 @@ def remove(page, lab):
 
 def without_script(page):
     """Everything that is done above is done by forms and links alone."""
-    page.goto("https://127.0.0.1:8443/d/shop")
+    page.goto(f"{TEAM}/d/shop")
     page.get_by_label("Caller").fill("reports")
     page.get_by_role("button", name="Show the effect").click()
     page.get_by_role("button", name="Give trust").click()
@@ -112,7 +113,7 @@ def tab_to(page, name):
 
 def by_keyboard(page, token):
     """Signs in, walks through the map, and gives trust and takes it back."""
-    page.goto("https://127.0.0.1:8443/")
+    page.goto(f"{TEAM}/")
     page.keyboard.press("Tab")
     page.keyboard.type(token)
     page.keyboard.press("Enter")
