@@ -101,14 +101,19 @@ def without_script(page):
     expect(page.get_by_role("heading", name="Sign in to mesh")).to_be_visible()
 
 
-def tab_to(page, name):
-    """Goes to a link, field or button by the Tab key alone."""
+def tab_until(page, name, *places):
+    """Goes on by the Tab key alone until one of these places has the focus."""
     for _ in range(80):
         page.keyboard.press("Tab")
-        focused = page.locator("a:focus, button:focus")
-        if focused.filter(has_text=name).count() or page.locator(f':focus[aria-label="{name}"]').count():
+        if any(place.count() for place in places):
             return
     raise AssertionError(f"the keyboard doesn't reach {name}")
+
+
+def tab_to(page, name):
+    """Goes to a link or button."""
+    text = page.locator("a:focus, button:focus").filter(has_text=name)
+    tab_until(page, name, text, page.locator(f':focus[aria-label="{name}"]'))
 
 
 def by_keyboard(page, token):
@@ -126,10 +131,7 @@ def by_keyboard(page, token):
     tab_to(page, "shop")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="shop", exact=True)).to_be_visible()
-    for _ in range(80):
-        page.keyboard.press("Tab")
-        if page.locator(':focus[name="caller"]').count():
-            break
+    tab_until(page, "the caller", page.locator(':focus[name="caller"]'))
     page.keyboard.type("reports")
     page.keyboard.press("Enter")
     expect(page.get_by_text("reports may now call shop")).to_be_visible()
