@@ -167,11 +167,10 @@ impl Coordinator {
         let watch = store.watch(head.revision).await.map_err(described)?;
         let state = State::load(head.revision, records)?;
         let now = Instant::now().into_std();
-        let sessions = match kept {
+        let mut sessions = match kept {
             Some(epoch) => Sessions::resume(epoch, head.revision, now),
             None => Sessions::new(epoch, now),
         };
-        let mut sessions = sessions;
         if let Some(me) = store.member() {
             sessions.share(me, &state, now);
         }
