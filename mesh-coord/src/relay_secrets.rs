@@ -77,10 +77,8 @@ impl RelaySecrets {
     /// # Errors
     /// If it can't be written. Then it isn't kept.
     pub(crate) fn keep(&self, secret: RelaySecret) -> Result<SecretHandle> {
-        let mut bytes = [0; 8];
-        random::fill(&mut bytes)?;
-        let handle = SecretHandle(u64::from_be_bytes(bytes));
-        self.change(|known| drop(known.insert(handle, secret)))?;
+        let handle = SecretHandle(random::number()?);
+        self.keep_as(handle, secret)?;
         Ok(handle)
     }
 
