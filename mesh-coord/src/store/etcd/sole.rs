@@ -11,7 +11,7 @@ use tracing::{debug, info};
 use super::{
     Shared,
     client::Trouble,
-    layout::{Layout, put},
+    layout::{Layout, Span, put},
     lease::{BEAT, grant, keep, revoke},
     wire::{
         Against, BY_LEASE, BY_MOD_REVISION, BY_VERSION, Compare, KeyValue, Op, RANGE, RangeRequest, RangeResponse,
@@ -84,15 +84,16 @@ fn is_deserted(layout: &Layout) -> Compare {
     Compare { range_end, ..compare(key, BY_VERSION, Against::Version(0)) }
 }
 
-/// Reads the key, and the first of those that serve together.
-pub(super) async fn who(shared: &Shared) -> Result<(Option<KeyValue>, Option<KeyValue>), Trouble> {
-    let first = async |key, range_end| {
-        let request = RangeRequest { key, range_end, limit: 1, revision: 0 };
-        let answer: RangeResponse = shared.endpoints.read(RANGE, request).await?;
-        Ok(answer.kvs.into_iter().next())
-    };
-    let (members, end) = shared.layout.members();
-    Ok((first(shared.layout.active(), vec![]).await?, first(members, end).await?))
+/// Reads the key.
+async fn read(shared: &Shared) -> Result<Option<KeyValue>, Trouble> {
+    first(shared, (shared.layout.active(), vec![])).await
+}
+
+/// Reads the first key of a span.
+async fn first(shared: &Shared, (key, range_end): Span) -> Result<Option<KeyValue>, Trouble> {
+    let request = RangeRequest { key, range_end, limit: 1, revision: 0 };
+    let answer: RangeResponse = shared.endpoints.read(RANGE, request).await?;
+    Ok(answer.kvs.into_iter().next())
 }
 
 /// Takes the right. Those who broke down are waited for.
@@ -104,7 +105,8 @@ pub(super) async fn take(shared: &Shared, holder: &Holder) -> Result<Right, Stor
     let lease = grant(shared).await.map_err(Trouble::of_read)?;
     let (right, key, began) = (Right { lease }, shared.layout.active(), Instant::now());
     loop {
-        let (active, member) = who(shared).await.map_err(Trouble::of_read)?;
+        let active = read(shared).await.map_err(Trouble::of_read)?;
+        let member = first(shared, shared.layout.members()).await.map_err(Trouble::of_read)?;
         if is_held(right, active.as_ref()) {
             return Ok(right);
         }
@@ -138,7 +140,7 @@ pub(super) async fn wait_until_open(shared: &Shared) -> Result<(Compare, Option<
     let began = Instant::now();
     let mut is_told = false;
     loop {
-        let (active, _) = who(shared).await.map_err(Trouble::of_read)?;
+        let active = read(shared).await.map_err(Trouble::of_read)?;
         if let Some(is_open) = is_open(&shared.layout, active.as_ref()) {
             return Ok((is_open, active));
         }
@@ -174,7 +176,7 @@ pub(super) async fn hold(shared: Arc<Shared>, right: Right) {
         let kept = keep(&shared, right.lease).await;
         debug!(?kept, "a sign of life");
         // etcd may say so of a lease that has ended, and the key may be gone before its lease: the key counts.
-        if let Ok((active, _)) = who(&shared).await
+        if let Ok(active) = read(&shared).await
             && !is_held(right, active.as_ref())
         {
             shared.fail(StoreError::Replaced);
