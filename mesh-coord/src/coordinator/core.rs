@@ -180,6 +180,12 @@ impl Core {
         self.carry_out();
     }
 
+    /// The names of these runners, as far as they are known.
+    pub(super) fn names(&self, runners: impl IntoIterator<Item = RunnerId>) -> Vec<Label> {
+        let known = runners.into_iter().filter_map(|runner| self.state.runner(runner));
+        known.map(|runner| runner.name.clone()).collect()
+    }
+
     fn carry_out(&mut self) {
         while let Some(effect) = self.sessions.poll_effect() {
             match effect {
@@ -191,8 +197,7 @@ impl Core {
                     self.limits.forget(runner);
                 }
                 Effect::Waited(wait, unconfirmed) => {
-                    let names = unconfirmed.into_iter().filter_map(|id| self.state.runner(id));
-                    let names = names.map(|runner| runner.name.clone()).collect();
+                    let names = self.names(unconfirmed);
                     drop(self.waiting.remove(&wait).map(|answer| answer.send(names)));
                 }
             }

@@ -105,7 +105,7 @@ impl Coordinator {
                 })
                 .await?;
             if pending.is_empty() || left.is_zero() {
-                return self.names(pending).await;
+                return self.visit(move |core| core.names(pending)).await;
             }
             sleep(PAUSE.min(left)).await;
         }
@@ -159,13 +159,5 @@ impl Coordinator {
         // Either way, what is confirmed then counts.
         let _ = timeout(patience + PAUSE, answered).await;
         self.visit(move |core| core.sessions.confirmed_among(&runners, revision)).await
-    }
-
-    async fn names(&self, runners: BTreeSet<RunnerId>) -> Result<Vec<Label>, Failure> {
-        self.visit(move |core| {
-            let known = runners.into_iter().filter_map(|runner| core.state.runner(runner));
-            known.map(|runner| runner.name.clone()).collect()
-        })
-        .await
     }
 }
