@@ -180,6 +180,11 @@ impl Core {
         self.carry_out();
     }
 
+    /// How far this coordinator is: the revision of its state, and how many runners are connected to it.
+    pub(crate) fn standing(&self) -> (Revision, usize) {
+        (self.state.revision(), self.sessions.connected().count())
+    }
+
     /// The names of these runners, as far as they are known.
     pub(super) fn names(&self, runners: impl IntoIterator<Item = RunnerId>) -> Vec<Label> {
         let known = runners.into_iter().filter_map(|runner| self.state.runner(runner));

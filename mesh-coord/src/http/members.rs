@@ -15,7 +15,6 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 async fn members(reader: Administrator) -> Answer<Members> {
     reader.check_all_teams("coordinators are the whole mesh's")?;
     let Administrator { coordinator, .. } = reader;
-    let look = |core: &mut crate::coordinator::Core| (core.state.revision(), core.sessions.connected().count());
-    let (revision, runners) = coordinator.visit(look).await?;
+    let (revision, runners) = coordinator.visit(|core| core.standing()).await?;
     Ok(Json(Members::of(&coordinator, revision, runners)))
 }

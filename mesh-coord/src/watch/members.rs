@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::{
-    coordinator::{Coordinator, Core, Failure},
+    coordinator::{Coordinator, Failure},
     peers::{Card, RelaySecretOf, SecretText},
     store::{BEAT, Seat, Seated},
 };
@@ -43,8 +43,7 @@ async fn keep(coordinator: &Coordinator, seat: Seat, mut card: Card) {
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        let look = |core: &mut Core| (core.state.revision(), core.sessions.connected().count());
-        match timeout(LOOK, coordinator.visit(look)).await {
+        match timeout(LOOK, coordinator.visit(|core| core.standing())).await {
             Ok(Ok((revision, runners))) => (card.revision, card.runners) = (revision, runners),
             Ok(Err(_)) => return,
             Err(_) => {}
