@@ -7,7 +7,7 @@ use std::{convert::Infallible, sync::Arc};
 use anyhow::{Result, anyhow, ensure};
 use mesh_model::{
     Change, Command, Outcome, Record, Refusal, State, UnixSeconds,
-    record::{Key, Meta, StreamKey},
+    record::{Key, Meta, Relay, StreamKey},
 };
 use mesh_proto::{Range, Revision, message, view::Network};
 use mesh_sessions::Sessions;
@@ -215,8 +215,7 @@ impl Coordinator {
     /// If the coordinator is ending.
     pub(crate) async fn with_secrets(self, secrets: RelaySecrets) -> Result<Self, Failure> {
         let this = Self { relay_secrets: Arc::new(secrets), ..self };
-        let relays = this.visit(|core| core.state.relays().cloned().collect::<Vec<_>>()).await?;
-        for relay in relays.iter().filter(|relay| this.relay_secrets.get(relay.secret).is_none()) {
+        for relay in this.relays_without_secret().await? {
             warn!(
                 relay = %relay.name,
                 "the secret of this relay is not in {}, so no runner uses it: restore that file with the database, or \
@@ -225,6 +224,16 @@ impl Coordinator {
             );
         }
         Ok(this)
+    }
+
+    /// The relays whose secret isn't in this coordinator's file.
+    ///
+    /// # Errors
+    /// If the coordinator is ending.
+    pub(crate) async fn relays_without_secret(&self) -> Result<Vec<Arc<Relay>>, Failure> {
+        let mut relays: Vec<Arc<Relay>> = self.visit(|core| core.state.relays().cloned().collect()).await?;
+        relays.retain(|relay| self.relay_secrets.get(relay.secret).is_none());
+        Ok(relays)
     }
 
     /// The same with these counters.

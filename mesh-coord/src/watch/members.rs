@@ -104,8 +104,8 @@ async fn close_lost(coordinator: &Coordinator, lost: &mut BTreeMap<StreamKey, In
 
 /// Fetches the secrets of relays that were added at another coordinator.
 async fn fetch_secrets(coordinator: &Coordinator) {
-    let Ok(relays) = coordinator.visit(|core| core.state.relays().cloned().collect::<Vec<_>>()).await else { return };
-    for relay in relays.iter().filter(|relay| coordinator.relay_secrets.get(relay.secret).is_none()) {
+    let Ok(relays) = coordinator.relays_without_secret().await else { return };
+    for relay in relays {
         for member in coordinator.peers.living().into_iter().filter(|member| *member != coordinator.peers.me) {
             let what = RelaySecretOf { handle: relay.secret };
             let answer = coordinator.peers.ask::<SecretText>(member, "relay-secret", what, PATIENCE).await;
