@@ -32,18 +32,17 @@ impl Sessions {
     /// The other process that `newcomer` finds. `refused`: the newcomer reports that it was refused as a copy before.
     #[must_use]
     pub fn predecessor(&self, runner: RunnerId, newcomer: Peer, refused: bool, now: Instant) -> Predecessor {
-        if let Some(other) = self.elsewhere(runner).filter(|_| newcomer.process.is_some()) {
-            let peer = Peer { process: other.process, from: other.from };
-            let is_other = peer.process.is_some() && peer.process != newcomer.process;
-            return if is_other { Predecessor::Elsewhere(other.stream, peer) } else { Predecessor::None };
-        }
-        let Some(presence) = self.presence(runner).filter(|_| newcomer.process.is_some()) else {
+        if newcomer.process.is_none() {
             return Predecessor::None;
-        };
+        }
+        let is_other = |peer: Peer| peer.process.is_some() && peer.process != newcomer.process;
+        if let Some(there) = self.elsewhere(runner) {
+            let peer = Peer { process: there.process, from: there.from };
+            return if is_other(peer) { Predecessor::Elsewhere(there.stream, peer) } else { Predecessor::None };
+        }
+        let Some(presence) = self.presence(runner) else { return Predecessor::None };
         match &presence.link {
-            Link::Connected(session) if session.peer.process.is_none() || session.peer.process == newcomer.process => {
-                Predecessor::None
-            }
+            Link::Connected(session) if !is_other(session.peer) => Predecessor::None,
             Link::Connected(session) => {
                 Predecessor::Connected(StreamId { runner, number: session.number }, session.peer)
             }
