@@ -105,20 +105,9 @@ impl Sessions {
     // === Streams ===
 
     /// Opens a stream for `runner`, whose agent reports that it has the view `have`. It replaces an open stream of
-    /// the runner. `None` if the runner was removed.
+    /// the runner. `None` if the runner was removed, or if the records name the stream by `key` and it isn't the
+    /// runner's newest one any more.
     pub fn open(
-        &mut self,
-        state: &State,
-        runner: RunnerId,
-        peer: Peer,
-        have: Option<Have>,
-        now: Instant,
-    ) -> Option<Opened> {
-        self.open_as(None, state, runner, peer, have, now)
-    }
-
-    /// The same for a stream that the records name so; `None` too if it isn't the runner's newest one any more.
-    pub fn open_as(
         &mut self,
         key: Option<StreamKey>,
         state: &State,

@@ -60,7 +60,7 @@ impl Core {
         peer: Peer,
         have: Option<Have>,
     ) -> Option<(Opened, Line)> {
-        let opened = self.sessions.open_as(key, &self.state, runner, peer, have, now())?;
+        let opened = self.sessions.open(key, &self.state, runner, peer, have, now())?;
         let line = self.links.open(opened.stream, opened.switches, self.relays.subscribe());
         Some((opened, line))
     }

@@ -72,7 +72,8 @@ impl Coordinator {
         bug: Option<Bug>,
     ) -> StreamId {
         let peer = Peer { process: Some(process), from: IpAddr::V4(Ipv4Addr::LOCALHOST) };
-        let opened = self.sessions.open(&self.state, runner, peer, have, now).expect("the runner was not removed");
+        let opened =
+            self.sessions.open(None, &self.state, runner, peer, have, now).expect("the runner was not removed");
         let continued = match bug {
             Some(Bug::UnsentContinued) if have.is_some() => Some(Arc::clone(&opened.view)),
             _ => opened.continued,

@@ -86,7 +86,7 @@ impl World {
     }
 
     fn open(&mut self, runner: RunnerId) -> StreamId {
-        self.sessions.open(&self.state, runner, PEER, None, self.now).unwrap().stream
+        self.sessions.open(None, &self.state, runner, PEER, None, self.now).unwrap().stream
     }
 
     /// The stream sends the runner's view, and the agent confirms it.
@@ -297,7 +297,7 @@ fn a_view_that_the_agent_has_is_continued_and_any_other_is_not() {
     ] {
         let stream = world.open(callee);
         world.sessions.close(stream, Some(Arc::clone(&view)), world.now);
-        let opened = world.sessions.open(&world.state, callee, PEER, have, world.now).unwrap();
+        let opened = world.sessions.open(None, &world.state, callee, PEER, have, world.now).unwrap();
         assert_eq!(opened.continued.is_some(), continued, "{have:?}");
     }
 }

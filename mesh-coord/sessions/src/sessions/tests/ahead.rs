@@ -37,14 +37,14 @@ fn a_view_that_the_database_does_not_lead_to_is_told_from_all_others() {
 fn another_epoch_ends_all_streams_and_continues_no_view() {
     let (mut world, [callee, caller], streams) = trusting();
     world.sessions = Sessions::resume(EPOCH, world.state.revision(), world.now);
-    let opened = world.sessions.open(&world.state, callee, PEER, None, world.now).unwrap();
+    let opened = world.sessions.open(None, &world.state, callee, PEER, None, world.now).unwrap();
     let next = Epoch([8; 16]);
     world.sessions.renew(next, world.now);
     let ends = std::iter::from_fn(|| world.sessions.poll_effect()).filter(|e| matches!(e, Effect::End(_))).count();
     assert_eq!((ends, world.sessions.is_connected(callee), world.sessions.is_open(streams[1])), (1, false, false));
     assert!(world.sessions.view(&world.state, opened.stream).is_none());
     let had = have(EPOCH, opened.view.revision.0);
-    let again = world.sessions.open(&world.state, callee, PEER, had, world.now).unwrap();
+    let again = world.sessions.open(None, &world.state, callee, PEER, had, world.now).unwrap();
     assert!(again.continued.is_none() && again.view.epoch == next);
     let at = world.state.revision().0;
     assert_eq!(world.sessions.ahead(caller, have(EPOCH, at + 9)), None, "it learns of the new one");
@@ -55,7 +55,7 @@ fn another_epoch_ends_all_streams_and_continues_no_view() {
 #[test]
 fn only_what_a_stream_has_sent_can_be_confirmed_on_it() {
     let (mut world, [callee, _], _) = trusting();
-    let opened = world.sessions.open(&world.state, callee, PEER, None, world.now).unwrap();
+    let opened = world.sessions.open(None, &world.state, callee, PEER, None, world.now).unwrap();
     let mut sent = Sent::new(None);
     let (first, earlier) = (opened.view.revision, Revision(opened.view.revision.0 - 1));
     assert!(!sent.reaches(first), "nothing was sent");

@@ -26,7 +26,7 @@ impl World {
     }
 
     fn open_as(&mut self, runner: RunnerId, stream: StreamKey) -> Option<StreamId> {
-        let opened = self.sessions.open_as(Some(stream), &self.state, runner, PEER, None, self.now);
+        let opened = self.sessions.open(Some(stream), &self.state, runner, PEER, None, self.now);
         opened.map(|opened| opened.stream)
     }
 
