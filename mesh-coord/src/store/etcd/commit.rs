@@ -3,12 +3,10 @@
 use mesh_proto::Revision;
 
 use super::{
-    layout::{Layout, Named, Texts, Top, delete, put},
+    layout::{Layout, Named, Texts, Top, delete, is_unchanged, put},
     position::Known,
     sole::{self, Right},
-    wire::{
-        Against, BY_MOD_REVISION, BY_VERSION, Compare, KeyValue, Op, RangeRequest, Request, TxnRequest, TxnResponse,
-    },
+    wire::{Compare, KeyValue, Op, RangeRequest, Request, TxnRequest, TxnResponse},
 };
 use crate::store::{Draft, StoreError};
 
@@ -135,11 +133,7 @@ pub(super) fn known(layout: &Layout, kv: &KeyValue) -> Result<Known, StoreError>
 }
 
 fn head_is(layout: &Layout, known: Option<&Known>) -> Compare {
-    let (target, against) = match known {
-        Some(known) => (BY_MOD_REVISION, Against::ModRevision(known.at)),
-        None => (BY_VERSION, Against::Version(0)),
-    };
-    Compare { result: 0, target, key: layout.head(), against: Some(against), range_end: vec![] }
+    is_unchanged(layout.head(), known.map(|known| known.at))
 }
 
 pub(super) fn get_head(layout: &Layout) -> Op {
@@ -152,7 +146,7 @@ mod tests {
     use mesh_proto::Revision;
 
     use super::{
-        super::wire::{Header, OpAnswer, RangeResponse},
+        super::wire::{Against, Header, OpAnswer, RangeResponse},
         *,
     };
     use crate::store::{

@@ -17,7 +17,7 @@ use mesh_proto::{Epoch, Revision};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::wire::{DeleteRequest, KeyValue, Op, PutRequest, Request};
+use super::wire::{Against, BY_MOD_REVISION, BY_VERSION, Compare, DeleteRequest, KeyValue, Op, PutRequest, Request};
 use crate::store::{Nonce, StoreError, record};
 
 /// The version of all this. The first one had one coordinator at a time.
@@ -265,6 +265,20 @@ impl Layout {
             }
         }
     }
+}
+
+/// That the key has exactly this.
+pub(super) const fn compare(key: Vec<u8>, target: i32, against: Against) -> Compare {
+    Compare { result: 0, target, key, against: Some(against), range_end: vec![] }
+}
+
+/// That the key is as it was found: last written at this revision of etcd's, or not there.
+pub(super) const fn is_unchanged(key: Vec<u8>, found: Option<i64>) -> Compare {
+    let (target, against) = match found {
+        Some(at) => (BY_MOD_REVISION, Against::ModRevision(at)),
+        None => (BY_VERSION, Against::Version(0)),
+    };
+    compare(key, target, against)
 }
 
 pub(super) const fn put(key: Vec<u8>, value: Vec<u8>, lease: i64) -> Op {

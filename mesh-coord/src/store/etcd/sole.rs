@@ -11,11 +11,11 @@ use tracing::{debug, info};
 use super::{
     Shared,
     client::Trouble,
-    layout::{Layout, Span, put},
+    layout::{Layout, Span, compare, is_unchanged, put},
     lease::{BEAT, grant, keep, revoke},
     wire::{
-        Against, BY_LEASE, BY_MOD_REVISION, BY_VERSION, Compare, KeyValue, Op, RANGE, RangeRequest, RangeResponse,
-        Request, TXN, TxnRequest, TxnResponse,
+        Against, BY_LEASE, BY_VERSION, Compare, KeyValue, Op, RANGE, RangeRequest, RangeResponse, Request, TXN,
+        TxnRequest, TxnResponse,
     },
 };
 use crate::store::StoreError;
@@ -47,10 +47,6 @@ pub(super) fn fence(layout: &Layout, right: Right) -> Compare {
     compare(layout.active(), BY_LEASE, Against::Lease(right.lease))
 }
 
-const fn compare(key: Vec<u8>, target: i32, against: Against) -> Compare {
-    Compare { result: 0, target, key, against: Some(against), range_end: vec![] }
-}
-
 /// The step that reads who has the right.
 pub(super) fn look(layout: &Layout) -> Op {
     Op { request: Some(Request::Range(RangeRequest { key: layout.active(), ..RangeRequest::default() })) }
@@ -65,11 +61,8 @@ pub(super) fn is_held(right: Right, found: Option<&KeyValue>) -> bool {
 /// records alone.
 pub(super) fn is_open(layout: &Layout, found: Option<&KeyValue>) -> Option<Compare> {
     match found {
-        None => Some(compare(layout.active(), BY_VERSION, Against::Version(0))),
-        Some(kv) if kv.lease == 0 => {
-            Some(compare(layout.active(), BY_MOD_REVISION, Against::ModRevision(kv.mod_revision)))
-        }
-        Some(_) => None,
+        Some(kv) if kv.lease != 0 => None,
+        _ => Some(is_unchanged(layout.active(), found.map(|kv| kv.mod_revision))),
     }
 }
 
