@@ -144,17 +144,8 @@ impl World {
     pub(crate) async fn among(etcd: &EtcdLab, other: Option<&Self>) -> Self {
         let ground = Ground::new(other.map(|other| &other.data));
         let (clocks, me) = (Ahead::default(), MemberId(random::number().unwrap()));
-        let card = Card {
-            host: "alpha".to_owned(),
-            urls: vec![],
-            reach: other.map(|other| other.url.to_string()).into_iter().chain([ground.url.to_string()]).collect(),
-            version: "1".to_owned(),
-            fingerprint: ground.identity.fingerprint,
-            beat: 0,
-            running: mesh_model::RunningSeconds(0),
-            revision: Revision(0),
-            runners: 0,
-        };
+        let reach = other.map(|other| other.url.to_string()).into_iter().chain([ground.url.to_string()]).collect();
+        let card = Card::new("alpha".to_owned(), vec![], reach, ground.identity.fingerprint);
         let text = serde_json::to_vec(&card).unwrap();
         let (store, seat, seated) = etcd.open().await.join(me, text).await.unwrap();
         let (coordinator, _) = Coordinator::start_by(clocks.clone(), store, Choice::default()).await.unwrap();

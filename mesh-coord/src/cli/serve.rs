@@ -12,9 +12,9 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use clap::Args;
 use mesh_link::Url;
-use mesh_model::{RunningSeconds, record::MemberId};
+use mesh_model::record::MemberId;
 use mesh_proto::{
-    PrivateKey, Range, Revision,
+    PrivateKey, Range,
     token::{Fingerprint, MAX_URLS},
 };
 use tokio::{
@@ -227,17 +227,9 @@ async fn open_database(data: &DataDirectory) -> Result<SqliteStore> {
 
 /// What this coordinator tells others of itself.
 fn card(urls: &[Url], listen: SocketAddr, fingerprint: Fingerprint) -> Card {
-    Card {
-        host: host_name().unwrap_or_default(),
-        urls: urls.iter().map(ToString::to_string).collect(),
-        reach: own_addresses(listen).into_iter().take(MAX_URLS).collect(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        fingerprint,
-        beat: 0,
-        running: RunningSeconds(0),
-        revision: Revision(0),
-        runners: 0,
-    }
+    let urls = urls.iter().map(ToString::to_string).collect();
+    let reach = own_addresses(listen).into_iter().take(MAX_URLS).collect();
+    Card::new(host_name().unwrap_or_default(), urls, reach, fingerprint)
 }
 
 /// The URLs of this machine's own addresses, where other machines may reach it.

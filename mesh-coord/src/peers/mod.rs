@@ -11,7 +11,7 @@ use std::{
 };
 
 use mesh_link::{Method, Proxies, RequestError, Url};
-use mesh_model::record::MemberId;
+use mesh_model::{RunningSeconds, record::MemberId};
 use mesh_proto::{PrivateKey, Proof, Revision, token::Fingerprint};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout};
@@ -45,11 +45,28 @@ pub(crate) struct Card {
     /// The number of its signs of life.
     pub(crate) beat: u64,
     /// How long it has been running.
-    pub(crate) running: mesh_model::RunningSeconds,
+    pub(crate) running: RunningSeconds,
     /// The revision that it has reached.
     pub(crate) revision: Revision,
     /// How many runners are connected to it.
     pub(crate) runners: usize,
+}
+
+impl Card {
+    /// Of a coordinator that begins.
+    pub(crate) fn new(host: String, urls: Vec<String>, reach: Vec<String>, fingerprint: Fingerprint) -> Self {
+        Self {
+            host,
+            urls,
+            reach,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            fingerprint,
+            beat: 0,
+            running: RunningSeconds(0),
+            revision: Revision(0),
+            runners: 0,
+        }
+    }
 }
 
 /// A coordinator, as this one knows it.
@@ -206,17 +223,7 @@ mod tests {
     use super::*;
 
     fn card(beat: u64) -> Card {
-        Card {
-            host: "alpha".to_owned(),
-            urls: vec![],
-            reach: vec![],
-            version: "1".to_owned(),
-            fingerprint: Fingerprint([1; 32]),
-            beat,
-            running: mesh_model::RunningSeconds(5),
-            revision: Revision(7),
-            runners: 2,
-        }
+        Card { beat, ..Card::new("alpha".to_owned(), vec![], vec![], Fingerprint([1; 32])) }
     }
 
     #[test]
