@@ -2,6 +2,7 @@
 //! compare and swap (SQLite, memory, etcd) can hold them. The engine keeps the revision of the last write with each.
 
 mod audit;
+mod hex;
 mod key;
 mod relay;
 mod session;
@@ -19,9 +20,10 @@ use mesh_proto::{
 use serde::{Deserialize, Serialize};
 
 pub use audit::{ACTIONS, Audit, By, Verdict};
+pub use hex::ParseHandleError;
 pub use key::{Change, Key, ParseKeyError};
 pub use mesh_proto::view::Instance;
-pub use relay::{Outside, ParseHandleError, Relay, RelayKind, SecretHandle};
+pub use relay::{Outside, Relay, RelayKind, SecretHandle};
 pub use session::{MemberId, Session, StreamKey};
 
 use crate::{

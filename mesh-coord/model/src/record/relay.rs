@@ -1,6 +1,6 @@
 //! Relays, and what runners tell of their way to the outside.
 
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::net::SocketAddr;
 
 use mesh_proto::{
     Label, RelayId, SecretHash,
@@ -8,7 +8,7 @@ use mesh_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::is_default;
+use super::{hex::as_hex, is_default};
 use crate::UnixSeconds;
 
 /// A relay. Its secret is in a file of the coordinator's, and in no database.
@@ -50,50 +50,7 @@ pub enum RelayKind {
 #[serde(into = "String", try_from = "String")]
 pub struct SecretHandle(pub u64);
 
-impl fmt::Display for SecretHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl fmt::Debug for SecretHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// A text that is no handle.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected 16 hexadecimal digits")]
-pub struct ParseHandleError;
-
-impl FromStr for SecretHandle {
-    type Err = ParseHandleError;
-
-    fn from_str(text: &str) -> Result<Self, ParseHandleError> {
-        hex(text).map(Self)
-    }
-}
-
-/// A number of 16 hexadecimal digits.
-pub(super) fn hex(text: &str) -> Result<u64, ParseHandleError> {
-    let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    u64::from_str_radix(text, 16).ok().filter(|_| digits).ok_or(ParseHandleError)
-}
-
-impl From<SecretHandle> for String {
-    fn from(handle: SecretHandle) -> Self {
-        handle.to_string()
-    }
-}
-
-impl TryFrom<String> for SecretHandle {
-    type Error = ParseHandleError;
-
-    fn try_from(text: String) -> Result<Self, ParseHandleError> {
-        text.parse()
-    }
-}
+as_hex!(SecretHandle);
 
 /// What a runner tells of its addresses outside.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,50 +1,18 @@
 //! Which coordinator serves a runner, where several do.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::net::IpAddr;
 
 use mesh_proto::RunnerId;
 use serde::{Deserialize, Serialize};
 
-use super::{ParseHandleError, is_default, relay::hex};
+use super::{hex::as_hex, is_default};
 
 /// A coordinator's process: a random number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct MemberId(pub u64);
 
-impl fmt::Display for MemberId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl fmt::Debug for MemberId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for MemberId {
-    type Err = ParseHandleError;
-
-    fn from_str(text: &str) -> Result<Self, ParseHandleError> {
-        hex(text).map(Self)
-    }
-}
-
-impl From<MemberId> for String {
-    fn from(id: MemberId) -> Self {
-        id.to_string()
-    }
-}
-
-impl TryFrom<String> for MemberId {
-    type Error = ParseHandleError;
-
-    fn try_from(text: String) -> Result<Self, ParseHandleError> {
-        text.parse()
-    }
-}
+as_hex!(MemberId);
 
 /// A stream, whichever coordinator has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
