@@ -8,7 +8,7 @@ use mesh_proto::{
     Revision,
     message::{Ask, Cause, Down, Up},
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     api::{MemberState, Members},
@@ -18,16 +18,28 @@ use crate::{
     testing::{Agent, World, file, label},
 };
 
+/// How long a wait for what one coordinator tells the other may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 async fn two() -> (EtcdLab, World, World) {
     let etcd = EtcdLab::start();
     let one = World::among(&etcd, None).await;
     let other = World::among(&etcd, Some(&one)).await;
     one.coordinator.refresh().await.unwrap();
     // The first has to hear of the second.
-    while one.coordinator.peers.living().len() < 2 {
+    until(&one, "two coordinators", || one.coordinator.peers.living().len() >= 2).await;
+    (etcd, one, other)
+}
+
+/// Waits until this holds at a coordinator, which may not end before.
+async fn until(world: &World, what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        let (revision, _) = world.coordinator.visit(|core| core.standing()).await.unwrap();
+        let living = world.coordinator.peers.living();
+        assert!(began.elapsed() < PATIENCE, "{what}: at revision {revision}, with {living:?}");
         sleep(Duration::from_millis(20)).await;
     }
-    (etcd, one, other)
 }
 
 async fn begin(world: &World, credential: &str, process: u64) -> Agent {
@@ -191,9 +203,7 @@ async fn the_secret_of_a_relay_comes_to_the_other_coordinator() {
     let relay = NewRelay { name: label("fra-1"), public };
     let command = Command::AddRelay { by: Admin::socket(0), relay, secret: handle };
     one.coordinator.submit(command).await.unwrap();
-    while other.coordinator.relay_secrets.get(handle).is_none() {
-        sleep(Duration::from_millis(50)).await;
-    }
+    until(&other, "the secret", || other.coordinator.relay_secrets.get(handle).is_some()).await;
     assert!(other.coordinator.relay_secrets.get(handle) == Some(secret));
 }
 
