@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    ffi::{OsStr, OsString},
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -23,6 +24,8 @@ pub struct Coordinator {
     data: PathBuf,
     flags: Vec<String>,
     daemon: Option<Daemon>,
+    /// Variables of the processes that are started from now on.
+    environment: Vec<(&'static str, OsString)>,
     files: Cell<u32>,
 }
 
@@ -30,7 +33,7 @@ impl Coordinator {
     pub(crate) fn new(namespace: Namespace, network: Network, flags: &[&str]) -> Self {
         let data = PathBuf::from("/run").join(namespace.name());
         let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
-        Self { namespace, network, data, flags, daemon: None, files: Cell::new(0) }
+        Self { namespace, network, data, flags, daemon: None, environment: vec![], files: Cell::new(0) }
     }
 
     /// Starts it, and waits until it answers.
@@ -41,6 +44,7 @@ impl Coordinator {
         assert!(self.daemon.is_none(), "the coordinator runs already");
         let mut command = self.namespace.command(&program("MESH_COORD"));
         command.arg("serve").arg("--data").arg(&self.data).args(&self.flags);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let log = format!("{}.log", self.data.display());
         let mut daemon = Daemon::start(command, Path::new(&log));
         wait::until_true("the coordinator to answer", || {
@@ -64,6 +68,17 @@ impl Coordinator {
     /// If it doesn't run.
     pub fn kill(&mut self) {
         self.daemon.take().expect("the coordinator runs").kill();
+    }
+
+    /// Sets a variable for the processes that are started from now on.
+    pub fn set_environment(&mut self, name: &'static str, value: impl AsRef<OsStr>) {
+        self.environment.push((name, value.as_ref().to_owned()));
+    }
+
+    /// Whether it still runs that was started.
+    #[must_use]
+    pub fn runs(&mut self) -> bool {
+        self.daemon.as_mut().is_some_and(Daemon::runs)
     }
 
     /// The same with other flags of `serve`, not started.

@@ -1,6 +1,7 @@
 //! An etcd of several members, each in a namespace of its own.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -22,6 +23,8 @@ pub struct Etcd {
 struct Member {
     namespace: Namespace,
     network: Network,
+    /// Its data directory.
+    data: PathBuf,
     daemon: Option<Daemon>,
 }
 
@@ -33,10 +36,6 @@ impl Member {
     fn name(&self) -> String {
         format!("m{}", self.network.0)
     }
-
-    fn data(&self) -> PathBuf {
-        PathBuf::from("/run").join(self.namespace.name())
-    }
 }
 
 impl Etcd {
@@ -45,7 +44,10 @@ impl Etcd {
     /// # Panics
     /// If it isn't installed, or doesn't answer.
     pub(crate) fn new(members: Vec<(Namespace, Network)>) -> Self {
-        let member = |(namespace, network)| Member { namespace, network, daemon: None };
+        let member = |(namespace, network): (Namespace, Network)| {
+            let data = PathBuf::from("/run").join(namespace.name());
+            Member { namespace, network, data, daemon: None }
+        };
         let mut this = Self { members: members.into_iter().map(member).collect() };
         for member in 0..this.members.len() {
             this.start(member);
@@ -59,7 +61,7 @@ impl Etcd {
     /// # Panics
     /// If it runs.
     pub fn start(&mut self, member: usize) {
-        let all: Vec<_> = self.members.iter().map(|member| format!("{}={}", member.name(), member.url(2380))).collect();
+        let all = self.cluster();
         let member = &mut self.members[member];
         assert!(member.daemon.is_none(), "the member runs already");
         let mut command = member.namespace.command("etcd");
@@ -68,10 +70,10 @@ impl Etcd {
             .args(["--name", &member.name(), "--logger", "zap", "--log-outputs", "stderr", "--log-level", "error"])
             .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
             .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
-            .args(["--initial-cluster", &all.join(",")])
+            .args(["--initial-cluster", &all])
             .arg("--data-dir")
-            .arg(member.data());
-        let log = format!("{}.log", member.data().display());
+            .arg(&member.data);
+        let log = format!("{}.log", member.data.display());
         member.daemon = Some(Daemon::start(command, Path::new(&log)));
     }
 
@@ -81,6 +83,48 @@ impl Etcd {
     /// If it doesn't run.
     pub fn kill(&mut self, member: usize) {
         self.members[member].daemon.take().expect("the member runs").kill();
+    }
+
+    /// All members, as `--initial-cluster` has them.
+    fn cluster(&self) -> String {
+        let all: Vec<_> = self.members.iter().map(|member| format!("{}={}", member.name(), member.url(2380))).collect();
+        all.join(",")
+    }
+
+    /// Writes all that is in it into a file, as its operator makes a backup.
+    pub fn save(&self, file: &str) {
+        run(Self::command(&self.members[0], &["snapshot", "save", file])).done();
+    }
+
+    /// Puts it back to what a file of [`Etcd::save`] holds, as its operator does: all members end, and begin anew with that.
+    ///
+    /// # Panics
+    /// If a member doesn't run.
+    pub fn put_back(&mut self, file: &str) {
+        (0..self.members.len()).for_each(|member| self.kill(member));
+        let all = self.cluster();
+        for member in &mut self.members {
+            member.data.set_extension("restored");
+            let _ = fs::remove_dir_all(&member.data);
+            let mut command = member.namespace.command("etcdctl");
+            command
+                .env("ETCDCTL_API", "3")
+                .args(["snapshot", "restore", file, "--name", &member.name(), "--initial-cluster", &all])
+                .args(["--initial-advertise-peer-urls", &member.url(2380)])
+                .arg("--data-dir")
+                .arg(&member.data);
+            run(command).done();
+        }
+        (0..self.members.len()).for_each(|member| self.start(member));
+        self.wait_healthy();
+    }
+
+    /// Stops a member (SIGSTOP) while `act` runs.
+    ///
+    /// # Panics
+    /// If it doesn't run.
+    pub fn frozen<R>(&self, member: usize, act: impl FnOnce() -> R) -> R {
+        self.members[member].daemon.as_ref().expect("the member runs").frozen(act)
     }
 
     /// The namespaces of all members.
@@ -135,7 +179,8 @@ impl Etcd {
         run(Self::command(&self.members[0], &["get", key])).done().stdout
     }
 
-    fn wait_healthy(&self) {
+    /// Waits until each member answers, and knows a leader.
+    pub fn wait_healthy(&self) {
         for member in &self.members {
             let health = ["endpoint", "health", "--write-out", "json"];
             wait::until("etcd to answer", || {

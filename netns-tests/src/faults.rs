@@ -1,4 +1,5 @@
-//! Offloads that the kernel refuses, on demand: see `netns-tests/faults`, which is loaded before libc into an agent.
+//! Offloads that the kernel refuses on demand, and clocks that are off: see `netns-tests/faults`, which is loaded before libc
+//! into a program under test.
 
 use std::{
     fs::{self, File},
@@ -6,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Runner, process::program};
+use crate::{Coordinator, Runner, process::program};
 
 /// What an agent's kernel may refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub enum Offload {
     TunGso = 3,
 }
 
-/// The refusals of the agents that one runner starts from now on. None at first.
+/// The refusals of the programs that are started on one machine from now on. None at first.
 pub struct Faults(File);
 
 impl Faults {
@@ -31,13 +32,29 @@ impl Faults {
     /// If the library is not where the program under test is.
     #[must_use]
     pub fn of(runner: &mut Runner) -> Self {
-        let path = PathBuf::from(format!("{}.faults", runner.state().display()));
+        let (this, environment) = Self::beside(runner.state());
+        environment.into_iter().for_each(|(name, value)| runner.set_environment(name, value));
+        this
+    }
+
+    /// Has a coordinator be started with such a clock.
+    ///
+    /// # Panics
+    /// If the library is not where the programs under test are.
+    #[must_use]
+    pub fn of_coordinator(coordinator: &mut Coordinator) -> Self {
+        let (this, environment) = Self::beside(coordinator.data());
+        environment.into_iter().for_each(|(name, value)| coordinator.set_environment(name, value));
+        this
+    }
+
+    fn beside(directory: &Path) -> (Self, [(&'static str, PathBuf); 2]) {
+        let path = PathBuf::from(format!("{}.faults", directory.display()));
         fs::write(&path, [0; 5]).expect("a file of five bytes");
         let library = Path::new(&program("MESH_NODE")).with_file_name("libmesh_faults.so");
         assert!(library.exists(), "{} is missing: cargo build -p mesh-faults", library.display());
-        runner.set_environment("LD_PRELOAD", &library);
-        runner.set_environment("MESH_FAULTS", &path);
-        Self(File::options().write(true).open(path).expect("it was just made"))
+        let this = Self(File::options().write(true).open(&path).expect("it was just made"));
+        (this, [("LD_PRELOAD", library), ("MESH_FAULTS", path)])
     }
 
     /// From now on it is refused with this errno.
@@ -54,7 +71,7 @@ impl Faults {
         self.refuse(offload, 0);
     }
 
-    /// From now on the agents' wall clock is so many hours ahead, or behind if that is negative.
+    /// From now on the programs' wall clock is so many hours ahead, or behind if that is negative.
     ///
     /// # Panics
     /// If that can't be said.

@@ -8,6 +8,7 @@
 
 mod capture;
 mod census;
+mod chance;
 mod coordinator;
 pub mod crowd;
 mod etcd;
@@ -27,6 +28,7 @@ mod process;
 mod rogue;
 mod router;
 mod runner;
+pub mod several;
 mod shared_port;
 mod speech;
 mod squid;
@@ -41,6 +43,7 @@ mod world;
 
 pub use capture::{Capture, Injector};
 pub use census::Census;
+pub use chance::Chance;
 pub use coordinator::Coordinator;
 pub use crowd::{Condition, Crowd, Member};
 pub use etcd::Etcd;

@@ -42,8 +42,7 @@ impl Runner {
         assert!(self.daemon.is_none(), "the agent runs already");
         let mut command = self.prepare(&["join"]);
         command.args(arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let log = format!("{}.log", self.state.display());
-        self.daemon = Some(Daemon::start(command, Path::new(&log)));
+        self.daemon = Some(Daemon::start(command, &self.log_path()));
     }
 
     /// [`Runner::begin`], and waits until the agent follows the coordinator.
@@ -160,6 +159,11 @@ impl Runner {
     #[must_use]
     pub fn state(&self) -> &Path {
         &self.state
+    }
+
+    /// Where its log is.
+    pub(crate) fn log_path(&self) -> PathBuf {
+        PathBuf::from(format!("{}.log", self.state.display()))
     }
 
     /// All that the agent has said.

@@ -321,6 +321,12 @@ impl World {
         Runner::new(namespace, self.coordinator.borrow().clone())
     }
 
+    /// The same for a certain coordinator.
+    pub(crate) fn machine_of(&self, coordinator: &Coordinator, name: &str, stack: Stack) -> Runner {
+        self.coordinator.replace(Some(coordinator.data().to_owned()));
+        self.machine(name, stack)
+    }
+
     /// A runner that has joined, may host everything, and follows the coordinator. Its provider is its name.
     #[must_use]
     pub fn runner(&self, coordinator: &Coordinator, name: &str, stack: Stack) -> Runner {

@@ -7,10 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_netns_tests::{Condition, Crowd, Failure, World, traffic, wait};
+use mesh_netns_tests::{Chance, Condition, Crowd, Failure, World, traffic, wait};
 
 use crate::{
-    chance::Chance,
     mesh::{Mesh, PORT, RESTARTED, RUNNERS, Served},
     watch::Watch,
 };
