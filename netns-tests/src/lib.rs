@@ -6,6 +6,7 @@
 //! underlay network, and [`Instance`]s, each a namespace with `mesh0` in it. [`isolated`] runs every test in its own
 //! process and namespaces, so that nothing has to be cleaned up and no test disturbs another one.
 
+mod caller;
 mod capture;
 mod census;
 mod chance;
@@ -17,6 +18,7 @@ mod guest;
 mod held;
 mod instance;
 mod isolate;
+mod laggard;
 mod load;
 mod mapper;
 mod named;
@@ -41,6 +43,7 @@ pub mod wait;
 mod weather;
 mod world;
 
+pub use caller::Caller;
 pub use capture::{Capture, Injector};
 pub use census::Census;
 pub use chance::Chance;
@@ -52,6 +55,7 @@ pub use guest::{Carrier, Guest, Pass, Refusal};
 pub use held::Held;
 pub use instance::Instance;
 pub use isolate::{furnish, isolated, isolated_for};
+pub use laggard::Laggard;
 pub use load::{Failure, Load, Tally, Transfer};
 pub use mapper::Mapper;
 pub use named::{Ended, NamedServer};

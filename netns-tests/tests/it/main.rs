@@ -44,6 +44,7 @@ mod metrics;
 mod mtu;
 mod names;
 mod nat;
+mod older_maps;
 mod operators;
 mod proxy;
 mod reach;
