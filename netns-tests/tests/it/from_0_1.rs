@@ -77,29 +77,34 @@ fn lost(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
     }
 }
 
+/// What a coordinator was asked, by the names of the answers.
+const QUESTIONS: [(&str, &[&str]); 9] = [
+    ("deployments", &["deployments"]),
+    ("services", &["services"]),
+    ("instances", &["instances"]),
+    ("nodes", &["nodes"]),
+    ("tokens", &["token", "list"]),
+    ("audit", &["audit"]),
+    ("trust-shop", &["trust", "--app", "shop"]),
+    ("trust-billing", &["trust", "--app", "billing"]),
+    ("trust-blog", &["trust", "--app", "blog"]),
+];
+
+/// A coordinator says all that the one of 0.1 said.
+#[track_caller]
+fn compare(coordinator: &Coordinator) {
+    let mut found = vec![];
+    for (name, question) in QUESTIONS {
+        lost(name, &said()["coordinator"][name], &coordinator.json(question), &mut found);
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn a_coordinators_database_is_taken_over_with_everything_in_it() {
     isolated(|| {
         let world = World::new();
         let mut coordinator = coordinator(&world);
-        let questions = [
-            ("deployments", &["deployments"][..]),
-            ("services", &["services"]),
-            ("instances", &["instances"]),
-            ("nodes", &["nodes"]),
-            ("tokens", &["token", "list"]),
-            ("audit", &["audit"]),
-            ("trust-shop", &["trust", "--app", "shop"]),
-            ("trust-billing", &["trust", "--app", "billing"]),
-            ("trust-blog", &["trust", "--app", "blog"]),
-        ];
-        let compare = |coordinator: &Coordinator| {
-            let mut found = vec![];
-            for (name, question) in questions {
-                lost(name, &said()["coordinator"][name], &coordinator.json(question), &mut found);
-            }
-            assert!(found.is_empty(), "{found:#?}");
-        };
         compare(&coordinator);
         // And as 0.2 has written it.
         coordinator.stop();
@@ -155,6 +160,43 @@ fn an_agent_of_0_1_ends_what_is_gone_and_remembers_its_flags() {
         let node = coordinator.node("alpha").expect("the runner");
         assert_eq!((&node["provider"], &node["state"]), (&json!("hetzner"), &json!("online")), "{node:#}");
         assert_eq!(node["endpoints"], json!(["10.77.0.9:51999"]), "--endpoint counts still");
+    });
+}
+
+#[test]
+fn its_records_move_to_three_coordinators_and_back_and_its_agent_follows() {
+    isolated(|| {
+        let world = World::new();
+        leave("coordinator", Path::new("/run/coord"));
+        let first = world.coordinator_to_start("coord", &[]);
+        let mut alpha = alpha(&world);
+        let etcd = world.etcd(3);
+        let store = ["--store", &etcd.store()];
+        first.command(&["migrate", "--from", "/run/coord", "--to", store[1]]).done();
+        first.command(&["keys", "export", "/run/keys"]).done();
+        let others = ["second", "third"].map(|name| world.coordinator_to_start(name, &store));
+        others.iter().for_each(|other| drop(other.command(&["keys", "import", "/run/keys"]).done()));
+        let [second, third] = others;
+        let mut all = [first.with_flags(&store), second, third];
+        for coordinator in &mut all {
+            coordinator.start();
+            compare(coordinator);
+        }
+        alpha.start(&[]);
+        for coordinator in &all {
+            let node = coordinator.node("alpha").expect("the runner");
+            let old = said()["coordinator"]["nodes"]["nodes"].clone();
+            let old = old.as_array().expect("an array").iter().find(|node| node["name"] == "alpha").cloned();
+            assert_eq!((&node["id"], &node["state"]), (&old.expect("it")["id"], &json!("online")), "the same runner");
+        }
+        all.iter_mut().for_each(|coordinator| assert!(coordinator.stop().success()));
+        let [first, ..] = all;
+        first.command(&["migrate", "--from", store[1], "--to", "/run/coord"]).done();
+        let mut back = first.with_flags(&[]);
+        back.start();
+        alpha.wait_connected();
+        wait::until_true("the runner to be known", || back.node("alpha").is_some_and(|node| node["state"] == "online"));
+        alpha.run("shop/app", &["true"]).done();
     });
 }
 

@@ -328,10 +328,10 @@ fn coordinators_with_other_keys_or_of_a_version_that_serves_alone_exclude_each_o
 }
 
 #[test]
-fn records_move_into_an_etcd_and_back_and_no_agent_notices() {
+fn records_move_to_three_coordinators_and_back_and_no_agent_notices() {
     isolated(|| {
         let world = World::new();
-        let etcd = world.etcd(1);
+        let etcd = world.etcd(3);
         let mut one = world.coordinator_named("one", &[]);
         declare(&one, &[SHOP]);
         let mut aws = world.machine("aws", Stack::Dual);
@@ -349,9 +349,17 @@ fn records_move_into_an_etcd_and_back_and_no_agent_notices() {
         let mut there = one.with_flags(&["--store", &etcd.store()]);
         there.start();
         aws.wait_connected();
-        declare(&there, &[BILLING]);
+        there.command(&["keys", "export", "/run/keys"]).done();
+        let mut others = ["two", "three"].map(|name| world.coordinator_to_start(name, &["--store", &etcd.store()]));
+        for other in &mut others {
+            other.command(&["keys", "import", "/run/keys"]).done();
+            other.start();
+            assert_eq!(deployments(other), ["shop"]);
+        }
+        declare(&others[1], &[BILLING]);
         let _api = aws.attach("billing/api");
-        assert!(there.stop().success());
+        ping(&mut standing, b"still there").expect("the connection stands");
+        assert!(there.stop().success() && others.iter_mut().all(|other| other.stop().success()));
 
         migrate(&there, &data, &etcd.store()).refused(&["holds no coordinator's database"]);
         migrate(&there, &etcd.store(), &data).done();
