@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Role,
     declare::{Expect, File, Pattern},
-    record::{By, MemberId, Outside, SecretHandle, Session, StreamKey},
+    record::{By, MemberId, Outside, Owes, SecretHandle, Session, StreamKey},
 };
 
 /// A command to decide on.
@@ -78,8 +78,8 @@ pub enum Command {
         /// that.
         living: BTreeSet<MemberId>,
     },
-    /// By the coordinator that had them: these streams have ended: [`crate::Outcome::Noted`].
-    Closed(Vec<Closed>),
+    /// By a coordinator, of runners' streams that it has, or whose coordinator is gone: [`crate::Outcome::Noted`].
+    Owing(Vec<Owing>),
     /// A machine asks to become a runner.
     Enrol(Enrolment),
     /// A relay, which the coordinator has tried: [`crate::Outcome::RelayAdded`].
@@ -123,15 +123,17 @@ pub enum Command {
     },
 }
 
-/// A stream that has ended, where several coordinators serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Closed {
+/// What the runner of a stream may still act on, where several coordinators serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owing {
     /// The runner.
     pub runner: RunnerId,
     /// The stream. If it isn't the newest one, nothing changes.
     pub stream: StreamKey,
-    /// Whether the agent has confirmed all that its coordinator knew of.
-    pub is_clean: bool,
+    /// All of it.
+    pub owes: Owes,
+    /// Whether the stream has ended.
+    pub ended: bool,
 }
 
 /// An administrator of the mesh, or of one team.

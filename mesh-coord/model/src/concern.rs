@@ -56,7 +56,7 @@ impl Concern {
                     self.runners.insert(id);
                     continue;
                 }
-                Key::Audit(_) | Key::Meta | Key::Freed(_) => continue,
+                Key::Audit(_) | Key::Meta | Key::Freed(_) | Key::Owed(_) => continue,
             };
             self.of.insert((list, team));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     Apply, Command, Decision, Now, Refusal, RunnerCommand, State, audit, deploy,
     drain::{self, Way},
-    enrol, host,
+    enrol, host, owed,
     record::Runner,
     relay, rights, session, switch, token, trust,
 };
@@ -58,7 +58,7 @@ impl State {
             Command::Begin { session, living } => {
                 Ok(session::begin(self, self.active_runner(session.runner)?, *session, living, now))
             }
-            Command::Closed(streams) => Ok(session::closed(self, streams, now)),
+            Command::Owing(streams) => Ok(owed::owing(self, streams, now)),
         }
     }
 

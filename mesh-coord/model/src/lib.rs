@@ -25,6 +25,7 @@ mod effect;
 mod enrol;
 mod expect;
 mod host;
+mod owed;
 mod relay;
 mod rights;
 mod role;
@@ -45,7 +46,7 @@ mod work;
 
 pub use audit::AuditQuery;
 pub use command::{
-    Admin, AdminCommand, Apply, Closed, Command, Enrolment, NewPurpose, NewRelay, NewToken, Offload, RelayEnrolment,
+    Admin, AdminCommand, Apply, Command, Enrolment, NewPurpose, NewRelay, NewToken, Offload, Owing, RelayEnrolment,
     RunnerCommand, TrustChange, Via,
 };
 pub use concern::{Concern, List};
@@ -56,7 +57,7 @@ pub use record::{Change, Key, Record};
 pub use refusal::{Class, Refusal};
 pub use relay::credential_until;
 pub use role::Role;
-pub use state::{Affected, LoadError, State};
+pub use state::{Affected, LoadError, Lost, State};
 pub use time::{Now, RunningSeconds, UnixSeconds};
 pub use view::{Slice, Sliced, Slices};
 pub use words::{Candidates, nearest};

@@ -4,6 +4,7 @@
 mod audit;
 mod hex;
 mod key;
+mod owed;
 mod relay;
 mod session;
 
@@ -23,6 +24,7 @@ pub use audit::{ACTIONS, Audit, By, Verdict};
 pub use hex::ParseHandleError;
 pub use key::{Change, Key, ParseKeyError};
 pub use mesh_proto::view::Instance;
+pub use owed::{Owed, Owes};
 pub use relay::{Outside, Relay, RelayKind, SecretHandle};
 pub use session::{MemberId, Session, StreamKey};
 
@@ -47,6 +49,7 @@ pub enum Record {
     Audit(Arc<Audit>),
     Relay(Arc<Relay>),
     Session(Arc<Session>),
+    Owed(Arc<Owed>),
 }
 
 impl Record {
@@ -64,6 +67,7 @@ impl Record {
             Self::Audit(a) => Key::Audit(a.number),
             Self::Relay(r) => Key::Relay(r.id),
             Self::Session(s) => Key::Session(s.runner),
+            Self::Owed(o) => Key::Owed(o.of),
         }
     }
 }

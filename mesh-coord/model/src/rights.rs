@@ -29,7 +29,7 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         | Command::Runner { .. }
         | Command::Streamed { .. }
         | Command::Begin { .. }
-        | Command::Closed(_)
+        | Command::Owing(_)
         | Command::Enrol(_)
         | Command::EnrolRelay(_)
         | Command::RelayHello { .. }

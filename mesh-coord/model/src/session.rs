@@ -3,9 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
-    Closed, Decision, Key, Now, Outcome, Record, Refusal, State,
-    draft::Draft,
-    host,
+    Decision, Now, Outcome, Record, Refusal, State, host,
     record::{MemberId, Runner, Session, StreamKey},
     refusal::HostRefusal,
 };
@@ -24,7 +22,7 @@ pub(crate) fn begin(
     living: &BTreeSet<MemberId>,
     now: Now,
 ) -> Decision {
-    let before = state.session(runner.id).filter(|before| !before.ended && living.contains(&before.stream.member));
+    let before = state.session(runner.id).filter(|before| living.contains(&before.stream.member));
     let is_other = |before: &Arc<Session>| before.process.is_none() || before.process != session.process;
     let mut changes = match before.filter(|before| is_other(before)) {
         Some(_) => host::taken_over(state, runner, session.from, now).changes,
@@ -34,26 +32,16 @@ pub(crate) fn begin(
     Decision { changes, outcome: Outcome::Noted }
 }
 
-/// Streams have ended. Of one whose agent may act on an earlier map, the record stays.
-pub(crate) fn closed(state: &State, streams: &[Closed], now: Now) -> Decision {
-    let mut draft = Draft::new(state, now);
-    for Closed { runner, stream, is_clean } in streams {
-        let Some(session) = state.session(*runner).filter(|session| session.stream == *stream) else { continue };
-        if *is_clean {
-            draft.delete(Key::Session(*runner));
-        } else if !session.ended {
-            draft.put(Record::Session(Arc::new(Session { ended: true, ..**session })));
-        }
-    }
-    draft.decided(Outcome::Noted)
-}
-
 #[cfg(test)]
 mod tests {
     use mesh_proto::RunnerId;
 
     use super::*;
-    use crate::{Command, RunnerCommand, record::Outside, testing::World};
+    use crate::{
+        Command, Owing, RunnerCommand,
+        record::{Outside, Owes},
+        testing::World,
+    };
 
     const ONE: MemberId = MemberId(1);
     const OTHER: MemberId = MemberId(2);
@@ -64,8 +52,13 @@ mod tests {
 
     fn begin(world: &mut World, runner: RunnerId, stream: StreamKey, process: u64) {
         let from = "192.0.2.1".parse().unwrap();
-        let session = Session { runner, stream, process: Some(process), from, ended: false };
+        let session = Session { runner, stream, process: Some(process), from };
         world.run(&Command::Begin { session, living: [ONE, OTHER].into() }).unwrap();
+    }
+
+    fn end(world: &mut World, runner: RunnerId, stream: StreamKey) {
+        let owing = Owing { runner, stream, owes: Owes::new(), ended: true };
+        world.run(&Command::Owing(vec![owing])).unwrap();
     }
 
     fn report(world: &mut World, by: RunnerId, stream: StreamKey) -> Result<Outcome, Refusal> {
@@ -99,24 +92,23 @@ mod tests {
         begin(&mut world, runner, stream(ONE, 1), 7);
         begin(&mut world, runner, stream(OTHER, 2), 8);
         assert_eq!(takeovers(&world), 1);
-        let other = stream(OTHER, 2);
-        world.run(&Command::Closed(vec![Closed { runner, stream: other, is_clean: true }])).unwrap();
+        end(&mut world, runner, stream(OTHER, 2));
         begin(&mut world, runner, stream(MemberId(3), 3), 9);
         begin(&mut world, runner, stream(ONE, 4), 10);
         assert_eq!(takeovers(&world), 1, "the first has ended, and the coordinator of the other one is dead");
     }
 
     #[test]
-    fn the_end_of_an_earlier_stream_changes_nothing_and_what_it_owes_is_kept() {
+    fn the_end_of_an_earlier_stream_changes_nothing() {
         let mut world = World::new();
         let runner = world.join("r1");
         let (first, second) = (stream(ONE, 1), stream(ONE, 2));
         begin(&mut world, runner, first, 7);
         begin(&mut world, runner, second, 7);
-        world.run(&Command::Closed(vec![Closed { runner, stream: first, is_clean: true }])).unwrap();
-        assert!(world.state.session(runner).is_some_and(|session| session.stream == second && !session.ended));
-        world.run(&Command::Closed(vec![Closed { runner, stream: second, is_clean: false }])).unwrap();
-        assert!(world.state.session(runner).unwrap().ended);
+        end(&mut world, runner, first);
+        assert!(world.state.session(runner).is_some_and(|session| session.stream == second));
+        end(&mut world, runner, second);
+        assert_eq!(world.state.session(runner), None);
         begin(&mut world, runner, first, 7);
         world.order(crate::AdminCommand::RemoveNode { name: "r1".parse().unwrap(), force: true }).unwrap();
         assert_eq!(world.state.session(runner), None);

@@ -13,7 +13,7 @@ use mesh_proto::{
 
 use crate::{
     Admin, Record, RunningSeconds,
-    record::{Audit, Deployment, Freed, Instance, Meta, Relay, Runner, Service, Session, Token},
+    record::{Audit, Deployment, Freed, Instance, Meta, Owed, Relay, Runner, Service, Session, Token},
     work,
 };
 
@@ -21,6 +21,7 @@ mod grants;
 mod held;
 mod hosts;
 mod index;
+mod lost;
 mod rings;
 mod undo;
 
@@ -28,6 +29,7 @@ use grants::Grants;
 pub(crate) use grants::{Matches, names_in};
 pub use index::Affected;
 use index::Index;
+pub use lost::Lost;
 pub(crate) use rings::{ENROL, HOST, Ring, Whose, holder};
 
 /// All records as of one revision, and indexes that are functions of them.
@@ -44,6 +46,7 @@ pub struct State {
     pub(crate) audit: BTreeMap<u64, Arc<Audit>>,
     pub(crate) relays: BTreeMap<RelayId, Arc<Relay>>,
     pub(crate) sessions: BTreeMap<RunnerId, Arc<Session>>,
+    pub(crate) owed: BTreeMap<Option<DeploymentId>, Arc<Owed>>,
     pub(crate) index: Index,
     pub(crate) grants: Grants,
 }
@@ -98,6 +101,7 @@ impl State {
             audit: BTreeMap::new(),
             relays: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            owed: BTreeMap::new(),
             index: Index::default(),
             grants: Grants::default(),
         };
@@ -124,6 +128,7 @@ impl State {
             .chain(self.audit.values().map(|a| Record::Audit(Arc::clone(a))))
             .chain(self.relays.values().map(|r| Record::Relay(Arc::clone(r))))
             .chain(self.sessions.values().map(|s| Record::Session(Arc::clone(s))))
+            .chain(self.owed.values().map(|o| Record::Owed(Arc::clone(o))))
     }
 
     /// The revision of the last commit.

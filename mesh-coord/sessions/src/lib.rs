@@ -30,6 +30,6 @@ pub use newcomer::Predecessor;
 pub use report::Report;
 pub use sent::{News, Sent};
 pub use session::{Peer, StreamId};
-pub use sessions::{Ahead, Opened, Sessions};
+pub use sessions::{Ahead, Opened, Sessions, Told};
 pub use silence::{Mass, Unheard};
 pub use wait::{Absent, WaitId};

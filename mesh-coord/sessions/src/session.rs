@@ -74,8 +74,6 @@ pub(crate) enum Link {
         last: Option<Peer>,
         /// Its view when its last stream ended.
         view: Option<Arc<Sliced>>,
-        /// Whether its agent had confirmed all that changed then.
-        was_current: bool,
         /// The last view that its last stream sent.
         sent: Option<Arc<Sliced>>,
     },
@@ -94,7 +92,7 @@ pub(crate) struct Presence {
 
 impl Presence {
     pub(crate) const fn away(since: Option<Instant>) -> Self {
-        let link = Link::Away { since, last: None, view: None, was_current: false, sent: None };
+        let link = Link::Away { since, last: None, view: None, sent: None };
         Self { link, lost: BTreeMap::new(), made: Revision(0) }
     }
 
@@ -119,14 +117,6 @@ impl Presence {
             Link::Away { view, .. } => view.as_ref(),
         };
         self.lost.contains_key(&deployment) || view.is_some_and(|view| view.holds(deployment))
-    }
-
-    /// Whether its agent may still act on what it had before its last stream.
-    pub(crate) const fn is_unsure(&self) -> bool {
-        match &self.link {
-            Link::Connected(session) => session.confirmed.is_none(),
-            Link::Away { last, was_current, .. } => last.is_some() && !*was_current,
-        }
     }
 
     /// The view that the agent reports to have, if the coordinator still has it too.

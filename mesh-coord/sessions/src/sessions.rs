@@ -18,8 +18,8 @@ use crate::{
     wait::{Absent, Wait, WaitId, Waits},
 };
 
-pub use self::ahead::Ahead;
 use self::others::Others;
+pub use self::{ahead::Ahead, owed::Told};
 
 /// The runners that have been connected since the coordinator's start, and the waits for them.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl Sessions {
         have: Option<Have>,
         now: Instant,
     ) -> Option<Opened> {
-        let is_newest = |key| state.session(runner).is_some_and(|session| session.stream == key && !session.ended);
+        let is_newest = |key| state.session(runner).is_some_and(|session| session.stream == key);
         if !key.is_none_or(is_newest) {
             return None;
         }
@@ -185,6 +185,7 @@ impl Sessions {
             session.behind = None;
         }
         let view = Some(Arc::clone(&session.view));
+        self.settle(runner);
         self.reconsider(runner);
         view
     }
@@ -198,6 +199,7 @@ impl Sessions {
         session.confirmed = Some(revision);
         let since = if session.is_current() { session.behind.take() } else { None };
         presence.lost.retain(|_, lost| *lost > revision);
+        self.settle(stream.runner);
         self.reconsider(stream.runner);
         since
     }
@@ -207,8 +209,7 @@ impl Sessions {
         let Some(presence) = self.runners.get_mut(&stream.runner) else { return };
         let Some(session) = presence.session().filter(|session| session.number == stream.number) else { return };
         let (last, view) = (Some(session.peer), Some(Arc::clone(&session.view)));
-        let was_current = session.is_current();
-        presence.link = Link::Away { since: Some(now), last, view, was_current, sent };
+        presence.link = Link::Away { since: Some(now), last, view, sent };
         self.effects.push_back(Effect::End(stream));
         self.reconsider(stream.runner);
     }
@@ -222,14 +223,17 @@ impl Sessions {
     // === Waits ===
 
     /// The runners affected by `deployment`: those whose views hold something of it now, and those that may still act
-    /// on an earlier view that did.
+    /// on an earlier view that did. Where several coordinators serve, these are the runners of all.
     #[must_use]
     pub fn affected(&self, state: &State, deployment: &Label) -> BTreeSet<RunnerId> {
         let mut affected = state.affected_by(deployment);
         if let Some(deployment) = state.deployment_named(deployment) {
-            let may_know = |presence: &Presence| presence.may_know(deployment.id) || self.may_know_more(presence);
-            let knowing = self.runners.iter().filter(|(_, presence)| may_know(presence));
-            affected.extend(knowing.map(|(runner, _)| *runner));
+            if self.others.is_some() {
+                affected.extend(self.owing_of(state, deployment.id));
+            } else {
+                let knowing = self.runners.iter().filter(|(_, presence)| presence.may_know(deployment.id));
+                affected.extend(knowing.map(|(runner, _)| *runner));
+            }
         }
         affected
     }
@@ -425,6 +429,7 @@ fn is_unconfirmed(session: Option<&Session>, revision: Revision, absent: Absent)
 mod ahead;
 mod commits;
 mod others;
+mod owed;
 
 #[cfg(test)]
 mod tests;

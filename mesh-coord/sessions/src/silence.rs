@@ -85,7 +85,7 @@ impl Sessions {
     }
 
     /// Whether runners are still coming back after the coordinator's start, or another one's start or end.
-    fn is_in_grace(&self, now: Instant) -> bool {
+    pub(crate) fn is_in_grace(&self, now: Instant) -> bool {
         let since_start = now.saturating_duration_since(self.unsettled_since());
         let arriving = self.last_arrival().is_some_and(|last| now.saturating_duration_since(last) < ARRIVALS_OVER);
         since_start < GRACE || (arriving && since_start < LONGEST_GRACE)

@@ -118,8 +118,8 @@ async fn sole(place: &Place, keys: &EtcdArgs) -> Result<(EtcdStore, Release)> {
 /// Writes all records into an empty store, as another history: agents keep their identities, and get their maps anew.
 async fn copy(loaded: Loaded, target: &impl Store) -> Result<usize> {
     let Loaded { head, mut records } = loaded;
-    // Streams don't move.
-    records.retain(|record| !matches!(record, Record::Session(_)));
+    // Streams don't move, and all maps begin anew.
+    records.retain(|record| !matches!(record, Record::Session(_) | Record::Owed(_)));
     let state = State::load(head.revision, records.clone())?;
     let running = RunningSeconds(head.running.0.max(state.running().0));
     let number = records.len();

@@ -8,7 +8,7 @@ use std::{
 
 use mesh_model::{Change, Concern, Sliced, State, record::StreamKey};
 use mesh_proto::{Epoch, Label, Revision, RunnerId, message::Have};
-use mesh_sessions::{Effect, Opened, Peer, Sessions, StreamId, WaitId};
+use mesh_sessions::{Effect, Opened, Peer, Sessions, StreamId, Told, WaitId};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
@@ -183,6 +183,11 @@ impl Core {
     /// How far this coordinator is: the revision of its state, and how many runners are connected to it.
     pub(crate) fn standing(&self) -> (Revision, usize) {
         (self.state.revision(), self.sessions.connected().count())
+    }
+
+    /// What others may rely on about the runners that are connected to this coordinator.
+    pub(crate) fn told(&self) -> Told {
+        Told { at: self.state.revision(), settled: self.sessions.settled(&self.state) }
     }
 
     /// The names of these runners, as far as they are known.

@@ -14,10 +14,8 @@ use tokio::{
 };
 
 use super::{Coordinator, Core, Failure};
-use crate::peers::{Affected, Runners, Settled};
+use crate::peers::{Runners, Settled};
 
-/// How long another coordinator may take to say which runners a change concerns.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// How long coordinators wait before they tell who has confirmed.
 const ROUND: Duration = Duration::from_secs(1);
 /// How much longer the answer may take.
@@ -43,7 +41,7 @@ impl Coordinator {
             return answered.await.map_err(|_| Failure::Ending);
         }
         let deadline = Instant::now() + patience;
-        let affected = self.affected_anywhere(deployment).await?;
+        let affected = self.visit(move |core| core.sessions.affected(&core.state, &deployment)).await?;
         self.wait_anywhere(affected, revision, deadline, |_, _| true).await
     }
 
@@ -65,26 +63,6 @@ impl Coordinator {
         let deadline = Instant::now() + patience;
         let peers = self.visit(move |core| core.sessions.peers_of(&core.state, asker)).await?;
         self.wait_anywhere(peers, revision, deadline, |core, runner| core.sessions.is_connected(runner)).await
-    }
-
-    /// The runners that may know something of a deployment, by what all coordinators know. Of one that doesn't answer,
-    /// these are all its runners.
-    async fn affected_anywhere(&self, deployment: Label) -> Result<BTreeSet<RunnerId>, Failure> {
-        // Before they are asked, so that a runner that moves meanwhile isn't missed.
-        let at: BTreeMap<RunnerId, MemberId> = self
-            .visit(|core| core.state.sessions().map(|session| (session.runner, session.stream.member)).collect())
-            .await?;
-        let others = self.peers.living().into_iter().filter(|member| *member != self.peers.me);
-        let asked = others.map(async |member| {
-            let what = Affected { deployment: deployment.clone() };
-            Some((member, self.peers.ask::<Runners>(member, "affected", what, PATIENCE).await?.runners))
-        });
-        let answers: BTreeMap<_, _> = join_all(asked).await.into_iter().flatten().collect();
-        let mut affected = self.visit(move |core| core.sessions.affected(&core.state, &deployment)).await?;
-        let is_unknown = |member: MemberId| member != self.peers.me && !answers.contains_key(&member);
-        affected.extend(at.into_iter().filter(|(_, member)| is_unknown(*member)).map(|(runner, _)| runner));
-        affected.extend(answers.into_values().flatten());
-        Ok(affected)
     }
 
     /// Waits until these runners have confirmed, as long as they count. What was confirmed once stays so.

@@ -17,7 +17,7 @@ use super::{
     failure::Refused,
 };
 use crate::{
-    peers::{self, Affected, MISDIRECTED, Probe, Probed, RelaySecretOf, Runners, SecretText, Settled, To},
+    peers::{self, MISDIRECTED, Probe, Probed, RelaySecretOf, Runners, SecretText, Settled, To},
     watch::newcomer,
 };
 
@@ -28,7 +28,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) fn routes() -> Router<Api> {
     Router::new()
-        .route("/v1/peer/affected", post(affected))
         .route("/v1/peer/settled", post(settled))
         .route("/v1/peer/probe", post(probe))
         .route("/v1/peer/relay-secret", post(relay_secret))
@@ -54,16 +53,6 @@ fn meant<T: DeserializeOwned>(api: &Api, to: To<T>) -> Result<T, Refused> {
     }
     let status = StatusCode::from_u16(MISDIRECTED).unwrap_or(StatusCode::CONFLICT);
     Err(Refused::new(status, "another coordinator is meant", "it has another address"))
-}
-
-async fn affected(
-    State(api): State<Api>,
-    _: Colleague,
-    Body(to, _loan): Body<To<Affected>, KIB>,
-) -> Result<Json<Runners>, Refused> {
-    let Affected { deployment } = meant(&api, to)?;
-    let runners = api.coordinator.visit(move |core| core.sessions.affected(&core.state, &deployment)).await?;
-    Ok(Json(Runners { runners }))
 }
 
 async fn settled(

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 use zeroize::Zeroizing;
 
-pub(crate) use wire::{Affected, Probe, Probed, RelaySecretOf, Runners, SecretText, Settled, To};
+pub(crate) use wire::{Probe, Probed, RelaySecretOf, Runners, SecretText, Settled, To};
 
 /// What coordinators prove to each other that they can do.
 const PURPOSE: &[u8] = b"mesh coordinators 1";
@@ -48,6 +48,9 @@ pub(crate) struct Card {
     pub(crate) running: RunningSeconds,
     /// The revision that it has reached.
     pub(crate) revision: Revision,
+    /// What was taken from its runners up to here is confirmed, or in the records.
+    #[serde(default)]
+    pub(crate) settled: Revision,
     /// How many runners are connected to it.
     pub(crate) runners: usize,
 }
@@ -64,6 +67,7 @@ impl Card {
             beat: 0,
             running: RunningSeconds(0),
             revision: Revision(0),
+            settled: Revision(0),
             runners: 0,
         }
     }

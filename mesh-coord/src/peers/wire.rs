@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use mesh_model::record::{MemberId, SecretHandle};
-use mesh_proto::{Epoch, Label, Revision, RunnerId};
+use mesh_proto::{Epoch, Revision, RunnerId};
 use serde::{Deserialize, Serialize};
 
 /// A question, with who is meant: an address can lead to another coordinator.
@@ -12,12 +12,6 @@ pub(crate) struct To<T> {
     pub(crate) member: MemberId,
     #[serde(flatten)]
     pub(crate) what: T,
-}
-
-/// Which runners may know something of a deployment?
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Affected {
-    pub(crate) deployment: Label,
 }
 
 /// Which of these runners have confirmed what changed up to the revision? The answer comes once all of them that are
@@ -30,7 +24,7 @@ pub(crate) struct Settled {
     pub(crate) milliseconds: u64,
 }
 
-/// The answer to both.
+/// Those that have.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Runners {
     pub(crate) runners: BTreeSet<RunnerId>,

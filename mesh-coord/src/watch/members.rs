@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use mesh_model::{Closed, Command, record::StreamKey};
+use mesh_model::{Command, Owing, record::StreamKey};
 use mesh_proto::relay::RelaySecret;
+use mesh_sessions::Told;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use crate::{
-    coordinator::{Coordinator, Failure},
+    coordinator::{Coordinator, Core, Failure},
     peers::{Card, RelaySecretOf, SecretText},
     store::{BEAT, Seat, Seated},
 };
@@ -43,8 +44,10 @@ async fn keep(coordinator: &Coordinator, seat: Seat, mut card: Card) {
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        match timeout(LOOK, coordinator.visit(|core| core.standing())).await {
-            Ok(Ok((revision, runners))) => (card.revision, card.runners) = (revision, runners),
+        match timeout(LOOK, coordinator.visit(|core| (core.standing(), core.told()))).await {
+            Ok(Ok(((revision, runners), told))) => {
+                (card.revision, card.runners, card.settled) = (revision, runners, told.settled);
+            }
             Ok(Err(_)) => return,
             Err(_) => {}
         }
@@ -61,8 +64,10 @@ async fn keep(coordinator: &Coordinator, seat: Seat, mut card: Card) {
 async fn tidy(coordinator: &Coordinator) {
     let mut lost = BTreeMap::new();
     loop {
-        if let Err(Failure::Ending) = close_lost(coordinator, &mut lost).await {
-            return;
+        for done in [close_lost(coordinator, &mut lost).await, record_owed(coordinator).await] {
+            if let Err(Failure::Ending) = done {
+                return;
+            }
         }
         fetch_secrets(coordinator).await;
         sleep(BEAT).await;
@@ -76,6 +81,8 @@ pub(crate) async fn take_in(coordinator: &Coordinator, seated: Vec<Seated>) {
     if let Some(running) = seated.iter().map(|(.., card)| card.running).max() {
         coordinator.clock.advance(running);
     }
+    let told = |card: &Card| Told { at: card.revision, settled: card.settled };
+    let told = seated.iter().map(|(id, _, card)| (*id, told(card))).collect();
     coordinator.peers.take_in(seated);
     let living = coordinator.peers.living();
     if before != living {
@@ -86,18 +93,39 @@ pub(crate) async fn take_in(coordinator: &Coordinator, seated: Vec<Seated>) {
         }
     }
     let now = Instant::now().into_std();
-    let _ = coordinator.visit(move |core| core.sessions.members(living, now)).await;
+    let take_in = move |core: &mut Core| {
+        core.sessions.members(living, now);
+        core.sessions.told(&told);
+    };
+    let _ = coordinator.visit(take_in).await;
 }
 
 /// Commits the end of streams whose end could not be committed when they ended.
 async fn close_lost(coordinator: &Coordinator, lost: &mut BTreeMap<StreamKey, Instant>) -> Result<(), Failure> {
     let now = Instant::now();
-    let all = coordinator.visit(|core| core.sessions.lost()).await?;
+    let all = coordinator.visit(|core| core.sessions.lost(&core.state)).await?;
     lost.retain(|stream, _| all.iter().any(|closed| closed.stream == *stream));
-    let is_due = |closed: &Closed| now.duration_since(*lost.entry(closed.stream).or_insert(now)) > LOST;
-    let due: Vec<Closed> = all.into_iter().filter(is_due).collect();
+    let is_due = |closed: &Owing| now.duration_since(*lost.entry(closed.stream).or_insert(now)) > LOST;
+    let due: Vec<Owing> = all.into_iter().filter(is_due).collect();
     if !due.is_empty() {
-        coordinator.submit(Command::Closed(due)).await?;
+        coordinator.submit(Command::Owing(due)).await?;
+    }
+    Ok(())
+}
+
+/// Commits what runners owe and only this coordinator remembers, and ends the streams of coordinators that are gone.
+async fn record_owed(coordinator: &Coordinator) -> Result<(), Failure> {
+    let (now, has_duty) = (Instant::now().into_std(), coordinator.peers.has_duty());
+    let due = move |core: &mut Core| {
+        let mut due = core.sessions.to_record(&core.state, now);
+        if has_duty {
+            due.extend(core.sessions.abandoned(&core.state, now));
+        }
+        due
+    };
+    let due = coordinator.visit(due).await?;
+    if !due.is_empty() {
+        coordinator.submit(Command::Owing(due)).await?;
     }
     Ok(())
 }

@@ -116,11 +116,11 @@ impl Stream {
         coordinator.metrics.stream_closed(end.counted);
         let closed = coordinator.visit(move |core| {
             core.close(id, sent.into_view());
-            key.map(|key| core.sessions.closed(runner, key))
+            key.map(|key| core.sessions.owing(&core.state, runner, key, true))
         });
         if let Ok(Some(closed)) = closed.await {
             // What can't be stored now is stored later: see `members`.
-            let _ = coordinator.submit(Command::Closed(vec![closed])).await;
+            let _ = coordinator.submit(Command::Owing(vec![closed])).await;
         }
         Err(end)
     }
@@ -224,7 +224,7 @@ async fn begin(coordinator: &Coordinator, runner: RunnerId, peer: Peer) -> Resul
     }
     let number = random::number().map_err(|error| End::lost(error.to_string()))?;
     let stream = StreamKey { member: coordinator.peers.me, number };
-    let session = Session { runner, stream, process: peer.process, from: peer.from, ended: false };
+    let session = Session { runner, stream, process: peer.process, from: peer.from };
     let living = coordinator.visit(move |core| core.sessions.may_have(runner)).await?;
     coordinator.submit(Command::Begin { session, living }).await?;
     Ok(Some(stream))

@@ -68,6 +68,7 @@ mod roaming;
 mod routers;
 mod several_coordinators;
 mod several_faults;
+mod several_owed;
 mod several_restored;
 mod several_urls;
 mod telemetry;

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::common::{BILLING, SHOP, declare, is_refused, reaches};
 
 /// An etcd of three members, and two coordinators on it.
-fn on_etcd(world: &World) -> (Etcd, Coordinator, Coordinator) {
+pub(crate) fn on_etcd(world: &World) -> (Etcd, Coordinator, Coordinator) {
     let etcd = world.etcd(3);
     let flags = ["--store", &etcd.store()];
     let one = world.coordinator_named("one", &flags);
@@ -29,7 +29,7 @@ fn on_etcd(world: &World) -> (Etcd, Coordinator, Coordinator) {
 }
 
 /// A runner that knows these coordinators.
-fn runner(world: &World, name: &str, known: &[&Coordinator]) -> Runner {
+pub(crate) fn runner(world: &World, name: &str, known: &[&Coordinator]) -> Runner {
     let mut runner = world.machine(name, Stack::Dual);
     let urls: Vec<String> = known.iter().map(|coordinator| coordinator.url(false)).collect();
     runner.start(&[&urls.join(","), &known[0].token(&["--any"]), "--name", name]);
@@ -44,21 +44,21 @@ fn deployments(coordinator: &Coordinator) -> Vec<String> {
     names
 }
 
-fn deployment(name: &str) -> String {
+pub(crate) fn deployment(name: &str) -> String {
     format!("deployment = \"{name}\"\n[services.app]\n")
 }
 
 /// How often the audit has noted this.
-fn noted(coordinator: &Coordinator, action: &str) -> usize {
+pub(crate) fn noted(coordinator: &Coordinator, action: &str) -> usize {
     coordinator.json(&["audit", "--action", action])["audit"].as_array().expect("an array").len()
 }
 
-fn state(coordinator: &Coordinator, runner: &str) -> String {
+pub(crate) fn state(coordinator: &Coordinator, runner: &str) -> String {
     coordinator.node(runner).expect("it is known")["state"].as_str().expect("a state").to_owned()
 }
 
 /// The states of the coordinators and their numbers of runners, as one of them tells.
-fn members(coordinator: &Coordinator) -> Vec<(String, u64)> {
+pub(crate) fn members(coordinator: &Coordinator) -> Vec<(String, u64)> {
     let all = coordinator.json(&["members"]);
     let member = |row: &Value| {
         assert!(row["id"].is_string() && row["version"].is_string() && row["urls"].is_array(), "{row}");

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Record;
 
-/// The key of a record. As text: `meta`, `service/s-7`, `freed/100.112.0.9`, `audit/12`.
+/// The key of a record. As text: `meta`, `service/s-7`, `freed/100.112.0.9`, `audit/12`, `owed/d-3`, `owed/all`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each variant is documented at the record that it names")]
 pub enum Key {
@@ -21,6 +21,7 @@ pub enum Key {
     Audit(u64),
     Relay(RelayId),
     Session(RunnerId),
+    Owed(Option<DeploymentId>),
 }
 
 impl fmt::Display for Key {
@@ -36,6 +37,8 @@ impl fmt::Display for Key {
             Self::Audit(number) => write!(f, "audit/{number}"),
             Self::Relay(id) => write!(f, "relay/{id}"),
             Self::Session(id) => write!(f, "session/{id}"),
+            Self::Owed(Some(id)) => write!(f, "owed/{id}"),
+            Self::Owed(None) => f.write_str("owed/all"),
         }
     }
 }
@@ -63,6 +66,8 @@ impl FromStr for Key {
             "instance" => rest.parse().map(Self::Instance).map_err(id),
             "relay" => rest.parse().map(Self::Relay).map_err(id),
             "session" => rest.parse().map(Self::Session).map_err(id),
+            "owed" if rest == "all" => Ok(Self::Owed(None)),
+            "owed" => rest.parse().map(|id| Self::Owed(Some(id))).map_err(id),
             "freed" => rest.parse().map(Self::Freed).map_err(|_| error()),
             "audit" => rest.parse().map(Self::Audit).map_err(|_| error()),
             _ => Err(error()),

@@ -23,7 +23,7 @@ pub struct StreamKey {
     pub number: u64,
 }
 
-/// A runner's newest stream. What an earlier one asks for is refused, wherever it is.
+/// A runner's newest stream, until it ends. What an earlier one asks for is refused, wherever it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// The runner.
@@ -36,8 +36,4 @@ pub struct Session {
     pub process: Option<u64>,
     /// The address that it connects from.
     pub from: IpAddr,
-    /// Whether it has ended before the agent had confirmed all that its coordinator knew of, so that it may act on an
-    /// earlier map. Of a stream that has ended otherwise there is no record.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub ended: bool,
 }

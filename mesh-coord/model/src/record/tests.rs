@@ -1,7 +1,7 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use mesh_proto::{
-    Abilities, Ability, InstanceId, RelayId, RunnerId, ServiceId,
+    Abilities, Ability, InstanceId, RelayId, Revision, RunnerId, ServiceId,
     message::Switches,
     relay::{Mapping, Nat, Relayed, wire::RelayPublic},
     token::Fingerprint,
@@ -23,6 +23,8 @@ fn keys_are_read_back_as_written_and_nothing_else_is() {
         (Key::Audit(12), "audit/12"),
         (Key::Relay(RelayId(4)), "relay/relay-4"),
         (Key::Session(RunnerId(9)), "session/r-9"),
+        (Key::Owed(Some(DeploymentId(3))), "owed/d-3"),
+        (Key::Owed(None), "owed/all"),
     ] {
         assert_eq!((key.to_string().as_str(), text.parse()), (text, Ok(key)));
     }
@@ -103,10 +105,17 @@ fn the_form_on_disk_is_frozen() {
                 stream: StreamKey { member: MemberId(0xabcd), number: u64::MAX },
                 process: Some(7),
                 from: "192.0.2.1".parse().unwrap(),
-                ended: true,
             })),
-            r#"{"kind":"session","runner":"r-1","member":"000000000000abcd","number":18446744073709551615,"process":7,"from":"192.0.2.1","ended":true}"#,
+            r#"{"kind":"session","runner":"r-1","member":"000000000000abcd","number":18446744073709551615,"process":7,"from":"192.0.2.1"}"#,
         ),
+        (
+            Record::Owed(Arc::new(Owed {
+                of: Some(DeploymentId(3)),
+                runners: [(RunnerId(1), Revision(9)), (RunnerId(2), Revision(7))].into(),
+            })),
+            r#"{"kind":"owed","of":"d-3","runners":{"r-1":9,"r-2":7}}"#,
+        ),
+        (Record::Owed(Arc::new(Owed::new(None))), r#"{"kind":"owed","of":null,"runners":{}}"#),
         (
             Record::Relay(Arc::new(relay.clone())),
             r#"{"kind":"relay","id":"relay-4","name":"fra-1","relay":"turn","udp":["203.0.113.9:3478"],"added":5,"secret":"000000000000abcd"}"#,

@@ -14,6 +14,7 @@ use mesh_proto::{
 use super::{
     DeploymentEntry, RunnerEntry, ServiceEntry, State,
     held::{Held, Names},
+    lost::Lost,
     rings::Rings,
 };
 use crate::{
@@ -63,6 +64,8 @@ pub struct Affected {
     pub runners: BTreeSet<RunnerId>,
     /// The deployments of which something may be seen that is new.
     pub deployments: BTreeSet<DeploymentId>,
+    /// The runners that no longer see something of a deployment.
+    pub lost: Lost,
 }
 
 impl Index {
@@ -107,6 +110,7 @@ impl State {
         let mut touched = self.touched(changes);
         let before = self.seers(&touched);
         let dirty = self.callees_to_resolve(changes);
+        let sight = self.sight(changes, &touched);
 
         for change in changes {
             match change {
@@ -130,7 +134,7 @@ impl State {
             affected.extend(self.seers(&touched));
         }
         affected.extend(before);
-        Affected { runners: affected, deployments: touched }
+        Affected { runners: affected, deployments: touched, lost: self.lost(sight) }
     }
 
     /// The callees whose trust lists need resolving after these changes. Those that trust a deployment are among them
@@ -217,6 +221,9 @@ impl State {
             Record::Session(record) => {
                 self.sessions.insert(record.runner, record);
             }
+            Record::Owed(record) => {
+                self.owed.insert(record.of, record);
+            }
         }
     }
 
@@ -280,6 +287,9 @@ impl State {
             }
             Key::Session(id) => {
                 self.sessions.remove(&id);
+            }
+            Key::Owed(of) => {
+                self.owed.remove(&of);
             }
         }
     }

@@ -13,6 +13,12 @@ impl State {
         changes.iter().map(|change| undo(change.key())).collect()
     }
 
+    /// Whether there is a record with this key.
+    #[must_use]
+    pub fn has(&self, key: Key) -> bool {
+        self.record(key).is_some()
+    }
+
     fn record(&self, key: Key) -> Option<Record> {
         Some(match key {
             Key::Meta => Record::Meta(Arc::clone(&self.meta)),
@@ -25,6 +31,7 @@ impl State {
             Key::Audit(number) => Record::Audit(Arc::clone(self.audit.get(&number)?)),
             Key::Relay(id) => Record::Relay(Arc::clone(self.relays.get(&id)?)),
             Key::Session(id) => Record::Session(Arc::clone(self.sessions.get(&id)?)),
+            Key::Owed(of) => Record::Owed(Arc::clone(self.owed.get(&of)?)),
         })
     }
 }

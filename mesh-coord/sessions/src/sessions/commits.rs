@@ -26,7 +26,8 @@ impl Sessions {
             }
         }
         let affected = state.absorb(changes, revision);
-        self.others_absorb(changes, revision, now);
+        self.others_absorb(state, changes, now);
+        self.take_away(&affected.lost, revision);
         self.slices.touch(affected.deployments);
         self.notify(state, affected.runners, now);
         if state.mesh_switches() == before {

@@ -7,45 +7,65 @@ use std::{
 };
 
 use mesh_model::{
-    Change, Closed, Key, Record, State,
+    Change, Key, Owing, Record, State,
     record::{MemberId, Session, StreamKey},
 };
 use mesh_proto::{Revision, RunnerId};
 
-use super::Sessions;
+use super::{Sessions, owed::Remembered};
 use crate::session::{Link, Peer, Presence, StreamId};
 
 /// What this coordinator knows of the others.
 #[derive(Debug)]
 pub(crate) struct Others {
     /// This one.
-    me: MemberId,
+    pub(super) me: MemberId,
     /// Those that live, this one among them.
-    living: BTreeSet<MemberId>,
+    pub(super) living: BTreeSet<MemberId>,
     /// When these were last others than before.
     since: Instant,
-    /// The runners' newest streams that have not ended.
-    streams: BTreeMap<RunnerId, Arc<Session>>,
+    /// The runners' newest streams, each with the revision of its begin or a later one.
+    pub(super) streams: BTreeMap<RunnerId, (Arc<Session>, Revision)>,
+    /// What runners with a stream owe.
+    pub(super) remembered: Remembered,
     /// The revision of the state.
-    reached: Revision,
+    pub(super) reached: Revision,
 }
 
 impl Others {
-    fn take_in(&mut self, session: &Arc<Session>) {
-        if session.ended {
-            self.streams.remove(&session.runner);
-        } else {
-            self.streams.insert(session.runner, Arc::clone(session));
+    /// A stream has begun with the last commit. What its runner owes is this coordinator's to remember if it is here.
+    fn begin(&mut self, state: &State, session: &Arc<Session>) {
+        let Session { runner, stream, .. } = **session;
+        self.streams.insert(runner, (Arc::clone(session), state.revision()));
+        if stream.member == self.me {
+            state.owed_by(runner).into_iter().for_each(|(of, revision)| self.remembered.add(runner, of, revision));
         }
+    }
+
+    /// Whether the runner's newest stream is this coordinator's.
+    pub(super) fn is_here(&self, runner: RunnerId) -> bool {
+        self.streams.get(&runner).is_some_and(|(session, _)| session.stream.member == self.me)
     }
 }
 
 impl Sessions {
     /// From now on, others serve the same records, and this one is `me` among them.
     pub fn share(&mut self, me: MemberId, state: &State, now: Instant) {
-        let living = [me].into();
-        self.others = Some(Others { me, living, since: now, streams: BTreeMap::new(), reached: state.revision() });
+        self.others = Some(Others {
+            me,
+            living: [me].into(),
+            since: now,
+            streams: BTreeMap::new(),
+            remembered: Remembered::default(),
+            reached: state.revision(),
+        });
         self.others_reloaded(state, now);
+    }
+
+    /// Whether others may serve the same records.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.others.is_some()
     }
 
     /// These coordinators live, this one among them.
@@ -53,7 +73,8 @@ impl Sessions {
         let Some(others) = self.others.as_mut().filter(|others| others.living != living) else { return };
         let gone: BTreeSet<MemberId> = others.living.difference(&living).copied().collect();
         (others.living, others.since) = (living, now);
-        let theirs = others.streams.values().filter(|session| gone.contains(&session.stream.member));
+        let theirs =
+            others.streams.values().map(|(session, _)| session).filter(|session| gone.contains(&session.stream.member));
         for runner in theirs.map(|session| session.runner).collect::<Vec<_>>() {
             self.left(runner, now);
         }
@@ -78,7 +99,7 @@ impl Sessions {
     #[must_use]
     pub fn elsewhere(&self, runner: RunnerId) -> Option<&Session> {
         let others = self.others.as_ref()?;
-        let session = others.streams.get(&runner)?;
+        let (session, _) = others.streams.get(&runner)?;
         let member = session.stream.member;
         (member != others.me && others.living.contains(&member)).then_some(&**session)
     }
@@ -92,33 +113,13 @@ impl Sessions {
 
     /// The streams that the records name as this coordinator's, and that it doesn't have.
     #[must_use]
-    pub fn lost(&self) -> Vec<Closed> {
+    pub fn lost(&self, state: &State) -> Vec<Owing> {
         let Some(others) = &self.others else { return Vec::new() };
-        let lost = others.streams.values().filter(|session| {
+        let lost = others.streams.values().map(|(session, _)| session).filter(|session| {
             let here = self.session(session.runner).and_then(|here| here.key);
             session.stream.member == others.me && here != Some(session.stream)
         });
-        lost.map(|session| self.closed(session.runner, session.stream)).collect()
-    }
-
-    /// What to commit of a stream that this coordinator has closed.
-    #[must_use]
-    pub fn closed(&self, runner: RunnerId, stream: StreamKey) -> Closed {
-        Closed { runner, stream, is_clean: self.is_clean(runner) }
-    }
-
-    /// Whether the agent of the runner's last stream has confirmed all that this coordinator knows of.
-    fn is_clean(&self, runner: RunnerId) -> bool {
-        self.presence(runner).is_some_and(|presence| match &presence.link {
-            Link::Connected(session) => session.is_current() && presence.lost.is_empty(),
-            Link::Away { was_current, .. } => *was_current && presence.lost.is_empty(),
-        })
-    }
-
-    /// Whether there are other coordinators, and the runner may act on a map of theirs, because it hasn't confirmed
-    /// the latest of this one.
-    pub(super) fn may_know_more(&self, presence: &Presence) -> bool {
-        self.others.is_some() && presence.is_unsure()
+        lost.map(|session| self.owing(state, session.runner, session.stream, true)).collect()
     }
 
     /// Whether commits of others are made meanwhile, so that views of later revisions may come from others.
@@ -132,25 +133,24 @@ impl Sessions {
     }
 
     /// Takes in which streams are the newest ones. Earlier ones here end.
-    pub(super) fn others_absorb(&mut self, changes: &[Change], revision: Revision, now: Instant) {
+    pub(super) fn others_absorb(&mut self, state: &State, changes: &[Change], now: Instant) {
         let Some(others) = &mut self.others else { return };
-        others.reached = revision;
+        others.reached = state.revision();
         for change in changes {
             match change {
                 Change::Put(Record::Session(session)) => {
                     if let Some(others) = &mut self.others {
-                        others.take_in(session);
+                        others.begin(state, session);
                         // One of which nothing was heard yet lives all the same.
                         others.living.insert(session.stream.member);
                     }
                     self.end_other_than(session.runner, Some(session.stream), now);
-                    if session.ended {
-                        self.left(session.runner, now);
-                    }
                 }
                 Change::Delete(Key::Session(runner)) => {
                     if let Some(others) = &mut self.others {
                         others.streams.remove(runner);
+                        // From now on, the records say what it owes.
+                        others.remembered.forget(*runner);
                     }
                     self.end_other_than(*runner, None, now);
                     self.left(*runner, now);
@@ -163,9 +163,12 @@ impl Sessions {
     /// The same for all streams.
     pub(super) fn others_reloaded(&mut self, state: &State, now: Instant) {
         let Some(others) = &mut self.others else { return };
-        others.reached = state.revision();
-        others.streams.clear();
-        state.sessions().for_each(|session| others.take_in(session));
+        let revision = state.revision();
+        others.reached = revision;
+        others.streams = state.sessions().map(|s| (s.runner, (Arc::clone(s), revision))).collect();
+        // What was taken from them meanwhile is unknown.
+        others.remembered = Remembered::default();
+        others.streams.keys().for_each(|runner| others.remembered.add(*runner, None, revision));
         for runner in self.runners.keys().copied().collect::<Vec<_>>() {
             self.end_other_than(runner, state.session(runner).map(|session| session.stream), now);
         }

@@ -1,5 +1,6 @@
 mod ahead;
 mod others;
+mod owed;
 mod silence;
 
 use std::{net::Ipv4Addr, time::Duration};

@@ -129,7 +129,7 @@ async fn who_waits_at_one_waits_for_the_runners_of_the_other() {
         agent.applied().await;
     });
     assert!(pending.is_empty(), "{pending:?}");
-    // It goes without having confirmed what comes now, and its coordinator is the only one to know.
+    // It goes without having confirmed what comes now.
     let files = vec![file("shop", "acme", &[])];
     one.order(AdminCommand::Apply { files, dry_run: false, force: true, prune: None }).await;
     let revision = one.coordinator.visit(|core| core.state.revision()).await.unwrap();
@@ -138,6 +138,10 @@ async fn who_waits_at_one_waits_for_the_runners_of_the_other() {
     let deployment = label("shop");
     let pending = one.coordinator.wait_for_deployment(deployment, revision, Duration::from_secs(1)).await.unwrap();
     assert_eq!(pending, [label("r1")]);
+    // It owes what was taken from it, and nothing else.
+    one.deploy("apart", "acme", &["web"]).await;
+    let revision = one.coordinator.visit(|core| core.state.revision()).await.unwrap();
+    assert_eq!(one.coordinator.wait_for_deployment(label("apart"), revision, Duration::ZERO).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -208,29 +212,46 @@ async fn the_secret_of_a_relay_comes_to_the_other_coordinator() {
 }
 
 #[tokio::test]
-async fn a_stream_is_noted_as_ended_and_one_that_ends_clean_leaves_nothing() {
+async fn a_stream_that_ends_leaves_nothing_but_what_was_taken_from_its_runner_and_not_confirmed() {
     let (_etcd, one, other) = two().await;
+    one.deploy("shop", "acme", &["db"]).await;
+    one.deploy("apart", "acme", &["web"]).await;
     let credential = one.runner("r1").await;
     let mut agent = connected(&one, &credential, 1).await;
     let runner = agent.view.as_ref().unwrap().runner;
+    let (_, revision) = agent.attach("shop/db").await;
+    while agent.view.as_ref().unwrap().revision < revision {
+        agent.news().await;
+    }
+    agent.applied().await;
     agent.say(&Up::Pong).await;
     let is_current = async || one.coordinator.visit(move |core| core.sessions.is_current(runner)).await.unwrap();
     while !is_current().await {
         sleep(Duration::from_millis(20)).await;
     }
-    drop(agent);
-    let session = async || {
+    let left = async || {
         other.coordinator.refresh().await.unwrap();
-        other.coordinator.visit(move |core| core.state.session(runner).cloned()).await.unwrap()
+        other.coordinator.visit(move |core| (core.state.session(runner).is_some(), core.state.owing())).await.unwrap()
     };
-    while session().await.is_some() {
-        sleep(Duration::from_millis(20)).await;
-    }
-    // Without a word on its first view it may act on any other.
-    let mut agent = begin(&one, &credential, 2).await;
-    agent.hear().await.unwrap();
     drop(agent);
-    while !session().await.is_some_and(|session| session.ended) {
+    while left().await.0 {
         sleep(Duration::from_millis(20)).await;
     }
+    assert_eq!(left().await.1, BTreeSet::new());
+    // While it is away, the commit itself says what it takes from it.
+    let files = vec![file("shop", "acme", &[])];
+    other.order(AdminCommand::Apply { files, dry_run: false, force: true, prune: None }).await;
+    assert_eq!(left().await.1, [runner].into());
+    let pending = async |deployment: &str| {
+        let revision = one.coordinator.visit(|core| core.state.revision()).await.unwrap();
+        one.coordinator.refresh().await.unwrap();
+        one.coordinator.wait_for_deployment(label(deployment), revision, Duration::ZERO).await.unwrap()
+    };
+    assert_eq!((pending("shop").await, pending("apart").await), (vec![label("r1")], vec![]));
+    // It comes back, to another coordinator.
+    let _agent = connected(&other, &credential, 1).await;
+    while !left().await.1.is_empty() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(pending("shop").await, []);
 }

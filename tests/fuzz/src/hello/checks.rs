@@ -42,9 +42,8 @@ pub(super) fn check_others(before: &State, after: &State) {
             Record::Meta(_) | Record::Freed(_) | Record::Audit(_) => false,
             Record::Runner(runner) => runner.id != HOSTILE,
             Record::Instance(instance) => instance.runner != HOSTILE,
-            Record::Token(_) | Record::Deployment(_) | Record::Service(_) | Record::Relay(_) | Record::Session(_) => {
-                true
-            }
+            Record::Token(_) | Record::Deployment(_) | Record::Service(_) => true,
+            Record::Relay(_) | Record::Session(_) | Record::Owed(_) => true,
         };
         state.records().filter(is_others).collect::<Vec<_>>()
     };

@@ -5,33 +5,33 @@ use mesh_model::record::{MemberId, Session, StreamKey};
 use super::*;
 use crate::Predecessor;
 
-const ME: MemberId = MemberId(1);
-const OTHER: MemberId = MemberId(2);
+pub(super) const ME: MemberId = MemberId(1);
+pub(super) const OTHER: MemberId = MemberId(2);
 
-fn key(member: MemberId, number: u64) -> StreamKey {
+pub(super) fn key(member: MemberId, number: u64) -> StreamKey {
     StreamKey { member, number }
 }
 
 impl World {
-    fn shared() -> Self {
+    pub(super) fn shared() -> Self {
         let mut world = Self::new();
         world.sessions.share(ME, &world.state, world.now);
         world.sessions.members([ME, OTHER].into(), world.now);
         world
     }
 
-    fn begin(&mut self, runner: RunnerId, stream: StreamKey) {
-        let session = Session { runner, stream, process: Some(7), from: PEER.from, ended: false };
+    pub(super) fn begin(&mut self, runner: RunnerId, stream: StreamKey) {
+        let session = Session { runner, stream, process: Some(7), from: PEER.from };
         self.run(&Command::Begin { session, living: [].into() });
     }
 
-    fn open_as(&mut self, runner: RunnerId, stream: StreamKey) -> Option<StreamId> {
+    pub(super) fn open_as(&mut self, runner: RunnerId, stream: StreamKey) -> Option<StreamId> {
         let opened = self.sessions.open(Some(stream), &self.state, runner, PEER, None, self.now);
         opened.map(|opened| opened.stream)
     }
 
     /// A runner with a stream here, and another one with one at the other coordinator.
-    fn with_two() -> (Self, RunnerId, RunnerId, StreamId) {
+    pub(super) fn with_two() -> (Self, RunnerId, RunnerId, StreamId) {
         let mut world = Self::shared();
         let (here, there) = (world.enrol("here", false), world.enrol("there", false));
         world.begin(here, key(ME, 1));
@@ -96,30 +96,14 @@ fn a_view_of_another_coordinator_is_no_proof_of_a_restored_database() {
 }
 
 #[test]
-fn who_has_not_confirmed_here_may_know_more_than_this_coordinator_does() {
-    let (mut world, here, _, stream) = World::with_two();
-    world.deploy("shop", &["db"]);
-    let affected = |world: &World| world.sessions.affected(&world.state, &label("shop"));
-    assert_eq!(affected(&world), [here].into(), "it may act on a map of another coordinator");
-    world.apply(stream);
-    assert_eq!(affected(&world), [].into());
-    assert!(world.sessions.closed(here, key(ME, 1)).is_clean);
-    world.begin(here, key(ME, 4));
-    let stream = world.open_as(here, key(ME, 4)).unwrap();
-    world.sessions.close(stream, None, world.now);
-    assert_eq!(affected(&world), [here].into(), "it went without a word");
-    assert!(!world.sessions.closed(here, key(ME, 4)).is_clean);
-}
-
-#[test]
 fn a_stream_that_the_records_have_and_this_coordinator_lacks_is_told() {
     let (mut world, here, _, stream) = World::with_two();
-    assert_eq!(world.sessions.lost(), []);
+    assert_eq!(world.sessions.lost(&world.state), []);
     world.sessions.close(stream, None, world.now);
-    let lost = world.sessions.lost();
-    assert_eq!(lost, [world.sessions.closed(here, key(ME, 1))]);
-    world.run(&Command::Closed(lost));
-    assert_eq!(world.sessions.lost(), []);
+    let lost = world.sessions.lost(&world.state);
+    assert_eq!(lost, [world.sessions.owing(&world.state, here, key(ME, 1), true)]);
+    world.run(&Command::Owing(lost));
+    assert_eq!(world.sessions.lost(&world.state), []);
     assert!(!world.sessions.is_connected(here));
 }
 
