@@ -18,8 +18,6 @@ use crate::store::{Store, StoreError};
 
 /// How old the last contact with the database may be.
 const STALE: Duration = Duration::from_secs(3);
-/// After how long the streams end, because another coordinator may have taken over.
-const CUT_OFF: Duration = Duration::from_secs(6);
 /// How long a request waits for it.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -30,6 +28,8 @@ pub(super) struct Fresh {
     reached: watch::Receiver<Revision>,
     /// When the state was known to be fresh.
     contact: Mutex<Instant>,
+    /// Whether the streams have to end, so that their other ends look for another coordinator.
+    cut_off: watch::Sender<bool>,
 }
 
 /// A store, for any kind of which it is.
@@ -54,7 +54,8 @@ impl Fresh {
     pub(super) fn new(store: Arc<impl Store>, revision: Revision) -> (watch::Sender<Revision>, Self) {
         let (told, reached) = watch::channel(revision);
         let store = store.is_remote().then(|| Box::new(store) as Box<dyn Synced>);
-        (told, Self { store, reached, contact: Mutex::new(Instant::now()) })
+        let (contact, cut_off) = (Mutex::new(Instant::now()), watch::Sender::new(false));
+        (told, Self { store, reached, contact, cut_off })
     }
 
     /// Waits until the state has all that was confirmed before this call.
@@ -101,11 +102,23 @@ impl Coordinator {
 
     /// Whether it hasn't been known for a while whether the state is fresh.
     pub(crate) fn is_stale(&self) -> bool {
-        self.fresh.age().is_some_and(|age| age > STALE)
+        self.lost_for().is_some()
     }
 
-    /// Whether the streams have to end, so that their other ends look for another coordinator.
-    pub(crate) fn is_cut_off(&self) -> bool {
-        self.fresh.age().is_some_and(|age| age > CUT_OFF)
+    /// For how long the database has been away, if it is.
+    pub(crate) fn lost_for(&self) -> Option<Duration> {
+        self.fresh.age().filter(|age| *age > STALE)
+    }
+
+    /// From now on, the streams have to end, or they needn't any more. Returns whether they have to, and had not to
+    /// before.
+    pub(crate) fn cut_off(&self, is_cut_off: bool) -> bool {
+        let was = self.fresh.cut_off.send_replace(is_cut_off);
+        is_cut_off && !was
+    }
+
+    /// Signals that the streams have to end.
+    pub(crate) fn is_cut_off(&self) -> watch::Receiver<bool> {
+        self.fresh.cut_off.subscribe()
     }
 }

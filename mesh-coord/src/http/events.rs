@@ -104,7 +104,7 @@ impl Follower {
         }
         // What is committed meanwhile comes at once.
         sleep(APART).await;
-        if self.coordinator.is_cut_off() {
+        if *self.coordinator.is_cut_off().borrow() {
             return None;
         }
         self.look().await

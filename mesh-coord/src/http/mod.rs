@@ -121,6 +121,7 @@ impl Api {
             .route("/v1/stream", get(stream::stream))
             .route("/v1/relay/stream", get(relays::stream))
             .layer(middleware::from_fn_with_state(self.clone(), refreshed))
+            .merge(peer::contact_route().layer(middleware::from_fn(in_time)))
             .route("/healthz", get(observe::health))
             .route("/readyz", get(observe::readiness))
             .route("/metrics", get(observe::metrics).layer(middleware::from_fn(in_time)))

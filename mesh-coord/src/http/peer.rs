@@ -9,6 +9,7 @@ use axum::{
     routing::post,
 };
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::{
     Api,
@@ -17,12 +18,14 @@ use super::{
     failure::Refused,
 };
 use crate::{
-    peers::{self, MISDIRECTED, Probe, Probed, RelaySecretOf, Runners, SecretText, Settled, To},
+    peers::{self, Contact, InContact, MISDIRECTED, Probe, Probed, RelaySecretOf, Runners, SecretText, Settled, To},
     watch::newcomer,
 };
 
 /// The largest question, in KiB: the runners that a change concerns.
 const KIB: usize = 1024;
+/// How long the database may take to answer.
+const IN_CONTACT: Duration = Duration::from_secs(1);
 /// The longest wait for confirmations.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
@@ -31,6 +34,11 @@ pub(super) fn routes() -> Router<Api> {
         .route("/v1/peer/settled", post(settled))
         .route("/v1/peer/probe", post(probe))
         .route("/v1/peer/relay-secret", post(relay_secret))
+}
+
+/// The question that is also answered without the database.
+pub(super) fn contact_route() -> Router<Api> {
+    Router::new().route("/v1/peer/contact", post(contact))
 }
 
 /// Another coordinator that has proved to be one.
@@ -53,6 +61,16 @@ fn meant<T: DeserializeOwned>(api: &Api, to: To<T>) -> Result<T, Refused> {
     }
     let status = StatusCode::from_u16(MISDIRECTED).unwrap_or(StatusCode::CONFLICT);
     Err(Refused::new(status, "another coordinator is meant", "it has another address"))
+}
+
+async fn contact(
+    State(api): State<Api>,
+    _: Colleague,
+    Body(to, _loan): Body<To<Contact>, KIB>,
+) -> Result<Json<InContact>, Refused> {
+    let Contact {} = meant(&api, to)?;
+    let reached = timeout(IN_CONTACT, api.coordinator.refresh_for_request()).await;
+    Ok(Json(InContact { in_contact: matches!(reached, Ok(Ok(()))) }))
 }
 
 async fn settled(

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 use zeroize::Zeroizing;
 
-pub(crate) use wire::{Probe, Probed, RelaySecretOf, Runners, SecretText, Settled, To};
+pub(crate) use wire::{Contact, InContact, Probe, Probed, RelaySecretOf, Runners, SecretText, Settled, To};
 
 /// What coordinators prove to each other that they can do.
 const PURPOSE: &[u8] = b"mesh coordinators 1";

@@ -30,6 +30,16 @@ pub(crate) struct Runners {
     pub(crate) runners: BTreeSet<RunnerId>,
 }
 
+/// Can it reach the database now?
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Contact {}
+
+/// Whether it can.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InContact {
+    pub(crate) in_contact: bool,
+}
+
 /// Does the agent at the other end of this stream answer?
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Probe {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message};
+use tokio::sync::watch;
 
 use crate::{coordinator::Failure, metrics::Closed, rate::Busy};
 
@@ -38,8 +39,10 @@ impl End {
         Self { counted, ..self }
     }
 
-    /// The coordinator is of no more use to the other side.
-    pub(super) fn cut_off() -> Self {
+    /// Returns once the coordinator has lost its database and others may have it.
+    pub(super) async fn once_cut_off(mut is_cut_off: watch::Receiver<bool>) -> Self {
+        // The coordinator outlives its streams.
+        let _ = is_cut_off.wait_for(|is_cut_off| *is_cut_off).await;
         Self::lost("this coordinator has lost its database: another one may have it")
     }
 

@@ -1,6 +1,6 @@
 //! An own relay's stream: it learns which runners were removed. It needs the coordinator for nothing else.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, pin::pin};
 
 use axum::extract::ws::{Message, WebSocket};
 use mesh_model::{Command, UnixSeconds};
@@ -82,6 +82,7 @@ impl Stream {
         let mut heard = Instant::now();
         let mut heartbeat = interval_at(heard + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut cut_off = pin!(End::once_cut_off(self.coordinator.is_cut_off()));
         loop {
             tokio::select! {
                 Err(_) = line.alive.changed() => return Err(self.cut_off().await?),
@@ -102,11 +103,9 @@ impl Stream {
                     if heard.elapsed() > SILENCE {
                         return Err(End::lost("the relay is silent"));
                     }
-                    if self.coordinator.is_cut_off() {
-                        return Err(End::cut_off());
-                    }
                     self.send(&RelayDown::Ping).await?;
                 }
+                end = &mut cut_off => return Err(end),
                 () = place.lost() => return Err(End::no_place()),
             }
         }

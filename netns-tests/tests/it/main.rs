@@ -66,6 +66,7 @@ mod revocation;
 mod revocation_ends;
 mod roaming;
 mod routers;
+mod several_away;
 mod several_coordinators;
 mod several_faults;
 mod several_owed;

@@ -277,6 +277,7 @@ fn a_coordinator_that_is_cut_off_from_etcd_says_so_and_its_agents_leave_it() {
         let (app, db) = (aws.attach("shop/app"), aws.attach("shop/db"));
         let _server = db.serve(5432, Answer::Echo);
         let mut standing = app.connect(db.service_address, 5432).expect("a connection");
+        wait::until_true("it to know of the other one", || members(&one).len() == 2);
         for member in etcd.namespaces() {
             world.cut_between(one.namespace(), member);
         }

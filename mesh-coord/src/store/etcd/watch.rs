@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::sleep;
 use tonic::Streaming;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::{
     Shared,
@@ -58,7 +58,7 @@ pub(super) async fn follow(shared: Arc<Shared>, mut from: i64) {
             End::Moved => {}
             End::Broken(trouble) => {
                 if !was_broken {
-                    warn!(?trouble, "etcd's watch has ended; it is begun again");
+                    info!(?trouble, "etcd's watch has ended; it is begun again");
                 }
                 was_broken = true;
                 sleep(RETRY).await;

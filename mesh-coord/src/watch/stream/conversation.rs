@@ -1,6 +1,9 @@
 //! A stream after its hello.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+};
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use mesh_model::{Command, RunnerCommand, Sliced, record::Outside};
@@ -66,6 +69,7 @@ impl Conversation<'_> {
         let place = self.io.place.clone();
         let mut heartbeat = interval_at(self.heard + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut cut_off = pin!(End::once_cut_off(self.io.coordinator.is_cut_off()));
         loop {
             tokio::select! {
                 changed = self.line.outdated.changed() => {
@@ -92,14 +96,12 @@ impl Conversation<'_> {
                     }
                 }
                 Some(answer) = self.asks.next() => self.io.send(&answer).await?,
+                end = &mut cut_off => return Err(end),
                 () = place.lost() => return Err(End::no_place()),
                 () = report::due(&self.report) => self.store_report().await?,
                 _ = heartbeat.tick() => {
                     if self.heard.elapsed() > SILENCE {
                         return Err(End::lost("the agent is silent").counted(Closed::Silence));
-                    }
-                    if self.io.coordinator.is_cut_off() {
-                        return Err(End::cut_off());
                     }
                     self.io.ping().await?;
                     self.ask_for_telemetry().await?;
