@@ -53,6 +53,10 @@ pub(crate) struct Card {
     pub(crate) settled: Revision,
     /// How many runners are connected to it.
     pub(crate) runners: usize,
+    /// The number of the last entry of the audit of which it knows that the webhook has sent it; `None`: it has no
+    /// webhook.
+    #[serde(default)]
+    pub(crate) webhook: Option<u64>,
 }
 
 impl Card {
@@ -69,6 +73,7 @@ impl Card {
             revision: Revision(0),
             settled: Revision(0),
             runners: 0,
+            webhook: None,
         }
     }
 }
@@ -98,6 +103,8 @@ pub(crate) struct Peers {
     /// `None`: this one serves alone.
     shared: Option<Shared>,
     known: Mutex<Vec<Peer>>,
+    /// What this one's card says of the webhook.
+    webhook: Mutex<Option<u64>>,
 }
 
 struct Shared {
@@ -113,7 +120,7 @@ impl fmt::Debug for Peers {
 
 impl Default for Peers {
     fn default() -> Self {
-        Self { me: MemberId(0), shared: None, known: Mutex::default() }
+        Self { me: MemberId(0), shared: None, known: Mutex::default(), webhook: Mutex::default() }
     }
 }
 
@@ -132,7 +139,7 @@ impl Peers {
     /// This one among others, with the keys that they share.
     pub(crate) fn new(me: MemberId, fingerprint: Fingerprint, enrol_key: &PrivateKey) -> Self {
         let shared = Some(Shared { fingerprint, bearer: bearer(enrol_key) });
-        Self { me, shared, known: Mutex::default() }
+        Self { me, shared, ..Self::default() }
     }
 
     /// This one alone.
@@ -176,9 +183,34 @@ impl Peers {
     /// Whether this one has the duties of which one is enough: it has had its place for the longest time. Two can have
     /// them for a moment, which does no harm.
     pub(crate) fn has_duty(&self) -> bool {
+        self.is_first(|_| true)
+    }
+
+    /// Whether this one sends the webhook: the one with the duties, of those that have a webhook.
+    pub(crate) fn sends_webhook(&self) -> bool {
+        self.is_first(|card| card.webhook.is_some())
+    }
+
+    fn is_first(&self, of: impl Fn(&Card) -> bool) -> bool {
         let known = self.lock();
-        let first = known.iter().filter(|peer| !peer.is_gone).min_by_key(|peer| (peer.since, peer.id));
+        let all = known.iter().filter(|peer| !peer.is_gone && of(&peer.card));
+        let first = all.min_by_key(|peer| (peer.since, peer.id));
         !self.is_shared() || first.is_some_and(|peer| peer.id == self.me && peer.is_fresh())
+    }
+
+    /// The webhook has sent the audit up to this entry.
+    pub(crate) fn note_webhook(&self, sent: u64) {
+        *self.webhook.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent);
+    }
+
+    /// Up to which entry the webhook has sent the audit, as this one knows; `None`: it has no webhook.
+    pub(crate) fn webhook(&self) -> Option<u64> {
+        *self.webhook.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same as the others know.
+    pub(crate) fn webhook_elsewhere(&self) -> Option<u64> {
+        self.lock().iter().filter(|peer| peer.id != self.me).filter_map(|peer| peer.card.webhook).max()
     }
 
     /// Asks another coordinator. `None`: it doesn't answer in time.

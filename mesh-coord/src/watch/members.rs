@@ -53,6 +53,7 @@ async fn keep(coordinator: &Coordinator, seat: Seat, mut card: Card) {
         }
         card.beat += 1;
         card.running = coordinator.clock.now().running;
+        card.webhook = coordinator.peers.webhook();
         let Ok(text) = serde_json::to_vec(&card) else { return };
         match seat.beat(text).await {
             Ok(seated) => take_in(coordinator, seated).await,

@@ -10,6 +10,7 @@ use std::{
     fs,
     io::{self, Write as _},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +22,10 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::coordinator::{Coordinator, Core, Failure};
+use crate::{
+    coordinator::{Coordinator, Core, Failure},
+    peers::Peers,
+};
 
 pub(crate) use message::{Key, read_key};
 pub(crate) use target::{Address, Target};
@@ -34,6 +38,8 @@ const LOOKED_AT: usize = 1000;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// How often a coordinator that doesn't send looks whether it has to.
+const LOOK: Duration = Duration::from_secs(1);
 /// After how long a message is given up, so that later ones get their turn.
 const GIVEN_UP: Duration = Duration::from_secs(24 * 3600);
 /// The word for all that was refused, among the names of actions.
@@ -58,52 +64,80 @@ impl Webhook {
         })
     }
 
-    /// Sends what is new, until the coordinator ends.
+    /// Sends what is new, until the coordinator ends. Of several coordinators one sends, and the others follow it.
     pub(crate) async fn run(self, coordinator: Coordinator) -> Result<Infallible, Failure> {
+        let peers = Arc::clone(&coordinator.peers);
+        // Those that there are may know more.
+        while peers.is_shared() && peers.living().is_empty() {
+            sleep(LOOK).await;
+        }
         let (newest, mut changed) = coordinator.visit(|core| (core.state.newest_audit(), core.events.follow())).await?;
         // A number beyond is of a database that was put back.
-        let mut at = self.arrived().await.map_or(newest, |arrived| arrived.min(newest));
-        self.note(at).await;
+        let arrived = self.arrived().await.map(|arrived| arrived.min(newest));
+        let mut at = arrived.max(peers.webhook_elsewhere()).unwrap_or(newest);
+        self.note(&peers, at).await;
         loop {
             changed.borrow_and_update();
+            if !peers.sends_webhook() {
+                if let Some(sent) = peers.webhook_elsewhere().filter(|sent| *sent > at) {
+                    at = sent;
+                    self.note(&peers, at).await;
+                }
+                sleep(LOOK).await;
+                // The coordinator may have ended.
+                coordinator.visit(|_| ()).await?;
+                continue;
+            }
             let look = move |core: &mut Core| core.state.audit_after(at, LOOKED_AT);
             let entries = coordinator.visit(look).await?;
-            let Some(last) = entries.last().map(|entry| entry.number) else {
+            if entries.is_empty() {
                 changed.changed().await.map_err(|_| Failure::Ending)?;
                 continue;
-            };
-            let wanted: Vec<_> = entries.into_iter().filter(|entry| self.wants(entry)).collect();
-            for batch in wanted.chunks(BATCH) {
-                self.deliver(batch, coordinator.now().0).await;
-                if let Some(arrived) = batch.last() {
-                    at = arrived.number;
-                    self.note(at).await;
-                }
             }
-            // Entries that are not wanted may follow.
-            if at != last {
-                at = last;
-                self.note(at).await;
-            }
+            at = self.send(entries, at, &coordinator).await;
         }
     }
 
-    /// Sends a message until it arrives, or is given up.
-    async fn deliver(&self, batch: &[std::sync::Arc<record::Audit>], at: u64) {
+    /// Sends those that are wanted. Returns up to which entry that is done.
+    async fn send(&self, entries: Vec<Arc<record::Audit>>, mut at: u64, coordinator: &Coordinator) -> u64 {
+        let last = entries.last().map_or(at, |entry| entry.number);
+        let wanted: Vec<_> = entries.into_iter().filter(|entry| self.wants(entry)).collect();
+        for batch in wanted.chunks(BATCH) {
+            if !self.deliver(batch, coordinator).await {
+                return at;
+            }
+            if let Some(arrived) = batch.last() {
+                at = arrived.number;
+                self.note(&coordinator.peers, at).await;
+            }
+        }
+        // Entries that are not wanted may follow.
+        if at != last {
+            self.note(&coordinator.peers, last).await;
+        }
+        last
+    }
+
+    /// Sends a message until it arrives, or is given up. Returns `false` if another coordinator sends from now on.
+    async fn deliver(&self, batch: &[Arc<record::Audit>], coordinator: &Coordinator) -> bool {
         let (began, mut pauses) = (Instant::now(), Backoff::new(FIRST_PAUSE, LONGEST_PAUSE));
         let (id, body) = message::of(batch);
-        loop {
-            let elapsed = began.elapsed();
+        while coordinator.peers.sends_webhook() {
             // Its time is the one of the try, so that a receiver may refuse old ones.
-            let headers = self.key.sign(&id, at + elapsed.as_secs(), &body);
-            let Err(why) = self.target.post(headers, body.clone()).await else { return debug!(id, "webhook sent") };
-            if elapsed >= GIVEN_UP {
-                return warn!(id, why, "a webhook's message did not arrive within a day, and is given up");
+            let headers = self.key.sign(&id, coordinator.now().0, &body);
+            let Err(why) = self.target.post(headers, body.clone()).await else {
+                debug!(id, "webhook sent");
+                return true;
+            };
+            if began.elapsed() >= GIVEN_UP {
+                warn!(id, why, "a webhook's message did not arrive within a day, and is given up");
+                return true;
             }
             let pause = pauses.next_pause();
             warn!(id, why, pause = pause.as_secs(), "a webhook's message did not arrive");
             sleep(pause).await;
         }
+        false
     }
 
     /// The number of the last entry that has arrived.
@@ -113,7 +147,8 @@ impl Webhook {
         text.trim().parse().ok()
     }
 
-    async fn note(&self, number: u64) {
+    async fn note(&self, peers: &Peers, number: u64) {
+        peers.note_webhook(number);
         let (place, new) = (self.place.clone(), self.place.with_extension("new"));
         let write = move || {
             directory::write_new(&new, |file| writeln!(file, "{number}"))?;

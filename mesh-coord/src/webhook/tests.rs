@@ -15,6 +15,7 @@ use tokio::{
 use super::*;
 use crate::{
     data::scratch::Scratch,
+    store::EtcdLab,
     testing::{World, label},
 };
 
@@ -155,6 +156,38 @@ async fn entries_arrive_signed_once_and_in_order_whatever_the_receiver_answers_a
 }
 
 #[tokio::test]
+async fn of_several_coordinators_one_sends_and_another_goes_on_where_it_ended() {
+    let etcd = EtcdLab::start();
+    let one = World::among(&etcd, None).await;
+    let scratches = [Scratch::new(), Scratch::new()];
+    let mut receiver = Receiver::new(vec![]).await;
+    let sending = start(&one, &scratches[0], &receiver.url, None);
+    noted(&scratches[0], &one).await;
+    let other = World::among(&etcd, Some(&one)).await;
+    let following = start(&other, &scratches[1], &receiver.url, None);
+    let mut sent = Vec::new();
+    for name in ["a", "b", "c"] {
+        one.deploy(name, "acme", &["db"]).await;
+        sent.push(receiver.next().await.headers["webhook-id"].clone());
+        // What the first has sent, the second knows.
+        other.coordinator.refresh().await.unwrap();
+        noted(&scratches[1], &other).await;
+    }
+    // The first ends, and the second is told of nothing.
+    sending.abort();
+    drop(one);
+    other.coordinator.refresh().await.unwrap();
+    other.deploy("d", "acme", &["db"]).await;
+    let last = receiver.next().await;
+    assert_eq!(last.actions(), ["apply"]);
+    sent.push(last.headers["webhook-id"].clone());
+    sent.dedup();
+    assert_eq!(sent.len(), 4, "each has come once: {sent:?}");
+    assert!(receiver.got.try_recv().is_err());
+    following.abort();
+}
+
+#[tokio::test]
 async fn only_what_is_chosen_is_sent_and_no_message_is_long() {
     let (world, scratch) = (World::new().await, Scratch::new());
     fs::write(scratch.path().join("webhook"), "0\n").unwrap();
@@ -179,12 +212,12 @@ async fn a_receiver_with_tls_shows_a_certificate_of_an_authority() {
     let scratch = Scratch::new();
     let authority = scratch.path().join("ca.pem");
     fs::write(&authority, certificate.pem()).unwrap();
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = config.with_no_client_auth();
     let der = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let config = config.with_single_cert(vec![certificate.der().clone()], der).unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let serving = tokio::spawn(async move {
