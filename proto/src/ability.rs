@@ -12,6 +12,8 @@ pub enum Ability {
     /// It takes [`crate::message::Down::Telemetry`], and then reports what passes: `telemetry-1`. Only between an agent
     /// and its coordinator.
     Telemetry = 4,
+    /// It takes [`crate::message::Down::Coordinators`]: `coordinators-1`. Only between an agent and its coordinator.
+    Coordinators = 8,
 }
 
 /// What an agent can do. On the wire it is a list of names, of which those that this version doesn't know are left out.
@@ -20,13 +22,14 @@ pub enum Ability {
 pub struct Abilities(u8);
 
 impl Ability {
-    const ALL: [Self; 3] = [Self::Paths, Self::Relays, Self::Telemetry];
+    const ALL: [Self; 4] = [Self::Paths, Self::Relays, Self::Telemetry, Self::Coordinators];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Paths => "paths-1",
             Self::Relays => "relays-1",
             Self::Telemetry => "telemetry-1",
+            Self::Coordinators => "coordinators-1",
         }
     }
 }
@@ -39,7 +42,7 @@ impl Abilities {
     pub const ALL: Self = Self::NONE.with(Ability::Paths).with(Ability::Relays);
 
     /// What the agent of this version says of itself, unless the operator has switched relays off.
-    pub const AGENT: Self = Self::ALL.with(Ability::Telemetry);
+    pub const AGENT: Self = Self::ALL.with(Ability::Telemetry).with(Ability::Coordinators);
 
     /// These and one more.
     #[must_use]
@@ -51,6 +54,12 @@ impl Abilities {
     #[must_use]
     pub const fn without(self, ability: Ability) -> Self {
         Self(self.0 & !(ability as u8))
+    }
+
+    /// Those of them that matter to other runners.
+    #[must_use]
+    pub const fn shown(self) -> Self {
+        Self(self.0 & Self::ALL.0)
     }
 
     /// Whether this one is among them.
@@ -87,7 +96,7 @@ mod tests {
     fn names_are_frozen_and_unknown_ones_are_left_out() {
         assert_eq!(serde_json::to_string(&Abilities::ALL).unwrap(), r#"["paths-1","relays-1"]"#);
         let agent = serde_json::to_string(&Abilities::AGENT).unwrap();
-        assert_eq!(agent, r#"["paths-1","relays-1","telemetry-1"]"#);
+        assert_eq!(agent, r#"["paths-1","relays-1","telemetry-1","coordinators-1"]"#);
         let paths = Abilities::NONE.with(Ability::Paths);
         assert_eq!(serde_json::to_string(&paths).unwrap(), r#"["paths-1"]"#);
         assert_eq!(serde_json::to_string(&Abilities::NONE).unwrap(), "[]");

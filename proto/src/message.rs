@@ -369,6 +369,13 @@ pub enum Down {
         /// Whether refused connections are told with their addresses and ports.
         refusals: bool,
     },
+    /// Where coordinators of this mesh are now, beside those that the agent was told of when it joined. All have the key
+    /// that the agent has pinned. Sent after [`Down::Welcome`] and whenever they change, only to agents with
+    /// [`crate::Ability::Coordinators`].
+    Coordinators {
+        /// Their URLs, at most [`crate::token::MAX_URLS`].
+        urls: Vec<String>,
+    },
     /// The agent is refused, and the coordinator then ends the stream. Only sent to agents that report their process.
     Refused {
         /// The reason.

@@ -6,13 +6,16 @@ mod wire;
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use mesh_link::{Method, Proxies, RequestError, Url};
 use mesh_model::{RunningSeconds, record::MemberId};
-use mesh_proto::{PrivateKey, Proof, Revision, token::Fingerprint};
+use mesh_proto::{
+    PrivateKey, Proof, Revision,
+    token::{Fingerprint, MAX_URLS},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
@@ -105,6 +108,8 @@ pub(crate) struct Peers {
     known: Mutex<Vec<Peer>>,
     /// What this one's card says of the webhook.
     webhook: Mutex<Option<u64>>,
+    /// The URLs of all, as they tell runners.
+    urls: Mutex<Arc<[String]>>,
 }
 
 struct Shared {
@@ -120,7 +125,8 @@ impl fmt::Debug for Peers {
 
 impl Default for Peers {
     fn default() -> Self {
-        Self { me: MemberId(0), shared: None, known: Mutex::default(), webhook: Mutex::default() }
+        let urls = Mutex::default();
+        Self { me: MemberId(0), shared: None, known: Mutex::default(), webhook: Mutex::default(), urls }
     }
 }
 
@@ -168,6 +174,18 @@ impl Peers {
                 None => known.push(Peer { id, since, card, heard: now, is_gone: false }),
             }
         }
+        // Those of one that has gone count for a while, since it may be about to start again.
+        let urls = known.iter().flat_map(|peer| &peer.card.urls).cloned().collect::<BTreeSet<_>>();
+        let urls: Vec<String> = urls.into_iter().take(MAX_URLS).collect();
+        let mut told = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
+        if **told != *urls {
+            *told = urls.into();
+        }
+    }
+
+    /// The URLs of all coordinators, as they tell runners. As long as they are the same, so is this list.
+    pub(crate) fn urls(&self) -> Arc<[String]> {
+        Arc::clone(&self.urls.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// All that are known, also those that have gone a while ago.

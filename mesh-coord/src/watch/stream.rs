@@ -5,7 +5,10 @@ mod relays;
 mod snapshot;
 mod wire;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use futures_util::stream::FuturesUnordered;
 use mesh_model::{
@@ -13,7 +16,7 @@ use mesh_model::{
     record::{Outside, Session, StreamKey},
 };
 use mesh_proto::{
-    Abilities, Ability, RunnerId,
+    Abilities, RunnerId,
     message::{Cause, Down, Have, PROTOCOL, Up},
 };
 use mesh_sessions::{Peer, Report, Sent};
@@ -106,6 +109,7 @@ impl Stream {
             limits,
             can,
             relays,
+            coordinators: Arc::new([]),
             asked,
             sent: sent_last,
             asks,
@@ -178,7 +182,7 @@ impl Stream {
         let seen = of_use.then(|| SocketAddr::new(self.from, port));
         let outside = Outside { reflexive, relayed, nat };
         // Other runners have no use for it.
-        let shown = can.without(Ability::Telemetry);
+        let shown = can.shown();
         let hello = RunnerCommand::Hello { version, can: shown, endpoints, seen, outside, instances };
         let report = Report::new(self.runner, hello, Instant::now().into_std());
         Ok(Hello { have, peer: Peer { process, from: self.from }, refused, can, report })

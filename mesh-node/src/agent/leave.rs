@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesh_proto::message::{Answer, Ask, Refusal};
 
-use super::{Agent, apply, endpoints, identity, learned, pins, relays};
+use super::{Agent, apply, coordinators, endpoints, identity, learned, pins, relays};
 use crate::{
     hosts, instances,
     local::{self, VERSION},
@@ -15,7 +15,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// All files of an agent, the secret ones first.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     identity::FILE,
     relays::FILE,
     apply::FILE,
@@ -23,6 +23,7 @@ const FILES: [&str; 10] = [
     instances::FILE_OF_CONTAINERS,
     hosts::FILE,
     learned::FILE,
+    coordinators::FILE,
     endpoints::FILE,
     pins::FILE,
     pins::BOOT,

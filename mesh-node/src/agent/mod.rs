@@ -2,6 +2,7 @@
 
 mod apply;
 pub(crate) mod cdi;
+mod coordinators;
 mod endpoints;
 mod enrol;
 mod identity;

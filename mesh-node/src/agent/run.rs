@@ -17,8 +17,8 @@ use tokio::{
 };
 
 use super::{
-    Agent, Enrolment, Identity, Purpose, Settings, WatchDocker, apply, endpoints::Endpoints, known, learned, metrics,
-    paths, pins, relays, reload, telemetry,
+    Agent, Enrolment, Identity, Purpose, Settings, WatchDocker, apply, coordinators, endpoints::Endpoints, known,
+    learned, metrics, paths, pins, relays, reload, telemetry,
 };
 use crate::{
     attach::{self, Staging},
@@ -114,6 +114,8 @@ async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Resu
     let (dataplane, staging) = (Arc::new(dataplane), Staging::new().map_err(|error| bare(&error))?);
 
     let (control, session) = with_last_view(state, runner).await;
+    let session = session.told_of(coordinators::load(state, fingerprint));
+    tokio::spawn(coordinators::keep(state.clone(), fingerprint, control.coordinators()));
     let (applied_sender, applied) = watch::channel(None);
     let (confirmed, confirmations) = mpsc::unbounded_channel();
     let (views, links) = (control.views(), control.links());

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::SystemTime};
 
 use mesh_engine::Hop;
+use mesh_link::Url;
 use mesh_proto::{
     View,
     message::{Have, Switches},
@@ -27,7 +28,7 @@ impl Agent {
             runner: local::Runner { id: self.runner, name: self.name.clone() },
             map: map_state(&link, *self.applied.borrow()),
             coordinator: local::Coordinator {
-                url: self.coordinators.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+                url: self.known_coordinators().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
                 error,
                 hint: hint.flatten(),
             },
@@ -49,6 +50,13 @@ impl Agent {
             ]
             .concat(),
         }
+    }
+
+    /// The coordinators that it has joined by, and those of which it was told.
+    fn known_coordinators(&self) -> Vec<Url> {
+        let told = self.control.coordinators().borrow().clone();
+        let more = told.into_iter().filter(|url| !self.coordinators.contains(url));
+        self.coordinators.iter().cloned().chain(more).collect()
     }
 
     /// The instances, with their numbers of open connections.

@@ -28,8 +28,9 @@ const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) async fn keep(state: SessionState, target: Target, mut local: LocalState) {
     let mut backoff = pauses();
     let mut reported = false;
-    let mut round = Round::new(target.urls.clone());
+    let mut round = Round::default();
     while !state.link.is_closed() && *state.queue.intent.borrow() != Intent::End {
+        round.know(state.known(&target));
         let wait = match open(&target, round.urls(random)).await {
             Ok((stream, url)) => {
                 let began = Instant::now();

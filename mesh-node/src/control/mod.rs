@@ -187,6 +187,7 @@ pub(crate) struct Control {
     switches: watch::Receiver<Switches>,
     relays: watch::Receiver<Option<Arc<Provided>>>,
     telemetry: watch::Receiver<TelemetryWish>,
+    coordinators: watch::Receiver<Vec<Url>>,
     queue: RequestQueue,
 }
 
@@ -199,6 +200,7 @@ impl Control {
         let (switches, switches_receiver) = watch::channel(Switches::default());
         let (relays, relays_receiver) = watch::channel(None);
         let (telemetry, telemetry_receiver) = watch::channel(TelemetryWish::default());
+        let (coordinators, coordinators_receiver) = watch::channel(Vec::new());
         let queue = RequestQueue::default();
         let control = Self {
             views: view_receiver,
@@ -206,9 +208,10 @@ impl Control {
             switches: switches_receiver,
             relays: relays_receiver,
             telemetry: telemetry_receiver,
+            coordinators: coordinators_receiver,
             queue: queue.clone(),
         };
-        (control, SessionState { views, link, switches, relays, telemetry, queue })
+        (control, SessionState { views, link, switches, relays, telemetry, coordinators, queue })
     }
 
     /// The view at hand.
@@ -244,6 +247,11 @@ impl Control {
     /// Follows how the coordinator wants to be told what passes.
     pub(crate) fn telemetry(&self) -> watch::Receiver<TelemetryWish> {
         self.telemetry.clone()
+    }
+
+    /// Follows of which coordinators this one was told, beside those that it has joined by.
+    pub(crate) fn coordinators(&self) -> watch::Receiver<Vec<Url>> {
+        self.coordinators.clone()
     }
 
     /// The next attempt at a stream is made at once.
@@ -301,10 +309,24 @@ pub(crate) struct SessionState {
     switches: watch::Sender<Switches>,
     relays: watch::Sender<Option<Arc<Provided>>>,
     telemetry: watch::Sender<TelemetryWish>,
+    coordinators: watch::Sender<Vec<Url>>,
     queue: RequestQueue,
 }
 
 impl SessionState {
+    /// With the coordinators of which an earlier run was told.
+    pub(crate) fn told_of(self, coordinators: Vec<Url>) -> Self {
+        self.coordinators.send_replace(coordinators);
+        self
+    }
+
+    /// All coordinators that are known.
+    fn known(&self, target: &Target) -> Vec<Url> {
+        let told = self.coordinators.borrow().clone();
+        let more = told.into_iter().filter(|url| !target.urls.contains(url));
+        target.urls.iter().cloned().chain(more).collect()
+    }
+
     /// Keeps a stream open for as long as there is a [`Control`].
     pub(crate) async fn run(self, target: Target, local: LocalState) {
         link::keep(self, target, local).await;

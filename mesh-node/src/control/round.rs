@@ -4,16 +4,25 @@
 use mesh_link::Url;
 
 /// What is left of a round.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Round {
     all: Vec<Url>,
     left: Vec<Url>,
 }
 
 impl Round {
-    /// Before the first round.
-    pub(super) const fn new(urls: Vec<Url>) -> Self {
-        Self { all: urls, left: Vec::new() }
+    /// From now on, these are all. New ones are tried first.
+    pub(super) fn know(&mut self, urls: Vec<Url>) {
+        if self.all == urls {
+            return;
+        }
+        self.left.retain(|url| urls.contains(url));
+        // Otherwise the next round has them.
+        if !self.left.is_empty() {
+            let new: Vec<Url> = urls.iter().filter(|url| !self.all.contains(url)).cloned().collect();
+            self.left.splice(0..0, new);
+        }
+        self.all = urls;
     }
 
     /// The URLs to try now: those that are left, or all of them in the next round.
@@ -62,6 +71,27 @@ mod tests {
         names.iter().map(|name| format!("https://{name}:7443").parse().unwrap()).collect()
     }
 
+    fn round_of(urls: Vec<Url>) -> Round {
+        let mut round = Round::default();
+        round.know(urls);
+        round
+    }
+
+    #[test]
+    fn those_that_the_agent_is_told_of_are_tried_next_and_those_that_are_gone_are_not() {
+        let mut round = round_of(urls(&["a", "b"]));
+        let first = round.urls(numbers(1))[0].clone();
+        assert!(round.failed(&first));
+        let other = urls(&["a", "b"]).into_iter().find(|url| *url != first).unwrap();
+        let all: Vec<Url> = [other.clone()].into_iter().chain(urls(&["c"])).collect();
+        round.know(all.clone());
+        assert_eq!(round.urls(numbers(2)), [urls(&["c"])[0].clone(), other]);
+        round.know(all);
+        assert_eq!(round.urls(numbers(3)).len(), 2, "nothing is new");
+        round.know(urls(&["d"]));
+        assert_eq!(round.urls(numbers(4)), urls(&["d"]));
+    }
+
     /// Numbers that differ, from a seed (splitmix64).
     fn numbers(seed: u64) -> impl FnMut() -> u64 {
         let mut state = seed;
@@ -78,7 +108,7 @@ mod tests {
         let all = urls(&["a", "b", "c"]);
         let mut orders = BTreeSet::new();
         for seed in 0..100 {
-            let mut round = Round::new(all.clone());
+            let mut round = round_of(all.clone());
             let order = round.urls(numbers(seed)).to_vec();
             orders.insert(format!("{order:?}"));
             assert!(round.failed(&order[0]), "two are left");
@@ -95,7 +125,7 @@ mod tests {
     fn after_a_long_stream_the_others_come_first() {
         let all = urls(&["a", "b", "c"]);
         for seed in 0..100 {
-            let mut round = Round::new(all.clone());
+            let mut round = round_of(all.clone());
             round.urls(numbers(seed));
             round.lost(&all[1], numbers(seed));
             assert_eq!(round.urls(numbers(seed)).last(), Some(&all[1]));
@@ -103,7 +133,7 @@ mod tests {
             assert_eq!(round.urls(numbers(seed)).len(), 2);
         }
         // With one URL, each attempt is a round.
-        let mut round = Round::new(urls(&["a"]));
+        let mut round = round_of(urls(&["a"]));
         round.urls(numbers(1));
         round.lost(&all[0], numbers(1));
         assert!(!round.failed(&all[0]));

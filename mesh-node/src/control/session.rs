@@ -8,10 +8,12 @@ use std::{
 };
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use mesh_link::Url;
 use mesh_proto::{
     Abilities, Ability, Revision, RunnerId, View,
     message::{Answer, Cause, Down, Have, PROTOCOL, Refusal, Up},
     telemetry::Telemetry,
+    token::MAX_URLS,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
@@ -256,6 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 let stream = self.state.link.borrow().streams;
                 self.state.telemetry.send_replace(TelemetryWish { every, refusals, stream });
             }
+            Down::Coordinators { urls } => self.learn(&urls),
             Down::Refused { cause, refusal } => {
                 self.state.link.send_modify(|link| (link.unknown, link.copy) = (true, cause == Cause::Copy));
                 return Err(SessionEnd::Refused(refusal));
@@ -269,6 +272,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             }
         }
         Ok(())
+    }
+
+    /// Where coordinators are. They have to show the pinned key like any other.
+    fn learn(&self, urls: &[String]) {
+        let parsed = urls.iter().take(MAX_URLS).filter_map(|url| url.parse().ok());
+        let mut told: Vec<Url> = Vec::new();
+        parsed.for_each(|url| {
+            if !told.contains(&url) {
+                told.push(url)
+            }
+        });
+        self.state.coordinators.send_if_modified(|known| std::mem::replace(known, told.clone()) != told);
     }
 
     /// Takes a view in. Within an epoch none goes back.

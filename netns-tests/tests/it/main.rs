@@ -71,6 +71,7 @@ mod several_coordinators;
 mod several_faults;
 mod several_owed;
 mod several_restored;
+mod several_told;
 mod several_urls;
 mod telemetry;
 mod tokens;

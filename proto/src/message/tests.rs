@@ -346,6 +346,8 @@ fn what_the_coordinator_says_is_frozen() {
     );
     let later: Cause = serde_json::from_str(r#""moon-phase""#).unwrap();
     assert_eq!(later, Cause::Other, "a cause of a later version is none the less a refusal");
+    let urls = vec!["https://192.0.2.11:7443".to_owned()];
+    frozen(&Down::Coordinators { urls }, r#"{"type":"coordinators","urls":["https://192.0.2.11:7443"]}"#);
     frozen(&Down::Telemetry { seconds: 60, refusals: true }, r#"{"type":"telemetry","seconds":60,"refusals":true}"#);
     frozen(&Down::Ping, r#"{"type":"ping"}"#);
     frozen(

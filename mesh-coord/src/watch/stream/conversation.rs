@@ -39,6 +39,8 @@ pub(super) struct Conversation<'a> {
     pub(super) limits: &'a RunnerLimits,
     pub(super) can: Abilities,
     pub(super) relays: Told,
+    /// The coordinators of which the agent was told last.
+    pub(super) coordinators: Arc<[String]>,
     /// How often the agent was asked to report what passes.
     pub(super) asked: Wish,
     /// The last view that was sent, which outlives the conversation.
@@ -61,6 +63,7 @@ impl Conversation<'_> {
         self.send_news(opened.view).await?;
         self.io.send(&Down::Switches(opened.switches)).await?;
         self.send_relays().await?;
+        self.send_coordinators().await?;
         self.ask_for_telemetry().await?;
         self.serve().await
     }
@@ -104,6 +107,7 @@ impl Conversation<'_> {
                         return Err(End::lost("the agent is silent").counted(Closed::Silence));
                     }
                     self.io.ping().await?;
+                    self.send_coordinators().await?;
                     self.ask_for_telemetry().await?;
                     if self.relays.is_due(&self.io.coordinator, self.io.runner) {
                         self.send_relays().await?;
@@ -111,6 +115,17 @@ impl Conversation<'_> {
                 }
             }
         }
+    }
+
+    /// Tells the agent where coordinators are, if others than this one may serve it and there is news.
+    async fn send_coordinators(&mut self) -> Result<(), End> {
+        let peers = &self.io.coordinator.peers;
+        let urls = peers.urls();
+        if !peers.is_shared() || !self.can.has(Ability::Coordinators) || self.coordinators == urls {
+            return Ok(());
+        }
+        self.coordinators = Arc::clone(&urls);
+        self.io.send(&Down::Coordinators { urls: urls.to_vec() }).await
     }
 
     /// Tells an agent that uses relays which there are now.
