@@ -2,6 +2,7 @@
 
 mod fill;
 mod happened;
+mod lacking;
 mod members;
 mod objects;
 mod overview;
@@ -21,11 +22,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub(crate) use happened::Happened;
+pub(crate) use lacking::Lacking;
 pub(crate) use members::{Member, MemberState, Members};
 pub(crate) use objects::{DeploymentPage, ForceQuery, Me, NewDeployment, RevokeQuery, TrustAll, WithPrune, WriteQuery};
-pub(crate) use overview::{Level, Overview};
+pub(crate) use overview::{BEHIND, Level, Overview};
 pub(crate) use page::{ListQuery, Listed};
-pub(crate) use traffic::{Coverage, Edge, Edges, Refusals, Refused as RefusedRow, Reported, TrafficQuery};
+pub(crate) use traffic::{Coverage, Edge, Edges, LOOKED_AT, Refusals, Refused as RefusedRow, Reported, TrafficQuery};
 pub(crate) use why::{Answered, Why, WhyQuery};
 
 /// The version of all these shapes.
@@ -91,6 +93,9 @@ pub(crate) struct Nodes {
     /// The `cursor` of the next page; absent on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,
+    /// Coordinators that don't answer, so that `revision` and `last_seen_seconds` of their runners are not of now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lacking: Vec<Lacking>,
 }
 
 /// A runner.
@@ -104,7 +109,7 @@ pub(crate) struct Node {
     pub(crate) endpoints: Vec<SocketAddr>,
     /// The revision of the view that it has confirmed; null if it isn't connected or hasn't confirmed any.
     pub(crate) revision: Option<Revision>,
-    /// How long ago it was last heard; null if not since the coordinator's start.
+    /// How long ago it was last heard; null if not since the start of any coordinator.
     pub(crate) last_seen_seconds: Option<u64>,
     /// Its scope, in words.
     pub(crate) scope: String,
@@ -167,6 +172,9 @@ pub(crate) struct NewRelay {
 pub(crate) struct Relays {
     pub(crate) version: u32,
     pub(crate) relays: Vec<Relay>,
+    /// Coordinators that don't answer, so that own relays with a stream there are shown as silent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lacking: Vec<Lacking>,
 }
 
 /// A relay.

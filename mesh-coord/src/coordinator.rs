@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod core;
+mod elsewhere;
 mod events;
 mod fair;
 mod fresh;

@@ -286,7 +286,7 @@ pub enum Role {
 }
 
 /// How much of the mesh an answer is about.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct Coverage {
     /// All runners.
     pub runners: usize,
@@ -294,6 +294,16 @@ pub struct Coverage {
     pub reporting: usize,
     /// The age of the oldest of the last reports.
     pub oldest_seconds: Option<u64>,
+    /// Coordinators that don't answer, so that what their runners report is missing or old.
+    #[serde(default)]
+    pub lacking: Vec<Lacking>,
+}
+
+/// A coordinator that doesn't answer.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Lacking {
+    /// The name of its machine.
+    pub host: String,
 }
 
 /// `GET edges`.

@@ -60,6 +60,9 @@ fn coverage(of: &Coverage) -> Markup {
             @if let Some(seconds) = of.oldest_seconds { ", the oldest report is from " (ago(seconds)) }
             "."
         }
+        @for lacking in &of.lacking {
+            p.note { "⚠ The coordinator on " (lacking.host) " doesn't answer: what its runners report is missing or old." }
+        }
     }
 }
 

@@ -17,7 +17,10 @@ fn read<T: for<'a> serde::Deserialize<'a>>(text: &str) -> T {
 
 fn refusals(from: &str) -> Refusals {
     let row = Refused { from: from.to_owned(), to: "shop/db".to_owned(), port: 5432, ..Refused::default() };
-    Refusals { coverage: Coverage { runners: 2, reporting: 1, oldest_seconds: Some(70) }, refused: vec![row] }
+    Refusals {
+        coverage: Coverage { runners: 2, reporting: 1, oldest_seconds: Some(70), lacking: vec![] },
+        refused: vec![row],
+    }
 }
 
 /// Every page with something hostile in every text.

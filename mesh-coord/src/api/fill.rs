@@ -9,9 +9,9 @@ use mesh_model::{
 use mesh_proto::{Label, Ports, ServicePath, view::InstanceState};
 
 use super::{
-    Audit, AuditEntry, Deployment, Deployments, Instance, Instances, Node, NodeState, Nodes, Previewed, Reachable,
-    Relay, RelayState, RelayWord, RelayedAt, Relays, Service, ServiceInstance, Services, Token, Tokens, Trust,
-    TrustEntry, TrustPage, VERSION,
+    Audit, AuditEntry, Deployment, Deployments, Instance, Instances, Lacking, Node, NodeState, Nodes, Previewed,
+    Reachable, Relay, RelayState, RelayWord, RelayedAt, Relays, Service, ServiceInstance, Services, Token, Tokens,
+    Trust, TrustEntry, TrustPage, VERSION,
 };
 use crate::coordinator::{Core, Done, Failure};
 
@@ -24,7 +24,7 @@ impl From<Done> for Previewed {
 impl Nodes {
     pub(crate) fn of(core: &Core, reader: &Admin, now: UnixSeconds) -> Self {
         let nodes = core.state.nodes(reader).into_iter().map(|row| node(core, row, now)).collect();
-        Self { version: VERSION, nodes, next: None }
+        Self { version: VERSION, nodes, next: None, lacking: Lacking::all(&core.elsewhere.lacking) }
     }
 }
 
@@ -47,8 +47,8 @@ fn node(core: &Core, row: RunnerRow, now: UnixSeconds) -> Node {
         provider: row.provider,
         state,
         endpoints: row.endpoints,
-        revision: core.sessions.confirmed(row.id),
-        last_seen_seconds: core.links.last_heard(row.id).map(|seen| now.since(UnixSeconds(seen))),
+        revision: core.confirmed(row.id),
+        last_seen_seconds: core.last_heard(row.id, now),
         scope: row.scope,
         instances: row.instances,
         agent: row.version,
@@ -75,7 +75,7 @@ impl Relays {
             let state = match kind {
                 _ if !has(relay.secret) => RelayState::NoSecret,
                 RelayWord::Turn => RelayState::Added,
-                RelayWord::Own if core.relays.is_connected(relay.id) => RelayState::Online,
+                RelayWord::Own if core.has_relay(relay.id) => RelayState::Online,
                 RelayWord::Own => RelayState::Silent,
             };
             Relay {
@@ -92,7 +92,8 @@ impl Relays {
             }
         };
         let rows = core.state.relay_rows(reader)?;
-        Ok(Self { version: VERSION, relays: rows.into_iter().map(entry).collect() })
+        let relays = rows.into_iter().map(entry).collect();
+        Ok(Self { version: VERSION, relays, lacking: Lacking::all(&core.elsewhere.lacking) })
     }
 }
 

@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::{NodeState, Nodes, Reachable, Services, VERSION};
+use super::{Lacking, NodeState, Nodes, Reachable, Services, VERSION};
 use crate::coordinator::Core;
 
 /// From when on a connected runner counts as behind.
-const BEHIND: Duration = Duration::from_secs(5);
+pub(crate) const BEHIND: Duration = Duration::from_secs(5);
 /// How many names one need lists.
 const NAMED: usize = 10;
 
@@ -118,12 +118,20 @@ impl Overview {
                 "`mesh-node status` there says why; `mesh-coord node remove` takes out what is gone for good",
             )
         }));
-        let behind: BTreeSet<_> = core.sessions.behind(BEHIND, Instant::now().into_std()).into_iter().collect();
+        let mut behind: BTreeSet<_> = core.sessions.behind(BEHIND, Instant::now().into_std()).into_iter().collect();
+        behind.extend(&core.elsewhere.behind);
         let behind = nodes.iter().filter(|node| behind.contains(&node.id)).map(|node| node.name.to_string());
         needs.extend(need(Level::Warning, "runners-behind", behind.collect(), |_, names| {
             (
                 format!("a change is not in force on {names}"),
                 "is the machine overloaded? A right that was taken back may still be used there",
+            )
+        }));
+        let lacking = Lacking::all(&core.elsewhere.lacking).into_iter().map(|lacking| lacking.host);
+        needs.extend(need(Level::Warning, "coordinators-lacking", lacking.collect(), |many, names| {
+            (
+                format!("{} on {names} {} not answer", coordinators(many), if many { "do" } else { "does" }),
+                "what only these know of their runners is missing here; `mesh-coord members` shows how they are",
             )
         }));
         let versions: BTreeSet<String> =
@@ -145,6 +153,10 @@ impl Overview {
             needs,
         }
     }
+}
+
+const fn coordinators(many: bool) -> &'static str {
+    if many { "the coordinators" } else { "the coordinator" }
 }
 
 /// Services with instances of which none can be reached.

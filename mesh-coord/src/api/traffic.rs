@@ -7,15 +7,15 @@ use mesh_proto::{Label, RunnerId, ServicePath};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::VERSION;
+use super::{Lacking, VERSION};
 use crate::{
     coordinator::Core,
-    telemetry::{Book, Edge as Sum, Refusal},
+    telemetry::{All, Edge as Sum, Refusal},
 };
 
 /// The most pairs in one answer, and how many are looked at for that: those in use come first.
 const EDGES: usize = 5000;
-const LOOKED_AT: usize = 50_000;
+pub(crate) const LOOKED_AT: usize = 50_000;
 /// The most refusals in one answer.
 const REFUSALS: usize = 1000;
 
@@ -44,6 +44,9 @@ pub(crate) struct Coverage {
     pub(crate) reporting: usize,
     /// The age of the oldest of their last reports.
     pub(crate) oldest_seconds: Option<u64>,
+    /// Coordinators that don't answer, so that what their runners report is missing or old.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lacking: Vec<Lacking>,
 }
 
 /// Who talks to whom.
@@ -110,33 +113,35 @@ pub(crate) struct Refused {
 pub(crate) struct Reported<T> {
     heard: HashMap<RunnerId, Instant>,
     items: Vec<T>,
+    lacking: Vec<Lacking>,
 }
 
 impl Reported<Sum> {
     /// All pairs, those with the most open connections first.
-    pub(crate) fn edges(book: &Book) -> Self {
-        let mut items = book.edges();
+    pub(crate) fn edges(all: All, lacking: Vec<Lacking>) -> Self {
+        let mut items = all.edges();
         items.sort_by_key(|edge| Reverse((edge.counts.open, edge.used, edge.counts.opened)));
         items.truncate(LOOKED_AT);
-        Self { heard: book.heard(), items }
+        Self { heard: all.heard().clone(), items, lacking }
     }
 }
 
 impl Reported<Refusal> {
     /// The latest refusals.
-    pub(crate) fn refusals(book: &Book) -> Self {
-        Self { heard: book.heard(), items: book.refusals(LOOKED_AT) }
+    pub(crate) fn refusals(all: All, lacking: Vec<Lacking>) -> Self {
+        Self { heard: all.heard().clone(), items: all.into_refusals(LOOKED_AT), lacking }
     }
 }
 
 impl Coverage {
-    fn of(core: &Core, heard: &HashMap<RunnerId, Instant>, now: Instant) -> Self {
+    fn of(core: &Core, heard: &HashMap<RunnerId, Instant>, lacking: Vec<Lacking>, now: Instant) -> Self {
         let runners: Vec<_> = core.state.active_runners().map(|runner| heard.get(&runner.id).copied()).collect();
         let oldest = runners.iter().flatten().min();
         Self {
             runners: runners.len(),
             reporting: runners.iter().flatten().count(),
             oldest_seconds: oldest.map(|heard| now.saturating_duration_since(*heard).as_secs()),
+            lacking,
         }
     }
 }
@@ -162,7 +167,7 @@ impl Edges {
         };
         let mut edges: Vec<Edge> = reported.items.into_iter().filter_map(edge).take(EDGES).collect();
         edges.sort_by(|a, b| (b.open, &a.from, &a.to).cmp(&(a.open, &b.from, &b.to)));
-        Self { version: VERSION, coverage: Coverage::of(core, &reported.heard, now), edges }
+        Self { version: VERSION, coverage: Coverage::of(core, &reported.heard, reported.lacking, now), edges }
     }
 }
 
@@ -201,7 +206,7 @@ impl Refusals {
             wanted.then_some(row)
         };
         let refused = reported.items.into_iter().filter_map(refused).take(REFUSALS).collect();
-        Self { version: VERSION, coverage: Coverage::of(core, &reported.heard, now), refused }
+        Self { version: VERSION, coverage: Coverage::of(core, &reported.heard, reported.lacking, now), refused }
     }
 }
 

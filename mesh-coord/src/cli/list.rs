@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     Listing,
-    output::{complain, print, print_json, print_table},
+    output::{complain, note, print, print_json, print_table},
     time,
 };
 use crate::api::{self, NodeState, Reachable};
@@ -22,6 +22,7 @@ pub(super) async fn nodes(args: Listing) -> Result<()> {
     if args.json {
         return print_json(&nodes);
     }
+    nodes.lacking.iter().for_each(|lacking| note(&lacking.words()));
     // A column that no node fills is left out.
     let told = nodes.nodes.iter().any(|node| node.nat.is_some() || !node.relayed.is_empty());
     let row = |node: api::Node| {

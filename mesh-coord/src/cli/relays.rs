@@ -116,6 +116,7 @@ pub(super) async fn list(args: Listing) -> Result<()> {
     if args.json {
         return print_json(&relays);
     }
+    relays.lacking.iter().for_each(|lacking| note(&lacking.words()));
     let row = |relay: api::Relay| {
         let of = |scheme: &'static str, places: &[Place]| -> Vec<String> {
             places.iter().map(|place| format!("{scheme} {place}")).collect()

@@ -94,9 +94,10 @@ fn once_more(edges: &Edges) -> Result<()> {
 
 /// What an answer is about.
 fn covered(coverage: &Coverage) -> String {
-    let Coverage { runners, reporting, oldest_seconds } = coverage;
+    let Coverage { runners, reporting, oldest_seconds, lacking } = coverage;
+    let lacking: String = lacking.iter().map(|lacking| format!("\n{}", lacking.words())).collect();
     let age = oldest_seconds.map(|seconds| format!(", as of {} ago", time::show(seconds))).unwrap_or_default();
-    format!("{reporting} of {runners} runners report{age}")
+    format!("{reporting} of {runners} runners report{age}{lacking}")
 }
 
 fn rows(edges: &Edges, before: Option<(&Edges, Duration)>) -> Vec<Vec<String>> {
@@ -167,7 +168,7 @@ mod tests {
             received_bytes: 0,
             used_seconds: Some(4),
         };
-        let coverage = Coverage { runners: 2, reporting: 1, oldest_seconds: Some(70) };
+        let coverage = Coverage { runners: 2, reporting: 1, oldest_seconds: Some(70), lacking: vec![] };
         assert_eq!(covered(&coverage), "1 of 2 runners report, as of 1m 10s ago");
         let edges = |edge| Edges { version: 1, coverage: coverage.clone(), edges: vec![edge] };
         let (before, after) = (edges(edge(10, 1000)), edges(edge(20, 6000)));

@@ -19,7 +19,7 @@ use super::{
     links::{Line, Links},
     relays::RelayLinks,
 };
-use crate::rate::Limits;
+use crate::{peers::Elsewhere, rate::Limits};
 
 /// How many waits are kept before those of gone callers are looked for.
 const WAITS: usize = 64;
@@ -37,6 +37,8 @@ pub(crate) struct Core {
     pub(crate) relays: RelayLinks,
     /// What the last commits have changed.
     pub(crate) events: Events,
+    /// What other coordinators have told last.
+    pub(crate) elsewhere: Arc<Elsewhere>,
     /// The rate limits.
     pub(crate) limits: Limits,
     /// Where to send the results of waits.
@@ -49,7 +51,8 @@ impl Core {
     pub(crate) fn new(state: State, sessions: Sessions) -> Self {
         let (links, limits, relays) = (Links::default(), Limits::default(), RelayLinks::default());
         let events = Events::new(state.revision());
-        Self { state, sessions, links, relays, events, limits, waiting: HashMap::new(), sweep_at: WAITS }
+        let (elsewhere, waiting) = (Arc::default(), HashMap::new());
+        Self { state, sessions, links, relays, events, elsewhere, limits, waiting, sweep_at: WAITS }
     }
 
     /// Opens a stream; `None` if the runner was removed, or has a newer one at another coordinator.

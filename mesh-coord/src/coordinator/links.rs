@@ -72,6 +72,12 @@ impl Links {
         self.heard.get(&runner).map(|heard| heard.load(Ordering::Relaxed)).filter(|heard| *heard > 0)
     }
 
+    /// The same of all runners that were heard.
+    pub(crate) fn all_heard(&self) -> impl Iterator<Item = (RunnerId, u64)> {
+        let seen = |(runner, heard): (&RunnerId, &Arc<AtomicU64>)| (*runner, heard.load(Ordering::Relaxed));
+        self.heard.iter().map(seen).filter(|(_, seen)| *seen > 0)
+    }
+
     /// Signals that the view of the stream's runner may have changed.
     pub(super) fn outdated(&self, stream: StreamId) {
         if let Some(link) = self.get(stream) {

@@ -54,6 +54,11 @@ impl RelayLinks {
         self.streams.contains_key(&relay)
     }
 
+    /// The own relays that have a stream.
+    pub(crate) fn connected(&self) -> impl Iterator<Item = RelayId> {
+        self.streams.keys().copied()
+    }
+
     /// Tells what a commit changes.
     pub(super) fn absorb(&mut self, changes: &[Change]) {
         let (mut changed, mut removed) = (false, false);

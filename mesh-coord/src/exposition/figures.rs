@@ -107,7 +107,7 @@ fn add_relays(snapshot: &mut Snapshot, core: &Core, has: &dyn Fn(SecretHandle) -
         let state = match own {
             _ if !has(relay.secret) => "no_secret",
             false => "added",
-            true if core.relays.is_connected(relay.id) => "online",
+            true if core.has_relay(relay.id) => "online",
             true => "silent",
         };
         *relays.entry((if own { "own" } else { "turn" }, state)).or_default() += 1;

@@ -93,6 +93,9 @@ impl Inner {
         let (now, secrets) = (self.coordinator.now(), Arc::clone(&self.coordinator.relay_secrets));
         let look =
             move |core: &mut crate::coordinator::Core| figures::of(core, now, &|handle| secrets.get(handle).is_some());
+        // A relay may have its stream at another coordinator.
+        let looked = timeout(PATIENCE, self.coordinator.look_elsewhere()).await;
+        looked.map_err(|_| Unready::Busy)?.map_err(|_| Unready::Ending)?;
         let visit = timeout(PATIENCE, self.coordinator.visit(look)).await;
         let mut snapshot = visit.map_err(|_| Unready::Busy)?.map_err(|_| Unready::Ending)?;
         if let Some(book) = self.coordinator.telemetry.book() {

@@ -66,6 +66,7 @@ async fn me(Administrator { by, coordinator }: Administrator) -> Answer<Me> {
 /// The runners
 #[utoipa::path(get, path = "/nodes", params(ListQuery), responses((status = 200, body = Nodes)))]
 async fn nodes(reader: Administrator, asked: Asked<ListQuery>) -> Answer<Nodes> {
+    reader.coordinator.look_elsewhere().await?;
     list(reader, asked, Nodes::of).await
 }
 
@@ -75,6 +76,7 @@ async fn node(Administrator { by, coordinator }: Administrator, path: Named<Labe
     let name = named(path)?;
     let now = coordinator.now();
     let shown = format!("there is no runner `{name}`");
+    coordinator.look_elsewhere().await?;
     let found = coordinator.visit(move |core| Node::named(core, &by, &name, now)).await?;
     found.map(Json).ok_or_else(|| Refused::new(StatusCode::NOT_FOUND, shown, "`GET /nodes` lists them"))
 }

@@ -51,6 +51,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 #[utoipa::path(get, path = "/overview", responses((status = 200, body = Overview)))]
 async fn overview(State(api): State<Api>, Administrator { by, coordinator }: Administrator) -> Answer<Overview> {
     let trouble = api.exposition.ready().await.err().map(|why| (why.to_string(), why.hint().to_owned()));
+    coordinator.look_elsewhere().await?;
     let now = coordinator.now();
     Ok(Json(coordinator.visit(move |core| Overview::of(core, &by, now, trouble)).await?))
 }

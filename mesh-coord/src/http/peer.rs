@@ -9,7 +9,7 @@ use axum::{
     routing::post,
 };
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Api,
@@ -18,7 +18,13 @@ use super::{
     failure::Refused,
 };
 use crate::{
-    peers::{self, Contact, InContact, MISDIRECTED, Probe, Probed, RelaySecretOf, Runners, SecretText, Settled, To},
+    api::BEHIND,
+    coordinator::Core,
+    peers::{
+        self, AskStanding, Contact, InContact, MISDIRECTED, Probe, Probed, RelaySecretOf, Runners, SecretText, Settled,
+        Standing, To,
+    },
+    telemetry::{AskReports, Reports},
     watch::newcomer,
 };
 
@@ -31,6 +37,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) fn routes() -> Router<Api> {
     Router::new()
+        .route("/v1/peer/reports", post(reports))
+        .route("/v1/peer/standing", post(standing))
         .route("/v1/peer/settled", post(settled))
         .route("/v1/peer/probe", post(probe))
         .route("/v1/peer/relay-secret", post(relay_secret))
@@ -71,6 +79,35 @@ async fn contact(
     let Contact {} = meant(&api, to)?;
     let reached = timeout(IN_CONTACT, api.coordinator.refresh_for_request()).await;
     Ok(Json(InContact { in_contact: matches!(reached, Ok(Ok(()))) }))
+}
+
+/// What its runners have reported. A question each 3 s by each coordinator at most, as long as people look.
+async fn reports(
+    State(api): State<Api>,
+    _: Colleague,
+    Body(to, _loan): Body<To<AskReports>, KIB>,
+) -> Result<Json<Reports>, Refused> {
+    let AskReports { watch } = meant(&api, to)?;
+    let (telemetry, now) = (&api.coordinator.telemetry, Instant::now().into_std());
+    if watch {
+        telemetry.watch(now);
+    }
+    let reports = telemetry.book().map(|book| Reports::of(&book, now));
+    Ok(Json(reports.unwrap_or_default()))
+}
+
+async fn standing(
+    State(api): State<Api>,
+    _: Colleague,
+    Body(to, _loan): Body<To<AskStanding>, KIB>,
+) -> Result<Json<Standing>, Refused> {
+    let AskStanding {} = meant(&api, to)?;
+    let now = api.coordinator.now();
+    let look = move |core: &mut Core| {
+        let behind = core.sessions.behind(BEHIND, Instant::now().into_std());
+        core.stands(now, behind)
+    };
+    Ok(Json(api.coordinator.visit(look).await?))
 }
 
 async fn settled(

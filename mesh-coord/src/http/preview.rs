@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{Previewed, WriteQuery},
     coordinator::{Coordinator, Core, Failure},
-    telemetry::Book,
+    telemetry::All,
 };
 
 /// How many turns a preview takes: it copies the state.
@@ -91,7 +91,7 @@ async fn tried(coordinator: &Coordinator, by: mesh_model::Admin, command: Comman
         (core.state.clone(), removed, connected)
     };
     let (state, removed, connected) = coordinator.visit(look).await?;
-    let usage = coordinator.telemetry.book().map(|book| usage(&book, removed, &connected));
+    let usage = coordinator.reports(0, false).await.map(|(all, _)| usage(&all, removed, &connected));
     let revision = state.revision();
     let preview = tokio::task::spawn_blocking(move || state.preview(&by, &command, now, usage.as_ref())).await;
     let Preview { outcome, effect } = preview.map_err(|error| Failure::Internal(error.to_string()))??;
@@ -99,15 +99,14 @@ async fn tried(coordinator: &Coordinator, by: mesh_model::Admin, command: Comman
 }
 
 /// What runners report of connections in use.
-fn usage(book: &Book, removed: Option<RunnerId>, connected: &[RunnerId]) -> Usage {
+fn usage(all: &All, removed: Option<RunnerId>, connected: &[RunnerId]) -> Usage {
     let now = Instant::now().into_std();
     let seconds = |at: std::time::Instant| now.saturating_duration_since(at).as_secs();
     let used = |edge: crate::telemetry::Edge| {
         Some(Used { caller: edge.caller, callee: edge.callee, open: edge.counts.open, seconds: seconds(edge.used?) })
     };
-    let pairs = book.edges().into_iter().filter_map(used).filter(|used| used.open > 0 || used.seconds < DAY).collect();
-    let all = book.heard();
-    let heard: Option<Vec<_>> = connected.iter().map(|runner| all.get(runner).copied()).collect();
+    let pairs = all.edges().into_iter().filter_map(used).filter(|used| used.open > 0 || used.seconds < DAY).collect();
+    let heard: Option<Vec<_>> = connected.iter().map(|runner| all.heard().get(runner).copied()).collect();
     let oldest = heard.map(|heard| heard.into_iter().map(seconds).max().unwrap_or_default());
-    Usage { pairs, oldest, at_removed: removed.and_then(|runner| book.open_at(runner)) }
+    Usage { pairs, oldest, at_removed: removed.and_then(|runner| all.open_at(runner)) }
 }

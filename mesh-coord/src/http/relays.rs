@@ -54,6 +54,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 /// The relays
 #[utoipa::path(get, path = "/relays", responses((status = 200, body = Relays)))]
 async fn list_relays(Administrator { by, coordinator }: Administrator) -> Result<Json<Relays>, Refused> {
+    coordinator.look_elsewhere().await?;
     let secrets = std::sync::Arc::clone(&coordinator.relay_secrets);
     let look = move |core: &mut Core| Relays::of(core, &by, |handle| secrets.get(handle).is_some());
     Ok(Json(coordinator.visit(look).await??))

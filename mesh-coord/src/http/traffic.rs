@@ -14,9 +14,9 @@ use super::{
     failure::{Answer, Refused},
 };
 use crate::{
-    api::{Edges, Refusals, Reported, TrafficQuery},
+    api::{Edges, LOOKED_AT, Lacking, Refusals, Reported, TrafficQuery},
     coordinator::{Coordinator, Core},
-    telemetry::Book,
+    telemetry::All,
 };
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
@@ -39,19 +39,16 @@ async fn read<I: Send + 'static, T: Send + 'static>(
     coordinator: Coordinator,
     by: Admin,
     query: Asked<TrafficQuery>,
-    reported: fn(&Book) -> Reported<I>,
+    reported: fn(All, Vec<Lacking>) -> Reported<I>,
     of: fn(&Core, Reported<I>, &Admin, &TrafficQuery, Instant) -> T,
 ) -> Answer<T> {
     let query = asked::query(query, "known are from and to, as DEPLOYMENT or DEPLOYMENT/SERVICE, and watch")?;
     let now = tokio::time::Instant::now().into_std();
-    let telemetry = std::sync::Arc::clone(&coordinator.telemetry);
-    if query.watch == Some(true) {
-        telemetry.watch(now);
-    }
-    let reported = telemetry.book().map(|book| reported(&book)).ok_or_else(|| {
+    let (all, lacking) = coordinator.reports(LOOKED_AT, query.watch == Some(true)).await.ok_or_else(|| {
         let hint = "start it with `mesh-coord serve --telemetry full`";
         Refused::new(StatusCode::CONFLICT, "runners don't report to this coordinator: its telemetry is off", hint)
             .coded(Code::TelemetryOff)
     })?;
+    let reported = reported(all, Lacking::all(&lacking));
     Ok(Json(coordinator.visit(move |core| of(core, reported, &by, &query, now)).await?))
 }

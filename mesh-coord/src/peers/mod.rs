@@ -1,6 +1,8 @@
 //! Other coordinators on the same records: who they are, and questions to them. They prove to each other that they hold
 //! the keys that all of them share.
 
+mod gather;
+mod standing;
 mod wire;
 
 use std::{
@@ -21,6 +23,10 @@ use tokio::time::{Instant, timeout};
 use tracing::debug;
 use zeroize::Zeroizing;
 
+use crate::telemetry::Reports;
+
+pub(crate) use gather::{Gathered, Lacking};
+pub(crate) use standing::{AskStanding, Elsewhere, Heard, Standing};
 pub(crate) use wire::{Contact, InContact, Probe, Probed, RelaySecretOf, Runners, SecretText, Settled, To};
 
 /// What coordinators prove to each other that they can do.
@@ -110,6 +116,10 @@ pub(crate) struct Peers {
     webhook: Mutex<Option<u64>>,
     /// The URLs of all, as they tell runners.
     urls: Mutex<Arc<[String]>>,
+    /// How runners and relays stand with the others.
+    pub(crate) standings: Gathered<Standing>,
+    /// What runners report to the others.
+    pub(crate) reports: Gathered<Reports>,
 }
 
 struct Shared {
@@ -125,8 +135,15 @@ impl fmt::Debug for Peers {
 
 impl Default for Peers {
     fn default() -> Self {
-        let urls = Mutex::default();
-        Self { me: MemberId(0), shared: None, known: Mutex::default(), webhook: Mutex::default(), urls }
+        Self {
+            me: MemberId(0),
+            shared: None,
+            known: Mutex::default(),
+            webhook: Mutex::default(),
+            urls: Mutex::default(),
+            standings: Gathered::default(),
+            reports: Gathered::default(),
+        }
     }
 }
 

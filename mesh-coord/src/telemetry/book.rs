@@ -63,6 +63,49 @@ struct Kept {
     last: Instant,
 }
 
+/// The counts of a pair, by side.
+type Sides = [Counts; 3];
+
+/// The sides, in the order of their numbers.
+const SIDES: [Side; 3] = [Side::Both, Side::From, Side::To];
+
+/// What passed between pairs of services, by the side at which it was counted.
+#[derive(Debug, Default)]
+pub(crate) struct Sums(BTreeMap<(ServiceId, ServiceId), Sum>);
+
+#[derive(Debug, Default)]
+struct Sum {
+    sides: Sides,
+    used: Option<Instant>,
+}
+
+impl Sums {
+    /// Adds what some runners have counted at one side.
+    pub(super) fn add(&mut self, Pair { caller, callee, side, counts }: Pair, used: Option<Instant>) {
+        let sum = self.0.entry((caller, callee)).or_default();
+        let of_side = &mut sum.sides[side as usize];
+        *of_side = plus(*of_side, counts);
+        sum.used = sum.used.max(used);
+    }
+
+    /// What was counted at each side.
+    pub(super) fn into_pairs(self) -> impl Iterator<Item = (Pair, Option<Instant>)> {
+        self.0.into_iter().flat_map(|((caller, callee), Sum { sides, used })| {
+            let pair = move |(side, counts)| (Pair { caller, callee, side, counts }, used);
+            SIDES.into_iter().zip(sides).filter(|(_, counts)| *counts != Counts::default()).map(pair)
+        })
+    }
+
+    /// All pairs, by their callers and callees.
+    pub(super) fn edges(&self) -> Vec<Edge> {
+        let edge = |((caller, callee), Sum { sides: [both, from, to], used }): (&(ServiceId, ServiceId), &Sum)| {
+            // Both ends report the same connections, unless one of them can't be heard.
+            Edge { caller: *caller, callee: *callee, counts: plus(*both, larger(*from, *to)), used: *used }
+        };
+        self.0.iter().map(edge).collect()
+    }
+}
+
 /// What passed between two services, at all runners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Edge {
@@ -174,28 +217,26 @@ impl Book {
         self.pairs = self.runners.values().map(|reporter| reporter.pairs.len()).sum();
     }
 
-    /// All pairs of services, by their callers and callees.
-    pub(crate) fn edges(&self) -> Vec<Edge> {
-        #[derive(Default)]
-        struct Sum {
-            sides: [Counts; 3],
-            used: Option<Instant>,
+    /// What passed between all pairs of services, by side.
+    pub(crate) fn sums(&self) -> Sums {
+        let mut sums = Sums::default();
+        for reporter in self.runners.values() {
+            for ((caller, callee, side), known) in &reporter.pairs {
+                // What hasn't changed is not reported again.
+                let used = if known.current.open > 0 { Some(reporter.heard) } else { known.used };
+                sums.add(Pair { caller: *caller, callee: *callee, side: *side, counts: known.total() }, used);
+            }
         }
-        let mut sums: BTreeMap<(ServiceId, ServiceId), Sum> = BTreeMap::new();
-        let all =
-            self.runners.values().flat_map(|reporter| reporter.pairs.iter().map(move |pair| (reporter.heard, pair)));
-        for (heard, ((caller, callee, side), known)) in all {
-            let sum = sums.entry((*caller, *callee)).or_default();
-            let of_side = &mut sum.sides[*side as usize];
-            *of_side = plus(*of_side, known.total());
-            // What hasn't changed is not reported again.
-            sum.used = sum.used.max(if known.current.open > 0 { Some(heard) } else { known.used });
+        sums
+    }
+
+    /// Forgets runners that report to another coordinator from now on.
+    pub(crate) fn forget(&mut self, runners: &[RunnerId]) {
+        for runner in runners {
+            if let Some(reporter) = self.runners.remove(runner) {
+                self.pairs -= reporter.pairs.len();
+            }
         }
-        let edges = sums.into_iter().map(|((caller, callee), Sum { sides: [both, from, to], used })| {
-            // Both ends report the same connections, unless one of them can't be heard.
-            Edge { caller, callee, counts: plus(both, larger(from, to)), used }
-        });
-        edges.collect()
     }
 
     /// How many connections with an end on this runner stand, by its last report.

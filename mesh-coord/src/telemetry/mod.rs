@@ -2,6 +2,7 @@
 //! anything.
 
 mod book;
+mod shared;
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -12,6 +13,7 @@ use clap::ValueEnum;
 use mesh_proto::message::Down;
 
 pub(crate) use book::{Book, Checked, Edge, Name, Refusal};
+pub(crate) use shared::{All, AskReports, Reports};
 
 /// How often runners report.
 const SELDOM: Duration = Duration::from_secs(60);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use mesh_model::{Command, Owing, record::StreamKey};
-use mesh_proto::relay::RelaySecret;
+use mesh_proto::{RunnerId, relay::RelaySecret};
 use mesh_sessions::Told;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, info, warn};
@@ -71,6 +71,9 @@ async fn tidy(coordinator: &Coordinator) {
             }
         }
         fetch_secrets(coordinator).await;
+        if forget_moved(coordinator).await.is_err() {
+            return;
+        }
         sleep(BEAT).await;
     }
 }
@@ -127,6 +130,20 @@ async fn record_owed(coordinator: &Coordinator) -> Result<(), Failure> {
     let due = coordinator.visit(due).await?;
     if !due.is_empty() {
         coordinator.submit(Command::Owing(due)).await?;
+    }
+    Ok(())
+}
+
+/// Forgets what runners have reported here that report to another coordinator now, so that nothing is counted twice.
+async fn forget_moved(coordinator: &Coordinator) -> Result<(), Failure> {
+    let heard: Vec<RunnerId> = coordinator.telemetry.book().iter().flat_map(|book| book.heard().into_keys()).collect();
+    let moved = move |core: &mut Core| {
+        let moved = heard.into_iter().filter(|runner| core.sessions.elsewhere(*runner).is_some());
+        moved.collect::<Vec<_>>()
+    };
+    let moved = coordinator.visit(moved).await?;
+    if let Some(mut book) = coordinator.telemetry.book().filter(|_| !moved.is_empty()) {
+        book.forget(&moved);
     }
     Ok(())
 }

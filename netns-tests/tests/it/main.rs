@@ -70,6 +70,7 @@ mod several_away;
 mod several_coordinators;
 mod several_faults;
 mod several_owed;
+mod several_reports;
 mod several_restored;
 mod several_told;
 mod several_urls;

@@ -136,6 +136,8 @@ async fn every_route_is_in_the_document_and_everything_in_the_document_is_a_rout
         "/v1/stream",
         "/v1/relay/stream",
         "/v1/peer/contact",
+        "/v1/peer/reports",
+        "/v1/peer/standing",
         "/v1/peer/settled",
         "/v1/peer/probe",
         "/v1/peer/relay-secret",

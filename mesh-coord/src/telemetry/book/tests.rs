@@ -25,7 +25,7 @@ fn refused(count: u64, port: u16, age: u64) -> Checked {
 }
 
 fn counts(book: &Book) -> Vec<(u64, u64, u64)> {
-    book.edges().into_iter().map(|Edge { counts, .. }| (counts.opened, counts.open, counts.sent)).collect()
+    book.sums().edges().into_iter().map(|Edge { counts, .. }| (counts.opened, counts.open, counts.sent)).collect()
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_lost_or_repeated_report_changes_nothing_and_a_restart_of_the_agent_loses_no
 fn use_is_what_a_report_says_of_new_or_open_connections() {
     let (mut book, start) = (Book::default(), Instant::now());
     let after = |seconds| start + Duration::from_secs(seconds);
-    let used = |book: &Book| book.edges()[0].used.map(|used| (used - start).as_secs());
+    let used = |book: &Book| book.sums().edges()[0].used.map(|used| (used - start).as_secs());
     book.take(ONE, honest(1, vec![pair(Side::From, 0, 0, 0)]), start);
     assert_eq!(used(&book), None);
     book.take(ONE, honest(1, vec![pair(Side::From, 1, 1, 0)]), after(10));

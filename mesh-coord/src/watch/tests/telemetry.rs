@@ -1,7 +1,5 @@
 //! Which agents are asked to report what passes, and what becomes of their reports.
 
-use std::sync::Arc;
-
 use mesh_model::Admin;
 use mesh_proto::{
     Abilities, Ability,
@@ -10,7 +8,7 @@ use mesh_proto::{
 };
 
 use crate::{
-    api::{Edges, Reported, TrafficQuery},
+    api::{Edges, Lacking, Reported, TrafficQuery},
     coordinator::Core,
     testing::{Agent, World},
 };
@@ -31,8 +29,8 @@ async fn asked(agent: &mut Agent) -> (u32, bool) {
 }
 
 async fn edges(world: &World) -> Vec<(String, String, u64)> {
-    let telemetry = Arc::clone(&world.coordinator.telemetry);
-    let reported = Reported::edges(&telemetry.book().unwrap());
+    let (all, lacking) = world.coordinator.reports(9, false).await.unwrap();
+    let reported = Reported::edges(all, Lacking::all(&lacking));
     let look = move |core: &mut Core| {
         let now = tokio::time::Instant::now().into_std();
         Edges::of(core, reported, &Admin::socket(0), &TrafficQuery::default(), now).edges
