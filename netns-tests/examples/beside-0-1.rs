@@ -4,8 +4,9 @@
 use std::{env, path::Path};
 
 use mesh_netns_tests::{
-    Instance, Runner, Stack, Steady, World, furnish,
+    Instance, Runner, Stack, Steady, Turn, World, furnish,
     traffic::{Answer, exchange, ping},
+    wait,
 };
 
 const BYTES: u64 = 20_000_000;
@@ -16,12 +17,17 @@ fn main() {
     let world = World::new();
     let coordinator = world.coordinator(&[]);
     coordinator.apply("deployment = \"shop\"\n[services.app]\n[services.db]\n").done();
+    let mut relay = world.relay_of(&coordinator, "relay", Turn::Enrolled);
     let mut old = world.runner(&coordinator, "old", Stack::Dual);
     let mut new = world.runner(&coordinator, "new", Stack::Dual);
     old.upgrade(Path::new(&old_program));
     old.wait_connected();
     let version = old.command(&["--version"]).done().stdout;
     assert!(version.contains(" 0.1."), "{version}");
+    wait::until_true("the new one's address at the relay", || {
+        let relays = new.json(&["status"])["relays"].clone();
+        relays.as_array().is_some_and(|all| all.iter().any(|relay| relay["relayed"].is_string()))
+    });
 
     let (app, db) = (old.attach("shop/app"), new.attach("shop/db"));
     for (from, to, port) in [(&app, &db, 5432), (&db, &app, 80)] {
@@ -51,6 +57,13 @@ fn main() {
     stand("the old one was started again");
     again(&mut new);
     stand("the new one was started again");
+    relay.kill();
+    stand("the relay, where the new one has an address, was killed");
+    relay.start();
+    let peers = new.json(&["status"])["peers"].clone();
+    let paths: Vec<_> = peers.as_array().expect("an array").iter().map(|peer| peer["path"].clone()).collect();
+    assert_eq!(paths, ["direct"], "{peers:#}");
+    println!("the path between them: direct");
 
     // Routers say what is too long: the kernel of an agent of 0.1 hears them, and cuts its datagrams into fragments.
     let transfers = [Steady::start(&app, &db, 5000), Steady::start(&db, &app, 5001)];
