@@ -116,10 +116,7 @@ impl Guest {
         let wire = match carrier {
             Carrier::Udp => {
                 let own: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-                let socket = from.enter(|| UdpSocket::bind((own, 0))).expect("a port");
-                socket.connect(to).expect("a route");
-                socket.set_read_timeout(Some(SILENCE)).expect("a timeout");
-                Wire::Udp(socket)
+                return Self::by_udp(from, (own, 0).into(), to, pass);
             }
             Carrier::Tcp => Wire::Tcp(tcp()),
             Carrier::Tls => {
@@ -131,6 +128,22 @@ impl Guest {
                 Wire::Tls(Box::new(tls))
             }
         };
+        Self::by(wire, pass)
+    }
+
+    /// Goes to a relay by UDP, from one of a machine's addresses.
+    ///
+    /// # Panics
+    /// If there is no way.
+    #[must_use]
+    pub fn by_udp(from: &Namespace, own: SocketAddr, to: SocketAddr, pass: &Pass) -> Self {
+        let socket = from.enter(|| UdpSocket::bind(own)).expect("a port");
+        socket.connect(to).expect("a route");
+        socket.set_read_timeout(Some(SILENCE)).expect("a timeout");
+        Self::by(Wire::Udp(socket), pass)
+    }
+
+    fn by(wire: Wire, pass: &Pass) -> Self {
         Self { wire, pass: pass.clone(), realm: vec![], nonce: vec![], number: 0 }
     }
 
@@ -158,7 +171,19 @@ impl Guest {
     /// # Errors
     /// The relay's refusal.
     pub fn refresh(&mut self) -> Result<(), Refusal> {
-        self.ask(REFRESH, &[(LIFETIME, 600_u32.to_be_bytes().into())]).map(|_| ())
+        self.keep(600)
+    }
+
+    /// Gives the address back.
+    ///
+    /// # Errors
+    /// The relay's refusal.
+    pub fn leave(&mut self) -> Result<(), Refusal> {
+        self.keep(0)
+    }
+
+    fn keep(&mut self, seconds: u32) -> Result<(), Refusal> {
+        self.ask(REFRESH, &[(LIFETIME, seconds.to_be_bytes().into())]).map(|_| ())
     }
 
     /// Binds a channel to a peer, for whole datagrams with four bytes before each.

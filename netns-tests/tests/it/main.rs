@@ -55,6 +55,7 @@ mod reach_places;
 mod reach_seen;
 mod refusals;
 mod relay_add;
+mod relay_full;
 mod relays;
 mod releases;
 mod replicas;

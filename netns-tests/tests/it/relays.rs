@@ -16,7 +16,7 @@ use nix::{
 /// What was sent before something else that has come is lost if it hasn't come by now.
 const AT_ONCE: Duration = Duration::from_millis(1);
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs()
 }
 
