@@ -30,6 +30,8 @@ package_of() {
     nginx-stream) echo nginx libnginx-mod-stream ;;
     miniupnpd) echo miniupnpd-nftables ;;
     promtool) echo prometheus ;;
+    node) echo nodejs ;;
+    keytool) echo default-jre-headless ;;
     unshare | nsenter | setpriv) echo util-linux ;;
     *) echo "$1" ;;
     esac

@@ -16,7 +16,7 @@ use mesh_netns_tests::{
 use crate::common::{declare, is_refused, reaches};
 
 /// The last address but one of the range.
-const RESOLVER: Ipv4Addr = Ipv4Addr::new(100, 127, 255, 254);
+pub(crate) const RESOLVER: Ipv4Addr = Ipv4Addr::new(100, 127, 255, 254);
 
 const SHOP: &str = "deployment = \"shop\"\n[services.app]\n[services.\"my db\"]\naliases = [\"mysql\"]\nport = 5432\n";
 const API: &str = "deployment = \"api\"\n[services.grpc]\n";
@@ -42,17 +42,17 @@ int main(int count, char **names) {
 }
 "#;
 
-struct Lab {
+pub(crate) struct Lab {
     coordinator: Coordinator,
     ovh: Runner,
     aws: Runner,
-    app: Instance,
+    pub(crate) app: Instance,
     /// Instances of `shop/my db`, on ovh but for the last one, which is on the caller's runner.
-    dbs: Vec<Instance>,
-    grpc: Instance,
+    pub(crate) dbs: Vec<Instance>,
+    pub(crate) grpc: Instance,
 }
 
-fn lab(world: &World, dbs: usize) -> Lab {
+pub(crate) fn lab(world: &World, dbs: usize) -> Lab {
     let coordinator = world.coordinator(&[]);
     declare(&coordinator, &[SHOP, API]);
     coordinator.command(&["trust", "shop", "--app", "api"]).done();
@@ -78,7 +78,7 @@ impl Lab {
 }
 
 /// The machine's resolv.conf, which may lead into the real /run.
-fn machine_list() -> String {
+pub(crate) fn machine_list() -> String {
     let at = Path::new("/etc/resolv.conf");
     if !at.exists() {
         let leads_to = fs::read_link(at).unwrap_or_else(|_| at.to_owned());
@@ -106,9 +106,7 @@ fn every_client_finds_the_names_it_may_call_and_goes_on_with_others_elsewhere() 
         let lab = lab(&world, 2);
         let (db, own) = (lab.dbs[0].service_address, lab.app.service_address);
         machine_list();
-        // With another server behind it, as a container has one: it knows example.com, and listens on all addresses.
-        let other = lab.app.namespace.enter(|| UdpSocket::bind("0.0.0.0:53").expect("a server of the container's own"));
-        thread::spawn(move || another_server(&other));
+        start_another_server(&lab.app);
         let lists = [
             (
                 "two",
@@ -141,6 +139,12 @@ fn every_client_finds_the_names_it_may_call_and_goes_on_with_others_elsewhere() 
             }
         }
     });
+}
+
+/// Another server behind ours, as a container has one: it knows example.com, and listens on all addresses.
+pub(crate) fn start_another_server(app: &Instance) {
+    let socket = app.namespace.enter(|| UdpSocket::bind("0.0.0.0:53").expect("a server of the container's own"));
+    thread::spawn(move || another_server(&socket));
 }
 
 /// Answers each question for an address of example.com by 192.0.2.7, and all others by NXDOMAIN.

@@ -22,6 +22,7 @@ mod copied_machine;
 mod denied;
 mod deploy;
 mod dns;
+mod dns_clients;
 mod effects;
 mod endpoints;
 mod endpoints_mapped;
