@@ -43,7 +43,7 @@ int main(int count, char **names) {
 "#;
 
 pub(crate) struct Lab {
-    coordinator: Coordinator,
+    pub(crate) coordinator: Coordinator,
     ovh: Runner,
     aws: Runner,
     pub(crate) app: Instance,

@@ -23,6 +23,7 @@ mod denied;
 mod deploy;
 mod dns;
 mod dns_clients;
+mod dns_forwarder;
 mod effects;
 mod endpoints;
 mod endpoints_mapped;
