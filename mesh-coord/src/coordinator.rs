@@ -266,7 +266,7 @@ impl Coordinator {
     /// Carries out a command. On return it is committed, and changed views are on their way.
     ///
     /// # Errors
-    /// If it is refused or can't be committed. Then nothing has changed.
+    /// If it is refused or can't be committed. Then nothing has changed, except as [`StoreError::is_unknown`] says.
     pub(crate) async fn submit(&self, command: Command) -> Result<Done, Failure> {
         let (answer, answered) = oneshot::channel();
         let command = match (self.stream, command) {
@@ -274,7 +274,8 @@ impl Coordinator {
             (_, command) => command,
         };
         self.queue.push(&self.lane, Request::Submit(Submission { command: Box::new(command), answer }))?;
-        answered.await.unwrap_or(Err(Failure::Ending))
+        // Whether a writer that has ended meanwhile has carried it out can't be told.
+        answered.await.unwrap_or(Err(Failure::Store(StoreError::Unknown)))
     }
 
     /// Reads the writer's state, or changes the sessions, between two commands. All other requests wait for `look`,

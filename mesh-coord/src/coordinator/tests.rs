@@ -302,6 +302,23 @@ async fn a_disk_that_hangs_refuses_commands_and_delays_no_reader() {
 }
 
 #[tokio::test]
+async fn the_end_of_the_coordinator_leaves_open_what_became_of_a_command_that_was_under_way() {
+    let store = MemoryStore::new();
+    let answers = store.answers();
+    let (coordinator, writer) = Coordinator::start(store, Choice::default()).await.unwrap();
+    answers.send_replace(false);
+    let first = coordinator.submit(apply("first"));
+    let ended = async {
+        tokio::task::yield_now().await;
+        writer.abort();
+    };
+    let (first, ()) = tokio::join!(first, ended);
+    assert!(matches!(&first, Err(Failure::Store(error)) if error.is_unknown()), "{first:?}");
+    let second = coordinator.submit(apply("second")).await;
+    assert!(matches!(second, Err(Failure::Ending)), "that one was never begun: {second:?}");
+}
+
+#[tokio::test]
 async fn a_tenant_that_asks_without_end_is_one_of_two_in_the_writers_turns() {
     let (coordinator, answers, first) = hanging().await;
     let of = |team: &str, runner| Tenant {

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     api::{Previewed, TrustAndWait, TrustPage, WriteQuery},
     coordinator::{self, Coordinator, Core, Failure},
+    store::StoreError,
 };
 
 /// The longest wait for confirmations of trust.
@@ -136,7 +137,10 @@ async fn trust_page(
     };
     let name = deployment.clone();
     let look = move |core: &mut Core| (TrustPage::of(core, &by, &name), core.state.revision());
-    let (page, mut revision) = coordinator.visit(look).await?;
+    // The change is made by now. A coordinator that ends before it can tell so must not seem to have refused it.
+    let is_made = changed.is_some();
+    let untold = |failure| if is_made { Failure::Store(StoreError::Unknown) } else { failure };
+    let (page, mut revision) = coordinator.visit(look).await.map_err(untold)?;
     let mut page = page?;
     if let Some(done) = changed {
         let Outcome::Trusted { directions, warnings, .. } = done.outcome else {
@@ -144,6 +148,7 @@ async fn trust_page(
         };
         (page.directions, page.warnings, revision) = (directions, warnings, done.revision);
     }
-    page.listing.pending = coordinator.wait_for_deployment(deployment, revision, deadline - Instant::now()).await?;
+    let waited = coordinator.wait_for_deployment(deployment, revision, deadline - Instant::now()).await;
+    page.listing.pending = waited.map_err(untold)?;
     Ok(Json(page))
 }

@@ -103,18 +103,33 @@ fn status(failure: &Failure) -> StatusCode {
             Class::NotFound => StatusCode::NOT_FOUND,
             Class::Conflict => StatusCode::CONFLICT,
         },
-        Failure::Store(StoreError::Full | StoreError::ReadOnly | StoreError::Slow | StoreError::Quota) => {
-            StatusCode::INSUFFICIENT_STORAGE
-        }
+        Failure::Store(error) if error.is_unknown() => StatusCode::GATEWAY_TIMEOUT,
+        Failure::Store(StoreError::Full | StoreError::ReadOnly | StoreError::Quota) => StatusCode::INSUFFICIENT_STORAGE,
         Failure::Store(StoreError::Away | StoreError::Replaced | StoreError::PutBack) => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         Failure::Store(StoreError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
-        Failure::Store(StoreError::Unknown) => StatusCode::GATEWAY_TIMEOUT,
         Failure::Store(_) | Failure::Internal(_) => {
             warn!(%failure, "a request failed");
             StatusCode::INTERNAL_SERVER_ERROR
         }
         Failure::Ending => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_yet_be_done_is_not_called_refused() {
+        for (error, expected) in [
+            (StoreError::Unknown, StatusCode::GATEWAY_TIMEOUT),
+            (StoreError::Slow, StatusCode::GATEWAY_TIMEOUT),
+            (StoreError::Full, StatusCode::INSUFFICIENT_STORAGE),
+            (StoreError::Away, StatusCode::SERVICE_UNAVAILABLE),
+        ] {
+            assert_eq!(Refused::from(Failure::from(error.clone())).status, expected, "{error}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{Request, State},
-    http::StatusCode,
+    http::{Method, StatusCode},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::{get, post},
@@ -15,7 +15,12 @@ use mesh_proto::{PrivateKey, token::Fingerprint};
 use tokio::time::timeout;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{api::NOTHING_THERE, coordinator::Coordinator, exposition::Exposition};
+use crate::{
+    api::NOTHING_THERE,
+    coordinator::{Coordinator, Failure},
+    exposition::Exposition,
+    store::StoreError,
+};
 
 mod admin;
 mod asked;
@@ -144,7 +149,7 @@ fn administrators() -> OpenApiRouter<Api> {
         .merge(traffic::routes())
         .merge(members::routes())
         .merge(events::routes())
-        .layer(middleware::from_fn(in_time));
+        .layer(middleware::from_fn(order_in_time));
     OpenApiRouter::with_openapi(openapi::frame())
         .nest("/v1/admin", quick.merge(admin::slow_routes()))
         .merge(openapi::routes())
@@ -162,6 +167,15 @@ async fn in_time(request: Request, next: Next) -> Response {
     timeout(REQUEST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
         Refused::new(StatusCode::REQUEST_TIMEOUT, "the request took too long", "try again").into_response()
     })
+}
+
+/// The same for administrators: what such a request was to change may have changed, or may yet.
+async fn order_in_time(request: Request, next: Next) -> Response {
+    if request.method() == Method::GET {
+        return in_time(request, next).await;
+    }
+    let late = |_| Refused::from(Failure::Store(StoreError::Unknown)).into_response();
+    timeout(REQUEST_TIMEOUT, next.run(request)).await.unwrap_or_else(late)
 }
 
 async fn nothing_there() -> Refused {

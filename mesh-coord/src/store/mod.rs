@@ -183,6 +183,11 @@ fn record(key: &str, text: &str) -> Result<Record, StoreError> {
 }
 
 impl StoreError {
+    /// Whether the commit may be there, or may yet be made.
+    pub(crate) const fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown | Self::Slow)
+    }
+
     /// The error, with what the operator may try next.
     pub(crate) fn with_hint(&self) -> String {
         format!("{self}: {}", self.hint())
