@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -14,6 +15,9 @@ use crate::{
     process::{Daemon, run},
     wait,
 };
+
+/// How long it may take to find a leader: on a machine that has no time for it, one election after another fails.
+const ELECTED: Duration = Duration::from_secs(120);
 
 /// An etcd.
 pub struct Etcd {
@@ -183,7 +187,7 @@ impl Etcd {
     pub fn wait_healthy(&self) {
         for member in &self.members {
             let health = ["endpoint", "health", "--write-out", "json"];
-            wait::until("etcd to answer", || {
+            wait::within(ELECTED, "etcd to answer", || {
                 Self::ctl(member, &health).filter(|answer| answer[0]["health"] == true).map(drop)
             });
         }

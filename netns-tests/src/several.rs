@@ -8,6 +8,7 @@ mod look;
 mod nemesis;
 mod rush;
 mod streams;
+mod takeover;
 mod trial;
 mod writers;
 
@@ -17,7 +18,7 @@ pub use self::{
 };
 
 use self::streams::Streams;
-use crate::{Coordinator, Etcd, Faults, Runner, Stack, World};
+use crate::{Coordinator, Etcd, Faults, Runner, Stack, World, wait};
 
 /// An etcd of three members, coordinators on it, and runners that know all of them.
 pub struct Several<'a> {
@@ -64,6 +65,27 @@ impl<'a> Several<'a> {
         });
         let runners = runners.collect();
         Self { world, etcd, coordinators, clocks, runners }
+    }
+
+    /// Waits until every machine is well. Returns what coordinators that have ended by themselves said; they are started again.
+    ///
+    /// # Panics
+    /// If one doesn't get well.
+    #[must_use]
+    pub fn wait_well(&mut self) -> Vec<String> {
+        let mut ended = vec![];
+        self.etcd.wait_healthy();
+        for coordinator in &mut self.coordinators {
+            if !coordinator.runs() {
+                ended.push(format!("a coordinator has ended by itself:\n{}", coordinator.log()));
+                coordinator.ended();
+                coordinator.start();
+            }
+            let data = coordinator.data();
+            wait::until_true("a coordinator to serve", || look::get(data, "services").is_some());
+        }
+        self.runners.iter_mut().for_each(Runner::wait_connected);
+        ended
     }
 
     fn streams(&self) -> Vec<Streams> {

@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::{
     linear::{self, Act, Entry, Verdict},
-    look::{rows, text},
+    look::{Answer, rows, text},
 };
+use crate::Outcome;
 
 /// How many places the search for an order may go through.
 const LIMIT: usize = 100_000;
@@ -39,11 +40,34 @@ pub(crate) enum Ending {
     Unknown,
 }
 
+impl Ending {
+    /// As its exit code says; `None` if that is none of those that are promised.
+    pub(crate) fn of_command(outcome: &Outcome) -> Option<Self> {
+        match outcome.code {
+            Some(0) => Some(Self::Confirmed),
+            Some(1) => Some(Self::Refused),
+            Some(3) => Some(Self::Unknown),
+            _ => None,
+        }
+    }
+
+    /// As the status of its answer says.
+    pub(crate) fn of_request(answer: &Answer) -> Self {
+        match answer {
+            Answer::Given(200, _) => Self::Confirmed,
+            Answer::Lost | Answer::Given(504, _) => Self::Unknown,
+            Answer::NotSent | Answer::Given(..) => Self::Refused,
+        }
+    }
+}
+
 /// The history since the last generation of objects, and what must hold all the time.
 #[derive(Debug)]
 pub(crate) struct History {
     begun: Instant,
     objects: BTreeMap<Object, Vec<Entry>>,
+    /// What was refused, and when it began: shown where something is wrong.
+    refused: Vec<(Object, Act, u64)>,
     /// Whose each address was, and each deployment's number.
     addresses: BTreeMap<String, String>,
     numbers: BTreeMap<String, String>,
@@ -56,6 +80,7 @@ impl History {
         Self {
             begun: Instant::now(),
             objects: BTreeMap::new(),
+            refused: vec![],
             addresses: BTreeMap::new(),
             numbers: BTreeMap::new(),
             tokens: BTreeSet::new(),
@@ -77,7 +102,7 @@ impl History {
         let to = match ending {
             Ending::Confirmed => Some(self.since_begin(Instant::now())),
             Ending::Unknown => None,
-            Ending::Refused => return,
+            Ending::Refused => return self.refused.push((object.clone(), act, self.since_begin(from))),
         };
         let entry = Entry { act, from: self.since_begin(from), to };
         self.objects.entry(object.clone()).or_default().push(entry);
@@ -165,13 +190,17 @@ impl History {
                 Verdict::Contradicts => "contradicts itself",
                 Verdict::Undecided => "is too long to be checked",
             };
-            self.wrong.push(format!("the history of {object:?} {words}:\n{}", shown(history)));
+            let refused = self.refused.iter().filter(|(of, ..)| of == object);
+            let refused: Vec<_> = refused.map(|(_, act, from)| format!("{act:?} at {:.4}", seconds(*from))).collect();
+            let (history, refused) = (shown(history), refused.join(", "));
+            self.wrong.push(format!("the history of {object:?} {words}:\n{history}  refused: {refused}\n"));
         }
     }
 
     /// Lets go of all objects: there will be others.
     pub(crate) fn forget(&mut self) {
         self.objects.clear();
+        self.refused.clear();
     }
 
     /// The tokens that are known to have been good once.
@@ -200,10 +229,13 @@ fn keep_one(kept: &mut BTreeMap<String, String>, wrong: &mut Vec<String>, what: 
     }
 }
 
+fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
 fn shown(history: &[Entry]) -> String {
     let mut sorted: Vec<&Entry> = history.iter().collect();
     sorted.sort_by_key(|entry| entry.from);
-    let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
     let line = |entry: &&Entry| {
         let to = entry.to.map_or("?".to_owned(), |to| format!("{:.4}", seconds(to)));
         format!("  {:.4} .. {to}  {:?}\n", seconds(entry.from), entry.act)

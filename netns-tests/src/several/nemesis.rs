@@ -71,17 +71,29 @@ impl Fault {
 }
 
 impl Several<'_> {
-    /// Has this happen for so long, somewhere; `watch` is called as soon as it has, and again and again. Then it is mended.
-    pub(super) fn strike(&mut self, fault: Fault, chance: &mut Chance, lasts: Duration, mut watch: impl FnMut()) {
+    /// Has this happen for so long, somewhere: see [`Several::strike_at`].
+    pub(super) fn strike(&mut self, fault: Fault, chance: &mut Chance, lasts: Duration, watch: impl FnMut() -> bool) {
+        let one = chance.below(self.coordinators.len());
+        let member = chance.below(self.etcd.namespaces().count());
+        let hours = if chance.below(2) == 0 { 1 } else { -1 };
+        self.strike_at(fault, (one, member, hours), lasts, watch);
+    }
+
+    /// Has this happen to a coordinator, a member of etcd, or a clock. `watch` is called as soon as it has, and again and again
+    /// until it says that it is enough, or the time is up. Then it is mended.
+    pub(super) fn strike_at(
+        &mut self,
+        fault: Fault,
+        (one, member, hours): (usize, usize, i8),
+        lasts: Duration,
+        mut watch: impl FnMut() -> bool,
+    ) {
         let mut pass = || {
             let until = Instant::now() + lasts;
-            while Instant::now() < until {
-                watch();
+            while !watch() && Instant::now() < until {
                 thread::sleep(Duration::from_millis(20));
             }
         };
-        let one = chance.below(self.coordinators.len());
-        let member = chance.below(self.etcd.namespaces().count());
         match fault {
             Fault::CoordinatorKilled => {
                 self.coordinators[one].kill();
@@ -107,7 +119,7 @@ impl Several<'_> {
                 runners().for_each(|runner| self.world.mend_between(coordinator, runner));
             }
             Fault::ClockOff => {
-                self.clocks[one].set_clock(if chance.below(2) == 0 { 1 } else { -1 });
+                self.clocks[one].set_clock(hours);
                 pass();
                 self.clocks[one].set_clock(0);
             }

@@ -87,7 +87,7 @@ impl Several<'_> {
             let fault = hand.swap_remove(chance.below(hand.len()));
             let lasts = trial.lasts(&mut chance);
             self.strike_and_see(fault, &mut chance, lasts, &writers, &mut report);
-            self.wait_well(&writers);
+            self.wait_well().into_iter().for_each(|what| writers.wrong(what));
             writers.check(report.count().is_multiple_of(GENERATION));
             if ping(&mut standing, b"still there").is_err() {
                 writers.wrong(format!("a connection between two runners has ended ({})", fault.words()));
@@ -121,27 +121,13 @@ impl Several<'_> {
                     moved = Some(began.elapsed());
                 }
             }
+            false
         });
         wait::until_true("a write to be confirmed", || writers.since_mark().is_some());
         let toll = report.faults.entry(fault).or_default();
         toll.count += 1;
         toll.written.extend(writers.since_mark());
         toll.moved.extend(moved);
-    }
-
-    /// Waits until every machine is well.
-    fn wait_well(&mut self, writers: &Writers) {
-        self.etcd.wait_healthy();
-        for coordinator in &mut self.coordinators {
-            if !coordinator.runs() {
-                writers.wrong(format!("a coordinator has ended by itself:\n{}", coordinator.log()));
-                coordinator.ended();
-                coordinator.start();
-            }
-            let data = coordinator.data();
-            wait::until_true("a coordinator to serve", || super::look::get(data, "services").is_some());
-        }
-        self.runners.iter_mut().for_each(crate::Runner::wait_connected);
     }
 
     /// No runner was away for long, and none had two streams.

@@ -214,31 +214,19 @@ impl Shared {
 
     /// How a command has ended.
     pub(super) fn ending(&self, outcome: &Outcome, from: Instant) -> Ending {
-        let ending = match outcome.code {
-            Some(0) => Ending::Confirmed,
-            Some(1) => Ending::Refused,
-            Some(3) => Ending::Unknown,
-            _ => {
-                self.record().history.wrong.push(format!("a command has ended in a strange way: {outcome:?}"));
-                Ending::Unknown
-            }
-        };
-        self.count(ending, from);
-        ending
+        let ending = Ending::of_command(outcome);
+        if ending.is_none() {
+            self.record().history.wrong.push(format!("a command has ended in a strange way: {outcome:?}"));
+        }
+        self.count(ending.unwrap_or(Ending::Unknown), from)
     }
 
     /// How a request has ended.
     pub(super) fn ending_of(&self, answer: &look::Answer, from: Instant) -> Ending {
-        let ending = match answer {
-            look::Answer::Given(200, _) => Ending::Confirmed,
-            look::Answer::Lost | look::Answer::Given(504, _) => Ending::Unknown,
-            look::Answer::NotSent | look::Answer::Given(..) => Ending::Refused,
-        };
-        self.count(ending, from);
-        ending
+        self.count(Ending::of_request(answer), from)
     }
 
-    fn count(&self, ending: Ending, from: Instant) {
+    fn count(&self, ending: Ending, from: Instant) -> Ending {
         let mut record = self.record();
         match ending {
             Ending::Confirmed => {
@@ -254,5 +242,6 @@ impl Shared {
             Ending::Refused => record.counts.refused += 1,
             Ending::Unknown => record.counts.unknown += 1,
         }
+        ending
     }
 }

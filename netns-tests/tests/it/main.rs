@@ -75,6 +75,7 @@ mod several_faults;
 mod several_owed;
 mod several_reports;
 mod several_restored;
+mod several_takeovers;
 mod several_told;
 mod several_urls;
 mod telemetry;
