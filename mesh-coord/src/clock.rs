@@ -7,6 +7,7 @@ use std::{
 };
 
 use mesh_model::{Now, RunningSeconds, UnixSeconds};
+use mesh_several::clock::Running;
 use nix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
@@ -42,8 +43,7 @@ impl Clocks for SystemClocks {
 #[derive(Debug)]
 pub(crate) struct Clock {
     clocks: Box<dyn Clocks>,
-    /// The running time at some moment, and the machine's uptime then.
-    began: Mutex<(RunningSeconds, Duration)>,
+    running: Mutex<Running>,
     /// The last time of day that was returned, and the machine's uptime then.
     last: Mutex<Option<(u64, Duration)>>,
 }
@@ -51,17 +51,14 @@ pub(crate) struct Clock {
 impl Clock {
     /// A clock whose running time goes on from `running`.
     pub(crate) fn new(running: RunningSeconds, clocks: impl Clocks) -> Self {
-        let began = Mutex::new((running, clocks.uptime()));
-        Self { clocks: Box::new(clocks), began, last: Mutex::new(None) }
+        let running = Mutex::new(Running::new(running, clocks.uptime()));
+        Self { clocks: Box::new(clocks), running, last: Mutex::new(None) }
     }
 
     /// Another coordinator's running time has come to this: time has passed for this one too.
     pub(crate) fn advance(&self, running: RunningSeconds) {
         let uptime = self.clocks.uptime();
-        let mut began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
-        if running_since(*began, uptime) < running {
-            *began = (running, uptime);
-        }
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).advance(running, uptime);
     }
 
     /// The time now.
@@ -70,14 +67,9 @@ impl Clock {
         let uptime = self.clocks.uptime();
         let day = settled(self.clocks.day(), uptime, *last);
         *last = Some((day, uptime));
-        let running = running_since(*self.began.lock().unwrap_or_else(PoisonError::into_inner), uptime);
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).at(uptime);
         Now { day: UnixSeconds(day), running }
     }
-}
-
-/// The running time at this uptime, if it was `running` at an earlier one.
-const fn running_since((running, began): (RunningSeconds, Duration), uptime: Duration) -> RunningSeconds {
-    RunningSeconds(running.0.saturating_add(uptime.saturating_sub(began).as_secs()))
 }
 
 /// The time of day when the system's clock shows `day`.

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::VERSION;
-use crate::{coordinator::Coordinator, peers::Peer};
+use crate::{
+    coordinator::Coordinator,
+    peers::{self, Peer},
+};
 
 /// The coordinators on the same records.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -64,12 +67,13 @@ impl Members {
 
 impl From<Peer> for Member {
     fn from(peer: Peer) -> Self {
-        let state = match (peer.is_gone, peer.is_fresh()) {
+        let now = peers::now();
+        let state = match (peer.is_gone, peer.is_fresh(now)) {
             (true, _) => MemberState::Gone,
             (false, true) => MemberState::Fresh,
             (false, false) => MemberState::Stale,
         };
-        let age_seconds = peer.heard.elapsed().as_secs();
+        let age_seconds = now.saturating_duration_since(peer.heard).as_secs();
         let (id, card) = (peer.id, peer.card);
         Self {
             id,

@@ -219,6 +219,6 @@ impl Core {
 }
 
 /// The time by the clock of the runtime's timers.
-fn now() -> std::time::Instant {
+pub(super) fn now() -> std::time::Instant {
     Instant::now().into_std()
 }

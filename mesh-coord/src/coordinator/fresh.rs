@@ -8,16 +8,12 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use mesh_proto::Revision;
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use mesh_several::contact::Contact;
+use tokio::{sync::watch, time::timeout};
 
-use super::{Coordinator, Failure};
+use super::{Coordinator, Failure, core::now};
 use crate::store::{Store, StoreError};
 
-/// How old the last contact with the database may be.
-const STALE: Duration = Duration::from_secs(3);
 /// How long a request waits for it.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -26,8 +22,7 @@ pub(super) struct Fresh {
     /// `None`: no other process can write to the database, so the state is it.
     store: Option<Box<dyn Synced>>,
     reached: watch::Receiver<Revision>,
-    /// When the state was known to be fresh.
-    contact: Mutex<Instant>,
+    contact: Mutex<Contact>,
     /// Whether the streams have to end, so that their other ends look for another coordinator.
     cut_off: watch::Sender<bool>,
 }
@@ -54,29 +49,27 @@ impl Fresh {
     pub(super) fn new(store: Arc<impl Store>, revision: Revision) -> (watch::Sender<Revision>, Self) {
         let (told, reached) = watch::channel(revision);
         let store = store.is_remote().then(|| Box::new(store) as Box<dyn Synced>);
-        let (contact, cut_off) = (Mutex::new(Instant::now()), watch::Sender::new(false));
+        let (contact, cut_off) = (Mutex::new(Contact::new(now())), watch::Sender::new(false));
         (told, Self { store, reached, contact, cut_off })
     }
 
     /// Waits until the state has all that was confirmed before this call.
     async fn wait(&self) -> Result<(), StoreError> {
         let Some(store) = &self.store else { return Ok(()) };
-        let began = Instant::now();
+        let began = now();
         let reach = async {
             let revision = store.synced().await?;
             let mut reached = self.reached.clone();
             reached.wait_for(|reached| *reached >= revision).await.map(drop).map_err(|_| StoreError::Away)
         };
         timeout(PATIENCE, reach).await.map_err(|_| StoreError::Away)??;
-        let mut contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner);
-        *contact = began.max(*contact);
+        self.contact.lock().unwrap_or_else(PoisonError::into_inner).made(began);
         Ok(())
     }
 
-    /// How long ago the state was known to be fresh; `None`: it always is.
-    fn age(&self) -> Option<Duration> {
-        let contact = || *self.contact.lock().unwrap_or_else(PoisonError::into_inner);
-        self.store.as_ref().map(|_| contact().elapsed())
+    /// When the state was known to be fresh; `None`: it always is.
+    fn contact(&self) -> Option<Contact> {
+        self.store.as_ref().map(|_| *self.contact.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -107,7 +100,7 @@ impl Coordinator {
 
     /// For how long the database has been away, if it is.
     pub(crate) fn lost_for(&self) -> Option<Duration> {
-        self.fresh.age().filter(|age| *age > STALE)
+        self.fresh.contact()?.lost_for(now())
     }
 
     /// From now on, the streams have to end, or they needn't any more. Returns whether they have to, and had not to

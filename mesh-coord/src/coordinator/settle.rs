@@ -1,13 +1,10 @@
 //! Waiting until runners have confirmed a change, at whichever coordinator they are.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::future::join_all;
-use mesh_model::record::MemberId;
 use mesh_proto::{Label, Revision, RunnerId};
+use mesh_several::settle;
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep, timeout},
@@ -97,28 +94,16 @@ impl Coordinator {
         patience: Duration,
     ) -> Result<BTreeSet<RunnerId>, Failure> {
         let wanted = runners.clone();
-        let (epoch, at) = self
-            .visit(move |core| {
-                let mut at: BTreeMap<MemberId, BTreeSet<RunnerId>> = BTreeMap::new();
-                for runner in wanted {
-                    if let Some(session) = core.sessions.elsewhere(runner) {
-                        at.entry(session.stream.member).or_default().insert(runner);
-                    }
-                }
-                (core.sessions.epoch(), at)
-            })
-            .await?;
+        let (epoch, at) =
+            self.visit(move |core| (core.sessions.epoch(), settle::elsewhere(&core.sessions, &wanted))).await?;
         let milliseconds = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         let asked = at.into_iter().map(async |(member, runners)| {
             let what = Settled { epoch, revision, runners: runners.clone(), milliseconds };
             let answer = self.peers.ask::<Runners>(member, "settled", what, patience + ON_THE_WAY).await;
-            // Only for what it was asked for.
-            answer.map(|answer| answer.runners.intersection(&runners).copied().collect::<BTreeSet<_>>())
+            answer.map(|answer| (runners, answer.runners))
         });
         let (here, elsewhere) = tokio::join!(self.confirmed_here(runners.clone(), revision, patience), join_all(asked));
-        let mut confirmed = here?;
-        confirmed.extend(elsewhere.into_iter().flatten().flatten());
-        Ok(confirmed)
+        Ok(settle::confirmed(here?, elsewhere.into_iter().flatten()))
     }
 
     /// Those of the runners that are connected here and have confirmed, once all of them have, or after `patience`.

@@ -6,6 +6,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use mesh_model::{RunningSeconds, State};
 use mesh_proto::{Epoch, Revision};
+use mesh_several::attempt::{Attempt, Next};
 use tokio::{
     sync::{mpsc, watch},
     time::sleep,
@@ -28,10 +29,6 @@ use crate::{
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 /// How often waiting commands are refused during a slow commit.
 const SLOW_LOOK: Duration = Duration::from_millis(500);
-/// How many times a command is decided on if other writers commit meanwhile. They give way to each other.
-const ATTEMPTS: usize = 64;
-/// How often it is tried to find out whether a commit was made.
-const SETTLE_ATTEMPTS: usize = 8;
 /// The pause between attempts to find out whether a commit was made.
 const SETTLE_PAUSE: Duration = Duration::from_millis(250);
 
@@ -96,64 +93,47 @@ impl<S: Store> Writer<S> {
 
     /// Returns the revision of the commit, or the last one if there is nothing to commit.
     async fn decide_and_commit(&mut self, group: &mut Group, join: Join) -> Result<Revision, StoreError> {
-        let mut attempts = 1;
+        let mut attempt = Attempt::default();
         loop {
-            let join = if attempts == 1 { join } else { Join::None };
+            let join = if attempt.decided() == 0 { join } else { Join::None };
             let Plan { changes, epoch, now } = self.decide(group, join);
             if changes.is_empty() {
                 return Ok(self.core.state.revision());
             }
             let nonce = nonce()?;
             let draft = Draft { changes, epoch, running: now.running, nonce };
-            let committed = match self.commit(draft, group).await {
-                Err(StoreError::Unknown) => self.settle(epoch, nonce, group).await,
-                committed => committed,
-            };
-            match committed {
-                Ok(revision) => {
-                    if self.trouble.take().is_some() {
-                        info!("the store takes commits again");
+            attempt.sent(self.core.state.revision(), nonce);
+            let mut next = attempt.answered(self.commit(draft, group).await);
+            loop {
+                next = match next {
+                    Next::Decide => break,
+                    Next::Settle { pause } => attempt.answered(self.settle(epoch, pause, group).await),
+                    Next::CatchUp(revision) => match self.catch_up(revision).await {
+                        Ok(nonces) => attempt.caught_up(nonces.as_deref()),
+                        Err(error) => Next::Failed(error),
+                    },
+                    Next::Made(revision) => {
+                        if self.trouble.take().is_some() {
+                            info!("the store takes commits again");
+                        }
+                        return Ok(revision);
                     }
-                    self.catch_up(revision).await?;
-                    return Ok(revision);
-                }
-                Err(StoreError::Stale { actual, .. }) if attempts < ATTEMPTS => {
-                    attempts += 1;
-                    self.catch_up(actual).await?;
-                }
-                Err(error) => {
-                    note(&mut self.trouble, &error);
-                    return Err(error);
+                    Next::Failed(error) => {
+                        note(&mut self.trouble, &error);
+                        return Err(error);
+                    }
                 }
             }
         }
     }
 
-    /// Finds out whether a commit without an answer was made. First the store has to get past the current revision, by
-    /// an empty commit if need be, so that it can't be made later. Then the nonce of that revision tells.
-    ///
-    /// # Errors
-    /// [`StoreError::Stale`] if it was not made.
-    async fn settle(&mut self, epoch: Epoch, nonce: Nonce, group: &mut Group) -> Result<Revision, StoreError> {
-        let expected = self.core.state.revision();
-        for attempt in 0..SETTLE_ATTEMPTS {
-            if attempt > 0 {
-                meanwhile(&mut self.core, &self.queue, sleep(SETTLE_PAUSE)).await;
-            }
-            let running = self.clock.now().running;
-            let empty = Draft { changes: Vec::new(), epoch, running, nonce: self::nonce()? };
-            match self.commit(empty, group).await {
-                Ok(actual) | Err(StoreError::Stale { actual, .. }) if actual > expected => {
-                    return match self.catch_up(actual).await?.as_deref() {
-                        Some([first, ..]) if *first == nonce => Ok(expected.next()),
-                        Some([..]) => Err(StoreError::Stale { expected, actual }),
-                        None => Err(StoreError::Unknown),
-                    };
-                }
-                _ => {}
-            }
+    /// Commits nothing, which gets the store past the current revision.
+    async fn settle(&mut self, epoch: Epoch, pause: bool, group: &mut Group) -> Result<Revision, StoreError> {
+        if pause {
+            meanwhile(&mut self.core, &self.queue, sleep(SETTLE_PAUSE)).await;
         }
-        Err(StoreError::Unknown)
+        let running = self.clock.now().running;
+        self.commit(Draft { changes: Vec::new(), epoch, running, nonce: nonce()? }, group).await
     }
 
     /// Commits a draft. Visits get their turn meanwhile, and waiting commands are refused if it takes too long.

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mesh_link::{Method, Proxies, RequestError, Url};
@@ -18,8 +18,9 @@ use mesh_proto::{
     PrivateKey, Proof, Revision,
     token::{Fingerprint, MAX_URLS},
 };
+use mesh_several::members::{Member, Members, Sign};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::debug;
 use zeroize::Zeroizing;
 
@@ -33,10 +34,6 @@ pub(crate) use wire::{Contact, InContact, Probe, Probed, RelaySecretOf, Runners,
 const PURPOSE: &[u8] = b"mesh coordinators 1";
 /// The status of who is asked for another one (RFC 9110 §15.5.20).
 pub(crate) const MISDIRECTED: u16 = 421;
-/// How old the last sign of life may be.
-const FRESH: Duration = Duration::from_secs(4);
-/// How long those that have gone are remembered.
-const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// What a coordinator tells of itself, in its place among the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,31 +84,21 @@ impl Card {
     }
 }
 
-/// A coordinator, as this one knows it.
-#[derive(Debug, Clone)]
-pub(crate) struct Peer {
-    pub(crate) id: MemberId,
-    /// Earlier ones have the duties.
-    since: i64,
-    pub(crate) card: Card,
-    /// When its last sign of life was seen.
-    pub(crate) heard: Instant,
-    pub(crate) is_gone: bool,
-}
-
-impl Peer {
-    /// Whether it has given a sign of life lately.
-    pub(crate) fn is_fresh(&self) -> bool {
-        !self.is_gone && self.heard.elapsed() <= FRESH
+impl Sign for Card {
+    fn beat(&self) -> u64 {
+        self.beat
     }
 }
+
+/// A coordinator, as this one knows it.
+pub(crate) type Peer = Member<Card>;
 
 /// All coordinators.
 pub(crate) struct Peers {
     pub(crate) me: MemberId,
     /// `None`: this one serves alone.
     shared: Option<Shared>,
-    known: Mutex<Vec<Peer>>,
+    known: Mutex<Members<Card>>,
     /// What this one's card says of the webhook.
     webhook: Mutex<Option<u64>>,
     /// The URLs of all, as they tell runners.
@@ -135,15 +122,7 @@ impl fmt::Debug for Peers {
 
 impl Default for Peers {
     fn default() -> Self {
-        Self {
-            me: MemberId(0),
-            shared: None,
-            known: Mutex::default(),
-            webhook: Mutex::default(),
-            urls: Mutex::default(),
-            standings: Gathered::default(),
-            reports: Gathered::default(),
-        }
+        Self::of(MemberId(0), None)
     }
 }
 
@@ -159,15 +138,27 @@ pub(crate) fn is_bearer(enrol_key: &PrivateKey, text: &str) -> bool {
 }
 
 impl Peers {
+    fn of(me: MemberId, shared: Option<Shared>) -> Self {
+        Self {
+            me,
+            shared,
+            known: Mutex::new(Members::new(me)),
+            webhook: Mutex::default(),
+            urls: Mutex::default(),
+            standings: Gathered::default(),
+            reports: Gathered::default(),
+        }
+    }
+
     /// This one among others, with the keys that they share.
     pub(crate) fn new(me: MemberId, fingerprint: Fingerprint, enrol_key: &PrivateKey) -> Self {
         let shared = Some(Shared { fingerprint, bearer: bearer(enrol_key) });
-        Self { me, shared, ..Self::default() }
+        Self::of(me, shared)
     }
 
     /// This one alone.
     pub(crate) fn alone(me: MemberId, card: Card) -> Self {
-        let this = Self { me, ..Self::default() };
+        let this = Self::of(me, None);
         this.take_in(vec![(me, 0, card)]);
         this
     }
@@ -179,20 +170,10 @@ impl Peers {
 
     /// Takes in who has a place now.
     pub(crate) fn take_in(&self, seated: Vec<(MemberId, i64, Card)>) {
-        let (mut known, now) = (self.lock(), Instant::now());
-        known.retain(|peer| peer.heard.elapsed() < REMEMBERED);
-        for peer in known.iter_mut() {
-            peer.is_gone = !seated.iter().any(|(id, ..)| *id == peer.id);
-        }
-        for (id, since, card) in seated {
-            match known.iter_mut().find(|peer| peer.id == id) {
-                Some(peer) if peer.card.beat == card.beat && id != self.me => peer.since = since,
-                Some(peer) => *peer = Peer { id, since, card, heard: now, is_gone: false },
-                None => known.push(Peer { id, since, card, heard: now, is_gone: false }),
-            }
-        }
+        let mut known = self.lock();
+        known.take_in(seated, now());
         // Those of one that has gone count for a while, since it may be about to start again.
-        let urls = known.iter().flat_map(|peer| &peer.card.urls).cloned().collect::<BTreeSet<_>>();
+        let urls = known.all().iter().flat_map(|peer| &peer.card.urls).cloned().collect::<BTreeSet<_>>();
         let urls: Vec<String> = urls.into_iter().take(MAX_URLS).collect();
         let mut told = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
         if **told != *urls {
@@ -207,12 +188,12 @@ impl Peers {
 
     /// All that are known, also those that have gone a while ago.
     pub(crate) fn all(&self) -> Vec<Peer> {
-        self.lock().clone()
+        self.lock().all().to_vec()
     }
 
     /// Those that have a place.
     pub(crate) fn living(&self) -> BTreeSet<MemberId> {
-        self.lock().iter().filter(|peer| !peer.is_gone).map(|peer| peer.id).collect()
+        self.lock().living()
     }
 
     /// Whether this one has the duties of which one is enough: it has had its place for the longest time. Two can have
@@ -227,10 +208,7 @@ impl Peers {
     }
 
     fn is_first(&self, of: impl Fn(&Card) -> bool) -> bool {
-        let known = self.lock();
-        let all = known.iter().filter(|peer| !peer.is_gone && of(&peer.card));
-        let first = all.min_by_key(|peer| (peer.since, peer.id));
-        !self.is_shared() || first.is_some_and(|peer| peer.id == self.me && peer.is_fresh())
+        !self.is_shared() || self.lock().is_first(of, now())
     }
 
     /// The webhook has sent the audit up to this entry.
@@ -245,7 +223,7 @@ impl Peers {
 
     /// The same as the others know.
     pub(crate) fn webhook_elsewhere(&self) -> Option<u64> {
-        self.lock().iter().filter(|peer| peer.id != self.me).filter_map(|peer| peer.card.webhook).max()
+        self.lock().all().iter().filter(|peer| peer.id != self.me).filter_map(|peer| peer.card.webhook).max()
     }
 
     /// Asks another coordinator. `None`: it doesn't answer in time.
@@ -257,7 +235,7 @@ impl Peers {
         patience: Duration,
     ) -> Option<A> {
         let shared = self.shared.as_ref()?;
-        let card = self.lock().iter().find(|peer| peer.id == member).map(|peer| peer.card.clone())?;
+        let card = self.lock().all().iter().find(|peer| peer.id == member).map(|peer| peer.card.clone())?;
         let path = format!("/v1/peer/{path}");
         let asked = async {
             // Its own addresses first, since its URLs can lead to others.
@@ -284,14 +262,23 @@ impl Peers {
         timeout(patience, asked).await.ok().flatten()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Peer>> {
+    fn lock(&self) -> MutexGuard<'_, Members<Card>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The time by the clock of the runtime's timers.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Longer than a sign of life counts, and than one that has gone is remembered.
+    const STALE: Duration = Duration::from_secs(8);
+    const FORGOTTEN: Duration = Duration::from_secs(600);
 
     fn card(beat: u64) -> Card {
         Card { beat, ..Card::new("alpha".to_owned(), vec![], vec![], Fingerprint([1; 32])) }
@@ -323,7 +310,7 @@ mod tests {
         assert!(two.has_duty());
         assert_eq!(two.living(), [second].into());
         // One that can't give signs of life any more leaves its duties.
-        tokio::time::advance(FRESH * 2).await;
+        tokio::time::advance(STALE).await;
         assert!(!one.has_duty());
     }
 
@@ -333,13 +320,13 @@ mod tests {
         let peers = Peers::new(me, Fingerprint([1; 32]), &PrivateKey::from_bytes([1; 32]));
         let find = || peers.all().into_iter().find(|peer| peer.id == other);
         peers.take_in(vec![(me, 1, card(1)), (other, 2, card(1))]);
-        assert!(find().unwrap().is_fresh());
-        tokio::time::advance(FRESH * 2).await;
+        assert!(find().unwrap().is_fresh(now()));
+        tokio::time::advance(STALE).await;
         peers.take_in(vec![(me, 1, card(2)), (other, 2, card(1))]);
-        assert!(!find().unwrap().is_fresh() && !find().unwrap().is_gone);
+        assert!(!find().unwrap().is_fresh(now()) && !find().unwrap().is_gone);
         peers.take_in(vec![(me, 1, card(3))]);
         assert!(find().unwrap().is_gone);
-        tokio::time::advance(REMEMBERED).await;
+        tokio::time::advance(FORGOTTEN).await;
         peers.take_in(vec![(me, 1, card(4))]);
         assert!(find().is_none());
     }

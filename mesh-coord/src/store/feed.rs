@@ -1,39 +1,18 @@
 //! Passes the commits of a store on to watchers in this process.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mesh_proto::Revision;
+use mesh_several::feed::Recent;
 use tokio::sync::watch;
 
 use super::{Commit, StoreError};
-
-/// How many commits are kept. A watcher that falls further behind has to load everything again.
-const REMEMBERED: usize = 256;
 
 /// Takes the commits of a store and passes them on to its watchers.
 #[derive(Debug)]
 pub(super) struct Feed {
     recent: Arc<Mutex<Recent>>,
     latest: watch::Sender<Revision>,
-}
-
-/// The latest commits, without a gap.
-#[derive(Debug)]
-struct Recent {
-    /// The revision before the first of them.
-    before: Revision,
-    commits: VecDeque<Commit>,
-    /// Why no more will come.
-    failed: Option<StoreError>,
-}
-
-impl Recent {
-    const fn after(before: Revision) -> Self {
-        Self { before, commits: VecDeque::new(), failed: None }
-    }
 }
 
 impl Feed {
@@ -46,15 +25,7 @@ impl Feed {
     /// Passes on the next commit.
     pub(super) fn push(&self, commit: Commit) {
         let revision = commit.revision;
-        {
-            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            if recent.commits.len() == REMEMBERED
-                && let Some(oldest) = recent.commits.pop_front()
-            {
-                recent.before = oldest.revision;
-            }
-            recent.commits.push_back(commit);
-        }
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).push(commit);
         self.latest.send_replace(revision);
     }
 
@@ -71,7 +42,7 @@ impl Feed {
 
     /// No more commits will come, for all watchers.
     pub(super) fn fail(&self, error: StoreError) {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).failed = Some(error);
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).fail(error);
         self.latest.send_modify(|_| {});
     }
 
@@ -110,13 +81,6 @@ impl Watch {
 
     fn look(&self) -> Result<Option<Commit>, StoreError> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = &recent.failed {
-            return Err(error.clone());
-        }
-        let ahead = self.at.0.checked_sub(recent.before.0).and_then(|n| usize::try_from(n).ok());
-        match ahead {
-            Some(n) if n <= recent.commits.len() => Ok(recent.commits.get(n).cloned()),
-            _ => Err(StoreError::Gap(self.at)),
-        }
+        recent.next(self.at).map(|next| next.cloned())
     }
 }

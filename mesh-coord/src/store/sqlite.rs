@@ -2,6 +2,7 @@
 //! disk (WAL, synchronous=FULL) before it is confirmed.
 
 mod copy;
+mod fault;
 mod file;
 
 use std::{
@@ -13,11 +14,14 @@ use std::{
 use mesh_model::{Change, Record, record::Purpose};
 use mesh_proto::Revision;
 use nix::sys::statvfs::{FsFlags, statvfs};
-use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::copy::copy_of;
-use self::file::{Access, FORMAT_WITH_RELAYS, connect_as_may_be, head, revision};
+use self::{
+    fault::Fault,
+    file::{Access, FORMAT_WITH_RELAYS, connect_as_may_be, head, revision},
+};
 use super::{Commit, Draft, Loaded, Store, StoreError, Watch, feed::Feed, record};
 
 /// How many requests may wait for the thread.
@@ -65,7 +69,7 @@ impl SqliteStore {
                     configure(&database.connection)?;
                     Ok(database)
                 });
-                let database = opened_database.map_err(|error| explained(error, &path));
+                let database = opened_database.map_err(|error| explained(error.into(), &path));
                 match database {
                     Ok(database) => {
                         if opened.send(Ok(Arc::clone(&database.feed))).is_ok() {
@@ -133,7 +137,7 @@ struct Database {
 }
 
 impl Database {
-    fn open(path: PathBuf) -> Result<Self, StoreError> {
+    fn open(path: PathBuf) -> Result<Self, Fault> {
         let (connection, access) = connect_as_may_be(&path)?;
         let feed = Arc::new(Feed::new(revision(&connection)?));
         Ok(Self { path, connection, access, feed })
@@ -145,17 +149,17 @@ impl Database {
             match request {
                 Request::Load(answer) => {
                     let loaded = self.load();
-                    drop(answer.send(loaded.map_err(|error| explained(error, &self.path))));
+                    drop(answer.send(loaded.map_err(|error| explained(error.into(), &self.path))));
                 }
                 Request::Commit(expected, draft, answer) => {
                     let committed = self.commit(expected, draft);
-                    drop(answer.send(committed.map_err(|error| explained(error, &self.path))));
+                    drop(answer.send(committed.map_err(|error| explained(error.into(), &self.path))));
                 }
             }
         }
     }
 
-    fn load(&mut self) -> Result<Loaded, StoreError> {
+    fn load(&mut self) -> Result<Loaded, Fault> {
         let transaction = self.connection.transaction()?;
         let head = head(&transaction)?;
         let mut statement = transaction.prepare("SELECT key, value FROM record")?;
@@ -170,13 +174,13 @@ impl Database {
 
     /// Opens the database again, because the disk may be writable now. The old connection is closed first: SQLite
     /// shares its knowledge of a file among a process's connections, including that it is read-only.
-    fn try_to_write(&mut self) -> Result<(), StoreError> {
+    fn try_to_write(&mut self) -> Result<(), Fault> {
         self.connection = Connection::open_in_memory()?;
         (self.connection, self.access) = connect_as_may_be(&self.path)?;
-        if self.access == Access::Read { Err(StoreError::ReadOnly) } else { Ok(()) }
+        if self.access == Access::Read { Err(StoreError::ReadOnly.into()) } else { Ok(()) }
     }
 
-    fn commit(&mut self, expected: Revision, draft: Draft) -> Result<Revision, StoreError> {
+    fn commit(&mut self, expected: Revision, draft: Draft) -> Result<Revision, Fault> {
         let Draft { changes, epoch, running, nonce } = draft;
         if self.access == Access::Read {
             self.try_to_write()?;
@@ -188,13 +192,13 @@ impl Database {
             if actual < known {
                 let what =
                     format!("it was put back from revision {known} to {actual} while in use: restart mesh-coord");
-                return Err(StoreError::Failed(what));
+                return Err(StoreError::Failed(what).into());
             }
             // Another process has committed, and only the number of commits is known.
             if actual > known {
                 self.feed.restart(actual);
             }
-            return Err(StoreError::Stale { expected, actual });
+            return Err(StoreError::Stale { expected, actual }.into());
         }
         let next = expected.next();
         let version = i64::try_from(next.0).map_err(|_| StoreError::Failed("no revision is left".to_owned()))?;
@@ -258,17 +262,6 @@ fn from_io(error: &std::io::Error) -> StoreError {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::Full,
         std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => StoreError::ReadOnly,
         _ => StoreError::Failed(error.to_string()),
-    }
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full,
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Self::ReadOnly,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
-            _ => Self::Failed(error.to_string()),
-        }
     }
 }
 

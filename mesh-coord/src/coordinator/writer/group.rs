@@ -1,14 +1,15 @@
 //! Commands that are decided on one after the other, each on what those before it leave, and committed together: a burst
 //! of commands waits for the disk once.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use mesh_model::{Change, Command, Decision, Lost, Now, Outcome, Owing, Record, record::Key};
+use mesh_model::{Change, Command, Decision, Now, Outcome};
 use mesh_proto::{Epoch, Revision, message::Have};
 use mesh_sessions::Ahead;
+use mesh_several::decide::{Trial, decide};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Done, Failure, Submission, Writer};
+use super::{Core, Done, Failure, Submission, Writer};
 use crate::{
     random,
     store::{Store, StoreError},
@@ -82,64 +83,32 @@ pub(super) enum Join {
 impl<S: Store> Writer<S> {
     /// Decides on a group. Afterwards the state is what it was before.
     pub(super) fn decide(&mut self, group: &mut Group, join: Join) -> Plan {
-        let (base, began) = (self.core.state.revision(), Instant::now());
-        let (mut epoch, now) = (self.core.sessions.epoch(), self.clock.now());
-        let (mut merged, mut undo) = (BTreeMap::<Key, Change>::new(), Vec::new());
-        let (mut last, mut lost) = (Vec::new(), Lost::new());
+        let (began, mut epoch, now) = (Instant::now(), self.core.sessions.epoch(), self.clock.now());
+        let mut trial = Trial::new(&self.core.state);
         let mut next = 0;
         loop {
             if next == group.0.len() && join == Join::Waiting && next < MOST && began.elapsed() < GATHERING {
                 group.0.extend(self.queue.submission().map(Member::from));
             }
             let Some(member) = group.0.get_mut(next) else { break };
-            if !last.is_empty() {
-                self.try_on(&last, base.next(), &mut undo, &mut lost);
-            }
+            trial.put_on(&mut self.core.state);
             let decided = self.decide_one(&member.command, &mut epoch, now);
             let (decided, changes) = match decided {
                 Ok(Decision { outcome, changes }) => (Ok(outcome), changes),
                 Err(failure) => (Err(failure), Vec::new()),
             };
             member.decided = decided;
-            merged.extend(changes.iter().map(|change| (change.key(), change.clone())));
-            last = changes;
+            trial.add(changes);
             next += 1;
         }
-        if self.core.sessions.is_shared() && (!lost.is_empty() || merged.values().any(may_take)) {
-            self.try_on(&last, base.next(), &mut undo, &mut lost);
-            let changes: Vec<Change> = merged.values().cloned().collect();
-            let owed = self.core.state.owed_after(&changes, &lost, base.next());
-            merged.extend(owed.into_iter().map(|change| (change.key(), change)));
-        }
-        for undo in undo.into_iter().rev() {
-            self.core.state.absorb(&undo, base);
-        }
-        // What comes and goes within a group was never there.
-        merged.retain(|key, change| matches!(change, Change::Put(_)) || self.core.state.has(*key));
-        Plan { changes: merged.into_values().collect(), epoch, now }
-    }
-
-    /// Absorbs changes until they are undone. Adds what they take from runners.
-    fn try_on(&mut self, changes: &[Change], revision: Revision, undo: &mut Vec<Vec<Change>>, lost: &mut Lost) {
-        let state = &mut self.core.state;
-        undo.push(state.undo_of(changes));
-        for (of, runners) in state.absorb(changes, revision).lost {
-            lost.entry(of).or_default().extend(runners);
-        }
+        let Core { state, sessions, .. } = &mut self.core;
+        Plan { changes: trial.finish(state, sessions), epoch, now }
     }
 
     /// Decides on a command. It begins another epoch if the database was put back, unless that is known already.
     fn decide_one(&self, command: &Command, epoch: &mut Epoch, now: Now) -> Result<Decision, Failure> {
         let (state, sessions) = (&self.core.state, &self.core.sessions);
-        let (runner, seen) = match command {
-            Command::PutBack { runner, seen } => (runner, seen),
-            Command::Owing(all) => {
-                // What is known now counts, and not what was when the command was made.
-                let now_owing = |o: &Owing| sessions.owing(state, o.runner, o.stream, o.ended);
-                return Ok(state.decide(&Command::Owing(all.iter().map(now_owing).collect()), now)?);
-            }
-            command => return Ok(state.decide(command, now)?),
-        };
+        let Command::PutBack { runner, seen } = command else { return Ok(decide(state, sessions, command, now)?) };
         let have = Have { epoch: sessions.epoch(), revision: *seen };
         let is_proof = matches!(sessions.ahead(*runner, Some(have)), Some(Ahead::OfRestored { .. }));
         let is_new = is_proof && *epoch == sessions.epoch();
@@ -149,13 +118,5 @@ impl<S: Store> Writer<S> {
         let decision = state.decide(command, now)?;
         *epoch = random::epoch().map_err(|error| Failure::Internal(error.to_string()))?;
         Ok(decision)
-    }
-}
-
-/// Whether it can take something from a runner that has no stream.
-fn may_take(change: &Change) -> bool {
-    match change {
-        Change::Put(Record::Runner(runner)) => runner.removed.is_some(),
-        change => matches!(change.key(), Key::Deployment(_) | Key::Service(_)),
     }
 }

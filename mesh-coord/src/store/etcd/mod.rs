@@ -2,27 +2,24 @@
 //! any of them may commit, without a leader. [`layout`] has the keys.
 
 mod client;
-mod commit;
 mod compact;
 mod endpoints;
-mod events;
-mod layout;
 mod lease;
 mod load;
 mod place;
-mod position;
 mod seat;
 mod sole;
 mod watch;
 mod wire;
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
 use mesh_model::{Change, record::MemberId};
 use mesh_proto::Revision;
+use mesh_several::etcd::{commit, events, layout, position, right};
 use tokio::{
     sync::Notify,
     task::JoinHandle,
@@ -39,18 +36,15 @@ pub(crate) use self::{
 
 use self::{
     client::Trouble,
-    commit::{Outcome, folds, outcome, plan, stale},
+    commit::{Outcome, folds, outcome, plan},
     endpoints::Endpoints,
     layout::Layout,
-    position::{Known, Manners, Step, step},
-    sole::Right,
+    position::{Advance, Base, Known, Position, base, revision},
+    right::Right,
     wire::{TXN, TxnRequest, TxnResponse},
 };
 use super::{Commit, Draft, Loaded, Nonce, Store, StoreError, Watch, feed::Feed};
 use crate::random;
-
-/// How long the watch may be behind what was read, before it is begun anew.
-const LAG: Duration = Duration::from_secs(1);
 
 /// The records of a mesh in an etcd.
 #[derive(Debug)]
@@ -78,23 +72,10 @@ struct Shared {
     endpoints: Endpoints,
     feed: Feed,
     position: Mutex<Position>,
+    /// The right to use the records alone, for those that do.
+    right: OnceLock<Right>,
     /// The watch is behind what was read.
     behind: Notify,
-}
-
-#[derive(Debug)]
-struct Position {
-    /// The newest head that is known; `None`: there is none yet.
-    known: Option<Known>,
-    manners: Manners,
-    /// The nonce of the last own commit, or of the one under way.
-    own: u64,
-    /// The right to use the records alone, for those that do.
-    right: Option<Right>,
-    /// Since when the watch is behind.
-    lag: Option<Instant>,
-    /// Why the store is of no more use.
-    lost: Option<StoreError>,
 }
 
 impl EtcdStore {
@@ -108,10 +89,10 @@ impl EtcdStore {
         let first = usize::try_from(first % place.members.len() as u64).unwrap_or(0);
         let endpoints = Endpoints::new(place, access, first)?;
         let (known, at) = load::head(&endpoints, &layout).await.map_err(Trouble::of_read)?;
-        let revision = known.map_or(Revision(0), |known| known.top.revision);
-        let position = Position { known, manners: Manners::default(), own: 0, right: None, lag: None, lost: None };
-        let (feed, position) = (Feed::new(revision), Mutex::new(position));
-        let shared = Arc::new(Shared { layout, endpoints, feed, position, behind: Notify::new() });
+        let revision = revision(known.as_ref());
+        let (feed, position) = (Feed::new(revision), Mutex::new(Position::new(known)));
+        let (right, behind) = (OnceLock::new(), Notify::new());
+        let shared = Arc::new(Shared { layout, endpoints, feed, position, right, behind });
         let tasks = vec![tokio::spawn(watch::follow(Arc::clone(&shared), at))];
         let synced = tokio::sync::Mutex::new(Synced { asked: 0, revision: Ok(revision) });
         Ok(Self { shared, tasks, asked: AtomicU64::new(0), synced, member: None })
@@ -133,7 +114,7 @@ impl EtcdStore {
     /// [`StoreError::Held`] if another one has them, [`StoreError::InUse`] if coordinators serve.
     pub(crate) async fn into_sole(mut self, holder: &Holder) -> Result<(Self, Release), StoreError> {
         let right = sole::take(&self.shared, holder).await?;
-        self.shared.position().right = Some(right);
+        self.shared.right.get_or_init(|| right);
         self.tasks.push(tokio::spawn(sole::hold(Arc::clone(&self.shared), right)));
         let release = Release { shared: Arc::clone(&self.shared), right };
         Ok((self, release))
@@ -144,10 +125,7 @@ impl EtcdStore {
     /// # Errors
     /// If another commit was made, or etcd fails.
     pub(crate) async fn retire(&self) -> Result<(), StoreError> {
-        let (known, right) = {
-            let position = self.shared.position();
-            (position.known, position.right)
-        };
+        let (known, right) = (self.shared.position().known(), self.shared.right.get().copied());
         let retire = commit::retire(&self.shared.layout, known.as_ref(), right)?;
         let answer: TxnResponse = self.shared.endpoints.write(TXN, retire).await.map_err(Trouble::of_write)?;
         if answer.succeeded { Ok(()) } else { Err(StoreError::Failed("the records have changed meanwhile".to_owned())) }
@@ -191,13 +169,13 @@ impl Store for EtcdStore {
         if !pause.is_zero() {
             sleep(pause).await;
         }
-        self.shared.position().own = draft.nonce.0;
+        self.shared.position().begin(draft.nonce);
         let began = Instant::now();
         let known = self.shared.known_at(expected).await?;
         if let Some(known) = known.as_ref().filter(|known| known.top.parts > 0) {
             self.shared.fold(known).await?;
         }
-        let right = self.shared.position().right;
+        let right = self.shared.right.get().copied();
         let plan = plan(&self.shared.layout, known.as_ref(), &draft, right)?;
         for part in plan.parts {
             let written: Result<TxnResponse, _> = self.shared.endpoints.write(TXN, part).await;
@@ -208,11 +186,11 @@ impl Store for EtcdStore {
         match outcome(&self.shared.layout, &plan.top, right, &answer)? {
             Outcome::Done(at) => {
                 self.shared.advance(&Known { top: plan.top, at }, Some(draft.changes.into()))?;
-                self.shared.position().manners.own(began.elapsed());
+                self.shared.position().made(began.elapsed());
                 Ok(plan.top.revision)
             }
             Outcome::Moved(moved) => {
-                self.shared.position().manners.other(Instant::now().into_std());
+                self.shared.position().overtaken(now());
                 Err(self.shared.moved(expected, moved.as_ref()))
             }
             Outcome::Replaced => {
@@ -259,70 +237,59 @@ impl Shared {
     /// # Errors
     /// Why the store is of no more use.
     fn check(&self) -> Result<(), StoreError> {
-        self.position().lost.clone().map_or(Ok(()), Err)
+        self.position().check()
     }
 
     /// The store is of no more use: the coordinator has to start again.
     fn fail(&self, error: StoreError) {
-        self.position().lost.get_or_insert_with(|| error.clone());
+        self.position().fail(error.clone());
         self.feed.fail(error);
     }
 
     /// Whether this head is later than what is known.
     fn is_news(&self, head: &Known) -> bool {
-        self.position().known.is_none_or(|known| head.at > known.at)
+        self.position().is_news(head)
     }
 
     /// Passes a commit on, if it is news. Without its changes, it is a gap for all who follow.
     fn advance(&self, head: &Known, changes: Option<Arc<[Change]>>) -> Result<(), StoreError> {
         let mut position = self.position();
         let top = &head.top;
-        match (step(position.known.as_ref(), head), changes) {
-            (Step::Old, _) => return Ok(()),
-            (Step::PutBack, _) => return Err(StoreError::PutBack),
-            (Step::Next, Some(changes)) => {
-                if top.nonce != position.own {
-                    position.manners.other(Instant::now().into_std());
-                }
+        match (position.advance(head, changes.is_some(), now())?, changes) {
+            (Advance::Old, _) => {}
+            (Advance::Next, Some(changes)) => {
                 let (revision, nonce) = (top.revision, Nonce(top.nonce));
                 self.feed.push(Commit { revision, nonce, epoch: top.epoch, running: top.running, changes });
             }
-            (Step::Next | Step::Gap, _) => self.feed.restart(top.revision),
+            (Advance::Next | Advance::Gap, _) => self.feed.restart(top.revision),
         }
-        position.known = Some(*head);
-        position.lag = None;
         Ok(())
     }
 
     fn pause(&self) -> Duration {
         let random = random::number().map_or(0.5, |number| (number >> 11) as f64 / (1_u64 << 53) as f64);
-        self.position().manners.pause(Instant::now().into_std(), random)
+        self.position().pause(now(), random)
     }
 
     /// The head of this revision, which is `None` before the first commit.
     async fn known_at(&self, expected: Revision) -> Result<Option<Known>, StoreError> {
-        let known = self.position().known;
-        let revision = |known: Option<&Known>| known.map_or(Revision(0), |known| known.top.revision);
-        if revision(known.as_ref()) < expected {
-            let (head, _) = load::head(&self.endpoints, &self.layout).await.map_err(Trouble::of_read)?;
-            return if revision(head.as_ref()) == expected { Ok(head) } else { Err(stale(expected, head.as_ref())) };
+        let known = self.position().base(expected)?;
+        match known {
+            Base::Head(known) => Ok(known),
+            Base::Unread => {
+                let (head, _) = load::head(&self.endpoints, &self.layout).await.map_err(Trouble::of_read)?;
+                base(expected, head)
+            }
         }
-        if revision(known.as_ref()) == expected { Ok(known) } else { Err(stale(expected, known.as_ref())) }
     }
 
     /// What it means that the head is not the expected one.
     fn moved(&self, expected: Revision, moved: Option<&Known>) -> StoreError {
-        let known = self.position().known;
-        let is_put_back = match (known, moved) {
-            (None, None) => false,
-            (Some(_), None) => true,
-            (known, Some(moved)) => step(known.as_ref(), moved) == Step::PutBack,
-        };
-        if is_put_back {
-            self.fail(StoreError::PutBack);
-            return StoreError::PutBack;
+        let error = self.position().moved(expected, moved);
+        if error == StoreError::PutBack {
+            self.fail(error.clone());
         }
-        stale(expected, moved)
+        error
     }
 
     /// Writes the parts of the newest commit to the records.
@@ -342,29 +309,26 @@ impl Shared {
     /// The current revision.
     async fn look(&self) -> Result<Revision, StoreError> {
         self.check()?;
-        let before = self.position().known;
+        let before = self.position().known();
         let (head, at) = load::head(&self.endpoints, &self.layout).await.map_err(Trouble::of_read)?;
-        let has_gone_back = match (&before, &head) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(before), Some(head)) => {
-                at < before.at || step(Some(before), head) == Step::PutBack || head.at < before.at
+        let looked = self.position().looked(before.as_ref(), (head.as_ref(), at), now());
+        match looked {
+            Ok(looked) => {
+                if looked.is_behind {
+                    self.behind.notify_one();
+                }
+                Ok(looked.revision)
             }
-        };
-        if has_gone_back {
-            self.fail(StoreError::PutBack);
-            return Err(StoreError::PutBack);
+            Err(error) => {
+                self.fail(error.clone());
+                Err(error)
+            }
         }
-        let revision = head.map_or(Revision(0), |head| head.top.revision);
-        let mut position = self.position();
-        if position.known.map_or(Revision(0), |known| known.top.revision) >= revision {
-            position.lag = None;
-        } else if position.lag.get_or_insert_with(Instant::now).elapsed() > LAG {
-            position.lag = None;
-            self.behind.notify_one();
-        }
-        Ok(revision)
     }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
 
 #[cfg(test)]

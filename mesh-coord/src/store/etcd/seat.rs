@@ -10,7 +10,7 @@ use super::{
     Shared,
     client::Trouble,
     layout::{Named, put},
-    lease, sole,
+    lease, right, sole,
     wire::{Compare, Op, RangeRequest, Request, TXN, TxnRequest, TxnResponse},
 };
 use crate::store::StoreError;
@@ -75,7 +75,7 @@ impl Seat {
             *lease = lease::grant(&self.shared).await.map_err(Trouble::of_read)?;
             info!("this coordinator's lease had ended: it has another one");
         }
-        let seated = self.write(vec![sole::is_shared(&self.shared.layout)], None, text, *lease).await;
+        let seated = self.write(vec![right::is_shared(&self.shared.layout)], None, text, *lease).await;
         if matches!(seated, Ok(None)) {
             self.shared.fail(StoreError::Replaced);
             return Err(StoreError::Replaced);

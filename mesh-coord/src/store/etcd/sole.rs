@@ -11,12 +11,10 @@ use tracing::{debug, info};
 use super::{
     Shared,
     client::Trouble,
-    layout::{Layout, Span, compare, is_unchanged, put},
+    layout::{Span, put},
     lease::{BEAT, grant, keep, revoke},
-    wire::{
-        Against, BY_LEASE, BY_VERSION, Compare, KeyValue, Op, RANGE, RangeRequest, RangeResponse, Request, TXN,
-        TxnRequest, TxnResponse,
-    },
+    right::{Right, is_deserted, is_held, is_open},
+    wire::{Compare, KeyValue, RANGE, RangeRequest, RangeResponse, TXN, TxnRequest, TxnResponse},
 };
 use crate::store::StoreError;
 
@@ -34,47 +32,6 @@ pub(crate) struct Holder {
     pub(crate) urls: Vec<String>,
     /// Its version.
     pub(crate) version: String,
-}
-
-/// A lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Right {
-    lease: i64,
-}
-
-/// That no one else has got the right since.
-pub(super) fn fence(layout: &Layout, right: Right) -> Compare {
-    compare(layout.active(), BY_LEASE, Against::Lease(right.lease))
-}
-
-/// The step that reads who has the right.
-pub(super) fn look(layout: &Layout) -> Op {
-    Op { request: Some(Request::Range(RangeRequest { key: layout.active(), ..RangeRequest::default() })) }
-}
-
-/// Whether what was read is this right.
-pub(super) fn is_held(right: Right, found: Option<&KeyValue>) -> bool {
-    found.is_some_and(|kv| kv.lease == right.lease)
-}
-
-/// That the key is as it was found: not there, or that of coordinators that serve together. `None`: someone has the
-/// records alone.
-pub(super) fn is_open(layout: &Layout, found: Option<&KeyValue>) -> Option<Compare> {
-    match found {
-        Some(kv) if kv.lease != 0 => None,
-        _ => Some(is_unchanged(layout.active(), found.map(|kv| kv.mod_revision))),
-    }
-}
-
-/// That no one has the records alone.
-pub(super) fn is_shared(layout: &Layout) -> Compare {
-    compare(layout.active(), BY_LEASE, Against::Lease(0))
-}
-
-/// That there is no coordinator that serves with others.
-fn is_deserted(layout: &Layout) -> Compare {
-    let (key, range_end) = layout.members();
-    Compare { range_end, ..compare(key, BY_VERSION, Against::Version(0)) }
 }
 
 /// Reads the key.

@@ -4,7 +4,10 @@ use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::file::{has_whole_head, revision};
+use super::{
+    fault::Fault,
+    file::{has_whole_head, revision},
+};
 use crate::store::StoreError;
 
 /// Copies the database to a new file (mode 0600), as of one commit and without its epoch, and without keeping its writer
@@ -13,6 +16,10 @@ use crate::store::StoreError;
 /// # Errors
 /// If it can't be read, or the new file can't be written.
 pub(crate) fn copy_of(database: &Path, to: &Path) -> Result<u64, StoreError> {
+    Ok(copy(database, to)?)
+}
+
+fn copy(database: &Path, to: &Path) -> Result<u64, Fault> {
     // SQLite writes into an empty file, and wouldn't make a private one.
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
     made.map_err(|error| StoreError::Failed(format!("{} cannot be made: {error}", to.display())))?;

@@ -11,7 +11,7 @@ use mesh_model::RunningSeconds;
 use mesh_proto::{Epoch, Revision};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 
-use super::{from_io, is_on_read_only_disk};
+use super::{fault::Fault, from_io, is_on_read_only_disk};
 use crate::store::{Head, StoreError};
 
 /// The version of what is in the tables, kept in `user_version`.
@@ -45,7 +45,7 @@ pub(super) enum Access {
 }
 
 /// Opens the database for reading and writing, or for reading if the disk is read-only.
-pub(super) fn connect_as_may_be(path: &Path) -> Result<(Connection, Access), StoreError> {
+pub(super) fn connect_as_may_be(path: &Path) -> Result<(Connection, Access), Fault> {
     let connection = match connect(path) {
         Err(error) if is_on_read_only_disk(path) => {
             return Ok((connect_to_read(path).map_err(|_| error)?, Access::Read));
@@ -58,17 +58,17 @@ pub(super) fn connect_as_may_be(path: &Path) -> Result<(Connection, Access), Sto
 }
 
 /// Opens the database for reading and writing, and creates it if it doesn't exist.
-fn connect(path: &Path) -> Result<Connection, StoreError> {
+fn connect(path: &Path) -> Result<Connection, Fault> {
     // We create it, not SQLite, to set its mode. SQLite uses the same mode for its other files.
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(from_io(&error)),
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(from_io(&error).into()),
         _ => {}
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     if mode != "wal" {
-        return Err(StoreError::Failed(format!("its disk allows the journal mode `{mode}` only, and not WAL")));
+        return Err(StoreError::Failed(format!("its disk allows the journal mode `{mode}` only, and not WAL")).into());
     }
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "trusted_schema", "off")?;
@@ -80,7 +80,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
 
 /// Opens the database on a read-only disk. If its log is merged, SQLite is told that the file doesn't change, because
 /// otherwise it would create files. If not, the files of the last process are there.
-fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
+fn connect_to_read(path: &Path) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
@@ -94,13 +94,13 @@ fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
     check(&connection)?;
     match identify(&connection)? {
         Identity::Ours => Ok(connection),
-        Identity::Empty => Err(StoreError::ReadOnly),
+        Identity::Empty => Err(StoreError::ReadOnly.into()),
     }
 }
 
-fn check(connection: &Connection) -> Result<(), StoreError> {
+fn check(connection: &Connection) -> Result<(), Fault> {
     let check: String = connection.pragma_query_value(None, "integrity_check", |row| row.get(0))?;
-    if check == "ok" { Ok(()) } else { Err(StoreError::Damaged(check)) }
+    if check == "ok" { Ok(()) } else { Err(StoreError::Damaged(check).into()) }
 }
 
 /// The owner of a database.
@@ -110,21 +110,21 @@ enum Identity {
     Empty,
 }
 
-fn identify(connection: &Connection) -> Result<Identity, StoreError> {
+fn identify(connection: &Connection) -> Result<Identity, Fault> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let (application, format) = (number("application_id")?, number("user_version")?);
     let anything: Option<i64> = connection.query_row("SELECT 1 FROM sqlite_schema", [], |row| row.get(0)).optional()?;
     match (anything, application, format) {
         (None, ..) => Ok(Identity::Empty),
         (_, APPLICATION, FORMAT | FORMAT_WITH_RELAYS) => Ok(Identity::Ours),
-        (_, APPLICATION, found) => Err(StoreError::Newer { found, known: FORMAT_WITH_RELAYS }),
-        _ => Err(StoreError::Failed("the file is some other program's database".to_owned())),
+        (_, APPLICATION, found) => Err(StoreError::Newer { found, known: FORMAT_WITH_RELAYS }.into()),
+        _ => Err(StoreError::Failed("the file is some other program's database".to_owned()).into()),
     }
 }
 
 /// Creates the tables in an empty database, and adds to those of an earlier version what it doesn't know. Refuses a
 /// database of another program or of a later version.
-fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
+fn prepare(connection: &mut Connection) -> Result<(), Fault> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if let Identity::Empty = identify(&transaction)? {
         transaction.execute_batch(SCHEMA)?;
@@ -138,11 +138,11 @@ fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
 }
 
 /// Whether the head has more than its revision, which a program of this version has added.
-pub(super) fn has_whole_head(connection: &Connection) -> Result<bool, StoreError> {
+pub(super) fn has_whole_head(connection: &Connection) -> Result<bool, Fault> {
     Ok(connection.prepare("SELECT 1 FROM pragma_table_info('head') WHERE name = 'running'")?.exists([])?)
 }
 
-pub(super) fn head(connection: &Connection) -> Result<Head, StoreError> {
+pub(super) fn head(connection: &Connection) -> Result<Head, Fault> {
     let revision = revision(connection)?;
     if !has_whole_head(connection)? {
         return Ok(Head { revision, epoch: None, running: RunningSeconds(0) });
@@ -154,7 +154,8 @@ pub(super) fn head(connection: &Connection) -> Result<Head, StoreError> {
     Ok(Head { revision, epoch, running: RunningSeconds(u64::try_from(running).unwrap_or(0)) })
 }
 
-pub(super) fn revision(connection: &Connection) -> Result<Revision, StoreError> {
+pub(super) fn revision(connection: &Connection) -> Result<Revision, Fault> {
     let revision: i64 = connection.query_row("SELECT revision FROM head", [], |row| row.get(0))?;
-    u64::try_from(revision).map(Revision).map_err(|_| StoreError::Damaged(format!("its revision is {revision}")))
+    let damaged = |_| StoreError::Damaged(format!("its revision is {revision}")).into();
+    u64::try_from(revision).map(Revision).map_err(damaged)
 }

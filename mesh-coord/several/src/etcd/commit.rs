@@ -1,11 +1,9 @@
 //! A commit: one transaction that swaps the head, with the changes in it or in parts that were written before.
 
-use mesh_proto::Revision;
-
 use super::{
     layout::{Layout, Named, Texts, Top, delete, is_unchanged, put},
     position::Known,
-    sole::{self, Right},
+    right::{self, Right},
     wire::{Compare, KeyValue, Op, RangeRequest, Request, TxnRequest, TxnResponse},
 };
 use crate::store::{Draft, StoreError};
@@ -17,24 +15,20 @@ const BYTES: usize = 1 << 20;
 
 /// What to send for a commit.
 #[derive(Debug)]
-pub(super) struct Plan {
-    pub(super) top: Top,
+pub struct Plan {
+    /// The head that it puts.
+    pub top: Top,
     /// To be written before: parts, which mean nothing until the head has them.
-    pub(super) parts: Vec<TxnRequest>,
+    pub parts: Vec<TxnRequest>,
     /// Swaps the head, which is the commit.
-    pub(super) swap: TxnRequest,
+    pub swap: TxnRequest,
 }
 
 /// Plans the commit after `known`, the newest one, whose parts are folded. It is made only with this right.
 ///
 /// # Errors
 /// If a change is too large, or can't be written.
-pub(super) fn plan(
-    layout: &Layout,
-    known: Option<&Known>,
-    draft: &Draft,
-    right: Option<Right>,
-) -> Result<Plan, StoreError> {
+pub fn plan(layout: &Layout, known: Option<&Known>, draft: &Draft, right: Option<Right>) -> Result<Plan, StoreError> {
     let texts = Texts::of(&draft.changes)?;
     let stamp = (draft.epoch, draft.nonce, draft.running);
     let before = known.map(|known| &known.top);
@@ -58,14 +52,15 @@ pub(super) fn plan(
         success.push(delete(layout.parts_until(before.revision)));
     }
     let mut compare = vec![head_is(layout, known)];
-    compare.extend(right.map(|right| sole::fence(layout, right)));
-    let failure = vec![get_head(layout), sole::look(layout)];
+    compare.extend(right.map(|right| right::fence(layout, right)));
+    let failure = vec![get_head(layout), right::look(layout)];
     Ok(Plan { top, parts, swap: TxnRequest { compare, success, failure } })
 }
 
 /// The transactions that write the parts of the newest commit to the records, under its unchanged head. To do it twice,
 /// or two at once, is harmless.
-pub(super) fn folds(layout: &Layout, known: &Known, parts: &[Texts]) -> Vec<TxnRequest> {
+#[must_use]
+pub fn folds(layout: &Layout, known: &Known, parts: &[Texts]) -> Vec<TxnRequest> {
     let fold = |piece: &Texts| TxnRequest {
         compare: vec![head_is(layout, Some(known))],
         success: layout.writes(piece),
@@ -78,18 +73,18 @@ pub(super) fn folds(layout: &Layout, known: &Known, parts: &[Texts]) -> Vec<TxnR
 ///
 /// # Errors
 /// If there is none.
-pub(super) fn retire(layout: &Layout, known: Option<&Known>, right: Option<Right>) -> Result<TxnRequest, StoreError> {
+pub fn retire(layout: &Layout, known: Option<&Known>, right: Option<Right>) -> Result<TxnRequest, StoreError> {
     let top = known.ok_or_else(|| StoreError::Failed("it holds no records".to_owned()))?.top;
     let head = serde_json::to_vec(&top).map_err(|error| StoreError::Failed(error.to_string()))?;
     let mut compare = vec![head_is(layout, known)];
-    compare.extend(right.map(|right| sole::fence(layout, right)));
+    compare.extend(right.map(|right| right::fence(layout, right)));
     let success = vec![delete((layout.head(), vec![])), put(layout.retired(), head, 0)];
     Ok(TxnRequest { compare, success, failure: vec![] })
 }
 
 /// What came of a transaction.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// It was done, at this revision of etcd's.
     Done(i64),
     /// The head is another one, which is `None` if there is none.
@@ -99,12 +94,10 @@ pub(super) enum Outcome {
 }
 
 /// What an answer says. A transaction whose answer was lost may have been sent again by what is between; the nonce tells.
-pub(super) fn outcome(
-    layout: &Layout,
-    top: &Top,
-    right: Option<Right>,
-    answer: &TxnResponse,
-) -> Result<Outcome, StoreError> {
+///
+/// # Errors
+/// If the head can't be read.
+pub fn outcome(layout: &Layout, top: &Top, right: Option<Right>, answer: &TxnResponse) -> Result<Outcome, StoreError> {
     if answer.succeeded {
         let header = answer.header.as_ref();
         return Ok(Outcome::Done(header.map_or(0, |header| header.revision)));
@@ -115,19 +108,16 @@ pub(super) fn outcome(
         Some(known) if (known.top.revision, known.top.nonce) == (top.revision, top.nonce) => {
             Ok(Outcome::Done(known.at))
         }
-        _ if right.is_some_and(|right| !sole::is_held(right, active)) => Ok(Outcome::Replaced),
+        _ if right.is_some_and(|right| !right::is_held(right, active)) => Ok(Outcome::Replaced),
         moved => Ok(Outcome::Moved(moved)),
     }
 }
 
-/// Why a commit on `expected` was not made where the head is another.
-pub(super) fn stale(expected: Revision, moved: Option<&Known>) -> StoreError {
-    let actual = moved.map_or(Revision(0), |known| known.top.revision);
-    StoreError::Stale { expected, actual }
-}
-
 /// The head, as it was read.
-pub(super) fn known(layout: &Layout, kv: &KeyValue) -> Result<Known, StoreError> {
+///
+/// # Errors
+/// If it can't be read.
+pub fn known(layout: &Layout, kv: &KeyValue) -> Result<Known, StoreError> {
     debug_assert_eq!(layout.named(&kv.key), Named::Head, "the head was asked for");
     Ok(Known { top: Top::read(&kv.value)?, at: kv.mod_revision })
 }
@@ -136,7 +126,7 @@ fn head_is(layout: &Layout, known: Option<&Known>) -> Compare {
     is_unchanged(layout.head(), known.map(|known| known.at))
 }
 
-pub(super) fn get_head(layout: &Layout) -> Op {
+fn get_head(layout: &Layout) -> Op {
     let range = RangeRequest { key: layout.head(), ..RangeRequest::default() };
     Op { request: Some(Request::Range(range)) }
 }
@@ -149,9 +139,9 @@ mod tests {
         super::wire::{Against, Header, OpAnswer, RangeResponse},
         *,
     };
-    use crate::store::{
-        Nonce,
-        conformance::{draft, put as record},
+    use crate::{
+        store::Nonce,
+        testing::{draft, put as record},
     };
 
     fn layout() -> Layout {
@@ -209,8 +199,5 @@ mod tests {
         let other = Known { top: theirs, at: 6 };
         assert_eq!(of(refused_with(Some(&other))), Outcome::Moved(Some(other)));
         assert_eq!(of(refused_with(None)), Outcome::Moved(None));
-        let stale = |actual| StoreError::Stale { expected: Revision(0), actual: Revision(actual) };
-        assert_eq!(super::stale(Revision(0), Some(&other)), stale(1));
-        assert_eq!(super::stale(Revision(0), None), stale(0));
     }
 }

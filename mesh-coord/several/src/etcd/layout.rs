@@ -25,31 +25,38 @@ const FORMAT: i64 = 2;
 
 /// What stands at the top of the records, in `head`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Top {
+pub struct Top {
     format: i64,
-    pub(super) epoch: Epoch,
-    pub(super) revision: Revision,
-    /// The nonce of the last commit, and of the one before.
-    pub(super) nonce: u64,
-    pub(super) previous: u64,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The revision of the last commit.
+    pub revision: Revision,
+    /// The nonce of the last commit.
+    pub nonce: u64,
+    /// The nonce of the one before.
+    pub previous: u64,
     /// How many records the last commit changed, and a digest of them. A watch that was told of less has lost something:
     /// etcd before 3.5.18 can lose deletes.
-    pub(super) changes: usize,
+    pub changes: usize,
     digest: u64,
-    pub(super) running: RunningSeconds,
+    /// How long coordinators had been running.
+    pub running: RunningSeconds,
     /// In how many parts the changes are; 0: they are in the records.
     #[serde(default)]
-    pub(super) parts: u32,
+    pub parts: u32,
 }
 
 /// The keys and texts that a commit writes, in order; `None`: it deletes.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Texts(pub(super) BTreeMap<String, Option<String>>);
+pub struct Texts(pub BTreeMap<String, Option<String>>);
 
 impl Texts {
     /// The texts of these changes.
-    pub(super) fn of(changes: &[Change]) -> Result<Self, StoreError> {
+    ///
+    /// # Errors
+    /// If one can't be written as a text.
+    pub fn of(changes: &[Change]) -> Result<Self, StoreError> {
         let text = |change: &Change| match change {
             Change::Put(record) => serde_json::to_string(record).map(Some),
             Change::Delete(_) => Ok(None),
@@ -59,7 +66,10 @@ impl Texts {
     }
 
     /// The changes of these texts.
-    pub(super) fn changes(&self) -> Result<Vec<Change>, StoreError> {
+    ///
+    /// # Errors
+    /// If one is no record.
+    pub fn changes(&self) -> Result<Vec<Change>, StoreError> {
         let change = |(key, text): (&String, &Option<String>)| match text {
             Some(text) => record(key, text).map(Change::Put),
             None => {
@@ -70,7 +80,7 @@ impl Texts {
         self.0.iter().map(change).collect()
     }
 
-    pub(super) fn digest(&self) -> u64 {
+    fn digest(&self) -> u64 {
         let mut hash = Sha256::new();
         for (key, text) in &self.0 {
             let text = text.as_deref();
@@ -85,12 +95,14 @@ impl Texts {
     }
 
     /// About how many bytes they take.
-    pub(super) fn size(&self) -> usize {
+    #[must_use]
+    pub fn size(&self) -> usize {
         self.0.iter().map(size_of).sum()
     }
 
     /// Cut into pieces with at most so many texts and bytes; `None` if one of them alone is bigger.
-    pub(super) fn cut(self, most: usize, bytes: usize) -> Option<Vec<Self>> {
+    #[must_use]
+    pub fn cut(self, most: usize, bytes: usize) -> Option<Vec<Self>> {
         let mut pieces: Vec<(Self, usize)> = vec![];
         for (key, text) in self.0 {
             let size = size_of((&key, &text));
@@ -116,7 +128,8 @@ fn size_of((key, text): (&String, &Option<String>)) -> usize {
 
 impl Top {
     /// What the next commit with these texts puts in its place.
-    pub(super) fn next(
+    #[must_use]
+    pub fn next(
         before: Option<&Self>,
         (epoch, nonce, running): (Epoch, Nonce, RunningSeconds),
         texts: &Texts,
@@ -128,7 +141,11 @@ impl Top {
         Self { format: FORMAT, epoch, revision, nonce: nonce.0, previous, changes, digest, running, parts }
     }
 
-    pub(super) fn read(text: &[u8]) -> Result<Self, StoreError> {
+    /// What a head's text says.
+    ///
+    /// # Errors
+    /// If it can't be read, or is of a later version of this program.
+    pub fn read(text: &[u8]) -> Result<Self, StoreError> {
         #[derive(Deserialize)]
         struct Format {
             format: i64,
@@ -142,34 +159,39 @@ impl Top {
     }
 
     /// Whether these are the changes of the last commit, all of them.
-    pub(super) fn is_of(&self, texts: &Texts) -> bool {
+    #[must_use]
+    pub fn is_of(&self, texts: &Texts) -> bool {
         self.changes == texts.0.len() && self.digest == texts.digest()
     }
 }
 
 /// The names of the keys.
 #[derive(Debug, Clone)]
-pub(super) struct Layout {
+pub struct Layout {
     /// With a slash at its end.
     prefix: String,
 }
 
 /// A key, as it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Named<'a> {
+pub enum Named<'a> {
+    /// The head.
     Head,
     /// The record with this key.
     Record(&'a str),
     /// The coordinator with this identifier.
     Member(&'a str),
+    /// Nothing that is followed.
     Other,
 }
 
 /// All keys from the first one on, up to the second one.
-pub(super) type Span = (Vec<u8>, Vec<u8>);
+pub type Span = (Vec<u8>, Vec<u8>);
 
 impl Layout {
-    pub(super) fn new(prefix: &str) -> Self {
+    /// The names below a prefix.
+    #[must_use]
+    pub fn new(prefix: &str) -> Self {
         Self { prefix: format!("{prefix}/") }
     }
 
@@ -187,55 +209,75 @@ impl Layout {
         (first, end)
     }
 
-    pub(super) fn everything(&self) -> Span {
+    /// All keys.
+    #[must_use]
+    pub fn everything(&self) -> Span {
         self.below("")
     }
 
-    pub(super) fn head(&self) -> Vec<u8> {
+    /// The head's key.
+    #[must_use]
+    pub fn head(&self) -> Vec<u8> {
         self.key("head")
     }
 
     /// The head of records that were moved away.
-    pub(super) fn retired(&self) -> Vec<u8> {
+    #[must_use]
+    pub fn retired(&self) -> Vec<u8> {
         self.key("head.migrated")
     }
 
-    pub(super) fn record(&self, key: &str) -> Vec<u8> {
+    /// The key of the record with this key.
+    #[must_use]
+    pub fn record(&self, key: &str) -> Vec<u8> {
         self.key(&format!("r/{key}"))
     }
 
-    pub(super) fn records(&self) -> Span {
+    /// The keys of all records.
+    #[must_use]
+    pub fn records(&self) -> Span {
         self.below("r/")
     }
 
-    pub(super) fn part(&self, top: &Top, number: usize) -> Vec<u8> {
+    /// The key of a part of a commit.
+    #[must_use]
+    pub fn part(&self, top: &Top, number: usize) -> Vec<u8> {
         self.key(&format!("part/{:016x}-{:016x}/{number:06}", top.revision.0, top.nonce))
     }
 
     /// The parts of one commit.
-    pub(super) fn parts_of(&self, top: &Top) -> Span {
+    #[must_use]
+    pub fn parts_of(&self, top: &Top) -> Span {
         self.below(&format!("part/{:016x}-{:016x}/", top.revision.0, top.nonce))
     }
 
     /// The parts of all commits up to this revision, also of those that were not made after all.
-    pub(super) fn parts_until(&self, revision: Revision) -> Span {
+    #[must_use]
+    pub fn parts_until(&self, revision: Revision) -> Span {
         (self.key("part/"), self.key(&format!("part/{:016x}", revision.next().0)))
     }
 
-    pub(super) fn member(&self, id: MemberId) -> Vec<u8> {
+    /// The key of a coordinator's place.
+    #[must_use]
+    pub fn member(&self, id: MemberId) -> Vec<u8> {
         self.key(&format!("member/{id}"))
     }
 
-    pub(super) fn members(&self) -> Span {
+    /// The keys of all coordinators' places.
+    #[must_use]
+    pub fn members(&self) -> Span {
         self.below("member/")
     }
 
-    pub(super) fn active(&self) -> Vec<u8> {
+    /// The key of who has the records alone.
+    #[must_use]
+    pub fn active(&self) -> Vec<u8> {
         self.key("active")
     }
 
     /// What a key names.
-    pub(super) fn named<'a>(&self, key: &'a [u8]) -> Named<'a> {
+    #[must_use]
+    pub fn named<'a>(&self, key: &'a [u8]) -> Named<'a> {
         let Ok(key) = std::str::from_utf8(key) else { return Named::Other };
         match key.strip_prefix(&self.prefix).map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
             Some(("head", "")) => Named::Head,
@@ -246,7 +288,8 @@ impl Layout {
     }
 
     /// The steps that write these texts.
-    pub(super) fn writes(&self, texts: &Texts) -> Vec<Op> {
+    #[must_use]
+    pub fn writes(&self, texts: &Texts) -> Vec<Op> {
         let write = |(key, text): (&String, &Option<String>)| match text {
             Some(text) => put(self.record(key), text.clone().into_bytes(), 0),
             None => delete((self.record(key), vec![])),
@@ -255,7 +298,10 @@ impl Layout {
     }
 
     /// A record, as it was read.
-    pub(super) fn record_in(&self, kv: &KeyValue) -> Result<(Key, Record), StoreError> {
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn record_in(&self, kv: &KeyValue) -> Result<(Key, Record), StoreError> {
         let text = std::str::from_utf8(&kv.value);
         match (self.named(&kv.key), text) {
             (Named::Record(key), Ok(text)) => record(key, text).map(|record| (record.key(), record)),
@@ -268,12 +314,14 @@ impl Layout {
 }
 
 /// That the key has exactly this.
-pub(super) const fn compare(key: Vec<u8>, target: i32, against: Against) -> Compare {
+#[must_use]
+pub const fn compare(key: Vec<u8>, target: i32, against: Against) -> Compare {
     Compare { result: 0, target, key, against: Some(against), range_end: vec![] }
 }
 
 /// That the key is as it was found: last written at this revision of etcd's, or not there.
-pub(super) const fn is_unchanged(key: Vec<u8>, found: Option<i64>) -> Compare {
+#[must_use]
+pub const fn is_unchanged(key: Vec<u8>, found: Option<i64>) -> Compare {
     let (target, against) = match found {
         Some(at) => (BY_MOD_REVISION, Against::ModRevision(at)),
         None => (BY_VERSION, Against::Version(0)),
@@ -281,10 +329,14 @@ pub(super) const fn is_unchanged(key: Vec<u8>, found: Option<i64>) -> Compare {
     compare(key, target, against)
 }
 
-pub(super) const fn put(key: Vec<u8>, value: Vec<u8>, lease: i64) -> Op {
+/// The step that writes a key, under a lease unless it is 0.
+#[must_use]
+pub const fn put(key: Vec<u8>, value: Vec<u8>, lease: i64) -> Op {
     Op { request: Some(Request::Put(PutRequest { key, value, lease })) }
 }
 
-pub(super) fn delete((key, range_end): Span) -> Op {
+/// The step that deletes keys.
+#[must_use]
+pub fn delete((key, range_end): Span) -> Op {
     Op { request: Some(Request::Delete(DeleteRequest { key, range_end })) }
 }

@@ -13,14 +13,16 @@ use crate::store::StoreError;
 
 /// What was told of one commit.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Told {
-    pub(super) known: Known,
-    pub(super) what: What,
+pub struct Told {
+    /// Its head.
+    pub known: Known,
+    /// Its changes.
+    pub what: What,
 }
 
 /// The changes of a commit.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub enum What {
     /// They are all there.
     Whole(Texts),
     /// They are in parts, which have to be read.
@@ -33,7 +35,7 @@ pub(super) enum What {
 ///
 /// # Errors
 /// If a head can't be read, or was deleted.
-pub(super) fn commits(layout: &Layout, events: &[Event]) -> Result<Vec<Told>, StoreError> {
+pub fn commits(layout: &Layout, events: &[Event]) -> Result<Vec<Told>, StoreError> {
     let mut revisions: BTreeMap<i64, (Option<Known>, Texts)> = BTreeMap::new();
     for event in events {
         let Some(kv) = &event.kv else { continue };
@@ -78,7 +80,7 @@ mod tests {
         },
         *,
     };
-    use crate::store::conformance::{draft, put};
+    use crate::testing::{draft, put};
 
     fn layout() -> Layout {
         Layout::new("mesh")
