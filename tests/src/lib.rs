@@ -12,6 +12,7 @@ pub mod pair;
 pub mod paths;
 pub mod reach;
 pub mod reference;
+pub mod several;
 pub mod waits;
 
 mod bug;

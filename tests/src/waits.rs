@@ -7,11 +7,11 @@
 //! *Honesty*: a wait that fails names only runners that exist and may still act on what they knew. *Liveness*: no wait
 //! lasts longer than its deadline, and one that begins when all is calm succeeds.
 
-mod agent;
+pub(crate) mod agent;
 mod checks;
 mod coordinator;
-mod operations;
-mod world;
+pub(crate) mod operations;
+pub(crate) mod world;
 
 use crate::{Failure, failure};
 use world::World;

@@ -9,7 +9,7 @@ use super::Bug;
 
 /// What an agent is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(crate) enum Pace {
     /// It applies a view after this time.
     After(Duration),
     /// It applies nothing.
@@ -18,32 +18,32 @@ pub(super) enum Pace {
 
 /// A view, and the life of the coordinator in which it was received.
 #[derive(Clone)]
-pub(super) struct Received {
-    pub(super) view: Arc<View>,
-    pub(super) life: u8,
+pub(crate) struct Received {
+    pub(crate) view: Arc<View>,
+    pub(crate) life: u8,
 }
 
 /// Why an agent doesn't take news in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Untaken {
+pub(crate) enum Untaken {
     /// They don't follow on what is there: a snapshot must be asked for.
     Gap,
     /// The view would go back.
     Older,
 }
 
-pub(super) struct Agent {
+pub(crate) struct Agent {
     /// Drawn at each start.
-    pub(super) process: u64,
-    pub(super) pace: Pace,
+    pub(crate) process: u64,
+    pub(crate) pace: Pace,
     /// Its disk takes nothing.
-    pub(super) disk_full: bool,
+    pub(crate) disk_full: bool,
     /// The stream that it believes to be connected.
-    pub(super) stream: Option<StreamId>,
+    pub(crate) stream: Option<StreamId>,
     /// The view that it has received.
     received: Option<Received>,
     /// The view that its data plane acts on.
-    pub(super) applied: Option<Received>,
+    pub(crate) applied: Option<Received>,
     /// The view on its disk.
     written: Option<Received>,
     /// What it has confirmed on this stream.
@@ -51,7 +51,7 @@ pub(super) struct Agent {
 }
 
 impl Agent {
-    pub(super) const fn new(process: u64) -> Self {
+    pub(crate) const fn new(process: u64) -> Self {
         Self {
             process,
             pace: Pace::After(Duration::from_millis(10)),
@@ -64,17 +64,17 @@ impl Agent {
         }
     }
 
-    pub(super) fn have(&self) -> Option<Have> {
+    pub(crate) fn have(&self) -> Option<Have> {
         self.received.as_ref().map(|Received { view, .. }| Have { epoch: view.epoch, revision: view.revision })
     }
 
     /// A stream has begun.
-    pub(super) fn connected(&mut self, stream: StreamId) {
+    pub(crate) fn connected(&mut self, stream: StreamId) {
         (self.stream, self.confirmed) = (Some(stream), None);
     }
 
     /// Takes news in.
-    pub(super) fn receive(&mut self, news: News, life: u8) -> Result<(), Untaken> {
+    pub(crate) fn receive(&mut self, news: News, life: u8) -> Result<(), Untaken> {
         let view = match (news, &self.received) {
             (News::Snapshot(view), _) => view.to_view(),
             (News::Delta(delta), Some(Received { view, .. })) => {
@@ -94,21 +94,21 @@ impl Agent {
     }
 
     /// Writes what was received, if the disk takes it.
-    pub(super) fn write(&mut self) {
+    pub(crate) fn write(&mut self) {
         if !self.disk_full {
             self.written.clone_from(&self.received);
         }
     }
 
     /// The data plane acts on what was received from now on.
-    pub(super) fn apply(&mut self) {
+    pub(crate) fn apply(&mut self) {
         if self.pace != Pace::Never {
             self.applied.clone_from(&self.received);
         }
     }
 
     /// What is to be confirmed now, if that is news.
-    pub(super) fn confirm(&mut self, bug: Option<Bug>) -> Option<Revision> {
+    pub(crate) fn confirm(&mut self, bug: Option<Bug>) -> Option<Revision> {
         let (applied, written) = (&self.applied.as_ref()?.view, &self.written.as_ref()?.view);
         // Confirming needs a view of this epoch.
         let current = self.received.as_ref().is_some_and(|received| received.view.epoch == applied.epoch);
@@ -123,7 +123,7 @@ impl Agent {
     }
 
     /// The process ends and begins again, with what is on its disk.
-    pub(super) fn restart(&mut self, process: u64) {
+    pub(crate) fn restart(&mut self, process: u64) {
         self.process = process;
         (self.stream, self.confirmed) = (None, None);
         self.received.clone_from(&self.written);

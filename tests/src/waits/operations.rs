@@ -18,7 +18,7 @@ use crate::{Failure, reference::Reference};
 const DEPLOYMENTS: u64 = 3;
 const SERVICES: usize = 2;
 /// The only port that a port rule ever names, and one that none does.
-pub(super) const PORTS: [u16; 2] = [5432, 80];
+pub(crate) const PORTS: [u16; 2] = [5432, 80];
 
 impl World {
     /// One random operation, and a little time.

@@ -407,10 +407,10 @@ impl World {
     }
 }
 
-pub(super) fn label(text: &str) -> Label {
+pub(crate) fn label(text: &str) -> Label {
     text.parse().expect("a label")
 }
 
-pub(super) fn deployment_name(number: usize) -> Label {
+pub(crate) fn deployment_name(number: usize) -> Label {
     label(&format!("deployment{number}"))
 }
