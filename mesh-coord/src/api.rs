@@ -7,6 +7,7 @@ mod members;
 mod objects;
 mod overview;
 mod page;
+mod series;
 mod traffic;
 mod why;
 
@@ -27,6 +28,7 @@ pub(crate) use members::{Member, MemberState, Members};
 pub(crate) use objects::{DeploymentPage, ForceQuery, Me, NewDeployment, RevokeQuery, TrustAll, WithPrune, WriteQuery};
 pub(crate) use overview::{BEHIND, Level, Overview};
 pub(crate) use page::{ListQuery, Listed};
+pub(crate) use series::{Series, SeriesQuery};
 pub(crate) use traffic::{Coverage, Edge, Edges, LOOKED_AT, Refusals, Refused as RefusedRow, Reported, TrafficQuery};
 pub(crate) use why::{Answered, Why, WhyQuery};
 

@@ -20,9 +20,15 @@ pub const MOST_PATHS: usize = 256;
 pub struct Telemetry {
     /// Distinguishes the lives of the data plane: another number, and all counts have begun at zero.
     pub life: u64,
+    /// The seconds since this life began; `None`: the agent is too old to say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age: Option<u64>,
     /// Pairs of services, at most [`MOST_PAIRS`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pairs: Vec<Pair>,
+    /// For each of them, how many seconds ago the agent has seen its counts change; empty: they have only just changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub idle: Vec<u64>,
     /// Refused connections, at most [`MOST_REFUSED`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Refused>,
@@ -165,7 +171,9 @@ mod tests {
         let callee = Party { address: Ipv4Addr::new(100, 112, 0, 9), service: None };
         let report = Telemetry {
             life: 9,
+            age: Some(60),
             pairs: vec![Pair { caller: ServiceId(7), callee: ServiceId(8), side: Side::From, counts }],
+            idle: vec![7],
             refused: vec![Refused { caller, callee, port: 80, reason: "no-trust".to_owned(), count: 3, age: 12 }],
             paths: vec![
                 Path { runner: RunnerId(2), kind: PathKind::Direct, relay: None, rtt: Some(1500), tries: 0 },
@@ -173,9 +181,10 @@ mod tests {
                 Path { runner: RunnerId(5), kind: PathKind::None, relay: None, rtt: None, tries: 6 },
             ],
         };
-        let text = r#"{"life":9,"pairs":[[7,8,"from",1,2,3,4,5,6,18446744073709551615]],"refused":[{"caller":{"address":"100.127.0.1","service":"s-7"},"callee":{"address":"100.112.0.9"},"port":80,"reason":"no-trust","count":3,"age":12}],"paths":[{"runner":"r-2","kind":"direct","rtt":1500},{"runner":"r-3","kind":"relay","relay":"relay-4"},{"runner":"r-5","kind":"none","tries":6}]}"#;
+        let text = r#"{"life":9,"age":60,"pairs":[[7,8,"from",1,2,3,4,5,6,18446744073709551615]],"idle":[7],"refused":[{"caller":{"address":"100.127.0.1","service":"s-7"},"callee":{"address":"100.112.0.9"},"port":80,"reason":"no-trust","count":3,"age":12}],"paths":[{"runner":"r-2","kind":"direct","rtt":1500},{"runner":"r-3","kind":"relay","relay":"relay-4"},{"runner":"r-5","kind":"none","tries":6}]}"#;
         assert_eq!(serde_json::to_string(&report).unwrap(), text);
         assert_eq!(serde_json::from_str::<Telemetry>(text).unwrap(), report);
         assert_eq!(serde_json::from_str::<Telemetry>(r#"{"life":0}"#).unwrap(), Telemetry::default());
+        assert_eq!(serde_json::to_string(&Telemetry::default()).unwrap(), r#"{"life":0}"#);
     }
 }

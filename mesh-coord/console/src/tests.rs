@@ -49,6 +49,8 @@ fn hostile_pages() -> Vec<Markup> {
     let trust = Trust { trust: vec![trust], pending: vec![hostile()], concerned: Some(3) };
     let edge = Edge { from: hostile(), to: hostile(), open: 1, ..Edge::default() };
     let edges = Edges { edges: vec![edge], ..Edges::default() };
+    let pair = OfPair { from: service.path(), to: hostile(), opened: vec![1; 24] };
+    let series = Series { series: vec![pair] };
     let step = Step { detail: hostile(), ..Step::default() };
     let answer = Ok(Why { verdict: hostile(), steps: vec![step] });
     let token =
@@ -87,7 +89,7 @@ fn hostile_pages() -> Vec<Markup> {
         runners(&frame, &nodes, &Filter { text: hostile(), state: hostile(), page: 7 }),
         runner(&frame, &node, &[shown]),
         services(&frame, &Services { services: vec![service.clone()] }, Some(&edges)),
-        self::service(&frame, &service, Some(&edges), Some(&refusals(HOSTILE))),
+        self::service(&frame, &service, Some(&edges), Some(&series), Some(&refusals(HOSTILE))),
         map(&frame, &deployments, Some(&edges), Some(&refusals(HOSTILE))),
         self::deployments(&frame, &deployments),
         deployment(&frame, &deployed(&own)),

@@ -28,6 +28,15 @@ pub(crate) fn mark(state: &str) -> &'static str {
     }
 }
 
+/// A picture of numbers in a row: each as a bar.
+pub(crate) fn bars(numbers: &[u64]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = numbers.iter().copied().max().unwrap_or_default().max(1);
+    // None is the lowest one, and any at all is more than that.
+    let height = |number: u64| (u128::from(number) * 7).div_ceil(u128::from(most)) as usize;
+    numbers.iter().map(|number| BARS[height(*number).min(7)]).collect()
+}
+
 /// A part of a path or a value of a query in a link (RFC 3986 §2.1).
 pub(crate) fn part(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~*".contains(&byte);
@@ -37,6 +46,12 @@ pub(crate) fn part(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_drawn_in_proportion_to_the_largest() {
+        assert_eq!(bars(&[0, 1, 50, 100]), "▁▂▅█");
+        assert_eq!((bars(&[0, 0]), bars(&[]), bars(&[u64::MAX, 1])), ("▁▁".into(), String::new(), "█▂".into()));
+    }
 
     #[test]
     fn what_ends_a_part_of_a_link_is_escaped() {

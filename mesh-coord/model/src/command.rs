@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Role,
     declare::{Expect, File, Pattern},
-    record::{By, MemberId, Outside, Owes, SecretHandle, Session, StreamKey},
+    record::{By, MemberId, Noted, Outside, Owes, SecretHandle, Session, StreamKey},
 };
 
 /// A command to decide on.
@@ -80,6 +80,8 @@ pub enum Command {
     },
     /// By a coordinator, of runners' streams that it has, or whose coordinator is gone: [`crate::Outcome::Noted`].
     Owing(Vec<Owing>),
+    /// By the coordinator: what its runners have reported of calls since the last time: [`crate::Outcome::Noted`].
+    NoteCalls(Vec<Noted>),
     /// A machine asks to become a runner.
     Enrol(Enrolment),
     /// A relay, which the coordinator has tried: [`crate::Outcome::RelayAdded`].

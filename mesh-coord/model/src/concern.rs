@@ -56,7 +56,7 @@ impl Concern {
                     self.runners.insert(id);
                     continue;
                 }
-                Key::Audit(_) | Key::Meta | Key::Freed(_) | Key::Owed(_) => continue,
+                Key::Audit(_) | Key::Meta | Key::Freed(_) | Key::Owed(_) | Key::Calls(_) => continue,
             };
             self.of.insert((list, team));
         }
@@ -102,7 +102,7 @@ impl State {
         self.deployments.get(&id).map(|entry| entry.record.team.clone())
     }
 
-    fn team_of_service(&self, id: ServiceId) -> Option<Label> {
+    pub(crate) fn team_of_service(&self, id: ServiceId) -> Option<Label> {
         self.team_label(self.services.get(&id)?.record.deployment)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Apply, Command, Decision, Now, Refusal, RunnerCommand, State, audit, deploy,
+    Apply, Command, Decision, Now, Refusal, RunnerCommand, State, audit, calls, deploy,
     drain::{self, Way},
     enrol, host, owed,
     record::Runner,
@@ -59,6 +59,7 @@ impl State {
                 Ok(session::begin(self, self.active_runner(session.runner)?, *session, living, now))
             }
             Command::Owing(streams) => Ok(owed::owing(self, streams, now)),
+            Command::NoteCalls(noted) => Ok(calls::note(self, noted, now)),
         }
     }
 

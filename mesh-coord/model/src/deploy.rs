@@ -19,7 +19,7 @@ use crate::{
     draft::Draft,
     limits,
     outcome::{DeploymentPlan, Plan, ServiceChange},
-    record::{Deployment, Holder},
+    record::Deployment,
     refusal::{DeployRefusal, at_most},
     share,
     words::{Candidates, count},
@@ -182,8 +182,7 @@ pub(crate) fn delete(state: &State, by: &Admin, name: &Label, force: bool, now: 
     let (mut services, mut instances) = (0, Vec::new());
     for service in state.services_of(deployment.id) {
         instances.extend(draft.end_instances(state.instances_of(service.record.id)));
-        draft.delete(Key::Service(service.record.id));
-        draft.free(service.record.address, Holder::Service, Some(deployment));
+        draft.remove_service(&service.record, deployment);
         services += 1;
     }
     draft.delete(Key::Deployment(deployment.id));

@@ -11,7 +11,7 @@ use mesh_proto::{DeploymentId, InstanceId, RelayId, RunnerId, ServiceId, TokenId
 
 use crate::{
     Change, Decision, Key, Now, Outcome, Record, State, UnixSeconds, limits,
-    record::{Deployment, Freed, Holder, Instance, Meta, Next, Runner},
+    record::{Deployment, Freed, Holder, Instance, Meta, Next, Runner, Service},
     state::{Ring, Whose},
 };
 
@@ -70,6 +70,15 @@ impl<'a> Draft<'a> {
         let freed = Freed { address, from, at: self.now.running, order: self.next.freed, team };
         self.next.freed += 1;
         self.put(Record::Freed(Arc::new(freed)));
+    }
+
+    /// Removes a service of a deployment. The caller ends its instances.
+    pub(crate) fn remove_service(&mut self, service: &Service, deployment: &Deployment) {
+        self.delete(Key::Service(service.id));
+        if self.state.calls.contains_key(&service.id) {
+            self.delete(Key::Calls(service.id));
+        }
+        self.free(service.address, Holder::Service, Some(deployment));
     }
 
     pub(crate) fn end_instance(&mut self, instance: &Instance) {

@@ -126,7 +126,7 @@ impl State {
         deploy::as_dry_run(&mut decision.outcome);
         let mut effect = self.effect(reader, &after);
         if let Some(usage) = usage {
-            self.add_usage(&mut effect, reader, &after, command, usage);
+            self.add_usage(&mut effect, reader, &after, command, usage, now.day);
         }
         Ok(Preview { outcome: decision.outcome, effect })
     }

@@ -110,6 +110,16 @@ pub const FILE_NAME: usize = 4096;
 pub const INSTANCE_ADDRESSES_RESTING: usize = 4096;
 /// How far the number of an instance that a runner brings back may be beyond the next number.
 pub const ADOPT_AHEAD: u64 = 1 << 32;
+/// Services that a service has called, as far as that is kept in the records.
+pub const CALLEES: usize = 256;
+/// The same for all services together. Above it, the teams with most of them lose the oldest.
+pub const CALLS: usize = 20_000;
+/// How long that is kept after the last call, in seconds.
+pub const CALLS_KEPT: u64 = 30 * 86_400;
+/// Of how many hours it is kept what passed in each.
+pub const HOURS: u64 = 24;
+/// For how long after its last call a service counts as in use, in seconds.
+pub const IN_USE: u64 = 86_400;
 /// Entries of each list in the effect of a command.
 pub const EFFECT: usize = 1000;
 /// Expectations in one call of `apply`.

@@ -2,6 +2,7 @@
 //! compare and swap (SQLite, memory, etcd) can hold them. The engine keeps the revision of the last write with each.
 
 mod audit;
+mod calls;
 mod hex;
 mod key;
 mod owed;
@@ -21,6 +22,7 @@ use mesh_proto::{
 use serde::{Deserialize, Serialize};
 
 pub use audit::{ACTIONS, Audit, By, Verdict};
+pub use calls::{Callee, Calls, Hour, Noted, Passed, hour_of};
 pub use hex::ParseHandleError;
 pub use key::{Change, Key, ParseKeyError};
 pub use mesh_proto::view::Instance;
@@ -50,6 +52,7 @@ pub enum Record {
     Relay(Arc<Relay>),
     Session(Arc<Session>),
     Owed(Arc<Owed>),
+    Calls(Arc<Calls>),
 }
 
 impl Record {
@@ -68,6 +71,7 @@ impl Record {
             Self::Relay(r) => Key::Relay(r.id),
             Self::Session(s) => Key::Session(s.runner),
             Self::Owed(o) => Key::Owed(o.of),
+            Self::Calls(c) => Key::Calls(c.caller),
         }
     }
 }

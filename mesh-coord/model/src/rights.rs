@@ -30,6 +30,7 @@ pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
         | Command::Streamed { .. }
         | Command::Begin { .. }
         | Command::Owing(_)
+        | Command::NoteCalls(_)
         | Command::Enrol(_)
         | Command::EnrolRelay(_)
         | Command::RelayHello { .. }

@@ -13,7 +13,7 @@ use mesh_proto::{
 
 use crate::{
     Admin, Record, RunningSeconds,
-    record::{Audit, Deployment, Freed, Instance, Meta, Owed, Relay, Runner, Service, Session, Token},
+    record::{Audit, Calls, Deployment, Freed, Instance, Meta, Owed, Relay, Runner, Service, Session, Token},
     work,
 };
 
@@ -47,6 +47,7 @@ pub struct State {
     pub(crate) relays: BTreeMap<RelayId, Arc<Relay>>,
     pub(crate) sessions: BTreeMap<RunnerId, Arc<Session>>,
     pub(crate) owed: BTreeMap<Option<DeploymentId>, Arc<Owed>>,
+    pub(crate) calls: BTreeMap<ServiceId, Arc<Calls>>,
     pub(crate) index: Index,
     pub(crate) grants: Grants,
 }
@@ -102,6 +103,7 @@ impl State {
             relays: BTreeMap::new(),
             sessions: BTreeMap::new(),
             owed: BTreeMap::new(),
+            calls: BTreeMap::new(),
             index: Index::default(),
             grants: Grants::default(),
         };
@@ -129,6 +131,7 @@ impl State {
             .chain(self.relays.values().map(|r| Record::Relay(Arc::clone(r))))
             .chain(self.sessions.values().map(|s| Record::Session(Arc::clone(s))))
             .chain(self.owed.values().map(|o| Record::Owed(Arc::clone(o))))
+            .chain(self.calls.values().map(|c| Record::Calls(Arc::clone(c))))
     }
 
     /// The revision of the last commit.

@@ -211,7 +211,7 @@ impl Refusals {
 }
 
 /// Whether a name is this service's, or one of this deployment's.
-fn matches(pattern: Option<&str>, name: &impl ToString) -> bool {
+pub(super) fn matches(pattern: Option<&str>, name: &impl ToString) -> bool {
     pattern.is_none_or(|pattern| {
         let name = name.to_string();
         name == pattern || name.split('/').next() == Some(pattern)

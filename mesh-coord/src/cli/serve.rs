@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -21,6 +22,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
     task::{JoinHandle, JoinSet},
+    time::timeout,
 };
 use tracing::{info, warn};
 use zeroize::Zeroizing;
@@ -50,6 +52,9 @@ use crate::{
     watch,
     webhook::Webhook,
 };
+
+/// How long the end may wait for what is noted last.
+const LAST_NOTES: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -148,6 +153,8 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be waited for")?;
     let mut silence = tokio::spawn(watch::silence::watch(coordinator.clone()));
     let mut tasks = JoinSet::new();
+    tasks.spawn(watch::calls::watch(coordinator.clone()));
+    let last = coordinator.clone();
     let mut left = None;
     if let Some((seat, seated)) = seat {
         // Before the first command, since others may have been running for longer.
@@ -187,6 +194,9 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     silence.abort();
     told.abort();
     tasks.shutdown().await;
+    if let Ok(Err(error)) = timeout(LAST_NOTES, watch::calls::note(&last, last.now())).await {
+        warn!(%error, "what services called in this hour could not be noted");
+    }
     writer.abort();
     let _ = writer.await;
     if let Some(seat) = left {

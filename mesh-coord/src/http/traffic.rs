@@ -14,19 +14,28 @@ use super::{
     failure::{Answer, Refused},
 };
 use crate::{
-    api::{Edges, LOOKED_AT, Lacking, Refusals, Reported, TrafficQuery},
+    api::{Edges, LOOKED_AT, Lacking, Refusals, Reported, Series, SeriesQuery, TrafficQuery},
     coordinator::{Coordinator, Core},
     telemetry::All,
 };
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(edges)).routes(routes!(refused))
+    OpenApiRouter::new().routes(routes!(edges)).routes(routes!(series)).routes(routes!(refused))
 }
 
 /// Who talks to whom
 #[utoipa::path(get, path = "/edges", params(TrafficQuery), responses((status = 200, body = Edges)))]
 async fn edges(Administrator { by, coordinator }: Administrator, query: Asked<TrafficQuery>) -> Answer<Edges> {
     read(coordinator, by, query, Reported::edges, Edges::of).await
+}
+
+/// What passed between services in each of the last 24 hours
+#[utoipa::path(get, path = "/edges/series", params(SeriesQuery), responses((status = 200, body = Series)))]
+async fn series(Administrator { by, coordinator }: Administrator, query: Asked<SeriesQuery>) -> Answer<Series> {
+    let query = asked::query(query, "known are from and to, as DEPLOYMENT or DEPLOYMENT/SERVICE")?;
+    let now = (tokio::time::Instant::now().into_std(), coordinator.now());
+    let unnoted = coordinator.telemetry.book().map(|book| book.unnoted(now.1, now)).unwrap_or_default();
+    Ok(Json(coordinator.visit(move |core| Series::of(core, unnoted, &by, &query, now.1)).await?))
 }
 
 /// Who is refused

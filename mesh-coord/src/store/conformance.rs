@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use mesh_model::{
     Change, Record, RunningSeconds, UnixSeconds,
-    record::{Audit, By, Key, Verdict},
+    record::{Audit, By, Calls, Key, Verdict},
 };
-use mesh_proto::{Epoch, Revision};
+use mesh_proto::{Epoch, Revision, ServiceId};
 
 use super::{Commit, Draft, Head, Loaded, MemoryStore, Nonce, SqliteStore, Store, StoreError, etcd::lab::Etcd};
 use crate::data::scratch::Scratch;
@@ -26,6 +26,11 @@ pub(crate) fn put(number: u64) -> Change {
         object: None,
         runner: None,
     })))
+}
+
+/// A record of a kind that older programs don't know.
+fn calls(caller: u64) -> Change {
+    Change::Put(Record::Calls(Arc::new(Calls { caller: ServiceId(caller), callees: vec![] })))
 }
 
 /// A commit of these changes.
@@ -75,13 +80,17 @@ async fn the_head_is_what_the_last_commit_has_written(store: impl Store) {
 
 async fn a_commit_is_there_whole(store: impl Store) {
     assert_eq!(store.commit(Revision(0), draft(vec![put(1), put(2), put(3)])).await, Ok(Revision(1)));
-    assert_eq!(store.commit(Revision(1), draft(vec![delete(2), put(4), delete(99)])).await, Ok(Revision(2)));
+    assert_eq!(store.commit(Revision(1), draft(vec![delete(2), put(4), delete(99), calls(7)])).await, Ok(Revision(2)));
     let (revision, keys) = contents(&store).await;
-    assert_eq!((revision, keys), (Revision(2), vec![Key::Audit(1), Key::Audit(3), Key::Audit(4)]));
+    let of_calls = Key::Calls(ServiceId(7));
+    assert_eq!((revision, keys), (Revision(2), vec![Key::Audit(1), Key::Audit(3), Key::Audit(4), of_calls]));
     let records = store.load().await.unwrap().records;
-    assert!(
-        records.iter().all(|record| matches!(record.key(), Key::Audit(n) if Change::Put(record.clone()) == put(n)))
-    );
+    assert!(records.iter().all(|record| match record.key() {
+        Key::Audit(n) => Change::Put(record.clone()) == put(n),
+        _ => Change::Put(record.clone()) == calls(7),
+    }));
+    assert_eq!(store.commit(Revision(2), draft(vec![Change::Delete(of_calls)])).await, Ok(Revision(3)));
+    assert_eq!(contents(&store).await.1.len(), 3);
 }
 
 async fn a_stale_commit_changes_nothing(store: impl Store) {

@@ -11,7 +11,10 @@ use std::{
     thread::JoinHandle,
 };
 
-use mesh_model::{Change, Record, record::Purpose};
+use mesh_model::{
+    Change, Record,
+    record::{Key, Purpose},
+};
 use mesh_proto::Revision;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use rusqlite::{Connection, TransactionBehavior, params};
@@ -20,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use self::copy::copy_of;
 use self::{
     fault::Fault,
-    file::{Access, FORMAT_WITH_RELAYS, connect_as_may_be, head, revision},
+    file::{Access, FORMAT_WITH_RELAYS, connect_as_may_be, has_aside, head, revision},
 };
 use super::{Commit, Draft, Loaded, Store, StoreError, Watch, feed::Feed, record};
 
@@ -162,7 +165,11 @@ impl Database {
     fn load(&mut self) -> Result<Loaded, Fault> {
         let transaction = self.connection.transaction()?;
         let head = head(&transaction)?;
-        let mut statement = transaction.prepare("SELECT key, value FROM record")?;
+        let all = match has_aside(&transaction)? {
+            true => "SELECT key, value FROM record UNION ALL SELECT key, value FROM aside",
+            false => "SELECT key, value FROM record",
+        };
+        let mut statement = transaction.prepare(all)?;
         let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
         let mut records = Vec::new();
         for row in rows {
@@ -205,7 +212,13 @@ impl Database {
         {
             let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3)")?;
             let mut delete = transaction.prepare_cached("DELETE FROM record WHERE key = ?1")?;
+            let mut put_aside = transaction.prepare_cached("INSERT OR REPLACE INTO aside VALUES (?1, ?2, ?3)")?;
+            let mut delete_aside = transaction.prepare_cached("DELETE FROM aside WHERE key = ?1")?;
             for change in &changes {
+                let (put, delete) = match change.key() {
+                    Key::Calls(_) => (&mut put_aside, &mut delete_aside),
+                    _ => (&mut put, &mut delete),
+                };
                 let key = change.key().to_string();
                 match change {
                     Change::Put(record) => {

@@ -1,12 +1,14 @@
 //! The last reports of all runners, added up. Pure: the time is passed in.
 
+mod hour;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
-use mesh_model::State;
+use mesh_model::{Noted, State, record::Passed};
 use mesh_proto::{
     RunnerId, ServiceId, ServicePath,
     telemetry::{Counts, MOST_PAIRS, MOST_PATHS, MOST_REFUSED, Pair, Party, Path, Refused, Side, Telemetry},
@@ -19,6 +21,8 @@ const PAIRS: usize = 200_000;
 /// The most kinds of refusals of one runner.
 const REFUSALS_OF_RUNNER: usize = 128;
 
+/// An agent that began longer ago has counted much that was noted by earlier coordinators.
+const YOUNG: u64 = 3600;
 /// After how many reports what is gone is forgotten.
 const TIDY: u64 = 1024;
 
@@ -33,12 +37,18 @@ pub(crate) struct Book {
     reports: u64,
     /// The number of reports at which it is tidied next.
     tidy_at: u64,
+    /// When it was last noted in the records what is in use.
+    noted: Option<Instant>,
+    /// What could not be noted.
+    owed: Vec<Noted>,
 }
 
 #[derive(Debug)]
 struct Reporter {
     life: u64,
     heard: Instant,
+    /// Whether it tells what it has counted before it was first heard here.
+    is_catching_up: bool,
     pairs: HashMap<(ServiceId, ServiceId, Side), Known>,
     refused: Vec<Kept>,
     paths: BTreeMap<RunnerId, Path>,
@@ -51,6 +61,8 @@ struct Known {
     current: Counts,
     /// When a report has last said that it is in use.
     used: Option<Instant>,
+    /// How much of the total is noted in the records.
+    noted: Passed,
 }
 
 /// A kind of refusal, with its names when it was first reported.
@@ -171,24 +183,33 @@ impl Book {
         let Checked { report, hosted, names } = checked;
         self.reports += 1;
         let life = report.life;
-        let reporter = self.runners.entry(runner).or_insert_with(|| Reporter::new(life, now));
+        let is_old = report.age.is_none_or(|age| age >= YOUNG);
+        let reporter = self.runners.entry(runner).or_insert_with(|| Reporter::new(life, is_old, now));
         reporter.heard = now;
         if reporter.life != life {
             reporter.begin(life);
         }
-        for (pair, hosted) in report.pairs.into_iter().zip(hosted) {
+        let is_all = report.pairs.len() < MOST_PAIRS;
+        let idle = report.idle.into_iter().map(Duration::from_secs).chain(std::iter::repeat(Duration::ZERO));
+        for ((pair, hosted), idle) in report.pairs.into_iter().zip(hosted).zip(idle) {
+            let at = now.checked_sub(idle).unwrap_or(now);
             let key = (pair.caller, pair.callee, pair.side);
             let known = reporter.pairs.len();
             let has_room = known < PAIRS_OF_RUNNER && self.pairs < PAIRS;
             if let Some(known) = reporter.pairs.get_mut(&key) {
-                known.report(pair.counts, now);
+                known.report(pair.counts, at);
             } else if hosted && has_room {
-                reporter.pairs.entry(key).or_default().report(pair.counts, now);
+                let known = reporter.pairs.entry(key).or_default();
+                known.report(pair.counts, at);
+                if reporter.is_catching_up {
+                    known.noted = passed(pair.counts);
+                }
                 self.pairs += 1;
             } else {
                 self.left_out += 1;
             }
         }
+        reporter.is_catching_up &= !is_all;
         for (refused, names) in report.refused.into_iter().zip(names) {
             if !reporter.refuse(refused, names, now) {
                 self.left_out += 1;
@@ -222,9 +243,8 @@ impl Book {
         let mut sums = Sums::default();
         for reporter in self.runners.values() {
             for ((caller, callee, side), known) in &reporter.pairs {
-                // What hasn't changed is not reported again.
-                let used = if known.current.open > 0 { Some(reporter.heard) } else { known.used };
-                sums.add(Pair { caller: *caller, callee: *callee, side: *side, counts: known.total() }, used);
+                let pair = Pair { caller: *caller, callee: *callee, side: *side, counts: known.total() };
+                sums.add(pair, known.last_used(reporter.heard));
             }
         }
         sums
@@ -304,8 +324,8 @@ impl Book {
 }
 
 impl Reporter {
-    fn new(life: u64, now: Instant) -> Self {
-        Self { life, heard: now, pairs: HashMap::new(), refused: vec![], paths: BTreeMap::new() }
+    fn new(life: u64, is_catching_up: bool, now: Instant) -> Self {
+        Self { life, heard: now, is_catching_up, pairs: HashMap::new(), refused: vec![], paths: BTreeMap::new() }
     }
 
     /// The agent has begun anew: its counts are at zero, and nothing is open until it says so.
@@ -355,13 +375,18 @@ impl Known {
             || counts.opened > self.current.opened
             || counts.sent > self.current.sent;
         if is_used {
-            self.used = Some(now);
+            self.used = self.used.max(Some(now));
         }
         self.current = counts;
     }
 
     fn total(&self) -> Counts {
         plus(self.before, self.current)
+    }
+
+    /// When it was last in use, if its runner was last heard then. What hasn't changed is not reported again.
+    fn last_used(&self, heard: Instant) -> Option<Instant> {
+        if self.current.open > 0 { Some(heard) } else { self.used }
     }
 }
 
@@ -376,6 +401,10 @@ fn each(a: Counts, b: Counts, with: impl Fn(u64, u64) -> u64) -> Counts {
         sent: with(a.sent, b.sent),
         received: with(a.received, b.received),
     }
+}
+
+const fn passed(counts: Counts) -> Passed {
+    Passed { opened: counts.opened, bytes: counts.sent.saturating_add(counts.received) }
 }
 
 fn plus(a: Counts, b: Counts) -> Counts {

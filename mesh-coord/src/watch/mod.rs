@@ -3,6 +3,7 @@
 
 mod ahead;
 mod asks;
+pub(crate) mod calls;
 pub(crate) mod contact;
 mod end;
 pub(crate) mod members;

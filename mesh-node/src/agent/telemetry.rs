@@ -23,7 +23,7 @@ pub(super) async fn keep(
     mut ending: watch::Receiver<bool>,
     reports: mpsc::Sender<Telemetry>,
 ) {
-    let (mut changes, mut told_on, mut due) = (Changes::new(random()), 0, None);
+    let (mut changes, mut told_on, mut due) = (Changes::new(random(), Instant::now().into_std()), 0, None);
     wishes.mark_changed();
     loop {
         tokio::select! {
@@ -41,7 +41,7 @@ pub(super) async fn keep(
             changes.forget();
         }
         let Some(report) = dataplane.report().await else { return };
-        let sent = reports.send(changes.take(&report.engine, wish.refusals)).await;
+        let sent = reports.send(changes.take(&report.engine, wish.refusals, Instant::now().into_std())).await;
         if sent.is_err() || due.take().is_none() {
             return;
         }

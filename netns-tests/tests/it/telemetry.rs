@@ -107,6 +107,28 @@ fn counts_are_those_of_the_test_across_restarts_of_agent_and_coordinator() {
 }
 
 #[test]
+fn what_was_in_use_is_known_after_a_restart_without_its_runner() {
+    isolated(|| {
+        let world = World::new();
+        let mut coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP]);
+        let mut aws = world.runner(&coordinator, "aws", Stack::Dual);
+        let (app, db) = (aws.attach("shop/app"), aws.attach("shop/db"));
+        let server = db.serve(PORT, Answer::Echo);
+        call(&app, db.service_address, 100);
+        wait_for(&coordinator, "shop/app", "shop/db", [0, 1, 0, 100, 100]);
+        drop(server);
+        aws.stop();
+        coordinator.stop();
+        coordinator.start();
+        let gone = coordinator.json(&["delete", "shop", "--dry-run", "--force"]);
+        let known = &gone["effect"]["in_use"][0];
+        assert_eq!((&known["from"], &known["to"], &known["open"]), (&json!("shop/app"), &json!("shop/db"), &json!(0)));
+        assert!(known["used_seconds"].as_u64().is_some_and(|seconds| seconds < 3600), "{gone:#}");
+    });
+}
+
+#[test]
 fn without_telemetry_no_runner_reports() {
     isolated(|| {
         let world = World::new();

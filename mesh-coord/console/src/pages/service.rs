@@ -1,20 +1,43 @@
 //! One service: who calls it, its instances, and whom it calls.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use super::{act, head, placed, service_link, why_link};
 use crate::{
     frame::{Frame, Seen},
-    model::{Edge, Edges, Refusals, Role, Service},
+    model::{Edge, Edges, OfPair, Refusals, Role, Series, Service},
+    words::bars,
 };
 
 /// The page.
 #[must_use]
-pub fn service(frame: &Frame<'_>, service: &Service, edges: Option<&Edges>, refusals: Option<&Refusals>) -> Markup {
+pub fn service(
+    frame: &Frame<'_>,
+    service: &Service,
+    edges: Option<&Edges>,
+    series: Option<&Series>,
+    refusals: Option<&Refusals>,
+) -> Markup {
     let path = service.path();
-    let all = || edges.into_iter().flat_map(|edges| &edges.edges);
-    let callers: Vec<_> = all().filter(|edge| edge.to == path).map(|edge| (&*edge.from, edge)).collect();
-    let callees: Vec<_> = all().filter(|edge| edge.from == path).map(|edge| (&*edge.to, edge)).collect();
+    let (mut callers, mut callees) = (Others::new(), Others::new());
+    for edge in edges.into_iter().flat_map(|edges| &edges.edges) {
+        if edge.to == path {
+            callers.entry(&edge.from).or_default().now = Some(edge);
+        }
+        if edge.from == path {
+            callees.entry(&edge.to).or_default().now = Some(edge);
+        }
+    }
+    for pair in series.into_iter().flat_map(|series| &series.series) {
+        if pair.to == path {
+            callers.entry(&pair.from).or_default().by_hour = Some(pair);
+        }
+        if pair.from == path {
+            callees.entry(&pair.to).or_default().by_hour = Some(pair);
+        }
+    }
     let refused = refusals.into_iter().flat_map(|refusals| &refusals.refused).filter(|row| row.to == path);
     let content = html! {
         p { "Address " code { (service.address) } ", team " (service.team) "." }
@@ -62,17 +85,34 @@ pub(super) fn turn(frame: &Frame<'_>, id: &str, state: &str) -> Markup {
     }
 }
 
-fn side(title: &str, edges: &[(&str, &Edge)]) -> Markup {
+/// The services at the other end.
+type Others<'a> = BTreeMap<&'a str, Passed<'a>>;
+
+/// What passes between a service and another one.
+#[derive(Debug, Default)]
+struct Passed<'a> {
+    now: Option<&'a Edge>,
+    by_hour: Option<&'a OfPair>,
+}
+
+fn side(title: &str, others: &Others<'_>) -> Markup {
     html! {
         section aria-label=(title) {
             h2 { (title) }
-            @if edges.is_empty() { p.note { "none has been seen" } }
+            @if others.is_empty() { p.note { "none has been seen" } }
             ul.plain {
-                @for (path, edge) in edges {
+                @for (path, passed) in others {
+                    @let open = passed.now.map_or(0, |edge| edge.open);
+                    @let refused = passed.now.map_or(0, |edge| edge.refused);
                     li {
                         (service_link(path)) " "
-                        @if edge.open > 0 { "═ " (edge.open) " open" } @else { "─ none open" }
-                        @if edge.refused > 0 { ", ✖ " (edge.refused) " refused" }
+                        @if open > 0 { "═ " (open) " open" } @else { "─ none open" }
+                        @if refused > 0 { ", ✖ " (refused) " refused" }
+                        @if let Some(pair) = passed.by_hour {
+                            br;
+                            span.bars aria-hidden="true" { (bars(&pair.opened)) }
+                            " " (pair.opened.iter().fold(0, |sum: u64, hour| sum.saturating_add(*hour))) " in 24 hours"
+                        }
                     }
                 }
             }

@@ -9,11 +9,11 @@ use mesh_proto::{Label, ServiceName};
 
 use super::{DeployRefusal, gather::Target};
 use crate::{
-    Key, Record, Refusal,
+    Record, Refusal,
     declare::{Declared, Pattern},
     draft::Draft,
     outcome::{BothWays, DeploymentPlan, ServiceChange, ServicePlan},
-    record::{Deployment, Holder, Service, TrustSource},
+    record::{Deployment, Service, TrustSource},
     trust::both_ways,
     words::{count, list, quoted},
 };
@@ -120,8 +120,7 @@ fn services(
     }
     for service in gone.into_values() {
         let instances = draft.end_instances(state.instances_of(service.id));
-        draft.delete(Key::Service(service.id));
-        draft.free(service.address, Holder::Service, Some(deployment));
+        draft.remove_service(service, deployment);
         plans.push(ServicePlan { service: service.name.clone(), change: ServiceChange::Removed { instances } });
     }
     plans.sort_by(|a, b| a.service.cmp(&b.service));

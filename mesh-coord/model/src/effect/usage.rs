@@ -1,10 +1,12 @@
 //! What is in use of that which a change takes away, as far as runners report it.
 
+use std::collections::BTreeMap;
+
 use mesh_proto::{Ports, ServiceId, ServicePath};
 use serde::{Deserialize, Serialize};
 
 use super::{Effect, lost};
-use crate::{Admin, AdminCommand, Command, State, limits};
+use crate::{Admin, AdminCommand, Command, State, UnixSeconds, limits};
 
 /// What runners report of connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,11 +56,12 @@ impl State {
         after: &Self,
         command: &Command,
         usage: &Usage,
+        now: UnixSeconds,
     ) {
         let removes = matches!(command, Command::Admin { what: AdminCommand::RemoveNode { .. }, .. });
         let cut = |used: &&Used| self.loses(used.caller, used.callee, after);
         let mut open = 0_u64;
-        for used in usage.pairs.iter().filter(cut) {
+        for used in self.with_noted(&usage.pairs, now).iter().filter(cut) {
             open = open.saturating_add(used.open);
             let (Some(from), Some(to)) = (self.path_for(reader, used.caller), self.path_for(reader, used.callee))
             else {
@@ -73,6 +76,20 @@ impl State {
         effect.reported_seconds = usage.oldest;
         let known = usage.oldest.is_some() && (!removes || usage.at_removed.is_some());
         effect.connections = known.then(|| open.max(usage.at_removed.filter(|_| removes).unwrap_or_default()));
+    }
+
+    /// These pairs, and those that were noted in the records as in use.
+    fn with_noted(&self, pairs: &[Used], now: UnixSeconds) -> Vec<Used> {
+        let mut all: BTreeMap<(ServiceId, ServiceId), Used> =
+            pairs.iter().map(|used| ((used.caller, used.callee), *used)).collect();
+        for (caller, known) in self.calls() {
+            let (callee, seconds) = (known.callee, now.since(known.last));
+            if seconds < limits::IN_USE {
+                let used = all.entry((caller, callee)).or_insert(Used { caller, callee, open: 0, seconds });
+                used.seconds = used.seconds.min(seconds);
+            }
+        }
+        all.into_values().collect()
     }
 
     /// Whether the caller may open connections here that it may not open there.

@@ -22,6 +22,7 @@ pub enum Key {
     Relay(RelayId),
     Session(RunnerId),
     Owed(Option<DeploymentId>),
+    Calls(ServiceId),
 }
 
 impl fmt::Display for Key {
@@ -39,6 +40,7 @@ impl fmt::Display for Key {
             Self::Session(id) => write!(f, "session/{id}"),
             Self::Owed(Some(id)) => write!(f, "owed/{id}"),
             Self::Owed(None) => f.write_str("owed/all"),
+            Self::Calls(id) => write!(f, "calls/{id}"),
         }
     }
 }
@@ -68,6 +70,7 @@ impl FromStr for Key {
             "session" => rest.parse().map(Self::Session).map_err(id),
             "owed" if rest == "all" => Ok(Self::Owed(None)),
             "owed" => rest.parse().map(|id| Self::Owed(Some(id))).map_err(id),
+            "calls" => rest.parse().map(Self::Calls).map_err(id),
             "freed" => rest.parse().map(Self::Freed).map_err(|_| error()),
             "audit" => rest.parse().map(Self::Audit).map_err(|_| error()),
             _ => Err(error()),

@@ -25,6 +25,7 @@ fn keys_are_read_back_as_written_and_nothing_else_is() {
         (Key::Session(RunnerId(9)), "session/r-9"),
         (Key::Owed(Some(DeploymentId(3))), "owed/d-3"),
         (Key::Owed(None), "owed/all"),
+        (Key::Calls(ServiceId(7)), "calls/s-7"),
     ] {
         assert_eq!((key.to_string().as_str(), text.parse()), (text, Ok(key)));
     }
@@ -116,6 +117,22 @@ fn the_form_on_disk_is_frozen() {
             r#"{"kind":"owed","of":"d-3","runners":{"r-1":9,"r-2":7}}"#,
         ),
         (Record::Owed(Arc::new(Owed::new(None))), r#"{"kind":"owed","of":null,"runners":{}}"#),
+        (
+            Record::Calls(Arc::new(Calls {
+                caller: ServiceId(7),
+                callees: vec![Callee {
+                    callee: ServiceId(8),
+                    first: UnixSeconds(5),
+                    last: UnixSeconds(6),
+                    hours: vec![Hour {
+                        hour: 400_000,
+                        by_callers: Passed { opened: 1, bytes: 2 },
+                        by_callees: Passed { opened: 3, bytes: 4 },
+                    }],
+                }],
+            })),
+            r#"{"kind":"calls","caller":"s-7","callees":[{"callee":"s-8","first":5,"last":6,"hours":[[400000,1,2,3,4]]}]}"#,
+        ),
         (
             Record::Relay(Arc::new(relay.clone())),
             r#"{"kind":"relay","id":"relay-4","name":"fra-1","relay":"turn","udp":["203.0.113.9:3478"],"added":5,"secret":"000000000000abcd"}"#,

@@ -19,7 +19,7 @@ impl State {
                 Key::Instance(id) => touched.extend(self.instances.get(&id).and_then(|i| of_service(i.service))),
                 Key::Runner(id) => touched.extend(self.instances_on(id).filter_map(|i| of_service(i.service))),
                 Key::Meta | Key::Token(_) | Key::Freed(_) | Key::Audit(_) => {}
-                Key::Relay(_) | Key::Session(_) | Key::Owed(_) => {}
+                Key::Relay(_) | Key::Session(_) | Key::Owed(_) | Key::Calls(_) => {}
             }
         }
         touched

@@ -224,6 +224,9 @@ impl State {
             Record::Owed(record) => {
                 self.owed.insert(record.of, record);
             }
+            Record::Calls(record) => {
+                self.calls.insert(record.caller, record);
+            }
         }
     }
 
@@ -290,6 +293,9 @@ impl State {
             }
             Key::Owed(of) => {
                 self.owed.remove(&of);
+            }
+            Key::Calls(id) => {
+                self.calls.remove(&id);
             }
         }
     }

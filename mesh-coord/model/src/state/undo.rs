@@ -32,6 +32,7 @@ impl State {
             Key::Relay(id) => Record::Relay(Arc::clone(self.relays.get(&id)?)),
             Key::Session(id) => Record::Session(Arc::clone(self.sessions.get(&id)?)),
             Key::Owed(of) => Record::Owed(Arc::clone(self.owed.get(&of)?)),
+            Key::Calls(id) => Record::Calls(Arc::clone(self.calls.get(&id)?)),
         })
     }
 }

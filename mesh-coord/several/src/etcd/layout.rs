@@ -20,8 +20,8 @@ use sha2::{Digest as _, Sha256};
 use super::wire::{Against, BY_MOD_REVISION, BY_VERSION, Compare, DeleteRequest, KeyValue, Op, PutRequest, Request};
 use crate::store::{Nonce, StoreError, record};
 
-/// The version of all this. The first one had one coordinator at a time.
-const FORMAT: i64 = 2;
+/// The version of all this. The first one had one coordinator at a time, and the second one no record of calls.
+const FORMAT: i64 = 3;
 
 /// What stands at the top of the records, in `head`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,10 @@ use axum::{
     http::{StatusCode, header},
     response::{Html, IntoResponse as _, Response},
 };
-use mesh_console::{Frame, Markup, Notice, model::Me};
+use mesh_console::{
+    Frame, Markup, Notice,
+    model::{Me, Series},
+};
 use mesh_proto::message::Refusal;
 use serde::de::DeserializeOwned;
 
@@ -15,6 +18,7 @@ use super::way::Way;
 use crate::{
     api,
     cli::{
+        client::escaped,
         output::{Refused, hint},
         token::Line,
     },
@@ -66,6 +70,14 @@ impl Asker {
     /// What runners report; `None` if they don't report to this coordinator.
     pub(super) async fn reported<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
         self.get(path).await.ok()
+    }
+
+    /// What has passed between a service and others by the hour; `None` from an earlier coordinator.
+    pub(super) async fn series(&self, service: &str) -> Option<Series> {
+        let end = async |end: &str| self.reported::<Series>(&format!("edges/series?{end}={}", escaped(service))).await;
+        let mut all = end("from").await?;
+        all.series.extend(end("to").await?.series);
+        Some(all)
     }
 
     /// Keeps news for the next page.

@@ -101,11 +101,12 @@ async fn service(Extension(asker): Here, Path((deployment, service)): Path<(Stri
     let edges: Option<model::Edges> = asker.reported("edges?watch=true").await;
     let path = format!("{deployment}/{service}");
     let refusals: Option<model::Refusals> = asker.reported(&format!("refused?to={}", escaped(&path))).await;
+    let series = asker.series(&path).await;
     asker.page("/services", |frame| {
         let services = services?.services;
         let own = services.iter().find(|one| one.deployment == deployment && one.service == service);
         let own = own.ok_or_else(|| Missing::new("service", &path))?;
-        Ok(mesh_console::service(frame, own, edges.as_ref(), refusals.as_ref()))
+        Ok(mesh_console::service(frame, own, edges.as_ref(), series.as_ref(), refusals.as_ref()))
     })
 }
 

@@ -161,7 +161,7 @@ async fn a_later_format_and_other_texts_are_refused() {
     let etcd = Etcd::start();
     etcd.ctl(&["put", "mesh/head", r#"{"format":9}"#]);
     let error = EtcdStore::open(&etcd.place(), Access::default()).await.unwrap_err();
-    assert_eq!(error, StoreError::Newer { found: 9, known: 2 });
+    assert_eq!(error, StoreError::Newer { found: 9, known: 3 });
     etcd.ctl(&["put", "mesh/head", "?"]);
     let error = EtcdStore::open(&etcd.place(), Access::default()).await.unwrap_err();
     assert!(matches!(error, StoreError::Damaged(_)), "{error:?}");

@@ -29,7 +29,12 @@ const SCHEMA: &str = "
     CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL) STRICT;
     INSERT INTO head VALUES (1, 0);
 ";
-/// What programs before 0.3 neither read nor write, beside the revision.
+/// Records that programs before 0.3 neither read nor write: they can't read these.
+const ASIDE: &str = "
+    CREATE TABLE IF NOT EXISTS aside (key TEXT PRIMARY KEY, version INTEGER NOT NULL, value TEXT NOT NULL)
+    STRICT, WITHOUT ROWID;
+";
+/// What they neither read nor write beside the revision.
 const HEAD: &str = "
     ALTER TABLE head ADD COLUMN epoch TEXT;
     ALTER TABLE head ADD COLUMN nonce INTEGER;
@@ -134,7 +139,13 @@ fn prepare(connection: &mut Connection) -> Result<(), Fault> {
     if !has_whole_head(&transaction)? {
         transaction.execute_batch(HEAD)?;
     }
+    transaction.execute_batch(ASIDE)?;
     Ok(transaction.commit()?)
+}
+
+/// Whether there is a table for records that programs before 0.3 can't read. A program of this version has added it.
+pub(super) fn has_aside(connection: &Connection) -> Result<bool, Fault> {
+    Ok(connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'aside'")?.exists([])?)
 }
 
 /// Whether the head has more than its revision, which a program of this version has added.

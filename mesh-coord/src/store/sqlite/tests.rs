@@ -92,14 +92,19 @@ async fn an_old_database_is_marked_as_newer_only_once_there_is_a_relay() {
     let number = records.len();
     let state = mesh_model::State::load(revision, records).unwrap();
     assert!(state.active_runners().count() > 0 && state.relays().count() == 0);
-    let revision = store.commit(revision, draft(vec![put(999)])).await.unwrap();
+    let calls = r#"{"kind":"calls","caller":"s-1","callees":[]}"#;
+    let calls = Change::Put(serde_json::from_str(calls).unwrap());
+    let revision = store.commit(revision, draft(vec![put(999), calls])).await.unwrap();
     assert_eq!(format(), 1);
+    let older = "SELECT count(*) FROM record WHERE key LIKE 'calls/%'";
+    let seen: i64 = Connection::open(&path).unwrap().query_row(older, [], |row| row.get(0)).unwrap();
+    assert_eq!(seen, 0, "what an older program can't read");
     let relay = r#"{"kind":"relay","id":"relay-1","name":"fra-1","relay":"turn","udp":["203.0.113.9:3478"],"added":5,"secret":"000000000000abcd"}"#;
     let relay = Change::Put(serde_json::from_str(relay).unwrap());
     store.commit(revision, draft(vec![relay])).await.unwrap();
     drop(store);
     assert_eq!(format(), 2);
-    assert_eq!(SqliteStore::open(&path).await.unwrap().load().await.unwrap().records.len(), number + 2);
+    assert_eq!(SqliteStore::open(&path).await.unwrap().load().await.unwrap().records.len(), number + 3);
 }
 
 #[tokio::test]

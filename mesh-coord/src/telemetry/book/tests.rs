@@ -1,3 +1,4 @@
+use mesh_model::{Noted, UnixSeconds};
 use mesh_proto::{InstanceId, telemetry::PathKind};
 
 use super::*;
@@ -71,6 +72,65 @@ fn use_is_what_a_report_says_of_new_or_open_connections() {
     assert_eq!(used(&book), Some(30));
 }
 
+/// What isn't noted: the connections by their callers' runners and by their callees', and when they were last in use.
+fn unnoted(book: &Book, now: Instant) -> Vec<(u64, u64, u64)> {
+    let of = |Noted { used, hour, .. }: Noted| (hour.by_callers.opened, hour.by_callees.opened, used.0);
+    book.unnoted(UnixSeconds(1_000_000), (now, UnixSeconds(1_000_000))).into_iter().map(of).collect()
+}
+
+fn note(book: &mut Book, now: Instant) -> Vec<Noted> {
+    book.take_unnoted(UnixSeconds(1_000_000), (now, UnixSeconds(1_000_000)))
+}
+
+#[test]
+fn what_passed_is_noted_once_by_each_end() {
+    let (mut book, now) = (Book::default(), Instant::now());
+    let after = |seconds| now + Duration::from_secs(seconds);
+    let young = |life, pairs| {
+        let mut checked = honest(life, pairs);
+        checked.report.age = Some(5);
+        checked
+    };
+    book.take(ONE, young(1, vec![pair(Side::From, 3, 0, 100), pair(Side::Both, 5, 0, 10)]), now);
+    book.take(TWO, young(1, vec![pair(Side::To, 3, 0, 100)]), now);
+    assert_eq!(unnoted(&book, after(60)), [(8, 8, 999_940)]);
+    note(&mut book, after(60));
+    assert_eq!(unnoted(&book, after(70)), []);
+    // The agent begins anew, and the other one isn't heard.
+    book.take(ONE, young(2, vec![pair(Side::From, 2, 1, 0)]), after(80));
+    assert_eq!(unnoted(&book, after(80)), [(2, 0, 1_000_000)]);
+    let noted = note(&mut book, after(80));
+    book.owe(noted);
+    assert_eq!(unnoted(&book, after(80)), [(2, 0, 1_000_000)], "the records could not be written");
+    note(&mut book, after(80));
+    // A connection that stands is in use.
+    book.take(ONE, young(2, vec![]), after(140));
+    assert_eq!(unnoted(&book, after(150)), [(0, 0, 999_990)]);
+}
+
+#[test]
+fn what_was_counted_before_this_coordinator_is_not_noted_again_but_when_it_was_in_use_is() {
+    let (mut book, now) = (Book::default(), Instant::now());
+    let mut first = honest(1, vec![pair(Side::From, 30, 0, 100)]);
+    (first.report.age, first.report.idle) = (Some(86_400), vec![1000]);
+    // What didn't fit into the first report follows.
+    while first.report.pairs.len() < MOST_PAIRS {
+        let callee = ServiceId(100 + first.report.pairs.len() as u64);
+        first.report.pairs.push(Pair { callee, ..pair(Side::From, 1, 0, 0) });
+        first.hosted.push(true);
+    }
+    book.take(ONE, first, now + Duration::from_secs(1000));
+    let mut next = honest(1, vec![Pair { callee: ServiceId(9), ..pair(Side::From, 4, 0, 100) }]);
+    next.report.age = Some(86_400);
+    book.take(ONE, next, now + Duration::from_secs(1000));
+    let all = unnoted(&book, now + Duration::from_secs(1000));
+    assert_eq!(all[..2], [(0, 0, 999_000), (0, 0, 1_000_000)]);
+    assert_eq!(all.iter().map(|(callers, ..)| callers).sum::<u64>(), 0);
+    // From now on each new pair is one that has begun since.
+    book.take(ONE, honest(1, vec![Pair { callee: ServiceId(10), ..pair(Side::From, 4, 0, 100) }]), now);
+    assert_eq!(unnoted(&book, now + Duration::from_secs(1000))[2].0, 4);
+}
+
 #[test]
 fn a_runner_that_reports_without_end_takes_its_own_room_only() {
     let (mut book, now) = (Book::default(), Instant::now());
@@ -132,7 +192,7 @@ async fn a_runner_reports_of_what_it_hosts_and_of_nothing_else() {
             of(app, db, Side::Both),
         ];
         let path = Path { runner: RunnerId(9), kind: PathKind::Direct, relay: None, rtt: None, tries: 0 };
-        let report = Telemetry { life: 1, pairs, refused: vec![], paths: vec![path; 5000] };
+        let report = Telemetry { life: 1, pairs, paths: vec![path; 5000], ..Telemetry::default() };
         let checked = Checked::new(report, runner, &core.state);
         (checked.hosted.clone(), checked.report.paths.len())
     };

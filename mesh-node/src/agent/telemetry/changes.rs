@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     hash::Hash,
     net::Ipv4Addr,
+    time::Instant,
 };
 
 use mesh_engine::{Denied, Hop, PairReport, PeerReport, Report};
@@ -29,24 +30,36 @@ enum End {
 #[derive(Debug)]
 pub(super) struct Changes {
     life: u64,
-    pairs: HashMap<PairKey, Counts>,
+    began: Instant,
+    pairs: HashMap<PairKey, Seen>,
     refused: HashMap<RefusedKey, u64>,
     paths: HashMap<RunnerId, Path>,
 }
 
+/// The counts of a pair of services.
+#[derive(Debug)]
+struct Seen {
+    counts: Counts,
+    /// When they were first seen as they are.
+    since: Instant,
+    is_told: bool,
+}
+
 impl Changes {
     /// `life` is a random number.
-    pub(super) fn new(life: u64) -> Self {
-        Self { life, pairs: HashMap::new(), refused: HashMap::new(), paths: HashMap::new() }
+    pub(super) fn new(life: u64, now: Instant) -> Self {
+        Self { life, began: now, pairs: HashMap::new(), refused: HashMap::new(), paths: HashMap::new() }
     }
 
     /// Nothing has been told: there is another stream.
     pub(super) fn forget(&mut self) {
-        *self = Self::new(self.life);
+        self.pairs.values_mut().for_each(|seen| seen.is_told = false);
+        self.refused.clear();
+        self.paths.clear();
     }
 
     /// The next report. What doesn't fit into it is taken by a later one.
-    pub(super) fn take(&mut self, report: &Report, refusals: bool) -> Telemetry {
+    pub(super) fn take(&mut self, report: &Report, refusals: bool, now: Instant) -> Telemetry {
         let paths: Vec<Path> = report.peers.iter().map(path).collect();
         let known: HashSet<RunnerId> = paths.iter().map(|path| path.runner).collect();
         self.paths.retain(|runner, _| known.contains(runner));
@@ -55,9 +68,7 @@ impl Changes {
         let paths = paths.into_iter().filter(|path| of_interest(path) || self.paths.contains_key(&path.runner));
         let paths = paths.map(|path| (path.runner, coarse(path), path)).collect();
         let paths = changed(&mut self.paths, paths, MOST_PATHS);
-        let pairs =
-            report.pairs.iter().map(pair).map(|pair| ((pair.caller, pair.callee, pair.side), pair.counts, pair));
-        let pairs = changed(&mut self.pairs, pairs.collect(), MOST_PAIRS);
+        let (pairs, idle) = self.pairs(report, now);
         let mut told = vec![];
         if refusals {
             let all = report.denied.iter().map(|denied| (key(denied), denied.count, denied)).collect::<Vec<_>>();
@@ -65,7 +76,30 @@ impl Changes {
             self.refused.retain(|key, _| kept.contains(key));
             told = changed(&mut self.refused, all, MOST_REFUSED).into_iter().map(refused).collect();
         }
-        Telemetry { life: self.life, pairs, refused: told, paths }
+        let age = Some(now.saturating_duration_since(self.began).as_secs());
+        Telemetry { life: self.life, age, pairs, idle, refused: told, paths }
+    }
+
+    /// The pairs that haven't been told as they are, and for how many seconds each of them has been so.
+    fn pairs(&mut self, report: &Report, now: Instant) -> (Vec<Pair>, Vec<u64>) {
+        let (mut pairs, mut idle) = (vec![], vec![]);
+        for pair in report.pairs.iter().map(pair) {
+            let counts = pair.counts;
+            let new = || Seen { counts, since: now, is_told: false };
+            let seen = self.pairs.entry((pair.caller, pair.callee, pair.side)).or_insert_with(new);
+            if seen.counts != counts {
+                *seen = new();
+            }
+            if !seen.is_told && pairs.len() < MOST_PAIRS {
+                seen.is_told = true;
+                pairs.push(pair);
+                idle.push(now.saturating_duration_since(seen.since).as_secs());
+            }
+        }
+        if idle.iter().all(|seconds| *seconds == 0) {
+            idle.clear();
+        }
+        (pairs, idle)
     }
 }
 
@@ -155,31 +189,49 @@ mod tests {
         (1..=count).map(of).collect()
     }
 
+    fn now() -> Instant {
+        Instant::now()
+    }
+
     fn report(pairs: Vec<PairReport>) -> Report {
         Report { peers: vec![], drops: vec![], denied: vec![], instances: vec![], connections: 0, pairs }
     }
 
     #[test]
     fn only_what_has_changed_is_told_and_all_of_it_after_a_new_stream() {
-        let mut changes = Changes::new(7);
+        let mut changes = Changes::new(7, Instant::now());
         let state = report(pairs(3, 1));
-        assert_eq!(changes.take(&state, true).pairs.len(), 3);
-        assert_eq!(changes.take(&state, true), Telemetry { life: 7, ..Telemetry::default() });
+        assert_eq!(changes.take(&state, true, now()).pairs.len(), 3);
+        assert_eq!(changes.take(&state, true, now()), Telemetry { life: 7, age: Some(0), ..Telemetry::default() });
         let mut more = state.clone();
         more.pairs[1].opened = 2;
-        let told = changes.take(&more, true).pairs;
+        let told = changes.take(&more, true, now()).pairs;
         assert_eq!(told.iter().map(|pair| (pair.caller, pair.counts.opened)).collect::<Vec<_>>(), [(ServiceId(2), 2)]);
         changes.forget();
-        assert_eq!(changes.take(&more, true).pairs.len(), 3);
+        assert_eq!(changes.take(&more, true, now()).pairs.len(), 3);
+    }
+
+    #[test]
+    fn who_hears_it_for_the_first_time_learns_when_it_was_so() {
+        let begin = now();
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        let mut changes = Changes::new(7, begin);
+        let mut state = report(pairs(2, 1));
+        assert_eq!(changes.take(&state, true, after(0)).idle, [0; 0]);
+        state.pairs[1].opened = 2;
+        changes.take(&state, true, after(60));
+        changes.forget();
+        let told = changes.take(&state, true, after(90));
+        assert_eq!((told.age, told.pairs.len(), told.idle), (Some(90), 2, vec![90, 30]));
     }
 
     #[test]
     fn what_does_not_fit_follows() {
-        let mut changes = Changes::new(7);
+        let mut changes = Changes::new(7, Instant::now());
         let state = report(pairs(600, 1));
-        let sizes: Vec<usize> = (0..4).map(|_| changes.take(&state, true).pairs.len()).collect();
+        let sizes: Vec<usize> = (0..4).map(|_| changes.take(&state, true, now()).pairs.len()).collect();
         assert_eq!(sizes, [256, 256, 88, 0]);
-        let text = serde_json::to_string(&Changes::new(7).take(&report(pairs(600, u64::MAX)), true)).unwrap();
+        let text = serde_json::to_string(&Changes::new(7, Instant::now()).take(&report(pairs(600, u64::MAX)), true, now())).unwrap();
         assert!(text.len() < 64 << 10, "{} bytes", text.len());
     }
 
@@ -196,16 +248,16 @@ mod tests {
             age: Duration::from_secs(12),
         };
         let mut state = Report { denied: vec![denied], ..report(vec![]) };
-        let mut changes = Changes::new(7);
-        assert_eq!(changes.take(&state, false).refused, []);
-        let told = changes.take(&state, true).refused;
+        let mut changes = Changes::new(7, Instant::now());
+        assert_eq!(changes.take(&state, false, now()).refused, []);
+        let told = changes.take(&state, true, now()).refused;
         assert_eq!(told.iter().map(|refused| (&*refused.reason, refused.count)).collect::<Vec<_>>(), [("no-trust", 3)]);
-        assert_eq!(changes.take(&state, true).refused, []);
+        assert_eq!(changes.take(&state, true, now()).refused, []);
         // An entry that made room for others begins anew.
         let entry = state.denied.pop();
-        changes.take(&state, true);
+        changes.take(&state, true, now());
         state.denied.extend(entry);
-        assert_eq!(changes.take(&state, true).refused.len(), 1);
+        assert_eq!(changes.take(&state, true, now()).refused.len(), 1);
     }
 
     #[test]
@@ -224,10 +276,10 @@ mod tests {
             let (rtt, since) = (Some(Duration::from_micros(rtt)), Duration::ZERO);
             Some(mesh_engine::PathReport { hop, rtt, mtu: None, since })
         };
-        let mut changes = Changes::new(7);
+        let mut changes = Changes::new(7, Instant::now());
         let mut tell = |path| {
             let state = Report { peers: vec![peer(path)], ..report(vec![]) };
-            changes.take(&state, true).paths.iter().map(|path| path.kind).collect::<Vec<_>>()
+            changes.take(&state, true, now()).paths.iter().map(|path| path.kind).collect::<Vec<_>>()
         };
         assert_eq!(tell(None), [], "there is nothing to say of an idle one");
         assert_eq!(tell(direct(900)), [PathKind::Direct]);

@@ -43,7 +43,7 @@ pub(super) fn check_others(before: &State, after: &State) {
             Record::Runner(runner) => runner.id != HOSTILE,
             Record::Instance(instance) => instance.runner != HOSTILE,
             Record::Token(_) | Record::Deployment(_) | Record::Service(_) => true,
-            Record::Relay(_) | Record::Session(_) | Record::Owed(_) => true,
+            Record::Relay(_) | Record::Session(_) | Record::Owed(_) | Record::Calls(_) => true,
         };
         state.records().filter(is_others).collect::<Vec<_>>()
     };

@@ -1,0 +1,52 @@
+//! What was done, and why a connection is allowed or not.
+
+use serde::Deserialize;
+
+/// `GET audit`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Audit {
+    /// The newest first.
+    pub audit: Vec<Entry>,
+    /// The `before` of the next page.
+    #[serde(default)]
+    pub next: Option<u64>,
+}
+
+/// An entry of the audit.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Entry {
+    /// When it happened, in Unix seconds.
+    pub at: u64,
+    /// Who did it.
+    pub by: String,
+    /// The name of the actor's token.
+    #[serde(default)]
+    pub by_name: Option<String>,
+    /// What was done.
+    pub action: String,
+    /// In words.
+    pub detail: String,
+    /// `done` or `refused`.
+    #[serde(default)]
+    pub result: String,
+}
+
+/// `GET why`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Why {
+    /// `allow` or `deny`.
+    pub verdict: String,
+    /// The steps that led there.
+    pub steps: Vec<Step>,
+}
+
+/// A step of an explanation.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Step {
+    /// Its name.
+    pub step: String,
+    /// Whether it allows the connection.
+    pub ok: bool,
+    /// The finding.
+    pub detail: String,
+}
