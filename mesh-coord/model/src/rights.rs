@@ -5,6 +5,7 @@ use crate::{Admin, AdminCommand, Command, Refusal, Role};
 /// The role that a command needs.
 const fn needed(command: &AdminCommand) -> Role {
     match command {
+        AdminCommand::Apply { dry_run: true, .. } => Role::Viewer,
         AdminCommand::Apply { .. }
         | AdminCommand::Delete { .. }
         | AdminCommand::Trust { .. }
@@ -19,11 +20,11 @@ const fn needed(command: &AdminCommand) -> Role {
     }
 }
 
-/// Refuses a command that needs another role. A command that is only tried needs the same.
+/// Refuses a command that needs another role.
 pub(crate) fn check(command: &Command) -> Result<(), Refusal> {
     match command {
         Command::Admin { by, what } => by.is_at_least(needed(what)),
-        Command::Apply { by, .. } => by.is_at_least(Role::Operator),
+        Command::Apply { by, what } => by.is_at_least(if what.dry_run { Role::Viewer } else { Role::Operator }),
         Command::CreateToken { by, .. } | Command::AddRelay { by, .. } => by.is_at_least(Role::Admin),
         Command::Refused { .. }
         | Command::Runner { .. }

@@ -1,10 +1,10 @@
-//! What every request of an administrator passes that may change something: the least role for that, and the answer
-//! of before where the same request comes again.
+//! What every request of an administrator passes that may change something: the least role for that, unless it is only
+//! tried, and the answer of before where the same request comes again.
 
 use axum::{
     body::Body,
     extract::{FromRequestParts as _, MatchedPath, Request, State},
-    http::{HeaderValue, StatusCode},
+    http::{HeaderValue, StatusCode, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -25,6 +25,14 @@ use crate::coordinator::Failure;
 /// Says that an answer is one of before.
 const REPLAYED: &str = "idempotency-replayed";
 
+/// Requests that read without a query that says so. What they change, if they do, the model refuses.
+const MAY_READ: [&str; 4] = [
+    "/v1/admin/apply",
+    "/v1/admin/command",
+    "/v1/admin/preview",
+    "/v1/admin/trust-and-wait/{deployment}",
+];
+
 pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     if request.method().is_safe() {
         return next.run(request).await;
@@ -32,11 +40,20 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
     pass(&api, request, next).await.unwrap_or_else(Refused::into_response)
 }
 
+/// Whether a request may be one that changes nothing.
+fn may_only_read(parts: &Parts) -> bool {
+    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let query = parts.uri.query().unwrap_or_default();
+    MAY_READ.contains(&route) || query.split('&').any(|part| part == "dry_run=true")
+}
+
 async fn pass(api: &Api, request: Request, next: Next) -> Result<Response, Refused> {
     let (mut parts, body) = request.into_parts();
     let administrator = Administrator::from_request_parts(&mut parts, api).await?;
     let Administrator { by, coordinator } = administrator.clone();
-    if let Err(refusal) = by.is_at_least(Role::Operator) {
+    if let Err(refusal) = by.is_at_least(Role::Operator)
+        && !may_only_read(&parts)
+    {
         take_turn(&coordinator, &by).await?;
         let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         let what = format!("{} {}", parts.method, route.trim_start_matches("/v1/admin"));

@@ -16,14 +16,17 @@ fn commands(by: &Admin) -> Vec<(Role, Command)> {
     let admin = |what| Command::Admin { by: by.clone(), what };
     let [shop, one] = [label("shop"), label("one")];
     let trust = TrustChange::Add { callers: [label("bank")].into(), services: None, ports: Ports::All };
-    let apply = Apply { files: vec![], expect: vec![], dry_run: true, force: false, prune: false };
+    let apply = |dry_run| Apply { files: vec![], expect: vec![], dry_run, force: false, prune: false };
+    let old = |dry_run| admin(AdminCommand::Apply { files: vec![], dry_run, force: false, prune: Some(false) });
     let token = NewToken { purpose: NewPurpose::JoinAny { uses: 1 }, ttl: 60, ephemeral: false, name: None };
     let public = serde_json::from_str(r#"{"udp":["192.0.2.1:3478"]}"#).unwrap();
     let relay = NewRelay { name: label("turn"), public };
     let instance = mesh_proto::InstanceId(1);
     vec![
-        (Role::Operator, Command::Apply { by: by.clone(), what: apply }),
-        (Role::Operator, admin(AdminCommand::Apply { files: vec![], dry_run: true, force: false, prune: Some(false) })),
+        (Role::Viewer, Command::Apply { by: by.clone(), what: apply(true) }),
+        (Role::Viewer, old(true)),
+        (Role::Operator, Command::Apply { by: by.clone(), what: apply(false) }),
+        (Role::Operator, old(false)),
         (Role::Operator, admin(AdminCommand::Trust { deployment: shop.clone(), change: trust })),
         (Role::Operator, admin(AdminCommand::Drain { instance })),
         (Role::Operator, admin(AdminCommand::Undrain { instance })),
@@ -57,7 +60,21 @@ fn each_role_may_do_what_it_includes_and_nothing_else() {
                 assert!(refused(result).starts_with(&words), "{role}: {command:?}");
             }
         }
-        assert_eq!(done, [0, 8, 14][role as usize]);
+        assert_eq!(done, [2, 10, 16][role as usize]);
+    }
+}
+
+#[test]
+fn every_role_may_ask_what_a_command_would_do() {
+    let mut world = World::new();
+    world.apply(vec![whole("shop: db"), whole("bank: vault")]).unwrap();
+    let one = world.join("one");
+    world.attach(one, "shop/db");
+    let viewer = with(Role::Viewer, &world);
+    for (needed, command) in commands(&viewer) {
+        let answer = world.state.preview(&viewer, &command, world.now, None);
+        assert!(!matches!(answer, Err(Refusal::Role { .. })), "{command:?}: {answer:?}");
+        assert_eq!(world.decide(&command).is_err_and(|error| matches!(error, Refusal::Role { .. })), needed > Role::Viewer);
     }
 }
 
