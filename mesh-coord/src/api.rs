@@ -22,7 +22,7 @@ use mesh_proto::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub(crate) use happened::Happened;
+pub(crate) use happened::{Applied, EventsQuery, Happened, Kind, Reports};
 pub(crate) use lacking::Lacking;
 pub(crate) use members::{Member, MemberState, Members};
 pub(crate) use objects::{DeploymentPage, ForceQuery, Me, NewDeployment, RevokeQuery, TrustAll, WithPrune, WriteQuery};
@@ -368,7 +368,7 @@ pub(crate) struct Audit {
 }
 
 /// An audit entry.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct AuditEntry {
     pub(crate) number: u64,
     /// When it happened, in Unix seconds.

@@ -1,8 +1,14 @@
 //! Whom a change concerns: for administrators who follow what changes.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use mesh_proto::{DeploymentId, InstanceId, Label, RunnerId, ServiceId};
+use mesh_proto::{
+    DeploymentId, InstanceId, Label, RunnerId, ServiceId, ServicePath,
+    view::{Instance, InstanceState},
+};
 use serde::Serialize;
 
 use crate::{
@@ -37,8 +43,26 @@ pub struct Concern {
     of: BTreeSet<(List, Option<Label>)>,
     /// The runners that have changed.
     runners: BTreeSet<RunnerId>,
+    /// The instances that have changed, as they are now.
+    instances: BTreeMap<InstanceId, Changed>,
+    /// The deployments that have changed, with their trust lists.
+    deployments: BTreeSet<DeploymentId>,
     /// The new entries of the audit.
     audit: Vec<Arc<Audit>>,
+}
+
+/// An instance that has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The instance.
+    pub id: InstanceId,
+    /// Its service.
+    pub service: ServicePath,
+    /// Its runner.
+    pub runner: RunnerId,
+    /// Which connections it takes; `None`: it has ended.
+    pub state: Option<InstanceState>,
+    team: Label,
 }
 
 impl Concern {
@@ -47,9 +71,15 @@ impl Concern {
         for change in changes {
             work::step();
             let (list, team) = match change.key() {
-                Key::Deployment(id) => (List::Deployments, state.team_label(id)),
+                Key::Deployment(id) => {
+                    self.deployments.insert(id);
+                    (List::Deployments, state.team_label(id))
+                }
                 Key::Service(id) => (List::Services, state.team_of_service(id)),
-                Key::Instance(id) => (List::Instances, state.team_of_instance(id)),
+                Key::Instance(id) => {
+                    self.add_instance(state, id);
+                    (List::Instances, state.team_of_instance(id))
+                }
                 Key::Token(id) => (List::Tokens, state.tokens.get(&id).and_then(|token| team_of_token(token))),
                 Key::Relay(_) => (List::Relays, None),
                 Key::Runner(id) | Key::Session(id) => {
@@ -59,6 +89,14 @@ impl Concern {
                 Key::Audit(_) | Key::Meta | Key::Freed(_) | Key::Owed(_) | Key::Calls(_) => continue,
             };
             self.of.insert((list, team));
+        }
+    }
+
+    fn add_instance(&mut self, state: &State, id: InstanceId) {
+        if let Some(changed) = state.instances.get(&id).and_then(|instance| state.changed(instance)) {
+            self.instances.insert(id, changed);
+        } else if let Some(changed) = self.instances.get_mut(&id) {
+            changed.state = None;
         }
     }
 
@@ -90,6 +128,22 @@ impl Concern {
         self.audit.iter().map(AsRef::as_ref).filter(|entry| entry.is_seen_by(reader))
     }
 
+    /// The instances that have changed, as far as the reader sees them.
+    pub fn instances(&self, reader: &Admin) -> impl Iterator<Item = &Changed> {
+        self.instances.values().filter(|changed| reader.rules(&changed.team))
+    }
+
+    /// The runners that have changed.
+    pub fn runners(&self) -> impl Iterator<Item = RunnerId> {
+        self.runners.iter().copied()
+    }
+
+    /// The deployments that have changed and are still there, as far as the reader sees them.
+    pub fn deployments(&self, state: &State, reader: &Admin) -> Vec<Label> {
+        let all = self.deployments.iter().filter_map(|id| state.deployments.get(id)).map(|entry| &entry.record);
+        all.filter(|deployment| reader.rules(&deployment.team)).map(|deployment| deployment.name.clone()).collect()
+    }
+
     /// Whether it concerns no list and has no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -104,6 +158,12 @@ impl State {
 
     pub(crate) fn team_of_service(&self, id: ServiceId) -> Option<Label> {
         self.team_label(self.services.get(&id)?.record.deployment)
+    }
+
+    fn changed(&self, instance: &Instance) -> Option<Changed> {
+        let &Instance { id, service, runner, state, .. } = instance;
+        let team = self.team_of_service(service)?;
+        Some(Changed { id, service: self.path_of(service)?, runner, state: Some(state), team })
     }
 
     fn team_of_instance(&self, id: InstanceId) -> Option<Label> {

@@ -50,7 +50,7 @@ pub use command::{
     Admin, AdminCommand, Apply, Command, Enrolment, NewPurpose, NewRelay, NewToken, Offload, Owing, RelayEnrolment,
     RunnerCommand, TrustChange, Via,
 };
-pub use concern::{Concern, List};
+pub use concern::{Changed, Concern, List};
 pub use effect::{Cut, Effect, Ended, InUse, Preview, Usage, Used};
 pub use expect::{Judgement, Knowledge};
 pub use outcome::{Decision, Outcome};

@@ -353,7 +353,8 @@ impl State {
 
     /// Whether a team's administrator sees the runner: it may host only the team's deployments, or it hosts one of
     /// them.
-    pub(crate) fn sees(&self, reader: &Admin, runner: &Runner) -> bool {
+    #[must_use]
+    pub fn sees(&self, reader: &Admin, runner: &Runner) -> bool {
         let Some(team) = &reader.team else { return true };
         let team = Scope::Teams([team.clone()].into());
         self.scope_covers(&team, &runner.scope) || self.instances_on(runner.id).any(|i| self.may_run(&team, i))

@@ -6,7 +6,7 @@ use mesh_model::{
     record::{self, RelayKind, SecretHandle, TrustSource},
     tables::{DeploymentRow, InstanceRow, RelayRow, RunnerRow, ServiceRow},
 };
-use mesh_proto::{Label, Ports, ServicePath, view::InstanceState};
+use mesh_proto::{Label, Ports, RunnerId, ServicePath, view::InstanceState};
 
 use super::{
     Audit, AuditEntry, Deployment, Deployments, Instance, Instances, Lacking, Node, NodeState, Nodes, Previewed,
@@ -35,12 +35,18 @@ impl Node {
     }
 }
 
+impl NodeState {
+    pub(super) fn of(core: &Core, id: RunnerId, is_removed: bool) -> Self {
+        match () {
+            () if is_removed => Self::Removed,
+            () if core.sessions.is_connected(id) => Self::Online,
+            () => Self::Silent,
+        }
+    }
+}
+
 fn node(core: &Core, row: RunnerRow, now: UnixSeconds) -> Node {
-    let state = match row.removed {
-        Some(_) => NodeState::Removed,
-        None if core.sessions.is_connected(row.id) => NodeState::Online,
-        None => NodeState::Silent,
-    };
+    let state = NodeState::of(core, row.id, row.removed.is_some());
     Node {
         id: row.id,
         name: row.name,

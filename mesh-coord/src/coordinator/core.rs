@@ -65,6 +65,7 @@ impl Core {
     ) -> Option<(Opened, Line)> {
         let opened = self.sessions.open(key, &self.state, runner, peer, have, now())?;
         let line = self.links.open(opened.stream, opened.switches, self.relays.subscribe());
+        self.events.moved(runner);
         Some((opened, line))
     }
 
@@ -204,7 +205,10 @@ impl Core {
             match effect {
                 Effect::Outdated(stream) => self.links.outdated(stream),
                 Effect::Switches(stream, switches) => self.links.switch(stream, switches),
-                Effect::End(stream) => self.links.end(stream),
+                Effect::End(stream) => {
+                    self.links.end(stream);
+                    self.events.moved(stream.runner);
+                }
                 Effect::Removed(runner) => {
                     self.links.forget(runner);
                     self.limits.forget(runner);

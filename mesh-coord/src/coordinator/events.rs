@@ -1,13 +1,18 @@
-//! What the last commits have changed, for administrators who follow it.
+//! What the last commits have changed, and which runners have come and gone, for administrators who follow it.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use mesh_model::Concern;
-use mesh_proto::Revision;
+use mesh_proto::{Revision, RunnerId};
 use tokio::sync::watch;
 
 /// How many commits are kept. A follower that falls further behind reads everything again.
 const REMEMBERED: usize = 256;
+/// How many streams that begin or end are kept.
+const MOVES: usize = 4096;
 
 /// A commit, as far as anything that administrators see has changed by it.
 #[derive(Debug)]
@@ -22,6 +27,10 @@ pub(crate) struct Events {
     /// The revision before the first of them.
     before: Revision,
     recent: VecDeque<Arc<Event>>,
+    /// The runners whose streams have begun or ended last.
+    moves: VecDeque<RunnerId>,
+    /// How many there were before these.
+    forgotten: u64,
     latest: watch::Sender<Revision>,
 }
 
@@ -36,7 +45,8 @@ pub(crate) enum Since {
 
 impl Events {
     pub(super) fn new(revision: Revision) -> Self {
-        Self { before: revision, recent: VecDeque::new(), latest: watch::Sender::new(revision) }
+        let latest = watch::Sender::new(revision);
+        Self { before: revision, recent: VecDeque::new(), moves: VecDeque::new(), forgotten: 0, latest }
     }
 
     pub(super) fn push(&mut self, revision: Revision, concern: Concern) {
@@ -47,6 +57,24 @@ impl Events {
         }
         self.recent.push_back(Arc::new(Event { revision, concern }));
         self.latest.send_replace(revision);
+    }
+
+    /// A runner's stream has begun or ended.
+    pub(super) fn moved(&mut self, runner: RunnerId) {
+        if self.moves.len() == MOVES {
+            self.moves.pop_front();
+            self.forgotten += 1;
+        }
+        self.moves.push_back(runner);
+        // Wakes followers.
+        self.latest.send_modify(|_| {});
+    }
+
+    /// How many streams have begun or ended, and the runners since there were so many; `None`: that isn't known any more.
+    pub(crate) fn moved_since(&self, number: u64) -> (u64, Option<BTreeSet<RunnerId>>) {
+        let since = number.checked_sub(self.forgotten).and_then(|known| usize::try_from(known).ok());
+        let runners = since.map(|known| self.moves.iter().skip(known).copied().collect());
+        (self.forgotten + self.moves.len() as u64, runners)
     }
 
     /// Goes on from a revision whose commit isn't known.
@@ -94,5 +122,23 @@ mod tests {
         assert_eq!(missed(&events, 744).map(|events| events.len()), Some(256));
         events.restart(Revision(1005));
         assert_eq!((missed(&events, 1000), missed(&events, 1005)), (None, Some(vec![])));
+    }
+
+    #[test]
+    fn runners_that_come_and_go_are_told_once_or_it_is_told_that_they_were_too_many() {
+        let mut events = Events::new(Revision(10));
+        let follower = events.follow();
+        assert_eq!(events.moved_since(0), (0, Some(BTreeSet::new())));
+        events.moved(RunnerId(1));
+        events.moved(RunnerId(2));
+        assert!(follower.has_changed().unwrap());
+        assert_eq!(events.moved_since(0), (2, Some([RunnerId(1), RunnerId(2)].into())));
+        assert_eq!(events.moved_since(1).1, Some([RunnerId(2)].into()));
+        for _ in 0..MOVES {
+            events.moved(RunnerId(3));
+        }
+        assert_eq!(events.moved_since(1), (MOVES as u64 + 2, None));
+        assert_eq!(events.moved_since(2).1, Some([RunnerId(3)].into()));
+        assert_eq!(events.moves.len(), MOVES);
     }
 }

@@ -1,4 +1,6 @@
-//! What changes, as it happens: server-sent events.
+//! What happens, as server-sent events.
+
+mod news;
 
 use std::{
     collections::HashMap,
@@ -17,22 +19,26 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::stream;
-use mesh_model::{Admin, Via};
+use mesh_model::Via;
 use mesh_proto::Revision;
 use tokio::{sync::watch, time::sleep};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Api, auth::Administrator, failure::Refused};
+use self::news::News;
+use super::{
+    Api,
+    asked::{self, Asked},
+    auth::Administrator,
+    failure::Refused,
+};
 use crate::{
-    api::Happened,
-    coordinator::{Coordinator, Core, Failure, Since},
+    api::EventsQuery,
+    coordinator::{Coordinator, Core},
     places::Place,
 };
 
 /// How many administrators with one token, or one user of the socket, may follow at once.
 const FOLLOWERS: usize = 16;
-/// How often a follower is looked after while nothing happens.
-const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The least time between two looks at the state for one follower.
 const APART: Duration = Duration::from_millis(100);
 
@@ -40,10 +46,13 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(events))
 }
 
-/// Follows what changes: events `change`, and `resync` where everything has to be read again
+/// Follows what happens: the kinds of events that are asked for, and `resync` where everything has to be read again
 #[utoipa::path(
     get, path = "/events",
-    params(("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that has arrived")),
+    params(
+        EventsQuery,
+        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that has arrived")
+    ),
     responses((status = 200, content_type = "text/event-stream", body = String))
 )]
 async fn events(
@@ -51,15 +60,23 @@ async fn events(
     Administrator { by, coordinator }: Administrator,
     place: Option<Extension<Place>>,
     headers: HeaderMap,
+    query: Asked<EventsQuery>,
 ) -> Result<Response, Refused> {
+    let hint = "known are change, audit, node, instance, trust-applied and telemetry, with commas between";
+    let kinds = asked::query(query, hint)?.kinds();
+    let kinds = kinds.map_err(|kind| {
+        Refused::new(StatusCode::BAD_REQUEST, format!("`{}` is no kind of event", kind.escape_debug()), hint)
+    })?;
     let seat = api.followers.enter(by.via)?;
     let place = place.map(|Extension(place)| place);
     if let Some(place) = &place {
         place.begin();
     }
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    let latest = coordinator.visit(|core| core.events.follow()).await?;
-    let follower = Follower { coordinator, by, at: last.map(Revision), latest, place, is_new: true, _seat: seat };
+    let begin = |core: &mut Core| (core.events.follow(), core.events.moved_since(0).0);
+    let (latest, moves) = coordinator.visit(begin).await?;
+    let news = News::new(coordinator.clone(), by, kinds, (last.map(Revision), moves));
+    let follower = Follower { coordinator, news, latest, place, is_new: true, _seat: seat };
     let pieces = stream::unfold(follower, |mut follower| async move {
         let piece = follower.next().await?;
         Some((Ok::<_, std::convert::Infallible>(piece), follower))
@@ -74,9 +91,7 @@ async fn events(
 /// An administrator who follows.
 struct Follower {
     coordinator: Coordinator,
-    by: Admin,
-    /// What it has been told up to; `None`: nothing yet.
-    at: Option<Revision>,
+    news: News,
     latest: watch::Receiver<Revision>,
     place: Option<Place>,
     /// Whether it has not been looked after yet.
@@ -85,11 +100,18 @@ struct Follower {
 }
 
 impl Follower {
-    /// The next piece of its stream; `None` at its end.
+    /// The next piece of its stream, a comment if nothing has happened; `None` at its end.
     async fn next(&mut self) -> Option<Bytes> {
-        if std::mem::take(&mut self.is_new) {
-            return self.look().await;
+        if !std::mem::take(&mut self.is_new) {
+            self.wait().await?;
         }
+        self.latest.borrow_and_update();
+        let text = self.news.look().await?;
+        Some(if text.is_empty() { Bytes::from_static(b":\n\n") } else { text.into() })
+    }
+
+    /// Waits until something may have happened; `None` if it may not follow any longer.
+    async fn wait(&mut self) -> Option<()> {
         let place = self.place.clone();
         let lost = async {
             match place {
@@ -99,40 +121,12 @@ impl Follower {
         };
         tokio::select! {
             changed = self.latest.changed() => changed.ok()?,
-            () = sleep(HEARTBEAT) => {}
+            () = sleep(self.news.patience()) => {}
             () = lost => return None,
         }
-        // What is committed meanwhile comes at once.
+        // What happens meanwhile comes at once.
         sleep(APART).await;
-        if *self.coordinator.is_cut_off().borrow() {
-            return None;
-        }
-        self.look().await
-    }
-
-    /// What has happened since; a comment if nothing has. `None` if it may not follow any longer.
-    async fn look(&mut self) -> Option<Bytes> {
-        self.latest.borrow_and_update();
-        let (by, at, now) = (self.by.clone(), self.at, self.coordinator.now());
-        let look = move |core: &mut Core| {
-            core.state.is_still(&by, now).then(|| {
-                let since = at.map_or(Since::Gap, |at| core.events.since(at));
-                (core.state.revision(), told(core, &by, since))
-            })
-        };
-        let seen: Result<Option<(Revision, Vec<Happened>)>, Failure> = self.coordinator.visit(look).await;
-        let (revision, told) = seen.ok()??;
-        self.at = Some(revision);
-        let text: String = told.iter().map(Happened::text).collect();
-        Some(if text.is_empty() { Bytes::from_static(b":\n\n") } else { text.into() })
-    }
-}
-
-/// What the reader is told.
-fn told(core: &Core, by: &Admin, since: Since) -> Vec<Happened> {
-    match since {
-        Since::Gap => vec![Happened::Resync { revision: core.state.revision() }],
-        Since::Events(events) => events.iter().filter_map(|event| Happened::of(core, by, event)).collect(),
+        (!*self.coordinator.is_cut_off().borrow()).then_some(())
     }
 }
 

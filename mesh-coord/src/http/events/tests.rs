@@ -22,10 +22,14 @@ struct Tail {
 
 impl Tail {
     async fn open(world: &World, token: &str, last: Option<&str>) -> Self {
+        Self::of_kinds(world, token, "", last).await
+    }
+
+    async fn of_kinds(world: &World, token: &str, query: &str, last: Option<&str>) -> Self {
         let mut stream = mesh_link::connect(&world.url, world.fingerprint, &mesh_link::Proxies::none()).await.unwrap();
         let last = last.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
         let request =
-            format!("GET /v1/admin/events HTTP/1.1\r\nhost: mesh\r\nauthorization: Bearer {token}\r\n{last}\r\n");
+            format!("GET /v1/admin/events{query} HTTP/1.1\r\nhost: mesh\r\nauthorization: Bearer {token}\r\n{last}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         Self { stream, text: String::new() }
     }
@@ -50,14 +54,26 @@ impl Tail {
     async fn next(&mut self) -> (String, String, Value) {
         loop {
             if let Some((event, rest)) = self.text.split_once("event: ").and_then(|(_, rest)| rest.split_once("\n\n")) {
-                let mut lines = event.lines();
-                let name = lines.next().unwrap().to_owned();
-                let id = lines.next().unwrap().strip_prefix("id: ").unwrap().to_owned();
-                let data = serde_json::from_str(lines.next().unwrap().strip_prefix("data: ").unwrap()).unwrap();
+                let name = event.lines().next().unwrap().to_owned();
+                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(ToOwned::to_owned);
+                let id = field("id: ").unwrap_or_default();
+                let data = serde_json::from_str(&field("data: ").unwrap()).unwrap();
                 self.text = rest.to_owned();
                 return (name, id, data);
             }
             assert!(self.read().await, "it ended: {}", self.text);
+        }
+    }
+}
+
+impl Tail {
+    /// The data of the next event of this kind for which that holds.
+    async fn until(&mut self, kind: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let (name, _, data) = self.next().await;
+            if name == kind && holds(&data) {
+                return data;
+            }
         }
     }
 }
@@ -90,6 +106,86 @@ async fn followers_learn_what_changes_and_a_team_of_its_own_only() {
     for gone in ["0", "99999", "rubbish"] {
         assert_eq!(Tail::open(&world, &all, Some(gone)).await.next().await.0, "resync", "{gone}");
     }
+}
+
+#[tokio::test]
+async fn kinds_that_are_asked_for_come_and_a_team_gets_its_own() {
+    let world = World::new().await;
+    world.deploy("bank", "other", &["vault"]).await;
+    world.deploy("shop", "acme", &["db"]).await;
+    let (all, acme) = (viewer(&world, None).await, viewer(&world, Some("acme")).await);
+    let query = "?kinds=node,instance,trust-applied,audit";
+    let mut every = Tail::of_kinds(&world, &all, query, None).await;
+    let mut own = Tail::of_kinds(&world, &acme, query, None).await;
+    assert_eq!((every.next().await.0, own.next().await.0), ("resync".to_owned(), "resync".to_owned()));
+
+    let mut one = world.agent("one").await;
+    let came = every.until("node", |node| node["state"] == "online").await;
+    assert_eq!((&came["node"], &came["drained"]), (&"one".into(), &false.into()));
+    one.attach("bank/vault").await;
+    one.attach("shop/db").await;
+    let began = every.until("instance", |instance| instance["service"] == "bank/vault").await;
+    assert_eq!((&began["id"], &began["node"], &began["state"]), (&"i-1".into(), &"one".into(), &"live".into()));
+    // The first instance that the team is told of is its own.
+    assert_eq!(own.until("instance", |_| true).await["service"], "shop/db");
+    one.ask(mesh_proto::message::Ask::Drain { instance: mesh_proto::InstanceId(2) }).await.unwrap();
+    assert_eq!(own.until("instance", |_| true).await["state"], "draining");
+    one.ask(mesh_proto::message::Ask::Detach { instance: mesh_proto::InstanceId(1) }).await.unwrap();
+    one.ask(mesh_proto::message::Ask::Detach { instance: mesh_proto::InstanceId(2) }).await.unwrap();
+    let ended = own.until("instance", |_| true).await;
+    assert_eq!((&ended["id"], &ended["state"]), (&"i-2".into(), &"ended".into()));
+
+    one.attach("shop/db").await;
+    own.until("instance", |_| true).await;
+    let truth = world.truth(&one).await;
+    one.reach(&truth).await;
+    one.applied().await;
+    world.trust("bank", "shop").await;
+    // Nothing that the runner hosts is seen by another view of it than before.
+    let truth = world.truth(&one).await;
+    one.reach(&truth).await;
+    one.applied().await;
+    assert_eq!(own.until("audit", |entry| entry["action"] == "trust").await["object"], "shop");
+    let applied = every.until("trust-applied", |applied| applied["deployment"] == "shop").await;
+    assert!(applied["revision"].is_u64(), "{applied}");
+    own.until("trust-applied", |applied| applied["deployment"] == "shop").await;
+    drop(one);
+    every.until("node", |node| node["state"] == "silent").await;
+    own.until("node", |node| node["state"] == "silent").await;
+    // What the team never learns, not even at the end.
+    assert!(!own.text.contains("vault"));
+    let (status, answer) =
+        crate::testing::talk(&world, "GET", "/v1/admin/events?kinds=change,all", Some(&all), &[], None).await;
+    assert_eq!((status, answer["error"].as_str()), (400, Some("`all` is no kind of event")));
+}
+
+#[tokio::test]
+async fn reports_are_told_to_those_who_see_their_runners() {
+    let world = World::new().await;
+    world.deploy("bank", "other", &["vault"]).await;
+    let (all, acme) = (viewer(&world, None).await, viewer(&world, Some("acme")).await);
+    let credential = world.runner("one").await;
+    let mut agent = world.connect(&credential).await.unwrap();
+    agent.can = mesh_proto::Abilities::NONE.with(mesh_proto::Ability::Telemetry);
+    agent.hello(None, vec![]).await;
+    agent.news().await;
+    let mut every = Tail::of_kinds(&world, &all, "?kinds=telemetry", None).await;
+    let mut own = Tail::of_kinds(&world, &acme, "?kinds=telemetry", None).await;
+    assert_eq!((every.next().await.0, own.next().await.0), ("resync".to_owned(), "resync".to_owned()));
+    agent.hear().await.unwrap();
+    let report = mesh_proto::telemetry::Telemetry { life: 1, ..Default::default() };
+    let reports = async {
+        loop {
+            agent.say(&mesh_proto::message::Up::Telemetry(report.clone())).await;
+            // Heartbeats pace it.
+            let _ = tokio::time::timeout(Duration::from_millis(300), agent.hear()).await;
+        }
+    };
+    tokio::select! {
+        told = every.until("telemetry", |_| true) => assert_eq!(told["nodes"], 1),
+        () = reports => {}
+    }
+    assert!(!own.text.contains("telemetry"), "it sees no such runner");
 }
 
 #[tokio::test]
