@@ -77,8 +77,10 @@ class Lab:
 
     def join(self, name, line):
         """Joins a machine by a line as the console shows it."""
-        program, *arguments = line.split()
-        assert program == "mesh-node", line
+        program, command, *arguments = line.split()
+        assert program == "mesh-node" and command in ("up", "join"), line
+        # No systemd is here, for which `up` would write a unit that joins.
+        arguments = ["join", *arguments]
         environment = {**os.environ, "MESH_NODE_STATE": f"/run/{name}", "NO_COLOR": "1"}
         flags = ["--name", name, "--provider", name.rstrip("-0123456789")]
         self.begin(name, "ip", "netns", "exec", name, NODE, *arguments, *flags, env=environment)

@@ -311,6 +311,12 @@ pub(crate) async fn talk(
     (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {error}: {answer}")))
 }
 
+/// The whole answer to a GET at the socket with another header.
+pub(crate) async fn exchange_text(world: &World, path: &str, header: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: mesh\r\nconnection: close\r\n{header}\r\n");
+    exchange(UnixStream::connect(&world.socket).await.unwrap(), &request).await
+}
+
 async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();

@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, html};
 
 use crate::{
-    PROOF, SCRIPT_PATH, SIGN_IN_PATH, SIGN_OUT_PATH, STYLE_PATH,
+    PROOF, SCRIPT_PATH, SEARCH_PATH, SIGN_IN_PATH, SIGN_OUT_PATH, STYLE_PATH,
     model::{Me, Role},
 };
 
@@ -98,6 +98,10 @@ impl Frame<'_> {
                             }
                         }
                     }
+                }
+                form.search action=(SEARCH_PATH) method="get" role="search" aria-label="Everything" {
+                    input type="search" name="q" aria-label="Service, runner or address" placeholder="service, runner, address" required;
+                    button type="submit" { "Search" }
                 }
                 (self.session())
             }

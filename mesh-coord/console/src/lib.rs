@@ -12,8 +12,8 @@ mod words;
 pub use frame::{Frame, Notice, Seen, closed, failure, sign_in};
 pub use maud::Markup;
 pub use pages::{
-    Ask, Deployed, Filter, Joined, Wanted, audit, confirm, deployment, deployments, joined, map, overview, refused,
-    relays, runner, runners, service, services, tokens, why,
+    Ask, Deployed, Filter, Found, Joined, Trail, Wanted, audit, confirm, deployment, deployments, joined, map, overview,
+    refused, relays, runner, runners, search, service, services, tokens, why,
 };
 
 /// The style sheet, served at [`STYLE_PATH`].
@@ -26,6 +26,8 @@ pub const SCRIPT: &str = include_str!("../assets/console.js");
 pub const SCRIPT_PATH: &str = "/console.js";
 /// Where every change is previewed (GET) and made (POST).
 pub const ACT_PATH: &str = "/act";
+/// Where the box above every page leads.
+pub const SEARCH_PATH: &str = "/search";
 /// Where a session is begun.
 pub const SIGN_IN_PATH: &str = "/sign-in";
 /// Where a session is ended.

@@ -10,6 +10,7 @@ mod refused;
 mod relays;
 mod runner;
 mod runners;
+mod search;
 mod service;
 mod services;
 mod tokens;
@@ -20,7 +21,7 @@ use std::collections::HashMap;
 use maud::{Markup, html};
 
 pub use self::{
-    audit::audit,
+    audit::{Trail, audit},
     confirm::{Ask, confirm},
     deployment::{Deployed, deployment},
     deployments::deployments,
@@ -30,6 +31,7 @@ pub use self::{
     relays::relays,
     runner::runner,
     runners::{Filter, runners},
+    search::{Found, search},
     service::service,
     services::services,
     tokens::{Joined, Wanted, joined, tokens},

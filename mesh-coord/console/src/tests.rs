@@ -26,8 +26,9 @@ fn refusals(from: &str) -> Refusals {
 /// Every page with something hostile in every text.
 fn hostile_pages() -> Vec<Markup> {
     let hostile = || HOSTILE.to_owned();
-    let entry = Entry { by: hostile(), detail: hostile(), by_name: Some(hostile()), ..Entry::default() };
+    let entry = Entry { by: hostile(), object: Some(hostile()), detail: hostile(), by_name: Some(hostile()), ..Entry::default() };
     let entries = Audit { audit: vec![entry], next: None };
+    let trail = Trail { by: hostile(), object: hostile(), action: hostile(), ..Trail::default() };
     let need = Need { text: hostile(), hint: hostile(), level: hostile() };
     let whole = Overview { needs: vec![need], ..Overview::default() };
     let node = Node { name: hostile(), scope: hostile(), agent: hostile(), state: hostile(), ..Node::default() };
@@ -47,6 +48,12 @@ fn hostile_pages() -> Vec<Markup> {
     };
     let trust = TrustEntry { caller: hostile(), services: vec![hostile()], ports: vec![1] };
     let trust = Trust { trust: vec![trust], pending: vec![hostile()], concerned: Some(3) };
+    let found = Found {
+        deployments: vec![own.clone()],
+        services: vec![service.clone()],
+        instances: vec![shown.clone()],
+        nodes: vec![node.clone()],
+    };
     let edge = Edge { from: hostile(), to: hostile(), open: 1, ..Edge::default() };
     let edges = Edges { edges: vec![edge], ..Edges::default() };
     let pair = OfPair { from: service.path(), to: hostile(), opened: vec![1; 24] };
@@ -95,7 +102,8 @@ fn hostile_pages() -> Vec<Markup> {
         deployment(&frame, &deployed(&own)),
         deployment(&frame, &deployed(&free)),
         refused(&frame, &refusals(HOSTILE)),
-        audit(&frame, &entries),
+        audit(&frame, &entries, &trail),
+        search(&frame, HOSTILE, &found),
         why(&frame, [HOSTILE, HOSTILE, HOSTILE], Some(&answer)),
         why(&frame, ["", "", ""], Some(&Err((hostile(), Some(hostile()))))),
         tokens(&frame, &Tokens { tokens: vec![token] }, &wanted, Some((HOSTILE, Some(HOSTILE)))),
@@ -262,4 +270,37 @@ fn answers_of_earlier_coordinators_are_read() {
     let page = runners(&frame("/runners"), &nodes, &Filter::default()).into_string();
     assert!(page.contains("1h 1m ago") && page.contains("✖</span> silent"), "{page}");
     assert_eq!(read::<Me>(r#"{"version":1,"role":"viewer","team":null,"token":"t-1","name":null}"#).role, Role::Viewer);
+}
+
+#[test]
+fn the_search_finds_by_parts_of_names_and_addresses_and_instances_by_their_identifiers() {
+    let all = || Found {
+        deployments: vec![Deployment { deployment: "shop".into(), team: "acme".into(), ..Deployment::default() }],
+        services: vec![Service { deployment: "shop".into(), service: "db".into(), address: "100.112.0.5".into(), ..Service::default() }],
+        instances: vec![
+            Instance { id: "i-7".into(), address: "100.127.0.9".into(), ..Instance::default() },
+            Instance { id: "i-77".into(), ..Instance::default() },
+        ],
+        nodes: vec![Node { name: "aws-1".into(), id: "r-3".into(), endpoints: vec!["192.0.2.1:51820".into()], ..Node::default() }],
+    };
+    let numbers = |word: &str| {
+        let mut found = all();
+        found.leave(word);
+        [found.deployments.len(), found.services.len(), found.instances.len(), found.nodes.len()]
+    };
+    assert_eq!(numbers("SHOP"), [1, 1, 0, 0]);
+    assert_eq!((numbers("i-7"), numbers("100.1"), numbers("192.0.2.1")), ([0, 0, 1, 0], [0, 1, 1, 0], [0, 0, 0, 1]));
+    assert_eq!((numbers("r-3"), numbers("acme"), numbers("")), ([0, 0, 0, 1], [1, 0, 0, 0], [0; 4]));
+    let page = search(&frame(SEARCH_PATH), "shop", &all()).into_string();
+    assert!(page.contains("5 found for «shop»") && page.contains(r#"href="/d/shop/db""#), "{page}");
+}
+
+#[test]
+fn filters_of_the_audit_stay_on_its_other_pages() {
+    let trail = Trail { by: "uid 0".into(), result: "refused".into(), hours: "24".into(), ..Trail::default() };
+    let entry = Entry { action: "trust".into(), object: Some("shop".into()), ..Entry::default() };
+    let page = audit(&frame("/audit"), &Audit { audit: vec![entry], next: Some(7) }, &trail).into_string();
+    assert!(page.contains(r#"href="/audit?by=uid%200&amp;result=refused&amp;hours=24&amp;before=7""#), "{page}");
+    assert!(page.contains(r#"href="/audit.ndjson?by=uid%200&amp;result=refused&amp;hours=24""#), "{page}");
+    assert!(page.contains(r#"<option value="24" selected>"#) && page.contains(r#"href="/d/shop""#), "{page}");
 }

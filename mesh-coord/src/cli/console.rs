@@ -10,6 +10,7 @@ mod server;
 mod sessions;
 mod sign_in;
 pub(super) mod team;
+mod trail;
 mod way;
 mod wish;
 

@@ -1,8 +1,9 @@
 //! Answers by `Idempotency-Key`: a request that comes again, because its answer was lost, isn't carried out again.
 //! They are kept in memory, for a while, and with a share for each token.
 
+mod kept;
+
 use std::{
-    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,6 +16,7 @@ use mesh_model::Via;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
+use self::kept::Kept;
 use super::failure::Refused;
 
 /// For how long an answer is kept.
@@ -84,26 +86,6 @@ impl std::fmt::Debug for Answers {
     }
 }
 
-#[derive(Default)]
-struct Kept {
-    of: BTreeMap<Via, VecDeque<Entry>>,
-    bytes: usize,
-}
-
-struct Entry {
-    key: String,
-    request: Request,
-    /// `None`: it is being carried out.
-    answer: Option<Answer>,
-    at: Instant,
-}
-
-impl Entry {
-    fn bytes(&self) -> usize {
-        self.answer.as_ref().map_or(0, |answer| answer.bytes.len())
-    }
-}
-
 /// How a request with a key goes on.
 pub(super) enum Begun {
     /// It is carried out.
@@ -127,18 +109,14 @@ impl Answers {
     pub(super) fn begin(&self, by: Via, key: &str, request: Request, now: Instant) -> Begun {
         let mut kept = self.lock();
         kept.forget(now);
-        let own = kept.of.entry(by).or_default();
-        if let Some(entry) = own.iter().find(|entry| entry.key == key) {
-            return match &entry.answer {
-                _ if entry.request != request => Begun::Another,
+        if let Some((before, answer)) = kept.find(by, key) {
+            return match answer {
+                _ if *before != request => Begun::Another,
                 Some(answer) => Begun::Again(answer.clone()),
                 None => Begun::Running,
             };
         }
-        own.push_back(Entry { key: key.to_owned(), request, answer: None, at: now });
-        if own.len() > ANSWERS {
-            kept.drop_oldest(by);
-        }
+        kept.begin(by, key, request);
         Begun::First(Turn { answers: self.clone(), by, key: key.to_owned() })
     }
 
@@ -153,42 +131,13 @@ impl Turn {
         if answer.is_passing() {
             return;
         }
-        let mut kept = self.answers.lock();
-        let size = answer.bytes.len();
-        let own = kept.of.get_mut(&self.by);
-        let Some(entry) = own.and_then(|own| own.iter_mut().find(|entry| entry.key == self.key)) else { return };
-        (entry.answer, entry.at) = (Some(answer), now);
-        kept.bytes += size;
-        while kept.bytes > BYTES {
-            let largest = kept.of.iter().max_by_key(|(_, own)| own.iter().map(Entry::bytes).sum::<usize>());
-            let Some(by) = largest.map(|(by, _)| *by) else { break };
-            kept.drop_oldest(by);
-        }
+        self.answers.lock().finish(self.by, &self.key, answer, now);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut kept = self.answers.lock();
-        if let Some(own) = kept.of.get_mut(&self.by) {
-            own.retain(|entry| entry.key != self.key || entry.answer.is_some());
-        }
-    }
-}
-
-impl Kept {
-    fn drop_oldest(&mut self, by: Via) {
-        if let Some(own) = self.of.get_mut(&by) {
-            self.bytes -= own.pop_front().as_ref().map_or(0, Entry::bytes);
-        }
-    }
-
-    fn forget(&mut self, now: Instant) {
-        for own in self.of.values_mut() {
-            own.retain(|entry| entry.answer.is_none() || now.saturating_duration_since(entry.at) < KEPT);
-        }
-        self.of.retain(|_, own| !own.is_empty());
-        self.bytes = self.of.values().flatten().map(Entry::bytes).sum();
+        self.answers.lock().release(self.by, &self.key);
     }
 }
 
@@ -248,8 +197,9 @@ mod tests {
             first(&answers, Via::Token(TokenId(2)), &key, now).finish(answer(200, 1 << 20), now);
         }
         assert!(matches!(answers.begin(ME, "mine", request("a"), now), Begun::Again(_)));
-        let kept = answers.lock();
-        assert!(kept.bytes <= BYTES && kept.of.values().all(|own| own.len() <= ANSWERS), "{}", kept.bytes);
-        assert_eq!(kept.bytes, kept.of.values().flatten().map(Entry::bytes).sum::<usize>());
+        assert!(answers.lock().checked_bytes() <= BYTES);
+        // What was kept for an hour is forgotten.
+        drop(answers.begin(ME, "later", request("a"), now + KEPT));
+        assert_eq!(answers.lock().checked_bytes(), 0);
     }
 }

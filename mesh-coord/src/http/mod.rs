@@ -33,6 +33,7 @@ mod failure;
 mod guard;
 mod idempotent;
 mod limit;
+mod lines;
 mod lists;
 mod members;
 mod noted;
@@ -140,13 +141,14 @@ impl Api {
 /// The routes of administrators, which the OpenAPI document describes.
 fn administrators() -> OpenApiRouter<Api> {
     let quick = lists::routes()
+        .merge(traffic::routes())
+        .layer(middleware::from_fn(lines::lines))
         .merge(admin::routes())
         .merge(tokens::routes())
         .merge(relays::routes())
         .merge(objects::routes())
         .merge(preview::routes())
         .merge(observe::routes())
-        .merge(traffic::routes())
         .merge(members::routes())
         .merge(events::routes())
         .layer(middleware::from_fn(order_in_time));

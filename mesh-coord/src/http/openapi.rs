@@ -16,10 +16,13 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Api, administrators, auth::Administrator, codes::Code, failure::Error};
+use super::{Api, administrators, auth::Administrator, codes::Code, failure::Error, lines::LINES};
 
 const ABOUT: &str = "What the commands of mesh-coord ask for. docs/reference/api.md says who may do what, and how \
                      paging, dry runs, Idempotency-Key and events work.";
+/// The operations whose answers can have a row on each line.
+const IN_LINES: [&str; 10] =
+    ["nodes", "deployments", "services", "instances", "tokens", "trust_lists", "audit", "edges", "series", "refused"];
 /// The name of the only way to authenticate.
 const TOKEN: &str = "token";
 
@@ -69,6 +72,9 @@ fn complete(method: &str, operation: &mut Value) {
     operation["responses"]["default"] =
         json!({ "description": "It is refused", "content": { "application/json": { "schema": error } } });
     if method == "get" {
+        if operation["operationId"].as_str().is_some_and(|id| IN_LINES.contains(&id)) {
+            operation["responses"]["200"]["content"][LINES] = json!({ "schema": { "type": "string" } });
+        }
         return;
     }
     let key = json!({

@@ -90,7 +90,7 @@ fn what_is_drained_removed_or_revoked_is_shown_first_and_done_when_it_was_confir
 
         let form = [("scope", "any"), ("ttl", "2h"), ("uses", "3"), ("name", "late ones")];
         let made = console.act("/tokens", &form);
-        assert!(made.contains("mesh-node join https://") && made.contains(" mesh1."), "{made}");
+        assert!(made.contains("mesh-node up https://") && made.contains(" mesh1."), "{made}");
         let again = console.page("/tokens/made");
         assert!(again.contains("was shown already") && !again.contains("mesh1."), "{again}");
         let id = coordinator.json(&["token", "list"])["tokens"]

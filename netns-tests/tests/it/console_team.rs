@@ -105,7 +105,7 @@ fn a_viewer_looks_and_each_forged_write_is_refused() {
         for path in ["/", "/d/shop", "/d/shop/db", "/r/aws", "/tokens", "/relays"] {
             let page = browser.page(path);
             assert!(page.starts_with("HTTP/1.1 200") && page.contains("may look"), "{path}: {page}");
-            assert_eq!(page.matches("<button").count(), 1, "to sign out: {path}: {page}");
+            assert_eq!(page.matches("<button").count(), 2, "to search and to sign out: {path}: {page}");
             assert!(!page.contains("href=\"/act"), "{path}: {page}");
         }
         let before = coordinator.json(&["nodes"])["nodes"].clone();

@@ -24,6 +24,9 @@ pub struct Entry {
     pub by_name: Option<String>,
     /// What was done.
     pub action: String,
+    /// The name of the changed object.
+    #[serde(default)]
+    pub object: Option<String>,
     /// In words.
     pub detail: String,
     /// `done` or `refused`.

@@ -139,7 +139,7 @@ async fn make(Extension(asker): Extension<Asker>, Form(form): Form<Wanted>) -> R
     let made = async { asker.way.make(&token_of(&form)?).await };
     match made.await {
         Ok(made) => {
-            let line = (form.scope != "admin").then(|| line_for("mesh-node join", &made, asker.way.url()));
+            let line = (form.scope != "admin").then(|| line_for("mesh-node up", &made, asker.way.url()));
             asker.tell(News::Made(Box::new((made, line))));
             go_to(MADE)
         }

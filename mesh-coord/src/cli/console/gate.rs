@@ -26,7 +26,7 @@ use super::{
     desk::{Desk, Entry, Found, Held, broken, form, refused},
     pages,
     sessions::{Random, is},
-    sign_in,
+    sign_in, trail,
     way::Way,
 };
 
@@ -49,6 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(super) fn router(desk: Desk) -> Router {
     let asked = |kind: &'static str, text: &'static str| get(async move || ([(header::CONTENT_TYPE, kind)], text));
     pages::routes()
+        .merge(trail::routes())
         .merge(actions::routes())
         .route(mesh_console::STYLE_PATH, asked("text/css; charset=utf-8", mesh_console::STYLE))
         .route(mesh_console::SCRIPT_PATH, asked("text/javascript; charset=utf-8", mesh_console::SCRIPT))

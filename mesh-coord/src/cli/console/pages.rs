@@ -7,15 +7,12 @@ use axum::{
     response::Response,
     routing::get,
 };
-use mesh_console::{Deployed, Filter, model};
+use mesh_console::{Deployed, Filter, Found, model};
 use mesh_model::outcome::BothWays;
 use serde::Deserialize;
 
 use super::asker::{Asker, Missing, told};
 use crate::cli::client::escaped;
-
-/// How many entries a page of the audit has.
-const ENTRIES: usize = 100;
 
 type Here = Extension<Asker>;
 
@@ -30,7 +27,7 @@ pub(super) fn routes() -> Router {
         .route("/runners", get(runners))
         .route("/r/{runner}", get(runner))
         .route("/refused", get(refused))
-        .route("/audit", get(audit))
+        .route(mesh_console::SEARCH_PATH, get(search))
         .route("/why", get(why))
         .route("/relays", get(relays))
 }
@@ -151,14 +148,27 @@ async fn refused(Extension(asker): Here) -> Response {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Before {
-    before: String,
+struct Word {
+    q: String,
 }
 
-async fn audit(Extension(asker): Here, Query(page): Query<Before>) -> Response {
-    let before = page.before.parse::<u64>().map(|before| format!("&before={before}")).unwrap_or_default();
-    let audit: Result<model::Audit> = asker.get(&format!("audit?limit={ENTRIES}{before}")).await;
-    asker.page("/audit", |frame| Ok(mesh_console::audit(frame, &audit?)))
+async fn search(Extension(asker): Here, Query(Word { q }): Query<Word>) -> Response {
+    let found = async {
+        let deployments: model::Deployments = asker.get("deployments").await?;
+        let services: model::Services = asker.get("services").await?;
+        let instances: model::Instances = asker.get("instances").await?;
+        let nodes: model::Nodes = asker.get("nodes").await?;
+        let mut found = Found {
+            deployments: deployments.deployments,
+            services: services.services,
+            instances: instances.instances,
+            nodes: nodes.nodes,
+        };
+        found.leave(&q);
+        Ok(found)
+    };
+    let found: Result<Found> = found.await;
+    asker.page(mesh_console::SEARCH_PATH, |frame| Ok(mesh_console::search(frame, &q, &found?)))
 }
 
 #[derive(Default, Deserialize)]
