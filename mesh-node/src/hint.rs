@@ -1,6 +1,6 @@
 //! Errors that say what to try next.
 
-use mesh_process::{edit::EditError, systemd::SystemdError};
+use mesh_process::{edit::EditError, systemd::SystemdError, written::WriteError};
 use mesh_proto::{ServicePath, View, message::Refusal};
 
 /// An error of this program. Its `Display` says what happened and where.
@@ -15,6 +15,12 @@ pub(crate) trait Hint: std::error::Error {
 }
 
 impl Hint for EditError {
+    fn hint(&self) -> Option<String> {
+        self.hint().map(str::to_owned)
+    }
+}
+
+impl Hint for WriteError {
     fn hint(&self) -> Option<String> {
         self.hint().map(str::to_owned)
     }

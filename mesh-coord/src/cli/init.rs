@@ -24,6 +24,7 @@ use mesh_process::{
     edit::{Edit, EditError},
     interfaces,
     systemd::{self, State},
+    written::{self, Change},
 };
 use mesh_proto::{Range, message::Refusal, token::MAX_URLS};
 use serde::Serialize;
@@ -157,18 +158,16 @@ fn edit_error(error: EditError) -> anyhow::Error {
 
 /// Makes the changes, tells of them, and has systemd read them.
 fn write(edits: &[Edit], done: &str) -> Result<()> {
-    for edit in edits {
-        edit.apply().map_err(edit_error)?;
-        note(&format!("{done}: {}", edit.path().display()));
-    }
-    if !edits.is_empty() && systemd::runs_the_machine() {
-        asked(systemd::reload())?;
-    }
-    Ok(())
+    written::write(edits, |path| note(&format!("{done}: {}", path.display()))).map_err(|error| {
+        Refused(Refusal { error: error.to_string(), hint: error.hint().map(str::to_owned) }).into()
+    })
 }
 
 /// `init --undo`.
 fn undo(args: &Init) -> Result<()> {
+    if !args.dry_run && !nix::unistd::geteuid().is_root() {
+        return Err(refused(Obstacle::NotRootToUndo));
+    }
     let left = |before: Option<&str>| {
         let left = before.map(|text| options::left(text).unwrap_or_else(|| text.to_owned()));
         Ok::<_, EditError>(left.filter(|text| !text.is_empty()))
@@ -211,13 +210,6 @@ struct Shown {
     made: Option<api::NewToken>,
 }
 
-/// The change of one file.
-#[derive(Debug, Serialize)]
-struct Change {
-    path: String,
-    diff: String,
-}
-
 /// For people.
 fn show_diffs(json: bool, edits: &[Edit]) -> Result<()> {
     if json { Ok(()) } else { edits.iter().try_for_each(|edit| print(&edit.diff())) }
@@ -225,7 +217,6 @@ fn show_diffs(json: bool, edits: &[Edit]) -> Result<()> {
 
 /// For programs.
 fn show(json: bool, edits: &[Edit], shown: Shown) -> Result<()> {
-    let change = |edit: &Edit| Change { path: edit.path().display().to_string(), diff: edit.diff() };
-    let changes = edits.iter().map(change).collect();
+    let changes = Change::all(edits);
     if json { print_json(&Shown { version: api::VERSION, changes, ..shown }) } else { Ok(()) }
 }

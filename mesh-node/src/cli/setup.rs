@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use mesh_process::edit::Edit;
+use mesh_process::{edit::Edit, written::Change};
 use mesh_proto::ServicePath;
 use serde::Serialize;
 
@@ -73,19 +73,4 @@ struct Shown<'a> {
     notes: &'a [String],
     /// The operator's next steps.
     then: Option<&'static str>,
-}
-
-/// The change of one file.
-#[derive(Debug, Serialize)]
-pub(super) struct Change {
-    path: String,
-    /// The diff, as for people.
-    diff: String,
-}
-
-impl Change {
-    /// Of each file.
-    pub(super) fn all(edits: &[Edit]) -> Vec<Self> {
-        edits.iter().map(|edit| Self { path: edit.path().display().to_string(), diff: edit.diff() }).collect()
-    }
 }

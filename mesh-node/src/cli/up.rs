@@ -9,6 +9,7 @@ use clap::Args;
 use mesh_process::{
     edit::Edit,
     systemd::{self, State},
+    written::{self, Change},
 };
 use mesh_proto::message::Switches;
 use serde::Serialize;
@@ -20,7 +21,6 @@ use super::{
     enrol::{self, Enrol, ThisStart},
     output::{self, Failure, note},
     runtime,
-    setup::Change,
 };
 use crate::{
     agent::Identity,
@@ -159,14 +159,7 @@ fn real(edits: Vec<Edit>) -> Vec<Edit> {
 
 /// Makes the changes, tells of them, and has systemd read them.
 fn write(edits: &[Edit], done: &str) -> Result<(), Failure> {
-    for edit in edits {
-        edit.apply()?;
-        note(&format!("{done}: {}", edit.path().display()));
-    }
-    if !edits.is_empty() && systemd::runs_the_machine() {
-        systemd::reload()?;
-    }
-    Ok(())
+    Ok(written::write(edits, |path| note(&format!("{done}: {}", path.display())))?)
 }
 
 /// How far it came.

@@ -16,6 +16,7 @@ mod recent;
 pub mod secrets;
 pub mod socket;
 pub mod systemd;
+pub mod written;
 
 pub use backoff::Backoff;
 

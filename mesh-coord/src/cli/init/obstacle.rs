@@ -14,6 +14,8 @@ pub(super) enum Obstacle {
     },
     #[error("only root may have systemd run the coordinator: nothing was done")]
     NotRoot,
+    #[error("only root may stop the coordinator and take out what `init` has written: nothing was done")]
+    NotRootToUndo,
     /// No address can be chosen.
     #[error(transparent)]
     Address(#[from] AddressError),
@@ -42,6 +44,7 @@ impl Obstacle {
                  create --any --uses 10"
             ),
             Self::NotRoot => "sudo mesh-coord init …; for one of this user: mesh-coord serve".to_owned(),
+            Self::NotRootToUndo => "sudo mesh-coord init --undo; --dry-run shows what it takes out".to_owned(),
             Self::Address(error) => error.hint(),
             Self::Runs(_) => format!(
                 "change them in {}, and systemctl restart mesh-coord; or mesh-coord init --undo first, which leaves the mesh as it \

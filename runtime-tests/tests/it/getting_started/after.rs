@@ -66,6 +66,7 @@ pub(super) fn it_is_misused(alpha: &Machine) {
     refused(&["mesh-node", "up", &damaged], &["token"]);
     refused(&["setpriv", "--reuid=65534", "mesh-node", "up"], &["only root", "sudo"]);
     refused(&["setpriv", "--reuid=65534", "mesh-coord", "init"], &["only root", "sudo"]);
+    refused(&["setpriv", "--reuid=65534", "mesh-coord", "init", "--undo"], &["only root", "sudo", "nothing was done"]);
     alpha.command(&["mesh-coord", "nodes"]).done();
     // Not systemd's machine any more, as far as a program can see.
     let hidden = |line: &str| {
