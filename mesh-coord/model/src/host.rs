@@ -10,7 +10,7 @@ use std::{
 };
 
 use mesh_proto::{
-    InstanceId, Label, Range, Release, RunnerId, ServicePath,
+    InstanceId, Label, Range, Release, RunnerId, ServiceId, ServicePath,
     endpoint::{self, EndpointError, Fault},
     view::{Instance, InstanceState},
 };
@@ -189,6 +189,15 @@ impl State {
     }
 
     /// Whether the scope allows the instance.
+    /// Whether a runner may host a service, or does.
+    #[must_use]
+    pub fn may_host(&self, runner: RunnerId, service: ServiceId) -> bool {
+        let deployment = self.services.get(&service).and_then(|s| self.deployments.get(&s.record.deployment));
+        let may = |scope: &Scope| deployment.is_some_and(|d| Self::scope_holds(scope, &d.record));
+        self.runner(runner).is_some_and(|runner| may(&runner.scope))
+            || self.instances_on(runner).any(|instance| instance.service == service)
+    }
+
     pub(crate) fn may_run(&self, scope: &Scope, instance: &Instance) -> bool {
         let deployment = self.services.get(&instance.service).and_then(|s| self.deployments.get(&s.record.deployment));
         deployment.is_some_and(|d| Self::scope_holds(scope, &d.record))

@@ -21,6 +21,8 @@ const PAIRS: usize = 200_000;
 /// The most kinds of refusals of one runner.
 const REFUSALS_OF_RUNNER: usize = 128;
 
+/// The longest name of a reason, in bytes.
+const MOST_REASON: usize = 40;
 /// An agent that began longer ago has counted much that was noted by earlier coordinators.
 const YOUNG: u64 = 3600;
 /// After how many reports what is gone is forgotten.
@@ -156,6 +158,8 @@ pub(crate) struct Checked {
     hosted: Vec<bool>,
     /// The names of refused connections' ends.
     names: Vec<[Option<ServicePath>; 2]>,
+    /// Refused connections that the runner has nothing to do with.
+    foreign: u64,
 }
 
 impl Checked {
@@ -171,17 +175,30 @@ impl Checked {
             Side::To => here.contains(&pair.callee),
         };
         let hosted = report.pairs.iter().map(hosts).collect();
+        let known = report.refused.len();
+        report.refused.retain(|refused| {
+            let services = [refused.caller.service, refused.callee.service];
+            // It may have ended since.
+            services.iter().flatten().any(|service| state.may_host(runner, *service)) || services == [None; 2]
+        });
+        let foreign = (known - report.refused.len()) as u64;
+        for refused in &mut report.refused {
+            if !is_reason(&refused.reason) {
+                "other".clone_into(&mut refused.reason);
+            }
+        }
         let name = |party: Party| party.service.and_then(|service| state.path_of(service));
         let names = report.refused.iter().map(|refused| [name(refused.caller), name(refused.callee)]).collect();
-        Self { report, hosted, names }
+        Self { report, hosted, names, foreign }
     }
 }
 
 impl Book {
     /// Takes a report in.
     pub(crate) fn take(&mut self, runner: RunnerId, checked: Checked, now: Instant) {
-        let Checked { report, hosted, names } = checked;
+        let Checked { report, hosted, names, foreign } = checked;
         self.reports += 1;
+        self.left_out += foreign;
         let life = report.life;
         let is_old = report.age.is_none_or(|age| age >= YOUNG);
         let reporter = self.runners.entry(runner).or_insert_with(|| Reporter::new(life, is_old, now));
@@ -388,6 +405,11 @@ impl Known {
     fn last_used(&self, heard: Instant) -> Option<Instant> {
         if self.current.open > 0 { Some(heard) } else { self.used }
     }
+}
+
+/// Whether a text can be a reason as agents name them.
+fn is_reason(text: &str) -> bool {
+    (1..=MOST_REASON).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
 }
 
 /// Counts come from runners: a sum has a limit.

@@ -13,6 +13,7 @@ mod common;
 mod console;
 mod console_acts;
 mod console_attacks;
+mod console_rogue;
 mod console_team;
 mod containment;
 mod coordinator_away;

@@ -15,14 +15,14 @@ fn pair(side: Side, opened: u64, open: u64, sent: u64) -> Pair {
 /// A report that the state agrees with.
 fn honest(life: u64, pairs: Vec<Pair>) -> Checked {
     let hosted = vec![true; pairs.len()];
-    Checked { report: Telemetry { life, pairs, ..Telemetry::default() }, hosted, names: vec![] }
+    Checked { report: Telemetry { life, pairs, ..Telemetry::default() }, hosted, names: vec![], foreign: 0 }
 }
 
 fn refused(count: u64, port: u16, age: u64) -> Checked {
     let party = |service| Party { address: Ipv4Addr::new(100, 112, 0, 1), service: Some(ServiceId(service)) };
     let refused = Refused { caller: party(7), callee: party(8), port, reason: "no-trust".to_owned(), count, age };
     let names = vec![[Some("shop/app".parse().unwrap()), None]];
-    Checked { report: Telemetry { life: 1, refused: vec![refused], ..Telemetry::default() }, hosted: vec![], names }
+    Checked { report: Telemetry { life: 1, refused: vec![refused], ..Telemetry::default() }, hosted: vec![], names, foreign: 0 }
 }
 
 fn counts(book: &Book) -> Vec<(u64, u64, u64)> {
@@ -199,4 +199,39 @@ async fn a_runner_reports_of_what_it_hosts_and_of_nothing_else() {
     let (hosted, paths) = world.coordinator.visit(look).await.unwrap();
     assert_eq!(hosted, [true, true, false, false, false]);
     assert_eq!(paths, MOST_PATHS);
+}
+
+/// What a confined runner says of refusals between others doesn't count, and what it says of reasons is a word.
+#[tokio::test]
+async fn a_runner_tells_of_refusals_of_its_own_and_with_words_that_there_can_be() {
+    let world = World::new().await;
+    world.deploy("shop", "acme", &["app"]).await;
+    world.deploy("bank", "other", &["vault", "ledger"]).await;
+    let purpose = mesh_model::NewPurpose::JoinTeams { teams: ["acme".parse().unwrap()].into(), uses: 1 };
+    let token = world.token(purpose).await;
+    let wish = world.wish(&token, "one", &mesh_proto::PrivateKey::from_bytes([9; 32])).await;
+    world.enrol(&wish).await.unwrap();
+    let look = |core: &mut crate::coordinator::Core| {
+        let service = |path: &str| Some(core.state.service_at(&path.parse().unwrap()).unwrap().id);
+        let [app, vault, ledger] = ["shop/app", "bank/vault", "bank/ledger"].map(service);
+        let party = |service| Party { address: Ipv4Addr::new(100, 112, 0, 1), service };
+        let of = |caller, callee, reason: &str| {
+            let (caller, callee, reason) = (party(caller), party(callee), reason.to_owned());
+            Refused { caller, callee, port: 1, reason, count: 1, age: 0 }
+        };
+        let long = "x".repeat(5000);
+        let refused = vec![
+            of(app, vault, "no-trust"),
+            of(vault, ledger, "no-trust"),
+            of(None, vault, "no-trust"),
+            of(app, None, "<script>"),
+            of(None, None, &long),
+        ];
+        let runner = core.state.runner_named("one").unwrap().id;
+        let checked = Checked::new(Telemetry { life: 1, refused, ..Telemetry::default() }, runner, &core.state);
+        let reasons = checked.report.refused.iter().map(|refused| refused.reason.clone()).collect::<Vec<_>>();
+        (reasons, checked.foreign, checked.names.len())
+    };
+    let (reasons, foreign, names) = world.coordinator.visit(look).await.unwrap();
+    assert_eq!((reasons, foreign, names), (vec!["no-trust".into(), "other".into(), "other".into()], 2, 3));
 }
