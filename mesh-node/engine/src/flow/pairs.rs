@@ -39,8 +39,6 @@ struct Pair {
     unanswered: u64,
     reset: u64,
     open: u32,
-    /// Bytes of TCP payload from each end, without what was sent again.
-    bytes: [u64; 2],
 }
 
 /// What an attempt or a connection has come to.
@@ -55,6 +53,8 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Pairs {
     pairs: IxVec<PairIx, Pair>,
+    /// Bytes of TCP payload from each end, without what was sent again. They are apart because each packet touches them.
+    bytes: IxVec<PairIx, [u64; 2]>,
     index: NumberMap<Key, PairIx>,
     /// The identifiers of the current map's services.
     services: IxVec<ServiceIx, ServiceId>,
@@ -62,8 +62,8 @@ pub(super) struct Pairs {
 
 impl Default for Pairs {
     fn default() -> Self {
-        let pairs = std::iter::once(Pair::default()).collect();
-        Self { pairs, index: NumberMap::default(), services: IxVec::new() }
+        let (pairs, bytes) = (std::iter::once(Pair::default()).collect(), std::iter::once([0; 2]).collect());
+        Self { pairs, bytes, index: NumberMap::default(), services: IxVec::new() }
     }
 }
 
@@ -78,8 +78,10 @@ impl Pairs {
         }
         let known = |service| route.services.find_by(&service, |s| s.id).is_some();
         let stays = |key: Key| known(key.caller) && known(key.callee);
-        let all = std::mem::take(&mut self.pairs);
-        self.pairs = all.into_values().filter(|pair| pair.key.is_none_or(stays)).collect();
+        let bytes = std::mem::take(&mut self.bytes).into_values();
+        let all = std::mem::take(&mut self.pairs).into_values().zip(bytes);
+        let (pairs, bytes): (Vec<_>, Vec<_>) = all.filter(|(pair, _)| pair.key.is_none_or(stays)).unzip();
+        (self.pairs, self.bytes) = (pairs.into_iter().collect(), bytes.into_iter().collect());
         let keys = self.pairs.iter().filter_map(|(at, pair)| Some((pair.key?, at)));
         self.index = keys.collect();
         true
@@ -104,6 +106,7 @@ impl Pairs {
             return PairIx::OTHER;
         }
         let at = self.pairs.push(Pair { key: Some(key), ..Pair::default() });
+        self.bytes.push([0; 2]);
         self.index.insert(key, at);
         at
     }
@@ -111,8 +114,8 @@ impl Pairs {
     /// One end of a flow has sent this many bytes that it hadn't sent before.
     #[inline]
     pub(super) fn carried(&mut self, pair: PairIx, from: Role, bytes: u32) {
-        if let Some(pair) = self.pairs.get_mut(pair) {
-            pair.bytes[from as usize] += u64::from(bytes);
+        if let Some(carried) = self.bytes.get_mut(pair) {
+            carried[from as usize] += u64::from(bytes);
         }
     }
 
@@ -145,7 +148,7 @@ impl Pairs {
 
     /// Every pair that has carried or refused anything.
     pub(super) fn reports(&self) -> impl Iterator<Item = PairReport> {
-        self.pairs.values().filter_map(|pair| {
+        self.pairs.values().zip(self.bytes.values()).filter_map(|(pair, bytes)| {
             let report = PairReport {
                 services: pair.key.map(|key| (key.caller, key.callee)),
                 side: pair.key.map_or(Side::Both, |key| key.side),
@@ -154,8 +157,8 @@ impl Pairs {
                 unanswered: pair.unanswered,
                 reset: pair.reset,
                 open: pair.open,
-                sent: pair.bytes[Role::Caller as usize],
-                received: pair.bytes[Role::Callee as usize],
+                sent: bytes[Role::Caller as usize],
+                received: bytes[Role::Callee as usize],
             };
             report.has_any().then_some(report)
         })

@@ -158,15 +158,21 @@ impl Flow {
     /// is news.
     #[inline]
     const fn reach(&mut self, role: Role, start: u32, end: u32) -> u32 {
-        let known = match (self.sent[role as usize], self.pin.progress.acks[role.other() as usize]) {
-            (Some(sent), _) => sent,
-            // The engine has followed the flow before its own restart, or not at all.
-            (None, Some(ack)) if reaches(end, ack) => ack,
-            (None, _) => start,
-        };
-        if reaches(known, end) && self.sent[role as usize].is_some() {
+        let Some(sent) = &mut self.sent[role as usize] else { return self.reach_first(role, start, end) };
+        if reaches(*sent, end) {
             return 0;
         }
+        end.wrapping_sub(std::mem::replace(sent, end))
+    }
+
+    /// The same of an end of which nothing was seen yet.
+    #[cold]
+    const fn reach_first(&mut self, role: Role, start: u32, end: u32) -> u32 {
+        let known = match self.pin.progress.acks[role.other() as usize] {
+            // The engine has followed the flow before its own restart.
+            Some(ack) if reaches(end, ack) => ack,
+            _ => start,
+        };
         self.sent[role as usize] = Some(end);
         end.wrapping_sub(known)
     }
