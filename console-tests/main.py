@@ -11,6 +11,7 @@ from lab import Lab
 from playwright.sync_api import expect
 
 VIEWS = ["/", "/map", "/deployments", "/d/shop", "/d/shop/db", "/services", "/runners", "/r/aws-1", "/refused", "/audit",
+         "/audit?by=alice&result=done", "/search?q=s",
          "/why?from=reports/sales&to=shop/db&port=5432", "/tokens", "/relays", "/act?do=remove-node&node=aws-1",
          "/act?do=give&deployment=shop&caller=no%20name"]
 
@@ -87,6 +88,8 @@ def main():
             story.join(page, lab)
             story.remove(page, lab)
             done("drained, joined, removed")
+            story.find(page)
+            done("searched, and the audit filtered and taken away as NDJSON")
             page.goto(f"{TEAM}/")
             picture("overview")(page)
             page.goto(f"{TEAM}/map")

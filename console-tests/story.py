@@ -1,5 +1,7 @@
 """What an operator does, step by step: in the browser, with the mesh beside it."""
 
+import json
+import pathlib
 import re
 
 from playwright.sync_api import expect
@@ -85,6 +87,26 @@ def remove(page, lab):
     page.get_by_role("button", name="Remove it").click()
     expect(page.get_by_role("status")).to_contain_text("removed for good")
     until("its end", lambda: not any(n["name"] == "late-1" and n["state"] == "online" for n in lab.nodes()))
+
+
+def find(page):
+    """The box above every page finds by parts; the audit's filters stay, and all of it can be taken away."""
+    page.get_by_label("Service, runner or address").fill("aws")
+    page.get_by_role("button", name="Search").click()
+    page.locator("#found").get_by_text("found for «aws»").wait_for()
+    page.get_by_role("link", name="aws-1").click()
+    expect(page.get_by_role("heading", name="aws-1")).to_be_visible()
+    page.get_by_role("link", name="Audit", exact=True).click()
+    page.get_by_label("Who").fill("alice")
+    page.get_by_label("Action").fill("trust")
+    page.get_by_role("button", name="Find").click()
+    rows = page.get_by_role("table").locator("tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("shop")
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="All of them as NDJSON").click()
+    lines = pathlib.Path(downloading.value.path()).read_text().splitlines()
+    assert [json.loads(line)["action"] for line in lines] == ["trust", "trust"], lines
 
 
 def without_script(page):

@@ -12,8 +12,8 @@ mod words;
 pub use frame::{Frame, Notice, Seen, closed, failure, sign_in};
 pub use maud::Markup;
 pub use pages::{
-    Ask, Deployed, Filter, Found, Joined, Trail, Wanted, audit, confirm, deployment, deployments, joined, map, overview,
-    refused, relays, runner, runners, search, service, services, tokens, why,
+    Ask, Deployed, Filter, Found, Joined, Trail, Wanted, audit, confirm, deployment, deployments, joined, map,
+    overview, refused, relays, runner, runners, search, service, services, tokens, why,
 };
 
 /// The style sheet, served at [`STYLE_PATH`].

@@ -26,7 +26,13 @@ fn refusals(from: &str) -> Refusals {
 /// Every page with something hostile in every text.
 fn hostile_pages() -> Vec<Markup> {
     let hostile = || HOSTILE.to_owned();
-    let entry = Entry { by: hostile(), object: Some(hostile()), detail: hostile(), by_name: Some(hostile()), ..Entry::default() };
+    let entry = Entry {
+        by: hostile(),
+        object: Some(hostile()),
+        detail: hostile(),
+        by_name: Some(hostile()),
+        ..Entry::default()
+    };
     let entries = Audit { audit: vec![entry], next: None };
     let trail = Trail { by: hostile(), object: hostile(), action: hostile(), ..Trail::default() };
     let need = Need { text: hostile(), hint: hostile(), level: hostile() };
@@ -276,12 +282,22 @@ fn answers_of_earlier_coordinators_are_read() {
 fn the_search_finds_by_parts_of_names_and_addresses_and_instances_by_their_identifiers() {
     let all = || Found {
         deployments: vec![Deployment { deployment: "shop".into(), team: "acme".into(), ..Deployment::default() }],
-        services: vec![Service { deployment: "shop".into(), service: "db".into(), address: "100.112.0.5".into(), ..Service::default() }],
+        services: vec![Service {
+            deployment: "shop".into(),
+            service: "db".into(),
+            address: "100.112.0.5".into(),
+            ..Service::default()
+        }],
         instances: vec![
             Instance { id: "i-7".into(), address: "100.127.0.9".into(), ..Instance::default() },
             Instance { id: "i-77".into(), ..Instance::default() },
         ],
-        nodes: vec![Node { name: "aws-1".into(), id: "r-3".into(), endpoints: vec!["192.0.2.1:51820".into()], ..Node::default() }],
+        nodes: vec![Node {
+            name: "aws-1".into(),
+            id: "r-3".into(),
+            endpoints: vec!["192.0.2.1:51820".into()],
+            ..Node::default()
+        }],
     };
     let numbers = |word: &str| {
         let mut found = all();

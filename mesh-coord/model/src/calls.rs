@@ -17,7 +17,8 @@ use crate::{
 
 /// Adds it to the records, all at once.
 pub(crate) fn note(state: &State, noted: &[Noted], now: Now) -> Decision {
-    let mut after: BTreeMap<ServiceId, Calls> = state.calls.iter().map(|(id, calls)| (*id, (**calls).clone())).collect();
+    let mut after: BTreeMap<ServiceId, Calls> =
+        state.calls.iter().map(|(id, calls)| (*id, (**calls).clone())).collect();
     let exists = |service: ServiceId| state.services.contains_key(&service);
     for one in noted.iter().filter(|one| exists(one.caller) && exists(one.callee)) {
         let calls = after.entry(one.caller).or_insert_with(|| Calls { caller: one.caller, callees: vec![] });
@@ -26,9 +27,9 @@ pub(crate) fn note(state: &State, noted: &[Noted], now: Now) -> Decision {
     for calls in after.values_mut() {
         let (caller, day) = (calls.caller, now.day);
         // A program of before these records may have removed the service.
-        calls.callees.retain(|callee| {
-            exists(caller) && exists(callee.callee) && day.since(callee.last) < limits::CALLS_KEPT
-        });
+        calls
+            .callees
+            .retain(|callee| exists(caller) && exists(callee.callee) && day.since(callee.last) < limits::CALLS_KEPT);
         keep_latest(&mut calls.callees, limits::CALLEES);
     }
     make_room(state, &mut after, limits::CALLS);

@@ -58,13 +58,7 @@ pub(crate) struct OfPair {
 
 impl Series {
     /// What the reader may see of what is in the records and of what isn't yet: both ends have to be of its teams.
-    pub(crate) fn of(
-        core: &Core,
-        unnoted: Vec<Noted>,
-        reader: &Admin,
-        query: &SeriesQuery,
-        now: UnixSeconds,
-    ) -> Self {
+    pub(crate) fn of(core: &Core, unnoted: Vec<Noted>, reader: &Admin, query: &SeriesQuery, now: UnixSeconds) -> Self {
         let mut pairs: BTreeMap<(ServiceId, ServiceId), (UnixSeconds, Vec<Hour>)> = BTreeMap::new();
         for (caller, known) in core.state.calls() {
             pairs.insert((caller, known.callee), (known.last, known.hours.clone()));

@@ -158,9 +158,8 @@ fn edit_error(error: EditError) -> anyhow::Error {
 
 /// Makes the changes, tells of them, and has systemd read them.
 fn write(edits: &[Edit], done: &str) -> Result<()> {
-    written::write(edits, |path| note(&format!("{done}: {}", path.display()))).map_err(|error| {
-        Refused(Refusal { error: error.to_string(), hint: error.hint().map(str::to_owned) }).into()
-    })
+    written::write(edits, |path| note(&format!("{done}: {}", path.display())))
+        .map_err(|error| Refused(Refusal { error: error.to_string(), hint: error.hint().map(str::to_owned) }).into())
 }
 
 /// `init --undo`.

@@ -26,12 +26,8 @@ use crate::coordinator::Failure;
 const REPLAYED: &str = "idempotency-replayed";
 
 /// Requests that read without a query that says so. What they change, if they do, the model refuses.
-const MAY_READ: [&str; 4] = [
-    "/v1/admin/apply",
-    "/v1/admin/command",
-    "/v1/admin/preview",
-    "/v1/admin/trust-and-wait/{deployment}",
-];
+const MAY_READ: [&str; 4] =
+    ["/v1/admin/apply", "/v1/admin/command", "/v1/admin/preview", "/v1/admin/trust-and-wait/{deployment}"];
 
 pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     if request.method().is_safe() {

@@ -45,8 +45,7 @@ async fn in_lines(answer: Response, name: &str) -> Result<Response, Failure> {
     let internal = |error: String| Failure::Internal(error);
     let (mut parts, body) = answer.into_parts();
     let bytes = to_bytes(body, MOST).await.map_err(|error| internal(error.to_string()))?;
-    let fields: Map<String, Value> =
-        serde_json::from_slice(&bytes).map_err(|error| internal(error.to_string()))?;
+    let fields: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|error| internal(error.to_string()))?;
     // What isn't a list is a line already.
     let rows = fields.get(name).and_then(Value::as_array);
     let Some(rows) = rows else { return Ok(Response::from_parts(parts, Body::from(bytes))) };

@@ -49,10 +49,10 @@ fn what_several_coordinators_note_of_an_hour_is_added_by_each_end() {
     // The callee's runners are at another coordinator, with one caller's runner more.
     world.note(vec![world.called("api/grpc", "shop/db", [2, 6])]);
     let callee = world.noted("api/grpc", "shop/db").unwrap();
-    assert_eq!(callee.hours.iter().map(|hour| (hour.by_callers, hour.by_callees)).collect::<Vec<_>>(), [(
-        passed(7),
-        passed(6)
-    )]);
+    assert_eq!(
+        callee.hours.iter().map(|hour| (hour.by_callers, hour.by_callees)).collect::<Vec<_>>(),
+        [(passed(7), passed(6))]
+    );
     assert_eq!((callee.first, callee.last, callee.hours[0].passed()), (world.now, world.now, passed(7)));
     assert_eq!(world.state.calls().count(), 2);
 }
@@ -70,8 +70,10 @@ fn a_day_is_kept_by_hours_and_a_month_since_the_last_call() {
     assert_eq!((callee.hours.len(), callee.first, callee.last), (24, begin, last));
     assert_eq!(callee.hours[23].hour, hour_of(last));
     // A connection that stands is in use, and nothing has passed.
-    world.note(vec![Noted { hour: Hour { hour: hour_of(world.now), ..world.called("api/grpc", "shop/db", [0, 0]).hour },
-        ..world.called("api/grpc", "shop/db", [0, 0]) }]);
+    world.note(vec![Noted {
+        hour: Hour { hour: hour_of(world.now), ..world.called("api/grpc", "shop/db", [0, 0]).hour },
+        ..world.called("api/grpc", "shop/db", [0, 0])
+    }]);
     assert_eq!(world.noted("api/grpc", "shop/db").unwrap().last, world.now);
 
     world.now = world.now.plus(limits::CALLS_KEPT);

@@ -74,7 +74,10 @@ fn every_role_may_ask_what_a_command_would_do() {
     for (needed, command) in commands(&viewer) {
         let answer = world.state.preview(&viewer, &command, world.now, None);
         assert!(!matches!(answer, Err(Refusal::Role { .. })), "{command:?}: {answer:?}");
-        assert_eq!(world.decide(&command).is_err_and(|error| matches!(error, Refusal::Role { .. })), needed > Role::Viewer);
+        assert_eq!(
+            world.decide(&command).is_err_and(|error| matches!(error, Refusal::Role { .. })),
+            needed > Role::Viewer
+        );
     }
 }
 

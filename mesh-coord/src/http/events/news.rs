@@ -102,7 +102,8 @@ impl News {
     async fn settled(&mut self) -> Option<String> {
         let mut text = String::new();
         for (deployment, revision) in self.unsettled.clone() {
-            let pending = self.coordinator.wait_for_deployment(deployment.clone(), revision, Duration::ZERO).await.ok()?;
+            let pending =
+                self.coordinator.wait_for_deployment(deployment.clone(), revision, Duration::ZERO).await.ok()?;
             if pending.is_empty() {
                 self.unsettled.remove(&deployment);
                 text += &Happened::TrustApplied(Applied { deployment, revision }).text(None);

@@ -115,11 +115,12 @@ impl Kept {
 
     fn resize(&mut self, by: Via, size: impl Fn(usize) -> usize) {
         let Some(own) = self.of.get_mut(&by) else { return };
-        let before = std::mem::replace(&mut own.bytes, size(own.bytes));
-        self.bytes = self.bytes - before + own.bytes;
+        let (before, after) = (own.bytes, size(own.bytes));
+        own.bytes = after;
+        self.bytes = self.bytes - before + after;
         self.sizes.remove(&(before, by));
-        if own.bytes > 0 {
-            self.sizes.insert((own.bytes, by));
+        if after > 0 {
+            self.sizes.insert((after, by));
         }
     }
 
@@ -128,7 +129,8 @@ impl Kept {
     pub(super) fn checked_bytes(&self) -> usize {
         let of = |own: &Own| own.entries.iter().map(Entry::bytes).sum::<usize>();
         assert!(self.of.values().all(|own| own.bytes == of(own) && (1..=ANSWERS).contains(&own.entries.len())));
-        let sizes: BTreeSet<_> = self.of.iter().map(|(by, own)| (own.bytes, *by)).filter(|(size, _)| *size > 0).collect();
+        let sizes: BTreeSet<_> =
+            self.of.iter().map(|(by, own)| (own.bytes, *by)).filter(|(size, _)| *size > 0).collect();
         assert_eq!((&self.sizes, self.bytes), (&sizes, self.of.values().map(of).sum()));
         let answered = self.of.values().flat_map(|own| &own.entries).filter(|entry| entry.answer.is_some()).count();
         assert_eq!(self.due.len(), answered);

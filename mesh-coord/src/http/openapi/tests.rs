@@ -198,7 +198,9 @@ async fn a_viewer_changes_nothing_whatever_it_tries() {
     let (status, answer) =
         talk(&world, "POST", "/v1/admin/trust-and-wait/bank", Some(&viewer), &[], Some(&waits)).await;
     assert!(status == 200 && answer["listing"].is_object(), "{status} {answer}");
-    for path in ["deployments/bank?dry_run=false&force=true", "deployments/bank?force=true&dry_run=tru%65&dry_run=false"] {
+    for path in
+        ["deployments/bank?dry_run=false&force=true", "deployments/bank?force=true&dry_run=tru%65&dry_run=false"]
+    {
         let (status, answer) = talk(&world, "DELETE", &format!("/v1/admin/{path}"), Some(&viewer), &[], None).await;
         assert!([400, 403].contains(&status), "{path}: {status} {answer}");
     }

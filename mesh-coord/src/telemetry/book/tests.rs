@@ -22,7 +22,12 @@ fn refused(count: u64, port: u16, age: u64) -> Checked {
     let party = |service| Party { address: Ipv4Addr::new(100, 112, 0, 1), service: Some(ServiceId(service)) };
     let refused = Refused { caller: party(7), callee: party(8), port, reason: "no-trust".to_owned(), count, age };
     let names = vec![[Some("shop/app".parse().unwrap()), None]];
-    Checked { report: Telemetry { life: 1, refused: vec![refused], ..Telemetry::default() }, hosted: vec![], names, foreign: 0 }
+    Checked {
+        report: Telemetry { life: 1, refused: vec![refused], ..Telemetry::default() },
+        hosted: vec![],
+        names,
+        foreign: 0,
+    }
 }
 
 fn counts(book: &Book) -> Vec<(u64, u64, u64)> {

@@ -114,7 +114,9 @@ async fn what_passed_by_the_hour_is_in_the_records_and_each_team_sees_its_own() 
     calls::note(&world.coordinator, world.coordinator.now()).await.unwrap();
     let (records, after) = world
         .coordinator
-        .visit(|core| (core.state.calls().map(|(_, known)| known.hours.len()).collect::<Vec<_>>(), core.state.revision()))
+        .visit(|core| {
+            (core.state.calls().map(|(_, known)| known.hours.len()).collect::<Vec<_>>(), core.state.revision())
+        })
         .await
         .unwrap();
     assert_eq!((records, after), (vec![1], before), "once");

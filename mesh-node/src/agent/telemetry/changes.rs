@@ -231,7 +231,9 @@ mod tests {
         let state = report(pairs(600, 1));
         let sizes: Vec<usize> = (0..4).map(|_| changes.take(&state, true, now()).pairs.len()).collect();
         assert_eq!(sizes, [256, 256, 88, 0]);
-        let text = serde_json::to_string(&Changes::new(7, Instant::now()).take(&report(pairs(600, u64::MAX)), true, now())).unwrap();
+        let text =
+            serde_json::to_string(&Changes::new(7, Instant::now()).take(&report(pairs(600, u64::MAX)), true, now()))
+                .unwrap();
         assert!(text.len() < 64 << 10, "{} bytes", text.len());
     }
 
