@@ -30,7 +30,7 @@ pub(crate) use overview::{BEHIND, Level, Overview};
 pub(crate) use page::{ListQuery, Listed};
 pub(crate) use series::{Series, SeriesQuery};
 pub(crate) use traffic::{Coverage, Edge, Edges, LOOKED_AT, Refusals, Refused as RefusedRow, Reported, TrafficQuery};
-pub(crate) use why::{Answered, Why, WhyQuery};
+pub(crate) use why::{Answered, Probed, Why, WhyQuery};
 
 /// The version of all these shapes.
 pub(crate) const VERSION: u32 = 1;

@@ -43,7 +43,7 @@ mod writer;
 
 pub(crate) use self::core::Core;
 pub(crate) use events::{Event, Since};
-pub(crate) use links::Line;
+pub(crate) use links::{Line, Trial};
 pub(crate) use relays::RelayLine;
 
 use fair::Lane;

@@ -14,6 +14,8 @@ pub enum Ability {
     Telemetry = 4,
     /// It takes [`crate::message::Down::Coordinators`]: `coordinators-1`. Only between an agent and its coordinator.
     Coordinators = 8,
+    /// It takes [`crate::message::Down::Probe`]: `probes-1`. Only between an agent and its coordinator.
+    Probes = 16,
 }
 
 /// What an agent can do. On the wire it is a list of names, of which those that this version doesn't know are left out.
@@ -22,7 +24,7 @@ pub enum Ability {
 pub struct Abilities(u8);
 
 impl Ability {
-    const ALL: [Self; 4] = [Self::Paths, Self::Relays, Self::Telemetry, Self::Coordinators];
+    const ALL: [Self; 5] = [Self::Paths, Self::Relays, Self::Telemetry, Self::Coordinators, Self::Probes];
 
     const fn name(self) -> &'static str {
         match self {
@@ -30,6 +32,7 @@ impl Ability {
             Self::Relays => "relays-1",
             Self::Telemetry => "telemetry-1",
             Self::Coordinators => "coordinators-1",
+            Self::Probes => "probes-1",
         }
     }
 }
@@ -42,7 +45,7 @@ impl Abilities {
     pub const ALL: Self = Self::NONE.with(Ability::Paths).with(Ability::Relays);
 
     /// What the agent of this version says of itself, unless the operator has switched relays off.
-    pub const AGENT: Self = Self::ALL.with(Ability::Telemetry).with(Ability::Coordinators);
+    pub const AGENT: Self = Self::ALL.with(Ability::Telemetry).with(Ability::Coordinators).with(Ability::Probes);
 
     /// These and one more.
     #[must_use]
@@ -96,7 +99,7 @@ mod tests {
     fn names_are_frozen_and_unknown_ones_are_left_out() {
         assert_eq!(serde_json::to_string(&Abilities::ALL).unwrap(), r#"["paths-1","relays-1"]"#);
         let agent = serde_json::to_string(&Abilities::AGENT).unwrap();
-        assert_eq!(agent, r#"["paths-1","relays-1","telemetry-1","coordinators-1"]"#);
+        assert_eq!(agent, r#"["paths-1","relays-1","telemetry-1","coordinators-1","probes-1"]"#);
         let paths = Abilities::NONE.with(Ability::Paths);
         assert_eq!(serde_json::to_string(&paths).unwrap(), r#"["paths-1"]"#);
         assert_eq!(serde_json::to_string(&Abilities::NONE).unwrap(), "[]");

@@ -177,6 +177,22 @@ pub enum Up {
     Pong,
     /// What passed since the last report. Only sent while [`Down::Telemetry`] asks for it.
     Telemetry(Telemetry),
+    /// What came of the [`Down::Probe`] with the same number.
+    Probed {
+        /// The number.
+        number: u64,
+        /// Whether a connection was answered, and why, or a refusal.
+        result: Result<Tried, Refusal>,
+    },
+}
+
+/// What came of a connection that was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// Whether it was answered.
+    pub allowed: bool,
+    /// The steps that led there.
+    pub steps: Vec<Step>,
 }
 
 /// The view that an agent has.
@@ -375,6 +391,18 @@ pub enum Down {
     Coordinators {
         /// Their URLs, at most [`crate::token::MAX_URLS`].
         urls: Vec<String>,
+    },
+    /// A connection is to be tried from an instance of the caller on this runner, and closed again. [`Up::Probed`] has
+    /// the same number. Only sent to agents with [`crate::Ability::Probes`].
+    Probe {
+        /// A number that the coordinator uses once per stream.
+        number: u64,
+        /// The service that opens it.
+        caller: ServicePath,
+        /// The service that accepts it.
+        callee: ServicePath,
+        /// The TCP port.
+        port: u16,
     },
     /// The agent is refused, and the coordinator then ends the stream. Only sent to agents that report their process.
     Refused {

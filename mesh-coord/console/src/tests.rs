@@ -65,7 +65,8 @@ fn hostile_pages() -> Vec<Markup> {
     let pair = OfPair { from: service.path(), to: hostile(), opened: vec![1; 24] };
     let series = Series { series: vec![pair] };
     let step = Step { detail: hostile(), ..Step::default() };
-    let answer = Ok(Why { verdict: hostile(), steps: vec![step] });
+    let answer = Ok(Why { verdict: hostile(), steps: vec![step.clone()], node: Some(hostile()) });
+    let may = Ok(Why { verdict: "allow".to_owned(), steps: vec![step], node: None });
     let token =
         Token { id: hostile(), scope: hostile(), name: Some(hostile()), nodes: vec![hostile()], ..Token::default() };
     let relay = Relay { name: hostile(), udp: vec![hostile()], agent: Some(hostile()), ..Relay::default() };
@@ -111,6 +112,7 @@ fn hostile_pages() -> Vec<Markup> {
         audit(&frame, &entries, &trail),
         search(&frame, HOSTILE, &found),
         why(&frame, [HOSTILE, HOSTILE, HOSTILE], Some(&answer)),
+        why(&frame, [HOSTILE, HOSTILE, HOSTILE], Some(&may)),
         why(&frame, ["", "", ""], Some(&Err((hostile(), Some(hostile()))))),
         tokens(&frame, &Tokens { tokens: vec![token] }, &wanted, Some((HOSTILE, Some(HOSTILE)))),
         joined(&frame, Some(&made)),
@@ -170,7 +172,9 @@ fn those_who_may_not_change_something_get_no_way_to() {
         ]
     };
     for page in pages(Role::Viewer) {
-        assert!(!page.contains("/act") && !page.contains("method=\"post\"") && !page.contains("<button"), "{page}");
+        assert!(!page.contains("/act") && !page.contains("method=\"post\""), "{page}");
+        // The search is for all.
+        assert_eq!(page.matches("<button").count(), 1, "{page}");
     }
     let [runner, deployment, tokens] = pages(Role::Operator);
     assert!(runner.contains("do=drain-node") && !runner.contains("do=remove-node") && !runner.contains("do=switch"));

@@ -233,6 +233,14 @@ impl State {
         self.index.instances_on.get(&runner).into_iter().flatten().filter_map(|id| self.instances.get(id))
     }
 
+    /// The runners with an instance of a service that the reader may see, each once.
+    #[must_use]
+    pub fn callers_at(&self, reader: &Admin, path: &ServicePath) -> BTreeSet<RunnerId> {
+        let service = self.service_at(path).filter(|service| self.path_for(reader, service.id).is_some());
+        let instances = service.into_iter().flat_map(|service| self.instances_of(service.id));
+        instances.map(|instance| instance.runner).collect()
+    }
+
     pub(crate) fn service_in(&self, deployment: DeploymentId, name: &str) -> Option<&Arc<Service>> {
         work::step();
         let id = self.index.services_of.get(&deployment)?.get(name)?;

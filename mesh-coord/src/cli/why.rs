@@ -2,12 +2,13 @@
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use mesh_link::Method;
 use mesh_proto::ServicePath;
 
 use super::{
     client::{Reach, escaped},
     numbers,
-    output::{print, print_json},
+    output::{note, print, print_json},
 };
 use crate::api::{self, Answered};
 
@@ -20,6 +21,9 @@ pub(super) struct Why {
     /// The TCP port
     #[arg(value_parser = numbers::port)]
     port: u16,
+    /// If the rules allow it, have a runner open the connection from an instance of the caller, and close it again
+    #[arg(long)]
+    probe: bool,
     #[command(flatten)]
     reach: Reach,
     /// Print JSON
@@ -28,9 +32,18 @@ pub(super) struct Why {
 }
 
 pub(super) async fn run(args: Why) -> Result<()> {
-    let Why { caller, callee, port, reach, json } = args;
-    let (from, to) = (escaped(&caller.to_string()), escaped(&callee.to_string()));
-    let why: api::Why = reach.get(&format!("why?from={from}&to={to}&port={port}")).await?;
+    let Why { caller, callee, port, probe, reach, json } = args;
+    let why = if probe {
+        let asked = api::WhyQuery { from: caller.clone(), to: callee.clone(), port };
+        let api::Probed { node, why } = reach.request(Method::POST, "probe", Some(&asked)).await?;
+        if !json {
+            note(&format!("tried by {node}"));
+        }
+        why
+    } else {
+        let (from, to) = (escaped(&caller.to_string()), escaped(&callee.to_string()));
+        reach.get(&format!("why?from={from}&to={to}&port={port}")).await?
+    };
     if json {
         print_json(&why)?;
     } else {

@@ -8,9 +8,15 @@ use std::{
     },
 };
 
-use mesh_proto::{RunnerId, message::Switches};
+use mesh_proto::{
+    RunnerId, ServicePath,
+    message::{Refusal, Switches, Tried},
+};
 use mesh_sessions::StreamId;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// The most trials that wait for a stream.
+const TRIALS: usize = 8;
 
 /// The writer's ends.
 #[derive(Debug, Default)]
@@ -28,6 +34,16 @@ struct Link {
     switches: watch::Sender<Switches>,
     probe: watch::Sender<u64>,
     answered: watch::Receiver<u64>,
+    trials: mpsc::Sender<Trial>,
+}
+
+/// A connection that an agent is to try, and where its answer goes.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    pub(crate) caller: ServicePath,
+    pub(crate) callee: ServicePath,
+    pub(crate) port: u16,
+    pub(crate) answer: oneshot::Sender<Result<Tried, Refusal>>,
 }
 
 /// A stream's ends.
@@ -43,6 +59,8 @@ pub(crate) struct Line {
     pub(crate) probe: watch::Receiver<u64>,
     /// The number of the latest probe that the agent has answered.
     pub(crate) answered: watch::Sender<u64>,
+    /// Connections to try. Agents that can't get none.
+    pub(crate) trials: mpsc::Receiver<Trial>,
     /// When the runner was last heard, in Unix seconds. The stream updates it.
     pub(crate) heard: Arc<AtomicU64>,
 }
@@ -54,9 +72,19 @@ impl Links {
         let (switches, hears_switches) = watch::channel(switches);
         let (probe, probed) = watch::channel(0);
         let (answers, answered) = watch::channel(0);
-        self.streams.insert(stream.runner, Link { number: stream.number, outdated, switches, probe, answered });
+        let (trials, tried) = mpsc::channel(TRIALS);
+        let link = Link { number: stream.number, outdated, switches, probe, answered, trials };
+        self.streams.insert(stream.runner, link);
         let heard = Arc::clone(self.heard.entry(stream.runner).or_default());
-        Line { outdated: hears_outdated, switches: hears_switches, relays, probe: probed, answered: answers, heard }
+        Line {
+            outdated: hears_outdated,
+            switches: hears_switches,
+            relays,
+            probe: probed,
+            answered: answers,
+            trials: tried,
+            heard,
+        }
     }
 
     /// Probes the agent of this stream. It has answered once the received number reaches the returned one; the
@@ -65,6 +93,14 @@ impl Links {
         let link = self.get(stream)?;
         link.probe.send_modify(|asked| *asked += 1);
         Some((*link.probe.borrow(), link.answered.clone()))
+    }
+
+    /// Has the agent of a connected runner try a connection. It is given back where that can't be.
+    pub(crate) fn try_out(&self, runner: RunnerId, trial: Trial) -> Result<(), Trial> {
+        let Some(link) = self.streams.get(&runner) else { return Err(trial) };
+        link.trials.try_send(trial).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(trial) | mpsc::error::TrySendError::Closed(trial) => trial,
+        })
     }
 
     /// When the runner was last heard since the coordinator's start, in Unix seconds.

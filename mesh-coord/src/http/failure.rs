@@ -19,7 +19,7 @@ use crate::{coordinator::Failure, places::Full, rate::Busy, store::StoreError};
 pub(crate) struct Refused {
     pub(crate) status: StatusCode,
     pub(crate) refusal: Refusal,
-    code: Code,
+    pub(super) code: Code,
 }
 
 /// The body of the answer to a refused request.

@@ -42,6 +42,7 @@ mod observe;
 pub(crate) mod openapi;
 mod peer;
 mod preview;
+mod probe;
 mod relays;
 pub(crate) mod server;
 mod stream;
@@ -148,6 +149,7 @@ fn administrators() -> OpenApiRouter<Api> {
         .merge(relays::routes())
         .merge(objects::routes())
         .merge(preview::routes())
+        .merge(probe::routes())
         .merge(observe::routes())
         .merge(members::routes())
         .merge(events::routes())

@@ -26,7 +26,7 @@ use tracing::{debug, info};
 
 pub(crate) use self::wire::Wire;
 
-use self::conversation::Conversation;
+use self::conversation::{Conversation, Trials};
 use super::{
     ahead,
     end::{End, HEARTBEAT, SILENCE},
@@ -113,6 +113,7 @@ impl Stream {
             asked,
             sent: sent_last,
             asks,
+            trials: Trials::default(),
             heard,
         };
         coordinator.metrics.stream_opened();

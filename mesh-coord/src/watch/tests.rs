@@ -2,6 +2,7 @@ mod ahead;
 mod confirm;
 mod copies;
 mod load;
+mod probes;
 mod relays;
 mod several;
 mod telemetry;

@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use mesh_proto::{
     ServicePath, View,
-    message::{Answer, Ask, Refusal},
+    message::{Answer, Ask, Refusal, Tried},
     names::{Names, names},
     why::Explanation,
 };
@@ -106,6 +106,12 @@ impl Agent {
         let hosts = found.hosts.iter().cloned().map(|(address, name)| local::Host { address, name }).collect();
         let Names { variables, foreign_variables, warnings, .. } = found;
         Ok(local::Names { version: VERSION, hosts, variables, warnings, foreign_variables })
+    }
+
+    /// For the coordinator: tries a connection, if it is allowed.
+    pub(super) async fn try_out(&self, caller: ServicePath, callee: ServicePath, port: u16) -> Result<Tried, Refusal> {
+        let local::Why { verdict, steps, .. } = self.why(Question { caller, callee, port }, true).await?;
+        Ok(Tried { allowed: verdict == local::Verdict::Allow, steps })
     }
 
     async fn why(&self, question: Question, probe: bool) -> Result<local::Why, Refusal> {

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use mesh_proto::{
-    RunnerId,
+    RunnerId, ServicePath,
     message::{Refusal, Switches},
 };
 use tokio::{
@@ -196,12 +196,22 @@ fn connect(agent: &Arc<Agent>, session: SessionState, target: Target, reported: 
         let instances = instances.clone();
         async move { instances.hello().await }.boxed()
     });
+    let prober = Arc::downgrade(agent);
+    let probe = Box::new(move |[caller, callee]: [ServicePath; 2], port| {
+        let agent = prober.upgrade();
+        async move {
+            let agent = agent.ok_or_else(|| Refusal::bare("the agent ends"))?;
+            agent.try_out(caller, callee, port).await
+        }
+        .boxed()
+    });
     let (endpoints, applied) = (agent.endpoints.offered(), agent.applied.clone());
     let Reported { outside, relays } = reported;
     let (reports, telemetry) = mpsc::channel(1);
     let (wishes, ending) = (agent.control.telemetry(), agent.ending.subscribe());
     tokio::spawn(telemetry::keep(Arc::clone(&agent.dataplane), wishes, ending, reports));
-    let local = LocalState { port: agent.dataplane.port(), endpoints, outside, relays, applied, telemetry, held };
+    let local =
+        LocalState { port: agent.dataplane.port(), endpoints, outside, relays, applied, telemetry, probe, held };
     tokio::spawn(session.run(target, local));
     tokio::spawn(switch(agent.control.switches(), agent.operator, Arc::clone(&agent.dataplane)));
     tokio::spawn(follow_addresses(agent.endpoints.offered(), Arc::clone(&agent.dataplane)));

@@ -23,8 +23,8 @@ use std::{
 use futures_util::future::BoxFuture;
 use mesh_link::{Proxies, Url};
 use mesh_proto::{
-    RunnerId, View,
-    message::{Answer, Ask, Have, Held, Refusal, Switches},
+    RunnerId, ServicePath, View,
+    message::{Answer, Ask, Have, Held, Refusal, Switches, Tried},
     relay::{Nat, Relay, RelayCredential, Relayed},
     telemetry::Telemetry,
     token::Fingerprint,
@@ -54,6 +54,9 @@ pub(crate) struct Target {
     pub(crate) credential: Zeroizing<String>,
 }
 
+/// Tries a connection from the first service to the second one, on a port of that.
+pub(crate) type Prober = dyn Fn([ServicePath; 2], u16) -> BoxFuture<'static, Result<Tried, Refusal>> + Send + Sync;
+
 /// What the stream reports about this runner.
 pub(crate) struct LocalState {
     /// The UDP port.
@@ -68,6 +71,8 @@ pub(crate) struct LocalState {
     pub(crate) applied: watch::Receiver<Option<Have>>,
     /// What passes; every report is sent on.
     pub(crate) telemetry: mpsc::Receiver<Telemetry>,
+    /// Tries connections.
+    pub(crate) probe: Box<Prober>,
     /// Lists this runner's instances; called when a stream begins.
     pub(crate) held: Box<dyn Fn() -> BoxFuture<'static, Vec<Held>> + Send + Sync>,
 }

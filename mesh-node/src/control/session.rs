@@ -7,11 +7,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use mesh_link::Url;
 use mesh_proto::{
     Abilities, Ability, Revision, RunnerId, View,
-    message::{Answer, Cause, Down, Have, PROTOCOL, Refusal, Up},
+    message::{Answer, Cause, Down, Have, PROTOCOL, Refusal, Tried, Up},
     telemetry::Telemetry,
     token::MAX_URLS,
 };
@@ -33,6 +33,8 @@ use super::{Intent, LocalState, Offered, Outside, Pending, Provided, SessionStat
 /// How long the coordinator may be silent: three of its heartbeats.
 pub(super) const SILENCE: Duration = Duration::from_secs(6);
 
+/// The most connections that are tried at once for the coordinator.
+const MOST_PROBES: usize = 8;
 /// How long the coordinator may take to answer the close of a stream.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -105,8 +107,16 @@ pub(super) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut session =
-        Session { stream, runner, state, waiting: HashMap::new(), asked: 0, resyncing: false, only: false };
+    let mut session = Session {
+        stream,
+        runner,
+        state,
+        waiting: HashMap::new(),
+        asked: 0,
+        resyncing: false,
+        only: false,
+        probes: FuturesUnordered::new(),
+    };
     let why = match session.run(local).await {
         Ok(never) => match never {},
         Err(why) => why,
@@ -126,6 +136,8 @@ struct Session<'a, S> {
     resyncing: bool,
     /// Whether the hello said that peers try no other endpoints.
     only: bool,
+    /// Connections that are being tried, each with its number.
+    probes: FuturesUnordered<BoxFuture<'static, (u64, Result<Tried, Refusal>)>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
@@ -159,6 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 Ok(()) = local.endpoints.changed() => self.report_places(local).await?,
                 Ok(()) = local.outside.changed() => self.report_places(local).await?,
                 Some(report) = local.telemetry.recv() => self.tell(report).await?,
+                Some((number, result)) = self.probes.next() => self.send(&Up::Probed { number, result }).await?,
             }
         }
     }
@@ -259,6 +272,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 self.state.telemetry.send_replace(TelemetryWish { every, refusals, stream });
             }
             Down::Coordinators { urls } => self.learn(&urls),
+            Down::Probe { number, caller, callee, port } => {
+                if self.probes.len() < MOST_PROBES {
+                    let tried = (local.probe)([caller, callee], port);
+                    self.probes.push(tried.map(move |result| (number, result)).boxed());
+                } else {
+                    let busy = Refusal::new("this runner tries as many connections as it may", "try again in a moment");
+                    self.send(&Up::Probed { number, result: Err(busy) }).await?;
+                }
+            }
             Down::Refused { cause, refusal } => {
                 self.state.link.send_modify(|link| (link.unknown, link.copy) = (true, cause == Cause::Copy));
                 return Err(SessionEnd::Refused(refusal));

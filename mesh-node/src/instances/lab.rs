@@ -181,6 +181,7 @@ impl Agent {
             relays: false,
             applied: applied_receiver,
             telemetry: mpsc::channel(1).1,
+            probe: Box::new(|_, _| Box::pin(std::future::pending())),
             held: Box::new(move || {
                 let held = held.clone();
                 Box::pin(async move { held.hello().await })

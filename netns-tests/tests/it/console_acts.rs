@@ -104,3 +104,28 @@ fn what_is_drained_removed_or_revoked_is_shown_first_and_done_when_it_was_confir
         assert!(refused.contains("role=\"alert\"") && refused.contains("value=\"soon\""), "{refused}");
     });
 }
+
+#[test]
+fn a_runner_tries_a_connection_from_the_console_and_by_the_command() {
+    isolated(|| {
+        let world = World::new();
+        let coordinator = world.coordinator(&[]);
+        declare(&coordinator, &[SHOP]);
+        let (aws, gcp) =
+            (world.runner(&coordinator, "aws", Stack::Dual), world.runner(&coordinator, "gcp", Stack::Dual));
+        let (_app, db) = (aws.attach("shop/app"), gcp.attach("shop/db"));
+        let server = db.serve(5432, Answer::Echo);
+        let console = Browser::beside(&coordinator).entered();
+        let page = console.page("/why?from=shop/app&to=shop/db&port=5432");
+        assert!(page.contains("Probe now"), "{page}");
+        let tried = console.post("/why", &[("from", "shop/app"), ("to", "shop/db"), ("port", "5432")]);
+        assert!(tried.starts_with("HTTP/1.1 200") && tried.contains("Tried by"), "{tried}");
+        assert!(tried.contains("a connection to port 5432 was answered"), "{tried}");
+        let said = coordinator.command(&["why", "shop/app", "shop/db", "5432", "--probe"]).done();
+        assert!(said.stderr.contains("tried by aws") && said.stdout.contains("was answered"), "{said:?}");
+        drop(server);
+        let outcome = coordinator.command(&["why", "shop/app", "shop/db", "5433", "--probe"]);
+        assert!(outcome.expect_code(1).stdout.contains("no program listens on port 5433"));
+        coordinator.command(&["why", "shop/cache", "shop/db", "5432", "--probe"]).expect_code(1);
+    });
+}

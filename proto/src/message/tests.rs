@@ -326,6 +326,24 @@ fn a_report_of_an_agent_is_frozen() {
 }
 
 #[test]
+fn a_probe_and_what_came_of_it_are_frozen() {
+    let (caller, callee) = ("shop/app".parse().unwrap(), "shop/db".parse().unwrap());
+    frozen(
+        &Down::Probe { number: 7, caller, callee, port: 5432 },
+        r#"{"type":"probe","number":7,"caller":"shop/app","callee":"shop/db","port":5432}"#,
+    );
+    let step = Step { step: "probe".into(), ok: true, code: "answered".into(), detail: "it was".into() };
+    frozen(
+        &Up::Probed { number: 7, result: Ok(Tried { allowed: true, steps: vec![step] }) },
+        r#"{"type":"probed","number":7,"result":{"Ok":{"allowed":true,"steps":[{"step":"probe","ok":true,"code":"answered","detail":"it was"}]}}}"#,
+    );
+    frozen(
+        &Up::Probed { number: 8, result: Err(Refusal::bare("no")) },
+        r#"{"type":"probed","number":8,"result":{"Err":{"error":"no"}}}"#,
+    );
+}
+
+#[test]
 fn what_the_coordinator_says_is_frozen() {
     frozen(&Down::Welcome { seen_from: "192.0.2.1".parse().unwrap() }, r#"{"type":"welcome","seen_from":"192.0.2.1"}"#);
     frozen(&Down::Snapshot { view: view() }, &format!(r#"{{"type":"snapshot","view":{}}}"#, view_text()));

@@ -34,13 +34,16 @@ pub struct Entry {
     pub result: String,
 }
 
-/// `GET why`.
+/// `GET why`, or `POST probe`.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Why {
     /// `allow` or `deny`.
     pub verdict: String,
     /// The steps that led there.
     pub steps: Vec<Step>,
+    /// The runner that has tried it.
+    #[serde(default)]
+    pub node: Option<String>,
 }
 
 /// A step of an explanation.

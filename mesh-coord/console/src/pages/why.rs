@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{act, deployment_of, state};
+use super::{act, deployment_of, runner_link, state};
 use crate::{
     frame::{Frame, Seen, trouble},
     model::{Role, Why},
@@ -32,7 +32,8 @@ pub fn why(
             }
             Some(Ok(why)) => {
                 p { (from) " → " (to) ":" (port) " " (state(&why.verdict)) }
-                @if why.verdict == "deny" { (remedy(frame, from, to)) }
+                @if let Some(node) = &why.node { p.note { "Tried by " (runner_link(node)) ", with a real connection." } }
+                @if why.verdict == "deny" && why.node.is_none() { (remedy(frame, from, to)) }
                 ol.steps {
                     @for step in &why.steps {
                         li data-ok=(step.ok) {
@@ -40,10 +41,25 @@ pub fn why(
                         }
                     }
                 }
+                @if why.verdict == "allow" && frame.may(Role::Operator) { (try_it(frame, [from, to, port])) }
             }
         }
     };
     frame.listed(Seen::Still, &content)
+}
+
+/// The form that has a runner try it.
+fn try_it(frame: &Frame<'_>, [from, to, port]: [&str; 3]) -> Markup {
+    html! {
+        form #probe action="/why" method="post" {
+            (frame.proof())
+            @for (name, value) in [("from", from), ("to", to), ("port", port)] {
+                input type="hidden" name=(name) value=(value);
+            }
+            button type="submit" { "Probe now" }
+            span.note { "A runner opens this connection from an instance of " (from) ", and closes it again." }
+        }
+    }
 }
 
 /// The link that gives trust, where two deployments are concerned.

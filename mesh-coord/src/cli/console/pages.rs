@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use axum::{
-    Extension, Router,
+    Extension, Form, Router,
     extract::{Path, Query},
     response::Response,
     routing::get,
@@ -11,8 +11,11 @@ use mesh_console::{Deployed, Filter, Found, model};
 use mesh_model::outcome::BothWays;
 use serde::Deserialize;
 
-use super::asker::{Asker, Missing, told};
-use crate::cli::client::escaped;
+use super::{
+    asker::{Asker, Missing, told},
+    wish::{read, wrong},
+};
+use crate::{api::WhyQuery, cli::client::escaped};
 
 type Here = Extension<Asker>;
 
@@ -28,7 +31,7 @@ pub(super) fn routes() -> Router {
         .route("/r/{runner}", get(runner))
         .route("/refused", get(refused))
         .route(mesh_console::SEARCH_PATH, get(search))
-        .route("/why", get(why))
+        .route("/why", get(why).post(probe))
         .route("/relays", get(relays))
 }
 
@@ -187,6 +190,19 @@ async fn why(Extension(asker): Here, Query(question): Query<Question>) -> Respon
         let path = format!("why?from={}&to={}&port={}", escaped(from), escaped(to), escaped(port));
         Some(asker.get::<model::Why>(&path).await.map_err(|error| told(&error)))
     };
+    asker.page("/why", |frame| Ok(mesh_console::why(frame, [from, to, port], answer.as_ref())))
+}
+
+/// Has a runner try the connection, and explains what came of it.
+async fn probe(Extension(asker): Here, Form(question): Form<Question>) -> Response {
+    let Question { from, to, port } = &question;
+    let tried = async {
+        let hint = "name both as DEPLOYMENT/SERVICE";
+        let (from, to) = (read(from, hint)?, read(to, hint)?);
+        let port = crate::cli::numbers::port(port.trim()).map_err(|error| wrong(error, "give the TCP port"))?;
+        asker.way.probe(&WhyQuery { from, to, port }).await
+    };
+    let answer = Some(tried.await.map_err(|error: anyhow::Error| told(&error)));
     asker.page("/why", |frame| Ok(mesh_console::why(frame, [from, to, port], answer.as_ref())))
 }
 

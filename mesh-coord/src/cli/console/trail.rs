@@ -78,7 +78,7 @@ fn path(trail: &Trail, limit: usize, before: &str) -> String {
         ("by", trail.by.trim()),
         ("action", trail.action.trim()),
         ("object", trail.object.trim()),
-        ("result", &trail.result),
+        ("result", &*trail.result),
     ];
     let given = fields.into_iter().filter(|(_, value)| !value.is_empty());
     let query: String = given.map(|(name, value)| format!("&{name}={}", escaped(value))).collect();

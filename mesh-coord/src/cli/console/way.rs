@@ -20,7 +20,7 @@ use tower::ServiceExt as _;
 use zeroize::Zeroizing;
 
 use crate::{
-    api::{Done, NewToken, Previewed},
+    api::{Done, NewToken, Previewed, WhyQuery},
     cli::client::{Aim, Reach, shown},
     http::server::Origin,
     places::Place,
@@ -101,6 +101,17 @@ impl Way {
             Self::Inside(inside) => {
                 let done = inside.ask::<Done>(Method::POST, "command", Some(command)).await;
                 done.map(|done| done.outcome).map_err(|error| shown(error, Aim::Change))
+            }
+        }
+    }
+
+    /// Has a runner try a connection.
+    pub(super) async fn probe(&self, what: &WhyQuery) -> Result<mesh_console::model::Why> {
+        match self {
+            Self::Reach(reach) => reach.request(Method::POST, "probe", Some(what)).await,
+            Self::Inside(inside) => {
+                let tried = inside.ask(Method::POST, "probe", Some(what)).await;
+                tried.map_err(|error| shown(error, Aim::Read))
             }
         }
     }

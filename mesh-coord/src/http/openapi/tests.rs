@@ -77,6 +77,7 @@ impl Operation {
             "POST /trust-and-wait/{deployment}" => json!({ "change": trust, "milliseconds": 0 }),
             "POST /tokens" => json!({ "purpose": { "for": "join-teams", "teams": ["other"], "uses": 1 }, "ttl": 60 }),
             "POST /relays" => json!({ "name": "turn2", "udp": ["192.0.2.9:3478"], "secret": "x".repeat(32) }),
+            "POST /probe" => json!({ "from": "bank/vault", "to": "bank/vault", "port": 80 }),
             "POST /switch" => json!({ "offload": "tun-gso", "on": false, "node": "theirs" }),
             name => {
                 assert!(!self.has_body, "{name}: which body is about another team's object?");
@@ -179,8 +180,8 @@ async fn a_viewer_changes_nothing_whatever_it_tries() {
         let (status, answer) = ask(&format!("{path}?dry_run=true")).await;
         match &*name {
             "DELETE /relays/{relay}" => assert_eq!(status, 404, "{answer}"),
-            // It has no dry run: without a change it is one.
-            "POST /trust-and-wait/{deployment}" => {
+            // They have no dry run.
+            "POST /trust-and-wait/{deployment}" | "POST /probe" => {
                 assert_eq!((status, answer["code"].as_str()), (403, Some("role")), "{answer}");
             }
             _ if answer["code"] == "instances" => {
@@ -255,8 +256,8 @@ async fn every_write_has_a_dry_run_that_changes_nothing() {
     let (world, token) = mesh().await;
     let before = records(&world).await;
     for operation in Operation::writes() {
-        // A preview is one, and the other one is a wait.
-        if ["POST /preview", "POST /trust-and-wait/{deployment}"].contains(&&*operation.name()) {
+        // A preview is one, and the others change nothing.
+        if ["POST /preview", "POST /probe", "POST /trust-and-wait/{deployment}"].contains(&&*operation.name()) {
             continue;
         }
         assert!(operation.parameters.contains("dry_run"), "{} has no dry run", operation.name());

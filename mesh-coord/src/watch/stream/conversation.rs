@@ -1,6 +1,7 @@
 //! A stream after its hello.
 
 use std::{
+    collections::HashMap,
     pin::pin,
     sync::{Arc, atomic::Ordering},
 };
@@ -9,16 +10,19 @@ use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use mesh_model::{Command, RunnerCommand, Sliced, record::Outside};
 use mesh_proto::{
     Abilities, Ability, Epoch, Revision,
-    message::{Ask, Down, Refusal, Up},
+    message::{Ask, Down, Refusal, Tried, Up},
     telemetry::Telemetry,
 };
 use mesh_sessions::{News, Opened, Peer, Report, Sent, StreamId};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, MissedTickBehavior, interval_at, timeout_at},
+};
 use tracing::debug;
 
 use super::{End, HEARTBEAT, Never, SILENCE, Stream, relays::Told, snapshot};
 use crate::{
-    coordinator::{Core, Failure, Line},
+    coordinator::{Core, Failure, Line, Trial},
     metrics::{Closed, ViewKind},
     rate::RunnerLimits,
     telemetry::{Checked, Wish},
@@ -46,8 +50,17 @@ pub(super) struct Conversation<'a> {
     /// The last view that was sent, which outlives the conversation.
     pub(super) sent: &'a mut Sent,
     pub(super) asks: FuturesUnordered<BoxFuture<'static, Down>>,
+    /// Where what comes of tried connections goes, by their numbers.
+    pub(super) trials: Trials,
     /// When the agent was last heard.
     pub(super) heard: Instant,
+}
+
+/// Connections that the agent tries.
+#[derive(Debug, Default)]
+pub(super) struct Trials {
+    asked: u64,
+    waiting: HashMap<u64, oneshot::Sender<Result<Tried, Refusal>>>,
 }
 
 impl Conversation<'_> {
@@ -98,6 +111,7 @@ impl Conversation<'_> {
                         self.handle(message).await?;
                     }
                 }
+                Some(trial) = self.line.trials.recv() => self.try_out(trial).await?,
                 Some(answer) = self.asks.next() => self.io.send(&answer).await?,
                 end = &mut cut_off => return Err(end),
                 () = place.lost() => return Err(End::no_place()),
@@ -151,7 +165,28 @@ impl Conversation<'_> {
             }
             Up::Ask { request, ask } => self.handle_ask(request, ask).await,
             Up::Telemetry(report) => self.take_telemetry(report).await,
+            Up::Probed { number, result } => {
+                if let Some(waiting) = self.trials.waiting.remove(&number) {
+                    // Who asked may be gone.
+                    let _ = waiting.send(result);
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// Asks the agent to try a connection.
+    async fn try_out(&mut self, Trial { caller, callee, port, answer }: Trial) -> Result<(), End> {
+        if !self.can.has(Ability::Probes) {
+            let hint = "`mesh-node why --probe` on the runner does the same";
+            let _ = answer.send(Err(Refusal::new("this runner's agent is too old to try it from here", hint)));
+            return Ok(());
+        }
+        self.trials.asked += 1;
+        let number = self.trials.asked;
+        self.trials.waiting.retain(|_, waiting| !waiting.is_closed());
+        self.trials.waiting.insert(number, answer);
+        self.io.send(&Down::Probe { number, caller, callee, port }).await
     }
 
     /// Tells an agent that reports what passes how often it does, if that has changed.

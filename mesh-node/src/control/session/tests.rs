@@ -42,6 +42,10 @@ impl Coordinator {
                 relays: true,
                 applied: applied_receiver,
                 telemetry: mpsc::channel(1).1,
+                probe: Box::new(|[caller, callee], port| {
+                    let refusal = Refusal::bare(format!("{caller} {callee} {port}"));
+                    Box::pin(async move { Err(refusal) })
+                }),
                 held: Box::new(|| Box::pin(async { vec![held()] })),
             };
             let ended = serve(stream, RunnerId(1), &state, &mut local).await;
