@@ -29,7 +29,7 @@ pub(crate) fn add(
     secret: SecretHandle,
     now: Now,
 ) -> Result<Decision, Refusal> {
-    state.check_new_relay(by, new)?;
+    state.check_relay(by, new)?;
     let mut draft = Draft::new(state, now);
     let relay = Relay {
         id: draft.relay_id(),
@@ -197,6 +197,10 @@ impl State {
     /// If not.
     pub fn check_new_relay(&self, by: &Admin, new: &NewRelay) -> Result<(), Refusal> {
         by.is_at_least(Role::Admin)?;
+        self.check_relay(by, new)
+    }
+
+    fn check_relay(&self, by: &Admin, new: &NewRelay) -> Result<(), Refusal> {
         check_operator(by)?;
         check_new(self, &new.name)?;
         if new.public.udp.is_empty() {

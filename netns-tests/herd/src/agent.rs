@@ -10,7 +10,7 @@ use std::{
 use futures_util::{SinkExt as _, StreamExt as _};
 use mesh_link::{Url, upgrade};
 use mesh_proto::{
-    Abilities, Epoch, Revision, ServicePath,
+    Abilities, Ability, Epoch, Revision, ServicePath,
     message::{Ask, Have, PROTOCOL, Up},
 };
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use tokio::{
     net::TcpStream,
     sync::{Semaphore, mpsc, watch},
     task::spawn_local,
-    time::{sleep, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_tungstenite::{
@@ -26,7 +26,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, Utf8Bytes, handshake::client::generate_key, protocol::WebSocketConfig},
 };
 
-use crate::{mesh, mesh::Mesh, tls};
+use crate::{mesh, mesh::Mesh, reporting::Reporting, tls};
 
 /// Handshakes at once, so that 10,000 agents on one core don't run into their own time limits.
 const AT_ONCE: usize = 200;
@@ -48,11 +48,15 @@ pub(crate) struct Herd {
     pub(crate) counts: Counts,
     /// How many of the first agents stay away.
     away: Cell<usize>,
+    /// How many pairs of services each reports.
+    edges: usize,
 }
 
 /// What has happened.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
+    /// Reports that were sent.
+    pub(crate) reports: Cell<usize>,
     /// Agents whose view is the coordinator's.
     pub(crate) synced: Cell<usize>,
     pub(crate) connected: Cell<usize>,
@@ -91,8 +95,13 @@ struct Delta {
     to: Revision,
 }
 
+#[derive(Deserialize)]
+struct Wish {
+    seconds: u32,
+}
+
 impl Herd {
-    pub(crate) fn new(mesh: Mesh) -> Self {
+    pub(crate) fn new(mesh: Mesh, edges: usize) -> Self {
         Self {
             mesh,
             connector: tls::connector(),
@@ -101,6 +110,7 @@ impl Herd {
             asks: RefCell::default(),
             counts: Counts::default(),
             away: Cell::new(0),
+            edges,
         }
     }
 
@@ -109,7 +119,15 @@ impl Herd {
         for number in 0..self.mesh.runners {
             let (ask, asked) = mpsc::unbounded_channel();
             self.asks.borrow_mut().push(ask);
-            let agent = Agent { herd: Rc::clone(self), number, have: None, asked, requests: 0, synced: false };
+            let agent = Agent {
+                herd: Rc::clone(self),
+                number,
+                have: None,
+                asked,
+                requests: 0,
+                synced: false,
+                reporting: Reporting::default(),
+            };
             spawn_local(agent.run());
         }
     }
@@ -147,6 +165,7 @@ struct Agent {
     asked: mpsc::UnboundedReceiver<Ask>,
     requests: u64,
     synced: bool,
+    reporting: Reporting,
 }
 
 impl Agent {
@@ -209,7 +228,7 @@ impl Agent {
             instances: self.herd.mesh.held(self.number),
             process: Some(mesh::id(self.number)),
             refused: false,
-            can: Abilities::NONE,
+            can: if self.herd.edges > 0 { Abilities::NONE.with(Ability::Telemetry) } else { Abilities::NONE },
             reflexive: vec![],
             relayed: vec![],
             nat: None,
@@ -218,8 +237,16 @@ impl Agent {
     }
 
     async fn serve(&mut self, mut socket: Socket) {
+        self.reporting.begin();
         loop {
             tokio::select! {
+                () = due(self.reporting.due) => {
+                    let report = self.reporting.next(&self.herd.mesh, self.number, self.herd.edges);
+                    Counts::add(&self.herd.counts.reports, 1);
+                    if say(&mut socket, &Up::Telemetry(report)).await.is_none() {
+                        return;
+                    }
+                }
                 message = socket.next() => match message {
                     Some(Ok(Message::Text(text))) => {
                         if self.hear(&text, &mut socket).await.is_none() {
@@ -260,6 +287,10 @@ impl Agent {
                 self.applied(have.revision, socket).await?;
             }
             Some(())
+        } else if text.starts_with(r#"{"type":"telemetry""#) {
+            let Wish { seconds } = serde_json::from_str(text).ok()?;
+            self.reporting.wish(seconds, lot(self.number).div_duration_f64(SPREAD));
+            Some(())
         } else {
             if text.starts_with(r#"{"type":"answer""#) {
                 counts.answers.borrow_mut().push(text.to_string());
@@ -281,6 +312,14 @@ impl Agent {
 
 async fn say(socket: &mut Socket, message: &Up) -> Option<()> {
     socket.send(Message::text(serde_json::to_string(message).ok()?)).await.ok()
+}
+
+/// Waits until then; without end if it is never.
+async fn due(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A runner's lot.

@@ -17,6 +17,7 @@ use nix::{
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
     time::{sleep, timeout},
 };
@@ -129,6 +130,24 @@ impl Coordinator {
     /// An administrator's request at its socket.
     pub(crate) async fn order(&self, command: &AdminCommand) -> Result<(), String> {
         self.request(Method::POST, "/v1/admin/command", Some(command)).await
+    }
+
+    /// Asks for something at its socket, a path as it is or one of the administrators' API; the bytes of the answer, none
+    /// from a version that doesn't know it.
+    pub(crate) async fn look(&self, path: &str) -> Result<usize, String> {
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/v1/admin/{path}") };
+        let mut socket = UnixStream::connect(&self.socket).await.map_err(|error| error.to_string())?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: mesh\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await.map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&answer);
+        let (head, body) = text.split_once("\r\n\r\n").ok_or("no answer")?;
+        match head.split(' ').nth(1) {
+            Some("200") => Ok(body.len()),
+            Some("404") => Ok(0),
+            _ => Err(format!("{path}: {head}")),
+        }
     }
 
     async fn request<B: Serialize + Sync>(&self, method: Method, path: &str, body: Option<&B>) -> Result<(), String> {

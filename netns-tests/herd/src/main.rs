@@ -10,6 +10,7 @@ mod changes;
 mod coordinator;
 mod mesh;
 mod phase;
+mod reporting;
 mod table;
 mod tls;
 
@@ -76,9 +77,20 @@ async fn phases(runners: usize, arguments: &Arguments, data: &Path) -> Result<Ru
 
     let mut coordinator = Coordinator::start(data).await?;
     run.add(Phase::start(&coordinator));
-    let herd = Rc::new(Herd::new(mesh));
+    let herd = Rc::new(Herd::new(mesh, arguments.edges));
     run.add(Phase::connect("all connect, with no view", &coordinator, &herd, || herd.start()).await?);
     run.add(Phase::idle(&coordinator, &herd, arguments.idle).await?);
+    if arguments.edges > 0 {
+        run.add(
+            Phase::reports("reports while nothing is watched", &coordinator, &herd, arguments.idle * 6, false).await?,
+        );
+        run.add(
+            Phase::reports("reports while an operator watches", &coordinator, &herd, arguments.idle * 2, true).await?,
+        );
+        for (name, path) in phase::LOOKS {
+            run.add(Phase::look(name, path, &coordinator).await?);
+        }
+    }
     for kind in changes::Kind::ALL {
         run.add_changes(changes::measure(kind, arguments.changes, &coordinator, &herd).await?);
     }

@@ -75,6 +75,14 @@ impl Mesh {
         at_home.flat_map(of).collect()
     }
 
+    /// The services of which a runner has an instance, each once.
+    pub(crate) fn hosted(&self, runner: usize) -> Vec<ServiceId> {
+        let of = |held: Held| ServiceId(id((held.instance.0 - id(0)) as usize / INSTANCES));
+        let mut services: Vec<ServiceId> = self.held(runner).into_iter().map(of).collect();
+        services.dedup();
+        services
+    }
+
     pub(crate) fn credential(runner: usize) -> Credential {
         Credential { runner: RunnerId(id(runner)), secret: secret(runner) }
     }

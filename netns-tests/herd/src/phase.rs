@@ -14,6 +14,15 @@ use crate::{
     mesh::Mesh,
 };
 
+/// What is asked for, by its path; what doesn't begin with a slash is of the administrators' API.
+pub(crate) const LOOKS: [(&str, &str); 4] = [
+    ("a scrape of the metrics", "/metrics"),
+    ("the overview by the API", "overview"),
+    ("who talks to whom by the API", "edges"),
+    ("the last 24 hours by the API", "edges/series"),
+];
+/// How often each.
+const TIMES: u32 = 10;
 /// How long agents may take to connect.
 const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(5);
@@ -127,6 +136,40 @@ impl Phase {
         }
         let share = phase.cpu.as_secs_f64() / phase.took.as_secs_f64() * 100.0;
         Ok(Self { notes: format!("{share:.1} % of a core"), ..phase })
+    }
+
+    /// Nothing happens but reports.
+    pub(crate) async fn reports(
+        name: &'static str,
+        coordinator: &Coordinator,
+        herd: &Herd,
+        time: Duration,
+        is_watched: bool,
+    ) -> Result<Self, String> {
+        let (begun, reports, before) = (Instant::now(), herd.counts.reports.get(), coordinator.usage());
+        while begun.elapsed() < time {
+            if is_watched {
+                coordinator.look("edges?watch=true&from=none").await?;
+            }
+            sleep(Duration::from_secs(5)).await;
+        }
+        let (took, after) = (begun.elapsed(), coordinator.usage());
+        let cpu = after.cpu.saturating_sub(before.cpu);
+        let reports = herd.counts.reports.get() - reports;
+        let share = cpu.as_secs_f64() / took.as_secs_f64() * 100.0;
+        Ok(Self { notes: format!("{reports} reports, {share:.1} % of a core"), ..Self::with(name, took, cpu, &after) })
+    }
+
+    /// An operator or a monitor asks for something, ten times.
+    pub(crate) async fn look(name: &'static str, path: &str, coordinator: &Coordinator) -> Result<Self, String> {
+        let (begun, before, mut bytes) = (Instant::now(), coordinator.usage(), 0);
+        for _ in 0..TIMES {
+            bytes = coordinator.look(path).await?;
+        }
+        let (took, after) = (begun.elapsed() / TIMES, coordinator.usage());
+        let cpu = after.cpu.saturating_sub(before.cpu) / TIMES;
+        let notes = format!("{:.1} ms of processor time, {} kB", cpu.as_secs_f64() * 1000.0, bytes / 1000);
+        Ok(Self { notes, ..Self::with(name, took, cpu, &after) })
     }
 
     /// Some stay away: until they are marked silent, and all the others know.
