@@ -180,8 +180,10 @@ impl World {
     }
 
     fn confirm(&mut self, runner: RunnerId) {
-        let one = self.agents.get_mut(&runner);
-        if let Some(revision) = one.filter(|one| one.link.is_some()).and_then(|one| one.agent.confirm(None)) {
+        // On a stream that has not begun, nothing is heard.
+        let is_open = |one: &&mut Runner| one.link.as_ref().is_some_and(|link| link.is_open);
+        let one = self.agents.get_mut(&runner).filter(is_open);
+        if let Some(revision) = one.and_then(|one| one.agent.confirm(None)) {
             self.up(runner, Up::Applied(revision));
         }
     }

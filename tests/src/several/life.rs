@@ -25,7 +25,7 @@ use super::{
     Bug,
     agents::Down,
     event::{Ask, Event, Input},
-    member::{Card, Member, Pending, Program, Refreshed, Then, Writer},
+    member::{Card, Job, Member, Pending, Program, Refreshed, Then, Writer},
     requests::READ,
     truth::EPOCH,
     world::World,
@@ -90,6 +90,19 @@ impl World {
         self.take_in(member, &seated);
         for input in [Input::Follow, Input::Second, Input::Beat] {
             self.input_after(Duration::from_millis(1), member, input);
+        }
+    }
+
+    /// A coordinator's process ends. A machine that was joining by it tries again.
+    pub(super) fn kill(&mut self, member: usize) {
+        let Some(Program { queue, writer, .. }) = self.members[member].program.take() else { return };
+        let busy = match &writer {
+            Writer::Busy(busy) => Some(&busy.job),
+            Writer::Idle | Writer::Reloading => None,
+        };
+        let is_joining = |job: &&Job| matches!(job.then, Then::Token(_) | Then::Enrolled);
+        for _ in queue.iter().chain(busy).filter(is_joining) {
+            self.after(Duration::from_secs(2), Event::Enrol);
         }
     }
 

@@ -80,7 +80,7 @@ impl World {
         if self.rng.chance(50) {
             let member = self.rng.below(self.members.len() as u64) as usize;
             self.note(format!("coordinator {member} is killed, and nothing is asked for"));
-            self.members[member].program = None;
+            self.kill(member);
             self.after(REST, Event::Start(member));
         }
         self.run_for(REST)
@@ -107,7 +107,7 @@ impl World {
         match self.rng.below(14) {
             0..3 => {
                 self.note(format!("coordinator {member} is killed"));
-                self.members[member].program = None;
+                self.kill(member);
                 let longer = if self.rng.chance(50) { time + Duration::from_secs(40) } else { time };
                 self.after(longer, Event::Start(member));
             }
