@@ -118,6 +118,11 @@ impl World {
             if records(&program.state) != records(&self.truth.state) {
                 return self.wrong(format!("coordinator {member} has other records than etcd"));
             }
+            for app in (0..DEPLOYMENTS).map(deployment_name) {
+                if program.sessions.affected(&program.state, &app) != program.state.affected_by(&app) {
+                    return self.wrong(format!("all is calm, and a runner still owes {app} at coordinator {member}"));
+                }
+            }
         }
         if self.agents.len() != RUNNERS {
             return self.wrong("all is calm, and a removed runner was not replaced");
