@@ -152,7 +152,7 @@ impl World {
         let secrets = RelaySecrets::open(&ground.data).unwrap();
         let peers = Peers::new(me, ground.identity.fingerprint, &PrivateKey::from_bytes([42; 32]));
         let coordinator = coordinator.with_peers(Arc::new(peers)).with_secrets(secrets).await.unwrap();
-        watch::members::take_in(&coordinator, seated).await;
+        watch::members::take_in(&coordinator, &seat, seated).await;
         let mut world = ground.serve(coordinator.clone(), clocks);
         world.tasks.spawn(watch::contact::watch(coordinator.clone()));
         world.tasks.spawn(watch::members::follow(coordinator, seat, card));

@@ -45,6 +45,12 @@ fn what_several_coordinators_confirm_can_be_relied_on() {
     assert!(rare.into_iter().all(|times| times >= 20), "{tally:#?}");
 }
 
+/// After a quiet time, and without the one coordinator that knew how long it was, an address was given before its time.
+#[test]
+fn a_life_that_failed_once_does_not_any_more() {
+    run(10_892, OPERATIONS, None).unwrap();
+}
+
 #[test]
 fn a_seed_lives_the_same_life_each_time() {
     assert_eq!(run(7, 60, None).unwrap(), run(7, 60, None).unwrap());

@@ -158,7 +158,7 @@ pub(super) async fn run(args: Serve) -> Result<()> {
     let mut left = None;
     if let Some((seat, seated)) = seat {
         // Before the first command, since others may have been running for longer.
-        watch::members::take_in(&coordinator, seated).await;
+        watch::members::take_in(&coordinator, &seat, seated).await;
         tasks.spawn(watch::contact::watch(coordinator.clone()));
         tasks.spawn(watch::members::follow(coordinator.clone(), seat.clone(), card));
         left = Some(seat);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use mesh_model::{Command, Owing, record::StreamKey};
+use mesh_model::{Command, Owing, RunningSeconds, record::StreamKey};
 use mesh_proto::{RunnerId, relay::RelaySecret};
 use mesh_sessions::Told;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -55,8 +55,8 @@ async fn keep(coordinator: &Coordinator, seat: Seat, mut card: Card) {
         card.running = coordinator.clock.now().running;
         card.webhook = coordinator.peers.webhook();
         let Ok(text) = serde_json::to_vec(&card) else { return };
-        match seat.beat(text).await {
-            Ok(seated) => take_in(coordinator, seated).await,
+        match seat.beat(text, card.running).await {
+            Ok(seated) => take_in(coordinator, &seat, seated).await,
             Err(error) => debug!(%error, "no sign of life was given"),
         }
     }
@@ -79,12 +79,11 @@ async fn tidy(coordinator: &Coordinator) {
 }
 
 /// Takes in who is there.
-pub(crate) async fn take_in(coordinator: &Coordinator, seated: Vec<Seated>) {
+pub(crate) async fn take_in(coordinator: &Coordinator, seat: &Seat, seated: Vec<Seated>) {
     let before = coordinator.peers.living();
     let seated = read(seated);
-    if let Some(running) = seated.iter().map(|(.., card)| card.running).max() {
-        coordinator.clock.advance(running);
-    }
+    let told = seated.iter().map(|(.., card)| card.running);
+    coordinator.clock.advance(told.fold(seat.running(), RunningSeconds::max));
     let told = |card: &Card| Told { at: card.revision, settled: card.settled };
     let told = seated.iter().map(|(id, _, card)| (*id, told(card))).collect();
     coordinator.peers.take_in(seated);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use mesh_model::record::MemberId;
+use mesh_model::{RunningSeconds, record::MemberId};
 use mesh_proto::{Epoch, Revision, RunnerId};
 use mesh_several::etcd::wire::{KeyValue, TxnRequest, TxnResponse, WatchResponse};
 
@@ -32,6 +32,7 @@ pub(super) enum Ask {
         lease: i64,
         me: MemberId,
         text: Vec<u8>,
+        running: RunningSeconds,
     },
 }
 

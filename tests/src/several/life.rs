@@ -52,7 +52,7 @@ impl World {
         let text = Card { beat: 1, running: RunningSeconds(0), revision: Revision(0), settled: Revision(0) }.text();
         let before = self.etcd.revision();
         self.etcd.expire(self.now);
-        let (lease, seated) = self.seat(0, me, text);
+        let (lease, seated) = self.seat(0, me, text, None);
         self.tell(before);
         let (first, end) = self.layout.records();
         let at = self.etcd.revision();
@@ -116,7 +116,7 @@ impl World {
         let (lease, me) = (program.lease, program.me);
         let (revision, settled) = (program.state.revision(), program.sessions.settled(&program.state));
         let text = Card { beat: program.beat, running: now.running, revision, settled }.text();
-        self.ask(member, Ask::Beat { lease, me, text }, Pending::Beat, READ);
+        self.ask(member, Ask::Beat { lease, me, text, running: now.running }, Pending::Beat, READ);
         self.close_lost(member);
         self.record_owed(member);
     }
@@ -130,7 +130,9 @@ impl World {
         let seats: Vec<(MemberId, i64, Card)> = seats.collect();
         let follows = self.bug != Some(Bug::ClocksApart);
         let Some(program) = &mut self.members[member].program else { return };
-        if let Some(running) = seats.iter().map(|(.., card)| card.running).max().filter(|_| follows) {
+        let clock = seated.iter().find_map(|kv| self.layout.clock_from(kv));
+        let told = seats.iter().map(|(.., card)| card.running).chain(clock);
+        if let Some(running) = told.max().filter(|_| follows) {
             program.running.advance(running, uptime);
         }
         let told = seats.iter().map(|(id, _, card)| (*id, Told { at: card.revision, settled: card.settled })).collect();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_model::record::MemberId;
+use mesh_model::{RunningSeconds, record::MemberId};
 use mesh_several::{
     etcd::{
         commit::known,
@@ -37,8 +37,8 @@ impl World {
                     records: self.etcd.span(&first, &end),
                 }
             }
-            Ask::Beat { lease, me, text } => {
-                let (lease, seated) = self.seat(lease, me, text);
+            Ask::Beat { lease, me, text, running } => {
+                let (lease, seated) = self.seat(lease, me, text, Some(running));
                 Answer::Beat { lease, seated }
             }
         };
@@ -50,12 +50,23 @@ impl World {
         }
     }
 
-    /// Writes a coordinator's place, under a lease that lives. Returns the lease, and who is there.
-    pub(super) fn seat(&mut self, lease: i64, me: MemberId, text: Vec<u8>) -> (i64, Vec<KeyValue>) {
+    /// Writes a coordinator's place, under a lease that lives, and the running time. Returns the lease, what the running
+    /// time was, and who is there.
+    pub(super) fn seat(
+        &mut self,
+        lease: i64,
+        me: MemberId,
+        text: Vec<u8>,
+        running: Option<RunningSeconds>,
+    ) -> (i64, Vec<KeyValue>) {
         let lease = if self.etcd.keep(lease, self.now) { lease } else { self.etcd.grant(self.now) };
         let (key, range_end) = self.layout.members();
         let all = RangeRequest { key, range_end, ..RangeRequest::default() };
-        let success = vec![put(self.layout.member(me), text, lease), Op { request: Some(Request::Range(all)) }];
+        let clock = RangeRequest { key: self.layout.clock(), ..RangeRequest::default() };
+        let range = |range| Op { request: Some(Request::Range(range)) };
+        let mut success = vec![range(clock), put(self.layout.member(me), text, lease)];
+        success.extend(running.map(|running| self.layout.put_clock(running)));
+        success.push(range(all));
         let answer = self.etcd.txn(&TxnRequest { success, ..TxnRequest::default() });
         let ranges = answer.responses.into_iter().filter_map(|answer| answer.range);
         (lease, ranges.flat_map(|range| range.kvs).collect())

@@ -5,6 +5,7 @@
 //! * `part/REVISION-NONCE/NUMBER`: the changes of a commit that is too big for one transaction;
 //! * `head.migrated`: the head of records that were moved away;
 //! * `member/ID`: a coordinator, by its lease;
+//! * `clock`: the running time that a coordinator told last, which outlives its lease;
 //! * `active`: who has the records alone, by its lease; without one, that coordinators serve together.
 
 use std::collections::BTreeMap;
@@ -267,6 +268,25 @@ impl Layout {
     #[must_use]
     pub fn members(&self) -> Span {
         self.below("member/")
+    }
+
+    /// The key of the running time.
+    #[must_use]
+    pub fn clock(&self) -> Vec<u8> {
+        self.key("clock")
+    }
+
+    /// Reads the running time, where it was asked for.
+    #[must_use]
+    pub fn clock_from(&self, kv: &KeyValue) -> Option<RunningSeconds> {
+        let text = std::str::from_utf8(&kv.value).ok().filter(|_| kv.key == self.clock())?;
+        text.parse().ok().map(RunningSeconds)
+    }
+
+    /// Writes the running time.
+    #[must_use]
+    pub fn put_clock(&self, running: RunningSeconds) -> Op {
+        put(self.clock(), running.0.to_string().into_bytes(), 0)
     }
 
     /// The key of who has the records alone.

@@ -1,8 +1,11 @@
 //! A coordinator's place among those that serve together: the key `member/ID`, which goes with its lease.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
-use mesh_model::record::MemberId;
+use mesh_model::{RunningSeconds, record::MemberId};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
@@ -28,6 +31,8 @@ pub(crate) struct Seat {
     shared: Arc<Shared>,
     pub(crate) id: MemberId,
     lease: Arc<Mutex<i64>>,
+    /// The largest running time that was found.
+    running: Arc<AtomicU64>,
 }
 
 /// A coordinator, as it was read.
@@ -51,7 +56,7 @@ impl Seat {
         text: Vec<u8>,
     ) -> Result<(Self, Vec<Seated>), StoreError> {
         let lease = lease::grant(&shared).await.map_err(Trouble::of_read)?;
-        let seat = Self { shared, id, lease: Arc::new(Mutex::new(lease)) };
+        let seat = Self { shared, id, lease: Arc::new(Mutex::new(lease)), running: Arc::default() };
         loop {
             let (is_open, active) = sole::wait_until_open(&seat.shared).await?;
             let together = active.is_none().then(|| put(seat.shared.layout.active(), TOGETHER.into(), 0));
@@ -65,17 +70,18 @@ impl Seat {
         }
     }
 
-    /// Gives a sign of life. Returns who is there, this one among them.
+    /// Gives a sign of life, and tells the running time. Returns who is there, this one among them.
     ///
     /// # Errors
     /// If etcd can't be reached.
-    pub(crate) async fn beat(&self, text: Vec<u8>) -> Result<Vec<Seated>, StoreError> {
+    pub(crate) async fn beat(&self, text: Vec<u8>, running: RunningSeconds) -> Result<Vec<Seated>, StoreError> {
+        let clock = self.shared.layout.put_clock(running.max(self.running()));
         let mut lease = self.lease.lock().await;
         if !lease::keep(&self.shared, *lease).await.map_err(Trouble::of_read)? {
             *lease = lease::grant(&self.shared).await.map_err(Trouble::of_read)?;
             info!("this coordinator's lease had ended: it has another one");
         }
-        let seated = self.write(vec![right::is_shared(&self.shared.layout)], None, text, *lease).await;
+        let seated = self.write(vec![right::is_shared(&self.shared.layout)], Some(clock), text, *lease).await;
         if matches!(seated, Ok(None)) {
             self.shared.fail(StoreError::Replaced);
             return Err(StoreError::Replaced);
@@ -86,6 +92,11 @@ impl Seat {
             *lease = lease::grant(&self.shared).await.map_err(Trouble::of_read)?;
         }
         seated.map(Option::unwrap_or_default).map_err(Trouble::of_read)
+    }
+
+    /// The largest running time that was found. It was told by a coordinator whose place may be gone.
+    pub(crate) fn running(&self) -> RunningSeconds {
+        RunningSeconds(self.running.load(Ordering::Acquire))
     }
 
     /// Leaves the place, so that others know at once.
@@ -105,13 +116,21 @@ impl Seat {
         let layout = &self.shared.layout;
         let (key, range_end) = layout.members();
         let all = RangeRequest { key, range_end, ..RangeRequest::default() };
-        let mut success = vec![put(layout.member(self.id), text, lease)];
+        // Before anything is written to it.
+        let clock =
+            Op { request: Some(Request::Range(RangeRequest { key: layout.clock(), ..RangeRequest::default() })) };
+        let mut success = vec![clock, put(layout.member(self.id), text, lease)];
         success.extend(also);
         success.push(Op { request: Some(Request::Range(all)) });
         let request = TxnRequest { compare, success, failure: vec![] };
         let answer: TxnResponse = self.shared.endpoints.write(TXN, request).await?;
         let found = answer.responses.into_iter().filter_map(|response| response.range).flat_map(|range| range.kvs);
         let seated = found.filter_map(|kv| match layout.named(&kv.key) {
+            _ if kv.key == layout.clock() => {
+                let running = layout.clock_from(&kv).unwrap_or_default();
+                self.running.fetch_max(running.0, Ordering::AcqRel);
+                None
+            }
             Named::Member(id) => Some(Seated { id: id.parse().ok()?, since: kv.create_revision, text: kv.value }),
             _ => None,
         });

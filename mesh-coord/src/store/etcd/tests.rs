@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use mesh_model::{Record, record::Key};
+use mesh_model::{Record, RunningSeconds, record::Key};
 
 use super::{
     lab::{Between, CA, CERTIFICATE, Etcd, KEY},
@@ -194,15 +194,29 @@ async fn coordinators_know_of_each_other_and_all_commit() {
     assert_eq!(ids(&seated), [9, 3], "who came first");
     one.commit(Revision(0), draft(vec![put(1)])).await.unwrap();
     two.commit(Revision(1), with_nonce(5, draft(vec![put(2)]))).await.unwrap();
-    let seated = seat.beat("anew".into()).await.unwrap();
+    let seated = seat.beat("anew".into(), RunningSeconds(0)).await.unwrap();
     assert_eq!(
         (ids(&seated), &seated.iter().find(|seated| seated.id.0 == 9).unwrap().text[..]),
         (vec![9, 3], &b"anew"[..])
     );
     other.leave().await;
-    assert_eq!(ids(&seat.beat("still".into()).await.unwrap()), [9]);
+    assert_eq!(ids(&seat.beat("still".into(), RunningSeconds(0)).await.unwrap()), [9]);
     assert_eq!(two.commit(Revision(2), draft(vec![put(3)])).await, Err(StoreError::Replaced));
     one.commit(Revision(2), draft(vec![put(3)])).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_running_time_outlives_the_coordinators_that_told_it() {
+    let etcd = Etcd::start();
+    let (_one, seat, _) = joined(&etcd, 9).await;
+    assert_eq!(seat.running(), RunningSeconds(0));
+    seat.beat("text".into(), RunningSeconds(400)).await.unwrap();
+    seat.leave().await;
+    let (_two, other, seated) = joined(&etcd, 3).await;
+    assert_eq!((ids(&seated), other.running()), (vec![3], RunningSeconds(400)));
+    other.beat("text".into(), RunningSeconds(10)).await.unwrap();
+    let (_three, last, _) = joined(&etcd, 4).await;
+    assert_eq!(last.running(), RunningSeconds(400), "it never goes back");
 }
 
 #[tokio::test]
@@ -216,8 +230,8 @@ async fn a_place_whose_lease_has_ended_is_taken_again() {
     for lease in all {
         etcd.ctl(&["lease", "revoke", lease]);
     }
-    seat.beat("text".into()).await.unwrap();
-    assert_eq!(ids(&other.beat("text".into()).await.unwrap()), [9, 3]);
+    seat.beat("text".into(), RunningSeconds(0)).await.unwrap();
+    assert_eq!(ids(&other.beat("text".into(), RunningSeconds(0)).await.unwrap()), [9, 3]);
 }
 
 #[tokio::test]
@@ -238,7 +252,7 @@ async fn who_has_the_records_alone_and_coordinators_exclude_each_other() {
     let beating = seat.clone();
     let beats = tokio::spawn(async move {
         loop {
-            beating.beat(br#"{"host":"gamma"}"#.to_vec()).await.unwrap();
+            beating.beat(br#"{"host":"gamma"}"#.to_vec(), RunningSeconds(0)).await.unwrap();
             sleep(BEAT).await;
         }
     });
@@ -260,7 +274,7 @@ async fn one_that_was_away_while_another_has_the_records_alone_stops() {
     // As though it had been away for longer than its lease.
     etcd.ctl(&["del", "--prefix", "mesh/member/"]);
     let (_sole, _release) = etcd.open().await.into_sole(&holder("alpha")).await.unwrap();
-    assert_eq!(seat.beat("text".into()).await, Err(StoreError::Replaced));
+    assert_eq!(seat.beat("text".into(), RunningSeconds(0)).await, Err(StoreError::Replaced));
     assert_eq!(one.commit(Revision(1), draft(vec![put(2)])).await, Err(StoreError::Replaced));
 }
 
