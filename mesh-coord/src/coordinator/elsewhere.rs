@@ -1,14 +1,14 @@
 //! What other coordinators know beside the records, for answers that are about the whole mesh.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use mesh_model::{UnixSeconds, record::MemberId};
 use mesh_proto::{RelayId, Revision, RunnerId};
 
 use super::{Coordinator, Core, Failure};
 use crate::{
-    peers::{AskStanding, Elsewhere, Heard, Lacking, Standing},
-    telemetry::{All, AskReports},
+    peers::{AskStanding, Elsewhere, Heard, Lacking, Standing, Told},
+    telemetry::{All, AskReports, Reports},
 };
 
 impl Coordinator {
@@ -32,11 +32,25 @@ impl Coordinator {
             self.telemetry.watch(tokio::time::Instant::now().into_std());
         }
         let mut all = All::of(&*self.telemetry.book()?, refusals);
-        let told = self.peers.reports.ask(&self.peers, "reports", AskReports { watch }).await;
+        let told = self.reports_elsewhere(watch).await;
         for (_, at, reports) in told.answers {
             all.add(&reports, at.into_std());
         }
         Some((all, told.lacking))
+    }
+
+    /// When each runner has last reported, to whichever coordinator, while an operator watches.
+    pub(crate) async fn reported(&self) -> HashMap<RunnerId, Instant> {
+        self.telemetry.watch(tokio::time::Instant::now().into_std());
+        let Some(mut heard) = self.telemetry.book().map(|book| book.heard()) else { return HashMap::new() };
+        for (_, at, reports) in self.reports_elsewhere(true).await.answers {
+            reports.add_heard(&mut heard, at.into_std());
+        }
+        heard
+    }
+
+    async fn reports_elsewhere(&self, watch: bool) -> Told<Reports> {
+        self.peers.reports.ask(&self.peers, "reports", AskReports { watch }).await
     }
 }
 

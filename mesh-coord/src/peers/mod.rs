@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 
 use crate::telemetry::Reports;
 
-pub(crate) use gather::{Gathered, Lacking};
+pub(crate) use gather::{Gathered, Lacking, Told};
 pub(crate) use standing::{AskStanding, Elsewhere, Heard, Standing};
 pub(crate) use wire::{Contact, InContact, Probe, Probed, RelaySecretOf, Runners, SecretText, Settled, To};
 

@@ -88,6 +88,20 @@ impl Reports {
     }
 }
 
+impl Reports {
+    /// Adds when each of the runners has reported, as told at this time.
+    pub(crate) fn add_heard(&self, heard: &mut HashMap<RunnerId, Instant>, at: Instant) {
+        for (runner, milliseconds, _) in &self.heard {
+            let at = before(at, *milliseconds);
+            heard.entry(*runner).and_modify(|known| *known = at.max(*known)).or_insert(at);
+        }
+    }
+}
+
+fn before(at: Instant, milliseconds: u64) -> Instant {
+    at.checked_sub(Duration::from_millis(milliseconds)).unwrap_or(at)
+}
+
 /// The reports of all runners, at whichever coordinator.
 #[derive(Debug, Default)]
 pub(crate) struct All {
@@ -108,7 +122,8 @@ impl All {
     /// Adds what another coordinator has told at this time. A runner that has moved is heard by the one that has it now:
     /// the one that it has left forgets it.
     pub(crate) fn add(&mut self, told: &Reports, at: Instant) {
-        let at = |milliseconds: u64| at.checked_sub(Duration::from_millis(milliseconds)).unwrap_or(at);
+        let came = at;
+        let at = |milliseconds| before(came, milliseconds);
         for (pair, used) in told.pairs.iter().take(PAIRS) {
             self.sums.add(*pair, used.map(at));
         }
@@ -121,11 +136,8 @@ impl All {
             count: refusal.count,
             last: at(refusal.milliseconds),
         }));
-        for (runner, milliseconds, open) in &told.heard {
-            let heard = self.heard.entry(*runner).or_insert_with(|| at(*milliseconds));
-            *heard = at(*milliseconds).max(*heard);
-            self.open.insert(*runner, *open);
-        }
+        told.add_heard(&mut self.heard, came);
+        self.open.extend(told.heard.iter().map(|(runner, _, open)| (*runner, *open)));
     }
 
     /// All pairs of services.

@@ -18,6 +18,8 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The same while changed trust isn't in force everywhere.
 const UNSETTLED: Duration = Duration::from_secs(1);
+/// Reports of a runner are further apart, also as another coordinator tells of them.
+const ONE_REPORT: Duration = Duration::from_secs(1);
 /// The most deployments whose trust is waited for; the follower is told nothing of others.
 const MOST_UNSETTLED: usize = 64;
 
@@ -30,10 +32,18 @@ pub(super) struct News {
     at: Option<Revision>,
     /// The streams of runners that it was told of.
     moves: u64,
-    /// When reports were last looked for.
-    reports: std::time::Instant,
+    reports: Reported,
     /// The deployments whose changed trust isn't in force everywhere, with the commits of the changes.
     unsettled: BTreeMap<Label, Revision>,
+}
+
+/// The reports that it was told of.
+pub(super) struct Reported {
+    /// When they were last looked for.
+    looked: std::time::Instant,
+    /// The last one of each runner; those before the follower came count as told.
+    begun: std::time::Instant,
+    last: HashMap<RunnerId, std::time::Instant>,
 }
 
 /// What was seen of the state at once.
@@ -54,7 +64,7 @@ impl News {
         kinds: BTreeSet<Kind>,
         (at, moves): (Option<Revision>, u64),
     ) -> Self {
-        let reports = Instant::now().into_std();
+        let reports = Reported::new(Instant::now().into_std());
         Self { coordinator, by, kinds, at, moves, reports, unsettled: BTreeMap::new() }
     }
 
@@ -66,7 +76,7 @@ impl News {
     /// What has happened since, as text. `None` if the reader may not follow any longer.
     pub(super) async fn look(&mut self) -> Option<String> {
         let (by, kinds, at, moves) = (self.by.clone(), self.kinds.clone(), self.at, self.moves);
-        let (now, heard) = (self.coordinator.now(), self.heard());
+        let (now, heard) = (self.coordinator.now(), self.heard().await);
         let look = move |core: &mut Core| {
             core.state.is_still(&by, now).then(|| Seen::of(core, &by, &kinds, (at, moves), &heard))
         };
@@ -85,17 +95,15 @@ impl News {
         Some(text)
     }
 
-    /// The runners that have reported since this was asked last, if it is of interest.
-    fn heard(&mut self) -> HashMap<RunnerId, std::time::Instant> {
+    /// The runners that have reported since this was asked last, to whichever coordinator, if it is of interest.
+    async fn heard(&mut self) -> Vec<RunnerId> {
         let now = Instant::now().into_std();
-        if !self.kinds.contains(&Kind::Telemetry) || now.duration_since(self.reports) < HEARTBEAT {
-            return HashMap::new();
+        if !self.kinds.contains(&Kind::Telemetry) || now.duration_since(self.reports.looked) < HEARTBEAT {
+            return vec![];
         }
-        let since = std::mem::replace(&mut self.reports, now);
-        self.coordinator.telemetry.watch(now);
-        let mut heard = self.coordinator.telemetry.book().map(|book| book.heard()).unwrap_or_default();
-        heard.retain(|_, at| *at > since && *at <= now);
-        heard
+        self.reports.looked = now;
+        let heard = self.coordinator.reported().await;
+        self.reports.news(&heard)
     }
 
     /// The trust lists that are in force everywhere by now.
@@ -113,13 +121,29 @@ impl News {
     }
 }
 
+impl Reported {
+    pub(super) fn new(now: std::time::Instant) -> Self {
+        Self { looked: now, begun: now, last: HashMap::new() }
+    }
+
+    /// The runners with a report that is new.
+    pub(super) fn news(&mut self, heard: &HashMap<RunnerId, std::time::Instant>) -> Vec<RunnerId> {
+        // Another coordinator tells the age of a report, so that one report seems to come at slightly different times.
+        let told = |runner: RunnerId| self.last.get(&runner).map_or(self.begun, |last| *last + ONE_REPORT);
+        let heard = heard.iter().map(|(runner, at)| (*runner, *at));
+        let news: Vec<_> = heard.filter(|(runner, at)| *at > told(*runner)).collect();
+        self.last.extend(news.iter().copied());
+        news.into_iter().map(|(runner, _)| runner).collect()
+    }
+}
+
 impl Seen {
     fn of(
         core: &Core,
         by: &Admin,
         kinds: &BTreeSet<Kind>,
         (at, moves): (Option<Revision>, u64),
-        heard: &HashMap<RunnerId, std::time::Instant>,
+        heard: &[RunnerId],
     ) -> Self {
         let revision = core.state.revision();
         let (moves, moved) = core.events.moved_since(moves);
@@ -146,6 +170,6 @@ impl Seen {
             Since::Events(_) | Since::Gap => Happened::Resync { revision }.text(Some(revision)),
         };
         let sees = |id: &&RunnerId| core.state.runner(**id).is_some_and(|runner| core.state.sees(by, runner));
-        Self { revision, text, moves, changed, reported: heard.keys().filter(sees).count() }
+        Self { revision, text, moves, changed, reported: heard.iter().filter(sees).count() }
     }
 }

@@ -1,15 +1,21 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mesh_model::{AdminCommand, NewPurpose, Role};
-use mesh_proto::token::{Token, TokenKind};
+use mesh_proto::{
+    RunnerId,
+    token::{Token, TokenKind},
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
 };
 
-use super::FOLLOWERS;
-use crate::testing::{World, label};
+use super::{FOLLOWERS, news::Reported};
+use crate::{
+    store::EtcdLab,
+    testing::{World, label},
+};
 
 /// Long enough for a busy machine; no test waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -187,6 +193,52 @@ async fn reports_are_told_to_those_who_see_their_runners() {
         () = reports => {}
     }
     assert!(!own.text.contains("telemetry"), "it sees no such runner");
+}
+
+#[tokio::test]
+async fn reports_to_another_coordinator_are_told_once_each() {
+    let etcd = EtcdLab::start();
+    let one = World::among(&etcd, None).await;
+    let other = World::among(&etcd, Some(&one)).await;
+    while other.coordinator.peers.living().len() < 2 {
+        other.coordinator.visit(|core| core.standing()).await.expect("it serves");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let token = viewer(&one, None).await;
+    let credential = one.runner("r1").await;
+    let mut agent = one.connect(&credential).await.unwrap();
+    agent.can = mesh_proto::Abilities::NONE.with(mesh_proto::Ability::Telemetry);
+    agent.hello(None, vec![]).await;
+    agent.news().await;
+    other.coordinator.refresh().await.unwrap();
+    let mut tail = Tail::of_kinds(&other, &token, "?kinds=telemetry", None).await;
+    assert_eq!(tail.next().await.0, "resync");
+    let report = mesh_proto::telemetry::Telemetry { life: 1, ..Default::default() };
+    agent.say(&mesh_proto::message::Up::Telemetry(report)).await;
+    let listen = async {
+        loop {
+            let _ = agent.hear().await;
+        }
+    };
+    tokio::select! {
+        told = tail.until("telemetry", |_| true) => assert_eq!(told["nodes"], 1),
+        () = listen => {}
+    }
+}
+
+#[test]
+fn a_report_is_told_once_though_its_age_is_told_inexactly() {
+    let (runner, begun) = (RunnerId(1), Instant::now());
+    let mut reports = Reported::new(begun);
+    let mut news = |milliseconds| {
+        let at = begun + Duration::from_millis(milliseconds);
+        reports.news(&[(runner, at)].into()).len()
+    };
+    let told = [0, 400, 700, 150, 5_300, 5_900, 10_300].map(&mut news);
+    assert_eq!(told, [0, 1, 0, 0, 1, 0, 1]);
+    assert_eq!(reports.news(&[].into()).len(), 0);
+    let late = begun + Duration::from_millis(10_400);
+    assert_eq!(reports.news(&[(runner, late)].into()).len(), 0, "after a look at which nothing was known of it");
 }
 
 #[tokio::test]
