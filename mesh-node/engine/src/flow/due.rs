@@ -11,6 +11,10 @@ pub(super) const LINGER: Duration = Duration::from_secs(60);
 /// 6298 §2; 1, 2, 4 … 32 s). A claim is remembered as long.
 pub(super) const ATTEMPT: Duration = Duration::from_secs(70);
 
+/// How much later than it is due a flow may be forgotten. Otherwise each of thousands of connections in a second would wake
+/// the owner of the engine once for its attempt and once for its end.
+pub(super) const TOGETHER: Duration = Duration::from_secs(1);
+
 /// How many more entries than four for each flow the queues may have.
 pub(super) const SLACK: usize = 1024;
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    due::{ATTEMPT, CLOSING, Due, LINGER, SILENCE, SILENCE_CHECK, SLACK},
+    due::{ATTEMPT, CLOSING, Due, LINGER, SILENCE, SILENCE_CHECK, SLACK, TOGETHER},
     end::{Phase, Role},
     entry::{Flow, RstReceiver},
     pairs::Outcome,
@@ -67,10 +67,11 @@ impl Flows {
         }
     }
 
-    /// When [`Self::tick`] is due. (Silent flows don't need it: while nothing else happens, they do no harm.)
+    /// When [`Self::tick`] is due: some time after the first flow, so that those that end one after another are forgotten
+    /// in one go. (Silent flows don't need it: while nothing else happens, they do no harm.)
     pub(crate) fn next_tick(&self) -> Option<Instant> {
         let fronts = [self.ended.front(), self.reset.front(), self.opening.front()];
-        fronts.into_iter().flatten().map(|due| due.at).min()
+        fronts.into_iter().flatten().map(|due| due.at + TOGETHER).min()
     }
 
     pub(super) fn schedule(&mut self, slot: Slot, phase: Phase, generation: u64, now: Instant) {

@@ -226,6 +226,24 @@ fn what_has_ended_is_remembered_for_a_minute_and_what_is_open_for_days() {
 }
 
 #[test]
+fn what_ends_one_after_another_is_forgotten_in_one_go() {
+    let begun = Instant::now();
+    let mut flows = flows(4096, begun);
+    for port in 0..1000 {
+        let now = begun + Duration::from_millis(port.into());
+        let slot = flows.begin_new(new(port, Phase::Opening, location(0)), now).unwrap();
+        flows.end(slot, Phase::Ended, now);
+    }
+    let mut ticks = 0;
+    while let Some(at) = flows.next_tick() {
+        assert!(flows.tick(at).is_empty());
+        ticks += 1;
+    }
+    assert_eq!(flows.all().count(), 0);
+    assert!(ticks <= 4, "{ticks}: each wakes the data plane");
+}
+
+#[test]
 fn what_has_ended_makes_room_and_what_stands_does_not() {
     let now = Instant::now();
     // One caller gets a quarter of all at most.
