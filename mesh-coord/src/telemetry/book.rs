@@ -1,9 +1,11 @@
 //! The last reports of all runners, added up. Pure: the time is passed in.
 
+mod checked;
 mod hour;
+mod sums;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
@@ -11,7 +13,13 @@ use std::{
 use mesh_model::{Noted, State, record::Passed};
 use mesh_proto::{
     RunnerId, ServiceId, ServicePath,
-    telemetry::{Counts, MOST_PAIRS, MOST_PATHS, MOST_REFUSED, Pair, Party, Path, Refused, Side, Telemetry},
+    telemetry::{Counts, MOST_PAIRS, MOST_PATHS, Pair, Party, Path, Refused, Side},
+};
+
+use self::sums::plus;
+pub(crate) use self::{
+    checked::Checked,
+    sums::{Edge, Sums},
 };
 
 /// The most pairs of services of one runner.
@@ -21,8 +29,6 @@ const PAIRS: usize = 200_000;
 /// The most kinds of refusals of one runner.
 const REFUSALS_OF_RUNNER: usize = 128;
 
-/// The longest name of a reason, in bytes.
-const MOST_REASON: usize = 40;
 /// An agent that began longer ago has counted much that was noted by earlier coordinators.
 const YOUNG: u64 = 3600;
 /// After how many reports what is gone is forgotten.
@@ -77,59 +83,6 @@ struct Kept {
     last: Instant,
 }
 
-/// The counts of a pair, by side.
-type Sides = [Counts; 3];
-
-/// The sides, in the order of their numbers.
-const SIDES: [Side; 3] = [Side::Both, Side::From, Side::To];
-
-/// What passed between pairs of services, by the side at which it was counted.
-#[derive(Debug, Default)]
-pub(crate) struct Sums(BTreeMap<(ServiceId, ServiceId), Sum>);
-
-#[derive(Debug, Default)]
-struct Sum {
-    sides: Sides,
-    used: Option<Instant>,
-}
-
-impl Sums {
-    /// Adds what some runners have counted at one side.
-    pub(super) fn add(&mut self, Pair { caller, callee, side, counts }: Pair, used: Option<Instant>) {
-        let sum = self.0.entry((caller, callee)).or_default();
-        let of_side = &mut sum.sides[side as usize];
-        *of_side = plus(*of_side, counts);
-        sum.used = sum.used.max(used);
-    }
-
-    /// What was counted at each side.
-    pub(super) fn into_pairs(self) -> impl Iterator<Item = (Pair, Option<Instant>)> {
-        self.0.into_iter().flat_map(|((caller, callee), Sum { sides, used })| {
-            let pair = move |(side, counts)| (Pair { caller, callee, side, counts }, used);
-            SIDES.into_iter().zip(sides).filter(|(_, counts)| *counts != Counts::default()).map(pair)
-        })
-    }
-
-    /// All pairs, by their callers and callees.
-    pub(super) fn edges(&self) -> Vec<Edge> {
-        let edge = |((caller, callee), Sum { sides: [both, from, to], used }): (&(ServiceId, ServiceId), &Sum)| {
-            // Both ends report the same connections, unless one of them can't be heard.
-            Edge { caller: *caller, callee: *callee, counts: plus(*both, larger(*from, *to)), used: *used }
-        };
-        self.0.iter().map(edge).collect()
-    }
-}
-
-/// What passed between two services, at all runners.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Edge {
-    pub(crate) caller: ServiceId,
-    pub(crate) callee: ServiceId,
-    pub(crate) counts: Counts,
-    /// When it was last in use.
-    pub(crate) used: Option<Instant>,
-}
-
 /// A refused connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -148,49 +101,6 @@ pub(crate) struct Name {
     pub(crate) path: Option<ServicePath>,
     pub(crate) service: Option<ServiceId>,
     pub(crate) address: Ipv4Addr,
-}
-
-/// A report with what the coordinator's state says of it.
-#[derive(Debug)]
-pub(crate) struct Checked {
-    report: Telemetry,
-    /// Which of the pairs the runner hosts an end of.
-    hosted: Vec<bool>,
-    /// The names of refused connections' ends.
-    names: Vec<[Option<ServicePath>; 2]>,
-    /// Refused connections that the runner has nothing to do with.
-    foreign: u64,
-}
-
-impl Checked {
-    /// Compares a report of `runner` with the state.
-    pub(crate) fn new(mut report: Telemetry, runner: RunnerId, state: &State) -> Self {
-        report.pairs.truncate(MOST_PAIRS);
-        report.refused.truncate(MOST_REFUSED);
-        report.paths.truncate(MOST_PATHS);
-        let here: HashSet<ServiceId> = state.instances_on(runner).map(|instance| instance.service).collect();
-        let hosts = |pair: &Pair| match pair.side {
-            Side::Both => here.contains(&pair.caller) && here.contains(&pair.callee),
-            Side::From => here.contains(&pair.caller),
-            Side::To => here.contains(&pair.callee),
-        };
-        let hosted = report.pairs.iter().map(hosts).collect();
-        let known = report.refused.len();
-        report.refused.retain(|refused| {
-            let services = [refused.caller.service, refused.callee.service];
-            // It may have ended since.
-            services.iter().flatten().any(|service| state.may_host(runner, *service)) || services == [None; 2]
-        });
-        let foreign = (known - report.refused.len()) as u64;
-        for refused in &mut report.refused {
-            if !is_reason(&refused.reason) {
-                "other".clone_into(&mut refused.reason);
-            }
-        }
-        let name = |party: Party| party.service.and_then(|service| state.path_of(service));
-        let names = report.refused.iter().map(|refused| [name(refused.caller), name(refused.callee)]).collect();
-        Self { report, hosted, names, foreign }
-    }
 }
 
 impl Book {
@@ -407,34 +317,8 @@ impl Known {
     }
 }
 
-/// Whether a text can be a reason as agents name them.
-fn is_reason(text: &str) -> bool {
-    (1..=MOST_REASON).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
-}
-
-/// Counts come from runners: a sum has a limit.
-fn each(a: Counts, b: Counts, with: impl Fn(u64, u64) -> u64) -> Counts {
-    Counts {
-        opened: with(a.opened, b.opened),
-        refused: with(a.refused, b.refused),
-        unanswered: with(a.unanswered, b.unanswered),
-        reset: with(a.reset, b.reset),
-        open: with(a.open, b.open),
-        sent: with(a.sent, b.sent),
-        received: with(a.received, b.received),
-    }
-}
-
 const fn passed(counts: Counts) -> Passed {
     Passed { opened: counts.opened, bytes: counts.sent.saturating_add(counts.received) }
-}
-
-fn plus(a: Counts, b: Counts) -> Counts {
-    each(a, b, u64::saturating_add)
-}
-
-fn larger(a: Counts, b: Counts) -> Counts {
-    each(a, b, u64::max)
 }
 
 #[cfg(test)]

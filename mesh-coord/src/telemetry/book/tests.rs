@@ -1,5 +1,8 @@
 use mesh_model::{Noted, UnixSeconds};
-use mesh_proto::{InstanceId, telemetry::PathKind};
+use mesh_proto::{
+    InstanceId,
+    telemetry::{PathKind, Telemetry},
+};
 
 use super::*;
 use crate::testing::World;
