@@ -156,7 +156,8 @@ impl Coordinator {
         let changes = set_up(&loaded, choice)?;
         if !changes.is_empty() || kept.is_none() {
             let is_needed = !changes.is_empty();
-            let draft = Draft { changes, epoch, running: loaded.head.running, nonce: Nonce(random::number()?) };
+            let (running, nonce) = (loaded.head.running, Nonce(random::number()?));
+            let draft = Draft { changes, epoch, running, nonce, right: None };
             match store.commit(loaded.head.revision, draft).await {
                 Ok(_) => loaded = store.load().await.map_err(described)?,
                 // The next commit writes the epoch too.

@@ -49,6 +49,8 @@ pub enum Bug {
     OwedForgotten,
     /// Streams and requests are served from memory, without a look at what was confirmed elsewhere.
     StaleServed,
+    /// A commit doesn't compare the right by which it was decided on.
+    RightUncompared,
 }
 
 /// What has happened in a life.
@@ -62,6 +64,8 @@ pub struct Tally {
     pub settled: u32,
     /// Commits of which a watch has lost events.
     pub losses: u32,
+    /// Commits that etcd has refused because their coordinator had lost its place since it decided on them.
+    pub ended: u32,
     /// How often a coordinator has read all.
     pub loads: u32,
     /// Streams that began.
@@ -87,6 +91,7 @@ impl Tally {
             unknown: self.unknown + other.unknown,
             settled: self.settled + other.settled,
             losses: self.losses + other.losses,
+            ended: self.ended + other.ended,
             loads: self.loads + other.loads,
             streams: self.streams + other.streams,
             reused: self.reused + other.reused,

@@ -34,6 +34,7 @@ fn what_several_coordinators_confirm_can_be_relied_on() {
         tally.unknown,
         tally.settled,
         tally.losses,
+        tally.ended,
         tally.loads,
         tally.streams,
         tally.reused,
@@ -85,6 +86,11 @@ fn a_lost_event_that_is_believed_is_found() {
 #[test]
 fn the_clock_of_a_coordinator_that_lags_is_found() {
     is_found(Bug::ClocksApart, &["in its quarantine"]);
+}
+
+#[test]
+fn a_commit_that_comes_long_after_its_decision_is_found() {
+    is_found(Bug::RightUncompared, &["in its quarantine"]);
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use mesh_model::{Change, Record, RunningSeconds};
 use mesh_proto::{Epoch, Revision};
 
+use crate::etcd::right::Right;
+
 /// The contents of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
@@ -36,6 +38,8 @@ pub struct Draft {
     pub running: RunningSeconds,
     /// Tells this commit from all others.
     pub nonce: Nonce,
+    /// By what right it was decided on, in stores that have such: it is committed only while that is there.
+    pub right: Option<Right>,
 }
 
 /// A number that was drawn for one commit.
@@ -83,6 +87,9 @@ pub enum StoreError {
     /// The database is elsewhere, and there is no way to it. Nothing was sent.
     #[error("the database cannot be reached: nothing was changed")]
     Away,
+    /// This coordinator stood still or was away between the decision and its commit.
+    #[error("this coordinator was away from the database for too long: nothing was changed")]
+    Ended,
     /// etcd has no space left.
     #[error("etcd has used up the space that it may have")]
     Quota,
@@ -160,7 +167,7 @@ impl StoreError {
             Self::ReadOnly => "make --data writable for the coordinator, then try again; what was confirmed is safe",
             Self::Damaged(_) => "restore the database from a backup; the agents go on with what they have",
             Self::Newer { .. } => "upgrade mesh-coord",
-            Self::Away => "try again, or ask another coordinator; what was confirmed is safe",
+            Self::Away | Self::Ended => "try again, or ask another coordinator; what was confirmed is safe",
             Self::Quota => {
                 "let etcd forget old revisions (`etcdctl compact --physical REVISION`, `etcdctl defrag`, `etcdctl alarm \
                  disarm`) or give it more (--quota-backend-bytes), then try again; what was confirmed is safe"

@@ -29,5 +29,5 @@ pub(crate) fn put(number: u64) -> Change {
 
 /// A commit of these changes.
 pub(crate) fn draft(changes: Vec<Change>) -> Draft {
-    Draft { changes, epoch: Epoch([7; 16]), running: RunningSeconds(9), nonce: Nonce(u64::MAX - 1) }
+    Draft { changes, epoch: Epoch([7; 16]), running: RunningSeconds(9), nonce: Nonce(u64::MAX - 1), right: None }
 }

@@ -124,7 +124,10 @@ async fn copy(loaded: Loaded, target: &impl Store) -> Result<usize> {
     let running = RunningSeconds(head.running.0.max(state.running().0));
     let number = records.len();
     let epoch = random::epoch()?;
-    let draft = |changes| Ok::<_, anyhow::Error>(Draft { changes, epoch, running, nonce: Nonce(random::number()?) });
+    let draft = |changes| {
+        let nonce = Nonce(random::number()?);
+        Ok::<_, anyhow::Error>(Draft { changes, epoch, running, nonce, right: None })
+    };
     let described = |error: StoreError| anyhow::anyhow!(error.with_hint());
     let changes = records.into_iter().map(Change::Put).collect();
     let revision = target.commit(Revision(0), draft(changes)?).await.map_err(described)?;

@@ -158,7 +158,7 @@ enum Unanswered {
 /// Another coordinator's commit.
 fn theirs(changes: Vec<Change>) -> Draft {
     let nonce = Nonce(random::number().unwrap());
-    Draft { changes, epoch: Epoch([7; 16]), running: mesh_model::RunningSeconds(0), nonce }
+    Draft { changes, epoch: Epoch([7; 16]), running: mesh_model::RunningSeconds(0), nonce, right: None }
 }
 
 impl Troubled {

@@ -96,12 +96,14 @@ impl<S: Store> Writer<S> {
         let mut attempt = Attempt::default();
         loop {
             let join = if attempt.decided() == 0 { join } else { Join::None };
+            // Before the time is read: what stands still from here on may come too late to be committed.
+            let right = self.store.right();
             let Plan { changes, epoch, now } = self.decide(group, join);
             if changes.is_empty() {
                 return Ok(self.core.state.revision());
             }
             let nonce = nonce()?;
-            let draft = Draft { changes, epoch, running: now.running, nonce };
+            let draft = Draft { changes, epoch, running: now.running, nonce, right };
             attempt.sent(self.core.state.revision(), nonce);
             let mut next = attempt.answered(self.commit(draft, group).await);
             loop {
@@ -132,8 +134,9 @@ impl<S: Store> Writer<S> {
         if pause {
             meanwhile(&mut self.core, &self.queue, sleep(SETTLE_PAUSE)).await;
         }
+        let right = self.store.right();
         let running = self.clock.now().running;
-        self.commit(Draft { changes: Vec::new(), epoch, running, nonce: nonce()? }, group).await
+        self.commit(Draft { changes: Vec::new(), epoch, running, nonce: nonce()?, right }, group).await
     }
 
     /// Commits a draft. Visits get their turn meanwhile, and waiting commands are refused if it takes too long.

@@ -105,7 +105,7 @@ fn status(failure: &Failure) -> StatusCode {
         },
         Failure::Store(error) if error.is_unknown() => StatusCode::GATEWAY_TIMEOUT,
         Failure::Store(StoreError::Full | StoreError::ReadOnly | StoreError::Quota) => StatusCode::INSUFFICIENT_STORAGE,
-        Failure::Store(StoreError::Away | StoreError::Replaced | StoreError::PutBack) => {
+        Failure::Store(StoreError::Away | StoreError::Ended | StoreError::Replaced | StoreError::PutBack) => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         Failure::Store(StoreError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -128,6 +128,7 @@ mod tests {
             (StoreError::Slow, StatusCode::GATEWAY_TIMEOUT),
             (StoreError::Full, StatusCode::INSUFFICIENT_STORAGE),
             (StoreError::Away, StatusCode::SERVICE_UNAVAILABLE),
+            (StoreError::Ended, StatusCode::SERVICE_UNAVAILABLE),
         ] {
             assert_eq!(Refused::from(Failure::from(error.clone())).status, expected, "{error}");
         }

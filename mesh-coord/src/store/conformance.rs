@@ -35,12 +35,12 @@ fn calls(caller: u64) -> Change {
 
 /// A commit of these changes.
 pub(crate) fn draft(changes: Vec<Change>) -> Draft {
-    Draft { changes, epoch: Epoch([7; 16]), running: RunningSeconds(9), nonce: NONCE }
+    Draft { changes, epoch: Epoch([7; 16]), running: RunningSeconds(9), nonce: NONCE, right: None }
 }
 
 /// What watchers receive of it.
 fn commit(revision: u64, changes: Vec<Change>) -> Commit {
-    let Draft { changes, epoch, running, nonce } = draft(changes);
+    let Draft { changes, epoch, running, nonce, .. } = draft(changes);
     Commit { revision: Revision(revision), nonce, epoch, running, changes: changes.into() }
 }
 

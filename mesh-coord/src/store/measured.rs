@@ -7,6 +7,7 @@ use std::{
 
 use mesh_model::record::MemberId;
 use mesh_proto::Revision;
+use mesh_several::etcd::right::Right;
 use tokio::time::Instant;
 
 use super::{Draft, Loaded, Store, StoreError, Watch};
@@ -59,7 +60,7 @@ impl<S: Store> Measured<S> {
     fn is_trouble(&self, error: &StoreError) -> bool {
         match error {
             StoreError::Stale { .. } | StoreError::TooLarge => false,
-            StoreError::Away | StoreError::Unknown => !self.store.is_remote(),
+            StoreError::Away | StoreError::Ended | StoreError::Unknown => !self.store.is_remote(),
             _ => true,
         }
     }
@@ -94,6 +95,10 @@ impl<S: Store> Store for Measured<S> {
 
     fn member(&self) -> Option<MemberId> {
         self.store.member()
+    }
+
+    fn right(&self) -> Option<Right> {
+        self.store.right()
     }
 }
 

@@ -67,7 +67,7 @@ impl Store for MemoryStore {
         if actual != expected {
             return Err(StoreError::Stale { expected, actual });
         }
-        let Draft { changes, epoch, running, nonce } = draft;
+        let Draft { changes, epoch, running, nonce, .. } = draft;
         for change in &changes {
             match change {
                 Change::Put(record) => contents.1.insert(record.key(), record.clone()),

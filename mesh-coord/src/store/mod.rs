@@ -5,6 +5,7 @@ use std::future::Future;
 
 use mesh_model::record::MemberId;
 use mesh_proto::Revision;
+use mesh_several::etcd::right::Right;
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -53,6 +54,11 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// Which coordinator this one is, if several may serve these records.
     fn member(&self) -> Option<MemberId> {
+        None
+    }
+
+    /// By what right a decision that is made now can be committed, in stores that have such. A decision takes it along.
+    fn right(&self) -> Option<Right> {
         None
     }
 }

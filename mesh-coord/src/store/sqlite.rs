@@ -188,7 +188,7 @@ impl Database {
     }
 
     fn commit(&mut self, expected: Revision, draft: Draft) -> Result<Revision, Fault> {
-        let Draft { changes, epoch, running, nonce } = draft;
+        let Draft { changes, epoch, running, nonce, .. } = draft;
         if self.access == Access::Read {
             self.try_to_write()?;
         }

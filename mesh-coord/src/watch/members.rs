@@ -43,7 +43,10 @@ async fn keep(coordinator: &Coordinator, seat: Seat, mut card: Card) {
     let mut beat = interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        beat.tick().await;
+        tokio::select! {
+            _ = beat.tick() => {}
+            () = seat.ended() => {}
+        }
         match timeout(LOOK, coordinator.visit(|core| (core.standing(), core.told()))).await {
             Ok(Ok(((revision, runners), told))) => {
                 (card.revision, card.runners, card.settled) = (revision, runners, told.settled);

@@ -90,7 +90,8 @@ impl World {
             }
             self.apply(runner);
         }
-        self.run_for(SETTLED)?;
+        let paused = self.members.iter().map(|member| member.paused_until.saturating_sub(self.now)).max();
+        self.run_for(paused.unwrap_or_default() + SETTLED)?;
         self.check_all();
         for app in 0..DEPLOYMENTS {
             let failed = self.tally.failed + self.tally.lost;

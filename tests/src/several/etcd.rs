@@ -123,6 +123,11 @@ impl Etcd {
         self.leases.get_mut(&lease).map(|ends| *ends = now + TTL).is_some()
     }
 
+    /// There was no quorum up to then: the new leader has each lease begin anew.
+    pub(super) fn prolong(&mut self, from: Duration) {
+        self.leases.values_mut().for_each(|ends| *ends = from + TTL);
+    }
+
     /// Ends a lease, and its keys with it.
     pub(super) fn revoke(&mut self, lease: i64) {
         self.leases.remove(&lease);

@@ -70,6 +70,8 @@ pub(super) enum Input {
     Order(u64),
     /// The pause before a commit is over.
     Send(u64),
+    /// Time to look whether there is a place again, up to this time.
+    Renew(u64, Duration),
     /// The pause of a wait is over.
     Wait(u64),
     Load,

@@ -15,7 +15,7 @@ use mesh_several::{
     attempt::Attempt,
     clock::Running,
     contact::{Contact, Doubt},
-    etcd::position::Position,
+    etcd::{position::Position, right::Right},
     feed::Recent,
     members::{Members, Sign},
     store::{Draft, Nonce, StoreError},
@@ -28,6 +28,8 @@ pub(super) struct Member {
     /// Which process it is, counted.
     pub(super) life: u32,
     pub(super) paused_until: Duration,
+    /// It will stand still for so long between the next decision that frees an address and its commit.
+    pub(super) stumbles: Option<Duration>,
     /// Whether it is cut off from etcd,
     pub(super) cut_store: bool,
     /// and from agents, clients and other coordinators.
@@ -209,6 +211,7 @@ impl Member {
         Self {
             life: 0,
             paused_until: Duration::ZERO,
+            stumbles: None,
             cut_store: false,
             cut_clients: false,
             told_until: Duration::ZERO,
@@ -239,6 +242,11 @@ impl Member {
 impl Program {
     pub(super) fn stream_of(&self, id: StreamId) -> Option<u64> {
         self.streams.iter().find(|(_, stream)| stream.id == id).map(|(link, _)| *link)
+    }
+
+    /// By what right it commits what is decided now.
+    pub(super) const fn right(&self) -> Right {
+        Right::Place { member: self.me, lease: self.lease }
     }
 
     pub(super) fn is_stale(&self, now: Instant) -> bool {

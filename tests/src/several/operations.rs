@@ -15,8 +15,12 @@ use crate::{
     waits::{agent::Pace, world::deployment_name},
 };
 
-/// How long anything is broken: less than the time by which quarantines are longer with several coordinators.
+/// How long anything is broken, in milliseconds: mostly, and at times.
 const BROKEN: u64 = 20_000;
+const BROKEN_LONG: u64 = 70_000;
+/// How long etcd has no quorum: less than the time by which quarantines are longer with several coordinators, since what
+/// it was asked before has effect afterwards.
+const NO_QUORUM: u64 = 7000;
 
 impl World {
     /// One random operation, and a little time.
@@ -66,8 +70,9 @@ impl World {
                 }
             }
             79..83 => self.change_pace(),
-            83..97 => self.break_something(),
-            97..99 => self.rest()?,
+            83..96 => self.break_something(),
+            96..98 => self.rest()?,
+            98 => self.stumble()?,
             _ => return self.calm(),
         }
         let pause = Duration::from_millis(self.rng.below(1500));
@@ -84,6 +89,30 @@ impl World {
             self.after(REST, Event::Start(member));
         }
         self.run_for(REST)
+    }
+
+    /// The only coordinator stands still between a decision that frees an address and its commit. Nothing else is
+    /// committed meanwhile, so etcd is as it was.
+    fn stumble(&mut self) -> Result<(), Failure> {
+        let member = self.rng.below(self.members.len() as u64) as usize;
+        let time = Duration::from_millis(self.rng.below(BROKEN_LONG));
+        self.note(format!("coordinator {member} is to stand still for {time:?}, alone"));
+        for other in (0..self.members.len()).filter(|other| *other != member) {
+            self.kill(other);
+            self.after(Duration::from_secs(12) + time, Event::Start(other));
+        }
+        // The agents come to it.
+        self.run_for(Duration::from_secs(10))?;
+        self.members[member].stumbles = Some(time);
+        for runner in self.agents.keys().copied().collect::<Vec<_>>() {
+            self.detach(runner);
+        }
+        self.run_for(Duration::from_secs(1) + time)?;
+        self.members[member].stumbles = None;
+        for runner in self.agents.keys().copied().collect::<Vec<_>>() {
+            self.attach(runner, ServicePath { deployment: deployment_name(0), service: service_name(0) });
+        }
+        Ok(())
     }
 
     fn change_pace(&mut self) {
@@ -103,7 +132,8 @@ impl World {
 
     fn break_something(&mut self) {
         let member = self.rng.below(self.members.len() as u64) as usize;
-        let time = Duration::from_millis(self.rng.below(BROKEN));
+        let most = if self.rng.chance(20) { BROKEN_LONG } else { BROKEN };
+        let time = Duration::from_millis(self.rng.below(most));
         match self.rng.below(14) {
             0..3 => {
                 self.note(format!("coordinator {member} is killed"));
@@ -126,8 +156,13 @@ impl World {
                 self.after(time, Event::Heal(member));
             }
             10 => {
-                self.note(format!("etcd has no quorum for {:?}", time / 3));
-                self.away_until = self.now + time / 3;
+                let time = Duration::from_millis(self.rng.below(NO_QUORUM));
+                self.note(format!("etcd has no quorum for {time:?}"));
+                self.away_until = self.now + time;
+                let before = self.etcd.revision();
+                self.etcd.expire(self.now);
+                self.etcd.prolong(self.away_until);
+                self.tell(before);
             }
             11..13 => {
                 self.note(format!("the watch of coordinator {member} breaks"));

@@ -123,9 +123,9 @@ impl Truth {
             reference.services.extend(services.iter().map(|service| (app, *service)));
         }
         let changes: Vec<Change> = state.records().map(Change::Put).collect();
-        let draft =
-            Draft { changes: changes.clone(), epoch: Epoch(EPOCH), running: RunningSeconds(0), nonce: Nonce(1) };
-        let first = plan(&Layout::new(PREFIX), None, &draft, None).expect("it can be written");
+        let (epoch, running, nonce) = (Epoch(EPOCH), RunningSeconds(0), Nonce(1));
+        let draft = Draft { changes: changes.clone(), epoch, running, nonce, right: None };
+        let first = plan(&Layout::new(PREFIX), None, &draft).expect("it can be written");
         let mut etcd = Etcd::default();
         assert!(first.parts.is_empty() && etcd.txn(&first.swap).succeeded, "etcd is empty");
         let mut truth = Self {

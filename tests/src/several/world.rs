@@ -217,6 +217,7 @@ impl World {
             Input::Answered(call, runners) => self.answer_of_peer(member, call, runners),
             Input::Order(order) => self.take_order(member, order),
             Input::Send(job) => self.send(member, job),
+            Input::Renew(job, until) => self.renew(member, job, until),
             Input::Wait(wait) => self.next_round(member, wait),
             Input::Load => self.load(member),
             Input::Timer => self.time_out(member),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_model::{Command, RunnerCommand, record::StreamKey};
+use mesh_model::{Change, Command, Record, RunnerCommand, record::StreamKey};
 use mesh_proto::{Revision, RunnerId};
 use mesh_several::{
     attempt::{Attempt, Next},
@@ -27,6 +27,9 @@ use super::{
 
 /// The pause before an empty commit is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
+/// How long a commit waits for its coordinator to have a place again, and how often it looks.
+const RETURN: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(100);
 
 impl World {
     /// A command waits for its turn.
@@ -136,8 +139,9 @@ impl World {
     fn decide(&mut self, member: usize, job: Job, mut attempt: Attempt) {
         let Some(now) = self.members[member].decides_at(self.now) else { return };
         let (nonce, pause) = (Nonce(self.rng.next()), self.rng.below(1000) as f64 / 1000.0);
-        let instant = self.instant();
+        let (instant, at, bug) = (self.instant(), self.now, self.bug);
         let Some(program) = &mut self.members[member].program else { return };
+        let right = Some(program.right()).filter(|_| bug != Some(Bug::RightUncompared));
         let expected = program.state.revision();
         let decision = match decide(&program.state, &program.sessions, &job.command, now) {
             Ok(decision) => decision,
@@ -150,13 +154,20 @@ impl World {
             return self.ended(member, job, Ended::Done(decision.outcome, expected));
         }
         let epoch = program.sessions.epoch();
-        let draft = Draft { changes, epoch, running: now.running, nonce };
+        let frees = changes.iter().any(|change| matches!(change, Change::Put(Record::Freed(_))));
+        let draft = Draft { changes, epoch, running: now.running, nonce, right };
         attempt.sent(expected, nonce);
         let pause = program.position.pause(instant, pause);
         self.truth.sent.insert(nonce.0, Sent { job: job.id, by: job.by, order: order_of(&job) });
         let (id, stage) = (job.id, Stage::Waiting);
         program.writer = Writer::Busy(Box::new(Busy { job, attempt, outcome: Some(decision.outcome), draft, stage }));
         self.input_after(pause, member, Input::Send(id));
+        if let Some(time) = self.members[member].stumbles.take_if(|_| frees) {
+            self.members[member].paused_until = at + time;
+            self.note(format!(
+                "coordinator {member} has freed an address, and stands still for {time:?} before it says so"
+            ));
+        }
     }
 
     /// Sends the commit that is planned.
@@ -187,7 +198,7 @@ impl World {
     fn swap(&mut self, member: usize, head: Option<&Known>) {
         let Some(program) = &self.members[member].program else { return };
         let Writer::Busy(busy) = &program.writer else { return };
-        let plan = plan(&self.layout, head, &busy.draft, None).expect("what is decided can be written");
+        let plan = plan(&self.layout, head, &busy.draft).expect("what is decided can be written");
         assert!(plan.parts.is_empty(), "the commands are small");
         let (top, mut swap) = (plan.top, plan.swap);
         if self.bug == Some(Bug::CommitUncompared) {
@@ -199,9 +210,10 @@ impl World {
 
     pub(super) fn swapped(&mut self, member: usize, top: &Top, began: Duration, answer: &TxnResponse) {
         let (now, took) = (self.instant(), self.now - began);
-        let outcome = outcome(&self.layout, top, None, answer);
         let Some(program) = &mut self.members[member].program else { return };
         let Writer::Busy(busy) = &program.writer else { return };
+        let outcome = outcome(&self.layout, top, busy.draft.right, answer);
+        let job = busy.job.id;
         let (changes, expected) = (busy.draft.changes.clone(), program.state.revision());
         match outcome {
             Ok(Outcome::Done(at)) => {
@@ -219,7 +231,29 @@ impl World {
                 }
                 self.committed(member, Err(error));
             }
+            Ok(Outcome::Ended) => {
+                self.tally.ended += 1;
+                self.note(format!("coordinator {member} has lost its place: its commit is refused"));
+                self.renew(member, job, self.now + RETURN);
+            }
             other => self.wrong(format!("coordinator {member} cannot tell what came of a commit: {other:?}")),
+        }
+    }
+
+    /// A commit was refused because the place is lost: it is decided on anew, by another place.
+    pub(super) fn renew(&mut self, member: usize, job: u64, until: Duration) {
+        let Some(program) = &self.members[member].program else { return };
+        let Writer::Busy(busy) = &program.writer else { return };
+        if busy.job.id != job {
+            return;
+        }
+        let expected = program.state.revision();
+        if busy.draft.right != Some(program.right()) {
+            self.committed(member, Err(StoreError::Stale { expected, actual: expected }));
+        } else if self.now >= until {
+            self.committed(member, Err(StoreError::Ended));
+        } else {
+            self.input_after(LOOK, member, Input::Renew(job, until));
         }
     }
 
@@ -253,8 +287,9 @@ impl World {
 
     fn next(&mut self, member: usize, next: Next) {
         let nonce = Nonce(self.rng.next());
-        let Some(now) = self.members[member].decides_at(self.now) else { return };
+        let (Some(now), bug) = (self.members[member].decides_at(self.now), self.bug) else { return };
         let Some(program) = &mut self.members[member].program else { return };
+        let right = Some(program.right()).filter(|_| bug != Some(Bug::RightUncompared));
         let ended = match next {
             Next::Decide => None,
             Next::CatchUp(revision) => {
@@ -267,7 +302,7 @@ impl World {
                 let Writer::Busy(busy) = &mut program.writer else { return };
                 let epoch = busy.draft.epoch;
                 (busy.draft, busy.stage) =
-                    (Draft { changes: vec![], epoch, running: now.running, nonce }, Stage::Waiting);
+                    (Draft { changes: vec![], epoch, running: now.running, nonce, right }, Stage::Waiting);
                 let job = busy.job.id;
                 self.tally.settled += 1;
                 self.input_after(if pause { PAUSE } else { Duration::ZERO }, member, Input::Send(job));

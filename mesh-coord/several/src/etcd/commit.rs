@@ -24,11 +24,11 @@ pub struct Plan {
     pub swap: TxnRequest,
 }
 
-/// Plans the commit after `known`, the newest one, whose parts are folded. It is made only with this right.
+/// Plans the commit after `known`, the newest one, whose parts are folded. It is made only while the draft's right is there.
 ///
 /// # Errors
 /// If a change is too large, or can't be written.
-pub fn plan(layout: &Layout, known: Option<&Known>, draft: &Draft, right: Option<Right>) -> Result<Plan, StoreError> {
+pub fn plan(layout: &Layout, known: Option<&Known>, draft: &Draft) -> Result<Plan, StoreError> {
     let texts = Texts::of(&draft.changes)?;
     let stamp = (draft.epoch, draft.nonce, draft.running);
     let before = known.map(|known| &known.top);
@@ -51,9 +51,9 @@ pub fn plan(layout: &Layout, known: Option<&Known>, draft: &Draft, right: Option
     if let Some(before) = before.filter(|before| before.parts > 0) {
         success.push(delete(layout.parts_until(before.revision)));
     }
-    let mut compare = vec![head_is(layout, known)];
-    compare.extend(right.map(|right| right::fence(layout, right)));
-    let failure = vec![get_head(layout), right::look(layout)];
+    let (mut compare, mut failure) = (vec![head_is(layout, known)], vec![get_head(layout)]);
+    compare.extend(draft.right.map(|right| right::fence(layout, right)));
+    failure.extend(draft.right.map(|right| right::look(layout, right)));
     Ok(Plan { top, parts, swap: TxnRequest { compare, success, failure } })
 }
 
@@ -89,8 +89,8 @@ pub enum Outcome {
     Done(i64),
     /// The head is another one, which is `None` if there is none.
     Moved(Option<Known>),
-    /// Another one has got the right to use the records alone.
-    Replaced,
+    /// The right has ended: nothing was changed.
+    Ended,
 }
 
 /// What an answer says. A transaction whose answer was lost may have been sent again by what is between; the nonce tells.
@@ -103,12 +103,12 @@ pub fn outcome(layout: &Layout, top: &Top, right: Option<Right>, answer: &TxnRes
         return Ok(Outcome::Done(header.map_or(0, |header| header.revision)));
     }
     let found: Vec<_> = answer.responses.iter().map(|response| response.range.as_ref()?.kvs.first()).collect();
-    let (head, active) = (found.first().copied().flatten(), found.get(1).copied().flatten());
+    let (head, ours) = (found.first().copied().flatten(), found.get(1).copied().flatten());
     match head.map(|kv| known(layout, kv)).transpose()? {
         Some(known) if (known.top.revision, known.top.nonce) == (top.revision, top.nonce) => {
             Ok(Outcome::Done(known.at))
         }
-        _ if right.is_some_and(|right| !right::is_held(right, active)) => Ok(Outcome::Replaced),
+        _ if right.is_some_and(|right| !right::is_held(right, ours)) => Ok(Outcome::Ended),
         moved => Ok(Outcome::Moved(moved)),
     }
 }
@@ -133,6 +133,7 @@ fn get_head(layout: &Layout) -> Op {
 
 #[cfg(test)]
 mod tests {
+    use mesh_model::record::MemberId;
     use mesh_proto::Revision;
 
     use super::{
@@ -149,7 +150,7 @@ mod tests {
     }
 
     fn planned(known: Option<&Known>, records: u64) -> Plan {
-        plan(&layout(), known, &draft((0..records).map(record).collect()), None).unwrap()
+        plan(&layout(), known, &draft((0..records).map(record).collect())).unwrap()
     }
 
     fn refused_with(head: Option<&Known>) -> TxnResponse {
@@ -189,13 +190,32 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_is_made_only_by_the_right_by_which_it_was_decided_on() {
+        let right = Right::Place { member: MemberId(7), lease: 70 };
+        let by = |right| plan(&layout(), None, &Draft { right, ..draft(vec![record(1)]) }).unwrap();
+        assert_eq!(by(None).swap.compare.len(), 1);
+        let planned = by(Some(right));
+        let fence = &planned.swap.compare[1];
+        assert_eq!((&fence.key, &fence.against), (&layout().member(MemberId(7)), &Some(Against::Lease(70))));
+        // The head is what it was, and the place is not there, or another one.
+        let refused = |lease: Option<i64>| {
+            let kv = |lease| KeyValue { key: layout().member(MemberId(7)), lease, ..KeyValue::default() };
+            let place = RangeResponse { kvs: lease.map(kv).into_iter().collect(), ..RangeResponse::default() };
+            let mut answer = refused_with(None);
+            answer.responses.push(OpAnswer { range: Some(place) });
+            outcome(&layout(), &planned.top, Some(right), &answer).unwrap()
+        };
+        assert_eq!([None, Some(71), Some(70)].map(refused), [Outcome::Ended, Outcome::Ended, Outcome::Moved(None)]);
+    }
+
+    #[test]
     fn the_nonce_tells_whose_commit_it_is() {
         let top = planned(None, 1).top;
         let of = |answer| outcome(&layout(), &top, None, &answer).unwrap();
         let header = Some(Header { revision: 7 });
         assert_eq!(of(TxnResponse { succeeded: true, header, ..TxnResponse::default() }), Outcome::Done(7));
         assert_eq!(of(refused_with(Some(&Known { top, at: 6 }))), Outcome::Done(6), "made by an earlier copy of it");
-        let theirs = plan(&layout(), None, &Draft { nonce: Nonce(3), ..draft(vec![record(1)]) }, None).unwrap().top;
+        let theirs = plan(&layout(), None, &Draft { nonce: Nonce(3), ..draft(vec![record(1)]) }).unwrap().top;
         let other = Known { top: theirs, at: 6 };
         assert_eq!(of(refused_with(Some(&other))), Outcome::Moved(Some(other)));
         assert_eq!(of(refused_with(None)), Outcome::Moved(None));

@@ -88,7 +88,7 @@ mod tests {
 
     /// The commit of these changes after `before`, and what a watch tells of it.
     fn committed(before: Option<&Known>, changes: Vec<Change>, at: i64) -> (Known, Vec<Event>) {
-        let plan = plan(&layout(), before, &draft(changes), None).unwrap();
+        let plan = plan(&layout(), before, &draft(changes)).unwrap();
         let event = |kind, key, value| Event {
             kind,
             kv: Some(KeyValue { key, value, mod_revision: at, ..KeyValue::default() }),

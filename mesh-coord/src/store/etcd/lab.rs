@@ -82,6 +82,14 @@ impl Etcd {
         EtcdStore::open(&self.place(), Access::default()).await.unwrap()
     }
 
+    /// Ends all leases, as though their coordinators had stood still for longer.
+    pub(crate) fn end_leases(&self) {
+        let leases = self.ctl(&["lease", "list"]);
+        for lease in leases.lines().filter(|line| line.len() == 16) {
+            self.ctl(&["lease", "revoke", lease]);
+        }
+    }
+
     /// Runs etcdctl.
     pub(crate) fn ctl(&self, arguments: &[&str]) -> String {
         let output = Command::new("etcdctl")

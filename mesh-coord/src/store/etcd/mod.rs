@@ -13,7 +13,7 @@ mod watch;
 mod wire;
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -21,9 +21,9 @@ use mesh_model::{Change, record::MemberId};
 use mesh_proto::Revision;
 use mesh_several::etcd::{commit, events, layout, position, right};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch as cell},
     task::JoinHandle,
-    time::{Duration, Instant, sleep},
+    time::{Duration, Instant, sleep, timeout},
 };
 
 pub(crate) use self::{
@@ -40,11 +40,14 @@ use self::{
     endpoints::Endpoints,
     layout::Layout,
     position::{Advance, Base, Known, Position, base, revision},
-    right::Right,
+    right::{PREPARATION, Right},
     wire::{TXN, TxnRequest, TxnResponse},
 };
 use super::{Commit, Draft, Loaded, Nonce, Store, StoreError, Watch, feed::Feed};
 use crate::random;
+
+/// How long a commit waits for its coordinator to have a place again: two signs of life.
+const RETURN: Duration = Duration::from_secs(3);
 
 /// The records of a mesh in an etcd.
 #[derive(Debug)]
@@ -72,8 +75,10 @@ struct Shared {
     endpoints: Endpoints,
     feed: Feed,
     position: Mutex<Position>,
-    /// The right to use the records alone, for those that do.
-    right: OnceLock<Right>,
+    /// By what right commits are made: a place among others, or the use of the records alone.
+    right: cell::Sender<Option<Right>>,
+    /// etcd has refused a commit because the place among others is lost.
+    ended: Notify,
     /// The watch is behind what was read.
     behind: Notify,
 }
@@ -91,8 +96,8 @@ impl EtcdStore {
         let (known, at) = load::head(&endpoints, &layout).await.map_err(Trouble::of_read)?;
         let revision = revision(known.as_ref());
         let (feed, position) = (Feed::new(revision), Mutex::new(Position::new(known)));
-        let (right, behind) = (OnceLock::new(), Notify::new());
-        let shared = Arc::new(Shared { layout, endpoints, feed, position, right, behind });
+        let (right, ended, behind) = (cell::Sender::new(None), Notify::new(), Notify::new());
+        let shared = Arc::new(Shared { layout, endpoints, feed, position, right, ended, behind });
         let tasks = vec![tokio::spawn(watch::follow(Arc::clone(&shared), at))];
         let synced = tokio::sync::Mutex::new(Synced { asked: 0, revision: Ok(revision) });
         Ok(Self { shared, tasks, asked: AtomicU64::new(0), synced, member: None })
@@ -114,7 +119,7 @@ impl EtcdStore {
     /// [`StoreError::Held`] if another one has them, [`StoreError::InUse`] if coordinators serve.
     pub(crate) async fn into_sole(mut self, holder: &Holder) -> Result<(Self, Release), StoreError> {
         let right = sole::take(&self.shared, holder).await?;
-        self.shared.right.get_or_init(|| right);
+        self.shared.right.send_replace(Some(right));
         self.tasks.push(tokio::spawn(sole::hold(Arc::clone(&self.shared), right)));
         let release = Release { shared: Arc::clone(&self.shared), right };
         Ok((self, release))
@@ -125,7 +130,7 @@ impl EtcdStore {
     /// # Errors
     /// If another commit was made, or etcd fails.
     pub(crate) async fn retire(&self) -> Result<(), StoreError> {
-        let (known, right) = (self.shared.position().known(), self.shared.right.get().copied());
+        let (known, right) = (self.shared.position().known(), self.right());
         let retire = commit::retire(&self.shared.layout, known.as_ref(), right)?;
         let answer: TxnResponse = self.shared.endpoints.write(TXN, retire).await.map_err(Trouble::of_write)?;
         if answer.succeeded { Ok(()) } else { Err(StoreError::Failed("the records have changed meanwhile".to_owned())) }
@@ -175,15 +180,19 @@ impl Store for EtcdStore {
         if let Some(known) = known.as_ref().filter(|known| known.top.parts > 0) {
             self.shared.fold(known).await?;
         }
-        let right = self.shared.right.get().copied();
-        let plan = plan(&self.shared.layout, known.as_ref(), &draft, right)?;
+        // What is decided by no right in particular is committed by the one that there is.
+        let draft = Draft { right: draft.right.or_else(|| self.right()), ..draft };
+        let plan = plan(&self.shared.layout, known.as_ref(), &draft)?;
         for part in plan.parts {
             let written: Result<TxnResponse, _> = self.shared.endpoints.write(TXN, part).await;
             // Without the head, the parts mean nothing.
             written.map_err(Trouble::of_read)?;
         }
+        if began.elapsed() > PREPARATION {
+            return Err(StoreError::Ended);
+        }
         let answer = self.shared.endpoints.write(TXN, plan.swap).await.map_err(Trouble::of_write)?;
-        match outcome(&self.shared.layout, &plan.top, right, &answer)? {
+        match outcome(&self.shared.layout, &plan.top, draft.right, &answer)? {
             Outcome::Done(at) => {
                 self.shared.advance(&Known { top: plan.top, at }, Some(draft.changes.into()))?;
                 self.shared.position().made(began.elapsed());
@@ -193,9 +202,10 @@ impl Store for EtcdStore {
                 self.shared.position().overtaken(now());
                 Err(self.shared.moved(expected, moved.as_ref()))
             }
-            Outcome::Replaced => {
-                self.shared.fail(StoreError::Replaced);
-                Err(StoreError::Replaced)
+            Outcome::Ended => {
+                self.shared.renewed(draft.right).await?;
+                // It is decided on anew, by the new right.
+                Err(StoreError::Stale { expected, actual: expected })
             }
         }
     }
@@ -221,6 +231,10 @@ impl Store for EtcdStore {
     fn member(&self) -> Option<MemberId> {
         self.member
     }
+
+    fn right(&self) -> Option<Right> {
+        *self.shared.right.borrow()
+    }
 }
 
 impl Drop for EtcdStore {
@@ -244,6 +258,24 @@ impl Shared {
     fn fail(&self, error: StoreError) {
         self.position().fail(error.clone());
         self.feed.fail(error);
+        self.right.send_replace(None);
+    }
+
+    /// Waits for another right in place of this one, which has ended.
+    ///
+    /// # Errors
+    /// If there is none soon, or the store is of no more use.
+    async fn renewed(&self, ended: Option<Right>) -> Result<(), StoreError> {
+        let Some(Right::Place { .. }) = ended else {
+            self.fail(StoreError::Replaced);
+            return Err(StoreError::Replaced);
+        };
+        self.ended.notify_one();
+        let mut right = self.right.subscribe();
+        match timeout(RETURN, right.wait_for(|right| *right != ended)).await {
+            Ok(_) => self.check(),
+            Err(_) => Err(StoreError::Ended),
+        }
     }
 
     /// Whether this head is later than what is known.

@@ -13,7 +13,9 @@ use super::{
     Shared,
     client::Trouble,
     layout::{Named, put},
-    lease, right, sole,
+    lease,
+    right::{self, Right},
+    sole,
     wire::{Compare, Op, RangeRequest, Request, TXN, TxnRequest, TxnResponse},
 };
 use crate::store::StoreError;
@@ -94,6 +96,11 @@ impl Seat {
         seated.map(Option::unwrap_or_default).map_err(Trouble::of_read)
     }
 
+    /// Returns when a commit was refused because the place is lost: a sign of life takes it again.
+    pub(crate) async fn ended(&self) {
+        self.shared.ended.notified().await;
+    }
+
     /// The largest running time that was found. It was told by a coordinator whose place may be gone.
     pub(crate) fn running(&self) -> RunningSeconds {
         RunningSeconds(self.running.load(Ordering::Acquire))
@@ -134,6 +141,11 @@ impl Seat {
             Named::Member(id) => Some(Seated { id: id.parse().ok()?, since: kv.create_revision, text: kv.value }),
             _ => None,
         });
-        Ok(answer.succeeded.then(|| seated.collect()))
+        let seated: Vec<_> = seated.collect();
+        if !answer.succeeded {
+            return Ok(None);
+        }
+        self.shared.right.send_replace(Some(Right::Place { member: self.id, lease }));
+        Ok(Some(seated))
     }
 }

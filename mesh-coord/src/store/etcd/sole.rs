@@ -53,7 +53,7 @@ async fn first(shared: &Shared, (key, range_end): Span) -> Result<Option<KeyValu
 pub(super) async fn take(shared: &Shared, holder: &Holder) -> Result<Right, StoreError> {
     let value = serde_json::to_vec(holder).map_err(|error| StoreError::Failed(error.to_string()))?;
     let lease = grant(shared).await.map_err(Trouble::of_read)?;
-    let (right, key, began) = (Right { lease }, shared.layout.active(), Instant::now());
+    let (right, key, began) = (Right::Alone { lease }, shared.layout.active(), Instant::now());
     loop {
         let active = read(shared).await.map_err(Trouble::of_read)?;
         let member = first(shared, shared.layout.members()).await.map_err(Trouble::of_read)?;
@@ -123,7 +123,7 @@ pub(super) async fn hold(shared: Arc<Shared>, right: Right) {
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        let kept = keep(&shared, right.lease).await;
+        let kept = keep(&shared, right.lease()).await;
         debug!(?kept, "a sign of life");
         // etcd may say so of a lease that has ended, and the key may be gone before its lease: the key counts.
         if let Ok(active) = read(&shared).await
@@ -137,5 +137,5 @@ pub(super) async fn hold(shared: Arc<Shared>, right: Right) {
 
 /// Lets others have it at once.
 pub(super) async fn release(shared: &Shared, right: Right) {
-    revoke(shared, right.lease).await;
+    revoke(shared, right.lease()).await;
 }

@@ -224,14 +224,41 @@ async fn a_place_whose_lease_has_ended_is_taken_again() {
     let etcd = Etcd::start();
     let (_one, seat, _) = joined(&etcd, 9).await;
     let (_two, other, _) = joined(&etcd, 3).await;
-    let leases = etcd.ctl(&["lease", "list"]);
-    let all: Vec<&str> = leases.lines().filter(|line| line.len() == 16).collect();
-    assert_eq!(all.len(), 2, "{leases}");
-    for lease in all {
-        etcd.ctl(&["lease", "revoke", lease]);
-    }
+    etcd.end_leases();
+    let none = etcd.ctl(&["get", "--prefix", "--keys-only", "mesh/member/"]);
+    assert!(none.is_empty(), "{none}");
     seat.beat("text".into(), RunningSeconds(0)).await.unwrap();
     assert_eq!(ids(&other.beat("text".into(), RunningSeconds(0)).await.unwrap()), [9, 3]);
+}
+
+#[tokio::test]
+async fn what_was_decided_before_its_coordinator_lost_its_place_is_not_committed() {
+    let etcd = Etcd::start();
+    let (store, seat, _) = joined(&etcd, 9).await;
+    let decided = || Draft { right: store.right(), ..draft(vec![put(1)]) };
+    let (early, late) = (decided(), decided());
+    store.commit(Revision(0), early).await.unwrap();
+    etcd.end_leases();
+    assert_eq!(store.commit(Revision(1), late.clone()).await, Err(StoreError::Ended), "no sign of life follows");
+    seat.beat("text".into(), RunningSeconds(0)).await.unwrap();
+    // By the new place, it is decided on again: the time may be another.
+    let again = StoreError::Stale { expected: Revision(1), actual: Revision(1) };
+    assert_eq!(store.commit(Revision(1), late).await, Err(again.clone()));
+    store.commit(Revision(1), decided()).await.unwrap();
+    // One that gives signs of life again meanwhile is told as soon as it has its place.
+    let late = decided();
+    etcd.end_leases();
+    let beat = async {
+        seat.ended().await;
+        seat.beat("text".into(), RunningSeconds(0)).await
+    };
+    let (refused, beat) = tokio::join!(store.commit(Revision(2), late), beat);
+    assert_eq!(
+        (refused, beat.unwrap().len()),
+        (Err(StoreError::Stale { expected: Revision(2), actual: Revision(2) }), 1)
+    );
+    assert_eq!(store.load().await.unwrap().head.revision, Revision(2), "nothing was changed");
+    store.commit(Revision(2), decided()).await.unwrap();
 }
 
 #[tokio::test]

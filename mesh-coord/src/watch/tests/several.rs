@@ -59,6 +59,22 @@ async fn connected(world: &World, credential: &str, process: u64) -> Agent {
     agent
 }
 
+#[tokio::test]
+async fn a_coordinator_that_has_lost_its_place_takes_it_again_and_goes_on_by_itself() {
+    let (etcd, one, other) = two().await;
+    for name in ["shop", "api"] {
+        etcd.end_leases();
+        // Its commit waits for that: it would be refused otherwise.
+        one.deploy(name, "acme", &["db"]).await;
+    }
+    other.coordinator.refresh().await.unwrap();
+    let known = other.coordinator.visit(|core| core.state.deployment_named(&label("api")).is_some()).await.unwrap();
+    assert!(known);
+    assert!(
+        etcd.ctl(&["get", "--prefix", "--keys-only", "mesh/member/"]).contains(&one.coordinator.peers.me.to_string())
+    );
+}
+
 async fn takeovers(world: &World) -> usize {
     world.coordinator.refresh().await.unwrap();
     let audit = world.coordinator.visit(|core| core.state.audit(&Admin::socket(0), 100)).await.unwrap();
