@@ -116,7 +116,7 @@ mod tests {
             let by = self.admin.clone();
             let mut changes = self.decide(&Command::Admin { by, what }).unwrap().changes;
             let (mut after, revision) = (self.state.clone(), self.state.revision().next());
-            let lost = after.absorb(&changes, revision).lost;
+            let (_, lost) = after.absorb_shared(&changes, revision);
             let owed = after.owed_after(&changes, &lost, revision);
             let number = owed.len();
             changes.extend(owed);

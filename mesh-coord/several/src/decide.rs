@@ -25,15 +25,17 @@ pub struct Trial {
     /// What was decided last, which the state doesn't have yet.
     last: Vec<Change>,
     undo: Vec<Vec<Change>>,
+    /// Whether several coordinators may serve: then the commit says what runners owe by it.
+    is_shared: bool,
     lost: Lost,
 }
 
 impl Trial {
     /// Nothing is decided yet.
     #[must_use]
-    pub fn new(state: &State) -> Self {
+    pub fn new(state: &State, sessions: &Sessions) -> Self {
         let (base, merged, lost) = (state.revision(), BTreeMap::new(), Lost::new());
-        Self { base, merged, last: Vec::new(), undo: Vec::new(), lost }
+        Self { base, merged, last: Vec::new(), undo: Vec::new(), is_shared: sessions.is_shared(), lost }
     }
 
     /// Puts all that was decided so far into the state, for the next decision.
@@ -41,7 +43,11 @@ impl Trial {
         let last = std::mem::take(&mut self.last);
         if !last.is_empty() {
             self.undo.push(state.undo_of(&last));
-            for (of, runners) in state.absorb(&last, self.base.next()).lost {
+            if !self.is_shared {
+                state.absorb(&last, self.base.next());
+                return;
+            }
+            for (of, runners) in state.absorb_shared(&last, self.base.next()).1 {
                 self.lost.entry(of).or_default().extend(runners);
             }
         }
@@ -54,8 +60,8 @@ impl Trial {
     }
 
     /// What to commit, with what it makes runners owe. The state is what it was before.
-    pub fn finish(mut self, state: &mut State, sessions: &Sessions) -> Vec<Change> {
-        if sessions.is_shared() && (!self.lost.is_empty() || self.merged.values().any(may_take)) {
+    pub fn finish(mut self, state: &mut State) -> Vec<Change> {
+        if self.is_shared && (!self.lost.is_empty() || self.merged.values().any(may_take)) {
             self.put_on(state);
             let changes: Vec<Change> = self.merged.values().cloned().collect();
             let owed = state.owed_after(&changes, &self.lost, self.base.next());

@@ -147,9 +147,9 @@ impl World {
             Ok(decision) => decision,
             Err(_) => return self.ended(member, job, Ended::Refused),
         };
-        let mut trial = Trial::new(&program.state);
+        let mut trial = Trial::new(&program.state, &program.sessions);
         trial.add(decision.changes);
-        let changes = trial.finish(&mut program.state, &program.sessions);
+        let changes = trial.finish(&mut program.state);
         if changes.is_empty() {
             return self.ended(member, job, Ended::Done(decision.outcome, expected));
         }

@@ -64,8 +64,6 @@ pub struct Affected {
     pub runners: BTreeSet<RunnerId>,
     /// The deployments of which something may be seen that is new.
     pub deployments: BTreeSet<DeploymentId>,
-    /// The runners that no longer see something of a deployment.
-    pub lost: Lost,
 }
 
 impl Index {
@@ -110,7 +108,6 @@ impl State {
         let mut touched = self.touched(changes);
         let before = self.seers(&touched);
         let dirty = self.callees_to_resolve(changes);
-        let sight = self.sight(changes, &touched);
 
         for change in changes {
             match change {
@@ -134,7 +131,14 @@ impl State {
             affected.extend(self.seers(&touched));
         }
         affected.extend(before);
-        Affected { runners: affected, deployments: touched, lost: self.lost(sight) }
+        Affected { runners: affected, deployments: touched }
+    }
+
+    /// The same, with what the commit takes from runners: only several coordinators have to know that.
+    pub fn absorb_shared(&mut self, changes: &[Change], revision: Revision) -> (Affected, Lost) {
+        let sight = self.sight(changes);
+        let affected = self.absorb(changes, revision);
+        (affected, self.lost(sight))
     }
 
     /// The callees whose trust lists need resolving after these changes. Those that trust a deployment are among them

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_proto::{DeploymentId, RunnerId};
 
 use super::State;
-use crate::{Change, Key};
+use crate::{Change, Key, work};
 
 /// The runners that have lost sight of each deployment. No set is empty.
 pub type Lost = BTreeMap<DeploymentId, BTreeSet<RunnerId>>;
@@ -23,7 +23,7 @@ struct Seen {
 
 impl State {
     /// What is seen of the touched deployments now, if these changes can take sight from a runner.
-    pub(super) fn sight(&self, changes: &[Change], touched: &BTreeSet<DeploymentId>) -> Sight {
+    pub(super) fn sight(&self, changes: &[Change]) -> Sight {
         let takes = |change: &Change| match change.key() {
             Key::Deployment(_) | Key::Service(_) => true,
             Key::Instance(_) => matches!(change, Change::Delete(_)),
@@ -33,10 +33,11 @@ impl State {
             return Sight::default();
         }
         let seen = |of: DeploymentId| {
+            work::step();
             let related = self.grants.callees(of).chain(self.grants.callers(of)).collect();
             Seen { related, hosts: self.hosts_in_order(of).to_vec() }
         };
-        Sight(touched.iter().map(|of| (*of, seen(*of))).collect())
+        Sight(self.touched(changes).into_iter().map(|of| (of, seen(of))).collect())
     }
 
     /// The runners that see less now than they did before.
@@ -82,6 +83,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use mesh_proto::Revision;
+
     use super::*;
     use crate::{
         AdminCommand, Command, RunnerCommand, TrustChange,
@@ -92,7 +95,7 @@ mod tests {
     fn taken(world: &mut World, command: &Command) -> Vec<(String, Vec<RunnerId>)> {
         let decision = world.decide(command).unwrap();
         let mut after = world.state.clone();
-        let lost = after.absorb(&decision.changes, after.revision().next()).lost;
+        let (_, lost) = after.absorb_shared(&decision.changes, after.revision().next());
         let name = |of| world.state.deployments.get(&of).unwrap().record.name.to_string();
         let taken = lost.into_iter().map(|(of, runners)| (name(of), runners.into_iter().collect())).collect();
         world.commit(&decision.changes);
@@ -139,6 +142,22 @@ mod tests {
         assert_eq!(taken(&mut world, &detach(callee, own)), [], "it is called by that deployment");
         let last = world.state.instances_on(caller).next().unwrap().id;
         assert_eq!(taken(&mut world, &detach(caller, last)), named(&[("shop", &[caller]), ("api", &[caller])]));
+    }
+
+    #[test]
+    fn where_one_coordinator_serves_nothing_is_looked_for() {
+        let (world, _) = trusting();
+        let what = AdminCommand::Trust { deployment: label("shop"), change: TrustChange::Clear };
+        let decision = world.decide(&Command::Admin { by: world.admin.clone(), what }).unwrap();
+        let steps = |absorb: &dyn Fn(&mut State, Revision)| {
+            let (mut state, before) = (world.state.clone(), work::steps());
+            let revision = state.revision().next();
+            absorb(&mut state, revision);
+            work::steps() - before
+        };
+        let alone = steps(&|state, revision| drop(state.absorb(&decision.changes, revision)));
+        let shared = steps(&|state, revision| drop(state.absorb_shared(&decision.changes, revision)));
+        assert_eq!(shared - alone, 1, "what is seen of the deployment that is touched");
     }
 
     #[test]

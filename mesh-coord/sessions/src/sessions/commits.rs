@@ -25,9 +25,14 @@ impl Sessions {
                 }
             }
         }
-        let affected = state.absorb(changes, revision);
-        self.others_absorb(state, changes, now);
-        self.take_away(&affected.lost, revision);
+        let affected = if self.is_shared() {
+            let (affected, lost) = state.absorb_shared(changes, revision);
+            self.others_absorb(state, changes, now);
+            self.take_away(&lost, revision);
+            affected
+        } else {
+            state.absorb(changes, revision)
+        };
         self.slices.touch(affected.deployments);
         self.notify(state, affected.runners, now);
         if state.mesh_switches() == before {

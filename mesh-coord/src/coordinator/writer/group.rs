@@ -9,7 +9,7 @@ use mesh_sessions::Ahead;
 use mesh_several::decide::{Trial, decide};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Core, Done, Failure, Submission, Writer};
+use super::{Done, Failure, Submission, Writer};
 use crate::{
     random,
     store::{Store, StoreError},
@@ -84,7 +84,7 @@ impl<S: Store> Writer<S> {
     /// Decides on a group. Afterwards the state is what it was before.
     pub(super) fn decide(&mut self, group: &mut Group, join: Join) -> Plan {
         let (began, mut epoch, now) = (Instant::now(), self.core.sessions.epoch(), self.clock.now());
-        let mut trial = Trial::new(&self.core.state);
+        let mut trial = Trial::new(&self.core.state, &self.core.sessions);
         let mut next = 0;
         loop {
             if next == group.0.len() && join == Join::Waiting && next < MOST && began.elapsed() < GATHERING {
@@ -101,8 +101,7 @@ impl<S: Store> Writer<S> {
             trial.add(changes);
             next += 1;
         }
-        let Core { state, sessions, .. } = &mut self.core;
-        Plan { changes: trial.finish(state, sessions), epoch, now }
+        Plan { changes: trial.finish(&mut self.core.state), epoch, now }
     }
 
     /// Decides on a command. It begins another epoch if the database was put back, unless that is known already.

@@ -41,7 +41,7 @@ impl Two {
         let mut changes =
             state.decide(&Command::Admin { by: Admin::socket(0), what }, UnixSeconds(1_000_000)).unwrap().changes;
         let (mut after, revision) = (state.clone(), state.revision().next());
-        let lost = after.absorb(&changes, revision).lost;
+        let (_, lost) = after.absorb_shared(&changes, revision);
         changes.extend(after.owed_after(&changes, &lost, revision));
         world.absorb(&mut self.world.state, &changes, revision, self.world.now);
         revision
