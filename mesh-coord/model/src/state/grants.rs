@@ -14,10 +14,13 @@ use crate::{
     record::Deployment,
 };
 
+/// The grants of a deployment, by caller and service.
+type ByCaller = BTreeMap<DeploymentId, BTreeMap<ServiceId, Arc<Grant>>>;
+
 /// All grants in effect. No map holds an empty collection.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Grants {
-    by_callee: BTreeMap<DeploymentId, BTreeMap<DeploymentId, BTreeMap<ServiceId, Arc<Grant>>>>,
+    by_callee: BTreeMap<DeploymentId, ByCaller>,
     callees: BTreeMap<DeploymentId, BTreeSet<DeploymentId>>,
     /// The work of resolving each trust list: [`Matches::work`].
     work: BTreeMap<DeploymentId, usize>,
@@ -77,20 +80,21 @@ impl Grants {
 }
 
 impl State {
-    /// Resolves the trust list of `callee` anew.
-    pub(crate) fn resolve_grants(&mut self, callee: DeploymentId) {
-        for caller in self.grants.by_callee.remove(&callee).into_iter().flat_map(BTreeMap::into_keys) {
-            if let Some(callees) = self.grants.callees.get_mut(&caller) {
+    /// Resolves the trust list of `callee` anew. Returns the callers whose grants are others now.
+    pub(crate) fn resolve_grants(&mut self, callee: DeploymentId) -> Vec<DeploymentId> {
+        let before = self.grants.by_callee.remove(&callee).unwrap_or_default();
+        for caller in before.keys() {
+            if let Some(callees) = self.grants.callees.get_mut(caller) {
                 callees.remove(&callee);
                 if callees.is_empty() {
-                    self.grants.callees.remove(&caller);
+                    self.grants.callees.remove(caller);
                 }
             }
         }
         self.grants.work.remove(&callee);
         let to = self.deployments.get(&callee).map(|e| Arc::clone(&e.record));
         self.grants.set_size(callee, to.as_ref().map_or(0, |to| to.trust.len() + names_in(&to.trust)));
-        let Some(to) = to else { return };
+        let Some(to) = to else { return before.into_keys().collect() };
         let (resolved, work) = self.resolved(&to);
         if work > 0 {
             self.grants.work.insert(callee, work);
@@ -98,13 +102,17 @@ impl State {
         for caller in resolved.keys() {
             self.grants.callees.entry(*caller).or_default().insert(callee);
         }
+        let gone = before.keys().filter(|caller| !resolved.contains_key(caller));
+        let others = resolved.iter().filter(|(caller, grants)| before.get(caller) != Some(grants));
+        let changed = gone.chain(others.map(|(caller, _)| caller)).copied().collect();
         if !resolved.is_empty() {
             self.grants.by_callee.insert(callee, resolved);
         }
+        changed
     }
 
-    fn resolved(&self, to: &Deployment) -> (BTreeMap<DeploymentId, BTreeMap<ServiceId, Arc<Grant>>>, usize) {
-        let mut resolved: BTreeMap<DeploymentId, BTreeMap<ServiceId, Arc<Grant>>> = BTreeMap::new();
+    fn resolved(&self, to: &Deployment) -> (ByCaller, usize) {
+        let mut resolved = ByCaller::new();
         let services = self.index.services_of.get(&to.id);
         let ids: Vec<ServiceId> = services.into_iter().flatten().map(|(_, id)| *id).collect();
         let mut matches = Matches::new(services.into_iter().flatten().map(|(name, _)| &**name).collect());

@@ -100,6 +100,9 @@ impl State {
     /// Absorbs what the store has committed. Returns what it may have changed: rather too much than too little.
     pub fn absorb(&mut self, changes: &[Change], revision: Revision) -> Affected {
         self.revision = revision;
+        if self.are_trust(changes) {
+            return self.absorb_trust(changes);
+        }
         let mut affected: BTreeSet<RunnerId> = changes
             .iter()
             .filter_map(|change| if let Key::Runner(id) = change.key() { Some(id) } else { None })
@@ -109,12 +112,7 @@ impl State {
         let before = self.seers(&touched);
         let dirty = self.callees_to_resolve(changes);
 
-        for change in changes {
-            match change {
-                Change::Put(record) => self.insert(record.clone()),
-                Change::Delete(key) => self.remove(*key),
-            }
-        }
+        self.put_in(changes);
 
         let same_grants = dirty.is_empty();
         for callee in dirty {
@@ -139,6 +137,41 @@ impl State {
         let sight = self.sight(changes);
         let affected = self.absorb(changes, revision);
         (affected, self.lost(sight))
+    }
+
+    fn put_in(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Put(record) => self.insert(record.clone()),
+                Change::Delete(key) => self.remove(*key),
+            }
+        }
+    }
+
+    /// Whether these changes are about trust lists, and what no view shows.
+    fn are_trust(&self, changes: &[Change]) -> bool {
+        changes.iter().all(|change| match change {
+            Change::Put(Record::Deployment(after)) => {
+                self.deployments.get(&after.id).is_some_and(|before| *before.shown == shown_deployment(after))
+            }
+            change => !matches!(change.key(), Key::Deployment(_) | Key::Service(_) | Key::Instance(_) | Key::Runner(_)),
+        })
+    }
+
+    /// Of all that see a deployment, which can be thousands, its trust list concerns those only that host it or a caller
+    /// whose grants are others.
+    fn absorb_trust(&mut self, changes: &[Change]) -> Affected {
+        self.put_in(changes);
+        let (touched, mut affected) = (self.touched(changes), BTreeSet::new());
+        for callee in &touched {
+            let callers = self.resolve_grants(*callee);
+            if !callers.is_empty() {
+                let hosts = callers.iter().chain([callee]).filter_map(|of| self.index.hosts.get(of));
+                affected.extend(hosts.flatten().copied());
+            }
+            self.count_held(*callee);
+        }
+        Affected { runners: affected, deployments: touched }
     }
 
     /// The callees whose trust lists need resolving after these changes. Those that trust a deployment are among them

@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
-use mesh_proto::Ports;
+use mesh_proto::{Ports, RunnerId};
 
 use crate::{
-    Admin, AdminCommand, Outcome, Refusal, TrustChange,
+    Admin, AdminCommand, Command, Outcome, Refusal, TrustChange,
     declare::Trust,
     limits,
     testing::{World, declared, file, label, refused, trusting, whole},
@@ -152,6 +152,41 @@ fn the_list_shows_who_may_call_with_both_directions() {
         ]
     );
     assert_eq!(warnings, ["`shop` has no service yet that matches `nothing-*`, for `api` to call"]);
+}
+
+/// A deployment can have thousands of callers: of one more or less, only its hosts and those of that one are told.
+#[test]
+fn a_trust_list_concerns_those_only_whose_grants_are_others() {
+    let mut world = World::new();
+    world.apply(vec![whole("hub: api metrics")]).unwrap();
+    let callers: Vec<String> = (0..40).map(|n| format!("caller{n}")).collect();
+    world.apply(callers.iter().map(|caller| whole(&format!("{caller}: x"))).collect()).unwrap();
+    world.trust("hub", &callers.iter().map(|caller| &**caller).collect::<Vec<_>>()).unwrap();
+    let hub = world.join("hub");
+    world.attach(hub, "hub/api");
+    let runners: Vec<RunnerId> = callers.iter().map(|caller| world.join(caller)).collect();
+    for (caller, runner) in callers.iter().zip(&runners) {
+        world.attach(*runner, &format!("{caller}/x"));
+    }
+    let concerned = |world: &mut World, change| {
+        let what = AdminCommand::Trust { deployment: label("hub"), change };
+        let decision = world.decide(&Command::Admin { by: world.admin.clone(), what }).unwrap();
+        let revision = world.state.revision().next();
+        world.state.absorb(&decision.changes, revision).runners
+    };
+    let only = |services: Option<&str>, callers: &[&str]| {
+        let services = services.map(|pattern| vec![pattern.parse().unwrap()]);
+        (callers.iter().map(|caller| label(caller)).collect(), services)
+    };
+    let (callers, services) = only(None, &["caller7"]);
+    let removed = concerned(&mut world, TrustChange::Remove { callers, services, ports: Ports::All });
+    assert_eq!(removed, [hub, runners[7]].into(), "one of forty");
+    let (callers, services) = only(Some("metrics"), &["caller7"]);
+    let added = concerned(&mut world, TrustChange::Add { callers, services, ports: Ports::All });
+    assert_eq!(added, [hub, runners[7]].into());
+    let (callers, services) = only(Some("api"), &["caller3"]);
+    let same = concerned(&mut world, TrustChange::Add { callers, services, ports: Ports::All });
+    assert_eq!(same, [].into(), "it may call that already");
 }
 
 /// Whatever a trust list holds, resolving it doesn't delay others.
