@@ -34,7 +34,8 @@ struct Link {
     switches: watch::Sender<Switches>,
     probe: watch::Sender<u64>,
     answered: watch::Receiver<u64>,
-    trials: mpsc::Sender<Trial>,
+    /// A channel has room for 32 of its messages from the beginning, so these are small.
+    trials: mpsc::Sender<Box<Trial>>,
 }
 
 /// A connection that an agent is to try, and where its answer goes.
@@ -60,7 +61,7 @@ pub(crate) struct Line {
     /// The number of the latest probe that the agent has answered.
     pub(crate) answered: watch::Sender<u64>,
     /// Connections to try. Agents that can't get none.
-    pub(crate) trials: mpsc::Receiver<Trial>,
+    pub(crate) trials: mpsc::Receiver<Box<Trial>>,
     /// When the runner was last heard, in Unix seconds. The stream updates it.
     pub(crate) heard: Arc<AtomicU64>,
 }
@@ -96,7 +97,7 @@ impl Links {
     }
 
     /// Has the agent of a connected runner try a connection. It is given back where that can't be.
-    pub(crate) fn try_out(&self, runner: RunnerId, trial: Trial) -> Result<(), Trial> {
+    pub(crate) fn try_out(&self, runner: RunnerId, trial: Box<Trial>) -> Result<(), Box<Trial>> {
         let Some(link) = self.streams.get(&runner) else { return Err(trial) };
         link.trials.try_send(trial).map_err(|error| match error {
             mpsc::error::TrySendError::Full(trial) | mpsc::error::TrySendError::Closed(trial) => trial,

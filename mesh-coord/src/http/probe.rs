@@ -43,7 +43,7 @@ async fn probe(
     let (answer, answered) = oneshot::channel();
     let WhyQuery { from, to, port } = &what;
     let none = format!("no instance of {from} is on a runner that could try it and is connected to this coordinator");
-    let trial = Trial { caller: from.clone(), callee: to.clone(), port: *port, answer };
+    let trial = Box::new(Trial { caller: from.clone(), callee: to.clone(), port: *port, answer });
     let node = coordinator.visit(move |core| begin(core, &by, &what, trial)).await??.ok_or_else(|| {
         let hint = "attach one, or `mesh-node why --probe` on its runner; agents before 0.3 can't be asked from here";
         Refused::new(StatusCode::CONFLICT, none, hint)
@@ -63,7 +63,7 @@ async fn probe(
 }
 
 /// Hands the trial to a runner; its name.
-fn begin(core: &Core, by: &Admin, what: &WhyQuery, trial: Trial) -> Result<Option<mesh_proto::Label>, Failure> {
+fn begin(core: &Core, by: &Admin, what: &WhyQuery, trial: Box<Trial>) -> Result<Option<mesh_proto::Label>, Failure> {
     // Who may not ask `why` may not try it either.
     Why::of(core, by, what)?;
     let mut trial = trial;

@@ -19,7 +19,7 @@ use mesh_proto::{
     Abilities, RunnerId,
     message::{Cause, Down, Have, PROTOCOL, Up},
 };
-use mesh_sessions::{Peer, Report, Sent};
+use mesh_sessions::{Opened, Peer, Report, Sent};
 use tokio::time::{Instant, interval_at, timeout};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes, protocol::CloseFrame};
 use tracing::{debug, info};
@@ -32,7 +32,14 @@ use super::{
     end::{End, HEARTBEAT, SILENCE},
     newcomer, report,
 };
-use crate::{coordinator::Coordinator, metrics::Closed, places::Place, random, telemetry::Wish};
+use crate::{
+    coordinator::{Coordinator, Line},
+    metrics::Closed,
+    places::Place,
+    random,
+    rate::RunnerLimits,
+    telemetry::Wish,
+};
 
 /// [`Down::Ping`], which is most of what is sent.
 const PING: Utf8Bytes = Utf8Bytes::from_static(r#"{"type":"ping"}"#);
@@ -65,10 +72,58 @@ struct Hello {
     report: Report,
 }
 
+/// A stream that is open.
+struct Begun {
+    opened: Opened,
+    line: Line,
+    /// Its name in the records, where several coordinators serve.
+    key: Option<StreamKey>,
+    peer: Peer,
+    can: Abilities,
+    report: Report,
+    limits: RunnerLimits,
+}
+
 enum Never {}
 
 impl Stream {
     async fn run(&mut self) -> Result<Never, End> {
+        // There are thousands of streams: what only the beginning needs takes no memory afterwards.
+        let Begun { opened, line, key, peer, can, report, limits } = Box::pin(self.begin()).await?;
+        let (runner, coordinator) = (self.runner, self.coordinator.clone());
+        let (id, epoch, mut sent) = (opened.stream, opened.view.epoch, Sent::default());
+        let mut conversation = Conversation {
+            io: self,
+            id,
+            epoch,
+            line,
+            report,
+            limits,
+            can,
+            relays: relays::Told::default(),
+            coordinators: Arc::new([]),
+            asked: Wish::NONE,
+            sent: &mut sent,
+            asks: FuturesUnordered::new(),
+            trials: Trials::default(),
+            heard: Instant::now(),
+        };
+        coordinator.metrics.stream_opened();
+        let Err(end) = conversation.run(opened, peer).await;
+        coordinator.metrics.stream_closed(end.counted);
+        let closed = coordinator.visit(move |core| {
+            core.close(id, sent.into_view());
+            key.map(|key| core.sessions.owing(&core.state, runner, key, true))
+        });
+        if let Ok(Some(closed)) = closed.await {
+            // What can't be stored now is stored later: see `members`.
+            let _ = coordinator.submit(Command::Owing(vec![closed])).await;
+        }
+        Err(end)
+    }
+
+    /// Hears the hello, and opens the stream.
+    async fn begin(&mut self) -> Result<Begun, End> {
         let Hello { have, peer, refused, can, mut report } = self.hello().await?;
         let (runner, coordinator) = (self.runner, self.coordinator.clone());
         coordinator.refresh().await?;
@@ -86,7 +141,7 @@ impl Stream {
             self.send(&Down::Refused { cause: Cause::Copy, refusal }).await?;
             return Err(End::refused(why));
         }
-        let key = self.beat(begin(&coordinator, runner, peer)).await??;
+        let key = self.beat(claim(&coordinator, runner, peer)).await??;
         let coordinator = coordinator.of_stream(key);
         self.coordinator = coordinator.clone();
         self.beat(report::store(&mut report, &coordinator)).await??;
@@ -96,38 +151,7 @@ impl Stream {
             .ok_or_else(|| End::refused("the runner was removed, or has a newer stream"))?;
         self.place.begin();
         info!(%runner, from = %self.from, took_over = opened.replaced.is_some(), "stream began");
-        let (id, epoch, mut sent) = (opened.stream, opened.view.epoch, Sent::default());
-        let asks = FuturesUnordered::new();
-        let (limits, sent_last, heard) = (&limits, &mut sent, Instant::now());
-        let (relays, asked) = (relays::Told::default(), Wish::NONE);
-        let conversation = Conversation {
-            io: self,
-            id,
-            epoch,
-            line,
-            report,
-            limits,
-            can,
-            relays,
-            coordinators: Arc::new([]),
-            asked,
-            sent: sent_last,
-            asks,
-            trials: Trials::default(),
-            heard,
-        };
-        coordinator.metrics.stream_opened();
-        let Err(end) = conversation.run(opened, peer).await;
-        coordinator.metrics.stream_closed(end.counted);
-        let closed = coordinator.visit(move |core| {
-            core.close(id, sent.into_view());
-            key.map(|key| core.sessions.owing(&core.state, runner, key, true))
-        });
-        if let Ok(Some(closed)) = closed.await {
-            // What can't be stored now is stored later: see `members`.
-            let _ = coordinator.submit(Command::Owing(vec![closed])).await;
-        }
-        Err(end)
+        Ok(Begun { opened, line, key, peer, can, report, limits })
     }
 
     /// Waits, and sends heartbeats meanwhile.
@@ -223,7 +247,7 @@ impl Stream {
 }
 
 /// Makes the stream the runner's newest one, where several coordinators serve. Earlier ones end, wherever they are.
-async fn begin(coordinator: &Coordinator, runner: RunnerId, peer: Peer) -> Result<Option<StreamKey>, End> {
+async fn claim(coordinator: &Coordinator, runner: RunnerId, peer: Peer) -> Result<Option<StreamKey>, End> {
     if !coordinator.peers.is_shared() {
         return Ok(None);
     }
@@ -245,6 +269,18 @@ fn read(text: &Utf8Bytes) -> Result<Up, End> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a call takes until it is done.
+    fn size<A, B, C, D, E, F: Future>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// With 10,000 streams, each KiB of one is 10 MiB.
+    #[test]
+    fn a_stream_takes_little_memory() {
+        let size = size(serve);
+        assert!(size < 4 << 10, "{size} bytes");
+    }
 
     #[test]
     fn a_ping_is_what_agents_read_as_one() {

@@ -109,6 +109,8 @@ impl Slices {
         // A grant between two own deployments was found twice.
         grants.sort_unstable_by_key(|grant| (grant.caller, grant.callee));
         grants.dedup_by_key(|grant| (grant.caller, grant.callee));
+        // The view is kept for as long as its runner is connected.
+        grants.shrink_to_fit();
         let slices = seen.into_iter().map(|(deployment, sight)| self.slice(state, deployment, sight));
         Some(Sliced {
             epoch,

@@ -40,7 +40,7 @@ pub(super) struct Conversation<'a> {
     pub(super) epoch: Epoch,
     pub(super) line: Line,
     pub(super) report: Report,
-    pub(super) limits: &'a RunnerLimits,
+    pub(super) limits: RunnerLimits,
     pub(super) can: Abilities,
     pub(super) relays: Told,
     /// The coordinators of which the agent was told last.
@@ -65,7 +65,12 @@ pub(super) struct Trials {
 
 impl Conversation<'_> {
     /// Greets the agent, and serves it until the stream ends.
-    pub(super) async fn run(mut self, opened: Opened, peer: Peer) -> Result<Never, End> {
+    pub(super) async fn run(&mut self, opened: Opened, peer: Peer) -> Result<Never, End> {
+        Box::pin(self.greet(opened, peer)).await?;
+        self.serve().await
+    }
+
+    async fn greet(&mut self, opened: Opened, peer: Peer) -> Result<(), End> {
         // The same process has only lost its connection.
         if opened.replaced.is_some_and(|replaced| replaced.process.is_none() || replaced.process != peer.process) {
             self.note_takeover().await?;
@@ -77,8 +82,7 @@ impl Conversation<'_> {
         self.io.send(&Down::Switches(opened.switches)).await?;
         self.send_relays().await?;
         self.send_coordinators().await?;
-        self.ask_for_telemetry().await?;
-        self.serve().await
+        self.ask_for_telemetry().await
     }
 
     async fn serve(&mut self) -> Result<Never, End> {
@@ -88,46 +92,57 @@ impl Conversation<'_> {
         let mut cut_off = pin!(End::once_cut_off(self.io.coordinator.is_cut_off()));
         loop {
             tokio::select! {
-                changed = self.line.outdated.changed() => {
-                    let view = if changed.is_ok() { self.view().await? } else { None };
-                    match view {
-                        Some(view) => self.send_news(view).await?,
-                        None => return Err(self.cut_off().await?),
-                    }
-                }
+                // What is seldom done takes memory only meanwhile.
+                changed = self.line.outdated.changed() => Box::pin(self.send_changed(changed.is_ok())).await?,
                 // `outdated` signals the end.
                 Ok(()) = self.line.switches.changed() => {
                     let on = *self.line.switches.borrow_and_update();
                     self.io.send(&Down::Switches(on)).await?;
                 }
-                Ok(()) = self.line.relays.changed() => self.send_relays().await?,
+                Ok(()) = self.line.relays.changed() => Box::pin(self.send_relays()).await?,
                 Ok(()) = self.line.probe.changed() => self.io.ping().await?,
                 message = self.io.receive() => {
                     // The end of the connection is no answer.
                     let message = message?;
                     self.note_heard();
                     self.answer_probe();
-                    if let Some(message) = message {
-                        self.handle(message).await?;
+                    match message {
+                        None | Some(Up::Pong) => {}
+                        Some(message) => Box::pin(self.handle(message)).await?,
                     }
                 }
-                Some(trial) = self.line.trials.recv() => self.try_out(trial).await?,
+                Some(trial) = self.line.trials.recv() => Box::pin(self.try_out(trial)).await?,
                 Some(answer) = self.asks.next() => self.io.send(&answer).await?,
                 end = &mut cut_off => return Err(end),
                 () = place.lost() => return Err(End::no_place()),
-                () = report::due(&self.report) => self.store_report().await?,
+                () = report::due(&self.report) => Box::pin(self.store_report()).await?,
                 _ = heartbeat.tick() => {
                     if self.heard.elapsed() > SILENCE {
                         return Err(End::lost("the agent is silent").counted(Closed::Silence));
                     }
                     self.io.ping().await?;
-                    self.send_coordinators().await?;
-                    self.ask_for_telemetry().await?;
-                    if self.relays.is_due(&self.io.coordinator, self.io.runner) {
-                        self.send_relays().await?;
-                    }
+                    Box::pin(self.tell()).await?;
                 }
             }
+        }
+    }
+
+    /// Tells the agent what there may be to tell without a change of its view.
+    async fn tell(&mut self) -> Result<(), End> {
+        self.send_coordinators().await?;
+        self.ask_for_telemetry().await?;
+        if self.relays.is_due(&self.io.coordinator, self.io.runner) {
+            self.send_relays().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the view, which may have changed, or ends the stream, which isn't open any more.
+    async fn send_changed(&mut self, is_open: bool) -> Result<(), End> {
+        let view = if is_open { self.view().await? } else { None };
+        match view {
+            Some(view) => self.send_news(view).await,
+            None => Err(self.cut_off().await?),
         }
     }
 
@@ -176,7 +191,8 @@ impl Conversation<'_> {
     }
 
     /// Asks the agent to try a connection.
-    async fn try_out(&mut self, Trial { caller, callee, port, answer }: Trial) -> Result<(), End> {
+    async fn try_out(&mut self, trial: Box<Trial>) -> Result<(), End> {
+        let Trial { caller, callee, port, answer } = *trial;
         if !self.can.has(Ability::Probes) {
             let hint = "`mesh-node why --probe` on the runner does the same";
             let _ = answer.send(Err(Refusal::new("this runner's agent is too old to try it from here", hint)));

@@ -20,8 +20,8 @@ use tokio_tungstenite::{
     },
 };
 
-/// What is read at once, in bytes.
-const READ_BUFFER: usize = 4 << 10;
+/// What is read at once, in bytes. All but the hello is shorter, and TLS has a buffer of its own.
+const READ_BUFFER: usize = 1 << 10;
 /// The longest frame that is written, in bytes. Longer messages are fragmented (RFC 6455 §5.4).
 const FRAME: usize = 4 << 10;
 
