@@ -49,13 +49,21 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock whose running time goes on from `running`.
-    pub(crate) fn new(running: RunningSeconds, clocks: impl Clocks) -> Self {
-        let running = Mutex::new(Running::new(running, clocks.uptime()));
-        Self { clocks: Box::new(clocks), running, last: Mutex::new(None) }
+    /// A clock of the only coordinator, whose running time goes on from `running`.
+    pub(crate) fn alone(running: RunningSeconds, clocks: impl Clocks) -> Self {
+        Self::new(Running::alone(running, clocks.uptime()), clocks)
     }
 
-    /// Another coordinator's running time has come to this: time has passed for this one too.
+    /// The same of one among others.
+    pub(crate) fn shared(running: RunningSeconds, clocks: impl Clocks) -> Self {
+        Self::new(Running::shared(running, clocks.uptime()), clocks)
+    }
+
+    fn new(running: Running, clocks: impl Clocks) -> Self {
+        Self { clocks: Box::new(clocks), running: Mutex::new(running), last: Mutex::new(None) }
+    }
+
+    /// A coordinator, perhaps this one, has told that its running time has come to this: time has passed for all.
     pub(crate) fn advance(&self, running: RunningSeconds) {
         let uptime = self.clocks.uptime();
         self.running.lock().unwrap_or_else(PoisonError::into_inner).advance(running, uptime);
@@ -98,7 +106,7 @@ mod tests {
 
     impl Dial {
         fn clock(&self, running: u64) -> Clock {
-            Clock::new(RunningSeconds(running), self.clone())
+            Clock::alone(RunningSeconds(running), self.clone())
         }
 
         /// The time of day and the running time, when the clocks show this.
@@ -152,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_systems_clocks_are_read() {
-        let clock = Clock::new(RunningSeconds(500), SystemClocks);
+        let clock = Clock::alone(RunningSeconds(500), SystemClocks);
         let (before, after) = (clock.now(), clock.now());
         assert!(before.day.0 > 1_700_000_000 && before.running.0 >= 500);
         assert!(before.running <= after.running && SystemClocks.uptime() > Duration::ZERO);

@@ -177,6 +177,10 @@ impl Coordinator {
             sessions.share(me, &state, now);
         }
         let running = head.running.max(state.running());
+        let clock = match store.member() {
+            Some(_) => Clock::shared(running, clocks),
+            None => Clock::alone(running, clocks),
+        };
         let core = Core::new(state, sessions);
         info!(revision = %core.state.revision(), epoch = %core.sessions.epoch(), range = %core.state.network().range, "state loaded");
         let (alive, gone) = mpsc::channel(1);
@@ -186,7 +190,7 @@ impl Coordinator {
             queue: Arc::default(),
             lane: Lane::First,
             _alive: alive,
-            clock: Arc::new(Clock::new(running, clocks)),
+            clock: Arc::new(clock),
             keyring: Arc::default(),
             relay_secrets: Arc::default(),
             range: core.state.network().range,

@@ -51,6 +51,8 @@ pub enum Bug {
     StaleServed,
     /// A commit doesn't compare the right by which it was decided on.
     RightUncompared,
+    /// Time for which a coordinator has stood still counts for it.
+    StandstillCounted,
 }
 
 /// What has happened in a life.

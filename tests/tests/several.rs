@@ -52,6 +52,23 @@ fn a_life_that_failed_once_does_not_any_more() {
     run(10_892, OPERATIONS, None).unwrap();
 }
 
+/// The only coordinator stands still for longer than clocks may differ, while another one begins and goes on.
+const STANDSTILLS: [u64; 3] = [191, 216, 509];
+
+#[test]
+fn lives_with_a_long_standstill_of_the_only_coordinator_go_well() {
+    for seed in STANDSTILLS {
+        run(seed, OPERATIONS, None).unwrap();
+    }
+}
+
+#[test]
+fn a_standstill_that_counts_is_found() {
+    let bug = Bug::StandstillCounted;
+    let failures = STANDSTILLS.into_iter().filter_map(|seed| run(seed, OPERATIONS, Some(bug)).err());
+    found_by(&["in its quarantine"], failures).unwrap_or_else(|seen| panic!("{bug:?} was not found, but {seen:#?}"));
+}
+
 #[test]
 fn a_seed_lives_the_same_life_each_time() {
     assert_eq!(run(7, 60, None).unwrap(), run(7, 60, None).unwrap());

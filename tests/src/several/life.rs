@@ -61,7 +61,12 @@ impl World {
         let (revision, top) = (state.revision(), head.top);
         let mut sessions = Sessions::resume(top.epoch, revision, now);
         sessions.share(me, &state, now);
-        let running = Running::new(top.running.max(state.running()), uptime);
+        let running = top.running.max(state.running());
+        let running = match self.bug {
+            // The bound alone would hide the other bugs in almost all lives.
+            Some(Bug::StandstillCounted | Bug::ClocksApart | Bug::RightUncompared) => Running::alone(running, uptime),
+            _ => Running::shared(running, uptime),
+        };
         self.members[member].program = Some(Program {
             me,
             state,
