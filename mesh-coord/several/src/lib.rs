@@ -9,6 +9,7 @@
 //! * [`clock`]: the running time, which all coordinators share.
 //! * [`contact`]: whether what is known is fresh.
 //! * [`members`]: the coordinators, as each knows them.
+//! * [`right`]: by what a coordinator commits.
 //! * [`settle`]: which coordinator can tell who has confirmed a change.
 
 pub mod attempt;
@@ -18,6 +19,7 @@ pub mod decide;
 pub mod etcd;
 pub mod feed;
 pub mod members;
+pub mod right;
 pub mod settle;
 pub mod store;
 

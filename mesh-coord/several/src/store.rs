@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mesh_model::{Change, Record, RunningSeconds};
 use mesh_proto::{Epoch, Revision};
 
-use crate::etcd::right::Right;
+use crate::right::Right;
 
 /// The contents of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::{
 
 use mesh_model::record::MemberId;
 use mesh_proto::Revision;
-use mesh_several::etcd::right::Right;
+use mesh_several::right::Right;
 use tokio::time::Instant;
 
 use super::{Draft, Loaded, Store, StoreError, Watch};

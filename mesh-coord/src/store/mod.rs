@@ -5,7 +5,7 @@ use std::future::Future;
 
 use mesh_model::record::MemberId;
 use mesh_proto::Revision;
-use mesh_several::etcd::right::Right;
+use mesh_several::right::Right;
 
 #[cfg(test)]
 pub(crate) mod conformance;

@@ -15,9 +15,10 @@ use mesh_several::{
     attempt::Attempt,
     clock::Running,
     contact::{Contact, Doubt},
-    etcd::{position::Position, right::Right},
+    etcd::position::Position,
     feed::Recent,
     members::{Members, Sign},
+    right::Right,
     store::{Draft, Nonce, StoreError},
 };
 

@@ -3,10 +3,13 @@
 use super::{
     layout::{Layout, Named, Texts, Top, delete, is_unchanged, put},
     position::Known,
-    right::{self, Right},
+    right,
     wire::{Compare, KeyValue, Op, RangeRequest, Request, TxnRequest, TxnResponse},
 };
-use crate::store::{Draft, StoreError};
+use crate::{
+    right::Right,
+    store::{Draft, StoreError},
+};
 
 /// The most changes of one transaction. etcd takes 128 operations.
 const MOST: usize = 120;

@@ -1,68 +1,35 @@
-//! By what right a coordinator commits: a key that goes with its holder's lease. It is either its place among those that
-//! serve together, `member/ID`, or the right to use the records alone, `active`. Coordinators that serve together keep
-//! the key `active` too, without a lease.
-//!
-//! A decision is made by a right, and its commit compares that right. A lease that has ended never comes back, so a
-//! coordinator that stood still for longer between the two commits nothing: its decision has an old time, by which an
-//! address would come out of its quarantine too early.
+//! A right in etcd: a key that goes with its holder's lease, `member/ID` for a place among others, `active` for the right
+//! to use the records alone. Coordinators that serve together keep the key `active` too, without a lease.
 
 use std::time::Duration;
-
-use mesh_model::record::MemberId;
 
 use super::{
     layout::{Layout, compare, is_unchanged},
     wire::{Against, BY_LEASE, BY_VERSION, Compare, KeyValue, Op, RangeRequest, Request},
 };
+use crate::right::Right;
 
 /// How long a commit may be prepared, by reads and by writes of its parts. With the time that a lease lasts it is less
 /// than that by which quarantines are longer with several coordinators.
 pub const PREPARATION: Duration = Duration::from_secs(15);
 
-/// A right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Right {
-    /// To use the records alone.
-    Alone {
-        /// The holder's lease.
-        lease: i64,
-    },
-    /// A place among others.
-    Place {
-        /// The coordinator,
-        member: MemberId,
-        /// and its lease.
-        lease: i64,
-    },
-}
-
-impl Right {
-    /// The holder's lease.
-    #[must_use]
-    pub const fn lease(self) -> i64 {
-        match self {
-            Self::Alone { lease } | Self::Place { lease, .. } => lease,
-        }
-    }
-
-    fn key(self, layout: &Layout) -> Vec<u8> {
-        match self {
-            Self::Alone { .. } => layout.active(),
-            Self::Place { member, .. } => layout.member(member),
-        }
+fn key(right: Right, layout: &Layout) -> Vec<u8> {
+    match right {
+        Right::Alone { .. } => layout.active(),
+        Right::Place { member, .. } => layout.member(member),
     }
 }
 
 /// That the right is still there.
 #[must_use]
 pub fn fence(layout: &Layout, right: Right) -> Compare {
-    compare(right.key(layout), BY_LEASE, Against::Lease(right.lease()))
+    compare(key(right, layout), BY_LEASE, Against::Lease(right.lease()))
 }
 
 /// The step that reads whether it is.
 #[must_use]
 pub fn look(layout: &Layout, right: Right) -> Op {
-    Op { request: Some(Request::Range(RangeRequest { key: right.key(layout), ..RangeRequest::default() })) }
+    Op { request: Some(Request::Range(RangeRequest { key: key(right, layout), ..RangeRequest::default() })) }
 }
 
 /// Whether what was read is this right.

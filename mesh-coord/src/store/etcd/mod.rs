@@ -19,7 +19,10 @@ use std::sync::{
 
 use mesh_model::{Change, record::MemberId};
 use mesh_proto::Revision;
-use mesh_several::etcd::{commit, events, layout, position, right};
+use mesh_several::{
+    etcd::{commit, events, layout, position, right},
+    right::Right,
+};
 use tokio::{
     sync::{Notify, watch as cell},
     task::JoinHandle,
@@ -40,7 +43,7 @@ use self::{
     endpoints::Endpoints,
     layout::Layout,
     position::{Advance, Base, Known, Position, base, revision},
-    right::{PREPARATION, Right},
+    right::PREPARATION,
     wire::{TXN, TxnRequest, TxnResponse},
 };
 use super::{Commit, Draft, Loaded, Nonce, Store, StoreError, Watch, feed::Feed};

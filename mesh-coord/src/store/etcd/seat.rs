@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use mesh_model::{RunningSeconds, record::MemberId};
+use mesh_several::right::Right;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
@@ -13,9 +14,7 @@ use super::{
     Shared,
     client::Trouble,
     layout::{Named, put},
-    lease,
-    right::{self, Right},
-    sole,
+    lease, right, sole,
     wire::{Compare, Op, RangeRequest, Request, TXN, TxnRequest, TxnResponse},
 };
 use crate::store::StoreError;

@@ -4,6 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use mesh_several::right::Right;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, info};
@@ -13,7 +14,7 @@ use super::{
     client::Trouble,
     layout::{Span, put},
     lease::{BEAT, grant, keep, revoke},
-    right::{Right, is_deserted, is_held, is_open},
+    right::{is_deserted, is_held, is_open},
     wire::{Compare, KeyValue, RANGE, RangeRequest, RangeResponse, TXN, TxnRequest, TxnResponse},
 };
 use crate::store::StoreError;
