@@ -3,8 +3,8 @@
 
 browser_tools=$PWD/target/console-tests
 
-# Debian's names for it, the smaller one first.
-chromium() { command -v chromium-headless-shell || command -v chromium; }
+# Debian's names for it, the smaller one first. (`command -v` would find this function, too.)
+chromium() { type -P chromium-headless-shell || type -P chromium; }
 
 # Prints why no page can be opened in a browser here, and on a second line what to do about it; nothing if one can. Root
 # on a system with apt gets the browser installed; Playwright and axe come into target/ by pip.
