@@ -60,5 +60,5 @@ pub use relay::credential_until;
 pub use role::Role;
 pub use state::{Affected, LoadError, Lost, State};
 pub use time::{Now, RunningSeconds, UnixSeconds};
-pub use view::{Slice, Sliced, Slices};
+pub use view::{Part, Slice, Sliced, Slices};
 pub use words::{Candidates, nearest};

@@ -10,7 +10,7 @@ use mesh_proto::{
     view::{Grant, View},
 };
 
-pub use sliced::{Slice, Sliced};
+pub use sliced::{Part, Slice, Sliced};
 pub use slices::Slices;
 
 use crate::{Refusal, State};

@@ -15,14 +15,34 @@ use mesh_proto::{
 #[derive(Debug)]
 pub struct Slice {
     pub(super) deployment: DeploymentId,
-    /// The deployment, its services, their names and instances, by key. Those of two deployments are never the same.
-    pub(super) records: Vec<Record>,
-    /// The runners that the instances are on, by identifier. Slices can have them in common.
-    pub(super) runners: Vec<Arc<Runner>>,
-    pub(super) text: OnceLock<Box<str>>,
+    /// Shared with those that see nothing else, or more.
+    pub(super) base: Arc<Base>,
+    /// The names of its services, by key, which its own hosts see.
+    pub(super) names: Part,
 }
 
-impl Slice {
+/// A deployment without the names of its services.
+#[derive(Debug)]
+pub(super) struct Base {
+    /// The deployment, its services and instances, by key. Those of two deployments are never the same.
+    pub(super) records: Part,
+    /// The runners that the instances are on, by identifier. Slices can have them in common.
+    pub(super) runners: Vec<Arc<Runner>>,
+}
+
+/// Records with their text.
+#[derive(Debug)]
+pub struct Part {
+    records: Vec<Record>,
+    text: OnceLock<Box<str>>,
+}
+
+impl Part {
+    pub(super) fn new(mut records: Vec<Record>) -> Self {
+        records.shrink_to_fit();
+        Self { records, text: OnceLock::new() }
+    }
+
     /// The records as text, as `write` makes it at the first call.
     ///
     /// # Errors
@@ -35,9 +55,38 @@ impl Slice {
         Ok(self.text.get_or_init(|| text))
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        all_alike(&self.records, &other.records, Record::is_same)
+    }
+}
+
+impl Base {
+    fn is_like(&self, other: &Self) -> bool {
+        self.records.is_like(&other.records) && all_alike(&self.runners, &other.runners, is_same)
+    }
+}
+
+impl Slice {
+    /// Its parts that aren't empty.
+    pub fn parts(&self) -> impl Iterator<Item = &Part> {
+        [&self.base.records, &self.names].into_iter().filter(|part| !part.is_empty())
+    }
+
     /// Whether both hold the same.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        all_alike(&self.records, &other.records, Record::is_same) && all_alike(&self.runners, &other.runners, is_same)
+        (Arc::ptr_eq(&self.base, &other.base) || self.base.is_like(&other.base)) && self.names.is_like(&other.names)
+    }
+
+    /// The same, with what it has in common with another one shared.
+    pub(super) fn sharing(mut self, other: Option<&Self>) -> Self {
+        if let Some(other) = other.filter(|other| self.base.is_like(&other.base)) {
+            self.base = Arc::clone(&other.base);
+        }
+        self
     }
 }
 
@@ -75,7 +124,7 @@ impl Sliced {
     /// All runners in the view, each once.
     #[must_use]
     pub fn runners(&self) -> Vec<&Arc<Runner>> {
-        let others = self.slices.iter().flat_map(|slice| &slice.runners);
+        let others = self.slices.iter().flat_map(|slice| &slice.base.runners);
         distinct(others.chain([&self.own]).collect())
     }
 
@@ -95,7 +144,8 @@ impl Sliced {
     #[must_use]
     pub fn to_view(&self) -> View {
         let mut view = View::empty(self.epoch, self.revision, self.runner, self.network);
-        self.slices.iter().flat_map(|slice| &slice.records).for_each(|record| view.put(record.clone()));
+        let parts = self.slices.iter().flat_map(|slice| slice.parts());
+        parts.flat_map(|part| &part.records).for_each(|record| view.put(record.clone()));
         self.runners().into_iter().for_each(|runner| view.put(Record::Runner(Arc::clone(runner))));
         self.grants.iter().for_each(|grant| view.put(Record::Grant(Arc::clone(grant))));
         view
@@ -112,10 +162,10 @@ impl Sliced {
             {
                 continue;
             }
-            let (before, after) = (old.map_or(&[][..], |old| &old.records), new.map_or(&[][..], |new| &new.records));
-            changes.compare(before, after, Record::key, Record::is_same, Clone::clone);
-            let (before, after) = (old.map_or(&[][..], |old| &old.runners), new.map_or(&[][..], |new| &new.runners));
-            runners_change |= !all_alike(before, after, is_same);
+            let [(base_before, names_before, runners_before), (base, names, runners)] = [old, new].map(contents);
+            changes.compare(base_before, base, Record::key, Record::is_same, Clone::clone);
+            changes.compare(names_before, names, Record::key, Record::is_same, Clone::clone);
+            runners_change |= !all_alike(runners_before, runners, is_same);
         }
         let grant = |grant: &Arc<Grant>| Record::Grant(Arc::clone(grant));
         let grant_key = |grant: &Arc<Grant>| Key::Grant { caller: grant.caller, callee: grant.callee };
@@ -138,6 +188,11 @@ impl Sliced {
         let slices = all_alike(&self.slices, &next.slices, |a, b| Arc::ptr_eq(a, b) || a.is_like(b));
         slices && all_alike(&self.grants, &next.grants, is_same) && is_same(&self.own, &next.own)
     }
+}
+
+/// What a slice holds: its base, its names and its runners. Nothing, if there is none.
+fn contents(slice: Option<&Arc<Slice>>) -> (&[Record], &[Record], &[Arc<Runner>]) {
+    slice.map_or((&[], &[], &[]), |slice| (&slice.base.records.records, &slice.names.records, &slice.base.runners))
 }
 
 /// The runners that see each other in a view: see [`Sliced::runners`].

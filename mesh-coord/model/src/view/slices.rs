@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use mesh_proto::{
@@ -10,7 +10,7 @@ use mesh_proto::{
     view::{Grant, Instance, Record},
 };
 
-use super::sliced::{Chosen, Slice, Sliced, distinct};
+use super::sliced::{Base, Chosen, Part, Slice, Sliced, distinct};
 use crate::{State, record::Runner};
 
 /// The slices of a state. To be told of every change of it.
@@ -118,22 +118,23 @@ impl Slices {
             runner: runner.id,
             network: state.meta.network,
             own: Arc::clone(&state.runners.get(&runner.id)?.shown),
-            slices: slices.filter(|slice| !slice.records.is_empty()).collect(),
+            slices: slices.filter(|slice| !slice.base.records.is_empty()).collect(),
             grants,
         })
     }
 
     fn slice(&mut self, state: &State, deployment: DeploymentId, sight: Sight) -> Arc<Slice> {
-        let forms = self.0.entry(deployment).or_default();
+        let Forms { own, all, some } = self.0.entry(deployment).or_default();
+        let seen = |other: &Option<Kept>| other.as_ref().map(|kept| Arc::clone(&kept.slice));
         match sight {
-            Sight::Own => kept(&mut forms.own, || slice(state, deployment, None, true)),
-            Sight::All => kept(&mut forms.all, || slice(state, deployment, None, false)),
+            Sight::Own => kept(own, || slice(state, deployment, None, true).sharing(seen(all).as_deref())),
+            Sight::All => kept(all, || slice(state, deployment, None, false).sharing(seen(own).as_deref())),
             Sight::Some(chosen) => {
-                if let Some((_, kept)) = forms.some.iter_mut().find(|(of, _)| *of == chosen) {
+                if let Some((_, kept)) = some.iter_mut().find(|(of, _)| *of == chosen) {
                     return fresh(kept, || slice(state, deployment, Some(&chosen), false));
                 }
                 let slice = Arc::new(slice(state, deployment, Some(&chosen), false));
-                forms.some.push((chosen, Kept { slice: Arc::clone(&slice), stale: false }));
+                some.push((chosen, Kept { slice: Arc::clone(&slice), stale: false }));
                 slice
             }
         }
@@ -184,13 +185,13 @@ fn slice(state: &State, deployment: DeploymentId, chosen: Option<&Chosen>, own: 
         .filter(|service| chosen.is_none_or(|chosen| chosen.contains(&service.record.id)))
         .collect();
     services.sort_unstable_by_key(|service| service.record.id);
-    let (mut records, mut runners) = (Vec::new(), Vec::new());
+    let (mut records, mut names, mut runners) = (Vec::new(), Vec::new(), Vec::new());
     if !services.is_empty() {
         records.extend(state.deployments.get(&deployment).map(|entry| Record::Deployment(Arc::clone(&entry.shown))));
     }
     records.extend(services.iter().map(|service| Record::Service(Arc::clone(&service.shown))));
     if own {
-        records.extend(services.iter().map(|service| Record::Naming(Arc::clone(&service.naming))));
+        names.extend(services.iter().map(|service| Record::Naming(Arc::clone(&service.naming))));
     }
     let mut instances: Vec<_> = services.iter().flat_map(|service| state.instances_of(service.record.id)).collect();
     instances.sort_unstable_by_key(|instance| instance.id);
@@ -198,10 +199,9 @@ fn slice(state: &State, deployment: DeploymentId, chosen: Option<&Chosen>, own: 
         records.push(Record::Instance(if own { Arc::clone(instance) } else { without_release(instance) }));
         runners.extend(state.runners.get(&instance.runner).map(|entry| Arc::clone(&entry.shown)));
     }
-    records.shrink_to_fit();
     let mut runners = distinct(runners);
     runners.shrink_to_fit();
-    Slice { deployment, records, runners, text: OnceLock::new() }
+    Slice { deployment, base: Arc::new(Base { records: Part::new(records), runners }), names: Part::new(names) }
 }
 
 /// An instance as other deployments see it: which release it runs concerns its own only.

@@ -27,8 +27,8 @@ pub(super) fn text(view: &Sliced) -> Result<String, Error> {
     let grants = view.grants().iter().map(|grant| Record::Grant(Arc::clone(grant)));
     let others = list(&runners.chain(grants).collect::<Vec<_>>())?;
     let mut parts = vec![&*others];
-    for slice in view.slices() {
-        parts.push(slice.text(list)?);
+    for part in view.slices().iter().flat_map(|slice| slice.parts()) {
+        parts.push(part.text(list)?);
     }
     let length = parts.iter().map(|part| part.len() + 1).sum::<usize>();
     let mut text = String::with_capacity(length + head.len() + 64);

@@ -35,6 +35,16 @@ fn those_who_see_a_deployment_in_the_same_way_share_what_they_see() {
 }
 
 #[test]
+fn what_a_deployments_own_hosts_see_like_others_is_there_and_written_once() {
+    let world = world();
+    let slices = &mut Slices::default();
+    let [web, tcp] = ["api-web", "shop-web-tcp"].map(|name| sliced(&world, slices, name));
+    let own = web.slices().iter().flat_map(|slice| slice.parts()).map(std::ptr::from_ref).collect::<Vec<_>>();
+    let seen = tcp.slices().iter().flat_map(|slice| slice.parts()).map(std::ptr::from_ref);
+    assert_eq!((own.len(), seen.filter(|part| own.contains(part)).count()), (3, 1), "api but for its names");
+}
+
+#[test]
 fn what_has_not_changed_stays_shared_and_only_the_changed_is_told() {
     let mut world = world();
     let slices = &mut Slices::default();
