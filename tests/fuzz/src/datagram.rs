@@ -13,6 +13,8 @@ pub fn run(data: &[u8]) {
         Op::SealSegment,
         Op::SealSegment,
         Op::SealAnswer,
+        Op::SealProbe,
+        Op::SealProbe,
         Op::Again,
         Op::Handshake,
         Op::WriteSegment,

@@ -6,7 +6,7 @@ use boringtun::noise::TunnResult;
 use mesh_engine::{Datagrams, VNET};
 use mesh_proto::{RunnerId, ServiceId, rules};
 
-use super::{Effects, Origin, World};
+use super::{Effects, Origin, World, probes};
 use crate::{
     mesh::endpoint,
     packet::{Packet, RST, SYN, Segment},
@@ -81,8 +81,8 @@ impl World {
 
     /// Checks a packet to the peer.
     fn check_sealed(&mut self, ip: &[u8], origin: Origin) {
-        // A pong: from no address to no address, of protocol 253.
-        if ip.get(9) == Some(&253) && ip.get(12..20) == Some(&[0; 8]) {
+        if probes::is_one(ip) {
+            self.pings.push(ip.to_vec());
             return;
         }
         let Packet::Tcp(segment) = Packet::read(ip) else { panic!("only TCP crosses: {ip:?}") };

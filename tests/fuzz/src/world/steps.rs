@@ -18,7 +18,7 @@ use crate::{
 impl World {
     pub(super) fn step(&mut self, op: Op, u: &mut Unstructured<'_>) -> Result<()> {
         match op {
-            Op::Garbage | Op::Seal | Op::SealSegment | Op::SealAnswer | Op::Again | Op::Handshake => {
+            Op::Garbage | Op::Seal | Op::SealSegment | Op::SealAnswer | Op::SealProbe | Op::Again | Op::Handshake => {
                 self.peer_does(op, u)
             }
             Op::Write | Op::WriteSegment | Op::WriteAnswer | Op::WriteUnreachable => self.instance_does(op, u),
@@ -60,6 +60,10 @@ impl World {
                 let answer = u.choose(&self.heard)?.answer(some_flags(u)?);
                 let payload = vec![0; *u.choose(&[0, 0, 1, 1292])?];
                 self.seal_and_receive(&[answer.write(&[], &payload)]);
+            }
+            Op::SealProbe => {
+                let probe = self.a_probe(u)?;
+                self.seal_and_receive(&[probe]);
             }
             Op::Again if !self.sealed.is_empty() => {
                 let mut datagram = u.choose(&self.sealed)?.clone();
