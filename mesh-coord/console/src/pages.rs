@@ -4,6 +4,7 @@ mod audit;
 mod confirm;
 mod deployment;
 mod deployments;
+mod leaves;
 mod map;
 mod overview;
 mod refused;

@@ -102,10 +102,10 @@ fn hostile_pages() -> Vec<Markup> {
         runners(&frame, &nodes, &filter),
         runners(&frame, &nodes, &Filter { text: hostile(), state: hostile(), page: 7 }),
         runner(&frame, &node, &[shown]),
-        services(&frame, &Services { services: vec![service.clone()] }, Some(&edges)),
+        services(&frame, &Services { services: vec![service.clone()] }, Some(&edges), 1),
         self::service(&frame, &service, Some(&edges), Some(&series), Some(&refusals(HOSTILE))),
         map(&frame, &deployments, Some(&edges), Some(&refusals(HOSTILE))),
-        self::deployments(&frame, &deployments),
+        self::deployments(&frame, &deployments, 1),
         deployment(&frame, &deployed(&own)),
         deployment(&frame, &deployed(&free)),
         refused(&frame, &refusals(HOSTILE)),
@@ -228,6 +228,25 @@ fn a_thousand_runners_are_pages_of_moderate_size() {
     assert!(last.contains("page 10 of 10") && last.contains("runner-999") && !last.contains("rel=\"next\""));
     assert!(of("ner-77", "", 1).contains("11 of 1000") && of("", "silent", 1).contains("100 of 1000"));
     assert!(of("2001:db8", "online", 9).contains("900 of 1000, page 9 of 9"));
+}
+
+#[test]
+fn ten_thousand_services_and_deployments_are_pages_of_moderate_size() {
+    let service = |number| Service {
+        deployment: format!("deployment-{number}"),
+        service: "api".to_owned(),
+        instances: vec![ServiceInstance::default(); 4],
+        ..Service::default()
+    };
+    let all = Services { services: (0..10_000).map(service).collect() };
+    let last = services(&frame("/services"), &all, None, 100).into_string();
+    assert!(last.len() < 100_000 && last.contains("10000, page 100 of 100"), "{} bytes", last.len());
+    assert!(last.contains("deployment-9999") && last.contains("/services?page=99") && !last.contains("rel=\"next\""));
+    let deployment = |number| Deployment { deployment: format!("deployment-{number}"), ..Deployment::default() };
+    let all = Deployments { deployments: (0..10_000).map(deployment).collect() };
+    let first = deployments(&frame("/deployments"), &all, 0).into_string();
+    assert!(first.len() < 100_000 && first.contains("10000, page 1 of 100"), "{} bytes", first.len());
+    assert!(first.contains("/deployments?page=2") && !first.contains("deployment-100<"));
 }
 
 #[test]

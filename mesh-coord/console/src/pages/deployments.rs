@@ -2,21 +2,22 @@
 
 use maud::{Markup, html};
 
-use super::{deployment_link, head};
+use super::{deployment_link, head, leaves::Leaf};
 use crate::{
     frame::{Frame, Seen},
     model::Deployments,
 };
 
-/// All deployments.
+/// A page of the deployments, from 1.
 #[must_use]
-pub fn deployments(frame: &Frame<'_>, deployments: &Deployments) -> Markup {
+pub fn deployments(frame: &Frame<'_>, deployments: &Deployments, page: usize) -> Markup {
+    let leaf = Leaf::of(&deployments.deployments, page);
     let content = html! {
         table {
-            caption { "Deployments, " (deployments.deployments.len()) }
+            caption { "Deployments, " (deployments.deployments.len()) (leaf.number()) }
             (head(&["Name", "Team", "Services", "Instances", "May be called by"]))
             tbody {
-                @for deployment in &deployments.deployments {
+                @for deployment in leaf.rows {
                     tr {
                         th scope="row" { (deployment_link(&deployment.deployment)) }
                         td { (deployment.team) }
@@ -27,6 +28,7 @@ pub fn deployments(frame: &Frame<'_>, deployments: &Deployments) -> Markup {
                 }
             }
         }
+        (leaf.links("deployments", |page| format!("/deployments?page={page}")))
     };
     frame.listed(Seen::Live, &content)
 }

@@ -2,15 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::{choice, head, runner_link, state};
+use super::{choice, head, leaves::Leaf, runner_link, state};
 use crate::{
     frame::{Frame, Seen},
     model::{Node, Nodes},
     words::{ago, part},
 };
-
-/// How many runners a page has.
-const EACH: usize = 100;
 
 /// Which runners are wanted.
 #[derive(Debug, Clone, Default)]
@@ -41,21 +38,15 @@ impl Filter {
 #[must_use]
 pub fn runners(frame: &Frame<'_>, nodes: &Nodes, filter: &Filter) -> Markup {
     let found: Vec<&Node> = nodes.nodes.iter().filter(|node| filter.takes(node)).collect();
-    let pages = found.len().div_ceil(EACH).max(1);
-    let page = filter.page.clamp(1, pages);
+    let leaf = Leaf::of(&found, filter.page);
     let content = html! {
         (form(filter))
         table {
-            caption { "Runners, " (found.len()) " of " (nodes.nodes.len()) ", page " (page) " of " (pages) }
+            caption { "Runners, " (found.len()) " of " (nodes.nodes.len()) (leaf.number()) }
             (head(&["Name", "Provider", "State", "Seen", "Instances", "May host", "Agent", "Addresses"]))
-            tbody { @for node in found.iter().skip((page - 1) * EACH).take(EACH) { (row(node)) } }
+            tbody { @for node in leaf.rows { (row(node)) } }
         }
-        @if pages > 1 {
-            nav aria-label="Pages of runners" {
-                @if page > 1 { a href=(filter.link(page - 1)) rel="prev" { "Previous" } " " }
-                @if page < pages { a href=(filter.link(page + 1)) rel="next" { "Next" } }
-            }
-        }
+        (leaf.links("runners", |page| filter.link(page)))
     };
     frame.listed(Seen::Live, &content)
 }

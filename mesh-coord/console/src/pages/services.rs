@@ -2,22 +2,23 @@
 
 use maud::{Markup, html};
 
-use super::{head, open_by, placed, service_link};
+use super::{head, leaves::Leaf, open_by, placed, service_link};
 use crate::{
     frame::{Frame, Seen},
     model::{Edges, Services},
 };
 
-/// All services. `edges`: if runners report.
+/// A page of the services, from 1. `edges`: if runners report.
 #[must_use]
-pub fn services(frame: &Frame<'_>, services: &Services, edges: Option<&Edges>) -> Markup {
+pub fn services(frame: &Frame<'_>, services: &Services, edges: Option<&Edges>, page: usize) -> Markup {
+    let leaf = Leaf::of(&services.services, page);
     let open = edges.map(|edges| open_by(edges, |edge| Some(&*edge.to)));
     let content = html! {
         table {
-            caption { "Services, " (services.services.len()) }
+            caption { "Services, " (services.services.len()) (leaf.number()) }
             (head(&["Service", "Team", "Address", "Open connections", "Instances"]))
             tbody {
-                @for service in &services.services {
+                @for service in leaf.rows {
                     @let path = service.path();
                     tr {
                         th scope="row" { (service_link(&path)) }
@@ -36,6 +37,7 @@ pub fn services(frame: &Frame<'_>, services: &Services, edges: Option<&Edges>) -
                 }
             }
         }
+        (leaf.links("services", |page| format!("/services?page={page}")))
     };
     frame.listed(Seen::Live, &content)
 }

@@ -53,9 +53,22 @@ async fn map(Extension(asker): Here) -> Response {
     asker.page("/map", |frame| Ok(mesh_console::map(frame, &deployments?, edges.as_ref(), refusals.as_ref())))
 }
 
-async fn deployments(Extension(asker): Here) -> Response {
+/// Which page of a list is wanted, from 1.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Leaf {
+    page: String,
+}
+
+impl Leaf {
+    fn number(&self) -> usize {
+        self.page.parse().unwrap_or(1)
+    }
+}
+
+async fn deployments(Extension(asker): Here, Query(leaf): Query<Leaf>) -> Response {
     let deployments: Result<model::Deployments> = asker.get("deployments").await;
-    asker.page("/deployments", |frame| Ok(mesh_console::deployments(frame, &deployments?)))
+    asker.page("/deployments", |frame| Ok(mesh_console::deployments(frame, &deployments?, leaf.number())))
 }
 
 /// A trust list as the coordinator answers it.
@@ -110,10 +123,10 @@ async fn service(Extension(asker): Here, Path((deployment, service)): Path<(Stri
     })
 }
 
-async fn services(Extension(asker): Here) -> Response {
+async fn services(Extension(asker): Here, Query(leaf): Query<Leaf>) -> Response {
     let services: Result<model::Services> = asker.get("services").await;
     let edges: Option<model::Edges> = asker.reported("edges?watch=true").await;
-    asker.page("/services", |frame| Ok(mesh_console::services(frame, &services?, edges.as_ref())))
+    asker.page("/services", |frame| Ok(mesh_console::services(frame, &services?, edges.as_ref(), leaf.number())))
 }
 
 #[derive(Default, Deserialize)]
