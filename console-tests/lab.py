@@ -33,6 +33,8 @@ class Lab:
     def __init__(self):
         run("mount", "-t", "tmpfs", "none", "/run")
         os.makedirs("/run/netns")
+        # An address that IPv6 makes up for an interface, a second after it, has Chromium break off what it loads.
+        pathlib.Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
         run("ip", "link", "add", "out", "type", "bridge")
         run("ip", "addr", "add", "10.9.0.1/24", "dev", "out")
         run("ip", "link", "set", "out", "up")
