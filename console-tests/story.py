@@ -116,6 +116,9 @@ def without_script(page):
     page.get_by_label("Caller").fill("reports")
     page.get_by_role("button", name="Show the effect").click()
     page.get_by_role("button", name="Give trust").click()
+    # A page that is still being left can't be loaded again.
+    page.locator("#force").wait_for()
+    page.wait_for_load_state()
     until("trust in force", lambda: page.reload() and "In force 3/3" in page.locator("#force").inner_text())
     page.get_by_role("link", name="Take back the trust in reports").click()
     page.get_by_role("button", name="Take it back").click()
