@@ -1,6 +1,6 @@
 //! Pings, pongs and messages of meetings of the peer, right or nearly so: see mesh-node/engine/src/probe.rs.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use arbitrary::{Result, Unstructured};
 
@@ -44,27 +44,34 @@ impl World {
             }
         }
         let from = if kind == MEET { FIRST } else { SEEN };
-        for room in ip[from..].chunks_exact_mut(ADDRESS).take(9) {
-            let at = self.an_address(u)?;
-            let IpAddr::V4(address) = at.ip() else { continue };
+        for room in ip[from..].chunks_exact_mut(ADDRESS) {
+            let (address, port) = an_address(u)?;
             room[..16].copy_from_slice(&address.to_ipv6_mapped().octets());
-            room[16..].copy_from_slice(&at.port().to_be_bytes());
+            room[16..].copy_from_slice(&port.to_be_bytes());
         }
         if u.ratio(1, 8)? {
             let at = u.choose_index(ip.len())?;
             ip[at] ^= *u.choose(&[1, 0x20, 0x80, 0xff])?;
         }
+        let told = ip[from..].chunks_exact(ADDRESS).filter_map(read);
+        self.told.extend(told.filter(|at| *at != endpoint(1) && can_be_had(at.ip())));
         Ok(ip)
     }
+}
 
-    /// An address of a runner, or one that is none. What a runner can have is noted.
-    fn an_address(&mut self, u: &mut Unstructured<'_>) -> Result<SocketAddr> {
-        let usable: [SocketAddr; 2] = [([198, 51, 100, 7], 4000).into(), ([10, 1, 2, 3], 51820).into()];
-        let others = [endpoint(1), ([127, 0, 0, 1], 1).into(), ([224, 0, 0, 1], 9).into(), ([0; 4], 0).into()];
-        let at = *u.choose(&[usable[0], usable[1], endpoint(2), others[0], others[1], others[2], others[3]])?;
-        if usable.contains(&at) {
-            self.told.insert(at);
-        }
-        Ok(at)
-    }
+/// An address of a runner, or one that none can have.
+fn an_address(u: &mut Unstructured<'_>) -> Result<(Ipv4Addr, u16)> {
+    let all =
+        [[198, 51, 100, 7], [10, 1, 2, 3], [192, 0, 2, 2], [192, 0, 2, 1], [127, 0, 0, 1], [224, 0, 0, 1], [0; 4]];
+    Ok((Ipv4Addr::from(*u.choose(&all)?), *u.choose(&[51820, 4000, 0])?))
+}
+
+fn read(bytes: &[u8]) -> Option<SocketAddr> {
+    let (address, port) = bytes.split_first_chunk::<16>()?;
+    Some(SocketAddr::new(IpAddr::from(*address).to_canonical(), u16::from_be_bytes(*port.first_chunk()?)))
+}
+
+/// Whether a runner can have an address: not one that means this machine, many, or none.
+fn can_be_had(at: IpAddr) -> bool {
+    !at.is_loopback() && !at.is_multicast() && !at.is_unspecified()
 }
