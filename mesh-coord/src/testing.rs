@@ -1,5 +1,7 @@
 //! A coordinator within a test's process, on loopback, and its clients.
 
+mod several;
+
 use std::{
     net::Ipv4Addr,
     path::PathBuf,
@@ -15,7 +17,6 @@ use mesh_link::{Method, RequestError, Url};
 use mesh_model::{
     Admin, AdminCommand, Command, Enrolment, NewPurpose, NewToken, Outcome, TrustChange,
     declare::{Declaration, Declared, Deployment, File},
-    record::MemberId,
 };
 use mesh_proto::{
     Abilities, Epoch, InstanceId, Label, Ports, PrivateKey, Revision, RunnerId, Secret, View,
@@ -42,13 +43,12 @@ use crate::{
         Api,
         server::{listen, listen_unix, serve, serve_unix},
     },
-    peers::{Card, Peers},
     random,
-    relay_secrets::RelaySecrets,
-    store::{EtcdLab, MemoryStore, Store},
+    store::{MemoryStore, Store},
     tls::Identity,
-    watch,
 };
+
+pub(crate) use several::{two, until};
 
 /// This machine's clocks, with the time of day set ahead.
 #[derive(Debug, Clone, Default)]
@@ -138,25 +138,6 @@ impl World {
         let clocks = Ahead::default();
         let (coordinator, _) = Coordinator::start_by(clocks.clone(), store, Choice::default()).await.unwrap();
         ground.serve(coordinator, clocks)
-    }
-
-    /// One of several coordinators on an etcd, with the keys of another one if there is one.
-    pub(crate) async fn among(etcd: &EtcdLab, other: Option<&Self>) -> Self {
-        let ground = Ground::new(other.map(|other| &other.data));
-        let (clocks, me) = (Ahead::default(), MemberId(random::number().unwrap()));
-        let reach = other.map(|other| other.url.to_string()).into_iter().chain([ground.url.to_string()]).collect();
-        let card = Card::new("alpha".to_owned(), vec![], reach, ground.identity.fingerprint);
-        let text = serde_json::to_vec(&card).unwrap();
-        let (store, seat, seated) = etcd.open().await.join(me, text).await.unwrap();
-        let (coordinator, _) = Coordinator::start_by(clocks.clone(), store, Choice::default()).await.unwrap();
-        let secrets = RelaySecrets::open(&ground.data).unwrap();
-        let peers = Peers::new(me, ground.identity.fingerprint, &PrivateKey::from_bytes([42; 32]));
-        let coordinator = coordinator.with_peers(Arc::new(peers)).with_secrets(secrets).await.unwrap();
-        watch::members::take_in(&coordinator, &seat, seated).await;
-        let mut world = ground.serve(coordinator.clone(), clocks);
-        world.tasks.spawn(watch::contact::watch(coordinator.clone()));
-        world.tasks.spawn(watch::members::follow(coordinator, seat, card));
-        world
     }
 
     /// One request over TLS.

@@ -32,13 +32,13 @@ pub(super) struct News {
     at: Option<Revision>,
     /// The streams of runners that it was told of.
     moves: u64,
-    reports: Reported,
+    reports: LatestReports,
     /// The deployments whose changed trust isn't in force everywhere, with the commits of the changes.
     unsettled: BTreeMap<Label, Revision>,
 }
 
 /// The reports that it was told of.
-pub(super) struct Reported {
+pub(super) struct LatestReports {
     /// When they were last looked for.
     looked: std::time::Instant,
     /// The last one of each runner; those before the follower came count as told.
@@ -64,7 +64,7 @@ impl News {
         kinds: BTreeSet<Kind>,
         (at, moves): (Option<Revision>, u64),
     ) -> Self {
-        let reports = Reported::new(Instant::now().into_std());
+        let reports = LatestReports::new(Instant::now().into_std());
         Self { coordinator, by, kinds, at, moves, reports, unsettled: BTreeMap::new() }
     }
 
@@ -121,7 +121,7 @@ impl News {
     }
 }
 
-impl Reported {
+impl LatestReports {
     pub(super) fn new(now: std::time::Instant) -> Self {
         Self { looked: now, begun: now, last: HashMap::new() }
     }

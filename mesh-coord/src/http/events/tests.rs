@@ -11,11 +11,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{FOLLOWERS, news::Reported};
-use crate::{
-    store::EtcdLab,
-    testing::{World, label},
-};
+use super::{FOLLOWERS, news::LatestReports};
+use crate::testing::{World, label, two};
 
 /// Long enough for a busy machine; no test waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -197,13 +194,7 @@ async fn reports_are_told_to_those_who_see_their_runners() {
 
 #[tokio::test]
 async fn reports_to_another_coordinator_are_told_once_each() {
-    let etcd = EtcdLab::start();
-    let one = World::among(&etcd, None).await;
-    let other = World::among(&etcd, Some(&one)).await;
-    while other.coordinator.peers.living().len() < 2 {
-        other.coordinator.visit(|core| core.standing()).await.expect("it serves");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let (_etcd, one, other) = two().await;
     let token = viewer(&one, None).await;
     let credential = one.runner("r1").await;
     let mut agent = one.connect(&credential).await.unwrap();
@@ -229,7 +220,7 @@ async fn reports_to_another_coordinator_are_told_once_each() {
 #[test]
 fn a_report_is_told_once_though_its_age_is_told_inexactly() {
     let (runner, begun) = (RunnerId(1), Instant::now());
-    let mut reports = Reported::new(begun);
+    let mut reports = LatestReports::new(begun);
     let mut news = |milliseconds| {
         let at = begun + Duration::from_millis(milliseconds);
         reports.news(&[(runner, at)].into()).len()

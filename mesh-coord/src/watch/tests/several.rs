@@ -8,39 +8,14 @@ use mesh_proto::{
     Revision,
     message::{Ask, Cause, Down, Up},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::{
     api::{MemberState, Members},
     peers::{MISDIRECTED, Runners, Settled, To},
     relay_secrets,
-    store::EtcdLab,
-    testing::{Agent, World, file, label},
+    testing::{Agent, World, file, label, two, until},
 };
-
-/// How long a wait for what one coordinator tells the other may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-async fn two() -> (EtcdLab, World, World) {
-    let etcd = EtcdLab::start();
-    let one = World::among(&etcd, None).await;
-    let other = World::among(&etcd, Some(&one)).await;
-    one.coordinator.refresh().await.unwrap();
-    // The first has to hear of the second.
-    until(&one, "two coordinators", || one.coordinator.peers.living().len() >= 2).await;
-    (etcd, one, other)
-}
-
-/// Waits until this holds at a coordinator, which may not end before.
-async fn until(world: &World, what: &str, holds: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        let (revision, _) = world.coordinator.visit(|core| core.standing()).await.unwrap();
-        let living = world.coordinator.peers.living();
-        assert!(began.elapsed() < PATIENCE, "{what}: at revision {revision}, with {living:?}");
-        sleep(Duration::from_millis(20)).await;
-    }
-}
 
 async fn begin(world: &World, credential: &str, process: u64) -> Agent {
     let mut agent = world.connect(credential).await.unwrap();
