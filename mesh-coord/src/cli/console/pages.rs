@@ -53,22 +53,20 @@ async fn map(Extension(asker): Here) -> Response {
     asker.page("/map", |frame| Ok(mesh_console::map(frame, &deployments?, edges.as_ref(), refusals.as_ref())))
 }
 
-/// Which page of a list is wanted, from 1.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Leaf {
+struct Turned {
     page: String,
 }
 
-impl Leaf {
-    fn number(&self) -> usize {
-        self.page.parse().unwrap_or(1)
-    }
+/// Which page of a list is wanted, from 1.
+fn number(page: &str) -> usize {
+    page.parse().unwrap_or(1)
 }
 
-async fn deployments(Extension(asker): Here, Query(leaf): Query<Leaf>) -> Response {
+async fn deployments(Extension(asker): Here, Query(Turned { page }): Query<Turned>) -> Response {
     let deployments: Result<model::Deployments> = asker.get("deployments").await;
-    asker.page("/deployments", |frame| Ok(mesh_console::deployments(frame, &deployments?, leaf.number())))
+    asker.page("/deployments", |frame| Ok(mesh_console::deployments(frame, &deployments?, number(&page))))
 }
 
 /// A trust list as the coordinator answers it.
@@ -123,10 +121,10 @@ async fn service(Extension(asker): Here, Path((deployment, service)): Path<(Stri
     })
 }
 
-async fn services(Extension(asker): Here, Query(leaf): Query<Leaf>) -> Response {
+async fn services(Extension(asker): Here, Query(Turned { page }): Query<Turned>) -> Response {
     let services: Result<model::Services> = asker.get("services").await;
     let edges: Option<model::Edges> = asker.reported("edges?watch=true").await;
-    asker.page("/services", |frame| Ok(mesh_console::services(frame, &services?, edges.as_ref(), leaf.number())))
+    asker.page("/services", |frame| Ok(mesh_console::services(frame, &services?, edges.as_ref(), number(&page))))
 }
 
 #[derive(Default, Deserialize)]
@@ -139,7 +137,7 @@ struct Sought {
 
 async fn runners(Extension(asker): Here, Query(sought): Query<Sought>) -> Response {
     let nodes: Result<model::Nodes> = asker.get("nodes").await;
-    let filter = Filter { page: sought.page.parse().unwrap_or(1), text: sought.text, state: sought.state };
+    let filter = Filter { page: number(&sought.page), text: sought.text, state: sought.state };
     asker.page("/runners", |frame| Ok(mesh_console::runners(frame, &nodes?, &filter)))
 }
 
