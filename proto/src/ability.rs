@@ -16,6 +16,9 @@ pub enum Ability {
     Coordinators = 8,
     /// It takes [`crate::message::Down::Probe`]: `probes-1`. Only between an agent and its coordinator.
     Probes = 16,
+    /// It has several sessions with a runner, each of a lane, and tells them apart by the low bits of their indices:
+    /// `lanes-1`. An agent with a single lane doesn't say so.
+    Lanes = 32,
 }
 
 /// What an agent can do. On the wire it is a list of names, of which those that this version doesn't know are left out.
@@ -24,7 +27,7 @@ pub enum Ability {
 pub struct Abilities(u8);
 
 impl Ability {
-    const ALL: [Self; 5] = [Self::Paths, Self::Relays, Self::Telemetry, Self::Coordinators, Self::Probes];
+    const ALL: [Self; 6] = [Self::Paths, Self::Relays, Self::Telemetry, Self::Coordinators, Self::Probes, Self::Lanes];
 
     const fn name(self) -> &'static str {
         match self {
@@ -33,6 +36,7 @@ impl Ability {
             Self::Telemetry => "telemetry-1",
             Self::Coordinators => "coordinators-1",
             Self::Probes => "probes-1",
+            Self::Lanes => "lanes-1",
         }
     }
 }
@@ -42,9 +46,9 @@ impl Abilities {
     pub const NONE: Self = Self(0);
 
     /// All that matters to other runners.
-    pub const ALL: Self = Self::NONE.with(Ability::Paths).with(Ability::Relays);
+    pub const ALL: Self = Self::NONE.with(Ability::Paths).with(Ability::Relays).with(Ability::Lanes);
 
-    /// What the agent of this version says of itself, unless the operator has switched relays off.
+    /// What the agent of this version says of itself, unless the operator has switched relays off, or it has one lane.
     pub const AGENT: Self = Self::ALL.with(Ability::Telemetry).with(Ability::Coordinators).with(Ability::Probes);
 
     /// These and one more.
@@ -97,16 +101,18 @@ mod tests {
 
     #[test]
     fn names_are_frozen_and_unknown_ones_are_left_out() {
-        assert_eq!(serde_json::to_string(&Abilities::ALL).unwrap(), r#"["paths-1","relays-1"]"#);
+        assert_eq!(serde_json::to_string(&Abilities::ALL).unwrap(), r#"["paths-1","relays-1","lanes-1"]"#);
         let agent = serde_json::to_string(&Abilities::AGENT).unwrap();
-        assert_eq!(agent, r#"["paths-1","relays-1","telemetry-1","coordinators-1","probes-1"]"#);
+        assert_eq!(agent, r#"["paths-1","relays-1","telemetry-1","coordinators-1","probes-1","lanes-1"]"#);
         let paths = Abilities::NONE.with(Ability::Paths);
         assert_eq!(serde_json::to_string(&paths).unwrap(), r#"["paths-1"]"#);
         assert_eq!(serde_json::to_string(&Abilities::NONE).unwrap(), "[]");
         let read = |text| serde_json::from_str::<Abilities>(text).unwrap();
         assert_eq!(read(r#"["moon-1","paths-1","paths-2"]"#), paths);
+        assert_eq!(read(r#"["paths-1","relays-1"]"#), Abilities::ALL.without(Ability::Lanes));
         assert_eq!(read(r#"["moon-1"]"#), Abilities::NONE);
         assert!(Abilities::ALL.has(Ability::Paths) && !Abilities::NONE.has(Ability::Paths));
         assert!(Abilities::ALL.has(Ability::Relays) && !paths.has(Ability::Relays));
+        assert_eq!(Abilities::AGENT.shown(), Abilities::ALL);
     }
 }

@@ -82,6 +82,7 @@ reasons! {
     UnderLoad, "under-load", "too many handshakes: the sender was asked to prove its address";
     HandshakeLimited, "handshake-limited", "more handshakes than one address or one runner needs";
     HandshakeRejected, "handshake-rejected", "a handshake that is replayed, late or forged";
+    NoLane, "no-lane", "a handshake for a lane that this runner doesn't have";
     NotAuthentic, "not-authentic", "failed authentication";
     Replayed, "replayed", "seen before, or too late";
     UnknownSource, "unknown-source", "from an address that is unknown here";
@@ -112,6 +113,10 @@ impl Drops {
 
     pub(crate) const fn count(&mut self, reason: Reason) {
         self.0[reason as usize] += 1;
+    }
+
+    pub(crate) const fn add(&mut self, reason: Reason, count: u64) {
+        self.0[reason as usize] += count;
     }
 
     pub(crate) const fn get(&self, reason: Reason) -> u64 {

@@ -9,7 +9,7 @@ use mesh_proto::{InstanceId, PrivateKey, RelayId, RunnerId};
 
 use self::core::Core;
 use crate::{
-    Denied, Failing, Hop, InstanceReport, Map, PeerReport, PinMemory, Port, Reason, Report, Sink, Switches,
+    Denied, Failing, Hop, InstanceReport, Map, News, PeerReport, PinMemory, Port, Reason, Report, Sink, Switches,
     cx::Cx,
     drop::Drops,
     hop::{Way, canonical},
@@ -21,6 +21,7 @@ mod core;
 mod from_tun;
 mod from_udp;
 mod keepalive;
+mod lanes;
 mod pending_resets;
 mod rejection;
 mod reset;
@@ -90,6 +91,24 @@ impl Engine {
         }
     }
 
+    /// Handles a packet again that an [`crate::Order`] was about: the owner could not pass it on before the map changed, or
+    /// the order is taken back ([`Sink::moved`]). `runner` is that of [`crate::Order::packet`].
+    pub fn handle_again(&mut self, from: Port, runner: RunnerId, bytes: &mut [u8], now: Instant, sink: &mut impl Sink) {
+        let (core, mut cx) = self.begin(now, sink);
+        let runner = core.map.route.runner(runner).ok_or(Reason::RunnerGone);
+        if let Err(reason) = runner.and_then(|runner| core.take_from_tun(from, bytes, Some(runner), &mut cx)) {
+            cx.drops.count(reason);
+        }
+    }
+
+    /// Handles what a lane says. `packet` is the one that belongs to the news, and may be overwritten.
+    pub fn handle_lane(&mut self, news: &News, packet: &mut [u8], now: Instant, sink: &mut impl Sink) {
+        let (core, mut cx) = self.begin(now, sink);
+        if let Err(reason) = core.take_from_lane(&news.0, packet, &mut cx) {
+            cx.drops.count(reason);
+        }
+    }
+
     /// Replaces the map. Runners that the new one doesn't hold are forgotten, with their keys.
     pub fn handle_map(&mut self, map: Map, now: Instant, sink: &mut impl Sink) {
         let (core, mut cx) = self.begin(now, sink);
@@ -151,11 +170,17 @@ impl Engine {
     }
 
     /// Switches offloads. With `tun_gso` off every segment is delivered by itself; with `udp_gso` off every datagram
-    /// is sent by itself. (`udp_gro` concerns the owner's socket only.)
+    /// is sent by itself. (`udp_gro` concerns the owner's socket only.) Other lanes are told by [`crate::Order::switch`].
     pub const fn handle_switches(&mut self, switches: Switches) {
         self.core.switches = switches;
         self.core.inbox.enable(switches.tun_gso);
         self.core.peers.enable_batches(switches.udp_gso);
+    }
+
+    /// Says how many lanes there are, with the engine's own: at most [`crate::LANES`]. The owner has a [`crate::Lane`] for
+    /// each of the others, to which it hands what comes out of [`Sink::order`]. It is called once, before the first map.
+    pub const fn set_lanes(&mut self, lanes: usize) {
+        self.core.peers.set_lanes(lanes);
     }
 
     /// Does what is due by `now`.

@@ -11,6 +11,7 @@ mod entry;
 mod expire;
 mod hash;
 mod kept_syns;
+mod lanes;
 mod pairs;
 mod pins;
 mod resolve;
@@ -23,6 +24,7 @@ pub use self::pins::{MAX_CONNECTIONS, PIN_MEMORY, PinMemory};
 pub(crate) use self::{
     end::{End, Location, Phase, Role, Target},
     entry::{Flow, Resolved},
+    lanes::Lane,
     pins::{Pin, Progress},
     skip::Skips,
     table::Flows,

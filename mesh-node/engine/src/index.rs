@@ -11,6 +11,8 @@ pub(crate) trait Ix: Copy {
     fn position(self) -> usize;
 }
 
+use crate::lane::{LANES, LaneIx};
+
 macro_rules! indices {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
@@ -53,6 +55,19 @@ indices! {
 /// The local index of a tunnel, which the messages for it carry: 24 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct TunnelIx(pub(crate) u32);
+
+impl TunnelIx {
+    /// The index with these bits on a lane, whose number is in the low ones.
+    pub(crate) const fn on(lane: LaneIx, bits: u32) -> Self {
+        Self(bits & !(LANES as u32 - 1) | lane.0 as u32)
+    }
+
+    /// The lane of the tunnel.
+    #[inline]
+    pub(crate) const fn lane(self) -> LaneIx {
+        LaneIx((self.0 % LANES as u32) as u8)
+    }
+}
 
 impl DeploymentIx {
     /// Stands for the deployment of a service that the map doesn't hold.

@@ -14,6 +14,7 @@ use crate::{
     drop::Drops,
     limit::{self, Bucket, Limit, Rate},
     path::{Around, Link, Site},
+    peers::Lanes,
     search::{Ask, GRACE, Search},
     staged::{Full, Queue, Staged},
     tunnel::{SESSION, Tunnel, TunnelIx},
@@ -80,6 +81,7 @@ pub(crate) struct ActiveState {
     pub(crate) responses: Bucket,
     staged: Queue,
     initiation: Option<SentInitiation>,
+    pub(crate) lanes: Option<Box<Lanes>>,
     pub(crate) copies: Copies,
 }
 
@@ -91,6 +93,7 @@ impl Default for ActiveState {
             responses: Bucket::full(),
             staged: Queue::default(),
             initiation: None,
+            lanes: None,
             copies: Copies::default(),
         }
     }
@@ -144,6 +147,12 @@ impl Peer {
         let used = self.link.used().filter(|_| self.is_ready())?;
         let since = used.since.map(|since| now.saturating_duration_since(since));
         Some(PathReport { hop: used.hop, rtt: used.rtt, mtu: used.cut, since: since.unwrap_or_default() })
+    }
+
+    /// Its further lanes, if there was ever enough to carry.
+    #[inline]
+    pub(crate) fn lanes(&self) -> Option<&Lanes> {
+        self.active.as_ref()?.lanes.as_deref()
     }
 
     /// Its active state, which is made if there is none.
@@ -259,8 +268,9 @@ impl Peer {
         self.search.as_ref().is_none_or(|search| !search.is_broken() || search.has_hope(now))
     }
 
-    /// Decides when the next tick is due. An unused tunnel is dropped with its keys, and its index is returned.
-    pub(crate) fn rest(&mut self, now: Instant) -> Option<TunnelIx> {
+    /// Decides when the next tick is due. An unused tunnel is dropped with its keys, and its index is returned, with the
+    /// further lanes, which are to be closed.
+    pub(crate) fn rest(&mut self, now: Instant) -> Option<(TunnelIx, Option<Box<Lanes>>)> {
         let since = |then: Instant| now.saturating_duration_since(then);
         if self.is_broken() {
             let over = self.search.as_ref().is_some_and(|search| search.is_over(now));
@@ -293,9 +303,10 @@ impl Peer {
         if rest.is_some() {
             return None;
         }
-        (self.active, self.search) = (None, None);
+        let lanes = self.active.take().and_then(|active| active.lanes);
+        self.search = None;
         self.link.sleep();
-        self.tunnel.take().map(|tunnel| tunnel.index())
+        self.tunnel.take().map(|tunnel| (tunnel.index(), lanes))
     }
 }
 

@@ -9,31 +9,33 @@ use std::{
 use mesh_proto::RunnerId;
 
 use crate::{
-    Event, Port, Reason, Sink, VNET,
+    Port, Reason, Sink,
     cx::Cx,
     departed::Departed,
     hop::Way,
     index::{IxVec, RunnerIx},
     limit::Admissions,
-    mss,
     number::{NumberMap, Numbers},
     outbox::Outbox,
-    packet::Flags,
     path::Site,
     peer::Peer,
     probe,
-    segment::{Segments, Unit},
+    ready::ReadyPeer,
+    segment::Unit,
     staged::Staged,
-    tunnel::{self, Identity, Tunnel, TunnelIx},
+    tunnel::{self, Identity, TunnelIx},
 };
 
 mod handshakes;
+mod lanes;
+mod moves;
 mod pings;
 mod probes;
 mod roster;
 mod ticks;
 
-use self::pings::Tickets;
+pub(crate) use self::lanes::Lanes;
+use self::{moves::Moves, pings::Tickets};
 
 /// A runner with a handshake that is unanswered for this long is chosen last: two initiations are lost by then.
 const DEMOTED: Duration = Duration::from_secs(2);
@@ -60,8 +62,11 @@ pub(crate) struct Peers {
     pub(crate) departed: Departed,
     site: Site,
     admissions: Admissions,
-    /// Pings that were asked for from outside.
+    /// Pings whose answers are waited for.
     tickets: Tickets,
+    moves: Moves,
+    /// How many lanes this runner has.
+    lanes: usize,
 }
 
 impl Peers {
@@ -84,6 +89,8 @@ impl Peers {
             site: Site::default(),
             admissions,
             tickets: Tickets::default(),
+            moves: Moves::default(),
+            lanes: 1,
         }
     }
 
@@ -130,7 +137,8 @@ impl Peers {
     /// When [`Self::tick`] is due.
     pub(crate) fn next_tick(&self) -> Option<Instant> {
         let now = self.broken.first().and(self.broken_at);
-        self.rejected.first().map(|(_, staged)| staged.since).or(now).or(self.next_tick)
+        let soonest = [self.next_tick, self.moves.next()].into_iter().flatten().min();
+        self.rejected.first().map(|(_, staged)| staged.since).or(now).or(soonest)
     }
 
     /// Sends a packet that was read from the TUN `from` to a runner, in segments that the path carries. Without a session it
@@ -165,25 +173,7 @@ impl Peers {
         };
         unit.complete()?;
         ready.note_question(unit, cx.now);
-        match unit.piece(ready.cut) {
-            Some(size) => {
-                let (mut segments, mut count) = (Segments::new(unit.bytes, unit.packet, unit.tcp, size), 0);
-                while let Some((segment, len)) = segments.next() {
-                    ready.seal(&mut segment[VNET..], len - VNET, cx)?;
-                    count += 1;
-                }
-                Ok(count)
-            }
-            None => {
-                let packet = &mut unit.bytes[VNET..];
-                if unit.tcp.flags.has(Flags::SYN)
-                    && let Some(proven) = ready.proven
-                {
-                    mss::lower(packet, unit.tcp.headers, proven);
-                }
-                ready.seal(packet, unit.packet.len, cx).map(|()| 1)
-            }
-        }
+        ready.send(unit, cx)
     }
 
     /// Sends a packet that the engine made to a runner.
@@ -242,27 +232,12 @@ impl Peers {
         if probe.is_none() {
             tunnel.note_answer();
         }
-        peer.heard = Some(cx.now);
-        if peer.is_failing() && peer.answered() {
-            cx.sink.event(Event::Reachable { runner: peer.runner.id });
-        }
+        Self::note_life(peer, cx);
         if let Some(probe) = probe {
             self.take_probe(runner, back, probe, cx);
             return Ok((runner, 0));
         }
-        let settled = peer.link.is_settled(&back);
-        if len > 0 {
-            peer.rx_bytes += len as u64;
-        }
-        if !settled {
-            self.hear(runner, back, cx);
-        }
-        if len > 0 {
-            if self.list[runner].link.has_meeting() {
-                self.begin_probes(runner, cx);
-            }
-            self.use_now(runner, cx);
-        }
+        self.note_data(runner, back, len, cx);
         Ok((runner, len))
     }
 
@@ -277,46 +252,5 @@ impl Peers {
     #[cold]
     fn unknown_session(&self, index: TunnelIx, now: Instant) -> Reason {
         if self.departed.sessions.holds(&index, now) { Reason::Departed } else { Reason::UnknownSession }
-    }
-}
-
-/// A peer with a session and an endpoint.
-struct ReadyPeer<'a> {
-    tunnel: &'a mut Tunnel,
-    way: Way,
-    /// No packet is padded beyond this.
-    mtu: usize,
-    /// The longest packet for the path, if that is known.
-    cut: usize,
-    /// A cut that pings have found.
-    proven: Option<u16>,
-    outbox: &'a mut Outbox,
-    tx_bytes: &'a mut u64,
-}
-
-impl ReadyPeer<'_> {
-    /// Notes whether a unit demands an answer.
-    #[inline]
-    fn note_question(&mut self, unit: &Unit<'_>, now: Instant) {
-        let flags = unit.tcp.flags;
-        if unit.packet.len > unit.tcp.headers || flags.has(Flags::SYN | Flags::FIN) {
-            self.tunnel.note_question(now);
-        }
-    }
-
-    /// Sends the first `len` bytes of `packet`.
-    #[inline]
-    fn seal<S: Sink>(&mut self, packet: &mut [u8], len: usize, cx: &mut Cx<'_, S>) -> Result<(), Reason> {
-        let sealed = tunnel::sealed_len(len, self.mtu);
-        if sealed > crate::MAX_BATCH {
-            return Err(Reason::TooLarge);
-        }
-        let Self { tunnel, mtu, .. } = self;
-        let write = |datagram: &mut [u8]| tunnel.seal(packet, len, *mtu, datagram, cx.now) == Some(sealed);
-        if !self.outbox.push(self.way, sealed, cx.sink, write) {
-            return Err(Reason::NoHandshake);
-        }
-        *self.tx_bytes += len as u64;
-        Ok(())
     }
 }

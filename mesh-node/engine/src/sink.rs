@@ -7,7 +7,7 @@ use std::{
 
 use mesh_proto::{RelayId, RunnerId};
 
-use crate::Hop;
+use crate::{Hop, LaneIx, Order};
 
 /// A TUN device, by a number that the owner chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +42,18 @@ pub trait Sink {
     /// An owner that names no relay to the engine has nothing to send here.
     fn send_relayed(&mut self, relay: RelayId, peer: SocketAddr, batch: &mut [u8], stride: usize, whole: bool) {
         let _ = (relay, peer, batch, stride, whole);
+    }
+
+    /// Hands an order over to a lane: see [`crate::Lane`]. If the order is about a packet, that is the one which the engine has
+    /// just been given, and it goes with the order. An owner that has set no lanes gets none.
+    fn order(&mut self, lane: LaneIx, order: Order) {
+        let _ = (lane, order);
+    }
+
+    /// The packet of `port` that waits for the end of a move ([`Order::packet`]) goes now: by its lane, or, if it has waited in
+    /// vain, back to [`crate::Engine::handle_again`]. There may be none any more.
+    fn moved(&mut self, port: Port, by_lane: bool) {
+        let _ = (port, by_lane);
     }
 
     /// Writes a packet, [`crate::VNET`] bytes of `virtio_net_hdr` first, to a TUN by one `write(2)`. If that fails with

@@ -12,7 +12,7 @@ use mesh_proto::{
 };
 
 use crate::{
-    Event, HEADROOM, Map, Port, Sink, VNET,
+    Event, HEADROOM, LaneIx, Map, Order, Port, Sink, VNET,
     packet::{Content, Flags, Packet, Tcp},
 };
 
@@ -191,6 +191,9 @@ pub(crate) struct Recorder {
     pub(crate) relayed: Vec<SentByRelay>,
     pub(crate) delivered: Vec<(Port, Vec<u8>)>,
     pub(crate) events: Vec<Event>,
+    pub(crate) orders: Vec<(LaneIx, Order)>,
+    /// The moves that have ended, and whether the packet goes by its lane.
+    pub(crate) moved: Vec<(Port, bool)>,
 }
 
 /// Datagrams that were sent by a relay.
@@ -234,6 +237,14 @@ impl Sink for Recorder {
 
     fn event(&mut self, event: Event) {
         self.events.push(event);
+    }
+
+    fn order(&mut self, lane: LaneIx, order: Order) {
+        self.orders.push((lane, order));
+    }
+
+    fn moved(&mut self, port: Port, by_lane: bool) {
+        self.moved.push((port, by_lane));
     }
 }
 

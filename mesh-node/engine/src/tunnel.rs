@@ -81,6 +81,12 @@ pub(crate) fn data_index(datagram: &[u8]) -> Option<TunnelIx> {
     is_data.then(|| TunnelIx(u32::from_le_bytes([header[4], header[5], header[6], header[7]]) >> 8))
 }
 
+/// The sender's tunnel of an initiation or a response.
+pub(crate) fn sender(message: &[u8]) -> Option<TunnelIx> {
+    let (header, _) = message.split_first_chunk::<8>()?;
+    Some(TunnelIx(u32::from_le_bytes([header[4], header[5], header[6], header[7]]) >> 8))
+}
+
 /// The tunnel can't be used any more.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Dead;
@@ -155,6 +161,11 @@ impl Tunnel {
     pub(crate) fn youngest_session(&self, now: Instant) -> Option<Duration> {
         let answered = self.answered.map(|then| now.saturating_duration_since(then));
         [self.session_age(), answered].into_iter().flatten().min()
+    }
+
+    /// Whether there is a session that nothing but the loss of the other end's renews.
+    pub(crate) fn is_young(&self) -> bool {
+        self.session_age().is_some_and(|age| age + ANSWER < REKEY)
     }
 
     /// Whether packets can be sealed. Only [`Self::tick`] ends a session.

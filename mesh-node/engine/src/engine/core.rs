@@ -86,6 +86,7 @@ impl Core {
         self.ports.detach(port, &self.map.route);
         self.inbox.forget(port);
         self.delayed.forget(port);
+        self.peers.forget_moves(port);
     }
 
     pub(super) fn end_instance<S: Sink>(&mut self, instance: InstanceId, cx: &mut Cx<'_, S>) {
@@ -99,6 +100,7 @@ impl Core {
         self.reset_silent(cx);
         self.resend_resets(cx);
         self.peers.tick(cx);
+        self.end_moves(cx);
         self.reject_unreachable(cx);
         self.keep_alive(cx);
     }

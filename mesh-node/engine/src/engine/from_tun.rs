@@ -6,7 +6,7 @@ use crate::{
     cx::Cx,
     flow::{Location, Target},
     index::RunnerIx,
-    packet::{Content, Packet, Tcp},
+    packet::{Content, Flags, Packet, Tcp},
     ports::Sender,
     reject_packet::{RejectPacket, Unreachable},
     segment::{self, Unit, is_crumbled, is_divisible, split},
@@ -76,8 +76,14 @@ impl Core {
             }
             Ok(Next::Runner(runner)) => {
                 let mut unit = Unit { bytes, packet, tcp, size: vnet.size, partial: vnet.partial };
-                if self.flows.is_repeated() && !tcp.flags.opens() {
+                if self.flows.is_repeated() && !tcp.flags.opens() && waited.is_none() {
                     self.peers.doubt_path(runner, unit.longest(), cx);
+                }
+                if self.peers.has_lanes()
+                    && !tcp.flags.has(Flags::SYN)
+                    && let Some(segments) = self.hand_over(runner, from, &unit, cx)
+                {
+                    return Ok(segments);
                 }
                 let sent = self.peers.send(runner, from, &mut unit, cx);
                 if sent == Err(Reason::NoHandshake) && tcp.flags.opens() {

@@ -2,11 +2,12 @@
 
 use super::{connect::Classified, core::Core, rejection::Rejection};
 use crate::{
-    Reason, Sink, UDP_BUFFER,
+    Port, Reason, Sink, UDP_BUFFER,
     cx::Cx,
     flow::{Location, Phase, Target},
     hop::Way,
     index::{DeploymentIx, RunnerIx},
+    lane::LaneIx,
     mss,
     packet::{Content, FLAGS, Flags, Packet, Tcp},
     reject_packet::RejectPacket,
@@ -31,7 +32,10 @@ impl Core {
         if datagram.len() > UDP_BUFFER {
             return Err(Reason::TooLarge);
         }
-        let runner = if tunnel::data_index(datagram).is_some() {
+        let runner = if let Some(index) = tunnel::data_index(datagram) {
+            if index.lane() != LaneIx::FIRST {
+                return self.peers.redirect(index, back, datagram, cx);
+            }
             let slot = self.inbox.slot();
             let opened = self.peers.open(back, datagram, slot, cx);
             let Ok((runner, len)) = opened else {
@@ -94,32 +98,47 @@ impl Core {
         {
             mss::lower(self.inbox.packet_mut(len), tcp.headers, proven);
         }
-        let target = self.remote_segment_target(runner, &packet, &tcp, len, cx);
-        match target.and_then(|target| self.port(target).ok_or(Rejection::silent(Reason::NotAttached))) {
-            Ok(port) => {
-                self.inbox.deliver(runner, port, self.flows.latest(), &packet, &tcp, cx.sink);
-                Ok(())
-            }
-            Err(Rejection { reason, answer }) => {
-                if tcp.flags.opens() {
-                    self.denials.note(self.map.route.parties(&packet), tcp.destination_port, reason, cx.now);
-                }
-                if answer.is_some() {
-                    self.reset_sender(runner, &packet, &tcp, cx);
-                }
-                Err(reason)
-            }
-        }
+        let syn = |core: &Self| [&COMPLETE[..], core.inbox.packet(len)].concat();
+        let port = self.judge(runner, &packet, &tcp, syn, cx)?;
+        self.inbox.deliver(runner, port, self.flows.latest(), &packet, &tcp, cx.sink);
+        Ok(())
     }
 
-    /// Where a segment of `len` bytes from `runner` goes.
+    /// The TUN that a segment, or a super-packet, from `runner` is for. One that may not pass is answered if it should be.
+    /// `syn` copies it in the format of a TUN's read.
+    ///
+    /// # Errors
+    /// The reason why it may not pass.
+    #[inline]
+    pub(super) fn judge<S: Sink>(
+        &mut self,
+        runner: RunnerIx,
+        packet: &Packet,
+        tcp: &Tcp,
+        syn: impl FnOnce(&Self) -> Vec<u8>,
+        cx: &mut Cx<'_, S>,
+    ) -> Result<Port, Reason> {
+        let target = self.remote_segment_target(runner, packet, tcp, syn, cx);
+        let port = target.and_then(|target| self.port(target).ok_or(Rejection::silent(Reason::NotAttached)));
+        port.map_err(|Rejection { reason, answer }| {
+            if tcp.flags.opens() {
+                self.denials.note(self.map.route.parties(packet), tcp.destination_port, reason, cx.now);
+            }
+            if answer.is_some() {
+                self.reset_sender(runner, packet, tcp, cx);
+            }
+            reason
+        })
+    }
+
+    /// Where a segment from `runner` goes.
     #[inline]
     fn remote_segment_target<S: Sink>(
         &mut self,
         runner: RunnerIx,
         packet: &Packet,
         tcp: &Tcp,
-        len: usize,
+        syn: impl FnOnce(&Self) -> Vec<u8>,
         cx: &mut Cx<'_, S>,
     ) -> Result<Target, Rejection> {
         let route = &self.map.route;
@@ -144,7 +163,7 @@ impl Core {
         let direction = verdict.map_err(|denial| Rejection::prohibited(denial.into()))?;
         let segment = Classified { packet, tcp, from, source, destination };
         if opens {
-            let syn = [&COMPLETE[..], self.inbox.packet(len)].concat();
+            let syn = syn(self);
             self.open(&segment, None, || syn, cx)
         } else {
             self.follow(&segment, direction, cx)

@@ -4,6 +4,7 @@ mod flood;
 mod flows;
 mod handshakes;
 mod hostile;
+mod lanes;
 mod paths;
 mod reach;
 mod refusals;

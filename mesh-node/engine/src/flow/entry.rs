@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{
     attempt::Attempt,
     end::{End, Location, Phase, Role, Target},
+    lanes::Assigned,
     pins::Pin,
 };
 use crate::index::{DeploymentIx, PairIx, PoolIx, ServiceIx};
@@ -28,6 +29,8 @@ pub(crate) struct Flow {
     pub(super) held: bool,
     /// The pair of services that its bytes are counted for.
     pub(super) pair: PairIx,
+    /// The lanes of what each end sends, if that is local.
+    pub(super) lanes: [Assigned; 2],
 }
 
 /// The receiver of a RST that ended a flow. An ACK in flight may have advanced the sequence number that it accepts, so
@@ -65,6 +68,7 @@ impl Flow {
             rst_receiver: None,
             held: false,
             pair: PairIx::OTHER,
+            lanes: [Assigned::Undecided; 2],
         }
     }
 

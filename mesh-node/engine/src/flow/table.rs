@@ -15,6 +15,7 @@ use super::{
     entry::{Flow, Resolved},
     hash::{FlowKey, Seeded},
     kept_syns::{KEPT_BYTES, KeptSyns},
+    lanes::Loads,
     pins::{Found, Pin, PinMemory, Pins},
     resolve::{caller_side, resolve},
     usage::Level,
@@ -57,6 +58,7 @@ pub(crate) struct Flows {
     /// Until then connections may stand that are not in the table; `None`: it is complete.
     cold: Option<Instant>,
     pub(super) next_silence_check: Instant,
+    pub(super) loads: Loads,
     /// Where the search for a flow that makes room goes on.
     hand: usize,
 }
@@ -80,6 +82,7 @@ impl Flows {
             repeated: false,
             cold: (!whole).then(|| now + WARM),
             next_silence_check: now + SILENCE_CHECK,
+            loads: Loads::default(),
             hand: 0,
         };
         flows.adopt(found, now);
@@ -347,6 +350,7 @@ impl Flows {
     pub(super) fn forget(&mut self, slot: Slot) {
         let Some(flow) = self.slots.get_mut(slot).and_then(Option::take) else { return };
         self.counts.leave(&flow);
+        flow.lanes.into_iter().for_each(|assigned| self.loads.remove(assigned));
         self.index.remove(&FlowKey::of(flow.pin.caller, flow.pin.callee));
         self.pins.clear(slot);
         self.free.push(slot);

@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
-use super::Peers;
+use mesh_proto::Ability;
+
+use super::{Peers, lanes::draw};
 use crate::{
     Event, Reason, Sink,
     cx::Cx,
     hop::Way,
     index::RunnerIx,
+    lane::LaneIx,
     limit::{Admission, Mac},
     peer::{INITIATIONS, RESPONSES},
     route::Route,
@@ -31,7 +34,13 @@ impl Peers {
                 if let Some(tunnel) = self.admissions.answerer(&mac) {
                     return self.respond_again(tunnel, &mac, back, cx);
                 }
-                (self.initiator(back, datagram, route, cx)?, Some(mac))
+                let runner = self.initiator(back, datagram, route, cx)?;
+                let lane = tunnel::sender(datagram).map_or(LaneIx::FIRST, TunnelIx::lane);
+                // An older agent's indices say nothing of lanes.
+                if lane != LaneIx::FIRST && self.list[runner].runner.can.has(Ability::Lanes) {
+                    return self.initiate_lane(lane, runner, back, datagram, cx).map(|()| runner);
+                }
+                (runner, Some(mac))
             }
             Handshake::Response { index } => {
                 let runner = *self.by_tunnel.get(&index).ok_or(Reason::UnknownSession)?;
@@ -44,10 +53,24 @@ impl Peers {
                 if !self.list[runner].active().responses.take(RESPONSES, cx.now) {
                     return Err(Reason::HandshakeLimited);
                 }
+                if index.lane() != LaneIx::FIRST {
+                    return self.pass_on(index, runner, back, datagram, cx).map(|()| runner);
+                }
                 (runner, None)
             }
-            Handshake::Cookie { index } => (*self.by_tunnel.get(&index).ok_or(Reason::UnknownSession)?, None),
+            Handshake::Cookie { index } => {
+                let runner = *self.by_tunnel.get(&index).ok_or(Reason::UnknownSession)?;
+                if index.lane() != LaneIx::FIRST {
+                    return self.pass_on(index, runner, back, datagram, cx).map(|()| runner);
+                }
+                (runner, None)
+            }
         };
+        let young = self.list[runner].tunnel.as_ref().is_some_and(|tunnel| tunnel.is_young());
+        if initiation.is_some() && young {
+            // Nothing renews such a session: perhaps the runner has started anew.
+            self.renew_lanes(runner, cx);
+        }
         self.tick_one(runner, true, cx);
         self.wake(runner, cx.now);
         let mut reply = [0; CONTROL];
@@ -152,12 +175,7 @@ impl Peers {
         let Self { identity, list, by_tunnel, numbers, .. } = self;
         let peer = &mut list[runner];
         peer.tunnel.get_or_insert_with(|| {
-            let index = loop {
-                let drawn = TunnelIx((numbers.draw() >> 40) as u32);
-                if !by_tunnel.contains_key(&drawn) {
-                    break drawn;
-                }
-            };
+            let index = draw(numbers, by_tunnel, LaneIx::FIRST);
             by_tunnel.insert(index, runner);
             Box::new(Tunnel::new(identity, &peer.runner.public_key, index, now))
         })

@@ -1,4 +1,4 @@
-//! Pings that are asked for from outside, as by `mesh-node ping`.
+//! Pings that are asked for, as by `mesh-node ping`.
 
 use std::time::{Duration, Instant};
 
@@ -22,10 +22,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Tickets(Vec<Ticket>);
 
+/// What a ping is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum For {
+    /// The owner of the engine, by its number.
+    Owner(u64),
+    /// The move with this number.
+    Move(u64),
+}
+
 #[derive(Debug)]
 struct Ticket {
     runner: RunnerId,
-    number: u64,
+    purpose: For,
     since: Instant,
     /// When it was sent, and as which ping; `None` while there is no session.
     sent: Option<(Instant, Ping)>,
@@ -34,12 +43,17 @@ struct Ticket {
 impl Peers {
     /// Asks a runner for an answer by the path that is used. Without a session, one is made first.
     pub(crate) fn ping<S: Sink>(&mut self, runner: RunnerIx, number: u64, cx: &mut Cx<'_, S>) {
+        self.ask(runner, For::Owner(number), cx);
+    }
+
+    /// The same, for any purpose.
+    pub(super) fn ask<S: Sink>(&mut self, runner: RunnerIx, purpose: For, cx: &mut Cx<'_, S>) {
         if !self.list[runner].can_pong {
             return;
         }
         let id = self.list[runner].runner.id;
         if self.tickets.0.len() < MOST {
-            self.tickets.0.push(Ticket { runner: id, number, since: cx.now, sent: None });
+            self.tickets.0.push(Ticket { runner: id, purpose, since: cx.now, sent: None });
         }
         if !self.list[runner].is_ready() {
             self.begin(runner, cx);
@@ -82,9 +96,14 @@ impl Peers {
         if let Some((ticket, used)) = found.zip(link.used())
             && let Some((sent, _)) = ticket.sent
         {
-            let rtt = cx.now.saturating_duration_since(sent);
-            let event = Event::Ping { runner: record.id, ticket: ticket.number, path: used.hop, rtt, mtu: used.cut };
-            cx.sink.event(event);
+            match ticket.purpose {
+                For::Owner(number) => {
+                    let rtt = cx.now.saturating_duration_since(sent);
+                    let event = Event::Ping { runner: record.id, ticket: number, path: used.hop, rtt, mtu: used.cut };
+                    cx.sink.event(event);
+                }
+                For::Move(number) => self.end_move(number, cx),
+            }
         }
     }
 }

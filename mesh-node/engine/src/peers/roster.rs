@@ -9,13 +9,13 @@ use std::{
 
 use mesh_proto::{RelayId, RunnerId};
 
-use super::Peers;
+use super::{Lanes, Peers};
 use crate::{
     Reason, Sink,
     cx::Cx,
     drop::Drops,
     hop::{Hop, canonical},
-    index::{IxVec, RunnerIx},
+    index::{IxVec, RunnerIx, TunnelIx},
     path::Around,
     peer::{Peer, Round},
     route::Route,
@@ -35,6 +35,8 @@ impl Peers {
             let mut peer = match known {
                 Some(peer) if peer.runner.public_key == runner.public_key => peer,
                 known => {
+                    let lanes = known.as_ref().and_then(Peer::lanes);
+                    lanes.into_iter().for_each(|lanes| self.close_lanes(lanes, cx.sink));
                     count_staged(known, cx.drops);
                     Peer::new(Arc::clone(runner), cx.now)
                 }
@@ -58,10 +60,16 @@ impl Peers {
             if let Some(tunnel) = &peer.tunnel {
                 self.departed.sessions.note(tunnel.index(), cx.now);
             }
+            peer.lanes().into_iter().for_each(|lanes| self.close_lanes(lanes, cx.sink));
             count_staged(Some(peer), cx.drops);
         }
 
-        self.by_tunnel = self.list.iter().filter_map(|(i, peer)| Some((peer.tunnel.as_ref()?.index(), i))).collect();
+        let indices = |peer: &Peer| -> Vec<TunnelIx> {
+            let first = peer.tunnel.as_ref().map(|tunnel| tunnel.index());
+            first.into_iter().chain(peer.lanes().into_iter().flat_map(Lanes::indices)).collect()
+        };
+        let all = self.list.iter().flat_map(|(i, peer)| indices(peer).into_iter().map(move |index| (index, i)));
+        self.by_tunnel = all.collect();
         self.awake = self.list.iter().filter(|(_, peer)| peer.listed).map(|(i, _)| i).collect();
         self.next_tick = self.list.values().filter_map(|peer| peer.next_tick).min();
         let direct = self.list.values().flat_map(|peer| peer.all(&self.site)).map(Hop::Direct);

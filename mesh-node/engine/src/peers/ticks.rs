@@ -187,6 +187,7 @@ impl Peers {
         let tunnel = self.list[runner].tunnel.as_ref();
         let silent = |tunnel: &Tunnel| tunnel.asking().is_none() && tunnel.ignored_for(cx.now) >= limit;
         if tunnel.is_some_and(|tunnel| tunnel.has_session() && silent(tunnel)) {
+            self.renew_lanes(runner, cx);
             self.begin(runner, cx);
         }
     }
@@ -273,8 +274,9 @@ impl Peers {
         if peer.is_broken() && peer.may_ask(peer.has_staged(), cx.now) {
             self.begin(runner, cx);
         }
-        if let Some(index) = self.list[runner].rest(cx.now) {
+        if let Some((index, lanes)) = self.list[runner].rest(cx.now) {
             self.by_tunnel.remove(&index);
+            lanes.iter().for_each(|lanes| self.close_lanes(lanes, cx.sink));
         }
         self.schedule(runner);
         self.wake_for_probes(runner, cx.now);
