@@ -21,8 +21,10 @@ use nix::{
 };
 
 mod control;
+mod lanes;
 mod name;
 
+pub use self::lanes::{Lanes, MAX_LANES};
 use self::{
     control::{Control, Source, notes},
     name::Name,

@@ -6,6 +6,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
 
+mod lanes;
+
 const LENGTH: usize = 65535;
 
 /// Waits for a message, and receives it.
