@@ -3,6 +3,7 @@
 
 mod agent;
 mod endpoint;
+mod lanes;
 mod metrics;
 
 use std::{
@@ -16,6 +17,7 @@ use serde::Deserialize;
 pub(crate) use self::{
     agent::Agent,
     endpoint::{EXPECTED as EXPECTED_ENDPOINT, Endpoint, ParseEndpointError, SeveralSeen},
+    lanes::LaneCount,
     metrics::MetricsAt,
 };
 use crate::{hint::Hint, state::StateDir};

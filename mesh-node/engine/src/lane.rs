@@ -306,7 +306,9 @@ impl Lane {
         let slot = self.inbox.slot();
         let opened = entry.tunnel.open(datagram, slot, now);
         if opened.is_ok() {
-            entry.way = Some(back);
+            if !back.to.is_relayed() {
+                entry.way = Some(back);
+            }
             if !entry.told && entry.tunnel.has_session() {
                 entry.told = true;
                 sink.tell(News(Said::Up(index)), &[]);

@@ -170,7 +170,7 @@ mod tests {
         let obstacle = scratch.0.join(format!("{FILE}.next"));
         std::fs::create_dir(&obstacle).unwrap();
         let key = PrivateKey::from_bytes([1; 32]);
-        let (dataplane, mut events) = Dataplane::start(key, 0, vec![], Box::new(vec![0; 4096])).unwrap();
+        let (dataplane, mut events) = Dataplane::start(key, 0, 1, vec![], Box::new(vec![0; 4096])).unwrap();
         let (_views, views) = watch::channel(Some(Arc::new(view(7))));
         let (_links, links) = watch::channel(Link::default());
         let (confirmed, confirmations) = mpsc::unbounded_channel();

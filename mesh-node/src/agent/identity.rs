@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::{
-    config::{Endpoint, MetricsAt},
+    config::{Endpoint, LaneCount, MetricsAt},
     state::StateDir,
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct Identity {
     pub(crate) proxy: Option<ProxyChoice>,
     /// Where the numbers are served, by the last `--metrics`.
     pub(crate) metrics: Option<MetricsAt>,
+    /// How many lanes the data plane has, by the last `--lanes`.
+    pub(crate) lanes: Option<LaneCount>,
 }
 
 /// A runner's enrolment at a coordinator.
@@ -80,6 +82,8 @@ struct File {
     proxy: Option<ProxyChoice>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metrics: Option<MetricsAt>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lanes: Option<LaneCount>,
     #[serde(default)]
     enrolment: Option<FileEnrolment>,
 }
@@ -116,6 +120,7 @@ impl Identity {
             map_port: false,
             proxy: None,
             metrics: None,
+            lanes: None,
         })
     }
 
@@ -151,14 +156,14 @@ impl Identity {
             }
             None => None,
         };
-        let File { listen, endpoints, all_endpoints, map_port, proxy, metrics, .. } = file;
+        let File { listen, endpoints, all_endpoints, map_port, proxy, metrics, lanes, .. } = file;
         // An agent that knows only addresses may have changed them.
         let endpoints = if !all_endpoints.is_empty() && addresses(&all_endpoints) == endpoints {
             all_endpoints
         } else {
             endpoints.into_iter().map(Endpoint::At).collect()
         };
-        Ok(Some(Self { private_key, enrolment, listen, endpoints, map_port, proxy, metrics }))
+        Ok(Some(Self { private_key, enrolment, listen, endpoints, map_port, proxy, metrics, lanes }))
     }
 
     /// Writes it, unless the file has the same content already.
@@ -202,6 +207,7 @@ impl Identity {
             map_port: self.map_port,
             proxy: self.proxy.clone(),
             metrics: self.metrics,
+            lanes: self.lanes,
             enrolment,
         }
     }
@@ -244,13 +250,14 @@ mod tests {
         identity.listen = Some(0);
         identity.proxy = Some("@/etc/proxy".parse().unwrap());
         identity.metrics = Some("127.0.0.1:9744".parse().unwrap());
+        identity.lanes = Some("4".parse().unwrap());
         identity.save(&state).unwrap();
         let read = Identity::load(&state).unwrap().unwrap();
         let enrolment = read.enrolment.as_ref().unwrap();
         assert_eq!(read.private_key.public(), identity.private_key.public());
         assert_eq!((enrolment.runner, &*enrolment.name, read.listen), (RunnerId(7), "a", Some(0)));
         assert_eq!(enrolment.provider.as_deref(), Some("aws"));
-        assert_eq!((&read.proxy, read.metrics), (&identity.proxy, identity.metrics));
+        assert_eq!((&read.proxy, read.metrics, read.lanes), (&identity.proxy, identity.metrics, identity.lanes));
         let mode = std::fs::metadata(scratch.0.join(FILE)).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
         let debug = format!("{read:?}");

@@ -103,14 +103,14 @@ pub(crate) async fn run(
 /// Starts the parts of the agent. It answers local requests once the instances of an earlier agent are taken up.
 async fn start(state: &StateDir, identity: Identity, settings: Settings) -> Result<(Arc<Agent>, Sources), Refusal> {
     let Identity { private_key, enrolment, .. } = identity;
-    let Settings { listen, reach, reach_flags, proxies, offloads, relays: used, metrics } = settings;
+    let Settings { listen, reach, reach_flags, proxies, offloads, relays: used, metrics, lanes } = settings;
     let Some(Enrolment { runner, name, credential, coordinators, fingerprint, .. }) = enrolment else {
         return Err(Refusal::new("this machine has not joined", "mesh-node join URL TOKEN"));
     };
     let bare = |error: &dyn std::fmt::Display| Refusal::bare(error.to_string());
     let known = learned::load(state);
     let (dataplane, events) =
-        Dataplane::start(private_key, listen, known, pins::open(state)).map_err(|error| bare(&error))?;
+        Dataplane::start(private_key, listen, lanes, known, pins::open(state)).map_err(|error| bare(&error))?;
     let (dataplane, staging) = (Arc::new(dataplane), Staging::new().map_err(|error| bare(&error))?);
 
     let (control, session) = with_last_view(state, runner).await;
@@ -210,8 +210,8 @@ fn connect(agent: &Arc<Agent>, session: SessionState, target: Target, reported: 
     let (reports, telemetry) = mpsc::channel(1);
     let (wishes, ending) = (agent.control.telemetry(), agent.ending.subscribe());
     tokio::spawn(telemetry::keep(Arc::clone(&agent.dataplane), wishes, ending, reports));
-    let local =
-        LocalState { port: agent.dataplane.port(), endpoints, outside, relays, applied, telemetry, probe, held };
+    let (port, lanes) = (agent.dataplane.port(), agent.dataplane.lanes() > 1);
+    let local = LocalState { port, endpoints, outside, relays, lanes, applied, telemetry, probe, held };
     tokio::spawn(session.run(target, local));
     tokio::spawn(switch(agent.control.switches(), agent.operator, Arc::clone(&agent.dataplane)));
     tokio::spawn(follow_addresses(agent.endpoints.offered(), Arc::clone(&agent.dataplane)));

@@ -6,7 +6,7 @@ use mesh_link::{Proxies, ProxyChoice};
 use mesh_proto::message::Switches;
 
 use super::Identity;
-use crate::config::{self, Endpoint, MetricsAt};
+use crate::config::{self, Endpoint, LaneCount, MetricsAt};
 
 /// The UDP port, unless the operator chooses another.
 const DEFAULT_PORT: u16 = 51820;
@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) relays: bool,
     /// Where the numbers are served.
     pub(crate) metrics: Option<SocketAddr>,
+    /// How many lanes the data plane may have.
+    pub(crate) lanes: usize,
 }
 
 /// What the operator says of where other runners reach this one.
@@ -71,6 +73,8 @@ pub(crate) struct Flags {
     pub(crate) proxy: Option<ProxyChoice>,
     /// `--metrics`.
     pub(crate) metrics: Option<MetricsAt>,
+    /// `--lanes`.
+    pub(crate) lanes: Option<LaneCount>,
     /// Those that no flag disables.
     pub(crate) offloads: Switches,
 }
@@ -91,6 +95,7 @@ impl Settings {
             proxies: proxies(flags.proxy.as_ref().or(file.proxy.as_ref()).or(remembered.proxy.as_ref())),
             relays: !flags.no_relay && file.relays,
             metrics: flags.metrics.or(file.metrics).or(remembered.metrics).and_then(MetricsAt::address),
+            lanes: flags.lanes.or(file.lanes).or(remembered.lanes).unwrap_or_else(LaneCount::of_machine).get(),
             offloads: Switches {
                 tun_gso: given.tun_gso && left.tun_gso,
                 udp_gso: given.udp_gso && left.udp_gso,
@@ -142,11 +147,14 @@ impl Flags {
         let metrics = file
             .metrics
             .map(|file| (self.metrics.map(|given| given != file), remembered.metrics.map(|old| old != file)));
+        let lanes =
+            file.lanes.map(|file| (self.lanes.map(|given| given != file), remembered.lanes.map(|old| old != file)));
+        let lanes = lanes.and_then(|(given, old)| of("lanes", "--lanes", given, old));
         let metrics = metrics.and_then(|(given, old)| of("metrics", "--metrics", given, old));
         let proxy = proxy.and_then(|(given, old)| of("proxy", "--proxy", given, old));
         let listen = listen.and_then(|(given, old)| of("listen", "--listen", given, old));
         let endpoints = endpoints.and_then(|(given, old)| of("endpoints", "--endpoint", given, old));
-        listen.into_iter().chain(endpoints).chain(map_port).chain(proxy).chain(metrics).collect()
+        listen.into_iter().chain(endpoints).chain(map_port).chain(proxy).chain(metrics).chain(lanes).collect()
     }
 }
 
@@ -226,6 +234,21 @@ mod tests {
         assert_eq!(choose(Some("[::1]:1"), two, Some("[::1]:1")), (Some(1), 1));
         assert_eq!(choose(Some("no"), "", Some("127.0.0.1:3")), (None, 0));
         assert_eq!(choose(None, "metrics = \"no\"", Some("127.0.0.1:3")), (None, 1));
+    }
+
+    #[test]
+    fn lanes_are_as_many_as_the_flag_the_configuration_or_an_earlier_flag_says() {
+        let choose = |given: Option<&str>, text, old: Option<&str>| {
+            let count = |text: &str| text.parse::<LaneCount>().unwrap();
+            let flags = Flags { lanes: given.map(count), ..Flags::default() };
+            let old = Identity { lanes: old.map(count), ..remembered(None, &[]) };
+            (Settings::choose(&flags, &file(text), &old).lanes, flags.against(&file(text), &old).len())
+        };
+        assert_eq!(choose(None, "", None), (LaneCount::of_machine().get(), 0));
+        assert_eq!(choose(None, "", Some("3")), (3, 0));
+        assert_eq!(choose(None, "lanes = 2", Some("3")), (2, 1));
+        assert_eq!(choose(Some("1"), "lanes = 2", Some("1")), (1, 1));
+        assert_eq!(choose(Some("8"), "", Some("3")), (8, 0));
     }
 
     #[test]

@@ -41,6 +41,7 @@ impl Agent {
             waiting,
             drops: report.iter().flat_map(drops).collect(),
             traffic: report.iter().flat_map(traffic).collect(),
+            lanes: report.iter().flat_map(lanes).collect(),
             offloads: offloads(self.operator, *self.control.switches().borrow(), report.as_ref()),
             warnings: [
                 self.state.warnings(),
@@ -157,6 +158,15 @@ fn traffic(report: &Report) -> [(String, local::Calls); 4] {
         ("udp-receives", udp_receives),
     ];
     kinds.map(|(kind, calls)| (kind.to_owned(), local::Calls { count: calls.count, bytes: calls.bytes }))
+}
+
+fn lanes(report: &Report) -> impl Iterator<Item = local::Lane> {
+    (0..).zip(&report.lanes).map(|(lane, of)| local::Lane {
+        lane,
+        runners: of.runners,
+        tx_bytes: of.traffic.udp_sends.bytes,
+        rx_bytes: of.traffic.udp_receives.bytes,
+    })
 }
 
 /// The offloads, and why one isn't in use. `tun-gro`, super-packets to a TUN, is switched with `tun-gso`, those from one.

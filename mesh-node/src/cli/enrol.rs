@@ -20,7 +20,7 @@ use self::{
 use super::{Context, output::Failure};
 use crate::{
     agent::{self, Application, Flags, Identity, Purpose, Settings},
-    config::{self, Config, Endpoint, MetricsAt},
+    config::{self, Config, Endpoint, LaneCount, MetricsAt},
     state::StateDir,
 };
 
@@ -60,6 +60,9 @@ pub(super) struct Enrol {
     /// The agent remembers it
     #[arg(long, value_name = "ADDR:PORT")]
     metrics: Option<MetricsAt>,
+    /// How many threads seal and open packets, from 1 to 8; the default is half of the processors, at most 8. The agent remembers it
+    #[arg(long, value_name = "N")]
+    lanes: Option<LaneCount>,
     /// Replace the runner that has the same name
     #[arg(long)]
     replace: bool,
@@ -132,6 +135,7 @@ impl Enrol {
             listen: self.listen,
             proxy,
             metrics: self.metrics,
+            lanes: self.lanes,
             endpoints: (!self.endpoint.is_empty()).then_some(endpoints),
             map_port: self.map_port,
             offloads: now.offloads,
@@ -139,6 +143,7 @@ impl Enrol {
         identity.listen = flags.listen.or(identity.listen);
         identity.proxy = flags.proxy.clone().or(identity.proxy.take());
         identity.metrics = flags.metrics.or(identity.metrics);
+        identity.lanes = flags.lanes.or(identity.lanes);
         identity.map_port = flags.map_port.unwrap_or(identity.map_port);
         if let Some(endpoints) = &flags.endpoints {
             identity.endpoints.clone_from(endpoints);

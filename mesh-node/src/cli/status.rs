@@ -78,6 +78,10 @@ fn render(context: &Context, status: &local::Status) -> String {
         format!("{name} {state}")
     });
     text += &format!("{} {}\n", output.ink(Ink::Bold, "offloads"), offloads.collect::<Vec<_>>().join(", "));
+    if status.lanes.len() > 1 {
+        let carried = status.lanes.iter().map(|lane| bytes(lane.tx_bytes + lane.rx_bytes));
+        text += &format!("{} {}\n", output.ink(Ink::Bold, "lanes"), carried.collect::<Vec<_>>().join(", "));
+    }
     for warning in &status.warnings {
         text += &format!("{} {warning}\n", output.ink(Ink::Bad, "warning:"));
     }

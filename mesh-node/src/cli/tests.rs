@@ -22,7 +22,7 @@ fn the_documented_commands_are_understood() {
         "join https://c:7443 TOKEN --name a --provider aws --state /s --listen 0 --endpoint 192.0.2.1:1 --endpoint [2001:db8::1]:2",
         "join https://c:7443 - --replace --no-tun-gso --no-udp-gso --no-udp-gro",
         "join --state /s",
-        "up @token --name a --provider aws --listen 0 --endpoint auto --map-port --proxy none --no-relay --replace --json",
+        "up @token --name a --provider aws --listen 0 --endpoint auto --map-port --proxy none --lanes 2 --no-relay --replace --json",
         "up https://c:7443 - --dry-run",
         "up --undo --state /s",
         "attach shop/db --netns /run/netns/x --client",
@@ -40,6 +40,7 @@ fn the_documented_commands_are_understood() {
         "metrics",
         "join --metrics 127.0.0.1:9744",
         "join --metrics no",
+        "join --lanes 8",
         "denied",
         "netcheck --json",
         "ping b -c 1 --json",
@@ -87,6 +88,9 @@ fn wrong_usage_is_exit_code_2() {
         "join https://c T --endpoint [64:ff9b::7f00:1]:5",
         "up --undo @token",
         "up --undo --name a",
+        "up --undo --lanes 2",
+        "join --lanes 0",
+        "join --lanes 9",
         "leave-me-alone",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");

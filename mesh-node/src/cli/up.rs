@@ -41,7 +41,7 @@ pub(super) struct Up {
     dry_run: bool,
     /// Stop the agent and take out what `up` has written. The machine stays a runner, its instances stay attached without
     /// connections, and `mesh-node up` starts the agent again; `mesh-node leave` leaves the mesh
-    #[arg(long, conflicts_with_all = ["coordinator", "token", "name", "provider", "listen", "endpoint", "map_port", "proxy", "metrics", "replace", "no_relay"])]
+    #[arg(long, conflicts_with_all = ["coordinator", "token", "name", "provider", "listen", "endpoint", "map_port", "proxy", "metrics", "lanes", "replace", "no_relay"])]
     undo: bool,
 }
 

@@ -4,7 +4,7 @@ use mesh_link::ProxyChoice;
 use mesh_proto::message::Switches;
 use serde::Deserialize;
 
-use super::{Config, ConfigError, Endpoint, MetricsAt, endpoint, read};
+use super::{Config, ConfigError, Endpoint, LaneCount, MetricsAt, endpoint, read};
 use crate::state::StateDir;
 
 /// What `mesh-node join` reads when it starts. The flags of the same names win.
@@ -22,6 +22,8 @@ pub(crate) struct Agent {
     pub(crate) proxy: Option<ProxyChoice>,
     /// Where the numbers are served.
     pub(crate) metrics: Option<MetricsAt>,
+    /// How many lanes the data plane has.
+    pub(crate) lanes: Option<LaneCount>,
     /// TCP super-packets on mesh0.
     tun_gso: bool,
     /// `UDP_SEGMENT` on send.
@@ -41,6 +43,7 @@ impl Default for Agent {
             map_port: None,
             proxy: None,
             metrics: None,
+            lanes: None,
             tun_gso,
             udp_gso,
             udp_gro,
@@ -107,6 +110,9 @@ mod tests {
             "[agent]\nendpoints = [\"here\"]\n",
             "[agent]\nendpoints = [\"auto:1\", \"auto:2\"]\n",
             "[agent]\nmetrics = \"9744\"\n",
+            "[agent]\nlanes = 0\n",
+            "[agent]\nlanes = 9\n",
+            "[agent]\nlanes = \"2\"\n",
             "[agent]\nproxy = \"socks5://me:hunter2@p\"\n",
             "[agent\n",
         ] {

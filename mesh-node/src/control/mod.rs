@@ -67,6 +67,8 @@ pub(crate) struct LocalState {
     pub(crate) outside: watch::Receiver<Outside>,
     /// Whether it uses relays.
     pub(crate) relays: bool,
+    /// Whether its data plane has several lanes.
+    pub(crate) lanes: bool,
     /// The view in force; every change is reported.
     pub(crate) applied: watch::Receiver<Option<Have>>,
     /// What passes; every report is sent on.

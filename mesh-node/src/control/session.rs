@@ -205,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             instances,
             process: Some(process()),
             refused: self.state.link.borrow().copy,
-            can: if local.relays { Abilities::AGENT } else { Abilities::AGENT.without(Ability::Relays) },
+            can: abilities(local),
             reflexive,
             relayed,
             nat,
@@ -369,6 +369,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             Err(_) => Err(SessionEnd::Stuck),
         }
     }
+}
+
+/// What this runner can do with these settings.
+fn abilities(local: &LocalState) -> Abilities {
+    let all = if local.relays { Abilities::AGENT } else { Abilities::AGENT.without(Ability::Relays) };
+    if local.lanes { all } else { all.without(Ability::Lanes) }
 }
 
 /// Waits until the agent ends.

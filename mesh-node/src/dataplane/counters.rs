@@ -60,12 +60,17 @@ counters! {
 }
 
 /// All counters.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Counters([u64; ALL.len()]);
 
 impl Counters {
     pub(super) fn add(&mut self, counter: Counter, n: u64) {
         self.0[counter as usize] = self.0[counter as usize].wrapping_add(n);
+    }
+
+    /// Adds those of other descriptors.
+    pub(super) fn add_all(&mut self, others: &Self) {
+        self.0.iter_mut().zip(others.0).for_each(|(ours, theirs)| *ours = ours.wrapping_add(theirs));
     }
 
     #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use mesh_engine::{Event, Port, Sink, TUN_BUFFER};
+use mesh_engine::{Event, LaneIx, Order, Port, Sink, TUN_BUFFER};
 use mesh_proto::RelayId;
 use mesh_relay_client::Relays;
 use mesh_udp::{Inbox, Udp};
@@ -20,7 +20,7 @@ use super::{
     event::DataEvent,
     gso::Gso,
     pings::{Pings, Pong},
-    report::Traffic,
+    report::{LaneReport, Traffic},
     streams::Streams,
 };
 
@@ -44,6 +44,9 @@ pub(super) struct Io {
     pub(super) streams: Streams,
     /// The socket's count of messages that it had no room for, at the last look.
     overflow: u32,
+    /// What other lanes have to do, and the moves that have ended.
+    pub(super) orders: Vec<(LaneIx, Order)>,
+    pub(super) moved: Vec<(Port, bool)>,
 }
 
 /// The outcome of reading a TUN.
@@ -69,6 +72,8 @@ impl Io {
             relays,
             streams: Streams::default(),
             overflow: 0,
+            orders: Vec::new(),
+            moved: Vec::new(),
         }
     }
 
@@ -80,8 +85,23 @@ impl Io {
         self.tuns.remove(&port);
     }
 
+    pub(super) fn queue(&self, port: Port) -> Option<&File> {
+        self.tuns.get(&port)
+    }
+
     pub(super) fn queues(&self) -> impl Iterator<Item = &File> {
         self.tuns.values()
+    }
+
+    /// The report of the engine's own lane, which has sessions with so many runners.
+    pub(super) fn lane_report(&self, runners: usize) -> LaneReport {
+        LaneReport {
+            traffic: self.traffic,
+            runners,
+            counters: self.counters.clone(),
+            #[cfg(test)]
+            allocations: crate::sys::heap::allocations(),
+        }
     }
 
     /// Marks a TUN as gone for good.
@@ -206,6 +226,14 @@ impl Sink for Io {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.deliver_singly(to, packet),
             Err(error) => self.count_write(&error, to),
         }
+    }
+
+    fn order(&mut self, lane: LaneIx, order: Order) {
+        self.orders.push((lane, order));
+    }
+
+    fn moved(&mut self, port: Port, by_lane: bool) {
+        self.moved.push((port, by_lane));
     }
 
     fn event(&mut self, event: Event) {

@@ -56,8 +56,13 @@ pub(crate) fn key(runner: u64) -> PrivateKey {
 impl Plane {
     /// Starts a runner's data plane with its socket in the namespace `host`, or in the test's.
     pub(crate) fn start(runner: u64, host: Option<&Namespace>) -> Self {
+        Self::with_lanes(runner, host, 1)
+    }
+
+    /// The same, with so many lanes.
+    pub(crate) fn with_lanes(runner: u64, host: Option<&Namespace>, lanes: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let start = || Dataplane::start(key(runner), 0, Vec::new(), Box::new(vec![0; 1 << 16])).unwrap();
+        let start = || Dataplane::start(key(runner), 0, lanes, Vec::new(), Box::new(vec![0; 1 << 16])).unwrap();
         let (dataplane, events) = host.map_or_else(start, |host| within(host, start));
         Self { dataplane, events, runtime, place: vec![] }
     }

@@ -6,12 +6,14 @@ mod gso;
 mod io;
 #[cfg(test)]
 pub(crate) mod lab;
+mod lanes;
 mod pings;
 mod relay;
 mod report;
 mod resolver;
 mod share;
 mod streams;
+mod work;
 mod worker;
 
 use std::{
@@ -46,6 +48,7 @@ pub(crate) use self::{
 };
 use self::{
     io::Io,
+    lanes::Lanes,
     resolver::Resolver,
     worker::{Command, Worker},
 };
@@ -54,6 +57,7 @@ use self::{
 #[derive(Debug)]
 pub(crate) struct Dataplane {
     port: u16,
+    lanes: usize,
     ports: AtomicU32,
     /// Dropped first, which ends the thread.
     commands: Option<mpsc::Sender<Command>>,
@@ -94,23 +98,33 @@ pub(crate) fn listen(port: u16) -> Result<Udp, DataplaneError> {
 }
 
 impl Dataplane {
-    /// Starts the thread. `listen_port` 0: any port. `known`: the endpoints of runners from an earlier run. `pins`: the
-    /// memory in which that run may have left its connections.
+    /// Starts the thread. `listen_port` 0: any port. `lanes`: how many there may be. `known`: the endpoints of runners from an
+    /// earlier run. `pins`: the memory in which that run may have left its connections.
     ///
     /// # Errors
     /// If the port is in use, or the system lacks a resource.
     pub(crate) fn start(
         private_key: PrivateKey,
         listen_port: u16,
+        lanes: usize,
         known: Vec<(RunnerId, SocketAddr)>,
         pins: Box<dyn PinMemory>,
     ) -> Result<(Self, UnboundedReceiver<DataEvent>), DataplaneError> {
-        let udp = listen(listen_port)?;
+        let not_heard = |source| DataplaneError::Listen { port: listen_port, source };
+        let bound = Udp::bind_lanes(listen_port, lanes).map_err(not_heard)?;
+        if let Some(error) = bound.unsteered {
+            tracing::warn!(%error, "the kernel can't divide the datagrams among several threads: one does everything");
+        }
+        let mut sockets = bound.sockets;
+        let others = sockets.split_off(1);
+        let Some(udp) = sockets.pop() else { return Err(not_heard(std::io::ErrorKind::NotFound.into())) };
         let port = udp.port().map_err(|source| DataplaneError::Listen { port: listen_port, source })?;
 
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| DataplaneError::Start(error.into()))?;
-        let mut engine = Engine::new(private_key, seed, pins, Instant::now());
+        let lanes = others.len() + 1;
+        let mut engine = Engine::new(private_key.clone(), seed, pins, Instant::now());
+        engine.set_lanes(lanes);
         known.into_iter().for_each(|(runner, endpoint)| engine.handle_known_endpoint(runner, endpoint));
 
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
@@ -119,7 +133,9 @@ impl Dataplane {
         let (commands, requests) = mpsc::channel();
         let random = || getrandom::u64().map_err(|error| DataplaneError::Start(error.into()));
         let (relays, resolver) = (Relays::new(random()?, Instant::now()), Resolver::new(random()?));
-        let worker = Worker::new(engine, Io::new(udp, events.clone(), relays), resolver, requests, Arc::clone(&wake));
+        let others = Lanes::start(others, &private_key, &wake).map_err(DataplaneError::Start)?;
+        let io = Io::new(udp, events.clone(), relays);
+        let worker = Worker::new(engine, io, resolver, requests, Arc::clone(&wake), others);
         let worker = worker.map_err(DataplaneError::Start)?;
         let thread = thread::Builder::new().name("dataplane".into()).spawn(move || {
             let why = match panic::catch_unwind(AssertUnwindSafe(|| worker.run())) {
@@ -130,12 +146,17 @@ impl Dataplane {
             let _ = events.send(DataEvent::Failed(why));
         });
         let thread = Some(thread.map_err(DataplaneError::Start)?);
-        Ok((Self { port, ports: AtomicU32::new(0), commands: Some(commands), wake, thread }, notified))
+        Ok((Self { port, lanes, ports: AtomicU32::new(0), commands: Some(commands), wake, thread }, notified))
     }
 
     /// The UDP port.
     pub(crate) const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How many lanes there are.
+    pub(crate) const fn lanes(&self) -> usize {
+        self.lanes
     }
 
     /// Serves a TUN's queue for an instance. If the queue can't be used, [`DataEvent::Gone`] follows.

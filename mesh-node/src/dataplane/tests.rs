@@ -16,6 +16,8 @@ use crate::attach::{
     lab::{abandoned, eventually, ip, namespace, within},
 };
 
+mod lanes;
+
 const MEGABYTE: usize = 1 << 20;
 
 /// Two instances on one runner.
@@ -51,8 +53,12 @@ struct Pair {
 
 impl Pair {
     fn new(host: Option<&Namespace>) -> Self {
+        Self::with_lanes(host, 1)
+    }
+
+    fn with_lanes(host: Option<&Namespace>, lanes: usize) -> Self {
         let (staging, at) = (Staging::new().unwrap(), remote());
-        let mut planes = [1, 2].map(|runner| Plane::start(runner, host));
+        let mut planes = [1, 2].map(|runner| Plane::with_lanes(runner, host, lanes));
         let runners = [(1, endpoint(&planes[0])), (2, endpoint(&planes[1]))];
         let namespaces = [namespace(), namespace()];
         for i in 0..2 {
@@ -354,9 +360,9 @@ fn detaching_lets_go_of_the_device() {
 fn the_port_is_free_when_the_data_plane_is_gone() {
     let plane = Plane::start(1, None);
     let port = plane.dataplane.port();
-    let error = Dataplane::start(lab::key(2), port, Vec::new(), Box::new(vec![])).unwrap_err().to_string();
+    let error = Dataplane::start(lab::key(2), port, 1, Vec::new(), Box::new(vec![])).unwrap_err().to_string();
     assert!(error.contains(&port.to_string()) && error.contains("--listen"), "{error}");
     drop(plane);
     // As with `abandoned`, another test's child may have a copy of the socket.
-    eventually("the port is free", || Dataplane::start(lab::key(2), port, Vec::new(), Box::new(vec![])).is_ok());
+    eventually("the port is free", || Dataplane::start(lab::key(2), port, 1, Vec::new(), Box::new(vec![])).is_ok());
 }

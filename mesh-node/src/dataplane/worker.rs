@@ -6,11 +6,11 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mesh_dns::Directory;
-use mesh_engine::{Datagrams, Engine, Map, Port, Switches, TUN_BUFFER, UDP_BUFFER};
+use mesh_engine::{Datagrams, Engine, Map, Port, Switches, UDP_BUFFER};
 use mesh_link::Carrier;
 use mesh_proto::{InstanceId, RelayId, RunnerId, relay::Relayed};
 use mesh_relay_client::Inflow;
@@ -19,14 +19,16 @@ use nix::sys::eventfd::EventFd;
 use tokio::sync::oneshot;
 
 use super::{
-    counters::Counter,
+    counters::{Counter, Counters},
     event::DataEvent,
     io::{Io, Reading},
+    lanes::{Buffer, Lanes, buffer},
     pings::Pong,
     relay,
-    report::Report,
+    report::{Report, Traffic},
     resolver::Resolver,
     share::Shares,
+    work::Read,
 };
 use crate::sys::{
     epoll::{Poll, Ready},
@@ -63,17 +65,20 @@ const UDP: u64 = u64::MAX;
 const WAKE: u64 = u64::MAX - 1;
 
 pub(super) struct Worker {
-    engine: Engine,
-    io: Io,
+    pub(super) engine: Engine,
+    pub(super) io: Io,
     resolver: Resolver,
-    poll: Poll,
+    pub(super) poll: Poll,
     commands: mpsc::Receiver<Command>,
     wake: Arc<EventFd>,
     switches: Switches,
     inbox: Inbox,
-    packet: Box<[u8]>,
+    pub(super) packet: Buffer,
+    pub(super) lanes: Lanes,
     shares: Shares,
     failures: u32,
+    /// Whether lanes may have more to say than they were asked for in the last turn.
+    pub(super) unheard: bool,
     /// The latest addresses at relays.
     relayed: BTreeMap<RelayId, SocketAddr>,
     /// What has come by connections with relays, as far as it is no whole message.
@@ -87,6 +92,7 @@ impl Worker {
         resolver: Resolver,
         commands: mpsc::Receiver<Command>,
         wake: Arc<EventFd>,
+        lanes: Lanes,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         poll.add(&io.udp, UDP)?;
@@ -100,9 +106,11 @@ impl Worker {
             wake,
             switches: Switches::default(),
             inbox: Inbox::new(UDP_BUFFER),
-            packet: vec![0; TUN_BUFFER].into(),
+            packet: buffer(),
+            lanes,
             shares: Shares::default(),
             failures: 0,
+            unheard: false,
             relayed: BTreeMap::new(),
             inflows: BTreeMap::new(),
         };
@@ -121,7 +129,16 @@ impl Worker {
         let engine = self.engine.next_timeout().map(|(at, _)| at);
         let next = [engine, self.io.relays.next_timeout(), self.resolver.next_timeout()];
         let timeout = next.into_iter().flatten().min().map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = if self.unheard { Some(Duration::ZERO) } else { timeout };
         self.poll.wait(ready, timeout)?;
+        let woken = ready.iter().any(|ready| ready.token == WAKE);
+        if woken {
+            // First, so that what is said or asked after the last look causes another wake-up.
+            let _ = self.wake.read();
+        }
+        if woken || self.unheard {
+            self.listen_to_lanes()?;
+        }
         // Receiving comes before sending: it frees the sender's window, and the receive buffer is the one that overflows.
         if ready.iter().any(|ready| ready.token == UDP) {
             self.receive()?;
@@ -142,12 +159,13 @@ impl Worker {
         }
         self.resolver.handle_timeout(now, &mut self.io);
         let mut running = true;
-        if ready.iter().any(|ready| ready.token == WAKE) {
+        if woken {
             running = self.execute_requests();
         }
         self.engine.flush(&mut self.io);
         self.tend_relays(now);
         self.close_gone();
+        self.tend_lanes();
         Ok(running)
     }
 
@@ -213,6 +231,12 @@ impl Worker {
     }
 
     fn read(&mut self, port: Port, share: usize, error: bool) {
+        if self.lanes.held.has(port) {
+            if error {
+                self.io.give_up(port);
+            }
+            return;
+        }
         let now = Instant::now();
         let mut left = self.shares.begin(port, share);
         for _ in 0..DRAIN {
@@ -228,6 +252,9 @@ impl Worker {
                         };
                         self.shares.owe(port, segments.saturating_sub(left));
                         left = left.saturating_sub(segments);
+                        if self.pass_orders(Some(Read { port, length, segments })) {
+                            return;
+                        }
                     }
                 }
                 // The kernel reports that the device is gone, and nothing is left to read.
@@ -239,8 +266,6 @@ impl Worker {
 
     /// Executes the requests. Returns false when the handle is gone.
     fn execute_requests(&mut self) -> bool {
-        // First, so that a request after the loop causes another wake-up.
-        let _ = self.wake.read();
         loop {
             match self.commands.try_recv() {
                 Ok(command) => self.execute(command),
@@ -268,7 +293,8 @@ impl Worker {
             Command::Map(map) => {
                 let revision = map.revision();
                 self.engine.handle_map(*map, Instant::now(), &mut self.io);
-                self.io.notify(DataEvent::Applied(revision));
+                self.judge_held_again();
+                self.lanes.note_map(revision);
             }
             Command::Directory(directory) => self.resolver.set(directory),
             Command::Switches(switches) => self.switch(switches),
@@ -282,10 +308,19 @@ impl Worker {
             Command::Connected(relay, carrier) => self.connect(relay, carrier),
             Command::Report(to) => {
                 self.io.count_relays();
+                let engine = self.engine.report(Instant::now());
+                let sessions = engine.peers.iter().filter(|peer| peer.handshake_age.is_some()).count();
+                let lanes: Vec<_> = [self.io.lane_report(sessions)].into_iter().chain(self.lanes.reports()).collect();
+                let (mut traffic, mut counters) = (Traffic::default(), Counters::default());
+                for lane in &lanes {
+                    traffic.add(&lane.traffic);
+                    counters.add_all(&lane.counters);
+                }
                 let report = Report {
-                    engine: self.engine.report(Instant::now()),
-                    io: self.io.counters.list(),
-                    traffic: self.io.traffic,
+                    engine,
+                    io: counters.list(),
+                    traffic,
+                    lanes,
                     relays: self.io.relays.reports().collect(),
                     #[cfg(test)]
                     allocations: crate::sys::heap::allocations(),
@@ -327,6 +362,7 @@ impl Worker {
             self.io.counters.add(Counter::TunGsoUnsupported, lacking as u64);
         }
         self.engine.handle_switches(switches);
+        self.lanes.switch(switches);
     }
 
     fn set_gro(&mut self) {
@@ -347,6 +383,7 @@ impl Worker {
         self.resolver.detach(port);
         self.io.remove(port);
         self.shares.forget(port);
+        self.lanes.forget(port);
     }
 
     /// Closes the TUNs that were found gone in this turn.

@@ -143,7 +143,7 @@ pub(crate) struct Agent {
 impl Agent {
     pub(crate) async fn start(state: &StateDir, model: &Arc<Mutex<Model>>, view: Option<Arc<View>>) -> Self {
         let (dataplane, mut events) =
-            Dataplane::start(PrivateKey::from_bytes([7; 32]), 0, vec![], Box::new(vec![0; 1 << 16])).unwrap();
+            Dataplane::start(PrivateKey::from_bytes([7; 32]), 0, 1, vec![], Box::new(vec![0; 1 << 16])).unwrap();
         let dataplane = Arc::new(dataplane);
         let (control, session) = Control::new(view, None);
         let (applied, applied_receiver) = watch::channel(None);
@@ -179,6 +179,7 @@ impl Agent {
             endpoints: watch::channel(Offered::default()).1,
             outside: watch::channel(Outside::default()).1,
             relays: false,
+            lanes: false,
             applied: applied_receiver,
             telemetry: mpsc::channel(1).1,
             probe: Box::new(|_, _| Box::pin(std::future::pending())),

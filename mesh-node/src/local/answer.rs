@@ -186,6 +186,9 @@ pub(crate) struct Status {
     pub(crate) drops: BTreeMap<String, u64>,
     /// The data plane's system calls, by kind.
     pub(crate) traffic: BTreeMap<String, Calls>,
+    /// What each lane of the data plane carries, the first one first. An older agent doesn't say.
+    #[serde(default)]
+    pub(crate) lanes: Vec<Lane>,
     /// The containers that ask for the mesh and run without it for now.
     #[serde(default)]
     pub(crate) waiting: Vec<Waiting>,
@@ -195,6 +198,18 @@ pub(crate) struct Status {
     /// Problems on this machine, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
+}
+
+/// A lane of the data plane: a thread that seals and opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lane {
+    /// Its number. The first one, 0, also decides what passes, and reads and writes the TUNs.
+    pub(crate) lane: u8,
+    /// The runners with which it has a session.
+    pub(crate) runners: usize,
+    /// The bytes of the datagrams that it has sent and received, headers of IP and UDP not included.
+    pub(crate) tx_bytes: u64,
+    pub(crate) rx_bytes: u64,
 }
 
 /// A container that asks for the mesh and runs without it.

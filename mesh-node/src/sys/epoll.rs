@@ -44,6 +44,15 @@ impl Poll {
         Ok(self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
     }
 
+    /// Waits for a descriptor to be readable, or only for an error.
+    ///
+    /// # Errors
+    /// The error of epoll_ctl(2).
+    pub(crate) fn set_readable(&self, fd: impl AsFd, token: u64, readable: bool) -> io::Result<()> {
+        let flags = if readable { EpollFlags::EPOLLIN } else { EpollFlags::empty() };
+        Ok(self.epoll.modify(fd, &mut EpollEvent::new(flags, token))?)
+    }
+
     /// Waits for a descriptor to be writable as well, or no longer.
     ///
     /// # Errors

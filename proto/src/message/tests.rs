@@ -126,7 +126,7 @@ fn records_and_their_keys_are_frozen() {
     let able = Record::Runner(Arc::new(Runner { can, ..Runner::clone(&runner) }));
     frozen(&able, &RECORDS[0].replace("]}", r#"],"can":["paths-1"]}"#));
     let reached = Record::Runner(Arc::new(Runner {
-        can: Abilities::ALL,
+        can: Abilities::ALL.without(Ability::Lanes),
         reflexive: vec!["198.51.100.4:40000".parse().unwrap()],
         relayed: vec![Relayed { relay: RelayId(8), address: "203.0.113.9:50001".parse().unwrap() }],
         ..Runner::clone(&runner)
@@ -138,6 +138,8 @@ fn records_and_their_keys_are_frozen() {
             r#"],"can":["paths-1","relays-1"],"reflexive":["198.51.100.4:40000"],"relayed":[{"relay":"relay-8","address":"203.0.113.9:50001"}]}"#,
         ),
     );
+    let with_lanes = Record::Runner(Arc::new(Runner { can: Abilities::ALL, ..Runner::clone(&runner) }));
+    frozen(&with_lanes, &RECORDS[0].replace("]}", r#"],"can":["paths-1","relays-1","lanes-1"]}"#));
     for ((record, text), key) in records().iter().zip(RECORDS).zip(KEYS) {
         frozen(record, text);
         frozen(&record.key(), key);
@@ -276,7 +278,7 @@ fn what_an_agent_says_of_its_way_out_is_frozen() {
             instances: vec![],
             process: None,
             refused: false,
-            can: Abilities::ALL,
+            can: Abilities::ALL.without(Ability::Lanes),
             reflexive: reflexive(),
             relayed: relayed(),
             nat,

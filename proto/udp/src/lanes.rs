@@ -11,7 +11,7 @@ use libc::{
 };
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::{Sharing, Udp};
+use super::{Sharing, Udp, set};
 
 /// The most lanes of a port: three bits of a receiver index say the lane.
 pub const MAX_LANES: usize = 8;
@@ -19,6 +19,9 @@ pub const MAX_LANES: usize = 8;
 /// The beginning of a data message of WireGuard (type 4, and three zeros), and the least length of one.
 const DATA: u32 = 0x0400_0000;
 const DATA_LENGTH: u32 = 32;
+
+/// The hop limit of the first lane: Linux's default (`IPDEFTTL`). Each further lane has one of its own.
+const HOPS: libc::c_int = 64;
 
 /// Where the receiver index of a data message says the lane, in the low bits.
 const LANE_AT: u32 = 5;
@@ -28,7 +31,8 @@ const LANE_AT: u32 = 5;
 pub struct Lanes {
     /// The socket of each lane. That of lane 0, which is always there, also gets everything that is no data message of
     /// another lane. Two things can be at any socket: what arrived while they were being bound; and what is in a batch after
-    /// its first datagram, since the kernel batches what comes from one address before it looks for lanes. So they are also
+    /// its first datagram, since the kernel batches what comes from one address, with one hop limit, before it looks for
+    /// lanes. So they are also
     /// to be alike in [`Udp::set_gro`], and to be closed together, as the kernel goes by their order.
     pub sockets: Vec<Udp>,
     /// Why the kernel can't tell lanes apart, if it can't. There is one socket then.
@@ -53,7 +57,7 @@ impl Udp {
         let mut others = Vec::new();
         let mut unsteered = None;
         while 1 + others.len() < lanes && unsteered.is_none() {
-            others.push(self.beside()?);
+            others.push(self.beside(1 + others.len())?);
             // The program needs a second socket. It is there before a third one, so that little arrives without it.
             if others.len() == 1
                 && let Err(error) = self.steer(lanes)
@@ -68,15 +72,22 @@ impl Udp {
         Ok(Lanes { sockets, unsteered })
     }
 
-    /// Another socket on the same port. This one shares it only now: it was refused a port in use.
-    fn beside(&self) -> io::Result<Self> {
+    /// The socket of another lane on the same port. This one shares it only now: it was refused a port in use.
+    fn beside(&self, lane: usize) -> io::Result<Self> {
         setsockopt(&self.socket, sockopt::ReusePort, &true)?;
         let port = self.port()?;
-        Ok(if self.dual {
+        let other = if self.dual {
             Self::bind_dual((Ipv6Addr::UNSPECIFIED, port), Sharing::Port)?
         } else {
             Self::bind_v4((Ipv4Addr::UNSPECIFIED, port), Sharing::Port)?
-        })
+        };
+        // The receiver's kernel batches only what has one hop limit (`inet_gro_receive`, `ipv6_gro_receive`).
+        let hops = HOPS + lane as libc::c_int;
+        set(&other.socket, libc::IPPROTO_IP, libc::IP_TTL, hops)?;
+        if self.dual {
+            set(&other.socket, libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, hops)?;
+        }
+        Ok(other)
     }
 
     /// Has the kernel choose the port's socket by the program. If it chooses one that isn't there, the kernel takes any.

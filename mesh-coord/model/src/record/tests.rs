@@ -90,7 +90,7 @@ fn the_form_on_disk_is_frozen() {
         ),
         (
             Record::Runner(Arc::new(Runner {
-                can: Abilities::ALL,
+                can: Abilities::ALL.without(Ability::Lanes),
                 outside: Outside {
                     reflexive: vec!["198.51.100.4:40000".parse().unwrap()],
                     relayed: vec![Relayed { relay: RelayId(4), address: "203.0.113.9:50001".parse().unwrap() }],

@@ -32,20 +32,20 @@ impl Core {
                 let (slot, role) = self.flows.latest();
                 let generation = self.flows.get(slot)?.generation();
                 if !self.peers.begin_move(runner, from, (slot, generation, role), cx) {
-                    self.flows.stay(slot, generation, role);
                     return None;
                 }
+                self.flows.move_to(lane, slot, role);
                 (lane, true)
             }
         };
         self.peers.hand_over(runner, lane, unit, waits, cx)
     }
 
-    /// Ends the moves that have waited in vain: the connections stay on the first lane.
+    /// Ends the moves that have waited in vain: the connections stay on the first lane for now.
     pub(super) fn end_moves<S: Sink>(&mut self, cx: &mut Cx<'_, S>) {
         for overdue in self.peers.overdue_moves(cx.now) {
             let (slot, generation, role) = overdue.flow;
-            self.flows.stay(slot, generation, role);
+            self.flows.move_back(slot, generation, role);
             cx.sink.moved(overdue.port, false);
         }
     }

@@ -30,7 +30,7 @@ pub(super) struct Loads([u32; LANES]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
     On(LaneIx),
-    /// It is the first one that goes by this lane, while others are under way on the first lane.
+    /// It should be the first one that goes by this lane, while others are under way on the first lane.
     Moves(LaneIx),
 }
 
@@ -75,16 +75,25 @@ impl Flows {
             Assigned::Undecided => {
                 let lane = self.loads.least(lanes);
                 let acknowledged = flow.ack(role.other()) == Some(tcp.sequence) && !self.repeated;
-                self.assign(slot, role, Assigned::To(lane));
-                if acknowledged || lane == LaneIx::FIRST { Lane::On(lane) } else { Lane::Moves(lane) }
+                if acknowledged || lane == LaneIx::FIRST {
+                    self.assign(slot, role, Assigned::To(lane));
+                    Lane::On(lane)
+                } else {
+                    Lane::Moves(lane)
+                }
             }
         }
     }
 
-    /// The flow of the latest segment stays on the first lane.
-    pub(crate) fn stay(&mut self, slot: Slot, generation: u64, role: Role) {
+    /// What one end of a flow sends goes by this lane from now on.
+    pub(crate) fn move_to(&mut self, lane: LaneIx, slot: Slot, role: Role) {
+        self.assign(slot, role, Assigned::To(lane));
+    }
+
+    /// It goes by the first lane again, until it can be moved.
+    pub(crate) fn move_back(&mut self, slot: Slot, generation: u64, role: Role) {
         if self.get(slot).is_some_and(|flow| flow.generation() == generation) {
-            self.assign(slot, role, Assigned::To(LaneIx::FIRST));
+            self.assign(slot, role, Assigned::Undecided);
         }
     }
 

@@ -67,10 +67,6 @@ impl Peers {
             }
         };
         let young = self.list[runner].tunnel.as_ref().is_some_and(|tunnel| tunnel.is_young());
-        if initiation.is_some() && young {
-            // Nothing renews such a session: perhaps the runner has started anew.
-            self.renew_lanes(runner, cx);
-        }
         self.tick_one(runner, true, cx);
         self.wake(runner, cx.now);
         let mut reply = [0; CONTROL];
@@ -95,6 +91,10 @@ impl Peers {
                     peer.active().copies.responded(mac, &reply[..len], back.to, cx.now);
                 }
                 self.outbox.send(back, &reply[..len], cx.sink);
+                if young {
+                    // Nothing renews such a session: perhaps the runner has started anew.
+                    self.renew_lanes(runner, cx);
+                }
             }
             Outcome::Session(len) => {
                 if let Some(mac) = tunnel::mac(datagram) {

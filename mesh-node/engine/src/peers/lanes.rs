@@ -22,8 +22,9 @@ use crate::{
     tunnel::CONTROL,
 };
 
-/// The first lane is given help once it carries this many bytes of bulk to one runner within this time (500 Mbit/s).
-const ENOUGH: usize = 6_250_000;
+/// Lanes are asked for once this many bytes of bulk go to one runner within this time (80 Mbit/s): then their handshakes
+/// and their memory are worth it.
+const ENOUGH: usize = 1_000_000;
 const WINDOW: Duration = Duration::from_millis(100);
 
 /// How often lanes are asked for that a runner hasn't answered, and how long it takes to answer: connections are assigned
@@ -99,7 +100,7 @@ impl Peers {
     pub(crate) fn lanes(&self, runner: RunnerIx, now: Instant) -> (LaneSet, bool) {
         let peer = &self.list[runner];
         let is_direct = peer.link.way().is_some_and(|way| !way.to.is_relayed());
-        match peer.lanes().filter(|_| is_direct && peer.is_ready() && !peer.is_failing()) {
+        match peer.lanes().filter(|_| is_direct && peer.is_ready()) {
             Some(lanes) => (lanes.up(), lanes.is_settled(now)),
             None => (LaneSet::FIRST, true),
         }
@@ -237,6 +238,9 @@ impl Peers {
         if self.list[runner].waits_for_data() {
             self.begin_probes(runner, cx);
         }
+        if self.list[runner].is_failing() {
+            self.list[runner].want(cx.now);
+        }
         let tunnel = self.list[runner].lanes()?.states.get(usize::from(lane.0))?.index()?;
         let id: RunnerId = self.list[runner].runner.id;
         let mut ready = self.ready(runner)?;
@@ -260,7 +264,9 @@ impl Peers {
         cx: &mut Cx<'_, S>,
     ) -> Result<RunnerIx, Reason> {
         let runner = *self.by_tunnel.get(&index).ok_or_else(|| self.unknown_session(index, cx.now))?;
-        self.list[runner].tunnel.iter_mut().for_each(|tunnel| tunnel.note_answer());
+        let peer = &mut self.list[runner];
+        peer.tunnel.iter_mut().for_each(|tunnel| tunnel.note_answer());
+        Self::note_life(peer, cx);
         self.note_data(runner, back, bytes, cx);
         Ok(runner)
     }

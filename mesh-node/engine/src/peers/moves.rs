@@ -2,7 +2,7 @@
 //!
 //! Packets of a connection are under way on the first lane when its next one is to go by another lane. That one waits for
 //! the answer to a ping, which follows the others on the first lane: then they have arrived. Meanwhile the owner reads no
-//! more of the TUN that it came from. Without an answer the connection stays.
+//! more of the TUN that it came from. Without an answer the connection stays for now.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,11 @@ use crate::{
 };
 
 /// How long a packet waits. Where an answer takes longer than a quarter of that, connections stay.
-const PATIENCE: Duration = Duration::from_millis(40);
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long no move is begun after one that was in vain, doubled with each further one.
+const PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// The most moves at once.
 const MOST: usize = 16;
@@ -36,6 +40,9 @@ pub(super) struct Moves {
     all: Vec<Move>,
     /// The number of the last one.
     last: u64,
+    /// No move is begun before, since so many in a row were in vain.
+    not_before: Option<Instant>,
+    in_vain: u32,
 }
 
 impl Moves {
@@ -56,7 +63,8 @@ impl Peers {
     ) -> bool {
         let used = self.list[runner].link.used();
         let is_near = used.and_then(|used| used.rtt).is_some_and(|rtt| rtt <= PATIENCE / 4);
-        if !is_near || self.moves.all.len() >= MOST || !self.list[runner].can_pong {
+        let pauses = self.moves.not_before.is_some_and(|at| cx.now < at);
+        if !is_near || pauses || self.moves.all.len() >= MOST || !self.list[runner].can_pong {
             return false;
         }
         self.moves.last += 1;
@@ -69,6 +77,7 @@ impl Peers {
     /// The packets before a move have arrived.
     pub(super) fn end_move<S: Sink>(&mut self, number: u64, cx: &mut Cx<'_, S>) {
         if let Some(at) = self.moves.all.iter().position(|one| one.number == number) {
+            self.moves.in_vain = 0;
             cx.sink.moved(self.moves.all.remove(at).port, true);
         }
     }
@@ -76,6 +85,11 @@ impl Peers {
     /// The moves that have waited in vain.
     pub(crate) fn overdue_moves(&mut self, now: Instant) -> Vec<Move> {
         let overdue = self.moves.all.iter().take_while(|one| now >= one.since + PATIENCE).count();
+        if overdue > 0 {
+            let pause = PAUSE.saturating_mul(1 << self.moves.in_vain.min(5)).min(LONGEST_PAUSE);
+            self.moves.not_before = Some(now + pause);
+            self.moves.in_vain += 1;
+        }
         self.moves.all.drain(..overdue).collect()
     }
 

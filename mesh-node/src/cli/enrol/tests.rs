@@ -43,6 +43,7 @@ fn a_runner_keeps_its_provider_and_another_one_is_refused() {
             map_port: None,
             proxy: None,
             metrics: None,
+            lanes: None,
             replace: false,
         };
         enrol.go_on(&mut identity)

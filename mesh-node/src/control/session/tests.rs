@@ -40,6 +40,7 @@ impl Coordinator {
                 endpoints: endpoints_receiver,
                 outside: outside_receiver,
                 relays: true,
+                lanes: false,
                 applied: applied_receiver,
                 telemetry: mpsc::channel(1).1,
                 probe: Box::new(|[caller, callee], port| {
@@ -296,7 +297,7 @@ async fn another_stream_begins_where_peers_are_to_try_nothing_else() {
 async fn relays_are_asked_for_and_handed_on() {
     let mut coordinator = Coordinator::meet(None).await;
     let Up::Hello { can, .. } = coordinator.hear().await else { panic!() };
-    assert!(can.has(Ability::Relays));
+    assert_eq!(can, Abilities::AGENT.without(Ability::Lanes));
     let mut relays = coordinator.control.relays();
     assert_eq!(*relays.borrow(), None);
     coordinator.say(Down::Relays { relays: vec![], credentials: vec![] }).await;

@@ -86,6 +86,7 @@ fn status_is_frozen() {
         waiting: vec![Waiting { container: "f00".parse().unwrap(), error: "so".into(), hint: None }],
         drops: [("malformed".to_owned(), 0)].into(),
         traffic: [("tun-reads".to_owned(), Calls { count: 1, bytes: 60 })].into(),
+        lanes: vec![Lane { lane: 0, runners: 1, tx_bytes: 8, rx_bytes: 9 }],
         offloads: [("udp-gso".to_owned(), Offload { on: false, why: Some("so".to_owned()) })].into(),
         warnings: vec!["no room".into()],
     };
@@ -103,6 +104,7 @@ fn status_is_frozen() {
             "connections": 4, "containers": ["f00"]}],
         "waiting": [{"container": "f00", "error": "so", "hint": null}],
         "drops": {"malformed": 0}, "traffic": {"tun-reads": {"count": 1, "bytes": 60}},
+        "lanes": [{"lane": 0, "runners": 1, "tx_bytes": 8, "rx_bytes": 9}],
         "offloads": {"udp-gso": {"on": false, "why": "so"}}, "warnings": ["no room"]});
     frozen(&status, shape);
 }

@@ -1,5 +1,7 @@
 //! Each lane's datagrams come to its socket.
 
+use nix::sys::socket::getsockopt;
+
 use super::*;
 
 /// A data message: the receiver index is of this lane, and its other bits are set.
@@ -90,6 +92,19 @@ fn every_lane_sends_from_the_port() {
             assert_eq!(take(&there, 5), [(addresses[0], b"hello".to_vec(), 5)]);
         }
     }
+}
+
+#[test]
+fn the_datagrams_of_each_lane_have_a_hop_limit_of_their_own_so_that_no_batch_has_those_of_two() {
+    let lanes = Udp::bind_lanes(0, 4).unwrap();
+    let of = |lane: &Udp| {
+        let v6 = if lane.dual { getsockopt(&lane.socket, sockopt::Ipv6Ttl).unwrap() } else { 0 };
+        (getsockopt(&lane.socket, sockopt::Ipv4Ttl).unwrap(), v6)
+    };
+    let others: Vec<_> = lanes.sockets[1..].iter().map(of).collect();
+    assert_eq!(others, [65, 66, 67].map(|hops| (hops, if lanes.sockets[1].dual { hops } else { 0 })));
+    let (v4, _) = of(&lanes.sockets[0]);
+    assert!(!(65..=71).contains(&v4), "{v4}");
 }
 
 #[test]

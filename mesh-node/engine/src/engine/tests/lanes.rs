@@ -49,6 +49,8 @@ struct Laned {
     waiting: Vec<(usize, Port, LaneIx, Order, Vec<u8>)>,
     /// How many packets have waited.
     waited: usize,
+    /// The datagrams that were lost.
+    caught: Vec<Vec<u8>>,
 }
 
 fn able(runner: u64) -> Builder {
@@ -72,7 +74,7 @@ impl Laned {
             let lanes = LaneIx::further(lanes[runner as usize - 1]);
             lanes.map(|lane| Station::new(lane, runner)).collect()
         });
-        Self { world, stations, waiting: vec![], waited: 0 }
+        Self { world, stations, waiting: vec![], waited: 0, caught: vec![] }
     }
 
     /// A runner reads these bytes from a TUN, and everything happens that follows.
@@ -126,7 +128,9 @@ impl Laned {
             }
         }
         let Some(datagrams) = self.world.wire.pop_front() else { return active };
-        if !(self.world.lost)(&datagrams) {
+        if (self.world.lost)(&datagrams) {
+            self.caught.push(datagrams.batch);
+        } else {
             self.arrive(datagrams);
         }
         true
@@ -282,7 +286,7 @@ fn bulk_goes_by_several_lanes_and_arrives_whole_and_in_order() {
 fn a_small_amount_stays_on_the_first_lane() {
     let mut laned = Laned::new([4, 4]);
     laned.open(1);
-    (0..50u32).for_each(|i| laned.send(1, 1 + i * 60_000, &[7; 60_000]));
+    (0..16u32).for_each(|i| laned.send(1, 1 + i * 60_000, &[7; 60_000]));
     assert!(laned.stations.iter().flatten().all(|station| station.lane.tunnels() == 0));
 }
 
@@ -356,7 +360,7 @@ fn a_connection_whose_move_is_not_answered_stays_and_loses_nothing() {
     }
     let waiting = laned.waiting.len();
     assert!(waiting >= 2, "{waiting}");
-    laned.wait(Duration::from_millis(100));
+    laned.wait(Duration::from_millis(200));
     assert!(laned.waiting.is_empty());
     let bytes = laned.world.delivered_bytes(20);
     assert_eq!(bytes.len(), 4 * 33_000);
@@ -415,6 +419,28 @@ fn a_runner_that_starts_anew_gets_data_by_the_first_lane_until_the_others_stand_
     laned.wait(Duration::from_secs(2));
     (2..8).for_each(|number| laned.send(number, 30_001, &pattern(number, 30_001, 30_000)));
     assert_eq!(laned.world.delivered_bytes(20).len(), 6 * 30_000);
+}
+
+#[test]
+fn handshakes_for_lanes_have_a_limit_of_their_own() {
+    let mut laned = Laned::new([2, 2]);
+    // The first initiation for a lane is caught on its way.
+    laned.world.lost = |datagrams| datagrams.batch.len() == 148 && datagrams.batch[5] % 8 == 1;
+    laned.warm();
+    laned.world.lost = |_| false;
+    laned.wait(Duration::from_secs(6));
+    let initiation = laned.caught.pop().expect("an initiation for lane 1");
+    for _ in 0..100 {
+        laned.world.receive(2, endpoint(1), &initiation, initiation.len());
+    }
+    let passed = laned.world.sinks[1].orders.len();
+    assert!((1..=10).contains(&passed), "{passed}");
+    laned.run();
+    // Handshakes of the first lane are still admitted.
+    laned.world.engine(1).handle_address_change();
+    let before = laned.world.dropped(2, Reason::HandshakeLimited);
+    laned.wait(Duration::from_millis(50));
+    assert_eq!(laned.world.dropped(2, Reason::HandshakeLimited), before);
 }
 
 #[test]
