@@ -39,6 +39,7 @@ mod hostile_control;
 mod hostile_flood;
 mod hosts_file;
 mod hosts_of_process;
+mod lanes;
 mod leave;
 mod life;
 mod load;

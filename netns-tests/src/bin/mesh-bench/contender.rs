@@ -16,7 +16,7 @@ pub(crate) const ALWAYS: &[&str] =
     &["veth", "mesh", "mesh-default", "mesh-known", "mesh-local", "wireguard-go", "wireguard-go-default"];
 
 /// Those that are measured if they are asked for, and there.
-pub(crate) const ON_REQUEST: &[&str] = &["boringtun-cli", "gotatun"];
+pub(crate) const ON_REQUEST: &[&str] = &["mesh-lanes-2", "mesh-lanes-4", "boringtun-cli", "gotatun"];
 
 /// The inner MTU at which all are compared, in bytes.
 pub(crate) const SAME_MTU: u16 = 1408;
@@ -75,13 +75,18 @@ pub(crate) fn all(world: &World, arguments: &Arguments, remarks: &mut Vec<String
         add("veth", 1500, Box::new(Cable::lay("veth")));
     }
     if arguments.wants("mesh") {
-        add("mesh", SAME_MTU, Box::new(Mesh::make(world, "s", SAME_MTU)));
+        add("mesh", SAME_MTU, Box::new(Mesh::make(world, "s", SAME_MTU, 1)));
+    }
+    for (name, letter, lanes) in [("mesh-lanes-2", "t", 2), ("mesh-lanes-4", "u", 4)] {
+        if arguments.wants(name) {
+            add(name, SAME_MTU, Box::new(Mesh::make(world, letter, SAME_MTU, lanes)));
+        }
     }
     if arguments.wants("mesh-default") {
-        add("mesh-default", MESH_MTU, Box::new(Mesh::make(world, "d", MESH_MTU)));
+        add("mesh-default", MESH_MTU, Box::new(Mesh::make(world, "d", MESH_MTU, 1)));
     }
     if arguments.wants("mesh-known") {
-        let mut mesh = Mesh::make(world, "k", SAME_MTU);
+        let mut mesh = Mesh::make(world, "k", SAME_MTU, 1);
         mesh.enlarge(KNOWN_RUNNERS, KNOWN_RULES);
         add("mesh-known", SAME_MTU, Box::new(mesh));
     }

@@ -49,6 +49,11 @@ impl Bulk {
         self.used.daemons / self.transfer.bytes * 1e9
     }
 
+    /// Those of their busiest thread.
+    pub(crate) fn busiest_per_gb(&self) -> f64 {
+        self.used.busiest / self.transfer.bytes * 1e9
+    }
+
     /// Seconds of the whole machine's.
     pub(crate) fn machine_per_gb(&self) -> f64 {
         self.used.machine / self.transfer.bytes * 1e9
@@ -58,6 +63,7 @@ impl Bulk {
         json!({
             "transfer": self.transfer.json(),
             "daemons_cpu_s": self.used.daemons,
+            "busiest_thread_cpu_s": self.used.busiest,
             "machine_cpu_s": self.used.machine,
             "stolen_cpu_s": self.used.stolen,
             "udp_receive_buffer_overflows": self.used.overflows,

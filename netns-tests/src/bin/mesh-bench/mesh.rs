@@ -18,7 +18,8 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
-    pub(crate) fn make(world: &World, name: &str, mtu: u16) -> Self {
+    /// `lanes`: how many each runner has.
+    pub(crate) fn make(world: &World, name: &str, mtu: u16, lanes: usize) -> Self {
         let coordinator = world.coordinator_named(&format!("{name}c"), &["--mtu", &mtu.to_string()]);
         coordinator.apply(SHOP).done();
         let mut runners = ["a", "b"].map(|end| world.machine(&format!("{name}{end}"), Stack::V4));
@@ -26,7 +27,12 @@ impl Mesh {
         let token = coordinator.token(&["--any", "--uses", "2"]);
         for (runner, end) in runners.iter_mut().zip(0..) {
             let (name, at) = (runner.namespace().name().to_owned(), format!("{}:51820", World::cable_end(end)));
-            runner.start(&[&coordinator.url(false), &token, "--name", &name, "--endpoint", &at]);
+            let lanes = lanes.to_string();
+            // An agent of an earlier version, beside which this one is measured, knows no lanes.
+            let lanes: &[&str] = if lanes == "1" { &[] } else { &["--lanes", &lanes] };
+            let url = coordinator.url(false);
+            let arguments = [url.as_str(), &token, "--name", &name, "--endpoint", &at];
+            runner.start(&[&arguments, lanes].concat());
         }
         let (app, db) = (runners[0].attach("shop/app"), runners[1].attach("shop/db"));
         Self { coordinator, runners, app, db }

@@ -1,7 +1,7 @@
 //! Processor time: of the daemons that carry a path, and of the whole machine, since much of the work is the kernel's
 //! and done in whose turn it happens to be.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use mesh_netns_tests::Namespace;
 
@@ -11,9 +11,11 @@ use crate::contender::Way;
 const TICK: f64 = 0.01;
 
 /// What has been used so far, in seconds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Meter {
     daemons: f64,
+    /// Of each thread of the daemons.
+    threads: BTreeMap<u32, f64>,
     machine: f64,
     /// What the hypervisor has given to others.
     stolen: f64,
@@ -25,6 +27,8 @@ pub(crate) struct Meter {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Used {
     pub(crate) daemons: f64,
+    /// Of the daemons' thread that used most: the one that ends first, where there are processors for all.
+    pub(crate) busiest: f64,
     pub(crate) machine: f64,
     pub(crate) stolen: f64,
     pub(crate) overflows: f64,
@@ -34,22 +38,43 @@ impl Meter {
     pub(crate) fn read(way: &dyn Way) -> Self {
         let [machine, stolen] = machine();
         let overflows = way.machines().iter().map(|machine| machine.enter(overflows)).sum();
-        Self { daemons: way.daemons().into_iter().map(process).sum(), machine, stolen, overflows }
+        let threads = way.daemons().into_iter().flat_map(threads).collect();
+        Self { threads, daemons: way.daemons().into_iter().map(process).sum(), machine, stolen, overflows }
     }
 
     pub(crate) fn used_since(&self, before: &Self) -> Used {
         Used {
             daemons: self.daemons - before.daemons,
+            busiest: self.busiest_since(before),
             machine: self.machine - before.machine,
             stolen: self.stolen - before.stolen,
             overflows: self.overflows - before.overflows,
         }
     }
+
+    fn busiest_since(&self, before: &Self) -> f64 {
+        let used = |(id, now): (&u32, &f64)| now - before.threads.get(id).unwrap_or(&0.0);
+        self.threads.iter().map(used).fold(0.0, f64::max)
+    }
 }
 
 /// All threads of a process, in user mode and in the kernel.
 pub(crate) fn process(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_else(|e| panic!("a daemon is gone: {e}"));
+    used(&fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_else(|e| panic!("a daemon is gone: {e}")))
+}
+
+/// Each thread of a process.
+fn threads(pid: u32) -> Vec<(u32, f64)> {
+    let of = |entry: fs::DirEntry| {
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        Some((entry.file_name().to_str()?.parse().ok()?, used(&stat)))
+    };
+    let all = fs::read_dir(format!("/proc/{pid}/task"));
+    all.into_iter().flatten().filter_map(|entry| of(entry.ok()?)).collect()
+}
+
+/// What a line of proc(5) says of it.
+fn used(stat: &str) -> f64 {
     // The name may have blanks and parentheses in it; utime and stime are fields 14 and 15, the state after it is 3.
     let rest = stat.rsplit(')').next().unwrap_or_default();
     rest.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() * TICK

@@ -20,6 +20,7 @@ const LINES: &[(&str, usize, Quantity)] = &[
     ("daemons' CPU, s/GB", 2, |sample| sample.one.daemons_per_gb()),
     ("machine's CPU, s/GB", 2, |sample| sample.one.machine_per_gb()),
     ("daemons' CPU, 8, s/GB", 2, |sample| sample.many.daemons_per_gb()),
+    ("busiest thread's CPU, 8, s/GB", 2, |sample| sample.many.busiest_per_gb()),
     ("round trip, p50, µs", 0, |sample| sample.idle.p50),
     ("round trip, p99, µs", 0, |sample| sample.idle.p99),
     ("beside a transfer, p50, µs", 0, |sample| sample.loaded.p50),
