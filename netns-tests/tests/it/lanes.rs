@@ -1,6 +1,6 @@
 //! Several lanes: bulk goes by all that both runners have, and every byte arrives, whatever happens to the agents.
 
-use mesh_netns_tests::{Crowd, Instance, Pace, Runner, Stack, Transfer, World, isolated, wait};
+use mesh_netns_tests::{Coordinator, Crowd, Instance, Pace, Runner, Stack, Transfer, World, isolated, wait};
 use serde_json::Value;
 
 use crate::{
@@ -16,6 +16,7 @@ const SHARE: u64 = 1 << 20;
 
 /// Two runners, and an instance on each.
 struct Pair {
+    _coordinator: Coordinator,
     runners: [Runner; 2],
     app: Instance,
     db: Instance,
@@ -31,7 +32,7 @@ impl Pair {
             runner.start(&["--lanes", lanes]);
         }
         let (app, db) = (runners[0].attach("shop/app"), runners[1].attach("shop/db"));
-        Self { runners, app, db }
+        Self { _coordinator: coordinator, runners, app, db }
     }
 
     fn transfers(&self) -> Vec<Transfer> {
