@@ -7,6 +7,7 @@
 //! gets the result that a small independent model ([`reference`]) predicts, with exactly one refusal.
 
 pub mod errors;
+pub mod lanes;
 pub mod lives;
 pub mod pair;
 pub mod paths;

@@ -178,7 +178,8 @@ fn size(mss: u32) -> [u8; 4] {
     [2, 4, high, low]
 }
 
-fn packet(
+/// A packet of one end, which is cut into segments of `mss` bytes if it is longer.
+pub(crate) fn packet(
     [(from, from_port), (to, to_port)]: [(Ipv4Addr, u16); 2],
     sequence: u32,
     acknowledgment: u32,
@@ -212,13 +213,13 @@ fn packet(
 
 /// A packet that was written to a TUN.
 pub(crate) struct Read<'a> {
-    source: (Ipv4Addr, u16),
-    destination: (Ipv4Addr, u16),
-    sequence: u32,
-    acknowledgment: u32,
-    flags: u8,
-    mss: Option<u16>,
-    payload: &'a [u8],
+    pub(crate) source: (Ipv4Addr, u16),
+    pub(crate) destination: (Ipv4Addr, u16),
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgment: u32,
+    pub(crate) flags: u8,
+    pub(crate) mss: Option<u16>,
+    pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Read<'a> {

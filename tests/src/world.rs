@@ -27,7 +27,7 @@ use crate::{
 
 mod coordinator;
 mod packets;
-mod pins;
+pub(crate) mod pins;
 
 pub(crate) use self::packets::Said;
 
